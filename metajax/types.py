@@ -1,0 +1,86 @@
+"""The records that everything in metajax is made of: read this file first.
+
+A `Network` is two pure functions; a `Learner` is what is trained and how it is used on a new task; an
+`Adapt` is an inner loop as a value; `Batches` is data as a pure function of the step. There is nothing else.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+
+Array = jax.Array
+Key = jax.Array  # a typed key, `jax.random.key(seed)`
+Scalar = jax.Array  # an array of shape []
+Params = Any  # a pytree of floating arrays: what is learned
+State = Any  # a pytree of arrays: what is carried but not learned (running statistics, counters, teachers)
+Metrics = Any  # {name: scalar}
+Inputs = Any  # an array [n, ...], or a pytree of such arrays
+Batch = Any  # a pytree of arrays with one leading axis: examples, or tasks for episodes
+Data = Any  # whatever a loss is taken on: a pytree of arrays
+Path = Any  # what an inner loop says of each of its steps: arrays with a leading [steps] axis
+
+
+class Network(NamedTuple):
+  """A model: `init(key, *inputs) -> (params, state)` and
+  `apply(params, state, *inputs, train, key=None) -> (outputs, state)`.
+
+  `train=True` uses the statistics of this batch and returns the state that they update; noise (dropout) is drawn
+  only where a key is given.
+  """
+
+  init: Callable[..., tuple[Params, State]]
+  apply: Callable[..., tuple[Any, State]]
+
+
+class Examples(NamedTuple):
+  """`n` inputs and what is known of them.
+
+  Attributes:
+    inputs: an array `[n, ...]`, or a pytree of such arrays.
+    labels: classification: one-hot `[n, ways]`, where an all-zero row (padding) weighs nothing; regression:
+      targets `[n, outputs]`.
+  """
+
+  inputs: Inputs
+  labels: Array
+
+
+class Episode(NamedTuple):
+  """One few-shot task: adapt to `support`, be judged on `query`. A batch of tasks adds a leading `[tasks]`."""
+
+  support: Examples
+  query: Examples
+
+
+class Pair(NamedTuple):
+  """Row `i` of `first` matches row `i` of `second`."""
+
+  first: Any
+  second: Any
+
+
+class Learner(NamedTuple):
+  """What is trained, and how it is used on a new task. Every method in metajax is a value of this type.
+
+  Attributes:
+    init: `(key, batch) -> (params, state)`.
+    loss: `(params, state, batch, key) -> (scalar, (state, metrics))`.
+    embed: `(params, state, inputs) -> [n, d]`: frozen features.
+    predict: `(params, state, support, inputs) -> logits [n, ways]`, where `support` is `Examples` whose labels
+      say how many ways there are (regression: predictions `[n, outputs]`).
+  """
+
+  init: Callable[[Key, Batch], tuple[Params, State]]
+  loss: Callable[[Params, State, Batch, Key], tuple[Scalar, tuple[State, Metrics]]]
+  embed: Callable[[Params, State, Inputs], Array]
+  predict: Callable[[Params, State, Examples, Inputs], Array]
+
+
+# A loss of one task. What varies by step (mini-batch, key) is data with a leading [steps] axis.
+LossFn = Callable[[Params, Data], Scalar]
+# Fine-tunes params on one task's data, differentiably: -> adapted params, and the loss (or params) at each step.
+Adapt = Callable[[LossFn, Params, Data], tuple[Params, Path]]
+# batches(start=0, shard=(0, 1)) -> iterator of host-local numpy batches. Global batch i is a pure function of
+# (seed, i); host h of n reads rows [h * rows / n, (h + 1) * rows / n) of it.
+Batches = Callable[..., Iterator[Batch]]
