@@ -1,0 +1,21 @@
+"""Data as pure functions of the step: sources of labelled pictures, and the few-shot episodes drawn from them."""
+
+import contextlib
+import os
+
+# TensorFlow only feeds data here: it keeps quiet (oneDNN announces itself whatever the log level) and, below, takes no
+# accelerator from JAX.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+import tensorflow as tf
+
+# A program that already runs TensorFlow on an accelerator has given it away before: nothing is left to hide.
+with contextlib.suppress(RuntimeError):
+  tf.config.set_visible_devices([], "GPU")
+  tf.config.set_visible_devices([], "TPU")
+
+from metajax.data.episodes import episodes, examples
+from metajax.data.sources import Source, from_arrays, load, select_classes, with_rotations
+
+__all__ = ["Source", "episodes", "examples", "from_arrays", "load", "select_classes", "with_rotations"]

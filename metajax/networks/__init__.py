@@ -1,0 +1,7 @@
+"""Networks written in linen: the only importer of flax."""
+
+from metajax.networks.conv4 import conv4
+from metajax.networks.from_linen import from_linen
+from metajax.networks.mlp import mlp
+
+__all__ = ["conv4", "from_linen", "mlp"]

@@ -1,0 +1,1 @@
+"""One script per result: `python -m experiments.NAME --help`."""

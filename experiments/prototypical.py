@@ -1,0 +1,40 @@
+"""Prototypical networks (arXiv:1703.05175) on few-shot classification.
+
+python -m experiments.prototypical --data omniglot --budget cpu
+"""
+
+from typing import Literal
+
+from experiments import few_shot
+from experiments.command_line import run
+from experiments.few_shot import Setting
+from metajax.learners import prototypical
+from metajax.networks import conv4
+
+BUDGETS = {
+  "paper": {"setting": Setting(ways=60, queries=5, tasks=1, steps=20000, decay="halving", test=("5w1s",))},
+  "cpu": {"setting": Setting(ways=30, queries=5, tasks=1, steps=4000, decay="cosine", test=("5w1s",))},
+  "demo": {
+    "setting": Setting(ways=20, queries=5, tasks=1, steps=500, decay="cosine", validate_every=100, test=("5w1s",))
+  },
+}
+
+
+def main(
+  filters: int = 64,
+  downsample: Literal["max_pool", "stride"] = "max_pool",
+  setting: Setting = BUDGETS["paper"]["setting"],
+):
+  """Prototypical networks on few-shot classification.
+
+  Args:
+    filters: of each of the network's four layers.
+    downsample: how each layer halves the picture: max-pooling as in the paper, or the convolution's stride.
+    setting: flags that every few-shot experiment has.
+  """
+  learner = prototypical(conv4(filters, downsample=downsample))
+  few_shot.run("prototypical", learner, learner, "running statistics", setting)
+
+
+if __name__ == "__main__":
+  run(main, BUDGETS)

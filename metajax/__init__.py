@@ -1,0 +1,33 @@
+"""Learning to learn from few examples, and learning representations without labels, as pure JAX functions.
+
+Start with `metajax.types`. `metajax.data` (TensorFlow) and `metajax.report` (matplotlib) are imported on their own.
+"""
+
+from metajax import adapt, compose, evaluate, learners, losses, mesh, networks, predictors, train, types
+from metajax.adapt import gradient_steps
+from metajax.evaluate import few_shot_accuracy
+from metajax.mesh import make_mesh
+from metajax.train import fit
+from metajax.types import Episode, Examples, Learner, Network, Pair
+
+__all__ = [
+  "Episode",
+  "Examples",
+  "Learner",
+  "Network",
+  "Pair",
+  "adapt",
+  "compose",
+  "evaluate",
+  "few_shot_accuracy",
+  "fit",
+  "gradient_steps",
+  "learners",
+  "losses",
+  "make_mesh",
+  "mesh",
+  "networks",
+  "predictors",
+  "train",
+  "types",
+]

@@ -1,0 +1,120 @@
+"""Networks from networks, in plain JAX."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from metajax.types import Array, Network
+
+
+def linear(outputs: int, scale: float = 1.0) -> Network:
+  """`features @ weight + bias`: `[n, d] -> [n, outputs]`, weight drawn from N(0, scale^2 / d), bias 0.
+
+  Raises:
+    ValueError: at init, if the features are not `[n, d]`.
+  """
+
+  def init(key, features):
+    if jnp.ndim(features) != 2:
+      raise ValueError(f"expected features [n, d], got an array of shape {list(jnp.shape(features))}")
+    d = features.shape[-1]
+    return {"weight": scale * jax.random.normal(key, (d, outputs)) / np.sqrt(d), "bias": jnp.zeros(outputs)}, {}
+
+  def apply(params, state, features, *, train, key=None):
+    return features @ params["weight"] + params["bias"], state
+
+  return Network(init, apply)
+
+
+def with_head(encoder: Network, head: Network) -> Network:
+  """`head(encoder(inputs))`, with params and state `{"encoder": ..., "head": ...}`, so that either can be had alone."""
+
+  def init(key, *inputs):
+    encoder_key, head_key = jax.random.split(key)
+    encoder_params, encoder_state = encoder.init(encoder_key, *inputs)
+    features, _ = encoder.apply(encoder_params, encoder_state, *inputs, train=False)
+    head_params, head_state = head.init(head_key, features)
+    return {"encoder": encoder_params, "head": head_params}, {"encoder": encoder_state, "head": head_state}
+
+  def apply(params, state, *inputs, train, key=None):
+    encoder_key, head_key = _split(key, 2)
+    features, encoder_state = encoder.apply(params["encoder"], state["encoder"], *inputs, train=train, key=encoder_key)
+    outputs, head_state = head.apply(params["head"], state["head"], features, train=train, key=head_key)
+    return outputs, {"encoder": encoder_state, "head": head_state}
+
+  return Network(init, apply)
+
+
+def tied(encoder: Network) -> Network:
+  """One encoder on every part of an input: `[n, parts, ...] -> [n, parts * features]` (tiles, frames, views)."""
+  flat = lambda inputs: inputs.reshape((-1, *inputs.shape[2:]))
+
+  def init(key, inputs):
+    return encoder.init(key, flat(inputs))
+
+  def apply(params, state, inputs, *, train, key=None):
+    features, state = encoder.apply(params, state, flat(inputs), train=train, key=key)
+    return features.reshape(len(inputs), -1), state
+
+  return Network(init, apply)
+
+
+def beside(**towers: Network) -> Network:
+  """A tower for each named input: `{name: [n, ...]} -> [n, sum of the towers' features]`, in the order given."""
+
+  def init(key, inputs):
+    made = {name: towers[name].init(k, inputs[name]) for name, k in zip(towers, _split(key, len(towers)), strict=True)}
+    return {name: params for name, (params, _) in made.items()}, {name: state for name, (_, state) in made.items()}
+
+  def apply(params, state, inputs, *, train, key=None):
+    features, new_state = [], {}
+    for name, k in zip(towers, _split(key, len(towers)), strict=True):
+      tower, new_state[name] = towers[name].apply(params[name], state[name], inputs[name], train=train, key=k)
+      features.append(tower)
+    return jnp.concatenate(features, axis=-1), new_state
+
+  return Network(init, apply)
+
+
+def chunked(encoder: Network, rows: int) -> Network:
+  """The same encoder, `rows` rows at a time, each chunk computed again in the backward pass.
+
+  Values and gradients are those of the whole batch, while the activations of one chunk at a time are held: exact large
+  batches for contrastive losses (arXiv:2101.06983).
+
+  Raises:
+    ValueError: at init, if the encoder keeps state: statistics of a chunk are not those of the batch; when applied,
+      if the batch does not divide by `rows`.
+  """
+
+  def init(key, inputs):
+    params, state = encoder.init(key, jax.tree.map(lambda x: x[:rows], inputs))
+    if jax.tree.leaves(state):
+      raise ValueError("chunked needs an encoder without state: batch statistics of a chunk are not the batch's")
+    return params, state
+
+  def apply(params, state, inputs, *, train, key=None):
+    total = jax.tree.leaves(inputs)[0].shape[0]
+    if total % rows:
+      raise ValueError(f"expected a batch that divides into chunks of {rows} rows, got {total} rows")
+    chunks = jax.tree.map(lambda x: x.reshape((-1, rows, *x.shape[1:])), inputs)
+    keys = None if key is None else jax.random.split(key, total // rows)
+    one = jax.checkpoint(lambda chunk: encoder.apply(params, state, chunk[0], train=train, key=chunk[1])[0])
+    outputs = lax.map(one, (chunks, keys))
+    return jax.tree.map(lambda x: x.reshape((total, *x.shape[2:])), outputs), state
+
+  return Network(init, apply)
+
+
+def flatten() -> Network:
+  """`[n, ...] -> [n, d]`."""
+
+  def apply(params, state, inputs: Array, *, train, key=None):
+    return inputs.reshape(len(inputs), -1), state
+
+  return Network(lambda key, inputs: ({}, {}), apply)
+
+
+def _split(key, count):
+  return (None,) * count if key is None else jax.random.split(key, count)

@@ -1,0 +1,141 @@
+"""Few-shot episodes, and batches of examples, as pure functions of (seed, step)."""
+
+import numpy as np
+import tensorflow as tf
+
+from metajax.types import Batches, Episode, Examples
+
+ENDLESS = 2**63 - 1  # the last step that 64 bits can count
+
+
+def episodes(source, *, ways, shots, queries, tasks, seed=0) -> Batches:
+  """Batches of few-shot tasks: `ways` classes drawn without replacement, of each `shots + queries` pictures likewise.
+
+  All choices are uniform. Task `t` of batch `i` is drawn with the key (seed, i * tasks + t) alone, so it is the same
+  from whatever step, and on however many hosts, the data are read.
+
+  Args:
+    source: a `Source`.
+    ways: classes a task.
+    shots, queries: pictures of each class in the support and in the query set; no picture is in both.
+    tasks: tasks a batch, over all hosts.
+    seed: any 64-bit integer.
+
+  Returns:
+    `batches(start=0, shard=(0, 1))`, an endless iterator from batch `start` on of the `Episode`s of host `shard[0]` of
+    `shard[1]`: support inputs float32 `[tasks/hosts, ways*shots, height, width, channels]` in [0, 1], support labels
+    one-hot float32 `[tasks/hosts, ways*shots, ways]`, and likewise the query. Rows are in the order of the ways: first
+    all of way 0. It raises ValueError for a negative start, a host that there is not, or tasks that the hosts do not
+    divide.
+
+  Raises:
+    ValueError: the source has too few classes or pictures, or a number is too small.
+  """
+  counts = np.bincount(source.labels, minlength=len(source.classes))
+  _check_task(source, counts, ways, shots, queries, tasks)
+  images, most, classes = tf.constant(source.images), int(counts.max()), len(counts)
+  # The pictures of class c are rows by_class[first[c]], ... of the images.
+  by_class = tf.constant(np.argsort(source.labels, kind="stable"))
+  first, count = tf.constant(np.cumsum(counts) - counts), tf.constant(counts)
+
+  def rows(task):
+    """The pictures of a task `[ways, shots + queries]`: the places of the greatest of independent random numbers are a
+    uniform draw without replacement (`index_shuffle` is not uniform over so few)."""
+    noise = _noise(classes + ways * most, seed, task)
+    way = tf.math.top_k(noise[:classes], ways).indices
+    of_picture = tf.reshape(noise[classes:], (ways, most))
+    exists = tf.range(most, dtype=tf.int64) < tf.gather(count, way)[:, None]
+    picture = tf.math.top_k(tf.where(exists, of_picture, tf.int64.min), shots + queries).indices
+    return tf.gather(by_class, tf.gather(first, way)[:, None] + tf.cast(picture, tf.int64))
+
+  def examples_of(rows):
+    each = rows.shape[-1]
+    labels = tf.one_hot(tf.repeat(tf.range(ways), each), ways)
+    inputs = _pictures(images, tf.reshape(rows, (-1, ways * each)))
+    return Examples(inputs, tf.tile(labels[None], (rows.shape[0], 1, 1)))
+
+  def batches(start=0, shard=(0, 1)):
+    offset, local = _share(start, shard, tasks, "tasks")
+    # The tasks of this host, counted by c, are `local` in a row out of every `tasks`.
+    drawn = tf.data.Dataset.range(start * local, ENDLESS).map(
+      lambda c: rows(c // local * tasks + offset + c % local), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    split = lambda rows: Episode(examples_of(rows[..., :shots]), examples_of(rows[..., shots:]))
+    batched = drawn.batch(local, drop_remainder=True).map(split, num_parallel_calls=tf.data.AUTOTUNE)
+    return batched.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+
+  return batches
+
+
+def examples(source, *, batch_size, seed=0) -> Batches:
+  """Batches of `Examples`: all pictures of the source, epoch after epoch, each epoch in a uniformly random order.
+
+  The order of epoch `e` depends on (seed, e) alone; a batch may span epochs, so that none is ever short.
+
+  Args:
+    source: a `Source`.
+    batch_size: pictures a batch, over all hosts.
+    seed: any 64-bit integer.
+
+  Returns:
+    `batches(start=0, shard=(0, 1))`, as for `episodes`: inputs float32 `[batch_size/hosts, height, width, channels]` in
+    [0, 1], labels one-hot over all classes, float32 `[batch_size/hosts, classes]`.
+
+  Raises:
+    ValueError: `batch_size` is less than 1.
+  """
+  if batch_size < 1:
+    raise ValueError(f"expected a batch_size of at least 1, got {batch_size}")
+  images, labels, number = tf.constant(source.images), tf.constant(source.labels), len(source.labels)
+
+  def batches(start=0, shard=(0, 1)):
+    offset, local = _share(start, shard, batch_size, "batch_size")
+    epoch, skipped = divmod(start * batch_size, number)
+
+    def order(e):
+      shuffled = tf.argsort(_noise(number, seed, e))
+      return shuffled[tf.where(e == epoch, tf.constant(skipped, tf.int64), 0) :]
+
+    def take(rows):
+      rows = rows[offset : offset + local]
+      return Examples(_pictures(images, rows), tf.one_hot(tf.gather(labels, rows), len(source.classes)))
+
+    whole = tf.data.Dataset.range(epoch, ENDLESS).map(order).rebatch(batch_size, drop_remainder=True)
+    return whole.map(take, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+
+  return batches
+
+
+def _noise(number, seed, index):
+  """`number` independent 64-bit integers, a function of two 64-bit integers."""
+  key = tf.stack([tf.constant(seed, tf.int64), index])
+  return tf.random.stateless_uniform([number], key, minval=None, maxval=None, dtype=tf.int64, alg="philox")
+
+
+def _pictures(images, rows):
+  return tf.cast(tf.gather(images, rows), tf.float32) / 255
+
+
+def _share(start, shard, rows, name):
+  """The first of a host's rows of a global batch, and how many they are."""
+  host, hosts = shard
+  if start < 0:
+    raise ValueError(f"expected a start of at least 0, got {start}")
+  if not 0 <= host < hosts:
+    raise ValueError(f"expected a shard (host, hosts) with 0 <= host < hosts, got {shard}")
+  if rows % hosts:
+    raise ValueError(f"expected {name} that {hosts} hosts divide, got {rows}")
+  return host * (rows // hosts), rows // hosts
+
+
+def _check_task(source, counts, ways, shots, queries, tasks):
+  if not 2 <= ways <= len(counts):
+    raise ValueError(f"expected from 2 ways to the {len(counts)} classes of the source, got {ways}")
+  if min(shots, queries, tasks) < 1:
+    raise ValueError(f"expected at least 1 of each, got {shots} shots, {queries} queries, {tasks} tasks")
+  if shots + queries > counts.min():
+    smallest = source.classes[int(np.argmin(counts))]
+    raise ValueError(
+      f"expected shots + queries of at most {counts.min()}, the pictures of the smallest class, {smallest!r}; got "
+      f"{shots} + {queries} = {shots + queries}"
+    )

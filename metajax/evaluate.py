@@ -1,0 +1,85 @@
+"""Scores of a trained learner on tasks it has not seen."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from metajax.losses import accuracy, check_one_hot
+from metajax.mesh import device_count, map_tasks, shard_batch
+from metajax.types import Batches, Learner, Params, State
+
+
+class Score(NamedTuple):
+  """A mean over tasks and how sure it is.
+
+  Attributes:
+    mean: in percent, 0 to 100.
+    interval: half the width of the 95% interval of the mean over tasks, in percent.
+    tasks: the score of each task in percent, float64 `[tasks]`.
+  """
+
+  mean: float
+  interval: float
+  tasks: np.ndarray
+
+  def __str__(self):
+    return f"{self.mean:.2f} ± {self.interval:.2f}%"
+
+
+def few_shot_accuracy(
+  learner: Learner,
+  params: Params,
+  state: State,
+  batches: Batches,
+  tasks: int = 1000,
+  *,
+  at_once: int | None = None,
+) -> Score:
+  """The accuracy on the queries of `tasks` tasks, with its 95% interval over tasks.
+
+  The tasks are the first ones of `batches`, so two learners given the same `batches` meet the same tasks; each is
+  counted once, whatever the size of a batch and the number of devices.
+
+  Args:
+    learner: its `predict` sees a task's support and the inputs of its queries.
+    params: of the trained learner.
+    state: of the trained learner.
+    batches: `batches(start, shard)` of `Episode`s, e.g. `data.episodes(...)`.
+    tasks: how many, at least 2.
+    at_once: how many tasks run as one vectorised group.
+
+  Raises:
+    ValueError: if `tasks` is below 2, the batches end early, or labels are not one-hot or do not fit the logits.
+  """
+  if tasks < 2:
+    raise ValueError(f"expected at least 2 tasks, so that there is an interval, got {tasks}")
+
+  def score(shared, episode):
+    logits = learner.predict(*shared, episode.support, episode.query.inputs)
+    return accuracy(logits, episode.query.labels)
+
+  run = jax.jit(map_tasks(score, at_once))
+  scores, found = [], 0
+  for episodes in batches():
+    check_one_hot(episodes.support.labels)
+    check_one_hot(episodes.query.labels)
+    here = len(episodes.query.labels)
+    scores.append(np.asarray(run((params, state), shard_batch(_pad(episodes, here))))[:here])
+    found += here
+    if found >= tasks:
+      break
+  else:
+    raise ValueError(f"expected batches of {tasks} tasks, got {found}")
+  return summarise(100 * np.concatenate(scores)[:tasks].astype(np.float64))
+
+
+def summarise(scores: np.ndarray) -> Score:
+  """The mean of scores in percent `[tasks]`, with the half-width `1.96 s / sqrt(tasks)` of its 95% interval."""
+  return Score(float(scores.mean()), float(1.96 * scores.std(ddof=1) / np.sqrt(len(scores))), scores)
+
+
+def _pad(episodes, tasks):
+  """Repeats the last task until the batch divides by the devices; its scores are cut off again."""
+  rows = np.minimum(np.arange(-(-tasks // device_count()) * device_count()), tasks - 1)
+  return jax.tree.map(lambda x: np.asarray(x)[rows], episodes)

@@ -1,0 +1,42 @@
+"""What learners trained on episodes share: from one task's logits to a Learner's loss over a batch of tasks."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from metajax.losses import accuracy, cross_entropy
+from metajax.mesh import mean_over_tasks
+from metajax.types import Episode
+
+
+def episodic_loss(run: Callable, loss: Callable = cross_entropy, at_once: int | None = None) -> Callable:
+  """A Learner's `loss`: the mean over tasks of the loss of the query's outputs.
+
+  Args:
+    run: `(params, state, episode, key) -> (outputs, state, metrics)` for one task.
+    loss: `(outputs, labels) -> scalar`. Under cross-entropy a task whose query labels are all zero is padding and
+      weighs nothing, and the metrics gain the accuracy.
+    at_once: how many tasks run as one vectorised group.
+  """
+  classifies = loss is cross_entropy
+
+  def task(params, state, one):
+    episode, key = one
+    outputs, state, metrics = run(params, state, episode, key)
+    labels = episode.query.labels
+    if classifies:
+      metrics = {"accuracy": accuracy(outputs, labels), **metrics}
+    weight = jnp.any(labels != 0) if classifies else 1.0
+    return loss(outputs, labels), (state, metrics), weight
+
+  def batch_loss(params, state, episodes: Episode, key):
+    keys = jax.random.split(key, jax.tree.leaves(episodes)[0].shape[0])
+    return mean_over_tasks(task, at_once)(params, state, (episodes, keys))
+
+  return batch_loss
+
+
+def first_support(episodes: Episode):
+  """The support inputs of a batch's first task, to initialise a network with."""
+  return jax.tree.map(lambda x: x[0], episodes.support.inputs)

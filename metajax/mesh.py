@@ -1,0 +1,240 @@
+"""Devices: the only file that names a device axis.
+
+Everything else is written on global arrays, as if for one device. `jax.set_mesh(make_mesh())` is the only switch:
+under it batches are sharded over their leading axis, parameters are replicated, and `map_tasks` and
+`mean_over_tasks` give each device its own tasks.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.custom_derivatives import SymbolicZero
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from metajax.types import Batch, Params
+
+_DATA = "data"
+
+
+def make_mesh(devices: int | None = None) -> Mesh:
+  """A mesh over the first `devices` devices (all of them by default), along which batches are sharded.
+
+  Raises:
+    ValueError: if there are fewer devices.
+  """
+  count = jax.device_count() if devices is None else devices
+  if not 1 <= count <= jax.device_count():
+    raise ValueError(f"expected 1 to {jax.device_count()} devices, the number there are, got {devices}")
+  return jax.make_mesh((count,), (_DATA,), axis_types=(AxisType.Auto,), devices=jax.devices()[:count])
+
+
+def device_count() -> int:
+  """How many devices a batch is sharded over here: 1 without a mesh, and inside someone's `shard_map`."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or _DATA not in mesh.shape or _DATA in mesh.manual_axes:
+    return 1
+  return mesh.shape[_DATA]
+
+
+def shard_batch(batch: Batch) -> Batch:
+  """Host-local arrays `[rows, ...]` become global arrays sharded over the mesh; without a mesh, arrays on the device.
+
+  With several hosts each gives its own rows and the global array has them all, in the order of the hosts.
+
+  Raises:
+    ValueError: if the leaves' leading axes differ, or the global number of rows does not divide by the devices.
+  """
+  rows = _leading(batch) * jax.process_count()
+  if device_count() == 1:
+    return jax.tree.map(jnp.asarray, batch)
+  _check_divides(rows)
+  sharding = NamedSharding(jax.sharding.get_mesh(), P(_DATA))
+  return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch)
+
+
+def replicate(tree: Params) -> Params:
+  """Every device of the mesh gets the whole of every leaf; without a mesh, arrays on the device."""
+  if jax.sharding.get_abstract_mesh().empty:
+    return jax.tree.map(jnp.asarray, tree)
+  return jax.device_put(tree, NamedSharding(jax.sharding.get_mesh(), P()))
+
+
+def map_tasks(fn: Callable, at_once: int | None = None) -> Callable:
+  """`mapped(shared, tasks)` stacks `fn(shared, task)` over the leading `[tasks]` axis, each device its own tasks.
+
+  Args:
+    fn: `(shared, task) -> outputs`, any pytrees.
+    at_once: how many tasks run as one vectorised group, one group after the other; see `tasks_at_once`.
+
+  Raises:
+    ValueError: when called with a number of tasks that does not divide by the devices.
+  """
+
+  def local(shared, tasks):
+    group = _group(tasks, at_once)
+    size = None if group == 1 else group
+    return lax.map(functools.partial(fn, shared), tasks, batch_size=size)
+
+  def mapped(shared, tasks):
+    _check_divides(_leading(tasks))
+    if device_count() == 1:
+      return local(shared, tasks)
+    return jax.shard_map(local, in_specs=(P(), P(_DATA)), out_specs=P(_DATA), check_vma=False)(shared, tasks)
+
+  return mapped
+
+
+def mean_over_tasks(task: Callable, at_once: int | None = None) -> Callable:
+  """`mean(params, rest, tasks) -> (loss, aux)`, the weighted mean of a loss over tasks, cheap to differentiate.
+
+  With `loss_t, aux_t, weight_t = task(params, rest, task_t)`:
+
+      loss = sum_t weight_t loss_t / sum_t weight_t
+
+  and likewise every floating leaf of `aux`; integer and boolean leaves take the maximum. The gradient with respect
+  to `params` is taken inside the map, group by group, so memory does not grow with the number of tasks, and over the
+  mesh it costs one all-reduce. It is exact in forward and in reverse mode and can be differentiated again. Only
+  `params` is differentiated: `aux` has no tangent.
+
+  Args:
+    task: `(params, rest, task) -> (scalar loss, aux, scalar weight)`. Weight 0 is a padded task.
+    at_once: how many tasks run as one vectorised group; see `tasks_at_once`.
+
+  Raises:
+    ValueError: when called with a number of tasks that does not divide by the devices.
+    TypeError: when `rest` or `tasks` carries a derivative, which would otherwise be lost in silence.
+  """
+
+  def weighted(params, rest, one):
+    loss, aux, weight = task(params, rest, one)
+    if jnp.shape(loss) != ():
+      raise ValueError(f"expected a task's loss to be a scalar, got an array of shape {jnp.shape(loss)}")
+    weight = lax.stop_gradient(jnp.asarray(weight, loss.dtype))
+    aux = jax.tree.map(lambda x: weight * x if _floats(x) else x, aux)
+    return weight * loss, (aux, weight)
+
+  def totals(differentiate, params, rest, tasks):
+    """Sums over the tasks at hand of (weighted loss, (weighted aux, weight)) and of the gradient (or None)."""
+    group = _group(tasks, at_once)
+
+    def one(one):
+      if differentiate:
+        return jax.value_and_grad(weighted, has_aux=True)(params, rest, one)
+      return weighted(params, rest, one), None
+
+    def many(tasks):
+      if group == 1:
+        return jax.tree.map(_widen, one(jax.tree.map(lambda x: x[0], tasks)))
+      return jax.tree.map(lambda x: _widen(x).sum(0) if _floats(x) else x.max(0), jax.vmap(one)(tasks))
+
+    groups = jax.tree.map(lambda x: x.reshape((-1, group, *x.shape[1:])), tasks)
+    shapes = jax.eval_shape(many, jax.tree.map(lambda x: x[0], groups))
+    add = lambda a, b: a + b if _floats(a) else jnp.maximum(a, b)
+    body = lambda sums, tasks: (jax.tree.map(add, sums, many(tasks)), None)
+    return lax.scan(body, jax.tree.map(_neutral, shapes), groups)[0]
+
+  def compute(differentiate, params, rest, tasks):
+    over_tasks = functools.partial(totals, differentiate)
+    if device_count() > 1:
+      island = lambda *arguments: _all_reduce(totals(differentiate, *arguments))
+      over_tasks = jax.shard_map(island, in_specs=(P(), P(), P(_DATA)), out_specs=P(), check_vma=False)
+    (loss, (aux, weight)), gradient = over_tasks(params, rest, tasks)
+    weight = jnp.where(weight > 0, weight, 1)
+    divide = lambda x: x / weight.astype(x.dtype) if _floats(x) else x
+    if differentiate:
+      gradient = jax.tree.map(lambda g, p: divide(g).astype(p.dtype), gradient, params)
+    return (divide(loss), jax.tree.map(divide, aux)), gradient
+
+  @jax.custom_jvp
+  def mean(params, rest, tasks):
+    return compute(False, params, rest, tasks)[0]
+
+  # A `custom_vjp` would lose forward mode, and with it cheap Hessian-vector products.
+  @functools.partial(mean.defjvp, symbolic_zeros=True)
+  def _(primals, tangents):
+    for name, tangent in (("rest", tangents[1]), ("tasks", tangents[2])):
+      _check_no_tangent(name, tangent)
+    out, gradient = compute(True, *primals)
+    slope = jnp.zeros((), out[0].dtype)
+    for g, t in zip(jax.tree.leaves(gradient), jax.tree.leaves(tangents[0], is_leaf=_is_zero), strict=True):
+      if not _is_zero(t):
+        slope += jnp.vdot(g, t).astype(slope.dtype)
+    return out, (slope, jax.tree.map(_zero_tangent, out[1]))
+
+  def checked(params, rest, tasks):
+    _check_divides(_leading(tasks))
+    return mean(params, rest, tasks)
+
+  return checked
+
+
+def tasks_at_once(tasks: int, at_once: int | None = None) -> int:
+  """The largest divisor of `tasks` that is at most `at_once`: how many tasks run as one vectorised group.
+
+  The default is 1 on a CPU, where each task alone fills the cores and vectorising only costs memory, and 16 on an
+  accelerator.
+
+  Raises:
+    ValueError: if `at_once` is below 1.
+  """
+  limit = (1 if jax.default_backend() == "cpu" else 16) if at_once is None else at_once
+  if limit < 1:
+    raise ValueError(f"expected at_once to be at least 1, got {at_once}")
+  return next(size for size in range(min(limit, tasks), 0, -1) if tasks % size == 0)
+
+
+def _group(tasks, at_once):
+  return tasks_at_once(_leading(tasks), at_once)
+
+
+def _leading(batch) -> int:
+  sizes = sorted({jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)})
+  if len(sizes) != 1 or sizes[0] in ((), (0,)):
+    raise ValueError(f"expected every array of a batch to have the same leading axis of at least 1, got {sizes}")
+  return sizes[0][0]
+
+
+def _check_divides(rows: int):
+  if rows % device_count():
+    raise ValueError(f"expected a batch that divides by the {device_count()} devices of the mesh, got {rows} rows")
+
+
+def _check_no_tangent(name, tangents):
+  for tangent in jax.tree.leaves(tangents, is_leaf=_is_zero):
+    if not _is_zero(tangent) and jnp.result_type(tangent) != jax.dtypes.float0:
+      raise TypeError(f"mean_over_tasks differentiates params only, but {name} depends on them: move it into params")
+
+
+def _floats(x) -> bool:
+  return jnp.issubdtype(jnp.result_type(x), jnp.inexact)
+
+
+def _widen(x):
+  """Sums of many small floats are kept in at least 32 bits."""
+  return x.astype(jnp.promote_types(x.dtype, jnp.float32)) if _floats(x) else x
+
+
+def _neutral(shape):
+  if _floats(shape):
+    return jnp.zeros(shape.shape, shape.dtype)
+  least = False if shape.dtype == bool else jnp.iinfo(shape.dtype).min
+  return jnp.full(shape.shape, least, shape.dtype)
+
+
+def _all_reduce(tree):
+  leaves, structure = jax.tree.flatten(tree)
+  sums = iter(lax.psum([x for x in leaves if _floats(x)], _DATA))
+  return structure.unflatten([next(sums) if _floats(x) else lax.pmax(x, _DATA) for x in leaves])
+
+
+def _is_zero(x) -> bool:
+  return isinstance(x, SymbolicZero)
+
+
+def _zero_tangent(x):
+  return jnp.zeros_like(x) if _floats(x) else np.zeros(jnp.shape(x), jax.dtypes.float0)

@@ -1,0 +1,80 @@
+"""The four-layer convolutional network of the few-shot literature (arXiv:1606.04080, 1703.03400, 1703.05175)."""
+
+from typing import Literal, get_args
+
+import flax.linen as nn
+import jax
+
+from metajax.networks.convolution import convolve, max_pool, native_convolve
+from metajax.networks.from_linen import from_linen
+from metajax.types import Network
+
+Downsample = Literal["stride", "max_pool"]
+Pool = Literal["mean", "flatten"]
+Normalisation = Literal["batch", "layer", "none"]
+Convolution = Literal["slices", "native"]
+
+
+def conv4(
+  filters: int = 64,
+  *,
+  downsample: Downsample = "max_pool",
+  pool: Pool = "flatten",
+  normalisation: Normalisation = "batch",
+  convolution: Convolution = "slices",
+) -> Network:
+  """Four blocks of 3 x 3 convolution, normalisation and ReLU, each halving the picture: `[n, h, w, c] -> [n, d]`.
+
+  Prototypical and matching networks halve by max-pooling and flatten (28 x 28 gives `d = filters`); MAML on Omniglot
+  halves by stride 2 and takes the mean over space. A classifier is `with_head(conv4(...), linear(ways))`.
+
+  Args:
+    filters: of each block.
+    downsample: "stride" or "max_pool".
+    pool: "mean" over space, or "flatten".
+    normalisation: "batch" (statistics of the batch under `train=True`, running ones otherwise), "layer" or "none".
+    convolution: "slices" is fast in inner loops, "native" is XLA's own.
+
+  Raises:
+    ValueError: if an argument is none of these; at init, if the pictures are not `[n, h, w, c]` or smaller than 16 x 16
+      under max-pooling.
+  """
+  choices = {"downsample": Downsample, "pool": Pool, "normalisation": Normalisation, "convolution": Convolution}
+  given = {"downsample": downsample, "pool": pool, "normalisation": normalisation, "convolution": convolution}
+  for name, choice in choices.items():
+    if given[name] not in get_args(choice):
+      raise ValueError(f"expected {name} to be one of {', '.join(map(repr, get_args(choice)))}, got {given[name]!r}")
+  return from_linen(_Conv4(filters, downsample, pool, normalisation, convolution))
+
+
+class _Conv4(nn.Module):
+  filters: int
+  downsample: str
+  pool: str
+  normalisation: str
+  convolution: str
+
+  @nn.compact
+  def __call__(self, images, train):
+    if images.ndim != 4:
+      raise ValueError(f"expected pictures [n, height, width, channels], got an array of shape {list(images.shape)}")
+    if self.downsample == "max_pool" and min(images.shape[1:3]) < 16:
+      raise ValueError(f"expected pictures of at least 16 x 16 to halve four times, got {images.shape[1:3]}")
+    for block in range(4):
+      images = self._block(images, train, block)
+    return images.mean((1, 2)) if self.pool == "mean" else images.reshape(len(images), -1)
+
+  def _block(self, images, train, block):
+    shape = (3, 3, images.shape[-1], self.filters)
+    kernel = self.param(f"kernel_{block}", nn.initializers.xavier_uniform(), shape)
+    run = convolve if self.convolution == "slices" else native_convolve
+    images = run(images, kernel, 2 if self.downsample == "stride" else 1)
+    # A bias before a normalisation would be subtracted again.
+    if self.normalisation == "batch":
+      images = nn.BatchNorm(use_running_average=not train, momentum=0.95, name=f"norm_{block}")(images)
+    elif self.normalisation == "layer":
+      images = nn.LayerNorm(reduction_axes=(1, 2, 3), feature_axes=-1, name=f"norm_{block}")(images)
+    else:
+      images = images + self.param(f"bias_{block}", nn.initializers.zeros, (self.filters,))
+    images = jax.nn.relu(images)
+    return max_pool(images) if self.downsample == "max_pool" else images

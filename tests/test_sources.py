@@ -1,0 +1,281 @@
+"""Sources: pictures and classes are what they say, parts share no class, and bad input fails at once in one line."""
+
+import os
+import pathlib
+import socket
+import time
+
+import numpy as np
+import pytest
+
+from metajax.data import from_arrays, images, load, select_classes, with_rotations
+from metajax.data.omniglot import PARTS
+
+tfds = pytest.importorskip("tensorflow_datasets")
+tfds.disable_progress_bar()
+
+
+def pictures_of(labels, side=12):
+  """Pictures whose first two channels say which class they are of and which picture of the set, in an even tone."""
+  tones = np.stack([labels * 10, np.arange(len(labels)), labels * 0], axis=1).astype(np.uint8)
+  return np.broadcast_to(tones[:, None, None], (len(labels), side, side, 3))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  """A data folder with small sets: `shared` has the same classes in training and test, `apart` has not."""
+  folder = tmp_path_factory.mktemp("tfds")
+  label = tfds.features.ClassLabel(names=[f"kind {i}" for i in range(20)])
+  photo = {"image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"), "label": label}
+  sets = {
+    "shared": (photo, {"train": np.repeat(np.arange(10), 6), "test": np.repeat(np.arange(10), 3)}),
+    "apart": (photo, {"train": np.repeat(np.arange(15), 4), "test": np.repeat(np.arange(15, 20), 4)}),
+    "unlabelled": (photo, {"train": np.repeat(np.arange(8), 4), "test": np.full(4, -1)}),
+    "few": (photo, {"train": np.arange(5)}),
+    "sounds": ({"sound": tfds.features.Tensor(shape=(4,), dtype=np.float32), "label": label}, {"train": np.arange(5)}),
+  }
+  for name, (features, splits) in sets.items():
+    rows = {
+      split: [
+        {"image": picture, "label": label}
+        if "image" in features
+        else {"sound": np.zeros(4, np.float32), "label": label}
+        for picture, label in zip(pictures_of(labels), labels, strict=True)
+      ]
+      for split, labels in splits.items()
+    }
+    store = tfds.dataset_builders.store_as_tfds_dataset
+    store(name, version="1.0.0", features=tfds.features.FeaturesDict(features), split_datasets=rows, data_dir=folder)
+  return str(folder)
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+  """Any use of the network is an error of its own kind."""
+
+  def refuse(*args, **kwargs):
+    pytest.fail("the network was asked")
+
+  for name in ("getaddrinfo", "create_connection"):
+    monkeypatch.setattr(socket, name, refuse)
+
+
+def shared_data(name):
+  """The folder of real data, or a skip with the reason."""
+  folder = os.environ.get("TFDS_DATA_DIR")
+  if not folder or not (pathlib.Path(folder) / name).is_dir():
+    pytest.skip(f"$TFDS_DATA_DIR ({folder or 'not set'}) holds no {name}")
+  return folder
+
+
+def names_match_pictures(source):
+  return all(
+    (picture[..., 0] == 10 * int(source.classes[label].removeprefix("kind "))).all()
+    for picture, label in zip(source.images, source.labels, strict=True)
+  )
+
+
+def test_set_with_shared_classes_is_dealt_out_into_parts_that_share_none(folder, no_network):
+  parts = {part: load("shared", part, size=8, data_dir=folder) for part in PARTS}
+  assert [len(parts[part].classes) for part in PARTS] == [6, 2, 2]
+  assert len({name for part in PARTS for name in parts[part].classes}) == 10
+  for source in parts.values():
+    assert source.images.shape == (9 * len(source.classes), 8, 8, 3) and source.images.dtype == np.uint8
+    assert (np.bincount(source.labels) == 9).all() and names_match_pictures(source)
+    assert len(np.unique(source.images[:, 0, 0, :2], axis=0)) >= 6 * len(source.classes)
+  again = load("shared", "test", size=8, data_dir=folder)
+  assert again.classes == parts["test"].classes and (again.images == parts["test"].images).all()
+  assert any(load("shared", "test", size=8, data_dir=folder, seed=seed).classes != again.classes for seed in (1, 2, 3))
+
+
+def test_disjoint_splits_stay_and_validation_classes_leave_training(folder, no_network):
+  train, validation, test = (load("apart", part, size=8, data_dir=folder) for part in PARTS)
+  assert test.classes == tuple(f"kind {i}" for i in range(15, 20))
+  assert len(validation.classes) == 5 and len(train.classes) == 10
+  assert not set(train.classes) & set(validation.classes)
+  assert all(map(names_match_pictures, (train, validation, test)))
+
+
+def test_own_split_is_as_the_set_has_it(folder):
+  source = load("shared", "own/test", size=8, data_dir=folder)
+  assert len(source.classes) == 10 and len(source.labels) == 30 and names_match_pictures(source)
+
+
+def test_pictures_without_a_label_are_left_out(folder):
+  parts = [load("unlabelled", part, size=8, data_dir=folder) for part in PARTS]
+  assert [len(part.classes) for part in parts] == [4, 2, 2] and all(map(names_match_pictures, parts))
+
+
+def test_data_folder_is_the_environments_where_none_is_given(folder, monkeypatch):
+  monkeypatch.setenv("TFDS_DATA_DIR", folder)
+  assert len(load("shared", size=4).classes) == 6
+
+
+def test_pictures_shrink_to_the_mean_of_what_each_new_pixel_covers():
+  picture = np.random.default_rng(0).integers(0, 256, (12, 12, 1)).astype(np.uint8)
+  file = images.tf.io.encode_png(picture).numpy()
+  means = picture.reshape(4, 3, 4, 3).mean(axis=(1, 3))
+  (decoded,) = images.decode(np.array([file], object), size=4, channels=1)
+  assert np.abs(decoded[..., 0] - means).max() <= 0.5 + 1e-3
+
+
+@pytest.mark.parametrize(
+  ("name", "split", "error", "said"),
+  [
+    ("absent", "train", FileNotFoundError, "'absent' not found.*holds apart, few, shared, sounds, unlabelled; set"),
+    ("shared", "dev", ValueError, "'dev' of shared: expected one of train, validation, test, own/train, own/test"),
+    ("shared", "own/validation", ValueError, "'own/validation' of shared"),
+    ("unlabelled", "own/test", ValueError, "no labelled pictures"),
+    ("few", "train", ValueError, "few has 5 classes: expected 6 or more"),
+    ("sounds", "train", ValueError, "no image classification set.*'sound': 'Tensor'"),
+    ("omniglot", "lake", ValueError, "'lake' of omniglot: expected one of lake/train,"),
+    ("omniglot", "lake/dev", ValueError, "'lake/dev' of omniglot"),
+    ("omniglot", "train", FileNotFoundError, "'omniglot' not found.*TFDS_DATA_DIR.*--download"),
+  ],
+)
+def test_bad_input_is_one_line_that_says_what_there_is(folder, no_network, name, split, error, said):
+  began = time.monotonic()
+  with pytest.raises(error, match=said) as raised:
+    load(name, split, data_dir=folder)
+  assert "\n" not in str(raised.value) and time.monotonic() - began < 10
+
+
+def test_unknown_set_to_download_is_refused(folder, no_network):
+  with pytest.raises(ValueError, match=r"unknown data set 'absent'.*holds apart, few"):
+    load("absent", data_dir=folder, download=True)
+
+
+class DrawnHere(tfds.core.GeneratorBasedBuilder):
+  """A data set that TFDS knows how to make, without a download, at `url_infos` where a test sets them."""
+
+  VERSION = tfds.core.Version("1.0.0")
+  url_infos = None
+
+  def _info(self):
+    features = {"image": tfds.features.Image(shape=(12, 12, 3)), "label": tfds.features.ClassLabel(num_classes=6)}
+    return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+  def _split_generators(self, dl_manager):
+    return {"train": self._generate_examples()}
+
+  def _generate_examples(self):
+    for i, picture in enumerate(pictures_of(np.arange(6))):
+      yield i, {"image": picture, "label": i}
+
+
+def test_download_prepares_the_set_in_the_folder_for_the_next_time(tmp_path):
+  made = load("drawn_here", "own/train", size=12, data_dir=str(tmp_path), download=True)
+  read = load("drawn_here", "own/train", size=12, data_dir=str(tmp_path))
+  np.testing.assert_array_equal(made.images, read.images)
+  assert read.classes == tuple("012345")
+
+
+def test_download_from_a_host_that_never_answers_fails_within_seconds(tmp_path, monkeypatch):
+  with socket.create_server(("127.0.0.1", 0)) as silent:
+    address = f"http://127.0.0.1:{silent.getsockname()[1]}/pictures.zip"
+    monkeypatch.setattr(DrawnHere, "url_infos", {address: None})
+    monkeypatch.setattr(images, "SECONDS_TO_ANSWER", 0.5)
+    with pytest.raises(ConnectionError, match=f"{address} does not answer.*no data sets"):
+      load("drawn_here", data_dir=str(tmp_path), download=True)
+
+
+@pytest.mark.parametrize("name", ["omniglot", "cifar10"])
+def test_download_without_a_network_fails_within_ten_seconds(name, tmp_path, monkeypatch):
+  def unreachable(*args, **kwargs):
+    raise socket.gaierror("no network")
+
+  monkeypatch.setattr(socket, "getaddrinfo", unreachable)
+  began = time.monotonic()
+  with pytest.raises(ConnectionError, match=rf"'{name}' cannot be downloaded: http.* does not answer"):
+    load(name, data_dir=str(tmp_path), download=True)
+  assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(("split", "counts"), [("vinyals", (1028, 172, 423)), ("finn", (1100, 100, 423))])
+def test_omniglot_split_has_its_published_number_of_characters_and_shares_none(split, counts):
+  folder = shared_data("omniglot")
+  parts = [load("omniglot", f"{split}/{part}", size=4, data_dir=folder) for part in PARTS]
+  assert tuple(len(part.classes) for part in parts) == counts
+  assert all((np.bincount(part.labels) == 20).all() for part in parts)
+  assert len({name for part in parts for name in part.classes}) == 1623
+
+
+def test_omniglot_lake_split_keeps_its_alphabets_apart():
+  folder = shared_data("omniglot")
+  train, validation, test = (load("omniglot", f"lake/{part}", size=28, data_dir=folder) for part in PARTS)
+  assert (len(train.classes), len(validation.classes), len(test.classes)) == (964 - 64, 64, 659)
+  assert not set(train.classes) & set(validation.classes) and not set(train.groups) & set(test.groups)
+  assert len(set(train.groups)) == 30 and len(set(test.groups)) == 20
+  assert "Korean/character01" in train.classes + validation.classes and "Tibetan/character42" in test.classes
+  for part in (train, validation, test):
+    assert (np.bincount(part.labels) == 20).all() and part.images.shape[1:] == (28, 28, 1)
+    assert part.images.max() == 255 and part.images.mean() < 40  # thin ink on empty paper
+    assert not any("character00" in name for name in part.classes)
+
+
+def test_omniglot_pictures_of_a_class_are_of_one_character():
+  source = load("omniglot", "lake/test", size=14, data_dir=shared_data("omniglot"))
+  pixels = source.images.reshape(659, -1) if len(source.labels) == 659 else source.images.reshape(-1, 14 * 14) / 255
+  means = np.stack([pixels[source.labels == label].mean(0) for label in range(659)])
+  spread = np.square(pixels - means[source.labels]).sum(1).mean()
+  mixed = np.random.default_rng(0).permutation(source.labels)
+  means = np.stack([pixels[mixed == label].mean(0) for label in range(659)])
+  assert spread < 0.8 * np.square(pixels - means[mixed]).sum(1).mean()
+
+
+def test_tiny_imagenet_keeps_its_own_disjoint_splits():
+  folder = shared_data("tiny_imagenet_fewshot")
+  parts = [load("tiny_imagenet_fewshot", part, size=8, data_dir=folder) for part in PARTS]
+  assert [len(part.classes) for part in parts] == [64, 16, 20]
+  assert len({name for part in parts for name in part.classes}) == 100
+
+
+def small_source():
+  labels = np.array([0, 1, 2, 0, 1, 2, 2])
+  pixels = np.random.default_rng(0).integers(0, 256, (7, 3, 3, 1)).astype(np.uint8)
+  return from_arrays(pixels, labels, classes=("a", "b", "c"), groups=("x", "x", "y"), styles=tuple("1234567"))
+
+
+def test_selected_classes_keep_their_pictures_and_are_numbered_anew():
+  source = small_source()
+  chosen = select_classes(source, [2, 0])
+  assert chosen.classes == ("c", "a") and chosen.groups == ("y", "x") and chosen.captions == (("c",), ("a",))
+  assert chosen.labels.tolist() == [1, 0, 1, 0, 0] and chosen.styles == tuple("13467")
+  np.testing.assert_array_equal(chosen.images, source.images[[0, 2, 3, 5, 6]])
+  for indices in ([0, 0], [3], [-1], []):
+    with pytest.raises(ValueError, match="unique indices from 0 to 2"):
+      select_classes(source, indices)
+
+
+def test_rotations_are_new_classes_and_four_quarter_turns_are_none():
+  source = small_source()
+  turned = with_rotations(source)
+  assert turned.classes[3:6] == ("a rotated 90", "b rotated 90", "c rotated 90") and len(set(turned.classes)) == 12
+  assert turned.captions[11] == ("c rotated 270",) and turned.groups == source.groups * 4
+  assert turned.labels.dtype == np.int32 and len(turned.styles) == len(turned.labels) == 28
+  np.testing.assert_array_equal(turned.labels[21:], source.labels + 9)
+  again = with_rotations(select_classes(turned, [9, 10, 11]))
+  np.testing.assert_array_equal(again.images[7:14], source.images)
+  with pytest.raises(ValueError, match="got 3 by 2"):
+    with_rotations(source._replace(images=source.images[:, :, :2]))
+
+
+@pytest.mark.parametrize(
+  ("changed", "said"),
+  [
+    ({"images": np.zeros((2, 3, 3, 1))}, "got float64 \\[2, 3, 3, 1\\]"),
+    ({"images": np.zeros((2, 3, 3), np.uint8)}, "got uint8 \\[2, 3, 3\\]"),
+    ({"labels": [0]}, "expected 2 integer labels, got int64 \\[1\\]"),
+    ({"labels": [0.0, 1.0]}, "got float64"),
+    ({"labels": [0, 2], "classes": ("a", "b")}, "labels from 0 to 1, got 0 to 2"),
+    ({"labels": [0, -1], "classes": ("a", "b")}, "got -1 to 0"),
+    ({"labels": [0, 2]}, "got none of '1'"),
+    ({"classes": ("a", "a")}, "2 classes \\(1 unique\\)"),
+    ({"groups": ("x",)}, "1 groups"),
+    ({"styles": ("x",)}, "1 styles"),
+    ({"captions": (("a",), ())}, "got none for '1'"),
+  ],
+)
+def test_arrays_that_do_not_match_are_refused(changed, said):
+  with pytest.raises(ValueError, match=said):
+    from_arrays(**{"images": np.zeros((2, 3, 3, 1), np.uint8), "labels": [0, 1], **changed})
