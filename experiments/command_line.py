@@ -30,7 +30,7 @@ def run(main: Callable, budgets: Mapping[str, Mapping] | None = None):
     description += f" Presets: --budget {'|'.join(budgets)}; the defaults below are those of {name!r}."
   try:
     tyro.cli(main, args=arguments, description=description, config=(tyro.conf.OmitArgPrefixes,))
-  except (ValueError, FileNotFoundError, FloatingPointError) as error:
+  except (ValueError, OSError, FloatingPointError) as error:
     raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
     if not any(_PROJECT / part in raised_in.parents for part in ("metajax", "experiments")):
       raise

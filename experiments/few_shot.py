@@ -94,8 +94,8 @@ def run(name: str, learner: Learner, test_learner: Learner, policy: str, setting
       "queries": s.test_queries, "tasks": s.test_tasks,
     }  # fmt: skip
     print(f"\n{ways}-way {shots}-shot on unseen classes, {s.test_tasks} tasks of {s.test_queries} queries a class")
-    print(f"  {name:<28} {score}  ({policy}; trained {seconds:.0f} s, step {int(trained.step)} chosen)")
-    print(f"  {'pixels, nearest centroid':<28} {baselines[ways, shots]}")
+    print(f"  {name:<28} {score}%  ({policy}; trained {seconds:.0f} s, step {int(trained.step)} chosen)")
+    print(f"  {'pixels, nearest centroid':<28} {baselines[ways, shots]}%")
     print(f"  {'chance':<28} {100 / ways:.2f}%")
     measured += [
       records.record(

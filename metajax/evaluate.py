@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from metajax.losses import accuracy, check_one_hot
+from metajax.losses import accuracy, check_one_hot, squared_error
 from metajax.mesh import device_count, map_tasks, shard_batch
 from metajax.types import Batches, Learner, Params, State
 
@@ -14,9 +14,9 @@ class Score(NamedTuple):
   """A mean over tasks and how sure it is.
 
   Attributes:
-    mean: in percent, 0 to 100.
-    interval: half the width of the 95% interval of the mean over tasks, in percent.
-    tasks: the score of each task in percent, float64 `[tasks]`.
+    mean: accuracies in percent, 0 to 100; errors in their own unit.
+    interval: half the width of the 95% interval of the mean over tasks.
+    tasks: the score of each task, float64 `[tasks]`.
   """
 
   mean: float
@@ -24,19 +24,13 @@ class Score(NamedTuple):
   tasks: np.ndarray
 
   def __str__(self):
-    return f"{self.mean:.2f} ± {self.interval:.2f}%"
+    return f"{self.mean:.2f} ± {self.interval:.2f}"
 
 
 def few_shot_accuracy(
-  learner: Learner,
-  params: Params,
-  state: State,
-  batches: Batches,
-  tasks: int = 1000,
-  *,
-  at_once: int | None = None,
+  learner: Learner, params: Params, state: State, batches: Batches, tasks: int = 1000, *, at_once: int | None = None
 ) -> Score:
-  """The accuracy on the queries of `tasks` tasks, with its 95% interval over tasks.
+  """The accuracy in percent on the queries of `tasks` tasks, with its 95% interval over tasks.
 
   The tasks are the first ones of `batches`, so two learners given the same `batches` meet the same tasks; each is
   counted once, whatever the size of a batch and the number of devices.
@@ -52,30 +46,45 @@ def few_shot_accuracy(
   Raises:
     ValueError: if `tasks` is below 2, the batches end early, or labels are not one-hot or do not fit the logits.
   """
+
+  def look(episodes):
+    check_one_hot(episodes.support.labels)
+    check_one_hot(episodes.query.labels)
+
+  measure = lambda logits, labels: 100 * accuracy(logits, labels)
+  return summarise(_scores(learner, params, state, batches, tasks, measure, at_once, look))
+
+
+def few_shot_error(
+  learner: Learner, params: Params, state: State, batches: Batches, tasks: int = 1000, *, at_once: int | None = None
+) -> Score:
+  """The mean squared error of a regression on the queries of `tasks` tasks, like `few_shot_accuracy`."""
+  return summarise(_scores(learner, params, state, batches, tasks, squared_error, at_once, lambda episodes: None))
+
+
+def _scores(learner, params, state, batches, tasks, measure, at_once, look):
+  """`measure(prediction, labels)` of each of the first `tasks` tasks, float64 `[tasks]`."""
   if tasks < 2:
     raise ValueError(f"expected at least 2 tasks, so that there is an interval, got {tasks}")
 
   def score(shared, episode):
-    logits = learner.predict(*shared, episode.support, episode.query.inputs)
-    return accuracy(logits, episode.query.labels)
+    prediction = learner.predict(*shared, episode.support, episode.query.inputs)
+    return measure(prediction, episode.query.labels)
 
   run = jax.jit(map_tasks(score, at_once))
   scores, found = [], 0
   for episodes in batches():
-    check_one_hot(episodes.support.labels)
-    check_one_hot(episodes.query.labels)
+    look(episodes)
     here = len(episodes.query.labels)
     scores.append(np.asarray(run((params, state), shard_batch(_pad(episodes, here))))[:here])
     found += here
     if found >= tasks:
-      break
-  else:
-    raise ValueError(f"expected batches of {tasks} tasks, got {found}")
-  return summarise(100 * np.concatenate(scores)[:tasks].astype(np.float64))
+      return np.concatenate(scores)[:tasks].astype(np.float64)
+  raise ValueError(f"expected batches of {tasks} tasks, got {found}")
 
 
 def summarise(scores: np.ndarray) -> Score:
-  """The mean of scores in percent `[tasks]`, with the half-width `1.96 s / sqrt(tasks)` of its 95% interval."""
+  """The mean of scores `[tasks]`, with the half-width `1.96 s / sqrt(tasks)` of its 95% interval."""
   return Score(float(scores.mean()), float(1.96 * scores.std(ddof=1) / np.sqrt(len(scores))), scores)
 
 

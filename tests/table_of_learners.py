@@ -1,0 +1,82 @@
+"""Every learner with a tiny network and batch: a new learner is one row, and meets every law."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from metajax import Episode, Examples, gradient_steps
+from metajax.compose import linear, with_head
+from metajax.learners import maml, prototypical
+from metajax.losses import squared_error
+from metajax.networks import conv4, mlp
+from metajax.types import Batch, Learner
+
+WAYS, SHOTS, QUERIES, TASKS = 3, 2, 2, 8
+
+
+class Row(NamedTuple):
+  """A learner and what is to be known of it."""
+
+  learner: Learner
+  batch: Callable[[int], Batch]  # seed -> batch
+  classifies: bool = True
+  batch_norm: bool = False
+  width: int = 0  # of the embedding
+
+
+def one_hot(classes, ways=WAYS):
+  return np.eye(ways, dtype=np.float32)[classes]
+
+
+def episodes(seed, shape=(6,), ways=WAYS, shots=SHOTS, queries=QUERIES, tasks=TASKS):
+  random = np.random.default_rng(seed)
+  centres = random.normal(size=(tasks, ways, *shape))
+
+  def examples(each):
+    inputs = np.repeat(centres, each, 1) + 0.3 * random.normal(size=(tasks, ways * each, *shape))
+    labels = np.tile(one_hot(np.repeat(np.arange(ways), each), ways), (tasks, 1, 1))
+    return Examples(inputs.astype(np.float32), labels)
+
+  return Episode(examples(shots), examples(queries))
+
+
+def regressions(seed, tasks=TASKS):
+  random = np.random.default_rng(seed)
+  slopes = random.normal(size=(tasks, 1, 1))
+
+  def examples(each):
+    inputs = random.normal(size=(tasks, each, 1))
+    return Examples(inputs.astype(np.float32), np.sin(slopes * inputs).astype(np.float32))
+
+  return Episode(examples(4), examples(5))
+
+
+def pictures(seed):
+  return episodes(seed, (16, 16, 1))
+
+
+encoder = mlp((8,), 5, jax.nn.tanh)
+classifier = with_head(encoder, linear(WAYS))
+tiny_conv4 = conv4(4, downsample="stride", pool="mean")
+convolutional = with_head(tiny_conv4, linear(WAYS))
+smooth_adam = optax.adam(0.05, eps_root=1e-6)
+reverse, first_order = (gradient_steps(optax.sgd(0.1), 2, gradient=g) for g in ("reverse", "first_order"))
+
+LEARNERS = {
+  "maml": Row(maml(classifier, reverse), episodes, width=WAYS),
+  "maml, embedding by its encoder": Row(maml(classifier, reverse, encoder=encoder), episodes, width=5),
+  "maml, adam inside": Row(maml(classifier, gradient_steps(smooth_adam, 2)), episodes, width=WAYS),
+  "maml, in groups": Row(maml(classifier, reverse, at_once=4), episodes, width=WAYS),
+  "first-order maml": Row(maml(classifier, first_order), episodes, width=WAYS),
+  "maml, regression": Row(
+    maml(mlp((8,), 1, jax.nn.tanh), reverse, loss=squared_error), regressions, classifies=False, width=1
+  ),
+  "maml, batch norm": Row(
+    maml(convolutional, gradient_steps(optax.sgd(0.1), 1), encoder=tiny_conv4), pictures, batch_norm=True, width=4
+  ),
+  "prototypical": Row(prototypical(encoder), episodes, width=5),
+  "prototypical, batch norm": Row(prototypical(conv4(4)), pictures, batch_norm=True, width=4),
+}

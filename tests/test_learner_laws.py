@@ -1,0 +1,169 @@
+"""Laws that every learner meets."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from table_of_learners import LEARNERS
+
+from metajax.mesh import make_mesh, shard_batch
+
+rows = pytest.mark.parametrize("name", LEARNERS)
+classifiers = pytest.mark.parametrize("name", [name for name, row in LEARNERS.items() if row.classifies])
+without_batch_statistics = pytest.mark.parametrize(
+  "name", [name for name, row in LEARNERS.items() if row.classifies and not row.batch_norm]
+)
+
+
+class Case:
+  """A learner of the table, initialised, with its loss and gradient compiled once for all laws."""
+
+  def __init__(self, name):
+    self.row = LEARNERS[name]
+    self.learner, self.batch, self.key = self.row.learner, self.row.batch(0), jax.random.key(1)
+    self.params, self.state = self.learner.init(jax.random.key(0), self.batch)
+    self.value_and_grad = jax.value_and_grad(self.learner.loss, has_aux=True)
+    self.compiled = jax.jit(self.value_and_grad)
+
+  def __call__(self, batch=None, key=None):
+    batch, key = self.batch if batch is None else batch, self.key if key is None else key
+    return self.compiled(self.params, self.state, batch, key)
+
+  @property
+  def task(self):
+    return jax.tree.map(lambda x: x[0], self.batch)
+
+  def predict(self, support, inputs):
+    return self.learner.predict(self.params, self.state, support, inputs)
+
+
+CASES = {}
+
+
+@pytest.fixture
+def case(name):
+  if name not in CASES:
+    CASES[name] = Case(name)
+  return CASES[name]
+
+
+def close(first, second, tolerance=2e-5):
+  chex.assert_trees_all_close(first, second, rtol=tolerance, atol=tolerance)
+
+
+def padded(examples, rows):
+  """Adds rows without a label, whose inputs are anything."""
+  grow = lambda x, fill: np.concatenate([x, np.full((*x.shape[:1], rows, *x.shape[2:]), fill, x.dtype)], 1)
+  return examples._replace(inputs=grow(examples.inputs, 3.0), labels=grow(examples.labels, 0))
+
+
+@rows
+def test_loss_is_a_finite_scalar_with_finite_metrics(case):
+  (loss, (_, metrics)), _ = case()
+  assert loss.shape == () and jnp.isfinite(loss)
+  for name, value in metrics.items():
+    assert value.shape == () and jnp.isfinite(value), name
+
+
+@rows
+def test_gradient_is_finite_and_shaped_like_the_parameters(case):
+  _, gradient = case()
+  chex.assert_trees_all_equal_shapes_and_dtypes(gradient, case.params)
+  chex.assert_tree_all_finite(gradient)
+  assert any(jnp.any(leaf != 0) for leaf in jax.tree.leaves(gradient))
+
+
+@rows
+def test_state_keeps_its_structure_shapes_and_types(case):
+  (_, (state, _)), _ = case()
+  chex.assert_trees_all_equal_shapes_and_dtypes(state, case.state)
+
+
+@rows
+def test_loss_is_the_same_without_jit(case):
+  with jax.disable_jit(False):
+    loss, _ = case.learner.loss(case.params, case.state, case.batch, case.key)
+  close(loss, case()[0][0])
+
+
+@rows
+def test_eight_devices_agree_with_one(case):
+  one = case()
+  with jax.set_mesh(make_mesh(8)):
+    eight = jax.jit(case.value_and_grad)(case.params, case.state, shard_batch(case.batch), case.key)
+  close(jax.device_get(one), jax.device_get(eight))
+
+
+@rows
+def test_same_key_gives_the_same_result(case):
+  chex.assert_trees_all_equal(case(), case())
+
+
+@rows
+def test_many_calls_are_traced_once(case):
+  chex.clear_trace_counter()
+  step = jax.jit(chex.assert_max_traces(lambda batch, key: case.value_and_grad(case.params, case.state, batch, key), 1))
+  for seed in range(3):
+    step(case.row.batch(seed), jax.random.key(seed))
+
+
+@rows
+def test_order_of_tasks_does_not_matter(case):
+  flipped = jax.tree.map(lambda x: x[::-1], case.batch)
+  close(case(), case(flipped))
+
+
+@rows
+def test_order_of_support_and_query_rows_does_not_matter(case):
+  flipped = jax.tree.map(lambda x: x[:, ::-1], case.batch)
+  close(case(), case(flipped), 1e-4)
+
+
+@without_batch_statistics
+def test_padded_rows_change_nothing(case):
+  batch = case.batch._replace(support=padded(case.batch.support, 2), query=padded(case.batch.query, 3))
+  close(case(), case(batch))
+
+
+@classifiers
+def test_padded_tasks_change_nothing(case):
+  empty = jax.tree.map(np.array, case.batch)
+  empty.query.labels[4:] = 0
+  four = jax.tree.map(lambda x: x[:4], case.batch)
+  close(case(empty), jax.jit(case.value_and_grad)(case.params, case.state, four, case.key))
+
+
+@rows
+def test_prediction_has_a_row_a_query_and_a_column_a_label(case):
+  task = case.task
+  prediction = jax.eval_shape(case.predict, task.support, task.query.inputs)
+  assert prediction.shape == task.query.labels.shape
+
+
+@rows
+def test_prediction_learns_from_the_support(case):
+  """Its own support rows are predicted better than another task's labels would be."""
+  task = case.task
+  other = jax.tree.map(lambda x: x[1], case.batch).support
+  right, wrong = case.predict(task.support, task.query.inputs), case.predict(other, task.query.inputs)
+  assert not np.allclose(right, wrong)
+
+
+@rows
+def test_embedding_has_a_row_an_input(case):
+  inputs = case.task.query.inputs
+  embedding = case.learner.embed(case.params, case.state, inputs)
+  assert embedding.shape == (len(inputs), case.row.width)
+  chex.assert_tree_all_finite(embedding)
+
+
+@classifiers
+def test_labels_that_are_not_one_hot_are_refused_at_init(case):
+  wrong = jax.tree.map(np.array, case.batch)
+  wrong.support.labels[2, 1] = [0.5, 0.5, 0]
+  with pytest.raises(ValueError, match=r"one-hot .*got the row \[0.5, 0.5, 0.0\]"):
+    case.learner.init(case.key, wrong)
+  integers = case.batch._replace(query=case.batch.query._replace(labels=case.batch.query.labels.argmax(-1)))
+  with pytest.raises(ValueError, match="one-hot"):
+    case.learner.init(case.key, integers)
