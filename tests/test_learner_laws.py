@@ -9,11 +9,15 @@ from table_of_learners import LEARNERS
 
 from metajax.mesh import make_mesh, shard_batch
 
-rows = pytest.mark.parametrize("name", LEARNERS)
-classifiers = pytest.mark.parametrize("name", [name for name, row in LEARNERS.items() if row.classifies])
-without_batch_statistics = pytest.mark.parametrize(
-  "name", [name for name, row in LEARNERS.items() if row.classifies and not row.batch_norm]
-)
+
+def over(names):
+  """All tests of a learner run in one worker, which compiles it once."""
+  return pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in names])
+
+
+rows = over(LEARNERS)
+classifiers = over(name for name, row in LEARNERS.items() if row.classifies)
+without_batch_statistics = over(name for name, row in LEARNERS.items() if row.classifies and not row.batch_norm)
 
 
 class Case:
@@ -82,8 +86,7 @@ def test_state_keeps_its_structure_shapes_and_types(case):
 
 @rows
 def test_loss_is_the_same_without_jit(case):
-  with jax.disable_jit(False):
-    loss, _ = case.learner.loss(case.params, case.state, case.batch, case.key)
+  loss, _ = case.learner.loss(case.params, case.state, case.batch, case.key)
   close(loss, case()[0][0])
 
 
