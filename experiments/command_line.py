@@ -1,6 +1,7 @@
 """A plain function as a command: every argument a flag, presets by `--budget`, one clear line for bad input."""
 
 import functools
+import inspect
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -22,14 +23,16 @@ def run(main: Callable, budgets: Mapping[str, Mapping] | None = None):
     budgets: presets `{name: {argument: default}}`; the first is the one without `--budget`.
   """
   arguments, description = sys.argv[1:], (main.__doc__ or "").split("\n")[0]
+  defaults = {}
   if budgets:
     name, arguments = _take_budget(arguments, next(iter(budgets)))
     if name not in budgets:
       _fail(f"expected --budget to be one of {', '.join(budgets)}, got {name!r}")
-    main = functools.partial(main, **budgets[name])
+    defaults = budgets[name]
     description += f" Presets: --budget {'|'.join(budgets)}; the defaults below are those of {name!r}."
+  keywords = _parse(functools.partial(main, **defaults), arguments, description)
   try:
-    tyro.cli(main, args=arguments, description=description, config=(tyro.conf.OmitArgPrefixes,))
+    main(**keywords)
   except (ValueError, OSError, FloatingPointError) as error:
     raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
     if not any(_PROJECT / part in raised_in.parents for part in ("metajax", "experiments")):
@@ -39,7 +42,30 @@ def run(main: Callable, budgets: Mapping[str, Mapping] | None = None):
 
 def command() -> str:
   """The command that was given, as one would type it."""
-  return " ".join(["python -m", f"experiments.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
+  module = getattr(sys.modules["__main__"], "__spec__", None)
+  return " ".join(["python -m", module.name if module else Path(sys.argv[0]).stem, *sys.argv[1:]])
+
+
+def _parse(main, arguments, description):
+  """The keyword arguments that the flags stand for, all of them."""
+
+  @functools.wraps(main.func)
+  def collect(**keywords):
+    return keywords
+
+  collect.__signature__ = inspect.signature(main)
+  keywords, unknown = tyro.cli(
+    collect, args=arguments, description=description, config=(tyro.conf.OmitArgPrefixes,), return_unknown_args=True
+  )
+  if unknown:
+    flags = [f"--{name.replace('_', '-')}" for name in _flags(keywords)]
+    _fail(f"unknown flag {unknown[0]!r}: expected one of {', '.join(flags)}")
+  return keywords
+
+
+def _flags(keywords):
+  for name, value in keywords.items():
+    yield from value._fields if hasattr(value, "_fields") else (name,)
 
 
 def _take_budget(arguments, default):

@@ -13,6 +13,7 @@ import optax
 from experiments import published, records
 from metajax import Learner, few_shot_accuracy, fit, make_mesh
 from metajax.data import Source, episodes, load
+from metajax.losses import check_fits
 from metajax.predictors import nearest_centroid
 from metajax.report import episode_figure, progress
 
@@ -75,44 +76,31 @@ def run(name: str, learner: Learner, test_learner: Learner, policy: str, setting
   s = setting
   tests = [_ways_and_shots(text) for text in s.test] or [(s.ways, s.shots)]
   train, validation, test = (_load(s, part) for part in ("train", "validation", "test"))
-  print(f"{s.data}: {_describe(train)} to train on, {_describe(validation)} to validate, {_describe(test)} to test")
   batches = episodes(train, ways=s.ways, shots=s.shots, queries=s.queries, tasks=s.tasks, seed=s.seed)
-  rounds = {  # validation and test tasks have seeds of their own, the same for every learner and every run
-    "validation": _test_batches(validation, *tests[0], s.test_queries, seed=1),
-    **{test_at: _test_batches(test, *test_at, s.test_queries, seed=2) for test_at in tests},
-  }
+  # Validation and test tasks have seeds of their own, the same for every learner and every run.
+  validation_batches = _test_batches(validation, *tests[0], s.test_queries, seed=1)
+  test_batches = {setting: _test_batches(test, *setting, s.test_queries, seed=2) for setting in tests}
+  for at in (validation_batches, *test_batches.values()):
+    _check_fits(learner, test_learner, next(batches()), next(at()))
+  print(f"{s.data}: {_describe(train)} to train on, {_describe(validation)} to validate, {_describe(test)} to test")
+
   with jax.set_mesh(make_mesh(s.devices)):
-    baselines = {test_at: _score(_PIXELS, (), (), rounds[test_at], s.test_tasks) for test_at in tests}
     began = time.perf_counter()
-    trained = _fit(learner, test_learner, batches, rounds["validation"], s)
+    trained = _fit(learner, test_learner, batches, validation_batches, s)
     seconds = time.perf_counter() - began
-    scores = {test_at: _score(test_learner, *trained[:2], rounds[test_at], s.test_tasks) for test_at in tests}
-  measured = []
-  for (ways, shots), score in scores.items():
-    common = {
-      "data": s.data, "split": _split_name(s), "measure": "accuracy", "ways": ways, "shots": shots,
-      "queries": s.test_queries, "tasks": s.test_tasks,
-    }  # fmt: skip
-    print(f"\n{ways}-way {shots}-shot on unseen classes, {s.test_tasks} tasks of {s.test_queries} queries a class")
-    print(f"  {name:<28} {score}%  ({policy}; trained {seconds:.0f} s, step {int(trained.step)} chosen)")
-    print(f"  {'pixels, nearest centroid':<28} {baselines[ways, shots]}%")
-    print(f"  {'chance':<28} {100 / ways:.2f}%")
-    measured += [
-      records.record(
-        learner=name, **common, policy=policy, value=round(score.mean, 2), interval=round(score.interval, 2),
-        published=published.accuracy(name, s.data, ways, shots), train_seconds=round(seconds), steps=s.steps,
-        chosen_step=int(trained.step), seed=s.seed,
-      ),
-      records.record(
-        learner="pixels", **common, policy="none", value=round(baselines[ways, shots].mean, 2),
-        interval=round(baselines[ways, shots].interval, 2), published=None, train_seconds=0, steps=0,
-        chosen_step=0, seed=s.seed,
-      ),
-    ]  # fmt: skip
+    measured = []
+    for setting, at in test_batches.items():
+      score = few_shot_accuracy(test_learner, trained.params, trained.state, at, s.test_tasks)
+      pixels = few_shot_accuracy(_PIXELS, (), (), at, s.test_tasks)
+      _tell(name, setting, score, pixels, s)
+      run = {"train_seconds": round(seconds), "steps": s.steps, "chosen_step": int(trained.step)}
+      measured.append(_record(name, policy, setting, score, s, run))
+      measured.append(_record("pixels", "none", setting, pixels, s, {"train_seconds": 0, "steps": 0}))
+  print(f"\n{policy}; trained for {seconds:.0f} s, step {int(trained.step)} of {s.steps} chosen on validation tasks")
   folder = s.output / time.strftime(f"{name}-{s.data}-%Y%m%d-%H%M%S")
   records.write(folder / "records.json", measured)
-  _draw(test_learner, trained, rounds[tests[0]], folder / "episode.png", f"{name}: {s.data}, unseen classes")
-  print(f"\nrecords and the picture of a test episode: {folder}")
+  _draw(test_learner, trained, test_batches[tests[0]], folder / "episode.png", f"{name}: {s.data}, unseen classes")
+  print(f"records and the picture of a test episode: {folder}")
   if s.record:
     records.publish(f"{name}-{s.data}", measured)
 
@@ -125,24 +113,26 @@ def schedule(rate: float, decay: str, steps: int) -> optax.Schedule | float:
 
 
 def _fit(learner, test_learner, batches, validation, s):
-  validate = lambda params, state: _score(test_learner, params, state, validation, s.validation_tasks).mean
   optimizer = optax.adam(schedule(s.rate, s.decay, s.steps))
-  best = []
+  found = []
 
-  def validate_and_tell(params, state):
-    best.append(validate(params, state))
-    return best[-1]
+  def validate(params, state):
+    found.append(few_shot_accuracy(test_learner, params, state, validation, s.validation_tasks).mean)
+    return found[-1]
 
   with progress(s.steps, s.tasks) as log:
-    tell = lambda step, metrics: log(step, {**metrics, **({"validation": best[-1]} if best else {})})
+    tell = lambda step, metrics: log(step, metrics | ({"validation": found[-1]} if found else {}))
     return fit(
-      learner, optimizer, batches, s.steps, seed=s.seed, log=tell, log_every=max(1, min(100, s.steps // 20)),
-      validate=validate_and_tell, validate_every=s.validate_every,
-    )  # fmt: skip
-
-
-def _score(learner, params, state, batches, tasks):
-  return few_shot_accuracy(learner, params, state, batches, tasks)
+      learner,
+      optimizer,
+      batches,
+      s.steps,
+      seed=s.seed,
+      log=tell,
+      log_every=max(1, min(100, s.steps // 20)),
+      validate=validate,
+      validate_every=s.validate_every,
+    )
 
 
 def _test_batches(source: Source, ways: int, shots: int, queries: int, seed: int) -> Callable:
@@ -168,6 +158,44 @@ def _ways_and_shots(text: str) -> tuple[int, int]:
   if not found:
     raise ValueError(f"expected a setting to test at such as 5w1s, got {text!r}")
   return int(found[1]), int(found[2])
+
+
+def _check_fits(learner, test_learner, episodes, test_episodes):
+  """Finds before training, without compiling, that a learner cannot be tested at a setting."""
+  support, query = jax.tree.map(lambda x: x[0], test_episodes)
+  made = jax.eval_shape(learner.init, jax.random.key(0), episodes)
+  check_fits(jax.eval_shape(test_learner.predict, *made, support, query.inputs), query.labels)
+
+
+def _tell(name, setting, score, pixels, s):
+  ways, shots = setting
+  print(f"\n{ways}-way {shots}-shot on unseen classes, {s.test_tasks} tasks of {s.test_queries} queries a class")
+  for what, value in (
+    (name, f"{score}%"),
+    ("pixels, nearest centroid", f"{pixels}%"),
+    ("chance", f"{100 / ways:.2f}%"),
+  ):
+    print(f"  {what:<26} {value}")
+
+
+def _record(name, policy, setting, score, s, run):
+  ways, shots = setting
+  return records.record(
+    learner=name,
+    data=s.data,
+    split=_split_name(s),
+    measure="accuracy",
+    ways=ways,
+    shots=shots,
+    queries=s.test_queries,
+    policy=policy,
+    tasks=s.test_tasks,
+    value=round(score.mean, 2),
+    interval=round(score.interval, 2),
+    published=published.accuracy(name, s.data, ways, shots),
+    seed=s.seed,
+    **run,
+  )
 
 
 def _draw(learner, trained, batches, path, title):

@@ -11,11 +11,18 @@ from experiments.few_shot import Setting
 from metajax.learners import prototypical
 from metajax.networks import conv4
 
+TESTS = ("5w1s", "5w5s", "20w1s", "20w5s")
 BUDGETS = {
-  "paper": {"setting": Setting(ways=60, queries=5, tasks=1, steps=20000, decay="halving", test=("5w1s",))},
-  "cpu": {"setting": Setting(ways=30, queries=5, tasks=1, steps=4000, decay="cosine", test=("5w1s",))},
+  "paper": {"setting": Setting(ways=60, queries=5, tasks=1, steps=20000, decay="halving", test=TESTS)},
+  "cpu": {
+    "setting": Setting(
+      ways=30, queries=5, tasks=1, steps=3000, rate=2e-3, decay="cosine", test=TESTS, validate_every=500
+    )
+  },
   "demo": {
-    "setting": Setting(ways=20, queries=5, tasks=1, steps=500, decay="cosine", validate_every=100, test=("5w1s",))
+    "setting": Setting(
+      ways=20, queries=5, tasks=1, steps=500, rate=2e-3, decay="cosine", test=("5w1s",), validate_every=125
+    )
   },
 }
 

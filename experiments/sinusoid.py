@@ -78,10 +78,22 @@ def main(
   for what, score in errors.items():
     print(f"  {what:<34} {score}" + (f"  (the best of the rates {rates}: {best})" if score is fine_tuned[best] else ""))
     found = records.record(
-      learner=what, data="sinusoid", split="test", measure="mean_squared_error", ways=None, shots=shots, queries=100,
-      policy="none", tasks=test_tasks, value=round(score.mean, 4), interval=round(score.interval, 4), published=None,
-      train_seconds=round(seconds[what.split(",")[0]], 1), steps=steps, seed=seed,
-    )  # fmt: skip
+      learner=what,
+      data="sinusoid",
+      split="test",
+      measure="mean_squared_error",
+      ways=None,
+      shots=shots,
+      queries=100,
+      policy="none",
+      tasks=test_tasks,
+      value=round(score.mean, 4),
+      interval=round(score.interval, 4),
+      published=None,
+      train_seconds=round(seconds[what.split(",")[0]], 1),
+      steps=steps,
+      seed=seed,
+    )
     measured.append(found)
   folder = output / time.strftime("sinusoid-%Y%m%d-%H%M%S")
   records.write(folder / "records.json", measured)

@@ -127,16 +127,17 @@ def mean_over_tasks(task: Callable, at_once: int | None = None) -> Callable:
         return jax.value_and_grad(weighted, has_aux=True)(params, rest, one)
       return weighted(params, rest, one), None
 
-    def many(tasks):
+    # A group is sliced where it is used: a reshape to [groups, group, ...] would hold a copy of the whole batch.
+    def many(i):
       if group == 1:
-        return jax.tree.map(_widen, one(jax.tree.map(lambda x: x[0], tasks)))
-      return jax.tree.map(lambda x: _widen(x).sum(0) if _floats(x) else x.max(0), jax.vmap(one)(tasks))
+        return jax.tree.map(_widen, one(jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), tasks)))
+      some = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, i * group, group), tasks)
+      return jax.tree.map(lambda x: _widen(x).sum(0) if _floats(x) else x.max(0), jax.vmap(one)(some))
 
-    groups = jax.tree.map(lambda x: x.reshape((-1, group, *x.shape[1:])), tasks)
-    shapes = jax.eval_shape(many, jax.tree.map(lambda x: x[0], groups))
     add = lambda a, b: a + b if _floats(a) else jnp.maximum(a, b)
-    body = lambda sums, tasks: (jax.tree.map(add, sums, many(tasks)), None)
-    return lax.scan(body, jax.tree.map(_neutral, shapes), groups)[0]
+    body = lambda sums, i: (jax.tree.map(add, sums, many(i)), None)
+    start = jax.tree.map(_neutral, jax.eval_shape(many, 0))
+    return lax.scan(body, start, jnp.arange(_leading(tasks) // group))[0]
 
   def compute(differentiate, params, rest, tasks):
     over_tasks = functools.partial(totals, differentiate)

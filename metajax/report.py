@@ -14,7 +14,7 @@ from metajax.types import Array, Episode
 
 @contextmanager
 def progress(steps: int, rows: int, unit: str = "tasks", console: Console | None = None):
-  """Gives a `log(step, metrics)` that draws a live bar on a terminal and prints plain lines elsewhere.
+  """Gives a `log` for `fit` that draws a live bar on a terminal and prints plain lines elsewhere.
 
   It shows the step, how many rows (tasks) a second, every metric, and the time left.
 
@@ -36,14 +36,13 @@ def progress(steps: int, rows: int, unit: str = "tasks", console: Console | None
 
 
 def _logger(steps: int, rows: int, unit: str, write: Callable) -> Callable:
-  began, last = time.perf_counter(), [0, time.perf_counter()]
+  began, unseen = time.perf_counter(), ("gradient_norm", "steps_per_second")
 
   def log(step, metrics):
-    now = time.perf_counter()
-    rate = rows * (step - last[0]) / (now - last[1])
-    last[:] = step, now
-    numbers = "  ".join(f"{name} {_short(value)}" for name, value in metrics.items() if name != "gradient_norm")
-    write(step, f"step {step}/{steps}  {rate:.0f} {unit}/s  {numbers}", (now - began) * (steps - step) / step)
+    rate = rows * metrics["steps_per_second"]
+    numbers = "  ".join(f"{name} {_short(value)}" for name, value in metrics.items() if name not in unseen)
+    left = (time.perf_counter() - began) * (steps - step) / step
+    write(step, f"step {step}/{steps}  {rate:.0f} {unit}/s  {numbers}", left)
 
   return log
 

@@ -1,5 +1,6 @@
 """The training loop: one for every learner."""
 
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -77,7 +78,8 @@ def fit(
     batches: `batches(start, shard)`, an iterator of host-local numpy batches.
     steps: how many, at least 1.
     seed: of the initialisation and of what the learner draws while it trains.
-    log: is given (step, metrics averaged since it was last called) every `log_every` steps and after the last.
+    log: is given (step, metrics averaged since it was last called) every `log_every` steps and after the last; they
+      hold "steps_per_second", validation left out.
     log_every: steps.
     validate: `(params, state) -> score`, the larger the better, every `validate_every` steps and after the last. Where
       it is given, the TrainState returned is the one of the best score: model selection on validation tasks.
@@ -93,19 +95,22 @@ def fit(
   stream = batches(0, (jax.process_index(), jax.process_count()))
   train_step = jax.jit(make_train_step(learner, optimizer), donate_argnums=0)
   train_state = best = None
-  best_score, window = -np.inf, []
+  best_score, window, began = -np.inf, [], time.perf_counter()
   for step, batch in zip(range(1, steps + 1), stream, strict=False):
+    sharded = shard_batch(batch)
     if train_state is None:
       train_state = start(learner, optimizer, batch, seed)
-    train_state, metrics = train_step(train_state, shard_batch(batch))
+    train_state, metrics = train_step(train_state, sharded)
     if window:
       jax.block_until_ready(window[-1])  # one step ahead of the device at most, so that batches do not pile up
     window.append(metrics)
     if step % log_every == 0 or step == steps:
-      _report(step, window, log)
-      window = []
+      _report(step, window, began, log)
+      window, began = [], time.perf_counter()
     if validate and (step % validate_every == 0 or step == steps):
+      paused = time.perf_counter()
       score = float(validate(train_state.params, train_state.state))
+      began += time.perf_counter() - paused
       if best is None or score > best_score:
         best_score, best = score, jax.tree.map(jnp.copy, train_state)  # the next step is given the buffers
   if train_state is None or int(train_state.step) < steps:
@@ -114,9 +119,9 @@ def fit(
   return best if validate else train_state
 
 
-def _report(step, window, log):
+def _report(step, window, began, log):
   metrics = {name: float(np.mean([m[name] for m in jax.device_get(window)])) for name in window[0]}
   if not np.isfinite(metrics["loss"]):
     raise FloatingPointError(f"the loss was {metrics['loss']} within the {len(window)} steps up to step {step}")
   if log:
-    log(step, metrics)
+    log(step, metrics | {"steps_per_second": len(window) / (time.perf_counter() - began)})

@@ -1,0 +1,37 @@
+"""The README's Python runs as it stands."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def run(code, folder):
+  return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=600)
+
+
+def test_a_learner_of_ones_own_trains_and_evaluates_in_another_folder(tmp_path):
+  (block,) = (block for block in BLOCKS if "Learner(" in block)
+  done = run(block.replace("steps=200", "steps=20").replace("tasks=1000", "tasks=50"), tmp_path)
+  assert done.returncode == 0, done.stderr
+  mean, _, interval = done.stdout.splitlines()[-1].partition(" ± ")
+  assert 20 < float(mean) <= 100 and float(interval) > 0
+
+
+def test_the_other_blocks_run():
+  images = np.random.default_rng(0).integers(0, 256, (200, 28, 28, 1), np.uint8)
+  names = {"images": images, "labels": np.repeat(np.arange(10), 20)}
+  import optax
+
+  names["optax"] = optax
+  for block in BLOCKS:
+    if "Learner(" not in block:
+      exec(block.replace("batches(start=0)", "[next(batches(start=0))]"), names)
+  assert names["episode"].support.inputs.shape == (16, 5, 28, 28, 1)
+  params, _ = names["learner"].init(__import__("jax").random.key(0), names["episode"])
+  assert set(params) == {"encoder", "head"}
