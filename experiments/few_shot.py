@@ -14,6 +14,7 @@ from experiments import published, records
 from metajax import Learner, few_shot_accuracy, fit, make_mesh
 from metajax.data import Source, episodes, load
 from metajax.losses import check_fits
+from metajax.mesh import tasks_at_once
 from metajax.predictors import nearest_centroid
 from metajax.report import episode_figure, progress
 
@@ -54,13 +55,13 @@ class Setting(NamedTuple):
   validate_every: int = 1000
   """Steps between validations; the parameters of the best one are tested."""
   devices: int | None = None
-  """Devices to share the tasks of a step; all by default."""
+  """Devices to share the tasks of a step; by default as many as divide them."""
   seed: int = 0
   """Of the initialisation and the training tasks."""
   output: Path = Path("runs")
   """Folder in which the run's own folder is made."""
   record: bool = False
-  """Write the records to experiments/results and rebuild experiments/README.md."""
+  """Write records and picture to experiments/results and rebuild experiments/README.md."""
 
 
 def run(name: str, learner: Learner, test_learner: Learner, policy: str, setting: Setting):
@@ -75,6 +76,9 @@ def run(name: str, learner: Learner, test_learner: Learner, policy: str, setting
   """
   s = setting
   tests = [_ways_and_shots(text) for text in s.test] or [(s.ways, s.shots)]
+  if min(s.test_tasks, s.validation_tasks) < 2:
+    given = f"{s.test_tasks} to test and {s.validation_tasks} to validate"
+    raise ValueError(f"expected at least 2 tasks, so that there is an interval, got {given}")
   train, validation, test = (_load(s, part) for part in ("train", "validation", "test"))
   batches = episodes(train, ways=s.ways, shots=s.shots, queries=s.queries, tasks=s.tasks, seed=s.seed)
   # Validation and test tasks have seeds of their own, the same for every learner and every run.
@@ -84,7 +88,7 @@ def run(name: str, learner: Learner, test_learner: Learner, policy: str, setting
     _check_fits(learner, test_learner, next(batches()), next(at()))
   print(f"{s.data}: {_describe(train)} to train on, {_describe(validation)} to validate, {_describe(test)} to test")
 
-  with jax.set_mesh(make_mesh(s.devices)):
+  with jax.set_mesh(make_mesh(s.devices or tasks_at_once(s.tasks, jax.device_count()))):
     began = time.perf_counter()
     trained = _fit(learner, test_learner, batches, validation_batches, s)
     seconds = time.perf_counter() - began
@@ -99,7 +103,9 @@ def run(name: str, learner: Learner, test_learner: Learner, policy: str, setting
   print(f"\n{policy}; trained for {seconds:.0f} s, step {int(trained.step)} of {s.steps} chosen on validation tasks")
   folder = s.output / time.strftime(f"{name}-{s.data}-%Y%m%d-%H%M%S")
   records.write(folder / "records.json", measured)
-  _draw(test_learner, trained, test_batches[tests[0]], folder / "episode.png", f"{name}: {s.data}, unseen classes")
+  pictures = [folder / "episode.png"] + [records.HERE / "results" / f"{name}-{s.data}.png"] * s.record
+  for path in pictures:
+    _draw(test_learner, trained, test_batches[tests[0]], path, f"{name}: {s.data}, unseen classes")
   print(f"records and the picture of a test episode: {folder}")
   if s.record:
     records.publish(f"{name}-{s.data}", measured)

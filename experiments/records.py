@@ -14,7 +14,6 @@ import jax
 from experiments.command_line import command
 
 HERE = Path(__file__).resolve().parent
-_SETTING = ("data", "split", "measure", "ways", "shots", "queries", "policy", "tasks")
 
 
 def record(**measured) -> dict:
@@ -48,38 +47,51 @@ def publish(name: str, records: list[dict]):
 def build_page():
   """Rebuilds `experiments/README.md` from every record in `experiments/results/`."""
   records = [r for path in sorted((HERE / "results").glob("*.json")) for r in json.loads(path.read_text())]
-  settings = sorted({tuple(r[key] for key in _SETTING if key != "policy") for r in records}, key=str)
-  lines = [_INTRODUCTION]
-  for setting in settings:
-    rows = [r for r in records if tuple(r[key] for key in _SETTING if key != "policy") == setting]
-    lines += [f"## {_title(rows[0])}\n", _HEAD, *map(_row, sorted(rows, key=lambda r: -r["value"])), ""]
-  (HERE / "README.md").write_text("\n".join(lines))
+  tables = sorted({_table(r) for r in records}, key=str)
+  sections = [_section([r for r in records if _table(r) == table]) for table in tables]
+  (HERE / "README.md").write_text("\n".join([_INTRODUCTION, *sections]))
 
 
 _INTRODUCTION = """# Results
 
 Made from the records in `results/` by `python -m experiments.records`; only a run writes a record (`--record`).
-Accuracies are in percent, with the half-width of the 95% interval over test tasks. *Transductive* means that batch
-norm sees the other queries of the task, which is worth some points; *running statistics* means that it does not. The
-published figures rest on the papers' own splits, networks and budgets.
+A cell is ours with the half-width of its 95% interval over test tasks, and in brackets the published figure, which
+rests on the paper's own split, network and budget. *Transductive* means that batch norm sees a task's other queries,
+which is worth some points; *running statistics* means that it does not.
 """
-_HEAD = """| learner | ours | published | policy | trained for | seed | machine | command |
-|---|---|---|---|---|---|---|---|"""
 
 
-def _title(r: dict) -> str:
-  if r["ways"] is None:
-    return f"{r['data']}: {r['measure'].replace('_', ' ')}, {r['shots']} shots, {r['tasks']} tasks"
-  setting = f"{r['ways']}-way {r['shots']}-shot, {r['queries']} queries a class, {r['tasks']} tasks"
-  return f"{r['data']}, {r['split']}: {r['measure']}, {setting}"
+def _table(r: dict) -> tuple:
+  return r["data"], r["split"], r["measure"], r["queries"], r["tasks"]
 
 
-def _row(r: dict) -> str:
-  published = "" if r["published"] is None else f"{r['published']:g}"
-  trained = f"{r['train_seconds'] / 60:.1f} min, {r['steps']} steps" if r["steps"] else "not trained"
-  ours = f"**{r['value']:.4g}** ± {r['interval']:.2g}"
-  cells = (r["learner"], ours, published, r["policy"], trained, r["seed"], r["machine"], f"`{r['command']}`")
-  return "| " + " | ".join(map(str, cells)) + " |"
+def _section(records: list[dict]) -> str:
+  """One table: a row a learner and policy, a column a setting; then the runs that it rests on."""
+  data, split, measure, queries, tasks = _table(records[0])
+  settings = sorted({(r["ways"] or 0, r["shots"]) for r in records})
+  names = [f"{ways}-way {shots}-shot" if ways else f"{shots} shots" for ways, shots in settings]
+  lines = [f"## {data}, {split}: {measure.replace('_', ' ')}, {tasks} tasks of {queries} queries a class", ""]
+  lines += [_cells("learner", "policy", *names, "trained"), _cells(*["---"] * (len(names) + 3))]
+  rows = {}
+  for r in records:
+    key = r["learner"], r["policy"], r["train_seconds"], r["steps"]
+    rows.setdefault(key, {})[r["ways"] or 0, r["shots"]] = r
+  for (learner, policy, seconds, steps), found in rows.items():
+    trained = f"{seconds / 60:.1f} min, {steps} steps" if steps else "not trained"
+    lines.append(_cells(learner, policy, *(_figure(found.get(setting)) for setting in settings), trained))
+  runs = {f"- `{r['command']}` (seed {r['seed']}, {r['machine']}, jax {r['versions']['jax']})": 0 for r in records}
+  return "\n".join([*lines, "", *runs, ""])
+
+
+def _figure(r: dict | None) -> str:
+  if r is None:
+    return ""
+  published = "" if r["published"] is None else f" ({r['published']:g})"
+  return f"{r['value']:.4g} ± {r['interval']:.2g}{published}"
+
+
+def _cells(*cells: str) -> str:
+  return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

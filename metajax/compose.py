@@ -33,7 +33,9 @@ def with_head(encoder: Network, head: Network) -> Network:
   def init(key, *inputs):
     encoder_key, head_key = jax.random.split(key)
     encoder_params, encoder_state = encoder.init(encoder_key, *inputs)
-    features, _ = encoder.apply(encoder_params, encoder_state, *inputs, train=False)
+    # The head is only told the features' shape, so no pass is run.
+    shapes = jax.eval_shape(lambda: encoder.apply(encoder_params, encoder_state, *inputs, train=False)[0])
+    features = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     head_params, head_state = head.init(head_key, features)
     return {"encoder": encoder_params, "head": head_params}, {"encoder": encoder_state, "head": head_state}
 

@@ -53,7 +53,8 @@ def start(learner: Learner, optimizer: optax.GradientTransformation, batch: Any,
   """The TrainState before the first step, replicated over the mesh. `batch` is a host-local example of the data."""
   key, run_key = jax.random.split(jax.random.key(seed))
   params, state = learner.init(key, batch)
-  return replicate(TrainState(params, state, optimizer.init(params), run_key, jnp.zeros((), jnp.int32)))
+  made = TrainState(params, state, optimizer.init(params), run_key, jnp.zeros((), jnp.int32))
+  return replicate(jax.tree.map(jnp.copy, made))  # a step is given its buffers: none may be shared or outlive it
 
 
 def fit(
@@ -111,7 +112,7 @@ def fit(
       paused = time.perf_counter()
       score = float(validate(train_state.params, train_state.state))
       began += time.perf_counter() - paused
-      if best is None or score > best_score:
+      if best is None or score > best_score or np.isnan(best_score):
         best_score, best = score, jax.tree.map(jnp.copy, train_state)  # the next step is given the buffers
   if train_state is None or int(train_state.step) < steps:
     done = 0 if train_state is None else int(train_state.step)

@@ -78,5 +78,5 @@ LEARNERS = {
     maml(convolutional, gradient_steps(optax.sgd(0.1), 1), encoder=tiny_conv4), pictures, batch_norm=True, width=4
   ),
   "prototypical": Row(prototypical(encoder), episodes, width=5),
-  "prototypical, batch norm": Row(prototypical(conv4(4)), pictures, batch_norm=True, width=4),
+  "prototypical, batch norm": Row(prototypical(tiny_conv4), pictures, batch_norm=True, width=4),
 }

@@ -2,15 +2,9 @@
 
 import hashlib
 import importlib.util
-import json
 import math
-import os
 import pathlib
-import sys
-import tempfile
 import unicodedata
-import warnings
-import zipfile
 import zlib
 
 import numpy as np
@@ -18,6 +12,7 @@ import PIL
 from fontTools.ttLib import TTFont
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, features
 
+from metajax.data.cache import cache_folder, read, write
 from metajax.data.sources import Source
 
 # How the Unicode names of a script's letters begin -> (script, the split that has it).
@@ -105,13 +100,13 @@ def glyphs(split="train", *, size=28, seed=0, families=None, distortion=1.0, cac
   files = _font_files()
   chosen = tuple(family for family in FAMILIES if families is None or family in families)
   settings = (split, chosen, int(size), int(seed), float(distortion))
-  path = _cache_folder(cache) / f"glyphs-{_digest(files, settings)}.npz"
-  source = _read(path)
+  path = cache_folder(cache) / f"glyphs-{_digest(files, settings)}.npz"
+  source = read(path)
   if source is None:
     source = _build(files, *settings)
     if not source.classes:
       raise ValueError(f"families: got {families!r}, none of which has a letter of the split {split!r}")
-    _write(path, source)
+    write(path, source)
   return source
 
 
@@ -257,24 +252,6 @@ def _build(files, split, families, size, seed, distortion):
   )
 
 
-# The cache.
-
-
-def _cache_folder(cache):
-  if cache is not None:
-    return pathlib.Path(cache)
-  if os.environ.get("METAJAX_CACHE"):
-    return pathlib.Path(os.environ["METAJAX_CACHE"])
-  home = pathlib.Path.home()
-  if sys.platform == "win32":
-    base = os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local"
-  else:
-    base = os.environ.get("XDG_CACHE_HOME") or (
-      home / "Library/Caches" if sys.platform == "darwin" else home / ".cache"
-    )
-  return pathlib.Path(base) / "metajax"
-
-
 def _digest(files, settings):
   """Of everything that the pictures depend on: settings, versions, this file's text and the fonts."""
   versions = (PIL.__version__, features.version("freetype2"), unicodedata.unidata_version)
@@ -282,31 +259,3 @@ def _digest(files, settings):
   for path in (pathlib.Path(__file__), *files.values()):
     digest.update(path.read_bytes())
   return digest.hexdigest()[:20]
-
-
-def _read(path):
-  """The cached source, or None where there is none or it cannot be read."""
-  try:
-    with np.load(path, allow_pickle=False) as stored:
-      texts = json.loads(str(stored["texts"]))
-      captions = tuple(map(tuple, texts.pop("captions")))
-      texts = {name: tuple(values) for name, values in texts.items()}
-      return Source(images=stored["images"], labels=stored["labels"], captions=captions, **texts)
-  except (FileNotFoundError, NotADirectoryError):
-    return None
-  except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-    warnings.warn(f"the glyphs cache {path} cannot be read and is drawn anew: {error}", stacklevel=3)
-    return None
-
-
-def _write(path, source):
-  """Stores a source in one step, so that processes may race; where it cannot, warns."""
-  texts = json.dumps({name: getattr(source, name) for name in ("classes", "groups", "captions", "styles")})
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-      whole = pathlib.Path(folder) / path.name
-      np.savez_compressed(whole, images=source.images, labels=source.labels, texts=np.array(texts))
-      os.replace(whole, path)
-  except OSError as error:
-    warnings.warn(f"the glyphs cache {path} cannot be written: {error}", stacklevel=3)

@@ -1,6 +1,9 @@
 """Linen modules as `Network`s."""
 
+import functools
+
 import flax.linen as nn
+import jax
 
 from metajax.types import Network
 
@@ -13,7 +16,8 @@ def from_linen(module: nn.Module) -> Network:
   """
 
   def init(key, *inputs):
-    variables = dict(module.init(key, *inputs, train=False))
+    # Compiled, so that the pass whose outputs nobody wants is never run.
+    variables = dict(jax.jit(functools.partial(module.init, train=False))(key, *inputs))
     return variables.pop("params", {}), variables
 
   def apply(params, state, *inputs, train, key=None):

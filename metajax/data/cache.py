@@ -1,0 +1,58 @@
+"""Sources kept on disk: whole or not at all, never pickled, and made again where they cannot be read."""
+
+import json
+import os
+import pathlib
+import sys
+import tempfile
+import warnings
+import zipfile
+import zlib
+
+import numpy as np
+
+from metajax.data.sources import Source
+
+
+def cache_folder(folder=None):
+  """`folder`, else $METAJAX_CACHE, else "metajax" in the user's cache folder."""
+  if folder is not None:
+    return pathlib.Path(folder)
+  if os.environ.get("METAJAX_CACHE"):
+    return pathlib.Path(os.environ["METAJAX_CACHE"])
+  home = pathlib.Path.home()
+  if sys.platform == "win32":
+    base = os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local"
+  else:
+    base = os.environ.get("XDG_CACHE_HOME") or (
+      home / "Library/Caches" if sys.platform == "darwin" else home / ".cache"
+    )
+  return pathlib.Path(base) / "metajax"
+
+
+def read(path):
+  """The cached source, or None where there is none or it cannot be read."""
+  try:
+    with np.load(path, allow_pickle=False) as stored:
+      texts = json.loads(str(stored["texts"]))
+      captions = tuple(map(tuple, texts.pop("captions")))
+      texts = {name: tuple(values) for name, values in texts.items()}
+      return Source(images=stored["images"], labels=stored["labels"], captions=captions, **texts)
+  except (FileNotFoundError, NotADirectoryError):
+    return None
+  except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    warnings.warn(f"the cache {path} cannot be read and is made anew: {error}", stacklevel=3)
+    return None
+
+
+def write(path, source):
+  """Stores a source in one step, so that processes may race; where it cannot, warns."""
+  texts = json.dumps({name: getattr(source, name) for name in ("classes", "groups", "captions", "styles")})
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+      whole = pathlib.Path(folder) / path.name
+      np.savez_compressed(whole, images=source.images, labels=source.labels, texts=np.array(texts))
+      os.replace(whole, path)
+  except OSError as error:
+    warnings.warn(f"the cache {path} cannot be written: {error}", stacklevel=3)

@@ -1,0 +1,168 @@
+"""Inner loops: the steps are the optimizer's, and every derivative is that of the steps written out."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.test_util import check_grads
+
+from metajax import gradient_steps
+
+OPTIMIZERS = {
+  "sgd": optax.sgd(0.1),
+  "momentum": optax.sgd(0.1, momentum=0.9, nesterov=True),
+  "adam": optax.adam(0.1, eps_root=1e-3),
+  "schedule": optax.sgd(optax.exponential_decay(0.2, 1, 0.5)),
+}
+
+
+@pytest.fixture(autouse=True)
+def float64():
+  with jax.enable_x64(True):
+    yield
+
+
+def draw(seed, *shape):
+  return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
+
+
+def network(params, inputs):
+  return jnp.tanh(inputs @ params["in"]) @ params["out"]
+
+
+PARAMS = {"in": np.random.default_rng(0).normal(size=(3, 4)), "out": np.random.default_rng(1).normal(size=4)}
+DATA = np.random.default_rng(2).normal(size=(6, 3)), np.random.default_rng(3).normal(size=6)
+
+
+def loss(params, data):
+  inputs, targets = data
+  return jnp.mean(jnp.square(network(params, inputs) - targets))
+
+
+def written_out(optimizer, steps, params, data_of):
+  """The same inner loop, without a scan."""
+  optimizer_state, losses, after = optimizer.init(params), [], []
+  for step in range(steps):
+    value, gradient = jax.value_and_grad(loss)(params, data_of(step))
+    updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
+    params = optax.apply_updates(params, updates)
+    losses.append(value)
+    after.append(params)
+  return params, jnp.stack(losses), jax.tree.map(lambda *leaves: jnp.stack(leaves), *after)
+
+
+def close(found, expected):
+  chex.assert_trees_all_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_steps_are_those_of_the_optimizer_written_out(optimizer):
+  adapted, path = gradient_steps(optimizer, 3)(loss, PARAMS, DATA)
+  expected, losses, _ = written_out(optimizer, 3, PARAMS, lambda step: DATA)
+  close((adapted, path), (expected, losses))
+
+
+def test_trajectory_is_the_parameters_after_each_step():
+  adapted, path = gradient_steps(OPTIMIZERS["adam"], 3, trajectory=True)(loss, PARAMS, DATA)
+  expected, _, after = written_out(OPTIMIZERS["adam"], 3, PARAMS, lambda step: DATA)
+  close((adapted, path), (expected, after))
+  chex.assert_trees_all_equal(jax.tree.map(lambda leaf: leaf[-1], path), adapted)
+
+
+def test_each_step_is_given_its_own_slice():
+  batches = draw(4, 3, 6, 3), draw(5, 3, 6)
+  adapted, losses = gradient_steps(OPTIMIZERS["momentum"], 3, per_step=True)(loss, PARAMS, batches)
+  expected, expected_losses, _ = written_out(
+    OPTIMIZERS["momentum"], 3, PARAMS, lambda step: jax.tree.map(lambda x: x[step], batches)
+  )
+  close((adapted, losses), (expected, expected_losses))
+
+
+def test_keys_can_be_given_to_the_steps():
+  noisy = lambda params, key: jnp.vdot(params, jax.random.normal(key, (2,)))
+  keys = jax.random.split(jax.random.key(0), 3)
+  adapted, _ = gradient_steps(optax.sgd(1.0), 3, per_step=True)(noisy, jnp.zeros(2), keys)
+  close(adapted, -sum(jax.random.normal(key, (2,)) for key in keys))
+
+
+def test_sgd_on_a_quadratic_is_its_closed_form_and_so_is_its_derivative():
+  """For loss 1/2 (p - c)' H (p - c), K steps of rate a give c + (I - a H)^K (p - c)."""
+  root, centre, start, rate, steps = draw(0, 3, 3), draw(1, 3), draw(2, 3), 0.1, 4
+  hessian = root @ root.T / 3
+  quadratic = lambda params, centre: 0.5 * (params - centre) @ hessian @ (params - centre)
+  run = lambda start, centre: gradient_steps(optax.sgd(rate), steps)(quadratic, start, centre)[0]
+  shrink = jnp.linalg.matrix_power(jnp.eye(3) - rate * hessian, steps)
+  close(run(start, centre), centre + shrink @ (start - centre))
+  by_start, by_centre = jax.jacobian(run, (0, 1))(start, centre)
+  close((by_start, by_centre), (shrink, jnp.eye(3) - shrink))
+
+
+def query_loss(gradient="reverse", optimizer="adam", steps=3):
+  """The loss after adaptation, of what a meta-learner learns: the initial parameters, and what the loss closes over."""
+  adapt, query = gradient_steps(OPTIMIZERS[optimizer], steps, gradient=gradient), (draw(6, 5, 3), draw(7, 5))
+
+  def run(params, weights):
+    inner = lambda params, data: loss(params, (data[0] * weights, data[1]))
+    return loss(adapt(inner, params, DATA)[0], query)
+
+  return run
+
+
+def test_meta_gradient_and_its_own_gradient_are_those_of_finite_differences():
+  run, at = jax.jit(query_loss()), (PARAMS, draw(8, 3))
+  check_grads(run, at, order=2, modes=["rev"], atol=1e-6, rtol=1e-6)
+  check_grads(run, at, order=1, modes=["fwd"], atol=1e-6, rtol=1e-6)
+
+
+def test_first_order_gradient_is_the_query_gradient_at_the_adapted_parameters():
+  query = draw(6, 5, 3), draw(7, 5)
+  for steps in (1, 3):
+    adapted, _ = gradient_steps(OPTIMIZERS["momentum"], steps)(loss, PARAMS, DATA)
+    found = jax.grad(query_loss("first_order", "momentum", steps))(PARAMS, jnp.ones(3))
+    close(found, jax.grad(loss)(adapted, query))
+
+
+def test_first_order_loses_the_gradient_of_what_the_loss_closes_over():
+  weights = draw(8, 3)
+  assert not jnp.any(jax.grad(query_loss("first_order", "sgd"), 1)(PARAMS, weights))
+  assert jnp.all(jax.grad(query_loss("reverse", "sgd"), 1)(PARAMS, weights) != 0)
+
+
+@pytest.mark.parametrize("steps", [0, -1, True, 1.5, "3"])
+def test_a_number_of_steps_that_is_none_is_refused_at_once(steps):
+  with pytest.raises(ValueError, match=f"expected steps to be a whole number of at least 1, got {steps!r}"):
+    gradient_steps(optax.sgd(0.1), steps)
+
+
+def test_an_unknown_gradient_is_refused_at_once():
+  with pytest.raises(ValueError, match=r"expected gradient to be one of .*'reverse'.*'first_order'.* got 'second'"):
+    gradient_steps(optax.sgd(0.1), 1, gradient="second")
+
+
+@pytest.mark.parametrize(
+  ("inner", "params", "data", "error", "said"),
+  [
+    (lambda p, d: p * d, jnp.ones(2), jnp.ones(2), ValueError, r"inner loss to be a scalar, got .*shape=\(2,\)"),
+    (lambda p, d: (p.sum(), d), jnp.ones(2), jnp.ones(2), ValueError, r"inner loss to be a scalar, got \("),
+    (lambda p, d: 0.0, {"w": [np.ones(2), np.arange(2)]}, (), TypeError, r"got int64 at params\['w'\]\[1\]"),
+  ],
+)
+def test_what_has_no_gradient_is_refused_when_called(inner, params, data, error, said):
+  with pytest.raises(error, match=said):
+    gradient_steps(optax.sgd(0.1), 2)(inner, params, data)
+
+
+@pytest.mark.parametrize(
+  ("data", "said"),
+  [
+    (np.ones((2, 5)), r"a leading axis of 3, one slice a step, got leading axes \[\(2,\)\]"),
+    ({"x": np.ones((3, 5)), "y": np.ones(4)}, r"got leading axes \[\(3,\), \(4,\)\]"),
+    (np.array(1.0), r"got leading axes \[\(\)\]"),
+    ((), r"got leading axes \[\]"),
+  ],
+)
+def test_slices_of_another_number_than_the_steps_are_refused(data, said):
+  with pytest.raises(ValueError, match=said):
+    gradient_steps(optax.sgd(0.1), 3, per_step=True)(lambda params, data: params, 1.0, data)

@@ -1,0 +1,188 @@
+"""Networks: the fast convolution is XLA's, conv4 is the paper's, and linen modules keep their promises."""
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metajax.networks import conv4, from_linen, mlp
+from metajax.networks.convolution import convolve, max_pool, native_convolve
+
+
+def draw(seed, *shape):
+  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+  ("size", "kernel", "stride"),
+  [((6, 5), (3, 3), 1), ((7, 6), (3, 3), 2), ((5, 5), (5, 5), 2), ((4, 7), (1, 1), 2), ((8, 8), (5, 3), 1)],
+)
+def test_convolve_and_its_two_derivatives_are_those_of_xla(size, kernel, stride):
+  with jax.enable_x64(True):
+    random = np.random.default_rng(0)
+    images, direction = random.normal(size=(2, 2, *size, 3))
+    weights = random.normal(size=(*kernel, 3, 4))
+
+    def derivatives(run):
+      loss = lambda images, weights: jnp.sum(jnp.sin(run(images, weights, stride)))
+      gradients = jax.grad(loss, (0, 1))
+      return jax.jit(
+        lambda: (run(images, weights, stride), *jax.jvp(lambda x: gradients(x, weights), (images,), (direction,)))
+      )()
+
+    chex.assert_trees_all_close(derivatives(convolve), derivatives(native_convolve), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("size", [(4, 6), (5, 7), (2, 3)])
+def test_max_pool_takes_each_block_and_leaves_out_an_odd_edge(size):
+  images = draw(0, 2, *size, 3)
+  found = max_pool(images)
+  assert found.shape == (2, size[0] // 2, size[1] // 2, 3)
+  for (n, i, j, c), value in np.ndenumerate(found):
+    assert value == images[n, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2, c].max()
+
+
+def test_conv4_is_the_same_with_either_convolution():
+  slices, native = (conv4(4, downsample="stride", normalisation="none", convolution=c) for c in ("slices", "native"))
+  images = draw(0, 3, 17, 16, 2)
+  params, state = jax.jit(slices.init)(jax.random.key(0), images)
+  run = jax.jit(lambda network: network.apply(params, state, images, train=True), static_argnums=0)
+  chex.assert_trees_all_close(run(slices), run(native), rtol=1e-4, atol=1e-5)
+
+
+def conv4_shapes(images, **settings):
+  """The shapes of conv4's params, state and features, without running it."""
+  network = conv4(**settings)
+  made = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros(images))
+  features = jax.eval_shape(lambda made: network.apply(*made, jnp.zeros(images), train=False)[0], made)
+  return *made, features.shape
+
+
+def count(tree):
+  return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def test_conv4_has_the_parameters_of_the_paper():
+  kernels, norms = 9 * 1 * 64 + 3 * (9 * 64 * 64), 4 * 2 * 64
+  params, state, _ = conv4_shapes((5, 28, 28, 1))
+  assert count(params) == kernels + norms == 111_680 and count(state) == norms
+  for normalisation, more in (("layer", norms), ("none", 4 * 64)):
+    params, state, _ = conv4_shapes((5, 28, 28, 1), normalisation=normalisation)
+    assert count(params) == kernels + more and count(state) == 0
+
+
+@pytest.mark.parametrize(
+  ("images", "settings", "features"),
+  [
+    ((5, 28, 28, 1), {}, 64),
+    ((5, 84, 84, 3), {}, 5 * 5 * 64),
+    ((5, 84, 84, 3), {"filters": 32}, 5 * 5 * 32),
+    ((5, 28, 28, 1), {"downsample": "stride"}, 2 * 2 * 64),
+    ((5, 28, 28, 1), {"downsample": "stride", "pool": "mean"}, 64),
+    ((5, 16, 47, 1), {"pool": "mean", "filters": 8}, 8),
+    ((5, 16, 47, 1), {"filters": 8}, 2 * 8),
+    ((5, 3, 3, 1), {"downsample": "stride", "filters": 8}, 8),
+  ],
+)
+def test_conv4_halves_four_times(images, settings, features):
+  assert conv4_shapes(images, **settings)[2] == (5, features)
+
+
+@pytest.mark.parametrize(
+  ("settings", "said"),
+  [
+    ({"downsample": "mean"}, "downsample to be one of 'stride', 'max_pool', got 'mean'"),
+    ({"pool": "max"}, "pool to be one of 'mean', 'flatten', got 'max'"),
+    ({"normalisation": None}, "normalisation to be one of 'batch', 'layer', 'none', got None"),
+    ({"convolution": "fast"}, "convolution to be one of 'slices', 'native', got 'fast'"),
+  ],
+)
+def test_an_unknown_kind_of_conv4_is_refused_at_once(settings, said):
+  with pytest.raises(ValueError, match=said):
+    conv4(**settings)
+
+
+@pytest.mark.parametrize(
+  ("images", "said"),
+  [((5, 28, 28), r"\[n, height, width, channels\], got an array of shape \[5, 28, 28\]"), ((5, 15, 28, 1), "15, 28")],
+)
+def test_pictures_that_conv4_cannot_halve_are_refused_at_init(images, said):
+  with pytest.raises(ValueError, match=said):
+    conv4_shapes(images)
+
+
+class Noisy(nn.Module):
+  """A module with parameters, statistics and noise."""
+
+  @nn.compact
+  def __call__(self, inputs, train):
+    features = nn.BatchNorm(use_running_average=not train, momentum=0.9)(nn.Dense(4)(inputs))
+    return nn.Dropout(0.5, deterministic=not train)(features)
+
+
+class Plain(nn.Module):
+  @nn.compact
+  def __call__(self, inputs, train):
+    return nn.Dense(4)(inputs)
+
+
+INPUTS = draw(1, 8, 3) + 5
+
+
+def made(module):
+  network = from_linen(module)
+  return network, *network.init(jax.random.key(0), INPUTS)
+
+
+def test_linen_parameters_are_params_and_every_other_collection_is_state():
+  _, params, state = made(Noisy())
+  assert set(params) == {"Dense_0", "BatchNorm_0"} and set(params["BatchNorm_0"]) == {"scale", "bias"}
+  assert set(state) == {"batch_stats"} and set(state["batch_stats"]["BatchNorm_0"]) == {"mean", "var"}
+
+
+def test_a_module_without_statistics_has_no_state():
+  network, params, state = made(Plain())
+  assert state == {} and set(params) == {"Dense_0"}
+  outputs, after = network.apply(params, state, INPUTS, train=True)
+  assert after == {} and outputs.shape == (8, 4)
+
+
+def test_only_training_changes_the_state_and_it_moves_to_the_statistics_of_the_batch():
+  network, params, state = made(Noisy())
+  _, after = network.apply(params, state, INPUTS, train=False, key=jax.random.key(1))
+  chex.assert_trees_all_equal(after, state)
+  _, after = network.apply(params, state, INPUTS, train=True)
+  features = INPUTS @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]
+  np.testing.assert_allclose(after["batch_stats"]["BatchNorm_0"]["mean"], 0.1 * features.mean(0), rtol=1e-5)
+
+
+def test_training_normalises_by_the_batch_and_testing_by_the_state():
+  network, params, state = made(Noisy())
+  outputs = [network.apply(params, state, INPUTS, train=train)[0] for train in (True, False)]
+  np.testing.assert_allclose(outputs[0].mean(0), 0, atol=1e-4)
+  assert np.abs(outputs[1].mean(0)).max() > 0.1
+
+
+def test_noise_is_drawn_only_in_training_with_a_key():
+  network, params, state = made(Noisy())
+  run = lambda train, key: network.apply(params, state, INPUTS, train=train, key=key)[0]
+  first, second = (run(True, jax.random.key(seed)) for seed in (1, 2))
+  assert np.any(first == 0) and not np.array_equal(first, second)
+  np.testing.assert_array_equal(first, run(True, jax.random.key(1)))
+  assert np.all(run(True, None) != 0)
+  np.testing.assert_array_equal(run(False, jax.random.key(1)), run(False, None))
+
+
+def test_mlp_is_its_formula_on_flattened_inputs():
+  network, inputs = mlp((5, 4), 2, jnp.tanh), draw(0, 6, 3, 2)
+  params, state = network.init(jax.random.key(0), inputs)
+  features = inputs.reshape(6, 6)
+  for layer in range(3):
+    dense = params[f"Dense_{layer}"]
+    features = features @ dense["kernel"] + dense["bias"]
+    features = np.tanh(features) if layer < 2 else features
+  outputs, after = network.apply(params, state, inputs, train=True)
+  assert after == {} and outputs.shape == (6, 2)
+  np.testing.assert_allclose(outputs, features, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,176 @@
+"""The training loop: a pure function of its seed and batches, on any number of devices, that says what goes wrong."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from metajax import Examples, Learner, fit, make_mesh
+from metajax.train import make_train_step, start
+
+
+def init(key, batch):
+  return {"weight": jax.random.normal(key, (3,))}, {"steps": jnp.zeros((), jnp.int32)}
+
+
+def loss(params, state, batch, key):
+  noise = 0.1 * jax.random.normal(key)
+  error = jnp.mean(jnp.square(batch.inputs @ params["weight"] + noise - batch.labels))
+  return error, ({"steps": state["steps"] + 1}, {"noise": noise})
+
+
+regression = Learner(init, loss, None, None)
+optimizer = optax.adam(0.05)
+
+
+def batch_of(step, rows=16):
+  random = np.random.default_rng(step)
+  inputs = random.normal(size=(rows, 3)).astype(np.float32)
+  return Examples(inputs, inputs @ np.array([1, -2, 3], np.float32))
+
+
+def batches(start=0, shard=(0, 1)):
+  return map(batch_of, range(start, 10**6))
+
+
+def only(steps, change=lambda step, batch: batch):
+  """Batches that end after `steps`, each changed by its step."""
+  return lambda start, shard: (change(step, batch_of(step)) for step in range(start, steps))
+
+
+@functools.cache
+def five_steps():
+  return fit(regression, optimizer, batches, 5)
+
+
+def close(found, expected):
+  chex.assert_trees_all_close(jax.device_get(found), jax.device_get(expected), rtol=1e-5, atol=1e-6)
+
+
+def test_fit_is_its_loop_written_out():
+  trained = fit(regression, optimizer, batches, 5, seed=3)
+  init_key, run_key = jax.random.split(jax.random.key(3))
+  params, state = init(init_key, batch_of(0))
+  optimizer_state = optimizer.init(params)
+  for step in range(5):
+    gradient, _ = jax.grad(loss, has_aux=True)(params, state, batch_of(step), jax.random.fold_in(run_key, step))
+    updates, optimizer_state = optimizer.update(gradient, optimizer_state)
+    params = optax.apply_updates(params, updates)
+  close((trained.params, trained.optimizer_state), (params, optimizer_state))
+  assert trained.step == trained.state["steps"] == 5
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
+  first, second, other = (fit(regression, optimizer, batches, 3, seed=seed) for seed in (0, 0, 1))
+  chex.assert_trees_all_equal(first, second)
+  assert not np.array_equal(first.params["weight"], other.params["weight"])
+
+
+def test_metrics_of_a_step_are_the_loss_the_norm_of_its_gradient_and_the_learners_own():
+  before = start(regression, optimizer, batch_of(0))
+  _, metrics = make_train_step(regression, optimizer)(before, batch_of(0))
+  key = jax.random.fold_in(before.key, 0)
+  (value, (_, own)), gradient = jax.value_and_grad(loss, has_aux=True)(before.params, before.state, batch_of(0), key)
+  close(metrics, {"loss": value, "gradient_norm": jnp.linalg.norm(gradient["weight"]), **own})
+
+
+def test_eight_devices_train_like_one():
+  with jax.set_mesh(make_mesh(8)):
+    eight = fit(regression, optimizer, batches, 5)
+  assert len(eight.params["weight"].sharding.device_set) == 8
+  close(eight._replace(key=0), five_steps()._replace(key=0))
+
+
+def test_a_batch_that_the_devices_do_not_divide_is_refused():
+  with jax.set_mesh(make_mesh(8)), pytest.raises(ValueError, match="divides by the 8 devices of the mesh, got 12 rows"):
+    fit(regression, optimizer, lambda start, shard: iter([batch_of(0, 12)]), 1)
+
+
+@pytest.mark.parametrize(
+  ("scores", "best"),
+  [([1, 3, 2], 4), ([1, 2, 3], 5), ([3, 3, 3], 2), ([-3, -5, -4], 2), ([np.nan, 1, 2], 5), ([2, np.nan, 1], 2)],
+)
+def test_validation_keeps_the_first_best_state_while_training_goes_on(scores, best):
+  seen = []
+
+  def validate(params, state):
+    seen.append((int(state["steps"]), np.asarray(params["weight"])))
+    return scores[len(seen) - 1]
+
+  trained = fit(regression, optimizer, batches, 5, validate=validate, validate_every=2)
+  assert [step for step, _ in seen] == [2, 4, 5]
+  assert trained.step == trained.state["steps"] == best
+  np.testing.assert_array_equal(trained.params["weight"], dict(seen)[best])
+  np.testing.assert_array_equal(seen[-1][1], five_steps().params["weight"])
+
+
+def test_log_is_given_averages_since_it_was_last_called():
+  each, some = [], []
+  fit(regression, optimizer, batches, 7, log=lambda *said: each.append(said), log_every=1)
+  fit(regression, optimizer, batches, 7, log=lambda *said: some.append(said), log_every=3)
+  assert [step for step, _ in each] == [1, 2, 3, 4, 5, 6, 7] and [step for step, _ in some] == [3, 6, 7]
+  assert set(some[0][1]) == {"loss", "gradient_norm", "noise", "steps_per_second"}
+  for (_, found), window in zip(some, (each[:3], each[3:6], each[6:]), strict=True):
+    assert all(isinstance(value, float) for value in found.values())
+    for name in ("loss", "gradient_norm", "noise"):
+      np.testing.assert_allclose(found[name], np.mean([metrics[name] for _, metrics in window]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(value):
+  spoil = lambda step, batch: batch._replace(labels=batch.labels + (value if step == 2 else 0))
+  with pytest.raises(FloatingPointError, match=r"the loss was (nan|inf) within the 2 steps up to step 4"):
+    fit(regression, optimizer, only(100, spoil), 100, log_every=2)
+  with pytest.raises(FloatingPointError, match="within the 3 steps up to step 3"):
+    fit(regression, optimizer, only(3, spoil), 3)
+
+
+def never(*_):
+  raise AssertionError("called")
+
+
+@pytest.mark.parametrize("setting", [{"steps": 0}, {"steps": -1}, {"log_every": 0}, {"validate_every": 0}])
+def test_a_setting_below_one_is_refused_before_anything_is_drawn_or_made(setting):
+  ((name, value),) = setting.items()
+  with pytest.raises(ValueError, match=f"expected {name} to be at least 1, got {value}"):
+    fit(Learner(never, never, never, never), optimizer, never, **{"steps": 5, "validate": never, **setting})
+
+
+@pytest.mark.parametrize("there", [0, 3])
+def test_batches_that_end_early_are_refused(there):
+  with pytest.raises(ValueError, match=f"expected batches for 5 steps, got {there}"):
+    fit(regression, optimizer, only(there), 5)
+
+
+def test_no_more_batches_are_drawn_than_there_are_steps():
+  drawn = []
+  fit(regression, optimizer, only(100, lambda step, batch: drawn.append(step) or batch), 4)
+  assert drawn == [0, 1, 2, 3]
+
+
+def test_each_host_starts_at_the_first_batch_and_reads_its_own_part(monkeypatch):
+  asked = []
+
+  def batches(start, shard):
+    asked.append((start, shard))
+    return only(1)(start, shard)
+
+  fit(regression, optimizer, batches, 1)
+  monkeypatch.setattr(jax, "process_index", lambda: 1)
+  monkeypatch.setattr(jax, "process_count", lambda: 4)
+  fit(regression, optimizer, batches, 1)
+  assert asked == [(0, (0, 1)), (0, (1, 4))]
+
+
+def test_a_run_takes_no_array_away_from_the_learner_or_the_optimizer():
+  """The steps are given their buffers: an array that two of them share, or that outlives the run, must be a copy."""
+  weight = jnp.ones(3)
+  fixed = regression._replace(init=lambda key, batch: ({"weight": weight}, {"steps": jnp.zeros((), jnp.int32)}))
+  remembers = optax.GradientTransformation(lambda params: params, lambda updates, state, params=None: (updates, state))
+  first, second = (fit(fixed, remembers, batches, 2) for _ in range(2))
+  np.testing.assert_array_equal(first.optimizer_state["weight"], weight)
+  chex.assert_trees_all_equal(first.params, second.params)
