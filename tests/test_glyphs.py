@@ -184,7 +184,7 @@ def test_a_damaged_cache_is_drawn_anew_with_a_warning(small, tmp_path, damage):
   source = glyphs("validation", cache=tmp_path)
   (path,) = tmp_path.glob("*.npz")
   path.write_bytes(damage(path.read_bytes()))
-  with pytest.warns(UserWarning, match="drawn anew"):
+  with pytest.warns(UserWarning, match="made anew"):
     assert equal(source, glyphs("validation", cache=tmp_path))
   assert equal(source, glyphs("validation", cache=tmp_path))
 

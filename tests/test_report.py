@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 from table_of_learners import one_hot
@@ -92,6 +93,19 @@ def test_episode_figure_frames_right_answers_green_and_wrong_ones_red(tmp_path):
     episode_figure(one, np.array(logits), tmp_path / f"{name}.png")
     picture = opened(tmp_path / f"{name}.png")
     assert (has(picture, GREEN), has(picture, RED)) == colours
+
+
+def test_ways_beyond_the_letters_are_named_by_their_number(tmp_path, monkeypatch):
+  drawn = []
+  monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **settings: drawn.append(figure))
+  one = episode(28, 1, np.arange(28))
+  episode_figure(one, np.roll(one.query.labels, 1, axis=-1), tmp_path / "episode.png")
+  titles = [axes.get_title() for axes in drawn[0].axes if axes.get_title()]
+  names = [*"ABCDEFGHIJKLMNOPQRSTUVWXYZ", "26", "27"]
+  assert titles[::2] == names and titles[1::2] == [
+    *names[1:],
+    "A",
+  ]  # each support picture, then what its query is taken for
 
 
 def test_episode_figure_draws_at_most_so_many_queries_a_way(tmp_path):
