@@ -75,6 +75,7 @@ def run(name: str, learner: Learner, test_learner: Learner, policy: str, setting
     setting: the flags.
   """
   s = setting
+  records.check_writable(s.output)
   tests = [_ways_and_shots(text) for text in s.test] or [(s.ways, s.shots)]
   if min(s.test_tasks, s.validation_tasks) < 2:
     given = f"{s.test_tasks} to test and {s.validation_tasks} to validate"

@@ -38,6 +38,17 @@ def write(path: Path, records: list[dict]):
   scratch.replace(path)
 
 
+def check_writable(folder: Path):
+  """Finds before a long run that its folder cannot be written, without writing anything.
+
+  Raises:
+    OSError: naming what stands in the way.
+  """
+  there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+  if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+    raise OSError(f"expected a folder that can be written for the output {str(folder)!r}, got {str(there)!r}")
+
+
 def publish(name: str, records: list[dict]):
   """Writes `experiments/results/NAME.json` and rebuilds the results page."""
   write(HERE / "results" / f"{name}.json", records)

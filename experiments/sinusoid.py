@@ -48,6 +48,7 @@ def main(
     output: folder in which the run's own folder is made.
     record: write the records and the figure to experiments/results and rebuild experiments/README.md.
   """
+  records.check_writable(output)
   network = mlp(hidden, 1)
   learner_with = lambda adapt: maml(network, adapt, loss=squared_error, at_once=tasks)
   one_step = learner_with(gradient_steps(optax.sgd(inner_rate), 1))

@@ -99,7 +99,8 @@ def mean_over_tasks(task: Callable, at_once: int | None = None) -> Callable:
   and likewise every floating leaf of `aux`; integer and boolean leaves take the maximum. The gradient with respect
   to `params` is taken inside the map, group by group, so memory does not grow with the number of tasks, and over the
   mesh it costs one all-reduce. It is exact in forward and in reverse mode and can be differentiated again. Only
-  `params` is differentiated: `aux` has no tangent.
+  `params` is differentiated: `aux` has no tangent. Inside someone's `shard_map`, which needs `check_vma=False`, it is
+  the mean over that device's tasks.
 
   Args:
     task: `(params, rest, task) -> (scalar loss, aux, scalar weight)`. Weight 0 is a padded task.

@@ -115,6 +115,14 @@ def test_unknown_data_or_split_gives_one_line_that_says_what_there_is(
   assert not files
 
 
+def test_an_output_that_cannot_be_written_is_found_before_training(command, monkeypatch, tmp_path):
+  monkeypatch.setattr(few_shot, "load", pictures)
+  (tmp_path / "runs").write_text("a file, not a folder")
+  status, _, error, files = command(maml, *TINY)
+  assert status == 2 and re.fullmatch(r"error: expected a folder that can be written for the output .*\n", error), error
+  assert files == ["runs"]
+
+
 def test_an_error_that_is_not_ours_keeps_its_traceback(command, monkeypatch):
   monkeypatch.setattr(few_shot, "load", lambda *a, **k: np.zeros(2).reshape(3))
   with pytest.raises(ValueError, match="reshape"):
