@@ -42,7 +42,19 @@ def native_convolve(images: Array, kernel: Array, stride: int = 1) -> Array:
 
 
 def max_pool(images: Array) -> Array:
-  """The maximum of each 2 x 2 block, an odd last row or column left out: `[n, h, w, c] -> [n, h // 2, w // 2, c]`."""
+  """The maximum of each 2 x 2 block, an odd last row or column left out: `[n, h, w, c] -> [n, h // 2, w // 2, c]`.
+
+  Where values of a block are equal the gradient goes to the first.
+  """
   n, height, width, channels = images.shape
-  blocks = images[:, : height // 2 * 2, : width // 2 * 2].reshape(n, height // 2, 2, width // 2, 2, channels)
-  return blocks.max((2, 4))
+  images = images[:, : height // 2 * 2, : width // 2 * 2]
+  pairs = images.reshape(n, height // 2 * 2, width // 2, 2 * channels)
+  across = _larger(pairs[..., :channels], pairs[..., channels:])
+  pairs = across.reshape(n, height // 2, 2, width // 2, channels)
+  return _larger(pairs[:, :, 0], pairs[:, :, 1])
+
+
+def _larger(first, second):
+  # The derivative of `jnp.max` compares values with a maximum that the compiler may have computed again with another
+  # rounding, and divides by how many are equal: by zero, seen on a CPU. A selection has no such derivative.
+  return jnp.where(first >= second, first, second)
