@@ -73,6 +73,13 @@ def test_conv4_has_the_parameters_of_the_paper():
     assert count(params) == kernels + more and count(state) == 0
 
 
+def test_gradient_of_max_pool_goes_whole_to_the_first_of_equal_values():
+  """All of it: nothing is divided by a count of equals, which may be zero after two roundings."""
+  images = jnp.zeros((1, 4, 4, 1)).at[0, 2, 3, 0].set(1.0)
+  gradient = jax.grad(lambda images: max_pool(images).sum())(images)[0, ..., 0]
+  np.testing.assert_array_equal(gradient, [[1, 0, 1, 0], [0, 0, 0, 0], [1, 0, 0, 1], [0, 0, 0, 0]])
+
+
 @pytest.mark.parametrize(
   ("images", "settings", "features"),
   [
