@@ -33,6 +33,9 @@ def run(main: Callable, budgets: Mapping[str, Mapping] | None = None):
   keywords = _parse(functools.partial(main, **defaults), arguments, description)
   try:
     main(**keywords)
+  except KeyboardInterrupt:
+    print("interrupted", file=sys.stderr)
+    sys.exit(130)
   except (ValueError, OSError, FloatingPointError) as error:
     raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
     if not any(_PROJECT / part in raised_in.parents for part in ("metajax", "experiments")):
@@ -70,8 +73,8 @@ def _flags(keywords):
 
 def _take_budget(arguments, default):
   for i, argument in enumerate(arguments):
-    if argument == "--budget" and i + 1 < len(arguments):
-      return arguments[i + 1], arguments[:i] + arguments[i + 2 :]
+    if argument == "--budget":
+      return " ".join(arguments[i + 1 : i + 2]), arguments[:i] + arguments[i + 2 :]
     if argument.startswith("--budget="):
       return argument.removeprefix("--budget="), arguments[:i] + arguments[i + 1 :]
   return default, arguments

@@ -1,5 +1,7 @@
 """What every few-shot experiment does: data, training with model selection, the test on unseen classes, the records."""
 
+import itertools
+import math
 import re
 import time
 from collections.abc import Callable
@@ -80,7 +82,12 @@ def run(name: str, learner: Learner, test_learner: Learner, policy: str, setting
   if min(s.test_tasks, s.validation_tasks) < 2:
     given = f"{s.test_tasks} to test and {s.validation_tasks} to validate"
     raise ValueError(f"expected at least 2 tasks, so that there is an interval, got {given}")
+  if not 0 < s.rate < math.inf:
+    raise ValueError(f"expected a rate above 0, got {s.rate}")
+  if not 0 <= s.seed < 2**32:
+    raise ValueError(f"expected a seed of 0 to 2**32 - 1, got {s.seed}")
   train, validation, test = (_load(s, part) for part in ("train", "validation", "test"))
+  _check_disjoint(s, train=train, validation=validation, test=test)
   batches = episodes(train, ways=s.ways, shots=s.shots, queries=s.queries, tasks=s.tasks, seed=s.seed)
   # Validation and test tasks have seeds of their own, the same for every learner and every run.
   validation_batches = _test_batches(validation, *tests[0], s.test_queries, seed=1)
@@ -89,7 +96,8 @@ def run(name: str, learner: Learner, test_learner: Learner, policy: str, setting
     _check_fits(learner, test_learner, next(batches()), next(at()))
   print(f"{s.data}: {_describe(train)} to train on, {_describe(validation)} to validate, {_describe(test)} to test")
 
-  with jax.set_mesh(make_mesh(s.devices or tasks_at_once(s.tasks, jax.device_count()))):
+  device_count = tasks_at_once(s.tasks, jax.device_count()) if s.devices is None else s.devices
+  with jax.set_mesh(make_mesh(device_count)):
     began = time.perf_counter()
     trained = _fit(learner, test_learner, batches, validation_batches, s)
     seconds = time.perf_counter() - began
@@ -101,7 +109,8 @@ def run(name: str, learner: Learner, test_learner: Learner, policy: str, setting
       run = {"train_seconds": round(seconds), "steps": s.steps, "chosen_step": int(trained.step)}
       measured.append(_record(name, policy, setting, score, s, run))
       measured.append(_record("pixels", "none", setting, pixels, s, {"train_seconds": 0, "steps": 0}))
-  print(f"\n{policy}; trained for {seconds:.0f} s, step {int(trained.step)} of {s.steps} chosen on validation tasks")
+  chosen = f"step {int(trained.step)} of {s.steps} chosen on validation tasks"
+  print(f"\ntrained for {seconds:.0f} s on {device_count} device(s), {chosen}; batch statistics at test: {policy}")
   folder = s.output / time.strftime(f"{name}-{s.data}-%Y%m%d-%H%M%S")
   records.write(folder / "records.json", measured)
   pictures = [folder / "episode.png"] + [records.HERE / "results" / f"{name}-{s.data}.png"] * s.record
@@ -148,11 +157,17 @@ def _test_batches(source: Source, ways: int, shots: int, queries: int, seed: int
 
 def _load(s: Setting, part: str) -> Source:
   split = f"{s.split}/{part}" if s.split else part
-  return load(s.data, split, size=s.size, download=s.download, rotations=s.data == "omniglot")
+  return load(s.data, split, size=s.size, download=s.download, rotations=_rotates(s))
+
+
+def _rotates(s: Setting) -> bool:
+  """Whether each quarter turn of a class is a class of its own, as is the custom on Omniglot."""
+  return s.data == "omniglot"
 
 
 def _split_name(s: Setting) -> str:
-  return f"{s.split or 'lake'}/test" if s.data == "omniglot" else "test"
+  named = s.split or ("lake" if s.data == "omniglot" else "")
+  return f"{named}/test" if named else "test"
 
 
 def _describe(source: Source) -> str:
@@ -165,6 +180,14 @@ def _ways_and_shots(text: str) -> tuple[int, int]:
   if not found:
     raise ValueError(f"expected a setting to test at such as 5w1s, got {text!r}")
   return int(found[1]), int(found[2])
+
+
+def _check_disjoint(s, **parts):
+  """Refuses parts that share a class: what is tested would have been seen."""
+  for first, second in itertools.combinations(parts, 2):
+    if shared := set(parts[first].classes) & set(parts[second].classes):
+      given = f"{len(shared)} of {s.data} in both, such as {min(shared)!r}"
+      raise ValueError(f"expected no class of {first} in {second}, got {given}: leave out --split {s.split}")
 
 
 def _check_fits(learner, test_learner, episodes, test_episodes):
@@ -191,6 +214,7 @@ def _record(name, policy, setting, score, s, run):
     learner=name,
     data=s.data,
     split=_split_name(s),
+    rotations=_rotates(s),
     measure="accuracy",
     ways=ways,
     shots=shots,

@@ -16,12 +16,12 @@ BUDGETS = {
   "paper": {"setting": Setting(ways=60, queries=5, tasks=1, steps=20000, decay="halving", test=TESTS)},
   "cpu": {
     "setting": Setting(
-      ways=30, queries=5, tasks=1, steps=3000, rate=2e-3, decay="cosine", test=TESTS, validate_every=500
+      ways=30, queries=5, tasks=1, steps=2000, rate=2e-3, decay="cosine", test=TESTS, validate_every=500
     )
   },
   "demo": {
     "setting": Setting(
-      ways=20, queries=5, tasks=1, steps=500, rate=2e-3, decay="cosine", test=("5w1s",), validate_every=125
+      ways=20, queries=5, tasks=1, steps=400, rate=2e-3, decay="cosine", test=("5w1s",), validate_every=100
     )
   },
 }

@@ -50,9 +50,16 @@ def check_writable(folder: Path):
 
 
 def publish(name: str, records: list[dict]):
-  """Writes `experiments/results/NAME.json` and rebuilds the results page."""
-  write(HERE / "results" / f"{name}.json", records)
+  """Adds records to `experiments/results/NAME.json`, in place of those of the same settings, and rebuilds the page."""
+  path = HERE / "results" / f"{name.replace('/', '_')}.json"
+  before = json.loads(path.read_text()) if path.exists() else []
+  new = {_setting(r) for r in records}
+  write(path, [r for r in before if _setting(r) not in new] + records)
   build_page()
+
+
+def _setting(r: dict) -> tuple:
+  return tuple(r[key] for key in ("learner", "data", "split", "measure", "ways", "shots", "queries", "policy", "seed"))
 
 
 def build_page():

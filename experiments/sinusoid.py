@@ -49,6 +49,14 @@ def main(
     record: write the records and the figure to experiments/results and rebuild experiments/README.md.
   """
   records.check_writable(output)
+  for name, value, least in (
+    ("shots", shots, 1),
+    ("tasks", tasks, 1),
+    ("test_tasks", test_tasks, 2),
+    ("seed", seed, 0),
+  ):
+    if value < least:
+      raise ValueError(f"expected {name} to be at least {least}, got {value}")
   network = mlp(hidden, 1)
   learner_with = lambda adapt: maml(network, adapt, loss=squared_error, at_once=tasks)
   one_step = learner_with(gradient_steps(optax.sgd(inner_rate), 1))

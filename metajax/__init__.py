@@ -5,7 +5,7 @@ Start with `metajax.types`. `metajax.data` (TensorFlow) and `metajax.report` (ma
 
 from metajax import adapt, compose, evaluate, learners, losses, mesh, networks, predictors, train, types
 from metajax.adapt import gradient_steps
-from metajax.evaluate import few_shot_accuracy
+from metajax.evaluate import few_shot_accuracy, few_shot_error
 from metajax.mesh import make_mesh
 from metajax.train import fit
 from metajax.types import Episode, Examples, Learner, Network, Pair
@@ -20,6 +20,7 @@ __all__ = [
   "compose",
   "evaluate",
   "few_shot_accuracy",
+  "few_shot_error",
   "fit",
   "gradient_steps",
   "learners",

@@ -1,12 +1,14 @@
 """Scores of a trained learner on tasks it has not seen."""
 
+import functools
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from metajax.losses import accuracy, check_one_hot, squared_error
-from metajax.mesh import device_count, map_tasks, shard_batch
+from metajax.mesh import device_count, map_tasks, replicate, shard_batch
 from metajax.types import Batches, Learner, Params, State
 
 
@@ -43,43 +45,70 @@ def few_shot_accuracy(
     tasks: how many, at least 2.
     at_once: how many tasks run as one vectorised group.
 
+  Returns:
+    A `Score`: mean, interval and the accuracy of each task.
+
   Raises:
-    ValueError: if `tasks` is below 2, the batches end early, or labels are not one-hot or do not fit the logits.
+    ValueError: if `tasks` is below 2, the batches end early, labels are not one-hot or do not fit the logits, or a task
+      has no labelled query.
+    FloatingPointError: if a prediction is not finite, naming the task.
   """
 
-  def look(episodes):
-    check_one_hot(episodes.support.labels)
-    check_one_hot(episodes.query.labels)
-
-  measure = lambda logits, labels: 100 * accuracy(logits, labels)
-  return summarise(_scores(learner, params, state, batches, tasks, measure, at_once, look))
+  return summarise(_scores(learner, params, state, batches, tasks, _percent_right, at_once, _check_classes))
 
 
 def few_shot_error(
   learner: Learner, params: Params, state: State, batches: Batches, tasks: int = 1000, *, at_once: int | None = None
 ) -> Score:
-  """The mean squared error of a regression on the queries of `tasks` tasks, like `few_shot_accuracy`."""
-  return summarise(_scores(learner, params, state, batches, tasks, squared_error, at_once, lambda episodes: None))
+  """The mean squared error of a regression on the queries of `tasks` tasks, in the targets' unit squared.
+
+  Arguments, tasks and interval are as in `few_shot_accuracy`; the labels are regression targets `[n, outputs]`.
+  """
+  return summarise(_scores(learner, params, state, batches, tasks, squared_error, at_once))
 
 
-def _scores(learner, params, state, batches, tasks, measure, at_once, look):
+def _percent_right(logits, labels):
+  return 100 * accuracy(logits, labels)
+
+
+def _check_classes(episodes):
+  check_one_hot(episodes.support.labels)
+  check_one_hot(episodes.query.labels)
+  empty = np.flatnonzero(~np.asarray(episodes.query.labels).any((1, 2)))
+  if empty.size:
+    raise ValueError(f"expected a labelled query in every task, got none in task {empty[0]} of a batch")
+
+
+@functools.lru_cache(maxsize=64)
+def _scorer(predict, measure, at_once):
+  """Compiled once for all evaluations of a learner."""
+
+  def score(shared, episode):
+    prediction = predict(*shared, episode.support, episode.query.inputs)
+    # The largest of NaNs is the first way: without this, a broken learner scores like chance.
+    return jnp.where(jnp.isfinite(prediction).all(), measure(prediction, episode.query.labels), jnp.nan)
+
+  return jax.jit(map_tasks(score, at_once))
+
+
+def _scores(learner, params, state, batches, tasks, measure, at_once, look=lambda episodes: None):
   """`measure(prediction, labels)` of each of the first `tasks` tasks, float64 `[tasks]`."""
   if tasks < 2:
     raise ValueError(f"expected at least 2 tasks, so that there is an interval, got {tasks}")
-
-  def score(shared, episode):
-    prediction = learner.predict(*shared, episode.support, episode.query.inputs)
-    return measure(prediction, episode.query.labels)
-
-  run = jax.jit(map_tasks(score, at_once))
+  run, shared = _scorer(learner.predict, measure, at_once), replicate((params, state))
   scores, found = [], 0
   for episodes in batches():
     look(episodes)
     here = len(episodes.query.labels)
-    scores.append(np.asarray(run((params, state), shard_batch(_pad(episodes, here))))[:here])
+    scores.append(np.asarray(run(shared, shard_batch(_pad(episodes, here))))[:here])
     found += here
     if found >= tasks:
-      return np.concatenate(scores)[:tasks].astype(np.float64)
+      scores = np.concatenate(scores)[:tasks].astype(np.float64)
+      if not np.isfinite(scores).all():
+        raise FloatingPointError(
+          f"predictions were not finite, first in test task {np.flatnonzero(~np.isfinite(scores))[0]}"
+        )
+      return scores
   raise ValueError(f"expected batches of {tasks} tasks, got {found}")
 
 

@@ -34,10 +34,17 @@ def make_mesh(devices: int | None = None) -> Mesh:
 
 
 def device_count() -> int:
-  """How many devices a batch is sharded over here: 1 without a mesh, and inside someone's `shard_map`."""
+  """How many devices a batch is sharded over here: 1 without a mesh, and inside someone's `shard_map`.
+
+  Raises:
+    ValueError: under a mesh of several devices that was not made by `make_mesh`.
+  """
   mesh = jax.sharding.get_abstract_mesh()
-  if mesh.empty or _DATA not in mesh.shape or _DATA in mesh.manual_axes:
+  if mesh.empty or mesh.size == 1 or mesh.manual_axes:
     return 1
+  types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+  if types.get(_DATA) != AxisType.Auto:
+    raise ValueError(f"expected a mesh with an Auto axis {_DATA!r}, as metajax.make_mesh makes it, got {types}")
   return mesh.shape[_DATA]
 
 
@@ -103,7 +110,8 @@ def mean_over_tasks(task: Callable, at_once: int | None = None) -> Callable:
   the mean over that device's tasks.
 
   Args:
-    task: `(params, rest, task) -> (scalar loss, aux, scalar weight)`. Weight 0 is a padded task.
+    task: `(params, rest, task) -> (scalar loss, aux, scalar weight)`, which closes over no traced value. Weight 0 is a
+      padded task, whatever its loss.
     at_once: how many tasks run as one vectorised group; see `tasks_at_once`.
 
   Raises:
@@ -116,17 +124,20 @@ def mean_over_tasks(task: Callable, at_once: int | None = None) -> Callable:
     if jnp.shape(loss) != ():
       raise ValueError(f"expected a task's loss to be a scalar, got an array of shape {jnp.shape(loss)}")
     weight = lax.stop_gradient(jnp.asarray(weight, loss.dtype))
-    aux = jax.tree.map(lambda x: weight * x if _floats(x) else x, aux)
-    return weight * loss, (aux, weight)
+    weigh = lambda x: jnp.where(weight > 0, weight.astype(x.dtype) * x, 0)
+    aux = jax.tree.map(lambda x: weigh(jnp.asarray(x)) if _floats(x) else x, aux)
+    return weigh(loss), (aux, weight)
 
   def totals(differentiate, params, rest, tasks):
     """Sums over the tasks at hand of (weighted loss, (weighted aux, weight)) and of the gradient (or None)."""
     group = _group(tasks, at_once)
 
     def one(one):
-      if differentiate:
-        return jax.value_and_grad(weighted, has_aux=True)(params, rest, one)
-      return weighted(params, rest, one), None
+      if not differentiate:
+        return weighted(params, rest, one), None
+      (loss, (aux, weight)), gradient = jax.value_and_grad(weighted, has_aux=True)(params, rest, one)
+      # Padding may hold anything, and zero times NaN is NaN.
+      return (loss, (aux, weight)), jax.tree.map(lambda x: jnp.where(weight > 0, x, 0), gradient)
 
     # A group is sliced where it is used: a reshape to [groups, group, ...] would hold a copy of the whole batch.
     def many(i):
@@ -147,10 +158,11 @@ def mean_over_tasks(task: Callable, at_once: int | None = None) -> Callable:
       over_tasks = jax.shard_map(island, in_specs=(P(), P(), P(_DATA)), out_specs=P(), check_vma=False)
     (loss, (aux, weight)), gradient = over_tasks(params, rest, tasks)
     weight = jnp.where(weight > 0, weight, 1)
-    divide = lambda x: x / weight.astype(x.dtype) if _floats(x) else x
+    divide = lambda x, like: (x / weight.astype(x.dtype)).astype(like.dtype) if _floats(x) else x
     if differentiate:
-      gradient = jax.tree.map(lambda g, p: divide(g).astype(p.dtype), gradient, params)
-    return (divide(loss), jax.tree.map(divide, aux)), gradient
+      gradient = jax.tree.map(divide, gradient, params)
+    first = jax.tree.map(lambda x: x[0], tasks)
+    return jax.tree.map(divide, (loss, aux), jax.eval_shape(task, params, rest, first)[:2]), gradient
 
   @jax.custom_jvp
   def mean(params, rest, tasks):

@@ -36,7 +36,8 @@ def centroid_logits(support: Array, labels: Array, queries: Array) -> Array:
   """
   counts = labels.sum(0)
   centroids = jnp.matmul(labels.T, support, precision=lax.Precision.HIGHEST) / jnp.maximum(counts, 1)[:, None]
-  return jnp.where(counts > 0, -squared_distances(queries, centroids), EMPTY_WAY)
+  distances = squared_distances(queries, centroids)
+  return jnp.where(counts > 0, -distances, max(EMPTY_WAY, float(jnp.finfo(distances.dtype).min)))
 
 
 def squared_distances(first: Array, second: Array) -> Array:

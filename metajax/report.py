@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from metajax.types import Array, Episode
 
@@ -26,7 +27,12 @@ def progress(steps: int, rows: int, unit: str = "tasks", console: Console | None
   """
   console = console or Console(highlight=False)
   if console.is_terminal:
-    columns = (TextColumn("{task.fields[text]}"), BarColumn(), TimeRemainingColumn())
+    # The text comes last: where the terminal is narrow, what is cut off is its end.
+    columns = (
+      TimeRemainingColumn(),
+      BarColumn(10),
+      TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True)),
+    )
     with Progress(*columns, console=console) as bar:
       task = bar.add_task("", total=steps, text="compiling")
       yield _logger(steps, rows, unit, lambda step, text, left: bar.update(task, completed=step, text=text))
@@ -36,11 +42,12 @@ def progress(steps: int, rows: int, unit: str = "tasks", console: Console | None
 
 
 def _logger(steps: int, rows: int, unit: str, write: Callable) -> Callable:
-  began, unseen = time.perf_counter(), ("gradient_norm", "steps_per_second")
+  began, unseen, first = time.perf_counter(), ("gradient_norm", "steps_per_second"), ("loss", "accuracy", "validation")
 
   def log(step, metrics):
     rate = rows * metrics["steps_per_second"]
-    numbers = "  ".join(f"{name} {_short(value)}" for name, value in metrics.items() if name not in unseen)
+    names = sorted(set(metrics) - set(unseen), key=lambda name: (first.index(name) if name in first else 3, name))
+    numbers = "  ".join(f"{name} {_short(metrics[name])}" for name in names)
     left = (time.perf_counter() - began) * (steps - step) / step
     write(step, f"step {step}/{steps}  {rate:.0f} {unit}/s  {numbers}", left)
 

@@ -43,7 +43,7 @@ def make_train_step(learner: Learner, optimizer: optax.GradientTransformation) -
     (loss, (state, metrics)), gradient = differentiate(train_state.params, train_state.state, batch, key)
     updates, optimizer_state = optimizer.update(gradient, train_state.optimizer_state, train_state.params)
     params = optax.apply_updates(train_state.params, updates)
-    metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradient), **metrics}
+    metrics = {**metrics, "loss": loss, "gradient_norm": optax.tree.norm(gradient)}
     return TrainState(params, state, optimizer_state, train_state.key, train_state.step + 1), metrics
 
   return step
@@ -83,16 +83,20 @@ def fit(
       hold "steps_per_second", validation left out.
     log_every: steps.
     validate: `(params, state) -> score`, the larger the better, every `validate_every` steps and after the last. Where
-      it is given, the TrainState returned is the one of the best score: model selection on validation tasks.
+      it is given, the TrainState returned is the one of the best score: model selection on validation tasks. What it
+      is given is good until the next step only.
     validate_every: steps.
 
   Raises:
-    ValueError: if `steps`, `log_every` or `validate_every` is below 1, or the batches end early.
-    FloatingPointError: if the loss is not finite, naming the step by which it was seen.
+    ValueError: if `steps`, `log_every` or `validate_every` is below 1, the seed is not in [0, 2^32), or the batches
+      end early.
+    FloatingPointError: if the loss or the gradient is not finite, naming the step by which it was seen.
   """
   for name, value in (("steps", steps), ("log_every", log_every), ("validate_every", validate_every)):
     if value < 1:
       raise ValueError(f"expected {name} to be at least 1, got {value}")
+  if not 0 <= seed < 2**32:  # beyond, JAX's keys repeat
+    raise ValueError(f"expected a seed of 0 to 2**32 - 1, got {seed}")
   stream = batches(0, (jax.process_index(), jax.process_count()))
   train_step = jax.jit(make_train_step(learner, optimizer), donate_argnums=0)
   train_state = best = None
@@ -122,7 +126,9 @@ def fit(
 
 def _report(step, window, began, log):
   metrics = {name: float(np.mean([m[name] for m in jax.device_get(window)])) for name in window[0]}
-  if not np.isfinite(metrics["loss"]):
-    raise FloatingPointError(f"the loss was {metrics['loss']} within the {len(window)} steps up to step {step}")
+  for name in ("loss", "gradient_norm"):
+    if not np.isfinite(metrics[name]):
+      what = name.replace("_", " ")
+      raise FloatingPointError(f"the {what} was {metrics[name]} within the {len(window)} steps up to step {step}")
   if log:
     log(step, metrics | {"steps_per_second": len(window) / (time.perf_counter() - began)})

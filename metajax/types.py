@@ -2,6 +2,15 @@
 
 A `Network` is two pure functions; a `Learner` is what is trained and how it is used on a new task; an
 `Adapt` is an inner loop as a value; `Batches` is data as a pure function of the step. There is nothing else.
+
+`LossFn`: `(params, data) -> scalar`, a loss of one task. What varies by step (mini-batch, key) is data with a leading
+`[steps]` axis.
+
+`Adapt`: `(loss, params, data) -> (adapted params, path)` fine-tunes params on one task's data, differentiably; the path
+is the loss (or the params) at each step.
+
+`Batches`: `batches(start=0, shard=(0, 1))` is an iterator of host-local numpy batches. Global batch `i` is a pure
+function of (seed, `i`), and host `h` of `n` reads its rows `[h * rows / n, (h + 1) * rows / n)`.
 """
 
 from collections.abc import Callable, Iterator
@@ -77,10 +86,6 @@ class Learner(NamedTuple):
   predict: Callable[[Params, State, Examples, Inputs], Array]
 
 
-# A loss of one task. What varies by step (mini-batch, key) is data with a leading [steps] axis.
 LossFn = Callable[[Params, Data], Scalar]
-# Fine-tunes params on one task's data, differentiably: -> adapted params, and the loss (or params) at each step.
 Adapt = Callable[[LossFn, Params, Data], tuple[Params, Path]]
-# batches(start=0, shard=(0, 1)) -> iterator of host-local numpy batches. Global batch i is a pure function of
-# (seed, i); host h of n reads rows [h * rows / n, (h + 1) * rows / n) of it.
 Batches = Callable[..., Iterator[Batch]]

@@ -5,11 +5,14 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from table_of_learners import episodes, regressions
 
-from metajax import Examples, Learner, few_shot_accuracy, make_mesh
+from metajax import Examples, Learner, few_shot_accuracy, gradient_steps, make_mesh
 from metajax.evaluate import Score, few_shot_error, summarise
+from metajax.learners import maml, prototypical
+from metajax.networks import mlp
 from metajax.predictors import nearest_centroid
 
 TASKS = 12
@@ -134,3 +137,18 @@ def test_error_is_the_mean_squared_error_of_each_task():
     expected.append(np.mean((0.5 * query.inputs + support.labels.mean() - query.labels) ** 2))
   np.testing.assert_allclose(found.tasks, expected, rtol=1e-5)
   np.testing.assert_allclose(found.mean, np.mean(expected), rtol=1e-5)
+
+
+def test_predictions_that_are_not_finite_are_no_score():
+  broken = maml(mlp((4,), 3), gradient_steps(optax.sgd(0.1), 1))
+  params, state = broken.init(jax.random.key(0), episodes(0))
+  params = jax.tree.map(lambda x: x * jnp.nan, params)
+  with pytest.raises(FloatingPointError, match="not finite, first in test task 0"):
+    few_shot_accuracy(broken, params, state, lambda: iter([episodes(0)]), 8)
+
+
+def test_a_task_without_a_labelled_query_is_refused():
+  empty = jax.tree.map(np.array, episodes(0))
+  empty.query.labels[5:] = 0
+  with pytest.raises(ValueError, match="labelled query in every task, got none in task 5"):
+    few_shot_accuracy(prototypical(mlp((4,), 3)), {}, {}, lambda: iter([empty]), 8)

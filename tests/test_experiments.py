@@ -20,7 +20,7 @@ def pictures(name, split="train", *, size=28, download=False, rotations=False):
   """Ten classes of six pictures: what `load` gives, without drawing or reading anything."""
   seed = ("train", "validation", "test").index(split)
   images = np.random.default_rng(seed).integers(0, 256, (60, size, size, 1), np.uint8)
-  return from_arrays(images, np.repeat(np.arange(10), 6))
+  return from_arrays(images, np.repeat(np.arange(10), 6), classes=[f"{split} {k}" for k in range(10)])
 
 
 @pytest.fixture
@@ -79,6 +79,10 @@ def test_two_runs_of_one_seed_give_the_same_digits(command, monkeypatch, tmp_pat
   [
     (["--ways", "11"], r"from 2 ways to the 10 classes of the source, got 11"),
     (["--shots", "5", "--queries", "2"], r"shots \+ queries of at most 6, .*; got 5 \+ 2 = 7"),
+    (["--rate", "-1"], r"a rate above 0, got -1.0"),
+    (["--filters", "0"], r"filters to be at least 1, got 0"),
+    (["--devices", "0"], r"1 to 8 devices, .*got 0"),
+    (["--seed", "-1"], r"a seed of 0 to 2\*\*32 - 1, got -1"),
     (["--steps", "0"], r"steps to be at least 1, got 0"),
     (["--test-tasks", "1"], r"at least 2 tasks.*got 1 to test"),
     (["--validation-tasks", "1"], r"at least 2 tasks.*1 to validate"),
@@ -113,6 +117,21 @@ def test_unknown_data_or_split_gives_one_line_that_says_what_there_is(
   status, _, error, files = command(maml, *TINY, *arguments)
   assert status == 2 and re.fullmatch(f"error: .*{message}.*\n", error), error
   assert not files
+
+
+def test_parts_that_share_a_class_are_refused(command, monkeypatch):
+  monkeypatch.setattr(few_shot, "load", lambda name, split, **flags: pictures(name, "train"))
+  status, _, error, files = command(maml, *TINY)
+  assert status == 2 and "no class of train in validation, got 10 of glyphs in both, such as 'train 0'" in error
+  assert not files
+
+
+def test_records_of_other_settings_are_kept(command, monkeypatch, tmp_path):
+  monkeypatch.setattr(few_shot, "load", pictures)
+  for ways in ("3", "4"):
+    command(maml, *TINY, "--ways", ways, "--record")
+  found = json.loads((tmp_path / "experiments" / "results" / "maml-glyphs.json").read_text())
+  assert [(r["learner"], r["ways"]) for r in found] == [("maml", 3), ("pixels", 3), ("maml", 4), ("pixels", 4)]
 
 
 def test_an_output_that_cannot_be_written_is_found_before_training(command, monkeypatch, tmp_path):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 from table_of_learners import pictures
 
@@ -297,3 +298,27 @@ def test_a_collective_in_a_loop_is_seen():
     run = jax.jit(jax.shard_map(island, in_specs=P("data"), out_specs=P("data"), check_vma=False))
     program = run.lower(jnp.ones(8)).compile().as_text()
   assert collectives(program) == ([], ["all-reduce"])
+
+
+def test_a_padded_task_may_hold_anything():
+  """Its loss and gradient are NaN, and weigh nothing."""
+  roots = mean_over_tasks(lambda p, rest, x: (jnp.sqrt(p * x), {"x": jnp.sqrt(x)}, x > 0))
+  tasks = jnp.array([4.0, -1.0, 0.0, 4.0])
+  (loss, aux), gradient = jax.value_and_grad(roots, has_aux=True)(1.0, (), tasks)
+  assert (float(loss), float(aux["x"]), float(gradient)) == (2.0, 2.0, 1.0)
+
+
+def test_loss_and_aux_keep_their_types():
+  half = jnp.ones((), jnp.bfloat16)
+  loss, aux = mean_over_tasks(lambda p, rest, x: (p * half, {"state": rest, "count": 3}, 1.0))(half, half, jnp.ones(4))
+  assert (loss.dtype, aux["state"].dtype, aux["count"].dtype) == (jnp.bfloat16, jnp.bfloat16, jnp.int32)
+
+
+@pytest.mark.parametrize(("axis", "kind"), [("x", AxisType.Auto), ("data", AxisType.Explicit)])
+def test_a_mesh_of_another_make_is_refused(axis, kind):
+  mesh = jax.make_mesh((8,), (axis,), axis_types=(kind,))
+  with (
+    jax.set_mesh(mesh),
+    pytest.raises(ValueError, match=f"Auto axis 'data', as metajax.make_mesh .*{axis}.*{kind.name}"),
+  ):
+    shard_batch(np.ones(8))

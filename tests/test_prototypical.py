@@ -9,6 +9,7 @@ from table_of_learners import LEARNERS, episodes, one_hot, pictures
 from metajax import Network
 from metajax.learners import prototypical
 from metajax.losses import cross_entropy
+from metajax.networks import conv4
 from metajax.predictors import EMPTY_WAY, centroid_logits, nearest_centroid, squared_distances
 
 learner = LEARNERS["prototypical"].learner
@@ -115,3 +116,12 @@ def test_dropout_is_drawn_from_the_key():
   noise = Network(lambda key, x: ({}, {}), lambda p, s, x, train, key=None: (x + jax.random.normal(key, x.shape), s))
   run = jax.jit(lambda seed: prototypical(noise).loss({}, {}, episodes(0), jax.random.key(seed))[0])
   assert run(0) == run(0) != run(1)
+
+
+def test_padded_rows_are_refused_where_batch_statistics_are_kept():
+  batch = jax.tree.map(np.array, pictures(0))
+  batch.query.labels[3, -1] = 0
+  with pytest.raises(ValueError, match=r"no padded rows .* batch statistics, got some in the query"):
+    prototypical(conv4(4)).init(jax.random.key(0), batch)
+  batch.query.labels[3] = 0  # a task that is padding as a whole is right
+  prototypical(conv4(4)).init(jax.random.key(0), batch)

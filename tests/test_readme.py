@@ -6,6 +6,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import optax
+
+from metajax import fit
+from metajax.data import episodes, from_arrays
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -23,15 +27,13 @@ def test_a_learner_of_ones_own_trains_and_evaluates_in_another_folder(tmp_path):
   assert 20 < float(mean) <= 100 and float(interval) > 0
 
 
-def test_the_other_blocks_run():
+def test_the_other_blocks_run(capsys):
   images = np.random.default_rng(0).integers(0, 256, (200, 28, 28, 1), np.uint8)
-  names = {"images": images, "labels": np.repeat(np.arange(10), 20)}
-  import optax
-
-  names["optax"] = optax
+  source = from_arrays(images, np.repeat(np.arange(10), 20))
+  names = {"images": images, "labels": source.labels, "optax": optax, "fit": fit}
+  names["train"] = episodes(source, ways=5, shots=1, queries=2, tasks=2)
   for block in BLOCKS:
     if "Learner(" not in block:
-      exec(block.replace("batches(start=0)", "[next(batches(start=0))]"), names)
+      exec(block.replace("batches(start=0)", "[next(batches(start=0))]").replace("steps=200", "steps=2"), names)
   assert names["episode"].support.inputs.shape == (16, 5, 28, 28, 1)
-  params, _ = names["learner"].init(__import__("jax").random.key(0), names["episode"])
-  assert set(params) == {"encoder", "head"}
+  assert re.fullmatch(r"[\d.]+ ± [\d.]+\n", capsys.readouterr().out)

@@ -129,6 +129,8 @@ def _share(start, shard, rows, name):
 
 
 def _check_task(source, counts, ways, shots, queries, tasks):
+  if source.images.dtype != np.uint8:
+    raise ValueError(f"expected a source of uint8 pictures, 0 to 255, got {source.images.dtype}")
   if not 2 <= ways <= len(counts):
     raise ValueError(f"expected from 2 ways to the {len(counts)} classes of the source, got {ways}")
   if min(shots, queries, tasks) < 1:

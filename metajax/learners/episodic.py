@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from metajax.losses import accuracy, cross_entropy
+from metajax.losses import accuracy, check_one_hot, cross_entropy
 from metajax.mesh import mean_over_tasks
-from metajax.types import Episode
+from metajax.types import Episode, State
 
 
 def episodic_loss(run: Callable, loss: Callable = cross_entropy, at_once: int | None = None) -> Callable:
@@ -35,6 +36,32 @@ def episodic_loss(run: Callable, loss: Callable = cross_entropy, at_once: int | 
     return mean_over_tasks(task, at_once)(params, state, (episodes, keys))
 
   return batch_loss
+
+
+def check_episodes(episodes: Episode):
+  """Looks at a batch of classification episodes before anything is compiled.
+
+  Raises:
+    ValueError: if labels are not one-hot `[tasks, n, ways]`, or a support or query set is empty.
+  """
+  for name, examples in episodes._asdict().items():
+    shape = jnp.shape(examples.labels)
+    if len(shape) != 3 or 0 in shape:
+      raise ValueError(f"expected one-hot {name} labels [tasks, n, ways], none of them 0, got shape {list(shape)}")
+    check_one_hot(examples.labels)
+
+
+def check_padding(state: State, episodes: Episode):
+  """Refuses padded rows where a network keeps batch statistics: they would be part of them.
+
+  Raises:
+    ValueError: naming the set; a task that is padding as a whole is right.
+  """
+  for name, examples in episodes._asdict().items():
+    if jax.tree.leaves(state) and not isinstance(examples.labels, jax.core.Tracer):
+      labelled = np.asarray(examples.labels).any(-1)
+      if (labelled.any(-1) & ~labelled.all(-1)).any():
+        raise ValueError(f"expected no padded rows with a network that keeps batch statistics, got some in the {name}")
 
 
 def first_support(episodes: Episode):

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import jax
 
-from metajax.learners.episodic import episodic_loss, first_support
-from metajax.losses import check_one_hot, cross_entropy
+from metajax.learners.episodic import check_episodes, check_padding, episodic_loss, first_support
+from metajax.losses import cross_entropy
 from metajax.types import Adapt, Learner, Network
 
 
@@ -48,10 +48,11 @@ def maml(
 
   def init(key, episodes):
     if loss is cross_entropy:
-      check_one_hot(episodes.support.labels)
-      check_one_hot(episodes.query.labels)
+      check_episodes(episodes)
     inputs = first_support(episodes)
     params, state = network.init(key, inputs)
+    if loss is cross_entropy:
+      check_padding(state, episodes)
     outputs, _ = jax.eval_shape(lambda: network.apply(params, state, inputs, train=True))
     jax.eval_shape(inner, outputs, episodes.support.labels[0])
     return params, state

@@ -3,8 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from metajax.learners.episodic import episodic_loss, first_support
-from metajax.losses import check_one_hot
+from metajax.learners.episodic import check_episodes, check_padding, episodic_loss, first_support
 from metajax.predictors import centroid_logits, nearest_centroid
 from metajax.types import Learner, Network
 
@@ -27,10 +26,10 @@ def prototypical(network: Network, *, at_once: int | None = None) -> Learner:
   """
 
   def init(key, episodes):
-    check_one_hot(episodes.support.labels)
-    check_one_hot(episodes.query.labels)
+    check_episodes(episodes)
     inputs = first_support(episodes)
     params, state = network.init(key, inputs)
+    check_padding(state, episodes)
     shape = jax.eval_shape(lambda: network.apply(params, state, inputs, train=False)[0]).shape
     if len(shape) != 2:
       raise ValueError(f"expected a network that embeds inputs as [n, d], got an output of shape {list(shape)}")

@@ -70,7 +70,8 @@ def check_one_hot(labels: Array):
   if isinstance(labels, jax.core.Tracer):
     return
   if np.ndim(labels) < 2:
-    raise ValueError(f"expected one-hot labels [n, ways], got an array of shape {list(np.shape(labels))}")
+    given = f"an array of shape {list(np.shape(labels))}"
+    raise ValueError(f"expected one-hot labels [n, ways], as jax.nn.one_hot(labels, ways) makes them, got {given}")
   rows = np.asarray(labels).reshape(-1, np.shape(labels)[-1])
   ones, zeros = (rows == 1).sum(-1), (rows == 0).sum(-1)
   wrong = np.flatnonzero((ones > 1) | (ones + zeros < rows.shape[-1]))

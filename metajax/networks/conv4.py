@@ -44,6 +44,8 @@ def conv4(
   for name, choice in choices.items():
     if given[name] not in get_args(choice):
       raise ValueError(f"expected {name} to be one of {', '.join(map(repr, get_args(choice)))}, got {given[name]!r}")
+  if filters < 1:
+    raise ValueError(f"expected filters to be at least 1, got {filters}")
   return from_linen(_Conv4(filters, downsample, pool, normalisation, convolution))
 
 

@@ -35,7 +35,7 @@ def from_linen(module: nn.Module) -> Network:
 def _no_noise_without_key(key):
   def interceptor(call, arguments, keywords, context):
     if key is None and isinstance(context.module, nn.Dropout) and context.method_name == "__call__":
-      return arguments[0]
+      return arguments[0] if arguments else keywords["inputs"]
     return call(*arguments, **keywords)
 
   return interceptor
