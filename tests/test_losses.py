@@ -103,7 +103,10 @@ def test_a_row_that_is_not_one_hot_is_quoted(row):
 
 
 def test_labels_without_ways_are_refused():
-  with pytest.raises(ValueError, match=r"expected one-hot labels \[n, ways\], as jax.nn.one_hot.* makes them, got an array of shape \[4\]"):
+  with pytest.raises(
+    ValueError,
+    match=r"expected one-hot labels \[n, ways\], as jax.nn.one_hot.* makes them, got an array of shape \[4\]",
+  ):
     check_one_hot(np.arange(4))
 
 
