@@ -1,6 +1,6 @@
 """Prototypical networks (arXiv:1703.05175) on few-shot classification.
 
-python -m experiments.prototypical --data omniglot --budget cpu     # 5-way 1-shot 97.8, 11 minutes on 2 CPU cores
+python -m experiments.prototypical --data omniglot --budget cpu     # 5-way 1-shot 97.8, 12 minutes on 2 CPU cores
 """
 
 from typing import Literal
