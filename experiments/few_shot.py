@@ -92,8 +92,9 @@ def run(name: str, learner: Learner, test_learner: Learner, policy: str, setting
   # Validation and test tasks have seeds of their own, the same for every learner and every run.
   validation_batches = _test_batches(validation, *tests[0], s.test_queries, seed=1)
   test_batches = {setting: _test_batches(test, *setting, s.test_queries, seed=2) for setting in tests}
+  made = jax.eval_shape(learner.init, jax.random.key(0), next(batches()))
   for at in (validation_batches, *test_batches.values()):
-    _check_fits(learner, test_learner, next(batches()), next(at()))
+    _check_fits(test_learner, made, next(at()))
   print(f"{s.data}: {_describe(train)} to train on, {_describe(validation)} to validate, {_describe(test)} to test")
 
   device_count = tasks_at_once(s.tasks, jax.device_count()) if s.devices is None else s.devices
@@ -190,10 +191,9 @@ def _check_disjoint(s, **parts):
       raise ValueError(f"expected no class of {first} in {second}, got {given}: leave out --split {s.split}")
 
 
-def _check_fits(learner, test_learner, episodes, test_episodes):
+def _check_fits(test_learner, made, test_episodes):
   """Finds before training, without compiling, that a learner cannot be tested at a setting."""
   support, query = jax.tree.map(lambda x: x[0], test_episodes)
-  made = jax.eval_shape(learner.init, jax.random.key(0), episodes)
   check_fits(jax.eval_shape(test_learner.predict, *made, support, query.inputs), query.labels)
 
 
