@@ -2,12 +2,19 @@
 
 import functools
 import inspect
+import json
+import os
+import shlex
+import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import jax
 import tyro
+
+from metajax.train import Stopped
 
 _PROJECT = Path(__file__).resolve().parent.parent
 
@@ -15,24 +22,23 @@ _PROJECT = Path(__file__).resolve().parent.parent
 def run(main: Callable, budgets: Mapping[str, Mapping] | None = None):
   """Runs `main` with the flags of the command line.
 
-  `--budget NAME` sets the defaults of a preset, before all else; flags given beside it win. An error that metajax or
-  the experiment raises of its own is printed as one line, with exit status 2; any other keeps its traceback.
+  `--budget NAME` sets the defaults of a preset, before all else; flags given beside it win. With `--folder RUN
+  --resume` the flags of that run come first. An error that metajax or the experiment raises of its own is printed as
+  one line, with exit status 2; any other keeps its traceback. A run that SIGTERM stopped ends with 0, one that Ctrl-C
+  stopped with 130. Compiled programs are kept for the next run.
 
   Args:
     main: a function of keyword arguments with defaults.
     budgets: presets `{name: {argument: default}}`; the first is the one without `--budget`.
   """
-  arguments, description = sys.argv[1:], (main.__doc__ or "").split("\n")[0]
-  defaults = {}
-  if budgets:
-    name, arguments = _take_budget(arguments, next(iter(budgets)))
-    if name not in budgets:
-      _fail(f"expected --budget to be one of {', '.join(budgets)}, got {name!r}")
-    defaults = budgets[name]
-    description += f" Presets: --budget {'|'.join(budgets)}; the defaults below are those of {name!r}."
-  keywords = _parse(functools.partial(main, **defaults), arguments, description)
+  if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    jax.config.update("jax_compilation_cache_dir", str(_PROJECT / ".cache" / "jax"))
+  before = signal.signal(signal.SIGTERM, _end)
   try:
-    main(**keywords)
+    main(**parse(main, budgets, [*_arguments_of_the_run(), *sys.argv[1:]]))
+  except Stopped as stopped:
+    print(_said(stopped), file=sys.stderr)
+    sys.exit(0 if stopped.reason == "SIGTERM" else 130)
   except KeyboardInterrupt:
     print("interrupted", file=sys.stderr)
     sys.exit(130)
@@ -40,13 +46,63 @@ def run(main: Callable, budgets: Mapping[str, Mapping] | None = None):
     raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
     if not any(_PROJECT / part in raised_in.parents for part in ("metajax", "experiments")):
       raise
-    _fail(str(error))
+    _fail(_said(error))
+  finally:
+    signal.signal(signal.SIGTERM, before)
+
+
+def parse(main: Callable, budgets: Mapping[str, Mapping] | None, arguments: Sequence[str]) -> dict:
+  """The keyword arguments of `main` that the arguments of a command line stand for, all of them."""
+  arguments, description = list(arguments), (main.__doc__ or "").split("\n")[0]
+  defaults = {}
+  if budgets:
+    names = _take(arguments, "--budget") or [next(iter(budgets))]
+    if names[-1] not in budgets:
+      _fail(f"expected --budget to be one of {', '.join(budgets)}, got {names[-1]!r}")
+    defaults = budgets[names[-1]]
+    description += f" Presets: --budget {'|'.join(budgets)}; the defaults below are those of {names[-1]!r}."
+  return _parse(functools.partial(main, **defaults), arguments, description)
+
+
+def module_of(main: Callable) -> str:
+  """The name of the module that a command's function is of, also where that module runs as the command."""
+  return _running() if main.__module__ == "__main__" else main.__module__
 
 
 def command() -> str:
-  """The command that was given, as one would type it."""
-  module = getattr(sys.modules["__main__"], "__spec__", None)
-  return " ".join(["python -m", module.name if module else Path(sys.argv[0]).stem, *sys.argv[1:]])
+  """The command that makes a run like this one, as one would type it."""
+  return shlex.join(["python", "-m", _running(), *arguments()])
+
+
+def arguments() -> list[str]:
+  """The command's arguments, after those of the run that is gone on with; but not which folder it has."""
+  left = [argument for argument in sys.argv[1:] if argument != "--resume"]
+  _take(left, "--folder")
+  return [*_arguments_of_the_run(), *left]
+
+
+def _running() -> str:
+  spec = getattr(sys.modules["__main__"], "__spec__", None)
+  return spec.name if spec else Path(sys.argv[0]).stem
+
+
+def _arguments_of_the_run() -> list[str]:
+  """What the run was started with that is to be gone on with."""
+  given = sys.argv[1:]
+  folder = _take(list(given), "--folder")
+  path = Path(folder[-1]) / "run.json" if folder and "--resume" in given else None
+  if path is None or not path.is_file():
+    return []
+  try:
+    return json.loads(path.read_text())["arguments"]
+  except (ValueError, KeyError, TypeError) as error:
+    return _fail(f"expected a run's configuration in {str(path)!r}, got what cannot be read: {error}")
+
+
+def _end(number, frame):
+  """Outside a training there is nothing to save."""
+  print("stopped by SIGTERM", file=sys.stderr)
+  sys.exit(0)
 
 
 def _parse(main, arguments, description):
@@ -71,13 +127,23 @@ def _flags(keywords):
     yield from value._fields if hasattr(value, "_fields") else (name,)
 
 
-def _take_budget(arguments, default):
-  for i, argument in enumerate(arguments):
-    if argument == "--budget":
-      return " ".join(arguments[i + 1 : i + 2]), arguments[:i] + arguments[i + 2 :]
-    if argument.startswith("--budget="):
-      return argument.removeprefix("--budget="), arguments[:i] + arguments[i + 1 :]
-  return default, arguments
+def _said(error: BaseException) -> str:
+  """An error, and the command that it calls for, in one line."""
+  return "; ".join([str(error), *getattr(error, "advice", ())])
+
+
+def _take(arguments: list[str], flag: str) -> list[str]:
+  """Takes a flag and its value out of the arguments, every time it is there; gives the values."""
+  values, i = [], 0
+  while i < len(arguments):
+    if arguments[i] == flag:
+      values.append(" ".join(arguments[i + 1 : i + 2]))
+      del arguments[i : i + 2]
+    elif arguments[i].startswith(f"{flag}="):
+      values.append(arguments.pop(i).removeprefix(f"{flag}="))
+    else:
+      i += 1
+  return values
 
 
 def _fail(message: str):

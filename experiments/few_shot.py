@@ -1,35 +1,37 @@
 """What every few-shot experiment does: data, training with model selection, the test on unseen classes, the records."""
 
-import itertools
+import functools
 import math
 import re
-import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import jax
-import numpy as np
 import optax
 
-from experiments import published, records
-from metajax import Learner, few_shot_accuracy, fit, make_mesh
-from metajax.data import Source, episodes, load
+from experiments import few_shot_page, published, records, runs
+from experiments.few_shot_data import check_disjoint, describe, load_part, rotates, slug, split_name
+from metajax import Learner, few_shot_accuracy, make_mesh
+from metajax.checkpoint import Checkpoints
+from metajax.data import Source, episodes
+from metajax.evaluate import Score, over_seeds
 from metajax.losses import check_fits
-from metajax.mesh import tasks_at_once
+from metajax.mesh import shard_batch, tasks_at_once
 from metajax.predictors import nearest_centroid
-from metajax.report import episode_figure, progress
+from metajax.train import TrainState, for_seeds, seeds_at_once
 
 
 class Setting(NamedTuple):
   """Flags that every few-shot experiment has."""
 
   data: str = "glyphs"
-  """glyphs, omniglot, or any TFDS classification set."""
+  """glyphs, omniglot, any TFDS classification set, or pictures of one's own: a folder, a .csv or an .npz file."""
   split: str = ""
   """A named split of the data's classes: lake, vinyals or finn for omniglot."""
   download: bool = False
   """Let TFDS download data that is not there."""
+  skip_broken: bool = False
+  """Leave out files of one's own that cannot be read, rather than stop."""
   size: int = 28
   """Pictures are brought to size x size pixels."""
   ways: int = 5
@@ -60,66 +62,100 @@ class Setting(NamedTuple):
   """Devices to share the tasks of a step; by default as many as divide them."""
   seed: int = 0
   """Of the initialisation and the training tasks."""
-  output: Path = Path("runs")
-  """Folder in which the run's own folder is made."""
-  record: bool = False
-  """Write records and picture to experiments/results and rebuild experiments/README.md."""
+  seeds: int = 1
+  """Train as many networks, from --seed on; the figures are their mean, with an interval over them."""
+  seeds_at_once: int | None = None
+  """How many of them train side by side; by default as many as the memory allows, on a CPU one."""
 
 
-def run(name: str, learner: Learner, test_learner: Learner, policy: str, setting: Setting):
-  """Trains, selects on validation tasks, tests on unseen classes beside two baselines, and writes what it found.
+class Method(NamedTuple):
+  """A few-shot learner with what the records say of it.
 
-  Args:
-    name: of the learner, in the records.
+  Attributes:
+    name: in the records.
     learner: what is trained.
     test_learner: what is validated and tested; MAML's may take more steps.
-    policy: how batch statistics are had at test time, in the records.
-    setting: the flags.
+    policy: how batch statistics are had at test time.
   """
-  s = setting
-  records.check_writable(s.output)
-  tests = [_ways_and_shots(text) for text in s.test] or [(s.ways, s.shots)]
-  if min(s.test_tasks, s.validation_tasks) < 2:
-    given = f"{s.test_tasks} to test and {s.validation_tasks} to validate"
-    raise ValueError(f"expected at least 2 tasks, so that there is an interval, got {given}")
-  if not 0 < s.rate < math.inf:
-    raise ValueError(f"expected a rate above 0, got {s.rate}")
-  if not 0 <= s.seed < 2**32:
-    raise ValueError(f"expected a seed of 0 to 2**32 - 1, got {s.seed}")
-  train, validation, test = (_load(s, part) for part in ("train", "validation", "test"))
-  _check_disjoint(s, train=train, validation=validation, test=test)
-  batches = episodes(train, ways=s.ways, shots=s.shots, queries=s.queries, tasks=s.tasks, seed=s.seed)
+
+  name: str
+  learner: Learner
+  test_learner: Learner
+  policy: str
+
+
+def experiment(method: Callable[..., Method]) -> Callable:
+  """The command of a method: `method(**flags)`, which has flags of its own, a `setting` and a `run`, is trained and
+  tested."""
+
+  @functools.wraps(method)
+  def main(**flags):
+    run(method, flags)
+
+  return main
+
+
+def run(method: Callable[..., Method], flags: dict):
+  """Trains, selects on validation tasks, tests on unseen classes beside two baselines, and writes what it found."""
+  s, made = flags["setting"], method(**flags)
+  this = runs.begin(f"{made.name}-{slug(s)}", method, flags)
+  _check(s)
+  parts = {part: load_part(s, part) for part in ("train", "validation", "test")}
+  check_disjoint(s, **parts)
+  tests = tests_of(s)
   # Validation and test tasks have seeds of their own, the same for every learner and every run.
-  validation_batches = _test_batches(validation, *tests[0], s.test_queries, seed=1)
-  test_batches = {setting: _test_batches(test, *setting, s.test_queries, seed=2) for setting in tests}
-  made = jax.eval_shape(learner.init, jax.random.key(0), next(batches()))
-  for at in (validation_batches, *test_batches.values()):
-    _check_fits(test_learner, made, next(at()))
-  print(f"{s.data}: {_describe(train)} to train on, {_describe(validation)} to validate, {_describe(test)} to test")
+  validation = test_batches(parts["validation"], *tests[0], s.test_queries, seed=1)
+  at = {test: test_batches(parts["test"], *test, s.test_queries, seed=2) for test in tests}
+  batches = [training_batches(parts["train"], s, seed) for seed in seeds_of(s)]
+  shapes = jax.eval_shape(made.learner.init, jax.random.key(0), next(batches[0]()))
+  for some in (validation, *at.values()):
+    check_fits_test(made.test_learner, shapes, next(some()))
+  if this.resumed:
+    for folder in groups(s, at_once=s.seeds_at_once or 1):
+      Checkpoints(this.folder / folder / "checkpoints").check({"params": shapes[0], "state": shapes[1]})
+    runs.check_same(this)
+  describe(s, parts)
 
   device_count = tasks_at_once(s.tasks, jax.device_count()) if s.devices is None else s.devices
   with jax.set_mesh(make_mesh(device_count)):
-    began = time.perf_counter()
-    trained = _fit(learner, test_learner, batches, validation_batches, s)
-    seconds = time.perf_counter() - began
-    measured = []
-    for setting, at in test_batches.items():
-      score = few_shot_accuracy(test_learner, trained.params, trained.state, at, s.test_tasks)
-      pixels = few_shot_accuracy(_PIXELS, (), (), at, s.test_tasks)
-      _tell(name, setting, score, pixels, s)
-      run = {"train_seconds": round(seconds), "steps": s.steps, "chosen_step": int(trained.step)}
-      measured.append(_record(name, policy, setting, score, s, run))
-      measured.append(_record("pixels", "none", setting, pixels, s, {"train_seconds": 0, "steps": 0}))
-  chosen = f"step {int(trained.step)} of {s.steps} chosen on validation tasks"
-  print(f"\ntrained for {seconds:.0f} s on {device_count} device(s), {chosen}; batch statistics at test: {policy}")
-  folder = s.output / time.strftime(f"{name}-{s.data}-%Y%m%d-%H%M%S")
-  records.write(folder / "records.json", measured)
-  pictures = [folder / "episode.png"] + [records.HERE / "results" / f"{name}-{s.data}.png"] * s.record
-  for path in pictures:
-    _draw(test_learner, trained, test_batches[tests[0]], path, f"{name}: {s.data}, unseen classes")
-  print(f"records and the picture of a test episode: {folder}")
-  if s.record:
-    records.publish(f"{name}-{s.data}", measured)
+    shard_batch(next(batches[0]()))  # refuses what the devices do not divide, before anything is written
+    at_once = _at_once(this, made, batches, s)
+    runs.write_configuration(this, device_count, seeds_at_once=at_once)
+    trained, seconds = _train(this, made, batches, validation, s, at_once)
+    measured, tiles = [], []
+    for test, some in at.items():
+      scores, pixels = test_all(made, trained, some, s.test_tasks)
+      tell(made.name, test, scores, pixels, s.test_tasks, s.test_queries)
+      how = {"train_seconds": round(seconds), "steps": s.steps, "devices": device_count}
+      how["chosen_step"] = [int(one.step) for one in trained] if s.seeds > 1 else int(trained[0].step)
+      measured += records_of(made, test, scores, pixels, s, how)
+      tiles.append(few_shot_page.tile(measured[-2], measured[-1]))
+    print(f"\ntrained for {seconds:.0f} s on {device_count} device(s), step {_steps(trained)} of {s.steps} chosen on "
+          f"validation tasks; batch statistics at test: {made.policy}")  # fmt: skip
+    records.write(this.folder / "records.json", measured)
+    few_shot_page.write(this, made, trained[0], parts, tests[0], s, measured, tiles)
+  print(f"the run's page: {this.folder / 'index.html'}")
+  if this.flags.record:
+    records.publish(f"{made.name}-{slug(s)}", measured, this.folder / "figures" / "episode.png")
+
+
+def seeds_of(s: Setting) -> range:
+  """The seeds that a run trains."""
+  return range(s.seed, s.seed + s.seeds)
+
+
+def groups(s: Setting, at_once: int) -> dict[str, list[int]]:
+  """`{folder within the run's: the seeds that train there side by side}`."""
+  seeds = list(seeds_of(s))
+  if s.seeds == 1:
+    return {"": seeds}
+  parts = [seeds[i : i + at_once] for i in range(0, s.seeds, at_once)]
+  return {f"seed-{part[0]}" if len(part) == 1 else f"seeds-{part[0]}-{part[-1]}": part for part in parts}
+
+
+def optimizer(s: Setting) -> optax.GradientTransformation:
+  """Adam, with the setting's schedule."""
+  return optax.adam(schedule(s.rate, s.decay, s.steps))
 
 
 def schedule(rate: float, decay: str, steps: int) -> optax.Schedule | float:
@@ -129,111 +165,129 @@ def schedule(rate: float, decay: str, steps: int) -> optax.Schedule | float:
   return optax.exponential_decay(rate, 2000, 0.5, staircase=True) if decay == "halving" else rate
 
 
-def _fit(learner, test_learner, batches, validation, s):
-  optimizer = optax.adam(schedule(s.rate, s.decay, s.steps))
-  found = []
+def _at_once(this, made: Method, batches, s: Setting) -> int:
+  """How many seeds train side by side: as before, as asked, or as many as the memory allows."""
+  if s.seeds == 1:
+    return 1
+  before = runs.configuration(this.folder)["seeds_at_once"] if this.resumed else s.seeds_at_once
+  at_once = before or seeds_at_once(made.learner, optimizer(s), batches, list(seeds_of(s)))
+  print(f"{s.seeds} seeds, {at_once} at once")
+  return at_once
+
+
+def _train(this, made: Method, batches, validation, s: Setting, at_once: int) -> tuple[list[TrainState], float]:
+  """The best TrainState of each seed, and the seconds that all took."""
 
   def validate(params, state):
-    found.append(few_shot_accuracy(test_learner, params, state, validation, s.validation_tasks).mean)
-    return found[-1]
+    return few_shot_accuracy(made.test_learner, params, state, validation, s.validation_tasks).mean
 
-  with progress(s.steps, s.tasks) as log:
-    tell = lambda step, metrics: log(step, metrics | ({"validation": found[-1]} if found else {}))
-    return fit(
-      learner,
-      optimizer,
-      batches,
+  trained, seconds = [], 0.0
+  for part, seeds in groups(s, at_once).items():
+    own = [batches[seed - s.seed] for seed in seeds]
+    found, took = runs.train(
+      this,
+      made.learner,
+      optimizer(s),
+      own[0] if len(seeds) == 1 else for_seeds(own),
       s.steps,
-      seed=s.seed,
-      log=tell,
-      log_every=max(1, min(100, s.steps // 20)),
+      rows=s.tasks * len(seeds),
+      part=part,
+      seed=seeds[0] if len(seeds) == 1 else tuple(seeds),
       validate=validate,
       validate_every=s.validate_every,
     )
+    trained += [found] if len(seeds) == 1 else [jax.tree.map(lambda x, i=i: x[i], found) for i in range(len(seeds))]
+    seconds += took
+  return trained, seconds
 
 
-def _test_batches(source: Source, ways: int, shots: int, queries: int, seed: int) -> Callable:
+def training_batches(source: Source, s: Setting, seed: int) -> Callable:
+  """The training tasks of a setting."""
+  return episodes(source, ways=s.ways, shots=s.shots, queries=s.queries, tasks=s.tasks, seed=seed)
+
+
+def test_batches(source: Source, ways: int, shots: int, queries: int, seed: int) -> Callable:
+  """Tasks to validate or test on."""
   return episodes(source, ways=ways, shots=shots, queries=queries, tasks=20, seed=seed)
 
 
-def _load(s: Setting, part: str) -> Source:
-  split = f"{s.split}/{part}" if s.split else part
-  return load(s.data, split, size=s.size, download=s.download, rotations=_rotates(s))
+def test_all(made: Method, trained: Sequence[TrainState], batches, tasks: int) -> tuple[list[Score], Score]:
+  """The scores of each seed's network, and that of the pixels, on the same tasks."""
+  scores = [few_shot_accuracy(made.test_learner, one.params, one.state, batches, tasks) for one in trained]
+  return scores, few_shot_accuracy(_PIXELS, (), (), batches, tasks)
 
 
-def _rotates(s: Setting) -> bool:
-  """Whether each quarter turn of a class is a class of its own, as is the custom on Omniglot."""
-  return s.data == "omniglot"
+def tests_of(s: Setting) -> list[tuple[int, int]]:
+  """Ways and shots of each setting to test at."""
+  return [ways_and_shots(text) for text in s.test] or [(s.ways, s.shots)]
 
 
-def _split_name(s: Setting) -> str:
-  named = s.split or ("lake" if s.data == "omniglot" else "")
-  return f"{named}/test" if named else "test"
+def ways_and_shots(text: str) -> tuple[int, int]:
+  """5 and 1 of "5w1s".
 
-
-def _describe(source: Source) -> str:
-  groups = len(set(source.groups) - {""})
-  return f"{len(source.classes)} classes" + (f" of {groups} alphabets" if groups > 1 else "")
-
-
-def _ways_and_shots(text: str) -> tuple[int, int]:
+  Raises:
+    ValueError: if it is something else.
+  """
   found = re.fullmatch(r"(\d+)w(\d+)s", text)
   if not found:
     raise ValueError(f"expected a setting to test at such as 5w1s, got {text!r}")
   return int(found[1]), int(found[2])
 
 
-def _check_disjoint(s, **parts):
-  """Refuses parts that share a class: what is tested would have been seen."""
-  for first, second in itertools.combinations(parts, 2):
-    if shared := set(parts[first].classes) & set(parts[second].classes):
-      given = f"{len(shared)} of {s.data} in both, such as {min(shared)!r}"
-      raise ValueError(f"expected no class of {first} in {second}, got {given}: leave out --split {s.split}")
-
-
-def _check_fits(test_learner, made, test_episodes):
+def check_fits_test(test_learner: Learner, shapes, test_episodes):
   """Finds before training, without compiling, that a learner cannot be tested at a setting."""
   support, query = jax.tree.map(lambda x: x[0], test_episodes)
-  check_fits(jax.eval_shape(test_learner.predict, *made, support, query.inputs), query.labels)
+  check_fits(jax.eval_shape(test_learner.predict, *shapes, support, query.inputs), query.labels)
 
 
-def _tell(name, setting, score, pixels, s):
-  ways, shots = setting
-  print(f"\n{ways}-way {shots}-shot on unseen classes, {s.test_tasks} tasks of {s.test_queries} queries a class")
+def tell(name: str, test: tuple[int, int], scores: Sequence[Score], pixels: Score, tasks: int, queries: int):
+  """Prints what was found at a setting."""
+  ways, shots = test
+  seeds = f", {len(scores)} seeds (interval over seeds)" if len(scores) > 1 else ""
+  print(f"\n{ways}-way {shots}-shot on unseen classes, {tasks} tasks of {queries} queries a class{seeds}")
   for what, value in (
-    (name, f"{score}%"),
+    (name, f"{over_seeds(scores)}%"),
     ("pixels, nearest centroid", f"{pixels}%"),
     ("chance", f"{100 / ways:.2f}%"),
   ):
     print(f"  {what:<26} {value}")
 
 
-def _record(name, policy, setting, score, s, run):
-  ways, shots = setting
-  return records.record(
-    learner=name,
-    data=s.data,
-    split=_split_name(s),
-    rotations=_rotates(s),
-    measure="accuracy",
-    ways=ways,
-    shots=shots,
-    queries=s.test_queries,
-    policy=policy,
-    tasks=s.test_tasks,
-    value=round(score.mean, 2),
-    interval=round(score.interval, 2),
-    published=published.accuracy(name, s.data, ways, shots),
-    seed=s.seed,
-    **run,
-  )
+def records_of(made: Method, test, scores: Sequence[Score], pixels: Score, s: Setting, how: dict) -> list[dict]:
+  """The records of the learner and of the pixels at a setting; `how` is what a record says of the training."""
+  ways, shots = test
+  common = {"data": s.data, "split": split_name(s), "rotations": rotates(s), "measure": "accuracy"}
+  common |= {"ways": ways, "shots": shots, "queries": s.test_queries, "tasks": s.test_tasks, "seed": s.seed}
+  seeds = {"seeds": s.seeds, "each": [round(one.mean, 2) for one in scores]} if s.seeds > 1 else {}
+
+  def record(name, policy, score, **more):
+    said = {"value": round(score.mean, 2), "interval": round(score.interval, 2)}
+    said["published"] = published.accuracy(name, s.data, ways, shots)
+    return records.record(learner=name, policy=policy, **common, **said, **more)
+
+  return [
+    record(made.name, made.policy, over_seeds(scores), **seeds, **how),
+    record("pixels", "none", pixels, train_seconds=0, steps=0),
+  ]
 
 
-def _draw(learner, trained, batches, path, title):
-  episode = jax.tree.map(lambda x: x[0], next(batches()))
-  logits = jax.jit(learner.predict)(trained.params, trained.state, episode.support, episode.query.inputs)
-  right = np.mean(np.argmax(logits, -1) == np.argmax(episode.query.labels, -1))
-  episode_figure(episode, logits, path, title=f"{title}, one test episode ({100 * right:.0f}% right)")
+def _steps(trained):
+  return " ".join(str(int(one.step)) for one in trained)
+
+
+def _check(s: Setting):
+  for name, value in (("steps", s.steps), ("validate_every", s.validate_every)):
+    if value < 1:
+      raise ValueError(f"expected {name} to be at least 1, got {value}")
+  if min(s.test_tasks, s.validation_tasks) < 2:
+    given = f"{s.test_tasks} to test and {s.validation_tasks} to validate"
+    raise ValueError(f"expected at least 2 tasks, so that there is an interval, got {given}")
+  if not 0 < s.rate < math.inf:
+    raise ValueError(f"expected a rate above 0, got {s.rate}")
+  if s.seeds < 1 or (s.seeds_at_once is not None and s.seeds_at_once < 1):
+    raise ValueError(f"expected at least 1 seed, and 1 at once, got {s.seeds} and {s.seeds_at_once} at once")
+  if not 0 <= s.seed <= 2**32 - s.seeds:
+    raise ValueError(f"expected a seed of 0 to 2**32 - {s.seeds}, got {s.seed}")
 
 
 def _flat_pixels(params, state, inputs):

@@ -5,9 +5,9 @@ python -m experiments.maml --data omniglot --budget cpu     # 5-way 1-shot 97.3,
 
 import optax
 
-from experiments import few_shot
-from experiments.command_line import run
-from experiments.few_shot import Setting
+from experiments import command_line
+from experiments.few_shot import Method, Setting, experiment
+from experiments.runs import RUN, RunFlags
 from metajax import gradient_steps
 from metajax.adapt import Gradient
 from metajax.compose import linear, with_head
@@ -22,14 +22,15 @@ BUDGETS = {
 }
 
 
-def main(
+def method(
   inner_rate: float = 2.0,
   inner_steps: int = 1,
   test_inner_steps: int = 3,
   gradient: Gradient = "reverse",
   filters: int = 64,
   setting: Setting = BUDGETS["paper"]["setting"],
-):
+  run: RunFlags = RUN,
+) -> Method:
   """MAML on few-shot classification.
 
   Args:
@@ -39,6 +40,7 @@ def main(
     gradient: "reverse" is exact, "first_order" leaves out second derivatives.
     filters: of each of the network's four layers.
     setting: flags that every few-shot experiment has.
+    run: flags that every experiment has.
   """
   encoder = conv4(filters, downsample="stride", pool="mean")
   network = with_head(encoder, linear(setting.ways))
@@ -47,8 +49,10 @@ def main(
     for steps in (inner_steps, test_inner_steps)
   )
   name = "maml" if gradient == "reverse" else "first_order_maml"
-  few_shot.run(name, learner, test_learner, "transductive", setting)
+  return Method(name, learner, test_learner, "transductive")
 
+
+main = experiment(method)
 
 if __name__ == "__main__":
-  run(main, BUDGETS)
+  command_line.run(main, BUDGETS)

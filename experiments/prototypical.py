@@ -5,9 +5,9 @@ python -m experiments.prototypical --data omniglot --budget cpu     # 5-way 1-sh
 
 from typing import Literal
 
-from experiments import few_shot
-from experiments.command_line import run
-from experiments.few_shot import Setting
+from experiments import command_line
+from experiments.few_shot import Method, Setting, experiment
+from experiments.runs import RUN, RunFlags
 from metajax.learners import prototypical
 from metajax.networks import conv4
 
@@ -27,21 +27,25 @@ BUDGETS = {
 }
 
 
-def main(
+def method(
   filters: int = 64,
   downsample: Literal["max_pool", "stride"] = "max_pool",
   setting: Setting = BUDGETS["paper"]["setting"],
-):
+  run: RunFlags = RUN,
+) -> Method:
   """Prototypical networks on few-shot classification.
 
   Args:
     filters: of each of the network's four layers.
     downsample: how each layer halves the picture: max-pooling as in the paper, or the convolution's stride.
     setting: flags that every few-shot experiment has.
+    run: flags that every experiment has.
   """
   learner = prototypical(conv4(filters, downsample=downsample))
-  few_shot.run("prototypical", learner, learner, "running statistics", setting)
+  return Method("prototypical", learner, learner, "running statistics")
 
+
+main = experiment(method)
 
 if __name__ == "__main__":
-  run(main, BUDGETS)
+  command_line.run(main, BUDGETS)

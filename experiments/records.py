@@ -6,6 +6,7 @@ python -m experiments.records     # rebuilds experiments/README.md from experime
 import json
 import os
 import platform
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,8 +19,12 @@ HERE = Path(__file__).resolve().parent
 
 def record(**measured) -> dict:
   """A flat record: what was measured, with the command, the machine and the versions that measured it."""
-  versions = {name: version(name) for name in ("metajax", "jax", "flax", "optax", "numpy")}
-  return {**measured, "command": command(), "machine": machine(), "versions": versions}
+  return {**measured, "command": command(), "machine": machine(), "versions": versions()}
+
+
+def versions() -> dict[str, str]:
+  """The versions that a figure may depend on."""
+  return {name: version(name) for name in ("metajax", "jax", "flax", "optax", "numpy")}
 
 
 def machine() -> str:
@@ -49,17 +54,22 @@ def check_writable(folder: Path):
     raise OSError(f"expected a folder that can be written for the output {str(folder)!r}, got {str(there)!r}")
 
 
-def publish(name: str, records: list[dict]):
-  """Adds records to `experiments/results/NAME.json`, in place of those of the same settings, and rebuilds the page."""
-  path = HERE / "results" / f"{name.replace('/', '_')}.json"
+def publish(name: str, records: list[dict], figure: Path):
+  """Adds records to `experiments/results/NAME.json`, in place of those of the same settings, and rebuilds the page.
+
+  The figure becomes `NAME.png` beside them.
+  """
+  path = HERE / "results" / f"{name}.json"
   before = json.loads(path.read_text()) if path.exists() else []
   new = {_setting(r) for r in records}
   write(path, [r for r in before if _setting(r) not in new] + records)
+  shutil.copyfile(figure, path.with_suffix(".png"))
   build_page()
 
 
 def _setting(r: dict) -> tuple:
-  return tuple(r[key] for key in ("learner", "data", "split", "measure", "ways", "shots", "queries", "policy", "seed"))
+  keys = ("learner", "data", "split", "measure", "ways", "shots", "queries", "policy", "seed", "seeds")
+  return tuple(r.get(key) for key in keys)
 
 
 def build_page():

@@ -3,22 +3,22 @@
 python -m experiments.sinusoid     # mean squared error 3.05 to 0.53 in one step; under a minute on 2 CPU cores
 """
 
-import time
-from pathlib import Path
+import functools
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import records
-from experiments.command_line import run
-from metajax import Episode, Examples, fit, gradient_steps
+from experiments import command_line, records, runs
+from experiments.runs import RUN, RunFlags
+from metajax import Episode, Examples, gradient_steps
 from metajax.evaluate import Score, few_shot_error
 from metajax.learners import maml
 from metajax.losses import squared_error
 from metajax.networks import mlp
-from metajax.report import curves_figure, progress
+from metajax.report import curves_figure, learning_curves_figure, page, read_metrics
 from metajax.types import Batches
 
 
@@ -31,8 +31,7 @@ def main(
   hidden: tuple[int, ...] = (40, 40),
   test_tasks: int = 1000,
   seed: int = 0,
-  output: Path = Path("runs"),
-  record: bool = False,
+  run: RunFlags = RUN,
 ):
   """Learns to regress a sine wave of unknown amplitude and phase from a few points, in one gradient step.
 
@@ -45,18 +44,21 @@ def main(
     hidden: widths of the network's layers.
     test_tasks: how many sine waves to test on.
     seed: of the initialisation and the tasks.
-    output: folder in which the run's own folder is made.
-    record: write the records and the figure to experiments/results and rebuild experiments/README.md.
+    run: flags that every experiment has.
   """
-  records.check_writable(output)
+  flags = locals()
+  this = runs.begin("sinusoid", main, flags)
   for name, value, least in (
     ("shots", shots, 1),
     ("tasks", tasks, 1),
+    ("steps", steps, 1),
     ("test_tasks", test_tasks, 2),
     ("seed", seed, 0),
   ):
     if value < least:
       raise ValueError(f"expected {name} to be at least {least}, got {value}")
+  runs.check_same(this)
+  runs.write_configuration(this, 1)
   network = mlp(hidden, 1)
   learner_with = lambda adapt: maml(network, adapt, loss=squared_error, at_once=tasks)
   one_step = learner_with(gradient_steps(optax.sgd(inner_rate), 1))
@@ -65,11 +67,11 @@ def main(
   trained, seconds = {}, {}
   for name, learner in {"maml": one_step, "joint pre-training": none}.items():
     print(f"{name}, {shots} shots")
-    began = time.perf_counter()
-    with progress(steps, tasks) as log:
-      optimizer = optax.adam(optax.cosine_decay_schedule(rate, max(steps, 1)))
-      trained[name] = fit(learner, optimizer, waves, steps, seed=seed, log=log, log_every=max(1, steps // 5))
-    seconds[name] = time.perf_counter() - began
+    optimizer = optax.adam(optax.cosine_decay_schedule(rate, max(steps, 1)))
+    part = name.split()[0]
+    trained[name], seconds[name] = runs.train(
+      this, learner, optimizer, waves, steps, rows=tasks, part=part, seed=seed, log_every=max(1, steps // 20)
+    )
 
   error = lambda name, learner: few_shot_error(learner, trained[name].params, {}, test, test_tasks)
   rates = (inner_rate, 0.001, 0.003, 0.03, 0.1)  # the pre-trained network is given the best
@@ -104,14 +106,30 @@ def main(
       seed=seed,
     )
     measured.append(found)
-  folder = output / time.strftime("sinusoid-%Y%m%d-%H%M%S")
-  records.write(folder / "records.json", measured)
-  figures = [folder / "curves.png"] + [records.HERE / "results" / "sinusoid.png"] * record
-  for path in figures:
-    draw(learner_with, inner_rate, trained["maml"].params, next(test()), path)
-  print(f"\nrecords and the curves: {folder}")
-  if record:
-    records.publish("sinusoid", measured)
+  records.write(this.folder / "records.json", measured)
+  _page(this.folder, functools.partial(draw, learner_with, inner_rate, trained["maml"].params, next(test())), measured)
+  print(f"\nthe run's page: {this.folder / 'index.html'}")
+  if run.record:
+    records.publish("sinusoid", measured, this.folder / "figures" / "waves.png")
+
+
+def _page(folder, draw, measured):
+  """The run's figures, and its page."""
+  waves = folder / "figures" / "waves.png"
+  draw(waves)
+  figures = [("A new sine wave", "Before adaptation, and after steps of gradient descent on the ten points.", waves)]
+  for part in ("maml", "joint"):
+    path = folder / "figures" / f"learning_curves-{part}.png"
+    learning_curves_figure(read_metrics(folder / part), path)
+    figures.append((f"Learning curves, {part}", "Mean squared error on training waves.", path))
+  page(
+    folder / "index.html",
+    title="MAML on sine waves",
+    summary=[(r["learner"], f"{r['value']:g} ± {r['interval']:g}", "mean squared error") for r in measured],
+    configuration=json.loads((folder / "run.json").read_text()),
+    records=measured,
+    figures=figures,
+  )
 
 
 def sine_waves(shots: int, tasks: int, *, queries: int | None = None, seed: int = 0) -> Batches:
@@ -157,4 +175,4 @@ def _no_steps(loss, params, data):
 
 
 if __name__ == "__main__":
-  run(main)
+  command_line.run(main)

@@ -1,6 +1,7 @@
 """Scores of a trained learner on tasks it has not seen."""
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -115,6 +116,20 @@ def _scores(learner, params, state, batches, tasks, measure, at_once, look=lambd
 def summarise(scores: np.ndarray) -> Score:
   """The mean of scores `[tasks]`, with the half-width `1.96 s / sqrt(tasks)` of its 95% interval."""
   return Score(float(scores.mean()), float(1.96 * scores.std(ddof=1) / np.sqrt(len(scores))), scores)
+
+
+def over_seeds(scores: Sequence[Score]) -> Score:
+  """The mean of the means of networks that were trained from several seeds, with its 95% interval over the seeds.
+
+  The half-width is `t s / sqrt(seeds)`, with Student's t for `seeds - 1` degrees of freedom. One score is its own.
+  """
+  if len(scores) == 1:
+    return scores[0]
+  from scipy.stats import t
+
+  means = np.array([score.mean for score in scores])
+  half = t.ppf(0.975, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means))
+  return Score(float(means.mean()), float(half), means)
 
 
 def _pad(episodes, tasks):

@@ -2,21 +2,23 @@
 
 import json
 import re
+import shutil
 import sys
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
-from experiments import command_line, few_shot, maml, prototypical, records, sinusoid
+from experiments import command_line, evaluate, few_shot_data, few_shot_page, maml, prototypical, records, sinusoid
 from metajax.data import from_arrays
 
-BUDGETS = {maml: maml.BUDGETS, prototypical: prototypical.BUDGETS, sinusoid: None}
+BUDGETS = {maml: maml.BUDGETS, prototypical: prototypical.BUDGETS, sinusoid: None, evaluate: None}
 TINY = ["--filters", "4", "--tasks", "2", "--queries", "2", "--test-queries", "2", "--test-tasks", "6",
         "--validation-tasks", "6", "--steps", "2", "--validate-every", "1"]  # fmt: skip
 
 
-def pictures(name, split="train", *, size=28, download=False, rotations=False):
+def pictures(name, split="train", *, size=28, download=False, rotations=False, skip_broken=False):
   """Ten classes of six pictures: what `load` gives, without drawing or reading anything."""
   seed = ("train", "validation", "test").index(split)
   images = np.random.default_rng(seed).integers(0, 256, (60, size, size, 1), np.uint8)
@@ -29,30 +31,45 @@ def command(monkeypatch, capsys, tmp_path):
   monkeypatch.setattr(records, "HERE", tmp_path / "experiments")
 
   def run(module, *arguments):
-    monkeypatch.setattr(sys, "argv", [module.__name__, *arguments, "--output", str(tmp_path / "runs")])
+    where = [] if "--folder" in arguments or module is evaluate else ["--output", str(tmp_path / "runs")]
+    monkeypatch.setattr(sys, "argv", [module.__name__, *arguments, *where])
     try:
       command_line.run(module.main, BUDGETS[module])
       status = 0
     except SystemExit as stop:
       status = stop.code
     out, error = capsys.readouterr()
-    return status, out, error, sorted(p.name for p in tmp_path.rglob("*") if p.is_file())
+    kept = lambda path: path.is_file() and "checkpoints" not in path.parts and "tfevents" not in path.name
+    return status, out, error, sorted(p.name for p in tmp_path.rglob("*") if kept(p))
 
   return run
 
 
+def without_a_page(run, *_):
+  (run.folder / "figures").mkdir(exist_ok=True)
+  (run.folder / "figures" / "episode.png").write_bytes(b"")
+
+
+@pytest.fixture
+def no_page(monkeypatch):
+  """Runs without their page, which takes longest."""
+  monkeypatch.setattr(few_shot_page, "write", without_a_page)
+
+
 @pytest.mark.parametrize("module", [maml, prototypical], ids=["maml", "prototypical"])
 def test_a_run_ends_with_its_accuracy_records_and_picture(command, monkeypatch, module):
-  monkeypatch.setattr(few_shot, "load", pictures)
+  monkeypatch.setattr(few_shot_data, "load", pictures)
   status, out, _, files = command(module, *TINY, "--ways", "3", "--test", "3w1s", "--record")
   name = module.__name__.split(".")[-1]
   assert status == 0
   assert re.search(rf"{name} +[\d.]+ ± [\d.]+%\n +pixels, nearest centroid +[\d.]+ ± [\d.]+%\n +chance +33.33%", out)
-  assert files == ["README.md", "episode.png", f"{name}-glyphs.json", f"{name}-glyphs.png", "records.json"]
+  figures = ["confusion.png", "contact_sheet.png", "episode-1.png", "episode.png", "learning_curves.png", "map.png"]
+  record = ["README.md", f"{name}-glyphs.json", f"{name}-glyphs.png"]
+  assert files == sorted([*figures, *record, "index.html", "metrics.jsonl", "records.json", "run.json"])
 
 
-def test_records_are_flat_and_say_what_was_run(command, monkeypatch, tmp_path):
-  monkeypatch.setattr(few_shot, "load", pictures)
+def test_records_are_flat_and_say_what_was_run(command, monkeypatch, tmp_path, no_page):
+  monkeypatch.setattr(few_shot_data, "load", pictures)
   command(prototypical, *TINY, "--ways", "4", "--test", "3w1s", "2w2s", "--record")
   found = json.loads((tmp_path / "experiments" / "results" / "prototypical-glyphs.json").read_text())
   assert [(r["learner"], r["ways"], r["shots"]) for r in found] == [
@@ -64,11 +81,11 @@ def test_records_are_flat_and_say_what_was_run(command, monkeypatch, tmp_path):
   assert f"{found[0]['value']:.4g} ± " in page and "3-way 1-shot" in page and "prototypical" in page
 
 
-def test_two_runs_of_one_seed_give_the_same_digits(command, monkeypatch, tmp_path):
-  monkeypatch.setattr(few_shot, "load", pictures)
+def test_two_runs_of_one_seed_give_the_same_digits(command, monkeypatch, tmp_path, no_page):
+  monkeypatch.setattr(few_shot_data, "load", pictures)
   values = []
-  for _ in range(2):
-    command(prototypical, *TINY, "--ways", "3", "--test", "3w1s", "--record")
+  for run in range(2):
+    command(prototypical, *TINY, "--folder", str(tmp_path / f"run {run}"), "--ways", "3", "--test", "3w1s", "--record")
     written = json.loads((tmp_path / "experiments" / "results" / "prototypical-glyphs.json").read_text())
     values.append([(r["value"], r["interval"], r.get("chosen_step")) for r in written])
   assert values[0] == values[1]
@@ -96,7 +113,7 @@ def test_two_runs_of_one_seed_give_the_same_digits(command, monkeypatch, tmp_pat
   ],
 )
 def test_bad_input_gives_one_line_that_quotes_it_and_writes_nothing(command, monkeypatch, arguments, message):
-  monkeypatch.setattr(few_shot, "load", pictures)
+  monkeypatch.setattr(few_shot_data, "load", pictures)
   status, _, error, files = command(maml, *TINY, *arguments)
   assert status == 2 and re.fullmatch(f"error: .*{message}.*\n", error), error
   assert not files
@@ -120,22 +137,27 @@ def test_unknown_data_or_split_gives_one_line_that_says_what_there_is(
 
 
 def test_parts_that_share_a_class_are_refused(command, monkeypatch):
-  monkeypatch.setattr(few_shot, "load", lambda name, split, **flags: pictures(name, "train"))
+  monkeypatch.setattr(few_shot_data, "load", lambda name, split, **flags: pictures(name, "train"))
   status, _, error, files = command(maml, *TINY)
   assert status == 2 and "no class of train in validation, got 10 of glyphs in both, such as 'train 0'" in error
   assert not files
 
 
-def test_records_of_other_settings_are_kept(command, monkeypatch, tmp_path):
-  monkeypatch.setattr(few_shot, "load", pictures)
-  for ways in ("3", "4"):
-    command(maml, *TINY, "--ways", ways, "--record")
-  found = json.loads((tmp_path / "experiments" / "results" / "maml-glyphs.json").read_text())
-  assert [(r["learner"], r["ways"]) for r in found] == [("maml", 3), ("pixels", 3), ("maml", 4), ("pixels", 4)]
+def test_records_of_other_settings_are_kept_and_those_of_the_same_replaced(monkeypatch, tmp_path):
+  monkeypatch.setattr(records, "HERE", tmp_path / "experiments")
+  (tmp_path / "figure.png").write_bytes(b"")
+  keys = ("queries", "tasks", "shots", "steps", "train_seconds", "published")
+  names = dict.fromkeys(("learner", "data", "split", "policy"), "some")
+  common = dict.fromkeys(keys, 1) | names | {"measure": "accuracy", "interval": 0.5, "seed": 0, "seeds": 1}
+  for ways, value in ((3, 10), (4, 20), (3, 30)):
+    records.publish("some", [records.record(**common, ways=ways, value=value)], tmp_path / "figure.png")
+  found = json.loads((tmp_path / "experiments" / "results" / "some.json").read_text())
+  assert [(r["ways"], r["value"]) for r in found] == [(4, 20), (3, 30)]
+  assert "30 ± 0.5" in (tmp_path / "experiments" / "README.md").read_text()
 
 
 def test_an_output_that_cannot_be_written_is_found_before_training(command, monkeypatch, tmp_path):
-  monkeypatch.setattr(few_shot, "load", pictures)
+  monkeypatch.setattr(few_shot_data, "load", pictures)
   (tmp_path / "runs").write_text("a file, not a folder")
   status, _, error, files = command(maml, *TINY)
   assert status == 2 and re.fullmatch(r"error: expected a folder that can be written for the output .*\n", error), error
@@ -143,9 +165,154 @@ def test_an_output_that_cannot_be_written_is_found_before_training(command, monk
 
 
 def test_an_error_that_is_not_ours_keeps_its_traceback(command, monkeypatch):
-  monkeypatch.setattr(few_shot, "load", lambda *a, **k: np.zeros(2).reshape(3))
+  monkeypatch.setattr(few_shot_data, "load", lambda *a, **k: np.zeros(2).reshape(3))
   with pytest.raises(ValueError, match="reshape"):
     command(maml, *TINY)
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+  """The folder of a run that has ended."""
+  folder = tmp_path_factory.mktemp("runs") / "finished"
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(few_shot_data, "load", pictures)
+    patch.setattr(few_shot_page, "write", without_a_page)
+    patch.setattr(sys, "argv", [maml.__name__, *TINY, "--ways", "3", "--folder", str(folder)])
+    command_line.run(maml.main, maml.BUDGETS)
+  return folder
+
+
+@pytest.fixture
+def finished(ended, monkeypatch, no_page, tmp_path):
+  """A copy of the folder of a run that has ended, and its records."""
+  monkeypatch.setattr(few_shot_data, "load", pictures)
+  folder = shutil.copytree(ended, tmp_path / "finished")
+  return folder, json.loads((folder / "records.json").read_text())
+
+
+def test_a_finished_run_that_is_gone_on_with_gives_the_same_records_without_a_step(command, finished):
+  folder, before = finished
+  metrics = (folder / "metrics.jsonl").read_text()
+  status, out, _, _ = command(maml, "--folder", str(folder), "--resume")
+  assert status == 0 and "step 2/2" not in out
+  assert json.loads((folder / "records.json").read_text()) == before
+  assert (folder / "metrics.jsonl").read_text() == metrics
+  assert len(json.loads((folder / "run.json").read_text())["sessions"]) == 2
+
+
+@pytest.mark.parametrize(
+  ("module", "arguments", "message"),
+  [
+    (maml, [], "a folder without a run, got '.*finished': --resume goes on with it"),
+    (maml, ["--resume", "--rate", "0.5"], "--rate 0.001, as the run in '.*finished' has it, got 0.5"),
+    (maml, ["--resume", "--filters", "5"],
+     r"a checkpoint of this learner, with params.encoder.kernel_0 float32 \[3, 3, 1, 5\], got one with .*4\] in .*/2"),
+    (prototypical, ["--resume", "--inner-rate", "2.0"], "unknown flag '--inner-rate'"),
+    (prototypical, ["--resume", *TINY, "--test", "3w1s"],
+     "a checkpoint of this learner, with params.*, got one with no params"),
+    (maml, ["--resume", "--keep", "0"], "--keep to be at least 1, got 0"),
+  ],
+)  # fmt: skip
+def test_going_on_with_a_run_otherwise_is_refused_in_one_line(command, finished, module, arguments, message):
+  folder, _ = finished
+  before = sorted(path.stat().st_mtime for path in folder.rglob("*"))
+  status, _, error, _ = command(module, "--folder", str(folder), *arguments)
+  assert status == 2 and re.fullmatch(f"error: (expected )?{message}.*\n", error), error
+  assert sorted(path.stat().st_mtime for path in folder.rglob("*")) == before
+
+
+def test_resume_needs_to_be_told_the_folder(command):
+  status, _, error, files = command(maml, *TINY, "--resume")
+  assert status == 2 and error.startswith("error: expected --folder with --resume") and not files
+
+
+def test_two_evaluations_of_a_run_give_the_same_digits_at_any_setting(command, finished):
+  folder, records = finished
+  said = [command(evaluate, str(folder), "--shots", "2", "--queries", "3", "--tasks", "7") for _ in range(2)]
+  assert said[0][0] == 0 and "3-way 2-shot on unseen classes, 7 tasks of 3 queries a class" in said[0][1]
+  figures = [re.findall(r"[\d.]+ ± [\d.]+", out) for _, out, _, _ in said]
+  assert figures[0] == figures[1] and len(figures[0]) == 2
+  _, out, _, _ = command(evaluate, str(folder), "--queries", "2", "--tasks", "6")
+  assert f"{records[0]['value']:.2f} ± {records[0]['interval']:.2f}" in out  # the run's own tasks
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["--ways", "4"], r"expected logits \[4, 4\] for labels of 4 ways, got \[4, 3\]"),
+    (["--ways", "11"], "from 2 ways to the 10 classes"),
+    (["--tasks", "1"], "at least 2 tasks"),
+  ],
+)
+def test_what_a_run_cannot_be_tested_at_is_refused_in_one_line(command, finished, arguments, message):
+  status, _, error, _ = command(evaluate, str(finished[0]), "--queries", "2", *arguments)
+  assert status == 2 and re.fullmatch(f"error: .*{message}.*\n", error), error
+
+
+def test_only_the_folder_of_a_run_is_evaluated(command, tmp_path):
+  status, _, error, _ = command(evaluate, str(tmp_path))
+  assert status == 2 and re.fullmatch("error: expected the folder of a run, with a run.json, got '.*'\n", error)
+  (tmp_path / "run.json").write_text("{")
+  status, _, error, _ = command(evaluate, str(tmp_path))
+  assert status == 2 and re.fullmatch("error: expected JSON in '.*run.json', got .*\n", error)
+
+
+def test_seeds_side_by_side_or_one_after_the_other_give_their_mean_with_an_interval_over_them(
+  command, monkeypatch, tmp_path, no_page
+):
+  monkeypatch.setattr(few_shot_data, "load", pictures)
+  found = []
+  for at_once in ("1", "2"):
+    folder = tmp_path / at_once
+    status, out, _, _ = command(
+      prototypical,
+      *TINY,
+      "--ways",
+      "3",
+      "--test",
+      "3w1s",
+      "--seeds",
+      "2",
+      "--seeds-at-once",
+      at_once,
+      "--folder",
+      str(folder),
+    )
+    assert status == 0 and "2 seeds (interval over seeds)" in out
+    found.append(json.loads((folder / "records.json").read_text())[0])
+    assert command(evaluate, str(folder), "--queries", "2", "--tasks", "6")[1].count(f"{found[-1]['value']:.2f} ±") == 1
+  for record in found:
+    assert record["seeds"] == 2 and record["value"] == pytest.approx(np.mean(record["each"]), abs=0.01)
+    assert record["interval"] == pytest.approx(12.706 * np.std(record["each"], ddof=1) / 2**0.5, rel=0.01, abs=0.1)
+  assert found[0]["each"] == pytest.approx(found[1]["each"], abs=4)  # a query of 36 may fall to the other side
+
+
+def test_a_folder_of_ones_own_pictures_trains_and_its_page_names_what_is_broken(command, tmp_path):
+  random = np.random.default_rng(0)
+  for k in range(12):
+    folder = tmp_path / "pictures" / f"class {k}"
+    folder.mkdir(parents=True)
+    for i in range(4):
+      size = tuple(random.integers(20, 60, 2).tolist())
+      picture = Image.fromarray(random.integers(0, 256, (*size, 3), np.uint8)).convert("L" if i % 2 else "RGB")
+      picture.save(folder / f"{i}.png")
+  (tmp_path / "pictures" / "class 3" / "broken & torn.png").write_bytes(b"no picture")
+  arguments = ["--data", str(tmp_path / "pictures"), *TINY, "--ways", "2", "--folder", str(tmp_path / "run")]
+  status, _, error, _ = command(maml, *arguments)
+  assert status == 2 and "class 3/broken & torn.png" in error and "--skip-broken" in error
+  assert not (tmp_path / "run").exists()
+  status, out, error, _ = command(maml, *arguments, "--skip-broken")
+  assert status == 0, error
+  assert "left out 1 files that cannot be read" in out
+  assert "broken &amp; torn.png" in (tmp_path / "run" / "index.html").read_text()
+
+
+def test_a_trace_is_written_of_as_many_steps_as_asked_for(command, tmp_path):
+  folder = tmp_path / "run"
+  status, out, _, _ = command(sinusoid, "--steps", "20", "--tasks", "5", "--test-tasks", "25", "--hidden", "8",
+                              "--folder", str(folder), "--profile", "2")  # fmt: skip
+  assert status == 0 and "trace of 2 steps" in out
+  assert list((folder / "maml" / "profile").rglob("*.xplane.pb")) and list(folder.rglob("perfetto_trace*"))
 
 
 def test_sine_waves_are_a_pure_function_of_the_step_and_hosts_share_them():
@@ -160,7 +327,9 @@ def test_sine_waves_are_a_pure_function_of_the_step_and_hosts_share_them():
 
 def test_sinusoid_ends_with_its_errors_records_and_figure(command):
   status, out, _, files = command(sinusoid, "--steps", "20", "--tasks", "5", "--test-tasks", "25", "--hidden", "8")
-  assert status == 0 and files == ["curves.png", "records.json"]
+  figures = ["learning_curves-joint.png", "learning_curves-maml.png", "waves.png"]
+  assert status == 0
+  assert files == sorted([*figures, "index.html", *["metrics.jsonl"] * 2, "records.json", "run.json"])
   assert len(re.findall(r"^  .+ [\d.]+ ± [\d.]+", out, re.MULTILINE)) == 5
 
 

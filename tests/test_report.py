@@ -1,7 +1,9 @@
-"""What a run shows: lines or a bar, and pictures that open."""
+"""What a run shows while it trains, and the pictures of its data."""
 
 import io
+import itertools
 import re
+import time
 
 import numpy as np
 import pytest
@@ -11,9 +13,10 @@ from rich.console import Console
 from table_of_learners import one_hot
 
 from metajax import Episode, Examples
-from metajax.report import curves_figure, episode_figure, progress
+from metajax.report import contact_sheet_figure, curves_figure, episode_figure, progress
 
 METRICS = {"loss": 1.25, "accuracy": 0.5, "tiny": 0.00012, "gradient_norm": 7.0, "steps_per_second": 10.0}
+METRICS |= {"waiting_for_data": 0.09, "seconds": 5.0}
 
 
 def shown(**settings):
@@ -47,11 +50,52 @@ def test_progress_ends_its_bar_where_training_fails():
   assert "\x1b[?25h" in console.file.getvalue()  # the cursor is back
 
 
+def lines(*calls, **settings):
+  console = Console(file=io.StringIO(), width=120, force_terminal=False)
+  with progress(100, rows=8, console=console, **settings) as log:
+    for step, metrics in calls:
+      log(step, metrics)
+  return console.file.getvalue().splitlines()
+
+
+def test_a_line_ends_with_the_share_of_time_that_data_were_waited_for():
+  (line,) = lines((50, METRICS | {"waiting_for_data": 0.234}))
+  assert line.endswith(" s left  waiting for data 23%")
+
+
+def test_a_validation_may_be_logged_alone_at_any_step():
+  first, second, third = lines((0, {"validation": 20.0}), (7, {"validation": 97.5}), (100, {"validation": 98}))
+  assert first == "step 0/100  validation 20.000"
+  assert re.fullmatch(r"step 7/100  validation 97\.500  \d+ s left", second)
+  assert third.startswith("step 100/100  validation 98.000")
+
+
+def test_the_time_left_of_a_resumed_run_rests_on_the_steps_since(monkeypatch):
+  clock = itertools.count(0, 10)
+  monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+  (line,) = lines((60, METRICS), start=50)  # 10 steps in 10 s, 40 to go
+  assert line.endswith("  40 s left")
+
+
+def test_the_bar_of_a_resumed_run_begins_where_it_goes_on_and_keeps_what_it_showed():
+  console = Console(file=io.StringIO(), width=120, force_terminal=True)
+  with progress(100, rows=8, console=console, start=50) as log:
+    log(60, METRICS)
+    log(61, {"validation": 97.5})
+  last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue()).replace("\r", "\n").strip().splitlines()[-1]
+  assert "step 61/100  80 tasks/s  loss 1.250  accuracy 0.500  validation 97.500" in last
+
+
 def episode(ways, shots, query_classes, channels=1):
   random = np.random.default_rng(0)
   classes = np.repeat(np.arange(ways), shots)
   examples = lambda classes: Examples(random.uniform(size=(len(classes), 5, 4, channels)), one_hot(classes, ways))
   return Episode(examples(classes), examples(query_classes))
+
+
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch):
+  monkeypatch.setattr("metajax.report.drawing.DOTS_PER_INCH", 80)
 
 
 def opened(path):
@@ -60,7 +104,7 @@ def opened(path):
     return np.asarray(picture.convert("RGB")).astype(int)
 
 
-GREEN, RED = (44, 160, 44), (214, 39, 40)  # tab:green, tab:red
+GREEN, RED = (0, 158, 115), (213, 94, 0)  # Okabe and Ito's, which the colour-blind tell apart
 
 
 def has(picture, colour):
@@ -73,7 +117,6 @@ def has(picture, colour):
     (3, 2, [0, 0, 1, 1, 2, 2], 1),
     (2, 1, [0, 1], 3),
     (3, 1, [0, 0, 0, 2], 1),  # uneven, and one way without a query
-    (30, 1, np.arange(30), 1),  # more ways than letters
   ],
 )
 def test_episode_figure_writes_a_picture_and_the_folders_it_needs(tmp_path, ways, shots, query_classes, channels):
@@ -102,10 +145,19 @@ def test_ways_beyond_the_letters_are_named_by_their_number(tmp_path, monkeypatch
   episode_figure(one, np.roll(one.query.labels, 1, axis=-1), tmp_path / "episode.png")
   titles = [axes.get_title() for axes in drawn[0].axes if axes.get_title()]
   names = [*"ABCDEFGHIJKLMNOPQRSTUVWXYZ", "26", "27"]
-  assert titles[::2] == names and titles[1::2] == [
-    *names[1:],
-    "A",
-  ]  # each support picture, then what its query is taken for
+  # each support picture, then what its query is taken for
+  assert titles[::2] == names and titles[1::2] == [*names[1:], "A"]
+
+
+def test_names_of_ways_stand_before_their_rows(tmp_path, monkeypatch):
+  drawn = []
+  monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **settings: drawn.append(figure))
+  one = episode(2, 1, [0, 1])
+  episode_figure(one, one.query.labels, tmp_path / "episode.png", names=["cat", "a $dog$ of no great length, but some"])
+  said = [text.get_text() for axes in drawn[0].axes for text in axes.texts]
+  assert said == ["cat", "a $dog$ of no\ngreat length, but\nsome"]
+  with pytest.raises(ValueError, match="a name for each of 2 classes, got 1"):
+    episode_figure(one, one.query.labels, tmp_path / "episode.png", names=["cat"])
 
 
 def test_episode_figure_draws_at_most_so_many_queries_a_way(tmp_path):
@@ -123,5 +175,21 @@ def test_curves_figure_draws_each_curve_and_its_points(tmp_path):
   with_points = opened(path)
   curves_figure({"truth": (x, x**2), "maml": (x, x)}, str(path), x="x", y="y")
   without = opened(path)
-  purple = (148, 103, 189)
+  purple = (204, 121, 167)
   assert has(with_points, purple) and not has(without, purple)
+
+
+@pytest.mark.parametrize(("count", "channels", "kind"), [(1, 1, np.uint8), (7, 3, np.uint8), (9, 3, np.float32)])
+def test_contact_sheet_draws_pictures_of_any_kind(tmp_path, count, channels, kind):
+  path = tmp_path / "new" / "sheet.png"
+  pictures = np.full((count, 4, 6, channels), 255 if kind == np.uint8 else 1, kind)
+  pictures[..., 1:] = 0
+  contact_sheet_figure(pictures, [f"a very long <name> with a $ and $$ {k}" for k in range(count)], path, title="t")
+  assert has(opened(path), (255, 0, 0)) == (channels == 3)
+
+
+def test_contact_sheet_refuses_no_pictures_and_missing_names(tmp_path):
+  with pytest.raises(ValueError, match="at least one picture"):
+    contact_sheet_figure(np.zeros((0, 4, 4, 3)), [], tmp_path / "sheet.png")
+  with pytest.raises(ValueError, match="a name for each of 2 classes, got 1"):
+    contact_sheet_figure(np.zeros((2, 4, 4, 3)), ["a"], tmp_path / "sheet.png")

@@ -1,15 +1,29 @@
 """Sources: pictures and classes are what they say, parts share no class, and bad input fails at once in one line."""
 
+import itertools
 import os
 import pathlib
+import shutil
 import socket
 import time
 
+import jax
 import numpy as np
 import pytest
 
-from metajax.data import from_arrays, images, load, select_classes, with_rotations
-from metajax.data.omniglot import PARTS
+from metajax.data import (
+  Pictures,
+  episodes,
+  examples,
+  from_arrays,
+  images,
+  load,
+  pictures,
+  records,
+  select_classes,
+  with_rotations,
+)
+from metajax.data.parts import PARTS
 
 tfds = pytest.importorskip("tensorflow_datasets")
 tfds.disable_progress_bar()
@@ -36,13 +50,16 @@ def folder(tmp_path_factory):
     "shared": (photo, {"train": np.repeat(np.arange(10), 6), "test": np.repeat(np.arange(10), 3)}),
     "apart": (photo, {"train": np.repeat(np.arange(15), 4), "test": np.repeat(np.arange(15, 20), 4)}),
     "unlabelled": (photo, {"train": np.repeat(np.arange(8), 4), "test": np.full(4, -1)}),
+    "random_access": (photo, {"train": np.repeat(np.arange(10), 6), "test": np.repeat(np.arange(10), 3)}),
     "few": (photo, {"train": np.arange(5)}),
     "sounds": ({"sound": tfds.features.Tensor(shape=(4,), dtype=np.float32), "label": label}, {"train": np.arange(5)}),
   }
   for name, (features, splits) in sets.items():
     rows = {split: list(enumerate(examples_of(labels, features))) for split, labels in splits.items()}
     store = tfds.dataset_builders.store_as_tfds_dataset
-    store(name, version="1.0.0", features=tfds.features.FeaturesDict(features), split_datasets=rows, data_dir=folder)
+    kind = "array_record" if name == "random_access" else "tfrecord"
+    features = tfds.features.FeaturesDict(features)
+    store(name, version="1.0.0", features=features, split_datasets=rows, data_dir=folder, file_format=kind)
   return str(folder)
 
 
@@ -93,9 +110,77 @@ def test_disjoint_splits_stay_and_validation_classes_leave_training(folder, no_n
   assert all(map(names_match_pictures, (train, validation, test)))
 
 
-def test_own_split_is_as_the_set_has_it(folder):
-  source = load("shared", "own/test", size=8, data_dir=folder)
+@pytest.mark.parametrize("name", ["shared", "random_access"])
+def test_own_split_is_as_the_set_has_it(folder, name):
+  source = load(name, "own/test", size=8, data_dir=folder)
   assert len(source.classes) == 10 and len(source.labels) == 30 and names_match_pictures(source)
+
+
+@pytest.mark.parametrize("name", ["shared", "random_access"])
+def test_large_set_is_read_from_its_record_files_with_the_same_bytes(folder, name, tmp_path, monkeypatch):
+  inside = load(name, "train", size=8, data_dir=folder, rotations=True)
+  monkeypatch.setattr(pictures, "BYTES_IN_MEMORY", 0)
+  monkeypatch.setenv("METAJAX_CACHE", str(tmp_path))
+  outside = load(name, "train", size=8, data_dir=folder, rotations=True)
+  assert isinstance(inside.images, np.ndarray) and isinstance(outside.images, Pictures)
+  np.testing.assert_array_equal(outside.images[:], inside.images)
+  assert outside.labels.tolist() == inside.labels.tolist() and outside.classes == inside.classes
+  task = {"ways": 5, "shots": 1, "queries": 2, "tasks": 4}
+  for batches in (lambda source: episodes(source, **task), lambda source: examples(source, batch_size=50)):
+    expected = list(itertools.islice(batches(inside)(), 4))
+    jax.tree.map(np.testing.assert_array_equal, list(itertools.islice(batches(outside)(), 4)), expected)
+    jax.tree.map(np.testing.assert_array_equal, next(batches(outside)(start=3)), expected[3])
+
+
+@pytest.mark.parametrize("name", ["shared", "random_access"])
+def test_index_of_a_large_set_is_kept_until_its_files_change(folder, name, tmp_path, monkeypatch):
+  monkeypatch.setattr(pictures, "BYTES_IN_MEMORY", 0)
+  monkeypatch.setenv("METAJAX_CACHE", str(tmp_path / "cache"))
+  shutil.copytree(pathlib.Path(folder) / name, tmp_path / name)
+  source = load(name, "own/test", size=8, data_dir=str(tmp_path))
+  with monkeypatch.context() as patch:
+    patch.setattr(records, "_labels", lambda *args: pytest.fail("the files were read again"))
+    again = load(name, "own/test", size=8, data_dir=str(tmp_path))
+  assert len(list((tmp_path / "cache").iterdir())) == 1
+  np.testing.assert_array_equal(again.images[:], source.images[:])
+  (file,) = (tmp_path / name / "1.0.0").glob(f"*test.{'array_' if name == 'random_access' else 'tf'}record*")
+  os.utime(file, ns=(0, 0))
+  assert len(load(name, "own/test", size=8, data_dir=str(tmp_path)).images) == 30
+  assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_order_of_a_set_is_that_of_its_files_whatever_their_format(folder):
+  whole = tfds.builder_from_directory(f"{folder}/shared/1.0.0").as_dataset(split="test")
+  for name in ("shared", "random_access"):
+    np.testing.assert_array_equal(
+      load(name, "own/test", size=12, data_dir=folder).images, [record["image"] for record in whole.as_numpy_iterator()]
+    )
+
+
+def test_record_that_holds_no_picture_is_named(folder, tmp_path):
+  shutil.copytree(pathlib.Path(folder) / "shared", tmp_path / "shared")
+  (file,) = (tmp_path / "shared" / "1.0.0").glob("*test.tfrecord*")
+  written = [record.numpy() for record in images.tf.data.TFRecordDataset(str(file))]
+  written[4] = written[4].replace(b"PNG", b"PNC")
+  with images.tf.io.TFRecordWriter(str(file)) as writer:
+    for record in written:
+      writer.write(record)
+  with pytest.raises(ValueError, match="the picture of record 4 of shared cannot be decoded: Unknown image") as raised:
+    load("shared", "own/test", size=8, data_dir=str(tmp_path))
+  assert "\n" not in str(raised.value)
+  file.write_bytes(file.read_bytes()[:-100])
+  with pytest.raises(ValueError, match=r"the record file '.*test.tfrecord.*' cannot be read: ") as raised:
+    load("shared", "own/test", size=8, data_dir=str(tmp_path))
+  assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["shared", "random_access"])
+def test_record_file_that_is_gone_is_named(folder, name, tmp_path):
+  shutil.copytree(pathlib.Path(folder) / name, tmp_path / name)
+  (file,) = (tmp_path / name / "1.0.0").glob("*test.*record*")
+  file.unlink()
+  with pytest.raises(FileNotFoundError, match=f"the record file '{file}' is not there"):
+    load(name, size=8, data_dir=str(tmp_path))
 
 
 def test_pictures_without_a_label_are_left_out(folder):
@@ -119,7 +204,12 @@ def test_pictures_shrink_to_the_mean_of_what_each_new_pixel_covers():
 @pytest.mark.parametrize(
   ("name", "split", "error", "said"),
   [
-    ("absent", "train", FileNotFoundError, "'absent' not found.*holds apart, few, shared, sounds, unlabelled; set"),
+    (
+      "absent",
+      "train",
+      FileNotFoundError,
+      "'absent' not found: there is no folder 'absent' here, and the.*holds apart, few, random_access, shared, .*; set",
+    ),
     ("shared", "dev", ValueError, "'dev' of shared: expected one of train, validation, test, own/train, own/test"),
     ("shared", "own/validation", ValueError, "'own/validation' of shared"),
     ("unlabelled", "own/test", ValueError, "no labelled pictures"),

@@ -1,6 +1,8 @@
 """The training loop: a pure function of its seed and batches, on any number of devices, that says what goes wrong."""
 
+import contextlib
 import functools
+import itertools
 
 import chex
 import jax
@@ -10,7 +12,8 @@ import optax
 import pytest
 
 from metajax import Examples, Learner, fit, make_mesh
-from metajax.train import make_train_step, start
+from metajax.checkpoint import Checkpoints
+from metajax.train import Stopped, for_seeds, make_train_step, restore, seeds_at_once, start
 
 
 def init(key, batch):
@@ -113,7 +116,9 @@ def test_log_is_given_averages_since_it_was_last_called():
   fit(regression, optimizer, batches, 7, log=lambda *said: each.append(said), log_every=1)
   fit(regression, optimizer, batches, 7, log=lambda *said: some.append(said), log_every=3)
   assert [step for step, _ in each] == [1, 2, 3, 4, 5, 6, 7] and [step for step, _ in some] == [3, 6, 7]
-  assert set(some[0][1]) == {"loss", "gradient_norm", "noise", "steps_per_second"}
+  times = {"steps_per_second", "waiting_for_data", "seconds"}
+  assert set(some[0][1]) == {"loss", "gradient_norm", "noise", *times}
+  assert some[0][1]["seconds"] < some[1][1]["seconds"] and all(0 <= m["waiting_for_data"] <= 1 for _, m in each)
   for (_, found), window in zip(some, (each[:3], each[3:6], each[6:]), strict=True):
     assert all(isinstance(value, float) for value in found.values())
     for name in ("loss", "gradient_norm", "noise"):
@@ -121,19 +126,162 @@ def test_log_is_given_averages_since_it_was_last_called():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(value):
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step_and_its_batch(value):
   spoil = lambda step, batch: batch._replace(labels=batch.labels + (value if step == 2 else 0))
-  with pytest.raises(FloatingPointError, match=r"the loss was (nan|inf) within the 2 steps up to step 4"):
-    fit(regression, optimizer, only(100, spoil), 100, log_every=2)
-  with pytest.raises(FloatingPointError, match="within the 3 steps up to step 3"):
+  with pytest.raises(FloatingPointError, match=r"loss was (nan|inf) at step 3, on batch 2 of seed 5; there is none"):
+    fit(regression, optimizer, only(100, spoil), 100, seed=5, log_every=2)
+  with pytest.raises(FloatingPointError, match="at step 3"):
     fit(regression, optimizer, only(3, spoil), 3)
+
+
+def test_a_parameter_that_is_not_finite_stops_the_run_by_name_though_the_loss_was():
+  breaks = optax.chain(optimizer, optax.scale_by_schedule(lambda count: jnp.where(count == 1, jnp.nan, 1.0)))
+  with pytest.raises(FloatingPointError, match="the parameter weight was nan at step 2"):
+    fit(regression, breaks, batches, 2)
+
+
+def test_no_checkpoint_is_written_of_what_is_not_finite_and_the_last_good_one_is_named(tmp_path):
+  spoil = lambda step, batch: batch._replace(labels=batch.labels + (np.nan if step == 6 else 0))
+  with (
+    Checkpoints(tmp_path) as kept,
+    pytest.raises(FloatingPointError, match=f"step 7, .*good checkpoint is {tmp_path}/6"),
+  ):
+    fit(regression, optimizer, only(100, spoil), 100, checkpoints=kept, checkpoint_every=3, log_every=50)
+  with Checkpoints(tmp_path) as kept:
+    assert kept.steps() == [3, 6]
+
+
+def test_debug_nans_points_at_the_line_that_made_the_number():
+  def root(params, state, batch, key):
+    return jnp.sqrt(batch.labels).mean() + 0 * params["weight"].sum(), (state, {})
+
+  spoil = lambda step, batch: batch._replace(labels=np.abs(batch.labels) - (9e9 if step == 2 else 0))
+  with pytest.raises(FloatingPointError, match=r"invalid value \(nan\) encountered in sqrt") as raised:
+    fit(regression._replace(loss=root), optimizer, only(9, spoil), 9, debug_nans=True)
+  assert "This was step 3, on batch 2 of seed 0." in raised.value.__notes__
+  assert any(frame.name == "root" for frame in raised.traceback)
+
+
+def followed(folder, steps, *, fail_at=None, stop_at=None, seed=0, devices=1, **settings):
+  """A run with all that it may have: (its TrainState, or None where it was cut off; what `log` was given)."""
+  rows = []
+
+  def watched(start=0, shard=(0, 1)):
+    for step in itertools.count(start):
+      if step == fail_at:
+        raise InterruptedError
+      yield batch_of(step)
+
+  def log(step, metrics):
+    times = ("steps_per_second", "waiting_for_data", "seconds")
+    rows.append((step, {name: value for name, value in metrics.items() if name not in times}))
+
+  many = np.ndim(seed) > 0
+  stop = lambda: "SIGTERM" if rows and rows[-1][0] >= stop_at else None
+  with contextlib.suppress(InterruptedError, Stopped), jax.set_mesh(make_mesh(devices)), Checkpoints(folder) as kept:
+    trained = fit(
+      regression,
+      optimizer,
+      for_seeds([watched] * len(seed)) if many else watched,
+      steps,
+      seed=seed,
+      log=log,
+      log_every=3,
+      validate=lambda params, state: -float(jnp.square(params["weight"][0] - 0.2).sum()),
+      validate_every=4,
+      checkpoints=kept,
+      checkpoint_every=2,
+      **({"stop": stop} if stop_at else {}),
+    )
+    return trained, rows
+  return None, rows
+
+
+@functools.cache
+def uninterrupted(folder, seed=0):
+  return followed(folder, 11, seed=seed)
+
+
+@pytest.mark.parametrize(
+  "cut", [{"fail_at": 1}, {"fail_at": 5}, {"fail_at": 10}, {"stop_at": 3}, {"stop_at": 8}], ids=str
+)
+@pytest.mark.parametrize("seed", [0, (3, 4)])
+def test_a_run_cut_off_anywhere_goes_on_to_the_same_bits_and_the_same_log(tmp_path, tmp_path_factory, cut, seed):
+  expected, rows = uninterrupted(tmp_path_factory.getbasetemp() / f"whole-{seed}", seed)
+  nothing, before = followed(tmp_path, 11, seed=seed, **cut)
+  assert nothing is None
+  found, after = followed(tmp_path, 11, seed=seed)
+  first = after[0][0]
+  assert [row for row in before if row[0] < first] + after == rows
+  chex.assert_trees_all_equal(found._replace(key=0), expected._replace(key=0))
+
+
+def test_a_run_that_had_ended_is_given_back_without_a_step(tmp_path):
+  expected, _ = followed(tmp_path, 11)
+  found, rows = followed(tmp_path, 11, fail_at=11)
+  assert rows == []
+  chex.assert_trees_all_equal(found._replace(key=0), expected._replace(key=0))
+
+
+def test_stop_is_told_what_was_done():
+  with pytest.raises(Stopped, match="stopped by SIGTERM after step 2, not saved"):
+    fit(regression, optimizer, batches, 9, stop=iter([None, "SIGTERM"]).__next__)
+
+
+def test_a_checkpoint_beyond_the_steps_is_refused(tmp_path):
+  followed(tmp_path, 11)
+  with (
+    Checkpoints(tmp_path) as kept,
+    pytest.raises(ValueError, match=r"least the 11 steps of the checkpoint .*, got 5"),
+  ):
+    fit(regression, optimizer, batches, 5, checkpoints=kept)
+
+
+def test_restore_gives_the_best_and_the_last(tmp_path):
+  expected, _ = followed(tmp_path, 11)
+  with Checkpoints(tmp_path) as kept:
+    best = restore(regression, optimizer, batches, kept)
+    last = restore(regression, optimizer, batches, kept, best=False)
+  chex.assert_trees_all_equal(best._replace(key=0), expected._replace(key=0))
+  assert last.step == 11 and best.step == expected.step
+  with pytest.raises(FileNotFoundError, match=r"expected a checkpoint that can be read in .*none, got none"):
+    restore(regression, optimizer, batches, Checkpoints(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_eight_devices_are_gone_on_with_by_others_on_the_same_examples(tmp_path, tmp_path_factory, devices):
+  expected, rows = uninterrupted(tmp_path_factory.getbasetemp() / "whole-0", 0)
+  followed(tmp_path, 11, fail_at=5, devices=8)
+  found, after = followed(tmp_path, 11, devices=devices)
+  assert [step for step, _ in after] == [step for step, _ in rows if step >= after[0][0]]
+  close(found._replace(key=0), expected._replace(key=0))
+
+
+def test_seeds_side_by_side_train_as_each_would_alone():
+  seeds = (0, 7)
+  each = [lambda start, shard, s=s: (batch_of(1000 * s + i) for i in range(start, 100)) for s in seeds]
+  together = fit(regression, optimizer, for_seeds(each), 5, seed=seeds)
+  for i, seed in enumerate(seeds):
+    alone = fit(regression, optimizer, each[i], 5, seed=seed)
+    close(jax.tree.map(lambda x, i=i: x[i], together)._replace(key=0), alone._replace(key=0))
+  assert seeds_at_once(regression, optimizer, each, seeds) == 1  # on a CPU
+
+
+def test_each_seed_has_its_own_best():
+  scores = iter([1.0, 5.0, 2.0, 4.0])  # of two seeds after steps 2 and 4
+  best = fit(
+    regression, optimizer, for_seeds([batches] * 2), 4, seed=(0, 1), validate=lambda *_: next(scores), validate_every=2
+  )
+  assert best.step.tolist() == best.state["steps"].tolist() == [4, 2]
 
 
 def never(*_):
   raise AssertionError("called")
 
 
-@pytest.mark.parametrize("setting", [{"steps": 0}, {"steps": -1}, {"log_every": 0}, {"validate_every": 0}])
+@pytest.mark.parametrize(
+  "setting", [{"steps": 0}, {"steps": -1}, {"log_every": 0}, {"validate_every": 0}, {"checkpoint_every": 0}]
+)
 def test_a_setting_below_one_is_refused_before_anything_is_drawn_or_made(setting):
   ((name, value),) = setting.items()
   with pytest.raises(ValueError, match=f"expected {name} to be at least 1, got {value}"):

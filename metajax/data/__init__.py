@@ -15,7 +15,18 @@ with contextlib.suppress(RuntimeError):
   tf.config.set_visible_devices([], "GPU")
   tf.config.set_visible_devices([], "TPU")
 
-from metajax.data.episodes import episodes, examples
+from metajax.data.episodes import episode_rows, episodes, examples
+from metajax.data.pictures import Pictures
 from metajax.data.sources import Source, from_arrays, load, select_classes, with_rotations
 
-__all__ = ["Source", "episodes", "examples", "from_arrays", "load", "select_classes", "with_rotations"]
+__all__ = [
+  "Pictures",
+  "Source",
+  "episode_rows",
+  "episodes",
+  "examples",
+  "from_arrays",
+  "load",
+  "select_classes",
+  "with_rotations",
+]

@@ -30,14 +30,18 @@ def cache_folder(folder=None):
   return pathlib.Path(base) / "metajax"
 
 
-def read(path):
-  """The cached source, or None where there is none or it cannot be read."""
+def _source(stored):
+  texts = json.loads(str(stored["texts"]))
+  captions = tuple(map(tuple, texts.pop("captions")))
+  texts = {name: tuple(values) for name, values in texts.items()}
+  return Source(images=stored["images"], labels=stored["labels"], captions=captions, **texts)
+
+
+def read(path, parse=_source):
+  """The cached source (or what `parse` makes of the arrays), or None where there is none or it cannot be read."""
   try:
     with np.load(path, allow_pickle=False) as stored:
-      texts = json.loads(str(stored["texts"]))
-      captions = tuple(map(tuple, texts.pop("captions")))
-      texts = {name: tuple(values) for name, values in texts.items()}
-      return Source(images=stored["images"], labels=stored["labels"], captions=captions, **texts)
+      return parse(stored)
   except (FileNotFoundError, NotADirectoryError):
     return None
   except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
@@ -48,11 +52,16 @@ def read(path):
 def write(path, source):
   """Stores a source in one step, so that processes may race; where it cannot, warns."""
   texts = json.dumps({name: getattr(source, name) for name in ("classes", "groups", "captions", "styles")})
+  write_arrays(path, {"images": source.images, "labels": source.labels, "texts": np.array(texts)})
+
+
+def write_arrays(path, arrays):
+  """As `write`, for `{name: array}`."""
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
       whole = pathlib.Path(folder) / path.name
-      np.savez_compressed(whole, images=source.images, labels=source.labels, texts=np.array(texts))
+      np.savez_compressed(whole, **arrays)
       os.replace(whole, path)
   except OSError as error:
     warnings.warn(f"the cache {path} cannot be written: {error}", stacklevel=3)

@@ -1,11 +1,15 @@
 """Few-shot episodes, and batches of examples, as pure functions of (seed, step)."""
 
+import collections
+
 import numpy as np
 import tensorflow as tf
 
+from metajax.data.pictures import Pictures
 from metajax.types import Batches, Episode, Examples
 
 ENDLESS = 2**63 - 1  # the last step that 64 bits can count
+AHEAD = 2  # batches of pictures out of files that are decoded while one is used
 
 
 def episodes(source, *, ways, shots, queries, tasks, seed=0) -> Batches:
@@ -31,28 +35,14 @@ def episodes(source, *, ways, shots, queries, tasks, seed=0) -> Batches:
   Raises:
     ValueError: the source has too few classes or pictures, or a number is too small.
   """
-  counts = np.bincount(source.labels, minlength=len(source.classes))
-  _check_task(source, counts, ways, shots, queries, tasks)
-  images, most, classes = tf.constant(source.images), int(counts.max()), len(counts)
-  # The pictures of class c are rows by_class[first[c]], ... of the images.
-  by_class = tf.constant(np.argsort(source.labels, kind="stable"))
-  first, count = tf.constant(np.cumsum(counts) - counts), tf.constant(counts)
+  if tasks < 1:
+    raise ValueError(f"expected at least 1 task a batch, got {tasks} tasks")
+  rows, read = _draw(source, ways, shots, queries, seed), _reader(source.images)
 
-  def rows(task):
-    """The pictures of a task `[ways, shots + queries]`: the places of the greatest of independent random numbers are a
-    uniform draw without replacement (`index_shuffle` is not uniform over so few)."""
-    noise = _noise(classes + ways * most, seed, task)
-    way = tf.math.top_k(noise[:classes], ways).indices
-    of_picture = tf.reshape(noise[classes:], (ways, most))
-    exists = tf.range(most, dtype=tf.int64) < tf.gather(count, way)[:, None]
-    picture = tf.math.top_k(tf.where(exists, of_picture, tf.int64.min), shots + queries).indices
-    return tf.gather(by_class, tf.gather(first, way)[:, None] + tf.cast(picture, tf.int64))
-
-  def examples_of(rows):
+  def labelled(rows):
     each = rows.shape[-1]
     labels = tf.one_hot(tf.repeat(tf.range(ways), each), ways)
-    inputs = _pictures(images, tf.reshape(rows, (-1, ways * each)))
-    return Examples(inputs, tf.tile(labels[None], (rows.shape[0], 1, 1)))
+    return Examples(tf.reshape(rows, (-1, ways * each)), tf.tile(labels[None], (rows.shape[0], 1, 1)))
 
   def batches(start=0, shard=(0, 1)):
     offset, local = _share(start, shard, tasks, "tasks")
@@ -60,11 +50,53 @@ def episodes(source, *, ways, shots, queries, tasks, seed=0) -> Batches:
     drawn = tf.data.Dataset.range(start * local, ENDLESS).map(
       lambda c: rows(c // local * tasks + offset + c % local), num_parallel_calls=tf.data.AUTOTUNE
     )
-    split = lambda rows: Episode(examples_of(rows[..., :shots]), examples_of(rows[..., shots:]))
-    batched = drawn.batch(local, drop_remainder=True).map(split, num_parallel_calls=tf.data.AUTOTUNE)
-    return batched.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+    split = lambda rows: Episode(labelled(rows[..., :shots]), labelled(rows[..., shots:]))
+    return read(drawn.batch(local, drop_remainder=True).map(split))
 
   return batches
+
+
+def episode_rows(source, *, ways, shots, queries, seed=0):
+  """Which pictures of the source a task of `episodes` with the same arguments takes.
+
+  Returns:
+    `rows(task)`: int64 `[ways, shots + queries]`, the rows of the source that task `task`, counted from 0 over all
+    batches and hosts, takes: row `w` those of way `w`, first the support's, then the query's. It raises ValueError for
+    a negative task.
+
+  Raises:
+    ValueError: as `episodes`.
+  """
+  draw = tf.function(_draw(source, ways, shots, queries, seed), input_signature=[tf.TensorSpec([], tf.int64)])
+
+  def rows(task):
+    if task < 0:
+      raise ValueError(f"expected a task of at least 0, got {task}")
+    return draw(tf.constant(task, tf.int64)).numpy()
+
+  return rows
+
+
+def _draw(source, ways, shots, queries, seed):
+  """`task -> rows`: the pictures of a task, int64 `[ways, shots + queries]`."""
+  counts = np.bincount(source.labels, minlength=len(source.classes))
+  _check_task(source, counts, ways, shots, queries)
+  most, classes = int(counts.max()), len(counts)
+  # The pictures of class c are rows by_class[first[c]], ... of the images.
+  by_class = tf.constant(np.argsort(source.labels, kind="stable"))
+  first, count = tf.constant(np.cumsum(counts) - counts), tf.constant(counts)
+
+  def rows(task):
+    """The places of the greatest of independent random numbers are a uniform draw without replacement (`index_shuffle`
+    is not uniform over so few)."""
+    noise = _noise(classes + ways * most, seed, task)
+    way = tf.math.top_k(noise[:classes], ways).indices
+    of_picture = tf.reshape(noise[classes:], (ways, most))
+    exists = tf.range(most, dtype=tf.int64) < tf.gather(count, way)[:, None]
+    picture = tf.math.top_k(tf.where(exists, of_picture, tf.int64.min), shots + queries).indices
+    return tf.gather(by_class, tf.gather(first, way)[:, None] + tf.cast(picture, tf.int64))
+
+  return rows
 
 
 def examples(source, *, batch_size, seed=0) -> Batches:
@@ -86,7 +118,7 @@ def examples(source, *, batch_size, seed=0) -> Batches:
   """
   if batch_size < 1:
     raise ValueError(f"expected a batch_size of at least 1, got {batch_size}")
-  images, labels, number = tf.constant(source.images), tf.constant(source.labels), len(source.labels)
+  read, labels, number = _reader(source.images), tf.constant(source.labels), len(source.labels)
 
   def batches(start=0, shard=(0, 1)):
     offset, local = _share(start, shard, batch_size, "batch_size")
@@ -98,10 +130,10 @@ def examples(source, *, batch_size, seed=0) -> Batches:
 
     def take(rows):
       rows = rows[offset : offset + local]
-      return Examples(_pictures(images, rows), tf.one_hot(tf.gather(labels, rows), len(source.classes)))
+      return Examples(rows, tf.one_hot(tf.gather(labels, rows), len(source.classes)))
 
     whole = tf.data.Dataset.range(epoch, ENDLESS).map(order).rebatch(batch_size, drop_remainder=True)
-    return whole.map(take, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+    return read(whole.map(take))
 
   return batches
 
@@ -112,8 +144,33 @@ def _noise(number, seed, index):
   return tf.random.stateless_uniform([number], key, minval=None, maxval=None, dtype=tf.int64, alg="philox")
 
 
-def _pictures(images, rows):
-  return tf.cast(tf.gather(images, rows), tf.float32) / 255
+def _reader(images):
+  """A function from a dataset of `Examples` or `Episode`s of rows of `images` to an iterator of them with pictures."""
+  if isinstance(images, Pictures):
+    return lambda batches: _decoded(images, batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator())
+  images = tf.constant(images)
+  gather = lambda rows: tf.cast(tf.gather(images, rows), tf.float32) / 255
+
+  def read(batches):
+    whole = batches.map(lambda batch: _map_inputs(gather, batch), num_parallel_calls=tf.data.AUTOTUNE)
+    return whole.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+
+  return read
+
+
+def _decoded(images, batches):
+  """Outside of TensorFlow, which would bury the message of a picture that cannot be read."""
+  waiting = collections.deque()
+  for batch in batches:
+    waiting.append(_map_inputs(images.start, batch))
+    if len(waiting) > AHEAD:
+      yield _map_inputs(lambda wait: np.float32(wait()) / np.float32(255), waiting.popleft())
+
+
+def _map_inputs(function, batch):
+  if isinstance(batch, Episode):
+    return Episode(*(_map_inputs(function, examples) for examples in batch))
+  return Examples(function(batch.inputs), batch.labels)
 
 
 def _share(start, shard, rows, name):
@@ -128,13 +185,13 @@ def _share(start, shard, rows, name):
   return host * (rows // hosts), rows // hosts
 
 
-def _check_task(source, counts, ways, shots, queries, tasks):
+def _check_task(source, counts, ways, shots, queries):
   if source.images.dtype != np.uint8:
     raise ValueError(f"expected a source of uint8 pictures, 0 to 255, got {source.images.dtype}")
   if not 2 <= ways <= len(counts):
     raise ValueError(f"expected from 2 ways to the {len(counts)} classes of the source, got {ways}")
-  if min(shots, queries, tasks) < 1:
-    raise ValueError(f"expected at least 1 of each, got {shots} shots, {queries} queries, {tasks} tasks")
+  if min(shots, queries) < 1:
+    raise ValueError(f"expected at least 1 of each, got {shots} shots, {queries} queries")
   if shots + queries > counts.min():
     smallest = source.classes[int(np.argmin(counts))]
     raise ValueError(

@@ -24,16 +24,26 @@ def prepared(name, data_dir=None, download=False):
     ValueError: `download` is True, and TFDS has no data set of that name.
     ConnectionError: `download` is True, and the host of the data set does not answer within some seconds.
   """
-  folder = os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+  folder = _data_folder(data_dir)
   if not _versions(folder, name):
     holds = f"the data folder {folder} holds {', '.join(_sets(folder)) or 'no data sets'}"
     if not download:
+      no_folder = "" if os.path.isdir(name) else f"there is no folder {name!r} here, and "
       raise FileNotFoundError(
-        f"data set {name!r} not found: {holds}; set data_dir or TFDS_DATA_DIR to a folder that has it, "
+        f"data set {name!r} not found: {no_folder}{holds}; set data_dir or TFDS_DATA_DIR to a folder that has it, "
         "or pass download=True (--download)"
       )
     return _download(name, folder, holds)
   return tfds.builder_from_directory(os.path.join(folder, name, _versions(folder, name)[-1]))
+
+
+def is_prepared(name, data_dir=None):
+  """Whether the data folder holds the data set `name` (or "name/config")."""
+  return bool(_versions(_data_folder(data_dir), name))
+
+
+def _data_folder(data_dir):
+  return os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
 
 
 def _versions(folder, name):
@@ -139,9 +149,12 @@ def decode(encoded, *, size, channels):
   Each new pixel is the mean over the area that it covers: thin strokes keep their ink, without ringing or blur.
   """
 
-  def picture(file):
-    pixels = tf.io.decode_image(file, channels=channels, expand_animations=False)
-    return tf.cast(tf.round(tf.image.resize(pixels, (size, size), method="area")), tf.uint8)
-
+  picture = lambda file: decoded(file, size=size, channels=channels)
   pictures = tf.data.Dataset.from_tensor_slices(encoded).map(picture, num_parallel_calls=tf.data.AUTOTUNE)
   return np.concatenate(list(pictures.batch(1024).as_numpy_iterator()))
+
+
+def decoded(file, *, size, channels):
+  """One encoded picture, a string tensor, as `decode` has it."""
+  pixels = tf.io.decode_image(file, channels=channels, expand_animations=False)
+  return tf.cast(tf.round(tf.image.resize(pixels, (size, size), method="area")), tf.uint8)

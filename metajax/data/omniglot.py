@@ -5,10 +5,10 @@ from importlib import resources
 import numpy as np
 
 from metajax.data.images import decode, prepared, read
+from metajax.data.parts import PARTS
 from metajax.data.sources import Source, select_classes
 
 SPLITS = ("lake", "vinyals", "finn")
-PARTS = ("train", "validation", "test")
 LAKE_VALIDATION = 64  # characters
 
 

@@ -1,34 +1,38 @@
-"""Labelled pictures at random access: the built-in glyphs, Omniglot's named splits, any TFDS classification set."""
+"""Labelled pictures at random access: the built-in glyphs, Omniglot, TFDS classification sets, one's own pictures."""
 
+import os
 from typing import NamedTuple
 
 import numpy as np
 
-PARTS = ("train", "validation", "test")
+from metajax.data.pictures import Pictures, take
 
 
 class Source(NamedTuple):
-  """Labelled pictures in memory, at random access.
+  """Labelled pictures at random access.
 
   Attributes:
-    images: uint8 `[n, height, width, channels]`, 0 to 255; characters have ink at 255.
+    images: uint8 `[n, height, width, channels]`, 0 to 255; the characters of glyphs and Omniglot have ink at 255. An
+      array, or `Pictures` that are decoded when asked for.
     labels: int32 `[n]`, an index into `classes`.
     classes: the name of each class, unique.
     groups: the alphabet, script or family of each class ("" where there is none).
     captions: for each class the texts that describe it, at least one.
     styles: for each picture who drew it or in which typeface family ("" where unknown), `[n]`.
+    broken: the files that could not be read and were left out.
   """
 
-  images: np.ndarray
+  images: np.ndarray | Pictures
   labels: np.ndarray
   classes: tuple[str, ...]
   groups: tuple[str, ...]
   captions: tuple[tuple[str, ...], ...]
   styles: tuple[str, ...]
+  broken: tuple[str, ...] = ()
 
 
-def load(name, split="train", *, size=28, data_dir=None, download=False, seed=0, rotations=False):
-  """Loads one part of a data set into memory; the parts "train", "validation" and "test" share no class.
+def load(name, split="train", *, size=28, data_dir=None, download=False, seed=0, rotations=False, skip_broken=False):
+  """Loads one part of a data set; the parts "train", "validation" and "test" share no class.
 
   - "glyphs", drawn on the spot: see `metajax.data.glyphs`.
   - "omniglot": "lake/train", "vinyals/test", "finn/validation", ...: see `metajax.data.omniglot`.
@@ -37,16 +41,29 @@ def load(name, split="train", *, size=28, data_dir=None, download=False, seed=0,
     at least 5, which "train" loses. Otherwise the classes of all its pictures are dealt out by `seed`: a fifth, but
     at least 2, to "validation", as many to "test", the rest to "train". "own/train" or "own/test" is a split as TFDS
     has it, for training and probing on the same classes. Pictures without a label (-1) are left out.
+  - one's own pictures: a folder `class/*.png` or `alphabet/character/*.png` of any format that Pillow reads; a `.csv`
+    file with the columns path and label, and optionally split and group; or a `.npz` file with images and labels (see
+    `metajax.data.arrays`). Classes are dealt out as above, from the splits that the data name ("train", "test" and
+    perhaps "validation", as folders or in the column) or from all pictures; "own/train" is such a split, "own/all" is
+    everything. Pictures keep their ink as it is, are grey if all are (of 4,096 looked at), and lie on white.
+
+  Pictures that take more than 1 GiB, decoded, or more than 20,000 files of one's own, stay in their files and are
+  decoded when asked for: the same pixels, in the same order, which is that of the TFDS set's record files (TFRecord or
+  ArrayRecord), of the table's lines, or of the folder's paths. An archive is always read whole.
 
   Args:
-    name: the data set.
+    name: the data set; a path if it begins with "/", "./", "../" or "~", ends in ".csv" or ".npz", or is the name of a
+      folder and of no prepared data set.
     split: which part of it.
-    size: the side of a picture in pixels; pictures are resized to it whatever their shape.
+    size: the side of a picture in pixels; pictures are squashed to it whatever their shape.
     data_dir: a folder of prepared TFDS data; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets. What is prepared
       is read without the network.
     download: whether TFDS may download and prepare what is not there.
     seed: of the choice of classes, and of the glyphs' distortions: the same for every part, or they share classes.
     rotations: whether every class gives four, one for each quarter turn: `with_rotations`.
+    skip_broken: whether files of one's own that cannot be read are left out, and named in the source's `broken`. Of
+      pictures that are decoded when asked for, only those that do not begin like a picture are found at the start; for
+      one found later, the next of its class that can be read takes its place, with a warning.
 
   Returns:
     a `Source` of pictures `[n, size, size, channels]`, its classes numbered from 0.
@@ -54,8 +71,11 @@ def load(name, split="train", *, size=28, data_dir=None, download=False, seed=0,
   Raises:
     FileNotFoundError: the data are not there, and `download` is False.
     ConnectionError: the data are not there, and the network neither.
-    ValueError: an unknown data set or split, a set that is not one of classified pictures, or too few classes.
+    PermissionError, NotADirectoryError: a folder or file of one's own cannot be read.
+    ValueError: an unknown data set or split, a set that is not one of classified pictures, too few classes, or pictures
+      that cannot be read.
   """
+  name = os.fspath(name)
   if name == "glyphs":
     from metajax.data.glyphs import glyphs
 
@@ -64,16 +84,30 @@ def load(name, split="train", *, size=28, data_dir=None, download=False, seed=0,
     from metajax.data.omniglot import omniglot
 
     source = omniglot(split, size=size, data_dir=data_dir, download=download, seed=seed)
+  elif _is_own(name, data_dir, download):
+    from metajax.data.own import load_own
+
+    source = load_own(name, split, size=size, seed=seed, skip_broken=skip_broken)
   else:
-    source = _classification_set(name, split, size, data_dir, download, seed)
+    from metajax.data.records import classification_set
+
+    source = classification_set(name, split, size=size, data_dir=data_dir, download=download, seed=seed)
   return with_rotations(source) if rotations else source
+
+
+def _is_own(name, data_dir, download):
+  """Whether `name` is a path; a folder of the name of a prepared or wanted data set is not meant."""
+  from metajax.data.images import is_prepared
+  from metajax.data.own import is_path
+
+  return is_path(name) or (not download and os.path.isdir(name) and not is_prepared(name, data_dir))
 
 
 def from_arrays(images, labels, *, classes=None, groups=None, captions=None, styles=None):
   """A `Source` from pictures and the indices of their classes.
 
   Args:
-    images: uint8 `[n, height, width, channels]`, 0 to 255.
+    images: uint8 `[n, height, width, channels]`, 0 to 255: an array or `Pictures`.
     labels: integers `[n]` from 0.
     classes: unique names, by default "0", "1", ... up to the largest label.
     groups, captions, styles: as in `Source`; by default "", the name of the class, and "".
@@ -81,7 +115,8 @@ def from_arrays(images, labels, *, classes=None, groups=None, captions=None, sty
   Raises:
     ValueError: the shapes or lengths do not match, a label is out of range, or a class has no picture.
   """
-  images, labels = np.asarray(images), np.asarray(labels)
+  images = images if isinstance(images, Pictures) else np.asarray(images)
+  labels = np.asarray(labels)
   if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
     raise ValueError(f"expected images uint8 [n, height, width, channels], got {images.dtype} {list(images.shape)}")
   if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
@@ -118,8 +153,8 @@ def select_classes(source, indices):
   labels = np.full(len(source.classes), -1, np.int32)
   labels[indices] = np.arange(len(indices))
   rows = np.flatnonzero(labels[source.labels] >= 0)
-  return Source(
-    images=source.images[rows],
+  return source._replace(
+    images=take(source.images, rows),
     labels=labels[source.labels[rows]],
     classes=tuple(source.classes[index] for index in indices),
     groups=tuple(source.groups[index] for index in indices),
@@ -139,8 +174,8 @@ def with_rotations(source):
   if height != width:
     raise ValueError(f"only square pictures keep their shape when turned, got {height} by {width}")
   suffixes = ("", *(f" rotated {degrees}" for degrees in (90, 180, 270)))
-  return Source(
-    images=np.concatenate([np.rot90(source.images, turns, axes=(1, 2)) for turns in range(4)]),
+  return source._replace(
+    images=_quarter_turns(source.images),
     labels=np.concatenate([source.labels + turns * np.int32(len(source.classes)) for turns in range(4)]),
     classes=tuple(name + suffix for suffix in suffixes for name in source.classes),
     groups=source.groups * 4,
@@ -149,41 +184,7 @@ def with_rotations(source):
   )
 
 
-def _classification_set(name, split, size, data_dir, download, seed):
-  from metajax.data.images import decode, image_and_label, prepared, read
-
-  builder = prepared(name, data_dir, download)
-  image, label = image_and_label(builder.info)
-  features, own = builder.info.features, [f"own/{part}" for part in builder.info.splits]
-  if split not in PARTS and split not in own:
-    raise ValueError(f"unknown split {split!r} of {name}: expected one of {', '.join((*PARTS, *own))}")
-  splits = [split.removeprefix("own/")] if split in own else [part for part in PARTS if f"own/{part}" in own]
-  records = {part: read(builder, part, image, [label]) for part in splits}
-  present = {part: np.unique(record[label][record[label] >= 0]) for part, record in records.items()}
-  chosen = present[splits[0]] if split in own else _disjoint_classes(name, present, seed)[split]
-  files, labels = (np.concatenate([record[key] for record in records.values()]) for key in (image, label))
-  rows = np.flatnonzero(np.isin(labels, chosen))
-  if not len(rows):
-    raise ValueError(f"split {split!r} of {name} holds no labelled pictures")
-  images = decode(files[rows], size=size, channels=features[image].shape[-1])
-  return from_arrays(images, np.searchsorted(chosen, labels[rows]), classes=[features[label].names[c] for c in chosen])
-
-
-def _disjoint_classes(name, present, seed):
-  """The classes of "train", "validation" and "test", given those in each of the data set's own splits."""
-  every, times = np.unique(np.concatenate([*present.values(), []]).astype(int), return_counts=True)
-  shuffle = np.random.RandomState(seed).permutation  # frozen by NumPy, unlike its newer generators
-  # A test split without labels (all -1) has no classes of its own.
-  if all(len(present.get(part, ())) for part in ("train", "test")) and times.max() == 1:
-    if "validation" in present:
-      return present
-    train = shuffle(present["train"])
-    cut = max(5, len(train) // 10)
-    if len(train) < 2 * cut:
-      raise ValueError(f"{name} has {len(train)} training classes: expected 10 or more, to keep 5 for validation")
-    return {"train": np.sort(train[cut:]), "validation": np.sort(train[:cut]), "test": present["test"]}
-  if len(every) < 6:
-    raise ValueError(f"{name} has {len(every)} classes: expected 6 or more, for three parts that share none")
-  cut = max(2, len(every) // 5)
-  validation, test, train = np.split(shuffle(every), [cut, 2 * cut])
-  return {"train": np.sort(train), "validation": np.sort(validation), "test": np.sort(test)}
+def _quarter_turns(images):
+  if isinstance(images, Pictures):
+    return images.with_quarter_turns()
+  return np.concatenate([np.rot90(images, turns, axes=(1, 2)) for turns in range(4)])

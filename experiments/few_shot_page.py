@@ -1,0 +1,158 @@
+"""The page of a few-shot run: learning curves, test episodes, confusion, a map of unseen classes, the data."""
+
+import json
+
+import jax
+import numpy as np
+
+from experiments.few_shot_data import broken
+from metajax import Episode, Examples
+from metajax.data import Source, episode_rows, select_classes
+from metajax.report import (
+  Swatch,
+  confusion_figure,
+  contact_sheet_figure,
+  episode_figure,
+  learning_curves_figure,
+  map_figure,
+  page,
+  read_metrics,
+)
+
+FAMILY = 12  # classes of the family whose confusion is shown
+FAMILY_TASKS = 200
+MAP = (15, 20)  # classes, and pictures of each, on the map
+
+
+def write(run, made, trained, parts: dict[str, Source], test: tuple[int, int], setting, records, tiles):
+  """Draws the run's figures into its folder, and makes its page, `index.html`.
+
+  Args:
+    run: the run.
+    made: the Method.
+    trained: its TrainState, the first seed's.
+    parts: the data.
+    test: ways and shots of the tasks to show.
+    setting: the flags.
+    records, tiles: what the page says.
+  """
+  folder, source = run.folder / "figures", parts["test"]
+  predict = jax.jit(made.test_learner.predict)
+  answer = lambda episode: predict(trained.params, trained.state, episode.support, episode.query.inputs)
+  figures = _curves(run.folder, folder, trained)
+  for task, (rows, episode) in enumerate(_episodes(source, test, setting.test_queries, seed=2, tasks=2)):
+    path = folder / ("episode.png" if task == 0 else f"episode-{task}.png")
+    logits = answer(episode)
+    names = [source.classes[label] for label in source.labels[rows[:, 0]]]
+    right = 100 * np.mean(np.argmax(logits, -1) == np.argmax(episode.query.labels, -1))
+    title = f"{made.name}: {setting.data}, unseen classes, one test episode ({right:.0f}% right)"
+    episode_figure(episode, logits, path, title=title, names=names)
+    said = f"{right:.0f}% of all its queries are right (green); an orange one was taken for the class of its letter."
+    figures.append((f"Test episode {task + 1}", said, path))
+  figures += [
+    _confusion(folder, source, answer, test),
+    _map(folder, source, made, trained),
+    _sheet(folder, parts["train"]),
+  ]
+  page(
+    run.folder / "index.html",
+    title=f"{made.name} on {setting.data}",
+    summary=tiles,
+    configuration=json.loads((run.folder / "run.json").read_text()),
+    records=records,
+    figures=figures,
+    notes=_notes(parts),
+  )
+
+
+def tile(record: dict, pixels: dict) -> tuple[str, str, str]:
+  """A setting's headline, for the page."""
+  beside = f"{record['tasks']:,} tasks; pixels {pixels['value']:g}"
+  beside += f", published {record['published']:g}" if record["published"] is not None else ""
+  return f"{record['ways']}-way {record['shots']}-shot", f"{record['value']:g} ± {record['interval']:g} %", beside
+
+
+def _curves(run_folder, folder, trained):
+  """A figure for each part that trained."""
+  found = []
+  for path in sorted(run_folder.rglob("metrics.jsonl")):
+    part = path.parent.name if path.parent != run_folder else ""
+    name = folder / f"learning_curves{f'-{part}' if part else ''}.png"
+    learning_curves_figure(read_metrics(path.parent), name, chosen_step=None if part else int(trained.step))
+    found.append((f"Learning curves{f', {part}' if part else ''}", "On training tasks, and validation tasks.", name))
+  return found
+
+
+def _episodes(source: Source, test, queries, *, seed, tasks):
+  """Tasks as `episodes` draws them, each with its rows `[ways, shots + queries]` of the source."""
+  ways, shots = test
+  rows_of = episode_rows(source, ways=ways, shots=shots, queries=queries, seed=seed)
+
+  def examples(rows):
+    labels = np.repeat(np.eye(ways, dtype=np.float32), rows.shape[1], axis=0)
+    return Examples(np.asarray(source.images[rows.reshape(-1)], np.float32) / 255, labels)
+
+  for task in range(tasks):
+    rows = np.asarray(rows_of(task))
+    yield rows, Episode(examples(rows[:, :shots]), examples(rows[:, shots:]))
+
+
+def _confusion(folder, source: Source, answer, test):
+  """Many tasks among a few classes of one alphabet, where there are alphabets."""
+  ways, shots = test
+  groups, sizes = np.unique(np.asarray(source.groups), return_counts=True)
+  fitting = [group for group, size in zip(groups, sizes, strict=True) if size >= ways]
+  group = fitting[0] if fitting else None
+  of_group = [k for k, g in enumerate(source.groups) if group is None or g == group]
+  family = select_classes(source, of_group[: max(FAMILY, ways)])
+  classes, each = len(family.classes), np.bincount(family.labels).min()
+  counts, asked = np.zeros((classes, classes), int), np.zeros((classes, classes), int)
+  for rows, episode in _episodes(family, test, min(5, each - shots), seed=3, tasks=FAMILY_TASKS):
+    ids = family.labels[rows[:, 0]]
+    truth = ids[np.argmax(episode.query.labels, -1)]
+    np.add.at(counts, (truth, ids[np.argmax(answer(episode), -1)]), 1)
+    np.add.at(asked, (np.repeat(truth, ways), np.tile(ids, len(truth))), 1)
+  path = folder / "confusion.png"
+  firsts = family.images[_firsts(family)]
+  confusion_figure(counts, asked, family.classes, path, pictures=firsts)
+  named = f"of {group}" if group else "of the test part"
+  said = f"{classes} unseen classes {named}, {FAMILY_TASKS} {ways}-way {shots}-shot tasks among them."
+  return "Confusion", said, path
+
+
+def _map(folder, source: Source, made, trained):
+  classes, each = min(MAP[0], len(source.classes)), MAP[1]
+  # The same classes each time, from all over the part: neighbours in order are often of one alphabet.
+  chosen = select_classes(source, np.linspace(0, len(source.classes) - 1, classes).astype(int))
+  rows = np.concatenate([np.flatnonzero(chosen.labels == k)[:each] for k in range(classes)])
+  pictures = np.asarray(chosen.images[rows], np.float32) / 255
+  embeddings = jax.jit(made.learner.embed)(trained.params, trained.state, pictures)
+  path = folder / "map.png"
+  firsts = chosen.images[_firsts(chosen)]
+  map_figure(np.asarray(embeddings), chosen.labels[rows], chosen.classes, path, pictures=firsts)
+  return "Map of unseen classes", f"Embeddings of {len(rows)} pictures of {classes} unseen classes, by t-SNE.", path
+
+
+def _sheet(folder, source: Source):
+  classes = np.linspace(0, len(source.classes) - 1, min(48, len(source.classes))).astype(int)
+  rows = _firsts(source)[classes]
+  path = folder / "contact_sheet.png"
+  contact_sheet_figure(source.images[rows], [source.classes[k] for k in classes], path)
+  return "The data", f"The first picture of {len(classes)} of the {len(source.classes)} training classes.", path
+
+
+def _firsts(source: Source) -> np.ndarray:
+  """The row of the first picture of each class."""
+  return np.unique(source.labels, return_index=True)[1]
+
+
+def _notes(parts):
+  train = parts["train"]
+  some = np.linspace(0, len(train.labels) - 1, min(2000, len(train.labels))).astype(int)
+  mean = np.asarray(train.images[some], np.float32).mean((0, 1, 2)) / 255
+  notes = [Swatch(f"mean colour of {len(some):,} training pictures", [float(x) for x in mean])]
+  sizes = [f"{part}: {len(s.classes):,} classes, {len(s.labels):,} pictures" for part, s in parts.items()]
+  notes.append(("Data", sizes))
+  if left_out := broken(parts):
+    notes.append((f"{len(left_out)} files that cannot be read were left out", left_out))
+  return notes

@@ -1,0 +1,58 @@
+"""Which classes and pictures are in a part of a data set: "train", "validation" and "test" share no class."""
+
+import numpy as np
+
+PARTS = ("train", "validation", "test")
+
+
+def check_split(name, split, own):
+  """Raises ValueError unless `split` is one of PARTS or "own/..." of one of the set's own splits."""
+  known = (*PARTS, *(f"own/{part}" for part in own))
+  if split not in known:
+    raise ValueError(f"unknown split {split!r} of {name}: expected one of {', '.join(known)}")
+
+
+def choose(name, split, labels, own, seed):
+  """The rows of one part of a set, and its classes in ascending order.
+
+  Args:
+    name: of the set, for messages.
+    split: one of PARTS, or "own/..." of one of the set's own splits.
+    labels: the class of each picture, `[n]`; -1 is none.
+    own: {own split: rows}.
+    seed: of the dealing.
+
+  Raises:
+    ValueError: there are too few classes, or no labelled pictures.
+  """
+  if split.startswith("own/"):
+    used = [split.removeprefix("own/")]
+  else:
+    used = [part for part in PARTS if part in own] or list(own)
+  present = {part: np.unique(labels[own[part]][labels[own[part]] >= 0]) for part in used}
+  chosen = present[used[0]] if split.startswith("own/") else disjoint_classes(name, present, seed)[split]
+  rows = np.concatenate([own[part] for part in used])
+  rows = rows[np.isin(labels[rows], chosen)]
+  if not len(rows):
+    raise ValueError(f"split {split!r} of {name} holds no labelled pictures")
+  return rows, chosen
+
+
+def disjoint_classes(name, present, seed):
+  """The classes of "train", "validation" and "test", given those in each of the data set's own splits."""
+  every, times = np.unique(np.concatenate([*present.values(), []]).astype(int), return_counts=True)
+  shuffle = np.random.RandomState(seed).permutation  # frozen by NumPy, unlike its newer generators
+  # A test split without labels (all -1) has no classes of its own.
+  if all(len(present.get(part, ())) for part in ("train", "test")) and times.max() == 1:
+    if "validation" in present:
+      return present
+    train = shuffle(present["train"])
+    cut = max(5, len(train) // 10)
+    if len(train) < 2 * cut:
+      raise ValueError(f"{name} has {len(train)} training classes: expected 10 or more, to keep 5 for validation")
+    return {"train": np.sort(train[cut:]), "validation": np.sort(train[:cut]), "test": present["test"]}
+  if len(every) < 6:
+    raise ValueError(f"{name} has {len(every)} classes: expected 6 or more, for three parts that share none")
+  cut = max(2, len(every) // 5)
+  validation, test, train = np.split(shuffle(every), [cut, 2 * cut])
+  return {"train": np.sort(train), "validation": np.sort(validation), "test": np.sort(test)}

@@ -1,0 +1,163 @@
+"""TFDS classification sets at random access: ArrayRecord files as they are, TFRecord files by an index of records."""
+
+import hashlib
+import os
+import re
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from metajax.data import pictures
+from metajax.data.cache import cache_folder, write_arrays
+from metajax.data.cache import read as read_cache
+from metajax.data.images import decoded, image_and_label, prepared
+from metajax.data.parts import PARTS, check_split, choose
+from metajax.data.pictures import Pictures, fits_in_memory
+from metajax.data.sources import from_arrays
+
+AT_ONCE = 1024  # records whose labels are read in a row
+HEADER, FOOTER = 12, 4  # bytes around a TFRecord's data: its length with a checksum, and a checksum
+
+
+def classification_set(name, split, *, size, data_dir=None, download=False, seed=0):
+  """The `Source` of a part of a TFDS image classification set: see `metajax.data.load`.
+
+  The pictures are in the order of the set's files. Where they do not fit in memory they are `Pictures`.
+
+  Raises:
+    FileNotFoundError, ConnectionError, ValueError: as `metajax.data.load`.
+  """
+  builder = prepared(name, data_dir, download)
+  image, label = image_and_label(builder.info)
+  features, own = builder.info.features, tuple(builder.info.splits)
+  check_split(name, split, own)
+  used = [split.removeprefix("own/")] if split.startswith("own/") else [part for part in PARTS if part in own] or own
+  read, labels, rows_of = _records(builder, used, label)
+  rows, chosen = choose(name, split, labels, rows_of, seed)
+  shape = (size, size, features[image].shape[-1])
+  images = Pictures(_decoder(name, read, image, shape), shape, rows)
+  if fits_in_memory(len(rows), shape):
+    images = images[:]
+  return from_arrays(images, np.searchsorted(chosen, labels[rows]), classes=[features[label].names[c] for c in chosen])
+
+
+def _records(builder, splits, label):
+  """`read(rows) -> [bytes]` of the records of some splits, one after another; their labels; and the rows of each."""
+  name, kind = builder.info.name, builder.info.file_format
+  if kind not in (tfds.core.FileFormat.ARRAY_RECORD, tfds.core.FileFormat.TFRECORD):
+    raise ValueError(f"{name!r} is prepared as {kind.value}: expected tfrecord or array_record")
+  counts = [builder.info.splits[split].num_examples for split in splits]
+  ends = np.cumsum(counts)
+  rows_of = {split: np.arange(end - count, end) for split, count, end in zip(splits, counts, ends, strict=True)}
+  files = [os.fspath(file) for split in splits for file in builder.info.splits[split].filepaths]
+  if kind == tfds.core.FileFormat.TFRECORD:
+    index = _remembered(files, label, lambda: _tfrecord_index(files, label))
+    read = _tfrecord_reader(files, index["places"])
+  else:
+    read = _array_record_reader(builder, splits)
+    index = _remembered(files, label, lambda: {"labels": _read_labels(read, ends[-1], label)})
+  if len(index["labels"]) != ends[-1]:
+    raise ValueError(f"the files of {name!r} hold {len(index['labels'])} records, expected {ends[-1]}")
+  return read, index["labels"], rows_of
+
+
+def _remembered(files, label, make):
+  """`make()`, {name: array}, kept in the cache where the files are long; when they change, so does its name."""
+  missing = next((file for file in files if not tf.io.gfile.exists(file)), None)
+  if missing:
+    raise FileNotFoundError(f"the record file {missing!r} is not there")
+  status = [tf.io.gfile.stat(file) for file in files]
+  if sum(file.length for file in status) <= pictures.BYTES_IN_MEMORY:
+    return make()
+  key = [label, *((file, of.length, of.mtime_nsec) for file, of in zip(files, status, strict=True))]
+  path = cache_folder() / f"records-{hashlib.sha256(repr(key).encode()).hexdigest()[:20]}.npz"
+  index = read_cache(path, dict)
+  if index is None:
+    index = make()
+    write_arrays(path, index)
+  return index
+
+
+def _array_record_reader(builder, splits):
+  raw = tfds.decode.DeserializeMethod.RAW_BYTES
+  sources = [builder.as_data_source(split=split, deserialize_method=raw) for split in splits]
+  ends = np.cumsum([len(source) for source in sources])
+
+  def read(rows):
+    of = np.searchsorted(ends, rows, side="right")
+    return [sources[k][row - ends[k] + len(sources[k])] for k, row in zip(of.tolist(), rows.tolist(), strict=True)]
+
+  return read
+
+
+def _read_labels(read, number, label):
+  starts = range(0, number, AT_ONCE)
+  return np.concatenate([_labels(read(np.arange(i, min(i + AT_ONCE, number))), label).numpy() for i in starts])
+
+
+def _tfrecord_index(files, label):
+  """One pass gives the label and the length of every record, and so its place: (number of the file, start, length)."""
+  labels, places = [], []
+  for number, file in enumerate(files):
+    records = (
+      tf.data.TFRecordDataset(file).batch(AT_ONCE).map(lambda raw: (_labels(raw, label), tf.strings.length(raw)))
+    )
+    try:
+      parts = list(records.prefetch(2).as_numpy_iterator())
+    except tf.errors.OpError as error:
+      raise ValueError(f"the record file {file!r} cannot be read: {_reason(error)}") from None
+    labels += [part[0] for part in parts]
+    lengths = np.concatenate([*(part[1] for part in parts), []]).astype(np.int64)
+    starts = np.cumsum(lengths + HEADER + FOOTER) - FOOTER - lengths
+    places.append(np.stack([np.full_like(starts, number), starts, lengths], axis=1))
+  return {"labels": np.concatenate(labels), "places": np.concatenate(places)}
+
+
+def _tfrecord_reader(files, places):
+  def read(rows):
+    return [_bytes(files[number], start, length) for number, start, length in places[rows].tolist()]
+
+  return read
+
+
+def _labels(raw, label):
+  return tf.io.parse_example(raw, {label: tf.io.FixedLenFeature((), tf.int64)})[label]
+
+
+def _bytes(path, start, length):
+  # `gfile` reads buckets (gs://) too, but from a disk half a megabyte at a time.
+  with tf.io.gfile.GFile(path, "rb") if "://" in path else open(path, "rb", buffering=0) as file:
+    file.seek(start)
+    return file.read(length)
+
+
+def _decoder(name, read, image, shape):
+  """`rows -> pictures`, from `read(rows) -> [bytes]`."""
+  spec = {image: tf.io.FixedLenFeature((), tf.string)}
+  one = lambda file: decoded(file, size=shape[0], channels=shape[-1])
+
+  @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+  def decoded_all(raw):
+    files = tf.io.parse_example(raw, spec)[image]
+    return tf.map_fn(one, files, fn_output_signature=tf.TensorSpec(shape, tf.uint8), parallel_iterations=1)
+
+  def decode(rows):
+    try:
+      return decoded_all(tf.constant(read(rows))).numpy()
+    except tf.errors.OpError:
+      return np.stack([decode_one(row) for row in rows])
+
+  def decode_one(row):
+    try:
+      (raw,) = read(np.array([row]))
+      return one(tf.io.parse_single_example(raw, spec)[image]).numpy()
+    except tf.errors.OpError as error:
+      raise ValueError(f"the picture of record {row} of {name} cannot be decoded: {_reason(error)}") from None
+
+  return decode
+
+
+def _reason(error):
+  """What a TensorFlow error says, without its nodes."""
+  return re.sub(r"\{\{.*?\}\} | \[Op:.*", "", error.message.splitlines()[0])

@@ -1,0 +1,118 @@
+"""One's own pictures as a table: which class and split each is of, as a folder, a CSV file or an archive says."""
+
+import csv
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+from metajax.data.parts import PARTS
+
+SPLITS = {**{part: part for part in PARTS}, "val": "validation"}
+
+
+class Table(NamedTuple):
+  """Labelled pictures that are not read yet.
+
+  Attributes:
+    name: of the whole, for messages.
+    labels: int32 `[n]`, an index into `classes`.
+    classes: unique names.
+    groups: of each class, "" where there is none.
+    own: the rows of each of the set's own splits, and of "all".
+    pictures: the path of each picture, or the pictures uint8 `[n, height, width, channels]`.
+    places: what to call each picture in a message.
+  """
+
+  name: str
+  labels: np.ndarray
+  classes: tuple[str, ...]
+  groups: tuple[str, ...]
+  own: dict[str, np.ndarray]
+  pictures: list[str] | np.ndarray
+  places: list[str]
+
+
+def make_table(name, labels, groups, splits, pictures, places, order=None):
+  """A `Table` from the class, group and split of each picture; splits is None where there are none.
+
+  Raises:
+    ValueError: there are fewer than two classes, or a class is in two groups.
+  """
+  classes = sorted(set(labels)) if order is None else order
+  if len(classes) < 2:
+    raise ValueError(f"{name} has one class, {classes[0]!r}: expected 2 or more")
+  group_of = {}
+  for label, group in zip(labels, groups, strict=True):
+    if group_of.setdefault(label, group) != group:
+      raise ValueError(f"{name} has class {label!r} in two groups, {group_of[label]!r} and {group!r}: expected one")
+  index = {label: i for i, label in enumerate(classes)}
+  own = {"all": np.arange(len(labels))}
+  if splits is not None:
+    splits = np.array(splits)
+    own = {part: np.flatnonzero(splits == part) for part in PARTS if (splits == part).any()} | own
+  return Table(
+    name=name,
+    labels=np.array([index[label] for label in labels], np.int32),
+    classes=tuple(classes),
+    groups=tuple(group_of[label] for label in classes),
+    own=own,
+    pictures=pictures,
+    places=places,
+  )
+
+
+def read_csv(path):
+  """The `Table` of a CSV file: columns `path` (from the file's folder) and `label`, optionally `split` and `group`.
+
+  Raises:
+    FileNotFoundError, PermissionError: the file cannot be opened.
+    ValueError: it is no UTF-8 text, or a line is not as expected.
+  """
+  name, folder = repr(path), os.path.dirname(path)
+  rows = _csv_rows(name, path)
+  if not rows:
+    raise ValueError(f"{name} names no pictures: expected a line for each below the header")
+  has_splits = "split" in rows[0][1]
+  for line, row in rows:
+    _check_row(f"{name}, line {line}", row)
+  return make_table(
+    name,
+    labels=[row["label"] for _, row in rows],
+    groups=[row.get("group", "") for _, row in rows],
+    splits=[SPLITS[row["split"]] for _, row in rows] if has_splits else None,
+    pictures=[os.path.join(folder, os.path.expanduser(row["path"])) for _, row in rows],
+    places=[f"{row['path']!r} in line {line}" for line, row in rows],
+  )
+
+
+def _csv_rows(name, path):
+  """(line number, {column: text}) of every line below the header."""
+  try:
+    with open(path, newline="", encoding="utf-8-sig") as file:
+      reader = csv.DictReader(file, strict=True)
+      header = [column.strip() for column in reader.fieldnames or ()]
+      if not {"path", "label"} <= set(header):
+        raise ValueError(f"{name}, line 1: expected the columns path and label, got {', '.join(header) or 'nothing'}")
+      reader.fieldnames = header
+      rows = []
+      for row in reader:
+        if None in row or None in row.values():
+          given = len([value for value in row.values() if value is not None]) + len(row.get(None, [0])) - 1
+          raise ValueError(f"{name}, line {reader.line_num}: expected {len(header)} fields, got {given}")
+        rows.append((reader.line_num, {column: text.strip() for column, text in row.items()}))
+      return rows
+  except UnicodeDecodeError as error:
+    raise ValueError(f"{name} is no UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
+  except csv.Error as error:
+    raise ValueError(f"{name}, line {reader.reader.line_num}: {error}") from None
+  except OSError as error:
+    raise type(error)(f"cannot read {name}: {error.strerror}") from None
+
+
+def _check_row(where, row):
+  for column in ("path", "label"):
+    if not row[column]:
+      raise ValueError(f"{where}: the {column} is empty")
+  if row.get("split", "train") not in SPLITS:
+    raise ValueError(f"{where}: got split {row['split']!r}, expected train, validation or test")

@@ -1,0 +1,27 @@
+"""What a run shows: its progress, its metrics on disk, its figures and its page.
+
+matplotlib, scikit-learn and TensorBoard are imported where they are used, not here.
+"""
+
+from metajax.report.confusion import confusion_figure, confusion_percentages
+from metajax.report.embedding_map import map_figure
+from metajax.report.figures import contact_sheet_figure, curves_figure, episode_figure
+from metajax.report.learning_curves import learning_curves_figure
+from metajax.report.metrics import metrics_log, read_metrics
+from metajax.report.page import Swatch, page
+from metajax.report.progress import progress
+
+__all__ = [
+  "Swatch",
+  "confusion_figure",
+  "confusion_percentages",
+  "contact_sheet_figure",
+  "curves_figure",
+  "episode_figure",
+  "learning_curves_figure",
+  "map_figure",
+  "metrics_log",
+  "page",
+  "progress",
+  "read_metrics",
+]

@@ -1,0 +1,121 @@
+"""What all figures share: the look, the colours, how a picture and a name are shown. Drawn without pyplot."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+# Okabe and Ito's colours, told apart by the colour-blind as well (less yellow, which is faint on white).
+BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE, "#E69F00", "#56B4E9", "#5C5C5C")
+INK, GREY, FAINT = "#1f2328", "#6b7280", "#e3e6ea"
+DOTS_PER_INCH = 192  # two dots a pixel of the page
+
+_STYLE = {
+  "font.size": 9,
+  "text.color": INK,
+  "text.parse_math": False,  # a name may hold dollar signs
+  "axes.edgecolor": "#b8bec6",
+  "axes.labelcolor": GREY,
+  "axes.linewidth": 0.8,
+  "axes.spines.top": False,
+  "axes.spines.right": False,
+  "axes.axisbelow": True,
+  "axes.grid": True,
+  "axes.titlelocation": "left",
+  "axes.titlesize": 10,
+  "axes.prop_cycle": f"cycler('color', {list(COLOURS)})",
+  "grid.color": "#eef0f2",
+  "xtick.color": "#b8bec6",
+  "ytick.color": "#b8bec6",
+  "xtick.labelcolor": GREY,
+  "ytick.labelcolor": GREY,
+  "xtick.labelsize": 8,
+  "ytick.labelsize": 8,
+  "legend.frameon": False,
+  "legend.fontsize": 8,
+  "lines.linewidth": 1.6,
+}
+# Of these the ones installed stand in for the letters that matplotlib's own typeface lacks.
+_FALLBACKS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Hiragino Sans", "PingFang SC", "Microsoft YaHei")
+_FALLBACKS += ("Malgun Gothic", "Arial Unicode MS", "Noto Sans Devanagari", "Noto Sans Ethiopic", "Noto Sans")
+
+
+@contextmanager
+def drawing(path: Path, width: float, height: float) -> Iterator:
+  """Gives an empty matplotlib Figure of so many inches, and writes it into the PNG file at the end."""
+  import warnings
+
+  from matplotlib import style
+  from matplotlib.figure import Figure
+  from matplotlib.font_manager import fontManager
+
+  installed = set(fontManager.get_font_names())
+  family = ["DejaVu Sans", *(name for name in _FALLBACKS if name in installed)]
+  with style.context(["default", {**_STYLE, "font.family": family}]), warnings.catch_warnings():
+    warnings.filterwarnings("ignore", r"Glyph \d+ .* missing")  # a box stands for it
+    figure = Figure(figsize=(width, height), layout="constrained")
+    yield figure
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=DOTS_PER_INCH, format="png")
+
+
+def as_shown(pictures: np.ndarray) -> np.ndarray:
+  """Pictures `[n, h, w, c]`, uint8 or floats in [0, 1], as `imshow` is to have them: `[n, h, w, 3]` in [0, 1].
+
+  Pictures of one channel that are mostly 0 are drawings, and shown as ink on paper.
+  """
+  pictures = np.asarray(pictures)
+  if pictures.ndim != 4 or pictures.shape[-1] not in (1, 3, 4):
+    raise ValueError(f"expected pictures [n, height, width, 1 or 3], got shape {list(pictures.shape)}")
+  scaled = pictures / 255 if pictures.dtype == np.uint8 else pictures.astype(np.float32)
+  scaled = np.nan_to_num(scaled).clip(0, 1)[..., :3]
+  if scaled.shape[-1] == 1:
+    scaled = 1 - scaled if np.mean(scaled < 0.1) > 0.5 else scaled
+  return np.broadcast_to(scaled, (*scaled.shape[:3], 3))
+
+
+def clean(name: object) -> str:
+  """A name on one line, without what cannot be drawn."""
+  text = str(name).encode("utf-8", "replace").decode()
+  return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+def shorten(name: object, letters: int) -> str:
+  """A name of at most so many letters; an ellipsis stands for the middle, since its end tells it from the others."""
+  text = clean(name)
+  if len(text) <= letters:
+    return text
+  head = math.ceil((letters - 1) / 2)
+  return f"{text[:head].rstrip()}…{text[len(text) - (letters - 1 - head) :].lstrip()}"
+
+
+def wrapped(name: object, letters: int, lines: int) -> str:
+  """A name on at most so many lines of so many letters, shortened where it has more."""
+  import textwrap
+
+  for short in range(letters * lines, 0, -1):  # words leave the ends of lines empty: how much fits has to be tried
+    folded = textwrap.wrap(shorten(name, short), letters)
+    if len(folded) <= lines:
+      break
+  return "\n".join(folded)
+
+
+def check_names(names: Sequence, classes: int) -> list[str]:
+  """The names as text, if there is one for each class."""
+  if len(names) != classes:
+    raise ValueError(f"expected a name for each of {classes} classes, got {len(names)}")
+  return [clean(name) for name in names]
+
+
+def thumbnail(axes, picture: np.ndarray, place: tuple[float, float], points: float, colour: str = FAINT, **settings):
+  """Puts a picture `[h, w, 3]` at a place of the axes' data, so many points wide and high, framed in a colour."""
+  from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+
+  # An OffsetImage is drawn at 72 dots an inch whatever the figure's resolution.
+  image = OffsetImage(picture, zoom=points / max(picture.shape[:2]), interpolation="antialiased")
+  frame = {"edgecolor": colour, "linewidth": 1.2, "facecolor": "white"}
+  axes.add_artist(AnnotationBbox(image, place, pad=0.1, bboxprops=frame, annotation_clip=False, **settings))

@@ -1,0 +1,106 @@
+"""Pictures of data: a task with its answers, curves, a sheet of samples."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from metajax.report.drawing import FAINT, GREEN, INK, PURPLE, VERMILION, as_shown, check_names, drawing, wrapped
+from metajax.types import Array, Episode
+
+
+def episode_figure(
+  episode: Episode,
+  logits: Array,
+  path: Path,
+  title: str = "",
+  queries: int = 8,
+  names: Sequence[str] | None = None,
+):
+  """Draws one task: a row a way, with its support pictures, then queries of that way with their predictions.
+
+  A query is framed in green where it is right, in vermilion otherwise, under the letter of the way it was taken for.
+
+  Args:
+    episode: of pictures `[n, h, w, c]` in [0, 1], without a leading `[tasks]`.
+    logits: `[queries, ways]`.
+    path: a PNG file, its folder made where it is missing.
+    title: above the picture.
+    queries: how many of each way at most.
+    names: of the ways, written before their rows.
+
+  Raises:
+    ValueError: if there is not a name for each way.
+  """
+  support, query = (as_shown(e.inputs) for e in episode)
+  ways, truth = (np.asarray(e.labels).argmax(-1) for e in episode)
+  guess = np.asarray(logits).argmax(-1)
+  letters = [chr(ord("A") + k) if k < 26 else str(k) for k in range(episode.query.labels.shape[-1])]
+  names = None if names is None else check_names(names, len(letters))
+  rows = [(support[ways == k], query[truth == k][:queries], guess[truth == k][:queries]) for k in range(len(letters))]
+  shots, across = max(len(s) for s, _, _ in rows), max(len(q) for _, q, _ in rows)
+  first = 0 if names is None else 1
+  widths = [1.7] * first + [1] * shots + [0.5] + [1] * across
+  with drawing(path, 0.5 + 0.8 * sum(widths), 0.6 + 0.95 * len(rows)) as figure:
+    grid = figure.subplots(len(rows), len(widths), squeeze=False, width_ratios=widths)
+    for axes in grid.flat:
+      axes.axis("off")
+    for k, (examples, asked, guesses) in enumerate(rows):
+      if names is not None:
+        grid[k, 0].text(0, 0.5, wrapped(names[k], 17, 3), va="center", fontsize=8, transform=grid[k, 0].transAxes)
+      for axes, picture in zip(grid[k, first:], examples, strict=False):
+        _draw(axes, picture, letters[k], INK)
+      for axes, picture, answer in zip(grid[k, first + shots + 1 :], asked, guesses, strict=False):
+        _draw(axes, picture, letters[answer], GREEN if answer == k else VERMILION)
+    figure.suptitle(title, fontsize=10)
+
+
+def curves_figure(curves: dict[str, tuple[Array, Array]], path: Path, *, points=None, x="", y="", title=""):
+  """Draws named curves `{name: (x, y)}` in one figure, and `points` `(x, y)` as dots over them, into a PNG file."""
+  with drawing(path, 6.4, 4) as figure:
+    axes = figure.subplots()
+    for name, (across, up) in curves.items():
+      axes.plot(np.asarray(across), np.asarray(up), label=name, color=INK if name == "truth" else None)
+    if points is not None:
+      axes.plot(*map(np.asarray, points), "o", color=PURPLE, label="support")
+    axes.set(xlabel=x, ylabel=y, title=title)
+    axes.legend()
+
+
+def contact_sheet_figure(pictures: Array, names: Sequence[str], path: Path, title: str = ""):
+  """Draws sample pictures in a grid, each with its class name below.
+
+  Args:
+    pictures: `[n, h, w, c]`, uint8 or floats in [0, 1], c of 1 or 3; at least 1.
+    names: `[n]`, on two lines, the middle of a long one left out.
+    path: a PNG file, its folder made where it is missing.
+    title: above the grid.
+
+  Raises:
+    ValueError: if there is no picture, or not a name for each.
+  """
+  pictures = as_shown(pictures)
+  names = check_names(names, len(pictures))
+  if not len(pictures):
+    raise ValueError("expected at least one picture, got none")
+  columns = min(len(pictures), 8 if len(pictures) <= 48 else 12)
+  rows, size = -(-len(pictures) // columns), 9.6 / max(columns, 6)
+  letters = int(size * 13)
+  with drawing(path, size * columns, (size + 0.28) * rows + 0.35 * bool(title)) as figure:
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+      axes.axis("off")
+    for axes, picture, name in zip(grid.flat, pictures, names, strict=False):
+      _draw(axes, picture, "", FAINT, width=1)
+      axes.set_xlabel(wrapped(name, letters, 2), fontsize=7, labelpad=3)
+    figure.suptitle(title, fontsize=10)
+
+
+def _draw(axes, picture, name, colour, width=2):
+  axes.axis("on")
+  axes.set(xticks=[], yticks=[])
+  axes.grid(False)
+  axes.set_title(name, fontsize=8, color=colour, pad=2, loc="center")
+  axes.imshow(picture)
+  for spine in axes.spines.values():
+    spine.set(visible=True, color=colour, linewidth=width)

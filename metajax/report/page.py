@@ -1,0 +1,151 @@
+"""The page of a run: one HTML file that holds all it shows and asks nothing of the network."""
+
+import base64
+import math
+import os
+import re
+import struct
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import NamedTuple
+
+from metajax.report.tables import configuration_table, records_table, text
+
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_LINES_SHOWN = 12  # of a note; the others are folded away
+
+
+class Swatch(NamedTuple):
+  """A colour among the notes of a page, such as the mean of all pictures.
+
+  Attributes:
+    label: what it is the colour of.
+    rgb: its three parts (or one, for grey), in [0, 1].
+  """
+
+  label: str
+  rgb: Sequence[float]
+
+
+def page(
+  path: Path,
+  *,
+  title: str,
+  summary: Sequence[tuple[str, str, str]],
+  configuration: dict,
+  records: Sequence[dict],
+  figures: Sequence[tuple[str, str, Path]],
+  notes: Sequence = (),
+):
+  """Writes one HTML file, whole or not at all, with all pictures within it; an empty part is left out.
+
+  Args:
+    path: the file, its folder made where it is missing.
+    title: of the page.
+    summary: `(label, value, unit or explanation)` of what matters most; what follows a ± is set smaller.
+    configuration: a dictionary, nested or not; "command", "seed", "machine" and "versions" stand before the others.
+    records: flat dictionaries, a row each; what is the same in all of them is said once.
+    figures: `(heading, caption, PNG or SVG file)`, in this order.
+    notes: strings, `Swatch`es, or `(heading, lines)` of strings and `Swatch`es.
+
+  Raises:
+    OSError: if a picture cannot be read or the file not be written, naming it.
+    ValueError: if a picture is neither a PNG nor an SVG, or a swatch's parts are not one or three numbers in [0, 1].
+  """
+  parts = [
+    ("Figures", "".join(_figure(*figure) for figure in figures)),
+    ("Records", records_table(records, configuration)),
+    ("Configuration", configuration_table(configuration)),
+    ("Notes", _notes(notes)),
+  ]
+  parts = [(name, body) for name, body in parts if body]
+  contents = "".join(f'<li><a href="#{name.lower()}">{name}</a></li>' for name, _ in parts)
+  sections = "".join(f'<section id="{name.lower()}"><h2>{name}</h2>{body}</section>\n' for name, body in parts)
+  _write(
+    Path(path),
+    f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{text(title)}</title>
+<style>
+{Path(__file__).with_name("page.css").read_text()}</style>
+</head>
+<body>
+<header><h1>{text(title)}</h1>{f'<nav aria-label="Contents"><ul>{contents}</ul></nav>' if parts else ""}</header>
+<main>
+{_tiles(summary)}
+{sections}</main>
+</body>
+</html>
+""",
+  )
+
+
+def _write(path: Path, html: str):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  scratch = path.with_name(f".{path.name}.scratch")
+  scratch.write_bytes(html.encode("utf-8", "replace"))  # a file's name may hold what is not Unicode
+  os.replace(scratch, path)
+
+
+def _tiles(summary) -> str:
+  tiles = ""
+  for label, value, unit in summary:
+    figure, sign, rest = str(value).partition("±")
+    small = f" <small>± {text(rest.strip())}</small>" if sign else ""
+    said = f'<dd class="unit">{text(unit)}</dd>' if unit else ""
+    tiles += f'<div class="tile"><dt>{text(label)}</dt><dd class="value">{text(figure.strip())}{small}</dd>{said}</div>'
+  return f'<dl class="tiles">{tiles}</dl>' if tiles else ""
+
+
+def _figure(heading: str, caption: str, path: Path) -> str:
+  content = Path(path).read_bytes()
+  kind, size = _kind_and_size(content, path)
+  source = f"data:{kind};base64,{base64.b64encode(content).decode()}"
+  alt = text(f"{heading}. {caption}" if caption else heading)
+  said = f"<p>{text(caption)}</p>" if caption else ""
+  image = f'<img src="{source}" alt="{alt}"{size}>'
+  return f'<figure><figcaption><h3>{text(heading)}</h3>{said}</figcaption><div class="picture">{image}</div></figure>\n'
+
+
+def _kind_and_size(content: bytes, path: Path) -> tuple[str, str]:
+  """The media type of a picture, and for a PNG how large its resolution makes it in pixels of the page."""
+  if content.startswith(b"\x89PNG\r\n\x1a\n"):
+    width, height = struct.unpack(">II", content[16:24])
+    dense = re.search(rb"\x00\x00\x00\x09pHYs(.{4}).{4}\x01", content[:2000], re.DOTALL)
+    scale = 96 / (struct.unpack(">I", dense[1])[0] * 0.0254) if dense else 1.0
+    return "image/png", f' width="{round(width * scale)}" height="{round(height * scale)}"'
+  if b"<svg" in content[:2000]:
+    return "image/svg+xml", ""
+  raise ValueError(f"expected a PNG or SVG picture, got {str(path)!r}")
+
+
+def _notes(notes) -> str:
+  said = "".join(_note(note) for note in notes)
+  return f'<div class="notes">{said}</div>' if said else ""
+
+
+def _note(note) -> str:
+  if isinstance(note, str | Swatch):
+    return f"<p>{_line(note)}</p>"
+  heading, lines = note
+  items = [f"<li>{_line(line)}</li>" for line in lines]
+  shown, more = items[:_LINES_SHOWN], items[_LINES_SHOWN:]
+  folded = f"<details><summary>{len(more):,} more</summary><ul>{''.join(more)}</ul></details>" if more else ""
+  listed = f"<ul>{''.join(shown)}</ul>" if shown else ""
+  return f"<div><h3>{text(heading)}</h3>{listed}{folded}</div>"
+
+
+def _line(line: str | Swatch) -> str:
+  if not isinstance(line, Swatch):
+    return text(line)
+  parts = [float(part) for part in line.rgb]
+  if len(parts) not in (1, 3) or not all(math.isfinite(part) and 0 <= part <= 1 for part in parts):
+    raise ValueError(f"expected one or three parts of a colour in [0, 1], got {line.rgb}")
+  colour = "#" + "".join(f"{round(255 * part):02x}" for part in (parts * 3)[:3])
+  box = f'<svg viewBox="0 0 2 1" aria-hidden="true"><rect width="2" height="1" fill="{colour}"/></svg>'
+  return f'<span class="swatch">{box}<span>{escape(str(line.label))}</span><code>{colour}</code></span>'

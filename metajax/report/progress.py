@@ -1,0 +1,72 @@
+"""How far a run is: a live bar on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
+
+_UNSEEN = ("gradient_norm", "steps_per_second", "waiting_for_data", "seconds")
+_FIRST = ("loss", "accuracy", "validation")
+
+
+@contextmanager
+def progress(steps: int, rows: int, unit: str = "tasks", console: Console | None = None, *, start: int = 0):
+  """Gives a `log` for `fit` that draws a live bar on a terminal and prints plain lines elsewhere.
+
+  It shows the step, how many rows (tasks) a second, the metrics, the time left, and the share of the time that the
+  device waited for data where it is 10% or more ("waiting_for_data", 0 to 1). `log` may be called with any metrics at
+  any step, as with a validation score alone; the bar keeps showing the last that it was given of each.
+
+  Args:
+    steps: how many steps there will be.
+    rows: tasks (or examples) in a step.
+    unit: what a row is called.
+    console: where to write; the standard output by default.
+    start: the step from which a resumed run goes on.
+  """
+  console = console or Console(highlight=False)
+  if console.is_terminal:
+    # The text comes last: where the terminal is narrow, what is cut off is its end.
+    columns = (
+      TimeRemainingColumn(),
+      BarColumn(10),
+      TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True)),
+    )
+    with Progress(*columns, console=console, speed_estimate_period=600) as bar:
+      task = bar.add_task("", total=steps, completed=start, text="compiling")
+      latest = {}
+
+      def draw(step, metrics):
+        latest.update(metrics)
+        bar.update(task, completed=step, text=_line(step, steps, rows, unit, latest))
+
+      yield draw
+  else:
+    yield _printer(steps, rows, unit, start, lambda line: console.print(line, soft_wrap=True, markup=False))
+
+
+def _printer(steps: int, rows: int, unit: str, start: int, write: Callable) -> Callable:
+  began = time.perf_counter()
+
+  def log(step, metrics):
+    done = step - start  # the steps before `start` took none of this time
+    left = f"{(time.perf_counter() - began) * (steps - step) / done:.0f} s left" if done > 0 else ""
+    write(_line(step, steps, rows, unit, metrics, left))
+
+  return log
+
+
+def _line(step: int, steps: int, rows: int, unit: str, metrics: dict, left: str = "") -> str:
+  names = sorted(set(metrics) - set(_UNSEEN), key=lambda name: (_FIRST.index(name) if name in _FIRST else 3, name))
+  rate = f"{rows * metrics['steps_per_second']:.0f} {unit}/s" if "steps_per_second" in metrics else ""
+  waiting = metrics.get("waiting_for_data", 0)
+  waits = f"waiting for data {waiting:.0%}" if waiting >= 0.1 else ""
+  numbers = (f"{name} {_short(metrics[name])}" for name in names)
+  return "  ".join(part for part in (f"step {step}/{steps}", rate, *numbers, left, waits) if part)
+
+
+def _short(value: float) -> str:
+  return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.3f}"

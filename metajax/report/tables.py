@@ -1,0 +1,134 @@
+"""Dictionaries as the tables of a page."""
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+# Columns in this order where records have them, then the others; the first few always stand in the table.
+_ALWAYS = ("learner", "ways", "shots", "value", "published")
+_ORDER = ("learner", "data", "split", "measure", "ways", "shots", "value", "published", "policy", "queries", "tasks")
+APART = ("command", "seed", "machine", "versions")
+_NOT_COUNTED = ("seed", "year")  # numbers that are names
+
+
+def text(value: Any, name: str = "") -> str:
+  """A value as a person reads it, escaped: None or nothing is a dash, whole numbers have thousands separators."""
+  if value is None or value == "":
+    return "–"
+  if isinstance(value, bool):
+    return "yes" if value else "no"
+  if isinstance(value, int) and abs(value) >= 1000 and name not in _NOT_COUNTED:
+    return f"{value:,}"
+  if isinstance(value, float):
+    return f"{value:.6g}"
+  if isinstance(value, dict):
+    return ", ".join(f"{text(key)} {text(inner)}" for key, inner in value.items()) or "–"
+  if isinstance(value, list | tuple | set | frozenset):
+    return ", ".join(text(inner) for inner in value) or "–"
+  # Control characters are not allowed in HTML, whatever a file is called.
+  return escape("".join(c if c.isprintable() or c in "\n\t" else "�" for c in str(value)))
+
+
+def records_table(records: Sequence[dict], configuration: dict) -> str:
+  """Flat records as a table, a row each; below it what is the same in all, but for what repeats the run. Nothing for
+  no records.
+  """
+  if not records:
+    return ""
+  found = list(dict.fromkeys(name for record in records for name in record if name != "interval"))
+  names = [name for name in _ORDER if name in found] + [name for name in found if name not in _ORDER]
+  same = [name for name in names if all(_equal(r, records[0], name) for r in records) and name not in _ALWAYS]
+  columns = [name for name in names if name not in same and name != "versions"]
+  measure = records[0].get("measure") if "measure" in same else None
+  head = "".join(f'<th scope="col"{_class(name, records)}>{_heading(name, measure)}</th>' for name in columns)
+  decimals = {name: _decimals(records, name) for name in columns}
+  cell = lambda record, name: f"<td{_class(name, records)}>{_cell(record, name, decimals[name])}</td>"
+  rows = "".join(f"<tr>{''.join(cell(record, name) for name in columns)}</tr>\n" for record in records)
+  told = {name: configuration.get(name) for name in APART}
+  said = [f"{_spaced(n)} <b>{_cell(records[0], n)}</b>" for n in same if records[0].get(n) not in (None, told.get(n))]
+  below = f'<p class="same">In every row: {" · ".join(said)}</p>' if said else ""
+  return (
+    f'<div class="scroll" tabindex="0"><table class="records"><thead><tr>{head}</tr></thead>'
+    f"<tbody>{rows}</tbody></table></div>{below}"
+  )
+
+
+def configuration_table(configuration: dict) -> str:
+  """A nested dictionary as a table for each part, after what repeats the run. Nothing for an empty one."""
+  if not configuration:
+    return ""
+  rest = {name: value for name, value in configuration.items() if name not in APART}
+  flat = {name: value for name, value in rest.items() if not _is_nested(value)}
+  told = {name: configuration.get(name) for name in APART}
+  groups = [_group("", flat, told)] * bool(flat) + [_group(name, rest[name], told) for name in rest if name not in flat]
+  return _repeat(configuration) + (f'<div class="groups">{"".join(groups)}</div>' if groups else "")
+
+
+def _repeat(configuration) -> str:
+  command = configuration.get("command")
+  code = f"<pre><code>{text(command)}</code></pre>" if command else ""
+  parts = [configuration, *(part for part in configuration.values() if isinstance(part, dict))]
+  said = [f"seed {text(part['seed'], 'seed')}" for part in parts if part.get("seed") is not None][:1]
+  said += [text(configuration["machine"])] if configuration.get("machine") else []
+  versions = configuration.get("versions") or {}
+  said += [text(f"{name} {version}") for name, version in versions.items()] if isinstance(versions, dict) else []
+  line = f"<p>{' · '.join(said)}</p>" if said else ""
+  return f'<div class="repeat">{code}{line}</div>' if code or line else ""
+
+
+def _group(name, values, told) -> str:
+  heading = f"<h3>{_spaced(name)}</h3>" if name else ""
+  rows = f'<table class="configuration"><tbody>{_rows(values, told)}</tbody></table>'
+  return f'<div class="group">{heading}{rows}</div>\n'
+
+
+def _rows(values: dict | list, told: dict, depth: int = 0) -> str:
+  rows, indent = "", f' style="padding-left: {1 + depth}rem"' if depth else ""
+  for name, value in values.items() if isinstance(values, dict) else enumerate(values, 1):
+    if depth and value is not None and told.get(name) == value:
+      continue  # a session of the run, as on the same machine
+    if _is_nested(value):
+      rows += f'<tr><th scope="rowgroup" colspan="2"{indent}>{_spaced(name)}</th></tr>\n{_rows(value, told, depth + 1)}'
+    else:
+      rows += f'<tr><th scope="row"{indent}>{_spaced(name)}</th><td>{text(value, str(name))}</td></tr>\n'
+  return rows
+
+
+def _is_nested(value) -> bool:
+  """Whether a value has rows of its own: a dictionary, or a list of some."""
+  listed = list(value) if isinstance(value, list | tuple) else [value]
+  return bool(listed) and all(isinstance(inner, dict) and inner for inner in listed)
+
+
+def _spaced(name) -> str:
+  return text(str(name).replace("_", " "))
+
+
+def _equal(record, other, name) -> bool:
+  return name in record and name in other and record[name] == other[name]
+
+
+def _heading(name, measure) -> str:
+  return _spaced(measure) if name == "value" and measure else _spaced(name)
+
+
+def _cell(record, name, decimals=None) -> str:
+  value, interval = record.get(name), record.get("interval")
+  said = f"{value:.{decimals}f}" if isinstance(value, float) and decimals else text(value, name)
+  if name == "command":
+    return f"<code>{said}</code>"
+  return f"{said} <small>± {text(interval)}</small>" if name == "value" and interval is not None else said
+
+
+def _decimals(records, name) -> int:
+  """With how many decimals all floats of a column are written; 0 where they are too different for that."""
+  said = [text(record[name]) for record in records if isinstance(record.get(name), float)]
+  longest = max((len(value.partition(".")[2]) for value in said), default=0)
+  return longest if longest <= 3 and not any("e" in value for value in said) else 0
+
+
+def _class(name, records) -> str:
+  values = [record[name] for record in records if record.get(name) is not None]
+  number = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+  words = ["number"] * number + ["strong"] * (name == "value")
+  return f' class="{" ".join(words)}"' if words else ""

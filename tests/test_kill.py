@@ -1,0 +1,94 @@
+"""A command that is killed, stopped or interrupted, and gone on with, ends as if nothing had happened."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import chex
+import jax
+import orbax.checkpoint as ocp
+import pytest
+
+ARGUMENTS = ["--steps", "200", "--checkpoint-every", "10", "--tasks", "5", "--hidden", "8", "--test-tasks", "25"]
+TIMES = {"time", "seconds", "steps_per_second", "waiting_for_data"}
+WRITING = "*.orbax-checkpoint-tmp*"
+
+
+def begin(folder, *more):
+  """The experiment's process."""
+  arguments = ["-m", "experiments.sinusoid", *ARGUMENTS, "--folder", str(folder), *more]
+  environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}
+  pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+  return subprocess.Popen([sys.executable, *arguments], env=environment, **pipes)
+
+
+def finish(process, status=0):
+  said, _ = process.communicate(timeout=120)
+  assert process.returncode == status, said
+  return said
+
+
+def when(process, seen):
+  """Returns as soon as `seen()` is true, while the process runs."""
+  until = time.monotonic() + 60
+  while not seen():
+    assert process.poll() is None and time.monotonic() < until, process.communicate()[0]
+    time.sleep(0.0005)
+
+
+def rows(folder):
+  return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def left(folder):
+  """What a run has come to: its last parameters and optimizer, its metrics without the times, its figures."""
+  found = {"records": [(r["learner"], r["value"]) for r in json.loads((folder / "records.json").read_text())]}
+  for part in ("maml", "joint"):
+    arrays = ocp.StandardCheckpointer().restore(folder / part / "checkpoints" / "200" / "arrays")
+    metrics = [{name: value for name, value in row.items() if name not in TIMES} for row in rows(folder / part)]
+    found[part] = arrays, metrics
+  return found
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("whole") / "run"
+  finish(begin(folder))
+  return left(folder)
+
+
+def test_a_run_killed_while_a_checkpoint_is_written_and_then_stopped_ends_with_the_same_bits(whole, tmp_path):
+  folder = tmp_path / "run"
+  process, kept = begin(folder), folder / "maml" / "checkpoints"
+  when(process, lambda: list(kept.glob(WRITING)) and len(list(kept.glob("[0-9]*[0-9]"))) >= 3)
+  process.kill()
+  finish(process, -signal.SIGKILL)
+  assert "joint" not in os.listdir(folder)
+
+  process, metrics = begin(folder, "--resume"), folder / "joint" / "metrics.jsonl"
+  when(process, lambda: metrics.exists() and metrics.stat().st_size)
+  process.terminate()
+  said = finish(process, 0)
+  assert "stopped by SIGTERM after step" in said and f"--folder {folder} --resume" in said
+
+  finish(begin(folder, "--resume"))
+  chex.assert_trees_all_equal(left(folder), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trial", range(6))
+def test_a_run_killed_again_and_again_at_any_moment_ends_with_the_same_bits(whole, tmp_path, trial):
+  folder, chance = tmp_path / "run", random.Random(trial)
+  for _ in range(4):
+    process = begin(folder, "--resume")
+    try:
+      process.wait(chance.uniform(2, 8))
+    except subprocess.TimeoutExpired:
+      process.kill()
+    process.communicate()
+  finish(begin(folder, "--resume"))
+  chex.assert_trees_all_equal(left(folder), whole)
