@@ -1,22 +1,25 @@
 """Learning to learn from few examples, and learning representations without labels, as pure JAX functions.
 
-Start with `metajax.types`. `metajax.data` (TensorFlow) and `metajax.report` (matplotlib) are imported on their own.
+Start with `metajax.types`. `metajax.data` (TensorFlow) and `metajax.report` (figures) are imported on their own.
 """
 
-from metajax import adapt, compose, evaluate, learners, losses, mesh, networks, predictors, train, types
+from metajax import adapt, checkpoint, compose, evaluate, learners, losses, mesh, networks, predictors, train, types
 from metajax.adapt import gradient_steps
+from metajax.checkpoint import Checkpoints
 from metajax.evaluate import few_shot_accuracy, few_shot_error
 from metajax.mesh import make_mesh
 from metajax.train import fit
 from metajax.types import Episode, Examples, Learner, Network, Pair
 
 __all__ = [
+  "Checkpoints",
   "Episode",
   "Examples",
   "Learner",
   "Network",
   "Pair",
   "adapt",
+  "checkpoint",
   "compose",
   "evaluate",
   "few_shot_accuracy",

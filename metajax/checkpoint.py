@@ -1,7 +1,10 @@
 """Checkpoints: whole or not at all, written while training goes on, checked when they are read."""
 
+import errno
 import json
 import math
+import os
+import shutil
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -62,9 +65,11 @@ class Checkpoints:
     prints = {name: int(x) for name, x in jax.device_get(_fingerprints(arrays)).items()}
     shapes = {name: [str(x.dtype), list(x.shape)] for name, x in arrays.items()}
     stored = ocp.args.StandardSave({name: x for name, x in arrays.items() if x.size})
-    about = {"note": note, "shapes": shapes, "fingerprints": prints}
+    # A copy: it is written later, when the caller's lists may have grown.
+    about = json.loads(json.dumps({"note": note, "shapes": shapes, "fingerprints": prints}))
     about = ocp.args.JsonSave({"about": about, "crc32": _crc32(about)})
     try:
+      _check_space(self.folder, sum(x.nbytes for x in arrays.values()))
       manager = self._manager(writes=True)
       for late in manager.all_steps():
         if late >= step:
@@ -256,8 +261,19 @@ def _check_same(path, there, wanted):
       raise ValueError(f"expected a checkpoint of this learner, with {said[0]}, got one with {said[1]} in {path}")
 
 
+def _check_space(folder: Path, needed: int):
+  """Finds before anything is written that it will not fit: orbax says so in hundreds of lines."""
+  there = next((path for path in (folder, *folder.parents) if path.is_dir()), None)
+  free = math.inf if there is None else shutil.disk_usage(there).free
+  if free < needed:
+    raise OSError(f"{os.strerror(errno.ENOSPC)}: it takes {needed / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free")
+
+
 def _first_line(error: BaseException) -> str:
   """What went wrong at the root, in one line."""
   while error.__cause__ is not None:
     error = error.__cause__
-  return next(iter(str(error).splitlines()), "") or type(error).__name__
+  said = next(iter(str(error).splitlines()), "") or type(error).__name__
+  known = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)]
+  # The file system's own word, out of a long line of scratch files.
+  return next((word for word in known if word in said and len(said) > 200), said)

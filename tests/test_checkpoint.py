@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from metajax import make_mesh
+from metajax import checkpoint, make_mesh
 from metajax.checkpoint import Checkpoints
 from metajax.mesh import replicate
 
@@ -84,6 +84,16 @@ def test_an_array_that_is_given_away_right_after_the_save_is_saved_as_it_was(tmp
       checkpoints.save(step, given, {})
       overwrite(given)
     assert checkpoints.restore({"weight": jnp.zeros((1000, 100))})[1]["weight"].min() == 3
+
+
+def test_a_note_that_grows_right_after_the_save_is_saved_as_it_was(tmp_path):
+  window = []
+  with Checkpoints(tmp_path, keep=20) as checkpoints:
+    for step in range(1, 11):
+      window.append(step)
+      checkpoints.save(step, {"step": jnp.int32(step)}, {"window": window})
+  for step in range(1, 11):
+    assert Checkpoints(tmp_path).restore({"step": jnp.int32(0)}, step)[2]["window"] == list(range(1, step + 1))
 
 
 def spoilt(path, how):
@@ -200,10 +210,14 @@ def small_disk(tmp_path):
   subprocess.run(["umount", disk], check=True)
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_whole_and_says_so(small_disk):
+@pytest.mark.parametrize("seen", ["before", "while writing"])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_full_disk_leaves_the_last_checkpoint_whole_and_says_so(small_disk, monkeypatch, seen):
+  if seen == "while writing":
+    monkeypatch.setattr(checkpoint, "_check_space", lambda folder, needed: None)
   noise = lambda step: {"weight": jax.random.normal(jax.random.key(step), (200_000,))}  # 0.8 MB
   checkpoints = Checkpoints(small_disk / "run", keep=5)
-  with pytest.raises(OSError, match=r"cannot be written to .*[Nn]o space left.*; the last one there is of step \d"):
+  with pytest.raises(OSError, match=r"be written to .*: No space left on device.*; the last one there is of step \d"):
     for step in range(1, 6):
       checkpoints.save(step, noise(step), {})
   step, found, _ = Checkpoints(small_disk / "run").restore(noise(0))

@@ -27,7 +27,8 @@ def test_a_learner_of_ones_own_trains_and_evaluates_in_another_folder(tmp_path):
   assert 20 < float(mean) <= 100 and float(interval) > 0
 
 
-def test_the_other_blocks_run(capsys):
+def test_the_other_blocks_run(capsys, monkeypatch, tmp_path):
+  monkeypatch.chdir(tmp_path)
   images = np.random.default_rng(0).integers(0, 256, (200, 28, 28, 1), np.uint8)
   source = from_arrays(images, np.repeat(np.arange(10), 20))
   names = {"images": images, "labels": source.labels, "optax": optax, "fit": fit}

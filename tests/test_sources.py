@@ -174,6 +174,17 @@ def test_record_that_holds_no_picture_is_named(folder, tmp_path):
   assert "\n" not in str(raised.value)
 
 
+def test_damaged_array_record_file_is_one_line(folder, tmp_path):
+  shutil.copytree(pathlib.Path(folder) / "random_access", tmp_path / "random_access")
+  (file,) = (tmp_path / "random_access" / "1.0.0").glob("*test.array_record*")
+  content = bytearray(file.read_bytes())
+  for damaged in (b"", content[:1000] + bytes(100) + content[1100:], content[: len(content) // 2]):
+    file.write_bytes(damaged)
+    with pytest.raises(ValueError, match="of 'random_access' cannot be read: ") as raised:
+      load("random_access", "own/test", size=8, data_dir=str(tmp_path))
+    assert "\n" not in str(raised.value)
+
+
 @pytest.mark.parametrize("name", ["shared", "random_access"])
 def test_record_file_that_is_gone_is_named(folder, name, tmp_path):
   shutil.copytree(pathlib.Path(folder) / name, tmp_path / name)

@@ -12,9 +12,7 @@ GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 ENOUGH = 4  # a JPEG may be decoded at a fraction of its size, not below this many times the size that is wanted
 NOT_THE_FILES_FAULT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
-EXTENSIONS = {end: kind for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-# The endings of formats whose files begin in any way.
-ONLY_DECODING_TELLS = {end for end, kind in EXTENSIONS.items() if Image.OPEN[kind][1] is None}
+EXTENSIONS = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
 
 
 class BrokenPicture(Exception):
@@ -50,23 +48,19 @@ def check_beginning(path):
   """A quick look at the first bytes of a file, some 5 microseconds.
 
   Raises:
-    BrokenPicture: no picture begins so.
+    BrokenPicture: no picture that Pillow reads begins so.
   """
   with _broken_otherwise(path):
     with open(path, "rb", buffering=0) as file:
       beginning = file.read(16)
-    if not (any(_accepts(kind, beginning) for kind in Image.ID) or _extension(path) in ONLY_DECODING_TELLS):
-      raise UnidentifiedImageError
+    # Some formats have no beginning of their own: Pillow then looks at the header as a whole, which takes longer.
+    if not any(_accepts(kind, beginning) for kind in Image.ID):
+      Image.open(path).close()
 
 
 def is_picture_name(name):
   """Whether a file's name ends like that of a picture."""
-  return _extension(name) in EXTENSIONS and not name.startswith(".")
-
-
-def _extension(path):
-  dot = path.rfind(".")
-  return path[dot:].lower() if dot >= 0 else ""
+  return os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
 def _accepts(kind, beginning):

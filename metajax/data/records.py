@@ -56,7 +56,7 @@ def _records(builder, splits, label):
     read = _tfrecord_reader(files, index["places"])
   else:
     read = _array_record_reader(builder, splits)
-    index = _remembered(files, label, lambda: {"labels": _read_labels(read, ends[-1], label)})
+    index = _remembered(files, label, lambda: {"labels": _read_labels(name, read, ends[-1], label)})
   if len(index["labels"]) != ends[-1]:
     raise ValueError(f"the files of {name!r} hold {len(index['labels'])} records, expected {ends[-1]}")
   return read, index["labels"], rows_of
@@ -84,16 +84,25 @@ def _array_record_reader(builder, splits):
   sources = [builder.as_data_source(split=split, deserialize_method=raw) for split in splits]
   ends = np.cumsum([len(source) for source in sources])
 
-  def read(rows):
-    of = np.searchsorted(ends, rows, side="right")
-    return [sources[k][row - ends[k] + len(sources[k])] for k, row in zip(of.tolist(), rows.tolist(), strict=True)]
+  def read_one(row):
+    of = int(np.searchsorted(ends, row, side="right"))
+    try:
+      return sources[of][row - ends[of] + len(sources[of])]
+    except RuntimeError as error:  # ArrayRecord's for a damaged file
+      raise ValueError(f"record {row} of {builder.info.name!r} cannot be read: {error}") from None
 
-  return read
+  return lambda rows: [read_one(row) for row in rows.tolist()]
 
 
-def _read_labels(read, number, label):
-  starts = range(0, number, AT_ONCE)
-  return np.concatenate([_labels(read(np.arange(i, min(i + AT_ONCE, number))), label).numpy() for i in starts])
+def _read_labels(name, read, number, label):
+  labels = []
+  for first in range(0, number, AT_ONCE):
+    rows = np.arange(first, min(first + AT_ONCE, number))
+    try:
+      labels.append(_labels(read(rows), label).numpy())
+    except tf.errors.OpError as error:
+      raise ValueError(f"records {rows[0]} to {rows[-1]} of {name!r} cannot be read: {_reason(error)}") from None
+  return np.concatenate(labels)
 
 
 def _tfrecord_index(files, label):

@@ -1,0 +1,7 @@
+"""Training: a step, the loop around it, and what it takes to go on after an interruption."""
+
+from metajax.train.fit import Stopped, fit, restore
+from metajax.train.seeds import for_seeds, seeds_at_once
+from metajax.train.step import TrainState, make_train_step, start
+
+__all__ = ["Stopped", "TrainState", "fit", "for_seeds", "make_train_step", "restore", "seeds_at_once", "start"]

@@ -1,0 +1,126 @@
+"""The training loop: one for every learner."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import optax
+
+from metajax.train.run import Run
+from metajax.train.step import TrainState
+from metajax.types import Batches, Learner, Params, State
+
+
+class Stopped(Exception):
+  """Training was asked to stop between two steps.
+
+  Attributes:
+    reason: what `stop` gave.
+    step: the steps that were done.
+    saved: whether a checkpoint of that step is on disk.
+  """
+
+  def __init__(self, reason: str, step: int, saved: bool):
+    super().__init__(f"stopped by {reason} after step {step}, {'saved' if saved else 'not saved'}")
+    self.reason, self.step, self.saved = reason, step, saved
+
+
+def fit(
+  learner: Learner,
+  optimizer: optax.GradientTransformation,
+  batches: Batches,
+  steps: int,
+  *,
+  seed: int | Sequence[int] = 0,
+  log: Callable[[int, dict[str, float]], None] | None = None,
+  log_every: int = 100,
+  validate: Callable[[Params, State], float] | None = None,
+  validate_every: int = 1000,
+  checkpoints: Any = None,
+  checkpoint_every: int = 1000,
+  stop: Callable[[], str | None] = lambda: None,
+  debug_nans: bool = False,
+) -> TrainState:
+  """Trains a learner for `steps` steps and gives its TrainState.
+
+  Under `jax.set_mesh(make_mesh())` each batch is sharded over the devices; each host reads its own part.
+
+  Args:
+    learner: any Learner.
+    optimizer: the outer optimizer, e.g. `optax.adam(1e-3)`.
+    batches: `batches(start, shard)`, an iterator of host-local numpy batches.
+    steps: how many, at least 1.
+    seed: of the initialisation and of what the learner draws while it trains. A sequence of seeds trains as many
+      networks side by side: `batches` are then those of `for_seeds`, and the TrainState has a leading `[seeds]`.
+    log: is given (step, metrics averaged since it was last called) every `log_every` steps, after each validation
+      and after the last step. They hold "validation" where there was one, and of this process, validation left out,
+      "steps_per_second", "waiting_for_data", the share of the time that the batches took, 0 to 1, and "seconds",
+      of the whole run.
+    log_every: steps.
+    validate: `(params, state) -> score`, the larger the better, every `validate_every` steps and after the last. Where
+      it is given, the TrainState returned is the one of the best score: model selection on validation tasks. What it
+      is given is good until the next step only.
+    validate_every: steps.
+    checkpoints: a `Checkpoints`. Training goes on from the newest one there that can be read, as if it had never
+      ended: the same batches, parameters to the bit, and the same calls of `log`.
+    checkpoint_every: steps between checkpoints; one is also written for each best score and after the last step.
+    stop: is asked after each step; where it gives a reason, a checkpoint is written and `Stopped` raised.
+    debug_nans: look at each step, at twice the memory, and replay the first one that is not finite operation by
+      operation: JAX's error then points at the line that made it.
+
+  Raises:
+    ValueError: if `steps`, `log_every`, `validate_every` or `checkpoint_every` is below 1, a seed is not in [0, 2^32),
+      the batches end early, or a checkpoint is of another learner or a later step.
+    FloatingPointError: if the loss or the gradient is not finite, naming the step, its batch and the last checkpoint.
+    OSError: if a checkpoint cannot be written.
+    Stopped: as `stop` asks.
+  """
+  every = {"log_every": log_every, "validate_every": validate_every, "checkpoint_every": checkpoint_every}
+  _check(seed, steps=steps, **every)
+  run = Run(learner, optimizer, seed, log, validate, checkpoints, debug_nans)
+  stream = run.begin(batches, steps)
+  for step in range(run.step + 1, steps + 1):
+    run.advance(stream, steps)
+    last, reason = step == steps, stop()
+    better = run.score() if validate and (step % validate_every == 0 or last) else False
+    if step % log_every == 0 or run.scores is not None or last:
+      run.report()
+    if checkpoints and (step % checkpoint_every == 0 or better or last or reason):
+      run.save()
+    if reason and not last:
+      if checkpoints:
+        checkpoints.wait()
+      raise Stopped(reason, step, saved=bool(checkpoints))
+  if checkpoints:
+    checkpoints.wait()
+  return run.best if validate else run.train_state
+
+
+def restore(
+  learner: Learner, optimizer: optax.GradientTransformation, batches: Batches, checkpoints: Any, *, seed=0, best=True
+) -> TrainState:
+  """What a run has in its checkpoints: the TrainState of its best validation, or of its last step if `best` is False.
+
+  Args:
+    learner, optimizer, batches, checkpoints, seed: as they were given to `fit`.
+    best: the last step is also taken where nothing was validated.
+
+  Raises:
+    FileNotFoundError: if there is no checkpoint that can be read.
+    ValueError: if the checkpoint is of another learner or optimizer.
+  """
+  run = Run(learner, optimizer, seed, None, best, checkpoints, False)
+  run.begin(batches, math.inf)
+  if not run.step:
+    raise FileNotFoundError(f"expected a checkpoint that can be read in {checkpoints.folder}, got none")
+  return run.train_state if run.best is None else run.best
+
+
+def _check(seed, **least_one):
+  for name, value in least_one.items():
+    if value < 1:
+      raise ValueError(f"expected {name} to be at least 1, got {value}")
+  for one in np.atleast_1d(seed).tolist():
+    if not 0 <= one < 2**32:  # beyond, JAX's keys repeat
+      raise ValueError(f"expected a seed of 0 to 2**32 - 1, got {one}")

@@ -1,0 +1,57 @@
+"""Several seeds trained side by side."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+import optax
+
+from metajax.mesh import shard_batch
+from metajax.train.run import Run
+from metajax.types import Batches, Learner
+
+
+def for_seeds(batches: Sequence[Batches]) -> Batches:
+  """The batches of several seeds side by side, `[rows, seeds, ...]`, for `fit(..., seed=(0, 1, ...))`."""
+
+  def together(start=0, shard=(0, 1)):
+    for each in zip(*(iter(one(start, shard)) for one in batches), strict=False):
+      yield jax.tree.map(lambda *x: np.stack(x, axis=1), *each)
+
+  return together
+
+
+def seeds_at_once(
+  learner: Learner, optimizer: optax.GradientTransformation, batches: Sequence[Batches], seeds: Sequence[int]
+) -> int:
+  """How many of the seeds to train side by side: the largest divisor of their number that the memory allows.
+
+  On a CPU it is 1: there one network fills the cores, and side by side they only take memory.
+
+  Args:
+    learner, optimizer: as for `fit`.
+    batches: of each seed.
+    seeds: as many.
+  """
+  if jax.default_backend() == "cpu":
+    return 1
+  for count in sorted({len(seeds) // n for n in range(1, len(seeds) + 1) if len(seeds) % n == 0}, reverse=True):
+    if count == 1:
+      break
+    run = Run(learner, optimizer, tuple(seeds[:count]), None, None, None, False)
+    stream = run.begin(for_seeds(batches[:count]), math.inf)
+    if _bytes(run.train_step, run.train_state, shard_batch(next(stream))) < _bytes_free():
+      return count
+  return 1
+
+
+def _bytes(step, *arguments) -> int:
+  """What a step takes of each device, and the copy of its best state."""
+  memory = step.lower(*arguments).compile().memory_analysis()
+  return memory.temp_size_in_bytes + memory.argument_size_in_bytes + 2 * memory.output_size_in_bytes
+
+
+def _bytes_free() -> float:
+  found = jax.local_devices()[0].memory_stats() or {}
+  return found.get("bytes_limit", math.inf) - found.get("bytes_in_use", 0)

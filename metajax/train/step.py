@@ -1,0 +1,55 @@
+"""A run's state, and one step of it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metajax.mesh import replicate
+from metajax.types import Key, Learner, Params, State
+
+
+class TrainState(NamedTuple):
+  """All that a training run is at a step.
+
+  Attributes:
+    params: what is learned.
+    state: what the learner carries (running statistics).
+    optimizer_state: of the outer optimizer.
+    key: the run's key; step `i` draws from `fold_in(key, i)`.
+    step: how many steps have been taken, int32.
+  """
+
+  params: Params
+  state: State
+  optimizer_state: Any
+  key: Key
+  step: jax.Array
+
+
+def make_train_step(learner: Learner, optimizer: optax.GradientTransformation) -> Callable:
+  """`(train_state, batch) -> (train_state, metrics)`, one step of the outer optimizer, to be jitted by the caller.
+
+  Metrics hold the learner's own, "loss" and "gradient_norm".
+  """
+
+  def step(train_state, batch):
+    key = jax.random.fold_in(train_state.key, train_state.step)
+    differentiate = jax.value_and_grad(learner.loss, has_aux=True)
+    (loss, (state, metrics)), gradient = differentiate(train_state.params, train_state.state, batch, key)
+    updates, optimizer_state = optimizer.update(gradient, train_state.optimizer_state, train_state.params)
+    params = optax.apply_updates(train_state.params, updates)
+    metrics = {**metrics, "loss": loss, "gradient_norm": optax.tree.norm(gradient)}
+    return TrainState(params, state, optimizer_state, train_state.key, train_state.step + 1), metrics
+
+  return step
+
+
+def start(learner: Learner, optimizer: optax.GradientTransformation, batch: Any, seed: int = 0) -> TrainState:
+  """The TrainState before the first step, replicated over the mesh. `batch` is a host-local example of the data."""
+  key, run_key = jax.random.split(jax.random.key(seed))
+  params, state = learner.init(key, batch)
+  made = TrainState(params, state, optimizer.init(params), run_key, jnp.zeros((), jnp.int32))
+  return replicate(jax.tree.map(jnp.copy, made))  # a step is given its buffers: none may be shared or outlive it
