@@ -26,7 +26,7 @@ def method(
   inner_rate: float = 2.0,
   inner_steps: int = 1,
   test_inner_steps: int = 3,
-  gradient: Gradient = "reverse",
+  gradient: Gradient = "mixed",
   filters: int = 64,
   setting: Setting = BUDGETS["paper"]["setting"],
   run: RunFlags = RUN,
@@ -37,7 +37,7 @@ def method(
     inner_rate: of the inner loop's gradient descent, on the mean loss.
     inner_steps: of the inner loop in training.
     test_inner_steps: of the inner loop in validation and test.
-    gradient: "reverse" is exact, "first_order" leaves out second derivatives.
+    gradient: "mixed" and "reverse" are exact, "first_order" leaves out second derivatives.
     filters: of each of the network's four layers.
     setting: flags that every few-shot experiment has.
     run: flags that every experiment has.
@@ -48,7 +48,7 @@ def method(
     maml(network, gradient_steps(optax.sgd(inner_rate), steps, gradient=gradient), encoder=encoder)
     for steps in (inner_steps, test_inner_steps)
   )
-  name = "maml" if gradient == "reverse" else "first_order_maml"
+  name = "first_order_maml" if gradient == "first_order" else "maml"
   return Method(name, learner, test_learner, "transductive")
 
 

@@ -1,0 +1,135 @@
+"""Inner loops that solve a linear system with the Hessian, which is never formed."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from metajax.adapt.inner import mixed_value_and_grad
+from metajax.adapt.steps import check_floats, check_scalar, gradient_steps
+from metajax.types import Adapt
+
+
+def implicit(
+  optimizer: optax.GradientTransformation,
+  steps: int,
+  strength: float,
+  *,
+  cg_steps: int = 5,
+  damping: float = 0.0,
+) -> Adapt:
+  """An Adapt to the minimum of the loss near the start, differentiated implicitly (iMAML, arXiv:1909.04630):
+
+      phi = argmin_p  L(p) + strength / 2 |p - start|^2
+      d phi = (H + strength)^-1 (strength d start - d_c grad L)
+
+  where `H` is the Hessian of `L` at `phi` and `c` all that the loss closes over. The minimum is approached by gradient
+  steps that leave no trace, and the system solved by conjugate gradients with products `H v`, so memory does not grow
+  with `steps` or `cg_steps`. The derivative is that of the exact minimum: exact where both have converged and
+  `H + strength` is positive definite. The optimizer's own rates are not differentiated.
+
+  Args:
+    optimizer: that approaches the minimum.
+    steps: how many it takes.
+    strength: of the pull to the start, above 0; `lambda` of the paper.
+    cg_steps: of conjugate gradients.
+    damping: added to the Hessian in the system only, so that it stays positive definite; not below 0.
+
+  Returns:
+    An Adapt whose path is the pulled loss before each step, `[steps]`, without a derivative.
+
+  Raises:
+    ValueError: if `steps` or `cg_steps` is below 1, `strength` not above 0 or `damping` below 0; when called, if the
+      loss is not a scalar.
+    TypeError: when called, if a parameter is not of a floating type.
+  """
+  _check_cg(cg_steps, damping)
+  if not _known(strength, lambda x: 0 < x < math.inf):
+    raise ValueError(f"expected a strength above 0, got {strength}")
+  approach = gradient_steps(optimizer, steps, gradient="first_order")
+
+  def adapt(loss, params, data):
+    check_floats(params)
+    check_scalar(loss, params, data)
+    start = lax.stop_gradient(params)
+
+    def pulled(params, data):
+      apart = jax.tree.map(lambda p, s: jnp.sum(jnp.square(p - s)), params, start)
+      return loss(params, data) + strength / 2 * sum(jax.tree.leaves(apart))
+
+    found, path = lax.stop_gradient(approach(pulled, start, data))
+    slope = jax.grad(loss)(found, data)  # of what the loss closes over, and zero at the minimum
+    residual = jax.tree.map(lambda g, f, p: g + strength * (f - p), slope, found, params)
+    matvec = functools.partial(_product, loss, found, data, strength + damping)
+    newton = _solve(lambda v: lax.stop_gradient(matvec(v)), residual, cg_steps)
+    return jax.tree.map(lambda f, n: f - (n - lax.stop_gradient(n)), found, newton), path
+
+  return adapt
+
+
+def newton(steps: int, *, cg_steps: int = 10, damping: float = 1e-3, rate: float = 1.0) -> Adapt:
+  """An Adapt that takes Newton steps (the Hessian method inside), `p <- p - rate (H + damping)^-1 grad L(p)`.
+
+  The system is solved by conjugate gradients with products `H v`, and differentiated as a solution: the derivative is
+  exact where conjugate gradients converged, on a positive-definite `H + damping`. Memory is that of a few gradients and
+  one vector of the size of the parameters a step.
+
+  Args:
+    steps: how many.
+    cg_steps: of conjugate gradients in each.
+    damping: added to the Hessian, so that it is positive definite; not below 0.
+    rate: of the step.
+
+  Returns:
+    An Adapt whose path is the loss before each step, `[steps]`.
+
+  Raises:
+    ValueError: if `steps` or `cg_steps` is below 1 or `damping` below 0; when called, if the loss is not a scalar.
+    TypeError: when called, if a parameter is not of a floating type.
+  """
+  _check_cg(cg_steps, damping)
+  if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+    raise ValueError(f"expected steps to be a whole number of at least 1, got {steps!r}")
+
+  def adapt(loss, params, data):
+    check_floats(params)
+    check_scalar(loss, params, data)
+
+    def step(params, _):
+      value, slope = mixed_value_and_grad(loss, params, data)
+      direction = _solve(functools.partial(_product, loss, params, data, damping), slope, cg_steps)
+      return jax.tree.map(lambda p, d: (p - rate * d).astype(p.dtype), params, direction), value
+
+    return lax.scan(jax.checkpoint(step, prevent_cse=False), params, length=steps)
+
+  return adapt
+
+
+def _product(loss, params, data, damping, vector):
+  """`(H + damping) vector`, forward over reverse."""
+  change = jax.jvp(lambda p: jax.grad(loss)(p, data), (params,), (vector,))[1]
+  return jax.tree.map(lambda c, v: c + damping * v, change, vector)
+
+
+def _solve(matvec, right, cg_steps):
+  def solve(matvec, right):
+    # Beyond the precision of its numbers, conjugate gradients divides nothing by nothing.
+    precision = max(float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(right))
+    return jax.scipy.sparse.linalg.cg(matvec, right, tol=precision, maxiter=cg_steps)[0]
+
+  return lax.custom_linear_solve(matvec, right, solve, symmetric=True)
+
+
+def _check_cg(cg_steps, damping):
+  if isinstance(cg_steps, bool) or not isinstance(cg_steps, int) or cg_steps < 1:
+    raise ValueError(f"expected cg_steps to be a whole number of at least 1, got {cg_steps!r}")
+  if not _known(damping, lambda x: 0 <= x < math.inf):
+    raise ValueError(f"expected a damping of at least 0, got {damping}")
+
+
+def _known(value, holds) -> bool:
+  """Whether a value holds, as far as is known while tracing."""
+  return isinstance(value, jax.core.Tracer) or bool(holds(value))

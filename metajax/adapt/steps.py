@@ -1,0 +1,176 @@
+"""Gradient steps of any optimizer, differentiated forward over reverse, in reverse, or not at all."""
+
+import functools
+import math
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+
+from metajax.adapt.guard import guarded_update
+from metajax.adapt.inner import mixed_value_and_grad
+from metajax.types import Adapt
+
+Gradient = Literal["mixed", "reverse", "first_order"]
+Remat = Literal["gradients", "step", "sqrt"]
+
+_SAVED = "inner_gradient"
+
+
+def gradient_steps(
+  optimizer: optax.GradientTransformation,
+  steps: int,
+  *,
+  gradient: Gradient = "mixed",
+  remat: Remat = "gradients",
+  truncate: int | None = None,
+  per_step: bool = False,
+  trajectory: bool = False,
+) -> Adapt:
+  """An Adapt that takes `steps` steps of any optax optimizer: `params <- params + update(grad loss(params))`.
+
+  The optimizer's state starts anew for each task. The adapted parameters are differentiable in the initial ones and
+  in everything that the loss or the optimizer closes over (learned rates, loss weights, other parameters). Where an
+  element of an inner gradient is exactly zero, an optimizer that divides by the gradient's size (Adam, RMSProp) counts
+  as constant in it.
+
+  | gradient | what | memory of a step, beyond about two gradients' activations |
+  |---|---|---|
+  | "mixed" | exact; forward over reverse (arXiv:2505.00793) | as `remat` says |
+  | "reverse" | exact, through any operation | the activations, or as `remat` says |
+  | "first_order" | inner gradients are constants (FOMAML, arXiv:1703.03400) | nothing |
+
+  | remat | what is kept of each step |
+  |---|---|
+  | "gradients" | parameters, optimizer state and gradient; the update is computed again |
+  | "step" | parameters and optimizer state; the gradient is computed again |
+  | "sqrt" | as "step", but of about `2 sqrt(steps)` steps at a time; each is taken once more |
+
+  Args:
+    optimizer: e.g. `optax.sgd(0.4)`, `optax.adam(0.01, eps_root=1e-8)`.
+    steps: how many steps, at least 1.
+    gradient: how the inner gradients are differentiated.
+    remat: what is kept for the backward pass. Under "reverse", "gradients" keeps all activations.
+    truncate: differentiate the gradients of the last `truncate` steps only; those before are constants. 0 is
+      "first_order".
+    per_step: data has a leading `[steps]` axis and each step is given its own slice (mini-batches, keys).
+    trajectory: the second output is the parameters after each step, with a leading `[steps]` axis, rather than the
+      loss before each step, `[steps]`.
+
+  Raises:
+    ValueError: if `steps` is below 1, `truncate` not in [0, steps], `gradient` or `remat` unknown; when called, if the
+      loss is not a scalar, `per_step` data has another leading axis, or the optimizer has an unbounded derivative at a
+      zero gradient (Adam or RMSProp without `eps_root`).
+    TypeError: when called, if a parameter is not of a floating type; when differentiated, if an operation has no
+      forward-mode derivative, under "mixed".
+  """
+  _check_arguments(steps, gradient, remat, truncate)
+  exact = 0 if gradient == "first_order" else steps if truncate is None else truncate
+  known = {}
+
+  def adapt(loss, params, data):
+    _check(loss, params, data, steps, per_step)
+    update = guarded_update(optimizer, params, known) if exact else optimizer.update
+
+    def step(mode, carry, slice_):
+      params, optimizer_state = carry
+      own = slice_ if per_step else data
+      if mode == "mixed":
+        value, slope = mixed_value_and_grad(loss, params, own)
+      else:
+        value, slope = jax.value_and_grad(loss)(params, own)
+      slope = lax.stop_gradient(slope) if mode == "first_order" else checkpoint_name(slope, _SAVED)
+      updates, optimizer_state = update(slope, optimizer_state, params)
+      params = optax.apply_updates(params, updates)
+      return (params, optimizer_state), params if trajectory else value
+
+    carry, paths = (params, optimizer.init(params)), []
+    for mode, count in (("first_order", steps - exact), (gradient, exact)):
+      if count:
+        done = steps - exact if paths else 0
+        own = jax.tree.map(lambda x: x[done : done + count], data) if per_step else None  # noqa: B023
+        carry, path = _scan(functools.partial(step, mode), carry, own, count, mode, remat)
+        paths.append(path)
+    return carry[0], paths[0] if len(paths) == 1 else jax.tree.map(lambda *x: jnp.concatenate(x), *paths)
+
+  return adapt
+
+
+def _scan(step, carry, data, steps, mode, remat):
+  """`lax.scan` that keeps of each step what `remat` says."""
+  if mode == "first_order":
+    return lax.scan(step, carry, data, length=steps)
+  if remat == "sqrt":
+    return _sqrt_scan(step, carry, data, steps)
+  if remat == "step":
+    # Inside a scan nothing moves computations out of the loop, which is what `prevent_cse` is against.
+    step = jax.checkpoint(step, prevent_cse=False)
+  elif mode == "mixed":
+    policy = jax.checkpoint_policies.save_only_these_names(_SAVED)
+    step = jax.checkpoint(step, prevent_cse=False, policy=policy)
+  return lax.scan(step, carry, data, length=steps)
+
+
+def _sqrt_scan(step, carry, data, steps):
+  """A scan over scans of about sqrt(steps) steps, of which only the first carry is kept; then the steps left over."""
+  size = math.isqrt(steps)
+  chunks = steps // size
+  step = jax.checkpoint(step, prevent_cse=False)
+
+  def chunk(carry, own):
+    return lax.scan(step, carry, own, length=size)
+
+  part = lambda start, end: jax.tree.map(lambda x: x[start:end], data)
+  whole = jax.tree.map(lambda x: x.reshape(chunks, size, *x.shape[1:]), part(0, chunks * size))
+  carry, paths = lax.scan(jax.checkpoint(chunk, prevent_cse=False), carry, whole, length=chunks)
+  path = jax.tree.map(lambda x: x.reshape(chunks * size, *x.shape[2:]), paths)
+  if steps == chunks * size:
+    return carry, path
+  carry, rest = lax.scan(step, carry, part(chunks * size, steps), length=steps - chunks * size)
+  return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), path, rest)
+
+
+def _check_arguments(steps, gradient, remat, truncate):
+  if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+    raise ValueError(f"expected steps to be a whole number of at least 1, got {steps!r}")
+  for name, value, choices in (("gradient", gradient, Gradient), ("remat", remat, Remat)):
+    if value not in get_args(choices):
+      raise ValueError(f"expected {name} to be one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")
+  if truncate is not None and not 0 <= truncate <= steps:
+    raise ValueError(f"expected truncate to be from 0 to the {steps} steps, got {truncate}")
+
+
+def _check(loss, params, data, steps, per_step):
+  check_floats(params)
+  if per_step:
+    found = sorted({jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(data)})
+    if found != [(steps,)]:
+      raise ValueError(f"expected data with a leading axis of {steps}, one slice a step, got leading axes {found}")
+    data = jax.tree.map(lambda x: x[0], data)
+  check_scalar(loss, params, data)
+
+
+def check_floats(params):
+  """Refuses parameters that have no derivative.
+
+  Raises:
+    TypeError: naming the first that is not of a floating type.
+  """
+  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+      name = jax.tree_util.keystr(path)
+      raise TypeError(f"expected parameters of a floating type, got {jnp.result_type(leaf)} at params{name}")
+
+
+def check_scalar(loss, params, data):
+  """Refuses a loss that is not a scalar.
+
+  Raises:
+    ValueError: with what it is.
+  """
+  shape = jax.eval_shape(loss, params, data)
+  if getattr(shape, "shape", None) != ():
+    raise ValueError(f"expected the inner loss to be a scalar, got {shape}")
