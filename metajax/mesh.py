@@ -5,6 +5,7 @@ under it batches are sharded over their leading axis, parameters are replicated,
 `mean_over_tasks` give each device its own tasks.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable
 
@@ -69,6 +70,13 @@ def replicate(tree: Params) -> Params:
   if jax.sharding.get_abstract_mesh().empty:
     return jax.tree.map(jnp.asarray, tree)
   return jax.device_put(tree, NamedSharding(jax.sharding.get_mesh(), P()))
+
+
+@contextlib.contextmanager
+def while_tracing():
+  """Within it, what depends on no traced value is computed at once, on one device, whatever is being traced."""
+  with jax.ensure_compile_time_eval(), jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
+    yield
 
 
 def map_tasks(fn: Callable, at_once: int | None = None) -> Callable:

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metajax.mesh import while_tracing
+
 STEEP = 1e3  # an update that changes so much faster at a zero gradient than its own size is taken as constant there
 TOO_STEEP = 1e6  # and one that changes so fast is refused
 
@@ -60,9 +62,10 @@ def _may_be(flag) -> bool:
 def _at_zero(optimizer, params):
   """(whether the gradient must not be zero; which leaves are steep there; which too steep), of bools or, where the
   optimizer depends on traced values such as learned rates, of traced bools."""
-  ones = jax.tree.map(lambda x: jnp.ones((1,) * jnp.ndim(x), jnp.result_type(x)), params)
 
   def measure():
+    ones = jax.tree.map(lambda x: jnp.ones((1,) * jnp.ndim(x), jnp.result_type(x)), params)
+
     def change(size):
       """The update at a gradient of that size, and how it changes with the gradient, forward and in reverse."""
       gradient = jax.tree.map(lambda x: jnp.full_like(x, size), ones)
@@ -79,6 +82,8 @@ def _at_zero(optimizer, params):
     over = lambda limit: jax.tree.map(lambda r: ~(r < limit), ratios)
     return ~finite, over(STEEP), over(TOO_STEEP)
 
-  with jax.ensure_compile_time_eval():
-    found = jax.jit(measure)()
-  return jax.tree.map(lambda x: x if isinstance(x, jax.core.Tracer) else bool(x), found)
+  try:
+    with while_tracing():
+      return jax.tree.map(bool, jax.jit(measure)())
+  except (TypeError, ValueError):  # the optimizer depends on what is traced: what it does is known only when it runs
+    return measure()
