@@ -1,5 +1,6 @@
 """What every few-shot experiment does: data, training with model selection, the test on unseen classes, the records."""
 
+import contextlib
 import functools
 import math
 import re
@@ -10,7 +11,7 @@ import jax
 import optax
 
 from experiments import few_shot_page, published, records, runs
-from experiments.few_shot_data import check_disjoint, describe, load_part, rotates, slug, split_name
+from experiments.few_shot_data import check_disjoint, describe, load_parts, rotates, slug, split_name
 from metajax import Learner, few_shot_accuracy, make_mesh
 from metajax.checkpoint import Checkpoints
 from metajax.data import Source, episodes
@@ -100,21 +101,21 @@ def run(method: Callable[..., Method], flags: dict):
   s, made = flags["setting"], method(**flags)
   this = runs.begin(f"{made.name}-{slug(s)}", method, flags)
   _check(s)
-  parts = {part: load_part(s, part) for part in ("train", "validation", "test")}
+  parts = load_parts(s)
   check_disjoint(s, **parts)
+  describe(s, parts)
+  batches = [training_batches(parts["train"], s, seed) for seed in seeds_of(s)]
   tests = tests_of(s)
   # Validation and test tasks have seeds of their own, the same for every learner and every run.
-  validation = test_batches(parts["validation"], *tests[0], s.test_queries, seed=1)
+  validation = test_batches(parts["validation"], *tests[0], s.test_queries, seed=1, part="validation")
   at = {test: test_batches(parts["test"], *test, s.test_queries, seed=2) for test in tests}
-  batches = [training_batches(parts["train"], s, seed) for seed in seeds_of(s)]
   shapes = jax.eval_shape(made.learner.init, jax.random.key(0), next(batches[0]()))
-  for some in (validation, *at.values()):
-    check_fits_test(made.test_learner, shapes, next(some()))
   if this.resumed:
     for folder in groups(s, at_once=s.seeds_at_once or 1):
       Checkpoints(this.folder / folder / "checkpoints").check({"params": shapes[0], "state": shapes[1]})
     runs.check_same(this)
-  describe(s, parts)
+  for some in (validation, *at.values()):
+    check_fits_test(made.test_learner, shapes, next(some()))
 
   device_count = tasks_at_once(s.tasks, jax.device_count()) if s.devices is None else s.devices
   with jax.set_mesh(make_mesh(device_count)):
@@ -203,12 +204,23 @@ def _train(this, made: Method, batches, validation, s: Setting, at_once: int) ->
 
 def training_batches(source: Source, s: Setting, seed: int) -> Callable:
   """The training tasks of a setting."""
-  return episodes(source, ways=s.ways, shots=s.shots, queries=s.queries, tasks=s.tasks, seed=seed)
+  with _named("training", "--ways, --shots, --queries"):
+    return episodes(source, ways=s.ways, shots=s.shots, queries=s.queries, tasks=s.tasks, seed=seed)
 
 
-def test_batches(source: Source, ways: int, shots: int, queries: int, seed: int) -> Callable:
+def test_batches(source: Source, ways: int, shots: int, queries: int, seed: int, part: str = "test") -> Callable:
   """Tasks to validate or test on."""
-  return episodes(source, ways=ways, shots=shots, queries=queries, tasks=20, seed=seed)
+  with _named(part, "--test, --test-queries"):
+    return episodes(source, ways=ways, shots=shots, queries=queries, tasks=20, seed=seed)
+
+
+@contextlib.contextmanager
+def _named(part: str, flags: str):
+  """Says of which part of the data an error is, and which flags it is about."""
+  try:
+    yield
+  except ValueError as error:
+    raise ValueError(f"{error} ({part} classes: {flags})") from None
 
 
 def test_all(made: Method, trained: Sequence[TrainState], batches, tasks: int) -> tuple[list[Score], Score]:
@@ -256,7 +268,7 @@ def tell(name: str, test: tuple[int, int], scores: Sequence[Score], pixels: Scor
 def records_of(made: Method, test, scores: Sequence[Score], pixels: Score, s: Setting, how: dict) -> list[dict]:
   """The records of the learner and of the pixels at a setting; `how` is what a record says of the training."""
   ways, shots = test
-  common = {"data": s.data, "split": split_name(s), "rotations": rotates(s), "measure": "accuracy"}
+  common = {"data": slug(s), "split": split_name(s), "rotations": rotates(s), "measure": "accuracy"}
   common |= {"ways": ways, "shots": shots, "queries": s.test_queries, "tasks": s.test_tasks, "seed": s.seed}
   seeds = {"seeds": s.seeds, "each": [round(one.mean, 2) for one in scores]} if s.seeds > 1 else {}
 

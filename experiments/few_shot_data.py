@@ -3,13 +3,28 @@
 import itertools
 from pathlib import Path
 
-from metajax.data import Source, load
+from metajax.data import BrokenPictures, Source, load
 
 
 def load_part(s, part: str) -> Source:
   """One part of a setting's data: "train", "validation" or "test"."""
   split = f"{s.split}/{part}" if s.split else part
   return load(s.data, split, size=s.size, download=s.download, rotations=rotates(s), skip_broken=s.skip_broken)
+
+
+def load_parts(s) -> dict[str, Source]:
+  """All three parts; where files of one's own cannot be read, those of all parts are named at once."""
+  found, broken = {}, []
+  for part in ("train", "validation", "test"):
+    try:
+      found[part] = load_part(s, part)
+    except BrokenPictures as error:
+      broken.append(error)
+  if broken:
+    raise BrokenPictures(
+      [file for error in broken for file in error.files], sum(error.number for error in broken), s.data
+    )
+  return found
 
 
 def rotates(s) -> bool:
@@ -42,7 +57,7 @@ def describe(s, parts: dict[str, Source]):
   print(f"{s.data}: {train} to train on, {validation} to validate, {test} to test")
   if left_out := broken(parts):
     print(
-      f"left out {len(left_out)} files that cannot be read: {', '.join(left_out[:5])}" + ", ..." * (len(left_out) > 5)
+      f"left out {len(left_out)} file(s) that cannot be read: {', '.join(left_out[:5])}" + ", ..." * (len(left_out) > 5)
     )
 
 

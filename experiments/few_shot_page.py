@@ -5,7 +5,7 @@ import json
 import jax
 import numpy as np
 
-from experiments.few_shot_data import broken
+from experiments.few_shot_data import broken, slug
 from metajax import Episode, Examples
 from metajax.data import Source, episode_rows, select_classes
 from metajax.report import (
@@ -45,7 +45,7 @@ def write(run, made, trained, parts: dict[str, Source], test: tuple[int, int], s
     logits = answer(episode)
     names = [source.classes[label] for label in source.labels[rows[:, 0]]]
     right = 100 * np.mean(np.argmax(logits, -1) == np.argmax(episode.query.labels, -1))
-    title = f"{made.name}: {setting.data}, unseen classes, one test episode ({right:.0f}% right)"
+    title = f"{made.name}: {slug(setting)}, unseen classes, one test episode ({right:.0f}% right)"
     episode_figure(episode, logits, path, title=title, names=names)
     said = f"{right:.0f}% of all its queries are right (green); an orange one was taken for the class of its letter."
     figures.append((f"Test episode {task + 1}", said, path))
@@ -56,9 +56,9 @@ def write(run, made, trained, parts: dict[str, Source], test: tuple[int, int], s
   ]
   page(
     run.folder / "index.html",
-    title=f"{made.name} on {setting.data}",
+    title=f"{made.name} on {slug(setting)}",
     summary=tiles,
-    configuration=json.loads((run.folder / "run.json").read_text()),
+    configuration={k: v for k, v in json.loads((run.folder / "run.json").read_text()).items() if k != "arguments"},
     records=records,
     figures=figures,
     notes=_notes(parts),
@@ -67,7 +67,8 @@ def write(run, made, trained, parts: dict[str, Source], test: tuple[int, int], s
 
 def tile(record: dict, pixels: dict) -> tuple[str, str, str]:
   """A setting's headline, for the page."""
-  beside = f"{record['tasks']:,} tasks; pixels {pixels['value']:g}"
+  over = f"{record['seeds']} seeds, interval over them; " if record.get("seeds") else ""
+  beside = f"{over}{record['tasks']:,} tasks; pixels {pixels['value']:g}"
   beside += f", published {record['published']:g}" if record["published"] is not None else ""
   return f"{record['ways']}-way {record['shots']}-shot", f"{record['value']:g} ± {record['interval']:g} %", beside
 

@@ -186,7 +186,7 @@ def train(
       trained = fit(
         learner,
         optimizer,
-        stack.enter_context(_traced(batches, folder / "profile", flags.profile)),
+        stack.enter_context(_traced(_telling(batches), folder / "profile", flags.profile)),
         steps,
         log=log,
         log_every=log_every or max(1, min(100, steps // 20)),
@@ -235,6 +235,17 @@ def _stop_on_signals():
   finally:
     for number, handler in before.items():
       signal.signal(number, handler)
+
+
+def _telling(batches: Callable):
+  """The batches, which say where a run goes on."""
+
+  def telling(start=0, shard=(0, 1)):
+    if start:
+      print(f"going on after step {start}")
+    return batches(start, shard)
+
+  return telling
 
 
 @contextlib.contextmanager

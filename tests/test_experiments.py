@@ -303,7 +303,7 @@ def test_a_folder_of_ones_own_pictures_trains_and_its_page_names_what_is_broken(
   assert not (tmp_path / "run").exists()
   status, out, error, _ = command(maml, *arguments, "--skip-broken")
   assert status == 0, error
-  assert "left out 1 files that cannot be read" in out
+  assert "left out 1 file(s) that cannot be read" in out
   assert "broken &amp; torn.png" in (tmp_path / "run" / "index.html").read_text()
 
 

@@ -16,10 +16,12 @@ with contextlib.suppress(RuntimeError):
   tf.config.set_visible_devices([], "TPU")
 
 from metajax.data.episodes import episode_rows, episodes, examples
+from metajax.data.own import BrokenPictures
 from metajax.data.pictures import Pictures
 from metajax.data.sources import Source, from_arrays, load, select_classes, with_rotations
 
 __all__ = [
+  "BrokenPictures",
   "Pictures",
   "Source",
   "episode_rows",

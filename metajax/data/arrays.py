@@ -22,9 +22,6 @@ def read_npz(path):
     ValueError: it is no archive, holds pickled objects, or its arrays are not as said above.
   """
   name, arrays = repr(path), _arrays(path)
-  for key in ("images", "labels"):
-    if key not in arrays:
-      raise ValueError(f"{name} has no array {key!r}: expected images and labels, got {', '.join(arrays) or 'nothing'}")
   images = _pictures(name, arrays["images"])
   for key in {"labels", "groups", "split"} & set(arrays):
     if arrays[key].shape != (len(images),):
@@ -47,6 +44,9 @@ def _arrays(path):
       open(path, "rb").close()
       raise ValueError(f"{path!r} is no .npz archive: expected one as np.savez writes it")
     with np.load(path, allow_pickle=False) as stored:
+      if missing := {"images", "labels"} - set(stored):
+        there = ", ".join(stored) or "nothing"
+        raise ValueError(f"{path!r} has no array {min(missing)!r}: expected images and labels, got {there}")
       return {key: stored[key] for key in KEYS if key in stored}
   except OSError as error:
     raise type(error)(f"cannot read {path!r}: {error.strerror or error}") from None

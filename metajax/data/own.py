@@ -39,6 +39,7 @@ def load_own(path, split, *, size, seed, skip_broken):
   table = (read_csv if path.endswith(".csv") else read_npz if path.endswith(".npz") else read_folder)(path)
   check_split(table.name, split, table.own)
   rows, _ = choose(table.name, split, table.labels, table.own, seed)
+  _tell_if_dealt_anew(table, split)
   if isinstance(table.pictures, np.ndarray):
     return _source(table, rows, _resized(table.pictures[rows], size))
   spread = np.unique(np.linspace(0, len(table.pictures) - 1, LOOKED_AT).astype(int))
@@ -60,6 +61,15 @@ def load_own(path, split, *, size, seed, skip_broken):
   return _source(table, rows, images, missing)
 
 
+def _tell_if_dealt_anew(table, split):
+  shared = np.intersect1d(*(table.labels[table.own[part]] for part in ("train", "test"))) if "test" in table.own else ()
+  if len(shared) and not split.startswith("own/"):
+    warnings.warn(
+      f"train and test of {table.name} share {len(shared)} classes: the classes of all pictures are dealt out anew",
+      stacklevel=4,
+    )
+
+
 def _source(table, rows, images, broken=()):
   present, labels = np.unique(table.labels[rows], return_inverse=True)
   classes = tuple(table.classes[c] for c in present)
@@ -77,12 +87,24 @@ def _source(table, rows, images, broken=()):
 def _refuse(table, rows, broken, skip_broken):
   if skip_broken:
     return
-  named = ", ".join(f"{table.places[rows[i]]} ({broken[i]})" for i in sorted(broken)[:5])
-  more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
-  raise ValueError(
-    f"{len(broken)} of {len(rows)} pictures of {table.name} cannot be read: {named}{more}; "
-    "pass skip_broken=True (--skip-broken) to leave them out"
-  )
+  raise BrokenPictures([f"{table.places[rows[i]]} ({broken[i]})" for i in sorted(broken)], len(rows), table.name)
+
+
+class BrokenPictures(ValueError):
+  """Pictures of one's own that cannot be read.
+
+  Attributes:
+    files: the name of each, and why.
+    number: of pictures there are.
+  """
+
+  def __init__(self, files: list[str], number: int, name: str):
+    more = f" and {len(files) - 5} more" if len(files) > 5 else ""
+    super().__init__(
+      f"{len(files)} of {number} pictures of {name} cannot be read: {', '.join(files[:5])}{more}; "
+      "pass skip_broken=True (--skip-broken) to leave them out"
+    )
+    self.files, self.number = files, number
 
 
 def _grey_or_broken(path):

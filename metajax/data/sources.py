@@ -76,6 +76,8 @@ def load(name, split="train", *, size=28, data_dir=None, download=False, seed=0,
       that cannot be read.
   """
   name = os.fspath(name)
+  if size < 1:
+    raise ValueError(f"expected a size of at least 1 pixel, got {size}")
   if name == "glyphs":
     from metajax.data.glyphs import glyphs
 

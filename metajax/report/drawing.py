@@ -60,7 +60,7 @@ def drawing(path: Path, width: float, height: float) -> Iterator:
     yield figure
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DOTS_PER_INCH, format="png")
+    figure.savefig(path, dpi=DOTS_PER_INCH, format="png", bbox_inches="tight", pad_inches=0.08)
 
 
 def as_shown(pictures: np.ndarray) -> np.ndarray:
