@@ -46,6 +46,7 @@ def main(
   module, flags = runs.flags_of(run)
   if not hasattr(module, "method"):
     raise ValueError(f"expected a few-shot run, got one of {module.__name__} in {str(run)!r}")
+  jax.config.update("jax_default_matmul_precision", flags["run"].precision)
   made, trained_with = module.method(**flags), flags["setting"]
   first = few_shot.tests_of(trained_with)[0]
   test = (first[0] if ways is None else ways, first[1] if shots is None else shots)

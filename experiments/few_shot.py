@@ -66,7 +66,7 @@ class Setting(NamedTuple):
   seeds: int = 1
   """Train as many networks, from --seed on; the figures are their mean, with an interval over them."""
   seeds_at_once: int | None = None
-  """How many of them train side by side; by default as many as the memory allows, on a CPU one."""
+  """How many of them train side by side; by default as many as the memory allows."""
 
 
 class Method(NamedTuple):

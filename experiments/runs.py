@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 
@@ -41,6 +41,8 @@ class RunFlags(NamedTuple):
   """How many of the newest checkpoints to keep; the best is kept beside them."""
   profile: int = 0
   """Trace this many steps, for TensorBoard (its Profile tab) or Perfetto."""
+  precision: Literal["highest", "high", "default"] = "highest"
+  """Of matrix products: "highest" agrees between CPU, GPU and TPU; "default" is TF32 or bfloat16 there, and faster."""
   debug_nans: bool = False
   """Look at every step, and replay the first that is not finite: the error then points at the line that made it."""
 
@@ -76,6 +78,7 @@ def begin(name: str, main: Callable, flags: Mapping) -> Run:
       raise ValueError(f"expected --{what} to be at least {least}, got {value}")
   if asked.resume and asked.folder is None:
     raise ValueError("expected --folder with --resume: the folder of the run to go on with")
+  jax.config.update("jax_default_matmul_precision", asked.precision)
   folder = asked.folder or _new(asked.output / time.strftime(f"{name}-%Y%m%d-%H%M%S"))
   records.check_writable(folder)
   there = (folder / "run.json").exists()

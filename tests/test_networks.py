@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metajax.networks import conv4, from_linen, mlp
+from metajax.networks import conv4, from_linen, mlp, resnet12
 from metajax.networks.convolution import convolve, max_pool, native_convolve
 
 
@@ -193,3 +193,31 @@ def test_mlp_is_its_formula_on_flattened_inputs():
   outputs, after = network.apply(params, state, inputs, train=True)
   assert after == {} and outputs.shape == (6, 2)
   np.testing.assert_allclose(outputs, features, rtol=1e-5, atol=1e-6)
+
+
+def test_resnet12_has_the_published_number_of_parameters():
+  params, _ = jax.eval_shape(resnet12().init, jax.random.key(0), jnp.zeros((1, 84, 84, 3)))
+  assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 12_424_320  # MetaOptNet's, arXiv:1904.03758
+
+
+def test_resnet12_is_the_same_by_slices_and_by_xlas_own_convolution():
+  images = draw(0, 3, 9, 8, 3)
+  slices, native = (resnet12((3, 5), convolution=how) for how in ("slices", "native"))
+  params, state = slices.init(jax.random.key(0), images)
+  found, expected = (network.apply(params, state, images, train=True) for network in (slices, native))
+  assert found[0].shape == (3, 5)
+  chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ("make", "message"),
+  [
+    (lambda: resnet12(()), r"filters of at least 1 for at least one block, got \[\]"),
+    (lambda: resnet12((4, 0)), r"got \[4, 0\]"),
+    (lambda: resnet12(convolution="fast"), "'slices', 'native', got 'fast'"),
+    (lambda: resnet12((4, 4)).init(jax.random.key(0), jnp.zeros((1, 3, 9, 1))), r"at least 4 x 4 .*got \(3, 9\)"),
+  ],
+)
+def test_resnet12_refuses_what_it_cannot_do(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()

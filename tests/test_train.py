@@ -264,7 +264,16 @@ def test_seeds_side_by_side_train_as_each_would_alone():
   for i, seed in enumerate(seeds):
     alone = fit(regression, optimizer, each[i], 5, seed=seed)
     close(jax.tree.map(lambda x, i=i: x[i], together)._replace(key=0), alone._replace(key=0))
-  assert seeds_at_once(regression, optimizer, each, seeds) == 1  # on a CPU
+
+
+def test_as_many_seeds_train_side_by_side_as_the_memory_allows(monkeypatch):
+  at_once = lambda: seeds_at_once(regression, optimizer, [batches] * 6, range(6))
+  assert at_once() == 6
+  monkeypatch.setattr("metajax.train.seeds._bytes", lambda step, state, batch: 100 * len(state.step))
+  monkeypatch.setattr("metajax.train.seeds._bytes_free", lambda: 450)
+  assert at_once() == 3
+  monkeypatch.setattr("metajax.train.seeds._bytes_free", lambda: 50)
+  assert at_once() == 1
 
 
 def test_each_seed_has_its_own_best():

@@ -1,6 +1,7 @@
 """Several seeds trained side by side."""
 
 import math
+import os
 from collections.abc import Sequence
 
 import jax
@@ -27,15 +28,11 @@ def seeds_at_once(
 ) -> int:
   """How many of the seeds to train side by side: the largest divisor of their number that the memory allows.
 
-  On a CPU it is 1: there one network fills the cores, and side by side they only take memory.
-
   Args:
     learner, optimizer: as for `fit`.
     batches: of each seed.
     seeds: as many.
   """
-  if jax.default_backend() == "cpu":
-    return 1
   for count in sorted({len(seeds) // n for n in range(1, len(seeds) + 1) if len(seeds) % n == 0}, reverse=True):
     if count == 1:
       break
@@ -53,5 +50,8 @@ def _bytes(step, *arguments) -> int:
 
 
 def _bytes_free() -> float:
-  found = jax.local_devices()[0].memory_stats() or {}
-  return found.get("bytes_limit", math.inf) - found.get("bytes_in_use", 0)
+  found = jax.local_devices()[0].memory_stats()
+  if found:
+    return found.get("bytes_limit", math.inf) - found.get("bytes_in_use", 0)
+  pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+  return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE") / jax.local_device_count()
