@@ -1,5 +1,6 @@
 """A plain function as a command: every argument a flag, presets by `--budget`, one clear line for bad input."""
 
+import errno
 import functools
 import inspect
 import json
@@ -16,6 +17,7 @@ import tyro
 
 from metajax.train import Stopped
 
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 _PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -34,6 +36,7 @@ def run(main: Callable, budgets: Mapping[str, Mapping] | None = None):
   if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
     jax.config.update("jax_compilation_cache_dir", str(_PROJECT / ".cache" / "jax"))
   before = signal.signal(signal.SIGTERM, _end)
+  signal.signal(signal.SIGINT, signal.default_int_handler)
   try:
     main(**parse(main, budgets, [*_arguments_of_the_run(), *sys.argv[1:]]))
   except Stopped as stopped:
@@ -43,6 +46,8 @@ def run(main: Callable, budgets: Mapping[str, Mapping] | None = None):
     print("interrupted", file=sys.stderr)
     sys.exit(130)
   except (ValueError, OSError, FloatingPointError) as error:
+    if isinstance(error, OSError) and error.errno in _DISK:
+      _fail(f"{error.strerror}: {error.filename or 'a file of the run'}")
     raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
     if not any(_PROJECT / part in raised_in.parents for part in ("metajax", "experiments")):
       raise
@@ -100,9 +105,14 @@ def _arguments_of_the_run() -> list[str]:
 
 
 def _end(number, frame):
-  """Outside a training there is nothing to save."""
+  """Outside a training there is nothing to save, and every file is whole or not there.
+
+  An exception raised here could be swallowed by whatever is running.
+  """
   print("stopped by SIGTERM", file=sys.stderr)
-  sys.exit(0)
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(0)
 
 
 def _parse(main, arguments, description):

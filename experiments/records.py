@@ -39,7 +39,10 @@ def write(path: Path, records: list[dict]):
   """Writes records as JSON, whole or not at all."""
   path.parent.mkdir(parents=True, exist_ok=True)
   scratch = path.with_suffix(".tmp")
-  scratch.write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n")
+  with scratch.open("w") as file:
+    file.write(json.dumps(records, indent=1, ensure_ascii=False) + "\n")
+    file.flush()
+    os.fsync(file.fileno())  # before it takes its name, so that a power cut leaves one or the other
   scratch.replace(path)
 
 

@@ -21,7 +21,7 @@ from metajax.report import metrics_log, progress, read_metrics
 from metajax.train import Stopped, TrainState, fit
 
 FREE = {"folder", "resume", "output", "record", "checkpoint_every", "keep", "profile", "debug_nans", "devices"}
-FREE |= {"download", "test", "test_queries", "test_tasks"}  # what a run may change without becoming another one
+FREE |= {"download", "test_tasks"}  # what a run may change without becoming another one
 
 
 class RunFlags(NamedTuple):
@@ -84,7 +84,7 @@ def begin(name: str, main: Callable, flags: Mapping) -> Run:
   there = (folder / "run.json").exists()
   if there and not asked.resume:
     raise ValueError(f"expected a folder without a run, got {str(folder)!r}: --resume goes on with it")
-  if not asked.resume and folder.is_dir() and any(folder.iterdir()):
+  if not there and folder.is_dir() and any(path.name != "run.tmp" for path in folder.iterdir()):
     raise ValueError(f"expected an empty or a new folder for the run, got {str(folder)!r}")
   return Run(folder, asked, there, _described(main, flags))
 
@@ -140,8 +140,12 @@ def configuration(folder: Path) -> dict:
 def flags_of(folder: Path):
   """The experiment's module and all of its flags, as a run had them."""
   found = configuration(folder)
-  module = importlib.import_module(found["experiment"])
-  return module, command_line.parse(module.main, getattr(module, "BUDGETS", None), found["arguments"])
+  try:
+    name, arguments = found["experiment"], [str(one) for one in found["arguments"]]
+    module = importlib.import_module(name)
+  except (KeyError, TypeError, ImportError) as error:
+    raise ValueError(f"expected a run's configuration in {str(folder)!r}, got {found!r} ({error})") from None
+  return module, command_line.parse(module.main, getattr(module, "BUDGETS", None), arguments)
 
 
 def train(

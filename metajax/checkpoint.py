@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+OVERHEAD = 2**18  # bytes of a checkpoint beside its arrays, generously
+
 
 class Checkpoints:
   """The checkpoints of one run in a folder: the newest `keep`, and the best one.
@@ -69,7 +71,7 @@ class Checkpoints:
     about = json.loads(json.dumps({"note": note, "shapes": shapes, "fingerprints": prints}))
     about = ocp.args.JsonSave({"about": about, "crc32": _crc32(about)})
     try:
-      _check_space(self.folder, sum(x.nbytes for x in arrays.values()))
+      _check_space(self.folder, sum(x.nbytes for x in arrays.values()) + OVERHEAD)
       manager = self._manager(writes=True)
       for late in manager.all_steps():
         if late >= step:
@@ -77,6 +79,14 @@ class Checkpoints:
       manager.save(step, args=ocp.args.Composite(arrays=stored, about=about), force=True)
     except Exception as error:
       raise self._not_written(error) from error
+
+  def check_savable(self, tree: Any):
+    """Finds before a long run that a tree cannot be saved.
+
+    Raises:
+      ValueError: if two of its arrays have the same path.
+    """
+    jax.eval_shape(_fingerprints, _flatten(tree))
 
   def restore(self, like: Any, step: int | None = None) -> tuple[int, Any, dict] | None:
     """The newest checkpoint that can be read, as `(step, tree, note)`; None where there is none.
@@ -236,20 +246,23 @@ def _is_key(leaf) -> bool:
 
 @jax.jit
 def _fingerprints(arrays):
-  """For each array the sum of its words, each times an odd number of its place, modulo 2^32.
+  """For each array the sum of its words, each mixed one to one with its place, modulo 2^32.
 
   Any single word that differs changes it, and a sum of integers is the same on any number of devices.
   """
 
   def fingerprint(x):
-    if x.dtype == bool or x.dtype.itemsize == 0:
-      x = x.astype(jnp.uint8)
+    if x.dtype == bool or (jnp.issubdtype(x.dtype, jnp.integer) and jnp.iinfo(x.dtype).bits < 8):
+      x = x.astype(jnp.int8)
+    if jnp.issubdtype(x.dtype, jnp.floating) and jnp.finfo(x.dtype).bits < 8:
+      x = x.astype(jnp.float32)
     if jnp.issubdtype(x.dtype, jnp.complexfloating):
       x = jnp.stack([x.real, x.imag])
     width = min(x.dtype.itemsize, 4)
     words = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * width}")).astype(jnp.uint32)
     place = jax.lax.iota(jnp.uint32, math.prod(words.shape)).reshape(words.shape)
-    return jnp.sum(words * (2 * place + 1), dtype=jnp.uint32)
+    mixed = (words ^ (place * jnp.uint32(0x85EBCA6B))) * jnp.uint32(0x9E3779B1)
+    return jnp.sum((mixed ^ (mixed >> 16)) * jnp.uint32(0xC2B2AE35), dtype=jnp.uint32)
 
   return {name: fingerprint(x) for name, x in arrays.items()}
 

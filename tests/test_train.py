@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import itertools
+import shutil
 
 import chex
 import jax
@@ -158,7 +159,7 @@ def test_debug_nans_points_at_the_line_that_made_the_number():
   spoil = lambda step, batch: batch._replace(labels=np.abs(batch.labels) - (9e9 if step == 2 else 0))
   with pytest.raises(FloatingPointError, match=r"invalid value \(nan\) encountered in sqrt") as raised:
     fit(regression._replace(loss=root), optimizer, only(9, spoil), 9, debug_nans=True)
-  assert "This was step 3, on batch 2 of seed 0." in raised.value.__notes__
+  assert "This was step 3, on batch 2 of seed 0; there is none saved." in raised.value.__notes__
   assert any(frame.name == "root" for frame in raised.traceback)
 
 
@@ -216,6 +217,31 @@ def test_a_run_cut_off_anywhere_goes_on_to_the_same_bits_and_the_same_log(tmp_pa
   chex.assert_trees_all_equal(found._replace(key=0), expected._replace(key=0))
 
 
+@pytest.mark.filterwarnings("ignore:.*is skipped")
+def test_a_run_whose_best_checkpoint_is_lost_goes_back_and_finds_it_again(tmp_path):
+  expected, rows = followed(tmp_path, 11)
+  shutil.rmtree(tmp_path / str(int(expected.step)) / "arrays")
+  with Checkpoints(tmp_path) as kept, pytest.raises(ValueError, match="go on with the run, which finds them again"):
+    restore(regression, optimizer, batches, kept)
+  with pytest.warns(match="is skipped"):
+    found, after = followed(tmp_path, 11)
+  assert after == [row for row in rows if row[0] >= after[0][0]]
+  chex.assert_trees_all_equal(found._replace(key=0), expected._replace(key=0))
+
+
+def test_a_run_of_another_seed_is_not_gone_on_with(tmp_path):
+  followed(tmp_path, 11)
+  with Checkpoints(tmp_path) as kept, pytest.raises(ValueError, match=r"expected seed 0, of the run in .*, got 1"):
+    fit(regression, optimizer, batches, 12, seed=1, checkpoints=kept)
+
+
+def test_a_tree_that_cannot_be_saved_is_refused_before_the_first_step(tmp_path):
+  params = {"weight": jnp.ones(3), "a.b": 1.0, "a": {"b": 1.0}}
+  twice = regression._replace(init=lambda key, batch: (params, {"steps": 0}))
+  with Checkpoints(tmp_path) as kept, pytest.raises(ValueError, match=r"paths that differ .*, got 'params.a.b' twice"):
+    fit(twice, optimizer, only(1), 5, checkpoints=kept)
+
+
 def test_a_run_that_had_ended_is_given_back_without_a_step(tmp_path):
   expected, _ = followed(tmp_path, 11)
   found, rows = followed(tmp_path, 11, fail_at=11)
@@ -244,7 +270,7 @@ def test_restore_gives_the_best_and_the_last(tmp_path):
     last = restore(regression, optimizer, batches, kept, best=False)
   chex.assert_trees_all_equal(best._replace(key=0), expected._replace(key=0))
   assert last.step == 11 and best.step == expected.step
-  with pytest.raises(FileNotFoundError, match=r"expected a checkpoint that can be read in .*none, got none"):
+  with pytest.raises(FileNotFoundError, match=r"expected a checkpoint in .*none, got none"):
     restore(regression, optimizer, batches, Checkpoints(tmp_path / "none"))
 
 

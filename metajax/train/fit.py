@@ -107,13 +107,19 @@ def restore(
     best: the last step is also taken where nothing was validated.
 
   Raises:
-    FileNotFoundError: if there is no checkpoint that can be read.
-    ValueError: if the checkpoint is of another learner or optimizer.
+    FileNotFoundError: if there is no checkpoint.
+    ValueError: if the last or the best cannot be read, or is of another learner or optimizer.
   """
   run = Run(learner, optimizer, seed, None, best, checkpoints, False)
   run.begin(batches, math.inf)
-  if not run.step:
-    raise FileNotFoundError(f"expected a checkpoint that can be read in {checkpoints.folder}, got none")
+  there = checkpoints.steps()
+  if not there:
+    raise FileNotFoundError(f"expected a checkpoint in {checkpoints.folder}, got none")
+  if run.step != there[-1]:
+    raise ValueError(
+      f"expected checkpoints that can be read in {checkpoints.folder}, but the last one, or the best one before it, "
+      "cannot be: go on with the run, which finds them again"
+    )
   return run.train_state if run.best is None else run.best
 
 

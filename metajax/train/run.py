@@ -39,6 +39,7 @@ class Run:
       raise ValueError(f"expected batches for {steps} steps, got 0")
     self.train_state = self._start(first)
     if self.checkpoints:
+      self.checkpoints.check_savable(self._saved())
       self._resume(steps)
     self.began = time.perf_counter()
     return iter(batches(self.step, shard)) if self.step else itertools.chain([first], stream)
@@ -51,28 +52,34 @@ class Run:
     return jax.tree.map(lambda *x: jnp.stack(x), *each)
 
   def _resume(self, steps):
-    found = self.checkpoints.restore(self._saved())
-    if found is None:
+    for there in reversed(self.checkpoints.steps()):
+      found = self.checkpoints.restore(self._saved(), there)
+      if found is None:
+        continue
+      step, tree, note = found
+      if step > steps:
+        raise ValueError(
+          f"expected at least the {step} steps of the checkpoint in {self.checkpoints.folder}, got {steps}"
+        )
+      if note["seed"] != self._seed():
+        raise ValueError(f"expected seed {note['seed']}, of the run in {self.checkpoints.folder}, got {self.seed}")
+      best = None
+      if self.validate and note["best_step"] is not None:
+        alone = not self.many and note["best_step"] != step
+        best = self.checkpoints.restore(tree, note["best_step"]) if alone else found
+        if best is None:
+          # From an earlier one the run finds its best again; from this one it would never know it.
+          said = f"the checkpoint of step {step} is skipped: the best before it, of step {note['best_step']}, is lost"
+          warnings.warn(said, stacklevel=4)
+          continue
+        self.best = _copy(best[1]["best"] if self.many else best[1])
+        self.best_score, self.best_step = np.asarray(note["best_score"], float), note["best_step"]
+      self.step, self.train_state = step, tree["now"] if self.many else tree
+      self.window, self.seconds = note["window"], note["seconds"]
       return
-    self.step, tree, note = found
-    if self.step > steps:
-      there = f"the {self.step} steps of the checkpoint in {self.checkpoints.folder}"
-      raise ValueError(f"expected at least {there}, got {steps}")
-    self.train_state = tree["now"] if self.many else tree
-    self.window, self.seconds, self.best_step = note["window"], note["seconds"], note["best_step"]
-    if not self.validate or self.best_step is None:
-      return
-    if self.many or self.best_step == self.step:
-      best = found
-    else:
-      best = self.checkpoints.restore(self.train_state, self.best_step)
-    if best is None:
-      said = f"the best parameters, of step {self.best_step}, cannot be read: the best from here on counts"
-      warnings.warn(said, stacklevel=4)
-      self.best_step = None
-    else:
-      self.best = _copy(best[1]["best"] if self.many else best[1])
-      self.best_score = np.asarray(note["best_score"], float)
+
+  def _seed(self):
+    return np.asarray(self.seed).tolist()
 
   def _saved(self):
     """What a checkpoint holds. Seeds have their best at different steps, which no single checkpoint would hold."""
@@ -140,6 +147,7 @@ class Run:
     self._look()
     seconds = self.seconds + time.perf_counter() - self.began
     note = {"window": self.window, "seconds": seconds, "best_step": self.best_step}
+    note["seed"] = self._seed()
     note["best_score"] = None if self.best_step is None else self.best_score.tolist()
     self.checkpoints.save(self.step, self._saved(), note, best=self.best_step)
 
@@ -166,14 +174,18 @@ class Run:
         try:
           self.train_step(self.before, batch)
         except FloatingPointError as error:
-          error.add_note(f"This was step {self.step}, on batch {self.step - 1} of seed {self.seed}.")
+          error.add_note(
+            f"This was step {self.step}, on batch {self.step - 1} of seed {self.seed}; {self._last_good()}."
+          )
           raise
 
   def _not_finite(self, what, value, step):
-    there = self.checkpoints.steps() if self.checkpoints else []
-    last = f"the last good checkpoint is {self.checkpoints.folder / str(there[-1])}" if there else "there is none saved"
     seed = f"one of the seeds {list(self.seed)}" if self.many else f"seed {self.seed}"
-    return f"the {what} was {value} at step {step}, on batch {step - 1} of {seed}; {last}"
+    return f"the {what} was {value} at step {step}, on batch {step - 1} of {seed}; {self._last_good()}"
+
+  def _last_good(self):
+    there = self.checkpoints.steps() if self.checkpoints else []
+    return f"the last good checkpoint is {self.checkpoints.folder / str(there[-1])}" if there else "there is none saved"
 
 
 @jax.jit
