@@ -10,7 +10,7 @@ import statistics
 import tyro
 
 from benchmarks.page import write
-from benchmarks.step import maml_step, steps_per_second
+from benchmarks.step import calls_per_second, maml_step
 from experiments.records import record as measured
 from metajax.data import episodes, load
 
@@ -41,7 +41,7 @@ def main(
   rates = {name: [] for name in steps}
   for _ in range(rounds):
     for name, step in steps.items():
-      rates[name].append(tasks * steps_per_second(step, seconds))
+      rates[name].append(tasks * calls_per_second(step, seconds))
   common = {
     "benchmark": "convolution",
     "ways": 5,

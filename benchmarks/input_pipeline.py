@@ -12,7 +12,7 @@ import time
 import tyro
 
 from benchmarks.page import write
-from benchmarks.step import maml_step, steps_per_second
+from benchmarks.step import calls_per_second, maml_step
 from experiments.records import record as measured
 from metajax.data import Source, episodes, load
 
@@ -62,7 +62,7 @@ def main(
   pipeline, trainer = [], []
   for turn in range(rounds):
     pipeline.append(pipeline_tasks_per_second(source, **task, seconds=seconds, start=1_000_000 * turn))
-    trainer.append(tasks * steps_per_second(step, seconds))
+    trainer.append(tasks * calls_per_second(step, seconds))
   values = {"pipeline": statistics.median(pipeline), "trainer": statistics.median(trainer)}
   print(f"pipeline {values['pipeline']:.0f} tasks/s (rounds: {', '.join(f'{rate:.0f}' for rate in pipeline)})")
   print(f"trainer {values['trainer']:.1f} tasks/s (rounds: {', '.join(f'{rate:.1f}' for rate in trainer)})")

@@ -13,12 +13,52 @@ _INTRODUCTION = """# Benchmarks
 
 Made from the records in `results/` by `python -m benchmarks.page`; only a run writes a record (`--record`).
 Rates are medians of rounds that alternate between the rows of a table, in one run on one machine.
+
+The peers of `meta_gradient` are PyTorch's libraries. Into an environment with this project:
+
+    pip install -e ".[bench]"
+    pip install --no-deps higher==0.2.1
+    pip download --no-deps --no-binary :all: learn2learn==0.2.0    # needs Cython, or fetch the archive
+
+learn2learn 0.2.0 no longer builds as a whole. Its MAML serves: copy the folders `learn2learn` and
+`learn2learn.egg-info` of the archive into `site-packages`, and empty `learn2learn/__init__.py` and
+`learn2learn/algorithms/__init__.py`. Peers that are not there are left out.
 """
+_COLUMNS = {  # of a plain table, where a record has them
+  "devices": "devices",
+  "tasks": "tasks",
+  "value": "value",
+  "unit": "unit",
+  "temporary_mebibytes": "temporary MiB",
+  "compile_seconds": "compile s",
+  "collectives": "collectives",
+  "collective_bytes": "their bytes",
+}
+_FIGURES = {  # of a cell of the meta-gradient's table, and how it is written
+  "value": "{:.1f}",
+  "to_best_peer": "{:.2f}x",
+  "temporary_mebibytes": "{:.0f} MiB",
+  "inner_gradients": "{:.1f} G",
+  "percent_of_peak": "{:.0f}%",
+  "compile_seconds": "{:.0f} s",
+}
 
 
-def write(name: str, found: list[dict]):
-  """Writes `benchmarks/results/NAME.json` and rebuilds the page."""
-  records.write(HERE / "results" / f"{name}.json", found)
+def write(name: str, found: list[dict], of: tuple[str, ...] = ()):
+  """Writes `benchmarks/results/NAME.json` and rebuilds the page.
+
+  Args:
+    name: of the benchmark.
+    found: its records.
+    of: where given, only records that agree with a new one in all of these keys are replaced, the others kept.
+  """
+  path = HERE / "results" / f"{name}.json"
+  key = lambda one: tuple(one.get(k) for k in of)
+  before = json.loads(path.read_text()) if of and path.exists() else []
+  new = {key(one) for one in found}
+  records.write(path, [one for one in before if key(one) not in new] + found)
+  if name == "meta_gradient":
+    _draw(path)
   build_page()
 
 
@@ -27,10 +67,111 @@ def build_page():
   lines = [_INTRODUCTION]
   for path in sorted((HERE / "results").glob("*.json")):
     rows = json.loads(path.read_text())
-    lines += [f"## {path.stem.replace('_', ' ')}\n", f"`{rows[0]['command']}`, {rows[0]['machine']}\n"]
-    lines += ["| what | tasks | value | unit |", "|---|---|---|---|"]
-    lines += [f"| {r['measure']} | {r['tasks']} | {r['value']:g} | {r['unit']} |" for r in rows] + [""]
+    lines.append(f"## {path.stem.replace('_', ' ')}\n")
+    runs = dict.fromkeys((r["command"], r["machine"]) for r in rows)
+    lines += [f"- `{command}`, {machine}" for command, machine in runs]
+    lines.append("")
+    if path.stem == "meta_gradient":
+      lines += _meta_gradient(rows)
+    else:
+      lines += _table(rows)
   (HERE / "README.md").write_text("\n".join(lines))
+
+
+def _table(rows: list[dict]) -> list[str]:
+  columns = {key: name for key, name in _COLUMNS.items() if any(key in r for r in rows)}
+  lines = [_cells("what", *columns.values()), _cells(*["---"] * (len(columns) + 1))]
+  shown = lambda x: f"{x:g}" if isinstance(x, float) else str(x)
+  return [*lines, *(_cells(r["measure"], *(shown(r.get(key, "")) for key in columns)) for r in rows), ""]
+
+
+def _meta_gradient(rows: list[dict]) -> list[str]:
+  """A table a network, optimizer and device: a row a way, a column a number of steps."""
+  lines = [
+    "Tasks a second; how many times the best peer of that column; temporary memory; cost in gradients of the inner",
+    'loss (G); share of the machine\'s peak in matrix products; time to compile. "Step again" and "sqrt" are',
+    '`remat="step"` and `remat="sqrt"`. Exact ways and peers agree on loss and gradient before they are timed.',
+    "",
+    "![throughput and memory against the number of inner steps](results/meta_gradient.png)",
+    "",
+  ]
+  key = lambda r: (r["network"], r["optimizer"], r["device"], r["size"], r["clock"])
+  for network, optimizer, device, size, clock in dict.fromkeys(map(key, rows)):
+    own = [r for r in rows if key(r) == (network, optimizer, device, size, clock)]
+    steps = sorted({r["inner_steps"] for r in own})
+    one = own[0]
+    task = f"{one['ways']}-way {one['shots']}-shot, {one['queries']} queries, {one['tasks']} tasks"
+    lines.append(f"### {network}-{size}, inner {optimizer}: {task}\n")
+    peaks = sorted({r["peak_gigaflops"] for r in own})
+    peak = " to ".join(dict.fromkeys((str(peaks[0]), str(peaks[-1]))))
+    loads = ", ".join(dict.fromkeys(str(r["load"]) for r in own))
+    lines.append(
+      f"{device}, {one['machine']}, peak {peak} GFLOP/s, load before the run {loads}; {clock} clock, "
+      f"{one['threads']} threads\n"
+    )
+    lines += [_cells("way", *(f"K = {k}" for k in steps)), _cells(*["---"] * (len(steps) + 1))]
+    for name in dict.fromkeys(r["measure"] for r in own):
+      found = {r["inner_steps"]: r for r in own if r["measure"] == name}
+      lines.append(_cells(name, *(_cell(found.get(k)) for k in steps)))
+    lines.append("")
+  return lines
+
+
+def _cell(r: dict | None) -> str:
+  if r is None:
+    return ""
+  if r["value"] is None:
+    return f"{r['skipped']}: {r['temporary_mebibytes']:.0f} MiB"
+  return ", ".join(form.format(r[key]) for key, form in _FIGURES.items() if r.get(key) is not None)
+
+
+def _draw(path: Path):
+  """Throughput and memory against the number of inner steps, a column a network and optimizer: NAME.png."""
+  from matplotlib.figure import Figure
+  from matplotlib.ticker import NullLocator, StrMethodFormatter
+
+  rows = json.loads(path.read_text())
+  panel_of = lambda r: (r["network"], r["optimizer"], r["clock"])
+  panels = list(dict.fromkeys(map(panel_of, rows)))
+  figure = Figure(figsize=(3.6 * len(panels) + 1.5, 6), layout="constrained")
+  axes = figure.subplots(2, len(panels), squeeze=False, sharex=True)
+  names = [name for name in dict.fromkeys(r["measure"] for r in rows) if name != "one inner gradient"]
+  for column, panel in enumerate(panels):
+    for i, name in enumerate(names):
+      own = sorted(
+        (r for r in rows if (r["network"], r["optimizer"], r["clock"], r["measure"]) == (*panel, name)), key=_steps
+      )
+      style = {"color": f"C{i % 10}", "marker": "o", "markersize": 3, "label": name}
+      is_peer = not any("temporary_mebibytes" in r for r in own)
+      for axis, key in zip(axes[:, column], ("value", "temporary_mebibytes"), strict=True):
+        points = [(r["inner_steps"], r[key]) for r in own if r.get(key) is not None]
+        if points:
+          axis.plot(*zip(*points, strict=True), linestyle="--" if is_peer else "-", **style)
+    axes[0, column].set_title(f"{panel[0]}, inner {panel[1]}, {panel[2]} clock", fontsize=10)
+    axes[1, column].set_xlabel("inner steps K")
+    for axis in axes[:, column]:
+      axis.set_xscale("log")
+      axis.set_yscale("log")
+      ticks = sorted({r["inner_steps"] for r in rows})
+      axis.set_xticks(ticks, labels=map(str, ticks))
+      axis.xaxis.set_minor_locator(NullLocator())
+      for of in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+        of(StrMethodFormatter("{x:g}"))
+      axis.tick_params(labelsize=7, which="both")
+      axis.grid(alpha=0.3)
+  axes[0, 0].set_ylabel("tasks a second")
+  axes[1, 0].set_ylabel("temporary memory, MiB")
+  handles = {label: h for a in axes.flat for h, label in zip(*a.get_legend_handles_labels(), strict=True)}
+  figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=8)
+  figure.savefig(path.with_suffix(".png"), dpi=110)
+
+
+def _steps(r: dict) -> int:
+  return r["inner_steps"]
+
+
+def _cells(*cells: str) -> str:
+  return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

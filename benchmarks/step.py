@@ -1,6 +1,7 @@
-"""One compiled training step of MAML, and how often a second it runs."""
+"""Compiled programs: one step of MAML, and how often a second a program runs."""
 
 import time
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -14,37 +15,55 @@ from metajax.train import make_train_step, start
 from metajax.types import Episode
 
 
-class Step(NamedTuple):
-  """A compiled step with its arguments, and what compiling it took."""
+class Program(NamedTuple):
+  """A compiled function with its arguments, and what compiling it took."""
 
   compiled: jax.stages.Compiled
-  train_state: tuple
-  batch: Episode
+  arguments: tuple
   compile_seconds: float
 
   @property
   def temporary_mebibytes(self) -> float:
     return self.compiled.memory_analysis().temp_size_in_bytes / 2**20
 
+  def __call__(self):
+    return jax.block_until_ready(self.compiled(*self.arguments))
 
-def maml_step(convolution: str, episodes: Episode, inner_steps: int = 1, filters: int = 64) -> Step:
-  """Second-order MAML with conv4 (stride 2) as in the paper, compiled for a batch of episodes."""
+
+def compile_program(fn: Callable, *arguments) -> Program:
+  """`fn` compiled for its arguments, which are put on the device."""
+  arguments = jax.tree.map(jax.numpy.asarray, arguments)
+  lowered = jax.jit(fn).lower(*arguments)
+  began = time.perf_counter()
+  compiled = lowered.compile()
+  return Program(compiled, arguments, time.perf_counter() - began)
+
+
+def maml_step(convolution: str, episodes: Episode, inner_steps: int = 1, filters: int = 64) -> Program:
+  """A training step of second-order MAML with conv4 (stride 2) as in the paper, compiled for a batch of episodes."""
   network = with_head(
     conv4(filters, downsample="stride", pool="mean", convolution=convolution), linear(episodes.query.labels.shape[-1])
   )
   learner, optimizer = maml(network, gradient_steps(optax.sgd(0.4), inner_steps)), optax.adam(1e-3)
-  train_state = start(learner, optimizer, episodes)
-  lowered = jax.jit(make_train_step(learner, optimizer)).lower(train_state, episodes)
-  began = time.perf_counter()
-  compiled = lowered.compile()
-  return Step(compiled, train_state, jax.device_put(episodes), time.perf_counter() - began)
+  return compile_program(make_train_step(learner, optimizer), start(learner, optimizer, episodes), episodes)
 
 
-def steps_per_second(step: Step, seconds: float) -> float:
-  """Training steps a second over at least `seconds`, after one to warm up."""
-  train_state, _ = jax.block_until_ready(step.compiled(step.train_state, step.batch))
-  began, count = time.perf_counter(), 0
-  while (elapsed := time.perf_counter() - began) < seconds or not count:
-    train_state, _ = jax.block_until_ready(step.compiled(train_state, step.batch))
+def calls_per_second(program: Callable, seconds: float, clock: Callable = time.perf_counter) -> float:
+  """How often a second of the clock a program runs, over at least `seconds` and one call, after one to warm up."""
+  program()
+  began, count = clock(), 0
+  while (elapsed := clock() - began) < seconds or not count:
+    program()
     count += 1
   return count / elapsed
+
+
+def alternate(
+  programs: Mapping[str, Callable], rounds: int, seconds: float, clock: Callable = time.perf_counter
+) -> dict[str, list[float]]:
+  """Calls a second of each program in each round; the programs take turns."""
+  found = {name: [] for name in programs}
+  for _ in range(rounds):
+    for name, program in programs.items():
+      found[name].append(calls_per_second(program, seconds, clock))
+  return found

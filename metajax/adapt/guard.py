@@ -30,6 +30,8 @@ def guarded_update(optimizer: optax.GradientTransformation, params, known: dict)
     ValueError: if its update changes more than a million times faster at a zero gradient than it is large: an Adam or
       RMSProp without `eps_root`.
   """
+  if not jax.tree.leaves(params):
+    return optimizer.update
   structure = jax.tree.structure(params), tuple((jnp.ndim(x), jnp.result_type(x)) for x in jax.tree.leaves(params))
   nudged, steep, too_steep = found = known.get(structure) or _at_zero(optimizer, params)
   if not any(isinstance(flag, jax.core.Tracer) for flag in jax.tree.leaves(found)):

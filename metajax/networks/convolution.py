@@ -33,7 +33,19 @@ def convolve(images: Array, kernel: Array, stride: int = 1) -> Array:
     for j in range(columns)
   ]
   patches = jnp.concatenate(shifted, axis=-1).reshape(n * height * width, rows * columns * channels)
-  return (patches @ kernel.reshape(-1, filters)).reshape(n, height, width, filters)
+  return _product(patches, kernel).reshape(n, height, width, filters)
+
+
+def _product(patches: Array, kernel: Array) -> Array:
+  """`patches @ kernel.reshape(-1, filters)`, in the form whose derivative by the kernel is fast on a CPU.
+
+  That derivative, `patches^T @ out`, runs at half speed in XLA where `patches` is the wider of the two; as
+  `out^T @ patches` it does not. The transpose is of all four axes: one of the matrix would be folded back.
+  """
+  filters = kernel.shape[-1]
+  if patches.shape[1] < filters:
+    return patches @ kernel.reshape(-1, filters)
+  return lax.dot_general(patches, kernel.transpose(3, 0, 1, 2).reshape(filters, -1), (((1,), (1,)), ((), ())))
 
 
 def native_convolve(images: Array, kernel: Array, stride: int = 1) -> Array:

@@ -1,0 +1,146 @@
+"""The claim: on N devices each adapts its own tasks; the meta-gradient costs one all-reduce and no other collective.
+
+    python -m benchmarks.devices --record     # writes benchmarks/results/devices.json
+
+Simulated devices, on which steps/s say nothing of speed: they share the machine's cores.
+"""
+
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+from typing import Literal, get_args
+
+import jax
+import numpy as np
+import optax
+import tyro
+
+from benchmarks.page import write
+from benchmarks.step import alternate, compile_program
+from experiments.records import record as measured
+from metajax import gradient_steps, make_mesh
+from metajax.compose import linear, with_head
+from metajax.data import episodes, load
+from metajax.learners import maml
+from metajax.mesh import shard_batch
+from metajax.networks import conv4
+from metajax.train import make_train_step, start
+
+Gradient = Literal["mixed", "reverse", "first_order"]
+_COLLECTIVE = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
+_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}
+
+
+def collectives(program: str) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+  """(name, bytes) of the collectives in a compiled program's text: those outside loops, and those within."""
+  parts = {}
+  for part in re.split(r"\n(?=(?:ENTRY )?%[\w.-]+ \()", program):
+    if head := re.match(r"(?:ENTRY )?%([\w.-]+) \(", part):
+      parts[head[1]] = part
+  reached, new = set(), {body for p in parts.values() for body in re.findall(r"(?:body|condition)=%([\w.-]+)", p)}
+  while new:
+    reached |= new
+    new = {name for r in new for name in re.findall(r"%([\w.-]+)", parts[r]) if name in parts} - reached
+  found = [], []
+  for name, part in parts.items():
+    for shape, kind in re.findall(rf" = (.*?) ({_COLLECTIVE})(?:-start)?\(", part):
+      found[name in reached].append((kind, _size(shape)))
+  return found
+
+
+def _size(shape: str) -> int:
+  arrays = re.findall(r"\b([a-z]+\d*)\[([\d,]*)\]", shape)
+  return sum(_BYTES[kind] * int(np.prod([int(n) for n in sizes.split(",") if n])) for kind, sizes in arrays)
+
+
+def measure(tasks, inner_steps, filters, queries, seconds, rounds) -> list[dict]:
+  """What a training step of MAML on all devices of this process takes, a dictionary a way to differentiate it."""
+  batch = next(episodes(load("glyphs", "train"), ways=5, shots=1, queries=queries, tasks=tasks)())
+  network = with_head(conv4(filters, downsample="stride", pool="mean"), linear(5))
+  programs, found = {}, {}
+  with jax.set_mesh(make_mesh()):
+    for gradient in get_args(Gradient):
+      adapt = gradient_steps(optax.sgd(0.1), inner_steps, gradient=gradient)
+      learner, optimizer = maml(network, adapt), optax.adam(1e-3)
+      step = make_train_step(learner, optimizer)
+      program = compile_program(step, start(learner, optimizer, batch), shard_batch(batch))
+      outside, inside = collectives(program.compiled.as_text())
+      if inside or [name for name, _ in outside] != ["all-reduce"] * (jax.device_count() > 1):
+        raise AssertionError(f"expected one all-reduce, outside every loop, got {outside} outside and {inside} inside")
+      programs[gradient] = program
+      found[gradient] = {
+        "loss": float(program()[1]["loss"]),
+        "gradient_norm": float(program()[1]["gradient_norm"]),
+        "temporary_mebibytes": round(program.temporary_mebibytes, 2),
+        "compile_seconds": round(program.compile_seconds, 2),
+        "collectives": len(outside),
+        "collective_bytes": sum(size for _, size in outside),
+      }
+    rates = alternate(programs, rounds, seconds)
+  for gradient, some in rates.items():
+    found[gradient]["value"] = round(statistics.median(some), 3)
+  return [{"gradient": gradient, "devices": jax.device_count(), **one} for gradient, one in found.items()]
+
+
+def _elsewhere(devices: int, settings: dict) -> list[dict]:
+  """`measure` in a process with that many simulated devices."""
+  environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+  flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+  command = [sys.executable, "-m", "benchmarks.devices", "--here", *flags]
+  said = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+  return json.loads(said.splitlines()[-1])
+
+
+def main(
+  devices: tuple[int, ...] = (1, 2, 4, 8),
+  tasks: int = 8,
+  inner_steps: int = 5,
+  filters: int = 64,
+  queries: int = 15,
+  seconds: float = 1.0,
+  rounds: int = 3,
+  here: bool = False,
+  record: bool = False,
+):
+  """Measures a training step of MAML (conv4, 5-way 1-shot) on several numbers of devices, simulated by the CPU.
+
+  Args:
+    devices: how many, each in a process of its own.
+    tasks: tasks a step, over all devices.
+    inner_steps: of the inner loop.
+    filters: of conv4's layers.
+    queries: query pictures of each class.
+    seconds: how long a round takes at least.
+    rounds: how many rounds, alternating between the ways to differentiate; the median counts.
+    here: measure on the devices of this process instead, such as several GPUs, and print JSON.
+    record: write the records to benchmarks/results.
+  """
+  settings = {"tasks": tasks, "inner_steps": inner_steps, "filters": filters, "queries": queries}
+  if here:
+    print(json.dumps(measure(**settings, seconds=seconds, rounds=rounds)))
+    return
+  found = []
+  for count in devices:
+    for one in _elsewhere(count, {**settings, "seconds": seconds, "rounds": rounds}):
+      name = one.pop("gradient")
+      print(
+        f"{count} devices, {name:<11} {one['value']:7.3f} steps/s, {one['temporary_mebibytes']:.1f} MiB each, compiled "
+        f"in {one['compile_seconds']:.1f} s, {one['collectives']} collectives of {one['collective_bytes']} bytes, "
+        f"loss {one['loss']:.6f}",
+        flush=True,
+      )
+      found.append(measured(benchmark="devices", measure=name, ways=5, shots=1, **settings, unit="steps/s", **one))
+  for name in get_args(Gradient):
+    for key, digits in (("loss", 1e-5), ("gradient_norm", 1e-4)):
+      values = [one[key] for one in found if one["measure"] == name]
+      if max(values) - min(values) > digits * abs(values[0]):
+        raise AssertionError(f"expected the same {key} on any number of devices, got {values}")
+  if record:
+    write("devices", found)
+
+
+if __name__ == "__main__":
+  tyro.cli(main)

@@ -1,0 +1,72 @@
+"""A small transformer over pictures, in plain JAX: what an inner loop meets beside convolutions."""
+
+import jax
+import jax.numpy as jnp
+
+from metajax.types import Array, Network
+
+TOKENS, HEADS = 16, 4
+
+
+def transformer(blocks: int = 4, width: int = 128, *, remat: bool = False) -> Network:
+  """A pre-norm transformer on a picture read row by row as 16 tokens, averaged over them: `[n, h, w, c] -> [n, width]`.
+
+  Args:
+    blocks: of attention (4 heads, no bias) and a perceptron (4 times as wide, GELU in its tanh form).
+    width: of a token.
+    remat: keep only the inputs of each block for the backward pass.
+
+  Raises:
+    ValueError: at init, if a picture's values do not divide by 16.
+  """
+
+  def init(key, images):
+    values = images[0].size
+    if values % TOKENS:
+      raise ValueError(f"expected pictures whose values divide by {TOKENS}, got {images.shape[1:]}")
+    matrix = lambda key, rows, columns: jax.random.normal(key, (rows, columns)) / rows**0.5
+    norm = lambda: {"scale": jnp.ones(width), "bias": jnp.zeros(width)}
+    keys = iter(jax.random.split(key, 2 + 4 * blocks))
+    params = {
+      "embed": matrix(next(keys), values // TOKENS, width),
+      "position": 0.02 * jax.random.normal(next(keys), (TOKENS, width)),
+      "norm": norm(),
+    }
+    for i in range(blocks):
+      params[f"block_{i}"] = {
+        "norm_1": norm(),
+        "attend": matrix(next(keys), width, 3 * width),
+        "mix": matrix(next(keys), width, width),
+        "norm_2": norm(),
+        "up": matrix(next(keys), width, 4 * width),
+        "up_bias": jnp.zeros(4 * width),
+        "down": matrix(next(keys), 4 * width, width),
+        "down_bias": jnp.zeros(width),
+      }
+    return params, {}
+
+  run = jax.checkpoint(_block) if remat else _block
+
+  def apply(params, state, images, *, train, key=None):
+    tokens = images.reshape(len(images), TOKENS, -1) @ params["embed"] + params["position"]
+    for i in range(blocks):
+      tokens = run(params[f"block_{i}"], tokens)
+    return _normalised(params["norm"], tokens).mean(1), state
+
+  return Network(init, apply)
+
+
+def _block(params, tokens: Array) -> Array:
+  """`[n, tokens, width] -> [n, tokens, width]`."""
+  n, count, width = tokens.shape
+  split = (_normalised(params["norm_1"], tokens) @ params["attend"]).reshape(n, count, 3, HEADS, width // HEADS)
+  query, key, value = (split[:, :, i].swapaxes(1, 2) for i in range(3))
+  weights = jax.nn.softmax(query @ key.swapaxes(2, 3) / (width // HEADS) ** 0.5)
+  tokens = tokens + (weights @ value).swapaxes(1, 2).reshape(n, count, width) @ params["mix"]
+  hidden = jax.nn.gelu(_normalised(params["norm_2"], tokens) @ params["up"] + params["up_bias"], approximate=True)
+  return tokens + hidden @ params["down"] + params["down_bias"]
+
+
+def _normalised(params, tokens):
+  centred = tokens - tokens.mean(-1, keepdims=True)
+  return centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-5) * params["scale"] + params["bias"]
