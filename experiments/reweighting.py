@@ -1,6 +1,6 @@
 """Learning the weight of each training example under label noise: a bilevel problem without episodes, in a page.
 
-python -m experiments.reweighting     # AUC of the weights 0.91; accuracy 73.1%, unweighted 63.0%; 70 s of CPU time
+python -m experiments.reweighting     # AUC of the weights 0.91; accuracy 73.1%, unweighted 63.0%; 80 s on 2 CPU cores
 
 The weights are the params of an ordinary Learner and the network its state, so `fit` trains both: each step takes a few
 weighted gradient steps from where the network is, and moves the weights so that the loss on a few pictures with labels
