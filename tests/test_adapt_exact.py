@@ -108,21 +108,26 @@ def turned(values, by):
   return values[by % len(values) :] + values[: by % len(values)]
 
 
-ROWS = list(enumerate(OPTIMIZERS))
-
-
-@pytest.mark.parametrize(("row", "optimizer"), ROWS, ids=OPTIMIZERS)
+@pytest.mark.parametrize(("row", "optimizer"), list(enumerate(OPTIMIZERS)), ids=OPTIMIZERS)
 def test_mixed_is_reverse_for_every_optimizer_with_everything_learned_and_every_remat(row, optimizer):
   steps = (5, 20)[row % 2]
   modes = [([name], remat) for name, remat in zip(LEARNED, turned(REMATS, row), strict=True)]
   within(errors(one_task, optimizer, "float64", steps, modes), "float64", steps)
 
 
-@pytest.mark.parametrize(("row", "optimizer"), ROWS, ids=OPTIMIZERS)
-def test_mixed_is_reverse_in_float32_on_one_device_and_eight(row, optimizer):
-  over, devices = ((averaged, 8), (vmapped, 1), (averaged, 1))[row % 3]
-  modes, steps = [(LEARNED, turned(REMATS, row // 3)[0])], (20, 5)[row % 2]
-  within(errors(over, optimizer, "float32", steps, modes, devices), "float32", steps)
+@pytest.mark.parametrize(
+  ("optimizer", "steps", "remat", "over", "devices"),
+  [
+    ("sgd", 20, "gradients", averaged, 8),
+    ("adam", 5, "step", averaged, 8),
+    ("masked", 5, "sqrt", averaged, 1),
+    ("rmsprop", 20, "sqrt", vmapped, 1),
+    ("clipped", 5, "gradients", vmapped, 1),
+    ("multi_transform", 20, "step", one_task, 1),
+  ],
+)
+def test_mixed_is_reverse_in_float32_over_tasks_on_one_device_and_eight(optimizer, steps, remat, over, devices):
+  within(errors(over, optimizer, "float32", steps, [(LEARNED, remat)], devices), "float32", steps)
 
 
 @pytest.mark.slow

@@ -160,6 +160,8 @@ UNBOUNDED = {
   "adam": optax.adam(0.1),
   "adamw": optax.adamw(0.1),
   "nadam": optax.nadam(0.1),
+  "lars": optax.lars(0.1),
+  "lamb": optax.lamb(0.1, eps_root=1e-8),
   "in a chain": optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.1)),
 }
 

@@ -163,6 +163,32 @@ def test_no_parameters_at_all_are_adapted_to_none():
   assert adapted == {} and path.shape == (2,)
 
 
+def callback(fn, x):
+  return jax.pure_callback(fn, jax.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="sequential")
+
+
+@jax.custom_vjp
+def outside_cosine(x):
+  return callback(np.cos, x)
+
+
+@jax.custom_vjp
+def outside_sine(x):
+  return callback(np.sin, x)
+
+
+outside_cosine.defvjp(lambda x: (outside_cosine(x), x), lambda x, bar: (-bar * jnp.sin(x),))
+outside_sine.defvjp(lambda x: (outside_sine(x), x), lambda x, bar: (bar * outside_cosine(x),))
+
+
+def test_an_operation_without_forward_mode_is_refused_under_mixed_and_right_under_reverse():
+  through = lambda sine: lambda w: lambda p, _: error(sine(INPUTS @ p), w)
+  with pytest.raises(TypeError, match=r'without a forward-mode derivative .*: give the inner loop gradient="reverse"'):
+    meta_gradient(through(outside_sine), "mixed", PARAMS, WEIGHTS)
+  found, expected = (meta_gradient(through(f), "reverse", PARAMS, WEIGHTS) for f in (outside_sine, jnp.sin))
+  chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_maml_trains_the_same_with_mixed_and_with_reverse():
   def losses(gradient):
     found = []

@@ -24,7 +24,7 @@ def guarded_update(optimizer: optax.GradientTransformation, params, known: dict)
   - Of one that divides by the gradient's size (Adam, RMSProp), elements whose gradient is exactly zero are taken as
     constants: the value is the optimizer's, the derivative 0 instead of `1 / sqrt(eps_root)`.
 
-  What an optimizer does at zero is measured on parameters of one element each, and kept in `known`.
+  What an optimizer does at zero is measured on parameters of two elements each, and kept in `known`.
 
   Raises:
     ValueError: if its update changes more than a million times faster at a zero gradient than it is large: an Adam or
@@ -66,13 +66,16 @@ def _at_zero(optimizer, params):
   optimizer depends on traced values such as learned rates, of traced bools."""
 
   def measure():
-    ones = jax.tree.map(lambda x: jnp.ones((1,) * jnp.ndim(x), jnp.result_type(x)), params)
+    # Two elements, of which one changes: an update divided by its norm does not change along itself.
+    shape = lambda x: (2,) * min(jnp.ndim(x), 1) + (1,) * (jnp.ndim(x) - 1)
+    ones = jax.tree.map(lambda x: jnp.ones(shape(x), jnp.result_type(x)), params)
+    first = jax.tree.map(lambda x: jnp.zeros_like(x).at[(0,) * x.ndim].set(1), ones)
 
     def change(size):
       """The update at a gradient of that size, and how it changes with the gradient, forward and in reverse."""
       gradient = jax.tree.map(lambda x: jnp.full_like(x, size), ones)
       update = lambda g: optimizer.update(g, optimizer.init(ones), ones)[0]
-      value, slope = jax.jvp(update, (gradient,), (ones,))
+      value, slope = jax.jvp(update, (gradient,), (first,))
       return value, slope, jax.vjp(update, gradient)[1](jax.tree.map(jnp.ones_like, value))[0]
 
     at_zero = change(0.0)[1:]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun, jaxprs_in_params
 
 from metajax.types import Data, LossFn, Params, Scalar
 
@@ -75,7 +75,7 @@ def _backward(function, residuals, cotangents):
   some = [leaves[i] for i in wanted]
   tangents += [jnp.zeros_like(x) for x in some[len(tangents) :]]
   try:
-    gradient, change = jax.jvp(jax.grad(of_wanted), (some,), (tangents,))
+    gradient, change = _jvp(jax.grad(of_wanted), some, tangents)
   except (TypeError, ValueError, NotImplementedError) as error:
     raise TypeError(
       f"the inner loss has an operation without a forward-mode derivative ({_first_line(error)}): give the inner loop "
@@ -88,6 +88,20 @@ def _backward(function, residuals, cotangents):
 
 
 _value_and_grad.defvjp(_forward, _backward, symbolic_zeros=True)
+
+
+def _jvp(fn, primals, tangents):
+  """`jax.jvp`, which inside a trace would let a `custom_vjp` pass and fail only when it is compiled."""
+  push = lambda primals, tangents: jax.jvp(fn, (primals,), (tangents,))
+  closed, shapes = jax.make_jaxpr(push, return_shape=True)(primals, tangents)
+  if _holds(closed.jaxpr, "custom_lin"):
+    raise TypeError("a custom_vjp function")
+  return jax.tree.unflatten(jax.tree.structure(shapes), jaxpr_as_fun(closed)(*jax.tree.leaves((primals, tangents))))
+
+
+def _holds(jaxpr, primitive) -> bool:
+  inner = lambda equation: any(_holds(sub, primitive) for sub in jaxprs_in_params(equation.params))
+  return any(equation.primitive.name == primitive or inner(equation) for equation in jaxpr.eqns)
 
 
 def _floats(x) -> bool:

@@ -139,7 +139,8 @@ def _check_arguments(steps, gradient, remat, truncate):
   for name, value, choices in (("gradient", gradient, Gradient), ("remat", remat, Remat)):
     if value not in get_args(choices):
       raise ValueError(f"expected {name} to be one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")
-  if truncate is not None and not 0 <= truncate <= steps:
+  whole = isinstance(truncate, int) and not isinstance(truncate, bool)
+  if truncate is not None and not (whole and 0 <= truncate <= steps):
     raise ValueError(f"expected truncate to be from 0 to the {steps} steps, got {truncate}")
 
 
