@@ -5,6 +5,7 @@ batch-norm module as PyTorch has it, and gives the mean query loss and its gradi
 `benchmarks/README.md`.
 """
 
+import contextlib
 import importlib.metadata
 import importlib.util
 from collections.abc import Callable
@@ -81,19 +82,14 @@ def _learn2learn(module, tasks, inner):
 
   model = MAML(module, lr=inner.rate, first_order=False)
 
-  def run():
-    model.zero_grad()
-    total = 0.0
-    for support, labels, query, query_labels in zip(*tasks, strict=True):
-      learner = model.clone()
-      for _ in range(inner.steps):
-        learner.adapt(cross_entropy(learner(support), labels))
-      loss = cross_entropy(learner(query), query_labels) / len(tasks[0])
-      loss.backward()
-      total += loss.detach()
-    return total, [p.grad for p in module.parameters()]
+  @contextlib.contextmanager
+  def adapted(support, labels):
+    learner = model.clone()
+    for _ in range(inner.steps):
+      learner.adapt(cross_entropy(learner(support), labels))
+    yield learner
 
-  return run
+  return _backward_each(module, tasks, adapted)
 
 
 def _higher(module, tasks, inner):
@@ -101,43 +97,49 @@ def _higher(module, tasks, inner):
 
   optimizer = torch.optim.SGD(module.parameters(), lr=inner.rate)
 
-  def run():
-    module.zero_grad()
-    total = 0.0
-    for support, labels, query, query_labels in zip(*tasks, strict=True):
-      with higher.innerloop_ctx(module, optimizer, copy_initial_weights=False) as (fast, inner_optimizer):
-        for _ in range(inner.steps):
-          inner_optimizer.step(cross_entropy(fast(support), labels))
-        loss = cross_entropy(fast(query), query_labels) / len(tasks[0])
-        loss.backward()
-        total += loss.detach()
-    return total, [p.grad for p in module.parameters()]
+  @contextlib.contextmanager
+  def adapted(support, labels):
+    with higher.innerloop_ctx(module, optimizer, copy_initial_weights=False) as (fast, inner_optimizer):
+      for _ in range(inner.steps):
+        inner_optimizer.step(cross_entropy(fast(support), labels))
+      yield fast
 
-  return run
+  return _backward_each(module, tasks, adapted)
 
 
 def _torchopt(module, tasks, inner):
   import torchopt
 
-  parameters = list(module.parameters())
   if inner.optimizer == "sgd":
     optimizer = torchopt.MetaSGD(module, lr=inner.rate)
   else:
     optimizer = torchopt.MetaAdam(module, lr=inner.rate, eps=EPS, eps_root=EPS_ROOT)
   start = [torchopt.extract_state_dict(x, by="reference") for x in (module, optimizer)]
 
+  @contextlib.contextmanager
+  def adapted(support, labels):
+    for _ in range(inner.steps):
+      optimizer.step(cross_entropy(module(support), labels))
+    yield module
+    for x, state in zip((module, optimizer), start, strict=True):
+      torchopt.recover_state_dict(x, state)
+
+  return _backward_each(module, tasks, adapted)
+
+
+def _backward_each(module, tasks, adapted):
+  """The mean loss and its gradient, task by task, through `with adapted(support, labels) as the adapted module`."""
+  parameters = list(module.parameters())
+
   def run():
     for parameter in parameters:
       parameter.grad = None
     total = 0.0
     for support, labels, query, query_labels in zip(*tasks, strict=True):
-      for _ in range(inner.steps):
-        optimizer.step(cross_entropy(module(support), labels))
-      loss = cross_entropy(module(query), query_labels) / len(tasks[0])
-      loss.backward()
+      with adapted(support, labels) as fast:
+        loss = cross_entropy(fast(query), query_labels) / len(tasks[0])
+        loss.backward()
       total += loss.detach()
-      for x, state in zip((module, optimizer), start, strict=True):
-        torchopt.recover_state_dict(x, state)
     return total, [p.grad for p in parameters]
 
   return run

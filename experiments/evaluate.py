@@ -12,7 +12,7 @@ from tyro.conf import Positional
 from experiments import command_line, few_shot, few_shot_data, records, runs
 from metajax import make_mesh
 from metajax.checkpoint import Checkpoints
-from metajax.train import for_seeds, restore
+from metajax.train import each_seed, restore
 
 
 def main(
@@ -57,9 +57,10 @@ def main(
   s = s if split is None else s._replace(split=split)
   source = few_shot_data.load_part(s, "test")
   batches = few_shot.test_batches(source, *test, queries, seed)
+  example = next(batches())
   with jax.set_mesh(make_mesh(devices)):
-    trained = _restore(run, made, trained_with, next(batches()))
-    few_shot.check_fits_test(made.test_learner, (trained[0].params, trained[0].state), next(batches()))
+    trained = _restore(run, made, trained_with, example)
+    few_shot.check_fits_test(made.test_learner, (trained[0].params, trained[0].state), example)
     scores, pixels = few_shot.test_all(made, trained, batches, tasks)
   few_shot.tell(made.name, test, scores, pixels, tasks, queries)
   how = {"chosen_step": [int(one.step) for one in trained], "run": str(run), "test_seed": seed}
@@ -78,11 +79,10 @@ def _restore(run: Path, made, s, example):
   at_once = runs.configuration(run).get("seeds_at_once", 1)
   for part, seeds in few_shot.groups(s, at_once).items():
     repeat = lambda start, shard: iter([example])
-    batches = repeat if len(seeds) == 1 else for_seeds([repeat] * len(seeds))
-    seed = seeds[0] if len(seeds) == 1 else tuple(seeds)
+    batches, seed = few_shot.together([repeat] * len(seeds), seeds)
     with Checkpoints(run / part / "checkpoints") as checkpoints:
       found = restore(made.learner, few_shot.optimizer(s), batches, checkpoints, seed=seed)
-    trained += [found] if len(seeds) == 1 else [jax.tree.map(lambda x, i=i: x[i], found) for i in range(len(seeds))]
+    trained += each_seed(found, seed)
   return trained
 
 

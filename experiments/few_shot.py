@@ -19,7 +19,7 @@ from metajax.evaluate import Score, over_seeds
 from metajax.losses import check_fits
 from metajax.mesh import shard_batch, tasks_at_once
 from metajax.predictors import nearest_centroid
-from metajax.train import TrainState, for_seeds, seeds_at_once
+from metajax.train import TrainState, each_seed, for_seeds, seeds_at_once
 
 
 class Setting(NamedTuple):
@@ -109,7 +109,8 @@ def run(method: Callable[..., Method], flags: dict):
   # Validation and test tasks have seeds of their own, the same for every learner and every run.
   validation = test_batches(parts["validation"], *tests[0], s.test_queries, seed=1, part="validation")
   at = {test: test_batches(parts["test"], *test, s.test_queries, seed=2) for test in tests}
-  shapes = jax.eval_shape(made.learner.init, jax.random.key(0), next(batches[0]()))
+  example = next(batches[0]())
+  shapes = jax.eval_shape(made.learner.init, jax.random.key(0), example)
   if this.resumed:
     for folder in groups(s, at_once=s.seeds_at_once or 1):
       Checkpoints(this.folder / folder / "checkpoints").check({"params": shapes[0], "state": shapes[1]})
@@ -119,7 +120,7 @@ def run(method: Callable[..., Method], flags: dict):
 
   device_count = tasks_at_once(s.tasks, jax.device_count()) if s.devices is None else s.devices
   with jax.set_mesh(make_mesh(device_count)):
-    shard_batch(next(batches[0]()))  # refuses what the devices do not divide, before anything is written
+    shard_batch(example)  # refuses what the devices do not divide, before anything is written
     at_once = _at_once(this, made, batches, s)
     runs.write_configuration(this, device_count, seeds_at_once=at_once)
     trained, seconds = _train(this, made, batches, validation, s, at_once)
@@ -154,6 +155,11 @@ def groups(s: Setting, at_once: int) -> dict[str, list[int]]:
   return {f"seed-{part[0]}" if len(part) == 1 else f"seeds-{part[0]}-{part[-1]}": part for part in parts}
 
 
+def together(batches: Sequence[Callable], seeds: Sequence[int]) -> tuple[Callable, int | tuple[int, ...]]:
+  """The batches and the seed that `fit` is to have for some seeds: for one, or for several side by side."""
+  return (batches[0], seeds[0]) if len(seeds) == 1 else (for_seeds(batches), tuple(seeds))
+
+
 def optimizer(s: Setting) -> optax.GradientTransformation:
   """Adam, with the setting's schedule."""
   return optax.adam(schedule(s.rate, s.decay, s.steps))
@@ -184,20 +190,20 @@ def _train(this, made: Method, batches, validation, s: Setting, at_once: int) ->
 
   trained, seconds = [], 0.0
   for part, seeds in groups(s, at_once).items():
-    own = [batches[seed - s.seed] for seed in seeds]
+    own, seed = together([batches[seed - s.seed] for seed in seeds], seeds)
     found, took = runs.train(
       this,
       made.learner,
       optimizer(s),
-      own[0] if len(seeds) == 1 else for_seeds(own),
+      own,
       s.steps,
       rows=s.tasks * len(seeds),
       part=part,
-      seed=seeds[0] if len(seeds) == 1 else tuple(seeds),
+      seed=seed,
       validate=validate,
       validate_every=s.validate_every,
     )
-    trained += [found] if len(seeds) == 1 else [jax.tree.map(lambda x, i=i: x[i], found) for i in range(len(seeds))]
+    trained += each_seed(found, seed)
     seconds += took
   return trained, seconds
 

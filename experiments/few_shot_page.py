@@ -1,10 +1,9 @@
 """The page of a few-shot run: learning curves, test episodes, confusion, a map of unseen classes, the data."""
 
-import json
-
 import jax
 import numpy as np
 
+from experiments import runs
 from experiments.few_shot_data import broken, slug
 from metajax import Episode, Examples
 from metajax.data import Source, episode_rows, select_classes
@@ -58,7 +57,7 @@ def write(run, made, trained, parts: dict[str, Source], test: tuple[int, int], s
     run.folder / "index.html",
     title=f"{made.name} on {slug(setting)}",
     summary=tiles,
-    configuration={k: v for k, v in json.loads((run.folder / "run.json").read_text()).items() if k != "arguments"},
+    configuration={k: v for k, v in runs.configuration(run.folder).items() if k != "arguments"},
     records=records,
     figures=figures,
     notes=_notes(parts),

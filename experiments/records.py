@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 
 from experiments.command_line import command
+from metajax.report import write_whole
 
 HERE = Path(__file__).resolve().parent
 
@@ -37,13 +38,7 @@ def machine() -> str:
 
 def write(path: Path, records: list[dict]):
   """Writes records as JSON, whole or not at all."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  scratch = path.with_suffix(".tmp")
-  with scratch.open("w") as file:
-    file.write(json.dumps(records, indent=1, ensure_ascii=False) + "\n")
-    file.flush()
-    os.fsync(file.fileno())  # before it takes its name, so that a power cut leaves one or the other
-  scratch.replace(path)
+  write_whole(path, (json.dumps(records, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def check_writable(folder: Path):

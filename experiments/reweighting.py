@@ -9,7 +9,6 @@ to trust would have fallen more (learning to reweight, arXiv:1803.09050, with a 
 
 import functools
 import itertools
-import json
 
 import jax
 import jax.numpy as jnp
@@ -196,7 +195,7 @@ def _page(folder, problems, measured):
     folder / "index.html",
     title="Learning to reweight examples",
     summary=[(r["learner"], f"{r['value']:.3g} ± {r['interval']:.2g}", r["measure"]) for r in measured],
-    configuration=json.loads((folder / "run.json").read_text()),
+    configuration=runs.configuration(folder),
     records=measured,
     figures=[
       ("Weights", "Of all seeds.", histogram),

@@ -18,6 +18,7 @@ import jax
 from experiments import command_line, records
 from metajax.checkpoint import Checkpoints
 from metajax.report import metrics_log, progress, read_metrics
+from metajax.report.files import SCRATCH
 from metajax.train import Stopped, TrainState, fit
 
 FREE = {"folder", "resume", "output", "record", "checkpoint_every", "keep", "profile", "debug_nans", "devices"}
@@ -84,7 +85,7 @@ def begin(name: str, main: Callable, flags: Mapping) -> Run:
   there = (folder / "run.json").exists()
   if there and not asked.resume:
     raise ValueError(f"expected a folder without a run, got {str(folder)!r}: --resume goes on with it")
-  if not there and folder.is_dir() and any(path.name != "run.tmp" for path in folder.iterdir()):
+  if not there and folder.is_dir() and any(path.name != SCRATCH for path in folder.iterdir()):
     raise ValueError(f"expected an empty or a new folder for the run, got {str(folder)!r}")
   return Run(folder, asked, there, _described(main, flags))
 

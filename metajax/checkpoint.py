@@ -65,7 +65,7 @@ class Checkpoints:
     self._best = best
     arrays = jax.tree.map(jnp.copy, _flatten(tree))  # a donated buffer would change while it is written
     prints = {name: int(x) for name, x in jax.device_get(_fingerprints(arrays)).items()}
-    shapes = {name: [str(x.dtype), list(x.shape)] for name, x in arrays.items()}
+    shapes = _shapes(arrays)
     stored = ocp.args.StandardSave({name: x for name, x in arrays.items() if x.size})
     # A copy: it is written later, when the caller's lists may have grown.
     about = json.loads(json.dumps({"note": note, "shapes": shapes, "fingerprints": prints}))
@@ -107,7 +107,7 @@ class Checkpoints:
         self._warn(found, error)
         continue
       wanted = _flatten(like)
-      _check_same(self.folder / str(found), shapes, {n: [str(x.dtype), list(x.shape)] for n, x in wanted.items()})
+      _check_same(self.folder / str(found), shapes, _shapes(wanted))
       try:
         target = {n: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for n, x in wanted.items() if x.size}
         arrays = {**wanted, **self._read(found, arrays=ocp.args.StandardRestore(target))["arrays"]}
@@ -129,7 +129,7 @@ class Checkpoints:
     Raises:
       ValueError: if it is of another learner or network, naming the first parameter that differs.
     """
-    wanted = {name: [str(x.dtype), list(x.shape)] for name, x in _named(like)}
+    wanted = _shapes(dict(_named(like)))
     for found in reversed(self.steps()):
       try:
         shapes = self._about(found)["shapes"]
@@ -226,6 +226,11 @@ def _flatten(tree) -> dict[str, jax.Array]:
 def _named(tree):
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     yield jax.tree_util.keystr(path, simple=True, separator="."), leaf
+
+
+def _shapes(arrays) -> dict[str, list]:
+  """`{name: [type, shape]}`, as JSON has it."""
+  return {name: [str(x.dtype), list(x.shape)] for name, x in arrays.items()}
 
 
 def _unflatten(like, arrays):

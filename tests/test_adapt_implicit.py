@@ -14,10 +14,7 @@ from metajax.adapt import implicit, newton
 SIZE, STRENGTH = 4, 2.0
 
 
-@pytest.fixture(autouse=True)
-def float64():
-  with jax.enable_x64(True):
-    yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def draw(seed, *shape):

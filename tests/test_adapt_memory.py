@@ -44,11 +44,13 @@ def meta_gradient(adapt, loss=residual_loss):
 
 @functools.cache
 def costs(adapt, **sizes):
-  """(temporary memory in sizes of the parameters, length of the program) of a compiled meta-gradient."""
+  """(temporary memory in sizes of the parameters, lines as lowered, lines as compiled) of a meta-gradient."""
   shapes = residual_shapes(**sizes)
-  compiled = jax.jit(meta_gradient(adapt)).lower(*shapes).compile()
+  lowered = jax.jit(meta_gradient(adapt)).lower(*shapes)
+  compiled = lowered.compile()
   size = sum(4 * leaf.size for leaf in jax.tree.leaves(shapes[0]))
-  return compiled.memory_analysis().temp_size_in_bytes / size, len(compiled.as_text())
+  lines = (program.as_text().count(" = ") for program in (lowered, compiled))
+  return compiled.memory_analysis().temp_size_in_bytes / size, *lines
 
 
 def memory(adapt, **sizes):
@@ -103,8 +105,12 @@ def test_memory_of_implicit_grows_with_neither_the_steps_nor_those_of_conjugate_
 @pytest.mark.parametrize(("remat", "few", "many"), [("gradients", 8, 64), ("step", 8, 64), ("sqrt", 64, 256)])
 @pytest.mark.xdist_group("small")
 def test_the_program_does_not_grow_with_the_steps(remat, few, many):
-  length = lambda steps: costs(steps_of(ADAM, steps, remat=remat), **SMALL)[1]
-  assert length(many) <= 1.01 * length(few)
+  (_, lowered_few, compiled_few), (_, lowered_many, compiled_many) = (
+    costs(steps_of(ADAM, steps, remat=remat), **SMALL) for steps in (few, many)
+  )
+  assert lowered_many == lowered_few
+  # Which instructions are fused differs by a few between machines; a loop unrolled would be four times as many.
+  assert compiled_many <= 1.05 * compiled_few
 
 
 @pytest.mark.parametrize("adapt", [newton(2), implicit(SGD, 8, 1.0)], ids=["newton", "implicit"])

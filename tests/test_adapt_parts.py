@@ -13,10 +13,7 @@ from metajax.adapt import newton, only, then
 RATE = 0.1
 
 
-@pytest.fixture(autouse=True)
-def float64():
-  with jax.enable_x64(True):
-    yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def draw(seed, *shape):

@@ -67,12 +67,6 @@ def derivatives(mean):
   return all_of
 
 
-@pytest.fixture
-def float64():
-  with jax.enable_x64(True):
-    yield
-
-
 @pytest.fixture(scope="module")
 def expected():
   with jax.enable_x64(True):

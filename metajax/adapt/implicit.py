@@ -9,7 +9,7 @@ import optax
 from jax import lax
 
 from metajax.adapt.inner import mixed_value_and_grad
-from metajax.adapt.steps import check_floats, check_scalar, gradient_steps
+from metajax.adapt.steps import check_count, check_floats, check_scalar, gradient_steps
 from metajax.types import Adapt
 
 
@@ -91,8 +91,7 @@ def newton(steps: int, *, cg_steps: int = 10, damping: float = 1e-3, rate: float
     TypeError: when called, if a parameter is not of a floating type.
   """
   _check_cg(cg_steps, damping)
-  if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-    raise ValueError(f"expected steps to be a whole number of at least 1, got {steps!r}")
+  check_count("steps", steps)
 
   def adapt(loss, params, data):
     check_floats(params)
@@ -124,8 +123,7 @@ def _solve(matvec, right, cg_steps):
 
 
 def _check_cg(cg_steps, damping):
-  if isinstance(cg_steps, bool) or not isinstance(cg_steps, int) or cg_steps < 1:
-    raise ValueError(f"expected cg_steps to be a whole number of at least 1, got {cg_steps!r}")
+  check_count("cg_steps", cg_steps)
   if not _known(damping, lambda x: 0 <= x < math.inf):
     raise ValueError(f"expected a damping of at least 0, got {damping}")
 

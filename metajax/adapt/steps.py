@@ -134,8 +134,7 @@ def _sqrt_scan(step, carry, data, steps):
 
 
 def _check_arguments(steps, gradient, remat, truncate):
-  if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-    raise ValueError(f"expected steps to be a whole number of at least 1, got {steps!r}")
+  check_count("steps", steps)
   for name, value, choices in (("gradient", gradient, Gradient), ("remat", remat, Remat)):
     if value not in get_args(choices):
       raise ValueError(f"expected {name} to be one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")
@@ -152,6 +151,16 @@ def _check(loss, params, data, steps, per_step):
       raise ValueError(f"expected data with a leading axis of {steps}, one slice a step, got leading axes {found}")
     data = jax.tree.map(lambda x: x[0], data)
   check_scalar(loss, params, data)
+
+
+def check_count(name: str, count: int):
+  """Refuses what is not a number of times.
+
+  Raises:
+    ValueError: naming it.
+  """
+  if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+    raise ValueError(f"expected {name} to be a whole number of at least 1, got {count!r}")
 
 
 def check_floats(params):

@@ -6,6 +6,7 @@ matplotlib, scikit-learn and TensorBoard are imported where they are used, not h
 from metajax.report.confusion import confusion_figure, confusion_percentages
 from metajax.report.embedding_map import map_figure
 from metajax.report.figures import contact_sheet_figure, curves_figure, episode_figure
+from metajax.report.files import write_whole
 from metajax.report.learning_curves import learning_curves_figure
 from metajax.report.metrics import metrics_log, read_metrics
 from metajax.report.page import Swatch, page
@@ -24,4 +25,5 @@ __all__ = [
   "page",
   "progress",
   "read_metrics",
+  "write_whole",
 ]

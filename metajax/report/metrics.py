@@ -11,6 +11,8 @@ from pathlib import Path
 
 import jax
 
+from metajax.report.files import naming, write_whole
+
 _OURS = ".metajax"  # the suffix of the event files that are this log's to replace
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -40,9 +42,7 @@ def metrics_log(folder: Path, after: int = 0):
   folder = Path(folder)
   path = folder / "metrics.jsonl"
   kept = [(line, row) for line, row in _lines(path) if row["step"] <= after]
-  with _naming(folder):
-    folder.mkdir(parents=True, exist_ok=True)
-  _rewrite(path, b"".join(line + b"\n" for line, _ in kept))
+  write_whole(path, b"".join(line + b"\n" for line, _ in kept))
   events_path = _rewrite_events(folder, [row for _, row in kept])
   # Unbuffered: what was written outlives the process, and nothing is left to fail at the end.
   with ExitStack() as files:
@@ -101,7 +101,7 @@ def _rewrite_events(folder: Path, rows: list[dict]) -> Path:
     Event(wall_time=began, step=0, session_log=SessionLog(status=SessionLog.START)),
   ]
   path = folder / f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}{_OURS}"
-  _rewrite(path, b"".join([*(_framed(event) for event in head), *(_event(row) for row in rows)]))
+  write_whole(path, b"".join([*(_framed(event) for event in head), *(_event(row) for row in rows)]))
   for other in old - {path}:
     other.unlink(missing_ok=True)
   return path
@@ -128,29 +128,9 @@ def _framed(event) -> bytes:
   return file.getvalue()
 
 
-def _rewrite(path: Path, content: bytes):
-  """Writes a file whole or not at all."""
-  scratch = path.with_name(".metrics.scratch")  # TensorBoard reads whatever has "tfevents" in its name
-  with _naming(path):
-    with scratch.open("wb") as file:
-      file.write(content)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(scratch, path)
-
-
 def _append(file, content: bytes, sync: bool = False):
-  with _naming(file.name):
+  with naming(file.name):
     while content:  # a disk that fills up takes a part first
       content = content[file.write(content) :]
     if sync:
       os.fsync(file.fileno())
-
-
-@contextmanager
-def _naming(path: Path):
-  """Names the file in the errors of what is done to it: those of a full disk do not."""
-  try:
-    yield
-  except OSError as error:
-    raise OSError(error.errno, error.strerror or str(error), str(path)) from error

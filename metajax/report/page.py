@@ -2,7 +2,6 @@
 
 import base64
 import math
-import os
 import re
 import struct
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
+from metajax.report.files import write_whole
 from metajax.report.tables import configuration_table, records_table, text
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -62,9 +62,7 @@ def page(
   parts = [(name, body) for name, body in parts if body]
   contents = "".join(f'<li><a href="#{name.lower()}">{name}</a></li>' for name, _ in parts)
   sections = "".join(f'<section id="{name.lower()}"><h2>{name}</h2>{body}</section>\n' for name, body in parts)
-  _write(
-    Path(path),
-    f"""<!DOCTYPE html>
+  html = f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -81,15 +79,8 @@ def page(
 {sections}</main>
 </body>
 </html>
-""",
-  )
-
-
-def _write(path: Path, html: str):
-  path.parent.mkdir(parents=True, exist_ok=True)
-  scratch = path.with_name(f".{path.name}.scratch")
-  scratch.write_bytes(html.encode("utf-8", "replace"))  # a file's name may hold what is not Unicode
-  os.replace(scratch, path)
+"""
+  write_whole(path, html.encode("utf-8", "replace"))  # a file's name may hold what is not Unicode
 
 
 def _tiles(summary) -> str:

@@ -2,6 +2,16 @@
 
 from metajax.train.fit import Stopped, fit, restore
 from metajax.train.seeds import for_seeds, seeds_at_once
-from metajax.train.step import TrainState, make_train_step, start
+from metajax.train.step import TrainState, each_seed, make_train_step, start
 
-__all__ = ["Stopped", "TrainState", "fit", "for_seeds", "make_train_step", "restore", "seeds_at_once", "start"]
+__all__ = [
+  "Stopped",
+  "TrainState",
+  "each_seed",
+  "fit",
+  "for_seeds",
+  "make_train_step",
+  "restore",
+  "seeds_at_once",
+  "start",
+]

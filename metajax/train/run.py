@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.mesh import shard_batch
-from metajax.train.step import make_train_step, start
+from metajax.train.step import each_seed, make_train_step, start
 
 
 class Run:
@@ -63,7 +63,6 @@ class Run:
         )
       if note["seed"] != self._seed():
         raise ValueError(f"expected seed {note['seed']}, of the run in {self.checkpoints.folder}, got {self.seed}")
-      best = None
       if self.validate and note["best_step"] is not None:
         alone = not self.many and note["best_step"] != step
         best = self.checkpoints.restore(tree, note["best_step"]) if alone else found
@@ -108,10 +107,7 @@ class Run:
     """Validates; whether this step is the best so far."""
     self._look()
     paused = time.perf_counter()
-    if self.many:
-      parts = [jax.tree.map(lambda x, i=i: x[i], self.train_state) for i in range(len(self.seed))]
-    else:
-      parts = [self.train_state]
+    parts = each_seed(self.train_state, self.seed)
     scores = np.array([float(self.validate(part.params, part.state)) for part in parts])
     self.scores = scores if self.many else scores[0]
     better = (self.scores > self.best_score) | np.isnan(self.best_score) | (self.best is None)
@@ -153,6 +149,8 @@ class Run:
 
   def _look(self, replay=None):
     """Fetches the metrics that are still on the device, and stops where they are not finite."""
+    if not self.pending:
+      return  # nothing has changed since the last look
     first = self.step - len(self.pending) + 1
     for step, metrics in enumerate(jax.device_get(self.pending), first):
       for name in ("loss", "gradient_norm"):

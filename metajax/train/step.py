@@ -1,10 +1,11 @@
 """A run's state, and one step of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from metajax.mesh import replicate
@@ -53,3 +54,10 @@ def start(learner: Learner, optimizer: optax.GradientTransformation, batch: Any,
   params, state = learner.init(key, batch)
   made = TrainState(params, state, optimizer.init(params), run_key, jnp.zeros((), jnp.int32))
   return replicate(jax.tree.map(jnp.copy, made))  # a step is given its buffers: none may be shared or outlive it
+
+
+def each_seed(train_state: TrainState, seed: int | Sequence[int]) -> list[TrainState]:
+  """The TrainState of each of the seeds that a run trained: of one, or of a sequence side by side."""
+  if np.ndim(seed) == 0:
+    return [train_state]
+  return [jax.tree.map(lambda x, i=i: x[i], train_state) for i in range(len(seed))]
