@@ -31,7 +31,9 @@ class Inner(NamedTuple):
   steps: int
 
 
-def peers(network: str, params: Params, episodes: Episode, inner: Inner, threads: int) -> dict[str, Callable]:
+def peers(
+  network: str, params: Params, episodes: Episode, inner: Inner, threads: int, double: bool = False
+) -> dict[str, Callable]:
   """The peers that are installed and can do this, by name: functions without arguments that give (loss, gradient norm).
 
   Only TorchOpt and `torch.func` have an Adam with `eps_root`, without which its derivative is unbounded.
@@ -42,11 +44,14 @@ def peers(network: str, params: Params, episodes: Episode, inner: Inner, threads
     episodes: a batch of tasks of square pictures `[tasks, n, size, size, 1]`.
     inner: the inner loop.
     threads: how many PyTorch may use.
+    double: compute in 64 bits.
   """
   torch.set_num_threads(threads)
   device = "cuda" if torch.cuda.is_available() else "cpu"
   module = {"conv4": _conv4, "transformer": _Transformer}[network](params).to(device)
   tasks = [x for examples in episodes for x in (_pictures(network, examples.inputs), _classes(examples.labels))]
+  if double:
+    module, tasks = module.double(), [x.double() if x.is_floating_point() else x for x in tasks]
   tasks = [x.to(device) for x in tasks]
   makers = {"torch.func looped": _looped, "torch.func vmapped": _vmapped}
   if _is_there("torchopt"):

@@ -1,87 +1,138 @@
-"""Tests what a run has learned at another setting, or on other data: train once, test anywhere.
+"""Tests what runs have learned at any setting, or on other data: train once, test anywhere.
 
 python -m experiments.evaluate runs/prototypical-omniglot-20261124-101500 --ways 20 --shots 5     # a minute on 2 cores
+python -m experiments.evaluate runs/maml-omniglot-* runs/anil-omniglot-*     # the same tasks, and paired differences
 """
 
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 from tyro.conf import Positional
 
 from experiments import command_line, few_shot, few_shot_data, records, runs
+from experiments.few_shot_scores import PIXELS, Tested, curve_records, records_of, tell, test_all
 from metajax import make_mesh
 from metajax.checkpoint import Checkpoints
-from metajax.train import each_seed, restore
+from metajax.train import TrainState, each_seed, restore
+
+
+class _Run(NamedTuple):
+  folder: Path
+  made: few_shot.Method
+  setting: few_shot.Setting
+  training: tuple  # what it has in common with runs that differ in their seed alone
 
 
 def main(
-  run: Positional[Path],
+  folders: Positional[tuple[Path, ...]],
   ways: int | None = None,
   shots: int | None = None,
   queries: int = 15,
   data: str | None = None,
   split: str | None = None,
   tasks: int = 1000,
-  seed: int = 2,
+  seed: int = few_shot.TEST_SEED,
+  curve: int = 0,
   download: bool = False,
   skip_broken: bool = False,
   devices: int | None = None,
 ):
-  """Tests the chosen parameters of a few-shot run on unseen classes.
+  """Tests the chosen parameters of few-shot runs on unseen classes, all on the same tasks.
+
+  Runs that differ in their seed alone are one learner, with an interval over seeds. Of several learners it also prints
+  by how much the first is ahead of each other one, with the interval of the paired difference.
 
   Args:
-    run: the run's folder.
-    ways: classes of a test task; by default those of the run's first test setting.
+    folders: the runs' folders.
+    ways: classes of a test task; by default those of the first run's first test setting.
     shots: support pictures of each class; by default likewise.
     queries: query pictures of each class.
-    data: other data, as for the run's own --data.
-    split: a named split of the data's classes; the run's own by default, where the data are the run's.
+    data: other data, as for a run's own --data.
+    split: a named split of the data's classes; the first run's own by default, where the data are its.
     tasks: test tasks.
-    seed: of the test tasks; 2 gives those of the run itself.
+    seed: of the test tasks; 2 gives those of the runs themselves.
+    curve: measure the accuracy after 0, 1, ... to this many adaptation steps.
     download: let TFDS download data that is not there.
     skip_broken: leave out files of one's own that cannot be read.
     devices: devices to share the tasks; by default all.
   """
-  module, flags = runs.flags_of(run)
-  if not hasattr(module, "method"):
-    raise ValueError(f"expected a few-shot run, got one of {module.__name__} in {str(run)!r}")
-  jax.config.update("jax_default_matmul_precision", flags["run"].precision)
-  made, trained_with = module.method(**flags), flags["setting"]
-  first = few_shot.tests_of(trained_with)[0]
-  test = (first[0] if ways is None else ways, first[1] if shots is None else shots)
+  if not folders:
+    raise ValueError("expected the folder of a run, or of several, got none")
+  found = [_read(folder) for folder in folders]
+  first = found[0].setting
+  at = few_shot.tests_of(first)[0]
+  test = (at[0] if ways is None else ways, at[1] if shots is None else shots)
   other = {"download": download, "skip_broken": skip_broken, "test_queries": queries, "test_tasks": tasks}
-  s = trained_with._replace(**other)
+  s = first._replace(curve=curve, **other)
   if data is not None and data != s.data:
     s = s._replace(data=data, split="")
   s = s if split is None else s._replace(split=split)
-  source = few_shot_data.load_part(s, "test")
-  batches = few_shot.test_batches(source, *test, queries, seed)
+  batches = few_shot.test_batches(few_shot_data.load_part(s, "test"), *test, queries, seed)
   example = next(batches())
+  scores, written = {}, []
   with jax.set_mesh(make_mesh(devices)):
-    trained = _restore(run, made, trained_with, example)
-    few_shot.check_fits_test(made.test_learner, (trained[0].params, trained[0].state), example)
-    scores, pixels = few_shot.test_all(made, trained, batches, tasks)
-  few_shot.tell(made.name, test, scores, pixels, tasks, queries)
-  how = {"chosen_step": [int(one.step) for one in trained], "run": str(run), "test_seed": seed}
-  found = few_shot.records_of(made, test, scores, pixels, s, how | {"steps": trained_with.steps, "train_seconds": 0})
-  path = run / time.strftime("evaluation-%Y%m%d-%H%M%S.json")
-  try:
-    records.write(path, found)
-    print(f"\nrecords: {path}")
-  except OSError as error:
-    print(f"\nnot recorded: {error}")
+    for same in _learners(found):
+      trained = [state for run in same for state in _restore(run, example)]
+      few_shot.check_fits_test(same[0].made, (trained[0].params, trained[0].state), example)
+      ways_to_use = [_named(way, same[0], found) for way in same[0].made.tested]
+      mine = test_all(ways_to_use, trained, batches, tasks)
+      scores = {way: some for way, some in scores.items() if way != PIXELS} | mine
+      how = {"chosen_step": [int(one.step) for one in trained], "run": " ".join(str(run.folder) for run in same)}
+      how |= {"test_seed": seed, "steps": same[0].setting.steps, "train_seconds": 0}
+      of = s._replace(seed=same[0].setting.seed, seeds=len(trained))
+      measured = records_of(test, mine, of, how) + curve_records(ways_to_use, trained, (test, batches), of, how)
+      written.append((same[0].folder / time.strftime("evaluation-%Y%m%d-%H%M%S.json"), measured))
+  tell(test, scores, tasks, queries)
+  for path, measured in written:
+    try:
+      records.write(path, measured)
+      print(f"\nrecords: {path}")
+    except OSError as error:
+      print(f"\nnot recorded: {error}")
 
 
-def _restore(run: Path, made, s, example):
+def _read(folder: Path) -> _Run:
+  module, flags = runs.flags_of(folder)
+  if not hasattr(module, "method"):
+    raise ValueError(f"expected a few-shot run, got one of {module.__name__} in {str(folder)!r}")
+  jax.config.update("jax_default_matmul_precision", flags["run"].precision)
+  said = runs.configuration(folder)["flags"]
+  free = runs.FREE | {"seed", "seeds", "seeds_at_once"}
+  training = module.__name__, *sorted((name, str(value)) for name, value in said.items() if name not in free)
+  return _Run(folder, module.method(**flags), flags["setting"], training)
+
+
+def _learners(found: list[_Run]) -> list[list[_Run]]:
+  """The runs, those that differ in their seed alone together, in the order given."""
+  learners = {}
+  for run in found:
+    learners.setdefault(run.training, []).append(run)
+  for same in learners.values():
+    seeds = [seed for run in same for seed in few_shot.seeds_of(run.setting)]
+    if len(set(seeds)) < len(seeds):
+      raise ValueError(f"expected runs of one learner to differ in their seeds, got {seeds} in {same[0].folder}, ...")
+  return list(learners.values())
+
+
+def _named(way: Tested, run: _Run, found: list[_Run]) -> Tested:
+  """The way to use a run, whose name says the run's where others have the same."""
+  others = {other.training for other in found if other.made.name == run.made.name}
+  return way._replace(name=f"{way.name}, {run.folder.name}") if len(others) > 1 else way
+
+
+def _restore(run: _Run, example) -> list[TrainState]:
   """The chosen TrainState of each of the run's seeds. Initialising needs no more of a batch than its shapes."""
-  trained = []
-  at_once = runs.configuration(run).get("seeds_at_once", 1)
+  made, s, trained = run.made, run.setting, []
+  if made.batches:  # trained on something else than episodes
+    example = next(made.batches(few_shot_data.load_part(s, "train"), s, s.seed)())
+  at_once = runs.configuration(run.folder).get("seeds_at_once", 1)
   for part, seeds in few_shot.groups(s, at_once).items():
     repeat = lambda start, shard: iter([example])
     batches, seed = few_shot.together([repeat] * len(seeds), seeds)
-    with Checkpoints(run / part / "checkpoints") as checkpoints:
-      found = restore(made.learner, few_shot.optimizer(s), batches, checkpoints, seed=seed)
+    with Checkpoints(run.folder / part / "checkpoints") as checkpoints:
+      found = restore(made.learner, few_shot.optimizer(made, s), batches, checkpoints, seed=seed)
     trained += each_seed(found, seed)
   return trained
 

@@ -10,16 +10,17 @@ from typing import Literal, NamedTuple
 import jax
 import optax
 
-from experiments import few_shot_page, published, records, runs
-from experiments.few_shot_data import check_disjoint, describe, load_parts, rotates, slug, split_name
+from experiments import few_shot_page, records, runs
+from experiments.few_shot_data import check_disjoint, describe, load_parts, slug
+from experiments.few_shot_scores import Tested, curve_records, records_of, tell, test_all
 from metajax import Learner, few_shot_accuracy, make_mesh
 from metajax.checkpoint import Checkpoints
 from metajax.data import Source, episodes
-from metajax.evaluate import Score, over_seeds
 from metajax.losses import check_fits
 from metajax.mesh import shard_batch, tasks_at_once
-from metajax.predictors import nearest_centroid
 from metajax.train import TrainState, each_seed, for_seeds, seeds_at_once
+
+TEST_SEED = 2  # of the test tasks, the same for every learner and every run
 
 
 class Setting(NamedTuple):
@@ -46,15 +47,17 @@ class Setting(NamedTuple):
   steps: int = 60000
   """Training steps."""
   rate: float = 1e-3
-  """Adam's rate."""
-  decay: Literal["none", "cosine", "halving"] = "none"
-  """How the rate falls: to 0 along a cosine, or by half every 2,000 steps."""
+  """The outer optimizer's rate."""
+  decay: Literal["none", "cosine", "linear", "halving"] = "none"
+  """How the rate falls: to 0 along a cosine or a line, or by half every 2,000 steps."""
   test: tuple[str, ...] = ()
   """Settings to test at, such as 5w1s 20w5s; the training setting by default."""
   test_queries: int = 15
   """Query pictures of each class in a validation or test task."""
   test_tasks: int = 1000
   """Test tasks of each setting."""
+  curve: int = 0
+  """Measure the accuracy after 0, 1, ... to this many adaptation steps, at the first setting."""
   validation_tasks: int = 200
   """Validation tasks, from classes cut from training."""
   validate_every: int = 1000
@@ -70,19 +73,21 @@ class Setting(NamedTuple):
 
 
 class Method(NamedTuple):
-  """A few-shot learner with what the records say of it.
+  """A few-shot learner, and how it is trained and tested.
 
   Attributes:
-    name: in the records.
+    name: of its runs.
     learner: what is trained.
-    test_learner: what is validated and tested; MAML's may take more steps.
-    policy: how batch statistics are had at test time.
+    tested: the ways to use it; the first one chooses the step by validation, and is shown on the run's page.
+    optimizer: `setting -> optax optimizer`; Adam with the setting's schedule by default.
+    batches: `(source, setting, seed) -> Batches` to train on; episodes by default.
   """
 
   name: str
   learner: Learner
-  test_learner: Learner
-  policy: str
+  tested: tuple[Tested, ...]
+  optimizer: Callable[..., optax.GradientTransformation] | None = None
+  batches: Callable[..., Callable] | None = None
 
 
 def experiment(method: Callable[..., Method]) -> Callable:
@@ -104,11 +109,12 @@ def run(method: Callable[..., Method], flags: dict):
   parts = load_parts(s)
   check_disjoint(s, **parts)
   describe(s, parts)
-  batches = [training_batches(parts["train"], s, seed) for seed in seeds_of(s)]
+  draw = made.batches or training_batches
+  batches = [draw(parts["train"], s, seed) for seed in seeds_of(s)]
   tests = tests_of(s)
-  # Validation and test tasks have seeds of their own, the same for every learner and every run.
+  # Validation tasks too have a seed of their own, the same for every learner and every run.
   validation = test_batches(parts["validation"], *tests[0], s.test_queries, seed=1, part="validation")
-  at = {test: test_batches(parts["test"], *test, s.test_queries, seed=2) for test in tests}
+  at = {test: test_batches(parts["test"], *test, s.test_queries, seed=TEST_SEED) for test in tests}
   example = next(batches[0]())
   shapes = jax.eval_shape(made.learner.init, jax.random.key(0), example)
   if this.resumed:
@@ -116,24 +122,27 @@ def run(method: Callable[..., Method], flags: dict):
       Checkpoints(this.folder / folder / "checkpoints").check({"params": shapes[0], "state": shapes[1]})
     runs.check_same(this)
   for some in (validation, *at.values()):
-    check_fits_test(made.test_learner, shapes, next(some()))
+    check_fits_test(made, shapes, next(some()))
 
-  device_count = tasks_at_once(s.tasks, jax.device_count()) if s.devices is None else s.devices
+  rows = jax.tree.leaves(example)[0].shape[0]
+  device_count = tasks_at_once(rows, jax.device_count()) if s.devices is None else s.devices
   with jax.set_mesh(make_mesh(device_count)):
     shard_batch(example)  # refuses what the devices do not divide, before anything is written
     at_once = _at_once(this, made, batches, s)
     runs.write_configuration(this, device_count, seeds_at_once=at_once)
-    trained, seconds = _train(this, made, batches, validation, s, at_once)
+    trained, seconds = _train(this, made, batches, validation, rows, s, at_once)
+    how = {"train_seconds": round(seconds), "steps": s.steps, "devices": device_count, "test_seed": TEST_SEED}
+    how["chosen_step"] = [int(one.step) for one in trained] if s.seeds > 1 else int(trained[0].step)
     measured, tiles = [], []
     for test, some in at.items():
-      scores, pixels = test_all(made, trained, some, s.test_tasks)
-      tell(made.name, test, scores, pixels, s.test_tasks, s.test_queries)
-      how = {"train_seconds": round(seconds), "steps": s.steps, "devices": device_count}
-      how["chosen_step"] = [int(one.step) for one in trained] if s.seeds > 1 else int(trained[0].step)
-      measured += records_of(made, test, scores, pixels, s, how)
-      tiles.append(few_shot_page.tile(measured[-2], measured[-1]))
+      scores = test_all(made.tested, trained, some, s.test_tasks)
+      tell(test, scores, s.test_tasks, s.test_queries)
+      here = records_of(test, scores, s, how)
+      measured += here
+      tiles.append(few_shot_page.tile(here[0], here[-1]))
+    measured += curve_records(made.tested, trained, next(iter(at.items())), s, how)
     print(f"\ntrained for {seconds:.0f} s on {device_count} device(s), step {_steps(trained)} of {s.steps} chosen on "
-          f"validation tasks; batch statistics at test: {made.policy}")  # fmt: skip
+          "validation tasks")  # fmt: skip
     records.write(this.folder / "records.json", measured)
     few_shot_page.write(this, made, trained[0], parts, tests[0], s, measured, tiles)
   print(f"the run's page: {this.folder / 'index.html'}")
@@ -160,13 +169,15 @@ def together(batches: Sequence[Callable], seeds: Sequence[int]) -> tuple[Callabl
   return (batches[0], seeds[0]) if len(seeds) == 1 else (for_seeds(batches), tuple(seeds))
 
 
-def optimizer(s: Setting) -> optax.GradientTransformation:
-  """Adam, with the setting's schedule."""
-  return optax.adam(schedule(s.rate, s.decay, s.steps))
+def optimizer(made: Method, s: Setting) -> optax.GradientTransformation:
+  """The method's own, or Adam with the setting's schedule."""
+  return made.optimizer(s) if made.optimizer else optax.adam(schedule(s.rate, s.decay, s.steps))
 
 
 def schedule(rate: float, decay: str, steps: int) -> optax.Schedule | float:
-  """The outer rate: constant, along a cosine to 0 at `steps`, or halved every 2,000 steps."""
+  """The outer rate: constant, along a cosine or a line to 0 at `steps`, or halved every 2,000 steps."""
+  if decay == "linear":
+    return optax.linear_schedule(rate, 0, max(steps, 1))
   if decay == "cosine":
     return optax.cosine_decay_schedule(rate, max(steps, 1))
   return optax.exponential_decay(rate, 2000, 0.5, staircase=True) if decay == "halving" else rate
@@ -177,16 +188,18 @@ def _at_once(this, made: Method, batches, s: Setting) -> int:
   if s.seeds == 1:
     return 1
   before = runs.configuration(this.folder)["seeds_at_once"] if this.resumed else s.seeds_at_once
-  at_once = before or seeds_at_once(made.learner, optimizer(s), batches, list(seeds_of(s)))
+  at_once = before or seeds_at_once(made.learner, optimizer(made, s), batches, list(seeds_of(s)))
   print(f"{s.seeds} seeds, {at_once} at once")
   return at_once
 
 
-def _train(this, made: Method, batches, validation, s: Setting, at_once: int) -> tuple[list[TrainState], float]:
+def _train(
+  this, made: Method, batches, validation, rows: int, s: Setting, at_once: int
+) -> tuple[list[TrainState], float]:
   """The best TrainState of each seed, and the seconds that all took."""
 
   def validate(params, state):
-    return few_shot_accuracy(made.test_learner, params, state, validation, s.validation_tasks).mean
+    return few_shot_accuracy(made.tested[0].learner, params, state, validation, s.validation_tasks).mean
 
   trained, seconds = [], 0.0
   for part, seeds in groups(s, at_once).items():
@@ -194,10 +207,10 @@ def _train(this, made: Method, batches, validation, s: Setting, at_once: int) ->
     found, took = runs.train(
       this,
       made.learner,
-      optimizer(s),
+      optimizer(made, s),
       own,
       s.steps,
-      rows=s.tasks * len(seeds),
+      rows=rows * len(seeds),
       part=part,
       seed=seed,
       validate=validate,
@@ -229,12 +242,6 @@ def _named(part: str, flags: str):
     raise ValueError(f"{error} ({part} classes: {flags})") from None
 
 
-def test_all(made: Method, trained: Sequence[TrainState], batches, tasks: int) -> tuple[list[Score], Score]:
-  """The scores of each seed's network, and that of the pixels, on the same tasks."""
-  scores = [few_shot_accuracy(made.test_learner, one.params, one.state, batches, tasks) for one in trained]
-  return scores, few_shot_accuracy(_PIXELS, (), (), batches, tasks)
-
-
 def tests_of(s: Setting) -> list[tuple[int, int]]:
   """Ways and shots of each setting to test at."""
   return [ways_and_shots(text) for text in s.test] or [(s.ways, s.shots)]
@@ -252,41 +259,11 @@ def ways_and_shots(text: str) -> tuple[int, int]:
   return int(found[1]), int(found[2])
 
 
-def check_fits_test(test_learner: Learner, shapes, test_episodes):
+def check_fits_test(made: Method, shapes, test_episodes):
   """Finds before training, without compiling, that a learner cannot be tested at a setting."""
   support, query = jax.tree.map(lambda x: x[0], test_episodes)
-  check_fits(jax.eval_shape(test_learner.predict, *shapes, support, query.inputs), query.labels)
-
-
-def tell(name: str, test: tuple[int, int], scores: Sequence[Score], pixels: Score, tasks: int, queries: int):
-  """Prints what was found at a setting."""
-  ways, shots = test
-  seeds = f", {len(scores)} seeds (interval over seeds)" if len(scores) > 1 else ""
-  print(f"\n{ways}-way {shots}-shot on unseen classes, {tasks} tasks of {queries} queries a class{seeds}")
-  for what, value in (
-    (name, f"{over_seeds(scores)}%"),
-    ("pixels, nearest centroid", f"{pixels}%"),
-    ("chance", f"{100 / ways:.2f}%"),
-  ):
-    print(f"  {what:<26} {value}")
-
-
-def records_of(made: Method, test, scores: Sequence[Score], pixels: Score, s: Setting, how: dict) -> list[dict]:
-  """The records of the learner and of the pixels at a setting; `how` is what a record says of the training."""
-  ways, shots = test
-  common = {"data": slug(s), "split": split_name(s), "rotations": rotates(s), "measure": "accuracy"}
-  common |= {"ways": ways, "shots": shots, "queries": s.test_queries, "tasks": s.test_tasks, "seed": s.seed}
-  seeds = {"seeds": s.seeds, "each": [round(one.mean, 2) for one in scores]} if s.seeds > 1 else {}
-
-  def record(name, policy, score, **more):
-    said = {"value": round(score.mean, 2), "interval": round(score.interval, 2)}
-    said["published"] = published.accuracy(name, s.data, ways, shots)
-    return records.record(learner=name, policy=policy, **common, **said, **more)
-
-  return [
-    record(made.name, made.policy, over_seeds(scores), **seeds, **how),
-    record("pixels", "none", pixels, train_seconds=0, steps=0),
-  ]
+  for tested in made.tested:
+    check_fits(jax.eval_shape(tested.learner.predict, *shapes, support, query.inputs), query.labels)
 
 
 def _steps(trained):
@@ -297,6 +274,8 @@ def _check(s: Setting):
   for name, value in (("steps", s.steps), ("validate_every", s.validate_every)):
     if value < 1:
       raise ValueError(f"expected {name} to be at least 1, got {value}")
+  if s.curve < 0:
+    raise ValueError(f"expected a curve of at least 0 steps, got {s.curve}")
   if min(s.test_tasks, s.validation_tasks) < 2:
     given = f"{s.test_tasks} to test and {s.validation_tasks} to validate"
     raise ValueError(f"expected at least 2 tasks, so that there is an interval, got {given}")
@@ -306,15 +285,3 @@ def _check(s: Setting):
     raise ValueError(f"expected at least 1 seed, and 1 at once, got {s.seeds} and {s.seeds_at_once} at once")
   if not 0 <= s.seed <= 2**32 - s.seeds:
     raise ValueError(f"expected a seed of 0 to 2**32 - {s.seeds}, got {s.seed}")
-
-
-def _flat_pixels(params, state, inputs):
-  return inputs.reshape(len(inputs), -1)
-
-
-_PIXELS = Learner(
-  init=lambda key, batch: ((), ()),
-  loss=lambda params, state, batch, key: (0.0, (state, {})),
-  embed=_flat_pixels,
-  predict=nearest_centroid(_flat_pixels),
-)

@@ -36,7 +36,7 @@ def write(run, made, trained, parts: dict[str, Source], test: tuple[int, int], s
     records, tiles: what the page says.
   """
   folder, source = run.folder / "figures", parts["test"]
-  predict = jax.jit(made.test_learner.predict)
+  predict = jax.jit(made.tested[0].learner.predict)
   answer = lambda episode: predict(trained.params, trained.state, episode.support, episode.query.inputs)
   figures = _curves(run.folder, folder, trained)
   for task, (rows, episode) in enumerate(_episodes(source, test, setting.test_queries, seed=2, tasks=2)):

@@ -1,4 +1,4 @@
-"""MAML (arXiv:1703.03400) on few-shot classification.
+"""MAML (arXiv:1703.03400) on few-shot classification; with --gradient first_order, first-order MAML.
 
 python -m experiments.maml --data omniglot --budget cpu     # 5-way 1-shot 97.3, 29 minutes on 2 CPU cores
 """
@@ -7,17 +7,22 @@ import optax
 
 from experiments import command_line
 from experiments.few_shot import Method, Setting, experiment
+from experiments.few_shot_scores import under_both
 from experiments.runs import RUN, RunFlags
 from metajax import gradient_steps
 from metajax.adapt import Gradient
-from metajax.compose import linear, with_head
-from metajax.learners import maml
+from metajax.compose import linear, same_for_all_ways, with_head
+from metajax.learners import Policy, maml
 from metajax.networks import conv4
+from metajax.networks.conv4 import Normalisation
 
 BUDGETS = {
   # The paper's 0.4 is the rate on a loss summed over 5 classes; ours is the mean.
   "paper": {"setting": Setting()},
-  "cpu": {"setting": Setting(queries=5, tasks=16, steps=12000, rate=2e-3, decay="cosine")},
+  "cpu": {
+    "setting": Setting(queries=5, tasks=16, steps=12000, rate=2e-3, decay="cosine", test=("5w1s", "5w5s", "20w1s")),
+    "any_ways": True,
+  },
   "demo": {"setting": Setting(queries=5, tasks=16, steps=1000, rate=2e-3, decay="cosine", validate_every=250)},
 }
 
@@ -27,7 +32,10 @@ def method(
   inner_steps: int = 1,
   test_inner_steps: int = 3,
   gradient: Gradient = "mixed",
+  policy: Policy = "transductive",
+  any_ways: bool = False,
   filters: int = 64,
+  normalisation: Normalisation = "batch",
   setting: Setting = BUDGETS["paper"]["setting"],
   run: RunFlags = RUN,
 ) -> Method:
@@ -38,18 +46,22 @@ def method(
     inner_steps: of the inner loop in training.
     test_inner_steps: of the inner loop in validation and test.
     gradient: "mixed" and "reverse" are exact, "first_order" leaves out second derivatives.
+    policy: what batch norm normalises queries with in training; it is tested under both policies.
+    any_ways: learn one start for all ways of the head (UNICORN-MAML), so that any number of ways can be tested.
     filters: of each of the network's four layers.
+    normalisation: in the network's layers.
     setting: flags that every few-shot experiment has.
     run: flags that every experiment has.
   """
-  encoder = conv4(filters, downsample="stride", pool="mean")
-  network = with_head(encoder, linear(setting.ways))
-  learner, test_learner = (
-    maml(network, gradient_steps(optax.sgd(inner_rate), steps, gradient=gradient), encoder=encoder)
-    for steps in (inner_steps, test_inner_steps)
-  )
+  encoder = conv4(filters, downsample="stride", pool="mean", normalisation=normalisation)
+  network = with_head(encoder, linear(1 if any_ways else setting.ways))
+  start = {"start": same_for_all_ways} if any_ways else {}
+
+  adapt = lambda steps: gradient_steps(optax.sgd(inner_rate), steps, gradient=gradient)
+  learner = lambda adapt, policy: maml(network, adapt, encoder=encoder, policy=policy, **start)
   name = "first_order_maml" if gradient == "first_order" else "maml"
-  return Method(name, learner, test_learner, "transductive")
+  tested = under_both(name, learner, adapt, test_inner_steps, policy, normalisation)
+  return Method(name, learner(adapt(inner_steps), policy), tested)
 
 
 main = experiment(method)

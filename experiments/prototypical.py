@@ -7,6 +7,7 @@ from typing import Literal
 
 from experiments import command_line
 from experiments.few_shot import Method, Setting, experiment
+from experiments.few_shot_scores import Tested
 from experiments.runs import RUN, RunFlags
 from metajax.learners import prototypical
 from metajax.networks import conv4
@@ -42,7 +43,7 @@ def method(
     run: flags that every experiment has.
   """
   learner = prototypical(conv4(filters, downsample=downsample))
-  return Method("prototypical", learner, learner, "running statistics")
+  return Method("prototypical", learner, (Tested("prototypical", learner, "running statistics"),))
 
 
 main = experiment(method)

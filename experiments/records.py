@@ -66,7 +66,19 @@ def publish(name: str, records: list[dict], figure: Path):
 
 
 def _setting(r: dict) -> tuple:
-  keys = ("learner", "data", "split", "measure", "ways", "shots", "queries", "policy", "seed", "seeds")
+  keys = (
+    "learner",
+    "data",
+    "split",
+    "measure",
+    "ways",
+    "shots",
+    "queries",
+    "policy",
+    "seed",
+    "seeds",
+    "adaptation_steps",
+  )
   return tuple(r.get(key) for key in keys)
 
 
@@ -94,19 +106,28 @@ def _table(r: dict) -> tuple:
 def _section(records: list[dict]) -> str:
   """One table: a row a learner and policy, a column a setting; then the runs that it rests on."""
   data, split, measure, queries, tasks = _table(records[0])
-  settings = sorted({(r["ways"] or 0, r["shots"]) for r in records})
-  names = [f"{ways}-way {shots}-shot" if ways else f"{shots} shots" for ways, shots in settings]
+  settings = sorted({_column(r) for r in records})
+  names = [_heading(*setting) for setting in settings]
   lines = [f"## {data}, {split}: {measure.replace('_', ' ')}, {tasks} tasks of {queries} queries a class", ""]
   lines += [_cells("learner", "policy", *names, "trained"), _cells(*["---"] * (len(names) + 3))]
   rows = {}
   for r in records:
     key = r["learner"], r["policy"], r["train_seconds"], r["steps"]
-    rows.setdefault(key, {})[r["ways"] or 0, r["shots"]] = r
+    rows.setdefault(key, {})[_column(r)] = r
   for (learner, policy, seconds, steps), found in rows.items():
     trained = f"{seconds / 60:.1f} min, {steps} steps" if steps else "not trained"
     lines.append(_cells(learner, policy, *(_figure(found.get(setting)) for setting in settings), trained))
   runs = {f"- `{r['command']}` (seed {r['seed']}, {r['machine']}, jax {r['versions']['jax']})": 0 for r in records}
   return "\n".join([*lines, "", *runs, ""])
+
+
+def _column(r: dict) -> tuple[int, int, int]:
+  return r["ways"] or 0, r["shots"], r.get("adaptation_steps", -1)
+
+
+def _heading(ways: int, shots: int, steps: int) -> str:
+  setting = f"{ways}-way {shots}-shot" if ways else f"{shots} shots"
+  return setting if steps < 0 else f"{setting}, {steps} steps" if steps else f"{setting}, no step"
 
 
 def _figure(r: dict | None) -> str:

@@ -27,6 +27,61 @@ def linear(outputs: int, scale: float = 1.0) -> Network:
   return Network(init, apply)
 
 
+def cosine(outputs: int, scale: float = 10.0) -> Network:
+  """`scale * cos(features, weight_k)`, a classifier that sees directions alone (arXiv:1804.09458, 1904.04232).
+
+  `[n, d] -> [n, outputs]`, between -scale and scale; directions are drawn from N(0, 1).
+
+  Raises:
+    ValueError: at init, if the features are not `[n, d]`.
+  """
+  plain = linear(outputs)
+
+  def init(key, features):
+    params, state = plain.init(key, features)
+    return {"weight": params["weight"]}, state
+
+  def apply(params, state, features, *, train, key=None):
+    return scale * unit_rows(features) @ unit_rows(params["weight"].T).T, state
+
+  return Network(init, apply)
+
+
+def perceptron(hidden: int, outputs: int) -> Network:
+  """A hidden layer of `hidden` ReLUs, then a linear one: `[n, d] -> [n, outputs]`; with 0 hidden, linear from zeros."""
+  if not hidden:
+    return linear(outputs, scale=0.0)
+  first = linear(hidden, scale=np.sqrt(2))
+
+  def activated(params, state, features, *, train, key=None):
+    return jax.nn.relu(first.apply(params, state, features, train=train)[0]), state
+
+  return with_head(Network(first.init, activated), linear(outputs))
+
+
+def unit_rows(features: Array) -> Array:
+  """`x / |x|` of each row; a row of zeros stays, and its gradient is 0: `[n, d] -> [n, d]`."""
+  squared = jnp.square(features).sum(-1, keepdims=True)
+  return jnp.where(squared > 0, features * lax.rsqrt(jnp.where(squared > 0, squared, 1)), 0)
+
+
+def same_for_all_ways(params, labels: Array):
+  """The params of a head of one output, for as many outputs as labels `[n, ways]` have, each starting alike.
+
+  Of params with a "head" (`with_head`), those of the head. What one way starts from is learned, so any number of ways
+  can be had, and their order does not matter (UNICORN-MAML, arXiv:2106.00911).
+
+  Raises:
+    ValueError: if the head has another number of outputs than one.
+  """
+  if isinstance(params, dict) and "head" in params:
+    return {**params, "head": same_for_all_ways(params["head"], labels)}
+  for leaf in jax.tree.leaves(params):
+    if jnp.shape(leaf)[-1:] != (1,):
+      raise ValueError(f"expected a head of one output, such as linear(1), got a leaf of shape {list(jnp.shape(leaf))}")
+  return jax.tree.map(lambda x: jnp.repeat(x, labels.shape[-1], axis=-1), params)
+
+
 def with_head(encoder: Network, head: Network) -> Network:
   """`head(encoder(inputs))`, with params and state `{"encoder": ..., "head": ...}`, so that either can be had alone."""
 

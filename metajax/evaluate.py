@@ -1,7 +1,7 @@
 """Scores of a trained learner on tasks it has not seen."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -113,23 +113,57 @@ def _scores(learner, params, state, batches, tasks, measure, at_once, look=lambd
   raise ValueError(f"expected batches of {tasks} tasks, got {found}")
 
 
+def adaptation_curve(
+  after: Callable[[int], Learner],
+  params: Params,
+  state: State,
+  batches: Batches,
+  steps: Sequence[int],
+  tasks: int = 1000,
+  *,
+  at_once: int | None = None,
+) -> list[Score]:
+  """The accuracy on the same tasks after each of several numbers of adaptation steps.
+
+  Args:
+    after: the learner that takes that many steps at test time: `lambda n: maml(network, gradient_steps(sgd, n))`, where
+      `adapt.unchanged` takes none.
+    params, state, batches, tasks, at_once: as for `few_shot_accuracy`.
+    steps: numbers of steps, such as `range(11)`.
+  """
+  return [few_shot_accuracy(after(n), params, state, batches, tasks, at_once=at_once) for n in steps]
+
+
+def paired_difference(first: Score, second: Score) -> Score:
+  """The mean over tasks of `first - second`, of two learners on the same tasks, with its 95% interval.
+
+  What makes a task hard makes it hard for both, so this interval is narrower than those of the two means.
+
+  Raises:
+    ValueError: if they have different numbers of tasks.
+  """
+  if first.tasks.shape != second.tasks.shape:
+    raise ValueError(f"expected scores of the same tasks, got {len(first.tasks)} and {len(second.tasks)} tasks")
+  return summarise(first.tasks - second.tasks)
+
+
 def summarise(scores: np.ndarray) -> Score:
-  """The mean of scores `[tasks]`, with the half-width `1.96 s / sqrt(tasks)` of its 95% interval."""
-  return Score(float(scores.mean()), float(1.96 * scores.std(ddof=1) / np.sqrt(len(scores))), scores)
+  """The mean of scores `[tasks]`, with the half-width `t s / sqrt(tasks)` of its 95% interval.
+
+  Student's `t` has `tasks - 1` degrees of freedom: 1.96 for many tasks, 2.26 for ten.
+  """
+  from scipy.stats import t
+
+  half = t.ppf(0.975, len(scores) - 1) * scores.std(ddof=1) / np.sqrt(len(scores))
+  return Score(float(scores.mean()), float(half), scores)
 
 
 def over_seeds(scores: Sequence[Score]) -> Score:
   """The mean of the means of networks that were trained from several seeds, with its 95% interval over the seeds.
 
-  The half-width is `t s / sqrt(seeds)`, with Student's t for `seeds - 1` degrees of freedom. One score is its own.
+  One score is its own.
   """
-  if len(scores) == 1:
-    return scores[0]
-  from scipy.stats import t
-
-  means = np.array([score.mean for score in scores])
-  half = t.ppf(0.975, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means))
-  return Score(float(means.mean()), float(half), means)
+  return scores[0] if len(scores) == 1 else summarise(np.array([score.mean for score in scores]))
 
 
 def _pad(episodes, tasks):

@@ -1,6 +1,7 @@
 """Every learner with a tiny network and batch: a new learner is one row, and meets every law."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -8,10 +9,11 @@ import numpy as np
 import optax
 
 from metajax import Episode, Examples, gradient_steps
-from metajax.compose import linear, with_head
-from metajax.learners import maml, prototypical
+from metajax.compose import linear, same_for_all_ways, with_head
+from metajax.learners import anil, maml, prototypical, r2d2, reptile, supervised
 from metajax.losses import squared_error
 from metajax.networks import conv4, mlp
+from metajax.predictors import adapted_head
 from metajax.types import Batch, Learner
 
 WAYS, SHOTS, QUERIES, TASKS = 3, 2, 2, 8
@@ -25,6 +27,8 @@ class Row(NamedTuple):
   classifies: bool = True
   batch_norm: bool = False
   width: int = 0  # of the embedding
+  draws: bool = False  # which rows are seen together is drawn from the key
+  episodic: bool = True  # trained on episodes
 
 
 def one_hot(classes, ways=WAYS):
@@ -58,11 +62,19 @@ def pictures(seed):
   return episodes(seed, (16, 16, 1))
 
 
+def labelled(seed, rows=16, classes=4):
+  """A batch of examples of more classes than a task has ways."""
+  support = episodes(seed, ways=classes, shots=rows // classes, tasks=1).support
+  return jax.tree.map(lambda x: x[0], support)
+
+
 encoder = mlp((8,), 5, jax.nn.tanh)
 classifier = with_head(encoder, linear(WAYS))
 tiny_conv4 = conv4(4, downsample="stride", pool="mean")
 convolutional = with_head(tiny_conv4, linear(WAYS))
 smooth_adam = optax.adam(0.05, eps_root=1e-6)
+one_step = gradient_steps(optax.sgd(0.1), 1)
+cut = gradient_steps(optax.adam(0.01, b1=0), 3, gradient="first_order", per_step=True)
 reverse, first_order = (gradient_steps(optax.sgd(0.1), 2, gradient=g) for g in ("reverse", "first_order"))
 
 LEARNERS = {
@@ -74,8 +86,24 @@ LEARNERS = {
   "maml, regression": Row(
     maml(mlp((8,), 1, jax.nn.tanh), reverse, loss=squared_error), regressions, classifies=False, width=1
   ),
-  "maml, batch norm": Row(
-    maml(convolutional, gradient_steps(optax.sgd(0.1), 1), encoder=tiny_conv4), pictures, batch_norm=True, width=4
+  "maml, batch norm": Row(maml(convolutional, one_step, encoder=tiny_conv4), pictures, batch_norm=True, width=4),
+  "maml, batch norm of the support": Row(
+    maml(convolutional, one_step, encoder=tiny_conv4, policy="support"), pictures, batch_norm=True, width=4
+  ),
+  "maml, any ways": Row(maml(with_head(encoder, linear(1)), reverse, start=same_for_all_ways), episodes, width=1),
+  "anil": Row(anil(encoder, linear(WAYS), reverse), episodes, width=5),
+  "anil, any ways": Row(anil(encoder, linear(1), reverse, start=same_for_all_ways), episodes, width=5),
+  "anil, batch norm of the support": Row(
+    anil(tiny_conv4, linear(WAYS), reverse, policy="support"), pictures, batch_norm=True, width=4
+  ),
+  "reptile": Row(reptile(classifier, first_order, encoder=encoder), episodes, width=5),
+  "reptile, mini-batches": Row(reptile(classifier, cut, minibatches=(3, 4)), episodes, width=WAYS, draws=True),
+  "reptile, batch norm": Row(reptile(convolutional, one_step), pictures, batch_norm=True, width=WAYS),
+  "r2d2": Row(r2d2(encoder), episodes, width=5),
+  "r2d2, batch norm of the support": Row(r2d2(tiny_conv4, policy="support"), pictures, batch_norm=True, width=4),
+  "supervised": Row(supervised(encoder), labelled, width=5, episodic=False),
+  "supervised, head by gradient": Row(
+    supervised(encoder, partial(adapted_head, adapt=first_order)), labelled, width=5, episodic=False
   ),
   "prototypical": Row(prototypical(encoder), episodes, width=5),
   "prototypical, batch norm": Row(prototypical(tiny_conv4), pictures, batch_norm=True, width=4),

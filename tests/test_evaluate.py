@@ -10,7 +10,8 @@ import pytest
 from table_of_learners import episodes, regressions
 
 from metajax import Examples, Learner, few_shot_accuracy, gradient_steps, make_mesh
-from metajax.evaluate import Score, few_shot_error, summarise
+from metajax.adapt import unchanged
+from metajax.evaluate import Score, adaptation_curve, few_shot_error, over_seeds, paired_difference, summarise
 from metajax.learners import maml, prototypical
 from metajax.networks import mlp
 from metajax.predictors import nearest_centroid
@@ -81,7 +82,7 @@ def test_interval_is_that_of_the_mean_over_tasks():
   scores = np.random.default_rng(0).normal(50, 10, 400)
   found = summarise(scores)
   variance = sum((x - sum(scores) / 400) ** 2 for x in scores) / 399
-  np.testing.assert_allclose(found.interval, 1.96 * (variance / 400) ** 0.5)
+  np.testing.assert_allclose(found.interval, 1.965927 * (variance / 400) ** 0.5, rtol=1e-6)  # t, 399 degrees of freedom
   np.testing.assert_allclose(found.mean, sum(scores) / 400)
   assert 0.8 < found.interval < 1.2
   assert str(Score(97.126, 0.4, scores)) == "97.13 ± 0.40"
@@ -152,3 +153,50 @@ def test_a_task_without_a_labelled_query_is_refused():
   empty.query.labels[5:] = 0
   with pytest.raises(ValueError, match="labelled query in every task, got none in task 5"):
     few_shot_accuracy(prototypical(mlp((4,), 3)), {}, {}, lambda: iter([empty]), 8)
+
+
+@pytest.mark.parametrize(("tasks", "queries"), [(10, 75), (200, 75), (1000, 25)])
+def test_intervals_hold_the_truth_as_often_as_they_say(tasks, queries):
+  """Accuracies as they are: each task with a difficulty of its own, and a finite number of queries."""
+  random = np.random.default_rng(0)
+  of_tasks = random.beta(12, 3, size=(4000, tasks))
+  scores = 100 * random.binomial(queries, of_tasks) / queries
+  found = [summarise(row) for row in scores]
+  holds = np.mean([abs(one.mean - 80) <= one.interval for one in found])
+  assert 0.93 <= holds <= 0.97
+
+
+def test_intervals_over_seeds_hold_the_truth_as_often_as_they_say():
+  random = np.random.default_rng(0)
+  found = [over_seeds([Score(mean, 0, None) for mean in random.normal(90, 2, 3)]) for _ in range(4000)]
+  assert 0.93 <= np.mean([abs(one.mean - 90) <= one.interval for one in found]) <= 0.97
+
+
+def test_a_paired_difference_is_surer_than_the_means():
+  random = np.random.default_rng(0)
+  tasks = random.normal(80, 10, 500)
+  first, second = (summarise(tasks + random.normal(shift, 1, 500)) for shift in (1, 0))
+  found = paired_difference(first, second)
+  assert found.mean == pytest.approx(first.mean - second.mean) and found.interval < 0.2 * first.interval
+  assert found.mean > found.interval
+  np.testing.assert_allclose(paired_difference(second, first).mean, -found.mean)
+
+
+def test_scores_of_other_tasks_are_not_compared():
+  scores = np.random.default_rng(0).normal(size=12)
+  with pytest.raises(ValueError, match="the same tasks, got 12 and 10 tasks"):
+    paired_difference(summarise(scores), summarise(scores[:10]))
+
+
+def test_an_adaptation_curve_has_the_accuracy_after_each_number_of_steps():
+  network = mlp((8,), 3)
+  after = lambda n: maml(network, gradient_steps(optax.sgd(0.5), n) if n else unchanged)
+  params, state = after(1).init(jax.random.key(0), episodes(0))
+  curve = adaptation_curve(after, params, state, batches, (0, 1, 5), TASKS)
+  expected = [few_shot_accuracy(after(n), params, state, batches, TASKS) for n in (0, 1, 5)]
+  for point, alone in zip(curve, expected, strict=True):
+    np.testing.assert_array_equal(point.tasks, alone.tasks)
+  assert curve[2].mean > curve[0].mean + 10
+  task = jax.tree.map(lambda x: x[0], episodes(0))
+  as_it_is = network.apply(params, state, task.query.inputs, train=True)[0]
+  np.testing.assert_allclose(after(0).predict(params, state, task.support, task.query.inputs), as_it_is, rtol=1e-6)

@@ -10,10 +10,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import command_line, evaluate, few_shot_data, few_shot_page, maml, prototypical, records, sinusoid
+from experiments import (
+  anil,
+  command_line,
+  evaluate,
+  few_shot_data,
+  few_shot_page,
+  maml,
+  prototypical,
+  r2d2,
+  records,
+  reptile,
+  sinusoid,
+  supervised,
+)
 from metajax.data import from_arrays
 
-BUDGETS = {maml: maml.BUDGETS, prototypical: prototypical.BUDGETS, sinusoid: None, evaluate: None}
+FEW_SHOT = (maml, anil, reptile, r2d2, supervised, prototypical)
+BUDGETS = {module: module.BUDGETS for module in FEW_SHOT} | {sinusoid: None, evaluate: None}
 TINY = ["--filters", "4", "--tasks", "2", "--queries", "2", "--test-queries", "2", "--test-tasks", "6",
         "--validation-tasks", "6", "--steps", "2", "--validate-every", "1"]  # fmt: skip
 
@@ -62,10 +76,72 @@ def test_a_run_ends_with_its_accuracy_records_and_picture(command, monkeypatch, 
   status, out, _, files = command(module, *TINY, "--ways", "3", "--test", "3w1s", "--record")
   name = module.__name__.split(".")[-1]
   assert status == 0
-  assert re.search(rf"{name} +[\d.]+ ± [\d.]+%\n +pixels, nearest centroid +[\d.]+ ± [\d.]+%\n +chance +33.33%", out)
+  assert re.search(
+    rf"{name} \(.*\) +[\d.]+ ± [\d.]+%\n +pixels, nearest centroid +[\d.]+ ± [\d.]+%\n +chance +33.33%", out
+  )
   figures = ["confusion.png", "contact_sheet.png", "episode-1.png", "episode.png", "learning_curves.png", "map.png"]
   record = ["README.md", f"{name}-glyphs.json", f"{name}-glyphs.png"]
   assert files == sorted([*figures, *record, "index.html", "metrics.jsonl", "records.json", "run.json"])
+
+
+RUNNING, BOTH = ("running statistics",), ("transductive", "support, trained transductive")
+
+
+@pytest.mark.parametrize(
+  ("module", "flags", "tested"),
+  [
+    (maml, ["--gradient", "first_order", "--any-ways"], {"first_order_maml": BOTH}),
+    (anil, ["--any-ways", "--inner-steps", "2", "--normalisation", "group"], {"anil": ("none",)}),
+    (reptile, ["--shots", "1", "--any-ways", "--inner-steps", "2", "--inner-batch", "3"], {"reptile": BOTH}),
+    (r2d2, [], {"r2d2": BOTH}),
+    (supervised, ["--head-steps", "3", "--tune-steps", "2", "--batch-size", "8"], {
+      f"supervised, {way}": RUNNING
+      for way in ("nearest centroid", "fine-tuned head", "cosine head", "linear perceptron", "perceptron", "fine-tuned")
+    }),
+  ],
+)  # fmt: skip
+def test_one_training_is_tested_at_any_ways_in_each_way_to_use_it(command, monkeypatch, no_page, module, flags, tested):
+  monkeypatch.setattr(few_shot_data, "load", pictures)
+  status, out, error, files = command(module, *TINY, *flags, "--ways", "3", "--test", "5w2s", "--record")
+  assert status == 0, error
+  name = next(file for file in files if file.endswith(".json") and "-glyphs" in file)
+  found = json.loads(next(records.HERE.rglob(name)).read_text())
+  expected = [(learner, policy) for learner, policies in tested.items() for policy in policies] + [("pixels", "none")]
+  assert [(r["learner"], r["policy"], r["ways"]) for r in found] == [(*way, 5) for way in expected]
+  assert all(r["chosen_step"] in (1, 2) and r["test_seed"] == 2 for r in found if r["learner"] != "pixels")
+  assert out.count("first ahead of") == len(expected) - 1
+
+
+def test_a_curve_has_a_record_for_each_number_of_steps_and_a_column_on_the_page(command, monkeypatch, no_page):
+  monkeypatch.setattr(few_shot_data, "load", pictures)
+  status, _, error, _ = command(maml, *TINY, "--ways", "3", "--normalisation", "layer", "--curve", "2", "--record",
+                                "--test-inner-steps", "2")  # fmt: skip
+  assert status == 0, error
+  found = json.loads(next(records.HERE.rglob("maml-glyphs.json")).read_text())
+  curve = [r for r in found if r["measure"] == "accuracy_after_steps"]
+  assert [r["adaptation_steps"] for r in curve] == [0, 1, 2] and curve[2]["value"] == found[0]["value"]
+  page = (records.HERE / "README.md").read_text()
+  assert "| 3-way 1-shot, no step | 3-way 1-shot, 1 steps | 3-way 1-shot, 2 steps |" in page
+
+
+def test_several_runs_are_tested_on_the_same_tasks_with_their_paired_difference(command, finished, tmp_path):
+  folder, _ = finished
+  other = tmp_path / "other seed"
+  assert command(maml, *TINY, "--ways", "3", "--seed", "1", "--folder", str(other))[0] == 0
+  proto = tmp_path / "proto"
+  assert command(prototypical, *TINY, "--ways", "3", "--test", "3w1s", "--folder", str(proto))[0] == 0
+  at = ("--queries", "2", "--tasks", "6")
+  status, out, error, _ = command(evaluate, str(folder), str(other), str(proto), *at)
+  assert status == 0, error
+  assert "2 seeds (interval over seeds)" in out  # the two MAML runs differ in their seed alone
+  assert re.search(r"first ahead of prototypical \(running statistics\) +-?[\d.]+ ± [\d.]+", out)
+  alone = [command(evaluate, str(one), *at)[1] for one in (folder, other)]
+  means = [float(re.search(r"maml \(transductive\) +([\d.]+)", text)[1]) for text in alone]
+  assert float(re.search(r"maml \(transductive\) +([\d.]+)", out)[1]) == pytest.approx(np.mean(means), abs=0.01)
+  status, _, error, _ = command(evaluate, str(folder), str(folder), *at)
+  assert status == 2 and "expected runs of one learner to differ in their seeds, got [0, 0]" in error
+  status, _, error, _ = command(evaluate)
+  assert status == 2 and error == "error: expected the folder of a run, or of several, got none\n"
 
 
 def test_records_are_flat_and_say_what_was_run(command, monkeypatch, tmp_path, no_page):
@@ -102,6 +178,7 @@ def test_two_runs_of_one_seed_give_the_same_digits(command, monkeypatch, tmp_pat
     (["--seed", "-1"], r"a seed of 0 to 2\*\*32 - 1, got -1"),
     (["--steps", "0"], r"steps to be at least 1, got 0"),
     (["--test-tasks", "1"], r"at least 2 tasks.*got 1 to test"),
+    (["--curve", "-1"], r"a curve of at least 0 steps, got -1"),
     (["--validation-tasks", "1"], r"at least 2 tasks.*1 to validate"),
     (["--tasks", "3", "--devices", "2"], r"divides by the 2 devices of the mesh, got 3 rows"),
     (["--devices", "9"], r"1 to 8 devices, .*got 9"),
@@ -231,7 +308,7 @@ def test_two_evaluations_of_a_run_give_the_same_digits_at_any_setting(command, f
   said = [command(evaluate, str(folder), "--shots", "2", "--queries", "3", "--tasks", "7") for _ in range(2)]
   assert said[0][0] == 0 and "3-way 2-shot on unseen classes, 7 tasks of 3 queries a class" in said[0][1]
   figures = [re.findall(r"[\d.]+ ± [\d.]+", out) for _, out, _, _ in said]
-  assert figures[0] == figures[1] and len(figures[0]) == 2
+  assert figures[0] == figures[1] and len(figures[0]) == 5  # two policies and the pixels, two differences
   _, out, _, _ = command(evaluate, str(folder), "--queries", "2", "--tasks", "6")
   assert f"{records[0]['value']:.2f} ± {records[0]['interval']:.2f}" in out  # the run's own tasks
 

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from table_of_learners import LEARNERS
+from table_of_learners import LEARNERS, episodes
 
 from metajax.mesh import make_mesh, shard_batch
 
@@ -16,8 +16,12 @@ def over(names):
 
 
 rows = over(LEARNERS)
+orderless = over(name for name, row in LEARNERS.items() if not row.draws)
 classifiers = over(name for name, row in LEARNERS.items() if row.classifies)
-without_batch_statistics = over(name for name, row in LEARNERS.items() if row.classifies and not row.batch_norm)
+episodic_classifiers = over(name for name, row in LEARNERS.items() if row.classifies and row.episodic)
+without_batch_statistics = over(
+  name for name, row in LEARNERS.items() if row.classifies and not row.batch_norm and not row.draws
+)
 
 
 class Case:
@@ -34,9 +38,9 @@ class Case:
     batch, key = self.batch if batch is None else batch, self.key if key is None else key
     return self.compiled(self.params, self.state, batch, key)
 
-  @property
-  def task(self):
-    return jax.tree.map(lambda x: x[0], self.batch)
+  def task(self, index=0):
+    tasks = self.batch if self.row.episodic else episodes(0)
+    return jax.tree.map(lambda x: x[index], tasks)
 
   def predict(self, support, inputs):
     return self.learner.predict(self.params, self.state, support, inputs)
@@ -56,9 +60,13 @@ def close(first, second, tolerance=2e-5):
   chex.assert_trees_all_close(first, second, rtol=tolerance, atol=tolerance)
 
 
-def padded(examples, rows):
+def padded(examples, rows, axis):
   """Adds rows without a label, whose inputs are anything."""
-  grow = lambda x, fill: np.concatenate([x, np.full((*x.shape[:1], rows, *x.shape[2:]), fill, x.dtype)], 1)
+
+  def grow(x, fill):
+    shape = (*x.shape[:axis], rows, *x.shape[axis + 1 :])
+    return np.concatenate([x, np.full(shape, fill, x.dtype)], axis)
+
   return examples._replace(inputs=grow(examples.inputs, 3.0), labels=grow(examples.labels, 0))
 
 
@@ -111,13 +119,13 @@ def test_many_calls_are_traced_once(case):
     step(case.row.batch(seed), jax.random.key(seed))
 
 
-@rows
+@orderless
 def test_order_of_tasks_does_not_matter(case):
   flipped = jax.tree.map(lambda x: x[::-1], case.batch)
   close(case(), case(flipped))
 
 
-@rows
+@over(name for name, row in LEARNERS.items() if row.episodic and not row.draws)
 def test_order_of_support_and_query_rows_does_not_matter(case):
   flipped = jax.tree.map(lambda x: x[:, ::-1], case.batch)
   close(case(), case(flipped), 1e-4)
@@ -125,11 +133,14 @@ def test_order_of_support_and_query_rows_does_not_matter(case):
 
 @without_batch_statistics
 def test_padded_rows_change_nothing(case):
-  batch = case.batch._replace(support=padded(case.batch.support, 2), query=padded(case.batch.query, 3))
+  if case.row.episodic:
+    batch = case.batch._replace(support=padded(case.batch.support, 2, 1), query=padded(case.batch.query, 3, 1))
+  else:
+    batch = padded(case.batch, 8, 0)
   close(case(), case(batch))
 
 
-@classifiers
+@episodic_classifiers
 def test_padded_tasks_change_nothing(case):
   empty = jax.tree.map(np.array, case.batch)
   empty.query.labels[4:] = 0
@@ -139,7 +150,7 @@ def test_padded_tasks_change_nothing(case):
 
 @rows
 def test_prediction_has_a_row_a_query_and_a_column_a_label(case):
-  task = case.task
+  task = case.task()
   prediction = jax.eval_shape(case.predict, task.support, task.query.inputs)
   assert prediction.shape == task.query.labels.shape
 
@@ -147,15 +158,15 @@ def test_prediction_has_a_row_a_query_and_a_column_a_label(case):
 @rows
 def test_prediction_learns_from_the_support(case):
   """Its own support rows are predicted better than another task's labels would be."""
-  task = case.task
-  other = jax.tree.map(lambda x: x[1], case.batch).support
+  task = case.task()
+  other = case.task(1).support
   right, wrong = case.predict(task.support, task.query.inputs), case.predict(other, task.query.inputs)
   assert not np.allclose(right, wrong)
 
 
 @rows
 def test_embedding_has_a_row_an_input(case):
-  inputs = case.task.query.inputs
+  inputs = case.task().query.inputs
   embedding = case.learner.embed(case.params, case.state, inputs)
   assert embedding.shape == (len(inputs), case.row.width)
   chex.assert_tree_all_finite(embedding)
@@ -164,9 +175,11 @@ def test_embedding_has_a_row_an_input(case):
 @classifiers
 def test_labels_that_are_not_one_hot_are_refused_at_init(case):
   wrong = jax.tree.map(np.array, case.batch)
-  wrong.support.labels[2, 1] = [0.5, 0.5, 0]
-  with pytest.raises(ValueError, match=r"one-hot .*got the row \[0.5, 0.5, 0.0\]"):
+  labels = wrong.support.labels if case.row.episodic else wrong.labels
+  labels[..., 1, :2], labels[..., 1, 2:] = 0.5, 0
+  with pytest.raises(ValueError, match=r"one-hot .*got the row \[0.5, 0.5, 0.0"):
     case.learner.init(case.key, wrong)
-  integers = case.batch._replace(query=case.batch.query._replace(labels=case.batch.query.labels.argmax(-1)))
+  as_integers = lambda examples: examples._replace(labels=examples.labels.argmax(-1))
+  integers = case.batch._replace(query=as_integers(case.batch.query)) if case.row.episodic else as_integers(case.batch)
   with pytest.raises(ValueError, match="one-hot"):
     case.learner.init(case.key, integers)

@@ -5,7 +5,12 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from metajax.types import Adapt
+from metajax.types import Adapt, Data, LossFn, Params, Path
+
+
+def unchanged(loss: LossFn, params: Params, data: Data) -> tuple[Params, Path]:
+  """The Adapt that takes no step: where an adaptation curve begins. Its path has the loss of the params as they are."""
+  return params, loss(params, data)[None]
 
 
 def only(names: str | Sequence[str], adapt: Adapt) -> Adapt:

@@ -8,7 +8,7 @@ import numpy as np
 
 from metajax.losses import accuracy, check_one_hot, cross_entropy
 from metajax.mesh import mean_over_tasks
-from metajax.types import Episode, State
+from metajax.types import Episode, Examples, Inputs, Network, Params, State
 
 
 def episodic_loss(run: Callable, loss: Callable = cross_entropy, at_once: int | None = None) -> Callable:
@@ -52,16 +52,32 @@ def check_episodes(episodes: Episode):
 
 
 def check_padding(state: State, episodes: Episode):
+  """`check_padded_rows` of both sets; a task that is padding as a whole is right."""
+  for name, examples in episodes._asdict().items():
+    check_padded_rows(state, examples, f" in the {name}")
+
+
+def check_padded_rows(state: State, examples: Examples, where: str = ""):
   """Refuses padded rows where a network keeps batch statistics: they would be part of them.
 
   Raises:
-    ValueError: naming the set; a task that is padding as a whole is right.
+    ValueError: if some rows of labels `[..., n, ways]` are zero and others of the same set are not.
   """
-  for name, examples in episodes._asdict().items():
-    if jax.tree.leaves(state) and not isinstance(examples.labels, jax.core.Tracer):
-      labelled = np.asarray(examples.labels).any(-1)
-      if (labelled.any(-1) & ~labelled.all(-1)).any():
-        raise ValueError(f"expected no padded rows with a network that keeps batch statistics, got some in the {name}")
+  if jax.tree.leaves(state) and not isinstance(examples.labels, jax.core.Tracer):
+    labelled = np.asarray(examples.labels).any(-1)
+    if (labelled.any(-1) & ~labelled.all(-1)).any():
+      raise ValueError(f"expected no padded rows with a network that keeps batch statistics, got some{where}")
+
+
+def check_embedding(network: Network, params: Params, state: State, inputs: Inputs):
+  """Refuses a network that does not embed inputs as rows.
+
+  Raises:
+    ValueError: with the shape of its output.
+  """
+  shape = jax.eval_shape(lambda: network.apply(params, state, inputs, train=False)[0]).shape
+  if len(shape) != 2:
+    raise ValueError(f"expected a network that embeds inputs as [n, d], got an output of shape {list(shape)}")
 
 
 def first_support(episodes: Episode):

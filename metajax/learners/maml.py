@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 
 from metajax.learners.episodic import check_episodes, check_padding, episodic_loss, first_support
+from metajax.learners.inner_loop import Policy, embedding, fine_tune
 from metajax.losses import cross_entropy
 from metajax.types import Adapt, Learner, Network
 
@@ -16,6 +17,8 @@ def maml(
   loss: Callable = cross_entropy,
   inner_loss: Callable | None = None,
   encoder: Network | None = None,
+  policy: Policy = "transductive",
+  start: Callable = lambda params, labels: params,
   at_once: int | None = None,
 ) -> Learner:
   """Learns an initialisation from which `adapt` learns a new task:
@@ -23,8 +26,7 @@ def maml(
       minimise over params  mean_tasks loss(network(adapt(params, support), query inputs), query labels)
 
   by the gradient through `adapt`. With `gradient_steps(..., gradient="first_order")` it is FOMAML. More steps at test
-  time: the same factory with another `adapt`, the same params. Batch statistics are transductive, as in the paper:
-  every pass, at test time too, normalises with the statistics of its own batch.
+  time: the same factory with another `adapt`, the same params.
 
   Args:
     network: inputs `[n, ...]` to logits `[n, ways]`, or to `[n, outputs]` for a regression.
@@ -33,43 +35,42 @@ def maml(
     inner_loss: of the support; the same by default.
     encoder: where `network` is `with_head(encoder, head)`: `embed` then gives the encoder's features rather than the
       network's outputs.
+    policy: what batch norm normalises the queries with: "transductive", as in the paper, with the statistics of the
+      queries, or "support", with those of the support set, so that the answer to a query depends on no other. The
+      support set always has its own. It may be another at test time.
+    start: `(params, support labels) -> params` from which a task is adapted. With `same_for_all_ways` and a head of one
+      output, any number of ways is tested.
     at_once: how many tasks run as one vectorised group.
 
   Raises:
-    ValueError: at init, if the network's outputs do not fit the labels or labels are not one-hot.
+    ValueError: if `policy` is unknown; at init, if the network's outputs do not fit the labels or labels are not
+      one-hot.
   """
   inner = loss if inner_loss is None else inner_loss
-
-  def fast_weights(params, state, support, key):
-    def support_loss(params, support):
-      return inner(network.apply(params, state, support.inputs, train=True, key=key)[0], support.labels)
-
-    return adapt(support_loss, params, support)
+  answer = fine_tune(network, adapt, inner, policy)
 
   def init(key, episodes):
     if loss is cross_entropy:
       check_episodes(episodes)
-    inputs = first_support(episodes)
+    inputs, labels = first_support(episodes), episodes.support.labels[0]
     params, state = network.init(key, inputs)
     if loss is cross_entropy:
       check_padding(state, episodes)
-    outputs, _ = jax.eval_shape(lambda: network.apply(params, state, inputs, train=True))
-    jax.eval_shape(inner, outputs, episodes.support.labels[0])
+    outputs = jax.eval_shape(lambda: network.apply(start(params, labels), state, inputs, train=True)[0])
+    jax.eval_shape(inner, outputs, labels)
     return params, state
 
   def run(params, state, episode, key):
-    support_key, query_key = jax.random.split(key)
-    adapted, path = fast_weights(params, state, episode.support, support_key)
-    outputs, state = network.apply(adapted, state, episode.query.inputs, train=True, key=query_key)
+    support, query = episode
+    outputs, state, path = answer(start(params, support.labels), state, support, query.inputs, key)
     return outputs, state, {"support_loss": path[0]}
 
   def embed(params, state, inputs):
     if encoder is None:
-      return network.apply(params, state, inputs, train=True)[0]
-    return encoder.apply(params["encoder"], state["encoder"], inputs, train=True)[0]
+      return embedding(network, policy)(params, state, inputs)
+    return embedding(encoder, policy)(params["encoder"], state["encoder"], inputs)
 
   def predict(params, state, support, inputs):
-    adapted, _ = fast_weights(params, state, support, None)
-    return network.apply(adapted, state, inputs, train=True)[0]
+    return answer(start(params, support.labels), state, support, inputs)[0]
 
   return Learner(init, episodic_loss(run, loss, at_once), embed, predict)

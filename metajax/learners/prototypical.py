@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from metajax.learners.episodic import check_episodes, check_padding, episodic_loss, first_support
+from metajax.learners.episodic import check_embedding, check_episodes, check_padding, episodic_loss, first_support
 from metajax.predictors import centroid_logits, nearest_centroid
 from metajax.types import Learner, Network
 
@@ -30,9 +30,7 @@ def prototypical(network: Network, *, at_once: int | None = None) -> Learner:
     inputs = first_support(episodes)
     params, state = network.init(key, inputs)
     check_padding(state, episodes)
-    shape = jax.eval_shape(lambda: network.apply(params, state, inputs, train=False)[0]).shape
-    if len(shape) != 2:
-      raise ValueError(f"expected a network that embeds inputs as [n, d], got an output of shape {list(shape)}")
+    check_embedding(network, params, state, inputs)
     return params, state
 
   def run(params, state, episode, key):

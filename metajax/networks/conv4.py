@@ -1,5 +1,6 @@
 """The four-layer convolutional network of the few-shot literature (arXiv:1606.04080, 1703.03400, 1703.05175)."""
 
+import math
 from typing import Literal, get_args
 
 import flax.linen as nn
@@ -11,7 +12,7 @@ from metajax.types import Network
 
 Downsample = Literal["stride", "max_pool"]
 Pool = Literal["mean", "flatten"]
-Normalisation = Literal["batch", "layer", "none"]
+Normalisation = Literal["batch", "layer", "group", "none"]
 Convolution = Literal["slices", "native"]
 
 
@@ -32,7 +33,8 @@ def conv4(
     filters: of each block.
     downsample: "stride" or "max_pool".
     pool: "mean" over space, or "flatten".
-    normalisation: "batch" (statistics of the batch under `train=True`, running ones otherwise), "layer" or "none".
+    normalisation: "batch" (statistics of the batch under `train=True`, running ones otherwise), "layer", "group"
+      (of up to 8 groups of filters) or "none"; all but "batch" see one picture at a time.
     convolution: "slices" is fast in inner loops, "native" is XLA's own.
 
   Raises:
@@ -76,6 +78,8 @@ class _Conv4(nn.Module):
       images = nn.BatchNorm(use_running_average=not train, momentum=0.95, name=f"norm_{block}")(images)
     elif self.normalisation == "layer":
       images = nn.LayerNorm(reduction_axes=(1, 2, 3), feature_axes=-1, name=f"norm_{block}")(images)
+    elif self.normalisation == "group":
+      images = nn.GroupNorm(num_groups=math.gcd(self.filters, 8), name=f"norm_{block}")(images)
     else:
       images = images + self.param(f"bias_{block}", nn.initializers.zeros, (self.filters,))
     images = jax.nn.relu(images)

@@ -1,0 +1,76 @@
+"""Almost no inner loop (Raghu et al. 2020, arXiv:1909.09157)."""
+
+from collections.abc import Callable
+
+import jax
+
+from metajax.compose import with_head
+from metajax.learners.episodic import check_episodes, check_padding, episodic_loss, first_support
+from metajax.learners.inner_loop import Policy, embedding, fine_tune, query_pass
+from metajax.losses import check_fits, cross_entropy
+from metajax.types import Adapt, Examples, Learner, Network
+
+
+def anil(
+  encoder: Network,
+  head: Network,
+  adapt: Adapt,
+  *,
+  policy: Policy = "transductive",
+  start: Callable = lambda params, labels: params,
+  at_once: int | None = None,
+) -> Learner:
+  """Learns features, and the initialisation of a head that alone is adapted to a new task:
+
+      minimise over (theta, w)  mean_tasks cross_entropy(head(adapt(w, f_theta(support)), f_theta(query)), labels)
+
+  Each picture is embedded once, whatever the number of steps, so a step costs as little as the head. Where the head is
+  the whole network and the encoder `flatten()` it is MAML.
+
+  Args:
+    encoder: inputs `[n, ...]` to features.
+    head: features to logits `[n, ways]`.
+    adapt: the head's inner loop.
+    policy: what batch norm normalises the queries with, as in `maml`.
+    start: `(head's params, support labels) -> head's params` from which a task is adapted. With `same_for_all_ways` and
+      a head of one output, any number of ways is tested.
+    at_once: how many tasks run as one vectorised group.
+
+  Raises:
+    ValueError: if `policy` is unknown; at init, if the head's outputs do not fit the labels or labels are not one-hot.
+  """
+  network = with_head(encoder, head)
+  embed_queries, answer = query_pass(encoder, policy), fine_tune(head, adapt, cross_entropy, policy)
+  of_encoder = embedding(encoder, policy)
+
+  def init(key, episodes):
+    check_episodes(episodes)
+    inputs, labels = first_support(episodes), episodes.support.labels[0]
+    params, state = network.init(key, inputs)
+    check_padding(state, episodes)
+    whole = {**params, "head": start(params["head"], labels)}
+    check_fits(jax.eval_shape(lambda: network.apply(whole, state, inputs, train=True)[0]), labels)
+    return params, state
+
+  def adapted(params, state, support, queries, key=None):
+    encoder_key, head_key = (None, None) if key is None else jax.random.split(key)
+    theta, of_theta = params["encoder"], state["encoder"]
+    features, _ = encoder.apply(theta, of_theta, support.inputs, train=True, key=encoder_key)
+    query_features, encoder_state = embed_queries(theta, of_theta, support.inputs, queries, encoder_key)
+    weights = start(params["head"], support.labels)
+    known = Examples(features, support.labels)
+    logits, head_state, path = answer(weights, state["head"], known, query_features, head_key)
+    return logits, {"encoder": encoder_state, "head": head_state}, path
+
+  def run(params, state, episode, key):
+    support, query = episode
+    logits, state, path = adapted(params, state, support, query.inputs, key)
+    return logits, state, {"support_loss": path[0]}
+
+  def embed(params, state, inputs):
+    return of_encoder(params["encoder"], state["encoder"], inputs)
+
+  def predict(params, state, support, inputs):
+    return adapted(params, state, support, inputs)[0]
+
+  return Learner(init, episodic_loss(run, at_once=at_once), embed, predict)

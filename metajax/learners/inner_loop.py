@@ -1,0 +1,100 @@
+"""What learners with an inner loop share: the pass over the queries after it, and what it normalises them with."""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+from metajax.types import Adapt, Inputs, Network, Params, State
+
+Policy = Literal["transductive", "support"]
+
+
+def check_policy(policy: str):
+  """Refuses what is not a policy.
+
+  Raises:
+    ValueError: quoting it.
+  """
+  if policy not in get_args(Policy):
+    raise ValueError(f"expected policy to be one of {', '.join(map(repr, get_args(Policy)))}, got {policy!r}")
+
+
+def query_pass(network: Network, policy: Policy) -> Callable:
+  """`(params, state, support, queries, key) -> (outputs of the queries, state)`: how queries are normalised.
+
+  - "transductive": by the statistics of the queries themselves, so that the answer to one depends on the others.
+  - "support": by the statistics of the support set, which a pass over it with the same params gives.
+
+  For a network without state (no normalisation, layer norm, group norm) both are the same.
+  """
+  check_policy(policy)
+
+  def run(params, state, support, queries, key):
+    if policy == "transductive" or not jax.tree.leaves(state):
+      return network.apply(params, state, queries, train=True, key=key)
+    running = network.apply(params, state, support, train=True, key=key)[1]
+    own = statistics_of_pass(network, params, state, support)
+    return network.apply(params, own, queries, train=False, key=key)[0], running
+
+  return run
+
+
+def statistics_of_pass(network: Network, params: Params, state: State, inputs: Inputs) -> State:
+  """The state in which a network would be if it had only ever seen `inputs`: the batch statistics of one pass.
+
+  A running average that keeps the share `m` of what it was becomes `m * old + (1 - m) * statistics`; from zeros that is
+  `(1 - m) * statistics`, and its derivative in the old value is `m`. Leaves that are not floating, or that a pass
+  leaves as they were (`m = 1`), stay as they are.
+  """
+  floats = lambda x: jnp.issubdtype(jnp.result_type(x), jnp.inexact)
+  leaves, structure = jax.tree.flatten(state)
+  averages = [x for x in leaves if floats(x)]
+
+  def after(averages):
+    given = iter(averages)
+    whole = structure.unflatten([next(given) if floats(x) else x for x in leaves])
+    updated = structure.flatten_up_to(network.apply(params, whole, inputs, train=True)[1])
+    return [x for x in updated if floats(x)]
+
+  fill = lambda make: [make(x) for x in averages]
+  from_zeros, kept = jax.jvp(after, (fill(jnp.zeros_like),), (fill(jnp.ones_like),))
+  given = iter(
+    jnp.where(m == 1, old, x / jnp.where(m == 1, 1, 1 - m))
+    for x, m, old in zip(from_zeros, kept, averages, strict=True)
+  )
+  return structure.unflatten([next(given) if floats(x) else x for x in leaves])
+
+
+def inner_loop(network: Network, adapt: Adapt, loss: Callable) -> Callable:
+  """`(params, state, support, key) -> (adapted params, path)`: `adapt` on `loss(outputs, labels)` of the support, which
+  is normalised by its own batch statistics."""
+
+  def run(params, state, support, key):
+    def support_loss(params, support):
+      return loss(network.apply(params, state, support.inputs, train=True, key=key)[0], support.labels)
+
+    return adapt(support_loss, params, support)
+
+  return run
+
+
+def fine_tune(network: Network, adapt: Adapt, loss: Callable, policy: Policy) -> Callable:
+  """`(params, state, support, queries, key) -> (outputs of the queries, state, path)`: an `inner_loop`, and then the
+  `query_pass`."""
+  tune, answer = inner_loop(network, adapt, loss), query_pass(network, policy)
+
+  def run(params, state, support, queries, key=None):
+    support_key, query_key = (None, None) if key is None else jax.random.split(key)
+    adapted, path = tune(params, state, support, support_key)
+    outputs, after = answer(adapted, state, support.inputs, queries, query_key)
+    return outputs, after, path
+
+  return run
+
+
+def embedding(network: Network, policy: Policy) -> Callable:
+  """`(params, state, inputs) -> features`, normalised by the inputs' own statistics under "transductive", and by the
+  running ones under "support"."""
+  return lambda params, state, inputs: network.apply(params, state, inputs, train=policy == "transductive")[0]

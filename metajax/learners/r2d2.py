@@ -1,0 +1,62 @@
+"""Ridge regression as a differentiable closed-form head: R2-D2 (Bertinetto et al. 2019, arXiv:1805.08136)."""
+
+import jax.numpy as jnp
+
+from metajax.learners.episodic import check_embedding, check_episodes, check_padding, episodic_loss, first_support
+from metajax.learners.inner_loop import Policy, embedding, query_pass
+from metajax.predictors import ridge_logits
+from metajax.types import Learner, Network
+
+
+def r2d2(network: Network, *, policy: Policy = "transductive", strength: float = 1.0, scale: float = 10.0,
+         at_once: int | None = None) -> Learner:  # fmt: skip
+  """Learns an embedding in which ridge regression from few examples to their one-hot labels tells classes apart:
+
+      W = (X' X + strength I)^-1 X' Y,   logits(x) = scale * f(x) W
+
+  with `X = f(support)`, solved in closed form, of the support's or of the embedding's size, whichever is smaller.
+  Strength and scale are learned with the embedding, as logarithms. The paper's additive constant is left out: no loss
+  or prediction depends on it. Any number of ways and shots.
+
+  Args:
+    network: inputs `[n, ...]` to embeddings `[n, d]`.
+    policy: what batch norm normalises the queries with: "transductive", with the statistics of the queries, or
+      "support", with those of the support set. It may be another at test time.
+    strength: of the ridge penalty, where it starts.
+    scale: of the logits, where it starts.
+    at_once: how many tasks run as one vectorised group.
+
+  Raises:
+    ValueError: if `policy` is unknown, `strength` or `scale` not above 0; at init, if labels are not one-hot or the
+      network's outputs are not `[n, d]`.
+  """
+  for name, value in (("strength", strength), ("scale", scale)):
+    if not value > 0:
+      raise ValueError(f"expected a {name} above 0, got {value}")
+  embed_queries, embed_alone = query_pass(network, policy), embedding(network, policy)
+
+  def init(key, episodes):
+    check_episodes(episodes)
+    inputs = first_support(episodes)
+    params, state = network.init(key, inputs)
+    check_padding(state, episodes)
+    check_embedding(network, params, state, inputs)
+    logs = {"log_strength": jnp.log(strength), "log_scale": jnp.log(scale)}
+    return {"encoder": params, **logs}, state
+
+  def logits(params, state, support, queries, key=None):
+    known, _ = network.apply(params["encoder"], state, support.inputs, train=True, key=key)
+    asked, state = embed_queries(params["encoder"], state, support.inputs, queries, key)
+    found = ridge_logits(known, support.labels, asked, jnp.exp(params["log_strength"]))
+    return jnp.exp(params["log_scale"]) * found, state
+
+  def run(params, state, episode, key):
+    return *logits(params, state, episode.support, episode.query.inputs, key), {}
+
+  def embed(params, state, inputs):
+    return embed_alone(params["encoder"], state, inputs)
+
+  def predict(params, state, support, inputs):
+    return logits(params, state, support, inputs)[0]
+
+  return Learner(init, episodic_loss(run, at_once=at_once), embed, predict)

@@ -1,0 +1,120 @@
+"""Reptile (Nichol, Achiam and Schulman 2018, arXiv:1803.02999)."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from metajax.learners.episodic import check_episodes, check_padding, first_support
+from metajax.learners.inner_loop import Policy, embedding, fine_tune, inner_loop
+from metajax.losses import cross_entropy
+from metajax.mesh import mean_over_tasks
+from metajax.types import Adapt, Array, Examples, Key, Learner, Network
+
+
+def reptile(
+  network: Network,
+  adapt: Adapt,
+  *,
+  minibatches: tuple[int, int] | None = None,
+  loss: Callable = cross_entropy,
+  encoder: Network | None = None,
+  policy: Policy = "transductive",
+  start: Callable = lambda params, labels: params,
+  at_once: int | None = None,
+) -> Learner:
+  """Moves an initialisation towards what `adapt` makes of it on each task: the gradient of the loss is exactly
+
+      mean_tasks (params - adapt(params, task's examples))
+
+  so that the outer optimizer `optax.sgd(e)` is the paper's `params <- params + e (adapted - params)`. A task's examples
+  are its support and its query alike; nothing is differentiated through the inner loop. The loss's value is the mean of
+  the inner loop's losses.
+
+  Args:
+    network: inputs `[n, ...]` to logits `[n, ways]`, or to `[n, outputs]` for a regression.
+    adapt: the inner loop, e.g. `gradient_steps(optax.adam(1e-3, b1=0), 5, gradient="first_order")`.
+    minibatches: `(steps, rows)`: each step sees `rows` of the task's examples, which are gone through in a random order
+      again and again, as in the paper; `adapt` then takes `per_step` data. None: each step sees all examples.
+    loss: of the inner loop, `(outputs, labels) -> scalar`.
+    encoder: where `network` is `with_head(encoder, head)`, for `embed`, as in `maml`.
+    policy: what batch norm normalises the queries of a test task with, as in `maml`.
+    start: `(params, labels) -> params` from which a task is adapted, as in `maml`.
+    at_once: how many tasks run as one vectorised group.
+
+  Raises:
+    ValueError: if `policy` is unknown or `minibatches` are not at least (1, 1); at init, if the network's outputs do
+      not fit the labels or labels are not one-hot.
+  """
+  if minibatches is not None and min(minibatches) < 1:
+    raise ValueError(f"expected minibatches of at least 1 step and 1 row, got {minibatches}")
+  classifies = loss is cross_entropy
+
+  def cut(key):
+    """`adapt`, shown mini-batches of the data that it is given."""
+    if minibatches is None:
+      return adapt
+    return lambda loss, params, data: adapt(loss, params, draw_minibatches(key, data, *minibatches))
+
+  def init(key, episodes):
+    if classifies:
+      check_episodes(episodes)
+    inputs, labels = first_support(episodes), episodes.support.labels[0]
+    params, state = network.init(key, inputs)
+    if classifies:
+      check_padding(state, episodes)
+    outputs = jax.eval_shape(lambda: network.apply(start(params, labels), state, inputs, train=True)[0])
+    jax.eval_shape(loss, outputs, labels)
+    return params, state
+
+  def task(params, state, one):
+    """A surrogate whose derivative is start - adapted."""
+    episode, key = one
+    cut_key, key = jax.random.split(key)
+    examples = jax.tree.map(lambda s, q: jnp.concatenate([s, q]), *episode)
+    first = start(params, examples.labels)
+    fixed = lax.stop_gradient(first)
+    adapted, path = inner_loop(network, cut(cut_key), loss)(fixed, state, examples, key)
+    moved = jax.tree.map(lambda p, a: lax.stop_gradient(p - a), fixed, adapted)
+    # Worth zero, with the derivative `moved`.
+    pull = optax.tree.vdot(jax.tree.map(jnp.subtract, first, fixed), moved)
+    if policy == "support":  # whose embedding has the running statistics
+      state = network.apply(fixed, state, examples.inputs, train=True)[1]
+    weight = jnp.any(episode.query.labels != 0) if classifies else 1.0
+    return lax.stop_gradient(jnp.mean(path)) + pull, (state, {"first_loss": path[0], "last_loss": path[-1]}), weight
+
+  def batch_loss(params, state, episodes, key):
+    keys = jax.random.split(key, jax.tree.leaves(episodes)[0].shape[0])
+    return mean_over_tasks(task, at_once)(params, state, (episodes, keys))
+
+  def embed(params, state, inputs):
+    if encoder is None:
+      return embedding(network, policy)(params, state, inputs)
+    return embedding(encoder, policy)(params["encoder"], state["encoder"], inputs)
+
+  def predict(params, state, support, inputs):
+    answer = fine_tune(network, cut(jax.random.key(0)), loss, policy)
+    return answer(start(params, support.labels), state, support, inputs)[0]
+
+  return Learner(init, batch_loss, embed, predict)
+
+
+def draw_minibatches(key: Key, examples: Examples, steps: int, rows: int) -> Examples:
+  """`rows` of the examples for each of `steps` steps: the examples in a random order, then in another, and so on.
+
+  Args:
+    key: of the orders.
+    examples: `[n, ...]`.
+    steps, rows: how many mini-batches, and of how many examples. A mini-batch may span two orders.
+
+  Returns:
+    Examples `[steps, rows, ...]`.
+  """
+  number = len(examples.labels)
+  orders: Array = jax.vmap(lambda k: jax.random.permutation(k, number))(
+    jax.random.split(key, -(-steps * rows // number))
+  )
+  chosen = orders.reshape(-1)[: steps * rows].reshape(steps, rows)
+  return jax.tree.map(lambda x: x[chosen], examples)

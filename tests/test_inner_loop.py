@@ -1,0 +1,90 @@
+"""Policies of batch norm in episodes: what a query is normalised with, and what its answer depends on."""
+
+import jax
+import numpy as np
+import pytest
+from table_of_learners import LEARNERS, pictures, tiny_conv4
+
+from metajax import Network
+from metajax.compose import linear, with_head
+from metajax.learners import maml
+from metajax.learners.inner_loop import query_pass, statistics_of_pass
+from metajax.networks import conv4
+
+SUPPORT = [name for name in LEARNERS if "of the support" in name]
+
+
+def test_the_table_holds_every_learner_with_a_policy():
+  assert {name.split(",")[0] for name in SUPPORT} == {"maml", "anil", "r2d2"}
+
+
+def answers(learner):
+  """A learner's logits for a task, and for one of which all queries but the first two are others."""
+  params, state = jax.jit(learner.init)(jax.random.key(0), pictures(0))
+  support, query = jax.tree.map(lambda x: x[0], pictures(0))
+  predict = jax.jit(learner.predict)
+  changed = np.concatenate([query.inputs[:2], 5 + query.inputs[2:] ** 2])
+  return [predict(params, state, support, inputs) for inputs in (query.inputs, changed)]
+
+
+@pytest.mark.parametrize("name", SUPPORT)
+def test_under_support_a_query_does_not_depend_on_the_other_queries(name):
+  first, second = answers(LEARNERS[name].learner)
+  np.testing.assert_allclose(first[:2], second[:2], rtol=1e-5, atol=1e-6)
+  assert not np.allclose(first[2:], second[2:], atol=1e-3)
+
+
+def test_under_transductive_it_does():
+  first, second = answers(LEARNERS["maml, batch norm"].learner)
+  assert not np.allclose(first[:2], second[:2], atol=1e-3)
+
+
+@pytest.mark.parametrize("normalisation", ["layer", "group", "none"])
+def test_networks_without_batch_statistics_answer_each_query_alone_under_any_policy(normalisation):
+  network = with_head(conv4(4, downsample="stride", pool="mean", normalisation=normalisation), linear(3))
+  adapt = lambda loss, params, data: (params, loss(params, data)[None])
+  found = [answers(maml(network, adapt, policy=policy)) for policy in ("transductive", "support")]
+  for first, second in found:
+    np.testing.assert_allclose(first[:2], second[:2], rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.99])
+def test_statistics_of_a_pass_are_those_of_its_batch_whatever_was_there_before(momentum):
+  def apply(params, state, inputs, *, train, key=None):
+    mix = lambda old, new: momentum * old + (1 - momentum) * new
+    after = {
+      "mean": mix(state["mean"], inputs.mean(0)),
+      "var": mix(state["var"], inputs.var(0)),
+      "count": state["count"] + 1,
+    }
+    return inputs, after
+
+  inputs = np.random.default_rng(0).normal(3, 2, (7, 4)).astype(np.float32)
+  state = {"mean": np.full(4, 100.0, np.float32), "var": np.full(4, 50.0, np.float32), "count": 3}
+  found = statistics_of_pass(Network(None, apply), {}, state, inputs)
+  np.testing.assert_allclose(found["mean"], inputs.mean(0), rtol=1e-5)
+  np.testing.assert_allclose(found["var"], inputs.var(0), rtol=1e-5)
+  assert found["count"] == 3
+
+
+def test_a_state_that_a_pass_leaves_alone_stays():
+  network = Network(None, lambda params, state, inputs, *, train, key=None: (inputs, state))
+  found = statistics_of_pass(network, {}, {"table": np.arange(3.0)}, np.ones((2, 3)))
+  np.testing.assert_array_equal(found["table"], np.arange(3.0))
+
+
+def test_queries_that_are_the_support_are_answered_alike_under_both_policies():
+  params, state = jax.jit(tiny_conv4.init)(jax.random.key(0), pictures(0).support.inputs[0])
+  inputs = pictures(0).support.inputs[0]
+  own, support = (
+    query_pass(tiny_conv4, policy)(params, state, inputs, inputs, None) for policy in ("transductive", "support")
+  )
+  np.testing.assert_allclose(own[0], support[0], rtol=1e-4, atol=1e-5)
+  for first, second in zip(*map(jax.tree.leaves, (own[1], support[1])), strict=True):
+    np.testing.assert_allclose(first, second, rtol=1e-6)
+
+
+def test_an_unknown_policy_is_refused():
+  with pytest.raises(ValueError, match="policy to be one of 'transductive', 'support', got 'batch'"):
+    maml(linear(3), lambda *a: None, policy="batch")
