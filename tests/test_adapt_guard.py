@@ -177,3 +177,21 @@ def test_an_optimizer_without_a_bounded_derivative_at_zero_is_refused_with_what_
 def test_what_is_not_differentiated_needs_no_bounded_derivative(how):
   run = lambda p: gradient_steps(optax.adam(0.1), 2, **how)(lambda p, _: jnp.sum(p**2), p, ())[0].sum()
   np.testing.assert_array_equal(jax.jit(jax.grad(run))(np.zeros(2, np.float32)), 1)
+
+
+def test_an_optimizer_whose_first_updates_have_no_derivative_is_refused():
+  adapt = gradient_steps(optax.radam(0.1, eps_root=1e-4), 2)
+  with pytest.raises(ValueError, match=r"first few have none at any gradient \(optax.radam"):
+    adapt(lambda params, data: jnp.sum(params["w"] ** 2), {"w": np.ones(2, np.float32)}, ())
+
+
+@pytest.mark.parametrize("mode", ["mixed", "reverse"])
+def test_clipping_by_the_norm_of_the_parameters_is_differentiable_where_they_are_zero(mode):
+  optimizer = optax.chain(optax.adaptive_grad_clip(0.01), optax.sgd(0.1))
+  adapt = gradient_steps(optimizer, 2, gradient=mode)
+  loss = lambda params, _: jnp.sum(jnp.square(params["w"] - 1))
+  run = jax.jit(jax.value_and_grad(lambda params: loss(adapt(loss, params, ())[0], ())))
+  (at_zero, slope), (near, slope_near) = (run({"w": jnp.full((2, 2), value)}) for value in (0.0, 1e-6))
+  assert jnp.isfinite(slope["w"]).all()
+  np.testing.assert_allclose(at_zero, near, rtol=1e-4)
+  np.testing.assert_allclose(slope["w"], slope_near["w"], rtol=1e-3)

@@ -14,46 +14,59 @@ from metajax.mesh import while_tracing
 
 STEEP = 1e3  # an update that changes so much faster at a zero gradient than its own size is taken as constant there
 TOO_STEEP = 1e6  # and one that changes so fast is refused
+SEVERAL = 6  # updates that must have a derivative
 
 
 def guarded_update(optimizer: optax.GradientTransformation, params, known: dict) -> Callable:
   """`optimizer.update`, with a derivative that stays finite and bounded where elements of the gradient are zero.
 
   - An optimizer that is not differentiable at zero only in form (a norm, a square root without `eps_root`) is given a
-    gradient that is not quite zero there.
+    gradient, or parameters, that are not quite zero there.
   - Of one that divides by the gradient's size (Adam, RMSProp), elements whose gradient is exactly zero are taken as
     constants: the value is the optimizer's, the derivative 0 instead of `1 / sqrt(eps_root)`.
 
   What an optimizer does at zero is measured on parameters of two elements each, and kept in `known`.
 
   Raises:
-    ValueError: if its update changes more than a million times faster at a zero gradient than it is large: an Adam or
-      RMSProp without `eps_root`.
+    ValueError: if its update changes more than a million times faster at a zero gradient than it is large (an Adam or
+      RMSProp without `eps_root`), or one of its first updates has no derivative.
   """
   if not jax.tree.leaves(params):
     return optimizer.update
   structure = jax.tree.structure(params), tuple((jnp.ndim(x), jnp.result_type(x)) for x in jax.tree.leaves(params))
-  nudged, steep, too_steep = found = known.get(structure) or _at_zero(optimizer, params)
+  nudged, params_nudged, none, steep, too_steep = found = known.get(structure) or _at_zero(optimizer, params)
   if not any(isinstance(flag, jax.core.Tracer) for flag in jax.tree.leaves(found)):
     known[structure] = found
   for path, leaf in jax.tree_util.tree_leaves_with_path(too_steep):
     if not isinstance(leaf, jax.core.Tracer) and leaf:
       raise ValueError(
         "expected an inner optimizer whose update has a bounded derivative at a zero gradient, got one that divides by "
-        f"the gradient's size at params{jax.tree_util.keystr(path)}: give optax.adam or adamw an eps_root, such as "
-        "1e-8, and others that divide by it an eps of 1e-4"
+        f"the gradient's size at params{jax.tree_util.keystr(path)}: give optax.adam or adamw an eps_root, such as the "
+        "square of its rate, and others that divide by it an eps of 1e-4"
       )
+  if not isinstance(none, jax.core.Tracer) and none:
+    raise ValueError(
+      "expected an inner optimizer whose updates have a derivative, got one whose first few have none at any gradient "
+      "(optax.radam is one): a meta-gradient would be NaN; gradient='first_order' needs none"
+    )
 
   def update(gradient, state, params):
     def safe(slope, steep):
-      zero = slope == 0
-      tiny = 16 * jnp.finfo(slope.dtype).tiny ** 0.5
-      held = jnp.where(zero & steep, jax.lax.stop_gradient(slope), slope) if _may_be(steep) else slope
-      return held + jnp.where(zero & nudged, tiny, 0).astype(slope.dtype) if _may_be(nudged) else held
+      held = jnp.where((slope == 0) & steep, jax.lax.stop_gradient(slope), slope) if _may_be(steep) else slope
+      return _nudge(held, nudged)
 
+    params = jax.tree.map(lambda x: _nudge(x, params_nudged), params)
     return optimizer.update(jax.tree.map(safe, gradient, steep), state, params)
 
   return update
+
+
+def _nudge(x, nudged):
+  """Where `nudged`, zeros become what a norm can be differentiated at, and no sum notices."""
+  if not _may_be(nudged):
+    return x
+  tiny = 16 * jnp.finfo(x.dtype).tiny ** 0.5
+  return x + jnp.where((x == 0) & nudged, tiny, 0).astype(x.dtype)
 
 
 def _may_be(flag) -> bool:
@@ -62,8 +75,9 @@ def _may_be(flag) -> bool:
 
 
 def _at_zero(optimizer, params):
-  """(whether the gradient must not be zero; which leaves are steep there; which too steep), of bools or, where the
-  optimizer depends on traced values such as learned rates, of traced bools."""
+  """(whether the gradient must not be zero; whether the parameters must not; whether some update has no derivative at
+  all; which leaves are steep at a zero gradient; which too steep), of bools or, where the optimizer depends on traced
+  values such as learned rates, of traced bools."""
 
   def measure():
     # Two elements, of which one changes: an update divided by its norm does not change along itself.
@@ -78,14 +92,29 @@ def _at_zero(optimizer, params):
       value, slope = jax.jvp(update, (gradient,), (first,))
       return value, slope, jax.vjp(update, gradient)[1](jax.tree.map(jnp.ones_like, value))[0]
 
+    def of_params(value):
+      """How the update at a gradient of ones changes with parameters of a value."""
+      at = jax.tree.map(lambda x: jnp.full_like(x, value), ones)
+      update, pull = jax.vjp(lambda p: optimizer.update(ones, optimizer.init(ones), p)[0], at)
+      return pull(jax.tree.map(jnp.ones_like, update))[0]
+
+    def of_several(gradient):
+      """Updates at the same gradient, of which some optimizers have no derivative of the third."""
+      step = lambda state, _: optimizer.update(gradient, state, ones)[::-1]
+      return jax.lax.scan(step, optimizer.init(ones), None, length=SEVERAL)[1]
+
+    def several():
+      updates, slope = jax.jvp(of_several, (ones,), (first,))
+      return slope, jax.vjp(of_several, ones)[1](jax.tree.map(jnp.ones_like, updates))[0]
+
     at_zero = change(0.0)[1:]
     tiny = change(1e-12)[1]
     size, slope, _ = change(1.0)
-    finite = jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(at_zero)]).all()
+    finite = lambda tree: jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
     ratio = lambda z, s, d: jnp.abs(z).max() / (jnp.abs(s).max() + jnp.abs(d).max() + 1e-30)
     ratios = jax.tree.map(ratio, tiny, size, slope)
     over = lambda limit: jax.tree.map(lambda r: ~(r < limit), ratios)
-    return ~finite, over(STEEP), over(TOO_STEEP)
+    return ~finite(at_zero), ~finite(of_params(0.0)), ~finite(several()), over(STEEP), over(TOO_STEEP)
 
   try:
     with while_tracing():

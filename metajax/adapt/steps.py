@@ -37,6 +37,9 @@ def gradient_steps(
   element of an inner gradient is exactly zero, an optimizer that divides by the gradient's size (Adam, RMSProp) counts
   as constant in it.
 
+  "mixed" takes the Hessian to be symmetric, as that of any loss is. A `custom_vjp` within the loss whose backward pass
+  is no true gradient (clipped or reversed gradients, straight-through estimators) breaks that: it needs "reverse".
+
   | gradient | what | memory of a step, beyond about two gradients' activations |
   |---|---|---|
   | "mixed" | exact; forward over reverse (arXiv:2505.00793) | as `remat` says |
@@ -50,7 +53,9 @@ def gradient_steps(
   | "sqrt" | as "step", but of about `2 sqrt(steps)` steps at a time; each is taken once more |
 
   Args:
-    optimizer: e.g. `optax.sgd(0.4)`, `optax.adam(0.01, eps_root=1e-8)`.
+    optimizer: e.g. `optax.sgd(0.4)`, `optax.adam(0.01, eps_root=1e-4)`. Near a zero gradient an update of Adam changes
+      `rate / sqrt(eps_root)` times as fast as the gradient, at every step: an `eps_root` of about the square of the
+      rate keeps that product near 1, where 1e-8 lets a meta-gradient grow a hundredfold a step.
     steps: how many steps, at least 1.
     gradient: how the inner gradients are differentiated.
     remat: what is kept for the backward pass. Under "reverse", "gradients" keeps all activations.
@@ -63,7 +68,7 @@ def gradient_steps(
   Raises:
     ValueError: if `steps` is below 1, `truncate` not in [0, steps], `gradient` or `remat` unknown; when called, if the
       loss is not a scalar, `per_step` data has another leading axis, or the optimizer has an unbounded derivative at a
-      zero gradient (Adam or RMSProp without `eps_root`).
+      zero gradient (Adam or RMSProp without `eps_root`) or none at all (RAdam).
     TypeError: when called, if a parameter is not of a floating type; when differentiated, if an operation has no
       forward-mode derivative, under "mixed".
   """
