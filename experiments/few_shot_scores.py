@@ -84,9 +84,11 @@ def tell(test: tuple[int, int], scores: dict[Tested, list[Score]], tasks: int, q
   for tested, found in scores.items():
     print(f"  {names[tested]:<{width}} {over_seeds(found)}%")
   print(f"  {'chance':<{width}} {100 / ways:.2f}%")
+  if others:
+    print(f"{names[first]} is ahead, by points, of")
   for other in others:
     ahead = over_seeds([paired_difference(a, b) for a, b in zip(scores[first], _each(scores, other), strict=True)])
-    print(f"  {'first ahead of ' + names[other]:<{width}} {ahead}")
+    print(f"  {names[other]:<{width}} {ahead}")
 
 
 def _each(scores: dict[Tested, list[Score]], tested: Tested) -> list[Score]:

@@ -93,9 +93,21 @@ def build_page():
 _INTRODUCTION = """# Results
 
 Made from the records in `results/` by `python -m experiments.records`; only a run writes a record (`--record`).
-A cell is ours with the half-width of its 95% interval over test tasks, and in brackets the published figure, which
-rests on the paper's own split, network and budget. *Transductive* means that batch norm sees a task's other queries,
-which is worth some points; *running statistics* means that it does not.
+A cell is ours with the half-width of its 95% interval over test tasks (over seeds where several were trained), and in
+brackets the published figure, which rests on the paper's own split, network and budget.
+
+What moves a figure, beside the method:
+
+- **The split.** Lake's evaluation alphabets are whole alphabets that were never seen; the test characters of the
+  papers' splits (Vinyals, Finn) are of alphabets that were. The name of a table has it.
+- **The queries.** 15 a class here. With 1, as in some papers, a transductive figure is 1 to 2 points higher.
+- **The policy.** *Transductive*: batch norm sees all the queries of a task, and with them what classes there are, which
+  is worth some points. *Support*: it sees the support set, and a query depends on no other. *Running statistics*:
+  averages of training. *Support, trained transductive*: one training, tested under the other policy.
+- **The tasks.** 1,000 from one seed, the same for every learner, so differences between rows are surer than the
+  intervals say: `python -m experiments.evaluate RUN RUN` gives the paired difference. Tables of 600 tasks, or the best
+  of several runs, are higher by chance.
+- **The budget.** These were trained for minutes on two CPU cores, as the last column says.
 """
 
 
