@@ -3,11 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from experiments import published, records
 from experiments.few_shot_data import rotates, slug, split_name
 from metajax import Learner, few_shot_accuracy
 from metajax.adapt import unchanged
-from metajax.evaluate import Score, adaptation_curve, over_seeds, paired_difference
+from metajax.evaluate import Score, adaptation_curve, over_seeds, paired_difference, summarise
 from metajax.predictors import nearest_centroid
 from metajax.train import TrainState
 
@@ -85,15 +87,14 @@ def tell(test: tuple[int, int], scores: dict[Tested, list[Score]], tasks: int, q
     print(f"  {names[tested]:<{width}} {over_seeds(found)}%")
   print(f"  {'chance':<{width}} {100 / ways:.2f}%")
   if others:
-    print(f"{names[first]} is ahead, by points, of")
+    print(f"{names[first]} is ahead, by points task by task, of")
   for other in others:
-    ahead = over_seeds([paired_difference(a, b) for a, b in zip(scores[first], _each(scores, other), strict=True)])
-    print(f"  {names[other]:<{width}} {ahead}")
+    print(f"  {names[other]:<{width}} {paired_difference(_of_tasks(scores[first]), _of_tasks(scores[other]))}")
 
 
-def _each(scores: dict[Tested, list[Score]], tested: Tested) -> list[Score]:
-  """As many scores as there are seeds."""
-  return scores[tested] if len(scores[tested]) > 1 else scores[tested] * len(next(iter(scores.values())))
+def _of_tasks(scores: Sequence[Score]) -> Score:
+  """The mean over seeds of each task."""
+  return summarise(np.mean([score.tasks for score in scores], axis=0))
 
 
 def records_of(test, scores: dict[Tested, list[Score]], s, how: dict) -> list[dict]:
