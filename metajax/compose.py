@@ -69,7 +69,9 @@ def same_for_all_ways(params, labels: Array):
   """The params of a head of one output, for as many outputs as labels `[n, ways]` have, each starting alike.
 
   Of params with a "head" (`with_head`), those of the head. What one way starts from is learned, so any number of ways
-  can be had, and their order does not matter (UNICORN-MAML, arXiv:2106.00911).
+  can be had, and their order does not matter (UNICORN-MAML, arXiv:2106.00911). The ways differ only after a first inner
+  step, which moves the head alone: MAML needs two steps at least to adapt its encoder. Where the encoder is frozen
+  (ANIL) the start cancels out of the softmax, and is that of zeros.
 
   Raises:
     ValueError: if the head has another number of outputs than one.
