@@ -10,7 +10,7 @@ from experiments.few_shot import Method, Setting, experiment
 from experiments.few_shot_scores import under_both
 from experiments.runs import RUN, RunFlags
 from metajax import gradient_steps
-from metajax.compose import linear, same_for_all_ways
+from metajax.compose import linear, zeros_for_all_ways
 from metajax.learners import Policy, anil
 from metajax.networks import conv4
 from metajax.networks.conv4 import Normalisation
@@ -43,14 +43,14 @@ def method(
     inner_steps: of the inner loop in training.
     test_inner_steps: of the inner loop in validation and test.
     policy: what batch norm normalises queries with in training; it is tested under both policies.
-    any_ways: learn one start for all ways of the head, so that any number of ways can be tested.
+    any_ways: start the head from zeros, so that any number of ways can be tested.
     filters: of each of the network's four layers.
     normalisation: in the network's layers.
     setting: flags that every few-shot experiment has.
     run: flags that every experiment has.
   """
   encoder = conv4(filters, downsample="stride", pool="mean", normalisation=normalisation)
-  head, start = (linear(1), {"start": same_for_all_ways}) if any_ways else (linear(setting.ways), {})
+  head, start = (linear(1), {"start": zeros_for_all_ways}) if any_ways else (linear(setting.ways), {})
 
   adapt = lambda steps: gradient_steps(optax.sgd(inner_rate), steps)
   learner = lambda adapt, policy: anil(encoder, head, adapt, policy=policy, **start)

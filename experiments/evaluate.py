@@ -60,6 +60,8 @@ def main(
   """
   if not folders:
     raise ValueError("expected the folder of a run, or of several, got none")
+  if curve < 0:
+    raise ValueError(f"expected a curve of at least 0 steps, got {curve}")
   found = [_read(folder) for folder in folders]
   first = found[0].setting
   at = few_shot.tests_of(first)[0]
@@ -73,9 +75,8 @@ def main(
   example = next(batches())
   scores, written = {}, []
   with jax.set_mesh(make_mesh(devices)):
-    for same in _learners(found):
-      trained = [state for run in same for state in _restore(run, example)]
-      few_shot.check_fits_test(same[0].made, (trained[0].params, trained[0].state), example)
+    # All of them before any is tested: what cannot be is known at once.
+    for same, trained in [(same, _ready(same, example)) for same in _learners(found)]:
       ways_to_use = [_named(way, same[0], found) for way in same[0].made.tested]
       mine = test_all(ways_to_use, trained, batches, tasks)
       scores = {way: some for way, some in scores.items() if way != PIXELS} | mine
@@ -120,6 +121,16 @@ def _named(way: Tested, run: _Run, found: list[_Run]) -> Tested:
   """The way to use a run, whose name says the run's where others have the same."""
   others = {other.training for other in found if other.made.name == run.made.name}
   return way._replace(name=f"{way.name}, {run.folder.name}") if len(others) > 1 else way
+
+
+def _ready(same: list[_Run], example) -> list[TrainState]:
+  """What the runs of a learner have learned, of which it is known that it can be tested like this."""
+  try:
+    trained = [one for run in same for one in _restore(run, example)]
+    few_shot.check_fits_test(same[0].made, (trained[0].params, trained[0].state), example)
+    return trained
+  except ValueError as error:
+    raise ValueError(f"{error} (the run in {str(same[0].folder)!r})") from None
 
 
 def _restore(run: _Run, example) -> list[TrainState]:

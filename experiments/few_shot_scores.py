@@ -87,7 +87,7 @@ def tell(test: tuple[int, int], scores: dict[Tested, list[Score]], tasks: int, q
     print(f"  {names[tested]:<{width}} {over_seeds(found)}%")
   print(f"  {'chance':<{width}} {100 / ways:.2f}%")
   if others:
-    print(f"{names[first]} is ahead, by points task by task, of")
+    print(f"{names[first]} is ahead, by points task by task (interval over tasks), of")
   for other in others:
     print(f"  {names[other]:<{width}} {paired_difference(_of_tasks(scores[first]), _of_tasks(scores[other]))}")
 

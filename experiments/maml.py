@@ -1,6 +1,6 @@
 """MAML (arXiv:1703.03400) on few-shot classification; with --gradient first_order, first-order MAML.
 
-python -m experiments.maml --data omniglot --budget cpu     # 5-way 1-shot 97.3, 29 minutes on 2 CPU cores
+python -m experiments.maml --data omniglot --budget cpu     # half an hour on 2 CPU cores
 """
 
 import optax
@@ -11,7 +11,7 @@ from experiments.few_shot_scores import under_both
 from experiments.runs import RUN, RunFlags
 from metajax import gradient_steps
 from metajax.adapt import Gradient
-from metajax.compose import linear, same_for_all_ways, with_head
+from metajax.compose import linear, with_head, zeros_for_all_ways
 from metajax.learners import Policy, maml
 from metajax.networks import conv4
 from metajax.networks.conv4 import Normalisation
@@ -19,7 +19,7 @@ from metajax.networks.conv4 import Normalisation
 BUDGETS = {
   # The paper's 0.4 is the rate on a loss summed over 5 classes; ours is the mean.
   "paper": {"setting": Setting()},
-  # One start for all ways moves the head alone in its first step, so it takes more than one.
+  # From a head of zeros the first step moves the head alone, so it takes more than one.
   "cpu": {
     "setting": Setting(queries=5, tasks=16, steps=7000, rate=2e-3, decay="cosine", test=("5w1s", "5w5s", "20w1s")),
     "any_ways": True,
@@ -51,7 +51,7 @@ def method(
     test_inner_steps: of the inner loop in validation and test.
     gradient: "mixed" and "reverse" are exact, "first_order" leaves out second derivatives.
     policy: what batch norm normalises queries with in training; it is tested under both policies.
-    any_ways: learn one start for all ways of the head (UNICORN-MAML), so that any number of ways can be tested.
+    any_ways: start the head from zeros, so that any number of ways can be tested.
     filters: of each of the network's four layers.
     normalisation: in the network's layers.
     setting: flags that every few-shot experiment has.
@@ -59,7 +59,7 @@ def method(
   """
   encoder = conv4(filters, downsample="stride", pool="mean", normalisation=normalisation)
   network = with_head(encoder, linear(1 if any_ways else setting.ways))
-  start = {"start": same_for_all_ways} if any_ways else {}
+  start = {"start": zeros_for_all_ways} if any_ways else {}
 
   adapt = lambda steps: gradient_steps(optax.sgd(inner_rate), steps, gradient=gradient)
   learner = lambda adapt, policy: maml(network, adapt, encoder=encoder, policy=policy, **start)

@@ -10,7 +10,7 @@ from experiments.few_shot import Method, Setting, experiment, schedule
 from experiments.few_shot_scores import under_both
 from experiments.runs import RUN, RunFlags
 from metajax import gradient_steps
-from metajax.compose import linear, same_for_all_ways, with_head
+from metajax.compose import linear, with_head, zeros_for_all_ways
 from metajax.learners import Policy, reptile
 from metajax.networks import conv4
 from metajax.networks.conv4 import Normalisation
@@ -47,7 +47,7 @@ def method(
     inner_batch: pictures of a mini-batch in training; at test a step sees the whole support set.
     test_inner_steps: of the inner loop in validation and test.
     policy: what batch norm normalises queries with; it is tested under both policies.
-    any_ways: learn one start for all ways of the head, so that any number of ways can be tested.
+    any_ways: start the head from zeros, so that any number of ways can be tested.
     filters: of each of the network's four layers.
     normalisation: in the network's layers.
     setting: flags that every few-shot experiment has.
@@ -56,7 +56,7 @@ def method(
   encoder = conv4(filters, downsample="stride", pool="mean", normalisation=normalisation)
   network = with_head(encoder, linear(1 if any_ways else setting.ways))
   inner = optax.adam(inner_rate, b1=0)
-  common = {"encoder": encoder} | ({"start": same_for_all_ways} if any_ways else {})
+  common = {"encoder": encoder} | ({"start": zeros_for_all_ways} if any_ways else {})
 
   adapt = lambda steps: gradient_steps(inner, steps, gradient="first_order")
   tuned = lambda adapt, policy: reptile(network, adapt, policy=policy, **common)

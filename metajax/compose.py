@@ -30,7 +30,7 @@ def linear(outputs: int, scale: float = 1.0) -> Network:
 def cosine(outputs: int, scale: float = 10.0) -> Network:
   """`scale * cos(features, weight_k)`, a classifier that sees directions alone (arXiv:1804.09458, 1904.04232).
 
-  `[n, d] -> [n, outputs]`, between -scale and scale; directions are drawn from N(0, 1).
+  `[n, d] -> [n, outputs]`, between -scale and scale; directions are drawn from N(0, 1/d).
 
   Raises:
     ValueError: at init, if the features are not `[n, d]`.
@@ -48,7 +48,13 @@ def cosine(outputs: int, scale: float = 10.0) -> Network:
 
 
 def perceptron(hidden: int, outputs: int) -> Network:
-  """A hidden layer of `hidden` ReLUs, then a linear one: `[n, d] -> [n, outputs]`; with 0 hidden, linear from zeros."""
+  """A hidden layer of `hidden` ReLUs, then a linear one: `[n, d] -> [n, outputs]`; with 0 hidden, linear from zeros.
+
+  Raises:
+    ValueError: if `hidden` is below 0.
+  """
+  if hidden < 0:
+    raise ValueError(f"expected at least 0 hidden units, got {hidden}")
   if not hidden:
     return linear(outputs, scale=0.0)
   first = linear(hidden, scale=np.sqrt(2))
@@ -61,27 +67,29 @@ def perceptron(hidden: int, outputs: int) -> Network:
 
 def unit_rows(features: Array) -> Array:
   """`x / |x|` of each row; a row of zeros stays, and its gradient is 0: `[n, d] -> [n, d]`."""
-  squared = jnp.square(features).sum(-1, keepdims=True)
-  return jnp.where(squared > 0, features * lax.rsqrt(jnp.where(squared > 0, squared, 1)), 0)
+  size = lax.stop_gradient(jnp.abs(features).max(-1, keepdims=True))
+  scaled = features / jnp.where(size > 0, size, 1)  # so that no square overflows or vanishes
+  squared = jnp.square(scaled).sum(-1, keepdims=True)
+  return jnp.where(size > 0, scaled * lax.rsqrt(jnp.where(size > 0, squared, 1)), 0)
 
 
-def same_for_all_ways(params, labels: Array):
-  """The params of a head of one output, for as many outputs as labels `[n, ways]` have, each starting alike.
+def zeros_for_all_ways(params, labels: Array):
+  """The params of a linear head of one output, as zeros for as many outputs as labels `[n, ways]` have.
 
-  Of params with a "head" (`with_head`), those of the head. What one way starts from is learned, so any number of ways
-  can be had, and their order does not matter (UNICORN-MAML, arXiv:2106.00911). The ways differ only after a first inner
-  step, which moves the head alone: MAML needs two steps at least to adapt its encoder. Where the encoder is frozen
-  (ANIL) the start cancels out of the softmax, and is that of zeros.
+  Of params with a "head" (`with_head`), those of the head. So any number of ways can be had, and their order does not
+  matter. Nothing is learned of such a start, and nothing is lost: what all ways have in common cancels out of the
+  softmax, and out of the inner gradient of the features, after any number of steps. The first step moves the head
+  alone, so MAML needs two at least to adapt its encoder.
 
   Raises:
     ValueError: if the head has another number of outputs than one.
   """
   if isinstance(params, dict) and "head" in params:
-    return {**params, "head": same_for_all_ways(params["head"], labels)}
+    return {**params, "head": zeros_for_all_ways(params["head"], labels)}
   for leaf in jax.tree.leaves(params):
     if jnp.shape(leaf)[-1:] != (1,):
       raise ValueError(f"expected a head of one output, such as linear(1), got a leaf of shape {list(jnp.shape(leaf))}")
-  return jax.tree.map(lambda x: jnp.repeat(x, labels.shape[-1], axis=-1), params)
+  return jax.tree.map(lambda x: jnp.zeros((*x.shape[:-1], labels.shape[-1]), x.dtype), params)
 
 
 def with_head(encoder: Network, head: Network) -> Network:

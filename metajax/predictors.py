@@ -53,11 +53,14 @@ def adapted_head(embed: Callable, adapt: Adapt, head: Callable = lambda ways: li
     adapt: how it is trained, on the cross-entropy of the support, e.g. `gradient_steps(optax.sgd(0.1), 100)`.
     head: `ways -> Network` from features to logits: `linear` from zeros by default; `compose.cosine` is Baseline++
       (arXiv:1904.04232). Its initialisation is that of one key, the same in every task.
+
+  Raises:
+    ValueError: when called, if the head keeps state (batch statistics).
   """
 
   def predict(params, state, support, inputs):
     features, network = embed(params, state, support.inputs), head(support.labels.shape[-1])
-    fresh, of_head = network.init(jax.random.key(0), features)
+    fresh, of_head = _fresh(network, features)
     loss = lambda fast, known: cross_entropy(network.apply(fast, of_head, known.inputs, train=True)[0], known.labels)
     adapted, _ = adapt(loss, fresh, Examples(features, support.labels))
     return network.apply(adapted, of_head, embed(params, state, inputs), train=False)[0]
@@ -84,7 +87,7 @@ def fine_tuned(embed: Callable, adapt: Adapt, head: Callable = lambda ways: line
 
   def predict(params, state, support, inputs):
     features, network = embed(params, state, support.inputs), head(support.labels.shape[-1])
-    fresh, of_head = network.init(jax.random.key(0), features)
+    fresh, of_head = _fresh(network, features)
 
     def logits(fast, inputs):
       return network.apply(fast["head"], of_head, embed(fast["embedding"], state, inputs), train=True)[0]
@@ -94,6 +97,14 @@ def fine_tuned(embed: Callable, adapt: Adapt, head: Callable = lambda ways: line
     return logits(adapted, inputs)
 
   return predict
+
+
+def _fresh(network, features):
+  """A new head's (params, state), which must not have batch statistics."""
+  params, state = network.init(jax.random.key(0), features)
+  if jax.tree.leaves(state):
+    raise ValueError("expected a head without state (batch statistics): it is adapted to one support set")
+  return params, state
 
 
 def ridge_logits(support: Array, labels: Array, queries: Array, strength: Scalar | float) -> Array:
@@ -108,10 +119,17 @@ def ridge_logits(support: Array, labels: Array, queries: Array, strength: Scalar
     strength: of the penalty, above 0.
 
   Returns:
-    `[n, ways]`.
+    `[n, ways]`, in 32 bits at least.
+
+  Raises:
+    ValueError: if `strength` is not above 0.
   """
+  if not isinstance(strength, jax.core.Tracer) and not strength > 0:
+    raise ValueError(f"expected a strength above 0, got {strength}")
   product = lambda a, b: jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
-  known = support * labels.sum(-1, keepdims=True)
+  wide = lambda x: jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32))  # solvers have no narrower types
+  support, labels, queries = wide(support), wide(labels), wide(queries)
+  known = jnp.where(labels.any(-1, keepdims=True), support, 0)
   rows, width = known.shape
   regular = lambda gram: gram + strength * jnp.eye(len(gram), dtype=gram.dtype)
   if rows <= width:

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from metajax import Episode, Examples, gradient_steps
-from metajax.compose import linear, same_for_all_ways, with_head
+from metajax.compose import linear, with_head, zeros_for_all_ways
 from metajax.learners import anil, maml, prototypical, r2d2, reptile, supervised
 from metajax.losses import squared_error
 from metajax.networks import conv4, mlp
@@ -90,9 +90,9 @@ LEARNERS = {
   "maml, batch norm of the support": Row(
     maml(convolutional, one_step, encoder=tiny_conv4, policy="support"), pictures, batch_norm=True, width=4
   ),
-  "maml, any ways": Row(maml(with_head(encoder, linear(1)), reverse, start=same_for_all_ways), episodes, width=1),
+  "maml, any ways": Row(maml(with_head(encoder, linear(1)), reverse, start=zeros_for_all_ways), episodes, width=1),
   "anil": Row(anil(encoder, linear(WAYS), reverse), episodes, width=5),
-  "anil, any ways": Row(anil(encoder, linear(1), reverse, start=same_for_all_ways), episodes, width=5),
+  "anil, any ways": Row(anil(encoder, linear(1), reverse, start=zeros_for_all_ways), episodes, width=5),
   "anil, batch norm of the support": Row(
     anil(tiny_conv4, linear(WAYS), reverse, policy="support"), pictures, batch_norm=True, width=4
   ),

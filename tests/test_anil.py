@@ -9,7 +9,7 @@ from table_of_learners import classifier, encoder, episodes
 
 from metajax import Network, gradient_steps
 from metajax.adapt import only
-from metajax.compose import flatten, linear, same_for_all_ways, with_head
+from metajax.compose import flatten, linear, with_head, zeros_for_all_ways
 from metajax.learners import anil, maml
 
 adapt = gradient_steps(optax.sgd(0.3), 3)
@@ -61,8 +61,8 @@ def test_each_picture_is_embedded_once_whatever_the_number_of_steps(steps):
   assert rows == [len(support.labels), len(query.labels)]
 
 
-def test_one_start_for_all_ways_is_tested_at_any_number_of_ways_and_does_not_depend_on_their_order():
-  learner = anil(encoder, linear(1), adapt, start=same_for_all_ways)
+def test_a_head_from_zeros_is_tested_at_any_number_of_ways_and_does_not_depend_on_their_order():
+  learner = anil(encoder, linear(1), adapt, start=zeros_for_all_ways)
   params, state = learner.init(jax.random.key(0), episodes(0))
   for ways in (2, 5):
     support, query = jax.tree.map(lambda x: x[0], episodes(1, ways=ways))
@@ -72,11 +72,29 @@ def test_one_start_for_all_ways_is_tested_at_any_number_of_ways_and_does_not_dep
     np.testing.assert_allclose(found, turned[:, ::-1], rtol=1e-4, atol=1e-5)
 
 
-def test_a_start_for_all_ways_needs_a_head_of_one_output():
+def test_a_head_from_zeros_needs_a_head_of_one_output():
   with pytest.raises(ValueError, match=r"a head of one output, such as linear\(1\), got a leaf of shape \[3\]"):
-    anil(encoder, linear(3), adapt, start=same_for_all_ways).init(jax.random.key(0), episodes(0))
+    anil(encoder, linear(3), adapt, start=zeros_for_all_ways).init(jax.random.key(0), episodes(0))
 
 
 def test_a_head_of_other_ways_than_the_labels_is_refused_at_init():
   with pytest.raises(ValueError, match=r"logits \[10, 5\] for labels of 5 ways, got \[10, 3\]"):
     anil(encoder, linear(3), adapt).init(jax.random.key(0), episodes(0, ways=5))
+
+
+@pytest.mark.parametrize("make", [maml, anil], ids=["maml", "anil"])
+def test_what_all_ways_have_in_common_cancels_so_that_a_start_from_zeros_loses_nothing(make):
+  """After several steps of the whole network too: one vector for all ways gives the same logits, whatever it is."""
+  parts = (encoder, linear(1)) if make is anil else (with_head(encoder, linear(1)),)
+
+  def repeated(params, labels):
+    wide = jax.tree.map(lambda x: np.repeat(x, labels.shape[-1], -1), params.get("head", params))
+    return {**params, "head": wide} if "head" in params else wide
+
+  support, query = jax.tree.map(lambda x: x[0], episodes(0))
+  found = []
+  for start in (zeros_for_all_ways, repeated):
+    learner = make(*parts, adapt, start=start)
+    params, state = learner.init(jax.random.key(0), episodes(0))
+    found.append(jax.nn.log_softmax(learner.predict(params, state, support, query.inputs)))
+  np.testing.assert_allclose(*found, rtol=1e-3, atol=1e-4)

@@ -109,7 +109,7 @@ def test_one_training_is_tested_at_any_ways_in_each_way_to_use_it(command, monke
   expected = [(learner, policy) for learner, policies in tested.items() for policy in policies] + [("pixels", "none")]
   assert [(r["learner"], r["policy"], r["ways"]) for r in found] == [(*way, 5) for way in expected]
   assert all(r["chosen_step"] in (1, 2) and r["test_seed"] == 2 for r in found if r["learner"] != "pixels")
-  ahead = out.split("is ahead, by points task by task, of\n")[1]
+  ahead = out.split("is ahead, by points task by task (interval over tasks), of\n")[1]
   assert len(re.findall(r"^  .+ -?[\d.]+ ± [\d.]+$", ahead, re.MULTILINE)) == len(expected) - 1
 
 
@@ -135,9 +135,8 @@ def test_several_runs_are_tested_on_the_same_tasks_with_their_paired_difference(
   status, out, error, _ = command(evaluate, str(folder), str(other), str(proto), *at)
   assert status == 0, error
   assert "2 seeds (interval over seeds)" in out  # the two MAML runs differ in their seed alone
-  assert re.search(
-    r"is ahead, by points task by task, of\n(  .*\n)*  prototypical \(running statistics\) +-?[\d.]+ ± [\d.]+", out
-  )
+  ahead = out.split("task by task (interval over tasks), of\n")[1]
+  assert re.search(r"^  prototypical \(running statistics\) +-?[\d.]+ ± [\d.]+$", ahead, re.MULTILINE)
   alone = [command(evaluate, str(one), *at)[1] for one in (folder, other)]
   means = [float(re.search(r"maml \(transductive\) +([\d.]+)", text)[1]) for text in alone]
   assert float(re.search(r"maml \(transductive\) +([\d.]+)", out)[1]) == pytest.approx(np.mean(means), abs=0.01)
@@ -145,6 +144,8 @@ def test_several_runs_are_tested_on_the_same_tasks_with_their_paired_difference(
   assert status == 2 and "expected runs of one learner to differ in their seeds, got [0, 0]" in error
   status, _, error, _ = command(evaluate)
   assert status == 2 and error == "error: expected the folder of a run, or of several, got none\n"
+  status, out, error, _ = command(evaluate, str(proto), str(folder), *at, "--ways", "4")
+  assert status == 2 and re.search(r"of 4 ways, got \[4, 3\] \(the run in '.*finished'\)", error) and "%" not in out
 
 
 def test_records_are_flat_and_say_what_was_run(command, monkeypatch, tmp_path, no_page):

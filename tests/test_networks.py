@@ -102,7 +102,7 @@ def test_conv4_halves_four_times(images, settings, features):
   [
     ({"downsample": "mean"}, "downsample to be one of 'stride', 'max_pool', got 'mean'"),
     ({"pool": "max"}, "pool to be one of 'mean', 'flatten', got 'max'"),
-    ({"normalisation": None}, "normalisation to be one of 'batch', 'layer', 'none', got None"),
+    ({"normalisation": None}, "normalisation to be one of 'batch', 'layer', 'group', 'none', got None"),
     ({"convolution": "fast"}, "convolution to be one of 'slices', 'native', got 'fast'"),
   ],
 )

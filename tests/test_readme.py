@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import optax
 
-from metajax import fit
+from metajax import few_shot_accuracy, fit
 from metajax.data import episodes, from_arrays
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
@@ -32,9 +32,10 @@ def test_the_other_blocks_run(capsys, monkeypatch, tmp_path):
   images = np.random.default_rng(0).integers(0, 256, (200, 28, 28, 1), np.uint8)
   source = from_arrays(images, np.repeat(np.arange(10), 20))
   names = {"images": images, "labels": source.labels, "optax": optax, "fit": fit}
-  names["train"] = episodes(source, ways=5, shots=1, queries=2, tasks=2)
+  names["train"] = names["test"] = episodes(source, ways=5, shots=1, queries=2, tasks=2)
+  names |= {"few_shot_accuracy": few_shot_accuracy, "load": lambda name, part: source}
   for block in BLOCKS:
     if "Learner(" not in block:
       exec(block.replace("batches(start=0)", "[next(batches(start=0))]").replace("steps=200", "steps=2"), names)
   assert names["episode"].support.inputs.shape == (16, 5, 28, 28, 1)
-  assert re.fullmatch(r"[\d.]+ ± [\d.]+\n", capsys.readouterr().out)
+  assert re.fullmatch(r"(-?[\d.]+ ± [\d.]+\n){5}", capsys.readouterr().out)

@@ -32,8 +32,8 @@ def anil(
     head: features to logits `[n, ways]`.
     adapt: the head's inner loop.
     policy: what batch norm normalises the queries with, as in `maml`.
-    start: `(head's params, support labels) -> head's params` from which a task is adapted. With `same_for_all_ways` and
-      a head of one output, any number of ways is tested.
+    start: `(head's params, support labels) -> head's params` from which a task is adapted. With `zeros_for_all_ways`
+      and a linear head of one output, any number of ways is tested.
     at_once: how many tasks run as one vectorised group.
 
   Raises:
@@ -53,10 +53,10 @@ def anil(
     return params, state
 
   def adapted(params, state, support, queries, key=None):
-    encoder_key, head_key = (None, None) if key is None else jax.random.split(key)
+    support_key, query_key, head_key = (None,) * 3 if key is None else jax.random.split(key, 3)
     theta, of_theta = params["encoder"], state["encoder"]
-    features, _ = encoder.apply(theta, of_theta, support.inputs, train=True, key=encoder_key)
-    query_features, encoder_state = embed_queries(theta, of_theta, support.inputs, queries, encoder_key)
+    features, _ = encoder.apply(theta, of_theta, support.inputs, train=True, key=support_key)
+    query_features, encoder_state = embed_queries(theta, of_theta, support.inputs, queries, query_key)
     weights = start(params["head"], support.labels)
     known = Examples(features, support.labels)
     logits, head_state, path = answer(weights, state["head"], known, query_features, head_key)

@@ -27,7 +27,8 @@ def query_pass(network: Network, policy: Policy) -> Callable:
   - "transductive": by the statistics of the queries themselves, so that the answer to one depends on the others.
   - "support": by the statistics of the support set, which a pass over it with the same params gives.
 
-  For a network without state (no normalisation, layer norm, group norm) both are the same.
+  For a network without state (no normalisation, layer norm, group norm) both are the same. With state, "support" takes
+  it for running averages in 32 bits, as batch norm's are, and draws no dropout in the queries.
   """
   check_policy(policy)
 

@@ -1,5 +1,6 @@
 """Ridge regression as a differentiable closed-form head: R2-D2 (Bertinetto et al. 2019, arXiv:1805.08136)."""
 
+import jax
 import jax.numpy as jnp
 
 from metajax.learners.episodic import check_embedding, check_episodes, check_padding, episodic_loss, first_support
@@ -45,8 +46,9 @@ def r2d2(network: Network, *, policy: Policy = "transductive", strength: float =
     return {"encoder": params, **logs}, state
 
   def logits(params, state, support, queries, key=None):
-    known, _ = network.apply(params["encoder"], state, support.inputs, train=True, key=key)
-    asked, state = embed_queries(params["encoder"], state, support.inputs, queries, key)
+    support_key, query_key = (None, None) if key is None else jax.random.split(key)
+    known, _ = network.apply(params["encoder"], state, support.inputs, train=True, key=support_key)
+    asked, state = embed_queries(params["encoder"], state, support.inputs, queries, query_key)
     found = ridge_logits(known, support.labels, asked, jnp.exp(params["log_strength"]))
     return jnp.exp(params["log_scale"]) * found, state
 

@@ -29,9 +29,9 @@ def reptile(
 
       mean_tasks (params - adapt(params, task's examples))
 
-  so that the outer optimizer `optax.sgd(e)` is the paper's `params <- params + e (adapted - params)`. A task's examples
-  are its support and its query alike; nothing is differentiated through the inner loop. The loss's value is the mean of
-  the inner loop's losses.
+  (through `start`, where there is one), so that the outer optimizer `optax.sgd(e)` is the paper's
+  `params <- params + e (adapted - params)`. A task's examples are its support and its query alike; nothing is
+  differentiated through the inner loop. The loss's value is the mean of the inner loop's losses.
 
   Args:
     network: inputs `[n, ...]` to logits `[n, ways]`, or to `[n, outputs]` for a regression.
@@ -80,7 +80,7 @@ def reptile(
     moved = jax.tree.map(lambda p, a: lax.stop_gradient(p - a), fixed, adapted)
     # Worth zero, with the derivative `moved`.
     pull = optax.tree.vdot(jax.tree.map(jnp.subtract, first, fixed), moved)
-    if policy == "support":  # whose embedding has the running statistics
+    if jax.tree.leaves(state):  # running statistics, for an embedding that has them
       state = network.apply(fixed, state, examples.inputs, train=True)[1]
     weight = jnp.any(episode.query.labels != 0) if classifies else 1.0
     return lax.stop_gradient(jnp.mean(path)) + pull, (state, {"first_loss": path[0], "last_loss": path[-1]}), weight
