@@ -195,3 +195,6 @@ def test_clipping_by_the_norm_of_the_parameters_is_differentiable_where_they_are
   assert jnp.isfinite(slope["w"]).all()
   np.testing.assert_allclose(at_zero, near, rtol=1e-4)
   np.testing.assert_allclose(slope["w"], slope_near["w"], rtol=1e-3)
+  still = lambda params, _: jnp.sum(jnp.square(params["w"]))  # whose minimum is where it starts
+  slope = jax.jit(jax.grad(lambda params: jnp.sum(adapt(still, params, ())[0]["w"])))({"w": jnp.zeros((2, 2))})
+  np.testing.assert_allclose(slope["w"], (1 - 0.1 * 2) ** 2, rtol=1e-5)

@@ -62,11 +62,12 @@ def guarded_update(optimizer: optax.GradientTransformation, params, known: dict)
 
 
 def _nudge(x, nudged):
-  """Where `nudged`, zeros become what a norm can be differentiated at, and no sum notices."""
+  """Where `nudged`, zeros, and what is so near that its square is zero, become what a norm can be differentiated at."""
   if not _may_be(nudged):
     return x
   tiny = 16 * jnp.finfo(x.dtype).tiny ** 0.5
-  return x + jnp.where((x == 0) & nudged, tiny, 0).astype(x.dtype)
+  away = jnp.where(x < 0, -tiny, tiny)
+  return x + jnp.where((jnp.abs(x) < tiny) & nudged, away, 0).astype(x.dtype)
 
 
 def _may_be(flag) -> bool:
