@@ -6,7 +6,7 @@ python -m experiments.anil --data omniglot --budget cpu
 import optax
 
 from experiments import command_line
-from experiments.few_shot import Method, Setting, experiment
+from experiments.few_shot import Method, Setting, check_rates, experiment
 from experiments.few_shot_scores import under_both
 from experiments.runs import RUN, RunFlags
 from metajax import gradient_steps
@@ -49,6 +49,7 @@ def method(
     setting: flags that every few-shot experiment has.
     run: flags that every experiment has.
   """
+  check_rates(inner_rate=inner_rate)
   encoder = conv4(filters, downsample="stride", pool="mean", normalisation=normalisation)
   head, start = (linear(1), {"start": zeros_for_all_ways}) if any_ways else (linear(setting.ways), {})
 

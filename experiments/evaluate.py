@@ -12,9 +12,10 @@ import jax
 from tyro.conf import Positional
 
 from experiments import command_line, few_shot, few_shot_data, records, runs
-from experiments.few_shot_scores import PIXELS, Tested, curve_records, records_of, tell, test_all
+from experiments.few_shot_scores import Tested, check_curve, curve_records, records_of, tell, test_all, test_pixels
 from metajax import make_mesh
 from metajax.checkpoint import Checkpoints
+from metajax.data import Source
 from metajax.train import TrainState, each_seed, restore
 
 
@@ -23,6 +24,7 @@ class _Run(NamedTuple):
   made: few_shot.Method
   setting: few_shot.Setting
   training: tuple  # what it has in common with runs that differ in their seed alone
+  precision: str
 
 
 def main(
@@ -60,9 +62,10 @@ def main(
   """
   if not folders:
     raise ValueError("expected the folder of a run, or of several, got none")
-  if curve < 0:
-    raise ValueError(f"expected a curve of at least 0 steps, got {curve}")
   found = [_read(folder) for folder in folders]
+  _set_precision(found)
+  for run in found:
+    check_curve(run.made.tested, curve)
   first = found[0].setting
   at = few_shot.tests_of(first)[0]
   test = (at[0] if ways is None else ways, at[1] if shots is None else shots)
@@ -71,21 +74,27 @@ def main(
   if data is not None and data != s.data:
     s = s._replace(data=data, split="")
   s = s if split is None else s._replace(split=split)
-  batches = few_shot.test_batches(few_shot_data.load_part(s, "test"), *test, queries, seed)
+  source = few_shot_data.load_part(s, "test")
+  for run in found:
+    _check_unseen(run, s, source)
+  batches = few_shot.test_batches(source, *test, queries, seed)
   example = next(batches())
-  scores, written = {}, []
+  written = []
   with jax.set_mesh(make_mesh(devices)):
+    pixels, scores = test_pixels(batches, tasks), {}
     # All of them before any is tested: what cannot be is known at once.
     for same, trained in [(same, _ready(same, example)) for same in _learners(found)]:
       ways_to_use = [_named(way, same[0], found) for way in same[0].made.tested]
       mine = test_all(ways_to_use, trained, batches, tasks)
-      scores = {way: some for way, some in scores.items() if way != PIXELS} | mine
+      scores |= mine
       how = {"chosen_step": [int(one.step) for one in trained], "run": " ".join(str(run.folder) for run in same)}
       how |= {"test_seed": seed, "steps": same[0].setting.steps, "train_seconds": 0}
       of = s._replace(seed=same[0].setting.seed, seeds=len(trained))
-      measured = records_of(test, mine, of, how) + curve_records(ways_to_use, trained, (test, batches), of, how)
+      measured = records_of(test, mine | pixels, of, how) + curve_records(
+        ways_to_use, trained, (test, batches), of, how
+      )
       written.append((same[0].folder / time.strftime("evaluation-%Y%m%d-%H%M%S.json"), measured))
-  tell(test, scores, tasks, queries)
+  tell(test, scores | pixels, tasks, queries)
   for path, measured in written:
     try:
       records.write(path, measured)
@@ -98,11 +107,29 @@ def _read(folder: Path) -> _Run:
   module, flags = runs.flags_of(folder)
   if not hasattr(module, "method"):
     raise ValueError(f"expected a few-shot run, got one of {module.__name__} in {str(folder)!r}")
-  jax.config.update("jax_default_matmul_precision", flags["run"].precision)
   said = runs.configuration(folder)["flags"]
   free = runs.FREE | {"seed", "seeds", "seeds_at_once"}
   training = module.__name__, *sorted((name, str(value)) for name, value in said.items() if name not in free)
-  return _Run(folder, module.method(**flags), flags["setting"], training)
+  return _Run(folder, module.method(**flags), flags["setting"], training, flags["run"].precision)
+
+
+def _set_precision(found: list[_Run]):
+  """That of the runs; what is compared must have one."""
+  precisions = sorted({run.precision for run in found})
+  if len(precisions) > 1:
+    raise ValueError(f"expected runs of one --precision, got {' and '.join(precisions)}")
+  jax.config.update("jax_default_matmul_precision", precisions[0])
+
+
+def _check_unseen(run: _Run, s: few_shot.Setting, test: Source):
+  """Refuses test classes that the run was trained or chosen on, where the data are its own in another split."""
+  own = run.setting
+  if own.data != s.data or own.split == s.split:
+    return
+  seen = {name for part in ("train", "validation") for name in few_shot_data.load_part(own, part).classes}
+  if shared := seen.intersection(test.classes):
+    given = f"{len(shared)} of {len(test.classes)} that were, such as {min(shared)!r}"
+    raise ValueError(f"expected test classes that the run in {str(run.folder)!r} was not trained on, got {given}")
 
 
 def _learners(found: list[_Run]) -> list[list[_Run]]:

@@ -12,7 +12,7 @@ import optax
 
 from experiments import few_shot_page, records, runs
 from experiments.few_shot_data import check_disjoint, describe, load_parts, slug
-from experiments.few_shot_scores import Tested, curve_records, records_of, tell, test_all
+from experiments.few_shot_scores import Tested, check_curve, curve_records, records_of, tell, test_all, test_pixels
 from metajax import Learner, few_shot_accuracy, make_mesh
 from metajax.checkpoint import Checkpoints
 from metajax.data import Source, episodes
@@ -106,6 +106,7 @@ def run(method: Callable[..., Method], flags: dict):
   s, made = flags["setting"], method(**flags)
   this = runs.begin(f"{made.name}-{slug(s)}", method, flags)
   _check(s)
+  check_curve(made.tested, s.curve)
   parts = load_parts(s)
   check_disjoint(s, **parts)
   describe(s, parts)
@@ -135,7 +136,7 @@ def run(method: Callable[..., Method], flags: dict):
     how["chosen_step"] = [int(one.step) for one in trained] if s.seeds > 1 else int(trained[0].step)
     measured, tiles = [], []
     for test, some in at.items():
-      scores = test_all(made.tested, trained, some, s.test_tasks)
+      scores = test_all(made.tested, trained, some, s.test_tasks) | test_pixels(some, s.test_tasks)
       tell(test, scores, s.test_tasks, s.test_queries)
       here = records_of(test, scores, s, how)
       measured += here
@@ -266,6 +267,17 @@ def check_fits_test(made: Method, shapes, test_episodes):
     check_fits(jax.eval_shape(tested.learner.predict, *shapes, support, query.inputs), query.labels)
 
 
+def check_rates(**rates: float):
+  """Refuses a method's rate that no training can have.
+
+  Raises:
+    ValueError: naming its flag.
+  """
+  for name, rate in rates.items():
+    if not 0 < rate < math.inf:
+      raise ValueError(f"expected --{name.replace('_', '-')} above 0, got {rate}")
+
+
 def _steps(trained):
   return " ".join(str(int(one.step)) for one in trained)
 
@@ -274,13 +286,10 @@ def _check(s: Setting):
   for name, value in (("steps", s.steps), ("validate_every", s.validate_every)):
     if value < 1:
       raise ValueError(f"expected {name} to be at least 1, got {value}")
-  if s.curve < 0:
-    raise ValueError(f"expected a curve of at least 0 steps, got {s.curve}")
   if min(s.test_tasks, s.validation_tasks) < 2:
     given = f"{s.test_tasks} to test and {s.validation_tasks} to validate"
     raise ValueError(f"expected at least 2 tasks, so that there is an interval, got {given}")
-  if not 0 < s.rate < math.inf:
-    raise ValueError(f"expected a rate above 0, got {s.rate}")
+  check_rates(rate=s.rate)
   if s.seeds < 1 or (s.seeds_at_once is not None and s.seeds_at_once < 1):
     raise ValueError(f"expected at least 1 seed, and 1 at once, got {s.seeds} and {s.seeds_at_once} at once")
   if not 0 <= s.seed <= 2**32 - s.seeds:

@@ -69,10 +69,26 @@ def under_both(
 
 
 def test_all(tested: Sequence[Tested], trained: Sequence[TrainState], batches, tasks: int) -> dict[Tested, list[Score]]:
-  """The scores of each seed's network used in each of the ways, and last that of the pixels, all on the same tasks."""
+  """The scores of each seed's network used in each of the ways, all on the same tasks."""
   scores = lambda way: [few_shot_accuracy(way.learner, one.params, one.state, batches, tasks) for one in trained]
-  pixels = few_shot_accuracy(PIXELS.learner, (), (), batches, tasks)
-  return {way: scores(way) for way in tested} | {PIXELS: [pixels]}
+  return {way: scores(way) for way in tested}
+
+
+def test_pixels(batches, tasks: int) -> dict[Tested, list[Score]]:
+  """The score of the nearest centroid of the pixels."""
+  return {PIXELS: [few_shot_accuracy(PIXELS.learner, (), (), batches, tasks)]}
+
+
+def check_curve(tested: Sequence[Tested], steps: int):
+  """Refuses a curve over adaptation steps of a learner that takes none.
+
+  Raises:
+    ValueError: naming the learner.
+  """
+  if steps < 0:
+    raise ValueError(f"expected a curve of at least 0 steps, got {steps}")
+  if steps and not any(way.after for way in tested):
+    raise ValueError(f"expected --curve of a learner that adapts by steps, got {tested[0].name}")
 
 
 def tell(test: tuple[int, int], scores: dict[Tested, list[Score]], tasks: int, queries: int):

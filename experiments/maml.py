@@ -6,7 +6,7 @@ python -m experiments.maml --data omniglot --budget cpu     # half an hour on 2 
 import optax
 
 from experiments import command_line
-from experiments.few_shot import Method, Setting, experiment
+from experiments.few_shot import Method, Setting, check_rates, experiment
 from experiments.few_shot_scores import under_both
 from experiments.runs import RUN, RunFlags
 from metajax import gradient_steps
@@ -21,7 +21,7 @@ BUDGETS = {
   "paper": {"setting": Setting()},
   # From a head of zeros the first step moves the head alone, so it takes more than one.
   "cpu": {
-    "setting": Setting(queries=5, tasks=16, steps=7000, rate=2e-3, decay="cosine", test=("5w1s", "5w5s", "20w1s")),
+    "setting": Setting(queries=5, tasks=16, steps=5500, rate=2e-3, decay="cosine", test=("5w1s", "5w5s", "20w1s")),
     "any_ways": True,
     "inner_rate": 1.0,
     "inner_steps": 3,
@@ -57,6 +57,7 @@ def method(
     setting: flags that every few-shot experiment has.
     run: flags that every experiment has.
   """
+  check_rates(inner_rate=inner_rate)
   encoder = conv4(filters, downsample="stride", pool="mean", normalisation=normalisation)
   network = with_head(encoder, linear(1 if any_ways else setting.ways))
   start = {"start": zeros_for_all_ways} if any_ways else {}

@@ -176,7 +176,8 @@ def test_two_runs_of_one_seed_give_the_same_digits(command, monkeypatch, tmp_pat
   [
     (["--ways", "11"], r"from 2 ways to the 10 classes of the source, got 11"),
     (["--shots", "5", "--queries", "2"], r"shots \+ queries of at most 6, .*; got 5 \+ 2 = 7"),
-    (["--rate", "-1"], r"a rate above 0, got -1.0"),
+    (["--rate", "-1"], r"--rate above 0, got -1.0"),
+    (["--inner-rate", "nan"], r"--inner-rate above 0, got nan"),
     (["--filters", "0"], r"filters to be at least 1, got 0"),
     (["--devices", "0"], r"1 to 8 devices, .*got 0"),
     (["--seed", "-1"], r"a seed of 0 to 2\*\*32 - 1, got -1"),
@@ -198,6 +199,12 @@ def test_bad_input_gives_one_line_that_quotes_it_and_writes_nothing(command, mon
   status, _, error, files = command(maml, *TINY, *arguments)
   assert status == 2 and re.fullmatch(f"error: .*{message}.*\n", error), error
   assert not files
+
+
+def test_a_curve_of_a_learner_without_steps_is_refused(command, monkeypatch):
+  monkeypatch.setattr(few_shot_data, "load", pictures)
+  status, _, error, files = command(r2d2, *TINY, "--curve", "3")
+  assert status == 2 and error == "error: expected --curve of a learner that adapts by steps, got r2d2\n" and not files
 
 
 @pytest.mark.parametrize(
@@ -290,7 +297,7 @@ def test_a_finished_run_that_is_gone_on_with_gives_the_same_records_without_a_st
      r"a checkpoint of this learner, with params.encoder.kernel_0 float32 \[3, 3, 1, 5\], got one with .*4\] in .*/2"),
     (prototypical, ["--resume", "--inner-rate", "2.0"], "unknown flag '--inner-rate'"),
     (prototypical, ["--resume", *TINY, "--test", "3w1s"],
-     "a checkpoint of this learner, with params.*, got one with no params"),
+     "a checkpoint of this learner, with no params.head.bias, got one with params.head.bias"),
     (maml, ["--resume", "--keep", "0"], "--keep to be at least 1, got 0"),
   ],
 )  # fmt: skip
@@ -328,6 +335,19 @@ def test_two_evaluations_of_a_run_give_the_same_digits_at_any_setting(command, f
 def test_what_a_run_cannot_be_tested_at_is_refused_in_one_line(command, finished, arguments, message):
   status, _, error, _ = command(evaluate, str(finished[0]), "--queries", "2", *arguments)
   assert status == 2 and re.fullmatch(f"error: .*{message}.*\n", error), error
+
+
+def test_runs_are_compared_at_one_precision_on_classes_that_none_was_trained_on(command, finished, tmp_path):
+  folder, _ = finished
+  other = shutil.copytree(folder, tmp_path / "other")
+  said = json.loads((other / "run.json").read_text())
+  (other / "run.json").write_text(json.dumps(said | {"arguments": [*said["arguments"], "--precision", "high"]}))
+  status, _, error, _ = command(evaluate, str(folder), str(other), "--queries", "2", "--tasks", "6")
+  assert status == 2 and error == "error: expected runs of one --precision, got high and highest\n"
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(few_shot_data, "load", lambda name, split, **flags: pictures(name, "train"))
+    status, _, error, _ = command(evaluate, str(folder), "--queries", "2", "--tasks", "6", "--split", "other")
+  assert status == 2 and re.search("was not trained on, got 10 of 10 that were, such as 'train 0'", error)
 
 
 def test_only_the_folder_of_a_run_is_evaluated(command, tmp_path):

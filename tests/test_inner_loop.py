@@ -2,10 +2,11 @@
 
 import jax
 import numpy as np
+import optax
 import pytest
-from table_of_learners import LEARNERS, pictures, tiny_conv4
+from table_of_learners import LEARNERS, episodes, labelled, pictures, tiny_conv4
 
-from metajax import Network
+from metajax import Network, gradient_steps
 from metajax.compose import linear, with_head
 from metajax.learners import maml
 from metajax.learners.inner_loop import query_pass, statistics_of_pass
@@ -83,6 +84,20 @@ def test_queries_that_are_the_support_are_answered_alike_under_both_policies():
   np.testing.assert_allclose(own[0], support[0], rtol=1e-4, atol=1e-5)
   for first, second in zip(*map(jax.tree.leaves, (own[1], support[1])), strict=True):
     np.testing.assert_allclose(first, second, rtol=1e-6)
+
+
+def test_an_adapt_that_gives_a_trajectory_is_refused_by_learners():
+  learner = maml(linear(3), gradient_steps(optax.sgd(0.1), 2, trajectory=True))
+  params, state = learner.init(jax.random.key(0), episodes(0))
+  with pytest.raises(ValueError, match="whose path is the loss at each step, got a trajectory"):
+    learner.loss(params, state, episodes(0), jax.random.key(0))
+
+
+def test_a_batch_of_the_wrong_kind_is_refused_by_name():
+  with pytest.raises(ValueError, match="a batch of Examples, got one of type Episode"):
+    LEARNERS["supervised"].learner.init(jax.random.key(0), episodes(0))
+  with pytest.raises(ValueError, match="a batch of Episodes, got one of type Examples"):
+    LEARNERS["prototypical"].learner.init(jax.random.key(0), labelled(0))
 
 
 def test_an_unknown_policy_is_refused():

@@ -138,7 +138,7 @@ def is_supervised(learner, batch):
 
 def test_supervised_training_tells_all_classes_apart_and_plain_maml_does_not():
   assert is_supervised(supervised(encoder), labelled(0))
-  with pytest.raises(AttributeError):  # MAML is trained on episodes: there is no task in a batch of examples
+  with pytest.raises(ValueError, match="a batch of Episodes, got one of type Examples"):  # MAML is trained on tasks
     is_supervised(maml(with_head(encoder, linear(4)), steps(1)), labelled(0))
 
 

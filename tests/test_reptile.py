@@ -1,5 +1,7 @@
 """Reptile: its gradient is exactly initial minus adapted, and its mini-batches go through all examples."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -107,9 +109,10 @@ def test_minibatches_are_drawn_anew_for_each_task_and_step():
   assert not np.allclose(gradient(learner, same, params)["weight"], gradient(learner, alone, params)["weight"])
 
 
-def test_minibatches_of_nothing_are_refused():
-  with pytest.raises(ValueError, match=r"at least 1 step and 1 row, got \(3, 0\)"):
-    reptile(linear(3), first_order, minibatches=(3, 0))
+@pytest.mark.parametrize("odd", [(3, 0), (5,), 5])
+def test_minibatches_that_are_none_are_refused(odd):
+  with pytest.raises(ValueError, match=rf"at least 1 step and 1 row, got {re.escape(str(odd))}$"):
+    reptile(linear(3), first_order, minibatches=odd)
 
 
 def test_a_head_of_other_ways_than_the_labels_is_refused_at_init():

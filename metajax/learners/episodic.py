@@ -11,16 +11,19 @@ from metajax.mesh import mean_over_tasks
 from metajax.types import Episode, Examples, Inputs, Network, Params, State
 
 
-def episodic_loss(run: Callable, loss: Callable = cross_entropy, at_once: int | None = None) -> Callable:
+def episodic_loss(
+  run: Callable, loss: Callable = cross_entropy, at_once: int | None = None, classifies: bool | None = None
+) -> Callable:
   """A Learner's `loss`: the mean over tasks of the loss of the query's outputs.
 
   Args:
     run: `(params, state, episode, key) -> (outputs, state, metrics)` for one task.
-    loss: `(outputs, labels) -> scalar`. Under cross-entropy a task whose query labels are all zero is padding and
-      weighs nothing, and the metrics gain the accuracy.
+    loss: `(outputs, labels) -> scalar`.
     at_once: how many tasks run as one vectorised group.
+    classifies: whether labels are one-hot; as the loss is cross-entropy, by default. A task whose query labels are all
+      zero then is padding and weighs nothing, and the metrics gain the accuracy.
   """
-  classifies = loss is cross_entropy
+  classifies = loss is cross_entropy if classifies is None else classifies
 
   def task(params, state, one):
     episode, key = one
@@ -42,13 +45,28 @@ def check_episodes(episodes: Episode):
   """Looks at a batch of classification episodes before anything is compiled.
 
   Raises:
-    ValueError: if labels are not one-hot `[tasks, n, ways]`, or a support or query set is empty.
+    ValueError: if they are not episodes, labels are not one-hot `[tasks, n, ways]`, or a support or query set is empty.
   """
+  if not isinstance(episodes, Episode):
+    raise ValueError(f"expected a batch of Episodes, got one of type {type(episodes).__name__}")
   for name, examples in episodes._asdict().items():
     shape = jnp.shape(examples.labels)
     if len(shape) != 3 or 0 in shape:
       raise ValueError(f"expected one-hot {name} labels [tasks, n, ways], none of them 0, got shape {list(shape)}")
     check_one_hot(examples.labels)
+
+
+def check_examples(batch: Examples):
+  """Looks at a batch of labelled examples before anything is compiled.
+
+  Raises:
+    ValueError: if they are not Examples, or labels are not one-hot `[n, classes]`.
+  """
+  if not isinstance(batch, Examples):
+    raise ValueError(f"expected a batch of Examples, got one of type {type(batch).__name__}")
+  if jnp.ndim(batch.labels) != 2:
+    raise ValueError(f"expected one-hot labels [n, classes], got an array of shape {list(jnp.shape(batch.labels))}")
+  check_one_hot(batch.labels)
 
 
 def check_padding(state: State, episodes: Episode):

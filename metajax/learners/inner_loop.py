@@ -6,6 +6,8 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
+from metajax.learners.episodic import check_episodes, check_padding, first_support
+from metajax.losses import cross_entropy
 from metajax.types import Adapt, Inputs, Network, Params, State
 
 Policy = Literal["transductive", "support"]
@@ -76,7 +78,10 @@ def inner_loop(network: Network, adapt: Adapt, loss: Callable) -> Callable:
     def support_loss(params, support):
       return loss(network.apply(params, state, support.inputs, train=True, key=key)[0], support.labels)
 
-    return adapt(support_loss, params, support)
+    adapted, path = adapt(support_loss, params, support)
+    if not isinstance(path, jax.Array) or path.ndim != 1:
+      raise ValueError("expected an Adapt whose path is the loss at each step, got a trajectory of parameters")
+    return adapted, path
 
   return run
 
@@ -93,6 +98,41 @@ def fine_tune(network: Network, adapt: Adapt, loss: Callable, policy: Policy) ->
     return outputs, after, path
 
   return run
+
+
+def of_whole_network(
+  network: Network, losses: tuple[Callable, Callable], encoder: Network | None, policy: Policy, start: Callable
+) -> tuple[Callable, Callable]:
+  """A Learner's `init` and `embed`, where all of a network is adapted from `start(params, labels)`.
+
+  Args:
+    network: that is adapted.
+    losses: of a task and of the inner loop; under cross-entropy the episodes are looked at.
+    encoder: the part of `with_head(encoder, head)` that embeds; None for the outputs of the network.
+    policy, start: as for `maml`.
+  """
+  embed_whole = embedding(network, policy)
+  embed_part = None if encoder is None else embedding(encoder, policy)
+
+  def init(key, episodes):
+    classifies = losses[0] is cross_entropy
+    if classifies:
+      check_episodes(episodes)
+    inputs, labels = first_support(episodes), episodes.support.labels[0]
+    params, state = network.init(key, inputs)
+    if classifies:
+      check_padding(state, episodes)
+    outputs = jax.eval_shape(lambda: network.apply(start(params, labels), state, inputs, train=True)[0])
+    for loss in losses:
+      jax.eval_shape(loss, outputs, labels)
+    return params, state
+
+  def embed(params, state, inputs):
+    if embed_part is None:
+      return embed_whole(params, state, inputs)
+    return embed_part(params["encoder"], state["encoder"], inputs)
+
+  return init, embed
 
 
 def embedding(network: Network, policy: Policy) -> Callable:

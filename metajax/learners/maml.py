@@ -2,10 +2,8 @@
 
 from collections.abc import Callable
 
-import jax
-
-from metajax.learners.episodic import check_episodes, check_padding, episodic_loss, first_support
-from metajax.learners.inner_loop import Policy, embedding, fine_tune
+from metajax.learners.episodic import episodic_loss
+from metajax.learners.inner_loop import Policy, fine_tune, of_whole_network
 from metajax.losses import cross_entropy
 from metajax.types import Adapt, Learner, Network
 
@@ -47,28 +45,13 @@ def maml(
       one-hot.
   """
   inner = loss if inner_loss is None else inner_loss
+  init, embed = of_whole_network(network, (loss, inner), encoder, policy, start)
   answer = fine_tune(network, adapt, inner, policy)
-
-  def init(key, episodes):
-    if loss is cross_entropy:
-      check_episodes(episodes)
-    inputs, labels = first_support(episodes), episodes.support.labels[0]
-    params, state = network.init(key, inputs)
-    if loss is cross_entropy:
-      check_padding(state, episodes)
-    outputs = jax.eval_shape(lambda: network.apply(start(params, labels), state, inputs, train=True)[0])
-    jax.eval_shape(inner, outputs, labels)
-    return params, state
 
   def run(params, state, episode, key):
     support, query = episode
     outputs, state, path = answer(start(params, support.labels), state, support, query.inputs, key)
     return outputs, state, {"support_loss": path[0]}
-
-  def embed(params, state, inputs):
-    if encoder is None:
-      return embedding(network, policy)(params, state, inputs)
-    return embedding(encoder, policy)(params["encoder"], state["encoder"], inputs)
 
   def predict(params, state, support, inputs):
     return answer(start(params, support.labels), state, support, inputs)[0]

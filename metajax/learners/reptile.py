@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
-from metajax.learners.episodic import check_episodes, check_padding, first_support
-from metajax.learners.inner_loop import Policy, embedding, fine_tune, inner_loop
+from metajax.learners.inner_loop import Policy, fine_tune, inner_loop, of_whole_network
 from metajax.losses import cross_entropy
 from metajax.mesh import mean_over_tasks
 from metajax.types import Adapt, Array, Examples, Key, Learner, Network
@@ -48,26 +48,16 @@ def reptile(
     ValueError: if `policy` is unknown or `minibatches` are not at least (1, 1); at init, if the network's outputs do
       not fit the labels or labels are not one-hot.
   """
-  if minibatches is not None and min(minibatches) < 1:
-    raise ValueError(f"expected minibatches of at least 1 step and 1 row, got {minibatches}")
+  if minibatches is not None and not (np.shape(minibatches) == (2,) and min(minibatches) >= 1):
+    raise ValueError(f"expected minibatches (steps, rows), of at least 1 step and 1 row, got {minibatches}")
   classifies = loss is cross_entropy
+  init, embed = of_whole_network(network, (loss, loss), encoder, policy, start)
 
   def cut(key):
     """`adapt`, shown mini-batches of the data that it is given."""
     if minibatches is None:
       return adapt
     return lambda loss, params, data: adapt(loss, params, draw_minibatches(key, data, *minibatches))
-
-  def init(key, episodes):
-    if classifies:
-      check_episodes(episodes)
-    inputs, labels = first_support(episodes), episodes.support.labels[0]
-    params, state = network.init(key, inputs)
-    if classifies:
-      check_padding(state, episodes)
-    outputs = jax.eval_shape(lambda: network.apply(start(params, labels), state, inputs, train=True)[0])
-    jax.eval_shape(loss, outputs, labels)
-    return params, state
 
   def task(params, state, one):
     """A surrogate whose derivative is start - adapted."""
@@ -88,11 +78,6 @@ def reptile(
   def batch_loss(params, state, episodes, key):
     keys = jax.random.split(key, jax.tree.leaves(episodes)[0].shape[0])
     return mean_over_tasks(task, at_once)(params, state, (episodes, keys))
-
-  def embed(params, state, inputs):
-    if encoder is None:
-      return embedding(network, policy)(params, state, inputs)
-    return embedding(encoder, policy)(params["encoder"], state["encoder"], inputs)
 
   def predict(params, state, support, inputs):
     answer = fine_tune(network, cut(jax.random.key(0)), loss, policy)

@@ -3,11 +3,10 @@
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 
 from metajax.compose import linear, with_head
-from metajax.learners.episodic import check_padded_rows
-from metajax.losses import accuracy, check_fits, check_one_hot, cross_entropy
+from metajax.learners.episodic import check_examples, check_padded_rows
+from metajax.losses import accuracy, check_fits, cross_entropy
 from metajax.predictors import nearest_centroid
 from metajax.types import Learner, Network
 
@@ -32,9 +31,7 @@ def supervised(encoder: Network, predictor: Callable = nearest_centroid, *, head
   """
 
   def init(key, batch):
-    if jnp.ndim(batch.labels) != 2:
-      raise ValueError(f"expected one-hot labels [n, classes], got an array of shape {list(jnp.shape(batch.labels))}")
-    check_one_hot(batch.labels)
+    check_examples(batch)
     network = with_head(encoder, head(batch.labels.shape[-1]))
     params, state = network.init(key, batch.inputs)
     check_padded_rows(state, batch)
