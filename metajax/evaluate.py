@@ -58,6 +58,26 @@ def few_shot_accuracy(
   return summarise(_scores(learner, params, state, batches, tasks, _percent_right, at_once, _check_classes))
 
 
+def one_shot_runs(
+  learner: Learner, params: Params, state: State, batches: Batches, *, at_once: int | None = None
+) -> Score:
+  """The error in percent of one-shot classification (Lake et al. 2015), with its 95% interval over runs.
+
+  Published for Lake's fixed 20-way runs, by people 4.5, by Siamese networks 8.0 (Koch 2015), by prototypical networks
+  13.7 (Lake et al. 2019).
+
+  Args:
+    learner, params, state, at_once: as for `few_shot_accuracy`.
+    batches: one batch of all runs, `data.one_shot_runs(folder)` or `data.one_shot_tasks(source)`.
+
+  Returns:
+    A `Score`: the mean error, its interval, and the error of each run.
+  """
+  runs = len(next(iter(batches())).query.labels)
+  right = few_shot_accuracy(learner, params, state, batches, runs, at_once=at_once)
+  return summarise(100 - right.tasks)
+
+
 def few_shot_error(
   learner: Learner, params: Params, state: State, batches: Batches, tasks: int = 1000, *, at_once: int | None = None
 ) -> Score:

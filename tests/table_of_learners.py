@@ -8,12 +8,24 @@ import jax
 import numpy as np
 import optax
 
-from metajax import Episode, Examples, gradient_steps
+from metajax import Episode, Examples, Network, Pair, gradient_steps
 from metajax.compose import linear, with_head, zeros_for_all_ways
-from metajax.learners import anil, maml, prototypical, r2d2, reptile, supervised
+from metajax.learners import (
+  anil,
+  maml,
+  matching,
+  prototypical,
+  r2d2,
+  relation,
+  reptile,
+  siamese,
+  supervised,
+  triplet,
+)
 from metajax.losses import squared_error
 from metajax.networks import conv4, mlp
-from metajax.predictors import adapted_head
+from metajax.predictors import adapted_head, nearest_neighbour
+from metajax.pretexts import distorted_pairs, one_example_pairs
 from metajax.types import Batch, Learner
 
 WAYS, SHOTS, QUERIES, TASKS = 3, 2, 2, 8
@@ -29,6 +41,7 @@ class Row(NamedTuple):
   width: int = 0  # of the embedding
   draws: bool = False  # which rows are seen together is drawn from the key
   episodic: bool = True  # trained on episodes
+  ordered: bool = False  # the answer depends on the order of the support set
 
 
 def one_hot(classes, ways=WAYS):
@@ -68,7 +81,35 @@ def labelled(seed, rows=16, classes=4):
   return jax.tree.map(lambda x: x[0], support)
 
 
+def labelled_pairs(seed, rows=16):
+  """Pairs of rows, every other one of one class."""
+  examples = labelled(seed, rows)
+  same = np.arange(rows) % 2 == 0
+  other = np.where(same, np.arange(rows) ^ 1, (np.arange(rows) + rows // 2) % rows)
+  return Examples(Pair(examples.inputs, examples.inputs[other]), one_hot(same.astype(int), 2))
+
+
+def triplets(seed, rows=16):
+  inputs = labelled(seed, rows).inputs
+  row = np.arange(rows)
+  return {"anchor": inputs, "positive": inputs[row ^ 1], "negative": inputs[(row + rows // 2) % rows]}
+
+
+def picture_pairs(seed):
+  support = pictures(seed).support
+  first = support.inputs.reshape(-1, 16, 16, 1)[:16]
+  return Examples(Pair(first, first[::-1].copy()), one_hot(np.arange(16) % 2, 2))
+
+
+def shaken(key, x):
+  return x + 0.1 * jax.random.normal(key, x.shape)
+
+
 encoder = mlp((8,), 5, jax.nn.tanh)
+maps = Network(  # the same features as 1 x 1 maps
+  encoder.init, lambda *arguments, **flags: (encoder.apply(*arguments, **flags)[0][:, None, None], {})
+)
+module = mlp((7,), 1, jax.nn.tanh)
 classifier = with_head(encoder, linear(WAYS))
 tiny_conv4 = conv4(4, downsample="stride", pool="mean")
 convolutional = with_head(tiny_conv4, linear(WAYS))
@@ -107,4 +148,28 @@ LEARNERS = {
   ),
   "prototypical": Row(prototypical(encoder), episodes, width=5),
   "prototypical, batch norm": Row(prototypical(tiny_conv4), pictures, batch_norm=True, width=4),
+  "prototypical, cosine": Row(prototypical(encoder, distance="cosine"), episodes, width=5),
+  "matching": Row(matching(encoder, scale=5.0), episodes, width=5),
+  "matching, full context": Row(matching(encoder, read_steps=2), episodes, width=5, ordered=True),
+  "relation": Row(relation(maps, module), episodes, width=5),
+  "siamese": Row(siamese(encoder), labelled_pairs, width=5, episodic=False),
+  "siamese, batch norm": Row(siamese(tiny_conv4), picture_pairs, width=4, episodic=False, batch_norm=True),
+  "siamese, distorted": Row(
+    siamese(encoder, pretext=distorted_pairs(shaken)), labelled_pairs, width=5, episodic=False, draws=True
+  ),
+  "siamese, one example a class": Row(
+    siamese(encoder, pretext=one_example_pairs(shaken)),
+    lambda seed: labelled(seed).inputs,
+    classifies=False,
+    width=5,
+    episodic=False,
+    draws=True,
+  ),
+  "triplet": Row(
+    triplet(encoder, negatives="given", margin="soft"), triplets, classifies=False, width=5, episodic=False
+  ),
+  "triplet, hard": Row(triplet(encoder, negatives="hard", margin="soft"), labelled, width=5, episodic=False),
+  "triplet, semi-hard": Row(
+    triplet(encoder, predictor=nearest_neighbour, margin=0.5), labelled, width=5, episodic=False
+  ),
 }

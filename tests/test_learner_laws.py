@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from table_of_learners import LEARNERS, episodes
+from table_of_learners import LEARNERS, episodes, pictures
 
 from metajax.mesh import make_mesh, shard_batch
 
@@ -33,17 +33,18 @@ class Case:
     self.params, self.state = self.learner.init(jax.random.key(0), self.batch)
     self.value_and_grad = jax.value_and_grad(self.learner.loss, has_aux=True)
     self.compiled = jax.jit(self.value_and_grad)
+    self.compiled_predict = jax.jit(self.learner.predict)
 
   def __call__(self, batch=None, key=None):
     batch, key = self.batch if batch is None else batch, self.key if key is None else key
     return self.compiled(self.params, self.state, batch, key)
 
   def task(self, index=0):
-    tasks = self.batch if self.row.episodic else episodes(0)
+    tasks = self.batch if self.row.episodic else (pictures if self.row.batch_norm else episodes)(0)
     return jax.tree.map(lambda x: x[index], tasks)
 
   def predict(self, support, inputs):
-    return self.learner.predict(self.params, self.state, support, inputs)
+    return self.compiled_predict(self.params, self.state, support, inputs)
 
 
 CASES = {}
@@ -67,7 +68,8 @@ def padded(examples, rows, axis):
     shape = (*x.shape[:axis], rows, *x.shape[axis + 1 :])
     return np.concatenate([x, np.full(shape, fill, x.dtype)], axis)
 
-  return examples._replace(inputs=grow(examples.inputs, 3.0), labels=grow(examples.labels, 0))
+  inputs = jax.tree.map(lambda x: grow(x, 3.0), examples.inputs)
+  return examples._replace(inputs=inputs, labels=grow(examples.labels, 0))
 
 
 @rows
@@ -125,7 +127,7 @@ def test_order_of_tasks_does_not_matter(case):
   close(case(), case(flipped))
 
 
-@over(name for name, row in LEARNERS.items() if row.episodic and not row.draws)
+@over(name for name, row in LEARNERS.items() if row.episodic and not row.draws and not row.ordered)
 def test_order_of_support_and_query_rows_does_not_matter(case):
   flipped = jax.tree.map(lambda x: x[:, ::-1], case.batch)
   close(case(), case(flipped), 1e-4)
@@ -167,7 +169,7 @@ def test_prediction_learns_from_the_support(case):
 @rows
 def test_embedding_has_a_row_an_input(case):
   inputs = case.task().query.inputs
-  embedding = case.learner.embed(case.params, case.state, inputs)
+  embedding = jax.jit(case.learner.embed)(case.params, case.state, inputs)
   assert embedding.shape == (len(inputs), case.row.width)
   chex.assert_tree_all_finite(embedding)
 
@@ -177,7 +179,7 @@ def test_labels_that_are_not_one_hot_are_refused_at_init(case):
   wrong = jax.tree.map(np.array, case.batch)
   labels = wrong.support.labels if case.row.episodic else wrong.labels
   labels[..., 1, :2], labels[..., 1, 2:] = 0.5, 0
-  with pytest.raises(ValueError, match=r"one-hot .*got the row \[0.5, 0.5, 0.0"):
+  with pytest.raises(ValueError, match=r"one-hot .*got the row \[0.5, 0.5"):
     case.learner.init(case.key, wrong)
   as_integers = lambda examples: examples._replace(labels=examples.labels.argmax(-1))
   integers = case.batch._replace(query=as_integers(case.batch.query)) if case.row.episodic else as_integers(case.batch)

@@ -101,7 +101,7 @@ def test_conv4_halves_four_times(images, settings, features):
   ("settings", "said"),
   [
     ({"downsample": "mean"}, "downsample to be one of 'stride', 'max_pool', got 'mean'"),
-    ({"pool": "max"}, "pool to be one of 'mean', 'flatten', got 'max'"),
+    ({"pool": "max"}, "pool to be one of 'mean', 'flatten', 'none', got 'max'"),
     ({"normalisation": None}, "normalisation to be one of 'batch', 'layer', 'group', 'none', got None"),
     ({"convolution": "fast"}, "convolution to be one of 'slices', 'native', got 'fast'"),
   ],
@@ -113,7 +113,10 @@ def test_an_unknown_kind_of_conv4_is_refused_at_once(settings, said):
 
 @pytest.mark.parametrize(
   ("images", "said"),
-  [((5, 28, 28), r"\[n, height, width, channels\], got an array of shape \[5, 28, 28\]"), ((5, 15, 28, 1), "15, 28")],
+  [
+    ((5, 28, 28), r"\[n, height, width, channels\], got an array of shape \[5, 28, 28\]"),
+    ((5, 15, 28, 1), "16 x 16 to halve 4 times, got 15 x 28"),
+  ],
 )
 def test_pictures_that_conv4_cannot_halve_are_refused_at_init(images, said):
   with pytest.raises(ValueError, match=said):

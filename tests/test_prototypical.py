@@ -114,7 +114,8 @@ def test_embeddings_that_are_not_rows_are_refused_at_init():
 
 def test_dropout_is_drawn_from_the_key():
   noise = Network(lambda key, x: ({}, {}), lambda p, s, x, train, key=None: (x + jax.random.normal(key, x.shape), s))
-  run = jax.jit(lambda seed: prototypical(noise).loss({}, {}, episodes(0), jax.random.key(seed))[0])
+  made = ({"encoder": {}, "head": {}},) * 2
+  run = jax.jit(lambda seed: prototypical(noise).loss(*made, episodes(0), jax.random.key(seed))[0])
   assert run(0) == run(0) != run(1)
 
 

@@ -16,7 +16,9 @@ with contextlib.suppress(RuntimeError):
   tf.config.set_visible_devices([], "TPU")
 
 from metajax.data.episodes import episode_rows, episodes, examples
+from metajax.data.one_shot import one_shot_runs, one_shot_tasks
 from metajax.data.own import BrokenPictures
+from metajax.data.pairs import balanced, pairs, triplets
 from metajax.data.pictures import Pictures
 from metajax.data.sources import Source, from_arrays, load, select_classes, with_rotations
 
@@ -24,11 +26,16 @@ __all__ = [
   "BrokenPictures",
   "Pictures",
   "Source",
+  "balanced",
   "episode_rows",
   "episodes",
   "examples",
   "from_arrays",
   "load",
+  "one_shot_runs",
+  "one_shot_tasks",
+  "pairs",
   "select_classes",
+  "triplets",
   "with_rotations",
 ]

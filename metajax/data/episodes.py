@@ -145,7 +145,8 @@ def _noise(number, seed, index):
 
 
 def _reader(images):
-  """A function from a dataset of `Examples` or `Episode`s of rows of `images` to an iterator of them with pictures."""
+  """A function from a dataset of `Examples`, `Episode`s or other trees of rows of `images` to an iterator of them with
+  pictures."""
   if isinstance(images, Pictures):
     return lambda batches: _decoded(images, batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator())
   images = tf.constant(images)
@@ -170,7 +171,9 @@ def _decoded(images, batches):
 def _map_inputs(function, batch):
   if isinstance(batch, Episode):
     return Episode(*(_map_inputs(function, examples) for examples in batch))
-  return Examples(function(batch.inputs), batch.labels)
+  if isinstance(batch, Examples):
+    return Examples(tf.nest.map_structure(function, batch.inputs), batch.labels)
+  return tf.nest.map_structure(function, batch)
 
 
 def _share(start, shard, rows, name):

@@ -3,9 +3,25 @@
 from metajax.learners.anil import anil
 from metajax.learners.inner_loop import Policy
 from metajax.learners.maml import maml
+from metajax.learners.matching import matching
 from metajax.learners.prototypical import prototypical
 from metajax.learners.r2d2 import r2d2
+from metajax.learners.relation import relation
 from metajax.learners.reptile import reptile
+from metajax.learners.siamese import siamese
 from metajax.learners.supervised import supervised
+from metajax.learners.triplet import triplet
 
-__all__ = ["Policy", "anil", "maml", "prototypical", "r2d2", "reptile", "supervised"]
+__all__ = [
+  "Policy",
+  "anil",
+  "maml",
+  "matching",
+  "prototypical",
+  "r2d2",
+  "relation",
+  "reptile",
+  "siamese",
+  "supervised",
+  "triplet",
+]

@@ -25,6 +25,20 @@ def cross_entropy(logits: Array, labels: Array) -> Scalar:
   return -_mean(jnp.sum(labels * log_probabilities, axis=-1), labels)
 
 
+def squared_error_of_scores(scores: Array, labels: Array) -> Scalar:
+  """The mean over rows and ways of `(scores - labels)^2` (arXiv:1711.06025).
+
+  Args:
+    scores: `[n, ways]`, 0 to 1.
+    labels: one-hot `[n, ways]`; all-zero rows weigh nothing. Without any other row the loss is 0.
+
+  Raises:
+    ValueError: if the shapes differ.
+  """
+  check_fits(scores, labels)
+  return _mean(jnp.square(scores - labels).mean(-1) * row_weights(labels), labels)
+
+
 def accuracy(logits: Array, labels: Array) -> Scalar:
   """The share, 0 to 1, of rows whose largest logit is at their label, all-zero rows left out.
 

@@ -3,6 +3,7 @@
 from metajax.networks.conv4 import conv4
 from metajax.networks.from_linen import from_linen
 from metajax.networks.mlp import mlp
+from metajax.networks.relation_module import relation_module
 from metajax.networks.resnet12 import resnet12
 
-__all__ = ["conv4", "from_linen", "mlp", "resnet12"]
+__all__ = ["conv4", "from_linen", "mlp", "relation_module", "resnet12"]

@@ -11,7 +11,7 @@ from metajax.networks.from_linen import from_linen
 from metajax.types import Network
 
 Downsample = Literal["stride", "max_pool"]
-Pool = Literal["mean", "flatten"]
+Pool = Literal["mean", "flatten", "none"]
 Normalisation = Literal["batch", "layer", "group", "none"]
 Convolution = Literal["slices", "native"]
 
@@ -21,10 +21,11 @@ def conv4(
   *,
   downsample: Downsample = "max_pool",
   pool: Pool = "flatten",
+  halvings: int = 4,
   normalisation: Normalisation = "batch",
   convolution: Convolution = "slices",
 ) -> Network:
-  """Four blocks of 3 x 3 convolution, normalisation and ReLU, each halving the picture: `[n, h, w, c] -> [n, d]`.
+  """Four blocks of 3 x 3 convolution, normalisation and ReLU, which halve the picture: `[n, h, w, c] -> [n, d]`.
 
   Prototypical and matching networks halve by max-pooling and flatten (28 x 28 gives `d = filters`); MAML on Omniglot
   halves by stride 2 and takes the mean over space. A classifier is `with_head(conv4(...), linear(ways))`.
@@ -32,14 +33,15 @@ def conv4(
   Args:
     filters: of each block.
     downsample: "stride" or "max_pool".
-    pool: "mean" over space, or "flatten".
+    pool: "mean" over space, "flatten", or "none": maps `[n, h, w, filters]`.
+    halvings: how many blocks, the first ones, halve the picture. Relation networks have 2, and no pooling of the maps.
     normalisation: "batch" (statistics of the batch under `train=True`, running ones otherwise), "layer", "group"
       (of up to 8 groups of filters) or "none"; all but "batch" see one picture at a time.
     convolution: "slices" is fast in inner loops, "native" is XLA's own.
 
   Raises:
-    ValueError: if an argument is none of these; at init, if the pictures are not `[n, h, w, c]` or smaller than 16 x 16
-      under max-pooling.
+    ValueError: if an argument is none of these; at init, if the pictures are not `[n, h, w, c]` or, under max-pooling,
+      too small to be halved.
   """
   choices = {"downsample": Downsample, "pool": Pool, "normalisation": Normalisation, "convolution": Convolution}
   given = {"downsample": downsample, "pool": pool, "normalisation": normalisation, "convolution": convolution}
@@ -48,13 +50,19 @@ def conv4(
       raise ValueError(f"expected {name} to be one of {', '.join(map(repr, get_args(choice)))}, got {given[name]!r}")
   if filters < 1:
     raise ValueError(f"expected filters to be at least 1, got {filters}")
-  return from_linen(_Conv4(filters, downsample, pool, normalisation, convolution))
+  if not 0 <= halvings <= 4:
+    raise ValueError(f"expected from 0 to 4 halvings, got {halvings}")
+  return from_linen(Blocks(4, filters, downsample, pool, halvings, normalisation, convolution))
 
 
-class _Conv4(nn.Module):
+class Blocks(nn.Module):
+  """The blocks of `conv4`, any number of them."""
+
+  blocks: int
   filters: int
   downsample: str
   pool: str
+  halvings: int
   normalisation: str
   convolution: str
 
@@ -62,17 +70,21 @@ class _Conv4(nn.Module):
   def __call__(self, images, train):
     if images.ndim != 4:
       raise ValueError(f"expected pictures [n, height, width, channels], got an array of shape {list(images.shape)}")
-    if self.downsample == "max_pool" and min(images.shape[1:3]) < 16:
-      raise ValueError(f"expected pictures of at least 16 x 16 to halve four times, got {images.shape[1:3]}")
-    for block in range(4):
+    least, given = 2**self.halvings, " x ".join(map(str, images.shape[1:3]))
+    if self.downsample == "max_pool" and min(images.shape[1:3]) < least:
+      raise ValueError(f"expected pictures of at least {least} x {least} to halve {self.halvings} times, got {given}")
+    for block in range(self.blocks):
       images = self._block(images, train, block)
-    return images.mean((1, 2)) if self.pool == "mean" else images.reshape(len(images), -1)
+    if self.pool == "mean":
+      return images.mean((1, 2))
+    return images.reshape(len(images), -1) if self.pool == "flatten" else images
 
   def _block(self, images, train, block):
     shape = (3, 3, images.shape[-1], self.filters)
     kernel = self.param(f"kernel_{block}", nn.initializers.xavier_uniform(), shape)
     run = convolve if self.convolution == "slices" else native_convolve
-    images = run(images, kernel, 2 if self.downsample == "stride" else 1)
+    halves = block < self.halvings
+    images = run(images, kernel, 2 if halves and self.downsample == "stride" else 1)
     # A bias before a normalisation would be subtracted again.
     if self.normalisation == "batch":
       images = nn.BatchNorm(use_running_average=not train, momentum=0.95, name=f"norm_{block}")(images)
@@ -83,4 +95,4 @@ class _Conv4(nn.Module):
     else:
       images = images + self.param(f"bias_{block}", nn.initializers.zeros, (self.filters,))
     images = jax.nn.relu(images)
-    return max_pool(images) if self.downsample == "max_pool" else images
+    return max_pool(images) if halves and self.downsample == "max_pool" else images

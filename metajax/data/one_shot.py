@@ -1,0 +1,144 @@
+"""Lake's within-alphabet one-shot classification: the fixed runs from their folder, and the like from any alphabets."""
+
+import os
+import re
+
+import numpy as np
+
+from metajax.data.pillow import BrokenPicture, read_picture
+from metajax.types import Batches, Episode, Examples
+
+RUN = re.compile(r"run(\d+)")
+
+
+def one_shot_runs(folder, *, size=28) -> Batches:
+  """The fixed runs of Omniglot's one-shot classification (Lake et al. 2015), from the unzipped folder that a user has.
+
+  Each run has 20 characters of one alphabet, each drawn once by one person (to learn from) and once by another (to
+  recognise). `class_labels.txt` says in each line which training picture a test picture belongs to:
+  `run01/test/item01.png run01/training/class05.png`.
+
+  Args:
+    folder: holds `run01`, `run02`, ..., each with a `class_labels.txt`.
+    size: pictures are brought to `size` x `size` pixels, as for `load`, with ink at 1.
+
+  Returns:
+    `batches(start=0, shard=(0, 1))`: one batch of all runs, `Episode`s of support inputs float32
+    `[runs, ways, size, size, 1]`, and likewise the queries, with one-hot labels `[runs, ways, ways]`.
+
+  Raises:
+    FileNotFoundError: there is no folder, no run in it, or no picture where a line says one is.
+    ValueError: a line is not as expected, the lines do not pair the training pictures with the test pictures, runs have
+      different numbers of ways, or a picture cannot be read.
+  """
+  folder = os.path.expanduser(os.fspath(folder))
+  if not os.path.isdir(folder):
+    raise FileNotFoundError(f"expected a folder of one-shot runs, got {folder!r}")
+  names = sorted((name for name in os.listdir(folder) if RUN.fullmatch(name)), key=lambda name: int(name[3:]))
+  if not names:
+    raise FileNotFoundError(f"expected run01, run02, ... in {folder!r}, got {sorted(os.listdir(folder))[:5]}")
+  runs = [_run(folder, name, size) for name in names]
+  ways = {len(run.support.labels) for run in runs}
+  if len(ways) > 1:
+    raise ValueError(f"expected runs of one number of ways in {folder!r}, got {sorted(ways)}")
+  return _once(runs)
+
+
+def one_shot_tasks(source, *, ways=20, runs=20, seed=0) -> Batches:
+  """The same protocol drawn from any source with alphabets: `ways` characters of one alphabet, of two people.
+
+  For each run an alphabet with `ways` characters at least is drawn, its characters, and two of the `styles` (people,
+  typefaces) that all of these characters have: one is learned from, the other recognised. Where a source does not know
+  its styles, two different pictures of each character are drawn instead.
+
+  Args:
+    source: a `Source` with groups.
+    ways: characters a run, at least 2.
+    runs: how many, at least 1; run `i` is a pure function of (seed, `i`).
+    seed: a whole number of at least 0.
+
+  Returns:
+    as `one_shot_runs`.
+
+  Raises:
+    ValueError: a number is too small, no alphabet has enough characters, or no two styles have them.
+  """
+  if ways < 2 or runs < 1 or seed < 0:
+    raise ValueError(f"expected at least 2 ways, 1 run and a seed of 0, got {ways} ways, {runs} runs, seed {seed}")
+  groups = np.asarray(source.groups)
+  sizes = {name: int((groups == name).sum()) for name in sorted(set(source.groups) - {""})}
+  large = [name for name, size in sizes.items() if size >= ways]
+  if not large:
+    raise ValueError(
+      f"expected an alphabet of at least {ways} characters, got {max(sizes.values(), default=0)} at most"
+    )
+  return _once([_drawn(source, groups, large, ways, np.random.default_rng([seed, i])) for i in range(runs)])
+
+
+def _run(folder, name, size) -> Episode:
+  """One run of the folder, in the order of its training pictures and of its test pictures."""
+  path = os.path.join(folder, name, "class_labels.txt")
+  if not os.path.isfile(path):
+    raise FileNotFoundError(f"expected a file {path!r}")
+  with open(path, encoding="utf-8") as file:
+    lines = [line.split() for line in file if line.strip()]
+  for line in lines:
+    if len(line) != 2:
+      raise ValueError(f"expected lines of a test and a training picture in {path!r}, got {' '.join(line)!r}")
+  tests, trainings = ([line[i] for line in lines] for i in (0, 1))
+  ways = sorted(set(trainings))
+  if len(lines) < 2 or len(set(tests)) < len(tests) or len(ways) < len(trainings):
+    raise ValueError(
+      f"expected each test picture with a training picture of its own in {path!r}, got {len(set(tests))} test and "
+      f"{len(ways)} training pictures in {len(lines)} lines"
+    )
+  labels = np.eye(len(ways), dtype=np.float32)
+  order = sorted(range(len(lines)), key=lambda i: tests[i])
+  read = lambda names: np.stack([_ink(folder, name, size) for name in names])
+  query = Examples(read([tests[i] for i in order]), labels[[ways.index(trainings[i]) for i in order]])
+  return Episode(Examples(read(ways), labels), query)
+
+
+def _ink(folder, name, size):
+  path = os.path.join(folder, name)
+  if not os.path.isfile(path):
+    raise FileNotFoundError(f"expected a picture {path!r}")
+  try:
+    return 1 - np.float32(read_picture(path, size=size, channels=1)) / np.float32(255)
+  except BrokenPicture as error:
+    raise ValueError(f"expected a picture in {path!r}, got {error}") from None
+
+
+def _drawn(source, groups, large, ways, random) -> Episode:
+  alphabet = large[random.integers(len(large))]
+  classes = random.permutation(np.flatnonzero(groups == alphabet))[:ways]
+  rows = {k: np.flatnonzero(source.labels == k) for k in classes}
+  if any(source.styles):
+    by = [{source.styles[row]: row for row in random.permutation(rows[k])} for k in classes]
+    common = sorted(set.intersection(*(set(of) for of in by)))
+    if len(common) < 2:
+      raise ValueError(f"expected two styles with {ways} characters of {alphabet!r}, got {len(common)}")
+    first, second = (common[i] for i in random.permutation(len(common))[:2])
+    chosen = np.array([(of[first], of[second]) for of in by])
+  else:
+    if least := [source.classes[k] for k in classes if len(rows[k]) < 2]:
+      raise ValueError(f"expected two pictures of each character, got one of {least[0]!r}")
+    chosen = np.stack([random.permutation(rows[k])[:2] for k in classes])
+  labels = np.eye(ways, dtype=np.float32)
+  pictures = lambda rows: np.float32(source.images[rows]) / np.float32(255)
+  return Episode(Examples(pictures(chosen[:, 0]), labels), Examples(pictures(chosen[:, 1]), labels))
+
+
+def _once(runs) -> Batches:
+  """All runs as one batch."""
+  stack = lambda part: Examples(
+    *(np.stack(arrays) for arrays in zip(*(getattr(run, part) for run in runs), strict=True))
+  )
+  whole = Episode(stack("support"), stack("query"))
+
+  def batches(start=0, shard=(0, 1)):
+    if start or shard != (0, 1):
+      raise ValueError(f"expected one batch, whole, of {len(runs)} runs, got a start of {start} and shard {shard}")
+    yield whole
+
+  return batches

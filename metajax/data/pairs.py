@@ -1,0 +1,136 @@
+"""Pairs, triplets and balanced batches of labelled pictures, as pure functions of (seed, step)."""
+
+import numpy as np
+import tensorflow as tf
+
+from metajax.data.episodes import ENDLESS, _draw, _noise, _reader, _share
+from metajax.types import Batches, Examples, Pair
+
+
+def pairs(source, *, batch_size, seed=0, within_groups=False) -> Batches:
+  """Batches of pairs of pictures to verify: every other pair is of one class, the others are of two.
+
+  The class of the first picture is drawn uniformly, and so is any other class for the second one; no picture is beside
+  itself. Pair `p` of batch `i` is drawn with the key (seed, i * batch_size + p) alone.
+
+  Args:
+    source: a `Source`.
+    batch_size: pairs a batch, over all hosts.
+    seed: any 64-bit integer.
+    within_groups: two classes of a pair are of one alphabet.
+
+  Returns:
+    `batches(start=0, shard=(0, 1))`, as for `episodes`, of `Examples`: inputs a `Pair` of float32
+    `[batch_size/hosts, height, width, channels]` in [0, 1], labels one-hot float32 `[batch_size/hosts, 2]`: different,
+    same.
+
+  Raises:
+    ValueError: a class has one picture, there is one class (of a group, with `within_groups`), or `batch_size` is below
+      1.
+  """
+  rows, read = _draw_triplet(source, batch_size, seed, within_groups), _reader(source.images)
+
+  def batches(start=0, shard=(0, 1)):
+    def pair(counter):
+      anchor, positive, negative = rows(counter)
+      same = counter % batch_size % 2 == 0
+      return Examples(Pair(anchor, tf.where(same, positive, negative)), tf.one_hot(tf.cast(same, tf.int32), 2))
+
+    return read(_each(pair, start, shard, batch_size))
+
+  return batches
+
+
+def triplets(source, *, batch_size, seed=0, within_groups=False) -> Batches:
+  """Batches of triplets: two different pictures of one class, and one of another class, all drawn uniformly.
+
+  Arguments and errors are those of `pairs`.
+
+  Returns:
+    `batches(start=0, shard=(0, 1))`, as for `episodes`, of dictionaries of "anchor", "positive" and "negative", float32
+    `[batch_size/hosts, height, width, channels]` in [0, 1] each.
+  """
+  rows, read = _draw_triplet(source, batch_size, seed, within_groups), _reader(source.images)
+
+  def batches(start=0, shard=(0, 1)):
+    named = lambda counter: dict(zip(("anchor", "positive", "negative"), rows(counter), strict=True))
+    return read(_each(named, start, shard, batch_size))
+
+  return batches
+
+
+def balanced(source, *, classes, each, seed=0) -> Batches:
+  """Batches of `each` pictures of each of `classes` classes, drawn without replacement.
+
+  Args:
+    source: a `Source`.
+    classes: in a batch, at least 2.
+    each: pictures of each, at least 2.
+    seed: any 64-bit integer.
+
+  Returns:
+    `batches(start=0, shard=(0, 1))`, as for `episodes`, of `Examples`: inputs float32
+    `[classes*each/hosts, height, width, channels]` in [0, 1], labels one-hot over the classes of the batch, float32
+    `[classes*each/hosts, classes]`. Rows are in the order of the classes.
+
+  Raises:
+    ValueError: the source has too few classes or pictures, or a number is too small.
+  """
+  least = np.bincount(source.labels).min()
+  if not 2 <= each <= least:
+    raise ValueError(f"expected from 2 to {least} pictures of each class, all that the smallest class has, got {each}")
+  rows, read, number = _draw(source, classes, each - 1, 1, seed), _reader(source.images), classes * each
+
+  def batches(start=0, shard=(0, 1)):
+    offset, local = _share(start, shard, number, "classes * each")
+
+    def batch(step):
+      mine = slice(offset, offset + local)
+      return Examples(tf.reshape(rows(step), [-1])[mine], tf.one_hot(tf.repeat(tf.range(classes), each), classes)[mine])
+
+    return read(tf.data.Dataset.range(start, ENDLESS).map(batch, num_parallel_calls=tf.data.AUTOTUNE))
+
+  return batches
+
+
+def _each(function, start, shard, batch_size):
+  """A dataset of a host's rows of each batch: `function` of the number of each row over all batches and hosts."""
+  offset, local = _share(start, shard, batch_size, "batch_size")
+  counters = tf.data.Dataset.range(start * local, ENDLESS)
+  drawn = counters.map(
+    lambda c: function(c // local * batch_size + offset + c % local), num_parallel_calls=tf.data.AUTOTUNE
+  )
+  return drawn.batch(local, drop_remainder=True)
+
+
+def _draw_triplet(source, batch_size, seed, within_groups):
+  """`counter -> rows` of an anchor, another picture of its class, and one of another class."""
+  if batch_size < 1:
+    raise ValueError(f"expected a batch_size of at least 1, got {batch_size}")
+  counts = np.bincount(source.labels, minlength=len(source.classes))
+  if counts.min() < 2:
+    raise ValueError(f"expected at least 2 pictures of each class, got 1 of {source.classes[int(np.argmin(counts))]!r}")
+  groups = np.unique(source.groups, return_inverse=True)[1] if within_groups else np.zeros(len(counts), int)
+  alone = np.flatnonzero(np.bincount(groups)[groups] < 2)
+  if alone.size:
+    of = f" of the group {source.groups[alone[0]]!r}" if within_groups else ""
+    raise ValueError(f"expected at least 2 classes{of}, got {source.classes[alone[0]]!r} alone")
+  most, classes = int(counts.max()), len(counts)
+  by_class = tf.constant(np.argsort(source.labels, kind="stable"))
+  first, count = tf.constant(np.cumsum(counts) - counts), tf.constant(counts)
+  group = tf.constant(groups)
+
+  def rows(counter):
+    """The greatest of independent random numbers are a uniform draw without replacement, as for `episodes`."""
+    noise = _noise(classes + 2 * most, seed, counter)
+    way = tf.argmax(noise[:classes])
+    others = (group == group[way]) & (tf.range(classes, dtype=tf.int64) != way)
+    other = tf.argmax(tf.where(others, noise[:classes], tf.int64.min))
+    own, its = noise[classes : classes + most], noise[classes + most :]
+    exists = lambda k: tf.range(most, dtype=tf.int64) < count[k]
+    chosen = tf.math.top_k(tf.where(exists(way), own, tf.int64.min), 2).indices
+    negative = tf.argmax(tf.where(exists(other), its, tf.int64.min))
+    picture = lambda k, index: by_class[first[k] + tf.cast(index, tf.int64)]
+    return picture(way, chosen[0]), picture(way, chosen[1]), picture(other, negative)
+
+  return rows

@@ -1,0 +1,94 @@
+"""What learners that compare a query's embedding with the support's share: an encoder, and a head that compares."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from metajax.learners.episodic import check_episodes, check_padding, episodic_loss, first_support
+from metajax.losses import check_fits, cross_entropy
+from metajax.types import Learner, Network
+
+
+def by_comparison(
+  network: Network, head: Network, *, loss: Callable = cross_entropy, at_once: int | None = None
+) -> Learner:
+  """A Learner of an embedding and of a way to compare: `logits = head(f(support), labels, f(query))`.
+
+  A network with batch norm is trained on the statistics of support and query together and predicts with its running
+  statistics, so the prediction is inductive: one query does not depend on the others.
+
+  Args:
+    network: `f`, inputs `[n, ...]` to embeddings `[n, d]`, or to whatever the head compares.
+    head: `(f(support), one-hot labels [s, ways], f(query)) -> logits [n, ways]`.
+    loss: `(logits, labels) -> scalar`, in which an all-zero row of labels weighs nothing.
+    at_once: how many tasks run as one vectorised group.
+
+  Raises:
+    ValueError: at init, if labels are not one-hot, rows are padded and the network keeps batch statistics, or the head
+      refuses the embeddings.
+  """
+
+  def init(key, episodes):
+    check_episodes(episodes)
+    encoder_key, head_key = jax.random.split(key)
+    inputs, labels = first_support(episodes), episodes.support.labels[0]
+    params, state = network.init(encoder_key, inputs)
+    check_padding(state, episodes)
+    shapes = jax.eval_shape(lambda: network.apply(params, state, inputs, train=False)[0])
+    features = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    of_head, head_state = head.init(head_key, features, labels, features)
+    check_padding(head_state, episodes)
+    compare = lambda: head.apply(of_head, head_state, features, labels, features, train=False)[0]
+    check_fits(jax.eval_shape(compare), labels)
+    return {"encoder": params, "head": of_head}, {"encoder": state, "head": head_state}
+
+  def run(params, state, episode, key):
+    support, query = episode
+    encoder_key, head_key = (None, None) if key is None else jax.random.split(key)
+    both = jax.tree.map(lambda s, q: jnp.concatenate([s, q]), support.inputs, query.inputs)
+    embedded, of_encoder = network.apply(params["encoder"], state["encoder"], both, train=True, key=encoder_key)
+    shots = len(support.labels)
+    known, asked = (jax.tree.map(part, embedded) for part in (lambda x: x[:shots], lambda x: x[shots:]))
+    logits, of_head = head.apply(params["head"], state["head"], known, support.labels, asked, train=True, key=head_key)
+    return logits, {"encoder": of_encoder, "head": of_head}, {}
+
+  def embedded(params, state, inputs):
+    return network.apply(params["encoder"], state["encoder"], inputs, train=False)[0]
+
+  def embed(params, state, inputs):
+    features = embedded(params, state, inputs)
+    return features.reshape(len(features), -1)
+
+  def predict(params, state, support, inputs):
+    known, asked = embedded(params, state, support.inputs), embedded(params, state, inputs)
+    return head.apply(params["head"], state["head"], known, support.labels, asked, train=False)[0]
+
+  return Learner(init, episodic_loss(run, loss, at_once, classifies=True), embed, predict)
+
+
+def without_parameters(compare: Callable) -> Network:
+  """The head `compare(support, labels, queries)`, of embeddings `[n, d]`, that has nothing to learn.
+
+  Raises:
+    ValueError: at init, if the embeddings are not rows.
+  """
+
+  def init(key, support, labels, queries):
+    check_rows(support)
+    return {}, {}
+
+  def apply(params, state, support, labels, queries, *, train, key=None):
+    return compare(support, labels, queries), state
+
+  return Network(init, apply)
+
+
+def check_rows(features):
+  """Refuses embeddings that are not rows.
+
+  Raises:
+    ValueError: with their shape.
+  """
+  if len(features.shape) != 2:
+    raise ValueError(f"expected a network that embeds inputs as [n, d], got an output of shape {list(features.shape)}")

@@ -1,0 +1,104 @@
+"""Triplet networks (Hoffer and Ailon 2014, arXiv:1412.6622; Schroff et al. 2015, arXiv:1503.03832)."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from metajax.compose import unit_rows
+from metajax.learners.episodic import check_examples, check_padded_rows
+from metajax.learners.metric import check_rows
+from metajax.losses import batch_hard, batch_semi_hard, triplet_margin
+from metajax.losses.metric import hinge, relations
+from metajax.predictors import nearest_centroid, squared_distances
+from metajax.types import Examples, Learner, Network
+
+Negatives = Literal["given", "hard", "semi_hard"]
+PARTS = ("anchor", "positive", "negative")
+
+
+def triplet(
+  network: Network,
+  *,
+  negatives: Negatives = "semi_hard",
+  margin: float | str = 0.2,
+  normalise: bool = True,
+  predictor: Callable = nearest_centroid,
+) -> Learner:
+  """Learns an embedding in which a picture is nearer to any of its class than to any other, by a margin:
+
+      max(0, |f(a) - f(p)|^2 - |f(a) - f(n)|^2 + margin)
+
+  over given triplets, or over those that are found in a labelled batch: every row with its farthest positive and
+  nearest negative ("hard", arXiv:1703.07737), or every pair of one class with its nearest negative that is farther than
+  the positive ("semi_hard"). A network with batch norm is trained on the statistics of the whole batch and predicts
+  with its running statistics.
+
+  A batch is, for "given", `{"anchor": ..., "positive": ..., "negative": ...}` of `[n, ...]` (`data.triplets`), and
+  otherwise `Examples` with several rows of each class (`data.balanced`).
+
+  Args:
+    network: inputs `[n, ...]` to embeddings `[n, d]`.
+    negatives: "given", "hard" or "semi_hard".
+    margin: above 0, or "soft" for `log(1 + exp(...))` without one.
+    normalise: embeddings of length 1, as in the paper.
+    predictor: `embed -> predict`: `nearest_centroid`, or `nearest_neighbour`.
+
+  Raises:
+    ValueError: if `negatives` or `margin` is none of these; at init, if the batch is of another type or has no two rows
+      of one class, the network's outputs are not `[n, d]`, or rows are padded and it keeps batch statistics.
+  """
+  if negatives not in ("given", "hard", "semi_hard"):
+    raise ValueError(f"expected negatives to be 'given', 'hard' or 'semi_hard', got {negatives!r}")
+  hinge(margin)
+  given = negatives == "given"
+  finish = unit_rows if normalise else lambda x: x
+  of_batch = batch_hard if negatives == "hard" else batch_semi_hard
+
+  def init(key, batch):
+    if given and not (isinstance(batch, dict) and set(batch) == set(PARTS)):
+      got = sorted(batch) if isinstance(batch, dict) else f"one of type {type(batch).__name__}"
+      raise ValueError(f"expected a batch of triplets, a dictionary of {', '.join(PARTS)}, got {got}")
+    if not given:
+      check_examples(batch)
+    inputs = batch["anchor"] if given else batch.inputs
+    params, state = network.init(key, inputs)
+    if not given:
+      check_padded_rows(state, batch)
+      _check_positives(batch)
+    check_rows(jax.eval_shape(lambda: network.apply(params, state, inputs, train=False)[0]))
+    return params, state
+
+  def loss_of_triplets(params, state, batch, key):
+    # Side by side and not one after the other, so that rows stay where they are on a mesh.
+    together = jax.tree.map(lambda *x: jnp.stack(x, 1).reshape(-1, *x[0].shape[1:]), *(batch[part] for part in PARTS))
+    embedded, state = network.apply(params, state, together, train=True, key=key)
+    three = [finish(embedded)[i::3] for i in range(3)]
+    near, far = (jnp.square(three[0] - other).sum(-1) for other in three[1:])
+    return triplet_margin(*three, margin), (state, {"accuracy": jnp.mean(near < far)})
+
+  def loss_of_batch(params, state, batch: Examples, key):
+    embedded, state = network.apply(params, state, batch.inputs, train=True, key=key)
+    embedded = finish(embedded)
+    distances = squared_distances(embedded, embedded)
+    return of_batch(distances, batch.labels, margin), (state, {"accuracy": _nearest_is_right(distances, batch.labels)})
+
+  def embed(params, state, inputs):
+    return finish(network.apply(params, state, inputs, train=False)[0])
+
+  return Learner(init, loss_of_triplets if given else loss_of_batch, embed, predictor(embed))
+
+
+def _nearest_is_right(distances, labels):
+  """The share of labelled rows whose nearest other row is of their class."""
+  same, other = relations(distances, labels)
+  nearest = lambda which: jnp.where(which, distances, jnp.inf).min(-1)
+  valid = same.any(-1) & other.any(-1)
+  return jnp.sum((nearest(same) < nearest(other)) & valid) / jnp.maximum(valid.sum(), 1)
+
+
+def _check_positives(batch: Examples):
+  counts = batch.labels.sum(0)
+  if not isinstance(counts, jax.core.Tracer) and not ((counts >= 2).any() and (counts > 0).sum() >= 2):
+    raise ValueError(f"expected two rows of one class and one of another in a batch, got {counts.tolist()} of each")

@@ -1,0 +1,128 @@
+"""Losses on pairs and triplets of embeddings: arrays in, a scalar out.
+
+A row of labels that is all zero is padding and weighs nothing.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from metajax.types import Array, Scalar
+
+SOFT = "soft"  # in place of a margin
+
+
+def binary_cross_entropy(logits: Array, labels: Array) -> Scalar:
+  """The mean over pairs of `-y log sigmoid(z) - (1 - y) log(1 - sigmoid(z))`, in nats.
+
+  Args:
+    logits: `z`, `[n]`: of a pair being of one class.
+    labels: one-hot `[n, 2]`: different, same; all-zero rows weigh nothing. Without any other row the loss is 0.
+
+  Raises:
+    ValueError: if the shapes differ.
+  """
+  if jnp.ndim(logits) != 1 or jnp.shape(labels) != (len(logits), 2):
+    shapes = f"{list(jnp.shape(logits))} and {list(jnp.shape(labels))}"
+    raise ValueError(f"expected logits [n] and one-hot labels [n, 2], got {shapes}")
+  each = labels[:, 0] * jax.nn.softplus(logits) + labels[:, 1] * jax.nn.softplus(-logits)
+  return _mean(each, labels.sum(-1))
+
+
+def triplet_margin(anchor: Array, positive: Array, negative: Array, margin: float | str = 0.2) -> Scalar:
+  """The mean over triplets of `max(0, |a - p|^2 - |a - n|^2 + margin)` (FaceNet, arXiv:1503.03832).
+
+  Args:
+    anchor, positive, negative: `[n, d]`.
+    margin: above 0; "soft" for `log(1 + exp(|a - p|^2 - |a - n|^2))` (arXiv:1703.07737).
+
+  Raises:
+    ValueError: if shapes differ, or the margin is not above 0.
+  """
+  shapes = [list(jnp.shape(x)) for x in (anchor, positive, negative)]
+  if len(shapes[0]) != 2 or shapes[1:] != shapes[:1] * 2:
+    raise ValueError(f"expected three arrays [n, d] of one shape, got {shapes}")
+  distance = lambda other: jnp.square(anchor - other).sum(-1)
+  return hinge(margin)(distance(positive) - distance(negative)).mean()
+
+
+def batch_hard(distances: Array, labels: Array, margin: float | str = 0.2) -> Scalar:
+  """The mean over rows of the hinge of their farthest row of the same class and their nearest of another
+  (arXiv:1703.07737):
+
+      hinge(max_{p of the class} D_ap - min_{n of another} D_an)
+
+  Args:
+    distances: `D`, squared distances between all rows, `[n, n]`.
+    labels: one-hot `[n, classes]`; all-zero rows weigh nothing, and neither do rows without another of their class or
+      without one of another class. Without any that does the loss is 0.
+    margin: as for `triplet_margin`.
+
+  Raises:
+    ValueError: if the shapes do not fit or the margin is not above 0.
+  """
+  same, other = relations(distances, labels)
+  farthest = jnp.where(same, distances, -jnp.inf).max(-1)
+  nearest = jnp.where(other, distances, jnp.inf).min(-1)
+  valid = same.any(-1) & other.any(-1)
+  gap = jnp.where(valid, farthest, 0) - jnp.where(valid, nearest, 0)
+  return _mean(hinge(margin)(gap), valid)
+
+
+def batch_semi_hard(distances: Array, labels: Array, margin: float | str = 0.2) -> Scalar:
+  """The mean over all pairs `(a, p)` of one class of the hinge with their semi-hard negative (arXiv:1503.03832):
+
+      hinge(D_ap - D_an),   n = the nearest row of another class that is farther than p; the farthest, if none is
+
+  Args:
+    distances, labels, margin: as for `batch_hard`; a pair weighs nothing where there is no row of another class.
+
+  Raises:
+    ValueError: if the shapes do not fit or the margin is not above 0.
+  """
+  same, other = relations(distances, labels)
+
+  def negatives_of(anchor):
+    """For each positive of an anchor the index of its negative: numbers without a gradient, so nothing is kept."""
+    row, other = anchor
+    farthest = jnp.argmax(jnp.where(other, row, -jnp.inf))
+    beyond = other & (row[None] > row[:, None])
+    return jnp.where(beyond.any(-1), jnp.argmin(jnp.where(beyond, row[None], jnp.inf), -1), farthest)
+
+  # One anchor at a time: nothing of size n^3 is held.
+  negatives = lax.map(negatives_of, (lax.stop_gradient(distances), other))
+  gap = distances - jnp.take_along_axis(distances, negatives, -1)
+  return _mean(hinge(margin)(gap), same & other.any(-1, keepdims=True))
+
+
+def relations(distances: Array, labels: Array) -> tuple[Array, Array]:
+  """Which pairs of labelled rows are of one class (a row and itself is none), and which of two: bool `[n, n]` each.
+
+  Raises:
+    ValueError: if distances are not `[n, n]` for labels `[n, classes]`.
+  """
+  rows = jnp.shape(labels)[0] if jnp.ndim(labels) == 2 else -1
+  if jnp.shape(distances) != (rows, rows):
+    shapes = f"{list(jnp.shape(distances))} and {list(jnp.shape(labels))}"
+    raise ValueError(f"expected distances [n, n] and one-hot labels [n, classes], got {shapes}")
+  there = labels.any(-1)
+  both = there[:, None] & there[None]
+  same = (labels @ labels.T) > 0.5
+  return both & same & ~jnp.eye(rows, dtype=bool), both & ~same
+
+
+def hinge(margin: float | str):
+  """`max(0, x + margin)`, or `log(1 + exp(x))` for the margin "soft".
+
+  Raises:
+    ValueError: if the margin is neither above 0 nor "soft".
+  """
+  if margin == SOFT:
+    return jax.nn.softplus
+  if isinstance(margin, str) or not margin > 0:
+    raise ValueError(f"expected a margin above 0, or 'soft', got {margin!r}")
+  return lambda x: jax.nn.relu(x + margin)
+
+
+def _mean(values, weights):
+  return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1)

@@ -1,0 +1,42 @@
+"""Ways to turn an embedding and a labelled support set into a classifier.
+
+A predictor is a function of an `embed` that gives a Learner's `predict`; those with arguments of their own are made one
+by `functools.partial`. Any embedding serves: `predictor(learner.embed)`.
+"""
+
+from metajax.predictors.adapted import adapted_head, fine_tuned, perceptron_head
+from metajax.predictors.comparison import (
+  EMPTY_WAY,
+  attention,
+  attention_logits,
+  centroid_cosines,
+  centroid_logits,
+  class_means,
+  cosines,
+  largest_by_way,
+  nearest_logits,
+  ridge_logits,
+  squared_distances,
+)
+from metajax.predictors.frozen import nearest_centroid, nearest_neighbour, normalised, ridge
+
+__all__ = [
+  "EMPTY_WAY",
+  "adapted_head",
+  "attention",
+  "attention_logits",
+  "centroid_cosines",
+  "centroid_logits",
+  "class_means",
+  "cosines",
+  "fine_tuned",
+  "largest_by_way",
+  "nearest_centroid",
+  "nearest_logits",
+  "nearest_neighbour",
+  "normalised",
+  "perceptron_head",
+  "ridge",
+  "ridge_logits",
+  "squared_distances",
+]

@@ -1,0 +1,47 @@
+"""Predictors that compare embeddings as they are, and learn nothing at test time."""
+
+from collections.abc import Callable
+
+from metajax.compose import unit_rows
+from metajax.predictors.comparison import centroid_logits, nearest_logits, ridge_logits
+
+
+def nearest_centroid(embed: Callable) -> Callable:
+  """A `predict` whose logits are minus the squared Euclidean distances to the centroids of the support's embeddings.
+
+  Args:
+    embed: `(params, state, inputs) -> [n, d]`.
+  """
+
+  def predict(params, state, support, inputs):
+    return centroid_logits(embed(params, state, support.inputs), support.labels, embed(params, state, inputs))
+
+  return predict
+
+
+def nearest_neighbour(embed: Callable) -> Callable:
+  """A `predict` whose logits are minus the squared Euclidean distances to the nearest support embedding of each way.
+
+  Args:
+    embed: `(params, state, inputs) -> [n, d]`.
+  """
+
+  def predict(params, state, support, inputs):
+    return nearest_logits(embed(params, state, support.inputs), support.labels, embed(params, state, inputs))
+
+  return predict
+
+
+def normalised(embed: Callable) -> Callable:
+  """The embedding with rows of length 1."""
+  return lambda params, state, inputs: unit_rows(embed(params, state, inputs))
+
+
+def ridge(embed: Callable, strength: float = 1.0) -> Callable:
+  """A `predict` by ridge regression of the support's one-hot labels on its embeddings; see `ridge_logits`."""
+
+  def predict(params, state, support, inputs):
+    known, asked = embed(params, state, support.inputs), embed(params, state, inputs)
+    return ridge_logits(known, support.labels, asked, strength)
+
+  return predict

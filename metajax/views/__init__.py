@@ -1,0 +1,1 @@
+"""Augmentations on the device: `view(key, example) -> example`, pure, of one example."""

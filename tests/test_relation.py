@@ -1,0 +1,95 @@
+"""Relation networks: scores and loss are the paper's, but for the mean over shots that makes them fit any number."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+from table_of_learners import LEARNERS, episodes, maps, module, one_hot
+
+from metajax import Network
+from metajax.learners import relation
+from metajax.losses import squared_error_of_scores
+from metajax.networks import mlp
+
+learner = LEARNERS["relation"].learner
+
+
+@pytest.fixture(scope="module")
+def made():
+  return learner.init(jax.random.key(0), episodes(0))
+
+
+def reference(params, known, labels, asked):
+  """Equation 1 of arXiv:1711.06025 with the mean of a class, in NumPy: one score at a time."""
+  first, second = (jax.tree.map(np.float64, params["head"][f"Dense_{i}"]) for i in range(2))
+  found = np.zeros((len(asked), labels.shape[1]))
+  for row, query in enumerate(np.float64(asked)):
+    for way in range(labels.shape[1]):
+      members = [np.float64(s) for s, label in zip(known, labels, strict=True) if label[way]]
+      pair = np.concatenate([sum(members) / len(members), query])
+      hidden = np.tanh(pair @ first["kernel"] + first["bias"])
+      found[row, way] = 1 / (1 + np.exp(-(hidden @ second["kernel"] + second["bias"])[0]))
+  return found
+
+
+@pytest.mark.parametrize("ways", [2, 5])
+def test_scores_are_the_papers_with_the_mean_of_a_class(made, ways):
+  support, query = jax.tree.map(lambda x: x[0], episodes(1, ways=ways, shots=3))
+  known, asked = (learner.embed(*made, inputs) for inputs in (support.inputs, query.inputs))
+  found = learner.predict(*made, support, query.inputs)
+  np.testing.assert_allclose(found, reference(made[0], known, support.labels, asked), rtol=1e-5, atol=1e-6)
+  assert np.ptp(found) > 0.02
+
+
+def test_loss_is_the_mean_squared_error_of_the_scores(made):
+  batch, losses = episodes(1, tasks=2), []
+  for task in range(2):
+    support, query = jax.tree.map(lambda x, task=task: x[task], batch)
+    losses.append(np.mean((np.float64(learner.predict(*made, support, query.inputs)) - query.labels) ** 2))
+  np.testing.assert_allclose(learner.loss(*made, batch, jax.random.key(0))[0], np.mean(losses), rtol=1e-5)
+
+
+def test_twice_the_same_shots_give_the_same_scores(made):
+  support, query = jax.tree.map(lambda x: x[0], episodes(1))
+  twice = jax.tree.map(lambda x: np.concatenate([x, x]), support)
+  first, second = (learner.predict(*made, s, query.inputs) for s in (support, twice))
+  np.testing.assert_allclose(first, second, rtol=1e-5)
+
+
+def test_a_way_without_support_has_the_score_0(made):
+  support, query = jax.tree.map(lambda x: x[0], episodes(1))
+  without = support._replace(labels=support.labels * np.array([1, 0, 1], np.float32))
+  found = learner.predict(*made, without, query.inputs)
+  assert not found[:, 1].any() and found[:, ::2].all()
+
+
+def test_padded_rows_weigh_nothing_in_the_error_of_scores():
+  scores, labels = jnp.array([[0.5, 0.1], [0.9, 0.9]]), one_hot([0, 1], 2)
+  labels[1] = 0
+  np.testing.assert_allclose(squared_error_of_scores(scores, labels), (0.25 + 0.01) / 2, rtol=1e-6)
+  with pytest.raises(ValueError, match=r"\[2, 2\] for labels of 2 ways, got \[1, 2\]"):
+    squared_error_of_scores(scores[:1], labels)
+
+
+def test_gradient_is_that_of_finite_differences(float64):
+  batch = jax.tree.map(np.float64, episodes(0, tasks=1))
+  params, state = learner.init(jax.random.key(0), batch)
+  params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params)
+  check_grads(lambda p: learner.loss(p, state, batch, jax.random.key(0))[0], (params,), 1, eps=1e-5)
+
+
+def test_a_module_that_does_not_score_pairs_is_refused_at_init():
+  with pytest.raises(ValueError, match=r"from 18 pairs to \[18, 1\], got \[18, 2\]"):
+    relation(maps, mlp((), 2)).init(jax.random.key(0), episodes(0))
+
+
+def test_padded_rows_are_refused_where_the_module_keeps_batch_statistics():
+  batch = jax.tree.map(np.array, episodes(0))
+  batch.query.labels[0, 0] = 0
+  counting = Network(
+    lambda key, x: (module.init(key, x)[0], {"mean": jnp.ones(1)}),
+    lambda params, state, x, train, key=None: (module.apply(params, {}, x, train=train)[0], state),
+  )
+  with pytest.raises(ValueError, match="no padded rows"):
+    relation(maps, counting).init(jax.random.key(0), batch)

@@ -1,0 +1,113 @@
+"""Siamese networks: the matching probability and the loss are the paper's, and the prediction is the best match."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+from table_of_learners import LEARNERS, encoder, episodes, labelled, labelled_pairs, one_hot, pictures
+
+from metajax import Examples, Pair
+from metajax.compose import flatten
+from metajax.learners import siamese
+from metajax.losses import binary_cross_entropy
+from metajax.networks import conv4
+from metajax.predictors import EMPTY_WAY
+from metajax.pretexts import one_example_pairs
+
+learner = LEARNERS["siamese"].learner
+
+
+@pytest.fixture(scope="module")
+def made():
+  return learner.init(jax.random.key(0), labelled_pairs(0))
+
+
+def probability(weights, first, second):
+  """`sigmoid(sum_j alpha_j |a_j - b_j| + b)`, one number at a time."""
+  total = float(weights["bias"][0])
+  for alpha, a, b in zip(weights["weight"][:, 0], first, second, strict=True):
+    total += float(alpha) * abs(float(a) - float(b))
+  return 1 / (1 + np.exp(-total))
+
+
+def test_loss_is_the_cross_entropy_of_the_papers_matching_probability(made):
+  (params, state), (pair, labels) = made, labelled_pairs(1)
+  first, second = (learner.embed(params, state, half) for half in pair)
+  found = [probability(params["compare"], a, b) for a, b in zip(first, second, strict=True)]
+  same = labels[:, 1]
+  expected = -np.mean(same * np.log(found) + (1 - same) * np.log(1 - np.array(found)))
+  loss, (_, metrics) = learner.loss(params, state, labelled_pairs(1), jax.random.key(0))
+  np.testing.assert_allclose(loss, expected, rtol=1e-5)
+  np.testing.assert_allclose(metrics["accuracy"], np.mean((np.array(found) > 0.5) == (same == 1)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("ways", [2, 5])
+def test_a_query_is_of_the_class_of_the_support_picture_that_matches_most_probably(made, ways):
+  support, query = jax.tree.map(lambda x: x[0], episodes(1, ways=ways, shots=3))
+  found = learner.predict(*made, support, query.inputs)
+  known, asked = (learner.embed(*made, inputs) for inputs in (support.inputs, query.inputs))
+  for row, a in zip(found, asked, strict=True):
+    each = [probability(made[0]["compare"], a, b) for b in known]
+    of_way = [max(p for p, label in zip(each, support.labels, strict=True) if label[way]) for way in range(ways)]
+    np.testing.assert_allclose(row, np.log(of_way), rtol=1e-4, atol=1e-6)
+
+
+def test_ways_without_support_are_never_chosen(made):
+  support, query = jax.tree.map(lambda x: x[0], episodes(1))
+  without = support._replace(labels=support.labels * np.array([1, 0, 1], np.float32))
+  found = learner.predict(*made, without, query.inputs)
+  np.testing.assert_array_equal(found[:, 1], EMPTY_WAY)
+  np.testing.assert_allclose(found[:, ::2], learner.predict(*made, support, query.inputs)[:, ::2], rtol=1e-6)
+
+
+def test_gradient_is_that_of_finite_differences(float64):
+  batch = jax.tree.map(np.float64, labelled_pairs(0))
+  params, state = siamese(encoder).init(jax.random.key(0), batch)
+  params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params)
+  check_grads(lambda p: learner.loss(p, state, batch, jax.random.key(0))[0], (params,), 2, eps=1e-5)
+
+
+def test_far_from_undecided_the_loss_is_linear_and_not_infinite():
+  logits, labels = jnp.array([200.0, -200.0]), one_hot([0, 1], 2)
+  assert binary_cross_entropy(logits, labels) == 200
+  gradient = jax.grad(binary_cross_entropy)(logits, labels)
+  np.testing.assert_allclose(gradient, [0.5, -0.5])
+
+
+def test_one_example_a_class_makes_half_same_half_different_from_pictures_alone():
+  inputs = np.arange(6, dtype=np.float32)[:, None]
+  pair, labels = one_example_pairs(lambda key, x: x + 100)(jax.random.key(0), inputs)
+  np.testing.assert_array_equal(labels, one_hot([1, 0, 1, 0, 1, 0], 2))
+  np.testing.assert_array_equal(pair.first[:, 0] - 100, np.arange(6))
+  np.testing.assert_array_equal(pair.second[:, 0] - 100, [0, 2, 2, 4, 4, 0])
+
+
+def test_each_half_of_each_pair_has_a_distortion_of_its_own():
+  draw = one_example_pairs(lambda key, x: jax.random.normal(key, x.shape))
+  pair, _ = draw(jax.random.key(0), np.zeros((8, 1), np.float32))
+  assert len(np.unique(np.concatenate(pair))) == 16
+
+
+@pytest.mark.parametrize(
+  ("batch", "message"),
+  [
+    (labelled(0), "inputs are a Pair, got one of type ndarray"),
+    (episodes(0), "a batch of Examples, got one of type Episode"),
+    (labelled_pairs(0)._replace(labels=one_hot(np.arange(16) % 3)), r"labels \[n, 2\], .*, got \[16, 3\]"),
+  ],
+)
+def test_what_is_no_batch_of_pairs_is_refused_at_init(batch, message):
+  with pytest.raises(ValueError, match=message):
+    learner.init(jax.random.key(0), batch)
+
+
+def test_embeddings_that_are_not_rows_and_padded_rows_beside_batch_norm_are_refused():
+  maps = flatten()._replace(apply=lambda p, s, x, train, key=None: (x, s))
+  picture = pictures(0).support.inputs[0, :4]
+  with pytest.raises(ValueError, match=r"embeds inputs as \[n, d\], got an output of shape \[4, 16, 16, 1\]"):
+    siamese(maps).init(jax.random.key(0), Examples(Pair(picture, picture), one_hot([0, 1, 0, 1], 2)))
+  padded = one_hot([0, 1, 0, 1], 2)
+  padded[3] = 0
+  with pytest.raises(ValueError, match="no padded rows"):
+    siamese(conv4(4)).init(jax.random.key(0), Examples(Pair(picture, picture), padded))

@@ -1,0 +1,143 @@
+"""Triplet networks: the loss is the paper's over given triplets and over those found in a batch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+from table_of_learners import LEARNERS, encoder, episodes, labelled, one_hot, triplets
+
+from metajax.compose import unit_rows
+from metajax.learners import triplet
+from metajax.losses import batch_hard, batch_semi_hard, triplet_margin
+from metajax.predictors import nearest_logits, squared_distances
+
+
+def hinge(gap, margin):
+  return np.log1p(np.exp(gap)) if margin == "soft" else max(0.0, gap + margin)
+
+
+def distances(rows):
+  rows = np.float64(rows)
+  return np.array([[np.sum((a - b) ** 2) for b in rows] for a in rows])
+
+
+def hard(rows, classes, margin):
+  """In the words of arXiv:1703.07737, one anchor at a time."""
+  d, found = distances(rows), []
+  for a, of in enumerate(classes):
+    same = [d[a, i] for i, k in enumerate(classes) if k == of and i != a]
+    other = [d[a, i] for i, k in enumerate(classes) if k != of and k >= 0]
+    if of >= 0 and same and other:
+      found.append(hinge(max(same) - min(other), margin))
+  return np.mean(found) if found else 0.0
+
+
+def semi_hard(rows, classes, margin):
+  """In the words of arXiv:1503.03832, one pair of a class at a time."""
+  d, found = distances(rows), []
+  for a, of in enumerate(classes):
+    other = [d[a, i] for i, k in enumerate(classes) if k != of and k >= 0]
+    for p, its in enumerate(classes):
+      if of >= 0 and its == of and p != a and other:
+        beyond = [x for x in other if x > d[a, p]]
+        found.append(hinge(d[a, p] - (min(beyond) if beyond else max(other)), margin))
+  return np.mean(found) if found else 0.0
+
+
+CLASSES = {
+  "balanced": [0, 0, 1, 1, 2, 2, 0, 1],
+  "one alone": [0, 0, 0, 1, 1, 2, 0, 1],
+  "padded": [0, 0, -1, 1, 1, -1, 0, 2],
+  "one class": [1] * 8,
+  "no two": [0, 1, 2, -1, -1, -1, -1, -1],
+}
+
+
+@pytest.mark.parametrize("margin", [0.2, "soft"])
+@pytest.mark.parametrize("classes", CLASSES.values(), ids=CLASSES)
+def test_hard_and_semi_hard_negatives_are_those_of_the_papers(classes, margin):
+  rows = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+  labels = np.array([one_hot(k) if k >= 0 else np.zeros(3) for k in classes], np.float32)
+  d = squared_distances(jnp.asarray(rows), jnp.asarray(rows))
+  # Of one class there is no negative: rows and pairs of it weigh nothing.
+  for found, expected in ((batch_hard, hard), (batch_semi_hard, semi_hard)):
+    np.testing.assert_allclose(found(d, labels, margin), expected(rows, classes, margin), rtol=1e-4, atol=1e-6)
+    gradient = jax.grad(lambda x, f=found: f(squared_distances(x, x), labels, margin))(jnp.asarray(rows))
+    assert np.isfinite(gradient).all() and not gradient[np.array(classes) < 0].any()
+
+
+@pytest.mark.parametrize("margin", [0.2, "soft"])
+def test_loss_over_given_triplets_is_the_papers(margin):
+  learner = triplet(encoder, negatives="given", margin=margin)
+  params, state = learner.init(jax.random.key(0), triplets(0))
+  batch = triplets(1)
+  a, p, n = (np.float64(learner.embed(params, state, batch[part])) for part in ("anchor", "positive", "negative"))
+  gaps = [np.sum((x - y) ** 2) - np.sum((x - z) ** 2) for x, y, z in zip(a, p, n, strict=True)]
+  loss, (_, metrics) = learner.loss(params, state, batch, jax.random.key(0))
+  np.testing.assert_allclose(loss, np.mean([hinge(gap, margin) for gap in gaps]), rtol=1e-5)
+  np.testing.assert_allclose(metrics["accuracy"], np.mean(np.array(gaps) < 0))
+
+
+def test_embeddings_are_of_length_one_unless_told_otherwise():
+  plain = triplet(encoder, normalise=False)
+  made = plain.init(jax.random.key(0), labelled(0))
+  inputs = labelled(1).inputs
+  normalised = LEARNERS["triplet, semi-hard"].learner.embed(*made, inputs)
+  np.testing.assert_allclose(np.square(normalised).sum(-1), 1, rtol=1e-5)
+  np.testing.assert_allclose(normalised, unit_rows(plain.embed(*made, inputs)), rtol=1e-6)
+
+
+def test_the_nearest_neighbour_of_each_way_decides():
+  support, query = jax.tree.map(lambda x: x[0], episodes(0, shots=3))
+  found = nearest_logits(support.inputs, support.labels, query.inputs)
+  for row, q in zip(found, np.float64(query.inputs), strict=True):
+    d = [np.sum((q - s) ** 2) for s in np.float64(support.inputs)]
+    of_way = [-min(x for x, label in zip(d, support.labels, strict=True) if label[way]) for way in range(3)]
+    np.testing.assert_allclose(row, of_way, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["triplet", "triplet, hard", "triplet, semi-hard"])
+def test_gradient_is_that_of_finite_differences(float64, name):
+  row = LEARNERS[name]
+  batch = jax.tree.map(np.float64, row.batch(0))
+  params, state = row.learner.init(jax.random.key(0), batch)
+  params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params)
+  check_grads(lambda p: row.learner.loss(p, state, batch, jax.random.key(0))[0], (params,), 1, eps=1e-6)
+
+
+def test_semi_hard_negatives_hold_nothing_of_the_size_of_all_triplets():
+  rows = 256
+  loss = lambda x, labels: batch_semi_hard(squared_distances(x, x), labels)
+  shapes = jax.ShapeDtypeStruct((rows, 8), jnp.float32), jax.ShapeDtypeStruct((rows, 4), jnp.float32)
+  memory = jax.jit(jax.grad(loss)).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+  assert memory < 4 * rows**3 / 8
+
+
+@pytest.mark.parametrize(
+  ("flags", "batch", "message"),
+  [
+    ({"negatives": "easy"}, None, "negatives to be 'given', 'hard' or 'semi_hard', got 'easy'"),
+    ({"margin": 0.0}, None, "a margin above 0, or 'soft', got 0.0"),
+    ({"margin": "hard"}, None, "a margin above 0, or 'soft', got 'hard'"),
+    (
+      {"negatives": "given"},
+      labelled(0),
+      "triplets, a dictionary of anchor, positive, negative, got one of type Examples",
+    ),
+    ({"negatives": "given"}, {"anchor": 0}, r"got \['anchor'\]"),
+    ({}, triplets(0), "a batch of Examples, got one of type dict"),
+    ({}, labelled(0, rows=4), r"two rows of one class .*got \[1.0, 1.0, 1.0, 1.0\] of each"),
+  ],
+)
+def test_what_it_cannot_learn_from_is_refused(flags, batch, message):
+  with pytest.raises(ValueError, match=message):
+    triplet(encoder, **flags).init(jax.random.key(0), batch)
+
+
+def test_triplets_of_other_shapes_are_refused():
+  one = jnp.ones((3, 2))
+  with pytest.raises(ValueError, match=r"one shape, got \[\[3, 2\], \[3, 2\], \[2, 2\]\]"):
+    triplet_margin(one, one, one[:2])
+  with pytest.raises(ValueError, match=r"distances \[n, n\] .*, got \[3, 2\] and \[3, 2\]"):
+    batch_hard(one, one)

@@ -1,0 +1,114 @@
+"""Views of pictures: the maps are those of SciPy, the draws those that are promised, and values stay in [0, 1]."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.ndimage import affine_transform, gaussian_filter
+
+from metajax.views.image import affine, compose, elastic, noise, sample, sometimes, warp
+
+PICTURE = gaussian_filter(np.random.default_rng(0).random((21, 30, 2)), (2, 2, 0)).astype(np.float32)
+
+
+def many(view, picture=PICTURE, number=256):
+  """The view of one picture under many keys."""
+  return jax.jit(jax.vmap(view, (0, None)))(jax.random.split(jax.random.key(0), number), picture)
+
+
+@pytest.mark.parametrize("fill", [0.0, 0.7])
+def test_a_warp_is_that_of_scipy(fill):
+  matrix, translation = np.array([[0.9, 0.3], [-0.2, 1.1]]), np.array([1.5, -2.25])
+  found = warp(PICTURE, jnp.asarray(matrix), jnp.asarray(translation), fill)
+  # SciPy maps output to input, rows before columns.
+  inverse = np.linalg.inv(matrix)[::-1, ::-1]
+  middle = (np.array(PICTURE.shape[:2]) - 1) / 2
+  offset = middle - inverse @ (middle + translation[::-1])
+  for channel in range(2):
+    expected = affine_transform(
+      PICTURE[..., channel].astype(np.float64), inverse, offset, order=1, mode="grid-constant", cval=fill
+    )
+    np.testing.assert_allclose(found[..., channel], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_quarter_turn_is_exact():
+  square = PICTURE[:, :21]
+  turned = warp(square, jnp.array([[0.0, -1.0], [1.0, 0.0]]), jnp.zeros(2))
+  np.testing.assert_allclose(turned, np.rot90(square, -1), atol=1e-5)  # y is down: clockwise
+
+
+def test_x_goes_to_the_right_and_y_down():
+  dot = np.zeros((9, 9, 1), np.float32)
+  dot[4, 4] = 1
+  moved = warp(dot, jnp.eye(2), jnp.array([2.0, 1.0]))
+  assert moved[5, 6, 0] == 1 and moved.sum() == 1
+
+
+def test_each_part_of_an_affine_view_is_there_with_its_probability():
+  one = lambda **part: affine(**{"rotation": 0.0, "shear": 0.0, "scale": (1.0, 1.0), "translation": 0.0, **part})
+  changed = lambda view: np.mean(np.abs(many(view) - PICTURE).max((1, 2, 3)) > 1e-4)
+  assert changed(one()) == 0
+  for part in ({"rotation": 30.0}, {"shear": 0.3}, {"scale": (0.5, 0.9)}, {"translation": 0.2}):
+    share = 0.5 if "rotation" in part else 0.75  # of the other parts there are two
+    assert changed(one(**part)) == pytest.approx(share, abs=0.1), part
+    assert changed(one(**part, probability=1.0)) > 0.98 and changed(one(**part, probability=0.0)) == 0
+
+
+def test_an_affine_view_keeps_values_in_range_and_shows_what_is_outside_as_the_fill():
+  views = many(affine(rotation=45.0, translation=0.5, probability=1.0, fill=1.0))
+  assert views.shape == (256, *PICTURE.shape) and views.min() >= PICTURE.min() - 1e-6 and views.max() == 1
+  assert len(np.unique(np.asarray(views).sum((1, 2, 3)))) == 256
+
+
+def test_an_elastic_view_moves_pixels_as_far_as_it_says_and_neighbours_alike():
+  # A ramp: its value says where a pixel comes from.
+  ramp = np.broadcast_to(np.arange(40, dtype=np.float32)[:, None, None], (40, 40, 1))
+  shift = np.asarray(many(elastic(0.05, 0.15), ramp) - ramp)[:, 10:30, 10:30, 0]
+  assert np.sqrt(np.mean(shift**2)) == pytest.approx(0.05 * 40, rel=0.15)
+  assert np.abs(shift.mean((0, 1, 2))) < 0.3
+  assert np.sqrt(np.mean(np.diff(shift, axis=1) ** 2)) < 0.2 * np.sqrt(np.mean(shift**2))
+  np.testing.assert_allclose(elastic(0.0)(jax.random.key(0), PICTURE), PICTURE, atol=1e-6)
+
+
+def test_noise_has_its_deviation_and_stays_in_range():
+  grey = np.full((20, 20, 1), 0.5, np.float32)
+  assert np.std(many(noise(0.1), grey, 16)) == pytest.approx(0.1, rel=0.03)
+  loud = many(noise(3.0), grey, 16)
+  assert loud.min() == 0 and loud.max() == 1
+
+
+def test_sometimes_and_compose_draw_with_keys_of_their_own():
+  black = np.zeros((2, 2, 1), np.float32)
+  there = many(sometimes(lambda key, x: x + 1, 0.3), black, 2000)[:, 0, 0, 0]
+  assert np.mean(there) == pytest.approx(0.3, abs=0.05)
+  jitter = lambda key, x: x + jax.random.normal(key, ())
+  twice = many(compose(jitter, jitter), black, 2000)[:, 0, 0, 0]
+  assert np.std(twice) == pytest.approx(np.sqrt(2), rel=0.1)  # the same key would give 2
+
+
+def test_a_view_is_a_function_of_its_key_and_can_be_differentiated():
+  view = compose(affine(), elastic(), noise(0.01))
+  first, again, other = (view(jax.random.key(seed), PICTURE) for seed in (0, 0, 1))
+  np.testing.assert_array_equal(first, again)
+  assert not np.allclose(first, other)
+  gradient = jax.grad(lambda y: sample(jnp.asarray(PICTURE), y, jnp.full((3, 3), 4.5)).sum())(jnp.full((3, 3), 5.5))
+  assert np.isfinite(gradient).all() and gradient.any()
+
+
+@pytest.mark.parametrize(
+  ("make", "message"),
+  [
+    (lambda: affine(rotation=-1), "a rotation from 0 to 180, got -1"),
+    (lambda: affine(shear=1.0), "a shear of at least 0 and below 1, got 1.0"),
+    (lambda: affine(scale=(1.2, 0.8)), r"0 < low <= high, got \(1.2, 0.8\)"),
+    (lambda: affine(translation=2.0), "a translation from 0 to 1, got 2.0"),
+    (lambda: affine(probability=1.5), "a probability from 0 to 1, got 1.5"),
+    (lambda: elastic(-1.0), "a strength of at least 0, got -1.0"),
+    (lambda: elastic(smoothness=0.0), "a smoothness above 0, got 0.0"),
+    (lambda: noise(-0.1), "a deviation of at least 0, got -0.1"),
+    (lambda: sometimes(noise(), 2), "a probability from 0 to 1, got 2"),
+  ],
+)
+def test_arguments_out_of_range_are_refused(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()
