@@ -72,6 +72,20 @@ class Setting(NamedTuple):
   """How many of them train side by side; by default as many as the memory allows."""
 
 
+class Comparison(NamedTuple):
+  """What a learner says of a query and one support picture, where it compares them.
+
+  Attributes:
+    measure: its name.
+    of_logits: from the logits `[n, support]` of a task in which each support picture is a way of its own.
+    best: "largest" or "smallest".
+  """
+
+  measure: str
+  of_logits: Callable
+  best: str = "largest"
+
+
 class Method(NamedTuple):
   """A few-shot learner, and how it is trained and tested.
 
@@ -81,6 +95,7 @@ class Method(NamedTuple):
     tested: the ways to use it; the first one chooses the step by validation, and is shown on the run's page.
     optimizer: `setting -> optax optimizer`; Adam with the setting's schedule by default.
     batches: `(source, setting, seed) -> Batches` to train on; episodes by default.
+    compares: what the run's page shows of each query and support picture, if anything.
   """
 
   name: str
@@ -88,6 +103,7 @@ class Method(NamedTuple):
   tested: tuple[Tested, ...]
   optimizer: Callable[..., optax.GradientTransformation] | None = None
   batches: Callable[..., Callable] | None = None
+  compares: Comparison | None = None
 
 
 def experiment(method: Callable[..., Method]) -> Callable:

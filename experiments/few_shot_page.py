@@ -9,6 +9,7 @@ from metajax import Episode, Examples
 from metajax.data import Source, episode_rows, select_classes
 from metajax.report import (
   Swatch,
+  comparison_figure,
   confusion_figure,
   contact_sheet_figure,
   episode_figure,
@@ -48,6 +49,8 @@ def write(run, made, trained, parts: dict[str, Source], test: tuple[int, int], s
     episode_figure(episode, logits, path, title=title, names=names)
     said = f"{right:.0f}% of all its queries are right (green); an orange one was taken for the class of its letter."
     figures.append((f"Test episode {task + 1}", said, path))
+    if made.compares and task == 0:
+      figures.append(_comparison(folder, made.compares, trained, predict, episode, names))
   figures += [
     _confusion(folder, source, answer, test),
     _map(folder, source, made, trained),
@@ -95,6 +98,15 @@ def _episodes(source: Source, test, queries, *, seed, tasks):
   for task in range(tasks):
     rows = np.asarray(rows_of(task))
     yield rows, Episode(examples(rows[:, :shots]), examples(rows[:, shots:]))
+
+
+def _comparison(folder, compares, trained, predict, episode: Episode, names):
+  """Each support picture is asked for as a way of its own."""
+  alone = episode.support._replace(labels=np.eye(len(episode.support.labels), dtype=np.float32))
+  values = compares.of_logits(predict(trained.params, trained.state, alone, episode.query.inputs))
+  path = folder / "comparison.png"
+  comparison_figure(episode, values, path, measure=compares.measure, best=compares.best, names=names)
+  return compares.measure.capitalize(), "Of queries of the first test episode with each picture of its support.", path
 
 
 def _confusion(folder, source: Source, answer, test):

@@ -3,15 +3,17 @@
 python -m experiments.prototypical --data omniglot --budget cpu     # 5-way 1-shot 97.8, 12 minutes on 2 CPU cores
 """
 
-from typing import Literal
-
 from experiments import command_line
-from experiments.few_shot import Method, Setting, experiment
+from experiments.few_shot import Comparison, Method, Setting, experiment
 from experiments.few_shot_scores import Tested
 from experiments.runs import RUN, RunFlags
-from metajax.learners import prototypical
+from metajax.learners import augmented, prototypical
+from metajax.learners.prototypical import Distance
 from metajax.networks import conv4
+from metajax.networks.conv4 import Downsample
+from metajax.views.image import affine
 
+SCALE = 10.0  # of cosines
 TESTS = ("5w1s", "5w5s", "20w1s", "20w5s")
 BUDGETS = {
   "paper": {"setting": Setting(ways=60, queries=5, tasks=1, steps=20000, decay="halving", test=TESTS)},
@@ -29,21 +31,31 @@ BUDGETS = {
 
 
 def method(
+  distance: Distance = "euclidean",
+  distort: bool = False,
   filters: int = 64,
-  downsample: Literal["max_pool", "stride"] = "max_pool",
+  downsample: Downsample = "max_pool",
   setting: Setting = BUDGETS["paper"]["setting"],
   run: RunFlags = RUN,
 ) -> Method:
   """Prototypical networks on few-shot classification.
 
   Args:
+    distance: squared Euclidean, or cosine.
+    distort: train on affine distortions.
     filters: of each of the network's four layers.
     downsample: how each layer halves the picture: max-pooling as in the paper, or the convolution's stride.
     setting: flags that every few-shot experiment has.
     run: flags that every experiment has.
   """
-  learner = prototypical(conv4(filters, downsample=downsample))
-  return Method("prototypical", learner, (Tested("prototypical", learner, "running statistics"),))
+  learner = prototypical(conv4(filters, downsample=downsample), distance=distance, scale=SCALE)
+  trained = augmented(learner, affine()) if distort else learner
+  name = "prototypical" + ", cosine" * (distance == "cosine") + ", distorted" * distort
+  if distance == "euclidean":
+    compares = Comparison("squared distance", lambda logits: -logits, "smallest")
+  else:
+    compares = Comparison("cosine", lambda logits: logits / SCALE)
+  return Method("prototypical", trained, (Tested(name, learner, "running statistics"),), compares=compares)
 
 
 main = experiment(method)

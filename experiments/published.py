@@ -11,7 +11,13 @@ OMNIGLOT = {
   ("reptile", "transductive"): (97.7, 99.5, 89.4, 97.1),  # arXiv:1803.02999
   ("anil", "transductive"): (None, None, 96.2, 98.0),  # arXiv:1909.09157
   ("prototypical", "running statistics"): (98.8, 99.7, 96.0, 98.9),  # arXiv:1703.05175
+  ("matching", "running statistics"): (98.1, 98.9, 93.8, 98.5),  # arXiv:1606.04080
+  ("siamese", "running statistics"): (97.3, 98.4, 88.1, 97.0),  # re-implemented in arXiv:1606.04080
+  ("relation", "running statistics"): (99.6, 99.8, 97.6, 99.1),  # arXiv:1711.06025
 }
+# Errors in percent on Lake's 20 fixed 20-way one-shot runs within an alphabet: Lake et al. 2015, Koch et al. 2015, Lake
+# et al. 2019 (arXiv:1902.03477).
+ONE_SHOT_ERROR = {"people": 4.5, "siamese": 8.0, "prototypical": 13.7}
 
 
 def accuracy(learner: str, policy: str, data: str, ways: int, shots: int) -> float | None:

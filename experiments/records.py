@@ -52,16 +52,22 @@ def check_writable(folder: Path):
     raise OSError(f"expected a folder that can be written for the output {str(folder)!r}, got {str(there)!r}")
 
 
-def publish(name: str, records: list[dict], figure: Path):
+def read(path: Path) -> list[dict]:
+  """Records that were written; none where there is no file."""
+  return json.loads(path.read_text()) if path.exists() else []
+
+
+def publish(name: str, records: list[dict], figure: Path | None = None):
   """Adds records to `experiments/results/NAME.json`, in place of those of the same settings, and rebuilds the page.
 
-  The figure becomes `NAME.png` beside them.
+  The figure, if there is one, becomes `NAME.png` beside them.
   """
   path = HERE / "results" / f"{name}.json"
-  before = json.loads(path.read_text()) if path.exists() else []
+  before = read(path)
   new = {_setting(r) for r in records}
   write(path, [r for r in before if _setting(r) not in new] + records)
-  shutil.copyfile(figure, path.with_suffix(".png"))
+  if figure is not None:
+    shutil.copyfile(figure, path.with_suffix(".png"))
   build_page()
 
 

@@ -12,6 +12,7 @@ from metajax import Episode, Examples, Network, Pair, gradient_steps
 from metajax.compose import linear, with_head, zeros_for_all_ways
 from metajax.learners import (
   anil,
+  augmented,
   maml,
   matching,
   prototypical,
@@ -25,7 +26,6 @@ from metajax.learners import (
 from metajax.losses import squared_error
 from metajax.networks import conv4, mlp
 from metajax.predictors import adapted_head, nearest_neighbour
-from metajax.pretexts import distorted_pairs, one_example_pairs
 from metajax.types import Batch, Learner
 
 WAYS, SHOTS, QUERIES, TASKS = 3, 2, 2, 8
@@ -154,17 +154,16 @@ LEARNERS = {
   "relation": Row(relation(maps, module), episodes, width=5),
   "siamese": Row(siamese(encoder), labelled_pairs, width=5, episodic=False),
   "siamese, batch norm": Row(siamese(tiny_conv4), picture_pairs, width=4, episodic=False, batch_norm=True),
-  "siamese, distorted": Row(
-    siamese(encoder, pretext=distorted_pairs(shaken)), labelled_pairs, width=5, episodic=False, draws=True
-  ),
   "siamese, one example a class": Row(
-    siamese(encoder, pretext=one_example_pairs(shaken)),
+    siamese(encoder, one_example=shaken),
     lambda seed: labelled(seed).inputs,
     classifies=False,
     width=5,
     episodic=False,
     draws=True,
   ),
+  "siamese, augmented": Row(augmented(siamese(encoder), shaken), labelled_pairs, width=5, episodic=False, draws=True),
+  "prototypical, augmented": Row(augmented(prototypical(encoder), shaken), episodes, width=5, draws=True),
   "triplet": Row(
     triplet(encoder, negatives="given", margin="soft"), triplets, classifies=False, width=5, episodic=False
   ),

@@ -17,17 +17,22 @@ from experiments import (
   few_shot_data,
   few_shot_page,
   maml,
+  matching,
+  one_shot,
   prototypical,
   r2d2,
   records,
+  relation,
   reptile,
+  siamese,
   sinusoid,
   supervised,
+  triplet,
 )
 from metajax.data import from_arrays
 
-FEW_SHOT = (maml, anil, reptile, r2d2, supervised, prototypical)
-BUDGETS = {module: module.BUDGETS for module in FEW_SHOT} | {sinusoid: None, evaluate: None}
+FEW_SHOT = (maml, anil, reptile, r2d2, supervised, prototypical, siamese, triplet, matching, relation)
+BUDGETS = {module: module.BUDGETS for module in FEW_SHOT} | {sinusoid: None, evaluate: None, one_shot: None}
 TINY = ["--filters", "4", "--tasks", "2", "--queries", "2", "--test-queries", "2", "--test-tasks", "6",
         "--validation-tasks", "6", "--steps", "2", "--validate-every", "1"]  # fmt: skip
 
@@ -45,7 +50,7 @@ def command(monkeypatch, capsys, tmp_path):
   monkeypatch.setattr(records, "HERE", tmp_path / "experiments")
 
   def run(module, *arguments):
-    where = [] if "--folder" in arguments or module is evaluate else ["--output", str(tmp_path / "runs")]
+    where = [] if "--folder" in arguments or module in (evaluate, one_shot) else ["--output", str(tmp_path / "runs")]
     monkeypatch.setattr(sys, "argv", [module.__name__, *arguments, *where])
     try:
       command_line.run(module.main, BUDGETS[module])
@@ -70,7 +75,7 @@ def no_page(monkeypatch):
   monkeypatch.setattr(few_shot_page, "write", without_a_page)
 
 
-@pytest.mark.parametrize("module", [maml, prototypical], ids=["maml", "prototypical"])
+@pytest.mark.parametrize("module", [maml, siamese], ids=["maml", "siamese"])
 def test_a_run_ends_with_its_accuracy_records_and_picture(command, monkeypatch, module):
   monkeypatch.setattr(few_shot_data, "load", pictures)
   status, out, _, files = command(module, *TINY, "--ways", "3", "--test", "3w1s", "--record")
@@ -80,6 +85,7 @@ def test_a_run_ends_with_its_accuracy_records_and_picture(command, monkeypatch, 
     rf"{name} \(.*\) +[\d.]+ ± [\d.]+%\n +pixels, nearest centroid +[\d.]+ ± [\d.]+%\n +chance +33.33%", out
   )
   figures = ["confusion.png", "contact_sheet.png", "episode-1.png", "episode.png", "learning_curves.png", "map.png"]
+  figures += ["comparison.png"] * (module is siamese)
   record = ["README.md", f"{name}-glyphs.json", f"{name}-glyphs.png"]
   assert files == sorted([*figures, *record, "index.html", "metrics.jsonl", "records.json", "run.json"])
 
@@ -91,9 +97,15 @@ RUNNING, BOTH = ("running statistics",), ("transductive", "support, trained tran
   ("module", "flags", "tested"),
   [
     (maml, ["--gradient", "first_order", "--any-ways"], {"first_order_maml": BOTH}),
-    (anil, ["--any-ways", "--inner-steps", "2", "--normalisation", "group"], {"anil": ("none",)}),
+    (anil, ["--any-ways", "--inner-steps", "2", "--normalisation", "group", "--test-inner-steps", "2", "--curve", "2"],
+     {"anil": ("none",)}),
     (reptile, ["--shots", "1", "--any-ways", "--inner-steps", "2", "--inner-batch", "3"], {"reptile": BOTH}),
     (r2d2, [], {"r2d2": BOTH}),
+    (matching, ["--read-steps", "2"], {"matching, full context": RUNNING}),
+    (triplet, ["--classes", "3", "--each", "2", "--soft-margin", "--negatives", "hard"], {
+      "triplet": RUNNING, "triplet, nearest neighbour": RUNNING
+    }),
+    (relation, ["--distort"], {"relation, distorted": RUNNING}),
     (supervised, ["--head-steps", "3", "--tune-steps", "2", "--batch-size", "8"], {
       f"supervised, {way}": RUNNING
       for way in ("nearest centroid", "fine-tuned head", "cosine head", "linear perceptron", "perceptron", "fine-tuned")
@@ -105,24 +117,20 @@ def test_one_training_is_tested_at_any_ways_in_each_way_to_use_it(command, monke
   status, out, error, files = command(module, *TINY, *flags, "--ways", "3", "--test", "5w2s", "--record")
   assert status == 0, error
   name = next(file for file in files if file.endswith(".json") and "-glyphs" in file)
-  found = json.loads(next(records.HERE.rglob(name)).read_text())
+  written = json.loads(next(records.HERE.rglob(name)).read_text())
+  found = [r for r in written if r["measure"] == "accuracy"]
   expected = [(learner, policy) for learner, policies in tested.items() for policy in policies] + [("pixels", "none")]
   assert [(r["learner"], r["policy"], r["ways"]) for r in found] == [(*way, 5) for way in expected]
   assert all(r["chosen_step"] in (1, 2) and r["test_seed"] == 2 for r in found if r["learner"] != "pixels")
   ahead = out.split("is ahead, by points task by task (interval over tasks), of\n")[1]
   assert len(re.findall(r"^  .+ -?[\d.]+ ± [\d.]+$", ahead, re.MULTILINE)) == len(expected) - 1
-
-
-def test_a_curve_has_a_record_for_each_number_of_steps_and_a_column_on_the_page(command, monkeypatch, no_page):
-  monkeypatch.setattr(few_shot_data, "load", pictures)
-  status, _, error, _ = command(maml, *TINY, "--ways", "3", "--normalisation", "layer", "--curve", "2", "--record",
-                                "--test-inner-steps", "2")  # fmt: skip
-  assert status == 0, error
-  found = json.loads(next(records.HERE.rglob("maml-glyphs.json")).read_text())
-  curve = [r for r in found if r["measure"] == "accuracy_after_steps"]
-  assert [r["adaptation_steps"] for r in curve] == [0, 1, 2] and curve[2]["value"] == found[0]["value"]
-  page = (records.HERE / "README.md").read_text()
-  assert "| 3-way 1-shot, no step | 3-way 1-shot, 1 steps | 3-way 1-shot, 2 steps |" in page
+  curve = [r for r in written if r["measure"] == "accuracy_after_steps"]
+  if "--curve" in flags:
+    assert [r["adaptation_steps"] for r in curve] == [0, 1, 2] and curve[2]["value"] == found[0]["value"]
+    page = (records.HERE / "README.md").read_text()
+    assert "| 5-way 2-shot, no step | 5-way 2-shot, 1 steps | 5-way 2-shot, 2 steps |" in page
+  else:
+    assert not curve
 
 
 def test_several_runs_are_tested_on_the_same_tasks_with_their_paired_difference(command, finished, tmp_path):
@@ -148,10 +156,17 @@ def test_several_runs_are_tested_on_the_same_tasks_with_their_paired_difference(
   assert status == 2 and re.search(r"of 4 ways, got \[4, 3\] \(the run in '.*finished'\)", error) and "%" not in out
 
 
-def test_records_are_flat_and_say_what_was_run(command, monkeypatch, tmp_path, no_page):
+def test_records_are_flat_and_say_what_was_run_and_two_runs_of_one_seed_give_the_same(
+  command, monkeypatch, tmp_path, no_page
+):
   monkeypatch.setattr(few_shot_data, "load", pictures)
-  command(prototypical, *TINY, "--ways", "4", "--test", "3w1s", "2w2s", "--record")
-  found = json.loads((tmp_path / "experiments" / "results" / "prototypical-glyphs.json").read_text())
+  runs = []
+  for folder in ("first", "second"):
+    command(
+      prototypical, *TINY, "--ways", "4", "--test", "3w1s", "2w2s", "--record", "--folder", str(tmp_path / folder)
+    )
+    runs.append(json.loads((tmp_path / "experiments" / "results" / "prototypical-glyphs.json").read_text()))
+  found = runs[0]
   assert [(r["learner"], r["ways"], r["shots"]) for r in found] == [
     ("prototypical", 3, 1), ("pixels", 3, 1), ("prototypical", 2, 2), ("pixels", 2, 2)]  # fmt: skip
   for r in found:
@@ -159,16 +174,8 @@ def test_records_are_flat_and_say_what_was_run(command, monkeypatch, tmp_path, n
     assert "jax" in r["versions"] and r["seed"] == 0 and r["machine"]
   page = (tmp_path / "experiments" / "README.md").read_text()
   assert f"{found[0]['value']:.4g} ± " in page and "3-way 1-shot" in page and "prototypical" in page
-
-
-def test_two_runs_of_one_seed_give_the_same_digits(command, monkeypatch, tmp_path, no_page):
-  monkeypatch.setattr(few_shot_data, "load", pictures)
-  values = []
-  for run in range(2):
-    command(prototypical, *TINY, "--folder", str(tmp_path / f"run {run}"), "--ways", "3", "--test", "3w1s", "--record")
-    written = json.loads((tmp_path / "experiments" / "results" / "prototypical-glyphs.json").read_text())
-    values.append([(r["value"], r["interval"], r.get("chosen_step")) for r in written])
-  assert values[0] == values[1]
+  digits = lambda run: [(r["value"], r["interval"], r.get("chosen_step")) for r in run]
+  assert digits(runs[0]) == digits(runs[1])
 
 
 @pytest.mark.parametrize(
@@ -350,6 +357,29 @@ def test_runs_are_compared_at_one_precision_on_classes_that_none_was_trained_on(
   assert status == 2 and re.search("was not trained on, got 10 of 10 that were, such as 'train 0'", error)
 
 
+def alphabet(name, split="train", **flags):
+  """What `pictures` gives, all of one alphabet."""
+  return pictures(name, split, size=flags["size"])._replace(groups=("Some",) * 10)
+
+
+def test_runs_are_tested_on_one_shot_classification_within_an_alphabet(command, monkeypatch, tmp_path, no_page):
+  monkeypatch.setattr(few_shot_data, "load", pictures)
+  monkeypatch.setattr(one_shot, "load", alphabet)
+  folder = tmp_path / "run"
+  assert command(siamese, *TINY, "--batch-size", "4", "--test", "3w1s", "--folder", str(folder))[0] == 0
+  status, out, error, _ = command(one_shot, str(folder), "--ways", "6", "--runs", "5", "--record")
+  assert status == 0, error
+  assert re.search(
+    r"6-way one-shot within an alphabet, 5 runs: errors\n  siamese \(running statistics\)  [\d.]+ ±", out
+  )
+  found = json.loads((records.HERE / "results" / "one-shot-glyphs.json").read_text())
+  assert [(r["learner"], r["measure"], r["ways"], r["tasks"]) for r in found] == [
+    (name, "one_shot_error", 6, 5) for name in ("siamese", "pixels")
+  ]
+  status, _, error, _ = command(one_shot, str(folder), "--ways", "20")
+  assert status == 2 and error == "error: expected an alphabet of at least 20 characters, got 10 at most\n"
+
+
 def test_only_the_folder_of_a_run_is_evaluated(command, tmp_path):
   status, _, error, _ = command(evaluate, str(tmp_path))
   assert status == 2 and re.fullmatch("error: expected the folder of a run, with a run.json, got '.*'\n", error)
@@ -381,7 +411,7 @@ def test_seeds_side_by_side_or_one_after_the_other_give_their_mean_with_an_inter
     )
     assert status == 0 and "2 seeds (interval over seeds)" in out
     found.append(json.loads((folder / "records.json").read_text())[0])
-    assert command(evaluate, str(folder), "--queries", "2", "--tasks", "6")[1].count(f"{found[-1]['value']:.2f} ±") == 1
+  assert command(evaluate, str(folder), "--queries", "2", "--tasks", "6")[1].count(f"{found[-1]['value']:.2f} ±") == 1
   for record in found:
     assert record["seeds"] == 2 and record["value"] == pytest.approx(np.mean(record["each"]), abs=0.01)
     assert record["interval"] == pytest.approx(12.706 * np.std(record["each"], ddof=1) / 2**0.5, rel=0.01, abs=0.1)

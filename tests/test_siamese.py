@@ -10,10 +10,10 @@ from table_of_learners import LEARNERS, encoder, episodes, labelled, labelled_pa
 from metajax import Examples, Pair
 from metajax.compose import flatten
 from metajax.learners import siamese
+from metajax.learners.siamese import pairs_of_one
 from metajax.losses import binary_cross_entropy
 from metajax.networks import conv4
 from metajax.predictors import EMPTY_WAY
-from metajax.pretexts import one_example_pairs
 
 learner = LEARNERS["siamese"].learner
 
@@ -77,15 +77,20 @@ def test_far_from_undecided_the_loss_is_linear_and_not_infinite():
 
 def test_one_example_a_class_makes_half_same_half_different_from_pictures_alone():
   inputs = np.arange(6, dtype=np.float32)[:, None]
-  pair, labels = one_example_pairs(lambda key, x: x + 100)(jax.random.key(0), inputs)
+  pair, labels = pairs_of_one(lambda key, x: x + 100, jax.random.key(0), inputs)
   np.testing.assert_array_equal(labels, one_hot([1, 0, 1, 0, 1, 0], 2))
   np.testing.assert_array_equal(pair.first[:, 0] - 100, np.arange(6))
   np.testing.assert_array_equal(pair.second[:, 0] - 100, [0, 2, 2, 4, 4, 0])
 
 
+def test_one_picture_alone_is_no_pair():
+  with pytest.raises(ValueError, match="at least 2 pictures to pair, got 1"):
+    siamese(encoder, one_example=lambda key, x: x).init(jax.random.key(0), np.zeros((1, 6), np.float32))
+
+
 def test_each_half_of_each_pair_has_a_distortion_of_its_own():
-  draw = one_example_pairs(lambda key, x: jax.random.normal(key, x.shape))
-  pair, _ = draw(jax.random.key(0), np.zeros((8, 1), np.float32))
+  noise = lambda key, x: jax.random.normal(key, x.shape)
+  pair, _ = pairs_of_one(noise, jax.random.key(0), np.zeros((8, 1), np.float32))
   assert len(np.unique(np.concatenate(pair))) == 16
 
 

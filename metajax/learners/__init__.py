@@ -1,6 +1,7 @@
 """One factory a file, named after its paper; each returns a `Learner`."""
 
 from metajax.learners.anil import anil
+from metajax.learners.augmented import augmented
 from metajax.learners.inner_loop import Policy
 from metajax.learners.maml import maml
 from metajax.learners.matching import matching
@@ -15,6 +16,7 @@ from metajax.learners.triplet import triplet
 __all__ = [
   "Policy",
   "anil",
+  "augmented",
   "maml",
   "matching",
   "prototypical",

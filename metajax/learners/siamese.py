@@ -10,10 +10,11 @@ from metajax.learners.episodic import check_examples, check_padded_rows
 from metajax.learners.metric import check_rows
 from metajax.losses import binary_cross_entropy
 from metajax.predictors import largest_by_way
-from metajax.types import Array, Examples, Learner, Network, Pair
+from metajax.types import Array, Examples, Inputs, Key, Learner, Network, Pair
+from metajax.views import each_row
 
 
-def siamese(network: Network, *, pretext: Callable | None = None) -> Learner:
+def siamese(network: Network, *, one_example: Callable | None = None) -> Learner:
   """Learns whether two pictures are of one class, by tied networks and a weighted L1 distance:
 
       p(x, y) = sigmoid(sum_j alpha_j |f(x)_j - f(y)_j| + b)
@@ -23,12 +24,13 @@ def siamese(network: Network, *, pretext: Callable | None = None) -> Learner:
   the pairs together and predicts with its running statistics, so one query does not depend on the others.
 
   A batch is `Examples` whose inputs are a `Pair` of `[n, ...]` and whose labels are one-hot `[n, 2]`: different, same
-  (`data.pairs`). With `pretext` it is whatever that makes pairs of: `pretexts.distorted_pairs(view)` distorts given
-  ones, `pretexts.one_example_pairs(view)` needs unlabelled pictures alone.
+  (`data.pairs`). With `one_example` it is pictures alone, `[n, ...]` or `Examples` whose labels are not looked at: each
+  is a class of its own. Every other pair then is of two views of one picture, the others are of views of a picture and
+  of the next one.
 
   Args:
     network: inputs `[n, ...]` to embeddings `[n, d]`.
-    pretext: `(key, batch) -> Examples` of pairs; None: the batch is that.
+    one_example: `(key, picture) -> picture`, such as `views.image.affine()`; None: the batch is pairs.
 
   Raises:
     ValueError: at init, if the inputs are no `Pair`, labels are not one-hot `[n, 2]`, the network's outputs are not
@@ -37,22 +39,21 @@ def siamese(network: Network, *, pretext: Callable | None = None) -> Learner:
   compare = linear(1)
 
   def pairs(key, batch) -> Examples:
-    found = batch if pretext is None else pretext(key, batch)
-    check_examples(found)
-    if not isinstance(found.inputs, Pair):
-      raise ValueError(f"expected Examples whose inputs are a Pair, got one of type {type(found.inputs).__name__}")
-    if found.labels.shape[-1] != 2:
-      raise ValueError(f"expected labels [n, 2], different and same, got {list(found.labels.shape)}")
-    return found
+    if one_example is not None:
+      return pairs_of_one(one_example, key, batch.inputs if isinstance(batch, Examples) else batch)
+    check_examples(batch)
+    if not isinstance(batch.inputs, Pair):
+      raise ValueError(f"expected Examples whose inputs are a Pair, got one of type {type(batch.inputs).__name__}")
+    if batch.labels.shape[-1] != 2:
+      raise ValueError(f"expected labels [n, 2], different and same, got {list(batch.labels.shape)}")
+    return batch
 
   def init(key, batch):
     encoder_key, head_key, pair_key = jax.random.split(key, 3)
-    if isinstance(batch, Examples):
-      check_examples(batch)
-    shown = jax.eval_shape(pairs, pair_key, batch) if pretext else pairs(pair_key, batch)
+    shown = pairs(pair_key, batch) if one_example is None else jax.eval_shape(pairs, pair_key, batch)
     inputs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shown.inputs.first)
     params, state = network.init(encoder_key, inputs)
-    if isinstance(batch, Examples):
+    if one_example is None:
       check_padded_rows(state, batch)
     shape = jax.eval_shape(lambda: network.apply(params, state, inputs, train=False)[0])
     check_rows(shape)
@@ -83,3 +84,19 @@ def siamese(network: Network, *, pretext: Callable | None = None) -> Learner:
     return largest_by_way(jax.nn.log_sigmoid(scores), support.labels)
 
   return Learner(init, loss, embed, predict)
+
+
+def pairs_of_one(view: Callable, key: Key, pictures: Inputs) -> Examples:
+  """As many pairs as pictures `[n, ...]`, every other one of two views of a picture, the others of two pictures.
+
+  Raises:
+    ValueError: if there is one picture alone.
+  """
+  rows = jax.tree.leaves(pictures)[0].shape[0]
+  if rows < 2:
+    raise ValueError(f"expected at least 2 pictures to pair, got {rows}")
+  same = jnp.arange(rows) % 2 == 0
+  of_first, of_second = jax.random.split(key)
+  other = jax.tree.map(lambda x: jnp.where(same.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.roll(x, -1, 0)), pictures)
+  pair = Pair(each_row(view, of_first, pictures), each_row(view, of_second, other))
+  return Examples(pair, jax.nn.one_hot(same.astype(int), 2))

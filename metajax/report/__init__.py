@@ -3,6 +3,7 @@
 matplotlib, scikit-learn and TensorBoard are imported where they are used, not here.
 """
 
+from metajax.report.comparison import comparison_figure
 from metajax.report.confusion import confusion_figure, confusion_percentages
 from metajax.report.embedding_map import map_figure
 from metajax.report.figures import contact_sheet_figure, curves_figure, episode_figure
@@ -14,6 +15,7 @@ from metajax.report.progress import progress
 
 __all__ = [
   "Swatch",
+  "comparison_figure",
   "confusion_figure",
   "confusion_percentages",
   "contact_sheet_figure",

@@ -1,0 +1,65 @@
+"""Siamese networks (Koch et al. 2015), trained to verify pairs, on few-shot classification.
+
+python -m experiments.siamese --data omniglot --budget cpu
+"""
+
+import jax.numpy as jnp
+
+from experiments import command_line
+from experiments.few_shot import Comparison, Method, Setting, experiment
+from experiments.few_shot_scores import Tested
+from experiments.runs import RUN, RunFlags
+from metajax.data import examples, pairs
+from metajax.learners import augmented, siamese
+from metajax.networks import conv4
+from metajax.networks.conv4 import Downsample
+from metajax.views.image import affine
+
+TESTS = ("5w1s", "5w5s", "20w1s")
+BUDGETS = {
+  "paper": {"setting": Setting(test=TESTS)},
+  "cpu": {"setting": Setting(steps=6000, decay="cosine", test=TESTS, validate_every=1000)},
+}
+
+
+def method(
+  batch_size: int = 128,
+  within_groups: bool = False,
+  one_example: bool = False,
+  distort: bool = False,
+  filters: int = 64,
+  downsample: Downsample = "max_pool",
+  setting: Setting = BUDGETS["paper"]["setting"],
+  run: RunFlags = RUN,
+) -> Method:
+  """Siamese networks on few-shot classification.
+
+  Args:
+    batch_size: pairs in a step.
+    within_groups: two classes of a pair are of one alphabet.
+    one_example: without labels: a pair of one class is two distortions of one picture.
+    distort: train on affine distortions.
+    filters: of each of the network's four layers.
+    downsample: how each layer halves the picture.
+    setting: flags that every few-shot experiment has; --ways, --shots, --queries and --tasks are not used.
+    run: flags that every experiment has.
+  """
+  if one_example and (distort or within_groups):
+    raise ValueError("expected --one-example without --distort and --within-groups: it distorts, and knows no labels")
+  learner = siamese(conv4(filters, downsample=downsample), one_example=affine() if one_example else None)
+  trained = augmented(learner, affine()) if distort else learner
+
+  def batches(source, s, seed):
+    if one_example:
+      return examples(source, batch_size=batch_size, seed=seed)
+    return pairs(source, batch_size=batch_size, seed=seed, within_groups=within_groups)
+
+  name = "siamese" + ", one example a class" * one_example + ", distorted" * distort
+  tested = (Tested(name, learner, "running statistics"),)
+  return Method("siamese", trained, tested, batches=batches, compares=Comparison("matching probability", jnp.exp))
+
+
+main = experiment(method)
+
+if __name__ == "__main__":
+  command_line.run(main, BUDGETS)
