@@ -8,9 +8,9 @@ import optax
 from experiments import command_line
 from experiments.few_shot import Method, Setting, check_rates, experiment
 from experiments.few_shot_scores import under_both
+from experiments.heads import Head, linear_head
 from experiments.runs import RUN, RunFlags
 from metajax import gradient_steps
-from metajax.compose import linear, zeros_for_all_ways
 from metajax.learners import Policy, anil
 from metajax.networks import conv4
 from metajax.networks.conv4 import Normalisation
@@ -20,7 +20,7 @@ BUDGETS = {
   "paper": {"setting": Setting()},
   "cpu": {
     "setting": Setting(queries=5, tasks=16, steps=6000, rate=2e-3, decay="cosine", test=TESTS, validate_every=500),
-    "any_ways": True,
+    "head": "zeros",
   },
 }
 
@@ -30,7 +30,7 @@ def method(
   inner_steps: int = 5,
   test_inner_steps: int = 10,
   policy: Policy = "transductive",
-  any_ways: bool = False,
+  head: Head = "fixed",
   filters: int = 64,
   normalisation: Normalisation = "batch",
   setting: Setting = BUDGETS["paper"]["setting"],
@@ -43,7 +43,7 @@ def method(
     inner_steps: of the inner loop in training.
     test_inner_steps: of the inner loop in validation and test.
     policy: what batch norm normalises queries with in training; it is tested under both policies.
-    any_ways: start the head from zeros, so that any number of ways can be tested.
+    head: for the ways of training alone ("fixed"), or for any: its outputs "repeated", or a start from "zeros".
     filters: of each of the network's four layers.
     normalisation: in the network's layers.
     setting: flags that every few-shot experiment has.
@@ -51,10 +51,10 @@ def method(
   """
   check_rates(inner_rate=inner_rate)
   encoder = conv4(filters, downsample="stride", pool="mean", normalisation=normalisation)
-  head, start = (linear(1), {"start": zeros_for_all_ways}) if any_ways else (linear(setting.ways), {})
+  outputs, start = linear_head(head, setting.ways)
 
   adapt = lambda steps: gradient_steps(optax.sgd(inner_rate), steps)
-  learner = lambda adapt, policy: anil(encoder, head, adapt, policy=policy, **start)
+  learner = lambda adapt, policy: anil(encoder, outputs, adapt, policy=policy, **start)
   tested = under_both("anil", learner, adapt, test_inner_steps, policy, normalisation)
   return Method("anil", learner(adapt(inner_steps), policy), tested)
 

@@ -8,10 +8,11 @@ import optax
 from experiments import command_line
 from experiments.few_shot import Method, Setting, check_rates, experiment
 from experiments.few_shot_scores import under_both
+from experiments.heads import Head, linear_head
 from experiments.runs import RUN, RunFlags
 from metajax import gradient_steps
 from metajax.adapt import Gradient
-from metajax.compose import linear, with_head, zeros_for_all_ways
+from metajax.compose import with_head
 from metajax.learners import Policy, maml
 from metajax.networks import conv4
 from metajax.networks.conv4 import Normalisation
@@ -19,13 +20,9 @@ from metajax.networks.conv4 import Normalisation
 BUDGETS = {
   # The paper's 0.4 is the rate on a loss summed over 5 classes; ours is the mean.
   "paper": {"setting": Setting()},
-  # From a head of zeros the first step moves the head alone, so it takes more than one.
   "cpu": {
-    "setting": Setting(queries=5, tasks=16, steps=5500, rate=2e-3, decay="cosine", test=("5w1s", "5w5s", "20w1s")),
-    "any_ways": True,
-    "inner_rate": 1.0,
-    "inner_steps": 3,
-    "test_inner_steps": 5,
+    "setting": Setting(queries=5, tasks=16, steps=11000, rate=2e-3, decay="cosine", test=("5w1s", "5w5s", "20w1s")),
+    "head": "repeated",
   },
   "demo": {"setting": Setting(queries=5, tasks=16, steps=1000, rate=2e-3, decay="cosine", validate_every=250)},
 }
@@ -37,7 +34,7 @@ def method(
   test_inner_steps: int = 3,
   gradient: Gradient = "mixed",
   policy: Policy = "transductive",
-  any_ways: bool = False,
+  head: Head = "fixed",
   filters: int = 64,
   normalisation: Normalisation = "batch",
   setting: Setting = BUDGETS["paper"]["setting"],
@@ -51,7 +48,7 @@ def method(
     test_inner_steps: of the inner loop in validation and test.
     gradient: "mixed" and "reverse" are exact, "first_order" leaves out second derivatives.
     policy: what batch norm normalises queries with in training; it is tested under both policies.
-    any_ways: start the head from zeros, so that any number of ways can be tested.
+    head: for the ways of training alone ("fixed"), or for any: its outputs "repeated", or a start from "zeros".
     filters: of each of the network's four layers.
     normalisation: in the network's layers.
     setting: flags that every few-shot experiment has.
@@ -59,8 +56,8 @@ def method(
   """
   check_rates(inner_rate=inner_rate)
   encoder = conv4(filters, downsample="stride", pool="mean", normalisation=normalisation)
-  network = with_head(encoder, linear(1 if any_ways else setting.ways))
-  start = {"start": zeros_for_all_ways} if any_ways else {}
+  outputs, start = linear_head(head, setting.ways)
+  network = with_head(encoder, outputs)
 
   adapt = lambda steps: gradient_steps(optax.sgd(inner_rate), steps, gradient=gradient)
   learner = lambda adapt, policy: maml(network, adapt, encoder=encoder, policy=policy, **start)

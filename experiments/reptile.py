@@ -8,9 +8,10 @@ import optax
 from experiments import command_line
 from experiments.few_shot import Method, Setting, check_rates, experiment, schedule
 from experiments.few_shot_scores import under_both
+from experiments.heads import Head, linear_head
 from experiments.runs import RUN, RunFlags
 from metajax import gradient_steps
-from metajax.compose import linear, with_head, zeros_for_all_ways
+from metajax.compose import with_head
 from metajax.learners import Policy, reptile
 from metajax.networks import conv4
 from metajax.networks.conv4 import Normalisation
@@ -22,7 +23,7 @@ BUDGETS = {
   "paper": {"setting": Setting(**COMMON, tasks=5, steps=100000, validate_every=5000)},
   "cpu": {
     "setting": Setting(**COMMON, tasks=5, steps=6000, test=TESTS, validate_every=1000),
-    "any_ways": True,
+    "head": "zeros",
     # Three times the paper's rate and twice its steps: a sixteenth of its training.
     "inner_rate": 3e-3,
     "inner_steps": 10,
@@ -36,7 +37,7 @@ def method(
   inner_batch: int = 10,
   test_inner_steps: int = 50,
   policy: Policy = "transductive",
-  any_ways: bool = False,
+  head: Head = "fixed",
   filters: int = 64,
   normalisation: Normalisation = "batch",
   setting: Setting = BUDGETS["paper"]["setting"],
@@ -50,7 +51,7 @@ def method(
     inner_batch: pictures of a mini-batch in training; at test a step sees the whole support set.
     test_inner_steps: of the inner loop in validation and test.
     policy: what batch norm normalises queries with; it is tested under both policies.
-    any_ways: start the head from zeros, so that any number of ways can be tested.
+    head: for the ways of training alone ("fixed"), or for any: its outputs "repeated", or a start from "zeros".
     filters: of each of the network's four layers.
     normalisation: in the network's layers.
     setting: flags that every few-shot experiment has.
@@ -58,9 +59,10 @@ def method(
   """
   check_rates(inner_rate=inner_rate)
   encoder = conv4(filters, downsample="stride", pool="mean", normalisation=normalisation)
-  network = with_head(encoder, linear(1 if any_ways else setting.ways))
+  outputs, start = linear_head(head, setting.ways)
+  network = with_head(encoder, outputs)
   inner = optax.adam(inner_rate, b1=0)
-  common = {"encoder": encoder} | ({"start": zeros_for_all_ways} if any_ways else {})
+  common = {"encoder": encoder} | start
 
   adapt = lambda steps: gradient_steps(inner, steps, gradient="first_order")
   tuned = lambda adapt, policy: reptile(network, adapt, policy=policy, **common)

@@ -92,6 +92,18 @@ def zeros_for_all_ways(params, labels: Array):
   return jax.tree.map(lambda x: jnp.zeros((*x.shape[:-1], labels.shape[-1]), x.dtype), params)
 
 
+def repeated_for_all_ways(params, labels: Array):
+  """The params of a linear head with its outputs again and again, for as many as labels `[n, ways]` have.
+
+  Of params with a "head" (`with_head`), those of the head. As many ways as outputs are the head itself, fewer its first
+  ones. Ways beyond start as copies of others, which the first step of adaptation tells apart, so that a network trained
+  at 5 ways is tested at 20.
+  """
+  if isinstance(params, dict) and "head" in params:
+    return {**params, "head": repeated_for_all_ways(params["head"], labels)}
+  return jax.tree.map(lambda x: x[..., np.arange(labels.shape[-1]) % x.shape[-1]], params)
+
+
 def with_head(encoder: Network, head: Network) -> Network:
   """`head(encoder(inputs))`, with params and state `{"encoder": ..., "head": ...}`, so that either can be had alone."""
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from metajax import Network
-from metajax.compose import beside, chunked, flatten, linear, tied, with_head
+from metajax.compose import beside, chunked, flatten, linear, repeated_for_all_ways, tied, with_head
 from metajax.networks import mlp
 
 
@@ -151,3 +151,12 @@ def test_flatten_keeps_rows():
   outputs, state = flatten().apply(params, state, inputs, train=True)
   assert params == state == {}
   np.testing.assert_array_equal(outputs, inputs.reshape(5, 6))
+
+
+@pytest.mark.parametrize("ways", [2, 3, 7])
+def test_a_head_s_outputs_are_repeated_for_any_number_of_ways(ways):
+  network = with_head(mlp((4,), 5), linear(3))
+  params, state = network.init(jax.random.key(0), draw(0, 2, 6))
+  repeated = repeated_for_all_ways(params, np.eye(ways))
+  found, expected = (network.apply(p, state, draw(1, 2, 6), train=False)[0] for p in (repeated, params))
+  np.testing.assert_array_equal(found, expected[:, np.arange(ways) % 3])

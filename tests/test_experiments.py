@@ -96,10 +96,10 @@ RUNNING, BOTH = ("running statistics",), ("transductive", "support, trained tran
 @pytest.mark.parametrize(
   ("module", "flags", "tested"),
   [
-    (maml, ["--gradient", "first_order", "--any-ways"], {"first_order_maml": BOTH}),
-    (anil, ["--any-ways", "--inner-steps", "2", "--normalisation", "group", "--test-inner-steps", "2", "--curve", "2"],
-     {"anil": ("none",)}),
-    (reptile, ["--shots", "1", "--any-ways", "--inner-steps", "2", "--inner-batch", "3"], {"reptile": BOTH}),
+    (maml, ["--gradient", "first_order", "--head", "repeated"], {"first_order_maml": BOTH}),
+    (anil, ["--head", "zeros", "--inner-steps", "2", "--test-inner-steps", "2", "--normalisation", "group", "--curve",
+            "2"], {"anil": ("none",)}),
+    (reptile, ["--shots", "1", "--head", "zeros", "--inner-steps", "2", "--inner-batch", "3"], {"reptile": BOTH}),
     (r2d2, [], {"r2d2": BOTH}),
     (matching, ["--read-steps", "2"], {"matching, full context": RUNNING}),
     (triplet, ["--classes", "3", "--each", "2", "--soft-margin", "--negatives", "hard"], {
