@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from table_of_learners import LEARNERS, episodes, labelled, pictures, tiny_conv4
+from table_of_learners import LEARNERS, convolution, episodes, labelled, pictures
 
 from metajax import Network, gradient_steps
 from metajax.compose import linear, with_head
@@ -76,10 +76,10 @@ def test_a_state_that_a_pass_leaves_alone_stays():
 
 
 def test_queries_that_are_the_support_are_answered_alike_under_both_policies():
-  params, state = jax.jit(tiny_conv4.init)(jax.random.key(0), pictures(0).support.inputs[0])
+  params, state = jax.jit(convolution.init)(jax.random.key(0), pictures(0).support.inputs[0])
   inputs = pictures(0).support.inputs[0]
   own, support = (
-    query_pass(tiny_conv4, policy)(params, state, inputs, inputs, None) for policy in ("transductive", "support")
+    query_pass(convolution, policy)(params, state, inputs, inputs, None) for policy in ("transductive", "support")
   )
   np.testing.assert_allclose(own[0], support[0], rtol=1e-4, atol=1e-5)
   for first, second in zip(*map(jax.tree.leaves, (own[1], support[1])), strict=True):

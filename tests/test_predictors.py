@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from table_of_learners import LEARNERS, encoder, episodes, labelled, pictures, tiny_conv4
+from table_of_learners import LEARNERS, convolution, encoder, episodes, labelled, pictures
 
 from metajax import fit, gradient_steps
 from metajax.adapt import only, then
@@ -93,7 +93,7 @@ def test_fine_tuning_everything_is_gradient_descent_on_embedding_and_head():
 
 
 def test_fine_tuning_leaves_running_statistics_as_they_are():
-  learner = supervised(tiny_conv4, partial(fine_tuned, adapt=steps(2, 0.1)))
+  learner = supervised(convolution, partial(fine_tuned, adapt=steps(2, 0.1)))
   images = jax.tree.map(lambda x: x[0], pictures(0))
   params, state = learner.init(jax.random.key(0), images.support)
   changed = np.concatenate([images.query.inputs[:2], 5 + images.query.inputs[2:] ** 2])
@@ -163,4 +163,4 @@ def test_padded_rows_are_refused_where_batch_statistics_are_kept():
   images = jax.tree.map(lambda x: np.array(x[0]), pictures(0)).support
   images.labels[1] = 0
   with pytest.raises(ValueError, match=r"no padded rows .* batch statistics, got some"):
-    supervised(tiny_conv4).init(jax.random.key(0), images)
+    supervised(convolution).init(jax.random.key(0), images)
