@@ -43,6 +43,7 @@ class Row(NamedTuple):
   draws: bool = False  # which rows are seen together is drawn from the key
   episodic: bool = True  # trained on episodes
   ordered: bool = False  # the answer depends on the order of the support set
+  any_ways: bool = False  # and is used at another number of ways than trained at
 
 
 def one_hot(classes, ways=WAYS):
@@ -133,28 +134,30 @@ LEARNERS = {
   "maml, batch norm of the support": Row(
     maml(convolutional, one_step, encoder=convolution, policy="support"), pictures, batch_norm=True, width=4
   ),
-  "maml, any ways": Row(maml(with_head(encoder, linear(1)), reverse, start=zeros_for_all_ways), episodes, width=1),
+  "maml, any ways": Row(
+    maml(with_head(encoder, linear(1)), reverse, start=zeros_for_all_ways), episodes, width=1, any_ways=True
+  ),
   "anil": Row(anil(encoder, linear(WAYS), reverse), episodes, width=5),
-  "anil, any ways": Row(anil(encoder, linear(1), reverse, start=zeros_for_all_ways), episodes, width=5),
+  "anil, any ways": Row(anil(encoder, linear(1), reverse, start=zeros_for_all_ways), episodes, width=5, any_ways=True),
   "anil, batch norm of the support": Row(
     anil(convolution, linear(WAYS), reverse, policy="support"), pictures, batch_norm=True, width=4
   ),
   "reptile": Row(reptile(classifier, first_order, encoder=encoder), episodes, width=5),
   "reptile, mini-batches": Row(reptile(classifier, cut, minibatches=(3, 4)), episodes, width=WAYS, draws=True),
   "reptile, batch norm": Row(reptile(convolutional, one_step), pictures, batch_norm=True, width=WAYS),
-  "r2d2": Row(r2d2(encoder), episodes, width=5),
+  "r2d2": Row(r2d2(encoder), episodes, width=5, any_ways=True),
   "r2d2, batch norm of the support": Row(r2d2(convolution, policy="support"), pictures, batch_norm=True, width=4),
-  "supervised": Row(supervised(encoder), labelled, width=5, episodic=False),
+  "supervised": Row(supervised(encoder), labelled, width=5, episodic=False, any_ways=True),
   "supervised, head by gradient": Row(
-    supervised(encoder, partial(adapted_head, adapt=first_order)), labelled, width=5, episodic=False
+    supervised(encoder, partial(adapted_head, adapt=first_order)), labelled, width=5, episodic=False, any_ways=True
   ),
-  "prototypical": Row(prototypical(encoder), episodes, width=5),
+  "prototypical": Row(prototypical(encoder), episodes, width=5, any_ways=True),
   "prototypical, batch norm": Row(prototypical(convolution), pictures, batch_norm=True, width=4),
-  "prototypical, cosine": Row(prototypical(encoder, distance="cosine"), episodes, width=5),
-  "matching": Row(matching(encoder, scale=5.0), episodes, width=5),
-  "matching, full context": Row(matching(encoder, read_steps=2), episodes, width=5, ordered=True),
-  "relation": Row(relation(maps, module), episodes, width=5),
-  "siamese": Row(siamese(encoder), labelled_pairs, width=5, episodic=False),
+  "prototypical, cosine": Row(prototypical(encoder, distance="cosine"), episodes, width=5, any_ways=True),
+  "matching": Row(matching(encoder, scale=5.0), episodes, width=5, any_ways=True),
+  "matching, full context": Row(matching(encoder, read_steps=2), episodes, width=5, ordered=True, any_ways=True),
+  "relation": Row(relation(maps, module), episodes, width=5, any_ways=True),
+  "siamese": Row(siamese(encoder), labelled_pairs, width=5, episodic=False, any_ways=True),
   "siamese, batch norm": Row(siamese(convolution), picture_pairs, width=4, episodic=False, batch_norm=True),
   "siamese, one example a class": Row(
     siamese(encoder, one_example=shaken),
@@ -163,14 +166,22 @@ LEARNERS = {
     width=5,
     episodic=False,
     draws=True,
+    any_ways=True,
   ),
   "siamese, augmented": Row(augmented(siamese(encoder), shaken), labelled_pairs, width=5, episodic=False, draws=True),
   "prototypical, augmented": Row(augmented(prototypical(encoder), shaken), episodes, width=5, draws=True),
   "triplet": Row(
-    triplet(encoder, negatives="given", margin="soft"), triplets, classifies=False, width=5, episodic=False
+    triplet(encoder, negatives="given", margin="soft"),
+    triplets,
+    classifies=False,
+    width=5,
+    episodic=False,
+    any_ways=True,
   ),
-  "triplet, hard": Row(triplet(encoder, negatives="hard", margin="soft"), labelled, width=5, episodic=False),
+  "triplet, hard": Row(
+    triplet(encoder, negatives="hard", margin="soft"), labelled, width=5, episodic=False, any_ways=True
+  ),
   "triplet, semi-hard": Row(
-    triplet(encoder, predictor=nearest_neighbour, margin=0.5), labelled, width=5, episodic=False
+    triplet(encoder, predictor=nearest_neighbour, margin=0.5), labelled, width=5, episodic=False, any_ways=True
   ),
 }

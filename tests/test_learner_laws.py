@@ -166,6 +166,18 @@ def test_prediction_learns_from_the_support(case):
   assert not np.allclose(right, wrong)
 
 
+@over(name for name, row in LEARNERS.items() if row.any_ways)
+def test_classes_are_alike_any_number_of_them_can_be_told_apart_and_padded_support_is_not_seen(case):
+  support, query = jax.tree.map(lambda x: x[0], episodes(1, ways=7, shots=2, queries=1))
+  order = np.random.default_rng(0).permutation(7)
+  found, turned = (
+    case.predict(support._replace(labels=labels), query.inputs) for labels in (support.labels, support.labels[:, order])
+  )
+  assert found.shape == (7, 7)
+  close(found[:, order], turned, 1e-4)
+  close(found, case.predict(padded(support, 2, 0), query.inputs), 1e-4)
+
+
 @rows
 def test_embedding_has_a_row_an_input(case):
   inputs = case.task().query.inputs
