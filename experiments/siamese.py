@@ -18,7 +18,7 @@ from metajax.views.image import affine
 TESTS = ("5w1s", "5w5s", "20w1s")
 BUDGETS = {
   "paper": {"setting": Setting(test=TESTS)},
-  "cpu": {"setting": Setting(steps=6000, decay="cosine", test=TESTS, validate_every=1000)},
+  "cpu": {"setting": Setting(steps=3000, decay="cosine", test=TESTS, validate_every=500)},
 }
 
 
