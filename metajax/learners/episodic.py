@@ -93,9 +93,17 @@ def check_embedding(network: Network, params: Params, state: State, inputs: Inpu
   Raises:
     ValueError: with the shape of its output.
   """
-  shape = jax.eval_shape(lambda: network.apply(params, state, inputs, train=False)[0]).shape
-  if len(shape) != 2:
-    raise ValueError(f"expected a network that embeds inputs as [n, d], got an output of shape {list(shape)}")
+  check_rows(jax.eval_shape(lambda: network.apply(params, state, inputs, train=False)[0]))
+
+
+def check_rows(features):
+  """Refuses embeddings that are not rows.
+
+  Raises:
+    ValueError: with their shape.
+  """
+  if len(features.shape) != 2:
+    raise ValueError(f"expected a network that embeds inputs as [n, d], got an output of shape {list(features.shape)}")
 
 
 def first_support(episodes: Episode):

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from metajax.learners.metric import by_comparison, check_rows
+from metajax.learners.episodic import check_rows
+from metajax.learners.metric import by_comparison
 from metajax.predictors import attention, attention_logits
 from metajax.types import Array, Key, Learner, Network
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from metajax.learners.episodic import check_episodes, check_padding, episodic_loss, first_support
+from metajax.learners.episodic import check_episodes, check_padding, check_rows, episodic_loss, first_support
 from metajax.losses import check_fits, cross_entropy
 from metajax.types import Learner, Network
 
@@ -82,13 +82,3 @@ def without_parameters(compare: Callable) -> Network:
     return compare(support, labels, queries), state
 
   return Network(init, apply)
-
-
-def check_rows(features):
-  """Refuses embeddings that are not rows.
-
-  Raises:
-    ValueError: with their shape.
-  """
-  if len(features.shape) != 2:
-    raise ValueError(f"expected a network that embeds inputs as [n, d], got an output of shape {list(features.shape)}")

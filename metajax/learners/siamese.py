@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.compose import linear
-from metajax.learners.episodic import check_examples, check_padded_rows
-from metajax.learners.metric import check_rows
+from metajax.learners.episodic import check_examples, check_padded_rows, check_rows
 from metajax.losses import binary_cross_entropy
 from metajax.predictors import largest_by_way
 from metajax.types import Array, Examples, Inputs, Key, Learner, Network, Pair

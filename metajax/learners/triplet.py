@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.compose import unit_rows
-from metajax.learners.episodic import check_examples, check_padded_rows
-from metajax.learners.metric import check_rows
+from metajax.learners.episodic import check_embedding, check_examples, check_padded_rows
 from metajax.losses import batch_hard, batch_semi_hard, triplet_margin
 from metajax.losses.metric import hinge, relations
 from metajax.predictors import nearest_centroid, squared_distances
@@ -67,7 +66,7 @@ def triplet(
     if not given:
       check_padded_rows(state, batch)
       _check_positives(batch)
-    check_rows(jax.eval_shape(lambda: network.apply(params, state, inputs, train=False)[0]))
+    check_embedding(network, params, state, inputs)
     return params, state
 
   def loss_of_triplets(params, state, batch, key):
