@@ -1,13 +1,13 @@
 """What learners that compare a query's embedding with the support's share: an encoder, and a head that compares."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 
 from metajax.learners.episodic import check_episodes, check_padding, check_rows, episodic_loss, first_support
 from metajax.losses import check_fits, cross_entropy
-from metajax.types import Learner, Network
+from metajax.types import Array, Inputs, Key, Learner, Network, Params, State
 
 
 def by_comparison(
@@ -82,3 +82,15 @@ def without_parameters(compare: Callable) -> Network:
     return compare(support, labels, queries), state
 
   return Network(init, apply)
+
+
+def embed_together(
+  network: Network, params: Params, state: State, parts: Sequence[Inputs], key: Key
+) -> tuple[list[Array], State]:
+  """The embeddings `[n, d]` of each of several inputs `[n, ...]`, by one training pass over all of them.
+
+  Row `i` of one stands beside row `i` of the others, not after all of them, so that rows stay where they are on a mesh.
+  """
+  rows = jax.tree.map(lambda *x: jnp.stack(x, 1).reshape(-1, *x[0].shape[1:]), *parts)
+  embedded, state = network.apply(params, state, rows, train=True, key=key)
+  return [embedded[i :: len(parts)] for i in range(len(parts))], state

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from metajax.compose import linear
 from metajax.learners.episodic import check_examples, check_padded_rows, check_rows
+from metajax.learners.metric import embed_together
 from metajax.losses import binary_cross_entropy
 from metajax.predictors import largest_by_way
 from metajax.types import Array, Examples, Inputs, Key, Learner, Network, Pair
@@ -66,10 +67,8 @@ def siamese(network: Network, *, one_example: Callable | None = None) -> Learner
   def loss(params, state, batch, key):
     pair_key, network_key = jax.random.split(key)
     (first, second), labels = pairs(pair_key, batch)
-    # Side by side and not one after the other, so that rows stay where they are on a mesh.
-    both = jax.tree.map(lambda a, b: jnp.stack([a, b], 1).reshape(-1, *a.shape[1:]), first, second)
-    embedded, state = network.apply(params["encoder"], state, both, train=True, key=network_key)
-    logits = likelihood(params, embedded[0::2], embedded[1::2])
+    halves, state = embed_together(network, params["encoder"], state, (first, second), network_key)
+    logits = likelihood(params, *halves)
     right = ((logits > 0) == (labels[:, 1] > 0)) * labels.sum(-1)
     metrics = {"accuracy": right.sum() / jnp.maximum(labels.sum(), 1)}
     return binary_cross_entropy(logits, labels), (state, metrics)

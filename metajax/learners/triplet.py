@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from metajax.compose import unit_rows
 from metajax.learners.episodic import check_embedding, check_examples, check_padded_rows
+from metajax.learners.metric import embed_together
 from metajax.losses import batch_hard, batch_semi_hard, triplet_margin
 from metajax.losses.metric import hinge, relations
 from metajax.predictors import nearest_centroid, squared_distances
@@ -70,10 +71,8 @@ def triplet(
     return params, state
 
   def loss_of_triplets(params, state, batch, key):
-    # Side by side and not one after the other, so that rows stay where they are on a mesh.
-    together = jax.tree.map(lambda *x: jnp.stack(x, 1).reshape(-1, *x[0].shape[1:]), *(batch[part] for part in PARTS))
-    embedded, state = network.apply(params, state, together, train=True, key=key)
-    three = [finish(embedded)[i::3] for i in range(3)]
+    embedded, state = embed_together(network, params, state, [batch[part] for part in PARTS], key)
+    three = [finish(part) for part in embedded]
     near, far = (jnp.square(three[0] - other).sum(-1) for other in three[1:])
     return triplet_margin(*three, margin), (state, {"accuracy": jnp.mean(near < far)})
 
