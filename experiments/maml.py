@@ -1,6 +1,6 @@
 """MAML (arXiv:1703.03400) on few-shot classification; with --gradient first_order, first-order MAML.
 
-python -m experiments.maml --data omniglot --budget cpu     # 5-way 1-shot 97.3, half an hour on 2 CPU cores
+python -m experiments.maml --data omniglot --budget cpu     # half an hour on 2 CPU cores
 """
 
 import optax
