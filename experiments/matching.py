@@ -45,7 +45,7 @@ def method(
     setting: flags that every few-shot experiment has.
     run: flags that every experiment has.
   """
-  learner = matching(conv4(filters, downsample=downsample), read_steps=read_steps, scale=scale)
+  learner = matching(conv4(filters, downsample=downsample, convolution="native"), read_steps=read_steps, scale=scale)
   trained = augmented(learner, affine()) if distort else learner
   name = "matching" + ", full context" * bool(read_steps) + ", distorted" * distort
   compares = Comparison("attention", jax.nn.softmax)

@@ -48,7 +48,7 @@ def method(
     setting: flags that every few-shot experiment has.
     run: flags that every experiment has.
   """
-  learner = prototypical(conv4(filters, downsample=downsample), distance=distance, scale=SCALE)
+  learner = prototypical(conv4(filters, downsample=downsample, convolution="native"), distance=distance, scale=SCALE)
   trained = augmented(learner, affine()) if distort else learner
   name = "prototypical" + ", cosine" * (distance == "cosine") + ", distorted" * distort
   if distance == "euclidean":

@@ -38,7 +38,7 @@ def method(
     setting: flags that every few-shot experiment has.
     run: flags that every experiment has.
   """
-  learner = relation(conv4(filters, pool="none", halvings=2), relation_module(filters, hidden))
+  learner = relation(conv4(filters, pool="none", halvings=2, convolution="native"), relation_module(filters, hidden))
   trained = augmented(learner, affine()) if distort else learner
   compares = Comparison("relation score", lambda scores: scores)
   tested = (Tested("relation" + ", distorted" * distort, learner, "running statistics"),)

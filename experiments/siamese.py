@@ -46,7 +46,9 @@ def method(
   """
   if one_example and (distort or within_groups):
     raise ValueError("expected --one-example without --distort and --within-groups: it distorts, and knows no labels")
-  learner = siamese(conv4(filters, downsample=downsample), one_example=affine() if one_example else None)
+  learner = siamese(
+    conv4(filters, downsample=downsample, convolution="native"), one_example=affine() if one_example else None
+  )
   trained = augmented(learner, affine()) if distort else learner
 
   def batches(source, s, seed):

@@ -48,7 +48,7 @@ def method(
     setting: flags that every few-shot experiment has; --ways, --shots, --queries and --tasks are not used.
     run: flags that every experiment has.
   """
-  network, how = conv4(filters, downsample=downsample), {"negatives": negatives}
+  network, how = conv4(filters, downsample=downsample, convolution="native"), {"negatives": negatives}
   how["margin"] = "soft" if soft_margin else margin
   learner = triplet(network, **how)
   trained = augmented(learner, affine()) if distort else learner
