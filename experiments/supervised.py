@@ -14,10 +14,11 @@ from experiments.runs import RUN, RunFlags
 from metajax import gradient_steps
 from metajax.compose import cosine
 from metajax.data import examples
-from metajax.learners import supervised
+from metajax.learners import augmented, supervised
 from metajax.networks import conv4
 from metajax.networks.conv4 import Normalisation
 from metajax.predictors import adapted_head, fine_tuned, nearest_centroid, normalised, perceptron_head
+from metajax.views.image import affine
 
 TESTS = ("5w1s", "5w5s", "20w1s")
 BUDGETS = {
@@ -33,6 +34,7 @@ def method(
   tune_rate: float = 1e-3,
   tune_steps: int = 20,
   hidden: int = 64,
+  distort: bool = False,
   filters: int = 64,
   normalisation: Normalisation = "batch",
   setting: Setting = BUDGETS["paper"]["setting"],
@@ -47,6 +49,7 @@ def method(
     tune_rate: of Adam, where everything is fine-tuned.
     tune_steps: of Adam, where everything is fine-tuned.
     hidden: units of the perceptron's layer.
+    distort: train on affine distortions.
     filters: of each of the network's four layers.
     normalisation: in the network's layers.
     setting: flags that every few-shot experiment has; --ways, --shots, --queries and --tasks are not used.
@@ -66,10 +69,12 @@ def method(
   }
   policy = "running statistics" if normalisation == "batch" else "none"
   tested = tuple(
-    Tested(f"supervised, {name}", supervised(encoder, predictor), policy) for name, predictor in predictors.items()
+    Tested(f"supervised, {name}" + ", distorted" * distort, supervised(encoder, predictor), policy)
+    for name, predictor in predictors.items()
   )
+  trained = augmented(tested[0].learner, affine()) if distort else tested[0].learner
   batches = lambda source, s, seed: examples(source, batch_size=batch_size, seed=seed)
-  return Method("supervised", tested[0].learner, tested, batches=batches)
+  return Method("supervised", trained, tested, batches=batches)
 
 
 main = experiment(method)
