@@ -1,8 +1,9 @@
-"""The heads of learners that adapt, and how many ways each can be tested at."""
+"""Parts of networks that experiments share: heads of learners that adapt, and how a step's convolutions are run."""
 
 from typing import Literal
 
 from metajax.compose import linear, repeated_for_all_ways, zeros_for_all_ways
+from metajax.networks.conv4 import Convolution
 from metajax.types import Network
 
 Head = Literal["fixed", "repeated", "zeros"]
@@ -19,3 +20,11 @@ def linear_head(kind: Head, ways: int) -> tuple[Network, dict]:
   if kind == "zeros":
     return linear(1), {"start": zeros_for_all_ways}
   return linear(ways), ({"start": repeated_for_all_ways} if kind == "repeated" else {})
+
+
+def convolution_for(tasks: int) -> Convolution:
+  """XLA's own convolution, the faster one on a CPU, where a step is one task and runs outside of any loop over tasks.
+
+  Inside of a loop its gradient takes some seventy times as long.
+  """
+  return "native" if tasks == 1 else "slices"

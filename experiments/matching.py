@@ -8,6 +8,7 @@ import jax
 from experiments import command_line
 from experiments.few_shot import Comparison, Method, Setting, experiment
 from experiments.few_shot_scores import Tested
+from experiments.heads import convolution_for
 from experiments.runs import RUN, RunFlags
 from metajax.learners import augmented, matching
 from metajax.networks import conv4
@@ -45,7 +46,11 @@ def method(
     setting: flags that every few-shot experiment has.
     run: flags that every experiment has.
   """
-  learner = matching(conv4(filters, downsample=downsample, convolution="native"), read_steps=read_steps, scale=scale)
+  learner = matching(
+    conv4(filters, downsample=downsample, convolution=convolution_for(setting.tasks)),
+    read_steps=read_steps,
+    scale=scale,
+  )
   trained = augmented(learner, affine()) if distort else learner
   name = "matching" + ", full context" * bool(read_steps) + ", distorted" * distort
   compares = Comparison("attention", jax.nn.softmax)

@@ -6,6 +6,7 @@ python -m experiments.prototypical --data omniglot --budget cpu     # 5-way 1-sh
 from experiments import command_line
 from experiments.few_shot import Comparison, Method, Setting, experiment
 from experiments.few_shot_scores import Tested
+from experiments.heads import convolution_for
 from experiments.runs import RUN, RunFlags
 from metajax.learners import augmented, prototypical
 from metajax.learners.prototypical import Distance
@@ -48,7 +49,9 @@ def method(
     setting: flags that every few-shot experiment has.
     run: flags that every experiment has.
   """
-  learner = prototypical(conv4(filters, downsample=downsample, convolution="native"), distance=distance, scale=SCALE)
+  learner = prototypical(
+    conv4(filters, downsample=downsample, convolution=convolution_for(setting.tasks)), distance=distance, scale=SCALE
+  )
   trained = augmented(learner, affine()) if distort else learner
   name = "prototypical" + ", cosine" * (distance == "cosine") + ", distorted" * distort
   if distance == "euclidean":

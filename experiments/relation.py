@@ -6,6 +6,7 @@ python -m experiments.relation --data omniglot --budget cpu
 from experiments import command_line
 from experiments.few_shot import Comparison, Method, Setting, experiment
 from experiments.few_shot_scores import Tested
+from experiments.heads import convolution_for
 from experiments.runs import RUN, RunFlags
 from metajax.learners import augmented, relation
 from metajax.networks import conv4, relation_module
@@ -38,7 +39,10 @@ def method(
     setting: flags that every few-shot experiment has.
     run: flags that every experiment has.
   """
-  learner = relation(conv4(filters, pool="none", halvings=2, convolution="native"), relation_module(filters, hidden))
+  learner = relation(
+    conv4(filters, pool="none", halvings=2, convolution=convolution_for(setting.tasks)),
+    relation_module(filters, hidden),
+  )
   trained = augmented(learner, affine()) if distort else learner
   compares = Comparison("relation score", lambda scores: scores)
   tested = (Tested("relation" + ", distorted" * distort, learner, "running statistics"),)

@@ -239,7 +239,7 @@ def test_memory_of_the_meta_gradient_does_not_grow_with_the_number_of_tasks(at_o
     gradient = jax.jit(jax.value_and_grad(learner.loss, has_aux=True))
     return gradient.lower(params, state, batch, jax.random.key(0)).compile().memory_analysis().temp_size_in_bytes
 
-  assert temporary(64) <= 1.05 * temporary(4)
+  assert temporary(64) <= 1.05 * temporary(8)  # two groups at least: one alone runs outside of a loop
 
 
 COLLECTIVES = r"all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast"

@@ -1,11 +1,5 @@
-"""Devices: the only file that names a device axis.
+"""Maps and means over tasks, each device its own."""
 
-Everything else is written on global arrays, as if for one device. `jax.set_mesh(make_mesh())` is the only switch:
-under it batches are sharded over their leading axis, parameters are replicated, and `map_tasks` and
-`mean_over_tasks` give each device its own tasks.
-"""
-
-import contextlib
 import functools
 from collections.abc import Callable
 
@@ -14,69 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
-from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from metajax.types import Batch, Params
-
-_DATA = "data"
-
-
-def make_mesh(devices: int | None = None) -> Mesh:
-  """A mesh over the first `devices` devices (all of them by default), along which batches are sharded.
-
-  Raises:
-    ValueError: if there are fewer devices.
-  """
-  count = jax.device_count() if devices is None else devices
-  if not 1 <= count <= jax.device_count():
-    raise ValueError(f"expected 1 to {jax.device_count()} devices, the number there are, got {devices}")
-  return jax.make_mesh((count,), (_DATA,), axis_types=(AxisType.Auto,), devices=jax.devices()[:count])
-
-
-def device_count() -> int:
-  """How many devices a batch is sharded over here: 1 without a mesh, and inside someone's `shard_map`.
-
-  Raises:
-    ValueError: under a mesh of several devices that was not made by `make_mesh`.
-  """
-  mesh = jax.sharding.get_abstract_mesh()
-  if mesh.empty or mesh.size == 1 or mesh.manual_axes:
-    return 1
-  types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
-  if types.get(_DATA) != AxisType.Auto:
-    raise ValueError(f"expected a mesh with an Auto axis {_DATA!r}, as metajax.make_mesh makes it, got {types}")
-  return mesh.shape[_DATA]
-
-
-def shard_batch(batch: Batch) -> Batch:
-  """Host-local arrays `[rows, ...]` become global arrays sharded over the mesh; without a mesh, arrays on the device.
-
-  With several hosts each gives its own rows and the global array has them all, in the order of the hosts.
-
-  Raises:
-    ValueError: if the leaves' leading axes differ, or the global number of rows does not divide by the devices.
-  """
-  rows = _leading(batch) * jax.process_count()
-  if device_count() == 1:
-    return jax.tree.map(jnp.asarray, batch)
-  _check_divides(rows)
-  sharding = NamedSharding(jax.sharding.get_mesh(), P(_DATA))
-  return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch)
-
-
-def replicate(tree: Params) -> Params:
-  """Every device of the mesh gets the whole of every leaf; without a mesh, arrays on the device."""
-  if jax.sharding.get_abstract_mesh().empty:
-    return jax.tree.map(jnp.asarray, tree)
-  return jax.device_put(tree, NamedSharding(jax.sharding.get_mesh(), P()))
-
-
-@contextlib.contextmanager
-def while_tracing():
-  """Within it, what depends on no traced value is computed at once, on one device, whatever is being traced."""
-  with jax.ensure_compile_time_eval(), jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
-    yield
+from metajax.mesh.devices import DATA, check_divides, device_count, leading
 
 
 def map_tasks(fn: Callable, at_once: int | None = None) -> Callable:
@@ -96,10 +30,10 @@ def map_tasks(fn: Callable, at_once: int | None = None) -> Callable:
     return lax.map(functools.partial(fn, shared), tasks, batch_size=size)
 
   def mapped(shared, tasks):
-    _check_divides(_leading(tasks))
+    check_divides(leading(tasks))
     if device_count() == 1:
       return local(shared, tasks)
-    return jax.shard_map(local, in_specs=(P(), P(_DATA)), out_specs=P(_DATA), check_vma=False)(shared, tasks)
+    return jax.shard_map(local, in_specs=(P(), P(DATA)), out_specs=P(DATA), check_vma=False)(shared, tasks)
 
   return mapped
 
@@ -154,16 +88,19 @@ def mean_over_tasks(task: Callable, at_once: int | None = None) -> Callable:
       some = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, i * group, group), tasks)
       return jax.tree.map(lambda x: _widen(x).sum(0) if _floats(x) else x.max(0), jax.vmap(one)(some))
 
+    groups = leading(tasks) // group
+    if groups == 1:
+      return many(0)  # a loop of one would cost: XLA's convolutions on a CPU are slow inside of loops
     add = lambda a, b: a + b if _floats(a) else jnp.maximum(a, b)
     body = lambda sums, i: (jax.tree.map(add, sums, many(i)), None)
     start = jax.tree.map(_neutral, jax.eval_shape(many, 0))
-    return lax.scan(body, start, jnp.arange(_leading(tasks) // group))[0]
+    return lax.scan(body, start, jnp.arange(groups))[0]
 
   def compute(differentiate, params, rest, tasks):
     over_tasks = functools.partial(totals, differentiate)
     if device_count() > 1:
       island = lambda *arguments: _all_reduce(totals(differentiate, *arguments))
-      over_tasks = jax.shard_map(island, in_specs=(P(), P(), P(_DATA)), out_specs=P(), check_vma=False)
+      over_tasks = jax.shard_map(island, in_specs=(P(), P(), P(DATA)), out_specs=P(), check_vma=False)
     (loss, (aux, weight)), gradient = over_tasks(params, rest, tasks)
     weight = jnp.where(weight > 0, weight, 1)
     divide = lambda x, like: (x / weight.astype(x.dtype)).astype(like.dtype) if _floats(x) else x
@@ -189,7 +126,7 @@ def mean_over_tasks(task: Callable, at_once: int | None = None) -> Callable:
     return out, (slope, jax.tree.map(_zero_tangent, out[1]))
 
   def checked(params, rest, tasks):
-    _check_divides(_leading(tasks))
+    check_divides(leading(tasks))
     return mean(params, rest, tasks)
 
   return checked
@@ -211,19 +148,7 @@ def tasks_at_once(tasks: int, at_once: int | None = None) -> int:
 
 
 def _group(tasks, at_once):
-  return tasks_at_once(_leading(tasks), at_once)
-
-
-def _leading(batch) -> int:
-  sizes = sorted({jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)})
-  if len(sizes) != 1 or sizes[0] in ((), (0,)):
-    raise ValueError(f"expected every array of a batch to have the same leading axis of at least 1, got {sizes}")
-  return sizes[0][0]
-
-
-def _check_divides(rows: int):
-  if rows % device_count():
-    raise ValueError(f"expected a batch that divides by the {device_count()} devices of the mesh, got {rows} rows")
+  return tasks_at_once(leading(tasks), at_once)
 
 
 def _check_no_tangent(name, tangents):
@@ -250,8 +175,8 @@ def _neutral(shape):
 
 def _all_reduce(tree):
   leaves, structure = jax.tree.flatten(tree)
-  sums = iter(lax.psum([x for x in leaves if _floats(x)], _DATA))
-  return structure.unflatten([next(sums) if _floats(x) else lax.pmax(x, _DATA) for x in leaves])
+  sums = iter(lax.psum([x for x in leaves if _floats(x)], DATA))
+  return structure.unflatten([next(sums) if _floats(x) else lax.pmax(x, DATA) for x in leaves])
 
 
 def _is_zero(x) -> bool:
