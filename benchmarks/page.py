@@ -4,7 +4,9 @@ python -m benchmarks.page
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from experiments import records
 
@@ -14,7 +16,7 @@ _INTRODUCTION = """# Benchmarks
 Made from the records in `results/` by `python -m benchmarks.page`; only a run writes a record (`--record`).
 Rates are medians of rounds that alternate between the rows of a table, in one run on one machine.
 
-The peers of `meta_gradient` are PyTorch's libraries. Into an environment with this project:
+The peers are PyTorch's libraries. Into an environment with this project:
 
     pip install -e ".[bench]"
     pip install --no-deps higher==0.2.1
@@ -22,7 +24,8 @@ The peers of `meta_gradient` are PyTorch's libraries. Into an environment with t
 
 learn2learn 0.2.0 no longer builds as a whole. Its MAML serves: copy the folders `learn2learn` and
 `learn2learn.egg-info` of the archive into `site-packages`, and empty `learn2learn/__init__.py` and
-`learn2learn/algorithms/__init__.py`. Peers that are not there are left out.
+`learn2learn/algorithms/__init__.py`. Peers that are not there are left out. Those of `contrastive_loss`, lightly and
+open_clip, come with the `bench` extra.
 """
 _COLUMNS = {  # of a plain table, where a record has them
   "devices": "devices",
@@ -57,8 +60,8 @@ def write(name: str, found: list[dict], of: tuple[str, ...] = ()):
   before = json.loads(path.read_text()) if of and path.exists() else []
   new = {key(one) for one in found}
   records.write(path, [one for one in before if key(one) not in new] + found)
-  if name == "meta_gradient":
-    _draw(path)
+  if name in _OWN_FORM:
+    _OWN_FORM[name].draw(path)
   build_page()
 
 
@@ -71,10 +74,7 @@ def build_page():
     runs = dict.fromkeys((r["command"], r["machine"]) for r in rows)
     lines += [f"- `{command}`, {machine}" for command, machine in runs]
     lines.append("")
-    if path.stem == "meta_gradient":
-      lines += _meta_gradient(rows)
-    else:
-      lines += _table(rows)
+    lines += _OWN_FORM[path.stem].table(rows) if path.stem in _OWN_FORM else _table(rows)
   (HERE / "README.md").write_text("\n".join(lines))
 
 
@@ -168,6 +168,76 @@ def _draw(path: Path):
 
 def _steps(r: dict) -> int:
   return r["inner_steps"]
+
+
+def _contrastive(rows: list[dict]) -> list[str]:
+  """A table a loss: a row a way, a column a number of rows."""
+  lines = [
+    "Milliseconds and temporary memory of value and gradient, rows of 128 values. `sharded` and `ring` share the rows",
+    "among devices, and their memory is that of one; the peers' is how far a call takes the process's memory. All",
+    "agree on the loss to 5 digits before they are timed.",
+    "",
+    "![time and memory against the number of rows](results/contrastive_loss.png)",
+    "",
+  ]
+  for loss in dict.fromkeys(r["loss"] for r in rows):
+    own = [r for r in rows if r["loss"] == loss]
+    counts = sorted({r["rows"] for r in own})
+    lines += [f"### {loss}\n", _cells("way", *(f"{n:,} rows" for n in counts)), _cells(*["---"] * (len(counts) + 1))]
+    for name in dict.fromkeys(r["measure"] for r in own):
+      found = {r["rows"]: r for r in own if r["measure"] == name}
+      devices = max(r["devices"] for r in found.values())
+      label = name if devices == 1 else f"{name}, {devices} devices"
+      lines.append(_cells(label, *(_contrastive_cell(found.get(n)) for n in counts)))
+    lines.append("")
+  return lines
+
+
+def _contrastive_cell(r: dict | None) -> str:
+  if r is None:
+    return ""
+  memory = f"{r['temporary_mebibytes']:,.0f} MiB"
+  return f"not run, {memory}" if r["value"] is None else f"{r['value']:,.1f} ms, {memory}"
+
+
+def _draw_contrastive(path: Path):
+  """Time and memory against the number of rows, a column a loss: NAME.png."""
+  from matplotlib.figure import Figure
+
+  rows = json.loads(path.read_text())
+  losses = list(dict.fromkeys(r["loss"] for r in rows))
+  names = list(dict.fromkeys(r["measure"] for r in rows))
+  figure = Figure(figsize=(4 * len(losses) + 1.5, 6.5), layout="constrained")
+  axes = figure.subplots(2, len(losses), squeeze=False, sharex=True)
+  for column, loss in zip(axes.T, losses, strict=True):
+    for i, name in enumerate(names):
+      own = sorted((r for r in rows if (r["loss"], r["measure"]) == (loss, name)), key=lambda r: r["rows"])
+      for axis, key in zip(column, ("value", "temporary_mebibytes"), strict=True):
+        points = [(r["rows"], r[key]) for r in own if r[key]]
+        if points:
+          axis.loglog(*zip(*points, strict=True), color=f"C{i}", marker="o", markersize=3, label=name)
+        axis.set_xscale("log", base=2)
+        axis.grid(alpha=0.3)
+    column[0].set_title(loss, fontsize=10)
+    column[1].set_xlabel("rows")
+  axes[0, 0].set_ylabel("milliseconds")
+  axes[1, 0].set_ylabel("temporary memory, MiB")
+  handles = {label: h for a in axes.flat for h, label in zip(*a.get_legend_handles_labels(), strict=True)}
+  figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=8)
+  figure.savefig(path.with_suffix(".png"), dpi=110)
+
+
+class _Form(NamedTuple):
+  """How a benchmark's records are shown."""
+
+  table: Callable
+  draw: Callable
+
+
+_OWN_FORM = {
+  "meta_gradient": _Form(_meta_gradient, _draw),
+  "contrastive_loss": _Form(_contrastive, _draw_contrastive),
+}
 
 
 def _cells(*cells: str) -> str:

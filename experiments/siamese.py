@@ -9,8 +9,9 @@ from experiments import command_line
 from experiments.few_shot import Comparison, Method, Setting, experiment
 from experiments.few_shot_scores import Tested
 from experiments.runs import RUN, RunFlags
-from metajax.data import examples, pairs
+from metajax.data import balanced, examples, pairs
 from metajax.learners import augmented, siamese
+from metajax.learners.siamese import Drawn
 from metajax.networks import conv4
 from metajax.networks.conv4 import Downsample
 from metajax.views.image import affine
@@ -24,6 +25,8 @@ BUDGETS = {
 
 def method(
   batch_size: int = 128,
+  drawn: Drawn = "given",
+  each: int = 4,
   within_groups: bool = False,
   one_example: bool = False,
   distort: bool = False,
@@ -35,7 +38,9 @@ def method(
   """Siamese networks on few-shot classification.
 
   Args:
-    batch_size: pairs in a step.
+    batch_size: pairs in a step; with --drawn batch, pictures.
+    drawn: pairs are given, half of one class, or all pairs of a batch are taken.
+    each: with --drawn batch, pictures of each class in a step.
     within_groups: two classes of a pair are of one alphabet.
     one_example: without labels: a pair of one class is two distortions of one picture.
     distort: train on affine distortions.
@@ -46,17 +51,25 @@ def method(
   """
   if one_example and (distort or within_groups):
     raise ValueError("expected --one-example without --distort and --within-groups: it distorts, and knows no labels")
-  learner = siamese(
-    conv4(filters, downsample=downsample, convolution="native"), one_example=affine() if one_example else None
-  )
+  if drawn == "batch" and (one_example or within_groups):
+    raise ValueError("expected --drawn batch without --one-example and --within-groups, which are of given pairs")
+  network = conv4(filters, downsample=downsample, convolution="native")
+  learner = siamese(network, drawn=drawn, one_example=affine() if one_example else None)
   trained = augmented(learner, affine()) if distort else learner
 
   def batches(source, s, seed):
     if one_example:
       return examples(source, batch_size=batch_size, seed=seed)
+    if drawn == "batch":
+      return balanced(source, classes=batch_size // each, each=each, seed=seed)
     return pairs(source, batch_size=batch_size, seed=seed, within_groups=within_groups)
 
-  name = "siamese" + ", one example a class" * one_example + ", distorted" * distort
+  name = (
+    "siamese"
+    + ", pairs of a batch" * (drawn == "batch")
+    + ", one example a class" * one_example
+    + ", distorted" * distort
+  )
   tested = (Tested(name, learner, "running statistics"),)
   return Method("siamese", trained, tested, batches=batches, compares=Comparison("matching probability", jnp.exp))
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from metajax.mesh import device_count
 from metajax.types import Array, Network
 
 
@@ -156,32 +157,54 @@ def beside(**towers: Network) -> Network:
   return Network(init, apply)
 
 
-def chunked(encoder: Network, rows: int) -> Network:
-  """The same encoder, `rows` rows at a time, each chunk computed again in the backward pass.
+def chunked(network: Network, rows: int) -> Network:
+  """The same network, `rows` rows at a time, each chunk computed again in the backward pass.
 
   Values and gradients are those of the whole batch, while the activations of one chunk at a time are held: exact large
-  batches for contrastive losses (arXiv:2101.06983).
+  batches for contrastive losses (gradient caching, arXiv:2101.06983). Under a mesh a chunk has rows of every device.
+
+  Where a key is given each row has one of its own, drawn from its place in the batch, so that noise does not depend on
+  `rows`: it is the same for chunks of one row and for one chunk of all.
+
+  Args:
+    network: inputs, pytrees of arrays `[n, ...]`, to outputs `[n, ...]`, row by row; it keeps no state.
+    rows: of a chunk, at least 1; all rows, if the batch has fewer.
 
   Raises:
-    ValueError: at init, if the encoder keeps state: statistics of a chunk are not those of the batch; when applied,
-      if the batch does not divide by `rows`.
+    ValueError: if `rows` is below 1; at init, if the network keeps state: statistics of a chunk are not those of the
+      batch; when applied, if the batch does not divide by `rows`, or a chunk by the devices.
   """
+  if rows < 1:
+    raise ValueError(f"expected chunks of at least 1 row, got {rows}")
 
-  def init(key, inputs):
-    params, state = encoder.init(key, jax.tree.map(lambda x: x[:rows], inputs))
+  def init(key, *inputs):
+    params, state = network.init(key, *jax.tree.map(lambda x: x[:rows], inputs))
     if jax.tree.leaves(state):
-      raise ValueError("chunked needs an encoder without state: batch statistics of a chunk are not the batch's")
+      raise ValueError("chunked needs a network without state: batch statistics of a chunk are not the batch's")
     return params, state
 
-  def apply(params, state, inputs, *, train, key=None):
+  def apply(params, state, *inputs, train, key=None):
     total = jax.tree.leaves(inputs)[0].shape[0]
-    if total % rows:
+    chunk, devices = min(rows, total), device_count()
+    if total % chunk:
       raise ValueError(f"expected a batch that divides into chunks of {rows} rows, got {total} rows")
-    chunks = jax.tree.map(lambda x: x.reshape((-1, rows, *x.shape[1:])), inputs)
-    keys = None if key is None else jax.random.split(key, total // rows)
-    one = jax.checkpoint(lambda chunk: encoder.apply(params, state, chunk[0], train=train, key=chunk[1])[0])
-    outputs = lax.map(one, (chunks, keys))
-    return jax.tree.map(lambda x: x.reshape((total, *x.shape[2:])), outputs), state
+    if chunk % devices:
+      raise ValueError(f"expected chunks that divide by the {devices} devices of the mesh, got chunks of {chunk} rows")
+
+    @jax.checkpoint
+    def one(params, inputs, keys):
+      if keys is None:
+        return network.apply(params, state, *inputs, train=train)[0]
+      alone = lambda key, *row: network.apply(params, state, *(x[None] for x in row), train=train, key=key)[0][0]
+      return jax.vmap(alone)(keys, *inputs)
+
+    # A chunk takes its share of each device's rows: none moves.
+    split = lambda x: x.reshape((devices, total // chunk, chunk // devices, *x.shape[1:])).swapaxes(0, 1)
+    chunks = lambda x: split(x).reshape((total // chunk, chunk, *x.shape[1:]))
+    whole = lambda x: x.reshape((total // chunk, devices, chunk // devices, *x.shape[2:])).swapaxes(0, 1)
+    keys = None if key is None else jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(total))
+    outputs = lax.map(lambda chunk: one(params, *chunk), jax.tree.map(chunks, (inputs, keys)))
+    return jax.tree.map(lambda x: whole(x).reshape((total, *x.shape[2:])), outputs), state
 
   return Network(init, apply)
 

@@ -159,6 +159,7 @@ LEARNERS = {
   "relation": Row(relation(maps, module), episodes, width=5, any_ways=True),
   "siamese": Row(siamese(encoder), labelled_pairs, width=5, episodic=False, any_ways=True),
   "siamese, batch norm": Row(siamese(convolution), picture_pairs, width=4, episodic=False, batch_norm=True),
+  "siamese, pairs of a batch": Row(siamese(encoder, drawn="batch"), labelled, width=5, episodic=False, any_ways=True),
   "siamese, one example a class": Row(
     siamese(encoder, one_example=shaken),
     lambda seed: labelled(seed).inputs,

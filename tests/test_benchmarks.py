@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from benchmarks import page
+from benchmarks import contrastive_loss, page
 from benchmarks.arithmetic import flops
 from benchmarks.devices import collectives
 from benchmarks.meta_gradient import EXACT, MODES, check_agreement, measure, meta_gradient, network_of
@@ -97,3 +97,23 @@ def test_a_measured_setting_becomes_records_a_table_and_a_figure(tmp_path, monke
 
 def test_every_way_has_a_name_of_its_own():
   assert set(EXACT) < set(MODES) and len(MODES) == 7
+
+
+def test_measured_contrastive_losses_become_records_tables_and_a_figure(tmp_path, monkeypatch):
+  monkeypatch.setattr(page, "HERE", tmp_path)
+  contrastive_loss.main(quick=True, peers=False, record=True)
+  records = json.loads((tmp_path / "results" / "contrastive_loss.json").read_text())
+  of = lambda loss, rows: {one["measure"]: one for one in records if (one["loss"], one["rows"]) == (loss, rows)}
+  assert set(of("info_nce", 64)) == {"dense", "tiled", "sharded", "ring"}
+  assert set(of("nt_xent", 128)) == {"dense", "tiled", "sharded", "ring", "optax"}
+  assert all(one["value"] > 0 and one["temporary_mebibytes"] > 0 for one in records)
+  assert "| ring, 8 devices | " in (tmp_path / "README.md").read_text()
+  assert (tmp_path / "results" / "contrastive_loss.png").stat().st_size > 1000
+
+
+def test_contrastive_losses_that_disagree_are_refused():
+  contrastive_loss.check_agreement({"a": 2.0, "b": 2.000001})
+  with pytest.raises(AssertionError, match="the same loss to 5 digits"):
+    contrastive_loss.check_agreement({"a": 2.0, "b": 2.0001})
+  with pytest.raises(AssertionError, match="nan"):
+    contrastive_loss.check_agreement({"a": 2.0, "b": float("nan")})

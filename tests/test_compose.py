@@ -8,6 +8,7 @@ import pytest
 
 from metajax import Network
 from metajax.compose import beside, chunked, flatten, linear, repeated_for_all_ways, tied, with_head
+from metajax.mesh import make_mesh, shard_batch
 from metajax.networks import mlp
 
 
@@ -128,10 +129,31 @@ def test_chunks_of_a_pytree_are_those_of_each_of_its_arrays():
   np.testing.assert_array_equal(outputs, inputs["a"] * inputs["b"][:, :1])
 
 
-def test_each_chunk_draws_its_own_noise():
+def test_each_row_draws_its_own_noise_whatever_the_chunks():
   add = Network(lambda key, x: ({}, {}), lambda p, s, x, train, key=None: (x + jax.random.normal(key, x.shape), s))
-  outputs, _ = chunked(add, 2).apply({}, {}, jnp.zeros((6, 1)), train=True, key=jax.random.key(0))
-  close(outputs, np.concatenate([noise(key, 2, 1) for key in jax.random.split(jax.random.key(0), 3)]))
+  key = jax.random.key(0)
+  expected = np.concatenate([noise(jax.random.fold_in(key, row), 1, 1) for row in range(6)])
+  for rows in (1, 2, 6, 64):
+    close(chunked(add, rows).apply({}, {}, jnp.zeros((6, 1)), train=True, key=key)[0], expected)
+
+
+def test_chunks_have_rows_of_every_device_and_none_moves():
+  inputs = draw(0, 16 * ROWS, 8)
+  network = chunked(encoder, ROWS)
+  params, _ = network.init(jax.random.key(0), inputs)
+  apply = jax.jit(lambda params, inputs: network.apply(params, {}, inputs, train=True, key=jax.random.key(1))[0])
+  expected = apply(params, inputs)
+  with jax.set_mesh(make_mesh(8)):
+    compiled = apply.lower(params, shard_batch(inputs)).compile()
+    close(compiled(params, shard_batch(inputs)), expected)
+  for kind in ("all-gather", "all-to-all", "collective-permute"):
+    assert kind not in compiled.as_text()
+
+
+def test_chunks_that_devices_do_not_divide_are_refused():
+  params, _ = linear(2).init(jax.random.key(0), draw(0, 8, 3))
+  with jax.set_mesh(make_mesh(8)), pytest.raises(ValueError, match=r"divide by the 8 devices .* chunks of 4 rows"):
+    chunked(linear(2), 4).apply(params, {}, draw(0, 8, 3), train=True)
 
 
 def test_chunks_of_an_encoder_with_state_are_refused_at_init():

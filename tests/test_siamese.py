@@ -42,6 +42,34 @@ def test_loss_is_the_cross_entropy_of_the_papers_matching_probability(made):
   np.testing.assert_allclose(metrics["accuracy"], np.mean((np.array(found) > 0.5) == (same == 1)), rtol=1e-6)
 
 
+def test_pairs_of_a_batch_weigh_half_those_of_one_class_and_half_those_of_two():
+  batch = labelled(1)
+  learner = siamese(encoder, drawn="batch")
+  params, state = learner.init(jax.random.key(0), batch)
+  rows, classes = learner.embed(params, state, batch.inputs), batch.labels.argmax(-1)
+  of_kind = {True: [], False: []}
+  for i, a in enumerate(rows):
+    for j, b in enumerate(rows):
+      if i != j:
+        p = probability(params["compare"], a, b)
+        same = bool(classes[i] == classes[j])
+        of_kind[same].append((-np.log(p if same else 1 - p), (p > 0.5) == same))
+  (same, rightly), (other, rightly_not) = (np.mean(of_kind[kind], 0) for kind in (True, False))
+  loss, (_, metrics) = learner.loss(params, state, batch, jax.random.key(0))
+  np.testing.assert_allclose(loss, (same + other) / 2, rtol=1e-5)
+  np.testing.assert_allclose(metrics["accuracy"], (rightly + rightly_not) / 2, rtol=1e-6)
+
+
+def test_pairs_are_given_or_of_the_batch():
+  with pytest.raises(ValueError, match="drawn 'given' or 'batch', got 'all'"):
+    siamese(encoder, drawn="all")
+  with pytest.raises(ValueError, match="drawn 'given' with one_example"):
+    siamese(encoder, drawn="batch", one_example=lambda key, x: x)
+  batch = labelled(0)
+  with pytest.raises(ValueError, match=r"two rows of one class .* got \[1.0, 1.0"):
+    siamese(encoder, drawn="batch").init(jax.random.key(0), Examples(batch.inputs[:4], one_hot(np.arange(4), 4)))
+
+
 @pytest.mark.parametrize("ways", [2, 5])
 def test_a_query_is_of_the_class_of_the_support_picture_that_matches_most_probably(made, ways):
   support, query = jax.tree.map(lambda x: x[0], episodes(1, ways=ways, shots=3))

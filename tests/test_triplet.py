@@ -139,5 +139,5 @@ def test_triplets_of_other_shapes_are_refused():
   one = jnp.ones((3, 2))
   with pytest.raises(ValueError, match=r"one shape, got \[\[3, 2\], \[3, 2\], \[2, 2\]\]"):
     triplet_margin(one, one, one[:2])
-  with pytest.raises(ValueError, match=r"distances \[n, n\] .*, got \[3, 2\] and \[3, 2\]"):
+  with pytest.raises(ValueError, match=r"pair \[n, n\] .*, got \[3, 2\] and \[3, 2\]"):
     batch_hard(one, one)

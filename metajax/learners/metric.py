@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from metajax.learners.episodic import check_episodes, check_padding, check_rows, episodic_loss, first_support
 from metajax.losses import check_fits, cross_entropy
-from metajax.types import Array, Inputs, Key, Learner, Network, Params, State
+from metajax.types import Array, Examples, Inputs, Key, Learner, Network, Params, State
 
 
 def by_comparison(
@@ -94,3 +94,14 @@ def embed_together(
   rows = jax.tree.map(lambda *x: jnp.stack(x, 1).reshape(-1, *x[0].shape[1:]), *parts)
   embedded, state = network.apply(params, state, rows, train=True, key=key)
   return [embedded[i :: len(parts)] for i in range(len(parts))], state
+
+
+def check_positives(batch: Examples):
+  """Refuses a labelled batch whose rows have nothing to be near to, or nothing to be far from.
+
+  Raises:
+    ValueError: with how many rows there are of each class.
+  """
+  counts = batch.labels.sum(0)
+  if not isinstance(counts, jax.core.Tracer) and not ((counts >= 2).any() and (counts > 0).sum() >= 2):
+    raise ValueError(f"expected two rows of one class and one of another in a batch, got {counts.tolist()} of each")

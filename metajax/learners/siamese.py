@@ -1,20 +1,24 @@
 """Siamese networks (Koch, Zemel and Salakhutdinov 2015, Siamese neural networks for one-shot image recognition)."""
 
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
 from metajax.compose import linear
 from metajax.learners.episodic import check_examples, check_padded_rows, check_rows
-from metajax.learners.metric import embed_together
-from metajax.losses import binary_cross_entropy
+from metajax.learners.metric import check_positives, embed_together
+from metajax.losses import batch_cross_entropy, binary_cross_entropy
+from metajax.losses.metric import relations
 from metajax.predictors import largest_by_way
 from metajax.types import Array, Examples, Inputs, Key, Learner, Network, Pair
 from metajax.views import each_row
 
+Drawn = Literal["given", "batch"]
 
-def siamese(network: Network, *, one_example: Callable | None = None) -> Learner:
+
+def siamese(network: Network, *, drawn: Drawn = "given", one_example: Callable | None = None) -> Learner:
   """Learns whether two pictures are of one class, by tied networks and a weighted L1 distance:
 
       p(x, y) = sigmoid(sum_j alpha_j |f(x)_j - f(y)_j| + b)
@@ -24,18 +28,25 @@ def siamese(network: Network, *, one_example: Callable | None = None) -> Learner
   the pairs together and predicts with its running statistics, so one query does not depend on the others.
 
   A batch is `Examples` whose inputs are a `Pair` of `[n, ...]` and whose labels are one-hot `[n, 2]`: different, same
-  (`data.pairs`). With `one_example` it is pictures alone, `[n, ...]` or `Examples` whose labels are not looked at: each
-  is a class of its own. Every other pair then is of two views of one picture, the others are of views of a picture and
-  of the next one.
+  (`data.pairs`). With pairs `drawn` from the "batch" it is `Examples` with several rows of each class, `data.balanced`:
+  all of its pairs count, those of one class half, and each picture is embedded once for all of its pairs. With
+  `one_example` it is pictures alone, `[n, ...]` or `Examples` whose labels are not looked at: each is a class of its
+  own. Every other pair then is of two views of one picture, the others are of views of a picture and of the next one.
 
   Args:
     network: inputs `[n, ...]` to embeddings `[n, d]`.
+    drawn: "given", or "batch".
     one_example: `(key, picture) -> picture`, such as `views.image.affine()`; None: the batch is pairs.
 
   Raises:
-    ValueError: at init, if the inputs are no `Pair`, labels are not one-hot `[n, 2]`, the network's outputs are not
-      `[n, d]`, or rows are padded and it keeps batch statistics.
+    ValueError: if `drawn` is neither, or "batch" with `one_example`; at init, if the inputs are no `Pair` or labels are
+      not one-hot `[n, 2]`, a batch to draw from has no two rows of one class or none of another, the network's outputs
+      are not `[n, d]`, or rows are padded and it keeps batch statistics.
   """
+  if drawn not in get_args(Drawn):
+    raise ValueError(f"expected pairs drawn 'given' or 'batch', got {drawn!r}")
+  if drawn == "batch" and one_example is not None:
+    raise ValueError("expected pairs drawn 'given' with one_example, which makes its own, got 'batch'")
   compare = linear(1)
 
   def pairs(key, batch) -> Examples:
@@ -50,8 +61,15 @@ def siamese(network: Network, *, one_example: Callable | None = None) -> Learner
 
   def init(key, batch):
     encoder_key, head_key, pair_key = jax.random.split(key, 3)
+    if drawn == "batch":
+      check_examples(batch)
+      check_positives(batch)
+      return made(encoder_key, head_key, batch.inputs, batch)
     shown = pairs(pair_key, batch) if one_example is None else jax.eval_shape(pairs, pair_key, batch)
     inputs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shown.inputs.first)
+    return made(encoder_key, head_key, inputs, batch)
+
+  def made(encoder_key, head_key, inputs, batch):
     params, state = network.init(encoder_key, inputs)
     if one_example is None:
       check_padded_rows(state, batch)
@@ -63,6 +81,14 @@ def siamese(network: Network, *, one_example: Callable | None = None) -> Learner
   def likelihood(params, first: Array, second: Array) -> Array:
     """The logit of `p` for rows of embeddings."""
     return compare.apply(params["compare"], {}, jnp.abs(first - second), train=True)[0][..., 0]
+
+  def loss_of_batch(params, state, batch, key):
+    embedded, state = network.apply(params["encoder"], state, batch.inputs, train=True, key=key)
+    logits = jax.vmap(lambda row: likelihood(params, row, embedded))(embedded)
+    same, other = relations(logits, batch.labels)
+    share = lambda right, of: jnp.sum(right & of) / jnp.maximum(of.sum(), 1)
+    metrics = {"accuracy": (share(logits > 0, same) + share(logits <= 0, other)) / 2}
+    return batch_cross_entropy(logits, batch.labels), (state, metrics)
 
   def loss(params, state, batch, key):
     pair_key, network_key = jax.random.split(key)
@@ -81,7 +107,7 @@ def siamese(network: Network, *, one_example: Callable | None = None) -> Learner
     scores = jax.vmap(lambda query: likelihood(params, query, known))(asked)
     return largest_by_way(jax.nn.log_sigmoid(scores), support.labels)
 
-  return Learner(init, loss, embed, predict)
+  return Learner(init, loss_of_batch if drawn == "batch" else loss, embed, predict)
 
 
 def pairs_of_one(view: Callable, key: Key, pictures: Inputs) -> Examples:

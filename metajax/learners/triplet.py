@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 
 from metajax.compose import unit_rows
 from metajax.learners.episodic import check_embedding, check_examples, check_padded_rows
-from metajax.learners.metric import embed_together
+from metajax.learners.metric import check_positives, embed_together
 from metajax.losses import batch_hard, batch_semi_hard, triplet_margin
 from metajax.losses.metric import hinge, relations
 from metajax.predictors import nearest_centroid, squared_distances
@@ -66,7 +65,7 @@ def triplet(
     params, state = network.init(key, inputs)
     if not given:
       check_padded_rows(state, batch)
-      _check_positives(batch)
+      check_positives(batch)
     check_embedding(network, params, state, inputs)
     return params, state
 
@@ -94,9 +93,3 @@ def _nearest_is_right(distances, labels):
   nearest = lambda which: jnp.where(which, distances, jnp.inf).min(-1)
   valid = same.any(-1) & other.any(-1)
   return jnp.sum((nearest(same) < nearest(other)) & valid) / jnp.maximum(valid.sum(), 1)
-
-
-def _check_positives(batch: Examples):
-  counts = batch.labels.sum(0)
-  if not isinstance(counts, jax.core.Tracer) and not ((counts >= 2).any() and (counts > 0).sum() >= 2):
-    raise ValueError(f"expected two rows of one class and one of another in a batch, got {counts.tolist()} of each")

@@ -29,6 +29,22 @@ def binary_cross_entropy(logits: Array, labels: Array) -> Scalar:
   return _mean(each, labels.sum(-1))
 
 
+def batch_cross_entropy(logits: Array, labels: Array) -> Scalar:
+  """The binary cross-entropy of all pairs of a labelled batch, half of it of pairs of one class, half of two, in nats:
+
+      1/2 mean_{i, j of one class} -log sigmoid(z_ij) + 1/2 mean_{i, j of two} -log(1 - sigmoid(z_ij)),   i != j
+
+  Args:
+    logits: `z`, `[n, n]`: of two rows being of one class.
+    labels: one-hot `[n, classes]`; all-zero rows weigh nothing. A half without pairs is 0.
+
+  Raises:
+    ValueError: if the shapes do not fit.
+  """
+  same, other = relations(logits, labels)
+  return (_mean(jax.nn.softplus(-logits), same) + _mean(jax.nn.softplus(logits), other)) / 2
+
+
 def triplet_margin(anchor: Array, positive: Array, negative: Array, margin: float | str = 0.2) -> Scalar:
   """The mean over triplets of `max(0, |a - p|^2 - |a - n|^2 + margin)` (FaceNet, arXiv:1503.03832).
 
@@ -95,16 +111,16 @@ def batch_semi_hard(distances: Array, labels: Array, margin: float | str = 0.2) 
   return _mean(hinge(margin)(gap), same & other.any(-1, keepdims=True))
 
 
-def relations(distances: Array, labels: Array) -> tuple[Array, Array]:
+def relations(pairwise: Array, labels: Array) -> tuple[Array, Array]:
   """Which pairs of labelled rows are of one class (a row and itself is none), and which of two: bool `[n, n]` each.
 
   Raises:
-    ValueError: if distances are not `[n, n]` for labels `[n, classes]`.
+    ValueError: if what is known of the pairs is not `[n, n]` for labels `[n, classes]`.
   """
   rows = jnp.shape(labels)[0] if jnp.ndim(labels) == 2 else -1
-  if jnp.shape(distances) != (rows, rows):
-    shapes = f"{list(jnp.shape(distances))} and {list(jnp.shape(labels))}"
-    raise ValueError(f"expected distances [n, n] and one-hot labels [n, classes], got {shapes}")
+  if jnp.shape(pairwise) != (rows, rows):
+    shapes = f"{list(jnp.shape(pairwise))} and {list(jnp.shape(labels))}"
+    raise ValueError(f"expected a value of each pair [n, n] and one-hot labels [n, classes], got {shapes}")
   there = labels.any(-1)
   both = there[:, None] & there[None]
   same = (labels @ labels.T) > 0.5

@@ -1,6 +1,7 @@
 """Training: a step, the loop around it, and what it takes to go on after an interruption."""
 
 from metajax.train.fit import Stopped, fit, restore
+from metajax.train.keep_below import keep_below
 from metajax.train.seeds import for_seeds, seeds_at_once
 from metajax.train.step import TrainState, each_seed, make_train_step, start
 
@@ -10,6 +11,7 @@ __all__ = [
   "each_seed",
   "fit",
   "for_seeds",
+  "keep_below",
   "make_train_step",
   "restore",
   "seeds_at_once",

@@ -1,0 +1,73 @@
+"""The same contrastive losses by others, in PyTorch: lightly's NTXentLoss and open_clip's ClipLoss.
+
+Each is used as its documentation does, and gives the value and the gradient of the same rows. Installing them: see
+`benchmarks/README.md`.
+"""
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.nn.functional import normalize
+
+MODULES = {"lightly": "lightly", "open_clip": "open_clip_torch"}  # and the distributions that they come in
+
+
+def peers(loss: str, towers, scale: float, temperature: float, threads: int) -> dict[str, Callable]:
+  """The installed peers that have the loss, by name: functions without arguments that give (loss, gradients)."""
+  torch.set_num_threads(threads)
+  device = "cuda" if torch.cuda.is_available() else "cpu"
+  towers = [torch.tensor(x, device=device, requires_grad=True) for x in towers]
+  if loss == "info_nce" and _is_there("open_clip"):
+    from open_clip.loss import ClipLoss
+
+    clip = ClipLoss()
+    return {"open_clip": _run(towers, lambda a, b: clip(normalize(a, dim=-1), normalize(b, dim=-1), scale))}
+  if loss == "nt_xent" and _is_there("lightly"):
+    from lightly.loss import NTXentLoss
+
+    criterion = NTXentLoss(temperature=temperature)
+    return {"lightly": _run(towers, lambda rows: criterion(rows[0::2], rows[1::2]))}
+  return {}
+
+
+def versions() -> dict[str, str]:
+  """The peers' versions, of those installed."""
+  found = {name: importlib.metadata.version(package) for name, package in MODULES.items() if _is_there(name)}
+  return {"torch": torch.__version__, **found}
+
+
+def peak_mebibytes(run: Callable) -> float:
+  """How far a call takes the process's memory beyond what it held, results included."""
+  if torch.cuda.is_available():
+    torch.cuda.reset_peak_memory_stats()
+    held = torch.cuda.memory_allocated()
+    run()
+    return (torch.cuda.max_memory_allocated() - held) / 2**20
+  Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is held
+  held = _status("VmRSS")
+  run()
+  return (_status("VmHWM") - held) / 2**10
+
+
+def _status(name: str) -> int:
+  """A figure of the process's memory, in KiB."""
+  lines = Path("/proc/self/status").read_text().splitlines()
+  return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+
+def _is_there(name):
+  return importlib.util.find_spec(name) is not None
+
+
+def _run(towers, loss):
+  def run():
+    for tower in towers:
+      tower.grad = None
+    value = loss(*towers)
+    value.backward()
+    return float(value), [tower.grad for tower in towers]
+
+  return run

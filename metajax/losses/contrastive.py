@@ -1,0 +1,268 @@
+"""Contrastive losses over all pairs of a batch: global arrays in, a scalar out, on any number of devices.
+
+Rows are compared by their cosine. Under a mesh (`jax.set_mesh`) the rows of the whole batch are each other's negatives,
+wherever they are, and values and gradients are those of one device. How a loss is computed is chosen by its size and
+the mesh, or by the caller; all ways agree to rounding:
+
+- "dense": every logit at once, `O(n^2)` memory; the fastest for small batches.
+- "tiled": one tile of logits at a time, `O(n d)` memory. Its gradient has a rule of its own, which visits each tile
+  once forward and once backward.
+- "sharded": tiled, each device its own rows. One tower is gathered, and its gradient brought home.
+- "ring": the same, but the other devices' rows come by one device after the other and none are gathered.
+
+By default a loss is "sharded" on several devices ("ring" where gathered rows would take more than a gibibyte), and on
+one "dense" up to 1,024 rows, "tiled" beyond.
+
+Inside someone's own `shard_map` or `pmap` a loss is that of the device's own rows, unless it is told the axis's name:
+then it is that of all rows, known to all devices. There its derivative follows JAX's own rules: with `shard_map` the
+gradient of replicated params is right as it is; with `pmap`, and under `check_vma=False`, take the mean of the devices'
+gradients.
+"""
+
+import math
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from metajax import mesh
+from metajax.compose import unit_rows
+from metajax.losses import sigmoid_of_towers, softmax_of_rows, softmax_of_towers
+from metajax.mesh import Rows
+from metajax.types import Array, Scalar
+
+How = Literal["dense", "tiled", "sharded", "ring"]
+
+LARGEST_DENSE = 1024  # rows
+LARGEST_GATHERED = 2**30  # bytes
+TILE = 1024  # rows of a side
+
+START_LOG_SCALE = float(np.log(1 / 0.07))  # of a learned scale (arXiv:2103.00020)
+LARGEST_LOG_SCALE = float(np.log(100))
+
+
+def info_nce(
+  first: Array,
+  second: Array,
+  scale: Scalar,
+  *,
+  weights: Array | None = None,
+  how: How | None = None,
+  tile: int = TILE,
+  axis_name: str | None = None,
+) -> Scalar:
+  """The symmetric cross-entropy of finding each row's match in the other tower (arXiv:1807.03748, 2103.00020), in nats:
+
+      L_ij = scale cos(first_i, second_j)
+      loss = 1/2 mean_i (log sum_j exp L_ij - L_ii) + 1/2 mean_j (log sum_i exp L_ij - L_jj)
+
+  Args:
+    first, second: `[n, d]`, of any floating type; row `i` of one matches row `i` of the other.
+    scale: one over the temperature, above 0; see `learned_scale`.
+    weights: `[n]`, not negative: of each pair in the mean, which is the weighted one. A row of weight 0 is padding: it
+      is nobody's negative, and its gradient is exactly 0 whatever it holds. Weights are not differentiated.
+    how: "dense", "tiled", "sharded" or "ring"; by default chosen as the module says.
+    tile: rows of each side of a tile.
+    axis_name: of the `shard_map` or `pmap` around, over which the rows are spread.
+
+  Raises:
+    ValueError: if the towers are not floating `[n, d]` of one shape, weights are not `[n]`, `how` is none of these or
+      does not go with `axis_name`, or the rows do not divide by the devices.
+  """
+  _check_rows(first=first, second=second)
+  if jnp.shape(first) != jnp.shape(second):
+    raise ValueError(f"expected two towers of one shape, got {list(jnp.shape(first))} and {list(jnp.shape(second))}")
+  weights = _weights(weights, first)
+  first, second = (_unit(x, weights) for x in (first, second))
+  towers = (first * jnp.asarray(scale, first.dtype), second)
+  return _compute(softmax_of_towers, (), (*towers, weights, None), how, tile, axis_name)
+
+
+def siglip(
+  first: Array,
+  second: Array,
+  scale: Scalar,
+  bias: Scalar,
+  *,
+  weights: Array | None = None,
+  how: How | None = None,
+  tile: int = TILE,
+  axis_name: str | None = None,
+) -> Scalar:
+  """The binary cross-entropy of every pair being a match, summed over the second tower (arXiv:2303.15343), in nats:
+
+      x_ij = scale cos(first_i, second_j) + bias,   loss = 1/n sum_ij log(1 + exp(-y_ij x_ij)),   y_ij = 2 [i = j] - 1
+
+  The paper starts at scale 10, as the exponential of a learned logarithm, and bias -10.
+
+  Args:
+    bias: of every logit.
+    weights: `[n]`, not negative: pair `(i, j)` weighs `(weight_i + weight_j) / 2`, and nothing if either is 0; `n` is
+      their sum.
+    first, second, scale, how, tile, axis_name: as for `info_nce`.
+
+  Raises:
+    ValueError: as `info_nce`.
+  """
+  _check_rows(first=first, second=second)
+  if jnp.shape(first) != jnp.shape(second):
+    raise ValueError(f"expected two towers of one shape, got {list(jnp.shape(first))} and {list(jnp.shape(second))}")
+  weights = _weights(weights, first)
+  first, second = (_unit(x, weights) for x in (first, second))
+  towers = (first * jnp.asarray(scale, first.dtype), second)
+  bias = jnp.asarray(bias, first.dtype)
+  return _compute(sigmoid_of_towers, bias, (*towers, weights, None), how, tile, axis_name)
+
+
+def nt_xent(
+  embeddings: Array,
+  temperature: Scalar,
+  *,
+  weights: Array | None = None,
+  how: How | None = None,
+  tile: int = TILE,
+  axis_name: str | None = None,
+) -> Scalar:
+  """The cross-entropy of finding each view's other view among all other rows (SimCLR, arXiv:2002.05709), in nats:
+
+      loss = mean_i (log sum_{a != i} exp(cos(z_i, z_a) / temperature) - cos(z_i, z_pair(i)) / temperature)
+
+  Args:
+    embeddings: `z`, `[2 n, d]`, of any floating type: rows `2 i` and `2 i + 1` are two views of one picture, so that a
+      picture's views are on one device.
+    temperature: above 0.
+    weights: `[2 n]`, as for `info_nce`; a row whose other view is padding weighs nothing.
+    how, tile, axis_name: as for `info_nce`.
+
+  Raises:
+    ValueError: if the number of rows is odd, and as `info_nce`.
+  """
+  _check_rows(embeddings=embeddings)
+  if len(embeddings) % 2:
+    raise ValueError(f"expected two rows of each picture, got {len(embeddings)} rows")
+  return _supervised(embeddings, None, temperature, weights, how, tile, axis_name)
+
+
+def supervised_contrastive(
+  embeddings: Array,
+  labels: Array,
+  temperature: Scalar,
+  *,
+  weights: Array | None = None,
+  how: How | None = None,
+  tile: int = TILE,
+  axis_name: str | None = None,
+) -> Scalar:
+  """The cross-entropy of finding the other rows of a row's class among all other rows (arXiv:2004.11362), in nats:
+
+      loss = mean_i mean_{p of the class of i, p != i} (log sum_{a != i} exp S_ia - S_ip),   S = cos(z, z) / temperature
+
+  which is the paper's `L_out`. Rows without another of their class are negatives of others and weigh nothing.
+
+  Args:
+    embeddings: `z`, `[n, d]`, of any floating type.
+    labels: one-hot `[n, classes]`, of which an all-zero row is padding; or integers `[n]`, for many classes.
+    temperature: above 0.
+    weights, how, tile, axis_name: as for `info_nce`.
+
+  Raises:
+    ValueError: if labels are neither, and as `info_nce`.
+  """
+  _check_rows(embeddings=embeddings)
+  labels = jnp.asarray(labels)
+  if labels.shape[:1] != jnp.shape(embeddings)[:1] or labels.ndim not in (1, 2):
+    shapes = f"{list(labels.shape)} for embeddings {list(jnp.shape(embeddings))}"
+    raise ValueError(f"expected one-hot labels [n, classes] or integers [n], got {shapes}")
+  if labels.ndim == 1 and not jnp.issubdtype(labels.dtype, jnp.integer):
+    raise ValueError(f"expected labels [n] to be integers, got {labels.dtype}; one-hot labels are [n, classes]")
+  if labels.ndim == 2:
+    there = labels.any(-1)
+    weights = there if weights is None else jnp.where(there, weights, 0)
+    labels = labels.argmax(-1)
+  return _supervised(embeddings, labels, temperature, weights, how, tile, axis_name)
+
+
+def learned_scale(log_scale: Scalar) -> Scalar:
+  """`exp(min(log_scale, ln 100))`, a learned scale of the logits (arXiv:2103.00020), never stuck.
+
+  Beyond the cap its gradient is that at the cap, where a plain minimum has none, so what is beyond can come back. Start
+  at `START_LOG_SCALE`, `ln(1 / 0.07)`; `metajax.train.keep_below` keeps the parameter itself below the cap.
+  """
+  log_scale = jnp.asarray(log_scale)
+  beyond = lax.stop_gradient(jnp.maximum(log_scale - LARGEST_LOG_SCALE, 0))
+  return jnp.exp(log_scale - beyond)
+
+
+def _supervised(embeddings, labels, temperature, weights, how, tile, axis_name):
+  weights = _weights(weights, embeddings)
+  embeddings = _unit(embeddings, weights)
+  # Both sides of a cosine have a share of the scale, so that they stay the same.
+  embeddings = embeddings * lax.rsqrt(jnp.asarray(temperature, embeddings.dtype))
+  return _compute(softmax_of_rows, (), (embeddings, weights, labels), how, tile, axis_name)
+
+
+def _check_rows(**towers):
+  for name, x in towers.items():
+    if jnp.ndim(x) != 2 or not jnp.issubdtype(jnp.result_type(x), jnp.floating):
+      raise ValueError(f"expected {name} to be floating [n, d], got {jnp.result_type(x)} {list(jnp.shape(x))}")
+
+
+def _weights(weights, like) -> Array:
+  """Weights of rows, in the type of the logits."""
+  kind = jnp.promote_types(jnp.result_type(like), jnp.float32)
+  if weights is None:
+    return jnp.ones(len(like), kind)
+  if jnp.shape(weights) != (len(like),):
+    raise ValueError(f"expected weights [{len(like)}], one for each row, got {list(jnp.shape(weights))}")
+  return lax.stop_gradient(jnp.asarray(weights, kind))
+
+
+def _unit(embeddings, weights):
+  """Rows of length 1, and zeros for padding, which may hold anything, in 32 bits at least."""
+  return unit_rows(jnp.where(weights[:, None] > 0, jnp.asarray(embeddings, weights.dtype), 0))
+
+
+def _compute(ways, shared, rows, how, most, axis_name):
+  """A loss by one of its two ways: `ways.tiled(Rows, shared, rows)` or `ways.dense(shared, rows)`.
+
+  `rows` are towers `[n, d]`, weights `[n]`, and labels `[n]` or None: places, two by two.
+  """
+  if how is not None and how not in get_args(How):
+    raise ValueError(f"expected how to be one of {', '.join(map(repr, get_args(How)))}, or None, got {how!r}")
+  if most < 1:
+    raise ValueError(f"expected a tile of at least 1 row, got {most}")
+  if axis_name is not None and how in ("dense", "tiled"):
+    raise ValueError(f"expected how to be 'sharded' or 'ring' with an axis_name, got {how!r}")
+  how = how or _rule(rows[0], axis_name)
+  if how == "dense":
+    return ways.dense(shared, rows)
+
+  def local(axis, shared, rows):
+    *rows, labels = rows
+    place = mesh.position(axis, len(rows[0]))
+    rows = (*rows, place // 2 if labels is None else labels, place)
+    tile = _tile(len(place), most)
+    padding = -len(place) % tile
+    rows = jax.tree.map(lambda x: jnp.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1)), rows)
+    return ways.tiled(Rows(axis, how == "ring", tile), shared, rows)
+
+  if axis_name is not None:
+    return local(axis_name, shared, rows)
+  return mesh.over_rows(local, shared, rows, whole=how == "tiled")
+
+
+def _rule(tower, axis_name) -> How:
+  """How a loss is computed by default, from its size and the devices that share its rows."""
+  count, width = tower.shape
+  if axis_name is not None:
+    count *= mesh.axis_size(axis_name)
+  elif mesh.device_count() == 1:
+    return "dense" if count <= LARGEST_DENSE else "tiled"
+  return "sharded" if count * width * tower.dtype.itemsize <= LARGEST_GATHERED else "ring"
+
+
+def _tile(count, most) -> int:
+  """Rows of a tile: as few tiles as there need be, as even as they can be, a multiple of 8 rows."""
+  return 8 * math.ceil(count / math.ceil(count / most) / 8)

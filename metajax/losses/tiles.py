@@ -1,0 +1,51 @@
+"""One tile of logits between some rows and some columns, and what is kept of it."""
+
+import jax.numpy as jnp
+from jax import lax
+
+NO_LOGIT = -1e30  # of a pair that is none
+
+
+def are_pairs(of_rows, of_columns):
+  return (of_rows > 0)[:, None] & (of_columns > 0)
+
+
+def pair_weights(of_rows, of_columns):
+  return jnp.where(are_pairs(of_rows, of_columns), (of_rows[:, None] + of_columns) / 2, 0)
+
+
+def logits_of(first, second, pairs):
+  return jnp.where(pairs, first @ second.T, NO_LOGIT)
+
+
+def no_sums(tower):
+  return jnp.full_like(tower[:, 0], NO_LOGIT), jnp.zeros_like(tower[:, 0])
+
+
+def add_exponentials(so_far, logits, axis):
+  """The largest logit of each row or column so far, and the sum of the exponentials of all, divided by its own."""
+  largest, sums = so_far
+  new = lax.stop_gradient(jnp.maximum(largest, logits.max(axis)))
+  added = jnp.exp(logits - jnp.expand_dims(new, axis)).sum(axis)
+  return new, sums * jnp.exp(largest - new) + added
+
+
+def probabilities(logits, largest, weight, axis):
+  """The softmax over an axis of all logits, times weights: `weight` is divided by the sum that `add_exponentials` gave.
+
+  The largest logit is taken off alone: off the logarithm of the sum, large logits would lose digits.
+  """
+  return jnp.expand_dims(weight, axis) * jnp.exp(logits - jnp.expand_dims(largest, axis))
+
+
+def present(values, weights):
+  return jnp.where(weights > 0, values, 0)
+
+
+def mean_of(weights, values):
+  return divide((weights * present(values, weights)).sum(), weights.sum())
+
+
+def divide(total, weight):
+  """A mean over nothing is 0."""
+  return total / jnp.where(weight > 0, weight, 1)

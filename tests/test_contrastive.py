@@ -1,0 +1,451 @@
+"""Contrastive losses: their papers' values, the same ones however they are computed, on any number of devices."""
+
+import functools
+import itertools
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jax.test_util import check_grads
+from table_of_contrastive_losses import CLASSES, LABELS, LOSSES, ROWS, WAYS, WEIGHTS, WIDTH, arguments_of, random
+
+from benchmarks.arithmetic import flops
+from metajax.losses import info_nce, learned_scale, nt_xent, siglip, supervised_contrastive
+from metajax.losses.contrastive import LARGEST_DENSE, LARGEST_GATHERED, LARGEST_LOG_SCALE, START_LOG_SCALE, _rule
+from metajax.mesh import make_mesh, shard_batch
+from metajax.train import keep_below
+
+TILE = 16  # three tiles on one device, one and a half on two
+
+
+def value_and_gradient(name, arguments, weights=WEIGHTS, labels=LABELS, devices=None, **how):
+  """The loss and its gradient with respect to all of its arguments."""
+  case, count = LOSSES[name], len(arguments)
+
+  def compute(arguments, weights, labels):
+    loss = lambda *arguments: case.loss(*arguments, weights, labels, **{"tile": TILE, **how})
+    return jax.value_and_grad(loss, range(count))(*arguments)
+
+  if devices is None:
+    return jax.jit(compute)(arguments, weights, labels)
+  with jax.set_mesh(make_mesh(devices)):
+    towers, weights, labels = shard_batch((arguments[: case.towers], weights, labels))
+    return jax.jit(compute)((*towers, *arguments[case.towers :]), weights, labels)
+
+
+def close(got, expected, tolerance):
+  for x, y in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+    np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance * max(1, np.abs(y).max()))
+
+
+# Each loss with each way, on a number of devices so that every two of the three meet.
+PAIRWISE = [(name, way, (1, 2, 4, 8)[(i + j) % 4]) for i, name in enumerate(LOSSES) for j, way in enumerate(WAYS)]
+ALL = [
+  pytest.param(*row, marks=() if row in PAIRWISE else pytest.mark.slow)
+  for row in itertools.product(LOSSES, WAYS, (1, 2, 4, 8))
+]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("weights", [np.ones(ROWS), WEIGHTS], ids=["alike", "weighted"])
+def test_a_loss_is_its_papers(name, weights, float64):
+  arguments = arguments_of(LOSSES[name])
+  expected = LOSSES[name].slow(*arguments, weights, LABELS)
+  for way in ("dense", "tiled"):
+    got = value_and_gradient(name, arguments, weights, how=way)[0]
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
+def test_without_weights_rows_weigh_alike(float64):
+  for name, case in LOSSES.items():
+    arguments = arguments_of(case)
+    for way in ("dense", "tiled"):
+      got = case.loss(*arguments, None, LABELS, how=way, tile=TILE)
+      np.testing.assert_allclose(got, case.loss(*arguments, np.full(ROWS, 3.0), LABELS, how="dense"), err_msg=name)
+
+
+def test_nt_xent_is_that_of_optax():
+  first, second = arguments_of(LOSSES["info_nce"], rows=8)[:2]
+  interleaved = np.stack([first, second], 1).reshape(16, WIDTH)
+  unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)
+  expected = optax.losses.ntxent(unit(interleaved), jnp.arange(16) // 2, 0.2)
+  np.testing.assert_allclose(nt_xent(interleaved, 0.2), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients_are_finite_differences(name, float64):
+  """Of the towers, the scale or temperature, and the bias; forward and backward."""
+  case = LOSSES[name]
+  arguments = tuple(map(jnp.asarray, arguments_of(case, rows=12)))
+  loss = jax.jit(lambda *arguments: case.loss(*arguments, WEIGHTS[:12], LABELS[:12], how="tiled", tile=8))
+  check_grads(loss, arguments, order=1, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_gradient_of_the_gradient_is_right_inside_a_scan(name, float64):
+  """A rule that calls what it differentiates has wrong second derivatives there, in silence."""
+  case = LOSSES[name]
+  arguments = tuple(map(jnp.asarray, arguments_of(case)))
+
+  def after_two_steps(embeddings, way):
+    loss = lambda embeddings: case.loss(embeddings, *arguments[1:], WEIGHTS, LABELS, how=way, tile=TILE)
+    step = lambda embeddings, _: (embeddings - jax.grad(loss)(embeddings), None)
+    return loss(jax.lax.scan(step, embeddings, length=2)[0])
+
+  gradient = lambda way: jax.grad(functools.partial(after_two_steps, way=way))
+  close(jax.jit(gradient("tiled"))(arguments[0]), jax.jit(gradient("dense"))(arguments[0]), 1e-12)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_curvature_along_a_direction_is_right(name, float64):
+  """Forward over backward, of all arguments."""
+  case = LOSSES[name]
+  arguments = tuple(map(jnp.asarray, arguments_of(case)))
+
+  def curvature(way):
+    loss = lambda *arguments: case.loss(*arguments, WEIGHTS, LABELS, how=way, tile=TILE)
+    run = jax.jit(lambda *arguments: jax.jvp(jax.grad(loss, range(len(arguments))), arguments, arguments)[1])
+    return run(*arguments)
+
+  close(curvature("tiled"), curvature("dense"), 1e-12)
+
+
+@pytest.mark.parametrize(("name", "way", "devices"), ALL)
+def test_however_it_is_computed_a_loss_and_its_gradient_are_the_same(name, way, devices, float64):
+  arguments = arguments_of(LOSSES[name])
+  close(
+    value_and_gradient(name, arguments, devices=devices, how=way),
+    value_and_gradient(name, arguments, how="dense"),
+    1e-12,
+  )
+
+
+@pytest.mark.parametrize(("name", "way", "devices"), ALL)
+def test_in_32_bits_they_are_the_same_to_rounding_at_large_scales(name, way, devices):
+  narrow = lambda arguments: jax.tree.map(np.float32, arguments)
+  for scale, tolerance in ((100.0, 1e-6), (1000.0, 1e-5)):
+    of = (scale, -3.0) if name == "siglip" else (scale,) if name == "info_nce" else (1 / scale,)
+    arguments = narrow((*arguments_of(LOSSES[name])[: LOSSES[name].towers], *of))
+    loss, gradient = value_and_gradient(name, arguments, np.float32(WEIGHTS), devices=devices, how=way)
+    expected, slope = value_and_gradient(name, arguments, np.float32(WEIGHTS), how="dense")
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    close(gradient, slope, tolerance)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("way", ["dense", "tiled"])
+def test_a_padded_row_may_hold_anything_and_has_a_gradient_of_exactly_zero(name, way):
+  case = LOSSES[name]
+  arguments = arguments_of(case)
+  poison = lambda x: np.where(WEIGHTS[:, None] > 0, x, np.where(np.arange(WIDTH) % 2, np.nan, np.inf))
+  poisoned = (*map(poison, arguments[: case.towers]), *arguments[case.towers :])
+  loss, gradient = value_and_gradient(name, poisoned, how=way)
+  assert loss == value_and_gradient(name, arguments, how=way)[0]
+  for of_tower in gradient[: case.towers]:
+    np.testing.assert_array_equal(of_tower[WEIGHTS == 0], 0)
+    assert np.isfinite(of_tower).all()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_without_a_row_that_weighs_the_loss_and_its_gradient_are_zero(way):
+  for name, case in LOSSES.items():
+    loss, gradient = value_and_gradient(name, arguments_of(case), np.zeros(ROWS), how=way)
+    assert loss == 0, name
+    assert all((np.asarray(x) == 0).all() for x in gradient), name
+
+
+@pytest.mark.parametrize("way", ["sharded", "ring"])
+def test_1003_rows_on_8_devices_count_exactly_1003(way, float64):
+  arguments = arguments_of(LOSSES["info_nce"], rows=1003)
+  expected = value_and_gradient("info_nce", arguments, None, None, how="dense")
+  padded = tuple(np.pad(x, [(0, 5), (0, 0)], constant_values=7) for x in arguments[:2])
+  weights = np.pad(np.ones(1003), (0, 5))
+  loss, (first, second, scale) = value_and_gradient(
+    "info_nce", (*padded, 7.0), weights, np.zeros(1008), devices=8, how=way, tile=64
+  )
+  close((loss, first[:1003], second[:1003], scale), (expected[0], *expected[1]), 1e-12)
+  with (
+    jax.set_mesh(make_mesh(8)),
+    pytest.raises(ValueError, match="divides by the 8 devices of the mesh, got 1003 rows"),
+  ):
+    info_nce(*arguments, how=way)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("way", ["dense", "tiled"])
+def test_a_loss_and_its_gradient_are_finite_whatever_the_rows(name, way):
+  case = LOSSES[name]
+  towers = arguments_of(case)[: case.towers]
+  kinds = {
+    "zeros": [np.zeros_like(x) for x in towers],
+    "one zero row": [np.where(np.arange(ROWS)[:, None] == 3, 0, x) for x in towers],
+    "identical": [np.ones_like(x) for x in towers],
+    "opposite": [np.ones_like(x) * (-1) ** np.arange(ROWS)[:, None] for x in towers],
+    "huge": [x * 1e30 for x in towers],
+    "tiny": [x * 1e-30 for x in towers],
+  }
+  for kind, towers in kinds.items():
+    for scale in (100.0, 1000.0):
+      of = (scale, -3.0) if name == "siglip" else (scale,) if name == "info_nce" else (1 / scale,)
+      for dtype in (jnp.float32, jnp.bfloat16):
+        arguments = (*(jnp.asarray(x, dtype) for x in towers), *of)
+        loss, gradient = value_and_gradient(name, arguments, None, how=way)
+        assert loss.dtype == jnp.float32
+        assert gradient[0].dtype == dtype
+        assert np.isfinite(loss), (kind, scale)
+        assert all(np.isfinite(np.asarray(x, np.float32)).all() for x in gradient[: case.towers]), (kind, scale)
+
+
+def test_sums_of_16_bit_rows_are_kept_in_32():
+  first, second = (jnp.asarray(x, jnp.bfloat16) for x in arguments_of(LOSSES["info_nce"], rows=256)[:2])
+  wide = lambda x: np.asarray(x, np.float32)
+  for way in ("dense", "tiled"):
+    np.testing.assert_allclose(
+      info_nce(first, second, 20.0, how=way), info_nce(wide(first), wide(second), 20.0), rtol=1e-6
+    )
+
+
+def temporary(loss, *shapes, devices=None):
+  """Bytes that value and gradient take beside arguments and results; on each device."""
+  run = jax.jit(jax.value_and_grad(loss, range(len(shapes))))
+  if devices is None:
+    return run.lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+  with jax.set_mesh(make_mesh(devices)):
+    rows = NamedSharding(jax.sharding.get_mesh(), P("data"))
+    shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows) for x in shapes]
+    return run.lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+
+
+def floats(*shape):
+  return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+MIB = 2**20
+TOWERS = {
+  "info_nce": (lambda a, b, **how: info_nce(a, b, 20.0, **how), 2),
+  "siglip": (lambda a, b, **how: siglip(a, b, 10.0, -10.0, **how), 2),
+  "nt_xent": (lambda z, **how: nt_xent(z, 0.1, **how), 1),
+  "supervised_contrastive": (lambda z, **how: supervised_contrastive(z, jnp.arange(len(z)) % 10, 0.1, **how), 1),
+}
+
+
+def memory(name, rows, devices=None, **how):
+  loss, towers = TOWERS[name]
+  return temporary(lambda *x: loss(*x, **how), *[floats(rows, 128)] * towers, devices=devices)
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_memory_of_tiled_losses_is_linear_in_the_rows(name):
+  assert memory(name, 32768) <= 2.1 * memory(name, 16384)
+
+
+def test_info_nce_of_32768_pairs_fits_in_200_mib_and_nt_xent_of_4096_pictures_in_110():
+  assert memory("info_nce", 32768) <= 200 * MIB
+  assert memory("nt_xent", 8192) <= 110 * MIB
+
+
+def test_a_device_of_a_ring_of_8_holds_at_most_a_sixth_and_of_a_mesh_that_gathers_one_tower_and_its_gradient():
+  alone = memory("info_nce", 32768)
+  assert memory("info_nce", 32768, 8, how="ring") <= alone / 6
+  tower = 32768 * 128 * 4
+  assert memory("info_nce", 32768, 8, how="sharded") <= 2 * tower + alone / 6
+
+
+KINDS = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
+
+
+def traffic(name, rows, way):
+  """How many values each collective of value and gradient on 8 devices gives a device, smallest first, by kind."""
+  loss, towers = TOWERS[name]
+  run = jax.jit(jax.value_and_grad(lambda *x: loss(*x, how=way, tile=64), range(towers)))
+  with jax.set_mesh(make_mesh(8)):
+    spread = NamedSharding(jax.sharding.get_mesh(), P("data"))
+    shapes = [jax.ShapeDtypeStruct((rows, WIDE), jnp.float32, sharding=spread)] * towers
+    program = run.lower(*shapes).compile().as_text()
+  found = {}
+  for line in program.splitlines():
+    if match := re.search(rf" ({KINDS})(?:-start)?\(", line):
+      sizes = re.findall(r"\w+\[([\d,]*)\]", line[: match.start()])
+      values = sum(math.prod(map(int, size.split(","))) if size else 1 for size in sizes)
+      found.setdefault(match[1], []).append(values)
+  return {kind: sorted(values) for kind, values in found.items()}
+
+
+B, SHARE, WIDE = 1024, 128, 128  # rows, those of one of 8 devices, and values of a row
+PASSED_ON = "collective-permute"  # 8 times, once to each device of the ring
+
+
+@pytest.mark.parametrize(
+  ("name", "way", "expected"),
+  [
+    # One tower comes, with the sums over columns; its gradient goes home: 2 B d + O(B).
+    (
+      "info_nce",
+      "sharded",
+      {"all-gather": [B, B * WIDE], "all-reduce": [2, B, B], "reduce-scatter": [SHARE * WIDE]},
+    ),
+    # The tower once for the sums and once for the gradient, which travels with it: 3 B d + O(B).
+    ("info_nce", "ring", {PASSED_ON: [SHARE] * 5 + [SHARE * WIDE] * 3, "all-reduce": [2]}),
+    # Every row's gradient is complete where it is: B d + O(B).
+    ("nt_xent", "sharded", {"all-gather": [B] * 5 + [B * WIDE], "all-reduce": [2]}),
+    ("nt_xent", "ring", {PASSED_ON: [SHARE] * 9 + [SHARE * WIDE] * 2, "all-reduce": [2]}),
+    ("siglip", "sharded", {"all-gather": [B * WIDE], "all-reduce": [2], "reduce-scatter": [SHARE * WIDE]}),
+    ("siglip", "ring", {PASSED_ON: [SHARE] + [SHARE * WIDE] * 2, "all-reduce": [2]}),
+  ],
+)
+def test_devices_exchange_one_tower_and_its_gradient_and_a_ring_gathers_nothing(name, way, expected):
+  assert traffic(name, B, way) == expected
+
+
+@pytest.mark.parametrize(
+  ("name", "most"),
+  [
+    ("info_nce", 8.5),  # forward 2, and backward the logits again 2 and two gradients 4
+    ("siglip", 6.5),  # one visit gives all
+    ("nt_xent", 4.6),  # each two tiles meet once for both: half of 8, and the tiles that meet themselves
+    ("supervised_contrastive", 4.6),
+  ],
+)
+def test_arithmetic_of_value_and_gradient_in_products_of_rows(name, most):
+  loss, towers = TOWERS[name]
+  rows = 16384
+  gradient = jax.value_and_grad(lambda *x: loss(*x, how="tiled"), range(towers))
+  assert flops(gradient, *[floats(rows, WIDE)] * towers) <= most * rows**2 * WIDE
+
+
+def test_the_way_is_chosen_by_size_and_devices():
+  of = lambda rows, axis_name=None: _rule(jax.ShapeDtypeStruct((rows, 256), jnp.float32), axis_name)
+  assert (of(LARGEST_DENSE), of(LARGEST_DENSE + 1)) == ("dense", "tiled")
+  most = LARGEST_GATHERED // (256 * 4)
+  with jax.set_mesh(make_mesh(8)):
+    assert (of(8), of(most), of(most + 1)) == ("sharded", "sharded", "ring")
+
+
+def half(first, second, params, **how):
+  return info_nce(first @ params, second @ params, 7.0, tile=8, **how)
+
+
+def mapped(way, check_vma):
+  """A training step of one's own `shard_map`; the mesh is not one of metajax's."""
+
+  def step(params, first, second):
+    found = jax.value_and_grad(lambda params: half(first, second, params, how=way, axis_name="rows"))(params)
+    return found if check_vma else jax.lax.pmean(found, "rows")
+
+  def run(params, first, second):
+    axes = jax.make_mesh((4,), ("rows",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
+    specs = {"in_specs": (P(), P("rows"), P("rows")), "out_specs": P()}
+    return jax.jit(jax.shard_map(step, mesh=axes, check_vma=check_vma, **specs))(params, first, second)
+
+  return run
+
+
+def pmapped(way):
+  def step(params, first, second):
+    found = jax.value_and_grad(lambda params: half(first, second, params, how=way, axis_name="rows"))(params)
+    return jax.lax.pmean(found, "rows")
+
+  split = lambda x: x.reshape(4, -1, WIDTH)
+  run = jax.pmap(step, axis_name="rows", in_axes=(None, 0, 0), devices=jax.devices()[:4])
+  return lambda params, first, second: jax.tree.map(lambda x: x[0], run(params, split(first), split(second)))
+
+
+def jitted(way):
+  def run(params, first, second):
+    with jax.set_mesh(make_mesh(4)):
+      first, second = shard_batch((first, second))
+      return jax.jit(jax.value_and_grad(lambda params: half(first, second, params, how=way)))(params)
+
+  return run
+
+
+@pytest.mark.parametrize("way", ["sharded", "ring"])
+@pytest.mark.parametrize(
+  "make",
+  [jitted, pmapped, functools.partial(mapped, check_vma=True), functools.partial(mapped, check_vma=False)],
+  ids=["jit", "pmap", "shard_map", "unchecked shard_map"],
+)
+def test_it_is_the_loss_of_all_rows_within_jit_shard_map_and_pmap(make, way, float64):
+  first, second = arguments_of(LOSSES["info_nce"], rows=16)[:2]
+  params = random.normal(size=(WIDTH, WIDTH))
+  expected = jax.value_and_grad(lambda params: half(first, second, params))(params)
+  close(make(way)(params, first, second), expected, 1e-12)
+
+
+def test_without_the_axis_name_it_is_the_loss_of_a_devices_own_rows(float64):
+  first, second = arguments_of(LOSSES["info_nce"], rows=16)[:2]
+  with jax.set_mesh(make_mesh(2)):
+    own = lambda first, second: info_nce(first, second, 7.0, how="tiled")[None]
+    found = jax.jit(jax.shard_map(own, in_specs=P("data"), out_specs=P("data")))(first, second)
+  np.testing.assert_allclose(found, [info_nce(first[i : i + 8], second[i : i + 8], 7.0) for i in (0, 8)], rtol=1e-12)
+
+
+TOWER = np.ones((4, 3), np.float32)
+
+
+@pytest.mark.parametrize(
+  ("call", "said"),
+  [
+    (lambda: info_nce(TOWER, TOWER[:2], 1.0), r"two towers of one shape, got \[4, 3\] and \[2, 3\]"),
+    (lambda: siglip(TOWER, TOWER[:2], 1.0, 0.0), r"two towers of one shape, got \[4, 3\] and \[2, 3\]"),
+    (lambda: info_nce(TOWER, TOWER[0], 1.0), r"second to be floating \[n, d\], got float32 \[3\]"),
+    (lambda: nt_xent(TOWER.astype(int), 1.0), r"embeddings to be floating \[n, d\], got int\d+ \[4, 3\]"),
+    (lambda: nt_xent(TOWER[:3], 1.0), "two rows of each picture, got 3 rows"),
+    (lambda: info_nce(TOWER, TOWER, 1.0, weights=np.ones(3)), r"weights \[4\], one for each row, got \[3\]"),
+    (lambda: supervised_contrastive(TOWER, np.ones(3, int), 1.0), r"integers \[n\], got \[3\] for embeddings \[4, 3\]"),
+    (lambda: supervised_contrastive(TOWER, np.ones(4), 1.0), r"labels \[n\] to be integers, got float"),
+    (lambda: info_nce(TOWER, TOWER, 1.0, how="fast"), "how to be one of 'dense', .*, got 'fast'"),
+    (lambda: info_nce(TOWER, TOWER, 1.0, tile=0), "a tile of at least 1 row, got 0"),
+    (lambda: info_nce(TOWER, TOWER, 1.0, axis_name="rows"), "an axis of the shard_map or pmap around, got 'rows'"),
+    (lambda: info_nce(TOWER, TOWER, 1.0, how="dense", axis_name="rows"), "'sharded' or 'ring' with an axis_name"),
+  ],
+)
+def test_bad_input_is_refused_with_what_was_given(call, said):
+  with pytest.raises(ValueError, match=said):
+    call()
+
+
+def test_one_hot_labels_are_those_of_integers_and_a_row_without_a_label_is_padding():
+  embeddings = arguments_of(LOSSES["nt_xent"])[0]
+  one_hot = np.eye(CLASSES)[LABELS] * (WEIGHTS > 0)[:, None]
+  np.testing.assert_allclose(
+    supervised_contrastive(embeddings, one_hot, 0.2),
+    supervised_contrastive(embeddings, LABELS, 0.2, weights=WEIGHTS > 0),
+  )
+
+
+def test_a_learned_scale_stays_below_100_and_is_never_stuck_beyond():
+  """A loss that wants a larger scale holds it at the cap; one that wants a smaller one takes it down from beyond."""
+  np.testing.assert_allclose(learned_scale(START_LOG_SCALE), 1 / 0.07, rtol=1e-6)
+  np.testing.assert_allclose(learned_scale(9.0), 100, rtol=1e-6)
+  np.testing.assert_allclose(jax.grad(learned_scale)(9.0), 100, rtol=1e-6)
+  optimizer = optax.chain(optax.adam(0.5), keep_below(LARGEST_LOG_SCALE, "log_scale"))
+
+  def after(steps, value, sign):
+    params = {"tower": jnp.ones(2), "log_scale": jnp.asarray(value)}
+    state = optimizer.init(params)
+    loss = lambda params: sign * learned_scale(params["log_scale"]) + params["tower"].sum()
+    for _ in range(steps):
+      updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+      params = optax.apply_updates(params, updates)
+    return params
+
+  up = after(8, START_LOG_SCALE, -1)
+  np.testing.assert_allclose(up["log_scale"], np.log(100), rtol=1e-6)
+  assert up["tower"].max() < -1  # and nothing else is held
+  assert after(8, 9.0, 1)["log_scale"] < np.log(100) - 1
+
+
+def test_keep_below_names_the_parameters_there_are_and_needs_their_values():
+  params = {"image": {"weight": jnp.ones(2)}, "scale": jnp.ones(())}
+  link = keep_below(1.0, "log_scale")
+  with pytest.raises(ValueError, match=r"a parameter of the name 'log_scale' .* got image/weight, scale"):
+    link.init(params)
+  with pytest.raises(ValueError, match="needs the parameters"):
+    keep_below(1.0, "scale").update(params, optax.EmptyState())
