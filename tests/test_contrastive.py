@@ -288,10 +288,10 @@ PASSED_ON = "collective-permute"  # 8 times, once to each device of the ring
     (
       "info_nce",
       "sharded",
-      {"all-gather": [B, B * WIDE], "all-reduce": [2, B, B], "reduce-scatter": [SHARE * WIDE]},
+      {"all-gather": [B, B, B * WIDE], "all-reduce": [2, B, B], "reduce-scatter": [SHARE * WIDE]},
     ),
     # The tower once for the sums and once for the gradient, which travels with it: 3 B d + O(B).
-    ("info_nce", "ring", {PASSED_ON: [SHARE] * 5 + [SHARE * WIDE] * 3, "all-reduce": [2]}),
+    ("info_nce", "ring", {PASSED_ON: [SHARE] * 6 + [SHARE * WIDE] * 3, "all-reduce": [2]}),
     # Every row's gradient is complete where it is: B d + O(B).
     ("nt_xent", "sharded", {"all-gather": [B] * 5 + [B * WIDE], "all-reduce": [2]}),
     ("nt_xent", "ring", {PASSED_ON: [SHARE] * 9 + [SHARE * WIDE] * 2, "all-reduce": [2]}),

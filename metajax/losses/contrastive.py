@@ -37,7 +37,7 @@ How = Literal["dense", "tiled", "sharded", "ring"]
 
 LARGEST_DENSE = 1024  # rows
 LARGEST_GATHERED = 2**30  # bytes
-TILE = 1024  # rows of a side
+TILE = 512  # rows of a side
 
 START_LOG_SCALE = float(np.log(1 / 0.07))  # of a learned scale (arXiv:2103.00020)
 LARGEST_LOG_SCALE = float(np.log(100))
