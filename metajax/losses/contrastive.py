@@ -37,7 +37,7 @@ How = Literal["dense", "tiled", "sharded", "ring"]
 
 LARGEST_DENSE = 1024  # rows
 LARGEST_GATHERED = 2**30  # bytes
-TILE = 512  # rows of a side
+TILE, TILE_ON_CPU = 2048, 256  # rows of a side: a core's cache holds a tile of 256, an accelerator is to be filled
 
 START_LOG_SCALE = float(np.log(1 / 0.07))  # of a learned scale (arXiv:2103.00020)
 LARGEST_LOG_SCALE = float(np.log(100))
@@ -50,7 +50,7 @@ def info_nce(
   *,
   weights: Array | None = None,
   how: How | None = None,
-  tile: int = TILE,
+  tile: int | None = None,
   axis_name: str | None = None,
 ) -> Scalar:
   """The symmetric cross-entropy of finding each row's match in the other tower (arXiv:1807.03748, 2103.00020), in nats:
@@ -64,7 +64,7 @@ def info_nce(
     weights: `[n]`, not negative: of each pair in the mean, which is the weighted one. A row of weight 0 is padding: it
       is nobody's negative, and its gradient is exactly 0 whatever it holds. Weights are not differentiated.
     how: "dense", "tiled", "sharded" or "ring"; by default chosen as the module says.
-    tile: rows of each side of a tile.
+    tile: rows of each side of a tile, at most; by default 256 on a CPU and 2,048 on an accelerator.
     axis_name: of the `shard_map` or `pmap` around, over which the rows are spread.
 
   Raises:
@@ -88,7 +88,7 @@ def siglip(
   *,
   weights: Array | None = None,
   how: How | None = None,
-  tile: int = TILE,
+  tile: int | None = None,
   axis_name: str | None = None,
 ) -> Scalar:
   """The binary cross-entropy of every pair being a match, summed over the second tower (arXiv:2303.15343), in nats:
@@ -122,7 +122,7 @@ def nt_xent(
   *,
   weights: Array | None = None,
   how: How | None = None,
-  tile: int = TILE,
+  tile: int | None = None,
   axis_name: str | None = None,
 ) -> Scalar:
   """The cross-entropy of finding each view's other view among all other rows (SimCLR, arXiv:2002.05709), in nats:
@@ -152,7 +152,7 @@ def supervised_contrastive(
   *,
   weights: Array | None = None,
   how: How | None = None,
-  tile: int = TILE,
+  tile: int | None = None,
   axis_name: str | None = None,
 ) -> Scalar:
   """The cross-entropy of finding the other rows of a row's class among all other rows (arXiv:2004.11362), in nats:
@@ -231,6 +231,8 @@ def _compute(ways, shared, rows, how, most, axis_name):
   """
   if how is not None and how not in get_args(How):
     raise ValueError(f"expected how to be one of {', '.join(map(repr, get_args(How)))}, or None, got {how!r}")
+  if most is None:
+    most = TILE_ON_CPU if jax.default_backend() == "cpu" else TILE
   if most < 1:
     raise ValueError(f"expected a tile of at least 1 row, got {most}")
   if axis_name is not None and how in ("dense", "tiled"):

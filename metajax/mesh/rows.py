@@ -94,11 +94,11 @@ def meet(visit: Callable, rows: Rows, own, columns, of_rows, of_columns):
     `of_rows`, complete, and `of_columns`: complete on a ring, where it travels with its columns, and without an axis;
     otherwise what this device's rows gave to all columns, to be put together by `bring_home`.
   """
-  columns, of_rows, of_columns = _varying((columns, of_rows, of_columns), (own, columns))
+  own, columns, of_rows, of_columns = _varying((own, columns, of_rows, of_columns), (own, columns))
   if rows.axis is None or not rows.ring:
     if rows.gathered:
       devices = lax.axis_size(rows.axis)
-      of_columns = jax.tree.map(lambda x: jnp.concatenate([x] * devices), of_columns)
+      of_columns = jax.tree.map(lambda x: jnp.tile(x, (devices, *[1] * (x.ndim - 1))), of_columns)
     return _meet_here(visit, rows.tile, own, columns, of_rows, of_columns)
   devices = lax.axis_size(rows.axis)
   onward = [(device, (device + 1) % devices) for device in range(devices)]
@@ -107,7 +107,10 @@ def meet(visit: Callable, rows: Rows, own, columns, of_rows, of_columns):
   def hop(carried, _):
     columns, of_rows, of_columns = carried
     coming = pass_on(columns)  # on its way while these are met
-    of_rows, of_columns = _meet_here(visit, rows.tile, own, columns, of_rows, of_columns)
+    # Untied from the columns, what depends on this device's rows alone, a tile of them for each pair of tiles, would be
+    # taken out of the loop over the devices by JAX, and all of it held.
+    tied, columns = lax.optimization_barrier((own, columns))
+    of_rows, of_columns = _meet_here(visit, rows.tile, tied, columns, of_rows, of_columns)
     return (coming, of_rows, pass_on(of_columns)), None
 
   return lax.scan(hop, (columns, of_rows, of_columns), length=devices)[0][1:]
@@ -123,20 +126,15 @@ def meet_each_other(visit: Callable, tile: int, own, of_rows):
     `of_rows`, complete.
   """
   (of_rows,) = _varying((of_rows,), own)
-  tiles = lambda tree: jax.tree.map(lambda x: x.reshape((-1, tile, *x.shape[1:])), tree)
-  own, of_rows = tiles(own), tiles(of_rows)
-  at = lambda tree, i: jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), tree)
-  put = lambda tree, i, new: jax.tree.map(lambda x, y: lax.dynamic_update_index_in_dim(x, y, i, 0), tree, new)
+  own, of_rows = _tiles(own, tile), _tiles(of_rows, tile)
 
   def two_tiles(of_rows, pair):
     i, j = pair
-    of_row, of_column = visit(at(own, i), at(own, j), at(of_rows, i), at(of_rows, j))
-    return put(put(of_rows, j, of_column), i, of_row), None  # the rows last: they count where i is j
+    of_row, of_column = visit(_at(own, i), _at(own, j), _at(of_rows, i), _at(of_rows, j))
+    return _put(_put(of_rows, j, of_column), i, of_row), None  # the rows last: they count where i is j
 
-  count = jax.tree.leaves(own)[0].shape[0]
-  pairs = jnp.stack(jnp.triu_indices(count), -1)
-  of_rows, _ = lax.scan(two_tiles, of_rows, pairs)
-  return jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), of_rows)
+  pairs = jnp.stack(jnp.triu_indices(jax.tree.leaves(own)[0].shape[0]), -1)
+  return _flat(lax.scan(two_tiles, of_rows, pairs)[0])
 
 
 def bring_home(tree, rows: Rows):
@@ -158,18 +156,34 @@ def bring_home_exponentials(largest: Array, sums: Array, rows: Rows) -> tuple[Ar
 
 
 def _meet_here(visit, tile, own, columns, of_rows, of_columns):
-  tiles = lambda tree: jax.tree.map(lambda x: x.reshape((-1, tile, *x.shape[1:])), tree)
-  flat = lambda tree: jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), tree)
-  columns = tiles(columns)
+  own, of_rows = _tiles(own, tile), _tiles(of_rows, tile)
+  columns, of_columns = _tiles(columns, tile), _tiles(of_columns, tile)
 
-  def row_tile(of_columns, row):
-    own, of_rows = row
-    column_tile = lambda of_rows, column: visit(own, column[0], of_rows, column[1])
-    of_rows, of_columns = lax.scan(column_tile, of_rows, (columns, of_columns))
-    return of_columns, of_rows
+  def two_tiles(gathered, pair):
+    (of_rows, of_columns), (i, j) = gathered, pair
+    of_row, of_column = visit(_at(own, i), _at(columns, j), _at(of_rows, i), _at(of_columns, j))
+    return (_put(of_rows, i, of_row), _put(of_columns, j, of_column)), None
 
-  of_columns, of_rows = lax.scan(row_tile, tiles(of_columns), (tiles(own), tiles(of_rows)))
-  return flat(of_rows), flat(of_columns)
+  # One loop, and what is gathered in its carry: it is changed in place, where a loop in a loop would hold it twice.
+  rows, others = (jax.tree.leaves(tree)[0].shape[0] for tree in (own, columns))
+  pairs = jnp.stack(jnp.meshgrid(jnp.arange(rows), jnp.arange(others), indexing="ij"), -1).reshape(-1, 2)
+  return _flat(lax.scan(two_tiles, (of_rows, of_columns), pairs)[0])
+
+
+def _tiles(tree, tile):
+  return jax.tree.map(lambda x: x.reshape((-1, tile, *x.shape[1:])), tree)
+
+
+def _flat(tree):
+  return jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), tree)
+
+
+def _at(tree, i):
+  return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), tree)
+
+
+def _put(tree, i, new):
+  return jax.tree.map(lambda x, y: lax.dynamic_update_index_in_dim(x, y, i, 0), tree, new)
 
 
 def _varying(tree, like):
