@@ -24,19 +24,24 @@ from metajax.train import keep_below
 TILE = 16  # three tiles on one device, one and a half on two
 
 
-def value_and_gradient(name, arguments, weights=WEIGHTS, labels=LABELS, devices=None, **how):
-  """The loss and its gradient with respect to all of its arguments."""
-  case, count = LOSSES[name], len(arguments)
+@functools.cache
+def program(name, count, **how):
+  """The compiled loss and its gradient with respect to all of its arguments; one for each way to compute it."""
 
   def compute(arguments, weights, labels):
-    loss = lambda *arguments: case.loss(*arguments, weights, labels, **{"tile": TILE, **how})
+    loss = lambda *arguments: LOSSES[name].loss(*arguments, weights, labels, **how)
     return jax.value_and_grad(loss, range(count))(*arguments)
 
+  return jax.jit(compute)
+
+
+def value_and_gradient(name, arguments, weights=WEIGHTS, labels=LABELS, devices=None, tile=TILE, **how):
+  run, towers = program(name, len(arguments), tile=tile, **how), LOSSES[name].towers
   if devices is None:
-    return jax.jit(compute)(arguments, weights, labels)
+    return run(arguments, weights, labels)
   with jax.set_mesh(make_mesh(devices)):
-    towers, weights, labels = shard_batch((arguments[: case.towers], weights, labels))
-    return jax.jit(compute)((*towers, *arguments[case.towers :]), weights, labels)
+    first, weights, labels = shard_batch((arguments[:towers], weights, labels))
+    return run((*first, *arguments[towers:]), weights, labels)
 
 
 def close(got, expected, tolerance):
@@ -235,6 +240,7 @@ TOWERS = {
 }
 
 
+@functools.cache
 def memory(name, rows, devices=None, **how):
   loss, towers = TOWERS[name]
   return temporary(lambda *x: loss(*x, **how), *[floats(rows, 128)] * towers, devices=devices)
