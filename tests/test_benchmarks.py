@@ -103,9 +103,9 @@ def test_measured_contrastive_losses_become_records_tables_and_a_figure(tmp_path
   monkeypatch.setattr(page, "HERE", tmp_path)
   contrastive_loss.main(quick=True, peers=False, record=True)
   records = json.loads((tmp_path / "results" / "contrastive_loss.json").read_text())
-  of = lambda loss, rows: {one["measure"]: one for one in records if (one["loss"], one["rows"]) == (loss, rows)}
-  assert set(of("info_nce", 64)) == {"dense", "tiled", "sharded", "ring"}
-  assert set(of("nt_xent", 128)) == {"dense", "tiled", "sharded", "ring", "optax"}
+  of = lambda loss: {one["measure"] for one in records if one["loss"] == loss}
+  assert of("info_nce") == {"dense", "tiled", "sharded", "ring"}
+  assert of("nt_xent") == {"dense", "tiled", "sharded", "ring", "optax"}
   assert all(one["value"] > 0 and one["temporary_mebibytes"] > 0 for one in records)
   assert "| ring, 8 devices | " in (tmp_path / "README.md").read_text()
   assert (tmp_path / "results" / "contrastive_loss.png").stat().st_size > 1000

@@ -16,6 +16,9 @@ from metajax.data.glyphs import FAMILIES, SPLITS, glyphs
 SMALL = {"OGHAM": ("Ogham", "validation"), "NKO": ("N'Ko", "test")}
 
 
+pytestmark = pytest.mark.xdist_group("glyphs")  # drawn once for all of them
+
+
 @pytest.fixture
 def small(monkeypatch, tmp_path):
   """Two small scripts only, so that building is quick, and an empty cache."""
