@@ -22,6 +22,7 @@ import tyro
 
 from benchmarks import page
 from benchmarks.arithmetic import flops
+from benchmarks.meta_gradient import peers_available
 from benchmarks.step import Program, alternate, compile_program
 from experiments.records import record as measured
 from metajax.losses import info_nce, nt_xent
@@ -64,9 +65,7 @@ def programs(loss: Loss, arguments, devices: int, with_optax: bool) -> dict[str,
   if devices > 1:
     with jax.set_mesh(make_mesh(devices)):
       spread = shard_batch(arguments)
-      for how in ON_ALL:
-        compiled = jax.jit(of_ours(loss, how)).lower(*spread).compile()
-        found[how] = Program(compiled, spread, 0.0)
+      found |= {how: compile_program(of_ours(loss, how), *spread) for how in ON_ALL}
   if loss == "nt_xent" and with_optax:
     found["optax"] = compile_program(of_optax, *arguments)
   return found
@@ -109,6 +108,7 @@ def main(
   """
   if quick:
     rows, seconds, rounds = (256,), 0.01, 1
+  peers = peers and peers_available()
   busy = round(os.getloadavg()[0], 2)  # the machine's, before anything is done here
   for loss in losses:
     out = set()  # ways that a smaller batch was too large for

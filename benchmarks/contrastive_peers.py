@@ -5,12 +5,13 @@ Each is used as its documentation does, and gives the value and the gradient of 
 """
 
 import importlib.metadata
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch.nn.functional import normalize
+
+from benchmarks.peers import is_there
 
 MODULES = {"lightly": "lightly", "open_clip": "open_clip_torch"}  # and the distributions that they come in
 
@@ -20,12 +21,12 @@ def peers(loss: str, towers, scale: float, temperature: float, threads: int) -> 
   torch.set_num_threads(threads)
   device = "cuda" if torch.cuda.is_available() else "cpu"
   towers = [torch.tensor(x, device=device, requires_grad=True) for x in towers]
-  if loss == "info_nce" and _is_there("open_clip"):
+  if loss == "info_nce" and is_there("open_clip"):
     from open_clip.loss import ClipLoss
 
     clip = ClipLoss()
     return {"open_clip": _run(towers, lambda a, b: clip(normalize(a, dim=-1), normalize(b, dim=-1), scale))}
-  if loss == "nt_xent" and _is_there("lightly"):
+  if loss == "nt_xent" and is_there("lightly"):
     from lightly.loss import NTXentLoss
 
     criterion = NTXentLoss(temperature=temperature)
@@ -35,7 +36,7 @@ def peers(loss: str, towers, scale: float, temperature: float, threads: int) -> 
 
 def versions() -> dict[str, str]:
   """The peers' versions, of those installed."""
-  found = {name: importlib.metadata.version(package) for name, package in MODULES.items() if _is_there(name)}
+  found = {name: importlib.metadata.version(package) for name, package in MODULES.items() if is_there(name)}
   return {"torch": torch.__version__, **found}
 
 
@@ -56,10 +57,6 @@ def _status(name: str) -> int:
   """A figure of the process's memory, in KiB."""
   lines = Path("/proc/self/status").read_text().splitlines()
   return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
-
-
-def _is_there(name):
-  return importlib.util.find_spec(name) is not None
 
 
 def _run(towers, loss):

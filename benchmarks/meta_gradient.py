@@ -265,7 +265,7 @@ def main(
   if quick:
     optimizers, steps, seconds, rounds = ("sgd",), (2,), 0.05, 1
     tasks, queries, filters, width = 2, 3, 8, 32
-  available = _peers_available() if peers else False
+  available = peers_available() if peers else False
   busy = round(os.getloadavg()[0], 2)  # the machine's, before anything is done here
   batch = pictures(ways=ways, shots=shots, queries=queries, tasks=tasks)
   peak = peak_gigaflops(peak_size, clock=CLOCKS[clock])
@@ -297,7 +297,8 @@ def main(
           page.write("meta_gradient", found, of=SETTING)
 
 
-def _peers_available() -> bool:
+def peers_available() -> bool:
+  """Whether PyTorch is installed, and with it the peers may be; says so, if not."""
   try:
     import torch  # noqa: F401
   except ImportError:

@@ -54,10 +54,10 @@ def peers(
     module, tasks = module.double(), [x.double() if x.is_floating_point() else x for x in tasks]
   tasks = [x.to(device) for x in tasks]
   makers = {"torch.func looped": _looped, "torch.func vmapped": _vmapped}
-  if _is_there("torchopt"):
+  if is_there("torchopt"):
     makers["TorchOpt"] = _torchopt
   if inner.optimizer == "sgd":
-    makers |= {name: make for name, make in (("learn2learn", _learn2learn), ("higher", _higher)) if _is_there(name)}
+    makers |= {name: make for name, make in (("learn2learn", _learn2learn), ("higher", _higher)) if is_there(name)}
   return {name: _timed(make(module, tasks, inner)) for name, make in makers.items()}
 
 
@@ -65,12 +65,13 @@ def versions() -> dict[str, str]:
   """The peers' versions, of those installed."""
   found = {"torch": torch.__version__}
   for name in ("learn2learn", "higher", "torchopt"):
-    if _is_there(name):
+    if is_there(name):
       found[name] = importlib.metadata.version(name)
   return found
 
 
-def _is_there(name):
+def is_there(name: str) -> bool:
+  """Whether a module is installed."""
   return importlib.util.find_spec(name) is not None
 
 

@@ -2,8 +2,6 @@
 
 import functools
 import itertools
-import math
-import re
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +14,7 @@ from jax.test_util import check_grads
 from table_of_contrastive_losses import CLASSES, LABELS, LOSSES, ROWS, WAYS, WEIGHTS, WIDTH, arguments_of, random
 
 from benchmarks.arithmetic import flops
+from benchmarks.devices import collectives
 from metajax.losses import info_nce, learned_scale, nt_xent, siglip, supervised_contrastive
 from metajax.losses.contrastive import LARGEST_DENSE, LARGEST_GATHERED, LARGEST_LOG_SCALE, START_LOG_SCALE, _rule
 from metajax.mesh import make_mesh, shard_batch
@@ -263,9 +262,6 @@ def test_a_device_of_a_ring_of_8_holds_at_most_a_sixth_and_of_a_mesh_that_gather
   assert memory("info_nce", 32768, 8, how="sharded") <= 2 * tower + alone / 6
 
 
-KINDS = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
-
-
 def traffic(name, rows, way):
   """How many values each collective of value and gradient on 8 devices gives a device, smallest first, by kind."""
   loss, towers = TOWERS[name]
@@ -275,11 +271,8 @@ def traffic(name, rows, way):
     shapes = [jax.ShapeDtypeStruct((rows, WIDE), jnp.float32, sharding=spread)] * towers
     program = run.lower(*shapes).compile().as_text()
   found = {}
-  for line in program.splitlines():
-    if match := re.search(rf" ({KINDS})(?:-start)?\(", line):
-      sizes = re.findall(r"\w+\[([\d,]*)\]", line[: match.start()])
-      values = sum(math.prod(map(int, size.split(","))) if size else 1 for size in sizes)
-      found.setdefault(match[1], []).append(values)
+  for kind, size in itertools.chain(*collectives(program)):
+    found.setdefault(kind, []).append(size // 4)
   return {kind: sorted(values) for kind, values in found.items()}
 
 

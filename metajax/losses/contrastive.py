@@ -71,13 +71,8 @@ def info_nce(
     ValueError: if the towers are not floating `[n, d]` of one shape, weights are not `[n]`, `how` is none of these or
       does not go with `axis_name`, or the rows do not divide by the devices.
   """
-  _check_rows(first=first, second=second)
-  if jnp.shape(first) != jnp.shape(second):
-    raise ValueError(f"expected two towers of one shape, got {list(jnp.shape(first))} and {list(jnp.shape(second))}")
-  weights = _weights(weights, first)
-  first, second = (_unit(x, weights) for x in (first, second))
-  towers = (first * jnp.asarray(scale, first.dtype), second)
-  return _compute(softmax_of_towers, (), (*towers, weights, None), how, tile, axis_name)
+  rows = _towers(first, second, scale, weights)
+  return _compute(softmax_of_towers, (), rows, how, tile, axis_name)
 
 
 def siglip(
@@ -106,14 +101,9 @@ def siglip(
   Raises:
     ValueError: as `info_nce`.
   """
-  _check_rows(first=first, second=second)
-  if jnp.shape(first) != jnp.shape(second):
-    raise ValueError(f"expected two towers of one shape, got {list(jnp.shape(first))} and {list(jnp.shape(second))}")
-  weights = _weights(weights, first)
-  first, second = (_unit(x, weights) for x in (first, second))
-  towers = (first * jnp.asarray(scale, first.dtype), second)
-  bias = jnp.asarray(bias, first.dtype)
-  return _compute(sigmoid_of_towers, bias, (*towers, weights, None), how, tile, axis_name)
+  rows = _towers(first, second, scale, weights)
+  bias = jnp.asarray(bias, rows[0].dtype)
+  return _compute(sigmoid_of_towers, bias, rows, how, tile, axis_name)
 
 
 def nt_xent(
@@ -193,6 +183,16 @@ def learned_scale(log_scale: Scalar) -> Scalar:
   log_scale = jnp.asarray(log_scale)
   beyond = lax.stop_gradient(jnp.maximum(log_scale - LARGEST_LOG_SCALE, 0))
   return jnp.exp(log_scale - beyond)
+
+
+def _towers(first, second, scale, weights):
+  """The rows of two towers as `_compute` takes them, the first one with the scale."""
+  _check_rows(first=first, second=second)
+  if jnp.shape(first) != jnp.shape(second):
+    raise ValueError(f"expected two towers of one shape, got {list(jnp.shape(first))} and {list(jnp.shape(second))}")
+  weights = _weights(weights, first)
+  first, second = (_unit(x, weights) for x in (first, second))
+  return first * jnp.asarray(scale, first.dtype), second, weights, None
 
 
 def _supervised(embeddings, labels, temperature, weights, how, tile, axis_name):
