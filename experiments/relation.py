@@ -39,9 +39,10 @@ def method(
     setting: flags that every few-shot experiment has.
     run: flags that every experiment has.
   """
+  convolution = convolution_for(setting.tasks)
   learner = relation(
-    conv4(filters, pool="none", halvings=2, convolution=convolution_for(setting.tasks)),
-    relation_module(filters, hidden),
+    conv4(filters, pool="none", halvings=2, convolution=convolution),
+    relation_module(filters, hidden, convolution=convolution),
   )
   trained = augmented(learner, affine()) if distort else learner
   compares = Comparison("relation score", lambda scores: scores)

@@ -157,6 +157,34 @@ def beside(**towers: Network) -> Network:
   return Network(init, apply)
 
 
+def on_pairs(network: Network) -> Network:
+  """A network of two features side by side, on every pair of one of each: `[k, ..., c]` and `[n, ..., c]` to `[n, k]`.
+
+  Args:
+    network: `[m, ..., 2 c]` to `[m, 1]`.
+
+  Raises:
+    ValueError: when applied, if the network gives another number of outputs than one a pair.
+  """
+
+  def pairs(first, second):
+    shape = (len(second), *first.shape)
+    both = [jnp.broadcast_to(first[None], shape), jnp.broadcast_to(second[:, None], shape)]
+    return jnp.concatenate(both, -1).reshape(-1, *shape[2:-1], 2 * shape[-1])
+
+  def init(key, first, second):
+    return network.init(key, pairs(first, second))
+
+  def apply(params, state, first, second, *, train, key=None):
+    given = pairs(first, second)
+    outputs, state = network.apply(params, state, given, train=train, key=key)
+    if outputs.shape != (len(given), 1):
+      raise ValueError(f"expected a network from {len(given)} pairs to [{len(given)}, 1], got {list(outputs.shape)}")
+    return outputs.reshape(len(second), len(first)), state
+
+  return Network(init, apply)
+
+
 def chunked(network: Network, rows: int) -> Network:
   """The same network, `rows` rows at a time, each chunk computed again in the backward pass.
 

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from metajax import Episode, Examples, Network, Pair, gradient_steps
-from metajax.compose import linear, with_head, zeros_for_all_ways
+from metajax.compose import linear, on_pairs, with_head, zeros_for_all_ways
 from metajax.learners import (
   anil,
   augmented,
@@ -111,7 +111,7 @@ encoder = mlp((8,), 5, jax.nn.tanh)
 maps = Network(  # the same features as 1 x 1 maps
   encoder.init, lambda *arguments, **flags: (encoder.apply(*arguments, **flags)[0][:, None, None], {})
 )
-module = mlp((7,), 1, jax.nn.tanh)
+module = on_pairs(mlp((7,), 1, jax.nn.tanh))
 classifier = with_head(encoder, linear(WAYS))
 # Two of the four blocks of conv4: all that is particular to it, in half the time to compile.
 convolution = from_linen(Blocks(2, 4, "stride", "mean", 2, "batch", "slices"))

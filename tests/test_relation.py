@@ -1,5 +1,6 @@
 """Relation networks: scores and loss are the paper's, but for the mean over shots that makes them fit any number."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,9 +9,11 @@ from jax.test_util import check_grads
 from table_of_learners import LEARNERS, episodes, maps, module, one_hot
 
 from metajax import Network
+from metajax.compose import on_pairs
 from metajax.learners import relation
 from metajax.losses import squared_error_of_scores
-from metajax.networks import mlp
+from metajax.networks import from_linen, mlp, relation_module
+from metajax.networks.conv4 import Blocks
 
 learner = LEARNERS["relation"].learner
 
@@ -81,15 +84,40 @@ def test_gradient_is_that_of_finite_differences(float64):
 
 def test_a_module_that_does_not_score_pairs_is_refused_at_init():
   with pytest.raises(ValueError, match=r"from 18 pairs to \[18, 1\], got \[18, 2\]"):
-    relation(maps, mlp((), 2)).init(jax.random.key(0), episodes(0))
+    relation(maps, on_pairs(mlp((), 2))).init(jax.random.key(0), episodes(0))
+  flat = Network(module.init, lambda *given, **flags: (module.apply(*given, **flags)[0].reshape(-1), {}))
+  with pytest.raises(ValueError, match=r"from 3 classes and 6 queries to \[6, 3\], got \[18\]"):
+    relation(maps, flat).init(jax.random.key(0), episodes(0))
+
+
+@pytest.mark.parametrize("normalisation", ["batch", "layer", "none"])
+def test_the_module_is_that_of_pairs_side_by_side(normalisation):
+  """The first convolution is of each map once; that of every pair side by side is the paper's."""
+  classes, queries = (jax.random.normal(jax.random.key(i), (n, 7, 7, 3)) for i, n in ((1, 2), (2, 4)))
+  factored = relation_module(5, 4, normalisation=normalisation)
+  params, state = factored.init(jax.random.key(0), classes, queries)
+  blocks = {name: of["blocks"] for name, of in state.items()}
+
+  def side_by_side(classes, queries):
+    pairs = jnp.concatenate([jnp.tile(classes, (4, 1, 1, 1)), jnp.repeat(queries, 2, 0)], -1)
+    network = from_linen(Blocks(2, 5, "max_pool", "flatten", 2, normalisation, "slices"))
+    features, after = network.apply(params["blocks"], blocks, pairs, train=True)
+    dense = lambda x, of: x @ of["kernel"] + of["bias"]
+    return dense(jax.nn.relu(dense(features, params["hidden"])), params["score"]).reshape(4, 2), after
+
+  found, after = factored.apply(params, state, classes, queries, train=True)
+  expected, expected_after = side_by_side(classes, queries)
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+  for name, of in after.items():
+    chex.assert_trees_all_close(of["blocks"], expected_after[name], rtol=1e-4, atol=1e-6)
 
 
 def test_padded_rows_are_refused_where_the_module_keeps_batch_statistics():
   batch = jax.tree.map(np.array, episodes(0))
   batch.query.labels[0, 0] = 0
   counting = Network(
-    lambda key, x: (module.init(key, x)[0], {"mean": jnp.ones(1)}),
-    lambda params, state, x, train, key=None: (module.apply(params, {}, x, train=train)[0], state),
+    lambda key, *x: (module.init(key, *x)[0], {"mean": jnp.ones(1)}),
+    lambda params, state, *x, train, key=None: (module.apply(params, {}, *x, train=train)[0], state),
   )
   with pytest.raises(ValueError, match="no padded rows"):
     relation(maps, counting).init(jax.random.key(0), batch)

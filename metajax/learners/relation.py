@@ -12,7 +12,7 @@ from metajax.types import Learner, Network
 def relation(network: Network, module: Network, *, at_once: int | None = None) -> Learner:
   """Learns features, and a network that says of two whether they are of one class:
 
-      score_k(x) = sigmoid(module([mean_{support of k} f, f(x)]))
+      score_k(x) = sigmoid(module(mean_{support of k} f, f(x)))
 
   by the mean squared error between scores and one-hot labels, as in the paper. The paper *sums* the features of a
   class; here they are averaged, so that scores do not depend on the number of shots: a network trained on 1 shot and
@@ -21,32 +21,27 @@ def relation(network: Network, module: Network, *, at_once: int | None = None) -
 
   Args:
     network: inputs `[n, ...]` to features `[n, ..., c]`, such as the maps of `conv4(..., pool="none")`.
-    module: pairs of features, side by side in the last axis, `[m, ..., 2 c]`, to `[m, 1]`, before the sigmoid.
+    module: features of classes `[ways, ..., c]` and of queries `[n, ..., c]` to `[n, ways]`, a number for each pair
+      before the sigmoid: `relation_module()`, or `on_pairs` of a network of both side by side.
     at_once: how many tasks run as one vectorised group.
 
   Raises:
     ValueError: at init, if labels are not one-hot or the module does not give one number a pair.
   """
 
-  def pairs(support, labels, queries):
-    """`[n ways, ..., 2 c]`: every query beside every class."""
-    means = class_means(support, labels)
-    shape = (len(queries), *means.shape)
-    both = [jnp.broadcast_to(means[None], shape), jnp.broadcast_to(queries[:, None], shape)]
-    return jnp.concatenate(both, -1).reshape(-1, *shape[2:-1], 2 * shape[-1])
-
   def init(key, support, labels, queries):
-    given = pairs(support, labels, queries)
-    params, state = module.init(key, given)
-    shape = jax.eval_shape(lambda: module.apply(params, state, given, train=False)[0]).shape
-    if shape != (len(given), 1):
-      raise ValueError(f"expected a module from {len(given)} pairs to [{len(given)}, 1], got {list(shape)}")
+    means = class_means(support, labels)
+    params, state = module.init(key, means, queries)
+    shape = jax.eval_shape(lambda: module.apply(params, state, means, queries, train=False)[0]).shape
+    expected = (len(queries), len(means))
+    if shape != expected:
+      raise ValueError(f"expected a module from {expected[1]} classes and {expected[0]} queries to {list(expected)}, "
+                       f"got {list(shape)}")  # fmt: skip
     return params, state
 
   def apply(params, state, support, labels, queries, *, train, key=None):
-    given = pairs(support, labels, queries)
-    found, state = module.apply(params, state, given, train=train, key=key)
-    scores = jax.nn.sigmoid(found.reshape(len(queries), labels.shape[-1]))
-    return jnp.where(labels.any(0), scores, 0), state
+    means = class_means(support, labels)
+    found, state = module.apply(params, state, means, queries, train=train, key=key)
+    return jnp.where(labels.any(0), jax.nn.sigmoid(found), 0), state
 
   return by_comparison(network, Network(init, apply), loss=squared_error_of_scores, at_once=at_once)

@@ -1,5 +1,6 @@
 """The four-layer convolutional network of the few-shot literature (arXiv:1606.04080, 1703.03400, 1703.05175)."""
 
+import functools
 import math
 from typing import Literal, get_args
 
@@ -56,7 +57,7 @@ def conv4(
 
 
 class Blocks(nn.Module):
-  """The blocks of `conv4`, any number of them."""
+  """The blocks of `conv4`, any number of them; of two batches of pictures, on every pair side by side."""
 
   blocks: int
   filters: int
@@ -67,24 +68,35 @@ class Blocks(nn.Module):
   convolution: str
 
   @nn.compact
-  def __call__(self, images, train):
+  def __call__(self, images, train, beside=None):
     if images.ndim != 4:
       raise ValueError(f"expected pictures [n, height, width, channels], got an array of shape {list(images.shape)}")
     least, given = 2**self.halvings, " x ".join(map(str, images.shape[1:3]))
     if self.downsample == "max_pool" and min(images.shape[1:3]) < least:
       raise ValueError(f"expected pictures of at least {least} x {least} to halve {self.halvings} times, got {given}")
     for block in range(self.blocks):
-      images = self._block(images, train, block)
+      images = self._block(images, train, block, beside)
+      beside = None
     if self.pool == "mean":
       return images.mean((1, 2))
     return images.reshape(len(images), -1) if self.pool == "flatten" else images
 
-  def _block(self, images, train, block):
-    shape = (3, 3, images.shape[-1], self.filters)
+  def _block(self, images, train, block, beside):
+    channels = images.shape[-1]
+    shape = (3, 3, channels + (0 if beside is None else beside.shape[-1]), self.filters)
     kernel = self.param(f"kernel_{block}", nn.initializers.xavier_uniform(), shape)
-    run = convolve if self.convolution == "slices" else native_convolve
     halves = block < self.halvings
-    images = run(images, kernel, 2 if halves and self.downsample == "stride" else 1)
+    run = functools.partial(
+      convolve if self.convolution == "slices" else native_convolve,
+      stride=2 if halves and self.downsample == "stride" else 1,
+    )
+    if beside is None:
+      images = run(images, kernel)
+    else:
+      # A convolution is linear, so it is of each picture once, not of each pair.
+      second = run(beside, kernel[:, :, channels:])
+      pairs = run(images, kernel[:, :, :channels])[None] + second[:, None]
+      images = pairs.reshape(-1, *pairs.shape[2:])
     # A bias before a normalisation would be subtracted again.
     if self.normalisation == "batch":
       images = nn.BatchNorm(use_running_average=not train, momentum=0.95, name=f"norm_{block}")(images)
