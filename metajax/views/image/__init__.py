@@ -1,0 +1,39 @@
+"""Views of a picture `[height, width, channels]` with values in [0, 1]: `view(key, picture) -> picture`.
+
+Each draws all of its choices from the key. A batch is `jax.vmap`ped, with a key a row. Pictures have any size.
+"""
+
+from metajax.views.image.choices import View, compose, sometimes
+from metajax.views.image.colour import colour_jitter, grey, luminance, solarise, turn_hue
+from metajax.views.image.crop import crop_box, random_resized_crop, resized_part
+from metajax.views.image.elastic import elastic
+from metajax.views.image.geometry import affine, flip, rotation, sample, warp
+from metajax.views.image.pixels import blur, blurred, cutout, noise
+from metajax.views.image.recipes import handwriting, simclr, simclr_cifar
+
+__all__ = [
+  "View",
+  "affine",
+  "blur",
+  "blurred",
+  "colour_jitter",
+  "compose",
+  "crop_box",
+  "cutout",
+  "elastic",
+  "flip",
+  "grey",
+  "handwriting",
+  "luminance",
+  "noise",
+  "random_resized_crop",
+  "resized_part",
+  "rotation",
+  "sample",
+  "simclr",
+  "simclr_cifar",
+  "solarise",
+  "sometimes",
+  "turn_hue",
+  "warp",
+]

@@ -1,0 +1,125 @@
+"""Views of a picture that change its colours: jitter, grey, solarise."""
+
+import jax
+import jax.numpy as jnp
+
+from metajax.types import Array, Key
+from metajax.views.image.choices import View, check_range, sometimes
+
+HUE = 3
+LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
+
+
+def colour_jitter(brightness: float = 0.8, contrast: float = 0.8, saturation: float = 0.8, hue: float = 0.2) -> View:
+  """Brightness, contrast, saturation and hue changed in random order; the defaults are SimCLR's of strength 1.
+
+  With factors `f` drawn from `max(0, 1 - strength)` to `1 + strength`, each result cut to [0, 1]:
+
+      brightness  f x        contrast  f x + (1 - f) mean(grey(x))        saturation  f x + (1 - f) grey(x)
+
+  and the hue turned by a share of the circle drawn from -hue to hue. Of a picture with one channel only brightness and
+  contrast change.
+
+  Args:
+    brightness, contrast, saturation: strengths, at least 0.
+    hue: 0 to 0.5.
+
+  Raises:
+    ValueError: if a strength is out of range; of a picture, if it has neither 1 nor 3 channels.
+  """
+  for name, strength in (("brightness", brightness), ("contrast", contrast), ("saturation", saturation)):
+    check_range(name, strength, 0, float("inf"))
+  check_range("hue", hue, 0, 0.5)
+  strengths = (brightness, contrast, saturation)
+  return lambda key, picture: jittered(picture, *jitter_draws(key, strengths, hue))
+
+
+def jitter_draws(key: Key, strengths: tuple[float, float, float], hue: float) -> tuple[Array, Array, Array]:
+  """What `colour_jitter` draws: factors `[3]`, the turn of the hue, and the order of the four changes, `[4]`."""
+  keys = jax.random.split(key, 3)
+  strengths = jnp.array(strengths)
+  factors = jax.random.uniform(keys[0], (3,), minval=jnp.maximum(0, 1 - strengths), maxval=1 + strengths)
+  return factors, jax.random.uniform(keys[1], minval=-hue, maxval=hue), jax.random.permutation(keys[2], 4)
+
+
+def jittered(picture: Array, factors: Array, turn: Array, order: Array) -> Array:
+  """The picture after brightness (0), contrast (1), saturation (2) and hue (3), changed in the order `[4]`.
+
+  Args:
+    picture: `[h, w, 1 or 3]`.
+    factors: `[3]`, of the first three; 1 changes nothing.
+    turn: of the hue, in circles.
+    order: the numbers of the four changes.
+  """
+  _check_channels(picture)
+  # Of a batch all branches of a choice are computed: so the hue, the dearest, is turned once, between the changes that
+  # are before it and those that are after it.
+  before = jnp.arange(4) < jnp.argmax(order == HUE)
+  factors = jnp.append(factors, 1.0)[order].astype(picture.dtype)
+  for now in (before, ~before):
+    for i in range(4):
+      picture = _blend(picture, order[i], jnp.where(now[i], factors[i], 1))
+    if now is before and picture.shape[-1] == 3:
+      picture = turn_hue(picture, turn)
+  return picture
+
+
+def grey(probability: float = 0.2) -> View:
+  """The picture without its colours, with a probability: the luminance `0.299 r + 0.587 g + 0.114 b` in all channels.
+
+  Raises:
+    ValueError: if `probability` is not from 0 to 1; of a picture, if it has neither 1 nor 3 channels.
+  """
+  return sometimes(lambda key, picture: jnp.broadcast_to(luminance(picture), picture.shape), probability)
+
+
+def solarise(threshold: float = 0.5) -> View:
+  """Values from the threshold on inverted: `1 - x` where `x >= threshold`.
+
+  Raises:
+    ValueError: if `threshold` is not from 0 to 1.
+  """
+  check_range("threshold", threshold, 0, 1)
+  return lambda key, picture: jnp.where(picture < threshold, picture, 1 - picture)
+
+
+def luminance(picture: Array) -> Array:
+  """`[h, w, 1]` of `[h, w, 3]`, or of `[h, w, 1]` as it is.
+
+  Raises:
+    ValueError: if it has neither 1 nor 3 channels.
+  """
+  _check_channels(picture)
+  if picture.shape[-1] == 1:
+    return picture
+  return (picture * jnp.array(LUMINANCE, picture.dtype)).sum(-1, keepdims=True)
+
+
+def turn_hue(picture: Array, turn: Array) -> Array:
+  """The picture `[h, w, 3]` with its hue turned by `turn` circles; saturation and value stay."""
+  red, green, blue = (picture[..., i] for i in range(3))
+  value = picture.max(-1)
+  chroma = value - picture.min(-1)
+  by = jnp.where(chroma > 0, chroma, 1)
+  # In sixths of the circle.
+  hue = jnp.where(
+    value == red, (green - blue) / by, jnp.where(value == green, (blue - red) / by + 2, (red - green) / by + 4)
+  )
+  hue += 6 * turn.astype(picture.dtype)
+  channels = []
+  for start in (5, 3, 1):
+    k = jnp.mod(start + hue, 6)
+    channels.append(value - chroma * jnp.clip(jnp.minimum(k, 4 - k), 0, 1))
+  return jnp.stack(channels, -1)
+
+
+def _blend(picture, what, factor):
+  """`factor` of the picture and the rest of black (0), of its mean grey (1) or of itself in grey (2)."""
+  own = luminance(picture)
+  other = jnp.where(what == 0, 0, jnp.where(what == 1, own.mean(), own))
+  return jnp.where(factor == 1, picture, jnp.clip(factor * picture + (1 - factor) * other, 0, 1))
+
+
+def _check_channels(picture):
+  if picture.ndim != 3 or picture.shape[-1] not in (1, 3):
+    raise ValueError(f"expected a picture [height, width, 1 or 3], got {list(picture.shape)}")

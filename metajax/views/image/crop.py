@@ -1,0 +1,72 @@
+"""The view of a part of a picture, brought to a size."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from metajax.types import Array, Key
+from metajax.views.image.choices import View
+
+ATTEMPTS = 10
+
+
+def random_resized_crop(
+  size: int | tuple[int, int] | None = None,
+  *,
+  area: tuple[float, float] = (0.08, 1.0),
+  aspect: tuple[float, float] = (3 / 4, 4 / 3),
+) -> View:
+  """A part of the picture of random area and shape, brought to a size by bilinear interpolation (arXiv:1409.4842).
+
+  Where the picture becomes smaller the interpolation reaches further, so that fine lines do not flicker (antialiasing,
+  as Pillow's and `tf.image.resize(..., antialias=True)`).
+
+  Args:
+    size: height and width of the result, one number for both; by default the picture's own.
+    area: a share of the picture's, drawn from the first to the second.
+    aspect: width over height, its logarithm drawn likewise. A part that does not fit is drawn again, up to ten times;
+      then it is the largest one in the middle that fits.
+
+  Raises:
+    ValueError: if an argument is out of range.
+  """
+  if not (len(area) == 2 and 0 < area[0] <= area[1] <= 1):
+    raise ValueError(f"expected an area (low, high) with 0 < low <= high <= 1, got {area}")
+  if not (len(aspect) == 2 and 0 < aspect[0] <= aspect[1] < math.inf):
+    raise ValueError(f"expected an aspect (low, high) with 0 < low <= high, got {aspect}")
+  sides = (size, size) if isinstance(size, int) else size
+  if sides is not None and (len(sides) != 2 or min(sides) < 1):
+    raise ValueError(f"expected a size of at least 1 pixel, got {size}")
+
+  def view(key, picture):
+    box = crop_box(key, picture.shape[:2], area, aspect)
+    return resized_part(picture, box, sides or picture.shape[:2])
+
+  return view
+
+
+def crop_box(key: Key, sides: tuple[int, int], area: tuple[float, float], aspect: tuple[float, float]) -> Array:
+  """Top, left, height and width of a random part of a picture of `sides`, in pixels and their parts: `[4]`."""
+  height, width = sides
+  keys = jax.random.split(key, 4)
+  areas = height * width * jax.random.uniform(keys[0], (ATTEMPTS,), minval=area[0], maxval=area[1])
+  ratios = jnp.exp(jax.random.uniform(keys[1], (ATTEMPTS,), minval=math.log(aspect[0]), maxval=math.log(aspect[1])))
+  tall, wide = jnp.sqrt(areas / ratios), jnp.sqrt(areas * ratios)
+  fits = (tall <= height) & (wide <= width)
+  first = jnp.argmax(fits)
+  ratio = min(max(width / height, aspect[0]), aspect[1])
+  largest = jnp.array([min(height, width / ratio), min(width, height * ratio)])
+  part = jnp.where(fits.any(), jnp.stack([tall[first], wide[first]]), largest)
+  corner = jnp.stack([jax.random.uniform(keys[2]), jax.random.uniform(keys[3])])
+  corner = jnp.where(fits.any(), corner, 0.5) * (jnp.array([height, width]) - part)
+  return jnp.concatenate([corner, part])
+
+
+def resized_part(picture: Array, box: Array, sides: tuple[int, int]) -> Array:
+  """The part `box`, `[top, left, height, width]`, of a picture, brought to `sides`: `[*sides, channels]`."""
+  box = box.astype(picture.dtype)
+  scale = jnp.array(sides, picture.dtype) / box[2:]
+  shape = (*sides, picture.shape[-1])
+  part = jax.image.scale_and_translate(picture, shape, (0, 1), scale, -box[:2] * scale, "linear", antialias=True)
+  return jnp.clip(part, 0, 1)

@@ -1,0 +1,46 @@
+"""The view of a picture on rubber."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.views.image.choices import View
+from metajax.views.image.geometry import sample
+
+
+def elastic(strength: float = 0.03, smoothness: float = 0.15, *, fill: float = 0.0) -> View:
+  """A random smooth displacement of every pixel (Simard, Steinkraus and Platt 2003), with bilinear interpolation.
+
+  Args:
+    strength: the root mean square of the displacement along each axis, a share of the picture's height.
+    smoothness: the standard deviation of the Gaussian that smoothes white noise to displacements, a share of it too.
+    fill: what is outside of the picture.
+
+  Raises:
+    ValueError: if `strength` is below 0 or `smoothness` not above 0.
+  """
+  if not strength >= 0:
+    raise ValueError(f"expected a strength of at least 0, got {strength}")
+  if not smoothness > 0:
+    raise ValueError(f"expected a smoothness above 0, got {smoothness}")
+
+  def view(key, picture):
+    height, width = picture.shape[:2]
+    kernel = _gaussian(smoothness * height)
+    # Noise on a wider field, so that the displacement at the border is that of the middle.
+    around = len(kernel) - 1
+    field = jax.random.normal(key, (2, height + around, width + around), picture.dtype)
+    for axis in (1, 2):
+      field = jnp.apply_along_axis(lambda line: jnp.convolve(line, kernel, mode="valid"), axis, field)
+    field *= strength * height / np.square(kernel).sum()  # smoothing leaves that much of the noise's deviation
+    y, x = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
+    return sample(picture, y + field[0], x + field[1], fill)
+
+  return view
+
+
+def _gaussian(deviation: float) -> np.ndarray:
+  """A Gaussian's values at whole numbers up to three deviations, of sum 1."""
+  reach = max(1, int(np.ceil(3 * deviation)))
+  values = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / deviation))
+  return (values / values.sum()).astype(np.float32)

@@ -1,0 +1,108 @@
+"""Views of a picture that move its pixels: affine maps, crops, flips."""
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.ndimage import map_coordinates
+
+from metajax.types import Array
+from metajax.views.image.choices import View, check_range, sometimes
+
+
+def affine(
+  rotation: float = 10.0,
+  shear: float = 0.3,
+  scale: tuple[float, float] = (0.8, 1.2),
+  translation: float = 2 / 105,
+  *,
+  probability: float = 0.5,
+  fill: float = 0.0,
+) -> View:
+  """A random affine map about the middle of the picture, with bilinear interpolation; the defaults are those of
+  Siamese networks (Koch 2015): each of the parts is there with a probability, on its own.
+
+  A point at `(x, y)` from the middle, x to the right and y down, goes to `R H S (x, y) + t`: scaled by `S`, sheared by
+  `H = [[1, h_x], [h_y, 1]]`, rotated by `R`, moved by `t`.
+
+  Args:
+    rotation: degrees, drawn from -rotation to rotation.
+    shear: `h_x` and `h_y` likewise, below 1.
+    scale: of each axis on its own, drawn from the first to the second, both above 0.
+    translation: of each axis, a share of its side, drawn from -translation to translation.
+    probability: of each of rotation, the two shears, the two scales and the two translations.
+    fill: what is outside of the picture.
+
+  Raises:
+    ValueError: if an argument is out of range.
+  """
+  check_range("probability", probability, 0, 1)
+  check_range("rotation", rotation, 0, 180)
+  check_range("translation", translation, 0, 1)
+  if not 0 <= shear < 1:
+    raise ValueError(f"expected a shear of at least 0 and below 1, got {shear}")
+  if not (len(scale) == 2 and 0 < scale[0] <= scale[1]):
+    raise ValueError(f"expected a scale (low, high) with 0 < low <= high, got {scale}")
+
+  def view(key, picture):
+    keys = jax.random.split(key, 8)
+    sides = jnp.array(picture.shape[:2], picture.dtype)
+    draw = lambda i, low, high: jax.random.uniform(keys[i], (), picture.dtype, low, high)
+    there = jax.random.bernoulli(keys[7], probability, (7,))
+    pick = lambda i, low, high, none: jnp.where(there[i], draw(i, low, high), none)
+    angle = pick(0, -rotation, rotation, 0.0) * jnp.pi / 180
+    h_x, h_y = pick(1, -shear, shear, 0.0), pick(2, -shear, shear, 0.0)
+    s_x, s_y = pick(3, *scale, 1.0), pick(4, *scale, 1.0)
+    t_x, t_y = (pick(i, -translation, translation, 0.0) * sides[axis] for i, axis in ((5, 1), (6, 0)))
+    rotate = jnp.array([[jnp.cos(angle), -jnp.sin(angle)], [jnp.sin(angle), jnp.cos(angle)]])
+    forward = rotate @ jnp.array([[1, h_x], [h_y, 1]]) @ jnp.diag(jnp.array([s_x, s_y]))
+    return warp(picture, forward, jnp.array([t_x, t_y]), fill)
+
+  return view
+
+
+def warp(picture: Array, matrix: Array, translation: Array, fill: float = 0.0) -> Array:
+  """The picture after `(x, y) -> matrix (x, y) + translation` about its middle, in pixels, x to the right, y down.
+
+  Args:
+    picture: `[height, width, channels]`.
+    matrix: `[2, 2]`, invertible.
+    translation: `[2]`.
+    fill: what is outside of the picture.
+  """
+  height, width = picture.shape[:2]
+  y, x = jnp.meshgrid(jnp.arange(height) - (height - 1) / 2, jnp.arange(width) - (width - 1) / 2, indexing="ij")
+  (a, b), (c, d) = matrix
+  determinant = a * d - b * c
+  x, y = x - translation[0], y - translation[1]
+  from_x, from_y = (d * x - b * y) / determinant, (a * y - c * x) / determinant
+  return sample(picture, from_y + (height - 1) / 2, from_x + (width - 1) / 2, fill)
+
+
+def sample(picture: Array, y: Array, x: Array, fill: float = 0.0) -> Array:
+  """The picture at fractional pixels `(y, x)`, each `[h, w]`, by bilinear interpolation: `[h, w, channels]`.
+
+  Outside of the picture is `fill`, to which the half pixel at its border goes over.
+  """
+  at = lambda channel: map_coordinates(channel, [y, x], order=1, mode="constant", cval=fill)
+  return jax.vmap(at, -1, -1)(picture)
+
+
+def rotation(degrees: float = 30.0, *, fill: float = 0.0) -> View:
+  """A rotation about the middle by an angle drawn from -degrees to degrees, with bilinear interpolation.
+
+  Args:
+    degrees: 0 to 180.
+    fill: what is outside of the picture.
+
+  Raises:
+    ValueError: if `degrees` is out of range.
+  """
+  return affine(degrees, 0.0, (1.0, 1.0), 0.0, probability=1.0, fill=fill)
+
+
+def flip(probability: float = 0.5) -> View:
+  """The picture as in a mirror, left to right, with a probability.
+
+  Raises:
+    ValueError: if `probability` is not from 0 to 1.
+  """
+  return sometimes(lambda key, picture: picture[:, ::-1], probability)

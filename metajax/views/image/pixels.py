@@ -1,0 +1,76 @@
+"""Views of a picture that take away detail: noise, blur, a hole."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.types import Array
+from metajax.views.image.choices import View, check_range
+
+
+def noise(deviation: float = 0.1) -> View:
+  """Gaussian noise of a standard deviation, cut to [0, 1].
+
+  Raises:
+    ValueError: if `deviation` is below 0.
+  """
+  if not deviation >= 0:
+    raise ValueError(f"expected a deviation of at least 0, got {deviation}")
+
+  def view(key, picture):
+    return jnp.clip(picture + deviation * jax.random.normal(key, picture.shape, picture.dtype), 0, 1)
+
+  return view
+
+
+def blur(deviation: tuple[float, float] = (0.1, 2.0)) -> View:
+  """A Gaussian blur, of a standard deviation drawn from the first to the second, in pixels; the default is SimCLR's.
+
+  The kernel ends at three of the largest deviation, and the picture goes on beyond its border as in a mirror.
+
+  Raises:
+    ValueError: if it is not 0 < first <= second.
+  """
+  if not (len(deviation) == 2 and 0 < deviation[0] <= deviation[1] < np.inf):
+    raise ValueError(f"expected deviations (low, high) with 0 < low <= high, got {deviation}")
+  reach = int(np.ceil(3 * deviation[1]))
+
+  def view(key, picture):
+    drawn = jax.random.uniform(key, (), picture.dtype, *deviation)
+    kernel = jnp.exp(-0.5 * jnp.square(jnp.arange(-reach, reach + 1, dtype=picture.dtype) / drawn))
+    return blurred(picture, kernel / kernel.sum())
+
+  return view
+
+
+def blurred(picture: Array, kernel: Array) -> Array:
+  """The picture after a convolution along both axes with `kernel`, `[2 reach + 1]`; mirrored beyond its border."""
+  reach = len(kernel) // 2
+  for axis in (0, 1):
+    pads = [(reach, reach) if i == axis else (0, 0) for i in range(3)]
+    padded, length = jnp.pad(picture, pads, mode="symmetric"), picture.shape[axis]
+    shifted = [jax.lax.slice_in_dim(padded, i, i + length, axis=axis) for i in range(2 * reach + 1)]
+    picture = sum(weight * part for weight, part in zip(kernel, shifted, strict=True))
+  return picture
+
+
+def cutout(side: float = 0.5, *, fill: float = 0.0) -> View:
+  """The picture with a square hole about a pixel drawn anywhere, of which a part may be outside (arXiv:1708.04552).
+
+  Args:
+    side: of the hole, a share of the picture's shorter side, 0 to 1.
+    fill: what is in the hole.
+
+  Raises:
+    ValueError: if `side` is out of range.
+  """
+  check_range("side", side, 0, 1)
+
+  def view(key, picture):
+    height, width = picture.shape[:2]
+    y, x = (jax.random.randint(k, (), 0, n) for k, n in zip(jax.random.split(key), (height, width), strict=True))
+    hole = round(side * min(height, width))
+    inside = lambda n, middle: (jnp.arange(n) >= middle - hole // 2) & (jnp.arange(n) < middle - hole // 2 + hole)
+    return jnp.where((inside(height, y)[:, None] & inside(width, x))[..., None], fill, picture)
+
+  return view

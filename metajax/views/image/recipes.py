@@ -1,0 +1,44 @@
+"""Views that are known to work together, as values."""
+
+from metajax.views.image.choices import View, check_range, compose, sometimes
+from metajax.views.image.colour import colour_jitter, grey
+from metajax.views.image.crop import random_resized_crop
+from metajax.views.image.elastic import elastic
+from metajax.views.image.geometry import affine, flip
+from metajax.views.image.pixels import blur
+
+
+def simclr(size: int | None = None, strength: float = 1.0) -> View:
+  """SimCLR's view of photographs (arXiv:2002.05709): crop, flip, colours, grey, blur.
+
+  Args:
+    size: of the crop, in pixels; by default the picture's own.
+    strength: of the colour jitter; 1 on ImageNet.
+
+  Raises:
+    ValueError: if `strength` is not from 0 to 2.5.
+  """
+  return compose(simclr_cifar(size, strength), sometimes(blur(), 0.5))
+
+
+def simclr_cifar(size: int | None = None, strength: float = 0.5) -> View:
+  """SimCLR's view of small photographs (its appendix B.9): without the blur, and jitter of half the strength.
+
+  Arguments are those of `simclr`.
+  """
+  check_range("strength", strength, 0, 2.5)
+  jitter = colour_jitter(0.8 * strength, 0.8 * strength, 0.8 * strength, 0.2 * strength)
+  return compose(random_resized_crop(size), flip(), sometimes(jitter, 0.8), grey(0.2))
+
+
+def handwriting(size: int | None = None) -> View:
+  """A view of a character, ink at 1 on a ground of 0, as another hand would write it: no flip, which is another letter.
+
+  Affine distortions, an elastic one, a crop of at least half of the area, and a blur, which changes the line.
+  """
+  return compose(
+    affine(rotation=15.0, shear=0.3, scale=(0.75, 1.25), translation=0.08, probability=0.8),
+    sometimes(elastic(0.03, 0.12), 0.5),
+    random_resized_crop(size, area=(0.5, 1.0)),
+    sometimes(blur((0.1, 1.0)), 0.5),
+  )

@@ -1,0 +1,146 @@
+"""Views that change colours or take away detail: what they do is Python's, Pillow's and SciPy's, the draws are even."""
+
+import colorsys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+from scipy.ndimage import gaussian_filter
+from scipy.stats import chisquare, kstest
+
+from metajax.views.image import blur, blurred, colour_jitter, cutout, grey, luminance, solarise, turn_hue
+from metajax.views.image.colour import jitter_draws, jittered
+
+PICTURE = np.random.default_rng(0).random((9, 12, 3)).astype(np.float32)
+
+
+def keys(number=2000):
+  return jax.random.split(jax.random.key(0), number)
+
+
+def many(view, picture=PICTURE, number=2000):
+  return np.asarray(jax.jit(jax.vmap(view, (0, None)))(keys(number), picture))
+
+
+def turned(picture, turn):
+  """The hue turned pixel by pixel, by Python's colorsys."""
+  found = np.empty_like(picture, np.float64)
+  for place in np.ndindex(picture.shape[:2]):
+    hue, saturation, value = colorsys.rgb_to_hsv(*picture[place].tolist())
+    found[place] = colorsys.hsv_to_rgb((hue + turn) % 1, saturation, value)
+  return found
+
+
+def changed(picture, what, factors, turn):
+  """One change, as its definition has it."""
+  own = (np.array([0.299, 0.587, 0.114]) * picture).sum(-1, keepdims=True)
+  if what == 3:
+    return turned(picture, turn)
+  other = (0, own.mean(), own)[what]
+  return np.clip(factors[what] * picture + (1 - factors[what]) * other, 0, 1)
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.13, -0.4, 0.5])
+def test_the_hue_turns_as_pythons(turn):
+  special = np.array([[[0, 0, 0], [1, 1, 1], [0.5, 0.5, 0.5], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]]], np.float32)
+  for picture in (PICTURE, special):
+    np.testing.assert_allclose(turn_hue(picture, jnp.float32(turn)), turned(picture, turn), atol=2e-6)
+
+
+def test_jitter_is_its_four_changes_in_the_order_that_is_drawn():
+  draws = jax.vmap(lambda key: jitter_draws(key, (0.8, 0.8, 0.8), 0.2))(keys(64))
+  found = jax.jit(jax.vmap(jittered, (None, 0, 0, 0)))(PICTURE, *draws)
+  for one, factors, turn, order in zip(found, *map(np.asarray, draws), strict=True):
+    expected = np.float64(PICTURE)
+    for what in order:
+      expected = changed(expected, what, factors, float(turn))
+    np.testing.assert_allclose(one, expected, atol=1e-5)
+
+
+def test_jitter_draws_every_order_and_strength_alike():
+  factors, turns, orders = jax.vmap(lambda key: jitter_draws(key, (0.4, 0.8, 1.5), 0.2))(keys(4800))
+  _, counts = np.unique(np.asarray(orders), axis=0, return_counts=True)
+  assert len(counts) == 24 and chisquare(counts).pvalue > 1e-3
+  for i, (low, high) in enumerate(((0.6, 1.4), (0.2, 1.8), (0.0, 2.5))):
+    assert kstest(factors[:, i], "uniform", (low, high - low)).pvalue > 1e-3
+  assert kstest(turns, "uniform", (-0.2, 0.4)).pvalue > 1e-3
+
+
+def test_brightness_of_a_view_is_as_strong_as_it_says():
+  plain = np.full((2, 2, 1), 0.4, np.float32)
+  factors = many(colour_jitter(0.5, 0, 0, 0), plain)[:, 0, 0, 0] / 0.4
+  assert kstest(factors, "uniform", (0.5, 1.0)).pvalue > 1e-3
+
+
+def test_jitter_of_one_channel_changes_brightness_and_contrast_alone():
+  one = PICTURE[..., :1]
+  np.testing.assert_allclose(many(colour_jitter(0, 0, 0.9, 0.5), one, 8), np.tile(one, (8, 1, 1, 1)), atol=1e-6)
+  assert np.ptp(many(colour_jitter(0, 0.9, 0, 0), one, 8), axis=0).max() > 0.1
+  with pytest.raises(ValueError, match=r"a picture \[height, width, 1 or 3\], got \[9, 12, 2\]"):
+    colour_jitter()(jax.random.key(0), PICTURE[..., :2])
+
+
+def test_grey_is_the_luminance_of_pillow_as_often_as_it_says():
+  pixels = np.uint8(PICTURE * 255)
+  expected = np.asarray(Image.fromarray(pixels).convert("L"))
+  found = luminance(jnp.asarray(pixels / np.float32(255)))[..., 0] * 255
+  np.testing.assert_allclose(found, expected, atol=1)
+  views = many(grey(0.3))
+  is_grey = np.ptp(views, axis=-1).max((1, 2)) < 1e-6
+  assert is_grey.mean() == pytest.approx(0.3, abs=0.04)
+  np.testing.assert_array_equal(views[~is_grey], np.broadcast_to(PICTURE, views[~is_grey].shape))
+
+
+def test_solarise_is_pillows():
+  pixels = np.uint8(PICTURE * 255)
+  expected = np.asarray(ImageOps.solarize(Image.fromarray(pixels), threshold=100))
+  found = solarise(100 / 255)(jax.random.key(0), jnp.asarray(pixels / np.float32(255))) * 255
+  np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("deviation", [0.3, 1.0, 2.0])
+def test_blur_is_scipys(deviation):
+  reach = 6
+  kernel = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / deviation))
+  found = blurred(PICTURE, jnp.asarray(kernel / kernel.sum(), jnp.float32))
+  expected = gaussian_filter(np.float64(PICTURE), (deviation, deviation, 0), mode="reflect", radius=(reach, reach, 0))
+  np.testing.assert_allclose(found, expected, atol=1e-5)
+  np.testing.assert_allclose(blur((deviation, deviation))(jax.random.key(0), PICTURE), expected, atol=2e-3)
+
+
+def test_blur_draws_its_deviation_evenly():
+  dot = np.zeros((31, 31, 1), np.float32)
+  dot[15, 15] = 1
+  spread = many(blur((0.5, 3.0)), dot, 500)[..., 0].sum(1)
+  found = np.sqrt((spread * np.square(np.arange(31) - 15)).sum(-1))  # of a kernel that ends at 9 pixels
+  assert kstest(np.clip(found, 0.5, 3), "uniform", (0.5, 2.5)).pvalue > 1e-3
+
+
+def test_cutout_is_a_square_hole_anywhere():
+  views = many(cutout(0.5, fill=0.7), np.ones((8, 10, 1), np.float32))[..., 0]
+  holes = views < 1
+  assert set(np.unique(views)) == {np.float32(0.7), 1.0}
+  rows, columns = holes.any(2).sum(1), holes.any(1).sum(1)
+  assert rows.max() == columns.max() == 4 and (holes.sum((1, 2)) == rows * columns).all()
+  whole = (rows == 4) & (columns == 4)
+  first = holes.any(1)[whole].argmax(1)
+  assert set(first) == set(range(7)) and chisquare(np.bincount(first)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+  "make",
+  [
+    lambda: colour_jitter(-0.1),
+    lambda: colour_jitter(hue=0.6),
+    lambda: grey(1.5),
+    lambda: solarise(2.0),
+    lambda: blur((0.0, 1.0)),
+    lambda: blur((2.0, 1.0)),
+    lambda: cutout(1.5),
+  ],
+)
+def test_arguments_out_of_range_are_refused(make):
+  with pytest.raises(ValueError, match="expected"):
+    make()
