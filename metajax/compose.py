@@ -126,6 +126,28 @@ def with_head(encoder: Network, head: Network) -> Network:
   return Network(init, apply)
 
 
+def started(network: Network, params, state=None) -> Network:
+  """The same network, which starts at given params (and state), such as those of another learner's encoder.
+
+  So fine-tuning is a learner as any other: `supervised(started(encoder, *pretrained))`. Where `state` is None, the
+  network's own start is taken.
+
+  Raises:
+    ValueError: at init, if the network has params or state of other shapes on these inputs.
+  """
+
+  def init(key, *inputs):
+    expected = jax.eval_shape(network.init, key, *inputs)
+    own = state if state is not None else network.init(key, *inputs)[1]
+    shapes = lambda tree: jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), tree)
+    for name, wanted, given in zip(("params", "state"), expected, (params, own), strict=True):
+      if jax.tree.structure(wanted) != jax.tree.structure(given) or shapes(wanted) != shapes(given):
+        raise ValueError(f"expected {name} as the network's own, {shapes(wanted)}, got {shapes(given)}")
+    return jax.tree.map(jnp.array, (params, own))  # copies: a training may be given the buffers
+
+  return Network(init, network.apply)
+
+
 def tied(encoder: Network) -> Network:
   """One encoder on every part of an input: `[n, parts, ...] -> [n, parts * features]` (tiles, frames, views)."""
   flat = lambda inputs: inputs.reshape((-1, *inputs.shape[2:]))

@@ -5,6 +5,7 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -20,11 +21,13 @@ from metajax.learners import (
   relation,
   reptile,
   siamese,
+  simclr,
   supervised,
+  supervised_contrastive,
   triplet,
 )
 from metajax.losses import squared_error
-from metajax.networks import from_linen, mlp
+from metajax.networks import from_linen, mlp, projection_head
 from metajax.networks.conv4 import Blocks
 from metajax.predictors import adapted_head, nearest_neighbour
 from metajax.types import Batch, Learner
@@ -107,6 +110,10 @@ def shaken(key, x):
   return x + 0.1 * jax.random.normal(key, x.shape)
 
 
+def shaken_picture(key, x):
+  return jnp.clip(shaken(key, x), 0, 1)
+
+
 encoder = mlp((8,), 5, jax.nn.tanh)
 maps = Network(  # the same features as 1 x 1 maps
   encoder.init, lambda *arguments, **flags: (encoder.apply(*arguments, **flags)[0][:, None, None], {})
@@ -184,5 +191,26 @@ LEARNERS = {
   ),
   "triplet, semi-hard": Row(
     triplet(encoder, predictor=nearest_neighbour, margin=0.5), labelled, width=5, episodic=False, any_ways=True
+  ),
+  "simclr": Row(
+    simclr(encoder, mlp((), 4), shaken, temperature="learned"),
+    lambda seed: labelled(seed).inputs,
+    classifies=False,
+    width=5,
+    episodic=False,
+    draws=True,
+    any_ways=True,
+  ),
+  "simclr, batch norm": Row(
+    simclr(convolution, projection_head(5, 4), shaken_picture),
+    lambda seed: 1 / (1 + np.exp(-picture_pairs(seed).inputs.first)),
+    classifies=False,
+    width=4,
+    episodic=False,
+    draws=True,
+    batch_norm=True,
+  ),
+  "supervised contrastive": Row(
+    supervised_contrastive(encoder, mlp((), 4), shaken), labelled, width=5, episodic=False, draws=True, any_ways=True
   ),
 }

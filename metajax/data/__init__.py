@@ -20,6 +20,7 @@ from metajax.data.one_shot import one_shot_runs, one_shot_tasks
 from metajax.data.own import BrokenPictures
 from metajax.data.pairs import balanced, pairs, triplets
 from metajax.data.pictures import Pictures
+from metajax.data.rows import deal_pictures, in_order, select_rows
 from metajax.data.sources import Source, from_arrays, load, select_classes, with_rotations
 
 __all__ = [
@@ -27,15 +28,18 @@ __all__ = [
   "Pictures",
   "Source",
   "balanced",
+  "deal_pictures",
   "episode_rows",
   "episodes",
   "examples",
   "from_arrays",
+  "in_order",
   "load",
   "one_shot_runs",
   "one_shot_tasks",
   "pairs",
   "select_classes",
+  "select_rows",
   "triplets",
   "with_rotations",
 ]

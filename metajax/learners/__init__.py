@@ -10,6 +10,7 @@ from metajax.learners.r2d2 import r2d2
 from metajax.learners.relation import relation
 from metajax.learners.reptile import reptile
 from metajax.learners.siamese import siamese
+from metajax.learners.simclr import simclr, supervised_contrastive
 from metajax.learners.supervised import supervised
 from metajax.learners.triplet import triplet
 
@@ -24,6 +25,8 @@ __all__ = [
   "relation",
   "reptile",
   "siamese",
+  "simclr",
   "supervised",
+  "supervised_contrastive",
   "triplet",
 ]

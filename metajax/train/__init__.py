@@ -2,18 +2,24 @@
 
 from metajax.train.fit import Stopped, fit, restore
 from metajax.train.keep_below import keep_below
+from metajax.train.recipes import adamw, is_weight, lars, scaled_rate, warmup_cosine
 from metajax.train.seeds import for_seeds, seeds_at_once
 from metajax.train.step import TrainState, each_seed, make_train_step, start
 
 __all__ = [
   "Stopped",
   "TrainState",
+  "adamw",
   "each_seed",
   "fit",
   "for_seeds",
+  "is_weight",
   "keep_below",
+  "lars",
   "make_train_step",
   "restore",
+  "scaled_rate",
   "seeds_at_once",
   "start",
+  "warmup_cosine",
 ]

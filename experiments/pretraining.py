@@ -1,0 +1,235 @@
+"""What every pretraining experiment does: pretrain without labels, probe what was learned beside two baselines."""
+
+import functools
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from experiments import few_shot, pretraining_page, records, runs
+from experiments.few_shot_data import slug
+from experiments.few_shot_scores import PIXELS, Tested, records_of, tell, test_all, test_pixels
+from experiments.pretraining_data import Classes, Parts, describe, load_parts
+from experiments.probing import Representation, probe_all
+from metajax import Learner, make_mesh
+from metajax.checkpoint import Checkpoints
+from metajax.data import examples, in_order, select_rows
+from metajax.evaluate import features, neighbour_classes
+from metajax.mesh import shard_batch, tasks_at_once
+from metajax.report import read_metrics
+from metajax.train import TrainState, adamw, lars, restore, scaled_rate, start, warmup_cosine
+
+CURVE_KNOWN, CURVE_ASKED, CURVE_NEIGHBOURS = 5000, 2000, 20  # of the k-NN curve during pretraining
+SETTLING = 50  # batches that a random encoder's running statistics are taken over
+
+
+class Setting(NamedTuple):
+  """Flags that every pretraining experiment has."""
+
+  data: str = "glyphs"
+  """glyphs, omniglot, any TFDS classification set, or pictures of one's own: a folder, a .csv or an .npz file."""
+  split: str = ""
+  """A named split of the data's classes: lake, vinyals or finn for omniglot."""
+  classes: Classes = "auto"
+  """Probed on the same classes as pretrained on (the data's own splits), or on unseen ones."""
+  download: bool = False
+  """Let TFDS download data that is not there."""
+  skip_broken: bool = False
+  """Leave out files of one's own that cannot be read, rather than stop."""
+  size: int = 28
+  """Pictures are brought to size x size pixels."""
+  batch_size: int = 256
+  """Pictures in a step."""
+  steps: int = 10000
+  """Training steps."""
+  optimizer: Literal["lars", "adamw"] = "lars"
+  """Without weight decay (and trust ratio) on biases and norms."""
+  rate: float = 0.3
+  """The rate for a batch of 256 pictures."""
+  rate_rule: Literal["linear", "square_root"] = "linear"
+  """How the rate grows with the batch."""
+  decay: float = 1e-6
+  """Weight decay."""
+  warmup: int = 500
+  """Steps over which the rate rises; it falls along a cosine after them."""
+  curve_every: int = 1000
+  """Steps between points of the k-NN curve; no label has a say in which step is tested, which is the last."""
+  test: tuple[str, ...] = ("5w1s", "5w5s")
+  """Few-shot settings to test frozen embeddings at, where there are unseen classes."""
+  test_queries: int = 15
+  """Query pictures of each class in a test task."""
+  test_tasks: int = 1000
+  """Test tasks of each setting."""
+  devices: int | None = None
+  """Devices to share the pictures of a step; by default as many as divide them."""
+  seed: int = 0
+  """Of the initialisation, the order of the pictures and their views."""
+  seeds: int = 1
+  """Pretrain as many networks, one after the other, from --seed on; figures are means, with an interval over them."""
+
+
+class Method(NamedTuple):
+  """A way to pretrain, and what is looked at of it.
+
+  Attributes:
+    name: of its runs.
+    learner: what is pretrained.
+    embeddings: `{what is added to the name: embed}`; the first one's key is "", and it is the one of few-shot tasks.
+    encoder: the part that is kept.
+    view: for the page, of a picture.
+  """
+
+  name: str
+  learner: Learner
+  embeddings: dict[str, Callable]
+  encoder: object
+  view: Callable
+
+
+def experiment(method: Callable[..., Method]) -> Callable:
+  """The command of a method: `method(**flags)`, which has flags of its own, a `setting` and a `run`, pretrains."""
+
+  @functools.wraps(method)
+  def main(**flags):
+    run(method, flags)
+
+  return main
+
+
+def run(method: Callable[..., Method], flags: dict):
+  """Pretrains, probes and writes what it found."""
+  s, made = flags["setting"], method(**flags)
+  this = runs.begin(f"{made.name}-{slug(s)}", method, flags)
+  _check(s)
+  parts = load_parts(s)
+  describe(s, parts)
+  batches = [pictures_of(parts, s, seed) for seed in seeds_of(s)]
+  example = next(batches[0]())
+  jax.eval_shape(made.learner.init, jax.random.key(0), example)
+  tests = few_shot.tests_of(s) if parts.episodes else []
+  tasks = {t: few_shot.test_batches(parts.episodes, *t, s.test_queries, seed=few_shot.TEST_SEED) for t in tests}
+  if this.resumed:
+    runs.check_same(this)
+  device_count = tasks_at_once(s.batch_size, jax.device_count()) if s.devices is None else s.devices
+  with jax.set_mesh(make_mesh(device_count)):
+    shard_batch(example)
+    runs.write_configuration(this, device_count)
+    trained, seconds, waiting = _pretrain(this, made, parts, batches, s)
+    how = {"train_seconds": round(seconds), "steps": s.steps, "devices": device_count, "seed": s.seed}
+    print(f"\npretrained for {seconds:.0f} s on {device_count} device(s), {100 * waiting:.1f}% of it waiting for data")
+    untrained = [_untrained(made, s, batch, seed) for batch, seed in zip(batches, seeds_of(s), strict=True)]
+    shown = [Representation(made.name + more, embed, trained) for more, embed in made.embeddings.items()]
+    random = Representation("random encoder", made.learner.embed, untrained)
+    pixels = Representation("pixels", PIXELS.learner.embed, [((), ())])
+    measured = probe_all([*shown, random, pixels], parts, s, how | {"waiting_for_data": round(waiting, 4)})
+    measured += _few_shot(made, trained, untrained, tasks, s, how)
+    records.write(this.folder / "records.json", measured)
+    pretraining_page.write(this, made, trained[0], parts, s, measured)
+  print(f"the run's page: {this.folder / 'index.html'}")
+  if this.flags.record:
+    records.publish(f"{made.name}-{slug(s)}", measured, this.folder / "figures" / "map.png")
+
+
+def seeds_of(s: Setting) -> range:
+  """The seeds that a run pretrains."""
+  return range(s.seed, s.seed + s.seeds)
+
+
+def folder_of(s: Setting, seed: int) -> str:
+  """A seed's folder within the run's."""
+  return "" if s.seeds == 1 else f"seed-{seed}"
+
+
+def pictures_of(parts: Parts, s: Setting, seed: int) -> Callable:
+  """Batches of the pictures to pretrain on, without their labels."""
+  if s.batch_size > len(parts.unlabelled.labels):
+    given = f"{s.batch_size} of {len(parts.unlabelled.labels)} pictures"
+    raise ValueError(f"expected a --batch-size of at most all pictures, got {given}")
+  alike = parts.unlabelled._replace(classes=("",), labels=np.zeros_like(parts.unlabelled.labels))
+  labelled = examples(alike, batch_size=s.batch_size, seed=seed)
+  return lambda start=0, shard=(0, 1): (batch.inputs for batch in labelled(start, shard))
+
+
+def optimizer(s: Setting) -> optax.GradientTransformation:
+  """The setting's, with its schedule."""
+  rate = warmup_cosine(scaled_rate(s.rate, s.batch_size, s.rate_rule), s.steps, min(s.warmup, s.steps - 1))
+  return (lars if s.optimizer == "lars" else adamw)(rate, decay=s.decay)
+
+
+def last(made: Method, s: Setting, folder, batches, seed: int) -> TrainState:
+  """What a seed's pretraining ended with."""
+  with Checkpoints(folder / folder_of(s, seed) / "checkpoints") as checkpoints:
+    return restore(made.learner, optimizer(s), batches, checkpoints, seed=seed, best=False)
+
+
+def _pretrain(this, made: Method, parts: Parts, batches, s: Setting):
+  """What each seed ended with, the seconds that all took, and the share of them that waited for data."""
+  known, asked = (_first(part, n) for part, n in ((parts.train, CURVE_KNOWN), (parts.validation, CURVE_ASKED)))
+
+  def validate(params, state):
+    found = [features(made.learner.embed, params, state, in_order(x, batch_size=256)()) for x in (known, asked)]
+    (answers,) = neighbour_classes(found[0], found[1].inputs, [min(CURVE_NEIGHBOURS, len(found[0].labels))]).values()
+    return 100 * np.mean(answers == found[1].labels)
+
+  trained, seconds, waiting = [], 0.0, []
+  for seed, own in zip(seeds_of(s), batches, strict=True):
+    part = folder_of(s, seed)
+    flags = {"validate": validate, "validate_every": s.curve_every, "part": part, "seed": seed}
+    _, took = runs.train(this, made.learner, optimizer(s), own, s.steps, rows=s.batch_size, **flags)
+    final = last(made, s, this.folder, own, seed)
+    trained.append((final.params, final.state))
+    seconds += took
+    waiting += [row["waiting_for_data"] for row in read_metrics(this.folder / part) if "waiting_for_data" in row]
+  return trained, seconds, float(np.mean(waiting or [0.0]))
+
+
+def _first(source, most: int):
+  """At most so many pictures of a source, from all over it."""
+  rows = np.linspace(0, len(source.labels) - 1, min(most, len(source.labels))).astype(int)
+  return select_rows(source, rows)
+
+
+def _untrained(made: Method, s: Setting, batches, seed: int):
+  """What the pretraining started with, but for running statistics, which are those of views, as a trained one's are."""
+  stream = iter(batches())
+  before = start(made.learner, optimizer(s), next(stream), seed)
+  settle = jax.jit(lambda state, batch, key: made.learner.loss(before.params, state, batch, key)[1][0])
+  state = before.state
+  for i in range(SETTLING if jax.tree.leaves(state) else 0):
+    state = settle(state, shard_batch(next(stream)), jax.random.fold_in(before.key, i))
+  return before.params, state
+
+
+def _few_shot(made: Method, trained, untrained, tasks, s: Setting, how: dict) -> list[dict]:
+  """The records of frozen embeddings on few-shot tasks, in the table of the meta-learners."""
+  measured = []
+  how = {name: value for name, value in how.items() if name != "seed"} | {"test_seed": few_shot.TEST_SEED}
+  for test, some in tasks.items():
+    scores = {}
+    for name, found in ((made.name, trained), ("random encoder", untrained)):
+      states = [TrainState(params, state, None, None, s.steps) for params, state in found]
+      scores |= test_all([Tested(name, made.learner, "running statistics")], states, some, s.test_tasks)
+    scores |= test_pixels(some, s.test_tasks)
+    tell(test, scores, s.test_tasks, s.test_queries)
+    measured += records_of(test, scores, s, how)
+  return measured
+
+
+def _check(s: Setting):
+  few_shot.check_rates(rate=s.rate)
+  for name, value, least in (
+    ("steps", s.steps, 2),
+    ("batch-size", s.batch_size, 2),
+    ("curve-every", s.curve_every, 1),
+    ("seeds", s.seeds, 1),
+    ("test-tasks", s.test_tasks, 2),
+    ("size", s.size, 8),
+    ("warmup", s.warmup, 0),
+    ("decay", s.decay, 0),
+  ):
+    if not value >= least:
+      raise ValueError(f"expected --{name} to be at least {least}, got {value}")
+  if not 0 <= s.seed <= 2**32 - s.seeds:
+    raise ValueError(f"expected a seed of 0 to 2**32 - {s.seeds}, got {s.seed}")

@@ -1,0 +1,73 @@
+"""The data of pretraining experiments: pictures without labels, and labelled ones to find out what was learned."""
+
+from typing import Literal, NamedTuple
+
+from experiments.few_shot_data import rotates
+from metajax.data import Source, deal_pictures, load
+
+Classes = Literal["auto", "same", "unseen"]
+OF_UNSEEN = (0.5, 0.2, 0.3)  # of each class's pictures: to probe with, to choose the probe by, to test on
+VALIDATION = 0.1  # of the labelled pictures, where classes are the same
+
+
+class Parts(NamedTuple):
+  """What there is to learn from and to be judged by.
+
+  Attributes:
+    unlabelled: to pretrain on; its labels are not looked at.
+    train, validation, test: labelled, of the same classes; no picture of "validation" or "test" is in another of them.
+    unseen: whether those classes are none of `unlabelled`.
+    episodes: to draw few-shot tasks from, of unseen classes, if there are some.
+  """
+
+  unlabelled: Source
+  train: Source
+  validation: Source
+  test: Source
+  unseen: bool
+  episodes: Source | None
+
+
+def load_parts(s) -> Parts:
+  """The parts of a setting's data.
+
+  With `classes` "same", the set's own training split is pretrained on, and probed on with a tenth apart; its own test
+  split is tested on. With "unseen", classes apart from pretraining are, and their pictures dealt out. "auto" is "same"
+  where the own splits share their classes.
+
+  Raises:
+    ValueError, OSError: as `metajax.data.load`.
+  """
+  unseen = s.classes == "unseen" or (s.classes == "auto" and not _shares_classes(s))
+  if not unseen:
+    train, test = (_load(s, f"own/{part}") for part in ("train", "test"))
+    if train.classes != test.classes:
+      raise ValueError(f"expected --classes unseen of {s.data}: its own splits have other classes")
+    labelled, validation = deal_pictures(train, (1 - VALIDATION, VALIDATION), seed=0)
+    return Parts(train, labelled, validation, test, False, None)
+  named = f"{s.split}/" if s.split else ""
+  unlabelled, test = (_load(s, named + part) for part in ("train", "test"))
+  return Parts(unlabelled, *deal_pictures(test, OF_UNSEEN, seed=0), True, test)
+
+
+def _shares_classes(s) -> bool:
+  if s.data in ("glyphs", "omniglot"):
+    return False
+  try:
+    return _load(s, "own/train").classes == _load(s, "own/test").classes
+  except ValueError:  # it has no such splits
+    return False
+
+
+def _load(s, split: str) -> Source:
+  return load(s.data, split, size=s.size, download=s.download, rotations=rotates(s), skip_broken=s.skip_broken)
+
+
+def describe(s, parts: Parts):
+  """Prints what there is."""
+  size = lambda source: f"{len(source.labels):,} pictures"
+  kind = "none of them pretrained on" if parts.unseen else "the same"
+  print(
+    f"{s.data}: {size(parts.unlabelled)} without labels to pretrain on; {len(parts.test.classes)} classes, {kind}, "
+    f"with {size(parts.train)} to probe with, {size(parts.validation)} to choose by, {size(parts.test)} to test on"
+  )

@@ -1,0 +1,85 @@
+"""The page of a pretraining run: a grid of views, the curves, a map of embeddings coloured by class."""
+
+import jax
+import numpy as np
+
+from experiments import runs
+from experiments.few_shot_data import slug
+from metajax.data import in_order, select_classes, select_rows
+from metajax.evaluate import features
+from metajax.report import contact_sheet_figure, learning_curves_figure, map_figure, page, read_metrics
+
+PICTURES, VIEWS = 6, 7  # rows and columns of the grid
+MAP_CLASSES, MAP_PICTURES = 15, 600
+
+
+def write(run, made, trained, parts, setting, records):
+  """Draws the run's figures into its folder, and makes its page, `index.html`.
+
+  Args:
+    run: the run.
+    made: the Method.
+    trained: the first seed's params and state.
+    parts: the data.
+    setting: the flags.
+    records: what was measured.
+  """
+  folder = run.folder / "figures"
+  tiles = [_tile(r) for r in records if r["learner"] == made.name]
+  page(
+    run.folder / "index.html",
+    title=f"{made.name} on {slug(setting)}",
+    summary=tiles,
+    configuration={k: v for k, v in runs.configuration(run.folder).items() if k != "arguments"},
+    records=records,
+    figures=[_views(folder, made, parts), *_curves(run.folder, folder), _map(folder, made, trained, parts)],
+    notes=[("Data", _sizes(parts))],
+  )
+
+
+def _tile(record) -> tuple[str, str, str]:
+  names = {"linear_probe": "Linear probe", "knn": "Nearest neighbours"}
+  name = names.get(record["measure"]) or f"{record['ways']}-way {record['shots']}-shot"
+  beside = f"published {record['published']:g}" if record["published"] is not None else "accuracy"
+  return name, f"{record['value']:g} ± {record['interval']:g} %", beside
+
+
+def _views(folder, made, parts):
+  """Pictures, and beside each some of its views."""
+  rows = np.linspace(0, len(parts.unlabelled.labels) - 1, PICTURES).astype(int)
+  pictures = np.asarray(select_rows(parts.unlabelled, rows).images, np.float32) / 255
+  keys = jax.random.split(jax.random.key(0), (PICTURES, VIEWS))
+  views = jax.jit(jax.vmap(jax.vmap(made.view, (0, None))))(keys, pictures)
+  shown = np.concatenate([pictures[:, None], np.asarray(views)], 1).reshape(-1, *pictures.shape[1:])
+  path = folder / "views.png"
+  contact_sheet_figure(shown, ["picture", *["view"] * VIEWS] * PICTURES, path)
+  return "Views", "What is learned to be alike: pictures, and views of them.", path
+
+
+def _curves(run_folder, folder):
+  found = []
+  for path in sorted(run_folder.rglob("metrics.jsonl")):
+    part = path.parent.name if path.parent != run_folder else ""
+    name = folder / f"learning_curves{f'-{part}' if part else ''}.png"
+    learning_curves_figure(read_metrics(path.parent), name)
+    said = "While pretraining; the validation is the accuracy of nearest neighbours, which nothing is chosen by."
+    found.append((f"Learning curves{f', {part}' if part else ''}", said, name))
+  return found
+
+
+def _map(folder, made, trained, parts):
+  classes = np.linspace(0, len(parts.test.classes) - 1, min(MAP_CLASSES, len(parts.test.classes))).astype(int)
+  chosen = select_classes(parts.test, classes)
+  rows = np.linspace(0, len(chosen.labels) - 1, min(MAP_PICTURES, len(chosen.labels))).astype(int)
+  chosen = select_rows(chosen, rows)
+  embedded = features(made.learner.embed, *trained, in_order(chosen, batch_size=256)())
+  path = folder / "map.png"
+  firsts = [np.flatnonzero(chosen.labels == k)[0] for k in range(len(chosen.classes))]
+  map_figure(embedded.inputs, embedded.labels, chosen.classes, path, pictures=np.asarray(chosen.images)[firsts])
+  seen = "of classes that were not pretrained on" if parts.unseen else "of test pictures"
+  return "Map", f"Frozen embeddings {seen}, by t-SNE; no label was seen in pretraining.", path
+
+
+def _sizes(parts) -> list[str]:
+  named = ("unlabelled", "train", "validation", "test")
+  return [f"{name}: {len(part.labels):,} pictures" for name, part in zip(named, parts, strict=False)]

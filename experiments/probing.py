@@ -1,0 +1,56 @@
+"""What frozen features are worth, of several representations by the same probes: accuracies, and their records."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from experiments import published, records
+from experiments.few_shot_data import slug, split_name
+from experiments.pretraining_data import Parts
+from metajax.data import in_order
+from metajax.evaluate import features, linear_probe, nearest_neighbours, over_seeds
+
+BATCH = 256  # pictures embedded at once
+PROBES = {"linear_probe": linear_probe, "knn": nearest_neighbours}
+
+
+class Representation(NamedTuple):
+  """Frozen features: a name, `embed`, and the (params, state) of each seed."""
+
+  name: str
+  embed: Callable
+  trained: Sequence[tuple]
+
+
+def probe_all(shown: Sequence[Representation], parts: Parts, s, how: dict) -> list[dict]:
+  """The records of a linear probe and of nearest neighbours on each representation, and what is printed of them."""
+  print(f"\nfrozen features of {len(parts.test.classes)} classes{', unseen' * parts.unseen}: accuracy on "
+        f"{len(parts.test.labels):,} pictures, linear probe and nearest neighbours")  # fmt: skip
+  measured, width = [], max(len(one.name) for one in shown)
+  for one in shown:
+    found = {measure: [] for measure in PROBES}
+    for params, state in one.trained:
+      three = [features(one.embed, params, state, in_order(part, batch_size=BATCH)()) for part in parts[1:4]]
+      for measure, probe in PROBES.items():
+        found[measure].append(probe(*three))
+    scores = {measure: over_seeds([probed.test for probed in some]) for measure, some in found.items()}
+    print(f"  {one.name:<{width}}  {scores['linear_probe']}%  {scores['knn']}%")
+    for measure, some in found.items():
+      chosen = [probed.chosen for probed in some]
+      measured.append(_record(one, measure, scores[measure], chosen, parts, s, how))
+  print(f"  {'chance':<{width}}  {100 / len(parts.test.classes):.2f}%")
+  return measured
+
+
+def common(parts: Parts, s) -> dict:
+  """What records say of the pictures that representations are tested on."""
+  split = "own/test" if not parts.unseen else f"{split_name(s)}, pictures apart"
+  return {"data": slug(s), "split": split, "classes": len(parts.test.classes), "tested": len(parts.test.labels)}
+
+
+def _record(one: Representation, measure, score, chosen, parts, s, how) -> dict:
+  said = common(parts, s) | {"measure": measure, "labelled": len(parts.train.labels), "labels": 1.0}
+  said |= {"value": round(score.mean, 2), "interval": round(score.interval, 2), "chosen": chosen}
+  said["published"] = published.representation(one.name, measure, slug(s))
+  if one.name == "pixels":
+    return records.record(learner=one.name, **said, train_seconds=0, steps=0, seed=s.seed)
+  return records.record(learner=one.name, **said, **how, seeds=s.seeds)

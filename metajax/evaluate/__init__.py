@@ -1,0 +1,31 @@
+"""Scores of a trained learner: on tasks it has not seen, and of its frozen features."""
+
+from metajax.evaluate.features import features, frozen
+from metajax.evaluate.few_shot import (
+  Score,
+  adaptation_curve,
+  few_shot_accuracy,
+  few_shot_error,
+  one_shot_runs,
+  over_seeds,
+  paired_difference,
+  summarise,
+)
+from metajax.evaluate.probes import Probed, linear_probe, nearest_neighbours, neighbour_classes
+
+__all__ = [
+  "Probed",
+  "Score",
+  "adaptation_curve",
+  "features",
+  "few_shot_accuracy",
+  "few_shot_error",
+  "frozen",
+  "linear_probe",
+  "nearest_neighbours",
+  "neighbour_classes",
+  "one_shot_runs",
+  "over_seeds",
+  "paired_difference",
+  "summarise",
+]

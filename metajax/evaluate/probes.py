@@ -1,0 +1,158 @@
+"""What frozen features are worth: a linear classifier on them, and their nearest neighbours."""
+
+import functools
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.evaluate.few_shot import Score, summarise
+from metajax.types import Array, Examples
+
+STRENGTHS = tuple(10.0**e for e in range(1, -6, -1))
+ITERATIONS = 200  # of L-BFGS at each strength, which starts where the one before ended
+PATIENCE = 3  # strengths
+NEIGHBOURS = (1, 5, 20, 200)
+QUERIES_AT_ONCE = 256
+
+
+class Probed(NamedTuple):
+  """What a probe found.
+
+  Attributes:
+    test: a `Score`, accuracy in percent over the test examples with its 95% interval.
+    chosen: the strength or the number of neighbours.
+    validation: the accuracy in percent of each choice on validation examples, `{choice: accuracy}`.
+  """
+
+  test: Score
+  chosen: float
+  validation: dict[float, float]
+
+
+def linear_probe(
+  train: Examples, validation: Examples, test: Examples, strengths: Sequence[float] = STRENGTHS
+) -> Probed:
+  """Multinomial logistic regression on frozen features (the protocol of arXiv:1805.08974, 2002.05709):
+
+      minimise  mean_i cross_entropy(W x_i + b, y_i) + strength / 2 |W|^2
+
+  on features of mean 0 and deviation 1 over the training examples, by L-BFGS from the strongest on, until the
+  accuracy on validation examples has not risen for three. The strength is that of the best (of equals the strongest),
+  and the classifier is then fitted to both together.
+
+  Args:
+    train, validation, test: features `[n, d]` and integer labels `[n]`, of `features(...)`.
+    strengths: to choose from, above 0.
+
+  Raises:
+    ValueError: if features or labels are not as expected, a strength is not above 0, or training examples have one
+      class.
+  """
+  _check(train=train, validation=validation, test=test)
+  if not strengths or min(strengths) <= 0:
+    raise ValueError(f"expected strengths above 0, got {list(strengths)}")
+  strengths, found = sorted(strengths, reverse=True), {}
+  for strength, right in zip(strengths, _path(train, validation, strengths), strict=True):
+    found[strength] = float(100 * right.mean())
+    best = max(found, key=found.get)
+    if strengths.index(strength) - strengths.index(best) == PATIENCE:
+      break
+  both = Examples(*(np.concatenate(parts) for parts in zip(train, validation, strict=True)))
+  *_, right = _path(both, test, [s for s in strengths if s >= best])
+  return Probed(summarise(100.0 * right), best, found)
+
+
+def nearest_neighbours(
+  train: Examples,
+  validation: Examples,
+  test: Examples,
+  neighbours: Sequence[int] = NEIGHBOURS,
+  temperature: float = 0.07,
+) -> Probed:
+  """Votes of the `k` nearest features by cosine, each of weight `exp(cos / temperature)` (arXiv:1805.01978).
+
+  `k` is the one of the best accuracy on validation examples (of equals the smallest); test examples then are compared
+  with training and validation examples together.
+
+  Args:
+    train, validation, test: features `[n, d]` and integer labels `[n]`, of `features(...)`.
+    neighbours: numbers to choose from; one number is taken as it is.
+    temperature: above 0.
+
+  Raises:
+    ValueError: if features or labels are not as expected, or a number is out of range.
+  """
+  _check(train=train, validation=validation, test=test)
+  if not neighbours or min(neighbours) < 1 or not temperature > 0:
+    raise ValueError(f"expected at least 1 neighbour and a temperature above 0, got {neighbours} and {temperature}")
+  known = sorted({min(k, len(train.labels)) for k in neighbours})
+  found = {}
+  if len(known) > 1:
+    answers = neighbour_classes(train, validation.inputs, known, temperature)
+    found = {k: float(100 * np.mean(answers[k] == validation.labels)) for k in known}
+  best = max(found, key=found.get) if found else known[0]
+  both = Examples(*(np.concatenate(parts) for parts in zip(train, validation, strict=True)))
+  answers = neighbour_classes(both, test.inputs, [best], temperature)[best]
+  return Probed(summarise(100.0 * (answers == test.labels)), best, found)
+
+
+def neighbour_classes(
+  known: Examples, asked: np.ndarray, neighbours: Sequence[int], temperature: float = 0.07
+) -> dict[int, np.ndarray]:
+  """The class that the `k` nearest of `known` vote for, for each of several `k`: `{k: [n]}`."""
+  unit = lambda x: x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+  classes = int(known.labels.max()) + 1
+  run = _voter(tuple(neighbours), classes, temperature)
+  library, labels = jnp.asarray(unit(np.float32(known.inputs))), jnp.asarray(known.labels)
+  queries, parts = unit(np.float32(asked)), []
+  for start in range(0, len(queries), QUERIES_AT_ONCE):
+    some = queries[start : start + QUERIES_AT_ONCE]
+    padded = np.pad(some, ((0, QUERIES_AT_ONCE - len(some)), (0, 0)))
+    parts.append(np.asarray(run(library, labels, padded))[:, : len(some)])
+  return dict(zip(neighbours, np.concatenate(parts, 1), strict=True))
+
+
+@functools.lru_cache(maxsize=16)
+def _voter(neighbours, classes, temperature):
+  """Compiled once for all calls of the same shapes."""
+
+  def vote(library, labels, queries) -> Array:
+    nearest, rows = jax.lax.top_k(queries @ library.T, max(neighbours))
+    weights = jnp.exp((nearest - nearest[:, :1]) / temperature)  # the nearest one's is 1: nothing overflows
+    add = lambda k: jnp.zeros((len(queries), classes)).at[jnp.arange(len(queries))[:, None], labels[rows[:, :k]]]
+    return jnp.stack([add(k).add(weights[:, :k]).argmax(-1) for k in neighbours])
+
+  return jax.jit(vote)
+
+
+def _path(known: Examples, asked: Examples, strengths: Sequence[float]):
+  """Which of the examples `asked` are classified rightly at each strength: each fit starts where the last one ended."""
+  from sklearn.exceptions import ConvergenceWarning
+  from sklearn.linear_model import LogisticRegression
+  from sklearn.preprocessing import StandardScaler
+
+  scaler = StandardScaler().fit(np.float32(known.inputs))
+  regression = LogisticRegression(max_iter=ITERATIONS, warm_start=True)
+  for strength in strengths:
+    # scikit-learn's objective is the sum over examples times C, plus half of |W|^2.
+    regression.set_params(C=1 / (strength * len(known.labels)))
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore", ConvergenceWarning)  # so many iterations are what is asked for
+      regression.fit(scaler.transform(np.float32(known.inputs)), known.labels)
+    yield regression.predict(scaler.transform(np.float32(asked.inputs))) == asked.labels
+
+
+def _check(**parts: Examples):
+  width = np.shape(parts["train"].inputs)[-1:]
+  for name, (inputs, labels) in parts.items():
+    if np.ndim(inputs) != 2 or np.shape(inputs)[1:] != width or np.shape(labels) != np.shape(inputs)[:1]:
+      given = f"{list(np.shape(inputs))} and {list(np.shape(labels))}"
+      raise ValueError(f"expected {name} features [n, {width[0]}] and integer labels [n], got {given}")
+    if np.asarray(labels).dtype.kind not in "iu" or not len(labels):
+      raise ValueError(f"expected integer {name} labels, at least one, got {len(labels)} of {np.asarray(labels).dtype}")
+  if len(np.unique(parts["train"].labels)) < 2:
+    raise ValueError("expected training examples of at least 2 classes, got 1")

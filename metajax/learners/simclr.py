@@ -1,0 +1,155 @@
+"""SimCLR (arXiv:2002.05709), and supervised contrastive learning (arXiv:2004.11362), which shares all but the loss."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.compose import unit_rows, with_head
+from metajax.learners.episodic import check_examples, check_padded_rows
+from metajax.losses import learned_scale, nt_xent
+from metajax.losses import supervised_contrastive as loss_of_classes
+from metajax.losses.contrastive import START_LOG_SCALE
+from metajax.predictors import nearest_centroid
+from metajax.types import Array, Batch, Examples, Inputs, Key, Learner, Network
+from metajax.views import each_row
+
+Embedding = Literal["encoder", "head"]
+
+
+def simclr(
+  encoder: Network,
+  head: Network,
+  view: Callable,
+  *,
+  temperature: float | Literal["learned"] = 0.5,
+  embedding: Embedding = "encoder",
+  predictor: Callable = nearest_centroid,
+) -> Learner:
+  """Learns that two views of a picture are alike, and those of any two pictures are not:
+
+      minimise  nt_xent(head(encoder(view(k, x))), temperature)
+
+  over two views of each picture, `2 n` rows that are each other's negatives wherever they are on the mesh; batch norm
+  too has the statistics of all of them. The head is left behind: features before it serve better. Row `i` of the global
+  batch has its own key, so that views do not depend on hosts, devices or where a run went on.
+
+  A batch is pictures `[n, h, w, c]` in [0, 1], or whatever else a view is of, `[n, ...]`; or `Examples` of them, whose
+  labels are not looked at, but for an all-zero row, which is padding, as everywhere.
+
+  Args:
+    encoder: pictures to features `[n, d]`.
+    head: features to `[n, projection]`, such as `networks.projection_head()`.
+    view: `(key, picture) -> picture`, such as `views.image.simclr()`.
+    temperature: of the cosines, above 0; "learned": a log parameter `log_scale` that starts at a temperature of 0.07
+      and is held at 0.01 and above (`train.keep_below` keeps the parameter itself there).
+    embedding: what `embed` gives: features of the "encoder", or those after the "head", of length 1.
+    predictor: `embed -> predict`.
+
+  Raises:
+    ValueError: if an argument is none of these; at init, if there are fewer than two pictures, a value is not finite
+      or, of pictures, out of [0, 1], or rows are padded and a network keeps batch statistics.
+  """
+
+  def contrast(embedded, batch, temperature):
+    weights = jnp.repeat(batch.labels.any(-1), 2) if isinstance(batch, Examples) else None
+    return nt_xent(embedded, temperature, weights=weights)
+
+  return _contrastive(encoder, head, view, contrast, temperature, embedding, predictor, _check_any)
+
+
+def supervised_contrastive(
+  encoder: Network,
+  head: Network,
+  view: Callable,
+  *,
+  temperature: float | Literal["learned"] = 0.1,
+  embedding: Embedding = "encoder",
+  predictor: Callable = nearest_centroid,
+) -> Learner:
+  """Learns that views of pictures of one class are alike: SimCLR with labels (arXiv:2004.11362).
+
+      minimise  losses.supervised_contrastive(head(encoder(view(k, x))), labels, temperature)
+
+  over two views of each picture of a batch of `Examples`. Arguments and errors are those of `simclr`.
+  """
+
+  def contrast(embedded, batch, temperature):
+    return loss_of_classes(embedded, jnp.repeat(batch.labels, 2, 0), temperature)
+
+  return _contrastive(encoder, head, view, contrast, temperature, embedding, predictor, check_examples)
+
+
+def two_views(view: Callable, key: Key, pictures: Inputs) -> Array:
+  """Two views of each picture: `[n, ...] -> [2 n, ...]`, rows `2 i` and `2 i + 1` those of picture `i`."""
+  pair = lambda key, picture: jnp.stack([view(own, picture) for own in jax.random.split(key)])
+  views = each_row(pair, key, pictures)
+  return views.reshape(-1, *views.shape[2:])
+
+
+def check_views(inputs: Array):
+  """Looks at a batch whose views are to be contrasted before anything is compiled.
+
+  Raises:
+    ValueError: if it is not a floating array of at least two rows, or a value is not finite, or, of pictures
+      `[n, h, w, c]`, out of [0, 1].
+  """
+  if not hasattr(inputs, "shape") or not jnp.issubdtype(inputs.dtype, jnp.floating) or inputs.ndim < 2:
+    given = f"{inputs.dtype} {list(inputs.shape)}" if hasattr(inputs, "shape") else f"a {type(inputs).__name__}"
+    raise ValueError(f"expected pictures, a floating array [n, height, width, channels], got {given}")
+  if len(inputs) < 2:
+    raise ValueError(f"expected at least 2 pictures in a batch, each other's negatives, got {len(inputs)}")
+  if isinstance(inputs, jax.core.Tracer):
+    return
+  low, high = float(np.min(inputs)), float(np.max(inputs))
+  given = "NaN" if np.isnan(low) else f"values from {low:g} to {high:g}"
+  if not np.isfinite([low, high]).all():
+    raise ValueError(f"expected finite values, got {given}")
+  if inputs.ndim == 4 and not (low >= 0 and high <= 1):
+    raise ValueError(f"expected pictures with values from 0 to 1, got {given}")
+
+
+def _check_any(batch: Batch):
+  if isinstance(batch, Examples):
+    check_examples(batch)
+
+
+def _contrastive(encoder, head, view, contrast, temperature, embedding, predictor, check) -> Learner:
+  """A Learner that minimises `contrast(embedded, batch, temperature)` over two views of each picture."""
+  if temperature != "learned" and not (isinstance(temperature, int | float) and 0 < temperature < np.inf):
+    raise ValueError(f"expected a temperature above 0, or 'learned', got {temperature!r}")
+  if embedding not in ("encoder", "head"):
+    raise ValueError(f"expected embedding to be 'encoder' or 'head', got {embedding!r}")
+  network, learned = with_head(encoder, head), temperature == "learned"
+
+  def init(key, batch):
+    check(batch)
+    pictures = _pictures(batch)
+    check_views(pictures)
+    shapes = jax.eval_shape(lambda: two_views(view, key, pictures))
+    params, state = network.init(key, jnp.zeros(shapes.shape, shapes.dtype))
+    if isinstance(batch, Examples):
+      check_padded_rows(state, batch)
+    return params | {"log_scale": jnp.float32(START_LOG_SCALE)} if learned else params, state
+
+  def loss(params, state, batch, key):
+    view_key, key = jax.random.split(key)
+    views = two_views(view, view_key, _pictures(batch))
+    embedded, state = network.apply(params, state, views, train=True, key=key)
+    now = 1 / learned_scale(params["log_scale"]) if learned else temperature
+    unit = unit_rows(embedded)
+    metrics = {"alignment": jnp.mean((unit[0::2] * unit[1::2]).sum(-1))}
+    return contrast(embedded, batch, now), (state, metrics | {"temperature": now} if learned else metrics)
+
+  def embed(params, state, inputs):
+    if embedding == "head":
+      return unit_rows(network.apply(params, state, inputs, train=False)[0])
+    return encoder.apply(params["encoder"], state["encoder"], inputs, train=False)[0]
+
+  return Learner(init, loss, embed, predictor(embed))
+
+
+def _pictures(batch: Batch) -> Array:
+  return batch.inputs if isinstance(batch, Examples) else batch

@@ -1,0 +1,118 @@
+"""Residual networks and vision transformers: the published parameters and products, in either precision."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metajax.compose import linear, with_head
+from metajax.networks import projection_head, resnet, vision_transformer
+from metajax.networks.vision_transformer import Size
+
+PUBLISHED = {  # parameters with a head of 1,000 ways, and billions of multiplications and additions at 224 x 224
+  "resnet 18": (resnet(18), 11_689_512, 1.8),
+  "resnet 34": (resnet(34), 21_797_672, 3.6),
+  "resnet 50": (resnet(50), 25_557_032, 4.1),
+  "resnet 101": (resnet(101), 44_549_160, 7.8),
+  "ViT-Ti/16": (vision_transformer("Ti"), 5_717_416, 1.3),
+  "ViT-S/16": (vision_transformer("S"), 22_050_664, 4.6),
+  "ViT-B/16": (vision_transformer("B"), 86_567_656, 17.6),
+  "ViT-B/32": (vision_transformer("B", 32), 88_224_232, 4.4),
+  "ViT-L/16": (vision_transformer("L"), 304_326_632, 61.6),
+}
+
+
+def size(params):
+  return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameters_and_arithmetic_are_the_published_ones(name):
+  network, parameters, products = PUBLISHED[name]
+  classifier = with_head(network, linear(1000))
+  picture = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+  params, state = jax.eval_shape(classifier.init, jax.random.key(0), picture)
+  assert size(params) == parameters
+  run = jax.jit(lambda params, state, x: classifier.apply(params, state, x, train=False)[0])
+  # Products with the zeros around a picture are counted in the published figures and not in XLA's.
+  assert run.lower(params, state, picture).cost_analysis()["flops"] / 2e9 == pytest.approx(products, rel=0.08)
+
+
+@pytest.mark.parametrize(("width", "millions"), [(1, 24), (2, 94), (4, 375)])
+def test_wide_encoders_are_those_of_simclr(width, millions):
+  picture = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+  params, _ = jax.eval_shape(resnet(50, width=width).init, jax.random.key(0), picture)
+  assert round(size(params) / 1e6) == millions
+
+
+SMALL = {
+  "resnet": lambda dtype: resnet(10, width=1 / 16, stem="cifar", dtype=dtype),
+  "transformer": lambda dtype: vision_transformer(Size(16, 2, 2), 4, dtype=dtype),
+  "transformer, mean": lambda dtype: vision_transformer(Size(16, 1, 2), 4, pool="mean", dtype=dtype),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_bfloat16_computes_the_same_roughly_and_keeps_float32_params(name):
+  pictures = np.random.default_rng(0).random((4, 16, 16, 3)).astype(np.float32)
+  full, half = SMALL[name](jnp.float32), SMALL[name](jnp.bfloat16)
+  params, state = full.init(jax.random.key(0), pictures)
+  halved = jax.eval_shape(half.init, jax.random.key(0), pictures)
+  assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(halved))
+  exact, _ = full.apply(params, state, pictures, train=True)
+  rough, _ = half.apply(params, state, pictures, train=True)
+  assert exact.dtype == rough.dtype == jnp.float32 and exact.shape == rough.shape
+  assert 1e-5 < np.abs(rough - exact).max() < 0.15 * np.abs(exact).max()
+
+
+def test_a_residual_network_starts_as_its_shortcuts():
+  """The last norm of each block starts at 0, so only the stem and the projections around blocks are seen."""
+  pictures = np.random.default_rng(0).random((2, 8, 8, 3)).astype(np.float32)
+  network = resnet(10, width=1 / 16, stem="cifar")
+  params, state = network.init(jax.random.key(0), pictures)
+  features, _ = network.apply(params, state, pictures, train=False)
+  inner = {name: jax.tree.map(jnp.zeros_like, leaf) if "_0_convolution" in name or "_1_convolution" in name else leaf
+           for name, leaf in params.items()}  # fmt: skip
+  assert inner.keys() == params.keys() and size(inner) == size(params)
+  np.testing.assert_allclose(network.apply(inner, state, pictures, train=False)[0], features, rtol=1e-5)
+
+
+def test_a_transformer_reads_each_patch_where_it_is():
+  pictures = np.random.default_rng(0).random((1, 8, 12, 1)).astype(np.float32)
+  network = vision_transformer(Size(8, 1, 2), 4, pool="mean")
+  params, state = network.init(jax.random.key(0), pictures)
+  run = lambda params, x: network.apply(params, state, x, train=False)[0]
+  swapped = pictures.copy()
+  swapped[:, :4, :4], swapped[:, 4:, 8:] = pictures[:, 4:, 8:], pictures[:, :4, :4]
+  without = params | {"positions": jnp.zeros_like(params["positions"])}
+  np.testing.assert_allclose(run(without, swapped), run(without, pictures), atol=1e-5)
+  assert np.abs(run(params, swapped) - run(params, pictures)).max() > 1e-4
+
+
+def test_a_projection_head_has_the_layers_of_the_paper():
+  features = np.ones((3, 5), np.float32)
+  params, _ = projection_head(7, 4, 3).init(jax.random.key(0), features)
+  assert size(params) == 5 * 7 + 14 + 7 * 7 + 14 + 7 * 4 + 4  # no bias before a norm, nor in the last one
+  plain, state = projection_head(7, 4, batch_norm=False).init(jax.random.key(0), features)
+  assert size(plain) == 5 * 7 + 7 + 7 * 4 + 4 and not jax.tree.leaves(state)
+
+
+@pytest.mark.parametrize(
+  ("make", "said"),
+  [
+    (lambda: resnet(20), "a depth of 10, 18, 34, 50, 101, got 20"),
+    (lambda: resnet(18, stem="big"), "'imagenet', 'cifar', got 'big'"),
+    (lambda: resnet(18, width=0.001), "a width of at least"),
+    (lambda: vision_transformer("H"), "'Ti', 'S', 'B', 'L' or a Size, got 'H'"),
+    (lambda: vision_transformer(Size(10, 1, 3)), "a width that the heads divide"),
+    (lambda: vision_transformer("S", pool="max"), "'class', 'mean', got 'max'"),
+    (lambda: vision_transformer("S", dropout=1.0), "below 1, got 1.0"),
+    (lambda: vision_transformer("Ti").init(jax.random.key(0), np.ones((1, 20, 16, 3))), "patches of 16"),
+    (lambda: resnet(10).init(jax.random.key(0), np.ones((16, 16, 3))), r"pictures \[n, height, width, channels\]"),
+    (lambda: projection_head(layers=0), "at least 1 unit"),
+    (lambda: projection_head().init(jax.random.key(0), np.ones((1, 2, 3))), r"features \[n, d\]"),
+  ],
+)
+def test_what_networks_cannot_be_is_refused(make, said):
+  with pytest.raises(ValueError, match=said):
+    make()
