@@ -84,6 +84,7 @@ def _setting(r: dict) -> tuple:
     "seed",
     "seeds",
     "adaptation_steps",
+    "labels",
   )
   return tuple(r.get(key) for key in keys)
 
@@ -124,20 +125,29 @@ and prototypical networks, and behind triplet networks.
 """
 
 
+REPRESENTATIONS = {"linear_probe": "linear probe", "knn": "nearest neighbours", "all_trained": "all trained"}
+
+
 def _table(r: dict) -> tuple:
+  if r["measure"] in REPRESENTATIONS:
+    return r["data"], r["split"], "representation", r["classes"], r["tested"]
   return r["data"], r["split"], r["measure"], r["queries"], r["tasks"]
 
 
 def _section(records: list[dict]) -> str:
   """One table: a row a learner and policy, a column a setting; then the runs that it rests on."""
   data, split, measure, queries, tasks = _table(records[0])
+  if measure == "representation":
+    title = f"accuracy on {tasks:,} pictures of {queries} classes"
+  else:
+    title = f"{measure.replace('_', ' ')}, {tasks} tasks of {queries} queries a class"
   settings = sorted({_column(r) for r in records})
   names = [_heading(*setting) for setting in settings]
-  lines = [f"## {data}, {split}: {measure.replace('_', ' ')}, {tasks} tasks of {queries} queries a class", ""]
+  lines = [f"## {data}, {split}: {title}", ""]
   lines += [_cells("learner", "policy", *names, "trained"), _cells(*["---"] * (len(names) + 3))]
   rows = {}
   for r in records:
-    key = r["learner"], r["policy"], r["train_seconds"], r["steps"]
+    key = r["learner"], r.get("policy", ""), r["train_seconds"], r["steps"]
     rows.setdefault(key, {})[_column(r)] = r
   for (learner, policy, seconds, steps), found in rows.items():
     trained = f"{seconds / 60:.1f} min, {steps} steps" if steps else "not trained"
@@ -146,11 +156,17 @@ def _section(records: list[dict]) -> str:
   return "\n".join([*lines, "", *runs, ""])
 
 
-def _column(r: dict) -> tuple[int, int, int]:
+def _column(r: dict) -> tuple:
+  """What a figure stands under, in the order of the columns."""
+  if r["measure"] in REPRESENTATIONS:
+    return "", list(REPRESENTATIONS).index(r["measure"]), r["labels"]
   return r["ways"] or 0, r["shots"], r.get("adaptation_steps", -1)
 
 
-def _heading(ways: int, shots: int, steps: int) -> str:
+def _heading(ways: int | str, shots: int, steps: float) -> str:
+  if ways == "":
+    name = list(REPRESENTATIONS.values())[shots]
+    return f"{name}, {100 * steps:g}% of labels" if name == "all trained" or steps < 1 else name
   setting = f"{ways}-way {shots}-shot" if ways else f"{shots} shots"
   return setting if steps < 0 else f"{setting}, {steps} steps" if steps else f"{setting}, no step"
 

@@ -17,7 +17,7 @@ MAY_SEE = {  # what each room of the house may see, beside its own package
   "mesh": ("types",),
   "compose": ("types", "mesh"),
   "losses": ("types", "mesh", "compose"),
-  "views": ("types",),
+  "views": ("types", "mesh"),
   "pretexts": ("types",),
   "adapt": ("types", "mesh", "compose", "losses", "views", "pretexts"),
   "predictors": ("types", "mesh", "compose", "losses", "views", "pretexts"),

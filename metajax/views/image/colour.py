@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax.types import Array, Key
-from metajax.views.image.choices import View, check_range, sometimes
+from metajax.views.image.choices import View, check_range
 
 HUE = 3
 LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
@@ -51,17 +51,17 @@ def jittered(picture: Array, factors: Array, turn: Array, order: Array) -> Array
     turn: of the hue, in circles.
     order: the numbers of the four changes.
   """
-  _check_channels(picture)
+  planes = _planes(picture)
   # Of a batch all branches of a choice are computed: so the hue, the dearest, is turned once, between the changes that
   # are before it and those that are after it.
   before = jnp.arange(4) < jnp.argmax(order == HUE)
   factors = jnp.append(factors, 1.0)[order].astype(picture.dtype)
   for now in (before, ~before):
     for i in range(4):
-      picture = _blend(picture, order[i], jnp.where(now[i], factors[i], 1))
-    if now is before and picture.shape[-1] == 3:
-      picture = turn_hue(picture, turn)
-  return picture
+      planes = _blend(planes, order[i], jnp.where(now[i], factors[i], 1))
+    if now is before and len(planes) == 3:
+      planes = _turned(planes, turn)
+  return jnp.moveaxis(planes, 0, -1)
 
 
 def grey(probability: float = 0.2) -> View:
@@ -70,7 +70,14 @@ def grey(probability: float = 0.2) -> View:
   Raises:
     ValueError: if `probability` is not from 0 to 1; of a picture, if it has neither 1 nor 3 channels.
   """
-  return sometimes(lambda key, picture: jnp.broadcast_to(luminance(picture), picture.shape), probability)
+  check_range("probability", probability, 0, 1)
+
+  def view(key, picture):
+    planes = _planes(picture)
+    grey = jnp.where(jax.random.bernoulli(key, probability), _luminance(planes), planes)
+    return jnp.moveaxis(grey, 0, -1)
+
+  return view
 
 
 def solarise(threshold: float = 0.5) -> View:
@@ -89,37 +96,45 @@ def luminance(picture: Array) -> Array:
   Raises:
     ValueError: if it has neither 1 nor 3 channels.
   """
-  _check_channels(picture)
-  if picture.shape[-1] == 1:
-    return picture
-  return (picture * jnp.array(LUMINANCE, picture.dtype)).sum(-1, keepdims=True)
+  return jnp.moveaxis(_luminance(_planes(picture)), 0, -1)
 
 
 def turn_hue(picture: Array, turn: Array) -> Array:
   """The picture `[h, w, 3]` with its hue turned by `turn` circles; saturation and value stay."""
-  red, green, blue = (picture[..., i] for i in range(3))
-  value = picture.max(-1)
-  chroma = value - picture.min(-1)
-  by = jnp.where(chroma > 0, chroma, 1)
-  # In sixths of the circle.
-  hue = jnp.where(
-    value == red, (green - blue) / by, jnp.where(value == green, (blue - red) / by + 2, (red - green) / by + 4)
-  )
-  hue += 6 * turn.astype(picture.dtype)
-  channels = []
-  for start in (5, 3, 1):
-    k = jnp.mod(start + hue, 6)
-    channels.append(value - chroma * jnp.clip(jnp.minimum(k, 4 - k), 0, 1))
-  return jnp.stack(channels, -1)
+  return jnp.moveaxis(_turned(_planes(picture), turn), 0, -1)
 
 
-def _blend(picture, what, factor):
-  """`factor` of the picture and the rest of black (0), of its mean grey (1) or of itself in grey (2)."""
-  own = luminance(picture)
-  other = jnp.where(what == 0, 0, jnp.where(what == 1, own.mean(), own))
-  return jnp.where(factor == 1, picture, jnp.clip(factor * picture + (1 - factor) * other, 0, 1))
-
-
-def _check_channels(picture):
+def _planes(picture):
+  """`[channels, h, w]`: with the three channels as its last axis, a CPU does one pixel at a time."""
   if picture.ndim != 3 or picture.shape[-1] not in (1, 3):
     raise ValueError(f"expected a picture [height, width, 1 or 3], got {list(picture.shape)}")
+  return jnp.moveaxis(picture, -1, 0)
+
+
+def _luminance(planes):
+  if len(planes) == 1:
+    return planes
+  return sum(weight * plane for weight, plane in zip(LUMINANCE, planes, strict=True))[None]
+
+
+def _turned(planes, turn):
+  red, green, blue = planes
+  value = jnp.maximum(jnp.maximum(red, green), blue)
+  chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
+  by = 1 / jnp.where(chroma > 0, chroma, 1)
+  # In sixths of the circle.
+  hue = jnp.where(value == green, (blue - red) * by + 2, (red - green) * by + 4)
+  hue = jnp.where(value == red, (green - blue) * by, hue) + 6 * turn.astype(planes.dtype)
+  channels = []
+  for start in (5, 3, 1):
+    k = start + hue
+    k = k - 6 * jnp.floor(k / 6)
+    channels.append(value - chroma * jnp.clip(jnp.minimum(k, 4 - k), 0, 1))
+  return jnp.stack(channels)
+
+
+def _blend(planes, what, factor):
+  """`factor` of the picture and the rest of black (0), of its mean grey (1) or of itself in grey (2)."""
+  own = _luminance(planes)
+  other = jnp.where(what == 0, 0, jnp.where(what == 1, own.mean(), own))
+  return jnp.where(factor == 1, planes, jnp.clip(factor * planes + (1 - factor) * other, 0, 1))

@@ -1,0 +1,161 @@
+"""Fine-tunes what a pretraining run has learned with few labels, beside the same network trained on them from scratch.
+
+python -m experiments.fine_tune runs/simclr-cifar10-* --labels 0.01 0.1
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from tyro.conf import Positional
+
+from experiments import command_line, pretraining, probing, records, runs
+from experiments.pretraining_data import Parts, describe, load_parts
+from metajax import fit, make_mesh
+from metajax.compose import linear, started, with_head
+from metajax.data import deal_pictures, examples, in_order
+from metajax.evaluate import over_seeds, summarise
+from metajax.learners import augmented, supervised
+from metajax.mesh import shard_batch, tasks_at_once
+from metajax.train import adamw, warmup_cosine
+from metajax.views.image import compose, flip, random_resized_crop
+
+
+class Recipe(NamedTuple):
+  """How both are trained: AdamW, a rate that rises for a tenth of the steps and falls along a cosine.
+
+  Attributes:
+    rate: at its highest.
+    decay: of weights.
+    steps: of training.
+    batch_size: pictures in a step, at most as many as there are.
+    validations: how often the accuracy on validation pictures is looked at.
+  """
+
+  rate: float
+  decay: float
+  steps: int
+  batch_size: int
+  validations: int
+
+
+def main(
+  folders: Positional[tuple[Path, ...]],
+  labels: tuple[float, ...] = (0.01, 0.1, 1.0),
+  rates: tuple[float, ...] = (3e-4, 3e-3),
+  decay: float = 0.01,
+  steps: int = 500,
+  batch_size: int = 128,
+  validations: int = 5,
+  devices: int | None = None,
+  record: bool = False,
+):
+  """Fine-tunes pretrained networks with a share of the labels, and trains the same network from scratch.
+
+  Both are trained with the same recipe on the same pictures, at each of several rates; the rate and the step are those
+  of the best accuracy on validation pictures. Runs that differ in their seed are told apart by an interval over seeds.
+
+  Args:
+    folders: the runs' folders, of one experiment.
+    labels: shares of the labelled training pictures, the same of every class.
+    rates: of AdamW, to choose from.
+    decay: of weights.
+    steps: of training.
+    batch_size: pictures in a step.
+    validations: how often the accuracy on validation pictures is looked at.
+    devices: devices to share the pictures of a step; by default as many as divide them.
+    record: write the records to experiments/results and rebuild experiments/README.md.
+  """
+  if not folders:
+    raise ValueError("expected the folder of a run, or of several, got none")
+  if not labels or min(labels) <= 0 or max(labels) > 1:
+    raise ValueError(f"expected shares of the labels above 0, up to 1, got {list(labels)}")
+  if not rates or min(rates) <= 0:
+    raise ValueError(f"expected rates above 0, got {list(rates)}")
+  if min(steps, batch_size, validations) < 1:
+    raise ValueError(f"expected at least 1 step, picture and validation, got {steps}, {batch_size} and {validations}")
+  found = [_read(folder) for folder in folders]
+  made, s = found[0][:2]
+  if any(other.name != made.name or o._replace(seed=s.seed, seeds=s.seeds) != s for other, o, _ in found):
+    raise ValueError("expected runs of one experiment that differ in their seeds alone, got others")
+  parts = load_parts(s)
+  describe(s, parts)
+  measured = []
+  with jax.set_mesh(make_mesh(tasks_at_once(batch_size, jax.device_count()) if devices is None else devices)):
+    starts = [start for run in found for start in _trained(run, parts)]
+    for share in labels:
+      some = deal_pictures(parts.train, (share,), seed=0)[0] if share < 1 else parts.train
+      recipes = [Recipe(rate, decay, steps, min(batch_size, len(some.labels)), validations) for rate in rates]
+      print(f"\n{100 * share:g}% of the labels, {len(some.labels):,} pictures: accuracy on {len(parts.test.labels):,}")
+      tuned = [started(made.encoder, params["encoder"], state["encoder"]) for params, state in starts]
+      for name, encoders in ((f"{made.name}, fine-tuned", tuned), ("from scratch", [made.encoder] * len(tuned))):
+        said = {"labels": share, "seed": s.seed} | _measured(name, encoders, some, parts, recipes)
+        measured.append(records.record(learner=name, **probing.common(parts, s), **said))
+  if record:
+    records.publish(f"fine_tuned-{made.name}-{probing.slug(s)}", measured)
+
+
+def _read(folder: Path):
+  module, flags = runs.flags_of(folder)
+  if not isinstance(flags.get("setting"), pretraining.Setting):
+    raise ValueError(f"expected a pretraining run, got one of {module.__name__} in {str(folder)!r}")
+  jax.config.update("jax_default_matmul_precision", flags["run"].precision)
+  return module.method(**flags), flags["setting"], folder
+
+
+def _trained(run, parts: Parts):
+  """The params and state that each of a run's seeds ended with."""
+  made, s, folder = run
+  for seed in pretraining.seeds_of(s):
+    final = pretraining.last(made, s, folder, pretraining.pictures_of(parts, s, seed), seed)
+    yield final.params, final.state
+
+
+def _measured(name: str, encoders, some, parts: Parts, recipes) -> dict:
+  """What a record says of networks, one a seed, that were trained with the best of the recipes."""
+  began, found = time.perf_counter(), []
+  for seed, encoder in enumerate(encoders):
+    found.append(max((_tuned(encoder, some, parts, recipe, seed) for recipe in recipes), key=lambda tuned: tuned[0]))
+  score, chosen = over_seeds([score for _, score, _ in found]), [recipe.rate for _, _, recipe in found]
+  print(f"  {name:<26} {score}%  (rate {', '.join(f'{rate:g}' for rate in chosen)})", flush=True)
+  said = {"measure": "all_trained", "value": round(score.mean, 2), "interval": round(score.interval, 2)}
+  said |= {"published": None, "chosen": chosen, "labelled": len(some.labels), "seeds": len(encoders)}
+  return said | {"steps": recipes[0].steps, "train_seconds": round(time.perf_counter() - began)}
+
+
+def _tuned(encoder, some, parts: Parts, recipe: Recipe, seed: int):
+  """The best accuracy on validation pictures, the score on test pictures of those params, and the recipe."""
+  learner = supervised(encoder)
+  view = compose(random_resized_crop(area=(0.4, 1.0)), flip()) if some.images.shape[-1] == 3 else None
+  trained = augmented(learner, view) if view else learner  # characters have no mirror
+  accuracy = _accuracy(encoder, len(parts.test.classes))
+  validate = lambda params, state: float(100 * accuracy(params, state, parts.validation).mean())
+  optimizer = adamw(warmup_cosine(recipe.rate, recipe.steps + 1, recipe.steps // 10), decay=recipe.decay)
+  every = max(1, recipe.steps // recipe.validations)
+  batches = examples(some, batch_size=recipe.batch_size, seed=seed)
+  best = fit(trained, optimizer, batches, recipe.steps, seed=seed, validate=validate, validate_every=every)
+  reached = validate(best.params, best.state)
+  return reached, summarise(100.0 * accuracy(best.params, best.state, parts.test)), recipe
+
+
+def _accuracy(encoder, classes: int) -> Callable:
+  """`(params, state, source) -> which of its pictures the network's own head has right`."""
+  network = with_head(encoder, linear(classes))
+  answer = jax.jit(lambda params, state, x: network.apply(params, state, x, train=False)[0].argmax(-1))
+
+  def right(params, state, source):
+    found = []
+    for batch in in_order(source, batch_size=probing.BATCH)():
+      rows = np.minimum(np.arange(probing.BATCH), len(batch.labels) - 1)
+      answers = np.asarray(answer(params, state, shard_batch(batch.inputs[rows])))[: len(batch.labels)]
+      found.append(answers == batch.labels)
+    return np.concatenate(found)
+
+  return right
+
+
+if __name__ == "__main__":
+  command_line.run(main)
