@@ -21,7 +21,7 @@ Recipe = Literal["auto", "simclr", "simclr_cifar", "handwriting"]
 _PHOTOS = Setting(data="cifar10", size=32, batch_size=512, steps=19500, rate=0.5, warmup=975)
 BUDGETS = {
   "paper": {
-    "setting": Setting(data="imagenet2012", size=224, batch_size=4096, steps=312800, warmup=3128, curve_every=10000),
+    "setting": Setting(size=224, batch_size=4096, steps=312800, warmup=3128, curve_every=10000),
     "encoder_name": "resnet50",
     "stem": "imagenet",
     "temperature": 0.1,

@@ -38,4 +38,4 @@ def test_the_other_blocks_run(capsys, monkeypatch, tmp_path):
     if "Learner(" not in block:
       exec(block.replace("batches(start=0)", "[next(batches(start=0))]").replace("steps=200", "steps=2"), names)
   assert names["episode"].support.inputs.shape == (16, 5, 28, 28, 1)
-  assert re.fullmatch(r"(-?[\d.]+ ± [\d.]+\n){6}", capsys.readouterr().out)
+  assert re.fullmatch(r"(-?[\d.]+ ± [\d.]+\n){8}", capsys.readouterr().out)

@@ -1,0 +1,115 @@
+"""The pretraining commands: what they do at their smallest, what they compare, and one clear line for bad input."""
+
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+
+from experiments import command_line, fine_tune, pretraining_data, records, simclr
+from experiments.pretraining import Setting
+from metajax.data import from_arrays
+
+TINY = ["--encoder-name", "conv4", "--width", "0.0625", "--hidden", "8", "--outputs", "4", "--size", "16"]
+TINY += ["--batch-size", "8", "--steps", "4", "--warmup", "1", "--curve-every", "2", "--optimizer", "adamw"]
+TINY += ["--test-queries", "2", "--test-tasks", "4", "--test", "3w1s", "--rate", "1e-3"]
+TINY += ["--recipe", "simclr_cifar"]
+
+
+def pictures(name, split="train", *, size=28, download=False, rotations=False, skip_broken=False):
+  """Four classes of ten pictures: what `load` gives. Own splits have the same classes, other parts their own."""
+  seed = sum(map(ord, split))
+  images = np.random.default_rng(seed).integers(0, 256, (40, size, size, 3 if name == "photos" else 1), np.uint8)
+  named = "own" if split.startswith("own") else split
+  return from_arrays(images, np.repeat(np.arange(4), 10), classes=[f"{named} {k}" for k in range(4)])
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+  """Runs a command: (its status, its standard output, its standard error)."""
+  monkeypatch.setattr(records, "HERE", tmp_path / "experiments")
+  monkeypatch.setattr(pretraining_data, "load", pictures)
+
+  def run(module, *arguments):
+    monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
+    try:
+      command_line.run(module.main, getattr(module, "BUDGETS", None))
+      status = 0
+    except SystemExit as stop:
+      status = stop.code
+    return status, *capsys.readouterr()
+
+  return run
+
+
+def test_a_run_compares_its_features_and_fine_tunes_beside_training_from_scratch(command, tmp_path):
+  folder = tmp_path / "run"
+  status, out, error = command(simclr, *TINY, "--seeds", "2", "--folder", str(folder), "--record")
+  assert status == 0, error
+  assert "glyphs: 40 pictures without labels to pretrain on; 4 classes, none of them pretrained on" in out
+  assert re.search(r"pretrained for \d+ s on \d device\(s\), [\d.]+% of it waiting for data", out)
+  for name in ("simclr", "simclr, after the head", "random encoder", "pixels"):
+    assert re.search(rf"^  {name} +[\d.]+ ± [\d.]+%  [\d.]+ ± [\d.]+%$", out, re.MULTILINE), name
+  written = json.loads((folder / "records.json").read_text())
+  assert [(r["learner"], r["measure"]) for r in written if r["measure"] != "accuracy"] == [
+    (name, measure)
+    for name in ("simclr", "simclr, after the head", "random encoder", "pixels")
+    for measure in ("linear_probe", "knn")
+  ]
+  assert {r["learner"] for r in written if r["measure"] == "accuracy"} == {"simclr", "random encoder", "pixels"}
+  assert sorted(path.name for path in (folder / "figures").iterdir()) == [
+    "learning_curves-seed-0.png",
+    "learning_curves-seed-1.png",
+    "map.png",
+    "views.png",
+  ]
+  assert len((folder / "index.html").read_text()) > 10_000
+
+  flags = ["--labels", "0.2", "--steps", "2", "--rates", "1e-3", "--batch-size", "4", "--validations", "1"]
+  status, out, error = command(fine_tune, str(folder), *flags, "--record")
+  assert status == 0, error
+  assert re.findall(r"^([\d.]+)% of the labels, (\d+) pictures", out, re.MULTILINE) == [("20", "4")]
+  assert len(re.findall(r"^  (?:simclr, fine-tuned|from scratch) +[\d.]+ ± [\d.]+%", out, re.MULTILINE)) == 2
+  page = (records.HERE / "README.md").read_text()
+  assert "| linear probe | nearest neighbours | all trained, 20% of labels |" in page
+  assert "## glyphs, test, pictures apart: accuracy on 12 pictures of 4 classes" in page
+
+
+def test_parts_share_no_picture_and_classes_are_the_same_or_unseen(monkeypatch):
+  monkeypatch.setattr(pretraining_data, "load", pictures)
+  same = pretraining_data.load_parts(Setting(data="photos", size=8))
+  assert not same.unseen and same.episodes is None
+  assert [len(part.labels) for part in same[:4]] == [40, 36, 4, 40]
+  apart = pretraining_data.load_parts(Setting(data="photos", size=8, classes="unseen"))
+  assert apart.unseen and set(apart.unlabelled.classes).isdisjoint(apart.test.classes)
+  assert [len(part.labels) for part in apart[:4]] == [40, 20, 8, 12] and len(apart.episodes.labels) == 40
+  parts = [part.images.reshape(len(part.images), -1).tobytes() for part in apart[1:4]]
+  assert len(set(parts)) == 3
+
+
+@pytest.mark.parametrize(
+  ("flags", "said"),
+  [
+    (["--batch-size", "1"], "expected --batch-size to be at least 2, got 1"),
+    (["--batch-size", "41"], "expected a --batch-size of at most all pictures, got 41 of 40 pictures"),
+    (["--rate", "0"], "expected --rate above 0, got 0.0"),
+    (["--temperature", "0"], "expected a temperature above 0, or 'learned', got 0.0"),
+    (["--seeds", "0"], "expected --seeds to be at least 1, got 0"),
+    (["--encoder-name", "vit_s", "--patch", "5"], "expected pictures that divide into patches of 5, got (16, 16)"),
+  ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(command, tmp_path, flags, said):
+  status, _, error = command(simclr, *TINY, *flags, "--folder", str(tmp_path / "run"))
+  assert (status, error.strip()) == (2, f"error: {said}")
+  assert not (tmp_path / "run").exists()
+
+
+def test_what_cannot_be_fine_tuned_is_refused(command, tmp_path):
+  for flags, said in (
+    ([str(tmp_path)], "expected the folder of a run"),
+    ([str(tmp_path), "--labels", "0"], "shares of the labels above 0, up to 1, got [0.0]"),
+    ([str(tmp_path), "--rates", "-1"], "rates above 0, got [-1.0]"),
+  ):
+    status, _, error = command(fine_tune, *flags)
+    assert status == 2 and said in error and error.count("\n") == 1
