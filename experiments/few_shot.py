@@ -44,6 +44,8 @@ class Setting(NamedTuple):
   """Query pictures of each class in a training task."""
   tasks: int = 32
   """Training tasks in a step."""
+  within_groups: bool = False
+  """The classes of a training task (or batch) are of one alphabet."""
   steps: int = 60000
   """Training steps."""
   rate: float = 1e-3
@@ -119,7 +121,7 @@ def experiment(method: Callable[..., Method]) -> Callable:
 
 def run(method: Callable[..., Method], flags: dict):
   """Trains, selects on validation tasks, tests on unseen classes beside two baselines, and writes what it found."""
-  s, made = flags["setting"], method(**flags)
+  s, made = flags["setting"], made_by(method, flags)
   this = runs.begin(f"{made.name}-{slug(s)}", method, flags)
   _check(s)
   check_curve(made.tested, s.curve)
@@ -165,6 +167,14 @@ def run(method: Callable[..., Method], flags: dict):
   print(f"the run's page: {this.folder / 'index.html'}")
   if this.flags.record:
     records.publish(f"{made.name}-{slug(s)}", measured, this.folder / "figures" / "episode.png")
+
+
+def made_by(method: Callable[..., Method], flags: dict) -> Method:
+  """The Method of some flags; its names say if it is trained within alphabets."""
+  made = method(**flags)
+  if not flags["setting"].within_groups:
+    return made
+  return made._replace(tested=tuple(way._replace(name=f"{way.name}, within alphabets") for way in made.tested))
 
 
 def seeds_of(s: Setting) -> range:
@@ -241,7 +251,8 @@ def _train(
 def training_batches(source: Source, s: Setting, seed: int) -> Callable:
   """The training tasks of a setting."""
   with _named("training", "--ways, --shots, --queries"):
-    return episodes(source, ways=s.ways, shots=s.shots, queries=s.queries, tasks=s.tasks, seed=seed)
+    task = {"ways": s.ways, "shots": s.shots, "queries": s.queries, "within_groups": s.within_groups}
+    return episodes(source, **task, tasks=s.tasks, seed=seed)
 
 
 def test_batches(source: Source, ways: int, shots: int, queries: int, seed: int, part: str = "test") -> Callable:

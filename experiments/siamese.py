@@ -30,7 +30,6 @@ def method(
   batch_size: int = 128,
   drawn: Drawn = "given",
   each: int = 4,
-  within_groups: bool = False,
   one_example: bool = False,
   distort: bool = False,
   filters: int = 64,
@@ -44,7 +43,6 @@ def method(
     batch_size: pairs in a step; with --drawn batch, pictures.
     drawn: pairs are given, half of one class, or all pairs of a batch are taken.
     each: with --drawn batch, pictures of each class in a step.
-    within_groups: two classes of a pair are of one alphabet.
     one_example: without labels: a pair of one class is two distortions of one picture.
     distort: train on affine distortions.
     filters: of each of the network's four layers.
@@ -52,10 +50,10 @@ def method(
     setting: flags that every few-shot experiment has; --ways, --shots, --queries and --tasks are not used.
     run: flags that every experiment has.
   """
-  if one_example and (distort or within_groups):
+  if one_example and (distort or setting.within_groups):
     raise ValueError("expected --one-example without --distort and --within-groups: it distorts, and knows no labels")
-  if drawn == "batch" and (one_example or within_groups):
-    raise ValueError("expected --drawn batch without --one-example and --within-groups, which are of given pairs")
+  if drawn == "batch" and one_example:
+    raise ValueError("expected --drawn batch without --one-example, which is of given pairs")
   network = conv4(filters, downsample=downsample, convolution="native")
   learner = siamese(network, drawn=drawn, one_example=affine() if one_example else None)
   trained = augmented(learner, affine()) if distort else learner
@@ -64,8 +62,8 @@ def method(
     if one_example:
       return examples(source, batch_size=batch_size, seed=seed)
     if drawn == "batch":
-      return balanced(source, classes=batch_size // each, each=each, seed=seed)
-    return pairs(source, batch_size=batch_size, seed=seed, within_groups=within_groups)
+      return balanced(source, classes=batch_size // each, each=each, seed=seed, within_groups=s.within_groups)
+    return pairs(source, batch_size=batch_size, seed=seed, within_groups=s.within_groups)
 
   name = (
     "siamese"

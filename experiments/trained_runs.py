@@ -34,7 +34,7 @@ def read(folder: Path) -> Trained:
   said = runs.configuration(folder)["flags"]
   free = runs.FREE | {"seed", "seeds", "seeds_at_once"}
   training = module.__name__, *sorted((name, str(value)) for name, value in said.items() if name not in free)
-  return Trained(folder, module.method(**flags), flags["setting"], training, flags["run"].precision)
+  return Trained(folder, few_shot.made_by(module.method, flags), flags["setting"], training, flags["run"].precision)
 
 
 def set_precision(found: list[Trained]):

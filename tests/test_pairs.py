@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from metajax import Examples, Pair
-from metajax.data import balanced, from_arrays, pairs, triplets
+from metajax.data import balanced, episode_rows, episodes, from_arrays, pairs, triplets
 
 
 def numbered(counts=(4, 4, 6, 5), groups=("a", "a", "b", "b")):
@@ -44,6 +44,24 @@ def test_classes_and_pictures_are_drawn_evenly():
     np.testing.assert_allclose(np.bincount(CLASS[which]) / len(which), 0.25, atol=0.03)
   of_two = first[CLASS[first] == 2]
   np.testing.assert_allclose(np.bincount(of_two - 8) / len(of_two), 1 / 6, atol=0.05)
+
+
+def test_within_groups_a_task_or_a_batch_is_of_one_alphabet():
+  group = np.array([0, 0, 1, 1])[SOURCE.labels]
+  task = {"ways": 2, "shots": 1, "queries": 2, "within_groups": True}
+  seen = set()
+  for batch in draw(episodes(SOURCE, **task, tasks=4)):
+    for inputs in batch.support.inputs:
+      (own,) = set(group[rows(inputs)])
+      seen.add((own, *SOURCE.labels[rows(inputs)]))
+  assert seen == {(0, 0, 1), (0, 1, 0), (1, 2, 3), (1, 3, 2)}
+  taken = episode_rows(SOURCE, **task)(3)
+  first = draw(episodes(SOURCE, **task, tasks=4), 1)[0]
+  np.testing.assert_array_equal(rows(first.support.inputs[3]), taken[:, 0])
+  for batch in draw(balanced(SOURCE, classes=2, each=3, within_groups=True)):
+    assert len(set(group[rows(batch.inputs)])) == 1
+  with pytest.raises(ValueError, match="at least 3 classes in every group, with within_groups, got 2 of 'a'"):
+    episodes(SOURCE, **task | {"ways": 3}, tasks=1)
 
 
 def test_within_groups_two_classes_are_of_one_alphabet():

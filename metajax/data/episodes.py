@@ -12,7 +12,7 @@ ENDLESS = 2**63 - 1  # the last step that 64 bits can count
 AHEAD = 2  # batches of pictures out of files that are decoded while one is used
 
 
-def episodes(source, *, ways, shots, queries, tasks, seed=0) -> Batches:
+def episodes(source, *, ways, shots, queries, tasks, seed=0, within_groups=False) -> Batches:
   """Batches of few-shot tasks: `ways` classes drawn without replacement, of each `shots + queries` pictures likewise.
 
   All choices are uniform. Task `t` of batch `i` is drawn with the key (seed, i * tasks + t) alone, so it is the same
@@ -24,6 +24,7 @@ def episodes(source, *, ways, shots, queries, tasks, seed=0) -> Batches:
     shots, queries: pictures of each class in the support and in the query set; no picture is in both.
     tasks: tasks a batch, over all hosts.
     seed: any 64-bit integer.
+    within_groups: the classes of a task are of one alphabet, that of a uniformly drawn class: harder tasks.
 
   Returns:
     `batches(start=0, shard=(0, 1))`, an endless iterator from batch `start` on of the `Episode`s of host `shard[0]` of
@@ -33,11 +34,11 @@ def episodes(source, *, ways, shots, queries, tasks, seed=0) -> Batches:
     divide.
 
   Raises:
-    ValueError: the source has too few classes or pictures, or a number is too small.
+    ValueError: the source (or a group, with `within_groups`) has too few classes or pictures, or a number is too small.
   """
   if tasks < 1:
     raise ValueError(f"expected at least 1 task a batch, got {tasks} tasks")
-  rows, read = _draw(source, ways, shots, queries, seed), _reader(source.images)
+  rows, read = _draw(source, ways, shots, queries, seed, within_groups), _reader(source.images)
 
   def labelled(rows):
     each = rows.shape[-1]
@@ -56,7 +57,7 @@ def episodes(source, *, ways, shots, queries, tasks, seed=0) -> Batches:
   return batches
 
 
-def episode_rows(source, *, ways, shots, queries, seed=0):
+def episode_rows(source, *, ways, shots, queries, seed=0, within_groups=False):
   """Which pictures of the source a task of `episodes` with the same arguments takes.
 
   Returns:
@@ -67,7 +68,8 @@ def episode_rows(source, *, ways, shots, queries, seed=0):
   Raises:
     ValueError: as `episodes`.
   """
-  draw = tf.function(_draw(source, ways, shots, queries, seed), input_signature=[tf.TensorSpec([], tf.int64)])
+  drawn = _draw(source, ways, shots, queries, seed, within_groups)
+  draw = tf.function(drawn, input_signature=[tf.TensorSpec([], tf.int64)])
 
   def rows(task):
     if task < 0:
@@ -77,11 +79,12 @@ def episode_rows(source, *, ways, shots, queries, seed=0):
   return rows
 
 
-def _draw(source, ways, shots, queries, seed):
+def _draw(source, ways, shots, queries, seed, within_groups=False):
   """`task -> rows`: the pictures of a task, int64 `[ways, shots + queries]`."""
   counts = np.bincount(source.labels, minlength=len(source.classes))
   _check_task(source, counts, ways, shots, queries)
   most, classes = int(counts.max()), len(counts)
+  group = _groups(source, ways) if within_groups else None
   # The pictures of class c are rows by_class[first[c]], ... of the images.
   by_class = tf.constant(np.argsort(source.labels, kind="stable"))
   first, count = tf.constant(np.cumsum(counts) - counts), tf.constant(counts)
@@ -90,7 +93,10 @@ def _draw(source, ways, shots, queries, seed):
     """The places of the greatest of independent random numbers are a uniform draw without replacement (`index_shuffle`
     is not uniform over so few)."""
     noise = _noise(classes + ways * most, seed, task)
-    way = tf.math.top_k(noise[:classes], ways).indices
+    of_class = noise[:classes]
+    if group is not None:
+      of_class = tf.where(group == group[tf.argmax(of_class)], of_class, tf.int64.min)
+    way = tf.math.top_k(of_class, ways).indices
     of_picture = tf.reshape(noise[classes:], (ways, most))
     exists = tf.range(most, dtype=tf.int64) < tf.gather(count, way)[:, None]
     picture = tf.math.top_k(tf.where(exists, of_picture, tf.int64.min), shots + queries).indices
@@ -136,6 +142,15 @@ def examples(source, *, batch_size, seed=0) -> Batches:
     return read(whole.map(take))
 
   return batches
+
+
+def _groups(source, ways):
+  """The number of each class's group, of which none is smaller than a task."""
+  names, numbers, sizes = np.unique(source.groups, return_inverse=True, return_counts=True)
+  if sizes.min() < ways:
+    given = f"{sizes.min()} of {str(names[np.argmin(sizes)])!r}"
+    raise ValueError(f"expected at least {ways} classes in every group, with within_groups, got {given}")
+  return tf.constant(numbers)
 
 
 def _noise(number, seed, index):

@@ -59,7 +59,7 @@ def triplets(source, *, batch_size, seed=0, within_groups=False) -> Batches:
   return batches
 
 
-def balanced(source, *, classes, each, seed=0) -> Batches:
+def balanced(source, *, classes, each, seed=0, within_groups=False) -> Batches:
   """Batches of `each` pictures of each of `classes` classes, drawn without replacement.
 
   Args:
@@ -67,6 +67,7 @@ def balanced(source, *, classes, each, seed=0) -> Batches:
     classes: in a batch, at least 2.
     each: pictures of each, at least 2.
     seed: any 64-bit integer.
+    within_groups: the classes of a batch are of one alphabet, that of a uniformly drawn class.
 
   Returns:
     `batches(start=0, shard=(0, 1))`, as for `episodes`, of `Examples`: inputs float32
@@ -79,7 +80,8 @@ def balanced(source, *, classes, each, seed=0) -> Batches:
   least = np.bincount(source.labels).min()
   if not 2 <= each <= least:
     raise ValueError(f"expected from 2 to {least} pictures of each class, all that the smallest class has, got {each}")
-  rows, read, number = _draw(source, classes, each - 1, 1, seed), _reader(source.images), classes * each
+  rows, read = _draw(source, classes, each - 1, 1, seed, within_groups), _reader(source.images)
+  number = classes * each
 
   def batches(start=0, shard=(0, 1)):
     offset, local = _share(start, shard, number, "classes * each")

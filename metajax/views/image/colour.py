@@ -54,11 +54,12 @@ def jittered(picture: Array, factors: Array, turn: Array, order: Array) -> Array
   planes = _planes(picture)
   # Of a batch all branches of a choice are computed: so the hue, the dearest, is turned once, between the changes that
   # are before it and those that are after it.
-  before = jnp.arange(4) < jnp.argmax(order == HUE)
-  factors = jnp.append(factors, 1.0)[order].astype(picture.dtype)
+  (others,) = jnp.nonzero(order != HUE, size=3)
+  before, what = others < jnp.argmax(order == HUE), order[others]
+  factors = factors[what].astype(picture.dtype)
   for now in (before, ~before):
-    for i in range(4):
-      planes = _blend(planes, order[i], jnp.where(now[i], factors[i], 1))
+    for i in range(3):
+      planes = _blend(planes, what[i], jnp.where(now[i], factors[i], 1))
     if now is before and len(planes) == 3:
       planes = _turned(planes, turn)
   return jnp.moveaxis(planes, 0, -1)
