@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from benchmarks import contrastive_loss, page
+from benchmarks import contrastive_loss, input_pipeline, page
 from benchmarks.arithmetic import flops
 from benchmarks.devices import collectives
 from benchmarks.meta_gradient import EXACT, MODES, check_agreement, measure, meta_gradient, network_of
@@ -117,3 +117,13 @@ def test_contrastive_losses_that_disagree_are_refused():
     contrastive_loss.check_agreement({"a": 2.0, "b": 2.0001})
   with pytest.raises(AssertionError, match="nan"):
     contrastive_loss.check_agreement({"a": 2.0, "b": float("nan")})
+
+
+def test_views_of_both_kinds_are_taken_and_counted():
+  found = input_pipeline.views_per_second(16, 8, rounds=1, seconds=0.01)
+  assert list(found) == ["views", "tf.image views"] and all(rate > 0 for (rate,) in found.values())
+  from benchmarks import tensorflow_views
+
+  pictures = np.random.default_rng(0).random((8, 16, 16, 3)).astype(np.float32)
+  views = next(tensorflow_views.views(pictures, 8))
+  assert views.shape == pictures.shape and views.min() >= 0 and views.max() <= 1 and np.ptp(views) > 0.3
