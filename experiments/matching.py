@@ -1,7 +1,6 @@
 """Matching networks (arXiv:1606.04080) on few-shot classification; with --read-steps, with full context embeddings.
 
-python -m experiments.matching --data omniglot --budget cpu
-python -m experiments.matching --data omniglot --budget cpu --steps 1700     # 5-way 1-shot 96.5, 10 minutes on 1 core
+python -m experiments.matching --data omniglot --budget cpu     # 5-way 1-shot 98.0, 17 minutes on 1 CPU core
 """
 
 import jax
@@ -22,7 +21,8 @@ BUDGETS = {
   "cpu": {
     "setting": Setting(
       ways=30, queries=5, tasks=1, steps=3300, rate=2e-3, decay="cosine", test=TESTS, validate_every=500
-    )
+    ),
+    "scale": 20.0,
   },
 }
 

@@ -107,7 +107,8 @@ def run(method: Callable[..., Method], flags: dict):
   describe(s, parts)
   batches = [pictures_of(parts, s, seed) for seed in seeds_of(s)]
   example = next(batches[0]())
-  jax.eval_shape(made.learner.init, jax.random.key(0), example)
+  optimizer(s)
+  jax.eval_shape(lambda key: made.learner.init(key, example), jax.random.key(0))  # looks at the pictures too
   tests = few_shot.tests_of(s) if parts.episodes else []
   tasks = {t: few_shot.test_batches(parts.episodes, *t, s.test_queries, seed=few_shot.TEST_SEED) for t in tests}
   if this.resumed:
@@ -154,7 +155,7 @@ def pictures_of(parts: Parts, s: Setting, seed: int) -> Callable:
 
 def optimizer(s: Setting) -> optax.GradientTransformation:
   """The setting's, with its schedule."""
-  rate = warmup_cosine(scaled_rate(s.rate, s.batch_size, s.rate_rule), s.steps, min(s.warmup, s.steps - 1))
+  rate = warmup_cosine(scaled_rate(s.rate, s.batch_size, s.rate_rule), s.steps, s.warmup)
   return (lars if s.optimizer == "lars" else adamw)(rate, decay=s.decay)
 
 

@@ -95,6 +95,7 @@ def test_parts_share_no_picture_and_classes_are_the_same_or_unseen(monkeypatch):
     (["--batch-size", "41"], "expected a --batch-size of at most all pictures, got 41 of 40 pictures"),
     (["--rate", "0"], "expected --rate above 0, got 0.0"),
     (["--temperature", "0"], "expected a temperature above 0, or 'learned', got 0.0"),
+    (["--warmup", "4"], "expected at least 0 steps of warm-up and fewer than the 4 of all, got 4"),
     (["--seeds", "0"], "expected --seeds to be at least 1, got 0"),
     (["--encoder-name", "vit_s", "--patch", "5"], "expected pictures that divide into patches of 5, got (16, 16)"),
   ],
