@@ -65,6 +65,6 @@ def _run(towers, loss):
       tower.grad = None
     value = loss(*towers)
     value.backward()
-    return float(value), [tower.grad for tower in towers]
+    return float(value.detach()), [tower.grad for tower in towers]
 
   return run

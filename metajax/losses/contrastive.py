@@ -37,7 +37,7 @@ How = Literal["dense", "tiled", "sharded", "ring"]
 
 LARGEST_DENSE = 1024  # rows
 LARGEST_GATHERED = 2**30  # bytes
-TILE, TILE_ON_CPU = 2048, 256  # rows of a side: a core's cache holds a tile of 256, an accelerator is to be filled
+TILE, TILE_ON_CPU = 2048, 512  # rows of a side: a CPU's cache holds a tile of 512, an accelerator is to be filled
 
 START_LOG_SCALE = float(np.log(1 / 0.07))  # of a learned scale (arXiv:2103.00020)
 LARGEST_LOG_SCALE = float(np.log(100))
@@ -64,7 +64,7 @@ def info_nce(
     weights: `[n]`, not negative: of each pair in the mean, which is the weighted one. A row of weight 0 is padding: it
       is nobody's negative, and its gradient is exactly 0 whatever it holds. Weights are not differentiated.
     how: "dense", "tiled", "sharded" or "ring"; by default chosen as the module says.
-    tile: rows of each side of a tile, at most; by default 256 on a CPU and 2,048 on an accelerator.
+    tile: rows of each side of a tile, at most; by default 512 on a CPU and 2,048 on an accelerator.
     axis_name: of the `shard_map` or `pmap` around, over which the rows are spread.
 
   Raises:
