@@ -25,9 +25,8 @@ The peers are PyTorch's libraries. Into an environment with this project:
 learn2learn 0.2.0 no longer builds as a whole. Its MAML serves: copy the folders `learn2learn` and
 `learn2learn.egg-info` of the archive into `site-packages`, and empty `learn2learn/__init__.py` and
 `learn2learn/algorithms/__init__.py`. Peers that are not there are left out. Those of
-`contrastive_loss`, lightly and open_clip, come with the extra; where importing them after JAX ends in a crash, on a
-machine without an accelerator, `pip uninstall triton` helps. Those of `contrastive_loss`, lightly and
-open_clip, come with the `bench` extra.
+`contrastive_loss`, lightly and open_clip, come with the `bench` extra; on a machine without an accelerator where
+importing them after JAX ends in a crash, `pip uninstall triton` helps.
 """
 _COLUMNS = {  # of a plain table, where a record has them
   "devices": "devices",
