@@ -4,6 +4,7 @@ Each is used as its documentation does, and gives the value and the gradient of 
 `benchmarks/README.md`.
 """
 
+import ctypes
 import importlib.metadata
 import os
 from collections.abc import Callable
@@ -51,6 +52,7 @@ def peak_mebibytes(run: Callable) -> float:
     held = torch.cuda.memory_allocated()
     run()
     return (torch.cuda.max_memory_allocated() - held) / 2**20
+  ctypes.CDLL(None).malloc_trim(0)  # what was freed before goes back: taken again, it would not be seen
   Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is held
   held = _status("VmRSS")
   run()

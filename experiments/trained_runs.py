@@ -70,7 +70,7 @@ def learners(found: list[Trained]) -> list[list[Trained]]:
 
 def named(way: Tested, run: Trained, found: list[Trained]) -> Tested:
   """The way to use a run, whose name says the run's where others have the same."""
-  others = {other.training for other in found if other.made.name == run.made.name}
+  others = {other.training for other in found if any(own.name == way.name for own in other.made.tested)}
   return way._replace(name=f"{way.name}, {run.folder.name}") if len(others) > 1 else way
 
 

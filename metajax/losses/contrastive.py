@@ -37,7 +37,8 @@ How = Literal["dense", "tiled", "sharded", "ring"]
 
 LARGEST_DENSE = 1024  # rows
 LARGEST_GATHERED = 2**30  # bytes
-TILE, TILE_ON_CPU = 2048, 512  # rows of a side: a CPU's cache holds a tile of 512, an accelerator is to be filled
+TILE = 2048  # rows of a side, on an accelerator, which is to be filled
+TILE_ON_CPU, TILE_OF_A_CORE = 512, 256  # in its cache: for all cores, and where devices share a CPU
 
 START_LOG_SCALE = float(np.log(1 / 0.07))  # of a learned scale (arXiv:2103.00020)
 LARGEST_LOG_SCALE = float(np.log(100))
@@ -64,7 +65,8 @@ def info_nce(
     weights: `[n]`, not negative: of each pair in the mean, which is the weighted one. A row of weight 0 is padding: it
       is nobody's negative, and its gradient is exactly 0 whatever it holds. Weights are not differentiated.
     how: "dense", "tiled", "sharded" or "ring"; by default chosen as the module says.
-    tile: rows of each side of a tile, at most; by default 512 on a CPU and 2,048 on an accelerator.
+    tile: rows of each side of a tile, at most; by default 512 on a CPU, 256 where devices share it, and 2,048 on
+      an accelerator.
     axis_name: of the `shard_map` or `pmap` around, over which the rows are spread.
 
   Raises:
@@ -231,9 +233,7 @@ def _compute(ways, shared, rows, how, most, axis_name):
   """
   if how is not None and how not in get_args(How):
     raise ValueError(f"expected how to be one of {', '.join(map(repr, get_args(How)))}, or None, got {how!r}")
-  if most is None:
-    most = TILE_ON_CPU if jax.default_backend() == "cpu" else TILE
-  if most < 1:
+  if most is not None and most < 1:
     raise ValueError(f"expected a tile of at least 1 row, got {most}")
   if axis_name is not None and how in ("dense", "tiled"):
     raise ValueError(f"expected how to be 'sharded' or 'ring' with an axis_name, got {how!r}")
@@ -245,7 +245,8 @@ def _compute(ways, shared, rows, how, most, axis_name):
     *rows, labels = rows
     place = mesh.position(axis, len(rows[0]))
     rows = (*rows, place // 2 if labels is None else labels, place)
-    tile = _tile(len(place), most)
+    on_cpu = TILE_ON_CPU if axis is None else TILE_OF_A_CORE
+    tile = _tile(len(place), most or (on_cpu if jax.default_backend() == "cpu" else TILE))
     padding = -len(place) % tile
     rows = jax.tree.map(lambda x: jnp.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1)), rows)
     return ways.tiled(Rows(axis, how == "ring", tile), shared, rows)
