@@ -177,7 +177,7 @@ def made_by(method: Callable[..., Method], flags: dict) -> Method:
   return made._replace(tested=tuple(way._replace(name=f"{way.name}, within alphabets") for way in made.tested))
 
 
-def seeds_of(s: Setting) -> range:
+def seeds_of(s) -> range:
   """The seeds that a run trains."""
   return range(s.seed, s.seed + s.seeds)
 
@@ -305,6 +305,16 @@ def check_rates(**rates: float):
       raise ValueError(f"expected --{name.replace('_', '-')} above 0, got {rate}")
 
 
+def check_seed(s):
+  """Refuses a setting's first seed that leaves no room for all.
+
+  Raises:
+    ValueError: with it.
+  """
+  if not 0 <= s.seed <= 2**32 - s.seeds:
+    raise ValueError(f"expected a seed of 0 to 2**32 - {s.seeds}, got {s.seed}")
+
+
 def _steps(trained):
   return " ".join(str(int(one.step)) for one in trained)
 
@@ -319,5 +329,4 @@ def _check(s: Setting):
   check_rates(rate=s.rate)
   if s.seeds < 1 or (s.seeds_at_once is not None and s.seeds_at_once < 1):
     raise ValueError(f"expected at least 1 seed, and 1 at once, got {s.seeds} and {s.seeds_at_once} at once")
-  if not 0 <= s.seed <= 2**32 - s.seeds:
-    raise ValueError(f"expected a seed of 0 to 2**32 - {s.seeds}, got {s.seed}")
+  check_seed(s)

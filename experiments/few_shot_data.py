@@ -8,7 +8,11 @@ from metajax.data import BrokenPictures, Source, load
 
 def load_part(s, part: str) -> Source:
   """One part of a setting's data: "train", "validation" or "test"."""
-  split = f"{s.split}/{part}" if s.split else part
+  return load_split(s, f"{s.split}/{part}" if s.split else part)
+
+
+def load_split(s, split: str) -> Source:
+  """A split of a setting's data, by its whole name."""
   return load(s.data, split, size=s.size, download=s.download, rotations=rotates(s), skip_broken=s.skip_broken)
 
 

@@ -39,7 +39,7 @@ def write(run, made, trained, parts: dict[str, Source], test: tuple[int, int], s
   folder, source = run.folder / "figures", parts["test"]
   predict = jax.jit(made.tested[0].learner.predict)
   answer = lambda episode: predict(trained.params, trained.state, episode.support, episode.query.inputs)
-  figures = _curves(run.folder, folder, trained)
+  figures = curves(run.folder, folder, "On training tasks, and validation tasks.", int(trained.step))
   for task, (rows, episode) in enumerate(_episodes(source, test, setting.test_queries, seed=2, tasks=2)):
     path = folder / ("episode.png" if task == 0 else f"episode-{task}.png")
     logits = answer(episode)
@@ -60,7 +60,7 @@ def write(run, made, trained, parts: dict[str, Source], test: tuple[int, int], s
     run.folder / "index.html",
     title=f"{made.name} on {slug(setting)}",
     summary=tiles,
-    configuration={k: v for k, v in runs.configuration(run.folder).items() if k != "arguments"},
+    configuration=runs.shown(run.folder),
     records=records,
     figures=figures,
     notes=_notes(parts),
@@ -75,14 +75,14 @@ def tile(record: dict, pixels: dict) -> tuple[str, str, str]:
   return f"{record['ways']}-way {record['shots']}-shot", f"{record['value']:g} ± {record['interval']:g} %", beside
 
 
-def _curves(run_folder, folder, trained):
-  """A figure for each part that trained."""
+def curves(run_folder, folder, said: str, chosen_step: int | None = None):
+  """A figure for each part that trained; the chosen step is marked where there is one part."""
   found = []
   for path in sorted(run_folder.rglob("metrics.jsonl")):
     part = path.parent.name if path.parent != run_folder else ""
     name = folder / f"learning_curves{f'-{part}' if part else ''}.png"
-    learning_curves_figure(read_metrics(path.parent), name, chosen_step=None if part else int(trained.step))
-    found.append((f"Learning curves{f', {part}' if part else ''}", "On training tasks, and validation tasks.", name))
+    learning_curves_figure(read_metrics(path.parent), name, chosen_step=None if part else chosen_step)
+    found.append((f"Learning curves{f', {part}' if part else ''}", said, name))
   return found
 
 

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import numpy as np
 from tyro.conf import Positional
 
-from experiments import command_line, pretraining, probing, records, runs
+from experiments import command_line, few_shot, pretraining, probing, records, runs
 from experiments.pretraining_data import Parts, describe, load_parts
 from metajax import fit, make_mesh
 from metajax.compose import linear, started, with_head
 from metajax.data import deal_pictures, examples, in_order
-from metajax.evaluate import over_seeds, summarise
+from metajax.evaluate import features, over_seeds, summarise
 from metajax.learners import augmented, supervised
-from metajax.mesh import shard_batch, tasks_at_once
+from metajax.mesh import tasks_at_once
 from metajax.train import adamw, warmup_cosine
 from metajax.views.image import compose, flip, random_resized_crop
 
@@ -109,7 +108,7 @@ def _read(folder: Path):
 def _trained(run, parts: Parts):
   """The params and state that each of a run's seeds ended with."""
   made, s, folder = run
-  for seed in pretraining.seeds_of(s):
+  for seed in few_shot.seeds_of(s):
     final = pretraining.last(made, s, folder, pretraining.pictures_of(parts, s, seed), seed)
     yield final.params, final.state
 
@@ -144,15 +143,11 @@ def _tuned(encoder, some, parts: Parts, recipe: Recipe, seed: int):
 def _accuracy(encoder, classes: int) -> Callable:
   """`(params, state, source) -> which of its pictures the network's own head has right`."""
   network = with_head(encoder, linear(classes))
-  answer = jax.jit(lambda params, state, x: network.apply(params, state, x, train=False)[0].argmax(-1))
+  answer = lambda params, state, x: network.apply(params, state, x, train=False)[0]
 
   def right(params, state, source):
-    found = []
-    for batch in in_order(source, batch_size=probing.BATCH)():
-      rows = np.minimum(np.arange(probing.BATCH), len(batch.labels) - 1)
-      answers = np.asarray(answer(params, state, shard_batch(batch.inputs[rows])))[: len(batch.labels)]
-      found.append(answers == batch.labels)
-    return np.concatenate(found)
+    logits, labels = features(answer, params, state, in_order(source, batch_size=probing.BATCH)())
+    return logits.argmax(-1) == labels
 
   return right
 

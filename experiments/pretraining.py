@@ -12,7 +12,7 @@ from experiments import few_shot, pretraining_page, records, runs
 from experiments.few_shot_data import slug
 from experiments.few_shot_scores import PIXELS, Tested, records_of, tell, test_all, test_pixels
 from experiments.pretraining_data import Classes, Parts, describe, load_parts
-from experiments.probing import Representation, probe_all
+from experiments.probing import BATCH, Representation, probe_all
 from metajax import Learner, make_mesh
 from metajax.checkpoint import Checkpoints
 from metajax.data import examples, in_order, select_rows
@@ -105,7 +105,7 @@ def run(method: Callable[..., Method], flags: dict):
   _check(s)
   parts = load_parts(s)
   describe(s, parts)
-  batches = [pictures_of(parts, s, seed) for seed in seeds_of(s)]
+  batches = [pictures_of(parts, s, seed) for seed in few_shot.seeds_of(s)]
   example = next(batches[0]())
   optimizer(s)
   jax.eval_shape(lambda key: made.learner.init(key, example), jax.random.key(0))  # looks at the pictures too
@@ -120,7 +120,7 @@ def run(method: Callable[..., Method], flags: dict):
     trained, seconds, waiting = _pretrain(this, made, parts, batches, s)
     how = {"train_seconds": round(seconds), "steps": s.steps, "devices": device_count, "seed": s.seed}
     print(f"\npretrained for {seconds:.0f} s on {device_count} device(s), {100 * waiting:.1f}% of it waiting for data")
-    untrained = [_untrained(made, s, batch, seed) for batch, seed in zip(batches, seeds_of(s), strict=True)]
+    untrained = [_untrained(made, s, batch, seed) for batch, seed in zip(batches, few_shot.seeds_of(s), strict=True)]
     shown = [Representation(made.name + more, embed, trained) for more, embed in made.embeddings.items()]
     random = Representation("random encoder", made.learner.embed, untrained)
     pixels = Representation("pixels", PIXELS.learner.embed, [((), ())])
@@ -131,11 +131,6 @@ def run(method: Callable[..., Method], flags: dict):
   print(f"the run's page: {this.folder / 'index.html'}")
   if this.flags.record:
     records.publish(f"{made.name}-{slug(s)}", measured, this.folder / "figures" / "map.png")
-
-
-def seeds_of(s: Setting) -> range:
-  """The seeds that a run pretrains."""
-  return range(s.seed, s.seed + s.seeds)
 
 
 def folder_of(s: Setting, seed: int) -> str:
@@ -170,12 +165,12 @@ def _pretrain(this, made: Method, parts: Parts, batches, s: Setting):
   known, asked = (_first(part, n) for part, n in ((parts.train, CURVE_KNOWN), (parts.validation, CURVE_ASKED)))
 
   def validate(params, state):
-    found = [features(made.learner.embed, params, state, in_order(x, batch_size=256)()) for x in (known, asked)]
+    found = [features(made.learner.embed, params, state, in_order(x, batch_size=BATCH)()) for x in (known, asked)]
     (answers,) = neighbour_classes(found[0], found[1].inputs, [min(CURVE_NEIGHBOURS, len(found[0].labels))]).values()
     return 100 * np.mean(answers == found[1].labels)
 
   trained, seconds, waiting = [], 0.0, []
-  for seed, own in zip(seeds_of(s), batches, strict=True):
+  for seed, own in zip(few_shot.seeds_of(s), batches, strict=True):
     part = folder_of(s, seed)
     flags = {"validate": validate, "validate_every": s.curve_every, "part": part, "seed": seed}
     _, took = runs.train(this, made.learner, optimizer(s), own, s.steps, rows=s.batch_size, **flags)
@@ -232,5 +227,4 @@ def _check(s: Setting):
   ):
     if not value >= least:
       raise ValueError(f"expected --{name} to be at least {least}, got {value}")
-  if not 0 <= s.seed <= 2**32 - s.seeds:
-    raise ValueError(f"expected a seed of 0 to 2**32 - {s.seeds}, got {s.seed}")
+  few_shot.check_seed(s)

@@ -2,8 +2,8 @@
 
 from typing import Literal, NamedTuple
 
-from experiments.few_shot_data import rotates
-from metajax.data import Source, deal_pictures, load
+from experiments.few_shot_data import load_part, load_split
+from metajax.data import Source, deal_pictures
 
 Classes = Literal["auto", "same", "unseen"]
 OF_UNSEEN = (0.5, 0.2, 0.3)  # of each class's pictures: to probe with, to choose the probe by, to test on
@@ -38,29 +38,30 @@ def load_parts(s) -> Parts:
   Raises:
     ValueError, OSError: as `metajax.data.load`.
   """
-  unseen = s.classes == "unseen" or (s.classes == "auto" and not _shares_classes(s))
-  if not unseen:
-    train, test = (_load(s, f"own/{part}") for part in ("train", "test"))
-    if train.classes != test.classes:
-      raise ValueError(f"expected --classes unseen of {s.data}: its own splits have other classes")
-    labelled, validation = deal_pictures(train, (1 - VALIDATION, VALIDATION), seed=0)
-    return Parts(train, labelled, validation, test, False, None)
-  named = f"{s.split}/" if s.split else ""
-  unlabelled, test = (_load(s, named + part) for part in ("train", "test"))
-  return Parts(unlabelled, *deal_pictures(test, OF_UNSEEN, seed=0), True, test)
+  own = None if s.classes == "unseen" else _own(s)
+  if own is None:
+    unlabelled, test = (load_part(s, part) for part in ("train", "test"))
+    return Parts(unlabelled, *deal_pictures(test, OF_UNSEEN, seed=0), True, test)
+  train, test = own
+  labelled, validation = deal_pictures(train, (1 - VALIDATION, VALIDATION), seed=0)
+  return Parts(train, labelled, validation, test, False, None)
 
 
-def _shares_classes(s) -> bool:
-  if s.data in ("glyphs", "omniglot"):
-    return False
+def _own(s) -> tuple[Source, Source] | None:
+  """The set's own training and test split; with `classes` "auto", None where they are not of the same classes."""
+  if s.classes == "auto" and s.data in ("glyphs", "omniglot"):
+    return None
   try:
-    return _load(s, "own/train").classes == _load(s, "own/test").classes
+    train, test = (load_split(s, f"own/{part}") for part in ("train", "test"))
   except ValueError:  # it has no such splits
-    return False
-
-
-def _load(s, split: str) -> Source:
-  return load(s.data, split, size=s.size, download=s.download, rotations=rotates(s), skip_broken=s.skip_broken)
+    if s.classes == "auto":
+      return None
+    raise
+  if train.classes == test.classes:
+    return train, test
+  if s.classes == "auto":
+    return None
+  raise ValueError(f"expected --classes unseen of {s.data}: its own splits have other classes")
 
 
 def describe(s, parts: Parts):

@@ -5,12 +5,15 @@ import numpy as np
 
 from experiments import runs
 from experiments.few_shot_data import slug
+from experiments.few_shot_page import curves
+from experiments.probing import BATCH
 from metajax.data import in_order, select_classes, select_rows
 from metajax.evaluate import features
-from metajax.report import contact_sheet_figure, learning_curves_figure, map_figure, page, read_metrics
+from metajax.report import contact_sheet_figure, map_figure, page
 
 PICTURES, VIEWS = 6, 7  # rows and columns of the grid
 MAP_CLASSES, MAP_PICTURES = 15, 600
+CURVES = "While pretraining; the validation is the accuracy of nearest neighbours, which nothing is chosen by."
 
 
 def write(run, made, trained, parts, setting, records):
@@ -30,9 +33,9 @@ def write(run, made, trained, parts, setting, records):
     run.folder / "index.html",
     title=f"{made.name} on {slug(setting)}",
     summary=tiles,
-    configuration={k: v for k, v in runs.configuration(run.folder).items() if k != "arguments"},
+    configuration=runs.shown(run.folder),
     records=records,
-    figures=[_views(folder, made, parts), *_curves(run.folder, folder), _map(folder, made, trained, parts)],
+    figures=[_views(folder, made, parts), *curves(run.folder, folder, CURVES), _map(folder, made, trained, parts)],
     notes=[("Data", _sizes(parts))],
   )
 
@@ -56,23 +59,12 @@ def _views(folder, made, parts):
   return "Views", "What is learned to be alike: pictures, and views of them.", path
 
 
-def _curves(run_folder, folder):
-  found = []
-  for path in sorted(run_folder.rglob("metrics.jsonl")):
-    part = path.parent.name if path.parent != run_folder else ""
-    name = folder / f"learning_curves{f'-{part}' if part else ''}.png"
-    learning_curves_figure(read_metrics(path.parent), name)
-    said = "While pretraining; the validation is the accuracy of nearest neighbours, which nothing is chosen by."
-    found.append((f"Learning curves{f', {part}' if part else ''}", said, name))
-  return found
-
-
 def _map(folder, made, trained, parts):
   classes = np.linspace(0, len(parts.test.classes) - 1, min(MAP_CLASSES, len(parts.test.classes))).astype(int)
   chosen = select_classes(parts.test, classes)
   rows = np.linspace(0, len(chosen.labels) - 1, min(MAP_PICTURES, len(chosen.labels))).astype(int)
   chosen = select_rows(chosen, rows)
-  embedded = features(made.learner.embed, *trained, in_order(chosen, batch_size=256)())
+  embedded = features(made.learner.embed, *trained, in_order(chosen, batch_size=BATCH)())
   path = folder / "map.png"
   firsts = [np.flatnonzero(chosen.labels == k)[0] for k in range(len(chosen.classes))]
   map_figure(embedded.inputs, embedded.labels, chosen.classes, path, pictures=np.asarray(chosen.images)[firsts])

@@ -138,6 +138,11 @@ def configuration(folder: Path) -> dict:
     raise ValueError(f"expected JSON in {str(path)!r}, got {error}") from None
 
 
+def shown(folder: Path) -> dict:
+  """What the page says of `run.json`: all but the arguments, which are in the command."""
+  return {name: value for name, value in configuration(folder).items() if name != "arguments"}
+
+
 def flags_of(folder: Path):
   """The experiment's module and all of its flags, as a run had them."""
   found = configuration(folder)

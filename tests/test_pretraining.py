@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import command_line, fine_tune, pretraining_data, records, simclr
+from experiments import command_line, few_shot_data, fine_tune, pretraining_data, records, simclr
 from experiments.pretraining import Setting
 from metajax.data import from_arrays
 
@@ -29,7 +29,7 @@ def pictures(name, split="train", *, size=28, download=False, rotations=False, s
 def command(monkeypatch, capsys, tmp_path):
   """Runs a command: (its status, its standard output, its standard error)."""
   monkeypatch.setattr(records, "HERE", tmp_path / "experiments")
-  monkeypatch.setattr(pretraining_data, "load", pictures)
+  monkeypatch.setattr(few_shot_data, "load", pictures)
 
   def run(module, *arguments):
     monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
@@ -77,7 +77,7 @@ def test_a_run_compares_its_features_and_fine_tunes_beside_training_from_scratch
 
 
 def test_parts_share_no_picture_and_classes_are_the_same_or_unseen(monkeypatch):
-  monkeypatch.setattr(pretraining_data, "load", pictures)
+  monkeypatch.setattr(few_shot_data, "load", pictures)
   same = pretraining_data.load_parts(Setting(data="photos", size=8))
   assert not same.unseen and same.episodes is None
   assert [len(part.labels) for part in same[:4]] == [40, 36, 4, 40]

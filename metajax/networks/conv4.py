@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import flax.linen as nn
 import jax
 
-from metajax.networks.convolution import convolve, max_pool, native_convolve
+from metajax.networks.convolution import check_pictures, convolve, max_pool, native_convolve
 from metajax.networks.from_linen import from_linen
 from metajax.types import Network
 
@@ -69,8 +69,7 @@ class Blocks(nn.Module):
 
   @nn.compact
   def __call__(self, images, train, beside=None):
-    if images.ndim != 4:
-      raise ValueError(f"expected pictures [n, height, width, channels], got an array of shape {list(images.shape)}")
+    check_pictures(images)
     least, given = 2**self.halvings, " x ".join(map(str, images.shape[1:3]))
     if self.downsample == "max_pool" and min(images.shape[1:3]) < least:
       raise ValueError(f"expected pictures of at least {least} x {least} to halve {self.halvings} times, got {given}")

@@ -36,6 +36,16 @@ def convolve(images: Array, kernel: Array, stride: int = 1) -> Array:
   return _product(patches, kernel).reshape(n, height, width, filters)
 
 
+def check_pictures(images: Array):
+  """Refuses what is no batch of pictures.
+
+  Raises:
+    ValueError: with its shape.
+  """
+  if images.ndim != 4:
+    raise ValueError(f"expected pictures [n, height, width, channels], got an array of shape {list(images.shape)}")
+
+
 def _product(patches: Array, kernel: Array) -> Array:
   """`patches @ kernel.reshape(-1, filters)`, in the form whose derivative by the kernel is fast on a CPU.
 

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from metajax.networks.convolution import check_pictures
 from metajax.networks.from_linen import from_linen
 from metajax.types import Network
 
@@ -53,8 +54,7 @@ class _ResNet(nn.Module):
 
   @nn.compact
   def __call__(self, images, train):
-    if images.ndim != 4:
-      raise ValueError(f"expected pictures [n, height, width, channels], got an array of shape {list(images.shape)}")
+    check_pictures(images)
     images = images.astype(self.dtype)
     size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
     images = jax.nn.relu(self._convolution(images, self.filters, size, stride, train, "stem"))

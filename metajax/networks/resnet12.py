@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 import flax.linen as nn
 
-from metajax.networks.convolution import convolve, max_pool, native_convolve
+from metajax.networks.convolution import check_pictures, convolve, max_pool, native_convolve
 from metajax.networks.from_linen import from_linen
 from metajax.types import Network
 
@@ -44,8 +44,7 @@ class _ResNet12(nn.Module):
 
   @nn.compact
   def __call__(self, images, train):
-    if images.ndim != 4:
-      raise ValueError(f"expected pictures [n, height, width, channels], got an array of shape {list(images.shape)}")
+    check_pictures(images)
     least = 2 ** len(self.filters)
     if min(images.shape[1:3]) < least:
       raise ValueError(f"expected pictures of at least {least} x {least} to halve them, got {images.shape[1:3]}")

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from metajax.networks.convolution import check_pictures
 from metajax.networks.from_linen import from_linen
 from metajax.types import Network
 
@@ -64,8 +65,7 @@ class _VisionTransformer(nn.Module):
 
   @nn.compact
   def __call__(self, images, train):
-    if images.ndim != 4:
-      raise ValueError(f"expected pictures [n, height, width, channels], got an array of shape {list(images.shape)}")
+    check_pictures(images)
     if images.shape[1] % self.patch or images.shape[2] % self.patch:
       raise ValueError(f"expected pictures that divide into patches of {self.patch}, got {images.shape[1:3]}")
     width, patch = self.size.width, (self.patch, self.patch)
