@@ -292,6 +292,8 @@ def _first_line(error: BaseException) -> str:
   while error.__cause__ is not None:
     error = error.__cause__
   said = next(iter(str(error).splitlines()), "") or type(error).__name__
+  if isinstance(error, OSError):
+    said = said.removeprefix(f"[Errno {error.errno}] ")
   known = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)]
   # The file system's own word, out of a long line of scratch files.
   return next((word for word in known if word in said and len(said) > 200), said)

@@ -1,5 +1,6 @@
 """Checkpoints: what is read is what was written, or it is skipped; the last whole one survives whatever happens."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import warnings
 import chex
 import jax
 import jax.numpy as jnp
+import orbax.checkpoint as ocp
 import pytest
 
 from metajax import checkpoint, make_mesh
@@ -223,6 +225,16 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole_and_says_so(small_disk, mo
   step, found, _ = Checkpoints(small_disk / "run").restore(noise(0))
   assert step >= 1
   chex.assert_trees_all_equal(found, noise(step))
+
+
+@pytest.mark.parametrize("more", [(), ("a/scratch/file",), ("a/scratch/file " * 20,)])
+def test_whoever_notices_a_full_disk_it_is_said_alike(tmp_path, monkeypatch, more):
+  def full(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *more)
+
+  monkeypatch.setattr(ocp.CheckpointManager, "save", full)
+  with pytest.raises(OSError, match=r"be written to .*: No space left on device.*; there is none yet"):
+    Checkpoints(tmp_path / "run").save(1, tree(), {})
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):

@@ -200,9 +200,9 @@ def _towers(first, second, scale, weights):
 def _supervised(embeddings, labels, temperature, weights, how, tile, axis_name):
   weights = _weights(weights, embeddings)
   embeddings = _unit(embeddings, weights)
-  # Both sides of a cosine have a share of the scale, so that they stay the same.
-  embeddings = embeddings * lax.rsqrt(jnp.asarray(temperature, embeddings.dtype))
-  return _compute(softmax_of_rows, (), (embeddings, weights, labels), how, tile, axis_name)
+  return _compute(
+    softmax_of_rows, 1 / jnp.asarray(temperature, embeddings.dtype), (embeddings, weights, labels), how, tile, axis_name
+  )
 
 
 def _check_rows(**towers):

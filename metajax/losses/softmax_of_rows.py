@@ -1,44 +1,72 @@
-"""nt_xent and supervised_contrastive: which other rows are of a row's class. A row and itself are no pair."""
+"""nt_xent and supervised_contrastive: which other rows are of a row's class. A row and itself are no pair.
+
+Cosines are scaled after the largest is taken off: large logits would lose digits.
+"""
 
 import functools
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import logsumexp
 
 from metajax import mesh
-from metajax.losses.tiles import add_exponentials, are_pairs, divide, logits_of, mean_of, no_sums, probabilities
+from metajax.losses.tiles import (
+  NO_LOGIT,
+  add_exponentials,
+  are_pairs,
+  divide,
+  logits_of,
+  mean_of,
+  no_sums,
+  probabilities,
+)
 from metajax.mesh import Rows
 
 
-def dense(_, rows):
+def dense(scale, rows):
   embeddings, weights, labels = rows
   place = jnp.arange(len(embeddings))
   labels = place // 2 if labels is None else labels
   others = are_pairs(weights, weights) & (place[:, None] != place)
   positive = others & (labels[:, None] == labels)
-  logits = logits_of(embeddings, embeddings, others)
+  cosines = jnp.where(others, _with_each_other(embeddings), NO_LOGIT)
   count = positive.sum(-1)
-  each = logsumexp(logits, 1) - jnp.where(positive, logits, 0).sum(-1) / jnp.maximum(count, 1)
+  alike = jnp.where(positive, cosines, 0).sum(-1) / jnp.maximum(count, 1)
+  largest, exponentials = add_exponentials(no_sums(embeddings), cosines, 1, scale)
+  each = scale * (largest - alike) + jnp.log(exponentials)
   return mean_of(jnp.where(count > 0, weights, 0), each)
 
 
-def tiled(where: Rows, _, rows):
-  return _to_others(where, *rows)
+@jax.custom_jvp
+def _with_each_other(x):
+  return x @ x.T
+
+
+@_with_each_other.defjvp
+def _(primals, tangents):
+  # Backward, the two sides are added before they meet the rows: one product for two, with one rounding.
+  (x,), (change,) = primals, tangents
+  product = change @ x.T
+  return _with_each_other(x), product + product.T
+
+
+def tiled(where: Rows, scale, rows):
+  return _to_others(where, scale, *rows)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _to_others(where: Rows, embeddings, weights, labels, place):
-  return _to_others_pass(where, embeddings, weights, labels, place)[0]
+def _to_others(where: Rows, scale, embeddings, weights, labels, place):
+  return _to_others_pass(where, scale, embeddings, weights, labels, place)[0]
 
 
 @_to_others.defjvp
 def _(where, primals, tangents):
+  scale, embeddings, *_ = primals
   loss, of_embeddings = _to_others_pass(where, *primals, gradients=True)
-  return loss, mesh.total(jnp.vdot(of_embeddings, tangents[0]), where)
+  of_scale = jnp.vdot(of_embeddings, embeddings) / (2 * scale)  # a logit is of degree 2 in the rows, of 1 in the scale
+  return loss, mesh.total(jnp.vdot(of_embeddings, tangents[1]) + of_scale * tangents[0], where)
 
 
-def _to_others_pass(where, embeddings, weights, labels, place, gradients=False):
+def _to_others_pass(where, scale, embeddings, weights, labels, place, gradients=False):
   """The loss, and its gradient with respect to this device's rows."""
   here = where.axis is None  # then two tiles meet once, for both
   own = (embeddings, weights, labels, place)
@@ -55,12 +83,12 @@ def _to_others_pass(where, embeddings, weights, labels, place, gradients=False):
     return mesh.meet(visit, where, own, columns, of_rows, None)[0]
 
   def sums(own, column, of_rows, of_columns):
-    logits, positive = pairs(own[:4], column[:4])
+    cosines, positive = pairs(own[:4], column[:4])
 
     def add(so_far, axis):
       exponentials, alike, count = so_far
-      alike += jnp.where(positive, logits, 0).sum(axis)
-      return add_exponentials(exponentials, logits, axis), alike, count + positive.sum(axis)
+      alike += jnp.where(positive, cosines, 0).sum(axis)
+      return add_exponentials(exponentials, cosines, axis, scale), alike, count + positive.sum(axis)
 
     return add(of_rows, 1), add(of_columns, 0) if here else None
 
@@ -68,19 +96,19 @@ def _to_others_pass(where, embeddings, weights, labels, place, gradients=False):
   (largest, exponentials), alike, count = everyone(sums, own, columns, start)
   weights = jnp.where(count > 0, weights, 0)
   several = jnp.maximum(count, 1)
-  each = largest - alike / several + jnp.log(exponentials)
+  each = scale * (largest - alike / several) + jnp.log(exponentials)
   weight = mesh.total(weights.sum(), where)
   loss = divide(mesh.total((weights * each).sum(), where), weight)
   if not gradients:
     return loss, None
 
   def gradient(own, column, of_rows, of_columns):
-    logits, positive = pairs(own[:4], column[:4])
+    cosines, positive = pairs(own[:4], column[:4])
     (*softmax, share_row), (*other_softmax, share_column) = own[4], column[4]
-    slope = probabilities(logits, *softmax, 1) + probabilities(logits, *other_softmax, 0)
+    slope = probabilities(cosines, *softmax, 1, scale) + probabilities(cosines, *other_softmax, 0, scale)
     slope -= jnp.where(positive, share_row[:, None] + share_column, 0)
     return of_rows + slope @ column[0], of_columns + slope.T @ own[0] if here else None
 
   told = (largest, weights / exponentials, weights / several)
   own, columns = (*own, told), (*columns, mesh.columns_of(told, where))
-  return loss, divide(everyone(gradient, own, columns, jnp.zeros_like(embeddings)), weight)
+  return loss, scale * divide(everyone(gradient, own, columns, jnp.zeros_like(embeddings)), weight)

@@ -22,20 +22,23 @@ def no_sums(tower):
   return jnp.full_like(tower[:, 0], NO_LOGIT), jnp.zeros_like(tower[:, 0])
 
 
-def add_exponentials(so_far, logits, axis):
-  """The largest logit of each row or column so far, and the sum of the exponentials of all, divided by its own."""
+def add_exponentials(so_far, logits, axis, scale=1):
+  """The largest logit of each row or column so far, and the sum of the exponentials of all, divided by its own.
+
+  Logits are to be multiplied by the scale; the largest is not.
+  """
   largest, sums = so_far
   new = lax.stop_gradient(jnp.maximum(largest, logits.max(axis)))
-  added = jnp.exp(logits - jnp.expand_dims(new, axis)).sum(axis)
-  return new, sums * jnp.exp(largest - new) + added
+  added = jnp.exp(scale * (logits - jnp.expand_dims(new, axis))).sum(axis)
+  return new, sums * jnp.exp(scale * (largest - new)) + added
 
 
-def probabilities(logits, largest, weight, axis):
+def probabilities(logits, largest, weight, axis, scale=1):
   """The softmax over an axis of all logits, times weights: `weight` is divided by the sum that `add_exponentials` gave.
 
   The largest logit is taken off alone: off the logarithm of the sum, large logits would lose digits.
   """
-  return jnp.expand_dims(weight, axis) * jnp.exp(logits - jnp.expand_dims(largest, axis))
+  return jnp.expand_dims(weight, axis) * jnp.exp(scale * (logits - jnp.expand_dims(largest, axis)))
 
 
 def present(values, weights):
