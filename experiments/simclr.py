@@ -28,12 +28,12 @@ BUDGETS = {
   },
   "cifar": {"setting": _PHOTOS, "encoder_name": "resnet18"},
   "cpu": {
-    "setting": Setting(steps=1500, optimizer="adamw", rate=1e-3, decay=1e-4, warmup=100, curve_every=250),
+    "setting": Setting(batch_size=128, steps=320, optimizer="adamw", rate=3e-3, decay=1e-4, warmup=50, curve_every=80),
     "encoder_name": "conv4",
     "hidden": 256,
   },
   "cpu_photos": {
-    "setting": _PHOTOS._replace(batch_size=256, steps=4000, optimizer="adamw", rate=1e-3, decay=1e-4, warmup=200),
+    "setting": _PHOTOS._replace(batch_size=128, steps=4500, optimizer="adamw", rate=3e-3, decay=1e-4, warmup=200),
     "encoder_name": "resnet10",
     "width": 0.25,
     "hidden": 256,

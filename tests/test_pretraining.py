@@ -14,7 +14,7 @@ from metajax.data import from_arrays
 TINY = ["--encoder-name", "conv4", "--width", "0.0625", "--hidden", "8", "--outputs", "4", "--size", "16"]
 TINY += ["--batch-size", "8", "--steps", "4", "--warmup", "1", "--curve-every", "2", "--optimizer", "adamw"]
 TINY += ["--test-queries", "2", "--test-tasks", "4", "--test", "3w1s", "--rate", "1e-3"]
-TINY += ["--recipe", "simclr_cifar"]
+TINY += ["--recipe", "handwriting"]
 
 
 def pictures(name, split="train", *, size=28, download=False, rotations=False, skip_broken=False):

@@ -15,7 +15,7 @@ from metajax.losses.contrastive import LARGEST_LOG_SCALE, START_LOG_SCALE
 from metajax.mesh import make_mesh, shard_batch
 from metajax.networks import mlp, projection_head, resnet
 from metajax.train import keep_below
-from metajax.views.image import simclr_cifar
+from metajax.views.image import compose, flip, random_resized_crop
 
 head = mlp((7,), 4, jax.nn.tanh)
 learner = simclr(encoder, head, shaken, temperature=0.3)
@@ -109,7 +109,8 @@ def test_a_learned_temperature_starts_at_7_hundredths_and_stays_above_1():
 
 def test_one_step_on_eight_devices_is_that_on_one_batch_statistics_included():
   photos = np.random.default_rng(0).random((16, 8, 8, 3)).astype(np.float32)
-  convolutional = simclr(resnet(10, width=1 / 16, stem="cifar"), projection_head(8, 8), simclr_cifar())
+  view = compose(random_resized_crop(), flip())
+  convolutional = simclr(resnet(10, width=1 / 16, stem="cifar"), projection_head(8, 8), view)
   params, state = convolutional.init(jax.random.key(0), photos)
   step = jax.value_and_grad(convolutional.loss, has_aux=True)
   (loss, (after, _)), gradient = jax.jit(step)(params, state, photos, jax.random.key(1))

@@ -128,8 +128,8 @@ def _contrastive(encoder, head, view, contrast, temperature, embedding, predicto
     check(batch)
     pictures = _pictures(batch)
     check_views(pictures)
-    shapes = jax.eval_shape(lambda: two_views(view, key, pictures))
-    params, state = network.init(key, jnp.zeros(shapes.shape, shapes.dtype))
+    one = jax.eval_shape(view, key, pictures[0])
+    params, state = network.init(key, jnp.zeros((2 * len(pictures), *one.shape), one.dtype))
     if isinstance(batch, Examples):
       check_padded_rows(state, batch)
     return params | {"log_scale": jnp.float32(START_LOG_SCALE)} if learned else params, state
