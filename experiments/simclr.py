@@ -33,7 +33,9 @@ BUDGETS = {
     "hidden": 256,
   },
   "cpu_photos": {
-    "setting": _PHOTOS._replace(batch_size=128, steps=4500, optimizer="adamw", rate=3e-3, decay=1e-4, warmup=200),
+    "setting": _PHOTOS._replace(
+      batch_size=128, steps=3500, optimizer="adamw", rate=4e-3, decay=1e-4, warmup=200, curve_every=500
+    ),
     "encoder_name": "resnet10",
     "width": 0.25,
     "hidden": 256,

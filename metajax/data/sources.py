@@ -167,7 +167,8 @@ def select_classes(source, indices):
 
 def with_rotations(source):
   """The source and its pictures turned by 90, 180 and 270 degrees (counterclockwise) as classes of their own, four
-  times as many: class `c` turned by 90 `k` degrees is class `c + k * len(source.classes)`.
+  times as many: class `c` turned by 90 `k` degrees is class `c + k * len(source.classes)`. A turned alphabet is one of
+  its own.
 
   Raises:
     ValueError: the pictures are not square.
@@ -180,7 +181,7 @@ def with_rotations(source):
     images=_quarter_turns(source.images),
     labels=np.concatenate([source.labels + turns * np.int32(len(source.classes)) for turns in range(4)]),
     classes=tuple(name + suffix for suffix in suffixes for name in source.classes),
-    groups=source.groups * 4,
+    groups=tuple(group and group + suffix for suffix in suffixes for group in source.groups),
     captions=tuple(tuple(text + suffix for text in texts) for suffix in suffixes for texts in source.captions),
     styles=source.styles * 4,
   )
