@@ -54,6 +54,9 @@ def main(
   found = [trained_runs.read(folder) for folder in folders]
   trained_runs.set_precision(found)
   s = found[0].setting
+  sizes = sorted({run.setting.size for run in found})
+  if len(sizes) > 1:
+    raise ValueError(f"expected runs on pictures of one size, got {' and '.join(map(str, sizes))} pixels")
   s = s._replace(data=data or s.data, split=split or ("" if data else s.split), download=download)
   if fixed is not None:
     batches, where = fixed_runs(fixed, size=s.size), "lake/fixed one-shot runs"

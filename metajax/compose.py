@@ -148,6 +148,19 @@ def started(network: Network, params, state=None) -> Network:
   return Network(init, network.apply)
 
 
+def frozen(network: Network) -> Network:
+  """The same network, which no longer learns: it is as in testing, its state stays, and no gradient reaches its params.
+
+  Activations are not kept for a backward pass. `train.locked` keeps an optimizer's weight decay off the params too.
+  """
+
+  def apply(params, state, *inputs, train, key=None):
+    outputs, _ = network.apply(lax.stop_gradient(params), state, *inputs, train=False)
+    return lax.stop_gradient(outputs), state
+
+  return Network(network.init, apply)
+
+
 def tied(encoder: Network) -> Network:
   """One encoder on every part of an input: `[n, parts, ...] -> [n, parts * features]` (tiles, frames, views)."""
   flat = lambda inputs: inputs.reshape((-1, *inputs.shape[2:]))

@@ -7,7 +7,7 @@ import pytest
 
 from metajax.compose import linear, with_head
 from metajax.networks import projection_head, resnet, vision_transformer
-from metajax.networks.vision_transformer import Size
+from metajax.networks.transformer import Size
 
 PUBLISHED = {  # parameters with a head of 1,000 ways, and billions of multiplications and additions at 224 x 224
   "resnet 18": (resnet(18), 11_689_512, 1.8),

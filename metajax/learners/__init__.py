@@ -2,6 +2,7 @@
 
 from metajax.learners.anil import anil
 from metajax.learners.augmented import augmented
+from metajax.learners.clip import clip
 from metajax.learners.inner_loop import Policy
 from metajax.learners.maml import maml
 from metajax.learners.matching import matching
@@ -18,6 +19,7 @@ __all__ = [
   "Policy",
   "anil",
   "augmented",
+  "clip",
   "maml",
   "matching",
   "prototypical",

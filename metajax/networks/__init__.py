@@ -1,21 +1,28 @@
 """Networks written in linen: the only importer of flax."""
 
+from metajax.networks.clip_towers import clip_towers
 from metajax.networks.conv4 import conv4
 from metajax.networks.from_linen import from_linen
 from metajax.networks.mlp import mlp
+from metajax.networks.pretrained import load_clip, save_clip
 from metajax.networks.projection_head import projection_head
 from metajax.networks.relation_module import relation_module
 from metajax.networks.resnet import resnet
 from metajax.networks.resnet12 import resnet12
+from metajax.networks.text_transformer import text_transformer
 from metajax.networks.vision_transformer import vision_transformer
 
 __all__ = [
+  "clip_towers",
   "conv4",
   "from_linen",
+  "load_clip",
   "mlp",
   "projection_head",
   "relation_module",
   "resnet",
   "resnet12",
+  "save_clip",
+  "text_transformer",
   "vision_transformer",
 ]

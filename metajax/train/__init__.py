@@ -2,6 +2,7 @@
 
 from metajax.train.fit import Stopped, fit, restore
 from metajax.train.keep_below import keep_below
+from metajax.train.locked import locked
 from metajax.train.recipes import adamw, is_weight, lars, scaled_rate, warmup_cosine
 from metajax.train.seeds import for_seeds, seeds_at_once
 from metajax.train.step import TrainState, each_seed, make_train_step, start
@@ -16,6 +17,7 @@ __all__ = [
   "is_weight",
   "keep_below",
   "lars",
+  "locked",
   "make_train_step",
   "restore",
   "scaled_rate",

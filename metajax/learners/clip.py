@@ -1,0 +1,97 @@
+"""CLIP (arXiv:2103.00020): pictures and texts in one space; SigLIP (arXiv:2303.15343) is the same with another loss."""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+from metajax.compose import unit_rows
+from metajax.learners.simclr import check_views
+from metajax.losses import info_nce, learned_scale, siglip
+from metajax.losses.contrastive import START_LOG_SCALE
+from metajax.predictors.comparison import centroid_cosines
+from metajax.types import Array, Inputs, Learner, Network, Pair
+from metajax.views import each_row
+
+Loss = Literal["info_nce", "siglip"]
+SIGLIP_LOG_SCALE, SIGLIP_BIAS = 2.302585092994046, -10.0  # ln 10, and the paper's start
+
+
+def clip(picture: Network, text: Network, loss: Loss = "info_nce", *, view: Callable | None = None) -> Learner:
+  """Learns that a picture and its own text are alike, and those of any two rows are not:
+
+      minimise  info_nce(picture(x), text(t), scale)
+
+  over a `Pair` of pictures `[n, h, w, c]` in [0, 1] and tokens, integers `[n, length]`; all rows of the batch are each
+  other's negatives, wherever they are on the mesh. The scale of the cosines is learned, from 1/0.07 on, and at most 100
+  (`train.keep_below(LARGEST_LOG_SCALE, "log_scale")` keeps the parameter itself there). Params are `{"picture": ...,
+  "text": ..., "log_scale": ...}`.
+
+  `embed` is of pictures or, if they are integers, of tokens, of length 1. `predict` is zero-shot: the support of a
+  class are its prompts, tokens, whose embeddings are averaged and brought back to length 1; a logit is `scale` times
+  the cosine. A support of pictures serves likewise.
+
+  A tower in `compose.chunked` makes large batches exact on small memory; one in `compose.frozen`, of pretrained params
+  (`compose.started`), is locked (LiT, arXiv:2111.07991), which `train.locked` says to the optimizer.
+
+  Args:
+    picture: pictures to `[n, d]`.
+    text: tokens to `[n, d]`.
+    loss: "info_nce", softmax over the batch in both directions; or "siglip", a sigmoid of every pair, with a learned
+      `bias`, from a scale of 10 and a bias of -10.
+    view: `(key, picture) -> picture` of the same size, such as `views.image.random_resized_crop()`, of each picture
+      while training.
+
+  Raises:
+    ValueError: if `loss` is neither; at init, if the batch is no `Pair` of as many pictures, finite and in [0, 1], and
+      integer tokens, at least two, or the towers' outputs differ in width.
+  """
+  if loss not in get_args(Loss):
+    raise ValueError(f"expected loss to be one of {', '.join(map(repr, get_args(Loss)))}, got {loss!r}")
+
+  def init(key, batch):
+    _check(batch)
+    picture_key, text_key = jax.random.split(key)
+    made = picture.init(picture_key, batch.first), text.init(text_key, batch.second)
+    widths = [
+      jax.eval_shape(lambda n=n, m=m, x=x: n.apply(*m, x, train=False)[0]).shape
+      for n, m, x in zip((picture, text), made, batch, strict=True)
+    ]
+    if widths[0] != widths[1] or len(widths[0]) != 2:
+      raise ValueError(f"expected towers of one width, [n, d], got {list(widths[0])} and {list(widths[1])}")
+    start = (
+      {"log_scale": START_LOG_SCALE} if loss == "info_nce" else {"log_scale": SIGLIP_LOG_SCALE, "bias": SIGLIP_BIAS}
+    )
+    params = {"picture": made[0][0], "text": made[1][0]} | {name: jnp.float32(x) for name, x in start.items()}
+    return params, {"picture": made[0][1], "text": made[1][1]}
+
+  def contrast(params, state, batch, key):
+    view_key, *keys = jax.random.split(key, 3)
+    seen = batch.first if view is None else each_row(view, view_key, batch.first)
+    first, picture_state = picture.apply(params["picture"], state["picture"], seen, train=True, key=keys[0])
+    second, text_state = text.apply(params["text"], state["text"], batch.second, train=True, key=keys[1])
+    scale = learned_scale(params["log_scale"])
+    value = info_nce(first, second, scale) if loss == "info_nce" else siglip(first, second, scale, params["bias"])
+    alignment = jnp.mean((unit_rows(first) * unit_rows(second)).sum(-1))
+    return value, ({"picture": picture_state, "text": text_state}, {"alignment": alignment, "scale": scale})
+
+  def embed(params, state, inputs: Inputs) -> Array:
+    name, tower = ("text", text) if jnp.issubdtype(inputs.dtype, jnp.integer) else ("picture", picture)
+    return unit_rows(tower.apply(params[name], state[name], inputs, train=False)[0])
+
+  def predict(params, state, support, inputs):
+    known, asked = embed(params, state, support.inputs), embed(params, state, inputs)
+    return learned_scale(params["log_scale"]) * centroid_cosines(known, support.labels, asked)
+
+  return Learner(init, contrast, embed, predict)
+
+
+def _check(batch):
+  if not isinstance(batch, Pair):
+    raise ValueError(f"expected a Pair of pictures and tokens, got a {type(batch).__name__}")
+  pictures, tokens = batch
+  check_views(pictures)
+  if not jnp.issubdtype(tokens.dtype, jnp.integer) or tokens.ndim != 2 or len(tokens) != len(pictures):
+    given = f"{tokens.dtype} {list(tokens.shape)}"
+    raise ValueError(f"expected integer tokens [{len(pictures)}, length], a row a picture, got {given}")

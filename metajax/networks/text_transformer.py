@@ -1,0 +1,70 @@
+"""The transformer over tokens that is CLIP's text tower."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from metajax.networks.from_linen import from_linen
+from metajax.networks.transformer import VIT, Details, Layer, Size, check_size, norm, projected
+from metajax.types import Network
+
+BASE = Size(512, 12, 8)  # CLIP's
+
+
+def text_transformer(
+  vocabulary: int,
+  size: Size = BASE,
+  length: int = 77,
+  *,
+  outputs: int | None = None,
+  dropout: float = 0.0,
+  dtype=jnp.float32,
+  details: Details = VIT,
+) -> Network:
+  """A causal transformer over tokens, read at the end of the text (arXiv:2103.00020): `[n, tokens] -> [n, width]`.
+
+  A token attends to those before it. The output is that of the first end-of-text token, after a last norm, so what
+  follows it, padding, has no say, and shorter rows cost less: as many positions are used as there are tokens.
+
+  Args:
+    vocabulary: how many tokens there are; the last one is the end of text, as a `data.Tokenizer` has it.
+    size: values of a token, layers, attention heads.
+    length: tokens of the longest text.
+    outputs: of a linear map without bias on top, such as CLIP's projection; by default there is none.
+    dropout: of attention's and perceptrons' outputs, while training with a key.
+    dtype: of products and activations, such as bfloat16; params are float32, and so are the norms' statistics.
+    details: in which published transformers differ; `transformer.CLIP` are those of CLIP.
+
+  Raises:
+    ValueError: if an argument is out of range; at init, if tokens are not integers `[n, tokens]` of at most
+      `length` tokens.
+  """
+  check_size(size, outputs, dropout)
+  if vocabulary < 2 or length < 2:
+    raise ValueError(f"expected a vocabulary and a length of at least 2, got {vocabulary} and {length}")
+  return from_linen(_TextTransformer(vocabulary, size, length, outputs, dropout, dtype, details))
+
+
+class _TextTransformer(nn.Module):
+  vocabulary: int
+  size: Size
+  length: int
+  outputs: int | None
+  dropout: float
+  dtype: jnp.dtype
+  details: Details
+
+  @nn.compact
+  def __call__(self, tokens, train):
+    if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer) or tokens.shape[1] > self.length:
+      given = f"{tokens.dtype} {list(tokens.shape)}"
+      raise ValueError(f"expected integer tokens [n, tokens], of at most {self.length} tokens, got {given}")
+    start = nn.initializers.normal(0.02)
+    embedded = nn.Embed(self.vocabulary, self.size.width, dtype=self.dtype, embedding_init=start, name="tokens")(tokens)
+    positions = self.param("positions", nn.initializers.normal(0.01), (self.length, self.size.width))
+    embedded = embedded + positions[: tokens.shape[1]].astype(self.dtype)
+    mask = nn.make_causal_mask(tokens)
+    for layer in range(self.size.layers):
+      embedded = Layer(self.size, self.dropout, self.dtype, self.details, name=f"layer_{layer}")(embedded, train, mask)
+    end = jnp.argmax(tokens == self.vocabulary - 1, axis=-1)
+    pooled = jnp.take_along_axis(embedded, end[:, None, None], axis=1)[:, 0]
+    return projected(self, norm(self, "norm")(pooled))
