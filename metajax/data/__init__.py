@@ -15,31 +15,39 @@ with contextlib.suppress(RuntimeError):
   tf.config.set_visible_devices([], "GPU")
   tf.config.set_visible_devices([], "TPU")
 
+from metajax.data.captions import load_captioned
 from metajax.data.episodes import episode_rows, episodes, examples
+from metajax.data.image_text import image_texts
 from metajax.data.one_shot import one_shot_runs, one_shot_tasks
 from metajax.data.own import BrokenPictures
 from metajax.data.pairs import balanced, pairs, triplets
 from metajax.data.pictures import Pictures
 from metajax.data.rows import deal_pictures, in_order, select_rows
 from metajax.data.sources import Source, from_arrays, load, select_classes, with_rotations
+from metajax.data.text import Tokenizer, load_tokenizer, train_tokenizer
 
 __all__ = [
   "BrokenPictures",
   "Pictures",
   "Source",
+  "Tokenizer",
   "balanced",
   "deal_pictures",
   "episode_rows",
   "episodes",
   "examples",
   "from_arrays",
+  "image_texts",
   "in_order",
   "load",
+  "load_captioned",
+  "load_tokenizer",
   "one_shot_runs",
   "one_shot_tasks",
   "pairs",
   "select_classes",
   "select_rows",
+  "train_tokenizer",
   "triplets",
   "with_rotations",
 ]

@@ -37,6 +37,11 @@ def load_own(path, split, *, size, seed, skip_broken):
   """
   path = os.path.expanduser(path)
   table = (read_csv if path.endswith(".csv") else read_npz if path.endswith(".npz") else read_folder)(path)
+  return source_of(table, split, size=size, seed=seed, skip_broken=skip_broken)
+
+
+def source_of(table, split, *, size, seed, skip_broken):
+  """The `Source` of a part of a `Table`; arguments and errors are those of `load_own`."""
   check_split(table.name, split, table.own)
   rows, _ = choose(table.name, split, table.labels, table.own, seed)
   _tell_if_dealt_anew(table, split)

@@ -33,17 +33,22 @@ def classification_set(name, split, *, size, data_dir=None, download=False, seed
   features, own = builder.info.features, tuple(builder.info.splits)
   check_split(name, split, own)
   used = [split.removeprefix("own/")] if split.startswith("own/") else [part for part in PARTS if part in own] or own
-  read, labels, rows_of = _records(builder, used, label)
+  read, labels, rows_of = read_records(builder, used, label)
   rows, chosen = choose(name, split, labels, rows_of, seed)
   shape = (size, size, features[image].shape[-1])
-  images = Pictures(_decoder(name, read, image, shape), shape, rows)
-  if fits_in_memory(len(rows), shape):
-    images = images[:]
+  images = pictures_of(name, read, image, shape, rows)
   return from_arrays(images, np.searchsorted(chosen, labels[rows]), classes=[features[label].names[c] for c in chosen])
 
 
-def _records(builder, splits, label):
-  """`read(rows) -> [bytes]` of the records of some splits, one after another; their labels; and the rows of each."""
+def pictures_of(name, read, image, shape, rows):
+  """Pictures uint8 `[rows, *shape]` of some records, read and decoded at once where they fit in memory."""
+  images = Pictures(_decoder(name, read, image, shape), shape, rows)
+  return images[:] if fits_in_memory(len(rows), shape) else images
+
+
+def read_records(builder, splits, label=None):
+  """`read(rows) -> [bytes]` of the records of some splits, one after another; their labels, or zeros where no feature
+  is named; and the rows of each."""
   name, kind = builder.info.name, builder.info.file_format
   if kind not in (tfds.core.FileFormat.ARRAY_RECORD, tfds.core.FileFormat.TFRECORD):
     raise ValueError(f"{name!r} is prepared as {kind.value}: expected tfrecord or array_record")
@@ -131,6 +136,8 @@ def _tfrecord_reader(files, places):
 
 
 def _labels(raw, label):
+  if label is None:
+    return tf.zeros(tf.size(raw), tf.int64)
   return tf.io.parse_example(raw, {label: tf.io.FixedLenFeature((), tf.int64)})[label]
 
 

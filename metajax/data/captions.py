@@ -1,0 +1,195 @@
+"""Pictures with captions at random access: TFDS sets, and one's own pictures under a table of captions."""
+
+import csv
+import json
+import os
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from metajax.data.images import prepared
+from metajax.data.own import is_path, source_of
+from metajax.data.parts import PARTS, check_split, choose
+from metajax.data.records import pictures_of, read_records
+from metajax.data.sources import from_arrays
+from metajax.data.tables import SPLITS, make_table
+
+TEXTS = ("captions", "caption", "texts", "text", "title", "description", "alt", "tags", "keywords")  # in this order
+FILES = ("captions.csv", "captions.jsonl")
+
+
+def load_captioned(name, split="train", *, size=64, data_dir=None, download=False, seed=0, skip_broken=False):
+  """Loads a part of a set of pictures with captions; each picture is a class of its own.
+
+  - a TFDS set, such as "flickr8k", "emoji" or "coco_captions": one 8-bit picture and texts, in features that are named
+    caption, captions, text, title, description, tags or the like, each a text, a sequence of texts, or a sequence of
+    dictionaries with one. A class's group is its ClassLabel, where there is one.
+  - one's own pictures: a `.csv` file with the columns path and caption, a `.jsonl` file of objects with "path" and
+    "caption" or "captions", a picture in as many lines as it has captions; or a folder with `captions.csv` or
+    `captions.jsonl`. Paths are from the file's folder; a column or key "split" names the set's own splits.
+
+  "train", "validation" and "test" are the set's own splits where there are the first and the last; else pictures are
+  dealt out by `seed` (see `metajax.data.load`). "own/train" is a split as the set has it.
+
+  Args:
+    name: the data set, or a path: it begins with "/", "./", "../" or "~", ends in ".csv" or ".jsonl", or is a folder.
+    split, size, data_dir, download, seed, skip_broken: as for `metajax.data.load`.
+
+  Returns:
+    a `Source`, whose `captions` hold the texts of each picture, in their order.
+
+  Raises:
+    FileNotFoundError, ConnectionError, PermissionError, NotADirectoryError: as `metajax.data.load`.
+    ValueError: the set has no picture or no texts, a picture has none, or a line is not as expected.
+  """
+  name = os.fspath(name)
+  if size < 1:
+    raise ValueError(f"expected a size of at least 1 pixel, got {size}")
+  if is_path(name) or name.endswith(".jsonl") or (not download and os.path.isdir(name)):
+    table, captions = read_captions(os.path.expanduser(name))
+    source = source_of(table, split, size=size, seed=seed, skip_broken=skip_broken)
+    return source._replace(captions=tuple(captions[path] for path in source.classes))
+  return _captioned_set(name, split, size, data_dir, download, seed)
+
+
+def _captioned_set(name, split, size, data_dir, download, seed):
+  builder = prepared(name, data_dir, download)
+  features, own = builder.info.features, tuple(builder.info.splits)
+  check_split(name, split, own)
+  image, texts, group = _features(builder.info)
+  used = [split.removeprefix("own/")] if split.startswith("own/") else [part for part in PARTS if part in own] or own
+  read, _, rows_of = read_records(builder, used)
+  captions, groups = _texts(builder, used, image, texts, group)
+  rows, _ = choose(name, split, np.arange(len(captions)), rows_of, seed)
+  shape = (size, size, features[image].shape[-1])
+  bare = next((row for row in rows if not captions[row]), None)
+  if bare is not None:
+    raise ValueError(f"expected a caption of every picture of {name!r}, got none of record {bare}")
+  return from_arrays(
+    pictures_of(name, read, image, shape, rows),
+    np.arange(len(rows)),
+    classes=[str(row) for row in rows],
+    groups=[groups[row] for row in rows],
+    captions=[captions[row] for row in rows],
+  )
+
+
+def _features(info):
+  """The names of a set's picture, of its texts, and of its class or None."""
+  features = dict(info.features.items()) if hasattr(info.features, "items") else {}
+  of_kind = lambda kind: [key for key, feature in features.items() if isinstance(feature, kind)]
+  images, labels = of_kind(tfds.features.Image), of_kind(tfds.features.ClassLabel)
+  texts = [key for key in TEXTS if key in features and _text_of(features[key]) is not None]
+  if len(images) != 1 or features[images[0]].np_dtype != np.uint8 or not texts:
+    given = {key: type(feature).__name__ for key, feature in features.items()}
+    raise ValueError(
+      f"{info.name!r} is no set of captioned pictures: expected one 8-bit Image and texts named {', '.join(TEXTS)}, "
+      f"got the features {given}"
+    )
+  return images[0], texts, labels[0] if len(labels) == 1 else None
+
+
+def _text_of(feature):
+  """How the texts of a record's feature are had: a function, or None where it holds none."""
+  is_text = lambda f: isinstance(f, tfds.features.Text)
+  if is_text(feature):
+    return lambda value: [value]
+  if not isinstance(feature, tfds.features.Sequence):
+    return None
+  if is_text(feature.feature):
+    return list
+  if isinstance(feature.feature, tfds.features.FeaturesDict):
+    keys = [key for key in TEXTS if key in feature.feature and is_text(feature.feature[key])]
+    return (lambda value: list(value[keys[0]])) if keys else None
+  return None
+
+
+def _texts(builder, splits, image, texts, group):
+  """The captions and the group of every record of some splits, in the order of the files."""
+  features, captions, groups = builder.info.features, [], []
+  config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+  wanted = tfds.decode.PartialDecoding({key: features[key] for key in (*texts, *([group] if group else []))})
+  for split in splits:
+    for record in tfds.as_numpy(builder.as_dataset(split=split, decoders=wanted, read_config=config)):
+      said = [text.decode("utf-8", "replace") for key in texts for text in _text_of(features[key])(record[key])]
+      captions.append(tuple(dict.fromkeys(text.strip() for text in said if text.strip())))
+      groups.append(features[group].int2str(int(record[group])) if group else "")
+  return captions, groups
+
+
+def read_captions(path):
+  """The `Table` of one's own captioned pictures, each a class that is named by its path; and `{path: captions}`.
+
+  Raises:
+    FileNotFoundError, PermissionError: a file cannot be opened.
+    ValueError: there is no table of captions, or a line of it is not as expected.
+  """
+  if os.path.isdir(path):
+    there = [os.path.join(path, name) for name in FILES if os.path.isfile(os.path.join(path, name))]
+    if len(there) != 1:
+      given = " and ".join(map(os.path.basename, there)) or "neither"
+      raise ValueError(f"expected {' or '.join(FILES)} in the folder {path!r}, got {given}")
+    path = there[0]
+  captions, splits = {}, {}
+  for line, picture, texts, split in (_lines_of_csv if path.endswith(".csv") else _lines_of_jsonl)(path):
+    where = f"{path!r}, line {line}"
+    if not picture or not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+      raise ValueError(f"{where}: expected a path and a caption, got {picture!r} and {texts!r}")
+    if split is not None and split not in SPLITS:
+      raise ValueError(f"{where}: got split {split!r}, expected train, validation or test")
+    if splits.setdefault(picture, split) != split:
+      raise ValueError(f"{where}: got split {split!r} for {picture!r}, which is in {splits[picture]!r} above")
+    captions.setdefault(picture, []).extend(text.strip() for text in texts)
+  if not captions:
+    raise ValueError(f"{path!r} names no pictures")
+  if None in splits.values() and any(splits.values()):
+    raise ValueError(f"{path!r}: expected a split for every picture or for none")
+  pictures, folder = list(captions), os.path.dirname(path)
+  table = make_table(
+    repr(path),
+    labels=pictures,
+    groups=[""] * len(pictures),
+    splits=None if None in splits.values() else [SPLITS[splits[picture]] for picture in pictures],
+    pictures=[os.path.join(folder, os.path.expanduser(picture)) for picture in pictures],
+    places=[*map(repr, pictures)],
+    order=pictures,
+  )
+  return table, {picture: tuple(texts) for picture, texts in captions.items()}
+
+
+def _lines_of_csv(path):
+  """(line, path, captions, split or None) of every line below the header."""
+  try:
+    with open(path, newline="", encoding="utf-8-sig") as file:
+      reader = csv.DictReader(file, strict=True)
+      header = [column.strip() for column in reader.fieldnames or ()]
+      if not {"path", "caption"} <= set(header):
+        raise ValueError(f"{path!r}: expected the columns path and caption, got {', '.join(header) or 'nothing'}")
+      reader.fieldnames = header
+      for row in reader:
+        if None in row or None in row.values():
+          raise ValueError(f"{path!r}, line {reader.line_num}: expected {len(header)} fields, got others")
+        yield reader.line_num, row["path"].strip(), [row["caption"]], row["split"].strip() if "split" in row else None
+  except UnicodeDecodeError as error:
+    raise ValueError(f"{path!r} is no UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
+  except csv.Error as error:
+    raise ValueError(f"{path!r}, line {reader.line_num}: {error}") from None
+
+
+def _lines_of_jsonl(path):
+  """As `_lines_of_csv`, of a file with a JSON object a line."""
+  try:
+    with open(path, encoding="utf-8-sig") as file:
+      for number, line in enumerate(file, 1):
+        if not line.strip():
+          continue
+        try:
+          row = json.loads(line)
+        except ValueError as error:
+          raise ValueError(f"{path!r}, line {number}: no JSON: {error}") from None
+        if not isinstance(row, dict) or not isinstance(row.get("path"), str) or not {"caption", "captions"} & set(row):
+          raise ValueError(f'{path!r}, line {number}: expected an object with "path" and "caption" or "captions"')
+        texts = row["captions"] if "captions" in row else [row["caption"]]
+        yield number, row["path"], texts if isinstance(texts, list) else [texts], row.get("split")
+  except UnicodeDecodeError as error:
+    raise ValueError(f"{path!r} is no UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
