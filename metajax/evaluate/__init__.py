@@ -1,5 +1,6 @@
 """Scores of a trained learner: on tasks it has not seen, and of its frozen features."""
 
+from metajax.evaluate.cross_modal import ZeroShot, class_embeddings, prompts, retrieval, zero_shot
 from metajax.evaluate.features import features, frozen
 from metajax.evaluate.few_shot import (
   Score,
@@ -16,7 +17,9 @@ from metajax.evaluate.probes import Probed, linear_probe, nearest_neighbours, ne
 __all__ = [
   "Probed",
   "Score",
+  "ZeroShot",
   "adaptation_curve",
+  "class_embeddings",
   "features",
   "few_shot_accuracy",
   "few_shot_error",
@@ -27,5 +30,8 @@ __all__ = [
   "one_shot_runs",
   "over_seeds",
   "paired_difference",
+  "prompts",
+  "retrieval",
   "summarise",
+  "zero_shot",
 ]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.evaluate.few_shot import Score, summarise
+from metajax.evaluate.ranks import unit
 from metajax.types import Array, Examples
 
 STRENGTHS = tuple(10.0**e for e in range(1, -6, -1))
@@ -104,11 +105,10 @@ def neighbour_classes(
   known: Examples, asked: np.ndarray, neighbours: Sequence[int], temperature: float = 0.07
 ) -> dict[int, np.ndarray]:
   """The class that the `k` nearest of `known` vote for, for each of several `k`: `{k: [n]}`."""
-  unit = lambda x: x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
   classes = int(known.labels.max()) + 1
   run = _voter(tuple(neighbours), classes, temperature)
-  library, labels = jnp.asarray(unit(np.float32(known.inputs))), jnp.asarray(known.labels)
-  queries, parts = unit(np.float32(asked)), []
+  library, labels = jnp.asarray(unit(known.inputs)), jnp.asarray(known.labels)
+  queries, parts = unit(asked), []
   for start in range(0, len(queries), QUERIES_AT_ONCE):
     some = queries[start : start + QUERIES_AT_ONCE]
     padded = np.pad(some, ((0, QUERIES_AT_ONCE - len(some)), (0, 0)))
