@@ -10,9 +10,9 @@ import optax
 
 from experiments import few_shot, pretraining_page, records, runs
 from experiments.few_shot_data import slug
-from experiments.few_shot_scores import PIXELS, Tested, records_of, tell, test_all, test_pixels
+from experiments.few_shot_scores import PIXELS
 from experiments.pretraining_data import Classes, Parts, describe, load_parts
-from experiments.probing import BATCH, Representation, probe_all
+from experiments.probing import BATCH, Representation, few_shot_all, few_shot_tasks, probe_all
 from metajax import Learner, make_mesh
 from metajax.checkpoint import Checkpoints
 from metajax.data import examples, in_order, select_rows
@@ -109,8 +109,7 @@ def run(method: Callable[..., Method], flags: dict):
   example = next(batches[0]())
   optimizer(s)
   jax.eval_shape(lambda key: made.learner.init(key, example), jax.random.key(0))  # looks at the pictures too
-  tests = few_shot.tests_of(s) if parts.episodes else []
-  tasks = {t: few_shot.test_batches(parts.episodes, *t, s.test_queries, seed=few_shot.TEST_SEED) for t in tests}
+  tasks = few_shot_tasks(parts, s)
   if this.resumed:
     runs.check_same(this)
   device_count = tasks_at_once(s.batch_size, jax.device_count()) if s.devices is None else s.devices
@@ -125,7 +124,8 @@ def run(method: Callable[..., Method], flags: dict):
     random = Representation("random encoder", made.learner.embed, untrained)
     pixels = Representation("pixels", PIXELS.learner.embed, [((), ())])
     measured = probe_all([*shown, random, pixels], parts, s, how | {"waiting_for_data": round(waiting, 4)})
-    measured += _few_shot(made, trained, untrained, tasks, s, how)
+    learners = {made.name: (made.learner, trained), "random encoder": (made.learner, untrained)}
+    measured += few_shot_all(learners, tasks, s, how)
     records.write(this.folder / "records.json", measured)
     pretraining_page.write(this, made, trained[0], parts, s, measured)
   print(f"the run's page: {this.folder / 'index.html'}")
@@ -196,21 +196,6 @@ def _untrained(made: Method, s: Setting, batches, seed: int):
   for i in range(SETTLING if jax.tree.leaves(state) else 0):
     state = settle(state, shard_batch(next(stream)), jax.random.fold_in(before.key, i))
   return before.params, state
-
-
-def _few_shot(made: Method, trained, untrained, tasks, s: Setting, how: dict) -> list[dict]:
-  """The records of frozen embeddings on few-shot tasks, in the table of the meta-learners."""
-  measured = []
-  how = {name: value for name, value in how.items() if name != "seed"} | {"test_seed": few_shot.TEST_SEED}
-  for test, some in tasks.items():
-    scores = {}
-    for name, found in ((made.name, trained), ("random encoder", untrained)):
-      states = [TrainState(params, state, None, None, s.steps) for params, state in found]
-      scores |= test_all([Tested(name, made.learner, "running statistics")], states, some, s.test_tasks)
-    scores |= test_pixels(some, s.test_tasks)
-    tell(test, scores, s.test_tasks, s.test_queries)
-    measured += records_of(test, scores, s, how)
-  return measured
 
 
 def _check(s: Setting):

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from experiments import published, records
+from experiments import few_shot, published, records
 from experiments.few_shot_data import slug, split_name
+from experiments.few_shot_scores import Tested, records_of, tell, test_all, test_pixels
 from experiments.pretraining_data import Parts
 from metajax.data import in_order
 from metajax.evaluate import features, linear_probe, nearest_neighbours, over_seeds
+from metajax.train import TrainState
 
 BATCH = 256  # pictures embedded at once
 PROBES = {"linear_probe": linear_probe, "knn": nearest_neighbours}
@@ -38,6 +40,34 @@ def probe_all(shown: Sequence[Representation], parts: Parts, s, how: dict) -> li
       chosen = [probed.chosen for probed in some]
       measured.append(_record(one, measure, scores[measure], chosen, parts, s, how))
   print(f"  {'chance':<{width}}  {100 / len(parts.test.classes):.2f}%")
+  return measured
+
+
+def few_shot_tasks(parts: Parts, s) -> dict:
+  """`{(ways, shots): batches}` of the test tasks of a setting, where there are unseen classes."""
+  tests = few_shot.tests_of(s) if parts.episodes else []
+  return {t: few_shot.test_batches(parts.episodes, *t, s.test_queries, seed=few_shot.TEST_SEED) for t in tests}
+
+
+def few_shot_all(learners: dict, tasks: dict, s, how: dict) -> list[dict]:
+  """The records of frozen embeddings on few-shot tasks, in the table of the meta-learners.
+
+  Args:
+    learners: `{name: (learner, the (params, state) of each seed)}`.
+    tasks: of `few_shot_tasks`.
+    s: the setting.
+    how: what records say of the training.
+  """
+  measured = []
+  how = {name: value for name, value in how.items() if name != "seed"} | {"test_seed": few_shot.TEST_SEED}
+  for test, some in tasks.items():
+    scores = {}
+    for name, (learner, trained) in learners.items():
+      states = [TrainState(params, state, None, None, s.steps) for params, state in trained]
+      scores |= test_all([Tested(name, learner, "running statistics")], states, some, s.test_tasks)
+    scores |= test_pixels(some, s.test_tasks)
+    tell(test, scores, s.test_tasks, s.test_queries)
+    measured += records_of(test, scores, s, how)
   return measured
 
 

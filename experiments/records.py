@@ -128,11 +128,22 @@ from more shots there.
 
 
 REPRESENTATIONS = {"linear_probe": "linear probe", "knn": "nearest neighbours", "all_trained": "all trained"}
+TRANSFER = {
+  "zero_shot": "zero-shot",
+  "zero_shot_top_5": "zero-shot, top 5",
+  "zero_shot_of_groups": "zero-shot, groups",
+  "zero_shot_of_groups_top_5": "groups, top 5",
+  **{f"text_to_picture_at_{k}": f"text to picture, R@{k}" for k in (1, 5, 10)},
+  **{f"picture_to_text_at_{k}": f"picture to text, R@{k}" for k in (1, 5, 10)},
+}
+NAMED = REPRESENTATIONS | TRANSFER  # measures that have a column of their own
 
 
 def _table(r: dict) -> tuple:
   if r["measure"] in REPRESENTATIONS:
     return r["data"], r["split"], "representation", r["classes"], r["tested"]
+  if r["measure"] in TRANSFER:
+    return r["data"], r["split"], "transfer", r["classes"], r["tested"]
   return r["data"], r["split"], r["measure"], r["queries"], r["tasks"]
 
 
@@ -141,6 +152,8 @@ def _section(records: list[dict]) -> str:
   data, split, measure, queries, tasks = _table(records[0])
   if measure == "representation":
     title = f"accuracy on {tasks:,} pictures of {queries} classes"
+  elif measure == "transfer":
+    title = f"{tasks:,} pictures of {queries:,} classes and their texts, in percent"
   else:
     title = f"{measure.replace('_', ' ')}, {tasks} tasks of {queries} queries a class"
   settings = sorted({_column(r) for r in records})
@@ -160,14 +173,14 @@ def _section(records: list[dict]) -> str:
 
 def _column(r: dict) -> tuple:
   """What a figure stands under, in the order of the columns."""
-  if r["measure"] in REPRESENTATIONS:
-    return "", list(REPRESENTATIONS).index(r["measure"]), r["labels"]
+  if r["measure"] in NAMED:
+    return "", list(NAMED).index(r["measure"]), r.get("labels", 1.0)
   return r["ways"] or 0, r["shots"], r.get("adaptation_steps", -1)
 
 
 def _heading(ways: int | str, shots: int, steps: float) -> str:
   if ways == "":
-    name = list(REPRESENTATIONS.values())[shots]
+    name = list(NAMED.values())[shots]
     return f"{name}, {100 * steps:g}% of labels" if name == "all trained" or steps < 1 else name
   setting = f"{ways}-way {shots}-shot" if ways else f"{shots} shots"
   return setting if steps < 0 else f"{setting}, {steps} steps" if steps else f"{setting}, no step"

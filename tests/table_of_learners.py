@@ -14,6 +14,7 @@ from metajax.compose import linear, on_pairs, with_head, zeros_for_all_ways
 from metajax.learners import (
   anil,
   augmented,
+  clip,
   maml,
   matching,
   prototypical,
@@ -27,8 +28,9 @@ from metajax.learners import (
   triplet,
 )
 from metajax.losses import squared_error
-from metajax.networks import from_linen, mlp, projection_head
+from metajax.networks import from_linen, mlp, projection_head, text_transformer
 from metajax.networks.conv4 import Blocks
+from metajax.networks.transformer import Size
 from metajax.predictors import adapted_head, nearest_neighbour
 from metajax.types import Batch, Learner
 
@@ -100,6 +102,13 @@ def triplets(seed, rows=16):
   return {"anchor": inputs, "positive": inputs[row ^ 1], "negative": inputs[(row + rows // 2) % rows]}
 
 
+def captioned(seed, rows=16):
+  """Rows beside a text of each, of which the last token is the end."""
+  tokens = np.random.default_rng(seed).integers(1, 10, (rows, 5)).astype(np.int32)
+  tokens[:, 4] = 11
+  return Pair(labelled(seed, rows).inputs, tokens)
+
+
 def picture_pairs(seed):
   support = pictures(seed).support
   first = support.inputs.reshape(-1, 16, 16, 1)[:16]
@@ -118,6 +127,7 @@ encoder = mlp((8,), 5, jax.nn.tanh)
 maps = Network(  # the same features as 1 x 1 maps
   encoder.init, lambda *arguments, **flags: (encoder.apply(*arguments, **flags)[0][:, None, None], {})
 )
+text = text_transformer(12, Size(8, 1, 2), 5, outputs=5)
 module = on_pairs(mlp((7,), 1, jax.nn.tanh))
 classifier = with_head(encoder, linear(WAYS))
 # Two of the four blocks of conv4: all that is particular to it, in half the time to compile.
@@ -191,6 +201,16 @@ LEARNERS = {
   ),
   "triplet, semi-hard": Row(
     triplet(encoder, predictor=nearest_neighbour, margin=0.5), labelled, width=5, episodic=False, any_ways=True
+  ),
+  "clip": Row(clip(encoder, text), captioned, classifies=False, width=5, episodic=False, any_ways=True),
+  "clip, siglip": Row(
+    clip(encoder, text, "siglip", view=shaken),
+    captioned,
+    classifies=False,
+    width=5,
+    episodic=False,
+    draws=True,
+    any_ways=True,
   ),
   "simclr": Row(
     simclr(encoder, mlp((), 4), shaken, temperature="learned"),

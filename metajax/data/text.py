@@ -68,7 +68,7 @@ class Tokenizer:
   def ids(self, texts: Sequence[str]) -> list[list[int]]:
     """The tokens of each text as they are, without start and end."""
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-      given = repr(texts) if isinstance(texts, str) else sorted({type(text).__name__ for text in texts})
+      given = repr(texts) if isinstance(texts, str) else sorted({type(text).__name__ for text in texts} - {"str"})
       raise TypeError(f"expected a sequence of texts, got {given}")
     found = self._encoding.encode_batch([clean(text) for text in texts], add_special_tokens=False)
     return [one.ids for one in found]

@@ -55,7 +55,12 @@ def class_embeddings(
     params, state: of the trained learner.
     tokens: of the prompts, integers `[n, length]`.
     of_class: the class of each prompt, integers `[n]` from 0, of each class one at least.
+
+  Raises:
+    ValueError: if there is not a class for each prompt, or a class has none.
   """
+  if len(tokens) != len(of_class) or not len(tokens):
+    raise ValueError(f"expected the class of each prompt, got {len(tokens)} prompts and {len(of_class)} classes")
   found = features(embed, params, state, _batches(tokens, of_class))
   each = unit(found.inputs)
   counts = np.bincount(found.labels)
@@ -94,8 +99,6 @@ def zero_shot(classes: np.ndarray, examples: Examples) -> ZeroShot:
 
 
 def _batches(tokens: np.ndarray, of_class: np.ndarray) -> Iterable[Examples]:
-  if len(tokens) != len(of_class) or not len(tokens):
-    raise ValueError(f"expected the class of each prompt, got {len(tokens)} prompts and {len(of_class)} classes")
   for start in range(0, len(tokens), AT_ONCE):
     yield Examples(tokens[start : start + AT_ONCE], np.asarray(of_class[start : start + AT_ONCE]))
 

@@ -183,7 +183,7 @@ def _towers(tensors, config, path) -> Towers:
   )
   vocabulary, text_width = shape("text_model.embeddings.token_embedding.weight")
   layers = lambda tower: len({n.split(".")[3] for n in tensors if n.startswith(f"{tower}_model.encoder.layers.")})
-  heads = lambda tower, width: config.get(f"{tower}_config", {}).get("num_attention_heads", width // HEAD)
+  heads = lambda tower, width: config.get(f"{tower}_config", {}).get("num_attention_heads", max(1, width // HEAD))
   end = config.get("text_config", {}).get("eos_token_id", vocabulary - 1)
   if end not in (2, vocabulary - 1):  # 2 is an old configuration's word for the last one
     raise ValueError(f"expected the end of text to be token {vocabulary - 1}, the last one, got {end} in {path!r}")

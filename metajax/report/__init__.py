@@ -12,6 +12,7 @@ from metajax.report.learning_curves import learning_curves_figure
 from metajax.report.metrics import metrics_log, read_metrics
 from metajax.report.page import Swatch, page
 from metajax.report.progress import progress
+from metajax.report.similarity import similarity_figure
 
 __all__ = [
   "Swatch",
@@ -27,5 +28,6 @@ __all__ = [
   "page",
   "progress",
   "read_metrics",
+  "similarity_figure",
   "write_whole",
 ]

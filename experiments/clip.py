@@ -1,0 +1,224 @@
+"""CLIP (arXiv:2103.00020): pictures and their captions in one space, and zero-shot transfer to what was never seen.
+
+python -m experiments.clip --budget cpu                          # glyphs and their Unicode names
+python -m experiments.clip --data flickr8k --budget cpu_photos
+python -m experiments.clip --data emoji --budget cpu_emoji
+"""
+
+from typing import Literal, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from experiments import clip_data, clip_page, clip_scores, command_line, few_shot, records, runs
+from experiments.encoders import Encoder, encoder
+from experiments.few_shot_data import slug
+from experiments.pretraining import folder_of
+from experiments.probing import Representation, few_shot_all, few_shot_tasks, probe_all
+from metajax import make_mesh
+from metajax.checkpoint import Checkpoints
+from metajax.compose import chunked, linear, with_head
+from metajax.data import image_texts, train_tokenizer
+from metajax.learners import clip
+from metajax.learners.clip import Loss
+from metajax.losses.contrastive import LARGEST_LOG_SCALE
+from metajax.mesh import shard_batch, tasks_at_once
+from metajax.networks import text_transformer
+from metajax.networks.resnet import Stem
+from metajax.networks.transformer import Size
+from metajax.report import read_metrics
+from metajax.train import adamw, keep_below, restore, start, warmup_cosine
+from metajax.views.image import affine, random_resized_crop
+
+
+class Setting(NamedTuple):
+  """What is trained on, and for how long."""
+
+  data: str = "glyphs"
+  """glyphs, a TFDS set with captions (flickr8k, emoji, coco_captions), or a folder, .csv or .jsonl of one's own."""
+  split: str = ""
+  """Not used."""
+  download: bool = False
+  """Let TFDS download data that is not there."""
+  skip_broken: bool = False
+  """Leave out files of one's own that cannot be read, rather than stop."""
+  size: int = 28
+  """Pictures are brought to size x size pixels."""
+  permuted: bool = False
+  """Give each class the captions of another: what is then learned does not transfer."""
+  batch_size: int = 256
+  """Pairs in a step."""
+  steps: int = 10000
+  """Training steps."""
+  rate: float = 1e-3
+  """The highest of AdamW."""
+  decay: float = 0.1
+  """Weight decay."""
+  warmup: int = 500
+  """Steps over which the rate rises; it falls along a cosine after them."""
+  curve_every: int = 1000
+  """Steps between points of the curve; the last step is tested."""
+  test: tuple[str, ...] = ("5w1s", "5w5s")
+  """Few-shot settings to test frozen embeddings of pictures at, where there are classes that were not trained on."""
+  test_queries: int = 15
+  """Query pictures of each class in a test task."""
+  test_tasks: int = 1000
+  """Test tasks of each setting."""
+  devices: int | None = None
+  """Devices to share the pairs of a step; by default as many as divide them."""
+  seed: int = 0
+  """Of the initialisation, the order of the pictures and their captions."""
+  seeds: int = 1
+  """Train as many, one after the other, from --seed on; figures are means, with an interval over them."""
+
+
+BUDGETS = {
+  "paper": {"setting": Setting(size=224, batch_size=32768, steps=390000, rate=5e-4, decay=0.2, warmup=2000),
+            "encoder_name": "vit_b", "patch": 32, "text_width": 512, "text_layers": 12, "length": 77,
+            "vocabulary": 49408, "outputs": 512},
+  "cpu": {"setting": Setting(size=32, steps=1200, rate=2e-3, warmup=100, curve_every=200)},
+  "cpu_photos": {"setting": Setting(data="flickr8k", size=64, batch_size=128, steps=2500, warmup=200, curve_every=500),
+                 "encoder_name": "resnet10", "width": 0.5, "stem": "imagenet", "length": 32, "vocabulary": 2048},
+  "cpu_emoji": {"setting": Setting(data="emoji", size=32, steps=800, warmup=50, curve_every=100),
+                "length": 16, "vocabulary": 1024},
+}  # fmt: skip
+
+
+def main(
+  encoder_name: Encoder = "conv4",
+  width: float = 1.0,
+  stem: Stem = "cifar",
+  patch: int = 4,
+  bfloat16: bool | None = None,
+  text_width: int = 128,
+  text_layers: int = 3,
+  outputs: int = 128,
+  vocabulary: int = 512,
+  length: int = 24,
+  loss: Loss = "info_nce",
+  augment: Literal["auto", "none", "crop", "affine"] = "auto",
+  chunk: int | None = None,
+  setting: Setting = BUDGETS["paper"]["setting"],
+  run: runs.RunFlags = runs.RUN,
+):
+  """CLIP on pictures with captions, and what it transfers to.
+
+  Args:
+    encoder_name: of pictures: conv4, resnet10 to resnet101, vit_ti to vit_l.
+    width: a multiple of the filters.
+    stem: of a residual network: imagenet, or cifar for small pictures.
+    patch: of a vision transformer.
+    bfloat16: compute the picture tower in bfloat16; by default where there is an accelerator.
+    text_width: values of a token.
+    text_layers: of the text tower.
+    outputs: values of an embedding.
+    vocabulary: tokens of the byte-pair encoding, which is trained on the captions.
+    length: tokens of the longest caption.
+    loss: info_nce, or siglip.
+    augment: the pictures; by default distortions for glyphs, crops for the rest.
+    chunk: rows that a tower without batch statistics computes at once; by default all.
+    setting: the data, and how it is trained.
+    run: flags that every experiment has.
+  """
+  s = setting
+  this = runs.begin(f"clip-{slug(s)}", main, locals())
+  _check(s)
+  data = clip_data.load_data(s)
+  clip_data.describe(s, data)
+  tokenizer = train_tokenizer((text for texts in data.train.captions for text in texts), vocabulary)
+  tokenize = lambda texts: tokenizer(texts, length)
+  picture = with_head(encoder(encoder_name, width, stem, patch, bfloat16), linear(outputs))
+  text = text_transformer(
+    tokenizer.vocabulary, Size(text_width, text_layers, max(1, text_width // 64)), length, outputs=outputs
+  )
+  if chunk is not None:
+    picture, text = chunked(picture, chunk), chunked(text, chunk)
+  learner = clip(picture, text, loss, view=_view(augment, s))
+  batches = [
+    image_texts(data.train, tokenizer, batch_size=s.batch_size, length=length, seed=seed)
+    for seed in few_shot.seeds_of(s)
+  ]
+  example = next(batches[0]())
+  jax.eval_shape(lambda key: learner.init(key, example), jax.random.key(0))
+  if this.resumed:
+    runs.check_same(this)
+  name = "clip" + f", {loss}" * (loss != "info_nce") + ", permuted captions" * s.permuted
+  device_count = tasks_at_once(s.batch_size, jax.device_count()) if s.devices is None else s.devices
+  with jax.set_mesh(make_mesh(device_count)):
+    shard_batch(example)
+    runs.write_configuration(this, device_count)
+    trained, seconds, waiting = _train(this, learner, batches, data.tests[0], tokenize, s)
+    tokenizer.save(this.folder / "tokenizer.json")
+    how = {"train_seconds": round(seconds), "steps": s.steps, "devices": device_count, "seed": s.seed}
+    print(f"\ntrained for {seconds:.0f} s on {device_count} device(s), {100 * waiting:.1f}% of it waiting for data")
+    first = start(learner, _optimizer(s), example, s.seed)
+    measured = clip_scores.measure(name, learner, trained, data, tokenize, s, how)
+    measured += clip_scores.measure(
+      "untrained", learner, [(first.params, first.state)], data, tokenize, s, how | {"train_seconds": 0, "steps": 0}
+    )
+    if data.probes is not None:
+      measured += clip_scores.by_pixels(data, s)
+      measured += probe_all([Representation(name, learner.embed, trained)], data.probes, s, how)
+      measured += few_shot_all({name: (learner, trained)}, few_shot_tasks(data.probes, s), s, how)
+    records.write(this.folder / "records.json", measured)
+    clip_page.write(this, learner, trained[0], data, tokenize, s, measured)
+  print(f"the run's page: {this.folder / 'index.html'}")
+  if run.record:
+    records.publish(f"clip-{slug(s)}", measured, this.folder / "figures" / "nearest.png")
+
+
+def _train(this, learner, batches, test, tokenize, s):
+  """What each seed ended with, the seconds that all took, and the share of them that waited for data."""
+
+  def validate(params, state):
+    if test.kind == "captions":
+      ways = clip_scores.found(learner, params, state, test, tokenize)
+      both = {way: scores[10].mean for way, scores in ways.items()}
+      print("  R@10: " + ", ".join(f"{way.replace('_', ' ')} {mean:.2f}%" for way, mean in both.items()))
+      return float(np.mean([*both.values()]))
+    return clip_scores.named(learner, params, state, test, tokenize).top_1.mean
+
+  trained, seconds, waiting = [], 0.0, []
+  for seed, own in zip(few_shot.seeds_of(s), batches, strict=True):
+    part = folder_of(s, seed)
+    flags = {"validate": validate, "validate_every": s.curve_every, "part": part, "seed": seed}
+    _, took = runs.train(this, learner, _optimizer(s), own, s.steps, rows=s.batch_size, **flags)
+    with Checkpoints(this.folder / part / "checkpoints") as checkpoints:
+      last = restore(learner, _optimizer(s), own, checkpoints, seed=seed, best=False)
+    trained.append((last.params, last.state))
+    seconds += took
+    waiting += [row["waiting_for_data"] for row in read_metrics(this.folder / part) if "waiting_for_data" in row]
+  return trained, seconds, float(np.mean(waiting or [0.0]))
+
+
+def _optimizer(s) -> optax.GradientTransformation:
+  rate = warmup_cosine(s.rate, s.steps, s.warmup)
+  return optax.chain(adamw(rate, decay=s.decay, b2=0.98), keep_below(LARGEST_LOG_SCALE, "log_scale"))
+
+
+def _view(augment: str, s):
+  """What is seen of a picture while training."""
+  chosen = augment if augment != "auto" else "affine" if s.data == "glyphs" else "crop"
+  views = {"none": None, "crop": random_resized_crop(area=(0.5, 1.0)), "affine": affine(5.0, 0.1, (0.9, 1.1), 0.05)}
+  return views[chosen]
+
+
+def _check(s: Setting):
+  few_shot.check_rates(rate=s.rate)
+  for name, value, least in (
+    ("steps", s.steps, 2),
+    ("batch-size", s.batch_size, 2),
+    ("curve-every", s.curve_every, 1),
+    ("seeds", s.seeds, 1),
+    ("size", s.size, 8),
+    ("warmup", s.warmup, 0),
+    ("decay", s.decay, 0),
+  ):
+    if not value >= least:
+      raise ValueError(f"expected --{name} to be at least {least}, got {value}")
+  few_shot.check_seed(s)
+
+
+if __name__ == "__main__":
+  command_line.run(main, BUDGETS)

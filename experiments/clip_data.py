@@ -1,0 +1,122 @@
+"""The data of CLIP experiments: pictures with captions to learn from, and what is apart to test the transfer on."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from experiments import few_shot_data, pretraining_data
+from metajax.data import Source, deal_pictures, load_captioned, select_classes, select_rows
+
+HELD_OUT = 200  # letters with a mark, at most a fifth of those there are
+FAMILY = "DejaVu Serif"  # the typefaces that are held out
+CATEGORIES = {  # what the emoji's categories hold, in sentences
+  "Activities": "a sport, a game or a celebration",
+  "Animals & Nature": "an animal, a plant or a flower",
+  "Component": "a skin tone or a hair style",
+  "Flags": "the flag of a country",
+  "Food & Drink": "something to eat or to drink",
+  "Objects": "a tool, a piece of clothing or a thing of the household",
+  "People & Body": "a person at work, a family, or a part of the body",
+  "Smileys & Emotion": "a smiling, sad or angry face, or a heart",
+  "Symbols": "a sign, an arrow or a symbol",
+  "Travel & Places": "a vehicle, a building, a place or the weather",
+}
+
+
+class Test(NamedTuple):
+  """Pictures that were not trained on.
+
+  Attributes:
+    name: of the test.
+    source: its pictures.
+    kind: "names": each picture's class is to be found by its name; "groups": its class's group by a description;
+      "captions": a picture by its captions and the other way round.
+  """
+
+  name: str
+  source: Source
+  kind: Literal["names", "groups", "captions"]
+
+
+class Data(NamedTuple):
+  """What there is to learn from and to be judged by.
+
+  Attributes:
+    train: pictures with captions.
+    tests: the first is the one whose curve is drawn.
+    probes: labelled pictures of other classes for probes and few-shot tasks of the picture tower, or None.
+  """
+
+  train: Source
+  tests: tuple[Test, ...]
+  probes: pretraining_data.Parts | None
+
+
+def load_data(s) -> Data:
+  """The data of a setting.
+
+  Raises:
+    ValueError, OSError: as `metajax.data.load_captioned`.
+  """
+  found = _glyphs(s) if s.data == "glyphs" else _captioned(s)
+  if s.permuted:
+    order = np.random.default_rng(s.seed).permutation(len(found.train.classes))
+    found = found._replace(train=found.train._replace(captions=tuple(found.train.captions[i] for i in order)))
+  return found
+
+
+def describe(s, found: Data):
+  """Prints what there is."""
+  count = lambda source: f"{len(source.labels):,} pictures of {len(source.classes):,} classes"
+  print(f"{s.data}: {count(found.train)} to learn from{', with captions of others' * s.permuted}; held out: "
+        + "; ".join(f"{test.name}, {count(test.source)}" for test in found.tests))  # fmt: skip
+
+
+def held_out_combinations(names, most: int = HELD_OUT, seed: int = 0) -> list[int]:
+  """Numbers of names "LETTER WITH MARK" whose letter and whose mark are each in another name that is not held out."""
+  parts = {i: name.split(" WITH ") for i, name in enumerate(names) if name.count(" WITH ") == 1}
+  letters, marks = {}, {}
+  for i, name in enumerate(names):
+    letters.setdefault(name.split(" WITH ")[0], set()).add(i)
+  for i, (_, mark) in parts.items():
+    marks.setdefault(mark, set()).add(i)
+  chosen = []
+  for i in np.random.default_rng(seed).permutation(sorted(parts)).tolist():
+    letter, mark = parts[i]
+    if len(chosen) < min(most, len(parts) // 5) and len(letters[letter]) > 1 and len(marks[mark]) > 1:
+      chosen.append(i)
+      letters[letter].remove(i)
+      marks[mark].remove(i)
+  return sorted(chosen)
+
+
+def _glyphs(s) -> Data:
+  letters = few_shot_data.load_part(s, "train")
+  held = held_out_combinations([names[0] for names in letters.captions])
+  of_held, of_family = np.isin(letters.labels, held), np.array(letters.styles) == FAMILY
+  part = lambda where: _present(select_rows(letters, np.flatnonzero(where)))
+  other = few_shot_data.load_part(s, "test")
+  probes = pretraining_data.Parts(
+    letters, *deal_pictures(other, pretraining_data.OF_UNSEEN, seed=0), unseen=True, episodes=other
+  )
+  tests = (
+    Test("unseen combinations", part(of_held & ~of_family), "names"),
+    Test(f"unseen combinations in {FAMILY}", part(of_held & of_family), "names"),
+    Test(f"letters in {FAMILY}", part(~of_held & of_family), "names"),
+  )
+  return Data(part(~of_held & ~of_family), tests, probes)
+
+
+def _captioned(s) -> Data:
+  load = lambda part: load_captioned(s.data, part, size=s.size, download=s.download, seed=0, skip_broken=s.skip_broken)
+  try:
+    train, test, name = load("own/train"), load("own/validation"), "validation"
+  except ValueError:  # it has no such splits
+    train, test, name = load("train"), load("test"), "test"
+  groups = len(set(test.groups)) > 1
+  return Data(train, (Test(name, test, "captions"), *([Test(name, test, "groups")] if groups else [])), None)
+
+
+def _present(source: Source) -> Source:
+  """The classes that have a picture."""
+  return select_classes(source, np.unique(source.labels))

@@ -1,0 +1,90 @@
+"""Naming pictures and finding them by texts: as slow loops have it, and at chance where nothing is known."""
+
+import numpy as np
+import pytest
+
+from metajax import Examples
+from metajax.evaluate import class_embeddings, prompts, retrieval, zero_shot
+from metajax.predictors.comparison import centroid_cosines
+
+random = np.random.default_rng(0)
+PICTURES = random.normal(size=(12, 6)).astype(np.float32)
+OWNER = np.array([i for i in range(12) for _ in range(1 + i % 3)])
+TEXTS = (PICTURES[OWNER] + 1.5 * random.normal(size=(len(OWNER), 6))).astype(np.float32)
+unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def test_recall_is_that_of_sorting_with_several_texts_a_picture():
+  order = random.permutation(len(TEXTS))
+  found = retrieval(PICTURES, TEXTS[order], OWNER[order], at=(1, 3, 5))
+  cosines = unit(PICTURES) @ unit(TEXTS).T
+  for k in (1, 3, 5):
+    to_text = [len(set(np.argsort(-row)[:k]) & set(np.flatnonzero(i == OWNER))) > 0 for i, row in enumerate(cosines)]
+    to_picture = [OWNER[j] in np.argsort(-column)[:k] for j, column in enumerate(cosines.T)]
+    assert found["picture_to_text"][k].mean == pytest.approx(100 * np.mean(to_text))
+    assert found["text_to_picture"][k].mean == pytest.approx(100 * np.mean(to_picture))
+
+
+def test_embeddings_that_are_all_the_same_find_as_often_as_chance():
+  found = retrieval(np.ones((12, 4)), np.ones((len(OWNER), 4)), OWNER, at=(1, 5))
+  assert found["text_to_picture"][1].mean == pytest.approx(100 / 12)
+  assert found["text_to_picture"][5].mean == pytest.approx(500 / 12)
+  total, counts = len(OWNER), np.bincount(OWNER)
+  missed = lambda own, k: np.prod([(total - own - i) / (total - i) for i in range(k)])
+  for k in (1, 5):
+    expected = 100 * np.mean([1 - missed(own, k) for own in counts])
+    assert found["picture_to_text"][k].mean == pytest.approx(expected)
+  same = zero_shot(np.ones((8, 4)), Examples(np.ones((16, 4)), np.arange(16) % 8))
+  assert same.top_1.mean == pytest.approx(100 / 8) and same.top_5.mean == pytest.approx(500 / 8)
+
+
+def test_zero_shot_takes_the_nearest_class_and_says_how_each_fares():
+  labels = random.integers(0, 7, 40)
+  classes, inputs = random.normal(size=(7, 6)), random.normal(size=(40, 6))
+  found = zero_shot(classes, Examples(inputs, labels))
+  cosines = unit(inputs) @ unit(classes).T
+  right = cosines.argmax(-1) == labels
+  assert found.top_1.mean == pytest.approx(100 * right.mean())
+  among_5 = (np.argsort(-cosines, -1)[:, :5] == labels[:, None]).any(-1)
+  assert found.top_5.mean == pytest.approx(100 * among_5.mean())
+  for k in np.unique(labels):
+    assert found.per_class[k] == pytest.approx(100 * right[labels == k].mean())
+  np.testing.assert_allclose(found.cosines, cosines, atol=1e-6)
+  few = zero_shot(classes[:3], Examples(inputs, labels % 2))
+  assert few.top_5.mean == 100 and np.isnan(few.per_class[2])
+
+
+def test_a_class_is_the_mean_of_its_prompts_as_predict_has_it():
+  """Normalised, averaged, normalised again (arXiv:2103.00020)."""
+  texts, of_class = prompts(["dog", "big {} cat"], ["a {}", "the {} of {}"])
+  assert texts == ["a dog", "the dog of dog", "a big {} cat", "the big {} cat of big {} cat"]
+  assert of_class.tolist() == [0, 0, 1, 1]
+  table = random.normal(size=(9, 6)).astype(np.float32)
+  embed = lambda params, state, tokens: params[tokens[:, 0]]
+  tokens = np.arange(4)[:, None]
+  found = class_embeddings(embed, table, {}, tokens, of_class)
+  np.testing.assert_allclose(found, unit(unit(table[:4]).reshape(2, 2, 6).mean(1)), rtol=1e-5)
+  cosines = centroid_cosines(unit(table[:4]), np.eye(2)[of_class], table)
+  np.testing.assert_allclose(unit(table) @ found.T, cosines, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ("call", "said"),
+  [
+    (lambda: retrieval(PICTURES, TEXTS[:, :5], OWNER), r"got \[12, 6\], \[\d+, 5\]"),
+    (lambda: retrieval(PICTURES, TEXTS, np.zeros_like(OWNER)), "a text of each of the 12 pictures, got those of 1"),
+    (lambda: retrieval(PICTURES, TEXTS, OWNER, at=(0,)), r"recall at 1 or more, got \[0\]"),
+    (lambda: retrieval(PICTURES * np.nan, TEXTS, OWNER), "embeddings of pictures were not finite"),
+    (lambda: zero_shot(np.ones((3, 4)), Examples(np.ones((2, 5)), np.array([0, 1]))), r"got \[2, 5\], \[2\]"),
+    (
+      lambda: zero_shot(np.ones((3, 4)), Examples(np.ones((2, 4)), np.array([0, 3]))),
+      r"labels from 0 to 2, got \[0, 3\]",
+    ),
+    (lambda: prompts([]), "expected classes to tell apart, got none"),
+    (lambda: prompts(["a"], ["no place"]), "a place {} for the class, got 'no place'"),
+    (lambda: class_embeddings(None, {}, {}, np.ones((2, 3)), np.zeros(1)), "got 2 prompts and 1 classes"),
+  ],
+)
+def test_what_does_not_fit_is_refused(call, said):
+  with pytest.raises((ValueError, FloatingPointError), match=said):
+    call()
