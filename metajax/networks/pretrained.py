@@ -12,8 +12,9 @@ from safetensors.flax import save_file
 
 from metajax.networks.clip_towers import Towers, clip_towers
 from metajax.networks.transformer import CLIP, Details, Size
-from metajax.types import Pair
+from metajax.types import Network, Pair
 
+MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's pictures
 HEAD = 64  # values of an attention head, in all published models
 FILES = ("model.safetensors.index.json", "model.safetensors", "open_clip_model.safetensors")
 # Theirs (Hugging Face's `CLIPModel`) -> ours, and how an array of theirs becomes one of ours.
@@ -66,7 +67,8 @@ class Pretrained(NamedTuple):
   """Weights and the networks that they are of.
 
   Attributes:
-    networks: the `Pair` of the picture's and the text's network; neither has a state.
+    networks: the `Pair` of the picture's and the text's network; neither has a state. Pictures are in [0, 1]: the
+      network takes the mean off that the weights were trained with, and divides by the deviation.
     params: {"picture": ..., "text": ..., "log_scale": ...}, float32, those of `learners.clip(*networks)`.
     towers: their sizes.
     details: which activation and norms they have.
@@ -83,8 +85,9 @@ def load_clip(path: str | os.PathLike, *, dtype=jnp.float32) -> Pretrained:
 
   Args:
     path: a `.safetensors` file with the names of OpenAI (open_clip) or of Hugging Face's `CLIPModel`; or a folder of a
-      Hugging Face model: `model.safetensors`, perhaps in several files, and `config.json`. Without a configuration,
-      which may stand beside a file too, activation and norms are those of OpenAI's models.
+      Hugging Face model: `model.safetensors`, perhaps in several files, `config.json`, and `preprocessor_config.json`
+      for the pictures' mean and deviation. Without a configuration, which may stand beside a file too, activation,
+      norms, mean and deviation are those of OpenAI's models.
     dtype: of products and activations; params are float32.
 
   Raises:
@@ -93,10 +96,13 @@ def load_clip(path: str | os.PathLike, *, dtype=jnp.float32) -> Pretrained:
   """
   path = os.fspath(path)
   tensors = _hugging_face(_read(_files(path)))
-  config = _config(path if os.path.isdir(path) else os.path.dirname(path))
+  folder = path if os.path.isdir(path) else os.path.dirname(path)
+  config, pictures = _config(folder, "config.json"), _config(folder, "preprocessor_config.json")
   towers, details = _towers(tensors, config, path), _details(config, path)
   params = _params(tensors, towers, path)
-  return Pretrained(clip_towers(towers, dtype=dtype, details=details), params, towers, details)
+  picture, text = clip_towers(towers, dtype=dtype, details=details)
+  picture = _normalised(picture, pictures.get("image_mean", MEAN), pictures.get("image_std", DEVIATION))
+  return Pretrained(Pair(picture, text), params, towers, details)
 
 
 def save_clip(folder: str | os.PathLike, params: dict, towers: Towers, details: Details = CLIP):
@@ -198,8 +204,18 @@ def _towers(tensors, config, path) -> Towers:
   )
 
 
-def _config(folder) -> dict[str, Any]:
-  path = os.path.join(folder, "config.json")
+def _normalised(network: Network, mean, deviation) -> Network:
+  """The network on pictures in [0, 1]."""
+  normal = lambda pictures: (pictures - jnp.asarray(mean, pictures.dtype)) / jnp.asarray(deviation, pictures.dtype)
+
+  def apply(params, state, pictures, *, train, key=None):
+    return network.apply(params, state, normal(pictures), train=train, key=key)
+
+  return Network(network.init, apply)
+
+
+def _config(folder, name) -> dict[str, Any]:
+  path = os.path.join(folder, name)
   if not os.path.isfile(path):
     return {}
   try:
