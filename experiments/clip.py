@@ -5,6 +5,7 @@ python -m experiments.clip --data flickr8k --budget cpu_photos
 python -m experiments.clip --data emoji --budget cpu_emoji
 """
 
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import jax
@@ -19,7 +20,7 @@ from experiments.probing import Representation, few_shot_all, few_shot_tasks, pr
 from metajax import make_mesh
 from metajax.checkpoint import Checkpoints
 from metajax.compose import chunked, linear, with_head
-from metajax.data import image_texts, train_tokenizer
+from metajax.data import image_texts, load_tokenizer, train_tokenizer
 from metajax.learners import clip
 from metajax.learners.clip import Loss
 from metajax.losses.contrastive import LARGEST_LOG_SCALE
@@ -29,6 +30,7 @@ from metajax.networks.resnet import Stem
 from metajax.networks.transformer import Size
 from metajax.report import read_metrics
 from metajax.train import adamw, keep_below, restore, start, warmup_cosine
+from metajax.types import Learner, Pair
 from metajax.views.image import affine, random_resized_crop
 
 
@@ -121,20 +123,14 @@ def main(
     setting: the data, and how it is trained.
     run: flags that every experiment has.
   """
-  s = setting
-  this = runs.begin(f"clip-{slug(s)}", main, locals())
+  flags, s = locals(), setting
+  this = runs.begin(f"clip-{slug(s)}", main, flags)
   _check(s)
   data = clip_data.load_data(s)
   clip_data.describe(s, data)
   tokenizer = train_tokenizer((text for texts in data.train.captions for text in texts), vocabulary)
   tokenize = lambda texts: tokenizer(texts, length)
-  picture = with_head(encoder(encoder_name, width, stem, patch, bfloat16), linear(outputs))
-  text = text_transformer(
-    tokenizer.vocabulary, Size(text_width, text_layers, max(1, text_width // 64)), length, outputs=outputs
-  )
-  if chunk is not None:
-    picture, text = chunked(picture, chunk), chunked(text, chunk)
-  learner = clip(picture, text, loss, view=_view(augment, s))
+  learner = learner_of(flags, tokenizer)
   batches = [
     image_texts(data.train, tokenizer, batch_size=s.batch_size, length=length, seed=seed)
     for seed in few_shot.seeds_of(s)
@@ -147,25 +143,57 @@ def main(
   device_count = tasks_at_once(s.batch_size, jax.device_count()) if s.devices is None else s.devices
   with jax.set_mesh(make_mesh(device_count)):
     shard_batch(example)
-    runs.write_configuration(this, device_count)
-    trained, seconds, waiting = _train(this, learner, batches, data.tests[0], tokenize, s)
+    runs.write_configuration(this, device_count, channels=example.first.shape[-1])
     tokenizer.save(this.folder / "tokenizer.json")
+    networks, seconds, waiting = _train(this, learner, batches, data.tests[0], tokenize, s)
     how = {"train_seconds": round(seconds), "steps": s.steps, "devices": device_count, "seed": s.seed}
     print(f"\ntrained for {seconds:.0f} s on {device_count} device(s), {100 * waiting:.1f}% of it waiting for data")
     first = start(learner, _optimizer(s), example, s.seed)
-    measured = clip_scores.measure(name, learner, trained, data, tokenize, s, how)
+    measured = clip_scores.measure(name, learner, networks, data, tokenize, s, how)
     measured += clip_scores.measure(
       "untrained", learner, [(first.params, first.state)], data, tokenize, s, how | {"train_seconds": 0, "steps": 0}
     )
     if data.probes is not None:
       measured += clip_scores.by_pixels(data, s)
-      measured += probe_all([Representation(name, learner.embed, trained)], data.probes, s, how)
-      measured += few_shot_all({name: (learner, trained)}, few_shot_tasks(data.probes, s), s, how)
+      measured += probe_all([Representation(name, learner.embed, networks)], data.probes, s, how)
+      measured += few_shot_all({name: (learner, networks)}, few_shot_tasks(data.probes, s), s, how)
     records.write(this.folder / "records.json", measured)
-    clip_page.write(this, learner, trained[0], data, tokenize, s, measured)
+    clip_page.write(this, learner, networks[0], data, tokenize, s, measured)
   print(f"the run's page: {this.folder / 'index.html'}")
   if run.record:
     records.publish(f"clip-{slug(s)}", measured, this.folder / "figures" / "nearest.png")
+
+
+def learner_of(flags: dict, tokenizer) -> Learner:
+  """The learner of a command's flags."""
+  f, s = flags, flags["setting"]
+  picture = with_head(
+    encoder(f["encoder_name"], f["width"], f["stem"], f["patch"], f["bfloat16"]), linear(f["outputs"])
+  )
+  size = Size(f["text_width"], f["text_layers"], max(1, f["text_width"] // 64))
+  text = text_transformer(tokenizer.vocabulary, size, f["length"], outputs=f["outputs"])
+  if f["chunk"] is not None:
+    picture, text = chunked(picture, f["chunk"]), chunked(text, f["chunk"])
+  return clip(picture, text, f["loss"], view=_view(f["augment"], s))
+
+
+def trained(folder: Path, flags: dict) -> tuple:
+  """A run's learner, its params and state, texts to tokens, and the pictures' channels.
+
+  Raises:
+    ValueError, OSError: if the run has not got so far.
+  """
+  s, tokenizer = flags["setting"], load_tokenizer(folder / "tokenizer.json")
+  learner, channels = learner_of(flags, tokenizer), runs.configuration(folder)["channels"]
+  example = Pair(np.zeros((2, s.size, s.size, channels), np.float32), np.zeros((2, flags["length"]), np.int32))
+  found = _last(learner, s, folder, lambda start=0, shard=(0, 1): iter([example]), s.seed)
+  return learner, found.params, found.state, lambda texts: tokenizer(texts, flags["length"]), channels
+
+
+def _last(learner, s, folder, batches, seed):
+  """What a seed's training ended with."""
+  with Checkpoints(folder / folder_of(s, seed) / "checkpoints") as checkpoints:
+    return restore(learner, _optimizer(s), batches, checkpoints, seed=seed, best=False)
 
 
 def _train(this, learner, batches, test, tokenize, s):
@@ -179,17 +207,16 @@ def _train(this, learner, batches, test, tokenize, s):
       return float(np.mean([*both.values()]))
     return clip_scores.named(learner, params, state, test, tokenize).top_1.mean
 
-  trained, seconds, waiting = [], 0.0, []
+  found, seconds, waiting = [], 0.0, []
   for seed, own in zip(few_shot.seeds_of(s), batches, strict=True):
     part = folder_of(s, seed)
     flags = {"validate": validate, "validate_every": s.curve_every, "part": part, "seed": seed}
     _, took = runs.train(this, learner, _optimizer(s), own, s.steps, rows=s.batch_size, **flags)
-    with Checkpoints(this.folder / part / "checkpoints") as checkpoints:
-      last = restore(learner, _optimizer(s), own, checkpoints, seed=seed, best=False)
-    trained.append((last.params, last.state))
+    last = _last(learner, s, this.folder, own, seed)
+    found.append((last.params, last.state))
     seconds += took
     waiting += [row["waiting_for_data"] for row in read_metrics(this.folder / part) if "waiting_for_data" in row]
-  return trained, seconds, float(np.mean(waiting or [0.0]))
+  return found, seconds, float(np.mean(waiting or [0.0]))
 
 
 def _optimizer(s) -> optax.GradientTransformation:

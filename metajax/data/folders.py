@@ -45,6 +45,23 @@ def read_folder(path):
   return make_table(name, classes, groups, splits if has_splits else None, paths, [*map(repr, found)])
 
 
+def picture_names(path):
+  """The names of the pictures in a folder, however deep, in order; of a file, its own.
+
+  Raises:
+    FileNotFoundError, PermissionError: it is not there, or cannot be read.
+    ValueError: the folder holds none.
+  """
+  path = os.fspath(path)
+  if os.path.isfile(path):
+    return [os.path.basename(path)]
+  found = []
+  _walk(path, "", (), found)
+  if not found:
+    raise ValueError(f"{path!r} holds no pictures")
+  return sorted(found)
+
+
 def _split_and_class(folder, has_splits):
   if not has_splits:
     return "", folder
