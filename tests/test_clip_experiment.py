@@ -1,0 +1,141 @@
+"""The CLIP commands at their smallest: what they hold out, what they compare, and one clear line for bad input."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_pretraining import command, pictures  # noqa: F401  (a fixture)
+
+from experiments import clip, clip_data, few_shot_data, records, zero_shot
+from metajax.data import from_arrays
+
+TINY = ["--encoder-name", "conv4", "--width", "0.0625", "--text-width", "8", "--text-layers", "1", "--outputs", "4"]
+TINY += ["--size", "16", "--batch-size", "4", "--steps", "3", "--warmup", "1", "--curve-every", "2", "--length", "8"]
+TINY += ["--vocabulary", "300", "--rate", "1e-3"]
+
+
+def test_what_is_held_out_was_seen_in_its_parts():
+  letters, marks = ["A", "B", "C", "D"], ["HOOK", "TAIL", "BREVE", "CARON"]
+  names = [
+    *letters,
+    *(f"{a} WITH {m}" for a in letters for m in marks),
+    "E WITH HOOK",
+    "A WITH RING",
+    "B WITH X WITH Y",
+  ]
+  held = clip_data.held_out_combinations(names)
+  assert 2 <= len(held) <= 18 // 5 and held == clip_data.held_out_combinations(names)
+  left = [name for i, name in enumerate(names) if i not in held]
+  for i in held:
+    letter, mark = names[i].split(" WITH ")
+    assert any(name.split(" WITH ")[0] == letter for name in left)
+    assert any(name.endswith(f"WITH {mark}") and name.count(" WITH ") == 1 for name in left)
+  assert not {"E WITH HOOK", "A WITH RING"} & {names[i] for i in held}
+
+
+def own(folder, number=12):
+  for i in range(number):
+    Image.fromarray(np.full((6, 6, 3), 10 * i, np.uint8)).save(folder / f"{i}.png")
+  rows = [
+    "path,caption",
+    *(f"{i}.png,number {i}" for i in range(number)),
+    *(f"{i}.png,the {i}th" for i in range(number)),
+  ]
+  (folder / "captions.csv").write_text("\n".join(rows))
+
+
+def test_a_run_finds_captions_and_names_pictures_in_sentences(command, tmp_path):  # noqa: F811
+  data, folder = tmp_path / "data", tmp_path / "run"
+  data.mkdir()
+  own(data)
+  status, out, error = command(clip, *TINY, "--data", str(data), "--folder", str(folder), "--record")
+  assert status == 0, error
+  assert "8 pictures of 8 classes to learn from; held out: test, 2 pictures of 2 classes" in out
+  assert len(re.findall(r"^  (?:clip|untrained): test, (?:text to picture|picture to text) at \d+: ", out, re.M)) == 12
+  written = json.loads((folder / "records.json").read_text())
+  assert {(r["learner"], r["measure"]) for r in written} == {
+    (name, f"{way}_at_{k}")
+    for name in ("clip", "untrained")
+    for way in ("text_to_picture", "picture_to_text")
+    for k in (1, 5, 10)
+  }
+  assert {path.name for path in (folder / "figures").iterdir()} == {
+    "learning_curves.png",
+    "nearest.png",
+    "similarity.png",
+  }
+  page = (records.HERE / "README.md").read_text()
+  assert "## data, test: 2 pictures of 2 classes and their texts, in percent" in page
+  assert "| text to picture, R@1 | text to picture, R@5 | text to picture, R@10 |" in page
+
+  (data / "broken.png").write_bytes(b"nothing")
+  classes = ["a dark picture", "a bright one, of snow", "something else"]
+  shares = tmp_path / "shares.csv"
+  status, out, error = command(
+    zero_shot, str(folder), "--classes", *classes, "--images", str(data), "--output", str(shares), "--top", "2"
+  )
+  assert status == 0, error
+  lines = [line for line in out.splitlines() if re.match(r"\d+\.png ", line)]
+  assert len(lines) == 12 and all(len(re.findall(r"[\d.]+%", line)) == 2 for line in lines)
+  assert "1 of 13 files cannot be read: broken.png (" in out
+  table = list(csv.reader(shares.read_text().splitlines()))
+  assert table[0] == ["path", *classes] and len(table) == 13
+  assert all(abs(sum(map(float, row[1:])) - 100) < 1e-2 for row in table[1:])
+
+  for flags, said in (
+    ([str(folder), "--classes", "one", "--images", str(data)], "expected two classes or more, each once, got ['one']"),
+    ([str(folder), "--classes", "a", "b", "--images", str(tmp_path / "none")], "none"),
+    ([str(data), "--classes", "a", "b", "--images", str(data)], "expected model.safetensors in"),
+  ):
+    status, _, error = command(zero_shot, *flags)
+    assert status == 2 and said in error and error.count("\n") == 1
+
+
+def letters(name, split="train", *, size=28, **_):
+  """Letters with marks in two typefaces, what `load` gives of glyphs; the test part has letters of its own."""
+  names = [f"{a} WITH {m}" for a in "ABCD" for m in ("HOOK", "TAIL", "CARON")] if split == "train" else list("WXYZ")
+  images = np.random.default_rng(len(names)).integers(0, 256, (12 * len(names), size, size, 1), np.uint8)
+  styles = np.tile(["STIX", clip_data.FAMILY, "STIX"], 4 * len(names))
+  labels = np.repeat(np.arange(len(names)), 12)
+  return from_arrays(images, labels, classes=names, captions=[(n,) for n in names], styles=styles)
+
+
+def test_glyphs_hold_out_combinations_and_a_typeface_and_probe_the_picture_tower(command, monkeypatch, tmp_path):  # noqa: F811
+  monkeypatch.setattr(few_shot_data, "load", letters)
+  flags = ["--test", "3w1s", "--test-tasks", "4", "--test-queries", "2", "--permuted"]
+  status, out, error = command(clip, *TINY, *flags, "--folder", str(tmp_path / "run"))
+  assert status == 0, error
+  assert "80 pictures of 10 classes to learn from, with captions of others; held out: unseen combinations, 16" in out
+  written = json.loads((tmp_path / "run" / "records.json").read_text())
+  assert {r["learner"] for r in written} == {
+    "clip, permuted captions",
+    "untrained",
+    "pixels, nearest name",
+    "pixels",
+  }
+  assert {r["measure"] for r in written} == {"zero_shot", "zero_shot_top_5", "linear_probe", "knn", "accuracy"}
+  assert {r["split"] for r in written if r["measure"] == "zero_shot"} == {
+    "unseen combinations",
+    f"unseen combinations in {clip_data.FAMILY}",
+    f"letters in {clip_data.FAMILY}",
+  }
+
+
+@pytest.mark.parametrize(
+  ("flags", "said"),
+  [
+    (["--batch-size", "1"], "expected --batch-size to be at least 2, got 1"),
+    (["--vocabulary", "10"], "expected a vocabulary of at least 258 tokens"),
+    (["--length", "1"], "a length of at least 2, got"),
+    (["--rate", "0"], "expected --rate above 0, got 0.0"),
+    (["--chunk", "2"], "chunked needs a network without state"),
+  ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(command, monkeypatch, tmp_path, flags, said):  # noqa: F811
+  monkeypatch.setattr(few_shot_data, "load", letters)
+  status, _, error = command(clip, *TINY, *flags, "--folder", str(tmp_path / "run"))
+  assert status == 2 and said in error and error.count("\n") == 1
+  assert not (tmp_path / "run").exists()
