@@ -2,9 +2,10 @@
 
 from typing import Literal
 
-from metajax.compose import linear, repeated_for_all_ways, zeros_for_all_ways
+from metajax.compose import linear, prepared, repeated_for_all_ways, zeros_for_all_ways
 from metajax.networks.conv4 import Convolution
 from metajax.types import Network
+from metajax.views.image import centred
 
 Head = Literal["fixed", "repeated", "zeros"]
 
@@ -20,6 +21,12 @@ def linear_head(kind: Head, ways: int) -> tuple[Network, dict]:
   if kind == "zeros":
     return linear(1), {"start": zeros_for_all_ways}
   return linear(ways), ({"start": repeated_for_all_ways} if kind == "repeated" else {})
+
+
+def in_the_middle(encoder: Network) -> Network:
+  """The encoder on characters that were brought to the middle and to one size."""
+  view = centred()
+  return prepared(encoder, lambda picture: view(None, picture))
 
 
 def convolution_for(tasks: int) -> Convolution:

@@ -8,7 +8,7 @@ python -m experiments.prototypical --data omniglot --split vinyals --budget cpu 
 from experiments import command_line
 from experiments.few_shot import Comparison, Method, Setting, experiment
 from experiments.few_shot_scores import Tested
-from experiments.heads import convolution_for
+from experiments.heads import convolution_for, in_the_middle
 from experiments.runs import RUN, RunFlags
 from metajax.learners import augmented, prototypical
 from metajax.learners.prototypical import Distance
@@ -36,6 +36,7 @@ BUDGETS = {
 def method(
   distance: Distance = "euclidean",
   distort: bool = False,
+  centre: bool = False,
   filters: int = 64,
   downsample: Downsample = "max_pool",
   setting: Setting = BUDGETS["paper"]["setting"],
@@ -46,16 +47,16 @@ def method(
   Args:
     distance: squared Euclidean, or cosine.
     distort: train on affine distortions.
+    centre: bring each character to the middle and to one size before the network sees it.
     filters: of each of the network's four layers.
     downsample: how each layer halves the picture: max-pooling as in the paper, or the convolution's stride.
     setting: flags that every few-shot experiment has.
     run: flags that every experiment has.
   """
-  learner = prototypical(
-    conv4(filters, downsample=downsample, convolution=convolution_for(setting.tasks)), distance=distance, scale=SCALE
-  )
+  encoder = conv4(filters, downsample=downsample, convolution=convolution_for(setting.tasks))
+  learner = prototypical(in_the_middle(encoder) if centre else encoder, distance=distance, scale=SCALE)
   trained = augmented(learner, affine()) if distort else learner
-  name = "prototypical" + ", cosine" * (distance == "cosine") + ", distorted" * distort
+  name = "prototypical" + ", cosine" * (distance == "cosine") + ", distorted" * distort + ", centred" * centre
   if distance == "euclidean":
     compares = Comparison("squared distance", lambda logits: -logits, "smallest")
   else:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from experiments import command_line
 from experiments.few_shot import Comparison, Method, Setting, experiment
 from experiments.few_shot_scores import Tested
+from experiments.heads import in_the_middle
 from experiments.runs import RUN, RunFlags
 from metajax.data import balanced, examples, pairs
 from metajax.learners import augmented, siamese
@@ -32,6 +33,7 @@ def method(
   each: int = 4,
   one_example: bool = False,
   distort: bool = False,
+  centre: bool = False,
   filters: int = 64,
   downsample: Downsample = "max_pool",
   setting: Setting = BUDGETS["paper"]["setting"],
@@ -45,6 +47,7 @@ def method(
     each: with --drawn batch, pictures of each class in a step.
     one_example: without labels: a pair of one class is two distortions of one picture.
     distort: train on affine distortions.
+    centre: bring each character to the middle and to one size before the network sees it.
     filters: of each of the network's four layers.
     downsample: how each layer halves the picture.
     setting: flags that every few-shot experiment has; --ways, --shots, --queries and --tasks are not used.
@@ -55,6 +58,7 @@ def method(
   if drawn == "batch" and one_example:
     raise ValueError("expected --drawn batch without --one-example, which is of given pairs")
   network = conv4(filters, downsample=downsample, convolution="native")
+  network = in_the_middle(network) if centre else network
   learner = siamese(network, drawn=drawn, one_example=affine() if one_example else None)
   trained = augmented(learner, affine()) if distort else learner
 
@@ -70,6 +74,7 @@ def method(
     + ", pairs of a batch" * (drawn == "batch")
     + ", one example a class" * one_example
     + ", distorted" * distort
+    + ", centred" * centre
   )
   tested = (Tested(name, learner, "running statistics"),)
   return Method("siamese", trained, tested, batches=batches, compares=Comparison("matching probability", jnp.exp))

@@ -1,5 +1,7 @@
 """Networks from networks, in plain JAX."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -146,6 +148,21 @@ def started(network: Network, params, state=None) -> Network:
     return jax.tree.map(jnp.array, (params, own))  # copies: a training may be given the buffers
 
   return Network(init, network.apply)
+
+
+def prepared(network: Network, prepare: Callable) -> Network:
+  """The same network on inputs that are prepared first, each row on its own: `network(prepare(x))`.
+
+  Args:
+    network: of what `prepare` gives.
+    prepare: of one input, such as `lambda x: views.image.centred()(None, x)`.
+  """
+  each = jax.vmap(prepare)
+
+  def apply(params, state, inputs, *, train, key=None):
+    return network.apply(params, state, each(inputs), train=train, key=key)
+
+  return Network(lambda key, inputs: network.init(key, each(inputs)), apply)
 
 
 def frozen(network: Network) -> Network:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import affine_transform, gaussian_filter
 
-from metajax.views.image import affine, compose, elastic, noise, sample, sometimes, warp
+from metajax.views.image import affine, centred, compose, elastic, noise, sample, sometimes, warp
 
 PICTURE = gaussian_filter(np.random.default_rng(0).random((21, 30, 2)), (2, 2, 0)).astype(np.float32)
 
@@ -112,3 +112,23 @@ def test_a_view_is_a_function_of_its_key_and_can_be_differentiated():
 def test_arguments_out_of_range_are_refused(make, message):
   with pytest.raises(ValueError, match=message):
     make()
+
+
+def test_centred_brings_ink_to_the_middle_and_to_one_size_wherever_it_was_drawn():
+  """The mean of the ink's places and their deviation are what is asked for; place and size have no say."""
+  y, x = np.mgrid[:40, :40] - 19.5
+  blob = lambda cy, cx, size: np.exp(-(((y - cy) / (2 * size)) ** 2 + ((x - cx) / size) ** 2))[..., None].astype(
+    np.float32
+  )
+  view = centred(0.2)
+  found = [np.asarray(view(None, jnp.asarray(blob(*where)))) for where in ((0, 0, 3), (6, -5, 3), (-4, 3, 4.5))]
+  for picture in found:
+    share = picture[..., 0] / picture.sum()
+    middle = [(share * axis).sum() for axis in (y, x)]
+    variance = (share * ((y - middle[0]) ** 2 + (x - middle[1]) ** 2)).sum() / 2
+    np.testing.assert_allclose(middle, 0, atol=0.1)
+    np.testing.assert_allclose(np.sqrt(variance), 0.2 * 40, rtol=0.03)
+    np.testing.assert_allclose(picture, found[0], atol=0.04)
+  np.testing.assert_array_equal(view(None, jnp.zeros((8, 8, 1))), 0)
+  with pytest.raises(ValueError, match="a spread above 0 and below 1, got 1.0"):
+    centred(1.0)

@@ -7,7 +7,7 @@ from metajax.views.image.choices import View, compose, sometimes
 from metajax.views.image.colour import colour_jitter, grey, luminance, solarise, turn_hue
 from metajax.views.image.crop import crop_box, random_resized_crop, resized_part
 from metajax.views.image.elastic import elastic
-from metajax.views.image.geometry import affine, flip, rotation, sample, warp
+from metajax.views.image.geometry import affine, centred, flip, rotation, sample, warp
 from metajax.views.image.pixels import blur, blurred, cutout, noise
 from metajax.views.image.recipes import handwriting, simclr, simclr_cifar
 
@@ -16,6 +16,7 @@ __all__ = [
   "affine",
   "blur",
   "blurred",
+  "centred",
   "colour_jitter",
   "compose",
   "crop_box",
