@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from metajax import Episode, Examples, Network, Pair, gradient_steps
-from metajax.compose import linear, on_pairs, with_head, zeros_for_all_ways
+from metajax.compose import linear, on_pairs, prepared, with_head, zeros_for_all_ways
 from metajax.learners import (
   anil,
   augmented,
@@ -28,9 +28,8 @@ from metajax.learners import (
   triplet,
 )
 from metajax.losses import squared_error
-from metajax.networks import from_linen, mlp, projection_head, text_transformer
+from metajax.networks import from_linen, mlp, projection_head
 from metajax.networks.conv4 import Blocks
-from metajax.networks.transformer import Size
 from metajax.predictors import adapted_head, nearest_neighbour
 from metajax.types import Batch, Learner
 
@@ -127,7 +126,9 @@ encoder = mlp((8,), 5, jax.nn.tanh)
 maps = Network(  # the same features as 1 x 1 maps
   encoder.init, lambda *arguments, **flags: (encoder.apply(*arguments, **flags)[0][:, None, None], {})
 )
-text = text_transformer(12, Size(8, 1, 2), 5, outputs=5)
+bag = mlp((8,), 5, jax.nn.tanh)  # of how often each of twelve tokens is in a text
+counts = lambda tokens: jax.nn.one_hot(tokens, 12).sum(0)
+text = prepared(bag, counts)
 module = on_pairs(mlp((7,), 1, jax.nn.tanh))
 classifier = with_head(encoder, linear(WAYS))
 # Two of the four blocks of conv4: all that is particular to it, in half the time to compile.
