@@ -79,7 +79,7 @@ BUDGETS = {
   "paper": {"setting": Setting(size=224, batch_size=32768, steps=390000, rate=5e-4, decay=0.2, warmup=2000),
             "encoder_name": "vit_b", "patch": 32, "text_width": 512, "text_layers": 12, "length": 77,
             "vocabulary": 49408, "outputs": 512},
-  "cpu": {"setting": Setting(size=32, steps=1200, rate=2e-3, warmup=100, curve_every=200)},
+  "cpu": {"setting": Setting(size=32, steps=600, rate=2e-3, warmup=60, curve_every=100)},
   "cpu_photos": {"setting": Setting(data="flickr8k", size=64, batch_size=128, steps=2500, warmup=200, curve_every=500),
                  "encoder_name": "resnet10", "width": 0.5, "stem": "imagenet", "length": 32, "vocabulary": 2048},
   "cpu_emoji": {"setting": Setting(data="emoji", size=32, steps=800, warmup=50, curve_every=100),

@@ -28,7 +28,7 @@ BUDGETS = {
   },
   "cifar": {"setting": _PHOTOS, "encoder_name": "resnet18"},
   "cpu": {
-    "setting": Setting(batch_size=128, steps=320, optimizer="adamw", rate=3e-3, decay=1e-4, warmup=50, curve_every=80),
+    "setting": Setting(batch_size=128, steps=260, optimizer="adamw", rate=3e-3, decay=1e-4, warmup=40, curve_every=65),
     "encoder_name": "conv4",
     "hidden": 256,
   },
