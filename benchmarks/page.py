@@ -31,6 +31,7 @@ importing them after JAX ends in a crash, `pip uninstall triton` helps.
 _COLUMNS = {  # of a plain table, where a record has them
   "devices": "devices",
   "tasks": "tasks",
+  "batch_size": "batch",
   "value": "value",
   "unit": "unit",
   "temporary_mebibytes": "temporary MiB",

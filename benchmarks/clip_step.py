@@ -1,0 +1,71 @@
+"""The claim: a step of a published CLIP runs on a laptop, and chunked towers keep its memory flat in the batch.
+
+    python -m benchmarks.clip_step --record     # writes benchmarks/results/clip_step.json
+
+Some minutes on 2 CPU cores, 6 GiB of memory.
+"""
+
+import statistics
+import time
+
+import jax
+import numpy as np
+import tyro
+
+from benchmarks.page import write
+from benchmarks.step import compile_program
+from experiments.records import record as measured
+from metajax import Pair
+from metajax.compose import chunked
+from metajax.learners import clip
+from metajax.networks import clip_towers
+from metajax.networks.clip_towers import PUBLISHED
+
+
+def main(
+  towers: str = "ViT-B/32",
+  batch_sizes: tuple[int, ...] = (8, 16),
+  chunk: int = 4,
+  rounds: int = 3,
+  record: bool = False,
+):
+  """Measures the time and the memory of value and gradient of CLIP's loss, towers whole and in chunks.
+
+  Args:
+    towers: a published size.
+    batch_sizes: pairs in a step.
+    chunk: rows of a chunk.
+    rounds: how many times each is run; the median counts.
+    record: write the records to benchmarks/results.
+  """
+  sizes, found = PUBLISHED[towers], []
+  whole = clip_towers(towers)
+  learners = {"whole": clip(*whole), f"in chunks of {chunk}": clip(*(chunked(tower, chunk) for tower in whole))}
+  random = np.random.default_rng(0)
+  for rows in batch_sizes:
+    tokens = random.integers(0, sizes.vocabulary - 1, (rows, sizes.length)).astype(np.int32)
+    tokens[:, -1] = sizes.vocabulary - 1
+    batch = Pair(random.random((rows, sizes.pixels, sizes.pixels, 3)).astype(np.float32), tokens)
+    params, state = learners["whole"].init(jax.random.key(0), batch)
+    losses = {}
+    for name, learner in learners.items():
+      run = compile_program(jax.value_and_grad(learner.loss, has_aux=True), params, state, batch, jax.random.key(1))
+      memory, seconds = run.temporary_mebibytes, []
+      for _ in range(rounds):
+        began = time.perf_counter()
+        (loss, _), _ = run()
+        seconds.append(time.perf_counter() - began)
+      losses[name], took = float(loss), statistics.median(seconds)
+      print(
+        f"{towers}, {rows} pairs, {name}: {took:.2f} s, {memory:,.0f} MiB beside params and gradient, loss {loss:.5f}"
+      )
+      said = {"measure": name, "towers": towers, "batch_size": rows, "value": round(took, 3), "unit": "s"}
+      found.append(measured(benchmark="clip_step", **said, temporary_mebibytes=round(memory)))
+    if np.ptp(list(losses.values())) > 1e-4:
+      raise AssertionError(f"expected the same loss whole and in chunks, got {losses}")
+  if record:
+    write("clip_step", found)
+
+
+if __name__ == "__main__":
+  tyro.cli(main)
