@@ -121,10 +121,10 @@ def run(method: Callable[..., Method], flags: dict):
     print(f"\npretrained for {seconds:.0f} s on {device_count} device(s), {100 * waiting:.1f}% of it waiting for data")
     untrained = [_untrained(made, s, batch, seed) for batch, seed in zip(batches, few_shot.seeds_of(s), strict=True)]
     shown = [Representation(made.name + more, embed, trained) for more, embed in made.embeddings.items()]
-    random = Representation("random encoder", made.learner.embed, untrained)
+    random = Representation(records.UNTRAINED, made.learner.embed, untrained)
     pixels = Representation("pixels", PIXELS.learner.embed, [((), ())])
     measured = probe_all([*shown, random, pixels], parts, s, how | {"waiting_for_data": round(waiting, 4)})
-    learners = {made.name: (made.learner, trained), "random encoder": (made.learner, untrained)}
+    learners = {made.name: (made.learner, trained), records.UNTRAINED: (made.learner, untrained)}
     measured += few_shot_all(learners, tasks, s, how)
     records.write(this.folder / "records.json", measured)
     pretraining_page.write(this, made, trained[0], parts, s, measured)

@@ -136,6 +136,7 @@ TRANSFER = {
   **{f"text_to_picture_at_{k}": f"text to picture, R@{k}" for k in (1, 5, 10)},
   **{f"picture_to_text_at_{k}": f"picture to text, R@{k}" for k in (1, 5, 10)},
 }
+UNTRAINED = "random encoder"  # the network as it starts; its records name the training that it is beside
 NAMED = REPRESENTATIONS | TRANSFER  # measures that have a column of their own
 
 
@@ -165,7 +166,7 @@ def _section(records: list[dict]) -> str:
     key = r["learner"], r.get("policy", ""), r["train_seconds"], r["steps"]
     rows.setdefault(key, {})[_column(r)] = r
   for (learner, policy, seconds, steps), found in rows.items():
-    trained = f"{seconds / 60:.1f} min, {steps} steps" if steps else "not trained"
+    trained = f"{seconds / 60:.1f} min, {steps} steps" if steps and learner != UNTRAINED else "not trained"
     lines.append(_cells(learner, policy, *(_figure(found.get(setting)) for setting in settings), trained))
   runs = {f"- `{r['command']}` (seed {r['seed']}, {r['machine']}, jax {r['versions']['jax']})": 0 for r in records}
   return "\n".join([*lines, "", *runs, ""])
