@@ -305,6 +305,17 @@ def check_rates(**rates: float):
       raise ValueError(f"expected --{name.replace('_', '-')} above 0, got {rate}")
 
 
+def check_least(s, **least: float):
+  """Refuses a setting that is below the least value of a flag.
+
+  Raises:
+    ValueError: naming the first.
+  """
+  for name, value in least.items():
+    if not getattr(s, name) >= value:
+      raise ValueError(f"expected --{name.replace('_', '-')} to be at least {value}, got {getattr(s, name)}")
+
+
 def check_seed(s):
   """Refuses a setting's first seed that leaves no room for all.
 

@@ -200,16 +200,5 @@ def _untrained(made: Method, s: Setting, batches, seed: int):
 
 def _check(s: Setting):
   few_shot.check_rates(rate=s.rate)
-  for name, value, least in (
-    ("steps", s.steps, 2),
-    ("batch-size", s.batch_size, 2),
-    ("curve-every", s.curve_every, 1),
-    ("seeds", s.seeds, 1),
-    ("test-tasks", s.test_tasks, 2),
-    ("size", s.size, 8),
-    ("warmup", s.warmup, 0),
-    ("decay", s.decay, 0),
-  ):
-    if not value >= least:
-      raise ValueError(f"expected --{name} to be at least {least}, got {value}")
+  few_shot.check_least(s, steps=2, batch_size=2, curve_every=1, seeds=1, test_tasks=2, size=8, warmup=0, decay=0)
   few_shot.check_seed(s)

@@ -128,20 +128,25 @@ def examples(source, *, batch_size, seed=0) -> Batches:
 
   def batches(start=0, shard=(0, 1)):
     offset, local = _share(start, shard, batch_size, "batch_size")
-    epoch, skipped = divmod(start * batch_size, number)
-
-    def order(e):
-      shuffled = tf.argsort(_noise(number, seed, e))
-      return shuffled[tf.where(e == epoch, tf.constant(skipped, tf.int64), 0) :]
 
     def take(rows):
       rows = rows[offset : offset + local]
       return Examples(rows, tf.one_hot(tf.gather(labels, rows), len(source.classes)))
 
-    whole = tf.data.Dataset.range(epoch, ENDLESS).map(order).rebatch(batch_size, drop_remainder=True)
-    return read(whole.map(take))
+    return read(_in_epochs(number, batch_size, seed, start).map(take))
 
   return batches
+
+
+def _in_epochs(number, batch_size, seed, start):
+  """A dataset of the `batch_size` numbers of each batch from `start` on: all of `number`, in a new order each epoch."""
+  epoch, skipped = divmod(start * batch_size, number)
+
+  def order(e):
+    shuffled = tf.argsort(_noise(number, seed, e))
+    return shuffled[tf.where(e == epoch, tf.constant(skipped, tf.int64), 0) :]
+
+  return tf.data.Dataset.range(epoch, ENDLESS).map(order).rebatch(batch_size, drop_remainder=True)
 
 
 def _groups(source, ways):

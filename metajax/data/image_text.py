@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from metajax.data.episodes import ENDLESS, _noise, _reader, _share
+from metajax.data.episodes import _in_epochs, _noise, _reader, _share
 from metajax.data.text import LENGTH, Tokenizer
 from metajax.types import Batches, Examples, Pair
 
@@ -48,11 +48,6 @@ def image_texts(
 
   def batches(start=0, shard=(0, 1)):
     offset, local = _share(start, shard, batch_size, "batch_size")
-    epoch, skipped = divmod(start * batch_size, classes)
-
-    def order(e):
-      shuffled = tf.argsort(_noise(classes, seed, e))
-      return shuffled[tf.where(e == epoch, tf.constant(skipped, tf.int64), 0) :]
 
     def drawn(step, classes_of_batch):
       noise = tf.reshape(_noise(2 * batch_size, seed + 1, step), (2, batch_size))
@@ -64,8 +59,8 @@ def image_texts(
       mine = slice(offset, offset + local)
       return Examples(tf.gather(by_class, picture[mine]), tf.gather(tokens, text[mine])[:, :size])
 
-    whole = tf.data.Dataset.range(epoch, ENDLESS).map(order).rebatch(batch_size, drop_remainder=True)
-    return (Pair(rows.inputs, rows.labels) for rows in read(whole.enumerate(start).map(drawn)))
+    rows = _in_epochs(classes, batch_size, seed, start).enumerate(start).map(drawn)
+    return (Pair(batch.inputs, batch.labels) for batch in read(rows))
 
   return batches
 
