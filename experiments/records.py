@@ -191,7 +191,8 @@ def _figure(r: dict | None) -> str:
   if r is None:
     return ""
   published = "" if r["published"] is None else f" ({r['published']:g})"
-  return f"{r['value']:.4g} ± {r['interval']:.2g}{published}"
+  chance = f", chance {r['chance']:.2g}" if "chance" in r else ""
+  return f"{r['value']:.4g} ± {r['interval']:.2g}{published}{chance}"
 
 
 def _cells(*cells: str) -> str:
