@@ -69,6 +69,7 @@ def test_ways_that_disagree_are_refused():
     check_agreement({"a": (1.0, 2.0), "b": (1.0, float("nan"))})
 
 
+@pytest.mark.slow
 def test_the_transformer_has_one_meta_gradient_however_it_is_differentiated():
   found = {}
   for name, remat in (("reverse", False), ("mixed", True)):

@@ -87,6 +87,7 @@ def test_a_run_ends_with_its_accuracy_records_and_pictures(command, monkeypatch)
   assert files == sorted([*figures, *record, "index.html", "metrics.jsonl", "records.json", "run.json"])
 
 
+slowly = lambda *row: pytest.param(*row, marks=pytest.mark.slow)
 RUNNING, BOTH = ("running statistics",), ("transductive", "support, trained transductive")
 
 
@@ -96,13 +97,13 @@ RUNNING, BOTH = ("running statistics",), ("transductive", "support, trained tran
     (maml, ["--gradient", "first_order", "--head", "repeated"], {"first_order_maml": BOTH}),
     (anil, ["--head", "zeros", "--inner-steps", "2", "--test-inner-steps", "2", "--normalisation", "group", "--curve",
             "2"], {"anil": ("none",)}),
-    (reptile, ["--shots", "1", "--head", "zeros", "--inner-steps", "2", "--inner-batch", "3"], {"reptile": BOTH}),
-    (r2d2, [], {"r2d2": BOTH}),
-    (matching, ["--read-steps", "2"], {"matching, full context": RUNNING}),
-    (triplet, ["--classes", "3", "--each", "2", "--soft-margin", "--negatives", "hard"], {
+    slowly(reptile, ["--shots", "1", "--head", "zeros", "--inner-steps", "2", "--inner-batch", "3"], {"reptile": BOTH}),
+    slowly(r2d2, [], {"r2d2": BOTH}),
+    slowly(matching, ["--read-steps", "2"], {"matching, full context": RUNNING}),
+    slowly(triplet, ["--classes", "3", "--each", "2", "--soft-margin", "--negatives", "hard"], {
       "triplet": RUNNING, "triplet, nearest neighbour": RUNNING
     }),
-    (relation, ["--distort"], {"relation, distorted": RUNNING}),
+    slowly(relation, ["--distort"], {"relation, distorted": RUNNING}),
     (supervised, ["--head-steps", "3", "--tune-steps", "2", "--batch-size", "8"], {
       f"supervised, {way}": RUNNING
       for way in ("nearest centroid", "fine-tuned head", "cosine head", "linear perceptron", "perceptron", "fine-tuned")
@@ -435,6 +436,7 @@ def test_a_folder_of_ones_own_pictures_trains_and_its_page_names_what_is_broken(
   assert "broken &amp; torn.png" in (tmp_path / "run" / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_trace_is_written_of_as_many_steps_as_asked_for(command, tmp_path):
   folder = tmp_path / "run"
   status, out, _, _ = command(sinusoid, "--steps", "20", "--tasks", "5", "--test-tasks", "25", "--hidden", "8",

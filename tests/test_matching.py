@@ -114,7 +114,7 @@ def test_full_context_depends_on_the_order_of_the_support_and_attention_alone_do
     assert np.allclose(first, second, atol=1e-5) == same
 
 
-@pytest.mark.parametrize("steps", [0, 2])
+@pytest.mark.parametrize("steps", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_gradient_is_that_of_finite_differences(float64, steps):
   learner, batch = learner_of(steps), jax.tree.map(np.float64, episodes(0, tasks=1))
   params, state = made_of(learner, jnp.float64)
