@@ -15,10 +15,9 @@ import optax
 from experiments import clip_data, clip_page, clip_scores, command_line, few_shot, records, runs
 from experiments.encoders import Encoder, encoder
 from experiments.few_shot_data import slug
-from experiments.pretraining import folder_of
+from experiments.pretraining import last, train_seeds
 from experiments.probing import Representation, few_shot_all, few_shot_tasks, probe_all
 from metajax import make_mesh
-from metajax.checkpoint import Checkpoints
 from metajax.compose import chunked, linear, with_head
 from metajax.data import image_texts, load_tokenizer, train_tokenizer
 from metajax.learners import clip
@@ -28,8 +27,7 @@ from metajax.mesh import shard_batch, tasks_at_once
 from metajax.networks import text_transformer
 from metajax.networks.resnet import Stem
 from metajax.networks.transformer import Size
-from metajax.report import read_metrics
-from metajax.train import adamw, keep_below, restore, start, warmup_cosine
+from metajax.train import adamw, keep_below, start, warmup_cosine
 from metajax.types import Learner, Pair
 from metajax.views.image import affine, random_resized_crop
 
@@ -186,18 +184,13 @@ def trained(folder: Path, flags: dict) -> tuple:
   s, tokenizer = flags["setting"], load_tokenizer(folder / "tokenizer.json")
   learner, channels = learner_of(flags, tokenizer), runs.configuration(folder)["channels"]
   example = Pair(np.zeros((2, s.size, s.size, channels), np.float32), np.zeros((2, flags["length"]), np.int32))
-  found = _last(learner, s, folder, lambda start=0, shard=(0, 1): iter([example]), s.seed)
+  batches = lambda start=0, shard=(0, 1): iter([example])
+  found = last(learner, _optimizer(s), s, folder, batches, s.seed)
   return learner, found.params, found.state, lambda texts: tokenizer(texts, flags["length"]), channels
 
 
-def _last(learner, s, folder, batches, seed):
-  """What a seed's training ended with."""
-  with Checkpoints(folder / folder_of(s, seed) / "checkpoints") as checkpoints:
-    return restore(learner, _optimizer(s), batches, checkpoints, seed=seed, best=False)
-
-
 def _train(this, learner, batches, test, tokenize, s):
-  """What each seed ended with, the seconds that all took, and the share of them that waited for data."""
+  """`train_seeds`, with the first test for its curve."""
 
   def validate(params, state):
     if test.kind == "captions":
@@ -207,16 +200,7 @@ def _train(this, learner, batches, test, tokenize, s):
       return float(np.mean([*both.values()]))
     return clip_scores.named(learner, params, state, test, tokenize).top_1.mean
 
-  found, seconds, waiting = [], 0.0, []
-  for seed, own in zip(few_shot.seeds_of(s), batches, strict=True):
-    part = folder_of(s, seed)
-    flags = {"validate": validate, "validate_every": s.curve_every, "part": part, "seed": seed}
-    _, took = runs.train(this, learner, _optimizer(s), own, s.steps, rows=s.batch_size, **flags)
-    last = _last(learner, s, this.folder, own, seed)
-    found.append((last.params, last.state))
-    seconds += took
-    waiting += [row["waiting_for_data"] for row in read_metrics(this.folder / part) if "waiting_for_data" in row]
-  return found, seconds, float(np.mean(waiting or [0.0]))
+  return train_seeds(this, learner, _optimizer(s), batches, s, validate)
 
 
 def _optimizer(s) -> optax.GradientTransformation:

@@ -110,7 +110,8 @@ def _trained(run, parts: Parts):
   """The params and state that each of a run's seeds ended with."""
   made, s, folder = run
   for seed in few_shot.seeds_of(s):
-    final = pretraining.last(made, s, folder, pretraining.pictures_of(parts, s, seed), seed)
+    pictures = pretraining.pictures_of(parts, s, seed)
+    final = pretraining.last(made.learner, pretraining.optimizer(s), s, folder, pictures, seed)
     yield final.params, final.state
 
 

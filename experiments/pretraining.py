@@ -154,14 +154,28 @@ def optimizer(s: Setting) -> optax.GradientTransformation:
   return (lars if s.optimizer == "lars" else adamw)(rate, decay=s.decay)
 
 
-def last(made: Method, s: Setting, folder, batches, seed: int) -> TrainState:
-  """What a seed's pretraining ended with."""
+def last(learner: Learner, tx: optax.GradientTransformation, s, folder, batches, seed: int) -> TrainState:
+  """What a seed's training ended with."""
   with Checkpoints(folder / folder_of(s, seed) / "checkpoints") as checkpoints:
-    return restore(made.learner, optimizer(s), batches, checkpoints, seed=seed, best=False)
+    return restore(learner, tx, batches, checkpoints, seed=seed, best=False)
+
+
+def train_seeds(this, learner: Learner, tx: optax.GradientTransformation, batches, s, validate: Callable):
+  """What each seed ended with, the seconds that all took, and the share of them that waited for data."""
+  trained, seconds, waiting = [], 0.0, []
+  for seed, own in zip(few_shot.seeds_of(s), batches, strict=True):
+    part = folder_of(s, seed)
+    flags = {"validate": validate, "validate_every": s.curve_every, "part": part, "seed": seed}
+    _, took = runs.train(this, learner, tx, own, s.steps, rows=s.batch_size, **flags)
+    final = last(learner, tx, s, this.folder, own, seed)
+    trained.append((final.params, final.state))
+    seconds += took
+    waiting += [row["waiting_for_data"] for row in read_metrics(this.folder / part) if "waiting_for_data" in row]
+  return trained, seconds, float(np.mean(waiting or [0.0]))
 
 
 def _pretrain(this, made: Method, parts: Parts, batches, s: Setting):
-  """What each seed ended with, the seconds that all took, and the share of them that waited for data."""
+  """`train_seeds`, with the accuracy of nearest neighbours for its curve."""
   known, asked = (_first(part, n) for part, n in ((parts.train, CURVE_KNOWN), (parts.validation, CURVE_ASKED)))
 
   def validate(params, state):
@@ -169,16 +183,7 @@ def _pretrain(this, made: Method, parts: Parts, batches, s: Setting):
     (answers,) = neighbour_classes(found[0], found[1].inputs, [min(CURVE_NEIGHBOURS, len(found[0].labels))]).values()
     return 100 * np.mean(answers == found[1].labels)
 
-  trained, seconds, waiting = [], 0.0, []
-  for seed, own in zip(few_shot.seeds_of(s), batches, strict=True):
-    part = folder_of(s, seed)
-    flags = {"validate": validate, "validate_every": s.curve_every, "part": part, "seed": seed}
-    _, took = runs.train(this, made.learner, optimizer(s), own, s.steps, rows=s.batch_size, **flags)
-    final = last(made, s, this.folder, own, seed)
-    trained.append((final.params, final.state))
-    seconds += took
-    waiting += [row["waiting_for_data"] for row in read_metrics(this.folder / part) if "waiting_for_data" in row]
-  return trained, seconds, float(np.mean(waiting or [0.0]))
+  return train_seeds(this, made.learner, optimizer(s), batches, s, validate)
 
 
 def _first(source, most: int):
