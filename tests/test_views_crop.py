@@ -37,7 +37,7 @@ def test_a_crop_is_that_of_pillow(box, sides):
   for channel in range(3):
     whole = Image.fromarray(PICTURE[..., channel], "F")
     part = whole.resize(sides[::-1], Image.Resampling.BILINEAR, box=(left, top, left + width, top + height))
-    np.testing.assert_allclose(found[..., channel], np.asarray(part), atol=2e-5)
+    np.testing.assert_allclose(found[..., channel], np.asarray(part), atol=2e-6)
 
 
 def test_crops_have_areas_aspects_and_places_as_drawn():

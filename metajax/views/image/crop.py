@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from metajax.types import Array, Key
 from metajax.views.image.choices import View
@@ -64,9 +65,31 @@ def crop_box(key: Key, sides: tuple[int, int], area: tuple[float, float], aspect
 
 
 def resized_part(picture: Array, box: Array, sides: tuple[int, int]) -> Array:
-  """The part `box`, `[top, left, height, width]`, of a picture, brought to `sides`: `[*sides, channels]`."""
-  box = box.astype(picture.dtype)
-  scale = jnp.array(sides, picture.dtype) / box[2:]
-  shape = (*sides, picture.shape[-1])
-  part = jax.image.scale_and_translate(picture, shape, (0, 1), scale, -box[:2] * scale, "linear", antialias=True)
-  return jnp.clip(part, 0, 1)
+  """The part `box`, `[top, left, height, width]`, of a picture, brought to `sides`: `[*sides, channels]`.
+
+  Columns by a product with their weights, most of them 0; rows, which are together in memory, by a sum of the few that
+  each new one reaches. On a CPU it is twice as fast as two products.
+  """
+  top, left, height, width = box.astype(picture.dtype)
+  rows, columns = picture.shape[:2]
+  middles, reach = _middles(left, width, sides[1])
+  weights = _weights(jnp.arange(columns)[:, None], middles, reach).astype(picture.dtype)
+  picture = jnp.einsum("rwc,wn->rcn", picture, weights, precision=lax.Precision.HIGHEST)
+  middles, reach = _middles(top, height, sides[0])
+  most = math.ceil(2 * max(rows / sides[0], 1))  # whole numbers between the ends of an interval of that length
+  taps = jnp.floor(middles - reach).astype(jnp.int32) + 1 + jnp.arange(most)[:, None]
+  weights = _weights(taps, middles, reach, rows).astype(picture.dtype)[..., None, None]
+  part = sum(picture[tap] * weight for tap, weight in zip(jnp.clip(taps, 0, rows - 1), weights, strict=True))
+  return jnp.clip(part.swapaxes(1, 2), 0, 1)
+
+
+def _middles(start, length, number):
+  """Where the middles of `number` new pixels lie among the old ones, `[number]`, and how far each reaches."""
+  step = length / number
+  return start + (jnp.arange(number) + 0.5) * step - 0.5, jnp.maximum(step, 1)
+
+
+def _weights(old, middles, reach, number=math.inf):
+  """Of old pixels `[old, new]` in new ones, 0 outside of the picture."""
+  weights = jnp.where((old >= 0) & (old < number), jnp.maximum(0, 1 - jnp.abs(old - middles) / reach), 0)
+  return weights / weights.sum(0)
