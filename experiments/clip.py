@@ -78,7 +78,7 @@ BUDGETS = {
             "encoder_name": "vit_b", "patch": 32, "text_width": 512, "text_layers": 12, "length": 77,
             "vocabulary": 49408, "outputs": 512},
   "cpu": {"setting": Setting(size=32, steps=600, rate=2e-3, warmup=60, curve_every=100)},
-  "cpu_photos": {"setting": Setting(data="flickr8k", size=64, batch_size=128, steps=2500, warmup=200, curve_every=500),
+  "cpu_photos": {"setting": Setting(data="flickr8k", size=64, batch_size=128, steps=1800, warmup=150, curve_every=300),
                  "encoder_name": "resnet10", "width": 0.5, "stem": "imagenet", "length": 32, "vocabulary": 2048},
   "cpu_emoji": {"setting": Setting(data="emoji", size=32, steps=800, warmup=50, curve_every=100),
                 "length": 16, "vocabulary": 1024},
