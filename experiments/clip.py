@@ -28,7 +28,7 @@ from metajax.networks import text_transformer
 from metajax.networks.resnet import Stem
 from metajax.networks.transformer import Size
 from metajax.train import adamw, keep_below, start, warmup_cosine
-from metajax.types import Learner, Pair
+from metajax.types import Learner, Network, Pair
 from metajax.views.image import affine, random_resized_crop
 
 
@@ -137,7 +137,7 @@ def main(
   jax.eval_shape(lambda key: learner.init(key, example), jax.random.key(0))
   if this.resumed:
     runs.check_same(this)
-  name = "clip" + f", {loss}" * (loss != "info_nce") + ", permuted captions" * s.permuted
+  name = name_of(flags)
   device_count = tasks_at_once(s.batch_size, jax.device_count()) if s.devices is None else s.devices
   with jax.set_mesh(make_mesh(device_count)):
     shard_batch(example)
@@ -162,12 +162,21 @@ def main(
     records.publish(f"clip-{slug(s)}", measured, this.folder / "figures" / "nearest.png")
 
 
+def name_of(flags: dict) -> str:
+  """What records call a command's learner."""
+  other = flags["loss"] != "info_nce"
+  return "clip" + f", {flags['loss']}" * other + ", permuted captions" * flags["setting"].permuted
+
+
+def encoder_of(flags: dict) -> Network:
+  """The picture tower of a command's flags, before its projection."""
+  return encoder(*(flags[name] for name in ("encoder_name", "width", "stem", "patch", "bfloat16")))
+
+
 def learner_of(flags: dict, tokenizer) -> Learner:
   """The learner of a command's flags."""
   f, s = flags, flags["setting"]
-  picture = with_head(
-    encoder(f["encoder_name"], f["width"], f["stem"], f["patch"], f["bfloat16"]), linear(f["outputs"])
-  )
+  picture = with_head(encoder_of(f), linear(f["outputs"]))
   size = Size(f["text_width"], f["text_layers"], max(1, f["text_width"] // 64))
   text = text_transformer(tokenizer.vocabulary, size, f["length"], outputs=f["outputs"])
   if f["chunk"] is not None:
@@ -175,8 +184,8 @@ def learner_of(flags: dict, tokenizer) -> Learner:
   return clip(picture, text, f["loss"], view=_view(f["augment"], s))
 
 
-def trained(folder: Path, flags: dict) -> tuple:
-  """A run's learner, its params and state, texts to tokens, and the pictures' channels.
+def trained(folder: Path, flags: dict, seed: int | None = None) -> tuple:
+  """A run's learner, its params and state, texts to tokens, and the pictures' channels; by default of its first seed.
 
   Raises:
     ValueError, OSError: if the run has not got so far.
@@ -185,7 +194,7 @@ def trained(folder: Path, flags: dict) -> tuple:
   learner, channels = learner_of(flags, tokenizer), runs.configuration(folder)["channels"]
   example = Pair(np.zeros((2, s.size, s.size, channels), np.float32), np.zeros((2, flags["length"]), np.int32))
   batches = lambda start=0, shard=(0, 1): iter([example])
-  found = last(learner, _optimizer(s), s, folder, batches, s.seed)
+  found = last(learner, _optimizer(s), s, folder, batches, s.seed if seed is None else seed)
   return learner, found.params, found.state, lambda texts: tokenizer(texts, flags["length"]), channels
 
 

@@ -1,4 +1,4 @@
-"""Fine-tunes what a pretraining run has learned with few labels, beside the same network trained on them from scratch.
+"""Fine-tunes what pretraining or a CLIP learned of pictures with few labels, beside the same network from scratch.
 
 python -m experiments.fine_tune runs/simclr-cifar10-* --labels 0.01 0.1 --steps 300     # 48.6 and 56.1, from scratch
 # 40.5 and 44.0; 20 minutes on 1 CPU core
@@ -12,7 +12,8 @@ from typing import NamedTuple
 import jax
 from tyro.conf import Positional
 
-from experiments import command_line, few_shot, pretraining, probing, records, runs
+from experiments import clip, command_line, few_shot, pretraining, probing, records, runs
+from experiments.clip_data import load_data
 from experiments.pretraining_data import Parts, describe, load_parts
 from metajax import fit, make_mesh
 from metajax.compose import linear, started, with_head
@@ -21,7 +22,26 @@ from metajax.evaluate import features, over_seeds, summarise
 from metajax.learners import augmented, supervised
 from metajax.mesh import tasks_at_once
 from metajax.train import adamw, warmup_cosine
+from metajax.types import Network
 from metajax.views.image import compose, flip, random_resized_crop
+
+
+class Pretrained(NamedTuple):
+  """Networks that are fine-tuned.
+
+  Attributes:
+    name: of the learner that they come from.
+    encoder: the part that is kept.
+    starts: its params and state, of each seed.
+    parts: the labelled pictures.
+    setting: that they were trained with.
+  """
+
+  name: str
+  encoder: Network
+  starts: list[tuple]
+  parts: Parts
+  setting: NamedTuple
 
 
 class Recipe(NamedTuple):
@@ -77,42 +97,57 @@ def main(
     raise ValueError(f"expected rates above 0, got {list(rates)}")
   if min(steps, batch_size, validations) < 1:
     raise ValueError(f"expected at least 1 step, picture and validation, got {steps}, {batch_size} and {validations}")
-  found = [_read(folder) for folder in folders]
-  made, s = found[0][:2]
-  if any(other.name != made.name or o._replace(seed=s.seed, seeds=s.seeds) != s for other, o, _ in found):
-    raise ValueError("expected runs of one experiment that differ in their seeds alone, got others")
-  parts = load_parts(s)
-  describe(s, parts)
   measured = []
   with jax.set_mesh(make_mesh(tasks_at_once(batch_size, jax.device_count()) if devices is None else devices)):
-    starts = [start for run in found for start in _trained(run, parts)]
+    found = [_read(folder) for folder in folders]
+    name, s = found[0].name, found[0].setting
+    if any(other.name != name or other.setting._replace(seed=s.seed, seeds=s.seeds) != s for other in found):
+      raise ValueError("expected runs of one experiment that differ in their seeds alone, got others")
+    encoder, parts = found[0].encoder, found[0].parts
+    tuned = [started(encoder, *start) for run in found for start in run.starts]
     for share in labels:
       some = deal_pictures(parts.train, (share,), seed=0)[0] if share < 1 else parts.train
       recipes = [Recipe(rate, decay, steps, min(batch_size, len(some.labels)), validations) for rate in rates]
       print(f"\n{100 * share:g}% of the labels, {len(some.labels):,} pictures: accuracy on {len(parts.test.labels):,}")
-      tuned = [started(made.encoder, params["encoder"], state["encoder"]) for params, state in starts]
-      for name, encoders in ((f"{made.name}, fine-tuned", tuned), ("from scratch", [made.encoder] * len(tuned))):
-        said = {"labels": share, "seed": s.seed} | _measured(name, encoders, some, parts, recipes)
-        measured.append(records.record(learner=name, **probing.common(parts, s), **said))
+      for what, encoders in ((f"{name}, fine-tuned", tuned), ("from scratch", [encoder] * len(tuned))):
+        said = {"labels": share, "seed": s.seed} | _measured(what, encoders, some, parts, recipes)
+        measured.append(records.record(learner=what, **probing.common(parts, s), **said))
   if record:
-    records.publish(f"fine_tuned-{made.name}-{probing.slug(s)}", measured)
+    records.publish(f"fine_tuned-{name.split(',')[0]}-{probing.slug(s)}", measured)
 
 
-def _read(folder: Path):
+def _read(folder: Path) -> Pretrained:
   module, flags = runs.flags_of(folder)
-  if not isinstance(flags.get("setting"), pretraining.Setting):
-    raise ValueError(f"expected a pretraining run, got one of {module.__name__} in {str(folder)!r}")
+  s = flags.get("setting")
+  if not isinstance(s, pretraining.Setting | clip.Setting):
+    raise ValueError(f"expected a run of pretraining or of CLIP, got one of {module.__name__} in {str(folder)!r}")
   jax.config.update("jax_default_matmul_precision", flags["run"].precision)
-  return module.method(**flags), flags["setting"], folder
+  return _pictures_of_clip(folder, flags) if isinstance(s, clip.Setting) else _pretrained(module, folder, flags)
 
 
-def _trained(run, parts: Parts):
-  """The params and state that each of a run's seeds ended with."""
-  made, s, folder = run
+def _pretrained(module, folder: Path, flags: dict) -> Pretrained:
+  made, s, starts = module.method(**flags), flags["setting"], []
+  parts = load_parts(s)
+  describe(s, parts)
   for seed in few_shot.seeds_of(s):
     pictures = pretraining.pictures_of(parts, s, seed)
     final = pretraining.last(made.learner, pretraining.optimizer(s), s, folder, pictures, seed)
-    yield final.params, final.state
+    starts.append((final.params["encoder"], final.state["encoder"]))
+  return Pretrained(made.name, made.encoder, starts, parts, s)
+
+
+def _pictures_of_clip(folder: Path, flags: dict) -> Pretrained:
+  s, starts = flags["setting"], []
+  parts = load_data(s).probes
+  if parts is None:
+    raise ValueError(
+      f"expected a run on data with labels apart, such as glyphs, got one on {s.data} in {str(folder)!r}"
+    )
+  describe(s, parts)
+  for seed in few_shot.seeds_of(s):
+    _, params, state, _, _ = clip.trained(folder, flags, seed)
+    starts.append((params["picture"]["encoder"], state["picture"]["encoder"]))
+  return Pretrained(clip.name_of(flags), clip.encoder_of(flags), starts, parts, s)
 
 
 def _measured(name: str, encoders, some, parts: Parts, recipes) -> dict:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from test_pretraining import command, pictures  # noqa: F401  (a fixture)
 
-from experiments import clip, clip_data, few_shot_data, records, zero_shot
+from experiments import clip, clip_data, few_shot_data, fine_tune, records, zero_shot
 from metajax.data import from_arrays
 
 TINY = ["--encoder-name", "conv4", "--width", "0.0625", "--text-width", "8", "--text-layers", "1", "--outputs", "4"]
@@ -92,6 +92,8 @@ def test_a_run_finds_captions_and_names_pictures_in_sentences(command, tmp_path)
   ):
     status, _, error = command(zero_shot, *flags)
     assert status == 2 and said in error and error.count("\n") == 1
+  status, _, error = command(fine_tune, str(folder))
+  assert status == 2 and "expected a run on data with labels apart, such as glyphs" in error
 
 
 def letters(name, split="train", *, size=28, **_):
@@ -122,6 +124,15 @@ def test_glyphs_hold_out_combinations_and_a_typeface_and_probe_the_picture_tower
     f"unseen combinations in {clip_data.FAMILY}",
     f"letters in {clip_data.FAMILY}",
   }
+
+  flags = ["--labels", "0.5", "--steps", "2", "--rates", "1e-3", "--batch-size", "4", "--validations", "1"]
+  status, out, error = command(fine_tune, str(tmp_path / "run"), *flags, "--record")
+  assert status == 0, error
+  found = json.loads((records.HERE / "results" / "fine_tuned-clip-glyphs.json").read_text())
+  assert [(r["learner"], r["seeds"]) for r in found] == [
+    ("clip, permuted captions, fine-tuned", 1),
+    ("from scratch", 1),
+  ]
 
 
 @pytest.mark.parametrize(
