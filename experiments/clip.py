@@ -23,7 +23,7 @@ from metajax.data import image_texts, load_tokenizer, train_tokenizer
 from metajax.learners import clip
 from metajax.learners.clip import Loss
 from metajax.losses.contrastive import LARGEST_LOG_SCALE
-from metajax.mesh import shard_batch, tasks_at_once
+from metajax.mesh import devices_for, first_host, own_share, shard_batch
 from metajax.networks import text_transformer
 from metajax.networks.resnet import Stem
 from metajax.networks.transformer import Size
@@ -133,16 +133,17 @@ def main(
     image_texts(data.train, tokenizer, batch_size=s.batch_size, length=length, seed=seed)
     for seed in few_shot.seeds_of(s)
   ]
-  example = next(batches[0]())
+  example = next(iter(own_share(batches[0])))
   jax.eval_shape(lambda key: learner.init(key, example), jax.random.key(0))
   if this.resumed:
     runs.check_same(this)
   name = name_of(flags)
-  device_count = tasks_at_once(s.batch_size, jax.device_count()) if s.devices is None else s.devices
-  with jax.set_mesh(make_mesh(device_count)):
+  device_count = devices_for(s.batch_size, s.devices)
+  with jax.set_mesh(make_mesh(device_count, fsdp=run.fsdp)):
     shard_batch(example)
     runs.write_configuration(this, device_count, channels=example.first.shape[-1])
-    tokenizer.save(this.folder / "tokenizer.json")
+    if first_host():
+      tokenizer.save(this.folder / "tokenizer.json")
     networks, seconds, waiting = _train(this, learner, batches, data.tests[0], tokenize, s)
     how = {"train_seconds": round(seconds), "steps": s.steps, "devices": device_count, "seed": s.seed}
     print(f"\ntrained for {seconds:.0f} s on {device_count} device(s), {100 * waiting:.1f}% of it waiting for data")

@@ -51,7 +51,7 @@ def _pictures(folder, learner, trained, source, tokenize):
   spread = np.linspace(0, len(firsts) - 1, min(SHOWN, len(firsts))).astype(int)
   some = select_rows(source, np.sort(firsts[spread]))
   own = np.searchsorted(source.labels[firsts], some.labels)
-  found = features(learner.embed, *trained, in_order(some, batch_size=SHOWN)())
+  found = features(learner.embed, *trained, in_order(some, batch_size=SHOWN))
   cosines = found.inputs @ names.T
   nearest = cosines.argmax(-1)
   said = [f"{'' if k == i else '✗ '}{texts[k]}" for k, i in zip(nearest, own, strict=True)]

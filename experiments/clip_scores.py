@@ -23,13 +23,13 @@ def named(learner, params, state, test: Test, tokenize: Callable) -> ZeroShot:
     labels = np.array([groups.index(group) for group in source.groups])[source.labels]
   texts, of_class = prompts(names, TEMPLATES[test.kind])
   classes = class_embeddings(learner.embed, params, state, tokenize(texts), of_class)
-  found = features(learner.embed, params, state, in_order(source, batch_size=BATCH)())
+  found = features(learner.embed, params, state, in_order(source, batch_size=BATCH))
   return zero_shot(classes, found._replace(labels=labels))
 
 
 def found(learner, params, state, test: Test, tokenize: Callable, captions: int | None = None) -> dict[str, dict]:
   """Retrieval of a test's pictures and captions, of each picture's first `captions` ones."""
-  pictures = features(learner.embed, params, state, in_order(test.source, batch_size=BATCH)())
+  pictures = features(learner.embed, params, state, in_order(test.source, batch_size=BATCH))
   texts = [(i, text) for i, own in enumerate(test.source.captions) for text in own[:captions]]
   owner = np.array([i for i, _ in texts])
   tokens = tokenize([text for _, text in texts])

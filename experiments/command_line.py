@@ -1,5 +1,6 @@
 """A plain function as a command: every argument a flag, presets by `--budget`, one clear line for bad input."""
 
+import contextlib
 import errno
 import functools
 import inspect
@@ -8,6 +9,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,8 +17,11 @@ from pathlib import Path
 import jax
 import tyro
 
+from metajax.mesh import first_host, join, share
 from metajax.train import Stopped
 
+PATIENCE = 2  # seconds
+_HOSTS = ("coordinator", "hosts", "host", "dead-after")
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 _PROJECT = Path(__file__).resolve().parent.parent
 
@@ -29,14 +34,27 @@ def run(main: Callable, budgets: Mapping[str, Mapping] | None = None):
   one line, with exit status 2; any other keeps its traceback. A run that SIGTERM stopped ends with 0, one that Ctrl-C
   stopped with 130. Compiled programs are kept for the next run.
 
+  `--coordinator ADDRESS:PORT --hosts N --host I` (or METAJAX_COORDINATOR, METAJAX_HOSTS and METAJAX_HOST) make this
+  process one of several that run the command together; on TPU pods and under SLURM they find each other.
+  `--dead-after` says after how many seconds without a sign of life a host ends the others.
+
   Args:
     main: a function of keyword arguments with defaults.
     budgets: presets `{name: {argument: default}}`; the first is the one without `--budget`.
   """
   if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
     jax.config.update("jax_compilation_cache_dir", str(_PROJECT / ".cache" / "jax"))
+  if _several_hosts():
+    return _as_one_of_several(main, budgets)
   before = signal.signal(signal.SIGTERM, _end)
   signal.signal(signal.SIGINT, signal.default_int_handler)
+  try:
+    _run(main, budgets)
+  finally:
+    signal.signal(signal.SIGTERM, before)
+
+
+def _run(main, budgets):
   try:
     main(**parse(main, budgets, [*_arguments_of_the_run(), *sys.argv[1:]]))
   except Stopped as stopped:
@@ -52,8 +70,51 @@ def run(main: Callable, budgets: Mapping[str, Mapping] | None = None):
     if not any(_PROJECT / part in raised_in.parents for part in ("metajax", "experiments")):
       raise
     _fail(_said(error))
-  finally:
-    signal.signal(signal.SIGTERM, before)
+
+
+def _several_hosts() -> bool:
+  """Joins other hosts, as the flags, the environment or a cluster say; the flags are taken away."""
+  arguments = sys.argv[1:]
+  given = {
+    name: _take(arguments, f"--{name}")[-1:] or [os.environ.get(f"METAJAX_{name.upper().replace('-', '_')}")]
+    for name in _HOSTS
+  }
+  (coordinator,), *numbers = given.values()
+  try:
+    hosts, host, dead_after = (None if number is None else int(number) for (number,) in numbers)
+    several = join(coordinator, hosts, host, **({} if dead_after is None else {"dead_after": dead_after}))
+  except (ValueError, RuntimeError) as error:
+    _fail(f"{error} (--coordinator, --hosts, --host)")
+  sys.argv[1:] = arguments
+  return several
+
+
+def _as_one_of_several(main, budgets):
+  """`_run`, where only the first host prints, and none leaves the others waiting."""
+  try:
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(sys.stdout if first_host() else nowhere):
+      _run(main, budgets)
+  except SystemExit as stop:
+    if stop.code:
+      _leave(stop.code)
+    raise
+  except jax.errors.JaxRuntimeError as error:
+    said = str(error).splitlines()[0]
+    advice = "; ".join(["", *getattr(error, "advice", ())])
+    print(f"error: host {share()[0]} can no longer work with the others: {said}{advice}", file=sys.stderr)
+    _leave(3)
+  except BaseException:
+    traceback.print_exc()
+    _leave(1)
+
+
+def _leave(status: int):
+  """Ends this process at once. An exit as usual would wait for the others, who wait for this one."""
+  sys.stdout.flush()
+  sys.stderr.flush()
+  if first_host():
+    time.sleep(PATIENCE)  # others that have the same to say do so before they lose the one that they were to meet
+  os._exit(status)
 
 
 def parse(main: Callable, budgets: Mapping[str, Mapping] | None, arguments: Sequence[str]) -> dict:

@@ -17,7 +17,7 @@ from metajax import Learner, few_shot_accuracy, make_mesh
 from metajax.checkpoint import Checkpoints
 from metajax.data import Source, episodes
 from metajax.losses import check_fits
-from metajax.mesh import shard_batch, tasks_at_once
+from metajax.mesh import devices_for, for_hosts, own_share, shard_batch, share
 from metajax.train import TrainState, each_seed, for_seeds, seeds_at_once
 
 TEST_SEED = 2  # of the test tasks, the same for every learner and every run
@@ -134,7 +134,7 @@ def run(method: Callable[..., Method], flags: dict):
   # Validation tasks too have a seed of their own, the same for every learner and every run.
   validation = test_batches(parts["validation"], *tests[0], s.test_queries, seed=1, part="validation")
   at = {test: test_batches(parts["test"], *test, s.test_queries, seed=TEST_SEED) for test in tests}
-  example = next(batches[0]())
+  example = next(iter(own_share(batches[0])))
   shapes = jax.eval_shape(made.learner.init, jax.random.key(0), example)
   if this.resumed:
     for folder in groups(s, at_once=s.seeds_at_once or 1):
@@ -143,9 +143,9 @@ def run(method: Callable[..., Method], flags: dict):
   for some in (validation, *at.values()):
     check_fits_test(made, shapes, next(some()))
 
-  rows = jax.tree.leaves(example)[0].shape[0]
-  device_count = tasks_at_once(rows, jax.device_count()) if s.devices is None else s.devices
-  with jax.set_mesh(make_mesh(device_count)):
+  rows = jax.tree.leaves(example)[0].shape[0] * share()[1]
+  device_count = devices_for(rows, s.devices)
+  with jax.set_mesh(make_mesh(device_count, fsdp=this.flags.fsdp)):
     shard_batch(example)  # refuses what the devices do not divide, before anything is written
     at_once = _at_once(this, made, batches, s)
     runs.write_configuration(this, device_count, seeds_at_once=at_once)
@@ -258,7 +258,7 @@ def training_batches(source: Source, s: Setting, seed: int) -> Callable:
 def test_batches(source: Source, ways: int, shots: int, queries: int, seed: int, part: str = "test") -> Callable:
   """Tasks to validate or test on."""
   with _named(part, "--test, --test-queries"):
-    return episodes(source, ways=ways, shots=shots, queries=queries, tasks=20, seed=seed)
+    return episodes(source, ways=ways, shots=shots, queries=queries, tasks=for_hosts(20), seed=seed)
 
 
 @contextlib.contextmanager

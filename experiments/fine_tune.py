@@ -20,7 +20,7 @@ from metajax.compose import linear, started, with_head
 from metajax.data import deal_pictures, examples, in_order
 from metajax.evaluate import features, over_seeds, summarise
 from metajax.learners import augmented, supervised
-from metajax.mesh import tasks_at_once
+from metajax.mesh import devices_for
 from metajax.train import adamw, warmup_cosine
 from metajax.types import Network
 from metajax.views.image import compose, flip, random_resized_crop
@@ -71,6 +71,7 @@ def main(
   batch_size: int = 128,
   validations: int = 5,
   devices: int | None = None,
+  fsdp: bool = False,
   record: bool = False,
 ):
   """Fine-tunes pretrained networks with a share of the labels, and trains the same network from scratch.
@@ -87,6 +88,7 @@ def main(
     batch_size: pictures in a step.
     validations: how often the accuracy on validation pictures is looked at.
     devices: devices to share the pictures of a step; by default as many as divide them.
+    fsdp: share the parameters and the optimizer's state between the devices too.
     record: write the records to experiments/results and rebuild experiments/README.md.
   """
   if not folders:
@@ -98,7 +100,7 @@ def main(
   if min(steps, batch_size, validations) < 1:
     raise ValueError(f"expected at least 1 step, picture and validation, got {steps}, {batch_size} and {validations}")
   measured = []
-  with jax.set_mesh(make_mesh(tasks_at_once(batch_size, jax.device_count()) if devices is None else devices)):
+  with jax.set_mesh(make_mesh(devices_for(batch_size, devices), fsdp=fsdp)):
     found = [_read(folder) for folder in folders]
     name, s = found[0].name, found[0].setting
     if any(other.name != name or other.setting._replace(seed=s.seed, seeds=s.seeds) != s for other in found):
@@ -183,7 +185,7 @@ def _accuracy(encoder, classes: int) -> Callable:
   answer = lambda params, state, x: network.apply(params, state, x, train=False)[0]
 
   def right(params, state, source):
-    logits, labels = features(answer, params, state, in_order(source, batch_size=probing.BATCH)())
+    logits, labels = features(answer, params, state, in_order(source, batch_size=probing.BATCH))
     return logits.argmax(-1) == labels
 
   return right

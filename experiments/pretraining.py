@@ -17,7 +17,7 @@ from metajax import Learner, make_mesh
 from metajax.checkpoint import Checkpoints
 from metajax.data import examples, in_order, select_rows
 from metajax.evaluate import features, neighbour_classes
-from metajax.mesh import shard_batch, tasks_at_once
+from metajax.mesh import devices_for, own_share, shard_batch
 from metajax.report import read_metrics
 from metajax.train import TrainState, adamw, lars, restore, scaled_rate, start, warmup_cosine
 
@@ -106,14 +106,14 @@ def run(method: Callable[..., Method], flags: dict):
   parts = load_parts(s)
   describe(s, parts)
   batches = [pictures_of(parts, s, seed) for seed in few_shot.seeds_of(s)]
-  example = next(batches[0]())
+  example = next(iter(own_share(batches[0])))
   optimizer(s)
   jax.eval_shape(lambda key: made.learner.init(key, example), jax.random.key(0))  # looks at the pictures too
   tasks = few_shot_tasks(parts, s)
   if this.resumed:
     runs.check_same(this)
-  device_count = tasks_at_once(s.batch_size, jax.device_count()) if s.devices is None else s.devices
-  with jax.set_mesh(make_mesh(device_count)):
+  device_count = devices_for(s.batch_size, s.devices)
+  with jax.set_mesh(make_mesh(device_count, fsdp=this.flags.fsdp)):
     shard_batch(example)
     runs.write_configuration(this, device_count)
     trained, seconds, waiting = _pretrain(this, made, parts, batches, s)
@@ -179,7 +179,7 @@ def _pretrain(this, made: Method, parts: Parts, batches, s: Setting):
   known, asked = (_first(part, n) for part, n in ((parts.train, CURVE_KNOWN), (parts.validation, CURVE_ASKED)))
 
   def validate(params, state):
-    found = [features(made.learner.embed, params, state, in_order(x, batch_size=BATCH)()) for x in (known, asked)]
+    found = [features(made.learner.embed, params, state, in_order(x, batch_size=BATCH)) for x in (known, asked)]
     (answers,) = neighbour_classes(found[0], found[1].inputs, [min(CURVE_NEIGHBOURS, len(found[0].labels))]).values()
     return 100 * np.mean(answers == found[1].labels)
 

@@ -64,7 +64,7 @@ def _map(folder, made, trained, parts):
   chosen = select_classes(parts.test, classes)
   rows = np.linspace(0, len(chosen.labels) - 1, min(MAP_PICTURES, len(chosen.labels))).astype(int)
   chosen = select_rows(chosen, rows)
-  embedded = features(made.learner.embed, *trained, in_order(chosen, batch_size=BATCH)())
+  embedded = features(made.learner.embed, *trained, in_order(chosen, batch_size=BATCH))
   path = folder / "map.png"
   firsts = [np.flatnonzero(chosen.labels == k)[0] for k in range(len(chosen.classes))]
   map_figure(embedded.inputs, embedded.labels, chosen.classes, path, pictures=np.asarray(chosen.images)[firsts])

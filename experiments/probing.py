@@ -31,7 +31,7 @@ def probe_all(shown: Sequence[Representation], parts: Parts, s, how: dict) -> li
   for one in shown:
     found = {measure: [] for measure in PROBES}
     for params, state in one.trained:
-      three = [features(one.embed, params, state, in_order(part, batch_size=BATCH)()) for part in parts[1:4]]
+      three = [features(one.embed, params, state, in_order(part, batch_size=BATCH)) for part in parts[1:4]]
       for measure, probe in PROBES.items():
         found[measure].append(probe(*three))
     scores = {measure: over_seeds([probed.test for probed in some]) for measure, some in found.items()}

@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 
 from experiments.command_line import command
+from metajax.mesh import first_host
 from metajax.report import write_whole
 
 HERE = Path(__file__).resolve().parent
@@ -60,8 +61,10 @@ def read(path: Path) -> list[dict]:
 def publish(name: str, records: list[dict], figure: Path | None = None):
   """Adds records to `experiments/results/NAME.json`, in place of those of the same settings, and rebuilds the page.
 
-  The figure, if there is one, becomes `NAME.png` beside them.
+  The figure, if there is one, becomes `NAME.png` beside them. Of several hosts the first one does so.
   """
+  if not first_host():
+    return
   path = HERE / "results" / f"{name}.json"
   before = read(path)
   new = {_setting(r) for r in records}

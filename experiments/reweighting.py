@@ -22,6 +22,7 @@ from metajax import Episode, Examples, Learner, Network, gradient_steps
 from metajax.data import load, select_classes
 from metajax.evaluate import Score, over_seeds
 from metajax.losses import accuracy, cross_entropy
+from metajax.mesh import share
 from metajax.networks import mlp
 from metajax.report import contact_sheet_figure, page
 from metajax.report.drawing import BLUE, VERMILION, drawing
@@ -89,6 +90,8 @@ def main(
   network, adapt = mlp([256], ways), gradient_steps(optax.sgd(inner_rate), inner_steps, per_step=True)
   train = jax.jit(functools.partial(train_and_test, network), static_argnames="steps")
   draws = [load("glyphs", "test", seed=draw) for draw in range(4)]  # 24 pictures of each letter, four times
+  if share()[1] > 1:
+    raise ValueError(f"expected one host, there is one task in a step and nothing to share, got {share()[1]}")
   runs.write_configuration(this, 1)
   problems, values, seconds = [], {}, []
   for one in range(seed, seed + seeds):

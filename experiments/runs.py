@@ -17,11 +17,12 @@ import jax
 
 from experiments import command_line, records
 from metajax.checkpoint import Checkpoints
+from metajax.mesh import from_first_host, meet_hosts, preempted, share
 from metajax.report import metrics_log, progress, read_metrics
 from metajax.report.files import SCRATCH
 from metajax.train import Stopped, TrainState, fit
 
-FREE = {"folder", "resume", "output", "record", "checkpoint_every", "keep", "profile", "debug_nans", "devices"}
+FREE = {"folder", "resume", "output", "record", "checkpoint_every", "keep", "profile", "debug_nans", "devices", "fsdp"}
 FREE |= {"download", "test_tasks", "curve"}  # what a run may change without becoming another one
 
 
@@ -44,6 +45,8 @@ class RunFlags(NamedTuple):
   """Trace this many steps, for TensorBoard (its Profile tab) or Perfetto."""
   precision: Literal["highest", "high", "default"] = "highest"
   """Of matrix products: "highest" agrees between CPU, GPU and TPU; "default" is TF32 or bfloat16 there, and faster."""
+  fsdp: bool = False
+  """Share the parameters and the optimizer's state between the devices too, rather than keep a copy on each."""
   debug_nans: bool = False
   """Look at every step, and replay the first that is not finite: the error then points at the line that made it."""
 
@@ -80,6 +83,12 @@ def begin(name: str, main: Callable, flags: Mapping) -> Run:
   if asked.resume and asked.folder is None:
     raise ValueError("expected --folder with --resume: the folder of the run to go on with")
   jax.config.update("jax_default_matmul_precision", asked.precision)
+  folder, there = from_first_host(lambda: _folder(name, asked))  # the hosts' clocks differ
+  return Run(Path(folder), asked, there, _described(main, flags))
+
+
+def _folder(name: str, asked: RunFlags) -> tuple[str, bool]:
+  """The run's folder, and whether there is a run in it."""
   folder = asked.folder or _new(asked.output / time.strftime(f"{name}-%Y%m%d-%H%M%S"))
   records.check_writable(folder)
   there = (folder / "run.json").exists()
@@ -87,7 +96,7 @@ def begin(name: str, main: Callable, flags: Mapping) -> Run:
     raise ValueError(f"expected a folder without a run, got {str(folder)!r}: --resume goes on with it")
   if not there and folder.is_dir() and any(path.name != SCRATCH for path in folder.iterdir()):
     raise ValueError(f"expected an empty or a new folder for the run, got {str(folder)!r}")
-  return Run(folder, asked, there, _described(main, flags))
+  return str(folder), there
 
 
 def _new(folder: Path) -> Path:
@@ -118,9 +127,11 @@ def write_configuration(run: Run, devices: int, **more):
   """Writes `run.json`: the experiment, its flags, versions, machine and command, and what is new of each session."""
   now = run.configuration | more
   session = {"started": time.strftime("%Y-%m-%d %H:%M:%S"), "command": now["command"], "devices": devices}
+  session |= {"hosts": share()[1]} if share()[1] > 1 else {}
   session |= {"machine": now["machine"], "versions": now["versions"]}
   before = configuration(run.folder) if run.resumed else now | {"sessions": []}
   records.write(run.folder / "run.json", before | {"sessions": [*before["sessions"], session]})
+  meet_hosts("run.json is written")
 
 
 def configuration(folder: Path) -> dict:
@@ -168,7 +179,8 @@ def train(
 ) -> tuple[TrainState, float]:
   """`fit` with all that a run keeps: metrics, checkpoints, a trace. Gives the TrainState and the seconds it took.
 
-  A first SIGTERM or Ctrl-C ends it after the step under way, saved; a second Ctrl-C at once.
+  A first SIGTERM or Ctrl-C ends it after the step under way, saved; a second Ctrl-C at once. Of several hosts any one
+  is told, and all end after the same step.
 
   Args:
     run: the run.
@@ -211,13 +223,14 @@ def train(
       )
       if reason := stop():
         raise Stopped(reason, steps, saved=True)
-    except Stopped as stopped:
+    except (Stopped, jax.errors.JaxRuntimeError) as stopped:
       stopped.advice = [f"go on with it: {_again(run)}"]
       raise
     except FloatingPointError as error:
       if not flags.debug_nans:
         error.advice = [f"look into it: {_again(run)} --debug-nans"]
       raise
+  meet_hosts("the metrics are written")
   return trained, seconds[0] or _seconds(folder)
 
 
@@ -234,6 +247,14 @@ def _seconds(folder):
 @contextlib.contextmanager
 def _stop_on_signals():
   """Gives a `stop` for `fit` that says which signal has come."""
+  if share()[1] > 1:
+    # SIGTERM is heard by JAX, which tells all hosts; Ctrl-C is made one.
+    before = signal.signal(signal.SIGINT, lambda number, frame: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+      yield lambda: "SIGTERM" if preempted() else None
+    finally:
+      signal.signal(signal.SIGINT, before)
+    return
   came = []
 
   def handle(number, frame):

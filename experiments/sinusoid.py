@@ -12,10 +12,11 @@ import optax
 
 from experiments import command_line, records, runs
 from experiments.runs import RUN, RunFlags
-from metajax import Episode, Examples, gradient_steps
+from metajax import Episode, Examples, gradient_steps, make_mesh
 from metajax.evaluate import Score, few_shot_error
 from metajax.learners import maml
 from metajax.losses import squared_error
+from metajax.mesh import devices_for
 from metajax.networks import mlp
 from metajax.report import curves_figure, learning_curves_figure, page, read_metrics
 from metajax.types import Batches
@@ -57,56 +58,62 @@ def main(
     if value < least:
       raise ValueError(f"expected {name} to be at least {least}, got {value}")
   runs.check_same(this)
-  runs.write_configuration(this, 1)
-  network = mlp(hidden, 1)
-  learner_with = lambda adapt: maml(network, adapt, loss=squared_error, at_once=tasks)
-  one_step = learner_with(gradient_steps(optax.sgd(inner_rate), 1))
-  none = learner_with(_no_steps)
-  waves, test = sine_waves(shots, tasks, seed=seed), sine_waves(shots, 25, queries=100, seed=seed + 1)
-  trained, seconds = {}, {}
-  for name, learner in {"maml": one_step, "joint pre-training": none}.items():
-    print(f"{name}, {shots} shots")
-    optimizer = optax.adam(optax.cosine_decay_schedule(rate, max(steps, 1)))
-    part = name.split()[0]
-    trained[name], seconds[name] = runs.train(
-      this, learner, optimizer, waves, steps, rows=tasks, part=part, seed=seed, log_every=max(1, steps // 20)
-    )
+  devices = devices_for(tasks)
+  with jax.set_mesh(make_mesh(devices, fsdp=run.fsdp)):
+    runs.write_configuration(this, devices)
+    network = mlp(hidden, 1)
+    learner_with = lambda adapt: maml(network, adapt, loss=squared_error, at_once=tasks)
+    one_step = learner_with(gradient_steps(optax.sgd(inner_rate), 1))
+    none = learner_with(_no_steps)
+    waves, test = sine_waves(shots, tasks, seed=seed), sine_waves(shots, 25, queries=100, seed=seed + 1)
+    trained, seconds = {}, {}
+    for name, learner in {"maml": one_step, "joint pre-training": none}.items():
+      print(f"{name}, {shots} shots")
+      optimizer = optax.adam(optax.cosine_decay_schedule(rate, max(steps, 1)))
+      part = name.split()[0]
+      trained[name], seconds[name] = runs.train(
+        this, learner, optimizer, waves, steps, rows=tasks, part=part, seed=seed, log_every=max(1, steps // 20)
+      )
 
-  error = lambda name, learner: few_shot_error(learner, trained[name].params, {}, test, test_tasks)
-  rates = (inner_rate, 0.001, 0.003, 0.03, 0.1)  # the pre-trained network is given the best
-  fine_tuned = {r: error("joint pre-training", learner_with(gradient_steps(optax.sgd(r), 1))) for r in rates}
-  best = min(fine_tuned, key=lambda r: fine_tuned[r].mean)
-  errors: dict[str, Score] = {
-    "maml, before": error("maml", none),
-    "maml, after 1 step": error("maml", one_step),
-    "maml, after 10 steps": error("maml", learner_with(gradient_steps(optax.sgd(inner_rate), 10))),
-    "joint pre-training, before": error("joint pre-training", none),
-    "joint pre-training, after 1 step": fine_tuned[best],
-  }
-  print(f"\nmean squared error on {test_tasks} new sine waves, {shots} points each")
-  measured = []
-  for what, score in errors.items():
-    print(f"  {what:<34} {score}" + (f"  (the best of the rates {rates}: {best})" if score is fine_tuned[best] else ""))
-    found = records.record(
-      learner=what,
-      data="sinusoid",
-      split="test",
-      measure="mean_squared_error",
-      ways=None,
-      shots=shots,
-      queries=100,
-      policy="none",
-      tasks=test_tasks,
-      value=round(score.mean, 4),
-      interval=round(score.interval, 4),
-      published=None,
-      train_seconds=round(seconds[what.split(",")[0]], 1),
-      steps=steps,
-      seed=seed,
+    error = lambda name, learner: few_shot_error(learner, trained[name].params, {}, test, test_tasks)
+    rates = (inner_rate, 0.001, 0.003, 0.03, 0.1)  # the pre-trained network is given the best
+    fine_tuned = {r: error("joint pre-training", learner_with(gradient_steps(optax.sgd(r), 1))) for r in rates}
+    best = min(fine_tuned, key=lambda r: fine_tuned[r].mean)
+    errors: dict[str, Score] = {
+      "maml, before": error("maml", none),
+      "maml, after 1 step": error("maml", one_step),
+      "maml, after 10 steps": error("maml", learner_with(gradient_steps(optax.sgd(inner_rate), 10))),
+      "joint pre-training, before": error("joint pre-training", none),
+      "joint pre-training, after 1 step": fine_tuned[best],
+    }
+    print(f"\nmean squared error on {test_tasks} new sine waves, {shots} points each")
+    measured = []
+    for what, score in errors.items():
+      print(
+        f"  {what:<34} {score}" + (f"  (the best of the rates {rates}: {best})" if score is fine_tuned[best] else "")
+      )
+      found = records.record(
+        learner=what,
+        data="sinusoid",
+        split="test",
+        measure="mean_squared_error",
+        ways=None,
+        shots=shots,
+        queries=100,
+        policy="none",
+        tasks=test_tasks,
+        value=round(score.mean, 4),
+        interval=round(score.interval, 4),
+        published=None,
+        train_seconds=round(seconds[what.split(",")[0]], 1),
+        steps=steps,
+        seed=seed,
+      )
+      measured.append(found)
+    records.write(this.folder / "records.json", measured)
+    _page(
+      this.folder, functools.partial(draw, learner_with, inner_rate, trained["maml"].params, next(test())), measured
     )
-    measured.append(found)
-  records.write(this.folder / "records.json", measured)
-  _page(this.folder, functools.partial(draw, learner_with, inner_rate, trained["maml"].params, next(test())), measured)
   print(f"\nthe run's page: {this.folder / 'index.html'}")
   if run.record:
     records.publish("sinusoid", measured, this.folder / "figures" / "waves.png")

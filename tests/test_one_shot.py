@@ -105,8 +105,17 @@ def test_no_folder_and_parts_of_a_batch_are_refused(tmp_path):
   with pytest.raises(FileNotFoundError, match=r"a folder of one-shot runs, got '.*nowhere'"):
     one_shot_runs(tmp_path / "nowhere")
   write_run(tmp_path, 1)
-  with pytest.raises(ValueError, match="one batch, whole, of 1 runs, got a start of 1"):
+  with pytest.raises(ValueError, match="a start of 0, of one batch of 1 runs, got 1"):
     next(one_shot_runs(tmp_path)(1))
+
+
+def test_hosts_share_the_runs_in_order(tmp_path):
+  for number in (1, 2, 3):
+    write_run(tmp_path, number)
+  whole = next(one_shot_runs(tmp_path)())
+  shares = [next(one_shot_runs(tmp_path)(0, (host, 2))) for host in range(2)]
+  together = jax.tree.map(lambda *parts: np.concatenate(parts), *shares)
+  jax.tree.map(np.testing.assert_array_equal, together, whole)
 
 
 def characters(styles, alphabets=("a",) * 6 + ("b",) * 3):

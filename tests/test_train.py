@@ -345,7 +345,8 @@ def test_each_host_starts_at_the_first_batch_and_reads_its_own_part(monkeypatch)
   fit(regression, optimizer, batches, 1)
   monkeypatch.setattr(jax, "process_index", lambda: 1)
   monkeypatch.setattr(jax, "process_count", lambda: 4)
-  fit(regression, optimizer, batches, 1)
+  with pytest.raises(ValueError, match="expected a mesh over the devices of all 4 hosts"):
+    fit(regression, optimizer, batches, 1)
   assert asked == [(0, (0, 1)), (0, (1, 4))]
 
 

@@ -62,8 +62,9 @@ def in_order(source, *, batch_size):
     batch_size: pictures a batch; the last batch may have fewer.
 
   Returns:
-    `batches()`, an iterator of `Examples`: inputs float32 `[rows, height, width, channels]` in [0, 1], labels integers
-    `[rows]`.
+    `batches(start=0, shard=(0, 1))`, an iterator from batch `start` on of the `Examples` of host `shard[0]` of
+    `shard[1]`, whose rows of a batch follow each other: inputs float32 `[rows, height, width, channels]` in [0, 1],
+    labels integers `[rows]`. Of a short batch a host may have none.
 
   Raises:
     ValueError: `batch_size` is less than 1.
@@ -71,9 +72,11 @@ def in_order(source, *, batch_size):
   if batch_size < 1:
     raise ValueError(f"expected a batch_size of at least 1, got {batch_size}")
 
-  def batches():
-    for start in range(0, len(source.labels), batch_size):
-      rows = np.arange(start, min(start + batch_size, len(source.labels)))
+  def batches(start=0, shard=(0, 1)):
+    host, hosts = shard
+    for first in range(start * batch_size, len(source.labels), batch_size):
+      rows = np.arange(first, min(first + batch_size, len(source.labels)))
+      rows = rows[host * len(rows) // hosts : (host + 1) * len(rows) // hosts]
       yield Examples(np.float32(np.asarray(take(source.images, rows))) / np.float32(255), source.labels[rows])
 
   return batches

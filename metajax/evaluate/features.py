@@ -7,20 +7,22 @@ from collections.abc import Callable, Iterable
 import jax
 import numpy as np
 
-from metajax.mesh import device_count, replicate, shard_batch
-from metajax.types import Examples, Params, State
+from metajax.mesh import own_share, replicate, shard_padded, share, to_host
+from metajax.types import Batches, Examples, Params, State
 
 
-def features(embed: Callable, params: Params, state: State, batches: Iterable[Examples]) -> Examples:
+def features(embed: Callable, params: Params, state: State, batches: Batches | Iterable[Examples]) -> Examples:
   """The embedding of every example of an evaluation's batches.
 
   A batch that is short, or that the devices do not divide, is filled up and cut again, so that each example counts once
-  and one shape is compiled. Params and state are the same to the bit afterwards, or an error says so.
+  and one shape is compiled. Params and state are the same to the bit afterwards, or an error says so. Of several hosts
+  each embeds its own share, and all are given all of it.
 
   Args:
     embed: `(params, state, inputs) -> [n, d]`, a Learner's `embed`.
     params, state: of the trained learner.
-    batches: `Examples` one after the other, of any labels `[n, ...]`, such as `data.in_order(source, ...)()`.
+    batches: `batches(start, shard)` of `Examples`, of any labels `[n, ...]`, such as `data.in_order(source, ...)`, of
+      which each host reads its share alone; or the whole batches, one after the other.
 
   Returns:
     `Examples` of float32 `[all, d]`, and their labels as they were.
@@ -33,15 +35,13 @@ def features(embed: Callable, params: Params, state: State, batches: Iterable[Ex
   run, found, labels, rows = _compiled(embed), [], [], 0
   with frozen(params, state):
     shared = replicate((params, state))
-    for batch in batches:
-      here = len(batch.labels)
-      rows = rows or -(-here // device_count()) * device_count()
-      if here > rows:
-        raise ValueError(f"expected batches of at most the first one's {rows} rows, got {here}")
-      place = np.minimum(np.arange(rows), here - 1)
-      inputs = jax.tree.map(lambda x: np.asarray(x)[place], batch.inputs)  # noqa: B023
-      found.append(np.asarray(run(*shared, shard_batch(inputs)), np.float32)[:here])
-      labels.append(np.asarray(batch.labels))
+    for batch in own_share(batches) if callable(batches) else map(_own, batches):
+      rows = rows or len(batch.labels)
+      if len(batch.labels) > rows:
+        raise ValueError(f"expected batches of at most the first one's {rows} rows, got {len(batch.labels)}")
+      inputs, there = shard_padded(batch.inputs, rows)
+      found.append(np.asarray(to_host(run(*shared, inputs)), np.float32)[there])
+      labels.append(_of_all_hosts(np.asarray(batch.labels)))
   if not found:
     raise ValueError("expected examples to embed, got no batch")
   found = np.concatenate(found)
@@ -58,11 +58,25 @@ def frozen(*trees):
   Raises:
     RuntimeError: naming the first array that was changed.
   """
-  before = jax.tree.map(lambda x: np.array(x), trees)
+  before = jax.tree.map(np.array, to_host(trees))
   yield
   for (path, was), now in zip(jax.tree.leaves_with_path(before), jax.tree.leaves(trees), strict=True):
-    if was.tobytes() != np.asarray(now).tobytes():
+    if was.tobytes() != to_host(now).tobytes():
       raise RuntimeError(f"expected frozen arrays, but {jax.tree_util.keystr(path)} was changed")
+
+
+def _own(batch):
+  """This host's rows of a whole batch."""
+  host, hosts = share()
+  rows = len(batch.labels)
+  return jax.tree.map(lambda x: x[host * rows // hosts : (host + 1) * rows // hosts], batch)
+
+
+def _of_all_hosts(labels):
+  if share()[1] == 1:
+    return labels
+  given, there = shard_padded(labels)
+  return to_host(given)[there].astype(labels.dtype)
 
 
 @functools.lru_cache(maxsize=64)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.losses import accuracy, check_one_hot, squared_error
-from metajax.mesh import device_count, map_tasks, replicate, shard_batch
+from metajax.mesh import map_tasks, own_share, replicate, shard_padded, to_host
 from metajax.types import Batches, Learner, Params, State
 
 
@@ -36,7 +36,7 @@ def few_shot_accuracy(
   """The accuracy in percent on the queries of `tasks` tasks, with its 95% interval over tasks.
 
   The tasks are the first ones of `batches`, so two learners given the same `batches` meet the same tasks; each is
-  counted once, whatever the size of a batch and the number of devices.
+  counted once, whatever the size of a batch and the number of devices. Each of several hosts reads and tests its share.
 
   Args:
     learner: its `predict` sees a task's support and the inputs of its queries.
@@ -118,11 +118,11 @@ def _scores(learner, params, state, batches, tasks, measure, at_once, look=lambd
     raise ValueError(f"expected at least 2 tasks, so that there is an interval, got {tasks}")
   run, shared = _scorer(learner.predict, measure, at_once), replicate((params, state))
   scores, found = [], 0
-  for episodes in batches():
+  for episodes in own_share(batches):
     look(episodes)
-    here = len(episodes.query.labels)
-    scores.append(np.asarray(run(shared, shard_batch(_pad(episodes, here))))[:here])
-    found += here
+    sharded, there = shard_padded(episodes)
+    scores.append(to_host(run(shared, sharded))[there])
+    found += len(scores[-1])
     if found >= tasks:
       scores = np.concatenate(scores)[:tasks].astype(np.float64)
       if not np.isfinite(scores).all():
@@ -184,9 +184,3 @@ def over_seeds(scores: Sequence[Score]) -> Score:
   One score is its own.
   """
   return scores[0] if len(scores) == 1 else summarise(np.array([score.mean for score in scores]))
-
-
-def _pad(episodes, tasks):
-  """Repeats the last task until the batch divides by the devices; its scores are cut off again."""
-  rows = np.minimum(np.arange(-(-tasks // device_count()) * device_count()), tasks - 1)
-  return jax.tree.map(lambda x: np.asarray(x)[rows], episodes)

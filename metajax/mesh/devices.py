@@ -5,24 +5,47 @@ import contextlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from metajax.types import Batch, Params
 
 DATA = "data"
+FSDP = "fsdp"
 
 
-def make_mesh(devices: int | None = None) -> Mesh:
-  """A mesh over the first `devices` devices (all of them by default), along which batches are sharded.
+def make_mesh(devices: int | None = None, *, fsdp: bool = False) -> Mesh:
+  """A mesh over the first `devices` devices (all of them by default, of all hosts), along which batches are sharded.
+
+  Args:
+    devices: how many; of several hosts all.
+    fsdp: fully sharded data parallel: parameters and the optimizer's state are sharded too, each array along the
+      longest of its axes that the devices divide, and gathered where they are used. The default is a copy on every
+      device.
 
   Raises:
-    ValueError: if there are fewer devices.
+    ValueError: if there are fewer devices, or those of several hosts are not all wanted.
   """
   count = jax.device_count() if devices is None else devices
   if not 1 <= count <= jax.device_count():
     raise ValueError(f"expected 1 to {jax.device_count()} devices, the number there are, got {devices}")
-  return jax.make_mesh((count,), (DATA,), axis_types=(AxisType.Auto,), devices=jax.devices()[:count])
+  if jax.process_count() > 1 and count != jax.device_count():
+    raise ValueError(f"expected all {jax.device_count()} devices of {jax.process_count()} hosts, got {devices}")
+  # The second axis has one place on it: it only says, wherever the mesh is seen, that parameters are sharded.
+  shape, names = ((count, 1), (DATA, FSDP)) if fsdp else ((count,), (DATA,))
+  return jax.make_mesh(shape, names, axis_types=(AxisType.Auto,) * len(names), devices=jax.devices()[:count])
+
+
+def devices_for(rows: int, devices: int | None = None) -> int:
+  """How many devices to share a batch of `rows` between: as many as asked for, or the most that divide them.
+
+  Several hosts share it between all of their devices.
+  """
+  if devices is not None or jax.process_count() > 1:
+    return devices or jax.device_count()
+  return next(count for count in range(min(rows, jax.device_count()), 0, -1) if rows % count == 0)
 
 
 def device_count() -> int:
@@ -46,14 +69,41 @@ def shard_batch(batch: Batch) -> Batch:
   With several hosts each gives its own rows and the global array has them all, in the order of the hosts.
 
   Raises:
-    ValueError: if the leaves' leading axes differ, or the global number of rows does not divide by the devices.
+    ValueError: if the leaves' leading axes differ, the global number of rows does not divide by the devices, or several
+      hosts have no mesh.
   """
   rows = leading(batch) * jax.process_count()
   if device_count() == 1:
+    if jax.process_count() > 1:
+      raise ValueError(f"expected a mesh over the devices of all {jax.process_count()} hosts, such as make_mesh()")
     return jax.tree.map(jnp.asarray, batch)
   check_divides(rows)
   sharding = NamedSharding(jax.sharding.get_mesh(), P(DATA))
   return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch)
+
+
+def shard_padded(batch: Batch, rows: int = 0) -> tuple[Batch, np.ndarray]:
+  """`shard_batch` of any number of rows, even none on some hosts: filled up with zeros or copies of the last row.
+
+  Args:
+    batch: this host's rows.
+    rows: fill up to as many on each host at least, so that one shape is compiled.
+
+  Returns:
+    The global arrays, and which of their rows, `[rows]`, are there in truth.
+
+  Raises:
+    ValueError: if the leaves' leading axes differ.
+  """
+  here, hosts = _rows(batch, least=0), jax.process_count()
+  counts = np.array([here]) if hosts == 1 else multihost_utils.process_allgather(np.int32(here)).reshape(-1)
+  local = device_count() // hosts
+  each = -(-max(int(counts.max()), rows) // local) * local
+  fill = lambda x: np.concatenate(
+    [x, np.repeat(x[-1:], each - here, 0) if here else np.zeros_like(x, shape=(each, *x.shape[1:]))]
+  )
+  padded = jax.tree.map(lambda x: fill(np.asarray(x)), batch)
+  return shard_batch(padded), (np.arange(each) < counts[:, None]).reshape(-1)
 
 
 def replicate(tree: Params) -> Params:
@@ -61,6 +111,67 @@ def replicate(tree: Params) -> Params:
   if jax.sharding.get_abstract_mesh().empty:
     return jax.tree.map(jnp.asarray, tree)
   return jax.device_put(tree, NamedSharding(jax.sharding.get_mesh(), P()))
+
+
+def to_host(tree):
+  """Global arrays as whole NumPy arrays, on every host."""
+  whole = lambda x: x.is_fully_addressable or x.is_fully_replicated
+  return jax.tree.map(lambda x: np.asarray(x if not isinstance(x, jax.Array) or whole(x) else replicate(x)), tree)
+
+
+def sharded_axis(shape: tuple[int, ...]) -> int | None:
+  """The axis along which an array of parameters is sharded: under `make_mesh(fsdp=True)` the longest that the devices
+  divide, of equals the last; else None."""
+  mesh, count = jax.sharding.get_abstract_mesh(), device_count()
+  if mesh.empty or FSDP not in mesh.axis_names or count == 1:
+    return None
+  divided = [axis for axis, size in enumerate(shape) if size and size % count == 0]
+  return max(divided, key=lambda axis: (shape[axis], axis), default=None)
+
+
+def parameter_spec(shape: tuple[int, ...]) -> P:
+  """How an array of parameters, or of an optimizer's state, is spread over the mesh."""
+  axis = sharded_axis(shape)
+  return P() if axis is None else P(*[None] * axis, DATA)
+
+
+def shard_parameters(tree: Params) -> Params:
+  """Parameters, or an optimizer's state, spread over the mesh as it says: copies, or under `fsdp` a part on each."""
+  if jax.sharding.get_abstract_mesh().empty:
+    return jax.tree.map(jnp.asarray, tree)
+  put = lambda x: jax.device_put(x, NamedSharding(jax.sharding.get_mesh(), parameter_spec(jnp.shape(x))))
+  return jax.tree.map(put, tree)
+
+
+def keep_sharded(tree: Params) -> Params:
+  """While tracing: parameters stay as `shard_parameters` spreads them. Without `fsdp` it does nothing."""
+  return jax.tree.map(lambda x: _constrained(x, parameter_spec(x.shape)) if _is_sharded(x) else x, tree)
+
+
+def whole_parameters(tree: Params) -> Params:
+  """While tracing: sharded parameters, whole on every device for as long as they are used; their gradient is sharded.
+
+  Without `fsdp` it does nothing.
+  """
+  return jax.tree.map(lambda x: _whole(x) if _is_sharded(x) else x, tree)
+
+
+@jax.custom_vjp
+def _whole(x):
+  return _constrained(x, P())
+
+
+_whole.defvjp(
+  lambda x: (_whole(x), None), lambda _, gradient: (_constrained(gradient, parameter_spec(gradient.shape)),)
+)
+
+
+def _is_sharded(x) -> bool:
+  return sharded_axis(jnp.shape(x)) is not None
+
+
+def _constrained(x, spec):
+  return lax.with_sharding_constraint(x, NamedSharding(jax.sharding.get_abstract_mesh(), spec))
 
 
 @contextlib.contextmanager
@@ -71,9 +182,13 @@ def while_tracing():
 
 
 def leading(batch) -> int:
+  return _rows(batch, least=1)
+
+
+def _rows(batch, least: int) -> int:
   sizes = sorted({jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)})
-  if len(sizes) != 1 or sizes[0] in ((), (0,)):
-    raise ValueError(f"expected every array of a batch to have the same leading axis of at least 1, got {sizes}")
+  if len(sizes) != 1 or sizes[0] == () or sizes[0][0] < least:
+    raise ValueError(f"expected every array of a batch to have the same leading axis of at least {least}, got {sizes}")
   return sizes[0][0]
 
 

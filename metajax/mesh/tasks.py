@@ -10,7 +10,7 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jax.sharding import PartitionSpec as P
 
-from metajax.mesh.devices import DATA, check_divides, device_count, leading
+from metajax.mesh.devices import DATA, check_divides, device_count, leading, parameter_spec, sharded_axis
 
 
 def map_tasks(fn: Callable, at_once: int | None = None) -> Callable:
@@ -99,8 +99,10 @@ def mean_over_tasks(task: Callable, at_once: int | None = None) -> Callable:
   def compute(differentiate, params, rest, tasks):
     over_tasks = functools.partial(totals, differentiate)
     if device_count() > 1:
-      island = lambda *arguments: _all_reduce(totals(differentiate, *arguments))
-      over_tasks = jax.shard_map(island, in_specs=(P(), P(), P(DATA)), out_specs=P(), check_vma=False)
+      axes = jax.tree.map(lambda x: sharded_axis(jnp.shape(x)), params) if differentiate else None
+      spread = jax.tree.map(lambda x: parameter_spec(jnp.shape(x)), params) if differentiate else P()
+      island = lambda *arguments: _all_reduce(totals(differentiate, *arguments), axes)
+      over_tasks = jax.shard_map(island, in_specs=(P(), P(), P(DATA)), out_specs=(P(), spread), check_vma=False)
     (loss, (aux, weight)), gradient = over_tasks(params, rest, tasks)
     weight = jnp.where(weight > 0, weight, 1)
     divide = lambda x, like: (x / weight.astype(x.dtype)).astype(like.dtype) if _floats(x) else x
@@ -173,10 +175,20 @@ def _neutral(shape):
   return jnp.full(shape.shape, least, shape.dtype)
 
 
-def _all_reduce(tree):
-  leaves, structure = jax.tree.flatten(tree)
-  sums = iter(lax.psum([x for x in leaves if _floats(x)], DATA))
-  return structure.unflatten([next(sums) if _floats(x) else lax.pmax(x, DATA) for x in leaves])
+def _all_reduce(totals, axes):
+  """Sums over the devices (of integers the largest); of a gradient that is sharded along an axis each its own part."""
+  aux, gradient = totals
+  leaves, structure = jax.tree.flatten((aux, gradient))
+  scattered = [None] * len(jax.tree.leaves(aux)) + jax.tree.leaves(axes, is_leaf=lambda axis: axis is None)
+  scattered = scattered if gradient is not None else [None] * len(leaves)
+  sums = iter(lax.psum([x for x, axis in zip(leaves, scattered, strict=True) if _floats(x) and axis is None], DATA))
+  found = []
+  for x, axis in zip(leaves, scattered, strict=True):
+    if axis is not None:
+      found.append(lax.psum_scatter(x, DATA, scatter_dimension=axis, tiled=True))
+    else:
+      found.append(next(sums) if _floats(x) else lax.pmax(x, DATA))
+  return structure.unflatten(found)
 
 
 def _is_zero(x) -> bool:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from metajax.mesh import first_host
+
 # Okabe and Ito's colours, told apart by the colour-blind as well (less yellow, which is faint on white).
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, "#E69F00", "#56B4E9", "#5C5C5C")
@@ -58,6 +60,8 @@ def drawing(path: Path, width: float, height: float) -> Iterator:
     warnings.filterwarnings("ignore", r"Glyph \d+ .* missing")  # a box stands for it
     figure = Figure(figsize=(width, height), layout="constrained")
     yield figure
+    if not first_host():  # it writes for all
+      return
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DOTS_PER_INCH, format="png", bbox_inches="tight", pad_inches=0.08)

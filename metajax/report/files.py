@@ -4,15 +4,19 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 
+from metajax.mesh import first_host
+
 SCRATCH = ".scratch"  # in the folder of what is written; TensorBoard reads whatever has "tfevents" in its name
 
 
 def write_whole(path: Path, content: bytes):
-  """Writes a file whole or not at all, its folder made where it is missing.
+  """Writes a file whole or not at all, its folder made where it is missing; of several hosts the first one does.
 
   Raises:
     OSError: naming the file.
   """
+  if not first_host():
+    return
   path = Path(path)
   scratch = path.with_name(SCRATCH)
   with naming(path):

@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
+from metajax.mesh import first_host
 from metajax.report.files import write_whole
 from metajax.report.tables import configuration_table, records_table, text
 
@@ -40,6 +41,8 @@ def page(
 ):
   """Writes one HTML file, whole or not at all, with all pictures within it; an empty part is left out.
 
+  Of several hosts the first one does.
+
   Args:
     path: the file, its folder made where it is missing.
     title: of the page.
@@ -53,6 +56,8 @@ def page(
     OSError: if a picture cannot be read or the file not be written, naming it.
     ValueError: if a picture is neither a PNG nor an SVG, or a swatch's parts are not one or three numbers in [0, 1].
   """
+  if not first_host():
+    return
   parts = [
     ("Figures", "".join(_figure(*figure) for figure in figures)),
     ("Records", records_table(records, configuration)),

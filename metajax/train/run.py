@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.mesh import shard_batch
+from metajax.mesh import shard_batch, share
 from metajax.train.step import each_seed, make_train_step, start
 
 
@@ -32,8 +32,7 @@ class Run:
 
   def begin(self, batches, steps):
     """Starts, or goes on from the last checkpoint; gives the batches that are still to come."""
-    shard = (jax.process_index(), jax.process_count())
-    stream = iter(batches(0, shard))
+    stream = iter(batches(0, share()))
     first = next(stream, None)
     if first is None:
       raise ValueError(f"expected batches for {steps} steps, got 0")
@@ -42,7 +41,7 @@ class Run:
       self.checkpoints.check_savable(self._saved())
       self._resume(steps)
     self.began = time.perf_counter()
-    return iter(batches(self.step, shard)) if self.step else itertools.chain([first], stream)
+    return iter(batches(self.step, share())) if self.step else itertools.chain([first], stream)
 
   def _start(self, batch):
     if not self.many:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metajax.mesh import replicate
+from metajax.mesh import keep_sharded, replicate, shard_parameters, whole_parameters
 from metajax.types import Key, Learner, Params, State
 
 
@@ -38,10 +38,11 @@ def make_train_step(learner: Learner, optimizer: optax.GradientTransformation) -
 
   def step(train_state, batch):
     key = jax.random.fold_in(train_state.key, train_state.step)
-    differentiate = jax.value_and_grad(learner.loss, has_aux=True)
+    whole = lambda params, *rest: learner.loss(whole_parameters(params), *rest)
+    differentiate = jax.value_and_grad(whole, has_aux=True)
     (loss, (state, metrics)), gradient = differentiate(train_state.params, train_state.state, batch, key)
     updates, optimizer_state = optimizer.update(gradient, train_state.optimizer_state, train_state.params)
-    params = optax.apply_updates(train_state.params, updates)
+    params, optimizer_state = keep_sharded((optax.apply_updates(train_state.params, updates), optimizer_state))
     metrics = {**metrics, "loss": loss, "gradient_norm": optax.tree.norm(gradient)}
     return TrainState(params, state, optimizer_state, train_state.key, train_state.step + 1), metrics
 
@@ -49,11 +50,13 @@ def make_train_step(learner: Learner, optimizer: optax.GradientTransformation) -
 
 
 def start(learner: Learner, optimizer: optax.GradientTransformation, batch: Any, seed: int = 0) -> TrainState:
-  """The TrainState before the first step, replicated over the mesh. `batch` is a host-local example of the data."""
+  """The TrainState before the first step, spread over the mesh. `batch` is a host-local example of the data."""
   key, run_key = jax.random.split(jax.random.key(seed))
   params, state = learner.init(key, batch)
   made = TrainState(params, state, optimizer.init(params), run_key, jnp.zeros((), jnp.int32))
-  return replicate(jax.tree.map(jnp.copy, made))  # a step is given its buffers: none may be shared or outlive it
+  made = jax.tree.map(jnp.copy, made)  # a step is given its buffers: none may be shared or outlive it
+  params, optimizer_state = shard_parameters((made.params, made.optimizer_state))
+  return replicate(made)._replace(params=params, optimizer_state=optimizer_state)
 
 
 def each_seed(train_state: TrainState, seed: int | Sequence[int]) -> list[TrainState]:

@@ -1,0 +1,73 @@
+"""Runs a command as several hosts on this machine, each a process with CPU devices of its own, to try it before a pod.
+
+python -m experiments.launch_local 2 experiments.simclr --budget demo
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+USAGE = "python -m experiments.launch_local HOSTS MODULE [ARGUMENT ...]"
+
+
+def main(arguments: list[str]) -> int:
+  """Starts the processes, passes on what they print and the signals that come, and waits for all of them.
+
+
+  Args:
+    arguments: the number of hosts, a module that `python -m` runs, and its arguments.
+
+  Returns:
+    0 if all ended well, else the first status of those that did not.
+  """
+  if len(arguments) < 2 or not arguments[0].isdigit() or int(arguments[0]) < 1:
+    print(f"error: expected {USAGE}, got {' '.join(arguments) or 'nothing'}", file=sys.stderr)
+    return 2
+  hosts, command = int(arguments[0]), [sys.executable, "-u", "-m", *arguments[1:]]
+  shared = {**os.environ, "METAJAX_COORDINATOR": f"127.0.0.1:{free_port()}", "METAJAX_HOSTS": str(hosts)}
+  shared.setdefault("JAX_PLATFORMS", "cpu")
+  running = []
+  for host in range(hosts):
+    errors = None if host == 0 else subprocess.PIPE
+    one = subprocess.Popen(command, env=shared | {"METAJAX_HOST": str(host)}, stderr=errors, start_new_session=True)
+    running.append(one)
+    if host:
+      threading.Thread(target=_pass_on, args=(host, one.stderr), daemon=True).start()
+  told = []
+
+  def pass_on(number, frame):
+    told.append(number)
+    for one in running if len(told) > 1 else running[:1]:  # one that is told tells all
+      one.send_signal(number)
+
+  before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+  try:
+    statuses = [one.wait() for one in running]
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
+  for host, status in enumerate(statuses):
+    if status:
+      how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+      print(f"host {host} {how}", file=sys.stderr)
+  return next((abs(status) for status in statuses if status), 0)
+
+
+def free_port() -> int:
+  """A port of this machine that nothing listens on."""
+  with socket.socket() as there:
+    there.bind(("127.0.0.1", 0))
+    return there.getsockname()[1]
+
+
+def _pass_on(host: int, lines):
+  for line in lines:
+    sys.stderr.write(f"host {host}: {line.decode(errors='replace')}")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+  sys.exit(main(sys.argv[1:]))
