@@ -17,7 +17,7 @@ from pathlib import Path
 import jax
 import tyro
 
-from metajax.mesh import first_host, join, share
+from metajax.mesh import LOST, first_host, join, share
 from metajax.train import Stopped
 
 PATIENCE = 2  # seconds
@@ -99,10 +99,11 @@ def _as_one_of_several(main, budgets):
       _leave(stop.code)
     raise
   except jax.errors.JaxRuntimeError as error:
+    time.sleep(PATIENCE)  # who watches the others knows better which of them ended, and says so
     said = str(error).splitlines()[0]
     advice = "; ".join(["", *getattr(error, "advice", ())])
     print(f"error: host {share()[0]} can no longer work with the others: {said}{advice}", file=sys.stderr)
-    _leave(3)
+    _leave(LOST)
   except BaseException:
     traceback.print_exc()
     _leave(1)

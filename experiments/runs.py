@@ -17,7 +17,7 @@ import jax
 
 from experiments import command_line, records
 from metajax.checkpoint import Checkpoints
-from metajax.mesh import from_first_host, meet_hosts, preempted, share
+from metajax.mesh import advise, from_first_host, meet_hosts, preempted, share
 from metajax.report import metrics_log, progress, read_metrics
 from metajax.report.files import SCRATCH
 from metajax.train import Stopped, TrainState, fit
@@ -207,6 +207,7 @@ def train(
       seconds[0] = metrics["seconds"]
 
     stop = stack.enter_context(_stop_on_signals())
+    advise(f"go on with it: {_again(run)}")
     try:
       trained = fit(
         learner,

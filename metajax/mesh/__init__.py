@@ -34,9 +34,12 @@ from metajax.mesh.rows import (
   total,
 )
 from metajax.mesh.tasks import map_tasks, mean_over_tasks, tasks_at_once
+from metajax.mesh.watch import LOST, advise
 
 __all__ = [
+  "LOST",
   "Rows",
+  "advise",
   "axis_size",
   "bring_home",
   "bring_home_exponentials",

@@ -5,12 +5,15 @@ Every function here is also right for a single host, where it costs nothing.
 
 import json
 import os
+import socket
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+from metajax.mesh.watch import watch
 
 _SEVERAL = {  # what a launcher says of the number of its processes
   "SLURM": "SLURM_STEP_NUM_TASKS",
@@ -30,8 +33,8 @@ def join(
   """Makes this process one of several hosts, if a cluster or the arguments say so; before JAX is used otherwise.
 
   Without arguments a TPU pod, SLURM and Open MPI are found by what they tell their processes; a process on its own
-  stays so. A host that dies ends all others: at once where a collective breaks, at the latest `dead_after` seconds
-  later, by JAX's coordination service.
+  stays so. A process that dies ends all others within seconds, with status 3 and a line that names it; a machine that
+  falls silent does after `dead_after` seconds, by JAX's coordination service.
 
   Args:
     coordinator: "address:port" of host 0, or "auto": asks the cluster (and fails where there is none).
@@ -62,6 +65,11 @@ def join(
   jax.distributed.initialize(
     *given.values(), initialization_timeout=wait, heartbeat_timeout_seconds=dead_after, shutdown_timeout_seconds=wait
   )
+  if jax.process_count() > 1:
+    there = (
+      coordinator.rsplit(":", 1)[0] if given else from_first_host(lambda: socket.gethostbyname(socket.gethostname()))
+    )
+    watch(there, from_first_host)
   return jax.process_count() > 1
 
 

@@ -1,0 +1,92 @@
+"""What each of several hosts runs in tests: the same trainings of four learners, on its share of every batch.
+
+python tests/one_of_several_hosts.py PORT HOSTS HOST FILE maml clip+fsdp     # host 0 writes the params of each to FILE
+"""
+
+import sys
+
+import jax
+import numpy as np
+import optax
+
+from metajax import Episode, Examples, Pair, fit, gradient_steps, make_mesh
+from metajax.compose import linear, with_head
+from metajax.learners import clip, maml, prototypical, simclr
+from metajax.losses import squared_error
+from metajax.mesh import first_host, join, share, to_host
+from metajax.networks import conv4, mlp, projection_head, text_transformer
+from metajax.networks.transformer import Size
+from metajax.train import start
+from metajax.views.image import compose, flip, random_resized_crop
+
+ROWS, STEPS = 8, 20
+RATES = {"maml": 0.03, "prototypical": 0.03, "simclr": 1e-3, "clip": 3e-3}  # contrast of noise is chaotic above
+
+
+def sharing(draw):
+  """`batches(start, shard)` of what `draw(random)` gives of a step, `[ROWS, ...]`."""
+
+  def batches(start=0, shard=(0, 1)):
+    host, hosts = shard
+    own = slice(host * ROWS // hosts, (host + 1) * ROWS // hosts)
+    for step in range(start, 10**6):
+      yield jax.tree.map(lambda x: x[own], draw(np.random.default_rng(step)))
+
+  return batches
+
+
+def waves(random):
+  points = lambda: random.uniform(-2, 2, (ROWS, 5, 1)).astype(np.float32)
+  shift, x, y = random.uniform(0, 3, (ROWS, 1, 1)).astype(np.float32), points(), points()
+  return Episode(Examples(x, np.sin(x + shift)), Examples(y, np.sin(y + shift)))
+
+
+def pictures(random, *shape):
+  return random.random((*shape, 8, 8, 3), np.float32)
+
+
+def episodes(random):
+  labels = np.broadcast_to(np.eye(3, dtype=np.float32), (ROWS, 3, 3))
+  return Episode(*(Examples(pictures(random, ROWS, 3), labels) for _ in range(2)))
+
+
+def pairs(random):
+  tokens = random.integers(1, 15, (ROWS, 6)).astype(np.int32)
+  tokens[:, -1] = 15  # the end of the text
+  return Pair(pictures(random, ROWS), tokens)
+
+
+def trainings():
+  """`{name: (learner, batches)}`."""
+  encoder = conv4(8, halvings=2)
+  text = text_transformer(16, Size(16, 1, 1), 6, outputs=8)
+  view = compose(random_resized_crop(), flip())
+  return {
+    "maml": (maml(mlp([16, 16], 1), gradient_steps(optax.sgd(0.05), 2), loss=squared_error), sharing(waves)),
+    "prototypical": (prototypical(encoder), sharing(episodes)),
+    "simclr": (simclr(encoder, projection_head(16, 8), view), sharing(lambda random: pictures(random, ROWS))),
+    "clip": (clip(with_head(conv4(8, halvings=2), linear(8)), text), sharing(pairs)),
+  }
+
+
+def params_after(name: str, fsdp: bool) -> dict[str, np.ndarray]:
+  """Every parameter that a training ends with, by its path."""
+  learner, batches = trainings()[name]
+  with jax.set_mesh(make_mesh(fsdp=fsdp)):
+    optimizer = optax.sgd(RATES[name], momentum=0.9)
+    trained = fit(learner, optimizer, batches, STEPS)
+    before = to_host(start(learner, optimizer, next(batches(0, share()))).params)
+    moved = jax.tree.map(lambda x, y: np.abs(x - y).max(), before, to_host(trained.params))
+    assert max(jax.tree.leaves(moved)) > 1e-3, "what does not learn agrees with anything"
+    return {name + jax.tree_util.keystr(path): x for path, x in jax.tree.leaves_with_path(to_host(trained.params))}
+
+
+if __name__ == "__main__":
+  port, hosts, host, file, *names = sys.argv[1:]
+  join(f"127.0.0.1:{port}", int(hosts), int(host))
+  found = {}
+  for name in names:
+    learner, _, fsdp = name.partition("+")
+    found |= {f"{name}: {path}": x for path, x in params_after(learner, fsdp == "fsdp").items()}
+  if first_host():
+    np.savez(file, **found)

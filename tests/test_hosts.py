@@ -1,0 +1,124 @@
+"""Several hosts, real processes on this machine, train, stop, die and go on as one would."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import chex
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from experiments.launch_local import free_port
+
+HERE = Path(__file__).resolve().parent
+LEARNERS = ("maml", "prototypical", "simclr", "clip")
+FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+
+
+def environment(**more):
+  """Of a process with one CPU device, which finds the programs that were compiled before."""
+  cache = jax.config.jax_compilation_cache_dir
+  return {**os.environ, "XLA_FLAGS": FLAGS, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": cache, **more}
+
+
+def train_as(hosts, file, trainings):
+  """The params of trainings, `{training: path: array}`, of as many processes."""
+  command = [sys.executable, str(HERE / "one_of_several_hosts.py"), str(free_port()), str(hosts)]
+  own = lambda host: subprocess.Popen([*command, str(host), str(file), *trainings], env=environment())
+  started = [own(host) for host in range(hosts)]
+  assert [one.wait(timeout=500) for one in started] == [0] * hosts
+  with np.load(file) as stored:
+    return dict(stored)
+
+
+@pytest.mark.parametrize(
+  ("hosts", "sharded"),
+  [
+    (2, ("maml", "clip")),
+    pytest.param(2, LEARNERS, marks=pytest.mark.slow),
+    pytest.param(4, LEARNERS, marks=pytest.mark.slow),
+  ],
+)
+def test_hosts_learn_what_one_learns(tmp_path, hosts, sharded):
+  alone = train_as(1, tmp_path / "alone.npz", LEARNERS)
+  together = train_as(hosts, tmp_path / "together.npz", [*LEARNERS, *(f"{learner}+fsdp" for learner in sharded)])
+  assert {name.split(":")[0] for name in together} == {*LEARNERS, *(f"{learner}+fsdp" for learner in sharded)}
+  for name, params in together.items():
+    np.testing.assert_allclose(params, alone[name.replace("+fsdp", "")], rtol=0, atol=1e-5, err_msg=name)
+
+
+SINE_WAVES = ["--steps", "120", "--checkpoint-every", "10", "--tasks", "4", "--hidden", "8", "--test-tasks", "25"]
+
+
+def launch(hosts, folder, *more):
+  """A command as several hosts; each of them is its child."""
+  arguments = ["-m", "experiments.launch_local", str(hosts), "experiments.sinusoid", *more, "--folder", str(folder)]
+  pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+  return subprocess.Popen([sys.executable, *arguments], env=environment(), **pipes)
+
+
+def finish(process, status=0):
+  said, _ = process.communicate(timeout=120)
+  assert process.returncode == status, said
+  return said
+
+
+def last_host(process, folder, step):
+  """The process of the last host, once the run has a checkpoint of a step from `step` on."""
+  until = time.monotonic() + 100
+  while max((int(path.name) for path in (folder / "maml" / "checkpoints").glob("[0-9]*[0-9]")), default=0) < step:
+    assert process.poll() is None and time.monotonic() < until, process.communicate()[0]
+    time.sleep(0.01)
+  children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+  return int(children[-1])
+
+
+def params(folder):
+  return ocp.StandardCheckpointer().restore(folder / "maml" / "checkpoints" / "120" / "arrays")
+
+
+def test_a_run_that_is_stopped_and_killed_goes_on_with_any_number_of_hosts(tmp_path):
+  folder, alone = tmp_path / "run", launch(1, tmp_path / "alone", *SINE_WAVES)
+  together = launch(2, folder, *SINE_WAVES, "--fsdp")
+  os.kill(last_host(together, folder, step=20), signal.SIGTERM)
+  said = finish(together)
+  (step,) = set(re.findall(r"stopped by SIGTERM after step (\d+), saved", said))
+  assert said.count(f"stopped by SIGTERM after step {step}, saved") == 2  # both of them
+  assert "go on with it: python -m experiments.sinusoid --folder" in said
+
+  together = launch(2, folder, "--resume")
+  os.kill(last_host(together, folder, step=int(step) + 20), signal.SIGKILL)
+  began = time.monotonic()
+  said = finish(together, status=3)
+  assert time.monotonic() - began < 20
+  assert f"going on after step {step}" in said and "error: host 1 has ended or can no longer be reached; go on" in said
+  assert "host 1 was ended by SIGKILL" in said and "Traceback" not in said
+
+  assert "going on after step" in finish(launch(1, folder, "--resume"))
+  finish(alone)
+  chex.assert_trees_all_close(params(folder), params(tmp_path / "alone"), rtol=0, atol=1e-5)
+  rows = [json.loads(line) for line in (folder / "maml" / "metrics.jsonl").read_text().splitlines()]
+  assert [row["step"] for row in rows] == list(range(6, 121, 6))  # none twice, none missing
+  found = {r["learner"]: r["value"] for r in json.loads((folder / "records.json").read_text())}
+  expected = {r["learner"]: r["value"] for r in json.loads((tmp_path / "alone" / "records.json").read_text())}
+  assert found == pytest.approx(expected, rel=1e-3)
+
+
+def test_hosts_that_cannot_meet_are_refused_at_once(tmp_path):
+  for flags, said in (
+    (["--hosts", "2"], "expected a coordinator, hosts and host, or none of them, got no coordinator and no host"),
+    (["--coordinator", "here:1", "--hosts", "2", "--host", "2"], "expected a host of 0 to 1, one of 2, got 2"),
+    (["--coordinator", "here", "--hosts", "2", "--host", "0"], "expected a coordinator address:port, got 'here'"),
+    (["--coordinator", "here:1", "--hosts", "two", "--host", "0"], "invalid literal for int() with base 10: 'two'"),
+  ):
+    command = [sys.executable, "-m", "experiments.sinusoid", *flags, "--folder", str(tmp_path)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
+  assert not any(tmp_path.iterdir())
