@@ -81,7 +81,10 @@ def _several_hosts() -> bool:
   }
   (coordinator,), *numbers = given.values()
   try:
-    hosts, host, dead_after = (None if number is None else int(number) for (number,) in numbers)
+    numbers = [number for (number,) in numbers]
+    if bad := [number for number in numbers if number is not None and not number.isdigit()]:
+      raise ValueError(f"expected whole numbers, got {bad[0]!r}")
+    hosts, host, dead_after = (None if number is None else int(number) for number in numbers)
     several = join(coordinator, hosts, host, **({} if dead_after is None else {"dead_after": dead_after}))
   except (ValueError, RuntimeError) as error:
     _fail(f"{error} (--coordinator, --hosts, --host)")

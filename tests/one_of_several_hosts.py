@@ -6,11 +6,12 @@ python tests/one_of_several_hosts.py PORT HOSTS HOST FILE maml clip+fsdp     # h
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from metajax import Episode, Examples, Pair, fit, gradient_steps, make_mesh
-from metajax.compose import linear, with_head
+from metajax.compose import prepared
 from metajax.learners import clip, maml, prototypical, simclr
 from metajax.losses import squared_error
 from metajax.mesh import first_host, join, share, to_host
@@ -58,14 +59,14 @@ def pairs(random):
 
 def trainings():
   """`{name: (learner, batches)}`."""
-  encoder = conv4(8, halvings=2)
+  encoder, flat = conv4(8, halvings=2), prepared(mlp([16], 8), jnp.ravel)
   text = text_transformer(16, Size(16, 1, 1), 6, outputs=8)
   view = compose(random_resized_crop(), flip())
   return {
     "maml": (maml(mlp([16, 16], 1), gradient_steps(optax.sgd(0.05), 2), loss=squared_error), sharing(waves)),
-    "prototypical": (prototypical(encoder), sharing(episodes)),
+    "prototypical": (prototypical(flat), sharing(episodes)),
     "simclr": (simclr(encoder, projection_head(16, 8), view), sharing(lambda random: pictures(random, ROWS))),
-    "clip": (clip(with_head(conv4(8, halvings=2), linear(8)), text), sharing(pairs)),
+    "clip": (clip(flat, text), sharing(pairs)),
   }
 
 
