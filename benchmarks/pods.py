@@ -1,0 +1,172 @@
+"""The argument that steps scale to pods: what each chip computes and sends, read from programs compiled for real pods.
+
+    pip install libtpu     # the release that `pip install jax[tpu]` would take; TPU chips are not needed
+    python -m benchmarks.pods --record     # writes benchmarks/results/pods.json
+
+XLA's compiler for TPUs runs on any machine: the training step is compiled for slices of TPU v5e of several sizes, its
+memory, arithmetic and collectives are read, and time is projected from the chip's published peaks. No step is run, so
+times are a projection; bytes and arithmetic are not. Half an hour on 2 CPU cores.
+"""
+
+import os
+import time
+from collections import Counter
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from benchmarks.arithmetic import flops
+from benchmarks.devices import collectives
+from benchmarks.page import write
+from experiments.records import record as measured
+from metajax import Episode, Examples, Pair, gradient_steps
+from metajax.compose import linear, with_head
+from metajax.learners import clip, maml, simclr
+from metajax.mesh.devices import DATA, FSDP, parameter_spec
+from metajax.networks import clip_towers, conv4, projection_head, resnet
+from metajax.train import TrainState, adamw, lars, make_train_step
+from metajax.types import Learner
+from metajax.views.image import simclr as simclr_view
+
+Name = Literal["maml", "simclr", "clip"]
+# Of a TPU v5e chip, as published: bfloat16 FLOP/s, bytes/s between chips (400 Gb/s on each of 4 links), its memory.
+PEAK, BETWEEN_CHIPS, MEMORY = 197e12, 200e9, 16 * 2**30
+UTILISATION = 0.4  # of the peak, that a step reaches
+
+
+class Training(NamedTuple):
+  """A learner of its paper's size, and a chip's share of a batch, as shapes."""
+
+  learner: Learner
+  optimizer: optax.GradientTransformation
+  share: object
+
+
+def training(name: Name) -> Training:
+  """MAML on conv4-64 (5-way 1-shot, 5 steps), SimCLR on ResNet-50, or CLIP ViT-B/32; the last two in bfloat16."""
+  of = jax.ShapeDtypeStruct
+  if name == "maml":
+    some = lambda n: Examples(of((4, n, 28, 28, 1), jnp.float32), of((4, n, 5), jnp.float32))
+    network = with_head(conv4(64, downsample="stride", pool="mean"), linear(5))
+    learner = maml(network, gradient_steps(optax.sgd(0.4), 5), at_once=4)
+    return Training(learner, optax.adam(1e-3), Episode(some(5), some(75)))
+  if name == "simclr":
+    learner = simclr(resnet(50, dtype=jnp.bfloat16), projection_head(2048, 128), simclr_view())
+    return Training(learner, lars(0.3), of((64, 224, 224, 3), jnp.float32))
+  learner = clip(*clip_towers("ViT-B/32", dtype=jnp.bfloat16))
+  return Training(learner, adamw(5e-4), Pair(of((128, 224, 224, 3), jnp.float32), of((128, 77), jnp.int32)))
+
+
+def topology(name: str):
+  """The devices of a slice, such as v5e:4x4, that is not here."""
+  from jax.experimental import topologies
+
+  os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no metadata server to ask
+  for variable, value in (("ACCELERATOR_TYPE", "v5litepod-8"), ("WORKER_HOSTNAMES", "localhost"), ("WORKER_ID", "0")):
+    os.environ.setdefault(f"TPU_{variable}", value)
+  return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
+
+
+def shapes(made: Training, chips: int) -> tuple[TrainState, object]:
+  """Of a TrainState, and of a batch of so many chips."""
+  rows = lambda total: lambda x: jax.ShapeDtypeStruct((total(x.shape[0]), *x.shape[1:]), x.dtype)
+  batch, few = (jax.tree.map(rows(total), made.share) for total in (lambda n: n * chips, lambda n: 4))
+
+  def begin(key, batch):
+    params, state = made.learner.init(key, batch)
+    return TrainState(params, state, made.optimizer.init(params), key, jnp.zeros((), jnp.int32))
+
+  return jax.eval_shape(begin, jax.random.key(0), few), batch
+
+
+def compiled_step(made: Training, devices, fsdp: bool):
+  """The training step of all chips' shares, compiled for them."""
+  count, names = len(devices), (DATA, FSDP) if fsdp else (DATA,)
+  shape = (count, 1) if fsdp else (count,)
+  mesh = Mesh(np.array(devices).reshape(shape), names, axis_types=(AxisType.Auto,) * len(names))
+  before, batch = shapes(made, count)
+  with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+    put = lambda spec: lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, spec(x.shape)))
+    spread = lambda name: parameter_spec if name in ("params", "optimizer_state") else lambda shape: P()
+    before = TrainState(*(jax.tree.map(put(spread(name)), part) for name, part in before._asdict().items()))
+    batch = jax.tree.map(put(lambda shape: P(DATA)), batch)
+    return jax.jit(make_train_step(made.learner, made.optimizer), donate_argnums=0).lower(before, batch).compile()
+
+
+def products(made: Training, chips: int) -> int:
+  """The arithmetic of a step in matrix products, over all chips: compilers count a loop's body once, this does not."""
+  before, batch = shapes(made, chips)
+  return flops(make_train_step(made.learner, made.optimizer), before, batch)
+
+
+def sent(found: Counter, chips: int) -> float:
+  """Bytes that a chip sends for collectives around a ring, of so many bytes of results."""
+  around = (chips - 1) / chips
+  times = {"all-reduce": 2 * around, "all-gather": around, "reduce-scatter": chips - 1, "all-to-all": around}
+  return sum(size * times.get(kind, 1) for kind, size in found.items())
+
+
+def main(
+  learners: tuple[Name, ...] = ("maml", "simclr", "clip"),
+  slices: tuple[str, ...] = ("v5e:2x4", "v5e:8x8", "v5e:16x16"),
+  fsdp: tuple[bool, ...] = (False, True),
+  record: bool = False,
+):
+  """Compiles training steps for slices of TPUs, and projects how they scale.
+
+  Args:
+    learners: what is trained.
+    slices: topologies of v5e.
+    fsdp: with a copy of the parameters on each chip, and with parameters sharded.
+    record: write the records to benchmarks/results.
+  """
+  found = []
+  for name in learners:
+    made = training(name)
+    for where in slices:
+      devices = topology(where)
+      for sharded in fsdp:
+        began = time.perf_counter()
+        compiled = compiled_step(made, devices, sharded)
+        seconds, memory = time.perf_counter() - began, compiled.memory_analysis()
+        bytes_of = Counter()
+        for part in collectives(compiled.as_text()):
+          for kind, size in part:
+            bytes_of[kind] += size
+        chips = len(devices)
+        operations = products(made, chips) / chips
+        rows = jax.tree.leaves(made.share)[0].shape[0] * chips
+        out = sent(bytes_of, chips)
+        computing, sending = operations / (PEAK * UTILISATION), out / BETWEEN_CHIPS
+        one = {
+          "devices": chips,
+          "batch_size": rows,
+          "fsdp": sharded,
+          "gigaflops": round(operations / 1e9, 1),
+          "state_mebibytes": round(memory.argument_size_in_bytes / 2**20, 1),
+          "temporary_mebibytes": round(memory.temp_size_in_bytes / 2**20, 1),
+          "collective_bytes": int(out),
+          "bytes_of": dict(bytes_of),
+          "computing_ms": round(1e3 * computing, 3),
+          "sending_ms": round(1e3 * sending, 3),
+          "fits": memory.argument_size_in_bytes + memory.temp_size_in_bytes <= MEMORY,
+          "value": round(1e3 * (computing + sending), 3),
+          "compile_seconds": round(seconds, 1),
+        }
+        print(f"{name}{', fsdp' * sharded}, {chips} chips, batch {rows:,}: {one['gigaflops']:,} GFLOP and "
+              f"{out / 1e6:,.1f} MB sent a chip, {one['computing_ms']} + {one['sending_ms']} ms, "
+              f"{one['state_mebibytes']:,} + {one['temporary_mebibytes']:,} MiB, compiled in {seconds:.0f} s",
+              flush=True)  # fmt: skip
+        found.append(measured(benchmark="pods", measure=name, unit="ms, projected", topology=where, **one))
+  if record:
+    write("pods", found, of=("measure", "topology", "fsdp"))
+
+
+if __name__ == "__main__":
+  tyro.cli(main)
