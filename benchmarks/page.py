@@ -241,8 +241,8 @@ def _pods(rows: list[dict]) -> list[str]:
   lines = [
     "A training step compiled by XLA's compiler for TPUs for slices of v5e that are not here: arithmetic in matrix",
     "products, memory and collectives are the program's; times are projected, not measured: a chip computes at 40% of",
-    "its 197 TFLOP/s, and sends what a ring takes at 200 GB/s, one after the other. A chip has 16,384 MiB; its batch is",
-    "the same on any number of chips.",
+    "its 197 TFLOP/s, and sends what a ring takes at 200 GB/s, one after the other. A chip has 16,384 MiB; its batch",
+    "is the same on any number of chips.",
     "",
   ]
   for learner in dict.fromkeys(r["measure"] for r in rows):
