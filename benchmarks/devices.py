@@ -46,13 +46,17 @@ def collectives(program: str) -> tuple[list[tuple[str, int]], list[tuple[str, in
     new = {name for r in new for name in re.findall(r"%([\w.-]+)", parts[r]) if name in parts} - reached
   found = [], []
   for name, part in parts.items():
-    for shape, kind in re.findall(rf" = (.*?) ({_COLLECTIVE})(?:-start)?\(", part):
-      found[name in reached].append((kind, _size(shape)))
+    for shape, kind, begun in re.findall(rf" = (.*?) ({_COLLECTIVE})(-start)?\(", part):
+      found[name in reached].append((kind, _size(shape, of_results=begun and kind != "all-reduce")))
   return found
 
 
-def _size(shape: str) -> int:
+def _size(shape: str, of_results) -> int:
+  """Bytes of the arrays of a shape; `of_results`, of the second half of them, after what is sent."""
   arrays = re.findall(r"\b([a-z]+\d*)\[([\d,]*)\]", shape)
+  if of_results:
+    arrays = [(kind, sizes) for kind, sizes in arrays if sizes]
+    arrays = arrays[len(arrays) // 2 :]
   return sum(_BYTES[kind] * int(np.prod([int(n) for n in sizes.split(",") if n])) for kind, sizes in arrays)
 
 

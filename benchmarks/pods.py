@@ -113,6 +113,34 @@ def sent(found: Counter, chips: int) -> float:
   return sum(size * times.get(kind, 1) for kind, size in found.items())
 
 
+def projected(made: Training, devices, fsdp: bool) -> dict:
+  """What a record says of a step on some chips."""
+  began, chips = time.perf_counter(), len(devices)
+  compiled = compiled_step(made, devices, fsdp)
+  seconds, memory, bytes_of = time.perf_counter() - began, compiled.memory_analysis(), Counter()
+  # A loop with a collective goes around the ring of chips: products that overlap with the gathering of their factors.
+  for times, part in zip((1, chips - 1), collectives(compiled.as_text()), strict=True):
+    for kind, size in part:
+      bytes_of[kind] += times * size
+  operations, out = products(made, chips) / chips, sent(bytes_of, chips)
+  computing, sending = operations / (PEAK * UTILISATION), out / BETWEEN_CHIPS
+  return {
+    "devices": chips,
+    "batch_size": jax.tree.leaves(made.share)[0].shape[0] * chips,
+    "fsdp": fsdp,
+    "gigaflops": round(operations / 1e9, 1),
+    "state_mebibytes": round(memory.argument_size_in_bytes / 2**20, 1),
+    "temporary_mebibytes": round(memory.temp_size_in_bytes / 2**20, 1),
+    "fits": memory.argument_size_in_bytes + memory.temp_size_in_bytes <= MEMORY,
+    "collective_bytes": int(out),
+    "bytes_of": dict(bytes_of),
+    "computing_ms": round(1e3 * computing, 3),
+    "sending_ms": round(1e3 * sending, 3),
+    "value": round(1e3 * (computing + sending), 3),
+    "compile_seconds": round(seconds, 1),
+  }
+
+
 def main(
   learners: tuple[Name, ...] = ("maml", "simclr", "clip"),
   slices: tuple[str, ...] = ("v5e:2x4", "v5e:16x16"),
@@ -133,41 +161,14 @@ def main(
     for where in slices:
       devices = topology(where)
       for sharded in fsdp:
-        began = time.perf_counter()
-        compiled = compiled_step(made, devices, sharded)
-        seconds, memory = time.perf_counter() - began, compiled.memory_analysis()
-        bytes_of = Counter()
-        # A loop with a collective goes around the ring of chips: products that overlap with their gathering.
-        for times, part in zip((1, chips - 1), collectives(compiled.as_text()), strict=True):
-          for kind, size in part:
-            bytes_of[kind] += times * size
-        chips = len(devices)
-        operations = products(made, chips) / chips
-        rows = jax.tree.leaves(made.share)[0].shape[0] * chips
-        out = sent(bytes_of, chips)
-        computing, sending = operations / (PEAK * UTILISATION), out / BETWEEN_CHIPS
-        one = {
-          "devices": chips,
-          "batch_size": rows,
-          "fsdp": sharded,
-          "gigaflops": round(operations / 1e9, 1),
-          "state_mebibytes": round(memory.argument_size_in_bytes / 2**20, 1),
-          "temporary_mebibytes": round(memory.temp_size_in_bytes / 2**20, 1),
-          "collective_bytes": int(out),
-          "bytes_of": dict(bytes_of),
-          "computing_ms": round(1e3 * computing, 3),
-          "sending_ms": round(1e3 * sending, 3),
-          "fits": memory.argument_size_in_bytes + memory.temp_size_in_bytes <= MEMORY,
-          "value": round(1e3 * (computing + sending), 3),
-          "compile_seconds": round(seconds, 1),
-        }
-        print(f"{name}{', fsdp' * sharded}, {chips} chips, batch {rows:,}: {one['gigaflops']:,} GFLOP and "
-              f"{out / 1e6:,.1f} MB sent a chip, {one['computing_ms']} + {one['sending_ms']} ms, "
-              f"{one['state_mebibytes']:,} + {one['temporary_mebibytes']:,} MiB, compiled in {seconds:.0f} s",
+        one = projected(made, devices, sharded)
+        print(f"{name}{', fsdp' * sharded}, {len(devices)} chips, batch {one['batch_size']:,}: {one['gigaflops']:,} GFLOP "
+              f"and {one['collective_bytes'] / 1e6:,.1f} MB sent a chip, {one['computing_ms']} + {one['sending_ms']} ms, "
+              f"{one['state_mebibytes']:,} + {one['temporary_mebibytes']:,} MiB, compiled in {one['compile_seconds']:.0f} s",
               flush=True)  # fmt: skip
         found.append(measured(benchmark="pods", measure=name, unit="ms, projected", topology=where, **one))
-  if record:
-    write("pods", found, of=("measure", "topology", "fsdp"))
+        if record:
+          write("pods", found, of=("measure", "topology", "fsdp"))
 
 
 if __name__ == "__main__":
