@@ -1,4 +1,4 @@
-"""The claim: on N devices each adapts its own tasks; the meta-gradient costs one all-reduce and no other collective.
+"""The claim: on N devices each does its share; a meta-gradient costs one all-reduce and no other collective.
 
     python -m benchmarks.devices --record     # writes benchmarks/results/devices.json
 
@@ -21,13 +21,15 @@ import tyro
 from benchmarks.page import write
 from benchmarks.step import alternate, compile_program
 from experiments.records import record as measured
-from metajax import gradient_steps, make_mesh
+from metajax import Pair, gradient_steps, make_mesh
 from metajax.compose import linear, with_head
 from metajax.data import episodes, load
-from metajax.learners import maml
+from metajax.learners import clip, maml, simclr
 from metajax.mesh import shard_batch
-from metajax.networks import conv4
+from metajax.networks import conv4, projection_head, text_transformer
+from metajax.networks.transformer import Size
 from metajax.train import make_train_step, start
+from metajax.views.image import simclr_cifar
 
 Gradient = Literal["mixed", "reverse", "first_order"]
 _COLLECTIVE = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
@@ -60,33 +62,58 @@ def _size(shape: str, of_results) -> int:
   return sum(_BYTES[kind] * int(np.prod([int(n) for n in sizes.split(",") if n])) for kind, sizes in arrays)
 
 
-def measure(tasks, inner_steps, filters, queries, seconds, rounds) -> list[dict]:
-  """What a training step of MAML on all devices of this process takes, a dictionary a way to differentiate it."""
+def contrastive(rows: int, filters: int) -> dict[str, tuple]:
+  """`{name: (learner, batch)}` of SimCLR and CLIP on pictures of 32 pixels."""
+  random, encoder = np.random.default_rng(0), conv4(filters, normalisation="batch")
+  images, tokens = random.random((rows, 32, 32, 3), np.float32), random.integers(1, 511, (rows, 16)).astype(np.int32)
+  tokens[:, -1] = 511  # the end of the text
+  towers = with_head(encoder, linear(64)), text_transformer(512, Size(64, 2, 1), 16, outputs=64)
+  return {
+    "simclr": (simclr(encoder, projection_head(128, 64), simclr_cifar()), images),
+    "clip": (clip(*towers), Pair(images, tokens)),
+  }
+
+
+def measure(tasks, inner_steps, filters, queries, rows, seconds, rounds) -> list[dict]:
+  """What training steps on all devices of this process take: of MAML a dictionary a way to differentiate it, and of
+  SimCLR and CLIP."""
   batch = next(episodes(load("glyphs", "train"), ways=5, shots=1, queries=queries, tasks=tasks)())
   network = with_head(conv4(filters, downsample="stride", pool="mean"), linear(5))
   programs, found = {}, {}
   with jax.set_mesh(make_mesh()):
     for gradient in get_args(Gradient):
       adapt = gradient_steps(optax.sgd(0.1), inner_steps, gradient=gradient)
-      learner, optimizer = maml(network, adapt), optax.adam(1e-3)
-      step = make_train_step(learner, optimizer)
-      program = compile_program(step, start(learner, optimizer, batch), shard_batch(batch))
-      outside, inside = collectives(program.compiled.as_text())
+      programs[gradient], found[gradient], (outside, inside) = _step(maml(network, adapt), batch)
+      found[gradient] |= {"ways": 5, "shots": 1, "tasks": tasks, "inner_steps": inner_steps, "queries": queries}
       if inside or [name for name, _ in outside] != ["all-reduce"] * (jax.device_count() > 1):
         raise AssertionError(f"expected one all-reduce, outside every loop, got {outside} outside and {inside} inside")
-      programs[gradient] = program
-      found[gradient] = {
-        "loss": float(program()[1]["loss"]),
-        "gradient_norm": float(program()[1]["gradient_norm"]),
-        "temporary_mebibytes": round(program.temporary_mebibytes, 2),
-        "compile_seconds": round(program.compile_seconds, 2),
-        "collectives": len(outside),
-        "collective_bytes": sum(size for _, size in outside),
-      }
+    for name, (learner, examples) in contrastive(rows, filters).items():
+      programs[name], found[name], _ = _step(learner, examples)
+      found[name] |= {"batch_size": rows}
     rates = alternate(programs, rounds, seconds)
-  for gradient, some in rates.items():
-    found[gradient]["value"] = round(statistics.median(some), 3)
-  return [{"gradient": gradient, "devices": jax.device_count(), **one} for gradient, one in found.items()]
+  for name, some in rates.items():
+    found[name]["value"] = round(statistics.median(some), 3)
+  return [{"step": name, "devices": jax.device_count(), "filters": filters, **one} for name, one in found.items()]
+
+
+def _step(learner, batch):
+  """A training step compiled for this process's devices, what is to be said of it, and its collectives."""
+  optimizer = optax.adam(1e-3)
+  program = compile_program(make_train_step(learner, optimizer), start(learner, optimizer, batch), shard_batch(batch))
+  outside, inside = collectives(program.compiled.as_text())
+  metrics = program()[1]
+  return (
+    program,
+    {
+      "loss": float(metrics["loss"]),
+      "gradient_norm": float(metrics["gradient_norm"]),
+      "temporary_mebibytes": round(program.temporary_mebibytes, 2),
+      "compile_seconds": round(program.compile_seconds, 2),
+      "collectives": len(outside) + len(inside),
+      "collective_bytes": sum(size for _, size in outside + inside),
+    },
+    (outside, inside),
+  )
 
 
 def _elsewhere(devices: int, settings: dict) -> list[dict]:
@@ -104,12 +131,14 @@ def main(
   inner_steps: int = 5,
   filters: int = 64,
   queries: int = 15,
+  rows: int = 64,
   seconds: float = 1.0,
   rounds: int = 3,
   here: bool = False,
   record: bool = False,
 ):
-  """Measures a training step of MAML (conv4, 5-way 1-shot) on several numbers of devices, simulated by the CPU.
+  """Measures training steps on several numbers of devices, simulated by the CPU: of MAML (conv4, 5-way 1-shot), and of
+  SimCLR and CLIP (conv4, a small text tower).
 
   Args:
     devices: how many, each in a process of its own.
@@ -117,27 +146,28 @@ def main(
     inner_steps: of the inner loop.
     filters: of conv4's layers.
     queries: query pictures of each class.
+    rows: pictures of a step of SimCLR and CLIP, over all devices.
     seconds: how long a round takes at least.
     rounds: how many rounds, alternating between the ways to differentiate; the median counts.
     here: measure on the devices of this process instead, such as several GPUs, and print JSON.
     record: write the records to benchmarks/results.
   """
-  settings = {"tasks": tasks, "inner_steps": inner_steps, "filters": filters, "queries": queries}
+  settings = {"tasks": tasks, "inner_steps": inner_steps, "filters": filters, "queries": queries, "rows": rows}
   if here:
     print(json.dumps(measure(**settings, seconds=seconds, rounds=rounds)))
     return
   found = []
   for count in devices:
     for one in _elsewhere(count, {**settings, "seconds": seconds, "rounds": rounds}):
-      name = one.pop("gradient")
+      name = one.pop("step")
       print(
         f"{count} devices, {name:<11} {one['value']:7.3f} steps/s, {one['temporary_mebibytes']:.1f} MiB each, compiled "
         f"in {one['compile_seconds']:.1f} s, {one['collectives']} collectives of {one['collective_bytes']} bytes, "
         f"loss {one['loss']:.6f}",
         flush=True,
       )
-      found.append(measured(benchmark="devices", measure=name, ways=5, shots=1, **settings, unit="steps/s", **one))
-  for name in get_args(Gradient):
+      found.append(measured(benchmark="devices", measure=name, unit="steps/s", **one))
+  for name in (*get_args(Gradient), "simclr", "clip"):
     for key, digits in (("loss", 1e-5), ("gradient_norm", 1e-4)):
       values = [one[key] for one in found if one["measure"] == name]
       if max(values) - min(values) > digits * abs(values[0]):
