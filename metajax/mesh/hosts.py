@@ -5,7 +5,6 @@ Every function here is also right for a single host, where it costs nothing.
 
 import json
 import os
-import socket
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -53,7 +52,8 @@ def join(
   found = _found_cluster()
   if coordinator is None and hosts is None and host is None and not found:
     return False
-  given = {} if found or coordinator == "auto" else {"coordinator": coordinator, "hosts": hosts, "host": host}
+  asks = coordinator == "auto" or (coordinator is None and found)
+  given = {} if asks else {"coordinator": coordinator, "hosts": hosts, "host": host}
   if missing := [name for name, value in given.items() if value is None]:
     raise ValueError(f"expected a coordinator, hosts and host, or none of them, got no {' and no '.join(missing)}")
   if given and not 0 <= host < hosts:
@@ -66,10 +66,7 @@ def join(
     *given.values(), initialization_timeout=wait, heartbeat_timeout_seconds=dead_after, shutdown_timeout_seconds=wait
   )
   if jax.process_count() > 1:
-    there = (
-      coordinator.rsplit(":", 1)[0] if given else from_first_host(lambda: socket.gethostbyname(socket.gethostname()))
-    )
-    watch(there, from_first_host)
+    watch(coordinator.rsplit(":", 1)[0] if given else None, from_first_host)
   return jax.process_count() > 1
 
 

@@ -9,10 +9,12 @@ import os
 import socket
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 
 import jax
 
+WAIT = 20  # seconds
 LOST = 3  # the status of a host that lost another
 GOODBYE = 2**32 - 1  # what a host says before it ends as it should; otherwise it is the number of a host that is lost
 _advice = []
@@ -23,25 +25,45 @@ def advise(text: str):
   _advice[:] = [text]
 
 
-def watch(address: str, from_first_host: Callable):
-  """Begins to watch, from host 0 on.
+def watch(address: str | None, from_first_host: Callable):
+  """Begins to watch, from host 0 on. Where the others cannot reach it, they say so and go on unwatched.
 
   Args:
-    address: of host 0, as the others reach it.
+    address: of host 0, as the others reach it; by default that of its way out.
     from_first_host: gives the others what host 0 knows.
   """
-  server = socket.create_server(("", 0)) if jax.process_index() == 0 else None
-  port = from_first_host(lambda: server.getsockname()[1])
-  if server is None:
-    peers = [socket.create_connection((address, port), timeout=60)]
-    _say(peers, jax.process_index())
-  else:
-    peers = [server.accept()[0] for _ in range(jax.process_count() - 1)]
-  numbers = [0] if server is None else [_heard(peer) for peer in peers]
-  for number, peer in zip(numbers, peers, strict=True):
-    peer.settimeout(None)
-    threading.Thread(target=_listen, args=(number, peer, peers), daemon=True).start()
+  peers = []
   atexit.register(_say, peers, GOODBYE)
+  server = socket.create_server(("", 0)) if jax.process_index() == 0 else None
+  address, port = from_first_host(lambda: [address or _own_address(), server.getsockname()[1]])
+  if server is not None:
+    threading.Thread(target=_receive, args=(server, peers), daemon=True).start()
+    return
+  try:
+    peers.append(socket.create_connection((address, port), timeout=WAIT))
+  except OSError as error:
+    warnings.warn(f"host 0 cannot be watched at {address}:{port}: {error}; if it dies JAX notices later", stacklevel=3)
+    return
+  peers[0].settimeout(None)
+  _say(peers, jax.process_index())
+  threading.Thread(target=_listen, args=(0, peers[0], peers), daemon=True).start()
+
+
+def _receive(server, peers):
+  while len(peers) < jax.process_count() - 1:
+    peer, _ = server.accept()
+    peers.append(peer)
+    threading.Thread(target=lambda peer=peer: _listen(_heard(peer), peer, peers), daemon=True).start()
+
+
+def _own_address() -> str:
+  """The address from which packets to others would leave; none is sent."""
+  with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way_out:
+    try:
+      way_out.connect(("10.255.255.255", 1))
+      return way_out.getsockname()[0]
+    except OSError:
+      return socket.gethostbyname(socket.gethostname())
 
 
 def _listen(number: int, peer, peers):
