@@ -131,6 +131,7 @@ def parse(main: Callable, budgets: Mapping[str, Mapping] | None, arguments: Sequ
       _fail(f"expected --budget to be one of {', '.join(budgets)}, got {names[-1]!r}")
     defaults = budgets[names[-1]]
     description += f" Presets: --budget {'|'.join(budgets)}; the defaults below are those of {names[-1]!r}."
+  description += " As one of several hosts: --coordinator ADDRESS:PORT --hosts N --host I, or --coordinator auto."
   return _parse(functools.partial(main, **defaults), arguments, description)
 
 

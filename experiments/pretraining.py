@@ -194,12 +194,12 @@ def _first(source, most: int):
 
 def _untrained(made: Method, s: Setting, batches, seed: int):
   """What the pretraining started with, but for running statistics, which are those of views, as a trained one's are."""
-  stream = iter(batches())
+  stream = iter(own_share(batches))
   before = start(made.learner, optimizer(s), next(stream), seed)
-  settle = jax.jit(lambda state, batch, key: made.learner.loss(before.params, state, batch, key)[1][0])
+  settle = jax.jit(lambda *given: made.learner.loss(*given)[1][0])
   state = before.state
   for i in range(SETTLING if jax.tree.leaves(state) else 0):
-    state = settle(state, shard_batch(next(stream)), jax.random.fold_in(before.key, i))
+    state = settle(before.params, state, shard_batch(next(stream)), jax.random.fold_in(before.key, i))
   return before.params, state
 
 

@@ -70,7 +70,7 @@ def test_padded_rows_change_nothing_and_an_empty_way_is_never_chosen(rows, width
   np.testing.assert_array_equal(wider[:, 3], EMPTY_WAY)
 
 
-@pytest.mark.parametrize(("rows", "width"), [(6, 9), (9, 6)])
+@pytest.mark.parametrize(("rows", "width"), [pytest.param(6, 9, marks=pytest.mark.slow), (9, 6)])
 @pytest.mark.usefixtures("float64")
 def test_the_gradient_through_the_solution_is_exact(rows, width):
   support, labels, queries = map(jnp.asarray, problem(rows, width))
