@@ -94,7 +94,9 @@ RUNNING, BOTH = ("running statistics",), ("transductive", "support, trained tran
 @pytest.mark.parametrize(
   ("module", "flags", "tested"),
   [
-    (maml, ["--gradient", "first_order", "--head", "repeated", "--test-inner-steps", "2", "--curve", "2"], {"first_order_maml": BOTH}),
+    (maml, ["--gradient", "first_order", "--head", "repeated", "--test-inner-steps", "2", "--curve", "2"], {
+      "first_order_maml": BOTH
+    }),
     slowly(anil, ["--head", "zeros", "--inner-steps", "2", "--test-inner-steps", "2", "--normalisation", "group",
                   "--curve", "2"], {"anil": ("none",)}),
     slowly(reptile, ["--shots", "1", "--head", "zeros", "--inner-steps", "2", "--inner-batch", "3"], {"reptile": BOTH}),
