@@ -46,9 +46,13 @@ def collectives(program: str) -> tuple[list[tuple[str, int]], list[tuple[str, in
   while new:
     reached |= new
     new = {name for r in new for name in re.findall(r"%([\w.-]+)", parts[r]) if name in parts} - reached
-  found = [], []
+  found, chains = ([], []), set()
   for name, part in parts.items():
-    for shape, kind, begun in re.findall(rf" = (.*?) ({_COLLECTIVE})(-start)?\(", part):
+    for shape, kind, begun, rest in re.findall(rf" = (.*?) ({_COLLECTIVE})(-start)?\((.*)", part):
+      chain = re.search(r'channel_id=(\d+),.*chain_id="(\d+)"', rest)
+      if chain and chain.groups() in chains:
+        continue  # the same one: a TPU overlaps it with a chain of other operations, each of which names it
+      chains |= {chain.groups()} if chain else set()
       found[name in reached].append((kind, _size(shape, of_results=begun and kind != "all-reduce")))
   return found
 
