@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metajax import Episode, Examples, Pair, fit, gradient_steps, make_mesh
+from metajax import Episode, Examples, Pair, few_shot_error, fit, gradient_steps, make_mesh
 from metajax.compose import prepared
+from metajax.evaluate import features
 from metajax.learners import clip, maml, prototypical, simclr
 from metajax.losses import squared_error
 from metajax.mesh import first_host, join, share, to_host
@@ -82,11 +83,37 @@ def params_after(name: str, fsdp: bool) -> dict[str, np.ndarray]:
     return {name + jax.tree_util.keystr(path): x for path, x in jax.tree.leaves_with_path(to_host(trained.params))}
 
 
+def examples_in_order(start=0, shard=(0, 1)):
+  """Thirteen examples in batches of five, three of which the hosts share unevenly."""
+  host, hosts = shard
+  for first in range(0, 13, 5):
+    rows = np.arange(first, min(first + 5, 13))
+    own = rows[host * len(rows) // hosts : (host + 1) * len(rows) // hosts]
+    images = np.stack([pictures(np.random.default_rng(row)) for row in rows])[own - first]
+    yield Examples(images, own)
+
+
+def evaluation() -> dict[str, np.ndarray]:
+  """Frozen features, each once and in order, and the error on each of some tasks."""
+  learner, batches = trainings()["simclr"]
+  regression, tasks = trainings()["maml"]
+  with jax.set_mesh(make_mesh()):
+    begun = start(learner, optax.sgd(0.1), next(batches(0, share())))
+    found = features(learner.embed, begun.params, begun.state, examples_in_order)
+    whole = features(learner.embed, begun.params, begun.state, list(examples_in_order()))
+    begun = start(regression, optax.sgd(0.1), next(tasks(0, share())))
+    score = few_shot_error(regression, begun.params, begun.state, tasks, 20)
+  return {"features": found.inputs, "labels": found.labels, "of whole batches": whole.inputs, "errors": score.tasks}
+
+
 if __name__ == "__main__":
   port, hosts, host, file, *names = sys.argv[1:]
   join(f"127.0.0.1:{port}", int(hosts), int(host))
   found = {}
   for name in names:
+    if name == "evaluation":
+      found |= {f"{name}: {what}": x for what, x in evaluation().items()}
+      continue
     learner, _, fsdp = name.partition("+")
     found |= {f"{name}: {path}": x for path, x in params_after(learner, fsdp == "fsdp").items()}
   if first_host():

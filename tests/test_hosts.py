@@ -46,10 +46,12 @@ def train_as(hosts, file, trainings):
     pytest.param(4, LEARNERS, marks=pytest.mark.slow),
   ],
 )
-def test_hosts_learn_what_one_learns(tmp_path, hosts, sharded):
-  alone = train_as(1, tmp_path / "alone.npz", LEARNERS)
-  together = train_as(hosts, tmp_path / "together.npz", [*LEARNERS, *(f"{learner}+fsdp" for learner in sharded)])
-  assert {name.split(":")[0] for name in together} == {*LEARNERS, *(f"{learner}+fsdp" for learner in sharded)}
+def test_hosts_learn_and_measure_what_one_does(tmp_path, hosts, sharded):
+  alone = train_as(1, tmp_path / "alone.npz", [*LEARNERS, "evaluation"])
+  names = [*LEARNERS, *(f"{learner}+fsdp" for learner in sharded), "evaluation"]
+  together = train_as(hosts, tmp_path / "together.npz", names)
+  assert {name.split(":")[0] for name in together} == set(names)
+  np.testing.assert_array_equal(together["evaluation: labels"], np.arange(13))  # each example once, in its order
   for name, params in together.items():
     np.testing.assert_allclose(params, alone[name.replace("+fsdp", "")], rtol=0, atol=1e-5, err_msg=name)
 

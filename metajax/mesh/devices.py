@@ -99,6 +99,8 @@ def shard_padded(batch: Batch, rows: int = 0) -> tuple[Batch, np.ndarray]:
   counts = np.array([here]) if hosts == 1 else multihost_utils.process_allgather(np.int32(here)).reshape(-1)
   local = device_count() // hosts
   each = -(-max(int(counts.max()), rows) // local) * local
+  if each == here and hosts == 1:
+    return shard_batch(batch), np.ones(here, bool)
   fill = lambda x: np.concatenate(
     [x, np.repeat(x[-1:], each - here, 0) if here else np.zeros_like(x, shape=(each, *x.shape[1:]))]
   )

@@ -6,6 +6,7 @@ connection to the first one, which the operating system closes as soon as a proc
 
 import atexit
 import os
+import secrets
 import socket
 import sys
 import threading
@@ -35,9 +36,11 @@ def watch(address: str | None, from_first_host: Callable):
   peers = []
   atexit.register(_say, peers, GOODBYE)
   server = socket.create_server(("", 0)) if jax.process_index() == 0 else None
-  address, port = from_first_host(lambda: [address or _own_address(), server.getsockname()[1]])
+  address, port, secret = from_first_host(
+    lambda: [address or _own_address(), server.getsockname()[1], secrets.token_hex(16)]
+  )
   if server is not None:
-    threading.Thread(target=_receive, args=(server, peers), daemon=True).start()
+    threading.Thread(target=_receive, args=(server, secret.encode(), peers), daemon=True).start()
     return
   try:
     peers.append(socket.create_connection((address, port), timeout=WAIT))
@@ -45,15 +48,24 @@ def watch(address: str | None, from_first_host: Callable):
     warnings.warn(f"host 0 cannot be watched at {address}:{port}: {error}; if it dies JAX notices later", stacklevel=3)
     return
   peers[0].settimeout(None)
+  peers[0].sendall(secret.encode())
   _say(peers, jax.process_index())
   threading.Thread(target=_listen, args=(0, peers[0], peers), daemon=True).start()
 
 
-def _receive(server, peers):
+def _receive(server, secret: bytes, peers):
+  """Takes the other hosts in, and nobody else who finds the port."""
   while len(peers) < jax.process_count() - 1:
     peer, _ = server.accept()
+    peer.settimeout(WAIT)
+    number = _heard(peer) if _read(peer, len(secret)) == secret else None
+    if number is None:
+      peer.close()
+      continue
+    peer.settimeout(None)
     peers.append(peer)
-    threading.Thread(target=lambda peer=peer: _listen(_heard(peer), peer, peers), daemon=True).start()
+    threading.Thread(target=_listen, args=(number, peer, peers), daemon=True).start()
+  server.close()
 
 
 def _own_address() -> str:
@@ -79,11 +91,19 @@ def _listen(number: int, peer, peers):
 
 def _heard(peer) -> int | None:
   """The number that comes next, or None where the connection has ended."""
-  try:
-    said = peer.recv(4, socket.MSG_WAITALL)
-  except OSError:
-    return None
+  said = _read(peer, 4)
   return int.from_bytes(said, "big") if len(said) == 4 else None
+
+
+def _read(peer, count: int) -> bytes:
+  """So many bytes, or fewer where the connection has ended."""
+  found = b""
+  try:
+    while len(found) < count and (more := peer.recv(count - len(found))):
+      found += more
+  except OSError:
+    return b""
+  return found
 
 
 def _say(peers, what: int):
