@@ -17,6 +17,7 @@ from metajax.learners import (
   clip,
   maml,
   matching,
+  pretext,
   prototypical,
   r2d2,
   relation,
@@ -31,6 +32,7 @@ from metajax.losses import squared_error
 from metajax.networks import from_linen, mlp, projection_head
 from metajax.networks.conv4 import Blocks
 from metajax.predictors import adapted_head, nearest_neighbour
+from metajax.pretexts import jigsaw, rotation
 from metajax.types import Batch, Learner
 
 WAYS, SHOTS, QUERIES, TASKS = 3, 2, 2, 8
@@ -131,6 +133,14 @@ counts = lambda tokens: jax.nn.one_hot(tokens, 12).sum(0)
 text = prepared(bag, counts)
 module = on_pairs(mlp((7,), 1, jax.nn.tanh))
 classifier = with_head(encoder, linear(WAYS))
+# Of pictures of any size: their mean, and a weighted mean of their squares.
+mean_and_more = Network(
+  lambda key, x: ({"weight": jnp.ones(x.shape[-1])}, {}),
+  lambda params, state, x, **_: (
+    jnp.stack([x.mean((1, 2, 3)), (jnp.square(x) * params["weight"]).mean((1, 2, 3))], -1),
+    state,
+  ),
+)
 # Two of the four blocks of conv4: all that is particular to it, in half the time to compile.
 convolution = from_linen(Blocks(2, 4, "stride", "mean", 2, "batch", "slices"))
 convolutional = with_head(convolution, linear(WAYS))
@@ -230,6 +240,23 @@ LEARNERS = {
     episodic=False,
     draws=True,
     batch_norm=True,
+  ),
+  "pretext, rotation": Row(
+    pretext(rotation(), convolution, linear(4)),
+    lambda seed: 1 / (1 + np.exp(-picture_pairs(seed).inputs.first)),
+    classifies=False,
+    width=4,
+    episodic=False,
+    draws=True,
+    batch_norm=True,
+  ),
+  "pretext, jigsaw": Row(
+    pretext(jigsaw(4, 2, gap=1, jitter=2), mean_and_more, linear(4)),
+    lambda seed: 1 / (1 + np.exp(-picture_pairs(seed).inputs.first)),
+    classifies=False,
+    width=2,
+    episodic=False,
+    draws=True,
   ),
   "supervised contrastive": Row(
     supervised_contrastive(encoder, mlp((), 4), shaken), labelled, width=5, episodic=False, draws=True, any_ways=True

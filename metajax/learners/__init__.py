@@ -6,6 +6,7 @@ from metajax.learners.clip import clip
 from metajax.learners.inner_loop import Policy
 from metajax.learners.maml import maml
 from metajax.learners.matching import matching
+from metajax.learners.pretext import pretext
 from metajax.learners.prototypical import prototypical
 from metajax.learners.r2d2 import r2d2
 from metajax.learners.relation import relation
@@ -22,6 +23,7 @@ __all__ = [
   "clip",
   "maml",
   "matching",
+  "pretext",
   "prototypical",
   "r2d2",
   "relation",

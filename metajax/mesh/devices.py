@@ -44,7 +44,7 @@ def devices_for(rows: int, devices: int | None = None) -> int:
   Several hosts share it between all of their devices.
   """
   if devices is not None or jax.process_count() > 1:
-    return devices or jax.device_count()
+    return jax.device_count() if devices is None else devices
   return next(count for count in range(min(rows, jax.device_count()), 0, -1) if rows % count == 0)
 
 

@@ -1,0 +1,80 @@
+"""In which order are the tiles of a picture? (arXiv:1603.09246)"""
+
+import itertools
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.pretexts.tiles import tiles
+from metajax.types import Examples
+
+ALL = 9  # tiles, up to which all permutations are candidates
+
+
+def jigsaw(
+  permutations: int = 64, grid: int = 3, *, gap: int = 2, jitter: int = 2, normalise: bool = True, seed: int = 0
+) -> Callable:
+  """`pretext(key, pictures)`: the tiles of a picture in one of some orders, labelled with which.
+
+  Args:
+    permutations: how many orders there are, far apart (`permutations_apart`).
+    grid: tiles along a side.
+    gap, jitter, normalise: as for `tiles`.
+    seed: of the orders.
+
+  Returns:
+    `pretext`: `[n, h, w, c]` to `Examples` of `[n, grid^2, side, side, c]`, where tile `p[i]` of the picture is at
+    place `i`, and labels one-hot `[n, permutations]`, drawn uniformly.
+
+  Raises:
+    ValueError: as `permutations_apart`.
+  """
+  orders = jnp.asarray(permutations_apart(grid**2, permutations, seed))
+
+  def pretext(key, pictures):
+    def one(row, picture):
+      place, which = jax.random.split(jax.random.fold_in(key, row))
+      found = tiles(place, picture, grid, gap=gap, jitter=jitter, normalise=normalise)
+      label = jax.random.randint(which, (), 0, permutations)
+      return found[orders[label]], jax.nn.one_hot(label, permutations)
+
+    return Examples(*jax.vmap(one)(jnp.arange(len(pictures)), pictures))
+
+  return pretext
+
+
+def permutations_apart(tiles: int, number: int, seed: int = 0) -> np.ndarray:
+  """Permutations that differ in as many places as can be had: integers `[number, tiles]`.
+
+  The first is drawn; each next one is, of all permutations, one whose least Hamming distance to those before is the
+  largest, and of these the one whose distances sum to the most (1603.09246, algorithm 1, which looks at the sum alone).
+
+  Args:
+    tiles: 2 to 9.
+    number: from 2 to all, `tiles!`.
+    seed: of the first one.
+
+  Raises:
+    ValueError: if an argument is out of range.
+  """
+  if not 2 <= tiles <= ALL:
+    raise ValueError(f"expected 2 to {ALL} tiles, got {tiles}")
+  if not 2 <= number <= math.factorial(tiles):
+    raise ValueError(f"expected 2 to {math.factorial(tiles)} permutations of {tiles} tiles, got {number}")
+  every = np.array(list(itertools.permutations(range(tiles))), np.int8)
+  chosen = [int(np.random.default_rng(seed).integers(len(every)))]
+  least, sums = np.full(len(every), tiles, np.int64), np.zeros(len(every), np.int64)
+  while len(chosen) < number:
+    distance = (every != every[chosen[-1]]).sum(-1)
+    least, sums = np.minimum(least, distance), sums + distance
+    chosen.append(int(np.argmax(least * (tiles * number + 1) + sums)))
+  return every[chosen].astype(np.int32)
+
+
+def least_hamming_distance(permutations: np.ndarray) -> int:
+  """In how many places any two of some permutations `[number, tiles]` differ at least."""
+  differ = (permutations[:, None] != permutations[None]).sum(-1)
+  return int(differ[~np.eye(len(permutations), dtype=bool)].min())

@@ -1,0 +1,50 @@
+"""Tiles of a picture, cut so that neither their borders nor their colours say where they were."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from metajax.types import Array, Key
+
+LEAST = 2  # pixels of a tile's side
+
+
+def tiles(key: Key, picture: Array, grid: int = 3, *, gap: int = 2, jitter: int = 2, normalise: bool = True) -> Array:
+  """The tiles of a picture in reading order, `[h, w, c] -> [grid^2, side, side, c]`.
+
+  The picture's middle is cut into `grid x grid` square cells, and from each a tile, at a place of its own that is drawn
+  uniformly: between any two there are `gap` pixels at least, so that lines do not run on from one to the other, and
+  nothing fits at the pixel (arXiv:1505.05192, 1603.09246).
+
+  Args:
+    key: of the places.
+    picture: `[h, w, c]`.
+    grid: cells along a side.
+    gap: least number of pixels between tiles.
+    jitter: how many pixels a tile may be moved, along either axis.
+    normalise: each tile and channel to mean 0 and deviation 1, so that brightness and chromatic aberration, which
+      fall off from the middle, say less.
+
+  Raises:
+    ValueError: if an argument is out of range, or a tile would have fewer than two pixels along a side.
+  """
+  if grid < 2 or gap < 0 or jitter < 0:
+    raise ValueError(f"expected a grid of at least 2, and a gap and jitter of at least 0, got {grid}, {gap}, {jitter}")
+  height, width, channels = picture.shape
+  cell = min(height, width) // grid
+  side = cell - gap - jitter
+  if side < LEAST:
+    given = f"cells of {cell} pixels, a gap of {gap} and jitter of {jitter}"
+    raise ValueError(f"expected tiles of at least {LEAST} pixels a side, got {given}")
+  start = jnp.array([(height - grid * cell) // 2 + gap // 2, (width - grid * cell) // 2 + gap // 2])
+  places = jnp.stack(jnp.divmod(jnp.arange(grid**2), grid), -1) * cell + start
+  places = places + jax.random.randint(key, (grid**2, 2), 0, jitter + 1)
+  cut = lambda place: lax.dynamic_slice(picture, (*place, 0), (side, side, channels))
+  found = jax.vmap(cut)(places)
+  return normalised(found) if normalise else found
+
+
+def normalised(found: Array) -> Array:
+  """Each tile `[..., side, side, c]` and channel with mean 0 and deviation 1; an even one is 0."""
+  centred = found - found.mean((-3, -2), keepdims=True)
+  return centred / (jnp.sqrt(jnp.square(centred).mean((-3, -2), keepdims=True)) + 1e-3)
