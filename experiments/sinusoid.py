@@ -16,7 +16,7 @@ from metajax import Episode, Examples, gradient_steps, make_mesh
 from metajax.evaluate import Score, few_shot_error
 from metajax.learners import maml
 from metajax.losses import squared_error
-from metajax.mesh import devices_for
+from metajax.mesh import devices_for, share
 from metajax.networks import mlp
 from metajax.report import curves_figure, learning_curves_figure, page, read_metrics
 from metajax.types import Batches
@@ -58,7 +58,7 @@ def main(
     if value < least:
       raise ValueError(f"expected {name} to be at least {least}, got {value}")
   runs.check_same(this)
-  devices = devices_for(tasks)
+  devices = devices_for(tasks, None if share()[1] > 1 else 1)  # so small a network gains nothing from more
   with jax.set_mesh(make_mesh(devices, fsdp=run.fsdp)):
     runs.write_configuration(this, devices)
     network = mlp(hidden, 1)

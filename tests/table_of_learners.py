@@ -135,9 +135,9 @@ module = on_pairs(mlp((7,), 1, jax.nn.tanh))
 classifier = with_head(encoder, linear(WAYS))
 # Of pictures of any size: their mean, and a weighted mean of their squares.
 mean_and_more = Network(
-  lambda key, x: ({"weight": jnp.ones(x.shape[-1])}, {}),
+  lambda key, x: ({"weight": jnp.ones(())}, {}),
   lambda params, state, x, **_: (
-    jnp.stack([x.mean((1, 2, 3)), (jnp.square(x) * params["weight"]).mean((1, 2, 3))], -1),
+    jnp.stack([f(x.reshape(len(x), -1)).mean(-1) for f in (lambda x: x, lambda x: params["weight"] * x**2)], -1),
     state,
   ),
 )

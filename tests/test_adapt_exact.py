@@ -121,9 +121,9 @@ def test_mixed_is_reverse_for_every_optimizer_with_everything_learned_and_every_
     ("sgd", 20, "gradients", averaged, 8),
     ("adam", 5, "step", averaged, 8),
     ("masked", 5, "sqrt", averaged, 1),
-    ("rmsprop", 20, "sqrt", vmapped, 1),
+    pytest.param("rmsprop", 20, "sqrt", vmapped, 1, marks=pytest.mark.slow),
     ("clipped", 5, "gradients", vmapped, 1),
-    ("multi_transform", 20, "step", one_task, 1),
+    pytest.param("multi_transform", 20, "step", one_task, 1, marks=pytest.mark.slow),
   ],
 )
 def test_mixed_is_reverse_in_float32_over_tasks_on_one_device_and_eight(optimizer, steps, remat, over, devices):

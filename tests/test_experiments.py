@@ -94,9 +94,7 @@ RUNNING, BOTH = ("running statistics",), ("transductive", "support, trained tran
 @pytest.mark.parametrize(
   ("module", "flags", "tested"),
   [
-    (maml, ["--gradient", "first_order", "--head", "repeated", "--test-inner-steps", "2", "--curve", "2"], {
-      "first_order_maml": BOTH
-    }),
+    (maml, ["--gradient", "first_order", "--head", "repeated"], {"first_order_maml": BOTH}),
     slowly(anil, ["--head", "zeros", "--inner-steps", "2", "--test-inner-steps", "2", "--normalisation", "group",
                   "--curve", "2"], {"anil": ("none",)}),
     slowly(reptile, ["--shots", "1", "--head", "zeros", "--inner-steps", "2", "--inner-batch", "3"], {"reptile": BOTH}),
@@ -324,6 +322,7 @@ def test_resume_needs_to_be_told_the_folder(command):
   assert status == 2 and error.startswith("error: expected --folder with --resume") and not files
 
 
+@pytest.mark.slow
 def test_two_evaluations_of_a_run_give_the_same_digits_at_any_setting(command, finished):
   folder, records = finished
   said = [command(evaluate, str(folder), "--shots", "2", "--queries", "3", "--tasks", "7") for _ in range(2)]

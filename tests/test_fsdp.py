@@ -15,8 +15,6 @@ from metajax.mesh import shard_batch, sharded_axis, to_host
 from metajax.networks import conv4, resnet
 from metajax.train import make_train_step, start
 
-LEARNERS = ("maml", "prototypical", "simclr", "clip")
-
 
 def bytes_on_each(tree):
   """The largest number of bytes that a device holds of a tree."""
@@ -36,7 +34,9 @@ def test_the_longest_axis_that_the_devices_divide_is_sharded():
   assert sharded_axis((8,)) is None
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize(
+  "name", ["simclr", "clip", *(pytest.param(name, marks=pytest.mark.slow) for name in ("maml", "prototypical"))]
+)
 def test_sharded_parameters_learn_what_copies_learn(name):
   learner, batches = trainings()[name]
   optimizer, found = optax.adamw(1e-3, eps=1e-3), []
@@ -46,10 +46,10 @@ def test_sharded_parameters_learn_what_copies_learn(name):
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-6), *found)
 
 
-def step_of(learner, batch, fsdp):
+def step_of(learner, batch):
   """The TrainState before a step and after it, and the step compiled."""
   optimizer = optax.adam(1e-3)
-  with jax.set_mesh(make_mesh(8, fsdp=fsdp)):
+  with jax.set_mesh(make_mesh(8, fsdp=True)):
     before, sharded = start(learner, optimizer, batch), shard_batch(batch)
     compiled = jax.jit(make_train_step(learner, optimizer)).lower(before, sharded).compile()
     return before, compiled(before, sharded)[0], compiled
@@ -72,8 +72,10 @@ def big(name):
 
 @pytest.mark.parametrize("name", ["maml", "simclr"])
 def test_each_of_eight_devices_holds_an_eighth_before_and_after_a_step(name):
-  copies, _, _ = step_of(*big(name), fsdp=False)
-  before, after, compiled = step_of(*big(name), fsdp=True)
+  learner, batch = big(name)
+  with jax.set_mesh(make_mesh(8)):
+    copies = start(learner, optax.adam(1e-3), batch)
+  before, after, compiled = step_of(learner, batch)
   of = lambda state: (state.params, state.optimizer_state)
   for state in (before, after):
     assert bytes_on_each(of(state)) <= bytes_on_each(of(copies)) / 6

@@ -41,7 +41,7 @@ def train_as(hosts, file, trainings):
 @pytest.mark.parametrize(
   ("hosts", "sharded"),
   [
-    (2, ("maml", "clip")),
+    (2, ("maml",)),
     pytest.param(2, LEARNERS, marks=pytest.mark.slow),
     pytest.param(4, LEARNERS, marks=pytest.mark.slow),
   ],
