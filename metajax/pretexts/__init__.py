@@ -1,8 +1,20 @@
-"""Labels that are invented: `pretext(key, pictures) -> Examples`, pure, on the device, of a whole batch."""
+"""Labels that are invented: `pretext(key, batch) -> Examples`, pure, on the device, of a whole batch."""
 
 from metajax.pretexts.jigsaw import jigsaw, least_hamming_distance, permutations_apart
 from metajax.pretexts.relative_patch import relative_patch
 from metajax.pretexts.rotation import rotation
+from metajax.pretexts.shuffle_and_learn import order_prediction, shuffle_and_learn
 from metajax.pretexts.tiles import tiles
+from metajax.pretexts.transformation import transformation
 
-__all__ = ["jigsaw", "least_hamming_distance", "permutations_apart", "relative_patch", "rotation", "tiles"]
+__all__ = [
+  "jigsaw",
+  "least_hamming_distance",
+  "order_prediction",
+  "permutations_apart",
+  "relative_patch",
+  "rotation",
+  "shuffle_and_learn",
+  "tiles",
+  "transformation",
+]

@@ -1,0 +1,80 @@
+"""Are three frames of a clip in order? (arXiv:1603.08561), and which of them is in the middle? (arXiv:1708.01246)"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from metajax.types import Array, Examples, Key
+
+WINDOW = 5  # frames, a to e
+
+
+def shuffle_and_learn(*, stride: int = 1) -> Callable:
+  """`pretext(key, clips)`: three frames, labelled with whether they are in the order of time (1) or not (0).
+
+  Of five frames a to e of a window with much motion, in order are b, c, d and, reversed, d, c, b; out of order are
+  b, a, d and b, e, d, and these reversed: so the outer frames say nothing. All are as likely as their kind allows.
+
+  Args:
+    stride: frames from one of the five to the next.
+
+  Returns:
+    `pretext`: clips `[n, frames, h, w, c]` to `Examples` of `[n, 3, h, w, c]` and labels one-hot `[n, 2]`. It raises
+    ValueError if clips have fewer frames than the window, `4 stride + 1`.
+
+  Raises:
+    ValueError: if `stride` is below 1.
+  """
+
+  def triple(key):
+    ordered, early = jax.random.bernoulli(key, 0.5, (2,))
+    middle = jnp.where(ordered, 2, jnp.where(early, 0, WINDOW - 1))
+    return jnp.stack([1, middle, 3]), jax.nn.one_hot(ordered.astype(int), 2)
+
+  return _of_windows(triple, stride)
+
+
+def order_prediction(*, stride: int = 1) -> Callable:
+  """`pretext(key, clips)`: frames b, c, d in any order, labelled with which of them is in the middle.
+
+  An order and its reverse are one, so there are three classes, numbered by the time of the frame in the middle.
+  Arguments and errors are those of `shuffle_and_learn`; labels are one-hot `[n, 3]`.
+  """
+
+  def triple(key):
+    orders = jnp.array([[2, 1, 3], [1, 2, 3], [1, 3, 2]])
+    label = jax.random.randint(key, (), 0, len(orders))
+    return orders[label], jax.nn.one_hot(label, len(orders))
+
+  return _of_windows(triple, stride)
+
+
+def _of_windows(triple: Callable, stride: int) -> Callable:
+  """`pretext(key, clips)` from `triple(key) -> (three frames of a window, label)`, reversed or not."""
+  if stride < 1:
+    raise ValueError(f"expected a stride of at least 1 frame, got {stride}")
+  length = (WINDOW - 1) * stride + 1
+
+  def pretext(key, clips):
+    if clips.ndim != 5 or clips.shape[1] < length:
+      given = f"clips {list(clips.shape)}"
+      raise ValueError(f"expected clips [n, frames, height, width, channels] of at least {length} frames, got {given}")
+
+    def one(row, clip):
+      where, which, way = jax.random.split(jax.random.fold_in(key, row), 3)
+      frames, label = triple(which)
+      frames = jnp.where(jax.random.bernoulli(way), frames[::-1], frames)
+      return clip[_window(where, clip, length) + stride * frames], label
+
+    return Examples(*jax.vmap(one)(jnp.arange(len(clips)), clips))
+
+  return pretext
+
+
+def _window(key: Key, clip: Array, length: int) -> Array:
+  """Where a window begins: each with a probability in proportion to the motion within it."""
+  motion = jnp.abs(clip[1:] - clip[:-1]).mean((1, 2, 3))
+  within = lax.reduce_window(motion, 0.0, lax.add, (length - 1,), (1,), "valid")
+  return jax.random.categorical(key, jnp.log(within + 1e-6))
