@@ -36,10 +36,10 @@ def features(embed: Callable, params: Params, state: State, batches: Batches | I
   with frozen(params, state):
     shared = replicate((params, state))
     for batch in own_share(batches) if callable(batches) else map(_own, batches):
-      rows = rows or len(batch.labels)
-      if len(batch.labels) > rows:
+      if rows and len(batch.labels) > rows:
         raise ValueError(f"expected batches of at most the first one's {rows} rows, got {len(batch.labels)}")
       inputs, there = shard_padded(batch.inputs, rows)
+      rows = len(there) // share()[1]  # of the first batch, on every host alike
       found.append(np.asarray(to_host(run(*shared, inputs)), np.float32)[there])
       labels.append(_of_all_hosts(np.asarray(batch.labels)))
   if not found:
