@@ -116,6 +116,11 @@ def picture_pairs(seed):
   return Examples(Pair(first, first[::-1].copy()), one_hot(np.arange(16) % 2, 2))
 
 
+def bright(seed):
+  """Pictures in [0, 1]."""
+  return 1 / (1 + np.exp(-picture_pairs(seed).inputs.first))
+
+
 def shaken(key, x):
   return x + 0.1 * jax.random.normal(key, x.shape)
 
@@ -234,7 +239,7 @@ LEARNERS = {
   ),
   "simclr, batch norm": Row(
     simclr(convolution, projection_head(5, 4), shaken_picture),
-    lambda seed: 1 / (1 + np.exp(-picture_pairs(seed).inputs.first)),
+    bright,
     classifies=False,
     width=4,
     episodic=False,
@@ -243,7 +248,7 @@ LEARNERS = {
   ),
   "pretext, rotation": Row(
     pretext(rotation(), convolution, linear(4)),
-    lambda seed: 1 / (1 + np.exp(-picture_pairs(seed).inputs.first)),
+    bright,
     classifies=False,
     width=4,
     episodic=False,
@@ -252,7 +257,7 @@ LEARNERS = {
   ),
   "pretext, jigsaw": Row(
     pretext(jigsaw(4, 2, gap=1, jitter=2), mean_and_more, linear(4)),
-    lambda seed: 1 / (1 + np.exp(-picture_pairs(seed).inputs.first)),
+    bright,
     classifies=False,
     width=2,
     episodic=False,

@@ -6,6 +6,7 @@ import re
 import numpy as np
 
 from metajax.data.pillow import BrokenPicture, read_picture
+from metajax.data.rows import share_of
 from metajax.types import Batches, Episode, Examples
 
 RUN = re.compile(r"run(\d+)")
@@ -139,8 +140,7 @@ def _once(runs) -> Batches:
   def batches(start=0, shard=(0, 1)):
     if start:
       raise ValueError(f"expected a start of 0, of one batch of {len(runs)} runs, got {start}")
-    host, hosts = shard
-    own = slice(host * len(runs) // hosts, (host + 1) * len(runs) // hosts)
+    own = share_of(len(runs), shard)
     yield Episode(*(Examples(part.inputs[own], part.labels[own]) for part in whole))
 
   return batches

@@ -54,6 +54,12 @@ def deal_pictures(source, shares: Sequence[float], *, seed=0):
   return [select_rows(source, np.sort(np.concatenate(rows))) for rows in dealt]
 
 
+def share_of(rows, shard):
+  """Which of some rows, of any number, are those of host `shard[0]` of `shard[1]`: a slice."""
+  host, hosts = shard
+  return slice(host * rows // hosts, (host + 1) * rows // hosts)
+
+
 def in_order(source, *, batch_size):
   """Every picture of a source once, in its order: an evaluation's batches, which end.
 
@@ -73,10 +79,9 @@ def in_order(source, *, batch_size):
     raise ValueError(f"expected a batch_size of at least 1, got {batch_size}")
 
   def batches(start=0, shard=(0, 1)):
-    host, hosts = shard
     for first in range(start * batch_size, len(source.labels), batch_size):
       rows = np.arange(first, min(first + batch_size, len(source.labels)))
-      rows = rows[host * len(rows) // hosts : (host + 1) * len(rows) // hosts]
+      rows = rows[share_of(len(rows), shard)]
       yield Examples(np.float32(np.asarray(take(source.images, rows))) / np.float32(255), source.labels[rows])
 
   return batches

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from metajax.compose import tied, with_head
-from metajax.learners.simclr import check_views
+from metajax.learners.simclr import check_views, pictures_of
 from metajax.losses import accuracy, cross_entropy
 from metajax.predictors import nearest_centroid
-from metajax.types import Batch, Examples, Learner, Network
+from metajax.types import Examples, Learner, Network
 
 PICTURE = 4  # axes of a batch of pictures
 
@@ -39,7 +39,7 @@ def pretext(task: Callable, encoder: Network, head: Network, *, predictor: Calla
     return with_head(tied(encoder) if inputs.ndim > PICTURE else encoder, head)
 
   def init(key, batch):
-    pictures = _pictures(batch)
+    pictures = pictures_of(batch)
     check_views(pictures)
     invented = jax.eval_shape(task, key, pictures)
     given = jnp.zeros(invented.inputs.shape, invented.inputs.dtype)
@@ -53,7 +53,7 @@ def pretext(task: Callable, encoder: Network, head: Network, *, predictor: Calla
 
   def loss(params, state, batch, key):
     task_key, key = jax.random.split(key)
-    inputs, labels = task(task_key, _pictures(batch))
+    inputs, labels = task(task_key, pictures_of(batch))
     if isinstance(batch, Examples):
       there = batch.labels.any(-1, keepdims=True)
       labels = labels * jnp.repeat(there, len(labels) // len(there), 0)
@@ -64,7 +64,3 @@ def pretext(task: Callable, encoder: Network, head: Network, *, predictor: Calla
     return encoder.apply(params["encoder"], state["encoder"], inputs, train=False)[0]
 
   return Learner(init, loss, embed, predictor(embed))
-
-
-def _pictures(batch: Batch):
-  return batch.inputs if isinstance(batch, Examples) else batch

@@ -126,7 +126,7 @@ def _contrastive(encoder, head, view, contrast, temperature, embedding, predicto
 
   def init(key, batch):
     check(batch)
-    pictures = _pictures(batch)
+    pictures = pictures_of(batch)
     check_views(pictures)
     one = jax.eval_shape(view, key, pictures[0])
     params, state = network.init(key, jnp.zeros((2 * len(pictures), *one.shape), one.dtype))
@@ -136,7 +136,7 @@ def _contrastive(encoder, head, view, contrast, temperature, embedding, predicto
 
   def loss(params, state, batch, key):
     view_key, key = jax.random.split(key)
-    views = two_views(view, view_key, _pictures(batch))
+    views = two_views(view, view_key, pictures_of(batch))
     embedded, state = network.apply(params, state, views, train=True, key=key)
     now = 1 / learned_scale(params["log_scale"]) if learned else temperature
     unit = unit_rows(embedded)
@@ -151,5 +151,5 @@ def _contrastive(encoder, head, view, contrast, temperature, embedding, predicto
   return Learner(init, loss, embed, predictor(embed))
 
 
-def _pictures(batch: Batch) -> Array:
+def pictures_of(batch: Batch) -> Array:
   return batch.inputs if isinstance(batch, Examples) else batch
