@@ -105,7 +105,7 @@ def main(
   """CLIP on pictures with captions, and what it transfers to.
 
   Args:
-    encoder_name: of pictures: conv4, resnet10 to resnet101, vit_ti to vit_l.
+    encoder_name: of pictures: conv4, conv4_strided, resnet10 to resnet101, vit_ti to vit_l.
     width: a multiple of the filters.
     stem: of a residual network: imagenet, or cifar for small pictures.
     patch: of a vision transformer.

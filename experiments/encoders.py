@@ -10,7 +10,17 @@ from metajax.networks import conv4, resnet, vision_transformer
 from metajax.networks.resnet import Stem
 
 Encoder = Literal[
-  "conv4", "resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "vit_ti", "vit_s", "vit_b", "vit_l"
+  "conv4",
+  "conv4_strided",
+  "resnet10",
+  "resnet18",
+  "resnet34",
+  "resnet50",
+  "resnet101",
+  "vit_ti",
+  "vit_s",
+  "vit_b",
+  "vit_l",
 ]
 
 
@@ -18,7 +28,7 @@ def encoder(name: Encoder, width: float, stem: Stem, patch: int, bfloat16: bool 
   """An encoder by its name.
 
   Args:
-    name: conv4, resnetN or vit_SIZE.
+    name: conv4, conv4_strided, which halves by stride and takes small tiles, resnetN or vit_SIZE.
     width: a multiple of a residual network's filters, and of conv4's 64.
     stem: of a residual network.
     patch: of a vision transformer.
@@ -35,4 +45,5 @@ def encoder(name: Encoder, width: float, stem: Stem, patch: int, bfloat16: bool 
     return resnet(int(name.removeprefix("resnet")), width=width, stem=stem, dtype=dtype)
   if name.startswith("vit_"):
     return vision_transformer(name.removeprefix("vit_").capitalize(), patch, dtype=dtype)
-  return conv4(round(64 * width), convolution="native")
+  downsample = "stride" if name == "conv4_strided" else "max_pool"
+  return conv4(round(64 * width), downsample=downsample, convolution="native")

@@ -14,7 +14,7 @@ from tyro.conf import Positional
 
 from experiments import clip, command_line, few_shot, pretraining, probing, records, runs
 from experiments.clip_data import load_data
-from experiments.pretraining_data import Parts, describe, load_parts
+from experiments.pretraining_data import Parts, describe
 from metajax import fit, make_mesh
 from metajax.compose import linear, started, with_head
 from metajax.data import deal_pictures, examples, in_order
@@ -129,10 +129,10 @@ def _read(folder: Path) -> Pretrained:
 
 def _pretrained(module, folder: Path, flags: dict) -> Pretrained:
   made, s, starts = module.method(**flags), flags["setting"], []
-  parts = load_parts(s)
+  parts = made.load(s)
   describe(s, parts)
   for seed in few_shot.seeds_of(s):
-    pictures = pretraining.pictures_of(parts, s, seed)
+    pictures = made.batches(parts.unlabelled, s, seed)
     final = pretraining.last(made.learner, pretraining.optimizer(s), s, folder, pictures, seed)
     starts.append((final.params["encoder"], final.state["encoder"]))
   return Pretrained(made.name, made.encoder, starts, parts, s)

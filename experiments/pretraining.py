@@ -15,11 +15,12 @@ from experiments.pretraining_data import Classes, Parts, describe, load_parts
 from experiments.probing import BATCH, Representation, few_shot_all, few_shot_tasks, probe_all
 from metajax import Learner, make_mesh
 from metajax.checkpoint import Checkpoints
-from metajax.data import examples, in_order, select_rows
+from metajax.data import Source, examples, in_order, select_rows
 from metajax.evaluate import features, neighbour_classes
 from metajax.mesh import devices_for, own_share, shard_batch
 from metajax.report import read_metrics
 from metajax.train import TrainState, adamw, lars, restore, scaled_rate, start, warmup_cosine
+from metajax.types import Batches
 
 CURVE_KNOWN, CURVE_ASKED, CURVE_NEIGHBOURS = 5000, 2000, 20  # of the k-NN curve during pretraining
 SETTLING = 50  # batches that a random encoder's running statistics are taken over
@@ -70,6 +71,13 @@ class Setting(NamedTuple):
   """Pretrain as many networks, one after the other, from --seed on; figures are means, with an interval over them."""
 
 
+def without_labels(source: Source, s, seed: int) -> Batches:
+  """Batches of the pictures of a source, or whatever else its inputs are."""
+  alike = source._replace(classes=("",), labels=np.zeros_like(source.labels))
+  labelled = examples(alike, batch_size=s.batch_size, seed=seed)
+  return lambda start=0, shard=(0, 1): (batch.inputs for batch in labelled(start, shard))
+
+
 class Method(NamedTuple):
   """A way to pretrain, and what is looked at of it.
 
@@ -78,14 +86,20 @@ class Method(NamedTuple):
     learner: what is pretrained.
     embeddings: `{what is added to the name: embed}`; the first one's key is "", and it is the one of few-shot tasks.
     encoder: the part that is kept.
-    view: for the page, of a picture.
+    figures: `(folder, learner's params and state, parts) -> [(heading, caption, path)]`, the page's first ones.
+    load: `setting -> Parts`.
+    batches: `(source, setting, seed) -> Batches` of what there is to pretrain on.
+    scores: `(the (params, state) of each seed, parts, setting, how) -> records` of its own, beside the probes'.
   """
 
   name: str
   learner: Learner
   embeddings: dict[str, Callable]
   encoder: object
-  view: Callable
+  figures: Callable
+  load: Callable = load_parts
+  batches: Callable = without_labels
+  scores: Callable | None = None
 
 
 def experiment(method: Callable[..., Method]) -> Callable:
@@ -103,9 +117,12 @@ def run(method: Callable[..., Method], flags: dict):
   s, made = flags["setting"], method(**flags)
   this = runs.begin(f"{made.name}-{slug(s)}", method, flags)
   _check(s)
-  parts = load_parts(s)
+  parts = made.load(s)
   describe(s, parts)
-  batches = [pictures_of(parts, s, seed) for seed in few_shot.seeds_of(s)]
+  if s.batch_size > len(parts.unlabelled.images):
+    given = f"{s.batch_size} of {len(parts.unlabelled.images)} pictures"
+    raise ValueError(f"expected a --batch-size of at most all pictures, got {given}")
+  batches = [made.batches(parts.unlabelled, s, seed) for seed in few_shot.seeds_of(s)]
   example = next(iter(own_share(batches[0])))
   optimizer(s)
   jax.eval_shape(lambda key: made.learner.init(key, example), jax.random.key(0))  # looks at the pictures too
@@ -123,7 +140,8 @@ def run(method: Callable[..., Method], flags: dict):
     shown = [Representation(made.name + more, embed, trained) for more, embed in made.embeddings.items()]
     random = Representation(records.UNTRAINED, made.learner.embed, untrained)
     pixels = Representation("pixels", PIXELS.learner.embed, [((), ())])
-    measured = probe_all([*shown, random, pixels], parts, s, how | {"waiting_for_data": round(waiting, 4)})
+    measured = [] if made.scores is None else made.scores(trained, parts, s, how)
+    measured += probe_all([*shown, random, pixels], parts, s, how | {"waiting_for_data": round(waiting, 4)})
     learners = {made.name: (made.learner, trained), records.UNTRAINED: (made.learner, untrained)}
     measured += few_shot_all(learners, tasks, s, how)
     records.write(this.folder / "records.json", measured)
@@ -136,16 +154,6 @@ def run(method: Callable[..., Method], flags: dict):
 def folder_of(s: Setting, seed: int) -> str:
   """A seed's folder within the run's."""
   return "" if s.seeds == 1 else f"seed-{seed}"
-
-
-def pictures_of(parts: Parts, s: Setting, seed: int) -> Callable:
-  """Batches of the pictures to pretrain on, without their labels."""
-  if s.batch_size > len(parts.unlabelled.labels):
-    given = f"{s.batch_size} of {len(parts.unlabelled.labels)} pictures"
-    raise ValueError(f"expected a --batch-size of at most all pictures, got {given}")
-  alike = parts.unlabelled._replace(classes=("",), labels=np.zeros_like(parts.unlabelled.labels))
-  labelled = examples(alike, batch_size=s.batch_size, seed=seed)
-  return lambda start=0, shard=(0, 1): (batch.inputs for batch in labelled(start, shard))
 
 
 def optimizer(s: Setting) -> optax.GradientTransformation:

@@ -3,7 +3,7 @@
 from typing import Literal, NamedTuple
 
 from experiments.few_shot_data import load_part, load_split
-from metajax.data import Source, deal_pictures
+from metajax.data import Recordings, Source, deal_pictures
 
 Classes = Literal["auto", "same", "unseen"]
 OF_UNSEEN = (0.5, 0.2, 0.3)  # of each class's pictures: to probe with, to choose the probe by, to test on
@@ -14,18 +14,20 @@ class Parts(NamedTuple):
   """What there is to learn from and to be judged by.
 
   Attributes:
-    unlabelled: to pretrain on; its labels are not looked at.
+    unlabelled: to pretrain on, pictures whose labels are not looked at, or recordings.
     train, validation, test: labelled, of the same classes; no picture of "validation" or "test" is in another of them.
     unseen: whether those classes are none of `unlabelled`.
-    episodes: to draw few-shot tasks from, of unseen classes, if there are some.
+    episodes: to draw few-shot tasks from, if there are some.
+    asked: recordings that a pretext task is asked about, where pictures are not.
   """
 
-  unlabelled: Source
+  unlabelled: Source | Recordings
   train: Source
   validation: Source
   test: Source
   unseen: bool
   episodes: Source | None
+  asked: Recordings | None = None
 
 
 def load_parts(s) -> Parts:
@@ -66,7 +68,7 @@ def _own(s) -> tuple[Source, Source] | None:
 
 def describe(s, parts: Parts):
   """Prints what there is."""
-  size = lambda source: f"{len(source.labels):,} pictures"
+  size = lambda source: f"{len(source.images):,} {'clips' if source.images.ndim > 4 else 'pictures'}"
   kind = "none of them pretrained on" if parts.unseen else "the same"
   print(
     f"{s.data}: {size(parts.unlabelled)} without labels to pretrain on; {len(parts.test.classes)} classes, {kind}, "

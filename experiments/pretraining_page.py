@@ -7,6 +7,7 @@ from experiments import runs
 from experiments.few_shot_data import slug
 from experiments.few_shot_page import curves
 from experiments.probing import BATCH
+from experiments.records import NAMED
 from metajax.data import in_order, select_classes, select_rows
 from metajax.evaluate import features
 from metajax.report import contact_sheet_figure, map_figure, page
@@ -35,28 +36,36 @@ def write(run, made, trained, parts, setting, records):
     summary=tiles,
     configuration=runs.shown(run.folder),
     records=records,
-    figures=[_views(folder, made, parts), *curves(run.folder, folder, CURVES), _map(folder, made, trained, parts)],
+    figures=[
+      *made.figures(folder, trained, parts),
+      *curves(run.folder, folder, CURVES),
+      _map(folder, made, trained, parts),
+    ],
     notes=[("Data", _sizes(parts))],
   )
 
 
 def _tile(record) -> tuple[str, str, str]:
-  names = {"linear_probe": "Linear probe", "knn": "Nearest neighbours"}
-  name = names.get(record["measure"]) or f"{record['ways']}-way {record['shots']}-shot"
+  name = NAMED.get(record["measure"], "").capitalize() or f"{record['ways']}-way {record['shots']}-shot"
   beside = f"published {record['published']:g}" if record["published"] is not None else "accuracy"
+  beside = f"chance {record['chance']:g}" if "chance" in record else beside
   return name, f"{record['value']:g} ± {record['interval']:g} %", beside
 
 
-def _views(folder, made, parts):
-  """Pictures, and beside each some of its views."""
-  rows = np.linspace(0, len(parts.unlabelled.labels) - 1, PICTURES).astype(int)
-  pictures = np.asarray(select_rows(parts.unlabelled, rows).images, np.float32) / 255
-  keys = jax.random.split(jax.random.key(0), (PICTURES, VIEWS))
-  views = jax.jit(jax.vmap(jax.vmap(made.view, (0, None))))(keys, pictures)
-  shown = np.concatenate([pictures[:, None], np.asarray(views)], 1).reshape(-1, *pictures.shape[1:])
-  path = folder / "views.png"
-  contact_sheet_figure(shown, ["picture", *["view"] * VIEWS] * PICTURES, path)
-  return "Views", "What is learned to be alike: pictures, and views of them.", path
+def views(view):
+  """A Method's figures: pictures, and beside each some of its views."""
+
+  def figures(folder, trained, parts):
+    rows = np.linspace(0, len(parts.unlabelled.labels) - 1, PICTURES).astype(int)
+    pictures = np.asarray(select_rows(parts.unlabelled, rows).images, np.float32) / 255
+    keys = jax.random.split(jax.random.key(0), (PICTURES, VIEWS))
+    found = jax.jit(jax.vmap(jax.vmap(view, (0, None))))(keys, pictures)
+    shown = np.concatenate([pictures[:, None], np.asarray(found)], 1).reshape(-1, *pictures.shape[1:])
+    path = folder / "views.png"
+    contact_sheet_figure(shown, ["picture", *["view"] * VIEWS] * PICTURES, path)
+    return [("Views", "What is learned to be alike: pictures, and views of them.", path)]
+
+  return figures
 
 
 def _map(folder, made, trained, parts):
@@ -73,5 +82,6 @@ def _map(folder, made, trained, parts):
 
 
 def _sizes(parts) -> list[str]:
+  kind = lambda part: "clips" if part.images.ndim > 4 else "pictures"
   named = ("unlabelled", "train", "validation", "test")
-  return [f"{name}: {len(part.labels):,} pictures" for name, part in zip(named, parts, strict=False)]
+  return [f"{name}: {len(part.images):,} {kind(part)}" for name, part in zip(named, parts, strict=False)]

@@ -130,6 +130,14 @@ from more shots there.
 """
 
 
+PRETEXTS = {
+  "pretext": "what was asked",
+  "pretext_others": "others' sounds",
+  "pretext_moments": "other moments' sounds",
+  "pretext_seen": "captions of words heard",
+  "pretext_unseen": "captions with new words",
+  "pretext_swapped": "sounds swapped",
+}
 REPRESENTATIONS = {"linear_probe": "linear probe", "knn": "nearest neighbours", "all_trained": "all trained"}
 TRANSFER = {
   "zero_shot": "zero-shot",
@@ -140,11 +148,11 @@ TRANSFER = {
   **{f"picture_to_text_at_{k}": f"picture to text, R@{k}" for k in (1, 5, 10)},
 }
 UNTRAINED = "random encoder"  # the network as it starts; its records name the training that it is beside
-NAMED = REPRESENTATIONS | TRANSFER  # measures that have a column of their own
+NAMED = PRETEXTS | REPRESENTATIONS | TRANSFER  # measures that have a column of their own
 
 
 def _table(r: dict) -> tuple:
-  if r["measure"] in REPRESENTATIONS:
+  if r["measure"] in PRETEXTS | REPRESENTATIONS:
     return r["data"], r["split"], "representation", r["classes"], r["tested"]
   if r["measure"] in TRANSFER:
     return r["data"], r["split"], "transfer", r["classes"], r["tested"]

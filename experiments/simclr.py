@@ -10,6 +10,7 @@ from typing import Literal
 from experiments import command_line
 from experiments.encoders import Encoder, encoder
 from experiments.pretraining import Method, Setting, experiment
+from experiments.pretraining_page import views
 from experiments.runs import RUN, RunFlags
 from metajax.learners import simclr
 from metajax.networks import projection_head
@@ -61,7 +62,7 @@ def method(
   """SimCLR on unlabelled pictures, and what its frozen features are worth.
 
   Args:
-    encoder_name: conv4, resnet10 to resnet101, vit_ti to vit_l.
+    encoder_name: conv4, conv4_strided, resnet10 to resnet101, vit_ti to vit_l.
     width: a multiple of the filters.
     stem: of a residual network: imagenet, or cifar for small pictures.
     patch: of a vision transformer.
@@ -81,7 +82,7 @@ def method(
   how = {"temperature": "learned" if learned_temperature else temperature}
   learner = simclr(network, head, view, **how)
   after = simclr(network, head, view, embedding="head", **how)
-  return Method("simclr", learner, {"": learner.embed, ", after the head": after.embed}, network, view)
+  return Method("simclr", learner, {"": learner.embed, ", after the head": after.embed}, network, views(view))
 
 
 def recipe_for(recipe: Recipe, setting: Setting):

@@ -32,7 +32,7 @@ from metajax.losses import squared_error
 from metajax.networks import from_linen, mlp, projection_head
 from metajax.networks.conv4 import Blocks
 from metajax.predictors import adapted_head, nearest_neighbour
-from metajax.pretexts import jigsaw, rotation
+from metajax.pretexts import audio_visual, jigsaw, relative_patch, rotation, shuffle_and_learn, transformation
 from metajax.types import Batch, Learner
 
 WAYS, SHOTS, QUERIES, TASKS = 3, 2, 2, 8
@@ -121,8 +121,19 @@ def bright(seed):
   return 1 / (1 + np.exp(-picture_pairs(seed).inputs.first))
 
 
+def recorded(seed, rows=16):
+  """Clips of five frames, in which something moves, beside sounds of them."""
+  first = bright(seed)
+  clips = np.stack([np.roll(first, frame, 1) for frame in range(5)], 1)
+  return Pair(clips, np.random.default_rng(seed).normal(size=(rows, 50)).astype(np.float32))
+
+
 def shaken(key, x):
   return x + 0.1 * jax.random.normal(key, x.shape)
+
+
+def dimmed(key, x):
+  return x * jax.random.uniform(key)
 
 
 def shaken_picture(key, x):
@@ -262,6 +273,41 @@ LEARNERS = {
     width=2,
     episodic=False,
     draws=True,
+  ),
+  "pretext, transformation": Row(
+    pretext(transformation(dimmed, dimmed), convolution, linear(4)),
+    bright,
+    classifies=False,
+    width=4,
+    episodic=False,
+    draws=True,
+    batch_norm=True,
+  ),
+  "pretext, relative patch": Row(
+    pretext(relative_patch(gap=1, jitter=1), mean_and_more, linear(8)),
+    bright,
+    classifies=False,
+    width=2,
+    episodic=False,
+    draws=True,
+  ),
+  "pretext, shuffle and learn": Row(
+    pretext(shuffle_and_learn(), convolution, linear(2)),
+    lambda seed: recorded(seed).first,
+    classifies=False,
+    width=4,
+    episodic=False,
+    draws=True,
+    batch_norm=True,
+  ),
+  "pretext, audio-visual": Row(
+    pretext(audio_visual(2), {"seen": convolution, "heard": mlp((8,), 5, jax.nn.tanh)}, linear(2)),
+    recorded,
+    classifies=False,
+    width=4,
+    episodic=False,
+    draws=True,
+    batch_norm=True,
   ),
   "supervised contrastive": Row(
     supervised_contrastive(encoder, mlp((), 4), shaken), labelled, width=5, episodic=False, draws=True, any_ways=True

@@ -18,7 +18,7 @@ MAY_SEE = {  # what each room of the house may see, beside its own package
   "compose": ("types", "mesh"),
   "losses": ("types", "mesh", "compose"),
   "views": ("types", "mesh"),
-  "pretexts": ("types",),
+  "pretexts": ("types", "views"),
   "adapt": ("types", "mesh", "compose", "losses", "views", "pretexts"),
   "predictors": ("types", "mesh", "compose", "losses", "views", "pretexts"),
   "learners": ("types", "mesh", "compose", "losses", "views", "pretexts", "adapt", "predictors"),

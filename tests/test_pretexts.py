@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.stats import chisquare
+from scipy.stats import chi2_contingency, chisquare, kstest
 
 from metajax.compose import linear
 from metajax.learners import pretext
 from metajax.networks import mlp
 from metajax.pretexts import (
+  audio_visual,
   jigsaw,
   least_hamming_distance,
   order_prediction,
@@ -20,9 +21,15 @@ from metajax.pretexts import (
   tiles,
   transformation,
 )
+from metajax.types import Pair
 
+SAME = lambda key, x: x
 CELLS = np.kron(np.arange(9, dtype=np.float32).reshape(3, 3), np.ones((8, 8), np.float32))[None, ..., None] / 8
 PLAIN = {"gap": 2, "jitter": 3, "normalise": False}
+
+
+def hear(window, clips, sounds):
+  return audio_visual(window)(jax.random.key(0), Pair(np.ones(clips, np.float32), np.ones(sounds, np.float32)))
 
 
 def drawn(task, pictures, number=4000):
@@ -93,32 +100,53 @@ def test_permutations_are_as_far_apart_as_can_be(tiles, number, least):
   assert least_hamming_distance(found) >= least
 
 
+PLACES = np.stack(np.meshgrid(np.arange(4), np.arange(4), indexing="ij"), -1).astype(np.float32)
+
+
+def marked(number):
+  """Pictures that know their number, and where each pixel was."""
+  own = np.arange(number, dtype=np.float32)[:, None, None, None] * np.ones((1, 4, 4, 1), np.float32)
+  return np.concatenate([own, np.broadcast_to(PLACES, (number, *PLACES.shape)), np.zeros_like(own), own * 0], -1)
+
+
+def drawing_views():
+  """A crop and a colouring that write down what they drew."""
+  crop = lambda key, x: x.at[..., 3].set(jax.random.uniform(key))
+  colour = lambda key, x: x.at[..., 4].set(jax.random.uniform(key))
+  return crop, colour
+
+
 def test_of_two_pictures_the_second_is_what_the_label_says():
-  pictures = np.random.default_rng(0).random((5, 4, 4, 1), np.float32) / 2
-  task = transformation([lambda key, x: jnp.rot90(x), lambda key, x: x + 0.5])
-  found = jax.jit(task)(jax.random.key(1), np.tile(pictures, (800, 1, 1, 1)))
-  inputs, labels = np.asarray(found.inputs).reshape(800, 5, 2, 4, 4, 1), np.argmax(found.labels, -1).reshape(800, 5)
-  for i, picture in enumerate(pictures):
-    own = inputs[:, i][labels[:, i] == 0]
-    np.testing.assert_array_equal(own, np.broadcast_to(np.stack([picture, np.rot90(picture)]), own.shape))
-    own = inputs[:, i][labels[:, i] == 1]
-    np.testing.assert_array_equal(own, np.broadcast_to(np.stack([picture, picture + 0.5]), own.shape))
-    others = inputs[:, i, 1][labels[:, i] == 2]
-    assert (others[:, None] == pictures).all((2, 3, 4)).any(1).all()
-  assert chisquare(np.bincount(labels.ravel(), minlength=3)).pvalue > 1e-3
+  """Each of the four relations changes what it says, and nothing else."""
+  number = 4000
+  found = jax.jit(transformation(*drawing_views()))(jax.random.key(1), marked(number))
+  inputs, labels = np.asarray(found.inputs), np.argmax(found.labels, -1)
+  assert chisquare(np.bincount(labels, minlength=4)).pvalue > 1e-3
+  first, second = inputs[:, 0, 0, 0], inputs[:, 1, 0, 0]
+  np.testing.assert_array_equal(first[:, 0], np.arange(number))
+  for label, (own, cut, tint) in enumerate(
+    ((True, True, True), (True, False, True), (True, True, False), (False, True, True))
+  ):
+    of = labels == label
+    for channel, same in ((0, own), (3, cut), (4, tint)):
+      equal = first[of, channel] == second[of, channel]
+      assert equal.all() if same else not equal.any(), (label, channel)
+  turned = inputs[labels == 0][:, 1, ..., 1:3]
+  turns = np.array([next(k for k in range(4) if (np.rot90(PLACES, k) == one).all()) for one in turned])
+  assert set(turns) == {1, 2, 3} and chisquare(np.bincount(turns)[1:]).pvalue > 1e-3
+  assert (inputs[labels > 0][:, 1, ..., 1:3] == PLACES).all()
+  other = inputs[labels == 3][:, 1, 0, 0, 0]
+  assert len(np.unique(other)) > 600  # drawn from all others
 
 
-def test_an_unrelated_picture_is_any_other_one_and_all_are_seen_alike_before():
-  pictures = np.arange(4, dtype=np.float32)[:, None, None, None] * np.ones((4, 2, 2, 1), np.float32)
-  task = transformation([lambda key, x: x + 10], before=lambda key, x: x + jax.random.uniform(key) / 4)
-  found = jax.vmap(lambda key: task(key, pictures))(jax.random.split(jax.random.key(0), 2000))
-  inputs, labels = np.asarray(found.inputs)[..., 0, 0, 0], np.argmax(found.labels, -1)
-  first, second = np.floor(inputs[..., 0]), np.floor(inputs[..., 1])
-  np.testing.assert_array_equal(first, np.broadcast_to(np.arange(4), first.shape))
-  np.testing.assert_array_equal(second[labels == 0], first[labels == 0] + 10)
-  apart = ((second - first) % 4)[labels == 1].astype(int)
-  assert chisquare(np.bincount(apart, minlength=4)[1:]).pvalue > 1e-3 and (apart > 0).all()
-  assert len(np.unique(inputs[..., 0] % 1)) > 1000 and not np.array_equal(inputs[..., 0] % 1, inputs[..., 1] % 1)
+def test_one_picture_of_a_pair_alone_says_nothing():
+  """Of both pictures, crop and colour are drawn once, uniformly here, whatever the relation."""
+  found = jax.jit(transformation(*drawing_views()))(jax.random.key(2), marked(4000))
+  inputs, labels = np.asarray(found.inputs), np.argmax(found.labels, -1)
+  for label in range(4):
+    for which in (0, 1):
+      for channel in (3, 4):
+        assert kstest(inputs[labels == label][:, which, 0, 0, channel], "uniform").pvalue > 1e-3, (label, which)
 
 
 def frames_asked(task, clip, number=4000):
@@ -169,6 +197,48 @@ def test_rows_have_keys_of_their_own_whatever_the_batch():
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x[:4], y, atol=1e-6), whole, part)
 
 
+def sounding(examples, frames, samples):
+  """Clips whose pixels are 100 times the row and the time, and sounds that are the same for each frame's samples."""
+  at = 100 * np.arange(examples)[:, None] + np.arange(frames)
+  clips = at[..., None, None, None] * np.ones((1, 1, 2, 2, 1))
+  return Pair(clips.astype(np.float32), np.repeat(at, samples, 1).astype(np.float32))
+
+
+@pytest.mark.parametrize("kinds", [("others",), ("moments",), ("others", "moments")])
+def test_a_sound_is_of_what_is_seen_or_of_another_example_or_moment(kinds):
+  task = audio_visual(3, negatives=kinds, listen=lambda x: x)
+  found = jax.jit(task)(jax.random.key(0), sounding(3000, 9, 2))
+  seen, heard = (np.asarray(found.inputs[name]) for name in ("seen", "heard"))
+  labels = np.argmax(found.labels, -1)
+  assert seen.shape == (3000, 3, 2, 2, 1) and heard.shape == (3000, 6)
+  frames, sounds = seen[..., 0, 0, 0], heard[:, ::2]
+  assert (np.diff(frames) == 1).all() and (np.diff(sounds) == 1).all()
+  assert chisquare(np.bincount(labels)).pvalue > 1e-3
+  np.testing.assert_array_equal(frames[labels == 1], sounds[labels == 1])
+  row, moment, of, at = (x[labels == 0] for x in (*np.divmod(frames[:, 0], 100), *np.divmod(sounds[:, 0], 100)))
+  others = of != row
+  assert others.mean() == {("others",): 1, ("moments",): 0}.get(kinds, pytest.approx(0.5, abs=0.05))
+  np.testing.assert_array_equal(moment[others], at[others])
+  assert (np.abs(moment - at)[~others] >= 3).all()
+
+
+def test_what_is_heard_alone_says_nothing_whether_it_belongs():
+  """The moments of sounds have one distribution for both labels, though those at the ends are farther from others."""
+  found = jax.jit(audio_visual(3, negatives=("moments",), listen=lambda x: x))(jax.random.key(3), sounding(6000, 9, 1))
+  at, labels = np.asarray(found.inputs["heard"])[:, 0].astype(int) % 100, np.argmax(found.labels, -1)
+  table = np.stack([np.bincount(at[labels == k], minlength=7) for k in (0, 1)])
+  assert (table > 0).all() and chi2_contingency(table).pvalue > 1e-3
+
+
+def test_pictures_hear_whole_sounds_of_their_own_loudness_or_silence():
+  random = np.random.default_rng(0)
+  sounds = random.normal(size=(4, 50)).astype(np.float32) * np.array([[0.01], [1], [100], [0]], np.float32)
+  task = audio_visual(negatives=("others",))
+  heard = np.asarray(task(jax.random.key(0), Pair(np.ones((4, 2, 2, 1), np.float32), sounds)).inputs["heard"])
+  loud = np.sqrt(np.square(heard).mean(-1))
+  assert np.isclose(loud, 0.1, atol=1e-5).sum() + (loud == 0).sum() == 4
+
+
 @pytest.mark.parametrize(
   ("make", "said"),
   [
@@ -179,11 +249,16 @@ def test_rows_have_keys_of_their_own_whatever_the_batch():
     ),
     (lambda: relative_patch(jitter=-1)(jax.random.key(0), jnp.ones((2, 21, 21, 1))), "got 3, 2, -1"),
     (lambda: jigsaw(1), "2 to 362880 permutations of 9 tiles, got 1"),
-    (lambda: transformation([]), "at least one view .*, got none"),
-    (
-      lambda: transformation([lambda k, x: x])(jax.random.key(0), jnp.ones((1, 4, 4, 1))),
-      "at least 2 pictures, .*got 1",
-    ),
+    (lambda: transformation(SAME, SAME)(jax.random.key(0), jnp.ones((1, 4, 4, 1))), "at least 2 pictures, .*got 1"),
+    (lambda: transformation(SAME, SAME)(jax.random.key(0), jnp.ones((2, 4, 6, 1))), r"square views .*got \[4, 6, 1\]"),
+    (lambda: audio_visual(negatives=()), r"some of others, moments, got \[\]"),
+    (lambda: audio_visual(0), "a window of at least 1 frame, got 0"),
+    (lambda: audio_visual(), "how many frames a moment is, .*got none"),
+    (lambda: audio_visual(2)(jax.random.key(0), jnp.ones((2, 4, 3, 3, 1))), "a Pair .*got a ArrayImpl"),
+    (lambda: hear(2, (2, 3, 4, 4, 1), (2, 6)), "at least 4 frames for moments of 2, got 3"),
+    (lambda: hear(2, (2, 5, 4, 4, 1), (2, 6)), "got 6 for 5 frames"),
+    (lambda: hear(2, (1, 5, 4, 4, 1), (1, 5)), "at least 2 examples, .*got 1"),
+    (lambda: hear(2, (2, 4, 4, 1), (2, 8)), r"expected clips .*got \[2, 4, 4, 1\] and \[2, 8\]"),
     (lambda: shuffle_and_learn(stride=0), "a stride of at least 1 frame, got 0"),
     (
       lambda: order_prediction(stride=2)(jax.random.key(0), jnp.ones((1, 8, 4, 4, 1))),

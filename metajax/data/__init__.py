@@ -18,20 +18,25 @@ with contextlib.suppress(RuntimeError):
 from metajax.data.captions import load_captioned
 from metajax.data.episodes import episode_rows, episodes, examples
 from metajax.data.image_text import image_texts
+from metajax.data.moving_glyphs import moving_glyphs
 from metajax.data.one_shot import one_shot_runs, one_shot_tasks
 from metajax.data.own import BrokenPictures
 from metajax.data.pairs import balanced, pairs, triplets
 from metajax.data.pictures import Pictures
+from metajax.data.recordings import Recordings, cut_clips, recordings, recordings_in_order, select_recordings
 from metajax.data.rows import deal_pictures, in_order, select_rows
 from metajax.data.sources import Source, from_arrays, load, select_classes, with_rotations
 from metajax.data.text import Tokenizer, load_tokenizer, train_tokenizer
+from metajax.data.video import load_recordings
 
 __all__ = [
   "BrokenPictures",
   "Pictures",
+  "Recordings",
   "Source",
   "Tokenizer",
   "balanced",
+  "cut_clips",
   "deal_pictures",
   "episode_rows",
   "episodes",
@@ -41,11 +46,16 @@ __all__ = [
   "in_order",
   "load",
   "load_captioned",
+  "load_recordings",
   "load_tokenizer",
+  "moving_glyphs",
   "one_shot_runs",
   "one_shot_tasks",
   "pairs",
+  "recordings",
+  "recordings_in_order",
   "select_classes",
+  "select_recordings",
   "select_rows",
   "train_tokenizer",
   "triplets",

@@ -6,7 +6,7 @@ from metajax.learners.clip import clip
 from metajax.learners.inner_loop import Policy
 from metajax.learners.maml import maml
 from metajax.learners.matching import matching
-from metajax.learners.pretext import pretext
+from metajax.learners.pretext import answers, pretext
 from metajax.learners.prototypical import prototypical
 from metajax.learners.r2d2 import r2d2
 from metajax.learners.relation import relation
@@ -19,6 +19,7 @@ from metajax.learners.triplet import triplet
 __all__ = [
   "Policy",
   "anil",
+  "answers",
   "augmented",
   "clip",
   "maml",

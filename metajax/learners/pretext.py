@@ -5,46 +5,48 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from metajax.compose import tied, with_head
-from metajax.learners.simclr import check_views, pictures_of
+from metajax.compose import beside, tied, with_head
+from metajax.learners.simclr import check_views
 from metajax.losses import accuracy, cross_entropy
 from metajax.predictors import nearest_centroid
-from metajax.types import Examples, Learner, Network
+from metajax.types import Array, Batch, Examples, Inputs, Learner, Network, Pair, Params, State
 
 PICTURE = 4  # axes of a batch of pictures
 
 
-def pretext(task: Callable, encoder: Network, head: Network, *, predictor: Callable = nearest_centroid) -> Learner:
+def pretext(
+  task: Callable, encoder: Network | dict[str, Network], head: Network, *, predictor: Callable = nearest_centroid
+) -> Learner:
   """Learns to find the labels that a task has invented:
 
-      minimise  cross_entropy(head(encoder(x)), label)   for (x, label) of task(key, pictures)
+      minimise  cross_entropy(head(encoder(x)), label)   for (x, label) of task(key, batch)
 
   The encoder is one, with tied weights, over all parts of an input `[n, parts, ...]` (tiles, frames), whose features
-  are put side by side for the head; `embed` is the encoder, of whole pictures. A batch is pictures `[n, h, w, c]` in
-  [0, 1], or `Examples` of them, whose labels are not looked at, but for an all-zero row, which is padding. Metrics hold
-  the task's "accuracy", 0 to 1.
+  are put side by side for the head; `embed` is the encoder, of pictures as they are, and of clips `[n, frames, ...]`
+  frame by frame. A batch is what the task takes, such as pictures `[n, h, w, c]` in [0, 1], or `Examples` of that,
+  whose labels are not looked at, but for an all-zero row, which is padding. Metrics hold the task's "accuracy", 0 to 1.
 
   Args:
-    task: `(key, pictures) -> Examples`, such as `pretexts.rotation()`; rows of a picture follow each other.
-    encoder: `[n, h, w, c]` to `[n, d]`.
+    task: `(key, batch) -> Examples`, such as `pretexts.rotation()`; rows of a picture follow each other.
+    encoder: `[n, h, w, c]` to `[n, d]`. Of a task whose inputs are named, `{"seen": ..., "heard": ...}`, a network for
+      each name; `embed` is the first one.
     head: `[n, parts * d]` to logits `[n, classes of the task]`, such as `linear(4)`.
     predictor: of an embedding, for few-shot tasks.
 
   Raises:
-    ValueError: at init, if the batch is no finite pictures in [0, 1], or the head has not an output for each class of
-      the task.
+    ValueError: at init, if the batch is not finite, or pictures not in [0, 1], or the head has not an output for each
+      class of the task.
   """
 
-  def network(inputs):
-    return with_head(tied(encoder) if inputs.ndim > PICTURE else encoder, head)
-
   def init(key, batch):
-    pictures = pictures_of(batch)
-    check_views(pictures)
-    invented = jax.eval_shape(task, key, pictures)
-    given = jnp.zeros(invented.inputs.shape, invented.inputs.dtype)
-    params, state = network(given).init(key, given)
-    outputs = jax.eval_shape(lambda: network(given).apply(params, state, given, train=False)[0]).shape
+    given = _inputs(batch)
+    for part in given if isinstance(given, Pair) else (given,):
+      check_views(part)
+    invented = jax.eval_shape(task, key, given)
+    made = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), invented.inputs)
+    network = _network(encoder, head, made)
+    params, state = network.init(key, made)
+    outputs = jax.eval_shape(lambda: network.apply(params, state, made, train=False)[0]).shape
     if outputs != invented.labels.shape:
       raise ValueError(
         f"expected a head of {invented.labels.shape[-1]} outputs, the task's classes, got {list(outputs)}"
@@ -53,14 +55,42 @@ def pretext(task: Callable, encoder: Network, head: Network, *, predictor: Calla
 
   def loss(params, state, batch, key):
     task_key, key = jax.random.split(key)
-    inputs, labels = task(task_key, pictures_of(batch))
+    inputs, labels = task(task_key, _inputs(batch))
     if isinstance(batch, Examples):
       there = batch.labels.any(-1, keepdims=True)
       labels = labels * jnp.repeat(there, len(labels) // len(there), 0)
-    logits, state = network(inputs).apply(params, state, inputs, train=True, key=key)
+    logits, state = _network(encoder, head, inputs).apply(params, state, inputs, train=True, key=key)
     return cross_entropy(logits, labels), (state, {"accuracy": accuracy(logits, labels)})
 
   def embed(params, state, inputs):
-    return encoder.apply(params["encoder"], state["encoder"], inputs, train=False)[0]
+    params, state, network = params["encoder"], state["encoder"], encoder
+    if isinstance(encoder, dict):
+      first = next(iter(encoder))
+      params, state, network = params[first], state[first], encoder[first]
+    return _over_parts(network, inputs).apply(params, state, inputs, train=False)[0]
 
   return Learner(init, loss, embed, predictor(embed))
+
+
+def answers(encoder: Network | dict[str, Network], head: Network) -> Callable[[Params, State, Inputs], Array]:
+  """`(params, state, inputs of a task) -> logits [n, classes of the task]` of a trained `pretext`."""
+
+  def answer(params, state, inputs):
+    return _network(encoder, head, inputs).apply(params, state, inputs, train=False)[0]
+
+  return answer
+
+
+def _network(encoder, head, inputs) -> Network:
+  """Of a task's inputs to its logits."""
+  if isinstance(encoder, dict):
+    return with_head(beside(**{name: _over_parts(tower, inputs[name]) for name, tower in encoder.items()}), head)
+  return with_head(_over_parts(encoder, inputs), head)
+
+
+def _over_parts(encoder: Network, inputs) -> Network:
+  return tied(encoder) if inputs.ndim > PICTURE else encoder
+
+
+def _inputs(batch: Batch) -> Inputs:
+  return batch.inputs if isinstance(batch, Examples) else batch

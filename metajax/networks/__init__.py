@@ -1,5 +1,6 @@
 """Networks written in linen: the only importer of flax."""
 
+from metajax.networks.audio import audio_conv
 from metajax.networks.clip_towers import clip_towers
 from metajax.networks.conv4 import conv4
 from metajax.networks.from_linen import from_linen
@@ -13,6 +14,7 @@ from metajax.networks.text_transformer import text_transformer
 from metajax.networks.vision_transformer import vision_transformer
 
 __all__ = [
+  "audio_conv",
   "clip_towers",
   "conv4",
   "from_linen",

@@ -1,13 +1,16 @@
 """Labels that are invented: `pretext(key, batch) -> Examples`, pure, on the device, of a whole batch."""
 
+from metajax.pretexts.audio_visual import audio_visual
 from metajax.pretexts.jigsaw import jigsaw, least_hamming_distance, permutations_apart
 from metajax.pretexts.relative_patch import relative_patch
 from metajax.pretexts.rotation import rotation
 from metajax.pretexts.shuffle_and_learn import order_prediction, shuffle_and_learn
 from metajax.pretexts.tiles import tiles
-from metajax.pretexts.transformation import transformation
+from metajax.pretexts.transformation import RELATIONS, transformation
 
 __all__ = [
+  "RELATIONS",
+  "audio_visual",
   "jigsaw",
   "least_hamming_distance",
   "order_prediction",

@@ -1,6 +1,6 @@
-"""What was done to a picture? Of two, the second is a view of the first, or another picture."""
+"""What was done to a picture? Of two, the second is it turned, another crop of it, in other colours, or another one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -8,30 +8,29 @@ from jax import lax
 
 from metajax.types import Examples
 
+RELATIONS = ("turned", "another crop", "other colours", "unrelated")
 
-def transformation(views: Sequence[Callable], *, before: Callable | None = None) -> Callable:
-  """`pretext(key, pictures)`: pairs of pictures, labelled with what the second is of the first.
 
-  Class `k` is `views[k]` of the first, such as `views.image.rotation(90.0)`, a crop or a change of colours; the last
-  class is an unrelated picture: another one of the batch, drawn uniformly. All are as likely.
+def transformation(crop: Callable, colour: Callable) -> Callable:
+  """`pretext(key, pictures)`: pairs of pictures, labelled with what the second is to the first.
 
-  What resamples leaves a trace that a network reads rather than the picture: quarter turns leave none, and `before`
-  gives all pictures the same one.
+  Every picture that is shown is cropped once and coloured once, with draws `crop(k)` and `colour(k)`, so that no trace
+  of resampling, zoom or colour gives an answer away, and only both pictures together do. The first is picture `x`
+  under draws `(k, c)`; the second one, all as likely:
+
+      0  turned         the first, turned by 90, 180 or 270 degrees counterclockwise
+      1  another crop   x under draws (k', c)
+      2  other colours  x under draws (k, c')
+      3  unrelated      another picture of the batch, drawn uniformly, under draws (k, c)
 
   Args:
-    views: `(key, picture) -> picture` of the same size, at least one.
-    before: a view of both pictures of a pair, each with a key of its own, before all else.
+    crop: a view `(key, picture) -> picture` of square pictures, such as `views.image.random_resized_crop`.
+    colour: a view likewise, such as `views.image.colour_jitter()`.
 
   Returns:
-    `pretext`: `[n, h, w, c]` to `Examples` of `[n, 2, h, w, c]` and labels one-hot `[n, len(views) + 1]`. It raises
-    ValueError if there is one picture alone.
-
-  Raises:
-    ValueError: if there are no views.
+    `pretext`: `[n, side, side, c]` to `Examples` of `[n, 2, side, side, c]` and labels one-hot `[n, 4]`. It raises
+    ValueError if there is one picture alone, or views are not square.
   """
-  if not views:
-    raise ValueError("expected at least one view to tell from unrelated pictures, got none")
-  classes = len(views) + 1
 
   def pretext(key, pictures):
     count, pictures = len(pictures), jnp.asarray(pictures)
@@ -39,15 +38,24 @@ def transformation(views: Sequence[Callable], *, before: Callable | None = None)
       raise ValueError(f"expected at least 2 pictures, of which one is unrelated to the other, got {count}")
 
     def one(row, picture):
-      which, other, own, *both = jax.random.split(jax.random.fold_in(key, row), 5)
+      which, other, turn, *draws = jax.random.split(jax.random.fold_in(key, row), 7)
+      cut, cut_again, tint, tint_again = draws
+      seen = lambda picture, cut, tint: colour(tint, crop(cut, picture))
+      first = seen(picture, cut, tint)
+      if first.shape[0] != first.shape[1]:
+        raise ValueError(f"expected square views [side, side, channels], got {list(first.shape)}")
+      label = jax.random.randint(which, (), 0, len(RELATIONS))
+      # One view of the second picture, whatever the relation: under vmap each branch of a choice would be computed.
       unrelated = pictures[(row + jax.random.randint(other, (), 1, count)) % count]
-      first, unrelated, again = (
-        x if before is None else before(k, x)
-        for k, x in zip((*both, both[1]), (picture, unrelated, picture), strict=True)
+      pick = lambda k, new, old: jnp.where(label == k, new, old)
+      cut, tint = (
+        jax.random.wrap_key_data(pick(k, jax.random.key_data(new), jax.random.key_data(old)))
+        for k, new, old in ((1, cut_again, cut), (2, tint_again, tint))
       )
-      label = jax.random.randint(which, (), 0, classes)
-      second = lax.switch(label, [*(lambda view=view: view(own, again) for view in views), lambda: unrelated])
-      return jnp.stack([first, second]), jax.nn.one_hot(label, classes)
+      second = seen(pick(3, unrelated, picture), cut, tint)
+      turns = pick(0, jax.random.randint(turn, (), 1, 4), 0)
+      second = lax.switch(turns, [lambda turn=turn: jnp.rot90(second, turn) for turn in range(4)])
+      return jnp.stack([first, second]), jax.nn.one_hot(label, len(RELATIONS))
 
     return Examples(*jax.vmap(one)(jnp.arange(count), pictures))
 

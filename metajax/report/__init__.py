@@ -3,6 +3,7 @@
 matplotlib, scikit-learn and TensorBoard are imported where they are used, not here.
 """
 
+from metajax.report.asked import asked_figure
 from metajax.report.comparison import comparison_figure
 from metajax.report.confusion import confusion_figure, confusion_percentages
 from metajax.report.embedding_map import map_figure
@@ -16,6 +17,7 @@ from metajax.report.similarity import similarity_figure
 
 __all__ = [
   "Swatch",
+  "asked_figure",
   "comparison_figure",
   "confusion_figure",
   "confusion_percentages",

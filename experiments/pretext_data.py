@@ -1,0 +1,134 @@
+"""The data of pretext tasks of clips and sounds: recordings to learn from, others to ask about, frames to probe."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.pretraining_data import OF_UNSEEN, VALIDATION, Parts
+from metajax.data import Recordings, Source, cut_clips, deal_pictures, from_arrays, load_recordings, select_rows
+from metajax.data.recordings import CLIPS
+
+LATER = 0.6  # of one's only clips: what comes after is asked about
+LEAST = 10  # pictures of a class that is probed
+LOUDNESSES = ("silent", "soft", "middling", "loud")
+
+
+class ClipFlags(NamedTuple):
+  """Flags of data that are clips, or pictures with sounds."""
+
+  window: int = 4
+  """Frames of a moment, whose sound is or is not heard."""
+  stride: int = 1
+  """Frames from one of the frames that are put in order to the next."""
+  frames: int = 16
+  """Of each part that clips of one's own are cut into."""
+  frame_rate: float = 8.0
+  """Frames a second that clips of one's own are brought to."""
+  sample_rate: int = 8000
+  """Samples a second that sounds of one's own are brought to, or that those of a TFDS set have."""
+  label: str = ""
+  """The factor that frozen features are probed for; by default the phase of sprites, the height of moving glyphs, how
+  loud talking clips are at the moment, and else a set's first factor."""
+
+
+def load_recorded(s, clips: ClipFlags) -> Parts:
+  """The parts of a setting's recordings: pretrained on "train", asked and probed about "test".
+
+  Of a set with one split, as talking_clips is, the first six tenths of every clip are "train", in parts of three
+  windows, and later windows "test".
+
+  Raises:
+    ValueError, OSError: as `load_recordings`.
+  """
+  load = lambda split: load_recordings(
+    s.data,
+    split,
+    size=s.size,
+    frames=clips.frames,
+    frame_rate=clips.frame_rate,
+    sample_rate=clips.sample_rate,
+    download=s.download,
+    skip_broken=s.skip_broken,
+  )
+  if s.data == "talking_clips":
+    return _earlier_and_later(load("train"), clips)
+  train, test = load("train"), load("test")
+  if s.data == "sprites":
+    return _sprites(train, test)
+  if s.data == "moving_glyphs":
+    label = clips.label or "height"
+    labelled = _frames(test, label, [test.images.shape[1] // 2])
+    return _dealt(train, test, labelled)
+  return _of_factor(train, test, clips.label or _first_factor(s, train))
+
+
+def _dealt(train: Recordings, test: Recordings, labelled: Source) -> Parts:
+  return Parts(train, *deal_pictures(labelled, OF_UNSEEN, seed=0), True, labelled, test)
+
+
+def _sprites(train: Recordings, test: Recordings) -> Parts:
+  """Probed for the phase: which of six frames of which of three actions in three directions. Characters of one part are
+  in no other."""
+  length = test.images.shape[1]
+  pose = 3 * test.factors["factors_5"] + test.factors["factors_6"]
+  phase = length * pose[:, None] + np.arange(length)
+  characters = np.unique(test.factors["character"])
+  ends = np.rint(np.cumsum(OF_UNSEEN) * len(characters)).astype(int)[:-1]
+  dealt = np.split(np.random.RandomState(0).permutation(characters), ends)
+  labelled = _frames(test._replace(factors={"phase": phase}), "phase", list(range(length)))
+  whose = np.repeat(test.factors["character"], length)
+  parts = [select_rows(labelled, np.flatnonzero(np.isin(whose, some))) for some in dealt]
+  return Parts(train, *parts, True, labelled, test)
+
+
+def _earlier_and_later(whole: Recordings, clips: ClipFlags) -> Parts:
+  """Probed for how loud the moment is: of four kinds, equally many of each clip's."""
+  length = whole.images.shape[1]
+  border, part = round(LATER * length), 3 * clips.window
+  train = cut_clips(whole, part, every=clips.window, stop=border)
+  test = cut_clips(whole, part, every=clips.window, start=border)
+  sounds = whole.sounds.reshape(len(whole.sounds), length, -1).astype(np.float64)
+  loud = np.sqrt(np.square(sounds).mean(-1))
+  ranks = np.argsort(np.argsort(loud, -1), -1) * len(LOUDNESSES) // length
+  size = whole.images.shape[2:]
+  source = lambda frames: from_arrays(
+    whole.images[:, frames].reshape(-1, *size), ranks[:, frames].reshape(-1), classes=LOUDNESSES
+  )
+  middle = round(0.8 * border)
+  three = (source(slice(0, middle)), source(slice(middle, border)), source(slice(border, length)))
+  return Parts(train, *three, False, None, test)
+
+
+def _of_factor(train: Recordings, test: Recordings, label: str) -> Parts:
+  """Probed for a factor of whole recordings: the values that "train" has often enough, and "test" at all."""
+  for part in (train, test):
+    if part.factors.get(label, np.zeros((1, 1))).ndim != 1:
+      raise ValueError(f"expected --label to be one of {', '.join(sorted(part.factors)) or 'none'}, got {label!r}")
+  values, counts = np.unique(train.factors[label], return_counts=True)
+  known = [v for v, n in zip(values, counts, strict=True) if n >= LEAST and v in test.factors[label]]
+  if len(known) < 2:
+    raise ValueError(f"expected two values of {label!r} with {LEAST} recordings at least, got {len(known)}")
+  labelled, tested = (_frames(_only(part, label, known), label, [0], known) for part in (train, test))
+  parts = deal_pictures(labelled, (1 - VALIDATION, VALIDATION), seed=0)
+  return Parts(train, *parts, tested, False, labelled, test)
+
+
+def _only(part: Recordings, label, known) -> Recordings:
+  rows = np.flatnonzero(np.isin(part.factors[label], known))
+  return part._replace(images=part.images[rows], factors={label: part.factors[label][rows]})
+
+
+def _frames(part: Recordings, label: str, frames: list[int], known=None) -> Source:
+  """Some frames of every clip, or the pictures, labelled with a factor."""
+  images, values = part.images, part.factors[label]
+  if images.ndim == CLIPS:
+    images = images[:, frames].reshape(-1, *images.shape[2:])
+    values = values[:, frames].reshape(-1) if values.ndim > 1 else np.repeat(values, len(frames))
+  known = np.unique(values) if known is None else np.asarray(known)
+  return from_arrays(images, np.searchsorted(known, values), classes=[f"{label} {v}" for v in known])
+
+
+def _first_factor(s, part: Recordings) -> str:
+  if not part.factors:
+    raise ValueError(f"expected {s.data} to have a factor to probe features for, got none")
+  return next(iter(part.factors))

@@ -1,0 +1,42 @@
+"""Questions of pretext tasks as pictures: tiles, frames and pairs side by side, sounds as spectrograms."""
+
+import numpy as np
+
+from metajax.views.audio import log_mel
+
+BETWEEN = 2  # pixels
+PAPER = 1.0
+
+
+def montage(parts: np.ndarray, columns: int | None = None) -> np.ndarray:
+  """Parts `[n, parts, h, w, c]` side by side, in rows of `columns`: `[n, H, W, c]`, each part stretched to [0, 1] if it
+  is beyond."""
+  n, count, height, width, channels = parts.shape
+  columns = columns or count
+  rows = -(-count // columns)
+  shown = np.full((n, rows * (height + BETWEEN) - BETWEEN, columns * (width + BETWEEN) - BETWEEN, channels), PAPER)
+  for i in range(count):
+    top, left = i // columns * (height + BETWEEN), i % columns * (width + BETWEEN)
+    shown[:, top : top + height, left : left + width] = in_range(parts[:, i])
+  return shown
+
+
+def in_range(pictures: np.ndarray) -> np.ndarray:
+  """Pictures `[n, h, w, c]`; one with values out of [0, 1] from its least to its greatest one."""
+  low, high = (reduce(pictures, axis=(1, 2, 3), keepdims=True) for reduce in (np.min, np.max))
+  beyond = (low < 0) | (high > 1)
+  return np.where(beyond, (pictures - low) / np.maximum(high - low, 1e-6), pictures)
+
+
+def with_spectrograms(inputs: dict, rate: int) -> np.ndarray:
+  """What is seen, `[n, h, w, c]` or frames `[n, frames, h, w, c]` side by side, above what is heard: `[n, H, W, c]`."""
+  seen, heard = inputs["seen"], np.asarray(log_mel(inputs["heard"], rate, mels=32))
+  above = montage(seen) if seen.ndim > 4 else seen
+  height, width = above.shape[1] // 2, above.shape[2]
+  rows = np.arange(height) * heard.shape[2] // height
+  columns = np.arange(width) * heard.shape[1] // width
+  below = heard[:, columns][:, :, rows[::-1]].swapaxes(1, 2)[..., None]  # low sounds below
+  low, high = below.min((1, 2, 3), keepdims=True), below.max((1, 2, 3), keepdims=True)
+  below = np.broadcast_to((below - low) / np.maximum(high - low, 1e-6), (*below.shape[:3], above.shape[-1]))
+  gap = np.full((len(above), BETWEEN, width, above.shape[-1]), PAPER)
+  return np.concatenate([above, gap, below], 1)

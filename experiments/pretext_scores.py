@@ -1,0 +1,112 @@
+"""How well a network answers what its pretext task asks of pictures that it has not seen, and what it answered."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import probing, records
+from metajax.data import Recordings, Source, in_order, recordings_in_order, select_recordings, select_rows
+from metajax.evaluate import over_seeds, summarise
+from metajax.mesh import own_share, replicate, shard_padded, to_host
+from metajax.report import asked_figure
+
+BATCH = 256  # asked at once: negatives are of other pictures of a batch
+SHOWN = 12  # questions on a page
+TEST_SEED = 7  # of what is asked
+
+
+class Question(NamedTuple):
+  """What is asked of examples that were not trained on.
+
+  Attributes:
+    measure: of the record.
+    task: `(key, batch) -> Examples`, one question about each example of the batch.
+    source: a `Source`, or `Recordings`.
+    chance: percent.
+    rows: which of the examples count; by default all. Others stay, to be negatives of these.
+    groups: of the examples, `[n]`, where those of one are not independent: the interval is over groups.
+    rounds: how many questions about each example.
+  """
+
+  measure: str
+  task: Callable
+  source: Source | Recordings
+  chance: float
+  rows: np.ndarray | None = None
+  groups: np.ndarray | None = None
+  rounds: int = 1
+
+
+def scores_of(question: Question, answer: Callable, trained: Sequence[tuple]) -> list:
+  """For each seed's (params, state), a `Score` in percent: of each example the mean of its answers, over examples."""
+  right = jax.jit(lambda *given: _right(question.task, answer, *given))
+  count = len(question.source.images)
+  number = question.rounds * -(-count // BATCH)
+  size, scores = -(-count // -(-count // BATCH)), []
+  keys = jax.random.split(jax.random.key(TEST_SEED), number).reshape(question.rounds, -1)
+  for params, state in trained:
+    shared, found = replicate((params, state)), np.zeros((question.rounds, count))
+    for i in range(question.rounds):
+      answered = []
+      for key, batch in zip(keys[i], own_share(_in_order(question.source, size)), strict=True):
+        inputs, there = shard_padded(batch)
+        answered.append(to_host(right(*shared, inputs, key))[there])
+      found[i] = np.concatenate(answered)
+    scores.append(summarise(100 * _by_group(found.mean(0), question)))
+  return scores
+
+
+def record_of(name: str, question: Question, scores: list, parts, s, how: dict) -> dict:
+  """The record of such scores, and what is printed of them."""
+  score = over_seeds(scores)
+  asked = len(question.source.images) if question.rows is None else int(np.sum(question.rows))
+  what = records.PRETEXTS[question.measure]
+  print(f"  {what}: {score}% of {question.rounds * asked:,} questions, chance {question.chance:.2f}%")
+  said = probing.common(parts, s) | {"measure": question.measure, "asked": question.rounds * asked}
+  said |= {"value": round(score.mean, 2), "interval": round(score.interval, 2), "published": None}
+  return records.record(learner=name, **said, chance=round(question.chance, 2), **how, seeds=s.seeds)
+
+
+def figure(question: Question, answer: Callable, trained: tuple, names: Sequence[str], show: Callable, path):
+  """Draws some questions, and what was answered.
+
+  Args:
+    question: of which a first batch is asked.
+    answer: of the network.
+    trained: its params and state.
+    names: of the task's classes.
+    show: `(inputs of a task) -> pictures [n, h, w, c]`.
+    path: of the figure.
+  """
+  count = len(question.source.images)
+  rows = np.linspace(0, count - 1, min(BATCH, count)).astype(int)
+  select = select_recordings if isinstance(question.source, Recordings) else select_rows
+  asked = question.task(jax.random.key(TEST_SEED), next(_in_order(select(question.source, rows), len(rows))()))
+  sure = np.asarray(jax.nn.softmax(answer(*trained, asked.inputs)))[:SHOWN]
+  pictures = show(jax.tree.map(lambda x: np.asarray(x[:SHOWN]), asked.inputs))
+  truth, said = ([names[k] for k in np.argmax(x, -1)] for x in (asked.labels[:SHOWN], sure))
+  asked_figure(pictures, truth, said, path, sureness=sure.max(-1))
+
+
+def _right(task, answer, params, state, inputs, key):
+  asked = task(key, inputs)
+  return jnp.argmax(answer(params, state, asked.inputs), -1) == jnp.argmax(asked.labels, -1)
+
+
+def _by_group(right: np.ndarray, question: Question) -> np.ndarray:
+  counted = slice(None) if question.rows is None else np.flatnonzero(question.rows)
+  if question.groups is None:
+    return right[counted]
+  groups = question.groups[counted]
+  return np.array([right[counted][groups == group].mean() for group in np.unique(groups)])
+
+
+def _in_order(source, size: int) -> Callable:
+  """Batches of a source's inputs, as the learner has them."""
+  if isinstance(source, Recordings):
+    return recordings_in_order(source, batch_size=size)
+  labelled = in_order(source, batch_size=size)
+  return lambda *given: (batch.inputs for batch in labelled(*given))

@@ -1,0 +1,135 @@
+"""The pretext tasks that the experiment chooses from, by name: what is asked, of which classes, and how it is shown."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.pretext_data import ClipFlags
+from experiments.pretext_montage import montage, with_spectrograms
+from experiments.pretext_scores import Question
+from metajax.compose import prepared
+from metajax.data import Recordings
+from metajax.networks import audio_conv
+from metajax.pretexts import (
+  RELATIONS,
+  audio_visual,
+  jigsaw,
+  order_prediction,
+  relative_patch,
+  rotation,
+  shuffle_and_learn,
+  transformation,
+)
+from metajax.pretexts.tiles import normalised
+from metajax.types import Pair
+from metajax.views.audio import log_mel
+from metajax.views.image import colour_jitter, random_resized_crop
+
+OfPictures = Literal["rotation", "transformation", "relative_patch", "jigsaw"]
+OfClips = Literal["shuffle_and_learn", "order_prediction", "audio_visual"]
+
+
+class Asked(NamedTuple):
+  """A pretext task.
+
+  Attributes:
+    task: `(key, batch) -> Examples`.
+    classes: the names of its labels.
+    show: `(inputs) -> pictures [n, h, w, c]`.
+    prepare: an encoder of pictures as the task needs it: a Network, or one for each of its inputs' names.
+    questions: `(parts) -> [Question]`, the task itself first.
+  """
+
+  task: Callable
+  classes: tuple[str, ...]
+  show: Callable
+  prepare: Callable
+  questions: Callable
+
+
+def asked_of_pictures(name: OfPictures, permutations: int, grid: int, gap: int, jitter: int) -> Asked:
+  """A task of pictures by its name.
+
+  Raises:
+    ValueError: as the task.
+  """
+  same = lambda encoder: encoder
+  if name == "rotation":
+    return _alone(rotation(), tuple(f"{90 * turn} degrees" for turn in range(4)), lambda pictures: pictures, same)
+  if name == "transformation":
+    crop, colour = random_resized_crop(area=(0.3, 0.8), aspect=(1, 1)), colour_jitter()
+    return _alone(transformation(crop, colour), RELATIONS, montage, same)
+  where = {"gap": gap, "jitter": jitter, "normalise": False}
+  # The encoder evens out what it sees, tiles or whole pictures, so that both look alike to it.
+  even = lambda encoder: prepared(encoder, lambda x: normalised(jnp.asarray(x)))
+  if name == "relative_patch":
+    places = ("upper left", "above", "upper right", "left", "right", "lower left", "below", "lower right")
+    return _alone(relative_patch(**where), places, montage, even)
+  task = jigsaw(permutations, grid, **where)
+  named = tuple(f"order {k}" for k in range(permutations))
+  return _alone(task, named, lambda tiles: montage(tiles, grid), even)
+
+
+def asked_of_clips(name: OfClips, clips: ClipFlags, s) -> Asked:
+  """A task of clips, or of pictures with sounds, by its name.
+
+  Raises:
+    ValueError: as the task.
+  """
+  if name == "shuffle_and_learn":
+    classes = ("out of order", "in order")
+    return _alone(shuffle_and_learn(stride=clips.stride), classes, montage, lambda encoder: encoder)
+  if name == "order_prediction":
+    classes = ("first in the middle", "second in the middle", "third in the middle")
+    return _alone(order_prediction(stride=clips.stride), classes, montage, lambda encoder: encoder)
+  window = None if s.data == "spoken_stamps" else clips.window
+  kinds = ("others",) if window is None else ("others", "moments")
+  task = audio_visual(window, negatives=kinds)
+  heard = prepared(audio_conv(32), lambda samples: log_mel(samples, clips.sample_rate, mels=32))
+  return Asked(
+    task,
+    ("another's sound", "its sound"),
+    lambda inputs: with_spectrograms(inputs, clips.sample_rate),
+    lambda encoder: {"seen": encoder, "heard": heard},
+    lambda parts: _of_sounds(task, window, kinds, parts),
+  )
+
+
+def _alone(task, classes, show, prepare) -> Asked:
+  def questions(parts):
+    return [Question("pretext", task, parts.test if parts.asked is None else parts.asked, 100 / len(classes))]
+
+  return Asked(task, classes, show, prepare, questions)
+
+
+def _of_sounds(task, window, kinds, parts) -> list[Question]:
+  """Also of each kind of negatives apart, of captions with seen and unseen words, and with all sounds swapped."""
+  source: Recordings = parts.asked
+  how = {"source": source, "chance": 50.0, "rounds": max(1, 2000 // len(source.images))}
+  if window and not parts.unseen:  # few clips, of which each gives many parts
+    how["groups"] = np.array([name.rsplit(" ", 1)[0] for name in source.names])
+  found = [Question("pretext", task, **how)]
+  if len(kinds) > 1:
+    found += [Question(f"pretext_{kind}", audio_visual(window, negatives=(kind,)), **how) for kind in kinds]
+  if any(source.captions) and not window:
+    seen = only_seen_words(parts.unlabelled.captions, source.captions)
+    found += [Question(f"pretext_{name}", task, **how, rows=rows) for name, rows in (("seen", seen), ("unseen", ~seen))]
+  return [*found, Question("pretext_swapped", swapped(task), **how)]
+
+
+def only_seen_words(known: tuple[str, ...], asked: tuple[str, ...]) -> np.ndarray:
+  """Which of some captions hold only words that known ones have, `[n]`."""
+  words = lambda caption: {word.strip(".,;:!?()\"'").lower() for word in caption.split()} - {""}
+  every = set().union(*map(words, known))
+  return np.array([words(caption) <= every for caption in asked])
+
+
+def swapped(task: Callable) -> Callable:
+  """The same task on sounds that are all of other examples: nothing is left to be told."""
+
+  def pretext(key, batch: Pair):
+    return task(key, Pair(batch.first, jnp.roll(batch.second, len(batch.second) // 2, 0)))
+
+  return pretext

@@ -1,0 +1,107 @@
+"""Does a sound belong to what is seen? (Look, listen and learn, arXiv:1705.08168; of moments, arXiv:1804.03641)"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from metajax.types import Array, Examples, Pair
+from metajax.views.audio import even_loudness
+
+Negatives = Literal["others", "moments"]
+CLIP = 5  # axes of a batch of clips
+
+
+def audio_visual(
+  window: int | None = None,
+  *,
+  negatives: Sequence[Negatives] = ("others", "moments"),
+  listen: Callable[[Array], Array] = even_loudness,
+) -> Callable:
+  """`pretext(key, batch)`: pictures, or moments of clips, and sounds, labelled with whether they belong together (1).
+
+  Half of the sounds are their own. The others are, each kind as likely:
+
+      others    the sound of another example of the batch, drawn uniformly; of clips, at the same moment
+      moments   of clips, the sound of another moment of the same clip, `window` frames away at least
+
+  All that is drawn of pictures and of sounds has one distribution, whatever the label: two moments are drawn from all
+  pairs that are far enough apart, and the sound is of the first, as the frames are, or of the second. So nothing but
+  both together tells: no place within the clip or batch, and no loudness, which is made even.
+
+  Args:
+    window: frames of a moment, for clips.
+    negatives: which kinds there are.
+    listen: of sounds `[n, samples]` in the end.
+
+  Returns:
+    `pretext`: of a `Pair` of pictures `[n, h, w, c]` or clips `[n, frames, h, w, c]`, and sounds `[n, samples]`, which
+    last as long as the frames, to `Examples` of `{"seen": [n, h, w, c] or [n, window, h, w, c], "heard": [n, ...]}` and
+    labels one-hot `[n, 2]`. It raises ValueError if sounds do not divide into as many parts as there are frames; a clip
+    has no two moments apart, or there is one example alone, which those kinds of negatives need; or pictures have a
+    `window`, or clips none.
+
+  Raises:
+    ValueError: if there is no kind of negatives, or an unknown one, or `window` is below 1.
+  """
+  kinds = tuple(negatives)
+  if not kinds or set(kinds) - set(get_args(Negatives)):
+    raise ValueError(f"expected negatives to be some of {', '.join(get_args(Negatives))}, got {list(kinds)}")
+  if window is not None and window < 1:
+    raise ValueError(f"expected a window of at least 1 frame, got {window}")
+  if window is None and "moments" in kinds:
+    raise ValueError("expected a window, of how many frames a moment is, for negatives of other moments, got none")
+
+  def pretext(key, batch: Pair):
+    _check(batch, window, kinds)
+    pictures, sounds = map(jnp.asarray, batch)
+    count = len(pictures)
+    starts = _moments(pictures.shape[1], window) if window else np.zeros((1, 2), np.int32)
+    step = sounds.shape[1] // pictures.shape[1] if window else sounds.shape[1]
+
+    def one(row):
+      which, kind, other, when = jax.random.split(jax.random.fold_in(key, row), 4)
+      label = jax.random.bernoulli(which).astype(jnp.int32)
+      moments = kinds[0] == "moments" if len(kinds) == 1 else jax.random.bernoulli(kind)
+      moment, another = jnp.asarray(starts)[jax.random.randint(when, (), 0, len(starts))]
+      elsewhere = (row + jax.random.randint(other, (), 1, max(count, 2))) % count
+      of = jnp.where((label == 0) & ~jnp.asarray(moments), elsewhere, row)
+      at = jnp.where((label == 0) & moments, another, moment)
+      length = (window or 1) * step
+      heard = lax.dynamic_slice(sounds, (of, at * step), (1, length))[0]
+      seen = pictures[row] if window is None else lax.dynamic_slice_in_dim(pictures[row], moment, window)
+      return seen, heard, jax.nn.one_hot(label, 2)
+
+    seen, heard, labels = jax.vmap(one)(jnp.arange(count))
+    return Examples({"seen": seen, "heard": listen(heard)}, labels)
+
+  return pretext
+
+
+def _moments(frames: int, window: int) -> np.ndarray:
+  """All pairs of starts of moments that do not overlap, `[pairs, 2]`, in both orders; else each with itself."""
+  first, second = np.meshgrid(*[np.arange(frames - window + 1, dtype=np.int32)] * 2, indexing="ij")
+  apart = np.abs(first - second) >= window
+  if not apart.any():
+    apart = first == second
+  return np.stack([first[apart], second[apart]], -1)
+
+
+def _check(batch: Pair, window: int | None, kinds):
+  if not isinstance(batch, Pair):
+    raise ValueError(f"expected a Pair of pictures or clips and their sounds, got a {type(batch).__name__}")
+  seen, heard = (np.shape(part) for part in batch)
+  given = f"{list(seen)} and {list(heard)}"
+  if len(seen) != (CLIP if window else CLIP - 1) or len(heard) != 2 or seen[0] != heard[0]:
+    kind = "clips [n, frames, height, width, channels]" if window else "pictures [n, height, width, channels]"
+    raise ValueError(f"expected {kind} and sounds [n, samples], got {given}")
+  if "others" in kinds and seen[0] < 2:
+    raise ValueError(f"expected at least 2 examples, each other's negatives, got {seen[0]}")
+  if window and heard[1] % seen[1]:
+    raise ValueError(f"expected as many samples for each frame, got {heard[1]} for {seen[1]} frames")
+  least = 2 * window if window and "moments" in kinds else window or 0
+  if window and seen[1] < least:
+    raise ValueError(f"expected clips of at least {least} frames for moments of {window}, got {seen[1]}")

@@ -1,0 +1,102 @@
+"""What is heard of samples: log-mel spectrograms, and loudness made even."""
+
+from typing import Literal, get_args
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from metajax.types import Array
+
+Triangles = Literal["mel", "hertz"]
+FLOOR = 1e-6  # power, below which all is silence
+SILENCE = 1e-10  # power of a sound
+BREAK, SCALE = 700.0, 2595.0  # of the mel scale: mel(f) = 2595 log10(1 + f / 700)
+
+
+def log_mel(
+  samples: Array,
+  rate: int,
+  *,
+  window: float = 0.025,
+  hop: float = 0.010,
+  mels: int = 40,
+  low: float = 60.0,
+  high: float | None = None,
+  triangles: Triangles = "mel",
+) -> Array:
+  """The log-mel spectrogram of sounds: `[..., samples] -> [..., frames, mels]`.
+
+  Frames of `window` seconds, one each `hop` seconds, from the first sample on and without padding, under Hann's window;
+  of each the power spectrum, in `mels` triangular bands that are evenly apart on the mel scale and overlap by half:
+
+      log(1e-6 + sum_f band_m(f) |fft(hann * x)(f)|^2),   mel(f) = 2595 log10(1 + f / 700)
+
+  A band rises from 0 at the middle of the one before to 1 at its own and falls to 0 at the next one's, along a line
+  over mels (as Kaldi and TensorFlow have it) or over hertz (as librosa and torchaudio). Silence is log(1e-6) in all.
+
+  Args:
+    samples: floats, commonly from -1 to 1.
+    rate: samples a second.
+    window, hop: in seconds.
+    mels: bands.
+    low, high: in hertz, the ends of the first and the last band; `high` is half the rate by default.
+    triangles: over what the sides of a band are straight, "mel" or "hertz".
+
+  Raises:
+    ValueError: if there are fewer samples than a window has, an argument is out of range, or a band is so narrow that
+      no frequency of the spectrum is in it.
+  """
+  length, step = round(window * rate), round(hop * rate)
+  if length < 2 or step < 1 or mels < 1:
+    raise ValueError(f"expected a window of 2 samples, a hop and bands of 1 at least, got {length}, {step} and {mels}")
+  if samples.shape[-1] < length:
+    raise ValueError(f"expected at least the {length} samples of a window, got {list(samples.shape)}")
+  size = 2 ** int(np.ceil(np.log2(length)))
+  weights = mel_bands(size // 2 + 1, rate, mels, low, high, triangles)
+  frames = (samples.shape[-1] - length) // step + 1
+  cut = samples[..., np.arange(frames)[:, None] * step + np.arange(length)]
+  hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+  spectrum = jnp.fft.rfft(cut * hann.astype(np.float32), size)
+  power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+  return jnp.log(FLOOR + power @ weights)
+
+
+def mel_bands(
+  frequencies: int, rate: int, mels: int, low: float = 60.0, high: float | None = None, triangles: Triangles = "mel"
+) -> np.ndarray:
+  """The weights of the bands of `log_mel`: `[frequencies, mels]`, for frequencies from 0 to half the rate.
+
+  Raises:
+    ValueError: as `log_mel`.
+  """
+  high = rate / 2 if high is None else high
+  if not 0 <= low < high <= rate / 2:
+    raise ValueError(f"expected 0 <= low < high <= {rate / 2:g} hertz, half the rate, got {low} and {high}")
+  if triangles not in get_args(Triangles):
+    raise ValueError(f"expected triangles over 'mel' or 'hertz', got {triangles!r}")
+  mel = lambda hertz: SCALE * np.log10(1 + np.asarray(hertz) / BREAK)
+  places, edges = np.linspace(0, rate / 2, frequencies), np.linspace(mel(low), mel(high), mels + 2)
+  if triangles == "mel":
+    places = mel(places)
+  else:
+    edges = BREAK * (10 ** (edges / SCALE) - 1)
+  rise = (places[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
+  fall = (edges[2:] - places[:, None]) / (edges[2:] - edges[1:-1])
+  weights = np.maximum(0, np.minimum(rise, fall))
+  weights[0] = 0  # what does not vibrate is not heard
+  if not weights.any(0).all():
+    given = f"band {int(np.argmin(weights.any(0)))} of {mels} between {low:g} and {high:g} hertz has none"
+    raise ValueError(f"expected a frequency of the spectrum within each band, but {given}: ask for fewer bands")
+  return weights.astype(np.float32)
+
+
+def even_loudness(samples: Array, loudness: float = 0.1) -> Array:
+  """Sounds `[..., samples]` whose root mean square is `loudness`; silence stays as it is.
+
+  So that how loud a sound is says nothing of what it belongs to. The mean, which is not heard, is taken away first.
+  """
+  centred = samples - samples.mean(-1, keepdims=True)
+  power = jnp.square(centred).mean(-1, keepdims=True)
+  heard = power > SILENCE  # twice, since the gradient passes through both sides of a choice
+  return jnp.where(heard, centred * (loudness * lax.rsqrt(jnp.where(heard, power, 1))), 0)
