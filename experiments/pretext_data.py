@@ -5,11 +5,20 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.pretraining_data import OF_UNSEEN, VALIDATION, Parts
-from metajax.data import Recordings, Source, cut_clips, deal_pictures, from_arrays, load_recordings, select_rows
+from metajax.data import (
+  Recordings,
+  Source,
+  cut_clips,
+  deal_pictures,
+  from_arrays,
+  load_recordings,
+  select_classes,
+  select_rows,
+)
 from metajax.data.recordings import CLIPS
 
 LATER = 0.6  # of one's only clips: what comes after is asked about
-LEAST = 10  # pictures of a class that is probed
+LEAST, OF_TASKS = 10, 20  # pictures of a class that is probed, and of one that few-shot tasks are drawn from
 LOUDNESSES = ("silent", "soft", "middling", "loud")
 
 
@@ -110,7 +119,9 @@ def _of_factor(train: Recordings, test: Recordings, label: str) -> Parts:
     raise ValueError(f"expected two values of {label!r} with {LEAST} recordings at least, got {len(known)}")
   labelled, tested = (_frames(_only(part, label, known), label, [0], known) for part in (train, test))
   parts = deal_pictures(labelled, (1 - VALIDATION, VALIDATION), seed=0)
-  return Parts(train, *parts, tested, False, labelled, test)
+  many = np.flatnonzero(np.bincount(labelled.labels) >= OF_TASKS)
+  tasks = select_classes(labelled, many) if len(many) else None
+  return Parts(train, *parts, tested, False, tasks, test)
 
 
 def _only(part: Recordings, label, known) -> Recordings:

@@ -46,7 +46,7 @@ def load_parts(s) -> Parts:
     return Parts(unlabelled, *deal_pictures(test, OF_UNSEEN, seed=0), True, test)
   train, test = own
   labelled, validation = deal_pictures(train, (1 - VALIDATION, VALIDATION), seed=0)
-  return Parts(train, labelled, validation, test, False, None)
+  return Parts(train, labelled, validation, test, False, test)
 
 
 def _own(s) -> tuple[Source, Source] | None:

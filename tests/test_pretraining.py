@@ -76,7 +76,7 @@ def test_a_run_compares_its_features_and_fine_tunes_beside_training_from_scratch
 def test_parts_share_no_picture_and_classes_are_the_same_or_unseen(monkeypatch):
   monkeypatch.setattr(few_shot_data, "load", pictures)
   same = pretraining_data.load_parts(Setting(data="photos", size=8))
-  assert not same.unseen and same.episodes is None
+  assert not same.unseen and same.episodes is same.test
   assert [len(part.labels) for part in same[:4]] == [40, 36, 4, 40]
   apart = pretraining_data.load_parts(Setting(data="photos", size=8, classes="unseen"))
   assert apart.unseen and set(apart.unlabelled.classes).isdisjoint(apart.test.classes)

@@ -1,0 +1,117 @@
+"""On data without structure a network learns nothing: no border, trace of resampling, padding, loudness, length or
+place in the batch gives a label away. And where a trace is left in on purpose, the same network finds it.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from metajax.compose import flatten, perceptron, prepared
+from metajax.learners import answers, pretext
+from metajax.networks import conv4
+from metajax.pretexts import audio_visual, jigsaw, order_prediction, relative_patch, rotation, shuffle_and_learn
+from metajax.pretexts import transformation as transformation_of
+from metajax.train import make_train_step, start
+from metajax.types import Examples, Pair
+from metajax.views.image import colour_jitter, random_resized_crop
+
+STEPS, ROWS, ASKED = 80, 64, 2048
+
+
+def noise(key, rows, shape=(24, 24, 1)):
+  """Independent pixels: neither a picture's nor a clip's parts have anything in common."""
+  return jax.random.uniform(key, (rows, *shape))
+
+
+def smooth(key, rows):
+  """Pixels that have something in common with those beside them, and with none that are two away."""
+  pixels = jax.random.uniform(key, (rows, 25, 25, 1))
+  return (pixels[:, 1:, 1:] + pixels[:, :-1, 1:] + pixels[:, 1:, :-1] + pixels[:, :-1, :-1]) / 4
+
+
+def clips(key, rows):
+  return noise(key, rows, (7, 8, 8, 1))
+
+
+def unrelated_sounds(key, rows):
+  """Clips and sounds that know nothing of each other, but for the time, which both know, and are of any loudness."""
+  first, second, loud = jax.random.split(key, 3)
+  time = jnp.arange(9.0) / 9
+  seen = noise(first, rows, (9, 8, 8, 1)) * 0.5 + time[:, None, None, None] / 2
+  sounds = jax.random.normal(second, (rows, 9, 10)) + 2 * jnp.sin(jnp.arange(10.0) * (1 + time[:, None]))
+  heard = sounds.reshape(rows, -1) * jnp.exp(2 * jax.random.normal(loud, (rows, 1)))
+  return Pair(seen, heard)
+
+
+def first_unrelated(task):
+  """The same questions about pairs, whose first picture is another row's: only the second is left to tell."""
+
+  def pretext(key, pictures):
+    inputs, labels = task(key, pictures)
+    return Examples(jnp.stack([jnp.roll(inputs[:, 0], 1, 0), inputs[:, 1]], 1), labels)
+
+  return pretext
+
+
+crop, colour = random_resized_crop(area=(0.3, 0.8), aspect=(1, 1)), colour_jitter()
+seen = conv4(16, downsample="stride")
+heard = prepared(flatten(), lambda samples: samples)
+TASKS = {
+  "rotation": (rotation(), 4, noise),
+  "transformation": (first_unrelated(transformation_of(crop, colour)), 4, smooth),
+  "relative patch": (relative_patch(gap=2, jitter=1), 8, smooth),
+  "jigsaw": (jigsaw(8, gap=2, jitter=1), 8, smooth),
+  "shuffle and learn": (shuffle_and_learn(), 2, clips),
+  "order prediction": (order_prediction(), 3, clips),
+  "audio-visual": (audio_visual(2), 2, unrelated_sounds),
+}
+
+
+def accuracy_after_training(task, classes, data, encoder=seen):
+  """The share of right answers to new questions, and its standard error where nothing is known."""
+  network = {"seen": encoder, "heard": heard} if data is unrelated_sounds else encoder
+  head = perceptron(64, classes)
+  learner, answer = pretext(task, network, head), answers(network, head)
+  tx = optax.adam(3e-3)
+  state = start(learner, tx, jax.device_get(data(jax.random.key(0), ROWS)))
+  step = make_train_step(learner, tx)
+  draw = jax.jit(lambda i: data(jax.random.fold_in(jax.random.key(1), i), ROWS))
+  for i in range(STEPS):
+    state, _ = step(state, draw(i))
+  ask, new = jax.random.split(jax.random.key(2))
+  asked = task(ask, data(new, ASKED))
+  right = answer(state.params, state.state, asked.inputs).argmax(-1) == asked.labels.argmax(-1)
+  return float(right.mean()), np.sqrt((1 - 1 / classes) / classes / ASKED)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_without_structure_answers_stay_at_chance(name):
+  task, classes, data = TASKS[name]
+  accuracy, error = accuracy_after_training(task, classes, data)
+  assert abs(accuracy - 1 / classes) < 3 * error
+
+
+def test_tiles_without_a_gap_give_away_their_neighbours():
+  """The test above can fail: tiles that touch have borders in common."""
+  accuracy, error = accuracy_after_training(relative_patch(gap=0, jitter=0), 8, smooth)
+  assert accuracy > 1 / 8 + 6 * error
+
+
+def test_moments_drawn_on_their_own_would_give_away_what_belongs():
+  """What is seen and what is heard both know the time: were a sound's moment drawn from all that are far from what is
+  seen, what is heard alone would tell."""
+
+  def careless(key, batch):
+    which, at = jax.random.split(key)
+    label = jax.random.bernoulli(which, 0.5, (len(batch.first),)).astype(jnp.int32)
+    moment = jax.random.randint(at, label.shape, 0, 8)
+    far = jnp.where(moment < 4, 7, 0)
+    heard = jax.vmap(lambda sounds, at: jax.lax.dynamic_slice(sounds, (10 * at,), (20,)))
+    frames = jax.vmap(lambda frames, at: jax.lax.dynamic_slice_in_dim(frames, at, 2))
+    named = {"seen": frames(batch.first, moment), "heard": heard(batch.second, jnp.where(label == 1, moment, far))}
+    return Examples(named, jax.nn.one_hot(label, 2))
+
+  accuracy, error = accuracy_after_training(careless, 2, unrelated_sounds)
+  assert accuracy > 1 / 2 + 6 * error
