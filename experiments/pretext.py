@@ -73,7 +73,7 @@ def method(
     return _supervised(network)
   of_clips = task in get_args(OfClips)
   tiles = permutations, grid, gap, jitter
-  asked = asked_of_clips(task, clips, setting) if of_clips else asked_of_pictures(task, *tiles)
+  asked = asked_of_clips(task, clips) if of_clips else asked_of_pictures(task, *tiles)
   network, head = asked.prepare(network), perceptron(hidden, len(asked.classes))
   learner, answer = pretext(asked.task, network, head), answers(network, head)
   name = task.replace("_", " ")
@@ -90,7 +90,7 @@ def method(
     pretext_scores.figure(asked.questions(parts)[0], answer, trained, asked.classes, asked.show, path)
     return [("Asked and answered", "Questions about what was not trained on, and the answers.", path)]
 
-  load = partial(load_recorded, clips=clips) if of_clips else load_parts
+  load = partial(load_recorded, clips=clips, sound=task == "audio_visual") if of_clips else load_parts
   batches = recorded if of_clips else without_labels
   return Method(name, learner, {"": learner.embed}, network, figures, load, batches, scores)
 

@@ -40,15 +40,24 @@ class ClipFlags(NamedTuple):
   loud talking clips are at the moment, and else a set's first factor."""
 
 
-def load_recorded(s, clips: ClipFlags) -> Parts:
-  """The parts of a setting's recordings: pretrained on "train", asked and probed about "test".
+def load_recorded(s, clips: ClipFlags, sound: bool = True) -> Parts:
+  """The parts of a setting's recordings, with or without `sound`: pretrained on "train", asked and probed about "test".
 
   Of a set with one split, as talking_clips is, the first six tenths of every clip are "train", in parts of three
   windows, and later windows "test".
 
   Raises:
-    ValueError, OSError: as `load_recordings`.
+    ValueError, OSError: as `load_recordings`; or the recordings have no sound.
   """
+  parts = _load(s, clips)
+  if sound and parts.unlabelled.sounds is None:
+    raise ValueError(f"expected recordings with sounds, got {s.data}, which has none")
+  if sound:
+    return parts
+  return parts._replace(unlabelled=parts.unlabelled._replace(sounds=None), asked=parts.asked._replace(sounds=None))
+
+
+def _load(s, clips: ClipFlags) -> Parts:
   load = lambda split: load_recordings(
     s.data,
     split,

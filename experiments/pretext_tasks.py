@@ -1,7 +1,7 @@
 """The pretext tasks that the experiment chooses from, by name: what is asked, of which classes, and how it is shown."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +11,7 @@ from experiments.pretext_montage import montage, with_spectrograms
 from experiments.pretext_scores import Question
 from metajax.compose import prepared
 from metajax.data import Recordings
+from metajax.data.recordings import CLIPS
 from metajax.networks import audio_conv
 from metajax.pretexts import (
   RELATIONS,
@@ -22,6 +23,7 @@ from metajax.pretexts import (
   shuffle_and_learn,
   transformation,
 )
+from metajax.pretexts.audio_visual import Negatives
 from metajax.pretexts.tiles import normalised
 from metajax.types import Pair
 from metajax.views.audio import log_mel
@@ -29,6 +31,9 @@ from metajax.views.image import colour_jitter, random_resized_crop
 
 OfPictures = Literal["rotation", "transformation", "relative_patch", "jigsaw"]
 OfClips = Literal["shuffle_and_learn", "order_prediction", "audio_visual"]
+
+
+QUESTIONS = 2000  # about sounds, at least; of few examples, several about each
 
 
 class Asked(NamedTuple):
@@ -72,7 +77,7 @@ def asked_of_pictures(name: OfPictures, permutations: int, grid: int, gap: int, 
   return _alone(task, named, lambda tiles: montage(tiles, grid), even)
 
 
-def asked_of_clips(name: OfClips, clips: ClipFlags, s) -> Asked:
+def asked_of_clips(name: OfClips, clips: ClipFlags) -> Asked:
   """A task of clips, or of pictures with sounds, by its name.
 
   Raises:
@@ -84,16 +89,14 @@ def asked_of_clips(name: OfClips, clips: ClipFlags, s) -> Asked:
   if name == "order_prediction":
     classes = ("first in the middle", "second in the middle", "third in the middle")
     return _alone(order_prediction(stride=clips.stride), classes, montage, lambda encoder: encoder)
-  window = None if s.data == "spoken_stamps" else clips.window
-  kinds = ("others",) if window is None else ("others", "moments")
-  task = audio_visual(window, negatives=kinds)
+  task = audio_visual(clips.window)
   heard = prepared(audio_conv(32), lambda samples: log_mel(samples, clips.sample_rate, mels=32))
   return Asked(
     task,
     ("another's sound", "its sound"),
     lambda inputs: with_spectrograms(inputs, clips.sample_rate),
     lambda encoder: {"seen": encoder, "heard": heard},
-    lambda parts: _of_sounds(task, window, kinds, parts),
+    lambda parts: _of_sounds(task, clips.window, parts),
   )
 
 
@@ -104,16 +107,18 @@ def _alone(task, classes, show, prepare) -> Asked:
   return Asked(task, classes, show, prepare, questions)
 
 
-def _of_sounds(task, window, kinds, parts) -> list[Question]:
+def _of_sounds(task, window, parts) -> list[Question]:
   """Also of each kind of negatives apart, of captions with seen and unseen words, and with all sounds swapped."""
   source: Recordings = parts.asked
-  how = {"source": source, "chance": 50.0, "rounds": max(1, 2000 // len(source.images))}
-  if window and not parts.unseen:  # few clips, of which each gives many parts
+  of_clips = source.images.ndim == CLIPS
+  how = {"source": source, "chance": 50.0, "rounds": max(1, QUESTIONS // len(source.images))}
+  if of_clips and not parts.unseen:  # few clips, of which each gives many parts
     how["groups"] = np.array([name.rsplit(" ", 1)[0] for name in source.names])
   found = [Question("pretext", task, **how)]
-  if len(kinds) > 1:
-    found += [Question(f"pretext_{kind}", audio_visual(window, negatives=(kind,)), **how) for kind in kinds]
-  if any(source.captions) and not window:
+  if of_clips:
+    each = get_args(Negatives)
+    found += [Question(f"pretext_{kind}", audio_visual(window, negatives=(kind,)), **how) for kind in each]
+  if any(source.captions) and not of_clips:
     seen = only_seen_words(parts.unlabelled.captions, source.captions)
     found += [Question(f"pretext_{name}", task, **how, rows=rows) for name, rows in (("seen", seen), ("unseen", ~seen))]
   return [*found, Question("pretext_swapped", swapped(task), **how)]

@@ -14,7 +14,7 @@ import jax
 
 from experiments.command_line import command
 from metajax.mesh import first_host
-from metajax.report import write_whole
+from metajax.report import ranking_figure, write_whole
 
 HERE = Path(__file__).resolve().parent
 
@@ -97,7 +97,7 @@ def build_page():
   records = [r for path in sorted((HERE / "results").glob("*.json")) for r in json.loads(path.read_text())]
   tables = sorted({_table(r) for r in records}, key=str)
   sections = [_section([r for r in records if _table(r) == table]) for table in tables]
-  (HERE / "README.md").write_text("\n".join([_INTRODUCTION, *sections]))
+  (HERE / "README.md").write_text("\n".join([_INTRODUCTION, *_ranking(records), *sections]))
 
 
 _INTRODUCTION = """# Results
@@ -147,8 +147,31 @@ TRANSFER = {
   **{f"text_to_picture_at_{k}": f"text to picture, R@{k}" for k in (1, 5, 10)},
   **{f"picture_to_text_at_{k}": f"picture to text, R@{k}" for k in (1, 5, 10)},
 }
+BASELINES = ("random encoder", "pixels")
+_OF_REPRESENTATIONS = """## Representations beside each other
+
+![Linear probes of frozen features, a bar for each way to train them](results/representations.png)
+
+The best of each learner's runs, of the best of the random encoders that are beside them. Budgets and encoders differ:
+the tables below name them.
+"""
 UNTRAINED = "random encoder"  # the network as it starts; its records name the training that it is beside
 NAMED = PRETEXTS | REPRESENTATIONS | TRANSFER  # measures that have a column of their own
+
+
+def _ranking(records: list[dict]) -> list[str]:
+  """The figure that compares representations, and what is said of it, where there are some of several learners."""
+  panels = {}
+  for r in records:
+    if r["measure"] == "linear_probe" and r.get("labels", 1.0) == 1.0:
+      panel = panels.setdefault(f"{r['data']}, {r['split']}", {})
+      panel[r["learner"]] = max(panel.get(r["learner"], (0, 0)), (r["value"], r["interval"]))
+  panels = {title: found for title, found in panels.items() if set(found) - set(BASELINES)}
+  if not panels:
+    return []
+  path = HERE / "results" / "representations.png"
+  ranking_figure(panels, path, baselines=BASELINES, x="linear probe, accuracy in percent")
+  return [_OF_REPRESENTATIONS]
 
 
 def _table(r: dict) -> tuple:

@@ -45,6 +45,7 @@ def deal_pictures(source, shares: Sequence[float], *, seed=0):
     if not len(rows):
       continue
     ends = np.rint(np.cumsum(shares) * len(rows)).astype(int)
+    ends = np.minimum(ends, len(rows) - np.arange(len(shares))[::-1])  # room for what comes after
     for i in range(len(ends)):  # at least one of each, pushing on what comes after
       ends[i:] = np.maximum(ends[i:], (ends[i - 1] if i else 0) + 1)
     if ends[-1] > len(rows):

@@ -33,16 +33,16 @@ def audio_visual(
   both together tells: no place within the clip or batch, and no loudness, which is made even.
 
   Args:
-    window: frames of a moment, for clips.
-    negatives: which kinds there are.
+    window: frames of a moment, of clips. Pictures have whole sounds.
+    negatives: which kinds there are, of clips; of pictures only "others".
     listen: of sounds `[n, samples]` in the end.
 
   Returns:
     `pretext`: of a `Pair` of pictures `[n, h, w, c]` or clips `[n, frames, h, w, c]`, and sounds `[n, samples]`, which
     last as long as the frames, to `Examples` of `{"seen": [n, h, w, c] or [n, window, h, w, c], "heard": [n, ...]}` and
     labels one-hot `[n, 2]`. It raises ValueError if sounds do not divide into as many parts as there are frames; a clip
-    has no two moments apart, or there is one example alone, which those kinds of negatives need; or pictures have a
-    `window`, or clips none.
+    has no two moments apart, or there is one example alone, which those kinds of negatives need; or clips have no
+    `window`.
 
   Raises:
     ValueError: if there is no kind of negatives, or an unknown one, or `window` is below 1.
@@ -52,27 +52,25 @@ def audio_visual(
     raise ValueError(f"expected negatives to be some of {', '.join(get_args(Negatives))}, got {list(kinds)}")
   if window is not None and window < 1:
     raise ValueError(f"expected a window of at least 1 frame, got {window}")
-  if window is None and "moments" in kinds:
-    raise ValueError("expected a window, of how many frames a moment is, for negatives of other moments, got none")
 
   def pretext(key, batch: Pair):
-    _check(batch, window, kinds)
+    of_clips = _check(batch, window, kinds)
     pictures, sounds = map(jnp.asarray, batch)
-    count = len(pictures)
-    starts = _moments(pictures.shape[1], window) if window else np.zeros((1, 2), np.int32)
-    step = sounds.shape[1] // pictures.shape[1] if window else sounds.shape[1]
+    count, frames = len(pictures), pictures.shape[1] if of_clips else 1
+    starts = _moments(frames, window) if of_clips else np.zeros((1, 2), np.int32)
+    step, together = sounds.shape[1] // frames, window if of_clips else 1
+    here = kinds if of_clips else ("others",)
 
     def one(row):
       which, kind, other, when = jax.random.split(jax.random.fold_in(key, row), 4)
       label = jax.random.bernoulli(which).astype(jnp.int32)
-      moments = kinds[0] == "moments" if len(kinds) == 1 else jax.random.bernoulli(kind)
+      moments = here[0] == "moments" if len(here) == 1 else jax.random.bernoulli(kind)
       moment, another = jnp.asarray(starts)[jax.random.randint(when, (), 0, len(starts))]
       elsewhere = (row + jax.random.randint(other, (), 1, max(count, 2))) % count
       of = jnp.where((label == 0) & ~jnp.asarray(moments), elsewhere, row)
       at = jnp.where((label == 0) & moments, another, moment)
-      length = (window or 1) * step
-      heard = lax.dynamic_slice(sounds, (of, at * step), (1, length))[0]
-      seen = pictures[row] if window is None else lax.dynamic_slice_in_dim(pictures[row], moment, window)
+      heard = lax.dynamic_slice(sounds, (of, at * step), (1, together * step))[0]
+      seen = lax.dynamic_slice_in_dim(pictures[row], moment, window) if of_clips else pictures[row]
       return seen, heard, jax.nn.one_hot(label, 2)
 
     seen, heard, labels = jax.vmap(one)(jnp.arange(count))
@@ -90,18 +88,22 @@ def _moments(frames: int, window: int) -> np.ndarray:
   return np.stack([first[apart], second[apart]], -1)
 
 
-def _check(batch: Pair, window: int | None, kinds):
+def _check(batch: Pair, window: int | None, kinds) -> bool:
+  """Whether it is a batch of clips, rather than of pictures."""
   if not isinstance(batch, Pair):
     raise ValueError(f"expected a Pair of pictures or clips and their sounds, got a {type(batch).__name__}")
   seen, heard = (np.shape(part) for part in batch)
-  given = f"{list(seen)} and {list(heard)}"
-  if len(seen) != (CLIP if window else CLIP - 1) or len(heard) != 2 or seen[0] != heard[0]:
-    kind = "clips [n, frames, height, width, channels]" if window else "pictures [n, height, width, channels]"
-    raise ValueError(f"expected {kind} and sounds [n, samples], got {given}")
-  if "others" in kinds and seen[0] < 2:
+  of_clips, given = len(seen) == CLIP, f"{list(seen)} and {list(heard)}"
+  if len(seen) not in (CLIP - 1, CLIP) or len(heard) != 2 or seen[0] != heard[0]:
+    kinds_of = "pictures [n, height, width, channels] or clips [n, frames, height, width, channels]"
+    raise ValueError(f"expected {kinds_of}, and sounds [n, samples], got {given}")
+  if ("others" in kinds or not of_clips) and seen[0] < 2:
     raise ValueError(f"expected at least 2 examples, each other's negatives, got {seen[0]}")
-  if window and heard[1] % seen[1]:
+  if of_clips and window is None:
+    raise ValueError(f"expected a window for clips, of how many frames a moment is, got none for {given}")
+  if of_clips and heard[1] % seen[1]:
     raise ValueError(f"expected as many samples for each frame, got {heard[1]} for {seen[1]} frames")
-  least = 2 * window if window and "moments" in kinds else window or 0
-  if window and seen[1] < least:
+  least = (2 * window if "moments" in kinds else window) if of_clips else 0
+  if of_clips and seen[1] < least:
     raise ValueError(f"expected clips of at least {least} frames for moments of {window}, got {seen[1]}")
+  return of_clips

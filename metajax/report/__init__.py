@@ -13,6 +13,7 @@ from metajax.report.learning_curves import learning_curves_figure
 from metajax.report.metrics import metrics_log, read_metrics
 from metajax.report.page import Swatch, page
 from metajax.report.progress import progress
+from metajax.report.ranking import ranking_figure
 from metajax.report.similarity import similarity_figure
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
   "metrics_log",
   "page",
   "progress",
+  "ranking_figure",
   "read_metrics",
   "similarity_figure",
   "write_whole",

@@ -1,0 +1,130 @@
+"""The pretext command: what it asks, answers and records, of pictures and of clips with sounds."""
+
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+from test_pretraining import command, pictures  # noqa: F401  (a fixture)
+
+from experiments import pretext, pretext_data, pretext_tasks, records
+from experiments.pretext_montage import montage
+from experiments.pretext_tasks import only_seen_words, swapped
+from metajax.data import Recordings, moving_glyphs
+from metajax.pretexts import audio_visual
+from metajax.types import Pair
+
+TINY = ["--encoder-name", "conv4_strided", "--width", "0.0625", "--hidden", "8", "--size", "16", "--batch-size", "8"]
+TINY += ["--steps", "4", "--warmup", "1", "--curve-every", "2", "--optimizer", "adamw", "--rate", "1e-3"]
+TINY += ["--test-queries", "2", "--test-tasks", "4", "--test", "2w1s"]
+
+
+def recorded(name, split="train", *, size=64, **flags):
+  """Moving glyphs, few of them; pictures with captions and categories, as spoken stamps are; and talking clips."""
+  if name == "moving_glyphs":
+    return moving_glyphs(split, size=size, clips=96, frames=8)
+  random = np.random.default_rng(len(split))
+  frames = () if name == "spoken_stamps" else (30,)
+  images = random.integers(0, 256, (40, *frames, size, size, 3), np.uint8)
+  sounds = random.integers(-999, 999, (40, 9600)).astype(np.int16)
+  texts = tuple(f"A {'red' if i % 2 else split} ball." for i in range(40))
+  factors = {"category": np.array(["old", "new"] * 20)}
+  rate, sounds = 25.0 if frames else 0.0, None if name == "silent" else sounds
+  return Recordings(images, sounds, rate, 8000, tuple(map(str, range(40))), texts, factors)
+
+
+@pytest.fixture
+def run(command, monkeypatch, tmp_path):  # noqa: F811
+  monkeypatch.setattr(pretext_data, "load_recordings", recorded)
+  monkeypatch.setattr(pretext_tasks, "QUESTIONS", 80)
+  return lambda *flags: command(pretext, *TINY, *flags, "--folder", str(tmp_path / "run"))
+
+
+def test_a_run_says_what_it_was_asked_and_what_its_features_are_worth(run, tmp_path):
+  status, out, error = run("--task", "rotation", "--record")
+  assert status == 0, error
+  assert re.search(r"^  what was asked: [\d.]+ ± [\d.]+% of 12 questions, chance 25.00%$", out, re.MULTILINE)
+  written = json.loads((tmp_path / "run" / "records.json").read_text())
+  assert [(r["learner"], r["measure"], r.get("chance")) for r in written[:3]] == [
+    ("rotation", "pretext", 25.0),
+    ("rotation", "linear_probe", None),
+    ("rotation", "knn", None),
+  ]
+  figures = sorted(path.name for path in (tmp_path / "run" / "figures").iterdir())
+  assert figures == ["asked.png", "learning_curves.png", "map.png"]
+  page = (tmp_path / "run" / "index.html").read_text()
+  assert "Asked and answered" in page and "What was asked" in page
+  results = (records.HERE / "README.md").read_text()
+  assert "| what was asked | linear probe | nearest neighbours |" in results and "representations.png" in results
+  assert (records.HERE / "results" / "representations.png").exists()
+
+
+@pytest.mark.parametrize(
+  ("data", "flags", "measures"),
+  [
+    pytest.param(
+      "moving_glyphs",
+      ["--window", "2"],
+      ["pretext", "pretext_others", "pretext_moments", "pretext_swapped"],
+      marks=pytest.mark.slow,
+    ),
+    ("spoken_stamps", [], ["pretext", "pretext_seen", "pretext_unseen", "pretext_swapped"]),
+    pytest.param(
+      "talking_clips",
+      ["--window", "4"],
+      ["pretext", "pretext_others", "pretext_moments", "pretext_swapped"],
+      marks=pytest.mark.slow,
+    ),
+  ],
+)
+def test_kinds_of_sounds_are_asked_about_apart(run, tmp_path, data, flags, measures):
+  status, _, error = run("--task", "audio_visual", "--data", data, *flags)
+  assert status == 0, error
+  written = json.loads((tmp_path / "run" / "records.json").read_text())
+  assert [r["measure"] for r in written if r["measure"].startswith("pretext")] == measures
+  assert all(r["chance"] == 50 for r in written[: len(measures)])
+  assert {r["learner"] for r in written} == {"audio visual", "random encoder", "pixels"}
+
+
+def test_captions_with_new_words_are_told_apart():
+  known = ("A red ball.", "The old town")
+  asked = ("A red, old ball!", "A blue ball", "the Town", "town hall")
+  np.testing.assert_array_equal(only_seen_words(known, asked), [True, False, True, False])
+
+
+def test_swapped_sounds_are_never_ones_own():
+  at = np.arange(6, dtype=np.float32)
+  batch = Pair(at[:, None, None, None] * np.ones((1, 2, 2, 1), np.float32), np.repeat(at[:, None], 4, 1))
+  task = swapped(audio_visual(negatives=("others",), listen=lambda x: x))
+  inputs, _ = task(jax.random.key(0), batch)
+  seen, heard = (np.asarray(inputs[name]) for name in ("seen", "heard"))
+  positives = heard[:, 0] == (seen[:, 0, 0, 0] + 3) % 6
+  assert positives.any() and not (heard[:, 0] == seen[:, 0, 0, 0])[positives].any()
+
+
+def test_parts_lie_side_by_side_with_paper_between():
+  parts = np.arange(4, dtype=np.float32)[None, :, None, None, None] / 4 * np.ones((1, 1, 3, 3, 1))
+  shown = montage(parts, 2)
+  assert shown.shape == (1, 8, 8, 1) and (shown[0, 3:5] == 1).all() and (shown[0, :, 3:5] == 1).all()
+  np.testing.assert_array_equal(shown[0, ::5, ::5, 0], [[0, 0.25], [0.5, 0.75]])
+
+
+@pytest.mark.parametrize(
+  ("flags", "said"),
+  [
+    (["--task", "jigsaw", "--gap", "9"], "expected tiles of at least 2 pixels a side"),
+    (["--task", "jigsaw", "--permutations", "1"], "expected 2 to 362880 permutations of 9 tiles, got 1"),
+    (["--task", "shuffle_and_learn", "--data", "moving_glyphs", "--stride", "2"], "clips .* of at least 9 frames"),
+    (["--task", "audio_visual", "--data", "silent"], "expected recordings with sounds, got silent, which has none"),
+    (["--task", "audio_visual", "--data", "moving_glyphs", "--window", "5"], "at least 10 frames for moments of 5"),
+    (
+      ["--task", "audio_visual", "--data", "spoken_stamps", "--label", "size"],
+      "one of category, got 'size'",
+    ),
+  ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(run, tmp_path, flags, said):
+  status, _, error = run(*flags)
+  assert status == 2 and re.search(said, error) and error.count("\n") == 1
+  assert not (tmp_path / "run").exists()
