@@ -75,7 +75,7 @@ def method(
   tiles = permutations, grid, gap, jitter
   asked = asked_of_clips(task, clips) if of_clips else asked_of_pictures(task, *tiles)
   network, head = asked.prepare(network), perceptron(hidden, len(asked.classes))
-  learner, answer = pretext(asked.task, network, head), answers(network, head)
+  learner, answer = pretext(asked.task, network, head, look=asked.look), answers(network, head)
   name = task.replace("_", " ")
 
   def scores(trained, parts, s, how):

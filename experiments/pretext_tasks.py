@@ -17,6 +17,7 @@ from metajax.pretexts import (
   RELATIONS,
   audio_visual,
   jigsaw,
+  middle_tiles,
   order_prediction,
   relative_patch,
   rotation,
@@ -45,6 +46,7 @@ class Asked(NamedTuple):
     show: `(inputs) -> pictures [n, h, w, c]`.
     prepare: an encoder of pictures as the task needs it: a Network, or one for each of its inputs' names.
     questions: `(parts) -> [Question]`, the task itself first.
+    look: how its encoder looks at a whole picture.
   """
 
   task: Callable
@@ -52,6 +54,7 @@ class Asked(NamedTuple):
   show: Callable
   prepare: Callable
   questions: Callable
+  look: Callable = lambda pictures: pictures
 
 
 def asked_of_pictures(name: OfPictures, permutations: int, grid: int, gap: int, jitter: int) -> Asked:
@@ -66,15 +69,16 @@ def asked_of_pictures(name: OfPictures, permutations: int, grid: int, gap: int, 
   if name == "transformation":
     crop, colour = random_resized_crop(area=(0.3, 0.8), aspect=(1, 1)), colour_jitter()
     return _alone(transformation(crop, colour), RELATIONS, montage, same)
-  where = {"gap": gap, "jitter": jitter, "normalise": False}
-  # The encoder evens out what it sees, tiles or whole pictures, so that both look alike to it.
+  where = {"gap": gap, "jitter": jitter}
+  # The encoder itself makes each tile even, those of the task and those of the pictures that it embeds.
   even = lambda encoder: prepared(encoder, lambda x: normalised(jnp.asarray(x)))
   if name == "relative_patch":
     places = ("upper left", "above", "upper right", "left", "right", "lower left", "below", "lower right")
-    return _alone(relative_patch(**where), places, montage, even)
-  task = jigsaw(permutations, grid, **where)
+    task = relative_patch(**where, normalise=False)
+    return _alone(task, places, montage, even, middle_tiles(**where))
+  task = jigsaw(permutations, grid, **where, normalise=False)
   named = tuple(f"order {k}" for k in range(permutations))
-  return _alone(task, named, lambda tiles: montage(tiles, grid), even)
+  return _alone(task, named, lambda tiles: montage(tiles, grid), even, middle_tiles(grid, **where))
 
 
 def asked_of_clips(name: OfClips, clips: ClipFlags) -> Asked:
@@ -100,11 +104,11 @@ def asked_of_clips(name: OfClips, clips: ClipFlags) -> Asked:
   )
 
 
-def _alone(task, classes, show, prepare) -> Asked:
+def _alone(task, classes, show, prepare, look=lambda pictures: pictures) -> Asked:
   def questions(parts):
     return [Question("pretext", task, parts.test if parts.asked is None else parts.asked, 100 / len(classes))]
 
-  return Asked(task, classes, show, prepare, questions)
+  return Asked(task, classes, show, prepare, questions, look)
 
 
 def _of_sounds(task, window, parts) -> list[Question]:

@@ -13,6 +13,7 @@ from metajax.pretexts import (
   audio_visual,
   jigsaw,
   least_hamming_distance,
+  middle_tiles,
   order_prediction,
   permutations_apart,
   relative_patch,
@@ -66,6 +67,19 @@ def test_tiles_stay_in_their_cells_apart_from_each_other_and_are_anywhere_there(
     assert chisquare(np.bincount(moved.astype(int).ravel(), minlength=jitter + 1)).pvalue > 1e-3
   rows = first[..., 0].reshape(-1, 3, 3)
   assert (rows[:, 1] - rows[:, 0] - side).min() >= gap  # between one row of tiles and the next
+
+
+def test_a_picture_is_looked_at_in_tiles_that_lie_in_the_middle_of_their_places():
+  look = middle_tiles(gap=2, jitter=2)
+  found = np.asarray(look(jnp.concatenate([CELLS, 2 * CELLS])))
+  assert found.shape == (2, 9, 4, 4, 1)
+  np.testing.assert_allclose(found[1], 2 * found[0])
+  places = np.stack(np.meshgrid(np.arange(24), np.arange(24), indexing="ij"), -1).astype(np.float32)[None]
+  corners = np.asarray(look(places))[0, :, 0, 0]
+  np.testing.assert_array_equal(corners, 8 * np.stack(np.divmod(np.arange(9), 3), -1) + 2)
+  learner = pretext(relative_patch(), mlp((8,), 5), linear(8), look=look)
+  params, state = learner.init(jax.random.key(0), np.asarray(CELLS.repeat(2, 0)))
+  assert learner.embed(params, state, CELLS).shape == (1, 45)
 
 
 def test_a_tile_has_no_brightness_and_no_contrast_of_its_own():

@@ -15,15 +15,20 @@ PICTURE = 4  # axes of a batch of pictures
 
 
 def pretext(
-  task: Callable, encoder: Network | dict[str, Network], head: Network, *, predictor: Callable = nearest_centroid
+  task: Callable,
+  encoder: Network | dict[str, Network],
+  head: Network,
+  *,
+  look: Callable[[Array], Array] = lambda pictures: pictures,
+  predictor: Callable = nearest_centroid,
 ) -> Learner:
   """Learns to find the labels that a task has invented:
 
       minimise  cross_entropy(head(encoder(x)), label)   for (x, label) of task(key, batch)
 
   The encoder is one, with tied weights, over all parts of an input `[n, parts, ...]` (tiles, frames), whose features
-  are put side by side for the head; `embed` is the encoder, of pictures as they are, and of clips `[n, frames, ...]`
-  frame by frame. A batch is what the task takes, such as pictures `[n, h, w, c]` in [0, 1], or `Examples` of that,
+  are put side by side for the head; `embed` is the encoder, of pictures, and of clips `[n, frames, ...]` frame by frame.
+  A batch is what the task takes, such as pictures `[n, h, w, c]` in [0, 1], or `Examples` of that,
   whose labels are not looked at, but for an all-zero row, which is padding. Metrics hold the task's "accuracy", 0 to 1.
 
   Args:
@@ -31,6 +36,8 @@ def pretext(
     encoder: `[n, h, w, c]` to `[n, d]`. Of a task whose inputs are named, `{"seen": ..., "heard": ...}`, a network for
       each name; `embed` is the first one.
     head: `[n, parts * d]` to logits `[n, classes of the task]`, such as `linear(4)`.
+    look: how `embed` looks at pictures, `[n, h, w, c]` to what the encoder has seen in training, or as many parts of
+      it, `[n, parts, ...]`: an encoder of tiles does better on tiles, `pretexts.middle_tiles()`.
     predictor: of an embedding, for few-shot tasks.
 
   Raises:
@@ -63,7 +70,7 @@ def pretext(
     return cross_entropy(logits, labels), (state, {"accuracy": accuracy(logits, labels)})
 
   def embed(params, state, inputs):
-    params, state, network = params["encoder"], state["encoder"], encoder
+    inputs, params, state, network = look(inputs), params["encoder"], state["encoder"], encoder
     if isinstance(encoder, dict):
       first = next(iter(encoder))
       params, state, network = params[first], state[first], encoder[first]

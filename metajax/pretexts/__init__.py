@@ -5,7 +5,7 @@ from metajax.pretexts.jigsaw import jigsaw, least_hamming_distance, permutations
 from metajax.pretexts.relative_patch import relative_patch
 from metajax.pretexts.rotation import rotation
 from metajax.pretexts.shuffle_and_learn import order_prediction, shuffle_and_learn
-from metajax.pretexts.tiles import tiles
+from metajax.pretexts.tiles import middle_tiles, tiles
 from metajax.pretexts.transformation import RELATIONS, transformation
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
   "audio_visual",
   "jigsaw",
   "least_hamming_distance",
+  "middle_tiles",
   "order_prediction",
   "permutations_apart",
   "relative_patch",

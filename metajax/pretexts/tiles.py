@@ -1,5 +1,7 @@
 """Tiles of a picture, cut so that neither their borders nor their colours say where they were."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -28,20 +30,42 @@ def tiles(key: Key, picture: Array, grid: int = 3, *, gap: int = 2, jitter: int 
   Raises:
     ValueError: if an argument is out of range, or a tile would have fewer than two pixels along a side.
   """
+  places, side = _corners(picture.shape, grid, gap, jitter)
+  found = _cut(picture, places + jax.random.randint(key, (grid**2, 2), 0, jitter + 1), side)
+  return normalised(found) if normalise else found
+
+
+def middle_tiles(grid: int = 3, *, gap: int = 2, jitter: int = 2) -> Callable[[Array], Array]:
+  """`look(pictures)`, `[n, h, w, c] -> [n, grid^2, side, side, c]`: the same tiles, each in the middle of its places.
+
+  As an encoder of tiles is to see a whole picture, in the end: `learners.pretext(..., look=middle_tiles())`.
+  Arguments and errors are those of `tiles`.
+  """
+
+  def look(pictures):
+    places, side = _corners(pictures.shape[1:], grid, gap, jitter)
+    return jax.vmap(lambda picture: _cut(picture, places + jitter // 2, side))(pictures)
+
+  return look
+
+
+def _corners(shape, grid, gap, jitter):
+  """The upper left corner of the places of each tile, `[grid^2, 2]`, and a tile's side."""
   if grid < 2 or gap < 0 or jitter < 0:
     raise ValueError(f"expected a grid of at least 2, and a gap and jitter of at least 0, got {grid}, {gap}, {jitter}")
-  height, width, channels = picture.shape
+  height, width = shape[:2]
   cell = min(height, width) // grid
   side = cell - gap - jitter
   if side < LEAST:
     given = f"cells of {cell} pixels, a gap of {gap} and jitter of {jitter}"
     raise ValueError(f"expected tiles of at least {LEAST} pixels a side, got {given}")
   start = jnp.array([(height - grid * cell) // 2 + gap // 2, (width - grid * cell) // 2 + gap // 2])
-  places = jnp.stack(jnp.divmod(jnp.arange(grid**2), grid), -1) * cell + start
-  places = places + jax.random.randint(key, (grid**2, 2), 0, jitter + 1)
-  cut = lambda place: lax.dynamic_slice(picture, (*place, 0), (side, side, channels))
-  found = jax.vmap(cut)(places)
-  return normalised(found) if normalise else found
+  return jnp.stack(jnp.divmod(jnp.arange(grid**2), grid), -1) * cell + start, side
+
+
+def _cut(picture, places, side):
+  cut = lambda place: lax.dynamic_slice(picture, (*place, 0), (side, side, picture.shape[-1]))
+  return jax.vmap(cut)(places)
 
 
 def normalised(found: Array) -> Array:
