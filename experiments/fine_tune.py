@@ -135,7 +135,11 @@ def _pretrained(module, folder: Path, flags: dict) -> Pretrained:
     pictures = made.batches(parts.unlabelled, s, seed)
     final = pretraining.last(made.learner, pretraining.optimizer(s), s, folder, pictures, seed)
     starts.append((final.params["encoder"], final.state["encoder"]))
-  return Pretrained(made.name, made.encoder, starts, parts, s)
+  encoder = made.encoder
+  if isinstance(encoder, dict):  # of pictures, beside others
+    first = next(iter(encoder))
+    encoder, starts = encoder[first], [(params[first], state[first]) for params, state in starts]
+  return Pretrained(made.name, encoder, starts, parts, s)
 
 
 def _pictures_of_clip(folder: Path, flags: dict) -> Pretrained:

@@ -5,7 +5,7 @@ import numpy as np
 from metajax.views.audio import log_mel
 
 BETWEEN = 2  # pixels
-PAPER = 1.0
+PAPER = 0.5  # grey on pictures of ink at 1 as well, which are shown the other way round
 
 
 def montage(parts: np.ndarray, columns: int | None = None) -> np.ndarray:

@@ -44,9 +44,8 @@ def scores_of(question: Question, answer: Callable, trained: Sequence[tuple]) ->
   """For each seed's (params, state), a `Score` in percent: of each example the mean of its answers, over examples."""
   right = jax.jit(lambda *given: _right(question.task, answer, *given))
   count = len(question.source.images)
-  number = question.rounds * -(-count // BATCH)
-  size, scores = -(-count // -(-count // BATCH)), []
-  keys = jax.random.split(jax.random.key(TEST_SEED), number).reshape(question.rounds, -1)
+  size, scores = -(-count // -(-count // BATCH)), []  # batches as even as can be: none is of one row alone
+  keys = jax.random.split(jax.random.key(TEST_SEED), (question.rounds, -(-count // size)))
   for params, state in trained:
     shared, found = replicate((params, state)), np.zeros((question.rounds, count))
     for i in range(question.rounds):

@@ -105,6 +105,7 @@ def letters(name, split="train", *, size=28, **_):
   return from_arrays(images, labels, classes=names, captions=[(n,) for n in names], styles=styles)
 
 
+@pytest.mark.slow
 def test_glyphs_hold_out_combinations_and_a_typeface_and_probe_the_picture_tower(command, monkeypatch, tmp_path):  # noqa: F811
   monkeypatch.setattr(few_shot_data, "load", letters)
   flags = ["--test", "3w1s", "--test-tasks", "4", "--test-queries", "2", "--permuted"]

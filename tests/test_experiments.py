@@ -104,7 +104,7 @@ RUNNING, BOTH = ("running statistics",), ("transductive", "support, trained tran
       "triplet": RUNNING, "triplet, nearest neighbour": RUNNING
     }),
     slowly(relation, ["--distort"], {"relation, distorted": RUNNING}),
-    (supervised, ["--head-steps", "3", "--tune-steps", "2", "--batch-size", "8"], {
+    slowly(supervised, ["--head-steps", "3", "--tune-steps", "2", "--batch-size", "8"], {
       f"supervised, {way}": RUNNING
       for way in ("nearest centroid", "fine-tuned head", "cosine head", "linear perceptron", "perceptron", "fine-tuned")
     }),

@@ -35,7 +35,7 @@ def test_the_longest_axis_that_the_devices_divide_is_sharded():
 
 
 @pytest.mark.parametrize(
-  "name", ["simclr", "clip", *(pytest.param(name, marks=pytest.mark.slow) for name in ("maml", "prototypical"))]
+  "name", ["clip", *(pytest.param(name, marks=pytest.mark.slow) for name in ("maml", "prototypical", "simclr"))]
 )
 def test_sharded_parameters_learn_what_copies_learn(name):
   learner, batches = trainings()[name]
@@ -70,7 +70,7 @@ def big(name):
   return simclr(resnet(10, width=0.5), projection_head(64, 16), view), images
 
 
-@pytest.mark.parametrize("name", ["maml", "simclr"])
+@pytest.mark.parametrize("name", ["maml", pytest.param("simclr", marks=pytest.mark.slow)])
 def test_each_of_eight_devices_holds_an_eighth_before_and_after_a_step(name):
   learner, batch = big(name)
   with jax.set_mesh(make_mesh(8)):

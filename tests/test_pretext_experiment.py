@@ -106,7 +106,7 @@ def test_swapped_sounds_are_never_ones_own():
 def test_parts_lie_side_by_side_with_paper_between():
   parts = np.arange(4, dtype=np.float32)[None, :, None, None, None] / 4 * np.ones((1, 1, 3, 3, 1))
   shown = montage(parts, 2)
-  assert shown.shape == (1, 8, 8, 1) and (shown[0, 3:5] == 1).all() and (shown[0, :, 3:5] == 1).all()
+  assert shown.shape == (1, 8, 8, 1) and (shown[0, 3:5] == 0.5).all() and (shown[0, :, 3:5] == 0.5).all()
   np.testing.assert_array_equal(shown[0, ::5, ::5, 0], [[0, 0.25], [0.5, 0.75]])
 
 

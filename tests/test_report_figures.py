@@ -5,7 +5,14 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from metajax.report import confusion_figure, confusion_percentages, learning_curves_figure, map_figure
+from metajax.report import (
+  asked_figure,
+  confusion_figure,
+  confusion_percentages,
+  learning_curves_figure,
+  map_figure,
+  ranking_figure,
+)
 from metajax.report.drawing import as_shown, shorten, wrapped
 from metajax.report.embedding_map import map_of, spread
 
@@ -209,3 +216,29 @@ def test_a_long_name_loses_its_middle():
   lines = wrapped("LATIN CAPITAL LETTER E WITH CARON", 12, 2).split("\n")
   assert len(lines) == 2 and max(map(len, lines)) <= 12 and lines[1].endswith("CARON")
   assert max(map(len, wrapped("x" * 99, 10, 2).split("\n"))) <= 10
+
+
+def test_answers_stand_below_what_was_asked_with_the_truth_where_they_are_wrong(figures, tmp_path):
+  pictures = np.random.default_rng(0).random((5, 6, 9, 3))
+  asked_figure(pictures, NAMES[:5], [*NAMES[:4], NAMES[0]], tmp_path / "x.png", sureness=np.full(5, 0.25))
+  said = [axes.get_xlabel() for axes in figures[0].axes][:5]
+  assert said[3] == "d (25%)" and said[4] == f"{NAMES[0]} (25%)\nin truth e"
+  for pictures, answers in ((np.zeros((0, 4, 4, 1)), []), (np.zeros((2, 4, 4, 1)), ["a"])):
+    with pytest.raises(ValueError, match="expected"):
+      asked_figure(pictures, NAMES[: len(pictures)], answers, tmp_path / "x.png")
+
+
+def test_a_ranking_has_the_highest_above_and_baselines_grey(figures, tmp_path):
+  ranking_figure({"$x$": {"a": (3.0, 1.0), "b": (50.0, 2.0)}, "y": {"b": (1, 0)}}, tmp_path / "x.png", baselines=("a",))
+  axes = figures[0].axes[0]
+  assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+  assert [bar.get_width() for bar in axes.patches] == [3, 50]
+  assert axes.patches[0].get_facecolor() != axes.patches[1].get_facecolor()
+  with pytest.raises(ValueError, match=r"a value at least each, got \['y'\]"):
+    ranking_figure({"y": {}}, tmp_path / "x.png")
+
+
+def test_figures_of_answers_and_ranks_open(tmp_path):
+  asked_figure(np.zeros((1, 4, 20, 1), np.uint8) + 9, ["x"], ["y"], tmp_path / "asked.png")
+  ranking_figure({str(i): dict.fromkeys(NAMES, (i, 0.5)) for i in range(3)}, tmp_path / "ranks.png")
+  assert drawn(tmp_path / "asked.png").size and drawn(tmp_path / "ranks.png").size

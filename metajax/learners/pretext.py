@@ -27,9 +27,9 @@ def pretext(
       minimise  cross_entropy(head(encoder(x)), label)   for (x, label) of task(key, batch)
 
   The encoder is one, with tied weights, over all parts of an input `[n, parts, ...]` (tiles, frames), whose features
-  are put side by side for the head; `embed` is the encoder, of pictures, and of clips `[n, frames, ...]` frame by frame.
-  A batch is what the task takes, such as pictures `[n, h, w, c]` in [0, 1], or `Examples` of that,
-  whose labels are not looked at, but for an all-zero row, which is padding. Metrics hold the task's "accuracy", 0 to 1.
+  are put side by side for the head; `embed` is the encoder, of pictures, and of clips `[n, frames, ...]` by frames. A
+  batch is what the task takes, such as pictures `[n, h, w, c]` in [0, 1], or `Examples` of that, whose labels are not
+  looked at, but for an all-zero row, which is padding. Metrics hold the task's "accuracy", 0 to 1.
 
   Args:
     task: `(key, batch) -> Examples`, such as `pretexts.rotation()`; rows of a picture follow each other.

@@ -42,7 +42,11 @@ def asked_figure(
       axes.axis("off")
     for i, axes in zip(range(len(shown)), grid.flat, strict=False):
       right = truth[i] == answers[i]
+      axes.axis("on")
       axes.imshow(shown[i], interpolation="nearest")
+      axes.set(xticks=[], yticks=[])
+      for spine in axes.spines.values():
+        spine.set_visible(False)
       sure = "" if sureness is None else f" ({100 * float(np.asarray(sureness)[i]):.0f}%)"
       said = shorten(answers[i], 30) + sure + ("" if right else f"\nin truth {shorten(truth[i], 26)}")
-      axes.set_title(said, y=-0.02, va="top", fontsize=7.5, color=GREEN if right else VERMILION, loc="center")
+      axes.set_xlabel(said, fontsize=7.5, color=GREEN if right else VERMILION)
