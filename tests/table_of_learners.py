@@ -17,6 +17,7 @@ from metajax.learners import (
   clip,
   maml,
   matching,
+  meta_sgd,
   pretext,
   prototypical,
   r2d2,
@@ -169,6 +170,7 @@ LEARNERS = {
   "maml": Row(maml(classifier, reverse), episodes, width=WAYS),
   "maml, embedding by its encoder": Row(maml(classifier, reverse, encoder=encoder), episodes, width=5),
   "maml, adam inside": Row(maml(classifier, gradient_steps(smooth_adam, 2)), episodes, width=WAYS),
+  "meta-sgd": Row(meta_sgd(classifier, 2, rate=0.1), episodes, width=WAYS),
   "maml, in groups": Row(maml(classifier, reverse, at_once=4), episodes, width=WAYS),
   "first-order maml": Row(maml(classifier, first_order), episodes, width=WAYS),
   "maml, regression": Row(

@@ -4,6 +4,7 @@ The square root of Adam and RMSProp has an infinite derivative at zero, and the 
 or a zero-initialised head bring exactly zero gradients, and with them NaN, or a meta-gradient of 1e9.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -25,7 +26,8 @@ def guarded_update(optimizer: optax.GradientTransformation, params, known: dict)
   - Of one that divides by the gradient's size (Adam, RMSProp), elements whose gradient is exactly zero are taken as
     constants: the value is the optimizer's, the derivative 0 instead of `1 / sqrt(eps_root)`.
 
-  What an optimizer does at zero is measured on parameters of two elements each, and kept in `known`.
+  What an optimizer does at zero is measured on parameters of two elements each, or, where it has rates of its own for
+  each parameter, on as many as there are, and kept in `known`.
 
   Raises:
     ValueError: if its update changes more than a million times faster at a zero gradient than it is large (an Adam or
@@ -80,9 +82,7 @@ def _at_zero(optimizer, params):
   all; which leaves are steep at a zero gradient; which too steep), of bools or, where the optimizer depends on traced
   values such as learned rates, of traced bools."""
 
-  def measure():
-    # Two elements, of which one changes: an update divided by its norm does not change along itself.
-    shape = lambda x: (2,) * min(jnp.ndim(x), 1) + (1,) * (jnp.ndim(x) - 1)
+  def measure(shape):
     ones = jax.tree.map(lambda x: jnp.ones(shape(x), jnp.result_type(x)), params)
     first = jax.tree.map(lambda x: jnp.zeros_like(x).at[(0,) * x.ndim].set(1), ones)
 
@@ -117,6 +117,15 @@ def _at_zero(optimizer, params):
     over = lambda limit: jax.tree.map(lambda r: ~(r < limit), ratios)
     return ~finite(at_zero), ~finite(of_params(0.0)), ~finite(several()), over(STEEP), over(TOO_STEEP)
 
+  # Two elements, of which one changes: an update divided by its norm does not change along itself.
+  two = lambda x: (2,) * min(jnp.ndim(x), 1) + (1,) * (jnp.ndim(x) - 1)
+  try:
+    return _known_or_traced(functools.partial(measure, two))
+  except (TypeError, ValueError):  # it is of parameters of their own shapes alone
+    return _known_or_traced(functools.partial(measure, jnp.shape))
+
+
+def _known_or_traced(measure):
   try:
     with while_tracing():
       return jax.tree.map(bool, jax.jit(measure)())

@@ -6,6 +6,7 @@ from metajax.learners.clip import clip
 from metajax.learners.inner_loop import Policy
 from metajax.learners.maml import maml
 from metajax.learners.matching import matching
+from metajax.learners.meta_sgd import meta_sgd
 from metajax.learners.pretext import answers, pretext
 from metajax.learners.prototypical import prototypical
 from metajax.learners.r2d2 import r2d2
@@ -24,6 +25,7 @@ __all__ = [
   "clip",
   "maml",
   "matching",
+  "meta_sgd",
   "pretext",
   "prototypical",
   "r2d2",

@@ -27,10 +27,10 @@ def asked_figure(
   Raises:
     ValueError: if there is no question, or not a truth and an answer for each.
   """
+  if not len(pictures):
+    raise ValueError("expected at least one question, got none")
   shown = as_shown(pictures)
   truth, answers = (check_names(names, len(shown)) for names in (truth, answers))
-  if not len(shown):
-    raise ValueError("expected at least one question, got none")
   if sureness is not None and np.shape(sureness) != (len(shown),):
     raise ValueError(f"expected a sureness of each of {len(shown)} answers, got {list(np.shape(sureness))}")
   columns = min(COLUMNS, len(shown))

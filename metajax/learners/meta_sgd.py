@@ -1,0 +1,97 @@
+"""Meta-SGD: a learned rate for each parameter (Li et al. 2017, arXiv:1707.09835)."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from metajax.adapt import Gradient, gradient_steps
+from metajax.learners.episodic import episodic_loss
+from metajax.learners.inner_loop import Policy, fine_tune, of_whole_network
+from metajax.losses import cross_entropy
+from metajax.types import Array, Learner, Network, Params
+
+
+def meta_sgd(
+  network: Network,
+  steps: int = 1,
+  *,
+  rate: float | tuple[float, float] = (0.005, 0.1),
+  gradient: Gradient = "mixed",
+  loss: Callable = cross_entropy,
+  inner_loss: Callable | None = None,
+  encoder: Network | None = None,
+  policy: Policy = "transductive",
+  start: Callable = lambda params, labels: params,
+  at_once: int | None = None,
+) -> Learner:
+  """Learns an initialisation, and for each of its parameters a rate, from which gradient steps learn a new task:
+
+      minimise over (theta, alpha)  mean_tasks loss(theta - alpha * grad L_support(theta))    (one step; * by element)
+
+  Rates may become negative: they are directions as much as lengths. The params are `{"network": theta, "rates":
+  alpha}`, of one shape. Another number of steps at test time: the same factory with other `steps`, the same params.
+
+  Args:
+    network: as for `maml`.
+    steps: of the inner loop, each by the same rates.
+    rate: what rates start at: drawn uniformly from the first to the second, as in the paper, or all the same. It is of
+      the mean loss.
+    gradient: as for `gradient_steps`.
+    loss, inner_loss, encoder, policy, at_once: as for `maml`.
+    start: `(params, support labels) -> params` from which a task is adapted, as for `maml`. Where it widens a head,
+      outputs beyond take the rates of those that are there, again and again.
+
+  Raises:
+    ValueError: if `rate` is not above 0, or an argument is as `maml` or `gradient_steps` refuses it.
+  """
+  low, high = rate if isinstance(rate, tuple) else (rate, rate)
+  if not 0 < low <= high < np.inf:
+    raise ValueError(f"expected a rate above 0, or two of them, the lower one first, got {rate}")
+  inner = loss if inner_loss is None else inner_loss
+  gradient_steps(optax.sgd(low), steps, gradient=gradient)  # looks at them
+  init_network, embed_network = of_whole_network(network, (loss, inner), encoder, policy, start)
+
+  def answer(params, labels):
+    adapt = gradient_steps(_by_rates(params["rates"]), steps, gradient=gradient)
+    run, theta = fine_tune(network, adapt, inner, policy), start(params["network"], labels)
+    return lambda state, support, queries, key=None: run(theta, state, support, queries, key)
+
+  def init(key, episodes):
+    own, of_rates = jax.random.split(key)
+    theta, state = init_network(own, episodes)
+    leaves, structure = jax.tree.flatten(theta)
+    keys = jax.random.split(of_rates, len(leaves))
+    drawn = [jax.random.uniform(k, x.shape, x.dtype, low, high) for k, x in zip(keys, leaves, strict=True)]
+    return {"network": theta, "rates": structure.unflatten(drawn)}, state
+
+  def run(params, state, episode, key):
+    support, query = episode
+    outputs, state, path = answer(params, support.labels)(state, support, query.inputs, key)
+    return outputs, state, {"support_loss": path[0]}
+
+  def embed(params, state, inputs):
+    return embed_network(params["network"], state, inputs)
+
+  def predict(params, state, support, inputs):
+    return answer(params, support.labels)(state, support, inputs)[0]
+
+  return Learner(init, episodic_loss(run, loss, at_once), embed, predict)
+
+
+def _by_rates(rates: Params) -> optax.GradientTransformation:
+  """Gradient descent by a rate for each parameter."""
+
+  def update(gradient, state, params=None):
+    return jax.tree.map(lambda alpha, slope: -_as_wide(alpha, slope) * slope, rates, gradient), state
+
+  return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def _as_wide(alpha: Array, slope: Array) -> Array:
+  """Rates for as many outputs as there are, of as many as were learned."""
+  if alpha.shape == slope.shape:
+    return alpha
+  return alpha[..., jnp.arange(slope.shape[-1]) % alpha.shape[-1]]
