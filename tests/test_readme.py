@@ -39,4 +39,4 @@ def test_the_other_blocks_run(capsys, monkeypatch, tmp_path):
       block = block.replace("batches(start=0)", "[next(batches(start=0))]").replace("conv4(", "conv4(8, ")
       exec(re.sub(r"tasks=\d+\)", "tasks=4)", re.sub(r"(?<!1e-3, )steps=\d+", "steps=2", block)), names)
   assert names["episode"].support.inputs.shape == (16, 5, 28, 28, 1)
-  assert re.fullmatch(r"(-?[\d.]+ ± [\d.]+\n){9}", capsys.readouterr().out)
+  assert re.fullmatch(r"(-?[\d.]+ ± [\d.]+\n){10}", capsys.readouterr().out)
