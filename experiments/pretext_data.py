@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments import few_shot
 from experiments.pretraining_data import OF_UNSEEN, VALIDATION, Parts
 from metajax.data import (
   Recordings,
@@ -18,7 +19,8 @@ from metajax.data import (
 from metajax.data.recordings import CLIPS
 
 LATER = 0.6  # of one's only clips: what comes after is asked about
-LEAST, OF_TASKS = 10, 20  # pictures of a class that is probed, and of one that few-shot tasks are drawn from
+LEAST = 10  # pictures of a class that is probed
+DEALT = (0, 0, 0, 1, 2)  # moments one after another: to probe with, to choose by, to test on
 LOUDNESSES = ("silent", "soft", "middling", "loud")
 
 
@@ -49,15 +51,16 @@ def load_recorded(s, clips: ClipFlags, sound: bool = True) -> Parts:
   Raises:
     ValueError, OSError: as `load_recordings`; or the recordings have no sound.
   """
-  parts = _load(s, clips)
-  if sound and parts.unlabelled.sounds is None:
-    raise ValueError(f"expected recordings with sounds, got {s.data}, which has none")
-  if sound:
-    return parts
-  return parts._replace(unlabelled=parts.unlabelled._replace(sounds=None), asked=parts.asked._replace(sounds=None))
+  parts = _load(s, clips, sound)
+  for part in (parts.unlabelled, parts.asked) if sound else ():
+    if part.sounds is None:
+      raise ValueError(f"expected recordings with sounds, got {s.data}, which has none")
+    if part.sample_rate != clips.sample_rate:
+      raise ValueError(f"expected --sample-rate {part.sample_rate}, which {s.data} has, got {clips.sample_rate}")
+  return parts
 
 
-def _load(s, clips: ClipFlags) -> Parts:
+def _load(s, clips: ClipFlags, sound: bool) -> Parts:
   load = lambda split: load_recordings(
     s.data,
     split,
@@ -67,21 +70,20 @@ def _load(s, clips: ClipFlags) -> Parts:
     sample_rate=clips.sample_rate,
     download=s.download,
     skip_broken=s.skip_broken,
+    sound=sound,
   )
+  if s.data in ("talking_clips", "sprites") and clips.label:
+    raise ValueError(f"expected no --label of {s.data}, which has one of its own, got {clips.label!r}")
   if s.data == "talking_clips":
-    return _earlier_and_later(load("train"), clips)
+    return _earlier_and_later(load_recordings(s.data, "train", size=s.size), clips, sound)
   train, test = load("train"), load("test")
   if s.data == "sprites":
     return _sprites(train, test)
-  if s.data == "moving_glyphs":
-    label = clips.label or "height"
-    labelled = _frames(test, label, [test.images.shape[1] // 2])
-    return _dealt(train, test, labelled)
-  return _of_factor(train, test, clips.label or _first_factor(s, train))
-
-
-def _dealt(train: Recordings, test: Recordings, labelled: Source) -> Parts:
-  return Parts(train, *deal_pictures(labelled, OF_UNSEEN, seed=0), True, labelled, test)
+  label = clips.label or ("height" if s.data == "moving_glyphs" else _first_factor(s, train))
+  for part in (train, test):
+    if label not in part.factors:
+      raise ValueError(f"expected --label to be one of {', '.join(sorted(part.factors)) or 'none'}, got {label!r}")
+  return _of_factor(train, test, label, few_shot.tests_of(s), s.test_queries)
 
 
 def _sprites(train: Recordings, test: Recordings) -> Parts:
@@ -99,8 +101,8 @@ def _sprites(train: Recordings, test: Recordings) -> Parts:
   return Parts(train, *parts, True, labelled, test)
 
 
-def _earlier_and_later(whole: Recordings, clips: ClipFlags) -> Parts:
-  """Probed for how loud the moment is: of four kinds, equally many of each clip's."""
+def _earlier_and_later(whole: Recordings, clips: ClipFlags, sound: bool) -> Parts:
+  """Probed for how loud the moment is: of four kinds, equally many of each clip's; moments are dealt out in turn."""
   length = whole.images.shape[1]
   border, part = round(LATER * length), 3 * clips.window
   train = cut_clips(whole, part, every=clips.window, stop=border)
@@ -108,29 +110,51 @@ def _earlier_and_later(whole: Recordings, clips: ClipFlags) -> Parts:
   sounds = whole.sounds.reshape(len(whole.sounds), length, -1).astype(np.float64)
   loud = np.sqrt(np.square(sounds).mean(-1))
   ranks = np.argsort(np.argsort(loud, -1), -1) * len(LOUDNESSES) // length
-  size = whole.images.shape[2:]
-  source = lambda frames: from_arrays(
-    whole.images[:, frames].reshape(-1, *size), ranks[:, frames].reshape(-1), classes=LOUDNESSES
-  )
-  middle = round(0.8 * border)
-  three = (source(slice(0, middle)), source(slice(middle, border)), source(slice(border, length)))
-  return Parts(train, *three, False, None, test)
+  blocks = np.arange(length) // clips.window % len(DEALT)
+  three = []
+  for part in range(3):
+    frames = np.isin(blocks, np.flatnonzero(np.array(DEALT) == part))
+    pictures, labels = whole.images[:, frames].reshape(-1, *whole.images.shape[2:]), ranks[:, frames].reshape(-1)
+    three.append(from_arrays(pictures, labels, classes=LOUDNESSES))
+  if not sound:
+    train, test = (one._replace(sounds=None, sample_rate=0) for one in (train, test))
+  return Parts(train, *three, False, None, test, test.factors["name"])
 
 
-def _of_factor(train: Recordings, test: Recordings, label: str) -> Parts:
-  """Probed for a factor of whole recordings: the values that "train" has often enough, and "test" at all."""
-  for part in (train, test):
-    if part.factors.get(label, np.zeros((1, 1))).ndim != 1:
-      raise ValueError(f"expected --label to be one of {', '.join(sorted(part.factors)) or 'none'}, got {label!r}")
+def _of_factor(train: Recordings, test: Recordings, label: str, tests, queries: int) -> Parts:
+  """Probed for a factor: for the values that "train" has often enough, and "test" at all; or, of frames, and where the
+  two have no values in common, for those of "test", dealt out."""
+  of_frames = test.factors[label].ndim > 1
   values, counts = np.unique(train.factors[label], return_counts=True)
-  known = [v for v, n in zip(values, counts, strict=True) if n >= LEAST and v in test.factors[label]]
-  if len(known) < 2:
-    raise ValueError(f"expected two values of {label!r} with {LEAST} recordings at least, got {len(known)}")
+  known = [v for v, n in zip(values, counts, strict=True) if n >= LEAST and np.isin(v, test.factors[label])]
+  groups = test.factors.get("file")
+  if of_frames or len(known) < 2:
+    clips = test.images.ndim == CLIPS
+    frames = [test.images.shape[1] // 2] if of_frames or not clips else list(range(test.images.shape[1]))
+    labelled = _often(_frames(test, label, frames), LEAST, label)
+    parts = deal_pictures(labelled, OF_UNSEEN, seed=0)
+    return Parts(train, *parts, True, _for_tasks(labelled, tests, queries), test, groups)
   labelled, tested = (_frames(_only(part, label, known), label, [0], known) for part in (train, test))
   parts = deal_pictures(labelled, (1 - VALIDATION, VALIDATION), seed=0)
-  many = np.flatnonzero(np.bincount(labelled.labels) >= OF_TASKS)
-  tasks = select_classes(labelled, many) if len(many) else None
-  return Parts(train, *parts, tested, False, tasks, test)
+  return Parts(train, *parts, tested, False, _for_tasks(tested, tests, queries), test, groups)
+
+
+def _often(source: Source, least: int, label: str) -> Source:
+  """The classes that have as many pictures, two at least."""
+  many = np.flatnonzero(np.bincount(source.labels, minlength=len(source.classes)) >= least)
+  if len(many) < 2:
+    raise ValueError(f"expected two values of {label!r} with {least} pictures at least to probe for, got {len(many)}")
+  return select_classes(source, many)
+
+
+def _for_tasks(source: Source, tests, queries: int) -> Source | None:
+  """The classes that few-shot tasks can be drawn from; None, and a line that says so, where they are too few."""
+  ways, shots = (max(values) for values in zip(*tests, strict=True))
+  many = np.flatnonzero(np.bincount(source.labels, minlength=len(source.classes)) >= shots + queries)
+  if len(many) < ways:
+    print(f"no few-shot tasks: {len(many)} classes have {shots + queries} pictures, and tasks have {ways} ways")
+    return None
+  return select_classes(source, many)
 
 
 def _only(part: Recordings, label, known) -> Recordings:

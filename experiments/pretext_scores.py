@@ -9,8 +9,9 @@ import numpy as np
 
 from experiments import probing, records
 from metajax.data import Recordings, Source, in_order, recordings_in_order, select_recordings, select_rows
+from metajax.data.rows import share_of
 from metajax.evaluate import over_seeds, summarise
-from metajax.mesh import own_share, replicate, shard_padded, to_host
+from metajax.mesh import replicate, shard_padded, share, to_host
 from metajax.report import asked_figure
 
 BATCH = 256  # asked at once: negatives are of other pictures of a batch
@@ -27,7 +28,7 @@ class Question(NamedTuple):
     source: a `Source`, or `Recordings`.
     chance: percent.
     rows: which of the examples count; by default all. Others stay, to be negatives of these.
-    groups: of the examples, `[n]`, where those of one are not independent: the interval is over groups.
+    groups: of the examples, `[n]`, where those of one are not independent: the interval is over groups, two at least.
     rounds: how many questions about each example.
   """
 
@@ -41,18 +42,24 @@ class Question(NamedTuple):
 
 
 def scores_of(question: Question, answer: Callable, trained: Sequence[tuple]) -> list:
-  """For each seed's (params, state), a `Score` in percent: of each example the mean of its answers, over examples."""
-  right = jax.jit(lambda *given: _right(question.task, answer, *given))
+  """For each seed's (params, state), a `Score` in percent: of each example the mean of its answers, over examples.
+
+  Questions are drawn of whole batches, on every host alike, so that they do not depend on hosts or devices; each host
+  then answers its share.
+  """
+  ask, right, scores = jax.jit(question.task), jax.jit(lambda *given: _right(answer, *given)), []
   count = len(question.source.images)
-  size, scores = -(-count // -(-count // BATCH)), []  # batches as even as can be: none is of one row alone
+  size = -(-count // -(-count // BATCH))  # batches as even as can be
+  size += count % size == 1  # of one example alone nothing can be asked
   keys = jax.random.split(jax.random.key(TEST_SEED), (question.rounds, -(-count // size)))
   for params, state in trained:
     shared, found = replicate((params, state)), np.zeros((question.rounds, count))
     for i in range(question.rounds):
       answered = []
-      for key, batch in zip(keys[i], own_share(_in_order(question.source, size)), strict=True):
-        inputs, there = shard_padded(batch)
-        answered.append(to_host(right(*shared, inputs, key))[there])
+      for key, batch in zip(keys[i], _in_order(question.source, size)(), strict=True):
+        asked = jax.tree.map(np.asarray, ask(key, batch))
+        own, there = shard_padded(jax.tree.map(lambda x: x[share_of(len(asked.labels), share())], asked))  # noqa: B023
+        answered.append(to_host(right(*shared, own))[there])
       found[i] = np.concatenate(answered)
     scores.append(summarise(100 * _by_group(found.mean(0), question)))
   return scores
@@ -90,8 +97,7 @@ def figure(question: Question, answer: Callable, trained: tuple, names: Sequence
   asked_figure(pictures, truth, said, path, sureness=sure.max(-1))
 
 
-def _right(task, answer, params, state, inputs, key):
-  asked = task(key, inputs)
+def _right(answer, params, state, asked):
   return jnp.argmax(answer(params, state, asked.inputs), -1) == jnp.argmax(asked.labels, -1)
 
 

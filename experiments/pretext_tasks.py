@@ -106,7 +106,8 @@ def asked_of_clips(name: OfClips, clips: ClipFlags) -> Asked:
 
 def _alone(task, classes, show, prepare, look=lambda pictures: pictures) -> Asked:
   def questions(parts):
-    return [Question("pretext", task, parts.test if parts.asked is None else parts.asked, 100 / len(classes))]
+    source = parts.test if parts.asked is None else parts.asked
+    return [Question("pretext", task, source, 100 / len(classes), groups=_groups(parts))]
 
   return Asked(task, classes, show, prepare, questions, look)
 
@@ -115,17 +116,21 @@ def _of_sounds(task, window, parts) -> list[Question]:
   """Also of each kind of negatives apart, of captions with seen and unseen words, and with all sounds swapped."""
   source: Recordings = parts.asked
   of_clips = source.images.ndim == CLIPS
-  how = {"source": source, "chance": 50.0, "rounds": max(1, QUESTIONS // len(source.images))}
-  if of_clips and not parts.unseen:  # few clips, of which each gives many parts
-    how["groups"] = np.array([name.rsplit(" ", 1)[0] for name in source.names])
+  how = {"source": source, "chance": 50.0, "rounds": max(1, QUESTIONS // len(source.images)), "groups": _groups(parts)}
   found = [Question("pretext", task, **how)]
   if of_clips:
     each = get_args(Negatives)
     found += [Question(f"pretext_{kind}", audio_visual(window, negatives=(kind,)), **how) for kind in each]
   if any(source.captions) and not of_clips:
     seen = only_seen_words(parts.unlabelled.captions, source.captions)
-    found += [Question(f"pretext_{name}", task, **how, rows=rows) for name, rows in (("seen", seen), ("unseen", ~seen))]
+    kinds = ("seen", seen), ("unseen", ~seen)
+    found += [Question(f"pretext_{name}", task, **how, rows=rows) for name, rows in kinds if rows.sum() > 1]
   return [*found, Question("pretext_swapped", swapped(task), **how)]
+
+
+def _groups(parts) -> np.ndarray | None:
+  """Those of recordings, where there are two at least."""
+  return parts.groups if parts.groups is not None and len(np.unique(parts.groups)) > 1 else None
 
 
 def only_seen_words(known: tuple[str, ...], asked: tuple[str, ...]) -> np.ndarray:
@@ -136,7 +141,7 @@ def only_seen_words(known: tuple[str, ...], asked: tuple[str, ...]) -> np.ndarra
 
 
 def swapped(task: Callable) -> Callable:
-  """The same task on sounds that are all of other examples: nothing is left to be told."""
+  """The same task on sounds that are all of other examples: of many clips, next to nothing is left to be told."""
 
   def pretext(key, batch: Pair):
     return task(key, Pair(batch.first, jnp.roll(batch.second, len(batch.second) // 2, 0)))

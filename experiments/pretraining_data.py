@@ -2,6 +2,8 @@
 
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from experiments.few_shot_data import load_part, load_split
 from metajax.data import Recordings, Source, deal_pictures
 
@@ -19,6 +21,7 @@ class Parts(NamedTuple):
     unseen: whether those classes are none of `unlabelled`.
     episodes: to draw few-shot tasks from, if there are some.
     asked: recordings that a pretext task is asked about, where pictures are not.
+    groups: of `asked`, `[n]`, where those of one are not independent.
   """
 
   unlabelled: Source | Recordings
@@ -28,6 +31,7 @@ class Parts(NamedTuple):
   unseen: bool
   episodes: Source | None
   asked: Recordings | None = None
+  groups: np.ndarray | None = None
 
 
 def load_parts(s) -> Parts:
@@ -69,6 +73,9 @@ def _own(s) -> tuple[Source, Source] | None:
 def describe(s, parts: Parts):
   """Prints what there is."""
   size = lambda source: f"{len(source.images):,} {'clips' if source.images.ndim > 4 else 'pictures'}"
+  for part in (parts.unlabelled, parts.asked):
+    if isinstance(part, Recordings) and part.broken:
+      print(f"left out {len(part.broken)} files that cannot be read: {'; '.join(part.broken)}")
   kind = "none of them pretrained on" if parts.unseen else "the same"
   print(
     f"{s.data}: {size(parts.unlabelled)} without labels to pretrain on; {len(parts.test.classes)} classes, {kind}, "

@@ -145,10 +145,13 @@ def test_of_two_pictures_the_second_is_what_the_label_says():
     for channel, same in ((0, own), (3, cut), (4, tint)):
       equal = first[of, channel] == second[of, channel]
       assert equal.all() if same else not equal.any(), (label, channel)
-  turned = inputs[labels == 0][:, 1, ..., 1:3]
-  turns = np.array([next(k for k in range(4) if (np.rot90(PLACES, k) == one).all()) for one in turned])
-  assert set(turns) == {1, 2, 3} and chisquare(np.bincount(turns)[1:]).pvalue > 1e-3
-  assert (inputs[labels > 0][:, 1, ..., 1:3] == PLACES).all()
+  corner = [tuple(np.rot90(PLACES, k)[0, 0]) for k in range(4)]
+  turns = np.array([[corner.index(tuple(picture[0, 0, 1:3])) for picture in pair] for pair in inputs])
+  for which in (0, 1):  # what is upright is told by neither
+    assert chi2_contingency([np.bincount(turns[labels == k, which], minlength=4) for k in range(4)]).pvalue > 1e-3
+  apart = (turns[:, 1] - turns[:, 0]) % 4
+  assert not apart[labels > 0].any() and set(apart[labels == 0]) == {1, 2, 3}
+  assert chisquare(np.bincount(apart[labels == 0])[1:]).pvalue > 1e-3
   other = inputs[labels == 3][:, 1, 0, 0, 0]
   assert len(np.unique(other)) > 600  # drawn from all others
 
@@ -178,11 +181,18 @@ def moving(frames):
 def test_frames_are_in_order_or_not_as_the_label_says(stride):
   times, labels = frames_asked(shuffle_and_learn(stride=stride), moving(4 * stride + 3))
   outer = np.sort(times[:, [0, 2]], -1)
-  assert (outer[:, 1] - outer[:, 0] == 2 * stride).all()  # the outer frames say nothing
-  place = (times[:, 1] - outer[:, 0]) // stride
-  np.testing.assert_array_equal(place[labels == 1], 1)
-  assert set(place[labels == 0]) == {-1, 3}
+  assert (outer[:, 1] - outer[:, 0] == 2 * stride).all()
+  between = (outer[:, 0] < times[:, 1]) & (times[:, 1] < outer[:, 1])
+  np.testing.assert_array_equal(between, labels)
+  assert set(np.abs(times[:, 1] - outer.mean(-1))[labels == 0]) == {2 * stride}
   assert chisquare(np.bincount(labels)).pvalue > 1e-3
+
+
+def test_no_frame_alone_and_no_pair_of_outer_frames_tells_the_order_even_where_frames_tell_the_time():
+  times, labels = frames_asked(shuffle_and_learn(), moving(6))
+  for values in (times[:, 0], times[:, 1], times[:, 2], 6 * times[:, 0] + times[:, 2]):
+    table = np.stack([np.bincount(values[labels == k], minlength=36) for k in (0, 1)])
+    assert chi2_contingency(table[:, table.any(0)]).pvalue > 1e-3
   backwards = times[:, 0] > times[:, 2]
   assert chisquare(np.bincount(backwards[labels == 1])).pvalue > 1e-3  # reversal is order, and no label
 

@@ -15,7 +15,7 @@ from metajax.data import (
   recordings_in_order,
   select_recordings,
 )
-from metajax.data.audio import fitted, read_sound
+from metajax.data.audio import decode_sound, fitted, read_sound, to_16_bits
 from metajax.pretexts import shuffle_and_learn
 from metajax.types import Pair
 
@@ -127,6 +127,8 @@ def test_pictures_have_the_sounds_of_their_names(tmp_path):
   wav(tmp_path / "cat.wav", tone(16000))
   wav(tmp_path / "dog.wav", tone(4000), channels=2)
   (tmp_path / "cow.wav").write_bytes(b"RIFF")
+  (tmp_path / "cat.txt").write_text("what is said")
+  (tmp_path / "dog.wav").rename(tmp_path / "dog.Wav")
   found = load_recordings(tmp_path, "all", size=6, seconds=1.0)
   assert found.names == ("cat.png", "dog.png") and found.images.shape == (2, 6, 6, 3)
   np.testing.assert_array_equal(found.sounds[0], tone(8000))
@@ -136,6 +138,50 @@ def test_pictures_have_the_sounds_of_their_names(tmp_path):
   (tmp_path / "owl.wav").write_bytes(b"RIFF")
   with pytest.raises(ValueError, match=r"1 of 3 files of .*: owl.png: "):
     load_recordings(tmp_path, "all", size=6)
+
+
+@pytest.mark.parametrize(("rate", "frames"), [(25, 25), (8, 8), (2, 3)])
+def test_a_clip_lasts_to_the_end_of_its_last_frame(tmp_path, rate, frames):
+  clip(tmp_path / "a.mkv", frames, rate=rate)
+  found = load_recordings(tmp_path, "all", size=8, frames=1)
+  assert len(found.images) == round(8 * frames / rate)
+  np.testing.assert_array_equal(found.images[:, 0, 0, 0, 0], 10 * (np.arange(len(found.images)) * rate // 8))
+
+
+def test_a_sound_that_begins_late_follows_silence_and_what_is_before_the_pictures_is_cut(tmp_path):
+  clip(tmp_path / "a.mkv", 8)
+  with av.open(str(tmp_path / "a.mkv")) as container:
+    late = decode_sound(container, 8000, begin=-0.5)
+  np.testing.assert_array_equal(late, np.concatenate([np.zeros(4000, np.int16), tone(8000)]))
+  with av.open(str(tmp_path / "a.mkv")) as container:
+    np.testing.assert_array_equal(decode_sound(container, 8000, begin=0.5), tone(8000)[4000:])
+
+
+def test_where_no_sound_is_wanted_none_is_asked_for(tmp_path):
+  clip(tmp_path / "a.mkv", 9)
+  clip(tmp_path / "b.mkv", 9, sound=False)
+  found = load_recordings(tmp_path, "all", size=8, frames=3, frame_rate=24.0, sound=False)
+  assert found.sounds is None and found.sample_rate == 0 and len(found.images) == 18
+  with pytest.raises(ValueError, match=r"b\.mkv: it has no sound, which others have"):
+    load_recordings(tmp_path, "all", size=8, frames=3)
+
+
+def test_files_and_folders_are_factors(folder):
+  found = load_recordings(folder, "all", size=8, frames=10)
+  assert set(found.factors["folder"]) == {"", "deep"} and "00.mkv" in found.factors["file"]
+
+
+def test_sounds_of_sets_become_one_channel_of_16_bits():
+  np.testing.assert_array_equal(to_16_bits(np.array([0.0, 1, -1], np.float32)), [0, 32767, -32767])
+  np.testing.assert_array_equal(to_16_bits(np.array([[100, 300], [-2, -4]])), [200, -3])
+  np.testing.assert_array_equal(to_16_bits(np.array([-32768, 7], np.int16)), [-32768, 7])
+  for wrong, said in (
+    (np.array([70000]), "up to 70000"),
+    (np.array([1.5]), "up to 1.5"),
+    (np.ones((1, 1, 1)), "1, 1, 1"),
+  ):
+    with pytest.raises(ValueError, match=said):
+      to_16_bits(wrong)
 
 
 def some(clips=7, frames=6):

@@ -42,22 +42,42 @@ def read_sound(path, rate: int) -> np.ndarray:
     raise BrokenRecording(reason(error)) from None
 
 
-def decode_sound(container, rate: int) -> np.ndarray:
-  """The samples of an open container's first sound track, as `read_sound` has them, from its time 0 on."""
+def decode_sound(container, rate: int, begin: float | None = None) -> np.ndarray:
+  """The samples of an open container's first sound track, as `read_sound` has them, from a time on in seconds, by
+  default that of its first one: what is before is cut, and where it begins later there is silence."""
   resampler = av().AudioResampler(format="s16", layout="mono", rate=rate)
-  parts, begin = [], None
+  parts, first = [], None
   for frame in container.decode(audio=0):
-    begin = frame.time if begin is None else begin
+    first = frame.time if first is None else first
     frame.pts = None  # gaps in a broken clock are no silence
     parts += [part.to_ndarray().reshape(-1) for part in resampler.resample(frame)]
   parts += [part.to_ndarray().reshape(-1) for part in resampler.resample(None)]
-  late = round(max(begin or 0.0, 0.0) * rate)
-  return np.concatenate([np.zeros(late, np.int16), *parts, np.zeros(0, np.int16)])
+  samples = np.concatenate([*parts, np.zeros(0, np.int16)])
+  late = 0 if begin is None or first is None else round((first - begin) * rate)
+  return np.concatenate([np.zeros(max(0, late), np.int16), samples[max(0, -late) :]])
 
 
 def fitted(samples: np.ndarray, length: int) -> np.ndarray:
   """Samples `[n]` as `[length]`: what is too long is cut at its end, after what is too short there is silence."""
   return np.pad(samples[:length], (0, max(0, length - len(samples))))
+
+
+def to_16_bits(samples: np.ndarray) -> np.ndarray:
+  """Sounds `[samples]` or `[samples, channels]`, floats from -1 to 1 or integers of 16 bits, as int16 `[samples]`, the
+  mean of all channels.
+
+  Raises:
+    ValueError: with their shape, or values that are beyond.
+  """
+  samples = np.asarray(samples)
+  if samples.ndim not in (1, 2):
+    raise ValueError(f"expected sounds [samples] or [samples, channels], got {list(samples.shape)}")
+  scale = 32767.0 if np.issubdtype(samples.dtype, np.floating) else 1.0
+  values = scale * (samples.astype(np.float64) if samples.ndim == 1 else samples.mean(-1, dtype=np.float64))
+  high = np.abs(values).max(initial=0)
+  if not high <= 32768:
+    raise ValueError(f"expected sounds from -1 to 1, or integers of 16 bits, got values up to {high / scale:g}")
+  return np.rint(values).clip(-32768, 32767).astype(np.int16)
 
 
 def to_floats(samples: np.ndarray) -> np.ndarray:

@@ -7,11 +7,20 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from metajax.data.audio import SOUNDS, BrokenRecording, av, fitted, read_sound, reason
+from metajax.data.audio import (
+  SOUNDS,
+  BrokenRecording,
+  av,
+  decode_sound,
+  fitted,
+  read_sound,
+  reason,
+  to_16_bits,
+)
 from metajax.data.captions import TEXTS
-from metajax.data.images import prepared
+from metajax.data.images import is_prepared, prepared
 from metajax.data.own import is_path
-from metajax.data.pillow import BrokenPicture, read_picture, resized
+from metajax.data.pillow import BrokenPicture, is_picture_name, read_picture, resized
 from metajax.data.recordings import Recordings
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".gif")
@@ -33,6 +42,7 @@ def load_recordings(
   download=False,
   seed=0,
   skip_broken=False,
+  sound=True,
 ) -> Recordings:
   """Loads a part of a set of clips, or of pictures with sounds.
 
@@ -46,7 +56,8 @@ def load_recordings(
     channel at `sample_rate`, and cut into parts of `frames` frames; what is left over at its end is in no part. A sound
     that ends before its frames is followed by silence; one without a sound track is broken where others have one. The
     sound of a picture is made `seconds` long in the same way. Files are dealt out by `seed`: eight tenths to "train", a
-    tenth each to "validation" and "test"; "all" is everything.
+    tenth each to "validation" and "test"; "all" is everything. Factors are the "file" of each, by its path, and, where
+    there are some, the "folder" within the one given.
 
   Args:
     name: the data set; a path if it begins with "/", "./", "../" or "~", or is the name of a folder and of no set.
@@ -59,6 +70,7 @@ def load_recordings(
     data_dir, download: as for `metajax.data.load`.
     seed: of the dealing, and of moving glyphs.
     skip_broken: leave out files of one's own that cannot be read, and name them in `broken`.
+    sound: whether sounds are wanted; without, they are neither read nor asked for.
 
   Raises:
     FileNotFoundError, ConnectionError, NotADirectoryError, PermissionError: as `metajax.data.load`.
@@ -73,11 +85,13 @@ def load_recordings(
   if name == "moving_glyphs":
     from metajax.data.moving_glyphs import moving_glyphs
 
-    return moving_glyphs(split, size=size, frames=frames, seed=seed)
-  if is_path(name) or (not download and os.path.isdir(name)):
+    found = moving_glyphs(split, size=size, frames=frames, seed=seed)
+  elif is_path(name) or (not download and os.path.isdir(name) and not is_prepared(name, data_dir)):
     how = {"size": size, "frames": frames, "frame_rate": frame_rate, "sample_rate": sample_rate, "seconds": seconds}
-    return _own(os.path.expanduser(name), split, seed, skip_broken, how)
-  return _tfds(name, split, size, sample_rate, data_dir, download)
+    return _own(os.path.expanduser(name), split, seed, skip_broken, how | {"sound": sound})
+  else:
+    found = _tfds(name, split, size, sample_rate, data_dir, download)
+  return found if sound else found._replace(sounds=None, sample_rate=0)
 
 
 def _tfds(name, split, size, sample_rate, data_dir, download) -> Recordings:
@@ -108,7 +122,7 @@ def _tfds(name, split, size, sample_rate, data_dir, download) -> Recordings:
   rate = getattr(builder.info.features[sound], "sample_rate", None) or sample_rate if sound else 0
   if sound and clips and sounds.shape[1] % shape[0]:
     raise ValueError(f"expected as many samples a frame in {name!r}, got {sounds.shape[1]} for {shape[0]} frames")
-  stacked = {key: np.stack([record[key] for record in found]).astype(np.int32) for key in factors}
+  stacked = {key: _of_32_bits(name, key, np.stack([record[key] for record in found])) for key in factors}
   return Recordings(
     images=np.stack([record[image] for record in found]),
     sounds=sounds,
@@ -127,14 +141,17 @@ def _features(info):
   of = lambda *kinds: [k for k, f in features.items() if isinstance(f, kinds)]
   images = of(tfds.features.Video) or of(tfds.features.Image)
   whole = [k for k, f in features.items() if type(f) is tfds.features.Tensor and len(f.shape) == 1]
+  fixed = [k for k in whole if features[k].shape[0] is not None]
   sounds = of(tfds.features.Audio) + [k for k in whole if features[k].np_dtype == np.int16]
-  if len(images) != 1 or len(sounds) > 1 or (isinstance(features[images[0]], tfds.features.Image) and not sounds):
+  eight_bits = all(getattr(features[k], "np_dtype", None) == np.uint8 for k in images)
+  lacks_sound = not sounds and not of(tfds.features.Video)
+  if len(images) != 1 or not eight_bits or len(sounds) > 1 or lacks_sound:
     given = {k: type(f).__name__ for k, f in features.items()}
     raise ValueError(
-      f"{info.name!r} holds no recordings: expected one Video, or one Image and a sound, and one sound at most, an "
-      f"Audio or an int16 tensor of one axis, got the features {given}"
+      f"{info.name!r} holds no recordings: expected one Video, or one Image and a sound, of 8 bits, and one sound at "
+      f"most, an Audio or an int16 tensor of one axis, got the features {given}"
     )
-  numbers = [k for k in whole if k not in sounds and np.issubdtype(features[k].np_dtype, np.integer)]
+  numbers = [k for k in fixed if k not in sounds and np.issubdtype(features[k].np_dtype, np.integer)]
   scalars = [k for k, f in features.items() if f.shape == () and np.issubdtype(f.np_dtype, np.integer)]
   texts = of(tfds.features.Text)
   caption = next((k for k in TEXTS if k in texts), None)
@@ -146,7 +163,16 @@ def _sounds(name, found):
   lengths = sorted({len(sound) for sound in found})
   if len(lengths) > 1:
     raise ValueError(f"expected the sounds of {name!r} to have one length, got {lengths[0]} to {lengths[-1]} samples")
-  return np.stack(found).astype(np.int16)
+  try:
+    return np.stack([to_16_bits(sound) for sound in found])
+  except ValueError as error:
+    raise ValueError(f"the sounds of {name!r} cannot be taken: {error}") from None
+
+
+def _of_32_bits(name, key, values):
+  if values.dtype.itemsize > 4 and np.abs(values).max(initial=0) > np.iinfo(np.int32).max:
+    raise ValueError(f"expected the factor {key!r} of {name!r} to be of 32 bits, got {np.abs(values).max()}")
+  return values.astype(np.int32)
 
 
 def _columns(key, values):
@@ -165,11 +191,12 @@ def _own(path, split, seed, skip_broken, how) -> Recordings:
     if not files:
       raise ValueError(f"expected more files in {path!r}, to have one in each part, got too few for {split!r}")
   clips = files[0].lower().endswith(VIDEOS)
+  beside = {} if clips else _sounds_beside(path)
   found, broken = [], []
   for file in files:
     try:
-      read = _clip if clips else _picture
-      found.append((file, *read(os.path.join(path, file), how)))
+      whole = os.path.join(path, file)
+      found.append((file, *(_clip(whole, how) if clips else _picture(whole, beside[os.path.splitext(whole)[0]], how))))
     except (BrokenRecording, BrokenPicture) as error:
       broken.append(f"{file}: {error}")
   silent = [file for file, _, sound in found if sound is None]
@@ -197,7 +224,8 @@ def _joined(path, found, broken, clips, how) -> Recordings:
     for (file, *_), n in zip(found, numbers, strict=True)
     for i in range(n if clips else 1)
   )
-  file_of = np.repeat(np.arange(len(found)), numbers if clips else 1).astype(np.int32)
+  each_file = np.repeat([file for file, *_ in found], numbers if clips else 1)
+  folders = np.array([os.path.dirname(file) for file in each_file])
   return Recordings(
     images=images,
     sounds=sounds,
@@ -205,7 +233,7 @@ def _joined(path, found, broken, clips, how) -> Recordings:
     sample_rate=how["sample_rate"] if sounds is not None else 0,
     names=names,
     captions=("",) * len(names),
-    factors={"file": file_of},
+    factors=({"folder": folders} if folders.astype(bool).any() else {}) | {"file": each_file},
     broken=tuple(broken),
   )
 
@@ -225,10 +253,9 @@ def _files(path) -> list[str]:
     if not file.startswith(".")
   )
   clips = [file for file in found if file.lower().endswith(VIDEOS)]
-  sounds = {os.path.splitext(file)[0] for file in found if file.lower().endswith(SOUNDS)}
-  pictures = [
-    file for file in found if os.path.splitext(file)[0] in sounds and not file.lower().endswith((*SOUNDS, *VIDEOS))
-  ]
+  beside = _sounds_beside(path)
+  stem = lambda file: os.path.splitext(os.path.join(path, file))[0]
+  pictures = [file for file in found if is_picture_name(file) and stem(file) in beside]
   if not clips and not pictures:
     ends = ", ".join(VIDEOS)
     raise ValueError(
@@ -237,47 +264,63 @@ def _files(path) -> list[str]:
   return clips or pictures
 
 
+def _sounds_beside(path) -> dict[str, str]:
+  """The sounds of a folder, however deep: `{path without its end: path}`."""
+  return {
+    os.path.splitext(os.path.join(folder, file))[0]: os.path.join(folder, file)
+    for folder, _, files in os.walk(path)
+    for file in sorted(files)
+    if file.lower().endswith(SOUNDS)
+  }
+
+
 def _clip(path, how):
   """A clip's frames uint8 `[frames, size, size, 3]` at the rate asked for, and its sound int16 `[samples]`, or None."""
   library, rate = av(), how["frame_rate"]
-  if how["sample_rate"] % rate:
-    raise ValueError(f"expected a sample_rate that is a multiple of the frame_rate {rate:g}, got {how['sample_rate']}")
   try:
     with library.open(path) as container:
       if not container.streams.video:
         raise BrokenRecording("it has no pictures")
-      has_sound = bool(container.streams.audio)
-      frames = _at_rate(container, rate, how["size"])
+      hears = how["sound"] and bool(container.streams.audio)
+      frames, begin = _at_rate(container, rate, how["size"])
     if len(frames) < how["frames"]:
       raise BrokenRecording(
         f"it has {len(frames)} frames at {rate:g} a second, fewer than the {how['frames']} of a part"
       )
-    sound = read_sound(path, how["sample_rate"]) if has_sound else None
-  except (library.error.FFmpegError, ValueError, EOFError) as error:
+    if not hears:
+      return frames, None
+    with library.open(path) as container:
+      sound = decode_sound(container, how["sample_rate"], begin)
+  except (library.error.FFmpegError, EOFError) as error:
     raise BrokenRecording(reason(error)) from None
-  return frames, sound if sound is None else fitted(sound, round(len(frames) * how["sample_rate"] / rate))
+  if how["sample_rate"] % rate:
+    raise ValueError(f"expected a sample_rate that is a multiple of the frame_rate {rate:g}, got {how['sample_rate']}")
+  return frames, fitted(sound, round(len(frames) * how["sample_rate"] / rate))
 
 
 def _at_rate(container, rate, size):
-  """At each time `k / rate` the last frame that has begun."""
-  found, last, begin = [], None, None
-  for frame in container.decode(video=0):
-    time = frame.time if frame.time is not None else (len(found) + 1) / rate
+  """At each time `k / rate` from the first frame to the end of the last the frame that is shown; and its beginning."""
+  stream = container.streams.video[0]
+  usual = float(1 / (stream.average_rate or rate))
+  found, last, begin, end = [], None, None, 0.0
+  for number, frame in enumerate(container.decode(video=0)):
+    time = frame.time if frame.time is not None else number * usual
     begin = time if begin is None else begin
     while last is not None and len(found) / rate < time - begin - 1e-6:
       found.append(last)
     last = np.asarray(resized(Image.fromarray(frame.to_ndarray(format="rgb24")), size))
-  return np.stack([*found, last]) if last is not None else np.zeros((0, size, size, 3), np.uint8)
+    lasts = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else usual
+    end = max(end, time - begin + lasts)
+  while last is not None and len(found) / rate < end - 1e-6:
+    found.append(last)
+  return np.stack(found) if found else np.zeros((0, size, size, 3), np.uint8), begin or 0.0
 
 
-def _picture(path, how):
-  sound = next(
-    os.path.splitext(path)[0] + end
-    for end in (*SOUNDS, *map(str.upper, SOUNDS))
-    if os.path.exists(os.path.splitext(path)[0] + end)
-  )
-  samples = fitted(read_sound(sound, how["sample_rate"]), round(how["seconds"] * how["sample_rate"]))
-  return read_picture(path, size=how["size"], channels=3), samples
+def _picture(path, sound, how):
+  picture = read_picture(path, size=how["size"], channels=3)
+  if not how["sound"]:
+    return picture, None
+  return picture, fitted(read_sound(sound, how["sample_rate"]), round(how["seconds"] * how["sample_rate"]))
 
 
 def _check_bytes(name, number, each):

@@ -14,8 +14,10 @@ WINDOW = 5  # frames, a to e
 def shuffle_and_learn(*, stride: int = 1) -> Callable:
   """`pretext(key, clips)`: three frames, labelled with whether they are in the order of time (1) or not (0).
 
-  Of five frames a to e of a window with much motion, in order are b, c, d and, reversed, d, c, b; out of order are
-  b, a, d and b, e, d, and these reversed: so the outer frames say nothing. All are as likely as their kind allows.
+  Of five frames a to e of a window with much motion, the outer two are a and c, or c and e; the middle one is b or d.
+  So a, b, c and c, d, e are in order, and a, d, c and c, b, e are not; all four, and each reversed, are as likely.
+  Neither the outer frames nor the middle one tell alone, even where a frame tells the time: only together they do.
+  (The paper's triples, b, c, d against b, a, d and b, e, d, have another middle for each label.)
 
   Args:
     stride: frames from one of the five to the next.
@@ -29,9 +31,10 @@ def shuffle_and_learn(*, stride: int = 1) -> Callable:
   """
 
   def triple(key):
-    ordered, early = jax.random.bernoulli(key, 0.5, (2,))
-    middle = jnp.where(ordered, 2, jnp.where(early, 0, WINDOW - 1))
-    return jnp.stack([1, middle, 3]), jax.nn.one_hot(ordered.astype(int), 2)
+    ordered, late = jax.random.bernoulli(key, 0.5, (2,)).astype(int)
+    outer = 2 * late  # the first of the two
+    middle = jnp.where(ordered == late, 3, 1)  # d between c and e, or not between a and c
+    return jnp.stack([outer, middle, outer + 2]), jax.nn.one_hot(ordered, 2)
 
   return _of_windows(triple, stride)
 
@@ -39,7 +42,9 @@ def shuffle_and_learn(*, stride: int = 1) -> Callable:
 def order_prediction(*, stride: int = 1) -> Callable:
   """`pretext(key, clips)`: frames b, c, d in any order, labelled with which of them is in the middle.
 
-  An order and its reverse are one, so there are three classes, numbered by the time of the frame in the middle.
+  An order and its reverse are one, so there are three classes, numbered by the time of the frame in the middle. Where
+  a frame alone tells the time, as within a clip as short as the window, so does the middle one tell the answer: clips
+  are to be longer.
   Arguments and errors are those of `shuffle_and_learn`; labels are one-hot `[n, 3]`.
   """
 

@@ -14,11 +14,12 @@ RELATIONS = ("turned", "another crop", "other colours", "unrelated")
 def transformation(crop: Callable, colour: Callable) -> Callable:
   """`pretext(key, pictures)`: pairs of pictures, labelled with what the second is to the first.
 
-  Every picture that is shown is cropped once and coloured once, with draws `crop(k)` and `colour(k)`, so that no trace
-  of resampling, zoom or colour gives an answer away, and only both pictures together do. The first is picture `x`
-  under draws `(k, c)`; the second one, all as likely:
+  Every picture that is shown is cropped once and coloured once, with draws `crop(k)` and `colour(k)`, and both are then
+  turned by the same quarter turns, 0 to 3 as likely: so that no trace of resampling, zoom, colour or of what is upright
+  gives an answer away, and only both pictures together do. The first is picture `x` under draws `(k, c)`; the second
+  one, all as likely:
 
-      0  turned         the first, turned by 90, 180 or 270 degrees counterclockwise
+      0  turned         the first, turned by another 90, 180 or 270 degrees counterclockwise
       1  another crop   x under draws (k', c)
       2  other colours  x under draws (k, c')
       3  unrelated      another picture of the batch, drawn uniformly, under draws (k, c)
@@ -53,10 +54,15 @@ def transformation(crop: Callable, colour: Callable) -> Callable:
         for k, new, old in ((1, cut_again, cut), (2, tint_again, tint))
       )
       second = seen(pick(3, unrelated, picture), cut, tint)
-      turns = pick(0, jax.random.randint(turn, (), 1, 4), 0)
-      second = lax.switch(turns, [lambda turn=turn: jnp.rot90(second, turn) for turn in range(4)])
-      return jnp.stack([first, second]), jax.nn.one_hot(label, len(RELATIONS))
+      both, more = jax.random.randint(turn, (2,), 0, jnp.array([4, 3]))
+      turns = both, (both + pick(0, 1 + more, 0)) % 4
+      shown = [_turned(*given) for given in zip((first, second), turns, strict=True)]
+      return jnp.stack(shown), jax.nn.one_hot(label, len(RELATIONS))
 
     return Examples(*jax.vmap(one)(jnp.arange(count), pictures))
 
   return pretext
+
+
+def _turned(picture, turns):
+  return lax.switch(turns, [lambda turn=turn: jnp.rot90(picture, turn) for turn in range(4)])
