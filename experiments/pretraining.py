@@ -115,7 +115,8 @@ def experiment(method: Callable[..., Method]) -> Callable:
 def run(method: Callable[..., Method], flags: dict):
   """Pretrains, probes and writes what it found."""
   s, made = flags["setting"], method(**flags)
-  this = runs.begin(f"{made.name}-{slug(s)}", method, flags)
+  name = f"{made.name}-{slug(s)}".replace(" ", "_")
+  this = runs.begin(name, method, flags)
   _check(s)
   parts = made.load(s)
   describe(s, parts)
@@ -148,7 +149,7 @@ def run(method: Callable[..., Method], flags: dict):
     pretraining_page.write(this, made, trained[0], parts, s, measured)
   print(f"the run's page: {this.folder / 'index.html'}")
   if this.flags.record:
-    records.publish(f"{made.name}-{slug(s)}", measured, this.folder / "figures" / "map.png")
+    records.publish(name, measured, this.folder / "figures" / "map.png")
 
 
 def folder_of(s: Setting, seed: int) -> str:

@@ -20,10 +20,11 @@ TINY += ["--steps", "4", "--warmup", "1", "--curve-every", "2", "--optimizer", "
 TINY += ["--test-queries", "2", "--test-tasks", "4", "--test", "2w1s"]
 
 
-def recorded(name, split="train", *, size=64, **flags):
+def recorded(name, split="train", *, size=64, sound=True, **flags):
   """Moving glyphs, few of them; pictures with captions and categories, as spoken stamps are; and talking clips."""
   if name == "moving_glyphs":
-    return moving_glyphs(split, size=size, clips=96, frames=8)
+    found = moving_glyphs(split, size=size, clips=96, frames=8)
+    return found if sound else found._replace(sounds=None)
   random = np.random.default_rng(len(split))
   frames = () if name == "spoken_stamps" else (30,)
   images = random.integers(0, 256, (40, *frames, size, size, 3), np.uint8)
@@ -116,6 +117,11 @@ def test_parts_lie_side_by_side_with_paper_between():
     (["--task", "jigsaw", "--gap", "9"], "expected tiles of at least 2 pixels a side"),
     (["--task", "jigsaw", "--permutations", "1"], "expected 2 to 362880 permutations of 9 tiles, got 1"),
     (["--task", "shuffle_and_learn", "--data", "moving_glyphs", "--stride", "2"], "clips .* of at least 9 frames"),
+    (["--task", "audio_visual", "--data", "moving_glyphs", "--sample-rate", "16000"], "--sample-rate 8000, which movi"),
+    (
+      ["--task", "audio_visual", "--data", "moving_glyphs", "--label", "size"],
+      "one of across, height, letter, got 'si",
+    ),
     (["--task", "audio_visual", "--data", "silent"], "expected recordings with sounds, got silent, which has none"),
     (["--task", "audio_visual", "--data", "moving_glyphs", "--window", "5"], "at least 10 frames for moments of 5"),
     (
