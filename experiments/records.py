@@ -199,8 +199,14 @@ def _section(records: list[dict]) -> str:
   for r in records:
     key = r["learner"], r.get("policy", ""), r["train_seconds"], r["steps"]
     rows.setdefault(key, {})[_column(r)] = r
+  beside = {}  # what a random encoder is compared with
+  for learner, _, *training in rows:
+    if learner != UNTRAINED:
+      beside.setdefault(tuple(training), learner.split(",")[0])
   for (learner, policy, seconds, steps), found in rows.items():
     trained = f"{seconds / 60:.1f} min, {steps} steps" if steps and learner != UNTRAINED else "not trained"
+    if learner == UNTRAINED and (seconds, steps) in beside:
+      trained += f", beside {beside[seconds, steps]}"
     lines.append(_cells(learner, policy, *(_figure(found.get(setting)) for setting in settings), trained))
   runs = {f"- `{r['command']}` (seed {r['seed']}, {r['machine']}, jax {r['versions']['jax']})": 0 for r in records}
   return "\n".join([*lines, "", *runs, ""])

@@ -18,6 +18,7 @@ from experiments import (
   few_shot_page,
   maml,
   matching,
+  meta_sgd,
   one_shot,
   prototypical,
   r2d2,
@@ -31,7 +32,7 @@ from experiments import (
 )
 from metajax.data import from_arrays
 
-FEW_SHOT = (maml, anil, reptile, r2d2, supervised, prototypical, siamese, triplet, matching, relation)
+FEW_SHOT = (maml, meta_sgd, anil, reptile, r2d2, supervised, prototypical, siamese, triplet, matching, relation)
 BUDGETS = {module: module.BUDGETS for module in FEW_SHOT} | {sinusoid: None, evaluate: None, one_shot: None}
 TINY = ["--filters", "4", "--tasks", "2", "--queries", "2", "--test-queries", "2", "--test-tasks", "6",
         "--validation-tasks", "6", "--steps", "2", "--validate-every", "1"]  # fmt: skip
@@ -98,6 +99,7 @@ RUNNING, BOTH = ("running statistics",), ("transductive", "support, trained tran
     slowly(anil, ["--head", "zeros", "--inner-steps", "2", "--test-inner-steps", "2", "--normalisation", "group",
                   "--curve", "2"], {"anil": ("none",)}),
     slowly(reptile, ["--shots", "1", "--head", "zeros", "--inner-steps", "2", "--inner-batch", "3"], {"reptile": BOTH}),
+    slowly(meta_sgd, ["--head", "zeros", "--inner-steps", "2"], {"meta_sgd": BOTH}),
     slowly(r2d2, [], {"r2d2": BOTH}),
     slowly(matching, ["--read-steps", "2"], {"matching, full context": RUNNING}),
     slowly(triplet, ["--classes", "3", "--each", "2", "--soft-margin", "--negatives", "hard"], {
