@@ -32,6 +32,11 @@ def smooth(key, rows):
   return (pixels[:, 1:, 1:] + pixels[:, :-1, 1:] + pixels[:, 1:, :-1] + pixels[:, :-1, :-1]) / 4
 
 
+def upright(key, rows):
+  """Pictures that are lighter above, as if by the sky."""
+  return (smooth(key, rows) + jnp.linspace(1, 0, 24)[:, None, None]) / 2
+
+
 def clips(key, rows):
   return noise(key, rows, (7, 8, 8, 1))
 
@@ -64,7 +69,7 @@ crop, colour = random_resized_crop(area=(0.3, 0.8), aspect=(1, 1)), colour_jitte
 seen = from_linen(Blocks(2, 8, "stride", "flatten", 2, "batch", "native"))
 TASKS = {
   "rotation": (rotation(), 4, noise),
-  "transformation": (first_unrelated(transformation_of(crop, colour)), 4, smooth),
+  "transformation": (first_unrelated(transformation_of(crop, colour)), 4, upright),
   "relative patch": (relative_patch(), 8, smooth),
   "jigsaw": (jigsaw(8), 8, smooth),
   "shuffle and learn": (shuffle_and_learn(), 2, clips),
