@@ -1,4 +1,14 @@
-"""Pretext tasks: pretraining on labels that are invented, then a linear probe, neighbours, few shots."""
+"""Pretext tasks: pretraining on labels that are invented, then a linear probe, neighbours, few shots.
+
+python -m experiments.pretext --task rotation --budget cpu --encoder-name conv4_strided --steps 2000
+  # glyphs: asked 50.7 (chance 25), probe 42.6, random encoder 16.0: 2 min on 1 core
+python -m experiments.pretext --task rotation --budget cpu_photos --steps 1600
+  # CIFAR-10: asked 77.0 (chance 25), probe 44.9, random encoder 35.3: 18 min on 1 core
+python -m experiments.pretext --task shuffle_and_learn --budget cpu_clips --encoder-name conv4_strided --width 0.5
+  # sprites: asked 100 (chance 50), 5-way 1-shot 96.6, random encoder 80.1: 2 min on 1 core
+python -m experiments.pretext --task audio_visual --budget cpu_clips --data moving_glyphs --encoder-name conv4_strided \
+  --width 0.5     # asked 94.9 (chance 50), probe 57.9, random encoder 44.6: 7 min on 1 core
+"""
 
 from functools import partial
 from typing import Literal, get_args
