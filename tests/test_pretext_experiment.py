@@ -11,6 +11,7 @@ from test_pretraining import command, pictures  # noqa: F401  (a fixture)
 from experiments import pretext, pretext_data, pretext_tasks, records
 from experiments.pretext_montage import montage
 from experiments.pretext_tasks import only_seen_words, swapped
+from experiments.pretraining import Setting
 from metajax.data import Recordings, moving_glyphs
 from metajax.pretexts import audio_visual
 from metajax.types import Pair
@@ -70,7 +71,12 @@ def test_a_run_says_what_it_was_asked_and_what_its_features_are_worth(run, tmp_p
       ["pretext", "pretext_others", "pretext_moments", "pretext_swapped"],
       marks=pytest.mark.slow,
     ),
-    ("spoken_stamps", [], ["pretext", "pretext_seen", "pretext_unseen", "pretext_swapped"]),
+    pytest.param(
+      "spoken_stamps",
+      [],
+      ["pretext", "pretext_seen", "pretext_unseen", "pretext_swapped"],
+      marks=pytest.mark.slow,
+    ),
     pytest.param(
       "talking_clips",
       ["--window", "4"],
@@ -86,6 +92,22 @@ def test_kinds_of_sounds_are_asked_about_apart(run, tmp_path, data, flags, measu
   assert [r["measure"] for r in written if r["measure"].startswith("pretext")] == measures
   assert all(r["chance"] == 50 for r in written[: len(measures)])
   assert {r["learner"] for r in written} == {"audio visual", "random encoder", "pixels"}
+
+
+@pytest.mark.parametrize(
+  ("data", "kinds"), [("moving_glyphs", ("others", "moments")), ("spoken_stamps", ("seen", "unseen"))]
+)
+def test_what_is_asked_of_sounds_is_asked_of_each_kind_and_with_sounds_swapped(monkeypatch, data, kinds):
+  monkeypatch.setattr(pretext_data, "load_recordings", recorded)
+  clips = pretext_data.ClipFlags(window=2)
+  parts = pretext_data.load_recorded(Setting(data=data, size=16, test=("2w1s",), test_queries=2), clips)
+  questions = pretext_tasks.asked_of_clips("audio_visual", clips).questions(parts)
+  assert [q.measure for q in questions] == ["pretext", *(f"pretext_{kind}" for kind in kinds), "pretext_swapped"]
+  seen = parts.asked.images.shape
+  assert parts.unlabelled.images.shape[1:] == seen[1:] and all(q.chance == 50 for q in questions)
+  if data == "spoken_stamps":
+    known, new = (q.rows for q in questions[1:3])
+    assert known.sum() == 20 and (known != new).all()
 
 
 def test_captions_with_new_words_are_told_apart():

@@ -99,14 +99,17 @@ def accuracy_after_training(task, classes, data, encoder=seen):
   return float(rightly(state.params, state.state)), np.sqrt((1 - 1 / classes) / classes / ASKED)
 
 
-@pytest.mark.parametrize("name", TASKS)
+SLOW = ("rotation", "order prediction")  # the former moves pixels alone, the latter draws frames as its like does
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in TASKS])
 def test_without_structure_answers_stay_at_chance(name):
   task, classes, data = TASKS[name]
   accuracy, error = accuracy_after_training(task, classes, data)
   assert abs(accuracy - 1 / classes) < 3 * error
 
 
-@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("normalise", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_brightness_that_falls_off_from_the_middle_gives_tiles_away_unless_each_is_made_even(normalise):
   """The test above can fail."""
   accuracy, error = accuracy_after_training(relative_patch(normalise=normalise), 8, vignettes)
