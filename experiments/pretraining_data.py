@@ -6,6 +6,7 @@ import numpy as np
 
 from experiments.few_shot_data import load_part, load_split
 from metajax.data import Recordings, Source, deal_pictures
+from metajax.data.recordings import CLIPS
 
 Classes = Literal["auto", "same", "unseen"]
 OF_UNSEEN = (0.5, 0.2, 0.3)  # of each class's pictures: to probe with, to choose the probe by, to test on
@@ -70,14 +71,19 @@ def _own(s) -> tuple[Source, Source] | None:
   raise ValueError(f"expected --classes unseen of {s.data}: its own splits have other classes")
 
 
+def counted(source: Source | Recordings) -> str:
+  """How many there are of what."""
+  return f"{len(source.images):,} {'clips' if source.images.ndim == CLIPS else 'pictures'}"
+
+
 def describe(s, parts: Parts):
   """Prints what there is."""
-  size = lambda source: f"{len(source.images):,} {'clips' if source.images.ndim > 4 else 'pictures'}"
   for part in (parts.unlabelled, parts.asked):
     if isinstance(part, Recordings) and part.broken:
       print(f"left out {len(part.broken)} files that cannot be read: {'; '.join(part.broken)}")
   kind = "none of them pretrained on" if parts.unseen else "the same"
+  train, validation, test = map(counted, (parts.train, parts.validation, parts.test))
   print(
-    f"{s.data}: {size(parts.unlabelled)} without labels to pretrain on; {len(parts.test.classes)} classes, {kind}, "
-    f"with {size(parts.train)} to probe with, {size(parts.validation)} to choose by, {size(parts.test)} to test on"
+    f"{s.data}: {counted(parts.unlabelled)} without labels to pretrain on; {len(parts.test.classes)} classes, {kind}, "
+    f"with {train} to probe with, {validation} to choose by, {test} to test on"
   )

@@ -6,6 +6,7 @@ import numpy as np
 from experiments import runs
 from experiments.few_shot_data import slug
 from experiments.few_shot_page import curves
+from experiments.pretraining_data import counted
 from experiments.probing import BATCH
 from experiments.records import NAMED
 from metajax.data import in_order, select_classes, select_rows
@@ -82,6 +83,5 @@ def _map(folder, made, trained, parts):
 
 
 def _sizes(parts) -> list[str]:
-  kind = lambda part: "clips" if part.images.ndim > 4 else "pictures"
   named = ("unlabelled", "train", "validation", "test")
-  return [f"{name}: {len(part.images):,} {kind(part)}" for name, part in zip(named, parts, strict=False)]
+  return [f"{name}: {counted(part)}" for name, part in zip(named, parts, strict=False)]

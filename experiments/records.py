@@ -147,7 +147,8 @@ TRANSFER = {
   **{f"text_to_picture_at_{k}": f"text to picture, R@{k}" for k in (1, 5, 10)},
   **{f"picture_to_text_at_{k}": f"picture to text, R@{k}" for k in (1, 5, 10)},
 }
-BASELINES = ("random encoder", "pixels")
+UNTRAINED = "random encoder"  # the network as it starts; its records name the training that it is beside
+BASELINES = (UNTRAINED, "pixels")
 _OF_REPRESENTATIONS = """## Representations beside each other
 
 ![Linear probes of frozen features, a bar for each way to train them](results/representations.png)
@@ -155,7 +156,6 @@ _OF_REPRESENTATIONS = """## Representations beside each other
 The best of each learner's runs, of the best of the random encoders that are beside them. Budgets and encoders differ:
 the tables below name them.
 """
-UNTRAINED = "random encoder"  # the network as it starts; its records name the training that it is beside
 NAMED = PRETEXTS | REPRESENTATIONS | TRANSFER  # measures that have a column of their own
 
 

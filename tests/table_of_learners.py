@@ -166,6 +166,8 @@ one_step = gradient_steps(optax.sgd(0.1), 1)
 cut = gradient_steps(optax.adam(0.01, b1=0), 3, gradient="first_order", per_step=True)
 reverse, first_order = (gradient_steps(optax.sgd(0.1), 2, gradient=g) for g in ("reverse", "first_order"))
 
+without_labels = partial(Row, classifies=False, episodic=False, draws=True)
+
 LEARNERS = {
   "maml": Row(maml(classifier, reverse), episodes, width=WAYS),
   "maml, embedding by its encoder": Row(maml(classifier, reverse, encoder=encoder), episodes, width=5),
@@ -206,13 +208,10 @@ LEARNERS = {
   "siamese": Row(siamese(encoder), labelled_pairs, width=5, episodic=False, any_ways=True),
   "siamese, batch norm": Row(siamese(convolution), picture_pairs, width=4, episodic=False, batch_norm=True),
   "siamese, pairs of a batch": Row(siamese(encoder, drawn="batch"), labelled, width=5, episodic=False, any_ways=True),
-  "siamese, one example a class": Row(
+  "siamese, one example a class": without_labels(
     siamese(encoder, one_example=shaken),
     lambda seed: labelled(seed).inputs,
-    classifies=False,
     width=5,
-    episodic=False,
-    draws=True,
     any_ways=True,
   ),
   "siamese, augmented": Row(augmented(siamese(encoder), shaken), labelled_pairs, width=5, episodic=False, draws=True),
@@ -232,83 +231,56 @@ LEARNERS = {
     triplet(encoder, predictor=nearest_neighbour, margin=0.5), labelled, width=5, episodic=False, any_ways=True
   ),
   "clip": Row(clip(encoder, text), captioned, classifies=False, width=5, episodic=False, any_ways=True),
-  "clip, siglip": Row(
+  "clip, siglip": without_labels(
     clip(encoder, text, "siglip", view=shaken),
     captioned,
-    classifies=False,
     width=5,
-    episodic=False,
-    draws=True,
     any_ways=True,
   ),
-  "simclr": Row(
+  "simclr": without_labels(
     simclr(encoder, mlp((), 4), shaken, temperature="learned"),
     lambda seed: labelled(seed).inputs,
-    classifies=False,
     width=5,
-    episodic=False,
-    draws=True,
     any_ways=True,
   ),
-  "simclr, batch norm": Row(
+  "simclr, batch norm": without_labels(
     simclr(convolution, projection_head(5, 4), shaken_picture),
     bright,
-    classifies=False,
     width=4,
-    episodic=False,
-    draws=True,
     batch_norm=True,
   ),
-  "pretext, rotation": Row(
+  "pretext, rotation": without_labels(
     pretext(rotation(), convolution, linear(4)),
     bright,
-    classifies=False,
     width=4,
-    episodic=False,
-    draws=True,
     batch_norm=True,
   ),
-  "pretext, jigsaw": Row(
+  "pretext, jigsaw": without_labels(
     pretext(jigsaw(4, 2, gap=1, jitter=2), mean_and_more, linear(4)),
     bright,
-    classifies=False,
     width=2,
-    episodic=False,
-    draws=True,
   ),
-  "pretext, transformation": Row(
+  "pretext, transformation": without_labels(
     pretext(transformation(dimmed, dimmed), convolution, linear(4)),
     bright,
-    classifies=False,
     width=4,
-    episodic=False,
-    draws=True,
     batch_norm=True,
   ),
-  "pretext, relative patch": Row(
+  "pretext, relative patch": without_labels(
     pretext(relative_patch(gap=1, jitter=1), mean_and_more, linear(8)),
     bright,
-    classifies=False,
     width=2,
-    episodic=False,
-    draws=True,
   ),
-  "pretext, shuffle and learn": Row(
+  "pretext, shuffle and learn": without_labels(
     pretext(shuffle_and_learn(), convolution, linear(2)),
     lambda seed: recorded(seed).first,
-    classifies=False,
     width=4,
-    episodic=False,
-    draws=True,
     batch_norm=True,
   ),
-  "pretext, audio-visual": Row(
+  "pretext, audio-visual": without_labels(
     pretext(audio_visual(2), {"seen": convolution, "heard": mlp((8,), 5, jax.nn.tanh)}, linear(2)),
     recorded,
-    classifies=False,
     width=4,
-    episodic=False,
-    draws=True,
     batch_norm=True,
   ),
   "supervised contrastive": Row(

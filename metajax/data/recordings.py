@@ -11,6 +11,7 @@ from metajax.data.rows import share_of
 from metajax.types import Batches, Pair
 
 CLIPS = 5  # axes of clips
+BYTES_IN_MEMORY = 8 * 2**30
 
 
 class Recordings(NamedTuple):
@@ -129,3 +130,16 @@ def cut_clips(source: Recordings, frames: int, *, every: int = 0, start: int = 0
 def _batch(source: Recordings, rows):
   images = source.images[rows].astype(np.float32) / np.float32(255)
   return images if source.sounds is None else Pair(images, to_floats(source.sounds[rows]))
+
+
+def check_bytes(name, number, each):
+  """Refuses `number` recordings of `each` bytes of pixels that do not fit in memory.
+
+  Raises:
+    ValueError: with what they take.
+  """
+  if number * each > BYTES_IN_MEMORY:
+    given = f"{number:,} of {each:,} bytes"
+    raise ValueError(
+      f"the recordings of {name!r} do not fit in {BYTES_IN_MEMORY:,} bytes: got {given}; take a smaller size"
+    )

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
+from metajax.pretexts.rotation import TURNS, turned
 from metajax.types import Examples
 
 RELATIONS = ("turned", "another crop", "other colours", "unrelated")
@@ -54,15 +54,11 @@ def transformation(crop: Callable, colour: Callable) -> Callable:
         for k, new, old in ((1, cut_again, cut), (2, tint_again, tint))
       )
       second = seen(pick(3, unrelated, picture), cut, tint)
-      both, more = jax.random.randint(turn, (2,), 0, jnp.array([4, 3]))
-      turns = both, (both + pick(0, 1 + more, 0)) % 4
-      shown = [_turned(*given) for given in zip((first, second), turns, strict=True)]
+      both, more = jax.random.randint(turn, (2,), 0, jnp.array([TURNS, TURNS - 1]))
+      turns = both, (both + pick(0, 1 + more, 0)) % TURNS
+      shown = [turned(*given) for given in zip((first, second), turns, strict=True)]
       return jnp.stack(shown), jax.nn.one_hot(label, len(RELATIONS))
 
     return Examples(*jax.vmap(one)(jnp.arange(count), pictures))
 
   return pretext
-
-
-def _turned(picture, turns):
-  return lax.switch(turns, [lambda turn=turn: jnp.rot90(picture, turn) for turn in range(4)])
