@@ -2,12 +2,16 @@
 
 from metajax.learners.anil import anil
 from metajax.learners.augmented import augmented
+from metajax.learners.cavia import cavia
 from metajax.learners.clip import clip
+from metajax.learners.imaml import imaml
 from metajax.learners.inner_loop import Policy
 from metajax.learners.maml import maml
+from metajax.learners.maml_plus_plus import maml_plus_plus
 from metajax.learners.matching import matching
 from metajax.learners.meta_sgd import meta_sgd
 from metajax.learners.pretext import answers, pretext
+from metajax.learners.proto_maml import proto_maml
 from metajax.learners.prototypical import prototypical
 from metajax.learners.r2d2 import r2d2
 from metajax.learners.relation import relation
@@ -22,11 +26,15 @@ __all__ = [
   "anil",
   "answers",
   "augmented",
+  "cavia",
   "clip",
+  "imaml",
   "maml",
+  "maml_plus_plus",
   "matching",
   "meta_sgd",
   "pretext",
+  "proto_maml",
   "prototypical",
   "r2d2",
   "relation",

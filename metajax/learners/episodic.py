@@ -23,16 +23,26 @@ def episodic_loss(
     classifies: whether labels are one-hot; as the loss is cross-entropy, by default. A task whose query labels are all
       zero then is padding and weighs nothing, and the metrics gain the accuracy.
   """
-  classifies = loss is cross_entropy if classifies is None else classifies
+
+  def with_loss(params, state, episode, key):
+    outputs, state, metrics = run(params, state, episode, key)
+    return loss(outputs, episode.query.labels), outputs, state, metrics
+
+  return mean_over_episodes(with_loss, loss is cross_entropy if classifies is None else classifies, at_once)
+
+
+def mean_over_episodes(with_loss: Callable, classifies: bool, at_once: int | None = None) -> Callable:
+  """`episodic_loss` of what has a loss of its own: `with_loss(params, state, episode, key)` gives, for one task,
+  `(loss, outputs, state, metrics)`."""
 
   def task(params, state, one):
     episode, key = one
-    outputs, state, metrics = run(params, state, episode, key)
+    loss, outputs, state, metrics = with_loss(params, state, episode, key)
     labels = episode.query.labels
     if classifies:
       metrics = {"accuracy": accuracy(outputs, labels), **metrics}
     weight = jnp.any(labels != 0) if classifies else 1.0
-    return loss(outputs, labels), (state, metrics), weight
+    return loss, (state, metrics), weight
 
   def batch_loss(params, state, episodes: Episode, key):
     keys = jax.random.split(key, jax.tree.leaves(episodes)[0].shape[0])

@@ -2,7 +2,7 @@
 
 from metajax.networks.audio import audio_conv
 from metajax.networks.clip_towers import clip_towers
-from metajax.networks.conv4 import conv4
+from metajax.networks.conv4 import conv4, conv_blocks
 from metajax.networks.from_linen import from_linen
 from metajax.networks.mlp import mlp
 from metajax.networks.pretrained import load_clip, save_clip
@@ -17,6 +17,7 @@ __all__ = [
   "audio_conv",
   "clip_towers",
   "conv4",
+  "conv_blocks",
   "from_linen",
   "load_clip",
   "mlp",

@@ -44,16 +44,50 @@ def conv4(
     ValueError: if an argument is none of these; at init, if the pictures are not `[n, h, w, c]` or, under max-pooling,
       too small to be halved.
   """
+  if not 0 <= halvings <= 4:
+    raise ValueError(f"expected from 0 to 4 halvings, got {halvings}")
+  return conv_blocks(
+    4,
+    filters,
+    downsample=downsample,
+    pool=pool,
+    halvings=halvings,
+    normalisation=normalisation,
+    convolution=convolution,
+  )
+
+
+def conv_blocks(
+  blocks: int,
+  filters: int = 64,
+  *,
+  downsample: Downsample = "max_pool",
+  pool: Pool = "flatten",
+  halvings: int | None = None,
+  normalisation: Normalisation = "batch",
+  convolution: Convolution = "slices",
+) -> Network:
+  """Any number of the blocks of `conv4`, such as the part before a context comes in and the part after it.
+
+  Args:
+    blocks: how many, at least 1.
+    filters, downsample, pool, normalisation, convolution: as in `conv4`.
+    halvings: how many blocks, the first ones, halve the picture; all of them by default.
+
+  Raises:
+    ValueError: as `conv4`, and if there is no block or more halvings than blocks.
+  """
   choices = {"downsample": Downsample, "pool": Pool, "normalisation": Normalisation, "convolution": Convolution}
   given = {"downsample": downsample, "pool": pool, "normalisation": normalisation, "convolution": convolution}
   for name, choice in choices.items():
     if given[name] not in get_args(choice):
       raise ValueError(f"expected {name} to be one of {', '.join(map(repr, get_args(choice)))}, got {given[name]!r}")
-  if filters < 1:
-    raise ValueError(f"expected filters to be at least 1, got {filters}")
-  if not 0 <= halvings <= 4:
-    raise ValueError(f"expected from 0 to 4 halvings, got {halvings}")
-  return from_linen(Blocks(4, filters, downsample, pool, halvings, normalisation, convolution))
+  if min(blocks, filters) < 1:
+    raise ValueError(f"expected at least 1 block and 1 filter, got {blocks} and {filters}")
+  halvings = blocks if halvings is None else halvings
+  if not 0 <= halvings <= blocks:
+    raise ValueError(f"expected from 0 to {blocks} halvings, got {halvings}")
+  return from_linen(Blocks(blocks, filters, downsample, pool, halvings, normalisation, convolution))
 
 
 class Blocks(nn.Module):

@@ -17,6 +17,7 @@ from metajax.predictors.comparison import (
   nearest_logits,
   ridge_logits,
   squared_distances,
+  without_empty_ways,
 )
 from metajax.predictors.frozen import nearest_centroid, nearest_neighbour, normalised, ridge
 
@@ -39,4 +40,5 @@ __all__ = [
   "ridge",
   "ridge_logits",
   "squared_distances",
+  "without_empty_ways",
 ]

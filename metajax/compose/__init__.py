@@ -1,0 +1,26 @@
+"""Networks from networks, in plain JAX."""
+
+from metajax.compose.context import concatenated, modulated
+from metajax.compose.heads import cosine, linear, perceptron, repeated_for_all_ways, unit_rows, zeros_for_all_ways
+from metajax.compose.joined import beside, on_pairs, tied, with_head
+from metajax.compose.wrapped import chunked, flatten, frozen, prepared, started
+
+__all__ = [
+  "beside",
+  "chunked",
+  "concatenated",
+  "cosine",
+  "flatten",
+  "frozen",
+  "linear",
+  "modulated",
+  "on_pairs",
+  "perceptron",
+  "prepared",
+  "repeated_for_all_ways",
+  "started",
+  "tied",
+  "unit_rows",
+  "with_head",
+  "zeros_for_all_ways",
+]

@@ -1,0 +1,105 @@
+"""Heads of networks: features to outputs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from metajax.compose.joined import with_head
+from metajax.types import Array, Network
+
+
+def linear(outputs: int, scale: float = 1.0) -> Network:
+  """`features @ weight + bias`: `[n, d] -> [n, outputs]`, weight drawn from N(0, scale^2 / d), bias 0.
+
+  Raises:
+    ValueError: at init, if the features are not `[n, d]`.
+  """
+
+  def init(key, features):
+    if jnp.ndim(features) != 2:
+      raise ValueError(f"expected features [n, d], got an array of shape {list(jnp.shape(features))}")
+    d = features.shape[-1]
+    return {"weight": scale * jax.random.normal(key, (d, outputs)) / np.sqrt(d), "bias": jnp.zeros(outputs)}, {}
+
+  def apply(params, state, features, *, train, key=None):
+    return features @ params["weight"] + params["bias"], state
+
+  return Network(init, apply)
+
+
+def cosine(outputs: int, scale: float = 10.0) -> Network:
+  """`scale * cos(features, weight_k)`, a classifier that sees directions alone (arXiv:1804.09458, 1904.04232).
+
+  `[n, d] -> [n, outputs]`, between -scale and scale; directions are drawn from N(0, 1/d).
+
+  Raises:
+    ValueError: at init, if the features are not `[n, d]`.
+  """
+  plain = linear(outputs)
+
+  def init(key, features):
+    params, state = plain.init(key, features)
+    return {"weight": params["weight"]}, state
+
+  def apply(params, state, features, *, train, key=None):
+    return scale * unit_rows(features) @ unit_rows(params["weight"].T).T, state
+
+  return Network(init, apply)
+
+
+def perceptron(hidden: int, outputs: int) -> Network:
+  """A hidden layer of `hidden` ReLUs, then a linear one: `[n, d] -> [n, outputs]`; with 0 hidden, linear from zeros.
+
+  Raises:
+    ValueError: if `hidden` is below 0.
+  """
+  if hidden < 0:
+    raise ValueError(f"expected at least 0 hidden units, got {hidden}")
+  if not hidden:
+    return linear(outputs, scale=0.0)
+  first = linear(hidden, scale=np.sqrt(2))
+
+  def activated(params, state, features, *, train, key=None):
+    return jax.nn.relu(first.apply(params, state, features, train=train)[0]), state
+
+  return with_head(Network(first.init, activated), linear(outputs))
+
+
+def unit_rows(features: Array) -> Array:
+  """`x / |x|` of each row; a row of zeros stays, and its gradient is 0: `[n, d] -> [n, d]`."""
+  size = lax.stop_gradient(jnp.abs(features).max(-1, keepdims=True))
+  scaled = features / jnp.where(size > 0, size, 1)  # so that no square overflows or vanishes
+  squared = jnp.square(scaled).sum(-1, keepdims=True)
+  return jnp.where(size > 0, scaled * lax.rsqrt(jnp.where(size > 0, squared, 1)), 0)
+
+
+def zeros_for_all_ways(params, labels: Array):
+  """The params of a linear head of one output, as zeros for as many outputs as labels `[n, ways]` have.
+
+  Of params with a "head" (`with_head`), those of the head. So any number of ways can be had, and their order does not
+  matter. Nothing is learned of such a start, and nothing is lost: what all ways have in common cancels out of the
+  softmax, and out of the inner gradient of the features, after any number of steps. The first step moves the head
+  alone, so MAML needs two at least to adapt its encoder.
+
+  Raises:
+    ValueError: if the head has another number of outputs than one.
+  """
+  if isinstance(params, dict) and "head" in params:
+    return {**params, "head": zeros_for_all_ways(params["head"], labels)}
+  for leaf in jax.tree.leaves(params):
+    if jnp.shape(leaf)[-1:] != (1,):
+      raise ValueError(f"expected a head of one output, such as linear(1), got a leaf of shape {list(jnp.shape(leaf))}")
+  return jax.tree.map(lambda x: jnp.zeros((*x.shape[:-1], labels.shape[-1]), x.dtype), params)
+
+
+def repeated_for_all_ways(params, labels: Array):
+  """The params of a linear head with its outputs again and again, for as many as labels `[n, ways]` have.
+
+  Of params with a "head" (`with_head`), those of the head. As many ways as outputs are the head itself, fewer its first
+  ones. Ways beyond start as copies of others, which the first step of adaptation tells apart, so that a network trained
+  at 5 ways is tested at 20.
+  """
+  if isinstance(params, dict) and "head" in params:
+    return {**params, "head": repeated_for_all_ways(params["head"], labels)}
+  return jax.tree.map(lambda x: x[..., np.arange(labels.shape[-1]) % x.shape[-1]], params)

@@ -1,0 +1,73 @@
+"""Fast context adaptation: CAVIA (Zintgraf et al. 2019, arXiv:1810.03642)."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from metajax.adapt import only
+from metajax.learners.inner_loop import Policy, embedding
+from metajax.learners.maml import maml
+from metajax.losses import cross_entropy
+from metajax.types import Adapt, Learner, Network
+
+
+def cavia(
+  network: Network,
+  context: int,
+  adapt: Adapt,
+  *,
+  loss: Callable = cross_entropy,
+  inner_loss: Callable | None = None,
+  encoder: Network | None = None,
+  policy: Policy = "transductive",
+  start: Callable = lambda params, labels: params,
+  at_once: int | None = None,
+) -> Learner:
+  """Learns a network to which a new task is told by a context vector, which alone is adapted, from zeros:
+
+      minimise over theta  mean_tasks L_query(theta, c),   c = adapt(L_support(theta, .), 0)
+
+  by the gradient through `adapt`. What is learned of a task is a few numbers, however large the network, so the inner
+  loop hardly overfits, and its rate matters little: theta sets how much a number does. With a context of 0 numbers it
+  is the network alone. A classifier's outputs are the same in every task, so it serves as many ways as it was trained
+  at, or, with `start=repeated_for_all_ways`, fewer: the first ones.
+
+  Args:
+    network: of inputs `[n, ...]` and a context `[context]` to outputs, made by `compose.concatenated` or
+      `compose.modulated`: `concatenated(mlp((40, 40), 1))`.
+    context: how many numbers the context has, at least 0.
+    adapt: the inner loop, of the context: e.g. `gradient_steps(optax.sgd(1.0), 1)`.
+    loss, inner_loss, policy, start, at_once: as for `maml`.
+    encoder: where `network` is `with_head(encoder, head)`: `embed` then gives the encoder's features. The embedding is
+      in the context of zeros.
+
+  Raises:
+    ValueError: if `context` is below 0, or an argument is as `maml` refuses it.
+  """
+  if context < 0:
+    raise ValueError(f"expected a context of at least 0 numbers, got {context}")
+  nothing = jnp.zeros(context)
+
+  def apply(params, state, inputs, *, train, key=None):
+    return network.apply(params["network"], state, inputs, params["context"], train=train, key=key)
+
+  learner = maml(
+    Network(lambda key, inputs: network.init(key, inputs, nothing), apply),
+    only("context", adapt),
+    loss=loss,
+    inner_loss=inner_loss,
+    policy=policy,
+    start=lambda params, labels: {"network": start(params, labels), "context": nothing},
+    at_once=at_once,
+  )
+  embeds = network if encoder is None else encoder
+  embed_alone = embedding(
+    embeds._replace(apply=lambda p, s, inputs, **how: embeds.apply(p, s, inputs, nothing, **how)), policy
+  )
+
+  def embed(params, state, inputs):
+    if encoder is None:
+      return embed_alone(params, state, inputs)
+    return embed_alone(params["encoder"], state["encoder"], inputs)
+
+  return learner._replace(embed=embed)

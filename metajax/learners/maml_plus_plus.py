@@ -1,0 +1,179 @@
+"""How to train your MAML: MAML++ (Antoniou et al. 2019, arXiv:1810.09502)."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from metajax.adapt import Gradient, gradient_steps
+from metajax.learners.episodic import mean_over_episodes
+from metajax.learners.inner_loop import Policy, of_whole_network, query_pass
+from metajax.losses import cross_entropy
+from metajax.types import Array, Learner, Network
+
+LEAST = 0.03  # of 1 / steps: what the loss after a step that is not the last comes to weigh
+
+
+def is_normalisation(name: str) -> bool:
+  """Whether a parameter, such as "encoder/norm_0/scale", is of a normalisation: a part of its name has "norm"."""
+  return "norm" in name.lower()
+
+
+def maml_plus_plus(
+  network: Network,
+  steps: int = 5,
+  *,
+  rate: float = 0.1,
+  multi_step_until: int = 5000,
+  first_order_until: int = 0,
+  per_step: Callable[[str], bool] = is_normalisation,
+  gradient: Gradient = "mixed",
+  loss: Callable = cross_entropy,
+  inner_loss: Callable | None = None,
+  encoder: Network | None = None,
+  policy: Policy = "transductive",
+  start: Callable = lambda params, labels: params,
+  at_once: int | None = None,
+) -> Learner:
+  """MAML with what makes it stable, and quick to learn:
+
+      minimise over (theta, alpha, beta)  mean_tasks sum_i w_i L_query(theta_i, beta_i)
+      theta_i = theta_(i-1) - alpha_i * grad L_support(theta_(i-1), beta_i),   i = 1 ... steps
+
+  - A rate `alpha` for each array of parameters and each step, learned.
+  - Normalisation of its own for each step: scales and shifts `beta_i` that are learned and not adapted, and running
+    statistics in the state.
+  - The loss after every step counts, at first alike, in the end the last one alone: over the first `multi_step_until`
+    training steps `w_i` falls from `1 / steps` along a line (not below `0.03 / steps`) and the last grows to the rest.
+  - First order for the first `first_order_until` training steps, then second.
+
+  The paper's cosine schedule is the outer optimizer's. Params are `{"network": theta and beta, "rates": alpha}`, where
+  leaves of `beta` and `alpha` have a leading axis `[steps]`; the state counts the training steps. Another number of
+  steps at test time: the same factory with other `steps`, the same params; steps beyond those that were learned take
+  the last one's rates and normalisation.
+
+  Args:
+    network: as for `maml`.
+    steps: of the inner loop.
+    rate: where the rates start, of the mean loss.
+    multi_step_until: training steps in which the loss of all inner steps counts; 0: only the last one's ever does. 10
+      epochs of 500 steps in the paper.
+    first_order_until: training steps of first order; 50 of 150 such epochs in the paper.
+    per_step: which parameters, by name, are each step's own and not adapted.
+    gradient: of what comes after, as for `gradient_steps`.
+    loss, inner_loss, encoder, policy, start, at_once: as for `maml`. `embed` has the normalisation of the first step.
+
+  Raises:
+    ValueError: if `rate` is not above 0 or a number of training steps below 0, or an argument is as `maml` or
+      `gradient_steps` refuses it; at init, if no parameter is adapted.
+  """
+  if not 0 < rate < np.inf:
+    raise ValueError(f"expected a rate above 0, got {rate}")
+  for name, count in (("multi_step_until", multi_step_until), ("first_order_until", first_order_until)):
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+      raise ValueError(f"expected {name} to be a whole number of at least 0, got {count!r}")
+  gradient_steps(optax.sgd(rate), steps, gradient=gradient)  # looks at them
+  inner = loss if inner_loss is None else inner_loss
+  init_network, embed_network = of_whole_network(network, (loss, inner), encoder, policy, start)
+  answer = query_pass(network, policy)
+  apart = lambda params: _apart(params, per_step)
+
+  def init(key, episodes):
+    params, state = init_network(key, episodes)
+    fast, own = apart(params)
+    if not jax.tree.leaves(fast):
+      raise ValueError("expected parameters that adapt, got a per_step that takes all of them")
+    each = lambda tree: jax.tree.map(lambda x: jnp.repeat(jnp.asarray(x)[None], steps, 0), tree)
+    rates = jax.tree.map(lambda x: jnp.full(steps, rate, x.dtype), fast)
+    counted = {"network": each(state), "training_steps": jnp.zeros((), jnp.int32)}
+    return {"network": _whole(fast, each(own)), "rates": rates}, counted
+
+  def tuned(params, state, support, key, gradient):
+    """The parameters after each step, `[steps, ...]`, each with its own normalisation; and the state to go with it."""
+    fast, own = apart(start(params["network"], support.labels))
+    which = np.minimum(np.arange(steps), jax.tree.leaves(params["rates"])[0].shape[0] - 1)
+    rates, own, state = jax.tree.map(lambda x: x[which], (params["rates"], own, state["network"]))
+
+    def support_loss(fast, at):
+      own, state, _ = at
+      return inner(network.apply(_whole(fast, own), state, support.inputs, train=True, key=key)[0], support.labels)
+
+    adapt = gradient_steps(_by_step(rates), steps, gradient=gradient, per_step=True, trajectory=True)
+    return _whole(adapt(support_loss, fast, (own, state, which))[1], own), state, which
+
+  def run(params, state, support, queries, key, gradient, every):
+    """Outputs after all steps, or after the last, `[steps or 1, n, ...]`, and the state."""
+    support_key, query_key = (None, None) if key is None else jax.random.split(key)
+    path, states, which = tuned(params, state, support, support_key, gradient)
+    after = lambda one: answer(*one, support.inputs, queries, query_key)
+    if every:
+      # One after the other, and again in the backward pass: memory does not grow with the steps.
+      outputs, states = lax.map(jax.checkpoint(after, prevent_cse=False), (path, states))
+    else:
+      which = which[-1:]
+      outputs, states = jax.tree.map(lambda x: x[None], after(jax.tree.map(lambda x: x[-1], (path, states))))
+    written = jax.tree.map(lambda old, new: old.at[which].set(new), state["network"], states)
+    return outputs, {"network": written, "training_steps": state["training_steps"] + 1}
+
+  def with_loss(params, state, episode, key):
+    now = state["training_steps"]
+
+    def phase(began):
+      """One in which all training steps from `began` on count alike, up to the next one."""
+      every, order = began < multi_step_until, "first_order" if began < first_order_until else gradient
+
+      def branch(params, state, episode, key):
+        support, query = episode
+        outputs, state = run(params, state, support, query.inputs, key, order, every)
+        losses = jax.vmap(loss, (0, None))(outputs, query.labels)
+        weights = multi_step_weights(steps, now, multi_step_until) if every else jnp.ones(1)
+        return losses @ weights.astype(losses.dtype), outputs[-1], state, {}
+
+      return branch
+
+    begins = sorted({0, multi_step_until, first_order_until})
+    at = jnp.searchsorted(jnp.array(begins), now, side="right") - 1
+    return lax.switch(at, [phase(began) for began in begins], params, state, episode, key)
+
+  def embed(params, state, inputs):
+    fast, own = apart(params["network"])
+    first = lambda tree: jax.tree.map(lambda x: x[0], tree)
+    return embed_network(_whole(fast, first(own)), first(state["network"]), inputs)
+
+  def predict(params, state, support, inputs):
+    return run(params, state, support, inputs, None, gradient, every=False)[0][-1]
+
+  return Learner(init, mean_over_episodes(with_loss, loss is cross_entropy, at_once), embed, predict)
+
+
+def multi_step_weights(steps: int, training_steps: Array, until: int) -> Array:
+  """What the loss after each inner step weighs, `[steps]`, their sum 1: alike at 0, the last one alone at `until`.
+
+  All but the last are `max(1 - training_steps / until, 0.03) / steps`.
+  """
+  before = jnp.maximum(1 - training_steps / until, LEAST) / steps
+  return jnp.full(steps, before).at[-1].set(1 - before * (steps - 1))
+
+
+def _by_step(rates) -> optax.GradientTransformation:
+  """Gradient descent by a rate for each array and step, `[steps]` each."""
+
+  def update(gradient, step, params=None):
+    return jax.tree.map(lambda alpha, slope: -alpha[step] * slope, rates, gradient), step + 1
+
+  return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
+
+
+def _apart(params, chosen):
+  """The parameters of which the name is not chosen, and those of which it is; each None where the other has some."""
+  name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")
+  pick = lambda own: jax.tree_util.tree_map_with_path(lambda path, x: x if chosen(name(path)) == own else None, params)
+  return pick(False), pick(True)
+
+
+def _whole(fast, own):
+  """Of two such trees the one that they were."""
+  return jax.tree.map(lambda a, b: b if a is None else a, fast, own, is_leaf=lambda x: x is None)

@@ -1,0 +1,64 @@
+"""MAML whose head starts at the classes' prototypes: Proto-MAML (Triantafillou et al. 2020, arXiv:1903.03096)."""
+
+import jax
+import jax.numpy as jnp
+
+from metajax.compose import linear, with_head
+from metajax.learners.episodic import check_embedding, check_episodes, check_padding, episodic_loss, first_support
+from metajax.learners.inner_loop import Policy, embedding, fine_tune
+from metajax.losses import cross_entropy
+from metajax.predictors import class_means, without_empty_ways
+from metajax.types import Adapt, Learner, Network
+
+
+def proto_maml(
+  encoder: Network, adapt: Adapt, *, policy: Policy = "transductive", at_once: int | None = None
+) -> Learner:
+  """Learns an embedding from which a new task is learned, with a head that starts as a prototypical network's:
+
+      logits(x) = W f(x) + b,   W_k = 2 c_k,   b_k = -|c_k|^2,   c_k = mean_{support of k} f
+
+  which is `-|f(x) - c_k|^2` up to what all ways have in common; `adapt` then tunes embedding and head on the support.
+  The gradient passes through the prototypes. Any number of ways and shots; a way without support is never chosen.
+
+  Args:
+    encoder: inputs `[n, ...]` to embeddings `[n, d]`.
+    adapt: the inner loop, of params `{"encoder": ..., "head": {"weight": [d, ways], "bias": [ways]}}`. With
+      `only("head", ...)` the encoder stays.
+    policy: what batch norm normalises the queries with, as in `maml`.
+    at_once: how many tasks run as one vectorised group.
+
+  Raises:
+    ValueError: if `policy` is unknown; at init, if the encoder's outputs are not `[n, d]` or labels are not one-hot.
+  """
+  network, embed_alone = with_head(encoder, linear(1)), embedding(encoder, policy)
+  answer = fine_tune(network, adapt, cross_entropy, policy)
+
+  def init(key, episodes):
+    check_episodes(episodes)
+    inputs = first_support(episodes)
+    params, state = encoder.init(key, inputs)
+    check_padding(state, episodes)
+    check_embedding(encoder, params, state, inputs)
+    return params, state
+
+  def adapted(params, state, support, queries, key=None):
+    start_key, key = (None, None) if key is None else jax.random.split(key)
+    features = encoder.apply(params, state, support.inputs, train=True, key=start_key)[0]
+    theta = {"encoder": params, "head": _as_head(class_means(features, support.labels), support.labels)}
+    logits, after, path = answer(theta, {"encoder": state, "head": {}}, support, queries, key)
+    return logits, after["encoder"], path
+
+  def run(params, state, episode, key):
+    logits, state, path = adapted(params, state, episode.support, episode.query.inputs, key)
+    return logits, state, {"support_loss": path[0]}
+
+  def predict(params, state, support, inputs):
+    return adapted(params, state, support, inputs)[0]
+
+  return Learner(init, episodic_loss(run, at_once=at_once), embed_alone, predict)
+
+
+def _as_head(prototypes, labels):
+  """The linear head of which the logits differ as minus the squared distances to prototypes `[ways, d]` do."""
+  return {"weight": 2 * prototypes.T, "bias": without_empty_ways(-jnp.square(prototypes).sum(-1), labels)}

@@ -1,0 +1,79 @@
+"""Proto-MAML: the head starts as a prototypical network's, and gradients pass through the prototypes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.test_util import check_grads
+from table_of_learners import encoder, episodes
+
+from metajax import gradient_steps
+from metajax.adapt import only, unchanged
+from metajax.learners import proto_maml, prototypical
+from metajax.losses import cross_entropy
+
+KEY = jax.random.key(1)
+
+
+def close(first, second, tolerance=1e-4):
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=1e-5), first, second)
+
+
+def value_and_grad(learner, params, state, batch):
+  return jax.value_and_grad(lambda p: learner.loss(p, state, batch, KEY)[0])(params)
+
+
+def test_without_a_step_it_is_a_prototypical_network():
+  """The same loss, gradient and, but for what all ways have in common, logits."""
+  batch, ours, theirs = episodes(0), proto_maml(encoder, unchanged), prototypical(encoder)
+  params, state = ours.init(jax.random.key(0), batch)
+  wrapped = {"encoder": params}, {"encoder": state}
+  loss, slope = value_and_grad(theirs, *wrapped, batch)
+  close(value_and_grad(ours, params, state, batch), (loss, slope["encoder"]))
+  support, query = jax.tree.map(lambda x: x[0], batch)
+  found = ours.predict(params, state, support, query.inputs)
+  expected = theirs.predict(*wrapped, support, query.inputs)
+  centred = lambda logits: logits - logits.mean(-1, keepdims=True)
+  close(centred(found), centred(expected))
+
+
+def test_a_step_is_the_papers():
+  """From `W_k = 2 c_k, b_k = -|c_k|^2`, one step of gradient descent of all, written out."""
+  batch, rate = episodes(0), 0.05
+  learner = proto_maml(encoder, gradient_steps(optax.sgd(rate), 1))
+  params, state = learner.init(jax.random.key(0), batch)
+  embed = lambda theta, x: encoder.apply(theta, {}, x, train=True)[0]
+
+  def slow(theta):
+    total = 0.0
+    for task in range(len(batch.support.inputs)):
+      support, query = jax.tree.map(lambda x: x[task], batch)  # noqa: B023
+      rows = embed(theta, support.inputs)
+      c = jnp.stack([rows[support.labels[:, k] == 1].mean(0) for k in range(3)])
+      start = (theta, 2 * c.T, -(c**2).sum(1))
+      error = lambda fast: cross_entropy(embed(fast[0], support.inputs) @ fast[1] + fast[2], support.labels)  # noqa: B023
+      phi, weight, bias = jax.tree.map(lambda x, g: x - rate * g, start, jax.grad(error)(start))
+      total += cross_entropy(embed(phi, query.inputs) @ weight + bias, query.labels)
+    return total / len(batch.support.inputs)
+
+  close(value_and_grad(learner, params, state, batch), jax.value_and_grad(slow)(params))
+
+
+def test_gradient_is_that_of_finite_differences(float64):
+  batch = jax.tree.map(lambda x: jnp.asarray(x, float), episodes(0))
+  learner = proto_maml(encoder, gradient_steps(optax.sgd(0.1), 2))
+  params, state = learner.init(jax.random.key(0), batch)
+  params = jax.tree.map(lambda x: jnp.asarray(x, float), params)
+  check_grads(lambda p: learner.loss(p, state, batch, KEY)[0], (params,), 1, ["rev"])
+
+
+def test_a_way_without_support_is_never_chosen_and_loses_no_gradient():
+  batch = jax.tree.map(np.array, episodes(0))
+  empty = lambda part: part._replace(labels=part.labels * np.array([1, 1, 0], np.float32))
+  batch = batch._replace(support=empty(batch.support), query=empty(batch.query))
+  learner = proto_maml(encoder, only("head", gradient_steps(optax.sgd(0.5), 3)))
+  params, state = learner.init(jax.random.key(0), batch)
+  loss, slope = value_and_grad(learner, params, state, batch)
+  assert np.isfinite(loss) and all(np.all(np.isfinite(x)) for x in jax.tree.leaves(slope))
+  support, query = jax.tree.map(lambda x: x[0], batch)
+  assert np.all(learner.predict(params, state, support, query.inputs)[:, 2] < -1e8)
