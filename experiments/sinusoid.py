@@ -1,9 +1,11 @@
-"""MAML's regression of sine waves from a few points (arXiv:1703.03400, section 5.1).
+"""MAML's regression of sine waves from a few points (arXiv:1703.03400, section 5.1), and its successors'.
 
 python -m experiments.sinusoid     # mean squared error 3.05 to 0.53 in one step; under a minute on 2 CPU cores
 """
 
 import functools
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,19 +14,25 @@ import optax
 
 from experiments import command_line, records, runs
 from experiments.runs import RUN, RunFlags
-from metajax import Episode, Examples, gradient_steps, make_mesh
+from metajax import Episode, Examples, Learner, gradient_steps, make_mesh
+from metajax.adapt import unchanged
+from metajax.compose import concatenated
 from metajax.evaluate import Score, few_shot_error
-from metajax.learners import maml
+from metajax.learners import cavia, imaml, maml, maml_plus_plus, meta_sgd
 from metajax.losses import squared_error
 from metajax.mesh import devices_for, share
 from metajax.networks import mlp
 from metajax.report import curves_figure, learning_curves_figure, page, read_metrics
 from metajax.types import Batches
 
+Name = Literal["maml", "joint", "meta_sgd", "maml_plus_plus", "imaml", "cavia"]
+
 
 def main(
+  learners: tuple[Name, ...] = ("maml", "joint"),
   shots: int = 10,
   inner_rate: float = 0.01,
+  context: int = 5,
   tasks: int = 25,
   steps: int = 10000,
   rate: float = 3e-3,
@@ -36,8 +44,10 @@ def main(
   """Learns to regress a sine wave of unknown amplitude and phase from a few points, in one gradient step.
 
   Args:
+    learners: which ones are trained; joint is pre-training on all waves.
     shots: points of a task, as many again as queries.
-    inner_rate: of the one step of gradient descent.
+    inner_rate: of the inner loop's gradient descent; where learned rates begin. CAVIA's is 1, its paper's.
+    context: numbers of CAVIA's context.
     tasks: tasks in a step.
     steps: training steps (the paper takes 70,000).
     rate: Adam's, falling to 0 along a cosine (the paper's is a constant 1e-3).
@@ -49,7 +59,9 @@ def main(
   flags = locals()
   this = runs.begin("sinusoid", main, flags)
   for name, value, least in (
+    ("learners", len(learners), 1),
     ("shots", shots, 1),
+    ("context", context, 0),
     ("tasks", tasks, 1),
     ("steps", steps, 1),
     ("test_tasks", test_tasks, 2),
@@ -57,80 +69,123 @@ def main(
   ):
     if value < least:
       raise ValueError(f"expected {name} to be at least {least}, got {value}")
+  if len(set(learners)) < len(learners):
+    raise ValueError(f"expected each learner once, got {' '.join(learners)}")
   runs.check_same(this)
   devices = devices_for(tasks, None if share()[1] > 1 else 1)  # so small a network gains nothing from more
   with jax.set_mesh(make_mesh(devices, fsdp=run.fsdp)):
     runs.write_configuration(this, devices)
-    network = mlp(hidden, 1)
-    learner_with = lambda adapt: maml(network, adapt, loss=squared_error, at_once=tasks)
-    one_step = learner_with(gradient_steps(optax.sgd(inner_rate), 1))
-    none = learner_with(_no_steps)
+    ways = ways_to_learn(hidden, inner_rate, context, steps, tasks)
     waves, test = sine_waves(shots, tasks, seed=seed), sine_waves(shots, 25, queries=100, seed=seed + 1)
     trained, seconds = {}, {}
-    for name, learner in {"maml": one_step, "joint pre-training": none}.items():
-      print(f"{name}, {shots} shots")
-      optimizer = optax.adam(optax.cosine_decay_schedule(rate, max(steps, 1)))
-      part = name.split()[0]
+    for name in learners:
+      print(f"{ways[name].title}, {shots} shots")
+      log_every = max(1, steps // 20)
+      learner = ways[name].after(ways[name].steps)
       trained[name], seconds[name] = runs.train(
-        this, learner, optimizer, waves, steps, rows=tasks, part=part, seed=seed, log_every=max(1, steps // 20)
+        this, learner, optimizer(rate, steps), waves, steps, rows=tasks, part=name, seed=seed, log_every=log_every
       )
 
-    error = lambda name, learner: few_shot_error(learner, trained[name].params, {}, test, test_tasks)
-    rates = (inner_rate, 0.001, 0.003, 0.03, 0.1)  # the pre-trained network is given the best
-    fine_tuned = {r: error("joint pre-training", learner_with(gradient_steps(optax.sgd(r), 1))) for r in rates}
-    best = min(fine_tuned, key=lambda r: fine_tuned[r].mean)
-    errors: dict[str, Score] = {
-      "maml, before": error("maml", none),
-      "maml, after 1 step": error("maml", one_step),
-      "maml, after 10 steps": error("maml", learner_with(gradient_steps(optax.sgd(inner_rate), 10))),
-      "joint pre-training, before": error("joint pre-training", none),
-      "joint pre-training, after 1 step": fine_tuned[best],
-    }
+    error = lambda name, learner: few_shot_error(learner, trained[name].params, trained[name].state, test, test_tasks)
     print(f"\nmean squared error on {test_tasks} new sine waves, {shots} points each")
     measured = []
-    for what, score in errors.items():
-      print(
-        f"  {what:<34} {score}" + (f"  (the best of the rates {rates}: {best})" if score is fine_tuned[best] else "")
-      )
-      found = records.record(
-        learner=what,
-        data="sinusoid",
-        split="test",
-        measure="mean_squared_error",
-        ways=None,
-        shots=shots,
-        queries=100,
-        policy="none",
-        tasks=test_tasks,
-        value=round(score.mean, 4),
-        interval=round(score.interval, 4),
-        published=None,
-        train_seconds=round(seconds[what.split(",")[0]], 1),
-        steps=steps,
-        seed=seed,
-      )
-      measured.append(found)
+    for name in learners:
+      common = {"data": "sinusoid", "split": "test", "measure": "mean_squared_error", "ways": None, "shots": shots}
+      common |= {"queries": 100, "policy": "none", "tasks": test_tasks, "published": None}
+      common |= {"train_seconds": round(seconds[name], 1), "steps": steps, "seed": seed}
+      for what, (score, said) in errors_of(ways[name], functools.partial(error, name), inner_rate).items():
+        print(f"  {what:<34} {score}{said}")
+        value = {"value": round(score.mean, 4), "interval": round(score.interval, 4)}
+        measured.append(records.record(learner=what, **common, **value))
     records.write(this.folder / "records.json", measured)
-    _page(
-      this.folder, functools.partial(draw, learner_with, inner_rate, trained["maml"].params, next(test())), measured
-    )
+    of_maml = ways["maml"].after, trained.get("maml"), next(test())
+    _page(this.folder, learners, functools.partial(draw, *of_maml) if "maml" in learners else None, measured)
   print(f"\nthe run's page: {this.folder / 'index.html'}")
   if run.record:
-    records.publish("sinusoid", measured, this.folder / "figures" / "waves.png")
+    figure = this.folder / "figures" / "waves.png"
+    records.publish("sinusoid", measured, figure if figure.exists() else None)
 
 
-def _page(folder, draw, measured):
+def optimizer(rate: float, steps: int) -> optax.GradientTransformation:
+  """Adam along a cosine; learned rates of an inner loop, which are a hundred times as small as weights, at a tenth."""
+  adam = lambda rate: optax.adam(optax.cosine_decay_schedule(rate, max(steps, 1)))
+  of = lambda params: {part: "rates" if part == "rates" else "others" for part in params}
+  return optax.partition({"rates": adam(rate / 10), "others": adam(rate)}, of)
+
+
+class Way(NamedTuple):
+  """A way to learn sine waves.
+
+  Attributes:
+    title: in the records.
+    after: the learner of a number of inner steps.
+    steps: in training.
+    tested: numbers of steps to test with.
+    any_rate: whether it is fine-tuned at the best of several rates, which training knew nothing of.
+  """
+
+  title: str
+  after: Callable[[int], Learner]
+  steps: int
+  tested: tuple[int, ...]
+  any_rate: bool = False
+
+
+def ways_to_learn(hidden, inner_rate: float, context: int, steps: int, tasks: int) -> dict[Name, Way]:
+  """All of them, on a perceptron of one width."""
+  network, common = mlp(hidden, 1), {"loss": squared_error, "at_once": tasks}
+
+  def plain(n, rate=inner_rate):
+    return maml(network, gradient_steps(optax.sgd(rate), n) if n else unchanged, **common)
+
+  return {
+    "maml": Way("maml", plain, 1, (0, 1, 10)),
+    "joint": Way("joint pre-training", plain, 0, (0,), any_rate=True),
+    "meta_sgd": Way("meta_sgd", lambda n: meta_sgd(network, n, rate=inner_rate, **common), 1, (1,)),
+    "maml_plus_plus": Way(
+      "maml_plus_plus",
+      lambda n: maml_plus_plus(network, n, rate=inner_rate, multi_step_until=steps // 10, **common),
+      5,
+      (5,),
+    ),
+    "imaml": Way("imaml", lambda n: imaml(network, optax.sgd(inner_rate), n, strength=0.5, **common), 16, (16,)),
+    "cavia": Way(
+      "cavia",
+      lambda n: cavia(concatenated(network), context, gradient_steps(optax.sgd(1.0), n) if n else unchanged, **common),
+      1,
+      (0, 1, 10),
+    ),
+  }
+
+
+def errors_of(way: Way, error: Callable[[Learner], Score], inner_rate: float) -> dict[str, tuple[Score, str]]:
+  """`{what: (its error, what is said of it)}`, after each number of steps."""
+  name = lambda n: f"{way.title}, " + (f"after {n} step{'s' * (n > 1)}" if n else "before")
+  found = {name(n): (error(way.after(n)), "") for n in way.tested}
+  if way.any_rate:
+    rates = (inner_rate, 0.001, 0.003, 0.03, 0.1)  # the pre-trained network is given the best
+    fine_tuned = {r: error(way.after(1, r)) for r in rates}
+    best = min(fine_tuned, key=lambda r: fine_tuned[r].mean)
+    found[name(1)] = fine_tuned[best], f"  (the best of the rates {rates}: {best})"
+  return found
+
+
+def _page(folder, learners, draw, measured):
   """The run's figures, and its page."""
-  waves = folder / "figures" / "waves.png"
-  draw(waves)
-  figures = [("A new sine wave", "Before adaptation, and after steps of gradient descent on the ten points.", waves)]
-  for part in ("maml", "joint"):
+  figures = []
+  if draw:
+    waves = folder / "figures" / "waves.png"
+    draw(waves)
+    figures.append(
+      ("A new sine wave", "Before adaptation, and after steps of gradient descent on the ten points.", waves)
+    )
+  for part in learners:
     path = folder / "figures" / f"learning_curves-{part}.png"
     learning_curves_figure(read_metrics(folder / part), path)
     figures.append((f"Learning curves, {part}", "Mean squared error on training waves.", path))
   page(
     folder / "index.html",
-    title="MAML on sine waves",
+    title="Sine waves from a few points",
     summary=[(r["learner"], f"{r['value']:g} ± {r['interval']:g}", "mean squared error") for r in measured],
     configuration=runs.configuration(folder),
     records=measured,
@@ -159,25 +214,16 @@ def sine_waves(shots: int, tasks: int, *, queries: int | None = None, seed: int 
   return batches
 
 
-def draw(learner_with, inner_rate, params, episodes, path):
+def draw(maml_after, trained, episodes, path):
   """One test wave: the truth, and MAML's curve before and after 1 and 10 steps on the points."""
   support = jax.tree.map(lambda x: x[0], episodes.support)
   x = jnp.linspace(-5, 5, 200)[:, None]
   order = np.argsort(episodes.query.inputs[0, :, 0])
   curves = {"truth": (episodes.query.inputs[0, order, 0], episodes.query.labels[0, order, 0])}
-  for name, adapt in {
-    "before adaptation": _no_steps,
-    "after 1 step": gradient_steps(optax.sgd(inner_rate), 1),
-    "after 10 steps": gradient_steps(optax.sgd(inner_rate), 10),
-  }.items():
-    curves[name] = (x[:, 0], learner_with(adapt).predict(params, {}, support, x)[:, 0])
+  for name, steps in {"before adaptation": 0, "after 1 step": 1, "after 10 steps": 10}.items():
+    curves[name] = (x[:, 0], maml_after(steps).predict(trained.params, {}, support, x)[:, 0])
   points = (support.inputs[:, 0], support.labels[:, 0])
   curves_figure(curves, path, points=points, x="x", y="y", title="MAML on a sine wave it has not seen")
-
-
-def _no_steps(loss, params, data):
-  """The Adapt that does not adapt."""
-  return params, loss(params, data)[None]
 
 
 if __name__ == "__main__":
