@@ -2,6 +2,7 @@
 
 python -m experiments.evaluate runs/prototypical-omniglot-20261124-101500 --ways 20 --shots 5     # a minute on 2 cores
 python -m experiments.evaluate runs/maml-omniglot-* runs/anil-omniglot-*     # the same tasks, and paired differences
+python -m experiments.evaluate runs/maml-omniglot-* runs/anil-omniglot-* --record     # which the results page gains
 """
 
 import time
@@ -11,7 +12,15 @@ import jax
 from tyro.conf import Positional
 
 from experiments import command_line, few_shot, few_shot_data, records, trained_runs
-from experiments.few_shot_scores import check_curve, curve_records, records_of, tell, test_all, test_pixels
+from experiments.few_shot_scores import (
+  check_curve,
+  curve_records,
+  difference_records,
+  records_of,
+  tell,
+  test_all,
+  test_pixels,
+)
 from metajax import make_mesh
 
 
@@ -28,6 +37,7 @@ def main(
   download: bool = False,
   skip_broken: bool = False,
   devices: int | None = None,
+  record: bool = False,
 ):
   """Tests the chosen parameters of few-shot runs on unseen classes, all on the same tasks.
 
@@ -47,11 +57,15 @@ def main(
     download: let TFDS download data that is not there.
     skip_broken: leave out files of one's own that cannot be read.
     devices: devices to share the tasks; by default all.
+    record: add to the results page by how much each other learner is ahead of the first one.
   """
   if not folders:
     raise ValueError("expected the folder of a run, or of several, got none")
   found = [trained_runs.read(folder) for folder in folders]
   trained_runs.set_precision(found)
+  learners = trained_runs.learners(found)
+  if record and len(learners) < 2:
+    raise ValueError(f"expected several learners to record their differences, got {learners[0][0].made.name} alone")
   for run in found:
     check_curve(run.made.tested, curve)
   first = found[0].setting
@@ -67,11 +81,11 @@ def main(
     trained_runs.check_unseen(run, s, source)
   batches = few_shot.test_batches(source, *test, queries, seed)
   example = next(batches())
-  written = []
+  written, differences = [], []
   with jax.set_mesh(make_mesh(devices)):
     pixels, scores = test_pixels(batches, tasks), {}
     # All of them before any is tested: what cannot be is known at once.
-    for same, trained in [(same, trained_runs.ready(same, example)) for same in trained_runs.learners(found)]:
+    for same, trained in [(same, trained_runs.ready(same, example)) for same in learners]:
       ways_to_use = [trained_runs.named(way, same[0], found) for way in same[0].made.tested]
       mine = test_all(ways_to_use, trained, batches, tasks)
       scores |= mine
@@ -81,6 +95,11 @@ def main(
       measured = records_of(test, mine | pixels, of, how) + curve_records(
         ways_to_use, trained, (test, batches), of, how
       )
+      if same is learners[0]:
+        to_beat = ways_to_use
+      else:
+        how["train_seconds"] = trained_runs.seconds(same)
+        differences += difference_records(to_beat, ways_to_use, scores, test, of, how)
       written.append((same[0].folder / time.strftime("evaluation-%Y%m%d-%H%M%S.json"), measured))
   tell(test, scores | pixels, tasks, queries)
   for path, measured in written:
@@ -89,6 +108,8 @@ def main(
       print(f"\nrecords: {path}")
     except OSError as error:
       print(f"\nnot recorded: {error}")
+  if record:
+    records.publish(f"ahead_of_{to_beat[0].name}-{few_shot_data.slug(s)}", differences)
 
 
 if __name__ == "__main__":

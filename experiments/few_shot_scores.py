@@ -131,6 +131,22 @@ def records_of(test, scores: dict[Tested, list[Score]], s, how: dict) -> list[di
   return [record(tested, found) for tested, found in scores.items()]
 
 
+def difference_records(to_beat: Sequence[Tested], tested: Sequence[Tested], scores, test, s, how: dict) -> list[dict]:
+  """The records of how many points each way to use a network is ahead of one to beat, task by task.
+
+  That is the one under the same policy or, where there is none, the first.
+  """
+  ways, shots = test
+  found = []
+  for way in tested:
+    other = next((one for one in to_beat if one.policy == way.policy), to_beat[0])
+    ahead = paired_difference(_of_tasks(scores[way]), _of_tasks(scores[other]))
+    said = _common(s) | {"measure": f"points_ahead_of_{to_beat[0].name}", "ways": ways, "shots": shots}
+    said |= {"value": round(ahead.mean, 2), "interval": round(ahead.interval, 2), "published": None}
+    found.append(records.record(learner=way.name, policy=way.policy, **said, **how))
+  return found
+
+
 def curve_records(tested: Sequence[Tested], trained: Sequence[TrainState], test, s, how: dict) -> list[dict]:
   """The records of the accuracy after 0, 1, ... adaptation steps, and what is printed of it."""
   (ways, shots), batches = test

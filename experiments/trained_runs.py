@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 
-from experiments import few_shot, few_shot_data, runs
+from experiments import few_shot, few_shot_data, records, runs
 from experiments.few_shot_scores import Tested
 from metajax.checkpoint import Checkpoints
 from metajax.data import Source
@@ -66,6 +66,11 @@ def learners(found: list[Trained]) -> list[list[Trained]]:
     if len(set(seeds)) < len(seeds):
       raise ValueError(f"expected runs of one learner to differ in their seeds, got {seeds} in {same[0].folder}, ...")
   return list(learners.values())
+
+
+def seconds(same: list[Trained]) -> int:
+  """What the runs of a learner took to train, all together, as they recorded it."""
+  return sum(records.read(run.folder / "records.json")[0]["train_seconds"] for run in same)
 
 
 def named(way: Tested, run: Trained, found: list[Trained]) -> Tested:

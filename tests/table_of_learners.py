@@ -10,15 +10,19 @@ import numpy as np
 import optax
 
 from metajax import Episode, Examples, Network, Pair, gradient_steps
-from metajax.compose import linear, on_pairs, prepared, with_head, zeros_for_all_ways
+from metajax.compose import concatenated, linear, on_pairs, prepared, with_head, zeros_for_all_ways
 from metajax.learners import (
   anil,
   augmented,
+  cavia,
   clip,
+  imaml,
   maml,
+  maml_plus_plus,
   matching,
   meta_sgd,
   pretext,
+  proto_maml,
   prototypical,
   r2d2,
   relation,
@@ -173,6 +177,14 @@ LEARNERS = {
   "maml, embedding by its encoder": Row(maml(classifier, reverse, encoder=encoder), episodes, width=5),
   "maml, adam inside": Row(maml(classifier, gradient_steps(smooth_adam, 2)), episodes, width=WAYS),
   "meta-sgd": Row(meta_sgd(classifier, 2, rate=0.1), episodes, width=WAYS),
+  "maml++": Row(  # the encoder's second layer stands for the normalisation that each step has of its own
+    maml_plus_plus(classifier, 2, multi_step_until=1, per_step=lambda name: "Dense_1" in name), episodes, width=WAYS
+  ),
+  "imaml": Row(imaml(classifier, optax.sgd(0.1), 3, cg_steps=2), episodes, width=WAYS),
+  "cavia": Row(
+    cavia(with_head(concatenated(encoder), linear(WAYS)), 4, reverse, encoder=concatenated(encoder)), episodes, width=5
+  ),
+  "proto-maml": Row(proto_maml(encoder, one_step), episodes, width=5, any_ways=True),
   "maml, in groups": Row(maml(classifier, reverse, at_once=4), episodes, width=WAYS),
   "first-order maml": Row(maml(classifier, first_order), episodes, width=WAYS),
   "maml, regression": Row(

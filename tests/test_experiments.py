@@ -12,14 +12,18 @@ from PIL import Image
 
 from experiments import (
   anil,
+  cavia,
   command_line,
   evaluate,
   few_shot_data,
   few_shot_page,
+  imaml,
   maml,
+  maml_plus_plus,
   matching,
   meta_sgd,
   one_shot,
+  proto_maml,
   prototypical,
   r2d2,
   records,
@@ -32,7 +36,23 @@ from experiments import (
 )
 from metajax.data import from_arrays
 
-FEW_SHOT = (maml, meta_sgd, anil, reptile, r2d2, supervised, prototypical, siamese, triplet, matching, relation)
+FEW_SHOT = (
+  maml,
+  meta_sgd,
+  maml_plus_plus,
+  imaml,
+  cavia,
+  proto_maml,
+  anil,
+  reptile,
+  r2d2,
+  supervised,
+  prototypical,
+  siamese,
+  triplet,
+  matching,
+  relation,
+)
 BUDGETS = {module: module.BUDGETS for module in FEW_SHOT} | {sinusoid: None, evaluate: None, one_shot: None}
 TINY = ["--filters", "4", "--tasks", "2", "--queries", "2", "--test-queries", "2", "--test-tasks", "6",
         "--validation-tasks", "6", "--steps", "2", "--validate-every", "1"]  # fmt: skip
@@ -100,6 +120,11 @@ RUNNING, BOTH = ("running statistics",), ("transductive", "support, trained tran
                   "--curve", "2"], {"anil": ("none",)}),
     slowly(reptile, ["--shots", "1", "--head", "zeros", "--inner-steps", "2", "--inner-batch", "3"], {"reptile": BOTH}),
     slowly(meta_sgd, ["--head", "zeros", "--inner-steps", "2"], {"meta_sgd": BOTH}),
+    slowly(maml_plus_plus, ["--head", "repeated", "--inner-steps", "2", "--test-inner-steps", "3",
+                            "--multi-step-until", "1"], {"maml_plus_plus": BOTH}),
+    slowly(imaml, ["--head", "repeated", "--inner-steps", "3", "--cg-steps", "2"], {"imaml": BOTH}),
+    slowly(cavia, ["--ways", "6", "--context", "3"], {"cavia": BOTH}),
+    slowly(proto_maml, [], {"proto_maml": BOTH}),
     slowly(r2d2, [], {"r2d2": BOTH}),
     slowly(matching, ["--read-steps", "2"], {"matching, full context": RUNNING}),
     slowly(triplet, ["--classes", "3", "--each", "2", "--soft-margin", "--negatives", "hard"], {
@@ -114,7 +139,7 @@ RUNNING, BOTH = ("running statistics",), ("transductive", "support, trained tran
 )  # fmt: skip
 def test_one_training_is_tested_at_any_ways_in_each_way_to_use_it(command, monkeypatch, no_page, module, flags, tested):
   monkeypatch.setattr(few_shot_data, "load", pictures)
-  status, out, error, files = command(module, *TINY, *flags, "--ways", "3", "--test", "5w2s", "--record")
+  status, out, error, files = command(module, *TINY, "--ways", "3", *flags, "--test", "5w2s", "--record")
   assert status == 0, error
   name = next(file for file in files if file.endswith(".json") and "-glyphs" in file)
   written = json.loads(next(records.HERE.rglob(name)).read_text())
@@ -147,6 +172,16 @@ def test_several_runs_are_tested_on_the_same_tasks_with_their_paired_difference(
   assert "2 seeds (interval over seeds)" in out  # two of the runs differ in their seed alone
   ahead = out.split("task by task (interval over tasks), of\n")[1]
   assert re.search(r"^  maml \(transductive\) +-?[\d.]+ ± [\d.]+$", ahead, re.MULTILINE)
+  assert command(evaluate, str(folder), str(proto), *at, "--record")[0] == 0
+  (published,) = records.HERE.rglob("ahead_of_maml-*.json")
+  (ahead,) = json.loads(published.read_text())
+  difference = re.search(r"prototypical \(running statistics\) +(-?[\d.]+) ± ([\d.]+)$",
+                         command(evaluate, str(folder), str(proto), *at)[1], re.MULTILINE)  # fmt: skip
+  assert ahead["value"] == -float(difference[1]) and ahead["interval"] == float(difference[2])
+  page = (records.HERE / "README.md").read_text()
+  assert "points ahead of maml, 6 tasks" in page and "| prototypical | running statistics |" in page
+  status, _, error, _ = command(evaluate, str(proto), str(other), *at, "--record")
+  assert status == 2 and "expected several learners to record their differences, got prototypical alone" in error
   alone = [command(evaluate, str(one), *at)[1] for one in (proto, other)]
   means = [float(re.search(r"prototypical \(running statistics\) +([\d.]+)", text)[1]) for text in alone]
   found = re.search(r"prototypical \(running statistics\) +([\d.]+)", out)

@@ -99,7 +99,7 @@ def mean_over_tasks(task: Callable, at_once: int | None = None) -> Callable:
   def compute(differentiate, params, rest, tasks):
     over_tasks = functools.partial(totals, differentiate)
     if device_count() > 1:
-      axes = jax.tree.map(lambda x: sharded_axis(jnp.shape(x)), params) if differentiate else None
+      axes = [sharded_axis(jnp.shape(x)) for x in jax.tree.leaves(params)] if differentiate else []
       spread = jax.tree.map(lambda x: parameter_spec(jnp.shape(x)), params) if differentiate else P()
       island = lambda *arguments: _all_reduce(totals(differentiate, *arguments), axes)
       over_tasks = jax.shard_map(island, in_specs=(P(), P(), P(DATA)), out_specs=(P(), spread), check_vma=False)
@@ -176,11 +176,15 @@ def _neutral(shape):
 
 
 def _all_reduce(totals, axes):
-  """Sums over the devices (of integers the largest); of a gradient that is sharded along an axis each its own part."""
+  """Sums over the devices (of integers the largest); of a gradient that is sharded along an axis each its own part.
+
+  Args:
+    totals: of a device: (all else, the gradient or None).
+    axes: of each leaf of the gradient, the axis that it is sharded along, or None.
+  """
   aux, gradient = totals
   leaves, structure = jax.tree.flatten((aux, gradient))
-  scattered = [None] * len(jax.tree.leaves(aux)) + jax.tree.leaves(axes, is_leaf=lambda axis: axis is None)
-  scattered = scattered if gradient is not None else [None] * len(leaves)
+  scattered = [None] * len(jax.tree.leaves(aux)) + axes
   sums = iter(lax.psum([x for x, axis in zip(leaves, scattered, strict=True) if _floats(x) and axis is None], DATA))
   found = []
   for x, axis in zip(leaves, scattered, strict=True):
