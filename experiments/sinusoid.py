@@ -148,7 +148,9 @@ def ways_to_learn(hidden, inner_rate: float, context: int, steps: int, tasks: in
       5,
       (5,),
     ),
-    "imaml": Way("imaml", lambda n: imaml(network, optax.sgd(inner_rate), n, strength=0.5, **common), 16, (16,)),
+    "imaml": Way(
+      "imaml", lambda n: imaml(network, optax.sgd(inner_rate / 4), n, strength=5.0, damping=0.0, **common), 32, (32,)
+    ),
     "cavia": Way(
       "cavia",
       lambda n: cavia(concatenated(network), context, gradient_steps(optax.sgd(1.0), n) if n else unchanged, **common),
