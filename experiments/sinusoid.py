@@ -149,7 +149,10 @@ def ways_to_learn(hidden, inner_rate: float, context: int, steps: int, tasks: in
       (5,),
     ),
     "imaml": Way(
-      "imaml", lambda n: imaml(network, optax.sgd(inner_rate / 4), n, strength=5.0, damping=0.0, **common), 32, (32,)
+      "imaml",
+      lambda n: imaml(network, optax.sgd(inner_rate / 10, momentum=0.9), n, strength=5.0, damping=0.0, **common),
+      32,
+      (32,),
     ),
     "cavia": Way(
       "cavia",

@@ -115,7 +115,7 @@ def test_derivatives_are_those_of_finite_differences(adapt):
     return jnp.sum(jnp.sin(adapted["weight"])) + adapted["bias"]
 
   at = {"weight": draw(5, SIZE), "bias": np.array(0.3)}, draw(6, SIZE), INPUTS
-  check_grads(run, at, order=1, modes=["rev"], atol=1e-6, rtol=1e-6)
+  check_grads(jax.jit(run), at, order=1, modes=["rev"], atol=1e-6, rtol=1e-6)
 
 
 def test_a_system_of_more_steps_than_it_has_digits_stays_finite():

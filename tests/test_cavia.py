@@ -30,8 +30,8 @@ def test_an_empty_context_is_the_network():
   joint = lambda p: squared_error(
     plain.apply(p, {}, batch.query.inputs.reshape(-1, 1), train=True)[0], batch.query.labels.reshape(-1, 1)
   )
-  found = jax.value_and_grad(lambda p: learner.loss(p, state, batch, KEY)[0])(params)
-  close(found, jax.value_and_grad(joint)(params))
+  found = jax.jit(jax.value_and_grad(lambda p: learner.loss(p, state, batch, KEY)[0]))(params)
+  close(found, jax.jit(jax.value_and_grad(joint))(params))
   x = batch.query.inputs[0]
   for task in range(2):
     support = jax.tree.map(lambda a: a[task], batch.support)  # noqa: B023
@@ -56,15 +56,15 @@ def test_the_context_alone_is_adapted_from_zeros():
       total += squared_error(at(theta, c, query.inputs), query.labels)
     return total / len(batch.support.inputs)
 
-  found = jax.value_and_grad(lambda p: learner.loss(p, state, batch, KEY)[0])(params)
-  close(found, jax.value_and_grad(slow)(params))
+  found = jax.jit(jax.value_and_grad(lambda p: learner.loss(p, state, batch, KEY)[0]))(params)
+  close(found, jax.jit(jax.value_and_grad(slow))(params))
 
 
 def test_gradient_is_that_of_finite_differences(float64):
   as_64 = lambda tree: jax.tree.map(lambda x: jnp.asarray(x, float), tree)
   batch, learner = as_64(regressions(0)), cavia(concatenated(plain), 2, one_step, loss=squared_error)
   params, state = learner.init(jax.random.key(0), batch)
-  check_grads(lambda p: learner.loss(p, state, batch, KEY)[0], (as_64(params),), 1, ["rev"])
+  check_grads(jax.jit(lambda p: learner.loss(p, state, batch, KEY)[0]), (as_64(params),), 1, ["rev"])
 
 
 def test_a_context_modulates_channels():

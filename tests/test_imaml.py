@@ -42,8 +42,8 @@ def test_loss_and_gradient_on_a_quadratic_are_those_of_the_closed_form(float64):
   batch = jax.tree.map(lambda x: jnp.asarray(x, float), regressions(0))
   params, state = learner().init(jax.random.key(0), batch)
   params = jax.tree.map(lambda x: jnp.asarray(x, float), params)
-  found = jax.value_and_grad(lambda p: learner().loss(p, state, batch, KEY)[0])(params)
-  expected = jax.value_and_grad(closed)(params, batch)
+  found = jax.jit(jax.value_and_grad(lambda p: learner().loss(p, state, batch, KEY)[0]))(params)
+  expected = jax.jit(jax.value_and_grad(closed))(params, batch)
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), found, expected)
 
 
@@ -60,7 +60,7 @@ def test_damping_shrinks_the_gradient_and_not_the_loss():
   """By the system's matrix: `strength (H + strength + damping)^-1`."""
   batch = jax.tree.map(lambda x: x[:1], regressions(0))
   params, state = learner().init(jax.random.key(0), batch)
-  of = lambda **how: jax.value_and_grad(lambda p: learner(**how).loss(p, state, batch, KEY)[0])(params)
+  of = lambda **how: jax.jit(jax.value_and_grad(lambda p: learner(**how).loss(p, state, batch, KEY)[0]))(params)
   (plain, slope), (damped, less) = of(), of(damping=2.0)
   np.testing.assert_allclose(plain, damped)
   x = features(batch.support.inputs[0])

@@ -2,7 +2,6 @@
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from table_of_learners import LEARNERS, episodes, pictures
@@ -77,20 +76,24 @@ def padded(examples, rows, axis):
   return examples._replace(inputs=inputs, labels=grow(examples.labels, 0))
 
 
+def finite(tree):
+  """By numpy, which compiles nothing."""
+  return all(np.isfinite(np.asarray(leaf, np.float64)).all() for leaf in jax.tree.leaves(tree))
+
+
 @rows
 def test_loss_is_a_finite_scalar_with_finite_metrics(case):
   (loss, (_, metrics)), _ = case()
-  assert loss.shape == () and jnp.isfinite(loss)
+  assert loss.shape == () and finite(loss)
   for name, value in metrics.items():
-    assert value.shape == () and jnp.isfinite(value), name
+    assert value.shape == () and finite(value), name
 
 
 @rows
 def test_gradient_is_finite_and_shaped_like_the_parameters(case):
   _, gradient = case()
   chex.assert_trees_all_equal_shapes_and_dtypes(gradient, case.params)
-  chex.assert_tree_all_finite(gradient)
-  assert any(jnp.any(leaf != 0) for leaf in jax.tree.leaves(gradient))
+  assert finite(gradient) and any(np.any(np.asarray(leaf) != 0) for leaf in jax.tree.leaves(gradient))
 
 
 @rows
@@ -152,8 +155,12 @@ def test_padded_rows_change_nothing(case):
 def test_padded_tasks_change_nothing(case):
   empty = jax.tree.map(np.array, case.batch)
   empty.query.labels[4:] = 0
-  four = jax.tree.map(lambda x: x[:4], case.batch)
-  close(case(empty), jax.jit(case.value_and_grad)(case.params, case.state, four, case.key))
+  if case.row.draws:
+    four = jax.tree.map(lambda x: x[:4], case.batch)
+    expected = jax.jit(case.value_and_grad)(case.params, case.state, four, case.key)
+  else:  # the mean over four tasks is that over each of them twice, which is compiled already
+    expected = case(jax.tree.map(lambda x: np.concatenate([x[:4], x[:4]]), case.batch))
+  close(case(empty), expected)
 
 
 @rows
@@ -188,8 +195,7 @@ def test_classes_are_alike_any_number_of_them_can_be_told_apart_and_padded_suppo
 def test_embedding_has_a_row_an_input(case):
   inputs = case.task().query.inputs
   embedding = jax.jit(case.learner.embed)(case.params, case.state, inputs)
-  assert embedding.shape == (len(inputs), case.row.width)
-  chex.assert_tree_all_finite(embedding)
+  assert embedding.shape == (len(inputs), case.row.width) and finite(embedding)
 
 
 @classifiers

@@ -33,7 +33,7 @@ def at(state, training_steps):
 
 
 def value_and_grad(learner, params, state, batch):
-  return jax.value_and_grad(lambda p: learner.loss(p, state, batch, KEY)[0])(params)
+  return jax.jit(jax.value_and_grad(lambda p: learner.loss(p, state, batch, KEY)[0]))(params)
 
 
 def drawn(params, spread=0.3):
@@ -100,7 +100,7 @@ def test_loss_is_the_papers_weighted_sum_of_the_losses_after_each_step(training_
       totals.append(total)
     return sum(totals) / len(totals)
 
-  expected = jax.value_and_grad(slow)(params)
+  expected = jax.jit(jax.value_and_grad(slow))(params)
   close(value_and_grad(ours, params, at(state, training_steps), batch), expected)
 
 
@@ -140,7 +140,7 @@ def test_gradient_is_that_of_finite_differences(float64):
   params, state = learner.init(jax.random.key(0), batch)
   state = at(state, 1)
   loss = lambda params: learner.loss(params, state, batch, KEY)[0]
-  check_grads(loss, (drawn(as_64(params)),), 1, ["rev"])
+  check_grads(jax.jit(loss), (drawn(as_64(params)),), 1, ["rev"])
 
 
 def test_training_steps_are_counted_and_weights_move_from_all_to_the_last():

@@ -119,7 +119,7 @@ def test_gradient_is_that_of_finite_differences(float64, steps):
   learner, batch = learner_of(steps), jax.tree.map(np.float64, episodes(0, tasks=1))
   params, state = made_of(learner, jnp.float64)
   params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params)
-  check_grads(lambda p: learner.loss(p, state, batch, jax.random.key(0))[0], (params,), 1, eps=1e-5)
+  check_grads(jax.jit(lambda p: learner.loss(p, state, batch, jax.random.key(0))[0]), (params,), 1, eps=1e-5)
 
 
 def test_unequal_shots_and_empty_ways_are_exact_and_lose_no_gradient():

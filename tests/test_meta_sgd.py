@@ -26,7 +26,9 @@ def as_64(tree):
 def test_gradients_of_initialisation_and_rates_are_those_of_finite_differences(float64, steps):
   learner, batch = meta_sgd(network, steps, loss=squared_error), as_64(regressions(0))
   params, state = learner.init(jax.random.key(0), batch)
-  check_grads(lambda params: learner.loss(params, state, batch, jax.random.key(1))[0], (as_64(params),), 1, ["rev"])
+  check_grads(
+    jax.jit(lambda params: learner.loss(params, state, batch, jax.random.key(1))[0]), (as_64(params),), 1, ["rev"]
+  )
 
 
 def test_the_gradient_of_a_rate_is_minus_both_slopes():
@@ -34,7 +36,7 @@ def test_the_gradient_of_a_rate_is_minus_both_slopes():
   batch = regressions(0)
   learner = meta_sgd(network, loss=squared_error)
   params, state = learner.init(jax.random.key(0), batch)
-  found = jax.grad(lambda params: learner.loss(params, state, batch, jax.random.key(1))[0])(params)["rates"]
+  found = jax.jit(jax.grad(lambda params: learner.loss(params, state, batch, jax.random.key(1))[0]))(params)["rates"]
   error = lambda theta, part: squared_error(network.apply(theta, {}, part.inputs, train=True)[0], part.labels)
 
   def product(task):
@@ -51,8 +53,8 @@ def test_equal_rates_are_maml():
   ours, plain = meta_sgd(classifier, 2, rate=0.1), maml(classifier, gradient_steps(optax.sgd(0.1), 2))
   params, state = ours.init(jax.random.key(0), batch)
   assert {float(x) for leaf in jax.tree.leaves(params["rates"]) for x in np.ravel(leaf)} == {np.float32(0.1)}
-  found, slope = jax.value_and_grad(lambda p: ours.loss(p, state, batch, jax.random.key(1))[0])(params)
-  of_maml = jax.value_and_grad(lambda p: plain.loss(p, state, batch, jax.random.key(1))[0])(params["network"])
+  found, slope = jax.jit(jax.value_and_grad(lambda p: ours.loss(p, state, batch, jax.random.key(1))[0]))(params)
+  of_maml = jax.jit(jax.value_and_grad(lambda p: plain.loss(p, state, batch, jax.random.key(1))[0]))(params["network"])
   np.testing.assert_allclose(found, of_maml[0], rtol=1e-6)
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), slope["network"], of_maml[1])
   assert any(np.any(leaf != 0) for leaf in jax.tree.leaves(slope["rates"]))

@@ -20,7 +20,7 @@ def close(first, second, tolerance=1e-4):
 
 
 def value_and_grad(learner, params, state, batch):
-  return jax.value_and_grad(lambda p: learner.loss(p, state, batch, KEY)[0])(params)
+  return jax.jit(jax.value_and_grad(lambda p: learner.loss(p, state, batch, KEY)[0]))(params)
 
 
 def test_without_a_step_it_is_a_prototypical_network():
@@ -49,14 +49,14 @@ def test_a_step_is_the_papers():
     for task in range(len(batch.support.inputs)):
       support, query = jax.tree.map(lambda x: x[task], batch)  # noqa: B023
       rows = embed(theta, support.inputs)
-      c = jnp.stack([rows[support.labels[:, k] == 1].mean(0) for k in range(3)])
+      c = jnp.stack([rows[np.flatnonzero(support.labels[:, k])].mean(0) for k in range(3)])
       start = (theta, 2 * c.T, -(c**2).sum(1))
       error = lambda fast: cross_entropy(embed(fast[0], support.inputs) @ fast[1] + fast[2], support.labels)  # noqa: B023
       phi, weight, bias = jax.tree.map(lambda x, g: x - rate * g, start, jax.grad(error)(start))
       total += cross_entropy(embed(phi, query.inputs) @ weight + bias, query.labels)
     return total / len(batch.support.inputs)
 
-  close(value_and_grad(learner, params, state, batch), jax.value_and_grad(slow)(params))
+  close(value_and_grad(learner, params, state, batch), jax.jit(jax.value_and_grad(slow))(params))
 
 
 def test_gradient_is_that_of_finite_differences(float64):
@@ -64,7 +64,7 @@ def test_gradient_is_that_of_finite_differences(float64):
   learner = proto_maml(encoder, gradient_steps(optax.sgd(0.1), 2))
   params, state = learner.init(jax.random.key(0), batch)
   params = jax.tree.map(lambda x: jnp.asarray(x, float), params)
-  check_grads(lambda p: learner.loss(p, state, batch, KEY)[0], (params,), 1, ["rev"])
+  check_grads(jax.jit(lambda p: learner.loss(p, state, batch, KEY)[0]), (params,), 1, ["rev"])
 
 
 def test_a_way_without_support_is_never_chosen_and_loses_no_gradient():

@@ -79,7 +79,7 @@ def test_gradient_is_that_of_finite_differences(float64):
   batch = jax.tree.map(np.float64, episodes(0, tasks=1))
   params, state = learner.init(jax.random.key(0), batch)
   params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params)
-  check_grads(lambda p: learner.loss(p, state, batch, jax.random.key(0))[0], (params,), 1, eps=1e-5)
+  check_grads(jax.jit(lambda p: learner.loss(p, state, batch, jax.random.key(0))[0]), (params,), 1, eps=1e-5)
 
 
 def test_a_module_that_does_not_score_pairs_is_refused_at_init():

@@ -93,7 +93,7 @@ def test_gradient_is_that_of_finite_differences(float64):
   batch = jax.tree.map(np.float64, labelled_pairs(0))
   params, state = siamese(encoder).init(jax.random.key(0), batch)
   params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params)
-  check_grads(lambda p: learner.loss(p, state, batch, jax.random.key(0))[0], (params,), 1, eps=1e-5)
+  check_grads(jax.jit(lambda p: learner.loss(p, state, batch, jax.random.key(0))[0]), (params,), 1, eps=1e-5)
 
 
 def test_far_from_undecided_the_loss_is_linear_and_not_infinite():

@@ -103,7 +103,7 @@ def test_gradient_is_that_of_finite_differences(float64, name):
   batch = jax.tree.map(np.float64, row.batch(0))
   params, state = row.learner.init(jax.random.key(0), batch)
   params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params)
-  check_grads(lambda p: row.learner.loss(p, state, batch, jax.random.key(0))[0], (params,), 1, eps=1e-6)
+  check_grads(jax.jit(lambda p: row.learner.loss(p, state, batch, jax.random.key(0))[0]), (params,), 1, eps=1e-6)
 
 
 def test_semi_hard_negatives_hold_nothing_of_the_size_of_all_triplets():

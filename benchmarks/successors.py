@@ -1,0 +1,111 @@
+"""The claim: what a training step of each of MAML's successors takes, in units of MAML's with as many inner steps.
+
+    python -m benchmarks.successors --record     # writes benchmarks/results/successors.json
+
+Three minutes on 2 CPU cores, of which two compile.
+"""
+
+import statistics
+from typing import NamedTuple
+
+import optax
+import tyro
+
+from benchmarks.page import write
+from benchmarks.step import alternate, compile_program
+from experiments.records import record as measured
+from metajax import Learner, gradient_steps
+from metajax.compose import linear, modulated, with_head
+from metajax.data import episodes, load
+from metajax.learners import anil, cavia, imaml, maml, maml_plus_plus, meta_sgd, proto_maml
+from metajax.networks import conv4, conv_blocks
+from metajax.train import make_train_step, start
+
+WAYS = 5
+
+
+class Row(NamedTuple):
+  """A learner, and how many inner steps the MAML has that it is compared with."""
+
+  learner: Learner
+  steps: int
+
+
+def learners_of(filters: int, steps: tuple[int, ...], implicit_steps: int, cg_steps: int) -> dict[str, Row]:
+  """All of them; MAML of each number of steps is `MAML, K = steps`."""
+  layers = {"downsample": "stride", "pool": "mean"}
+  encoder, head, always = conv4(filters, **layers), linear(WAYS), 10**9
+  network = with_head(encoder, head)
+  before = conv_blocks(3, filters, downsample="stride", pool="none")
+  in_context = with_head(modulated(before, conv_blocks(1, filters, **layers)), head)
+  found = {}
+  for k in steps:
+    adapt = gradient_steps(optax.sgd(0.1), k)
+    first = gradient_steps(optax.sgd(0.1), k, gradient="first_order")
+    every, last = {"multi_step_until": always}, {"multi_step_until": 0}
+    found |= {
+      f"{name}, K = {k}": Row(learner, k)
+      for name, learner in {
+        "MAML": maml(network, adapt),
+        "MAML, first order": maml(network, first),
+        "ANIL": anil(encoder, head, adapt),
+        "Meta-SGD": meta_sgd(network, k),
+        "MAML++, the loss of all steps": maml_plus_plus(network, k, **every),
+        "MAML++, the loss of all steps, first order": maml_plus_plus(network, k, first_order_until=always, **every),
+        "MAML++, the last loss": maml_plus_plus(network, k, **last),
+        "CAVIA": cavia(in_context, 100, adapt),
+        "Proto-MAML": proto_maml(encoder, adapt),
+      }.items()
+    }
+  name = f"iMAML, {implicit_steps} steps, {cg_steps} of conjugate gradients"
+  return found | {name: Row(imaml(network, optax.sgd(0.1), implicit_steps, cg_steps=cg_steps), max(steps))}
+
+
+def main(
+  tasks: int = 8,
+  queries: int = 15,
+  steps: tuple[int, ...] = (1, 5),
+  implicit_steps: int = 16,
+  cg_steps: int = 5,
+  filters: int = 64,
+  seconds: float = 1.0,
+  rounds: int = 3,
+  record: bool = False,
+):
+  """Measures time and temporary memory of a training step, 5-way 1-shot.
+
+  Args:
+    tasks: tasks a step.
+    queries: query pictures of each class.
+    steps: numbers of inner steps.
+    implicit_steps: iMAML's, which is compared with MAML of the most inner steps.
+    cg_steps: iMAML's.
+    filters: of each of conv4's layers.
+    seconds: how long a round takes at least.
+    rounds: how many rounds.
+    record: write the records to benchmarks/results.
+  """
+  batch = next(episodes(load("glyphs", "train"), ways=WAYS, shots=1, queries=queries, tasks=tasks)())
+  rows, optimizer = learners_of(filters, steps, implicit_steps, cg_steps), optax.adam(1e-3)
+  programs = {
+    name: compile_program(make_train_step(row.learner, optimizer), start(row.learner, optimizer, batch), batch)
+    for name, row in rows.items()
+  }
+  rates, found = alternate(programs, rounds, seconds), []
+  for name, row in rows.items():
+    of_maml = f"MAML, K = {row.steps}"
+    slower = statistics.median(base / own for base, own in zip(rates[of_maml], rates[name], strict=True))
+    memory = programs[name].temporary_mebibytes
+    larger = memory / programs[of_maml].temporary_mebibytes
+    rate = tasks * statistics.median(rates[name])
+    print(f"{name:<52} {rate:8.2f} tasks/s, {slower:5.2f} x the time, {memory:6.1f} MiB, {larger:5.2f} x, of {of_maml}")
+    said = {"measure": name, "tasks": tasks, "value": round(rate, 2), "unit": "tasks/s", "inner_steps": row.steps}
+    said |= {"beside": of_maml, "time_in_mamls": round(slower, 2), "memory_in_mamls": round(larger, 2)}
+    said |= {"temporary_mebibytes": round(memory, 1), "compile_seconds": round(programs[name].compile_seconds, 1)}
+    found.append(measured(benchmark="successors", ways=WAYS, shots=1, queries=queries, filters=filters, **said))
+  if record:
+    write("successors", found)
+
+
+if __name__ == "__main__":
+  tyro.cli(main)
