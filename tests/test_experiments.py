@@ -427,6 +427,7 @@ def test_only_the_folder_of_a_run_is_evaluated(command, tmp_path):
   assert status == 2 and re.fullmatch("error: expected JSON in '.*run.json', got .*\n", error)
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_or_one_after_the_other_give_their_mean_with_an_interval_over_them(
   command, monkeypatch, tmp_path, no_page
 ):

@@ -99,7 +99,8 @@ def accuracy_after_training(task, classes, data, encoder=seen):
   return float(rightly(state.params, state.state)), np.sqrt((1 - 1 / classes) / classes / ASKED)
 
 
-SLOW = ("rotation", "order prediction")  # the former moves pixels alone, the latter draws frames as its like does
+# Each takes a training. Those that stay: tiles, frames and sounds.
+SLOW = ("rotation", "transformation", "relative patch", "order prediction")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in TASKS])

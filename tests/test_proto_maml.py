@@ -27,7 +27,7 @@ def test_without_a_step_it_is_a_prototypical_network():
   """The same loss, gradient and, but for what all ways have in common, logits."""
   batch, ours, theirs = episodes(0), proto_maml(encoder, unchanged), prototypical(encoder)
   params, state = ours.init(jax.random.key(0), batch)
-  wrapped = {"encoder": params}, {"encoder": state}
+  wrapped = {"encoder": params, "head": {}}, {"encoder": state, "head": {}}
   loss, slope = value_and_grad(theirs, *wrapped, batch)
   close(value_and_grad(ours, params, state, batch), (loss, slope["encoder"]))
   support, query = jax.tree.map(lambda x: x[0], batch)
@@ -44,19 +44,18 @@ def test_a_step_is_the_papers():
   params, state = learner.init(jax.random.key(0), batch)
   embed = lambda theta, x: encoder.apply(theta, {}, x, train=True)[0]
 
-  def slow(theta):
-    total = 0.0
-    for task in range(len(batch.support.inputs)):
-      support, query = jax.tree.map(lambda x: x[task], batch)  # noqa: B023
-      rows = embed(theta, support.inputs)
-      c = jnp.stack([rows[np.flatnonzero(support.labels[:, k])].mean(0) for k in range(3)])
-      start = (theta, 2 * c.T, -(c**2).sum(1))
-      error = lambda fast: cross_entropy(embed(fast[0], support.inputs) @ fast[1] + fast[2], support.labels)  # noqa: B023
-      phi, weight, bias = jax.tree.map(lambda x, g: x - rate * g, start, jax.grad(error)(start))
-      total += cross_entropy(embed(phi, query.inputs) @ weight + bias, query.labels)
-    return total / len(batch.support.inputs)
+  def slow(theta, task):
+    support, query = task
+    c = jnp.stack([(embed(theta, support.inputs) * support.labels[:, k : k + 1]).sum(0) / 2 for k in range(3)])
+    start = (theta, 2 * c.T, -(c**2).sum(1))
+    error = lambda fast: cross_entropy(embed(fast[0], support.inputs) @ fast[1] + fast[2], support.labels)
+    phi, weight, bias = jax.tree.map(lambda x, g: x - rate * g, start, jax.grad(error)(start))
+    return cross_entropy(embed(phi, query.inputs) @ weight + bias, query.labels)
 
-  close(value_and_grad(learner, params, state, batch), jax.jit(jax.value_and_grad(slow))(params))
+  close(
+    value_and_grad(learner, params, state, batch),
+    jax.jit(jax.value_and_grad(lambda p: jax.vmap(slow, (None, 0))(p, batch).mean()))(params),
+  )
 
 
 def test_gradient_is_that_of_finite_differences(float64):

@@ -10,12 +10,15 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
+from jax.extend.core import jaxprs_in_params
 
 from metajax.mesh import while_tracing
 
 STEEP = 1e3  # an update that changes so much faster at a zero gradient than its own size is taken as constant there
 TOO_STEEP = 1e6  # and one that changes so fast is refused
 SEVERAL = 6  # updates that must have a derivative
+SMOOTH = {"add", "add_any", "sub", "neg", "mul", "convert_element_type", "copy"}  # of numbers, everywhere
+SMOOTH |= {"broadcast_in_dim", "concatenate", "dynamic_slice", "gather", "reshape", "slice", "squeeze", "transpose"}
 
 
 def guarded_update(optimizer: optax.GradientTransformation, params, known: dict) -> Callable:
@@ -26,14 +29,15 @@ def guarded_update(optimizer: optax.GradientTransformation, params, known: dict)
   - Of one that divides by the gradient's size (Adam, RMSProp), elements whose gradient is exactly zero are taken as
     constants: the value is the optimizer's, the derivative 0 instead of `1 / sqrt(eps_root)`.
 
-  What an optimizer does at zero is measured on parameters of two elements each, or, where it has rates of its own for
-  each parameter, on as many as there are, and kept in `known`.
+  An update of sums and products alone (gradient descent, momentum, at rates known or learned) is differentiable
+  everywhere, and is left as it is. What another optimizer does at zero is measured on parameters of two elements each,
+  or, where it has rates of its own for each parameter, on as many as there are, and kept in `known`.
 
   Raises:
     ValueError: if its update changes more than a million times faster at a zero gradient than it is large (an Adam or
       RMSProp without `eps_root`), or one of its first updates has no derivative.
   """
-  if not jax.tree.leaves(params):
+  if not jax.tree.leaves(params) or _is_smooth(optimizer, params):
     return optimizer.update
   structure = jax.tree.structure(params), tuple((jnp.ndim(x), jnp.result_type(x)) for x in jax.tree.leaves(params))
   nudged, params_nudged, none, steep, too_steep = found = known.get(structure) or _at_zero(optimizer, params)
@@ -61,6 +65,26 @@ def guarded_update(optimizer: optax.GradientTransformation, params, known: dict)
     return optimizer.update(jax.tree.map(safe, gradient, steep), state, params)
 
   return update
+
+
+def _is_smooth(optimizer, params) -> bool:
+  """Whether an update is made of sums and products alone."""
+  update = lambda gradient, params: optimizer.update(gradient, optimizer.init(params), params)
+
+  def smooth(jaxpr):
+    for equation in jaxpr.eqns:
+      if inner := list(jaxprs_in_params(equation.params)):
+        if not all(map(smooth, inner)):
+          return False
+      elif equation.primitive.name not in SMOOTH and any(map(_is_float, equation.invars)):
+        return False
+    return True
+
+  return smooth(jax.make_jaxpr(update)(params, params).jaxpr)
+
+
+def _is_float(value) -> bool:
+  return jnp.issubdtype(value.aval.dtype, jnp.inexact)
 
 
 def _nudge(x, nudged):
