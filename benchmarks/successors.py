@@ -51,7 +51,7 @@ def learners_of(filters: int, steps: tuple[int, ...], implicit_steps: int, cg_st
         "ANIL": anil(encoder, head, adapt),
         "Meta-SGD": meta_sgd(network, k),
         "MAML++, the loss of all steps": maml_plus_plus(network, k, **every),
-        "MAML++, the loss of all steps, first order": maml_plus_plus(network, k, first_order_until=always, **every),
+        "MAML++, the loss of all steps, first order": maml_plus_plus(network, k, gradient="first_order", **every),
         "MAML++, the last loss": maml_plus_plus(network, k, **last),
         "CAVIA": cavia(in_context, 100, adapt),
         "Proto-MAML": proto_maml(encoder, adapt),

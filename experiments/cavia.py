@@ -51,7 +51,7 @@ def method(
   check_rates(inner_rate=inner_rate)
   layers = {"downsample": "stride", "normalisation": normalisation}
   encoder = modulated(conv_blocks(3, filters, pool="none", **layers), conv_blocks(1, filters, pool="mean", **layers))
-  outputs, start = linear_head("repeated", setting.ways)
+  outputs, start = linear_head("first", setting.ways)
   network = with_head(encoder, outputs)
 
   adapt = lambda steps: gradient_steps(optax.sgd(inner_rate), steps)

@@ -68,6 +68,7 @@ def main(
     raise ValueError(f"expected several learners to record their differences, got {learners[0][0].made.name} alone")
   for run in found:
     check_curve(run.made.tested, curve)
+  took = {same[0].folder: {"train_seconds": trained_runs.seconds(same)} for same in learners if record}
   first = found[0].setting
   at = few_shot.tests_of(first)[0]
   test = (at[0] if ways is None else ways, at[1] if shots is None else shots)
@@ -97,9 +98,8 @@ def main(
       )
       if same is learners[0]:
         to_beat = ways_to_use
-      else:
-        how["train_seconds"] = trained_runs.seconds(same)
-        differences += difference_records(to_beat, ways_to_use, scores, test, of, how)
+      elif record:
+        differences += difference_records(to_beat, ways_to_use, scores, test, of, how | took[same[0].folder])
       written.append((same[0].folder / time.strftime("evaluation-%Y%m%d-%H%M%S.json"), measured))
   tell(test, scores | pixels, tasks, queries)
   for path, measured in written:

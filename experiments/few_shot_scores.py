@@ -88,7 +88,7 @@ def check_curve(tested: Sequence[Tested], steps: int):
   if steps < 0:
     raise ValueError(f"expected a curve of at least 0 steps, got {steps}")
   if steps and not any(way.after for way in tested):
-    raise ValueError(f"expected --curve of a learner that adapts by steps, got {tested[0].name}")
+    raise ValueError(f"expected --curve of a learner tested after any number of steps, got {tested[0].name}")
 
 
 def tell(test: tuple[int, int], scores: dict[Tested, list[Score]], tasks: int, queries: int):
@@ -143,7 +143,9 @@ def difference_records(to_beat: Sequence[Tested], tested: Sequence[Tested], scor
     ahead = paired_difference(_of_tasks(scores[way]), _of_tasks(scores[other]))
     said = _common(s) | {"measure": f"points_ahead_of_{to_beat[0].name}", "ways": ways, "shots": shots}
     said |= {"value": round(ahead.mean, 2), "interval": round(ahead.interval, 2), "published": None}
-    found.append(records.record(learner=way.name, policy=way.policy, **said, **how))
+    said |= {"beside": f"{other.name} ({other.policy})", "seeds": s.seeds}
+    policy = way.policy if way.policy == other.policy else f"{way.policy}, beside {other.policy}"
+    found.append(records.record(learner=way.name, policy=policy, **said, **how))
   return found
 
 

@@ -19,7 +19,6 @@ BUDGETS = {
     "head": "repeated",
     "inner_rate": 0.5,
     "inner_steps": 3,
-    "test_inner_steps": 3,
     "multi_step_until": 1000,
     "first_order_until": 0,
   },
@@ -29,7 +28,7 @@ BUDGETS = {
 def method(
   inner_rate: float = 0.1,
   inner_steps: int = 5,
-  test_inner_steps: int = 5,
+  test_inner_steps: int | None = None,
   multi_step_until: int = 5000,
   first_order_until: int = 25000,
   policy: Policy = "transductive",
@@ -44,7 +43,8 @@ def method(
   Args:
     inner_rate: that the rates of all arrays and steps start at, on the mean loss.
     inner_steps: of the inner loop in training.
-    test_inner_steps: of the inner loop in validation and test; beyond those of training by the last one's rates.
+    test_inner_steps: of the inner loop in validation and test, as in training by default; beyond those of training by
+      the last one's rates.
     multi_step_until: training steps in which the loss after each inner step counts, less and less but for the last.
     first_order_until: training steps of first order, before second.
     policy: what batch norm normalises queries with in training; it is tested under both policies.
@@ -55,6 +55,8 @@ def method(
     run: flags that every experiment has.
   """
   check_rates(inner_rate=inner_rate)
+  if first_order_until >= setting.steps:
+    raise ValueError(f"expected --first-order-until below the {setting.steps} --steps, got {first_order_until}")
   encoder = conv4(filters, downsample="stride", pool="mean", normalisation=normalisation)
   outputs, start = linear_head(head, setting.ways)
   network = with_head(encoder, outputs)
@@ -63,7 +65,7 @@ def method(
   def learner(steps, policy):
     return maml_plus_plus(network, steps, rate=inner_rate, encoder=encoder, policy=policy, **annealed, **start)
 
-  after = lambda _, policy: learner(test_inner_steps, policy)
+  after = lambda _, policy: learner(test_inner_steps or inner_steps, policy)
   tested = under_both("maml_plus_plus", after, None, 0, policy, normalisation)
   return Method("maml_plus_plus", learner(inner_steps, policy), tested)
 

@@ -25,7 +25,7 @@ def method(
   low_rate: float = 0.5,
   high_rate: float = 2.0,
   inner_steps: int = 1,
-  test_inner_steps: int = 1,
+  test_inner_steps: int | None = None,
   gradient: Gradient = "mixed",
   policy: Policy = "transductive",
   head: Head = "fixed",
@@ -41,7 +41,7 @@ def method(
       0.005 to 0.1 are of another loss and network.)
     high_rate: that the rates of the inner loop start at.
     inner_steps: of the inner loop in training.
-    test_inner_steps: of the inner loop in validation and test.
+    test_inner_steps: of the inner loop in validation and test; as in training by default.
     gradient: "mixed" and "reverse" are exact, "first_order" leaves out second derivatives.
     policy: what batch norm normalises queries with in training; it is tested under both policies.
     head: for the ways of training alone ("fixed"), or for any: its outputs "repeated", or a start from "zeros".
@@ -55,7 +55,7 @@ def method(
   outputs, start = linear_head(head, setting.ways)
   network, rates = with_head(encoder, outputs), {"rate": (low_rate, high_rate), "gradient": gradient}
   learner = lambda steps, policy: meta_sgd(network, steps, encoder=encoder, policy=policy, **rates, **start)
-  after = lambda _, policy: learner(test_inner_steps, policy)
+  after = lambda _, policy: learner(test_inner_steps or inner_steps, policy)
   tested = under_both("meta_sgd", after, None, 0, policy, normalisation)
   return Method("meta_sgd", learner(inner_steps, policy), tested)
 

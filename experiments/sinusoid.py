@@ -41,16 +41,19 @@ def main(
   seed: int = 0,
   run: RunFlags = RUN,
 ):
-  """Learns to regress a sine wave of unknown amplitude and phase from a few points, in one gradient step.
+  """Learns to regress a sine wave of unknown amplitude and phase from a few points.
+
+  In training, MAML, Meta-SGD and CAVIA take one gradient step, MAML++ five, iMAML 32 smaller ones with momentum.
 
   Args:
     learners: which ones are trained; joint is pre-training on all waves.
     shots: points of a task, as many again as queries.
-    inner_rate: of the inner loop's gradient descent; where learned rates begin. CAVIA's is 1, its paper's.
+    inner_rate: of the inner loop's gradient descent; where learned rates begin. iMAML's is a tenth of it; CAVIA's is 1,
+      its paper's.
     context: numbers of CAVIA's context.
     tasks: tasks in a step.
     steps: training steps (the paper takes 70,000).
-    rate: Adam's, falling to 0 along a cosine (the paper's is a constant 1e-3).
+    rate: Adam's, falling to 0 along a cosine (the paper's is a constant 1e-3); a tenth of it for learned rates.
     hidden: widths of the network's layers.
     test_tasks: how many sine waves to test on.
     seed: of the initialisation and the tasks.

@@ -69,8 +69,15 @@ def learners(found: list[Trained]) -> list[list[Trained]]:
 
 
 def seconds(same: list[Trained]) -> int:
-  """What the runs of a learner took to train, all together, as they recorded it."""
-  return sum(records.read(run.folder / "records.json")[0]["train_seconds"] for run in same)
+  """What the runs of a learner took to train, all together, as they recorded it.
+
+  Raises:
+    ValueError: if one has not ended, and has no records.
+  """
+  found = {run.folder: records.read(run.folder / "records.json") for run in same}
+  if unended := [str(folder) for folder, of_run in found.items() if not of_run]:
+    raise ValueError(f"expected runs that have ended, got one without records in {unended[0]!r}")
+  return sum(of_run[0]["train_seconds"] for of_run in found.values())
 
 
 def named(way: Tested, run: Trained, found: list[Trained]) -> Tested:

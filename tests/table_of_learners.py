@@ -178,7 +178,14 @@ LEARNERS = {
   "maml, adam inside": Row(maml(classifier, gradient_steps(smooth_adam, 2)), episodes, width=WAYS),
   "meta-sgd": Row(meta_sgd(classifier, 2, rate=0.1), episodes, width=WAYS),
   "maml++": Row(  # the encoder's second layer stands for the normalisation that each step has of its own
-    maml_plus_plus(classifier, 2, multi_step_until=1, per_step=lambda name: "Dense_1" in name), episodes, width=WAYS
+    maml_plus_plus(
+      classifier,
+      2,
+      multi_step_until=1,
+      per_step=lambda params: jax.tree_util.tree_map_with_path(lambda path, _: "Dense_1" in str(path), params),
+    ),
+    episodes,
+    width=WAYS,
   ),
   "imaml": Row(imaml(classifier, optax.sgd(0.1), 3, cg_steps=2), episodes, width=WAYS),
   "cavia": Row(

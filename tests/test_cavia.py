@@ -9,7 +9,7 @@ from jax.test_util import check_grads
 from table_of_learners import convolution, episodes, pictures, regressions
 
 from metajax import gradient_steps
-from metajax.compose import concatenated, linear, modulated, repeated_for_all_ways, with_head
+from metajax.compose import concatenated, first_ways, linear, modulated, with_head
 from metajax.learners import cavia
 from metajax.losses import cross_entropy, squared_error
 from metajax.networks import conv_blocks, mlp
@@ -80,19 +80,30 @@ def test_a_context_modulates_channels():
 
 def test_fewer_ways_than_outputs_are_the_first_ones_and_more_are_refused():
   network = with_head(modulated(convolution_maps, convolution), linear(3))
-  learner = cavia(network, 5, one_step, encoder=network, start=repeated_for_all_ways)
-  params, state = cavia(network, 5, one_step).init(jax.random.key(0), pictures(0))
-  support, query = jax.tree.map(lambda x: x[0], episodes(1, (16, 16, 1), ways=2, queries=1))
-  assert learner.predict(params, state, support, query.inputs).shape == (2, 2)
+  learner = cavia(network, 5, one_step, start=first_ways)
+  params, state = learner.init(jax.random.key(0), pictures(0))
+  two, four = (jax.tree.map(lambda x: x[0], episodes(1, (16, 16, 1), ways=ways, queries=1)) for ways in (2, 4))
+  assert learner.predict(params, state, two.support, two.query.inputs).shape == (2, 2)
+  with pytest.raises(ValueError, match="expected at most as many ways as the head has outputs, 3, got 4"):
+    learner.predict(params, state, four.support, four.query.inputs)
   with pytest.raises(ValueError, match="2"):
     jax.eval_shape(cavia(network, 5, one_step).loss, params, state, episodes(1, (16, 16, 1), ways=2), KEY)
+
+
+def test_the_context_has_the_type_of_the_parameters():
+  batch = jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16), regressions(0))
+  learner = cavia(concatenated(plain), 2, one_step, loss=squared_error)
+  params, state = learner.init(jax.random.key(0), batch)
+  params = jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16), params)
+  assert jax.eval_shape(learner.loss, params, state, batch, KEY)[0].dtype == jnp.bfloat16
 
 
 convolution_maps = conv_blocks(1, 4, downsample="stride", pool="none")
 
 
 def test_a_context_below_0_and_pictures_for_rows_are_refused():
-  with pytest.raises(ValueError, match="a context of at least 0 numbers, got -1"):
-    cavia(concatenated(plain), -1, one_step)
+  for context in (-1, 2.5, True):
+    with pytest.raises(ValueError, match=f"a context of at least 0 numbers, got {context}"):
+      cavia(concatenated(plain), context, one_step)
   with pytest.raises(ValueError, match=r"expected inputs \[n, d\] to append a context to"):
     cavia(concatenated(plain), 2, one_step, loss=cross_entropy).init(KEY, pictures(0))

@@ -249,7 +249,11 @@ def test_bad_input_gives_one_line_that_quotes_it_and_writes_nothing(command, mon
 def test_a_curve_of_a_learner_without_steps_is_refused(command, monkeypatch):
   monkeypatch.setattr(few_shot_data, "load", pictures)
   status, _, error, files = command(r2d2, *TINY, "--curve", "3")
-  assert status == 2 and error == "error: expected --curve of a learner that adapts by steps, got r2d2\n" and not files
+  assert (
+    status == 2
+    and error == "error: expected --curve of a learner tested after any number of steps, got r2d2\n"
+    and not files
+  )
 
 
 @pytest.mark.parametrize(

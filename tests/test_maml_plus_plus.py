@@ -12,9 +12,10 @@ from metajax import gradient_steps
 from metajax.adapt import only
 from metajax.compose import linear, repeated_for_all_ways, with_head
 from metajax.learners import maml, maml_plus_plus
-from metajax.learners.maml_plus_plus import multi_step_weights
+from metajax.learners.maml_plus_plus import multi_step_weights, normalisations
 from metajax.losses import squared_error
-from metajax.networks import mlp
+from metajax.networks import audio_conv, conv4, mlp, vision_transformer
+from metajax.networks.transformer import Size
 
 KEY = jax.random.key(1)
 network, classifier = mlp((7,), 1, jnp.tanh), with_head(encoder, linear(3))
@@ -34,6 +35,10 @@ def at(state, training_steps):
 
 def value_and_grad(learner, params, state, batch):
   return jax.jit(jax.value_and_grad(lambda p: learner.loss(p, state, batch, KEY)[0]))(params)
+
+
+def first_layer(params):
+  return jax.tree_util.tree_map_with_path(lambda path, _: "_0" in str(path), params)
 
 
 def drawn(params, spread=0.3):
@@ -128,7 +133,7 @@ def test_second_derivatives_count_only_after_first_order_has_ended():
 def test_gradient_is_that_of_finite_differences(float64):
   """Of initialisation, rates and each step's own parameters: here those of the first layer, whatever they are."""
   batch = as_64(regressions(0))
-  learner = maml_plus_plus(network, 2, rate=0.1, multi_step_until=3, loss=squared_error, per_step=lambda n: "_0" in n)
+  learner = maml_plus_plus(network, 2, rate=0.1, multi_step_until=3, loss=squared_error, per_step=first_layer)
   params, state = learner.init(jax.random.key(0), batch)
   state = at(state, 1)
   loss = lambda params: learner.loss(params, state, batch, KEY)[0]
@@ -171,8 +176,8 @@ def test_more_steps_at_test_time_take_the_last_ones_rates_and_other_ways_the_hea
   [
     ({"rate": 0}, "expected a rate above 0, got 0"),
     ({"rate": float("inf")}, "expected a rate above 0, got inf"),
-    ({"multi_step_until": -1}, "expected multi_step_until to be a whole number of at least 0, got -1"),
-    ({"first_order_until": 2.5}, "expected first_order_until to be a whole number of at least 0, got 2.5"),
+    ({"multi_step_until": -1}, "expected multi_step_until to be a whole number of at least 0, below 2..31, got -1"),
+    ({"first_order_until": 2.5}, "expected first_order_until to be a whole number of at least 0, below 2..31, got 2.5"),
     ({"steps": 0}, "expected steps to be a whole number of at least 1, got 0"),
     ({"gradient": "second"}, "expected gradient to be one of"),
   ],
@@ -182,6 +187,24 @@ def test_arguments_that_are_none_are_refused(how, message):
     maml_plus_plus(network, **how)
 
 
+def test_normalisations_are_found_in_every_network_by_their_scale():
+  picture, sound = jnp.zeros((1, 16, 16, 1)), jnp.zeros((1, 16, 16))
+  found = []
+  for network, inputs in (
+    (conv4(4, pool="mean"), picture),
+    (vision_transformer(Size(8, 1, 2), 4), picture),
+    (audio_conv(4), sound),
+  ):
+    params = jax.eval_shape(network.init, jax.random.key(0), inputs)[0]
+    chosen = jax.tree_util.tree_leaves_with_path(normalisations(params))
+    found.append({jax.tree_util.keystr(path, simple=True, separator="/") for path, one in chosen if one})
+  assert found[0] == {f"norm_{i}/{part}" for i in range(4) for part in ("scale", "bias")}
+  assert "layer_0/before_attention/bias" in found[1] and "level/scale" in found[2]
+  assert not any("kernel" in name for names in found for name in names)
+
+
 def test_a_per_step_that_takes_all_parameters_is_refused():
   with pytest.raises(ValueError, match="expected parameters that adapt"):
-    maml_plus_plus(classifier, per_step=lambda name: True).init(jax.random.key(0), episodes(0))
+    maml_plus_plus(classifier, per_step=lambda params: jax.tree.map(lambda _: True, params)).init(
+      jax.random.key(0), episodes(0)
+    )

@@ -85,7 +85,7 @@ def test_rates_start_where_they_are_said_to():
   assert 0.2 <= rates.min() < 0.21 and 0.29 < rates.max() <= 0.3 and abs(rates.mean() - 0.25) < 0.01
 
 
-@pytest.mark.parametrize("rate", [0, (0.2, 0.1), -0.1, (0.0, 0.1), float("nan")])
+@pytest.mark.parametrize("rate", [0, (0.2, 0.1), -0.1, (0.0, 0.1), float("nan"), [0.1, 0.2], (0.1,), None])
 def test_rates_that_are_none_are_refused(rate):
   with pytest.raises(ValueError, match="a rate above 0, or two of them"):
     meta_sgd(network, rate=rate)

@@ -64,8 +64,10 @@ def implicit(
     slope = jax.grad(loss)(found, data)  # of what the loss closes over, and zero at the minimum
     residual = jax.tree.map(lambda g, f, p: g + strength * (f - p), slope, found, params)
     matvec = functools.partial(_product, loss, found, data, strength + damping)
-    newton = _solve(lambda v: lax.stop_gradient(matvec(v)), residual, cg_steps)
-    return jax.tree.map(lambda f, n: f - (n - lax.stop_gradient(n)), found, newton), path
+    # Its value is zero, so that the system is solved for the derivative alone.
+    nothing = jax.tree.map(lambda r: r - lax.stop_gradient(r), residual)
+    newton = _solve(lambda v: lax.stop_gradient(matvec(v)), nothing, cg_steps)
+    return jax.tree.map(lambda f, n: f - n, found, newton), path
 
   return adapt
 

@@ -1,7 +1,15 @@
 """Networks from networks, in plain JAX."""
 
 from metajax.compose.context import concatenated, modulated
-from metajax.compose.heads import cosine, linear, perceptron, repeated_for_all_ways, unit_rows, zeros_for_all_ways
+from metajax.compose.heads import (
+  cosine,
+  first_ways,
+  linear,
+  perceptron,
+  repeated_for_all_ways,
+  unit_rows,
+  zeros_for_all_ways,
+)
 from metajax.compose.joined import beside, on_pairs, tied, with_head
 from metajax.compose.wrapped import chunked, flatten, frozen, prepared, started
 
@@ -10,6 +18,7 @@ __all__ = [
   "chunked",
   "concatenated",
   "cosine",
+  "first_ways",
   "flatten",
   "frozen",
   "linear",

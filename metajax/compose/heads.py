@@ -93,6 +93,22 @@ def zeros_for_all_ways(params, labels: Array):
   return jax.tree.map(lambda x: jnp.zeros((*x.shape[:-1], labels.shape[-1]), x.dtype), params)
 
 
+def first_ways(params, labels: Array):
+  """The params of a linear head with its first outputs alone, for as many as labels `[n, ways]` have.
+
+  Of params with a "head" (`with_head`), those of the head.
+
+  Raises:
+    ValueError: if there are more ways than outputs.
+  """
+  if isinstance(params, dict) and "head" in params:
+    return {**params, "head": first_ways(params["head"], labels)}
+  ways, outputs = labels.shape[-1], jnp.shape(jax.tree.leaves(params)[0])[-1]
+  if ways > outputs:
+    raise ValueError(f"expected at most as many ways as the head has outputs, {outputs}, got {ways}")
+  return jax.tree.map(lambda x: x[..., :ways], params)
+
+
 def repeated_for_all_ways(params, labels: Array):
   """The params of a linear head with its outputs again and again, for as many as labels `[n, ways]` have.
 

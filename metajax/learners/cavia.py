@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 
 from metajax.adapt import only
@@ -30,7 +31,7 @@ def cavia(
   by the gradient through `adapt`. What is learned of a task is a few numbers, however large the network, so the inner
   loop hardly overfits, and its rate matters little: theta sets how much a number does. With a context of 0 numbers it
   is the network alone. A classifier's outputs are the same in every task, so it serves as many ways as it was trained
-  at, or, with `start=repeated_for_all_ways`, fewer: the first ones.
+  at, or, with `start=first_ways`, fewer.
 
   Args:
     network: of inputs `[n, ...]` and a context `[context]` to outputs, made by `compose.concatenated` or
@@ -42,27 +43,27 @@ def cavia(
       in the context of zeros.
 
   Raises:
-    ValueError: if `context` is below 0, or an argument is as `maml` refuses it.
+    ValueError: if `context` is no whole number of at least 0, or an argument is as `maml` refuses it.
   """
-  if context < 0:
-    raise ValueError(f"expected a context of at least 0 numbers, got {context}")
-  nothing = jnp.zeros(context)
+  if isinstance(context, bool) or not isinstance(context, int) or context < 0:
+    raise ValueError(f"expected a context of at least 0 numbers, got {context!r}")
+  nothing = lambda params: jnp.zeros(context, jnp.result_type(*jax.tree.leaves(params)))
 
   def apply(params, state, inputs, *, train, key=None):
     return network.apply(params["network"], state, inputs, params["context"], train=train, key=key)
 
   learner = maml(
-    Network(lambda key, inputs: network.init(key, inputs, nothing), apply),
+    Network(lambda key, inputs: network.init(key, inputs, jnp.zeros(context)), apply),
     only("context", adapt),
     loss=loss,
     inner_loss=inner_loss,
     policy=policy,
-    start=lambda params, labels: {"network": start(params, labels), "context": nothing},
+    start=lambda params, labels: {"network": start(params, labels), "context": nothing(params)},
     at_once=at_once,
   )
   embeds = network if encoder is None else encoder
   embed_alone = embedding(
-    embeds._replace(apply=lambda p, s, inputs, **how: embeds.apply(p, s, inputs, nothing, **how)), policy
+    embeds._replace(apply=lambda p, s, inputs, **how: embeds.apply(p, s, inputs, nothing(p), **how)), policy
   )
 
   def embed(params, state, inputs):

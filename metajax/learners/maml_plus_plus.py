@@ -1,6 +1,7 @@
 """How to train your MAML: MAML++ (Antoniou et al. 2019, arXiv:1810.09502)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +13,16 @@ from metajax.adapt import Gradient, gradient_steps
 from metajax.learners.episodic import mean_over_episodes
 from metajax.learners.inner_loop import Policy, of_whole_network, query_pass
 from metajax.losses import cross_entropy
-from metajax.types import Array, Learner, Network
+from metajax.types import Array, Learner, Network, Params
 
 LEAST = 0.03  # of 1 / steps: what the loss after a step that is not the last comes to weigh
 
 
-def is_normalisation(name: str) -> bool:
-  """Whether a parameter, such as "encoder/norm_0/scale", is of a normalisation: a part of its name has "norm"."""
-  return "norm" in name.lower()
+def normalisations(params: Params):
+  """Which parameters are a normalisation's, a tree of bools: those of a part that has a "scale"."""
+  if isinstance(params, dict) and "scale" not in params:
+    return {name: normalisations(part) for name, part in params.items()}
+  return jax.tree.map(lambda x: isinstance(params, dict), params)
 
 
 def maml_plus_plus(
@@ -29,7 +32,7 @@ def maml_plus_plus(
   rate: float = 0.1,
   multi_step_until: int = 5000,
   first_order_until: int = 0,
-  per_step: Callable[[str], bool] = is_normalisation,
+  per_step: Callable[[Params], Any] = normalisations,
   gradient: Gradient = "mixed",
   loss: Callable = cross_entropy,
   inner_loss: Callable | None = None,
@@ -53,7 +56,8 @@ def maml_plus_plus(
   The paper's cosine schedule is the outer optimizer's. Params are `{"network": theta and beta, "rates": alpha}`, where
   leaves of `beta` and `alpha` have a leading axis `[steps]`; the state counts the training steps. Another number of
   steps at test time: the same factory with other `steps`, the same params; steps beyond those that were learned take
-  the last one's rates and normalisation.
+  the last one's rates and normalisation. Where several seeds are trained side by side (`fit(seed=(0, 1))`) every step
+  computes all phases, as each seed has a count of its own.
 
   Args:
     network: as for `maml`.
@@ -62,9 +66,9 @@ def maml_plus_plus(
     multi_step_until: training steps in which the loss of all inner steps counts; 0: only the last one's ever does. 10
       epochs of 500 steps in the paper.
     first_order_until: training steps of first order; 50 of 150 such epochs in the paper.
-    per_step: which parameters, by name, are each step's own and not adapted.
+    per_step: `params -> tree of bools`: which are each step's own, and not adapted.
     gradient: of what comes after, as for `gradient_steps`.
-    loss, inner_loss, encoder, policy, start, at_once: as for `maml`. `embed` has the normalisation of the first step.
+    loss, inner_loss, encoder, policy, start, at_once: as for `maml`. `embed` has the normalisation of the last step.
 
   Raises:
     ValueError: if `rate` is not above 0 or a number of training steps below 0, or an argument is as `maml` or
@@ -73,8 +77,8 @@ def maml_plus_plus(
   if not 0 < rate < np.inf:
     raise ValueError(f"expected a rate above 0, got {rate}")
   for name, count in (("multi_step_until", multi_step_until), ("first_order_until", first_order_until)):
-    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-      raise ValueError(f"expected {name} to be a whole number of at least 0, got {count!r}")
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count < 2**31:
+      raise ValueError(f"expected {name} to be a whole number of at least 0, below 2**31, got {count!r}")
   gradient_steps(optax.sgd(rate), steps, gradient=gradient)  # looks at them
   inner = loss if inner_loss is None else inner_loss
   init_network, embed_network = of_whole_network(network, (loss, inner), encoder, policy, start)
@@ -118,35 +122,36 @@ def maml_plus_plus(
     written = jax.tree.map(lambda old, new: old.at[which].set(new), state["network"], states)
     return outputs, {"network": written, "training_steps": state["training_steps"] + 1}
 
-  def with_loss(params, state, episode, key):
-    now = state["training_steps"]
+  def phase(began):
+    """The mean over tasks, in the training steps from `began` on in which all count alike, up to the next phase."""
+    every, order = began < multi_step_until, "first_order" if began < first_order_until else gradient
 
-    def phase(began):
-      """One in which all training steps from `began` on count alike, up to the next one."""
-      every, order = began < multi_step_until, "first_order" if began < first_order_until else gradient
+    def with_loss(params, state, episode, key):
+      support, query = episode
+      now = state["training_steps"]
+      outputs, state = run(params, state, support, query.inputs, key, order, every)
+      losses = jax.vmap(loss, (0, None))(outputs, query.labels)
+      weights = multi_step_weights(steps, now, multi_step_until) if every else jnp.ones(1)
+      return losses @ weights.astype(losses.dtype), outputs[-1], state, {}
 
-      def branch(params, state, episode, key):
-        support, query = episode
-        outputs, state = run(params, state, support, query.inputs, key, order, every)
-        losses = jax.vmap(loss, (0, None))(outputs, query.labels)
-        weights = multi_step_weights(steps, now, multi_step_until) if every else jnp.ones(1)
-        return losses @ weights.astype(losses.dtype), outputs[-1], state, {}
+    return mean_over_episodes(with_loss, loss is cross_entropy, at_once)
 
-      return branch
+  begins = sorted({0, multi_step_until, first_order_until})
+  phases = [phase(began) for began in begins]
 
-    begins = sorted({0, multi_step_until, first_order_until})
-    at = jnp.searchsorted(jnp.array(begins), now, side="right") - 1
-    return lax.switch(at, [phase(began) for began in begins], params, state, episode, key)
+  def batch_loss(params, state, episodes, key):
+    at = jnp.searchsorted(jnp.array(begins), state["training_steps"], side="right") - 1
+    return lax.switch(at, phases, params, state, episodes, key)
 
   def embed(params, state, inputs):
     fast, own = apart(params["network"])
-    first = lambda tree: jax.tree.map(lambda x: x[0], tree)
-    return embed_network(_whole(fast, first(own)), first(state["network"]), inputs)
+    last = lambda tree: jax.tree.map(lambda x: x[-1], tree)  # whose statistics are kept up in all phases
+    return embed_network(_whole(fast, last(own)), last(state["network"]), inputs)
 
   def predict(params, state, support, inputs):
     return run(params, state, support, inputs, None, gradient, every=False)[0][-1]
 
-  return Learner(init, mean_over_episodes(with_loss, loss is cross_entropy, at_once), embed, predict)
+  return Learner(init, batch_loss, embed, predict)
 
 
 def multi_step_weights(steps: int, training_steps: Array, until: int) -> Array:
@@ -168,9 +173,8 @@ def _by_step(rates) -> optax.GradientTransformation:
 
 
 def _apart(params, chosen):
-  """The parameters of which the name is not chosen, and those of which it is; each None where the other has some."""
-  name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")
-  pick = lambda own: jax.tree_util.tree_map_with_path(lambda path, x: x if chosen(name(path)) == own else None, params)
+  """The parameters that are not chosen, and those that are; each None where the other has some."""
+  pick = lambda own: jax.tree.map(lambda x, is_chosen: x if is_chosen == own else None, params, chosen(params))
   return pick(False), pick(True)
 
 

@@ -37,8 +37,7 @@ def meta_sgd(
   Args:
     network: as for `maml`.
     steps: of the inner loop, each by the same rates.
-    rate: what rates start at: drawn uniformly from the first to the second, as in the paper, or all the same. It is of
-      the mean loss.
+    rate: what rates start at, of the mean loss: each drawn uniformly from the first to the second, or all the same.
     gradient: as for `gradient_steps`.
     loss, inner_loss, encoder, policy, at_once: as for `maml`.
     start: `(params, support labels) -> params` from which a task is adapted, as for `maml`. Where it widens a head,
@@ -47,8 +46,8 @@ def meta_sgd(
   Raises:
     ValueError: if `rate` is not above 0, or an argument is as `maml` or `gradient_steps` refuses it.
   """
-  low, high = rate if isinstance(rate, tuple) else (rate, rate)
-  if not 0 < low <= high < np.inf:
+  low, high = rate if isinstance(rate, tuple) and len(rate) == 2 else (rate, rate)
+  if not all(isinstance(x, int | float) for x in (low, high)) or not 0 < low <= high < np.inf:
     raise ValueError(f"expected a rate above 0, or two of them, the lower one first, got {rate}")
   inner = loss if inner_loss is None else inner_loss
   gradient_steps(optax.sgd(low), steps, gradient=gradient)  # looks at them
