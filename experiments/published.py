@@ -10,6 +10,9 @@ OMNIGLOT = {
   ("reptile", "support"): (95.4, 98.9, 88.1, 96.7),  # arXiv:1803.02999
   ("reptile", "transductive"): (97.7, 99.5, 89.4, 97.1),  # arXiv:1803.02999
   ("anil", "transductive"): (None, None, 96.2, 98.0),  # arXiv:1909.09157
+  ("meta_sgd", "transductive"): (99.5, 99.9, 95.9, 99.0),  # arXiv:1707.09835
+  ("maml_plus_plus", "transductive"): (99.5, 99.9, 97.7, 99.3),  # arXiv:1810.09502, an ensemble of 5
+  ("imaml", "transductive"): (99.2, 99.7, 94.5, 98.7),  # arXiv:1909.04630, by gradient descent
   ("prototypical", "running statistics"): (98.8, 99.7, 96.0, 98.9),  # arXiv:1703.05175
   ("matching", "running statistics"): (98.1, 98.9, 93.8, 98.5),  # arXiv:1606.04080
   ("siamese", "running statistics"): (97.3, 98.4, 88.1, 97.0),  # re-implemented in arXiv:1606.04080
