@@ -172,14 +172,15 @@ def test_several_runs_are_tested_on_the_same_tasks_with_their_paired_difference(
   assert "2 seeds (interval over seeds)" in out  # two of the runs differ in their seed alone
   ahead = out.split("task by task (interval over tasks), of\n")[1]
   assert re.search(r"^  maml \(transductive\) +-?[\d.]+ ± [\d.]+$", ahead, re.MULTILINE)
-  assert command(evaluate, str(folder), str(proto), *at, "--record")[0] == 0
+  status, out_of_two, error, _ = command(evaluate, str(folder), str(proto), *at, "--record")
+  assert status == 0, error
   (published,) = records.HERE.rglob("ahead_of_maml-*.json")
   (ahead,) = json.loads(published.read_text())
-  difference = re.search(r"prototypical \(running statistics\) +(-?[\d.]+) ± ([\d.]+)$",
-                         command(evaluate, str(folder), str(proto), *at)[1], re.MULTILINE)  # fmt: skip
+  difference = re.search(r"prototypical \(running statistics\) +(-?[\d.]+) ± ([\d.]+)$", out_of_two, re.MULTILINE)
   assert ahead["value"] == -float(difference[1]) and ahead["interval"] == float(difference[2])
+  assert ahead["beside"] == "maml (transductive)"
   page = (records.HERE / "README.md").read_text()
-  assert "points ahead of maml, 6 tasks" in page and "| prototypical | running statistics |" in page
+  assert "points ahead of maml, 6 tasks" in page and "running statistics, beside transductive" in page
   status, _, error, _ = command(evaluate, str(proto), str(other), *at, "--record")
   assert status == 2 and "expected several learners to record their differences, got prototypical alone" in error
   alone = [command(evaluate, str(one), *at)[1] for one in (proto, other)]
