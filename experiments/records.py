@@ -117,7 +117,8 @@ What moves a figure, beside the method:
 - **The tasks.** 1,000 from one seed, the same for every learner, so differences between rows are surer than the
   intervals say: `python -m experiments.evaluate RUN RUN` gives the paired difference. Tables of 600 tasks, or the best
   of several runs, are higher by chance.
-- **The budget.** These were trained for minutes on two CPU cores, as the last column says.
+- **The budget.** These were trained for minutes on two CPU cores, as the last column says. What a step of each of
+  MAML's successors takes, in units of MAML's, is on the [benchmarks' page](../benchmarks/README.md).
 
 The order of methods on Omniglot differs from the papers' in four ways. ANIL, first-order MAML and Reptile, whose
 papers train for 60,000 to 100,000 steps and find them level with MAML, are behind it after a tenth of that, where
