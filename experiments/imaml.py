@@ -16,12 +16,12 @@ TESTS = ("5w1s", "5w5s", "20w1s")
 BUDGETS = {
   "paper": {"setting": Setting(tasks=16, steps=30000)},
   "cpu": {
-    "setting": Setting(queries=5, tasks=16, steps=3000, rate=2e-3, decay="cosine", test=TESTS, validate_every=500),
+    "setting": Setting(queries=5, tasks=16, steps=1400, rate=2e-3, decay="cosine", test=TESTS, validate_every=500),
     "head": "repeated",
     "inner_rate": 0.5,
-    "inner_steps": 8,
+    "inner_steps": 5,
     "strength": 0.5,
-    "cg_steps": 3,
+    "cg_steps": 2,
   },
 }
 

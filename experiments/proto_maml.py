@@ -16,7 +16,7 @@ TESTS = ("5w1s", "5w5s", "20w1s")
 BUDGETS = {
   "paper": {"setting": Setting(tasks=16)},
   "cpu": {
-    "setting": Setting(queries=5, tasks=16, steps=6000, rate=2e-3, decay="cosine", test=TESTS, validate_every=500),
+    "setting": Setting(queries=5, tasks=16, steps=1500, rate=2e-3, decay="cosine", test=TESTS, validate_every=500),
   },
 }
 
