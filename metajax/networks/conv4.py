@@ -82,8 +82,9 @@ def conv_blocks(
   for name, choice in choices.items():
     if given[name] not in get_args(choice):
       raise ValueError(f"expected {name} to be one of {', '.join(map(repr, get_args(choice)))}, got {given[name]!r}")
-  if min(blocks, filters) < 1:
-    raise ValueError(f"expected at least 1 block and 1 filter, got {blocks} and {filters}")
+  for name, count in (("blocks", blocks), ("filters", filters)):
+    if count < 1:
+      raise ValueError(f"expected {name} to be at least 1, got {count}")
   halvings = blocks if halvings is None else halvings
   if not 0 <= halvings <= blocks:
     raise ValueError(f"expected from 0 to {blocks} halvings, got {halvings}")
