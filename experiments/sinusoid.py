@@ -1,6 +1,8 @@
 """MAML's regression of sine waves from a few points (arXiv:1703.03400, section 5.1), and its successors'.
 
-python -m experiments.sinusoid     # mean squared error 3.05 to 0.53 in one step; under a minute on 2 CPU cores
+python -m experiments.sinusoid     # mean squared error 3.04 to 0.52 in one step; under a minute on 2 CPU cores
+python -m experiments.sinusoid --learners maml joint meta_sgd maml_plus_plus imaml cavia
+  # Meta-SGD 0.27 and CAVIA 0.24 in one step, MAML++ 0.41 in five, iMAML 0.28 in 32: 10 minutes on 1 CPU core
 """
 
 import functools
