@@ -2,7 +2,7 @@
 
     python -m benchmarks.successors --record     # writes benchmarks/results/successors.json
 
-Three minutes on 2 CPU cores, of which two compile.
+Four minutes on 2 CPU cores, most of which compile.
 """
 
 import statistics

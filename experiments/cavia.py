@@ -8,10 +8,9 @@ import optax
 from experiments import command_line
 from experiments.few_shot import Method, Setting, check_rates, experiment
 from experiments.few_shot_scores import under_both
-from experiments.heads import linear_head
 from experiments.runs import RUN, RunFlags
 from metajax import gradient_steps
-from metajax.compose import modulated, with_head
+from metajax.compose import first_ways, linear, modulated, with_head
 from metajax.learners import Policy, cavia
 from metajax.networks import conv_blocks
 from metajax.networks.conv4 import Normalisation
@@ -54,11 +53,10 @@ def method(
   check_rates(inner_rate=inner_rate)
   layers = {"downsample": "stride", "normalisation": normalisation}
   encoder = modulated(conv_blocks(3, filters, pool="none", **layers), conv_blocks(1, filters, pool="mean", **layers))
-  outputs, start = linear_head("first", setting.ways)
-  network = with_head(encoder, outputs)
+  network = with_head(encoder, linear(setting.ways))
 
   adapt = lambda steps: gradient_steps(optax.sgd(inner_rate), steps)
-  learner = lambda adapt, policy: cavia(network, context, adapt, encoder=encoder, policy=policy, **start)
+  learner = lambda adapt, policy: cavia(network, context, adapt, encoder=encoder, policy=policy, start=first_ways)
   tested = under_both("cavia", learner, adapt, test_inner_steps, policy, normalisation)
   return Method("cavia", learner(adapt(inner_steps), policy), tested)
 

@@ -2,26 +2,25 @@
 
 from typing import Literal
 
-from metajax.compose import first_ways, linear, prepared, repeated_for_all_ways, zeros_for_all_ways
+from metajax.compose import linear, prepared, repeated_for_all_ways, zeros_for_all_ways
 from metajax.networks.conv4 import Convolution
 from metajax.types import Network
 from metajax.views.image import centred
 
-Head = Literal["fixed", "first", "repeated", "zeros"]
+Head = Literal["fixed", "repeated", "zeros"]
 
 
 def linear_head(kind: Head, ways: int) -> tuple[Network, dict]:
   """A linear head, and what a learner is to be given with it.
 
   Args:
-    kind: "fixed" is for as many ways as in training, "first" for fewer; any number can be tested where the learned
-      outputs are "repeated", or where a task begins at "zeros".
+    kind: "fixed" is for as many ways as in training; any number can be tested where the learned outputs are "repeated",
+      or where a task begins at "zeros".
     ways: in training.
   """
   if kind == "zeros":
     return linear(1), {"start": zeros_for_all_ways}
-  starts = {"fixed": {}, "first": {"start": first_ways}, "repeated": {"start": repeated_for_all_ways}}
-  return linear(ways), starts[kind]
+  return linear(ways), ({"start": repeated_for_all_ways} if kind == "repeated" else {})
 
 
 def in_the_middle(encoder: Network) -> Network:

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from metajax.compose.heads import linear
-from metajax.compose.joined import split
+from metajax.compose.joined import blank_features, split
 from metajax.types import Network
 
 
@@ -46,7 +46,7 @@ def modulated(before: Network, after: Network) -> Network:
   def init(key, inputs, context):
     keys = split(key, 3)
     params, state = before.init(keys[0], inputs)
-    features = before.apply(params, state, inputs, train=False)[0]
+    features = blank_features(before, params, state, inputs)
     modulation, _ = linear(2 * features.shape[-1]).init(keys[1], context[None])
     after_params, after_state = after.init(keys[2], features)
     return (

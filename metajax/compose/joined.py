@@ -12,10 +12,7 @@ def with_head(encoder: Network, head: Network) -> Network:
   def init(key, *inputs):
     encoder_key, head_key = jax.random.split(key)
     encoder_params, encoder_state = encoder.init(encoder_key, *inputs)
-    # The head is only told the features' shape, so no pass is run.
-    shapes = jax.eval_shape(lambda: encoder.apply(encoder_params, encoder_state, *inputs, train=False)[0])
-    features = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    head_params, head_state = head.init(head_key, features)
+    head_params, head_state = head.init(head_key, blank_features(encoder, encoder_params, encoder_state, *inputs))
     return {"encoder": encoder_params, "head": head_params}, {"encoder": encoder_state, "head": head_state}
 
   def apply(params, state, *inputs, train, key=None):
@@ -89,3 +86,9 @@ def on_pairs(network: Network) -> Network:
 def split(key, count: int):
   """As many keys, or as many None where there is none."""
   return (None,) * count if key is None else jax.random.split(key, count)
+
+
+def blank_features(network: Network, params, state, *inputs):
+  """Zeros as what a network gives: what comes after it is only told their shape at init, so no pass is run."""
+  shapes = jax.eval_shape(lambda: network.apply(params, state, *inputs, train=False)[0])
+  return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)

@@ -44,8 +44,6 @@ def conv4(
     ValueError: if an argument is none of these; at init, if the pictures are not `[n, h, w, c]` or, under max-pooling,
       too small to be halved.
   """
-  if not 0 <= halvings <= 4:
-    raise ValueError(f"expected from 0 to 4 halvings, got {halvings}")
   return conv_blocks(
     4,
     filters,
