@@ -69,6 +69,35 @@ class Pair(NamedTuple):
   second: Any
 
 
+class Cache(NamedTuple):
+  """What a decoder has seen, so that a token that comes next costs one token.
+
+  Attributes:
+    seen: a pytree of arrays `[n, length, ...]`, of which the first `place` are there.
+    place: how many tokens there were, an integer `[]`.
+  """
+
+  seen: Any
+  place: Array
+
+
+class Decoded(NamedTuple):
+  """What a decoder, a `Network` of tokens and perhaps a `Cache` of those before, makes of each token.
+
+  Attributes:
+    features: `[n, tokens, d]`; the logits of the token that follows are `features @ vectors.T`, which a vocabulary of
+      any size need not hold at once.
+    vectors: `[vocabulary, d]`.
+    layers: features in between, `[n, tokens, width]` each: those that every layer starts with, and the last one's.
+    cache: for the tokens that come next; without one given, of the length of these tokens. None: it keeps none.
+  """
+
+  features: Array
+  vectors: Array
+  layers: tuple[Array, ...] = ()
+  cache: Cache | None = None
+
+
 class Learner(NamedTuple):
   """What is trained, and how it is used on a new task. Every method in metajax is a value of this type.
 

@@ -16,9 +16,12 @@ from metajax.learners import (
   augmented,
   cavia,
   clip,
+  gpt,
+  image_gpt,
   imaml,
   maml,
   maml_plus_plus,
+  masked_autoencoder,
   matching,
   meta_sgd,
   pretext,
@@ -34,8 +37,9 @@ from metajax.learners import (
   triplet,
 )
 from metajax.losses import squared_error
-from metajax.networks import from_linen, mlp, projection_head
+from metajax.networks import decoder, from_linen, mlp, patch_decoder, projection_head, vision_transformer
 from metajax.networks.conv4 import Blocks
+from metajax.networks.transformer import Size
 from metajax.predictors import adapted_head, nearest_neighbour
 from metajax.pretexts import audio_visual, jigsaw, relative_patch, rotation, shuffle_and_learn, transformation
 from metajax.types import Batch, Learner
@@ -55,6 +59,7 @@ class Row(NamedTuple):
   episodic: bool = True  # trained on episodes
   ordered: bool = False  # the answer depends on the order of the support set
   any_ways: bool = False  # and is used at another number of ways than trained at
+  tasks: Callable[[int], Episode] | None = None  # that it is used on, where they are not those of most
 
 
 def one_hot(classes, ways=WAYS):
@@ -115,6 +120,21 @@ def captioned(seed, rows=16):
   return Pair(labelled(seed, rows).inputs, tokens)
 
 
+def written(seed, rows=16, length=6):
+  """Tokens, of which some rows end early."""
+  random = np.random.default_rng(seed)
+  tokens = random.integers(0, 12, (rows, length + 1)).astype(np.int32)
+  return np.where(np.arange(length + 1) < random.integers(2, length + 2, rows)[:, None], tokens, -1)
+
+
+def written_tasks(seed):
+  tasks = episodes(seed)
+  tokens = lambda x: (np.abs(4 * x) % 12).astype(np.int32)
+  return jax.tree.map(
+    lambda part: part._replace(inputs=tokens(part.inputs)), tasks, is_leaf=lambda x: isinstance(x, Examples)
+  )
+
+
 def picture_pairs(seed):
   support = pictures(seed).support
   first = support.inputs.reshape(-1, 16, 16, 1)[:16]
@@ -166,6 +186,7 @@ mean_and_more = Network(
 convolution = from_linen(Blocks(1, 4, "stride", "mean", 1, "batch", "slices"))
 convolutional = with_head(convolution, linear(WAYS))
 smooth_adam = optax.adam(0.05, eps_root=1e-6)
+TINY = Size(8, 1, 2)
 one_step = gradient_steps(optax.sgd(0.1), 1)
 cut = gradient_steps(optax.adam(0.01, b1=0), 3, gradient="first_order", per_step=True)
 reverse, first_order = (gradient_steps(optax.sgd(0.1), 2, gradient=g) for g in ("reverse", "first_order"))
@@ -301,6 +322,21 @@ LEARNERS = {
     recorded,
     width=4,
     batch_norm=True,
+  ),
+  "gpt": Row(gpt(decoder(12, TINY, 8)), written, classifies=False, width=8, episodic=False, tasks=written_tasks),
+  "image gpt": Row(
+    image_gpt(decoder(5, TINY, 16), np.linspace(0, 1, 4)[:, None], 4),
+    bright,
+    classifies=False,
+    width=8,
+    episodic=False,
+    tasks=pictures,
+  ),
+  "masked autoencoder": without_labels(
+    masked_autoencoder(vision_transformer(TINY, 4, pool="none", positions="sine_cosine"), patch_decoder(16, TINY), 4),
+    bright,
+    width=8,
+    tasks=pictures,
   ),
   "supervised contrastive": Row(
     supervised_contrastive(encoder, mlp((), 4), shaken), labelled, width=5, episodic=False, draws=True, any_ways=True

@@ -44,7 +44,7 @@ class Case:
     return self.compiled(self.params, self.state, batch, key)
 
   def task(self, index=0):
-    tasks = self.batch if self.row.episodic else (pictures if self.row.batch_norm else episodes)(0)
+    tasks = self.batch if self.row.episodic else (self.row.tasks or (pictures if self.row.batch_norm else episodes))(0)
     return jax.tree.map(lambda x: x[index], tasks)
 
   def predict(self, support, inputs):

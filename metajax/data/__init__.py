@@ -22,11 +22,13 @@ from metajax.data.moving_glyphs import moving_glyphs
 from metajax.data.one_shot import one_shot_runs, one_shot_tasks
 from metajax.data.own import BrokenPictures
 from metajax.data.pairs import balanced, pairs, triplets
+from metajax.data.palette import learn_palette
 from metajax.data.pictures import Pictures
 from metajax.data.recordings import Recordings, cut_clips, recordings, recordings_in_order, select_recordings
 from metajax.data.rows import deal_pictures, in_order, select_rows
 from metajax.data.sources import Source, from_arrays, load, select_classes, with_rotations
 from metajax.data.text import Tokenizer, load_tokenizer, train_tokenizer
+from metajax.data.texts import load_texts, token_batches, token_rows
 from metajax.data.video import load_recordings
 
 __all__ = [
@@ -44,9 +46,11 @@ __all__ = [
   "from_arrays",
   "image_texts",
   "in_order",
+  "learn_palette",
   "load",
   "load_captioned",
   "load_recordings",
+  "load_texts",
   "load_tokenizer",
   "moving_glyphs",
   "one_shot_runs",
@@ -57,6 +61,8 @@ __all__ = [
   "select_classes",
   "select_recordings",
   "select_rows",
+  "token_batches",
+  "token_rows",
   "train_tokenizer",
   "triplets",
   "with_rotations",

@@ -20,17 +20,18 @@ class Tokenizer:
   """Texts to int32 tokens `[n, length]`: start of text, tokens, end of text, zeros.
 
   The end of text is the last token of the vocabulary and the start the one before it; it is there however long the
-  text is. Texts are lowercased and runs of white space are one space, as CLIP has it. A lone surrogate, which no file
-  can hold, becomes "?".
+  text is. Texts are lowercased and runs of white space are one space, as CLIP has it, but for `verbatim`. A lone
+  surrogate, which no file can hold, becomes "?".
 
   Args:
     encoding: a `tokenizers.Tokenizer`.
+    verbatim: take texts letter by letter as they are, for those that are to be written and not only read.
 
   Raises:
     ValueError: if the last two tokens of its vocabulary are not the start and the end of text.
   """
 
-  def __init__(self, encoding: Encoding):
+  def __init__(self, encoding: Encoding, *, verbatim: bool = False):
     size = encoding.get_vocab_size()
     last = [encoding.id_to_token(size - 2), encoding.id_to_token(size - 1)]
     if last != [START, END]:
@@ -38,7 +39,7 @@ class Tokenizer:
     encoding.no_truncation()
     encoding.no_padding()
     encoding.encode_special_tokens = True  # written out in a text they are words like others
-    self._encoding, self.vocabulary = encoding, size
+    self._encoding, self.vocabulary, self.verbatim = encoding, size, verbatim
 
   def __call__(self, texts: Sequence[str], length: int = LENGTH) -> np.ndarray:
     """Tokens int32 `[n, length]` of texts; a longer text loses its last words, never its end of text.
@@ -70,14 +71,16 @@ class Tokenizer:
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
       given = repr(texts) if isinstance(texts, str) else sorted({type(text).__name__ for text in texts} - {"str"})
       raise TypeError(f"expected a sequence of texts, got {given}")
-    found = self._encoding.encode_batch([clean(text) for text in texts], add_special_tokens=False)
+    prepare = whole if self.verbatim else clean
+    found = self._encoding.encode_batch([prepare(text) for text in texts], add_special_tokens=False)
     return [one.ids for one in found]
 
   def text(self, tokens: Iterable[int]) -> str:
     """The text of tokens, without what follows its end."""
     tokens = [int(token) for token in tokens]
     tokens = tokens[: tokens.index(self.end)] if self.end in tokens else tokens
-    return self._encoding.decode([token for token in tokens if token != self.start], skip_special_tokens=False).strip()
+    text = self._encoding.decode([token for token in tokens if token != self.start], skip_special_tokens=False)
+    return text if self.verbatim else text.strip()
 
   def save(self, path: str | os.PathLike):
     """Writes it as one JSON file, as `load_tokenizer` and HF `tokenizers` read it."""
@@ -88,13 +91,19 @@ class Tokenizer:
 
 def clean(text: str) -> str:
   """The text lowercased, of single spaces and whole characters."""
-  return " ".join(text.encode("utf-8", "replace").decode().lower().split())
+  return " ".join(whole(text).lower().split())
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary: int = 4096) -> Tokenizer:
+def whole(text: str) -> str:
+  """The text of whole characters."""
+  return text.encode("utf-8", "replace").decode()
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int = 4096, *, verbatim: bool = False) -> Tokenizer:
   """A byte-level byte-pair encoding (arXiv:1508.07909) of at most so many tokens, of a corpus of captions.
 
   Every text has tokens, whatever it is written in: the 256 bytes are among them. The same corpus gives the same tokens.
+  `verbatim` is that of the `Tokenizer`.
 
   Raises:
     ValueError: if `vocabulary` is below 258: the bytes, the start and the end of text.
@@ -105,13 +114,13 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = 4096) -> Tokenizer:
   encoding.pre_tokenizer, encoding.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
   alphabet = pre_tokenizers.ByteLevel.alphabet()
   trainer = trainers.BpeTrainer(vocab_size=vocabulary - 2, initial_alphabet=alphabet, show_progress=False)
-  encoding.train_from_iterator(map(clean, texts), trainer)
+  encoding.train_from_iterator(map(whole if verbatim else clean, texts), trainer)
   encoding.add_special_tokens([START, END])
-  return Tokenizer(encoding)
+  return Tokenizer(encoding, verbatim=verbatim)
 
 
-def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
-  """A tokenizer of files that a user has: one of these.
+def load_tokenizer(path: str | os.PathLike, *, verbatim: bool = False) -> Tokenizer:
+  """A tokenizer of files that a user has, `verbatim` as a `Tokenizer` is: one of these.
 
   - a JSON file that `Tokenizer.save` or HF `tokenizers` wrote (`tokenizer.json`);
   - a folder of a Hugging Face model, with `tokenizer.json`, or `vocab.json` and `merges.txt`, CLIP's vocabulary;
@@ -125,19 +134,19 @@ def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
   if os.path.isdir(path):
     names = [os.path.join(path, name) for name in ("tokenizer.json", "vocab.json", "merges.txt")]
     if os.path.isfile(names[0]):
-      return load_tokenizer(names[0])
+      return load_tokenizer(names[0], verbatim=verbatim)
     if not all(map(os.path.isfile, names[1:])):
       raise FileNotFoundError(f"expected tokenizer.json, or vocab.json and merges.txt, in {path!r}, got neither")
-    return Tokenizer(_clip_encoding(path, *_read_vocabulary(*names[1:])))
+    return Tokenizer(_clip_encoding(path, *_read_vocabulary(*names[1:])), verbatim=verbatim)
   if not os.path.isfile(path):
     raise FileNotFoundError(f"there is no tokenizer {path!r}")
   if path.endswith((".txt", ".txt.gz")):
-    return Tokenizer(_clip_encoding(path, *_read_merges(path)))
+    return Tokenizer(_clip_encoding(path, *_read_merges(path)), verbatim=verbatim)
   try:
     encoding = Encoding.from_file(path)
   except Exception as error:  # the library's own class of errors is Exception
     raise ValueError(f"{path!r} is no tokenizer's JSON file: {error}") from None
-  return Tokenizer(encoding)
+  return Tokenizer(encoding, verbatim=verbatim)
 
 
 def _read_vocabulary(vocabulary, merges):

@@ -1,5 +1,6 @@
 """Scores of a trained learner: on tasks it has not seen, and of its frozen features."""
 
+from metajax.evaluate.counting import Counted, bigram, independent_pixels
 from metajax.evaluate.cross_modal import ZeroShot, class_embeddings, prompts, retrieval, zero_shot
 from metajax.evaluate.features import features, frozen
 from metajax.evaluate.few_shot import (
@@ -12,25 +13,31 @@ from metajax.evaluate.few_shot import (
   paired_difference,
   summarise,
 )
+from metajax.evaluate.likelihood import log_probabilities_of, rate
 from metajax.evaluate.probes import Probed, linear_probe, nearest_neighbours, neighbour_classes
 
 __all__ = [
+  "Counted",
   "Probed",
   "Score",
   "ZeroShot",
   "adaptation_curve",
+  "bigram",
   "class_embeddings",
   "features",
   "few_shot_accuracy",
   "few_shot_error",
   "frozen",
+  "independent_pixels",
   "linear_probe",
+  "log_probabilities_of",
   "nearest_neighbours",
   "neighbour_classes",
   "one_shot_runs",
   "over_seeds",
   "paired_difference",
   "prompts",
+  "rate",
   "retrieval",
   "summarise",
   "zero_shot",

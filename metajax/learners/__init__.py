@@ -4,10 +4,13 @@ from metajax.learners.anil import anil
 from metajax.learners.augmented import augmented
 from metajax.learners.cavia import cavia
 from metajax.learners.clip import clip
+from metajax.learners.gpt import gpt, log_probabilities
+from metajax.learners.image_gpt import image_gpt, pixel_log_probabilities
 from metajax.learners.imaml import imaml
 from metajax.learners.inner_loop import Policy
 from metajax.learners.maml import maml
 from metajax.learners.maml_plus_plus import maml_plus_plus
+from metajax.learners.masked_autoencoder import masked_autoencoder, reconstruct
 from metajax.learners.matching import matching
 from metajax.learners.meta_sgd import meta_sgd
 from metajax.learners.pretext import answers, pretext
@@ -16,6 +19,7 @@ from metajax.learners.prototypical import prototypical
 from metajax.learners.r2d2 import r2d2
 from metajax.learners.relation import relation
 from metajax.learners.reptile import reptile
+from metajax.learners.sampling import next_token, sample
 from metajax.learners.siamese import siamese
 from metajax.learners.simclr import simclr, supervised_contrastive
 from metajax.learners.supervised import supervised
@@ -28,17 +32,25 @@ __all__ = [
   "augmented",
   "cavia",
   "clip",
+  "gpt",
+  "image_gpt",
   "imaml",
+  "log_probabilities",
   "maml",
   "maml_plus_plus",
+  "masked_autoencoder",
   "matching",
   "meta_sgd",
+  "next_token",
+  "pixel_log_probabilities",
   "pretext",
   "proto_maml",
   "prototypical",
   "r2d2",
+  "reconstruct",
   "relation",
   "reptile",
+  "sample",
   "siamese",
   "simclr",
   "supervised",

@@ -16,7 +16,9 @@ from metajax.losses.metric import (
   binary_cross_entropy,
   triplet_margin,
 )
+from metajax.losses.reconstruction import masked_reconstruction, normalised_patches, patch_statistics
 from metajax.losses.regression import squared_error
+from metajax.losses.vocabulary import vocabulary_cross_entropy, vocabulary_log_probabilities
 
 __all__ = [
   "accuracy",
@@ -29,11 +31,16 @@ __all__ = [
   "cross_entropy",
   "info_nce",
   "learned_scale",
+  "masked_reconstruction",
+  "normalised_patches",
   "nt_xent",
+  "patch_statistics",
   "row_weights",
   "siglip",
   "squared_error",
   "squared_error_of_scores",
   "supervised_contrastive",
   "triplet_margin",
+  "vocabulary_cross_entropy",
+  "vocabulary_log_probabilities",
 ]

@@ -32,6 +32,7 @@ from metajax.mesh.rows import (
   over_rows,
   position,
   total,
+  varying,
 )
 from metajax.mesh.tasks import map_tasks, mean_over_tasks, tasks_at_once
 from metajax.mesh.watch import LOST, advise
@@ -70,6 +71,7 @@ __all__ = [
   "tasks_at_once",
   "to_host",
   "total",
+  "varying",
   "while_tracing",
   "whole_parameters",
 ]

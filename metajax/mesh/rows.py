@@ -94,7 +94,7 @@ def meet(visit: Callable, rows: Rows, own, columns, of_rows, of_columns):
     `of_rows`, complete, and `of_columns`: complete on a ring, where it travels with its columns, and without an axis;
     otherwise what this device's rows gave to all columns, to be put together by `bring_home`.
   """
-  own, columns, of_rows, of_columns = _varying((own, columns, of_rows, of_columns), (own, columns))
+  own, columns, of_rows, of_columns = varying((own, columns, of_rows, of_columns), (own, columns))
   if rows.axis is None or not rows.ring:
     if rows.gathered:
       devices = lax.axis_size(rows.axis)
@@ -125,7 +125,7 @@ def meet_each_other(visit: Callable, tile: int, own, of_rows):
   Returns:
     `of_rows`, complete.
   """
-  (of_rows,) = _varying((of_rows,), own)
+  (of_rows,) = varying((of_rows,), own)
   own, of_rows = _tiles(own, tile), _tiles(of_rows, tile)
 
   def two_tiles(of_rows, pair):
@@ -186,7 +186,7 @@ def _put(tree, i, new):
   return jax.tree.map(lambda x, y: lax.dynamic_update_index_in_dim(x, y, i, 0), tree, new)
 
 
-def _varying(tree, like):
+def varying(tree, like):
   """What is alike on all devices, as something that differs where `like` does: a scan's carry must end as it starts.
 
   To JAX a value chosen by what differs between devices differs; the compiler sees that there is no choice.

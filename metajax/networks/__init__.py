@@ -3,8 +3,10 @@
 from metajax.networks.audio import audio_conv
 from metajax.networks.clip_towers import clip_towers
 from metajax.networks.conv4 import conv4, conv_blocks
+from metajax.networks.decoder import decoder
 from metajax.networks.from_linen import from_linen
 from metajax.networks.mlp import mlp
+from metajax.networks.patch_decoder import patch_decoder
 from metajax.networks.pretrained import load_clip, save_clip
 from metajax.networks.projection_head import projection_head
 from metajax.networks.relation_module import relation_module
@@ -18,9 +20,11 @@ __all__ = [
   "clip_towers",
   "conv4",
   "conv_blocks",
+  "decoder",
   "from_linen",
   "load_clip",
   "mlp",
+  "patch_decoder",
   "projection_head",
   "relation_module",
   "resnet",

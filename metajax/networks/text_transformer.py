@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from metajax.networks.from_linen import from_linen
-from metajax.networks.transformer import VIT, Details, Layer, Size, check_size, norm, projected
+from metajax.networks.transformer import VIT, Details, Size, check_size, norm, projected, read
 from metajax.types import Network
 
 BASE = Size(512, 12, 8)  # CLIP's
@@ -30,7 +30,7 @@ def text_transformer(
     size: values of a token, layers, attention heads.
     length: tokens of the longest text.
     outputs: of a linear map without bias on top, such as CLIP's projection; by default there is none.
-    dropout: of attention's and perceptrons' outputs, while training with a key.
+    dropout: of the embedded tokens, and of attention's and perceptrons' outputs, while training with a key.
     dtype: of products and activations, such as bfloat16; params are float32, and so are the norms' statistics.
     details: in which published transformers differ; `transformer.CLIP` are those of CLIP.
 
@@ -55,16 +55,7 @@ class _TextTransformer(nn.Module):
 
   @nn.compact
   def __call__(self, tokens, train):
-    if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer) or tokens.shape[1] > self.length:
-      given = f"{tokens.dtype} {list(tokens.shape)}"
-      raise ValueError(f"expected integer tokens [n, tokens], of at most {self.length} tokens, got {given}")
-    start = nn.initializers.normal(0.02)
-    embedded = nn.Embed(self.vocabulary, self.size.width, dtype=self.dtype, embedding_init=start, name="tokens")(tokens)
-    positions = self.param("positions", nn.initializers.normal(0.01), (self.length, self.size.width))
-    embedded = embedded + positions[: tokens.shape[1]].astype(self.dtype)
-    mask = nn.make_causal_mask(tokens)
-    for layer in range(self.size.layers):
-      embedded = Layer(self.size, self.dropout, self.dtype, self.details, name=f"layer_{layer}")(embedded, train, mask)
+    *_, embedded = read(self, tokens, train)[0]
     end = jnp.argmax(tokens == self.vocabulary - 1, axis=-1)
     pooled = jnp.take_along_axis(embedded, end[:, None, None], axis=1)[:, 0]
     return projected(self, norm(self, "norm")(pooled))

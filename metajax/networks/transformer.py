@@ -5,6 +5,9 @@ from typing import Literal, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
+
+from metajax.types import Array, Cache
 
 
 class Size(NamedTuple):
@@ -19,28 +22,69 @@ class Details(NamedTuple):
   """In which published transformers differ.
 
   Attributes:
-    activation: of the perceptrons: "gelu", exact, or CLIP's "quick_gelu", `x sigmoid(1.702 x)`.
+    activation: of the perceptrons: "gelu", exact; "tanh_gelu", GPT-2's approximation of it; or CLIP's "quick_gelu",
+      `x sigmoid(1.702 x)`.
     epsilon: of the norms.
     patch_bias: whether the map of patches to tokens has a bias.
     first_norm: whether tokens are normalised before the first layer too.
+    deviation: of the normal distribution that matrices start from, those at the end of a branch divided by
+      `sqrt(2 layers)`; None: one over the root of their inputs (LeCun's).
   """
 
-  activation: Literal["gelu", "quick_gelu"]
+  activation: Literal["gelu", "tanh_gelu", "quick_gelu"]
   epsilon: float
   patch_bias: bool
   first_norm: bool
+  deviation: float | None = None
 
 
 VIT = Details("gelu", 1e-6, True, False)  # arXiv:2010.11929
 CLIP = Details("quick_gelu", 1e-5, False, True)  # arXiv:2103.00020, the released models
+GPT2 = Details("tanh_gelu", 1e-5, True, False, 0.02)  # Radford et al. 2019, the released models
 ACTIVATIONS = {
   "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+  "tanh_gelu": jax.nn.gelu,
   "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
 }
 
 
+class Attention(nn.Module):
+  """Attention of several heads (arXiv:1706.03762) over tokens `[n, tokens, width]`.
+
+  `causal`: a token attends to those before it and to itself. `cache`: keys and values of tokens that came before, to
+  which those of these are added at the place; `([n, length, heads, d], [n, length, heads, d], place)`.
+  """
+
+  size: Size
+  dtype: jnp.dtype
+  details: Details
+
+  @nn.compact
+  def __call__(self, tokens, causal=False, cache=None):
+    heads = (self.size.heads, self.size.width // self.size.heads)
+    query, key, value = (
+      nn.DenseGeneral(heads, dtype=self.dtype, kernel_init=start(self.details), name=name)(tokens)
+      for name in ("query", "key", "value")
+    )
+    mask = None
+    if cache is not None:
+      *before, place = cache
+      key, value = (
+        lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), place, 1)
+        for old, new in zip(before, (key, value), strict=True)
+      )
+      mask = (jnp.arange(key.shape[1]) <= place + jnp.arange(tokens.shape[1])[:, None])[None, None]
+    attended = jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=causal and cache is None)
+    last = start(self.details, self.size.layers)
+    out = nn.DenseGeneral(self.size.width, axis=(-2, -1), dtype=self.dtype, kernel_init=last, name="out")
+    return out(attended), (key, value)
+
+
 class Layer(nn.Module):
-  """A pre-norm layer of a transformer: attention over the tokens `[n, tokens, width]`, then a perceptron on each."""
+  """A pre-norm layer of a transformer: attention over the tokens `[n, tokens, width]`, then a perceptron on each.
+
+  Gives the tokens, and the keys and values that later tokens attend to.
+  """
 
   size: Size
   dropout: float
@@ -48,14 +92,60 @@ class Layer(nn.Module):
   details: Details = VIT
 
   @nn.compact
-  def __call__(self, tokens, train, mask=None):
+  def __call__(self, tokens, train, causal=False, cache=None):
     width = self.size.width
     drop = lambda: nn.Dropout(self.dropout, deterministic=not train)
-    attention = nn.MultiHeadDotProductAttention(self.size.heads, dtype=self.dtype, name="attention")
-    tokens = tokens + drop()(attention(norm(self, "before_attention")(tokens), mask=mask))
-    hidden = nn.Dense(4 * width, dtype=self.dtype, name="hidden")(norm(self, "before_perceptron")(tokens))
-    hidden = ACTIVATIONS[self.details.activation](hidden)
-    return tokens + drop()(nn.Dense(width, dtype=self.dtype, name="outputs")(hidden))
+    attention = Attention(self.size, self.dtype, self.details, name="attention")
+    attended, seen = attention(norm(self, "before_attention")(tokens), causal, cache)
+    tokens = tokens + drop()(attended)
+    hidden = nn.Dense(4 * width, dtype=self.dtype, kernel_init=start(self.details), name="hidden")
+    outputs = nn.Dense(width, dtype=self.dtype, kernel_init=start(self.details, self.size.layers), name="outputs")
+    active = ACTIVATIONS[self.details.activation](hidden(norm(self, "before_perceptron")(tokens)))
+    return tokens + drop()(outputs(active)), seen
+
+
+def read(module, tokens: Array, train: bool, cache: Cache | None = None) -> tuple[list[Array], Array, Cache]:
+  """What the layers of a causal transformer make of tokens, integers `[n, tokens]`, within `__call__` of its module.
+
+  Gives the tokens as each layer starts with them and as the last leaves them, `layers + 1` of `[n, tokens, width]`;
+  the vectors of the vocabulary; and the cache for the tokens that come next.
+
+  Args:
+    module: with `vocabulary`, `size`, `length`, `dropout`, `dtype` and `details`.
+    tokens: whose values are in the vocabulary.
+    train: as for all networks.
+    cache: of the tokens before these.
+
+  Raises:
+    ValueError: if tokens are not integers `[n, tokens]` of at most `length` tokens, or the cache is of more.
+  """
+  if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer) or tokens.shape[1] > module.length:
+    given = f"{tokens.dtype} {list(tokens.shape)}"
+    raise ValueError(f"expected integer tokens [n, tokens], of at most {module.length} tokens, got {given}")
+  if cache is not None and (most := jax.tree.leaves(cache.seen)[0].shape[1]) > module.length:
+    raise ValueError(f"expected a cache of at most {module.length} tokens, got one of {most}")
+  width, (_, count) = module.size.width, tokens.shape
+  table = nn.Embed(
+    module.vocabulary, width, dtype=module.dtype, embedding_init=nn.initializers.normal(0.02), name="tokens"
+  )
+  positions = module.param("positions", nn.initializers.normal(0.01), (module.length, width))
+  place = jnp.zeros((), jnp.int32) if cache is None else cache.place
+  embedded = table(tokens) + lax.dynamic_slice_in_dim(positions, place, count).astype(module.dtype)
+  embedded = nn.Dropout(module.dropout, deterministic=not train)(embedded)
+  states, seen = [embedded], []
+  for i in range(module.size.layers):
+    layer = Layer(module.size, module.dropout, module.dtype, module.details, name=f"layer_{i}")
+    before = None if cache is None else (*cache.seen[i], place)
+    embedded, pair = layer(states[-1], train, True, before)
+    states, seen = [*states, embedded], [*seen, pair]
+  return states, table.embedding, Cache(tuple(seen), place + count)
+
+
+def start(details: Details, layers: int | None = None):
+  """How a matrix starts; one at the end of a branch, of so many layers' two each, smaller."""
+  if details.deviation is None:
+    return nn.initializers.lecun_normal()
+  return nn.initializers.normal(details.deviation / (1 if layers is None else (2 * layers) ** 0.5))
 
 
 def norm(module, name: str) -> nn.LayerNorm:

@@ -1,0 +1,50 @@
+"""How well what comes is foretold: log probabilities of whole data sets, and rates of them with their intervals."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from metajax.evaluate.features import features
+from metajax.evaluate.few_shot import Score
+from metajax.types import Examples, Params, State
+
+
+def log_probabilities_of(
+  of: Callable, params: Params, state: State, rows: np.ndarray, *, batch_size: int = 64
+) -> np.ndarray:
+  """What a model says of every row, in batches: `[n, ...] -> [n, tokens]`, in nats.
+
+  Args:
+    of: `(params, state, rows) -> [n, tokens]`, such as `learners.log_probabilities(network)`.
+    params, state: of the trained network.
+    rows: tokens.
+    batch_size: rows at once.
+
+  Raises:
+    ValueError, FloatingPointError, RuntimeError: as `features`.
+  """
+  starts = range(0, len(rows), batch_size)
+  return features(of, params, state, [_unlabelled(rows[i : i + batch_size]) for i in starts]).inputs
+
+
+def rate(totals: Sequence[float], counts: Sequence[float]) -> Score:
+  """A ratio of two sums over texts, such as bits over tokens, with the 95% interval of it over texts.
+
+  The interval is that of a ratio estimate, `t sqrt(n / (n - 1) sum (total_i - ratio count_i)^2) / sum count_i`; the
+  score of each text is its own ratio.
+
+  Raises:
+    ValueError: if there are fewer than 2 texts, or one without anything that is counted.
+  """
+  from scipy.stats import t
+
+  totals, counts = np.asarray(totals, np.float64), np.asarray(counts, np.float64)
+  if totals.shape != counts.shape or totals.ndim != 1 or len(totals) < 2 or not (counts > 0).all():
+    raise ValueError(f"expected totals and counts above 0 of at least 2 texts, got {totals.shape} and {counts.shape}")
+  ratio, n = totals.sum() / counts.sum(), len(totals)
+  spread = np.sqrt(n / (n - 1) * np.square(totals - ratio * counts).sum())
+  return Score(float(ratio), float(t.ppf(0.975, n - 1) * spread / counts.sum()), totals / counts)
+
+
+def _unlabelled(rows):
+  return Examples(rows, np.zeros(len(rows), np.int32))

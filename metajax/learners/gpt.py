@@ -1,0 +1,99 @@
+"""Generative pre-training of text: what token comes next (GPT, Radford et al. 2018, 2019)."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.losses import vocabulary_cross_entropy, vocabulary_log_probabilities
+from metajax.predictors import nearest_centroid
+from metajax.types import Array, Inputs, Learner, Network, Params, State
+
+
+def gpt(network: Network, *, layer: int | None = None, predictor: Callable = nearest_centroid) -> Learner:
+  """Learns what token follows those before it:
+
+      minimise  mean over i of -log p(t_i | t_0 .. t_{i-1}),   p = softmax(features_{i-1} @ vectors.T)
+
+  A batch is integer tokens `[n, length + 1]`: of each row the first is given, a start of text, and the others are to be
+  found; from -1 on a row is padding, which weighs nothing, whatever its length. The logits of a large vocabulary are
+  never held at once. `embed` is the mean over a row's tokens of their features at a layer, each of mean 0 and deviation
+  1, as every layer normalises them. Metrics hold the "bits" of a token.
+
+  Args:
+    network: tokens `[n, length]` to `Decoded`, such as `networks.decoder(tokenizer.vocabulary)`.
+    layer: of `embed`: what layer `layer` starts with, from 0; the number of layers: what the last one leaves; by
+      default what the tokens that follow are found by.
+    predictor: of an embedding, for few-shot tasks.
+
+  Raises:
+    ValueError: at init, if the batch is not integers `[n, length + 1]`, from -1 to the vocabulary, none after a -1.
+  """
+
+  def init(key, batch):
+    _check(batch)
+    params, state = network.init(key, jnp.zeros((len(batch), batch.shape[1] - 1), jnp.int32))
+    decoded = jax.eval_shape(lambda: network.apply(params, state, jnp.maximum(batch[:, :-1], 0), train=False)[0])
+    vocabulary, known = len(decoded.vectors), not isinstance(batch, jax.core.Tracer)
+    if known and np.max(batch) >= vocabulary:
+      raise ValueError(f"expected tokens from 0 to {vocabulary - 1}, the network's vocabulary, got {np.max(batch)}")
+    check_layer(layer, decoded.layers)
+    return params, state
+
+  def loss(params, state, batch, key):
+    decoded, state = network.apply(params, state, jnp.maximum(batch[:, :-1], 0), train=True, key=key)
+    value = vocabulary_cross_entropy(decoded.features, decoded.vectors, batch[:, 1:])
+    return value, (state, {"bits": value / jnp.log(2)})
+
+  def embed(params, state, inputs):
+    there = inputs >= 0
+    decoded, _ = network.apply(params, state, jnp.maximum(inputs, 0), train=False)
+    return mean_features(decoded.features if layer is None else decoded.layers[layer], there)
+
+  return Learner(init, loss, embed, predictor(embed))
+
+
+def log_probabilities(network: Network) -> Callable[[Params, State, Inputs], Array]:
+  """`(params, state, tokens [n, length + 1]) -> [n, length]`: in nats, of each token after those before it.
+
+  Of padding it is 0.
+  """
+
+  def log_probability(params, state, tokens):
+    decoded, _ = network.apply(params, state, jnp.maximum(tokens[:, :-1], 0), train=False)
+    return vocabulary_log_probabilities(decoded.features, decoded.vectors, tokens[:, 1:])
+
+  return log_probability
+
+
+def mean_features(features: Array, there: Array) -> Array:
+  """The mean over the tokens that are there of their normalised features: `[n, length, d], [n, length] -> [n, d]`."""
+  features = features.astype(jnp.float32)
+  centred = features - features.mean(-1, keepdims=True)
+  normal = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-6)
+  weights = there / jnp.maximum(there.sum(-1, keepdims=True), 1)
+  return jnp.einsum("nl,nld->nd", weights, normal)
+
+
+def check_layer(layer: int | None, layers: tuple):
+  """Looks at whether a network has a layer.
+
+  Raises:
+    ValueError: if it has not.
+  """
+  if layer is not None and not 0 <= layer < len(layers):
+    raise ValueError(f"expected a layer from 0 to {len(layers) - 1}, or None, got {layer}")
+
+
+def _check(batch):
+  if not hasattr(batch, "shape") or not jnp.issubdtype(batch.dtype, jnp.integer) or batch.ndim != 2:
+    given = f"{batch.dtype} {list(batch.shape)}" if hasattr(batch, "shape") else f"a {type(batch).__name__}"
+    raise ValueError(f"expected integer tokens [n, length + 1], got {given}")
+  if batch.shape[1] < 2:
+    raise ValueError(f"expected at least 2 tokens a row, one given and one to be found, got {batch.shape[1]}")
+  if isinstance(batch, jax.core.Tracer):
+    return
+  batch = np.asarray(batch)
+  if batch.min() < -1 or ((batch[:, :-1] < 0) & (batch[:, 1:] >= 0)).any():
+    raise ValueError(f"expected tokens of at least 0, and -1 only from the end of a row's text on, got {batch.min()}")

@@ -1,0 +1,97 @@
+"""Image GPT (Chen et al. 2020, Generative Pretraining from Pixels): which colour the next pixel has."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from metajax.learners.gpt import check_layer, mean_features
+from metajax.learners.simclr import check_views, pictures_of
+from metajax.losses import vocabulary_cross_entropy, vocabulary_log_probabilities
+from metajax.predictors import nearest_centroid
+from metajax.types import Array, Decoded, Examples, Inputs, Learner, Network, Params, State
+from metajax.views.palette import quantized
+
+
+def image_gpt(
+  network: Network,
+  palette: Array,
+  size: int = 16,
+  *,
+  layer: int | None = None,
+  predictor: Callable = nearest_centroid,
+) -> Learner:
+  """Learns the pixels of small pictures one after another, in reading order, as numbers of a palette's colours:
+
+      minimise  mean over i of -log p(x_i | start, x_0 .. x_{i-1}),   x = views.palette.quantized(picture)
+
+  A batch is pictures `[n, h, w, c]` in [0, 1], or `Examples` of them, whose labels are not looked at, but for an
+  all-zero row, which is padding. `embed` is the mean over pixels of their features at a layer, each of mean 0 and
+  deviation 1; the middle ones serve best, and which is to be chosen on validation data. Metrics hold the "bits" of a
+  pixel.
+
+  Args:
+    network: tokens `[n, size^2]` to `Decoded`, of as many tokens as there are colours and a start, the last one:
+      `networks.decoder(colours + 1, ..., length=size**2)`.
+    palette: `[colours, c]` in [0, 1], such as `data.learn_palette` finds.
+    size: pixels along a side.
+    layer: of `embed`, as for `gpt`; by default the middle one.
+    predictor: of an embedding, for few-shot tasks.
+
+  Raises:
+    ValueError: at init, if the batch is not finite or not in [0, 1], the palette has other channels, or the network
+      another number of tokens.
+  """
+  palette = jnp.asarray(palette, jnp.float32)
+
+  def init(key, batch):
+    pictures = pictures_of(batch)
+    check_views(pictures)
+    if palette.ndim != 2 or palette.shape[1] != pictures.shape[-1]:
+      given = f"{list(palette.shape)} and pictures {list(pictures.shape)}"
+      raise ValueError(f"expected a palette [colours, channels] of the pictures' channels, got {given}")
+    tokens = jnp.zeros((len(pictures), size * size), jnp.int32)
+    params, state = network.init(key, tokens)
+    decoded = jax.eval_shape(lambda: network.apply(params, state, tokens, train=False)[0])
+    if len(decoded.vectors) != len(palette) + 1:
+      given = f"{len(decoded.vectors)} for {len(palette)} colours"
+      raise ValueError(f"expected a network of a token a colour and one for the start, got {given}")
+    check_layer(layer, decoded.layers)
+    return params, state
+
+  def loss(params, state, batch, key):
+    tokens = quantized(pictures_of(batch), palette, size)
+    decoded, state = network.apply(params, state, after_start(tokens, len(palette)), train=True, key=key)
+    there = batch.labels.any(-1, keepdims=True) if isinstance(batch, Examples) else jnp.ones((len(tokens), 1))
+    weights = jnp.broadcast_to(there, tokens.shape)
+    value = vocabulary_cross_entropy(decoded.features, _colours(decoded), tokens, weights=weights)
+    return value, (state, {"bits": value / jnp.log(2)})
+
+  def embed(params, state, inputs):
+    tokens = after_start(quantized(inputs, palette, size), len(palette))
+    decoded, _ = network.apply(params, state, tokens, train=False)
+    chosen = (len(decoded.layers) - 1) // 2 if layer is None else layer
+    features = decoded.layers[chosen] if decoded.layers else decoded.features
+    return mean_features(features, jnp.ones(tokens.shape))
+
+  return Learner(init, loss, embed, predictor(embed))
+
+
+def pixel_log_probabilities(network: Network, palette: Array) -> Callable[[Params, State, Inputs], Array]:
+  """`(params, state, colours' numbers [n, pixels]) -> [n, pixels]`: in nats, of each pixel after those before it."""
+
+  def log_probability(params, state, tokens):
+    decoded, _ = network.apply(params, state, after_start(tokens, len(palette)), train=False)
+    return vocabulary_log_probabilities(decoded.features, _colours(decoded), tokens)
+
+  return log_probability
+
+
+def after_start(tokens: Array, start: int) -> Array:
+  """What comes before each token: the start, and all but the last of them."""
+  return jnp.concatenate([jnp.full_like(tokens[:, :1], start), tokens[:, :-1]], 1)
+
+
+def _colours(decoded: Decoded) -> Array:
+  """The vectors without that of the start, which no pixel is."""
+  return decoded.vectors[:-1]

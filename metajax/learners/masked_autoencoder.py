@@ -1,0 +1,121 @@
+"""Masked autoencoders (arXiv:2111.06377): a picture from a quarter of its patches."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from metajax.learners.simclr import check_views, pictures_of
+from metajax.losses import masked_reconstruction, normalised_patches
+from metajax.predictors import nearest_centroid
+from metajax.types import Array, Examples, Inputs, Key, Learner, Network, Params, State
+from metajax.views import each_row
+from metajax.views.patches import patches_of
+
+
+def masked_autoencoder(
+  encoder: Network,
+  decoder: Network,
+  patch: int = 16,
+  *,
+  masked: float = 0.75,
+  normalise: bool = True,
+  view: Callable | None = None,
+  predictor: Callable = nearest_centroid,
+) -> Learner:
+  """Learns to reconstruct the patches of a picture that are hidden from it:
+
+      minimise  mean over hidden patches of |decoder(encoder(patches that are seen)) - patch|^2
+
+  Of each picture other patches are drawn, uniformly. The encoder never sees those that are hidden, nor a token in their
+  place, so that it costs a quarter. `embed` is the mean over the encoder's outputs for all patches. A batch is pictures
+  `[n, h, w, c]` in [0, 1], or `Examples` of them, whose labels are not looked at, but for an all-zero row, which is
+  padding.
+
+  Args:
+    encoder: pictures, and integers `[n, kept]`, the patches that are seen, to features `[n, kept, d]`; without the
+      second input, of all patches: `networks.vision_transformer(..., pool="none")`.
+    decoder: these, and the order of all patches `[n, patches]`, first those that are seen, to `[n, patches, pixels]`:
+      `networks.patch_decoder(patch * patch * channels)`.
+    patch: side of a patch in pixels; it divides the picture's.
+    masked: the share of patches that are hidden, between 0 and 1; at least one is seen, and one hidden.
+    normalise: patches to mean 0 and variance 1 before they are compared, as the paper's better ones.
+    view: `(key, picture) -> picture` of the same size, such as `views.image.random_resized_crop()`, while training.
+    predictor: of an embedding, for few-shot tasks.
+
+  Raises:
+    ValueError: if `masked` is out of range; at init, if the batch is not finite or not in [0, 1], pictures do not
+      divide into patches, or the decoder's outputs are not a patch's pixels.
+  """
+  _check_share(masked)
+
+  def init(key, batch):
+    pictures = pictures_of(batch)
+    check_views(pictures)
+    targets = jax.eval_shape(lambda: patches_of(pictures, patch))
+    keys = jax.random.split(key)
+    order, kept = hidden(key, pictures, patch, masked)
+    params, state = encoder.init(keys[0], pictures, order[:, :kept])
+    seen = jax.eval_shape(lambda: encoder.apply(params, state, pictures, order[:, :kept], train=False)[0])
+    made = decoder.init(keys[1], jnp.zeros(seen.shape, seen.dtype), order)
+    outputs = jax.eval_shape(lambda x: decoder.apply(*made, x, order, train=False)[0], seen).shape
+    if outputs != targets.shape:
+      raise ValueError(f"expected a decoder of {targets.shape[-1]} outputs, a patch's pixels, got {list(outputs)}")
+    return {"encoder": params, "decoder": made[0]}, {"encoder": state, "decoder": made[1]}
+
+  def loss(params, state, batch, key):
+    view_key, mask_key, *keys = jax.random.split(key, 4)
+    pictures = pictures_of(batch)
+    if view is not None:
+      pictures = each_row(view, view_key, pictures)
+    order, kept = hidden(mask_key, pictures, patch, masked)
+    found, state = _through(encoder, decoder, params, state, pictures, order, kept, train=True, keys=keys)
+    targets = patches_of(pictures, patch)
+    unseen = jnp.argsort(order) >= kept
+    if isinstance(batch, Examples):
+      unseen &= batch.labels.any(-1, keepdims=True)
+    value = masked_reconstruction(
+      found, normalised_patches(targets) if normalise else targets, unseen.astype(found.dtype)
+    )
+    return value, (state, {})
+
+  def embed(params, state, inputs):
+    return encoder.apply(params["encoder"], state["encoder"], inputs, train=False)[0].mean(1)
+
+  return Learner(init, loss, embed, predictor(embed))
+
+
+def reconstruct(encoder: Network, decoder: Network, patch: int = 16, *, masked: float = 0.75) -> Callable:
+  """`(params, state, key, pictures [n, h, w, c]) -> (patches [n, patches, pixels], hidden [n, patches])`.
+
+  What a trained `masked_autoencoder` makes of pictures, in the units that it was trained in, of all patches, and which
+  of them it did not see.
+  """
+  _check_share(masked)
+
+  def reconstructed(params: Params, state: State, key: Key, pictures: Inputs) -> tuple[Array, Array]:
+    order, kept = hidden(key, pictures, patch, masked)
+    found, _ = _through(encoder, decoder, params, state, pictures, order, kept, train=False, keys=(None, None))
+    return found, jnp.argsort(order) >= kept
+
+  return reconstructed
+
+
+def hidden(key: Key, pictures: Array, patch: int, masked: float) -> tuple[Array, int]:
+  """The order in which patches of each picture come, `[n, patches]`, uniformly random, and how many are seen."""
+  patches = pictures.shape[1] // patch * (pictures.shape[2] // patch)
+  kept = min(max(1, int(patches * (1 - masked))), patches - 1)
+  order = each_row(lambda key, _: jax.random.permutation(key, patches), key, pictures[:, :1, :1, 0])
+  return order, kept
+
+
+def _through(encoder, decoder, params, state, pictures, order, kept, *, train, keys):
+  run = lambda name, network, *given, key: network.apply(params[name], state[name], *given, train=train, key=key)
+  seen, encoder_state = run("encoder", encoder, pictures, order[:, :kept], key=keys[0])
+  found, decoder_state = run("decoder", decoder, seen, order, key=keys[1])
+  return found, {"encoder": encoder_state, "decoder": decoder_state}
+
+
+def _check_share(masked):
+  if not 0 < masked < 1:
+    raise ValueError(f"expected a share of hidden patches between 0 and 1, got {masked}")
