@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from metajax import Network
 from metajax.networks import conv4, resnet, vision_transformer
 from metajax.networks.resnet import Stem
+from metajax.networks.transformer import Size
 
 Encoder = Literal[
   "conv4",
@@ -39,11 +40,21 @@ def encoder(name: Encoder, width: float, stem: Stem, patch: int, bfloat16: bool 
   """
   if name not in get_args(Encoder):
     raise ValueError(f"expected --encoder to be one of {', '.join(get_args(Encoder))}, got {name!r}")
-  half = jax.default_backend() != "cpu" if bfloat16 is None else bfloat16
-  dtype = jnp.bfloat16 if half else jnp.float32
+  dtype = dtype_of(bfloat16)
   if name.startswith("resnet"):
     return resnet(int(name.removeprefix("resnet")), width=width, stem=stem, dtype=dtype)
   if name.startswith("vit_"):
     return vision_transformer(name.removeprefix("vit_").capitalize(), patch, dtype=dtype)
   downsample = "stride" if name == "conv4_strided" else "max_pool"
   return conv4(round(64 * width), downsample=downsample, convolution="native")
+
+
+def dtype_of(bfloat16: bool | None):
+  """What to compute in; by default bfloat16 where there is an accelerator."""
+  half = jax.default_backend() != "cpu" if bfloat16 is None else bfloat16
+  return jnp.bfloat16 if half else jnp.float32
+
+
+def size_of(flags: dict) -> Size:
+  """The size of a transformer, by a command's flags."""
+  return Size(flags["width"], flags["layers"], flags["heads"])

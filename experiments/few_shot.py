@@ -20,6 +20,7 @@ from metajax.losses import check_fits
 from metajax.mesh import devices_for, for_hosts, own_share, shard_batch, share
 from metajax.train import TrainState, each_seed, for_seeds, seeds_at_once
 
+TASKS_AT_ONCE = 20  # of an evaluation
 TEST_SEED = 2  # of the test tasks, the same for every learner and every run
 
 
@@ -258,7 +259,7 @@ def training_batches(source: Source, s: Setting, seed: int) -> Callable:
 def test_batches(source: Source, ways: int, shots: int, queries: int, seed: int, part: str = "test") -> Callable:
   """Tasks to validate or test on."""
   with _named(part, "--test, --test-queries"):
-    return episodes(source, ways=ways, shots=shots, queries=queries, tasks=for_hosts(20), seed=seed)
+    return episodes(source, ways=ways, shots=shots, queries=queries, tasks=for_hosts(TASKS_AT_ONCE), seed=seed)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from metajax.evaluate import features, neighbour_classes
 from metajax.mesh import devices_for, own_share, shard_batch
 from metajax.report import read_metrics
 from metajax.train import TrainState, adamw, lars, restore, scaled_rate, start, warmup_cosine
-from metajax.types import Batches
+from metajax.types import Batches, Examples
 
 CURVE_KNOWN, CURVE_ASKED, CURVE_NEIGHBOURS = 5000, 2000, 20  # of the k-NN curve during pretraining
 SETTLING = 50  # batches that a random encoder's running statistics are taken over
@@ -90,6 +90,8 @@ class Method(NamedTuple):
     load: `setting -> Parts`.
     batches: `(source, setting, seed) -> Batches` of what there is to pretrain on.
     scores: `(the (params, state) of each seed, parts, setting, how) -> records` of its own, beside the probes'.
+    choose: `(the (params, state) of each seed, parts) -> Learner`: which features are looked at, by validation
+      pictures; of the trained and the random encoder alike.
   """
 
   name: str
@@ -100,6 +102,7 @@ class Method(NamedTuple):
   load: Callable = load_parts
   batches: Callable = without_labels
   scores: Callable | None = None
+  choose: Callable | None = None
 
 
 def experiment(method: Callable[..., Method]) -> Callable:
@@ -138,13 +141,14 @@ def run(method: Callable[..., Method], flags: dict):
     how = {"train_seconds": round(seconds), "steps": s.steps, "devices": device_count, "seed": s.seed}
     print(f"\npretrained for {seconds:.0f} s on {device_count} device(s), {100 * waiting:.1f}% of it waiting for data")
     untrained = [_untrained(made, s, batch, seed) for batch, seed in zip(batches, few_shot.seeds_of(s), strict=True)]
-    shown = [Representation(made.name + more, embed, trained) for more, embed in made.embeddings.items()]
-    random = Representation(records.UNTRAINED, made.learner.embed, untrained)
-    pixels = Representation("pixels", PIXELS.learner.embed, [((), ())])
     measured = [] if made.scores is None else made.scores(trained, parts, s, how)
+    beside, made = _chosen(made, untrained, parts), _chosen(made, trained, parts)
+    shown = [Representation(made.name + more, embed, trained) for more, embed in made.embeddings.items()]
+    random = Representation(records.UNTRAINED, beside.learner.embed, untrained)
+    pixels = Representation("pixels", PIXELS.learner.embed, [((), ())])
     measured += probe_all([*shown, random, pixels], parts, s, how | {"waiting_for_data": round(waiting, 4)})
-    learners = {made.name: (made.learner, trained), records.UNTRAINED: (made.learner, untrained)}
-    measured += few_shot_all(learners, tasks, s, how)
+    learners = {made.name: (made.learner, trained), records.UNTRAINED: (beside.learner, untrained)}
+    measured += few_shot_all(learners, tasks, s, how, parts.episodes)
     records.write(this.folder / "records.json", measured)
     pretraining_page.write(this, made, trained[0], parts, s, measured)
   print(f"the run's page: {this.folder / 'index.html'}")
@@ -185,17 +189,36 @@ def train_seeds(this, learner: Learner, tx: optax.GradientTransformation, batche
 
 def _pretrain(this, made: Method, parts: Parts, batches, s: Setting):
   """`train_seeds`, with the accuracy of nearest neighbours for its curve."""
-  known, asked = (_first(part, n) for part, n in ((parts.train, CURVE_KNOWN), (parts.validation, CURVE_ASKED)))
-
-  def validate(params, state):
-    found = [features(made.learner.embed, params, state, in_order(x, batch_size=BATCH)) for x in (known, asked)]
-    (answers,) = neighbour_classes(found[0], found[1].inputs, [min(CURVE_NEIGHBOURS, len(found[0].labels))]).values()
-    return 100 * np.mean(answers == found[1].labels)
-
+  validate = lambda params, state: neighbours(made.learner.embed, params, state, parts)
   return train_seeds(this, made.learner, optimizer(s), batches, s, validate)
 
 
-def _first(source, most: int):
+def neighbours(embed: Callable, params, state, parts: Parts) -> float:
+  """The accuracy in percent of nearest neighbours on some validation pictures."""
+  return accuracy_of_neighbours(*known_and_asked(embed, params, state, parts))
+
+
+def known_and_asked(embed: Callable, params, state, parts: Parts) -> list[Examples]:
+  """Features of some training and of some validation pictures."""
+  some = [first(part, n) for part, n in ((parts.train, CURVE_KNOWN), (parts.validation, CURVE_ASKED))]
+  return [features(embed, params, state, in_order(part, batch_size=BATCH)) for part in some]
+
+
+def accuracy_of_neighbours(known: Examples, asked: Examples) -> float:
+  """In percent."""
+  (answers,) = neighbour_classes(known, asked.inputs, [min(CURVE_NEIGHBOURS, len(known.labels))]).values()
+  return 100 * np.mean(answers == asked.labels)
+
+
+def _chosen(made: Method, trained: list, parts: Parts) -> Method:
+  """The method with the features that are to be looked at."""
+  if made.choose is None:
+    return made
+  learner = made.choose(trained, parts)
+  return made._replace(learner=learner, embeddings=made.embeddings | {"": learner.embed})
+
+
+def first(source, most: int):
   """At most so many pictures of a source, from all over it."""
   rows = np.linspace(0, len(source.labels) - 1, min(most, len(source.labels))).astype(int)
   return select_rows(source, rows)

@@ -157,7 +157,13 @@ _OF_REPRESENTATIONS = """## Representations beside each other
 The best of each learner's runs, of the best of the random encoders that are beside them. Budgets and encoders differ:
 the tables below name them.
 """
-NAMED = PRETEXTS | REPRESENTATIONS | TRANSFER  # measures that have a column of their own
+GENERATIVE = {
+  "bits_per_token": "bits per token",
+  "bits_per_letter": "bits per letter",
+  "bits_per_pixel": "bits per pixel",
+  "reconstruction_error": "squared error of hidden patches",
+}
+NAMED = PRETEXTS | REPRESENTATIONS | TRANSFER | GENERATIVE  # measures that have a column of their own
 
 
 def _ranking(records: list[dict]) -> list[str]:
@@ -178,6 +184,8 @@ def _ranking(records: list[dict]) -> list[str]:
 def _table(r: dict) -> tuple:
   if r["measure"] in PRETEXTS | REPRESENTATIONS:
     return r["data"], r["split"], "representation", r["classes"], r["tested"]
+  if r["measure"] in GENERATIVE:
+    return r["data"], r["split"], "generative", r["classes"], r["tested"]
   if r["measure"] in TRANSFER:
     return r["data"], r["split"], "transfer", r["classes"], r["tested"]
   return r["data"], r["split"], r["measure"], r["queries"], r["tasks"]
@@ -188,6 +196,8 @@ def _section(records: list[dict]) -> str:
   data, split, measure, queries, tasks = _table(records[0])
   if measure == "representation":
     title = f"accuracy on {tasks:,} pictures of {queries} classes"
+  elif measure == "generative":
+    title = f"what is foretold of {tasks:,} texts or pictures, the lower the better"
   elif measure == "transfer":
     title = f"{tasks:,} pictures of {queries:,} classes and their texts, in percent"
   else:

@@ -26,9 +26,8 @@ def image_gpt(
       minimise  mean over i of -log p(x_i | start, x_0 .. x_{i-1}),   x = views.palette.quantized(picture)
 
   A batch is pictures `[n, h, w, c]` in [0, 1], or `Examples` of them, whose labels are not looked at, but for an
-  all-zero row, which is padding. `embed` is the mean over pixels of their features at a layer, each of mean 0 and
-  deviation 1; the middle ones serve best, and which is to be chosen on validation data. Metrics hold the "bits" of a
-  pixel.
+  all-zero row, which is padding. `embed` is that of `pixel_encoder`. The palette is in the state, so that a checkpoint
+  has it. Metrics hold the "bits" of a pixel.
 
   Args:
     network: tokens `[n, size^2]` to `Decoded`, of as many tokens as there are colours and a start, the last one:
@@ -42,11 +41,39 @@ def image_gpt(
     ValueError: at init, if the batch is not finite or not in [0, 1], the palette has other channels, or the network
       another number of tokens.
   """
-  palette = jnp.asarray(palette, jnp.float32)
+  encoder = pixel_encoder(network, palette, size, layer=layer)
 
   def init(key, batch):
     pictures = pictures_of(batch)
     check_views(pictures)
+    params, state = encoder.init(key, pictures)
+    return {"encoder": params}, {"encoder": state}
+
+  def loss(params, state, batch, key):
+    params, state = params["encoder"], state["encoder"]
+    tokens = quantized(pictures_of(batch), state["palette"], size)
+    decoded, own = network.apply(params, state["network"], after_start(tokens, len(palette)), train=True, key=key)
+    there = batch.labels.any(-1, keepdims=True) if isinstance(batch, Examples) else jnp.ones((len(tokens), 1))
+    weights = jnp.broadcast_to(there, tokens.shape)
+    value = vocabulary_cross_entropy(decoded.features, _colours(decoded), tokens, weights=weights)
+    return value, ({"encoder": state | {"network": own}}, {"bits": value / jnp.log(2)})
+
+  def embed(params, state, inputs):
+    return encoder.apply(params["encoder"], state["encoder"], inputs, train=False)[0]
+
+  return Learner(init, loss, embed, predictor(embed))
+
+
+def pixel_encoder(network: Network, palette: Array, size: int = 16, *, layer: int | None = None) -> Network:
+  """Pictures to the mean over pixels of their features at a layer of a decoder: `[n, h, w, c] -> [n, d]`.
+
+  Each pixel's features have mean 0 and deviation 1 before that, as the next layer sees them. The middle layers serve
+  best, and which is to be chosen on validation data. Arguments and errors are those of `image_gpt`; params are the
+  network's, and the state is `{"network": the network's, "palette": [colours, c]}`.
+  """
+  palette = jnp.asarray(palette, jnp.float32)
+
+  def init(key, pictures):
     if palette.ndim != 2 or palette.shape[1] != pictures.shape[-1]:
       given = f"{list(palette.shape)} and pictures {list(pictures.shape)}"
       raise ValueError(f"expected a palette [colours, channels] of the pictures' channels, got {given}")
@@ -57,31 +84,29 @@ def image_gpt(
       given = f"{len(decoded.vectors)} for {len(palette)} colours"
       raise ValueError(f"expected a network of a token a colour and one for the start, got {given}")
     check_layer(layer, decoded.layers)
-    return params, state
+    return params, {"network": state, "palette": jnp.array(palette)}  # a copy: a training may be given the buffer
 
-  def loss(params, state, batch, key):
-    tokens = quantized(pictures_of(batch), palette, size)
-    decoded, state = network.apply(params, state, after_start(tokens, len(palette)), train=True, key=key)
-    there = batch.labels.any(-1, keepdims=True) if isinstance(batch, Examples) else jnp.ones((len(tokens), 1))
-    weights = jnp.broadcast_to(there, tokens.shape)
-    value = vocabulary_cross_entropy(decoded.features, _colours(decoded), tokens, weights=weights)
-    return value, (state, {"bits": value / jnp.log(2)})
-
-  def embed(params, state, inputs):
-    tokens = after_start(quantized(inputs, palette, size), len(palette))
-    decoded, _ = network.apply(params, state, tokens, train=False)
+  def apply(params, state, pictures, *, train, key=None):
+    tokens = after_start(quantized(pictures, state["palette"], size), len(palette))
+    decoded, own = network.apply(params, state["network"], tokens, train=train, key=key)
     chosen = (len(decoded.layers) - 1) // 2 if layer is None else layer
     features = decoded.layers[chosen] if decoded.layers else decoded.features
-    return mean_features(features, jnp.ones(tokens.shape))
+    return mean_features(features, jnp.ones(tokens.shape)), state | {"network": own}
 
-  return Learner(init, loss, embed, predictor(embed))
+  return Network(init, apply)
 
 
-def pixel_log_probabilities(network: Network, palette: Array) -> Callable[[Params, State, Inputs], Array]:
-  """`(params, state, colours' numbers [n, pixels]) -> [n, pixels]`: in nats, of each pixel after those before it."""
+def pixel_log_probabilities(network: Network, size: int = 16) -> Callable[[Params, State, Inputs], Array]:
+  """`(params, state, pictures [n, h, w, c]) -> [n, size^2]` of a trained `image_gpt`.
 
-  def log_probability(params, state, tokens):
-    decoded, _ = network.apply(params, state, after_start(tokens, len(palette)), train=False)
+  In nats, of each pixel after those before it.
+  """
+
+  def log_probability(params, state, pictures):
+    params, state = params["encoder"], state["encoder"]
+    tokens = quantized(pictures, state["palette"], size)
+    inputs = after_start(tokens, len(state["palette"]))
+    decoded, _ = network.apply(params, state["network"], inputs, train=False)
     return vocabulary_log_probabilities(decoded.features, _colours(decoded), tokens)
 
   return log_probability

@@ -8,6 +8,7 @@ from metajax.networks.from_linen import from_linen
 from metajax.networks.mlp import mlp
 from metajax.networks.patch_decoder import patch_decoder
 from metajax.networks.pretrained import load_clip, save_clip
+from metajax.networks.pretrained_gpt2 import load_gpt2
 from metajax.networks.projection_head import projection_head
 from metajax.networks.relation_module import relation_module
 from metajax.networks.resnet import resnet
@@ -23,6 +24,7 @@ __all__ = [
   "decoder",
   "from_linen",
   "load_clip",
+  "load_gpt2",
   "mlp",
   "patch_decoder",
   "projection_head",

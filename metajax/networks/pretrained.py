@@ -95,9 +95,9 @@ def load_clip(path: str | os.PathLike, *, dtype=jnp.float32) -> Pretrained:
     ValueError: if a file is damaged or not safetensors, or holds other arrays than such a CLIP's, naming one.
   """
   path = os.fspath(path)
-  tensors = _hugging_face(_read(_files(path)))
+  tensors = _hugging_face(read_tensors(files_of(path)))
   folder = path if os.path.isdir(path) else os.path.dirname(path)
-  config, pictures = _config(folder, "config.json"), _config(folder, "preprocessor_config.json")
+  config, pictures = config_of(folder, "config.json"), config_of(folder, "preprocessor_config.json")
   towers, details = _towers(tensors, config, path), _details(config, path)
   params = _params(tensors, towers, path)
   picture, text = clip_towers(towers, dtype=dtype, details=details)
@@ -128,7 +128,7 @@ def save_clip(folder: str | os.PathLike, params: dict, towers: Towers, details: 
   _write(os.path.join(folder, "model.safetensors"), lambda path: save_file(tensors, path, metadata={"format": "pt"}))
 
 
-def _files(path) -> list[str]:
+def files_of(path) -> list[str]:
   if os.path.isdir(path):
     there = [os.path.join(path, name) for name in FILES if os.path.isfile(os.path.join(path, name))]
     if not there:
@@ -145,7 +145,7 @@ def _files(path) -> list[str]:
   return [path]
 
 
-def _read(files) -> dict[str, np.ndarray]:
+def read_tensors(files) -> dict[str, np.ndarray]:
   found = {}
   for path in files:
     try:
@@ -214,7 +214,7 @@ def _normalised(network: Network, mean, deviation) -> Network:
   return Network(network.init, apply)
 
 
-def _config(folder, name) -> dict[str, Any]:
+def config_of(folder, name) -> dict[str, Any]:
   path = os.path.join(folder, name)
   if not os.path.isfile(path):
     return {}

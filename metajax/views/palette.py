@@ -9,7 +9,7 @@ from metajax.types import Array
 def quantized(pictures: Array, palette: Array, size: int) -> Array:
   """The number of each pixel's nearest colour, in reading order: `[n, h, w, c] -> integers [n, size^2]`.
 
-  Pictures are brought to `size x size` first, by the mean over what a pixel covers.
+  Pictures are brought to `size x size` first, by linear interpolation that is smoothed where it makes them smaller.
 
   Args:
     pictures: floating `[n, h, w, c]` in [0, 1].

@@ -1,0 +1,101 @@
+"""Generative pre-training: a GPT of text, an image GPT, a masked autoencoder; what they foretell, what they are worth.
+
+python -m experiments.generative --budget cpu_mae
+python -m experiments.generative --budget cpu_image_gpt
+python -m experiments.generative --budget cpu_gpt
+python -m experiments.generative --budget cpu_gpt --data shakespeare.txt
+"""
+
+from typing import Literal
+
+from experiments import command_line, generative_pictures, generative_text, pretraining
+from experiments.pretraining import Setting
+from experiments.runs import RUN, RunFlags
+
+Model = Literal["gpt", "image_gpt", "mae"]
+
+_LETTERS = Setting(batch_size=64, optimizer="adamw", decay=0.05, curve_every=250)
+BUDGETS = {
+  "paper": {"setting": Setting(size=224, batch_size=4096, steps=250000, optimizer="adamw", rate=1.5e-4, decay=0.05,
+                               warmup=12500, curve_every=10000),
+            "model": "mae", "width": 768, "layers": 12, "heads": 12, "patch": 16, "decoder_width": 512,
+            "decoder_layers": 8, "crops": True},
+  "cpu_gpt": {"setting": _LETTERS._replace(data="flickr8k", steps=1500, rate=4e-3, decay=0.1, warmup=100),
+              "model": "gpt", "vocabulary": 2048, "length": 32, "dropout": 0.1},
+  "cpu_image_gpt": {"setting": _LETTERS._replace(batch_size=32, steps=1200, rate=1.6e-2, decay=0.01, warmup=100),
+                    "model": "image_gpt", "colours": 8, "width": 64, "layers": 6, "heads": 2},
+  "cpu_mae": {"setting": _LETTERS._replace(batch_size=128, steps=3000, rate=3e-3, warmup=150, curve_every=500),
+              "model": "mae"},
+}  # fmt: skip
+
+
+def main(
+  model: Model = "mae",
+  width: int = 128,
+  layers: int = 4,
+  heads: int = 4,
+  dropout: float = 0.0,
+  bfloat16: bool | None = None,
+  colours: int = 16,
+  pixels: int = 16,
+  patch: int = 4,
+  masked: float = 0.75,
+  normalise: bool = True,
+  decoder_width: int = 64,
+  decoder_layers: int = 2,
+  crops: bool = False,
+  vocabulary: int = 4096,
+  length: int = 64,
+  temperature: float = 1.0,
+  top_k: int | None = None,
+  top_p: float | None = 0.95,
+  prompts: tuple[str, ...] = (),
+  setting: Setting = BUDGETS["paper"]["setting"],
+  run: RunFlags = RUN,
+):
+  """Pretraining by generating: what comes next, or what is hidden, and what frozen features are worth.
+
+  Args:
+    model: gpt, of text: --data glyphs (the letters' Unicode names), a TFDS set with captions or FILE.txt; image_gpt or
+      mae, of pictures.
+    width: values of a token.
+    layers: of the transformer.
+    heads: of attention.
+    dropout: while training.
+    bfloat16: compute in bfloat16; by default where there is an accelerator.
+    colours: of image_gpt, at most: the palette is learned.
+    pixels: of image_gpt: pictures are brought to pixels x pixels.
+    patch: of mae: side of a patch.
+    masked: of mae: the share of patches that are hidden.
+    normalise: of mae: compare patches of mean 0 and variance 1.
+    decoder_width: of mae: values of a token of the decoder.
+    decoder_layers: of mae: layers of the decoder.
+    crops: of mae: train on random crops.
+    vocabulary: of gpt: tokens of the byte-pair encoding, which is trained on the texts.
+    length: of gpt: tokens of a row; a longer text goes on in the next one.
+    temperature: of samples on the page.
+    top_k: of samples: only the so many likeliest tokens.
+    top_p: of samples: only the likeliest tokens of this probability together.
+    prompts: of gpt: texts to go on with; by default the beginnings of test texts.
+    setting: flags that every pretraining experiment has.
+    run: flags that every experiment has.
+  """
+  flags = locals()
+  if model == "gpt":
+    return generative_text.run(main, flags)
+  pretraining.run(method, flags)
+
+
+def method(**flags) -> pretraining.Method:
+  """The Method of a command's flags, of pictures.
+
+  Raises:
+    ValueError: of text.
+  """
+  if flags["model"] == "gpt":
+    raise ValueError("expected a model of pictures, image_gpt or mae, got gpt, which is of text")
+  return {"image_gpt": generative_pictures.image_gpt, "mae": generative_pictures.mae}[flags["model"]](flags)
+
+
+if __name__ == "__main__":
+  command_line.run(main, BUDGETS)

@@ -1,0 +1,198 @@
+"""GPT of texts: trained, compared with a bigram model on texts that were not trained on, and let write."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments import few_shot, pretraining, records, runs
+from experiments.encoders import dtype_of, size_of
+from experiments.few_shot_data import slug
+from experiments.few_shot_page import curves
+from experiments.records import NAMED
+from metajax import make_mesh
+from metajax.checkpoint import Checkpoints
+from metajax.data import Tokenizer, load_texts, token_batches, token_rows, train_tokenizer
+from metajax.data.text import clean
+from metajax.data.texts import is_text_file
+from metajax.evaluate import bigram, log_probabilities_of, over_seeds, rate
+from metajax.learners import gpt, log_probabilities, sample
+from metajax.mesh import devices_for, first_host, own_share, shard_batch
+from metajax.networks import decoder
+from metajax.report import page
+from metajax.train import adamw, restore, warmup_cosine
+from metajax.types import Network
+
+PARTS = ("train", "validation", "test")
+CURVE_ROWS = 1000  # that the curve is of
+WRITTEN, GIVEN = 12, 3  # samples on the page, and words of the texts that are gone on with
+BIGRAM = "bigram, smoothed"
+CURVES = (
+  "While training; the validation is minus the bits of a token on validation texts, and the step is chosen by it."
+)
+
+
+def run(main, flags: dict):
+  """Trains a GPT, and writes what it found.
+
+  Raises:
+    ValueError, OSError: as `metajax.data.load_texts`.
+  """
+  s = flags["setting"]
+  this = runs.begin(f"gpt-{slug(s)}", main, flags)
+  _check(flags)
+  texts = {part: load_texts(s.data, part, download=s.download) for part in PARTS}
+  verbatim = is_text_file(s.data)
+  tokenizer = train_tokenizer(texts["train"], flags["vocabulary"], verbatim=verbatim)
+  rows = {part: token_rows(tokenizer, some, flags["length"]) for part, some in texts.items()}
+  _describe(s, texts, rows, tokenizer)
+  if s.batch_size > len(rows["train"]):
+    raise ValueError(f"expected a --batch-size of at most all {len(rows['train'])} rows, got {s.batch_size}")
+  network = network_of(flags, tokenizer)
+  learner = gpt(network)
+  batches = [token_batches(rows["train"], batch_size=s.batch_size, seed=seed) for seed in few_shot.seeds_of(s)]
+  example = next(iter(own_share(batches[0])))
+  jax.eval_shape(lambda key: learner.init(key, example), jax.random.key(0))
+  if this.resumed:
+    runs.check_same(this)
+  device_count = devices_for(s.batch_size, s.devices)
+  with jax.set_mesh(make_mesh(device_count, fsdp=this.flags.fsdp)):
+    shard_batch(example)
+    runs.write_configuration(this, device_count)
+    if first_host():
+      tokenizer.save(this.folder / "tokenizer.json")
+    foretold = functools.partial(log_probabilities_of, log_probabilities(network))
+    some = rows["validation"][:CURVE_ROWS]
+    validate = lambda params, state: -_bits(foretold(params, state, some)).sum() / _counts(some).sum()
+    _, seconds, waiting = pretraining.train_seeds(this, learner, optimizer(s), batches, s, validate)
+    seeds = zip(batches, few_shot.seeds_of(s), strict=True)
+    trained = [best(learner, s, this.folder, own, seed) for own, seed in seeds]
+    print(f"\ntrained for {seconds:.0f} s on {device_count} device(s), {100 * waiting:.1f}% of it waiting for data")
+    how = {"train_seconds": round(seconds), "steps": s.steps, "devices": device_count, "seed": s.seed}
+    found = [_bits(foretold(params, state, rows["test"])) for params, state in trained]
+    counted = bigram(*(rows[part] for part in PARTS), tokenizer.vocabulary)
+    measured = _measured(found, _bits(counted.log_probabilities), rows["test"], texts["test"], tokenizer, s, how)
+    records.write(this.folder / "records.json", measured)
+    _page(this, network, trained[0], tokenizer, texts["test"], flags, measured)
+  print(f"the run's page: {this.folder / 'index.html'}")
+  if this.flags.record:
+    records.publish(f"gpt-{slug(s)}", measured, this.folder / "figures" / "learning_curves.png")
+
+
+def network_of(flags: dict, tokenizer: Tokenizer) -> Network:
+  """The decoder of a command's flags."""
+  how = {"dropout": flags["dropout"], "dtype": dtype_of(flags["bfloat16"])}
+  return decoder(tokenizer.vocabulary, size_of(flags), flags["length"], **how)
+
+
+def optimizer(s) -> optax.GradientTransformation:
+  """AdamW as GPT has it: gradients of a norm of at most 1, and a shorter memory of their squares."""
+  return optax.chain(
+    optax.clip_by_global_norm(1.0), adamw(warmup_cosine(s.rate, s.steps, s.warmup), decay=s.decay, b2=0.95)
+  )
+
+
+def best(learner, s, folder, batches, seed: int) -> tuple:
+  """The params and state of the step that validation texts chose."""
+  with Checkpoints(folder / pretraining.folder_of(s, seed) / "checkpoints") as checkpoints:
+    found = restore(learner, optimizer(s), batches, checkpoints, seed=seed)
+  return found.params, found.state
+
+
+def _measured(found, counted, rows, texts, tokenizer, s, how) -> list[dict]:
+  """The records of bits of a token and of a letter, and what is printed of them."""
+  tokens = _counts(rows)
+  count = sum(len(text if tokenizer.verbatim else clean(text)) + 1 for text in texts)  # an end of text is one too
+  letters = tokens * count / tokens.sum()
+  measured, what = [], {"data": slug(s), "split": "test", "classes": tokenizer.vocabulary, "tested": len(rows)}
+  for name, all_bits in (("gpt", found), (BIGRAM, [counted])):
+    for measure, counts in (("bits_per_token", tokens), ("bits_per_letter", letters)):
+      score = over_seeds([rate(bits, counts) for bits in all_bits])
+      said = what | {
+        "measure": measure,
+        "value": round(score.mean, 4),
+        "interval": round(score.interval, 4),
+        "published": None,
+      }
+      own = how if name == "gpt" else {"train_seconds": 0, "steps": 0, "seed": s.seed}
+      measured.append(records.record(learner=name, **said, **own, seeds=s.seeds))
+      print(f"  {name:<{len(BIGRAM)}}  {score.mean:.3f} ± {score.interval:.3f} {NAMED[measure]}")
+  gain = rate(counted - np.mean(found, 0), tokens)
+  print(f"gpt is ahead of the bigram model by {gain.mean:.3f} ± {gain.interval:.3f} bits per token, text by text")
+  return measured
+
+
+def _page(this, network, trained, tokenizer, texts, flags, measured):
+  s, folder = flags["setting"], this.folder / "figures"
+  tiles = [
+    (NAMED[r["measure"]], f"{r['value']:.3f} ± {r['interval']:.2g}", f"bigram {b['value']:.3f}")
+    for r, b in zip(measured[:2], measured[2:], strict=True)
+  ]
+  write = functools.partial(_written, network, trained, tokenizer, flags)
+  notes = [("Samples", write([""] * WRITTEN))]
+  prompts = flags["prompts"] or [" ".join(text.split()[:GIVEN]) for text in _spread(texts)]
+  notes += [("Gone on with", [f"{given} → {text}" for given, text in zip(prompts, write(prompts), strict=True)])]
+  for heading, lines in notes:
+    print(f"\n{heading.lower()}", *lines, sep="\n  ")
+  page(
+    this.folder / "index.html",
+    title=f"gpt on {slug(s)}",
+    summary=tiles,
+    configuration=runs.shown(this.folder),
+    records=measured,
+    figures=curves(this.folder, folder, CURVES),
+    notes=notes,
+  )
+
+
+def _written(network, trained, tokenizer, flags, prompts) -> list[str]:
+  """What is written after each prompt, in the length that the network has seen."""
+  how = {name: flags[name] for name in ("temperature", "top_k", "top_p")} | {"end": tokenizer.end}
+  given = [[tokenizer.start, *ids][-flags["length"] + 1 :] for ids in tokenizer.ids(prompts)]
+  found = []
+  for i, ids in enumerate(given):
+    steps = flags["length"] - len(ids)
+    drawn = _sampler(network, steps, tuple(how.items()))(*trained, jax.random.key(i), jnp.array([ids]))
+    found.append(tokenizer.text([token for token in drawn[0].tolist()[len(ids) :] if token >= 0]))
+  return found
+
+
+@functools.lru_cache(maxsize=32)
+def _sampler(network, steps, how):
+  """Compiled once for each number of steps."""
+  return jax.jit(lambda params, state, key, prompt: sample(network, params, state, key, prompt, steps, **dict(how)))
+
+
+def _spread(texts):
+  """Some texts, from all over; of one long text, some of its lines."""
+  lines = [line for text in texts for line in text.splitlines() if len(line.split()) > GIVEN] or list(texts)
+  return [lines[i] for i in np.linspace(0, len(lines) - 1, min(WRITTEN, len(lines))).astype(int)]
+
+
+def _bits(log_probabilities) -> np.ndarray:
+  return -np.asarray(log_probabilities, np.float64).sum(-1) / np.log(2)
+
+
+def _counts(rows) -> np.ndarray:
+  return (rows[:, 1:] >= 0).sum(-1)
+
+
+def _describe(s, texts, rows, tokenizer):
+  """Prints what there is."""
+  longer = sum(len(some) for some in rows.values()) - sum(len(some) for some in texts.values())
+  train, validation, test = (f"{_counts(rows[part]).sum():,}" for part in PARTS)
+  print(
+    f"{s.data}: tokens, of a vocabulary of {tokenizer.vocabulary:,}: {train} to train with, {validation} to choose by, "
+    f"{test} to test on" + f"; texts longer than a row go on in {longer:,} more rows" * (longer > 0)
+  )
+
+
+def _check(flags):
+  s = flags["setting"]
+  few_shot.check_rates(rate=s.rate)
+  few_shot.check_least(s, steps=2, batch_size=2, curve_every=1, seeds=1, warmup=0, decay=0)
+  few_shot.check_seed(s)
+  if flags["length"] < 2:
+    raise ValueError(f"expected a --length of at least 2 tokens, got {flags['length']}")

@@ -1,0 +1,200 @@
+"""The decoder-only transformer: causal, GPT-2's numbers, and sampling that does not depend on its cache."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from metajax import Network
+from metajax.learners import next_token, sample
+from metajax.networks import decoder, load_gpt2
+from metajax.networks.transformer import Size
+from metajax.types import Decoded
+
+VOCABULARY, LENGTH = 11, 12
+TOKENS = np.random.default_rng(0).integers(0, VOCABULARY, (3, LENGTH)).astype(np.int32)
+
+
+@pytest.fixture(scope="module")
+def trained():
+  network = decoder(VOCABULARY, Size(16, 2, 2), LENGTH)
+  params, state = network.init(jax.random.key(0), TOKENS)
+  # Larger than at the start, so that every token has a say.
+  return network, jax.tree.map(lambda x: 8 * x if x.ndim > 1 else x, params), state
+
+
+@pytest.fixture(scope="module")
+def logits(trained):
+  network, params, state = trained
+
+  @jax.jit
+  def run(tokens):
+    decoded = network.apply(params, state, tokens, train=False)[0]
+    return decoded.features @ decoded.vectors.T
+
+  return lambda tokens: np.asarray(run(jnp.asarray(tokens, jnp.int32)))
+
+
+def test_a_changed_token_changes_no_logit_before_it_to_the_bit_and_those_from_it_on(logits):
+  before = logits(TOKENS)
+  for place in range(LENGTH):
+    after = logits(np.where(np.arange(LENGTH) == place, (TOKENS + 1) % VOCABULARY, TOKENS))
+    np.testing.assert_array_equal(after[:, :place], before[:, :place])
+    assert (np.abs(after[:, place:] - before[:, place:]).max((0, 2)) > 1e-4).all()
+
+
+@pytest.mark.parametrize(
+  ("size", "published"), [("gpt2", 124439808), ("medium", 354823168), ("large", 774030080), ("xl", 1557611200)]
+)
+def test_published_sizes_have_the_published_number_of_parameters(size, published):
+  tokens = jax.ShapeDtypeStruct((1, 4), jnp.int32)
+  params, _ = jax.eval_shape(decoder(50257, size).init, jax.random.key(0), tokens)
+  assert sum(np.prod(x.shape, dtype=int) for x in jax.tree.leaves(params)) == published
+
+
+def gpt2_arrays(seed=0, vocabulary=19, width=12, layers=2, length=9):
+  """Hugging Face's names, in the order in which the reference was drawn."""
+  shapes = {"wte.weight": (vocabulary, width), "wpe.weight": (length, width)}
+  shapes |= {"ln_f.weight": (width,), "ln_f.bias": (width,)}
+  each = {"ln_1": (width,), "attn.c_attn": (width, 3 * width), "attn.c_proj": (width, width)}
+  each |= {"ln_2": (width,), "mlp.c_fc": (width, 4 * width), "mlp.c_proj": (4 * width, width)}
+  for i in range(layers):
+    for name, shape in each.items():
+      shapes |= {f"h.{i}.{name}.weight": shape, f"h.{i}.{name}.bias": shape[-1:]}
+  random = np.random.default_rng(seed)
+  return {name: random.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("prefix", ["", "transformer."])
+def test_gpt2_agrees_with_transformers(tmp_path, prefix):
+  """Logits of `transformers.GPT2LMHeadModel` 5.24 of the same weights, of three heads."""
+  save_file({prefix + name: x for name, x in gpt2_arrays().items()}, tmp_path / "model.safetensors")
+  (tmp_path / "config.json").write_text(json.dumps({"n_head": 3, "layer_norm_epsilon": 1e-5}))
+  network, params = load_gpt2(tmp_path)
+  tokens = np.array([[3, 1, 4, 1, 5, 9, 2, 6, 5], [18, 0, 7, 7, 13, 2, 11, 16, 8]])
+  decoded, _ = network.apply(params, {}, tokens, train=False)
+  found = np.asarray(decoded.features @ decoded.vectors.T)
+  np.testing.assert_allclose(
+    found[:, [0, 4, 8]][:, :, [0, 5, 18]],
+    [
+      [[0.56863, -0.05711, 2.0959], [0.69456, 0.36997, 1.133489], [0.28634, 0.03094, 1.5395]],
+      [[0.76835, 0.40152, 1.17739], [0.68986, 0.41334, 1.38918], [0.27103, 0.02224, 1.68382]],
+    ],
+    atol=1e-4,
+  )
+  np.testing.assert_allclose([found.sum(), np.square(found).sum()], [-63.557640, 357.026672], rtol=1e-5)
+
+
+def test_arrays_that_are_no_gpt2_are_refused_by_name(tmp_path):
+  path = tmp_path / "model.safetensors"
+  for change, message in (
+    (lambda x: {"a": x["wte.weight"]}, "none named wte.weight"),
+    (lambda x: {n: a for n, a in x.items() if n != "h.1.ln_2.bias"}, "none named h.1.ln_2.bias"),
+    (lambda x: x | {"ln_f.bias": np.zeros(5, np.float32)}, r"ln_f.bias of shape \[12\] .*got \[5\]"),
+  ):
+    save_file(change(gpt2_arrays()), path)
+    with pytest.raises(ValueError, match=message):
+      load_gpt2(path)
+  (tmp_path / "pickled.bin").write_bytes(b"")
+  with pytest.raises(ValueError, match="may run code"):
+    load_gpt2(tmp_path / "pickled.bin")
+
+
+@pytest.mark.parametrize("given", [1, 5, 11])
+def test_sampling_with_a_cache_is_sampling_without(trained, given):
+  how = {"temperature": 0.7, "top_k": 8, "top_p": 0.9}
+  both = [
+    sample(*trained, jax.random.key(1), TOKENS[:, :given], LENGTH - given, cached=cached, **how)
+    for cached in (True, False)
+  ]
+  np.testing.assert_array_equal(*both)
+  np.testing.assert_array_equal(both[0][:, :given], TOKENS[:, :given])
+  assert both[0].shape == (3, LENGTH)
+
+
+def test_without_temperature_the_likeliest_token_comes(trained, logits):
+  found = np.asarray(sample(*trained, jax.random.key(0), TOKENS[:, :2], 6, temperature=0))
+  np.testing.assert_array_equal(found[:, 2:], logits(found)[:, 1:-1].argmax(-1))
+
+
+def fixed(probabilities):
+  """A network whose next token does not depend on anything."""
+  features = lambda tokens: jnp.broadcast_to(jnp.log(jnp.asarray(probabilities)), (*tokens.shape, len(probabilities)))
+  return Network(
+    None, lambda params, state, tokens, train: (Decoded(features(tokens), jnp.eye(len(probabilities))), {})
+  )
+
+
+def test_after_the_end_there_is_padding_and_only_allowed_tokens_come():
+  draw = lambda **how: np.asarray(
+    sample(fixed([0.2, 0.2, 0.6]), {}, {}, jax.random.key(0), np.full((200, 1), 2), 5, cached=False, **how)
+  )
+  found = draw(end=2)  # the prompt's last token, the same, is no end
+  ended = np.cumsum(found[:, 1:] == 2, 1) - (found[:, 1:] == 2) > 0
+  np.testing.assert_array_equal(found[:, 1:] == -1, ended)
+  assert 0.5 < (found[:, 1] == 2).mean() < 0.7 and ended.any()
+  assert set(draw(tokens=2)[:, 1:].flat) == {0, 1}
+
+
+def test_a_network_without_a_cache_is_sampled_without_one_only():
+  with pytest.raises(ValueError, match="cached=False"):
+    sample(fixed([0.5, 0.5]), {}, {}, jax.random.key(0), np.zeros((1, 1), int), 2)
+
+
+def shares(how, probabilities=(0.05, 0.4, 0.25, 0.3)):
+  logits = jnp.broadcast_to(jnp.log(jnp.array(probabilities)), (20000, 4))
+  return np.bincount(next_token(jax.random.key(0), logits, **how), minlength=4) / 20000
+
+
+@pytest.mark.parametrize(
+  ("how", "expected"),
+  [
+    ({}, [0.05, 0.4, 0.25, 0.3]),
+    ({"temperature": 0}, [0, 1, 0, 0]),
+    ({"temperature": 0.5}, np.square([0.05, 0.4, 0.25, 0.3]) / np.square([0.05, 0.4, 0.25, 0.3]).sum()),
+    ({"top_k": 2}, [0, 4 / 7, 0, 3 / 7]),
+    ({"top_k": 9}, [0.05, 0.4, 0.25, 0.3]),
+    ({"top_p": 0.69}, [0, 4 / 7, 0, 3 / 7]),
+    ({"top_p": 0.71}, [0, 0.4 / 0.95, 0.25 / 0.95, 0.3 / 0.95]),
+    ({"top_p": 0.01}, [0, 1, 0, 0]),
+    ({"top_p": 1.0}, [0.05, 0.4, 0.25, 0.3]),
+    ({"top_k": 3, "top_p": 0.5}, [0, 4 / 7, 0, 3 / 7]),
+  ],
+)
+def test_tokens_come_as_often_as_temperature_top_k_and_top_p_say(how, expected):
+  np.testing.assert_allclose(shares(how), expected, atol=0.015)
+  assert (shares(how)[np.asarray(expected) == 0] == 0).all()
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"steps": -1}, "steps of at least 0, got -1"),
+    ({"temperature": -0.1}, "temperature of at least 0"),
+    ({"top_k": 0}, "top_k of at least 1, got 0"),
+    ({"top_p": 0}, r"top_p in \(0, 1\]"),
+    ({"prompt": np.zeros((2, 0), int)}, r"integers \[n, given\], got int32 \[2, 0\]"),
+    ({"prompt": np.zeros((2, 3))}, "got float32"),
+    ({"steps": LENGTH}, "cache of at most 12 tokens, got one of 14"),
+    ({"steps": LENGTH, "cached": False}, "at most 12 tokens, got int32"),
+  ],
+)
+def test_samples_that_cannot_be_drawn_are_refused(trained, change, message):
+  given = {"prompt": TOKENS[:, :3], "steps": 2} | change
+  with pytest.raises(ValueError, match=message):
+    sample(*trained, jax.random.key(0), given.pop("prompt"), given.pop("steps"), **given)
+
+
+def test_decoders_that_cannot_be_are_refused():
+  for make, message in (
+    (lambda: decoder(10, "huge"), "'gpt2', 'medium', 'large', 'xl' or a Size, got 'huge'"),
+    (lambda: decoder(1), "vocabulary of at least 2"),
+    (lambda: decoder(10, Size(10, 1, 3)), "that the heads divide"),
+    (lambda: decoder(10, length=4).init(jax.random.key(0), np.zeros((1, 5), int)), "at most 4 tokens"),
+    (lambda: decoder(10, length=4).init(jax.random.key(0), np.zeros((1, 3))), "integer tokens"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      make()

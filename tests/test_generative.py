@@ -1,0 +1,313 @@
+"""GPT, image GPT and masked autoencoders: what is to be found, what is padding, what is hidden."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from table_of_learners import TINY, bright, written
+
+from metajax import Examples, Network
+from metajax.learners import (
+  gpt,
+  image_gpt,
+  log_probabilities,
+  masked_autoencoder,
+  pixel_log_probabilities,
+  reconstruct,
+)
+from metajax.learners.masked_autoencoder import hidden
+from metajax.losses import masked_reconstruction, normalised_patches
+from metajax.networks import decoder, patch_decoder, vision_transformer
+from metajax.networks.transformer import Size
+from metajax.types import Decoded
+from metajax.views.palette import coloured, quantized
+from metajax.views.patches import patches_of, pictures_of
+
+KEY = jax.random.key(0)
+PALETTE = np.linspace(0, 1, 4, dtype=np.float32)[:, None]
+TOKENS = written(0)
+PICTURES = bright(0)
+
+
+def started(learner, batch):
+  params, state = learner.init(KEY, batch)
+  return jax.tree.map(lambda x: 4 * x if x.ndim > 1 else x, params), state
+
+
+@pytest.fixture(scope="module")
+def written_by_gpt():
+  network = decoder(12, TINY, 12)
+  learner = gpt(network)
+  return network, learner, *started(learner, TOKENS)
+
+
+@pytest.fixture(scope="module")
+def seen_by_gpt():
+  network = decoder(5, TINY, 16)
+  learner = image_gpt(network, PALETTE, 4)
+  return network, learner, *started(learner, PICTURES)
+
+
+def test_the_loss_of_a_gpt_is_that_of_each_token_after_those_before_it(written_by_gpt):
+  network, learner, params, state = written_by_gpt
+  value, (_, metrics) = jax.jit(learner.loss)(params, state, TOKENS, KEY)
+  of_rows = []
+  for row in TOKENS:
+    for i in range(1, (row >= 0).sum()):
+      decoded, _ = network.apply(params, state, row[None, :i], train=False)
+      of_rows.append(jax.nn.log_softmax(decoded.features[0, -1] @ decoded.vectors.T)[row[i]])
+  np.testing.assert_allclose(value, -np.mean(of_rows), rtol=1e-5)
+  np.testing.assert_allclose(metrics["bits"], value / np.log(2), rtol=1e-6)
+  foretold = np.asarray(log_probabilities(network)(params, state, TOKENS))
+  np.testing.assert_allclose(foretold[TOKENS[:, 1:] >= 0].mean(), -value, rtol=1e-5)
+  assert (foretold[TOKENS[:, 1:] < 0] == 0).all()
+
+
+def test_padding_of_any_length_weighs_nothing(written_by_gpt):
+  _, learner, params, state = written_by_gpt
+  more = np.pad(TOKENS, ((0, 4), (0, 2)), constant_values=-1)
+  found, longer = (jax.value_and_grad(learner.loss, has_aux=True)(params, state, x, KEY) for x in (TOKENS, more))
+  np.testing.assert_allclose(found[0][0], longer[0][0], rtol=1e-6)
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), found[1], longer[1])
+  embedded = learner.embed(params, state, more)
+  np.testing.assert_allclose(embedded[:16], learner.embed(params, state, TOKENS), atol=1e-5)
+  assert (np.asarray(embedded[16:]) == 0).all()
+
+
+def test_features_are_those_of_the_layer_that_is_asked_for(written_by_gpt):
+  network, _, params, state = written_by_gpt
+  embed = lambda layer: np.asarray(gpt(network, layer=layer).embed(params, state, TOKENS[:, :2]))
+  decoded, _ = network.apply(params, state, np.maximum(TOKENS[:, :2], 0), train=False)
+  for layer, features in ((0, decoded.layers[0]), (1, decoded.layers[1]), (None, decoded.features)):
+    normal = (features - features.mean(-1, keepdims=True)) / (features.std(-1, keepdims=True) + 1e-9)
+    weights = (TOKENS[:, :2] >= 0) / np.maximum((TOKENS[:, :2] >= 0).sum(1, keepdims=True), 1)
+    np.testing.assert_allclose(embed(layer), (normal * weights[..., None]).sum(1), atol=2e-3)
+
+
+@pytest.mark.parametrize(
+  ("batch", "message"),
+  [
+    (TOKENS * 1.0, r"integer tokens \[n, length \+ 1\], got float"),
+    (TOKENS[0], r"got int32 \[7\]"),
+    (TOKENS[:, :1], "at least 2 tokens a row"),
+    (np.where(TOKENS < 0, -2, TOKENS), "got -2"),
+    (np.roll(TOKENS, 1, 1), "only from the end of a row's text on"),
+    (TOKENS + np.where(TOKENS < 0, 0, 5), r"from 0 to 11, the network's vocabulary, got 1[2-6]"),
+    ("text", "got a str"),
+  ],
+)
+def test_batches_that_are_no_tokens_are_refused_at_init(batch, message):
+  with pytest.raises(ValueError, match=message):
+    gpt(decoder(12, TINY, 8)).init(KEY, batch)
+
+
+def test_a_layer_that_there_is_not_is_refused():
+  with pytest.raises(ValueError, match="a layer from 0 to 1, or None, got 2"):
+    gpt(decoder(12, TINY, 8), layer=2).init(KEY, TOKENS)
+  with pytest.raises(ValueError, match="a layer from 0 to 1, or None, got -1"):
+    image_gpt(decoder(5, TINY, 16), PALETTE, 4, layer=-1).init(KEY, PICTURES)
+
+
+def test_pixels_are_the_nearest_colours_and_back():
+  tokens = np.random.default_rng(0).integers(0, 5, (3, 16))
+  palette = np.random.default_rng(1).random((5, 3)).astype(np.float32)
+  pictures = coloured(tokens, palette)
+  assert pictures.shape == (3, 4, 4, 3)
+  np.testing.assert_array_equal(quantized(pictures, palette, 4), tokens)
+  large = np.asarray(pictures).repeat(3, 1).repeat(3, 2)
+  other = np.random.default_rng(2).random((3, 4, 4, 3)).astype(np.float32)
+  distances = np.square(other[..., None, :] - palette).sum(-1).reshape(3, 16, 5)
+  np.testing.assert_array_equal(quantized(other, palette, 4), distances.argmin(-1))
+  assert quantized(large, palette, 4).shape == (3, 16)
+
+
+def test_a_pixel_is_foretold_by_those_before_it_and_the_start_is_no_colour(seen_by_gpt):
+  network, learner, params, state = seen_by_gpt
+  foretold = jax.jit(pixel_log_probabilities(network, 4))
+  small = np.array(PICTURES[:, ::4, ::4])
+  before = np.asarray(foretold(params, state, small))
+  value, _ = learner.loss(params, state, small, KEY)
+  np.testing.assert_allclose(before.mean(), -value, rtol=1e-5)
+  changed = np.array(small)
+  changed[:, 2:] = 1 - changed[:, 2:]
+  np.testing.assert_array_equal(np.asarray(foretold(params, state, changed))[:, :8], before[:, :8])
+  first = np.zeros((4, 4, 4, 1), np.float32) + PALETTE[:, None, None]  # a picture of each colour
+  np.testing.assert_allclose(np.exp(np.asarray(foretold(params, state, first))[:, 0]).sum(), 1, rtol=1e-5)
+
+
+def test_the_palette_is_carried_in_the_state(seen_by_gpt):
+  network, learner, params, state = seen_by_gpt
+  np.testing.assert_array_equal(state["encoder"]["palette"], PALETTE)
+  other = image_gpt(network, PALETTE[::-1], 4)  # what is known of it comes from the state, as a checkpoint has it
+  np.testing.assert_array_equal(other.embed(params, state, PICTURES), learner.embed(params, state, PICTURES))
+
+
+def test_a_network_or_a_palette_that_does_not_fit_is_refused():
+  for make, message in (
+    (lambda: image_gpt(decoder(4, TINY, 16), PALETTE, 4), "a token a colour and one for the start, got 4 for 4"),
+    (lambda: image_gpt(decoder(5, TINY, 16), PALETTE[:, [0, 0, 0]], 4), r"palette .*got \[4, 3\]"),
+    (lambda: image_gpt(decoder(5, TINY, 15), PALETTE, 4), "at most 15 tokens"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      make().init(KEY, PICTURES)
+  with pytest.raises(ValueError, match="from 0 to 1, got values from"):
+    image_gpt(decoder(5, TINY, 16), PALETTE, 4).init(KEY, 255 * PICTURES)
+
+
+def test_padded_pictures_weigh_nothing(seen_by_gpt):
+  _, learner, params, state = seen_by_gpt
+  labels = (np.arange(16) < 12)[:, None] * np.ones((16, 2), np.float32)
+  padded = Examples(np.where(labels.any(-1)[:, None, None, None], PICTURES, 0.5), labels)
+  np.testing.assert_allclose(
+    learner.loss(params, state, padded, KEY)[0], learner.loss(params, state, PICTURES[:12], KEY)[0], rtol=1e-6
+  )
+  mae, *trained = autoencoder()
+  with_padding = Examples(PICTURES, labels)
+  other = Examples(np.where(labels.any(-1)[:, None, None, None], PICTURES, 0.5).astype(np.float32), labels)
+  losses = [jax.jit(mae.loss)(*trained, x, KEY)[0] for x in (with_padding, other)]
+  np.testing.assert_array_equal(*losses)
+  assert losses[0] != mae.loss(*trained, PICTURES, KEY)[0]
+
+
+SEEN = vision_transformer(TINY, 4, pool="none", positions="sine_cosine")
+LIGHT = patch_decoder(16, Size(4, 1, 1))
+
+
+def autoencoder(**how):
+  learner = masked_autoencoder(SEEN, LIGHT, 4, **how)
+  return learner, *started(learner, PICTURES)
+
+
+def test_patches_are_in_reading_order_and_pictures_come_back():
+  pictures = np.arange(2 * 8 * 8 * 3, dtype=np.float32).reshape(2, 8, 8, 3)
+  patches = patches_of(pictures, 4)
+  np.testing.assert_array_equal(patches[1, 2].reshape(4, 4, 3), pictures[1, 4:, :4])
+  np.testing.assert_array_equal(pictures_of(patches, 4), pictures)
+  with pytest.raises(ValueError, match="divide into patches of 3, got 8 x 8"):
+    patches_of(pictures, 3)
+
+
+def test_the_loss_is_over_hidden_patches_and_depends_on_no_pixel_of_the_others_being_right():
+  random = np.random.default_rng(0)
+  found, patches, masked = random.normal(size=(3, 5, 4)), random.normal(size=(3, 5, 4)), random.random((3, 5)) < 0.6
+  expected = np.square(found - patches).mean(-1)[masked].mean()
+  np.testing.assert_allclose(masked_reconstruction(jnp.array(found), jnp.array(patches), 1.0 * masked), expected, 1e-5)
+  other = np.where(masked[..., None], found, 7.0)
+  np.testing.assert_allclose(masked_reconstruction(jnp.array(other), jnp.array(patches), 1.0 * masked), expected, 1e-5)
+  with pytest.raises(ValueError, match=r"got shapes \[3, 5, 4\], \[3, 5, 4\], \[5\]"):
+    masked_reconstruction(jnp.array(found), jnp.array(patches), jnp.ones(5))
+
+
+def test_normalised_patches_have_mean_0_and_the_unbiased_variance_1_and_even_ones_are_0():
+  patches = np.random.default_rng(0).random((2, 3, 16)).astype(np.float32)
+  patches[0, 0] = 0.3
+  normal = np.asarray(normalised_patches(patches))
+  np.testing.assert_allclose(normal.mean(-1), 0, atol=1e-5)
+  np.testing.assert_allclose(normal.var(-1, ddof=1).reshape(-1)[1:], 1, rtol=1e-3)
+  np.testing.assert_allclose(normal[0, 0], 0, atol=1e-3)
+
+
+def test_what_is_hidden_is_not_seen():
+  """Neither by the encoder nor, through it, by what is reconstructed."""
+  _, params, state = autoencoder()
+  run = jax.jit(reconstruct(SEEN, LIGHT, 4))
+  made, unseen = run(params, state, KEY, PICTURES)
+  assert made.shape == (16, 16, 16) and (unseen.sum(-1) == 12).all()
+  noise = np.random.default_rng(0).random((16, 16, 16)).astype(np.float32)
+  other = pictures_of(jnp.where(unseen[..., None], noise, patches_of(PICTURES, 4)), 4)
+  np.testing.assert_array_equal(run(params, state, KEY, other)[0], made)
+  seen = pictures_of(jnp.where(unseen[..., None], patches_of(PICTURES, 4), noise), 4)
+  assert np.abs(run(params, state, KEY, seen)[0] - made).max() > 1e-3
+
+
+def test_a_patch_that_is_seen_is_at_its_place():
+  """A decoder that gives its inputs back has each patch's features where the patch was."""
+  features = Network(
+    lambda key, pictures, kept=None: ({}, {}),
+    lambda params, state, pictures, kept, **_: (
+      jnp.take_along_axis(patches_of(pictures, 4), kept[..., None], 1) if kept is not None else 0,
+      state,
+    ),
+  )
+
+  def put_back(params, state, tokens, order, **_):
+    whole = jnp.concatenate([tokens, jnp.full((len(tokens), order.shape[1] - tokens.shape[1], 16), 9.0)], 1)
+    return jnp.take_along_axis(whole, jnp.argsort(order)[..., None], 1), state
+
+  back = Network(lambda key, *inputs: ({}, {}), put_back)
+  trained = {"encoder": {}, "decoder": {}}
+  made, unseen = reconstruct(features, back, 4)(trained, trained, KEY, PICTURES)
+  np.testing.assert_array_equal(made, np.where(unseen[..., None], 9, patches_of(PICTURES, 4)))
+
+
+def test_patches_are_hidden_uniformly_and_of_each_picture_others():
+  order, kept = hidden(KEY, np.zeros((4000, 8, 8, 1)), 2, 0.75)
+  assert kept == 4 and (np.sort(order, -1) == np.arange(16)).all()
+  shares = np.bincount(np.asarray(order[:, :4]).reshape(-1), minlength=16) / 4000
+  np.testing.assert_allclose(shares, 0.25, atol=0.03)
+  assert len(np.unique(np.sort(order[:, :4], -1), axis=0)) > 1500
+  assert hidden(KEY, np.zeros((2, 8, 8, 1)), 4, 0.99)[1] == 1 and hidden(KEY, np.zeros((2, 8, 8, 1)), 4, 0.01)[1] == 3
+
+
+def test_a_masked_autoencoder_embeds_all_patches_by_the_pooled_encoder():
+  learner, params, state = autoencoder()
+  pooled = vision_transformer(TINY, 4, pool="mean", positions="sine_cosine")
+  expected, _ = pooled.apply(params["encoder"], state["encoder"], PICTURES, train=False)
+  np.testing.assert_allclose(learner.embed(params, state, PICTURES), expected, atol=1e-6)
+
+
+def test_only_visible_patches_are_computed():
+  """Sixteen patches, of which the encoder multiplies four."""
+  encoder = vision_transformer(Size(64, 2, 2), 4, pool="none", positions="sine_cosine")
+  params, _ = encoder.init(KEY, PICTURES)
+  cost = lambda *given: jax.jit(lambda *x: encoder.apply(params, {}, *x, train=False)[0]).lower(*given).cost_analysis()
+  assert cost(PICTURES, np.zeros((16, 4), int))["flops"] < 0.4 * cost(PICTURES)["flops"]
+
+
+@pytest.mark.parametrize(
+  ("make", "message"),
+  [
+    (lambda: masked_autoencoder(SEEN, LIGHT, 4, masked=1.0), "between 0 and 1, got 1.0"),
+    (lambda: masked_autoencoder(SEEN, LIGHT, 3).init(KEY, PICTURES), "divide into patches of 3"),
+    (lambda: masked_autoencoder(SEEN, patch_decoder(15, TINY), 4).init(KEY, PICTURES), "16 outputs, a patch's pixels"),
+    (lambda: masked_autoencoder(SEEN, LIGHT, 4).init(KEY, 2 * PICTURES), "from 0 to 1"),
+    (lambda: patch_decoder(16, TINY).init(KEY, np.zeros((1, 2, 8)), np.zeros((1, 5), int)), "square number of patches"),
+    (lambda: vision_transformer(Size(6, 1, 1), 4, positions="sine_cosine"), "a width that 4 divides"),
+  ],
+)
+def test_autoencoders_that_do_not_fit_are_refused(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()
+
+
+def test_waves_of_both_axes_tell_every_place_from_every_other():
+  encoder = vision_transformer(Size(16, 1, 2), 4, pool="none", positions="sine_cosine")
+  even = np.ones((1, 32, 32, 1), np.float32)
+  params, _ = encoder.init(KEY, even)
+  assert "positions" not in params
+  found = np.asarray(encoder.apply(params, {}, even, train=False)[0])[0]
+  apart = np.linalg.norm(found[:, None] - found, axis=-1) + np.eye(64)
+  assert apart.min() > 1e-3
+
+
+def test_a_decoder_of_ones_own_needs_neither_layers_nor_a_cache():
+  """A network of pairs: the next token by the last alone."""
+  table = Network(
+    lambda key, tokens: ({"table": jax.random.normal(key, (12, 12))}, {}),
+    lambda params, state, tokens, **_: (Decoded(params["table"][tokens], jnp.eye(12)), state),
+  )
+  learner = gpt(table)
+  params, state = learner.init(KEY, TOKENS)
+  gradient = jax.grad(lambda p: learner.loss(p, state, TOKENS, KEY)[0])(params)["table"]
+  before, after = (x[TOKENS[:, 1:] >= 0] for x in (TOKENS[:, :-1], TOKENS[:, 1:]))
+  expected = np.zeros((12, 12))
+  np.add.at(expected, before, np.asarray(jax.nn.softmax(params["table"]))[before] - np.eye(12)[after])
+  np.testing.assert_allclose(gradient, expected / len(after), atol=1e-6)
+  assert image_gpt(
+    Network(
+      lambda key, tokens: ({}, {}),
+      lambda params, state, tokens, **_: (Decoded(jax.nn.one_hot(tokens, 5), jnp.eye(5)), state),
+    ),
+    PALETTE,
+    4,
+  ).init(KEY, PICTURES)[0] == {"encoder": {}}

@@ -1,0 +1,129 @@
+"""The cross-entropy over a vocabulary: tiled as dense, of any depth of derivative, on any devices, in flat memory."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metajax.losses import vocabulary_cross_entropy, vocabulary_log_probabilities
+from metajax.mesh import make_mesh, shard_batch
+
+VOCABULARY, TILE = 37, 10  # which does not divide it
+random = np.random.default_rng(0)
+FEATURES = random.normal(size=(16, 7, 12)).astype(np.float32)
+VECTORS = random.normal(size=(VOCABULARY, 12)).astype(np.float32)
+LABELS = random.integers(-1, VOCABULARY, (16, 7))
+
+
+def loss(how, labels=LABELS, **more):
+  tile = {"tile": TILE} if how == "tiled" else {}
+  return lambda given: vocabulary_cross_entropy(*given, labels, how=how, **tile, **more)
+
+
+def close(first, second, tolerance=1e-6):
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=tolerance, rtol=tolerance), first, second)
+
+
+def test_dense_is_the_mean_over_tokens_that_are_there():
+  logits = FEATURES.astype(np.float64) @ VECTORS.T
+  each = np.log(np.exp(logits).sum(-1)) - np.take_along_axis(logits, np.maximum(LABELS, 0)[..., None], -1)[..., 0]
+  close(loss("dense")((FEATURES, VECTORS)), each[LABELS >= 0].mean())
+
+
+@pytest.mark.parametrize("weights", [None, random.uniform(0, 2, LABELS.shape) * (random.random(LABELS.shape) < 0.7)])
+def test_tiled_values_and_gradients_are_those_of_the_dense_loss(weights):
+  labels = np.maximum(LABELS, 0) if weights is not None else LABELS
+  both = [
+    jax.jit(jax.value_and_grad(loss(how, labels, weights=weights)))((FEATURES, VECTORS)) for how in ("dense", "tiled")
+  ]
+  close(*both)
+
+
+def test_second_derivatives_are_those_of_the_dense_loss_backward_and_forward():
+  given = FEATURES, VECTORS
+
+  def backward(how):
+    return jax.grad(lambda x: sum(jnp.square(g).sum() for g in jax.grad(loss(how))(x)))(given)
+
+  def forward(how):
+    return jax.jvp(jax.grad(loss(how)), (given,), (jax.tree.map(np.cos, given),))[1]
+
+  for derivative in (backward, forward):
+    close(*(jax.jit(lambda how=how: derivative(how))() for how in ("dense", "tiled")))  # noqa: B023
+
+
+def test_eight_devices_agree_with_one():
+  one = jax.jit(jax.value_and_grad(loss("dense")))((FEATURES, VECTORS))
+  run = jax.jit(jax.value_and_grad(lambda given, labels: loss("tiled", labels)(given)))
+  with jax.set_mesh(make_mesh(8)):
+    features, labels = shard_batch((FEATURES, LABELS))
+    eight = run((features, VECTORS), labels)
+  close(one, jax.device_get(eight))
+
+
+def test_large_logits_lose_nothing():
+  large = 30 * FEATURES, VECTORS
+  close(loss("tiled")(large), loss("dense")(large), 1e-5)
+  assert np.isfinite(loss("tiled")((1000 * FEATURES, VECTORS)))
+
+
+def test_log_probabilities_are_those_that_the_loss_is_the_mean_of():
+  found = vocabulary_log_probabilities(FEATURES, VECTORS, LABELS, tile=TILE)
+  assert found.shape == LABELS.shape and (np.asarray(found)[LABELS < 0] == 0).all()
+  close(-found.sum() / (LABELS >= 0).sum(), loss("dense")((FEATURES, VECTORS)))
+
+
+def memory(vocabulary, how):
+  """Temporary bytes of a gradient, beside its arguments and itself."""
+  shape = lambda *given: jax.ShapeDtypeStruct(given, jnp.float32)
+  of = lambda given, labels: vocabulary_cross_entropy(
+    *given, labels, how=how, **({"tile": 512} if how == "tiled" else {})
+  )
+  lowered = jax.jit(jax.grad(of)).lower(
+    (shape(256, 64), shape(vocabulary, 64)), jax.ShapeDtypeStruct((256,), jnp.int32)
+  )
+  return lowered.compile().memory_analysis().temp_size_in_bytes
+
+
+def test_memory_is_flat_in_the_vocabulary():
+  assert memory(65536, "tiled") < 1.01 * memory(4096, "tiled") < 4 * 2**20
+  assert memory(65536, "dense") > 64 * 2**20
+
+
+def test_by_default_large_vocabularies_are_tiled():
+  tokens, labels = jax.ShapeDtypeStruct((2048, 8), jnp.float32), jax.ShapeDtypeStruct((2048,), jnp.int32)
+  vectors = jax.ShapeDtypeStruct((50000, 8), jnp.float32)
+  text = jax.jit(vocabulary_cross_entropy).lower(tokens, vectors, labels).as_text()
+  assert "2048x50000" not in text and "2048x2048x" in text.replace("tensor<2048x2048xf32>", "2048x2048x")
+
+
+def test_without_a_token_the_loss_is_0_and_so_is_its_gradient():
+  nothing = np.full(LABELS.shape, -1)
+  for how in ("dense", "tiled"):
+    value, gradient = jax.value_and_grad(loss(how, nothing))((FEATURES, VECTORS))
+    assert value == 0 and all((np.asarray(g) == 0).all() for g in gradient)
+
+
+def test_bfloat16_features_are_summed_in_32_bits():
+  given = jnp.asarray(FEATURES, jnp.bfloat16), VECTORS
+  both = [jax.jit(jax.value_and_grad(loss(how)))(given) for how in ("dense", "tiled")]
+  close(both[0][0], both[1][0], 1e-5)
+  assert both[1][0].dtype == jnp.float32 and both[1][1][0].dtype == jnp.bfloat16
+  close(both[0][1][1], both[1][1][1], 1e-3)
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"labels": LABELS[:, 1:]}, r"shapes \[16, 7, 12\], \[37, 12\], \[16, 6\]"),
+    ({"vectors": VECTORS[:, 1:]}, r"\[37, 11\]"),
+    ({"labels": LABELS * 1.0}, "integer labels, got float"),
+    ({"how": "sparse"}, "'dense' or 'tiled'.*got 'sparse'"),
+    ({"tile": 0}, "tile of at least 1, got 'tiled' and 0"),
+    ({"weights": np.ones(3)}, r"a weight a label, \[16, 7\], got \[3\]"),
+  ],
+)
+def test_what_does_not_fit_is_refused(change, message):
+  given = {"features": FEATURES, "vectors": VECTORS, "labels": LABELS, "how": "tiled"} | change
+  with pytest.raises(ValueError, match=message):
+    vocabulary_cross_entropy(given.pop("features"), given.pop("vectors"), given.pop("labels"), **given)
