@@ -1,0 +1,81 @@
+"""The generative command: texts, pixels and patches; what it records beside models that only count, and shows."""
+
+import json
+import re
+
+import pytest
+from test_pretraining import command, pictures  # noqa: F401  (fixtures)
+
+from experiments import generative, records
+
+TINY = ["--width", "8", "--layers", "2", "--heads", "2", "--batch-size", "8", "--steps", "4", "--warmup", "1"]
+TINY += ["--curve-every", "2", "--optimizer", "adamw", "--rate", "1e-3", "--size", "16"]
+OF_PICTURES = ["--test-queries", "2", "--test-tasks", "4", "--test", "2w1s"]
+
+
+@pytest.fixture
+def run(command, tmp_path):  # noqa: F811
+  return lambda *flags: command(generative, *TINY, *flags, "--folder", str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+  ("model", "more", "measure", "figures"),
+  [
+    ("image_gpt", ("--pixels", "6", "--colours", "4"), "bits_per_pixel", ["halves.png", "samples.png"]),
+    ("mae", ("--patch", "4", "--decoder-width", "8", "--decoder-layers", "1"), "reconstruction_error",
+     ["reconstructions.png"]),
+  ],
+)  # fmt: skip
+def test_a_model_of_pictures_is_compared_with_counts_and_probed(run, tmp_path, model, more, measure, figures):
+  status, out, error = run("--model", model, *more, *OF_PICTURES, "--record")
+  assert status == 0, error
+  name = {"image_gpt": "image gpt", "mae": "masked autoencoder"}[model]
+  assert re.search(rf"^  {name} +[\d.]+ ± [\d.]+$", out, re.MULTILINE)
+  assert ("by the features of each layer: 0: " in out) == (model == "image_gpt")
+  written = json.loads((tmp_path / "run" / "records.json").read_text())
+  first = [r for r in written if r["measure"] == measure]
+  assert first[0]["learner"] == name and first[0]["steps"] == 4 and all(r["steps"] == 0 for r in first[1:])
+  probed = {(r["learner"], r["measure"]) for r in written}
+  assert {(who, what) for who in (name, "random encoder", "pixels") for what in ("linear_probe", "knn")} <= probed
+  assert {r["learner"] for r in written if r.get("ways")} == {name, "random encoder", "pixels"}
+  there = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
+  assert {*figures, "learning_curves.png", "map.png"} <= there
+  assert "the lower the better" in (records.HERE / "README.md").read_text()
+
+
+TEXT = ["--model", "gpt", "--vocabulary", "300", "--length", "12"]
+
+
+def test_a_gpt_of_a_file_is_compared_with_a_bigram_model_and_writes(run, tmp_path):
+  (tmp_path / "book.txt").write_text("".join(f"Verse {i}: and so it went on.\n" for i in range(90)))
+  status, out, error = run(*TEXT, "--data", str(tmp_path / "book.txt"), "--prompts", "Verse 7", "Verse 8")
+  assert status == 0, error
+  assert re.search(r"bigram, smoothed +[\d.]+ ± [\d.]+ bits per token", out)
+  assert re.search(r"texts longer than a row go on in \d+ more rows", out)
+  assert re.search(r"gone on with\n  Verse 7 → ", out)
+  written = json.loads((tmp_path / "run" / "records.json").read_text())
+  assert [(r["learner"], r["measure"]) for r in written] == [
+    (who, what) for who in ("gpt", "bigram, smoothed") for what in ("bits_per_token", "bits_per_letter")
+  ]
+  page = (tmp_path / "run" / "index.html").read_text()
+  assert "Samples" in page and "Verse 8 → " in page
+  again = run("--resume")
+  assert again[0] == 0, again[2]
+  assert json.loads((tmp_path / "run" / "records.json").read_text())[0]["value"] == written[0]["value"]
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    ((*TEXT, "--data", "empty.txt"), "empty.txt"),
+    ((*TEXT, "--data", "glyphs", "--length", "1"), "--length of at least 2"),
+    (("--model", "mae", "--patch", "5"), "divide into patches of 5"),
+    (("--model", "mae", "--masked", "1"), "between 0 and 1, got 1.0"),
+    (("--model", "image_gpt", "--colours", "1"), "at least 2 colours, got 1"),
+    (("--model", "image_gpt", "--heads", "3"), "that the heads divide"),
+  ],
+)
+def test_what_cannot_be_trained_is_refused_in_a_line_and_nothing_is_written(run, tmp_path, flags, message):
+  status, _, error = run(*flags)
+  assert status == 2 and message in error and error.startswith("error: ") and error.count("\n") == 1
+  assert not (tmp_path / "run").exists()

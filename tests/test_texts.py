@@ -1,0 +1,162 @@
+"""Texts as rows of tokens that lose nothing, files as they are, palettes, and the models that only count."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from metajax.data import from_arrays, learn_palette, load_texts, token_batches, token_rows, train_tokenizer
+from metajax.evaluate import bigram, independent_pixels, log_probabilities_of, rate
+
+TEXTS = ("a brown dog runs over the green grass", "a dog", "", "A small  cat\nsleeps on a red chair")
+tokenizer = train_tokenizer(TEXTS, 280)
+
+
+@pytest.mark.parametrize("length", [1, 3, 7, 100])
+def test_every_token_is_to_be_found_once_and_follows_what_it_followed(length):
+  rows = token_rows(tokenizer, TEXTS, length)
+  assert rows.dtype == np.int32 and rows.shape[1] == length + 1
+  texts = [[tokenizer.start, *ids, tokenizer.end] for ids in tokenizer.ids(TEXTS)]
+  expected = [pair for tokens in texts for pair in itertools.pairwise(tokens)]
+  found = [(a, b) for row in rows.tolist() for a, b in itertools.pairwise(row) if b >= 0]
+  assert found == expected
+  assert ((rows[:, :-1] >= 0) | (rows[:, 1:] < 0)).all()  # nothing after padding
+  assert (rows[:, 0] == tokenizer.start).sum() == len(TEXTS)
+
+
+def test_parts_of_a_text_have_neither_start_nor_end():
+  rows = token_rows(tokenizer, ("a brown dog",), 2, start=False)
+  assert not {tokenizer.start, tokenizer.end} & set(rows.flat)
+  with pytest.raises(ValueError, match="at least 2 tokens, got 1 without"):
+    token_rows(tokenizer, ("",), 2, start=False)
+  with pytest.raises(ValueError, match="a length of at least 1, got 0"):
+    token_rows(tokenizer, TEXTS, 0)
+
+
+def test_verbatim_texts_come_back_letter_by_letter():
+  verbatim = train_tokenizer(TEXTS, 280, verbatim=True)
+  for text in (*TEXTS, "  Two\n\n spaces\tand A tab "):
+    assert verbatim.text([*verbatim.ids([text])[0], verbatim.end]) == text
+
+
+def test_batches_are_a_function_of_the_step_and_every_row_comes_once_an_epoch():
+  rows = np.arange(24).reshape(12, 2)
+  batches = token_batches(rows, batch_size=4, seed=3)
+  stream = batches()
+  first = [next(stream) for _ in range(6)]
+  np.testing.assert_array_equal(np.sort(np.concatenate(first[:3])[:, 0]), rows[:, 0])
+  assert not np.array_equal(np.concatenate(first[:3]), np.concatenate(first[3:]))
+  np.testing.assert_array_equal(next(batches(start=4)), first[4])
+  halves = [next(batches(start=2, shard=(host, 2))) for host in range(2)]
+  np.testing.assert_array_equal(np.concatenate(halves), first[2])
+  with pytest.raises(ValueError, match="batch_size of at least 1, got 0"):
+    token_batches(rows, batch_size=0)
+
+
+def test_the_parts_of_a_file_are_all_of_it_cut_between_lines(tmp_path):
+  text = "".join(f"Line {i}, whose length is {'x' * (i % 7)}.\n" for i in range(400))
+  (tmp_path / "book.txt").write_text(text, encoding="utf-8")
+  parts = [load_texts(tmp_path / "book.txt", part)[0] for part in ("train", "validation", "test")]
+  assert "".join(parts) == text and all(part.endswith(".\n") for part in parts)
+  np.testing.assert_allclose([len(part) / len(text) for part in parts], [0.8, 0.1, 0.1], atol=0.01)
+  one_line = "a" * 100
+  (tmp_path / "line.txt").write_text(one_line)
+  assert load_texts(tmp_path / "line.txt", "test") == ("a" * 10,)
+
+
+def test_files_that_are_no_text_are_refused(tmp_path):
+  for name, content, message in (
+    ("broken.txt", b"abc\xff\xfe", "no UTF-8 text: byte 3 is 0xff"),
+    ("empty.txt", b"", "got 0 characters"),
+    ("blank.txt", b" \n\t\n", "none of them but white space"),
+    ("short.txt", b"abc", "long enough to part in three, got 3 characters"),
+  ):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+      load_texts(tmp_path / name, "test")
+  with pytest.raises(FileNotFoundError):
+    load_texts(tmp_path / "missing.txt")
+  with pytest.raises(ValueError, match="'train', 'validation', 'test', got 'own/train'"):
+    load_texts("glyphs", "own/train")
+
+
+def test_a_mark_of_byte_order_is_no_letter(tmp_path):
+  (tmp_path / "marked.txt").write_bytes("äöü\n".encode("utf-8-sig") * 1 + b"more text\n" * 20)
+  assert load_texts(tmp_path / "marked.txt")[0].startswith("äöü\n")
+
+
+def test_names_of_letters_are_dealt_out_without_one_in_two_parts():
+  parts = [load_texts("glyphs", part) for part in ("train", "validation", "test")]
+  assert len(set().union(*parts)) == sum(map(len, parts)) > 1000
+  assert "LATIN SMALL LETTER A" in set().union(*parts)
+  assert 7 < len(parts[0]) / len(parts[1]) < 9
+
+
+def test_a_palette_holds_the_colours_that_there_are_by_brightness():
+  random = np.random.default_rng(0)
+  colours = np.array([[10, 10, 10], [250, 0, 0], [90, 200, 90], [255, 255, 240]], np.uint8)
+  images = colours[random.integers(0, 4, (30, 6, 6))]
+  source = from_arrays(images, np.repeat(np.arange(3), 10))
+  np.testing.assert_allclose(learn_palette(source, 4), colours / 255, atol=1e-4)
+  assert learn_palette(source, 16).shape == (4, 3)
+  np.testing.assert_array_equal(learn_palette(source, 3, seed=1), learn_palette(source, 3, seed=1))
+  with pytest.raises(ValueError, match="at least 2 colours, got 1"):
+    learn_palette(source._replace(images=np.zeros_like(images)))
+  with pytest.raises(ValueError, match="at least 2 colours, got 1"):
+    learn_palette(source, 1)
+
+
+def slow_bigram(train, rows, vocabulary, k, s):
+  pairs = [(a, b) for row in train.tolist() for a, b in itertools.pairwise(row) if b >= 0]
+  after = [b for _, b in pairs]
+  single = lambda b: (after.count(b) + s) / (len(after) + s * vocabulary)
+  both = lambda a, b: (pairs.count((a, b)) + k * single(b)) / (sum(a == c for c, _ in pairs) + k)
+  return np.array([[np.log(both(a, b)) if b >= 0 else 0 for a, b in itertools.pairwise(row)] for row in rows.tolist()])
+
+
+def test_a_bigram_model_is_that_of_the_formula_and_its_strengths_those_of_the_validation():
+  random = np.random.default_rng(0)
+  train, validation, test = (random.integers(0, 6, (n, 8)) for n in (20, 5, 4))
+  train[3, 4:] = test[1, 5:] = -1
+  found = bigram(train, validation, test, 9)
+  np.testing.assert_allclose(found.log_probabilities, slow_bigram(train, test, 9, *found.chosen), atol=1e-12)
+  best = slow_bigram(train, validation, 9, *found.chosen).mean()
+  for change in ((4, 1), (0.25, 1), (1, 4), (1, 0.25)):
+    strengths = np.array(found.chosen) * change
+    if strengths.min() >= 2**-6 and strengths.max() <= 2**14:
+      assert slow_bigram(train, validation, 9, *strengths).mean() <= best + 1e-12
+
+
+def test_a_bigram_model_is_a_distribution_over_what_may_follow():
+  train = np.array([[0, 1, 2, 0, 1], [2, 2, 1, -1, -1]])
+  every = np.array([[1, b] for b in range(5)])
+  np.testing.assert_allclose(np.exp(bigram(train, train, every, 5).log_probabilities).sum(), 1, rtol=1e-9)
+
+
+def test_independent_pixels_are_counted_place_by_place():
+  random = np.random.default_rng(0)
+  train = (random.random((500, 3)) < [0.1, 0.5, 0.9]).astype(int)
+  found = independent_pixels(train, train, np.array([[1, 1, 1], [0, 0, 0]]), 3)
+  np.testing.assert_allclose(np.exp(found.log_probabilities), [[0.1, 0.5, 0.9], [0.9, 0.5, 0.1]], atol=0.06)
+  all_of_them = independent_pixels(train, train, np.array([[c] * 3 for c in range(3)]), 3)
+  np.testing.assert_allclose(np.exp(all_of_them.log_probabilities).sum(0), 1, rtol=1e-9)
+
+
+def test_a_rate_is_a_ratio_of_sums_whose_interval_covers_it():
+  random = np.random.default_rng(0)
+  missed = 0
+  for _ in range(300):
+    counts = random.integers(1, 20, 60)
+    totals = counts * random.gamma(4, 0.5, 60)
+    found = rate(totals, counts)
+    missed += abs(found.mean - 2) > found.interval
+  np.testing.assert_allclose(found.mean, totals.sum() / counts.sum())
+  assert 3 <= missed <= 32  # of 300 intervals of 95%
+  with pytest.raises(ValueError, match="at least 2 texts"):
+    rate([1.0], [1])
+
+
+def test_what_is_foretold_of_all_rows_is_that_of_each():
+  rows = np.random.default_rng(0).integers(0, 9, (7, 4))
+  of = lambda params, state, x: params * x.astype(np.float32)
+  np.testing.assert_array_equal(log_probabilities_of(of, np.float32(2), {}, rows, batch_size=3), 2.0 * rows)
