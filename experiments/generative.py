@@ -11,6 +11,7 @@ from typing import Literal
 from experiments import command_line, generative_pictures, generative_text, pretraining
 from experiments.pretraining import Setting
 from experiments.runs import RUN, RunFlags
+from metajax.learners.sampling import check_sampling
 
 Model = Literal["gpt", "image_gpt", "mae"]
 
@@ -20,7 +21,7 @@ BUDGETS = {
                                warmup=12500, curve_every=10000),
             "model": "mae", "width": 768, "layers": 12, "heads": 12, "patch": 16, "decoder_width": 512,
             "decoder_layers": 8, "crops": True},
-  "cpu_gpt": {"setting": _LETTERS._replace(data="flickr8k", steps=1500, rate=4e-3, decay=0.1, warmup=100),
+  "cpu_gpt": {"setting": _LETTERS._replace(data="flickr8k", steps=1500, rate=8e-3, decay=0.1, warmup=100),
               "model": "gpt", "vocabulary": 2048, "length": 32, "dropout": 0.1},
   "cpu_image_gpt": {"setting": _LETTERS._replace(batch_size=32, steps=1200, rate=1.6e-2, decay=0.01, warmup=100),
                     "model": "image_gpt", "colours": 8, "width": 64, "layers": 6, "heads": 2},
@@ -56,8 +57,8 @@ def main(
   """Pretraining by generating: what comes next, or what is hidden, and what frozen features are worth.
 
   Args:
-    model: gpt, of text: --data glyphs (the letters' Unicode names), a TFDS set with captions or FILE.txt; image_gpt or
-      mae, of pictures.
+    model: gpt, of text: --data glyphs (the letters' Unicode names), a TFDS set with captions or FILE.txt, with AdamW,
+      and without probes and few-shot tasks; image_gpt or mae, of pictures.
     width: values of a token.
     layers: of the transformer.
     heads: of attention.
@@ -81,8 +82,10 @@ def main(
     run: flags that every experiment has.
   """
   flags = locals()
+  check_sampling(temperature, top_k, top_p)
   if model == "gpt":
     return generative_text.run(main, flags)
+  pretraining.check(setting)
   pretraining.run(method, flags)
 
 

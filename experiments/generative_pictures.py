@@ -1,6 +1,7 @@
 """Image GPT and masked autoencoders as Methods of pretraining: their learners, their scores, their figures."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from metajax.learners import masked_autoencoder, pixel_log_probabilities, recons
 from metajax.learners.gpt import mean_features
 from metajax.learners.image_gpt import after_start, pixel_encoder
 from metajax.losses import normalised_patches, patch_statistics
+from metajax.mesh import from_first_host, to_host
 from metajax.networks import decoder, patch_decoder, vision_transformer
 from metajax.networks.transformer import Size
 from metajax.report import contact_sheet_figure
@@ -32,13 +34,16 @@ def image_gpt(flags: dict) -> pretraining.Method:
   """Of a command's flags. The data are loaded first: the palette is learned from them."""
   s, pixels = flags["setting"], flags["pixels"]
   parts = pretraining.load_parts(s)
-  palette = learn_palette(parts.unlabelled, flags["colours"], seed=s.seed)
+  learned = lambda: learn_palette(parts.unlabelled, flags["colours"], size=pixels, seed=s.seed).tolist()
+  palette = np.array(from_first_host(learned), np.float32)
   network = decoder(len(palette) + 1, size_of(flags), pixels**2, **_run(flags))
   make = functools.partial(image_gpt_learner, network, palette, pixels)
   learner = make()
 
+  embed_layers = _of_all_layers(network, pixels)
+
   def choose(trained, parts):
-    each = [_by_layers(network, pixels, flags["layers"] + 1, *one, parts) for one in trained]
+    each = [_by_layers(embed_layers, flags["layers"] + 1, *one, parts) for one in trained]
     found = np.mean(each, 0)
     best = int(found.argmax())
     said = ", ".join(f"{layer}: {accuracy:.1f}" for layer, accuracy in enumerate(found))
@@ -54,19 +59,13 @@ def image_gpt(flags: dict) -> pretraining.Method:
     alone = -counted.log_probabilities.mean(-1) / np.log(2)
     print(f"\nwhat the next of {pixels} x {pixels} pixels is, of {len(palette)} colours, on what was not trained on")
     rows = {"image gpt": own, "independent pixels": [alone]}
-    return _records("bits_per_pixel", rows, trained, parts, s, how)
+    of = f"{pixels} x {pixels} pixels of {len(palette)} colours"
+    return _records("bits_per_pixel", of, rows, parts, s, how)
 
   def figures(folder, trained, parts):
     params, state = trained[0]["encoder"], trained[1]["encoder"]
-    how = {
-      "temperature": flags["temperature"],
-      "top_k": flags["top_k"],
-      "top_p": flags["top_p"],
-      "tokens": len(palette),
-    }
-    go_on = jax.jit(
-      lambda key, prompt: sample(network, params, state["network"], key, prompt, _rest(prompt, pixels), **how)
-    )
+    how = {name: flags[name] for name in ("temperature", "top_k", "top_p")} | {"tokens": len(palette)}
+    go_on = lambda key, prompt: sample(network, params, state["network"], key, prompt, _rest(prompt, pixels), **how)
     start = jnp.full((4 * SHOWN, 1), len(palette), jnp.int32)
     drawn = coloured(go_on(jax.random.key(0), start)[:, 1:], state["palette"])
     contact_sheet_figure(np.asarray(drawn), ["sample"] * len(drawn), folder / "samples.png")
@@ -104,7 +103,7 @@ def mae(flags: dict) -> pretraining.Method:
   s = flags["setting"]
   parts = pretraining.load_parts(s)
   channels = parts.unlabelled.images.shape[-1]
-  heads = max(1, flags["decoder_width"] // 32)
+  heads = math.gcd(flags["decoder_width"], max(1, flags["decoder_width"] // 32))
   light = patch_decoder(patch * patch * channels, Size(flags["decoder_width"], flags["decoder_layers"], heads), **how)
   view = random_resized_crop(area=(0.2, 1.0)) if flags["crops"] else None
   learner = masked_autoencoder(encoder, light, patch, masked=masked, normalise=normalise, view=view)
@@ -113,11 +112,12 @@ def mae(flags: dict) -> pretraining.Method:
   def scores(trained, parts, s, how):
     found = _errors(run, trained, parts, patch, normalise)
     print(f"\npatches that are hidden, {100 * masked:g}% of them, on what was not trained on: squared error")
-    return _records("reconstruction_error", found, trained, parts, s, how)
+    of = f"hidden patches of {patch} pixels, {100 * masked:g}%{', each of mean 0 and variance 1' * normalise}"
+    return _records("reconstruction_error", of, found, parts, s, how)
 
   def figures(folder, trained, parts):
     pictures = _pictures(pretraining.first(parts.test, SHOWN))
-    made, unseen = run(*trained, jax.random.key(TEST_SEED), pictures)
+    made, unseen = map(to_host, run(*trained, jax.random.key(TEST_SEED), pictures))
     given = patches_of(pictures, patch)
     if normalise:
       mean, deviation = patch_statistics(given)
@@ -149,7 +149,7 @@ def _errors(run, trained, parts, patch, normalise) -> dict[str, list]:
       pictures = np.concatenate(
         [batch.inputs, np.zeros((BATCH - len(batch.labels), *batch.inputs.shape[1:]), np.float32)]
       )
-      made, unseen = (np.asarray(x)[: len(batch.labels)] for x in run(params, state, key, pictures))
+      made, unseen = (to_host(x)[: len(batch.labels)] for x in run(params, state, key, pictures))
       given = np.asarray(units(patches_of(batch.inputs, patch)))
       seen = (given * ~unseen[..., None]).sum(1, keepdims=True) / (~unseen).sum(1)[:, None, None]
       for name, guess in zip(found, (made, typical, seen), strict=True):
@@ -160,18 +160,14 @@ def _errors(run, trained, parts, patch, normalise) -> dict[str, list]:
   return {name: values if name == "masked autoencoder" else values[:1] for name, values in found.items()}
 
 
-def _records(measure, rows: dict, trained, parts, s, how) -> list[dict]:
+def _records(measure, of, rows: dict, parts, s, how) -> list[dict]:
   """The records of a score of each picture, and of baselines, and what is printed of them."""
   measured, width = [], max(map(len, rows))
   for name, values in rows.items():
     score = over_seeds([summarise(one) for one in values])
     print(f"  {name:<{width}}  {score.mean:.3f} ± {score.interval:.3f}")
-    own = (
-      how
-      if len(values) == len(trained) and name == next(iter(rows))
-      else {"train_seconds": 0, "steps": 0, "seed": s.seed}
-    )
-    said = probing.common(parts, s) | {"measure": measure, "published": None}
+    own = how if name == next(iter(rows)) else {"train_seconds": 0, "steps": 0, "seed": s.seed}
+    said = probing.common(parts, s) | {"measure": measure, "of": of, "published": None}
     said |= {"value": round(score.mean, 4), "interval": round(score.interval, 4)}
     measured.append(records.record(learner=name, **said, **own, seeds=s.seeds))
   first, *others = rows.values()
@@ -186,8 +182,8 @@ def _bits_of_pixels(of, params, state, *, test) -> np.ndarray:
   return -features(of, params, state, in_order(test, batch_size=BATCH)).inputs.mean(-1) / np.log(2)
 
 
-def _by_layers(network, pixels, layers, params, state, parts) -> list[float]:
-  """The accuracy of nearest neighbours by the features of each layer, all of them of one pass."""
+def _of_all_layers(network, pixels):
+  """An `embed` of the features of all layers, one after the other."""
 
   def embed(params, state, pictures):
     params, state = params["encoder"], state["encoder"]
@@ -195,6 +191,11 @@ def _by_layers(network, pixels, layers, params, state, parts) -> list[float]:
     decoded, _ = network.apply(params, state["network"], tokens, train=False)
     return jnp.concatenate([mean_features(layer, jnp.ones(tokens.shape)) for layer in decoded.layers], -1)
 
+  return embed
+
+
+def _by_layers(embed, layers, params, state, parts) -> list[float]:
+  """The accuracy of nearest neighbours by the features of each layer, all of them of one pass."""
   known, asked = pretraining.known_and_asked(embed, params, state, parts)
   of_layer = lambda x, layer: x._replace(inputs=np.split(x.inputs, layers, -1)[layer])
   return [pretraining.accuracy_of_neighbours(*(of_layer(x, i) for x in (known, asked))) for i in range(layers)]

@@ -14,21 +14,22 @@ from experiments.few_shot_page import curves
 from experiments.records import NAMED
 from metajax import make_mesh
 from metajax.checkpoint import Checkpoints
-from metajax.data import Tokenizer, load_texts, token_batches, token_rows, train_tokenizer
+from metajax.data import Tokenizer, load_texts, token_batches, train_tokenizer
 from metajax.data.text import clean
-from metajax.data.texts import is_text_file
+from metajax.data.texts import is_text_file, rows_of_texts
 from metajax.evaluate import bigram, log_probabilities_of, over_seeds, rate
 from metajax.learners import gpt, log_probabilities, sample
 from metajax.mesh import devices_for, first_host, own_share, shard_batch
 from metajax.networks import decoder
 from metajax.report import page
-from metajax.train import adamw, restore, warmup_cosine
+from metajax.train import adamw, restore, scaled_rate, warmup_cosine
 from metajax.types import Network
 
 PARTS = ("train", "validation", "test")
 CURVE_ROWS = 1000  # that the curve is of
 WRITTEN, GIVEN = 12, 3  # samples on the page, and words of the texts that are gone on with
 BIGRAM = "bigram, smoothed"
+TOGETHER = 8  # rows of one text
 CURVES = (
   "While training; the validation is minus the bits of a token on validation texts, and the step is chosen by it."
 )
@@ -43,10 +44,13 @@ def run(main, flags: dict):
   s = flags["setting"]
   this = runs.begin(f"gpt-{slug(s)}", main, flags)
   _check(flags)
-  texts = {part: load_texts(s.data, part, download=s.download) for part in PARTS}
-  verbatim = is_text_file(s.data)
-  tokenizer = train_tokenizer(texts["train"], flags["vocabulary"], verbatim=verbatim)
-  rows = {part: token_rows(tokenizer, some, flags["length"]) for part, some in texts.items()}
+  groups = {part: load_texts(s.data, part, download=s.download) for part in PARTS}
+  texts = {part: [text for group in some for text in group] for part, some in groups.items()}
+  in_parts = is_text_file(s.data)  # of one text, so that a row has neither start nor end of its own
+  tokenizer = train_tokenizer(texts["train"], flags["vocabulary"], verbatim=in_parts)
+  found = {part: rows_of_texts(tokenizer, some, flags["length"], start=not in_parts) for part, some in texts.items()}
+  rows = {part: some for part, (some, _) in found.items()}
+  about = _independent(groups["test"], found["test"][1])
   _describe(s, texts, rows, tokenizer)
   if s.batch_size > len(rows["train"]):
     raise ValueError(f"expected a --batch-size of at most all {len(rows['train'])} rows, got {s.batch_size}")
@@ -73,12 +77,19 @@ def run(main, flags: dict):
     how = {"train_seconds": round(seconds), "steps": s.steps, "devices": device_count, "seed": s.seed}
     found = [_bits(foretold(params, state, rows["test"])) for params, state in trained]
     counted = bigram(*(rows[part] for part in PARTS), tokenizer.vocabulary)
-    measured = _measured(found, _bits(counted.log_probabilities), rows["test"], texts["test"], tokenizer, s, how)
+    counted = _bits(counted.log_probabilities)
+    measured = _measured(found, counted, rows["test"], about, texts["test"], tokenizer, s, how)
     records.write(this.folder / "records.json", measured)
     _page(this, network, trained[0], tokenizer, texts["test"], flags, measured)
   print(f"the run's page: {this.folder / 'index.html'}")
   if this.flags.record:
     records.publish(f"gpt-{slug(s)}", measured, this.folder / "figures" / "learning_curves.png")
+
+
+def _of(tokenizer, s) -> str:
+  """What is foretold, in the title of the records' table."""
+  things = "rows of a text, 8 together" if is_text_file(s.data) else "pictures' captions or names"
+  return f"{things}, in tokens of a vocabulary of {tokenizer.vocabulary:,}"
 
 
 def network_of(flags: dict, tokenizer: Tokenizer) -> Network:
@@ -89,9 +100,8 @@ def network_of(flags: dict, tokenizer: Tokenizer) -> Network:
 
 def optimizer(s) -> optax.GradientTransformation:
   """AdamW as GPT has it: gradients of a norm of at most 1, and a shorter memory of their squares."""
-  return optax.chain(
-    optax.clip_by_global_norm(1.0), adamw(warmup_cosine(s.rate, s.steps, s.warmup), decay=s.decay, b2=0.95)
-  )
+  rate_now = warmup_cosine(scaled_rate(s.rate, s.batch_size, s.rate_rule), s.steps, s.warmup)
+  return optax.chain(optax.clip_by_global_norm(1.0), adamw(rate_now, decay=s.decay, b2=0.95))
 
 
 def best(learner, s, folder, batches, seed: int) -> tuple:
@@ -101,12 +111,20 @@ def best(learner, s, folder, batches, seed: int) -> tuple:
   return found.params, found.state
 
 
-def _measured(found, counted, rows, texts, tokenizer, s, how) -> list[dict]:
+def _independent(groups, of_text: np.ndarray) -> np.ndarray:
+  """For each row the number of what intervals are over: the picture that it is of; of one text, some rows together."""
+  if len(groups) == 1:
+    return np.arange(len(of_text)) // TOGETHER
+  return np.repeat(np.arange(len(groups)), [len(group) for group in groups])[of_text]
+
+
+def _measured(found, counted, rows, about, texts, tokenizer, s, how) -> list[dict]:
   """The records of bits of a token and of a letter, and what is printed of them."""
-  tokens = _counts(rows)
+  together = lambda values: np.bincount(about, values)[np.unique(about)]
+  tokens, found, counted = together(_counts(rows)), [together(bits) for bits in found], together(counted)
   count = sum(len(text if tokenizer.verbatim else clean(text)) + 1 for text in texts)  # an end of text is one too
   letters = tokens * count / tokens.sum()
-  measured, what = [], {"data": slug(s), "split": "test", "classes": tokenizer.vocabulary, "tested": len(rows)}
+  measured, what = [], {"data": slug(s), "split": "test", "of": _of(tokenizer, s), "tested": len(tokens)}
   for name, all_bits in (("gpt", found), (BIGRAM, [counted])):
     for measure, counts in (("bits_per_token", tokens), ("bits_per_letter", letters)):
       score = over_seeds([rate(bits, counts) for bits in all_bits])
@@ -131,9 +149,9 @@ def _page(this, network, trained, tokenizer, texts, flags, measured):
     for r, b in zip(measured[:2], measured[2:], strict=True)
   ]
   write = functools.partial(_written, network, trained, tokenizer, flags)
-  notes = [("Samples", write([""] * WRITTEN))]
+  notes = [("Samples", [text for _, text in write([""] * WRITTEN)])]
   prompts = flags["prompts"] or [" ".join(text.split()[:GIVEN]) for text in _spread(texts)]
-  notes += [("Gone on with", [f"{given} → {text}" for given, text in zip(prompts, write(prompts), strict=True)])]
+  notes += [("Gone on with", [f"{given} → {text}" for given, text in write(prompts)])]
   for heading, lines in notes:
     print(f"\n{heading.lower()}", *lines, sep="\n  ")
   page(
@@ -147,22 +165,18 @@ def _page(this, network, trained, tokenizer, texts, flags, measured):
   )
 
 
-def _written(network, trained, tokenizer, flags, prompts) -> list[str]:
-  """What is written after each prompt, in the length that the network has seen."""
+def _written(network, trained, tokenizer, flags, prompts) -> list[tuple[str, str]]:
+  """Each prompt, as much of its end as the network can read, and what is written after it."""
   how = {name: flags[name] for name in ("temperature", "top_k", "top_p")} | {"end": tokenizer.end}
-  given = [[tokenizer.start, *ids][-flags["length"] + 1 :] for ids in tokenizer.ids(prompts)]
-  found = []
-  for i, ids in enumerate(given):
-    steps = flags["length"] - len(ids)
-    drawn = _sampler(network, steps, tuple(how.items()))(*trained, jax.random.key(i), jnp.array([ids]))
-    found.append(tokenizer.text([token for token in drawn[0].tolist()[len(ids) :] if token >= 0]))
-  return found
-
-
-@functools.lru_cache(maxsize=32)
-def _sampler(network, steps, how):
-  """Compiled once for each number of steps."""
-  return jax.jit(lambda params, state, key, prompt: sample(network, params, state, key, prompt, steps, **dict(how)))
+  begin = tokenizer.ids(["\n"])[0] if tokenizer.verbatim else [tokenizer.start]
+  written = []
+  for i, prompt in enumerate(tokenizer.ids(prompts)):
+    given = [*begin, *prompt][-flags["length"] + 1 :]
+    steps = flags["length"] - len(given)
+    drawn = sample(network, *trained, jax.random.key(i), jnp.array([given]), steps, **how)[0].tolist()
+    both = given, [token for token in drawn[len(given) :] if token >= 0]
+    written.append(tuple(tokenizer.text(tokens).strip() for tokens in both))
+  return written
 
 
 def _spread(texts):
@@ -194,5 +208,7 @@ def _check(flags):
   few_shot.check_rates(rate=s.rate)
   few_shot.check_least(s, steps=2, batch_size=2, curve_every=1, seeds=1, warmup=0, decay=0)
   few_shot.check_seed(s)
+  if s.optimizer != "adamw":
+    raise ValueError(f"expected --optimizer adamw of a gpt, got {s.optimizer!r}")
   if flags["length"] < 2:
     raise ValueError(f"expected a --length of at least 2 tokens, got {flags['length']}")

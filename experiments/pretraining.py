@@ -17,7 +17,7 @@ from metajax import Learner, make_mesh
 from metajax.checkpoint import Checkpoints
 from metajax.data import Source, examples, in_order, select_rows
 from metajax.evaluate import features, neighbour_classes
-from metajax.mesh import devices_for, own_share, shard_batch
+from metajax.mesh import devices_for, own_share, shard_batch, to_host
 from metajax.report import read_metrics
 from metajax.train import TrainState, adamw, lars, restore, scaled_rate, start, warmup_cosine
 from metajax.types import Batches, Examples
@@ -120,7 +120,7 @@ def run(method: Callable[..., Method], flags: dict):
   s, made = flags["setting"], method(**flags)
   name = f"{made.name}-{slug(s)}".replace(" ", "_")
   this = runs.begin(name, method, flags)
-  _check(s)
+  check(s)
   parts = made.load(s)
   describe(s, parts)
   if s.batch_size > len(parts.unlabelled.images):
@@ -231,11 +231,14 @@ def _untrained(made: Method, s: Setting, batches, seed: int):
   settle = jax.jit(lambda *given: made.learner.loss(*given)[1][0])
   state = before.state
   for i in range(SETTLING if jax.tree.leaves(state) else 0):
-    state = settle(before.params, state, shard_batch(next(stream)), jax.random.fold_in(before.key, i))
+    last, state = state, settle(before.params, state, shard_batch(next(stream)), jax.random.fold_in(before.key, i))
+    if all(np.array_equal(to_host(x), to_host(y)) for x, y in zip(*map(jax.tree.leaves, (last, state)), strict=True)):
+      break  # it holds no statistics
   return before.params, state
 
 
-def _check(s: Setting):
+def check(s: Setting):
+  """Refuses flags that are out of range."""
   few_shot.check_rates(rate=s.rate)
   few_shot.check_least(s, steps=2, batch_size=2, curve_every=1, seeds=1, test_tasks=2, size=8, warmup=0, decay=0)
   few_shot.check_seed(s)

@@ -8,7 +8,7 @@ from experiments.few_shot_data import slug
 from experiments.few_shot_page import curves
 from experiments.pretraining_data import counted
 from experiments.probing import BATCH
-from experiments.records import NAMED
+from experiments.records import GENERATIVE, NAMED
 from metajax.data import in_order, select_classes, select_rows
 from metajax.evaluate import features
 from metajax.report import contact_sheet_figure, map_figure, page
@@ -48,6 +48,8 @@ def write(run, made, trained, parts, setting, records):
 
 def _tile(record) -> tuple[str, str, str]:
   name = NAMED.get(record["measure"], "").capitalize() or f"{record['ways']}-way {record['shots']}-shot"
+  if record["measure"] in GENERATIVE:
+    return name, f"{record['value']:.3f} ± {record['interval']:.2g}", f"of {record['of']}; the lower the better"
   beside = f"published {record['published']:g}" if record["published"] is not None else "accuracy"
   beside = f"chance {record['chance']:g}" if "chance" in record else beside
   return name, f"{record['value']:g} ± {record['interval']:g} %", beside

@@ -88,6 +88,7 @@ def _setting(r: dict) -> tuple:
     "seeds",
     "adaptation_steps",
     "labels",
+    "of",
   )
   return tuple(r.get(key) for key in keys)
 
@@ -185,7 +186,7 @@ def _table(r: dict) -> tuple:
   if r["measure"] in PRETEXTS | REPRESENTATIONS:
     return r["data"], r["split"], "representation", r["classes"], r["tested"]
   if r["measure"] in GENERATIVE:
-    return r["data"], r["split"], "generative", r["classes"], r["tested"]
+    return r["data"], r["split"], "generative", r["of"], r["tested"]
   if r["measure"] in TRANSFER:
     return r["data"], r["split"], "transfer", r["classes"], r["tested"]
   return r["data"], r["split"], r["measure"], r["queries"], r["tasks"]
@@ -197,7 +198,7 @@ def _section(records: list[dict]) -> str:
   if measure == "representation":
     title = f"accuracy on {tasks:,} pictures of {queries} classes"
   elif measure == "generative":
-    title = f"what is foretold of {tasks:,} texts or pictures, the lower the better"
+    title = f"{queries} of {tasks:,}, the lower the better"
   elif measure == "transfer":
     title = f"{tasks:,} pictures of {queries:,} classes and their texts, in percent"
   else:

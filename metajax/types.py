@@ -89,7 +89,8 @@ class Decoded(NamedTuple):
       any size need not hold at once.
     vectors: `[vocabulary, d]`.
     layers: features in between, `[n, tokens, width]` each: those that every layer starts with, and the last one's.
-    cache: for the tokens that come next; without one given, of the length of these tokens. None: it keeps none.
+    cache: for the tokens that come next; without one given, of these tokens alone, which `learners.longer` makes room
+      in. None: it keeps none.
   """
 
   features: Array

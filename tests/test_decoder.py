@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from metajax import Network
-from metajax.learners import next_token, sample
+from metajax.learners import longer, next_token, sample
 from metajax.networks import decoder, load_gpt2
 from metajax.networks.transformer import Size
 from metajax.types import Decoded
@@ -93,6 +93,8 @@ def test_arrays_that_are_no_gpt2_are_refused_by_name(tmp_path):
   for change, message in (
     (lambda x: {"a": x["wte.weight"]}, "none named wte.weight"),
     (lambda x: {n: a for n, a in x.items() if n != "h.1.ln_2.bias"}, "none named h.1.ln_2.bias"),
+    (lambda x: x | {"lm_head.weight": x["wte.weight"] + 1}, "an lm_head.weight that is wte.weight"),
+    (lambda x: x | {"h.0.attn.bias": np.ones(3, np.float32), "other": np.ones(3, np.float32)}, "got other too"),
     (lambda x: x | {"ln_f.bias": np.zeros(5, np.float32)}, r"ln_f.bias of shape \[12\] .*got \[5\]"),
   ):
     save_file(change(gpt2_arrays()), path)
@@ -120,6 +122,17 @@ def test_without_temperature_the_likeliest_token_comes(trained, logits):
   np.testing.assert_array_equal(found[:, 2:], logits(found)[:, 1:-1].argmax(-1))
 
 
+def test_a_full_cache_is_refused_or_makes_nan_and_a_longer_one_goes_on(trained):
+  network, params, state = trained
+  read = lambda tokens, *cache: network.apply(params, state, tokens, *cache, train=False)[0]
+  full = read(TOKENS[:, :5])
+  with pytest.raises(ValueError, match="1 after 5 in a cache of 5"):
+    read(TOKENS[:, 5:6], full.cache)
+  assert np.isnan(jax.jit(read)(TOKENS[:, 5:6], full.cache).features).all()
+  both = [read(TOKENS[:, 5:8], longer(full.cache, 3)).features, read(TOKENS[:, :8]).features[:, 5:]]
+  np.testing.assert_allclose(*both, atol=1e-5)
+
+
 def fixed(probabilities):
   """A network whose next token does not depend on anything."""
   features = lambda tokens: jnp.broadcast_to(jnp.log(jnp.asarray(probabilities)), (*tokens.shape, len(probabilities)))
@@ -144,7 +157,9 @@ def test_a_network_without_a_cache_is_sampled_without_one_only():
     sample(fixed([0.5, 0.5]), {}, {}, jax.random.key(0), np.zeros((1, 1), int), 2)
 
 
-def shares(how, probabilities=(0.05, 0.4, 0.25, 0.3)):
+def shares(how):
+  how, probabilities = dict(how), how.get("probabilities", (0.05, 0.4, 0.25, 0.3))
+  how.pop("probabilities", None)
   logits = jnp.broadcast_to(jnp.log(jnp.array(probabilities)), (20000, 4))
   return np.bincount(next_token(jax.random.key(0), logits, **how), minlength=4) / 20000
 
@@ -157,6 +172,7 @@ def shares(how, probabilities=(0.05, 0.4, 0.25, 0.3)):
     ({"temperature": 0.5}, np.square([0.05, 0.4, 0.25, 0.3]) / np.square([0.05, 0.4, 0.25, 0.3]).sum()),
     ({"top_k": 2}, [0, 4 / 7, 0, 3 / 7]),
     ({"top_k": 9}, [0.05, 0.4, 0.25, 0.3]),
+    ({"top_k": 1, "probabilities": (0.25, 0.25, 0.25, 0.25)}, [1, 0, 0, 0]),
     ({"top_p": 0.69}, [0, 4 / 7, 0, 3 / 7]),
     ({"top_p": 0.71}, [0, 0.4 / 0.95, 0.25 / 0.95, 0.3 / 0.95]),
     ({"top_p": 0.01}, [0, 1, 0, 0]),
@@ -178,6 +194,7 @@ def test_tokens_come_as_often_as_temperature_top_k_and_top_p_say(how, expected):
     ({"top_p": 0}, r"top_p in \(0, 1\]"),
     ({"prompt": np.zeros((2, 0), int)}, r"integers \[n, given\], got int32 \[2, 0\]"),
     ({"prompt": np.zeros((2, 3))}, "got float32"),
+    ({"prompt": TOKENS[:, :3] - 20}, "prompts without padding, got a token -"),
     ({"steps": LENGTH}, "cache of at most 12 tokens, got one of 14"),
     ({"steps": LENGTH, "cached": False}, "at most 12 tokens, got int32"),
   ],

@@ -246,6 +246,7 @@ def test_patches_are_hidden_uniformly_and_of_each_picture_others():
   shares = np.bincount(np.asarray(order[:, :4]).reshape(-1), minlength=16) / 4000
   np.testing.assert_allclose(shares, 0.25, atol=0.03)
   assert len(np.unique(np.sort(order[:, :4], -1), axis=0)) > 1500
+  assert [hidden(KEY, np.zeros((2, 10, 10, 1)), 1, share)[1] for share in (0.9, 0.8, 0.75)] == [10, 20, 25]
   assert hidden(KEY, np.zeros((2, 8, 8, 1)), 4, 0.99)[1] == 1 and hidden(KEY, np.zeros((2, 8, 8, 1)), 4, 0.01)[1] == 3
 
 
@@ -271,6 +272,9 @@ def test_only_visible_patches_are_computed():
     (lambda: masked_autoencoder(SEEN, LIGHT, 3).init(KEY, PICTURES), "divide into patches of 3"),
     (lambda: masked_autoencoder(SEEN, patch_decoder(15, TINY), 4).init(KEY, PICTURES), "16 outputs, a patch's pixels"),
     (lambda: masked_autoencoder(SEEN, LIGHT, 4).init(KEY, 2 * PICTURES), "from 0 to 1"),
+    (lambda: masked_autoencoder(SEEN, LIGHT, 4).init(KEY, PICTURES[:, :8]), r"square pictures .*got \[8, 16\]"),
+    (lambda: masked_autoencoder(SEEN, LIGHT, 16).init(KEY, PICTURES), "several patches of 16"),
+    (lambda: masked_autoencoder(SEEN, LIGHT, 1).init(KEY, PICTURES), "patches of several values"),
     (lambda: patch_decoder(16, TINY).init(KEY, np.zeros((1, 2, 8)), np.zeros((1, 5), int)), "square number of patches"),
     (lambda: vision_transformer(Size(6, 1, 1), 4, positions="sine_cosine"), "a width that 4 divides"),
   ],

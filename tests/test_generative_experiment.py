@@ -40,7 +40,8 @@ def test_a_model_of_pictures_is_compared_with_counts_and_probed(run, tmp_path, m
   assert {r["learner"] for r in written if r.get("ways")} == {name, "random encoder", "pixels"}
   there = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
   assert {*figures, "learning_curves.png", "map.png"} <= there
-  assert "the lower the better" in (records.HERE / "README.md").read_text()
+  assert first[0]["of"] in (records.HERE / "README.md").read_text()
+  assert f"of {first[0]['of']}; the lower the better" in (tmp_path / "run" / "index.html").read_text()
 
 
 TEXT = ["--model", "gpt", "--vocabulary", "300", "--length", "12"]
@@ -59,15 +60,18 @@ def test_a_gpt_of_a_file_is_compared_with_a_bigram_model_and_writes(run, tmp_pat
   ]
   page = (tmp_path / "run" / "index.html").read_text()
   assert "Samples" in page and "Verse 8 → " in page
-  again = run("--resume")
+  again = run("--resume", "--prompts", "Verse 9", "--temperature", "0")
   assert again[0] == 0, again[2]
+  assert "Verse 9 → " in again[1]
   assert json.loads((tmp_path / "run" / "records.json").read_text())[0]["value"] == written[0]["value"]
 
 
 @pytest.mark.parametrize(
   ("flags", "message"),
   [
-    ((*TEXT, "--data", "empty.txt"), "empty.txt"),
+    ((*TEXT, "--data", "empty.txt"), "got 0 characters"),
+    ((*TEXT, "--data", "glyphs", "--optimizer", "lars"), "--optimizer adamw of a gpt, got 'lars'"),
+    ((*TEXT, "--data", "glyphs", "--temperature", "-1"), "a temperature of at least 0"),
     ((*TEXT, "--data", "glyphs", "--length", "1"), "--length of at least 2"),
     (("--model", "mae", "--patch", "5"), "divide into patches of 5"),
     (("--model", "mae", "--masked", "1"), "between 0 and 1, got 1.0"),
@@ -76,6 +80,7 @@ def test_a_gpt_of_a_file_is_compared_with_a_bigram_model_and_writes(run, tmp_pat
   ],
 )
 def test_what_cannot_be_trained_is_refused_in_a_line_and_nothing_is_written(run, tmp_path, flags, message):
-  status, _, error = run(*flags)
+  (tmp_path / "empty.txt").touch()
+  status, _, error = run(*(str(tmp_path / flag) if flag == "empty.txt" else flag for flag in flags))
   assert status == 2 and message in error and error.startswith("error: ") and error.count("\n") == 1
   assert not (tmp_path / "run").exists()

@@ -4,12 +4,18 @@ import json
 import re
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import command_line, few_shot_data, fine_tune, pretraining_data, records, simclr
 from experiments.pretraining import Setting
+from experiments.pretraining_data import Parts
+from experiments.probing import few_shot_all, few_shot_tasks
+from metajax import Examples, Network
 from metajax.data import from_arrays
+from metajax.learners import supervised
 
 TINY = ["--encoder-name", "conv4", "--width", "0.0625", "--hidden", "8", "--outputs", "4", "--size", "16"]
 TINY += ["--batch-size", "8", "--steps", "4", "--warmup", "1", "--curve-every", "2", "--optimizer", "adamw"]
@@ -111,3 +117,24 @@ def test_what_cannot_be_fine_tuned_is_refused(command, tmp_path):
   ):
     status, _, error = command(fine_tune, *flags)
     assert status == 2 and said in error and error.count("\n") == 1
+
+
+def test_few_shot_tasks_of_features_are_those_of_pictures():
+  source = pictures("glyphs", size=8)
+  encoder = Network(
+    lambda key, x: ({"weight": jax.random.normal(key, (64, 5))}, {}),
+    lambda params, state, x, **_: (jnp.tanh(x.reshape(len(x), -1) @ params["weight"]), state),
+  )
+  learner = supervised(encoder)
+  setting = Setting(test=("3w2s",), test_tasks=40, test_queries=4)
+  tasks = few_shot_tasks(Parts(source, source, source, source, True, source), setting)
+  trained = [
+    jax.tree.map(lambda x: x, learner.init(jax.random.key(seed), Examples(np.zeros((2, 8, 8, 1)), np.eye(2))))
+    for seed in range(2)
+  ]
+  of_pictures, of_features = (
+    few_shot_all({"supervised": (learner, trained)}, tasks, setting, {"train_seconds": 0}, frozen)
+    for frozen in (None, source)
+  )
+  keys = ("learner", "policy", "ways", "shots", "value", "interval")
+  assert [[r[key] for key in keys] for r in of_features] == [[r[key] for key in keys] for r in of_pictures]

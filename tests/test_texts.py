@@ -5,7 +5,16 @@ import itertools
 import numpy as np
 import pytest
 
-from metajax.data import from_arrays, learn_palette, load_texts, token_batches, token_rows, train_tokenizer
+from metajax.data import (
+  from_arrays,
+  learn_palette,
+  load_texts,
+  load_tokenizer,
+  token_batches,
+  token_rows,
+  train_tokenizer,
+)
+from metajax.data.texts import rows_of_texts
 from metajax.evaluate import bigram, independent_pixels, log_probabilities_of, rate
 
 TEXTS = ("a brown dog runs over the green grass", "a dog", "", "A small  cat\nsleeps on a red chair")
@@ -39,6 +48,20 @@ def test_verbatim_texts_come_back_letter_by_letter():
     assert verbatim.text([*verbatim.ids([text])[0], verbatim.end]) == text
 
 
+def test_a_verbatim_tokenizer_is_one_when_it_is_read_again(tmp_path):
+  for verbatim in (True, False):
+    train_tokenizer(TEXTS, 280, verbatim=verbatim).save(tmp_path / "tokenizer.json")
+    again = load_tokenizer(tmp_path / "tokenizer.json")
+    assert again.verbatim == verbatim
+    assert again.text(again.ids(["Two  Words"])[0]) == ("Two  Words" if verbatim else "two words")
+
+
+def test_rows_say_which_text_they_are_of():
+  rows, of_text = rows_of_texts(tokenizer, TEXTS, 4)
+  assert (np.diff(of_text) >= 0).all() and set(of_text) == {0, 1, 2, 3}
+  np.testing.assert_array_equal(np.flatnonzero(rows[:, 0] == tokenizer.start), np.unique(of_text, return_index=True)[1])
+
+
 def test_batches_are_a_function_of_the_step_and_every_row_comes_once_an_epoch():
   rows = np.arange(24).reshape(12, 2)
   batches = token_batches(rows, batch_size=4, seed=3)
@@ -56,17 +79,18 @@ def test_batches_are_a_function_of_the_step_and_every_row_comes_once_an_epoch():
 def test_the_parts_of_a_file_are_all_of_it_cut_between_lines(tmp_path):
   text = "".join(f"Line {i}, whose length is {'x' * (i % 7)}.\n" for i in range(400))
   (tmp_path / "book.txt").write_text(text, encoding="utf-8")
-  parts = [load_texts(tmp_path / "book.txt", part)[0] for part in ("train", "validation", "test")]
+  parts = [load_texts(tmp_path / "book.txt", part)[0][0] for part in ("train", "validation", "test")]
   assert "".join(parts) == text and all(part.endswith(".\n") for part in parts)
   np.testing.assert_allclose([len(part) / len(text) for part in parts], [0.8, 0.1, 0.1], atol=0.01)
   one_line = "a" * 100
   (tmp_path / "line.txt").write_text(one_line)
-  assert load_texts(tmp_path / "line.txt", "test") == ("a" * 10,)
+  assert load_texts(tmp_path / "line.txt", "test") == (("a" * 10,),)
 
 
 def test_files_that_are_no_text_are_refused(tmp_path):
   for name, content, message in (
     ("broken.txt", b"abc\xff\xfe", "no UTF-8 text: byte 3 is 0xff"),
+    ("marked.TXT", b"\xef\xbb\xbfabc\xff", "no UTF-8 text: byte 6 is 0xff"),
     ("empty.txt", b"", "got 0 characters"),
     ("blank.txt", b" \n\t\n", "none of them but white space"),
     ("short.txt", b"abc", "long enough to part in three, got 3 characters"),
@@ -81,12 +105,12 @@ def test_files_that_are_no_text_are_refused(tmp_path):
 
 
 def test_a_mark_of_byte_order_is_no_letter(tmp_path):
-  (tmp_path / "marked.txt").write_bytes("äöü\n".encode("utf-8-sig") * 1 + b"more text\n" * 20)
-  assert load_texts(tmp_path / "marked.txt")[0].startswith("äöü\n")
+  (tmp_path / "marked.txt").write_bytes("äöü\r\n".encode("utf-8-sig") + b"more text\n" * 20)
+  assert load_texts(tmp_path / "marked.txt")[0][0].startswith("äöü\r\n")
 
 
 def test_names_of_letters_are_dealt_out_without_one_in_two_parts():
-  parts = [load_texts("glyphs", part) for part in ("train", "validation", "test")]
+  parts = [[name for (name,) in load_texts("glyphs", part)] for part in ("train", "validation", "test")]
   assert len(set().union(*parts)) == sum(map(len, parts)) > 1000
   assert "LATIN SMALL LETTER A" in set().union(*parts)
   assert 7 < len(parts[0]) / len(parts[1]) < 9
@@ -99,6 +123,8 @@ def test_a_palette_holds_the_colours_that_there_are_by_brightness():
   source = from_arrays(images, np.repeat(np.arange(3), 10))
   np.testing.assert_allclose(learn_palette(source, 4), colours / 255, atol=1e-4)
   assert learn_palette(source, 16).shape == (4, 3)
+  even = source._replace(images=np.repeat(np.repeat(images, 2, 1), 2, 2))
+  np.testing.assert_allclose(learn_palette(even, 4, size=6)[[0, 3]], colours[[0, 3]] / 255, atol=0.35)
   np.testing.assert_array_equal(learn_palette(source, 3, seed=1), learn_palette(source, 3, seed=1))
   with pytest.raises(ValueError, match="at least 2 colours, got 1"):
     learn_palette(source._replace(images=np.zeros_like(images)))

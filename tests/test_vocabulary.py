@@ -30,6 +30,13 @@ def test_dense_is_the_mean_over_tokens_that_are_there():
   close(loss("dense")((FEATURES, VECTORS)), each[LABELS >= 0].mean())
 
 
+def test_padding_weighs_nothing_whatever_its_weight_and_a_label_beyond_the_vocabulary_is_told():
+  for how in ("dense", "tiled"):
+    plain = loss(how)((FEATURES, VECTORS))
+    close(loss(how, weights=np.ones(LABELS.shape))((FEATURES, VECTORS)), plain)
+    assert np.isnan(loss(how, np.where(LABELS == 3, VOCABULARY, LABELS))((FEATURES, VECTORS)))
+
+
 @pytest.mark.parametrize("weights", [None, random.uniform(0, 2, LABELS.shape) * (random.random(LABELS.shape) < 0.7)])
 def test_tiled_values_and_gradients_are_those_of_the_dense_loss(weights):
   labels = np.maximum(LABELS, 0) if weights is not None else LABELS

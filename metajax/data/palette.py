@@ -3,20 +3,22 @@
 import warnings
 
 import numpy as np
+import tensorflow as tf
 
 from metajax.data.pictures import take
 
 PIXELS = 20000  # that a palette is learned from
 
 
-def learn_palette(source, colours: int = 16, *, seed: int = 0) -> np.ndarray:
+def learn_palette(source, colours: int = 16, *, size: int | None = None, seed: int = 0) -> np.ndarray:
   """The centres of k-means on pixels of a source's pictures: float32 `[colours, channels]` in [0, 1], by brightness.
 
-  Where the pictures have fewer values than that there are as many colours as values.
+  Where the pixels that are looked at, 20,000, have fewer values than that, there are as many colours as values.
 
   Args:
     source: a `Source`.
     colours: at most, at least 2.
+    size: pictures are brought to size x size pixels first, as `views.palette.quantized` brings them.
     seed: of the pixels that are looked at, and of k-means.
 
   Raises:
@@ -29,8 +31,11 @@ def learn_palette(source, colours: int = 16, *, seed: int = 0) -> np.ndarray:
     raise ValueError(f"expected at least 2 colours, got {colours}")
   random = np.random.default_rng(seed)
   rows = np.sort(random.permutation(len(source.labels))[:2000])
-  pixels = np.asarray(take(source.images, rows)).reshape(-1, source.images.shape[-1])
-  pixels = pixels[random.permutation(len(pixels))[:PIXELS]] / np.float32(255)
+  pictures = np.float32(np.asarray(take(source.images, rows))) / np.float32(255)
+  if size is not None:
+    pictures = tf.image.resize(pictures, (size, size), antialias=True).numpy()
+  pixels = pictures.reshape(-1, pictures.shape[-1])
+  pixels = pixels[random.permutation(len(pixels))[:PIXELS]]
   distinct = len(np.unique(pixels, axis=0))
   if distinct < 2:
     raise ValueError(f"expected pictures of at least 2 colours, got {distinct}")

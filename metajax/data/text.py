@@ -25,13 +25,14 @@ class Tokenizer:
 
   Args:
     encoding: a `tokenizers.Tokenizer`.
-    verbatim: take texts letter by letter as they are, for those that are to be written and not only read.
+    verbatim: take texts letter by letter as they are, for those that are to be written and not only read; by default
+      as it was when the encoding was saved, and else not.
 
   Raises:
     ValueError: if the last two tokens of its vocabulary are not the start and the end of text.
   """
 
-  def __init__(self, encoding: Encoding, *, verbatim: bool = False):
+  def __init__(self, encoding: Encoding, *, verbatim: bool | None = None):
     size = encoding.get_vocab_size()
     last = [encoding.id_to_token(size - 2), encoding.id_to_token(size - 1)]
     if last != [START, END]:
@@ -39,7 +40,10 @@ class Tokenizer:
     encoding.no_truncation()
     encoding.no_padding()
     encoding.encode_special_tokens = True  # written out in a text they are words like others
-    self._encoding, self.vocabulary, self.verbatim = encoding, size, verbatim
+    self._encoding, self.vocabulary = encoding, size
+    self.verbatim = _is_verbatim(encoding) if verbatim is None else verbatim
+    if self.verbatim and encoding.normalizer is None:
+      encoding.normalizer = normalizers.Sequence([])  # does nothing, and is saved
 
   def __call__(self, texts: Sequence[str], length: int = LENGTH) -> np.ndarray:
     """Tokens int32 `[n, length]` of texts; a longer text loses its last words, never its end of text.
@@ -89,6 +93,10 @@ class Tokenizer:
     os.replace(scratch, path)
 
 
+def _is_verbatim(encoding: Encoding) -> bool:
+  return json.loads(encoding.to_str())["normalizer"] == {"type": "Sequence", "normalizers": []}
+
+
 def clean(text: str) -> str:
   """The text lowercased, of single spaces and whole characters."""
   return " ".join(whole(text).lower().split())
@@ -119,8 +127,8 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = 4096, *, verbatim: b
   return Tokenizer(encoding, verbatim=verbatim)
 
 
-def load_tokenizer(path: str | os.PathLike, *, verbatim: bool = False) -> Tokenizer:
-  """A tokenizer of files that a user has, `verbatim` as a `Tokenizer` is: one of these.
+def load_tokenizer(path: str | os.PathLike, *, verbatim: bool | None = None) -> Tokenizer:
+  """A tokenizer of files that a user has, `verbatim` as for a `Tokenizer`: one of these.
 
   - a JSON file that `Tokenizer.save` or HF `tokenizers` wrote (`tokenizer.json`);
   - a folder of a Hugging Face model, with `tokenizer.json`, or `vocab.json` and `merges.txt`, CLIP's vocabulary;

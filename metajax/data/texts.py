@@ -9,7 +9,6 @@ import tensorflow as tf
 from metajax.data.captions import load_captioned
 from metajax.data.episodes import _in_epochs, _share
 from metajax.data.glyphs import glyphs
-from metajax.data.own import is_path
 from metajax.data.parts import PARTS
 from metajax.data.text import Tokenizer
 from metajax.types import Batches
@@ -18,8 +17,10 @@ SHARES = (0.8, 0.1, 0.1)  # of a file's characters, or of names: to train with, 
 SMALLEST = 8  # pixels of pictures that no one looks at
 
 
-def load_texts(name, split: str = "train", *, data_dir=None, download=False, seed: int = 0) -> tuple[str, ...]:
-  """The texts of a part of a corpus.
+def load_texts(
+  name, split: str = "train", *, data_dir=None, download=False, seed: int = 0
+) -> tuple[tuple[str, ...], ...]:
+  """The texts of a part of a corpus, those together that are about one thing, such as the captions of a picture.
 
   - "glyphs": the Unicode names of the letters of all scripts, dealt out by `seed`.
   - a text file in UTF-8, whose name ends with ".txt": one text. "train" is the beginning, eight tenths of its
@@ -40,15 +41,14 @@ def load_texts(name, split: str = "train", *, data_dir=None, download=False, see
   if split not in PARTS:
     raise ValueError(f"expected split to be one of {', '.join(map(repr, PARTS))}, got {split!r}")
   name = os.fspath(name)
-  if name.endswith(".txt"):
-    return (_part_of_file(os.path.expanduser(name), PARTS.index(split)),)
+  if is_text_file(name):
+    return ((_part_of_file(os.path.expanduser(name), PARTS.index(split)),),)
   if name == "glyphs":
     names = sorted({text for texts in glyphs("all").captions for text in texts})
     order, ends = np.random.default_rng(seed).permutation(len(names)), _ends(len(names))
     part = PARTS.index(split)
-    return tuple(names[i] for i in sorted(order[ends[part] : ends[part + 1]]))
-  source = load_captioned(name, split, size=SMALLEST, data_dir=data_dir, download=download, seed=seed)
-  return tuple(text for texts in source.captions for text in texts)
+    return tuple((names[i],) for i in sorted(order[ends[part] : ends[part + 1]]))
+  return load_captioned(name, split, size=SMALLEST, data_dir=data_dir, download=download, seed=seed).captions
 
 
 def token_rows(tokenizer: Tokenizer, texts: Sequence[str], length: int, *, start: bool = True) -> np.ndarray:
@@ -66,18 +66,27 @@ def token_rows(tokenizer: Tokenizer, texts: Sequence[str], length: int, *, start
   Raises:
     ValueError: if `length` is below 1, or there is no text, or nothing to be found in any.
   """
+  return rows_of_texts(tokenizer, texts, length, start=start)[0]
+
+
+def rows_of_texts(
+  tokenizer: Tokenizer, texts: Sequence[str], length: int, *, start: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+  """`token_rows`, and the number of the text that each row is of: int32 `[rows, length + 1]` and `[rows]`."""
   if length < 1:
     raise ValueError(f"expected a length of at least 1, got {length}")
-  rows = []
-  for ids in tokenizer.ids(texts):
+  rows, numbers = [], []
+  for number, ids in enumerate(tokenizer.ids(texts)):
     tokens = [tokenizer.start, *ids, tokenizer.end] if start else ids
-    rows += [tokens[first : first + length + 1] for first in range(0, len(tokens) - 1, length)]
+    own = [tokens[first : first + length + 1] for first in range(0, len(tokens) - 1, length)]
+    rows += own
+    numbers += [number] * len(own)
   if not rows:
     raise ValueError(f"expected texts of at least 2 tokens, got {len(texts)} without")
   found = np.full((len(rows), length + 1), -1, np.int32)
   for row, tokens in zip(found, rows, strict=True):
     row[: len(tokens)] = tokens
-  return found
+  return found, np.array(numbers, np.int32)
 
 
 def token_batches(rows: np.ndarray, *, batch_size: int, seed: int = 0) -> Batches:
@@ -107,16 +116,17 @@ def token_batches(rows: np.ndarray, *, batch_size: int, seed: int = 0) -> Batche
 
 
 def is_text_file(name) -> bool:
-  """Whether a corpus is a text file."""
-  return os.fspath(name).endswith(".txt") or (is_path(os.fspath(name)) and os.path.isfile(name))
+  """Whether a corpus is a text file, by its name."""
+  return os.fspath(name).lower().endswith(".txt")
 
 
 def _part_of_file(path: str, part: int) -> str:
+  with open(path, "rb") as file:
+    content = file.read()
   try:
-    with open(path, encoding="utf-8-sig") as file:
-      text = file.read()
+    text = content.decode().removeprefix("\ufeff")  # a mark of byte order
   except UnicodeDecodeError as error:
-    raise ValueError(f"{path!r} is no UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
+    raise ValueError(f"{path!r} is no UTF-8 text: byte {error.start} is {content[error.start]:#04x}") from None
   if not text.strip():
     raise ValueError(f"expected a text in {path!r}, got {len(text)} characters, none of them but white space")
   first, after = (_line(text, end) for end in _ends(len(text))[part : part + 2])

@@ -19,7 +19,7 @@ from metajax.learners.prototypical import prototypical
 from metajax.learners.r2d2 import r2d2
 from metajax.learners.relation import relation
 from metajax.learners.reptile import reptile
-from metajax.learners.sampling import next_token, sample
+from metajax.learners.sampling import longer, next_token, sample
 from metajax.learners.siamese import siamese
 from metajax.learners.simclr import simclr, supervised_contrastive
 from metajax.learners.supervised import supervised
@@ -36,6 +36,7 @@ __all__ = [
   "image_gpt",
   "imaml",
   "log_probabilities",
+  "longer",
   "maml",
   "maml_plus_plus",
   "masked_autoencoder",

@@ -19,7 +19,8 @@ def gpt(network: Network, *, layer: int | None = None, predictor: Callable = nea
   A batch is integer tokens `[n, length + 1]`: of each row the first is given, a start of text, and the others are to be
   found; from -1 on a row is padding, which weighs nothing, whatever its length. The logits of a large vocabulary are
   never held at once. `embed` is the mean over a row's tokens of their features at a layer, each of mean 0 and deviation
-  1, as every layer normalises them. Metrics hold the "bits" of a token.
+  1, as every layer normalises them; it takes what the network does, at most `length` tokens. Metrics hold the "bits" of
+  a token.
 
   Args:
     network: tokens `[n, length]` to `Decoded`, such as `networks.decoder(tokenizer.vocabulary)`.

@@ -45,7 +45,7 @@ def image_gpt(
 
   def init(key, batch):
     pictures = pictures_of(batch)
-    check_views(pictures)
+    check_views(pictures, least=1)
     params, state = encoder.init(key, pictures)
     return {"encoder": params}, {"encoder": state}
 

@@ -44,15 +44,21 @@ def masked_autoencoder(
     predictor: of an embedding, for few-shot tasks.
 
   Raises:
-    ValueError: if `masked` is out of range; at init, if the batch is not finite or not in [0, 1], pictures do not
-      divide into patches, or the decoder's outputs are not a patch's pixels.
+    ValueError: if `masked` is out of range; at init, if the batch is not finite or not in [0, 1], pictures are not
+      square or do not divide into several patches, or the decoder's outputs are not a patch's pixels.
   """
   _check_share(masked)
 
   def init(key, batch):
     pictures = pictures_of(batch)
-    check_views(pictures)
+    check_views(pictures, least=1)
     targets = jax.eval_shape(lambda: patches_of(pictures, patch))
+    if pictures.shape[1] != pictures.shape[2] or targets.shape[1] < 2:
+      raise ValueError(
+        f"expected square pictures of several patches of {patch} pixels, got {list(pictures.shape[1:3])}"
+      )
+    if normalise and targets.shape[2] < 2:
+      raise ValueError("expected patches of several values, which can be normalised, got patches of 1")
     keys = jax.random.split(key)
     order, kept = hidden(key, pictures, patch, masked)
     params, state = encoder.init(keys[0], pictures, order[:, :kept])
@@ -104,7 +110,7 @@ def reconstruct(encoder: Network, decoder: Network, patch: int = 16, *, masked: 
 def hidden(key: Key, pictures: Array, patch: int, masked: float) -> tuple[Array, int]:
   """The order in which patches of each picture come, `[n, patches]`, uniformly random, and how many are seen."""
   patches = pictures.shape[1] // patch * (pictures.shape[2] // patch)
-  kept = min(max(1, int(patches * (1 - masked))), patches - 1)
+  kept = min(max(1, round(patches * (1 - masked))), patches - 1)
   order = each_row(lambda key, _: jax.random.permutation(key, patches), key, pictures[:, :1, :1, 0])
   return order, kept
 

@@ -89,17 +89,17 @@ def two_views(view: Callable, key: Key, pictures: Inputs) -> Array:
   return views.reshape(-1, *views.shape[2:])
 
 
-def check_views(inputs: Array):
+def check_views(inputs: Array, least: int = 2):
   """Looks at a batch whose views are to be contrasted before anything is compiled.
 
   Raises:
-    ValueError: if it is not a floating array of at least two rows, or a value is not finite, or, of pictures
+    ValueError: if it is not a floating array of at least two rows (`least`), or a value is not finite, or, of pictures
       `[n, h, w, c]`, out of [0, 1].
   """
   if not hasattr(inputs, "shape") or not jnp.issubdtype(inputs.dtype, jnp.floating) or inputs.ndim < 2:
     given = f"{inputs.dtype} {list(inputs.shape)}" if hasattr(inputs, "shape") else f"a {type(inputs).__name__}"
     raise ValueError(f"expected pictures, a floating array [n, height, width, channels], got {given}")
-  if len(inputs) < 2:
+  if len(inputs) < least:
     raise ValueError(f"expected at least 2 pictures in a batch, each other's negatives, got {len(inputs)}")
   if isinstance(inputs, jax.core.Tracer):
     return

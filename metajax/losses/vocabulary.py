@@ -36,9 +36,9 @@ def vocabulary_cross_entropy(
   Args:
     features: `[..., d]`, of any floating type; products are summed, and all else computed, in 32 bits.
     vectors: `[vocabulary, d]`.
-    labels: integers `[...]`, from 0 to `vocabulary - 1` where their weight is not 0.
-    weights: `[...]`, not negative; by default 1 for every label that is not negative, so -1 is padding. They are not
-      differentiated. Where all are 0 the loss is 0.
+    labels: integers `[...]`, from 0 to `vocabulary - 1`; a negative one is padding, which weighs nothing. One beyond
+      the vocabulary makes the loss NaN.
+    weights: `[...]`, not negative; by default 1. They are not differentiated. Where all are 0 the loss is 0.
     how: "dense" or "tiled"; by default dense up to 2^24 logits of a device.
     tile: columns of a tile, at most; by default as many as make 2^22 logits, at least 128.
 
@@ -85,9 +85,8 @@ def _rows(features, vectors, labels, weights):
   labels = jnp.asarray(labels)
   if weights is not None and jnp.shape(weights) != labels.shape:
     raise ValueError(f"expected a weight a label, {list(labels.shape)}, got {list(jnp.shape(weights))}")
-  weights = (
-    (labels >= 0).astype(jnp.float32) if weights is None else lax.stop_gradient(jnp.asarray(weights, jnp.float32))
-  )
+  weights = jnp.float32(1) if weights is None else lax.stop_gradient(jnp.asarray(weights, jnp.float32))
+  weights = jnp.where(labels >= 0, weights, 0)
   return features.reshape(-1, features.shape[-1]), labels.reshape(-1), weights.reshape(-1)
 
 
@@ -133,7 +132,7 @@ def _sums(where, vectors, features, labels):
   rows = features.astype(jnp.float32)
   (largest, sums), _ = nothing = varying((no_sums(rows), jnp.zeros_like(rows[:, 0])), (features, labels))
   ((largest, sums), at_label), _ = lax.scan(visit, nothing, _tiles(where, vectors))
-  return largest, sums, at_label
+  return largest, sums, jnp.where(labels < len(vectors), at_label, jnp.nan)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

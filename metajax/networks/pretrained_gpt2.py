@@ -57,6 +57,11 @@ def load_gpt2(path: str | os.PathLike, *, dtype=jnp.float32) -> tuple[Network, P
       kernel, bias = take(f"h.{i}.{theirs}.weight", *shape), take(f"h.{i}.{theirs}.bias", shape[1])
       layer[ours] = {"kernel": kernel, "bias": bias}
     params[f"layer_{i}"] = layer
+  head = tensors.pop("lm_head.weight", None)
+  if head is not None and not np.array_equal(head, params["tokens"]["embedding"]):
+    raise ValueError(f"expected an lm_head.weight that is wte.weight, as GPT-2's, got another in {path!r}")
+  if more := [name for name in tensors if not name.endswith((".attn.bias", ".attn.masked_bias"))]:  # causal masks
+    raise ValueError(f"expected GPT-2's arrays alone in {path!r}, got {more[0]} too")
   details = GPT2._replace(epsilon=config.get("layer_norm_epsilon", GPT2.epsilon))
   return decoder(vocabulary, Size(width, layers, heads), length, dtype=dtype, details=details), params
 
@@ -66,4 +71,4 @@ def _take(tensors, name, shape, path) -> np.ndarray:
     raise ValueError(f"expected GPT-2's arrays in {path!r}, got none named {name}")
   if tensors[name].shape != shape:
     raise ValueError(f"expected {name} of shape {list(shape)} in {path!r}, got {list(tensors[name].shape)}")
-  return tensors[name]
+  return tensors.pop(name)

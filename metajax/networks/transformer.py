@@ -117,13 +117,13 @@ def read(module, tokens: Array, train: bool, cache: Cache | None = None) -> tupl
     cache: of the tokens before these.
 
   Raises:
-    ValueError: if tokens are not integers `[n, tokens]` of at most `length` tokens, or the cache is of more.
+    ValueError: if tokens are not integers `[n, tokens]` of at most `length` tokens, or the cache is of more, or has no
+      room for these. Where that is not known while tracing, what is read is NaN.
   """
   if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer) or tokens.shape[1] > module.length:
     given = f"{tokens.dtype} {list(tokens.shape)}"
     raise ValueError(f"expected integer tokens [n, tokens], of at most {module.length} tokens, got {given}")
-  if cache is not None and (most := jax.tree.leaves(cache.seen)[0].shape[1]) > module.length:
-    raise ValueError(f"expected a cache of at most {module.length} tokens, got one of {most}")
+  room = module.length if cache is None else _room(module, tokens, cache)
   width, (_, count) = module.size.width, tokens.shape
   table = nn.Embed(
     module.vocabulary, width, dtype=module.dtype, embedding_init=nn.initializers.normal(0.02), name="tokens"
@@ -131,6 +131,7 @@ def read(module, tokens: Array, train: bool, cache: Cache | None = None) -> tupl
   positions = module.param("positions", nn.initializers.normal(0.01), (module.length, width))
   place = jnp.zeros((), jnp.int32) if cache is None else cache.place
   embedded = table(tokens) + lax.dynamic_slice_in_dim(positions, place, count).astype(module.dtype)
+  embedded = jnp.where(place + count <= room, embedded, jnp.nan)  # no silent overwriting of what is in a full cache
   embedded = nn.Dropout(module.dropout, deterministic=not train)(embedded)
   states, seen = [embedded], []
   for i in range(module.size.layers):
@@ -139,6 +140,17 @@ def read(module, tokens: Array, train: bool, cache: Cache | None = None) -> tupl
     embedded, pair = layer(states[-1], train, True, before)
     states, seen = [*states, embedded], [*seen, pair]
   return states, table.embedding, Cache(tuple(seen), place + count)
+
+
+def _room(module, tokens, cache: Cache) -> int:
+  """How many tokens a cache holds."""
+  room = jax.tree.leaves(cache.seen)[0].shape[1]
+  if room > module.length:
+    raise ValueError(f"expected a cache of at most {module.length} tokens, got one of {room}")
+  if not isinstance(cache.place, jax.core.Tracer) and cache.place + tokens.shape[1] > room:
+    given = f"{tokens.shape[1]} after {cache.place} in a cache of {room}"
+    raise ValueError(f"expected room for all tokens, got {given}: make it longer first (learners.longer)")
+  return room
 
 
 def start(details: Details, layers: int | None = None):

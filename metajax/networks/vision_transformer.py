@@ -82,12 +82,13 @@ class _VisionTransformer(nn.Module):
     width, patch, first = self.size.width, (self.patch, self.patch), self.pool == "class"
     patches = nn.Conv(width, patch, patch, "VALID", use_bias=self.details.patch_bias, dtype=self.dtype, name="patches")
     tokens = patches(images.astype(self.dtype))
+    class_token = self.param("class_token", nn.initializers.zeros, (width,)) if first else None
     places = positions_of(self, tokens.shape[1:3], first)
     tokens = tokens.reshape(len(images), -1, width) + places[first:]
     if kept is not None:
       tokens = jnp.take_along_axis(tokens, kept[..., None], 1)
     if first:
-      token = self.param("class_token", nn.initializers.zeros, (width,)).astype(self.dtype) + places[0]
+      token = class_token.astype(self.dtype) + places[0]
       tokens = jnp.concatenate([jnp.broadcast_to(token, (len(images), 1, width)), tokens], 1)
     if self.details.first_norm:
       tokens = norm(self, "first_norm")(tokens)
