@@ -51,6 +51,9 @@ def run(main, flags: dict):
   found = {part: rows_of_texts(tokenizer, some, flags["length"], start=not in_parts) for part, some in texts.items()}
   rows = {part: some for part, (some, _) in found.items()}
   about = _independent(groups["test"], found["test"][1])
+  if len(np.unique(about)) < 2:
+    given = f"{len(rows['test'])} of {flags['length']} tokens"
+    raise ValueError(f"expected a corpus of which at least 2 rows are tested on, got {given}")
   _describe(s, texts, rows, tokenizer)
   if s.batch_size > len(rows["train"]):
     raise ValueError(f"expected a --batch-size of at most all {len(rows['train'])} rows, got {s.batch_size}")
@@ -88,7 +91,7 @@ def run(main, flags: dict):
 
 def _of(tokenizer, s) -> str:
   """What is foretold, in the title of the records' table."""
-  things = "rows of a text, 8 together" if is_text_file(s.data) else "pictures' captions or names"
+  things = "rows of a text, several together" if is_text_file(s.data) else "pictures' captions or names"
   return f"{things}, in tokens of a vocabulary of {tokenizer.vocabulary:,}"
 
 
@@ -114,7 +117,7 @@ def best(learner, s, folder, batches, seed: int) -> tuple:
 def _independent(groups, of_text: np.ndarray) -> np.ndarray:
   """For each row the number of what intervals are over: the picture that it is of; of one text, some rows together."""
   if len(groups) == 1:
-    return np.arange(len(of_text)) // TOGETHER
+    return np.arange(len(of_text)) // max(1, min(TOGETHER, len(of_text) // 2))
   return np.repeat(np.arange(len(groups)), [len(group) for group in groups])[of_text]
 
 
