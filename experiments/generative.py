@@ -23,7 +23,7 @@ BUDGETS = {
             "decoder_layers": 8, "crops": True},
   "cpu_gpt": {"setting": _LETTERS._replace(data="flickr8k", steps=1500, rate=8e-3, decay=0.1, warmup=100),
               "model": "gpt", "vocabulary": 2048, "length": 32, "dropout": 0.1},
-  "cpu_image_gpt": {"setting": _LETTERS._replace(batch_size=32, steps=1200, rate=1.6e-2, decay=0.01, warmup=100),
+  "cpu_image_gpt": {"setting": _LETTERS._replace(batch_size=32, steps=900, rate=1.6e-2, decay=0.01, warmup=100),
                     "model": "image_gpt", "colours": 8, "width": 64, "layers": 6, "heads": 2},
   "cpu_mae": {"setting": _LETTERS._replace(batch_size=128, steps=3000, rate=3e-3, warmup=150, curve_every=500),
               "model": "mae"},
