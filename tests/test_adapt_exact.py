@@ -126,7 +126,7 @@ def test_mixed_is_reverse_for_every_optimizer_with_everything_learned_and_every_
   [
     ("sgd", 20, "gradients", averaged, 8),
     ("adam", 5, "step", averaged, 8),
-    ("masked", 5, "sqrt", averaged, 1),
+    pytest.param("masked", 5, "sqrt", averaged, 1, marks=pytest.mark.slow),
     pytest.param("rmsprop", 20, "sqrt", vmapped, 1, marks=pytest.mark.slow),
     ("clipped", 5, "gradients", vmapped, 1),
     pytest.param("multi_transform", 20, "step", one_task, 1, marks=pytest.mark.slow),

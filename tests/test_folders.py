@@ -440,6 +440,7 @@ def test_picture_found_broken_late_gives_way_to_the_next_of_its_class_with_one_w
     load(folder, "own/all", size=2, skip_broken=True).images[row]
 
 
+@pytest.mark.slow
 def test_program_that_ends_does_not_read_on(folder):
   program = f"""
 import atexit, itertools, time

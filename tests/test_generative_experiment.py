@@ -22,8 +22,8 @@ def run(command, tmp_path):  # noqa: F811
   ("model", "more", "measure", "figures"),
   [
     ("image_gpt", ("--pixels", "6", "--colours", "4"), "bits_per_pixel", ["halves.png", "samples.png"]),
-    ("mae", ("--patch", "4", "--decoder-width", "8", "--decoder-layers", "1"), "reconstruction_error",
-     ["reconstructions.png"]),
+    pytest.param("mae", ("--patch", "4", "--decoder-width", "8", "--decoder-layers", "1"), "reconstruction_error",
+                 ["reconstructions.png"], marks=pytest.mark.slow),
   ],
 )  # fmt: skip
 def test_a_model_of_pictures_is_compared_with_counts_and_probed(run, tmp_path, model, more, measure, figures):
