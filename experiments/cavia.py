@@ -1,6 +1,6 @@
 """CAVIA (arXiv:1810.03642) on few-shot classification: the inner loop adapts a context vector alone.
 
-python -m experiments.cavia --data omniglot --budget cpu --steps 1600     # 5-way 1-shot 89.5, 5 minutes on 1 CPU core
+python -m experiments.cavia --data omniglot --budget cpu     # 5-way 1-shot 95.1, 20 minutes on 1 CPU core
 """
 
 import optax
@@ -20,7 +20,7 @@ BUDGETS = {
   # The paper's network for mini-ImageNet; it has no Omniglot.
   "paper": {"setting": Setting(tasks=4), "filters": 128},
   "cpu": {
-    "setting": Setting(queries=5, tasks=16, steps=2500, rate=2e-3, decay="cosine", test=TESTS, validate_every=500),
+    "setting": Setting(queries=5, tasks=16, steps=5500, rate=2e-3, decay="cosine", test=TESTS, validate_every=500),
     "inner_rate": 10.0,
   },
 }
