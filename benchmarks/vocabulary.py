@@ -1,0 +1,68 @@
+"""The claim: the last product and cross-entropy of a language model take no memory that grows with the vocabulary.
+
+    python -m benchmarks.vocabulary --record     # writes benchmarks/results/vocabulary.json
+
+Two minutes on 2 CPU cores.
+"""
+
+import statistics
+from typing import get_args
+
+import jax
+import tyro
+
+from benchmarks.page import write
+from benchmarks.step import alternate, compile_program
+from experiments.records import record as measured
+from metajax.losses import vocabulary_cross_entropy
+from metajax.losses.vocabulary import How
+
+
+def main(
+  tokens: int = 2048,
+  width: int = 256,
+  vocabularies: tuple[int, ...] = (4096, 16384, 50257),
+  seconds: float = 1.0,
+  rounds: int = 3,
+  record: bool = False,
+):
+  """Measures time and temporary memory of the loss with its gradient, all logits at once and tile by tile.
+
+  Args:
+    tokens: that are to be found.
+    width: of their features.
+    vocabularies: tokens that there are.
+    seconds: how long a round takes at least.
+    rounds: how many rounds.
+    record: write the records to benchmarks/results.
+  """
+  keys, found = jax.random.split(jax.random.key(0), 3), []
+  features = jax.random.normal(keys[0], (tokens, width))
+  for vocabulary in vocabularies:
+    vectors = 0.1 * jax.random.normal(keys[1], (vocabulary, width))
+    labels = jax.random.randint(keys[2], (tokens,), 0, vocabulary)
+    programs = {
+      how: compile_program(jax.value_and_grad(loss(how)), (features, vectors), jnp.asarray(labels))
+      for how in get_args(How)
+    }
+    rates = alternate(programs, rounds, seconds)
+    faster = statistics.median(tiled / dense for tiled, dense in zip(rates["tiled"], rates["dense"], strict=True))
+    for how, program in programs.items():
+      rate, memory = statistics.median(rates[how]), program.temporary_mebibytes
+      print(f"{vocabulary:>7,} {how:<6} {rate:7.2f} gradients/s  {memory:8.1f} MiB")
+      said = {"measure": f"{how}, {tokens:,} tokens of {width}, vocabulary of {vocabulary:,}", "value": round(rate, 2)}
+      said |= {"unit": "gradients/s", "temporary_mebibytes": round(memory, 1)}
+      said |= {"compile_seconds": round(program.compile_seconds, 1)}
+      found.append(measured(benchmark="vocabulary", tokens=tokens, width=width, vocabulary=vocabulary, **said))
+    print(f"        tiled at {faster:.2f} x the rate of dense")
+  if record:
+    write("vocabulary", found)
+
+
+def _gradient(how: How):
+  """`((features, vectors), labels) -> (the loss, its gradient)`."""
+  return jax.value_and_grad(lambda both, labels: vocabulary_cross_entropy(*both, labels, how=how))
+
+
+if __name__ == "__main__":
+  tyro.cli(main)
