@@ -41,10 +41,7 @@ def main(
   for vocabulary in vocabularies:
     vectors = 0.1 * jax.random.normal(keys[1], (vocabulary, width))
     labels = jax.random.randint(keys[2], (tokens,), 0, vocabulary)
-    programs = {
-      how: compile_program(jax.value_and_grad(loss(how)), (features, vectors), jnp.asarray(labels))
-      for how in get_args(How)
-    }
+    programs = {how: compile_program(_gradient(how), (features, vectors), labels) for how in get_args(How)}
     rates = alternate(programs, rounds, seconds)
     faster = statistics.median(tiled / dense for tiled, dense in zip(rates["tiled"], rates["dense"], strict=True))
     for how, program in programs.items():

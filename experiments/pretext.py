@@ -16,7 +16,7 @@ from typing import Literal, get_args
 from experiments import command_line, pretext_scores
 from experiments.encoders import Encoder, encoder
 from experiments.pretext_data import ClipFlags, load_recorded
-from experiments.pretext_tasks import OfClips, OfPictures, asked_of_clips, asked_of_pictures
+from experiments.pretext_tasks import OfClips, OfPictures, asked_of_clips, asked_of_pictures, of_crops
 from experiments.pretraining import Method, Setting, experiment, without_labels
 from experiments.pretraining_data import load_parts
 from experiments.runs import RUN, RunFlags
@@ -56,6 +56,7 @@ def method(
   grid: int = 3,
   gap: int = 1,
   jitter: int = 1,
+  crops: bool = False,
   clips: ClipFlags = ClipFlags(),  # noqa: B008  (it is immutable)
   setting: Setting = BUDGETS["paper"]["setting"],
   run: RunFlags = RUN,
@@ -74,6 +75,7 @@ def method(
     grid: tiles along a side, of jigsaw.
     gap: least number of pixels between tiles.
     jitter: pixels that a tile may be moved by.
+    crops: train on random crops of what is seen, of a clip's frames the same one: where there is little to learn from.
     clips: flags of data that are clips, or pictures with sounds.
     setting: flags that every pretraining experiment has.
     run: flags that every experiment has.
@@ -85,7 +87,8 @@ def method(
   tiles = permutations, grid, gap, jitter
   asked = asked_of_clips(task, clips) if of_clips else asked_of_pictures(task, *tiles)
   network, head = asked.prepare(network), perceptron(hidden, len(asked.classes))
-  learner, answer = pretext(asked.task, network, head, look=asked.look), answers(network, head)
+  task_of = of_crops if crops else lambda task: task
+  learner, answer = pretext(task_of(asked.task), network, head, look=asked.look), answers(network, head)
   name = task.replace("_", " ")
 
   def scores(trained, parts, s, how):

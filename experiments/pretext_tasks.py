@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -27,9 +28,11 @@ from metajax.pretexts import (
 from metajax.pretexts.audio_visual import Negatives
 from metajax.pretexts.tiles import normalised
 from metajax.types import Pair
+from metajax.views import each_row
 from metajax.views.audio import log_mel
 from metajax.views.image import colour_jitter, random_resized_crop
 
+PICTURE = 3  # axes of a picture
 OfPictures = Literal["rotation", "transformation", "relative_patch", "jigsaw"]
 OfClips = Literal["shuffle_and_learn", "order_prediction", "audio_visual"]
 
@@ -55,6 +58,22 @@ class Asked(NamedTuple):
   prepare: Callable
   questions: Callable
   look: Callable = lambda pictures: pictures
+
+
+def of_crops(task: Callable) -> Callable:
+  """The same questions about random crops of half of a picture at least, or of all frames of a clip alike."""
+  crop = random_resized_crop(area=(0.5, 1.0))
+
+  def view(key, seen):
+    return jax.vmap(lambda frame: crop(key, frame))(seen) if seen.ndim > PICTURE else crop(key, seen)
+
+  def asked(key, batch):
+    key, view_key = jax.random.split(key)
+    if isinstance(batch, Pair):
+      return task(key, batch._replace(first=each_row(view, view_key, batch.first)))
+    return task(key, each_row(view, view_key, batch))
+
+  return asked
 
 
 def asked_of_pictures(name: OfPictures, permutations: int, grid: int, gap: int, jitter: int) -> Asked:

@@ -133,6 +133,18 @@ def test_parts_lie_side_by_side_with_paper_between():
   np.testing.assert_array_equal(shown[0, ::5, ::5, 0], [[0, 0.25], [0.5, 0.75]])
 
 
+def test_crops_are_of_what_is_seen_alone_and_those_of_a_clip_alike():
+  clips = np.repeat(np.random.default_rng(0).random((6, 1, 12, 12, 1), np.float32), 5, 1)
+  sounds = np.random.default_rng(1).normal(size=(6, 50)).astype(np.float32)
+  same = pretext_tasks.of_crops(lambda key, batch: batch)
+  cropped = same(jax.random.key(0), Pair(clips, sounds))
+  np.testing.assert_array_equal(cropped.second, sounds)
+  assert cropped.first.shape == clips.shape and np.abs(cropped.first - clips).max() > 0.1
+  np.testing.assert_array_equal(cropped.first, np.repeat(cropped.first[:, :1], 5, 1))
+  pictures = same(jax.random.key(0), clips[:, 0])
+  assert pictures.shape == (6, 12, 12, 1) and np.abs(pictures - clips[:, 0]).max() > 0.1
+
+
 @pytest.mark.parametrize(
   ("flags", "said"),
   [
