@@ -141,8 +141,8 @@ def test_crops_are_of_what_is_seen_alone_and_those_of_a_clip_alike():
   np.testing.assert_array_equal(cropped.second, sounds)
   assert cropped.first.shape == clips.shape and np.abs(cropped.first - clips).max() > 0.1
   np.testing.assert_array_equal(cropped.first, np.repeat(cropped.first[:, :1], 5, 1))
-  pictures = same(jax.random.key(0), clips[:, 0])
-  assert pictures.shape == (6, 12, 12, 1) and np.abs(pictures - clips[:, 0]).max() > 0.1
+  alone = same(jax.random.key(0), clips[:, 0])
+  assert alone.shape == (6, 12, 12, 1) and np.abs(alone - clips[:, 0]).max() > 0.1
 
 
 @pytest.mark.parametrize(
