@@ -5,8 +5,8 @@ python -m experiments.generative --budget cpu_image_gpt
 python -m experiments.generative --budget cpu_gpt
 python -m experiments.generative --budget cpu_gpt --data shakespeare.txt
 
-The papers' own, for accelerators: paper (ViT-B/16), paper_image_gpt (iGPT-S, whose palette has 512 colours) and paper_gpt
-(GPT-2's smallest, trained as GPT-3's smallest).
+The papers' own, for accelerators: paper (ViT-B/16), paper_image_gpt (iGPT-S, whose palette has 512 colours) and
+paper_gpt (GPT-2's smallest, trained as GPT-3's smallest).
 """
 
 from typing import Literal
@@ -24,8 +24,8 @@ BUDGETS = {
                                warmup=12500, curve_every=10000),
             "model": "mae", "width": 768, "layers": 12, "heads": 12, "patch": 16, "decoder_width": 512,
             "decoder_layers": 8, "crops": True},
-  "paper_image_gpt": {"setting": Setting(size=32, batch_size=128, steps=1000000, optimizer="adamw", rate=6e-3, decay=0.0,
-                                         warmup=5000, curve_every=20000),
+  "paper_image_gpt": {"setting": Setting(size=32, batch_size=128, steps=1000000, optimizer="adamw", rate=6e-3,
+                                         decay=0.0, warmup=5000, curve_every=20000),
                       "model": "image_gpt", "width": 512, "layers": 24, "heads": 8, "colours": 512, "pixels": 32},
   "paper_gpt": {"setting": Setting(batch_size=512, steps=300000, optimizer="adamw", rate=3e-4, decay=0.1, warmup=2000,
                                    curve_every=5000),
