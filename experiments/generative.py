@@ -14,6 +14,7 @@ from typing import Literal
 from experiments import command_line, generative_pictures, generative_text, pretraining
 from experiments.pretraining import Setting
 from experiments.runs import RUN, RunFlags
+from metajax.data.texts import is_text_file
 from metajax.learners.sampling import check_sampling
 
 Model = Literal["gpt", "image_gpt", "mae"]
@@ -66,8 +67,9 @@ def main(
   """Pretraining by generating: what comes next, or what is hidden, and what frozen features are worth.
 
   Args:
-    model: gpt, of text: --data glyphs (the letters' Unicode names), a TFDS set with captions or FILE.txt, with AdamW,
-      and without probes and few-shot tasks; image_gpt or mae, of pictures.
+    model: gpt, of text: --data glyphs (the letters' Unicode names), a TFDS set with captions or FILE.txt; with AdamW,
+      without probes and few-shot tasks, and the step that validation texts choose is tested. image_gpt or mae, of
+      pictures.
     width: values of a token.
     layers: of the transformer.
     heads: of attention.
@@ -86,7 +88,7 @@ def main(
     temperature: of samples on the page.
     top_k: of samples: only the so many likeliest tokens.
     top_p: of samples: only the likeliest tokens of this probability together.
-    prompts: of gpt: texts to go on with; by default the beginnings of test texts.
+    prompts: of gpt: texts to go on with, of long ones the end, half of --length; by default beginnings of the test
     setting: flags that every pretraining experiment has.
     run: flags that every experiment has.
   """
@@ -104,6 +106,8 @@ def method(**flags) -> pretraining.Method:
   Raises:
     ValueError: of text.
   """
+  if is_text_file(flags["setting"].data):
+    raise ValueError(f"expected --model gpt of a text file, got {flags['model']} of {flags['setting'].data!r}")
   if flags["model"] == "gpt":
     raise ValueError("expected a model of pictures, image_gpt or mae, got gpt, which is of text")
   return {"image_gpt": generative_pictures.image_gpt, "mae": generative_pictures.mae}[flags["model"]](flags)

@@ -14,7 +14,7 @@ from experiments.few_shot_page import curves
 from experiments.records import NAMED
 from metajax import make_mesh
 from metajax.checkpoint import Checkpoints
-from metajax.data import Tokenizer, load_texts, token_batches, train_tokenizer
+from metajax.data import Tokenizer, load_texts, load_tokenizer, token_batches, train_tokenizer
 from metajax.data.text import clean
 from metajax.data.texts import is_text_file, rows_of_texts
 from metajax.evaluate import bigram, log_probabilities_of, over_seeds, rate
@@ -64,6 +64,8 @@ def run(main, flags: dict):
   jax.eval_shape(lambda key: learner.init(key, example), jax.random.key(0))
   if this.resumed:
     runs.check_same(this)
+    _check_tokenizer(this.folder / "tokenizer.json", tokenizer, s)
+  optimizer(s)
   device_count = devices_for(s.batch_size, s.devices)
   with jax.set_mesh(make_mesh(device_count, fsdp=this.flags.fsdp)):
     shard_batch(example)
@@ -93,6 +95,14 @@ def _of(tokenizer, s) -> str:
   """What is foretold, in the title of the records' table."""
   things = "rows of a text, several together" if is_text_file(s.data) else "pictures' captions or names"
   return f"{things}, in tokens of a vocabulary of {tokenizer.vocabulary:,}"
+
+
+def _check_tokenizer(path, tokenizer: Tokenizer, s):
+  """Refuses to go on with a run whose texts are others now: its tokens would mean something else."""
+  if path.exists() and not tokenizer.same_as(load_tokenizer(path)):
+    raise ValueError(
+      f"expected the texts that the run in {str(path.parent)!r} was trained on, got others in {s.data!r}"
+    )
 
 
 def network_of(flags: dict, tokenizer: Tokenizer) -> Network:
@@ -141,7 +151,8 @@ def _measured(found, counted, rows, about, texts, tokenizer, s, how) -> list[dic
       measured.append(records.record(learner=name, **said, **own, seeds=s.seeds))
       print(f"  {name:<{len(BIGRAM)}}  {score.mean:.3f} ± {score.interval:.3f} {NAMED[measure]}")
   gain = rate(counted - np.mean(found, 0), tokens)
-  print(f"gpt is ahead of the bigram model by {gain.mean:.3f} ± {gain.interval:.3f} bits per token, text by text")
+  where = "ahead of" if gain.mean >= 0 else "behind"
+  print(f"gpt is {where} the bigram model by {abs(gain.mean):.3f} ± {gain.interval:.3f} bits per token, text by text")
   return measured
 
 
@@ -169,16 +180,16 @@ def _page(this, network, trained, tokenizer, texts, flags, measured):
 
 
 def _written(network, trained, tokenizer, flags, prompts) -> list[tuple[str, str]]:
-  """Each prompt, as much of its end as the network can read, and what is written after it."""
+  """Each prompt, of a long one the end, half of what the network can read, and what is written after it."""
   how = {name: flags[name] for name in ("temperature", "top_k", "top_p")} | {"end": tokenizer.end}
   begin = tokenizer.ids(["\n"])[0] if tokenizer.verbatim else [tokenizer.start]
   written = []
   for i, prompt in enumerate(tokenizer.ids(prompts)):
-    given = [*begin, *prompt][-flags["length"] + 1 :]
+    given = [*begin, *prompt][-max(1, flags["length"] // 2) :]
     steps = flags["length"] - len(given)
     drawn = sample(network, *trained, jax.random.key(i), jnp.array([given]), steps, **how)[0].tolist()
     both = given, [token for token in drawn[len(given) :] if token >= 0]
-    written.append(tuple(tokenizer.text(tokens).strip() for tokens in both))
+    written.append(tuple(tokenizer.text(tokens).strip().replace("\n", " ⏎ ") for tokens in both))
   return written
 
 

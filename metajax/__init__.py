@@ -9,10 +9,12 @@ from metajax.checkpoint import Checkpoints
 from metajax.evaluate import few_shot_accuracy, few_shot_error
 from metajax.mesh import make_mesh
 from metajax.train import fit
-from metajax.types import Episode, Examples, Learner, Network, Pair
+from metajax.types import Cache, Decoded, Episode, Examples, Learner, Network, Pair
 
 __all__ = [
+  "Cache",
   "Checkpoints",
+  "Decoded",
   "Episode",
   "Examples",
   "Learner",

@@ -194,8 +194,11 @@ def test_tokens_come_as_often_as_temperature_top_k_and_top_p_say(how, expected):
     ({"top_p": 0}, r"top_p in \(0, 1\]"),
     ({"prompt": np.zeros((2, 0), int)}, r"integers \[n, given\], got int32 \[2, 0\]"),
     ({"prompt": np.zeros((2, 3))}, "got float32"),
+    ({"prompt": TOKENS[:, :3] + 5}, "prompts below 11, the network's vocabulary, got 1"),
+    ({"end": 11}, "an end below 11"),
+    ({"tokens": 12}, "the last of them, below 11"),
     ({"prompt": TOKENS[:, :3] - 20}, "prompts without padding, got a token -"),
-    ({"steps": LENGTH}, "cache of at most 12 tokens, got one of 14"),
+    ({"steps": LENGTH}, "at most 12 tokens in all, got a cache of 14"),
     ({"steps": LENGTH, "cached": False}, "at most 12 tokens, got int32"),
   ],
 )

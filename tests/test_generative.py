@@ -272,6 +272,19 @@ def test_only_visible_patches_are_computed():
     (lambda: masked_autoencoder(SEEN, LIGHT, 3).init(KEY, PICTURES), "divide into patches of 3"),
     (lambda: masked_autoencoder(SEEN, patch_decoder(15, TINY), 4).init(KEY, PICTURES), "16 outputs, a patch's pixels"),
     (lambda: masked_autoencoder(SEEN, LIGHT, 4).init(KEY, 2 * PICTURES), "from 0 to 1"),
+    (lambda: masked_autoencoder(SEEN, patch_decoder(64, TINY), 8).init(KEY, PICTURES), "an encoder of 4 patches"),
+    (
+      lambda: masked_autoencoder(vision_transformer(TINY, 4), LIGHT, 4).init(KEY, PICTURES),
+      r"an encoder of 16 patches, \[n, patches, d\], got \[16, 8\]",
+    ),
+    (lambda: reconstruct(SEEN, LIGHT, 8)(*autoencoder()[1:], KEY, PICTURES), "patches of 8 pixels a side"),
+    (lambda: image_gpt(decoder(5, TINY, 16), 255 * PALETTE, 4), "palette from 0 to 1, got values from 0 to 255"),
+    (lambda: quantized(np.zeros((1, 4, 4, 3)), PALETTE, 4), r"\[n, height, width, 1\] .*got float64 \[1, 4, 4, 3\]"),
+    (lambda: quantized(np.zeros((1, 4, 4, 1), np.uint8), PALETTE, 4), "got uint8"),
+    (
+      lambda: gpt(Network(lambda key, x: ({}, {}), lambda p, s, x, **_: (x, s))).init(KEY, TOKENS),
+      r"gives \(Decoded, state\), got ShapeDtypeStruct",
+    ),
     (lambda: masked_autoencoder(SEEN, LIGHT, 4).init(KEY, PICTURES[:, :8]), r"square pictures .*got \[8, 16\]"),
     (lambda: masked_autoencoder(SEEN, LIGHT, 16).init(KEY, PICTURES), "several patches of 16"),
     (lambda: masked_autoencoder(SEEN, LIGHT, 1).init(KEY, PICTURES), "patches of several values"),
@@ -279,7 +292,7 @@ def test_only_visible_patches_are_computed():
     (lambda: vision_transformer(Size(6, 1, 1), 4, positions="sine_cosine"), "a width that 4 divides"),
   ],
 )
-def test_autoencoders_that_do_not_fit_are_refused(make, message):
+def test_what_does_not_fit_is_refused(make, message):
   with pytest.raises(ValueError, match=message):
     make()
 

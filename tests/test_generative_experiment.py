@@ -63,6 +63,9 @@ def test_a_gpt_of_a_file_is_compared_with_a_bigram_model_and_writes(run, tmp_pat
   again = run("--resume", "--prompts", "Verse 9", "--temperature", "0")
   assert again[0] == 0, again[2]
   assert "Verse 9 → " in again[1]
+  (tmp_path / "book.txt").write_text("".join(f"Line {i}: but it came otherwise.\n" for i in range(90)))
+  status, _, error = run("--resume")
+  assert status == 2 and "expected the texts that the run" in error
   assert json.loads((tmp_path / "run" / "records.json").read_text())[0]["value"] == written[0]["value"]
 
 
@@ -70,6 +73,8 @@ def test_a_gpt_of_a_file_is_compared_with_a_bigram_model_and_writes(run, tmp_pat
   ("flags", "message"),
   [
     ((*TEXT, "--data", "empty.txt"), "got 0 characters"),
+    (("--model", "mae", "--data", "empty.txt"), "expected --model gpt of a text file"),
+    ((*TEXT, "--data", "glyphs", "--warmup", "9"), "fewer than the 4 of all, got 9"),
     ((*TEXT, "--data", "glyphs", "--optimizer", "lars"), "--optimizer adamw of a gpt, got 'lars'"),
     ((*TEXT, "--data", "glyphs", "--temperature", "-1"), "a temperature of at least 0"),
     ((*TEXT, "--data", "glyphs", "--length", "1"), "--length of at least 2"),

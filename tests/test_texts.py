@@ -48,6 +48,16 @@ def test_verbatim_texts_come_back_letter_by_letter():
     assert verbatim.text([*verbatim.ids([text])[0], verbatim.end]) == text
 
 
+def test_one_string_and_texts_of_texts_are_no_texts():
+  for texts, message in (("a dog", "one string of 5 characters"), ((("a dog",),), "expected texts, got a tuple")):
+    with pytest.raises(TypeError, match=message):
+      train_tokenizer(texts, 280)
+
+
+def test_padding_is_no_part_of_a_text():
+  assert tokenizer.text(token_rows(tokenizer, ("a dog",), 9)[0]) == "a dog"
+
+
 def test_a_verbatim_tokenizer_is_one_when_it_is_read_again(tmp_path):
   for verbatim in (True, False):
     train_tokenizer(TEXTS, 280, verbatim=verbatim).save(tmp_path / "tokenizer.json")
@@ -100,6 +110,9 @@ def test_files_that_are_no_text_are_refused(tmp_path):
       load_texts(tmp_path / name, "test")
   with pytest.raises(FileNotFoundError):
     load_texts(tmp_path / "missing.txt")
+  (tmp_path / "book.md").write_text("Once upon a time.\n")
+  with pytest.raises(ValueError, match=r"whose name ends with \.txt"):
+    load_texts(tmp_path / "book.md")
   with pytest.raises(ValueError, match="'train', 'validation', 'test', got 'own/train'"):
     load_texts("glyphs", "own/train")
 

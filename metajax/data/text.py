@@ -80,11 +80,15 @@ class Tokenizer:
     return [one.ids for one in found]
 
   def text(self, tokens: Iterable[int]) -> str:
-    """The text of tokens, without what follows its end."""
-    tokens = [int(token) for token in tokens]
+    """The text of tokens, without what follows its end; a negative one is padding."""
+    tokens = [int(token) for token in tokens if token >= 0]
     tokens = tokens[: tokens.index(self.end)] if self.end in tokens else tokens
     text = self._encoding.decode([token for token in tokens if token != self.start], skip_special_tokens=False)
     return text if self.verbatim else text.strip()
+
+  def same_as(self, other: "Tokenizer") -> bool:
+    """Whether every text has the same tokens by both."""
+    return self.verbatim == other.verbatim and self._encoding.to_str() == other._encoding.to_str()
 
   def save(self, path: str | os.PathLike):
     """Writes it as one JSON file, as `load_tokenizer` and HF `tokenizers` read it."""
@@ -114,15 +118,26 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = 4096, *, verbatim: b
   `verbatim` is that of the `Tokenizer`.
 
   Raises:
+    TypeError: if texts are one string, or hold something else.
     ValueError: if `vocabulary` is below 258: the bytes, the start and the end of text.
   """
+  prepare = whole if verbatim else clean
+  if isinstance(texts, str):
+    raise TypeError(f"expected texts, such as [text], got one string of {len(texts)} characters")
+
+  def prepared():
+    for text in texts:
+      if not isinstance(text, str):
+        raise TypeError(f"expected texts, got a {type(text).__name__}")
+      yield prepare(text)
+
   if vocabulary < 258:
     raise ValueError(f"expected a vocabulary of at least 258 tokens, 256 bytes and 2, got {vocabulary}")
   encoding = Encoding(models.BPE())
   encoding.pre_tokenizer, encoding.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
   alphabet = pre_tokenizers.ByteLevel.alphabet()
   trainer = trainers.BpeTrainer(vocab_size=vocabulary - 2, initial_alphabet=alphabet, show_progress=False)
-  encoding.train_from_iterator(map(whole if verbatim else clean, texts), trainer)
+  encoding.train_from_iterator(prepared(), trainer)
   encoding.add_special_tokens([START, END])
   return Tokenizer(encoding, verbatim=verbatim)
 

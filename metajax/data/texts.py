@@ -48,6 +48,8 @@ def load_texts(
     order, ends = np.random.default_rng(seed).permutation(len(names)), _ends(len(names))
     part = PARTS.index(split)
     return tuple((names[i],) for i in sorted(order[ends[part] : ends[part + 1]]))
+  if os.path.isfile(name) and not name.endswith((".csv", ".jsonl")):
+    raise ValueError(f"expected a text file, whose name ends with .txt, or captions in a .csv or .jsonl, got {name!r}")
   return load_captioned(name, split, size=SMALLEST, data_dir=data_dir, download=download, seed=seed).captions
 
 

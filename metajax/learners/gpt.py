@@ -36,6 +36,8 @@ def gpt(network: Network, *, layer: int | None = None, predictor: Callable = nea
     _check(batch)
     params, state = network.init(key, jnp.zeros((len(batch), batch.shape[1] - 1), jnp.int32))
     decoded = jax.eval_shape(lambda: network.apply(params, state, jnp.maximum(batch[:, :-1], 0), train=False)[0])
+    if not hasattr(decoded, "vectors"):
+      raise ValueError(f"expected a network that gives (Decoded, state), got {type(decoded).__name__} for Decoded")
     vocabulary, known = len(decoded.vectors), not isinstance(batch, jax.core.Tracer)
     if known and np.max(batch) >= vocabulary:
       raise ValueError(f"expected tokens from 0 to {vocabulary - 1}, the network's vocabulary, got {np.max(batch)}")
@@ -84,7 +86,8 @@ def check_layer(layer: int | None, layers: tuple):
     ValueError: if it has not.
   """
   if layer is not None and not 0 <= layer < len(layers):
-    raise ValueError(f"expected a layer from 0 to {len(layers) - 1}, or None, got {layer}")
+    known = f"a layer from 0 to {len(layers) - 1}, or None" if layers else "layer=None of a network without layers"
+    raise ValueError(f"expected {known}, got {layer}")
 
 
 def _check(batch):

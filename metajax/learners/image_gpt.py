@@ -27,7 +27,12 @@ def image_gpt(
 
   A batch is pictures `[n, h, w, c]` in [0, 1], or `Examples` of them, whose labels are not looked at, but for an
   all-zero row, which is padding. `embed` is that of `pixel_encoder`. The palette is in the state, so that a checkpoint
-  has it. Metrics hold the "bits" of a pixel.
+  has it. Metrics hold the "bits" of a pixel. New pictures are sampled so:
+
+      params, state = trained.params["encoder"], trained.state["encoder"]
+      start = jnp.full((n, 1), len(palette))
+      tokens = sample(network, params, state["network"], key, start, size**2, tokens=len(palette))
+      pictures = views.palette.coloured(tokens[:, 1:], palette)
 
   Args:
     network: tokens `[n, size^2]` to `Decoded`, of as many tokens as there are colours and a start, the last one:
@@ -72,6 +77,8 @@ def pixel_encoder(network: Network, palette: Array, size: int = 16, *, layer: in
   network's, and the state is `{"network": the network's, "palette": [colours, c]}`.
   """
   palette = jnp.asarray(palette, jnp.float32)
+  if not (palette.min() >= 0 and palette.max() <= 1):
+    raise ValueError(f"expected a palette from 0 to 1, got values from {palette.min():g} to {palette.max():g}")
 
   def init(key, pictures):
     if palette.ndim != 2 or palette.shape[1] != pictures.shape[-1]:

@@ -62,6 +62,9 @@ def masked_autoencoder(
     keys = jax.random.split(key)
     order, kept = hidden(key, pictures, patch, masked)
     params, state = encoder.init(keys[0], pictures, order[:, :kept])
+    whole = jax.eval_shape(lambda: encoder.apply(params, state, pictures, train=False)[0]).shape
+    if len(whole) != 3 or whole[1] != targets.shape[1]:
+      raise ValueError(f"expected an encoder of {targets.shape[1]} patches, [n, patches, d], got {list(whole)}")
     seen = jax.eval_shape(lambda: encoder.apply(params, state, pictures, order[:, :kept], train=False)[0])
     made = decoder.init(keys[1], jnp.zeros(seen.shape, seen.dtype), order)
     outputs = jax.eval_shape(lambda x: decoder.apply(*made, x, order, train=False)[0], seen).shape
@@ -95,13 +98,22 @@ def reconstruct(encoder: Network, decoder: Network, patch: int = 16, *, masked: 
   """`(params, state, key, pictures [n, h, w, c]) -> (patches [n, patches, pixels], hidden [n, patches])`.
 
   What a trained `masked_autoencoder` makes of pictures, in the units that it was trained in, of all patches, and which
-  of them it did not see.
+  of them it did not see. To be shown, patches that were normalised get a mean and a contrast again, such as their own,
+  and `views.patches.pictures_of(patches, patch)` puts them together:
+
+      mean, deviation = losses.patch_statistics(views.patches.patches_of(pictures, patch))
+      shown = pictures_of(deviation * patches + mean, patch)
+
+  Raises:
+    ValueError: if `masked` is out of range; when applied, if the decoder's patches are not of this size.
   """
   _check_share(masked)
 
   def reconstructed(params: Params, state: State, key: Key, pictures: Inputs) -> tuple[Array, Array]:
     order, kept = hidden(key, pictures, patch, masked)
     found, _ = _through(encoder, decoder, params, state, pictures, order, kept, train=False, keys=(None, None))
+    if found.shape[-1] != patch * patch * pictures.shape[-1]:
+      raise ValueError(f"expected patches of {patch} pixels a side, got some of {found.shape[-1]} values")
     return found, jnp.argsort(order) >= kept
 
   return reconstructed

@@ -45,13 +45,21 @@ def sample(
       cache. Otherwise the whole sequence is read at each step; the draws are the same.
 
   Raises:
-    ValueError: if an argument is out of range, or prompts are not integers `[n, given]` of at least 0.
+    ValueError: if an argument is out of range, prompts are not integers `[n, given]` of the vocabulary, or they and
+      what is added are too long for the network.
   """
   prompt = jnp.asarray(prompt)
   check_sampling(temperature, top_k, top_p)
   _check(prompt, steps, tokens)
   if not steps:
     return prompt
+  vocabulary = len(jax.eval_shape(lambda: network.apply(params, state, prompt, train=False)[0]).vectors)
+  largest = {"an end": end, "tokens, the last of them,": tokens and tokens - 1}
+  if not isinstance(prompt, jax.core.Tracer):
+    largest["prompts"] = int(prompt.max(initial=0))
+  for name, value in largest.items():
+    if value is not None and value >= vocabulary:
+      raise ValueError(f"expected {name} below {vocabulary}, the network's vocabulary, got {value}")
   return _compiled(network, steps, temperature, top_k, top_p, tokens, end, cached)(params, state, key, prompt)
 
 

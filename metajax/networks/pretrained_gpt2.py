@@ -17,6 +17,10 @@ MATRICES = {"mlp.c_fc": "hidden", "mlp.c_proj": "outputs"}
 def load_gpt2(path: str | os.PathLike, *, dtype=jnp.float32) -> tuple[Network, Params]:
   """GPT-2 from files that a user has: `(network, params)`. Only numbers are read: nothing is unpickled.
 
+  It has no state: `network.apply(params, {}, tokens, train=False)`, `sample(network, params, {}, ...)`; and
+  `gpt(compose.started(network, params))` fine-tunes it. Its tokens are those of its own tokenizer, such as HF
+  `tokenizers.Tokenizer.from_file("tokenizer.json").encode(text).ids`.
+
   Args:
     path: a `.safetensors` file with the names of Hugging Face's `GPT2Model` or `GPT2LMHeadModel`; or a folder with
       `model.safetensors`, perhaps in several files, and `config.json`. Without it (it may stand beside a

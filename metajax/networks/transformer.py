@@ -146,7 +146,7 @@ def _room(module, tokens, cache: Cache) -> int:
   """How many tokens a cache holds."""
   room = jax.tree.leaves(cache.seen)[0].shape[1]
   if room > module.length:
-    raise ValueError(f"expected a cache of at most {module.length} tokens, got one of {room}")
+    raise ValueError(f"expected at most {module.length} tokens in all, got a cache of {room}")
   if not isinstance(cache.place, jax.core.Tracer) and cache.place + tokens.shape[1] > room:
     given = f"{tokens.shape[1]} after {cache.place} in a cache of {room}"
     raise ValueError(f"expected room for all tokens, got {given}: make it longer first (learners.longer)")

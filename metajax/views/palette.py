@@ -15,7 +15,13 @@ def quantized(pictures: Array, palette: Array, size: int) -> Array:
     pictures: floating `[n, h, w, c]` in [0, 1].
     palette: `[colours, c]` in [0, 1], such as `data.learn_palette` finds.
     size: pixels along a side.
+
+  Raises:
+    ValueError: if pictures are not floating `[n, h, w, c]`, or the palette has other channels.
   """
+  if pictures.ndim != 4 or not jnp.issubdtype(pictures.dtype, jnp.floating) or pictures.shape[-1] != palette.shape[-1]:
+    given = f"{pictures.dtype} {list(pictures.shape)}"
+    raise ValueError(f"expected floating pictures [n, height, width, {palette.shape[-1]}] in [0, 1], got {given}")
   n, *_, channels = pictures.shape
   small = jax.image.resize(pictures, (n, size, size, channels), "linear", antialias=True)
   # |x - p|^2 without the part that all colours share.
