@@ -1,7 +1,9 @@
 """Generative pre-training: a GPT of text, an image GPT, a masked autoencoder; what they foretell, what they are worth.
 
 python -m experiments.generative --budget cpu_mae
+  # glyphs: error of hidden patches 0.24 (mean patch 0.36), probe 33.4, random encoder 12.1: 18 min on 1 core
 python -m experiments.generative --budget cpu_image_gpt
+  # glyphs: 0.62 bits a pixel (independent pixels 1.32), probe 32.1, random encoder 6.7: 15 min on 1 core
 python -m experiments.generative --budget cpu_gpt
 python -m experiments.generative --budget cpu_gpt --data shakespeare.txt
 
