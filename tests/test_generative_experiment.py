@@ -6,7 +6,7 @@ import re
 import pytest
 from test_pretraining import command, pictures  # noqa: F401  (fixtures)
 
-from experiments import generative, records
+from experiments import fine_tune, generative, records
 
 TINY = ["--width", "8", "--layers", "2", "--heads", "2", "--batch-size", "8", "--steps", "4", "--warmup", "1"]
 TINY += ["--curve-every", "2", "--optimizer", "adamw", "--rate", "1e-3", "--size", "16"]
@@ -89,3 +89,21 @@ def test_what_cannot_be_trained_is_refused_in_a_line_and_nothing_is_written(run,
   status, _, error = run(*(str(tmp_path / flag) if flag == "empty.txt" else flag for flag in flags))
   assert status == 2 and message in error and error.startswith("error: ") and error.count("\n") == 1
   assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["image_gpt", "mae"])
+def test_a_run_of_pictures_is_gone_on_with_to_the_same_and_fine_tuned(run, command, tmp_path, model):  # noqa: F811
+  more = {
+    "image_gpt": ("--pixels", "6", "--colours", "4"),
+    "mae": ("--patch", "4", "--decoder-width", "8", "--decoder-layers", "1"),
+  }
+  assert run("--model", model, *more[model], *OF_PICTURES)[0] == 0
+  written = (tmp_path / "run" / "records.json").read_text()
+  assert run("--resume")[0] == 0
+  again = (tmp_path / "run" / "records.json").read_text()
+  assert [r["value"] for r in json.loads(again)] == [r["value"] for r in json.loads(written)]
+  flags = ["--labels", "1.0", "--steps", "4", "--batch-size", "4", "--validations", "2", "--rates", "0.01"]
+  status, out, error = command(fine_tune, str(tmp_path / "run"), *flags)
+  assert status == 0, error
+  assert re.search(r", fine-tuned +[\d.]+ ± [\d.]+", out) and re.search(r"from scratch +[\d.]+ ± [\d.]+", out)
