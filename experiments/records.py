@@ -198,7 +198,7 @@ def _section(records: list[dict]) -> str:
   if measure == "representation":
     title = f"accuracy on {tasks:,} pictures of {queries} classes"
   elif measure == "generative":
-    title = f"{queries} of {tasks:,}, the lower the better"
+    title = f"{queries}; {tasks:,} texts or pictures, the lower the better"
   elif measure == "transfer":
     title = f"{tasks:,} pictures of {queries:,} classes and their texts, in percent"
   else:
