@@ -149,7 +149,8 @@ def arguments() -> list[str]:
   """The command's arguments, after those of the run that is gone on with; but not which folder it has."""
   left = [argument for argument in sys.argv[1:] if argument != "--resume"]
   _take(left, "--folder")
-  return [*_arguments_of_the_run(), *left]
+  before = _arguments_of_the_run()
+  return before if left == before else [*before, *left]
 
 
 def _running() -> str:
