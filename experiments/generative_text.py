@@ -44,17 +44,7 @@ def run(main, flags: dict):
   s = flags["setting"]
   this = runs.begin(f"gpt-{slug(s)}", main, flags)
   _check(flags)
-  groups = {part: load_texts(s.data, part, download=s.download) for part in PARTS}
-  texts = {part: [text for group in some for text in group] for part, some in groups.items()}
-  in_parts = is_text_file(s.data)  # of one text, so that a row has neither start nor end of its own
-  tokenizer = train_tokenizer(texts["train"], flags["vocabulary"], verbatim=in_parts)
-  found = {part: rows_of_texts(tokenizer, some, flags["length"], start=not in_parts) for part, some in texts.items()}
-  rows = {part: some for part, (some, _) in found.items()}
-  about = _independent(groups["test"], found["test"][1])
-  if len(np.unique(about)) < 2:
-    given = f"{len(rows['test'])} of {flags['length']} tokens"
-    raise ValueError(f"expected a corpus of which at least 2 rows are tested on, got {given}")
-  _describe(s, texts, rows, tokenizer)
+  tokenizer, texts, rows, about = _corpus(s, flags["vocabulary"], flags["length"])
   if s.batch_size > len(rows["train"]):
     raise ValueError(f"expected a --batch-size of at most all {len(rows['train'])} rows, got {s.batch_size}")
   network = network_of(flags, tokenizer)
@@ -89,6 +79,22 @@ def run(main, flags: dict):
   print(f"the run's page: {this.folder / 'index.html'}")
   if this.flags.record:
     records.publish(f"gpt-{slug(s)}", measured, this.folder / "figures" / "learning_curves.png")
+
+
+def _corpus(s, vocabulary: int, length: int):
+  """The tokenizer, `{part: texts}`, `{part: rows of tokens}`, and what each row of the test is about."""
+  groups = {part: load_texts(s.data, part, download=s.download) for part in PARTS}
+  texts = {part: [text for group in some for text in group] for part, some in groups.items()}
+  in_parts = is_text_file(s.data)  # of one text, so that a row has neither start nor end of its own
+  tokenizer = train_tokenizer(texts["train"], vocabulary, verbatim=in_parts)
+  found = {part: rows_of_texts(tokenizer, some, length, start=not in_parts) for part, some in texts.items()}
+  rows = {part: some for part, (some, _) in found.items()}
+  about = _independent(groups["test"], found["test"][1])
+  if len(np.unique(about)) < 2:
+    given = f"{len(rows['test'])} of {length} tokens"
+    raise ValueError(f"expected a corpus of which at least 2 rows are tested on, got {given}")
+  _describe(s, texts, rows, tokenizer)
+  return tokenizer, texts, rows, about
 
 
 def _of(tokenizer, s) -> str:

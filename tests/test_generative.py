@@ -51,14 +51,17 @@ def seen_by_gpt():
 def test_the_loss_of_a_gpt_is_that_of_each_token_after_those_before_it(written_by_gpt):
   network, learner, params, state = written_by_gpt
   value, (_, metrics) = jax.jit(learner.loss)(params, state, TOKENS, KEY)
-  of_rows = []
-  for row in TOKENS:
-    for i in range(1, (row >= 0).sum()):
-      decoded, _ = network.apply(params, state, row[None, :i], train=False)
-      of_rows.append(jax.nn.log_softmax(decoded.features[0, -1] @ decoded.vectors.T)[row[i]])
-  np.testing.assert_allclose(value, -np.mean(of_rows), rtol=1e-5)
+  decoded, _ = jax.jit(lambda tokens: network.apply(params, state, tokens, train=False))(np.maximum(TOKENS, 0))
+  logits = np.asarray(decoded.features @ decoded.vectors.T, np.float64)
+  of_tokens = [
+    logits[i, j - 1, token] - np.log(np.exp(logits[i, j - 1]).sum())
+    for i, row in enumerate(TOKENS)
+    for j, token in enumerate(row)
+    if j and token >= 0
+  ]
+  np.testing.assert_allclose(value, -np.mean(of_tokens), rtol=1e-5)
   np.testing.assert_allclose(metrics["bits"], value / np.log(2), rtol=1e-6)
-  foretold = np.asarray(log_probabilities(network)(params, state, TOKENS))
+  foretold = np.asarray(jax.jit(log_probabilities(network))(params, state, TOKENS))
   np.testing.assert_allclose(foretold[TOKENS[:, 1:] >= 0].mean(), -value, rtol=1e-5)
   assert (foretold[TOKENS[:, 1:] < 0] == 0).all()
 
@@ -66,18 +69,20 @@ def test_the_loss_of_a_gpt_is_that_of_each_token_after_those_before_it(written_b
 def test_padding_of_any_length_weighs_nothing(written_by_gpt):
   _, learner, params, state = written_by_gpt
   more = np.pad(TOKENS, ((0, 4), (0, 2)), constant_values=-1)
-  found, longer = (jax.value_and_grad(learner.loss, has_aux=True)(params, state, x, KEY) for x in (TOKENS, more))
+  run = jax.jit(jax.value_and_grad(learner.loss, has_aux=True))
+  found, longer = (run(params, state, x, KEY) for x in (TOKENS, more))
   np.testing.assert_allclose(found[0][0], longer[0][0], rtol=1e-6)
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), found[1], longer[1])
-  embedded = learner.embed(params, state, more)
-  np.testing.assert_allclose(embedded[:16], learner.embed(params, state, TOKENS), atol=1e-5)
+  embed = jax.jit(learner.embed)
+  embedded = embed(params, state, more)
+  np.testing.assert_allclose(embedded[:16], embed(params, state, TOKENS), atol=1e-5)
   assert (np.asarray(embedded[16:]) == 0).all()
 
 
 def test_features_are_those_of_the_layer_that_is_asked_for(written_by_gpt):
   network, _, params, state = written_by_gpt
-  embed = lambda layer: np.asarray(gpt(network, layer=layer).embed(params, state, TOKENS[:, :2]))
-  decoded, _ = network.apply(params, state, np.maximum(TOKENS[:, :2], 0), train=False)
+  embed = lambda layer: np.asarray(jax.jit(gpt(network, layer=layer).embed)(params, state, TOKENS[:, :2]))
+  decoded, _ = jax.jit(lambda x: network.apply(params, state, x, train=False))(np.maximum(TOKENS[:, :2], 0))
   for layer, features in ((0, decoded.layers[0]), (1, decoded.layers[1]), (None, decoded.features)):
     normal = (features - features.mean(-1, keepdims=True)) / (features.std(-1, keepdims=True) + 1e-9)
     weights = (TOKENS[:, :2] >= 0) / np.maximum((TOKENS[:, :2] >= 0).sum(1, keepdims=True), 1)
@@ -126,7 +131,7 @@ def test_a_pixel_is_foretold_by_those_before_it_and_the_start_is_no_colour(seen_
   foretold = jax.jit(pixel_log_probabilities(network, 4))
   small = np.array(PICTURES[:, ::4, ::4])
   before = np.asarray(foretold(params, state, small))
-  value, _ = learner.loss(params, state, small, KEY)
+  value, _ = jax.jit(learner.loss)(params, state, small, KEY)
   np.testing.assert_allclose(before.mean(), -value, rtol=1e-5)
   changed = np.array(small)
   changed[:, 2:] = 1 - changed[:, 2:]
@@ -139,7 +144,7 @@ def test_the_palette_is_carried_in_the_state(seen_by_gpt):
   network, learner, params, state = seen_by_gpt
   np.testing.assert_array_equal(state["encoder"]["palette"], PALETTE)
   other = image_gpt(network, PALETTE[::-1], 4)  # what is known of it comes from the state, as a checkpoint has it
-  np.testing.assert_array_equal(other.embed(params, state, PICTURES), learner.embed(params, state, PICTURES))
+  np.testing.assert_array_equal(*(jax.jit(one.embed)(params, state, PICTURES) for one in (other, learner)))
 
 
 def test_a_network_or_a_palette_that_does_not_fit_is_refused():
@@ -158,15 +163,15 @@ def test_padded_pictures_weigh_nothing(seen_by_gpt):
   _, learner, params, state = seen_by_gpt
   labels = (np.arange(16) < 12)[:, None] * np.ones((16, 2), np.float32)
   padded = Examples(np.where(labels.any(-1)[:, None, None, None], PICTURES, 0.5), labels)
-  np.testing.assert_allclose(
-    learner.loss(params, state, padded, KEY)[0], learner.loss(params, state, PICTURES[:12], KEY)[0], rtol=1e-6
-  )
+  run = jax.jit(learner.loss)
+  np.testing.assert_allclose(run(params, state, padded, KEY)[0], run(params, state, PICTURES[:12], KEY)[0], rtol=1e-6)
   mae, *trained = autoencoder()
   with_padding = Examples(PICTURES, labels)
   other = Examples(np.where(labels.any(-1)[:, None, None, None], PICTURES, 0.5).astype(np.float32), labels)
-  losses = [jax.jit(mae.loss)(*trained, x, KEY)[0] for x in (with_padding, other)]
+  run = jax.jit(mae.loss)
+  losses = [run(*trained, x, KEY)[0] for x in (with_padding, other)]
   np.testing.assert_array_equal(*losses)
-  assert losses[0] != mae.loss(*trained, PICTURES, KEY)[0]
+  assert losses[0] != run(*trained, PICTURES, KEY)[0]
 
 
 SEEN = vision_transformer(TINY, 4, pool="none", positions="sine_cosine")
