@@ -121,7 +121,7 @@ RUNNING, BOTH = ("running statistics",), ("transductive", "support, trained tran
     slowly(reptile, ["--shots", "1", "--head", "zeros", "--inner-steps", "2", "--inner-batch", "3"], {"reptile": BOTH}),
     slowly(meta_sgd, ["--head", "zeros", "--inner-steps", "2"], {"meta_sgd": BOTH}),
     slowly(maml_plus_plus, ["--head", "repeated", "--inner-steps", "2", "--test-inner-steps", "3",
-                            "--multi-step-until", "1"], {"maml_plus_plus": BOTH}),
+                            "--multi-step-until", "1", "--first-order-until", "1"], {"maml_plus_plus": BOTH}),
     slowly(imaml, ["--head", "repeated", "--inner-steps", "3", "--cg-steps", "2"], {"imaml": BOTH}),
     slowly(cavia, ["--ways", "6", "--context", "3"], {"cavia": BOTH}),
     slowly(proto_maml, [], {"proto_maml": BOTH}),
