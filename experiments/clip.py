@@ -15,7 +15,7 @@ import optax
 from experiments import clip_data, clip_page, clip_scores, command_line, few_shot, records, runs
 from experiments.encoders import Encoder, encoder
 from experiments.few_shot_data import slug
-from experiments.pretraining import last, train_seeds
+from experiments.pretraining import check, last, train_seeds
 from experiments.probing import Representation, few_shot_all, few_shot_tasks, probe_all
 from metajax import make_mesh
 from metajax.compose import chunked, linear, with_head
@@ -123,7 +123,7 @@ def main(
   """
   flags, s = locals(), setting
   this = runs.begin(f"clip-{slug(s)}", main, flags)
-  _check(s)
+  check(s)
   data = clip_data.load_data(s)
   clip_data.describe(s, data)
   tokenizer = train_tokenizer((text for texts in data.train.captions for text in texts), vocabulary)
@@ -223,12 +223,6 @@ def _view(augment: str, s):
   chosen = augment if augment != "auto" else "affine" if s.data == "glyphs" else "crop"
   views = {"none": None, "crop": random_resized_crop(area=(0.5, 1.0)), "affine": affine(5.0, 0.1, (0.9, 1.1), 0.05)}
   return views[chosen]
-
-
-def _check(s: Setting):
-  few_shot.check_rates(rate=s.rate)
-  few_shot.check_least(s, steps=2, batch_size=2, curve_every=1, seeds=1, test_tasks=2, size=8, warmup=0, decay=0)
-  few_shot.check_seed(s)
 
 
 if __name__ == "__main__":

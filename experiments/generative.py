@@ -6,7 +6,8 @@ python -m experiments.generative --budget cpu_image_gpt
   # glyphs: 0.62 bits a pixel (independent pixels 1.32), probe 32.1, random encoder 6.7: 15 min on 1 core
 python -m experiments.generative --budget cpu_gpt
   # captions of flickr8k: 4.48 bits a token (bigram model 5.06): 9 min on 1 core
-python -m experiments.generative --budget cpu_gpt --data glyphs --vocabulary 384 --length 48 --steps 600 --dropout 0.3
+python -m experiments.generative --budget cpu_gpt --data glyphs --vocabulary 384 --length 48 --steps 600 \
+  --curve-every 50 --dropout 0.3
   # letters' Unicode names: 1.94 bits a token (bigram model 2.98): 9 min on 1 core
 python -m experiments.generative --budget cpu_gpt --data shakespeare.txt
 
@@ -101,7 +102,6 @@ def main(
   check_sampling(temperature, top_k, top_p)
   if model == "gpt":
     return generative_text.run(main, flags)
-  pretraining.check(setting)
   pretraining.run(method, flags)
 
 

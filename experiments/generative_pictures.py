@@ -14,7 +14,7 @@ from metajax.evaluate import features, independent_pixels, over_seeds, summarise
 from metajax.learners import image_gpt as image_gpt_learner
 from metajax.learners import masked_autoencoder, pixel_log_probabilities, reconstruct, sample
 from metajax.learners.gpt import mean_features
-from metajax.learners.image_gpt import after_start, pixel_encoder
+from metajax.learners.image_gpt import pixel_encoder, read_pictures
 from metajax.losses import normalised_patches, patch_statistics
 from metajax.mesh import from_first_host, to_host
 from metajax.networks import decoder, patch_decoder, vision_transformer
@@ -186,9 +186,7 @@ def _of_all_layers(network, pixels):
   """An `embed` of the features of all layers, one after the other."""
 
   def embed(params, state, pictures):
-    params, state = params["encoder"], state["encoder"]
-    tokens = after_start(quantized(pictures, state["palette"], pixels), len(state["palette"]))
-    decoded, _ = network.apply(params, state["network"], tokens, train=False)
+    tokens, decoded, _ = read_pictures(network, params["encoder"], state["encoder"], pictures, pixels, train=False)
     return jnp.concatenate([mean_features(layer, jnp.ones(tokens.shape)) for layer in decoded.layers], -1)
 
   return embed
@@ -196,7 +194,7 @@ def _of_all_layers(network, pixels):
 
 def _by_layers(embed, layers, params, state, parts) -> list[float]:
   """The accuracy of nearest neighbours by the features of each layer, all of them of one pass."""
-  known, asked = pretraining.known_and_asked(embed, params, state, parts)
+  known, asked = pretraining.known_and_asked(embed, params, state, pretraining.of_curve(parts))
   of_layer = lambda x, layer: x._replace(inputs=np.split(x.inputs, layers, -1)[layer])
   return [pretraining.accuracy_of_neighbours(*(of_layer(x, i) for x in (known, asked))) for i in range(layers)]
 

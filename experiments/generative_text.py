@@ -13,7 +13,6 @@ from experiments.few_shot_data import slug
 from experiments.few_shot_page import curves
 from experiments.records import NAMED
 from metajax import make_mesh
-from metajax.checkpoint import Checkpoints
 from metajax.data import Tokenizer, load_texts, load_tokenizer, token_batches, train_tokenizer
 from metajax.data.text import clean
 from metajax.data.texts import is_text_file, rows_of_texts
@@ -22,7 +21,7 @@ from metajax.learners import gpt, log_probabilities, sample
 from metajax.mesh import devices_for, first_host, own_share, shard_batch
 from metajax.networks import decoder
 from metajax.report import page
-from metajax.train import adamw, restore, scaled_rate, warmup_cosine
+from metajax.train import adamw
 from metajax.types import Network
 
 PARTS = ("train", "validation", "test")
@@ -65,9 +64,8 @@ def run(main, flags: dict):
     foretold = functools.partial(log_probabilities_of, log_probabilities(network))
     some = rows["validation"][:CURVE_ROWS]
     validate = lambda params, state: -_bits(foretold(params, state, some)).sum() / _counts(some).sum()
-    _, seconds, waiting = pretraining.train_seeds(this, learner, optimizer(s), batches, s, validate)
-    seeds = zip(batches, few_shot.seeds_of(s), strict=True)
-    trained = [best(learner, s, this.folder, own, seed) for own, seed in seeds]
+    found = pretraining.train_seeds(this, learner, optimizer(s), batches, s, validate, best=True)
+    trained, seconds, waiting = found
     print(f"\ntrained for {seconds:.0f} s on {device_count} device(s), {100 * waiting:.1f}% of it waiting for data")
     how = {"train_seconds": round(seconds), "steps": s.steps, "devices": device_count, "seed": s.seed}
     found = [_bits(foretold(params, state, rows["test"])) for params, state in trained]
@@ -119,15 +117,7 @@ def network_of(flags: dict, tokenizer: Tokenizer) -> Network:
 
 def optimizer(s) -> optax.GradientTransformation:
   """AdamW as GPT has it: gradients of a norm of at most 1, and a shorter memory of their squares."""
-  rate_now = warmup_cosine(scaled_rate(s.rate, s.batch_size, s.rate_rule), s.steps, s.warmup)
-  return optax.chain(optax.clip_by_global_norm(1.0), adamw(rate_now, decay=s.decay, b2=0.95))
-
-
-def best(learner, s, folder, batches, seed: int) -> tuple:
-  """The params and state of the step that validation texts chose."""
-  with Checkpoints(folder / pretraining.folder_of(s, seed) / "checkpoints") as checkpoints:
-    found = restore(learner, optimizer(s), batches, checkpoints, seed=seed)
-  return found.params, found.state
+  return optax.chain(optax.clip_by_global_norm(1.0), adamw(pretraining.rate_of(s), decay=s.decay, b2=0.95))
 
 
 def _independent(groups, of_text: np.ndarray) -> np.ndarray:
@@ -225,9 +215,7 @@ def _describe(s, texts, rows, tokenizer):
 
 def _check(flags):
   s = flags["setting"]
-  few_shot.check_rates(rate=s.rate)
-  few_shot.check_least(s, steps=2, batch_size=2, curve_every=1, seeds=1, warmup=0, decay=0)
-  few_shot.check_seed(s)
+  pretraining.check(s)
   if s.optimizer != "adamw":
     raise ValueError(f"expected --optimizer adamw of a gpt, got {s.optimizer!r}")
   if flags["length"] < 2:

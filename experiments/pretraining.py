@@ -117,10 +117,11 @@ def experiment(method: Callable[..., Method]) -> Callable:
 
 def run(method: Callable[..., Method], flags: dict):
   """Pretrains, probes and writes what it found."""
-  s, made = flags["setting"], method(**flags)
+  s = flags["setting"]
+  check(s)
+  made = method(**flags)
   name = f"{made.name}-{slug(s)}".replace(" ", "_")
   this = runs.begin(name, method, flags)
-  check(s)
   parts = made.load(s)
   describe(s, parts)
   if s.batch_size > len(parts.unlabelled.images):
@@ -163,24 +164,28 @@ def folder_of(s: Setting, seed: int) -> str:
 
 def optimizer(s: Setting) -> optax.GradientTransformation:
   """The setting's, with its schedule."""
-  rate = warmup_cosine(scaled_rate(s.rate, s.batch_size, s.rate_rule), s.steps, s.warmup)
-  return (lars if s.optimizer == "lars" else adamw)(rate, decay=s.decay)
+  return (lars if s.optimizer == "lars" else adamw)(rate_of(s), decay=s.decay)
 
 
-def last(learner: Learner, tx: optax.GradientTransformation, s, folder, batches, seed: int) -> TrainState:
-  """What a seed's training ended with."""
+def rate_of(s: Setting) -> optax.Schedule:
+  """The setting's, for its batch, at each step."""
+  return warmup_cosine(scaled_rate(s.rate, s.batch_size, s.rate_rule), s.steps, s.warmup)
+
+
+def last(learner: Learner, tx: optax.GradientTransformation, s, folder, batches, seed: int, best=False) -> TrainState:
+  """What a seed's training ended with, or what its validation chose."""
   with Checkpoints(folder / folder_of(s, seed) / "checkpoints") as checkpoints:
-    return restore(learner, tx, batches, checkpoints, seed=seed, best=False)
+    return restore(learner, tx, batches, checkpoints, seed=seed, best=best)
 
 
-def train_seeds(this, learner: Learner, tx: optax.GradientTransformation, batches, s, validate: Callable):
-  """What each seed ended with, the seconds that all took, and the share of them that waited for data."""
+def train_seeds(this, learner: Learner, tx: optax.GradientTransformation, batches, s, validate: Callable, best=False):
+  """What `last` gives of each seed, the seconds that all took, and the share of them that waited for data."""
   trained, seconds, waiting = [], 0.0, []
   for seed, own in zip(few_shot.seeds_of(s), batches, strict=True):
     part = folder_of(s, seed)
     flags = {"validate": validate, "validate_every": s.curve_every, "part": part, "seed": seed}
     _, took = runs.train(this, learner, tx, own, s.steps, rows=s.batch_size, **flags)
-    final = last(learner, tx, s, this.folder, own, seed)
+    final = last(learner, tx, s, this.folder, own, seed, best)
     trained.append((final.params, final.state))
     seconds += took
     waiting += [row["waiting_for_data"] for row in read_metrics(this.folder / part) if "waiting_for_data" in row]
@@ -189,18 +194,18 @@ def train_seeds(this, learner: Learner, tx: optax.GradientTransformation, batche
 
 def _pretrain(this, made: Method, parts: Parts, batches, s: Setting):
   """`train_seeds`, with the accuracy of nearest neighbours for its curve."""
-  validate = lambda params, state: neighbours(made.learner.embed, params, state, parts)
+  some, embed = of_curve(parts), made.learner.embed
+  validate = lambda params, state: accuracy_of_neighbours(*known_and_asked(embed, params, state, some))
   return train_seeds(this, made.learner, optimizer(s), batches, s, validate)
 
 
-def neighbours(embed: Callable, params, state, parts: Parts) -> float:
-  """The accuracy in percent of nearest neighbours on some validation pictures."""
-  return accuracy_of_neighbours(*known_and_asked(embed, params, state, parts))
+def of_curve(parts: Parts) -> list:
+  """Some training and some validation pictures."""
+  return [first(part, n) for part, n in ((parts.train, CURVE_KNOWN), (parts.validation, CURVE_ASKED))]
 
 
-def known_and_asked(embed: Callable, params, state, parts: Parts) -> list[Examples]:
-  """Features of some training and of some validation pictures."""
-  some = [first(part, n) for part, n in ((parts.train, CURVE_KNOWN), (parts.validation, CURVE_ASKED))]
+def known_and_asked(embed: Callable, params, state, some: list) -> list[Examples]:
+  """Features of the pictures of `of_curve`."""
   return [features(embed, params, state, in_order(part, batch_size=BATCH)) for part in some]
 
 

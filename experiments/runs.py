@@ -23,15 +23,8 @@ from metajax.report.files import SCRATCH
 from metajax.train import Stopped, TrainState, fit
 
 FREE = {"folder", "resume", "output", "record", "checkpoint_every", "keep", "profile", "debug_nans", "devices", "fsdp"}
-FREE |= {
-  "download",
-  "test_tasks",
-  "curve",
-  "temperature",
-  "top_k",
-  "top_p",
-  "prompts",
-}  # what a run may change without becoming another one
+FREE |= {"download", "test_tasks", "curve", "temperature", "top_k", "top_p", "prompts"}
+# What a run may change without becoming another one.
 
 
 class RunFlags(NamedTuple):

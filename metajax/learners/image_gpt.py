@@ -56,12 +56,11 @@ def image_gpt(
 
   def loss(params, state, batch, key):
     params, state = params["encoder"], state["encoder"]
-    tokens = quantized(pictures_of(batch), state["palette"], size)
-    decoded, own = network.apply(params, state["network"], after_start(tokens, len(palette)), train=True, key=key)
+    tokens, decoded, state = read_pictures(network, params, state, pictures_of(batch), size, train=True, key=key)
     there = batch.labels.any(-1, keepdims=True) if isinstance(batch, Examples) else jnp.ones((len(tokens), 1))
     weights = jnp.broadcast_to(there, tokens.shape)
     value = vocabulary_cross_entropy(decoded.features, _colours(decoded), tokens, weights=weights)
-    return value, ({"encoder": state | {"network": own}}, {"bits": value / jnp.log(2)})
+    return value, ({"encoder": state}, {"bits": value / jnp.log(2)})
 
   def embed(params, state, inputs):
     return encoder.apply(params["encoder"], state["encoder"], inputs, train=False)[0]
@@ -94,11 +93,10 @@ def pixel_encoder(network: Network, palette: Array, size: int = 16, *, layer: in
     return params, {"network": state, "palette": jnp.array(palette)}  # a copy: a training may be given the buffer
 
   def apply(params, state, pictures, *, train, key=None):
-    tokens = after_start(quantized(pictures, state["palette"], size), len(palette))
-    decoded, own = network.apply(params, state["network"], tokens, train=train, key=key)
+    tokens, decoded, state = read_pictures(network, params, state, pictures, size, train=train, key=key)
     chosen = (len(decoded.layers) - 1) // 2 if layer is None else layer
     features = decoded.layers[chosen] if decoded.layers else decoded.features
-    return mean_features(features, jnp.ones(tokens.shape)), state | {"network": own}
+    return mean_features(features, jnp.ones(tokens.shape)), state
 
   return Network(init, apply)
 
@@ -110,13 +108,21 @@ def pixel_log_probabilities(network: Network, size: int = 16) -> Callable[[Param
   """
 
   def log_probability(params, state, pictures):
-    params, state = params["encoder"], state["encoder"]
-    tokens = quantized(pictures, state["palette"], size)
-    inputs = after_start(tokens, len(state["palette"]))
-    decoded, _ = network.apply(params, state["network"], inputs, train=False)
+    tokens, decoded, _ = read_pictures(network, params["encoder"], state["encoder"], pictures, size, train=False)
     return vocabulary_log_probabilities(decoded.features, _colours(decoded), tokens)
 
   return log_probability
+
+
+def read_pictures(network: Network, params: Params, state: State, pictures: Array, size: int, *, train: bool, key=None):
+  """Pixels as colours' numbers `[n, size^2]`, what a decoder makes of those before each, and its new state.
+
+  Params and state are those of a `pixel_encoder`.
+  """
+  tokens = quantized(pictures, state["palette"], size)
+  inputs = after_start(tokens, len(state["palette"]))
+  decoded, own = network.apply(params, state["network"], inputs, train=train, key=key)
+  return tokens, decoded, state | {"network": own}
 
 
 def after_start(tokens: Array, start: int) -> Array:

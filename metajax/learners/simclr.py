@@ -100,7 +100,8 @@ def check_views(inputs: Array, least: int = 2):
     given = f"{inputs.dtype} {list(inputs.shape)}" if hasattr(inputs, "shape") else f"a {type(inputs).__name__}"
     raise ValueError(f"expected pictures, a floating array [n, height, width, channels], got {given}")
   if len(inputs) < least:
-    raise ValueError(f"expected at least 2 pictures in a batch, each other's negatives, got {len(inputs)}")
+    why = ", each other's negatives" if least > 1 else ""
+    raise ValueError(f"expected at least {least} pictures in a batch{why}, got {len(inputs)}")
   if isinstance(inputs, jax.core.Tracer):
     return
   low, high = float(np.min(inputs)), float(np.max(inputs))

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from metajax.losses.tiles import divide
+from metajax.losses.tiles import mean_of
 from metajax.types import Array, Scalar
 
 
@@ -20,8 +20,7 @@ def masked_reconstruction(reconstructed: Array, patches: Array, masked: Array) -
   if reconstructed.shape != patches.shape or masked.shape != patches.shape[:-1]:
     shapes = ", ".join(str(list(x.shape)) for x in (reconstructed, patches, masked))
     raise ValueError(f"expected patches [n, patches, pixels], twice, and [n, patches], got shapes {shapes}")
-  each = jnp.square(reconstructed - patches).mean(-1)
-  return divide((masked * each).sum(), masked.sum())
+  return mean_of(masked, jnp.square(reconstructed - patches).mean(-1))
 
 
 def normalised_patches(patches: Array, epsilon: float = 1e-6) -> Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from metajax import mesh
-from metajax.losses.tiles import NO_LOGIT, add_exponentials, divide, no_sums
+from metajax.losses.tiles import NO_LOGIT, add_exponentials, divide, mean_of, no_sums, present
 from metajax.mesh import Rows, varying
 from metajax.types import Array, Scalar
 
@@ -52,11 +52,8 @@ def vocabulary_cross_entropy(
   if how is None:
     how = "dense" if count // mesh.device_count() * vocabulary <= LARGEST_DENSE else "tiled"
   if how == "dense":
-    each = _dense(features, vectors, labels)
-    return divide((weights * jnp.where(weights > 0, each, 0)).sum(), weights.sum())
-  compute = lambda axis, vectors, rows: _tiled(
-    Rows(axis, False, _columns(tile, *rows[0].shape, vectors)), vectors, *rows
-  )
+    return mean_of(weights, _dense(features, vectors, labels))
+  compute = lambda axis, vectors, rows: _tiled(Rows(axis, False, _columns(tile, len(rows[0]), vectors)), vectors, *rows)
   return mesh.over_rows(compute, vectors, (features, labels, weights))
 
 
@@ -67,7 +64,7 @@ def vocabulary_log_probabilities(features: Array, vectors: Array, labels: Array,
   `vocabulary_cross_entropy`.
   """
   rows, flat, weights = _rows(features, vectors, labels, None)
-  where = Rows(None, False, _columns(tile, *rows.shape, vectors))
+  where = Rows(None, False, _columns(tile, len(rows), vectors))
   largest, sums, at_label = _sums(where, vectors, rows, flat)
   return jnp.where(weights > 0, at_label - largest - jnp.log(sums), 0).reshape(labels.shape)
 
@@ -90,7 +87,7 @@ def _rows(features, vectors, labels, weights):
   return features.reshape(-1, features.shape[-1]), labels.reshape(-1), weights.reshape(-1)
 
 
-def _columns(tile, count, _, vectors) -> int:
+def _columns(tile, count, vectors) -> int:
   """Columns of a tile; the last tile overlaps the one before it, where they do not divide the vocabulary."""
   wanted = max(LEAST, TILE // max(1, count)) if tile is None else tile
   return min(wanted, len(vectors))
@@ -151,7 +148,7 @@ def _tiled_pass(where, vectors, features, labels, weights, gradients=False):
   """The loss, and its gradients by all vectors and by this device's rows."""
   largest, sums, at_label = _sums(where, vectors, features, labels)
   weight = mesh.total(weights.sum(), where)
-  each = jnp.where(weights > 0, largest + jnp.log(sums) - at_label, 0)
+  each = present(largest + jnp.log(sums) - at_label, weights)
   loss = divide(mesh.total((weights * each).sum(), where), weight)
   if not gradients:
     return loss, None
