@@ -7,16 +7,21 @@ import sys
 
 import jax
 import numpy as np
+import optax
 import pytest
+import table_of_learners as learners
 from PIL import Image
+from table_of_learners import convolutional
 
 from experiments import (
   anil,
   cavia,
   command_line,
   evaluate,
+  few_shot,
   few_shot_data,
   few_shot_page,
+  few_shot_scores,
   imaml,
   maml,
   maml_plus_plus,
@@ -34,7 +39,9 @@ from experiments import (
   supervised,
   triplet,
 )
+from metajax import gradient_steps
 from metajax.data import from_arrays
+from metajax.learners import maml as maml_learner
 
 FEW_SHOT = (
   maml,
@@ -158,6 +165,44 @@ def test_one_training_is_tested_at_any_ways_in_each_way_to_use_it(command, monke
     assert "| 5-way 2-shot, no step | 5-way 2-shot, 1 steps | 5-way 2-shot, 2 steps |" in page
   else:
     assert not curve
+
+
+@pytest.mark.parametrize("trained", ["transductive", "support"])
+def test_records_name_the_policy_that_was_tested(trained):
+  """Under "transductive" alone an answer depends on the other queries."""
+  make = lambda adapt, policy: maml_learner(convolutional, adapt, policy=policy)
+  tested = few_shot_scores.under_both("maml", make, lambda n: gradient_steps(optax.sgd(0.1), n), 1, trained, "batch")
+  support, query = jax.tree.map(lambda x: x[0], learners.pictures(0))
+  changed = np.concatenate([query.inputs[:2], 5 + query.inputs[2:] ** 2])
+  for way in tested:
+    params, state = way.learner.init(jax.random.key(0), learners.pictures(0))
+    first, second = (jax.jit(way.learner.predict)(params, state, support, x)[:2] for x in (query.inputs, changed))
+    depends = not np.allclose(first, second, atol=1e-3)
+    assert depends == (way.policy.split(",")[0] == "transductive"), way.policy
+    assert "trained" not in way.policy or way.policy.endswith(f"trained {trained}")
+  assert tested[0].policy == trained and len(tested) == 2
+
+
+def test_the_step_is_chosen_on_validation_classes(command, monkeypatch, no_page):
+  """Test tasks are looked at when the training has ended."""
+  names, seen = ("train", "validation", "test"), []
+
+  def toned(name, split, **flags):
+    source = pictures(name, split, **flags)
+    return source._replace(images=np.full_like(source.images, 100 * names.index(split)))
+
+  def watched(learner, params, state, batches, tasks):
+    tone = round(float(np.mean(next(batches()).query.inputs)) * 2.55)
+    seen.append(names[tone])
+    return evaluated(learner, params, state, batches, tasks)
+
+  evaluated = few_shot.few_shot_accuracy
+  monkeypatch.setattr(few_shot_data, "load", toned)
+  for module in (few_shot, few_shot_scores):
+    monkeypatch.setattr(module, "few_shot_accuracy", watched)
+  status, _, error, _ = command(prototypical, *TINY, "--ways", "3", "--test", "3w1s")
+  assert status == 0, error
+  assert seen == ["validation"] * 2 + ["test"] * 2  # after each step; the learner and the pixels
 
 
 def test_several_runs_are_tested_on_the_same_tasks_with_their_paired_difference(command, finished, tmp_path):

@@ -52,6 +52,32 @@ def test_conv4_is_the_same_with_either_convolution():
   chex.assert_trees_all_close(run(slices), run(native), rtol=1e-4, atol=1e-5)
 
 
+def slow_conv4(params, images, stride):
+  """Four blocks of a convolution with a bias and a ReLU, and the mean over space; pixel by pixel."""
+  for block in range(4):
+    kernel, bias = (np.float64(params[f"{name}_{block}"]) for name in ("kernel", "bias"))
+    n, height, width, _ = images.shape
+    rows, columns = -(-height // stride), -(-width // stride)
+    # "SAME": what is missing of a window is zeros, the odd one after the image.
+    before = [max((many - 1) * stride + 3 - size, 0) // 2 for many, size in ((rows, height), (columns, width))]
+    padded = np.zeros((n, height + 4, width + 4, images.shape[-1]))
+    padded[:, before[0] : before[0] + height, before[1] : before[1] + width] = images
+    images = np.zeros((n, rows, columns, kernel.shape[-1]))
+    for i, j in np.ndindex(rows, columns):
+      window = padded[:, i * stride : i * stride + 3, j * stride : j * stride + 3]
+      images[:, i, j] = np.maximum(np.einsum("nhwc,hwco->no", window, kernel) + bias, 0)
+  return images.mean((1, 2))
+
+
+def test_conv4_is_four_convolutions_each_with_a_relu():
+  network = conv4(5, downsample="stride", pool="mean", normalisation="none")
+  images = draw(0, 3, 9, 12, 2)
+  params, state = jax.jit(network.init)(jax.random.key(0), images)
+  params = {name: draw(i, *x.shape) / 3 for i, (name, x) in enumerate(sorted(params.items()))}
+  found = jax.jit(lambda params: network.apply(params, state, images, train=True)[0])(params)
+  np.testing.assert_allclose(found, slow_conv4(params, np.float64(images), 2), rtol=1e-4, atol=1e-5)
+
+
 def conv4_shapes(images, **settings):
   """The shapes of conv4's params, state and features, without running it."""
   network = conv4(**settings)

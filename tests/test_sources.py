@@ -10,6 +10,8 @@ import time
 import jax
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
+import tiny_omniglot
 
 from metajax.data import (
   Pictures,
@@ -25,7 +27,6 @@ from metajax.data import (
 )
 from metajax.data.parts import PARTS
 
-tfds = pytest.importorskip("tensorflow_datasets")
 tfds.disable_progress_bar()
 
 
@@ -52,6 +53,7 @@ def folder(tmp_path_factory):
     "unlabelled": (photo, {"train": np.repeat(np.arange(8), 4), "test": np.full(4, -1)}),
     "random_access": (photo, {"train": np.repeat(np.arange(10), 6), "test": np.repeat(np.arange(10), 3)}),
     "few": (photo, {"train": np.arange(5)}),
+    "three": (photo, {"train": np.arange(10), "validation": np.arange(10, 14), "test": np.arange(14, 20)}),
     "sounds": ({"sound": tfds.features.Tensor(shape=(4,), dtype=np.float32), "label": label}, {"train": np.arange(5)}),
   }
   for name, (features, splits) in sets.items():
@@ -74,11 +76,11 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket, name, refuse)
 
 
-def shared_data(name):
-  """The folder of real data, or a skip with the reason."""
-  folder = os.environ.get("TFDS_DATA_DIR")
-  if not folder or not (pathlib.Path(folder) / name).is_dir():
-    pytest.skip(f"$TFDS_DATA_DIR ({folder or 'not set'}) holds no {name}")
+@pytest.fixture(scope="module")
+def omniglot(tmp_path_factory):
+  """A data folder with a set of Omniglot's schema."""
+  folder = str(tmp_path_factory.mktemp("omniglot"))
+  tiny_omniglot.prepare(folder)
   return folder
 
 
@@ -290,39 +292,44 @@ def test_download_without_a_network_fails_within_ten_seconds(name, tmp_path, mon
 
 
 @pytest.mark.parametrize(("split", "counts"), [("vinyals", (1028, 172, 423)), ("finn", (1100, 100, 423))])
-def test_omniglot_split_has_its_published_number_of_characters_and_shares_none(split, counts):
-  folder = shared_data("omniglot")
-  parts = [load("omniglot", f"{split}/{part}", size=4, data_dir=folder) for part in PARTS]
+def test_omniglot_split_has_its_published_number_of_characters_and_shares_none(omniglot, split, counts):
+  parts = [load("omniglot", f"{split}/{part}", size=4, data_dir=omniglot) for part in PARTS]
   assert tuple(len(part.classes) for part in parts) == counts
-  assert all((np.bincount(part.labels) == 20).all() for part in parts)
+  assert all((np.bincount(part.labels) == tiny_omniglot.DRAWERS).all() for part in parts)
   assert len({name for part in parts for name in part.classes}) == 1623
 
 
-def test_omniglot_lake_split_keeps_its_alphabets_apart():
-  folder = shared_data("omniglot")
-  train, validation, test = (load("omniglot", f"lake/{part}", size=28, data_dir=folder) for part in PARTS)
+def test_omniglot_lake_split_keeps_its_alphabets_apart(omniglot):
+  train, validation, test = (load("omniglot", f"lake/{part}", size=28, data_dir=omniglot) for part in PARTS)
   assert (len(train.classes), len(validation.classes), len(test.classes)) == (964 - 64, 64, 659)
   assert not set(train.classes) & set(validation.classes) and not set(train.groups) & set(test.groups)
-  assert len(set(train.groups)) == 30 and len(set(test.groups)) == 20
+  assert len(set(train.groups)) == 30 and set(test.groups) == set(tiny_omniglot.EVALUATION)
   assert "Korean/character01" in train.classes + validation.classes and "Tibetan/character42" in test.classes
   for part in (train, validation, test):
-    assert (np.bincount(part.labels) == 20).all() and part.images.shape[1:] == (28, 28, 1)
+    assert (np.bincount(part.labels) == tiny_omniglot.DRAWERS).all() and part.images.shape[1:] == (28, 28, 1)
     assert part.images.max() == 255 and part.images.mean() < 40  # thin ink on empty paper
     assert not any("character00" in name for name in part.classes)
 
 
-def test_omniglot_pictures_of_a_class_are_of_one_character():
-  source = load("omniglot", "lake/validation", size=14, data_dir=shared_data("omniglot"))
-  pixels = source.images[np.argsort(source.labels, kind="stable")].reshape(64, 20, -1) / 255
-  mixed = np.random.default_rng(0).permutation(pixels.reshape(64 * 20, -1)).reshape(pixels.shape)
-  assert pixels.var(axis=1).sum() < 0.8 * mixed.var(axis=1).sum()
+def test_omniglot_pictures_of_a_class_are_of_the_character_that_its_name_says(omniglot):
+  source = load("omniglot", "lake/validation", size=tiny_omniglot.SIDE, data_dir=omniglot)
+  first, numbers = {}, tiny_omniglot.alphabets()
+  for alphabet, characters in numbers.items():
+    first[alphabet] = sum(numbers[name] for name in numbers if name < alphabet)
+    assert characters > 1
+  for name, label in zip(source.classes[:20], range(20), strict=True):
+    alphabet, number = name.split("/character")
+    expected = {
+      (255 - tiny_omniglot.drawn(first[alphabet] + int(number) - 1, drawer)[..., :1]).tobytes()
+      for drawer in range(tiny_omniglot.DRAWERS)
+    }
+    assert {image.tobytes() for image in source.images[source.labels == label]} == expected
 
 
-def test_tiny_imagenet_keeps_its_own_disjoint_splits():
-  folder = shared_data("tiny_imagenet_fewshot")
-  parts = [load("tiny_imagenet_fewshot", part, size=8, data_dir=folder) for part in PARTS]
-  assert [len(part.classes) for part in parts] == [64, 16, 20]
-  assert len({name for part in parts for name in part.classes}) == 100
+def test_three_splits_that_share_no_class_are_the_parts_of_a_set(folder):
+  parts = [load("three", part, size=8, data_dir=folder) for part in PARTS]
+  assert [len(part.classes) for part in parts] == [10, 4, 6] and all(map(names_match_pictures, parts))
+  assert len({name for part in parts for name in part.classes}) == 20
 
 
 def small_source():

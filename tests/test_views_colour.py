@@ -10,7 +10,18 @@ from PIL import Image, ImageOps
 from scipy.ndimage import gaussian_filter
 from scipy.stats import chisquare, kstest
 
-from metajax.views.image import blur, blurred, colour_jitter, cutout, grey, luminance, solarise, turn_hue
+from metajax.views.image import (
+  blur,
+  blurred,
+  colour_jitter,
+  cutout,
+  grey,
+  luminance,
+  simclr,
+  simclr_cifar,
+  solarise,
+  turn_hue,
+)
 from metajax.views.image.colour import jitter_draws, jittered
 
 PICTURE = np.random.default_rng(0).random((9, 12, 3)).astype(np.float32)
@@ -91,6 +102,17 @@ def test_grey_is_the_luminance_of_pillow_as_often_as_it_says():
   is_grey = np.ptp(views, axis=-1).max((1, 2)) < 1e-6
   assert is_grey.mean() == pytest.approx(0.3, abs=0.04)
   np.testing.assert_array_equal(views[~is_grey], np.broadcast_to(PICTURE, views[~is_grey].shape))
+
+
+@pytest.mark.parametrize("recipe", [simclr, simclr_cifar])
+def test_views_of_simclr_change_colours_in_four_of_five_and_a_fifth_are_grey(recipe):
+  """Of an image of one color, which no crop, flip or blur changes."""
+  color = np.array([0.7, 0.4, 0.2], np.float32)
+  views = many(recipe(), np.tile(color, (6, 6, 1)), 1000)
+  np.testing.assert_allclose(views, np.broadcast_to(views[:, :1, :1], views.shape), atol=1e-5)
+  is_grey = np.ptp(views[:, 0, 0], axis=-1) < 1e-6
+  changed = np.abs(views[~is_grey, 0, 0] - color).max(-1) > 1e-3
+  assert is_grey.mean() == pytest.approx(0.2, abs=0.05) and changed.mean() == pytest.approx(0.8, abs=0.05)
 
 
 def test_solarise_is_pillows():
