@@ -342,3 +342,23 @@ LEARNERS = {
     supervised_contrastive(encoder, mlp((), 4), shaken), labelled, width=5, episodic=False, draws=True, any_ways=True
   ),
 }
+
+# A learner for each way that a batch takes over the mesh: the laws of devices and of running without jit are proven of
+# these in every run of the suite, and of the others by its slow part.
+MESH_PATHS = (
+  "maml",
+  "maml, in groups",
+  "maml, batch norm of the support",
+  "reptile, mini-batches",
+  "supervised",
+  "prototypical, batch norm",
+  "siamese, pairs of a batch",
+  "triplet, hard",
+  "clip",
+  "clip, siglip",
+  "simclr, batch norm",
+  "supervised contrastive",
+  "pretext, audio-visual",
+  "gpt",
+  "masked autoencoder",
+)

@@ -1,20 +1,24 @@
 """Laws that every learner meets."""
 
+import functools
+
 import chex
 import jax
 import numpy as np
 import pytest
-from table_of_learners import LEARNERS, episodes, pictures
+from table_of_learners import LEARNERS, MESH_PATHS, episodes, pictures
 
 from metajax.mesh import make_mesh, shard_batch
 
 
-def over(names):
-  """All tests of a learner run in one worker, which compiles it once."""
-  return pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in names])
+def over(names, fast=LEARNERS):
+  """All tests of a learner run in one worker, which compiles it once; those not among the fast ones are slow."""
+  marks = lambda name: [pytest.mark.xdist_group(name)] + ([] if name in fast else [pytest.mark.slow])
+  return pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name)) for name in names])
 
 
 rows = over(LEARNERS)
+mesh_paths = over(LEARNERS, fast=MESH_PATHS)
 orderless = over(name for name, row in LEARNERS.items() if not row.draws)
 classifiers = over(name for name, row in LEARNERS.items() if row.classifies)
 episodic_classifiers = over(name for name, row in LEARNERS.items() if row.classifies and row.episodic)
@@ -33,22 +37,32 @@ class Case:
     self.value_and_grad = jax.value_and_grad(self.learner.loss, has_aux=True)
     self.traces = 0
     self.compiled = jax.jit(self.traced)
-    self.compiled_predict = jax.jit(self.learner.predict)
+    self.compiled_use = jax.jit(self.use)
 
   def traced(self, *given):
     self.traces += 1
     return self.value_and_grad(*given)
 
+  def use(self, params, state, support, inputs):
+    """Both ways to use what was learned, of one program."""
+    return self.learner.predict(params, state, support, inputs), self.learner.embed(params, state, inputs)
+
   def __call__(self, batch=None, key=None):
     batch, key = self.batch if batch is None else batch, self.key if key is None else key
     return self.compiled(self.params, self.state, batch, key)
 
+  @functools.cached_property
+  def tasks(self):
+    """Some that it is used on: where it can, of more ways than it was trained at."""
+    if self.row.any_ways:
+      return episodes(1, ways=7, shots=2, queries=1, tasks=2)
+    return self.batch if self.row.episodic else (self.row.tasks or (pictures if self.row.batch_norm else episodes))(0)
+
   def task(self, index=0):
-    tasks = self.batch if self.row.episodic else (self.row.tasks or (pictures if self.row.batch_norm else episodes))(0)
-    return jax.tree.map(lambda x: x[index], tasks)
+    return jax.tree.map(lambda x: x[index], self.tasks)
 
   def predict(self, support, inputs):
-    return self.compiled_predict(self.params, self.state, support, inputs)
+    return self.compiled_use(self.params, self.state, support, inputs)[0]
 
 
 CASES = {}
@@ -102,13 +116,13 @@ def test_state_keeps_its_structure_shapes_and_types(case):
   chex.assert_trees_all_equal_shapes_and_dtypes(state, case.state)
 
 
-@rows
+@mesh_paths
 def test_loss_is_the_same_without_jit(case):
   loss, _ = case.learner.loss(case.params, case.state, case.batch, case.key)
   close(loss, case()[0][0])
 
 
-@rows
+@mesh_paths
 def test_eight_devices_agree_with_one(case):
   one = case()
   with jax.set_mesh(make_mesh(8)):
@@ -181,7 +195,7 @@ def test_prediction_learns_from_the_support(case):
 
 @over(name for name, row in LEARNERS.items() if row.any_ways)
 def test_classes_are_alike_any_number_of_them_can_be_told_apart_and_padded_support_is_not_seen(case):
-  support, query = jax.tree.map(lambda x: x[0], episodes(1, ways=7, shots=2, queries=1))
+  support, query = case.task()
   order = np.random.default_rng(0).permutation(7)
   found, turned = (
     case.predict(support._replace(labels=labels), query.inputs) for labels in (support.labels, support.labels[:, order])
@@ -193,9 +207,9 @@ def test_classes_are_alike_any_number_of_them_can_be_told_apart_and_padded_suppo
 
 @rows
 def test_embedding_has_a_row_an_input(case):
-  inputs = case.task().query.inputs
-  embedding = jax.jit(case.learner.embed)(case.params, case.state, inputs)
-  assert embedding.shape == (len(inputs), case.row.width) and finite(embedding)
+  support, query = case.task()
+  _, embedding = case.compiled_use(case.params, case.state, support, query.inputs)
+  assert embedding.shape == (len(query.inputs), case.row.width) and finite(embedding)
 
 
 @classifiers
