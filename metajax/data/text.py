@@ -3,13 +3,19 @@
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Encoding
 
+from metajax import checks
+from metajax.data.files import check_regular, checked_name, open_regular
+from metajax.paths import write_whole
+
 LENGTH = 77  # tokens of a text, its start and end included (arXiv:2103.00020)
+MOST_TOKENS = 2**24  # of a row
 START, END = "<|startoftext|>", "<|endoftext|>"
 END_OF_WORD, CLIP_MERGES = "</w>", 49152 - 256 - 2
 PADDING = 0  # comes after the end of a text, where nothing looks
@@ -52,6 +58,7 @@ class Tokenizer:
       TypeError: if texts are one string, or hold something else.
       ValueError: if `length` is below 2.
     """
+    checks.count("length", length, most=MOST_TOKENS)
     if length < 2:
       raise ValueError(f"expected a length of at least 2, the start and the end of text, got {length}")
     tokens = np.full((len(texts), length), PADDING, np.int32)
@@ -80,8 +87,15 @@ class Tokenizer:
     return [one.ids for one in found]
 
   def text(self, tokens: Iterable[int]) -> str:
-    """The text of tokens, without what follows its end; a negative one is padding."""
-    tokens = [int(token) for token in tokens if token >= 0]
+    """The text of tokens, without what follows its end; a negative one is padding.
+
+    Raises:
+      ValueError: if they are no integers, or one is not in the vocabulary.
+    """
+    tokens = np.asarray(tokens if hasattr(tokens, "shape") else list(tokens))
+    if tokens.size:
+      checks.integers("tokens", tokens, "n", high=self.vocabulary)
+    tokens = tokens[tokens >= 0].tolist()
     tokens = tokens[: tokens.index(self.end)] if self.end in tokens else tokens
     text = self._encoding.decode([token for token in tokens if token != self.start], skip_special_tokens=False)
     return text if self.verbatim else text.strip()
@@ -91,10 +105,14 @@ class Tokenizer:
     return self.verbatim == other.verbatim and self._encoding.to_str() == other._encoding.to_str()
 
   def save(self, path: str | os.PathLike):
-    """Writes it as one JSON file, as `load_tokenizer` and HF `tokenizers` read it."""
-    scratch = f"{os.fspath(path)}.part"
-    self._encoding.save(scratch)
-    os.replace(scratch, path)
+    """Writes it as one JSON file, as `load_tokenizer` and HF `tokenizers` read it.
+
+    Raises:
+      ValueError: if the path is not on this machine.
+      OSError: if it cannot be written.
+    """
+    path = checks.local_path("path", path)
+    write_whole(path, self._encoding.to_str(pretty=True).encode())
 
 
 def _is_verbatim(encoding: Encoding) -> bool:
@@ -131,6 +149,8 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = 4096, *, verbatim: b
         raise TypeError(f"expected texts, got a {type(text).__name__}")
       yield prepare(text)
 
+  checks.count("vocabulary", vocabulary, most=MOST_TOKENS)
+  checks.flag("verbatim", verbatim)
   if vocabulary < 258:
     raise ValueError(f"expected a vocabulary of at least 258 tokens, 256 bytes and 2, got {vocabulary}")
   encoding = Encoding(models.BPE())
@@ -153,7 +173,9 @@ def load_tokenizer(path: str | os.PathLike, *, verbatim: bool | None = None) -> 
     FileNotFoundError: if there is none of them.
     ValueError: if a file is no byte-pair encoding, or ends with other tokens than a `Tokenizer` needs.
   """
-  path = os.fspath(path)
+  path = checked_name(path)
+  if verbatim is not None:
+    checks.flag("verbatim", verbatim)
   if os.path.isdir(path):
     names = [os.path.join(path, name) for name in ("tokenizer.json", "vocab.json", "merges.txt")]
     if os.path.isfile(names[0]):
@@ -165,6 +187,7 @@ def load_tokenizer(path: str | os.PathLike, *, verbatim: bool | None = None) -> 
     raise FileNotFoundError(f"there is no tokenizer {path!r}")
   if path.endswith((".txt", ".txt.gz")):
     return Tokenizer(_clip_encoding(path, *_read_merges(path)), verbatim=verbatim)
+  check_regular(path)
   try:
     encoding = Encoding.from_file(path)
   except Exception as error:  # the library's own class of errors is Exception
@@ -173,11 +196,10 @@ def load_tokenizer(path: str | os.PathLike, *, verbatim: bool | None = None) -> 
 
 
 def _read_vocabulary(vocabulary, merges):
-  try:
-    with open(vocabulary, encoding="utf-8") as file:
-      numbers = json.load(file)
-  except ValueError as error:
-    raise ValueError(f"{vocabulary!r} is no vocabulary: {error}") from None
+  with open_regular(vocabulary) as file:
+    numbers = checks.parse_json(vocabulary, file.read())
+  if not all(isinstance(number, int) for number in numbers.values()):
+    raise ValueError(f"{vocabulary!r} is no vocabulary: expected a number of each token")
   return numbers, _lines(merges)
 
 
@@ -191,10 +213,11 @@ def _read_merges(path):
 
 def _lines(path):
   """The two sides of each merge in a file, under a line with its version."""
+  check_regular(path)
   try:
     with gzip.open(path, "rt", encoding="utf-8") if path.endswith(".gz") else open(path, encoding="utf-8") as file:
       lines = [line.split() for line in file if not line.startswith(("#version", '"bpe_simple_vocab'))]
-  except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+  except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
     raise ValueError(f"{path!r} is no file of merges: {error}") from None
   bad = next((line for line in lines if len(line) not in (0, 2)), None)
   if bad is not None or not lines:

@@ -1,66 +1,29 @@
-"""CLIP's published weights: from a safetensors file or a Hugging Face folder into its towers, and back."""
+"""CLIP's published weights: from a safetensors file or a folder of its publisher's into its towers, and back."""
 
 import json
 import os
-from typing import Any, NamedTuple
+import warnings
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.flax import save_file
+from safetensors.flax import save
 
+from metajax import checks
+from metajax.networks import pretrained_names as names
 from metajax.networks.clip_towers import Towers, clip_towers
+from metajax.networks.pretrained_files import folder_of, read_config, read_tensors
+from metajax.networks.pretrained_hugging_face import configuration, hugging_face
+from metajax.networks.pretrained_open_clip import open_clip
+from metajax.networks.pretrained_preprocessing import at_size, for_hugging_face
+from metajax.networks.pretrained_settings import CONFIG, OPEN_CLIP, PROCESSOR, Settings, guessed, processor_of
 from metajax.networks.transformer import CLIP, Details, Size
-from metajax.types import Network, Pair
+from metajax.networks.vision_transformer import resized_positions
+from metajax.paths import write_whole
+from metajax.types import Network, Pair, Preprocessing
 
-MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's pictures
-HEAD = 64  # values of an attention head, in all published models
-FILES = ("model.safetensors.index.json", "model.safetensors", "open_clip_model.safetensors")
-# Theirs (Hugging Face's `CLIPModel`) -> ours, and how an array of theirs becomes one of ours.
-LAYER = {
-  "layer_norm1": ("before_attention", "norm"),
-  "layer_norm2": ("before_perceptron", "norm"),
-  "self_attn.q_proj": ("attention.query", "into_heads"),
-  "self_attn.k_proj": ("attention.key", "into_heads"),
-  "self_attn.v_proj": ("attention.value", "into_heads"),
-  "self_attn.out_proj": ("attention.out", "out_of_heads"),
-  "mlp.fc1": ("hidden", "matrix"),
-  "mlp.fc2": ("outputs", "matrix"),
-}
-REST = {
-  "vision_model.embeddings.class_embedding": ("picture.class_token", "same"),
-  "vision_model.embeddings.position_embedding.weight": ("picture.positions", "same"),
-  "vision_model.embeddings.patch_embedding.weight": ("picture.patches.kernel", "patches"),
-  "visual_projection.weight": ("picture.projection.kernel", "matrix"),
-  "text_model.embeddings.token_embedding.weight": ("text.tokens.embedding", "same"),
-  "text_model.embeddings.position_embedding.weight": ("text.positions", "same"),
-  "text_projection.weight": ("text.projection.kernel", "matrix"),
-  "logit_scale": ("log_scale", "same"),
-}
-NORMS = {
-  "vision_model.pre_layrnorm": "picture.first_norm",
-  "vision_model.post_layernorm": "picture.norm",
-  "text_model.final_layer_norm": "text.norm",
-}
-# OpenAI's own names, which open_clip has too -> Hugging Face's.
-OPENAI = {
-  "visual.class_embedding": "vision_model.embeddings.class_embedding",
-  "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
-  "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
-  "visual.ln_pre.": "vision_model.pre_layrnorm.",
-  "visual.ln_post.": "vision_model.post_layernorm.",
-  "visual.transformer.resblocks.": "vision_model.encoder.layers.",
-  "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
-  "positional_embedding": "text_model.embeddings.position_embedding.weight",
-  "ln_final.": "text_model.final_layer_norm.",
-  "transformer.resblocks.": "text_model.encoder.layers.",
-  ".ln_1.": ".layer_norm1.",
-  ".ln_2.": ".layer_norm2.",
-  ".attn.out_proj.": ".self_attn.out_proj.",
-  ".mlp.c_fc.": ".mlp.fc1.",
-  ".mlp.c_proj.": ".mlp.fc2.",
-}
+LARGEST = 4096  # pixels of a picture's side
 
 
 class Pretrained(NamedTuple):
@@ -72,261 +35,202 @@ class Pretrained(NamedTuple):
     params: {"picture": ..., "text": ..., "log_scale": ...}, float32, those of `learners.clip(*networks)`.
     towers: their sizes.
     details: which activation and norms they have.
+    preprocessing: how their pictures are resized and cut, for `data.load` and `data.preprocess`.
   """
 
   networks: Pair
   params: dict
   towers: Towers
   details: Details
+  preprocessing: Preprocessing
 
 
-def load_clip(path: str | os.PathLike, *, dtype=jnp.float32) -> Pretrained:
+def load_clip(path: str | os.PathLike, *, image_size: int | None = None, dtype=jnp.float32) -> Pretrained:
   """CLIP with vision transformers from files that a user has. Only numbers are read: nothing is unpickled.
 
+  Arrays tell the sizes. The rest is as its publisher says in the folder: Hugging Face's `config.json` and
+  `preprocessor_config.json`, or open_clip's `open_clip_config.json`, with their defaults; of two, that of the arrays'
+  names. What neither says is as OpenAI's models have it, and a warning tells.
+
   Args:
-    path: a `.safetensors` file with the names of OpenAI (open_clip) or of Hugging Face's `CLIPModel`; or a folder of a
-      Hugging Face model: `model.safetensors`, perhaps in several files, `config.json`, and `preprocessor_config.json`
-      for the pictures' mean and deviation. Without a configuration, which may stand beside a file too, activation,
-      norms, mean and deviation are those of OpenAI's models.
+    path: a `.safetensors` file, in 16 or 32 bits, with the names of OpenAI (open_clip) or of Hugging Face's
+      `CLIPModel`; the index (`.safetensors.index.json`) of several; or a folder with one of them.
+    image_size: side of the pictures that the network is to see, if another than the weights': positions of patches
+      are then interpolated (cubic, as open_clip does), and the preprocessing is scaled.
     dtype: of products and activations; params are float32.
 
   Raises:
     FileNotFoundError: if there is no such file, or no safetensors in the folder.
-    ValueError: if a file is damaged or not safetensors, or holds other arrays than such a CLIP's, naming one.
+    ValueError: if a file is damaged or not safetensors; if it holds other arrays than such a CLIP's, or one of another
+      shape, naming it; if a configuration is not as expected or does not match the arrays; or if there is none and
+      the number of heads cannot be guessed; if patches do not divide `image_size`.
   """
-  path = os.fspath(path)
-  tensors = _hugging_face(read_tensors(files_of(path)))
-  folder = path if os.path.isdir(path) else os.path.dirname(path)
-  config, pictures = config_of(folder, "config.json"), config_of(folder, "preprocessor_config.json")
-  towers, details = _towers(tensors, config, path), _details(config, path)
-  params = _params(tensors, towers, path)
-  picture, text = clip_towers(towers, dtype=dtype, details=details)
-  picture = _normalised(picture, pictures.get("image_mean", MEAN), pictures.get("image_std", DEVIATION))
-  return Pretrained(Pair(picture, text), params, towers, details)
+  path = os.fspath(checks.local_path("path", path))
+  tensors, called = names.by_hugging_face(read_tensors(path), path)
+  openai = any(name != original for name, original in called.items())
+  measured = _measured(tensors, called, path)
+  if image_size is not None:
+    _check_image_size(image_size, measured)
+  settings = _settings(folder_of(path), path, measured, openai)
+  towers = _with_heads(measured, settings.heads, path)
+  params = _params(tensors, called, towers, settings.scale, path)
+  towers, params, preprocessing = _at_size(towers, params, settings.preprocessing, image_size)
+  for said in settings.said:
+    warnings.warn(said, stacklevel=2)
+  picture, text = clip_towers(towers, dtype=dtype, details=settings.details)
+  picture = _normalised(picture, towers.pixels, preprocessing)
+  return Pretrained(Pair(picture, text), params, towers, settings.details, preprocessing)
 
 
-def save_clip(folder: str | os.PathLike, params: dict, towers: Towers, details: Details = CLIP):
+def save_clip(
+  folder: str | os.PathLike,
+  params: dict,
+  towers: Towers,
+  details: Details = CLIP,
+  preprocessing: Preprocessing | None = None,
+):
   """Writes params as a folder that Hugging Face's `CLIPModel.from_pretrained` and `load_clip` read.
 
+  Args:
+    folder: made where it is missing.
+    params, towers, details: of the networks, as `load_clip` gives them.
+    preprocessing: likewise; of a network that sees pictures in [0, 1] as they are, mean 0 and deviation 1. By default
+      there is no `preprocessor_config.json`, and who reads the folder takes OpenAI's.
+
   Raises:
-    ValueError: if the params are not those of these towers, naming one.
+    ValueError: if the params are not those of these towers, naming one; if Hugging Face knows no such preprocessing.
   """
+  folder = checks.local_path("folder", folder)
   flat = {
     ".".join(str(k.key) for k in path): np.asarray(x, np.float32) for path, x in jax.tree.leaves_with_path(params)
   }
   tensors = {}
-  for theirs, ours, kind, _ in _table(towers):
+  for theirs, shape, ours, kind, heads in names.arrays_of(towers):
     if ours not in flat:
       raise ValueError(f"expected params of {towers}, got none named {ours!r}")
-    tensors[theirs] = jnp.asarray(_backward(flat.pop(ours), kind))
+    x, wanted = flat.pop(ours), names.forward(np.zeros(shape, np.uint8), kind, heads).shape
+    if x.shape != wanted:
+      raise ValueError(f"expected params of {towers}, {ours!r} of shape {list(wanted)}, got {list(x.shape)}")
+    tensors[theirs] = jnp.asarray(names.backward(x, kind))
   if flat:
     raise ValueError(f"expected params of {towers}, got {next(iter(flat))!r} too")
-  folder = os.fspath(folder)
-  os.makedirs(folder, exist_ok=True)
-  config = json.dumps(_configuration(towers, details), indent=2)
-  _write(os.path.join(folder, "config.json"), lambda path: _write_text(path, config))
-  _write(os.path.join(folder, "model.safetensors"), lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+  if preprocessing is not None and preprocessing.pixels != towers.pixels:
+    raise ValueError(f"expected a preprocessing to {towers.pixels} pixels, as towers have it, got {preprocessing}")
+  texts = {CONFIG: configuration(towers, details)}
+  texts |= {} if preprocessing is None else {PROCESSOR: for_hugging_face(preprocessing)}
+  for name, said in texts.items():
+    write_whole(folder / name, json.dumps(said, indent=2).encode())
+  write_whole(folder / "model.safetensors", save(tensors, metadata={"format": "pt"}))
 
 
-def files_of(path) -> list[str]:
-  if os.path.isdir(path):
-    there = [os.path.join(path, name) for name in FILES if os.path.isfile(os.path.join(path, name))]
-    if not there:
-      raise FileNotFoundError(f"expected model.safetensors in {path!r}, got {', '.join(sorted(os.listdir(path)))}")
-    if not there[0].endswith(".json"):
-      return there[:1]
-    with open(there[0], encoding="utf-8") as file:
-      names = json.load(file)["weight_map"].values()
-    return [os.path.join(path, os.path.basename(name)) for name in sorted(set(names))]
-  if not os.path.isfile(path):
-    raise FileNotFoundError(f"there is no file or folder {path!r}")
-  if not path.endswith(".safetensors"):
-    raise ValueError(f"expected a .safetensors file, got {path!r}: other formats may run code when they are read")
-  return [path]
+def _settings(folder, path, measured: Towers, openai: bool) -> Settings:
+  """By the configuration of the arrays' names, else by the other one, else a guess."""
+  theirs, others = read_config(folder, CONFIG), read_config(folder, OPEN_CLIP)
+  if others is not None and (openai or theirs is None):
+    return open_clip(others, measured, os.path.join(folder, OPEN_CLIP))
+  if theirs is None:
+    return guessed(folder, path, measured)
+  preprocessing = processor_of(folder)
+  if preprocessing is None and others is not None:
+    preprocessing = open_clip(others, measured, os.path.join(folder, OPEN_CLIP)).preprocessing
+  return hugging_face(theirs, measured, preprocessing, os.path.join(folder, CONFIG))
 
 
-def read_tensors(files) -> dict[str, np.ndarray]:
-  found = {}
-  for path in files:
-    try:
-      with safe_open(path, framework="flax") as file:
-        found |= {name: np.asarray(file.get_tensor(name), np.float32) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-      raise ValueError(f"{path!r} is no whole safetensors file: {error}") from None
-  return found
-
-
-def _hugging_face(tensors) -> dict[str, np.ndarray]:
-  """The arrays by Hugging Face's names, whoever's they have."""
-  if "visual.conv1.weight" not in tensors:
-    return {name: x for name, x in tensors.items() if not name.endswith("position_ids")}
-  found = {}
-  for name, x in tensors.items():
-    if name in ("visual.proj", "text_projection"):
-      found["visual_projection.weight" if name == "visual.proj" else "text_projection.weight"] = x.T
-      continue
-    for theirs, new in OPENAI.items():
-      name = new + name.removeprefix(theirs) if name.startswith(theirs) else name
-      name = name.replace(theirs, new) if theirs.startswith(".") else name
-    if ".attn.in_proj_" in name:
-      layer, kind = name.split(".attn.in_proj_")
-      parts = zip("qkv", np.split(x, 3), strict=True)
-      found |= {f"{layer}.self_attn.{part}_proj.{kind}": each for part, each in parts}
-    else:
-      found[name] = x
-  return found
-
-
-def _towers(tensors, config, path) -> Towers:
-  """The sizes, which the arrays' shapes tell but for the heads."""
-  shape = lambda name: _get(tensors, name, path).shape
-  table, patch = (
-    shape(name)
-    for name in (
-      "vision_model.embeddings.position_embedding.weight",
-      "vision_model.embeddings.patch_embedding.weight",
-    )
-  )
-  vocabulary, text_width = shape("text_model.embeddings.token_embedding.weight")
+def _measured(tensors, called, path) -> Towers:
+  """The sizes that arrays' shapes tell; there is no telling the heads."""
+  sizes = lambda name, dimensions: _get(tensors, called, name, (None,) * dimensions, path).shape
+  places, width = sizes(names.PICTURE_POSITIONS, 2)
+  patch, outputs = sizes(names.PATCHES, 4)[-1], sizes(names.PROJECTION, 2)[0]
+  vocabulary, text_width = sizes(names.TOKENS, 2)
+  length = sizes(names.TEXT_POSITIONS, 2)[0]
+  if min(places - 1, width, patch, outputs, vocabulary, text_width, length) < 1:
+    raise ValueError(f"expected the arrays of a CLIP of vision transformers in {path!r}, got an empty one")
   layers = lambda tower: len({n.split(".")[3] for n in tensors if n.startswith(f"{tower}_model.encoder.layers.")})
-  heads = lambda tower, width: config.get(f"{tower}_config", {}).get("num_attention_heads", max(1, width // HEAD))
-  end = config.get("text_config", {}).get("eos_token_id", vocabulary - 1)
-  if end not in (2, vocabulary - 1):  # 2 is an old configuration's word for the last one
-    raise ValueError(f"expected the end of text to be token {vocabulary - 1}, the last one, got {end} in {path!r}")
-  return Towers(
-    picture=Size(table[1], layers("vision"), heads("vision", table[1])),
-    patch=patch[-1],
-    pixels=round((table[0] - 1) ** 0.5) * patch[-1],
-    text=Size(text_width, layers("text"), heads("text", text_width)),
-    outputs=shape("visual_projection.weight")[0],
-    vocabulary=vocabulary,
-    length=shape("text_model.embeddings.position_embedding.weight")[0],
+  picture, text = Size(width, layers("vision"), 0), Size(text_width, layers("text"), 0)
+  return Towers(picture, patch, round((places - 1) ** 0.5) * patch, text, outputs, vocabulary, length)
+
+
+def _with_heads(measured: Towers, heads: Pair, path) -> Towers:
+  for name, size, number in zip(("picture", "text"), (measured.picture, measured.text), heads, strict=True):
+    if min(size.layers, number) < 1 or size.width % number:
+      given = f"{number} heads in {size.layers} layers of width {size.width}"
+      raise ValueError(f"expected layers of a width that the heads divide in the {name} tower of {path!r}, got {given}")
+  picture, text = measured.picture._replace(heads=heads.first), measured.text._replace(heads=heads.second)
+  return measured._replace(picture=picture, text=text)
+
+
+def _params(tensors, called, towers, scale, path) -> dict:
+  """Our params, of arrays of which each is looked at; and no array is left."""
+  tensors, params = dict(tensors), {}
+  for theirs, shape, ours, kind, heads in names.arrays_of(towers):
+    x = _get(tensors, called, theirs, scale if theirs == names.SCALE else shape, path).reshape(shape)
+    if not np.isfinite(x).all():
+      raise ValueError(f"expected {called[theirs]!r} to be finite in {path!r}, got NaN or an infinity")
+    place = params
+    *folders, name = ours.split(".")
+    for folder in folders:
+      place = place.setdefault(folder, {})
+    place[name] = jnp.asarray(names.forward(x, kind, heads))
+    del tensors[theirs]
+  if tensors:
+    more = called[min(tensors)]
+    raise ValueError(f"expected the arrays of a CLIP of vision transformers, got {more!r} too in {path!r}")
+  return params
+
+
+def _get(tensors, called, name, shape, path) -> np.ndarray:
+  """An array of a shape, in which None is any size."""
+  if name not in tensors:
+    raise ValueError(f"expected the arrays of a CLIP of vision transformers, got none named {name!r} in {path!r}")
+  x, turned = tensors[name], called[name] in names.TURNED
+  fits = x.ndim == len(shape) and all(size in (None, there) for size, there in zip(shape, x.shape, strict=True))
+  if x.dtype != np.float32 or not fits:
+    wanted, given = (sizes[::-1] if turned else sizes for sizes in (shape, x.shape))
+    wanted = ", ".join("any" if size is None else str(size) for size in wanted)
+    raise ValueError(f"expected {called[name]!r} to be floating [{wanted}] in {path!r}, got {x.dtype} {list(given)}")
+  return x
+
+
+def _check_image_size(image_size, measured: Towers):
+  checks.count("image_size", image_size, measured.patch, LARGEST)
+  if image_size % measured.patch:
+    raise ValueError(f"expected an image_size that patches of {measured.patch} pixels divide, got {image_size}")
+
+
+def _at_size(towers: Towers, params: dict, how: Preprocessing, image_size: int | None):
+  """Towers, params and preprocessing for pictures of another size than the weights'."""
+  if image_size is None:
+    if how.pixels != towers.pixels:
+      raise ValueError(
+        f"expected pictures of {towers.pixels} x {towers.pixels}, the size of the weights' positions, got a "
+        f"preprocessing to {how.pixels} x {how.pixels}: image_size={how.pixels} interpolates the positions"
+      )
+    return towers, params, how
+  if image_size != towers.pixels:
+    positions = resized_positions(params["picture"]["positions"], image_size // towers.patch)
+    params = params | {"picture": params["picture"] | {"positions": positions}}
+  return towers._replace(pixels=image_size), params, at_size(how, image_size)
+
+
+def _normalised(network: Network, pixels: int, how: Preprocessing) -> Network:
+  """The network on pictures in [0, 1], grey or in colour."""
+  normal = lambda pictures: (
+    (pictures - jnp.asarray(how.mean, pictures.dtype)) / jnp.asarray(how.deviation, pictures.dtype)
   )
-
-
-def _normalised(network: Network, mean, deviation) -> Network:
-  """The network on pictures in [0, 1]."""
-  normal = lambda pictures: (pictures - jnp.asarray(mean, pictures.dtype)) / jnp.asarray(deviation, pictures.dtype)
 
   def apply(params, state, pictures, *, train, key=None):
+    _check_pictures(pictures, pixels)
     return network.apply(params, state, normal(pictures), train=train, key=key)
 
   return Network(network.init, apply)
 
 
-def config_of(folder, name) -> dict[str, Any]:
-  path = os.path.join(folder, name)
-  if not os.path.isfile(path):
-    return {}
-  try:
-    with open(path, encoding="utf-8") as file:
-      return json.load(file)
-  except ValueError as error:
-    raise ValueError(f"{path!r} is no JSON file: {error}") from None
-
-
-def _details(config, path) -> Details:
-  towers = [config.get(f"{tower}_config", {}) for tower in ("vision", "text")]
-  found = {
-    CLIP._replace(activation=t.get("hidden_act", CLIP.activation), epsilon=t.get("layer_norm_eps", CLIP.epsilon))
-    for t in towers
-  }
-  if len(found) > 1 or {details.activation for details in found} - {"gelu", "quick_gelu"}:
-    raise ValueError(f"expected gelu or quick_gelu and the same norms in both towers, got {towers} in {path!r}")
-  return found.pop()
-
-
-def _configuration(towers: Towers, details: Details) -> dict:
-  """What Hugging Face's `CLIPConfig` says of towers."""
-  tower = lambda size: {
-    "hidden_size": size.width,
-    "intermediate_size": 4 * size.width,
-    "num_hidden_layers": size.layers,
-    "num_attention_heads": size.heads,
-    "hidden_act": details.activation,
-    "layer_norm_eps": details.epsilon,
-    "projection_dim": towers.outputs,
-  }
-  return {
-    "architectures": ["CLIPModel"],
-    "model_type": "clip",
-    "projection_dim": towers.outputs,
-    "vision_config": tower(towers.picture) | {"image_size": towers.pixels, "patch_size": towers.patch},
-    "text_config": tower(towers.text)
-    | {
-      "vocab_size": towers.vocabulary,
-      "max_position_embeddings": towers.length,
-      "bos_token_id": towers.vocabulary - 2,
-      "eos_token_id": towers.vocabulary - 1,
-    },
-  }
-
-
-def _table(towers: Towers):
-  """(their name, our path, how it is changed, heads) of every array."""
-  yield from ((theirs, ours, kind, 1) for theirs, (ours, kind) in REST.items())
-  for theirs, ours in NORMS.items():
-    yield f"{theirs}.weight", f"{ours}.scale", "same", 1
-    yield f"{theirs}.bias", f"{ours}.bias", "same", 1
-  for tower, ours, size in (("vision", "picture", towers.picture), ("text", "text", towers.text)):
-    for i in range(size.layers):
-      for name, (to, kind) in LAYER.items():
-        theirs, mine = f"{tower}_model.encoder.layers.{i}.{name}", f"{ours}.layer_{i}.{to}"
-        weight = "scale" if kind == "norm" else "kernel"
-        yield f"{theirs}.weight", f"{mine}.{weight}", "same" if kind == "norm" else kind, size.heads
-        yield f"{theirs}.bias", f"{mine}.bias", "heads" if kind == "into_heads" else "same", size.heads
-
-
-def _forward(x, kind, heads):
-  """An array of theirs as one of ours."""
-  if kind == "patches":
-    return x.transpose(2, 3, 1, 0)
-  if kind == "into_heads":
-    return x.T.reshape(x.shape[1], heads, -1)
-  if kind == "out_of_heads":
-    return x.T.reshape(heads, -1, x.shape[0])
-  if kind == "heads":
-    return x.reshape(heads, -1)
-  return x.T if kind == "matrix" else x
-
-
-def _backward(x, kind):
-  if kind == "patches":
-    return x.transpose(3, 2, 0, 1)
-  if kind == "into_heads":
-    return x.reshape(x.shape[0], -1).T
-  if kind == "out_of_heads":
-    return x.reshape(-1, x.shape[-1]).T
-  if kind == "heads":
-    return x.reshape(-1)
-  return x.T if kind == "matrix" else x
-
-
-def _params(tensors, towers, path) -> dict:
-  tensors, params = dict(tensors), {}
-  for theirs, ours, kind, heads in _table(towers):
-    x, place = _forward(_get(tensors, theirs, path), kind, heads), params
-    *folders, name = ours.split(".")
-    for folder in folders:
-      place = place.setdefault(folder, {})
-    place[name] = jnp.asarray(x)
-    del tensors[theirs]
-  if tensors:
-    raise ValueError(f"expected the arrays of a CLIP of vision transformers, got {min(tensors)!r} too in {path!r}")
-  return params
-
-
-def _get(tensors, name, path):
-  if name not in tensors:
-    raise ValueError(f"expected the arrays of a CLIP of vision transformers, got none named {name!r} in {path!r}")
-  return tensors[name]
-
-
-def _write(path, write):
-  write(f"{path}.part")
-  os.replace(f"{path}.part", path)
-
-
-def _write_text(path, text):
-  with open(path, "w", encoding="utf-8") as file:
-    file.write(text)
+def _check_pictures(pictures, pixels):
+  """Refuses bytes, which are no pictures in [0, 1], and other sizes than the positions'."""
+  checks.floating("pictures in [0, 1]", pictures, "n", "height", "width", "channels")
+  height, width, channels = pictures.shape[1:]
+  if (height, width) != (pixels, pixels) or channels not in (1, 3):
+    raise ValueError(
+      f"expected pictures [n, {pixels}, {pixels}, 3], as the weights have seen, got {list(pictures.shape)}: "
+      "load_clip(path, image_size=...) reads them for another size"
+    )

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from metajax.mesh import first_host
+from metajax.paths import writing
 
 # Okabe and Ito's colours, told apart by the colour-blind as well (less yellow, which is faint on white).
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -62,9 +63,8 @@ def drawing(path: Path, width: float, height: float) -> Iterator:
     yield figure
     if not first_host():  # it writes for all
       return
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DOTS_PER_INCH, format="png", bbox_inches="tight", pad_inches=0.08)
+    with writing(path) as file:
+      figure.savefig(file, dpi=DOTS_PER_INCH, format="png", bbox_inches="tight", pad_inches=0.08)
 
 
 def as_shown(pictures: np.ndarray) -> np.ndarray:

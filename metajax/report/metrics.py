@@ -11,7 +11,8 @@ from pathlib import Path
 
 import jax
 
-from metajax.report.files import naming, write_whole
+from metajax.paths import naming
+from metajax.report.files import write_whole
 
 _OURS = ".metajax"  # the suffix of the event files that are this log's to replace
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -73,12 +74,18 @@ def _lines(path: Path):
   for number, line in enumerate(lines, 1):
     try:
       row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
       row = None
-    if isinstance(row, dict) and isinstance(row.get("step"), int):
+    if _is_row(row):
       yield line, {name: _number(value) for name, value in row.items()}
     elif line.strip() and number < len(lines):  # after the last line end there is nothing, or what a kill cut short
       warnings.warn(f"{path}, line {number}: left out, it is not a row of metrics", stacklevel=2)
+
+
+def _is_row(row) -> bool:
+  """Whether it has a step, and else numbers alone."""
+  numbers = isinstance(row, dict) and all(isinstance(_number(value), int | float) for value in row.values())
+  return numbers and isinstance(row.get("step"), int)
 
 
 def _spelled(value: float) -> str:
