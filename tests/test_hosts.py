@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import chex
+import conftest
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -19,7 +20,7 @@ from experiments.launch_local import free_port
 
 HERE = Path(__file__).resolve().parent
 LEARNERS = ("maml", "prototypical", "simclr", "clip")
-FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+FLAGS = " ".join(conftest.FLAGS[1:])  # all but the simulated devices
 
 
 def environment(**more):
