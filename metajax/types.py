@@ -14,7 +14,7 @@ function of (seed, `i`), and host `h` of `n` reads its rows `[h * rows / n, (h +
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 
@@ -114,6 +114,34 @@ class Learner(NamedTuple):
   loss: Callable[[Params, State, Batch, Key], tuple[Scalar, tuple[State, Metrics]]]
   embed: Callable[[Params, State, Inputs], Array]
   predict: Callable[[Params, State, Examples, Inputs], Array]
+
+
+class Preprocessing(NamedTuple):
+  """How a network's publisher made pictures ready for it: what `networks.load_clip` reads and `data.load` does.
+
+  A picture in RGB, 0 to 255, is resized, its middle cut out as a square, or black added around it where it is smaller,
+  and rounded; divided by 255 it is what a network is given, which itself takes `mean` off and divides by `deviation`.
+
+  Attributes:
+    pixels: side of the square that comes out.
+    resize: "shortest", so that the shorter side has `side` pixels; "longest", so that the longer one has; or "squash",
+      so that both have, whatever the picture's shape.
+    side: in pixels; by default `pixels`.
+    interpolation: of Pillow, such as "bicubic"; a picture that shrinks is smoothed first.
+    mean, deviation: of the colours of the pictures that the network was trained on, in [0, 1].
+    fill: of what is added around a picture, 0 to 255.
+    middle: how half a pixel is rounded where an odd number is cut off: "floor", down (transformers), or "even", to the
+      even one (torchvision, open_clip).
+  """
+
+  pixels: int
+  resize: Literal["shortest", "longest", "squash"] = "shortest"
+  side: int | None = None
+  interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] = "bicubic"
+  mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)  # OpenAI's CLIP (arXiv:2103.00020)
+  deviation: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
+  fill: int = 0
+  middle: Literal["floor", "even"] = "floor"
 
 
 LossFn = Callable[[Params, Data], Scalar]

@@ -1,17 +1,24 @@
 """GPT-2's published weights, from a safetensors file or a Hugging Face folder."""
 
 import os
+import warnings
 
 import jax.numpy as jnp
 import numpy as np
 
+from metajax import checks
 from metajax.networks.decoder import decoder
-from metajax.networks.pretrained import HEAD, config_of, files_of, read_tensors
+from metajax.networks.pretrained_files import folder_of, read_config, read_tensors
+from metajax.networks.pretrained_settings import CONFIG, HEAD, check_said
 from metajax.networks.transformer import GPT2, Size
 from metajax.types import Network, Params
 
 NORMS = {"ln_1": "before_attention", "ln_2": "before_perceptron"}
 MATRICES = {"mlp.c_fc": "hidden", "mlp.c_proj": "outputs"}
+HEADS = 12  # where Hugging Face's configuration does not say
+# Settings that make another network, with Hugging Face's defaults.
+ONLY = {"activation_function": "gelu_new", "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False}
+ONLY |= {"add_cross_attention": False, "model_type": "gpt2"}
 
 
 def load_gpt2(path: str | os.PathLike, *, dtype=jnp.float32) -> tuple[Network, Params]:
@@ -22,57 +29,97 @@ def load_gpt2(path: str | os.PathLike, *, dtype=jnp.float32) -> tuple[Network, P
   `tokenizers.Tokenizer.from_file("tokenizer.json").encode(text).ids`.
 
   Args:
-    path: a `.safetensors` file with the names of Hugging Face's `GPT2Model` or `GPT2LMHeadModel`; or a folder with
-      `model.safetensors`, perhaps in several files, and `config.json`. Without it (it may stand beside a
-      file too) heads have 64 values and norms GPT-2's epsilon.
+    path: a `.safetensors` file, in 16 or 32 bits, with the names of Hugging Face's `GPT2Model` or `GPT2LMHeadModel`;
+      the index (`.safetensors.index.json`) of several; or a folder with one of them and `config.json`, of which
+      what is not said is Hugging Face's default. Without it (it may stand beside a file too) heads have 64 values and
+      norms GPT-2's epsilon, as a warning tells.
     dtype: of products and activations; params are float32.
 
   Raises:
     FileNotFoundError: if there is no such file, or no safetensors in the folder.
-    ValueError: if a file is damaged or not safetensors, or holds other arrays than a GPT-2's, naming one.
+    ValueError: if a file is damaged or not safetensors, or holds other arrays than a GPT-2's, naming one; if the
+      configuration is not as expected, or not what the arrays have; if there is none and heads cannot be guessed.
   """
-  path = os.fspath(path)
-  tensors = {name.removeprefix("transformer."): x for name, x in read_tensors(files_of(path)).items()}
-  config = config_of(path if os.path.isdir(path) else os.path.dirname(path), "config.json")
-  if config.get("activation_function", "gelu_new") != "gelu_new":
-    raise ValueError(f"expected GPT-2's activation gelu_new, got {config['activation_function']!r} in {path!r}")
+  path = os.fspath(checks.local_path("path", path))
+  tensors = {name.removeprefix("transformer."): x for name, x in read_tensors(path).items()}
   take = lambda name, *shape: _take(tensors, name, shape, path)
   if "wte.weight" not in tensors or "wpe.weight" not in tensors:
     raise ValueError(f"expected GPT-2's arrays in {path!r}, got none named wte.weight and wpe.weight")
-  (vocabulary, width), (length, _) = tensors["wte.weight"].shape, tensors["wpe.weight"].shape
-  heads = config.get("n_head", max(1, width // HEAD))
-  if width % heads:
-    raise ValueError(f"expected heads that divide the width of {width}, got {heads} in {path!r}")
-  layers = len({name.split(".")[1] for name in tensors if name.startswith("h.")})
-  norm = lambda name: {"scale": take(f"{name}.weight", width), "bias": take(f"{name}.bias", width)}
+  (vocabulary, width), length = _sizes(tensors, "wte.weight", path), _sizes(tensors, "wpe.weight", path)[0]
+  size = Size(width, len({name.split(".")[1] for name in tensors if name.startswith("h.")}), 0)
+  heads, epsilon, doubt = _settings(path, size, vocabulary, length)
   params = {"tokens": {"embedding": take("wte.weight", vocabulary, width)}}
-  params |= {"positions": take("wpe.weight", length, width), "norm": norm("ln_f")}
-  for i in range(layers):
-    all_three = np.split(take(f"h.{i}.attn.c_attn.weight", width, 3 * width), 3, 1)
-    biases = np.split(take(f"h.{i}.attn.c_attn.bias", 3 * width), 3)
-    into = {
-      name: {"kernel": kernel.reshape(width, heads, -1), "bias": bias.reshape(heads, -1)}
-      for name, kernel, bias in zip(("query", "key", "value"), all_three, biases, strict=True)
-    }
-    out = take(f"h.{i}.attn.c_proj.weight", width, width).reshape(heads, -1, width)
-    layer = {"attention": into | {"out": {"kernel": out, "bias": take(f"h.{i}.attn.c_proj.bias", width)}}}
-    layer |= {ours: norm(f"h.{i}.{theirs}") for theirs, ours in NORMS.items()}
-    for (theirs, ours), shape in zip(MATRICES.items(), ((width, 4 * width), (4 * width, width)), strict=True):
-      kernel, bias = take(f"h.{i}.{theirs}.weight", *shape), take(f"h.{i}.{theirs}.bias", shape[1])
-      layer[ours] = {"kernel": kernel, "bias": bias}
-    params[f"layer_{i}"] = layer
+  params |= {"positions": take("wpe.weight", length, width), "norm": _norm(take, "ln_f", width)}
+  params |= {f"layer_{i}": _layer(take, f"h.{i}", width, heads) for i in range(size.layers)}
   head = tensors.pop("lm_head.weight", None)
   if head is not None and not np.array_equal(head, params["tokens"]["embedding"]):
     raise ValueError(f"expected an lm_head.weight that is wte.weight, as GPT-2's, got another in {path!r}")
   if more := [name for name in tensors if not name.endswith((".attn.bias", ".attn.masked_bias"))]:  # causal masks
     raise ValueError(f"expected GPT-2's arrays alone in {path!r}, got {more[0]} too")
-  details = GPT2._replace(epsilon=config.get("layer_norm_epsilon", GPT2.epsilon))
-  return decoder(vocabulary, Size(width, layers, heads), length, dtype=dtype, details=details), params
+  if doubt:
+    warnings.warn(doubt, stacklevel=2)
+  details = GPT2._replace(epsilon=epsilon)
+  return decoder(vocabulary, size._replace(heads=heads), length, dtype=dtype, details=details), params
+
+
+def _settings(path, size: Size, vocabulary, length) -> tuple[int, float, str]:
+  """Heads, the norms' epsilon, and what of it is a guess."""
+  where = os.path.join(folder_of(path), CONFIG)
+  config, doubt = read_config(folder_of(path), CONFIG), ""
+  if config is None:
+    if size.width % HEAD:
+      told = f"and the number of heads cannot be guessed for a width of {size.width}"
+      raise ValueError(f"expected {CONFIG} beside {path!r}, got none, {told}")
+    heads, epsilon = size.width // HEAD, GPT2.epsilon
+    doubt = f"there is no {CONFIG} beside {path!r}: it is taken for one of OpenAI's models, with {heads} attention "
+    return heads, epsilon, doubt + f"heads and norms' epsilon {epsilon}"
+  measured = {"n_embd": size.width, "n_layer": size.layers, "n_positions": length, "vocab_size": vocabulary}
+  measured |= {"hidden_size": size.width, "num_hidden_layers": size.layers, "max_position_embeddings": length}
+  check_said(config, measured, "", where)
+  for name, value in ONLY.items():
+    if config.get(name, value) != value:
+      raise ValueError(f"expected GPT-2's {name} {value!r} in {where!r}, got {config[name]!r}")
+  heads = config.get("n_head", config.get("num_attention_heads", HEADS))
+  epsilon = config.get("layer_norm_epsilon", GPT2.epsilon)
+  checks.count(f"n_head in {where!r}", heads)
+  checks.positive(f"layer_norm_epsilon in {where!r}", epsilon)
+  if size.width % heads:
+    raise ValueError(f"expected heads that divide the width of {size.width}, got {heads} in {where!r}")
+  return heads, float(epsilon), doubt
+
+
+def _norm(take, name, width):
+  return {"scale": take(f"{name}.weight", width), "bias": take(f"{name}.bias", width)}
+
+
+def _layer(take, name, width, heads):
+  all_three = np.split(take(f"{name}.attn.c_attn.weight", width, 3 * width), 3, 1)
+  biases = np.split(take(f"{name}.attn.c_attn.bias", 3 * width), 3)
+  into = {
+    part: {"kernel": kernel.reshape(width, heads, -1), "bias": bias.reshape(heads, -1)}
+    for part, kernel, bias in zip(("query", "key", "value"), all_three, biases, strict=True)
+  }
+  out = take(f"{name}.attn.c_proj.weight", width, width).reshape(heads, -1, width)
+  layer = {"attention": into | {"out": {"kernel": out, "bias": take(f"{name}.attn.c_proj.bias", width)}}}
+  layer |= {ours: _norm(take, f"{name}.{theirs}", width) for theirs, ours in NORMS.items()}
+  for (theirs, ours), shape in zip(MATRICES.items(), ((width, 4 * width), (4 * width, width)), strict=True):
+    kernel, bias = take(f"{name}.{theirs}.weight", *shape), take(f"{name}.{theirs}.bias", shape[1])
+    layer[ours] = {"kernel": kernel, "bias": bias}
+  return layer
+
+
+def _sizes(tensors, name, path):
+  if tensors[name].ndim != 2 or min(tensors[name].shape) < 1:
+    raise ValueError(f"expected {name} of two sizes in {path!r}, got {list(tensors[name].shape)}")
+  return tensors[name].shape
 
 
 def _take(tensors, name, shape, path) -> np.ndarray:
   if name not in tensors:
     raise ValueError(f"expected GPT-2's arrays in {path!r}, got none named {name}")
-  if tensors[name].shape != shape:
-    raise ValueError(f"expected {name} of shape {list(shape)} in {path!r}, got {list(tensors[name].shape)}")
+  x = tensors[name]
+  if x.shape != shape or x.dtype != np.float32:
+    raise ValueError(f"expected {name} of shape {list(shape)} in {path!r}, floating, got {list(x.shape)} of {x.dtype}")
+  if not np.isfinite(x).all():
+    raise ValueError(f"expected {name} to be finite in {path!r}, got NaN or an infinity")
   return tensors.pop(name)

@@ -3,6 +3,7 @@
 from typing import Literal, get_args
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -106,11 +107,41 @@ def positions_of(module, grid: tuple[int, int], first: bool = False) -> Array:
   """
   width, count = module.size.width, first + grid[0] * grid[1]
   if module.positions == "learned":
+    _check_places(module, grid, count, first)
     return module.param("positions", nn.initializers.normal(0.02), (count, width)).astype(module.dtype)
   rates = 1 / 10000 ** (np.arange(width // 4) / (width // 4))
   angles = [at.reshape(-1, 1) * rates for at in np.indices(grid)]
   waves = np.concatenate([wave(angle) for angle in angles for wave in (np.sin, np.cos)], 1)
   return jnp.asarray(np.concatenate([np.zeros((int(first), width)), waves]), module.dtype)
+
+
+def _check_places(module, grid, count, first):
+  """Refuses pictures of another size than the network was initialised with."""
+  if not module.has_variable("params", "positions"):
+    return
+  places = len(module.get_variable("params", "positions"))
+  if places != count:
+    raise ValueError(
+      f"expected pictures of {places - first} patches, the size that the network was initialised with, got "
+      f"{grid[0]} x {grid[1]} patches: learned positions have places for no others"
+    )
+
+
+def resized_positions(positions: Array, side: int) -> Array:
+  """Learned positions `[1 + n, width]`, the class token's first, for pictures of another size, `[1 + side^2, width]`.
+
+  Those of the `n` patches of a square are interpolated (cubic, and smoothed where there are fewer), that of the class
+  token stays as it is.
+
+  Raises:
+    ValueError: if the patches are not those of a square.
+  """
+  old, width = round((len(positions) - 1) ** 0.5), positions.shape[1]
+  if old**2 + 1 != len(positions) or side < 1:
+    raise ValueError(f"expected the positions of a square of patches and a token, got {len(positions)} for {side}")
+  grid = jnp.asarray(positions[1:]).reshape(old, old, width)
+  grid = jax.image.resize(grid, (side, side, width), "cubic", antialias=True)
+  return jnp.concatenate([positions[:1], grid.reshape(-1, width)])
 
 
 def check_positions(positions: str, size: Size):
