@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from metajax import checks
+
 OVERHEAD = 2**18  # bytes of a checkpoint beside its arrays, generously
 
 
@@ -28,17 +30,16 @@ class Checkpoints:
   any number of devices. Use it as a context manager, or call `close`.
 
   Args:
-    folder: made at the first save.
+    folder: on this machine, made at the first save; `~` is the home folder.
     keep: how many of the newest to keep, at least 1; the best one is kept beside them.
 
   Raises:
-    ValueError: if `keep` is below 1.
+    ValueError: if `keep` is below 1, or the folder is remote (`gs://`).
   """
 
   def __init__(self, folder: Path | str, keep: int = 3):
-    if keep < 1:
-      raise ValueError(f"expected to keep at least 1 checkpoint, got {keep}")
-    self.folder = Path(folder).absolute()
+    checks.count("keep", keep)
+    self.folder = checks.local_path("the folder of checkpoints", folder).absolute()
     self._keep = keep
     self._best = None
     self._opened, self._writes = None, False

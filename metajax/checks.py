@@ -3,9 +3,13 @@
 Values that are traced are not there yet: of those, shapes and types are checked alone.
 """
 
+import json
 import math
 import numbers
+import os
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 import jax
@@ -16,8 +20,9 @@ SHOWN = 5  # rows that a message names
 
 
 def is_concrete(*arrays: Any) -> bool:
-  """Whether the values of all arrays, or trees of arrays, can be looked at."""
-  return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arrays))
+  """Whether the values of all arrays, or trees of arrays, can be looked at: not while tracing, nor on other hosts."""
+  seen = lambda leaf: not isinstance(leaf, jax.core.Tracer) and getattr(leaf, "is_fully_addressable", True)
+  return all(map(seen, jax.tree.leaves(arrays)))
 
 
 def describe(value: Any) -> str:
@@ -25,6 +30,11 @@ def describe(value: Any) -> str:
   if hasattr(value, "dtype") and hasattr(value, "shape"):
     return f"{value.dtype} {list(value.shape)}"
   return repr(value) if isinstance(value, str | numbers.Number | None) else f"a {type(value).__name__}"
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+  """How many there are of something, for a message: "1 file", "2,000 files", "2 classes" where that is the plural."""
+  return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def choice(name: str, value: Any, choices: Any):
@@ -38,6 +48,16 @@ def choice(name: str, value: Any, choices: Any):
     raise ValueError(f"expected {name} to be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
+def function(name: str, value: Any, example: str):
+  """Refuses what cannot be called, such as what a call of it gives.
+
+  Raises:
+    TypeError: with what it is, and an example of what is expected.
+  """
+  if not callable(value):
+    raise TypeError(f"expected {name} to be a function, {example}, got {describe(value)}")
+
+
 def count(name: str, value: Any, least: int = 1, most: int | None = None):
   """Refuses what is not a whole number from `least` to `most`; `True` is none.
 
@@ -48,6 +68,26 @@ def count(name: str, value: Any, least: int = 1, most: int | None = None):
   if not whole or value < least or (most is not None and value > most):
     bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
     raise ValueError(f"expected {name} to be a whole number {bounds}, got {value!r}")
+
+
+def flag(name: str, value: Any):
+  """Refuses what is neither `True` nor `False`: a text such as "no" would count as true.
+
+  Raises:
+    ValueError: quoting it.
+  """
+  if not isinstance(value, bool | np.bool_):
+    raise ValueError(f"expected {name} to be True or False, got {describe(value)}")
+
+
+def text(name: str, value: Any):
+  """Refuses what is no text.
+
+  Raises:
+    ValueError: quoting it.
+  """
+  if not isinstance(value, str):
+    raise ValueError(f"expected {name} to be a text, got {describe(value)}")
 
 
 def positive(name: str, value: Any):
@@ -70,13 +110,73 @@ def in_range(name: str, value: Any, low: float, high: float):
     raise ValueError(f"expected {name} to be from {low} to {high}, got {_quoted(value)}")
 
 
-def floating(name: str, array: Any, *shape: int | str | None):
-  """Refuses what is not a floating array of a shape, in which a letter stands for any size: `("n", "d")`.
+def scalar(name: str, value: Any):
+  """Refuses what is no real number, or array of shape [] that holds one; of a traced one the shape is known.
 
   Raises:
     ValueError: with what it is.
   """
-  _of_shape(name, array, shape, "floating", jnp.inexact)
+  if not _is_number(value):
+    raise ValueError(f"expected {name} to be a number, got {describe(value)}")
+
+
+def floating(name: str, array: Any, *shape: Any):
+  """Refuses what is not a floating array of a shape, in which a letter stands for any size: `("n", "d")`.
+
+  `...` at the start of a shape stands for any axes.
+
+  Raises:
+    ValueError: with what it is.
+  """
+  _of_shape(name, array, shape, "floating", (jnp.floating,))
+
+
+def real(name: str, array: Any, *shape: Any):
+  """Refuses what is not an array of real numbers, booleans among them, of a shape as `floating` has it.
+
+  Raises:
+    ValueError: with what it is.
+  """
+  _of_shape(name, array, shape, "real numbers", (jnp.floating, jnp.integer, jnp.bool_))
+
+
+def weights(name: str, array: Any, *shape: Any):
+  """Refuses what is not an array of a shape of finite numbers of at least 0.
+
+  Raises:
+    ValueError: with what it is, or its first value that is none of these.
+  """
+  real(name, array, *shape)
+  if is_concrete(array):
+    values = np.asarray(array, np.float64)
+    _check_values(name, values, ~(values >= 0) | np.isinf(values), "finite and of at least 0")
+
+
+def shares(name: str, labels: Any):
+  """Refuses labels `[..., ways]` with a row of numbers below 0, or of a sum above 1: one-hot rows, also times a weight.
+
+  Raises:
+    ValueError: quoting the first such row.
+  """
+  real(name, labels, ..., "ways")
+  _check_ways(name, labels)
+  if not is_concrete(labels):
+    return
+  rows = np.asarray(labels, np.float64).reshape(-1, labels.shape[-1])
+  wrong = np.flatnonzero(~((rows >= 0).all(-1) & (rows.sum(-1) <= 1.01)))  # rounded to 16 bits
+  if wrong.size:
+    row = rows[wrong[0]].tolist()
+    raise ValueError(f"expected one-hot {name}, or shares of a row that sum to 1 at most, got the row {row}")
+
+
+def record(name: str, value: Any, kind: type, advice: str = ""):
+  """Refuses what is not a value of a type, such as a `Network`.
+
+  Raises:
+    TypeError: with what it is.
+  """
+  if not isinstance(value, kind):
+    raise TypeError(f"expected {name} to be a {kind.__name__}, got {describe(value)}" + (advice and f": {advice}"))
 
 
 def integers(name: str, array: Any, *shape: int | str | None, low: int | None = None, high: int | None = None):
@@ -85,7 +185,7 @@ def integers(name: str, array: Any, *shape: int | str | None, low: int | None = 
   Raises:
     ValueError: with what it is, or its first value that is out of range.
   """
-  _of_shape(name, array, shape, "integers", jnp.integer)
+  _of_shape(name, array, shape, "integers", (jnp.integer,))
   if not is_concrete(array) or not np.size(array):
     return
   values = np.asarray(array)
@@ -94,10 +194,7 @@ def integers(name: str, array: Any, *shape: int | str | None, low: int | None = 
     wrong |= values < low
   if high is not None:
     wrong |= values >= high
-  if wrong.any():
-    bounds = f"of at least {low}" if high is None else f"from {low} to {high - 1}"
-    where = tuple(int(i) for i in np.argwhere(wrong)[0])
-    raise ValueError(f"expected {name} {bounds}, got {values[where]} at {list(where)}")
+  _check_values(name, values, wrong, f"of at least {low}" if high is None else f"from {low} to {high - 1}")
 
 
 def finite(name: str, *arrays: Any, error: type[Exception] = ValueError):
@@ -109,11 +206,25 @@ def finite(name: str, *arrays: Any, error: type[Exception] = ValueError):
     error: what is raised; a scorer's is FloatingPointError.
   """
   for leaf in jax.tree.leaves(arrays):
-    if isinstance(leaf, jax.core.Tracer) or not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+    if not is_concrete(leaf) or not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
       continue
     fine = np.isfinite(np.asarray(leaf, np.float64))
     if not fine.all():
       raise error(f"expected {name} to be finite, got {_where(fine)}")
+
+
+def not_finite(tree: Any) -> dict[str, float]:
+  """What a tree holds that is not finite: `{path of a leaf: nan or inf}`, looked at where the arrays are.
+
+  Typed keys, integers and traced values are none.
+  """
+  floats = {}
+  for path, leaf in jax.tree.leaves_with_path(tree):
+    concrete = isinstance(leaf, float | complex) or (hasattr(leaf, "dtype") and not isinstance(leaf, jax.core.Tracer))
+    if concrete and jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+      floats[jax.tree_util.keystr(path, simple=True, separator=".")] = leaf
+  worst = jax.device_get(_worst(list(floats.values()))) if floats else []
+  return {path: float(value) for path, value in zip(floats, worst, strict=True) if not np.isfinite(value)}
 
 
 def one_hot(name: str, labels: Any, dimensions: int | None = None):
@@ -126,6 +237,7 @@ def one_hot(name: str, labels: Any, dimensions: int | None = None):
   if given < 2 or (dimensions is not None and given != dimensions):
     shape = f"an array of shape {list(np.shape(labels))}"
     raise ValueError(f"expected one-hot {name} [n, ways], as jax.nn.one_hot(labels, ways) makes them, got {shape}")
+  _check_ways(name, labels)
   if not is_concrete(labels):
     return
   rows = np.asarray(labels).reshape(-1, np.shape(labels)[-1])
@@ -136,19 +248,91 @@ def one_hot(name: str, labels: Any, dimensions: int | None = None):
     raise ValueError(f"expected one-hot {name} (a single 1 in each row, or all zeros for padding), got the row {row}")
 
 
-def _of_shape(name: str, array: Any, shape: Sequence, kind: str, dtype):
-  wanted = f"[{', '.join('any' if size is None else str(size) for size in shape)}]"
+def local_path(name: str, path: Any) -> Path:
+  """A path on this machine, with `~` as the home folder.
+
+  Raises:
+    ValueError: if it is a URL or a bucket, such as `gs://runs`, or no path.
+  """
+  if not isinstance(path, str | os.PathLike):
+    raise ValueError(f"expected {name} to be a path, got {describe(path)}")
+  given = os.fspath(path)
+  if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", given):  # one slash: a Path of a URL has lost the other
+    advice = "remote paths are not served yet, use a disk or a mounted bucket"
+    raise ValueError(f"expected {name} to be a path on this machine, got {given!r}: {advice}")
+  return Path(given).expanduser()
+
+
+def parse_json(where: str, text: str | bytes, kind: type = dict) -> Any:
+  """What a text in JSON holds that may be anybody's, however it is nested.
+
+  Args:
+    where: it stands, such as a file's name.
+    text: a text, or UTF-8.
+    kind: of what it is to hold.
+
+  Raises:
+    ValueError: if it is no JSON, is nested too deeply, names something twice, or holds another kind.
+  """
+  try:
+    found = json.loads(text, object_pairs_hook=_each_once)
+  except RecursionError:
+    raise ValueError(f"{where!r} is no JSON file: it is nested too deeply") from None
+  except ValueError as error:
+    raise ValueError(f"{where!r} is no JSON file: {error}") from None
+  if not isinstance(found, kind):
+    raise ValueError(f"expected a {kind.__name__} in {where!r}, got {describe(found)}")
+  return found
+
+
+def _each_once(pairs):
+  found = dict(pairs)
+  if len(found) < len(pairs):
+    seen = set()
+    twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+    raise ValueError(f"{twice!r} is there twice")
+  return found
+
+
+def _of_shape(name: str, array: Any, shape: Sequence, kind: str, dtypes: Sequence):
+  said = {None: "any", ...: "..."}
+  wanted = f"[{', '.join(str(said.get(size, size)) for size in shape or (...,))}]"
   if not hasattr(array, "dtype") or not hasattr(array, "shape"):
     raise ValueError(f"expected {name} to be {kind} {wanted}, got {describe(array)}")
-  fits = len(array.shape) == len(shape) and all(
-    not isinstance(size, int) or size == there for size, there in zip(shape, array.shape, strict=True)
+  last = shape[1:] if shape[:1] == (...,) else shape
+  there = array.shape[len(array.shape) - len(last) :] if last is not shape else array.shape
+  fits = len(there) == len(last) and all(
+    not isinstance(size, int) or size == found for size, found in zip(last, there, strict=True)
   )
-  if not jnp.issubdtype(array.dtype, dtype) or (shape and not fits):
+  if not any(jnp.issubdtype(array.dtype, dtype) for dtype in dtypes) or (shape and not fits):
     raise ValueError(f"expected {name} to be {kind} {wanted}, got {describe(array)}")
+
+
+def _check_values(name: str, values: np.ndarray, wrong: np.ndarray, wanted: str):
+  if wrong.any():
+    where = tuple(int(i) for i in np.argwhere(wrong)[0])
+    raise ValueError(f"expected {name} {wanted}, got {values[where]} at {list(where)}")
+
+
+def _check_ways(name: str, labels: Any):
+  """Refuses labels of no ways, and integers `[n, 1]`, which are classes' numbers: 0 and 1 would pass for one-hot."""
+  if not np.shape(labels)[-1]:
+    raise ValueError(f"expected {name} of at least 1 way, got an array of shape {list(np.shape(labels))}")
+  if np.shape(labels)[-1:] == (1,) and jnp.issubdtype(getattr(labels, "dtype", float), jnp.integer):
+    raise ValueError(f"expected one-hot {name} [n, ways], as jax.nn.one_hot(labels, ways) makes them, "
+                     f"got {describe(labels)}, which may be the classes' numbers")  # fmt: skip
+
+
+@jax.jit
+def _worst(leaves):
+  """NaN of a leaf that holds one, infinity of one that holds that, else 0."""
+  return [jnp.where(jnp.isnan(x).any(), jnp.nan, jnp.where(jnp.isinf(x).any(), jnp.inf, 0.0)) for x in leaves]
 
 
 def _is_number(value) -> bool:
-  return np.ndim(value) == 0 and not isinstance(value, str | bytes | bool | None) and np.isreal(value)
+  if not hasattr(value, "dtype"):
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+  return np.shape(value) == () and any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer))
 
 
 def _quoted(value) -> str:

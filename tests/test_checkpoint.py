@@ -189,7 +189,7 @@ def test_what_eight_devices_saved_others_restore(tmp_path, devices):
 
 
 def test_keeping_none_is_refused(tmp_path):
-  with pytest.raises(ValueError, match="expected to keep at least 1 checkpoint, got 0"):
+  with pytest.raises(ValueError, match="expected keep to be a whole number of at least 1, got 0"):
     Checkpoints(tmp_path, keep=0)
 
 

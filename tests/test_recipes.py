@@ -51,7 +51,7 @@ def test_the_rate_rises_along_a_line_and_falls_along_a_cosine():
 def test_the_rate_grows_with_the_batch_or_its_root():
   assert scaled_rate(0.3, 4096) == pytest.approx(4.8)  # SimCLR's
   assert scaled_rate(1.2, 4096, "square_root") == pytest.approx(0.075 * 64)
-  with pytest.raises(ValueError, match="'linear' or 'square_root', got 'cubic'"):
+  with pytest.raises(ValueError, match="one of 'linear', 'square_root', got 'cubic'"):
     scaled_rate(0.3, 256, "cubic")
   with pytest.raises(ValueError, match="at least 1, got 0"):
     scaled_rate(0.3, 0)

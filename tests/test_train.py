@@ -319,7 +319,7 @@ def never(*_):
 )
 def test_a_setting_below_one_is_refused_before_anything_is_drawn_or_made(setting):
   ((name, value),) = setting.items()
-  with pytest.raises(ValueError, match=f"expected {name} to be at least 1, got {value}"):
+  with pytest.raises(ValueError, match=f"expected {name} to be a whole number of at least 1, got {value}"):
     fit(Learner(never, never, never, never), optimizer, never, **{"steps": 5, "validate": never, **setting})
 
 

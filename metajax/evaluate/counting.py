@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from metajax import checks
+
 STRENGTHS = tuple(2.0**e for e in range(-6, 15, 2))  # of smoothing, in counts
 
 
@@ -32,7 +34,12 @@ def bigram(train: np.ndarray, validation: np.ndarray, test: np.ndarray, vocabula
 
   Returns:
     `Counted`, of `test[:, 1:]`.
+
+  Raises:
+    ValueError: if a part has no pair of tokens, a token is out of the vocabulary, or one follows padding.
   """
+  for name, rows in (("train", train), ("validation", validation), ("test", test)):
+    _check_tokens(name, rows, vocabulary)
   before, after = _pairs(train)
   singles = np.bincount(after, minlength=vocabulary)
   firsts = np.bincount(before, minlength=vocabulary)
@@ -66,7 +73,15 @@ def independent_pixels(train: np.ndarray, validation: np.ndarray, test: np.ndarr
 
   Returns:
     `Counted`, of `test`.
+
+  Raises:
+    ValueError: if a part has no row, rows differ in length, or a colour is out of range.
   """
+  for name, rows in (("train", train), ("validation", validation), ("test", test)):
+    checks.integers(f"{name} colours", rows, "rows", np.shape(train)[-1] if np.ndim(train) else "pixels", low=0,
+                    high=colours)  # fmt: skip
+    if not np.size(rows):
+      raise ValueError(f"expected {name} rows of pixels, got {list(np.shape(rows))}")
   own = np.stack([np.bincount(place, minlength=colours) for place in train.T])
   everywhere = (own.sum(0) + 1) / (own.sum() + colours)
   places = np.arange(train.shape[1])
@@ -77,6 +92,15 @@ def independent_pixels(train: np.ndarray, validation: np.ndarray, test: np.ndarr
   found = {k: probabilities(validation, k).mean() for k in STRENGTHS}
   chosen = max(found, key=found.get)
   return Counted(probabilities(test, chosen), (chosen,))
+
+
+def _check_tokens(name: str, rows: np.ndarray, vocabulary: int):
+  checks.integers(f"{name} tokens", rows, "rows", "length + 1", low=-1, high=vocabulary)
+  late = np.flatnonzero(((rows[:, :-1] < 0) & (rows[:, 1:] >= 0)).any(-1))
+  if late.size:
+    raise ValueError(f"expected padding at the ends of {name} rows alone, got a token after it in row {late[0]}")
+  if not (rows[:, 1:] >= 0).any():
+    raise ValueError(f"expected {name} rows of two tokens or more, got {list(rows.shape)} without a pair")
 
 
 def _pairs(rows):

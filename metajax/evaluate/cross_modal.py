@@ -1,10 +1,12 @@
 """Pictures and texts in one space: classification by what classes are called, and finding one by the other."""
 
+import numbers
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from metajax import checks
 from metajax.evaluate.features import features
 from metajax.evaluate.few_shot import Score, summarise
 from metajax.evaluate.ranks import Rank, rank, unit
@@ -58,9 +60,11 @@ def class_embeddings(
 
   Raises:
     ValueError: if there is not a class for each prompt, or a class has none.
+    FloatingPointError: if an embedding, a parameter or a value of the state is not finite, naming it.
   """
   if len(tokens) != len(of_class) or not len(tokens):
     raise ValueError(f"expected the class of each prompt, got {len(tokens)} prompts and {len(of_class)} classes")
+  checks.integers("the classes of prompts", np.asarray(of_class), "n", low=0)
   found = features(embed, params, state, _batches(tokens, of_class))
   each = unit(found.inputs)
   counts = np.bincount(found.labels)
@@ -81,15 +85,18 @@ def zero_shot(classes: np.ndarray, examples: Examples) -> ZeroShot:
     examples: embedded pictures `[n, d]` and their classes, integers `[n]`, of `features(...)`.
 
   Raises:
-    ValueError: if shapes do not match, or a label is out of range.
+    ValueError: if shapes do not match, there is no example, or a label is out of range.
+    FloatingPointError: if an embedding is not finite, naming its row.
   """
   inputs, labels = np.asarray(examples.inputs, np.float32), np.asarray(examples.labels)
+  classes = np.asarray(classes, np.float32)
   if inputs.ndim != 2 or classes.ndim != 2 or inputs.shape[1] != classes.shape[1] or labels.shape != inputs.shape[:1]:
     given = f"{list(inputs.shape)}, {list(labels.shape)} and classes {list(classes.shape)}"
     raise ValueError(f"expected examples [n, d] with labels [n], and classes [classes, d], got {given}")
   if labels.dtype.kind not in "iu" or not len(labels) or labels.min() < 0 or labels.max() >= len(classes):
     raise ValueError(f"expected integer labels from 0 to {len(classes) - 1}, got {np.unique(labels)[:5].tolist()}")
-  cosines = unit(inputs) @ unit(np.asarray(classes, np.float32)).T
+  _check_finite(examples=inputs, classes=classes)
+  cosines = unit(inputs) @ unit(classes).T
   found = rank(cosines, labels[:, None])
   right = lambda k: 100.0 * found.recall(k)
   sums = np.bincount(labels, right(1), len(classes))
@@ -120,20 +127,18 @@ def retrieval(pictures: np.ndarray, texts: np.ndarray, owner: np.ndarray, at: Se
     `{"text_to_picture": {k: Score}, "picture_to_text": {k: Score}}`, in percent over texts and over pictures.
 
   Raises:
-    ValueError: if shapes do not match, a picture has no text, or a `k` is below 1.
-    FloatingPointError: if an embedding is not finite.
+    ValueError: if shapes do not match, there is no picture, a picture has no text, or a `k` is below 1.
+    FloatingPointError: if an embedding is not finite, naming its row.
   """
   pictures, texts, owner = np.asarray(pictures, np.float32), np.asarray(texts, np.float32), np.asarray(owner)
   if pictures.ndim != 2 or texts.ndim != 2 or pictures.shape[1] != texts.shape[1] or owner.shape != texts.shape[:1]:
     given = f"{list(pictures.shape)}, {list(texts.shape)} and {list(owner.shape)}"
     raise ValueError(f"expected pictures [n, d], texts [m, d] and the picture of each text [m], got {given}")
-  if owner.dtype.kind not in "iu" or set(np.unique(owner)) != set(range(len(pictures))):
+  if owner.dtype.kind not in "iu" or not len(pictures) or set(np.unique(owner)) != set(range(len(pictures))):
     raise ValueError(f"expected a text of each of the {len(pictures)} pictures, got those of {len(np.unique(owner))}")
-  if not at or min(at) < 1:
+  if not at or not all(isinstance(k, numbers.Integral) and k >= 1 for k in at):
     raise ValueError(f"expected recall at 1 or more, got {list(at)}")
-  for name, rows in (("pictures", pictures), ("texts", texts)):
-    if not np.isfinite(rows).all():
-      raise FloatingPointError(f"embeddings of {name} were not finite")
+  _check_finite(pictures=pictures, texts=texts)
   pictures, texts = unit(pictures), unit(texts)
   of_texts = _ranks(texts, owner[:, None], pictures)
   order = np.argsort(owner, kind="stable")
@@ -143,6 +148,11 @@ def retrieval(pictures: np.ndarray, texts: np.ndarray, owner: np.ndarray, at: Se
   of_pictures = _ranks(pictures, own_texts, texts)
   recall = lambda found: {k: summarise(100.0 * found.recall(k)) for k in at}
   return {"text_to_picture": recall(of_texts), "picture_to_text": recall(of_pictures)}
+
+
+def _check_finite(**embeddings):
+  for name, rows in embeddings.items():
+    checks.finite(f"the embeddings of {name}", rows, error=FloatingPointError)
 
 
 def _ranks(rows, own, among) -> Rank:

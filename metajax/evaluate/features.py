@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import jax
 import numpy as np
 
+from metajax import checks
 from metajax.mesh import own_share, replicate, shard_padded, share, to_host
 from metajax.types import Batches, Examples, Params, State
 
@@ -28,10 +29,11 @@ def features(embed: Callable, params: Params, state: State, batches: Batches | I
     `Examples` of float32 `[all, d]`, and their labels as they were.
 
   Raises:
-    ValueError: if there is no batch.
-    FloatingPointError: if a feature is not finite, naming its row.
+    ValueError: if there is no batch, or there is not a feature and a label for each example.
+    FloatingPointError: if a feature, a parameter or a value of the state is not finite, naming it.
     RuntimeError: if params or state were changed.
   """
+  check_trained(params, state)
   run, found, labels, rows = _compiled(embed), [], [], 0
   with frozen(params, state):
     shared = replicate((params, state))
@@ -40,15 +42,28 @@ def features(embed: Callable, params: Params, state: State, batches: Batches | I
         raise ValueError(f"expected batches of at most the first one's {rows} rows, got {len(batch.labels)}")
       inputs, there = shard_padded(batch.inputs, rows)
       rows = len(there) // share()[1]  # of the first batch, on every host alike
-      found.append(np.asarray(to_host(run(*shared, inputs)), np.float32)[there])
+      found.append(_rows_of(run(*shared, inputs), there, len(batch.labels)))
       labels.append(_of_all_hosts(np.asarray(batch.labels)))
   if not found:
     raise ValueError("expected examples to embed, got no batch")
   found = np.concatenate(found)
-  bad = np.flatnonzero(~np.isfinite(found).all(-1))
-  if bad.size:
-    raise FloatingPointError(f"features were not finite, first those of example {bad[0]}")
+  checks.finite("the features of examples", found, error=FloatingPointError)
   return Examples(found, np.concatenate(labels))
+
+
+def check_trained(params: Params, state: State):
+  """Refuses a learner that is broken: what it gives may be finite all the same, and score as chance does.
+
+  An infinity in the state passes, since a state may hold a bound.
+
+  Raises:
+    FloatingPointError: naming the first parameter that is not finite, or the first NaN of the state.
+  """
+  for path, value in checks.not_finite(params).items():
+    raise FloatingPointError(f"expected finite parameters, got {value} in the parameter {path}")
+  for path, value in checks.not_finite(state).items():
+    if np.isnan(value):
+      raise FloatingPointError(f"expected a state without NaN, got one in {path}")
 
 
 @contextlib.contextmanager
@@ -65,10 +80,22 @@ def frozen(*trees):
       raise RuntimeError(f"expected frozen arrays, but {jax.tree_util.keystr(path)} was changed")
 
 
+def _rows_of(embedded, there, labelled: int) -> np.ndarray:
+  """The embeddings of the examples that are there, if each has one and a label."""
+  found = np.asarray(to_host(embedded), np.float32)
+  if found.shape[:1] != there.shape or not found.ndim > 1:
+    raise ValueError(f"expected an embedding [{len(there)}, d] of {len(there)} inputs, got {list(found.shape)}")
+  if share()[1] == 1 and labelled != there.sum():
+    raise ValueError(f"expected a label for each of {there.sum()} inputs, got {labelled}")
+  return found[there]
+
+
 def _own(batch):
   """This host's rows of a whole batch."""
   host, hosts = share()
   rows = len(batch.labels)
+  if different := [len(x) for x in jax.tree.leaves(batch.inputs) if len(x) != rows]:
+    raise ValueError(f"expected a label for each of {different[0]} inputs, got {rows}")
   return jax.tree.map(lambda x: x[host * rows // hosts : (host + 1) * rows // hosts], batch)
 
 

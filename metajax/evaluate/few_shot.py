@@ -1,6 +1,8 @@
 """Scores of a trained learner on tasks it has not seen."""
 
 import functools
+import math
+import numbers
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -8,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metajax import checks
+from metajax.evaluate.features import check_trained
 from metajax.losses import accuracy, check_one_hot, squared_error
 from metajax.mesh import map_tasks, own_share, replicate, shard_padded, to_host
 from metajax.types import Batches, Learner, Params, State
@@ -18,7 +22,8 @@ class Score(NamedTuple):
 
   Attributes:
     mean: accuracies in percent, 0 to 100; errors in their own unit.
-    interval: half the width of the 95% interval of the mean over tasks.
+    interval: half the width of the 95% interval of the mean over tasks; infinite of one task, which says nothing of
+      others.
     tasks: the score of each task, float64 `[tasks]`.
   """
 
@@ -27,7 +32,8 @@ class Score(NamedTuple):
   tasks: np.ndarray
 
   def __str__(self):
-    return f"{self.mean:.2f} ± {self.interval:.2f}"
+    alone = math.isinf(self.interval)
+    return f"{self.mean:.2f} (one score: no interval)" if alone else f"{self.mean:.2f} ± {self.interval:.2f}"
 
 
 def few_shot_accuracy(
@@ -52,7 +58,7 @@ def few_shot_accuracy(
   Raises:
     ValueError: if `tasks` is below 2, the batches end early, labels are not one-hot or do not fit the logits, or a task
       has no labelled query.
-    FloatingPointError: if a prediction is not finite, naming the task.
+    FloatingPointError: if a prediction is not finite, naming the task, or a parameter or a value of the state is not.
   """
 
   return summarise(_scores(learner, params, state, batches, tasks, _percent_right, at_once, _check_classes))
@@ -83,9 +89,10 @@ def few_shot_error(
 ) -> Score:
   """The mean squared error of a regression on the queries of `tasks` tasks, in the targets' unit squared.
 
-  Arguments, tasks and interval are as in `few_shot_accuracy`; the labels are regression targets `[n, outputs]`.
+  Arguments, tasks, interval and errors are as in `few_shot_accuracy`; the labels are regression targets `[n, outputs]`,
+  which have to be finite.
   """
-  return summarise(_scores(learner, params, state, batches, tasks, squared_error, at_once))
+  return summarise(_scores(learner, params, state, batches, tasks, squared_error, at_once, _check_targets))
 
 
 def _percent_right(logits, labels):
@@ -98,6 +105,11 @@ def _check_classes(episodes):
   empty = np.flatnonzero(~np.asarray(episodes.query.labels).any((1, 2)))
   if empty.size:
     raise ValueError(f"expected a labelled query in every task, got none in task {empty[0]} of a batch")
+
+
+def _check_targets(episodes):
+  for name, part in (("support", episodes.support), ("query", episodes.query)):
+    checks.finite(f"{name} targets of a batch's tasks", part.labels)
 
 
 @functools.lru_cache(maxsize=64)
@@ -114,8 +126,10 @@ def _scorer(predict, measure, at_once):
 
 def _scores(learner, params, state, batches, tasks, measure, at_once, look=lambda episodes: None):
   """`measure(prediction, labels)` of each of the first `tasks` tasks, float64 `[tasks]`."""
-  if tasks < 2:
-    raise ValueError(f"expected at least 2 tasks, so that there is an interval, got {tasks}")
+  if isinstance(tasks, bool) or not isinstance(tasks, numbers.Integral) or tasks < 2:
+    raise ValueError(f"expected at least 2 tasks, so that there is an interval, got {tasks!r}")
+  checks.function("batches", batches, "batches(start, shard), an iterator of Episodes")
+  check_trained(params, state)
   run, shared = _scorer(learner.predict, measure, at_once), replicate((params, state))
   scores, found = [], 0
   for episodes in own_share(batches):
@@ -150,7 +164,15 @@ def adaptation_curve(
       `adapt.unchanged` takes none.
     params, state, batches, tasks, at_once: as for `few_shot_accuracy`.
     steps: numbers of steps, such as `range(11)`.
+
+  Raises:
+    ValueError: if there is no number of steps, or one is below 0; as `few_shot_accuracy`.
+    FloatingPointError: as `few_shot_accuracy`.
   """
+  if not len(steps):
+    raise ValueError("expected numbers of adaptation steps, got none")
+  for number in steps:
+    checks.count("a number of adaptation steps", number, least=0)
   return [few_shot_accuracy(after(n), params, state, batches, tasks, at_once=at_once) for n in steps]
 
 
@@ -170,10 +192,20 @@ def paired_difference(first: Score, second: Score) -> Score:
 def summarise(scores: np.ndarray) -> Score:
   """The mean of scores `[tasks]`, with the half-width `t s / sqrt(tasks)` of its 95% interval.
 
-  Student's `t` has `tasks - 1` degrees of freedom: 1.96 for many tasks, 2.26 for ten.
+  Student's `t` has `tasks - 1` degrees of freedom: 1.96 for many tasks, 2.26 for ten. Of one score it is infinite.
+
+  Raises:
+    ValueError: if there is no score.
+    FloatingPointError: if a score is not finite, naming its row.
   """
   from scipy.stats import t
 
+  scores = np.asarray(scores, np.float64)
+  if scores.ndim != 1 or not scores.size:
+    raise ValueError(f"expected scores [tasks], one at least, got {list(scores.shape)}")
+  checks.finite("scores", scores, error=FloatingPointError)
+  if len(scores) == 1:
+    return Score(float(scores[0]), math.inf, scores)
   half = t.ppf(0.975, len(scores) - 1) * scores.std(ddof=1) / np.sqrt(len(scores))
   return Score(float(scores.mean()), float(half), scores)
 
@@ -182,5 +214,10 @@ def over_seeds(scores: Sequence[Score]) -> Score:
   """The mean of the means of networks that were trained from several seeds, with its 95% interval over the seeds.
 
   One score is its own.
+
+  Raises:
+    ValueError: if there is no score.
   """
+  if not len(scores):
+    raise ValueError("expected a score of one seed at least, got none")
   return scores[0] if len(scores) == 1 else summarise(np.array([score.mean for score in scores]))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from metajax import checks
 from metajax.evaluate.features import features
 from metajax.evaluate.few_shot import Score
 from metajax.types import Examples, Params, State
@@ -21,8 +22,9 @@ def log_probabilities_of(
     batch_size: rows at once.
 
   Raises:
-    ValueError, FloatingPointError, RuntimeError: as `features`.
+    ValueError, FloatingPointError, RuntimeError: as `features`; also if `batch_size` is below 1.
   """
+  checks.count("batch_size", batch_size)
   starts = range(0, len(rows), batch_size)
   return features(of, params, state, [_unlabelled(rows[i : i + batch_size]) for i in starts]).inputs
 
@@ -35,10 +37,13 @@ def rate(totals: Sequence[float], counts: Sequence[float]) -> Score:
 
   Raises:
     ValueError: if there are fewer than 2 texts, or one without anything that is counted.
+    FloatingPointError: if a total or a count is not finite, naming its text.
   """
   from scipy.stats import t
 
   totals, counts = np.asarray(totals, np.float64), np.asarray(counts, np.float64)
+  checks.finite("the totals of texts", totals, error=FloatingPointError)
+  checks.finite("the counts of texts", counts, error=FloatingPointError)
   if totals.shape != counts.shape or totals.ndim != 1 or len(totals) < 2 or not (counts > 0).all():
     raise ValueError(f"expected totals and counts above 0 of at least 2 texts, got {totals.shape} and {counts.shape}")
   ratio, n = totals.sum() / counts.sum(), len(totals)

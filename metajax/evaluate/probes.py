@@ -1,6 +1,7 @@
 """What frozen features are worth: a linear classifier on them, and their nearest neighbours."""
 
 import functools
+import math
 import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metajax import checks
 from metajax.evaluate.few_shot import Score, summarise
 from metajax.evaluate.ranks import unit
 from metajax.types import Array, Examples
@@ -50,11 +52,12 @@ def linear_probe(
     strengths: to choose from, above 0.
 
   Raises:
-    ValueError: if features or labels are not as expected, a strength is not above 0, or training examples have one
-      class.
+    ValueError: if features or labels are not as expected, a label is of no training example, a strength is not above
+      0, or training examples have one class.
+    FloatingPointError: if a feature is not finite, naming its row.
   """
-  _check(train=train, validation=validation, test=test)
-  if not strengths or min(strengths) <= 0:
+  _check(train, validation, test)
+  if not all(0 < strength < math.inf for strength in strengths) or not strengths:
     raise ValueError(f"expected strengths above 0, got {list(strengths)}")
   strengths, found = sorted(strengths, reverse=True), {}
   for strength, right in zip(strengths, _path(train, validation, strengths), strict=True):
@@ -85,11 +88,12 @@ def nearest_neighbours(
     temperature: above 0.
 
   Raises:
-    ValueError: if features or labels are not as expected, or a number is out of range.
+    ValueError: if features or labels are not as expected, a label is of no training example, or a number is out of
+      range.
+    FloatingPointError: if a feature is not finite, naming its row.
   """
-  _check(train=train, validation=validation, test=test)
-  if not neighbours or min(neighbours) < 1 or not temperature > 0:
-    raise ValueError(f"expected at least 1 neighbour and a temperature above 0, got {neighbours} and {temperature}")
+  _check(train, validation, test)
+  _check_numbers(neighbours, temperature)
   known = sorted({min(k, len(train.labels)) for k in neighbours})
   found = {}
   if len(known) > 1:
@@ -104,16 +108,26 @@ def nearest_neighbours(
 def neighbour_classes(
   known: Examples, asked: np.ndarray, neighbours: Sequence[int], temperature: float = 0.07
 ) -> dict[int, np.ndarray]:
-  """The class that the `k` nearest of `known` vote for, for each of several `k`: `{k: [n]}`."""
-  classes = int(known.labels.max()) + 1
-  run = _voter(tuple(neighbours), classes, temperature)
-  library, labels = jnp.asarray(unit(known.inputs)), jnp.asarray(known.labels)
+  """The class that the `k` nearest of `known` vote for, for each of several `k`: `{k: [n]}`.
+
+  Raises:
+    ValueError: if features or labels are not as expected, or a number is out of range.
+    FloatingPointError: if a feature is not finite, naming its row.
+  """
+  _check_numbers(neighbours, temperature, len(known.labels))
+  _check_examples("known", known)
+  if np.ndim(asked) != 2 or np.shape(asked)[1] != np.shape(known.inputs)[1] or not len(asked):
+    raise ValueError(f"expected features [n, {np.shape(known.inputs)[1]}] to ask of, got {list(np.shape(asked))}")
+  checks.finite("the features that are asked of", asked, error=FloatingPointError)
+  names, labels = np.unique(known.labels, return_inverse=True)
+  run = _voter(tuple(neighbours), len(names), temperature)
+  library, labels = jnp.asarray(unit(known.inputs)), jnp.asarray(labels)
   queries, parts = unit(asked), []
   for start in range(0, len(queries), QUERIES_AT_ONCE):
     some = queries[start : start + QUERIES_AT_ONCE]
     padded = np.pad(some, ((0, QUERIES_AT_ONCE - len(some)), (0, 0)))
     parts.append(np.asarray(run(library, labels, padded))[:, : len(some)])
-  return dict(zip(neighbours, np.concatenate(parts, 1), strict=True))
+  return dict(zip(neighbours, names[np.concatenate(parts, 1)], strict=True))
 
 
 @functools.lru_cache(maxsize=16)
@@ -146,13 +160,34 @@ def _path(known: Examples, asked: Examples, strengths: Sequence[float]):
     yield regression.predict(scaler.transform(np.float32(asked.inputs))) == asked.labels
 
 
-def _check(**parts: Examples):
-  width = np.shape(parts["train"].inputs)[-1:]
-  for name, (inputs, labels) in parts.items():
-    if np.ndim(inputs) != 2 or np.shape(inputs)[1:] != width or np.shape(labels) != np.shape(inputs)[:1]:
-      given = f"{list(np.shape(inputs))} and {list(np.shape(labels))}"
-      raise ValueError(f"expected {name} features [n, {width[0]}] and integer labels [n], got {given}")
-    if np.asarray(labels).dtype.kind not in "iu" or not len(labels):
-      raise ValueError(f"expected integer {name} labels, at least one, got {len(labels)} of {np.asarray(labels).dtype}")
-  if len(np.unique(parts["train"].labels)) < 2:
+def _check(train: Examples, validation: Examples, test: Examples):
+  width = np.shape(train.inputs)[-1:]
+  for name, part in (("train", train), ("validation", validation), ("test", test)):
+    _check_examples(name, part, width)
+  if len(np.unique(train.labels)) < 2:
     raise ValueError("expected training examples of at least 2 classes, got 1")
+  known = train.labels
+  for name, part in (("validation", validation), ("test", test)):
+    if (unknown := np.setdiff1d(part.labels, known)).size:
+      rows = int(np.isin(part.labels, unknown).sum())
+      given = f"{', '.join(map(str, unknown[: checks.SHOWN]))}{', ...' * (unknown.size > checks.SHOWN)}"
+      raise ValueError(f"expected {name} labels that were trained on, got {given} in {rows} of {len(part.labels)} rows")
+    known = np.concatenate([known, part.labels])  # test examples are compared with both
+
+
+def _check_examples(name: str, part: Examples, width: tuple = ()):
+  inputs, labels = part
+  width = width or np.shape(inputs)[-1:]
+  if np.ndim(inputs) != 2 or np.shape(inputs)[1:] != width or np.shape(labels) != np.shape(inputs)[:1]:
+    given = f"{list(np.shape(inputs))} and {list(np.shape(labels))}"
+    raise ValueError(f"expected {name} features [n, {width[0] if width else 'd'}] and integer labels [n], got {given}")
+  if np.asarray(labels).dtype.kind not in "iu" or not len(labels):
+    raise ValueError(f"expected integer {name} labels, at least one, got {len(labels)} of {np.asarray(labels).dtype}")
+  checks.integers(f"{name} labels", np.asarray(labels), "n", low=0)
+  checks.finite(f"{name} features", inputs, error=FloatingPointError)
+
+
+def _check_numbers(neighbours: Sequence[int], temperature: float, most: int | None = None):
+  for number in neighbours or (0,):
+    checks.count("the number of neighbours", number, most=most)
+  checks.positive("temperature", temperature)

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from metajax import checks
+
 
 class Rank(NamedTuple):
   """The place of what is sought by each of some rows.
@@ -31,7 +33,12 @@ class Rank(NamedTuple):
 
 
 def rank(cosines: np.ndarray, own: np.ndarray) -> Rank:
-  """The rank of the nearest of what is sought: cosines `[rows, n]`, columns that are sought `[rows, any number]`."""
+  """The rank of the nearest of what is sought: cosines `[rows, n]`, columns that are sought `[rows, any number]`.
+
+  Raises:
+    FloatingPointError: if a cosine is not finite, naming its row: nothing is nearer than NaN.
+  """
+  checks.finite("cosines", cosines, error=FloatingPointError)
   best = np.take_along_axis(cosines, own, 1).max(-1, keepdims=True)
   other = np.ones(cosines.shape, bool)
   np.put_along_axis(other, own, False, 1)
@@ -41,5 +48,5 @@ def rank(cosines: np.ndarray, own: np.ndarray) -> Rank:
 
 def unit(x: np.ndarray) -> np.ndarray:
   """Rows of length 1 in 32 bits; a row of zeros stays."""
-  x = np.asarray(x, np.float32)
-  return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+  length = np.linalg.norm(np.asarray(x, np.float64), axis=-1, keepdims=True)  # of 32 bits no square overflows in 64
+  return np.float32(x / np.where(length == 0, 1, length))

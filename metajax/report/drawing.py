@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from metajax import checks
 from metajax.mesh import first_host
 from metajax.paths import writing
 
@@ -48,13 +49,18 @@ _FALLBACKS += ("Malgun Gothic", "Arial Unicode MS", "Noto Sans Devanagari", "Not
 
 @contextmanager
 def drawing(path: Path, width: float, height: float) -> Iterator:
-  """Gives an empty matplotlib Figure of so many inches, and writes it into the PNG file at the end."""
+  """Gives an empty matplotlib Figure of so many inches, and writes it into the PNG file at the end.
+
+  Raises:
+    ValueError: if the path is remote (`gs://`).
+  """
   import warnings
 
   from matplotlib import style
   from matplotlib.figure import Figure
   from matplotlib.font_manager import fontManager
 
+  path = checks.local_path("the figure", path)
   installed = set(fontManager.get_font_names())
   family = ["DejaVu Sans", *(name for name in _FALLBACKS if name in installed)]
   with style.context(["default", {**_STYLE, "font.family": family}]), warnings.catch_warnings():

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax
 
+from metajax import checks
 from metajax.paths import naming
 from metajax.report.files import write_whole
 
@@ -35,12 +36,12 @@ def metrics_log(folder: Path, after: int = 0):
 
   Raises:
     OSError: naming the file that cannot be written.
-    ValueError: if a metric is called "step" or "time".
+    ValueError: if the folder is remote (`gs://`), or a metric is called "step" or "time".
   """
+  folder = checks.local_path("the folder of metrics", folder)
   if jax.process_index() != 0:
     yield lambda step, metrics: None
     return
-  folder = Path(folder)
   path = folder / "metrics.jsonl"
   kept = [(line, row) for line, row in _lines(path) if row["step"] <= after]
   write_whole(path, b"".join(line + b"\n" for line, _ in kept))
@@ -64,8 +65,11 @@ def read_metrics(folder: Path) -> list[dict]:
   """The rows of `folder/metrics.jsonl` in order, `{"step": int, "time": float, name: float}`; none without a file.
 
   A last line that a kill cut short is left out; any other line that is not a row, with a warning.
+
+  Raises:
+    ValueError: if the folder is remote (`gs://`).
   """
-  return [row for _, row in _lines(Path(folder) / "metrics.jsonl")]
+  return [row for _, row in _lines(checks.local_path("the folder of metrics", folder) / "metrics.jsonl")]
 
 
 def _lines(path: Path):

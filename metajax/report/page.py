@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
+from metajax import checks
 from metajax.mesh import first_host
 from metajax.report.files import write_whole
 from metajax.report.tables import configuration_table, records_table, text
@@ -54,8 +55,10 @@ def page(
 
   Raises:
     OSError: if a picture cannot be read or the file not be written, naming it.
-    ValueError: if a picture is neither a PNG nor an SVG, or a swatch's parts are not one or three numbers in [0, 1].
+    ValueError: if a picture is neither a PNG nor an SVG, a swatch's parts are not one or three numbers in [0, 1], or
+      the path is remote (`gs://`).
   """
+  path = checks.local_path("the page", path)
   if not first_host():
     return
   parts = [

@@ -4,9 +4,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import optax
 
+from metajax import checks
+from metajax.train.given import check_batches, check_checkpoints, check_learner, check_optimizer, check_seed
 from metajax.train.run import Run
 from metajax.train.step import TrainState
 from metajax.types import Batches, Learner, Params, State
@@ -70,14 +71,19 @@ def fit(
       operation: JAX's error then points at the line that made it.
 
   Raises:
-    ValueError: if `steps`, `log_every`, `validate_every` or `checkpoint_every` is below 1, a seed is not in [0, 2^32),
-      the batches end early, or a checkpoint is of another learner or a later step.
-    FloatingPointError: if the loss or the gradient is not finite, naming the step, its batch and the last checkpoint.
+    TypeError: if what is given is no learner, optimizer, `batches(start, shard)` or `Checkpoints`.
+    ValueError: if `steps`, `log_every`, `validate_every` or `checkpoint_every` is no whole number of at least 1, a seed
+      is not in [0, 2^32), the batches end early, or a checkpoint is of another learner or a later step.
+    FloatingPointError: if the loss, the gradient, or what was learned is not finite, the learner's state and the
+      optimizer's among it, naming the step, its batch and the last checkpoint.
     OSError: if a checkpoint cannot be written.
     Stopped: as `stop` asks.
   """
   every = {"log_every": log_every, "validate_every": validate_every, "checkpoint_every": checkpoint_every}
-  _check(seed, steps=steps, **every)
+  _check(learner, optimizer, batches, seed, checkpoints, steps=steps, **every)
+  for name, called in {"log": log, "validate": validate, "stop": stop}.items():
+    if called is not None:
+      checks.function(name, called, "or None")
   run = Run(learner, optimizer, seed, log, validate, checkpoints, debug_nans)
   stream = run.begin(batches, steps)
   for step in range(run.step + 1, steps + 1):
@@ -108,8 +114,10 @@ def restore(
 
   Raises:
     FileNotFoundError: if there is no checkpoint.
+    TypeError: as `fit`.
     ValueError: if the last or the best cannot be read, or is of another learner or optimizer.
   """
+  _check(learner, optimizer, batches, seed, checkpoints)
   run = Run(learner, optimizer, seed, None, best, checkpoints, False)
   run.begin(batches, math.inf)
   there = checkpoints.steps()
@@ -123,10 +131,11 @@ def restore(
   return run.train_state if run.best is None else run.best
 
 
-def _check(seed, **least_one):
+def _check(learner, optimizer, batches, seed, checkpoints, **least_one):
+  check_learner(learner)
+  check_optimizer(optimizer)
+  check_batches(batches)
+  check_seed(seed)
+  check_checkpoints(checkpoints)
   for name, value in least_one.items():
-    if value < 1:
-      raise ValueError(f"expected {name} to be at least 1, got {value}")
-  for one in np.atleast_1d(seed).tolist():
-    if not 0 <= one < 2**32:  # beyond, JAX's keys repeat
-      raise ValueError(f"expected a seed of 0 to 2**32 - 1, got {one}")
+    checks.count(name, value)

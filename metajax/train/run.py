@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metajax import checks
 from metajax.mesh import shard_batch, share
 from metajax.train.step import each_seed, make_train_step, start
 
@@ -23,6 +24,7 @@ class Run:
     self.best, self.best_step = None, None
     self.best_score = np.full(np.shape(seed), -np.inf)
     self.scores = None  # of the validation after this step
+    self.unbounded = frozenset()  # what was infinite from the start: a state may hold a bound
     self.window, self.pending = [], []  # metrics of the steps since the last report: on the host, on the device
     self.seconds, self.began, self.waited, self.timed = 0.0, 0.0, 0.0, 0
     step = make_train_step(learner, optimizer)
@@ -37,6 +39,8 @@ class Run:
     if first is None:
       raise ValueError(f"expected batches for {steps} steps, got 0")
     self.train_state = self._start(first)
+    bounds = [name for name, value in self._not_finite_now().items() if np.isinf(value)]
+    self.unbounded = frozenset(name for name in bounds if not name.startswith("parameter"))
     if self.checkpoints:
       self.checkpoints.check_savable(self._saved())
       self._resume(steps)
@@ -159,10 +163,17 @@ class Run:
           raise FloatingPointError(self._not_finite(name.replace("_", " "), metrics[name], step))
       self.window.append({name: np.asarray(value, float).tolist() for name, value in metrics.items()})
     self.pending = []
-    for path, finite in jax.tree_util.tree_leaves_with_path(jax.device_get(_finite(self.train_state.params))):
-      if not finite:
-        name = "parameter " + jax.tree_util.keystr(path, simple=True, separator=".")
-        raise FloatingPointError(self._not_finite(name, np.array(np.nan), self.step))
+    for name, value in self._not_finite_now().items():
+      if np.isnan(value) or name not in self.unbounded:
+        if replay is not None:
+          self._replay(replay)
+        raise FloatingPointError(self._not_finite(name, value, self.step))
+
+  def _not_finite_now(self):
+    """What is learned, or carried along, and not finite: `{its name: nan or inf}`."""
+    now = self.train_state
+    parts = {"parameter": now.params, "learner's state": now.state, "optimizer's state": now.optimizer_state}
+    return {f"{name} {path}": x for name, part in parts.items() for path, x in checks.not_finite(part).items()}
 
   def _replay(self, batch):
     """Takes the step again, one operation at a time, so that JAX's error points at the line that made the number."""
@@ -183,11 +194,6 @@ class Run:
   def _last_good(self):
     there = self.checkpoints.steps() if self.checkpoints else []
     return f"the last good checkpoint is {self.checkpoints.folder / str(there[-1])}" if there else "there is none saved"
-
-
-@jax.jit
-def _finite(params):
-  return jax.tree.map(lambda x: jnp.isfinite(x).all(), params)
 
 
 def _copy(train_state):

@@ -9,12 +9,19 @@ import numpy as np
 import optax
 
 from metajax.mesh import shard_batch
+from metajax.train.given import check_batches, check_seed
 from metajax.train.run import Run
 from metajax.types import Batches, Learner
 
 
 def for_seeds(batches: Sequence[Batches]) -> Batches:
-  """The batches of several seeds side by side, `[rows, seeds, ...]`, for `fit(..., seed=(0, 1, ...))`."""
+  """The batches of several seeds side by side, `[rows, seeds, ...]`, for `fit(..., seed=(0, 1, ...))`.
+
+  Raises:
+    TypeError: if one is no `batches(start, shard)`.
+  """
+  for one in batches:
+    check_batches(one)
 
   def together(start=0, shard=(0, 1)):
     for each in zip(*(iter(one(start, shard)) for one in batches), strict=False):
@@ -32,7 +39,14 @@ def seeds_at_once(
     learner, optimizer: as for `fit`.
     batches: of each seed.
     seeds: as many.
+
+  Raises:
+    TypeError: as `fit`.
+    ValueError: if there are not the batches of each seed, or a seed is not in [0, 2^32).
   """
+  if len(batches) != len(seeds):
+    raise ValueError(f"expected the batches of each of {len(seeds)} seeds, got those of {len(batches)}")
+  check_seed(seeds)
   for count in sorted({len(seeds) // n for n in range(1, len(seeds) + 1) if len(seeds) % n == 0}, reverse=True):
     if count == 1:
       break
