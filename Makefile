@@ -1,18 +1,25 @@
 # make demo   trains on characters of many scripts and tests on scripts it has not seen
-# make test   checks style and runs the test suite
+# make test   checks style and runs the test suite; make test-times prints what every test file costs
+# make test-slow runs the long proofs; make mutants checks that the tests notice small wrong changes
 # Both first make .venv with the pinned versions of constraints.txt. PYTHON=python3.12 picks another Python.
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-times test-slow mutants lint format clean
 
 demo: .venv/ready
 	$(BIN)/python -m experiments.prototypical --budget demo
 
 test: lint
 	$(BIN)/python -m pytest -m "not slow"
+
+test-times: .venv/ready
+	$(BIN)/python -m pytest -m "not slow" --all-times
+
+mutants: .venv/ready
+	$(BIN)/python -m tests.mutants
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow

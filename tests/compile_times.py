@@ -7,6 +7,7 @@ import os
 import resource
 import time
 from collections import defaultdict
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -30,6 +31,7 @@ class Cost(NamedTuple):
 spent = Cost()  # by this process so far: compiles and their seconds
 files = defaultdict(Cost)
 peaks = []  # MiB, of the workers
+skipped = set()  # why
 
 
 def count(event, seconds, **_):
@@ -48,7 +50,14 @@ def now():
 
 
 def peak():
+  """The most memory that the process has had, in MiB."""
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def resident():
+  """The memory that the process has, in MiB; 0 where the system does not say."""
+  pages = Path("/proc/self/statm")
+  return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20 if pages.exists() else 0
 
 
 before = now()
@@ -66,6 +75,8 @@ def pytest_runtest_makereport(item, call):
 
 
 def pytest_runtest_logreport(report):
+  if report.skipped and isinstance(report.longrepr, tuple):
+    skipped.add(report.longrepr[2].removeprefix("Skipped: "))
   cost = dict(report.user_properties).get("cost")
   if cost:
     file = report.nodeid.split("::")[0].removeprefix("tests/")
@@ -98,4 +109,6 @@ def pytest_terminal_summary(terminalreporter, config):
   for name, cost in [*shown, (f"all {len(files)} files", total)]:
     seconds = "".join(f"{x:{width}.1f} s" for x, width in zip(cost[2:], (10, 7, 7), strict=True))
     write(f"{name:<40}{cost.tests:>7}{cost.compiles:>10}{seconds}")
+  if skipped:
+    write(f"skipped: {'; '.join(sorted(skipped))}")
   write("peak memory of the workers: " + ", ".join(f"{x:,.0f} MiB" for x in peaks or [peak()]))

@@ -1,5 +1,8 @@
-"""Eight simulated devices, and compiled programs kept between runs."""
+"""Eight simulated devices, compiled programs kept between runs, which tests are slow, and what runs beside what."""
 
+import contextlib
+import ctypes
+import fnmatch
 import gc
 import os
 from pathlib import Path
@@ -18,22 +21,61 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax  # noqa: E402  (the flags must be set before)
 import pytest  # noqa: E402
 from compile_times import *  # noqa: E402, F403
+from compile_times import resident  # noqa: E402
 
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).resolve().parent.parent / ".cache" / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
-
+# Files that take longest come first, so that two workers end together.
+LONGEST_FIRST = ("learner_laws", "experiments", "hosts", "kill", "contrastive", "pretraining", "readme")
 MOST_MAPS = 30_000  # of a process's memory; Linux gives 65,530
+MOST_MEMORY = 1200  # MiB of a process
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+  _mark_slow(items)
+  _order(items)
+
+
+def _mark_slow(items):
+  """Marks as slow what `slow_tests.txt` says, of which each line must match a test."""
+  lines = (Path(__file__).parent / "slow_tests.txt").read_text().splitlines()
+  patterns = [line.split("  ")[0] for line in lines if line and not line.startswith("#")]
+  files = {item.path.name for item in items if "::" not in str(item.config.args)}
+  for pattern in patterns:
+    literal = pattern.replace("[", "[[]")  # only * stands for something else
+    matched = [item for item in items if fnmatch.fnmatchcase(item.nodeid.removeprefix("tests/"), literal)]
+    for item in matched:
+      item.add_marker(pytest.mark.slow)
+    if not matched and pattern.split("::")[0] in files:
+      raise pytest.UsageError(f"slow_tests.txt: no test is {pattern!r}")
+
+
+def _order(items):
+  """Runs the tests of a group, or else of a file, one after the other in one worker, which compiles once for all."""
+  place, first = {f"test_{name}": i for i, name in enumerate(LONGEST_FIRST)}, {}
+  for i, item in enumerate(items):
+    if not item.get_closest_marker("xdist_group"):
+      item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    first.setdefault(_group(item), (place.get(item.path.stem, len(place)), i))
+  items.sort(key=lambda item: first[_group(item)])
+
+
+def _group(item):
+  return item.get_closest_marker("xdist_group").args[0]
 
 
 @pytest.fixture(autouse=True, scope="module")
-def few_memory_maps():
-  """Forgets compiled programs where they are many: each takes some memory maps, and without any left XLA crashes."""
+def little_memory():
+  """Forgets compiled programs where they are many: they take memory, and memory maps, without which XLA crashes."""
   yield
   maps = Path("/proc/self/maps")
-  if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+  if resident() > MOST_MEMORY or (maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS):
     jax.clear_caches()
     gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+      ctypes.CDLL("libc.so.6").malloc_trim(0)  # gives back what was freed
 
 
 @pytest.fixture

@@ -362,3 +362,30 @@ MESH_PATHS = (
   "gpt",
   "masked autoencoder",
 )
+
+# Learners that differ from another of the table in a part that has tests of its own: their laws are slow.
+VARIANTS = (
+  "maml, embedding by its encoder",
+  "maml, adam inside",
+  "first-order maml",
+  "maml, batch norm",
+  "maml, any ways",
+  "anil, any ways",
+  "anil, batch norm of the support",
+  "reptile",
+  "reptile, batch norm",
+  "r2d2, batch norm of the support",
+  "supervised, head by gradient",
+  "prototypical, cosine",
+  "matching",
+  "siamese",
+  "siamese, batch norm",
+  "siamese, augmented",
+  "triplet",
+  "triplet, semi-hard",
+  "simclr",
+  "pretext, jigsaw",
+  "pretext, transformation",
+  "pretext, relative patch",
+  "pretext, shuffle and learn",
+)

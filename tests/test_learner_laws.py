@@ -6,12 +6,15 @@ import chex
 import jax
 import numpy as np
 import pytest
-from table_of_learners import LEARNERS, MESH_PATHS, episodes, pictures
+from table_of_learners import LEARNERS, MESH_PATHS, VARIANTS, episodes, pictures
 
 from metajax.mesh import make_mesh, shard_batch
 
 
-def over(names, fast=LEARNERS):
+FAST = [name for name in LEARNERS if name not in VARIANTS]
+
+
+def over(names, fast=FAST):
   """All tests of a learner run in one worker, which compiles it once; those not among the fast ones are slow."""
   marks = lambda name: [pytest.mark.xdist_group(name)] + ([] if name in fast else [pytest.mark.slow])
   return pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name)) for name in names])
@@ -65,14 +68,14 @@ class Case:
     return self.compiled_use(self.params, self.state, support, inputs)[0]
 
 
-CASES = {}
-
-
 @pytest.fixture
 def case(name):
-  if name not in CASES:
-    CASES[name] = Case(name)
-  return CASES[name]
+  return made(name)
+
+
+@functools.lru_cache(maxsize=2)  # the tests of a learner run one after the other
+def made(name):
+  return Case(name)
 
 
 def close(first, second, tolerance=2e-5):

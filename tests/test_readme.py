@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import optax
 
-from metajax import few_shot_accuracy, fit
+from metajax import few_shot_accuracy, fit, networks
 from metajax.data import episodes, from_arrays
+from metajax.networks import conv_blocks
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -27,16 +28,22 @@ def test_a_learner_of_ones_own_trains_and_evaluates_in_another_folder(tmp_path):
   assert 20 < float(mean) <= 100 and float(interval) > 0
 
 
+def one_block(*_, halvings=1, **how):
+  """What stands for conv4: one of its blocks."""
+  return conv_blocks(1, 4, halvings=min(halvings, 1), **how)
+
+
 def test_the_other_blocks_run(capsys, monkeypatch, tmp_path):
   monkeypatch.chdir(tmp_path)
-  images = np.random.default_rng(0).integers(0, 256, (200, 28, 28, 1), np.uint8)
+  monkeypatch.setattr(networks, "conv4", one_block)
+  images = np.random.default_rng(0).integers(0, 256, (200, 12, 12, 1), np.uint8)
   source = from_arrays(images, np.repeat(np.arange(10), 20))
   names = {"images": images, "labels": source.labels, "optax": optax, "fit": fit}
   names["train"] = names["test"] = episodes(source, ways=5, shots=1, queries=2, tasks=2)
   names |= {"few_shot_accuracy": few_shot_accuracy, "load": lambda name, part: source}
   for block in BLOCKS:
     if "Learner(" not in block:
-      block = block.replace("batches(start=0)", "[next(batches(start=0))]").replace("conv4(", "conv4(8, ")
+      block = block.replace("batches(start=0)", "[next(batches(start=0))]")
       exec(re.sub(r"tasks=\d+\)", "tasks=4)", re.sub(r"(?<!1e-3, )steps=\d+", "steps=2", block)), names)
-  assert names["episode"].support.inputs.shape == (16, 5, 28, 28, 1)
+  assert names["episode"].support.inputs.shape == (16, 5, 12, 12, 1)
   assert re.fullmatch(r"(-?[\d.]+ ± [\d.]+\n){10}", capsys.readouterr().out)
