@@ -1,5 +1,7 @@
 """Residual networks and vision transformers: the published parameters and products, in either precision."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from metajax.compose import linear, with_head
 from metajax.networks import projection_head, resnet, vision_transformer
 from metajax.networks.transformer import Size
+from metajax.networks.vision_transformer import resized_positions
 
 PUBLISHED = {  # parameters with a head of 1,000 ways, and billions of multiplications and additions at 224 x 224
   "resnet 18": (resnet(18), 11_689_512, 1.8),
@@ -87,6 +90,42 @@ def test_a_transformer_reads_each_patch_where_it_is():
   without = params | {"positions": jnp.zeros_like(params["positions"])}
   np.testing.assert_allclose(run(without, swapped), run(without, pictures), atol=1e-5)
   assert np.abs(run(params, swapped) - run(params, pictures)).max() > 1e-4
+
+
+def test_learned_positions_refuse_pictures_of_another_size_and_those_of_waves_do_not():
+  given = lambda side: np.zeros((1, side, side, 1), np.float32)
+  for pool, patches in (("class", 4), ("mean", 4)):
+    network = vision_transformer(Size(8, 1, 2), 4, pool=pool)
+    params = jax.eval_shape(network.init, jax.random.key(0), given(8))[0]
+    apply = functools.partial(network.apply, params, {}, train=False)
+    with pytest.raises(ValueError, match=f"pictures of {patches} patches, .*got 3 x 3 patches"):
+      jax.eval_shape(apply, given(12))
+  network = vision_transformer(Size(8, 1, 2), 4, positions="sine_cosine")
+  params = jax.eval_shape(network.init, jax.random.key(0), given(8))[0]
+  assert jax.eval_shape(lambda p: network.apply(p, {}, given(12), train=False)[0], params).shape == (1, 8)
+
+
+THREE_OF_FOUR = [
+  [0.22442, -0.51706],
+  [-1.2256, -0.45066],
+  [-0.91769, 1.75096],
+  [0.38988, -0.03947],
+  [-0.17684, -0.00167],
+]
+THREE_OF_FOUR += [[0.07459, -0.1474], [1.28311, 0.22115], [-0.40321, 0.47516], [0.31247, 0.28396]]
+
+
+def test_positions_of_other_sizes_are_interpolated_but_for_the_class_tokens():
+  """Golden figures of open_clip 3.3's `resize_pos_embed`, fewer patches among them."""
+  positions = np.random.default_rng(3).normal(size=(17, 2)).astype(np.float32)
+  found = resized_positions(positions, 3)
+  np.testing.assert_array_equal(found[0], positions[0])
+  np.testing.assert_allclose(found[1:], THREE_OF_FOUR, atol=1e-5)
+  np.testing.assert_allclose(resized_positions(positions, 4), positions, atol=1e-6)
+  np.testing.assert_allclose(resized_positions(np.ones((5, 2)), 9), 1, atol=1e-6)
+  for given, side in ((np.ones((6, 2)), 3), (np.ones((5, 2)), 0)):
+    with pytest.raises(ValueError, match="positions of a square of patches"):
+      resized_positions(given, side)
 
 
 def test_a_projection_head_has_the_layers_of_the_paper():

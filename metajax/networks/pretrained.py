@@ -208,7 +208,7 @@ def _at_size(towers: Towers, params: dict, how: Preprocessing, image_size: int |
     return towers, params, how
   if image_size != towers.pixels:
     positions = resized_positions(params["picture"]["positions"], image_size // towers.patch)
-    params = params | {"picture": params["picture"] | {"positions": positions}}
+    params = params | {"picture": params["picture"] | {"positions": jnp.asarray(positions)}}
   return towers._replace(pixels=image_size), params, at_size(how, image_size)
 
 

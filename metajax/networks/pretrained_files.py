@@ -74,12 +74,12 @@ def _read_shards(path):
 def _read(path):
   found = {}
   try:
-    with safe_open(path, framework="flax") as file:
+    with safe_open(path, framework="np") as file:
       for name in file.keys():  # noqa: SIM118
         try:
           found[name] = file.get_tensor(name)
-        except (AttributeError, TypeError):  # a kind of numbers that the library does not know
+        except (AttributeError, TypeError):  # a kind of numbers that NumPy does not know
           raise ValueError(f"expected arrays of 16, 32 or 64 bits in {path!r}, got another kind: {name!r}") from None
   except SafetensorError as error:
     raise ValueError(f"{path!r} is no whole safetensors file: {error}") from None
-  return {name: np.asarray(x, np.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x for name, x in found.items()}
+  return {name: x.astype(np.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x for name, x in found.items()}

@@ -42,22 +42,25 @@ def load_gpt2(path: str | os.PathLike, *, dtype=jnp.float32) -> tuple[Network, P
   """
   path = os.fspath(checks.local_path("path", path))
   tensors = {name.removeprefix("transformer."): x for name, x in read_tensors(path).items()}
-  take = lambda name, *shape: _take(tensors, name, shape, path)
   if "wte.weight" not in tensors or "wpe.weight" not in tensors:
     raise ValueError(f"expected GPT-2's arrays in {path!r}, got none named wte.weight and wpe.weight")
-  (vocabulary, width), length = _sizes(tensors, "wte.weight", path), _sizes(tensors, "wpe.weight", path)[0]
+  (vocabulary, width), (length, _) = (_two_sizes(tensors, name, path) for name in ("wte.weight", "wpe.weight"))
   size = Size(width, len({name.split(".")[1] for name in tensors if name.startswith("h.")}), 0)
-  heads, epsilon, doubt = _settings(path, size, vocabulary, length)
-  params = {"tokens": {"embedding": take("wte.weight", vocabulary, width)}}
-  params |= {"positions": take("wpe.weight", length, width), "norm": _norm(take, "ln_f", width)}
-  params |= {f"layer_{i}": _layer(take, f"h.{i}", width, heads) for i in range(size.layers)}
+  found = {name: _take(tensors, name, shape, path) for name, shape in _shapes(size, vocabulary, length).items()}
   head = tensors.pop("lm_head.weight", None)
-  if head is not None and not np.array_equal(head, params["tokens"]["embedding"]):
+  if head is not None and not np.array_equal(head, found["wte.weight"]):
     raise ValueError(f"expected an lm_head.weight that is wte.weight, as GPT-2's, got another in {path!r}")
   if more := [name for name in tensors if not name.endswith((".attn.bias", ".attn.masked_bias"))]:  # causal masks
     raise ValueError(f"expected GPT-2's arrays alone in {path!r}, got {more[0]} too")
+  heads, epsilon, doubt = _settings(path, size, vocabulary, length)
   if doubt:
     warnings.warn(doubt, stacklevel=2)
+  params = {
+    "tokens": {"embedding": found["wte.weight"]},
+    "positions": found["wpe.weight"],
+    "norm": _norm(found, "ln_f"),
+  }
+  params |= {f"layer_{i}": _layer(found, f"h.{i}", heads) for i in range(size.layers)}
   details = GPT2._replace(epsilon=epsilon)
   return decoder(vocabulary, size._replace(heads=heads), length, dtype=dtype, details=details), params
 
@@ -88,27 +91,38 @@ def _settings(path, size: Size, vocabulary, length) -> tuple[int, float, str]:
   return heads, float(epsilon), doubt
 
 
-def _norm(take, name, width):
-  return {"scale": take(f"{name}.weight", width), "bias": take(f"{name}.bias", width)}
+def _shapes(size: Size, vocabulary, length) -> dict[str, tuple[int, ...]]:
+  """Of every array."""
+  width = size.width
+  found = {"wte.weight": (vocabulary, width), "wpe.weight": (length, width)}
+  each = {"ln_1": (width,), "attn.c_attn": (width, 3 * width), "attn.c_proj": (width, width), "ln_2": (width,)}
+  each |= {"mlp.c_fc": (width, 4 * width), "mlp.c_proj": (4 * width, width)}
+  of_layers = {f"h.{i}.{name}": shape for i in range(size.layers) for name, shape in each.items()}
+  for name, shape in (of_layers | {"ln_f": (width,)}).items():
+    found |= {f"{name}.weight": shape, f"{name}.bias": shape[-1:]}
+  return found
 
 
-def _layer(take, name, width, heads):
-  all_three = np.split(take(f"{name}.attn.c_attn.weight", width, 3 * width), 3, 1)
-  biases = np.split(take(f"{name}.attn.c_attn.bias", 3 * width), 3)
+def _norm(found, name):
+  return {"scale": found[f"{name}.weight"], "bias": found[f"{name}.bias"]}
+
+
+def _layer(found, name, heads):
+  kernels, biases = (np.split(found[f"{name}.attn.c_attn.{kind}"], 3, -1) for kind in ("weight", "bias"))
   into = {
-    part: {"kernel": kernel.reshape(width, heads, -1), "bias": bias.reshape(heads, -1)}
-    for part, kernel, bias in zip(("query", "key", "value"), all_three, biases, strict=True)
+    part: {"kernel": kernel.reshape(len(kernel), heads, -1), "bias": bias.reshape(heads, -1)}
+    for part, kernel, bias in zip(("query", "key", "value"), kernels, biases, strict=True)
   }
-  out = take(f"{name}.attn.c_proj.weight", width, width).reshape(heads, -1, width)
-  layer = {"attention": into | {"out": {"kernel": out, "bias": take(f"{name}.attn.c_proj.bias", width)}}}
-  layer |= {ours: _norm(take, f"{name}.{theirs}", width) for theirs, ours in NORMS.items()}
-  for (theirs, ours), shape in zip(MATRICES.items(), ((width, 4 * width), (4 * width, width)), strict=True):
-    kernel, bias = take(f"{name}.{theirs}.weight", *shape), take(f"{name}.{theirs}.bias", shape[1])
-    layer[ours] = {"kernel": kernel, "bias": bias}
+  out = found[f"{name}.attn.c_proj.weight"]
+  out = {"kernel": out.reshape(heads, -1, out.shape[-1]), "bias": found[f"{name}.attn.c_proj.bias"]}
+  layer = {"attention": into | {"out": out}}
+  layer |= {ours: _norm(found, f"{name}.{theirs}") for theirs, ours in NORMS.items()}
+  for theirs, ours in MATRICES.items():
+    layer[ours] = {"kernel": found[f"{name}.{theirs}.weight"], "bias": found[f"{name}.{theirs}.bias"]}
   return layer
 
 
-def _sizes(tensors, name, path):
+def _two_sizes(tensors, name, path):
   if tensors[name].ndim != 2 or min(tensors[name].shape) < 1:
     raise ValueError(f"expected {name} of two sizes in {path!r}, got {list(tensors[name].shape)}")
   return tensors[name].shape

@@ -108,10 +108,9 @@ def _size(size: Any, square: bool, where) -> tuple[str, int]:
 
 def _square(size: Any, name: str, where) -> int:
   """The side of a square."""
-  sides = size
-  if isinstance(size, dict) and set(size) == {"height", "width"}:
-    sides = [size["height"], size["width"]]
-  sides = sides if isinstance(sides, list) else [sides, sides]
+  sides = size if isinstance(size, list) else [size, size]
+  if isinstance(size, dict):
+    sides = [size["height"], size["width"]] if set(size) == {"height", "width"} else []
   if len(sides) != 2 or sides[0] != sides[1]:
     raise ValueError(f"expected {name} of a square in {where!r}, as a number or height and width, got {size!r}")
   checks.count(f"{name} in {where!r}", sides[0])

@@ -3,7 +3,6 @@
 from typing import Literal, get_args
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -127,21 +126,26 @@ def _check_places(module, grid, count, first):
     )
 
 
-def resized_positions(positions: Array, side: int) -> Array:
+def resized_positions(positions: np.ndarray, side: int) -> np.ndarray:
   """Learned positions `[1 + n, width]`, the class token's first, for pictures of another size, `[1 + side^2, width]`.
 
-  Those of the `n` patches of a square are interpolated (cubic, and smoothed where there are fewer), that of the class
-  token stays as it is.
+  Those of the `n` patches of a square are interpolated by Keys' cubic (a = -1/2), smoothed where there are fewer than
+  before; that of the class token stays as it is.
 
   Raises:
     ValueError: if the patches are not those of a square.
   """
+  positions = np.asarray(positions, np.float32)
   old, width = round((len(positions) - 1) ** 0.5), positions.shape[1]
   if old**2 + 1 != len(positions) or side < 1:
     raise ValueError(f"expected the positions of a square of patches and a token, got {len(positions)} for {side}")
-  grid = jnp.asarray(positions[1:]).reshape(old, old, width)
-  grid = jax.image.resize(grid, (side, side, width), "cubic", antialias=True)
-  return jnp.concatenate([positions[:1], grid.reshape(-1, width)])
+  scale = old / side
+  away = np.abs(np.arange(old) + 0.5 - (np.arange(side)[:, None] + 0.5) * scale) / max(scale, 1)
+  near, far = 1.5 * away**3 - 2.5 * away**2 + 1, -0.5 * away**3 + 2.5 * away**2 - 4 * away + 2
+  weights = np.where(away < 1, near, np.where(away < 2, far, 0))
+  weights = weights / weights.sum(1, keepdims=True)
+  grid = np.einsum("yi,xj,ijd->yxd", weights, weights, positions[1:].reshape(old, old, width))
+  return np.concatenate([positions[:1], grid.reshape(-1, width)]).astype(np.float32)
 
 
 def check_positions(positions: str, size: Size):

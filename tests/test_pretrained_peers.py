@@ -1,0 +1,110 @@
+"""Published weights and pictures beside the publishers' own code, where it is installed; test_pretrained.py has figures
+of it."""
+
+import json
+
+import jax
+import numpy as np
+import published_clips as published
+import pytest
+from PIL import Image
+
+from metajax.data import preprocess
+from metajax.networks import load_clip, load_gpt2, save_clip
+
+CONFIGS = {
+  "Hugging Face, heads by default": published.HF,
+  "Hugging Face, three and two heads": published.changed(
+    published.changed(published.HF, "vision_config", num_attention_heads=3, hidden_act="gelu"),
+    "text_config",
+    num_attention_heads=2,
+    hidden_act="gelu",
+  ),
+}
+PROCESSORS = {
+  "CLIP": published.PROCESSOR,
+  "CLIP, larger than is kept": published.PROCESSOR | {"size": {"shortest_edge": 11}, "resample": 2},
+  "SigLIP": {"image_processor_type": "SiglipImageProcessor", "size": {"height": 8, "width": 8}, "do_convert_rgb": None},
+}
+NO_TRANSFORMERS = "transformers and torch, the peers, are not installed"
+NO_OPEN_CLIP = "open_clip and torch, the peers, are not installed"
+
+
+def ours(found, pictures):
+  given = zip(found.networks, ("picture", "text"), (pictures, published.TOKENS), strict=True)
+  return jax.jit(lambda params: [n.apply(params[k], {}, x, train=False)[0] for n, k, x in given])(found.params)
+
+
+def unit(x):
+  return np.asarray(x) / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def by_transformers(folder, pixels):
+  torch = pytest.importorskip("torch", reason=NO_TRANSFORMERS)
+  transformers = pytest.importorskip("transformers", reason=NO_TRANSFORMERS)
+  model = transformers.CLIPModel.from_pretrained(folder).eval()
+  with torch.no_grad():
+    found = model(input_ids=torch.tensor(published.TOKENS).long(), pixel_values=torch.tensor(pixels))
+  return found.image_embeds.numpy(), found.text_embeds.numpy()
+
+
+@pytest.mark.parametrize("processor", PROCESSORS)
+@pytest.mark.parametrize("config", CONFIGS)
+def test_pictures_and_features_agree_with_transformers(tmp_path, config, processor):
+  transformers = pytest.importorskip("transformers", reason=NO_TRANSFORMERS)
+  photos = [published.photo(*shape) for shape in ((30, 45), (45, 31))]
+  folder, configs = tmp_path / "theirs", {"config": CONFIGS[config], "preprocessor_config": PROCESSORS[processor]}
+  published.write(folder, published.arrays(), **configs)
+  found = load_clip(folder)
+  theirs = transformers.AutoImageProcessor.from_pretrained(folder)
+  pixels = theirs([Image.fromarray(photo) for photo in photos], return_tensors="np")["pixel_values"]
+  seen = np.stack([preprocess(photo, found.preprocessing) for photo in photos])
+  unscaled = pixels.transpose(0, 2, 3, 1) * np.float32(theirs.image_std) + np.float32(theirs.image_mean)
+  assert np.abs(255 * unscaled - seen).max() <= 2
+
+  pictures = np.clip(unscaled, 0, 1).astype(np.float32)
+  again = ((pictures - np.float32(theirs.image_mean)) / np.float32(theirs.image_std)).transpose(0, 3, 1, 2)
+  for x, y in zip(ours(found, pictures), by_transformers(folder, again), strict=True):
+    np.testing.assert_allclose(unit(x), y, atol=1e-4)
+  save_clip(tmp_path / "ours", *found[1:])
+  for x, y in zip(ours(found, pictures), by_transformers(tmp_path / "ours", again), strict=True):
+    np.testing.assert_allclose(unit(x), y, atol=1e-4)
+
+
+@pytest.mark.parametrize(("quick", "size"), [(False, None), (True, None), (False, 12)])
+def test_pictures_and_features_agree_with_open_clip(tmp_path, quick, size):
+  torch = pytest.importorskip("torch", reason=NO_OPEN_CLIP)
+  open_clip = pytest.importorskip("open_clip", reason=NO_OPEN_CLIP)
+  config = json.loads(json.dumps(published.OPEN_CLIP))
+  config["model_cfg"]["quick_gelu"] = quick
+  config["preprocess_cfg"] = {"mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "longest", "fill_color": 9}
+  names = published.openai_names(published.arrays())
+  folder = published.write(tmp_path / "theirs", names, "open_clip_model.safetensors", open_clip_config=config)
+  model, prepare = open_clip.create_model_from_pretrained(f"local-dir:{folder}", force_image_size=size)
+  found = load_clip(folder, image_size=size)
+  photos = [published.photo(*shape) for shape in ((30, 45), (45, 31))]
+  pixels = torch.stack([prepare(Image.fromarray(photo)) for photo in photos])
+  seen = np.stack([preprocess(photo, found.preprocessing) for photo in photos])
+  assert np.abs(255 * (pixels.numpy().transpose(0, 2, 3, 1) / 2 + 0.5) - seen).max() <= 2
+  with torch.no_grad():
+    theirs = model.eval().encode_image(pixels), model.encode_text(torch.tensor(published.TOKENS).long())
+  for x, y in zip(ours(found, seen / np.float32(255)), theirs, strict=True):
+    np.testing.assert_allclose(unit(x), unit(y.numpy()), atol=1e-4)
+
+
+def test_a_gpt2_without_heads_in_its_configuration_agrees_with_transformers(tmp_path):
+  torch = pytest.importorskip("torch", reason=NO_TRANSFORMERS)
+  transformers = pytest.importorskip("transformers", reason=NO_TRANSFORMERS)
+  config = transformers.GPT2Config(vocab_size=19, n_positions=9, n_embd=24, n_layer=2)
+  torch.manual_seed(0)
+  model = transformers.GPT2LMHeadModel(config).eval()
+  model.save_pretrained(tmp_path)
+  said = json.loads((tmp_path / "config.json").read_text())
+  del said["n_head"]
+  (tmp_path / "config.json").write_text(json.dumps(said))
+  network, params = load_gpt2(tmp_path)
+  tokens = np.array([[3, 1, 4, 1, 5, 9, 2, 6, 5]])
+  decoded = jax.jit(lambda params: network.apply(params, {}, tokens, train=False)[0])(params)
+  with torch.no_grad():
+    expected = model(torch.tensor(tokens)).logits.numpy()
+  np.testing.assert_allclose(decoded.features @ decoded.vectors.T, expected, atol=1e-4)
