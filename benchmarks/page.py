@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments import records
+from metajax.paths import alone, write_whole, writing
 
 HERE = Path(__file__).resolve().parent
 _INTRODUCTION = """# Benchmarks
@@ -62,12 +63,13 @@ def write(name: str, found: list[dict], of: tuple[str, ...] = ()):
   """
   path = HERE / "results" / f"{name}.json"
   key = lambda one: tuple(one.get(k) for k in of)
-  before = json.loads(path.read_text()) if of and path.exists() else []
-  new = {key(one) for one in found}
-  records.write(path, [one for one in before if key(one) not in new] + found)
-  if name in _OWN_FORM:
-    _OWN_FORM[name].draw(path)
-  build_page()
+  with alone(path.parent):  # what another benchmark adds meanwhile is not lost
+    before = records.read(path) if of else []
+    new = {key(one) for one in found}
+    records.write(path, [one for one in before if key(one) not in new] + found)
+    if name in _OWN_FORM:
+      _OWN_FORM[name].draw(path)
+    build_page()
 
 
 def build_page():
@@ -80,7 +82,7 @@ def build_page():
     lines += [f"- `{command}`, {machine}" for command, machine in runs]
     lines.append("")
     lines += _OWN_FORM[path.stem].table(rows) if path.stem in _OWN_FORM else _table(rows)
-  (HERE / "README.md").write_text("\n".join(lines))
+  write_whole(HERE / "README.md", "\n".join(lines).encode())
 
 
 def _table(rows: list[dict]) -> list[str]:
@@ -168,7 +170,8 @@ def _draw(path: Path):
   axes[1, 0].set_ylabel("temporary memory, MiB")
   handles = {label: h for a in axes.flat for h, label in zip(*a.get_legend_handles_labels(), strict=True)}
   figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=8)
-  figure.savefig(path.with_suffix(".png"), dpi=110)
+  with writing(path.with_suffix(".png")) as file:
+    figure.savefig(file, dpi=110)
 
 
 def _steps(r: dict) -> int:
@@ -229,7 +232,8 @@ def _draw_contrastive(path: Path):
   axes[1, 0].set_ylabel("temporary memory, MiB")
   handles = {label: h for a in axes.flat for h, label in zip(*a.get_legend_handles_labels(), strict=True)}
   figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=8)
-  figure.savefig(path.with_suffix(".png"), dpi=110)
+  with writing(path.with_suffix(".png")) as file:
+    figure.savefig(file, dpi=110)
 
 
 class _Form(NamedTuple):

@@ -6,7 +6,7 @@ python -m experiments.anil --data omniglot --budget cpu     # 5-way 1-shot 93.4,
 import optax
 
 from experiments import command_line
-from experiments.few_shot import Method, Setting, check_rates, experiment
+from experiments.few_shot import Method, Setting, experiment
 from experiments.few_shot_scores import under_both
 from experiments.heads import Head, linear_head
 from experiments.runs import RUN, RunFlags
@@ -49,7 +49,6 @@ def method(
     setting: flags that every few-shot experiment has.
     run: flags that every experiment has.
   """
-  check_rates(inner_rate=inner_rate)
   encoder = conv4(filters, downsample="stride", pool="mean", normalisation=normalisation)
   outputs, start = linear_head(head, setting.ways)
 

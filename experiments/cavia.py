@@ -6,7 +6,7 @@ python -m experiments.cavia --data omniglot --budget cpu     # 5-way 1-shot 95.1
 import optax
 
 from experiments import command_line
-from experiments.few_shot import Method, Setting, check_rates, experiment
+from experiments.few_shot import Method, Setting, experiment
 from experiments.few_shot_scores import under_both
 from experiments.runs import RUN, RunFlags
 from metajax import gradient_steps
@@ -50,7 +50,6 @@ def method(
     setting: flags that every few-shot experiment has.
     run: flags that every experiment has.
   """
-  check_rates(inner_rate=inner_rate)
   layers = {"downsample": "stride", "normalisation": normalisation}
   encoder = modulated(conv_blocks(3, filters, pool="none", **layers), conv_blocks(1, filters, pool="mean", **layers))
   network = with_head(encoder, linear(setting.ways))

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import clip_data, clip_page, clip_scores, command_line, few_shot, records, runs
+from experiments import clip_data, clip_page, clip_scores, command_line, few_shot, headlines, records, runs
 from experiments.encoders import Encoder, encoder
 from experiments.few_shot_data import slug
-from experiments.pretraining import check, last, train_seeds
+from experiments.pretraining import check, check_init, last, train_seeds
 from experiments.probing import Representation, few_shot_all, few_shot_tasks, probe_all
 from metajax import make_mesh
 from metajax.compose import chunked, linear, with_head
@@ -43,6 +44,8 @@ class Setting(NamedTuple):
   """Let TFDS download data that is not there."""
   skip_broken: bool = False
   """Leave out files of one's own that cannot be read, rather than stop."""
+  min_images_per_class: int = 1
+  """Leave out classes that have fewer pictures."""
   size: int = 28
   """Pictures are brought to size x size pixels."""
   permuted: bool = False
@@ -124,24 +127,25 @@ def main(
   flags, s = locals(), setting
   this = runs.begin(f"clip-{slug(s)}", main, flags)
   check(s)
+  _check(flags)
   data = clip_data.load_data(s)
   clip_data.describe(s, data)
   tokenizer = train_tokenizer((text for texts in data.train.captions for text in texts), vocabulary)
   tokenize = lambda texts: tokenizer(texts, length)
-  learner = learner_of(flags, tokenizer)
+  learner = learner_of(flags, tokenizer.vocabulary)
   batches = [
     image_texts(data.train, tokenizer, batch_size=s.batch_size, length=length, seed=seed)
     for seed in few_shot.seeds_of(s)
   ]
   example = next(iter(own_share(batches[0])))
-  jax.eval_shape(lambda key: learner.init(key, example), jax.random.key(0))
+  check_init(learner, example)
   if this.resumed:
     runs.check_same(this)
   name = name_of(flags)
   device_count = devices_for(s.batch_size, s.devices)
   with jax.set_mesh(make_mesh(device_count, fsdp=run.fsdp)):
     shard_batch(example)
-    runs.write_configuration(this, device_count, channels=example.first.shape[-1])
+    this = runs.write_configuration(this, device_count, channels=example.first.shape[-1])
     if first_host():
       tokenizer.save(this.folder / "tokenizer.json")
     networks, seconds, waiting = _train(this, learner, batches, data.tests[0], tokenize, s)
@@ -157,7 +161,8 @@ def main(
       measured += probe_all([Representation(name, learner.embed, networks)], data.probes, s, how)
       measured += few_shot_all({name: (learner, networks)}, few_shot_tasks(data.probes, s), s, how)
     records.write(this.folder / "records.json", measured)
-    clip_page.write(this, learner, networks[0], data, tokenize, s, measured)
+    warnings = headlines.warn(this.folder, measured)
+    clip_page.write(this, learner, networks[0], data, tokenize, s, measured, warnings)
   print(f"the run's page: {this.folder / 'index.html'}")
   if run.record:
     records.publish(f"clip-{slug(s)}", measured, this.folder / "figures" / "nearest.png")
@@ -174,12 +179,26 @@ def encoder_of(flags: dict) -> Network:
   return encoder(*(flags[name] for name in ("encoder_name", "width", "stem", "patch", "bfloat16")))
 
 
-def learner_of(flags: dict, tokenizer) -> Learner:
+def _check(flags: dict):
+  """Refuses flags that do not fit each other, before data are loaded.
+
+  Raises:
+    ValueError: naming what does not fit.
+  """
+  s, chunk = flags["setting"], flags["chunk"]
+  if chunk is not None and (s.batch_size % min(chunk, s.batch_size) or chunk % devices_for(s.batch_size, s.devices)):
+    raise ValueError(f"expected a --chunk that divides the --batch-size and that --devices divide, got {chunk}")
+  pictures = jax.ShapeDtypeStruct((2, s.size, s.size, 3), jnp.float32)
+  texts = jax.ShapeDtypeStruct((2, flags["length"]), jnp.int32)
+  jax.eval_shape(learner_of(flags, flags["vocabulary"]).init, jax.random.key(0), Pair(pictures, texts))
+
+
+def learner_of(flags: dict, vocabulary: int) -> Learner:
   """The learner of a command's flags."""
   f, s = flags, flags["setting"]
   picture = with_head(encoder_of(f), linear(f["outputs"]))
   size = Size(f["text_width"], f["text_layers"], max(1, f["text_width"] // 64))
-  text = text_transformer(tokenizer.vocabulary, size, f["length"], outputs=f["outputs"])
+  text = text_transformer(vocabulary, size, f["length"], outputs=f["outputs"])
   if f["chunk"] is not None:
     picture, text = chunked(picture, f["chunk"]), chunked(text, f["chunk"])
   return clip(picture, text, f["loss"], view=_view(f["augment"], s))
@@ -192,7 +211,7 @@ def trained(folder: Path, flags: dict, seed: int | None = None) -> tuple:
     ValueError, OSError: if the run has not got so far.
   """
   s, tokenizer = flags["setting"], load_tokenizer(folder / "tokenizer.json")
-  learner, channels = learner_of(flags, tokenizer), runs.configuration(folder)["channels"]
+  learner, channels = learner_of(flags, tokenizer.vocabulary), runs.configuration(folder)["channels"]
   example = Pair(np.zeros((2, s.size, s.size, channels), np.float32), np.zeros((2, flags["length"]), np.int32))
   batches = lambda start=0, shard=(0, 1): iter([example])
   found = last(learner, _optimizer(s), s, folder, batches, s.seed if seed is None else seed)

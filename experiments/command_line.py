@@ -4,8 +4,9 @@ import contextlib
 import errno
 import functools
 import inspect
-import json
+import io
 import os
+import re
 import shlex
 import signal
 import sys
@@ -17,12 +18,16 @@ from pathlib import Path
 import jax
 import tyro
 
+from experiments import claims, flag_bounds, flags
+from experiments.configuration import configuration
+from experiments.terminal import printable
 from metajax.mesh import LOST, first_host, join, share
 from metajax.train import Stopped
 
 PATIENCE = 2  # seconds
 _HOSTS = ("coordinator", "hosts", "host", "dead-after")
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}  # what is no fault of a program
+_DISK |= {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
 _PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -46,17 +51,37 @@ def run(main: Callable, budgets: Mapping[str, Mapping] | None = None):
     jax.config.update("jax_compilation_cache_dir", str(_PROJECT / ".cache" / "jax"))
   if _several_hosts():
     return _as_one_of_several(main, budgets)
+  if hasattr(sys.stdout, "reconfigure"):  # no name of a file ends a run because it cannot be printed
+    sys.stdout.reconfigure(errors="backslashreplace")
   before = signal.signal(signal.SIGTERM, _end)
   signal.signal(signal.SIGINT, signal.default_int_handler)
   try:
-    _run(main, budgets)
+    with _quiet_where_nobody_reads():
+      _run(main, budgets)
   finally:
     signal.signal(signal.SIGTERM, before)
 
 
+@contextlib.contextmanager
+def _quiet_where_nobody_reads():
+  """Ends as a signal would where what is printed goes to a program that has ended, such as `head`."""
+  try:
+    try:
+      yield
+    finally:
+      sys.stdout.flush()
+  except BrokenPipeError:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not tried again when Python ends
+    sys.exit(128 + 13)  # as of SIGPIPE
+
+
 def _run(main, budgets):
   try:
-    main(**parse(main, budgets, [*_arguments_of_the_run(), *sys.argv[1:]]))
+    keywords = parse(main, budgets, [*_arguments_of_the_run(), *sys.argv[1:]])
+    flag_bounds.check_devices(keywords)
+    main(**keywords)
+  except BrokenPipeError:
+    raise
   except Stopped as stopped:
     print(_said(stopped), file=sys.stderr)
     sys.exit(0 if stopped.reason == "SIGTERM" else 130)
@@ -70,6 +95,8 @@ def _run(main, budgets):
     if not any(_PROJECT / part in raised_in.parents for part in ("metajax", "experiments")):
       raise
     _fail(_said(error))
+  finally:
+    claims.release()
 
 
 def _several_hosts() -> bool:
@@ -82,8 +109,10 @@ def _several_hosts() -> bool:
   (coordinator,), *numbers = given.values()
   try:
     numbers = [number for (number,) in numbers]
-    if bad := [number for number in numbers if number is not None and not number.isdigit()]:
-      raise ValueError(f"expected whole numbers, got {bad[0]!r}")
+    if bad := [number for number in numbers if number is not None and not re.fullmatch("[0-9]{1,9}", number)]:
+      raise ValueError(f"expected whole numbers, got {bad[0][:60]!r}")
+    if numbers[2] is not None and int(numbers[2]) < 1:
+      raise ValueError(f"expected --dead-after to be at least 1, got {numbers[2]}")
     hosts, host, dead_after = (None if number is None else int(number) for number in numbers)
     several = join(coordinator, hosts, host, **({} if dead_after is None else {"dead_after": dead_after}))
   except (ValueError, RuntimeError) as error:
@@ -95,7 +124,9 @@ def _several_hosts() -> bool:
 def _as_one_of_several(main, budgets):
   """`_run`, where only the first host prints, and none leaves the others waiting."""
   try:
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(sys.stdout if first_host() else nowhere):
+    with open(os.devnull, "w") as nowhere, contextlib.ExitStack() as stack:
+      stack.enter_context(contextlib.redirect_stdout(sys.stdout if first_host() else nowhere))
+      stack.enter_context(_quiet_where_nobody_reads())
       _run(main, budgets)
   except SystemExit as stop:
     if stop.code:
@@ -114,6 +145,7 @@ def _as_one_of_several(main, budgets):
 
 def _leave(status: int):
   """Ends this process at once. An exit as usual would wait for the others, who wait for this one."""
+  claims.release()
   sys.stdout.flush()
   sys.stderr.flush()
   if first_host():
@@ -122,13 +154,17 @@ def _leave(status: int):
 
 
 def parse(main: Callable, budgets: Mapping[str, Mapping] | None, arguments: Sequence[str]) -> dict:
-  """The keyword arguments of `main` that the arguments of a command line stand for, all of them."""
+  """The keyword arguments of `main` that the arguments of a command line stand for, all of them.
+
+  Raises:
+    ValueError: if there is no such flag or preset, or one has a value that it may not have.
+  """
   arguments, description = list(arguments), (main.__doc__ or "").split("\n")[0]
   defaults = {}
   if budgets:
     names = _take(arguments, "--budget") or [next(iter(budgets))]
     if names[-1] not in budgets:
-      _fail(f"expected --budget to be one of {', '.join(budgets)}, got {names[-1]!r}")
+      raise ValueError(f"expected --budget to be one of {', '.join(budgets)}, got {names[-1]!r}")
     defaults = budgets[names[-1]]
     description += f" Presets: --budget {'|'.join(budgets)}; the defaults below are those of {names[-1]!r}."
   description += " As one of several hosts: --coordinator ADDRESS:PORT --hosts N --host I, or --coordinator auto."
@@ -162,13 +198,8 @@ def _arguments_of_the_run() -> list[str]:
   """What the run was started with that is to be gone on with."""
   given = sys.argv[1:]
   folder = _take(list(given), "--folder")
-  path = Path(folder[-1]) / "run.json" if folder and "--resume" in given else None
-  if path is None or not path.is_file():
-    return []
-  try:
-    return json.loads(path.read_text())["arguments"]
-  except (ValueError, KeyError, TypeError) as error:
-    return _fail(f"expected a run's configuration in {str(path)!r}, got what cannot be read: {error}")
+  folder = Path(folder[-1]).expanduser() if folder and "--resume" in given else None
+  return configuration(folder)["arguments"] if folder and os.path.isfile(folder / "run.json") else []
 
 
 def _end(number, frame):
@@ -177,6 +208,7 @@ def _end(number, frame):
   An exception raised here could be swallowed by whatever is running.
   """
   print("stopped by SIGTERM", file=sys.stderr)
+  claims.release()
   sys.stdout.flush()
   sys.stderr.flush()
   os._exit(0)
@@ -190,18 +222,18 @@ def _parse(main, arguments, description):
     return keywords
 
   collect.__signature__ = inspect.signature(main)
-  keywords, unknown = tyro.cli(
-    collect, args=arguments, description=description, config=(tyro.conf.OmitArgPrefixes,), return_unknown_args=True
-  )
+  flags.check(main.func, arguments, more=("budget", *_HOSTS))
+  how, said = {"description": description, "config": (tyro.conf.OmitArgPrefixes,)}, io.StringIO()
+  try:
+    with contextlib.redirect_stderr(said):
+      keywords, unknown = tyro.cli(collect, args=arguments, return_unknown_args=True, **how)
+  except SystemExit as stop:
+    if not stop.code:
+      raise
+    raise ValueError(flags.in_one_line(said.getvalue())) from None
   if unknown:
-    flags = [f"--{name.replace('_', '-')}" for name in _flags(keywords)]
-    _fail(f"unknown flag {unknown[0]!r}: expected one of {', '.join(flags)}")
-  return keywords
-
-
-def _flags(keywords):
-  for name, value in keywords.items():
-    yield from value._fields if hasattr(value, "_fields") else (name,)
+    raise ValueError(f"expected flags with their values, as --help has them, got {unknown[0]!r} beside them")
+  return flag_bounds.check(module_of(main.func), keywords)
 
 
 def _said(error: BaseException) -> str:
@@ -224,5 +256,5 @@ def _take(arguments: list[str], flag: str) -> list[str]:
 
 
 def _fail(message: str):
-  print(f"error: {message}", file=sys.stderr)
+  print(f"error: {printable(message)}", file=sys.stderr)
   sys.exit(2)

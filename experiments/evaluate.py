@@ -5,6 +5,7 @@ python -m experiments.evaluate runs/maml-omniglot-* runs/anil-omniglot-*     # t
 python -m experiments.evaluate runs/maml-omniglot-* runs/anil-omniglot-* --record     # which the results page gains
 """
 
+import os
 import time
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def main(
   skip_broken: bool = False,
   devices: int | None = None,
   record: bool = False,
+  modules: tuple[str, ...] = (),
 ):
   """Tests the chosen parameters of few-shot runs on unseen classes, all on the same tasks.
 
@@ -58,10 +60,11 @@ def main(
     skip_broken: leave out files of one's own that cannot be read.
     devices: devices to share the tasks; by default all.
     record: add to the results page by how much each other learner is ahead of the first one.
+    modules: of experiments of one's own, which the runs may be of: they are imported.
   """
   if not folders:
     raise ValueError("expected the folder of a run, or of several, got none")
-  found = [trained_runs.read(folder) for folder in folders]
+  found = [trained_runs.read(folder, modules) for folder in folders]
   trained_runs.set_precision(found)
   learners = trained_runs.learners(found)
   if record and len(learners) < 2:
@@ -100,7 +103,7 @@ def main(
         to_beat = ways_to_use
       elif record:
         differences += difference_records(to_beat, ways_to_use, scores, test, of, how | took[same[0].folder])
-      written.append((same[0].folder / time.strftime("evaluation-%Y%m%d-%H%M%S.json"), measured))
+      written.append((same[0].folder / time.strftime(f"evaluation-%Y%m%d-%H%M%S-{os.getpid()}.json"), measured))
   tell(test, scores | pixels, tasks, queries)
   for path, measured in written:
     try:

@@ -2,18 +2,18 @@
 
 import contextlib
 import functools
-import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
-from experiments import few_shot_page, records, runs
+from experiments import few_shot_page, headlines, records, runs
 from experiments.few_shot_data import check_disjoint, describe, load_parts, slug
 from experiments.few_shot_scores import Tested, check_curve, curve_records, records_of, tell, test_all, test_pixels
-from metajax import Learner, few_shot_accuracy, make_mesh
+from metajax import Episode, Examples, Learner, few_shot_accuracy, make_mesh
 from metajax.checkpoint import Checkpoints
 from metajax.data import Source, episodes
 from metajax.losses import check_fits
@@ -35,6 +35,8 @@ class Setting(NamedTuple):
   """Let TFDS download data that is not there."""
   skip_broken: bool = False
   """Leave out files of one's own that cannot be read, rather than stop."""
+  min_images_per_class: int = 1
+  """Leave out classes that have fewer pictures."""
   size: int = 28
   """Pictures are brought to size x size pixels."""
   ways: int = 5
@@ -124,14 +126,15 @@ def run(method: Callable[..., Method], flags: dict):
   """Trains, selects on validation tasks, tests on unseen classes beside two baselines, and writes what it found."""
   s, made = flags["setting"], made_by(method, flags)
   this = runs.begin(f"{made.name}-{slug(s)}", method, flags)
-  _check(s)
+  check_seed(s.seed, s.seeds)
   check_curve(made.tested, s.curve)
+  tests = tests_of(s)
+  check_shapes(made, s, tests)
   parts = load_parts(s)
   check_disjoint(s, **parts)
   describe(s, parts)
   draw = made.batches or training_batches
   batches = [draw(parts["train"], s, seed) for seed in seeds_of(s)]
-  tests = tests_of(s)
   # Validation tasks too have a seed of their own, the same for every learner and every run.
   validation = test_batches(parts["validation"], *tests[0], s.test_queries, seed=1, part="validation")
   at = {test: test_batches(parts["test"], *test, s.test_queries, seed=TEST_SEED) for test in tests}
@@ -141,7 +144,7 @@ def run(method: Callable[..., Method], flags: dict):
     for folder in groups(s, at_once=s.seeds_at_once or 1):
       Checkpoints(this.folder / folder / "checkpoints").check({"params": shapes[0], "state": shapes[1]})
     runs.check_same(this)
-  for some in (validation, *at.values()):
+  for some in (validation, *at.values()) if made.batches else ():
     check_fits_test(made, shapes, next(some()))
 
   rows = jax.tree.leaves(example)[0].shape[0] * share()[1]
@@ -149,7 +152,7 @@ def run(method: Callable[..., Method], flags: dict):
   with jax.set_mesh(make_mesh(device_count, fsdp=this.flags.fsdp)):
     shard_batch(example)  # refuses what the devices do not divide, before anything is written
     at_once = _at_once(this, made, batches, s)
-    runs.write_configuration(this, device_count, seeds_at_once=at_once)
+    this = runs.write_configuration(this, device_count, seeds_at_once=at_once)
     trained, seconds = _train(this, made, batches, validation, rows, s, at_once)
     how = {"train_seconds": round(seconds), "steps": s.steps, "devices": device_count, "test_seed": TEST_SEED}
     how["chosen_step"] = [int(one.step) for one in trained] if s.seeds > 1 else int(trained[0].step)
@@ -164,7 +167,8 @@ def run(method: Callable[..., Method], flags: dict):
     print(f"\ntrained for {seconds:.0f} s on {device_count} device(s), step {_steps(trained)} of {s.steps} chosen on "
           "validation tasks")  # fmt: skip
     records.write(this.folder / "records.json", measured)
-    few_shot_page.write(this, made, trained[0], parts, tests[0], s, measured, tiles)
+    warnings = headlines.warn(this.folder, measured)
+    few_shot_page.write(this, made, trained[0], parts, tests[0], s, measured, tiles, warnings)
   print(f"the run's page: {this.folder / 'index.html'}")
   if this.flags.record:
     records.publish(f"{made.name}-{slug(s)}", measured, this.folder / "figures" / "episode.png")
@@ -282,63 +286,49 @@ def ways_and_shots(text: str) -> tuple[int, int]:
   Raises:
     ValueError: if it is something else.
   """
-  found = re.fullmatch(r"(\d+)w(\d+)s", text)
-  if not found:
+  found = re.fullmatch(r"0*(\d{1,6})w0*(\d{1,6})s", text, re.ASCII)
+  if not found or int(found[1]) < 2 or int(found[2]) < 1:
     raise ValueError(f"expected a setting to test at such as 5w1s, got {text!r}")
   return int(found[1]), int(found[2])
 
 
 def check_fits_test(made: Method, shapes, test_episodes):
   """Finds before training, without compiling, that a learner cannot be tested at a setting."""
-  support, query = jax.tree.map(lambda x: x[0], test_episodes)
+  support, query = jax.eval_shape(lambda tasks: jax.tree.map(lambda x: x[0], tasks), test_episodes)
   for tested in made.tested:
     check_fits(jax.eval_shape(tested.learner.predict, *shapes, support, query.inputs), query.labels)
 
 
-def check_rates(**rates: float):
-  """Refuses a method's rate that no training can have.
+def check_shapes(made: Method, s: Setting, tests):
+  """Finds before data are loaded, without compiling, what of a method's flags does not fit together.
+
+  Of one that is trained on something else than episodes, this is found once there is a batch.
 
   Raises:
-    ValueError: naming its flag.
+    ValueError: if pictures are too small for its network, or it cannot be tested at a setting.
   """
-  for name, rate in rates.items():
-    if not 0 < rate < math.inf:
-      raise ValueError(f"expected --{name.replace('_', '-')} above 0, got {rate}")
+  if made.batches is not None:
+    return
+  shapes = jax.eval_shape(made.learner.init, jax.random.key(0), _blank(s, s.tasks, s.ways, s.shots, s.queries))
+  for ways, shots in tests:
+    check_fits_test(made, shapes, _blank(s, 1, ways, shots, s.test_queries))
 
 
-def check_least(s, **least: float):
-  """Refuses a setting that is below the least value of a flag.
-
-  Raises:
-    ValueError: naming the first.
-  """
-  for name, value in least.items():
-    if not getattr(s, name) >= value:
-      raise ValueError(f"expected --{name.replace('_', '-')} to be at least {value}, got {getattr(s, name)}")
+def _blank(s: Setting, tasks: int, ways: int, *counts: int) -> Episode:
+  """The shapes of tasks, with so many support and query pictures of each class."""
+  of = lambda *shape: jax.ShapeDtypeStruct((tasks, *shape), jnp.float32)
+  return Episode(*(Examples(of(n * ways, s.size, s.size, 1), of(n * ways, ways)) for n in counts))
 
 
-def check_seed(s):
-  """Refuses a setting's first seed that leaves no room for all.
+def check_seed(seed: int, seeds: int):
+  """Refuses a first seed that leaves no room for all.
 
   Raises:
     ValueError: with it.
   """
-  if not 0 <= s.seed <= 2**32 - s.seeds:
-    raise ValueError(f"expected a seed of 0 to 2**32 - {s.seeds}, got {s.seed}")
+  if seed > 2**32 - seeds:
+    raise ValueError(f"expected --seed to be at most 2**32 - {seeds}, the --seeds, got {seed}")
 
 
 def _steps(trained):
   return " ".join(str(int(one.step)) for one in trained)
-
-
-def _check(s: Setting):
-  for name, value in (("steps", s.steps), ("validate_every", s.validate_every)):
-    if value < 1:
-      raise ValueError(f"expected {name} to be at least 1, got {value}")
-  if min(s.test_tasks, s.validation_tasks) < 2:
-    given = f"{s.test_tasks} to test and {s.validation_tasks} to validate"
-    raise ValueError(f"expected at least 2 tasks, so that there is an interval, got {given}")
-  check_rates(rate=s.rate)
-  if s.seeds < 1 or (s.seeds_at_once is not None and s.seeds_at_once < 1):
-    raise ValueError(f"expected at least 1 seed, and 1 at once, got {s.seeds} and {s.seeds_at_once} at once")
-  check_seed(s)

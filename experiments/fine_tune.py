@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 from tyro.conf import Positional
 
-from experiments import clip, command_line, few_shot, pretraining, probing, records, runs
+from experiments import clip, command_line, few_shot, headlines, pretraining, probing, records, runs
 from experiments.clip_data import load_data
 from experiments.pretraining_data import Parts, describe
 from metajax import fit, make_mesh
@@ -73,6 +73,7 @@ def main(
   devices: int | None = None,
   fsdp: bool = False,
   record: bool = False,
+  modules: tuple[str, ...] = (),
 ):
   """Fine-tunes pretrained networks with a share of the labels, and trains the same network from scratch.
 
@@ -90,18 +91,15 @@ def main(
     devices: devices to share the pictures of a step; by default as many as divide them.
     fsdp: share the parameters and the optimizer's state between the devices too.
     record: write the records to experiments/results and rebuild experiments/README.md.
+    modules: of experiments of one's own, which the runs may be of: they are imported.
   """
   if not folders:
     raise ValueError("expected the folder of a run, or of several, got none")
-  if not labels or min(labels) <= 0 or max(labels) > 1:
-    raise ValueError(f"expected shares of the labels above 0, up to 1, got {list(labels)}")
-  if not rates or min(rates) <= 0:
-    raise ValueError(f"expected rates above 0, got {list(rates)}")
-  if min(steps, batch_size, validations) < 1:
-    raise ValueError(f"expected at least 1 step, picture and validation, got {steps}, {batch_size} and {validations}")
+  if not labels or not rates:
+    raise ValueError("expected --labels and --rates, got none")
   measured = []
   with jax.set_mesh(make_mesh(devices_for(batch_size, devices), fsdp=fsdp)):
-    found = [_read(folder) for folder in folders]
+    found = [_read(folder, modules) for folder in folders]
     name, s = found[0].name, found[0].setting
     if any(other.name != name or other.setting._replace(seed=s.seed, seeds=s.seeds) != s for other in found):
       raise ValueError("expected runs of one experiment that differ in their seeds alone, got others")
@@ -114,12 +112,13 @@ def main(
       for what, encoders in ((f"{name}, fine-tuned", tuned), ("from scratch", [encoder] * len(tuned))):
         said = {"labels": share, "seed": s.seed} | _measured(what, encoders, some, parts, recipes)
         measured.append(records.record(learner=what, **probing.common(parts, s), **said))
+  headlines.warn(None, measured)
   if record:
     records.publish(f"fine_tuned-{name.split(',')[0]}-{probing.slug(s)}", measured)
 
 
-def _read(folder: Path) -> Pretrained:
-  module, flags = runs.flags_of(folder)
+def _read(folder: Path, modules) -> Pretrained:
+  module, flags = runs.flags_of(folder, modules)
   s = flags.get("setting")
   if not isinstance(s, pretraining.Setting | clip.Setting):
     raise ValueError(f"expected a run of pretraining or of CLIP, got one of {module.__name__} in {str(folder)!r}")

@@ -102,7 +102,7 @@ def main(
   check_sampling(temperature, top_k, top_p)
   if model == "gpt":
     return generative_text.run(main, flags)
-  pretraining.run(method, flags)
+  pretraining.run(method, flags, checked=True)
 
 
 def method(**flags) -> pretraining.Method:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import pretraining, probing, records
+from experiments import headlines, pretraining, probing, records
 from experiments.encoders import dtype_of, size_of
 from metajax.data import in_order, learn_palette
 from metajax.evaluate import features, independent_pixels, over_seeds, summarise
@@ -33,6 +33,8 @@ TEST_SEED = 7  # of what is hidden
 def image_gpt(flags: dict) -> pretraining.Method:
   """Of a command's flags. The data are loaded first: the palette is learned from them."""
   s, pixels = flags["setting"], flags["pixels"]
+  of_two_colours = image_gpt_learner(decoder(3, size_of(flags), pixels**2, **_run(flags)), np.eye(2, 3), pixels)
+  pretraining.check_pictures(of_two_colours.init, s)
   parts = pretraining.load_parts(s)
   learned = lambda: learn_palette(parts.unlabelled, flags["colours"], size=pixels, seed=s.seed).tolist()
   palette = np.array(from_first_host(learned), np.float32)
@@ -60,7 +62,7 @@ def image_gpt(flags: dict) -> pretraining.Method:
     print(f"\nwhat the next of {pixels} x {pixels} pixels is, of {len(palette)} colours, on what was not trained on")
     rows = {"image gpt": own, "independent pixels": [alone]}
     of = f"{pixels} x {pixels} pixels of {len(palette)} colours"
-    return _records("bits_per_pixel", of, rows, parts, s, how)
+    return _records("bits_per_pixel", of, rows, parts, s, how, chance=round(math.log2(len(palette)), 4))
 
   def figures(folder, trained, parts):
     params, state = trained[0]["encoder"], trained[1]["encoder"]
@@ -101,12 +103,17 @@ def mae(flags: dict) -> pretraining.Method:
   )
   encoder = vision_transformer(size, patch, pool="none", **how)
   s = flags["setting"]
-  parts = pretraining.load_parts(s)
-  channels = parts.unlabelled.images.shape[-1]
   heads = math.gcd(flags["decoder_width"], max(1, flags["decoder_width"] // 32))
-  light = patch_decoder(patch * patch * channels, Size(flags["decoder_width"], flags["decoder_layers"], heads), **how)
+  light_size = Size(flags["decoder_width"], flags["decoder_layers"], heads)
   view = random_resized_crop(area=(0.2, 1.0)) if flags["crops"] else None
-  learner = masked_autoencoder(encoder, light, patch, masked=masked, normalise=normalise, view=view)
+
+  def make(channels):
+    light = patch_decoder(patch * patch * channels, light_size, **how)
+    return light, masked_autoencoder(encoder, light, patch, masked=masked, normalise=normalise, view=view)
+
+  pretraining.check_pictures(make(3)[1].init, s)
+  parts = pretraining.load_parts(s)
+  light, learner = make(parts.unlabelled.images.shape[-1])
   run = jax.jit(reconstruct(encoder, light, patch, masked=masked))
 
   def scores(trained, parts, s, how):
@@ -141,7 +148,7 @@ def _errors(run, trained, parts, patch, normalise) -> dict[str, list]:
   """`{name: the mean squared error of each test picture, a list for each seed}` over the patches that were hidden."""
   units = normalised_patches if normalise else lambda patches: patches
   typical = np.mean(units(patches_of(_pictures(pretraining.first(parts.unlabelled, COUNTED)), patch)), 0)
-  found = {"masked autoencoder": [], "mean patch of each place": [], "mean of the patches that are seen": []}
+  found = {"masked autoencoder": [], headlines.MEAN_PATCH: [], "mean of the patches that are seen": []}
   keys = jax.random.split(jax.random.key(TEST_SEED), -(-len(parts.test.labels) // BATCH))
   for params, state in trained:
     each = {name: [] for name in found}
@@ -160,20 +167,20 @@ def _errors(run, trained, parts, patch, normalise) -> dict[str, list]:
   return {name: values if name == "masked autoencoder" else values[:1] for name, values in found.items()}
 
 
-def _records(measure, of, rows: dict, parts, s, how) -> list[dict]:
+def _records(measure, of, rows: dict, parts, s, how, **chance: float) -> list[dict]:
   """The records of a score of each picture, and of baselines, and what is printed of them."""
   measured, width = [], max(map(len, rows))
   for name, values in rows.items():
     score = over_seeds([summarise(one) for one in values])
-    print(f"  {name:<{width}}  {score.mean:.3f} ± {score.interval:.3f}")
+    print(f"  {name:<{width}}  {score:.3f}")
     own = how if name == next(iter(rows)) else {"train_seconds": 0, "steps": 0, "seed": s.seed}
-    said = probing.common(parts, s) | {"measure": measure, "of": of, "published": None}
+    said = probing.common(parts, s) | {"measure": measure, "of": of, "published": None} | chance
     said |= {"value": round(score.mean, 4), "interval": round(score.interval, 4)}
     measured.append(records.record(learner=name, **said, **own, seeds=s.seeds))
   first, *others = rows.values()
   for name, values in zip(list(rows)[1:], others, strict=True):
     gain = summarise(np.mean([values[0] - one for one in first], 0))
-    print(f"  lower than {name} by {gain.mean:.3f} ± {gain.interval:.3f}, picture by picture")
+    print(f"  lower than {name} by {gain:.3f}, picture by picture")
   return measured
 
 

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import few_shot, pretraining, records, runs
+from experiments import few_shot, headlines, pretraining, records, runs
 from experiments.encoders import dtype_of, size_of
 from experiments.few_shot_data import slug
 from experiments.few_shot_page import curves
 from experiments.records import NAMED
+from experiments.terminal import printable
 from metajax import make_mesh
 from metajax.data import Tokenizer, load_texts, load_tokenizer, token_batches, train_tokenizer
 from metajax.data.text import clean
@@ -46,7 +47,7 @@ def run(main, flags: dict):
   tokenizer, texts, rows, about = _corpus(s, flags["vocabulary"], flags["length"])
   if s.batch_size > len(rows["train"]):
     raise ValueError(f"expected a --batch-size of at most all {len(rows['train'])} rows, got {s.batch_size}")
-  network = network_of(flags, tokenizer)
+  network = network_of(flags, tokenizer.vocabulary)
   learner = gpt(network)
   batches = [token_batches(rows["train"], batch_size=s.batch_size, seed=seed) for seed in few_shot.seeds_of(s)]
   example = next(iter(own_share(batches[0])))
@@ -54,11 +55,10 @@ def run(main, flags: dict):
   if this.resumed:
     runs.check_same(this)
     _check_tokenizer(this.folder / "tokenizer.json", tokenizer, s)
-  optimizer(s)
   device_count = devices_for(s.batch_size, s.devices)
   with jax.set_mesh(make_mesh(device_count, fsdp=this.flags.fsdp)):
     shard_batch(example)
-    runs.write_configuration(this, device_count)
+    this = runs.write_configuration(this, device_count)
     if first_host():
       tokenizer.save(this.folder / "tokenizer.json")
     foretold = functools.partial(log_probabilities_of, log_probabilities(network))
@@ -109,10 +109,10 @@ def _check_tokenizer(path, tokenizer: Tokenizer, s):
     )
 
 
-def network_of(flags: dict, tokenizer: Tokenizer) -> Network:
+def network_of(flags: dict, vocabulary: int) -> Network:
   """The decoder of a command's flags."""
   how = {"dropout": flags["dropout"], "dtype": dtype_of(flags["bfloat16"])}
-  return decoder(tokenizer.vocabulary, size_of(flags), flags["length"], **how)
+  return decoder(vocabulary, size_of(flags), flags["length"], **how)
 
 
 def optimizer(s) -> optax.GradientTransformation:
@@ -133,6 +133,7 @@ def _measured(found, counted, rows, about, texts, tokenizer, s, how) -> list[dic
   tokens, found, counted = together(_counts(rows)), [together(bits) for bits in found], together(counted)
   count = sum(len(text if tokenizer.verbatim else clean(text)) + 1 for text in texts)  # an end of text is one too
   letters = tokens * count / tokens.sum()
+  nothing = np.log2(tokenizer.vocabulary) * tokens.sum()  # bits of tokens that are all as likely
   measured, what = [], {"data": slug(s), "split": "test", "of": _of(tokenizer, s), "tested": len(tokens)}
   for name, all_bits in (("gpt", found), (BIGRAM, [counted])):
     for measure, counts in (("bits_per_token", tokens), ("bits_per_letter", letters)):
@@ -141,11 +142,12 @@ def _measured(found, counted, rows, about, texts, tokenizer, s, how) -> list[dic
         "measure": measure,
         "value": round(score.mean, 4),
         "interval": round(score.interval, 4),
+        "chance": round(float(nothing / counts.sum()), 4),
         "published": None,
       }
       own = how if name == "gpt" else {"train_seconds": 0, "steps": 0, "seed": s.seed}
       measured.append(records.record(learner=name, **said, **own, seeds=s.seeds))
-      print(f"  {name:<{len(BIGRAM)}}  {score.mean:.3f} ± {score.interval:.3f} {NAMED[measure]}")
+      print(f"  {name:<{len(BIGRAM)}}  {score:.3f} {NAMED[measure]}")
   gain = rate(counted - np.mean(found, 0), tokens)
   where = "ahead of" if gain.mean >= 0 else "behind"
   print(f"gpt is {where} the bigram model by {abs(gain.mean):.3f} ± {gain.interval:.3f} bits per token, text by text")
@@ -155,7 +157,7 @@ def _measured(found, counted, rows, about, texts, tokenizer, s, how) -> list[dic
 def _page(this, network, trained, tokenizer, texts, flags, measured):
   s, folder = flags["setting"], this.folder / "figures"
   tiles = [
-    (NAMED[r["measure"]], f"{r['value']:.3f} ± {r['interval']:.2g}", f"bigram {b['value']:.3f}")
+    (NAMED[r["measure"]], headlines.value_of(r), headlines.beside(r, f"bigram {b['value']:.3f}"))
     for r, b in zip(measured[:2], measured[2:], strict=True)
   ]
   write = functools.partial(_written, network, trained, tokenizer, flags)
@@ -163,7 +165,7 @@ def _page(this, network, trained, tokenizer, texts, flags, measured):
   prompts = flags["prompts"] or [" ".join(text.split()[:GIVEN]) for text in _spread(texts)]
   notes += [("Gone on with", [f"{given} → {text}" for given, text in write(prompts)])]
   for heading, lines in notes:
-    print(f"\n{heading.lower()}", *lines, sep="\n  ")
+    print(f"\n{heading.lower()}", *map(printable, lines), sep="\n  ")
   page(
     this.folder / "index.html",
     title=f"gpt on {slug(s)}",
@@ -172,6 +174,7 @@ def _page(this, network, trained, tokenizer, texts, flags, measured):
     records=measured,
     figures=curves(this.folder, folder, CURVES),
     notes=notes,
+    warnings=headlines.warn(this.folder, measured),
   )
 
 
@@ -208,8 +211,8 @@ def _describe(s, texts, rows, tokenizer):
   longer = sum(len(some) for some in rows.values()) - sum(len(some) for some in texts.values())
   train, validation, test = (f"{_counts(rows[part]).sum():,}" for part in PARTS)
   print(
-    f"{s.data}: tokens, of a vocabulary of {tokenizer.vocabulary:,}: {train} to train with, {validation} to choose by, "
-    f"{test} to test on" + f"; texts longer than a row go on in {longer:,} more rows" * (longer > 0)
+    f"{printable(s.data)}: tokens, of a vocabulary of {tokenizer.vocabulary:,}: {train} to train with, {validation} to "
+    f"choose by, {test} to test on" + f"; texts longer than a row go on in {longer:,} more rows" * (longer > 0)
   )
 
 
@@ -218,5 +221,4 @@ def _check(flags):
   pretraining.check(s)
   if s.optimizer != "adamw":
     raise ValueError(f"expected --optimizer adamw of a gpt, got {s.optimizer!r}")
-  if flags["length"] < 2:
-    raise ValueError(f"expected a --length of at least 2 tokens, got {flags['length']}")
+  network_of(flags, flags["vocabulary"])  # refuses what does not fit

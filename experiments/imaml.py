@@ -6,7 +6,7 @@ python -m experiments.imaml --data omniglot --budget cpu     # 5-way 1-shot 91.6
 import optax
 
 from experiments import command_line
-from experiments.few_shot import Method, Setting, check_rates, experiment
+from experiments.few_shot import Method, Setting, experiment
 from experiments.few_shot_scores import under_both
 from experiments.heads import Head, linear_head
 from experiments.runs import RUN, RunFlags
@@ -57,7 +57,6 @@ def method(
     setting: flags that every few-shot experiment has.
     run: flags that every experiment has.
   """
-  check_rates(inner_rate=inner_rate, strength=strength)
   encoder = conv4(filters, downsample="stride", pool="mean", normalisation=normalisation)
   outputs, start = linear_head(head, setting.ways)
   network, solved = with_head(encoder, outputs), {"strength": strength, "cg_steps": cg_steps, "damping": damping}

@@ -4,6 +4,7 @@ python -m experiments.launch_local 2 experiments.simclr --budget demo
 """
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -23,8 +24,8 @@ def main(arguments: list[str]) -> int:
   Returns:
     0 if all ended well, else the first status of those that did not.
   """
-  if len(arguments) < 2 or not arguments[0].isdigit() or int(arguments[0]) < 1:
-    print(f"error: expected {USAGE}, got {' '.join(arguments) or 'nothing'}", file=sys.stderr)
+  if len(arguments) < 2 or not re.fullmatch("0*[1-9][0-9]{0,2}", arguments[0]):
+    print(f"error: expected {USAGE}, got {' '.join(arguments)[:100] or 'nothing'} (1 to 999 HOSTS)", file=sys.stderr)
     return 2
   hosts, command = int(arguments[0]), [sys.executable, "-u", "-m", *arguments[1:]]
   shared = {**os.environ, "METAJAX_COORDINATOR": f"127.0.0.1:{free_port()}", "METAJAX_HOSTS": str(hosts)}

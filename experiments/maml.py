@@ -11,7 +11,7 @@ from 1.6 to 25. A head that starts at zeros has none.
 import optax
 
 from experiments import command_line
-from experiments.few_shot import Method, Setting, check_rates, experiment
+from experiments.few_shot import Method, Setting, experiment
 from experiments.few_shot_scores import under_both
 from experiments.heads import Head, linear_head
 from experiments.runs import RUN, RunFlags
@@ -59,7 +59,6 @@ def method(
     setting: flags that every few-shot experiment has.
     run: flags that every experiment has.
   """
-  check_rates(inner_rate=inner_rate)
   encoder = conv4(filters, downsample="stride", pool="mean", normalisation=normalisation)
   outputs, start = linear_head(head, setting.ways)
   network = with_head(encoder, outputs)

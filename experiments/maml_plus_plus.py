@@ -4,7 +4,7 @@ python -m experiments.maml_plus_plus --data omniglot --budget cpu     # 5-way 1-
 """
 
 from experiments import command_line
-from experiments.few_shot import Method, Setting, check_rates, experiment
+from experiments.few_shot import Method, Setting, experiment
 from experiments.few_shot_scores import under_both
 from experiments.heads import Head, linear_head
 from experiments.runs import RUN, RunFlags
@@ -57,7 +57,6 @@ def method(
     setting: flags that every few-shot experiment has.
     run: flags that every experiment has.
   """
-  check_rates(inner_rate=inner_rate)
   if first_order_until >= setting.steps:
     raise ValueError(f"expected --first-order-until below the {setting.steps} --steps, got {first_order_until}")
   encoder = conv4(filters, downsample="stride", pool="mean", normalisation=normalisation)

@@ -4,7 +4,7 @@ python -m experiments.meta_sgd --data omniglot --budget cpu --steps 8000     # 5
 """
 
 from experiments import command_line
-from experiments.few_shot import Method, Setting, check_rates, experiment
+from experiments.few_shot import Method, Setting, experiment
 from experiments.few_shot_scores import under_both
 from experiments.heads import Head, linear_head
 from experiments.runs import RUN, RunFlags
@@ -53,7 +53,6 @@ def method(
     setting: flags that every few-shot experiment has.
     run: flags that every experiment has.
   """
-  check_rates(low_rate=low_rate, high_rate=high_rate)
   encoder = conv4(filters, downsample="stride", pool="mean", normalisation=normalisation)
   outputs, start = linear_head(head, setting.ways)
   network, rates = with_head(encoder, outputs), {"rate": (low_rate, high_rate), "gradient": gradient}

@@ -7,7 +7,6 @@ python -m experiments.one_shot runs/siamese-omniglot-* --fixed one-shot-classifi
 from pathlib import Path
 
 import jax
-import numpy as np
 from tyro.conf import Positional
 
 from experiments import command_line, few_shot, few_shot_data, published, records, trained_runs
@@ -32,6 +31,7 @@ def main(
   download: bool = False,
   devices: int | None = None,
   record: bool = False,
+  modules: tuple[str, ...] = (),
 ):
   """Tests the chosen parameters of few-shot runs on one-shot classification within an alphabet; errors in percent.
 
@@ -48,10 +48,11 @@ def main(
     download: let TFDS download data that is not there.
     devices: devices to share the runs; by default all.
     record: write the records to experiments/results and rebuild experiments/README.md.
+    modules: of experiments of one's own, which the runs may be of: they are imported.
   """
   if not folders:
     raise ValueError("expected the folder of a run, or of several, got none")
-  found = [trained_runs.read(folder) for folder in folders]
+  found = [trained_runs.read(folder, modules) for folder in folders]
   trained_runs.set_precision(found)
   s = found[0].setting
   sizes = sorted({run.setting.size for run in found})
@@ -62,7 +63,8 @@ def main(
     batches, where = fixed_runs(fixed, size=s.size), "lake/fixed one-shot runs"
   else:
     part = f"{s.split}/test" if s.split else "test"
-    source = load(s.data, part, size=s.size, download=download)  # upright: a turned alphabet is none
+    kept = {"skip_broken": s.skip_broken, "min_images_per_class": s.min_images_per_class}
+    source = load(s.data, part, size=s.size, download=download, **kept)  # upright: a turned alphabet is none
     for run in found:
       trained_runs.check_unseen(run, s, source)
     batches, where = drawn_runs(source, ways=ways, runs=runs, seed=seed), few_shot_data.split_name(s)
@@ -98,8 +100,7 @@ def _record(way, score, s, where, ways, runs, seed, how) -> dict:
 
 def _seconds(same) -> int:
   """How long the runs of a learner took to train, as their own records have it."""
-  found = [records.read(run.folder / "records.json") for run in same]
-  return round(np.sum([some[0]["train_seconds"] for some in found if some]))
+  return round(sum(trained_runs.own_seconds(run) or 0 for run in same))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import few_shot, pretraining_page, records, runs
+from experiments import few_shot, headlines, pretraining_page, records, runs
 from experiments.few_shot_data import slug
 from experiments.few_shot_scores import PIXELS
 from experiments.pretraining_data import Classes, Parts, describe, load_parts
@@ -39,6 +40,8 @@ class Setting(NamedTuple):
   """Let TFDS download data that is not there."""
   skip_broken: bool = False
   """Leave out files of one's own that cannot be read, rather than stop."""
+  min_images_per_class: int = 1
+  """Leave out classes that have fewer pictures."""
   size: int = 28
   """Pictures are brought to size x size pixels."""
   batch_size: int = 256
@@ -115,13 +118,23 @@ def experiment(method: Callable[..., Method]) -> Callable:
   return main
 
 
-def run(method: Callable[..., Method], flags: dict):
-  """Pretrains, probes and writes what it found."""
+def run(method: Callable[..., Method], flags: dict, checked: bool = False):
+  """Pretrains, probes and writes what it found.
+
+  Args:
+    method: of a command.
+    flags: of the command.
+    checked: whether the method itself finds what does not fit pictures of the setting's size, before it loads data.
+  """
   s = flags["setting"]
   check(s)
+  runs.check(flags["run"])
   made = method(**flags)
   name = f"{made.name}-{slug(s)}".replace(" ", "_")
   this = runs.begin(name, method, flags)
+  if not checked:
+    encoder = next(iter(made.encoder.values())) if isinstance(made.encoder, dict) else made.encoder
+    check_pictures((made.learner if made.batches is without_labels else encoder).init, s)
   parts = made.load(s)
   describe(s, parts)
   if s.batch_size > len(parts.unlabelled.images):
@@ -129,15 +142,14 @@ def run(method: Callable[..., Method], flags: dict):
     raise ValueError(f"expected a --batch-size of at most all pictures, got {given}")
   batches = [made.batches(parts.unlabelled, s, seed) for seed in few_shot.seeds_of(s)]
   example = next(iter(own_share(batches[0])))
-  optimizer(s)
-  jax.eval_shape(lambda key: made.learner.init(key, example), jax.random.key(0))  # looks at the pictures too
+  check_init(made.learner, example)
   tasks = few_shot_tasks(parts, s)
   if this.resumed:
     runs.check_same(this)
   device_count = devices_for(s.batch_size, s.devices)
   with jax.set_mesh(make_mesh(device_count, fsdp=this.flags.fsdp)):
     shard_batch(example)
-    runs.write_configuration(this, device_count)
+    this = runs.write_configuration(this, device_count)
     trained, seconds, waiting = _pretrain(this, made, parts, batches, s)
     how = {"train_seconds": round(seconds), "steps": s.steps, "devices": device_count, "seed": s.seed}
     print(f"\npretrained for {seconds:.0f} s on {device_count} device(s), {100 * waiting:.1f}% of it waiting for data")
@@ -151,7 +163,8 @@ def run(method: Callable[..., Method], flags: dict):
     learners = {made.name: (made.learner, trained), records.UNTRAINED: (beside.learner, untrained)}
     measured += few_shot_all(learners, tasks, s, how, parts.episodes)
     records.write(this.folder / "records.json", measured)
-    pretraining_page.write(this, made, trained[0], parts, s, measured)
+    warnings = headlines.warn(this.folder, measured)
+    pretraining_page.write(this, made, trained[0], parts, s, measured, warnings)
   print(f"the run's page: {this.folder / 'index.html'}")
   if this.flags.record:
     records.publish(name, measured, this.folder / "figures" / "map.png")
@@ -190,6 +203,20 @@ def train_seeds(this, learner: Learner, tx: optax.GradientTransformation, batche
     seconds += took
     waiting += [row["waiting_for_data"] for row in read_metrics(this.folder / part) if "waiting_for_data" in row]
   return trained, seconds, float(np.mean(waiting or [0.0]))
+
+
+def check_pictures(init: Callable, s):
+  """Finds before data are loaded, without compiling, that pictures of a setting's size do not fit a network.
+
+  Raises:
+    ValueError: as `init`, of a learner or a network.
+  """
+  jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct((2, s.size, s.size, 3), jnp.float32))
+
+
+def check_init(learner: Learner, batch):
+  """Finds without compiling that a learner cannot be trained on batches like this one, at whose values it looks too."""
+  jax.eval_shape(lambda key: learner.init(key, batch), jax.random.key(0))
 
 
 def _pretrain(this, made: Method, parts: Parts, batches, s: Setting):
@@ -243,7 +270,15 @@ def _untrained(made: Method, s: Setting, batches, seed: int):
 
 
 def check(s: Setting):
-  """Refuses flags that are out of range."""
-  few_shot.check_rates(rate=s.rate)
-  few_shot.check_least(s, steps=2, batch_size=2, curve_every=1, seeds=1, test_tasks=2, size=8, warmup=0, decay=0)
-  few_shot.check_seed(s)
+  """Refuses flags that do not fit each other, before data are loaded.
+
+  Raises:
+    ValueError: naming them.
+  """
+  few_shot.check_seed(s.seed, s.seeds)
+  few_shot.tests_of(s)
+  if s.warmup >= s.steps:
+    raise ValueError(f"expected --warmup to be below the {s.steps} --steps, got {s.warmup}")
+  devices = devices_for(s.batch_size, s.devices)
+  if s.batch_size % devices:
+    raise ValueError(f"expected a --batch-size that the {devices} --devices divide, got {s.batch_size}")

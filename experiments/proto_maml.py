@@ -6,7 +6,7 @@ python -m experiments.proto_maml --data omniglot --budget cpu     # 5-way 96.3, 
 import optax
 
 from experiments import command_line
-from experiments.few_shot import Method, Setting, check_rates, experiment
+from experiments.few_shot import Method, Setting, experiment
 from experiments.few_shot_scores import under_both
 from experiments.runs import RUN, RunFlags
 from metajax import gradient_steps
@@ -48,7 +48,6 @@ def method(
     setting: flags that every few-shot experiment has.
     run: flags that every experiment has.
   """
-  check_rates(inner_rate=inner_rate)
   encoder = conv4(filters, downsample="stride", pool="mean", normalisation=normalisation)
 
   adapt = lambda steps: gradient_steps(optax.sgd(inner_rate), steps, gradient=gradient)

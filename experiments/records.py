@@ -4,23 +4,30 @@ python -m experiments.records     # rebuilds experiments/README.md from experime
 """
 
 import json
+import math
 import os
 import platform
-import shutil
 from importlib.metadata import version
 from pathlib import Path
 
 import jax
 
 from experiments.command_line import command
+from experiments.terminal import encodable
 from metajax.mesh import first_host
+from metajax.paths import alone, read_json
 from metajax.report import ranking_figure, write_whole
 
 HERE = Path(__file__).resolve().parent
 
 
 def record(**measured) -> dict:
-  """A flat record: what was measured, with the command, the machine and the versions that measured it."""
+  """A flat record: what was measured, with the command, the machine and the versions that measured it.
+
+  The interval of one score alone, which is infinite, is None: JSON has no number for it.
+  """
+  if "interval" in measured and not math.isfinite(measured["interval"]):
+    measured["interval"] = None
   return {**measured, "command": command(), "machine": machine(), "versions": versions()}
 
 
@@ -38,8 +45,9 @@ def machine() -> str:
 
 
 def write(path: Path, records: list[dict]):
-  """Writes records as JSON, whole or not at all."""
-  write_whole(path, (json.dumps(records, indent=1, ensure_ascii=False) + "\n").encode())
+  """Writes records as JSON, whole or not at all; a byte of a name that is no UTF-8 is read back as it was."""
+  text = json.dumps(records, indent=1, ensure_ascii=False) + "\n"
+  write_whole(path, text.encode(errors="backslashreplace"))  # what JSON escapes a lone surrogate by too
 
 
 def check_writable(folder: Path):
@@ -54,8 +62,15 @@ def check_writable(folder: Path):
 
 
 def read(path: Path) -> list[dict]:
-  """Records that were written; none where there is no file."""
-  return json.loads(path.read_text()) if path.exists() else []
+  """Records that were written; none where there is no file.
+
+  Raises:
+    OSError, ValueError: if it cannot be read, or holds something else.
+  """
+  found = read_json(path, list) if path.exists() else []
+  if odd := [one for one in found if not isinstance(one, dict)]:
+    raise ValueError(f"expected records in {str(path)!r}, got {str(odd[0])[:60]!r}")
+  return found
 
 
 def publish(name: str, records: list[dict], figure: Path | None = None):
@@ -66,12 +81,13 @@ def publish(name: str, records: list[dict], figure: Path | None = None):
   if not first_host():
     return
   path = HERE / "results" / f"{name}.json"
-  before = read(path)
-  new = {_setting(r) for r in records}
-  write(path, [r for r in before if _setting(r) not in new] + records)
-  if figure is not None:
-    shutil.copyfile(figure, path.with_suffix(".png"))
-  build_page()
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with alone(path.parent):  # what another run adds meanwhile is not lost
+    new = {_setting(r) for r in records}
+    write(path, [r for r in read(path) if _setting(r) not in new] + records)
+    if figure is not None:
+      write_whole(path.with_suffix(".png"), figure.read_bytes())
+    build_page()
 
 
 def _setting(r: dict) -> tuple:
@@ -95,10 +111,11 @@ def _setting(r: dict) -> tuple:
 
 def build_page():
   """Rebuilds `experiments/README.md` from every record in `experiments/results/`."""
-  records = [r for path in sorted((HERE / "results").glob("*.json")) for r in json.loads(path.read_text())]
+  records = [r for path in sorted((HERE / "results").glob("*.json")) for r in read(path)]
   tables = sorted({_table(r) for r in records}, key=str)
   sections = [_section([r for r in records if _table(r) == table]) for table in tables]
-  (HERE / "README.md").write_text("\n".join([_INTRODUCTION, *_ranking(records), *sections]))
+  page = "\n".join([_INTRODUCTION, *_ranking(records), *sections])
+  write_whole(HERE / "README.md", encodable(page).encode())
 
 
 _INTRODUCTION = """# Results
@@ -173,7 +190,7 @@ def _ranking(records: list[dict]) -> list[str]:
   for r in records:
     if r["measure"] == "linear_probe" and r.get("labels", 1.0) == 1.0:
       panel = panels.setdefault(f"{r['data']}, {r['split']}", {})
-      panel[r["learner"]] = max(panel.get(r["learner"], (0, 0)), (r["value"], r["interval"]))
+      panel[r["learner"]] = max(panel.get(r["learner"], (0, 0)), (r["value"], r["interval"] or 0.0))
   panels = {title: found for title, found in panels.items() if set(found) - set(BASELINES)}
   if not panels:
     return []
@@ -244,7 +261,8 @@ def _figure(r: dict | None) -> str:
     return ""
   published = "" if r["published"] is None else f" ({r['published']:g})"
   chance = f", chance {r['chance']:.2g}" if "chance" in r else ""
-  return f"{r['value']:.4g} ± {r['interval']:.2g}{published}{chance}"
+  interval = "" if r["interval"] is None else f" ± {r['interval']:.2g}"
+  return f"{r['value']:.4g}{interval}{published}{chance}"
 
 
 def _cells(*cells: str) -> str:

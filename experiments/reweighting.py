@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from sklearn.metrics import roc_auc_score
 
-from experiments import command_line, records, runs
+from experiments import command_line, few_shot, headlines, records, runs
 from experiments.runs import RUN, RunFlags
 from metajax import Episode, Examples, Learner, Network, gradient_steps
 from metajax.data import load, select_classes
@@ -82,17 +82,14 @@ def main(
     run: flags that every experiment has.
   """
   this = runs.begin("reweighting", main, locals())
-  limits = ("ways", ways, 2, 339), ("wrong", wrong, 0.01, 0.99), ("clean", clean, 1, 24), ("seeds", seeds, 2, 1000)
-  for name, value, least, most in limits:
-    if not least <= value <= most:
-      raise ValueError(f"expected {name} to be from {least} to {most}, got {value}")
+  few_shot.check_seed(seed, seeds)
+  if share()[1] > 1:
+    raise ValueError(f"expected one host, there is one task in a step and nothing to share, got {share()[1]}")
   runs.check_same(this)
   network, adapt = mlp([256], ways), gradient_steps(optax.sgd(inner_rate), inner_steps, per_step=True)
   train = jax.jit(functools.partial(train_and_test, network), static_argnames="steps")
   draws = [load("glyphs", "test", seed=draw) for draw in range(4)]  # 24 pictures of each letter, four times
-  if share()[1] > 1:
-    raise ValueError(f"expected one host, there is one task in a step and nothing to share, got {share()[1]}")
-  runs.write_configuration(this, 1)
+  this = runs.write_configuration(this, 1)
   problems, values, seconds = [], {}, []
   for one in range(seed, seed + seeds):
     noisy, is_wrong, trusted, test, names = problem(draws, ways, wrong, clean, one)
@@ -200,6 +197,7 @@ def _page(folder, problems, measured):
     summary=[(r["learner"], f"{r['value']:.3g} ± {r['interval']:.2g}", r["measure"]) for r in measured],
     configuration=runs.configuration(folder),
     records=measured,
+    warnings=headlines.warn(folder, measured),
     figures=[
       ("Weights", "Of all seeds.", histogram),
       ("The least weights", "Of the first seed, with the labels as given, and whether they are right.", sheet),

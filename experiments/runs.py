@@ -1,25 +1,24 @@
 """A run's folder: its configuration, its metrics at each step, checkpoints to go on from, records, figures, a page."""
 
 import contextlib
-import importlib
 import itertools
-import json
 import os
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import jax
 
-from experiments import command_line, records
+from experiments import claims, command_line, records
+from experiments.configuration import configuration, module_of
+from metajax import paths
 from metajax.checkpoint import Checkpoints
 from metajax.mesh import advise, from_first_host, meet_hosts, preempted, share
 from metajax.report import metrics_log, progress, read_metrics
-from metajax.report.files import SCRATCH
 from metajax.train import Stopped, TrainState, fit
 
 FREE = {"folder", "resume", "output", "record", "checkpoint_every", "keep", "profile", "debug_nans", "devices", "fsdp"}
@@ -77,33 +76,54 @@ def begin(name: str, main: Callable, flags: Mapping) -> Run:
     OSError: if it cannot be written.
   """
   asked = flags["run"]
-  every = 1 if asked.checkpoint_every is None else asked.checkpoint_every
-  for what, value, least in (("keep", asked.keep, 1), ("profile", asked.profile, 0), ("checkpoint-every", every, 1)):
-    if value < least:
-      raise ValueError(f"expected --{what} to be at least {least}, got {value}")
-  if asked.resume and asked.folder is None:
-    raise ValueError("expected --folder with --resume: the folder of the run to go on with")
+  there = check(asked)
   jax.config.update("jax_default_matmul_precision", asked.precision)
-  folder, there = from_first_host(lambda: _folder(name, asked))  # the hosts' clocks differ
+  new = lambda: str(asked.output / time.strftime(f"{name}-%Y%m%d-%H%M%S"))
+  folder = from_first_host(new) if asked.folder is None else asked.folder  # the hosts' clocks differ
   return Run(Path(folder), asked, there, _described(main, flags))
 
 
-def _folder(name: str, asked: RunFlags) -> tuple[str, bool]:
-  """The run's folder, and whether there is a run in it."""
-  folder = asked.folder or _new(asked.output / time.strftime(f"{name}-%Y%m%d-%H%M%S"))
-  records.check_writable(folder)
-  there = (folder / "run.json").exists()
+def check(asked: RunFlags) -> bool:
+  """Finds what stands in the way of a run's folder, without writing anything; gives whether there is a run in it.
+
+  Raises:
+    ValueError, OSError: as `begin`.
+  """
+  if asked.resume and asked.folder is None:
+    raise ValueError("expected --folder with --resume: the folder of the run to go on with")
+  return from_first_host(lambda: _check(asked))
+
+
+def _check(asked: RunFlags) -> bool:
+  records.check_writable(asked.output if asked.folder is None else asked.folder)
+  if asked.folder is None:
+    return False
+  there, folder = (asked.folder / "run.json").exists(), str(asked.folder)
+  claims.check_free(asked.folder)
   if there and not asked.resume:
-    raise ValueError(f"expected a folder without a run, got {str(folder)!r}: --resume goes on with it")
-  if not there and folder.is_dir() and any(path.name != SCRATCH for path in folder.iterdir()):
-    raise ValueError(f"expected an empty or a new folder for the run, got {str(folder)!r}")
-  return str(folder), there
+    raise ValueError(f"expected a folder without a run, got {folder!r}: --resume goes on with it")
+  left = asked.folder.iterdir() if asked.folder.is_dir() else ()
+  if not there and any(not path.name.startswith((paths.SCRATCH, claims.CLAIM)) for path in left):
+    raise ValueError(f"expected an empty or a new folder for the run, got {folder!r}")
+  return there
 
 
-def _new(folder: Path) -> Path:
-  """The folder, or one beside it that is not there yet: runs may start in the same second."""
-  names = itertools.chain([folder], (folder.with_name(f"{folder.name}-{i}") for i in itertools.count(2)))
-  return next(path for path in names if not path.exists())
+def _claim(run: Run) -> str:
+  """Makes the run's folder and claims it; one that was not named gives way to another run of the same second."""
+  folder = run.folder
+  if run.flags.folder is not None:
+    folder.mkdir(parents=True, exist_ok=True)
+    claims.take(folder)
+    if _check(run.flags) != run.resumed:
+      raise ValueError(f"expected the folder {str(folder)!r} as it was, got one with a run that began meanwhile")
+    return str(folder)
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  for i in itertools.count(1):
+    new = folder if i == 1 else folder.with_name(f"{folder.name}-{i}")
+    with contextlib.suppress(FileExistsError):
+      new.mkdir()
+      claims.take(new)
+      return str(new)
 
 
 def check_same(run: Run):
@@ -118,14 +138,20 @@ def check_same(run: Run):
   if before["experiment"] != now["experiment"]:
     raise ValueError(f"expected a run of {now['experiment']} in {str(run.folder)!r}, got one of {before['experiment']}")
   for name, value in now["flags"].items():
-    was = before["flags"].get(name)
+    was = before["flags"].get(name, value)  # a flag that came later has its default
     if name not in FREE and was != value:
       flag = f"--{name.replace('_', '-')}"
       raise ValueError(f"expected {flag} {_text(was)}, as the run in {str(run.folder)!r} has it, got {_text(value)}")
 
 
-def write_configuration(run: Run, devices: int, **more):
-  """Writes `run.json`: the experiment, its flags, versions, machine and command, and what is new of each session."""
+def write_configuration(run: Run, devices: int, **more) -> Run:
+  """Claims the run's folder and writes `run.json`: the experiment, its flags, versions, machine and command, and what
+  is new of each session. Gives the run, whose folder is another if it was not named and somebody has taken it.
+
+  Raises:
+    ValueError, OSError: if another process has the folder, or it cannot be written.
+  """
+  run = run._replace(folder=Path(from_first_host(lambda: _claim(run))))
   now = run.configuration | more
   session = {"started": time.strftime("%Y-%m-%d %H:%M:%S"), "command": now["command"], "devices": devices}
   session |= {"hosts": share()[1]} if share()[1] > 1 else {}
@@ -133,21 +159,7 @@ def write_configuration(run: Run, devices: int, **more):
   before = configuration(run.folder) if run.resumed else now | {"sessions": []}
   records.write(run.folder / "run.json", before | {"sessions": [*before["sessions"], session]})
   meet_hosts("run.json is written")
-
-
-def configuration(folder: Path) -> dict:
-  """What `run.json` says.
-
-  Raises:
-    FileNotFoundError, ValueError: if there is no run in the folder, or it cannot be read.
-  """
-  path = Path(folder) / "run.json"
-  if not path.is_file():
-    raise FileNotFoundError(f"expected the folder of a run, with a run.json, got {str(folder)!r}")
-  try:
-    return json.loads(path.read_text())
-  except ValueError as error:
-    raise ValueError(f"expected JSON in {str(path)!r}, got {error}") from None
+  return run
 
 
 def shown(folder: Path) -> dict:
@@ -155,15 +167,20 @@ def shown(folder: Path) -> dict:
   return {name: value for name, value in configuration(folder).items() if name != "arguments"}
 
 
-def flags_of(folder: Path):
-  """The experiment's module and all of its flags, as a run had them."""
-  found = configuration(folder)
+def flags_of(folder: Path, modules: Sequence[str] = ()):
+  """The experiment's module, which is one of this package's commands or of `modules`, and all flags of the run.
+
+  Raises:
+    OSError, ValueError: if the folder has no run of these.
+  """
+  module = module_of(folder, modules)
   try:
-    name, arguments = found["experiment"], [str(one) for one in found["arguments"]]
-    module = importlib.import_module(name)
-  except (KeyError, TypeError, ImportError) as error:
-    raise ValueError(f"expected a run's configuration in {str(folder)!r}, got {found!r} ({error})") from None
-  return module, command_line.parse(module.main, getattr(module, "BUDGETS", None), arguments)
+    flags = command_line.parse(module.main, getattr(module, "BUDGETS", None), configuration(folder)["arguments"])
+  except ValueError as error:
+    raise ValueError(f"{error} (the run in {str(folder)!r})") from None
+  if not isinstance(flags.get("run"), RunFlags):
+    raise ValueError(f"expected a run of an experiment in {str(folder)!r}, got one of {module.__name__}")
+  return module, flags
 
 
 def train(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import command_line, records, runs
+from experiments import command_line, headlines, records, runs
 from experiments.runs import RUN, RunFlags
 from metajax import Episode, Examples, Learner, gradient_steps, make_mesh
 from metajax.adapt import unchanged
@@ -63,23 +63,12 @@ def main(
   """
   flags = locals()
   this = runs.begin("sinusoid", main, flags)
-  for name, value, least in (
-    ("learners", len(learners), 1),
-    ("shots", shots, 1),
-    ("context", context, 0),
-    ("tasks", tasks, 1),
-    ("steps", steps, 1),
-    ("test_tasks", test_tasks, 2),
-    ("seed", seed, 0),
-  ):
-    if value < least:
-      raise ValueError(f"expected {name} to be at least {least}, got {value}")
-  if len(set(learners)) < len(learners):
-    raise ValueError(f"expected each learner once, got {' '.join(learners)}")
+  if not learners or len(set(learners)) < len(learners):
+    raise ValueError(f"expected --learners, each once, got {' '.join(learners) or 'none'}")
   runs.check_same(this)
   devices = devices_for(tasks, None if share()[1] > 1 else 1)  # so small a network gains nothing from more
   with jax.set_mesh(make_mesh(devices, fsdp=run.fsdp)):
-    runs.write_configuration(this, devices)
+    this = runs.write_configuration(this, devices)
     ways = ways_to_learn(hidden, inner_rate, context, steps, tasks)
     waves, test = sine_waves(shots, tasks, seed=seed), sine_waves(shots, 25, queries=100, seed=seed + 1)
     trained, seconds = {}, {}
@@ -200,6 +189,7 @@ def _page(folder, learners, draw, measured):
     configuration=runs.configuration(folder),
     records=measured,
     figures=figures,
+    warnings=headlines.warn(folder, measured),
   )
 
 

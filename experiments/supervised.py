@@ -8,7 +8,7 @@ from functools import partial
 import optax
 
 from experiments import command_line
-from experiments.few_shot import Method, Setting, check_rates, experiment
+from experiments.few_shot import Method, Setting, experiment
 from experiments.few_shot_scores import Tested
 from experiments.runs import RUN, RunFlags
 from metajax import gradient_steps
@@ -55,7 +55,6 @@ def method(
     setting: flags that every few-shot experiment has; --ways, --shots, --queries and --tasks are not used.
     run: flags that every experiment has.
   """
-  check_rates(head_rate=head_rate, tune_rate=tune_rate)
   encoder = conv4(filters, downsample="stride", normalisation=normalisation)
   steps_of_head = gradient_steps(optax.adam(head_rate), head_steps, gradient="first_order")
   steps_of_all = gradient_steps(optax.adam(tune_rate), tune_steps, gradient="first_order")

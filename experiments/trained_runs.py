@@ -1,5 +1,6 @@
 """Runs that have ended, read again to be tested: what they are, and what they have learned."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,14 +23,18 @@ class Trained(NamedTuple):
   precision: str
 
 
-def read(folder: Path) -> Trained:
+def read(folder: Path, modules: Sequence[str] = ()) -> Trained:
   """The run in a folder.
+
+  Args:
+    folder: of the run.
+    modules: of experiments that it may be of, beside those of this package.
 
   Raises:
     FileNotFoundError, ValueError: if there is none, or it is no few-shot run.
   """
-  module, flags = runs.flags_of(folder)
-  if not hasattr(module, "method"):
+  module, flags = runs.flags_of(folder, modules)
+  if not isinstance(flags.get("setting"), few_shot.Setting):
     raise ValueError(f"expected a few-shot run, got one of {module.__name__} in {str(folder)!r}")
   said = runs.configuration(folder)["flags"]
   free = runs.FREE | {"seed", "seeds", "seeds_at_once"}
@@ -74,10 +79,24 @@ def seconds(same: list[Trained]) -> int:
   Raises:
     ValueError: if one has not ended, and has no records.
   """
-  found = {run.folder: records.read(run.folder / "records.json") for run in same}
-  if unended := [str(folder) for folder, of_run in found.items() if not of_run]:
+  took = {run.folder: own_seconds(run) for run in same}
+  if unended := [str(folder) for folder, one in took.items() if one is None]:
     raise ValueError(f"expected runs that have ended, got one without records in {unended[0]!r}")
-  return sum(of_run[0]["train_seconds"] for of_run in found.values())
+  return sum(took.values())
+
+
+def own_seconds(run: Trained) -> float | None:
+  """What a run took to train; None of one that has not ended.
+
+  Raises:
+    ValueError: if its records do not say.
+  """
+  path = run.folder / "records.json"
+  found = records.read(path)
+  took = found[0].get("train_seconds") if found else None
+  if found and not isinstance(took, int | float):
+    raise ValueError(f"expected train_seconds to be a number in {str(path)!r}, got {str(took)[:60]!r}")
+  return took
 
 
 def named(way: Tested, run: Trained, found: list[Trained]) -> Tested:

@@ -1,6 +1,6 @@
 """Files that all rooms write and read: each is whole or not there, and errors name it."""
 
-import json
+import errno
 import os
 import secrets
 import stat
@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from metajax import checks
 
 SCRATCH = ".scratch"  # how names begin of what is being written; TensorBoard reads whatever has "tfevents" in its name
 
@@ -49,23 +51,18 @@ def write_whole(path: Path | str, content: bytes):
     file.write(content)
 
 
-def read_json(path: Path | str) -> Any:
-  """What a JSON file holds.
+def read_json(path: Path | str, kind: type = dict) -> Any:
+  """What a JSON file holds, which may be anybody's.
 
   Raises:
     OSError: it is not there, is no regular file or cannot be read, naming it.
-    ValueError: it is no JSON, or is nested too deeply, naming it.
+    ValueError: as `checks.parse_json`, naming it.
   """
   with naming(path):
     if not stat.S_ISREG(os.stat(path).st_mode):  # a FIFO would never end
-      raise OSError(f"expected a regular file, got another kind: {str(path)!r}")
+      raise OSError(errno.EINVAL, "expected a regular file, got another kind")
     content = Path(path).read_bytes()
-  try:
-    return json.loads(content)
-  except RecursionError:
-    raise ValueError(f"expected JSON in {str(path)!r}, got some that is nested too deeply") from None
-  except ValueError as error:
-    raise ValueError(f"expected JSON in {str(path)!r}, got {error}") from None
+  return checks.parse_json(str(path), content, kind)
 
 
 @contextmanager

@@ -140,8 +140,8 @@ def test_glyphs_hold_out_combinations_and_a_typeface_and_probe_the_picture_tower
   ("flags", "said"),
   [
     (["--batch-size", "1"], "expected --batch-size to be at least 2, got 1"),
-    (["--vocabulary", "10"], "expected a vocabulary of at least 258 tokens"),
-    (["--length", "1"], "a length of at least 2, got"),
+    (["--vocabulary", "10"], "expected --vocabulary to be at least 258, got 10"),
+    (["--length", "1"], "expected --length to be at least 2, got 1"),
     (["--rate", "0"], "expected --rate above 0, got 0.0"),
     (["--chunk", "2"], "chunked needs a network without state"),
   ],

@@ -7,6 +7,7 @@ import sys
 
 import jax
 import numpy as np
+import one_block
 import optax
 import pytest
 import table_of_learners as learners
@@ -62,10 +63,11 @@ FEW_SHOT = (
 )
 BUDGETS = {module: module.BUDGETS for module in FEW_SHOT} | {sinusoid: None, evaluate: None, one_shot: None}
 TINY = ["--filters", "4", "--tasks", "2", "--queries", "2", "--test-queries", "2", "--test-tasks", "6",
-        "--validation-tasks", "6", "--steps", "2", "--validate-every", "1"]  # fmt: skip
+        "--validation-tasks", "6", "--steps", "2", "--validate-every", "1", "--size", "16",
+        "--devices", "1"]  # fmt: skip
 
 
-def pictures(name, split="train", *, size=28, download=False, rotations=False, skip_broken=False):
+def pictures(name, split="train", *, size=28, download=False, rotations=False, skip_broken=False, **kept):
   """Ten classes of six pictures: what `load` gives, without drawing or reading anything."""
   seed = ("train", "validation", "test").index(split)
   images = np.random.default_rng(seed).integers(0, 256, (60, size, size, 1), np.uint8)
@@ -76,6 +78,7 @@ def pictures(name, split="train", *, size=28, download=False, rotations=False, s
 def command(monkeypatch, capsys, tmp_path):
   """Runs a command in a folder of its own: (its standard output, its standard error, the files it wrote)."""
   monkeypatch.setattr(records, "HERE", tmp_path / "experiments")
+  one_block.use(monkeypatch)
 
   def run(module, *arguments):
     where = [] if "--folder" in arguments or module in (evaluate, one_shot) else ["--output", str(tmp_path / "runs")]
@@ -105,7 +108,8 @@ def no_page(monkeypatch):
 
 def test_a_run_ends_with_its_accuracy_records_and_pictures(command, monkeypatch):
   monkeypatch.setattr(few_shot_data, "load", pictures)
-  status, out, error, files = command(siamese, *TINY, "--batch-size", "4", "--test", "3w1s", "--record")
+  flags = ["--batch-size", "4", "--test", "3w1s", "--devices", "2"]
+  status, out, error, files = command(siamese, *TINY, *flags, "--record")
   assert status == 0, error
   assert re.search(
     r"siamese \(.*\) +[\d.]+ ± [\d.]+%\n +pixels, nearest centroid +[\d.]+ ± [\d.]+%\n +chance +33.33%", out
@@ -115,30 +119,38 @@ def test_a_run_ends_with_its_accuracy_records_and_pictures(command, monkeypatch)
   assert files == sorted([*figures, *record, "index.html", "metrics.jsonl", "records.json", "run.json"])
 
 
-slowly = lambda *row: pytest.param(*row, marks=pytest.mark.slow)
-RUNNING, BOTH = ("running statistics",), ("transductive", "support, trained transductive")
+RUNNING, NONE = ("running statistics",), ("none",)
+BOTH = ("transductive", "support, trained transductive")
+ADAPTING = {  # flags of those that are tested under both policies
+  reptile: ["--shots", "1", "--head", "zeros", "--inner-steps", "2", "--inner-batch", "3"],
+  meta_sgd: ["--head", "zeros", "--inner-steps", "2"],
+  maml_plus_plus: ["--head", "repeated", "--inner-steps", "2", "--test-inner-steps", "3", "--multi-step-until", "1",
+                   "--first-order-until", "1"],
+  imaml: ["--head", "repeated", "--inner-steps", "3", "--cg-steps", "2"],
+  cavia: ["--ways", "6", "--context", "3"],
+  proto_maml: [],
+  r2d2: [],
+}  # fmt: skip
+under = lambda policy, **how: [
+  pytest.param(module, [*flags, *how["more"]], {module.__name__.split(".")[1]: policy}, marks=how.get("marks", ()))
+  for module, flags in ADAPTING.items()
+]
 
 
 @pytest.mark.parametrize(
   ("module", "flags", "tested"),
   [
     (maml, ["--gradient", "first_order", "--head", "repeated"], {"first_order_maml": BOTH}),
-    slowly(anil, ["--head", "zeros", "--inner-steps", "2", "--test-inner-steps", "2", "--normalisation", "group",
-                  "--curve", "2"], {"anil": ("none",)}),
-    slowly(reptile, ["--shots", "1", "--head", "zeros", "--inner-steps", "2", "--inner-batch", "3"], {"reptile": BOTH}),
-    slowly(meta_sgd, ["--head", "zeros", "--inner-steps", "2"], {"meta_sgd": BOTH}),
-    slowly(maml_plus_plus, ["--head", "repeated", "--inner-steps", "2", "--test-inner-steps", "3",
-                            "--multi-step-until", "1", "--first-order-until", "1"], {"maml_plus_plus": BOTH}),
-    slowly(imaml, ["--head", "repeated", "--inner-steps", "3", "--cg-steps", "2"], {"imaml": BOTH}),
-    slowly(cavia, ["--ways", "6", "--context", "3"], {"cavia": BOTH}),
-    slowly(proto_maml, [], {"proto_maml": BOTH}),
-    slowly(r2d2, [], {"r2d2": BOTH}),
-    slowly(matching, ["--read-steps", "2"], {"matching, full context": RUNNING}),
-    slowly(triplet, ["--classes", "3", "--each", "2", "--soft-margin", "--negatives", "hard"], {
+    (anil, ["--head", "zeros", "--inner-steps", "2", "--test-inner-steps", "2", "--normalisation", "group",
+            "--curve", "2"], {"anil": NONE}),
+    *under(NONE, more=["--normalisation", "none"]),
+    *under(BOTH, more=[], marks=pytest.mark.slow),
+    (matching, ["--read-steps", "2"], {"matching, full context": RUNNING}),
+    (triplet, ["--classes", "3", "--each", "2", "--soft-margin", "--negatives", "hard"], {
       "triplet": RUNNING, "triplet, nearest neighbour": RUNNING
     }),
-    slowly(relation, ["--distort"], {"relation, distorted": RUNNING}),
-    slowly(supervised, ["--head-steps", "3", "--tune-steps", "2", "--batch-size", "8"], {
+    (relation, ["--distort"], {"relation, distorted": RUNNING}),
+    (supervised, ["--head-steps", "3", "--tune-steps", "2", "--batch-size", "8"], {
       f"supervised, {way}": RUNNING
       for way in ("nearest centroid", "fine-tuned head", "cosine head", "linear perceptron", "perceptron", "fine-tuned")
     }),
@@ -270,19 +282,20 @@ def test_records_are_flat_and_say_what_was_run_and_two_runs_of_one_seed_give_the
     (["--rate", "-1"], r"--rate above 0, got -1.0"),
     (["--inner-rate", "nan"], r"--inner-rate above 0, got nan"),
     (["--filters", "0"], r"filters to be at least 1, got 0"),
-    (["--devices", "0"], r"1 to 8 devices, .*got 0"),
-    (["--seed", "-1"], r"a seed of 0 to 2\*\*32 - 1, got -1"),
+    (["--devices", "0"], r"--devices to be at least 1, got 0"),
+    (["--seed", "-1"], r"--seed to be at least 0, got -1"),
+    (["--seed", "4294967295", "--seeds", "2"], r"--seed to be at most 2\*\*32 - 2, the --seeds, got 4294967295"),
     (["--steps", "0"], r"steps to be at least 1, got 0"),
-    (["--test-tasks", "1"], r"at least 2 tasks.*got 1 to test"),
-    (["--curve", "-1"], r"a curve of at least 0 steps, got -1"),
-    (["--validation-tasks", "1"], r"at least 2 tasks.*1 to validate"),
+    (["--test-tasks", "1"], r"--test-tasks to be at least 2, got 1"),
+    (["--curve", "-1"], r"--curve to be at least 0, got -1"),
+    (["--validation-tasks", "1"], r"--validation-tasks to be at least 2, got 1"),
     (["--tasks", "3", "--devices", "2"], r"divides by the 2 devices of the mesh, got 3 rows"),
     (["--devices", "9"], r"1 to 8 devices, .*got 9"),
     (["--test", "5ways"], r"such as 5w1s, got '5ways'"),
     (["--test", "3w1s"], r"logits \[3, 3\] for labels of 3 ways, got \[3, 5\]"),
     (["--budget", "huge"], r"--budget to be one of paper, cpu, demo, got 'huge'"),
-    (["--wayz", "5"], r"unknown flag '--wayz': expected one of .*--ways"),
-    (["--inner-steps", "0"], r"steps to be a whole number of at least 1, got 0"),
+    (["--wayz", "5"], r"unknown flag '--wayz': did you mean --ways\?"),
+    (["--inner-steps", "0"], r"--inner-steps to be at least 1, got 0"),
   ],
 )
 def test_bad_input_gives_one_line_that_quotes_it_and_writes_nothing(command, monkeypatch, arguments, message):
@@ -306,7 +319,7 @@ def test_a_curve_of_a_learner_without_steps_is_refused(command, monkeypatch):
   ("arguments", "message"),
   [
     (["--data", "no_such_set"], r"data set 'no_such_set' not found: .*--download"),
-    (["--split", "lake"], r"split.*'lake/train'.*expected one of .*train"),
+    (["--split", "lake"], r"split to be one of 'train', .*, got 'lake/train'"),
     (["--data", "omniglot", "--split", "murky"], r"unknown split 'murky/train' of omniglot: .*lake/train"),
   ],
 )
@@ -360,6 +373,7 @@ def ended(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(few_shot_data, "load", pictures)
     patch.setattr(few_shot_page, "write", without_a_page)
+    one_block.use(patch)
     patch.setattr(sys, "argv", [maml.__name__, *TINY, "--ways", "3", "--folder", str(folder)])
     command_line.run(maml.main, maml.BUDGETS)
   return folder
@@ -425,7 +439,7 @@ def test_two_evaluations_of_a_run_give_the_same_digits_at_any_setting(command, f
   [
     (["--ways", "4"], r"expected logits \[4, 4\] for labels of 4 ways, got \[4, 3\]"),
     (["--ways", "11"], "from 2 ways to the 10 classes"),
-    (["--tasks", "1"], "at least 2 tasks"),
+    (["--tasks", "1"], "expected --tasks to be at least 2, got 1"),
   ],
 )
 def test_what_a_run_cannot_be_tested_at_is_refused_in_one_line(command, finished, arguments, message):
@@ -474,7 +488,7 @@ def test_only_the_folder_of_a_run_is_evaluated(command, tmp_path):
   assert status == 2 and re.fullmatch("error: expected the folder of a run, with a run.json, got '.*'\n", error)
   (tmp_path / "run.json").write_text("{")
   status, _, error, _ = command(evaluate, str(tmp_path))
-  assert status == 2 and re.fullmatch("error: expected JSON in '.*run.json', got .*\n", error)
+  assert status == 2 and re.fullmatch("error: '.*run.json' is no JSON file: .*\n", error)
 
 
 @pytest.mark.slow

@@ -74,13 +74,13 @@ def test_a_gpt_of_a_file_is_compared_with_a_bigram_model_and_writes(run, tmp_pat
   [
     ((*TEXT, "--data", "empty.txt"), "got 0 characters"),
     (("--model", "mae", "--data", "empty.txt"), "expected --model gpt of a text file"),
-    ((*TEXT, "--data", "glyphs", "--warmup", "9"), "fewer than the 4 of all, got 9"),
+    ((*TEXT, "--data", "glyphs", "--warmup", "9"), "expected --warmup to be below the 4 --steps, got 9"),
     ((*TEXT, "--data", "glyphs", "--optimizer", "lars"), "--optimizer adamw of a gpt, got 'lars'"),
-    ((*TEXT, "--data", "glyphs", "--temperature", "-1"), "a temperature of at least 0"),
-    ((*TEXT, "--data", "glyphs", "--length", "1"), "--length of at least 2"),
+    ((*TEXT, "--data", "glyphs", "--temperature", "-1"), "expected --temperature to be at least 0, got -1.0"),
+    ((*TEXT, "--data", "glyphs", "--length", "1"), "expected --length to be at least 2, got 1"),
     (("--model", "mae", "--patch", "5"), "divide into patches of 5"),
-    (("--model", "mae", "--masked", "1"), "between 0 and 1, got 1.0"),
-    (("--model", "image_gpt", "--colours", "1"), "at least 2 colours, got 1"),
+    (("--model", "mae", "--masked", "1"), "expected --masked below 1, got 1.0"),
+    (("--model", "image_gpt", "--colours", "1"), "expected --colours to be at least 2, got 1"),
     (("--model", "image_gpt", "--heads", "3"), "that the heads divide"),
   ],
 )

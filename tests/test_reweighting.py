@@ -104,13 +104,13 @@ def test_the_command_ends_with_its_records_page_and_figures_and_goes_on_to_the_s
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
-    (["--wrong", "1"], "wrong to be from 0.01 to 0.99, got 1.0"),
-    (["--clean", "25"], "clean to be from 1 to 24, got 25"),
-    (["--seeds", "1"], "seeds to be from 2 to 1000, got 1"),
-    (["--ways", "340"], "ways to be from 2 to 339, got 340"),
-    (["--inner-steps", "0"], "steps to be a whole number of at least 1, got 0"),
-    (["--compared-steps", "0"], "steps to be a whole number of at least 1, got 0"),
-    (["--steps", "0"], "steps to be at least 1, got 0"),
+    (["--wrong", "1"], "--wrong to be at most 0.99, got 1.0"),
+    (["--clean", "25"], "--clean to be at most 24, got 25"),
+    (["--seeds", "1"], "--seeds to be at least 2, got 1"),
+    (["--ways", "340"], "--ways to be at most 339, got 340"),
+    (["--inner-steps", "0"], "--inner-steps to be at least 1, got 0"),
+    (["--compared-steps", "0"], "--compared-steps to be at least 1, got 0"),
+    (["--steps", "0"], "--steps to be at least 1, got 0"),
   ],
 )
 def test_bad_input_gives_one_line(command, monkeypatch, tmp_path, arguments, message):

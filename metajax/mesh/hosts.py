@@ -5,6 +5,7 @@ Every function here is also right for a single host, where it costs nothing.
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -58,7 +59,8 @@ def join(
     raise ValueError(f"expected a coordinator, hosts and host, or none of them, got no {' and no '.join(missing)}")
   if given and not 0 <= host < hosts:
     raise ValueError(f"expected a host of 0 to {hosts - 1}, one of {hosts}, got {host}")
-  if given and not (":" in coordinator and coordinator.rsplit(":", 1)[1].isdigit()):
+  port = coordinator.rpartition(":")[2] if given else "1"
+  if given and not (":" in coordinator and re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 2**16):
     raise ValueError(f"expected a coordinator address:port, got {coordinator!r}")
   if given and hosts == 1:
     return False

@@ -65,12 +65,15 @@ def permutations_apart(tiles: int, number: int, seed: int = 0) -> np.ndarray:
   if not 2 <= number <= math.factorial(tiles):
     raise ValueError(f"expected 2 to {math.factorial(tiles)} permutations of {tiles} tiles, got {number}")
   every = np.array(list(itertools.permutations(range(tiles))), np.int8)
+  places = np.ascontiguousarray(every.T)  # a place of all permutations after the other
   chosen = [int(np.random.default_rng(seed).integers(len(every)))]
-  least, sums = np.full(len(every), tiles, np.int64), np.zeros(len(every), np.int64)
+  least, sums = np.full(len(every), tiles, np.int8), np.zeros(len(every), np.int32)
   while len(chosen) < number:
-    distance = (every != every[chosen[-1]]).sum(-1)
+    distance = np.zeros(len(every), np.int8)
+    for place, tile in zip(places, every[chosen[-1]], strict=True):
+      distance += place != tile
     least, sums = np.minimum(least, distance), sums + distance
-    chosen.append(int(np.argmax(least * (tiles * number + 1) + sums)))
+    chosen.append(int(np.argmax(least * np.int32(tiles * number + 1) + sums)))
   return every[chosen].astype(np.int32)
 
 

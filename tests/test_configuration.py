@@ -1,0 +1,133 @@
+"""What a run's folder says is data: nothing that it names is run, and no odd content ends in a traceback."""
+
+import json
+import os
+import sys
+
+import pytest
+
+from experiments import command_line, configuration, evaluate, maml, one_shot, records, trained_runs
+from experiments.runs import flags_of
+
+GOOD = {"experiment": "experiments.maml", "arguments": [], "flags": {}, "sessions": []}
+DEEP = "[" * 100_000
+ODD = (None, 7, "x", ["x"], {"x": 1})
+
+
+def is_like(value, good):
+  """Whether it may stand for what is good, as far as its type says."""
+  return type(value) is type(good) and not (value == ["x"] and good == [])
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+  """The one line that a command ends with."""
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.syspath_prepend(tmp_path)
+
+  def run(module, *arguments):
+    monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+      command_line.run(module.main, getattr(module, "BUDGETS", None))
+    said = capsys.readouterr()
+    assert stop.value.code == 2 and said.err.count("\n") == 1 and not said.out, said
+    return said.err
+
+  return run
+
+
+def folder_of(tmp_path, said):
+  folder = tmp_path / "runs" / "evil"
+  folder.mkdir(parents=True, exist_ok=True)
+  (folder / "run.json").write_text(said if isinstance(said, str) else json.dumps(said))
+  return folder
+
+
+@pytest.mark.parametrize("name", ["runs.evil.payload", "payload", "os", "experiments.runs", "experiments", "..payload"])
+def test_a_module_that_a_folder_names_is_not_imported(run, tmp_path, name):
+  folder = folder_of(tmp_path, GOOD | {"experiment": name})
+  for place in (folder, tmp_path):
+    (place / "payload.py").write_text("from pathlib import Path\nPath('hit').touch()\n")
+  assert f"expected a run of a command of experiments in '{folder}', got {name!r}" in run(evaluate, folder)
+  assert "got" in run(one_shot, folder) and not (tmp_path / "hit").exists()
+
+
+def test_a_module_of_ones_own_is_imported_where_the_command_line_names_it(run, tmp_path):
+  folder = folder_of(tmp_path, GOOD | {"experiment": "own_experiment"})
+  (tmp_path / "own_experiment.py").write_text("from experiments.maml import BUDGETS, main\n")
+  assert "got 'own_experiment', which --modules would have to name" in run(evaluate, folder)
+  assert "own_experiment" not in sys.modules
+  assert flags_of(folder, ["own_experiment"])[1]["inner_rate"] == 2.0
+  del sys.modules["own_experiment"]
+
+
+def test_the_commands_of_this_package_are_those_of_its_files():
+  found = configuration.commands()
+  assert {"experiments.maml", "experiments.clip", "experiments.sinusoid"} <= set(found)
+  assert not {"experiments.runs", "experiments.records", "experiments.launch_local"} & set(found)
+
+
+@pytest.mark.parametrize(
+  "said",
+  [
+    "{",
+    DEEP,
+    '{"a":' * 100_000,
+    "7",
+    "[]",
+    "null",
+    *(
+      GOOD | {name: value}
+      for name, of in GOOD.items()
+      for value in (None, 7, "x", ["x"], {"x": 1})
+      if not is_like(value, of)
+    ),
+    GOOD | {"channels": "3"},
+    GOOD | {"channels": 0},
+    GOOD | {"seeds_at_once": True},
+    GOOD | {"arguments": ["--help"]},
+    GOOD | {"arguments": [7]},
+    GOOD | {"arguments": ["--nonsense"]},
+    GOOD | {"arguments": ["--ways", "many"]},
+    GOOD | {"arguments": ["--tyro-write-completion", "bash", "victim"]},
+    GOOD | {"arguments": ["--budget", "huge"]},
+  ],
+  ids=lambda said: str(said)[:40],
+)
+def test_odd_content_is_one_line_that_names_the_folder(run, tmp_path, said):
+  folder = folder_of(tmp_path, said)
+  assert "evil" in run(evaluate, folder)
+  run(maml, "--folder", folder, "--resume")
+  assert sorted(os.listdir(tmp_path)) == ["runs"] and os.listdir(folder) == ["run.json"]
+
+
+@pytest.mark.parametrize("said", [DEEP, "{}", "7", "[7]", '[{"train_seconds": "many"}]', '[{"learner": "maml"}]', "[]"])
+def test_odd_records_are_refused_by_name(tmp_path, said):
+  (tmp_path / "records.json").write_text(said)
+  run = trained_runs.Trained(tmp_path, None, None, (), "highest")
+  with pytest.raises(ValueError, match=str(tmp_path)):
+    trained_runs.seconds([run])
+
+
+def test_a_run_of_pretraining_is_no_few_shot_run(run, tmp_path):
+  folder = folder_of(tmp_path, GOOD | {"experiment": "experiments.simclr"})
+  assert "expected a few-shot run, got one of experiments.simclr" in run(evaluate, folder)
+  folder = folder_of(tmp_path, GOOD | {"experiment": "experiments.evaluate"})
+  assert "expected a run of an experiment" in run(evaluate, folder)
+
+
+def test_a_byte_that_is_no_utf8_is_read_back_as_it_was(tmp_path):
+  path = tmp_path / "records.json"
+  records.write(path, [{"data": "caf\udce9"}])
+  assert records.read(path) == [{"data": "caf\udce9"}]
+
+
+def test_help_into_a_program_that_has_ended_is_quiet(monkeypatch, capfd):
+  read, write = os.pipe()
+  os.close(read)
+  with os.fdopen(write, "w") as nobody, monkeypatch.context() as patch:
+    patch.setattr(sys, "stdout", nobody)
+    patch.setattr(sys, "argv", ["maml", "--help"])
+    with pytest.raises(SystemExit) as stop:
+      command_line.run(maml.main, maml.BUDGETS)
+  assert stop.value.code == 128 + 13 and capfd.readouterr() == ("", "")

@@ -1,0 +1,163 @@
+"""Every flag of every command is looked at before data are loaded: one line, status 2, nothing written, at once."""
+
+import importlib
+import sys
+import time
+
+import pytest
+
+from experiments import (
+  clip_data,
+  command_line,
+  configuration,
+  few_shot_data,
+  flags,
+  generative_text,
+  one_shot,
+  pretext_data,
+  reweighting,
+  runs,
+)
+
+SMALL = {  # so that what is built before data are loaded is built soon
+  "clip": ["--size", "32", "--text-width", "64", "--text-layers", "1", "--encoder-name", "conv4"],
+  "simclr": ["--size", "32", "--encoder-name", "conv4"],
+  "pretext": ["--size", "32", "--encoder-name", "conv4", "--permutations", "24"],
+  "generative": ["--size", "32", "--width", "64", "--layers", "1", "--decoder-width", "32", "--decoder-layers", "1"],
+  "zero_shot": ["none", "--classes", "cat", "dog", "--images", "none"],
+  **{name: ["none"] for name in ("evaluate", "one_shot", "fine_tune")},
+}
+VALUES = ("-1", "0", str(10**23), "nan", "inf", "abc", "1e-320")
+LOADERS = (
+  (few_shot_data, "load"),
+  (clip_data, "load_captioned"),
+  (pretext_data, "load_recordings"),
+  (generative_text, "load_texts"),
+  (reweighting, "load"),
+  (one_shot, "load"),
+  (runs, "write_configuration"),
+)
+SECONDS = 10
+
+
+class Reached(BaseException):
+  """The command has come as far as loading data."""
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+  """Runs a command until it would load data: None if it came so far, else its error, of which the law is checked."""
+
+  def load(*given, **more):
+    raise Reached
+
+  for module, name in LOADERS:
+    monkeypatch.setattr(module, name, load)
+  monkeypatch.chdir(tmp_path)
+
+  def run(name, *arguments):
+    module = importlib.import_module(f"experiments.{name}")
+    small = SMALL.get(name, ["--filters", "4"] if "filters" in flags.kinds_of(module.main) else [])
+    monkeypatch.setattr(sys, "argv", [name, *small, *arguments])
+    began = time.perf_counter()
+    try:
+      command_line.run(module.main, getattr(module, "BUDGETS", None))
+    except Reached:
+      return None
+    except SystemExit as stop:
+      error = capsys.readouterr().err
+      law = stop.code == 2 and error.startswith("error: ") and error.count("\n") == 1 and len(error) < 500
+      assert law, f"{name} {arguments}: {stop.code} {error}"
+      return error
+    finally:
+      assert time.perf_counter() - began < SECONDS, f"{name} {arguments}"
+      assert not list(tmp_path.iterdir()), f"{name} {arguments}"
+    raise AssertionError(f"{name} {arguments}: it neither loaded data nor ended")
+
+  return run
+
+
+def numbers_of(name, seen=()):
+  """The numeric flags of a command, but those of groups that were seen."""
+  main = importlib.import_module(name).main
+  groups = [kind for kind in flags.hints_of(main).values() if hasattr(kind, "_fields")]
+  shared = {field for group in groups if group in seen for field in group._fields}
+  kinds = {field: kind for field, kind in flags.kinds_of(main).items() if field not in shared}
+  return [field for field, kind in kinds.items() if {int, float} & set(flags.wanted(kind))], groups
+
+
+def sweep():
+  """`{command: its numeric flags}`, each of a group that several commands have in the first of them alone."""
+  found, seen = {}, []
+  for name in configuration.commands():
+    found[name.rpartition(".")[2]], groups = numbers_of(name, seen)
+    seen += groups
+  return found
+
+
+SWEEP = sweep()
+
+
+def test_the_sweep_is_of_400_values_at_least_and_of_every_command():
+  assert len(VALUES) * sum(map(len, SWEEP.values())) >= 400 and len(SWEEP) == 25
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", SWEEP)
+def test_any_number_is_refused_in_one_line_or_the_run_gets_as_far_as_loading_data(run, command):
+  assert SWEEP[command] or command in ("anil", "relation")
+  for name in SWEEP[command]:
+    for value in VALUES:
+      error = run(command, f"--{name.replace('_', '-')}", value)
+      assert error is None or value in error or command in SMALL, error
+
+
+@pytest.mark.parametrize(
+  ("command", "given", "said"),
+  [
+    ("clip", "--width 0", "expected --width to be at least 0.015625, got 0.0"),
+    ("clip", "--width inf", "expected --width to be at most 64, got inf"),
+    ("clip", "--text_layers 1e23", "expected --text-layers to be a whole number, got '1e23'"),
+    ("clip", f"--text-layers {10**23}", f"expected --text-layers to be at most 1000, got {10**23}"),
+    ("clip", "--test-queries -1", "expected --test-queries to be at least 1, got -1"),
+    ("clip", "--chunk 3 --encoder-name vit_ti", "expected a --chunk that divides the --batch-size"),
+    ("clip", "--outputs -1", "expected --outputs to be at least 1, got -1"),
+    ("clip", "--test 1w1s", "expected a setting to test at such as 5w1s, got '1w1s'"),
+    ("simclr", f"--layers {10**23}", f"expected --layers to be at most 1000, got {10**23}"),
+    ("simclr", "--warmup 9 --steps 9", "expected --warmup to be below the 9 --steps, got 9"),
+    ("simclr", "--batch-size 9 --devices 2", "expected a --batch-size that the 2 --devices divide, got 9"),
+    ("simclr", "--encoder-name vit_ti --patch 5", "divide into patches of 5"),
+    ("pretext", "--task jigsaw --gap 9", "expected tiles of at least 2 pixels a side"),
+    ("generative", "--model image_gpt --heads 3", "that the heads divide"),
+    ("generative", "--model gpt --optimizer adamw --dropout 1", "expected --dropout below 1, got 1.0"),
+    ("generative", "--temperature 1e-39", "not 0 in 32 bits, got 1e-39"),
+    ("maml", f"--filters {10**23}", f"expected --filters to be at most 65536, got {10**23}"),
+    ("maml", f"--tasks {10**23}", f"expected --tasks to be at most 2147483647, got {10**23}"),
+    ("maml", f"--size {10**23}", f"expected --size to be at most 4096, got {10**23}"),
+    ("maml", "--rate 1e-320", "expected --rate above 0, got 1e-320"),
+    ("maml", "--test 5w1s 3w1s", "expected logits [3, 3] for labels of 3 ways, got [3, 5]"),
+    ("maml", "--devices 9", "expected --devices of 1 to 8 devices, which there are, got 9"),
+    ("maml", "--ways five", "expected --ways to be a whole number, got 'five'"),
+    ("maml", f"--ways {'9' * 5000}", "expected --ways to be a whole number, got '9999"),
+    ("maml", "--rate fast", "expected --rate to be a number, got 'fast'"),
+    ("maml", "--head foot", "expected --head to be one of fixed, repeated, zeros, got 'foot'"),
+    ("maml", "--ways", "Missing value for argument '--ways'"),
+    ("maml", "--inner-step 3", "unknown flag '--inner-step': did you mean --inner-steps?"),
+    ("maml", "--qqqqq 3", "unknown flag '--qqqqq': --help lists all"),
+    ("maml", "--budgte cpu", "unknown flag '--budgte': did you mean --budget?"),
+    ("maml", "--download maybe", "got 'maybe' beside them"),
+    ("maml", "--tyro-write-completion bash victim", "unknown flag '--tyro-write-completion'"),
+    ("maml", "--folder gs://bucket/run", "expected --folder to be a path on this machine, got 'gs:/bucket/run'"),
+    ("maml", "--output gs://bucket/runs", "expected --output to be a path on this machine, got 'gs:/bucket/runs'"),
+    ("maml", f"--folder {'x' * 300}", "--folder to be a path whose names have at most 255 bytes"),
+    ("maml", f"--data {'x' * 300}", "parts have at most 255 bytes, got one of 300"),
+    ("maml", "--folder ~nobody-of-this-name/run", "expected --folder to be a path on this machine"),
+    ("evaluate", f"--modules {'x' * 300} --tasks 1", "expected --tasks to be at least 2, got 1"),
+    ("fine_tune", "--labels 0.1 nan", "expected --labels above 0, got nan"),
+    ("reweighting", "--seed 4294967295", "expected --seed to be at most 2**32 - 10"),
+    ("sinusoid", "--hidden 40 0", "expected --hidden to be at least 1, got 0"),
+    ("zero_shot", "--top 0", "expected --top to be at least 1, got 0"),
+  ],
+)
+def test_a_flag_is_refused_before_data_are_loaded(run, command, given, said):
+  assert said in (run(command, *given.split()) or "it was not")
