@@ -36,6 +36,10 @@ MOST_MEMORY = 1200  # MiB of a process
 def pytest_collection_modifyitems(items):
   _mark_slow(items)
   _order(items)
+  # Tracing makes and drops many objects: garbage is looked for less often, and not among what was imported.
+  gc.collect()
+  gc.freeze()
+  gc.set_threshold(50_000, 20, 100)
 
 
 def _mark_slow(items):

@@ -217,6 +217,25 @@ def test_the_step_is_chosen_on_validation_classes(command, monkeypatch, no_page)
   assert seen == ["validation"] * 2 + ["test"] * 2  # after each step; the learner and the pixels
 
 
+def test_two_runs_are_tested_on_the_same_tasks_with_their_paired_difference(command, finished, tmp_path):
+  folder, _ = finished
+  proto, at = tmp_path / "proto", ("--queries", "2", "--tasks", "6")
+  assert command(prototypical, *TINY, "--ways", "3", "--test", "3w1s", "--folder", str(proto))[0] == 0
+  status, out, error, _ = command(evaluate, str(folder), str(proto), *at, "--record")
+  assert status == 0, error
+  (published,) = records.HERE.rglob("ahead_of_maml-*.json")
+  (ahead,) = json.loads(published.read_text())
+  difference = re.search(r"prototypical \(running statistics\) +(-?[\d.]+) ± ([\d.]+)$", out, re.MULTILINE)
+  assert ahead["value"] == -float(difference[1]) and ahead["interval"] == float(difference[2])
+  assert ahead["beside"] == "maml (transductive)"
+  assert "points ahead of maml, 6 tasks" in (records.HERE / "README.md").read_text()
+  status, _, error, _ = command(evaluate, str(folder), str(folder), *at)
+  assert status == 2 and "expected runs of one learner to differ in their seeds, got [0, 0]" in error
+  status, _, error, _ = command(evaluate)
+  assert status == 2 and error == "error: expected the folder of a run, or of several, got none\n"
+
+
+@pytest.mark.slow
 def test_several_runs_are_tested_on_the_same_tasks_with_their_paired_difference(command, finished, tmp_path):
   folder, _ = finished
   proto, other = tmp_path / "proto", tmp_path / "other seed"
@@ -289,7 +308,7 @@ def test_records_are_flat_and_say_what_was_run_and_two_runs_of_one_seed_give_the
     (["--test-tasks", "1"], r"--test-tasks to be at least 2, got 1"),
     (["--curve", "-1"], r"--curve to be at least 0, got -1"),
     (["--validation-tasks", "1"], r"--validation-tasks to be at least 2, got 1"),
-    (["--tasks", "3", "--devices", "2"], r"divides by the 2 devices of the mesh, got 3 rows"),
+    (["--tasks", "3", "--devices", "2"], r"expected --tasks that 2 devices divide, got 3"),
     (["--devices", "9"], r"1 to 8 devices, .*got 9"),
     (["--test", "5ways"], r"such as 5w1s, got '5ways'"),
     (["--test", "3w1s"], r"logits \[3, 3\] for labels of 3 ways, got \[3, 5\]"),

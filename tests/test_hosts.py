@@ -16,6 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from experiments import command_line, sinusoid
 from experiments.launch_local import free_port
 
 HERE = Path(__file__).resolve().parent
@@ -40,16 +41,16 @@ def train_as(hosts, file, trainings):
 
 
 @pytest.mark.parametrize(
-  ("hosts", "sharded"),
+  ("hosts", "learners", "sharded"),
   [
-    (2, ("maml",)),
-    pytest.param(2, LEARNERS, marks=pytest.mark.slow),
-    pytest.param(4, LEARNERS, marks=pytest.mark.slow),
+    (2, ("prototypical",), ("prototypical",)),
+    pytest.param(2, LEARNERS, LEARNERS, marks=pytest.mark.slow),
+    pytest.param(4, LEARNERS, LEARNERS, marks=pytest.mark.slow),
   ],
 )
-def test_hosts_learn_and_measure_what_one_does(tmp_path, hosts, sharded):
-  alone = train_as(1, tmp_path / "alone.npz", [*LEARNERS, "evaluation"])
-  names = [*LEARNERS, *(f"{learner}+fsdp" for learner in sharded), "evaluation"]
+def test_hosts_learn_and_measure_what_one_does(tmp_path, hosts, learners, sharded):
+  alone = train_as(1, tmp_path / "alone.npz", [*learners, "evaluation"])
+  names = [*learners, *(f"{learner}+fsdp" for learner in sharded), "evaluation"]
   together = train_as(hosts, tmp_path / "together.npz", names)
   assert {name.split(":")[0] for name in together} == set(names)
   np.testing.assert_array_equal(together["evaluation: labels"], np.arange(13))  # each example once, in its order
@@ -90,7 +91,8 @@ def arrays(folder, like=None):
   return ocp.StandardCheckpointer().restore(folder / "maml" / "checkpoints" / "120" / "arrays", target)
 
 
-@pytest.mark.parametrize("hosts", [1, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("hosts", [1, 4])
 def test_a_run_that_is_stopped_and_killed_goes_on_with_any_number_of_hosts(tmp_path, hosts):
   folder, alone = tmp_path / "run", launch(1, tmp_path / "alone", *SINE_WAVES)
   together = launch(2, folder, *SINE_WAVES, "--fsdp")
@@ -119,14 +121,19 @@ def test_a_run_that_is_stopped_and_killed_goes_on_with_any_number_of_hosts(tmp_p
   assert found == pytest.approx(expected, rel=1e-3)
 
 
-def test_hosts_that_cannot_meet_are_refused_at_once(tmp_path):
-  for flags, said in (
+@pytest.mark.parametrize(
+  ("flags", "said"),
+  [
     (["--hosts", "2"], "expected a coordinator, hosts and host, or none of them, got no coordinator and no host"),
     (["--coordinator", "here:1", "--hosts", "2", "--host", "2"], "expected a host of 0 to 1, one of 2, got 2"),
     (["--coordinator", "here", "--hosts", "2", "--host", "0"], "expected a coordinator address:port, got 'here'"),
     (["--coordinator", "here:1", "--hosts", "two", "--host", "0"], "expected whole numbers, got 'two'"),
-  ):
-    command = [sys.executable, "-m", "experiments.sinusoid", *flags, "--folder", str(tmp_path)]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
+  ],
+)
+def test_hosts_that_cannot_meet_are_refused_at_once(monkeypatch, capsys, tmp_path, flags, said):
+  monkeypatch.setattr(sys, "argv", ["experiments.sinusoid", *flags, "--folder", str(tmp_path)])
+  with pytest.raises(SystemExit) as stop:
+    command_line.run(sinusoid.main)
+  error = capsys.readouterr().err
+  assert stop.value.code == 2 and said in error and error.count("\n") == 1
   assert not any(tmp_path.iterdir())
