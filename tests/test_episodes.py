@@ -115,9 +115,9 @@ def test_classes_their_order_and_pictures_are_drawn_uniformly(source):
   [
     ({"ways": 8}, "2 ways to the 7 classes of the source, got 8"),
     ({"ways": 1}, "got 1"),
-    ({"shots": 0}, "got 0 shots"),
-    ({"queries": 0}, "0 queries"),
-    ({"tasks": 0}, "0 tasks"),
+    ({"shots": 0}, "shots to be a whole number of at least 1, got 0"),
+    ({"queries": 0}, "queries to be a whole number of at least 1, got 0"),
+    ({"tasks": 0}, "tasks to be a whole number from 1 to .*, got 0"),
     ({"shots": 3, "queries": 4}, "at most 6, the pictures of the smallest class, '2'; got 3 \\+ 4 = 7"),
   ],
 )

@@ -241,8 +241,8 @@ def test_a_moving_glyph_sounds_as_high_as_it_is_and_all_are_as_loud_and_long():
 @pytest.mark.parametrize(
   ("arguments", "said"),
   [
-    ({"name": "moving_glyphs", "size": 8}, "a size of at least 16"),
-    ({"name": "moving_glyphs", "frames": 0}, "above 0, got 64, 0"),
+    ({"name": "moving_glyphs", "size": 8}, "size to be a whole number from 16 to 1024, got 8"),
+    ({"name": "moving_glyphs", "frames": 0}, "frames to be a whole number from 1 to .*, got 0"),
     ({"name": "./nowhere"}, "expected a folder of clips, .*got './nowhere'"),
     ({"name": "{folder}", "split": "later"}, "unknown split 'later' of .*train, validation, test, all"),
     ({"name": "{folder}", "sample_rate": 8001}, "a multiple of the frame_rate 8, got 8001"),

@@ -80,7 +80,8 @@ def test_clips_files_give_its_tokens(tmp_path):
   [
     ({}, "expected tokenizer.json, or vocab.json and merges.txt, in"),
     ({"tokenizer.json": "{"}, "is no tokenizer's JSON file"),
-    ({"vocab.json": "[", "merges.txt": "a b"}, "is no vocabulary"),
+    ({"vocab.json": "[", "merges.txt": "a b"}, "vocab.json' is no JSON file"),
+    ({"vocab.json": '{"a": "b"}', "merges.txt": "a b"}, "is no vocabulary: expected a number of each token"),
     ({"vocab.json": "{}", "merges.txt": "a b c"}, "expected two tokens a line"),
     ({"vocab.json": "{}", "merges.txt": "a b"}, "holds no byte-pair encoding"),
   ],

@@ -1,13 +1,17 @@
 """An archive of NumPy arrays (`.npz`) as a table: never a pickle, so that a file from elsewhere can do no harm."""
 
+import math
+import os
 import zipfile
-import zlib
 
 import numpy as np
+from numpy.lib import format as npy
 
+from metajax.data.files import BROKEN_ARCHIVE, check_regular, repeated
 from metajax.data.tables import SPLITS, make_table
 
 KEYS = ("images", "labels", "classes", "groups", "split")
+HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 def read_npz(path):
@@ -19,7 +23,7 @@ def read_npz(path):
 
   Raises:
     FileNotFoundError, PermissionError: the file cannot be opened.
-    ValueError: it is no archive, holds pickled objects, or its arrays are not as said above.
+    ValueError: it is no archive, holds pickled objects or more than the memory, or its arrays are not as said above.
   """
   name, arrays = repr(path), _arrays(path)
   images = _pictures(name, arrays["images"])
@@ -29,8 +33,8 @@ def read_npz(path):
         f"{name} has {key} of shape {list(arrays[key].shape)}, expected [{len(images)}], as many as images"
       )
   labels, order = _classes(name, arrays["labels"], arrays.get("classes"))
-  groups = arrays["groups"].astype(str).tolist() if "groups" in arrays else [""] * len(images)
-  splits = arrays["split"].astype(str).tolist() if "split" in arrays else None
+  groups = _texts(name, "groups", arrays["groups"]) if "groups" in arrays else [""] * len(images)
+  splits = _texts(name, "split", arrays["split"]) if "split" in arrays else None
   if splits and not set(splits) <= set(SPLITS):
     wrong = next(split for split in splits if split not in SPLITS)
     raise ValueError(f"{name} has the split {wrong!r}, expected train, validation or test")
@@ -40,9 +44,11 @@ def read_npz(path):
 
 def _arrays(path):
   try:
+    check_regular(path)
     if not zipfile.is_zipfile(path):
       open(path, "rb").close()
       raise ValueError(f"{path!r} is no .npz archive: expected one as np.savez writes it")
+    _check_sizes(path)
     with np.load(path, allow_pickle=False) as stored:
       if missing := {"images", "labels"} - set(stored):
         there = ", ".join(stored) or "nothing"
@@ -50,15 +56,48 @@ def _arrays(path):
       return {key: stored[key] for key in KEYS if key in stored}
   except OSError as error:
     raise type(error)(f"cannot read {path!r}: {error.strerror or error}") from None
-  except (ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-    if "allow_pickle" in str(error):
-      raise ValueError(
-        f"{path!r} holds pickled objects, which are never read: save plain arrays, "
-        'np.savez(path, images=np.stack(images), labels=np.array(labels, dtype="U"))'
-      ) from None
+  except BROKEN_ARCHIVE as error:
     if isinstance(error, ValueError) and str(error).startswith(repr(path)):
       raise
     raise ValueError(f"{path!r} is damaged: {' '.join(str(error).split())}") from None
+
+
+def _check_sizes(path):
+  """Refuses, by the headers alone, arrays that are not as long as they say, or that the memory cannot hold."""
+  total = 0
+  with zipfile.ZipFile(path) as archive:
+    keys = [member.filename.removesuffix(".npy") for member in archive.infolist()]
+    if twice := repeated(keys):
+      raise ValueError(f"{path!r} has two arrays {twice!r}: expected each once")
+    for key, member in zip(keys, archive.infolist(), strict=True):
+      if key not in KEYS:
+        continue
+      with archive.open(member) as file:
+        version = npy.read_magic(file)
+        if version not in HEADERS:
+          raise ValueError(f"{path!r} has {key} in version {version} of the format, expected 1.0 or 2.0")
+        shape, _, dtype = HEADERS[version](file)
+        said, there = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
+      if dtype.hasobject:
+        raise ValueError(
+          f"{path!r} holds pickled objects, which are never read: save plain arrays, "
+          'np.savez(path, images=np.stack(images), labels=np.array(labels, dtype="U"))'
+        )
+      if said != there:
+        raise ValueError(
+          f"{path!r} is damaged: {key}, {dtype} {list(shape)}, take {_bytes(said)}, and {_bytes(there)} are there"
+        )
+      total += said
+  most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else math.inf
+  if total > most:
+    raise ValueError(f"{path!r} holds {_bytes(total)}, expected at most the {_bytes(most)} of this machine's memory")
+
+
+def _bytes(number):
+  for unit in ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"):
+    if number < 1024 or unit == "EiB":
+      return f"{number:,.4g} {unit}"
+    number /= 1024
 
 
 def _pictures(name, images):
@@ -79,10 +118,13 @@ def _pictures(name, images):
 
 def _classes(name, labels, classes):
   """The class name of each picture, and all names in order."""
-  if classes is not None and (classes.ndim != 1 or classes.dtype.kind not in "US" or len(set(classes)) < len(classes)):
-    raise ValueError(f"{name} has classes {classes.dtype} {list(classes.shape)}, expected unique strings, one a class")
+  if classes is not None:
+    given = f"{classes.dtype} {list(classes.shape)}"
+    if classes.ndim != 1 or classes.dtype.kind not in "US" or len(set(classes)) < len(classes):
+      raise ValueError(f"{name} has classes {given}, expected unique strings, one a class")
+    classes = _texts(name, "classes", classes, empty=False)
   if labels.dtype.kind in "US" and classes is None:
-    return labels.astype(str).tolist(), None
+    return _texts(name, "labels", labels, empty=False), None
   if labels.dtype.kind not in "iu":
     expected = "integers or strings" if classes is None else "integers, the indices of the classes"
     raise ValueError(f"{name} has labels of {labels.dtype}, expected {expected}")
@@ -91,4 +133,16 @@ def _classes(name, labels, classes):
     return labels.astype(str).tolist(), present.astype(str).tolist()
   if present[0] < 0 or present[-1] >= len(classes):
     raise ValueError(f"{name} has labels from {present[0]} to {present[-1]}, expected 0 to {len(classes) - 1}")
-  return classes[labels].astype(str).tolist(), classes[present].astype(str).tolist()
+  return [classes[label] for label in labels], [classes[label] for label in present]
+
+
+def _texts(name, key, array, empty=True):
+  """The texts of an array, bytes as UTF-8; where they name something, none may be empty."""
+  try:
+    texts = (np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array.astype(str)).tolist()
+  except UnicodeDecodeError as error:
+    raise ValueError(f"{name} has {key} that are no UTF-8 text: got {error.object!r}") from None
+  bare = next((i for i, text in enumerate(texts) if not text.strip()), None) if not empty else None
+  if bare is not None:
+    raise ValueError(f"{name} has an empty text at {key}[{bare}], expected the name of a class")
+  return texts

@@ -1,9 +1,14 @@
 """Sounds: files decoded by PyAV, lengths made even, 16-bit samples as floats."""
 
+import contextlib
 import os
 
 import numpy as np
 
+from metajax.data.files import check_regular
+
+FORMATS = "mov,matroska,avi,gif,mpeg,mpegvideo,mpegts,wav,w64,flac,mp3,ogg,aac,aiff"  # by FFmpeg's names
+OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
 SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aiff")
 _SAY = "pip install 'metajax[video]'"
 
@@ -32,14 +37,28 @@ def read_sound(path, rate: int) -> np.ndarray:
   Raises:
     BrokenRecording: it has none, or cannot be read to its end.
   """
+  with opened(path) as container:
+    if not container.streams.audio:
+      raise BrokenRecording("it has no sound")
+    return decode_sound(container, rate)
+
+
+@contextlib.contextmanager
+def opened(path):
+  """PyAV's container of a file of one of FORMATS, which is all that is read: a playlist may name others, or addresses.
+
+  Raises:
+    BrokenRecording: it is none, or what is done with it fails.
+  """
   library = av()
   try:
-    with library.open(os.fspath(path)) as container:
-      if not container.streams.audio:
-        raise BrokenRecording("it has no sound")
-      return decode_sound(container, rate)
+    check_regular(path)
+    with library.open(os.fspath(path), options=OPTIONS) as container:
+      yield container
   except (library.error.FFmpegError, ValueError, EOFError) as error:
     raise BrokenRecording(reason(error)) from None
+  except OSError as error:
+    raise BrokenRecording(error.strerror or str(error)) from None
 
 
 def decode_sound(container, rate: int, begin: float | None = None) -> np.ndarray:

@@ -4,22 +4,26 @@ import json
 import os
 import pathlib
 import sys
-import tempfile
 import warnings
-import zipfile
-import zlib
 
 import numpy as np
 
+from metajax import checks
+from metajax.data.files import BROKEN_ARCHIVE, check_regular
 from metajax.data.sources import Source
+from metajax.paths import writing
 
 
 def cache_folder(folder=None):
-  """`folder`, else $METAJAX_CACHE, else "metajax" in the user's cache folder."""
+  """`folder`, else $METAJAX_CACHE, else "metajax" in the user's cache folder.
+
+  Raises:
+    ValueError: it is not on this machine.
+  """
   if folder is not None:
-    return pathlib.Path(folder)
+    return checks.local_path("cache", folder)
   if os.environ.get("METAJAX_CACHE"):
-    return pathlib.Path(os.environ["METAJAX_CACHE"])
+    return checks.local_path("METAJAX_CACHE", os.environ["METAJAX_CACHE"])
   home = pathlib.Path.home()
   if sys.platform == "win32":
     base = os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local"
@@ -31,7 +35,7 @@ def cache_folder(folder=None):
 
 
 def _source(stored):
-  texts = json.loads(str(stored["texts"]))
+  texts = checks.parse_json("texts", str(stored["texts"]))
   captions = tuple(map(tuple, texts.pop("captions")))
   texts = {name: tuple(values) for name, values in texts.items()}
   return Source(images=stored["images"], labels=stored["labels"], captions=captions, **texts)
@@ -40,11 +44,12 @@ def _source(stored):
 def read(path, parse=_source):
   """The cached source (or what `parse` makes of the arrays), or None where there is none or it cannot be read."""
   try:
+    check_regular(path)
     with np.load(path, allow_pickle=False) as stored:
       return parse(stored)
   except (FileNotFoundError, NotADirectoryError):
     return None
-  except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+  except (*BROKEN_ARCHIVE, OSError, TypeError, MemoryError, AttributeError) as error:
     warnings.warn(f"the cache {path} cannot be read and is made anew: {error}", stacklevel=3)
     return None
 
@@ -58,10 +63,7 @@ def write(path, source):
 def write_arrays(path, arrays):
   """As `write`, for `{name: array}`."""
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-      whole = pathlib.Path(folder) / path.name
-      np.savez_compressed(whole, **arrays)
-      os.replace(whole, path)
+    with writing(path) as file:
+      np.savez_compressed(file, **arrays)
   except OSError as error:
     warnings.warn(f"the cache {path} cannot be written: {error}", stacklevel=3)

@@ -1,18 +1,20 @@
 """Pictures with captions at random access: TFDS sets, and one's own pictures under a table of captions."""
 
 import csv
-import json
 import os
 
 import numpy as np
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from metajax.data.images import prepared
+from metajax import checks
+from metajax.data.files import checked_name, open_regular
+from metajax.data.images import prepared, reason
 from metajax.data.own import is_path, source_of
 from metajax.data.parts import PARTS, check_split, choose
 from metajax.data.records import pictures_of, read_records
-from metajax.data.sources import from_arrays
-from metajax.data.tables import SPLITS, make_table
+from metajax.data.sources import check_how, from_arrays
+from metajax.data.tables import SPLITS, check_header, make_table
 
 TEXTS = ("captions", "caption", "texts", "text", "title", "description", "alt", "tags", "keywords")  # in this order
 FILES = ("captions.csv", "captions.jsonl")
@@ -40,38 +42,42 @@ def load_captioned(name, split="train", *, size=64, data_dir=None, download=Fals
 
   Raises:
     FileNotFoundError, ConnectionError, PermissionError, NotADirectoryError: as `metajax.data.load`.
-    ValueError: the set has no picture or no texts, a picture has none, or a line is not as expected.
+    ValueError: an argument is out of range, the set has no picture or no texts, a picture has none, or a line is not as
+      expected.
   """
-  name = os.fspath(name)
-  if size < 1:
-    raise ValueError(f"expected a size of at least 1 pixel, got {size}")
+  name = checked_name(name)
+  check_how(split, size, seed, data_dir)
+  for flag, value in (("download", download), ("skip_broken", skip_broken)):
+    checks.flag(flag, value)
   if is_path(name) or name.endswith(".jsonl") or (not download and os.path.isdir(name)):
-    table, captions = read_captions(os.path.expanduser(name))
+    table, captions = read_captions(name)
     source = source_of(table, split, size=size, seed=seed, skip_broken=skip_broken)
     return source._replace(captions=tuple(captions[path] for path in source.classes))
-  return _captioned_set(name, split, size, data_dir, download, seed)
+  return _captioned_set(name, split, size, data_dir, download, seed, skip_broken)
 
 
-def _captioned_set(name, split, size, data_dir, download, seed):
+def _captioned_set(name, split, size, data_dir, download, seed, skip_broken):
   builder = prepared(name, data_dir, download)
   features, own = builder.info.features, tuple(builder.info.splits)
   check_split(name, split, own)
   image, texts, group = _features(builder.info)
   used = [split.removeprefix("own/")] if split.startswith("own/") else [part for part in PARTS if part in own] or own
-  read, _, rows_of = read_records(builder, used)
+  records = read_records(builder, used)
   captions, groups = _texts(builder, used, image, texts, group)
-  rows, _ = choose(name, split, np.arange(len(captions)), rows_of, seed)
+  rows, *_ = choose(name, split, np.arange(len(captions)), records.rows_of, seed)
   shape = (size, size, features[image].shape[-1])
   bare = next((row for row in rows if not captions[row]), None)
   if bare is not None:
     raise ValueError(f"expected a caption of every picture of {name!r}, got none of record {bare}")
-  return from_arrays(
-    pictures_of(name, read, image, shape, rows),
+  images, rows, broken = pictures_of(records, image, shape, rows, skip_broken)
+  source = from_arrays(
+    images,
     np.arange(len(rows)),
     classes=[str(row) for row in rows],
     groups=[groups[row] for row in rows],
     captions=[captions[row] for row in rows],
   )
+  return source._replace(broken=broken)
 
 
 def _features(info):
@@ -110,11 +116,18 @@ def _texts(builder, splits, image, texts, group):
   config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
   wanted = tfds.decode.PartialDecoding({key: features[key] for key in (*texts, *([group] if group else []))})
   for split in splits:
-    for record in tfds.as_numpy(builder.as_dataset(split=split, decoders=wanted, read_config=config)):
+    for record in _each(builder, builder.as_dataset(split=split, decoders=wanted, read_config=config)):
       said = [text.decode("utf-8", "replace") for key in texts for text in _text_of(features[key])(record[key])]
       captions.append(tuple(dict.fromkeys(text.strip() for text in said if text.strip())))
       groups.append(features[group].int2str(int(record[group])) if group else "")
   return captions, groups
+
+
+def _each(builder, dataset):
+  try:
+    yield from tfds.as_numpy(dataset)
+  except tf.errors.OpError as error:
+    raise ValueError(f"the records of {builder.info.name!r} cannot be read: {reason(error)}") from None
 
 
 def read_captions(path):
@@ -135,8 +148,9 @@ def read_captions(path):
     where = f"{path!r}, line {line}"
     if not picture or not texts or not all(isinstance(text, str) and text.strip() for text in texts):
       raise ValueError(f"{where}: expected a path and a caption, got {picture!r} and {texts!r}")
-    if split is not None and split not in SPLITS:
+    if split is not None and not (isinstance(split, str) and split in SPLITS):
       raise ValueError(f"{where}: got split {split!r}, expected train, validation or test")
+    picture = os.path.normpath(picture)  # one picture is one class, however it is written
     if splits.setdefault(picture, split) != split:
       raise ValueError(f"{where}: got split {split!r} for {picture!r}, which is in {splits[picture]!r} above")
     captions.setdefault(picture, []).extend(text.strip() for text in texts)
@@ -160,11 +174,10 @@ def read_captions(path):
 def _lines_of_csv(path):
   """(line, path, captions, split or None) of every line below the header."""
   try:
-    with open(path, newline="", encoding="utf-8-sig") as file:
+    with open_regular(path, "r", newline="", encoding="utf-8-sig") as file:
       reader = csv.DictReader(file, strict=True)
       header = [column.strip() for column in reader.fieldnames or ()]
-      if not {"path", "caption"} <= set(header):
-        raise ValueError(f"{path!r}: expected the columns path and caption, got {', '.join(header) or 'nothing'}")
+      check_header(repr(path), header, ("path", "caption"), ("split",))
       reader.fieldnames = header
       for row in reader:
         if None in row or None in row.values():
@@ -179,15 +192,12 @@ def _lines_of_csv(path):
 def _lines_of_jsonl(path):
   """As `_lines_of_csv`, of a file with a JSON object a line."""
   try:
-    with open(path, encoding="utf-8-sig") as file:
+    with open_regular(path, "r", encoding="utf-8-sig") as file:
       for number, line in enumerate(file, 1):
         if not line.strip():
           continue
-        try:
-          row = json.loads(line)
-        except ValueError as error:
-          raise ValueError(f"{path!r}, line {number}: no JSON: {error}") from None
-        if not isinstance(row, dict) or not isinstance(row.get("path"), str) or not {"caption", "captions"} & set(row):
+        row = checks.parse_json(f"{path}, line {number}", line)
+        if not isinstance(row.get("path"), str) or not {"caption", "captions"} & set(row):
           raise ValueError(f'{path!r}, line {number}: expected an object with "path" and "caption" or "captions"')
         texts = row["captions"] if "captions" in row else [row["caption"]]
         yield number, row["path"], texts if isinstance(texts, list) else [texts], row.get("split")

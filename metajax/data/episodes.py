@@ -1,14 +1,18 @@
 """Few-shot episodes, and batches of examples, as pure functions of (seed, step)."""
 
 import collections
+import operator
 
 import numpy as np
 import tensorflow as tf
 
+from metajax import checks
 from metajax.data.pictures import Pictures
+from metajax.data.sources import check_source
 from metajax.types import Batches, Episode, Examples
 
 ENDLESS = 2**63 - 1  # the last step that 64 bits can count
+MOST = 2**31 - 1  # rows of a batch
 AHEAD = 2  # batches of pictures out of files that are decoded while one is used
 
 
@@ -36,8 +40,7 @@ def episodes(source, *, ways, shots, queries, tasks, seed=0, within_groups=False
   Raises:
     ValueError: the source (or a group, with `within_groups`) has too few classes or pictures, or a number is too small.
   """
-  if tasks < 1:
-    raise ValueError(f"expected at least 1 task a batch, got {tasks} tasks")
+  checks.count("tasks", tasks, most=MOST)
   rows, read = _draw(source, ways, shots, queries, seed, within_groups), _reader(source.images)
 
   def labelled(rows):
@@ -72,8 +75,7 @@ def episode_rows(source, *, ways, shots, queries, seed=0, within_groups=False):
   draw = tf.function(drawn, input_signature=[tf.TensorSpec([], tf.int64)])
 
   def rows(task):
-    if task < 0:
-      raise ValueError(f"expected a task of at least 0, got {task}")
+    checks.count("task", task, 0, ENDLESS)
     return draw(tf.constant(task, tf.int64)).numpy()
 
   return rows
@@ -81,6 +83,9 @@ def episode_rows(source, *, ways, shots, queries, seed=0, within_groups=False):
 
 def _draw(source, ways, shots, queries, seed, within_groups=False):
   """`task -> rows`: the pictures of a task, int64 `[ways, shots + queries]`."""
+  check_source(source)
+  check_seed(seed)
+  checks.flag("within_groups", within_groups)
   counts = np.bincount(source.labels, minlength=len(source.classes))
   _check_task(source, counts, ways, shots, queries)
   most, classes = int(counts.max()), len(counts)
@@ -122,8 +127,8 @@ def examples(source, *, batch_size, seed=0) -> Batches:
   Raises:
     ValueError: `batch_size` is less than 1.
   """
-  if batch_size < 1:
-    raise ValueError(f"expected a batch_size of at least 1, got {batch_size}")
+  check_source(source)
+  check_batches(batch_size, seed)
   read, labels, number = _reader(source.images), tf.constant(source.labels), len(source.labels)
 
   def batches(start=0, shard=(0, 1)):
@@ -140,6 +145,8 @@ def examples(source, *, batch_size, seed=0) -> Batches:
 
 def _in_epochs(number, batch_size, seed, start):
   """A dataset of the `batch_size` numbers of each batch from `start` on: all of `number`, in a new order each epoch."""
+  if number < 1:
+    raise ValueError("expected something to make batches of, got nothing")
   epoch, skipped = divmod(start * batch_size, number)
 
   def order(e):
@@ -198,23 +205,55 @@ def _map_inputs(function, batch):
 
 def _share(start, shard, rows, name):
   """The first of a host's rows of a global batch, and how many they are."""
-  host, hosts = shard
-  if start < 0:
-    raise ValueError(f"expected a start of at least 0, got {start}")
-  if not 0 <= host < hosts:
-    raise ValueError(f"expected a shard (host, hosts) with 0 <= host < hosts, got {shard}")
+  host, hosts = check_place(start, shard)
+  checks.count("start", start, 0, ENDLESS // rows)  # later ones have no number
   if rows % hosts:
     raise ValueError(f"expected {name} that {hosts} hosts divide, got {rows}")
   return host * (rows // hosts), rows // hosts
 
 
+def check_place(start, shard):
+  """The host and the number of hosts, where a step and they can be.
+
+  Raises:
+    ValueError: quoting what cannot be.
+  """
+  checks.count("start", start, 0, ENDLESS)
+  try:
+    host, hosts = map(operator.index, shard)
+  except (TypeError, ValueError):
+    raise ValueError(f"expected a shard (host, hosts) of two whole numbers, got {shard!r}") from None
+  if not 0 <= host < hosts:
+    raise ValueError(f"expected a shard (host, hosts) with 0 <= host < hosts, got {shard}")
+  return host, hosts
+
+
+def check_seed(seed):
+  """Refuses what is no 64-bit integer.
+
+  Raises:
+    ValueError: quoting it.
+  """
+  checks.count("seed", seed, -(2**63), 2**63 - 1)
+
+
+def check_batches(batch_size, seed):
+  """Refuses what no batches can have.
+
+  Raises:
+    ValueError: quoting it.
+  """
+  checks.count("batch_size", batch_size, most=MOST)
+  check_seed(seed)
+
+
 def _check_task(source, counts, ways, shots, queries):
   if source.images.dtype != np.uint8:
     raise ValueError(f"expected a source of uint8 pictures, 0 to 255, got {source.images.dtype}")
-  if not 2 <= ways <= len(counts):
+  for name, value, least in (("ways", ways, 2), ("shots", shots, 1), ("queries", queries, 1)):
+    checks.count(name, value, least)
+  if ways > len(counts):
     raise ValueError(f"expected from 2 ways to the {len(counts)} classes of the source, got {ways}")
-  if min(shots, queries) < 1:
-    raise ValueError(f"expected at least 1 of each, got {shots} shots, {queries} queries")
   if shots + queries > counts.min():
     smallest = source.classes[int(np.argmin(counts))]
     raise ValueError(

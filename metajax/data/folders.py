@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from typing import NamedTuple
 
 from metajax.data.pillow import is_picture_name
 from metajax.data.tables import SPLITS, make_table
@@ -17,15 +18,16 @@ def read_folder(path):
 
   Raises:
     FileNotFoundError, NotADirectoryError, PermissionError: a folder cannot be read.
-    ValueError: there are no pictures, pictures without a class, or fewer than two classes.
+    ValueError: there are no pictures, pictures without a class, fewer than two classes, or links that show a picture
+      twice, which may be under two labels.
   """
-  name, found = repr(path), []
-  _walk(path, "", (), found)
+  name, walk = repr(path), _walk(path)
+  found = walk.found
   if not found:
     raise ValueError(
       f"{name} holds no pictures: expected folders of them, such as class/1.png or alphabet/letter/1.jpg"
     )
-  found.sort()
+  _check_links(path, walk)
   tops = {relative.split("/")[0] for relative in found if "/" in relative}
   has_splits = {"train", "test"} <= tops <= set(SPLITS)
   classes, groups, splits, last = [], [], [], None
@@ -55,11 +57,10 @@ def picture_names(path):
   path = os.fspath(path)
   if os.path.isfile(path):
     return [os.path.basename(path)]
-  found = []
-  _walk(path, "", (), found)
+  found = _walk(path).found
   if not found:
     raise ValueError(f"{path!r} holds no pictures")
-  return sorted(found)
+  return found
 
 
 def _split_and_class(folder, has_splits):
@@ -69,21 +70,67 @@ def _split_and_class(folder, has_splits):
   return split, label
 
 
-def _walk(path, relative, above, found):
-  """Adds the relative paths of a folder's pictures; `above` are the folders that it is in, against links in a loop."""
-  try:
-    status = os.stat(path)
-    if (status.st_dev, status.st_ino) in above:
-      return
-    with os.scandir(path) as listed:
-      entries = [entry for entry in listed if not entry.name.startswith(".")]
-  except OSError as error:
-    raise type(error)(f"cannot read the folder {path!r}: {error.strerror}") from None
-  for entry in entries:
-    if _is_folder(entry):
-      _walk(entry.path, f"{relative}{entry.name}/", (*above, (status.st_dev, status.st_ino)), found)
-    elif is_picture_name(entry.name) and (entry.is_symlink() or entry.is_file()):
-      found.append(relative + entry.name)
+class _Walk(NamedTuple):
+  """What is in a folder, by relative paths.
+
+  Attributes:
+    found: its pictures, in order.
+    folders: the paths of each folder, by its device and number; several where links lead to it.
+    links: the pictures that are links.
+  """
+
+  found: list[str]
+  folders: dict[tuple[int, int], list[str]]
+  links: set[str]
+
+
+def _walk(path):
+  walk, waiting = _Walk([], {}, set()), [("", ())]
+  while waiting:
+    relative, above = waiting.pop()  # the folder, and those that it is in, against links in a loop
+    folder = os.path.join(path, relative).rstrip("/") or "/"
+    try:
+      status = os.stat(folder)
+      number = (status.st_dev, status.st_ino)
+      if number in above:
+        continue
+      with os.scandir(folder) as listed:
+        entries = [entry for entry in listed if not entry.name.startswith(".")]
+    except OSError as error:
+      raise type(error)(f"cannot read the folder {folder!r}: {error.strerror}") from None
+    walk.folders.setdefault(number, []).append(relative)
+    for entry in entries:
+      if _is_folder(entry):
+        waiting.append((f"{relative}{entry.name}/", (*above, number)))
+      elif is_picture_name(entry.name):
+        walk.found.append(relative + entry.name)
+        if entry.is_symlink():
+          walk.links.add(relative + entry.name)
+  walk.found.sort()
+  return walk
+
+
+def _check_links(path, walk):
+  """Refuses a picture that is there twice by links; copies and hard links are not looked for."""
+  for paths in walk.folders.values():
+    first, *others = sorted(paths)
+    holds = next((file for file in walk.found if file.startswith(first)), None) if others else None
+    if holds:
+      _refuse_twice(path, holds, others[0] + holds.removeprefix(first))
+  seen = {}
+  for relative in walk.found if walk.links else ():
+    with contextlib.suppress(OSError):  # a link to nothing
+      status = os.stat(os.path.join(path, relative))
+      first = seen.setdefault((status.st_dev, status.st_ino), relative)
+      if first != relative and {first, relative} & walk.links:
+        _refuse_twice(path, first, relative)
+
+
+def _refuse_twice(path, first, second):
+  raise ValueError(
+    f"{path!r} has one picture twice, by a link: {first!r} and {second!r}; expected each once, or it may be trained "
+    "and tested on"
+  )
 
 
 def _is_folder(entry):

@@ -12,6 +12,7 @@ import PIL
 from fontTools.ttLib import TTFont
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, features
 
+from metajax import checks
 from metajax.data.cache import cache_folder, read, write
 from metajax.data.sources import Source
 
@@ -47,6 +48,7 @@ FACES = {
 FAMILIES = tuple(dict.fromkeys(FACES.values()))
 
 PICTURES = 24  # of each class, shared out over the faces that have it
+MOST_SIDE, MOST_DISTORTION = 512, 100
 NEAR = 0.1  # letters of two splits whose squared distance is less than this part of their ink count as the same
 EM = 64  # of the plain letters, in pixels
 LETTER = (0.8, 0.74)  # parts of a picture's side: the em, and the longest side of any letter's ink
@@ -74,11 +76,11 @@ def glyphs(split="train", *, size=28, seed=0, families=None, distortion=1.0, cac
 
   Args:
     split: "train", "validation", "test", or "all" for the three together.
-    size: the side of a picture in pixels, at least 8.
+    size: the side of a picture in pixels, 8 to 512.
     seed: of the distortions, 0 to 2^64 - 1; the letters do not depend on it.
     families: the typeface families to draw in, or None for all: "DejaVu Sans", "DejaVu Sans Mono", "DejaVu Serif",
       "STIX" and "Computer Modern". Letters that none of them has are left out; the others still have 24 pictures.
-    distortion: its strength, at least 0. At 1, nearest centroid on pixels has 47% (5-way 1-shot, test), at 0, where all
+    distortion: its strength, 0 to 100. At 1, nearest centroid on pixels has 47% (5-way 1-shot, test), at 0, where all
       draws of a letter in a face are equal, 94%.
     cache: the folder of the cache; by default $METAJAX_CACHE, else the user's cache folder.
 
@@ -91,11 +93,11 @@ def glyphs(split="train", *, size=28, seed=0, families=None, distortion=1.0, cac
       out of range.
     FileNotFoundError: if matplotlib's typefaces are not installed.
   """
-  if split not in (*SPLITS, "all"):
-    raise ValueError(f"split: got {split!r}, expected one of {(*SPLITS, 'all')}")
-  if size < 8 or not 0 <= seed < 2**64 or not 0 <= distortion < math.inf:
-    raise ValueError(f"got {size=}, {seed=}, {distortion=}; expected size >= 8, 0 <= seed < 2**64, distortion >= 0")
-  if families is not None and (isinstance(families, str) or not families or set(families) - set(FAMILIES)):
+  checks.choice("split", split, (*SPLITS, "all"))
+  checks.count("size", size, 8, MOST_SIDE)
+  checks.count("seed", seed, 0, 2**64 - 1)
+  checks.in_range("distortion", distortion, 0, MOST_DISTORTION)
+  if families is not None and (not isinstance(families, tuple | list) or not families or set(families) - set(FAMILIES)):
     raise ValueError(f"families: got {families!r}, expected None or a tuple of some of {FAMILIES}")
   files = _font_files()
   chosen = tuple(family for family in FAMILIES if families is None or family in families)

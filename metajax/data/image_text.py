@@ -1,12 +1,15 @@
 """Batches of pictures beside texts, as pure functions of (seed, step)."""
 
+import numbers
 from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from metajax import checks
 from metajax.data.episodes import _in_epochs, _noise, _reader, _share
-from metajax.data.text import LENGTH, Tokenizer
+from metajax.data.sources import check_source
+from metajax.data.text import LENGTH, MOST_TOKENS, Tokenizer
 from metajax.types import Batches, Examples, Pair
 
 
@@ -24,7 +27,7 @@ def image_texts(
     batch_size: pairs a batch, over all hosts.
     length: tokens of a text; a longer one loses its last words, never its end.
     lengths: shorter lengths; a batch takes the shortest that holds all its texts, on all hosts. So few shapes compile.
-    seed: any 64-bit integer.
+    seed: any 64-bit integer but the last.
 
   Returns:
     `batches(start=0, shard=(0, 1))`, as for `episodes`, of a `Pair`: pictures float32
@@ -33,10 +36,16 @@ def image_texts(
   Raises:
     ValueError: if `batch_size` is not from 1 to the number of classes, or a length is out of range.
   """
+  check_source(source)
+  if not isinstance(tokenizer, Tokenizer):
+    raise ValueError(f"expected a Tokenizer, as load_tokenizer gives, got {checks.describe(tokenizer)}")
   classes = len(source.classes)
-  if not 1 <= batch_size <= classes:
+  checks.count("seed", seed, -(2**63), 2**63 - 2)
+  checks.count("batch_size", batch_size)
+  if batch_size > classes:
     raise ValueError(f"expected a batch_size from 1 to the {classes} classes of the source, got {batch_size}")
-  if any(not 2 <= short <= length for short in lengths):
+  checks.count("length", length, 2, MOST_TOKENS)
+  if any(not isinstance(short, numbers.Integral) or not 2 <= short <= length for short in lengths):
     raise ValueError(f"expected lengths from 2 to {length}, got {list(lengths)}")
   sizes = tf.constant(sorted({*lengths, length}), tf.int32)
   tokens = tokenizer([text for texts in source.captions for text in texts], length)

@@ -1,7 +1,9 @@
 """The pictures of a prepared TensorFlow Datasets (TFDS) folder: found without the network, read once, decoded."""
 
+import contextlib
 import os
 import re
+import stat
 import threading
 import urllib.error
 import urllib.request
@@ -10,6 +12,10 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from metajax import checks
+from metajax.data.files import check_regular
+
+KINDS_OF_FEATURES = "tensorflow_datasets."  # TFDS imports the module of a feature that a set names: no other is
 SECONDS_TO_ANSWER = 5  # how long a download's host may take to answer before the network counts as absent
 
 
@@ -21,7 +27,7 @@ def prepared(name, data_dir=None, download=False):
 
   Raises:
     FileNotFoundError: the folder does not hold the set, and `download` is False.
-    ValueError: `download` is True, and TFDS has no data set of that name.
+    ValueError: `download` is True, and TFDS has no data set of that name; or what is prepared is not as TFDS writes it.
     ConnectionError: `download` is True, and the host of the data set does not answer within some seconds.
   """
   folder = _data_folder(data_dir)
@@ -34,7 +40,46 @@ def prepared(name, data_dir=None, download=False):
         "or pass download=True (--download)"
       )
     return _download(name, folder, holds)
-  return tfds.builder_from_directory(os.path.join(folder, name, _versions(folder, name)[-1]))
+  return _from_directory(os.path.join(folder, name, _versions(folder, name)[-1]))
+
+
+def _from_directory(folder):
+  _check_files(folder)
+  try:
+    for name in ("dataset_info.json", "features.json"):
+      with tf.io.gfile.GFile(os.path.join(folder, name)) as file:
+        said = checks.parse_json(name, file.read())
+    _check_features(said)
+    return tfds.builder_from_directory(folder)
+  except tf.errors.OpError as error:
+    raise ValueError(f"the data set in {folder!r} cannot be read: {reason(error)}") from None
+  except Exception as error:  # TFDS and its parsers raise errors of all kinds where its files are not as it wrote them
+    said = " ".join(str(error).split()) or type(error).__name__
+    raise ValueError(f"the data set in {folder!r} is not as TFDS writes it: {said}") from None
+
+
+def _check_files(folder):
+  """Refuses a set with files that are none: one that is a FIFO would be waited for without end."""
+  if "://" in folder:
+    return
+  for name in os.listdir(folder):
+    with contextlib.suppress(FileNotFoundError):  # it is named later, where it is wanted
+      if not stat.S_ISDIR(os.stat(os.path.join(folder, name)).st_mode):
+        check_regular(os.path.join(folder, name))
+
+
+def _check_features(said):
+  """Refuses features of a module of someone's own, which TFDS would import, and so run."""
+  waiting = [said]
+  while waiting:
+    value = waiting.pop()
+    if isinstance(value, dict):
+      waiting += value.values()
+      for kind in (value.get(key) for key in ("type", "pythonClassName", "python_class_name")):
+        if isinstance(kind, str) and "." in kind and not kind.startswith(KINDS_OF_FEATURES):
+          raise ValueError(f"expected features of TFDS itself, got {kind!r}, which is never imported")
+    elif isinstance(value, list):
+      waiting += value
 
 
 def is_prepared(name, data_dir=None):
@@ -43,7 +88,12 @@ def is_prepared(name, data_dir=None):
 
 
 def _data_folder(data_dir):
-  return os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+  folder = os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+  scheme, there, _ = folder.partition("://")
+  if there and scheme not in (served := tf.io.gfile.get_registered_schemes()):
+    known = ", ".join(f"{one}://" for one in sorted(served) if one)
+    raise ValueError(f"expected a data_dir (or TFDS_DATA_DIR) on a disk or of {known}, got {folder!r}")
+  return folder
 
 
 def _versions(folder, name):
@@ -139,7 +189,10 @@ def read(builder, split, image, others):
   config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
   records = builder.as_dataset(split=split, decoders={image: tfds.decode.SkipDecoding()}, read_config=config)
   wanted = records.map(lambda record: {key: record[key] for key in (image, *others)})
-  parts = list(wanted.batch(4096).as_numpy_iterator())
+  try:
+    parts = list(wanted.batch(4096).as_numpy_iterator())
+  except tf.errors.OpError as error:
+    raise ValueError(f"the records of {builder.info.name!r} cannot be read: {reason(error)}") from None
   return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
@@ -147,14 +200,40 @@ def decode(encoded, *, size, channels):
   """Encoded pictures as uint8 `[n, size, size, channels]`, 0 to 255, in the same order.
 
   Each new pixel is the mean over the area that it covers: thin strokes keep their ink, without ringing or blur.
+
+  Raises:
+    ValueError: one cannot be decoded, with its number.
   """
 
   picture = lambda file: decoded(file, size=size, channels=channels)
   pictures = tf.data.Dataset.from_tensor_slices(encoded).map(picture, num_parallel_calls=tf.data.AUTOTUNE)
-  return np.concatenate(list(pictures.batch(1024).as_numpy_iterator()))
+  try:
+    return np.concatenate(list(pictures.batch(1024).as_numpy_iterator()))
+  except tf.errors.OpError:
+    number, why = next(iter(undecodable(encoded).items()))
+    raise ValueError(
+      f"picture {number} of {len(encoded)} cannot be decoded: {why}; "
+      "pass skip_broken=True (--skip-broken) to leave it out"
+    ) from None
+
+
+def undecodable(encoded) -> dict[int, str]:
+  """{number: why} of the encoded pictures that cannot be decoded."""
+  broken = {}
+  for number, file in enumerate(encoded):
+    try:
+      tf.io.decode_image(file, expand_animations=False)
+    except tf.errors.OpError as error:
+      broken[number] = reason(error)
+  return broken
 
 
 def decoded(file, *, size, channels):
   """One encoded picture, a string tensor, as `decode` has it."""
   pixels = tf.io.decode_image(file, channels=channels, expand_animations=False)
   return tf.cast(tf.round(tf.image.resize(pixels, (size, size), method="area")), tf.uint8)
+
+
+def reason(error) -> str:
+  """What a TensorFlow error says, without its nodes."""
+  return re.sub(r"\{\{.*?\}\} | \[Op:.*", "", error.message.splitlines()[0])

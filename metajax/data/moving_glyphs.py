@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 
-from metajax.data.glyphs import glyphs
-from metajax.data.recordings import Recordings
+from metajax import checks
+from metajax.data.glyphs import MOST_SIDE, SPLITS, glyphs
+from metajax.data.recordings import Recordings, check_bytes
 
 LETTER = 0.5  # of the picture's side
 FRAME_RATE, SAMPLE_RATE = 8, 8000
@@ -29,7 +30,7 @@ def moving_glyphs(split="train", *, size=32, clips=2048, frames=16, seed=0) -> R
     size: the side of a frame in pixels, at least 16; the letter's is half of it.
     clips: how many, at least 1.
     frames: of each, 8 a second; 1,000 samples of sound for each.
-    seed: of letters and movements, 0 or above.
+    seed: of letters and movements, 0 to 2^32 - 1.
 
   Returns:
     `Recordings` of clips with one channel, ink at 255, and of factors: "letter" `[clips]`, "height" and "across"
@@ -38,11 +39,12 @@ def moving_glyphs(split="train", *, size=32, clips=2048, frames=16, seed=0) -> R
   Raises:
     ValueError: an argument is out of range.
   """
-  if size < 16 or clips < 1 or frames < 1 or seed < 0:
-    raise ValueError(
-      f"expected a size of at least 16, at least 1 clip and frame, and a seed of at least 0, got {size}, {clips}, "
-      f"{frames}, {seed}"
-    )
+  checks.choice("split", split, (*SPLITS, "all"))
+  checks.count("size", size, 16, 2 * MOST_SIDE)
+  checks.count("seed", seed, 0, 2**32 - 1)
+  for name, value in (("clips", clips), ("frames", frames)):
+    checks.count(name, value)
+  check_bytes("moving_glyphs", clips, frames * (size**2 + 8 * SAMPLE_RATE // FRAME_RATE))
   side = max(8, round(LETTER * size))
   letters = glyphs(split, size=side)
   random = np.random.RandomState([seed, len(split), clips])  # frozen by NumPy, unlike its newer generators

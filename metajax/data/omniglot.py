@@ -4,15 +4,16 @@ from importlib import resources
 
 import numpy as np
 
-from metajax.data.images import decode, prepared, read
+from metajax.data.images import decode, prepared, read, undecodable
 from metajax.data.parts import PARTS
+from metajax.data.rows import select_rows
 from metajax.data.sources import Source, select_classes
 
 SPLITS = ("lake", "vinyals", "finn")
 LAKE_VALIDATION = 64  # characters
 
 
-def omniglot(split="lake/train", *, size=28, data_dir=None, download=False, seed=0):
+def omniglot(split="lake/train", *, size=28, data_dir=None, download=False, seed=0, skip_broken=False):
   """The pictures of one part of one of Omniglot's splits (1,623 characters of 50 alphabets, 20 drawers each).
 
   - "lake/train", "lake/validation", "lake/test": the 30 background alphabets (964 characters), of which 64
@@ -27,7 +28,7 @@ def omniglot(split="lake/train", *, size=28, data_dir=None, download=False, seed
     of their names, numbered from 01 as in the original archive, and the alphabet as the group.
 
   Raises:
-    ValueError: there is no such split.
+    ValueError: there is no such split, or a picture cannot be decoded and `skip_broken` is False.
     FileNotFoundError, ConnectionError: as `load`.
   """
   chosen, part = split.split("/") if split.count("/") == 1 else ("lake", split)
@@ -42,7 +43,18 @@ def omniglot(split="lake/train", *, size=28, data_dir=None, download=False, seed
     characters = _characters(builder, "train+test")
   part_of = {"lake": _lake, "vinyals": _vinyals, "finn": _finn}[chosen]
   source = select_classes(characters, part_of(characters.classes, part, seed))
+  if skip_broken:
+    source = _without_broken(source)
   return source._replace(images=255 - decode(source.images, size=size, channels=1))
+
+
+def _without_broken(source):
+  broken = undecodable(source.images)
+  kept = np.setdiff1d(np.arange(len(source.labels)), list(broken)).astype(int)
+  left = select_rows(source, kept)._replace(
+    broken=tuple(f"a picture of {source.classes[source.labels[row]]}" for row in broken)
+  )
+  return select_classes(left, np.unique(left.labels))
 
 
 def _characters(builder, split):

@@ -5,8 +5,12 @@ import re
 
 import numpy as np
 
+from metajax import checks
+from metajax.data.episodes import check_place
+from metajax.data.files import checked_name
 from metajax.data.pillow import BrokenPicture, read_picture
 from metajax.data.rows import share_of
+from metajax.data.sources import MOST_PIXELS, check_source
 from metajax.types import Batches, Episode, Examples
 
 RUN = re.compile(r"run(\d+)")
@@ -32,7 +36,8 @@ def one_shot_runs(folder, *, size=28) -> Batches:
     ValueError: a line is not as expected, the lines do not pair the training pictures with the test pictures, runs have
       different numbers of ways, or a picture cannot be read.
   """
-  folder = os.path.expanduser(os.fspath(folder))
+  folder = checked_name(folder)
+  checks.count("size", size, 1, MOST_PIXELS)
   if not os.path.isdir(folder):
     raise FileNotFoundError(f"expected a folder of one-shot runs, got {folder!r}")
   names = sorted((name for name in os.listdir(folder) if RUN.fullmatch(name)), key=lambda name: int(name[3:]))
@@ -64,8 +69,9 @@ def one_shot_tasks(source, *, ways=20, runs=20, seed=0) -> Batches:
   Raises:
     ValueError: a number is too small, no alphabet has enough characters, or no two styles have them.
   """
-  if ways < 2 or runs < 1 or seed < 0:
-    raise ValueError(f"expected at least 2 ways, 1 run and a seed of 0, got {ways} ways, {runs} runs, seed {seed}")
+  check_source(source)
+  for name, value, least in (("ways", ways, 2), ("runs", runs, 1), ("seed", seed, 0)):
+    checks.count(name, value, least)
   groups = np.asarray(source.groups)
   sizes = {name: int((groups == name).sum()) for name in sorted(set(source.groups) - {""})}
   large = [name for name, size in sizes.items() if size >= ways]
@@ -81,8 +87,11 @@ def _run(folder, name, size) -> Episode:
   path = os.path.join(folder, name, "class_labels.txt")
   if not os.path.isfile(path):
     raise FileNotFoundError(f"expected a file {path!r}")
-  with open(path, encoding="utf-8") as file:
-    lines = [line.split() for line in file if line.strip()]
+  try:
+    with open(path, encoding="utf-8") as file:
+      lines = [line.split() for line in file if line.strip()]
+  except UnicodeDecodeError as error:
+    raise ValueError(f"{path!r} is no UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
   for line in lines:
     if len(line) != 2:
       raise ValueError(f"expected lines of a test and a training picture in {path!r}, got {' '.join(line)!r}")
@@ -138,6 +147,7 @@ def _once(runs) -> Batches:
   whole = Episode(stack("support"), stack("query"))
 
   def batches(start=0, shard=(0, 1)):
+    check_place(start, shard)
     if start:
       raise ValueError(f"expected a start of 0, of one batch of {len(runs)} runs, got {start}")
     own = share_of(len(runs), shard)

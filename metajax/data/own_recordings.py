@@ -5,7 +5,8 @@ import os
 import numpy as np
 from PIL import Image
 
-from metajax.data.audio import SOUNDS, BrokenRecording, av, decode_sound, fitted, read_sound, reason
+from metajax import checks
+from metajax.data.audio import SOUNDS, BrokenRecording, decode_sound, fitted, opened, read_sound
 from metajax.data.pillow import BrokenPicture, is_picture_name, read_picture, resized
 from metajax.data.recordings import Recordings, check_bytes
 
@@ -44,7 +45,10 @@ def own_recordings(path, split, seed, skip_broken, how) -> Recordings:
     found = [one for one in found if one[2] is not None]
   if broken and not (skip_broken and found):
     shown = "; ".join(broken[:NAMED]) + ("; ..." if len(broken) > NAMED else "")
-    raise ValueError(f"{len(broken)} of {len(files)} files of {path!r} cannot be read: {shown}")
+    raise ValueError(
+      f"{len(broken)} of {len(files)} files of {path!r} cannot be read: {shown}; pass skip_broken=True (--skip-broken) "
+      "to leave them out"
+    )
   return _joined(path, found, broken, clips, how)
 
 
@@ -90,34 +94,28 @@ def _files(path) -> list[tuple[str, str | None]]:
   pictures = [(file, beside[stem(file)]) for file in found if is_picture_name(file) and stem(file) in beside]
   if not clips and not pictures:
     ends = ", ".join(VIDEOS)
-    raise ValueError(
-      f"{path!r} holds no clips ({ends}) and no pictures beside sounds of their names ({len(found)} files)"
-    )
+    there = checks.counted(len(found), "file")
+    raise ValueError(f"{path!r} holds no clips ({ends}) and no pictures beside sounds of their names ({there})")
   return clips or pictures
 
 
 def _clip(path, how):
   """A clip's frames uint8 `[frames, size, size, 3]` at the rate asked for, and its sound int16 `[samples]`, or None."""
-  library, rate = av(), how["frame_rate"]
-  try:
-    with library.open(path) as container:
-      if not container.streams.video:
-        raise BrokenRecording("it has no pictures")
-      hears = how["sound"] and bool(container.streams.audio)
-      if hears and how["sample_rate"] % rate:
-        given = f"the frame_rate {rate:g}, got {how['sample_rate']}"
-        raise ValueError(f"expected a sample_rate that is a multiple of {given}")
-      frames, begin = _at_rate(container, rate, how["size"])
-    if len(frames) < how["frames"]:
-      raise BrokenRecording(
-        f"it has {len(frames)} frames at {rate:g} a second, fewer than the {how['frames']} of a part"
-      )
-    if not hears:
-      return frames, None
-    with library.open(path) as container:
-      sound = decode_sound(container, how["sample_rate"], begin)
-  except (library.error.FFmpegError, EOFError) as error:
-    raise BrokenRecording(reason(error)) from None
+  rate = how["frame_rate"]
+  with opened(path) as container:
+    if not container.streams.video:
+      raise BrokenRecording("it has no pictures")
+    hears = how["sound"] and bool(container.streams.audio)
+    fits = not hears or how["sample_rate"] % rate == 0
+    frames, begin = _at_rate(container, rate, how["size"]) if fits else ([], 0)
+  if not fits:
+    raise ValueError(f"expected a sample_rate that is a multiple of the frame_rate {rate:g}, got {how['sample_rate']}")
+  if len(frames) < how["frames"]:
+    raise BrokenRecording(f"it has {len(frames)} frames at {rate:g} a second, fewer than the {how['frames']} of a part")
+  if not hears:
+    return frames, None
+  with opened(path) as container:
+    sound = decode_sound(container, how["sample_rate"], begin)
   return frames, fitted(sound, round(len(frames) * how["sample_rate"] / rate))
 
 

@@ -3,7 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
-from metajax.data.episodes import ENDLESS, _draw, _noise, _reader, _share
+from metajax import checks
+from metajax.data.episodes import ENDLESS, _draw, _noise, _reader, _share, check_batches
+from metajax.data.sources import check_source
 from metajax.types import Batches, Examples, Pair
 
 
@@ -77,7 +79,9 @@ def balanced(source, *, classes, each, seed=0, within_groups=False) -> Batches:
   Raises:
     ValueError: the source has too few classes or pictures, or a number is too small.
   """
+  check_source(source)
   least = np.bincount(source.labels).min()
+  checks.count("each", each)
   if not 2 <= each <= least:
     raise ValueError(f"expected from 2 to {least} pictures of each class, all that the smallest class has, got {each}")
   rows, read = _draw(source, classes, each - 1, 1, seed, within_groups), _reader(source.images)
@@ -107,8 +111,9 @@ def _each(function, start, shard, batch_size):
 
 def _draw_triplet(source, batch_size, seed, within_groups):
   """`counter -> rows` of an anchor, another picture of its class, and one of another class."""
-  if batch_size < 1:
-    raise ValueError(f"expected a batch_size of at least 1, got {batch_size}")
+  check_source(source)
+  check_batches(batch_size, seed)
+  checks.flag("within_groups", within_groups)
   counts = np.bincount(source.labels, minlength=len(source.classes))
   if counts.min() < 2:
     raise ValueError(f"expected at least 2 pictures of each class, got 1 of {source.classes[int(np.argmin(counts))]!r}")

@@ -5,7 +5,9 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
+from metajax import checks
 from metajax.data.pictures import take
+from metajax.data.sources import MOST_PIXELS, check_source
 
 PIXELS = 20000  # that a palette is learned from
 
@@ -24,11 +26,16 @@ def learn_palette(source, colours: int = 16, *, size: int | None = None, seed: i
   Raises:
     ValueError: if `colours` is below 2, or all pixels are alike.
   """
+  check_source(source)
+  checks.count("colours", colours, most=256)
+  if colours < 2:
+    raise ValueError(f"expected at least 2 colours, got {colours}")
+  if size is not None:
+    checks.count("size", size, 1, MOST_PIXELS)
+  checks.count("seed", seed, 0, 2**32 - 1)
   from sklearn.cluster import KMeans
   from sklearn.exceptions import ConvergenceWarning
 
-  if colours < 2:
-    raise ValueError(f"expected at least 2 colours, got {colours}")
   random = np.random.default_rng(seed)
   rows = np.sort(random.permutation(len(source.labels))[:2000])
   pictures = np.float32(np.asarray(take(source.images, rows))) / np.float32(255)

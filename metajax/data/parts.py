@@ -12,8 +12,8 @@ def check_split(name, split, own):
     raise ValueError(f"unknown split {split!r} of {name}: expected one of {', '.join(known)}")
 
 
-def choose(name, split, labels, own, seed):
-  """The rows of one part of a set, and its classes in ascending order.
+def choose(name, split, labels, own, seed, least=1):
+  """The rows of one part of a set, its classes in ascending order, and those that are in no part: they are too small.
 
   Args:
     name: of the set, for messages.
@@ -21,6 +21,7 @@ def choose(name, split, labels, own, seed):
     labels: the class of each picture, `[n]`; -1 is none.
     own: {own split: rows}.
     seed: of the dealing.
+    least: pictures of a class that is not too small, of those that are dealt out or, of "own/...", of that split.
 
   Raises:
     ValueError: there are too few classes, or no labelled pictures.
@@ -29,13 +30,17 @@ def choose(name, split, labels, own, seed):
     used = [split.removeprefix("own/")]
   else:
     used = [part for part in PARTS if part in own] or list(own)
-  present = {part: np.unique(labels[own[part]][labels[own[part]] >= 0]) for part in used}
-  chosen = present[used[0]] if split.startswith("own/") else disjoint_classes(name, present, seed)[split]
   rows = np.concatenate([own[part] for part in used])
+  classes, counts = np.unique(labels[rows][labels[rows] >= 0], return_counts=True)
+  small, large = classes[counts < least], classes[counts >= least]
+  if len(small):
+    name = f"{name}, of whose classes {len(small)} have fewer than {least} pictures and are left out,"
+  present = {part: np.intersect1d(labels[own[part]], large) for part in used}
+  chosen = present[used[0]] if split.startswith("own/") else disjoint_classes(name, present, seed)[split]
   rows = rows[np.isin(labels[rows], chosen)]
   if not len(rows):
     raise ValueError(f"split {split!r} of {name} holds no labelled pictures")
-  return rows, chosen
+  return rows, chosen, small
 
 
 def disjoint_classes(name, present, seed):

@@ -8,6 +8,8 @@ import weakref
 
 import numpy as np
 
+from metajax import checks
+
 BYTES_IN_MEMORY = 2**30  # pictures that take more, decoded, stay in their files
 CHUNK = 32  # pictures that a thread decodes in a row
 
@@ -29,9 +31,14 @@ class Pictures:
   ndim = 4
 
   def __init__(self, read, shape, files, turns=None):
-    self._read, self._files = read, np.asarray(files, np.int64)
-    self._turns = np.zeros(len(self._files), np.uint8) if turns is None else np.asarray(turns, np.uint8)
-    self.shape = (len(self._files), *shape)
+    files = np.asarray(files)
+    turns = np.zeros(len(files), np.uint8) if turns is None else np.asarray(turns)
+    whole = not files.size or (files.dtype.kind in "iu" and turns.dtype.kind in "iu")
+    if len(shape) != 3 or files.ndim != 1 or turns.shape != files.shape or not whole:
+      given = f"{list(shape)}, {checks.describe(files)} and {checks.describe(turns)}"
+      raise ValueError(f"expected (height, width, channels) and integers [n] of files and turns, got {given}")
+    self._read, self._files, self._turns = read, files.astype(np.int64), (turns % 4).astype(np.uint8)
+    self.shape = (len(files), *shape)
 
   def __len__(self):
     return len(self._files)

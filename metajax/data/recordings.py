@@ -5,8 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from metajax import checks
 from metajax.data.audio import to_floats
-from metajax.data.episodes import _in_epochs, _share
+from metajax.data.episodes import _in_epochs, _share, check_batches, check_place
 from metajax.data.rows import share_of
 from metajax.types import Batches, Pair
 
@@ -53,8 +54,8 @@ def recordings(source: Recordings, *, batch_size: int, seed: int = 0) -> Batches
   Raises:
     ValueError: `batch_size` is less than 1.
   """
-  if batch_size < 1:
-    raise ValueError(f"expected a batch_size of at least 1, got {batch_size}")
+  _check(source)
+  check_batches(batch_size, seed)
 
   def batches(start=0, shard=(0, 1)):
     offset, local = _share(start, shard, batch_size, "batch_size")
@@ -69,10 +70,14 @@ def recordings_in_order(source: Recordings, *, batch_size: int) -> Batches:
 
   The last batch may have fewer. Of a short one a host may have none.
   """
-  if batch_size < 1:
-    raise ValueError(f"expected a batch_size of at least 1, got {batch_size}")
+  _check(source)
+  checks.count("batch_size", batch_size)
 
   def batches(start=0, shard=(0, 1)):
+    check_place(start, shard)
+    return _in_order(start, shard)
+
+  def _in_order(start, shard):
     for first in range(start * batch_size, len(source.images), batch_size):
       rows = np.arange(first, min(first + batch_size, len(source.images)))
       yield _batch(source, rows[share_of(len(rows), shard)])
@@ -81,8 +86,15 @@ def recordings_in_order(source: Recordings, *, batch_size: int) -> Batches:
 
 
 def select_recordings(source: Recordings, rows) -> Recordings:
-  """Those of some rows, in the order given."""
-  rows = np.asarray(rows, np.int64)
+  """Those of some rows, in the order given.
+
+  Raises:
+    ValueError: `rows` are not numbers of recordings.
+  """
+  _check(source)
+  rows = np.asarray(rows)
+  checks.integers("rows", rows if rows.size else rows.astype(np.int64), "n", low=0, high=len(source.images))
+  rows = rows.astype(np.int64)
   return source._replace(
     images=source.images[rows],
     sounds=None if source.sounds is None else source.sounds[rows],
@@ -105,6 +117,11 @@ def cut_clips(source: Recordings, frames: int, *, every: int = 0, start: int = 0
   Raises:
     ValueError: if there are no clips, or no part fits.
   """
+  _check(source)
+  for name, value, least in (("frames", frames, 1), ("every", every, 0), ("start", start, 0)):
+    checks.count(name, value, least)
+  if stop is not None:
+    checks.count("stop", stop, 0)
   if source.images.ndim != CLIPS:
     raise ValueError(f"expected clips [n, frames, height, width, channels], got {list(source.images.shape)}")
   count, length = source.images.shape[:2]
@@ -125,6 +142,11 @@ def cut_clips(source: Recordings, frames: int, *, every: int = 0, start: int = 0
     captions=tuple(source.captions[row] for row in rows),
     factors={name: take(v, 1) if of_frames[name] else v[rows] for name, v in source.factors.items()},
   )
+
+
+def _check(source):
+  if not isinstance(source, Recordings):
+    raise ValueError(f"expected Recordings, as load_recordings gives, got {checks.describe(source)}")
 
 
 def _batch(source: Recordings, rows):

@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-import re
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -11,16 +12,37 @@ import tensorflow_datasets as tfds
 from metajax.data import pictures
 from metajax.data.cache import cache_folder, write_arrays
 from metajax.data.cache import read as read_cache
-from metajax.data.images import decoded, image_and_label, prepared
+from metajax.data.images import decoded, image_and_label, prepared, reason
 from metajax.data.parts import PARTS, check_split, choose
-from metajax.data.pictures import Pictures, fits_in_memory
+from metajax.data.pictures import Pictures, fits_in_memory, in_threads
 from metajax.data.sources import from_arrays
+from metajax.data.verified import Progress
 
+TO_SKIP = "pass skip_broken=True (--skip-broken) to leave it out"
 AT_ONCE = 1024  # records whose labels are read in a row
+MOST_PER_BYTE = 100  # records, compressed together
 HEADER, FOOTER = 12, 4  # bytes around a TFRecord's data: its length with a checksum, and a checksum
 
 
-def classification_set(name, split, *, size, data_dir=None, download=False, seed=0):
+class Records(NamedTuple):
+  """The records of some splits of a TFDS set, one after another.
+
+  Attributes:
+    name: of the set.
+    files: in which they are.
+    read: `rows -> [bytes]`.
+    labels: of each, or zeros where no feature is named.
+    rows_of: the rows of each split.
+  """
+
+  name: str
+  files: list[str]
+  read: Callable
+  labels: np.ndarray
+  rows_of: dict[str, np.ndarray]
+
+
+def classification_set(name, split, *, size, data_dir=None, download=False, seed=0, skip_broken=False, least=1):
   """The `Source` of a part of a TFDS image classification set: see `metajax.data.load`.
 
   The pictures are in the order of the set's files. Where they do not fit in memory they are `Pictures`.
@@ -33,29 +55,74 @@ def classification_set(name, split, *, size, data_dir=None, download=False, seed
   features, own = builder.info.features, tuple(builder.info.splits)
   check_split(name, split, own)
   used = [split.removeprefix("own/")] if split.startswith("own/") else [part for part in PARTS if part in own] or own
-  read, labels, rows_of = read_records(builder, used, label)
-  rows, chosen = choose(name, split, labels, rows_of, seed)
+  records, names = read_records(builder, used, label), features[label].names
+  rows, _, small = choose(name, split, records.labels, records.rows_of, seed, least)
   shape = (size, size, features[image].shape[-1])
-  images = pictures_of(name, read, image, shape, rows)
-  return from_arrays(images, np.searchsorted(chosen, labels[rows]), classes=[features[label].names[c] for c in chosen])
+  images, rows, broken = pictures_of(records, image, shape, rows, skip_broken)
+  present, labels = np.unique(records.labels[rows], return_inverse=True)
+  source = from_arrays(images, labels, classes=[names[c] for c in present])
+  return source._replace(broken=broken, small_classes=tuple(names[c] for c in small))
 
 
-def pictures_of(name, read, image, shape, rows):
-  """Pictures uint8 `[rows, *shape]` of some records, read and decoded at once where they fit in memory."""
-  images = Pictures(_decoder(name, read, image, shape), shape, rows)
-  return images[:] if fits_in_memory(len(rows), shape) else images
+def pictures_of(records, image, shape, rows, skip_broken):
+  """Pictures uint8 `[rows, *shape]` of some records, read and decoded at once where they fit in memory.
+
+  Returns:
+    the pictures; the rows; and what was left out: with `skip_broken` those that cannot be decoded, all of which are
+    then known at the start.
+
+  Raises:
+    ValueError: a picture cannot be decoded, or none can.
+  """
+  decode = _decoder(records, image, shape, "it could be at the start" if skip_broken else TO_SKIP)
+  images, at_once = Pictures(decode, shape, rows), fits_in_memory(len(rows), shape)
+  if not skip_broken:
+    return (images[:] if at_once else images), rows, ()
+  key = (image, shape, hashlib.sha256(rows.tobytes()).hexdigest())
+  broken = _remembered(records.files, key, lambda: {"broken": _broken(records, decode, rows)})["broken"]
+  rows = rows[~np.isin(rows, broken)]
+  if not len(rows):
+    raise ValueError(f"expected a picture that can be decoded in {records.name}, got {len(broken)} that cannot")
+  images = Pictures(decode, shape, rows)
+  return (images[:] if at_once else images), rows, tuple(f"record {row} of {records.name}" for row in broken)
 
 
-def read_records(builder, splits, label=None):
-  """`read(rows) -> [bytes]` of the records of some splits, one after another; their labels, or zeros where no feature
-  is named; and the rows of each."""
+def _broken(records, decode, rows):
+  """Those of some rows whose pictures cannot be decoded."""
+  said, broken = Progress(f"verified {{}} of {len(rows):,} pictures of {records.name}", len(rows)), []
+
+  def verify(chunk):
+    some = rows[chunk]
+    try:
+      decode(some)
+    except ValueError:
+      for row in some:
+        try:
+          decode(np.array([row]))
+        except ValueError:
+          broken.append(row)
+    said.advance(len(some))
+
+  in_threads(verify, len(rows))()
+  return np.array(sorted(broken), np.int64)
+
+
+def read_records(builder, splits, label=None) -> Records:
+  """The `Records` of some splits.
+
+  Raises:
+    FileNotFoundError, ValueError: files are not there, or cannot be read.
+  """
   name, kind = builder.info.name, builder.info.file_format
   if kind not in (tfds.core.FileFormat.ARRAY_RECORD, tfds.core.FileFormat.TFRECORD):
     raise ValueError(f"{name!r} is prepared as {kind.value}: expected tfrecord or array_record")
   counts = [builder.info.splits[split].num_examples for split in splits]
   ends = np.cumsum(counts)
-  rows_of = {split: np.arange(end - count, end) for split, count, end in zip(splits, counts, ends, strict=True)}
   files = [os.fspath(file) for split in splits for file in builder.info.splits[split].filepaths]
+  long = sum(file.length for file in _status(files))
+  if ends[-1] > MOST_PER_BYTE * long:
+    raise ValueError(f"{name!r} is damaged: it says that it has {ends[-1]:,} records in files of {long:,} bytes")
+  rows_of = {split: np.arange(end - count, end) for split, count, end in zip(splits, counts, ends, strict=True)}
   if kind == tfds.core.FileFormat.TFRECORD:
     index = _remembered(files, label, lambda: _tfrecord_index(files, label))
     read = _tfrecord_reader(files, index["places"])
@@ -64,24 +131,28 @@ def read_records(builder, splits, label=None):
     index = _remembered(files, label, lambda: {"labels": _read_labels(name, read, ends[-1], label)})
   if len(index["labels"]) != ends[-1]:
     raise ValueError(f"the files of {name!r} hold {len(index['labels'])} records, expected {ends[-1]}")
-  return read, index["labels"], rows_of
+  return Records(name, files, read, index["labels"], rows_of)
 
 
-def _remembered(files, label, make):
+def _remembered(files, of, make):
   """`make()`, {name: array}, kept in the cache where the files are long; when they change, so does its name."""
-  missing = next((file for file in files if not tf.io.gfile.exists(file)), None)
-  if missing:
-    raise FileNotFoundError(f"the record file {missing!r} is not there")
-  status = [tf.io.gfile.stat(file) for file in files]
+  status = _status(files)
   if sum(file.length for file in status) <= pictures.BYTES_IN_MEMORY:
     return make()
-  key = [label, *((file, of.length, of.mtime_nsec) for file, of in zip(files, status, strict=True))]
+  key = [of, *((file, now.length, now.mtime_nsec) for file, now in zip(files, status, strict=True))]
   path = cache_folder() / f"records-{hashlib.sha256(repr(key).encode()).hexdigest()[:20]}.npz"
   index = read_cache(path, dict)
   if index is None:
     index = make()
     write_arrays(path, index)
   return index
+
+
+def _status(files):
+  missing = next((file for file in files if not tf.io.gfile.exists(file)), None)
+  if missing:
+    raise FileNotFoundError(f"the record file {missing!r} is not there")
+  return [tf.io.gfile.stat(file) for file in files]
 
 
 def _array_record_reader(builder, splits):
@@ -106,7 +177,7 @@ def _read_labels(name, read, number, label):
     try:
       labels.append(_labels(read(rows), label).numpy())
     except tf.errors.OpError as error:
-      raise ValueError(f"records {rows[0]} to {rows[-1]} of {name!r} cannot be read: {_reason(error)}") from None
+      raise ValueError(f"records {rows[0]} to {rows[-1]} of {name!r} cannot be read: {reason(error)}") from None
   return np.concatenate(labels)
 
 
@@ -120,7 +191,7 @@ def _tfrecord_index(files, label):
     try:
       parts = list(records.prefetch(2).as_numpy_iterator())
     except tf.errors.OpError as error:
-      raise ValueError(f"the record file {file!r} cannot be read: {_reason(error)}") from None
+      raise ValueError(f"the record file {file!r} cannot be read: {reason(error)}") from None
     labels += [part[0] for part in parts]
     lengths = np.concatenate([*(part[1] for part in parts), []]).astype(np.int64)
     starts = np.cumsum(lengths + HEADER + FOOTER) - FOOTER - lengths
@@ -148,8 +219,8 @@ def _bytes(path, start, length):
     return file.read(length)
 
 
-def _decoder(name, read, image, shape):
-  """`rows -> pictures`, from `read(rows) -> [bytes]`."""
+def _decoder(records, image, shape, advice):
+  """`rows -> pictures`."""
   spec = {image: tf.io.FixedLenFeature((), tf.string)}
   one = lambda file: decoded(file, size=shape[0], channels=shape[-1])
 
@@ -160,20 +231,17 @@ def _decoder(name, read, image, shape):
 
   def decode(rows):
     try:
-      return decoded_all(tf.constant(read(rows))).numpy()
+      return decoded_all(tf.constant(records.read(rows))).numpy()
     except tf.errors.OpError:
       return np.stack([decode_one(row) for row in rows])
 
   def decode_one(row):
     try:
-      (raw,) = read(np.array([row]))
+      (raw,) = records.read(np.array([row]))
       return one(tf.io.parse_single_example(raw, spec)[image]).numpy()
     except tf.errors.OpError as error:
-      raise ValueError(f"the picture of record {row} of {name} cannot be decoded: {_reason(error)}") from None
+      raise ValueError(
+        f"the picture of record {row} of {records.name} cannot be decoded: {reason(error)}; {advice}"
+      ) from None
 
   return decode
-
-
-def _reason(error):
-  """What a TensorFlow error says, without its nodes."""
-  return re.sub(r"\{\{.*?\}\} | \[Op:.*", "", error.message.splitlines()[0])

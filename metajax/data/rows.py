@@ -4,7 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from metajax import checks
+from metajax.data.episodes import check_place
 from metajax.data.pictures import take
+from metajax.data.sources import check_source
 from metajax.types import Examples
 
 
@@ -14,7 +17,11 @@ def select_rows(source, rows):
   Raises:
     ValueError: `rows` are not unique indices of the source's pictures.
   """
-  rows = np.asarray(rows, np.int64)
+  check_source(source)
+  rows = np.asarray(rows)
+  if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
+    raise ValueError(f"expected some unique rows from 0 to {len(source.labels) - 1}, got {checks.describe(rows)}")
+  rows = rows.astype(np.int64)
   if not len(rows) or rows.min() < 0 or rows.max() >= len(source.labels) or len(np.unique(rows)) < len(rows):
     raise ValueError(f"expected some unique rows from 0 to {len(source.labels) - 1}, got {len(rows)} rows")
   return source._replace(
@@ -28,7 +35,7 @@ def deal_pictures(source, shares: Sequence[float], *, seed=0):
   Args:
     source: a `Source`.
     shares: of each part, above 0, of a sum of at most 1; those of a class are rounded.
-    seed: any integer.
+    seed: any integer of at least 0.
 
   Returns:
     a `Source` for each share, its pictures in the order of the source. No two have a picture in common.
@@ -36,7 +43,11 @@ def deal_pictures(source, shares: Sequence[float], *, seed=0):
   Raises:
     ValueError: the shares are out of range, or a class has too few pictures.
   """
-  if not shares or min(shares) <= 0 or sum(shares) > 1 + 1e-9:
+  check_source(source)
+  checks.count("seed", seed, 0)
+  for share in shares:
+    checks.in_range("each of the shares", share, 0, 1)
+  if not len(shares) or min(shares) <= 0 or sum(shares) > 1 + 1e-9:
     raise ValueError(f"expected shares above 0 of a sum of at most 1, got {list(shares)}")
   random = np.random.default_rng(seed)
   dealt = [[] for _ in shares]
@@ -57,7 +68,7 @@ def deal_pictures(source, shares: Sequence[float], *, seed=0):
 
 def share_of(rows, shard):
   """Which of some rows, of any number, are those of host `shard[0]` of `shard[1]`: a slice."""
-  host, hosts = shard
+  host, hosts = check_place(0, shard)
   return slice(host * rows // hosts, (host + 1) * rows // hosts)
 
 
@@ -76,10 +87,14 @@ def in_order(source, *, batch_size):
   Raises:
     ValueError: `batch_size` is less than 1.
   """
-  if batch_size < 1:
-    raise ValueError(f"expected a batch_size of at least 1, got {batch_size}")
+  check_source(source)
+  checks.count("batch_size", batch_size)
 
   def batches(start=0, shard=(0, 1)):
+    check_place(start, shard)
+    return _in_order(start, shard)
+
+  def _in_order(start, shard):
     for first in range(start * batch_size, len(source.labels), batch_size):
       rows = np.arange(first, min(first + batch_size, len(source.labels)))
       rows = rows[share_of(len(rows), shard)]

@@ -5,7 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from metajax import checks
+from metajax.data.files import checked_name
 from metajax.data.pictures import Pictures, take
+
+MOST_PIXELS = 2**14  # of a side
 
 
 class Source(NamedTuple):
@@ -20,6 +24,7 @@ class Source(NamedTuple):
     captions: for each class the texts that describe it, at least one.
     styles: for each picture who drew it or in which typeface family ("" where unknown), `[n]`.
     broken: the files that could not be read and were left out.
+    small_classes: the classes that were left out because they have too few pictures.
   """
 
   images: np.ndarray | Pictures
@@ -29,9 +34,21 @@ class Source(NamedTuple):
   captions: tuple[tuple[str, ...], ...]
   styles: tuple[str, ...]
   broken: tuple[str, ...] = ()
+  small_classes: tuple[str, ...] = ()
 
 
-def load(name, split="train", *, size=28, data_dir=None, download=False, seed=0, rotations=False, skip_broken=False):
+def load(
+  name,
+  split="train",
+  *,
+  size=28,
+  data_dir=None,
+  download=False,
+  seed=0,
+  rotations=False,
+  skip_broken=False,
+  min_images_per_class=1,
+):
   """Loads one part of a data set; the parts "train", "validation" and "test" share no class.
 
   - "glyphs", drawn on the spot: see `metajax.data.glyphs`.
@@ -41,11 +58,13 @@ def load(name, split="train", *, size=28, data_dir=None, download=False, seed=0,
     at least 5, which "train" loses. Otherwise the classes of all its pictures are dealt out by `seed`: a fifth, but
     at least 2, to "validation", as many to "test", the rest to "train". "own/train" or "own/test" is a split as TFDS
     has it, for training and probing on the same classes. Pictures without a label (-1) are left out.
-  - one's own pictures: a folder `class/*.png` or `alphabet/character/*.png` of any format that Pillow reads; a `.csv`
-    file with the columns path and label, and optionally split and group; or a `.npz` file with images and labels (see
+  - one's own pictures: a folder `class/*.png` or `alphabet/character/*.png`; a `.csv` file with the columns path and
+    label, and optionally split and group, each picture once; or a `.npz` file with images and labels (see
     `metajax.data.arrays`). Classes are dealt out as above, from the splits that the data name ("train", "test" and
     perhaps "validation", as folders or in the column) or from all pictures; "own/train" is such a split, "own/all" is
-    everything. Pictures keep their ink as it is, are grey if all are (of 4,096 looked at), and lie on white.
+    everything. Pictures keep their ink as it is, are grey if all are (of 4,096 looked at), and lie on white. Files are
+    PNG, JPEG, WebP, GIF, BMP, TIFF, PPM, JPEG 2000, AVIF or TGA, of at most 2^28 pixels (16,384 x 16,384); a JPEG may
+    have up to 64 times as many, as it is decoded at a fraction of its size, not below four times `size`.
 
   Pictures that take more than 1 GiB, decoded, or more than 20,000 files of one's own, stay in their files and are
   decoded when asked for: the same pixels, in the same order, which is that of the TFDS set's record files (TFRecord or
@@ -61,9 +80,12 @@ def load(name, split="train", *, size=28, data_dir=None, download=False, seed=0,
     download: whether TFDS may download and prepare what is not there.
     seed: of the choice of classes, and of the glyphs' distortions: the same for every part, or they share classes.
     rotations: whether every class gives four, one for each quarter turn: `with_rotations`.
-    skip_broken: whether files of one's own that cannot be read are left out, and named in the source's `broken`. Of
-      pictures that are decoded when asked for, only those that do not begin like a picture are found at the start; for
-      one found later, the next of its class that can be read takes its place, with a warning.
+    skip_broken: whether files of one's own, and records of a TFDS set, whose pictures cannot be read are left out, and
+      named in the source's `broken`. Pictures that are decoded when asked for are all read once at the start, which the
+      cache remembers until their files change: a batch stays a function of its step, and no picture stands in for
+      another. Without it, what only begins like a picture is found when it is drawn, and is an error.
+    min_images_per_class: classes with fewer pictures are left out, before classes are dealt out, and named in the
+      source's `small_classes`.
 
   Returns:
     a `Source` of pictures `[n, size, size, channels]`, its classes numbered from 0.
@@ -72,12 +94,15 @@ def load(name, split="train", *, size=28, data_dir=None, download=False, seed=0,
     FileNotFoundError: the data are not there, and `download` is False.
     ConnectionError: the data are not there, and the network neither.
     PermissionError, NotADirectoryError: a folder or file of one's own cannot be read.
-    ValueError: an unknown data set or split, a set that is not one of classified pictures, too few classes, or pictures
-      that cannot be read.
+    ValueError: an argument is out of range, an unknown data set or split, a set that is not one of classified pictures,
+      too few classes, or pictures that cannot be read.
   """
-  name = os.fspath(name)
-  if size < 1:
-    raise ValueError(f"expected a size of at least 1 pixel, got {size}")
+  name = checked_name(name)
+  checks.count("min_images_per_class", min_images_per_class)
+  check_how(split, size, seed, data_dir, of_glyphs=name == "glyphs")
+  for flag, value in (("download", download), ("rotations", rotations), ("skip_broken", skip_broken)):
+    checks.flag(flag, value)
+  tfds = {"size": size, "data_dir": data_dir, "download": download, "seed": seed, "skip_broken": skip_broken}
   if name == "glyphs":
     from metajax.data.glyphs import glyphs
 
@@ -85,16 +110,42 @@ def load(name, split="train", *, size=28, data_dir=None, download=False, seed=0,
   elif name == "omniglot":
     from metajax.data.omniglot import omniglot
 
-    source = omniglot(split, size=size, data_dir=data_dir, download=download, seed=seed)
+    source = omniglot(split, **tfds)
   elif _is_own(name, data_dir, download):
     from metajax.data.own import load_own
 
-    source = load_own(name, split, size=size, seed=seed, skip_broken=skip_broken)
+    source = load_own(name, split, size=size, seed=seed, skip_broken=skip_broken, least=min_images_per_class)
   else:
     from metajax.data.records import classification_set
 
-    source = classification_set(name, split, size=size, data_dir=data_dir, download=download, seed=seed)
+    source = classification_set(name, split, **tfds, least=min_images_per_class)
+  source = _without_small_classes(source, min_images_per_class)
   return with_rotations(source) if rotations else source
+
+
+def check_how(split, size, seed, data_dir, of_glyphs=False):
+  """Refuses how a set is to be loaded: what all sets have in common.
+
+  Raises:
+    ValueError: quoting what is out of range.
+  """
+  checks.text("split", split)
+  checks.count("size", size, 1, MOST_PIXELS)
+  checks.count("seed", seed, 0, 2**64 - 1 if of_glyphs else 2**32 - 1)
+  if data_dir is not None and not isinstance(data_dir, str | os.PathLike):
+    raise ValueError(f"expected data_dir to be a folder, got {checks.describe(data_dir)}")
+
+
+def _without_small_classes(source, least):
+  """What is left where broken pictures, too, are left out."""
+  counts = np.bincount(source.labels, minlength=len(source.classes))
+  if counts.min() >= least:
+    return source
+  if counts.max() < least:
+    given = f"{counts.max()} at most (min_images_per_class)"
+    raise ValueError(f"expected a class of at least {least} pictures, got {given}")
+  small = tuple(source.classes[c] for c in np.flatnonzero(counts < least))
+  return select_classes(source, np.flatnonzero(counts >= least))._replace(small_classes=source.small_classes + small)
 
 
 def _is_own(name, data_dir, download):
@@ -119,6 +170,12 @@ def from_arrays(images, labels, *, classes=None, groups=None, captions=None, sty
   """
   images = images if isinstance(images, Pictures) else np.asarray(images)
   labels = np.asarray(labels)
+  for name, values in (("classes", classes), ("groups", groups), ("styles", styles)):
+    if values is not None and (isinstance(values, str) or not all(isinstance(value, str) for value in values)):
+      raise ValueError(f"expected {name} to be texts, one for each, got {values!r}")
+  captions = captions if captions is None else tuple(captions)
+  if captions is not None and any(isinstance(texts, str) for texts in captions):
+    raise ValueError(f"expected a tuple of texts as the captions of each class, got {captions[0]!r}")
   if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
     raise ValueError(f"expected images uint8 [n, height, width, channels], got {images.dtype} {list(images.shape)}")
   if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
@@ -142,13 +199,27 @@ def from_arrays(images, labels, *, classes=None, groups=None, captions=None, sty
   return Source(images, labels.astype(np.int32), classes, groups, captions, styles)
 
 
+def check_source(source):
+  """Refuses what is no source.
+
+  Raises:
+    ValueError: with what it is.
+  """
+  if not all(hasattr(source, name) for name in ("images", "labels", "classes", "groups", "captions", "styles")):
+    raise ValueError(f"expected a Source, as load or from_arrays gives, got {checks.describe(source)}")
+
+
 def select_classes(source, indices):
   """The pictures of some classes, in their order; the classes are numbered anew, in the order of `indices`.
 
   Raises:
     ValueError: `indices` are not unique indices of the source's classes.
   """
+  check_source(source)
   indices = np.asarray(indices)
+  if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
+    given = checks.describe(indices)
+    raise ValueError(f"expected some unique indices from 0 to {len(source.classes) - 1}, got {given}")
   chosen, known = set(indices.tolist()), set(range(len(source.classes)))
   if not chosen or len(chosen) < len(indices) or not chosen <= known:
     raise ValueError(f"expected some unique indices from 0 to {len(source.classes) - 1}, got {indices.tolist()}")
@@ -173,6 +244,7 @@ def with_rotations(source):
   Raises:
     ValueError: the pictures are not square.
   """
+  check_source(source)
   height, width = source.images.shape[1:3]
   if height != width:
     raise ValueError(f"only square pictures keep their shape when turned, got {height} by {width}")

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from metajax.data.files import open_regular, repeated
 from metajax.data.parts import PARTS
 
 SPLITS = {**{part: part for part in PARTS}, "val": "validation"}
@@ -67,15 +68,20 @@ def read_csv(path):
 
   Raises:
     FileNotFoundError, PermissionError: the file cannot be opened.
-    ValueError: it is no UTF-8 text, or a line is not as expected.
+    ValueError: it is no UTF-8 text, a column or a picture is there twice, or a line is not as expected.
   """
   name, folder = repr(path), os.path.dirname(path)
   rows = _csv_rows(name, path)
   if not rows:
     raise ValueError(f"{name} names no pictures: expected a line for each below the header")
   has_splits = "split" in rows[0][1]
+  first = {}
   for line, row in rows:
     _check_row(f"{name}, line {line}", row)
+    before, label = first.setdefault(os.path.normpath(row["path"]), (line, row["label"]))
+    if before != line:
+      given = f"{row['path']!r} with the label {row['label']!r}, which has {label!r} in line {before}"
+      raise ValueError(f"{name}, line {line}: expected each picture once, got {given}")
   return make_table(
     name,
     labels=[row["label"] for _, row in rows],
@@ -86,14 +92,25 @@ def read_csv(path):
   )
 
 
+def check_header(where, header, wanted, others):
+  """Refuses a table's columns where one of `wanted` is missing, or one of them or of `others` is there twice.
+
+  Raises:
+    ValueError: with them.
+  """
+  if not set(wanted) <= set(header):
+    raise ValueError(f"{where}: expected the columns {' and '.join(wanted)}, got {', '.join(header) or 'nothing'}")
+  if twice := repeated(column for column in header if column in (*wanted, *others)):
+    raise ValueError(f"{where}: expected each column once, got {twice!r} twice in {', '.join(header)}")
+
+
 def _csv_rows(name, path):
   """(line number, {column: text}) of every line below the header."""
   try:
-    with open(path, newline="", encoding="utf-8-sig") as file:
+    with open_regular(path, "r", newline="", encoding="utf-8-sig") as file:
       reader = csv.DictReader(file, strict=True)
       header = [column.strip() for column in reader.fieldnames or ()]
-      if not {"path", "label"} <= set(header):
-        raise ValueError(f"{name}, line 1: expected the columns path and label, got {', '.join(header) or 'nothing'}")
+      check_header(f"{name}, line 1", header, ("path", "label"), ("group", "split"))
       reader.fieldnames = header
       rows = []
       for row in reader:

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from metajax import checks
 from metajax.data.captions import load_captioned
-from metajax.data.episodes import _in_epochs, _share
+from metajax.data.episodes import _in_epochs, _share, check_batches
+from metajax.data.files import checked_name, open_regular
 from metajax.data.glyphs import glyphs
 from metajax.data.parts import PARTS
-from metajax.data.text import Tokenizer
+from metajax.data.sources import check_how
+from metajax.data.text import MOST_TOKENS, Tokenizer
 from metajax.types import Batches
 
 SHARES = (0.8, 0.1, 0.1)  # of a file's characters, or of names: to train with, to choose by, to test on
@@ -38,11 +41,12 @@ def load_texts(
     ValueError: it is not UTF-8, naming the first byte that is not; it is empty, or a part of it would be; or as
       `load_captioned`.
   """
-  if split not in PARTS:
-    raise ValueError(f"expected split to be one of {', '.join(map(repr, PARTS))}, got {split!r}")
-  name = os.fspath(name)
+  checks.choice("split", split, PARTS)
+  name = checked_name(name)
+  check_how(split, SMALLEST, seed, data_dir)
+  checks.flag("download", download)
   if is_text_file(name):
-    return ((_part_of_file(os.path.expanduser(name), PARTS.index(split)),),)
+    return ((_part_of_file(name, PARTS.index(split)),),)
   if name == "glyphs":
     names = sorted({text for texts in glyphs("all").captions for text in texts})
     order, ends = np.random.default_rng(seed).permutation(len(names)), _ends(len(names))
@@ -66,6 +70,7 @@ def token_rows(tokenizer: Tokenizer, texts: Sequence[str], length: int, *, start
     start: whether texts have a start and an end of their own; a text that is a part of another has not.
 
   Raises:
+    TypeError: if texts are one string, or hold something else.
     ValueError: if `length` is below 1, or there is no text, or nothing to be found in any.
   """
   return rows_of_texts(tokenizer, texts, length, start=start)[0]
@@ -75,8 +80,8 @@ def rows_of_texts(
   tokenizer: Tokenizer, texts: Sequence[str], length: int, *, start: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
   """`token_rows`, and the number of the text that each row is of: int32 `[rows, length + 1]` and `[rows]`."""
-  if length < 1:
-    raise ValueError(f"expected a length of at least 1, got {length}")
+  checks.count("length", length, 1, MOST_TOKENS)
+  checks.flag("start", start)
   rows, numbers = [], []
   for number, ids in enumerate(tokenizer.ids(texts)):
     tokens = [tokenizer.start, *ids, tokenizer.end] if start else ids
@@ -103,10 +108,11 @@ def token_batches(rows: np.ndarray, *, batch_size: int, seed: int = 0) -> Batche
     `batches(start=0, shard=(0, 1))`, as for `episodes`, of int32 `[batch_size/hosts, length + 1]`.
 
   Raises:
-    ValueError: `batch_size` is less than 1.
+    ValueError: `batch_size` is less than 1, or rows are no such integers.
   """
-  if batch_size < 1:
-    raise ValueError(f"expected a batch_size of at least 1, got {batch_size}")
+  check_batches(batch_size, seed)
+  rows = np.asarray(rows)
+  checks.integers("rows", rows, "n", "length + 1", low=-(2**31), high=2**31)
   tokens = tf.constant(rows, tf.int32)
 
   def batches(start=0, shard=(0, 1)):
@@ -123,7 +129,7 @@ def is_text_file(name) -> bool:
 
 
 def _part_of_file(path: str, part: int) -> str:
-  with open(path, "rb") as file:
+  with open_regular(path) as file:
     content = file.read()
   try:
     text = content.decode().removeprefix("\ufeff")  # a mark of byte order

@@ -6,12 +6,17 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from metajax import checks
 from metajax.data.audio import to_16_bits
 from metajax.data.captions import TEXTS
-from metajax.data.images import is_prepared, prepared
+from metajax.data.files import checked_name
+from metajax.data.images import is_prepared, prepared, reason
 from metajax.data.own import is_path
 from metajax.data.own_recordings import own_recordings
 from metajax.data.recordings import Recordings, check_bytes
+from metajax.data.sources import check_how
+
+MOST_FRAMES, MOST_RATE, MOST_SECONDS = 2**20, 1_000_000, 86_400
 
 
 def load_recordings(
@@ -55,7 +60,7 @@ def load_recordings(
     seconds: of the sounds of one's own pictures.
     data_dir, download: as for `metajax.data.load`.
     seed: of the dealing, and of moving glyphs.
-    skip_broken: leave out files of one's own that cannot be read, and name them in `broken`.
+    skip_broken: leave out files of one's own and records of a TFDS set that cannot be read, and name them in `broken`.
     sound: whether sounds are wanted; without, they are neither read nor asked for.
 
   Raises:
@@ -64,23 +69,28 @@ def load_recordings(
     ValueError: an argument is out of range, the set is not of such a kind, its recordings take more than 8 GiB, or
       files are broken (one that has fewer frames than `frames` is) and not to be skipped.
   """
-  name = os.fspath(name)
-  if size < 1 or frames < 1 or not frame_rate > 0 or sample_rate < 1 or not seconds > 0:
-    given = f"{size}, {frames}, {frame_rate}, {sample_rate}, {seconds}"
-    raise ValueError(f"expected size, frames, frame_rate, sample_rate and seconds above 0, got {given}")
+  name = checked_name(name)
+  check_how(split, size, seed, data_dir)
+  checks.count("frames", frames, most=MOST_FRAMES)
+  checks.count("sample_rate", sample_rate, most=MOST_RATE)
+  for what, value, most in (("frame_rate", frame_rate, MOST_RATE), ("seconds", seconds, MOST_SECONDS)):
+    checks.positive(what, value)
+    checks.in_range(what, value, 0, most)
+  for flag, value in (("download", download), ("skip_broken", skip_broken), ("sound", sound)):
+    checks.flag(flag, value)
   if name == "moving_glyphs":
     from metajax.data.moving_glyphs import moving_glyphs
 
     found = moving_glyphs(split, size=size, frames=frames, seed=seed)
   elif is_path(name) or (not download and os.path.isdir(name) and not is_prepared(name, data_dir)):
     how = {"size": size, "frames": frames, "frame_rate": frame_rate, "sample_rate": sample_rate, "seconds": seconds}
-    return own_recordings(os.path.expanduser(name), split, seed, skip_broken, how | {"sound": sound})
+    return own_recordings(name, split, seed, skip_broken, how | {"sound": sound})
   else:
-    found = _tfds(name, split, size, sample_rate, data_dir, download)
+    found = _tfds(name, split, size, sample_rate, data_dir, download, skip_broken)
   return found if sound else found._replace(sounds=None, sample_rate=0)
 
 
-def _tfds(name, split, size, sample_rate, data_dir, download) -> Recordings:
+def _tfds(name, split, size, sample_rate, data_dir, download, skip_broken) -> Recordings:
   builder = prepared(name, data_dir, download)
   if split not in builder.info.splits:
     raise ValueError(f"unknown split {split!r} of {name}: expected one of {', '.join(builder.info.splits)}")
@@ -92,8 +102,8 @@ def _tfds(name, split, size, sample_rate, data_dir, download) -> Recordings:
     raise ValueError(f"expected the clips of {name!r} to have one number of frames, got {feature.shape}")
   number = builder.info.splits[split].num_examples
   check_bytes(name, number, (shape[0] if clips else 1) * size * size * shape[-1])
-  config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
-  kept = {key for key in (image, sound, caption, *texts, *factors) if key}
+  config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False, add_tfds_id=skip_broken)
+  kept = {key for key in (image, sound, caption, *texts, *factors) if key} | ({"tfds_id"} if skip_broken else set())
 
   def small(record):
     shown = tf.image.resize(record[image], (size, size), method="area")
@@ -101,9 +111,13 @@ def _tfds(name, split, size, sample_rate, data_dir, download) -> Recordings:
 
   data = builder.as_dataset(split=split, read_config=config).map(small, num_parallel_calls=tf.data.AUTOTUNE)
   try:
-    found = list(data.as_numpy_iterator())
+    found = list((data.ignore_errors() if skip_broken else data).as_numpy_iterator())
   except tf.errors.OpError as error:
-    raise ValueError(f"the records of {name!r} cannot be read: {error.message.splitlines()[0]}") from None
+    said = f"{reason(error)}; pass skip_broken=True (--skip-broken) to leave out what cannot"
+    raise ValueError(f"the records of {name!r} cannot be read: {said}") from None
+  broken = _missing(builder.info.splits[split], found) if skip_broken else ()
+  if not found:
+    raise ValueError(f"expected a record of {name!r} that can be read, got {number} that cannot")
   sounds = _sounds(name, [record[sound] for record in found]) if sound else None
   rate = getattr(builder.info.features[sound], "sample_rate", None) or sample_rate if sound else 0
   if sound and clips and sounds.shape[1] % shape[0]:
@@ -118,7 +132,15 @@ def _tfds(name, split, size, sample_rate, data_dir, download) -> Recordings:
     captions=tuple(record[caption].decode() if caption else "" for record in found),
     factors=dict(part for key, values in stacked.items() for part in _columns(key, values))
     | {key: np.array([record[key].decode() for record in found]) for key in texts},
+    broken=broken,
   )
+
+
+def _missing(split, found) -> tuple[str, ...]:
+  """The records of a split that are not among those found, by their files and their numbers in them."""
+  there = {record["tfds_id"].decode() for record in found}
+  files = zip(sorted(split.filenames), split.shard_lengths, strict=True)
+  return tuple(one for file, number in files for i in range(number) if (one := f"{file}__{i}") not in there)
 
 
 def _features(info):
