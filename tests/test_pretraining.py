@@ -7,6 +7,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import one_block
 import pytest
 
 from experiments import command_line, few_shot_data, fine_tune, pretraining_data, records, simclr
@@ -36,6 +37,7 @@ def command(monkeypatch, capsys, tmp_path):
   """Runs a command: (its status, its standard output, its standard error)."""
   monkeypatch.setattr(records, "HERE", tmp_path / "experiments")
   monkeypatch.setattr(few_shot_data, "load", pictures)
+  one_block.use(monkeypatch)
 
   def run(module, *arguments):
     monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])

@@ -1,5 +1,6 @@
 """The README's Python runs as it stands."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import optax
+import pytest
 
 from metajax import few_shot_accuracy, fit, networks
 from metajax.data import episodes, from_arrays
@@ -33,6 +35,13 @@ def one_block(*_, halvings=1, **how):
   return conv_blocks(1, 4, halvings=min(halvings, 1), **how)
 
 
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_what_a_block_imports_is_there(block):
+  imports = [node for node in ast.parse(block).body if isinstance(node, ast.Import | ast.ImportFrom)]
+  exec(compile(ast.Module(imports, []), "README.md", "exec"), {})
+
+
+@pytest.mark.slow
 def test_the_other_blocks_run(capsys, monkeypatch, tmp_path):
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(networks, "conv4", one_block)
