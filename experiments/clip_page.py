@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments import runs
+from experiments import headlines, runs
 from experiments.clip_data import Data
 from experiments.few_shot_data import slug
 from experiments.few_shot_page import curves
@@ -16,7 +16,7 @@ HEADINGS = {"zero_shot": "Zero-shot", "text_to_picture_at_10": "Text to picture,
 HEADINGS |= {"picture_to_text_at_10": "Picture to text, R@10", "zero_shot_of_groups": "Zero-shot, groups"}
 
 
-def write(run, learner, trained, data: Data, tokenize, setting, records):
+def write(run, learner, trained, data: Data, tokenize, setting, records, warnings=()):
   """Draws the run's figures into its folder, and makes its page, `index.html`.
 
   Args:
@@ -27,6 +27,7 @@ def write(run, learner, trained, data: Data, tokenize, setting, records):
     tokenize: texts to tokens.
     setting: the flags.
     records: what was measured.
+    warnings: what shows that nothing was learned.
   """
   folder = run.folder / "figures"
   page(
@@ -36,12 +37,13 @@ def write(run, learner, trained, data: Data, tokenize, setting, records):
     configuration=runs.shown(run.folder),
     records=records,
     figures=[*_pictures(folder, learner, trained, data.tests[0].source, tokenize), *curves(run.folder, folder, CURVES)],
+    warnings=warnings,
   )
 
 
 def _tile(record) -> tuple[str, str, str]:
   beside = f"{record['split']}; chance {record['chance']:.2g} %"
-  return HEADINGS[record["measure"]], f"{record['value']:g} ± {record['interval']:g} %", beside
+  return HEADINGS[record["measure"]], f"{headlines.value_of(record)} %", beside
 
 
 def _pictures(folder, learner, trained, source, tokenize):

@@ -3,9 +3,10 @@
 import jax
 import numpy as np
 
-from experiments import runs
-from experiments.few_shot_data import broken, slug
+from experiments import headlines, runs
+from experiments.few_shot_data import left_out, slug
 from metajax import Episode, Examples
+from metajax.checks import counted
 from metajax.data import Source, episode_rows, select_classes
 from metajax.report import (
   Swatch,
@@ -24,7 +25,7 @@ FAMILY_TASKS = 200
 MAP = (15, 20)  # classes, and pictures of each, on the map
 
 
-def write(run, made, trained, parts: dict[str, Source], test: tuple[int, int], setting, records, tiles):
+def write(run, made, trained, parts: dict[str, Source], test: tuple[int, int], setting, records, tiles, warnings=()):
   """Draws the run's figures into its folder, and makes its page, `index.html`.
 
   Args:
@@ -34,7 +35,7 @@ def write(run, made, trained, parts: dict[str, Source], test: tuple[int, int], s
     parts: the data.
     test: ways and shots of the tasks to show.
     setting: the flags.
-    records, tiles: what the page says.
+    records, tiles, warnings: what the page says.
   """
   folder, source = run.folder / "figures", parts["test"]
   predict = jax.jit(made.tested[0].learner.predict)
@@ -64,15 +65,15 @@ def write(run, made, trained, parts: dict[str, Source], test: tuple[int, int], s
     records=records,
     figures=figures,
     notes=_notes(parts),
+    warnings=warnings,
   )
 
 
 def tile(record: dict, pixels: dict) -> tuple[str, str, str]:
   """A setting's headline, for the page."""
   over = f"{record['seeds']} seeds, interval over them; " if record.get("seeds") else ""
-  beside = f"{over}{record['tasks']:,} tasks; pixels {pixels['value']:g}"
-  beside += f", published {record['published']:g}" if record["published"] is not None else ""
-  return f"{record['ways']}-way {record['shots']}-shot", f"{record['value']:g} ± {record['interval']:g} %", beside
+  said = f"{over}{record['tasks']:,} tasks; " + headlines.beside(record, f"pixels {pixels['value']:g}")
+  return f"{record['ways']}-way {record['shots']}-shot", f"{headlines.value_of(record)} %", said
 
 
 def curves(run_folder, folder, said: str, chosen_step: int | None = None):
@@ -165,6 +166,11 @@ def _notes(parts):
   notes = [Swatch(f"mean colour of {len(some):,} training pictures", [float(x) for x in mean])]
   sizes = [f"{part}: {len(s.classes):,} classes, {len(s.labels):,} pictures" for part, s in parts.items()]
   notes.append(("Data", sizes))
-  if left_out := broken(parts):
-    notes.append((f"{len(left_out)} files that cannot be read were left out", left_out))
+  broken, small = left_out(parts.values())
+  for what, names in (
+    (f"Left out, as they cannot be read: {counted(len(broken), 'picture')}", broken),
+    (f"Left out, as they have too few pictures: {counted(len(small), 'class', 'classes')}", small),
+  ):
+    if names:
+      notes.append((what, names))
   return notes

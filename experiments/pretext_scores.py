@@ -98,7 +98,10 @@ def figure(question: Question, answer: Callable, trained: tuple, names: Sequence
 
 
 def _right(answer, params, state, asked):
-  return jnp.argmax(answer(params, state, asked.inputs), -1) == jnp.argmax(asked.labels, -1)
+  """1 for an answer that is right, 0 for a wrong one, NaN where there is none: the largest of NaNs is the first."""
+  said = answer(params, state, asked.inputs)
+  right = jnp.argmax(said, -1) == jnp.argmax(asked.labels, -1)
+  return jnp.where(jnp.isfinite(said).all(-1), right, jnp.nan)
 
 
 def _by_group(right: np.ndarray, question: Question) -> np.ndarray:

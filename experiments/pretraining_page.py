@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from experiments import runs
+from experiments import headlines, runs
 from experiments.few_shot_data import slug
 from experiments.few_shot_page import curves
 from experiments.pretraining_data import counted
@@ -18,7 +18,7 @@ MAP_CLASSES, MAP_PICTURES = 15, 600
 CURVES = "While pretraining; the validation is the accuracy of nearest neighbours, which nothing is chosen by."
 
 
-def write(run, made, trained, parts, setting, records):
+def write(run, made, trained, parts, setting, records, warnings=()):
   """Draws the run's figures into its folder, and makes its page, `index.html`.
 
   Args:
@@ -28,6 +28,7 @@ def write(run, made, trained, parts, setting, records):
     parts: the data.
     setting: the flags.
     records: what was measured.
+    warnings: what shows that nothing was learned.
   """
   folder = run.folder / "figures"
   tiles = [_tile(r) for r in records if r["learner"] == made.name]
@@ -43,16 +44,15 @@ def write(run, made, trained, parts, setting, records):
       _map(folder, made, trained, parts),
     ],
     notes=[("Data", _sizes(parts))],
+    warnings=warnings,
   )
 
 
 def _tile(record) -> tuple[str, str, str]:
   name = NAMED.get(record["measure"], "").capitalize() or f"{record['ways']}-way {record['shots']}-shot"
   if record["measure"] in GENERATIVE:
-    return name, f"{record['value']:.3f} ± {record['interval']:.2g}", f"of {record['of']}; the lower the better"
-  beside = f"published {record['published']:g}" if record["published"] is not None else "accuracy"
-  beside = f"chance {record['chance']:g}" if "chance" in record else beside
-  return name, f"{record['value']:g} ± {record['interval']:g} %", beside
+    return name, headlines.value_of(record), headlines.beside(record, f"of {record['of']}; the lower the better")
+  return name, f"{headlines.value_of(record)} %", headlines.beside(record)
 
 
 def views(view):

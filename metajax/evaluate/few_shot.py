@@ -32,8 +32,12 @@ class Score(NamedTuple):
   tasks: np.ndarray
 
   def __str__(self):
-    alone = math.isinf(self.interval)
-    return f"{self.mean:.2f} (one score: no interval)" if alone else f"{self.mean:.2f} ± {self.interval:.2f}"
+    return f"{self:.2f}"
+
+  def __format__(self, how: str) -> str:
+    """Both numbers, each written as `how` has it: by default with two decimals."""
+    mean, interval = (f"{x:{how or '.2f'}}" for x in self[:2])
+    return f"{mean} (one score: no interval)" if math.isinf(self.interval) else f"{mean} ± {interval}"
 
 
 def few_shot_accuracy(

@@ -5,9 +5,21 @@ from pathlib import Path
 
 import numpy as np
 
-from metajax.report.drawing import GREEN, GREY, INK, VERMILION, as_shown, check_names, drawing, shorten, thumbnail
+from metajax.report.drawing import (
+  GREEN,
+  GREY,
+  INK,
+  VERMILION,
+  as_shown,
+  check_names,
+  drawing,
+  shorten,
+  thumbnail,
+  wrapped,
+)
 from metajax.types import Array, Episode
 
+_LEAST_WIDTH = 4.0  # inches: names and what is said below need room beside few columns too
 _SHADES = ("#f5f6f7", "#d5e6f2", "#7fb3d5", "#0072B2", "#003e63")
 
 
@@ -54,7 +66,8 @@ def comparison_figure(
   known, asked = as_shown(episode.support.inputs)[columns], as_shown(episode.query.inputs)[rows]
   ways, truth = ways[columns], truth[rows]
   cell = min(0.8, 9.6 / (len(columns) + 2))
-  with drawing(path, cell * (len(columns) + 1.5) + 0.4, cell * (len(rows) + 1.6) + 0.9) as figure:
+  width = max(_LEAST_WIDTH, cell * (len(columns) + 1.5) + 0.4)
+  with drawing(path, width, cell * (len(rows) + 1.6) + 0.9) as figure:
     axes = figure.subplots()
     axes.set_aspect("equal")
     axes.axis("off")
@@ -67,7 +80,7 @@ def comparison_figure(
       thumbnail(axes, picture, (-1.1, i), 72 * cell * 0.75)
     _numbers(axes, values if best == "largest" else -values, values, ways, truth, 72 * cell)
     said = f"row: a query · column: a support picture · {measure}, the {best} is the best"
-    axes.text(-1.6, len(rows) - 0.35, said, va="top", color=GREY, fontsize=8)
+    axes.text(-1.6, len(rows) - 0.35, wrapped(said, int(width * 14), 3), va="top", color=GREY, fontsize=8)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
 
 

@@ -33,11 +33,11 @@ def learning_curves_figure(metrics: list[dict], path: Path, *, chosen_step: int 
   columns = min(len(curves), 2 if len(curves) in (2, 4) else 3)
   rows = -(-len(curves) // columns)
   with drawing(path, 10 if columns > 1 else 6, 0.2 + 2.5 * rows if columns == 3 else 0.2 + 2.8 * rows) as figure:
-    panels = figure.subplots(rows, columns, squeeze=False).flat
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, (name, (steps, values)) in zip(panels, curves.items(), strict=False):
       _panel(axes, name, steps, values, chosen_step)
       _steps_axis(axes, last)
-    for axes in list(panels)[len(curves) :]:
+    for axes in panels[len(curves) :]:
       axes.axis("off")
     figure.get_layout_engine().set(wspace=0.05, hspace=0.06)
 

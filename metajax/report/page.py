@@ -39,6 +39,7 @@ def page(
   records: Sequence[dict],
   figures: Sequence[tuple[str, str, Path]],
   notes: Sequence = (),
+  warnings: Sequence[str] = (),
 ):
   """Writes one HTML file, whole or not at all, with all pictures within it; an empty part is left out.
 
@@ -52,6 +53,7 @@ def page(
     records: flat dictionaries, a row each; what is the same in all of them is said once.
     figures: `(heading, caption, PNG or SVG file)`, in this order.
     notes: strings, `Swatch`es, or `(heading, lines)` of strings and `Swatch`es.
+    warnings: what a reader has to know before anything else, in a box above it all.
 
   Raises:
     OSError: if a picture cannot be read or the file not be written, naming it.
@@ -83,12 +85,17 @@ def page(
 <body>
 <header><h1>{text(title)}</h1>{f'<nav aria-label="Contents"><ul>{contents}</ul></nav>' if parts else ""}</header>
 <main>
-{_tiles(summary)}
+{_warnings(warnings)}{_tiles(summary)}
 {sections}</main>
 </body>
 </html>
 """
   write_whole(path, html.encode("utf-8", "replace"))  # a file's name may hold what is not Unicode
+
+
+def _warnings(said) -> str:
+  lines = "".join(f"<p>{text(line[:1].upper() + line[1:])}.</p>" for line in said)
+  return f'<div class="warning" role="note" aria-label="Warning">{lines}</div>\n' if lines else ""
 
 
 def _tiles(summary) -> str:
@@ -108,7 +115,8 @@ def _figure(heading: str, caption: str, path: Path) -> str:
   alt = text(f"{heading}. {caption}" if caption else heading)
   said = f"<p>{text(caption)}</p>" if caption else ""
   image = f'<img src="{source}" alt="{alt}"{size}>'
-  return f'<figure><figcaption><h3>{text(heading)}</h3>{said}</figcaption><div class="picture">{image}</div></figure>\n'
+  picture = f'<div class="picture" tabindex="0">{image}</div>'
+  return f"<figure><figcaption><h3>{text(heading)}</h3>{said}</figcaption>{picture}</figure>\n"
 
 
 def _kind_and_size(content: bytes, path: Path) -> tuple[str, str]:

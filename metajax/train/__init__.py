@@ -3,11 +3,13 @@
 from metajax.train.fit import Stopped, fit, restore
 from metajax.train.keep_below import keep_below
 from metajax.train.locked import locked
+from metajax.train.nothing_learned import BesideChance, nothing_learned
 from metajax.train.recipes import adamw, is_weight, lars, scaled_rate, warmup_cosine
 from metajax.train.seeds import for_seeds, seeds_at_once
 from metajax.train.step import TrainState, each_seed, make_train_step, start
 
 __all__ = [
+  "BesideChance",
   "Stopped",
   "TrainState",
   "adamw",
@@ -19,6 +21,7 @@ __all__ = [
   "lars",
   "locked",
   "make_train_step",
+  "nothing_learned",
   "restore",
   "scaled_rate",
   "seeds_at_once",
