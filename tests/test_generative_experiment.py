@@ -47,6 +47,16 @@ def test_a_model_of_pictures_is_compared_with_counts_and_probed(run, tmp_path, m
 TEXT = ["--model", "gpt", "--vocabulary", "300", "--length", "12"]
 
 
+def test_a_gpt_of_a_file_is_compared_with_a_bigram_model(run, tmp_path):
+  (tmp_path / "book.txt").write_text("".join(f"Verse {i}: and so it went on.\n" for i in range(90)))
+  status, out, error = run(*TEXT, "--data", str(tmp_path / "book.txt"), "--prompts", "Verse 7")
+  assert status == 0, error
+  assert re.search(r"bigram, smoothed +[\d.]+ ± [\d.]+ bits per token", out) and "Verse 7 → " in out
+  written = json.loads((tmp_path / "run" / "records.json").read_text())
+  assert [r["learner"] for r in written] == ["gpt"] * 2 + ["bigram, smoothed"] * 2
+
+
+@pytest.mark.slow
 def test_a_gpt_of_a_file_is_compared_with_a_bigram_model_and_writes(run, tmp_path):
   (tmp_path / "book.txt").write_text("".join(f"Verse {i}: and so it went on.\n" for i in range(90)))
   status, out, error = run(*TEXT, "--data", str(tmp_path / "book.txt"), "--prompts", "Verse 7", "Verse 8")
