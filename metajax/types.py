@@ -4,10 +4,10 @@ A `Network` is two pure functions; a `Learner` is what is trained and how it is 
 `Adapt` is an inner loop as a value; `Batches` is data as a pure function of the step. There is nothing else.
 
 `LossFn`: `(params, data) -> scalar`, a loss of one task. What varies by step (mini-batch, key) is data with a leading
-`[steps]` axis.
+`[steps]` axis; a typed key without that axis is folded with the number of the step.
 
 `Adapt`: `(loss, params, data) -> (adapted params, path)` fine-tunes params on one task's data, differentiably; the path
-is the loss (or the params) at each step.
+is the loss (or the params) at each step. Learners give it the support set or, in training, `(support set, key)`.
 
 `Batches`: `batches(start=0, shard=(0, 1))` is an iterator of host-local numpy batches. Global batch `i` is a pure
 function of (seed, `i`), and host `h` of `n` reads its rows `[h * rows / n, (h + 1) * rows / n)`.

@@ -95,7 +95,9 @@ def test_the_context_has_the_type_of_the_parameters():
   learner = cavia(concatenated(plain), 2, one_step, loss=squared_error)
   params, state = learner.init(jax.random.key(0), batch)
   params = jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16), params)
-  assert jax.eval_shape(learner.loss, params, state, batch, KEY)[0].dtype == jnp.bfloat16
+  task = jax.tree.map(lambda x: x[0], batch)
+  found = jax.eval_shape(learner.predict, params, state, task.support, task.query.inputs)
+  assert found.dtype == jnp.bfloat16  # 32 bits, if the context were of those
 
 
 convolution_maps = conv_blocks(1, 4, downsample="stride", pool="none")

@@ -400,7 +400,7 @@ TOWER = np.ones((4, 3), np.float32)
     (lambda: supervised_contrastive(TOWER, np.ones(3, int), 1.0), r"integers \[n\], got \[3\] for embeddings \[4, 3\]"),
     (lambda: supervised_contrastive(TOWER, np.ones(4), 1.0), r"labels \[n\] to be integers, got float"),
     (lambda: info_nce(TOWER, TOWER, 1.0, how="fast"), "how to be one of 'dense', .*, got 'fast'"),
-    (lambda: info_nce(TOWER, TOWER, 1.0, tile=0), "a tile of at least 1 row, got 0"),
+    (lambda: info_nce(TOWER, TOWER, 1.0, tile=0), "a tile's rows to be a whole number of at least 1, got 0"),
     (lambda: info_nce(TOWER, TOWER, 1.0, axis_name="rows"), "an axis of the shard_map or pmap around, got 'rows'"),
     (lambda: info_nce(TOWER, TOWER, 1.0, how="dense", axis_name="rows"), "'sharded' or 'ring' with an axis_name"),
   ],

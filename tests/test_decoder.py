@@ -122,6 +122,51 @@ def test_without_temperature_the_likeliest_token_comes(trained, logits):
   np.testing.assert_array_equal(found[:, 2:], logits(found)[:, 1:-1].argmax(-1))
 
 
+def test_a_token_outside_the_vocabulary_is_refused_and_its_row_nan_while_tracing(trained):
+  network, params, state = trained
+  read = lambda tokens: network.apply(params, state, tokens, train=False)[0].features
+  for token in (-1, VOCABULARY):
+    wrong = TOKENS.copy()
+    wrong[1, 4] = token
+    with pytest.raises(ValueError, match=rf"tokens from 0 to 10, got {token} at \[1, 4\]"):
+      read(wrong)
+    found = np.isnan(jax.jit(read)(wrong))
+    assert found[1, 4:].all() and not found[[0, 2]].any()
+
+
+@pytest.mark.parametrize("temperature", [1e-30, 1e-37, 1e-39, 1e-45, 5e-324])
+@pytest.mark.parametrize("how", [{}, {"top_k": 2}, {"top_p": 0.5}], ids=str)
+def test_the_smaller_the_temperature_the_likelier_the_likeliest_token(temperature, how):
+  """In the limit it alone: no quotient overflows or divides by what has become 0."""
+  logits = np.random.default_rng(0).normal(size=(5, 40)).astype(np.float32) * 50
+  found = jax.vmap(lambda key: next_token(key, logits, temperature, **how))(jax.random.split(jax.random.key(0), 8))
+  np.testing.assert_array_equal(found, np.broadcast_to(logits.argmax(-1), (8, 5)))
+
+
+def test_a_high_temperature_still_draws_of_the_likeliest_tokens_alone():
+  logits = np.arange(40.0, dtype=np.float32)[None]
+  for key in jax.random.split(jax.random.key(0), 20):
+    assert next_token(key, logits, 1e38, top_k=3)[0] >= 37
+
+
+@pytest.mark.parametrize("how", [{"temperature": 0}, {"end": 3, "cached": False}], ids=str)
+def test_no_token_is_drawn_of_logits_that_are_nan(trained, how):
+  network, params, state = trained
+  spoilt = params | {"positions": params["positions"].at[5].set(jnp.nan)}  # from the sixth token on
+  run = lambda: sample(network, spoilt, state, jax.random.key(0), TOKENS[:, :3], 5, **how)
+  with pytest.raises(FloatingPointError, match=r"the logits of sequences to be finite, got . of 3 rows"):
+    run()
+  if "end" not in how:
+    found = np.asarray(jax.jit(lambda p: sample(network, p, state, jax.random.key(0), TOKENS[:, :3], 5, **how))(spoilt))
+    assert (found[:, :6] >= 0).all() and (found[:, 6:] == -1).all()
+
+
+@pytest.mark.parametrize("logits", [[[np.nan, 0.0]], [[np.inf, 0.0]], [[-np.inf, -np.inf]]])
+def test_the_next_token_of_logits_that_are_no_distribution_is_minus_1(logits):
+  for temperature in (0, 1.0):
+    assert next_token(jax.random.key(0), np.float32(logits), temperature)[0] == -1
+
+
 def test_a_full_cache_is_refused_or_makes_nan_and_a_longer_one_goes_on(trained):
   network, params, state = trained
   read = lambda tokens, *cache: network.apply(params, state, tokens, *cache, train=False)[0]
@@ -188,9 +233,13 @@ def test_tokens_come_as_often_as_temperature_top_k_and_top_p_say(how, expected):
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    ({"steps": -1}, "steps of at least 0, got -1"),
-    ({"temperature": -0.1}, "temperature of at least 0"),
-    ({"top_k": 0}, "top_k of at least 1, got 0"),
+    ({"steps": -1}, "steps to be a whole number of at least 0, got -1"),
+    ({"temperature": -0.1}, "temperature of at least 0, and finite, got -0.1"),
+    ({"temperature": np.inf}, "temperature of at least 0, and finite, got inf"),
+    ({"temperature": "hot"}, "temperature to be a number, got 'hot'"),
+    ({"steps": 2.5}, "steps to be a whole number of at least 0, got 2.5"),
+    ({"end": -1}, "end to be a whole number of at least 0, got -1"),
+    ({"top_k": 0}, "top_k to be a whole number of at least 1, got 0"),
     ({"top_p": 0}, r"top_p in \(0, 1\]"),
     ({"prompt": np.zeros((2, 0), int)}, r"integers \[n, given\], got int32 \[2, 0\]"),
     ({"prompt": np.zeros((2, 3))}, "got float32"),

@@ -15,7 +15,16 @@ from table_of_learners import pictures
 from metajax import Network, gradient_steps
 from metajax.compose import linear, with_head
 from metajax.learners import maml
-from metajax.mesh import device_count, make_mesh, map_tasks, mean_over_tasks, replicate, shard_batch, tasks_at_once
+from metajax.mesh import (
+  device_count,
+  make_mesh,
+  map_tasks,
+  mean_over_tasks,
+  replicate,
+  shard_batch,
+  tasks_at_once,
+  to_host,
+)
 from metajax.networks.convolution import convolve
 from metajax.train import make_train_step, start
 
@@ -302,10 +311,32 @@ def test_a_padded_task_may_hold_anything():
   assert (float(loss), float(aux["x"]), float(gradient)) == (2.0, 2.0, 1.0)
 
 
+@pytest.mark.parametrize("weight", [-1.0, np.nan])
+def test_a_task_of_no_weight_that_there_is_makes_the_mean_nan(weight):
+  run = jax.value_and_grad(mean_over_tasks(lambda p, rest, x: (p * x, {"x": x}, x)), has_aux=True)
+  (loss, aux), gradient = run(1.0, (), jnp.array([1.0, weight, 2.0]))
+  assert np.isnan([loss, aux["x"], gradient]).all()
+
+
 def test_loss_and_aux_keep_their_types():
   half = jnp.ones((), jnp.bfloat16)
   loss, aux = mean_over_tasks(lambda p, rest, x: (p * half, {"state": rest, "count": 3}, 1.0))(half, half, jnp.ones(4))
   assert (loss.dtype, aux["state"].dtype, aux["count"].dtype) == (jnp.bfloat16, jnp.bfloat16, jnp.int32)
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+def test_a_typed_key_in_the_state_comes_back_as_one(impl):
+  """In groups, one after the other and over devices: of all tasks alike it is that key."""
+  key = jax.random.key(3, impl=impl)
+  one = lambda p, state, x: (p * x, {"key": jax.random.split(state["key"])[1], "x": x}, 1.0)
+  run = jax.jit(jax.value_and_grad(mean_over_tasks(one, 2), has_aux=True))
+  with jax.set_mesh(make_mesh(4)):
+    over_devices = run(2.0, {"key": key}, shard_batch(np.arange(16.0)))
+  for (loss, aux), gradient in (over_devices, run(2.0, {"key": key}, np.arange(16.0))):
+    assert (loss, gradient, aux["x"]) == (15, 7.5, 7.5) and jax.random.key_impl(aux["key"]) == impl
+    expected = jax.random.key_data(jax.random.split(key)[1])
+    np.testing.assert_array_equal(jax.random.key_data(aux["key"]), expected)
+    np.testing.assert_array_equal(to_host(aux)["key"], expected)
 
 
 @pytest.mark.parametrize(("axis", "kind"), [("x", AxisType.Auto), ("data", AxisType.Explicit)])

@@ -211,6 +211,40 @@ def test_noise_is_drawn_only_in_training_with_a_key():
   np.testing.assert_array_equal(run(False, jax.random.key(1)), run(False, None))
 
 
+def test_a_module_that_is_told_otherwise_or_nothing_is_a_network_too():
+  """By `deterministic`, by `use_running_average`, or of inputs alone."""
+  inputs = draw(0, 4, 3)
+
+  class Told(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, deterministic):
+      return nn.Dropout(0.5, deterministic=deterministic)(nn.Dense(5)(x))
+
+  for module in (Told(), nn.Dense(5), nn.Sequential([nn.Dense(5), nn.relu]), nn.BatchNorm(), nn.LayerNorm()):
+    network = from_linen(module)
+    params, state = network.init(jax.random.key(0), inputs)
+    tested, kept = network.apply(params, state, inputs, train=False)
+    trained, after = network.apply(params, state, inputs, train=True, key=jax.random.key(1))
+    chex.assert_trees_all_equal(kept, state)
+    assert np.allclose(tested, trained) == (not isinstance(module, Told | nn.BatchNorm))
+    assert bool(jax.tree.leaves(after)) == isinstance(module, nn.BatchNorm)
+    if isinstance(module, Told):
+      np.testing.assert_array_equal(network.apply(params, state, inputs, train=True)[0], tested)
+
+
+def test_what_is_no_module_or_has_a_switch_of_another_name_is_refused():
+  class Switched(nn.Module):
+    @nn.compact
+    def __call__(self, x, training=False):
+      return nn.Dropout(0.5, deterministic=not training)(x)
+
+  with pytest.raises(TypeError, match=r"keyword train or deterministic, or none, got Switched.__call__ with training"):
+    from_linen(Switched())
+  for odd, said in ((3, "a int"), (nn.Dense, "the class Dense"), (mlp((), 2), "a Network")):
+    with pytest.raises(TypeError, match=f"expected a linen module, such as .*, got {said}"):
+      from_linen(odd)
+
+
 def test_mlp_is_its_formula_on_flattened_inputs():
   network, inputs = mlp((5, 4), 2, jnp.tanh), draw(0, 6, 3, 2)
   params, state = network.init(jax.random.key(0), inputs)

@@ -5,10 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from metajax import Network
 from metajax.compose import chunked
+from metajax.learners import clip
 from metajax.networks import clip_towers, text_transformer
 from metajax.networks.clip_towers import PUBLISHED
 from metajax.networks.transformer import Size
+from metajax.types import Pair
 
 VOCABULARY, END = 30, 29
 
@@ -18,7 +21,11 @@ def text():
   network = text_transformer(VOCABULARY, Size(16, 2, 2), 9, outputs=5)
   params, state = network.init(jax.random.key(0), jnp.zeros((1, 9), jnp.int32))
   assert state == {}
-  return lambda tokens: np.asarray(network.apply(params, {}, jnp.asarray(tokens, jnp.int32), train=False)[0])
+  read = lambda tokens: network.apply(params, {}, tokens, train=False)[0]
+  compiled = jax.jit(read)
+  run = lambda tokens: np.asarray(compiled(jnp.asarray(tokens, jnp.int32)))
+  run.known = read
+  return run
 
 
 def test_what_follows_the_end_of_text_has_no_say_and_short_rows_are_the_same(text):
@@ -40,9 +47,51 @@ def test_every_token_before_the_end_has_a_say(text):
 def test_chunks_give_the_same_gradient():
   network = text_transformer(VOCABULARY, Size(16, 1, 2), 9)
   tokens = np.random.default_rng(0).integers(0, END, (8, 9))
+  tokens[:, 7] = END
   params, _ = network.init(jax.random.key(0), tokens)
   loss = lambda n: jax.jit(jax.grad(lambda p: jnp.square(n.apply(p, {}, tokens, train=True)[0] - 1).mean()))(params)
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), loss(chunked(network, 2)), loss(network))
+
+
+@pytest.mark.parametrize(
+  ("row", "said"),
+  [
+    ([28, 3, 4, 0, 0], "the end of text, token 29, in every row, got none in 2 rows: 1, 3"),
+    ([28, 3, -1, END, 0], r"tokens from 0 to 29, got -1 at \[1, 2\]"),
+    ([28, 3, 4, END, -1], r"tokens from 0 to 29, got -1 at \[1, 4\]"),
+    ([28, 3, 30, END, 0], r"tokens from 0 to 29, got 30 at \[1, 2\]"),
+  ],
+)
+def test_tokens_without_an_end_or_outside_the_vocabulary_are_refused_and_their_rows_nan_while_tracing(text, row, said):
+  tokens = np.array([[28, 3, 4, END, 0], [28, 5, 6, END, 0]])[[0, 1, 0, 1]]
+  wrong = np.where(np.arange(4)[:, None] % 2 == 1, row, tokens)
+  with pytest.raises(ValueError, match=said):
+    text.known(wrong)
+  found = text(wrong)
+  np.testing.assert_array_equal(np.isnan(found).all(-1), [False, True, False, True])
+  np.testing.assert_allclose(found[::2], text(tokens)[::2], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_tokens_may_be_of_any_integers(kind):
+  network = text_transformer(300, Size(8, 1, 2), 4)
+  tokens = np.array([[1, 2, 299, 0]])
+  params, _ = network.init(jax.random.key(0), tokens)
+  read = jax.jit(lambda tokens: network.apply(params, {}, tokens, train=False)[0])
+  if np.dtype(kind).itemsize == 1:  # which has no end of text
+    assert np.isnan(read(np.minimum(tokens, 100).astype(kind))).all()
+  else:
+    np.testing.assert_array_equal(read(tokens.astype(kind)), read(tokens))
+
+
+def test_clip_refuses_texts_without_an_end_before_it_makes_anything():
+  text, seen = text_transformer(VOCABULARY, Size(8, 1, 2), 4), []
+  picture = Network(lambda key, x: seen.append(isinstance(x, jax.core.Tracer)) or ({}, {}), None)
+  picture = picture._replace(apply=lambda params, state, x, *, train, key=None: (x.reshape(len(x), -1)[:, :8], state))
+  pictures, tokens = np.ones((3, 4, 4, 1), np.float32), np.array([[1, END, 0, 0], [1, 2, 3, 0], [1, 2, END, 0]])
+  with pytest.raises(ValueError, match="the end of text, token 29, in every row, got none in 1 rows: 1"):
+    clip(picture, text).init(jax.random.key(0), Pair(pictures, tokens))
+  assert len(seen) == 1
 
 
 def shapes(towers):

@@ -89,7 +89,7 @@ def test_strength_and_scale_are_learned():
 @pytest.mark.parametrize("wrong", [{"strength": 0.0}, {"scale": -1.0}, {"strength": float("nan")}])
 def test_a_strength_or_scale_that_is_not_above_zero_is_refused(wrong):
   ((name, value),) = wrong.items()
-  with pytest.raises(ValueError, match=f"expected a {name} above 0, got {value}"):
+  with pytest.raises(ValueError, match=f"expected a {name} to be above 0, got {value}"):
     r2d2(encoder, **wrong)
 
 

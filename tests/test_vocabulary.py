@@ -30,11 +30,40 @@ def test_dense_is_the_mean_over_tokens_that_are_there():
   close(loss("dense")((FEATURES, VECTORS)), each[LABELS >= 0].mean())
 
 
-def test_padding_weighs_nothing_whatever_its_weight_and_a_label_beyond_the_vocabulary_is_told():
+def test_padding_weighs_nothing_whatever_its_weight():
   for how in ("dense", "tiled"):
     plain = loss(how)((FEATURES, VECTORS))
     close(loss(how, weights=np.ones(LABELS.shape))((FEATURES, VECTORS)), plain)
-    assert np.isnan(loss(how, np.where(LABELS == 3, VOCABULARY, LABELS))((FEATURES, VECTORS)))
+
+
+@pytest.mark.parametrize("label", [-100, -2, VOCABULARY, 1000])
+def test_a_label_outside_the_vocabulary_is_refused_and_makes_nan_while_tracing(label):
+  wrong = np.where(LABELS == 3, label, LABELS)
+  with pytest.raises(ValueError, match=rf"expected labels from -1 to 36, got {label} at \["):
+    loss("dense", wrong)((FEATURES, VECTORS))
+  of = lambda how: jax.value_and_grad(lambda given, labels: loss(how, labels)(given))
+  run = jax.jit(lambda labels: ([of(how)((FEATURES, VECTORS), labels) for how in ("dense", "tiled")],
+                                vocabulary_log_probabilities(FEATURES, VECTORS, labels, tile=TILE)))  # fmt: skip
+  values, each = run(wrong)
+  for value, gradient in values:
+    assert np.isnan(value) and np.isnan(gradient[0]).any()
+  np.testing.assert_array_equal(np.isnan(each), wrong == label)
+  assert all(np.isfinite(value) for value, _ in run(LABELS)[0])
+
+
+def test_labels_of_8_bits_are_those_of_more():
+  wide = np.random.default_rng(1).normal(size=(300, 12)).astype(np.float32)
+  found = [
+    loss("tiled", np.maximum(LABELS, 0).astype(kind))((FEATURES, wide)) for kind in (np.uint8, np.int8, np.int32)
+  ]
+  assert found[0] == found[1] == found[2]
+
+
+def test_a_weight_below_0_is_refused_and_makes_nan_while_tracing():
+  weights = np.where(LABELS == 3, -1.0, 1.0)
+  with pytest.raises(ValueError, match=r"expected weights finite and of at least 0, got -1.0 at \["):
+    loss("dense", weights=weights)((FEATURES, VECTORS))
+  assert np.isnan(jax.jit(lambda weights: loss("dense", weights=weights)((FEATURES, VECTORS)))(weights))
 
 
 @pytest.mark.parametrize("weights", [None, random.uniform(0, 2, LABELS.shape) * (random.random(LABELS.shape) < 0.7)])
@@ -124,9 +153,9 @@ def test_bfloat16_features_are_summed_in_32_bits():
   [
     ({"labels": LABELS[:, 1:]}, r"shapes \[16, 7, 12\], \[37, 12\], \[16, 6\]"),
     ({"vectors": VECTORS[:, 1:]}, r"\[37, 11\]"),
-    ({"labels": LABELS * 1.0}, "integer labels, got float"),
-    ({"how": "sparse"}, "'dense' or 'tiled'.*got 'sparse'"),
-    ({"tile": 0}, "tile of at least 1, got 'tiled' and 0"),
+    ({"labels": LABELS * 1.0}, r"labels to be integers \[...\], got float64 \[16, 7\]"),
+    ({"how": "sparse"}, "how to be one of 'dense', 'tiled', got 'sparse'"),
+    ({"tile": 0}, "a tile's columns to be a whole number of at least 1, got 0"),
     ({"weights": np.ones(3)}, r"a weight a label, \[16, 7\], got \[3\]"),
   ],
 )

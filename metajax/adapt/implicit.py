@@ -8,8 +8,11 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from metajax import checks
+from metajax.adapt import keys
 from metajax.adapt.inner import mixed_value_and_grad
-from metajax.adapt.steps import check_count, check_floats, check_scalar, gradient_steps
+from metajax.adapt.optimizers import in_32_bits
+from metajax.adapt.steps import check_floats, check_scalar, gradient_steps
 from metajax.types import Adapt
 
 
@@ -47,7 +50,8 @@ def implicit(
     TypeError: when called, if a parameter is not of a floating type.
   """
   _check_cg(cg_steps, damping)
-  if not _known(strength, lambda x: 0 < x < math.inf):
+  checks.scalar("strength", strength)
+  if checks.is_concrete(strength) and not 0 < strength < math.inf:
     raise ValueError(f"expected a strength above 0, got {strength}")
   approach = gradient_steps(optimizer, steps, gradient="first_order")
 
@@ -57,17 +61,17 @@ def implicit(
     start = lax.stop_gradient(params)
 
     def pulled(params, data):
-      apart = jax.tree.map(lambda p, s: jnp.sum(jnp.square(p - s)), params, start)
+      apart = jax.tree.map(lambda p, s: jnp.sum(jnp.square(p - s)), *map(in_32_bits, (params, start)))
       return loss(params, data) + strength / 2 * sum(jax.tree.leaves(apart))
 
     found, path = lax.stop_gradient(approach(pulled, start, data))
     slope = jax.grad(loss)(found, data)  # of what the loss closes over, and zero at the minimum
-    residual = jax.tree.map(lambda g, f, p: g + strength * (f - p), slope, found, params)
+    residual = jax.tree.map(lambda g, f, p: g + strength * (f - p), *map(in_32_bits, (slope, found, params)))
     matvec = functools.partial(_product, loss, found, data, strength + damping)
     # Its value is zero, so that the system is solved for the derivative alone.
     nothing = jax.tree.map(lambda r: r - lax.stop_gradient(r), residual)
-    newton = _solve(lambda v: lax.stop_gradient(matvec(v)), nothing, cg_steps)
-    return jax.tree.map(lambda f, n: f - n, found, newton), path
+    newton = _solve(lambda v: lax.stop_gradient(matvec(v)), nothing, cg_steps, params)
+    return jax.tree.map(lambda f, n: (f - n).astype(f.dtype), found, newton), path
 
   return adapt
 
@@ -93,43 +97,46 @@ def newton(steps: int, *, cg_steps: int = 10, damping: float = 1e-3, rate: float
     TypeError: when called, if a parameter is not of a floating type.
   """
   _check_cg(cg_steps, damping)
-  check_count("steps", steps)
+  checks.count("steps", steps)
+  checks.scalar("rate", rate)
 
   def adapt(loss, params, data):
     check_floats(params)
     check_scalar(loss, params, data)
 
-    def step(params, _):
-      value, slope = mixed_value_and_grad(loss, params, data)
-      direction = _solve(functools.partial(_product, loss, params, data, damping), slope, cg_steps)
+    keyed = keys.has_keys(data)
+
+    def step(params, number):
+      own = keys.of_step(data, number) if keyed else data
+      value, slope = mixed_value_and_grad(loss, params, own)
+      matvec = functools.partial(_product, loss, params, own, damping)
+      direction = _solve(matvec, in_32_bits(slope), cg_steps, params)
       return jax.tree.map(lambda p, d: (p - rate * d).astype(p.dtype), params, direction), value
 
-    return lax.scan(jax.checkpoint(step, prevent_cse=False), params, length=steps)
+    numbers = jnp.arange(steps) if keyed else None
+    return lax.scan(jax.checkpoint(step, prevent_cse=False), params, numbers, length=steps)
 
   return adapt
 
 
 def _product(loss, params, data, damping, vector):
-  """`(H + damping) vector`, forward over reverse."""
-  change = jax.jvp(lambda p: jax.grad(loss)(p, data), (params,), (vector,))[1]
-  return jax.tree.map(lambda c, v: c + damping * v, change, vector)
+  """`(H + damping) vector`, forward over reverse, of a vector in 32 bits at least."""
+  tangent = jax.tree.map(lambda v, p: v.astype(jnp.result_type(p)), vector, params)
+  change = jax.jvp(lambda p: jax.grad(loss)(p, data), (params,), (tangent,))[1]
+  return jax.tree.map(lambda c, v: c.astype(v.dtype) + damping * v, change, vector)
 
 
-def _solve(matvec, right, cg_steps):
+def _solve(matvec, right, cg_steps, params):
   def solve(matvec, right):
     # Beyond the precision of its numbers, conjugate gradients divides nothing by nothing.
-    precision = max(float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(right))
+    precision = max(float(jnp.finfo(jnp.result_type(x)).eps) for x in jax.tree.leaves(params))
     return jax.scipy.sparse.linalg.cg(matvec, right, tol=precision, maxiter=cg_steps)[0]
 
   return lax.custom_linear_solve(matvec, right, solve, symmetric=True)
 
 
 def _check_cg(cg_steps, damping):
-  check_count("cg_steps", cg_steps)
-  if not _known(damping, lambda x: 0 <= x < math.inf):
+  checks.count("cg_steps", cg_steps)
+  checks.scalar("damping", damping)
+  if checks.is_concrete(damping) and not 0 <= damping < math.inf:
     raise ValueError(f"expected a damping of at least 0, got {damping}")
-
-
-def _known(value, holds) -> bool:
-  """Whether a value holds, as far as is known while tracing."""
-  return isinstance(value, jax.core.Tracer) or bool(holds(value))

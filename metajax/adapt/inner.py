@@ -9,6 +9,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun, jaxprs_in_params
 
+from metajax.adapt.reverse_only import only_in_reverse
 from metajax.types import Data, LossFn, Params, Scalar
 
 
@@ -27,10 +28,10 @@ def mixed_value_and_grad(loss: LossFn, params: Params, data: Data) -> tuple[Scal
     data: a pytree of arrays.
 
   Raises:
-    TypeError: when differentiated, if an operation of the loss has no forward-mode derivative.
+    TypeError: when differentiated, if an operation of the loss has no forward-mode derivative, or in forward mode.
   """
   function, constants = _hoist(loss, params, data)
-  return _value_and_grad(function, params, data, constants)
+  return _value_and_grad(function, *only_in_reverse((params, data, constants)))
 
 
 def _hoist(loss, params, data):

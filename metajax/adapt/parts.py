@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from metajax.adapt import keys
 from metajax.types import Adapt, Data, LossFn, Params, Path
 
 
@@ -49,12 +50,13 @@ def then(first: Adapt, second: Adapt) -> Adapt:
   """An Adapt that does what `first` does, and then `second`: the head alone, and then all.
 
   The path is that of both, one after the other; where they cannot be joined (trajectories of different parts) it is
-  the pair of both.
+  the pair of both. Typed keys in the data are split, so that the two draw other noise.
   """
 
   def both(loss, params, data):
-    params, early = first(loss, params, data)
-    params, late = second(loss, params, data)
+    earlier, later = keys.split(data) if keys.has_keys(data) else (data, data)
+    params, early = first(loss, params, earlier)
+    params, late = second(loss, params, later)
     return params, _joined(early, late)
 
   return both

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,11 @@ import optax
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
+from metajax import checks
+from metajax.adapt import keys
 from metajax.adapt.guard import guarded_update
 from metajax.adapt.inner import mixed_value_and_grad
+from metajax.adapt.optimizers import check_optimizer, in_32_bits, needs_value, told_of_loss
 from metajax.types import Adapt
 
 Gradient = Literal["mixed", "reverse", "first_order"]
@@ -40,6 +43,9 @@ def gradient_steps(
   "mixed" takes the Hessian to be symmetric, as that of any loss is. A `custom_vjp` within the loss whose backward pass
   is no true gradient (clipped or reversed gradients, straight-through estimators) breaks that: it needs "reverse".
 
+  A typed key in the data is another one at each step, `fold_in(key, step)`, however the steps are differentiated, so
+  that dropout has a mask of its own at each.
+
   | gradient | what | memory of a step, beyond about two gradients' activations |
   |---|---|---|
   | "mixed" | exact; forward over reverse (arXiv:2505.00793) | as `remat` says |
@@ -53,9 +59,11 @@ def gradient_steps(
   | "sqrt" | as "step", but of about `2 sqrt(steps)` steps at a time; each is taken once more |
 
   Args:
-    optimizer: e.g. `optax.sgd(0.4)`, `optax.adam(0.01, eps_root=1e-4)`. Near a zero gradient an update of Adam changes
-      `rate / sqrt(eps_root)` times as fast as the gradient, at every step: an `eps_root` of about the square of the
-      rate keeps that product near 1, where 1e-8 lets a meta-gradient grow a hundredfold a step.
+    optimizer: any of optax, whose arithmetic is in 32 bits at least, e.g. `optax.sgd(0.4)`, `optax.adam(0.01,
+      eps_root=1e-4)`; those whose update asks for the loss (`optax.lbfgs`, `polyak_sgd`) under "first_order" alone, as
+      constants. Near a zero gradient an update of Adam changes `rate / sqrt(eps_root)` times as fast as the gradient,
+      at every step: an `eps_root` of about the square of the rate keeps that product near 1, where 1e-8 lets a
+      meta-gradient grow a hundredfold a step.
     steps: how many steps, at least 1.
     gradient: how the inner gradients are differentiated.
     remat: what is kept for the backward pass. Under "reverse", "gradients" keeps all activations.
@@ -68,35 +76,48 @@ def gradient_steps(
   Raises:
     ValueError: if `steps` is below 1, `truncate` not in [0, steps], `gradient` or `remat` unknown; when called, if the
       loss is not a scalar, `per_step` data has another leading axis, or the optimizer has an unbounded derivative at a
-      zero gradient (Adam or RMSProp without `eps_root`) or none at all (RAdam).
-    TypeError: when called, if a parameter is not of a floating type; when differentiated, if an operation has no
-      forward-mode derivative, under "mixed".
+      zero gradient (Adam or RMSProp without `eps_root`) or none at all (RAdam), or asks for the loss and is to be
+      differentiated.
+    TypeError: if the optimizer is none of optax; when called, if a parameter is not of a floating type; when
+      differentiated under "mixed", if an operation has no forward-mode derivative, or in forward mode.
   """
+  check_optimizer(optimizer)
   _check_arguments(steps, gradient, remat, truncate)
   exact = 0 if gradient == "first_order" else steps if truncate is None else truncate
   known = {}
 
   def adapt(loss, params, data):
     _check(loss, params, data, steps, per_step)
-    update = guarded_update(optimizer, params, known) if exact else optimizer.update
+    told = needs_value(optimizer, in_32_bits(params), known)
+    if told and exact:
+      raise ValueError(
+        "expected an inner optimizer that is differentiable, got one whose update asks for the value of the loss "
+        "(optax.lbfgs and polyak_sgd do): gradient='first_order', which needs no derivative of it, serves these"
+      )
+    update = guarded_update(optimizer, in_32_bits(params), known) if exact else optimizer.update
 
     def step(mode, carry, slice_):
       params, optimizer_state = carry
-      own = slice_ if per_step else data
+      own = slice_ if per_step else keys.of_step(data, slice_) if keyed else data
       if mode == "mixed":
         value, slope = mixed_value_and_grad(loss, params, own)
       else:
         value, slope = jax.value_and_grad(loss)(params, own)
       slope = lax.stop_gradient(slope) if mode == "first_order" else checkpoint_name(slope, _SAVED)
-      updates, optimizer_state = update(slope, optimizer_state, params)
+      given, more = (in_32_bits(slope), optimizer_state, in_32_bits(params)), {}
+      if told:  # a constant as a whole: a search along a line has no derivative in reverse
+        given, more = lax.stop_gradient(given), told_of_loss(loss, params, own, value, slope)
+      updates, optimizer_state = lax.stop_gradient(update(*given, **more)) if told else update(*given)
       params = optax.apply_updates(params, updates)
       return (params, optimizer_state), params if trajectory else value
 
-    carry, paths = (params, optimizer.init(params)), []
+    keyed = not per_step and keys.has_keys(data)
+    each = data if per_step else jnp.arange(steps) if keyed else None
+    carry, paths = (params, optimizer.init(in_32_bits(params))), []
     for mode, count in (("first_order", steps - exact), (gradient, exact)):
       if count:
         done = steps - exact if paths else 0
-        own = jax.tree.map(lambda x: x[done : done + count], data) if per_step else None  # noqa: B023
+        own = jax.tree.map(lambda x: x[done : done + count], each)  # noqa: B023
         carry, path = _scan(functools.partial(step, mode), carry, own, count, mode, remat)
         paths.append(path)
     return carry[0], paths[0] if len(paths) == 1 else jax.tree.map(lambda *x: jnp.concatenate(x), *paths)
@@ -139,10 +160,9 @@ def _sqrt_scan(step, carry, data, steps):
 
 
 def _check_arguments(steps, gradient, remat, truncate):
-  check_count("steps", steps)
-  for name, value, choices in (("gradient", gradient, Gradient), ("remat", remat, Remat)):
-    if value not in get_args(choices):
-      raise ValueError(f"expected {name} to be one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")
+  checks.count("steps", steps)
+  checks.choice("gradient", gradient, Gradient)
+  checks.choice("remat", remat, Remat)
   whole = isinstance(truncate, int) and not isinstance(truncate, bool)
   if truncate is not None and not (whole and 0 <= truncate <= steps):
     raise ValueError(f"expected truncate to be from 0 to the {steps} steps, got {truncate}")
@@ -156,16 +176,6 @@ def _check(loss, params, data, steps, per_step):
       raise ValueError(f"expected data with a leading axis of {steps}, one slice a step, got leading axes {found}")
     data = jax.tree.map(lambda x: x[0], data)
   check_scalar(loss, params, data)
-
-
-def check_count(name: str, count: int):
-  """Refuses what is not a number of times.
-
-  Raises:
-    ValueError: naming it.
-  """
-  if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-    raise ValueError(f"expected {name} to be a whole number of at least 1, got {count!r}")
 
 
 def check_floats(params):

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from metajax.compose.heads import linear
-from metajax.compose.joined import blank_features, split
+from metajax.compose.joined import blank_features, check_networks, split
 from metajax.types import Network
 
 
@@ -11,8 +11,10 @@ def concatenated(network: Network) -> Network:
   """The network on rows with the context appended to each: `[n, d]` and `[c]` to what it gives of `[n, d + c]`.
 
   Raises:
-    ValueError: if the inputs are not `[n, d]`.
+    TypeError: if it is no Network.
+    ValueError: when used, if the inputs are not `[n, d]`.
   """
+  check_networks(network=network)
 
   def with_context(inputs, context):
     if jnp.ndim(inputs) != 2:
@@ -41,7 +43,11 @@ def modulated(before: Network, after: Network) -> Network:
   Args:
     before: inputs to features `[n, ..., channels]`.
     after: from such features.
+
+  Raises:
+    TypeError: if one of them is no Network.
   """
+  check_networks(before=before, after=after)
 
   def init(key, inputs, context):
     keys = split(key, 3)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from metajax import checks
 from metajax.compose.joined import with_head
 from metajax.types import Array, Network
 
@@ -13,8 +14,11 @@ def linear(outputs: int, scale: float = 1.0) -> Network:
   """`features @ weight + bias`: `[n, d] -> [n, outputs]`, weight drawn from N(0, scale^2 / d), bias 0.
 
   Raises:
-    ValueError: at init, if the features are not `[n, d]`.
+    ValueError: if `outputs` is no whole number of at least 1, or `scale` none; at init, if the features are not
+      `[n, d]`.
   """
+  checks.count("outputs", outputs)
+  checks.scalar("scale", scale)
 
   def init(key, features):
     if jnp.ndim(features) != 2:
@@ -34,8 +38,10 @@ def cosine(outputs: int, scale: float = 10.0) -> Network:
   `[n, d] -> [n, outputs]`, between -scale and scale; directions are drawn from N(0, 1/d).
 
   Raises:
-    ValueError: at init, if the features are not `[n, d]`.
+    ValueError: if `outputs` is no whole number of at least 1, or `scale` none; at init, if the features are not
+      `[n, d]`.
   """
+  checks.scalar("scale", scale)
   plain = linear(outputs)
 
   def init(key, features):
@@ -52,10 +58,9 @@ def perceptron(hidden: int, outputs: int) -> Network:
   """A hidden layer of `hidden` ReLUs, then a linear one: `[n, d] -> [n, outputs]`; with 0 hidden, linear from zeros.
 
   Raises:
-    ValueError: if `hidden` is below 0.
+    ValueError: if `hidden` is no whole number of at least 0, or `outputs` of at least 1.
   """
-  if hidden < 0:
-    raise ValueError(f"expected at least 0 hidden units, got {hidden}")
+  checks.count("hidden", hidden, 0)
   if not hidden:
     return linear(outputs, scale=0.0)
   first = linear(hidden, scale=np.sqrt(2))
@@ -67,11 +72,27 @@ def perceptron(hidden: int, outputs: int) -> Network:
 
 
 def unit_rows(features: Array) -> Array:
-  """`x / |x|` of each row; a row of zeros stays, and its gradient is 0: `[n, d] -> [n, d]`."""
-  size = lax.stop_gradient(jnp.abs(features).max(-1, keepdims=True))
-  scaled = features / jnp.where(size > 0, size, 1)  # so that no square overflows or vanishes
+  """`x / |x|` of each row, `[..., d] -> [..., d]`; lengths are measured in 32 bits at least.
+
+  A row of zeros stays, and its gradient is 0; one that holds NaN or an infinity is NaN.
+
+  Raises:
+    ValueError: if the features are not floating, or `d` is 0.
+  """
+  checks.floating("features", features, ..., "d")
+  if not features.shape[-1]:
+    raise ValueError(f"expected features of at least 1 value a row, got an array of shape {list(features.shape)}")
+  rows = wide(features)
+  size = lax.stop_gradient(jnp.abs(rows).max(-1, keepdims=True))
+  scaled = rows / jnp.where(size == 0, 1, size)  # so that no square overflows or vanishes
   squared = jnp.square(scaled).sum(-1, keepdims=True)
-  return jnp.where(size > 0, scaled * lax.rsqrt(jnp.where(size > 0, squared, 1)), 0)
+  unit = jnp.where(size == 0, 0, scaled * lax.rsqrt(jnp.where(size == 0, 1, squared)))
+  return unit.astype(jnp.result_type(features))
+
+
+def wide(x: Array) -> Array:
+  """Numbers in 32 bits at least: what sums and norms are taken of, which 16 bits cannot hold."""
+  return jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32))
 
 
 def zeros_for_all_ways(params, labels: Array):

@@ -1,13 +1,21 @@
 """Networks from several: one after the other, beside each other, on parts or pairs of inputs."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
+from metajax import checks
 from metajax.types import Network
 
 
 def with_head(encoder: Network, head: Network) -> Network:
-  """`head(encoder(inputs))`, with params and state `{"encoder": ..., "head": ...}`, so that either can be had alone."""
+  """`head(encoder(inputs))`, with params and state `{"encoder": ..., "head": ...}`, so that either can be had alone.
+
+  Raises:
+    TypeError: if one of them is no Network.
+  """
+  check_networks(encoder=encoder, head=head)
 
   def init(key, *inputs):
     encoder_key, head_key = jax.random.split(key)
@@ -25,7 +33,12 @@ def with_head(encoder: Network, head: Network) -> Network:
 
 
 def tied(encoder: Network) -> Network:
-  """One encoder on every part of an input: `[n, parts, ...] -> [n, parts * features]` (tiles, frames, views)."""
+  """One encoder on every part of an input: `[n, parts, ...] -> [n, parts * features]` (tiles, frames, views).
+
+  Raises:
+    TypeError: if it is no Network.
+  """
+  check_networks(encoder=encoder)
   flat = lambda inputs: inputs.reshape((-1, *inputs.shape[2:]))
 
   def init(key, inputs):
@@ -39,7 +52,12 @@ def tied(encoder: Network) -> Network:
 
 
 def beside(**towers: Network) -> Network:
-  """A tower for each named input: `{name: [n, ...]} -> [n, sum of the towers' features]`, in the order given."""
+  """A tower for each named input: `{name: [n, ...]} -> [n, sum of the towers' features]`, in the order given.
+
+  Raises:
+    TypeError: if a tower is no Network.
+  """
+  check_networks(**towers)
 
   def init(key, inputs):
     made = {name: towers[name].init(k, inputs[name]) for name, k in zip(towers, split(key, len(towers)), strict=True)}
@@ -62,8 +80,10 @@ def on_pairs(network: Network) -> Network:
     network: `[m, ..., 2 c]` to `[m, 1]`.
 
   Raises:
+    TypeError: if it is no Network.
     ValueError: when applied, if the network gives another number of outputs than one a pair.
   """
+  check_networks(network=network)
 
   def pairs(first, second):
     shape = (len(second), *first.shape)
@@ -81,6 +101,16 @@ def on_pairs(network: Network) -> Network:
     return outputs.reshape(len(second), len(first)), state
 
   return Network(init, apply)
+
+
+def check_networks(**networks: Any):
+  """Looks at what is given for networks.
+
+  Raises:
+    TypeError: naming the first that is no Network.
+  """
+  for name, network in networks.items():
+    checks.record(name, network, Network, "networks.from_linen(module) makes one of a linen module")
 
 
 def split(key, count: int):

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from metajax import checks
+from metajax.compose.joined import check_networks
 from metajax.mesh import device_count
 from metajax.types import Array, Network
 
@@ -17,8 +19,10 @@ def started(network: Network, params, state=None) -> Network:
   network's own start is taken.
 
   Raises:
+    TypeError: if it is no Network.
     ValueError: at init, if the network has params or state of other shapes on these inputs.
   """
+  check_networks(network=network)
 
   def init(key, *inputs):
     expected = jax.eval_shape(network.init, key, *inputs)
@@ -38,7 +42,12 @@ def prepared(network: Network, prepare: Callable) -> Network:
   Args:
     network: of what `prepare` gives.
     prepare: of one input, such as `lambda x: views.image.centred()(None, x)`.
+
+  Raises:
+    TypeError: if one is no Network, or the other no function.
   """
+  check_networks(network=network)
+  checks.function("prepare", prepare, "input -> input")
   each = jax.vmap(prepare)
 
   def apply(params, state, inputs, *, train, key=None):
@@ -51,7 +60,11 @@ def frozen(network: Network) -> Network:
   """The same network, which no longer learns: it is as in testing, its state stays, and no gradient reaches its params.
 
   Activations are not kept for a backward pass. `train.locked` keeps an optimizer's weight decay off the params too.
+
+  Raises:
+    TypeError: if it is no Network.
   """
+  check_networks(network=network)
 
   def apply(params, state, *inputs, train, key=None):
     outputs, _ = network.apply(lax.stop_gradient(params), state, *inputs, train=False)
@@ -74,11 +87,12 @@ def chunked(network: Network, rows: int) -> Network:
     rows: of a chunk, at least 1; all rows, if the batch has fewer.
 
   Raises:
-    ValueError: if `rows` is below 1; at init, if the network keeps state: statistics of a chunk are not those of the
-      batch; when applied, if the batch does not divide by `rows`, or a chunk by the devices.
+    TypeError: if it is no Network.
+    ValueError: if `rows` is no whole number of at least 1; at init, if the network keeps state: statistics of a chunk
+      are not those of the batch; when applied, if the batch does not divide by `rows`, or a chunk by the devices.
   """
-  if rows < 1:
-    raise ValueError(f"expected chunks of at least 1 row, got {rows}")
+  check_networks(network=network)
+  checks.count("rows", rows)
 
   def init(key, *inputs):
     params, state = network.init(key, *jax.tree.map(lambda x: x[:rows], inputs))

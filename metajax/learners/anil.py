@@ -37,6 +37,7 @@ def anil(
     at_once: how many tasks run as one vectorised group.
 
   Raises:
+    TypeError: if a network is no Network, or `adapt` no function.
     ValueError: if `policy` is unknown; at init, if the head's outputs do not fit the labels or labels are not one-hot.
   """
   network = with_head(encoder, head)

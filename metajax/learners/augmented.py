@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 
+from metajax import checks
 from metajax.types import Learner
 from metajax.views import of_batch
 
@@ -14,7 +15,12 @@ def augmented(learner: Learner, view: Callable) -> Learner:
   Args:
     learner: trained on `Episode`s, `Examples` or another tree of pictures.
     view: `(key, picture) -> picture`, such as `views.image.affine()`.
+
+  Raises:
+    TypeError: if it is no Learner, or `view` no function.
   """
+  checks.record("learner", learner, Learner)
+  checks.function("view", view, "(key, picture) -> picture")
 
   def loss(params, state, batch, key):
     view_key, key = jax.random.split(key)

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from metajax.adapt import only
-from metajax.learners.inner_loop import Policy, embedding
+from metajax.compose.joined import check_networks
+from metajax.learners.inner_loop import Policy, check_adapt, embedding
 from metajax.learners.maml import maml
 from metajax.losses import cross_entropy
 from metajax.types import Adapt, Learner, Network
@@ -43,8 +44,11 @@ def cavia(
       in the context of zeros.
 
   Raises:
+    TypeError: as `maml`.
     ValueError: if `context` is no whole number of at least 0, or an argument is as `maml` refuses it.
   """
+  check_networks(network=network)
+  check_adapt(adapt)
   if isinstance(context, bool) or not isinstance(context, int) or context < 0:
     raise ValueError(f"expected a context of at least 0 numbers, got {context!r}")
   nothing = lambda params: jnp.zeros(context, jnp.result_type(*jax.tree.leaves(params)))

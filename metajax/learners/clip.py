@@ -1,12 +1,14 @@
 """CLIP (arXiv:2103.00020): pictures and texts in one space; SigLIP (arXiv:2303.15343) is the same with another loss."""
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
+from metajax import checks
 from metajax.compose import unit_rows
+from metajax.compose.joined import check_networks
 from metajax.learners.simclr import check_views
 from metajax.losses import info_nce, learned_scale, siglip
 from metajax.losses.contrastive import START_LOG_SCALE
@@ -44,22 +46,26 @@ def clip(picture: Network, text: Network, loss: Loss = "info_nce", *, view: Call
       while training.
 
   Raises:
+    TypeError: if a tower is no Network, or `view` no function.
     ValueError: if `loss` is neither; at init, if the batch is no `Pair` of as many pictures, finite and in [0, 1], and
       integer tokens, at least two, or the towers' outputs differ in width.
   """
-  if loss not in get_args(Loss):
-    raise ValueError(f"expected loss to be one of {', '.join(map(repr, get_args(Loss)))}, got {loss!r}")
+  check_networks(picture=picture, text=text)
+  checks.choice("loss", loss, Loss)
+  if view is not None:
+    checks.function("view", view, "(key, picture) -> picture")
 
   def init(key, batch):
     _check(batch)
-    picture_key, text_key = jax.random.split(key)
-    made = picture.init(picture_key, batch.first), text.init(text_key, batch.second)
+    keys = jax.random.split(key)
+    towers = tuple(zip((picture, text), keys, batch, strict=True))
+    # Nothing is compiled yet, and tokens are looked at.
     widths = [
-      jax.eval_shape(lambda n=n, m=m, x=x: n.apply(*m, x, train=False)[0]).shape
-      for n, m, x in zip((picture, text), made, batch, strict=True)
+      jax.eval_shape(lambda n=n, k=k, x=x: n.apply(*n.init(k, x), x, train=False)[0]).shape for n, k, x in towers
     ]
     if widths[0] != widths[1] or len(widths[0]) != 2:
       raise ValueError(f"expected towers of one width, [n, d], got {list(widths[0])} and {list(widths[1])}")
+    made = [n.init(k, x) for n, k, x in towers]
     start = (
       {"log_scale": START_LOG_SCALE} if loss == "info_nce" else {"log_scale": SIGLIP_LOG_SCALE, "bias": SIGLIP_BIAS}
     )

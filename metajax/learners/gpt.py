@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metajax import checks
+from metajax.compose.joined import check_networks
 from metajax.losses import vocabulary_cross_entropy, vocabulary_log_probabilities
 from metajax.predictors import nearest_centroid
 from metajax.types import Array, Inputs, Learner, Network, Params, State
@@ -17,7 +19,8 @@ def gpt(network: Network, *, layer: int | None = None, predictor: Callable = nea
       minimise  mean over i of -log p(t_i | t_0 .. t_{i-1}),   p = softmax(features_{i-1} @ vectors.T)
 
   A batch is integer tokens `[n, length + 1]`: of each row the first is given, a start of text, and the others are to be
-  found; from -1 on a row is padding, which weighs nothing, whatever its length. The logits of a large vocabulary are
+  found; from -1 on a row is padding, which weighs nothing, whatever its length; any other negative token is refused by
+  the network, and makes the loss NaN while tracing. The logits of a large vocabulary are
   never held at once. `embed` is the mean over a row's tokens of their features at a layer, each of mean 0 and deviation
   1, as every layer normalises them; it takes what the network does, at most `length` tokens. Metrics hold the "bits" of
   a token.
@@ -29,13 +32,17 @@ def gpt(network: Network, *, layer: int | None = None, predictor: Callable = nea
     predictor: of an embedding, for few-shot tasks.
 
   Raises:
+    TypeError: if it is no Network, or `predictor` no function.
     ValueError: at init, if the batch is not integers `[n, length + 1]`, from -1 to the vocabulary, none after a -1.
   """
+
+  check_networks(network=network)
+  checks.function("predictor", predictor, "embed -> predict, such as nearest_centroid")
 
   def init(key, batch):
     _check(batch)
     params, state = network.init(key, jnp.zeros((len(batch), batch.shape[1] - 1), jnp.int32))
-    decoded = jax.eval_shape(lambda: network.apply(params, state, jnp.maximum(batch[:, :-1], 0), train=False)[0])
+    decoded = jax.eval_shape(lambda: network.apply(params, state, readable(batch[:, :-1]), train=False)[0])
     if not hasattr(decoded, "vectors"):
       raise ValueError(f"expected a network that gives (Decoded, state), got {type(decoded).__name__} for Decoded")
     vocabulary, known = len(decoded.vectors), not isinstance(batch, jax.core.Tracer)
@@ -45,13 +52,13 @@ def gpt(network: Network, *, layer: int | None = None, predictor: Callable = nea
     return params, state
 
   def loss(params, state, batch, key):
-    decoded, state = network.apply(params, state, jnp.maximum(batch[:, :-1], 0), train=True, key=key)
+    decoded, state = network.apply(params, state, readable(batch[:, :-1]), train=True, key=key)
     value = vocabulary_cross_entropy(decoded.features, decoded.vectors, batch[:, 1:])
     return value, (state, {"bits": value / jnp.log(2)})
 
   def embed(params, state, inputs):
     there = inputs >= 0
-    decoded, _ = network.apply(params, state, jnp.maximum(inputs, 0), train=False)
+    decoded, _ = network.apply(params, state, readable(inputs), train=False)
     return mean_features(decoded.features if layer is None else decoded.layers[layer], there)
 
   return Learner(init, loss, embed, predictor(embed))
@@ -64,10 +71,15 @@ def log_probabilities(network: Network) -> Callable[[Params, State, Inputs], Arr
   """
 
   def log_probability(params, state, tokens):
-    decoded, _ = network.apply(params, state, jnp.maximum(tokens[:, :-1], 0), train=False)
+    decoded, _ = network.apply(params, state, readable(tokens[:, :-1]), train=False)
     return vocabulary_log_probabilities(decoded.features, decoded.vectors, tokens[:, 1:])
 
   return log_probability
+
+
+def readable(tokens: Array) -> Array:
+  """Tokens with padding, -1, as token 0, which counts for nothing; other negative ones stay: a network refuses them."""
+  return jnp.where((tokens < 0) & (tokens + 1 == 0), 0, tokens)
 
 
 def mean_features(features: Array, there: Array) -> Array:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from metajax import checks
+from metajax.compose.joined import check_networks
 from metajax.learners.gpt import check_layer, mean_features
 from metajax.learners.simclr import check_views, pictures_of
 from metajax.losses import vocabulary_cross_entropy, vocabulary_log_probabilities
@@ -43,9 +45,11 @@ def image_gpt(
     predictor: of an embedding, for few-shot tasks.
 
   Raises:
+    TypeError: if it is no Network, or `predictor` no function.
     ValueError: at init, if the batch is not finite or not in [0, 1], the palette has other channels, or the network
       another number of tokens.
   """
+  checks.function("predictor", predictor, "embed -> predict, such as nearest_centroid")
   encoder = pixel_encoder(network, palette, size, layer=layer)
 
   def init(key, batch):
@@ -75,6 +79,7 @@ def pixel_encoder(network: Network, palette: Array, size: int = 16, *, layer: in
   best, and which is to be chosen on validation data. Arguments and errors are those of `image_gpt`; params are the
   network's, and the state is `{"network": the network's, "palette": [colours, c]}`.
   """
+  check_networks(network=network)
   palette = jnp.asarray(palette, jnp.float32)
   if not (palette.min() >= 0 and palette.max() <= 1):
     raise ValueError(f"expected a palette from 0 to 1, got values from {palette.min():g} to {palette.max():g}")

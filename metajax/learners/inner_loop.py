@@ -1,14 +1,17 @@
 """What learners with an inner loop share: the pass over the queries after it, and what it normalises them with."""
 
+import functools
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
+from metajax import checks
+from metajax.compose.joined import check_networks
 from metajax.learners.episodic import check_episodes, check_padding, first_support
 from metajax.losses import cross_entropy
-from metajax.types import Adapt, Inputs, Network, Params, State
+from metajax.types import Adapt, Inputs, Key, Network, Params, State
 
 Policy = Literal["transductive", "support"]
 
@@ -19,8 +22,16 @@ def check_policy(policy: str):
   Raises:
     ValueError: quoting it.
   """
-  if policy not in get_args(Policy):
-    raise ValueError(f"expected policy to be one of {', '.join(map(repr, get_args(Policy)))}, got {policy!r}")
+  checks.choice("policy", policy, Policy)
+
+
+def check_adapt(adapt: Adapt):
+  """Refuses what is no inner loop, such as an optimizer.
+
+  Raises:
+    TypeError: with what it is.
+  """
+  checks.function("adapt", adapt, "such as gradient_steps(optax.sgd(0.4), 5)")
 
 
 def query_pass(network: Network, policy: Policy) -> Callable:
@@ -72,18 +83,28 @@ def statistics_of_pass(network: Network, params: Params, state: State, inputs: I
 
 def inner_loop(network: Network, adapt: Adapt, loss: Callable) -> Callable:
   """`(params, state, support, key) -> (adapted params, path)`: `adapt` on `loss(outputs, labels)` of the support, which
-  is normalised by its own batch statistics."""
+  is normalised by its own batch statistics.
+
+  `adapt` is given the support or, with a key, `(support, key)`, so that it draws other noise at each step.
+  """
+  check_adapt(adapt)
 
   def run(params, state, support, key):
-    def support_loss(params, support):
-      return loss(network.apply(params, state, support.inputs, train=True, key=key)[0], support.labels)
+    def support_loss(params, data):
+      shown, own = (data, None) if key is None else data
+      return loss(network.apply(params, state, shown.inputs, train=True, key=own)[0], shown.labels)
 
-    adapted, path = adapt(support_loss, params, support)
+    adapted, path = adapt(support_loss, params, support if key is None else (support, key))
     if not isinstance(path, jax.Array) or path.ndim != 1:
       raise ValueError("expected an Adapt whose path is the loss at each step, got a trajectory of parameters")
     return adapted, path
 
   return run
+
+
+def step_keys(key: Key | None, steps: int) -> Key | None:
+  """A key for each step of an inner loop, `[steps]`: `fold_in(key, step)`."""
+  return None if key is None else jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(steps))
 
 
 def fine_tune(network: Network, adapt: Adapt, loss: Callable, policy: Policy) -> Callable:
@@ -111,6 +132,12 @@ def of_whole_network(
     encoder: the part of `with_head(encoder, head)` that embeds; None for the outputs of the network.
     policy, start: as for `maml`.
   """
+  check_networks(network=network)
+  if encoder is not None:
+    check_networks(encoder=encoder)
+  for loss in losses:
+    checks.function("loss", loss, "(outputs, labels) -> scalar")
+  checks.function("start", start, "(params, labels) -> params")
   embed_whole = embedding(network, policy)
   embed_part = None if encoder is None else embedding(encoder, policy)
 

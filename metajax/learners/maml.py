@@ -41,6 +41,7 @@ def maml(
     at_once: how many tasks run as one vectorised group.
 
   Raises:
+    TypeError: if a network is no Network, or `adapt`, a loss or `start` no function.
     ValueError: if `policy` is unknown; at init, if the network's outputs do not fit the labels or labels are not
       one-hot.
   """

@@ -11,7 +11,7 @@ from jax import lax
 
 from metajax.adapt import Gradient, gradient_steps
 from metajax.learners.episodic import mean_over_episodes
-from metajax.learners.inner_loop import Policy, of_whole_network, query_pass
+from metajax.learners.inner_loop import Policy, of_whole_network, query_pass, step_keys
 from metajax.losses import cross_entropy
 from metajax.types import Array, Learner, Network, Params
 
@@ -102,23 +102,24 @@ def maml_plus_plus(
     rates, own, state = jax.tree.map(lambda x: x[which], (params["rates"], own, state["network"]))
 
     def support_loss(fast, at):
-      own, state, _ = at
+      own, state, _, key = at
       return inner(network.apply(_whole(fast, own), state, support.inputs, train=True, key=key)[0], support.labels)
 
     adapt = gradient_steps(_by_step(rates), steps, gradient=gradient, per_step=True, trajectory=True)
-    return _whole(adapt(support_loss, fast, (own, state, which))[1], own), state, which
+    return _whole(adapt(support_loss, fast, (own, state, which, step_keys(key, steps)))[1], own), state, which
 
   def run(params, state, support, queries, key, gradient, every):
     """Outputs after all steps, or after the last, `[steps or 1, n, ...]`, and the state."""
     support_key, query_key = (None, None) if key is None else jax.random.split(key)
     path, states, which = tuned(params, state, support, support_key, gradient)
-    after = lambda one: answer(*one, support.inputs, queries, query_key)
+    after = lambda params, state, key: answer(params, state, support.inputs, queries, key)
+    each = (path, states, step_keys(query_key, steps))
     if every:
       # One after the other, and again in the backward pass: memory does not grow with the steps.
-      outputs, states = lax.map(jax.checkpoint(after, prevent_cse=False), (path, states))
+      outputs, states = lax.map(lambda one: jax.checkpoint(after, prevent_cse=False)(*one), each)
     else:
       which = which[-1:]
-      outputs, states = jax.tree.map(lambda x: x[None], after(jax.tree.map(lambda x: x[-1], (path, states))))
+      outputs, states = jax.tree.map(lambda x: x[None], after(*jax.tree.map(lambda x: x[-1], each)))
     written = jax.tree.map(lambda old, new: old.at[which].set(new), state["network"], states)
     return outputs, {"network": written, "training_steps": state["training_steps"] + 1}
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from metajax import checks
+from metajax.compose.joined import check_networks
 from metajax.learners.simclr import check_views, pictures_of
 from metajax.losses import masked_reconstruction, normalised_patches
 from metajax.predictors import nearest_centroid
@@ -44,9 +46,15 @@ def masked_autoencoder(
     predictor: of an embedding, for few-shot tasks.
 
   Raises:
-    ValueError: if `masked` is out of range; at init, if the batch is not finite or not in [0, 1], pictures are not
-      square or do not divide into several patches, or the decoder's outputs are not a patch's pixels.
+    TypeError: if a network is no Network, or `view` or `predictor` no function.
+    ValueError: if `patch` or `masked` is out of range; at init, if the batch is not finite or not in [0, 1], pictures
+      are not square or do not divide into several patches, or the decoder's outputs are not a patch's pixels.
   """
+  check_networks(encoder=encoder, decoder=decoder)
+  checks.function("predictor", predictor, "embed -> predict, such as nearest_centroid")
+  if view is not None:
+    checks.function("view", view, "(key, picture) -> picture")
+  checks.count("patch", patch)
   _check_share(masked)
 
   def init(key, batch):
@@ -135,5 +143,6 @@ def _through(encoder, decoder, params, state, pictures, order, kept, *, train, k
 
 
 def _check_share(masked):
+  checks.scalar("a share of hidden patches", masked)
   if not 0 < masked < 1:
     raise ValueError(f"expected a share of hidden patches between 0 and 1, got {masked}")

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from metajax import checks
 from metajax.learners.episodic import check_rows
 from metajax.learners.metric import by_comparison
 from metajax.predictors import attention, attention_logits
@@ -36,13 +37,13 @@ def matching(network: Network, *, read_steps: int = 0, scale: float = 1.0, at_on
     at_once: how many tasks run as one vectorised group.
 
   Raises:
+    TypeError: if it is no Network.
     ValueError: if `read_steps` is below 0 or `scale` not above 0; at init, if labels are not one-hot or the network's
       outputs are not `[n, d]`.
   """
-  if read_steps < 0:
-    raise ValueError(f"expected read_steps of at least 0, got {read_steps}")
-  if not scale > 0:
-    raise ValueError(f"expected a scale above 0, got {scale}")
+  checks.count("read_steps", read_steps, 0)
+  checks.scalar("a scale", scale)
+  checks.positive("a scale", scale)
 
   def init(key, support, labels, queries):
     check_rows(support)

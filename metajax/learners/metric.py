@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
+from metajax.compose.joined import check_networks
 from metajax.learners.episodic import check_episodes, check_padding, check_rows, episodic_loss, first_support
 from metajax.losses import check_fits, cross_entropy
 from metajax.types import Array, Examples, Inputs, Key, Learner, Network, Params, State
@@ -25,9 +26,11 @@ def by_comparison(
     at_once: how many tasks run as one vectorised group.
 
   Raises:
+    TypeError: if it is no Network.
     ValueError: at init, if labels are not one-hot, rows are padded and the network keeps batch statistics, or the head
       refuses the embeddings.
   """
+  check_networks(network=network)
 
   def init(key, episodes):
     check_episodes(episodes)

@@ -5,7 +5,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from metajax import checks
 from metajax.compose import beside, tied, with_head
+from metajax.compose.joined import check_networks
 from metajax.learners.simclr import check_views
 from metajax.losses import accuracy, cross_entropy
 from metajax.predictors import nearest_centroid
@@ -41,9 +43,15 @@ def pretext(
     predictor: of an embedding, for few-shot tasks.
 
   Raises:
+    TypeError: if a network is no Network, or `task`, `look` or `predictor` no function.
     ValueError: at init, if the batch is not finite, or pictures not in [0, 1], or the head has not an output for each
       class of the task.
   """
+
+  checks.function("task", task, "(key, batch) -> Examples, such as pretexts.rotation()")
+  check_networks(**(encoder if isinstance(encoder, dict) else {"encoder": encoder}), head=head)
+  checks.function("look", look, "pictures -> pictures")
+  checks.function("predictor", predictor, "embed -> predict, such as nearest_centroid")
 
   def init(key, batch):
     given = _inputs(batch)

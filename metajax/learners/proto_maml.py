@@ -29,6 +29,7 @@ def proto_maml(
     at_once: how many tasks run as one vectorised group.
 
   Raises:
+    TypeError: if the encoder is no Network, or `adapt` no function.
     ValueError: if `policy` is unknown; at init, if the encoder's outputs are not `[n, d]` or labels are not one-hot.
   """
   network, embed_alone = with_head(encoder, linear(1)), embedding(encoder, policy)

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from metajax import checks
 from metajax.learners.metric import by_comparison, without_parameters
 from metajax.predictors import centroid_cosines, centroid_logits
 from metajax.types import Learner, Network
@@ -27,10 +28,13 @@ def prototypical(
     at_once: how many tasks run as one vectorised group.
 
   Raises:
-    ValueError: if `distance` is unknown; at init, if labels are not one-hot or the network's outputs are not `[n, d]`.
+    TypeError: if it is no Network.
+    ValueError: if `distance` is unknown or `scale` not above 0; at init, if labels are not one-hot or the network's
+      outputs are not `[n, d]`.
   """
-  if distance not in ("euclidean", "cosine"):
-    raise ValueError(f"expected distance to be 'euclidean' or 'cosine', got {distance!r}")
+  checks.choice("distance", distance, Distance)
+  checks.scalar("a scale", scale)
+  checks.positive("a scale", scale)
   if distance == "euclidean":
     return by_comparison(network, without_parameters(centroid_logits), at_once=at_once)
   cosines = lambda support, labels, queries: scale * centroid_cosines(support, labels, queries)

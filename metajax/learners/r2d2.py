@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from metajax import checks
+from metajax.compose.joined import check_networks
 from metajax.learners.episodic import check_embedding, check_episodes, check_padding, episodic_loss, first_support
 from metajax.learners.inner_loop import Policy, embedding, query_pass
 from metajax.predictors import ridge_logits
@@ -28,12 +30,14 @@ def r2d2(network: Network, *, policy: Policy = "transductive", strength: float =
     at_once: how many tasks run as one vectorised group.
 
   Raises:
+    TypeError: if it is no Network.
     ValueError: if `policy` is unknown, `strength` or `scale` not above 0; at init, if labels are not one-hot or the
       network's outputs are not `[n, d]`.
   """
+  check_networks(network=network)
   for name, value in (("strength", strength), ("scale", scale)):
-    if not value > 0:
-      raise ValueError(f"expected a {name} above 0, got {value}")
+    checks.scalar(f"a {name}", value)
+    checks.positive(f"a {name}", value)
   embed_queries, embed_alone = query_pass(network, policy), embedding(network, policy)
 
   def init(key, episodes):

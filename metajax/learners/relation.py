@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from metajax.compose.joined import check_networks
 from metajax.learners.metric import by_comparison
 from metajax.losses import squared_error_of_scores
 from metajax.predictors import class_means
@@ -26,8 +27,10 @@ def relation(network: Network, module: Network, *, at_once: int | None = None) -
     at_once: how many tasks run as one vectorised group.
 
   Raises:
+    TypeError: if one of them is no Network.
     ValueError: at init, if labels are not one-hot or the module does not give one number a pair.
   """
+  check_networks(module=module)
 
   def init(key, support, labels, queries):
     means = class_means(support, labels)

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from metajax.learners.inner_loop import Policy, fine_tune, inner_loop, of_whole_network
+from metajax.learners.inner_loop import Policy, check_adapt, fine_tune, inner_loop, of_whole_network, step_keys
 from metajax.losses import cross_entropy
 from metajax.mesh import mean_over_tasks
 from metajax.types import Adapt, Array, Examples, Key, Learner, Network
@@ -45,9 +45,11 @@ def reptile(
     at_once: how many tasks run as one vectorised group.
 
   Raises:
+    TypeError: as `maml`.
     ValueError: if `policy` is unknown or `minibatches` are not at least (1, 1); at init, if the network's outputs do
       not fit the labels or labels are not one-hot.
   """
+  check_adapt(adapt)
   if minibatches is not None and not (np.shape(minibatches) == (2,) and min(minibatches) >= 1):
     raise ValueError(f"expected minibatches (steps, rows), of at least 1 step and 1 row, got {minibatches}")
   classifies = loss is cross_entropy
@@ -57,7 +59,14 @@ def reptile(
     """`adapt`, shown mini-batches of the data that it is given."""
     if minibatches is None:
       return adapt
-    return lambda loss, params, data: adapt(loss, params, draw_minibatches(key, data, *minibatches))
+
+    def adapt_on_some(loss, params, data):
+      if isinstance(data, Examples):
+        return adapt(loss, params, draw_minibatches(key, data, *minibatches))
+      examples, noise = data
+      return adapt(loss, params, (draw_minibatches(key, examples, *minibatches), step_keys(noise, minibatches[0])))
+
+    return adapt_on_some
 
   def task(params, state, one):
     """A surrogate whose derivative is start - adapted."""

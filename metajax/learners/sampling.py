@@ -1,14 +1,18 @@
 """Sequences from a decoder, a token at a time."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from metajax import checks
+from metajax.compose.heads import wide
 from metajax.types import Array, Cache, Decoded, Key, Network, Params, State
 
 NEVER = -1e30  # the logit of a token that may not come
+LEAST_TEMPERATURE = float(jnp.finfo(jnp.float32).tiny)  # below it a quotient is not a number
 
 
 def sample(
@@ -28,7 +32,8 @@ def sample(
 ) -> Array:
   """Goes on with prompts, each token drawn from `softmax(logits / temperature)`: `[n, given] -> [n, given + steps]`.
 
-  It is compiled once for each network, number of steps, way to draw, in Python's numbers, and shape of prompts.
+  It is compiled once for each network, number of steps, way to draw, in Python's numbers, and shape of prompts. Where
+  the network's logits are NaN no token is drawn: while tracing it is -1.
 
   Args:
     network: tokens to `Decoded`, such as `networks.decoder`.
@@ -36,7 +41,7 @@ def sample(
     key: of the draws.
     prompt: integers `[n, given]`, at least one token each, such as the start of text.
     steps: tokens to add.
-    temperature: at least 0; 0 takes the likeliest token.
+    temperature: at least 0, and finite; 0, or less than the least normal number of 32 bits, takes the likeliest token.
     top_k: only the so many likeliest tokens may come.
     top_p: only the likeliest tokens that together have at least this probability (arXiv:1904.09751), in (0, 1].
     tokens: only the first so many of the vocabulary may come.
@@ -47,20 +52,25 @@ def sample(
   Raises:
     ValueError: if an argument is out of range, prompts are not integers `[n, given]` of the vocabulary, or they and
       what is added are too long for the network.
+    FloatingPointError: if the network's logits are NaN, naming rows.
   """
   prompt = jnp.asarray(prompt)
   check_sampling(temperature, top_k, top_p)
-  _check(prompt, steps, tokens)
+  _check(prompt, steps, tokens, end)
   if not steps:
     return prompt
-  vocabulary = len(jax.eval_shape(lambda: network.apply(params, state, prompt, train=False)[0]).vectors)
+  vocabulary = len(jax.eval_shape(lambda p: network.apply(params, state, p, train=False)[0], prompt).vectors)
   largest = {"an end": end, "tokens, the last of them,": tokens and tokens - 1}
   if not isinstance(prompt, jax.core.Tracer):
     largest["prompts"] = int(prompt.max(initial=0))
   for name, value in largest.items():
     if value is not None and value >= vocabulary:
       raise ValueError(f"expected {name} below {vocabulary}, the network's vocabulary, got {value}")
-  return _compiled(network, steps, temperature, top_k, top_p, tokens, end, cached)(params, state, key, prompt)
+  run = _compiled(network, steps, float(temperature), top_k, top_p, tokens, end, cached)
+  found, unknown = run(params, state, key, prompt)
+  if checks.is_concrete(unknown):
+    checks.finite("the logits of sequences", jnp.where(unknown, jnp.nan, 0.0), error=FloatingPointError)
+  return found
 
 
 @functools.lru_cache(maxsize=64)
@@ -74,36 +84,41 @@ def _sample(network, steps, temperature, top_k, top_p, tokens, end, cached, para
   keys = jax.random.split(key, steps)
   whole = jnp.pad(prompt, ((0, 0), (0, steps)))
   read = lambda rows, *cache: network.apply(params, state, rows, *cache, train=False)[0]
+  shown = lambda rows: jnp.where(jnp.arange(rows.shape[1]) < given, rows, jnp.maximum(rows, 0))
 
-  def put(whole, place, key, logits):
+  def put(so_far, place, key, logits):
+    whole, unknown = so_far
     new = next_token(key, logits if tokens is None else logits[:, :tokens], temperature, top_k, top_p)
+    ended = jnp.zeros(len(whole), bool)
     if end is not None:
       last = lax.dynamic_index_in_dim(whole, place - 1, 1, keepdims=False)
-      began = place > given
-      new = jnp.where(began & ((last == end) | (last < 0)), -1, new)
-    return lax.dynamic_update_index_in_dim(whole, new.astype(whole.dtype), place, 1)
+      ended = (place > given) & ((last == end) | (last < 0))
+    unknown |= ~ended & (new < 0)
+    new = jnp.where(ended, -1, new).astype(whole.dtype)
+    return lax.dynamic_update_index_in_dim(whole, new, place, 1), unknown
 
+  so_far = whole, jnp.zeros(len(whole), bool)
   if not cached:
 
-    def step(whole, one):
+    def step(so_far, one):
       place, key = one
-      return put(whole, place, key, _logits(read(jnp.maximum(whole[:, :-1], 0)), place - 1)), None
+      return put(so_far, place, key, _logits(read(shown(so_far[0][:, :-1])), place - 1)), None
 
-    return lax.scan(step, whole, (jnp.arange(given, total), keys))[0]
+    return lax.scan(step, so_far, (jnp.arange(given, total), keys))[0]
 
   first = read(prompt)
   if first.cache is None:
     raise ValueError("expected a network that keeps a cache, got one without: cached=False")
-  whole = put(whole, given, keys[0], _logits(first, given - 1))
+  so_far = put(so_far, given, keys[0], _logits(first, given - 1))
 
   def step(carry, one):
-    (whole, cache), (place, key) = carry, one
-    last = jnp.maximum(lax.dynamic_index_in_dim(whole, place - 1, 1), 0)
+    (so_far, cache), (place, key) = carry, one
+    last = jnp.maximum(lax.dynamic_index_in_dim(so_far[0], place - 1, 1), 0)
     decoded = read(last, cache)
-    return (put(whole, place, key, _logits(decoded, 0)), decoded.cache), None
+    return (put(so_far, place, key, _logits(decoded, 0)), decoded.cache), None
 
   # The last token is not read.
-  return lax.scan(step, (whole, longer(first.cache, steps - 1)), (jnp.arange(given + 1, total), keys[1:]))[0][0]
+  return lax.scan(step, (so_far, longer(first.cache, steps - 1)), (jnp.arange(given + 1, total), keys[1:]))[0][0]
 
 
 def longer(cache: Cache, tokens: int) -> Cache:
@@ -113,12 +128,28 @@ def longer(cache: Cache, tokens: int) -> Cache:
 
 
 def next_token(key: Key, logits: Array, temperature=1.0, top_k: int | None = None, top_p: float | None = None) -> Array:
-  """A token drawn for each row of logits: `[n, vocabulary] -> integers [n]`. Arguments are those of `sample`."""
-  if temperature == 0:
+  """A token drawn for each row of logits: `[n, vocabulary] -> integers [n]`. Arguments are those of `sample`.
+
+  Of a row that holds NaN, or whose largest logit is infinite, it is -1.
+
+  Raises:
+    ValueError: if an argument is out of range, or logits are not floating `[n, vocabulary]`.
+  """
+  check_sampling(temperature, top_k, top_p)
+  checks.floating("logits", logits, "n", "vocabulary")
+  largest = logits.max(-1, keepdims=True)
+  drawn = _drawn(key, wide(logits), largest, temperature, top_k, top_p)
+  return jnp.where(jnp.isfinite(largest[:, 0]), drawn, -1)
+
+
+def _drawn(key, logits, largest, temperature, top_k, top_p):
+  if temperature < LEAST_TEMPERATURE:
     return jnp.argmax(logits, -1)
-  logits = logits / temperature
+  kept = None
   if top_k is not None and top_k < logits.shape[-1]:
     kept = jnp.zeros(logits.shape, bool).at[jnp.arange(len(logits))[:, None], lax.top_k(logits, top_k)[1]].set(True)
+  logits = (logits - largest) / temperature  # the largest is 0: others may overflow to minus infinity, and never come
+  if kept is not None:
     logits = jnp.where(kept, logits, NEVER)
   if top_p is not None:
     order = jnp.argsort(-logits, -1)
@@ -140,17 +171,22 @@ def check_sampling(temperature: float, top_k: int | None, top_p: float | None):
   Raises:
     ValueError: if an argument of `sample` is out of range.
   """
-  if top_k is not None and top_k < 1:
-    raise ValueError(f"expected top_k of at least 1, got {top_k}")
-  if not temperature >= 0 or (top_p is not None and not 0 < top_p <= 1):
-    raise ValueError(f"expected a temperature of at least 0 and top_p in (0, 1], got {temperature} and {top_p}")
+  if top_k is not None:
+    checks.count("top_k", top_k)
+  checks.scalar("a temperature", temperature)
+  if not 0 <= temperature < math.inf:
+    raise ValueError(f"expected a temperature of at least 0, and finite, got {temperature}")
+  if top_p is not None:
+    checks.scalar("top_p", top_p)
+    if not 0 < top_p <= 1:
+      raise ValueError(f"expected top_p in (0, 1], got {top_p}")
 
 
-def _check(prompt, steps, tokens):
+def _check(prompt, steps, tokens, end):
   if prompt.ndim != 2 or prompt.shape[1] < 1 or not jnp.issubdtype(prompt.dtype, jnp.integer):
     raise ValueError(f"expected prompts, integers [n, given], got {prompt.dtype} {list(prompt.shape)}")
   if not isinstance(prompt, jax.core.Tracer) and prompt.size and prompt.min() < 0:
     raise ValueError(f"expected prompts without padding, got a token {prompt.min()}")
-  for name, value, lowest in (("steps", steps, 0), ("tokens", tokens, 1)):
-    if value is not None and value < lowest:
-      raise ValueError(f"expected {name} of at least {lowest}, got {value}")
+  for name, value, least in (("steps", steps, 0), ("tokens", tokens, 1), ("end", end, 0)):
+    if value is not None or name == "steps":
+      checks.count(name, value, least)

@@ -6,10 +6,13 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
+from metajax import checks
 from metajax.compose import linear
+from metajax.compose.joined import check_networks
 from metajax.learners.episodic import check_examples, check_padded_rows, check_rows
 from metajax.learners.metric import check_positives, embed_together
 from metajax.losses import batch_cross_entropy, binary_cross_entropy
+from metajax.losses.classification import right_if_known
 from metajax.losses.metric import relations
 from metajax.predictors import largest_by_way
 from metajax.types import Array, Examples, Inputs, Key, Learner, Network, Pair
@@ -39,10 +42,14 @@ def siamese(network: Network, *, drawn: Drawn = "given", one_example: Callable |
     one_example: `(key, picture) -> picture`, such as `views.image.affine()`; None: the batch is pairs.
 
   Raises:
+    TypeError: if it is no Network, or `one_example` no function.
     ValueError: if `drawn` is neither, or "batch" with `one_example`; at init, if the inputs are no `Pair` or labels are
       not one-hot `[n, 2]`, a batch to draw from has no two rows of one class or none of another, the network's outputs
       are not `[n, d]`, or rows are padded and it keeps batch statistics.
   """
+  check_networks(network=network)
+  if one_example is not None:
+    checks.function("one_example", one_example, "(key, picture) -> picture")
   if drawn not in get_args(Drawn):
     raise ValueError(f"expected pairs drawn 'given' or 'batch', got {drawn!r}")
   if drawn == "batch" and one_example is not None:
@@ -86,7 +93,8 @@ def siamese(network: Network, *, drawn: Drawn = "given", one_example: Callable |
     embedded, state = network.apply(params["encoder"], state, batch.inputs, train=True, key=key)
     logits = jax.vmap(lambda row: likelihood(params, row, embedded))(embedded)
     same, other = relations(logits, batch.labels)
-    share = lambda right, of: jnp.sum(right & of) / jnp.maximum(of.sum(), 1)
+    known = lambda right: right_if_known(right, jnp.isnan(logits))
+    share = lambda right, of: jnp.sum(jnp.where(of, known(right), 0)) / jnp.maximum(of.sum(), 1)
     metrics = {"accuracy": (share(logits > 0, same) + share(logits <= 0, other)) / 2}
     return batch_cross_entropy(logits, batch.labels), (state, metrics)
 
@@ -95,8 +103,8 @@ def siamese(network: Network, *, drawn: Drawn = "given", one_example: Callable |
     (first, second), labels = pairs(pair_key, batch)
     halves, state = embed_together(network, params["encoder"], state, (first, second), network_key)
     logits = likelihood(params, *halves)
-    right = ((logits > 0) == (labels[:, 1] > 0)) * labels.sum(-1)
-    metrics = {"accuracy": right.sum() / jnp.maximum(labels.sum(), 1)}
+    right = right_if_known((logits > 0) == (labels[:, 1] > 0), jnp.isnan(logits))
+    metrics = {"accuracy": jnp.where(labels.any(-1), right, 0).sum() / jnp.maximum(labels.sum(), 1)}
     return binary_cross_entropy(logits, labels), (state, metrics)
 
   def embed(params, state, inputs):

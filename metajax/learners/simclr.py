@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metajax import checks
 from metajax.compose import unit_rows, with_head
 from metajax.learners.episodic import check_examples, check_padded_rows
 from metajax.losses import learned_scale, nt_xent
@@ -49,6 +50,7 @@ def simclr(
     predictor: `embed -> predict`.
 
   Raises:
+    TypeError: if a network is no Network, or `view` or `predictor` no function.
     ValueError: if an argument is none of these; at init, if there are fewer than two pictures, a value is not finite
       or, of pictures, out of [0, 1], or rows are padded and a network keeps batch statistics.
   """
@@ -123,6 +125,8 @@ def _contrastive(encoder, head, view, contrast, temperature, embedding, predicto
     raise ValueError(f"expected a temperature above 0, or 'learned', got {temperature!r}")
   if embedding not in ("encoder", "head"):
     raise ValueError(f"expected embedding to be 'encoder' or 'head', got {embedding!r}")
+  checks.function("view", view, "(key, picture) -> picture, such as views.image.simclr()")
+  checks.function("predictor", predictor, "embed -> predict, such as nearest_centroid")
   network, learned = with_head(encoder, head), temperature == "learned"
 
   def init(key, batch):

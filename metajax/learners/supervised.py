@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import jax
 
+from metajax import checks
 from metajax.compose import linear, with_head
+from metajax.compose.joined import check_networks
 from metajax.learners.episodic import check_examples, check_padded_rows
 from metajax.losses import accuracy, check_fits, cross_entropy
 from metajax.predictors import nearest_centroid
@@ -26,9 +28,14 @@ def supervised(encoder: Network, predictor: Callable = nearest_centroid, *, head
     head: `classes -> Network` from features to logits, for as many classes as the training labels have.
 
   Raises:
+    TypeError: if the encoder is no Network, or `predictor` or `head` no function.
     ValueError: at init, if labels are not one-hot `[n, classes]` or the head's outputs do not fit them; rows are padded
       and the encoder keeps batch statistics.
   """
+
+  check_networks(encoder=encoder)
+  checks.function("predictor", predictor, "embed -> predict, such as nearest_centroid")
+  checks.function("head", head, "classes -> Network, such as linear")
 
   def init(key, batch):
     check_examples(batch)

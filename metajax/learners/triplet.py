@@ -5,10 +5,13 @@ from typing import Literal
 
 import jax.numpy as jnp
 
+from metajax import checks
 from metajax.compose import unit_rows
+from metajax.compose.joined import check_networks
 from metajax.learners.episodic import check_embedding, check_examples, check_padded_rows
 from metajax.learners.metric import check_positives, embed_together
 from metajax.losses import batch_hard, batch_semi_hard, triplet_margin
+from metajax.losses.classification import right_if_known
 from metajax.losses.metric import hinge, relations
 from metajax.predictors import nearest_centroid, squared_distances
 from metajax.types import Examples, Learner, Network
@@ -45,9 +48,12 @@ def triplet(
     predictor: `embed -> predict`: `nearest_centroid`, or `nearest_neighbour`.
 
   Raises:
+    TypeError: if it is no Network, or `predictor` no function.
     ValueError: if `negatives` or `margin` is none of these; at init, if the batch is of another type or has no two rows
       of one class, the network's outputs are not `[n, d]`, or rows are padded and it keeps batch statistics.
   """
+  check_networks(network=network)
+  checks.function("predictor", predictor, "embed -> predict, such as nearest_centroid")
   if negatives not in ("given", "hard", "semi_hard"):
     raise ValueError(f"expected negatives to be 'given', 'hard' or 'semi_hard', got {negatives!r}")
   hinge(margin)
@@ -73,7 +79,8 @@ def triplet(
     embedded, state = embed_together(network, params, state, [batch[part] for part in PARTS], key)
     three = [finish(part) for part in embedded]
     near, far = (jnp.square(three[0] - other).sum(-1) for other in three[1:])
-    return triplet_margin(*three, margin), (state, {"accuracy": jnp.mean(near < far)})
+    right = right_if_known(near < far, jnp.isnan(near) | jnp.isnan(far))
+    return triplet_margin(*three, margin), (state, {"accuracy": jnp.mean(right)})
 
   def loss_of_batch(params, state, batch: Examples, key):
     embedded, state = network.apply(params, state, batch.inputs, train=True, key=key)
@@ -92,4 +99,6 @@ def _nearest_is_right(distances, labels):
   same, other = relations(distances, labels)
   nearest = lambda which: jnp.where(which, distances, jnp.inf).min(-1)
   valid = same.any(-1) & other.any(-1)
-  return jnp.sum((nearest(same) < nearest(other)) & valid) / jnp.maximum(valid.sum(), 1)
+  near, far = nearest(same), nearest(other)
+  right = right_if_known(near < far, jnp.isnan(near) | jnp.isnan(far))
+  return jnp.sum(jnp.where(valid, right, 0)) / jnp.maximum(valid.sum(), 1)

@@ -5,8 +5,9 @@ A row of labels that is all zero is padding and weighs nothing, so batches of an
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from metajax import checks
+from metajax.compose.heads import wide
 from metajax.types import Array, Scalar
 
 
@@ -15,13 +16,17 @@ def cross_entropy(logits: Array, labels: Array) -> Scalar:
 
   Args:
     logits: `[n, ways]`.
-    labels: one-hot `[n, ways]`; all-zero rows weigh nothing. Without any other row the loss is 0.
+    labels: one-hot `[n, ways]`; all-zero rows weigh nothing, whatever their logits. Without any other row the loss is
+      0. Shares of a row are served too (soft labels, or one-hot ones times a weight), of which a row weighs its sum.
+
+  Returns:
+    A scalar in 32 bits at least; NaN where a row that weighs has NaN logits.
 
   Raises:
-    ValueError: if the shapes differ.
+    ValueError: if the shapes differ, logits are not floating, or labels are below 0 or sum to more than 1.
   """
-  check_fits(logits, labels)
-  log_probabilities = jax.nn.log_softmax(logits)
+  there = _labelled("logits", logits, labels)
+  log_probabilities = jax.nn.log_softmax(jnp.where(there, wide(logits), 0))
   return -_mean(jnp.sum(labels * log_probabilities, axis=-1), labels)
 
 
@@ -33,10 +38,11 @@ def squared_error_of_scores(scores: Array, labels: Array) -> Scalar:
     labels: one-hot `[n, ways]`; all-zero rows weigh nothing. Without any other row the loss is 0.
 
   Raises:
-    ValueError: if the shapes differ.
+    ValueError: as `cross_entropy`.
   """
-  check_fits(scores, labels)
-  return _mean(jnp.square(scores - labels).mean(-1) * row_weights(labels), labels)
+  there = _labelled("scores", scores, labels)
+  each = jnp.square(jnp.where(there, wide(scores), 0) - labels)
+  return _mean(each.mean(-1) * row_weights(labels), labels)
 
 
 def accuracy(logits: Array, labels: Array) -> Scalar:
@@ -46,16 +52,30 @@ def accuracy(logits: Array, labels: Array) -> Scalar:
     logits: `[n, ways]`.
     labels: one-hot `[n, ways]`.
 
+  Returns:
+    A scalar; NaN where a row that counts holds NaN, of which none is the largest.
+
   Raises:
-    ValueError: if the shapes differ.
+    ValueError: as `cross_entropy`.
   """
-  check_fits(logits, labels)
+  there = _labelled("logits", logits, labels)
   right = jnp.argmax(logits, -1) == jnp.argmax(labels, -1)
-  return _mean(right * row_weights(labels), labels)
+  unknown = jnp.isnan(jnp.where(there, logits, 0)).any(-1)
+  return _mean(right_if_known(right, unknown) * row_weights(labels), labels)
+
+
+def right_if_known(right: Array, unknown: Array) -> Array:
+  """1 where an answer is right and 0 where it is wrong; NaN where it comes of NaN, which compares as wrong."""
+  return jnp.where(unknown, jnp.nan, right)
 
 
 def row_weights(labels: Array) -> Array:
-  """1 for a labelled row, 0 for padding: `[n, ways] -> [n]`."""
+  """1 for a labelled row, 0 for padding: `[n, ways] -> [n]`.
+
+  Raises:
+    ValueError: if labels are no rows of shares, as for `cross_entropy`.
+  """
+  checks.shares("labels", labels)
   return jnp.sum(labels, axis=-1)
 
 
@@ -63,9 +83,11 @@ def check_fits(logits: Array, labels: Array):
   """Says which number of ways a network gave and which the labels have, when they differ.
 
   Raises:
-    ValueError: if the shapes differ or are not `[n, ways]`.
+    ValueError: if the shapes differ or are not `[n, ways]`, or they are no arrays of real numbers.
   """
-  given, expected = jnp.shape(logits), jnp.shape(labels)
+  checks.real("logits", logits)
+  checks.real("labels", labels)
+  given, expected = logits.shape, labels.shape
   if len(expected) != 2:
     raise ValueError(f"expected one-hot labels [n, ways], got an array of shape {list(expected)}")
   if given != expected:
@@ -81,19 +103,17 @@ def check_one_hot(labels: Array):
   Raises:
     ValueError: quoting the first row that is neither one-hot nor all zero.
   """
-  if isinstance(labels, jax.core.Tracer):
-    return
-  if np.ndim(labels) < 2:
-    given = f"an array of shape {list(np.shape(labels))}"
-    raise ValueError(f"expected one-hot labels [n, ways], as jax.nn.one_hot(labels, ways) makes them, got {given}")
-  rows = np.asarray(labels).reshape(-1, np.shape(labels)[-1])
-  ones, zeros = (rows == 1).sum(-1), (rows == 0).sum(-1)
-  wrong = np.flatnonzero((ones > 1) | (ones + zeros < rows.shape[-1]))
-  if wrong.size:
-    row = rows[wrong[0]].tolist()
-    raise ValueError(f"expected one-hot labels (a single 1 in each row, or all zeros for padding), got the row {row}")
+  checks.one_hot("labels", labels)
+
+
+def _labelled(name, numbers, labels):
+  """Which rows have a label, `[n, 1]`, of numbers that fit the labels."""
+  checks.floating(name, numbers)
+  check_fits(numbers, labels)
+  checks.shares("labels", labels)
+  return jnp.any(labels != 0, -1, keepdims=True)
 
 
 def _mean(values, labels):
-  weight = jnp.sum(labels)
-  return jnp.sum(values) / jnp.where(weight > 0, weight, 1)
+  weight = jnp.sum(wide(labels))
+  return jnp.sum(wide(values)) / jnp.where(weight == 0, 1, weight)

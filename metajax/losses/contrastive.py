@@ -17,19 +17,23 @@ Inside someone's own `shard_map` or `pmap` a loss is that of the device's own ro
 then it is that of all rows, known to all devices. There its derivative follows JAX's own rules: with `shard_map` the
 gradient of replicated params is right as it is; with `pmap`, and under `check_vma=False`, take the mean of the devices'
 gradients.
+
+A row that weighs and holds NaN makes the loss NaN. What is refused where it is known (a weight below 0, a temperature
+that is not above 0) makes it NaN while tracing.
 """
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from metajax import mesh
+from metajax import checks, mesh
 from metajax.compose import unit_rows
 from metajax.losses import sigmoid_of_towers, softmax_of_rows, softmax_of_towers
+from metajax.losses.tiles import as_weights
 from metajax.mesh import Rows
 from metajax.types import Array, Scalar
 
@@ -70,9 +74,11 @@ def info_nce(
     axis_name: of the `shard_map` or `pmap` around, over which the rows are spread.
 
   Raises:
-    ValueError: if the towers are not floating `[n, d]` of one shape, weights are not `[n]`, `how` is none of these or
-      does not go with `axis_name`, or the rows do not divide by the devices.
+    ValueError: if the towers are not floating `[n, d]` of one shape, none of them 0, weights are not `[n]` and of at
+      least 0, the scale is not above 0, `how` is none of these or does not go with `axis_name`, or the rows do not
+      divide by the devices.
   """
+  _check_how(how, tile, axis_name)
   rows = _towers(first, second, scale, weights)
   return _compute(softmax_of_towers, (), rows, how, tile, axis_name)
 
@@ -103,6 +109,8 @@ def siglip(
   Raises:
     ValueError: as `info_nce`.
   """
+  checks.scalar("bias", bias)
+  _check_how(how, tile, axis_name)
   rows = _towers(first, second, scale, weights)
   bias = jnp.asarray(bias, rows[0].dtype)
   return _compute(sigmoid_of_towers, bias, rows, how, tile, axis_name)
@@ -155,7 +163,8 @@ def supervised_contrastive(
 
   Args:
     embeddings: `z`, `[n, d]`, of any floating type.
-    labels: one-hot `[n, classes]`, of which an all-zero row is padding; or integers `[n]`, for many classes.
+    labels: one-hot `[n, classes]`, of which an all-zero row is padding; or integers `[n]`, for many classes, of which
+      -1 is padding, and one below that NaN while tracing.
     temperature: above 0.
     weights, how, tile, axis_name: as for `info_nce`.
 
@@ -163,25 +172,35 @@ def supervised_contrastive(
     ValueError: if labels are neither, and as `info_nce`.
   """
   _check_rows(embeddings=embeddings)
-  labels = jnp.asarray(labels)
+  checks.real("labels", labels)
+  given, labels = labels, jnp.asarray(labels)
   if labels.shape[:1] != jnp.shape(embeddings)[:1] or labels.ndim not in (1, 2):
     shapes = f"{list(labels.shape)} for embeddings {list(jnp.shape(embeddings))}"
     raise ValueError(f"expected one-hot labels [n, classes] or integers [n], got {shapes}")
   if labels.ndim == 1 and not jnp.issubdtype(labels.dtype, jnp.integer):
     raise ValueError(f"expected labels [n] to be integers, got {labels.dtype}; one-hot labels are [n, classes]")
+  weights = _weights(weights, embeddings)
   if labels.ndim == 2:
+    checks.one_hot("labels", given)
     there = labels.any(-1)
-    weights = there if weights is None else jnp.where(there, weights, 0)
     labels = labels.argmax(-1)
+  else:
+    checks.integers("labels", given, "n", low=-1)
+    there = jnp.where(labels + 1 >= 0, labels >= 0, jnp.nan)
+  weights = jnp.where(there == 0, 0, weights * there)
   return _supervised(embeddings, labels, temperature, weights, how, tile, axis_name)
 
 
 def learned_scale(log_scale: Scalar) -> Scalar:
-  """`exp(min(log_scale, ln 100))`, a learned scale of the logits (arXiv:2103.00020), never stuck.
+  """`exp(min(log_scale, ln 100))`, a learned scale of the logits (arXiv:2103.00020), never stuck: `[]` to `[]`.
 
   Beyond the cap its gradient is that at the cap, where a plain minimum has none, so what is beyond can come back. Start
   at `START_LOG_SCALE`, `ln(1 / 0.07)`; `metajax.train.keep_below` keeps the parameter itself below the cap.
+
+  Raises:
+    ValueError: if it is no number.
   """
+  checks.scalar("log_scale", log_scale)
   log_scale = jnp.asarray(log_scale)
   beyond = lax.stop_gradient(jnp.maximum(log_scale - LARGEST_LOG_SCALE, 0))
   return jnp.exp(log_scale - beyond)
@@ -193,37 +212,65 @@ def _towers(first, second, scale, weights):
   if jnp.shape(first) != jnp.shape(second):
     raise ValueError(f"expected two towers of one shape, got {list(jnp.shape(first))} and {list(jnp.shape(second))}")
   weights = _weights(weights, first)
+  scale = _above_0("scale", scale, weights.dtype)
   first, second = (_unit(x, weights) for x in (first, second))
-  return first * jnp.asarray(scale, first.dtype), second, weights, None
+  return first * scale, second, _counted(weights), None
 
 
 def _supervised(embeddings, labels, temperature, weights, how, tile, axis_name):
   weights = _weights(weights, embeddings)
-  embeddings = _unit(embeddings, weights)
-  return _compute(
-    softmax_of_rows, 1 / jnp.asarray(temperature, embeddings.dtype), (embeddings, weights, labels), how, tile, axis_name
-  )
+  scale = 1 / _above_0("temperature", temperature, weights.dtype)
+  _check_how(how, tile, axis_name)
+  embeddings, weights = _unit(embeddings, weights), _counted(weights)
+  return _compute(softmax_of_rows, scale, (embeddings, weights, labels), how, tile, axis_name)
+
+
+def _above_0(name, value, dtype):
+  """A number that is NaN where it is not above 0, of which one that is known is refused."""
+  checks.scalar(name, value)
+  checks.positive(name, value)
+  value = jnp.asarray(value, dtype)
+  return jnp.where(value > 0, value, jnp.nan)
 
 
 def _check_rows(**towers):
   for name, x in towers.items():
-    if jnp.ndim(x) != 2 or not jnp.issubdtype(jnp.result_type(x), jnp.floating):
-      raise ValueError(f"expected {name} to be floating [n, d], got {jnp.result_type(x)} {list(jnp.shape(x))}")
+    checks.floating(name, x, "n", "d")
+    if 0 in x.shape:
+      raise ValueError(f"expected {name} of at least 1 row and 1 value a row, got an array of shape {list(x.shape)}")
 
 
 def _weights(weights, like) -> Array:
-  """Weights of rows, in the type of the logits."""
+  """Weights of rows, in the type of the logits; NaN for a negative one."""
   kind = jnp.promote_types(jnp.result_type(like), jnp.float32)
   if weights is None:
     return jnp.ones(len(like), kind)
+  checks.real("weights", weights)
   if jnp.shape(weights) != (len(like),):
     raise ValueError(f"expected weights [{len(like)}], one for each row, got {list(jnp.shape(weights))}")
-  return lax.stop_gradient(jnp.asarray(weights, kind))
+  checks.weights("weights", weights)
+  return as_weights(weights, kind)
 
 
 def _unit(embeddings, weights):
-  """Rows of length 1, and zeros for padding, which may hold anything, in 32 bits at least."""
-  return unit_rows(jnp.where(weights[:, None] > 0, jnp.asarray(embeddings, weights.dtype), 0))
+  """Rows of length 1, and zeros for padding, which may hold anything, in 32 bits at least; NaN for a weight of NaN."""
+  of_row = weights[:, None]
+  rows = jnp.where(jnp.isnan(of_row), jnp.nan, jnp.asarray(embeddings, weights.dtype))
+  return unit_rows(jnp.where(of_row == 0, 0, rows))
+
+
+def _counted(weights):
+  """Weights by which rows are counted: a row that has become NaN is among them, so that it is not passed over."""
+  return jnp.where(jnp.isnan(weights), 1, weights)
+
+
+def _check_how(how, most, axis_name):
+  if how is not None:
+    checks.choice("how", how, How)
+  if most is not None:
+    checks.count("a tile's rows", most)
+  if axis_name is not None and how in ("dense", "tiled"):
+    raise ValueError(f"expected how to be 'sharded' or 'ring' with an axis_name, got {how!r}")
 
 
 def _compute(ways, shared, rows, how, most, axis_name):
@@ -231,12 +278,6 @@ def _compute(ways, shared, rows, how, most, axis_name):
 
   `rows` are towers `[n, d]`, weights `[n]`, and labels `[n]` or None: places, two by two.
   """
-  if how is not None and how not in get_args(How):
-    raise ValueError(f"expected how to be one of {', '.join(map(repr, get_args(How)))}, or None, got {how!r}")
-  if most is not None and most < 1:
-    raise ValueError(f"expected a tile of at least 1 row, got {most}")
-  if axis_name is not None and how in ("dense", "tiled"):
-    raise ValueError(f"expected how to be 'sharded' or 'ring' with an axis_name, got {how!r}")
   how = how or _rule(rows[0], axis_name)
   if how == "dense":
     return ways.dense(shared, rows)

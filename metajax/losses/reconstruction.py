@@ -2,7 +2,9 @@
 
 import jax.numpy as jnp
 
-from metajax.losses.tiles import mean_of
+from metajax import checks
+from metajax.compose.heads import wide
+from metajax.losses.tiles import as_weights, mean_of
 from metajax.types import Array, Scalar
 
 
@@ -12,27 +14,48 @@ def masked_reconstruction(reconstructed: Array, patches: Array, masked: Array) -
   Args:
     reconstructed: `[n, patches, pixels]`.
     patches: as they were, `[n, patches, pixels]`; the paper's are `normalised_patches`.
-    masked: `[n, patches]`, not negative: of each patch in the mean, 0 for one that was seen. Without any the loss is 0.
+    masked: `[n, patches]`, not negative: of each patch in the mean, 0 for one that was seen, whatever it holds. Without
+      any the loss is 0.
 
   Raises:
-    ValueError: if shapes do not fit.
+    ValueError: if shapes do not fit, patches are not floating, or `masked` is negative.
   """
-  if reconstructed.shape != patches.shape or masked.shape != patches.shape[:-1]:
-    shapes = ", ".join(str(list(x.shape)) for x in (reconstructed, patches, masked))
-    raise ValueError(f"expected patches [n, patches, pixels], twice, and [n, patches], got shapes {shapes}")
-  return mean_of(masked, jnp.square(reconstructed - patches).mean(-1))
+  checks.floating("reconstructed", reconstructed)
+  checks.floating("patches", patches)
+  checks.real("masked", masked)
+  shapes = [list(jnp.shape(x)) for x in (reconstructed, patches, masked)]
+  if shapes[0] != shapes[1] or shapes[2] != shapes[1][:-1] or len(shapes[2]) != 2:
+    given = ", ".join(map(str, shapes))
+    raise ValueError(f"expected patches [n, patches, pixels], twice, and [n, patches], got shapes {given}")
+  checks.weights("masked", masked)
+  masked = as_weights(masked, wide(patches).dtype)
+  apart = jnp.where(masked[..., None] == 0, 0, wide(reconstructed) - wide(patches))
+  return mean_of(masked, jnp.square(apart).mean(-1))
 
 
 def normalised_patches(patches: Array, epsilon: float = 1e-6) -> Array:
   """Each patch with mean 0 and variance 1 over its own pixels, `(p - mean) / sqrt(variance + epsilon)`.
 
-  `[..., pixels] -> [..., pixels]`; one that is even all over is 0. The variance is the unbiased one, as in the
-  authors' code.
+  `[..., pixels] -> [..., pixels]`, in 32 bits at least; one that is even all over is 0. The variance is the unbiased
+  one, as in the authors' code.
+
+  Raises:
+    ValueError: if patches are not floating, of at least 2 pixels, or `epsilon` is not above 0.
   """
   mean, deviation = patch_statistics(patches, epsilon)
-  return (patches - mean) / deviation
+  return (wide(patches) - mean) / deviation
 
 
 def patch_statistics(patches: Array, epsilon: float = 1e-6) -> tuple[Array, Array]:
-  """The mean and the deviation that `normalised_patches` takes off: `[..., pixels] -> [..., 1]` each."""
+  """The mean and the deviation that `normalised_patches` takes off: `[..., pixels] -> [..., 1]` each.
+
+  Raises:
+    ValueError: as `normalised_patches`.
+  """
+  checks.floating("patches", patches, ..., "pixels")
+  checks.scalar("epsilon", epsilon)
+  checks.positive("epsilon", epsilon)
+  if patches.shape[-1] < 2:
+    raise ValueError(f"expected patches of at least 2 pixels, got an array of shape {list(patches.shape)}")
+  patches = wide(patches)
   return patches.mean(-1, keepdims=True), jnp.sqrt(jnp.var(patches, -1, keepdims=True, ddof=1) + epsilon)

@@ -45,10 +45,16 @@ def present(values, weights):
   return jnp.where(weights > 0, values, 0)
 
 
+def as_weights(weights, dtype):
+  """Weights without a derivative; a negative one, which is refused where it is known, is NaN while tracing."""
+  weights = lax.stop_gradient(jnp.asarray(weights, dtype))
+  return jnp.where(weights >= 0, weights, jnp.nan)
+
+
 def mean_of(weights, values):
   return divide((weights * present(values, weights)).sum(), weights.sum())
 
 
 def divide(total, weight):
-  """A mean over nothing is 0."""
-  return total / jnp.where(weight > 0, weight, 1)
+  """A mean over nothing is 0; by a weight of NaN it is NaN, and its gradient too."""
+  return total / jnp.where(weight == 0, 1, weight)

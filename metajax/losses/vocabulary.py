@@ -1,14 +1,14 @@
 """The last matrix product of a language model and its cross-entropy, without the logits of the whole vocabulary."""
 
 import functools
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from metajax import mesh
-from metajax.losses.tiles import NO_LOGIT, add_exponentials, divide, mean_of, no_sums, present
+from metajax import checks, mesh
+from metajax.losses.tiles import NO_LOGIT, add_exponentials, as_weights, divide, mean_of, no_sums, present
 from metajax.mesh import Rows, varying
 from metajax.types import Array, Scalar
 
@@ -36,18 +36,21 @@ def vocabulary_cross_entropy(
   Args:
     features: `[..., d]`, of any floating type; products are summed, and all else computed, in 32 bits.
     vectors: `[vocabulary, d]`.
-    labels: integers `[...]`, from 0 to `vocabulary - 1`; a negative one is padding, which weighs nothing. One beyond
-      the vocabulary makes the loss NaN.
+    labels: integers `[...]`, from 0 to `vocabulary - 1`; -1 is padding, which weighs nothing. Any other is refused, and
+      makes the loss NaN while tracing.
     weights: `[...]`, not negative; by default 1. They are not differentiated. Where all are 0 the loss is 0.
     how: "dense" or "tiled"; by default dense up to 2^24 logits of a device.
     tile: columns of a tile, at most; by default as many as make 2^22 logits, at least 128.
 
   Raises:
-    ValueError: if shapes do not fit, `how` is neither, or a tile is below 1.
+    ValueError: if shapes do not fit, features or vectors are not floating, a label is not of the vocabulary, a weight
+      is below 0, `how` is neither, or a tile is below 1.
   """
   features, labels, weights = _rows(features, vectors, labels, weights)
-  if how not in (None, *get_args(How)) or (tile is not None and tile < 1):
-    raise ValueError(f"expected how to be 'dense' or 'tiled', and a tile of at least 1, got {how!r} and {tile}")
+  if how is not None:
+    checks.choice("how", how, How)
+  if tile is not None:
+    checks.count("a tile's columns", tile)
   count, vocabulary = len(features), len(vectors)
   if how is None:
     how = "dense" if count // mesh.device_count() * vocabulary <= LARGEST_DENSE else "tiled"
@@ -60,16 +63,21 @@ def vocabulary_cross_entropy(
 def vocabulary_log_probabilities(features: Array, vectors: Array, labels: Array, *, tile: int | None = None) -> Array:
   """`log softmax(features @ vectors.T)` at each label, in nats: `[..., d], [vocabulary, d], [...] -> [...]`.
 
-  For scores, tile by tile; where a label is negative, padding, it is 0. Arguments and errors are those of
+  For scores, tile by tile; where a label is -1, padding, it is 0. Arguments and errors are those of
   `vocabulary_cross_entropy`.
   """
+  if tile is not None:
+    checks.count("a tile's columns", tile)
   rows, flat, weights = _rows(features, vectors, labels, None)
   where = Rows(None, False, _columns(tile, len(rows), vectors))
   largest, sums, at_label = _sums(where, vectors, rows, flat)
-  return jnp.where(weights > 0, at_label - largest - jnp.log(sums), 0).reshape(labels.shape)
+  return jnp.where(weights == 0, 0, weights * (at_label - largest - jnp.log(sums))).reshape(labels.shape)
 
 
 def _rows(features, vectors, labels, weights):
+  checks.floating("features", features)
+  checks.floating("vectors", vectors)
+  checks.integers("labels", labels)
   if (
     jnp.shape(features)[:-1] != jnp.shape(labels)
     or jnp.ndim(vectors) != 2
@@ -77,13 +85,20 @@ def _rows(features, vectors, labels, weights):
   ):
     shapes = ", ".join(str(list(jnp.shape(x))) for x in (features, vectors, labels))
     raise ValueError(f"expected features [..., d], vectors [vocabulary, d] and labels [...], got shapes {shapes}")
-  if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
-    raise ValueError(f"expected integer labels, got {jnp.result_type(labels)}")
+  checks.integers("labels", labels, low=-1, high=len(vectors))
   labels = jnp.asarray(labels)
+  labels = labels.astype(jnp.int32) if labels.dtype.itemsize < 4 else labels  # which the vocabulary may go beyond
+  if weights is not None:
+    checks.real("weights", weights)
   if weights is not None and jnp.shape(weights) != labels.shape:
     raise ValueError(f"expected a weight a label, {list(labels.shape)}, got {list(jnp.shape(weights))}")
-  weights = jnp.float32(1) if weights is None else lax.stop_gradient(jnp.asarray(weights, jnp.float32))
-  weights = jnp.where(labels >= 0, weights, 0)
+  if weights is None:
+    weights = jnp.float32(1)
+  else:
+    checks.weights("weights", weights)
+    weights = as_weights(weights, jnp.float32)
+  known = (labels >= 0) & (labels < len(vectors))
+  weights = jnp.where(known, weights, jnp.where(labels + 1 == 0, 0, jnp.nan))
   return features.reshape(-1, features.shape[-1]), labels.reshape(-1), weights.reshape(-1)
 
 
@@ -129,7 +144,7 @@ def _sums(where, vectors, features, labels):
   rows = features.astype(jnp.float32)
   (largest, sums), _ = nothing = varying((no_sums(rows), jnp.zeros_like(rows[:, 0])), (features, labels))
   ((largest, sums), at_label), _ = lax.scan(visit, nothing, _tiles(where, vectors))
-  return largest, sums, jnp.where(labels < len(vectors), at_label, jnp.nan)
+  return largest, sums, at_label
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -116,9 +116,19 @@ def replicate(tree: Params) -> Params:
 
 
 def to_host(tree):
-  """Global arrays as whole NumPy arrays, on every host."""
-  whole = lambda x: x.is_fully_addressable or x.is_fully_replicated
-  return jax.tree.map(lambda x: np.asarray(x if not isinstance(x, jax.Array) or whole(x) else replicate(x)), tree)
+  """Global arrays as whole NumPy arrays, on every host; typed keys as their words."""
+
+  def whole(x):
+    x = jax.random.key_data(x) if is_key(x) else x
+    here = not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated
+    return np.asarray(x if here else replicate(x))
+
+  return jax.tree.map(whole, tree)
+
+
+def is_key(x) -> bool:
+  """Whether it is a typed key, `jax.random.key(seed)`, or an array of them."""
+  return jnp.issubdtype(getattr(x, "dtype", None), jax.dtypes.prng_key)
 
 
 def sharded_axis(shape: tuple[int, ...]) -> int | None:

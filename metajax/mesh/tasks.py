@@ -10,7 +10,7 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jax.sharding import PartitionSpec as P
 
-from metajax.mesh.devices import DATA, check_divides, device_count, leading, parameter_spec, sharded_axis
+from metajax.mesh.devices import DATA, check_divides, device_count, is_key, leading, parameter_spec, sharded_axis
 
 
 def map_tasks(fn: Callable, at_once: int | None = None) -> Callable:
@@ -45,7 +45,8 @@ def mean_over_tasks(task: Callable, at_once: int | None = None) -> Callable:
 
       loss = sum_t weight_t loss_t / sum_t weight_t
 
-  and likewise every floating leaf of `aux`; integer and boolean leaves take the maximum. The gradient with respect
+  and likewise every floating leaf of `aux`; integer and boolean leaves take the maximum, and so do typed keys, word by
+  word: one that all tasks have alike stays what it is. The gradient with respect
   to `params` is taken inside the map, group by group, so memory does not grow with the number of tasks, and over the
   mesh it costs one all-reduce. It is exact in forward and in reverse mode and can be differentiated again. Only
   `params` is differentiated: `aux` has no tangent. Inside someone's `shard_map`, which needs `check_vma=False`, it is
@@ -53,7 +54,7 @@ def mean_over_tasks(task: Callable, at_once: int | None = None) -> Callable:
 
   Args:
     task: `(params, rest, task) -> (scalar loss, aux, scalar weight)`, which closes over no traced value. Weight 0 is a
-      padded task, whatever its loss.
+      padded task, whatever its loss; one that is negative or NaN makes the mean NaN.
     at_once: how many tasks run as one vectorised group; see `tasks_at_once`.
 
   Raises:
@@ -66,7 +67,9 @@ def mean_over_tasks(task: Callable, at_once: int | None = None) -> Callable:
     if jnp.shape(loss) != ():
       raise ValueError(f"expected a task's loss to be a scalar, got an array of shape {jnp.shape(loss)}")
     weight = lax.stop_gradient(jnp.asarray(weight, loss.dtype))
+    weight = jnp.where(weight >= 0, weight, jnp.nan)  # not passed over as if it were padding
     weigh = lambda x: jnp.where(weight > 0, weight.astype(x.dtype) * x, 0)
+    aux = jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, aux)
     aux = jax.tree.map(lambda x: weigh(jnp.asarray(x)) if _floats(x) else x, aux)
     return weigh(loss), (aux, weight)
 
@@ -104,12 +107,22 @@ def mean_over_tasks(task: Callable, at_once: int | None = None) -> Callable:
       island = lambda *arguments: _all_reduce(totals(differentiate, *arguments), axes)
       over_tasks = jax.shard_map(island, in_specs=(P(), P(), P(DATA)), out_specs=(P(), spread), check_vma=False)
     (loss, (aux, weight)), gradient = over_tasks(params, rest, tasks)
-    weight = jnp.where(weight > 0, weight, 1)
+    weight = jnp.where(weight == 0, 1, weight)
     divide = lambda x, like: (x / weight.astype(x.dtype)).astype(like.dtype) if _floats(x) else x
     if differentiate:
       gradient = jax.tree.map(divide, gradient, params)
     first = jax.tree.map(lambda x: x[0], tasks)
-    return jax.tree.map(divide, (loss, aux), jax.eval_shape(task, params, rest, first)[:2]), gradient
+    kinds = {}  # of the keys, which a shape does not tell
+
+    def of_one(params, rest, one):
+      out = task(params, rest, one)[:2]
+      kinds.update({i: jax.random.key_impl(x) for i, x in enumerate(jax.tree.leaves(out)) if is_key(x)})
+      return out
+
+    leaves, structure = jax.tree.flatten(jax.eval_shape(of_one, params, rest, first))
+    found = [divide(x, like) for x, like in zip(jax.tree.leaves((loss, aux)), leaves, strict=True)]
+    found = [jax.random.wrap_key_data(x, impl=kinds[i]) if i in kinds else x for i, x in enumerate(found)]
+    return structure.unflatten(found), gradient
 
   @jax.custom_jvp
   def mean(params, rest, tasks):

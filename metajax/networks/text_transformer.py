@@ -2,7 +2,9 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 
+from metajax import checks
 from metajax.networks.from_linen import from_linen
 from metajax.networks.transformer import VIT, Details, Size, check_size, norm, projected, read
 from metajax.types import Network
@@ -23,7 +25,8 @@ def text_transformer(
   """A causal transformer over tokens, read at the end of the text (arXiv:2103.00020): `[n, tokens] -> [n, width]`.
 
   A token attends to those before it. The output is that of the first end-of-text token, after a last norm, so what
-  follows it, padding, has no say, and shorter rows cost less: as many positions are used as there are tokens.
+  follows it, padding, has no say, and shorter rows cost less: as many positions are used as there are tokens. While
+  tracing, where tokens are not known, a row without an end of text, or with a token outside the vocabulary, is NaN.
 
   Args:
     vocabulary: how many tokens there are; the last one is the end of text, as a `data.Tokenizer` has it.
@@ -36,7 +39,7 @@ def text_transformer(
 
   Raises:
     ValueError: if an argument is out of range; at init, if tokens are not integers `[n, tokens]` of at most
-      `length` tokens.
+      `length` tokens; when applied, if one is outside the vocabulary, or a row has no end of text.
   """
   check_size(size, outputs, dropout)
   if vocabulary < 2 or length < 2:
@@ -56,6 +59,16 @@ class _TextTransformer(nn.Module):
   @nn.compact
   def __call__(self, tokens, train):
     *_, embedded = read(self, tokens, train)[0]
-    end = jnp.argmax(tokens == self.vocabulary - 1, axis=-1)
-    pooled = jnp.take_along_axis(embedded, end[:, None, None], axis=1)[:, 0]
+    ends = tokens.astype(jnp.int32) == self.vocabulary - 1
+    if checks.is_concrete(tokens):
+      _check_ends(np.asarray(tokens), self.vocabulary - 1)
+    pooled = jnp.take_along_axis(embedded, jnp.argmax(ends, axis=-1)[:, None, None], axis=1)[:, 0]
+    pooled = jnp.where(ends.any(-1, keepdims=True), pooled, jnp.nan)
     return projected(self, norm(self, "norm")(pooled))
+
+
+def _check_ends(tokens, end: int):
+  rows = np.flatnonzero(~(tokens == end).any(-1))
+  if rows.size:
+    which = ", ".join(map(str, rows[: checks.SHOWN])) + ", ..." * (rows.size > checks.SHOWN)
+    raise ValueError(f"expected the end of text, token {end}, in every row, got none in {rows.size} rows: {which}")

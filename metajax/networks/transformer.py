@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from metajax import checks
 from metajax.types import Array, Cache
 
 
@@ -112,17 +113,18 @@ def read(module, tokens: Array, train: bool, cache: Cache | None = None) -> tupl
 
   Args:
     module: with `vocabulary`, `size`, `length`, `dropout`, `dtype` and `details`.
-    tokens: whose values are in the vocabulary.
+    tokens: whose values are in the vocabulary; while tracing, one that is not makes its row NaN.
     train: as for all networks.
     cache: of the tokens before these.
 
   Raises:
-    ValueError: if tokens are not integers `[n, tokens]` of at most `length` tokens, or the cache is of more, or has no
-      room for these. Where that is not known while tracing, what is read is NaN.
+    ValueError: if tokens are not integers `[n, tokens]` of the vocabulary, of at most `length` tokens, or the cache is
+      of more, or has no room for these. Where that is not known while tracing, what is read is NaN.
   """
   if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer) or tokens.shape[1] > module.length:
     given = f"{tokens.dtype} {list(tokens.shape)}"
     raise ValueError(f"expected integer tokens [n, tokens], of at most {module.length} tokens, got {given}")
+  checks.integers("tokens", tokens, low=0, high=module.vocabulary)
   room = module.length if cache is None else _room(module, tokens, cache)
   width, (_, count) = module.size.width, tokens.shape
   table = nn.Embed(
@@ -130,7 +132,10 @@ def read(module, tokens: Array, train: bool, cache: Cache | None = None) -> tupl
   )
   positions = module.param("positions", nn.initializers.normal(0.01), (module.length, width))
   place = jnp.zeros((), jnp.int32) if cache is None else cache.place
-  embedded = table(tokens) + lax.dynamic_slice_in_dim(positions, place, count).astype(module.dtype)
+  tokens = tokens.astype(jnp.promote_types(tokens.dtype, jnp.int32))  # of 8 bits they would not reach the vocabulary
+  known = (tokens >= 0) & (tokens < module.vocabulary)
+  embedded = jnp.where(known[..., None], table(tokens), jnp.nan)
+  embedded = embedded + lax.dynamic_slice_in_dim(positions, place, count).astype(module.dtype)
   embedded = jnp.where(place + count <= room, embedded, jnp.nan)  # no silent overwriting of what is in a full cache
   embedded = nn.Dropout(module.dropout, deterministic=not train)(embedded)
   states, seen = [embedded], []

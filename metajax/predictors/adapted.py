@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import jax
 
+from metajax import checks
 from metajax.compose import linear, perceptron
+from metajax.compose.joined import check_networks
 from metajax.losses import cross_entropy
 from metajax.types import Adapt, Examples
 
@@ -19,10 +21,13 @@ def adapted_head(embed: Callable, adapt: Adapt, head: Callable = lambda ways: li
       (arXiv:1904.04232). Its initialisation is that of one key, the same in every task.
 
   Raises:
-    ValueError: when called, if the head keeps state (batch statistics).
+    TypeError: if `embed`, `adapt` or `head` is no function.
+    ValueError: when called, if labels are not one-hot `[s, ways]`, or the head keeps state (batch statistics).
   """
+  _check(embed, adapt, head)
 
   def predict(params, state, support, inputs):
+    checks.one_hot("support labels", support.labels, 2)
     features, network = embed(params, state, support.inputs), head(support.labels.shape[-1])
     fresh, of_head = _fresh(network, features)
     loss = lambda fast, known: cross_entropy(network.apply(fast, of_head, known.inputs, train=True)[0], known.labels)
@@ -33,7 +38,12 @@ def adapted_head(embed: Callable, adapt: Adapt, head: Callable = lambda ways: li
 
 
 def perceptron_head(embed: Callable, adapt: Adapt, hidden: int = 0) -> Callable:
-  """`adapted_head` with a perceptron: linear, or of one hidden layer of `hidden` units."""
+  """`adapted_head` with a perceptron: linear, or of one hidden layer of `hidden` units.
+
+  Raises:
+    TypeError, ValueError: as `adapted_head`, and if `hidden` is no whole number of at least 0.
+  """
+  checks.count("hidden", hidden, 0)
   return adapted_head(embed, adapt, lambda ways: perceptron(hidden, ways))
 
 
@@ -47,9 +57,14 @@ def fine_tuned(embed: Callable, adapt: Adapt, head: Callable = lambda ways: line
     adapt: how all is trained, on the cross-entropy of the support. `then(only("head", ...), ...)` begins with the head;
       the two parts of its parameters are "embedding" and "head".
     head: as in `adapted_head`.
+
+  Raises:
+    TypeError, ValueError: as `adapted_head`.
   """
+  _check(embed, adapt, head)
 
   def predict(params, state, support, inputs):
+    checks.one_hot("support labels", support.labels, 2)
     features, network = embed(params, state, support.inputs), head(support.labels.shape[-1])
     fresh, of_head = _fresh(network, features)
 
@@ -63,8 +78,15 @@ def fine_tuned(embed: Callable, adapt: Adapt, head: Callable = lambda ways: line
   return predict
 
 
+def _check(embed, adapt, head):
+  checks.function("embed", embed, "(params, state, inputs) -> [n, d]")
+  checks.function("adapt", adapt, "such as gradient_steps(optax.sgd(0.1), 100)")
+  checks.function("head", head, "ways -> Network, such as linear")
+
+
 def _fresh(network, features):
   """A new head's (params, state), which must not have batch statistics."""
+  check_networks(head=network)
   params, state = network.init(jax.random.key(0), features)
   if jax.tree.leaves(state):
     raise ValueError("expected a head without state (batch statistics): it is adapted to one support set")

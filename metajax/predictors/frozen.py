@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from metajax import checks
 from metajax.compose import unit_rows
 from metajax.predictors.comparison import centroid_logits, nearest_logits, ridge_logits
 
@@ -11,7 +12,11 @@ def nearest_centroid(embed: Callable) -> Callable:
 
   Args:
     embed: `(params, state, inputs) -> [n, d]`.
+
+  Raises:
+    TypeError: if `embed` is no function.
   """
+  _check(embed)
 
   def predict(params, state, support, inputs):
     return centroid_logits(embed(params, state, support.inputs), support.labels, embed(params, state, inputs))
@@ -24,7 +29,11 @@ def nearest_neighbour(embed: Callable) -> Callable:
 
   Args:
     embed: `(params, state, inputs) -> [n, d]`.
+
+  Raises:
+    TypeError: if `embed` is no function.
   """
+  _check(embed)
 
   def predict(params, state, support, inputs):
     return nearest_logits(embed(params, state, support.inputs), support.labels, embed(params, state, inputs))
@@ -33,15 +42,32 @@ def nearest_neighbour(embed: Callable) -> Callable:
 
 
 def normalised(embed: Callable) -> Callable:
-  """The embedding with rows of length 1."""
+  """The embedding with rows of length 1.
+
+  Raises:
+    TypeError: if `embed` is no function.
+  """
+  _check(embed)
   return lambda params, state, inputs: unit_rows(embed(params, state, inputs))
 
 
 def ridge(embed: Callable, strength: float = 1.0) -> Callable:
-  """A `predict` by ridge regression of the support's one-hot labels on its embeddings; see `ridge_logits`."""
+  """A `predict` by ridge regression of the support's one-hot labels on its embeddings; see `ridge_logits`.
+
+  Raises:
+    TypeError: if `embed` is no function.
+    ValueError: if `strength` is not above 0.
+  """
+  _check(embed)
+  checks.scalar("a strength", strength)
+  checks.positive("a strength", strength)
 
   def predict(params, state, support, inputs):
     known, asked = embed(params, state, support.inputs), embed(params, state, inputs)
     return ridge_logits(known, support.labels, asked, strength)
 
   return predict
+
+
+def _check(embed):
+  checks.function("embed", embed, "(params, state, inputs) -> [n, d]")

@@ -1,0 +1,36 @@
+"""Typed keys in the data of an inner loop: what is drawn by them (dropout) is drawn anew at each step."""
+
+from collections.abc import Callable
+
+import jax
+
+from metajax.mesh.devices import is_key
+from metajax.types import Array, Data
+
+
+def has_keys(data: Data) -> bool:
+  """Whether some leaf of data is a typed key, `jax.random.key(seed)`, or an array of them."""
+  return any(map(is_key, jax.tree.leaves(data)))
+
+
+def of_step(data: Data, step: Array | int) -> Data:
+  """Data as a step sees it: every key in it is `fold_in(key, step)`."""
+  return _with_keys(lambda key: jax.random.fold_in(key, step), data)
+
+
+def split(data: Data) -> tuple[Data, Data]:
+  """The same data twice, with other keys: for two inner loops, one after the other, which both count from step 0."""
+  both = jax.random.split
+  return _with_keys(lambda key: both(key)[0], data), _with_keys(lambda key: both(key)[1], data)
+
+
+def _with_keys(change: Callable, data):
+  def changed(x):
+    if not is_key(x):
+      return x
+    each = change
+    for _ in range(x.ndim):
+      each = jax.vmap(each)
+    return each(x)
+
+  return jax.tree.map(changed, data)

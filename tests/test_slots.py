@@ -1,0 +1,125 @@
+"""A slot given another kind of value says which, and what it expects, before anything is made."""
+
+import flax.linen as nn
+import optax
+import pytest
+from flax import nnx
+
+from metajax import gradient_steps, learners
+from metajax.compose import (
+  beside,
+  chunked,
+  concatenated,
+  frozen,
+  modulated,
+  on_pairs,
+  prepared,
+  started,
+  tied,
+  with_head,
+)
+from metajax.networks import mlp
+from metajax.predictors import adapted_head, fine_tuned, nearest_centroid, nearest_neighbour, normalised, ridge
+from metajax.pretexts import rotation
+from metajax.views.image import affine
+
+LINEN, NNX = nn.Dense(3), nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+network, adapt = mlp((4,), 3), gradient_steps(optax.sgd(0.1), 1)
+view = affine()
+NETWORKS = {  # of a value in the place of a network, and the name of that place
+  "anil": (lambda x: learners.anil(x, network, adapt), "encoder"),
+  "anil, head": (lambda x: learners.anil(network, x, adapt), "head"),
+  "cavia": (lambda x: learners.cavia(x, 2, adapt), "network"),
+  "clip": (lambda x: learners.clip(x, network), "picture"),
+  "clip, text": (lambda x: learners.clip(network, x), "text"),
+  "gpt": (learners.gpt, "network"),
+  "image_gpt": (lambda x: learners.image_gpt(x, [[0.0]]), "network"),
+  "imaml": (lambda x: learners.imaml(x, optax.sgd(0.1)), "network"),
+  "maml": (lambda x: learners.maml(x, adapt), "network"),
+  "maml, encoder": (lambda x: learners.maml(network, adapt, encoder=x), "encoder"),
+  "maml_plus_plus": (learners.maml_plus_plus, "network"),
+  "masked_autoencoder": (lambda x: learners.masked_autoencoder(x, network), "encoder"),
+  "masked_autoencoder, decoder": (lambda x: learners.masked_autoencoder(network, x), "decoder"),
+  "matching": (learners.matching, "network"),
+  "meta_sgd": (learners.meta_sgd, "network"),
+  "pretext": (lambda x: learners.pretext(rotation(), x, network), "encoder"),
+  "pretext, named": (lambda x: learners.pretext(rotation(), {"seen": x}, network), "seen"),
+  "proto_maml": (lambda x: learners.proto_maml(x, adapt), "encoder"),
+  "prototypical": (learners.prototypical, "network"),
+  "r2d2": (learners.r2d2, "network"),
+  "relation": (lambda x: learners.relation(x, network), "network"),
+  "relation, module": (lambda x: learners.relation(network, x), "module"),
+  "reptile": (lambda x: learners.reptile(x, adapt), "network"),
+  "siamese": (learners.siamese, "network"),
+  "simclr": (lambda x: learners.simclr(x, network, view), "encoder"),
+  "supervised": (learners.supervised, "encoder"),
+  "supervised_contrastive": (lambda x: learners.supervised_contrastive(network, x, view), "head"),
+  "triplet": (learners.triplet, "network"),
+  "beside": (lambda x: beside(left=network, right=x), "right"),
+  "chunked": (lambda x: chunked(x, 2), "network"),
+  "concatenated": (concatenated, "network"),
+  "frozen": (frozen, "network"),
+  "modulated": (lambda x: modulated(network, x), "after"),
+  "on_pairs": (on_pairs, "network"),
+  "prepared": (lambda x: prepared(x, abs), "network"),
+  "started": (lambda x: started(x, {}), "network"),
+  "tied": (tied, "encoder"),
+  "with_head": (lambda x: with_head(x, network), "encoder"),
+}
+ADAPTS = {
+  "anil": lambda x: learners.anil(network, network, x),
+  "cavia": lambda x: learners.cavia(network, 2, x),
+  "maml": lambda x: learners.maml(network, x),
+  "proto_maml": lambda x: learners.proto_maml(network, x),
+  "reptile": lambda x: learners.reptile(network, x),
+  "adapted_head": lambda x: adapted_head(lambda *given: given, x),
+  "fine_tuned": lambda x: fine_tuned(lambda *given: given, x),
+}
+FUNCTIONS = {  # of a value in the place of a function, and the name of that place
+  "augmented": (lambda x: learners.augmented(learners.prototypical(network), x), "view"),
+  "clip": (lambda x: learners.clip(network, network, view=x), "view"),
+  "maml, loss": (lambda x: learners.maml(network, adapt, loss=x), "loss"),
+  "maml, start": (lambda x: learners.maml(network, adapt, start=x), "start"),
+  "pretext": (lambda x: learners.pretext(x, network, network), "task"),
+  "siamese": (lambda x: learners.siamese(network, one_example=x), "one_example"),
+  "simclr": (lambda x: learners.simclr(network, network, x), "view"),
+  "supervised": (lambda x: learners.supervised(network, x), "predictor"),
+  "triplet": (lambda x: learners.triplet(network, predictor=x), "predictor"),
+  "nearest_centroid": (nearest_centroid, "embed"),
+  "nearest_neighbour": (nearest_neighbour, "embed"),
+  "normalised": (normalised, "embed"),
+  "ridge": (ridge, "embed"),
+}
+
+
+def test_the_table_holds_every_learner():
+  factories = {name.split(",")[0] for name in NETWORKS}
+  others = {"Policy", "answers", "augmented", "log_probabilities", "longer", "next_token", "pixel_log_probabilities"}
+  assert set(learners.__all__) - others - {"reconstruct", "sample"} <= factories
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_module_in_the_place_of_a_network_is_refused_by_name(name):
+  make, slot = NETWORKS[name]
+  for odd, said in ((LINEN, "a Dense"), (NNX, "a Linear"), (3, "3")):
+    with pytest.raises(TypeError, match=rf"expected {slot} to be a Network, got {said}: networks.from_linen\(module\)"):
+      make(odd)
+
+
+@pytest.mark.parametrize("name", ADAPTS)
+def test_an_optimizer_in_the_place_of_an_inner_loop_is_refused_by_name(name):
+  with pytest.raises(TypeError, match=r"expected adapt to be a function, such as gradient_steps\(.*, got a Gradient"):
+    ADAPTS[name](optax.sgd(0.1))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_what_cannot_be_called_in_the_place_of_a_function_is_refused_by_name(name):
+  make, slot = FUNCTIONS[name]
+  for odd in (3, "affine"):
+    with pytest.raises(TypeError, match=rf"expected {slot} to be a function, .*, got {odd!r}"):
+      make(odd)
+
+
+def test_a_network_in_the_place_of_a_learner_is_refused_by_name():
+  with pytest.raises(TypeError, match="expected learner to be a Learner, got a Network"):
+    learners.augmented(network, view)
