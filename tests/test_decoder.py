@@ -149,6 +149,13 @@ def test_a_high_temperature_still_draws_of_the_likeliest_tokens_alone():
     assert next_token(key, logits, 1e38, top_k=3)[0] >= 37
 
 
+def test_prompts_of_8_bits_are_gone_on_with_by_every_token_and_minus_1():
+  network = fixed(np.arange(1, 301))  # of which the last one is the likeliest
+  run = lambda prompt: sample(network, {}, {}, jax.random.key(0), prompt, 3, temperature=0, end=299, cached=False)
+  for kind in (np.uint8, np.int8):
+    np.testing.assert_array_equal(run(np.ones((2, 1), kind)), [[1, 299, -1, -1]] * 2)
+
+
 @pytest.mark.parametrize("how", [{"temperature": 0}, {"end": 3, "cached": False}], ids=str)
 def test_no_token_is_drawn_of_logits_that_are_nan(trained, how):
   network, params, state = trained

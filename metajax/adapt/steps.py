@@ -95,6 +95,7 @@ def gradient_steps(
         "(optax.lbfgs and polyak_sgd do): gradient='first_order', which needs no derivative of it, serves these"
       )
     update = guarded_update(optimizer, in_32_bits(params), known) if exact else optimizer.update
+    keyed = not per_step and keys.has_keys(data)
 
     def step(mode, carry, slice_):
       params, optimizer_state = carry
@@ -111,7 +112,6 @@ def gradient_steps(
       params = optax.apply_updates(params, updates)
       return (params, optimizer_state), params if trajectory else value
 
-    keyed = not per_step and keys.has_keys(data)
     each = data if per_step else jnp.arange(steps) if keyed else None
     carry, paths = (params, optimizer.init(in_32_bits(params))), []
     for mode, count in (("first_order", steps - exact), (gradient, exact)):

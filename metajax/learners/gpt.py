@@ -1,5 +1,6 @@
 """Generative pre-training of text: what token comes next (GPT, Radford et al. 2018, 2019)."""
 
+import numbers
 from collections.abc import Callable
 
 import jax
@@ -97,7 +98,7 @@ def check_layer(layer: int | None, layers: tuple):
   Raises:
     ValueError: if it has not.
   """
-  if layer is not None and not 0 <= layer < len(layers):
+  if layer is not None and not (isinstance(layer, numbers.Integral) and 0 <= layer < len(layers)):
     known = f"a layer from 0 to {len(layers) - 1}, or None" if layers else "layer=None of a network without layers"
     raise ValueError(f"expected {known}, got {layer}")
 

@@ -80,6 +80,7 @@ def pixel_encoder(network: Network, palette: Array, size: int = 16, *, layer: in
   network's, and the state is `{"network": the network's, "palette": [colours, c]}`.
   """
   check_networks(network=network)
+  checks.count("size", size)
   palette = jnp.asarray(palette, jnp.float32)
   if not (palette.min() >= 0 and palette.max() <= 1):
     raise ValueError(f"expected a palette from 0 to 1, got values from {palette.min():g} to {palette.max():g}")

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jax import lax
 
+from metajax import checks
 from metajax.adapt import Gradient, gradient_steps
 from metajax.learners.episodic import mean_over_episodes
 from metajax.learners.inner_loop import Policy, of_whole_network, query_pass, step_keys
@@ -74,6 +75,7 @@ def maml_plus_plus(
     ValueError: if `rate` is not above 0 or a number of training steps below 0, or an argument is as `maml` or
       `gradient_steps` refuses it; at init, if no parameter is adapted.
   """
+  checks.scalar("a rate", rate)
   if not 0 < rate < np.inf:
     raise ValueError(f"expected a rate above 0, got {rate}")
   for name, count in (("multi_step_until", multi_step_until), ("first_order_until", first_order_until)):

@@ -1,5 +1,6 @@
 """Reptile (Nichol, Achiam and Schulman 2018, arXiv:1803.02999)."""
 
+import numbers
 from collections.abc import Callable
 
 import jax
@@ -50,7 +51,8 @@ def reptile(
       not fit the labels or labels are not one-hot.
   """
   check_adapt(adapt)
-  if minibatches is not None and not (np.shape(minibatches) == (2,) and min(minibatches) >= 1):
+  whole = lambda x: isinstance(x, numbers.Integral) and x >= 1
+  if minibatches is not None and not (np.shape(minibatches) == (2,) and all(map(whole, minibatches))):
     raise ValueError(f"expected minibatches (steps, rows), of at least 1 step and 1 row, got {minibatches}")
   classifies = loss is cross_entropy
   init, embed = of_whole_network(network, (loss, loss), encoder, policy, start)

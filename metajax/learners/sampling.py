@@ -57,6 +57,7 @@ def sample(
   prompt = jnp.asarray(prompt)
   check_sampling(temperature, top_k, top_p)
   _check(prompt, steps, tokens, end)
+  prompt = prompt.astype(jnp.promote_types(prompt.dtype, jnp.int32))  # which holds every token, and -1
   if not steps:
     return prompt
   vocabulary = len(jax.eval_shape(lambda p: network.apply(params, state, p, train=False)[0], prompt).vectors)

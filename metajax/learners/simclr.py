@@ -1,5 +1,6 @@
 """SimCLR (arXiv:2002.05709), and supervised contrastive learning (arXiv:2004.11362), which shares all but the loss."""
 
+import numbers
 from collections.abc import Callable
 from typing import Literal
 
@@ -121,7 +122,7 @@ def _check_any(batch: Batch):
 
 def _contrastive(encoder, head, view, contrast, temperature, embedding, predictor, check) -> Learner:
   """A Learner that minimises `contrast(embedded, batch, temperature)` over two views of each picture."""
-  if temperature != "learned" and not (isinstance(temperature, int | float) and 0 < temperature < np.inf):
+  if temperature != "learned" and not (isinstance(temperature, numbers.Real) and 0 < temperature < np.inf):
     raise ValueError(f"expected a temperature above 0, or 'learned', got {temperature!r}")
   if embedding not in ("encoder", "head"):
     raise ValueError(f"expected embedding to be 'encoder' or 'head', got {embedding!r}")

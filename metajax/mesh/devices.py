@@ -1,6 +1,7 @@
 """Devices: how many there are, and how batches and params are spread over them."""
 
 import contextlib
+import numbers
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,7 @@ def make_mesh(devices: int | None = None, *, fsdp: bool = False) -> Mesh:
     ValueError: if there are fewer devices, or those of several hosts are not all wanted.
   """
   count = jax.device_count() if devices is None else devices
-  if not 1 <= count <= jax.device_count():
+  if not isinstance(count, numbers.Integral) or not 1 <= count <= jax.device_count():
     raise ValueError(f"expected 1 to {jax.device_count()} devices, the number there are, got {devices}")
   if jax.process_count() > 1 and count != jax.device_count():
     raise ValueError(f"expected all {jax.device_count()} devices of {jax.process_count()} hosts, got {devices}")

@@ -10,6 +10,7 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jax.sharding import PartitionSpec as P
 
+from metajax import checks
 from metajax.mesh.devices import DATA, check_divides, device_count, is_key, leading, parameter_spec, sharded_axis
 
 
@@ -154,11 +155,10 @@ def tasks_at_once(tasks: int, at_once: int | None = None) -> int:
   accelerator.
 
   Raises:
-    ValueError: if `at_once` is below 1.
+    ValueError: if `at_once` is no whole number of at least 1.
   """
   limit = (1 if jax.default_backend() == "cpu" else 16) if at_once is None else at_once
-  if limit < 1:
-    raise ValueError(f"expected at_once to be at least 1, got {at_once}")
+  checks.count("at_once", limit)
   return next(size for size in range(min(limit, tasks), 0, -1) if tasks % size == 0)
 
 
