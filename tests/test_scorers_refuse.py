@@ -22,6 +22,7 @@ from metajax.evaluate import (
   log_probabilities_of,
   nearest_neighbours,
   neighbour_classes,
+  one_shot_runs,
   over_seeds,
   paired_difference,
   rate,
@@ -35,6 +36,9 @@ random = np.random.default_rng(0)
 LABELS = np.arange(12) % 3
 CLASSES = random.normal(size=(3, 4)).astype(np.float32)
 KNOWN = Examples(np.float32(CLASSES[LABELS] + 0.5 * random.normal(size=(12, 4))), LABELS)
+
+
+NOTHING = Learner(None, None, None, lambda *given: 0 / 0)
 
 
 def spoiled(array, *rows, value=np.nan):
@@ -139,10 +143,11 @@ other = lambda *labels: KNOWN._replace(labels=np.array([*labels, *LABELS[len(lab
     (lambda: features(lambda p, s, x: x, (), (), [KNOWN._replace(labels=LABELS[:5])]), "of 12 inputs, got 5"),
     (lambda: summarise(np.ones((2, 3))), r"scores \[tasks\], one at least, got \[2, 3\]"),
     (lambda: summarise(np.ones(0)), r"one at least, got \[0\]"),
+    (lambda: one_shot_runs(NOTHING, (), (), lambda: iter([])), "one batch of all runs, got none"),
     (lambda: over_seeds([]), "one seed at least, got none"),
     (lambda: adaptation_curve(None, (), (), None, [-1]), "adaptation steps to be a whole number of at least 0, got -1"),
     (lambda: few_shot_accuracy(None, (), (), None, 2.5), "at least 2 tasks, so that there is an interval, got 2.5"),
-    (lambda: few_shot_error(Learner(*[None] * 4), (), (), targets(np.nan), 2), "query targets .* finite, got 1 of 2"),
+    (lambda: few_shot_error(NOTHING, (), (), targets(np.nan), 2), "query targets .* finite, got 1 of 2"),
   ],
 )
 def test_labels_and_numbers_that_do_not_fit_are_refused_by_name(score, said):
@@ -158,9 +163,22 @@ def targets(last):
   return batches
 
 
-def test_batches_that_were_drawn_from_already_are_no_batches():
-  with pytest.raises(TypeError, match=r"batches to be a function, batches\(start, shard\).*, got a repeat"):
-    few_shot_accuracy(Learner(*[None] * 4), (), (), targets(0.0)(), 2)
+@pytest.mark.parametrize(
+  ("score", "said"),
+  [
+    (lambda: few_shot_accuracy(NOTHING, (), (), targets(0.0)(), 2), r"batches to be a function, .*, got a repeat"),
+    (lambda: one_shot_runs(NOTHING, (), (), [1]), "batches to be a function, .*, got a list"),
+    (lambda: few_shot_accuracy(NOTHING.predict, (), (), targets(0.0), 2), "learner to be a Learner, got a function"),
+    (
+      lambda: few_shot_error(Learner(*"abcd"), (), (), targets(0.0), 2),
+      "learner's predict to be a function, .* got 'd'",
+    ),
+    (lambda: features(NOTHING, (), (), [KNOWN]), "embed to be a function, .*, got a Learner"),
+  ],
+)
+def test_what_is_no_learner_or_no_batches_is_refused(score, said):
+  with pytest.raises(TypeError, match=said):
+    score()
 
 
 def test_one_score_has_a_mean_and_no_interval_without_a_warning():

@@ -29,14 +29,16 @@ def features(embed: Callable, params: Params, state: State, batches: Batches | I
     `Examples` of float32 `[all, d]`, and their labels as they were.
 
   Raises:
+    TypeError: if `embed` is no function.
     ValueError: if there is no batch, or there is not a feature and a label for each example.
     FloatingPointError: if a feature, a parameter or a value of the state is not finite, naming it.
     RuntimeError: if params or state were changed.
   """
-  check_trained(params, state)
+  checks.function("embed", embed, "(params, state, inputs) -> [n, d], such as a Learner's")
   run, found, labels, rows = _compiled(embed), [], [], 0
   with frozen(params, state):
     shared = replicate((params, state))
+    check_trained(*shared)
     for batch in own_share(batches) if callable(batches) else map(_own, batches):
       if rows and len(batch.labels) > rows:
         raise ValueError(f"expected batches of at most the first one's {rows} rows, got {len(batch.labels)}")

@@ -60,6 +60,7 @@ def few_shot_accuracy(
     A `Score`: mean, interval and the accuracy of each task.
 
   Raises:
+    TypeError: if what is given is no Learner or no `batches(start, shard)`.
     ValueError: if `tasks` is below 2, the batches end early, labels are not one-hot or do not fit the logits, or a task
       has no labelled query.
     FloatingPointError: if a prediction is not finite, naming the task, or a parameter or a value of the state is not.
@@ -82,8 +83,15 @@ def one_shot_runs(
 
   Returns:
     A `Score`: the mean error, its interval, and the error of each run.
+
+  Raises:
+    TypeError, ValueError, FloatingPointError: as `few_shot_accuracy`, or if there is no batch.
   """
-  runs = len(next(iter(batches())).query.labels)
+  checks.function("batches", batches, "batches(start, shard), an iterator of Episodes")
+  whole = next(iter(batches()), None)
+  if whole is None:
+    raise ValueError("expected one batch of all runs, got none")
+  runs = len(whole.query.labels)
   right = few_shot_accuracy(learner, params, state, batches, runs, at_once=at_once)
   return summarise(100 - right.tasks)
 
@@ -132,9 +140,11 @@ def _scores(learner, params, state, batches, tasks, measure, at_once, look=lambd
   """`measure(prediction, labels)` of each of the first `tasks` tasks, float64 `[tasks]`."""
   if isinstance(tasks, bool) or not isinstance(tasks, numbers.Integral) or tasks < 2:
     raise ValueError(f"expected at least 2 tasks, so that there is an interval, got {tasks!r}")
+  checks.record("learner", learner, Learner)
+  checks.function("the learner's predict", learner.predict, "(params, state, support, inputs) -> logits")
   checks.function("batches", batches, "batches(start, shard), an iterator of Episodes")
-  check_trained(params, state)
   run, shared = _scorer(learner.predict, measure, at_once), replicate((params, state))
+  check_trained(*shared)
   scores, found = [], 0
   for episodes in own_share(batches):
     look(episodes)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from metajax import checks
 from metajax.report.drawing import FAINT, GREEN, INK, PURPLE, VERMILION, as_shown, check_names, drawing, wrapped
 from metajax.types import Array, Episode
 
@@ -30,8 +31,9 @@ def episode_figure(
     names: of the ways, written before their rows.
 
   Raises:
-    ValueError: if there is not a name for each way.
+    ValueError: if there is not a name for each way, or a logit is not finite.
   """
+  checks.finite("logits", logits)  # the largest of NaNs is the first
   support, query = (as_shown(e.inputs) for e in episode)
   ways, truth = (np.asarray(e.labels).argmax(-1) for e in episode)
   guess = np.asarray(logits).argmax(-1)

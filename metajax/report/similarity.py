@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from metajax import checks
 from metajax.report.drawing import GREEN, INK, VERMILION, as_shown, check_names, drawing, shorten, thumbnail
 from metajax.types import Array
 
@@ -22,12 +23,13 @@ def similarity_figure(pictures: Array, texts: Sequence[str], cosines: Array, pat
     title: above the figure.
 
   Raises:
-    ValueError: if the shapes do not fit.
+    ValueError: if the shapes do not fit, or a cosine is not finite.
   """
   shown, cosines = as_shown(pictures), np.asarray(cosines, float)
   texts, n = check_names(texts, len(shown)), len(shown)
   if cosines.shape != (n, n):
     raise ValueError(f"expected cosines [{n}, {n}], got {list(cosines.shape)}")
+  checks.finite("cosines", cosines)
   cell = 0.42
   with drawing(path, cell * (n + 1.5) + 2.6, cell * (n + 1) + 0.4) as figure:
     axes = figure.subplots()

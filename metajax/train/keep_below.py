@@ -1,8 +1,12 @@
 """A link of an optimizer's chain that keeps a parameter below a limit."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import optax
+
+from metajax import checks
 
 
 def keep_below(limit: float, name: str) -> optax.GradientTransformation:
@@ -18,8 +22,10 @@ def keep_below(limit: float, name: str) -> optax.GradientTransformation:
     name: the last part of the parameters' path, such as the key of a dictionary.
 
   Raises:
-    ValueError: at init, if no parameter has the name; at an update without the parameters.
+    ValueError: if the limit is no number; at init, if no parameter has the name; at an update without the parameters.
   """
+
+  checks.in_range("limit", limit, -math.inf, math.inf)
 
   def is_it(path) -> bool:
     return bool(path) and jax.tree_util.keystr(path[-1:], simple=True) == name

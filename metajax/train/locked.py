@@ -3,6 +3,8 @@
 import jax
 import optax
 
+from metajax.train.given import check_optimizer
+
 
 def locked(optimizer: optax.GradientTransformation, *names: str) -> optax.GradientTransformation:
   """The optimizer on all params but some parts, which stay as they are to the bit, weight decay or not.
@@ -15,8 +17,10 @@ def locked(optimizer: optax.GradientTransformation, *names: str) -> optax.Gradie
     names: keys of the params, a dictionary.
 
   Raises:
+    TypeError: if it is no optimizer.
     ValueError: at init, if the params are no dictionary with these keys, or nothing is left to train.
   """
+  check_optimizer(optimizer)
   inner = optax.partition(
     {"trained": optimizer, "locked": optax.set_to_zero()},
     lambda params: {name: "locked" if name in names else "trained" for name in params},
