@@ -7,13 +7,17 @@ python -m experiments.zero_shot clip-vit-base-patch32 --classes cat dog --templa
 import csv
 import io
 import os
+import sys
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from tyro.conf import Positional
 
-from experiments import clip, command_line, runs
+from experiments import clip, command_line, records, runs
+from experiments.terminal import encodable, printable
+from metajax import checks
 from metajax.data import load_tokenizer
 from metajax.data.folders import picture_names
 from metajax.data.pillow import BrokenPicture, read_picture
@@ -21,7 +25,7 @@ from metajax.evaluate import class_embeddings, features, prompts
 from metajax.learners import clip as clip_learner
 from metajax.networks import load_clip
 from metajax.report import write_whole
-from metajax.types import Examples, Learner
+from metajax.types import Examples, Learner, Preprocessing
 
 BATCH = 64  # pictures
 
@@ -35,6 +39,7 @@ class Model(NamedTuple):
     size: side of a picture, in pixels.
     channels: of a picture, 1 or 3.
     inverted: whether ink is 1 and its ground 0, as in glyphs, where pictures of one's own are on white.
+    preprocessing: what published weights want; None: pictures are squashed, as in training.
   """
 
   learner: Learner
@@ -44,6 +49,7 @@ class Model(NamedTuple):
   size: int
   channels: int
   inverted: bool = False
+  preprocessing: Preprocessing | None = None
 
 
 def main(
@@ -52,6 +58,7 @@ def main(
   images: Path,
   templates: tuple[str, ...] = ("{}",),
   tokenizer: Path | None = None,
+  image_size: int | None = None,
   top: int = 3,
   output: Path | None = None,
 ):
@@ -66,56 +73,85 @@ def main(
     images: the folder of the pictures, searched to the bottom; or one picture.
     templates: sentences with a place {} for the class, of which the mean is taken.
     tokenizer: of a model from elsewhere; by default the one in its folder.
+    image_size: side of the pictures that a model from elsewhere sees, if another than its own.
     top: classes shown of each picture.
     output: a .csv file for the shares of all classes.
   """
   if len(classes) < 2 or len(set(classes)) < len(classes):
     raise ValueError(f"expected two classes or more, each once, got {list(classes)}")
-  if top < 1:
-    raise ValueError(f"expected --top to be at least 1, got {top}")
+  checks.count("--top", top)
   texts, of_class = prompts(classes, templates)
+  if output is not None:
+    output = checks.local_path("--output", output)
+    records.check_writable(output.parent)
   files = picture_names(images)
-  found = read(model, tokenizer)
-  shown, pictures, broken = [], [], []
-  for name in files:
-    path = images / name if images.is_dir() else images
-    try:
-      pictures.append(read_picture(os.fspath(path), size=found.size, channels=found.channels))
-      shown.append(name)
-    except BrokenPicture as error:
-      broken.append(f"{name} ({error})")
-  if not pictures:
-    raise ValueError(f"expected a picture that can be read in {str(images)!r}, got {', '.join(broken[:5])}")
-  names = class_embeddings(found.learner.embed, found.params, found.state, found.tokenize(texts), of_class)
+  found = read(model, tokenizer, image_size)
+  tokens = found.tokenize(texts)
+  _check_distinct(tokens, texts, of_class)
+  shown, pictures, broken = _read_pictures(images, files, found)
+  names = class_embeddings(found.learner.embed, found.params, found.state, tokens, of_class)
   embedded = features(found.learner.embed, found.params, found.state, _batches(pictures, found.inverted)).inputs
   shares = _softmax(np.exp(found.params["log_scale"]) * embedded @ names.T)
   _tell(shown, classes, shares, min(top, len(classes)))
   if broken:
-    print(f"\n{len(broken)} of {len(files)} files cannot be read: {', '.join(broken)}")
+    print(f"\n{len(broken)} of {len(files)} files cannot be read: {', '.join(map(printable, broken))}")
   if output is not None:
     _write(output, shown, classes, shares)
 
 
-def read(path: Path, tokenizer: Path | None = None) -> Model:
+def read(path: Path, tokenizer: Path | None = None, image_size: int | None = None) -> Model:
   """A run of `experiments.clip`, or CLIP's weights as `metajax.networks.load_clip` reads them.
+
+  What `load_clip` has to guess is printed as a warning.
 
   Raises:
     ValueError, OSError: if it is neither, or has no tokenizer.
   """
   if (path / "run.json").is_file():
+    if image_size is not None:
+      raise ValueError(f"expected --image-size of weights from elsewhere alone, got it with the run {str(path)!r}")
     module, flags = runs.flags_of(path)
     if module is not clip:
       raise ValueError(f"expected a run of experiments.clip, got one of {module.__name__} in {str(path)!r}")
     learner, params, state, tokenize, channels = clip.trained(path, flags)
     s = flags["setting"]
     return Model(learner, params, state, tokenize, s.size, channels, s.data == "glyphs")
-  found = load_clip(path)
+  with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    found = load_clip(path, image_size=image_size)
+  for one in said:
+    print(f"warning: {printable(str(one.message))}", file=sys.stderr)
   words = load_tokenizer(tokenizer or (path if path.is_dir() else path.parent))
   if words.vocabulary != found.towers.vocabulary:
     raise ValueError(f"expected a tokenizer of {found.towers.vocabulary} tokens, got one of {words.vocabulary}")
   tokenize = lambda texts: words(texts, found.towers.length)
-  state = {"picture": {}, "text": {}}
-  return Model(clip_learner(*found.networks), found.params, state, tokenize, found.towers.pixels, 3)
+  state, pixels = {"picture": {}, "text": {}}, found.towers.pixels
+  learner = clip_learner(*found.networks)
+  return Model(learner, found.params, state, tokenize, pixels, 3, preprocessing=found.preprocessing)
+
+
+def _check_distinct(tokens, texts, of_class):
+  """Refuses classes of which the model reads the same, as it does of texts that differ beyond its length or in case."""
+  _, first, group = np.unique(tokens, axis=0, return_index=True, return_inverse=True)
+  same = first[group.reshape(-1)]
+  for i in np.flatnonzero(of_class[same] != of_class):
+    raise ValueError(f"expected classes that the model can tell apart, got {texts[same[i]]!r} and {texts[i]!r}")
+
+
+def _read_pictures(images, files, found: Model):
+  """The names of the pictures that can be read, these, and the names of the others with the reason."""
+  shown, pictures, broken = [], [], []
+  for name in files:
+    path = images / name if images.is_dir() else images
+    try:
+      how = {"size": found.size, "channels": found.channels, "preprocessing": found.preprocessing}
+      pictures.append(read_picture(os.fspath(path), **how))
+      shown.append(name)
+    except BrokenPicture as error:
+      broken.append(f"{name} ({error})")
+  if not pictures:
+    raise ValueError(f"expected a picture that can be read in {str(images)!r}, got {', '.join(broken[:5])}")
+  return shown, pictures, broken
 
 
 def _batches(pictures, inverted):
@@ -130,6 +166,7 @@ def _softmax(logits):
 
 
 def _tell(files, classes, shares, top):
+  files, classes = [*map(printable, files)], [*map(printable, classes)]
   width = max(map(len, files))
   for name, row in zip(files, shares, strict=True):
     best = np.argsort(-row, kind="stable")[:top]
@@ -139,10 +176,11 @@ def _tell(files, classes, shares, top):
 def _write(path: Path, files, classes, shares):
   text = io.StringIO()
   table = csv.writer(text)
-  table.writerow(["path", *classes])
-  table.writerows([name, *(f"{share:.4f}" for share in row)] for name, row in zip(files, shares, strict=True))
+  table.writerow(["path", *map(encodable, classes)])
+  rows = zip(map(encodable, files), shares, strict=True)
+  table.writerows([name, *(f"{share:.4f}" for share in row)] for name, row in rows)
   write_whole(path, text.getvalue().encode())
-  print(f"shares of all classes: {path}")
+  print(f"shares of all classes: {printable(str(path))}")
 
 
 if __name__ == "__main__":

@@ -97,9 +97,8 @@ def test_learned_positions_refuse_pictures_of_another_size_and_those_of_waves_do
   for pool, patches in (("class", 4), ("mean", 4)):
     network = vision_transformer(Size(8, 1, 2), 4, pool=pool)
     params = jax.eval_shape(network.init, jax.random.key(0), given(8))[0]
-    apply = functools.partial(network.apply, params, {}, train=False)
     with pytest.raises(ValueError, match=f"pictures of {patches} patches, .*got 3 x 3 patches"):
-      jax.eval_shape(apply, given(12))
+      jax.eval_shape(functools.partial(network.apply, train=False), params, {}, given(12))
   network = vision_transformer(Size(8, 1, 2), 4, positions="sine_cosine")
   params = jax.eval_shape(network.init, jax.random.key(0), given(8))[0]
   assert jax.eval_shape(lambda p: network.apply(p, {}, given(12), train=False)[0], params).shape == (1, 8)

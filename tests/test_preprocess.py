@@ -3,9 +3,10 @@
 import numpy as np
 import published_clips as published
 import pytest
+import tensorflow_datasets as tfds
 from PIL import Image
 
-from metajax.data import preprocess
+from metajax.data import load, load_captioned, pictures, preprocess
 from metajax.data.pillow import BrokenPicture, read_picture
 from metajax.networks.pretrained_preprocessing import at_size, of_hugging_face, of_open_clip
 from metajax.types import Preprocessing
@@ -171,3 +172,70 @@ def test_a_file_is_made_ready_upright_in_rgb_and_on_white(tmp_path):
   Image.new("L", (9000, 1)).save(tmp_path / "line.png")
   with pytest.raises(BrokenPicture, match="a usual shape, got 9000 x 1 pixels"):
     read("line.png")
+
+
+HOW, SHAPES = of_hugging_face(CLIP, ""), ((30, 45), (45, 31), (20, 20), (9, 40))
+PHOTOS = [published.photo(*shape) for shape in SHAPES]
+READY = np.stack([preprocess(photo, HOW) for photo in PHOTOS])
+
+
+def folder_of(tmp_path):
+  for i, photo in enumerate(PHOTOS):
+    (tmp_path / f"class {i // 2}").mkdir(exist_ok=True)
+    Image.fromarray(photo).save(tmp_path / f"class {i // 2}" / f"{i}.png")
+  return load(f"{tmp_path}", "own/all", preprocessing=HOW)
+
+
+def captions_of(tmp_path):
+  for i, photo in enumerate(PHOTOS):
+    Image.fromarray(photo).save(tmp_path / f"{i}.png")
+  rows = "".join(f"{i}.png,number {i}\n" for i in range(len(PHOTOS)))
+  (tmp_path / "captions.csv").write_text(f"path,caption\n{rows}")
+  return load_captioned(f"{tmp_path}", "own/all", preprocessing=HOW)
+
+
+def prepared_in(tmp_path):
+  label = tfds.features.ClassLabel(names=["a", "b"])
+  features = {"image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"), "label": label}
+  rows = {"train": [(i, {"image": photo, "label": i // 2}) for i, photo in enumerate(PHOTOS)]}
+  store = tfds.dataset_builders.store_as_tfds_dataset
+  store(
+    "photos", version="1.0.0", features=tfds.features.FeaturesDict(features), split_datasets=rows, data_dir=tmp_path
+  )
+  return load("photos", "own/train", preprocessing=HOW, data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("load_all", [folder_of, captions_of, prepared_in])
+def test_data_sets_are_made_ready_as_single_pictures_are(tmp_path, monkeypatch, load_all, in_memory):
+  if not in_memory:
+    monkeypatch.setattr(pictures, "BYTES_IN_MEMORY", 0)
+  source = load_all(tmp_path)
+  assert isinstance(source.images, np.ndarray) == in_memory
+  tones = lambda images: sorted(image.tobytes() for image in images)  # TFDS has an order of its own
+  assert tones(source.images[:]) == tones(READY)
+
+
+def test_an_archive_is_made_ready_and_skipping_broken_files_verifies_as_it_reads(tmp_path, monkeypatch):
+  photos = np.stack([published.photo(30, 45), published.photo(30, 45)[::-1]])
+  np.savez(tmp_path / "photos.npz", images=photos, labels=[0, 1])
+  found = load(f"{tmp_path}/photos.npz", "own/all", preprocessing=HOW).images
+  np.testing.assert_array_equal(found, [preprocess(photo, HOW) for photo in photos])
+  monkeypatch.setattr(pictures, "BYTES_IN_MEMORY", 0)
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  (tmp_path / "own").mkdir()
+  folder_of(tmp_path / "own")
+  Image.new("L", (9000, 1)).save(tmp_path / "own" / "class 0" / "line.png")
+  source = load(f"{tmp_path}/own", "own/all", preprocessing=HOW, skip_broken=True)
+  assert len(source.broken) == 1 and "line.png" in source.broken[0]
+  np.testing.assert_array_equal(source.images[:], READY)
+
+
+def test_what_has_no_publisher_or_is_no_preprocessing_is_refused(tmp_path):
+  for name in ("glyphs", "omniglot"):
+    with pytest.raises(ValueError, match=f"expected no preprocessing of {name}"):
+      load(name, preprocessing=HOW)
+  with pytest.raises(TypeError, match="preprocessing to be a Preprocessing, got 224"):
+    load(f"{tmp_path}", preprocessing=224)
+  with pytest.raises(ValueError, match="size to be a whole number from 1 to"):
+    load_captioned(f"{tmp_path}", preprocessing=Preprocessing(10**9))

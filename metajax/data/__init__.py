@@ -24,6 +24,7 @@ from metajax.data.own import BrokenPictures
 from metajax.data.pairs import balanced, pairs, triplets
 from metajax.data.palette import learn_palette
 from metajax.data.pictures import Pictures
+from metajax.data.preprocess import preprocess
 from metajax.data.recordings import Recordings, cut_clips, recordings, recordings_in_order, select_recordings
 from metajax.data.rows import deal_pictures, in_order, select_rows
 from metajax.data.sources import Source, from_arrays, load, select_classes, with_rotations
@@ -56,6 +57,7 @@ __all__ = [
   "one_shot_runs",
   "one_shot_tasks",
   "pairs",
+  "preprocess",
   "recordings",
   "recordings_in_order",
   "select_classes",

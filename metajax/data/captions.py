@@ -20,7 +20,9 @@ TEXTS = ("captions", "caption", "texts", "text", "title", "description", "alt", 
 FILES = ("captions.csv", "captions.jsonl")
 
 
-def load_captioned(name, split="train", *, size=64, data_dir=None, download=False, seed=0, skip_broken=False):
+def load_captioned(
+  name, split="train", *, size=64, preprocessing=None, data_dir=None, download=False, seed=0, skip_broken=False
+):
   """Loads a part of a set of pictures with captions; each picture is a class of its own.
 
   - a TFDS set, such as "flickr8k", "emoji" or "coco_captions": one 8-bit picture and texts, in features that are named
@@ -35,7 +37,7 @@ def load_captioned(name, split="train", *, size=64, data_dir=None, download=Fals
 
   Args:
     name: the data set, or a path: it begins with "/", "./", "../" or "~", ends in ".csv" or ".jsonl", or is a folder.
-    split, size, data_dir, download, seed, skip_broken: as for `metajax.data.load`.
+    split, size, preprocessing, data_dir, download, seed, skip_broken: as for `metajax.data.load`.
 
   Returns:
     a `Source`, whose `captions` hold the texts of each picture, in their order.
@@ -46,17 +48,18 @@ def load_captioned(name, split="train", *, size=64, data_dir=None, download=Fals
       expected.
   """
   name = checked_name(name)
-  check_how(split, size, seed, data_dir)
+  size = check_how(split, size, seed, data_dir, preprocessing=preprocessing)
   for flag, value in (("download", download), ("skip_broken", skip_broken)):
     checks.flag(flag, value)
   if is_path(name) or name.endswith(".jsonl") or (not download and os.path.isdir(name)):
     table, captions = read_captions(name)
-    source = source_of(table, split, size=size, seed=seed, skip_broken=skip_broken)
+    how = {"seed": seed, "skip_broken": skip_broken, "preprocessing": preprocessing}
+    source = source_of(table, split, size=size, **how)
     return source._replace(captions=tuple(captions[path] for path in source.classes))
-  return _captioned_set(name, split, size, data_dir, download, seed, skip_broken)
+  return _captioned_set(name, split, size, data_dir, download, seed, skip_broken, preprocessing)
 
 
-def _captioned_set(name, split, size, data_dir, download, seed, skip_broken):
+def _captioned_set(name, split, size, data_dir, download, seed, skip_broken, preprocessing):
   builder = prepared(name, data_dir, download)
   features, own = builder.info.features, tuple(builder.info.splits)
   check_split(name, split, own)
@@ -65,11 +68,11 @@ def _captioned_set(name, split, size, data_dir, download, seed, skip_broken):
   records = read_records(builder, used)
   captions, groups = _texts(builder, used, image, texts, group)
   rows, *_ = choose(name, split, np.arange(len(captions)), records.rows_of, seed)
-  shape = (size, size, features[image].shape[-1])
+  shape = (size, size, features[image].shape[-1] if preprocessing is None else 3)
   bare = next((row for row in rows if not captions[row]), None)
   if bare is not None:
     raise ValueError(f"expected a caption of every picture of {name!r}, got none of record {bare}")
-  images, rows, broken = pictures_of(records, image, shape, rows, skip_broken)
+  images, rows, broken = pictures_of(records, image, shape, rows, skip_broken, preprocessing)
   source = from_arrays(
     images,
     np.arange(len(rows)),

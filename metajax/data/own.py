@@ -11,6 +11,7 @@ from metajax.data.folders import read_folder
 from metajax.data.parts import check_split, choose
 from metajax.data.pictures import Pictures, fits_in_memory, in_threads
 from metajax.data.pillow import BrokenPicture, is_grey, read_picture, resized
+from metajax.data.preprocess import preprocess
 from metajax.data.sources import Source
 from metajax.data.tables import read_csv
 from metajax.data.verified import Files, broken_beginnings, broken_files
@@ -27,7 +28,7 @@ def is_path(name):
   )
 
 
-def load_own(path, split, *, size, seed, skip_broken, least=1):
+def load_own(path, split, *, size, seed, skip_broken, least=1, preprocessing=None):
   """The `Source` of a part of one's own pictures: see `metajax.data.load`.
 
   Raises:
@@ -35,23 +36,26 @@ def load_own(path, split, *, size, seed, skip_broken, least=1):
     ValueError: the pictures, classes or splits are not as expected, or pictures are broken and not to be skipped.
   """
   table = (read_csv if path.endswith(".csv") else read_npz if path.endswith(".npz") else read_folder)(path)
-  return source_of(table, split, size=size, seed=seed, skip_broken=skip_broken, least=least)
+  how = {"seed": seed, "skip_broken": skip_broken, "least": least, "preprocessing": preprocessing}
+  return source_of(table, split, size=size, **how)
 
 
-def source_of(table, split, *, size, seed, skip_broken, least=1):
+def source_of(table, split, *, size, seed, skip_broken, least=1, preprocessing=None):
   """The `Source` of a part of a `Table`; arguments and errors are those of `load_own`."""
   check_split(table.name, split, table.own)
   rows, _, small = choose(table.name, split, table.labels, table.own, seed, least)
   _tell_if_dealt_anew(table, split)
   left_out = {"small_classes": tuple(table.classes[c] for c in small)}
   if isinstance(table.pictures, np.ndarray):
-    return _source(table, rows, _resized(table.pictures[rows], size))._replace(**left_out)
+    return _source(table, rows, _resized(table.pictures[rows], size, preprocessing))._replace(**left_out)
   spread = np.unique(np.linspace(0, len(table.pictures) - 1, LOOKED_AT).astype(int))
-  channels = 1 if all(_grey_or_broken(table.pictures[row]) for row in spread) else 3
+  channels = 1 if preprocessing is None and all(_grey_or_broken(table.pictures[row]) for row in spread) else 3
   shape, paths = (size, size, channels), [table.pictures[row] for row in rows]
   at_once = len(rows) <= FILES_IN_MEMORY and fits_in_memory(len(rows), shape)
-  look = broken_files if skip_broken else lambda name, paths, shape: broken_beginnings(paths)
-  images, broken = _decode(paths, shape) if at_once else (None, look(table.name, paths, shape))
+  if at_once:
+    images, broken = _decode(paths, shape, preprocessing)
+  else:
+    broken = broken_files(table.name, paths, shape, preprocessing) if skip_broken else broken_beginnings(paths)
   if broken and not skip_broken:
     said = [f"{table.places[rows[i]]} ({broken[i]})" for i in sorted(broken)]
     raise BrokenPictures(said, len(table.pictures), table.name)
@@ -63,7 +67,8 @@ def source_of(table, split, *, size, seed, skip_broken, least=1):
     images = images[good] if broken else images
   else:
     advice = "it could be when the set was loaded" if skip_broken else TO_SKIP
-    images = Pictures(Files([paths[i] for i in good], shape, advice), shape, np.arange(len(rows)))
+    files = Files([paths[i] for i in good], shape, advice, preprocessing)
+    images = Pictures(files, shape, np.arange(len(rows)))
   return _source(table, rows, images, missing)._replace(**left_out)
 
 
@@ -115,14 +120,14 @@ def _grey_or_broken(path):
     return True
 
 
-def _decode(paths, shape):
+def _decode(paths, shape, preprocessing):
   """All pictures, and {number: why} of those that are broken."""
   images, broken = np.zeros((len(paths), *shape), np.uint8), {}
 
   def fill(chunk):
     for i in range(len(paths))[chunk]:
       try:
-        images[i] = read_picture(paths[i], size=shape[0], channels=shape[-1])
+        images[i] = read_picture(paths[i], size=shape[0], channels=shape[-1], preprocessing=preprocessing)
       except BrokenPicture as error:
         broken[i] = str(error)
 
@@ -130,14 +135,15 @@ def _decode(paths, shape):
   return images, broken
 
 
-def _resized(images, size):
-  if images.shape[1:3] == (size, size):
+def _resized(images, size, preprocessing):
+  if preprocessing is None and images.shape[1:3] == (size, size):
     return images
-  result = np.empty((len(images), size, size, images.shape[-1]), np.uint8)
+  result = np.empty((len(images), size, size, images.shape[-1] if preprocessing is None else 3), np.uint8)
 
   def fill(chunk):
     for i in range(len(images))[chunk]:
-      result[i] = resized(Image.fromarray(images[i].squeeze(-1) if images.shape[-1] == 1 else images[i]), size)
+      picture = Image.fromarray(images[i].squeeze(-1) if images.shape[-1] == 1 else images[i])
+      result[i] = resized(picture, size) if preprocessing is None else preprocess(picture, preprocessing)
 
   in_threads(fill, len(images))()
   return result

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import os
 import struct
 import threading
@@ -38,7 +39,22 @@ def read_picture(path, *, size, channels, preprocessing=None):
   Raises:
     BrokenPicture: the file is none of FORMATS, cannot be read to its end, or has more than MOST_PIXELS.
   """
-  with _broken_otherwise(path), open_regular(path) as file, opened(file) as picture:
+  with _broken_otherwise(path), open_regular(path) as file:
+    return _picture(file, size, channels, preprocessing)
+
+
+def read_encoded(content, *, preprocessing):
+  """The picture of a file's bytes, made ready as `read_picture` does.
+
+  Raises:
+    BrokenPicture: as for `read_picture`.
+  """
+  with _broken_otherwise(), io.BytesIO(content) as file:
+    return _picture(file, None, 3, preprocessing)
+
+
+def _picture(file, size, channels, preprocessing):
+  with opened(file) as picture:
     whole = picture.width * picture.height
     if preprocessing is None or whole > LARGE:
       size = size if preprocessing is None else max(preprocessing.pixels, preprocessing.side or 0)
@@ -150,14 +166,14 @@ def resized(picture, size):
 
 
 @contextlib.contextmanager
-def _broken_otherwise(path):
+def _broken_otherwise(path=None):
   try:
     yield
   except (BrokenPicture, MemoryError):
     raise
   except UnidentifiedImageError:
-    reason = "not a picture of a format that is read" if os.path.getsize(path) else "empty file"
-    raise BrokenPicture(reason) from None
+    empty = path is not None and not os.path.getsize(path)
+    raise BrokenPicture("empty file" if empty else "not a picture of a format that is read") from None
   except FileNotFoundError:
     raise BrokenPicture("no such file") from None
   except Exception as error:  # Pillow's readers raise errors of all kinds on broken files

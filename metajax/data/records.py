@@ -15,6 +15,7 @@ from metajax.data.cache import read as read_cache
 from metajax.data.images import decoded, image_and_label, prepared, reason
 from metajax.data.parts import PARTS, check_split, choose
 from metajax.data.pictures import Pictures, fits_in_memory, in_threads
+from metajax.data.pillow import BrokenPicture, read_encoded
 from metajax.data.sources import from_arrays
 from metajax.data.verified import Progress
 
@@ -42,7 +43,9 @@ class Records(NamedTuple):
   rows_of: dict[str, np.ndarray]
 
 
-def classification_set(name, split, *, size, data_dir=None, download=False, seed=0, skip_broken=False, least=1):
+def classification_set(
+  name, split, *, size, data_dir=None, download=False, seed=0, skip_broken=False, least=1, preprocessing=None
+):
   """The `Source` of a part of a TFDS image classification set: see `metajax.data.load`.
 
   The pictures are in the order of the set's files. Where they do not fit in memory they are `Pictures`.
@@ -57,14 +60,14 @@ def classification_set(name, split, *, size, data_dir=None, download=False, seed
   used = [split.removeprefix("own/")] if split.startswith("own/") else [part for part in PARTS if part in own] or own
   records, names = read_records(builder, used, label), features[label].names
   rows, _, small = choose(name, split, records.labels, records.rows_of, seed, least)
-  shape = (size, size, features[image].shape[-1])
-  images, rows, broken = pictures_of(records, image, shape, rows, skip_broken)
+  shape = (size, size, features[image].shape[-1] if preprocessing is None else 3)
+  images, rows, broken = pictures_of(records, image, shape, rows, skip_broken, preprocessing)
   present, labels = np.unique(records.labels[rows], return_inverse=True)
   source = from_arrays(images, labels, classes=[names[c] for c in present])
   return source._replace(broken=broken, small_classes=tuple(names[c] for c in small))
 
 
-def pictures_of(records, image, shape, rows, skip_broken):
+def pictures_of(records, image, shape, rows, skip_broken, preprocessing=None):
   """Pictures uint8 `[rows, *shape]` of some records, read and decoded at once where they fit in memory.
 
   Returns:
@@ -74,11 +77,14 @@ def pictures_of(records, image, shape, rows, skip_broken):
   Raises:
     ValueError: a picture cannot be decoded, or none can.
   """
-  decode = _decoder(records, image, shape, "it could be at the start" if skip_broken else TO_SKIP)
+  advice = "it could be at the start" if skip_broken else TO_SKIP
+  decode = _decoder(records, image, shape, advice)
+  if preprocessing is not None:
+    decode = _preprocessor(records, image, preprocessing, advice)
   images, at_once = Pictures(decode, shape, rows), fits_in_memory(len(rows), shape)
   if not skip_broken:
     return (images[:] if at_once else images), rows, ()
-  key = (image, shape, hashlib.sha256(rows.tobytes()).hexdigest())
+  key = (image, shape, *(() if preprocessing is None else (preprocessing,)), hashlib.sha256(rows.tobytes()).hexdigest())
   broken = _remembered(records.files, key, lambda: {"broken": _broken(records, decode, rows)})["broken"]
   rows = rows[~np.isin(rows, broken)]
   if not len(rows):
@@ -217,6 +223,21 @@ def _bytes(path, start, length):
   with tf.io.gfile.GFile(path, "rb") if "://" in path else open(path, "rb", buffering=0) as file:
     file.seek(start)
     return file.read(length)
+
+
+def _preprocessor(records, image, preprocessing, advice):
+  """`rows -> pictures`, made ready for a published network by Pillow, as files of one's own are."""
+  spec = {image: tf.io.FixedLenFeature((), tf.string)}
+
+  def decode_one(row):
+    try:
+      (raw,) = records.read(np.array([row]))
+      return read_encoded(tf.io.parse_single_example(raw, spec)[image].numpy(), preprocessing=preprocessing)
+    except (BrokenPicture, tf.errors.OpError) as error:
+      said = error if isinstance(error, BrokenPicture) else reason(error)
+      raise ValueError(f"the picture of record {row} of {records.name} cannot be decoded: {said}; {advice}") from None
+
+  return lambda rows: np.stack([decode_one(row) for row in rows])
 
 
 def _decoder(records, image, shape, advice):

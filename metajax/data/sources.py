@@ -8,6 +8,7 @@ import numpy as np
 from metajax import checks
 from metajax.data.files import checked_name
 from metajax.data.pictures import Pictures, take
+from metajax.data.preprocess import check_preprocessing
 
 MOST_PIXELS = 2**14  # of a side
 
@@ -42,6 +43,7 @@ def load(
   split="train",
   *,
   size=28,
+  preprocessing=None,
   data_dir=None,
   download=False,
   seed=0,
@@ -75,6 +77,8 @@ def load(
       folder and of no prepared data set.
     split: which part of it.
     size: the side of a picture in pixels; pictures are squashed to it whatever their shape.
+    preprocessing: of a published network, such as `load_clip(...).preprocessing`: pictures are in RGB, of its size and
+      made ready as its publisher had it, in place of `size`. Of characters, which have no publisher, there is none.
     data_dir: a folder of prepared TFDS data; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets. What is prepared
       is read without the network.
     download: whether TFDS may download and prepare what is not there.
@@ -99,7 +103,9 @@ def load(
   """
   name = checked_name(name)
   checks.count("min_images_per_class", min_images_per_class)
-  check_how(split, size, seed, data_dir, of_glyphs=name == "glyphs")
+  if preprocessing is not None and name in ("glyphs", "omniglot"):
+    raise ValueError(f"expected no preprocessing of {name}, which are drawn for a size, got {preprocessing}")
+  size = check_how(split, size, seed, data_dir, of_glyphs=name == "glyphs", preprocessing=preprocessing)
   for flag, value in (("download", download), ("rotations", rotations), ("skip_broken", skip_broken)):
     checks.flag(flag, value)
   tfds = {"size": size, "data_dir": data_dir, "download": download, "seed": seed, "skip_broken": skip_broken}
@@ -114,26 +120,32 @@ def load(
   elif _is_own(name, data_dir, download):
     from metajax.data.own import load_own
 
-    source = load_own(name, split, size=size, seed=seed, skip_broken=skip_broken, least=min_images_per_class)
+    how = {"seed": seed, "skip_broken": skip_broken, "least": min_images_per_class, "preprocessing": preprocessing}
+    source = load_own(name, split, size=size, **how)
   else:
     from metajax.data.records import classification_set
 
-    source = classification_set(name, split, **tfds, least=min_images_per_class)
+    source = classification_set(name, split, **tfds, least=min_images_per_class, preprocessing=preprocessing)
   source = _without_small_classes(source, min_images_per_class)
   return with_rotations(source) if rotations else source
 
 
-def check_how(split, size, seed, data_dir, of_glyphs=False):
-  """Refuses how a set is to be loaded: what all sets have in common.
+def check_how(split, size, seed, data_dir, of_glyphs=False, preprocessing=None) -> int:
+  """Refuses how a set is to be loaded: what all sets have in common. Gives the side of its pictures.
 
   Raises:
     ValueError: quoting what is out of range.
+    TypeError: if `preprocessing` is no `Preprocessing`.
   """
+  if preprocessing is not None:
+    check_preprocessing(preprocessing)
+    size = preprocessing.pixels
   checks.text("split", split)
   checks.count("size", size, 1, MOST_PIXELS)
   checks.count("seed", seed, 0, 2**64 - 1 if of_glyphs else 2**32 - 1)
   if data_dir is not None and not isinstance(data_dir, str | os.PathLike):
     raise ValueError(f"expected data_dir to be a folder, got {checks.describe(data_dir)}")
+  return size
 
 
 def _without_small_classes(source, least):

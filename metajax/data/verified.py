@@ -26,17 +26,18 @@ class Files:
     paths: of the files.
     shape: (height, width, channels).
     advice: what the error of a file that cannot be read ends with.
+    preprocessing: as for `read_picture`.
   """
 
-  def __init__(self, paths, shape, advice):
-    self._paths, self._shape, self._advice = paths, shape, advice
+  def __init__(self, paths, shape, advice, preprocessing=None):
+    self._paths, self._shape, self._advice, self._how = paths, shape, advice, preprocessing
 
   def __call__(self, numbers):
     return np.stack([self._picture(self._paths[number]) for number in numbers.tolist()])
 
   def _picture(self, path):
     try:
-      return read_picture(path, size=self._shape[0], channels=self._shape[-1])
+      return read_picture(path, size=self._shape[0], channels=self._shape[-1], preprocessing=self._how)
     except BrokenPicture as error:
       raise ValueError(f"the picture {path!r} cannot be read ({error}); {self._advice}") from None
 
@@ -57,7 +58,7 @@ def broken_beginnings(paths) -> dict[int, str]:
   return broken
 
 
-def broken_files(name, paths, shape) -> dict[int, str]:
+def broken_files(name, paths, shape, preprocessing=None) -> dict[int, str]:
   """{number: why} of the files that cannot be read to their end.
 
   Each is read as `Files` reads it, once: what was read well is remembered in the cache until its size, its time of
@@ -65,19 +66,20 @@ def broken_files(name, paths, shape) -> dict[int, str]:
 
   Args:
     name: of the set, for what is said and remembered.
-    paths, shape: as for `Files`.
+    paths, shape, preprocessing: as for `Files`.
   """
   cache = cache_folder() / f"verified-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:20]}.npz"
   known = read_cache(cache, lambda stored: stored["stamps"].astype(np.uint64))
   known = np.zeros(0, np.uint64) if known is None else known
-  stamps = np.array([_stamp(path, shape) for path in paths], np.uint64)
+  seen_as = shape if preprocessing is None else (shape, preprocessing)
+  stamps = np.array([_stamp(path, seen_as) for path in paths], np.uint64)
   unknown = np.flatnonzero((stamps == 0) | ~np.isin(stamps, known))
   said, broken, good = Progress(f"verified {{}} of {len(unknown):,} pictures of {name}", len(unknown)), {}, []
 
   def verify(chunk):
     for i in unknown[chunk].tolist():
       try:
-        read_picture(paths[i], size=shape[0], channels=shape[-1])
+        read_picture(paths[i], size=shape[0], channels=shape[-1], preprocessing=preprocessing)
         good.append(i)
       except BrokenPicture as error:
         broken[i] = str(error)
@@ -91,13 +93,13 @@ def broken_files(name, paths, shape) -> dict[int, str]:
   return broken
 
 
-def _stamp(path, shape) -> int:
+def _stamp(path, seen_as) -> int:
   """A number that changes with a file; 0 of one that is not there."""
   try:
     status = os.stat(path)
   except (OSError, ValueError):
     return 0
-  said = os.path.abspath(path), status.st_size, status.st_mtime_ns, shape, PIL.__version__
+  said = os.path.abspath(path), status.st_size, status.st_mtime_ns, seen_as, PIL.__version__
   return int.from_bytes(hashlib.blake2b(repr(said).encode(), digest_size=8).digest(), "little")
 
 

@@ -118,7 +118,7 @@ def _check_places(module, grid, count, first):
   """Refuses pictures of another size than the network was initialised with."""
   if not module.has_variable("params", "positions"):
     return
-  places = len(module.get_variable("params", "positions"))
+  places = module.get_variable("params", "positions").shape[0]
   if places != count:
     raise ValueError(
       f"expected pictures of {places - first} patches, the size that the network was initialised with, got "
