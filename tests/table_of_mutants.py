@@ -391,8 +391,8 @@ MUTANTS = (
   Mutant(
     "a picture that ends too soon is left out, and none takes its place",
     "metajax/data/own.py",
-    "look = broken_files if skip_broken else lambda",
-    "look = lambda",
+    "broken = broken_files(table.name, paths, shape, preprocessing) if skip_broken else",
+    "broken =",
     ("tests/test_broken_images.py::test_a_picture_that_ends_too_soon_is_in_no_task_and_no_task_has_a_picture_twice",),
   ),
   Mutant(
@@ -616,7 +616,7 @@ MUTANTS = (
   ),
   Mutant(
     "the shape of every published array is looked at",
-    "metajax/networks/pretrained.py",
+    "metajax/networks/pretrained_arrays.py",
     "if x.dtype != np.float32 or not fits:",
     "if x.dtype != np.float32:",
     ("tests/test_pretrained.py::test_an_array_of_another_shape_is_refused_by_name",),

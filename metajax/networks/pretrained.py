@@ -13,12 +13,13 @@ from safetensors.flax import save
 from metajax import checks
 from metajax.networks import pretrained_names as names
 from metajax.networks.clip_towers import Towers, clip_towers
+from metajax.networks.pretrained_arrays import measured_of, params_of, with_heads
 from metajax.networks.pretrained_files import folder_of, read_config, read_tensors
 from metajax.networks.pretrained_hugging_face import configuration, hugging_face
 from metajax.networks.pretrained_open_clip import open_clip
 from metajax.networks.pretrained_preprocessing import at_size, for_hugging_face
 from metajax.networks.pretrained_settings import CONFIG, OPEN_CLIP, PROCESSOR, Settings, guessed, processor_of
-from metajax.networks.transformer import CLIP, Details, Size
+from metajax.networks.transformer import CLIP, Details
 from metajax.networks.vision_transformer import resized_positions
 from metajax.paths import write_whole
 from metajax.types import Network, Pair, Preprocessing
@@ -68,12 +69,12 @@ def load_clip(path: str | os.PathLike, *, image_size: int | None = None, dtype=j
   path = os.fspath(checks.local_path("path", path))
   tensors, called = names.by_hugging_face(read_tensors(path), path)
   openai = any(name != original for name, original in called.items())
-  measured = _measured(tensors, called, path)
+  measured = measured_of(tensors, called, path)
   if image_size is not None:
     _check_image_size(image_size, measured)
   settings = _settings(folder_of(path), path, measured, openai)
-  towers = _with_heads(measured, settings.heads, path)
-  params = _params(tensors, called, towers, settings.scale, path)
+  towers = with_heads(measured, settings.heads, path)
+  params = params_of(tensors, called, towers, settings.scale, path)
   towers, params, preprocessing = _at_size(towers, params, settings.preprocessing, image_size)
   for said in settings.said:
     warnings.warn(said, stacklevel=2)
@@ -134,61 +135,6 @@ def _settings(folder, path, measured: Towers, openai: bool) -> Settings:
   if preprocessing is None and others is not None:
     preprocessing = open_clip(others, measured, os.path.join(folder, OPEN_CLIP)).preprocessing
   return hugging_face(theirs, measured, preprocessing, os.path.join(folder, CONFIG))
-
-
-def _measured(tensors, called, path) -> Towers:
-  """The sizes that arrays' shapes tell; there is no telling the heads."""
-  sizes = lambda name, dimensions: _get(tensors, called, name, (None,) * dimensions, path).shape
-  places, width = sizes(names.PICTURE_POSITIONS, 2)
-  patch, outputs = sizes(names.PATCHES, 4)[-1], sizes(names.PROJECTION, 2)[0]
-  vocabulary, text_width = sizes(names.TOKENS, 2)
-  length = sizes(names.TEXT_POSITIONS, 2)[0]
-  if min(places - 1, width, patch, outputs, vocabulary, text_width, length) < 1:
-    raise ValueError(f"expected the arrays of a CLIP of vision transformers in {path!r}, got an empty one")
-  layers = lambda tower: len({n.split(".")[3] for n in tensors if n.startswith(f"{tower}_model.encoder.layers.")})
-  picture, text = Size(width, layers("vision"), 0), Size(text_width, layers("text"), 0)
-  return Towers(picture, patch, round((places - 1) ** 0.5) * patch, text, outputs, vocabulary, length)
-
-
-def _with_heads(measured: Towers, heads: Pair, path) -> Towers:
-  for name, size, number in zip(("picture", "text"), (measured.picture, measured.text), heads, strict=True):
-    if min(size.layers, number) < 1 or size.width % number:
-      given = f"{number} heads in {size.layers} layers of width {size.width}"
-      raise ValueError(f"expected layers of a width that the heads divide in the {name} tower of {path!r}, got {given}")
-  picture, text = measured.picture._replace(heads=heads.first), measured.text._replace(heads=heads.second)
-  return measured._replace(picture=picture, text=text)
-
-
-def _params(tensors, called, towers, scale, path) -> dict:
-  """Our params, of arrays of which each is looked at; and no array is left."""
-  tensors, params = dict(tensors), {}
-  for theirs, shape, ours, kind, heads in names.arrays_of(towers):
-    x = _get(tensors, called, theirs, scale if theirs == names.SCALE else shape, path).reshape(shape)
-    if not np.isfinite(x).all():
-      raise ValueError(f"expected {called[theirs]!r} to be finite in {path!r}, got NaN or an infinity")
-    place = params
-    *folders, name = ours.split(".")
-    for folder in folders:
-      place = place.setdefault(folder, {})
-    place[name] = jnp.asarray(names.forward(x, kind, heads))
-    del tensors[theirs]
-  if tensors:
-    more = called[min(tensors)]
-    raise ValueError(f"expected the arrays of a CLIP of vision transformers, got {more!r} too in {path!r}")
-  return params
-
-
-def _get(tensors, called, name, shape, path) -> np.ndarray:
-  """An array of a shape, in which None is any size."""
-  if name not in tensors:
-    raise ValueError(f"expected the arrays of a CLIP of vision transformers, got none named {name!r} in {path!r}")
-  x, turned = tensors[name], called[name] in names.TURNED
-  fits = x.ndim == len(shape) and all(size in (None, there) for size, there in zip(shape, x.shape, strict=True))
-  if x.dtype != np.float32 or not fits:
-    wanted, given = (sizes[::-1] if turned else sizes for sizes in (shape, x.shape))
-    wanted = ", ".join("any" if size is None else str(size) for size in wanted)
-    raise ValueError(f"expected {called[name]!r} to be floating [{wanted}] in {path!r}, got {x.dtype} {list(given)}")
-  return x
 
 
 def _check_image_size(image_size, measured: Towers):
