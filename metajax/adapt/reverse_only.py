@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -12,19 +11,31 @@ ADVICE = (
 )
 
 
-@jax.custom_jvp
 def only_in_reverse(tree):
   """The same values, whose derivative by forward mode is refused with what to do, when it is compiled or run.
 
   Raises:
     TypeError: if what depends on them is differentiated in forward mode.
   """
-  return tree
+  floats = lambda x: jnp.issubdtype(jnp.result_type(x), jnp.inexact)
+  return jax.tree.map(lambda x: _value_p.bind(jnp.asarray(x)) if floats(x) else x, tree)
 
 
 def _refused(*_, **__):
   raise TypeError(ADVICE)
 
+
+def _derivative(primals, tangents):
+  (value,), (tangent,) = primals, tangents
+  return value, tangent if isinstance(tangent, ad.Zero) else _tangent_p.bind(tangent)
+
+
+_value_p = Primitive("value_with_reverse_mode_alone")
+_value_p.def_impl(lambda x: x)
+_value_p.def_abstract_eval(lambda x: x)
+ad.primitive_jvps[_value_p] = _derivative
+batching.defvectorized(_value_p)
+mlir.register_lowering(_value_p, lambda _, x: [x])
 
 # Tangents pass through an operation that has a transpose and cannot be run: forward mode runs it, reverse mode never.
 _tangent_p = Primitive("tangent_in_reverse_mode_alone")
@@ -33,16 +44,3 @@ _tangent_p.def_abstract_eval(lambda x: x)
 ad.deflinear(_tangent_p, lambda cotangent: [cotangent])
 batching.primitive_batchers[_tangent_p] = _refused
 mlir.register_lowering(_tangent_p, _refused)
-
-
-def _rule(primals, tangents):
-  def through(tangent):
-    if isinstance(tangent, SymbolicZero) or not jnp.issubdtype(tangent.dtype, jnp.inexact):
-      return tangent
-    return _tangent_p.bind(tangent)
-
-  tangents = jax.tree.map(through, tangents[0], is_leaf=lambda x: isinstance(x, SymbolicZero))
-  return primals[0], tangents
-
-
-only_in_reverse.defjvp(_rule, symbolic_zeros=True)
