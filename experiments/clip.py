@@ -212,7 +212,8 @@ def trained(folder: Path, flags: dict, seed: int | None = None) -> tuple:
   """
   s, tokenizer = flags["setting"], load_tokenizer(folder / "tokenizer.json")
   learner, channels = learner_of(flags, tokenizer.vocabulary), runs.configuration(folder)["channels"]
-  example = Pair(np.zeros((2, s.size, s.size, channels), np.float32), np.zeros((2, flags["length"]), np.int32))
+  pictures, texts = np.zeros((2, s.size, s.size, channels), np.float32), tokenizer(["", ""], flags["length"])
+  example = Pair(pictures, texts)
   batches = lambda start=0, shard=(0, 1): iter([example])
   found = last(learner, _optimizer(s), s, folder, batches, s.seed if seed is None else seed)
   return learner, found.params, found.state, lambda texts: tokenizer(texts, flags["length"]), channels
