@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from experiments import few_shot_data, pretraining_data
+from experiments.terminal import printable
 from metajax.data import Source, deal_pictures, load_captioned, select_classes, select_rows
 
 HELD_OUT = 200  # letters with a mark, at most a fifth of those there are
@@ -68,8 +69,9 @@ def load_data(s) -> Data:
 def describe(s, found: Data):
   """Prints what there is."""
   count = lambda source: f"{len(source.labels):,} pictures of {len(source.classes):,} classes"
-  print(f"{s.data}: {count(found.train)} to learn from{', with captions of others' * s.permuted}; held out: "
+  print(f"{printable(s.data)}: {count(found.train)} to learn from{', with captions of others' * s.permuted}; held out: "
         + "; ".join(f"{test.name}, {count(test.source)}" for test in found.tests))  # fmt: skip
+  few_shot_data.tell_left_out(s, found.train, *(test.source for test in found.tests))
 
 
 def held_out_combinations(names, most: int = HELD_OUT, seed: int = 0) -> list[int]:

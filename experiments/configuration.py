@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from experiments.flags import HELP
+from experiments.flags import HELP, LONGEST
 from metajax.paths import read_json
 
 KINDS = {"experiment": str, "arguments": list, "flags": dict, "sessions": list, "channels": int, "seeds_at_once": int}
 MAY_LACK = ("channels", "seeds_at_once")
 HERE = Path(__file__).resolve().parent
-LONGEST = 60  # letters of a value that an error quotes
 
 
 def configuration(folder: Path) -> dict:

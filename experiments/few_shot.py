@@ -305,10 +305,14 @@ def check_shapes(made: Method, s: Setting, tests):
   Of one that is trained on something else than episodes, this is found once there is a batch.
 
   Raises:
-    ValueError: if pictures are too small for its network, or it cannot be tested at a setting.
+    ValueError: if devices do not divide the tasks, pictures are too small for its network, or it cannot be tested at a
+      setting.
   """
   if made.batches is not None:
     return
+  devices = devices_for(s.tasks, s.devices)
+  if s.tasks % devices:
+    raise ValueError(f"expected --tasks that {devices} devices divide, got {s.tasks}")
   shapes = jax.eval_shape(made.learner.init, jax.random.key(0), _blank(s, s.tasks, s.ways, s.shots, s.queries))
   for ways, shots in tests:
     check_fits_test(made, shapes, _blank(s, 1, ways, shots, s.test_queries))

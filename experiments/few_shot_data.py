@@ -1,9 +1,13 @@
 """The data of the few-shot experiments: the parts that a setting names."""
 
 import itertools
-from pathlib import Path
+import os
 
+from experiments.terminal import printable
+from metajax.checks import counted
 from metajax.data import BrokenPictures, Source, load
+
+LONGEST_SLUG = 100  # bytes
 
 
 def load_part(s, part: str) -> Source:
@@ -13,21 +17,27 @@ def load_part(s, part: str) -> Source:
 
 def load_split(s, split: str) -> Source:
   """A split of a setting's data, by its whole name."""
-  return load(s.data, split, size=s.size, download=s.download, rotations=rotates(s), skip_broken=s.skip_broken)
+  return load(
+    s.data,
+    split,
+    size=s.size,
+    download=s.download,
+    rotations=rotates(s),
+    skip_broken=s.skip_broken,
+    min_images_per_class=s.min_images_per_class,
+  )
 
 
-def load_parts(s) -> dict[str, Source]:
-  """All three parts; where files of one's own cannot be read, those of all parts are named at once."""
+def load_parts(s, parts=("train", "validation", "test"), load_one=load_part) -> dict[str, Source]:
+  """Several parts; where files of one's own cannot be read, those of all parts are named at once."""
   found, broken = {}, []
-  for part in ("train", "validation", "test"):
+  for part in parts:
     try:
-      found[part] = load_part(s, part)
+      found[part] = load_one(s, part)
     except BrokenPictures as error:
       broken.append(error)
   if broken:
-    raise BrokenPictures(
-      [file for error in broken for file in error.files], sum(error.number for error in broken), s.data
-    )
+    raise BrokenPictures([file for error in broken for file in error.files], broken[0].number, repr(s.data))
   return found
 
 
@@ -43,8 +53,10 @@ def split_name(s) -> str:
 
 
 def slug(s) -> str:
-  """The data's name as a part of a file's name."""
-  return Path(s.data).name if Path(s.data).exists() else s.data.replace("/", "_")
+  """The data's name as a part of a file's name, of at most 100 bytes."""
+  path = os.path.expanduser(s.data)
+  name = os.path.basename(os.path.abspath(path)) if os.path.exists(path) else s.data.replace("/", "_")
+  return name.encode("utf-8", "replace")[:LONGEST_SLUG].decode("utf-8", "ignore")
 
 
 def check_disjoint(s, **parts: Source):
@@ -58,16 +70,25 @@ def check_disjoint(s, **parts: Source):
 def describe(s, parts: dict[str, Source]):
   """Prints what there is to train, validate and test on, and what could not be read."""
   train, validation, test = (_size(parts[part]) for part in ("train", "validation", "test"))
-  print(f"{s.data}: {train} to train on, {validation} to validate, {test} to test")
-  if left_out := broken(parts):
-    print(
-      f"left out {len(left_out)} file(s) that cannot be read: {', '.join(left_out[:5])}" + ", ..." * (len(left_out) > 5)
-    )
+  print(f"{printable(s.data)}: {train} to train on, {validation} to validate, {test} to test")
+  tell_left_out(s, *parts.values())
 
 
-def broken(parts: dict[str, Source]) -> list[str]:
-  """The files that were left out because they cannot be read."""
-  return sorted({name for source in parts.values() for name in source.broken})
+def tell_left_out(s, *sources):
+  """Prints what was left out of some sources."""
+  broken, small = left_out(sources)
+  for what, names in (
+    (f"{counted(len(broken), 'picture')} that cannot be read", broken),
+    (f"{counted(len(small), 'class', 'classes')} of fewer than {counted(s.min_images_per_class, 'picture')}", small),
+  ):
+    if names:
+      print(f"left out {what}: {printable(', '.join(names[:5]))}" + ", ..." * (len(names) > 5))
+
+
+def left_out(sources) -> tuple[list[str], list[str]]:
+  """The pictures that were left out because they cannot be read, and the classes because they have too few."""
+  of = lambda attribute: sorted({name for source in sources for name in getattr(source, attribute)})
+  return of("broken"), of("small_classes")
 
 
 def _size(source: Source) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from experiments.flags import LONGEST
 from metajax import checks
 
 MOST = 2**31 - 1
@@ -17,7 +18,6 @@ ABOVE_0, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).
 BELOW_1 = 1 - 2**-24
 UNSAID = {int: (0, MOST), float: (-LARGEST, LARGEST)}
 WIDTH, LAYERS, STEPS = 2**16, 1000, 10**5  # more would be built for hours
-LONGEST = 60  # letters of a value that an error quotes
 LONGEST_NAME = 255  # bytes, on all usual disks
 
 
@@ -40,7 +40,7 @@ BOUNDS = {
   **_each("context", 0, WIDTH),
   **_each("length", 2, WIDTH),
   **_each("vocabulary", 258, 2**24),  # 256 bytes, a start and an end
-  **_each("patch", 1, 4096),
+  **_each("patch image_size", 1, 4096),
   **_each("colours", 2, WIDTH),
   **_each("pixels", 2, 1024),
   **_each("permutations", 2, 2000),

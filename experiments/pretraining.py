@@ -281,4 +281,4 @@ def check(s: Setting):
     raise ValueError(f"expected --warmup to be below the {s.steps} --steps, got {s.warmup}")
   devices = devices_for(s.batch_size, s.devices)
   if s.batch_size % devices:
-    raise ValueError(f"expected a --batch-size that the {devices} --devices divide, got {s.batch_size}")
+    raise ValueError(f"expected a --batch-size that {devices} devices divide, got {s.batch_size}")

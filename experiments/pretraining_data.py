@@ -4,7 +4,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from experiments.few_shot_data import load_part, load_split
+from experiments import few_shot_data
+from experiments.few_shot_data import load_split, tell_left_out
+from experiments.terminal import printable
+from metajax import checks
 from metajax.data import Recordings, Source, deal_pictures
 from metajax.data.recordings import CLIPS
 
@@ -47,7 +50,7 @@ def load_parts(s) -> Parts:
   """
   own = None if s.classes == "unseen" else _own(s)
   if own is None:
-    unlabelled, test = (load_part(s, part) for part in ("train", "test"))
+    unlabelled, test = few_shot_data.load_parts(s, ("train", "test")).values()
     return Parts(unlabelled, *deal_pictures(test, OF_UNSEEN, seed=0), True, test)
   train, test = own
   labelled, validation = deal_pictures(train, (1 - VALIDATION, VALIDATION), seed=0)
@@ -59,7 +62,7 @@ def _own(s) -> tuple[Source, Source] | None:
   if s.classes == "auto" and s.data in ("glyphs", "omniglot"):
     return None
   try:
-    train, test = (load_split(s, f"own/{part}") for part in ("train", "test"))
+    train, test = few_shot_data.load_parts(s, ("own/train", "own/test"), load_split).values()
   except ValueError:  # it has no such splits
     if s.classes == "auto":
       return None
@@ -80,10 +83,12 @@ def describe(s, parts: Parts):
   """Prints what there is."""
   for part in (parts.unlabelled, parts.asked):
     if isinstance(part, Recordings) and part.broken:
-      print(f"left out {len(part.broken)} files that cannot be read: {'; '.join(part.broken)}")
+      left = checks.counted(len(part.broken), "file")
+      print(f"left out {left} that cannot be read: {printable('; '.join(part.broken))}")
+  tell_left_out(s, *{id(part): part for part in (parts.unlabelled, parts.test) if isinstance(part, Source)}.values())
   kind = "none of them pretrained on" if parts.unseen else "the same"
   train, validation, test = map(counted, (parts.train, parts.validation, parts.test))
   print(
-    f"{s.data}: {counted(parts.unlabelled)} without labels to pretrain on; {len(parts.test.classes)} classes, {kind}, "
-    f"with {train} to probe with, {validation} to choose by, {test} to test on"
+    f"{printable(s.data)}: {counted(parts.unlabelled)} without labels to pretrain on; {len(parts.test.classes)} "
+    f"classes, {kind}, with {train} to probe with, {validation} to choose by, {test} to test on"
   )

@@ -57,6 +57,8 @@ def method(
     raise ValueError("expected --one-example without --distort and --within-groups: it distorts, and knows no labels")
   if drawn == "batch" and one_example:
     raise ValueError("expected --drawn batch without --one-example, which is of given pairs")
+  if drawn == "batch" and each > batch_size // 2:
+    raise ValueError(f"expected --each to be at most half of the {batch_size} pictures, got {each}")
   network = conv4(filters, downsample=downsample, convolution="native")
   network = in_the_middle(network) if centre else network
   learner = siamese(network, drawn=drawn, one_example=affine() if one_example else None)

@@ -143,7 +143,7 @@ def test_glyphs_hold_out_combinations_and_a_typeface_and_probe_the_picture_tower
     (["--vocabulary", "10"], "expected --vocabulary to be at least 258, got 10"),
     (["--length", "1"], "expected --length to be at least 2, got 1"),
     (["--rate", "0"], "expected --rate above 0, got 0.0"),
-    (["--chunk", "2"], "chunked needs a network without state"),
+    (["--chunk", "2", "--devices", "1"], "chunked needs a network without state"),
   ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(command, monkeypatch, tmp_path, flags, said):  # noqa: F811

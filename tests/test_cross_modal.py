@@ -74,7 +74,10 @@ def test_a_class_is_the_mean_of_its_prompts_as_predict_has_it():
     (lambda: retrieval(PICTURES, TEXTS[:, :5], OWNER), r"got \[12, 6\], \[\d+, 5\]"),
     (lambda: retrieval(PICTURES, TEXTS, np.zeros_like(OWNER)), "a text of each of the 12 pictures, got those of 1"),
     (lambda: retrieval(PICTURES, TEXTS, OWNER, at=(0,)), r"recall at 1 or more, got \[0\]"),
-    (lambda: retrieval(PICTURES * np.nan, TEXTS, OWNER), "embeddings of pictures to be finite, got 12 of 12 rows that are not: 0, 1"),
+    (
+      lambda: retrieval(PICTURES * np.nan, TEXTS, OWNER),
+      "embeddings of pictures to be finite, got 12 of 12 rows that are not: 0, 1",
+    ),
     (lambda: zero_shot(np.ones((3, 4)), Examples(np.ones((2, 5)), np.array([0, 1]))), r"got \[2, 5\], \[2\]"),
     (
       lambda: zero_shot(np.ones((3, 4)), Examples(np.ones((2, 4)), np.array([0, 3]))),

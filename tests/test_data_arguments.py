@@ -27,12 +27,15 @@ NO_TEXT = (0, None, ["train"], b"train")
 NO_NAME = (0, None, "", "a\0b", b"set", "x" * 300, "a/" + "é" * 200, "gs://bucket/set", "s3://bucket/t.csv", "https:/x")
 NO_FOLDER = (0, ["x"])
 
+NO_PREPROCESSING = ("clip", (4,), Preprocessing(0), Preprocessing(4, resize="no"))
+
 LOAD = {"size": NO_COUNT, "seed": NO_SEED, "download": NO_FLAG, "split": NO_TEXT, "data_dir": NO_FOLDER}
 NOWHERE = {"name": "nowhere_at_all"}
 BAD = {  # a function, arguments that are fine but for there being no such data, and what each argument cannot be
   data.load: (NOWHERE, {**LOAD, "name": NO_NAME, "rotations": NO_FLAG, "skip_broken": NO_FLAG,
-                        "min_images_per_class": (0, 1.5, "1", True)}),
-  data.load_captioned: (NOWHERE, {**LOAD, "name": NO_NAME, "skip_broken": NO_FLAG}),
+                        "min_images_per_class": (0, 1.5, "1", True), "preprocessing": NO_PREPROCESSING}),
+  data.load_captioned: (NOWHERE, {**LOAD, "name": NO_NAME, "skip_broken": NO_FLAG,
+                                  "preprocessing": NO_PREPROCESSING}),
   data.load_texts: (NOWHERE, {"name": NO_NAME, "split": (*NO_TEXT, "own/train", ""), "seed": NO_SEED,
                               "download": NO_FLAG, "data_dir": NO_FOLDER}),
   data.load_recordings: (NOWHERE, {**LOAD, "name": NO_NAME, "skip_broken": NO_FLAG, "sound": NO_FLAG,

@@ -119,6 +119,17 @@ def test_a_run_ends_with_its_accuracy_records_and_pictures(command, monkeypatch)
   assert files == sorted([*figures, *record, "index.html", "metrics.jsonl", "records.json", "run.json"])
 
 
+def test_a_rate_that_is_too_high_ends_with_a_warning_on_the_terminal_and_the_page(command, monkeypatch):
+  said = []
+  monkeypatch.setattr(few_shot_data, "load", pictures)
+  monkeypatch.setattr(few_shot_page, "write", lambda run, *given: said.extend(given[-1]))
+  longer = ["--steps", "150", "--validate-every", "150", "--ways", "3", "--shots", "1", "--rate", "1e6"]
+  status, _, error, _ = command(prototypical, *TINY, *longer)
+  assert status == 0, error
+  chance = [one for one in said if re.search(r"3-way 1-shot accuracy of prototypical .*no better than chance: 33.*", one)]
+  assert chance and all(f"warning: {one}\n" in error for one in said)
+
+
 RUNNING, NONE = ("running statistics",), ("none",)
 BOTH = ("transductive", "support, trained transductive")
 ADAPTING = {  # flags of those that are tested under both policies

@@ -74,8 +74,23 @@ def test_a_run_killed_while_a_checkpoint_is_written_and_then_stopped_ends_with_t
   process.terminate()
   said = finish(process, 0)
   assert "stopped by SIGTERM after step" in said and f"--folder {folder} --resume" in said
+  assert "and is gone: its claim is stale" in said and not (folder / ".claim").exists()
 
   finish(begin(folder, "--resume"))
+  chex.assert_trees_all_equal(left(folder), whole)
+
+
+@pytest.mark.slow
+def test_a_second_process_on_a_folder_is_refused_and_the_first_ends_as_if_it_had_not_been(whole, tmp_path):
+  folder = tmp_path / "run"
+  first = begin(folder)
+  when(first, (folder / "run.json").exists)
+  first.send_signal(signal.SIGSTOP)
+  for more in ((), ("--resume",)):
+    said = finish(begin(folder, *more), 2)
+    assert f"expected a folder that no other process writes in, got '{folder}': process {first.pid} on" in said
+  first.send_signal(signal.SIGCONT)
+  finish(first)
   chex.assert_trees_all_equal(left(folder), whole)
 
 

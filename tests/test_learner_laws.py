@@ -10,7 +10,6 @@ from table_of_learners import LEARNERS, MESH_PATHS, VARIANTS, episodes, pictures
 
 from metajax.mesh import make_mesh, shard_batch
 
-
 FAST = [name for name in LEARNERS if name not in VARIANTS]
 
 

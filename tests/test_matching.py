@@ -150,7 +150,10 @@ def test_attention_falls_on_labelled_rows_alone_and_on_none_where_there_is_none(
 
 @pytest.mark.parametrize(
   ("flags", "message"),
-  [({"read_steps": -1}, "read_steps to be a whole number of at least 0, got -1"), ({"scale": 0.0}, "a scale to be above 0, got 0.0")],
+  [
+    ({"read_steps": -1}, "read_steps to be a whole number of at least 0, got -1"),
+    ({"scale": 0.0}, "a scale to be above 0, got 0.0"),
+  ],
 )
 def test_arguments_out_of_range_are_refused(flags, message):
   with pytest.raises(ValueError, match=message):
