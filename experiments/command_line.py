@@ -66,13 +66,13 @@ def run(main: Callable, budgets: Mapping[str, Mapping] | None = None):
 def _quiet_where_nobody_reads():
   """Ends as a signal would where what is printed goes to a program that has ended, such as `head`."""
   try:
-    yield
-  finally:
     try:
+      yield
+    finally:
       sys.stdout.flush()
-    except BrokenPipeError:
-      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not tried again at the exit
-      sys.exit(128 + signal.SIGPIPE)
+  except BrokenPipeError:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not tried again at the exit
+    sys.exit(128 + signal.SIGPIPE)
 
 
 def _run(main, budgets):

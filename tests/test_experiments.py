@@ -126,7 +126,9 @@ def test_a_rate_that_is_too_high_ends_with_a_warning_on_the_terminal_and_the_pag
   longer = ["--steps", "150", "--validate-every", "150", "--ways", "3", "--shots", "1", "--rate", "1e6"]
   status, _, error, _ = command(prototypical, *TINY, *longer)
   assert status == 0, error
-  chance = [one for one in said if re.search(r"3-way 1-shot accuracy of prototypical .*no better than chance: 33.*", one)]
+  chance = [
+    one for one in said if re.search(r"3-way 1-shot accuracy of prototypical .*no better than chance: 33.*", one)
+  ]
   assert chance and all(f"warning: {one}\n" in error for one in said)
 
 

@@ -182,7 +182,7 @@ def test_damaged_array_record_file_is_one_line(folder, tmp_path):
   content = bytearray(file.read_bytes())
   for damaged in (b"", content[:1000] + bytes(100) + content[1100:], content[: len(content) // 2]):
     file.write_bytes(damaged)
-    with pytest.raises(ValueError, match="of 'random_access' cannot be read: ") as raised:
+    with pytest.raises(ValueError, match=r"(of 'random_access' cannot be read|'random_access' is damaged): ") as raised:
       load("random_access", "own/test", size=8, data_dir=str(tmp_path))
     assert "\n" not in str(raised.value)
 

@@ -38,7 +38,7 @@ def test_parts_of_a_text_have_neither_start_nor_end():
   assert not {tokenizer.start, tokenizer.end} & set(rows.flat)
   with pytest.raises(ValueError, match="at least 2 tokens, got 1 without"):
     token_rows(tokenizer, ("",), 2, start=False)
-  with pytest.raises(ValueError, match="length to be a whole number from 1 to .*, got 0"):
+  with pytest.raises(ValueError, match=r"length to be a whole number from 1 to .*, got 0"):
     token_rows(tokenizer, TEXTS, 0)
 
 
@@ -82,7 +82,7 @@ def test_batches_are_a_function_of_the_step_and_every_row_comes_once_an_epoch():
   np.testing.assert_array_equal(next(batches(start=4)), first[4])
   halves = [next(batches(start=2, shard=(host, 2))) for host in range(2)]
   np.testing.assert_array_equal(np.concatenate(halves), first[2])
-  with pytest.raises(ValueError, match="batch_size to be a whole number from 1 to .*, got 0"):
+  with pytest.raises(ValueError, match=r"batch_size to be a whole number from 1 to .*, got 0"):
     token_batches(rows, batch_size=0)
 
 
