@@ -123,21 +123,8 @@ def test_a_rate_that_is_too_high_ends_with_a_warning_on_the_terminal_and_the_pag
   said = []
   monkeypatch.setattr(few_shot_data, "load", pictures)
   monkeypatch.setattr(few_shot_page, "write", lambda run, *given: said.extend(given[-1]))
-  longer = [
-    "--steps",
-    "150",
-    "--validate-every",
-    "150",
-    "--ways",
-    "3",
-    "--shots",
-    "1",
-    "--rate",
-    "1e6",
-    "--test",
-    "3w1s",
-  ]
-  status, _, error, _ = command(prototypical, *TINY, *longer)
+  longer, task = ["--steps", "150", "--validate-every", "150"], ["--ways", "3", "--shots", "1", "--test", "3w1s"]
+  status, _, error, _ = command(prototypical, *TINY, *longer, *task, "--rate", "1e6")
   assert status == 0, error
   chance = [
     one for one in said if re.search(r"3-way 1-shot accuracy of prototypical .*no better than chance: 33.*", one)
