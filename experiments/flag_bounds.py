@@ -131,6 +131,8 @@ def _checked(command: str, name: str, value, known: bool):
 
 def _check_number(flag: str, value: float, least: float, most: float):
   got = f"got {str(value)[:LONGEST]}"
+  if (least, most) == UNSAID[float] and not least <= value <= most:
+    raise ValueError(f"expected {flag} to be a finite number, {got}")
   if not value >= least:
     raise ValueError(f"expected {flag} {'above 0' if least == ABOVE_0 else f'to be at least {least}'}, {got}")
   if value > most:
