@@ -34,9 +34,9 @@ def masks(steps=STEPS, key=KEY):
   "how",
   [
     {"gradient": "mixed"},
-    {"gradient": "reverse", "remat": "sqrt"},
+    pytest.param({"gradient": "reverse", "remat": "sqrt"}, marks=pytest.mark.slow),
     {"gradient": "first_order"},
-    {"truncate": 3},
+    pytest.param({"truncate": 3}, marks=pytest.mark.slow),
   ],
   ids=str,
 )
@@ -50,7 +50,7 @@ def test_each_step_folds_its_number_into_the_key_of_the_data_in_every_mode(how):
 def test_keys_with_an_axis_of_steps_are_taken_as_they_are():
   keys = jax.random.split(KEY, STEPS)
   adapt = gradient_steps(optax.sgd(1.0), STEPS, per_step=True)
-  found, _ = adapt(noisy, jnp.zeros(D), (np.ones((STEPS, 3)), keys))
+  found, _ = jax.jit(lambda keys: adapt(noisy, jnp.zeros(D), (np.ones((STEPS, 3)), keys)))(keys)
   np.testing.assert_array_equal(found, -sum(jax.random.bernoulli(k, 0.5, (D,)).astype(int) for k in keys))
 
 
@@ -60,6 +60,7 @@ def test_an_inner_loop_after_another_draws_other_noise():
   assert len(np.unique(path(both))) == 2 * STEPS and len(np.unique(path(one))) == STEPS
 
 
+@pytest.mark.slow
 def test_implicit_and_newton_draw_noise_anew_at_each_step():
   bent = lambda params, data: noisy(params, data) + jnp.sum(jnp.square(params))
   start = jnp.arange(1.0, D + 1)
@@ -108,7 +109,7 @@ LEARNERS = {
 }
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", ["maml", *(pytest.param(n, marks=pytest.mark.slow) for n in LEARNERS if n != "maml")])
 def test_learners_draw_a_mask_a_step(name):
   learner, batch = LEARNERS[name], tasks()
   params, state = learner.init(KEY, batch)
@@ -116,7 +117,7 @@ def test_learners_draw_a_mask_a_step(name):
   assert metrics["support_loss"] == STEPS
 
 
-@pytest.mark.parametrize("minibatches", [None, (STEPS, 6)])
+@pytest.mark.parametrize("minibatches", [pytest.param(None, marks=pytest.mark.slow), (STEPS, 6)])
 def test_reptile_draws_a_mask_a_step(minibatches):
   """Of all examples, or of mini-batches that hold them all, the first loss and the last differ by noise alone."""
   learner, batch = reptile(whole, still if minibatches is None else per_step, minibatches=minibatches), tasks()
@@ -135,7 +136,13 @@ def slope_is_a_mask() -> Network:
   return Network(lambda key, inputs: (jnp.zeros(D), {}), apply)
 
 
-@pytest.mark.parametrize("make", [partial(meta_sgd, rate=1.0), partial(maml_plus_plus, rate=1.0, multi_step_until=0)])
+@pytest.mark.parametrize(
+  "make",
+  [
+    pytest.param(partial(meta_sgd, rate=1.0), marks=pytest.mark.slow),
+    partial(maml_plus_plus, rate=1.0, multi_step_until=0),
+  ],
+)
 def test_learners_with_rates_of_their_own_draw_a_mask_a_step(make):
   """A weight has moved as often as it was kept: with one mask for all steps, always or never."""
   share = lambda moved, _: jnp.mean((moved < -0.5) & (moved > 0.5 - STEPS))

@@ -40,7 +40,7 @@ def with_slopes(adapt, start, minimum):
   return found, pull(jnp.ones(2))
 
 
-@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("name", [pytest.param("lbfgs", marks=pytest.mark.slow), "polyak_sgd"])
 def test_an_optimizer_that_asks_for_the_loss_is_told_it_and_is_a_constant_to_the_meta_gradient(name):
   adapt = gradient_steps(TOLD[name], 3, gradient="first_order")
   found, slopes = jax.jit(lambda *given: with_slopes(adapt, *given))(START, MINIMUM)
@@ -56,6 +56,7 @@ def test_one_that_asks_for_the_loss_is_refused_where_it_would_be_differentiated(
       gradient_steps(optimizer, 2, **how)(quadratic, START, MINIMUM)
 
 
+@pytest.mark.slow
 def test_a_head_is_trained_by_lbfgs():
   random = np.random.default_rng(0)
   support = Examples(random.normal(size=(6, 4)).astype(np.float32), np.eye(2, dtype=np.float32)[[0, 1, 0, 1, 0, 1]])
@@ -88,7 +89,12 @@ FORWARD = {
 }
 
 
-@pytest.mark.parametrize("derivative", FORWARD)
+FAST = ("jvp", "jit of jacfwd")
+
+
+@pytest.mark.parametrize(
+  "derivative", [*FAST, *(pytest.param(d, marks=pytest.mark.slow) for d in FORWARD if d not in FAST)]
+)
 def test_forward_mode_through_mixed_says_to_use_reverse(derivative):
   for adapt in (gradient_steps(optax.sgd(0.1), 2), gradient_steps(optax.sgd(0.1), 2, remat="sqrt"), newton(1)):
     with pytest.raises(TypeError, match=r'give it gradient="reverse"'):
@@ -106,6 +112,7 @@ def test_forward_mode_through_reverse_and_hessians_through_mixed_are_exact():
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_learner_is_differentiated_in_forward_mode_all_the_same():
   """Its loss takes the gradient of each task inside."""
   learner = maml(mlp((3,), 1), gradient_steps(optax.sgd(0.1), 1), loss=lambda x, y: jnp.mean(jnp.square(x - y)))

@@ -40,6 +40,12 @@ LABELS = np.eye(WAYS, dtype=np.float32)[CLASSES]
 HOWS = ("dense", "tiled")
 
 
+def over(names, fast):
+  """Names to go over, of which those whose like is among the fast ones are slow."""
+  marked = [pytest.param(name, marks=() if name in fast else pytest.mark.slow) for name in names]
+  return pytest.mark.parametrize("name", marked)
+
+
 def spoilt(array, row=2):
   """An array with one NaN, in a row."""
   array = np.array(array)
@@ -49,7 +55,7 @@ def spoilt(array, row=2):
 
 def test_a_row_with_nan_stays_nan_and_others_stay_of_length_1():
   rows = np.concatenate([spoilt(X), np.zeros((1, D)), np.full((1, D), np.inf)]).astype(np.float32)
-  unit = np.asarray(unit_rows(rows))
+  unit = np.asarray(jax.jit(unit_rows)(rows))
   np.testing.assert_array_equal(np.isnan(unit).all(-1), [False, False, True, False, False, False, False, True])
   np.testing.assert_array_equal(np.isnan(unit).any(-1), np.isnan(unit).all(-1))
   np.testing.assert_allclose(np.linalg.norm(unit[[0, 1, 3, 4, 5, 6]], axis=-1), [1, 1, 1, 1, 1, 0], rtol=1e-6)
@@ -57,8 +63,14 @@ def test_a_row_with_nan_stays_nan_and_others_stay_of_length_1():
 
 def test_a_network_that_is_all_nan_scores_nan_and_not_at_chance():
   embed = normalised(lambda params, state, inputs: inputs * params)
-  logits = nearest_centroid(embed)(np.float32(np.nan), {}, Examples(X, LABELS), Y)
-  assert np.isnan(logits).all() and np.isnan(accuracy(logits, LABELS))
+  predict = nearest_centroid(embed)
+
+  @jax.jit
+  def score(params):
+    logits = predict(params, {}, Examples(X, LABELS), Y)
+    return logits, accuracy(logits, LABELS)
+
+  assert all(np.isnan(found).all() for found in score(np.float32(np.nan)))
 
 
 CONTRASTIVE = {
@@ -70,7 +82,7 @@ CONTRASTIVE = {
 }
 
 
-@pytest.mark.parametrize("name", CONTRASTIVE)
+@over(CONTRASTIVE, fast=("info_nce", "nt_xent"))
 def test_a_contrastive_loss_of_a_row_with_nan_is_nan_and_of_a_padded_one_is_not(name):
   """In both ways to compute it; with padding value and gradient are those without the row's contents."""
   loss = lambda how: jax.value_and_grad(lambda x, weights: CONTRASTIVE[name](x, weights, how))
@@ -98,7 +110,7 @@ BY_LABELS = {  # of something a row, labels, and what they are
 }
 
 
-@pytest.mark.parametrize("name", BY_LABELS)
+@over(BY_LABELS, fast=("cross_entropy", "accuracy", "batch_semi_hard"))
 def test_a_labelled_row_with_nan_makes_nan_and_an_unlabelled_one_changes_neither_value_nor_gradient(name):
   loss, numbers, labels = BY_LABELS[name]
   run = jax.jit(jax.value_and_grad(loss))
@@ -112,12 +124,12 @@ def test_a_labelled_row_with_nan_makes_nan_and_an_unlabelled_one_changes_neither
 def test_a_negative_of_a_class_of_its_own_that_is_nan_is_not_passed_over():
   """All others are farther than the positive, so that a semi-hard negative is found without it."""
   distances = np.array([[0, 1, 2, np.nan], [1, 0, 2, 3], [2, 2, 0, 4], [np.nan, 3, 4, 0]], np.float32)
-  assert np.isnan(batch_semi_hard(distances, np.eye(3, dtype=np.float32)[[0, 0, 1, 2]]))
+  assert np.isnan(jax.jit(batch_semi_hard)(distances, np.eye(3, dtype=np.float32)[[0, 0, 1, 2]]))
 
 
 def test_a_hidden_patch_with_nan_makes_nan_and_one_that_was_seen_does_not():
   patches, masked = random.normal(size=(2, 3, 4)).astype(np.float32), np.array([[1.0, 0, 1], [0, 1, 1]], np.float32)
-  run = jax.value_and_grad(lambda found, seen: masked_reconstruction(found, patches, seen))
+  run = jax.jit(jax.value_and_grad(lambda found, seen: masked_reconstruction(found, patches, seen)))
   found = np.array(patches + 1)
   found[0, 1, 0] = np.nan
   value, slope = run(found, masked)
@@ -134,7 +146,7 @@ PREDICTORS = {
 }
 
 
-@pytest.mark.parametrize("name", PREDICTORS)
+@over(PREDICTORS, fast=("ridge", "nearest"))
 def test_logits_that_depend_on_nan_are_nan_and_those_that_do_not_are_not(name):
   predict = jax.jit(PREDICTORS[name])
   of_query = predict(X, LABELS, spoilt(Y))
@@ -153,7 +165,7 @@ def test_padding_that_is_nan_is_in_no_mean():
   np.testing.assert_array_equal(class_means(spoilt(X, 5), padded), class_means(clean, padded))
 
 
-@pytest.mark.parametrize("batch", ["pairs", "of classes"])
+@pytest.mark.parametrize("batch", ["pairs", pytest.param("of classes", marks=pytest.mark.slow)])
 def test_the_accuracy_of_compared_embeddings_that_are_nan_is_nan(batch):
   same = np.eye(2, dtype=np.float32)[[1, 0, 1]]
   identity = Network(lambda key, x: ({}, {}), lambda params, state, x, *, train, key=None: (x, state))
