@@ -2,10 +2,13 @@
 
 import concurrent.futures
 import os
+import re
 import stat
+from pathlib import Path
 
 import pytest
 
+import metajax
 from metajax.data import train_tokenizer
 from metajax.data.cache import write_arrays
 from metajax.paths import SCRATCH, alone, read_json, write_whole, writing
@@ -87,3 +90,16 @@ def test_a_folder_is_for_one_at_a_time(tmp_path):
   with concurrent.futures.ThreadPoolExecutor(4) as pool:
     list(pool.map(enter, range(40)))
   assert all(a == ("in", b[1]) and b[0] == "out" for a, b in zip(found[::2], found[1::2], strict=True))
+
+
+def test_all_files_are_written_by_the_one_writer():
+  """But a claim, which must not take the place of another, and what is no file of a disk."""
+  root, writes = Path(metajax.__file__).parent.parent, r"\.write_(text|bytes)\(|\bopen\([^)]*\"[wx]b?\"|os\.replace\("
+  found = {
+    str(path.relative_to(root))
+    for part in ("metajax", "experiments", "benchmarks")
+    for path in (root / part).rglob("*.py")
+    for line in path.read_text().splitlines()
+    if re.search(writes, line) and "os.devnull" not in line and "/proc/self" not in line
+  }
+  assert found == {"metajax/paths.py", "experiments/claims.py"}
