@@ -4,6 +4,7 @@ import functools
 import json
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,3 +127,10 @@ def test_a_tile_has_chance_beside_it_and_no_interval_of_one_score():
   assert headlines.value_of(few_shot("maml", value=97.5, interval=None)) == "97.5"
   alone = records.record(value=50.0, interval=math.inf)
   assert alone["interval"] is None and json.loads(json.dumps(alone, allow_nan=False))["value"] == 50
+
+
+def test_every_command_that_trains_looks_whether_something_was_learned():
+  sources = {path.name: path.read_text() for path in Path(headlines.__file__).parent.glob("*.py")}
+  having = lambda what: {name for name, source in sources.items() if what in source}
+  trains = having('folder / "records.json", measured)')
+  assert len(trains) == 6 and trains <= having("headlines.warn(")
