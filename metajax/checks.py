@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 SHOWN = 5  # rows that a message names
+REAL = (jnp.floating, jnp.integer, jnp.bool_)
 
 
 def is_concrete(*arrays: Any) -> bool:
@@ -91,14 +92,18 @@ def text(name: str, value: Any):
     raise ValueError(f"expected {name} to be a text, got {describe(value)}")
 
 
-def positive(name: str, value: Any):
+def positive(name: str, value: Any) -> Any:
   """Refuses a number that is not above 0 and finite; a traced one passes.
+
+  Returns:
+    It, as `scalar` does.
 
   Raises:
     ValueError: quoting it.
   """
-  if is_concrete(value) and not (_is_number(value) and 0 < float(value) < math.inf):
+  if is_concrete(value) and not (_is_number(value) and 0 < _as_float(value) < math.inf):
     raise ValueError(f"expected {name} to be above 0, got {_quoted(value)}")
+  return _as_float(value) if isinstance(value, int) else value
 
 
 def in_range(name: str, value: Any, low: float, high: float):
@@ -107,18 +112,33 @@ def in_range(name: str, value: Any, low: float, high: float):
   Raises:
     ValueError: quoting it.
   """
-  if is_concrete(value) and not (_is_number(value) and low <= float(value) <= high):
+  if is_concrete(value) and not (_is_number(value) and low <= _as_float(value) <= high):
     raise ValueError(f"expected {name} to be from {low} to {high}, got {_quoted(value)}")
 
 
-def scalar(name: str, value: Any):
+def values(name: str, array: Any, low: float, high: float):
+  """Refuses an array with a number outside a range; NaN is in none, and passes, as do traced values.
+
+  Raises:
+    ValueError: quoting the first one.
+  """
+  if is_concrete(array):
+    found = np.asarray(array, np.float64)
+    _check_values(name, found, (found < low) | (found > high), f"from {low} to {high}")
+
+
+def scalar(name: str, value: Any) -> Any:
   """Refuses what is no real number, or array of shape [] that holds one; of a traced one the shape is known.
+
+  Returns:
+    It; a whole number of Python's, which may have more digits than an array's, as a `float`.
 
   Raises:
     ValueError: with what it is.
   """
   if not _is_number(value):
     raise ValueError(f"expected {name} to be a number, got {describe(value)}")
+  return _as_float(value) if isinstance(value, int) else value
 
 
 def floating(name: str, array: Any, *shape: Any):
@@ -138,7 +158,24 @@ def real(name: str, array: Any, *shape: Any):
   Raises:
     ValueError: with what it is.
   """
-  _of_shape(name, array, shape, "real numbers", (jnp.floating, jnp.integer, jnp.bool_))
+  _of_shape(name, array, shape, "real numbers", REAL)
+
+
+def to_numpy(name: str, values: Any, *shape: Any) -> np.ndarray:
+  """An array of real numbers of a shape as `floating` has it, or lists of them, in NumPy and 64 bits.
+
+  Raises:
+    ValueError: with what it is.
+  """
+  try:
+    found = values if hasattr(values, "dtype") else np.asarray(values)
+  except ValueError:  # lists of several lengths
+    found = np.empty((), object)
+  if not hasattr(values, "dtype") and found.dtype.kind not in "iuf":
+    wanted = ", ".join(map(str, shape))
+    raise ValueError(f"expected {name} to be real numbers [{wanted}], got {describe(values)}")
+  real(name, found, *shape)
+  return np.asarray(found, np.float64)
 
 
 def weights(name: str, array: Any, *shape: Any):
@@ -232,12 +269,12 @@ def one_hot(name: str, labels: Any, dimensions: int | None = None):
   """Refuses labels `[..., n, ways]` that are neither one-hot nor all zero, which is padding.
 
   Raises:
-    ValueError: quoting the first such row.
+    ValueError: with what they are, or the first such row.
   """
-  given = np.ndim(labels) if not hasattr(labels, "ndim") else labels.ndim
-  if given < 2 or (dimensions is not None and given != dimensions):
-    shape = f"an array of shape {list(np.shape(labels))}"
-    raise ValueError(f"expected one-hot {name} [n, ways], as jax.nn.one_hot(labels, ways) makes them, got {shape}")
+  numbers = hasattr(labels, "shape") and any(jnp.issubdtype(labels.dtype, kind) for kind in REAL)
+  if not numbers or len(labels.shape) < 2 or dimensions not in (None, len(labels.shape)):
+    given = f"an array of shape {list(labels.shape)}" if numbers else describe(labels)
+    raise ValueError(f"expected one-hot {name} [n, ways], as jax.nn.one_hot(labels, ways) makes them, got {given}")
   _check_ways(name, labels)
   if not is_concrete(labels):
     return
@@ -334,6 +371,14 @@ def _is_number(value) -> bool:
   if not hasattr(value, "dtype"):
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
   return np.shape(value) == () and any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer))
+
+
+def _as_float(value) -> float:
+  """Also of a whole number that is larger than any: infinite."""
+  try:
+    return float(value)
+  except OverflowError:
+    return math.inf if value > 0 else -math.inf
 
 
 def _quoted(value) -> str:

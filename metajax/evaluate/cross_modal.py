@@ -88,8 +88,8 @@ def zero_shot(classes: np.ndarray, examples: Examples) -> ZeroShot:
     ValueError: if shapes do not match, there is no example, or a label is out of range.
     FloatingPointError: if an embedding is not finite, naming its row.
   """
-  inputs, labels = np.asarray(examples.inputs, np.float32), np.asarray(examples.labels)
-  classes = np.asarray(classes, np.float32)
+  inputs, classes = _embeddings(inputs=examples.inputs, classes=classes)
+  labels = np.asarray(examples.labels)
   if inputs.ndim != 2 or classes.ndim != 2 or inputs.shape[1] != classes.shape[1] or labels.shape != inputs.shape[:1]:
     given = f"{list(inputs.shape)}, {list(labels.shape)} and classes {list(classes.shape)}"
     raise ValueError(f"expected examples [n, d] with labels [n], and classes [classes, d], got {given}")
@@ -130,7 +130,8 @@ def retrieval(pictures: np.ndarray, texts: np.ndarray, owner: np.ndarray, at: Se
     ValueError: if shapes do not match, there is no picture, a picture has no text, or a `k` is below 1.
     FloatingPointError: if an embedding is not finite, naming its row.
   """
-  pictures, texts, owner = np.asarray(pictures, np.float32), np.asarray(texts, np.float32), np.asarray(owner)
+  pictures, texts = _embeddings(pictures=pictures, texts=texts)
+  owner = np.asarray(owner)
   if pictures.ndim != 2 or texts.ndim != 2 or pictures.shape[1] != texts.shape[1] or owner.shape != texts.shape[:1]:
     given = f"{list(pictures.shape)}, {list(texts.shape)} and {list(owner.shape)}"
     raise ValueError(f"expected pictures [n, d], texts [m, d] and the picture of each text [m], got {given}")
@@ -148,6 +149,10 @@ def retrieval(pictures: np.ndarray, texts: np.ndarray, owner: np.ndarray, at: Se
   of_pictures = _ranks(pictures, own_texts, texts)
   recall = lambda found: {k: summarise(100.0 * found.recall(k)) for k in at}
   return {"text_to_picture": recall(of_texts), "picture_to_text": recall(of_pictures)}
+
+
+def _embeddings(**embeddings):
+  return [np.asarray(checks.to_numpy(name, rows, ...), np.float32) for name, rows in embeddings.items()]
 
 
 def _check_finite(**embeddings):

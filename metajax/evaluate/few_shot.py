@@ -214,7 +214,7 @@ def summarise(scores: np.ndarray) -> Score:
   """
   from scipy.stats import t
 
-  scores = np.asarray(scores, np.float64)
+  scores = checks.to_numpy("scores", scores, ...)
   if scores.ndim != 1 or not scores.size:
     raise ValueError(f"expected scores [tasks], one at least, got {list(scores.shape)}")
   checks.finite("scores", scores, error=FloatingPointError)

@@ -41,7 +41,7 @@ def rate(totals: Sequence[float], counts: Sequence[float]) -> Score:
   """
   from scipy.stats import t
 
-  totals, counts = np.asarray(totals, np.float64), np.asarray(counts, np.float64)
+  totals, counts = checks.to_numpy("totals", totals, ...), checks.to_numpy("counts", counts, ...)
   checks.finite("the totals of texts", totals, error=FloatingPointError)
   checks.finite("the counts of texts", counts, error=FloatingPointError)
   if totals.shape != counts.shape or totals.ndim != 1 or len(totals) < 2 or not (counts > 0).all():

@@ -114,8 +114,9 @@ def neighbour_classes(
     ValueError: if features or labels are not as expected, or a number is out of range.
     FloatingPointError: if a feature is not finite, naming its row.
   """
-  _check_numbers(neighbours, temperature, len(known.labels))
   _check_examples("known", known)
+  _check_numbers(neighbours, temperature, len(known.labels))
+  asked = checks.to_numpy("the features that are asked of", asked, ...)
   if np.ndim(asked) != 2 or np.shape(asked)[1] != np.shape(known.inputs)[1] or not len(asked):
     raise ValueError(f"expected features [n, {np.shape(known.inputs)[1]}] to ask of, got {list(np.shape(asked))}")
   checks.finite("the features that are asked of", asked, error=FloatingPointError)
@@ -178,6 +179,7 @@ def _check(train: Examples, validation: Examples, test: Examples):
 def _check_examples(name: str, part: Examples, width: tuple = ()):
   inputs, labels = part
   width = width or np.shape(inputs)[-1:]
+  inputs = checks.to_numpy(f"{name} features", inputs, ...)
   if np.ndim(inputs) != 2 or np.shape(inputs)[1:] != width or np.shape(labels) != np.shape(inputs)[:1]:
     given = f"{list(np.shape(inputs))} and {list(np.shape(labels))}"
     raise ValueError(f"expected {name} features [n, {width[0] if width else 'd'}] and integer labels [n], got {given}")

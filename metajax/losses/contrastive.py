@@ -109,7 +109,7 @@ def siglip(
   Raises:
     ValueError: as `info_nce`.
   """
-  checks.scalar("bias", bias)
+  bias = checks.scalar("bias", bias)
   _check_how(how, tile, axis_name)
   rows = _towers(first, second, scale, weights)
   bias = jnp.asarray(bias, rows[0].dtype)
@@ -200,10 +200,9 @@ def learned_scale(log_scale: Scalar) -> Scalar:
   Raises:
     ValueError: if it is no number.
   """
-  checks.scalar("log_scale", log_scale)
-  log_scale = jnp.asarray(log_scale)
-  beyond = lax.stop_gradient(jnp.maximum(log_scale - LARGEST_LOG_SCALE, 0))
-  return jnp.exp(log_scale - beyond)
+  log_scale = jnp.asarray(checks.scalar("log_scale", log_scale))
+  value = lax.stop_gradient(log_scale)  # of which what is left is 0, with the gradient
+  return jnp.exp(jnp.minimum(value, LARGEST_LOG_SCALE) + (log_scale - value))
 
 
 def _towers(first, second, scale, weights):
@@ -228,7 +227,7 @@ def _supervised(embeddings, labels, temperature, weights, how, tile, axis_name):
 def _above_0(name, value, dtype):
   """A number that is NaN where it is not above 0, of which one that is known is refused."""
   checks.scalar(name, value)
-  checks.positive(name, value)
+  value = checks.positive(name, value)
   value = jnp.asarray(value, dtype)
   return jnp.where(value > 0, value, jnp.nan)
 

@@ -159,7 +159,7 @@ def hinge(margin: float | str):
     return jax.nn.softplus
   try:
     checks.scalar("a margin", margin)
-    checks.positive("a margin", margin)
+    margin = checks.positive("a margin", margin)
   except ValueError:
     raise ValueError(f"expected a margin above 0, or 'soft', got {margin!r}") from None
   return lambda x: jax.nn.relu(x + margin)

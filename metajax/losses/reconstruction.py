@@ -1,6 +1,7 @@
 """Losses of what is reconstructed: patches of pictures in, a scalar out."""
 
 import jax.numpy as jnp
+from jax import lax
 
 from metajax import checks
 from metajax.compose.heads import wide
@@ -58,4 +59,8 @@ def patch_statistics(patches: Array, epsilon: float = 1e-6) -> tuple[Array, Arra
   if patches.shape[-1] < 2:
     raise ValueError(f"expected patches of at least 2 pixels, got an array of shape {list(patches.shape)}")
   patches = wide(patches)
-  return patches.mean(-1, keepdims=True), jnp.sqrt(jnp.var(patches, -1, keepdims=True, ddof=1) + epsilon)
+  mean = patches.mean(-1, keepdims=True)
+  size = jnp.maximum(jnp.abs(patches - mean).max(-1, keepdims=True), 1)  # by which no square overflows
+  size = jnp.where(jnp.isinf(size), jnp.nan, lax.stop_gradient(size))
+  variance = jnp.var((patches - mean) / size, -1, keepdims=True, mean=0, ddof=1)
+  return mean, size * jnp.sqrt(variance + epsilon / size**2)

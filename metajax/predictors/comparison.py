@@ -35,11 +35,15 @@ def ridge_logits(support: Array, labels: Array, queries: Array, strength: Scalar
       is not above 0.
   """
   checks.scalar("a strength", strength)
-  checks.positive("a strength", strength)
+  strength = checks.positive("a strength", strength)
   known, labels, queries = _compared(support, labels, queries)
   product = lambda a, b: jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
   rows, width = known.shape
-  regular = lambda gram: gram + strength * jnp.eye(len(gram), dtype=gram.dtype)
+
+  def regular(gram):
+    whole = jnp.isfinite(gram).all()  # else a solver would take an infinity for a weight of 0
+    return jnp.where(whole, gram, jnp.nan) + strength * jnp.eye(len(gram), dtype=gram.dtype)
+
   if rows <= width:
     weights = product(known.T, jnp.linalg.solve(regular(product(known, known.T)), labels))
   else:
@@ -87,7 +91,7 @@ def attention_logits(support: Array, labels: Array, queries: Array, scale: float
   of `centroid_logits`; the scale is above 0.
   """
   checks.scalar("a scale", scale)
-  checks.positive("a scale", scale)
+  scale = checks.positive("a scale", scale)
   known, labels, queries = _compared(support, labels, queries)
   each = scale * cosines(queries, known)
   of_way = jnp.where(labels.T != 0, each[:, None], -jnp.inf)
@@ -125,7 +129,7 @@ def class_means(support: Array, labels: Array) -> Array:
   counts = jnp.maximum(labels.sum(0), 1)
   rows = jnp.where(labels.any(-1, keepdims=True), wide(support).reshape(len(support), -1), 0)
   means = jnp.matmul(labels.T, rows, precision=lax.Precision.HIGHEST) / counts[:, None]
-  return means.reshape(-1, *support.shape[1:]).astype(support.dtype)
+  return means.reshape(labels.shape[1], *support.shape[1:]).astype(support.dtype)
 
 
 def largest_by_way(scores: Array, labels: Array) -> Array:

@@ -1,9 +1,15 @@
 """Pictures as tokens, one a pixel: the nearest colour of a palette (arXiv: Chen et al. 2020, image GPT)."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 
+from metajax import checks
+from metajax.compose.heads import wide
 from metajax.types import Array
+
+NO_COLOUR = -2  # which losses refuse: -1 is padding
 
 
 def quantized(pictures: Array, palette: Array, size: int) -> Array:
@@ -16,20 +22,42 @@ def quantized(pictures: Array, palette: Array, size: int) -> Array:
     palette: `[colours, c]` in [0, 1], such as `data.learn_palette` finds.
     size: pixels along a side.
 
+  Returns:
+    The numbers; -2, which is no colour's, where a pixel is NaN: no colour is the nearest.
+
   Raises:
-    ValueError: if pictures are not floating `[n, h, w, c]`, or the palette has other channels.
+    ValueError: if pictures are not floating `[n, h, w, c]` or not in [0, 1], the palette is not finite, has other
+      channels or no colour, or the size is below 1.
   """
-  if pictures.ndim != 4 or not jnp.issubdtype(pictures.dtype, jnp.floating) or pictures.shape[-1] != palette.shape[-1]:
-    given = f"{pictures.dtype} {list(pictures.shape)}"
-    raise ValueError(f"expected floating pictures [n, height, width, {palette.shape[-1]}] in [0, 1], got {given}")
+  _check_palette(palette)
+  checks.floating("pictures", pictures, "n", "height", "width", palette.shape[-1])
+  checks.values("pictures", pictures, 0, 1)
+  checks.count("size", size)
+  palette = wide(palette)
   n, *_, channels = pictures.shape
   small = jax.image.resize(pictures, (n, size, size, channels), "linear", antialias=True)
   # |x - p|^2 without the part that all colours share.
   distances = jnp.square(palette).sum(-1) - 2 * jnp.einsum("nhwc,pc->nhwp", small, palette, precision="highest")
-  return jnp.argmin(distances, -1).reshape(n, size * size).astype(jnp.int32)
+  tokens = jnp.where(jnp.isnan(distances).any(-1), NO_COLOUR, jnp.argmin(distances, -1))
+  return tokens.reshape(n, size * size).astype(jnp.int32)
 
 
 def coloured(tokens: Array, palette: Array) -> Array:
-  """Pictures of colours' numbers: integers `[n, size^2] -> [n, size, size, c]` in [0, 1]."""
-  size = round(tokens.shape[1] ** 0.5)
-  return jnp.asarray(palette)[tokens].reshape(len(tokens), size, size, -1)
+  """Pictures of colours' numbers: integers `[n, size^2] -> [n, size, size, c]` in [0, 1].
+
+  Raises:
+    ValueError: if tokens are not as many as a square has, or not of the palette.
+  """
+  _check_palette(palette)
+  checks.integers("tokens", tokens, "n", "pixels", low=0, high=len(palette))
+  size = math.isqrt(tokens.shape[1])
+  if size**2 != tokens.shape[1]:
+    raise ValueError(f"expected tokens of square pictures, [n, size^2], got {list(tokens.shape)}")
+  return jnp.asarray(palette)[jnp.asarray(tokens)].reshape(len(tokens), size, size, palette.shape[-1])
+
+
+def _check_palette(palette):
+  checks.floating("a palette", palette, "colours", "c")
+  if not palette.shape[0]:
+    raise ValueError(f"expected a palette of at least 1 colour, got an array of shape {list(palette.shape)}")
+  checks.finite("a palette", palette)

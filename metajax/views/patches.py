@@ -1,7 +1,10 @@
 """Pictures as square patches, and back."""
 
+import math
+
 import jax.numpy as jnp
 
+from metajax import checks
 from metajax.types import Array
 
 
@@ -9,18 +12,29 @@ def patches_of(pictures: Array, patch: int) -> Array:
   """The patches of pictures in reading order, pixel after pixel: `[n, h, w, c] -> [n, patches, patch^2 c]`.
 
   Raises:
-    ValueError: if the pictures do not divide into such patches.
+    ValueError: if pictures are no real numbers `[n, h, w, c]`, or do not divide into such patches.
   """
+  checks.count("patch", patch)
+  checks.real("pictures", pictures, "n", "h", "w", "c")
   n, height, width, channels = pictures.shape
-  if patch < 1 or height % patch or width % patch:
+  if height % patch or width % patch:
     raise ValueError(f"expected pictures that divide into patches of {patch}, got {height} x {width} pixels")
-  cut = pictures.reshape(n, height // patch, patch, width // patch, patch, channels)
-  return cut.swapaxes(2, 3).reshape(n, -1, patch * patch * channels)
+  rows, columns = height // patch, width // patch
+  cut = pictures.reshape(n, rows, patch, columns, patch, channels)
+  return cut.swapaxes(2, 3).reshape(n, rows * columns, patch * patch * channels)
 
 
 def pictures_of(patches: Array, patch: int) -> Array:
-  """Square pictures of their patches: `[n, patches, patch^2 c] -> [n, h, h, c]`."""
+  """Square pictures of their patches: `[n, patches, patch^2 c] -> [n, h, h, c]`.
+
+  Raises:
+    ValueError: if patches are no real numbers `[n, patches, patch^2 c]`, or not as many as a square has.
+  """
+  checks.count("patch", patch)
+  checks.real("patches", patches, "n", "patches", "values")
   n, count, values = patches.shape
-  side = round(count**0.5)
-  whole = patches.reshape(n, side, side, patch, patch, values // patch**2).swapaxes(2, 3)
-  return jnp.reshape(whole, (n, side * patch, side * patch, -1))
+  side, channels = math.isqrt(count), values // patch**2
+  if side**2 != count or channels * patch**2 != values:
+    raise ValueError(f"expected a square of patches of {patch} x {patch} pixels, got {count} of {values} values")
+  whole = patches.reshape(n, side, side, patch, patch, channels).swapaxes(2, 3)
+  return jnp.reshape(whole, (n, side * patch, side * patch, channels))
