@@ -67,7 +67,6 @@ def steps_of(optimizer, steps, **how):
   [(SGD, "gradients", 12, 2.4), (ADAM, "gradients", 7, 1.4), (ADAM, "step", 8, 1.7)],
   ids=["sgd", "adam", "adam, step"],
 )
-@pytest.mark.xdist_group("wide")
 def test_mixed_takes_a_fraction_of_the_memory_of_reverse(optimizer, remat, below_reverse, below_its_remat):
   mixed = memory(steps_of(optimizer, 8, remat=remat), **WIDE)
   reverse = memory(steps_of(optimizer, 8, gradient="reverse"), **WIDE)
@@ -77,33 +76,28 @@ def test_mixed_takes_a_fraction_of_the_memory_of_reverse(optimizer, remat, below
 
 
 @pytest.mark.parametrize(("remat", "each"), [("gradients", 2 + 2), ("step", 1 + 2)])
-@pytest.mark.xdist_group("small")
 def test_a_step_of_adam_adds_its_state_and_what_remat_says(remat, each):
   """In sizes of the parameters: Adam's state is two of them, and the gradient another."""
   few, many = (memory(steps_of(ADAM, steps, remat=remat), **SMALL) for steps in (8, 64))
   assert 0 < many - few <= 1.1 * each * (64 - 8)
 
 
-@pytest.mark.xdist_group("small")
 def test_sqrt_grows_like_the_square_root_of_the_steps():
   few, many = (memory(steps_of(ADAM, steps, remat="sqrt"), **SMALL) for steps in (64, 256))
   assert 0 < many - few <= 1.1 * 2 * (1 + 2) * (math.sqrt(256) - math.sqrt(64))
 
 
-@pytest.mark.xdist_group("small")
 def test_memory_of_first_order_does_not_grow_with_the_steps():
   few, many = (memory(steps_of(ADAM, steps, gradient="first_order"), **SMALL) for steps in (8, 64))
   assert many <= 1.05 * few
 
 
-@pytest.mark.xdist_group("small")
 def test_memory_of_implicit_grows_with_neither_the_steps_nor_those_of_conjugate_gradients():
   base, *more = (memory(implicit(SGD, k, 1.0, cg_steps=c), **SMALL) for k, c in ((8, 5), (64, 5), (8, 50)))
   assert max(more) <= 1.05 * base
 
 
 @pytest.mark.parametrize(("remat", "few", "many"), [("gradients", 8, 64), ("step", 8, 64), ("sqrt", 64, 256)])
-@pytest.mark.xdist_group("small")
 def test_the_program_does_not_grow_with_the_steps(remat, few, many):
   (_, lowered_few, compiled_few), (_, lowered_many, compiled_many) = (
     costs(steps_of(ADAM, steps, remat=remat), **SMALL) for steps in (few, many)

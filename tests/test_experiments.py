@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 
+import drawn_by_numpy
 import jax
 import numpy as np
 import one_block
@@ -102,8 +103,9 @@ def without_a_page(run, *_):
 
 @pytest.fixture
 def no_page(monkeypatch):
-  """Runs without their page, which takes longest."""
+  """Runs without their page and without TensorFlow's pipelines, which take longest."""
   monkeypatch.setattr(few_shot_page, "write", without_a_page)
+  monkeypatch.setattr(few_shot, "episodes", drawn_by_numpy.episodes)
 
 
 def test_a_run_ends_with_its_accuracy_records_and_pictures(command, monkeypatch):

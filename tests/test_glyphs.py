@@ -16,7 +16,6 @@ from metajax.data.glyphs import FAMILIES, SPLITS, glyphs
 SMALL = {"OGHAM": ("Ogham", "validation"), "NKO": ("N'Ko", "test")}
 
 
-pytestmark = pytest.mark.xdist_group("glyphs")  # drawn once for all of them
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ FAST = [name for name in LEARNERS if name not in VARIANTS]
 
 
 def over(names, fast=FAST):
-  """All tests of a learner run in one worker, which compiles it once; those not among the fast ones are slow."""
-  marks = lambda name: [pytest.mark.xdist_group(name)] + ([] if name in fast else [pytest.mark.slow])
+  """Those not among the fast ones are slow; all tests of a learner run in one worker, which compiles it once."""
+  marks = lambda name: [] if name in fast else [pytest.mark.slow]
   return pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name)) for name in names])
 
 
