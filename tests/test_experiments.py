@@ -103,8 +103,13 @@ def without_a_page(run, *_):
 
 @pytest.fixture
 def no_page(monkeypatch):
-  """Runs without their page and without TensorFlow's pipelines, which take longest."""
+  """Runs without their page, which takes longest."""
   monkeypatch.setattr(few_shot_page, "write", without_a_page)
+
+
+@pytest.fixture
+def no_pipelines(monkeypatch):
+  """Runs whose tasks NumPy draws, since TensorFlow's pipelines take longest to build."""
   monkeypatch.setattr(few_shot, "episodes", drawn_by_numpy.episodes)
 
 
@@ -171,7 +176,9 @@ under = lambda policy, **how: [
     }),
   ],
 )  # fmt: skip
-def test_one_training_is_tested_at_any_ways_in_each_way_to_use_it(command, monkeypatch, no_page, module, flags, tested):
+def test_one_training_is_tested_at_any_ways_in_each_way_to_use_it(
+  command, monkeypatch, no_page, no_pipelines, module, flags, tested
+):
   monkeypatch.setattr(few_shot_data, "load", pictures)
   status, out, error, files = command(module, *TINY, "--ways", "3", *flags, "--test", "5w2s", "--record")
   assert status == 0, error
@@ -210,7 +217,7 @@ def test_records_name_the_policy_that_was_tested(trained):
   assert tested[0].policy == trained and len(tested) == 2
 
 
-def test_the_step_is_chosen_on_validation_classes(command, monkeypatch, no_page):
+def test_the_step_is_chosen_on_validation_classes(command, monkeypatch, no_page, no_pipelines):
   """Test tasks are looked at when the training has ended."""
   names, seen = ("train", "validation", "test"), []
 

@@ -13,7 +13,7 @@ import jax
 import orbax.checkpoint as ocp
 import pytest
 
-ARGUMENTS = ["--steps", "200", "--checkpoint-every", "10", "--tasks", "5", "--hidden", "8", "--test-tasks", "25"]
+ARGUMENTS = ["--steps", "100", "--checkpoint-every", "10", "--tasks", "5", "--hidden", "8", "--test-tasks", "25"]
 TIMES = {"time", "seconds", "steps_per_second", "waiting_for_data"}
 WRITING = "*.orbax-checkpoint-tmp*"
 
@@ -48,7 +48,7 @@ def left(folder):
   """What a run has come to: its last parameters and optimizer, its metrics without the times, its figures."""
   found = {"records": [(r["learner"], r["value"]) for r in json.loads((folder / "records.json").read_text())]}
   for part in ("maml", "joint"):
-    arrays = ocp.StandardCheckpointer().restore(folder / part / "checkpoints" / "200" / "arrays")
+    arrays = ocp.StandardCheckpointer().restore(folder / part / "checkpoints" / "100" / "arrays")
     metrics = [{name: value for name, value in row.items() if name not in TIMES} for row in rows(folder / part)]
     found[part] = arrays, metrics
   return found

@@ -35,7 +35,7 @@ class Case:
   def __init__(self, name):
     self.row = LEARNERS[name]
     self.learner, self.batch, self.key = self.row.learner, self.row.batch(0), jax.random.key(1)
-    self.params, self.state = self.learner.init(jax.random.key(0), self.batch)
+    self.params, self.state = jax.jit(lambda key: self.learner.init(key, self.batch))(jax.random.key(0))
     self.value_and_grad = jax.value_and_grad(self.learner.loss, has_aux=True)
     self.traces = 0
     self.compiled = jax.jit(self.traced)

@@ -46,6 +46,7 @@ TILE_ON_CPU, TILE_OF_A_CORE = 512, 256  # in its cache: for all cores, and where
 
 START_LOG_SCALE = float(np.log(1 / 0.07))  # of a learned scale (arXiv:2103.00020)
 LARGEST_LOG_SCALE = float(np.log(100))
+LEAST_SCALE = 1e-20
 
 
 def info_nce(
@@ -218,7 +219,8 @@ def _towers(first, second, scale, weights):
 
 def _supervised(embeddings, labels, temperature, weights, how, tile, axis_name):
   weights = _weights(weights, embeddings)
-  scale = 1 / _above_0("temperature", temperature, weights.dtype)
+  # At any higher temperature all are as near, to rounding, while what is no pair would seem to be one.
+  scale = jnp.maximum(1 / _above_0("temperature", temperature, weights.dtype), LEAST_SCALE)
   _check_how(how, tile, axis_name)
   embeddings, weights = _unit(embeddings, weights), _counted(weights)
   return _compute(softmax_of_rows, scale, (embeddings, weights, labels), how, tile, axis_name)

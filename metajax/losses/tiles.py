@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import lax
 
-NO_LOGIT = -3e38  # of a pair that is none: nothing beside any other, however it is scaled
+NO_LOGIT = -1e30  # of a pair that is none
 
 
 def are_pairs(of_rows, of_columns):
