@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.test_util import check_grads
 from table_of_learners import convolution, convolutional, encoder, episodes, pictures, regressions
 
 from metajax import gradient_steps
@@ -22,7 +21,7 @@ network, classifier = mlp((7,), 1, jnp.tanh), with_head(encoder, linear(3))
 
 
 def as_64(tree):
-  return jax.tree.map(lambda x: jnp.asarray(x, float) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x, tree)
+  return jax.tree.map(lambda x: np.float64(x) if np.issubdtype(np.result_type(x), np.floating) else x, tree)
 
 
 def close(first, second, tolerance=1e-4):
@@ -30,11 +29,26 @@ def close(first, second, tolerance=1e-4):
 
 
 def at(state, training_steps):
-  return {**state, "training_steps": jnp.int32(training_steps)}
+  return {**state, "training_steps": np.int32(training_steps)}
+
+
+def started(learner, batch):
+  return jax.device_get(jax.jit(learner.init)(jax.random.key(0), batch))
 
 
 def value_and_grad(learner, params, state, batch):
-  return jax.jit(jax.value_and_grad(lambda p: learner.loss(p, state, batch, KEY)[0]))(params)
+  """To be called in a program."""
+  return jax.value_and_grad(lambda p: learner.loss(p, state, batch, KEY)[0])(params)
+
+
+def check_slope(run, params):
+  """Whether a function's gradient is that of central differences, in some direction."""
+  random = np.random.default_rng(6)
+  direction = jax.tree.map(lambda x: random.normal(size=x.shape), params)
+  moved = lambda size: jax.tree.map(lambda x, d: x + size * d, params, direction)
+  values = [float(run(moved(size))[0]) for size in (1e-5, -1e-5)]
+  along = sum(np.vdot(g, d) for g, d in zip(*map(jax.tree.leaves, (run(params)[1], direction)), strict=True))
+  np.testing.assert_allclose(along, (values[0] - values[1]) / 2e-5, rtol=1e-6)
 
 
 def first_layer(params):
@@ -43,10 +57,8 @@ def first_layer(params):
 
 def drawn(params, spread=0.3):
   """Params of which nothing is as it began: rates and normalisation differ by step."""
-  leaves, structure = jax.tree.flatten(params)
-  keys = jax.random.split(jax.random.key(5), len(leaves))
-  noise = lambda k, x: x * (1 + spread * jax.random.uniform(k, x.shape, x.dtype, -1, 1))
-  return structure.unflatten([noise(k, x) for k, x in zip(keys, leaves, strict=True)])
+  random = np.random.default_rng(5)
+  return jax.tree.map(lambda x: x * (1 + spread * random.uniform(-1, 1, x.shape)).astype(x.dtype), params)
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -54,9 +66,14 @@ def test_uniform_rates_without_normalisation_are_maml(steps):
   """With one step always; with more once the last loss alone counts."""
   batch, plain = episodes(0), maml(classifier, gradient_steps(optax.sgd(0.1), steps))
   ours = maml_plus_plus(classifier, steps, rate=0.1, multi_step_until=10)
-  params, state = ours.init(jax.random.key(0), batch)
-  found, slope = value_and_grad(ours, params, state if steps == 1 else at(state, 10), batch)
-  expected, slope_of_maml = value_and_grad(plain, params["network"], {"encoder": {}, "head": {}}, batch)
+  params, state = started(ours, batch)
+
+  @jax.jit
+  def both(params, state):
+    of_maml = value_and_grad(plain, params["network"], {"encoder": {}, "head": {}}, batch)
+    return value_and_grad(ours, params, state, batch), of_maml
+
+  (found, slope), (expected, slope_of_maml) = both(params, state if steps == 1 else at(state, 10))
   np.testing.assert_allclose(found, expected, rtol=1e-5)
   close(slope["network"], slope_of_maml)
   assert all(leaf.shape == (steps,) and np.all(leaf != 0) for leaf in jax.tree.leaves(slope["rates"]))
@@ -67,23 +84,32 @@ def test_one_step_is_maml_that_leaves_normalisation_as_it_is():
   plain = maml(convolutional, only(parts, gradient_steps(optax.sgd(0.1), 1)), encoder=convolution)
   ours = maml_plus_plus(convolutional, 1, rate=0.1, encoder=convolution)
   batch = pictures(0)
-  params, state = ours.init(jax.random.key(0), batch)
+  params, state = started(ours, batch)
   first = lambda tree: jax.tree.map(lambda x: x[0], tree)
   of_encoder = params["network"]["encoder"]
   theta = {**params["network"], "encoder": {**of_encoder, "norm_0": first(of_encoder["norm_0"])}}
-  found, (after, _) = ours.loss(params, state, batch, KEY)
-  expected, (after_maml, _) = plain.loss(theta, first(state["network"]), batch, KEY)
+
+  @jax.jit
+  def both(params, state, theta, theta_state, batch):
+    inputs = batch.query.inputs[0]
+    return [
+      (*learner.loss(p, s, batch, KEY), learner.embed(p, s, inputs))
+      for learner, p, s in ((ours, params, state), (plain, theta, theta_state))
+    ]
+
+  (found, (after, _), of_ours), (expected, (after_maml, _), of_plain) = both(
+    params, state, theta, first(state["network"]), batch
+  )
   np.testing.assert_allclose(found, expected, rtol=1e-5)
   close(first(after["network"]), after_maml)
-  inputs = batch.query.inputs[0]
-  close(ours.embed(params, state, inputs), plain.embed(theta, first(state["network"]), inputs))
+  close(of_ours, of_plain)
 
 
 def test_loss_is_the_papers_weighted_sum_of_the_losses_after_each_step():
   """Against a loop written from the paper, with rates that differ by array and step."""
   batch, steps = regressions(0), 3
   ours = maml_plus_plus(network, steps, rate=0.05, multi_step_until=10, loss=squared_error)
-  params, state = ours.init(jax.random.key(0), batch)
+  params, state = started(ours, batch)
   params = drawn(params)
   error = lambda theta, part: squared_error(network.apply(theta, {}, part.inputs, train=True)[0], part.labels)
 
@@ -95,68 +121,73 @@ def test_loss_is_the_papers_weighted_sum_of_the_losses_after_each_step():
       total += weights[i] * error(theta, task.query)
     return total
 
-  expected = jax.jit(jax.value_and_grad(lambda p, w: jax.vmap(slow, (None, None, 0))(p, w, batch).mean()))
-  found = jax.jit(jax.value_and_grad(lambda p, s: ours.loss(p, s, batch, KEY)[0]))
+  @jax.jit
+  def both(params, state, weights):
+    expected = jax.value_and_grad(lambda p: jax.vmap(slow, (None, None, 0))(p, weights, batch).mean())(params)
+    return value_and_grad(ours, params, state, batch), expected
+
   for training_steps, weights in {0: [1 / 3] * 3, 4: [0.2, 0.2, 0.6], 10: [0.0, 0.0, 1.0]}.items():
-    close(found(params, at(state, training_steps)), expected(params, jnp.array(weights)))
+    close(*both(params, at(state, training_steps), np.float32(weights)))
 
 
 def test_every_step_has_normalisation_of_its_own():
   """Scale and shift of a step are not adapted, move that step's outputs alone, and its statistics are kept apart."""
   batch = pictures(0)
-  learner = maml_plus_plus(convolutional, 2, rate=0.1, multi_step_until=0, encoder=convolution)
-  params, state = learner.init(jax.random.key(0), batch)
+  learner = maml_plus_plus(convolutional, 2, rate=0.1, multi_step_until=9, encoder=convolution)
+  params, state = started(learner, batch)
   params = drawn(params, 0.5)
-  _, slope = value_and_grad(learner, params, state, batch)
+  assert "norm_0" in params["rates"]["encoder"] and not jax.tree.leaves(params["rates"]["encoder"]["norm_0"])
+  run = jax.jit(jax.grad(lambda p, s: learner.loss(p, s, batch, KEY), has_aux=True))
+  means_of = lambda after: after["network"]["encoder"]["batch_stats"]["norm_0"]["mean"]
+  slope, (after, _) = run(params, at(state, 9))
   norm = slope["network"]["encoder"]["norm_0"]["scale"]
   assert norm.shape == (2, 4) and np.any(norm[0] != 0) and np.any(norm[1] != 0)
-  assert "norm_0" in params["rates"]["encoder"] and not jax.tree.leaves(params["rates"]["encoder"]["norm_0"])
-  _, (after, _) = learner.loss(params, state, batch, KEY)
-  means = after["network"]["encoder"]["batch_stats"]["norm_0"]["mean"]
+  means = means_of(after)
   assert np.all(means[0] == 0) and np.any(means[1] != 0)  # the last loss alone counts, and is measured
-  many = maml_plus_plus(convolutional, 2, rate=0.1, multi_step_until=9, encoder=convolution)
-  means = many.loss(params, state, batch, KEY)[1][0]["network"]["encoder"]["batch_stats"]["norm_0"]["mean"]
+  means = means_of(run(params, state)[1][0])
   assert np.any(means[0] != 0) and np.any(means[0] != means[1])
 
 
 def test_second_derivatives_count_only_after_first_order_has_ended():
   batch = regressions(0)
   make = lambda **how: maml_plus_plus(network, 2, rate=0.3, multi_step_until=0, loss=squared_error, **how)
-  both, first, second = make(first_order_until=5), make(gradient="first_order"), make()
-  params, state = both.init(jax.random.key(0), batch)
-  slopes = {n: value_and_grad(both, params, at(state, n), batch)[1] for n in (4, 5)}
-  close(slopes[4], value_and_grad(first, params, state, batch)[1])
-  close(slopes[5], value_and_grad(second, params, state, batch)[1])
-  assert any(np.any(np.abs(a - b) > 1e-3) for a, b in zip(*map(jax.tree.leaves, slopes.values()), strict=True))
+  learners = make(first_order_until=5), make(gradient="first_order"), make()
+  params, state = started(learners[0], batch)
+  slopes_of = jax.jit(lambda p, s: [value_and_grad(learner, p, s, batch)[1] for learner in learners])
+  (before, first, _), (after, _, second) = (slopes_of(params, at(state, n)) for n in (4, 5))
+  close(before, first)
+  close(after, second)
+  assert any(np.any(np.abs(a - b) > 1e-3) for a, b in zip(*map(jax.tree.leaves, (before, after)), strict=True))
 
 
 def test_gradient_is_that_of_finite_differences(float64):
   """Of initialisation, rates and each step's own parameters: here those of the first layer, whatever they are."""
   batch = as_64(regressions(0))
   learner = maml_plus_plus(network, 2, rate=0.1, multi_step_until=3, loss=squared_error, per_step=first_layer)
-  params, state = learner.init(jax.random.key(0), batch)
-  state = at(state, 1)
-  loss = lambda params: learner.loss(params, state, batch, KEY)[0]
-  check_grads(jax.jit(loss), (drawn(as_64(params)),), 1, ["rev"])
+  params, state = started(learner, batch)
+  params, state = drawn(as_64(params)), at(state, 1)
+  check_slope(jax.jit(lambda p: value_and_grad(learner, p, state, batch)), params)
 
 
 def test_training_steps_are_counted_and_weights_move_from_all_to_the_last():
   batch = regressions(0)
   learner = maml_plus_plus(network, 3, loss=squared_error)
-  params, state = learner.init(jax.random.key(0), batch)
+  params, state = started(learner, batch)
+  run = jax.jit(learner.loss)
   for n in (1, 2):
-    state = learner.loss(params, state, batch, KEY)[1][0]
+    state = run(params, state, batch, KEY)[1][0]
     assert state["training_steps"] == n
-  np.testing.assert_allclose(multi_step_weights(5, 0, 100), np.full(5, 0.2), rtol=1e-6)
-  np.testing.assert_allclose(multi_step_weights(5, 50, 100), [0.1, 0.1, 0.1, 0.1, 0.6], rtol=1e-6)
-  np.testing.assert_allclose(multi_step_weights(5, 99, 100), [0.006] * 4 + [0.976], rtol=1e-6)
+  weights = jax.jit(lambda: [multi_step_weights(5, n, 100) for n in (0, 50, 99)])()
+  np.testing.assert_allclose(weights[0], np.full(5, 0.2), rtol=1e-6)
+  np.testing.assert_allclose(weights[1], [0.1, 0.1, 0.1, 0.1, 0.6], rtol=1e-6)
+  np.testing.assert_allclose(weights[2], [0.006] * 4 + [0.976], rtol=1e-6)
 
 
 def test_more_steps_at_test_time_take_the_last_ones_rates_and_other_ways_the_heads_outputs_again():
   make = lambda steps: maml_plus_plus(convolutional, steps, rate=0.1, encoder=convolution, start=repeated_for_all_ways)
-  params, state = make(2).init(jax.random.key(0), pictures(0))
+  params, state = started(make(2), pictures(0))
   params = drawn(params, 0.5)
-  repeat = lambda x: jnp.concatenate([x, x[-1:], x[-1:]])
+  repeat = lambda x: np.concatenate([x, x[-1:], x[-1:]])
   of_encoder = params["network"]["encoder"]
   longer_encoder = {**of_encoder, "norm_0": jax.tree.map(repeat, of_encoder["norm_0"])}
   longer = {
@@ -165,10 +196,16 @@ def test_more_steps_at_test_time_take_the_last_ones_rates_and_other_ways_the_hea
   }
   support, query = jax.tree.map(lambda x: x[0], episodes(1, (16, 16, 1), ways=5, shots=2, queries=1))
   longer_state = {**state, "network": jax.tree.map(repeat, state["network"])}
-  found = make(4).predict(params, state, support, query.inputs)
+
+  @jax.jit
+  def answers(short, long):
+    four = [make(4).predict(*given, support, query.inputs) for given in (short, long)]
+    return *four, make(2).predict(*short, support, query.inputs)
+
+  found, expected, fewer = answers((params, state), (longer, longer_state))
   assert found.shape == (5, 5)
-  close(found, make(4).predict(longer, longer_state, support, query.inputs))
-  assert not np.allclose(found, make(2).predict(params, state, support, query.inputs))
+  close(found, expected)
+  assert not np.allclose(found, fewer)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +225,7 @@ def test_arguments_that_are_none_are_refused(how, message):
 
 
 def test_normalisations_are_found_in_every_network_by_their_scale():
-  picture, sound = jnp.zeros((1, 16, 16, 1)), jnp.zeros((1, 16, 16))
+  picture, sound = np.zeros((1, 16, 16, 1), np.float32), np.zeros((1, 16, 16), np.float32)
   found = []
   for network, inputs in (
     (conv4(4, pool="mean"), picture),

@@ -12,8 +12,6 @@ import jax.numpy as jnp
 import optax
 from jax.extend.core import jaxprs_in_params
 
-from metajax.mesh import while_tracing
-
 STEEP = 1e3  # an update that changes so much faster at a zero gradient than its own size is taken as constant there
 TOO_STEEP = 1e6  # and one that changes so fast is refused
 SEVERAL = 6  # updates that must have a derivative
@@ -151,7 +149,11 @@ def _at_zero(optimizer, params):
 
 def _known_or_traced(measure):
   try:
-    with while_tracing():
-      return jax.tree.map(bool, jax.jit(measure)())
-  except (TypeError, ValueError):  # the optimizer depends on what is traced: what it does is known only when it runs
-    return measure()
+    # Traced as if nothing else were, and compiled as a whole: under `while_tracing` each operation is a program.
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
+      traced = jax.jit(measure).trace()
+      if not any(isinstance(x, jax.core.Tracer) for x in traced.jaxpr.consts):
+        return jax.tree.map(bool, traced.lower().compile()())
+  except (TypeError, ValueError):
+    pass
+  return measure()  # the optimizer depends on what is traced: what it does is known only when it runs

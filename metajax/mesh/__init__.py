@@ -17,7 +17,6 @@ from metajax.mesh.devices import (
   shard_parameters,
   sharded_axis,
   to_host,
-  while_tracing,
   whole_parameters,
 )
 from metajax.mesh.hosts import first_host, for_hosts, from_first_host, join, meet_hosts, own_share, preempted, share
@@ -72,6 +71,5 @@ __all__ = [
   "to_host",
   "total",
   "varying",
-  "while_tracing",
   "whole_parameters",
 ]

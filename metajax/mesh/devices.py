@@ -1,6 +1,5 @@
 """Devices: how many there are, and how batches and params are spread over them."""
 
-import contextlib
 import numbers
 
 import jax
@@ -185,13 +184,6 @@ def _is_sharded(x) -> bool:
 
 def _constrained(x, spec):
   return lax.with_sharding_constraint(x, NamedSharding(jax.sharding.get_abstract_mesh(), spec))
-
-
-@contextlib.contextmanager
-def while_tracing():
-  """Within it, what depends on no traced value is computed at once, on one device, whatever is being traced."""
-  with jax.ensure_compile_time_eval(), jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
-    yield
 
 
 def leading(batch) -> int:
