@@ -31,7 +31,10 @@ def describe(value: Any) -> str:
   """What a value is, for a message: "float32 [3, 4]" of an array, "a list" of anything else that holds values."""
   if hasattr(value, "dtype") and hasattr(value, "shape"):
     return f"{value.dtype} {list(value.shape)}"
-  return repr(value) if isinstance(value, str | numbers.Number | None) else f"a {type(value).__name__}"
+  if isinstance(value, str | numbers.Number | None):
+    return repr(value)
+  kind = type(value).__name__
+  return f"an {kind}" if kind[0] in "AEIOaeio" else f"a {kind}"
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
