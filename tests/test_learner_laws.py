@@ -24,8 +24,11 @@ mesh_paths = over(LEARNERS, fast=MESH_PATHS)
 orderless = over(name for name, row in LEARNERS.items() if not row.draws)
 classifiers = over(name for name, row in LEARNERS.items() if row.classifies)
 episodic_classifiers = over(name for name, row in LEARNERS.items() if row.classifies and row.episodic)
+# Those that adapt as maml does weigh rows as it does.
+ALIKE = ("imaml", "meta-sgd", "cavia", "anil", "maml, in groups")
 without_batch_statistics = over(
-  name for name, row in LEARNERS.items() if row.classifies and not row.batch_norm and not row.draws
+  (name for name, row in LEARNERS.items() if row.classifies and not row.batch_norm and not row.draws),
+  fast=[name for name in FAST if name not in ALIKE],
 )
 
 

@@ -1,7 +1,6 @@
 """Crops, flips and recipes: crops are Pillow's, of areas and shapes as drawn; views are the same on any devices."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -24,16 +23,19 @@ PICTURE = np.random.default_rng(0).random((21, 30, 3)).astype(np.float32)
 RECIPES = {"simclr": simclr(), "simclr_cifar": simclr_cifar(), "handwriting": handwriting()}
 
 
+part_of = jax.jit(resized_part, static_argnums=2)
+
+
 def boxes(sides, area, aspect, number=2000):
   keys = jax.random.split(jax.random.key(0), number)
-  return np.float64(jax.vmap(lambda key: crop_box(key, sides, area, aspect))(keys))
+  return np.float64(jax.jit(jax.vmap(lambda key: crop_box(key, sides, area, aspect)))(keys))
 
 
 @pytest.mark.parametrize("box", [(2.25, 3.5, 12.0, 20.5), (0, 0, 21, 30), (4.0, 5.0, 3.0, 4.0)])
 @pytest.mark.parametrize("sides", [(8, 8), (21, 30), (32, 16)])
 def test_a_crop_is_that_of_pillow(box, sides):
   top, left, height, width = box
-  found = resized_part(PICTURE, jnp.array(box, jnp.float32), sides)
+  found = np.asarray(part_of(PICTURE, np.array(box, np.float32), sides))
   for channel in range(3):
     whole = Image.fromarray(PICTURE[..., channel], "F")
     part = whole.resize(sides[::-1], Image.Resampling.BILINEAR, box=(left, top, left + width, top + height))
@@ -68,16 +70,19 @@ def test_parts_that_do_not_fit_are_drawn_again():
 
 def test_a_whole_crop_is_the_picture_and_a_flip_its_mirror():
   whole = random_resized_crop(area=(1.0, 1.0), aspect=(30 / 21, 30 / 21))
-  np.testing.assert_allclose(whole(jax.random.key(0), PICTURE), PICTURE, atol=1e-5)
-  np.testing.assert_array_equal(flip(1.0)(jax.random.key(0), PICTURE), PICTURE[:, ::-1])
-  views = jax.jit(jax.vmap(flip(), (0, None)))(jax.random.split(jax.random.key(0), 1000), PICTURE)
+  both = jax.jit(lambda key: (whole(key, PICTURE), flip(1.0)(key, PICTURE)))
+  found, mirrored = both(jax.random.key(0))
+  np.testing.assert_allclose(found, PICTURE, atol=1e-5)
+  np.testing.assert_array_equal(mirrored, PICTURE[:, ::-1])
+  views = np.asarray(jax.jit(jax.vmap(flip(), (0, None)))(jax.random.split(jax.random.key(0), 1000), PICTURE))
   assert np.mean([np.array_equal(view, PICTURE) for view in views]) == pytest.approx(0.5, abs=0.06)
 
 
 def test_a_rotation_turns_by_any_angle_up_to_the_largest():
   line = np.zeros((33, 33, 1), np.float32)
   line[16, 20:] = 1  # from the middle to the right
-  views = jax.vmap(rotation(90.0), (0, None))(jax.random.split(jax.random.key(0), 500), line)[..., 0]
+  turned = jax.jit(jax.vmap(rotation(90.0), (0, None)))
+  views = np.asarray(turned(jax.random.split(jax.random.key(0), 500), line))[..., 0]
   y, x = np.mgrid[:33, :33] - 16
   angles = np.degrees(np.arctan2((views * y).sum((1, 2)), (views * x).sum((1, 2))))
   assert kstest(angles, "uniform", (-90, 180)).pvalue > 1e-3
