@@ -6,6 +6,7 @@ import re
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from jax.extend.core import jaxprs_in_params
@@ -136,7 +137,7 @@ def mlp_loss(params, data):
   return jnp.mean(jnp.square(hidden - targets))
 
 
-MLP = [jnp.zeros((64, 64))] * 4, (jnp.zeros((128, 64)), jnp.zeros((128, 64)))
+MLP = [np.zeros((64, 64), np.float32)] * 4, (np.zeros((128, 64), np.float32), np.zeros((128, 64), np.float32))
 
 
 @pytest.mark.parametrize(("remat", "gradients"), [("gradients", 11 / 3), ("step", 14 / 3)])

@@ -1,5 +1,6 @@
 """Dropout in an inner loop: a mask of its own at each step, the same however the steps are differentiated."""
 
+import functools
 from functools import partial
 
 import jax
@@ -26,8 +27,10 @@ def noisy(params, data):
   return params @ jax.random.bernoulli(key, 0.5, params.shape).astype(params.dtype)
 
 
-def masks(steps=STEPS, key=KEY):
-  return np.array([jax.random.bernoulli(jax.random.fold_in(key, i), 0.5, (D,)) for i in range(steps)])
+@functools.cache
+def masks():
+  draw = lambda step: jax.random.bernoulli(jax.random.fold_in(KEY, step), 0.5, (D,))
+  return np.asarray(jax.jit(jax.vmap(draw))(np.arange(STEPS)))
 
 
 @pytest.mark.parametrize(
@@ -42,22 +45,29 @@ def masks(steps=STEPS, key=KEY):
 )
 def test_each_step_folds_its_number_into_the_key_of_the_data_in_every_mode(how):
   adapt = gradient_steps(optax.sgd(1.0), STEPS, trajectory=True, **how)
-  _, path = jax.jit(lambda p: adapt(noisy, p, (np.ones(3), KEY)))(jnp.zeros(D))
+  _, path = jax.jit(lambda p: adapt(noisy, p, (np.ones(3), KEY)))(np.zeros(D, np.float32))
   np.testing.assert_array_equal(path, -np.cumsum(masks(), 0))
   assert len(np.unique(masks(), axis=0)) == STEPS
 
 
 def test_keys_with_an_axis_of_steps_are_taken_as_they_are():
-  keys = jax.random.split(KEY, STEPS)
   adapt = gradient_steps(optax.sgd(1.0), STEPS, per_step=True)
-  found, _ = jax.jit(lambda keys: adapt(noisy, jnp.zeros(D), (np.ones((STEPS, 3)), keys)))(keys)
-  np.testing.assert_array_equal(found, -sum(jax.random.bernoulli(k, 0.5, (D,)).astype(int) for k in keys))
+
+  @jax.jit
+  def run():
+    keys = jax.random.split(KEY, STEPS)
+    drawn = jax.vmap(lambda k: jax.random.bernoulli(k, 0.5, (D,)))(keys)
+    return adapt(noisy, jnp.zeros(D), (np.ones((STEPS, 3)), keys))[0], drawn
+
+  found, drawn = run()
+  np.testing.assert_array_equal(found, -np.sum(drawn, 0))
 
 
 def test_an_inner_loop_after_another_draws_other_noise():
   both, one = then(still, still), still
-  path = lambda adapt: jax.jit(lambda p: adapt(noisy, p, ((), KEY))[1])(jnp.arange(1.0, D + 1))
-  assert len(np.unique(path(both))) == 2 * STEPS and len(np.unique(path(one))) == STEPS
+  of = jax.jit(lambda p: [adapt(noisy, p, ((), KEY))[1] for adapt in (both, one)])
+  path_of_both, path = of(np.arange(1, D + 1, dtype=np.float32))
+  assert len(np.unique(path_of_both)) == 2 * STEPS and len(np.unique(path)) == STEPS
 
 
 @pytest.mark.slow
@@ -87,6 +97,17 @@ def tasks(ways=2):
   return Episode(draw(4), draw(2))
 
 
+def loss_and_metrics(learner, batch):
+  """From the start, in one program."""
+
+  def run(batch):
+    params, state = learner.init(KEY, batch)
+    loss, (_, metrics) = learner.loss(params, state, batch, KEY)
+    return loss, metrics
+
+  return jax.jit(run)(batch)
+
+
 def of_context(inputs_to: Network) -> Network:
   """A network of inputs and a context, which does nothing."""
   init = lambda key, inputs, context: inputs_to.init(key, inputs)
@@ -111,18 +132,15 @@ LEARNERS = {
 
 @pytest.mark.parametrize("name", ["maml", *(pytest.param(n, marks=pytest.mark.slow) for n in LEARNERS if n != "maml")])
 def test_learners_draw_a_mask_a_step(name):
-  learner, batch = LEARNERS[name], tasks()
-  params, state = learner.init(KEY, batch)
-  _, (_, metrics) = jax.jit(learner.loss)(params, state, batch, KEY)
+  _, metrics = loss_and_metrics(LEARNERS[name], tasks())
   assert metrics["support_loss"] == STEPS
 
 
 @pytest.mark.parametrize("minibatches", [pytest.param(None, marks=pytest.mark.slow), (STEPS, 6)])
 def test_reptile_draws_a_mask_a_step(minibatches):
   """Of all examples, or of mini-batches that hold them all, the first loss and the last differ by noise alone."""
-  learner, batch = reptile(whole, still if minibatches is None else per_step, minibatches=minibatches), tasks()
-  params, state = learner.init(KEY, batch)
-  _, (_, metrics) = jax.jit(learner.loss)(params, state, batch, KEY)
+  learner = reptile(whole, still if minibatches is None else per_step, minibatches=minibatches)
+  _, metrics = loss_and_metrics(learner, tasks())
   assert abs(metrics["first_loss"] - metrics["last_loss"]) > 1e-4
 
 
@@ -151,8 +169,7 @@ def test_learners_with_rates_of_their_own_draw_a_mask_a_step(make):
     {"per_step": lambda params: False} if make.func is maml_plus_plus else {}))  # fmt: skip
   ones, zeros = np.ones((TASKS, 2, D), np.float32), np.zeros((TASKS, 2, D), np.float32)
   batch = Episode(Examples(ones, ones), Examples(zeros, zeros))
-  params, state = learner.init(KEY, batch)
-  assert jax.jit(learner.loss)(params, state, batch, KEY)[0] > 0.5
+  assert loss_and_metrics(learner, batch)[0] > 0.5
 
 
 def test_an_inner_loop_without_a_key_is_given_the_support_alone():
@@ -164,7 +181,8 @@ def test_an_inner_loop_without_a_key_is_given_the_support_alone():
     return params, loss(params, data)[None]
 
   learner, batch = maml(with_head(flatten(), linear(2)), watching, loss=squared_error), tasks()
-  params, state = learner.init(KEY, batch)
+  params, state = jax.eval_shape(learner.init, KEY, batch)
   support, query = jax.tree.map(lambda x: x[0], batch)
-  learner.predict(params, state, support, query.inputs)
+  seen.clear()
+  jax.eval_shape(learner.predict, params, state, support, query.inputs)
   assert len(seen) == 1 and isinstance(seen[0], Examples)

@@ -43,9 +43,17 @@ def written_out(steps, chosen):
   return adapt
 
 
-def adapted_and_meta_gradient(adapt):
-  run = lambda params: loss(adapt(loss, params, SUPPORT)[0], QUERY)
-  return jax.jit(lambda params: (adapt(loss, params, SUPPORT)[0], jax.grad(run)(params)))(PARAMS)
+def adapted_and_meta_gradients(*adapts):
+  """Of each adapt, in one program."""
+
+  def both(adapt, params):
+    def run(params):
+      adapted, _ = adapt(loss, params, SUPPORT)
+      return loss(adapted, QUERY), adapted
+
+    return jax.grad(run, has_aux=True)(params)[::-1]
+
+  return jax.jit(lambda params: [both(adapt, params) for adapt in adapts])(PARAMS)
 
 
 def close(found, expected):
@@ -63,8 +71,9 @@ def close(found, expected):
 )
 def test_only_some_parts_change_and_all_of_them_are_differentiated(names, chosen):
   steps = gradient_steps(optax.sgd(RATE), 3)
-  adapted, gradient = found = adapted_and_meta_gradient(only(names, steps))
-  close(found, adapted_and_meta_gradient(written_out(3, chosen)))
+  found, expected = adapted_and_meta_gradients(only(names, steps), written_out(3, chosen))
+  close(found, expected)
+  adapted, gradient = found
   for path, leaf in jax.tree_util.tree_leaves_with_path(adapted):
     before = PARAMS[path[0].key][path[1].key]
     assert np.array_equal(leaf, before) != chosen(jax.tree_util.keystr(path, simple=True, separator="/"))
@@ -73,11 +82,10 @@ def test_only_some_parts_change_and_all_of_them_are_differentiated(names, chosen
 
 def test_the_slow_part_is_differentiated_through_the_steps_of_the_fast_one():
   """Its derivative is not the one that takes the adapted head as given."""
-  adapt = only("head", gradient_steps(optax.sgd(RATE), 3))
-  adapted, gradient = adapted_and_meta_gradient(adapt)
-  given = jax.grad(loss)(adapted, QUERY)
+  modes = (only("head", gradient_steps(optax.sgd(RATE), 3, gradient=mode)) for mode in ("mixed", "first_order"))
+  (adapted, gradient), (_, first_order) = adapted_and_meta_gradients(*modes)
+  given = jax.jit(jax.grad(loss))(adapted, QUERY)
   assert not np.allclose(gradient["encoder"]["norm"], given["encoder"]["norm"], rtol=1e-2)
-  _, first_order = adapted_and_meta_gradient(only("head", gradient_steps(optax.sgd(RATE), 3, gradient="first_order")))
   close(first_order, given)
 
 
@@ -88,36 +96,43 @@ def test_an_adapt_of_one_part_sees_that_part_and_one_of_several_sees_a_tuple():
     seen.append(jax.tree.structure(params))
     return params, loss(params, data)
 
-  for names in ("head", ["head"], ["head/bias", "encoder"]):
-    adapted, path = only(names, adapt)(loss, PARAMS, SUPPORT)
-    close((adapted, path), (PARAMS, loss(PARAMS, SUPPORT)))
+  all_names = ("head", ["head"], ["head/bias", "encoder"])
+  run = lambda: ([only(names, adapt)(loss, PARAMS, SUPPORT) for names in all_names], loss(PARAMS, SUPPORT))
+  found, value = jax.jit(run)()
+  for adapted, path in found:
+    close((adapted, path), (PARAMS, value))
   head, encoder = PARAMS["head"], PARAMS["encoder"]
   assert seen == [jax.tree.structure(part) for part in (head, (head,), (head["bias"], encoder))]
 
 
 def test_then_does_what_one_does_and_then_the_other():
-  head, everything = only("head", gradient_steps(optax.sgd(RATE), 2)), gradient_steps(optax.sgd(RATE), 3)
-  first, second = written_out(2, lambda path: path.startswith("head/")), written_out(3, lambda path: True)
+  head, everything = only("head", gradient_steps(optax.sgd(RATE), 1)), gradient_steps(optax.sgd(RATE), 2)
+  first, second = written_out(1, lambda path: path.startswith("head/")), written_out(2, lambda path: True)
   both = lambda loss, params, data: second(loss, first(loss, params, data)[0], data)
-  close(adapted_and_meta_gradient(then(head, everything)), adapted_and_meta_gradient(both))
+  close(*adapted_and_meta_gradients(then(head, everything), both))
 
 
 def test_the_path_of_then_is_that_of_both():
   head, everything = only("head", gradient_steps(optax.sgd(RATE), 2)), gradient_steps(optax.sgd(RATE), 3)
-  middle, early = head(loss, PARAMS, SUPPORT)
-  _, late = everything(loss, middle, SUPPORT)
-  _, path = then(head, then(everything, newton(1, damping=1.0)))(loss, PARAMS, SUPPORT)
+
+  @jax.jit
+  def paths():
+    middle, early = head(loss, PARAMS, SUPPORT)
+    _, path = then(head, then(everything, newton(1, damping=1.0)))(loss, PARAMS, SUPPORT)
+    return early, everything(loss, middle, SUPPORT)[1], path
+
+  early, late, path = paths()
   assert path.shape == (6,)
   close(path[:5], np.concatenate([early, late]))
 
 
 def test_the_path_of_trajectories_of_different_parts_is_the_pair_of_both():
   steps = gradient_steps(optax.sgd(RATE), 2, trajectory=True)
-  _, (early, late) = then(only("head", steps), steps)(loss, PARAMS, SUPPORT)
+  path_of = lambda adapt: jax.eval_shape(lambda: adapt(loss, PARAMS, SUPPORT)[1])
+  early, late = path_of(then(only("head", steps), steps))
   assert jax.tree.structure(early) == jax.tree.structure(PARAMS["head"])
   assert jax.tree.structure(late) == jax.tree.structure(PARAMS)
-  _, joined = then(steps, steps)(loss, PARAMS, SUPPORT)
-  assert joined["head"]["weight"].shape == (4, 4)
+  assert path_of(then(steps, steps))["head"]["weight"].shape == (4, 4)
 
 
 @pytest.mark.parametrize(

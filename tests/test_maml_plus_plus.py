@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from finite_differences import check_slope
 from table_of_learners import convolution, convolutional, encoder, episodes, pictures, regressions
 
 from metajax import gradient_steps
@@ -41,16 +42,6 @@ def value_and_grad(learner, params, state, batch):
   return jax.value_and_grad(lambda p: learner.loss(p, state, batch, KEY)[0])(params)
 
 
-def check_slope(run, params):
-  """Whether a function's gradient is that of central differences, in some direction."""
-  random = np.random.default_rng(6)
-  direction = jax.tree.map(lambda x: random.normal(size=x.shape), params)
-  moved = lambda size: jax.tree.map(lambda x, d: x + size * d, params, direction)
-  values = [float(run(moved(size))[0]) for size in (1e-5, -1e-5)]
-  along = sum(np.vdot(g, d) for g, d in zip(*map(jax.tree.leaves, (run(params)[1], direction)), strict=True))
-  np.testing.assert_allclose(along, (values[0] - values[1]) / 2e-5, rtol=1e-6)
-
-
 def first_layer(params):
   return jax.tree_util.tree_map_with_path(lambda path, _: "_0" in str(path), params)
 
@@ -64,7 +55,7 @@ def drawn(params, spread=0.3):
 @pytest.mark.parametrize("steps", [1, 3])
 def test_uniform_rates_without_normalisation_are_maml(steps):
   """With one step always; with more once the last loss alone counts."""
-  batch, plain = episodes(0), maml(classifier, gradient_steps(optax.sgd(0.1), steps))
+  batch, plain = episodes(0, tasks=1), maml(classifier, gradient_steps(optax.sgd(0.1), steps))
   ours = maml_plus_plus(classifier, steps, rate=0.1, multi_step_until=10)
   params, state = started(ours, batch)
 
