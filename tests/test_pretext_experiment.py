@@ -18,7 +18,7 @@ from metajax.types import Pair
 
 TINY = ["--encoder-name", "conv4_strided", "--width", "0.0625", "--hidden", "8", "--size", "16", "--batch-size", "8"]
 TINY += ["--steps", "4", "--warmup", "1", "--curve-every", "2", "--optimizer", "adamw", "--rate", "1e-3"]
-TINY += ["--test-queries", "2", "--test-tasks", "4", "--test", "2w1s"]
+TINY += ["--test-queries", "2", "--test-tasks", "4", "--test", "2w1s", "--devices", "2", "--checkpoint-every", "4"]
 
 
 def recorded(name, split="train", *, size=64, sound=True, **flags):
@@ -120,7 +120,7 @@ def test_swapped_sounds_are_never_ones_own():
   at = np.arange(6, dtype=np.float32)
   batch = Pair(at[:, None, None, None] * np.ones((1, 2, 2, 1), np.float32), np.repeat(at[:, None], 4, 1))
   task = swapped(audio_visual(negatives=("others",), listen=lambda x: x))
-  inputs, _ = task(jax.random.key(0), batch)
+  inputs, _ = jax.jit(task)(jax.random.key(0), batch)
   seen, heard = (np.asarray(inputs[name]) for name in ("seen", "heard"))
   positives = heard[:, 0] == (seen[:, 0, 0, 0] + 3) % 6
   assert positives.any() and not (heard[:, 0] == seen[:, 0, 0, 0])[positives].any()
@@ -137,11 +137,13 @@ def test_crops_are_of_what_is_seen_alone_and_those_of_a_clip_alike():
   clips = np.repeat(np.random.default_rng(0).random((6, 1, 12, 12, 1), np.float32), 5, 1)
   sounds = np.random.default_rng(1).normal(size=(6, 50)).astype(np.float32)
   same = pretext_tasks.of_crops(lambda key, batch: batch)
-  cropped = same(jax.random.key(0), Pair(clips, sounds))
+  of_clips, of_pictures = (Pair(clips, sounds), clips[:, 0])
+  cropped, alone = jax.device_get(
+    jax.jit(lambda *given: [same(jax.random.key(0), x) for x in given])(of_clips, of_pictures)
+  )
   np.testing.assert_array_equal(cropped.second, sounds)
   assert cropped.first.shape == clips.shape and np.abs(cropped.first - clips).max() > 0.1
   np.testing.assert_array_equal(cropped.first, np.repeat(cropped.first[:, :1], 5, 1))
-  alone = same(jax.random.key(0), clips[:, 0])
   assert alone.shape == (6, 12, 12, 1) and np.abs(alone - clips[:, 0]).max() > 0.1
 
 

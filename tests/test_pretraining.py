@@ -1,25 +1,29 @@
 """The pretraining commands: what they do at their smallest, what they compare, and one clear line for bad input."""
 
+import itertools
 import json
 import re
 import sys
 
+import drawn_by_numpy
 import jax
 import jax.numpy as jnp
 import numpy as np
 import one_block
 import pytest
 
-from experiments import command_line, few_shot_data, fine_tune, pretraining_data, records, simclr
+from experiments import command_line, few_shot, few_shot_data, fine_tune, pretraining, pretraining_data, records, simclr
 from experiments.pretraining import Setting
 from experiments.pretraining_data import Parts
 from experiments.probing import few_shot_all, few_shot_tasks
 from metajax import Examples, Network
 from metajax.data import from_arrays
 from metajax.learners import supervised
+from metajax.views import image
 
 TINY = ["--encoder-name", "conv4", "--width", "0.0625", "--hidden", "8", "--outputs", "4", "--size", "16"]
 TINY += ["--batch-size", "8", "--steps", "4", "--warmup", "1", "--curve-every", "2", "--optimizer", "adamw"]
+TINY += ["--devices", "2", "--checkpoint-every", "4"]
 TINY += ["--test-queries", "2", "--test-tasks", "4", "--test", "3w1s", "--rate", "1e-3"]
 TINY += ["--recipe", "handwriting"]
 
@@ -32,11 +36,32 @@ def pictures(name, split="train", *, size=28, download=False, rotations=False, s
   return from_arrays(images, np.repeat(np.arange(4), 10), classes=[f"{named} {k}" for k in range(4)])
 
 
+def examples_by_numpy(source, *, batch_size, seed=0):
+  """As `metajax.data.examples`, of sources in memory: the same batches from whatever step."""
+
+  def batches(start=0, shard=(0, 1)):
+    for step in itertools.count(start):
+      rows = np.random.default_rng((seed, step)).permutation(len(source.labels))[:batch_size]
+      labels = np.eye(len(source.classes), dtype=np.float32)[source.labels[rows]]
+      yield Examples(np.float32(source.images[rows]) / 255, labels)
+
+  return batches
+
+
+def brighter(key, picture):
+  """A view that compiles quickly."""
+  return picture * jax.random.uniform(key, (), minval=0.5)
+
+
 @pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
-  """Runs a command: (its status, its standard output, its standard error)."""
+  """Runs a command, of few programs: (its status, its standard output, its standard error)."""
   monkeypatch.setattr(records, "HERE", tmp_path / "experiments")
   monkeypatch.setattr(few_shot_data, "load", pictures)
+  monkeypatch.setattr(few_shot, "episodes", drawn_by_numpy.episodes)
+  monkeypatch.setattr(pretraining, "examples", examples_by_numpy)
+  monkeypatch.setattr(fine_tune, "examples", examples_by_numpy)
+  monkeypatch.setattr(image, "handwriting", lambda: brighter)
   one_block.use(monkeypatch)
 
   def run(module, *arguments):
@@ -71,7 +96,20 @@ def test_a_run_compares_its_features_and_fine_tunes_beside_training_from_scratch
   assert sorted(path.name for path in (folder / "figures").iterdir()) == [*curves, "map.png", "views.png"]
   assert len((folder / "index.html").read_text()) > 10_000
 
-  flags = ["--labels", "0.2", "--steps", "2", "--rates", "1e-3", "--batch-size", "4", "--validations", "1"]
+  flags = [
+    "--labels",
+    "0.2",
+    "--steps",
+    "2",
+    "--rates",
+    "1e-3",
+    "--batch-size",
+    "4",
+    "--validations",
+    "1",
+    "--devices",
+    "2",
+  ]
   status, out, error = command(fine_tune, str(folder), *flags, "--record")
   assert status == 0, error
   assert re.findall(r"^([\d.]+)% of the labels, (\d+) pictures", out, re.MULTILINE) == [("20", "4")]
@@ -97,7 +135,7 @@ def test_parts_share_no_picture_and_classes_are_the_same_or_unseen(monkeypatch):
   ("flags", "said"),
   [
     (["--batch-size", "1"], "expected --batch-size to be at least 2, got 1"),
-    (["--batch-size", "41"], "expected a --batch-size of at most all pictures, got 41 of 40 pictures"),
+    (["--batch-size", "42"], "expected a --batch-size of at most all pictures, got 42 of 40 pictures"),
     (["--rate", "0"], "expected --rate above 0, got 0.0"),
     (["--temperature", "0"], "expected --temperature above 0, got 0.0"),
     (["--warmup", "4"], "expected --warmup to be below the 4 --steps, got 4"),
