@@ -14,13 +14,18 @@ import orbax.checkpoint as ocp
 import pytest
 
 ARGUMENTS = ["--steps", "100", "--checkpoint-every", "10", "--tasks", "5", "--hidden", "8", "--test-tasks", "25"]
+WITHOUT_A_PAGE = """
+from experiments import command_line, sinusoid
+sinusoid._page = lambda *given: None
+command_line.run(sinusoid.main)
+"""
 TIMES = {"time", "seconds", "steps_per_second", "waiting_for_data"}
 WRITING = "*.orbax-checkpoint-tmp*"
 
 
 def begin(folder, *more):
   """The experiment's process."""
-  arguments = ["-m", "experiments.sinusoid", *ARGUMENTS, "--folder", str(folder), *more]
+  arguments = ["-c", WITHOUT_A_PAGE, *ARGUMENTS, "--folder", str(folder), *more]
   environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}
   pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
   return subprocess.Popen([sys.executable, *arguments], env=environment, **pipes)
@@ -45,7 +50,7 @@ def rows(folder):
 
 
 def left(folder):
-  """What a run has come to: its last parameters and optimizer, its metrics without the times, its figures."""
+  """What a run has come to: its last parameters and optimizer, its metrics without the times."""
   found = {"records": [(r["learner"], r["value"]) for r in json.loads((folder / "records.json").read_text())]}
   for part in ("maml", "joint"):
     arrays = ocp.StandardCheckpointer().restore(folder / part / "checkpoints" / "100" / "arrays")

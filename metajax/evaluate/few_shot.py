@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import stdtrit
 
 from metajax import checks
 from metajax.evaluate.features import check_trained
@@ -212,16 +213,19 @@ def summarise(scores: np.ndarray) -> Score:
     ValueError: if there is no score.
     FloatingPointError: if a score is not finite, naming its row.
   """
-  from scipy.stats import t
-
   scores = checks.to_numpy("scores", scores, ...)
   if scores.ndim != 1 or not scores.size:
     raise ValueError(f"expected scores [tasks], one at least, got {list(scores.shape)}")
   checks.finite("scores", scores, error=FloatingPointError)
   if len(scores) == 1:
     return Score(float(scores[0]), math.inf, scores)
-  half = t.ppf(0.975, len(scores) - 1) * scores.std(ddof=1) / np.sqrt(len(scores))
+  half = student_t(len(scores) - 1) * scores.std(ddof=1) / np.sqrt(len(scores))
   return Score(float(scores.mean()), float(half), scores)
+
+
+def student_t(freedom: int) -> float:
+  """The half-width of a 95% interval in standard errors, by Student's `t` with so many degrees of freedom."""
+  return float(stdtrit(freedom, 0.975))
 
 
 def over_seeds(scores: Sequence[Score]) -> Score:

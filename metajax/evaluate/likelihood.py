@@ -6,7 +6,7 @@ import numpy as np
 
 from metajax import checks
 from metajax.evaluate.features import features
-from metajax.evaluate.few_shot import Score
+from metajax.evaluate.few_shot import Score, student_t
 from metajax.types import Examples, Params, State
 
 
@@ -39,8 +39,6 @@ def rate(totals: Sequence[float], counts: Sequence[float]) -> Score:
     ValueError: if there are fewer than 2 texts, or one without anything that is counted.
     FloatingPointError: if a total or a count is not finite, naming its text.
   """
-  from scipy.stats import t
-
   totals, counts = checks.to_numpy("totals", totals, ...), checks.to_numpy("counts", counts, ...)
   checks.finite("the totals of texts", totals, error=FloatingPointError)
   checks.finite("the counts of texts", counts, error=FloatingPointError)
@@ -48,7 +46,7 @@ def rate(totals: Sequence[float], counts: Sequence[float]) -> Score:
     raise ValueError(f"expected totals and counts above 0 of at least 2 texts, got {totals.shape} and {counts.shape}")
   ratio, n = totals.sum() / counts.sum(), len(totals)
   spread = np.sqrt(n / (n - 1) * np.square(totals - ratio * counts).sum())
-  return Score(float(ratio), float(t.ppf(0.975, n - 1) * spread / counts.sum()), totals / counts)
+  return Score(float(ratio), float(student_t(n - 1) * spread / counts.sum()), totals / counts)
 
 
 def _unlabelled(rows):
