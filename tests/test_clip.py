@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from table_of_learners import captioned, encoder, shaken, text
+from table_of_learners import captioned, convolution, encoder, shaken, text
 
 from metajax import Examples, Pair, fit
 from metajax.compose import chunked, frozen, linear, started, with_head
@@ -13,7 +13,7 @@ from metajax.learners import clip
 from metajax.losses import info_nce, siglip
 from metajax.losses.contrastive import LARGEST_LOG_SCALE
 from metajax.mesh import make_mesh, shard_batch
-from metajax.networks import conv4, text_transformer
+from metajax.networks import text_transformer
 from metajax.networks.transformer import Size
 from metajax.train import adamw, keep_below, locked
 
@@ -23,7 +23,7 @@ NO_STATE = {"picture": {}, "text": {}}
 
 @pytest.fixture(scope="module")
 def params():
-  return learner.init(jax.random.key(0), captioned(0))[0]
+  return jax.jit(learner.init)(jax.random.key(0), captioned(0))[0]
 
 
 def towers(params, batch):
@@ -32,42 +32,53 @@ def towers(params, batch):
 
 
 def test_the_loss_is_that_of_the_two_towers(params):
-  batch = captioned(1)
-  loss, (_, metrics) = learner.loss(params, NO_STATE, batch, jax.random.key(0))
-  np.testing.assert_allclose(loss, info_nce(*towers(params, batch), 1 / 0.07), rtol=1e-6)
+  batch, other = captioned(1), clip(encoder, text, "siglip")
+
+  @jax.jit
+  def run(params, key):
+    made, _ = other.init(key, batch)
+    expected = info_nce(*towers(params, batch), 1 / 0.07), siglip(*towers(made, batch), 10.0, -10.0)
+    found = learner.loss(params, NO_STATE, batch, key), other.loss(made, NO_STATE, batch, key)[0]
+    return found, expected, jnp.exp(made["log_scale"]), made["bias"]
+
+  ((loss, (_, metrics)), of_sigmoids), expected, *numbers = run(params, jax.random.key(0))
+  np.testing.assert_allclose(loss, expected[0], rtol=1e-6)
   assert metrics["scale"] == pytest.approx(1 / 0.07, rel=1e-5)
-  other = clip(encoder, text, "siglip")
-  made, _ = other.init(jax.random.key(0), batch)
-  assert (float(jnp.exp(made["log_scale"])), float(made["bias"])) == (pytest.approx(10), -10)
-  np.testing.assert_allclose(
-    other.loss(made, NO_STATE, batch, jax.random.key(0))[0], siglip(*towers(made, batch), 10.0, -10.0), rtol=1e-6
-  )
+  assert tuple(map(float, numbers)) == (pytest.approx(10), -10)
+  np.testing.assert_allclose(of_sigmoids, expected[1], rtol=1e-6)
 
 
 def test_a_view_is_of_the_pictures_alone(params):
   batch, views = captioned(1), []
   seen = clip(encoder, text, view=lambda key, x: views.append(x.shape) or shaken(key, x))
-  loss = seen.loss(params, NO_STATE, batch, jax.random.key(0))[0]
-  assert views == [batch.first.shape[1:]] and loss != learner.loss(params, NO_STATE, batch, jax.random.key(0))[0]
+  run = jax.jit(lambda params, key: [one.loss(params, NO_STATE, batch, key)[0] for one in (seen, learner)])
+  loss, without = run(params, jax.random.key(0))
+  assert views == [batch.first.shape[1:]] and loss != without
 
 
 def test_predict_is_zero_shot_from_the_prompts_of_each_class(params):
   tokens, pictures = captioned(2).second, captioned(3).first
   labels = np.eye(3, dtype=np.float32)[np.array([0, 0, 1, 2, 2, 2])]
-  got = learner.predict(params, NO_STATE, Examples(tokens[:6], labels), pictures)
+
+  @jax.jit
+  def run(params):
+    got = learner.predict(params, NO_STATE, Examples(tokens[:6], labels), pictures)
+    prompts = text.apply(params["text"], {}, tokens[:6], train=False)[0]
+    return got, prompts, encoder.apply(params["picture"], {}, pictures, train=False)[0]
+
+  got, prompts, seen = jax.device_get(run(params))
   unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)
-  prompts = unit(np.asarray(text.apply(params["text"], {}, tokens[:6], train=False)[0]))
-  classes = unit(np.stack([prompts[labels[:, k] > 0].mean(0) for k in range(3)]))
-  expected = unit(np.asarray(encoder.apply(params["picture"], {}, pictures, train=False)[0])) @ classes.T / 0.07
-  np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+  classes = unit(np.stack([unit(prompts)[labels[:, k] > 0].mean(0) for k in range(3)]))
+  np.testing.assert_allclose(got, unit(seen) @ classes.T / 0.07, rtol=1e-4, atol=1e-5)
 
 
 def test_a_text_is_learned_to_find_its_picture_in_a_few_steps(params):
   batches = lambda start=0, shard=(0, 1): (captioned(0) for _ in range(10**6))
   optimizer = optax.chain(optax.adam(1e-2), keep_below(LARGEST_LOG_SCALE, "log_scale"))
   trained = fit(learner, optimizer, batches, steps=120)
-  embed = lambda inputs: np.asarray(learner.embed(trained.params, NO_STATE, jnp.asarray(inputs)))
-  nearest = (embed(captioned(0).first) @ embed(captioned(0).second).T).argmax(-1)
+  embed = jax.jit(lambda params, inputs: [learner.embed(params, NO_STATE, x) for x in inputs])
+  first, second = map(np.asarray, embed(trained.params, captioned(0)))
+  nearest = (first @ second.T).argmax(-1)
   assert np.mean(nearest == np.arange(16)) > 0.9
   assert float(trained.params["log_scale"]) <= LARGEST_LOG_SCALE + 1e-6
 
@@ -77,10 +88,15 @@ def test_a_locked_tower_stays_as_it_was_to_the_bit_and_the_other_learns(params):
   batches = lambda start=0, shard=(0, 1): (captioned(i) for i in range(start, 10**6))
   trained = fit(tuned, locked(adamw(1e-2, decay=0.5), "picture"), batches, steps=3)
   jax.tree.map(np.testing.assert_array_equal, trained.params["picture"], params["picture"])
-  before = tuned.init(jax.random.split(jax.random.key(0))[0], captioned(0))[0]
-  moved = jax.tree.map(lambda x, y: float(jnp.abs(x - y).max()), trained.params["text"], before["text"])
+
+  @jax.jit
+  def run(key):
+    gradient = jax.grad(lambda p: tuned.loss(p, NO_STATE, captioned(0), key)[0])(params)
+    return tuned.init(jax.random.split(key)[0], captioned(0))[0], gradient
+
+  before, gradient = run(jax.random.key(0))
+  moved = jax.tree.map(lambda x, y: np.abs(np.subtract(x, y)).max(), trained.params["text"], before["text"])
   assert max(jax.tree.leaves(moved)) > 0
-  gradient = jax.grad(lambda p: tuned.loss(p, NO_STATE, captioned(0), jax.random.key(0))[0])(params)
   assert not any(np.any(x) for x in jax.tree.leaves(gradient["picture"]))
   with pytest.raises(ValueError, match="expected params with 'sound' to lock and others to train, got"):
     locked(optax.sgd(0.1), "sound").init(params)
@@ -93,18 +109,17 @@ def test_chunked_towers_give_the_same_gradient(params):
 
 
 def test_one_step_on_eight_devices_is_that_on_one_batch_statistics_included():
-  picture = with_head(conv4(4), linear(6))
-  convolutional = clip(picture, text_transformer(12, Size(8, 1, 2), 5, outputs=6))
+  convolutional = clip(with_head(convolution, linear(5)), text)
   random = np.random.default_rng(0)
   batch = Pair(random.random((16, 16, 16, 1)).astype(np.float32), captioned(0).second)
-  params, state = convolutional.init(jax.random.key(0), batch)
+  params, state = jax.jit(convolutional.init)(jax.random.key(0), batch)
   step = jax.jit(jax.value_and_grad(convolutional.loss, has_aux=True))
-  (loss, (after, _)), gradient = step(params, state, batch, jax.random.key(1))
+  (loss, (after, _)), gradient = jax.device_get(step(params, state, batch, jax.random.key(1)))
   with jax.set_mesh(make_mesh(8)):
     found = step(params, state, shard_batch(batch), jax.random.key(1))
   (eight, (eight_after, _)), eight_gradient = jax.device_get(found)
   np.testing.assert_allclose(eight, loss, rtol=1e-5)
-  size = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(gradient))
+  size = max(np.abs(x).max() for x in jax.tree.leaves(gradient))
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5 * size), eight_gradient, gradient)
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), eight_after, after)
 

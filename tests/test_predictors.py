@@ -1,9 +1,9 @@
 """Transfer: predictors of any embedding, each against a plain reference, and supervised pre-training."""
 
+import functools
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -45,95 +45,127 @@ def logistic_regression(x, y, number, rate):
   return weight, bias
 
 
+@functools.cache
+def started(learner):
+  return jax.jit(LEARNERS[learner].learner.init)(jax.random.key(0), LEARNERS[learner].batch(0))
+
+
 @pytest.mark.parametrize("name", PREDICTORS)
 @pytest.mark.parametrize("learner", ["prototypical", "maml, embedding by its encoder", "supervised"])
 def test_any_learner_s_embedding_can_be_met_with_any_predictor_at_any_number_of_ways(name, learner):
   row = LEARNERS[learner]
-  params, state = row.learner.init(jax.random.key(0), row.batch(0))
-  predict = PREDICTORS[name](row.learner.embed)
+  params, state = started(learner)
+  predict = jax.jit(PREDICTORS[name](row.learner.embed))
   for ways in (2, 4):
     support, query = task(ways=ways)
-    found = predict(params, state, support, query.inputs)
+    found = np.asarray(predict(params, state, support, query.inputs))
     assert found.shape == query.labels.shape
     assert np.mean(np.argmax(found, -1) == np.argmax(query.labels, -1)) > 0.7
 
 
 def test_a_head_is_trained_by_logistic_regression_on_frozen_features():
   support, query = task()
-  found = adapted_head(identity, steps(30))((), {}, support, query.inputs)
+  both = [adapted_head(identity, steps(30)), perceptron_head(identity, steps(30))]
+  found, linear_perceptron = jax.jit(lambda *task: [one((), {}, *task) for one in both])(support, query.inputs)
   weight, bias = logistic_regression(np.float64(support.inputs), support.labels, 30, 0.5)
   np.testing.assert_allclose(found, query.inputs @ weight + bias, rtol=1e-3, atol=1e-4)
-  linear_perceptron = perceptron_head(identity, steps(30))((), {}, support, query.inputs)
   np.testing.assert_allclose(found, linear_perceptron, rtol=1e-6)
 
 
 def test_fine_tuning_the_head_of_everything_is_a_head_on_frozen_features():
   support, query = task()
-  params, state = encoder.init(jax.random.key(0), support.inputs)
   embed = lambda params, state, inputs: encoder.apply(params, state, inputs, train=False)[0]
-  run = lambda predict: predict(params, state, support, query.inputs)
-  frozen = run(adapted_head(embed, steps(5)))
-  np.testing.assert_allclose(run(fine_tuned(embed, only("head", steps(5)))), frozen, rtol=1e-5, atol=1e-6)
   first_the_head = then(only("head", steps(5)), steps(5, 0.1))
-  assert not np.allclose(run(fine_tuned(embed, first_the_head)), frozen, atol=1e-3)
+
+  @jax.jit
+  def run(key):
+    made = encoder.init(key, support.inputs)
+    ways = adapted_head(embed, steps(5)), fine_tuned(embed, only("head", steps(5))), fine_tuned(embed, first_the_head)
+    return [predict(*made, support, query.inputs) for predict in ways]
+
+  frozen, head_alone, head_first = run(jax.random.key(0))
+  np.testing.assert_allclose(head_alone, frozen, rtol=1e-5, atol=1e-6)
+  assert not np.allclose(head_first, frozen, atol=1e-3)
 
 
 def test_fine_tuning_everything_is_gradient_descent_on_embedding_and_head():
   support, query = task()
-  params, state = encoder.init(jax.random.key(0), support.inputs)
   network = with_head(encoder, linear(3, scale=0.0))
-  both = {"encoder": params, "head": network.init(jax.random.key(0), support.inputs)[0]["head"]}
-  of = lambda both, inputs: network.apply(both, {"encoder": state, "head": {}}, inputs, train=True)[0]
-  for _ in range(4):
-    slope = jax.grad(lambda both: cross_entropy(of(both, support.inputs), support.labels))(both)
-    both = jax.tree.map(lambda p, g: p - 0.1 * g, both, slope)
   embed = lambda params, state, inputs: encoder.apply(params, state, inputs, train=False)[0]
-  found = fine_tuned(embed, steps(4, 0.1))(params, state, support, query.inputs)
-  np.testing.assert_allclose(found, of(both, query.inputs), rtol=1e-4, atol=1e-5)
+
+  @jax.jit
+  def run(key):
+    params, state = encoder.init(key, support.inputs)
+    both = {"encoder": params, "head": network.init(key, support.inputs)[0]["head"]}
+    of = lambda both, inputs: network.apply(both, {"encoder": state, "head": {}}, inputs, train=True)[0]
+    slope = jax.grad(lambda both: cross_entropy(of(both, support.inputs), support.labels))
+    descend = lambda _, both: jax.tree.map(lambda p, g: p - 0.1 * g, both, slope(both))
+    expected = of(jax.lax.fori_loop(0, 4, descend, both), query.inputs)
+    return fine_tuned(embed, steps(4, 0.1))(params, state, support, query.inputs), expected
+
+  np.testing.assert_allclose(*run(jax.random.key(0)), rtol=1e-4, atol=1e-5)
 
 
 def test_fine_tuning_leaves_running_statistics_as_they_are():
   learner = supervised(convolution, partial(fine_tuned, adapt=steps(2, 0.1)))
   images = jax.tree.map(lambda x: x[0], pictures(0))
-  params, state = learner.init(jax.random.key(0), images.support)
+  params, state = jax.jit(learner.init)(jax.random.key(0), images.support)
   changed = np.concatenate([images.query.inputs[:2], 5 + images.query.inputs[2:] ** 2])
+  predict = jax.jit(learner.predict)
   first, second = (
-    jax.jit(learner.predict)(params, state, images.support, inputs) for inputs in (images.query.inputs, changed)
+    np.asarray(predict(params, state, images.support, inputs)) for inputs in (images.query.inputs, changed)
   )
   np.testing.assert_allclose(first[:2], second[:2], rtol=1e-4, atol=1e-5)
 
 
 def test_a_cosine_head_sees_directions_alone():
   head, features = cosine(3, scale=10.0), np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
-  params, _ = head.init(jax.random.key(0), features)
-  found = head.apply(params, {}, features, train=False)[0]
+
+  @jax.jit
+  def run(key):
+    params, _ = head.init(key, features)
+    return params, *(head.apply(params, {}, x, train=False)[0] for x in (features, 7 * features))
+
+  params, found, of_longer = run(jax.random.key(0))
   weight = np.asarray(params["weight"])
   lengths = np.linalg.norm(features, axis=1)[:, None] * np.linalg.norm(weight, axis=0)
   np.testing.assert_allclose(found, 10 * (features @ weight) / lengths, rtol=1e-4, atol=1e-5)
-  np.testing.assert_allclose(head.apply(params, {}, 7 * features, train=False)[0], found, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(of_longer, found, rtol=1e-4, atol=1e-5)
 
 
 def test_unit_rows_of_zeros_are_zeros_with_a_finite_gradient():
-  rows = jnp.array([[3.0, 4.0], [0.0, 0.0]])
-  np.testing.assert_allclose(unit_rows(rows), [[0.6, 0.8], [0, 0]], rtol=1e-6)
-  assert jnp.isfinite(jax.grad(lambda x: unit_rows(x).sum())(rows)).all()
+  rows = np.array([[3.0, 4.0], [0.0, 0.0]])
+  found, gradient = jax.jit(lambda x: (unit_rows(x), jax.grad(lambda x: unit_rows(x).sum())(x)))(rows)
+  np.testing.assert_allclose(found, [[0.6, 0.8], [0, 0]], rtol=1e-6)
+  assert np.isfinite(gradient).all()
 
 
 def test_a_perceptron_is_two_layers_with_a_relu_between():
   network, features = perceptron(4, 2), np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
-  params, state = network.init(jax.random.key(0), features)
+
+  @jax.jit
+  def run(key):
+    params, state = network.init(key, features)
+    return params, network.apply(params, state, features, train=True)[0]
+
+  params, found = jax.device_get(run(jax.random.key(0)))
   first, second = params["encoder"], params["head"]
   hidden = np.maximum(features @ first["weight"] + first["bias"], 0)
   expected = hidden @ second["weight"] + second["bias"]
-  np.testing.assert_allclose(network.apply(params, state, features, train=True)[0], expected, rtol=1e-5)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def is_supervised(learner, batch):
   """Whether a learner's loss is the cross-entropy of all training classes at once."""
-  params, state = learner.init(jax.random.key(0), batch)
   network = with_head(encoder, linear(4))
-  logits, _ = network.apply(params, state, batch.inputs, train=True)
-  return np.allclose(learner.loss(params, state, batch, jax.random.key(0))[0], cross_entropy(logits, batch.labels))
+
+  @jax.jit
+  def losses(key):
+    params, state = learner.init(key, batch)
+    logits, _ = network.apply(params, state, batch.inputs, train=True)
+    return learner.loss(params, state, batch, key)[0], cross_entropy(logits, batch.labels)
+
+  return np.allclose(*losses(jax.random.key(0)))
 
 
 def test_supervised_training_tells_all_classes_apart_and_plain_maml_does_not():
@@ -145,8 +177,8 @@ def test_supervised_training_tells_all_classes_apart_and_plain_maml_does_not():
 def test_pre_training_makes_new_classes_easier():
   learner = supervised(encoder)
   trained = fit(learner, optax.adam(0.01), lambda start, shard: (labelled(0, 64) for _ in range(start, 60)), 60)
-  loss = lambda params: float(learner.loss(params, trained.state, labelled(0, 64), jax.random.key(0))[0])
-  fresh, _ = learner.init(jax.random.key(5), labelled(0))
+  loss = jax.jit(lambda params: learner.loss(params, trained.state, labelled(0, 64), jax.random.key(0))[0])
+  fresh, _ = jax.jit(learner.init)(jax.random.key(5), labelled(0))
   assert loss(trained.params) < 0.5 * loss(fresh)
 
 
