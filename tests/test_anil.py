@@ -2,6 +2,7 @@
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -16,33 +17,43 @@ adapt = gradient_steps(optax.sgd(0.3), 3)
 
 
 def value_and_gradient(learner, params, state):
-  run = jax.jit(jax.value_and_grad(lambda p: learner.loss(p, state, episodes(0), jax.random.key(0))[0]))
-  return run(params)
+  """To be called in a program."""
+  return jax.value_and_grad(lambda p: learner.loss(p, state, episodes(0), jax.random.key(0))[0])(params)
 
 
-def agree(first, second, params, state):
-  one, other = value_and_gradient(first, params, state), value_and_gradient(second, params, state)
+def agree(one, other):
   return all(np.allclose(a, b, rtol=2e-5, atol=1e-6) for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True))
 
 
 def test_anil_is_maml_whose_inner_loop_has_the_head_alone_and_not_plain_maml():
   learner = anil(encoder, linear(3), adapt)
-  params, state = learner.init(jax.random.key(0), episodes(0))
-  assert agree(learner, maml(with_head(encoder, linear(3)), only("head", adapt)), params, state)
-  assert not agree(learner, maml(with_head(encoder, linear(3)), adapt), params, state)
+  mamls = [maml(with_head(encoder, linear(3)), loop) for loop in (only("head", adapt), adapt)]
+
+  @jax.jit
+  def run():
+    params, state = learner.init(jax.random.key(0), episodes(0))
+    return [value_and_gradient(one, params, state) for one in (learner, *mamls)]
+
+  found, of_head, of_whole = run()
+  assert agree(found, of_head)
+  assert not agree(found, of_whole)
 
 
 def test_anil_whose_head_is_everything_is_maml():
   whole, plain = anil(flatten(), classifier, adapt), maml(classifier, adapt)
-  params, state = plain.init(jax.random.key(0), episodes(0))
-  one = value_and_gradient(whole, {"encoder": {}, "head": params}, {"encoder": {}, "head": state})
-  other = value_and_gradient(plain, params, state)
+  support, query = jax.tree.map(lambda x: x[0], episodes(0))
+
+  @jax.jit
+  def both():
+    params, state = plain.init(jax.random.key(0), episodes(0))
+    wrapped = {"encoder": {}, "head": params}, {"encoder": {}, "head": state}
+    of = lambda learner, *at: (value_and_gradient(learner, *at), learner.predict(*at, support, query.inputs))
+    return of(whole, *wrapped), of(plain, params, state)
+
+  (one, found), (other, expected) = both()
   np.testing.assert_allclose(one[0], other[0], rtol=1e-6)
   chex.assert_trees_all_close(one[1]["head"], other[1], rtol=2e-5, atol=1e-6)
-  support, query = jax.tree.map(lambda x: x[0], episodes(0))
-  inputs = query.inputs
-  found = whole.predict({"encoder": {}, "head": params}, {"encoder": {}, "head": state}, support, inputs)
-  np.testing.assert_allclose(found, plain.predict(params, state, support, inputs), rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("steps", [1, 10])
@@ -54,7 +65,7 @@ def test_each_picture_is_embedded_once_whatever_the_number_of_steps(steps):
     return encoder.apply(params, state, inputs, train=train)
 
   learner = anil(Network(encoder.init, counted), linear(3), gradient_steps(optax.sgd(0.1), steps))
-  params, state = learner.init(jax.random.key(0), episodes(0))
+  params, state = jax.eval_shape(learner.init, jax.random.key(0), episodes(0))
   rows.clear()
   support, query = jax.tree.map(lambda x: x[0], episodes(0))
   jax.make_jaxpr(learner.predict)(params, state, support, query.inputs)
@@ -63,12 +74,19 @@ def test_each_picture_is_embedded_once_whatever_the_number_of_steps(steps):
 
 def test_a_head_from_zeros_is_tested_at_any_number_of_ways_and_does_not_depend_on_their_order():
   learner = anil(encoder, linear(1), adapt, start=zeros_for_all_ways)
-  params, state = learner.init(jax.random.key(0), episodes(0))
-  for ways in (2, 5):
-    support, query = jax.tree.map(lambda x: x[0], episodes(1, ways=ways))
-    found = learner.predict(params, state, support, query.inputs)
-    assert found.shape == (len(query.labels), ways)
-    turned = learner.predict(params, state, support._replace(labels=support.labels[:, ::-1]), query.inputs)
+  tasks = {ways: jax.tree.map(lambda x: x[0], episodes(1, ways=ways)) for ways in (2, 5)}
+
+  @jax.jit
+  def run():
+    at = learner.init(jax.random.key(0), episodes(0))
+    of = lambda support, query: learner.predict(*at, support, query.inputs)
+    return {
+      ways: (of(support, query), of(support._replace(labels=support.labels[:, ::-1]), query))
+      for ways, (support, query) in tasks.items()
+    }
+
+  for ways, (found, turned) in jax.device_get(run()).items():
+    assert found.shape == (len(tasks[ways].query.labels), ways)
     np.testing.assert_allclose(found, turned[:, ::-1], rtol=1e-4, atol=1e-5)
 
 
@@ -88,13 +106,16 @@ def test_what_all_ways_have_in_common_cancels_so_that_a_start_from_zeros_loses_n
   parts = (encoder, linear(1)) if make is anil else (with_head(encoder, linear(1)),)
 
   def repeated(params, labels):
-    wide = jax.tree.map(lambda x: np.repeat(x, labels.shape[-1], -1), params.get("head", params))
+    wide = jax.tree.map(lambda x: jnp.repeat(x, labels.shape[-1], -1), params.get("head", params))
     return {**params, "head": wide} if "head" in params else wide
 
   support, query = jax.tree.map(lambda x: x[0], episodes(0))
-  found = []
-  for start in (zeros_for_all_ways, repeated):
-    learner = make(*parts, adapt, start=start)
-    params, state = learner.init(jax.random.key(0), episodes(0))
-    found.append(jax.nn.log_softmax(learner.predict(params, state, support, query.inputs)))
-  np.testing.assert_allclose(*found, rtol=1e-3, atol=1e-4)
+
+  @jax.jit
+  def run():
+    learners = [make(*parts, adapt, start=start) for start in (zeros_for_all_ways, repeated)]
+    started = [learner.init(jax.random.key(0), episodes(0)) for learner in learners]
+    logits = [one.predict(*at, support, query.inputs) for one, at in zip(learners, started, strict=True)]
+    return jax.nn.log_softmax(jnp.stack(logits))
+
+  np.testing.assert_allclose(*run(), rtol=1e-3, atol=1e-4)

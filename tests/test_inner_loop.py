@@ -19,24 +19,29 @@ def test_the_table_holds_every_learner_with_a_policy():
   assert {name.split(",")[0] for name in SUPPORT} == {"maml", "anil", "r2d2"}
 
 
-def answers(learner):
-  """A learner's logits for a task, and for one of which all queries but the first two are others."""
-  params, state = jax.jit(learner.init)(jax.random.key(0), pictures(0))
+def answers(*learners):
+  """Logits for a task, and for one of which all queries but the first two are others, of each learner; the params and
+  state are those of the first."""
   support, query = jax.tree.map(lambda x: x[0], pictures(0))
-  predict = jax.jit(learner.predict)
   changed = np.concatenate([query.inputs[:2], 5 + query.inputs[2:] ** 2])
-  return [predict(params, state, support, inputs) for inputs in (query.inputs, changed)]
+
+  @jax.jit
+  def run(of_queries):
+    at = learners[0].init(jax.random.key(0), pictures(0))
+    return [[learner.predict(*at, support, inputs) for inputs in of_queries] for learner in learners]
+
+  return jax.device_get(run((query.inputs, changed)))
 
 
 @pytest.mark.parametrize("name", SUPPORT)
 def test_under_support_a_query_does_not_depend_on_the_other_queries(name):
-  first, second = answers(LEARNERS[name].learner)
+  ((first, second),) = answers(LEARNERS[name].learner)
   np.testing.assert_allclose(first[:2], second[:2], rtol=1e-5, atol=1e-6)
   assert not np.allclose(first[2:], second[2:], atol=1e-3)
 
 
 def test_under_transductive_it_does():
-  first, second = answers(LEARNERS["maml, batch norm"].learner)
+  ((first, second),) = answers(LEARNERS["maml, batch norm"].learner)
   assert not np.allclose(first[:2], second[:2], atol=1e-3)
 
 
@@ -44,7 +49,7 @@ def test_under_transductive_it_does():
 def test_networks_without_batch_statistics_answer_each_query_alone_under_any_policy(normalisation):
   network = with_head(conv4(4, downsample="stride", pool="mean", normalisation=normalisation), linear(3))
   adapt = lambda loss, params, data: (params, loss(params, data)[None])
-  found = [answers(maml(network, adapt, policy=policy)) for policy in ("transductive", "support")]
+  found = answers(*(maml(network, adapt, policy=policy) for policy in ("transductive", "support")))
   for first, second in found:
     np.testing.assert_allclose(first[:2], second[:2], rtol=1e-5, atol=1e-6)
   np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-6)
@@ -63,7 +68,7 @@ def test_statistics_of_a_pass_are_those_of_its_batch_whatever_was_there_before(m
 
   inputs = np.random.default_rng(0).normal(3, 2, (7, 4)).astype(np.float32)
   state = {"mean": np.full(4, 100.0, np.float32), "var": np.full(4, 50.0, np.float32), "count": 3}
-  found = statistics_of_pass(Network(None, apply), {}, state, inputs)
+  found = jax.jit(lambda state: statistics_of_pass(Network(None, apply), {}, state, inputs))(state)
   np.testing.assert_allclose(found["mean"], inputs.mean(0), rtol=1e-5)
   np.testing.assert_allclose(found["var"], inputs.var(0), rtol=1e-5)
   assert found["count"] == 3
@@ -71,16 +76,21 @@ def test_statistics_of_a_pass_are_those_of_its_batch_whatever_was_there_before(m
 
 def test_a_state_that_a_pass_leaves_alone_stays():
   network = Network(None, lambda params, state, inputs, *, train, key=None: (inputs, state))
-  found = statistics_of_pass(network, {}, {"table": np.arange(3.0)}, np.ones((2, 3)))
+  found = jax.jit(lambda state: statistics_of_pass(network, {}, state, np.ones((2, 3))))({"table": np.arange(3.0)})
   np.testing.assert_array_equal(found["table"], np.arange(3.0))
 
 
 def test_queries_that_are_the_support_are_answered_alike_under_both_policies():
-  params, state = jax.jit(convolution.init)(jax.random.key(0), pictures(0).support.inputs[0])
   inputs = pictures(0).support.inputs[0]
-  own, support = (
-    query_pass(convolution, policy)(params, state, inputs, inputs, None) for policy in ("transductive", "support")
-  )
+
+  @jax.jit
+  def both():
+    params, state = convolution.init(jax.random.key(0), inputs)
+    return [
+      query_pass(convolution, policy)(params, state, inputs, inputs, None) for policy in ("transductive", "support")
+    ]
+
+  own, support = both()
   np.testing.assert_allclose(own[0], support[0], rtol=1e-4, atol=1e-5)
   for first, second in zip(*map(jax.tree.leaves, (own[1], support[1])), strict=True):
     np.testing.assert_allclose(first, second, rtol=1e-6)
@@ -88,9 +98,9 @@ def test_queries_that_are_the_support_are_answered_alike_under_both_policies():
 
 def test_an_adapt_that_gives_a_trajectory_is_refused_by_learners():
   learner = maml(linear(3), gradient_steps(optax.sgd(0.1), 2, trajectory=True))
-  params, state = learner.init(jax.random.key(0), episodes(0))
+  params, state = jax.eval_shape(learner.init, jax.random.key(0), episodes(0))
   with pytest.raises(ValueError, match="whose path is the loss at each step, got a trajectory"):
-    learner.loss(params, state, episodes(0), jax.random.key(0))
+    jax.eval_shape(learner.loss, params, state, episodes(0), jax.random.key(0))
 
 
 def test_a_batch_of_the_wrong_kind_is_refused_by_name():

@@ -55,7 +55,7 @@ def drawn(params, spread=0.3):
 @pytest.mark.parametrize("steps", [1, 3])
 def test_uniform_rates_without_normalisation_are_maml(steps):
   """With one step always; with more once the last loss alone counts."""
-  batch, plain = episodes(0, tasks=1), maml(classifier, gradient_steps(optax.sgd(0.1), steps))
+  batch, plain = episodes(0), maml(classifier, gradient_steps(optax.sgd(0.1), steps))
   ours = maml_plus_plus(classifier, steps, rate=0.1, multi_step_until=10)
   params, state = started(ours, batch)
 

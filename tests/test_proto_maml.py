@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.test_util import check_grads
+from finite_differences import check_slope
 from table_of_learners import encoder, episodes
 
 from metajax import gradient_steps
@@ -20,19 +20,24 @@ def close(first, second, tolerance=1e-4):
 
 
 def value_and_grad(learner, params, state, batch):
-  return jax.jit(jax.value_and_grad(lambda p: learner.loss(p, state, batch, KEY)[0]))(params)
+  """To be called in a program."""
+  return jax.value_and_grad(lambda p: learner.loss(p, state, batch, KEY)[0])(params)
 
 
 def test_without_a_step_it_is_a_prototypical_network():
   """The same loss, gradient and, but for what all ways have in common, logits."""
   batch, ours, theirs = episodes(0), proto_maml(encoder, unchanged), prototypical(encoder)
-  params, state = ours.init(jax.random.key(0), batch)
-  wrapped = {"encoder": params, "head": {}}, {"encoder": state, "head": {}}
-  loss, slope = value_and_grad(theirs, *wrapped, batch)
-  close(value_and_grad(ours, params, state, batch), (loss, slope["encoder"]))
   support, query = jax.tree.map(lambda x: x[0], batch)
-  found = ours.predict(params, state, support, query.inputs)
-  expected = theirs.predict(*wrapped, support, query.inputs)
+
+  @jax.jit
+  def both():
+    params, state = ours.init(jax.random.key(0), batch)
+    wrapped = {"encoder": params, "head": {}}, {"encoder": state, "head": {}}
+    of = lambda learner, *at: (value_and_grad(learner, *at, batch), learner.predict(*at, support, query.inputs))
+    return of(ours, params, state), of(theirs, *wrapped)
+
+  (loss_and_slope, found), ((loss, slope), expected) = jax.device_get(both())
+  close(loss_and_slope, (loss, slope["encoder"]))
   centred = lambda logits: logits - logits.mean(-1, keepdims=True)
   close(centred(found), centred(expected))
 
@@ -41,7 +46,6 @@ def test_a_step_is_the_papers():
   """From `W_k = 2 c_k, b_k = -|c_k|^2`, one step of gradient descent of all, written out."""
   batch, rate = episodes(0), 0.05
   learner = proto_maml(encoder, gradient_steps(optax.sgd(rate), 1))
-  params, state = learner.init(jax.random.key(0), batch)
   embed = lambda theta, x: encoder.apply(theta, {}, x, train=True)[0]
 
   def slow(theta, task):
@@ -52,18 +56,20 @@ def test_a_step_is_the_papers():
     phi, weight, bias = jax.tree.map(lambda x, g: x - rate * g, start, jax.grad(error)(start))
     return cross_entropy(embed(phi, query.inputs) @ weight + bias, query.labels)
 
-  close(
-    value_and_grad(learner, params, state, batch),
-    jax.jit(jax.value_and_grad(lambda p: jax.vmap(slow, (None, 0))(p, batch).mean()))(params),
-  )
+  @jax.jit
+  def both():
+    params, state = learner.init(jax.random.key(0), batch)
+    written_out = jax.value_and_grad(lambda p: jax.vmap(slow, (None, 0))(p, batch).mean())
+    return value_and_grad(learner, params, state, batch), written_out(params)
+
+  close(*both())
 
 
 def test_gradient_is_that_of_finite_differences(float64):
-  batch = jax.tree.map(lambda x: jnp.asarray(x, float), episodes(0))
+  batch = jax.tree.map(np.float64, episodes(0))
   learner = proto_maml(encoder, gradient_steps(optax.sgd(0.1), 2))
-  params, state = learner.init(jax.random.key(0), batch)
-  params = jax.tree.map(lambda x: jnp.asarray(x, float), params)
-  check_grads(jax.jit(lambda p: learner.loss(p, state, batch, KEY)[0]), (params,), 1, ["rev"])
+  params, state = jax.jit(learner.init)(jax.random.key(0), batch)
+  check_slope(jax.jit(lambda p: value_and_grad(learner, p, state, batch)), jax.tree.map(np.float64, params))
 
 
 def test_a_way_without_support_is_never_chosen_and_loses_no_gradient():
@@ -71,8 +77,13 @@ def test_a_way_without_support_is_never_chosen_and_loses_no_gradient():
   empty = lambda part: part._replace(labels=part.labels * np.array([1, 1, 0], np.float32))
   batch = batch._replace(support=empty(batch.support), query=empty(batch.query))
   learner = proto_maml(encoder, only("head", gradient_steps(optax.sgd(0.5), 3)))
-  params, state = learner.init(jax.random.key(0), batch)
-  loss, slope = value_and_grad(learner, params, state, batch)
-  assert np.isfinite(loss) and all(np.all(np.isfinite(x)) for x in jax.tree.leaves(slope))
   support, query = jax.tree.map(lambda x: x[0], batch)
-  assert np.all(learner.predict(params, state, support, query.inputs)[:, 2] < -1e8)
+
+  @jax.jit
+  def run():
+    params, state = learner.init(jax.random.key(0), batch)
+    return *value_and_grad(learner, params, state, batch), learner.predict(params, state, support, query.inputs)
+
+  loss, slope, logits = run()
+  assert np.isfinite(loss) and all(np.all(np.isfinite(x)) for x in jax.tree.leaves(slope))
+  assert np.all(np.asarray(logits)[:, 2] < -1e8)

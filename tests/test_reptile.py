@@ -3,7 +3,6 @@
 import re
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -20,8 +19,9 @@ inner = gradient_steps(optax.sgd(RATE), STEPS, gradient="first_order")
 
 
 def gradient(learner, batch, params, key=None):
+  """In a program of one's own, or as part of one."""
   key = jax.random.key(0) if key is None else key
-  return jax.grad(lambda p: learner.loss(p, {}, batch, key)[0])(params)
+  return jax.jit(jax.grad(lambda p: learner.loss(p, {}, batch, key)[0]))(params)
 
 
 def initial_minus_adapted(params, batch):
@@ -39,7 +39,7 @@ def initial_minus_adapted(params, batch):
 
 def is_reptile(learner):
   """Whether the gradient of a learner's loss is initial minus adapted."""
-  batch, params = regressions(0), {"weight": jnp.array([[0.7]]), "bias": jnp.array([-0.2])}
+  batch, params = regressions(0), {"weight": np.float32([[0.7]]), "bias": np.float32([-0.2])}
   found, expected = gradient(learner, batch, params), initial_minus_adapted(params, batch)
   return all(np.allclose(found[name], expected[name], rtol=1e-4, atol=1e-6) for name in params)
 
@@ -55,7 +55,7 @@ def test_the_gradient_of_maml_is_not(mode):
 
 def test_a_step_of_gradient_descent_moves_to_the_mean_of_the_adapted():
   batch, learner = regressions(0), reptile(linear(1), inner, loss=squared_error)
-  start = learner.init(jax.random.key(0), batch)[0]
+  start = jax.eval_shape(learner.init, jax.random.key(0), batch)[0]
   fitted = fit(learner, optax.sgd(1.0), lambda start, shard: iter([batch]), 1, seed=0).params
   first = fit(learner, optax.sgd(0.0), lambda start, shard: iter([batch]), 1, seed=0).params
   moved = initial_minus_adapted(first, batch)
@@ -66,47 +66,62 @@ def test_a_step_of_gradient_descent_moves_to_the_mean_of_the_adapted():
 
 def test_its_value_is_the_mean_loss_of_the_inner_loop():
   batch, learner = episodes(0, tasks=1), reptile(linear(3), inner)
-  params, _ = learner.init(jax.random.key(0), batch)
-  both = jax.tree.map(lambda s, q: jnp.concatenate([s[0], q[0]]), *batch)
+  examples = jax.tree.map(lambda s, q: np.concatenate([s[0], q[0]]), *batch)
   loss = lambda params, data: cross_entropy(linear(3).apply(params, {}, data.inputs, train=True)[0], data.labels)
-  _, path = inner(loss, params, both)
-  value, (_, metrics) = learner.loss(params, {}, batch, jax.random.key(0))
+
+  @jax.jit
+  def both():
+    params, _ = learner.init(jax.random.key(0), batch)
+    return inner(loss, params, examples)[1], learner.loss(params, {}, batch, jax.random.key(0))
+
+  path, (value, (_, metrics)) = jax.device_get(both())
   np.testing.assert_allclose(value, path.mean(), rtol=1e-6)
-  np.testing.assert_allclose([metrics["first_loss"], metrics["last_loss"]], path[jnp.array([0, -1])], rtol=1e-6)
+  np.testing.assert_allclose([metrics["first_loss"], metrics["last_loss"]], path[[0, -1]], rtol=1e-6)
 
 
 def test_a_head_that_starts_from_zeros_stays_there():
   network = with_head(encoder, linear(1))
   learner = reptile(network, inner, start=zeros_for_all_ways)
-  params, state = learner.init(jax.random.key(0), episodes(0))
-  found = jax.grad(lambda p: learner.loss(p, state, episodes(0), jax.random.key(0))[0])(params)
-  assert not any(leaf.any() for leaf in jax.tree.leaves(found["head"]))
-  assert all(leaf.any() for leaf in jax.tree.leaves(found["encoder"]))
+
+  @jax.jit
+  def run():
+    params, state = learner.init(jax.random.key(0), episodes(0))
+    return jax.grad(lambda p: learner.loss(p, state, episodes(0), jax.random.key(0))[0])(params)
+
+  found = run()
+  assert not any(np.any(leaf) for leaf in jax.tree.leaves(found["head"]))
+  assert all(np.any(leaf) for leaf in jax.tree.leaves(found["encoder"]))
 
 
 @pytest.mark.parametrize(("number", "steps", "rows"), [(10, 5, 4), (6, 7, 5), (4, 2, 4)])
 def test_minibatches_go_through_all_examples_before_one_comes_again(number, steps, rows):
   examples = Examples(np.arange(number), np.arange(number))
-  found = draw_minibatches(jax.random.key(0), examples, steps, rows)
+  draw = jax.jit(lambda examples: [draw_minibatches(jax.random.key(i), examples, steps, rows) for i in range(2)])
+  found, other = draw(examples)
   assert found.inputs.shape == (steps, rows)
   np.testing.assert_array_equal(found.inputs, found.labels)
   order = np.asarray(found.inputs).reshape(-1)
   for begin in range(0, len(order), number):
     part = order[begin : begin + number]
     assert len(set(part.tolist())) == len(part)
-  other = draw_minibatches(jax.random.key(1), examples, steps, rows).inputs
-  assert not np.array_equal(found.inputs, other)
+  assert not np.array_equal(found.inputs, other.inputs)
 
 
 def test_minibatches_are_drawn_anew_for_each_task_and_step():
   per_step = gradient_steps(optax.sgd(RATE), 2, gradient="first_order", per_step=True)
   learner, batch = reptile(linear(3), per_step, minibatches=(2, 3)), episodes(0)
-  params, _ = learner.init(jax.random.key(0), batch)
-  first, second = (gradient(learner, batch, params, jax.random.key(seed)) for seed in range(2))
-  assert not np.allclose(first["weight"], second["weight"])
   same = jax.tree.map(lambda x: np.repeat(x[:1], 2, 0), batch)
   alone = jax.tree.map(lambda x: x[:1], batch)
-  assert not np.allclose(gradient(learner, same, params)["weight"], gradient(learner, alone, params)["weight"])
+
+  @jax.jit
+  def slopes(keys):
+    params, _ = learner.init(jax.random.key(0), batch)
+    of = lambda batch, seed: gradient(learner, batch, params, keys[seed])["weight"]
+    return of(alone, 0), of(alone, 1), of(same, 0)
+
+  first, second, of_same = slopes([jax.random.key(seed) for seed in range(2)])
+  assert not np.allclose(first, second)
+  assert not np.allclose(of_same, first)
 
 
 @pytest.mark.parametrize("odd", [(3, 0), (5,), 5])
