@@ -45,14 +45,19 @@ def pytest_collection_modifyitems(items):
 def _mark_slow(items):
   """Marks as slow what `slow_tests.txt` says, of which each line must match a test."""
   lines = (Path(__file__).parent / "slow_tests.txt").read_text().splitlines()
-  patterns = [line.split("  ")[0] for line in lines if line and not line.startswith("#")]
-  files = {item.path.name for item in items if "::" not in str(item.config.args)}
-  for pattern in patterns:
-    literal = pattern.replace("[", "[[]")  # only * stands for something else
-    matched = [item for item in items if fnmatch.fnmatchcase(item.nodeid.removeprefix("tests/"), literal)]
+  whole, of_file = set(), {}
+  for item in items:
+    of_file.setdefault(item.path.name, []).append(item)
+    if "::" not in str(item.config.args):
+      whole.add(item.path.name)
+  for pattern in (line.split("  ")[0] for line in lines if line and not line.startswith("#")):
+    file, _, test = pattern.partition("::")
+    literal = test.replace("[", "[[]")  # only * stands for something else
+    there = of_file.get(file, ())
+    matched = [item for item in there if fnmatch.fnmatchcase(item.nodeid.partition("::")[2], literal)]
     for item in matched:
       item.add_marker(pytest.mark.slow)
-    if not matched and pattern.split("::")[0] in files:
+    if not matched and file in whole:
       raise pytest.UsageError(f"slow_tests.txt: no test is {pattern!r}")
 
 
