@@ -290,7 +290,8 @@ def _compared(support, labels, queries):
 def _without_empty(logits, labels):
   there = labels.any(0)
   least = np.where(there, logits, 0).min(-1, keepdims=True)
-  return np.where(there, logits, np.minimum(-1e9, 2 * least))
+  lowest = np.finfo(np.float32).min
+  return np.where(there, logits, np.maximum(np.minimum(-1e9, 2 * least), lowest))
 
 
 def ridge_logits(support, labels, queries, strength):
@@ -399,7 +400,7 @@ def zero_shot(classes, inputs, labels):
   inputs = array(inputs, "n", classes.shape[1])
   labels = whole(labels, len(inputs), high=len(classes))
   _finite(classes, inputs)
-  need(inputs.size)
+  need(inputs.size and classes.size)
   near = unit(inputs) @ unit(classes).T
   return near, 100 * _recall(near, np.eye(len(classes), dtype=bool)[labels])
 

@@ -812,4 +812,32 @@ MUTANTS = (
     "Path(folder).absolute()",
     ("tests/test_fit_refuses.py::test_a_bucket_is_refused_at_once_with_what_to_do",),
   ),
+  Mutant(
+    "a learned scale is 100 beyond its cap, however far",
+    "metajax/losses/contrastive.py",
+    "return jnp.exp(jnp.minimum(value, LARGEST_LOG_SCALE) + (log_scale - value))",
+    "return jnp.exp(log_scale - jnp.maximum(value - LARGEST_LOG_SCALE, 0))",
+    ("tests/test_any_arguments.py::test_what_the_search_has_found_stays_mended",),
+  ),
+  Mutant(
+    "a pair of a row with itself is none at any temperature",
+    "metajax/losses/contrastive.py",
+    "weights.dtype), LEAST_SCALE)",
+    "weights.dtype), 0)",
+    ("tests/test_any_arguments.py::test_what_the_search_has_found_stays_mended",),
+  ),
+  Mutant(
+    "tokens are of the palette",
+    "metajax/views/palette.py",
+    'checks.integers("tokens", tokens, "n", "pixels", low=0, high=len(palette))',
+    'checks.integers("tokens", tokens, "n", "pixels")',
+    ("tests/test_any_arguments.py::test_what_the_search_has_found_stays_mended",),
+  ),
+  Mutant(
+    "one-hot labels are real numbers",
+    "metajax/checks.py",
+    'numbers = hasattr(labels, "shape") and any(jnp.issubdtype(labels.dtype, kind) for kind in REAL)',
+    'numbers = hasattr(labels, "shape")',
+    ("tests/test_any_arguments.py::test_what_the_search_has_found_stays_mended",),
+  ),
 )

@@ -18,6 +18,8 @@ import metajax
 OURS = Path(metajax.__file__).parent
 SECONDS = 10
 SQUARED = 1e18  # what 32 bits do not hold the square of, which may be infinite, or NaN
+CHANGES = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 99)), min_size=1, max_size=3)
+SEARCH = settings(deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
 TOLERANCE = {2: 2e-2, 4: 2e-4, 8: 2e-4}  # by the bytes of the smallest floats that are given
 
 
@@ -92,8 +94,36 @@ def test_arguments_that_are_fine_give_the_right_number(name):
     check(name, seed, [])
 
 
-CHANGES = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 99)), min_size=1, max_size=3)
-SEARCH = settings(deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@pytest.mark.parametrize(
+  ("name", "argument", "change"),
+  [
+    ("learned_scale", "log_scale", "the number 1e+30"),
+    ("nt_xent", "temperature", "the number 1e+30"),
+    ("info_nce", "scale", "the number 100000000000000000000000"),
+    ("ridge_logits", "support", "a huge one"),
+    ("normalised_patches", "patches", "a huge one"),
+    ("centroid_logits", "labels", "complex numbers"),
+    ("attention", "labels", "objects"),
+    ("class_means", "labels", "a list"),
+    ("class_means", "support", "no columns"),
+    ("retrieval", "texts", "texts"),
+    ("rate", "counts", "a set of names"),
+    ("coloured", "tokens", "minus one"),
+    ("coloured", "palette", "one row fewer"),
+    ("quantized", "pictures", "a NaN"),
+    ("quantized", "palette", "an infinity"),
+    ("patches_of", "patch", "True"),
+  ],
+)
+def test_what_the_search_has_found_stays_mended(name, argument, change):
+  arguments = FUNCTIONS[name].arguments
+  how = list(ways_to_go_wrong(arguments[argument](np.random.default_rng(0)))).index(change)
+  check(name, 0, [(list(arguments).index(argument), how)])
+
+
+def test_the_search_is_of_2000_calls_at_least():
+  values = lambda name: [make(np.random.default_rng(0)) for make in FUNCTIONS[name].arguments.values()]
+  assert sum(len(ways_to_go_wrong(value)) for name in FUNCTIONS for value in values(name)) >= 2000
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
