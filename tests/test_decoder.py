@@ -1,5 +1,6 @@
 """The decoder-only transformer: causal, GPT-2's numbers, and sampling that does not depend on its cache."""
 
+import functools
 import json
 
 import jax
@@ -21,7 +22,7 @@ TOKENS = np.random.default_rng(0).integers(0, VOCABULARY, (3, LENGTH)).astype(np
 @pytest.fixture(scope="module")
 def trained():
   network = decoder(VOCABULARY, Size(16, 2, 2), LENGTH)
-  params, state = network.init(jax.random.key(0), TOKENS)
+  params, state = jax.device_get(jax.jit(network.init)(jax.random.key(0), TOKENS))
   # Larger than at the start, so that every token has a say.
   return network, jax.tree.map(lambda x: 8 * x if x.ndim > 1 else x, params), state
 
@@ -35,7 +36,7 @@ def logits(trained):
     decoded = network.apply(params, state, tokens, train=False)[0]
     return decoded.features @ decoded.vectors.T
 
-  return lambda tokens: np.asarray(run(jnp.asarray(tokens, jnp.int32)))
+  return lambda tokens: np.asarray(run(np.asarray(tokens, np.int32)))
 
 
 def test_a_changed_token_changes_no_logit_before_it_to_the_bit_and_those_from_it_on(logits):
@@ -75,8 +76,13 @@ def test_gpt2_agrees_with_transformers(tmp_path, prefix):
   (tmp_path / "config.json").write_text(json.dumps({"n_head": 3, "layer_norm_epsilon": 1e-5}))
   network, params = load_gpt2(tmp_path)
   tokens = np.array([[3, 1, 4, 1, 5, 9, 2, 6, 5], [18, 0, 7, 7, 13, 2, 11, 16, 8]])
-  decoded, _ = network.apply(params, {}, tokens, train=False)
-  found = np.asarray(decoded.features @ decoded.vectors.T)
+
+  @jax.jit
+  def logits(params):
+    decoded, _ = network.apply(params, {}, tokens, train=False)
+    return decoded.features @ decoded.vectors.T
+
+  found = np.asarray(logits(params))
   np.testing.assert_allclose(
     found[:, [0, 4, 8]][:, :, [0, 5, 18]],
     [
@@ -108,17 +114,20 @@ def test_arrays_that_are_no_gpt2_are_refused_by_name(tmp_path):
 @pytest.mark.parametrize("given", [1, 5, 11])
 def test_sampling_with_a_cache_is_sampling_without(trained, given):
   how = {"temperature": 0.7, "top_k": 8, "top_p": 0.9}
-  both = [
-    sample(*trained, jax.random.key(1), TOKENS[:, :given], LENGTH - given, cached=cached, **how)
-    for cached in (True, False)
-  ]
+  network, *made = trained
+  run = lambda cached, *made: sample(
+    network, *made, jax.random.key(1), TOKENS[:, :given], LENGTH - given, cached=cached, **how
+  )
+  both = jax.device_get(jax.jit(lambda *made: [run(cached, *made) for cached in (True, False)])(*made))
   np.testing.assert_array_equal(*both)
   np.testing.assert_array_equal(both[0][:, :given], TOKENS[:, :given])
   assert both[0].shape == (3, LENGTH)
 
 
 def test_without_temperature_the_likeliest_token_comes(trained, logits):
-  found = np.asarray(sample(*trained, jax.random.key(0), TOKENS[:, :2], 6, temperature=0))
+  network, *made = trained
+  run = jax.jit(lambda *made: sample(network, *made, jax.random.key(0), TOKENS[:, :2], 6, temperature=0))
+  found = np.asarray(run(*made))
   np.testing.assert_array_equal(found[:, 2:], logits(found)[:, 1:-1].argmax(-1))
 
 
@@ -139,14 +148,16 @@ def test_a_token_outside_the_vocabulary_is_refused_and_its_row_nan_while_tracing
 def test_the_smaller_the_temperature_the_likelier_the_likeliest_token(temperature, how):
   """In the limit it alone: no quotient overflows or divides by what has become 0."""
   logits = np.random.default_rng(0).normal(size=(5, 40)).astype(np.float32) * 50
-  found = jax.vmap(lambda key: next_token(key, logits, temperature, **how))(jax.random.split(jax.random.key(0), 8))
+  draw = lambda key: next_token(key, logits, temperature, **how)
+  found = jax.jit(lambda key: jax.vmap(draw)(jax.random.split(key, 8)))(jax.random.key(0))
   np.testing.assert_array_equal(found, np.broadcast_to(logits.argmax(-1), (8, 5)))
 
 
 def test_a_high_temperature_still_draws_of_the_likeliest_tokens_alone():
   logits = np.arange(40.0, dtype=np.float32)[None]
-  for key in jax.random.split(jax.random.key(0), 20):
-    assert next_token(key, logits, 1e38, top_k=3)[0] >= 37
+  draw = lambda key: next_token(key, logits, 1e38, top_k=3)
+  found = jax.jit(lambda key: jax.vmap(draw)(jax.random.split(key, 20)))(jax.random.key(0))
+  assert found.shape == (20, 1) and (found >= 37).all()
 
 
 def test_prompts_of_8_bits_are_gone_on_with_by_every_token_and_minus_1():
@@ -159,7 +170,8 @@ def test_prompts_of_8_bits_are_gone_on_with_by_every_token_and_minus_1():
 @pytest.mark.parametrize("how", [{"temperature": 0}, {"end": 3, "cached": False}], ids=str)
 def test_no_token_is_drawn_of_logits_that_are_nan(trained, how):
   network, params, state = trained
-  spoilt = params | {"positions": params["positions"].at[5].set(jnp.nan)}  # from the sixth token on
+  sixth = np.arange(LENGTH)[:, None] == 5  # and all tokens after it
+  spoilt = params | {"positions": np.where(sixth, np.nan, params["positions"])}
   run = lambda: sample(network, spoilt, state, jax.random.key(0), TOKENS[:, :3], 5, **how)
   with pytest.raises(FloatingPointError, match=r"the logits of sequences to be finite, got . of 3 rows"):
     run()
@@ -177,12 +189,13 @@ def test_the_next_token_of_logits_that_are_no_distribution_is_minus_1(logits):
 def test_a_full_cache_is_refused_or_makes_nan_and_a_longer_one_goes_on(trained):
   network, params, state = trained
   read = lambda tokens, *cache: network.apply(params, state, tokens, *cache, train=False)[0]
-  full = read(TOKENS[:, :5])
+  first, second = jax.jit(read), jax.jit(read)
+  full = first(TOKENS[:, :5])
   with pytest.raises(ValueError, match="1 after 5 in a cache of 5"):
     read(TOKENS[:, 5:6], full.cache)
-  assert np.isnan(jax.jit(read)(TOKENS[:, 5:6], full.cache).features).all()
-  both = [read(TOKENS[:, 5:8], longer(full.cache, 3)).features, read(TOKENS[:, :8]).features[:, 5:]]
-  np.testing.assert_allclose(*both, atol=1e-5)
+  assert np.isnan(second(TOKENS[:, 5:6], full.cache).features).all()
+  go_on = lambda cache: (read(TOKENS[:, 5:8], longer(cache, 3)).features, read(TOKENS[:, :8]).features[:, 5:])
+  np.testing.assert_allclose(*jax.jit(go_on)(full.cache), atol=1e-5)
 
 
 def fixed(probabilities):
@@ -194,9 +207,9 @@ def fixed(probabilities):
 
 
 def test_after_the_end_there_is_padding_and_only_allowed_tokens_come():
-  draw = lambda **how: np.asarray(
-    sample(fixed([0.2, 0.2, 0.6]), {}, {}, jax.random.key(0), np.full((200, 1), 2), 5, cached=False, **how)
-  )
+  prompt, network = np.full((200, 1), 2), fixed([0.2, 0.2, 0.6])
+  run = lambda key, **how: sample(network, {}, {}, key, prompt, 5, cached=False, **how)
+  draw = lambda **how: np.asarray(jax.jit(functools.partial(run, **how))(jax.random.key(0)))
   found = draw(end=2)  # the prompt's last token, the same, is no end
   ended = np.cumsum(found[:, 1:] == 2, 1) - (found[:, 1:] == 2) > 0
   np.testing.assert_array_equal(found[:, 1:] == -1, ended)
@@ -212,8 +225,8 @@ def test_a_network_without_a_cache_is_sampled_without_one_only():
 def shares(how):
   how, probabilities = dict(how), how.get("probabilities", (0.05, 0.4, 0.25, 0.3))
   how.pop("probabilities", None)
-  logits = jnp.broadcast_to(jnp.log(jnp.array(probabilities)), (20000, 4))
-  return np.bincount(next_token(jax.random.key(0), logits, **how), minlength=4) / 20000
+  logits = np.broadcast_to(np.log(np.float32(probabilities)), (20000, 4))
+  return np.bincount(jax.jit(functools.partial(next_token, **how))(jax.random.key(0), logits), minlength=4) / 20000
 
 
 @pytest.mark.parametrize(
@@ -233,8 +246,9 @@ def shares(how):
   ],
 )
 def test_tokens_come_as_often_as_temperature_top_k_and_top_p_say(how, expected):
-  np.testing.assert_allclose(shares(how), expected, atol=0.015)
-  assert (shares(how)[np.asarray(expected) == 0] == 0).all()
+  found = shares(how)
+  np.testing.assert_allclose(found, expected, atol=0.015)
+  assert (found[np.asarray(expected) == 0] == 0).all()
 
 
 @pytest.mark.parametrize(
