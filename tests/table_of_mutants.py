@@ -272,8 +272,8 @@ MUTANTS = (
   Mutant(
     "a learned scale has a gradient beyond its cap",
     "metajax/losses/contrastive.py",
-    "return jnp.exp(log_scale - beyond)",
-    "return jnp.exp(jnp.minimum(log_scale, LARGEST_LOG_SCALE))",
+    "jnp.minimum(value, LARGEST_LOG_SCALE) + (log_scale - value))",
+    "jnp.minimum(value, LARGEST_LOG_SCALE))",
     ("tests/test_contrastive.py",),
   ),
   Mutant(
