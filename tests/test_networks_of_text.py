@@ -19,11 +19,11 @@ VOCABULARY, END = 30, 29
 @pytest.fixture(scope="module")
 def text():
   network = text_transformer(VOCABULARY, Size(16, 2, 2), 9, outputs=5)
-  params, state = network.init(jax.random.key(0), jnp.zeros((1, 9), jnp.int32))
+  params, state = jax.jit(network.init)(jax.random.key(0), np.zeros((1, 9), np.int32))
   assert state == {}
   read = lambda tokens: network.apply(params, {}, tokens, train=False)[0]
   compiled = jax.jit(read)
-  run = lambda tokens: np.asarray(compiled(jnp.asarray(tokens, jnp.int32)))
+  run = lambda tokens: np.asarray(compiled(np.asarray(tokens, np.int32)))
   run.known = read
   return run
 
@@ -48,9 +48,14 @@ def test_chunks_give_the_same_gradient():
   network = text_transformer(VOCABULARY, Size(16, 1, 2), 9)
   tokens = np.random.default_rng(0).integers(0, END, (8, 9))
   tokens[:, 7] = END
-  params, _ = network.init(jax.random.key(0), tokens)
-  loss = lambda n: jax.jit(jax.grad(lambda p: jnp.square(n.apply(p, {}, tokens, train=True)[0] - 1).mean()))(params)
-  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), loss(chunked(network, 2)), loss(network))
+
+  @jax.jit
+  def gradients(key):
+    params, _ = network.init(key, tokens)
+    loss = lambda params, n: jnp.square(n.apply(params, {}, tokens, train=True)[0] - 1).mean()
+    return [jax.grad(loss)(params, n) for n in (chunked(network, 2), network)]
+
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), *gradients(jax.random.key(0)))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +81,7 @@ def test_tokens_without_an_end_or_outside_the_vocabulary_are_refused_and_their_r
 def test_tokens_may_be_of_any_integers(kind):
   network = text_transformer(300, Size(8, 1, 2), 4)
   tokens = np.array([[1, 2, 299, 0]])
-  params, _ = network.init(jax.random.key(0), tokens)
+  params, _ = jax.jit(network.init)(jax.random.key(0), tokens)
   read = jax.jit(lambda tokens: network.apply(params, {}, tokens, train=False)[0])
   if np.dtype(kind).itemsize == 1:  # which has no end of text
     assert np.isnan(read(np.minimum(tokens, 100).astype(kind))).all()
@@ -119,11 +124,11 @@ def test_a_published_clip_has_the_published_number_of_parameters(name, published
     (lambda: text_transformer(9, dropout=1.0), "a dropout of at least 0 and below 1, got 1.0"),
     (lambda: clip_towers("ViT-X"), "expected one of 'ViT-B/32'"),
     (
-      lambda: text_transformer(9, Size(8, 1, 1), 4).init(jax.random.key(0), jnp.zeros((2, 5), jnp.int32)),
+      lambda: text_transformer(9, Size(8, 1, 1), 4).init(jax.random.key(0), np.zeros((2, 5), np.int32)),
       r"of at most 4 tokens, got int32 \[2, 5\]",
     ),
     (
-      lambda: text_transformer(9, Size(8, 1, 1), 4).init(jax.random.key(0), jnp.zeros((2, 3))),
+      lambda: text_transformer(9, Size(8, 1, 1), 4).init(jax.random.key(0), np.zeros((2, 3), np.float32)),
       r"expected integer tokens \[n, tokens\], .*got float32 \[2, 3\]",
     ),
   ],

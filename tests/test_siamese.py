@@ -1,10 +1,9 @@
 """Siamese networks: the matching probability and the loss are the paper's, and the prediction is the best match."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
+from slopes import check_slopes
 from table_of_learners import LEARNERS, encoder, episodes, labelled, labelled_pairs, one_hot, pictures
 
 from metajax import Examples, Pair
@@ -20,7 +19,10 @@ learner = LEARNERS["siamese"].learner
 
 @pytest.fixture(scope="module")
 def made():
-  return learner.init(jax.random.key(0), labelled_pairs(0))
+  return jax.device_get(jax.jit(learner.init)(jax.random.key(0), labelled_pairs(0)))
+
+
+embed, predict = jax.jit(learner.embed), jax.jit(learner.predict)
 
 
 def probability(weights, first, second):
@@ -33,11 +35,11 @@ def probability(weights, first, second):
 
 def test_loss_is_the_cross_entropy_of_the_papers_matching_probability(made):
   (params, state), (pair, labels) = made, labelled_pairs(1)
-  first, second = (learner.embed(params, state, half) for half in pair)
+  first, second = (np.asarray(embed(params, state, half)) for half in pair)
   found = [probability(params["compare"], a, b) for a, b in zip(first, second, strict=True)]
   same = labels[:, 1]
   expected = -np.mean(same * np.log(found) + (1 - same) * np.log(1 - np.array(found)))
-  loss, (_, metrics) = learner.loss(params, state, labelled_pairs(1), jax.random.key(0))
+  loss, (_, metrics) = jax.jit(learner.loss)(params, state, labelled_pairs(1), jax.random.key(0))
   np.testing.assert_allclose(loss, expected, rtol=1e-5)
   np.testing.assert_allclose(metrics["accuracy"], np.mean((np.array(found) > 0.5) == (same == 1)), rtol=1e-6)
 
@@ -45,8 +47,14 @@ def test_loss_is_the_cross_entropy_of_the_papers_matching_probability(made):
 def test_pairs_of_a_batch_weigh_half_those_of_one_class_and_half_those_of_two():
   batch = labelled(1)
   learner = siamese(encoder, drawn="batch")
-  params, state = learner.init(jax.random.key(0), batch)
-  rows, classes = learner.embed(params, state, batch.inputs), batch.labels.argmax(-1)
+
+  @jax.jit
+  def run(key):
+    made = learner.init(key, batch)
+    return made[0], learner.embed(*made, batch.inputs), learner.loss(*made, batch, key)
+
+  params, rows, (loss, (_, metrics)) = jax.device_get(run(jax.random.key(0)))
+  classes = batch.labels.argmax(-1)
   of_kind = {True: [], False: []}
   for i, a in enumerate(rows):
     for j, b in enumerate(rows):
@@ -55,7 +63,6 @@ def test_pairs_of_a_batch_weigh_half_those_of_one_class_and_half_those_of_two():
         same = bool(classes[i] == classes[j])
         of_kind[same].append((-np.log(p if same else 1 - p), (p > 0.5) == same))
   (same, rightly), (other, rightly_not) = (np.mean(of_kind[kind], 0) for kind in (True, False))
-  loss, (_, metrics) = learner.loss(params, state, batch, jax.random.key(0))
   np.testing.assert_allclose(loss, (same + other) / 2, rtol=1e-5)
   np.testing.assert_allclose(metrics["accuracy"], (rightly + rightly_not) / 2, rtol=1e-6)
 
@@ -73,8 +80,8 @@ def test_pairs_are_given_or_of_the_batch():
 @pytest.mark.parametrize("ways", [2, 5])
 def test_a_query_is_of_the_class_of_the_support_picture_that_matches_most_probably(made, ways):
   support, query = jax.tree.map(lambda x: x[0], episodes(1, ways=ways, shots=3))
-  found = learner.predict(*made, support, query.inputs)
-  known, asked = (learner.embed(*made, inputs) for inputs in (support.inputs, query.inputs))
+  found = np.asarray(predict(*made, support, query.inputs))
+  known, asked = (np.asarray(embed(*made, inputs)) for inputs in (support.inputs, query.inputs))
   for row, a in zip(found, asked, strict=True):
     each = [probability(made[0]["compare"], a, b) for b in known]
     of_way = [max(p for p, label in zip(each, support.labels, strict=True) if label[way]) for way in range(ways)]
@@ -84,28 +91,28 @@ def test_a_query_is_of_the_class_of_the_support_picture_that_matches_most_probab
 def test_ways_without_support_are_never_chosen(made):
   support, query = jax.tree.map(lambda x: x[0], episodes(1))
   without = support._replace(labels=support.labels * np.array([1, 0, 1], np.float32))
-  found = learner.predict(*made, without, query.inputs)
+  found = np.asarray(predict(*made, without, query.inputs))
+  of_all = np.asarray(predict(*made, support, query.inputs))
   np.testing.assert_array_equal(found[:, 1], EMPTY_WAY)
-  np.testing.assert_allclose(found[:, ::2], learner.predict(*made, support, query.inputs)[:, ::2], rtol=1e-6)
+  np.testing.assert_allclose(found[:, ::2], of_all[:, ::2], rtol=1e-6)
 
 
 def test_gradient_is_that_of_finite_differences(float64):
   batch = jax.tree.map(np.float64, labelled_pairs(0))
-  params, state = siamese(encoder).init(jax.random.key(0), batch)
-  params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params)
-  check_grads(jax.jit(lambda p: learner.loss(p, state, batch, jax.random.key(0))[0]), (params,), 1, eps=1e-5)
+  params, state = jax.jit(siamese(encoder).init)(jax.random.key(0), batch)
+  check_slopes(lambda p: learner.loss(p, state, batch, jax.random.key(0))[0], (params,))
 
 
 def test_far_from_undecided_the_loss_is_linear_and_not_infinite():
-  logits, labels = jnp.array([200.0, -200.0]), one_hot([0, 1], 2)
-  assert binary_cross_entropy(logits, labels) == 200
-  gradient = jax.grad(binary_cross_entropy)(logits, labels)
+  logits, labels = np.float32([200.0, -200.0]), one_hot([0, 1], 2)
+  loss, gradient = jax.jit(jax.value_and_grad(binary_cross_entropy))(logits, labels)
+  assert loss == 200
   np.testing.assert_allclose(gradient, [0.5, -0.5])
 
 
 def test_one_example_a_class_makes_half_same_half_different_from_pictures_alone():
   inputs = np.arange(6, dtype=np.float32)[:, None]
-  pair, labels = pairs_of_one(lambda key, x: x + 100, jax.random.key(0), inputs)
+  pair, labels = jax.device_get(jax.jit(lambda key: pairs_of_one(lambda _, x: x + 100, key, inputs))(jax.random.key(0)))
   np.testing.assert_array_equal(labels, one_hot([1, 0, 1, 0, 1, 0], 2))
   np.testing.assert_array_equal(pair.first[:, 0] - 100, np.arange(6))
   np.testing.assert_array_equal(pair.second[:, 0] - 100, [0, 2, 2, 4, 4, 0])
@@ -118,7 +125,7 @@ def test_one_picture_alone_is_no_pair():
 
 def test_each_half_of_each_pair_has_a_distortion_of_its_own():
   noise = lambda key, x: jax.random.normal(key, x.shape)
-  pair, _ = pairs_of_one(noise, jax.random.key(0), np.zeros((8, 1), np.float32))
+  pair, _ = jax.jit(lambda key: pairs_of_one(noise, key, np.zeros((8, 1), np.float32)))(jax.random.key(0))
   assert len(np.unique(np.concatenate(pair))) == 16
 
 
