@@ -40,11 +40,11 @@ def noise(key, *shape):
 
 
 def test_linear_is_a_product_and_a_bias_drawn_so_that_outputs_have_the_scale():
-  params, state = linear(400, scale=3.0).init(jax.random.key(0), draw(0, 7, 900))
+  params, state = jax.device_get(jax.jit(linear(400, scale=3.0).init)(jax.random.key(0), draw(0, 7, 900)))
   assert params["weight"].shape == (900, 400) and not params["bias"].any() and state == {}
   np.testing.assert_allclose(params["weight"].std(), 3 / 30, rtol=0.01)
-  params["bias"] = jnp.arange(400.0)
-  outputs, _ = linear(400).apply(params, {}, draw(0, 7, 900), train=True)
+  params["bias"] = np.arange(400, dtype=np.float32)
+  outputs = jax.jit(lambda params: linear(400).apply(params, {}, draw(0, 7, 900), train=True)[0])(params)
   np.testing.assert_allclose(outputs, draw(0, 7, 900) @ params["weight"] + np.arange(400), rtol=1e-4, atol=1e-4)
 
 
@@ -56,25 +56,31 @@ def test_linear_refuses_features_that_are_not_rows():
 def test_with_head_keeps_encoder_and_head_apart():
   encoder, head, inputs = noisy(4), noisy(2), draw(0, 5, 3)
   network = with_head(encoder, head)
-  params, state = network.init(jax.random.key(0), inputs)
+
+  @jax.jit
+  def run(key):
+    params, state = network.init(key, inputs)
+    features, _ = encoder.apply(params["encoder"], state["encoder"], inputs, train=True)
+    expected = head.apply(params["head"], state["head"], features, train=True)[0]
+    applied = [network.apply(params, state, inputs, train=train) for train in (True, False)]
+    return params, state, expected, *applied
+
+  params, state, expected, (outputs, after), (_, untouched) = run(jax.random.key(0))
   assert set(params) == set(state) == {"encoder", "head"}
   assert params["encoder"]["weight"].shape == (3, 4) and params["head"]["weight"].shape == (4, 2)
-  outputs, after = network.apply(params, state, inputs, train=True)
-  features, _ = encoder.apply(params["encoder"], state["encoder"], inputs, train=True)
-  close(outputs, head.apply(params["head"], state["head"], features, train=True)[0])
+  close(outputs, expected)
   assert after == {"encoder": {"passes": 1}, "head": {"passes": 1}}
-  _, after = network.apply(params, state, inputs, train=False)
-  assert after == state
+  assert untouched == state
 
 
 def test_with_head_gives_encoder_and_head_a_key_each():
   network, inputs = with_head(noisy(4), noisy(4)), draw(0, 5, 4)
-  params, state = network.init(jax.random.key(0), inputs)
+  params, state = jax.device_get(jax.jit(network.init)(jax.random.key(0), inputs))
   assert not np.array_equal(params["encoder"]["weight"], params["head"]["weight"])
-  nothing = jax.tree.map(jnp.zeros_like, params)
-  nothing["head"]["weight"] = jnp.eye(4)
-  outputs, _ = network.apply(nothing, state, inputs, train=True, key=jax.random.key(7))
-  close(outputs, sum(noise(key, 5, 4) for key in jax.random.split(jax.random.key(7))))
+  nothing = jax.tree.map(np.zeros_like, params)
+  nothing["head"]["weight"] = np.eye(4, dtype=np.float32)
+  apply = lambda key: network.apply(nothing, state, inputs, train=True, key=key)[0]
+  close(*jax.jit(lambda key: (apply(key), sum(noise(own, 5, 4) for own in jax.random.split(key))))(jax.random.key(7)))
 
 
 def test_tied_runs_one_encoder_on_every_part():
@@ -91,15 +97,21 @@ def test_beside_gives_each_named_input_its_tower_in_the_order_given():
   inputs = {"audio": draw(0, 5, 3), "video": draw(1, 5, 4)}
   towers = {"video": noisy(2), "audio": noisy(1)}
   network = beside(**towers)
-  params, state = network.init(jax.random.key(0), inputs)
+
+  @jax.jit
+  def run(key):
+    params, state = network.init(key, inputs)
+    each = [towers[name].apply(params[name], state[name], inputs[name], train=True)[0] for name in ("video", "audio")]
+    noised, _ = network.apply(params, state, inputs, train=True, key=key)
+    video, audio = jax.random.split(key)
+    drawn = noise(video, 5, 2), noise(audio, 5, 1)
+    return params, network.apply(params, state, inputs, train=True), each, noised, drawn
+
+  params, (outputs, after), each, noised, drawn = jax.device_get(run(jax.random.key(7)))
   assert {name: tower["weight"].shape for name, tower in params.items()} == {"video": (4, 2), "audio": (3, 1)}
-  outputs, after = network.apply(params, state, inputs, train=True)
-  each = [towers[name].apply(params[name], state[name], inputs[name], train=True)[0] for name in ("video", "audio")]
   close(outputs, np.concatenate(each, axis=1))
   assert after == {"video": {"passes": 1}, "audio": {"passes": 1}}
-  noised, _ = network.apply(params, state, inputs, train=True, key=jax.random.key(7))
-  video, audio = jax.random.split(jax.random.key(7))
-  close(noised - outputs, np.concatenate([noise(video, 5, 2), noise(audio, 5, 1)], axis=1))
+  close(noised - outputs, np.concatenate(drawn, axis=1))
 
 
 ROWS, WIDTH = 64, 32
@@ -112,8 +124,9 @@ def loss_of(network):
 
 def test_chunks_have_the_values_and_gradients_of_the_whole_and_hold_less():
   inputs = draw(0, 16 * ROWS, 8)
-  params, _ = chunked(encoder, ROWS).init(jax.random.key(0), inputs)
-  chex.assert_trees_all_equal(params, encoder.init(jax.random.key(0), inputs)[0])
+  init = lambda key: [network.init(key, inputs)[0] for network in (chunked(encoder, ROWS), encoder)]
+  params, of_whole = jax.jit(init)(jax.random.key(0))
+  chex.assert_trees_all_equal(params, of_whole)
   found = {}
   for name, network in (("whole", encoder), ("chunked", chunked(encoder, ROWS))):
     compiled = jax.jit(jax.value_and_grad(loss_of(network), (0, 1))).lower(params, inputs).compile()
@@ -131,16 +144,22 @@ def test_chunks_of_a_pytree_are_those_of_each_of_its_arrays():
 
 def test_each_row_draws_its_own_noise_whatever_the_chunks():
   add = Network(lambda key, x: ({}, {}), lambda p, s, x, train, key=None: (x + jax.random.normal(key, x.shape), s))
-  key = jax.random.key(0)
-  expected = np.concatenate([noise(jax.random.fold_in(key, row), 1, 1) for row in range(6)])
-  for rows in (1, 2, 6, 64):
-    close(chunked(add, rows).apply({}, {}, jnp.zeros((6, 1)), train=True, key=key)[0], expected)
+
+  @jax.jit
+  def run(key):
+    expected = jax.vmap(lambda row: noise(jax.random.fold_in(key, row), 1))(np.arange(6))
+    apply = lambda rows: chunked(add, rows).apply({}, {}, np.zeros((6, 1), np.float32), train=True, key=key)[0]
+    return expected, [apply(rows) for rows in (1, 2, 6, 64)]
+
+  expected, found = run(jax.random.key(0))
+  for one in found:
+    close(one, expected)
 
 
 def test_chunks_have_rows_of_every_device_and_none_moves():
   inputs = draw(0, 16 * ROWS, 8)
   network = chunked(encoder, ROWS)
-  params, _ = network.init(jax.random.key(0), inputs)
+  params, _ = jax.jit(network.init)(jax.random.key(0), inputs)
   apply = jax.jit(lambda params, inputs: network.apply(params, {}, inputs, train=True, key=jax.random.key(1))[0])
   expected = apply(params, inputs)
   with jax.set_mesh(make_mesh(8)):
@@ -178,7 +197,12 @@ def test_flatten_keeps_rows():
 @pytest.mark.parametrize("ways", [2, 3, 7])
 def test_a_head_s_outputs_are_repeated_for_any_number_of_ways(ways):
   network = with_head(mlp((4,), 5), linear(3))
-  params, state = network.init(jax.random.key(0), draw(0, 2, 6))
-  repeated = repeated_for_all_ways(params, np.eye(ways))
-  found, expected = (network.apply(p, state, draw(1, 2, 6), train=False)[0] for p in (repeated, params))
+
+  @jax.jit
+  def run(key):
+    params, state = network.init(key, draw(0, 2, 6))
+    repeated = repeated_for_all_ways(params, np.eye(ways))
+    return [network.apply(p, state, draw(1, 2, 6), train=False)[0] for p in (repeated, params)]
+
+  found, expected = map(np.asarray, run(jax.random.key(0)))
   np.testing.assert_allclose(found, expected[:, np.arange(ways) % 3], rtol=1e-5, atol=1e-6)

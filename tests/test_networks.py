@@ -1,5 +1,7 @@
 """Networks: the fast convolution is XLA's, conv4 is the paper's, and linen modules keep their promises."""
 
+import functools
+
 import chex
 import flax.linen as nn
 import jax
@@ -38,7 +40,7 @@ def test_convolve_and_its_two_derivatives_are_those_of_xla(size, kernel, stride)
 @pytest.mark.parametrize("size", [(4, 6), (5, 7), (2, 3)])
 def test_max_pool_takes_each_block_and_leaves_out_an_odd_edge(size):
   images = draw(0, 2, *size, 3)
-  found = max_pool(images)
+  found = np.asarray(jax.jit(max_pool)(images))
   assert found.shape == (2, size[0] // 2, size[1] // 2, 3)
   for (n, i, j, c), value in np.ndenumerate(found):
     assert value == images[n, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2, c].max()
@@ -101,8 +103,9 @@ def test_conv4_has_the_parameters_of_the_paper():
 
 def test_gradient_of_max_pool_goes_whole_to_the_first_of_equal_values():
   """All of it: nothing is divided by a count of equals, which may be zero after two roundings."""
-  images = jnp.zeros((1, 4, 4, 1)).at[0, 2, 3, 0].set(1.0)
-  gradient = jax.grad(lambda images: max_pool(images).sum())(images)[0, ..., 0]
+  images = np.zeros((1, 4, 4, 1), np.float32)
+  images[0, 2, 3, 0] = 1
+  gradient = np.asarray(jax.jit(jax.grad(lambda images: max_pool(images).sum()))(images))[0, ..., 0]
   np.testing.assert_array_equal(gradient, [[1, 0, 1, 0], [0, 0, 0, 0], [1, 0, 0, 1], [0, 0, 0, 0]])
 
 
@@ -167,9 +170,13 @@ class Plain(nn.Module):
 INPUTS = draw(1, 8, 3) + 5
 
 
+@functools.cache
 def made(module):
+  """The network with its `apply` compiled, its params and state."""
   network = from_linen(module)
-  return network, *network.init(jax.random.key(0), INPUTS)
+  run = jax.jit(network.apply, static_argnames="train")
+  compiled = lambda *given, **how: jax.device_get(run(*given, **how))
+  return network._replace(apply=compiled), *jax.device_get(jax.jit(network.init)(jax.random.key(0), INPUTS))
 
 
 def test_linen_parameters_are_params_and_every_other_collection_is_state():
@@ -222,14 +229,20 @@ def test_a_module_that_is_told_otherwise_or_nothing_is_a_network_too():
 
   for module in (Told(), nn.Dense(5), nn.Sequential([nn.Dense(5), nn.relu]), nn.BatchNorm(), nn.LayerNorm()):
     network = from_linen(module)
-    params, state = network.init(jax.random.key(0), inputs)
-    tested, kept = network.apply(params, state, inputs, train=False)
-    trained, after = network.apply(params, state, inputs, train=True, key=jax.random.key(1))
+
+    @jax.jit
+    def run(key, network=network):
+      params, state = network.init(key, inputs)
+      tested, kept = network.apply(params, state, inputs, train=False)
+      without_a_key = network.apply(params, state, inputs, train=True)[0]
+      return state, tested, kept, without_a_key, network.apply(params, state, inputs, train=True, key=key)
+
+    state, tested, kept, without_a_key, (trained, after) = run(jax.random.key(0))
     chex.assert_trees_all_equal(kept, state)
     assert np.allclose(tested, trained) == (not isinstance(module, Told | nn.BatchNorm))
     assert bool(jax.tree.leaves(after)) == isinstance(module, nn.BatchNorm)
     if isinstance(module, Told):
-      np.testing.assert_array_equal(network.apply(params, state, inputs, train=True)[0], tested)
+      np.testing.assert_array_equal(without_a_key, tested)
 
 
 def test_what_is_no_module_or_has_a_switch_of_another_name_is_refused():
@@ -247,13 +260,13 @@ def test_what_is_no_module_or_has_a_switch_of_another_name_is_refused():
 
 def test_mlp_is_its_formula_on_flattened_inputs():
   network, inputs = mlp((5, 4), 2, jnp.tanh), draw(0, 6, 3, 2)
-  params, state = network.init(jax.random.key(0), inputs)
+  params, state = jax.device_get(jax.jit(network.init)(jax.random.key(0), inputs))
   features = inputs.reshape(6, 6)
   for layer in range(3):
     dense = params[f"Dense_{layer}"]
     features = features @ dense["kernel"] + dense["bias"]
     features = np.tanh(features) if layer < 2 else features
-  outputs, after = network.apply(params, state, inputs, train=True)
+  outputs, after = jax.jit(lambda params: network.apply(params, state, inputs, train=True))(params)
   assert after == {} and outputs.shape == (6, 2)
   np.testing.assert_allclose(outputs, features, rtol=1e-5, atol=1e-6)
 
@@ -266,8 +279,13 @@ def test_resnet12_has_the_published_number_of_parameters():
 def test_resnet12_is_the_same_by_slices_and_by_xlas_own_convolution():
   images = draw(0, 3, 9, 8, 3)
   slices, native = (resnet12((3, 5), convolution=how) for how in ("slices", "native"))
-  params, state = slices.init(jax.random.key(0), images)
-  found, expected = (network.apply(params, state, images, train=True) for network in (slices, native))
+
+  @jax.jit
+  def run(key):
+    params, state = slices.init(key, images)
+    return [network.apply(params, state, images, train=True) for network in (slices, native)]
+
+  found, expected = run(jax.random.key(0))
   assert found[0].shape == (3, 5)
   chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-5)
 
@@ -278,7 +296,10 @@ def test_resnet12_is_the_same_by_slices_and_by_xlas_own_convolution():
     (lambda: resnet12(()), r"filters of at least 1 for at least one block, got \[\]"),
     (lambda: resnet12((4, 0)), r"got \[4, 0\]"),
     (lambda: resnet12(convolution="fast"), "'slices', 'native', got 'fast'"),
-    (lambda: resnet12((4, 4)).init(jax.random.key(0), jnp.zeros((1, 3, 9, 1))), r"at least 4 x 4 .*got \(3, 9\)"),
+    (
+      lambda: resnet12((4, 4)).init(jax.random.key(0), np.zeros((1, 3, 9, 1), np.float32)),
+      r"at least 4 x 4 .*got \(3, 9\)",
+    ),
   ],
 )
 def test_resnet12_refuses_what_it_cannot_do(make, message):

@@ -50,7 +50,7 @@ def test_wide_encoders_are_those_of_simclr(width, millions):
 
 SMALL = {
   "resnet": lambda dtype: resnet(10, width=1 / 16, stem="cifar", dtype=dtype),
-  "transformer": lambda dtype: vision_transformer(Size(16, 2, 2), 4, dtype=dtype),
+  "transformer": lambda dtype: vision_transformer(Size(16, 1, 2), 4, dtype=dtype),
   "transformer, mean": lambda dtype: vision_transformer(Size(16, 1, 2), 4, pool="mean", dtype=dtype),
 }
 
@@ -59,11 +59,15 @@ SMALL = {
 def test_bfloat16_computes_the_same_roughly_and_keeps_float32_params(name):
   pictures = np.random.default_rng(0).random((4, 16, 16, 3)).astype(np.float32)
   full, half = SMALL[name](jnp.float32), SMALL[name](jnp.bfloat16)
-  params, state = full.init(jax.random.key(0), pictures)
   halved = jax.eval_shape(half.init, jax.random.key(0), pictures)
   assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(halved))
-  exact, _ = full.apply(params, state, pictures, train=True)
-  rough, _ = half.apply(params, state, pictures, train=True)
+
+  @jax.jit
+  def run(key):
+    made = full.init(key, pictures)
+    return [network.apply(*made, pictures, train=True)[0] for network in (full, half)]
+
+  exact, rough = jax.device_get(run(jax.random.key(0)))
   assert exact.dtype == rough.dtype == jnp.float32 and exact.shape == rough.shape
   assert 1e-5 < np.abs(rough - exact).max() < 0.15 * np.abs(exact).max()
 
@@ -72,22 +76,23 @@ def test_a_residual_network_starts_as_its_shortcuts():
   """The last norm of each block starts at 0, so only the stem and the projections around blocks are seen."""
   pictures = np.random.default_rng(0).random((2, 8, 8, 3)).astype(np.float32)
   network = resnet(10, width=1 / 16, stem="cifar")
-  params, state = network.init(jax.random.key(0), pictures)
-  features, _ = network.apply(params, state, pictures, train=False)
-  inner = {name: jax.tree.map(jnp.zeros_like, leaf) if "_0_convolution" in name or "_1_convolution" in name else leaf
+  params, state = jax.device_get(jax.jit(network.init)(jax.random.key(0), pictures))
+  run = jax.jit(lambda params: network.apply(params, state, pictures, train=False)[0])
+  inner = {name: jax.tree.map(np.zeros_like, leaf) if "_0_convolution" in name or "_1_convolution" in name else leaf
            for name, leaf in params.items()}  # fmt: skip
   assert inner.keys() == params.keys() and size(inner) == size(params)
-  np.testing.assert_allclose(network.apply(inner, state, pictures, train=False)[0], features, rtol=1e-5)
+  np.testing.assert_allclose(run(inner), run(params), rtol=1e-5)
 
 
 def test_a_transformer_reads_each_patch_where_it_is():
   pictures = np.random.default_rng(0).random((1, 8, 12, 1)).astype(np.float32)
   network = vision_transformer(Size(8, 1, 2), 4, pool="mean")
-  params, state = network.init(jax.random.key(0), pictures)
-  run = lambda params, x: network.apply(params, state, x, train=False)[0]
+  params, state = jax.device_get(jax.jit(network.init)(jax.random.key(0), pictures))
+  compiled = jax.jit(lambda params, x: network.apply(params, state, x, train=False)[0])
+  run = lambda *given: np.asarray(compiled(*given))
   swapped = pictures.copy()
   swapped[:, :4, :4], swapped[:, 4:, 8:] = pictures[:, 4:, 8:], pictures[:, :4, :4]
-  without = params | {"positions": jnp.zeros_like(params["positions"])}
+  without = params | {"positions": np.zeros_like(params["positions"])}
   np.testing.assert_allclose(run(without, swapped), run(without, pictures), atol=1e-5)
   assert np.abs(run(params, swapped) - run(params, pictures)).max() > 1e-4
 
@@ -129,9 +134,9 @@ def test_positions_of_other_sizes_are_interpolated_but_for_the_class_tokens():
 
 def test_a_projection_head_has_the_layers_of_the_paper():
   features = np.ones((3, 5), np.float32)
-  params, _ = projection_head(7, 4, 3).init(jax.random.key(0), features)
+  params, _ = jax.eval_shape(projection_head(7, 4, 3).init, jax.random.key(0), features)
   assert size(params) == 5 * 7 + 14 + 7 * 7 + 14 + 7 * 4 + 4  # no bias before a norm, nor in the last one
-  plain, state = projection_head(7, 4, batch_norm=False).init(jax.random.key(0), features)
+  plain, state = jax.eval_shape(projection_head(7, 4, batch_norm=False).init, jax.random.key(0), features)
   assert size(plain) == 5 * 7 + 7 + 7 * 4 + 4 and not jax.tree.leaves(state)
 
 

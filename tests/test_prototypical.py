@@ -17,7 +17,10 @@ learner = LEARNERS["prototypical"].learner
 
 @pytest.fixture(scope="module")
 def made():
-  return learner.init(jax.random.key(0), episodes(0))
+  return jax.jit(learner.init)(jax.random.key(0), episodes(0))
+
+
+embed, predict = jax.jit(learner.embed), jax.jit(learner.predict)
 
 
 def reference(support, labels, queries):
@@ -33,39 +36,50 @@ def reference(support, labels, queries):
 @pytest.mark.parametrize("ways", [2, 3, 5])
 def test_logits_are_minus_squared_distances_to_class_means_for_any_number_of_ways(made, ways):
   support, query = jax.tree.map(lambda x: x[0], episodes(1, ways=ways, shots=3))
-  found = learner.predict(*made, support, query.inputs)
-  embedded = [learner.embed(*made, inputs) for inputs in (support.inputs, query.inputs)]
+  found = predict(*made, support, query.inputs)
+  embedded = [embed(*made, inputs) for inputs in (support.inputs, query.inputs)]
   np.testing.assert_allclose(found, reference(embedded[0], support.labels, embedded[1]), rtol=1e-4, atol=1e-5)
 
 
 def test_loss_is_the_cross_entropy_of_those_logits(made):
-  batch, losses = episodes(1, tasks=2), []
-  for task in range(2):
-    support, query = jax.tree.map(lambda x, task=task: x[task], batch)
-    losses.append(cross_entropy(learner.predict(*made, support, query.inputs), query.labels))
-  np.testing.assert_allclose(learner.loss(*made, batch, jax.random.key(0))[0], np.mean(losses), rtol=1e-5)
+  batch = episodes(1, tasks=2)
+
+  @jax.jit
+  def run(made, key):
+    tasks = [jax.tree.map(lambda x, task=task: x[task], batch) for task in range(2)]
+    losses = [
+      cross_entropy(learner.predict(*made, task.support, task.query.inputs), task.query.labels) for task in tasks
+    ]
+    return learner.loss(*made, batch, key)[0], losses
+
+  found, losses = run(made, jax.random.key(0))
+  np.testing.assert_allclose(found, np.mean(losses), rtol=1e-5)
 
 
 def test_shots_may_differ_by_way():
   random = np.random.default_rng(0)
   support, labels, queries = random.normal(size=(6, 4)), one_hot([0, 2, 2, 1, 2, 1]), random.normal(size=(5, 4))
-  np.testing.assert_allclose(
-    centroid_logits(jnp.array(support), labels, jnp.array(queries)), reference(support, labels, queries), rtol=1e-5
-  )
+  found = jax.jit(centroid_logits)(support, labels, queries)
+  np.testing.assert_allclose(found, reference(support, labels, queries), rtol=1e-5)
 
 
 def test_an_empty_way_is_never_chosen_and_loses_no_gradient():
   random = np.random.default_rng(0)
-  support, queries = (jnp.asarray(random.normal(size=(4, 3)), jnp.float32) for _ in range(2))
+  support, queries = (random.normal(size=(4, 3)).astype(np.float32) for _ in range(2))
   labels = one_hot([0, 2, 2, 0])
-  logits = centroid_logits(support, labels, queries)
-  np.testing.assert_array_equal(logits[:, 1], EMPTY_WAY)
-  assert EMPTY_WAY == -1e9 and np.all(logits[:, [0, 2]] > -100)
   loss = lambda support, queries: cross_entropy(centroid_logits(support, labels, queries), one_hot([0, 2, 0, 2]))
   without = lambda support, queries: cross_entropy(
     centroid_logits(support, labels[:, [0, 2]], queries), one_hot([0, 1, 0, 1], 2)
   )
-  for found, expected in zip(*(jax.jit(jax.grad(f, (0, 1)))(support, queries) for f in (loss, without)), strict=True):
+
+  @jax.jit
+  def run(*both):
+    return centroid_logits(both[0], labels, both[1]), *(jax.grad(f, (0, 1))(*both) for f in (loss, without))
+
+  logits, *gradients = jax.device_get(run(support, queries))
+  np.testing.assert_array_equal(logits[:, 1], EMPTY_WAY)
+  assert EMPTY_WAY == -1e9 and np.all(logits[:, [0, 2]] > -100)
+  for found, expected in zip(*gradients, strict=True):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
 
 
@@ -75,7 +89,7 @@ def test_a_query_does_not_depend_on_the_other_queries_even_with_batch_norm():
   params, state = jax.jit(learner.init)(jax.random.key(0), pictures(0))
   predict = jax.jit(learner.predict)
   changed = np.concatenate([query.inputs[:2], 5 + query.inputs[2:] ** 2])
-  first, second = (predict(params, state, support, inputs) for inputs in (query.inputs, changed))
+  first, second = (np.asarray(predict(params, state, support, inputs)) for inputs in (query.inputs, changed))
   np.testing.assert_allclose(first[:2], second[:2], rtol=1e-5)
   assert np.ptp(first[:2]) > 0.5 * np.abs(first[:2]).max() and not np.allclose(first[2:], second[2:])
 
@@ -85,7 +99,7 @@ def test_squared_distances_are_precise_far_from_the_origin(offset):
   random = np.random.default_rng(0)
   first, second = ((random.normal(size=(n, 16)) + offset).astype(np.float32) for n in (7, 5))
   exact = np.square(np.float64(first)[:, None] - np.float64(second)[None]).sum(-1)
-  np.testing.assert_allclose(squared_distances(first, second), exact, rtol=1e-5)
+  np.testing.assert_allclose(jax.jit(squared_distances)(first, second), exact, rtol=1e-5)
 
 
 def test_gradient_of_squared_distances_is_twice_the_difference():
@@ -99,7 +113,7 @@ def test_gradient_of_squared_distances_is_twice_the_difference():
 
 
 def test_nearest_centroid_predicts_from_any_embedding():
-  predict = nearest_centroid(lambda params, state, inputs: inputs @ params)
+  predict = jax.jit(nearest_centroid(lambda params, state, inputs: inputs @ params))
   support, query = jax.tree.map(lambda x: x[0], episodes(0, shape=(2,)))
   turned = np.array([[0, 2.0], [1, 0]], np.float32)
   expected = reference(support.inputs @ turned, support.labels, query.inputs @ turned)
