@@ -14,7 +14,7 @@ from metajax.data import from_arrays
 
 TINY = ["--encoder-name", "conv4", "--width", "0.0625", "--text-width", "8", "--text-layers", "1", "--outputs", "4"]
 TINY += ["--size", "16", "--batch-size", "4", "--steps", "3", "--warmup", "1", "--curve-every", "2", "--length", "8"]
-TINY += ["--vocabulary", "300", "--rate", "1e-3"]
+TINY += ["--vocabulary", "300", "--rate", "1e-3", "--devices", "2", "--checkpoint-every", "3"]
 
 
 def test_what_is_held_out_was_seen_in_its_parts():
@@ -51,7 +51,8 @@ def test_a_run_finds_captions_and_names_pictures_in_sentences(command, tmp_path)
   data, folder = tmp_path / "data", tmp_path / "run"
   data.mkdir()
   own(data)
-  status, out, error = command(clip, *TINY, "--data", str(data), "--folder", str(folder), "--record")
+  flags = ["--steps", "2", "--augment", "none", "--data", str(data), "--folder", str(folder), "--record"]
+  status, out, error = command(clip, *TINY, *flags)
   assert status == 0, error
   assert "8 pictures of 8 classes to learn from; held out: test, 2 pictures of 2 classes" in out
   assert len(re.findall(r"^  (?:clip|untrained): test, (?:text to picture|picture to text) at \d+: ", out, re.M)) == 12

@@ -6,9 +6,10 @@ import re
 import pytest
 from test_pretraining import command, pictures  # noqa: F401  (fixtures)
 
-from experiments import fine_tune, generative, records
+from experiments import fine_tune, generative, generative_text, records
 
-TINY = ["--width", "8", "--layers", "2", "--heads", "2", "--batch-size", "8", "--steps", "4", "--warmup", "1"]
+TINY = ["--width", "8", "--layers", "1", "--heads", "2", "--batch-size", "8", "--steps", "4", "--warmup", "1"]
+TINY += ["--devices", "2", "--checkpoint-every", "4"]
 TINY += ["--curve-every", "2", "--optimizer", "adamw", "--rate", "1e-3", "--size", "16"]
 OF_PICTURES = ["--test-queries", "2", "--test-tasks", "4", "--test", "2w1s"]
 
@@ -47,9 +48,11 @@ def test_a_model_of_pictures_is_compared_with_counts_and_probed(run, tmp_path, m
 TEXT = ["--model", "gpt", "--vocabulary", "300", "--length", "12"]
 
 
-def test_a_gpt_of_a_file_is_compared_with_a_bigram_model(run, tmp_path):
+def test_a_gpt_of_a_file_is_compared_with_a_bigram_model(run, monkeypatch, tmp_path):
+  monkeypatch.setattr(generative_text, "WRITTEN", 2)  # each sample traces the network
   (tmp_path / "book.txt").write_text("".join(f"Verse {i}: and so it went on.\n" for i in range(90)))
-  status, out, error = run(*TEXT, "--data", str(tmp_path / "book.txt"), "--prompts", "Verse 7")
+  flags = ["--steps", "2", "--devices", "1", "--prompts", "Verse 7"]
+  status, out, error = run(*TEXT, "--data", str(tmp_path / "book.txt"), *flags)
   assert status == 0, error
   assert re.search(r"bigram, smoothed +[\d.]+ ± [\d.]+ bits per token", out) and "Verse 7 → " in out
   written = json.loads((tmp_path / "run" / "records.json").read_text())

@@ -12,13 +12,24 @@ import numpy as np
 import one_block
 import pytest
 
-from experiments import command_line, few_shot, few_shot_data, fine_tune, pretraining, pretraining_data, records, simclr
+from experiments import (
+  clip,
+  command_line,
+  few_shot,
+  few_shot_data,
+  fine_tune,
+  pretraining,
+  pretraining_data,
+  records,
+  simclr,
+)
 from experiments.pretraining import Setting
 from experiments.pretraining_data import Parts
 from experiments.probing import few_shot_all, few_shot_tasks
-from metajax import Examples, Network
+from metajax import Examples, Network, train
 from metajax.data import from_arrays
 from metajax.learners import supervised
+from metajax.train import run as training
 from metajax.views import image
 
 TINY = ["--encoder-name", "conv4", "--width", "0.0625", "--hidden", "8", "--outputs", "4", "--size", "16"]
@@ -48,6 +59,11 @@ def examples_by_numpy(source, *, batch_size, seed=0):
   return batches
 
 
+def start_at_once(learner, optimizer, batch, seed=0):
+  """As `metajax.train.start`, but all of what the learner begins with is one program."""
+  return train.start(learner._replace(init=jax.jit(lambda key, _: learner.init(key, batch))), optimizer, None, seed)
+
+
 def brighter(key, picture):
   """A view that compiles quickly."""
   return picture * jax.random.uniform(key, (), minval=0.5)
@@ -62,6 +78,8 @@ def command(monkeypatch, capsys, tmp_path):
   monkeypatch.setattr(pretraining, "examples", examples_by_numpy)
   monkeypatch.setattr(fine_tune, "examples", examples_by_numpy)
   monkeypatch.setattr(image, "handwriting", lambda: brighter)
+  for module in (pretraining, clip, training):
+    monkeypatch.setattr(module, "start", start_at_once)
   one_block.use(monkeypatch)
 
   def run(module, *arguments):
