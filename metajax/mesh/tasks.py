@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
+from jax.extend.core import jaxpr_as_fun
 from jax.sharding import PartitionSpec as P
 
 from metajax import checks
@@ -63,8 +64,11 @@ def mean_over_tasks(task: Callable, at_once: int | None = None) -> Callable:
     TypeError: when `rest` or `tasks` carries a derivative, which would otherwise be lost in silence.
   """
 
-  def weighted(params, rest, one):
+  def weighted(kinds, params, rest, one):
+    """Of one task; notes of which type each leaf is, and what kind of key, in `kinds`."""
     loss, aux, weight = task(params, rest, one)
+    leaves, structure = jax.tree.flatten((loss, aux))
+    kinds[:] = structure, [(jnp.result_type(x), jax.random.key_impl(x) if is_key(x) else None) for x in leaves]
     if jnp.shape(loss) != ():
       raise ValueError(f"expected a task's loss to be a scalar, got an array of shape {jnp.shape(loss)}")
     weight = lax.stop_gradient(jnp.asarray(weight, loss.dtype))
@@ -74,14 +78,14 @@ def mean_over_tasks(task: Callable, at_once: int | None = None) -> Callable:
     aux = jax.tree.map(lambda x: weigh(jnp.asarray(x)) if _floats(x) else x, aux)
     return weigh(loss), (aux, weight)
 
-  def totals(differentiate, params, rest, tasks):
+  def totals(differentiate, kinds, params, rest, tasks):
     """Sums over the tasks at hand of (weighted loss, (weighted aux, weight)) and of the gradient (or None)."""
-    group = _group(tasks, at_once)
+    group, of_one = _group(tasks, at_once), functools.partial(weighted, kinds)
 
     def one(one):
       if not differentiate:
-        return weighted(params, rest, one), None
-      (loss, (aux, weight)), gradient = jax.value_and_grad(weighted, has_aux=True)(params, rest, one)
+        return of_one(params, rest, one), None
+      (loss, (aux, weight)), gradient = jax.value_and_grad(of_one, has_aux=True)(params, rest, one)
       # Padding may hold anything, and zero times NaN is NaN.
       return (loss, (aux, weight)), jax.tree.map(lambda x: jnp.where(weight > 0, x, 0), gradient)
 
@@ -96,33 +100,31 @@ def mean_over_tasks(task: Callable, at_once: int | None = None) -> Callable:
     if groups == 1:
       return many(0)  # a loop of one would cost: XLA's convolutions on a CPU are slow inside of loops
     add = lambda a, b: a + b if _floats(a) else jnp.maximum(a, b)
-    body = lambda sums, i: (jax.tree.map(add, sums, many(i)), None)
-    start = jax.tree.map(_neutral, jax.eval_shape(many, 0))
-    return lax.scan(body, start, jnp.arange(groups))[0]
+    numbers = jnp.arange(groups)
+    # Differentiated once, for the shapes of the sums and for the loop.
+    closed, shapes = jax.make_jaxpr(many, return_shape=True)(jax.ShapeDtypeStruct((), numbers.dtype))
+    traced = lambda i: jax.tree.unflatten(jax.tree.structure(shapes), jaxpr_as_fun(closed)(i))
+    body = lambda sums, i: (jax.tree.map(add, sums, traced(i)), None)
+    return lax.scan(body, jax.tree.map(_neutral, shapes), numbers)[0]
 
   def compute(differentiate, params, rest, tasks):
-    over_tasks = functools.partial(totals, differentiate)
+    kinds = []
+    over_tasks = functools.partial(totals, differentiate, kinds)
     if device_count() > 1:
       axes = [sharded_axis(jnp.shape(x)) for x in jax.tree.leaves(params)] if differentiate else []
       spread = jax.tree.map(lambda x: parameter_spec(jnp.shape(x)), params) if differentiate else P()
-      island = lambda *arguments: _all_reduce(totals(differentiate, *arguments), axes)
+      island = lambda *arguments: _all_reduce(totals(differentiate, kinds, *arguments), axes)
       over_tasks = jax.shard_map(island, in_specs=(P(), P(), P(DATA)), out_specs=(P(), spread), check_vma=False)
     (loss, (aux, weight)), gradient = over_tasks(params, rest, tasks)
     weight = jnp.where(weight == 0, 1, weight)
-    divide = lambda x, like: (x / weight.astype(x.dtype)).astype(like.dtype) if _floats(x) else x
+    divide = lambda x, dtype: (x / weight.astype(x.dtype)).astype(dtype) if _floats(x) else x
     if differentiate:
-      gradient = jax.tree.map(divide, gradient, params)
-    first = jax.tree.map(lambda x: x[0], tasks)
-    kinds = {}  # of the keys, which a shape does not tell
-
-    def of_one(params, rest, one):
-      out = task(params, rest, one)[:2]
-      kinds.update({i: jax.random.key_impl(x) for i, x in enumerate(jax.tree.leaves(out)) if is_key(x)})
-      return out
-
-    leaves, structure = jax.tree.flatten(jax.eval_shape(of_one, params, rest, first))
-    found = [divide(x, like) for x, like in zip(jax.tree.leaves((loss, aux)), leaves, strict=True)]
-    found = [jax.random.wrap_key_data(x, impl=kinds[i]) if i in kinds else x for i, x in enumerate(found)]
+      gradient = jax.tree.map(lambda x, like: divide(x, like.dtype), gradient, params)
+    structure, of_leaves = kinds
+    found = [
+      divide(x, dtype) if impl is None else jax.random.wrap_key_data(x, impl=impl)
+      for x, (dtype, impl) in zip(jax.tree.leaves((loss, aux)), of_leaves, strict=True)
+    ]
     return structure.unflatten(found), gradient
 
   @jax.custom_jvp
