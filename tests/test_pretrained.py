@@ -32,7 +32,7 @@ def features(found):
   """Of both towers, in one program."""
   given = zip(found.networks, ("picture", "text"), (published.pictures(), published.TOKENS), strict=True)
   run = lambda params: tuple(n.apply(params[name], {}, x, train=False)[0] for n, name, x in given)
-  return jax.jit(run)(found.params)
+  return jax.device_get(jax.jit(run)(found.params))
 
 
 # The first four values of `transformers` 5.24 and open_clip 3.3 for two pictures and two texts.

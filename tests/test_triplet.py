@@ -1,10 +1,12 @@
 """Triplet networks: the loss is the paper's over given triplets and over those found in a batch."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
+from slopes import check_slopes
 from table_of_learners import LEARNERS, encoder, episodes, labelled, one_hot, triplets
 
 from metajax.compose import unit_rows
@@ -54,43 +56,60 @@ CLASSES = {
 }
 
 
+@functools.cache
+def of_both(margin):
+  """The loss of hard and that of semi-hard negatives, each with its gradient, as one program."""
+  loss = lambda rows, labels, mined: mined(squared_distances(rows, rows), labels, margin)
+  both = lambda *given: [jax.value_and_grad(loss)(*given, mined) for mined in (batch_hard, batch_semi_hard)]
+  return jax.jit(both)
+
+
 @pytest.mark.parametrize("margin", [0.2, "soft"])
 @pytest.mark.parametrize("classes", CLASSES.values(), ids=CLASSES)
 def test_hard_and_semi_hard_negatives_are_those_of_the_papers(classes, margin):
   rows = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
   labels = np.array([one_hot(k) if k >= 0 else np.zeros(3) for k in classes], np.float32)
-  d = squared_distances(jnp.asarray(rows), jnp.asarray(rows))
   # Of one class there is no negative: rows and pairs of it weigh nothing.
-  for found, expected in ((batch_hard, hard), (batch_semi_hard, semi_hard)):
-    np.testing.assert_allclose(found(d, labels, margin), expected(rows, classes, margin), rtol=1e-4, atol=1e-6)
-    gradient = jax.grad(lambda x, f=found: f(squared_distances(x, x), labels, margin))(jnp.asarray(rows))
-    assert np.isfinite(gradient).all() and not gradient[np.array(classes) < 0].any()
+  for (found, gradient), expected in zip(of_both(margin)(rows, labels), (hard, semi_hard), strict=True):
+    np.testing.assert_allclose(found, expected(rows, classes, margin), rtol=1e-4, atol=1e-6)
+    assert np.isfinite(gradient).all() and not np.asarray(gradient)[np.array(classes) < 0].any()
 
 
 @pytest.mark.parametrize("margin", [0.2, "soft"])
 def test_loss_over_given_triplets_is_the_papers(margin):
   learner = triplet(encoder, negatives="given", margin=margin)
-  params, state = learner.init(jax.random.key(0), triplets(0))
   batch = triplets(1)
-  a, p, n = (np.float64(learner.embed(params, state, batch[part])) for part in ("anchor", "positive", "negative"))
+
+  @jax.jit
+  def run(key):
+    made = learner.init(key, triplets(0))
+    embedded = [learner.embed(*made, batch[part]) for part in ("anchor", "positive", "negative")]
+    return embedded, learner.loss(*made, batch, key)
+
+  embedded, (loss, (_, metrics)) = run(jax.random.key(0))
+  a, p, n = map(np.float64, embedded)
   gaps = [np.sum((x - y) ** 2) - np.sum((x - z) ** 2) for x, y, z in zip(a, p, n, strict=True)]
-  loss, (_, metrics) = learner.loss(params, state, batch, jax.random.key(0))
   np.testing.assert_allclose(loss, np.mean([hinge(gap, margin) for gap in gaps]), rtol=1e-5)
   np.testing.assert_allclose(metrics["accuracy"], np.mean(np.array(gaps) < 0))
 
 
 def test_embeddings_are_of_length_one_unless_told_otherwise():
   plain = triplet(encoder, normalise=False)
-  made = plain.init(jax.random.key(0), labelled(0))
   inputs = labelled(1).inputs
-  normalised = LEARNERS["triplet, semi-hard"].learner.embed(*made, inputs)
+
+  @jax.jit
+  def run(key):
+    made = plain.init(key, labelled(0))
+    return LEARNERS["triplet, semi-hard"].learner.embed(*made, inputs), unit_rows(plain.embed(*made, inputs))
+
+  normalised, expected = run(jax.random.key(0))
   np.testing.assert_allclose(np.square(normalised).sum(-1), 1, rtol=1e-5)
-  np.testing.assert_allclose(normalised, unit_rows(plain.embed(*made, inputs)), rtol=1e-6)
+  np.testing.assert_allclose(normalised, expected, rtol=1e-6)
 
 
 def test_the_nearest_neighbour_of_each_way_decides():
   support, query = jax.tree.map(lambda x: x[0], episodes(0, shots=3))
-  found = nearest_logits(support.inputs, support.labels, query.inputs)
+  found = np.asarray(jax.jit(nearest_logits)(support.inputs, support.labels, query.inputs))
   for row, q in zip(found, np.float64(query.inputs), strict=True):
     d = [np.sum((q - s) ** 2) for s in np.float64(support.inputs)]
     of_way = [-min(x for x, label in zip(d, support.labels, strict=True) if label[way]) for way in range(3)]
@@ -101,9 +120,8 @@ def test_the_nearest_neighbour_of_each_way_decides():
 def test_gradient_is_that_of_finite_differences(float64, name):
   row = LEARNERS[name]
   batch = jax.tree.map(np.float64, row.batch(0))
-  params, state = row.learner.init(jax.random.key(0), batch)
-  params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params)
-  check_grads(jax.jit(lambda p: row.learner.loss(p, state, batch, jax.random.key(0))[0]), (params,), 1, eps=1e-6)
+  params, state = jax.jit(row.learner.init)(jax.random.key(0), batch)
+  check_slopes(lambda p: row.learner.loss(p, state, batch, jax.random.key(0))[0], (params,), step=1e-6)
 
 
 def test_semi_hard_negatives_hold_nothing_of_the_size_of_all_triplets():
@@ -136,7 +154,7 @@ def test_what_it_cannot_learn_from_is_refused(flags, batch, message):
 
 
 def test_triplets_of_other_shapes_are_refused():
-  one = jnp.ones((3, 2))
+  one = np.ones((3, 2), np.float32)
   with pytest.raises(ValueError, match=r"one shape, got \[\[3, 2\], \[3, 2\], \[2, 2\]\]"):
     triplet_margin(one, one, one[:2])
   with pytest.raises(ValueError, match=r"pair \[n, n\] .*, got \[3, 2\] and \[3, 2\]"):

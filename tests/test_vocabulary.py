@@ -27,13 +27,13 @@ def close(first, second, tolerance=1e-6):
 def test_dense_is_the_mean_over_tokens_that_are_there():
   logits = FEATURES.astype(np.float64) @ VECTORS.T
   each = np.log(np.exp(logits).sum(-1)) - np.take_along_axis(logits, np.maximum(LABELS, 0)[..., None], -1)[..., 0]
-  close(loss("dense")((FEATURES, VECTORS)), each[LABELS >= 0].mean())
+  close(jax.jit(loss("dense"))((FEATURES, VECTORS)), each[LABELS >= 0].mean())
 
 
 def test_padding_weighs_nothing_whatever_its_weight():
   for how in ("dense", "tiled"):
-    plain = loss(how)((FEATURES, VECTORS))
-    close(loss(how, weights=np.ones(LABELS.shape))((FEATURES, VECTORS)), plain)
+    weighted = loss(how, weights=np.ones(LABELS.shape))
+    close(*jax.jit(lambda given, how=how, weighted=weighted: (weighted(given), loss(how)(given)))((FEATURES, VECTORS)))
 
 
 @pytest.mark.parametrize("label", [-100, -2, VOCABULARY, 1000])
@@ -53,9 +53,8 @@ def test_a_label_outside_the_vocabulary_is_refused_and_makes_nan_while_tracing(l
 
 def test_labels_of_8_bits_are_those_of_more():
   wide = np.random.default_rng(1).normal(size=(300, 12)).astype(np.float32)
-  found = [
-    loss("tiled", np.maximum(LABELS, 0).astype(kind))((FEATURES, wide)) for kind in (np.uint8, np.int8, np.int32)
-  ]
+  kinds = [np.maximum(LABELS, 0).astype(kind) for kind in (np.uint8, np.int8, np.int32)]
+  found = jax.jit(lambda given: [loss("tiled", labels)(given) for labels in kinds])((FEATURES, wide))
   assert found[0] == found[1] == found[2]
 
 
@@ -99,14 +98,16 @@ def test_eight_devices_agree_with_one():
 
 def test_large_logits_lose_nothing():
   large = 30 * FEATURES, VECTORS
-  close(loss("tiled")(large), loss("dense")(large), 1e-5)
-  assert np.isfinite(loss("tiled")((1000 * FEATURES, VECTORS)))
+  run = jax.jit(lambda given: [loss(how)(given) for how in ("tiled", "dense")])
+  close(*run(large), 1e-5)
+  assert np.isfinite(run((1000 * FEATURES, VECTORS))[0])
 
 
 def test_log_probabilities_are_those_that_the_loss_is_the_mean_of():
-  found = vocabulary_log_probabilities(FEATURES, VECTORS, LABELS, tile=TILE)
-  assert found.shape == LABELS.shape and (np.asarray(found)[LABELS < 0] == 0).all()
-  close(-found.sum() / (LABELS >= 0).sum(), loss("dense")((FEATURES, VECTORS)))
+  run = lambda given: (vocabulary_log_probabilities(*given, LABELS, tile=TILE), loss("dense")(given))
+  found, expected = map(np.asarray, jax.jit(run)((FEATURES, VECTORS)))
+  assert found.shape == LABELS.shape and (found[LABELS < 0] == 0).all()
+  close(-found.sum() / (LABELS >= 0).sum(), expected)
 
 
 def memory(vocabulary, how):
@@ -136,7 +137,7 @@ def test_by_default_large_vocabularies_are_tiled():
 def test_without_a_token_the_loss_is_0_and_so_is_its_gradient():
   nothing = np.full(LABELS.shape, -1)
   for how in ("dense", "tiled"):
-    value, gradient = jax.value_and_grad(loss(how, nothing))((FEATURES, VECTORS))
+    value, gradient = jax.jit(jax.value_and_grad(loss(how, nothing)))((FEATURES, VECTORS))
     assert value == 0 and all((np.asarray(g) == 0).all() for g in gradient)
 
 
