@@ -246,24 +246,33 @@ def test_what_is_hidden_is_not_seen():
   assert np.abs(run(params, state, KEY, seen)[0] - made).max() > 1e-3
 
 
+def put_back(params, state, tokens, order, **_):
+  """Patches that are seen where they were, and 9 for all pixels of the others."""
+  whole = jnp.concatenate([tokens, jnp.full((len(tokens), order.shape[1] - tokens.shape[1], 16), 9.0)], 1)
+  return jnp.take_along_axis(whole, jnp.argsort(order)[..., None], 1), state
+
+
+PIXELS = Network(
+  lambda key, pictures, kept=None: ({}, {}),
+  lambda params, state, pictures, kept, **_: (
+    jnp.take_along_axis(patches_of(pictures, 4), kept[..., None], 1) if kept is not None else 0,
+    state,
+  ),
+)
+BACK = Network(lambda key, *inputs: ({}, {}), put_back)
+NOTHING = {"encoder": {}, "decoder": {}}
+
+
 def test_a_patch_that_is_seen_is_at_its_place():
   """A decoder that gives its inputs back has each patch's features where the patch was."""
-  features = Network(
-    lambda key, pictures, kept=None: ({}, {}),
-    lambda params, state, pictures, kept, **_: (
-      jnp.take_along_axis(patches_of(pictures, 4), kept[..., None], 1) if kept is not None else 0,
-      state,
-    ),
-  )
-
-  def put_back(params, state, tokens, order, **_):
-    whole = jnp.concatenate([tokens, jnp.full((len(tokens), order.shape[1] - tokens.shape[1], 16), 9.0)], 1)
-    return jnp.take_along_axis(whole, jnp.argsort(order)[..., None], 1), state
-
-  back = Network(lambda key, *inputs: ({}, {}), put_back)
-  trained = {"encoder": {}, "decoder": {}}
-  made, unseen = jax.jit(reconstruct(features, back, 4))(trained, trained, KEY, PICTURES)
+  made, unseen = jax.jit(reconstruct(PIXELS, BACK, 4))(NOTHING, NOTHING, KEY, PICTURES)
   np.testing.assert_array_equal(made, np.where(unseen[..., None], 9, patches_of(PICTURES, 4)))
+
+
+def test_the_loss_of_an_autoencoder_is_of_what_it_has_not_seen_alone():
+  """Of which each pixel is wrong by 9, while all others are right."""
+  run = jax.jit(masked_autoencoder(PIXELS, BACK, 4, normalise=False).loss)
+  np.testing.assert_allclose(run(NOTHING, NOTHING, np.zeros_like(PICTURES), KEY)[0], 81, rtol=1e-6)
 
 
 def test_patches_are_hidden_uniformly_and_of_each_picture_others():
