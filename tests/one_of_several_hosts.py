@@ -71,10 +71,10 @@ def trainings():
   }
 
 
-def params_after(name: str, fsdp: bool) -> dict[str, np.ndarray]:
+def params_after(name: str, fsdp: bool, devices: int | None = None) -> dict[str, np.ndarray]:
   """Every parameter that a training ends with, by its path."""
   learner, batches = trainings()[name]
-  with jax.set_mesh(make_mesh(fsdp=fsdp)):
+  with jax.set_mesh(make_mesh(devices, fsdp=fsdp)):
     optimizer = optax.sgd(RATES[name], momentum=0.9)
     trained = fit(learner, optimizer, batches, STEPS)
     before = to_host(start(learner, optimizer, next(batches(0, share()))).params)
@@ -93,11 +93,11 @@ def examples_in_order(start=0, shard=(0, 1)):
     yield Examples(images, own)
 
 
-def evaluation() -> dict[str, np.ndarray]:
+def evaluation(devices: int | None = None) -> dict[str, np.ndarray]:
   """Frozen features, each once and in order, and the error on each of some tasks."""
-  learner, batches = trainings()["simclr"]
+  learner, batches = trainings()["prototypical"]
   regression, tasks = trainings()["maml"]
-  with jax.set_mesh(make_mesh()):
+  with jax.set_mesh(make_mesh(devices)):
     begun = start(learner, optax.sgd(0.1), next(batches(0, share())))
     found = features(learner.embed, begun.params, begun.state, examples_in_order)
     whole = features(learner.embed, begun.params, begun.state, list(examples_in_order()))
@@ -106,15 +106,21 @@ def evaluation() -> dict[str, np.ndarray]:
   return {"features": found.inputs, "labels": found.labels, "of whole batches": whole.inputs, "errors": score.tasks}
 
 
-if __name__ == "__main__":
-  port, hosts, host, file, *names = sys.argv[1:]
-  join(f"127.0.0.1:{port}", int(hosts), int(host))
+def of_all(names, devices: int | None = None) -> dict[str, np.ndarray]:
+  """What trainings, and perhaps the evaluation, give on all devices or on some."""
   found = {}
   for name in names:
     if name == "evaluation":
-      found |= {f"{name}: {what}": x for what, x in evaluation().items()}
+      found |= {f"{name}: {what}": x for what, x in evaluation(devices).items()}
       continue
     learner, _, fsdp = name.partition("+")
-    found |= {f"{name}: {path}": x for path, x in params_after(learner, fsdp == "fsdp").items()}
+    found |= {f"{name}: {path}": x for path, x in params_after(learner, fsdp == "fsdp", devices).items()}
+  return found
+
+
+if __name__ == "__main__":
+  port, hosts, host, file, *names = sys.argv[1:]
+  join(f"127.0.0.1:{port}", int(hosts), int(host))
+  found = of_all(names)
   if first_host():
     np.savez(file, **found)

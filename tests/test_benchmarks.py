@@ -5,6 +5,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import one_block
 import optax
 import pytest
 
@@ -81,6 +82,7 @@ def test_the_transformer_has_one_meta_gradient_however_it_is_differentiated():
 
 def test_a_measured_setting_becomes_records_a_table_and_a_figure(tmp_path, monkeypatch):
   monkeypatch.setattr(page, "HERE", tmp_path)
+  one_block.use(monkeypatch)
   setting = {"network": "conv4", "optimizer": "sgd", "inner_steps": 1, "tasks": 2, "ways": 5, "shots": 1, "queries": 1}
   setting |= {"size": 4, "device": "cpu", "peak_gigaflops": 100, "load": 0.0, "clock": "processor", "threads": 1}
   network = network_of("conv4", filters=4)

@@ -50,9 +50,18 @@ def test_episodes_have_the_promised_shapes_ranges_and_order(source):
     np.testing.assert_array_equal(rows.labels, np.tile(np.repeat(np.eye(5), each, axis=0), (4, 1, 1)))
 
 
-@settings(max_examples=8, deadline=None)
+def test_hosts_together_read_the_whole_batch_of_a_step(source):
+  hosts_read_the_whole(source, {"ways": 3, "shots": 1, "queries": 2, "seed": -(2**62)}, 2, 3, 2**40 - 1)
+
+
+@pytest.mark.slow
+@settings(max_examples=16, deadline=None)
 @given(task_settings, st.integers(1, 3), st.integers(1, 3), st.integers(0, 2**40))
 def test_hosts_together_read_the_whole_batch_of_any_step(source, task, hosts, tasks_each, start):
+  hosts_read_the_whole(source, task, hosts, tasks_each, start)
+
+
+def hosts_read_the_whole(source, task, hosts, tasks_each, start):
   batches = episodes(source, **task, tasks=hosts * tasks_each)
   whole = first(batches, 2, start=start)
   shares = [first(batches, 2, start=start, shard=(host, hosts)) for host in range(hosts)]
@@ -62,9 +71,25 @@ def test_hosts_together_read_the_whole_batch_of_any_step(source, task, hosts, ta
   assert_equal(first(batches, 1, start=start + 1), whole[1:])
 
 
-@settings(max_examples=8, deadline=None)
-@given(task_settings)
+@pytest.mark.parametrize(
+  "task",
+  [
+    {"ways": 7, "shots": 3, "queries": 3, "seed": -1},
+    pytest.param({"ways": 2, "shots": 1, "queries": 1, "seed": 2**63 - 1}, marks=pytest.mark.slow),
+  ],
+)
 def test_pictures_of_a_task_are_distinct_and_each_way_is_one_class(source, task):
+  are_distinct(source, task)
+
+
+@pytest.mark.slow
+@settings(max_examples=16, deadline=None)
+@given(task_settings)
+def test_pictures_of_any_task_are_distinct_and_each_way_is_one_class(source, task):
+  are_distinct(source, task)
+
+
+def are_distinct(source, task):
   (episode,) = first(episodes(source, **task, tasks=8), 1)
   support = identities(episode.support).reshape(8, task["ways"], task["shots"], 2)
   query = identities(episode.query).reshape(8, task["ways"], task["queries"], 2)
@@ -155,9 +180,19 @@ def test_every_epoch_of_examples_has_every_picture_once_in_another_order(source,
   assert all(len(set(epoch)) == number for epoch in epochs) and epochs[0] != epochs[1] != epochs[2]
 
 
-@settings(max_examples=8, deadline=None)
+@pytest.mark.parametrize(("hosts", "each", "start", "seed"), [(2, 20, 2**40 - 1, -(2**62))])
+def test_hosts_together_read_the_examples_of_a_step(source, hosts, each, start, seed):
+  hosts_read_the_examples(source, hosts, each, start, seed)
+
+
+@pytest.mark.slow
+@settings(max_examples=16, deadline=None)
 @given(st.integers(1, 3), st.integers(1, 40), st.integers(0, 2**40), seeds)
 def test_hosts_together_read_the_examples_of_any_step(source, hosts, each, start, seed):
+  hosts_read_the_examples(source, hosts, each, start, seed)
+
+
+def hosts_read_the_examples(source, hosts, each, start, seed):
   batches = examples(source, batch_size=hosts * each, seed=seed)
   whole = first(batches, 3, start=start)
   shares = [first(batches, 3, start=start, shard=(host, hosts)) for host in range(hosts)]

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from one_of_several_hosts import of_all
 
 from experiments import command_line, sinusoid
 from experiments.launch_local import free_port
@@ -27,7 +28,8 @@ FLAGS = " ".join(conftest.FLAGS[1:])  # all but the simulated devices
 def environment(**more):
   """Of a process with one CPU device, which finds the programs that were compiled before."""
   cache = jax.config.jax_compilation_cache_dir
-  return {**os.environ, "XLA_FLAGS": FLAGS, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": cache, **more}
+  kept = {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+  return {**os.environ, "XLA_FLAGS": FLAGS, "JAX_PLATFORMS": "cpu", **kept, **more}
 
 
 def train_as(hosts, file, trainings):
@@ -49,7 +51,7 @@ def train_as(hosts, file, trainings):
   ],
 )
 def test_hosts_learn_and_measure_what_one_does(tmp_path, hosts, learners, sharded):
-  alone = train_as(1, tmp_path / "alone.npz", [*learners, "evaluation"])
+  alone = of_all([*learners, "evaluation"], devices=1)
   names = [*learners, *(f"{learner}+fsdp" for learner in sharded), "evaluation"]
   together = train_as(hosts, tmp_path / "together.npz", names)
   assert {name.split(":")[0] for name in together} == set(names)

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+import metajax
 from metajax import few_shot_accuracy, fit, networks
 from metajax.data import episodes, from_arrays
 from metajax.networks import conv_blocks
@@ -18,15 +19,15 @@ README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-def run(code, folder):
-  return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=600)
-
-
-def test_a_learner_of_ones_own_trains_and_evaluates_in_another_folder(tmp_path):
+def test_a_learner_of_ones_own_trains_and_evaluates_in_another_folder(capsys, monkeypatch, tmp_path):
   (block,) = (block for block in BLOCKS if "Learner(" in block)
-  done = run(block.replace("steps=200", "steps=20").replace("tasks=1000", "tasks=50"), tmp_path)
-  assert done.returncode == 0, done.stderr
-  mean, _, interval = done.stdout.splitlines()[-1].partition(" ± ")
+  code = block.replace("steps=200", "steps=20").replace("tasks=1000", "tasks=50")
+  monkeypatch.chdir(tmp_path)
+  found = "import importlib.util; print(importlib.util.find_spec('metajax').origin)"
+  found = subprocess.run([sys.executable, "-c", found], capture_output=True, text=True, timeout=600)
+  assert found.stdout.strip() == metajax.__file__, found.stderr
+  exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
+  mean, _, interval = capsys.readouterr().out.splitlines()[-1].partition(" ± ")
   assert 20 < float(mean) <= 100 and float(interval) > 0
 
 
