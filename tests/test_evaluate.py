@@ -191,7 +191,7 @@ def test_scores_of_other_tasks_are_not_compared():
 def test_an_adaptation_curve_has_the_accuracy_after_each_number_of_steps():
   network = mlp((8,), 3)
   after = lambda n: maml(network, gradient_steps(optax.sgd(0.5), n) if n else unchanged)
-  params, state = after(1).init(jax.random.key(0), episodes(0))
+  params, state = jax.jit(after(1).init)(jax.random.key(0), episodes(0))
   curve = adaptation_curve(after, params, state, batches, (0, 1, 5), TASKS)
   expected = [few_shot_accuracy(after(n), params, state, batches, TASKS) for n in (0, 1, 5)]
   for point, alone in zip(curve, expected, strict=True):
