@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 
 from metajax import checks
-from metajax.compose.heads import wide
 from metajax.types import Array
 
 NO_COLOUR = -2  # which losses refuse: -1 is padding
@@ -33,7 +32,7 @@ def quantized(pictures: Array, palette: Array, size: int) -> Array:
   checks.floating("pictures", pictures, "n", "height", "width", palette.shape[-1])
   checks.values("pictures", pictures, 0, 1)
   checks.count("size", size)
-  palette = wide(palette)
+  palette = jnp.asarray(palette, jnp.promote_types(palette.dtype, jnp.float32))
   n, *_, channels = pictures.shape
   small = jax.image.resize(pictures, (n, size, size, channels), "linear", antialias=True)
   # |x - p|^2 without the part that all colours share.
