@@ -796,7 +796,7 @@ MUTANTS = (
     "experiments/few_shot.py",
     "warnings = headlines.warn(this.folder, measured)",
     "warnings = []",
-    ("tests/test_experiments.py::test_a_rate_that_is_too_high_ends_with_a_warning_on_the_terminal_and_the_page",),
+    ("tests/test_nothing_learned.py::test_every_command_that_trains_looks_whether_something_was_learned",),
   ),
   Mutant(
     "a figure of two columns has room for its words",
