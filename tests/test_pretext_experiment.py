@@ -31,7 +31,9 @@ def recorded(name, split="train", *, size=64, sound=True, **flags):
   images = random.integers(0, 256, (40, *frames, size, size, 3), np.uint8)
   sounds = random.integers(-999, 999, (40, 9600)).astype(np.int16)
   texts = tuple(f"A {'red' if i % 2 else split} ball." for i in range(40))
-  factors = {"category": np.array(["old", "new"] * 20)}
+  factors = (
+    {"name": np.array([f"clip {i}" for i in range(40)])} if frames else {"category": np.array(["old", "new"] * 20)}
+  )
   rate, sounds = 25.0 if frames else 0.0, None if name == "silent" else sounds
   return Recordings(images, sounds, rate, 8000, tuple(map(str, range(40))), texts, factors)
 
