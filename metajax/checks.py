@@ -164,8 +164,8 @@ def real(name: str, array: Any, *shape: Any):
   _of_shape(name, array, shape, "real numbers", REAL)
 
 
-def to_numpy(name: str, values: Any, *shape: Any) -> np.ndarray:
-  """An array of real numbers of a shape as `floating` has it, or lists of them, in NumPy and 64 bits.
+def to_numpy(name: str, values: Any, *shape: Any, dtype: Any = None) -> np.ndarray:
+  """An array of real numbers of a shape as `floating` has it, or lists of them, in NumPy and of a type.
 
   Raises:
     ValueError: with what it is.
@@ -178,7 +178,7 @@ def to_numpy(name: str, values: Any, *shape: Any) -> np.ndarray:
     wanted = ", ".join(map(str, shape))
     raise ValueError(f"expected {name} to be real numbers [{wanted}], got {describe(values)}")
   real(name, found, *shape)
-  return np.asarray(found, np.float64)
+  return np.asarray(found, dtype)
 
 
 def weights(name: str, array: Any, *shape: Any):
@@ -274,9 +274,9 @@ def one_hot(name: str, labels: Any, dimensions: int | None = None):
   Raises:
     ValueError: with what they are, or the first such row.
   """
-  numbers = hasattr(labels, "shape") and any(jnp.issubdtype(labels.dtype, kind) for kind in REAL)
-  if not numbers or len(labels.shape) < 2 or dimensions not in (None, len(labels.shape)):
-    given = f"an array of shape {list(labels.shape)}" if numbers else describe(labels)
+  is_real = _holds(labels, REAL)
+  if not is_real or len(labels.shape) < 2 or dimensions not in (None, len(labels.shape)):
+    given = f"an array of shape {list(labels.shape)}" if is_real else describe(labels)
     raise ValueError(f"expected one-hot {name} [n, ways], as jax.nn.one_hot(labels, ways) makes them, got {given}")
   _check_ways(name, labels)
   if not is_concrete(labels):
@@ -335,17 +335,23 @@ def _each_once(pairs):
   return found
 
 
+def _holds(array: Any, kinds: Sequence) -> bool:
+  """Whether something is an array of one of some kinds of numbers."""
+  is_array = hasattr(array, "dtype") and hasattr(array, "shape")
+  return is_array and any(jnp.issubdtype(array.dtype, kind) for kind in kinds)
+
+
 def _of_shape(name: str, array: Any, shape: Sequence, kind: str, dtypes: Sequence):
   said = {None: "any", ...: "..."}
   wanted = f"[{', '.join(str(said.get(size, size)) for size in shape or (...,))}]"
-  if not hasattr(array, "dtype") or not hasattr(array, "shape"):
+  if not _holds(array, dtypes):
     raise ValueError(f"expected {name} to be {kind} {wanted}, got {describe(array)}")
   last = shape[1:] if shape[:1] == (...,) else shape
   there = array.shape[len(array.shape) - len(last) :] if last is not shape else array.shape
   fits = len(there) == len(last) and all(
     not isinstance(size, int) or size == found for size, found in zip(last, there, strict=True)
   )
-  if not any(jnp.issubdtype(array.dtype, dtype) for dtype in dtypes) or (shape and not fits):
+  if shape and not fits:
     raise ValueError(f"expected {name} to be {kind} {wanted}, got {describe(array)}")
 
 
@@ -373,7 +379,7 @@ def _worst(leaves):
 def _is_number(value) -> bool:
   if not hasattr(value, "dtype"):
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
-  return np.shape(value) == () and any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer))
+  return np.shape(value) == () and _holds(value, (jnp.floating, jnp.integer))
 
 
 def _as_float(value) -> float:

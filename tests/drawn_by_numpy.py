@@ -1,4 +1,4 @@
-"""Few-shot tasks without TensorFlow, of which each pipeline takes half a second to build: for tests of other things."""
+"""Batches without TensorFlow, of which each pipeline takes half a second to build: for tests of other things."""
 
 import itertools
 
@@ -28,5 +28,17 @@ def episodes(source, *, ways, shots, queries, tasks, seed=0, within_groups=False
       drawn = [task(number) for number in own]
       parts = [Examples(*map(np.stack, zip(*(t[i] for t in drawn), strict=True))) for i in range(2)]
       yield Episode(*parts)
+
+  return batches
+
+
+def examples(source, *, batch_size, seed=0):
+  """As `metajax.data.examples`, of sources in memory: the same batches from whatever step."""
+
+  def batches(start=0, shard=(0, 1)):
+    for step in itertools.count(start):
+      rows = np.random.default_rng((seed, step)).permutation(len(source.labels))[:batch_size]
+      labels = np.eye(len(source.classes), dtype=np.float32)[source.labels[rows]]
+      yield Examples(np.float32(source.images[rows]) / 255, labels)
 
   return batches

@@ -1,6 +1,7 @@
-"""A derivative in some direction against central differences: one program, run at three points."""
+"""Derivatives in a direction against central differences, each by one program: for tests in 64 bits."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -22,3 +23,20 @@ def check_slope(run, at, rtol=1e-6, size=1e-5):
   direction = direction_like(at)
   above, below = (float(run(moved(at, direction, sign * size))[0]) for sign in (1, -1))
   np.testing.assert_allclose(vdot(run(moved(at, direction, 0))[1], direction), (above - below) / (2 * size), rtol=rtol)
+
+
+def check_slopes(loss, arguments, *, step=1e-5, rtol=1e-5, atol=1e-5):
+  """Checks the slope of a loss of some arguments, backward and forward, in a direction of all of them together."""
+  arguments = jax.tree.map(np.float64, jax.device_get(tuple(arguments)))
+
+  @jax.jit
+  def slopes(arguments, direction, beside):
+    gradient = jax.grad(loss, range(len(arguments)))(*arguments)
+    backward = sum(map(jnp.vdot, jax.tree.leaves(gradient), jax.tree.leaves(direction)))
+    before, after = jax.lax.map(lambda arguments: loss(*arguments), beside)
+    return backward, jax.jvp(loss, arguments, direction)[1], (after - before) / (2 * step)
+
+  direction = direction_like(arguments)
+  beside = jax.tree.map(lambda *two: np.stack(two), *(moved(arguments, direction, by) for by in (-step, step)))
+  backward, forward, difference = slopes(arguments, direction, beside)
+  np.testing.assert_allclose([backward, forward], [difference] * 2, rtol=rtol, atol=atol)

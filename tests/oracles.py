@@ -191,32 +191,31 @@ def _row_losses(logits, labels, loss):
   return np.array(each, float).reshape(len(labels)), weights
 
 
-def info_nce(first, second, scale, weights):
+def _towers(first, second, scale, weights):
+  """The logits of the pairs that weigh, and their weights."""
   first, scale = array(first, "n", "d"), number(scale, above=0)
   second = array(second, *first.shape)
   need(first.size)
   weights = _pair_weights(weights, len(first))
   there = weights > 0
-  if not there.any():
+  return scale * unit(first[there]) @ unit(second[there]).T, weights[there]
+
+
+def info_nce(first, second, scale, weights):
+  logits, weights = _towers(first, second, scale, weights)
+  if not len(weights):
     return 0.0
-  logits = scale * unit(first[there]) @ unit(second[there]).T
-  own = np.diag(logits)
-  each = (logsumexp(logits, 0) + logsumexp(logits, 1)) / 2 - own
-  return mean(each, weights[there])
+  each = (logsumexp(logits, 0) + logsumexp(logits, 1)) / 2 - np.diag(logits)
+  return mean(each, weights)
 
 
 def siglip(first, second, scale, bias, weights):
-  first, scale, bias = array(first, "n", "d"), number(scale, above=0), array(_float(bias))
-  second = array(second, *first.shape)
-  need(first.size)
-  weights = _pair_weights(weights, len(first))
-  there = weights > 0
-  if not there.any():
+  logits, weights = _towers(first, second, scale, weights)
+  logits = logits + array(_float(bias))
+  if not len(weights):
     return 0.0
-  logits = scale * unit(first[there]) @ unit(second[there]).T + bias
   each = np.logaddexp(0, -(2 * np.eye(len(logits)) - 1) * logits)
-  pairs = (weights[there][:, None] + weights[there]) / 2
-  return (each * pairs).sum() / weights.sum()
+  return (each * (weights[:, None] + weights) / 2).sum() / weights.sum()
 
 
 def nt_xent(embeddings, temperature, weights):

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from finite_differences import check_slopes
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from slopes import check_slopes
 from table_of_contrastive_losses import (
   CLASSES,
   LABELS,

@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
-from slopes import check_slopes
+from finite_differences import check_slopes
 from table_of_learners import LEARNERS, encoder, episodes, one_hot
 
 from metajax.learners import matching

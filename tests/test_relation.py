@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from slopes import check_slopes
+from finite_differences import check_slopes
 from table_of_learners import LEARNERS, episodes, maps, module, one_hot
 
 from metajax import Network

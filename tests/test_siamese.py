@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from slopes import check_slopes
+from finite_differences import check_slopes
 from table_of_learners import LEARNERS, encoder, episodes, labelled, labelled_pairs, one_hot, pictures
 
 from metajax import Examples, Pair

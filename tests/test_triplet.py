@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from slopes import check_slopes
+from finite_differences import check_slopes
 from table_of_learners import LEARNERS, encoder, episodes, labelled, one_hot, triplets
 
 from metajax.compose import unit_rows

@@ -149,7 +149,7 @@ def _at_zero(optimizer, params):
 
 def _known_or_traced(measure):
   try:
-    # Traced as if nothing else were, and compiled as a whole: under `while_tracing` each operation is a program.
+    # Traced as if nothing else were, and compiled as a whole: computed at once, each operation would be a program.
     with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
       traced = jax.jit(measure).trace()
       if not any(isinstance(x, jax.core.Tracer) for x in traced.jaxpr.consts):

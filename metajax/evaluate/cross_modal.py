@@ -152,7 +152,7 @@ def retrieval(pictures: np.ndarray, texts: np.ndarray, owner: np.ndarray, at: Se
 
 
 def _embeddings(**embeddings):
-  found = {name: np.asarray(checks.to_numpy(name, rows, ...), np.float32) for name, rows in embeddings.items()}
+  found = {name: checks.to_numpy(name, rows, ..., dtype=np.float32) for name, rows in embeddings.items()}
   for name, rows in found.items():
     if rows.shape[-1:] == (0,):
       raise ValueError(f"expected {name} of at least 1 value a row, got an array of shape {list(rows.shape)}")

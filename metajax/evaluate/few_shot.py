@@ -213,7 +213,7 @@ def summarise(scores: np.ndarray) -> Score:
     ValueError: if there is no score.
     FloatingPointError: if a score is not finite, naming its row.
   """
-  scores = checks.to_numpy("scores", scores, ...)
+  scores = checks.to_numpy("scores", scores, ..., dtype=np.float64)
   if scores.ndim != 1 or not scores.size:
     raise ValueError(f"expected scores [tasks], one at least, got {list(scores.shape)}")
   checks.finite("scores", scores, error=FloatingPointError)

@@ -39,7 +39,8 @@ def rate(totals: Sequence[float], counts: Sequence[float]) -> Score:
     ValueError: if there are fewer than 2 texts, or one without anything that is counted.
     FloatingPointError: if a total or a count is not finite, naming its text.
   """
-  totals, counts = checks.to_numpy("totals", totals, ...), checks.to_numpy("counts", counts, ...)
+  totals = checks.to_numpy("totals", totals, ..., dtype=np.float64)
+  counts = checks.to_numpy("counts", counts, ..., dtype=np.float64)
   checks.finite("the totals of texts", totals, error=FloatingPointError)
   checks.finite("the counts of texts", counts, error=FloatingPointError)
   if totals.shape != counts.shape or totals.ndim != 1 or len(totals) < 2 or not (counts > 0).all():
