@@ -93,9 +93,9 @@ def examples_in_order(start=0, shard=(0, 1)):
     yield Examples(images, own)
 
 
-def evaluation(devices: int | None = None) -> dict[str, np.ndarray]:
-  """Frozen features, each once and in order, and the error on each of some tasks."""
-  learner, batches = trainings()["prototypical"]
+def evaluation(name: str, devices: int | None = None) -> dict[str, np.ndarray]:
+  """Frozen features of a learner, each once and in order, and the error on each of some tasks."""
+  learner, batches = trainings()[name]
   regression, tasks = trainings()["maml"]
   with jax.set_mesh(make_mesh(devices)):
     begun = start(learner, optax.sgd(0.1), next(batches(0, share())))
@@ -107,11 +107,12 @@ def evaluation(devices: int | None = None) -> dict[str, np.ndarray]:
 
 
 def of_all(names, devices: int | None = None) -> dict[str, np.ndarray]:
-  """What trainings, and perhaps the evaluation, give on all devices or on some."""
+  """What trainings, by the learner's name, and evaluations, by "evaluation of" it, give on all devices or on some."""
   found = {}
   for name in names:
-    if name == "evaluation":
-      found |= {f"{name}: {what}": x for what, x in evaluation(devices).items()}
+    evaluated = name.removeprefix("evaluation of ")
+    if evaluated != name:
+      found |= {f"{name}: {what}": x for what, x in evaluation(evaluated, devices).items()}
       continue
     learner, _, fsdp = name.partition("+")
     found |= {f"{name}: {path}": x for path, x in params_after(learner, fsdp == "fsdp", devices).items()}

@@ -51,11 +51,13 @@ def train_as(hosts, file, trainings):
   ],
 )
 def test_hosts_learn_and_measure_what_one_does(tmp_path, hosts, learners, sharded):
-  alone = of_all([*learners, "evaluation"], devices=1)
-  names = [*learners, *(f"{learner}+fsdp" for learner in sharded), "evaluation"]
+  # SimCLR has running statistics.
+  evaluation = f"evaluation of {'simclr' if 'simclr' in learners else 'prototypical'}"
+  alone = of_all([*learners, evaluation], devices=1)
+  names = [*learners, *(f"{learner}+fsdp" for learner in sharded), evaluation]
   together = train_as(hosts, tmp_path / "together.npz", names)
   assert {name.split(":")[0] for name in together} == set(names)
-  np.testing.assert_array_equal(together["evaluation: labels"], np.arange(13))  # each example once, in its order
+  np.testing.assert_array_equal(together[f"{evaluation}: labels"], np.arange(13))  # each example once, in its order
   for name, params in together.items():
     np.testing.assert_allclose(params, alone[name.replace("+fsdp", "")], rtol=0, atol=1e-5, err_msg=name)
 
