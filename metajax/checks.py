@@ -265,7 +265,7 @@ def not_finite(tree: Any) -> dict[str, float]:
     if concrete and jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
       floats[jax.tree_util.keystr(path, simple=True, separator=".")] = leaf
   worst = jax.device_get(_worst(list(floats.values()))) if floats else []
-  return {path: float(value) for path, value in zip(floats, worst, strict=True) if not np.isfinite(value)}
+  return {path: (math.inf, math.nan)[kind - 1] for path, kind in zip(floats, worst, strict=True) if kind}
 
 
 def one_hot(name: str, labels: Any, dimensions: int | None = None):
@@ -372,8 +372,9 @@ def _check_ways(name: str, labels: Any):
 
 @jax.jit
 def _worst(leaves):
-  """NaN of a leaf that holds one, infinity of one that holds that, else 0."""
-  return [jnp.where(jnp.isnan(x).any(), jnp.nan, jnp.where(jnp.isinf(x).any(), jnp.inf, 0.0)) for x in leaves]
+  """2 of a leaf that holds NaN, 1 of one that holds infinity, else 0."""
+  kind = lambda x: jnp.where(jnp.isnan(x), 2, jnp.isinf(x)).astype(jnp.int8)
+  return jnp.stack([kind(x).max(initial=0) for x in leaves])
 
 
 def _is_number(value) -> bool:

@@ -18,6 +18,7 @@ if version("jaxlib").startswith("0.10."):  # later ones know the flag no more, a
   FLAGS.append("--xla_cpu_use_fusion_emitters=false")  # with MLIR, fused operations take four times as long to emit
 os.environ["XLA_FLAGS"] = " ".join([*FLAGS, os.environ.get("XLA_FLAGS", "")])
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # TensorFlow, which only feeds data, then imports no Keras at all
 
 import jax  # noqa: E402  (the flags must be set before)
 import pytest  # noqa: E402

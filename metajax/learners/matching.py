@@ -68,7 +68,7 @@ def lstm(key: Key, inputs: int, hidden: int, cells: int, dtype) -> dict:
   bound = np.sqrt(3 / (inputs + hidden))
   of_input, of_hidden = jax.random.split(key)
   draw = lambda key, rows: jax.random.uniform(key, (rows, 4 * cells), dtype, -bound, bound)
-  bias = jnp.zeros(4 * cells, dtype).at[cells : 2 * cells].set(1.0)
+  bias = jnp.asarray(np.repeat([0.0, 1.0, 0.0, 0.0], cells), dtype)
   return {"input": draw(of_input, inputs), "hidden": draw(of_hidden, hidden), "bias": bias}
 
 

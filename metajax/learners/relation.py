@@ -33,7 +33,8 @@ def relation(network: Network, module: Network, *, at_once: int | None = None) -
   check_networks(module=module)
 
   def init(key, support, labels, queries):
-    means = class_means(support, labels)
+    shape = jax.eval_shape(lambda: class_means(support, labels))
+    means = jnp.zeros(shape.shape, shape.dtype)  # a module is made for their shape
     params, state = module.init(key, means, queries)
     shape = jax.eval_shape(lambda: module.apply(params, state, means, queries, train=False)[0]).shape
     expected = (len(queries), len(means))

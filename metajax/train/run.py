@@ -173,7 +173,7 @@ class Run:
     """What is learned, or carried along, and not finite: `{its name: nan or inf}`."""
     now = self.train_state
     parts = {"parameter": now.params, "learner's state": now.state, "optimizer's state": now.optimizer_state}
-    return {f"{name} {path}": x for name, part in parts.items() for path, x in checks.not_finite(part).items()}
+    return {path.replace(".", " ", 1): x for path, x in checks.not_finite(parts).items()}
 
   def _replay(self, batch):
     """Takes the step again, one operation at a time, so that JAX's error points at the line that made the number."""

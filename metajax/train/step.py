@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from metajax.mesh import keep_sharded, replicate, shard_parameters, whole_parameters
+from metajax.mesh.devices import is_key
 from metajax.train.given import check_learner, check_optimizer
 from metajax.types import Key, Learner, Params, State
 
@@ -72,9 +73,15 @@ def start(learner: Learner, optimizer: optax.GradientTransformation, batch: Any,
   key, run_key = jax.random.split(jax.random.key(seed))
   params, state = learner.init(key, batch)
   made = TrainState(params, state, optimizer.init(params), run_key, jnp.zeros((), jnp.int32))
-  made = jax.tree.map(jnp.copy, made)  # a step is given its buffers: none may be shared or outlive it
+  made = jax.tree.map(_copy, made)  # a step is given its buffers: none may be shared or outlive it
   params, optimizer_state = shard_parameters((made.params, made.optimizer_state))
   return replicate(made)._replace(params=params, optimizer_state=optimizer_state)
+
+
+def _copy(x):
+  """By the device, without a program for each shape."""
+  x = jnp.asarray(x)
+  return jnp.copy(x) if is_key(x) else jax.device_put(x, may_alias=False)
 
 
 def each_seed(train_state: TrainState, seed: int | Sequence[int]) -> list[TrainState]:
