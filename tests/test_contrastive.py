@@ -60,11 +60,12 @@ def close(got, expected, tolerance):
     np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance * max(1, np.abs(y).max()))
 
 
-# Each loss with each way, on a number of devices so that every two of the three meet.
+# Each loss with each way, on a number of devices so that every two of the three meet; and without a mesh.
 PAIRWISE = [(name, way, (1, 2, 4, 8)[(i + j) % 4]) for i, name in enumerate(LOSSES) for j, way in enumerate(WAYS)]
+PAIRWISE += [(name, "tiled", None) for name in LOSSES]
 ALL = [
   pytest.param(*row, marks=() if row in PAIRWISE else pytest.mark.slow)
-  for row in itertools.product(LOSSES, WAYS, (1, 2, 4, 8))
+  for row in (*itertools.product(LOSSES, WAYS, (1, 2, 4, 8)), *PAIRWISE[-len(LOSSES) :])
 ]
 
 
@@ -80,15 +81,11 @@ def test_a_loss_is_its_papers(name, weights, float64):
 
 def test_without_weights_rows_weigh_alike(float64):
   for name, case in LOSSES.items():
-
-    @jax.jit
-    def losses(*arguments, case=case):
-      alike = case.loss(*arguments, np.full(ROWS, 3.0), LABELS, how="dense")
-      return {way: case.loss(*arguments, None, LABELS, how=way, tile=TILE) for way in ("dense", "tiled")}, alike
-
-    got, alike = losses(*arguments_of(case))
-    for way in ("dense", "tiled"):
-      np.testing.assert_allclose(got[way], alike, err_msg=name)
+    arguments = arguments_of(case)
+    alike = value_and_gradient(name, arguments, np.full(ROWS, 3.0), how="dense")[0]
+    for way in ("dense", "tiled") if name == "info_nce" else ("dense",):  # weights are made before a way is chosen
+      got = jax.jit(lambda *arguments, loss=case.loss, way=way: loss(*arguments, None, LABELS, how=way, tile=TILE))
+      np.testing.assert_allclose(got(*arguments), alike, err_msg=name)
 
 
 def test_nt_xent_is_that_of_optax():
@@ -97,6 +94,20 @@ def test_nt_xent_is_that_of_optax():
   unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)
   both = jax.jit(lambda x, of_length_1: (nt_xent(x, 0.2), optax.losses.ntxent(of_length_1, np.arange(16) // 2, 0.2)))
   np.testing.assert_allclose(*both(interleaved, unit(interleaved)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_gradient_is_the_slope_of_the_values(name, float64):
+  """Of the towers, the scale or temperature, and the bias, each alone."""
+  arguments = arguments_of(LOSSES[name])
+  gradient = value_and_gradient(name, arguments, how="tiled")[1]
+  for i, x in enumerate(arguments):
+    step = 1e-4 * SOME[: len(x)] if np.ndim(x) else 1e-4
+
+    def beside(sign, i=i, x=x, step=step):
+      return float(value_and_gradient(name, (*arguments[:i], x + sign * step, *arguments[i + 1 :]), how="tiled")[0])
+
+    np.testing.assert_allclose(np.vdot(gradient[i], step), (beside(1) - beside(-1)) / 2, rtol=1e-6, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -111,29 +122,30 @@ def test_gradients_are_finite_differences(name, float64):
 def test_the_gradient_of_the_gradient_is_right_inside_a_scan(name, float64):
   """A rule that calls what it differentiates has wrong second derivatives there, in silence."""
   case = LOSSES[name]
-  arguments = tuple(map(jnp.asarray, arguments_of(case)))
 
-  def after_two_steps(embeddings, way):
-    loss = lambda embeddings: case.loss(embeddings, *arguments[1:], WEIGHTS, LABELS, how=way, tile=TILE)
+  def after_two_steps(embeddings, others, weights, labels, way):
+    loss = lambda embeddings: case.loss(embeddings, *others, weights, labels, how=way, tile=TILE)
     step = lambda embeddings, _: (embeddings - jax.grad(loss)(embeddings), None)
     return jnp.vdot(jax.lax.scan(step, embeddings, length=2)[0], SOME)
 
-  gradient = lambda way: jax.grad(functools.partial(after_two_steps, way=way))
-  close(jax.jit(gradient("tiled"))(arguments[0]), jax.jit(gradient("dense"))(arguments[0]), 1e-12)
+  gradient = jax.jit(jax.grad(after_two_steps), static_argnames="way")
+  embeddings, *others = arguments_of(case)
+  tiled, dense = (gradient(embeddings, others, WEIGHTS, LABELS, way=way) for way in ("tiled", "dense"))
+  close(tiled, dense, 1e-12)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_curvature_along_a_direction_is_right(name, float64):
   """Forward over backward, of all arguments."""
   case = LOSSES[name]
-  arguments = tuple(map(jnp.asarray, arguments_of(case)))
 
-  def curvature(way):
-    loss = lambda *arguments: case.loss(*arguments, WEIGHTS, LABELS, how=way, tile=TILE)
-    run = jax.jit(lambda *arguments: jax.jvp(jax.grad(loss, range(len(arguments))), arguments, arguments)[1])
-    return run(*arguments)
+  @functools.partial(jax.jit, static_argnums=0)
+  def curvature(way, arguments, weights, labels):
+    loss = lambda *arguments: case.loss(*arguments, weights, labels, how=way, tile=TILE)
+    return jax.jvp(jax.grad(loss, range(len(arguments))), arguments, arguments)[1]
 
-  close(curvature("tiled"), curvature("dense"), 1e-12)
+  arguments = jax.tree.map(np.float64, arguments_of(case))
+  close(*(curvature(way, arguments, WEIGHTS, LABELS) for way in ("tiled", "dense")), 1e-12)
 
 
 @pytest.mark.parametrize(("name", "way", "devices"), ALL)
@@ -160,7 +172,7 @@ def test_in_32_bits_they_are_the_same_to_rounding_at_large_scales(name, way, dev
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("way", ["dense", "tiled"])
-def test_a_padded_row_may_hold_anything_and_has_a_gradient_of_exactly_zero(name, way):
+def test_a_padded_row_may_hold_anything_and_has_a_gradient_of_exactly_zero(name, way, float64):
   case = LOSSES[name]
   arguments = arguments_of(case)
   poison = lambda x: np.where(WEIGHTS[:, None] > 0, x, np.where(np.arange(WIDTH) % 2, np.nan, np.inf))
@@ -173,7 +185,7 @@ def test_a_padded_row_may_hold_anything_and_has_a_gradient_of_exactly_zero(name,
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_without_a_row_that_weighs_the_loss_and_its_gradient_are_zero(way):
+def test_without_a_row_that_weighs_the_loss_and_its_gradient_are_zero(way, float64):
   for name, case in LOSSES.items():
     loss, gradient = value_and_gradient(name, arguments_of(case), np.zeros(ROWS), how=way)
     assert loss == 0, name
@@ -193,12 +205,13 @@ def test_1003_rows_on_8_devices_count_exactly_1003(way, float64):
     jax.set_mesh(make_mesh(8)),
     pytest.raises(ValueError, match="divides by the 8 devices of the mesh, got 1003 rows"),
   ):
-    info_nce(*arguments, how=way)
+    jax.eval_shape(functools.partial(info_nce, how=way), *arguments)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("way", ["dense", "tiled"])
-def test_a_loss_and_its_gradient_are_finite_whatever_the_rows(name, way):
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["32 bits", "16 bits"])
+def test_a_loss_and_its_gradient_are_finite_whatever_the_rows(dtype, way, name):
   case = LOSSES[name]
   towers = arguments_of(case)[: case.towers]
   kinds = {
@@ -212,13 +225,12 @@ def test_a_loss_and_its_gradient_are_finite_whatever_the_rows(name, way):
   for kind, towers in kinds.items():
     for scale in (100.0, 1000.0):
       of = (scale, -3.0) if name == "siglip" else (scale,) if name == "info_nce" else (1 / scale,)
-      for dtype in (jnp.float32, jnp.bfloat16):
-        arguments = (*(jnp.asarray(x, dtype) for x in towers), *of)
-        loss, gradient = value_and_gradient(name, arguments, None, how=way)
-        assert loss.dtype == jnp.float32
-        assert gradient[0].dtype == dtype
-        assert np.isfinite(loss), (kind, scale)
-        assert all(np.isfinite(np.asarray(x, np.float32)).all() for x in gradient[: case.towers]), (kind, scale)
+      arguments = (*(x.astype(dtype) for x in towers), *of)
+      loss, gradient = value_and_gradient(name, arguments, np.ones(ROWS), how=way)
+      assert loss.dtype == jnp.float32
+      assert gradient[0].dtype == dtype
+      assert np.isfinite(loss), (kind, scale)
+      assert all(np.isfinite(np.asarray(x, np.float32)).all() for x in gradient[: case.towers]), (kind, scale)
 
 
 def test_sums_of_16_bit_rows_are_kept_in_32():
@@ -233,15 +245,15 @@ def test_sums_of_16_bit_rows_are_kept_in_32():
     np.testing.assert_allclose(got, found[1], rtol=1e-6)
 
 
-def temporary(loss, *shapes, devices=None):
-  """Bytes that value and gradient take beside arguments and results; on each device."""
+def compiled(loss, *shapes, devices=None):
+  """The program of value and gradient."""
   run = jax.jit(jax.value_and_grad(loss, range(len(shapes))))
   if devices is None:
-    return run.lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+    return run.lower(*shapes).compile()
   with jax.set_mesh(make_mesh(devices)):
     rows = NamedSharding(jax.sharding.get_mesh(), P("data"))
     shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows) for x in shapes]
-    return run.lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+    return run.lower(*shapes).compile()
 
 
 def floats(*shape):
@@ -249,6 +261,7 @@ def floats(*shape):
 
 
 MIB = 2**20
+WIDE = 128  # values of a row
 TOWERS = {
   "info_nce": (lambda a, b, **how: info_nce(a, b, 20.0, **how), 2),
   "siglip": (lambda a, b, **how: siglip(a, b, 10.0, -10.0, **how), 2),
@@ -258,9 +271,14 @@ TOWERS = {
 
 
 @functools.cache
-def memory(name, rows, devices=None, **how):
+def of_size(name, rows, devices=None, **how):
   loss, towers = TOWERS[name]
-  return temporary(lambda *x: loss(*x, **how), *[floats(rows, 128)] * towers, devices=devices)
+  return compiled(lambda *x: loss(*x, **how), *[floats(rows, WIDE)] * towers, devices=devices)
+
+
+def memory(*of, **how):
+  """Bytes that value and gradient take beside arguments and results; on each device."""
+  return of_size(*of, **how).memory_analysis().temp_size_in_bytes
 
 
 @pytest.mark.parametrize("name", TOWERS)
@@ -276,25 +294,19 @@ def test_info_nce_of_32768_pairs_fits_in_200_mib_and_nt_xent_of_4096_pictures_in
 def test_a_device_of_a_ring_of_8_holds_at_most_a_sixth_and_of_a_mesh_that_gathers_one_tower_and_its_gradient():
   alone = memory("info_nce", 32768)
   assert memory("info_nce", 32768, 8, how="ring") <= alone / 6
-  tower = 32768 * 128 * 4
+  tower = 32768 * WIDE * 4
   assert memory("info_nce", 32768, 8, how="sharded") <= 2 * tower + alone / 6
 
 
 def traffic(name, rows, way):
   """How many values each collective of value and gradient on 8 devices gives a device, smallest first, by kind."""
-  loss, towers = TOWERS[name]
-  run = jax.jit(jax.value_and_grad(lambda *x: loss(*x, how=way, tile=64), range(towers)))
-  with jax.set_mesh(make_mesh(8)):
-    spread = NamedSharding(jax.sharding.get_mesh(), P("data"))
-    shapes = [jax.ShapeDtypeStruct((rows, WIDE), jnp.float32, sharding=spread)] * towers
-    program = run.lower(*shapes).compile().as_text()
   found = {}
-  for kind, size in itertools.chain(*collectives(program)):
+  for kind, size in itertools.chain(*collectives(of_size(name, rows, 8, how=way).as_text())):
     found.setdefault(kind, []).append(size // 4)
   return {kind: sorted(values) for kind, values in found.items()}
 
 
-B, SHARE, WIDE = 1024, 128, 128  # rows, those of one of 8 devices, and values of a row
+B, SHARE = 32768, 4096  # rows, and those of one of 8 devices
 PASSED_ON = "collective-permute"  # 8 times, once to each device of the ring
 
 
