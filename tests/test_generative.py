@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from params_by_numpy import start
 from table_of_learners import TINY, bright, written
 
 from metajax import Examples, Network
@@ -31,77 +32,94 @@ TOKENS = written(0)
 PICTURES = bright(0)
 
 
-def started(learner, batch):
-  params, state = jax.device_get(jax.jit(lambda key: learner.init(key, batch))(KEY))
-  return jax.tree.map(lambda x: 4 * x if x.ndim > 1 else x, params), state
+def shapes(learner, batch):
+  """What `init` makes of a batch, without making it."""
+  return jax.eval_shape(lambda key: learner.init(key, batch), KEY)
 
 
 @pytest.fixture(scope="module")
 def written_by_gpt():
   network = decoder(12, TINY, 12)
   learner = gpt(network)
-  return network, learner, *started(learner, TOKENS)
+  return learner, *start(learner.init, TOKENS)
+
+
+@pytest.fixture(scope="module")
+def read_by_gpt(written_by_gpt):
+  """All that is made of tokens, by one program: loss, what is decoded, features of each layer, log-probabilities."""
+  learner, params, state = written_by_gpt
+  network = decoder(12, TINY, 12)
+
+  @jax.jit
+  def run(params, tokens):
+    given = tokens[:, :-1]
+    embedded = [gpt(network, layer=layer).embed(params, state, given) for layer in (0, 1, None)]
+    decoded, _ = network.apply(params, state, jnp.maximum(given, 0), train=False)
+    foretold = log_probabilities(network)(params, state, tokens)
+    return learner.loss(params, state, tokens, KEY), decoded._replace(cache=None), embedded, foretold
+
+  return functools.cache(lambda rows, columns: jax.device_get(run(params, padded(rows, columns))))
+
+
+def padded(rows, columns):
+  return np.pad(TOKENS, ((0, rows), (0, columns)), constant_values=-1)
+
+
+ENDED = padded(0, 1)  # whose last column is no token
 
 
 @pytest.fixture(scope="module")
 def seen_by_gpt():
   network = decoder(5, TINY, 16)
   learner = image_gpt(network, PALETTE, 4)
-  return network, learner, *started(learner, PICTURES)
-
-
-def test_the_loss_of_a_gpt_is_that_of_each_token_after_those_before_it(written_by_gpt):
-  network, learner, params, state = written_by_gpt
+  params, state = start(learner.init, PICTURES)
+  foretold = pixel_log_probabilities(network, 4)
 
   @jax.jit
-  def run(params, tokens):
-    decoded, _ = network.apply(params, state, np.maximum(TOKENS, 0), train=False)
-    foretold = log_probabilities(network)(params, state, tokens)
-    return learner.loss(params, state, tokens, KEY), decoded.features @ decoded.vectors.T, foretold
+  def run(params, pictures, labels):
+    """Of small pictures the log-probability of each pixel, and the loss."""
+    return foretold(params, state, pictures), learner.loss(params, state, Examples(pictures, labels), KEY)[0]
 
-  (value, (_, metrics)), logits, foretold = jax.device_get(run(params, TOKENS))
-  logits = np.float64(logits)
+  labelled = np.ones((16, 2), np.float32)
+  return network, learner, params, state, lambda x, labels=labelled: jax.device_get(run(params, x, labels))
+
+
+def test_the_loss_of_a_gpt_is_that_of_each_token_after_those_before_it(read_by_gpt):
+  (value, (_, metrics)), decoded, _, foretold = read_by_gpt(0, 1)
+  logits = np.float64(decoded.features @ decoded.vectors.T)
   of_tokens = [
     logits[i, j - 1, token] - np.log(np.exp(logits[i, j - 1]).sum())
-    for i, row in enumerate(TOKENS)
+    for i, row in enumerate(ENDED)
     for j, token in enumerate(row)
     if j and token >= 0
   ]
   np.testing.assert_allclose(value, -np.mean(of_tokens), rtol=1e-5)
   np.testing.assert_allclose(metrics["bits"], value / np.log(2), rtol=1e-6)
-  np.testing.assert_allclose(foretold[TOKENS[:, 1:] >= 0].mean(), -value, rtol=1e-5)
-  assert (foretold[TOKENS[:, 1:] < 0] == 0).all()
+  np.testing.assert_allclose(foretold[ENDED[:, 1:] >= 0].mean(), -value, rtol=1e-5)
+  assert (foretold[ENDED[:, 1:] < 0] == 0).all()
 
 
-def test_padding_of_any_length_weighs_nothing(written_by_gpt):
-  _, learner, params, state = written_by_gpt
-  more = np.pad(TOKENS, ((0, 4), (0, 2)), constant_values=-1)
-
-  @jax.jit
-  def run(params, tokens):
-    loss = jax.value_and_grad(learner.loss, has_aux=True)
-    return *loss(params, state, tokens, KEY), learner.embed(params, state, tokens)
-
-  found, longer = (jax.device_get(run(params, x)) for x in (TOKENS, more))
+def test_padding_of_any_length_weighs_nothing(read_by_gpt):
+  found, longer = read_by_gpt(0, 1), read_by_gpt(4, 3)
   np.testing.assert_allclose(found[0][0], longer[0][0], rtol=1e-6)
-  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), found[1], longer[1])
-  np.testing.assert_allclose(longer[2][:16], found[2], atol=1e-5)
-  assert (longer[2][16:] == 0).all()
+  np.testing.assert_allclose(longer[2][2][:16], found[2][2], atol=1e-5)
+  assert (longer[2][2][16:] == 0).all()
 
 
-def test_features_are_those_of_the_layer_that_is_asked_for(written_by_gpt):
-  network, _, params, state = written_by_gpt
+@pytest.mark.slow  # the loss is the same, and vocabulary's gives padding no gradient
+def test_padding_of_any_length_has_no_gradient(written_by_gpt):
+  learner, params, state = written_by_gpt
+  run = jax.jit(jax.grad(lambda params, tokens: learner.loss(params, state, tokens, KEY)[0]))
+  found, longer = (jax.device_get(run(params, x)) for x in (ENDED, padded(4, 3)))
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), found, longer)
 
-  @jax.jit
-  def run(params, tokens):
-    embedded = [gpt(network, layer=layer).embed(params, state, tokens) for layer in (0, 1, None)]
-    decoded, _ = network.apply(params, state, jnp.maximum(tokens, 0), train=False)
-    return embedded, decoded._replace(cache=None)
 
-  embedded, decoded = jax.device_get(run(params, TOKENS[:, :2]))
+def test_features_are_those_of_the_layer_that_is_asked_for(read_by_gpt):
+  _, decoded, embedded, _ = read_by_gpt(0, 1)
+  there = TOKENS >= 0
+  weights = there / np.maximum(there.sum(1, keepdims=True), 1)
   for found, features in zip(embedded, (decoded.layers[0], decoded.layers[1], decoded.features), strict=True):
     normal = (features - features.mean(-1, keepdims=True)) / (features.std(-1, keepdims=True) + 1e-9)
-    weights = (TOKENS[:, :2] >= 0) / np.maximum((TOKENS[:, :2] >= 0).sum(1, keepdims=True), 1)
     np.testing.assert_allclose(found, (normal * weights[..., None]).sum(1), atol=2e-3)
 
 
@@ -119,14 +137,14 @@ def test_features_are_those_of_the_layer_that_is_asked_for(written_by_gpt):
 )
 def test_batches_that_are_no_tokens_are_refused_at_init(batch, message):
   with pytest.raises(ValueError, match=message):
-    gpt(decoder(12, TINY, 8)).init(KEY, batch)
+    shapes(gpt(decoder(12, TINY, 8)), batch)
 
 
 def test_a_layer_that_there_is_not_is_refused():
   with pytest.raises(ValueError, match="a layer from 0 to 1, or None, got 2"):
-    gpt(decoder(12, TINY, 8), layer=2).init(KEY, TOKENS)
+    shapes(gpt(decoder(12, TINY, 8), layer=2), TOKENS)
   with pytest.raises(ValueError, match="a layer from 0 to 1, or None, got -1"):
-    image_gpt(decoder(5, TINY, 16), PALETTE, 4, layer=-1).init(KEY, PICTURES)
+    shapes(image_gpt(decoder(5, TINY, 16), PALETTE, 4, layer=-1), PICTURES)
 
 
 def test_pixels_are_the_nearest_colours_and_back():
@@ -144,25 +162,24 @@ def test_pixels_are_the_nearest_colours_and_back():
 
 
 def test_a_pixel_is_foretold_by_those_before_it_and_the_start_is_no_colour(seen_by_gpt):
-  network, learner, params, state = seen_by_gpt
-  foretold = jax.jit(pixel_log_probabilities(network, 4))
-  run = jax.jit(lambda params, x: (foretold(params, state, x), learner.loss(params, state, x, KEY)[0]))
-  small = np.array(PICTURES[:, ::4, ::4])
-  before, value = map(np.asarray, run(params, small))
+  *_, run = seen_by_gpt
+  small = PICTURES[:, ::4, ::4]
+  before, value = run(small)
   np.testing.assert_allclose(before.mean(), -value, rtol=1e-5)
   changed = np.array(small)
   changed[:, 2:] = 1 - changed[:, 2:]
-  np.testing.assert_array_equal(np.asarray(run(params, changed)[0])[:, :8], before[:, :8])
+  np.testing.assert_array_equal(run(changed)[0][:, :8], before[:, :8])
   first = np.zeros((4, 4, 4, 1), np.float32) + PALETTE[:, None, None]  # a picture of each colour
   first = np.tile(first, (len(small) // 4, 1, 1, 1))  # as many as above, for one program
-  np.testing.assert_allclose(np.exp(np.asarray(run(params, first)[0])[:4, 0]).sum(), 1, rtol=1e-5)
+  np.testing.assert_allclose(np.exp(run(first)[0][:4, 0]).sum(), 1, rtol=1e-5)
 
 
 def test_the_palette_is_carried_in_the_state(seen_by_gpt):
-  network, learner, params, state = seen_by_gpt
+  network, learner, params, state, _ = seen_by_gpt
   np.testing.assert_array_equal(state["encoder"]["palette"], PALETTE)
   other = image_gpt(network, PALETTE[::-1], 4)  # what is known of it comes from the state, as a checkpoint has it
-  np.testing.assert_array_equal(*(jax.jit(one.embed)(params, state, PICTURES) for one in (other, learner)))
+  run = jax.jit(lambda params, state: [one.embed(params, state, PICTURES) for one in (other, learner)])
+  np.testing.assert_array_equal(*run(params, state))
 
 
 def test_a_network_or_a_palette_that_does_not_fit_is_refused():
@@ -172,17 +189,19 @@ def test_a_network_or_a_palette_that_does_not_fit_is_refused():
     (lambda: image_gpt(decoder(5, TINY, 15), PALETTE, 4), "at most 15 tokens"),
   ):
     with pytest.raises(ValueError, match=message):
-      make().init(KEY, PICTURES)
+      shapes(make(), PICTURES)
   with pytest.raises(ValueError, match="from 0 to 1, got values from"):
-    image_gpt(decoder(5, TINY, 16), PALETTE, 4).init(KEY, 255 * PICTURES)
+    shapes(image_gpt(decoder(5, TINY, 16), PALETTE, 4), 255 * PICTURES)
 
 
 def test_padded_pictures_weigh_nothing(seen_by_gpt):
-  _, learner, params, state = seen_by_gpt
+  *_, run = seen_by_gpt
   labels = (np.arange(16) < 12)[:, None] * np.ones((16, 2), np.float32)
-  padded = Examples(np.where(labels.any(-1)[:, None, None, None], PICTURES, 0.5), labels)
-  losses = jax.jit(lambda params: [learner.loss(params, state, x, KEY)[0] for x in (padded, PICTURES[:12])])(params)
-  np.testing.assert_allclose(*losses, rtol=1e-6)
+  small = PICTURES[:, ::4, ::4]
+  of_half = np.where((np.arange(16) < 8)[:, None, None, None], small, 0.5)
+  twice = np.concatenate([small[:8]] * 2)  # whose mean is that of 8
+  halves = (np.arange(16) < 8)[:, None] * np.ones((16, 2), np.float32)
+  np.testing.assert_allclose(run(of_half, halves)[1], run(twice)[1], rtol=1e-6)
   mae, *trained = autoencoder()
   with_padding = Examples(PICTURES, labels)
   other = Examples(np.where(labels.any(-1)[:, None, None, None], PICTURES, 0.5).astype(np.float32), labels)
@@ -199,7 +218,7 @@ LIGHT = patch_decoder(16, Size(4, 1, 1))
 @functools.cache
 def autoencoder():
   learner = masked_autoencoder(SEEN, LIGHT, 4)
-  return learner, *started(learner, PICTURES)
+  return learner, *start(learner.init, PICTURES)
 
 
 def test_patches_are_in_reading_order_and_pictures_come_back():
@@ -296,7 +315,7 @@ def test_a_masked_autoencoder_embeds_all_patches_by_the_pooled_encoder():
 
 def test_only_visible_patches_are_computed():
   """Sixteen patches, of which the encoder multiplies four."""
-  encoder = vision_transformer(Size(64, 2, 2), 4, pool="none", positions="sine_cosine")
+  encoder = vision_transformer(Size(64, 1, 2), 4, pool="none", positions="sine_cosine")
   params, _ = jax.eval_shape(encoder.init, KEY, PICTURES)
   run = jax.jit(lambda params, *x: encoder.apply(params, {}, *x, train=False)[0])
   cost = lambda *given: run.lower(params, *given).cost_analysis()
@@ -307,12 +326,12 @@ def test_only_visible_patches_are_computed():
   ("make", "message"),
   [
     (lambda: masked_autoencoder(SEEN, LIGHT, 4, masked=1.0), "between 0 and 1, got 1.0"),
-    (lambda: masked_autoencoder(SEEN, LIGHT, 3).init(KEY, PICTURES), "divide into patches of 3"),
-    (lambda: masked_autoencoder(SEEN, patch_decoder(15, TINY), 4).init(KEY, PICTURES), "16 outputs, a patch's pixels"),
-    (lambda: masked_autoencoder(SEEN, LIGHT, 4).init(KEY, 2 * PICTURES), "from 0 to 1"),
-    (lambda: masked_autoencoder(SEEN, patch_decoder(64, TINY), 8).init(KEY, PICTURES), "an encoder of 4 patches"),
+    (lambda: shapes(masked_autoencoder(SEEN, LIGHT, 3), PICTURES), "divide into patches of 3"),
+    (lambda: shapes(masked_autoencoder(SEEN, patch_decoder(15, TINY), 4), PICTURES), "16 outputs, a patch's pixels"),
+    (lambda: shapes(masked_autoencoder(SEEN, LIGHT, 4), 2 * PICTURES), "from 0 to 1"),
+    (lambda: shapes(masked_autoencoder(SEEN, patch_decoder(64, TINY), 8), PICTURES), "an encoder of 4 patches"),
     (
-      lambda: masked_autoencoder(vision_transformer(TINY, 4), LIGHT, 4).init(KEY, PICTURES),
+      lambda: shapes(masked_autoencoder(vision_transformer(TINY, 4), LIGHT, 4), PICTURES),
       r"an encoder of 16 patches, \[n, patches, d\], got \[16, 8\]",
     ),
     (
@@ -323,12 +342,12 @@ def test_only_visible_patches_are_computed():
     (lambda: quantized(np.zeros((1, 4, 4, 3)), PALETTE, 4), r"\[n, height, width, 1\], got float64 \[1, 4, 4, 3\]"),
     (lambda: quantized(np.zeros((1, 4, 4, 1), np.uint8), PALETTE, 4), "got uint8"),
     (
-      lambda: gpt(Network(lambda key, x: ({}, {}), lambda p, s, x, **_: (x, s))).init(KEY, TOKENS),
+      lambda: shapes(gpt(Network(lambda key, x: ({}, {}), lambda p, s, x, **_: (x, s))), TOKENS),
       r"gives \(Decoded, state\), got ShapeDtypeStruct",
     ),
-    (lambda: masked_autoencoder(SEEN, LIGHT, 4).init(KEY, PICTURES[:, :8]), r"square pictures .*got \[8, 16\]"),
-    (lambda: masked_autoencoder(SEEN, LIGHT, 16).init(KEY, PICTURES), "several patches of 16"),
-    (lambda: masked_autoencoder(SEEN, LIGHT, 1).init(KEY, PICTURES), "patches of several values"),
+    (lambda: shapes(masked_autoencoder(SEEN, LIGHT, 4), PICTURES[:, :8]), r"square pictures .*got \[8, 16\]"),
+    (lambda: shapes(masked_autoencoder(SEEN, LIGHT, 16), PICTURES), "several patches of 16"),
+    (lambda: shapes(masked_autoencoder(SEEN, LIGHT, 1), PICTURES), "patches of several values"),
     (lambda: patch_decoder(16, TINY).init(KEY, np.zeros((1, 2, 8)), np.zeros((1, 5), int)), "square number of patches"),
     (lambda: vision_transformer(Size(6, 1, 1), 4, positions="sine_cosine"), "a width that 4 divides"),
   ],
@@ -342,13 +361,9 @@ def test_waves_of_both_axes_tell_every_place_from_every_other():
   encoder = vision_transformer(Size(16, 1, 2), 4, pool="none", positions="sine_cosine")
   even = np.ones((1, 32, 32, 1), np.float32)
 
-  @jax.jit
-  def run(key):
-    params, _ = encoder.init(key, even)
-    assert "positions" not in params
-    return encoder.apply(params, {}, even, train=False)[0]
-
-  found = np.asarray(run(KEY))[0]
+  params, state = start(encoder.init, even, size=0.1)
+  assert "positions" not in params
+  found = np.asarray(jax.jit(lambda params: encoder.apply(params, state, even, train=False)[0])(params))[0]
   apart = np.linalg.norm(found[:, None] - found, axis=-1) + np.eye(64)
   assert apart.min() > 1e-3
 

@@ -1,0 +1,21 @@
+"""Parameters without the program that draws them, which takes a second to compile: for tests of what they make."""
+
+import jax
+import numpy as np
+
+
+def start(init, *given, seed=0, size=0.3):
+  """What `init(key, *given)` makes, `(params, state)`, with params that NumPy draws, each of which has a say.
+
+  `given` is known to `init`, as its checks need, and the state is its own.
+  """
+  key = jax.random.key(seed)
+  params = jax.eval_shape(lambda key: init(key, *given)[0], key)
+  state = jax.device_get(jax.jit(lambda key: init(key, *given)[1])(key))  # without the params, which nothing needs
+  random = np.random.default_rng(seed)
+
+  def draw(path, x):
+    middle = 1 if str(path[-1].key) == "scale" else 0  # what a norm multiplies by
+    return (middle + random.normal(0, size, x.shape)).astype(x.dtype)
+
+  return jax.tree_util.tree_map_with_path(draw, params), state
