@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from metajax import checks
+from metajax.data.images import plain
 from metajax.data.pictures import Pictures
 from metajax.data.sources import check_source
 from metajax.types import Batches, Episode, Examples
@@ -52,10 +53,10 @@ def episodes(source, *, ways, shots, queries, tasks, seed=0, within_groups=False
     offset, local = _share(start, shard, tasks, "tasks")
     # The tasks of this host, counted by c, are `local` in a row out of every `tasks`.
     drawn = tf.data.Dataset.range(start * local, ENDLESS).map(
-      lambda c: rows(c // local * tasks + offset + c % local), num_parallel_calls=tf.data.AUTOTUNE
+      plain(lambda c: rows(c // local * tasks + offset + c % local)), num_parallel_calls=tf.data.AUTOTUNE
     )
     split = lambda rows: Episode(labelled(rows[..., :shots]), labelled(rows[..., shots:]))
-    return read(drawn.batch(local, drop_remainder=True).map(split))
+    return read(drawn.batch(local, drop_remainder=True).map(plain(split)))
 
   return batches
 
@@ -72,7 +73,7 @@ def episode_rows(source, *, ways, shots, queries, seed=0, within_groups=False):
     ValueError: as `episodes`.
   """
   drawn = _draw(source, ways, shots, queries, seed, within_groups)
-  draw = tf.function(drawn, input_signature=[tf.TensorSpec([], tf.int64)])
+  draw = tf.function(drawn, input_signature=[tf.TensorSpec([], tf.int64)], autograph=False)
 
   def rows(task):
     checks.count("task", task, 0, ENDLESS)
@@ -138,7 +139,7 @@ def examples(source, *, batch_size, seed=0) -> Batches:
       rows = rows[offset : offset + local]
       return Examples(rows, tf.one_hot(tf.gather(labels, rows), len(source.classes)))
 
-    return read(_in_epochs(number, batch_size, seed, start).map(take))
+    return read(_in_epochs(number, batch_size, seed, start).map(plain(take)))
 
   return batches
 
@@ -153,7 +154,7 @@ def _in_epochs(number, batch_size, seed, start):
     shuffled = tf.argsort(_noise(number, seed, e))
     return shuffled[tf.where(e == epoch, tf.constant(skipped, tf.int64), 0) :]
 
-  return tf.data.Dataset.range(epoch, ENDLESS).map(order).rebatch(batch_size, drop_remainder=True)
+  return tf.data.Dataset.range(epoch, ENDLESS).map(plain(order)).rebatch(batch_size, drop_remainder=True)
 
 
 def _groups(source, ways):
@@ -178,9 +179,10 @@ def _reader(images):
     return lambda batches: _decoded(images, batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator())
   images = tf.constant(images)
   gather = lambda rows: tf.cast(tf.gather(images, rows), tf.float32) / 255
+  shown = plain(lambda batch: _map_inputs(gather, batch))
 
   def read(batches):
-    whole = batches.map(lambda batch: _map_inputs(gather, batch), num_parallel_calls=tf.data.AUTOTUNE)
+    whole = batches.map(shown, num_parallel_calls=tf.data.AUTOTUNE)
     return whole.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
 
   return read

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from metajax import checks
 from metajax.data.episodes import _in_epochs, _noise, _reader, _share
+from metajax.data.images import plain
 from metajax.data.sources import check_source
 from metajax.data.text import LENGTH, MOST_TOKENS, Tokenizer
 from metajax.types import Batches, Examples, Pair
@@ -68,7 +69,7 @@ def image_texts(
       mine = slice(offset, offset + local)
       return Examples(tf.gather(by_class, picture[mine]), tf.gather(tokens, text[mine])[:, :size])
 
-    rows = _in_epochs(classes, batch_size, seed, start).enumerate(start).map(drawn)
+    rows = _in_epochs(classes, batch_size, seed, start).enumerate(start).map(plain(drawn))
     return (Pair(batch.inputs, batch.labels) for batch in read(rows))
 
   return batches

@@ -15,6 +15,9 @@ import tensorflow_datasets as tfds
 from metajax import checks
 from metajax.data.files import check_regular
 
+# Marks what datasets are mapped by: it is made of TensorFlow's operations alone, and AutoGraph need not rewrite it.
+plain = tf.autograph.experimental.do_not_convert
+
 KINDS_OF_FEATURES = "tensorflow_datasets."  # TFDS imports the module of a feature that a set names: no other is
 SECONDS_TO_ANSWER = 5  # how long a download's host may take to answer before the network counts as absent
 
@@ -188,7 +191,7 @@ def read(builder, split, image, others):
   """
   config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
   records = builder.as_dataset(split=split, decoders={image: tfds.decode.SkipDecoding()}, read_config=config)
-  wanted = records.map(lambda record: {key: record[key] for key in (image, *others)})
+  wanted = records.map(plain(lambda record: {key: record[key] for key in (image, *others)}))
   try:
     parts = list(wanted.batch(4096).as_numpy_iterator())
   except tf.errors.OpError as error:
@@ -206,7 +209,7 @@ def decode(encoded, *, size, channels):
   """
 
   picture = lambda file: decoded(file, size=size, channels=channels)
-  pictures = tf.data.Dataset.from_tensor_slices(encoded).map(picture, num_parallel_calls=tf.data.AUTOTUNE)
+  pictures = tf.data.Dataset.from_tensor_slices(encoded).map(plain(picture), num_parallel_calls=tf.data.AUTOTUNE)
   try:
     return np.concatenate(list(pictures.batch(1024).as_numpy_iterator()))
   except tf.errors.OpError:

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from metajax import checks
 from metajax.data.episodes import ENDLESS, _draw, _noise, _reader, _share, check_batches
+from metajax.data.images import plain
 from metajax.data.sources import check_source
 from metajax.types import Batches, Examples, Pair
 
@@ -94,7 +95,7 @@ def balanced(source, *, classes, each, seed=0, within_groups=False) -> Batches:
       mine = slice(offset, offset + local)
       return Examples(tf.reshape(rows(step), [-1])[mine], tf.one_hot(tf.repeat(tf.range(classes), each), classes)[mine])
 
-    return read(tf.data.Dataset.range(start, ENDLESS).map(batch, num_parallel_calls=tf.data.AUTOTUNE))
+    return read(tf.data.Dataset.range(start, ENDLESS).map(plain(batch), num_parallel_calls=tf.data.AUTOTUNE))
 
   return batches
 
@@ -104,7 +105,7 @@ def _each(function, start, shard, batch_size):
   offset, local = _share(start, shard, batch_size, "batch_size")
   counters = tf.data.Dataset.range(start * local, ENDLESS)
   drawn = counters.map(
-    lambda c: function(c // local * batch_size + offset + c % local), num_parallel_calls=tf.data.AUTOTUNE
+    plain(lambda c: function(c // local * batch_size + offset + c % local)), num_parallel_calls=tf.data.AUTOTUNE
   )
   return drawn.batch(local, drop_remainder=True)
 

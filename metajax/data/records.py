@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from metajax.data import pictures
 from metajax.data.cache import cache_folder, write_arrays
 from metajax.data.cache import read as read_cache
-from metajax.data.images import decoded, image_and_label, prepared, reason
+from metajax.data.images import decoded, image_and_label, plain, prepared, reason
 from metajax.data.parts import PARTS, check_split, choose
 from metajax.data.pictures import Pictures, fits_in_memory, in_threads
 from metajax.data.pillow import BrokenPicture, read_encoded
@@ -192,7 +192,7 @@ def _tfrecord_index(files, label):
   labels, places = [], []
   for number, file in enumerate(files):
     records = (
-      tf.data.TFRecordDataset(file).batch(AT_ONCE).map(lambda raw: (_labels(raw, label), tf.strings.length(raw)))
+      tf.data.TFRecordDataset(file).batch(AT_ONCE).map(plain(lambda raw: (_labels(raw, label), tf.strings.length(raw))))
     )
     try:
       parts = list(records.prefetch(2).as_numpy_iterator())
@@ -245,7 +245,7 @@ def _decoder(records, image, shape, advice):
   spec = {image: tf.io.FixedLenFeature((), tf.string)}
   one = lambda file: decoded(file, size=shape[0], channels=shape[-1])
 
-  @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+  @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
   def decoded_all(raw):
     files = tf.io.parse_example(raw, spec)[image]
     return tf.map_fn(one, files, fn_output_signature=tf.TensorSpec(shape, tf.uint8), parallel_iterations=1)

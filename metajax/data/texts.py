@@ -11,6 +11,7 @@ from metajax.data.captions import load_captioned
 from metajax.data.episodes import _in_epochs, _share, check_batches
 from metajax.data.files import checked_name, open_regular
 from metajax.data.glyphs import glyphs
+from metajax.data.images import plain
 from metajax.data.parts import PARTS
 from metajax.data.sources import check_how
 from metajax.data.text import MOST_TOKENS, Tokenizer
@@ -118,7 +119,9 @@ def token_batches(rows: np.ndarray, *, batch_size: int, seed: int = 0) -> Batche
   def batches(start=0, shard=(0, 1)):
     offset, local = _share(start, shard, batch_size, "batch_size")
     take = lambda order: tf.gather(tokens, order[offset : offset + local])
-    return _in_epochs(len(rows), batch_size, seed, start).map(take).prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+    return (
+      _in_epochs(len(rows), batch_size, seed, start).map(plain(take)).prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+    )
 
   return batches
 

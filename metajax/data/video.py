@@ -10,7 +10,7 @@ from metajax import checks
 from metajax.data.audio import to_16_bits
 from metajax.data.captions import TEXTS
 from metajax.data.files import checked_name
-from metajax.data.images import is_prepared, prepared, reason
+from metajax.data.images import is_prepared, plain, prepared, reason
 from metajax.data.own import is_path
 from metajax.data.own_recordings import own_recordings
 from metajax.data.recordings import Recordings, check_bytes
@@ -109,7 +109,7 @@ def _tfds(name, split, size, sample_rate, data_dir, download, skip_broken) -> Re
     shown = tf.image.resize(record[image], (size, size), method="area")
     return {key: record[key] for key in kept} | {image: tf.cast(tf.round(shown), tf.uint8)}
 
-  data = builder.as_dataset(split=split, read_config=config).map(small, num_parallel_calls=tf.data.AUTOTUNE)
+  data = builder.as_dataset(split=split, read_config=config).map(plain(small), num_parallel_calls=tf.data.AUTOTUNE)
   try:
     found = list((data.ignore_errors() if skip_broken else data).as_numpy_iterator())
   except tf.errors.OpError as error:
