@@ -13,6 +13,8 @@ import jax
 import orbax.checkpoint as ocp
 import pytest
 
+from experiments import command_line, sinusoid
+
 ARGUMENTS = ["--steps", "100", "--checkpoint-every", "10", "--tasks", "5", "--hidden", "8", "--test-tasks", "25",
              "--learners", "maml"]  # fmt: skip
 WITHOUT_A_PAGE = """
@@ -43,7 +45,7 @@ def when(process, seen):
   until = time.monotonic() + 60
   while not seen():
     assert process.poll() is None and time.monotonic() < until, process.communicate()[0]
-    time.sleep(0.0005)
+    time.sleep(0.003)
 
 
 def rows(folder):
@@ -62,7 +64,10 @@ def left(folder):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
   folder = tmp_path_factory.mktemp("whole") / "run"
-  finish(begin(folder))
+  with pytest.MonkeyPatch.context() as patch:  # in this process, which has imported what it needs
+    patch.setattr(sinusoid, "_page", lambda *given: None)
+    patch.setattr(sys, "argv", ["experiments.sinusoid", *ARGUMENTS, "--folder", str(folder)])
+    command_line.run(sinusoid.main)
   return left(folder)
 
 
