@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from params_by_numpy import start
 from safetensors.numpy import save_file
 
 from metajax import Network
@@ -21,10 +22,8 @@ TOKENS = np.random.default_rng(0).integers(0, VOCABULARY, (3, LENGTH)).astype(np
 
 @pytest.fixture(scope="module")
 def trained():
-  network = decoder(VOCABULARY, Size(16, 2, 2), LENGTH)
-  params, state = jax.device_get(jax.jit(network.init)(jax.random.key(0), TOKENS))
-  # Larger than at the start, so that every token has a say.
-  return network, jax.tree.map(lambda x: 8 * x if x.ndim > 1 else x, params), state
+  network = decoder(VOCABULARY, Size(8, 1, 2), LENGTH)
+  return network, *start(network.init, TOKENS)
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +68,15 @@ def gpt2_arrays(seed=0, vocabulary=19, width=12, layers=2, length=9):
   return {name: random.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-@pytest.mark.parametrize("prefix", ["", "transformer."])
-def test_gpt2_agrees_with_transformers(tmp_path, prefix):
-  """Logits of `transformers.GPT2LMHeadModel` 5.24 of the same weights, of three heads."""
-  save_file({prefix + name: x for name, x in gpt2_arrays().items()}, tmp_path / "model.safetensors")
+def test_gpt2_agrees_with_transformers(tmp_path):
+  """Logits of `transformers.GPT2LMHeadModel` 5.24 of the same weights, of three heads, with and without a prefix."""
   (tmp_path / "config.json").write_text(json.dumps({"n_head": 3, "layer_norm_epsilon": 1e-5}))
-  network, params = load_gpt2(tmp_path)
+  read = []
+  for prefix in ("", "transformer."):
+    save_file({prefix + name: x for name, x in gpt2_arrays().items()}, tmp_path / "model.safetensors")
+    read.append(load_gpt2(tmp_path))
+  (network, params), (_, prefixed) = read
+  jax.tree.map(np.testing.assert_array_equal, prefixed, params)
   tokens = np.array([[3, 1, 4, 1, 5, 9, 2, 6, 5], [18, 0, 7, 7, 13, 2, 11, 16, 8]])
 
   @jax.jit
@@ -126,9 +128,9 @@ def test_sampling_with_a_cache_is_sampling_without(trained, given):
 
 def test_without_temperature_the_likeliest_token_comes(trained, logits):
   network, *made = trained
-  run = jax.jit(lambda *made: sample(network, *made, jax.random.key(0), TOKENS[:, :2], 6, temperature=0))
-  found = np.asarray(run(*made))
-  np.testing.assert_array_equal(found[:, 2:], logits(found)[:, 1:-1].argmax(-1))
+  found = np.asarray(sample(network, *made, jax.random.key(0), TOKENS[:, :3], 5, temperature=0))
+  seen = logits(np.pad(found, ((0, 0), (0, LENGTH - 8))))  # as long as those of other tests, for one program
+  np.testing.assert_array_equal(found[:, 3:], seen[:, 2:7].argmax(-1))
 
 
 def test_a_token_outside_the_vocabulary_is_refused_and_its_row_nan_while_tracing(trained):
@@ -143,14 +145,26 @@ def test_a_token_outside_the_vocabulary_is_refused_and_its_row_nan_while_tracing
     assert found[1, 4:].all() and not found[[0, 2]].any()
 
 
-@pytest.mark.parametrize("temperature", [1e-30, 1e-37, 1e-39, 1e-45, 5e-324])
-@pytest.mark.parametrize("how", [{}, {"top_k": 2}, {"top_p": 0.5}], ids=str)
+LOGITS = np.random.default_rng(0).normal(size=(5, 40)).astype(np.float32) * 50
+COLD, HOW = [1e-30, 1e-37, 1e-39, 1e-45, 5e-324], [{}, {"top_k": 2}, {"top_p": 0.5}]
+
+
+@functools.cache
+def drawn_cold():
+  """Tokens of eight draws at each temperature in each way, by one program."""
+
+  def draw(key, logits):
+    return {(cold, str(how)): next_token(key, logits, cold, **how) for cold in COLD for how in HOW}
+
+  keys = jax.random.split(jax.random.key(0), 8)
+  return jax.device_get(jax.jit(jax.vmap(draw, (0, None)))(keys, LOGITS))
+
+
+@pytest.mark.parametrize("temperature", COLD)
+@pytest.mark.parametrize("how", HOW, ids=str)
 def test_the_smaller_the_temperature_the_likelier_the_likeliest_token(temperature, how):
   """In the limit it alone: no quotient overflows or divides by what has become 0."""
-  logits = np.random.default_rng(0).normal(size=(5, 40)).astype(np.float32) * 50
-  draw = lambda key: next_token(key, logits, temperature, **how)
-  found = jax.jit(lambda key: jax.vmap(draw)(jax.random.split(key, 8)))(jax.random.key(0))
-  np.testing.assert_array_equal(found, np.broadcast_to(logits.argmax(-1), (8, 5)))
+  np.testing.assert_array_equal(drawn_cold()[temperature, str(how)], np.broadcast_to(LOGITS.argmax(-1), (8, 5)))
 
 
 def test_a_high_temperature_still_draws_of_the_likeliest_tokens_alone():
@@ -186,16 +200,22 @@ def test_the_next_token_of_logits_that_are_no_distribution_is_minus_1(logits):
     assert next_token(jax.random.key(0), np.float32(logits), temperature)[0] == -1
 
 
-def test_a_full_cache_is_refused_or_makes_nan_and_a_longer_one_goes_on(trained):
-  network, params, state = trained
-  read = lambda tokens, *cache: network.apply(params, state, tokens, *cache, train=False)[0]
-  first, second = jax.jit(read), jax.jit(read)
-  full = first(TOKENS[:, :5])
+def test_a_full_cache_is_refused_or_makes_nan_and_a_longer_one_goes_on():
+  network = decoder(VOCABULARY, Size(8, 2, 2), LENGTH)  # each layer has keys and values of its own
+  params, state = start(network.init, TOKENS)
+  read = lambda params, tokens, *cache: network.apply(params, state, tokens, *cache, train=False)[0]
+
+  @jax.jit
+  def run(params):
+    full = read(params, TOKENS[:, :5]).cache
+    longer_one = read(params, TOKENS[:, 5:8], longer(full, 3)).features
+    return full, longer_one, read(params, TOKENS[:, :8]).features[:, 5:]
+
+  full, *features = run(params)
+  np.testing.assert_allclose(*features, atol=1e-5)
   with pytest.raises(ValueError, match="1 after 5 in a cache of 5"):
-    read(TOKENS[:, 5:6], full.cache)
-  assert np.isnan(second(TOKENS[:, 5:6], full.cache).features).all()
-  go_on = lambda cache: (read(TOKENS[:, 5:8], longer(cache, 3)).features, read(TOKENS[:, :8]).features[:, 5:])
-  np.testing.assert_allclose(*jax.jit(go_on)(full.cache), atol=1e-5)
+    read(params, TOKENS[:, 5:6], full)
+  assert np.isnan(jax.jit(read)(params, TOKENS[:, 5:6], full).features).all()
 
 
 def fixed(probabilities):
@@ -222,31 +242,40 @@ def test_a_network_without_a_cache_is_sampled_without_one_only():
     sample(fixed([0.5, 0.5]), {}, {}, jax.random.key(0), np.zeros((1, 1), int), 2)
 
 
-def shares(how):
-  how, probabilities = dict(how), how.get("probabilities", (0.05, 0.4, 0.25, 0.3))
-  how.pop("probabilities", None)
-  logits = np.broadcast_to(np.log(np.float32(probabilities)), (20000, 4))
-  return np.bincount(jax.jit(functools.partial(next_token, **how))(jax.random.key(0), logits), minlength=4) / 20000
+SHARES = [
+  ({}, [0.05, 0.4, 0.25, 0.3]),
+  ({"temperature": 0}, [0, 1, 0, 0]),
+  ({"temperature": 0.5}, np.square([0.05, 0.4, 0.25, 0.3]) / np.square([0.05, 0.4, 0.25, 0.3]).sum()),
+  ({"top_k": 2}, [0, 4 / 7, 0, 3 / 7]),
+  ({"top_k": 9}, [0.05, 0.4, 0.25, 0.3]),
+  ({"top_k": 1, "probabilities": (0.25, 0.25, 0.25, 0.25)}, [1, 0, 0, 0]),
+  ({"top_p": 0.69}, [0, 4 / 7, 0, 3 / 7]),
+  ({"top_p": 0.71}, [0, 0.4 / 0.95, 0.25 / 0.95, 0.3 / 0.95]),
+  ({"top_p": 0.01}, [0, 1, 0, 0]),
+  ({"top_p": 1.0}, [0.05, 0.4, 0.25, 0.3]),
+  ({"top_k": 3, "top_p": 0.5}, [0, 4 / 7, 0, 3 / 7]),
+]
 
 
-@pytest.mark.parametrize(
-  ("how", "expected"),
-  [
-    ({}, [0.05, 0.4, 0.25, 0.3]),
-    ({"temperature": 0}, [0, 1, 0, 0]),
-    ({"temperature": 0.5}, np.square([0.05, 0.4, 0.25, 0.3]) / np.square([0.05, 0.4, 0.25, 0.3]).sum()),
-    ({"top_k": 2}, [0, 4 / 7, 0, 3 / 7]),
-    ({"top_k": 9}, [0.05, 0.4, 0.25, 0.3]),
-    ({"top_k": 1, "probabilities": (0.25, 0.25, 0.25, 0.25)}, [1, 0, 0, 0]),
-    ({"top_p": 0.69}, [0, 4 / 7, 0, 3 / 7]),
-    ({"top_p": 0.71}, [0, 0.4 / 0.95, 0.25 / 0.95, 0.3 / 0.95]),
-    ({"top_p": 0.01}, [0, 1, 0, 0]),
-    ({"top_p": 1.0}, [0.05, 0.4, 0.25, 0.3]),
-    ({"top_k": 3, "top_p": 0.5}, [0, 4 / 7, 0, 3 / 7]),
-  ],
-)
+@functools.cache
+def shares():
+  """How often each token comes in each way, by one program."""
+
+  probabilities = np.float32([how.get("probabilities", (0.05, 0.4, 0.25, 0.3)) for how, _ in SHARES])
+  how = [{name: value for name, value in how.items() if name != "probabilities"} for how, _ in SHARES]
+
+  @jax.jit
+  def draw(key, logits):
+    rows = lambda x: jnp.broadcast_to(x, (20000, 4))
+    return [next_token(key, rows(x), **each) for x, each in zip(logits, how, strict=True)]
+
+  tokens = jax.device_get(draw(jax.random.key(0), np.log(probabilities)))
+  return [np.bincount(x, minlength=4) / 20000 for x in tokens]
+
+
+@pytest.mark.parametrize(("how", "expected"), SHARES)
 def test_tokens_come_as_often_as_temperature_top_k_and_top_p_say(how, expected):
-  found = shares(how)
+  found = shares()[[case for case, _ in SHARES].index(how)]
   np.testing.assert_allclose(found, expected, atol=0.015)
   assert (found[np.asarray(expected) == 0] == 0).all()
 
