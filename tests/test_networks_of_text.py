@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from params_by_numpy import start
 
 from metajax import Network
 from metajax.compose import chunked
@@ -18,13 +19,15 @@ VOCABULARY, END = 30, 29
 
 @pytest.fixture(scope="module")
 def text():
-  network = text_transformer(VOCABULARY, Size(16, 2, 2), 9, outputs=5)
-  params, state = jax.jit(network.init)(jax.random.key(0), np.zeros((1, 9), np.int32))
+  network = text_transformer(VOCABULARY, Size(8, 1, 2), 9, outputs=5)
+  params, state = start(network.init, np.zeros((1, 9), np.int32))
   assert state == {}
-  read = lambda tokens: network.apply(params, {}, tokens, train=False)[0]
-  compiled = jax.jit(read)
-  run = lambda tokens: np.asarray(compiled(np.asarray(tokens, np.int32)))
-  run.known = read
+  compiled = jax.jit(lambda params, tokens: network.apply(params, {}, tokens, train=False)[0])
+
+  def run(tokens):  # as many rows at each time, for one program a length
+    return np.asarray(compiled(params, np.resize(np.int32(tokens), (4, len(tokens[0])))))[: len(tokens)]
+
+  run.known = lambda tokens: jax.eval_shape(lambda params: network.apply(params, {}, tokens, train=False)[0], params)
   return run
 
 
@@ -38,10 +41,10 @@ def test_what_follows_the_end_of_text_has_no_say_and_short_rows_are_the_same(tex
 
 
 def test_every_token_before_the_end_has_a_say(text):
-  tokens = np.array([[28, 3, 4, 5, END]])
+  tokens = np.array([[28, 3, 4, 5, END, 0]])
   for i in range(4):
-    assert np.abs(text(np.where(np.arange(5) == i, 11, tokens)) - text(tokens)).max() > 1e-4
-  assert np.abs(text(tokens[:, [0, 2, 1, 3, 4]]) - text(tokens)).max() > 1e-4
+    assert np.abs(text(np.where(np.arange(6) == i, 11, tokens)) - text(tokens)).max() > 1e-4
+  assert np.abs(text(tokens[:, [0, 2, 1, 3, 4, 5]]) - text(tokens)).max() > 1e-4
 
 
 def test_chunks_give_the_same_gradient():
@@ -50,25 +53,25 @@ def test_chunks_give_the_same_gradient():
   tokens[:, 7] = END
 
   @jax.jit
-  def gradients(key):
-    params, _ = network.init(key, tokens)
+  def gradients(params):
     loss = lambda params, n: jnp.square(n.apply(params, {}, tokens, train=True)[0] - 1).mean()
     return [jax.grad(loss)(params, n) for n in (chunked(network, 2), network)]
 
-  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), *gradients(jax.random.key(0)))
+  params, _ = start(network.init, tokens, size=0.1)
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), *gradients(params))
 
 
 @pytest.mark.parametrize(
   ("row", "said"),
   [
-    ([28, 3, 4, 0, 0], "the end of text, token 29, in every row, got none in 2 rows: 1, 3"),
-    ([28, 3, -1, END, 0], r"tokens from 0 to 29, got -1 at \[1, 2\]"),
-    ([28, 3, 4, END, -1], r"tokens from 0 to 29, got -1 at \[1, 4\]"),
-    ([28, 3, 30, END, 0], r"tokens from 0 to 29, got 30 at \[1, 2\]"),
+    ([28, 3, 4, 0, 0, 0], "the end of text, token 29, in every row, got none in 2 rows: 1, 3"),
+    ([28, 3, -1, END, 0, 0], r"tokens from 0 to 29, got -1 at \[1, 2\]"),
+    ([28, 3, 4, END, -1, 0], r"tokens from 0 to 29, got -1 at \[1, 4\]"),
+    ([28, 3, 30, END, 0, 0], r"tokens from 0 to 29, got 30 at \[1, 2\]"),
   ],
 )
 def test_tokens_without_an_end_or_outside_the_vocabulary_are_refused_and_their_rows_nan_while_tracing(text, row, said):
-  tokens = np.array([[28, 3, 4, END, 0], [28, 5, 6, END, 0]])[[0, 1, 0, 1]]
+  tokens = np.array([[28, 3, 4, END, 0, 0], [28, 5, 6, END, 0, 0]])[[0, 1, 0, 1]]
   wrong = np.where(np.arange(4)[:, None] % 2 == 1, row, tokens)
   with pytest.raises(ValueError, match=said):
     text.known(wrong)
@@ -81,12 +84,12 @@ def test_tokens_without_an_end_or_outside_the_vocabulary_are_refused_and_their_r
 def test_tokens_may_be_of_any_integers(kind):
   network = text_transformer(300, Size(8, 1, 2), 4)
   tokens = np.array([[1, 2, 299, 0]])
-  params, _ = jax.jit(network.init)(jax.random.key(0), tokens)
-  read = jax.jit(lambda tokens: network.apply(params, {}, tokens, train=False)[0])
+  params, _ = start(network.init, tokens)
+  read = jax.jit(lambda params, *tokens: [network.apply(params, {}, x, train=False)[0] for x in tokens])
   if np.dtype(kind).itemsize == 1:  # which has no end of text
-    assert np.isnan(read(np.minimum(tokens, 100).astype(kind))).all()
+    assert np.isnan(read(params, np.minimum(tokens, 100).astype(kind))).all()
   else:
-    np.testing.assert_array_equal(read(tokens.astype(kind)), read(tokens))
+    np.testing.assert_array_equal(*read(params, tokens.astype(kind), tokens))
 
 
 def test_clip_refuses_texts_without_an_end_before_it_makes_anything():

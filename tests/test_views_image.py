@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import affine_transform, gaussian_filter
 
-from metajax.views.image import affine, centred, compose, elastic, noise, sample, sometimes, warp
+from metajax.views.image import affine, centred, compose, elastic, geometry, noise, sample, sometimes, warp
 
 PICTURE = gaussian_filter(np.random.default_rng(0).random((21, 30, 2)), (2, 2, 0)).astype(np.float32)
 
@@ -47,11 +47,30 @@ def test_x_goes_to_the_right_and_y_down():
   assert moved[5, 6, 0] == 1 and moved.sum() == 1
 
 
+PARTS = ({"rotation": 30.0}, {"shear": 0.3}, {"scale": (0.5, 0.9)}, {"translation": 0.2})
+NONE = {"rotation": 0.0, "shear": 0.0, "scale": (1.0, 1.0), "translation": 0.0}
+
+
+def test_each_part_of_an_affine_map_is_drawn_with_its_probability(monkeypatch):
+  """Of all kinds by one program, of the maps alone."""
+  monkeypatch.setattr(geometry, "warp", lambda picture, matrix, translation, fill: (matrix, translation))
+  views = [affine(**NONE), *(affine(**NONE | part, probability=p) for part in PARTS for p in (0.5, 1.0, 0.0))]
+  run = jax.jit(jax.vmap(lambda key: [view(key, jnp.zeros((21, 30, 2))) for view in views]))
+  maps = jax.device_get(run(jax.random.split(jax.random.key(0), 256)))
+  nothing, *shares = (np.mean((matrix != np.eye(2)).any((1, 2)) | moved.any(1)) for matrix, moved in maps)
+  assert nothing == 0
+  for part, (half, always, never) in zip(PARTS, np.reshape(shares, (4, 3)), strict=True):
+    share = 0.5 if "rotation" in part else 0.75  # of the other parts there are two
+    assert half == pytest.approx(share, abs=0.1), part
+    assert always > 0.98 and never == 0
+
+
+@pytest.mark.slow  # the maps are drawn with it, and a warp is SciPy's
 def test_each_part_of_an_affine_view_is_there_with_its_probability():
-  one = lambda **part: affine(**{"rotation": 0.0, "shear": 0.0, "scale": (1.0, 1.0), "translation": 0.0, **part})
+  one = lambda **part: affine(**NONE | part)
   changed = lambda view: np.mean(np.abs(many(view) - PICTURE).max((1, 2, 3)) > 1e-4)
   assert changed(one()) == 0
-  for part in ({"rotation": 30.0}, {"shear": 0.3}, {"scale": (0.5, 0.9)}, {"translation": 0.2}):
+  for part in PARTS:
     share = 0.5 if "rotation" in part else 0.75  # of the other parts there are two
     assert changed(one(**part)) == pytest.approx(share, abs=0.1), part
     assert changed(one(**part, probability=1.0)) > 0.98 and changed(one(**part, probability=0.0)) == 0
