@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from metajax.types import Episode, Examples
+from metajax.types import Episode, Examples, Pair
 
 
 def episodes(source, *, ways, shots, queries, tasks, seed=0, within_groups=False):
@@ -40,5 +40,19 @@ def examples(source, *, batch_size, seed=0):
       rows = np.random.default_rng((seed, step)).permutation(len(source.labels))[:batch_size]
       labels = np.eye(len(source.classes), dtype=np.float32)[source.labels[rows]]
       yield Examples(np.float32(source.images[rows]) / 255, labels)
+
+  return batches
+
+
+def image_texts(source, tokenizer, *, batch_size, length, seed=0):
+  """As `metajax.data.image_texts`, of sources in memory and texts of one length: the same pairs from whatever step."""
+  tokens = [tokenizer(list(texts), length) for texts in source.captions]
+
+  def batches(start=0, shard=(0, 1)):
+    for step in itertools.count(start):
+      random = np.random.default_rng((seed, step))
+      classes = random.permutation(len(tokens))[:batch_size]
+      rows = [random.choice(np.flatnonzero(source.labels == k)) for k in classes]
+      yield Pair(np.float32(source.images[rows]) / 255, np.stack([random.choice(tokens[k]) for k in classes]))
 
   return batches

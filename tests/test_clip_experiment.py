@@ -51,7 +51,19 @@ def test_a_run_finds_captions_and_names_pictures_in_sentences(command, tmp_path)
   data, folder = tmp_path / "data", tmp_path / "run"
   data.mkdir()
   own(data)
-  flags = ["--steps", "2", "--augment", "none", "--data", str(data), "--folder", str(folder), "--record"]
+  flags = [
+    "--steps",
+    "2",
+    "--devices",
+    "1",
+    "--augment",
+    "none",
+    "--data",
+    str(data),
+    "--folder",
+    str(folder),
+    "--record",
+  ]
   status, out, error = command(clip, *TINY, *flags)
   assert status == 0, error
   assert "8 pictures of 8 classes to learn from; held out: test, 2 pictures of 2 classes" in out

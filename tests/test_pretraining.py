@@ -4,31 +4,19 @@ import json
 import re
 import sys
 
-import drawn_by_numpy
+import few_programs
 import jax
 import jax.numpy as jnp
 import numpy as np
-import one_block
 import pytest
 
-from experiments import (
-  clip,
-  command_line,
-  few_shot,
-  few_shot_data,
-  fine_tune,
-  pretraining,
-  pretraining_data,
-  records,
-  simclr,
-)
+from experiments import command_line, few_shot_data, fine_tune, pretraining_data, records, simclr
 from experiments.pretraining import Setting
 from experiments.pretraining_data import Parts
 from experiments.probing import few_shot_all, few_shot_tasks
-from metajax import Examples, Network, train
+from metajax import Examples, Network
 from metajax.data import from_arrays
 from metajax.learners import supervised
-from metajax.train import run as training
 from metajax.views import image
 
 TINY = ["--encoder-name", "conv4", "--width", "0.0625", "--hidden", "8", "--outputs", "4", "--size", "16"]
@@ -46,11 +34,6 @@ def pictures(name, split="train", *, size=28, download=False, rotations=False, s
   return from_arrays(images, np.repeat(np.arange(4), 10), classes=[f"{named} {k}" for k in range(4)])
 
 
-def start_at_once(learner, optimizer, batch, seed=0):
-  """As `metajax.train.start`, but all of what the learner begins with is one program."""
-  return train.start(learner._replace(init=jax.jit(lambda key, _: learner.init(key, batch))), optimizer, None, seed)
-
-
 def brighter(key, picture):
   """A view that compiles quickly."""
   return picture * jax.random.uniform(key, (), minval=0.5)
@@ -61,13 +44,8 @@ def command(monkeypatch, capsys, tmp_path):
   """Runs a command, of few programs: (its status, its standard output, its standard error)."""
   monkeypatch.setattr(records, "HERE", tmp_path / "experiments")
   monkeypatch.setattr(few_shot_data, "load", pictures)
-  monkeypatch.setattr(few_shot, "episodes", drawn_by_numpy.episodes)
-  monkeypatch.setattr(pretraining, "examples", drawn_by_numpy.examples)
-  monkeypatch.setattr(fine_tune, "examples", drawn_by_numpy.examples)
   monkeypatch.setattr(image, "handwriting", lambda: brighter)
-  for module in (pretraining, clip, training):
-    monkeypatch.setattr(module, "start", start_at_once)
-  one_block.use(monkeypatch)
+  few_programs.use(monkeypatch)
 
   def run(module, *arguments):
     monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
@@ -164,10 +142,8 @@ def test_few_shot_tasks_of_features_are_those_of_pictures():
   learner = supervised(encoder)
   setting = Setting(test=("3w2s",), test_tasks=40, test_queries=4)
   tasks = few_shot_tasks(Parts(source, source, source, source, True, source), setting)
-  trained = [
-    jax.tree.map(lambda x: x, learner.init(jax.random.key(seed), Examples(np.zeros((2, 8, 8, 1)), np.eye(2))))
-    for seed in range(2)
-  ]
+  init = jax.jit(lambda key: learner.init(key, Examples(np.zeros((2, 8, 8, 1)), np.eye(2))))
+  trained = [init(jax.random.key(seed)) for seed in range(2)]
   of_pictures, of_features = (
     few_shot_all({"supervised": (learner, trained)}, tasks, setting, {"train_seconds": 0}, frozen)
     for frozen in (None, source)
