@@ -5,6 +5,7 @@ import functools
 import chex
 import jax
 import numpy as np
+import params_by_numpy
 import pytest
 from table_of_learners import LEARNERS, MESH_PATHS, VARIANTS, episodes, pictures
 
@@ -38,7 +39,7 @@ class Case:
   def __init__(self, name):
     self.row = LEARNERS[name]
     self.learner, self.batch, self.key = self.row.learner, self.row.batch(0), jax.random.key(1)
-    self.params, self.state = jax.jit(lambda key: self.learner.init(key, self.batch))(jax.random.key(0))
+    self.params, self.state = params_by_numpy.start(self.learner.init, self.batch)
     self.value_and_grad = jax.value_and_grad(self.learner.loss, has_aux=True)
     self.traces = 0
     self.compiled = jax.jit(self.traced)
