@@ -6,6 +6,7 @@ import signal
 import traceback
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,6 +17,7 @@ from table_of_functions import FUNCTIONS, ways_to_go_wrong
 import metajax
 
 OURS = Path(metajax.__file__).parent
+OF_ARRAYS = ("metajax.losses", "metajax.predictors", "metajax.compose")
 SECONDS = 10
 SQUARED = 1e18  # what 32 bits do not hold the square of, which may be infinite, or NaN
 CHANGES = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 99)), min_size=1, max_size=3)
@@ -23,8 +25,11 @@ SEARCH = settings(deadline=None, database=None, derandomize=True, suppress_healt
 TOLERANCE = {2: 2e-2, 4: 2e-4, 8: 2e-4}  # by the bytes of the smallest floats that are given
 
 
-def check(name, seed, wrongs):
-  """Calls a function with arguments of which some are changed, by `[(which, how)]`: numbers that are taken modulo."""
+def check(name, seed, wrongs, compiled=False):
+  """Calls a function with arguments of which some are changed, by `[(which, how)]`: numbers that are taken modulo.
+
+  Compiled it is one program; of what is called by itself each operation is one.
+  """
   function, rng = FUNCTIONS[name], np.random.default_rng(seed)
   arguments, said = {key: make(rng) for key, make in function.arguments.items()}, {}
   for which, how in wrongs:
@@ -38,8 +43,9 @@ def check(name, seed, wrongs):
   with np.errstate(all="ignore"):
     expected = right(function, arguments)
   try:
-    with at_most(SECONDS):
-      found = function.call(**arguments)
+    with at_most(SECONDS), np.errstate(all="ignore"):
+      call = lambda: function.call(**arguments)
+      found = jax.jit(call)() if compiled and function.call.__module__.startswith(OF_ARRAYS) else call()
   except (ValueError, TypeError, FloatingPointError) as error:
     assert said, f"{about}: {error}"
     assert is_ours(error), f"{about}: {type(error).__name__} from elsewhere: {error}"
@@ -88,10 +94,10 @@ def at_most(seconds):
     signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_arguments_that_are_fine_give_the_right_number(name):
-  for seed in range(3):
-    check(name, seed, [])
+def test_arguments_that_are_fine_give_the_right_number(name, seed):
+  check(name, seed, [], compiled=seed == 0)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +124,7 @@ def test_arguments_that_are_fine_give_the_right_number(name):
 def test_what_the_search_has_found_stays_mended(name, argument, change):
   arguments = FUNCTIONS[name].arguments
   how = list(ways_to_go_wrong(arguments[argument](np.random.default_rng(0)))).index(change)
-  check(name, 0, [(list(arguments).index(argument), how)])
+  check(name, 0, [(list(arguments).index(argument), how)], compiled=True)
 
 
 def test_the_search_is_of_2000_calls_at_least():
@@ -130,7 +136,7 @@ def test_the_search_is_of_2000_calls_at_least():
 @settings(SEARCH, max_examples=6)
 @given(seed=st.integers(0, 99), wrongs=CHANGES)
 def test_some_arguments_are_refused_or_answered_rightly(name, seed, wrongs):
-  check(name, seed, wrongs)
+  check(name, seed, wrongs, compiled=True)
 
 
 @pytest.mark.slow

@@ -51,20 +51,8 @@ def test_a_run_finds_captions_and_names_pictures_in_sentences(command, tmp_path)
   data, folder = tmp_path / "data", tmp_path / "run"
   data.mkdir()
   own(data)
-  flags = [
-    "--steps",
-    "2",
-    "--devices",
-    "1",
-    "--augment",
-    "none",
-    "--data",
-    str(data),
-    "--folder",
-    str(folder),
-    "--record",
-  ]
-  status, out, error = command(clip, *TINY, *flags)
+  flags = ["--steps", "2", "--devices", "1", "--augment", "none", "--folder", str(folder), "--record"]
+  status, out, error = command(clip, *TINY, *flags, "--data", str(data))
   assert status == 0, error
   assert "8 pictures of 8 classes to learn from; held out: test, 2 pictures of 2 classes" in out
   assert len(re.findall(r"^  (?:clip|untrained): test, (?:text to picture|picture to text) at \d+: ", out, re.M)) == 12

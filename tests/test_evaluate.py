@@ -192,11 +192,12 @@ def test_an_adaptation_curve_has_the_accuracy_after_each_number_of_steps():
   network = mlp((8,), 3)
   after = lambda n: maml(network, gradient_steps(optax.sgd(0.5), n) if n else unchanged)
   params, state = jax.jit(after(1).init)(jax.random.key(0), episodes(0))
-  curve = adaptation_curve(after, params, state, batches, (0, 1, 5), TASKS)
-  expected = [few_shot_accuracy(after(n), params, state, batches, TASKS) for n in (0, 1, 5)]
+  curve = adaptation_curve(after, params, state, batches, (0, 5), TASKS)
+  expected = [few_shot_accuracy(after(n), params, state, batches, TASKS) for n in (0, 5)]
   for point, alone in zip(curve, expected, strict=True):
     np.testing.assert_array_equal(point.tasks, alone.tasks)
-  assert curve[2].mean > curve[0].mean + 10
+  assert curve[1].mean > curve[0].mean + 10
   task = jax.tree.map(lambda x: x[0], episodes(0))
-  as_it_is = network.apply(params, state, task.query.inputs, train=True)[0]
-  np.testing.assert_allclose(after(0).predict(params, state, task.support, task.query.inputs), as_it_is, rtol=1e-6)
+  as_it_is = lambda params: network.apply(params, state, task.query.inputs, train=True)[0]
+  found = lambda params: after(0).predict(params, state, task.support, task.query.inputs)
+  np.testing.assert_allclose(*jax.jit(lambda params: (found(params), as_it_is(params)))(params), rtol=1e-6)
