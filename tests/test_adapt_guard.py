@@ -117,10 +117,10 @@ def worst(norms):
   return {name: (float(norm.max()), KINDS[int(np.argmax(norm))]) for name, norm in norms.items()}
 
 
-@pytest.mark.parametrize(("row", "optimizer"), list(enumerate(OPTIMIZERS)), ids=OPTIMIZERS)
-def test_zero_gradients_make_neither_nan_nor_an_explosion_and_change_no_value(row, optimizer):
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_zero_gradients_make_neither_nan_nor_an_explosion_and_change_no_value(optimizer):
   """Of the size that SGD's derivative is; 297 problems in all."""
-  steps = 1 + (row + 1) % 3  # of adam as many as with a learned rate below
+  steps = {"momentum": 1, "nesterov": 3, "schedule": 3}.get(optimizer, 2)  # of most as many, which share sgd's program
   norms, adapted, unguarded = jax.device_get(sweep(OPTIMIZERS[optimizer], steps, PROBLEMS))
   reference, _, _ = jax.device_get(sweep(optax.sgd, steps, PROBLEMS))
   for name, norm in norms.items():
@@ -131,7 +131,7 @@ def test_zero_gradients_make_neither_nan_nor_an_explosion_and_change_no_value(ro
 
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "clipped"])
 def test_a_learned_rate_is_guarded_like_a_known_one(optimizer):
-  (learned, _, _), (known, _, _) = (sweep(OPTIMIZERS[optimizer], 2, PROBLEMS, how) for how in (True, False))
+  (learned, _, _), (known, _, _) = (sweep(OPTIMIZERS[optimizer], 2, PROBLEMS, *how) for how in ((), (False,)))
   for name in ("params", "weights"):
     np.testing.assert_allclose(learned[name], known[name], rtol=1e-3, atol=1e-5)
 

@@ -6,14 +6,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from table_of_learners import classifier, encoder, episodes
+from table_of_learners import episodes
 
 from metajax import Network, gradient_steps
 from metajax.adapt import only
 from metajax.compose import flatten, linear, with_head, zeros_for_all_ways
 from metajax.learners import anil, maml
 
-adapt = gradient_steps(optax.sgd(0.3), 3)
+adapt, layer = gradient_steps(optax.sgd(0.3), 3), linear(5)
+encoder = Network(layer.init, lambda *given, **how: (jnp.tanh(layer.apply(*given, **how)[0]), {}))
+classifier = with_head(encoder, linear(3))
 
 
 def value_and_gradient(learner, params, state):
@@ -92,12 +94,12 @@ def test_a_head_from_zeros_is_tested_at_any_number_of_ways_and_does_not_depend_o
 
 def test_a_head_from_zeros_needs_a_head_of_one_output():
   with pytest.raises(ValueError, match=r"a head of one output, such as linear\(1\), got a leaf of shape \[3\]"):
-    anil(encoder, linear(3), adapt, start=zeros_for_all_ways).init(jax.random.key(0), episodes(0))
+    jax.eval_shape(anil(encoder, linear(3), adapt, start=zeros_for_all_ways).init, jax.random.key(0), episodes(0))
 
 
 def test_a_head_of_other_ways_than_the_labels_is_refused_at_init():
   with pytest.raises(ValueError, match=r"logits \[10, 5\] for labels of 5 ways, got \[10, 3\]"):
-    anil(encoder, linear(3), adapt).init(jax.random.key(0), episodes(0, ways=5))
+    jax.eval_shape(anil(encoder, linear(3), adapt).init, jax.random.key(0), episodes(0, ways=5))
 
 
 @pytest.mark.parametrize("make", [maml, anil], ids=["maml", "anil"])

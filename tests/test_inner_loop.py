@@ -10,7 +10,8 @@ from metajax import Network, gradient_steps
 from metajax.compose import linear, with_head
 from metajax.learners import maml
 from metajax.learners.inner_loop import query_pass, statistics_of_pass
-from metajax.networks import conv4
+from metajax.networks import from_linen
+from metajax.networks.conv4 import Blocks
 
 SUPPORT = [name for name in LEARNERS if "of the support" in name]
 
@@ -47,7 +48,7 @@ def test_under_transductive_it_does():
 
 @pytest.mark.parametrize("normalisation", ["layer", "group", "none"])
 def test_networks_without_batch_statistics_answer_each_query_alone_under_any_policy(normalisation):
-  network = with_head(conv4(4, downsample="stride", pool="mean", normalisation=normalisation), linear(3))
+  network = with_head(from_linen(Blocks(1, 4, "stride", "mean", 1, normalisation, "slices")), linear(3))
   adapt = lambda loss, params, data: (params, loss(params, data)[None])
   found = answers(*(maml(network, adapt, policy=policy) for policy in ("transductive", "support")))
   for first, second in found:

@@ -6,13 +6,15 @@ import jax
 import numpy as np
 import pytest
 from finite_differences import check_slopes
-from table_of_learners import LEARNERS, encoder, episodes, one_hot
+from table_of_learners import LEARNERS, episodes, one_hot
 
+from metajax.compose import linear
 from metajax.learners import matching
 from metajax.losses import cross_entropy
 from metajax.predictors import EMPTY_WAY, attention, attention_logits
 
 SCALE, STEPS = 3.0, 3
+encoder = linear(5)
 
 
 def sigmoid(x):

@@ -195,4 +195,4 @@ def test_padded_rows_are_refused_where_batch_statistics_are_kept():
   images = jax.tree.map(lambda x: np.array(x[0]), pictures(0)).support
   images.labels[1] = 0
   with pytest.raises(ValueError, match=r"no padded rows .* batch statistics, got some"):
-    supervised(convolution).init(jax.random.key(0), images)
+    jax.eval_shape(lambda key: supervised(convolution).init(key, images), jax.random.key(0))

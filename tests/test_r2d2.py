@@ -7,14 +7,16 @@ import optax
 import pytest
 from finite_differences import direction_like, moved
 from sklearn.linear_model import Ridge
-from table_of_learners import classifier, encoder, episodes, one_hot
+from table_of_learners import classifier, episodes, one_hot
 
 from metajax import Network, gradient_steps
+from metajax.compose import linear
 from metajax.learners import maml, r2d2
 from metajax.losses import cross_entropy
 from metajax.predictors import EMPTY_WAY, ridge, ridge_logits
 
 STRENGTH = 0.7
+encoder = linear(5)
 
 
 def problem(rows, width, ways=3):

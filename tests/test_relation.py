@@ -87,10 +87,10 @@ def test_gradient_is_that_of_finite_differences(float64):
 
 def test_a_module_that_does_not_score_pairs_is_refused_at_init():
   with pytest.raises(ValueError, match=r"from 18 pairs to \[18, 1\], got \[18, 2\]"):
-    relation(maps, on_pairs(mlp((), 2))).init(jax.random.key(0), episodes(0))
+    jax.eval_shape(relation(maps, on_pairs(mlp((), 2))).init, jax.random.key(0), episodes(0))
   flat = Network(module.init, lambda *given, **flags: (module.apply(*given, **flags)[0].reshape(-1), {}))
   with pytest.raises(ValueError, match=r"from 3 classes and 6 queries to \[6, 3\], got \[18\]"):
-    relation(maps, flat).init(jax.random.key(0), episodes(0))
+    jax.eval_shape(relation(maps, flat).init, jax.random.key(0), episodes(0))
 
 
 @pytest.mark.parametrize("normalisation", ["batch", "layer", "none"])
@@ -127,4 +127,4 @@ def test_padded_rows_are_refused_where_the_module_keeps_batch_statistics():
     lambda params, state, *x, train, key=None: (module.apply(params, {}, *x, train=train)[0], state),
   )
   with pytest.raises(ValueError, match="no padded rows"):
-    relation(maps, counting).init(jax.random.key(0), batch)
+    jax.eval_shape(lambda key: relation(maps, counting).init(key, batch), jax.random.key(0))

@@ -150,4 +150,5 @@ def test_embeddings_that_are_not_rows_and_padded_rows_beside_batch_norm_are_refu
   padded = one_hot([0, 1, 0, 1], 2)
   padded[3] = 0
   with pytest.raises(ValueError, match="no padded rows"):
-    siamese(conv4(4)).init(jax.random.key(0), Examples(Pair(picture, picture), padded))
+    examples = Examples(Pair(picture, picture), padded)
+    jax.eval_shape(lambda key: siamese(conv4(4)).init(key, examples), jax.random.key(0))

@@ -16,9 +16,11 @@ from metajax import Examples, Learner, fit, make_mesh
 from metajax.checkpoint import Checkpoints
 from metajax.train import Stopped, for_seeds, make_train_step, restore, seeds_at_once, start
 
+three_drawn = jax.jit(lambda key: jax.random.normal(key, (3,)))
+
 
 def init(key, batch):
-  return {"weight": jax.random.normal(key, (3,))}, {"steps": jnp.zeros((), jnp.int32)}
+  return {"weight": three_drawn(key)}, {"steps": jnp.zeros((), jnp.int32)}
 
 
 def loss(params, state, batch, key):
@@ -57,14 +59,19 @@ def close(found, expected):
 
 def test_fit_is_its_loop_written_out():
   trained = fit(regression, optimizer, batches, 5, seed=3)
-  init_key, run_key = jax.random.split(jax.random.key(3))
-  params, state = init(init_key, batch_of(0))
-  optimizer_state = optimizer.init(params)
-  for step in range(5):
-    gradient, _ = jax.grad(loss, has_aux=True)(params, state, batch_of(step), jax.random.fold_in(run_key, step))
-    updates, optimizer_state = optimizer.update(gradient, optimizer_state)
-    params = optax.apply_updates(params, updates)
-  close((trained.params, trained.optimizer_state), (params, optimizer_state))
+
+  @jax.jit
+  def written_out():
+    init_key, run_key = jax.random.split(jax.random.key(3))
+    params, state = init(init_key, batch_of(0))
+    optimizer_state = optimizer.init(params)
+    for step in range(5):
+      gradient, _ = jax.grad(loss, has_aux=True)(params, state, batch_of(step), jax.random.fold_in(run_key, step))
+      updates, optimizer_state = optimizer.update(gradient, optimizer_state)
+      params = optax.apply_updates(params, updates)
+    return params, optimizer_state
+
+  close((trained.params, trained.optimizer_state), written_out())
   assert trained.step == trained.state["steps"] == 5
 
 
@@ -76,10 +83,15 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
 
 def test_metrics_of_a_step_are_the_loss_the_norm_of_its_gradient_and_the_learners_own():
   before = start(regression, optimizer, batch_of(0))
-  _, metrics = make_train_step(regression, optimizer)(before, batch_of(0))
-  key = jax.random.fold_in(before.key, 0)
-  (value, (_, own)), gradient = jax.value_and_grad(loss, has_aux=True)(before.params, before.state, batch_of(0), key)
-  close(metrics, {"loss": value, "gradient_norm": jnp.linalg.norm(gradient["weight"]), **own})
+
+  @jax.jit
+  def both(before):
+    _, metrics = make_train_step(regression, optimizer)(before, batch_of(0))
+    key = jax.random.fold_in(before.key, 0)
+    (value, (_, own)), gradient = jax.value_and_grad(loss, has_aux=True)(before.params, before.state, batch_of(0), key)
+    return metrics, {"loss": value, "gradient_norm": jnp.linalg.norm(gradient["weight"]), **own}
+
+  close(*both(before))
 
 
 def test_eight_devices_train_like_one():
@@ -188,7 +200,7 @@ def followed(folder, steps, *, fail_at=None, stop_at=None, seed=0, devices=1, **
       seed=seed,
       log=log,
       log_every=3,
-      validate=lambda params, state: -float(jnp.square(params["weight"][0] - 0.2).sum()),
+      validate=lambda params, state: -float(np.square(np.asarray(params["weight"])[0] - 0.2).sum()),
       validate_every=4,
       checkpoints=kept,
       checkpoint_every=2,
@@ -201,6 +213,13 @@ def followed(folder, steps, *, fail_at=None, stop_at=None, seed=0, devices=1, **
 @functools.cache
 def uninterrupted(folder, seed=0):
   return followed(folder, 11, seed=seed)
+
+
+@pytest.fixture
+def ended(tmp_path_factory):
+  """The folder of a run that has ended, and what it gave: nothing may be written there."""
+  folder = tmp_path_factory.getbasetemp() / "whole-0"
+  return folder, *uninterrupted(folder, 0)
 
 
 @pytest.mark.parametrize(
@@ -218,8 +237,9 @@ def test_a_run_cut_off_anywhere_goes_on_to_the_same_bits_and_the_same_log(tmp_pa
 
 
 @pytest.mark.filterwarnings("ignore:.*is skipped")
-def test_a_run_whose_best_checkpoint_is_lost_goes_back_and_finds_it_again(tmp_path):
-  expected, rows = followed(tmp_path, 11)
+def test_a_run_whose_best_checkpoint_is_lost_goes_back_and_finds_it_again(tmp_path, ended):
+  folder, expected, rows = ended
+  shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
   shutil.rmtree(tmp_path / str(int(expected.step)) / "arrays")
   with Checkpoints(tmp_path) as kept, pytest.raises(ValueError, match="go on with the run, which finds them again"):
     restore(regression, optimizer, batches, kept)
@@ -229,9 +249,8 @@ def test_a_run_whose_best_checkpoint_is_lost_goes_back_and_finds_it_again(tmp_pa
   chex.assert_trees_all_equal(found._replace(key=0), expected._replace(key=0))
 
 
-def test_a_run_of_another_seed_is_not_gone_on_with(tmp_path):
-  followed(tmp_path, 11)
-  with Checkpoints(tmp_path) as kept, pytest.raises(ValueError, match=r"expected seed 0, of the run in .*, got 1"):
+def test_a_run_of_another_seed_is_not_gone_on_with(ended):
+  with Checkpoints(ended[0]) as kept, pytest.raises(ValueError, match=r"expected seed 0, of the run in .*, got 1"):
     fit(regression, optimizer, batches, 12, seed=1, checkpoints=kept)
 
 
@@ -242,9 +261,9 @@ def test_a_tree_that_cannot_be_saved_is_refused_before_the_first_step(tmp_path):
     fit(twice, optimizer, only(1), 5, checkpoints=kept)
 
 
-def test_a_run_that_had_ended_is_given_back_without_a_step(tmp_path):
-  expected, _ = followed(tmp_path, 11)
-  found, rows = followed(tmp_path, 11, fail_at=11)
+def test_a_run_that_had_ended_is_given_back_without_a_step(ended):
+  folder, expected, _ = ended
+  found, rows = followed(folder, 11, fail_at=11)
   assert rows == []
   chex.assert_trees_all_equal(found._replace(key=0), expected._replace(key=0))
 
@@ -254,18 +273,17 @@ def test_stop_is_told_what_was_done():
     fit(regression, optimizer, batches, 9, stop=iter([None, "SIGTERM"]).__next__)
 
 
-def test_a_checkpoint_beyond_the_steps_is_refused(tmp_path):
-  followed(tmp_path, 11)
+def test_a_checkpoint_beyond_the_steps_is_refused(ended):
   with (
-    Checkpoints(tmp_path) as kept,
+    Checkpoints(ended[0]) as kept,
     pytest.raises(ValueError, match=r"least the 11 steps of the checkpoint .*, got 5"),
   ):
     fit(regression, optimizer, batches, 5, checkpoints=kept)
 
 
-def test_restore_gives_the_best_and_the_last(tmp_path):
-  expected, _ = followed(tmp_path, 11)
-  with Checkpoints(tmp_path) as kept:
+def test_restore_gives_the_best_and_the_last(tmp_path, ended):
+  folder, expected, _ = ended
+  with Checkpoints(folder) as kept:
     best = restore(regression, optimizer, batches, kept)
     last = restore(regression, optimizer, batches, kept, best=False)
   chex.assert_trees_all_equal(best._replace(key=0), expected._replace(key=0))
@@ -275,8 +293,8 @@ def test_restore_gives_the_best_and_the_last(tmp_path):
 
 
 @pytest.mark.parametrize("devices", [1, 4])
-def test_eight_devices_are_gone_on_with_by_others_on_the_same_examples(tmp_path, tmp_path_factory, devices):
-  expected, rows = uninterrupted(tmp_path_factory.getbasetemp() / "whole-0", 0)
+def test_eight_devices_are_gone_on_with_by_others_on_the_same_examples(tmp_path, ended, devices):
+  _, expected, rows = ended
   followed(tmp_path, 11, fail_at=5, devices=8)
   found, after = followed(tmp_path, 11, devices=devices)
   assert [step for step, _ in after] == [step for step, _ in rows if step >= after[0][0]]
@@ -286,10 +304,10 @@ def test_eight_devices_are_gone_on_with_by_others_on_the_same_examples(tmp_path,
 def test_seeds_side_by_side_train_as_each_would_alone():
   seeds = (0, 7)
   each = [lambda start, shard, s=s: (batch_of(1000 * s + i) for i in range(start, 100)) for s in seeds]
-  together = fit(regression, optimizer, for_seeds(each), 5, seed=seeds)
+  together = jax.device_get(fit(regression, optimizer, for_seeds(each), 5, seed=seeds)._replace(key=0))
   for i, seed in enumerate(seeds):
     alone = fit(regression, optimizer, each[i], 5, seed=seed)
-    close(jax.tree.map(lambda x, i=i: x[i], together)._replace(key=0), alone._replace(key=0))
+    close(jax.tree.map(lambda x, i=i: x[i], together._replace(key=())), alone._replace(key=()))
 
 
 def test_as_many_seeds_train_side_by_side_as_the_memory_allows(monkeypatch):
