@@ -79,9 +79,9 @@ def start(learner: Learner, optimizer: optax.GradientTransformation, batch: Any,
 
 
 def _copy(x):
-  """By the device, without a program for each shape."""
+  """By the device, without a program for each shape; what several hosts hold or a key can only be copied by one."""
   x = jnp.asarray(x)
-  return jnp.copy(x) if is_key(x) else jax.device_put(x, may_alias=False)
+  return jax.device_put(x, may_alias=False) if x.is_fully_addressable and not is_key(x) else jnp.copy(x)
 
 
 def each_seed(train_state: TrainState, seed: int | Sequence[int]) -> list[TrainState]:
