@@ -85,10 +85,15 @@ def test_with_head_gives_encoder_and_head_a_key_each():
 
 def test_tied_runs_one_encoder_on_every_part():
   encoder, inputs = noisy(2), draw(0, 5, 3, 4)
-  params, state = tied(encoder).init(jax.random.key(0), inputs)
+
+  @jax.jit
+  def run(key):
+    params, state = tied(encoder).init(key, inputs)
+    parts = [encoder.apply(params, state, inputs[:, part], train=True)[0] for part in range(3)]
+    return params, tied(encoder).apply(params, state, inputs, train=True), parts
+
+  params, (outputs, after), parts = jax.device_get(run(jax.random.key(0)))
   assert params["weight"].shape == (4, 2)
-  outputs, after = tied(encoder).apply(params, state, inputs, train=True)
-  parts = [encoder.apply(params, state, inputs[:, part], train=True)[0] for part in range(3)]
   close(outputs, np.concatenate(parts, axis=1))
   assert after == {"passes": 1}
 
