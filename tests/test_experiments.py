@@ -6,6 +6,7 @@ import shutil
 import sys
 
 import drawn_by_numpy
+import few_programs
 import jax
 import numpy as np
 import one_block
@@ -44,6 +45,7 @@ from experiments import (
 from metajax import gradient_steps
 from metajax.data import from_arrays
 from metajax.learners import maml as maml_learner
+from metajax.report import drawing
 
 FEW_SHOT = (
   maml,
@@ -114,6 +116,7 @@ def no_pipelines(monkeypatch):
 
 
 def test_a_run_ends_with_its_accuracy_records_and_pictures(command, monkeypatch):
+  monkeypatch.setattr(drawing, "DOTS_PER_INCH", 32)
   monkeypatch.setattr(few_shot_data, "load", pictures)
   flags = ["--batch-size", "4", "--test", "3w1s", "--devices", "2"]
   status, out, error, files = command(siamese, *TINY, *flags, "--record")
@@ -176,9 +179,8 @@ under = lambda policy, **how: [
     }),
   ],
 )  # fmt: skip
-def test_one_training_is_tested_at_any_ways_in_each_way_to_use_it(
-  command, monkeypatch, no_page, no_pipelines, module, flags, tested
-):
+def test_one_training_is_tested_at_any_ways_in_each_way_to_use_it(command, monkeypatch, no_page, module, flags, tested):
+  few_programs.use(monkeypatch)
   monkeypatch.setattr(few_shot_data, "load", pictures)
   status, out, error, files = command(module, *TINY, "--ways", "3", *flags, "--test", "5w2s", "--record")
   assert status == 0, error
@@ -239,7 +241,7 @@ def test_the_step_is_chosen_on_validation_classes(command, monkeypatch, no_page,
   assert seen == ["validation"] * 2 + ["test"] * 2  # after each step; the learner and the pixels
 
 
-def test_two_runs_are_tested_on_the_same_tasks_with_their_paired_difference(command, finished, tmp_path):
+def test_two_runs_are_tested_on_the_same_tasks_with_their_paired_difference(command, finished, no_pipelines, tmp_path):
   folder, _ = finished
   proto, at = tmp_path / "proto", ("--queries", "2", "--tasks", "6")
   assert command(prototypical, *TINY, "--ways", "3", "--test", "3w1s", "--folder", str(proto))[0] == 0
