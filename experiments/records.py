@@ -14,6 +14,7 @@ import jax
 
 from experiments.command_line import command
 from experiments.terminal import encodable
+from metajax.checks import counted
 from metajax.mesh import first_host
 from metajax.paths import alone, read_json
 from metajax.report import ranking_figure, write_whole
@@ -219,7 +220,7 @@ def _section(records: list[dict]) -> str:
   elif measure == "transfer":
     title = f"{tasks:,} pictures of {queries:,} classes and their texts, in percent"
   else:
-    title = f"{measure.replace('_', ' ')}, {tasks} tasks of {queries} queries a class"
+    title = f"{measure.replace('_', ' ')}, {counted(tasks, 'task')} of {counted(queries, 'query', 'queries')} a class"
   settings = sorted({_column(r) for r in records})
   names = [_heading(*setting) for setting in settings]
   lines = [f"## {data}, {split}: {title}", ""]
@@ -233,7 +234,7 @@ def _section(records: list[dict]) -> str:
     if learner != UNTRAINED:
       beside.setdefault(tuple(training), learner.split(",")[0])
   for (learner, policy, seconds, steps), found in rows.items():
-    trained = f"{seconds / 60:.1f} min, {steps} steps" if steps and learner != UNTRAINED else "not trained"
+    trained = f"{seconds / 60:.1f} min, {counted(steps, 'step')}" if steps and learner != UNTRAINED else "not trained"
     if learner == UNTRAINED and (seconds, steps) in beside:
       trained += f", beside {beside[seconds, steps]}"
     lines.append(_cells(learner, policy, *(_figure(found.get(setting)) for setting in settings), trained))
@@ -253,7 +254,7 @@ def _heading(ways: int | str, shots: int, steps: float) -> str:
     name = list(NAMED.values())[shots]
     return f"{name}, {100 * steps:g}% of labels" if name == "all trained" or steps < 1 else name
   setting = f"{ways}-way {shots}-shot" if ways else f"{shots} shots"
-  return setting if steps < 0 else f"{setting}, {steps} steps" if steps else f"{setting}, no step"
+  return setting if steps < 0 else f"{setting}, {counted(steps, 'step')}" if steps else f"{setting}, no step"
 
 
 def _figure(r: dict | None) -> str:

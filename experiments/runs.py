@@ -17,6 +17,7 @@ from experiments import claims, command_line, records
 from experiments.configuration import configuration, module_of
 from metajax import paths
 from metajax.checkpoint import Checkpoints
+from metajax.checks import counted
 from metajax.mesh import advise, from_first_host, meet_hosts, preempted, share
 from metajax.report import metrics_log, progress, read_metrics
 from metajax.train import Stopped, TrainState, fit
@@ -309,7 +310,7 @@ def _traced(batches: Callable, folder: Path, steps: int):
   def end():
     if tracing:
       jax.profiler.stop_trace()
-      print(f"trace of {len(tracing)} steps, for TensorBoard or Perfetto: {folder}")
+      print(f"trace of {counted(len(tracing), 'step')}, for TensorBoard or Perfetto: {folder}")
       tracing.clear()
 
   def traced(start=0, shard=(0, 1)):

@@ -106,7 +106,7 @@ def pytest_terminal_summary(terminalreporter, config):
   shown = costliest if config.getoption("all_times") else costliest[:SHOWN]
   write = terminalreporter.write_line
   write(f"{'file':<40}{'tests':>7}{'compiles':>10}{'compiling':>12}{'wall':>9}{'CPU':>9}")
-  for name, cost in [*shown, (f"all {len(files)} files", total)]:
+  for name, cost in [*shown, (f"all files: {len(files)}", total)]:
     seconds = "".join(f"{x:{width}.1f} s" for x, width in zip(cost[2:], (10, 7, 7), strict=True))
     write(f"{name:<40}{cost.tests:>7}{cost.compiles:>10}{seconds}")
   if skipped:

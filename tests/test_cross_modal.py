@@ -85,7 +85,7 @@ def test_a_class_is_the_mean_of_its_prompts_as_predict_has_it():
     ),
     (lambda: prompts([]), "expected classes to tell apart, got none"),
     (lambda: prompts(["a"], ["no place"]), "a place {} for the class, got 'no place'"),
-    (lambda: class_embeddings(None, {}, {}, np.ones((2, 3)), np.zeros(1)), "got 2 prompts and 1 classes"),
+    (lambda: class_embeddings(None, {}, {}, np.ones((2, 3)), np.zeros(1)), "got 2 prompts and 1 class"),
   ],
 )
 def test_what_does_not_fit_is_refused(call, said):

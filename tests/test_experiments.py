@@ -198,7 +198,7 @@ def test_one_training_is_tested_at_any_ways_in_each_way_to_use_it(command, monke
     assert [r["adaptation_steps"] for r in curve] == [0, 1, 2] * ways
     assert [r["value"] for r in curve[2::3]] == [r["value"] for r in found[:ways]]
     page = (records.HERE / "README.md").read_text()
-    assert "| 5-way 2-shot, no step | 5-way 2-shot, 1 steps | 5-way 2-shot, 2 steps |" in page
+    assert "| 5-way 2-shot, no step | 5-way 2-shot, 1 step | 5-way 2-shot, 2 steps |" in page
   else:
     assert not curve
 
@@ -581,7 +581,7 @@ def test_a_folder_of_ones_own_pictures_trains_and_its_page_names_what_is_broken(
   assert not (tmp_path / "run").exists()
   status, out, error, _ = command(maml, *arguments, "--skip-broken")
   assert status == 0, error
-  assert "left out 1 file(s) that cannot be read" in out
+  assert "left out 1 picture that cannot be read: 'class 3/broken & torn.png'\n" in out
   assert "broken &amp; torn.png" in (tmp_path / "run" / "index.html").read_text()
 
 

@@ -164,6 +164,9 @@ def test_any_number_is_refused_in_one_line_or_the_run_gets_as_far_as_loading_dat
     ("fine_tune", "--labels 0.1 nan", "expected --labels above 0, got nan"),
     ("reweighting", "--seed 4294967295", "expected --seed to be at most 2**32 - 10"),
     ("sinusoid", "--hidden 40 0", "expected --hidden to be at least 1, got 0"),
+    ("maml", "--data gs://bucket/set", "a path on this machine, got 'gs://bucket/set': copy it to a disk"),
+    ("clip", "--data s3://bucket/captions.csv", "a path on this machine, got 's3://bucket/captions.csv'"),
+    ("zero_shot", "--images gs://bucket/x", "expected --images to be a path on this machine, got 'gs:/bucket/x'"),
     ("zero_shot", "--top 0", "expected --top to be at least 1, got 0"),
   ],
 )

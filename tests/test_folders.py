@@ -636,3 +636,23 @@ print(time.monotonic() - began, int(peak) / 2**20)
   seconds, gib = map(float, run.stdout.split())
   shutil.rmtree(tmp_path / "data")
   assert seconds < 30 and gib < 2, (seconds, gib)
+
+
+@pytest.mark.parametrize("only", ["train", "val", "test"])
+def test_a_table_of_one_split_has_that_split_and_is_dealt_out_like_one_of_none(folder, only):
+  rows = [(f"alphabet {c // 5}/letter {c}/{k}.png", f"λ {c}", only) for c in range(10) for k in range(2)]
+  path, named = table(folder, rows, ("path", "label", "split")), {"val": "validation"}.get(only, only)
+  other = "train" if only == "test" else "test"
+  assert len(load(path, f"own/{named}", size=2).labels) == 20
+  parts = [load(path, part, size=2).classes for part in ("train", "validation", "test")]
+  assert sorted(sum(parts, ())) == [f"λ {c}" for c in range(10)]
+  with pytest.raises(ValueError, match=rf"unknown split 'own/{other}' of .*: expected one of .*own/{named}, own/all$"):
+    load(path, f"own/{other}", size=2)
+
+
+def test_an_archive_of_one_split_has_that_split(tmp_path):
+  images, labels = np.zeros((14, 4, 4), np.uint8), np.arange(14) // 2
+  np.savez(tmp_path / "x.npz", images=images, labels=labels, split=["test"] * 14)
+  assert len(load(tmp_path / "x.npz", "own/test", size=4).labels) == 14
+  with pytest.raises(ValueError, match=r"unknown split 'own/train' of .*own/test, own/all"):
+    load(tmp_path / "x.npz", "own/train", size=4)

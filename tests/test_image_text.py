@@ -203,3 +203,14 @@ def test_broken_pictures_are_named_or_left_out(own):
   source = load_captioned(own, "own/all", skip_broken=True)
   assert "5.png" not in source.classes and len(source.captions) == 7 and source.captions[5][0] == "number 6"
   assert source.broken == ("'5.png'",)
+
+
+@pytest.mark.parametrize("only", ["train", "val", "test"])
+def test_captions_of_one_split_have_that_split_and_are_dealt_out_like_those_of_none(own, only):
+  (own / "captions.csv").write_text("path,caption,split\n" + "".join(f"{i}.png,a,{only}\n" for i in range(8)))
+  named, other = {"val": "validation"}.get(only, only), "train" if only == "test" else "test"
+  assert len(load_captioned(own, f"own/{named}", size=6).captions) == 8
+  parts = [load_captioned(own, part, size=6).classes for part in ("train", "validation", "test")]
+  assert sorted(sum(parts, ())) == [f"{i}.png" for i in range(8)]
+  with pytest.raises(ValueError, match=rf"unknown split 'own/{other}' of .*: expected one of .*own/{named}, own/all$"):
+    load_captioned(own, f"own/{other}", size=6)

@@ -2,12 +2,13 @@
 
 import os
 
+import numpy as np
 import pytest
 from test_broken_images import write_folder
 
-from experiments import few_shot_data, pretraining, pretraining_data
+from experiments import clip, clip_data, few_shot_data, pretraining, pretraining_data
 from experiments.few_shot import Setting
-from metajax.data import BrokenPictures
+from metajax.data import BrokenPictures, Recordings, from_arrays
 
 
 @pytest.fixture
@@ -47,3 +48,55 @@ def test_a_name_of_any_length_is_a_part_of_a_files_name(folder, monkeypatch):
   assert {name: few_shot_data.slug(Setting(data=name)) for name in slugs} == slugs
   monkeypatch.chdir(folder)
   assert few_shot_data.slug(Setting(data=".")) == "set" and os.sep not in few_shot_data.slug(Setting(data=".."))
+
+
+@pytest.fixture
+def parted(tmp_path):
+  """Two pictures of each of seven classes to train on and two to test on, and a caption of each."""
+  folder = write_folder(tmp_path / "set", classes=7, each=4)
+  names = [f"class {c}/{k}.png" for c in range(7) for k in range(4)]
+  rows = [f"{name},{name[:7]},{('train', 'test')[i % 2]}\n" for i, name in enumerate(names)]
+  (folder / "t.csv").write_text("path,label,split\n" + "".join(rows))
+  rows = [f"{name},a {i}th,{('train', 'validation', 'test')[i % 3]}\n" for i, name in enumerate(names)]
+  (folder / "captions.csv").write_text("path,caption,split\n" + "".join(rows))
+  return folder
+
+
+def test_a_broken_picture_that_is_held_out_is_named_and_no_other_part_is_tested_on(parted):
+  (parted / "class 0" / "1.png").write_bytes(b"")
+  with pytest.raises(BrokenPictures, match=r"1 of 28 pictures of .*'class 0/1.png'"):
+    clip_data.load_data(clip.Setting(data=str(parted), size=16))
+  with pytest.raises(BrokenPictures, match=r"1 of 28 pictures of .*'class 0/1.png'"):
+    pretraining_data.load_parts(pretraining.Setting(data=str(parted / "t.csv"), size=16))
+
+
+@pytest.mark.parametrize("c", range(7))
+def test_a_broken_picture_of_any_class_is_named_and_classes_stay_the_same(parted, c):
+  (parted / f"class {c}" / "0.png").write_bytes(b"")
+  with pytest.raises(BrokenPictures, match=f"1 of 28 pictures of .*'class {c}/0.png'"):
+    pretraining_data.load_parts(pretraining.Setting(data=str(parted / "t.csv"), size=16))
+
+
+def test_what_was_left_out_of_captioned_pictures_is_counted_and_named(parted, capsys):
+  (parted / "class 0" / "1.png").write_bytes(b"")  # of validation, which is held out
+  s = clip.Setting(data=str(parted), size=16, skip_broken=True)
+  clip_data.describe(s, clip_data.load_data(s))
+  assert "left out 1 picture that cannot be read: 'class 0/1.png'\n" in capsys.readouterr().out
+
+
+def test_names_of_classes_that_were_left_out_command_no_terminal(capsys):
+  small = from_arrays(np.zeros((4, 2, 2, 1), np.uint8), [0, 0, 1, 1])._replace(small_classes=("\x1b[31m",))
+  few_shot_data.describe(Setting(data="\x1b[2J"), dict.fromkeys(("train", "validation", "test"), small))
+  out = capsys.readouterr().out
+  assert "\x1b" not in out and r"\x1b[2J: " in out and r"picture: \x1b[31m" in out
+
+
+def test_one_recording_that_was_left_out_is_a_file(capsys):
+  clips = Recordings(np.zeros((1, 4, 2, 2, 1), np.uint8), None, 4.0, 0, ("x",), ("",), {})._replace(
+    broken=("x.mp4: it is empty",)
+  )
+  some = from_arrays(np.zeros((2, 2, 2, 1), np.uint8), [0, 1])
+  parts = pretraining_data.Parts(clips, some, some, some, True, None)
+  pretraining_data.describe(pretraining.Setting(), parts)
+  out = capsys.readouterr().out
+  assert "left out 1 file that cannot be read: x.mp4: it is empty\n" in out

@@ -97,7 +97,7 @@ def test_clip_refuses_texts_without_an_end_before_it_makes_anything():
   picture = Network(lambda key, x: seen.append(isinstance(x, jax.core.Tracer)) or ({}, {}), None)
   picture = picture._replace(apply=lambda params, state, x, *, train, key=None: (x.reshape(len(x), -1)[:, :8], state))
   pictures, tokens = np.ones((3, 4, 4, 1), np.float32), np.array([[1, END, 0, 0], [1, 2, 3, 0], [1, 2, END, 0]])
-  with pytest.raises(ValueError, match="the end of text, token 29, in every row, got none in 1 rows: 1"):
+  with pytest.raises(ValueError, match="the end of text, token 29, in every row, got none in 1 row: 1"):
     clip(picture, text).init(jax.random.key(0), Pair(pictures, tokens))
   assert len(seen) == 1
 

@@ -375,3 +375,13 @@ def test_pictures_that_the_weights_have_no_positions_for_are_refused_with_both_s
   with pytest.raises(ValueError, match=r"pictures of 8 x 8, .* got a preprocessing to 12 x 12: image_size=12"):
     load_clip(wrote(config=WITH_HEADS, preprocessor_config=larger))
   assert load_clip(wrote(config=WITH_HEADS, preprocessor_config=larger), image_size=12).preprocessing.pixels == 12
+
+
+def test_open_clips_defaults_are_8_heads_of_text_and_64_values_a_head_of_pictures(wrote):
+  config = _open_clip("model_cfg")
+  del config["model_cfg"]["text_cfg"]["heads"]
+  found = load_clip(wrote(open_clip_config=config))
+  assert found.towers.text.heads == 8 and found.preprocessing == Preprocessing(8, middle="even")
+  del config["model_cfg"]["vision_cfg"]["head_width"]
+  with pytest.raises(ValueError, match=r"vision_cfg.head_width .* from 1 to 24, got 64"):
+    load_clip(wrote(open_clip_config=config))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.published import accuracy, representation
+from experiments.published import ONE_SHOT_ERROR, accuracy, representation
 
 OMNIGLOT = """
   maml              transductive        98.7  99.9  95.8  98.9
@@ -34,3 +34,7 @@ def test_figures_of_representations_are_those_that_were_reported():
   assert representation("simclr", "linear_probe", "cifar10") == 90.7
   assert representation("simclr", "knn", "cifar10") == 84.8
   assert representation("simclr", "knn", "glyphs") is None
+
+
+def test_errors_of_one_shot_runs_are_those_of_the_papers():
+  assert ONE_SHOT_ERROR == {"people": 4.5, "siamese": 8.0, "prototypical": 13.7}

@@ -97,7 +97,7 @@ def test_what_is_broken_is_named_or_left_out(folder, tmp_path):
   with pytest.raises(ValueError, match=r"4 of 6 files of .* cannot be read") as error:
     load_recordings(tmp_path, "all", size=8, frames=5)
   said = str(error.value)
-  assert "short.mkv: it has 1 frames at 8 a second, fewer than the 5 of a part" in said and "\n" not in said
+  assert "short.mkv: it has 1 frame at 8 a second, fewer than the 5 of a part" in said and "\n" not in said
   assert "silent.mkv: it has no sound, which others have" in said and "broken.mp4: " in said and "empty.mkv: " in said
   kept = load_recordings(tmp_path, "all", size=8, frames=5, skip_broken=True)
   assert len(kept.broken) == 4 and {name.split()[0] for name in kept.names} == {

@@ -17,6 +17,7 @@ with contextlib.suppress(RuntimeError):
 
 from metajax.data.captions import load_captioned
 from metajax.data.episodes import episode_rows, episodes, examples
+from metajax.data.files import Unreadable
 from metajax.data.image_text import image_texts
 from metajax.data.moving_glyphs import moving_glyphs
 from metajax.data.one_shot import one_shot_runs, one_shot_tasks
@@ -38,6 +39,7 @@ __all__ = [
   "Recordings",
   "Source",
   "Tokenizer",
+  "Unreadable",
   "balanced",
   "cut_clips",
   "deal_pictures",

@@ -111,7 +111,8 @@ def _clip(path, how):
   if not fits:
     raise ValueError(f"expected a sample_rate that is a multiple of the frame_rate {rate:g}, got {how['sample_rate']}")
   if len(frames) < how["frames"]:
-    raise BrokenRecording(f"it has {len(frames)} frames at {rate:g} a second, fewer than the {how['frames']} of a part")
+    there = checks.counted(len(frames), "frame")
+    raise BrokenRecording(f"it has {there} at {rate:g} a second, fewer than the {how['frames']} of a part")
   if not hears:
     return frames, None
   with opened(path) as container:

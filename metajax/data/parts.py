@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from metajax.checks import counted
+
 PARTS = ("train", "validation", "test")
 
 
@@ -54,10 +56,12 @@ def disjoint_classes(name, present, seed):
     train = shuffle(present["train"])
     cut = max(5, len(train) // 10)
     if len(train) < 2 * cut:
-      raise ValueError(f"{name} has {len(train)} training classes: expected 10 or more, to keep 5 for validation")
+      there = counted(len(train), "training class", "training classes")
+      raise ValueError(f"{name} has {there}: expected 10 or more, to keep 5 for validation")
     return {"train": np.sort(train[cut:]), "validation": np.sort(train[:cut]), "test": present["test"]}
   if len(every) < 6:
-    raise ValueError(f"{name} has {len(every)} classes: expected 6 or more, for three parts that share none")
+    there = counted(len(every), "class", "classes")
+    raise ValueError(f"{name} has {there}: expected 6 or more, for three parts that share none")
   cut = max(2, len(every) // 5)
   validation, test, train = np.split(shuffle(every), [cut, 2 * cut])
   return {"train": np.sort(train), "validation": np.sort(validation), "test": np.sort(test)}

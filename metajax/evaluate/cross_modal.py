@@ -63,7 +63,8 @@ def class_embeddings(
     FloatingPointError: if an embedding, a parameter or a value of the state is not finite, naming it.
   """
   if len(tokens) != len(of_class) or not len(tokens):
-    raise ValueError(f"expected the class of each prompt, got {len(tokens)} prompts and {len(of_class)} classes")
+    given = f"{checks.counted(len(tokens), 'prompt')} and {checks.counted(len(of_class), 'class', 'classes')}"
+    raise ValueError(f"expected the class of each prompt, got {given}")
   checks.integers("the classes of prompts", np.asarray(of_class), "n", low=0)
   found = features(embed, params, state, _batches(tokens, of_class))
   each = unit(found.inputs)

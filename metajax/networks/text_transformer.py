@@ -71,4 +71,5 @@ def _check_ends(tokens, end: int):
   rows = np.flatnonzero(~(tokens == end).any(-1))
   if rows.size:
     which = ", ".join(map(str, rows[: checks.SHOWN])) + ", ..." * (rows.size > checks.SHOWN)
-    raise ValueError(f"expected the end of text, token {end}, in every row, got none in {rows.size} rows: {which}")
+    given = f"none in {checks.counted(rows.size, 'row')}: {which}"
+    raise ValueError(f"expected the end of text, token {end}, in every row, got {given}")
