@@ -840,4 +840,18 @@ MUTANTS = (
     'is_real = hasattr(labels, "shape")',
     ("tests/test_any_arguments.py::test_what_the_search_has_found_stays_mended",),
   ),
+  Mutant(
+    "a broken picture that is held out makes another part be tested on",
+    "experiments/clip_data.py",
+    "  except Unreadable:\n    raise\n",
+    "",
+    ("tests/test_left_out.py::test_a_broken_picture_that_is_held_out_is_named_and_no_other_part_is_tested_on",),
+  ),
+  Mutant(
+    "a broken picture makes the classes be others",
+    "experiments/pretraining_data.py",
+    "  except Unreadable:\n    raise\n",
+    "",
+    ("tests/test_left_out.py::test_a_broken_picture_of_any_class_is_named_and_classes_stay_the_same",),
+  ),
 )
