@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from metajax.checks import is_concrete
 from metajax.mesh import keep_sharded, replicate, shard_parameters, whole_parameters
 from metajax.mesh.devices import is_key
 from metajax.train.given import check_learner, check_optimizer
@@ -79,9 +80,9 @@ def start(learner: Learner, optimizer: optax.GradientTransformation, batch: Any,
 
 
 def _copy(x):
-  """By the device, without a program for each shape; what several hosts hold or a key can only be copied by one."""
+  """By the device, without a program for each shape; what is traced, a key or of several hosts is copied by one."""
   x = jnp.asarray(x)
-  return jax.device_put(x, may_alias=False) if x.is_fully_addressable and not is_key(x) else jnp.copy(x)
+  return jax.device_put(x, may_alias=False) if is_concrete(x) and not is_key(x) else jnp.copy(x)
 
 
 def each_seed(train_state: TrainState, seed: int | Sequence[int]) -> list[TrainState]:
