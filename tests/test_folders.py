@@ -428,9 +428,9 @@ def test_picture_found_broken_late_is_named_in_one_line(folder, as_files):
 def test_program_that_ends_does_not_read_on(folder):
   program = f"""
 import atexit, itertools, time
-from metajax.data import episodes, load, own, pictures
-pictures.BYTES_IN_MEMORY, count, read = 0, itertools.count(), own.read_picture
-own.read_picture = lambda *args, **kwargs: (time.sleep(0.01 * (next(count) > 4000)), read(*args, **kwargs))[1]
+from metajax.data import episodes, load, pictures, verified
+pictures.BYTES_IN_MEMORY, count, read = 0, itertools.count(), verified.read_picture
+verified.read_picture = lambda *args, **kwargs: (time.sleep(0.01 * (next(count) > 4000)), read(*args, **kwargs))[1]
 batches = episodes(load({str(folder)!r}, "own/all"), ways=5, shots=1, queries=3, tasks=200)()
 next(batches)
 atexit.register(lambda: print(next(count)))
