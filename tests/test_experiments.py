@@ -43,7 +43,7 @@ from experiments import (
   triplet,
 )
 from metajax import gradient_steps
-from metajax.data import from_arrays
+from metajax.data import episodes, from_arrays
 from metajax.learners import maml as maml_learner
 from metajax.report import drawing
 
@@ -241,7 +241,7 @@ def test_the_step_is_chosen_on_validation_classes(command, monkeypatch, no_page,
   assert seen == ["validation"] * 2 + ["test"] * 2  # after each step; the learner and the pixels
 
 
-def test_two_runs_are_tested_on_the_same_tasks_with_their_paired_difference(command, finished, no_pipelines, tmp_path):
+def test_two_runs_are_tested_on_the_same_tasks_with_their_paired_difference(command, finished, tmp_path):
   folder, _ = finished
   proto, at = tmp_path / "proto", ("--queries", "2", "--tasks", "6")
   assert command(prototypical, *TINY, "--ways", "3", "--test", "3w1s", "--folder", str(proto))[0] == 0
@@ -416,6 +416,7 @@ def ended(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(few_shot_data, "load", pictures)
     patch.setattr(few_shot_page, "write", without_a_page)
+    patch.setattr(few_shot, "episodes", drawn_by_numpy.episodes)
     one_block.use(patch)
     patch.setattr(sys, "argv", [maml.__name__, *TINY, "--ways", "3", "--folder", str(folder)])
     command_line.run(maml.main, maml.BUDGETS)
@@ -423,7 +424,7 @@ def ended(tmp_path_factory):
 
 
 @pytest.fixture
-def finished(ended, monkeypatch, no_page, tmp_path):
+def finished(ended, monkeypatch, no_page, no_pipelines, tmp_path):
   """A copy of the folder of a run that has ended, and its records."""
   monkeypatch.setattr(few_shot_data, "load", pictures)
   folder = shutil.copytree(ended, tmp_path / "finished")
@@ -485,7 +486,8 @@ def test_two_evaluations_of_a_run_give_the_same_digits_at_any_setting(command, f
     (["--tasks", "1"], "expected --tasks to be at least 2, got 1"),
   ],
 )
-def test_what_a_run_cannot_be_tested_at_is_refused_in_one_line(command, finished, arguments, message):
+def test_what_a_run_cannot_be_tested_at_is_refused_in_one_line(command, finished, monkeypatch, arguments, message):
+  monkeypatch.setattr(few_shot, "episodes", episodes)  # which looks at what is asked of them
   status, _, error, _ = command(evaluate, str(finished[0]), "--queries", "2", *arguments)
   assert status == 2 and re.fullmatch(f"error: .*{message}.*\n", error), error
 
