@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from params_by_numpy import start
 
 from metajax.networks import conv4, from_linen, mlp, resnet12
 from metajax.networks.convolution import convolve, max_pool, native_convolve
@@ -280,12 +281,8 @@ def test_resnet12_is_the_same_by_slices_and_by_xlas_own_convolution():
   images = draw(0, 3, 9, 8, 3)
   slices, native = (resnet12((3, 5), convolution=how) for how in ("slices", "native"))
 
-  @jax.jit
-  def run(key):
-    params, state = slices.init(key, images)
-    return [network.apply(params, state, images, train=True) for network in (slices, native)]
-
-  found, expected = run(jax.random.key(0))
+  run = jax.jit(lambda *made: [network.apply(*made, images, train=True) for network in (slices, native)])
+  found, expected = run(*start(slices.init, images))
   assert found[0].shape == (3, 5)
   chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-5)
 
