@@ -52,16 +52,17 @@ def test_sharded_parameters_learn_what_copies_learn(name):
 
 
 def started(learner, optimizer, batch, fsdp=True):
-  """The TrainState that a run starts from, its step compiled, and the batch, on eight devices."""
+  """The TrainState that a run starts from, its step, to be compiled, and the batch, on eight devices."""
   with jax.set_mesh(make_mesh(8, fsdp=fsdp)):
     state, sharded = start(learner, optimizer, batch), shard_batch(batch)
-    return state, jax.jit(make_train_step(learner, optimizer)).lower(state, sharded).compile(), sharded
+    return state, jax.jit(make_train_step(learner, optimizer)), sharded
 
 
 def step_of(learner, batch):
   """The TrainState before a step and after it, and the step compiled."""
-  before, compiled, sharded = started(learner, optax.adam(1e-3), batch)
+  before, step, sharded = started(learner, optax.adam(1e-3), batch)
   with jax.set_mesh(make_mesh(8, fsdp=True)):
+    compiled = step.lower(before, sharded).compile()
     return before, compiled(before, sharded)[0], compiled
 
 
