@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from params_by_numpy import start
 from table_of_learners import convolution, encoder, labelled, shaken
 
 from metajax import Examples, fit
@@ -22,7 +23,7 @@ learner = simclr(encoder, head, shaken, temperature=0.3)
 
 @pytest.fixture(scope="module")
 def made():
-  return jax.jit(learner.init)(jax.random.key(0), labelled(0).inputs)
+  return start(learner.init, labelled(0).inputs)
 
 
 def reference(embedded, temperature, positive):
@@ -65,13 +66,13 @@ def test_the_loss_is_the_papers_on_two_views_of_each_picture(made):
 def test_supervised_contrastive_finds_all_views_of_a_class():
   with_labels = supervised_contrastive(encoder, head, shaken, temperature=0.3)
   batch = labelled(1)
+  params, state = start(with_labels.init, batch)
 
   @jax.jit
-  def run(key):
-    params, state = with_labels.init(key, batch)
+  def run(params, key):
     return with_labels.loss(params, state, batch, key)[0], embedded(params, views_of(key, batch.inputs))
 
-  loss, rows = run(jax.random.key(1))
+  loss, rows = run(params, jax.random.key(1))
   classes = np.repeat(batch.labels.argmax(-1), 2)
   same = lambda i: [j for j in np.flatnonzero(classes == classes[i]) if j != i]
   np.testing.assert_allclose(loss, reference(rows, 0.3, same), rtol=1e-5)

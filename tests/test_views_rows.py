@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from params_by_numpy import start
 from table_of_learners import encoder, episodes, labelled, labelled_pairs, shaken, triplets
 
 from metajax.learners import augmented, prototypical
@@ -15,8 +16,9 @@ def draw(key, x):
 
 
 def test_every_picture_of_any_batch_has_a_view_of_its_own_and_labels_stay():
-  for batch in (episodes(0), labelled(0), labelled_pairs(0), triplets(0), labelled(0).inputs):
-    found = of_batch(draw, jax.random.key(0), batch)
+  batches = (episodes(0), labelled(0), labelled_pairs(0), triplets(0), labelled(0).inputs)
+  run = jax.jit(lambda key, batches: [of_batch(draw, key, batch) for batch in batches])
+  for batch, found in zip(batches, jax.device_get(run(jax.random.key(0), batches)), strict=True):
     assert jax.tree.structure(found) == jax.tree.structure(batch)
     leaves = list(zip(*map(jax.tree.leaves, (batch, found)), strict=True))
     pictures = [(a, np.asarray(b)[..., 0].ravel()) for a, b in leaves if a.shape[-1] == 6]
@@ -28,17 +30,25 @@ def test_every_picture_of_any_batch_has_a_view_of_its_own_and_labels_stay():
 
 def test_a_row_has_the_key_of_its_number_on_any_number_of_devices():
   inputs = labelled(0).inputs
-  alone = jnp.stack([draw(jax.random.fold_in(jax.random.key(0), i), x) for i, x in enumerate(inputs)])
-  np.testing.assert_array_equal(each_row(draw, jax.random.key(0), inputs), alone)
+  one = jax.jit(lambda i, x: draw(jax.random.fold_in(jax.random.key(0), i), x))
+  alone = np.stack([one(i, x) for i, x in enumerate(inputs)])
+  of_rows = jax.jit(lambda x: each_row(draw, jax.random.key(0), x))
+  np.testing.assert_array_equal(of_rows(inputs), alone)
   with jax.set_mesh(make_mesh(8)):
-    np.testing.assert_array_equal(jax.jit(lambda x: each_row(draw, jax.random.key(0), x))(shard_batch(inputs)), alone)
+    np.testing.assert_array_equal(of_rows(shard_batch(inputs)), alone)
 
 
 def test_an_augmented_learner_sees_views_in_training_and_pictures_as_they_are_otherwise():
   plain = prototypical(encoder)
   learner, batch, key = augmented(plain, shaken), episodes(0), jax.random.key(1)
-  made = learner.init(jax.random.key(0), batch)
-  view_key, key_of_loss = jax.random.split(key)
-  expected = plain.loss(*made, of_batch(shaken, view_key, batch), key_of_loss)[0]
-  np.testing.assert_allclose(learner.loss(*made, batch, key)[0], expected, rtol=1e-6)
+  made = start(learner.init, batch)
+
+  @jax.jit
+  def run(made, batch, key):
+    view_key, key_of_loss = jax.random.split(key)
+    expected = plain.loss(*made, of_batch(shaken, view_key, batch), key_of_loss)[0]
+    return learner.loss(*made, batch, key)[0], expected
+
+  found, expected = run(made, batch, key)
+  np.testing.assert_allclose(found, expected, rtol=1e-6)
   assert learner.predict is plain.predict and learner.embed is plain.embed
