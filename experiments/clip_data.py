@@ -6,7 +6,7 @@ import numpy as np
 
 from experiments import few_shot_data, pretraining_data
 from experiments.terminal import printable
-from metajax.data import Source, Unreadable, deal_pictures, load_captioned, select_classes, select_rows
+from metajax.data import NoSuchSplit, Source, deal_pictures, load_captioned, select_classes, select_rows
 
 HELD_OUT = 200  # letters with a mark, at most a fifth of those there are
 FAMILY = "DejaVu Serif"  # the typefaces that are held out
@@ -113,9 +113,7 @@ def _captioned(s) -> Data:
   load = lambda part: load_captioned(s.data, part, size=s.size, download=s.download, seed=0, skip_broken=s.skip_broken)
   try:
     train, test, name = load("own/train"), load("own/validation"), "validation"
-  except Unreadable:
-    raise
-  except ValueError:  # it has no such splits
+  except NoSuchSplit:
     train, test, name = load("train"), load("test"), "test"
   groups = len(set(test.groups)) > 1
   return Data(train, (Test(name, test, "captions"), *([Test(name, test, "groups")] if groups else [])), None)

@@ -8,7 +8,7 @@ from experiments import few_shot_data
 from experiments.few_shot_data import load_split, tell_left_out
 from experiments.terminal import printable
 from metajax import checks
-from metajax.data import Recordings, Source, Unreadable, deal_pictures
+from metajax.data import NoSuchSplit, Recordings, Source, deal_pictures
 from metajax.data.recordings import CLIPS
 
 Classes = Literal["auto", "same", "unseen"]
@@ -63,9 +63,7 @@ def _own(s) -> tuple[Source, Source] | None:
     return None
   try:
     train, test = few_shot_data.load_parts(s, ("own/train", "own/test"), load_split).values()
-  except Unreadable:
-    raise
-  except ValueError:  # it has no such splits
+  except NoSuchSplit:
     if s.classes == "auto":
       return None
     raise

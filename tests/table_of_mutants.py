@@ -843,15 +843,15 @@ MUTANTS = (
   Mutant(
     "a broken picture that is held out makes another part be tested on",
     "experiments/clip_data.py",
-    "  except Unreadable:\n    raise\n",
-    "",
+    "except NoSuchSplit:",
+    "except ValueError:",
     ("tests/test_left_out.py::test_a_broken_picture_that_is_held_out_is_named_and_no_other_part_is_tested_on",),
   ),
   Mutant(
     "a broken picture makes the classes be others",
     "experiments/pretraining_data.py",
-    "  except Unreadable:\n    raise\n",
-    "",
+    "except NoSuchSplit:",
+    "except ValueError:",
     ("tests/test_left_out.py::test_a_broken_picture_of_any_class_is_named_and_classes_stay_the_same",),
   ),
 )

@@ -77,6 +77,18 @@ def test_a_broken_picture_of_any_class_is_named_and_classes_stay_the_same(parted
     pretraining_data.load_parts(pretraining.Setting(data=str(parted / "t.csv"), size=16))
 
 
+def test_a_split_that_is_there_and_damaged_is_no_split_that_is_missing(monkeypatch):
+  def damaged(name, split, **_):
+    assert split.startswith("own/"), "another part was taken in its place"
+    raise ValueError("the records of 'x' cannot be read")
+
+  monkeypatch.setattr(clip_data, "load_captioned", damaged)
+  monkeypatch.setattr(few_shot_data, "load", damaged)
+  for load_data, s in ((clip_data.load_data, clip.Setting), (pretraining_data.load_parts, pretraining.Setting)):
+    with pytest.raises(ValueError, match="the records of 'x' cannot be read"):
+      load_data(s(data="x", size=16))
+
+
 def test_what_was_left_out_of_captioned_pictures_is_counted_and_named(parted, capsys):
   (parted / "class 0" / "1.png").write_bytes(b"")  # of validation, which is held out
   s = clip.Setting(data=str(parted), size=16, skip_broken=True)

@@ -17,13 +17,13 @@ with contextlib.suppress(RuntimeError):
 
 from metajax.data.captions import load_captioned
 from metajax.data.episodes import episode_rows, episodes, examples
-from metajax.data.files import Unreadable
 from metajax.data.image_text import image_texts
 from metajax.data.moving_glyphs import moving_glyphs
 from metajax.data.one_shot import one_shot_runs, one_shot_tasks
 from metajax.data.own import BrokenPictures
 from metajax.data.pairs import balanced, pairs, triplets
 from metajax.data.palette import learn_palette
+from metajax.data.parts import NoSuchSplit
 from metajax.data.pictures import Pictures
 from metajax.data.preprocess import preprocess
 from metajax.data.recordings import Recordings, cut_clips, recordings, recordings_in_order, select_recordings
@@ -35,11 +35,11 @@ from metajax.data.video import load_recordings
 
 __all__ = [
   "BrokenPictures",
+  "NoSuchSplit",
   "Pictures",
   "Recordings",
   "Source",
   "Tokenizer",
-  "Unreadable",
   "balanced",
   "cut_clips",
   "deal_pictures",

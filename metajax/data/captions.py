@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from metajax import checks
-from metajax.data.files import Unreadable, checked_name, open_regular
+from metajax.data.files import checked_name, open_regular
 from metajax.data.images import prepared, reason
 from metajax.data.own import is_path, source_of
 from metajax.data.parts import PARTS, check_split, choose
@@ -130,7 +130,7 @@ def _each(builder, dataset):
   try:
     yield from tfds.as_numpy(dataset)
   except tf.errors.OpError as error:
-    raise Unreadable(f"the records of {builder.info.name!r} cannot be read: {reason(error)}") from None
+    raise ValueError(f"the records of {builder.info.name!r} cannot be read: {reason(error)}") from None
 
 
 def read_captions(path):

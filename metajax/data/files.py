@@ -26,10 +26,6 @@ BROKEN_ARCHIVE = (  # what reading an archive of arrays may raise beside OSError
 )
 
 
-class Unreadable(ValueError):
-  """What is there cannot be read: no other data may take its place without a word."""
-
-
 def check_regular(path):
   """Refuses what is no regular file, before it is opened: a FIFO would never end, and a device may do anything.
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from metajax import checks
-from metajax.data.files import Unreadable, check_regular
+from metajax.data.files import check_regular
 
 # Marks what datasets are mapped by: it is made of TensorFlow's operations alone, and AutoGraph need not rewrite it.
 plain = tf.autograph.experimental.do_not_convert
@@ -55,7 +55,7 @@ def _from_directory(folder):
     _check_features(said)
     return tfds.builder_from_directory(folder)
   except tf.errors.OpError as error:
-    raise Unreadable(f"the data set in {folder!r} cannot be read: {reason(error)}") from None
+    raise ValueError(f"the data set in {folder!r} cannot be read: {reason(error)}") from None
   except Exception as error:  # TFDS and its parsers raise errors of all kinds where its files are not as it wrote them
     said = " ".join(str(error).split()) or type(error).__name__
     raise ValueError(f"the data set in {folder!r} is not as TFDS writes it: {said}") from None
@@ -195,7 +195,7 @@ def read(builder, split, image, others):
   try:
     parts = list(wanted.batch(4096).as_numpy_iterator())
   except tf.errors.OpError as error:
-    raise Unreadable(f"the records of {builder.info.name!r} cannot be read: {reason(error)}") from None
+    raise ValueError(f"the records of {builder.info.name!r} cannot be read: {reason(error)}") from None
   return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
@@ -214,7 +214,7 @@ def decode(encoded, *, size, channels):
     return np.concatenate(list(pictures.batch(1024).as_numpy_iterator()))
   except tf.errors.OpError:
     number, why = next(iter(undecodable(encoded).items()))
-    raise Unreadable(
+    raise ValueError(
       f"picture {number} of {len(encoded)} cannot be decoded: {why}; "
       "pass skip_broken=True (--skip-broken) to leave it out"
     ) from None

@@ -7,7 +7,6 @@ import numpy as np
 from PIL import Image
 
 from metajax.data.arrays import read_npz
-from metajax.data.files import Unreadable
 from metajax.data.folders import read_folder
 from metajax.data.parts import check_split, choose
 from metajax.data.pictures import Pictures, fits_in_memory, in_threads
@@ -62,7 +61,7 @@ def source_of(table, split, *, size, seed, skip_broken, least=1, preprocessing=N
     raise BrokenPictures(said, len(table.pictures), table.name)
   good = np.array([i for i in range(len(rows)) if i not in broken], np.int64)
   if not len(good):
-    raise Unreadable(f"split {split!r} of {table.name} holds no picture that can be read")
+    raise ValueError(f"split {split!r} of {table.name} holds no picture that can be read")
   rows, missing = rows[good], tuple(table.places[rows[i]] for i in sorted(broken))
   if at_once:
     images = images[good] if broken else images
@@ -97,7 +96,7 @@ def _source(table, rows, images, broken=()):
   )
 
 
-class BrokenPictures(Unreadable):
+class BrokenPictures(ValueError):
   """Pictures of one's own that cannot be read.
 
   Attributes:

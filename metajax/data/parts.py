@@ -7,11 +7,18 @@ from metajax.checks import counted
 PARTS = ("train", "validation", "test")
 
 
+class NoSuchSplit(ValueError):
+  """A set has no such split, or none of its pictures has a label: another may be asked for.
+
+  What is there and cannot be read is another error: no other data may take its place without a word.
+  """
+
+
 def check_split(name, split, own):
-  """Raises ValueError unless `split` is one of PARTS or "own/..." of one of the set's own splits."""
+  """Raises NoSuchSplit unless `split` is one of PARTS or "own/..." of one of the set's own splits."""
   known = (*PARTS, *(f"own/{part}" for part in own))
   if split not in known:
-    raise ValueError(f"unknown split {split!r} of {name}: expected one of {', '.join(known)}")
+    raise NoSuchSplit(f"unknown split {split!r} of {name}: expected one of {', '.join(known)}")
 
 
 def choose(name, split, labels, own, seed, least=1):
@@ -26,7 +33,7 @@ def choose(name, split, labels, own, seed, least=1):
     least: pictures of a class that is not too small, of those that are dealt out or, of "own/...", of that split.
 
   Raises:
-    ValueError: there are too few classes, or no labelled pictures.
+    ValueError: there are too few classes; NoSuchSplit if no picture has a label.
   """
   if split.startswith("own/"):
     used = [split.removeprefix("own/")]
@@ -41,7 +48,7 @@ def choose(name, split, labels, own, seed, least=1):
   chosen = present[used[0]] if split.startswith("own/") else disjoint_classes(name, present, seed)[split]
   rows = rows[np.isin(labels[rows], chosen)]
   if not len(rows):
-    raise ValueError(f"split {split!r} of {name} holds no labelled pictures")
+    raise NoSuchSplit(f"split {split!r} of {name} holds no labelled pictures")
   return rows, chosen, small
 
 

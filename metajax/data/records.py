@@ -12,7 +12,6 @@ import tensorflow_datasets as tfds
 from metajax.data import pictures
 from metajax.data.cache import cache_folder, write_arrays
 from metajax.data.cache import read as read_cache
-from metajax.data.files import Unreadable
 from metajax.data.images import decoded, image_and_label, plain, prepared, reason
 from metajax.data.parts import PARTS, check_split, choose
 from metajax.data.pictures import Pictures, fits_in_memory, in_threads
@@ -172,7 +171,7 @@ def _array_record_reader(builder, splits):
     try:
       return sources[of][row - ends[of] + len(sources[of])]
     except RuntimeError as error:  # ArrayRecord's for a damaged file
-      raise Unreadable(f"record {row} of {builder.info.name!r} cannot be read: {error}") from None
+      raise ValueError(f"record {row} of {builder.info.name!r} cannot be read: {error}") from None
 
   return lambda rows: [read_one(row) for row in rows.tolist()]
 
@@ -184,7 +183,7 @@ def _read_labels(name, read, number, label):
     try:
       labels.append(_labels(read(rows), label).numpy())
     except tf.errors.OpError as error:
-      raise Unreadable(f"records {rows[0]} to {rows[-1]} of {name!r} cannot be read: {reason(error)}") from None
+      raise ValueError(f"records {rows[0]} to {rows[-1]} of {name!r} cannot be read: {reason(error)}") from None
   return np.concatenate(labels)
 
 
@@ -198,7 +197,7 @@ def _tfrecord_index(files, label):
     try:
       parts = list(records.prefetch(2).as_numpy_iterator())
     except tf.errors.OpError as error:
-      raise Unreadable(f"the record file {file!r} cannot be read: {reason(error)}") from None
+      raise ValueError(f"the record file {file!r} cannot be read: {reason(error)}") from None
     labels += [part[0] for part in parts]
     lengths = np.concatenate([*(part[1] for part in parts), []]).astype(np.int64)
     starts = np.cumsum(lengths + HEADER + FOOTER) - FOOTER - lengths
@@ -236,7 +235,7 @@ def _preprocessor(records, image, preprocessing, advice):
       return read_encoded(tf.io.parse_single_example(raw, spec)[image].numpy(), preprocessing=preprocessing)
     except (BrokenPicture, tf.errors.OpError) as error:
       said = error if isinstance(error, BrokenPicture) else reason(error)
-      raise Unreadable(f"the picture of record {row} of {records.name} cannot be decoded: {said}; {advice}") from None
+      raise ValueError(f"the picture of record {row} of {records.name} cannot be decoded: {said}; {advice}") from None
 
   return lambda rows: np.stack([decode_one(row) for row in rows])
 
@@ -262,7 +261,7 @@ def _decoder(records, image, shape, advice):
       (raw,) = records.read(np.array([row]))
       return one(tf.io.parse_single_example(raw, spec)[image]).numpy()
     except tf.errors.OpError as error:
-      raise Unreadable(
+      raise ValueError(
         f"the picture of record {row} of {records.name} cannot be decoded: {reason(error)}; {advice}"
       ) from None
 

@@ -12,7 +12,6 @@ import PIL
 
 from metajax.data.cache import cache_folder, write_arrays
 from metajax.data.cache import read as read_cache
-from metajax.data.files import Unreadable
 from metajax.data.pictures import in_threads
 from metajax.data.pillow import BrokenPicture, check_beginning, read_picture
 
@@ -40,7 +39,7 @@ class Files:
     try:
       return read_picture(path, size=self._shape[0], channels=self._shape[-1], preprocessing=self._how)
     except BrokenPicture as error:
-      raise Unreadable(f"the picture {path!r} cannot be read ({error}); {self._advice}") from None
+      raise ValueError(f"the picture {path!r} cannot be read ({error}); {self._advice}") from None
 
 
 def broken_beginnings(paths) -> dict[int, str]:
