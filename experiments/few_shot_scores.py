@@ -9,7 +9,6 @@ from experiments import published, records
 from experiments.few_shot_data import rotates, slug, split_name
 from metajax import Learner, few_shot_accuracy
 from metajax.adapt import unchanged
-from metajax.checks import counted
 from metajax.evaluate import Score, adaptation_curve, over_seeds, paired_difference, summarise
 from metajax.predictors import nearest_centroid
 from metajax.train import TrainState
@@ -97,8 +96,7 @@ def tell(test: tuple[int, int], scores: dict[Tested, list[Score]], tasks: int, q
   ways, shots = test
   first, *others = scores
   seeds = f", {len(scores[first])} seeds (interval over seeds)" if len(scores[first]) > 1 else ""
-  drawn = f"{counted(tasks, 'task')} of {counted(queries, 'query', 'queries')} a class"
-  print(f"\n{ways}-way {shots}-shot on unseen classes, {drawn}{seeds}")
+  print(f"\n{ways}-way {shots}-shot on unseen classes, {records.drawn(tasks, queries)}{seeds}")
   names = {tested: _title(tested) for tested in scores}
   width = max(26, *map(len, names.values()))
   for tested, found in scores.items():

@@ -220,7 +220,7 @@ def _section(records: list[dict]) -> str:
   elif measure == "transfer":
     title = f"{tasks:,} pictures of {queries:,} classes and their texts, in percent"
   else:
-    title = f"{measure.replace('_', ' ')}, {counted(tasks, 'task')} of {counted(queries, 'query', 'queries')} a class"
+    title = f"{measure.replace('_', ' ')}, {drawn(tasks, queries)}"
   settings = sorted({_column(r) for r in records})
   names = [_heading(*setting) for setting in settings]
   lines = [f"## {data}, {split}: {title}", ""]
@@ -247,6 +247,11 @@ def _column(r: dict) -> tuple:
   if r["measure"] in NAMED:
     return "", list(NAMED).index(r["measure"]), r.get("labels", 1.0)
   return r["ways"] or 0, r["shots"], r.get("adaptation_steps", -1)
+
+
+def drawn(tasks: int, queries: int) -> str:
+  """What a score is the mean over, in words."""
+  return f"{counted(tasks, 'task')} of {counted(queries, 'query', 'queries')} a class"
 
 
 def _heading(ways: int | str, shots: int, steps: float) -> str:

@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from metajax import checks
+from metajax.mesh.devices import is_key
 
 OVERHEAD = 2**18  # bytes of a checkpoint beside its arrays, generously
 
@@ -220,7 +221,7 @@ def _flatten(tree) -> dict[str, jax.Array]:
   for name, leaf in _named(tree):
     if name in flat:
       raise ValueError(f"expected paths that differ in a tree to save, got {name!r} twice")
-    flat[name] = jax.random.key_data(leaf) if _is_key(leaf) else jnp.asarray(leaf)
+    flat[name] = jax.random.key_data(leaf) if is_key(leaf) else jnp.asarray(leaf)
   return flat
 
 
@@ -236,7 +237,7 @@ def _shapes(arrays) -> dict[str, list]:
 
 def _unflatten(like, arrays):
   leaves = [
-    jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array
+    jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if is_key(leaf) else array
     for leaf, array in zip(jax.tree.leaves(like), (arrays[name] for name in _flatten(like)), strict=True)
   ]
   return jax.tree.unflatten(jax.tree.structure(like), leaves)
@@ -244,10 +245,6 @@ def _unflatten(like, arrays):
 
 def _crc32(about: dict) -> int:
   return zlib.crc32(json.dumps(about, sort_keys=True).encode())
-
-
-def _is_key(leaf) -> bool:
-  return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
 
 
 @jax.jit

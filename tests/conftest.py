@@ -29,20 +29,7 @@ jax.config.update("jax_compilation_cache_dir", str(Path(__file__).resolve().pare
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 # Files that take longest come first, so that two workers end together.
-LONGEST_FIRST = (
-  *("learner_laws", "experiments", "hosts", "kill", "contrastive", "pretraining", "train", "maml_plus_plus", "sources"),
-  *(
-    "pretexts",
-    "pretext_experiment",
-    "generative",
-    "any_arguments",
-    "glyphs",
-    "adapt_memory",
-    "clip",
-    "mesh",
-    "readme",
-  ),
-)
+LONGEST_FIRST = ("learner_laws", "experiments", "hosts", "kill", "contrastive", "train", "pretraining", "sources")
 MOST_MAPS = 30_000  # of a process's memory; Linux gives 65,530
 MOST_MEMORY = 1600  # MiB of a process
 

@@ -165,6 +165,12 @@ def shaken_picture(key, x):
   return jnp.clip(shaken(key, x), 0, 1)
 
 
+def tanh_layer(outputs):
+  """One layer, in half of the time that `encoder` takes to compile."""
+  layer = linear(outputs)
+  return Network(layer.init, lambda *given, **how: (jnp.tanh(layer.apply(*given, **how)[0]), {}))
+
+
 encoder = mlp((8,), 5, jax.nn.tanh)
 maps = Network(  # the same features as 1 x 1 maps
   encoder.init, lambda *arguments, **flags: (encoder.apply(*arguments, **flags)[0][:, None, None], {})

@@ -6,15 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from table_of_learners import episodes
+from table_of_learners import episodes, tanh_layer
 
 from metajax import Network, gradient_steps
 from metajax.adapt import only
 from metajax.compose import flatten, linear, with_head, zeros_for_all_ways
 from metajax.learners import anil, maml
 
-adapt, layer = gradient_steps(optax.sgd(0.3), 3), linear(5)
-encoder = Network(layer.init, lambda *given, **how: (jnp.tanh(layer.apply(*given, **how)[0]), {}))
+adapt, encoder = gradient_steps(optax.sgd(0.3), 3), tanh_layer(5)
 classifier = with_head(encoder, linear(3))
 
 

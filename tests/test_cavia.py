@@ -8,17 +8,16 @@ import numpy as np
 import optax
 import pytest
 from finite_differences import check_slope
-from table_of_learners import convolution, episodes, pictures, regressions
+from table_of_learners import convolution, episodes, pictures, regressions, tanh_layer
 
-from metajax import Network, gradient_steps
+from metajax import gradient_steps
 from metajax.compose import concatenated, first_ways, linear, modulated, with_head
 from metajax.learners import cavia
 from metajax.losses import cross_entropy, squared_error
 from metajax.networks import conv_blocks
 
 KEY, one_step = jax.random.key(1), gradient_steps(optax.sgd(0.5), 1)
-layer = linear(1)
-plain = Network(layer.init, lambda *given, **how: (jnp.tanh(layer.apply(*given, **how)[0]), {}))
+plain = tanh_layer(1)
 
 
 def close(first, second, tolerance=1e-4):

@@ -106,7 +106,7 @@ def test_batches_from_the_eighth_on_are_those_of_a_full_run(source):
 
 def test_no_two_steps_and_no_two_seeds_draw_the_same_tasks(source):
   # Steps far apart differ only in the upper bits of the index of their tasks.
-  places = [(0, start) for start in (0, 1, 2**30, 2**45)] + [(seed, 0) for seed in (-1, 2**32)]
+  places = [(0, start) for start in (0, 1, 2**29, 2**30, 2**32, 2**45)] + [(seed, 0) for seed in (1, -1, 2**32, 2**62)]
   drawn = [
     next(episodes(source, ways=5, shots=2, queries=3, tasks=4, seed=seed)(start=start)).query.inputs.tobytes()
     for seed, start in places
@@ -121,7 +121,7 @@ def chi_squared_is_plausible(counts):
 
 
 def test_classes_their_order_and_pictures_are_drawn_uniformly(source):
-  (episode,) = first(episodes(source, ways=3, shots=1, queries=4, tasks=8_000, seed=1), 1)
+  (episode,) = first(episodes(source, ways=3, shots=1, queries=4, tasks=20_000, seed=1), 1)
   support = identities(episode.support)
   pairs = np.zeros((7, 7), int)
   np.add.at(pairs, (support[:, 0, 0], support[:, 2, 0]), 1)

@@ -55,8 +55,8 @@ def read_by_gpt(written_by_gpt):
     given = tokens[:, :-1]
     embedded = [gpt(network, layer=layer).embed(params, state, given) for layer in (0, 1, None)]
     decoded, _ = network.apply(params, state, jnp.maximum(given, 0), train=False)
-    foretold = log_probabilities(network)(params, state, tokens)
-    return learner.loss(params, state, tokens, KEY), decoded._replace(cache=None), embedded, foretold
+    predicted = log_probabilities(network)(params, state, tokens)
+    return learner.loss(params, state, tokens, KEY), decoded._replace(cache=None), embedded, predicted
 
   return functools.cache(lambda rows, columns: jax.device_get(run(params, padded(rows, columns))))
 
@@ -73,19 +73,19 @@ def seen_by_gpt():
   network = decoder(5, TINY, 16)
   learner = image_gpt(network, PALETTE, 4)
   params, state = start(learner.init, PICTURES)
-  foretold = pixel_log_probabilities(network, 4)
+  predicted = pixel_log_probabilities(network, 4)
 
   @jax.jit
   def run(params, pictures, labels):
     """Of small pictures the log-probability of each pixel, and the loss."""
-    return foretold(params, state, pictures), learner.loss(params, state, Examples(pictures, labels), KEY)[0]
+    return predicted(params, state, pictures), learner.loss(params, state, Examples(pictures, labels), KEY)[0]
 
   labelled = np.ones((16, 2), np.float32)
   return network, learner, params, state, lambda x, labels=labelled: jax.device_get(run(params, x, labels))
 
 
 def test_the_loss_of_a_gpt_is_that_of_each_token_after_those_before_it(read_by_gpt):
-  (value, (_, metrics)), decoded, _, foretold = read_by_gpt(0, 1)
+  (value, (_, metrics)), decoded, _, predicted = read_by_gpt(0, 1)
   logits = np.float64(decoded.features @ decoded.vectors.T)
   of_tokens = [
     logits[i, j - 1, token] - np.log(np.exp(logits[i, j - 1]).sum())
@@ -95,8 +95,8 @@ def test_the_loss_of_a_gpt_is_that_of_each_token_after_those_before_it(read_by_g
   ]
   np.testing.assert_allclose(value, -np.mean(of_tokens), rtol=1e-5)
   np.testing.assert_allclose(metrics["bits"], value / np.log(2), rtol=1e-6)
-  np.testing.assert_allclose(foretold[ENDED[:, 1:] >= 0].mean(), -value, rtol=1e-5)
-  assert (foretold[ENDED[:, 1:] < 0] == 0).all()
+  np.testing.assert_allclose(predicted[ENDED[:, 1:] >= 0].mean(), -value, rtol=1e-5)
+  assert (predicted[ENDED[:, 1:] < 0] == 0).all()
 
 
 def test_padding_of_any_length_weighs_nothing(read_by_gpt):
@@ -161,7 +161,7 @@ def test_pixels_are_the_nearest_colours_and_back():
   assert jax.eval_shape(nearest, large).shape == (3, 16)
 
 
-def test_a_pixel_is_foretold_by_those_before_it_and_the_start_is_no_colour(seen_by_gpt):
+def test_a_pixel_is_predicted_by_those_before_it_and_the_start_is_no_colour(seen_by_gpt):
   *_, run = seen_by_gpt
   small = PICTURES[:, ::4, ::4]
   before, value = run(small)

@@ -6,17 +6,16 @@ import numpy as np
 import optax
 import pytest
 from finite_differences import check_slope
-from table_of_learners import episodes, regressions
+from table_of_learners import episodes, regressions, tanh_layer
 
-from metajax import Network, fit, gradient_steps
+from metajax import fit, gradient_steps
 from metajax.compose import linear, repeated_for_all_ways, with_head
 from metajax.learners import maml, meta_sgd
 from metajax.learners.meta_sgd import _as_wide
 from metajax.losses import squared_error
 from metajax.networks import mlp
 
-layer = linear(2)
-encoder = Network(layer.init, lambda *given, **how: (jnp.tanh(layer.apply(*given, **how)[0]), {}))
+encoder = tanh_layer(2)
 network = with_head(encoder, linear(1))
 
 

@@ -5,16 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from finite_differences import check_slope
-from table_of_learners import episodes
+from table_of_learners import episodes, tanh_layer
 
-from metajax import Network, gradient_steps
+from metajax import gradient_steps
 from metajax.adapt import only, unchanged
-from metajax.compose import linear
 from metajax.learners import proto_maml, prototypical
 from metajax.losses import cross_entropy
 
-KEY, layer = jax.random.key(1), linear(5)
-encoder = Network(layer.init, lambda *given, **how: (jnp.tanh(layer.apply(*given, **how)[0]), {}))
+KEY, encoder = jax.random.key(1), tanh_layer(5)
 
 
 def close(first, second, tolerance=1e-4):

@@ -118,7 +118,12 @@ def split(key, count: int):
   return (None,) * count if key is None else jax.random.split(key, count)
 
 
-def blank_features(network: Network, params, state, *inputs):
-  """Zeros as what a network gives: what comes after it is only told their shape at init, so no pass is run."""
-  shapes = jax.eval_shape(lambda: network.apply(params, state, *inputs, train=False)[0])
+def blank(function, *given):
+  """Zeros as what a function gives: what comes after it is only told their shape at init, so no pass is run."""
+  shapes = jax.eval_shape(lambda: function(*given))
   return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+
+def blank_features(network: Network, params, state, *inputs):
+  """Zeros as what a network gives."""
+  return blank(lambda: network.apply(params, state, *inputs, train=False)[0])

@@ -118,10 +118,8 @@ def token_batches(rows: np.ndarray, *, batch_size: int, seed: int = 0) -> Batche
 
   def batches(start=0, shard=(0, 1)):
     offset, local = _share(start, shard, batch_size, "batch_size")
-    take = lambda order: tf.gather(tokens, order[offset : offset + local])
-    return (
-      _in_epochs(len(rows), batch_size, seed, start).map(plain(take)).prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
-    )
+    take = plain(lambda order: tf.gather(tokens, order[offset : offset + local]))
+    return _in_epochs(len(rows), batch_size, seed, start).map(take).prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
 
   return batches
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from metajax.compose.joined import check_networks
+from metajax.compose.joined import blank_features, check_networks
 from metajax.learners.episodic import check_episodes, check_padding, check_rows, episodic_loss, first_support
 from metajax.losses import check_fits, cross_entropy
 from metajax.types import Array, Examples, Inputs, Key, Learner, Network, Params, State
@@ -38,8 +38,7 @@ def by_comparison(
     inputs, labels = first_support(episodes), episodes.support.labels[0]
     params, state = network.init(encoder_key, inputs)
     check_padding(state, episodes)
-    shapes = jax.eval_shape(lambda: network.apply(params, state, inputs, train=False)[0])
-    features = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    features = blank_features(network, params, state, inputs)
     of_head, head_state = head.init(head_key, features, labels, features)
     check_padding(head_state, episodes)
     compare = lambda: head.apply(of_head, head_state, features, labels, features, train=False)[0]

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from metajax.compose.joined import check_networks
+from metajax.compose.joined import blank, check_networks
 from metajax.learners.metric import by_comparison
 from metajax.losses import squared_error_of_scores
 from metajax.predictors import class_means
@@ -33,8 +33,7 @@ def relation(network: Network, module: Network, *, at_once: int | None = None) -
   check_networks(module=module)
 
   def init(key, support, labels, queries):
-    shape = jax.eval_shape(lambda: class_means(support, labels))
-    means = jnp.zeros(shape.shape, shape.dtype)  # a module is made for their shape
+    means = blank(class_means, support, labels)
     params, state = module.init(key, means, queries)
     shape = jax.eval_shape(lambda: module.apply(params, state, means, queries, train=False)[0]).shape
     expected = (len(queries), len(means))
