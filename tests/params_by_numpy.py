@@ -19,3 +19,8 @@ def start(init, *given, seed=0, size=0.3):
     return (middle + random.normal(0, size, x.shape)).astype(x.dtype)
 
   return jax.tree_util.tree_map_with_path(draw, params), state
+
+
+def shapes(learner, batch):
+  """What a learner's `init` makes of a batch that it knows, without making it."""
+  return jax.eval_shape(lambda key: learner.init(key, batch), jax.random.key(0))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from params_by_numpy import start
+from params_by_numpy import shapes, start
 from table_of_learners import TINY, bright, written
 
 from metajax import Examples, Network
@@ -30,11 +30,6 @@ KEY = jax.random.key(0)
 PALETTE = np.linspace(0, 1, 4, dtype=np.float32)[:, None]
 TOKENS = written(0)
 PICTURES = bright(0)
-
-
-def shapes(learner, batch):
-  """What `init` makes of a batch, without making it."""
-  return jax.eval_shape(lambda key: learner.init(key, batch), KEY)
 
 
 @pytest.fixture(scope="module")

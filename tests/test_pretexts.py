@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from params_by_numpy import shapes
 from scipy.stats import chi2_contingency, chisquare, kstest
 
 from metajax.compose import linear
@@ -36,11 +37,6 @@ def shown(task, *shapes):
   """What a task makes of ones, without computing it."""
   made = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
   return jax.eval_shape(task, jax.random.key(0), Pair(*made) if len(made) == 2 else made[0])
-
-
-def begun(learner, batch):
-  """What `init` makes of a batch that it knows, without computing it."""
-  return jax.eval_shape(lambda key: learner.init(key, batch), jax.random.key(0))
 
 
 def drawn(task, pictures, number=4000):
@@ -305,11 +301,11 @@ def test_pictures_hear_whole_sounds_of_their_own_loudness_or_silence():
     ),
     (lambda: jigsaw(grid=4), "2 to 9 tiles, got 16"),
     (
-      lambda: begun(pretext(rotation(), mlp((8,), 5), linear(3)), np.ones((2, 4, 4, 1), np.float32)),
+      lambda: shapes(pretext(rotation(), mlp((8,), 5), linear(3)), np.ones((2, 4, 4, 1), np.float32)),
       r"a head of 4 outputs, the task's classes, got \[2, 3\]",
     ),
     (
-      lambda: begun(pretext(rotation(), mlp((8,), 5), linear(4)), np.full((2, 4, 4, 1), 2.0)),
+      lambda: shapes(pretext(rotation(), mlp((8,), 5), linear(4)), np.full((2, 4, 4, 1), 2.0)),
       "values from 0 to 1, got values from 2 to 2",
     ),
   ],
