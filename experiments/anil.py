@@ -3,62 +3,60 @@
 python -m experiments.anil --data omniglot --budget cpu     # 5-way 1-shot 93.4, 11 minutes on 2 CPU cores
 """
 
+from typing import NamedTuple
+
 import optax
 
-from experiments import command_line
-from experiments.few_shot import Method, Setting, experiment
-from experiments.few_shot_scores import under_both
-from experiments.heads import Head, linear_head
-from experiments.runs import RUN, RunFlags
+from experiments.families import few_shot as fs
 from metajax import gradient_steps
-from metajax.learners import Policy, anil
-from metajax.networks import conv4
-from metajax.networks.conv4 import Normalisation
+from metajax.experiment.bounds import Positive, Steps
+from metajax.learners import anil
 
-TESTS = ("5w1s", "5w5s", "20w1s")
-BUDGETS = {
-  "paper": {"setting": Setting()},
-  "cpu": {
-    "setting": Setting(queries=5, tasks=16, steps=6000, rate=2e-3, decay="cosine", test=TESTS, validate_every=500),
-    "head": "zeros",
-  },
+
+class Config(NamedTuple):
+  """ANIL on few-shot classification."""
+
+  inner_rate: Positive = 0.5
+  """Of the head's gradient descent, on the mean loss."""
+  inner_steps: Steps = 5
+  """Steps of the inner loop in training."""
+  test_inner_steps: Steps = 10
+  """Steps of the inner loop in validation and test."""
+  network: fs.AdaptedHead = fs.AdaptedHead()
+  data: fs.ImageData = fs.ImageData()
+  task: fs.Task = fs.Task()
+  outer: fs.Outer = fs.Outer()
+  training: fs.Training = fs.TRAINING
+  tests: fs.Tests = fs.Tests()
+  run: fs.RunFlags = fs.RUN
+
+
+PRESETS = {
+  "paper": Config(),
+  "cpu": Config(
+    network=fs.AdaptedHead(head="zeros"),
+    task=fs.Task(queries=5, tasks=16),
+    outer=fs.Outer(2e-3, "cosine"),
+    training=fs.Training(6000, 500),
+    tests=fs.TESTS,
+  ),
 }
 
 
-def method(
-  inner_rate: float = 0.5,
-  inner_steps: int = 5,
-  test_inner_steps: int = 10,
-  policy: Policy = "transductive",
-  head: Head = "fixed",
-  filters: int = 64,
-  normalisation: Normalisation = "batch",
-  setting: Setting = BUDGETS["paper"]["setting"],
-  run: RunFlags = RUN,
-) -> Method:
-  """ANIL on few-shot classification.
+def build(config: Config) -> fs.Experiment:
+  """ANIL, whose head alone adapts."""
+  encoder, head, _, start = fs.with_linear_head(config.network, config.task.ways)
+  policy, normalisation = config.network.policy, config.network.normalisation
 
-  Args:
-    inner_rate: of the head's gradient descent, on the mean loss.
-    inner_steps: of the inner loop in training.
-    test_inner_steps: of the inner loop in validation and test.
-    policy: what batch norm normalises queries with in training; it is tested under both policies.
-    head: for the ways of training alone ("fixed"), or for any: its outputs "repeated", or a start from "zeros".
-    filters: of each of the network's four layers.
-    normalisation: in the network's layers.
-    setting: flags that every few-shot experiment has.
-    run: flags that every experiment has.
-  """
-  encoder = conv4(filters, downsample="stride", pool="mean", normalisation=normalisation)
-  outputs, start = linear_head(head, setting.ways)
+  def adapt(steps):
+    return gradient_steps(optax.sgd(config.inner_rate), steps)
 
-  adapt = lambda steps: gradient_steps(optax.sgd(inner_rate), steps)
-  learner = lambda adapt, policy: anil(encoder, outputs, adapt, policy=policy, **start)
-  tested = under_both("anil", learner, adapt, test_inner_steps, policy, normalisation)
-  return Method("anil", learner(adapt(inner_steps), policy), tested)
+  def learner(adapt, policy):
+    return anil(encoder, head, adapt, policy=policy, **start)
 
+  modes = fs.under_both("anil", learner, adapt, config.test_inner_steps, policy, normalisation)
+  return fs.few_shot_experiment(config, "anil", learner(adapt(config.inner_steps), policy), modes)
 
-main = experiment(method)
 
 if __name__ == "__main__":
-  command_line.run(main, BUDGETS)
+  fs.main(build, PRESETS)

@@ -3,64 +3,67 @@
 python -m experiments.cavia --data omniglot --budget cpu     # 5-way 1-shot 95.1, 20 minutes on 1 CPU core
 """
 
+from typing import Annotated, NamedTuple
+
 import optax
 
-from experiments import command_line
-from experiments.few_shot import Method, Setting, experiment
-from experiments.few_shot_scores import under_both
-from experiments.runs import RUN, RunFlags
+from experiments.families import few_shot as fs
 from metajax import gradient_steps
 from metajax.compose import first_ways, linear, modulated, with_head
-from metajax.learners import Policy, cavia
+from metajax.experiment.bounds import Bounds, Positive, Steps
+from metajax.learners import cavia
 from metajax.networks import conv_blocks
-from metajax.networks.conv4 import Normalisation
 
-TESTS = ("5w1s", "5w5s")  # a network serves as many ways as it was trained at
-BUDGETS = {
+
+class Config(NamedTuple):
+  """CAVIA on few-shot classification, at as many ways as in training or fewer."""
+
+  context: Annotated[int, Bounds(0, 2**16)] = 100
+  """Size of the context vector, which scales and shifts the channels of the third layer."""
+  inner_rate: Positive = 1.0
+  """Of the context's gradient descent, on the mean loss."""
+  inner_steps: Steps = 2
+  """Steps of the inner loop in training."""
+  test_inner_steps: Steps = 2
+  """Steps of the inner loop in validation and test."""
+  network: fs.Adapted = fs.Adapted()
+  data: fs.ImageData = fs.ImageData()
+  task: fs.Task = fs.Task()
+  outer: fs.Outer = fs.Outer()
+  training: fs.Training = fs.TRAINING
+  tests: fs.Tests = fs.Tests()
+  run: fs.RunFlags = fs.RUN
+
+
+PRESETS = {
   # The paper's network for mini-ImageNet; it has no Omniglot.
-  "paper": {"setting": Setting(tasks=4), "filters": 128},
-  "cpu": {
-    "setting": Setting(queries=5, tasks=16, steps=5500, rate=2e-3, decay="cosine", test=TESTS, validate_every=500),
-    "inner_rate": 10.0,
-  },
+  "paper": Config(network=fs.Adapted(filters=128), task=fs.Task(tasks=4)),
+  "cpu": Config(
+    inner_rate=10.0,
+    task=fs.Task(queries=5, tasks=16),
+    outer=fs.Outer(2e-3, "cosine"),
+    training=fs.Training(5500, 500),
+    tests=fs.Tests(("5w1s", "5w5s")),  # a network serves as many ways as it was trained at
+  ),
 }
 
 
-def method(
-  context: int = 100,
-  inner_rate: float = 1.0,
-  inner_steps: int = 2,
-  test_inner_steps: int = 2,
-  policy: Policy = "transductive",
-  filters: int = 64,
-  normalisation: Normalisation = "batch",
-  setting: Setting = BUDGETS["paper"]["setting"],
-  run: RunFlags = RUN,
-) -> Method:
-  """CAVIA on few-shot classification, at as many ways as in training or fewer.
-
-  Args:
-    context: how many numbers a task is told by; they scale and shift the channels of the third layer.
-    inner_rate: of the context's gradient descent, on the mean loss.
-    inner_steps: of the inner loop in training.
-    test_inner_steps: of the inner loop in validation and test.
-    policy: what batch norm normalises queries with in training; it is tested under both policies.
-    filters: of each of the network's four layers.
-    normalisation: in the network's layers.
-    setting: flags that every few-shot experiment has.
-    run: flags that every experiment has.
-  """
+def build(config: Config) -> fs.Experiment:
+  """CAVIA, whose context vector alone adapts."""
+  policy, filters, normalisation = config.network
   layers = {"downsample": "stride", "normalisation": normalisation}
   encoder = modulated(conv_blocks(3, filters, pool="none", **layers), conv_blocks(1, filters, pool="mean", **layers))
-  network = with_head(encoder, linear(setting.ways))
+  network = with_head(encoder, linear(config.task.ways))
 
-  adapt = lambda steps: gradient_steps(optax.sgd(inner_rate), steps)
-  learner = lambda adapt, policy: cavia(network, context, adapt, encoder=encoder, policy=policy, start=first_ways)
-  tested = under_both("cavia", learner, adapt, test_inner_steps, policy, normalisation)
-  return Method("cavia", learner(adapt(inner_steps), policy), tested)
+  def adapt(steps):
+    return gradient_steps(optax.sgd(config.inner_rate), steps)
 
+  def learner(adapt, policy):
+    return cavia(network, config.context, adapt, encoder=encoder, policy=policy, start=first_ways)
 
-main = experiment(method)
+  modes = fs.under_both("cavia", learner, adapt, config.test_inner_steps, policy, normalisation)
+  return fs.few_shot_experiment(config, "cavia", learner(adapt(config.inner_steps), policy), modes)
+
 
 if __name__ == "__main__":
-  command_line.run(main, BUDGETS)
+  fs.main(build, PRESETS)

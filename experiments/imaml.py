@@ -3,72 +3,66 @@
 python -m experiments.imaml --data omniglot --budget cpu     # 5-way 1-shot 91.6, 18 minutes on 1 CPU core
 """
 
+from typing import NamedTuple
+
 import optax
 
-from experiments import command_line
-from experiments.few_shot import Method, Setting, experiment
-from experiments.few_shot_scores import under_both
-from experiments.heads import Head, linear_head
-from experiments.runs import RUN, RunFlags
-from metajax.compose import with_head
-from metajax.learners import Policy, imaml
-from metajax.networks import conv4
-from metajax.networks.conv4 import Normalisation
+from experiments.families import few_shot as fs
+from metajax.experiment.bounds import Positive, Steps, ZeroOrMore
+from metajax.learners import imaml
 
-TESTS = ("5w1s", "5w5s", "20w1s")
-BUDGETS = {
-  "paper": {"setting": Setting(tasks=16, steps=30000)},
-  "cpu": {
-    "setting": Setting(queries=5, tasks=16, steps=3000, rate=2e-3, decay="cosine", test=TESTS, validate_every=500),
-    "head": "repeated",
-    "inner_rate": 0.5,
-    "inner_steps": 5,
-    "strength": 0.5,
-    "cg_steps": 2,
-  },
+
+class Config(NamedTuple):
+  """iMAML on few-shot classification."""
+
+  inner_rate: Positive = 0.1
+  """Of the inner loop's gradient descent, on the mean loss and its pull."""
+  inner_steps: Steps = 16
+  """Steps of the inner loop, in training and test."""
+  strength: Positive = 2.0
+  """Strength of the pull to the initialisation, the paper's lambda."""
+  cg_steps: Steps = 5
+  """Steps of conjugate gradients."""
+  damping: ZeroOrMore = 1.0
+  """Added to the Hessian in the system that they solve."""
+  network: fs.AdaptedHead = fs.AdaptedHead()
+  data: fs.ImageData = fs.ImageData()
+  task: fs.Task = fs.Task()
+  outer: fs.Outer = fs.Outer()
+  training: fs.Training = fs.TRAINING
+  tests: fs.Tests = fs.Tests()
+  run: fs.RunFlags = fs.RUN
+
+
+PRESETS = {
+  "paper": Config(task=fs.Task(tasks=16), training=fs.Training(30000)),
+  "cpu": Config(
+    inner_rate=0.5,
+    inner_steps=5,
+    strength=0.5,
+    cg_steps=2,
+    network=fs.AdaptedHead(head="repeated"),
+    task=fs.Task(queries=5, tasks=16),
+    outer=fs.Outer(2e-3, "cosine"),
+    training=fs.Training(3000, 500),
+    tests=fs.TESTS,
+  ),
 }
 
 
-def method(
-  inner_rate: float = 0.1,
-  inner_steps: int = 16,
-  strength: float = 2.0,
-  cg_steps: int = 5,
-  damping: float = 1.0,
-  policy: Policy = "transductive",
-  head: Head = "fixed",
-  filters: int = 64,
-  normalisation: Normalisation = "batch",
-  setting: Setting = BUDGETS["paper"]["setting"],
-  run: RunFlags = RUN,
-) -> Method:
-  """iMAML on few-shot classification.
-
-  Args:
-    inner_rate: of the inner loop's gradient descent, on the mean loss and its pull.
-    inner_steps: of the inner loop, in training and test.
-    strength: of the pull to the initialisation.
-    cg_steps: of conjugate gradients.
-    damping: added to the Hessian in the system that they solve.
-    policy: what batch norm normalises queries with in training; it is tested under both policies.
-    head: for the ways of training alone ("fixed"), or for any: its outputs "repeated", or a start from "zeros".
-    filters: of each of the network's four layers.
-    normalisation: in the network's layers.
-    setting: flags that every few-shot experiment has.
-    run: flags that every experiment has.
-  """
-  encoder = conv4(filters, downsample="stride", pool="mean", normalisation=normalisation)
-  outputs, start = linear_head(head, setting.ways)
-  network, solved = with_head(encoder, outputs), {"strength": strength, "cg_steps": cg_steps, "damping": damping}
+def build(config: Config) -> fs.Experiment:
+  """iMAML, by gradient descent."""
+  encoder, _, network, start = fs.with_linear_head(config.network, config.task.ways)
+  policy, normalisation = config.network.policy, config.network.normalisation
+  solved = {"strength": config.strength, "cg_steps": config.cg_steps, "damping": config.damping}
 
   def learner(_, policy):
-    return imaml(network, optax.sgd(inner_rate), inner_steps, encoder=encoder, policy=policy, **solved, **start)
+    inner = optax.sgd(config.inner_rate)
+    return imaml(network, inner, config.inner_steps, encoder=encoder, policy=policy, **solved, **start)
 
-  tested = under_both("imaml", learner, None, 0, policy, normalisation)
-  return Method("imaml", learner(None, policy), tested)
+  modes = fs.under_both("imaml", learner, None, 0, policy, normalisation)
+  return fs.few_shot_experiment(config, "imaml", learner(None, policy), modes)
 
-
-main = experiment(method)
 
 if __name__ == "__main__":
-  command_line.run(main, BUDGETS)
+  fs.main(build, PRESETS)

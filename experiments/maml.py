@@ -8,69 +8,66 @@ At first order a head whose start is learned drifts, as nothing holds it: the lo
 from 1.6 to 25. A head that starts at zeros has none.
 """
 
+from typing import NamedTuple
+
 import optax
 
-from experiments import command_line
-from experiments.few_shot import Method, Setting, experiment
-from experiments.few_shot_scores import under_both
-from experiments.heads import Head, linear_head
-from experiments.runs import RUN, RunFlags
+from experiments.families import few_shot as fs
 from metajax import gradient_steps
 from metajax.adapt import Gradient
-from metajax.compose import with_head
-from metajax.learners import Policy, maml
-from metajax.networks import conv4
-from metajax.networks.conv4 import Normalisation
+from metajax.experiment.bounds import Positive, Steps
+from metajax.learners import maml
 
-BUDGETS = {
+
+class Config(NamedTuple):
+  """MAML on few-shot classification."""
+
+  inner_rate: Positive = 2.0
+  """Of the inner loop's gradient descent, on the mean loss."""
+  inner_steps: Steps = 1
+  """Steps of the inner loop in training."""
+  test_inner_steps: Steps = 3
+  """Steps of the inner loop in validation and test."""
+  gradient: Gradient = "mixed"
+  """"mixed" and "reverse" are exact, "first_order" leaves out second derivatives."""
+  network: fs.AdaptedHead = fs.AdaptedHead()
+  data: fs.ImageData = fs.ImageData()
+  task: fs.Task = fs.Task()
+  outer: fs.Outer = fs.Outer()
+  training: fs.Training = fs.TRAINING
+  tests: fs.Tests = fs.Tests()
+  run: fs.RunFlags = fs.RUN
+
+
+PRESETS = {
   # The paper's 0.4 is the rate on a loss summed over 5 classes; ours is the mean.
-  "paper": {"setting": Setting()},
-  "cpu": {
-    "setting": Setting(queries=5, tasks=16, steps=11000, rate=2e-3, decay="cosine", test=("5w1s", "5w5s", "20w1s")),
-    "head": "repeated",
-  },
-  "demo": {"setting": Setting(queries=5, tasks=16, steps=1000, rate=2e-3, decay="cosine", validate_every=250)},
+  "paper": Config(),
+  "cpu": Config(
+    network=fs.AdaptedHead(head="repeated"),
+    task=fs.Task(queries=5, tasks=16),
+    outer=fs.Outer(2e-3, "cosine"),
+    training=fs.Training(11000),
+    tests=fs.TESTS,
+  ),
+  "demo": Config(task=fs.Task(queries=5, tasks=16), outer=fs.Outer(2e-3, "cosine"), training=fs.Training(1000, 250)),
 }
 
 
-def method(
-  inner_rate: float = 2.0,
-  inner_steps: int = 1,
-  test_inner_steps: int = 3,
-  gradient: Gradient = "mixed",
-  policy: Policy = "transductive",
-  head: Head = "fixed",
-  filters: int = 64,
-  normalisation: Normalisation = "batch",
-  setting: Setting = BUDGETS["paper"]["setting"],
-  run: RunFlags = RUN,
-) -> Method:
-  """MAML on few-shot classification.
+def build(config: Config) -> fs.Experiment:
+  """MAML, or first-order MAML."""
+  encoder, _, network, start = fs.with_linear_head(config.network, config.task.ways)
+  policy, normalisation = config.network.policy, config.network.normalisation
 
-  Args:
-    inner_rate: of the inner loop's gradient descent, on the mean loss.
-    inner_steps: of the inner loop in training.
-    test_inner_steps: of the inner loop in validation and test.
-    gradient: "mixed" and "reverse" are exact, "first_order" leaves out second derivatives.
-    policy: what batch norm normalises queries with in training; it is tested under both policies.
-    head: for the ways of training alone ("fixed"), or for any: its outputs "repeated", or a start from "zeros".
-    filters: of each of the network's four layers.
-    normalisation: in the network's layers.
-    setting: flags that every few-shot experiment has.
-    run: flags that every experiment has.
-  """
-  encoder = conv4(filters, downsample="stride", pool="mean", normalisation=normalisation)
-  outputs, start = linear_head(head, setting.ways)
-  network = with_head(encoder, outputs)
+  def adapt(steps):
+    return gradient_steps(optax.sgd(config.inner_rate), steps, gradient=config.gradient)
 
-  adapt = lambda steps: gradient_steps(optax.sgd(inner_rate), steps, gradient=gradient)
-  learner = lambda adapt, policy: maml(network, adapt, encoder=encoder, policy=policy, **start)
-  name = "first_order_maml" if gradient == "first_order" else "maml"
-  tested = under_both(name, learner, adapt, test_inner_steps, policy, normalisation)
-  return Method(name, learner(adapt(inner_steps), policy), tested)
+  def learner(adapt, policy):
+    return maml(network, adapt, encoder=encoder, policy=policy, **start)
 
+  name = "first_order_maml" if config.gradient == "first_order" else "maml"
+  modes = fs.under_both(name, learner, adapt, config.test_inner_steps, policy, normalisation)
+  return fs.few_shot_experiment(config, name, learner(adapt(config.inner_steps), policy), modes)
 
-main = experiment(method)
 
 if __name__ == "__main__":
-  command_line.run(main, BUDGETS)
+  fs.main(build, PRESETS)

@@ -3,62 +3,53 @@
 python -m experiments.matching --data omniglot --budget cpu     # 5-way 1-shot 98.0, 17 minutes on 1 CPU core
 """
 
+from typing import Annotated, NamedTuple
+
 import jax
 
-from experiments import command_line
-from experiments.few_shot import Comparison, Method, Setting, experiment
-from experiments.few_shot_scores import Tested
-from experiments.heads import convolution_for
-from experiments.runs import RUN, RunFlags
-from metajax.learners import augmented, matching
-from metajax.networks import conv4
-from metajax.networks.conv4 import Downsample
-from metajax.views.image import affine
+from experiments.families import few_shot as fs
+from metajax.experiment.bounds import Bounds, Positive
+from metajax.learners import matching
 
-TESTS = ("5w1s", "5w5s", "20w1s")
-BUDGETS = {
-  "paper": {"setting": Setting(ways=20, tasks=1, queries=5, test=TESTS), "scale": 1.0},
-  "cpu": {
-    "setting": Setting(
-      ways=30, queries=5, tasks=1, steps=3300, rate=2e-3, decay="cosine", test=TESTS, validate_every=500
-    ),
-    "scale": 20.0,
-  },
+
+class Config(NamedTuple):
+  """Matching networks on few-shot classification."""
+
+  read_steps: Annotated[int, Bounds(0, 1000)] = 0
+  """Of full context embeddings; 0 for none."""
+  scale: Positive = 10.0
+  """Of the cosines; the paper's is 1."""
+  network: fs.Embedding = fs.Embedding()
+  data: fs.ImageData = fs.ImageData()
+  task: fs.Task = fs.Task()
+  outer: fs.Outer = fs.Outer()
+  training: fs.Training = fs.TRAINING
+  tests: fs.Tests = fs.Tests()
+  run: fs.RunFlags = fs.RUN
+
+
+PRESETS = {
+  "paper": Config(scale=1.0, task=fs.Task(ways=20, tasks=1, queries=5), tests=fs.TESTS),
+  "cpu": Config(
+    scale=20.0,
+    task=fs.Task(ways=30, queries=5, tasks=1),
+    outer=fs.Outer(2e-3, "cosine"),
+    training=fs.Training(3300, 500),
+    tests=fs.TESTS,
+  ),
 }
 
 
-def method(
-  read_steps: int = 0,
-  scale: float = 10.0,
-  distort: bool = False,
-  filters: int = 64,
-  downsample: Downsample = "max_pool",
-  setting: Setting = BUDGETS["paper"]["setting"],
-  run: RunFlags = RUN,
-) -> Method:
-  """Matching networks on few-shot classification.
+def build(config: Config) -> fs.Experiment:
+  """Matching networks, with or without full context embeddings."""
+  encoder = fs.embedding_network(config.network, config.task.tasks)
+  learner = matching(encoder, read_steps=config.read_steps, scale=config.scale)
+  trained, variant = fs.distorted(config.network, learner)
+  variant = ("full context",) * bool(config.read_steps) + variant
+  modes = [fs.EvalMode("matching", learner, "running statistics", variant=variant)]
+  compares = fs.Comparison("attention", jax.nn.softmax)
+  return fs.few_shot_experiment(config, "matching", trained, modes, compares=compares)
 
-  Args:
-    read_steps: of full context embeddings; 0 for none.
-    scale: of the cosines; the paper's is 1.
-    distort: train on affine distortions.
-    filters: of each of the network's four layers.
-    downsample: how each layer halves the picture.
-    setting: flags that every few-shot experiment has.
-    run: flags that every experiment has.
-  """
-  learner = matching(
-    conv4(filters, downsample=downsample, convolution=convolution_for(setting.tasks)),
-    read_steps=read_steps,
-    scale=scale,
-  )
-  trained = augmented(learner, affine()) if distort else learner
-  name = "matching" + ", full context" * bool(read_steps) + ", distorted" * distort
-  compares = Comparison("attention", jax.nn.softmax)
-  return Method("matching", trained, (Tested(name, learner, "running statistics"),), compares=compares)
-
-
-main = experiment(method)
 
 if __name__ == "__main__":
-  command_line.run(main, BUDGETS)
+  fs.main(build, PRESETS)

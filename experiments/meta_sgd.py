@@ -3,66 +3,65 @@
 python -m experiments.meta_sgd --data omniglot --budget cpu --steps 8000     # 5-way 1-shot 97.3, 20 minutes on 1 core
 """
 
-from experiments import command_line
-from experiments.few_shot import Method, Setting, experiment
-from experiments.few_shot_scores import under_both
-from experiments.heads import Head, linear_head
-from experiments.runs import RUN, RunFlags
-from metajax.adapt import Gradient
-from metajax.compose import with_head
-from metajax.learners import Policy, meta_sgd
-from metajax.networks import conv4
-from metajax.networks.conv4 import Normalisation
+from typing import Annotated, NamedTuple
 
-BUDGETS = {
-  "paper": {"setting": Setting()},
-  "cpu": {
-    "setting": Setting(queries=5, tasks=16, steps=11000, rate=2e-3, decay="cosine", test=("5w1s", "5w5s", "20w1s")),
-    "head": "repeated",
-  },
-  "demo": {"setting": Setting(queries=5, tasks=16, steps=1000, rate=2e-3, decay="cosine", validate_every=250)},
+from experiments.families import few_shot as fs
+from metajax.adapt import Gradient
+from metajax.experiment.bounds import Bounds, Positive, Steps
+from metajax.learners import meta_sgd
+
+
+class Config(NamedTuple):
+  """Meta-SGD on few-shot classification."""
+
+  low_rate: Positive = 0.5
+  """Lowest rate that the inner loop may start with, on the mean loss: rates are drawn from it to the high one. (The
+  paper's 0.005 to 0.1 are of another loss and network.)"""
+  high_rate: Positive = 2.0
+  """Highest rate that the inner loop may start with."""
+  inner_steps: Steps = 1
+  """Steps of the inner loop in training."""
+  test_inner_steps: Annotated[int | None, Bounds(1, 10**5)] = None
+  """Steps of the inner loop in validation and test; as in training by default."""
+  gradient: Gradient = "mixed"
+  """"mixed" and "reverse" are exact, "first_order" leaves out second derivatives."""
+  network: fs.AdaptedHead = fs.AdaptedHead()
+  data: fs.ImageData = fs.ImageData()
+  task: fs.Task = fs.Task()
+  outer: fs.Outer = fs.Outer()
+  training: fs.Training = fs.TRAINING
+  tests: fs.Tests = fs.Tests()
+  run: fs.RunFlags = fs.RUN
+
+
+PRESETS = {
+  "paper": Config(),
+  "cpu": Config(
+    network=fs.AdaptedHead(head="repeated"),
+    task=fs.Task(queries=5, tasks=16),
+    outer=fs.Outer(2e-3, "cosine"),
+    training=fs.Training(11000),
+    tests=fs.TESTS,
+  ),
+  "demo": Config(task=fs.Task(queries=5, tasks=16), outer=fs.Outer(2e-3, "cosine"), training=fs.Training(1000, 250)),
 }
 
 
-def method(
-  low_rate: float = 0.5,
-  high_rate: float = 2.0,
-  inner_steps: int = 1,
-  test_inner_steps: int | None = None,
-  gradient: Gradient = "mixed",
-  policy: Policy = "transductive",
-  head: Head = "fixed",
-  filters: int = 64,
-  normalisation: Normalisation = "batch",
-  setting: Setting = BUDGETS["paper"]["setting"],
-  run: RunFlags = RUN,
-) -> Method:
-  """Meta-SGD on few-shot classification.
+def build(config: Config) -> fs.Experiment:
+  """Meta-SGD, which learns a rate for each weight."""
+  encoder, _, network, start = fs.with_linear_head(config.network, config.task.ways)
+  policy, normalisation = config.network.policy, config.network.normalisation
+  rates = {"rate": (config.low_rate, config.high_rate), "gradient": config.gradient}
 
-  Args:
-    low_rate: that the rates of the inner loop start at, on the mean loss: drawn from it to the high one. (The paper's
-      0.005 to 0.1 are of another loss and network.)
-    high_rate: that the rates of the inner loop start at.
-    inner_steps: of the inner loop in training.
-    test_inner_steps: of the inner loop in validation and test; as in training by default.
-    gradient: "mixed" and "reverse" are exact, "first_order" leaves out second derivatives.
-    policy: what batch norm normalises queries with in training; it is tested under both policies.
-    head: for the ways of training alone ("fixed"), or for any: its outputs "repeated", or a start from "zeros".
-    filters: of each of the network's four layers.
-    normalisation: in the network's layers.
-    setting: flags that every few-shot experiment has.
-    run: flags that every experiment has.
-  """
-  encoder = conv4(filters, downsample="stride", pool="mean", normalisation=normalisation)
-  outputs, start = linear_head(head, setting.ways)
-  network, rates = with_head(encoder, outputs), {"rate": (low_rate, high_rate), "gradient": gradient}
-  learner = lambda steps, policy: meta_sgd(network, steps, encoder=encoder, policy=policy, **rates, **start)
-  after = lambda _, policy: learner(test_inner_steps or inner_steps, policy)
-  tested = under_both("meta_sgd", after, None, 0, policy, normalisation)
-  return Method("meta_sgd", learner(inner_steps, policy), tested)
+  def learner(steps, policy):
+    return meta_sgd(network, steps, encoder=encoder, policy=policy, **rates, **start)
 
+  def tested(_, policy):
+    return learner(config.test_inner_steps or config.inner_steps, policy)
 
-main = experiment(method)
+  modes = fs.under_both("meta_sgd", tested, None, 0, policy, normalisation)
+  return fs.few_shot_experiment(config, "meta_sgd", learner(config.inner_steps, policy), modes)
+
 
 if __name__ == "__main__":
-  command_line.run(main, BUDGETS)
+  fs.main(build, PRESETS)

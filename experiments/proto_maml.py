@@ -3,60 +3,58 @@
 python -m experiments.proto_maml --data omniglot --budget cpu     # 5-way 96.3, 20-way 87.3; 5 minutes on 1 core
 """
 
+from typing import NamedTuple
+
 import optax
 
-from experiments import command_line
-from experiments.few_shot import Method, Setting, experiment
-from experiments.few_shot_scores import under_both
-from experiments.runs import RUN, RunFlags
+from experiments.families import few_shot as fs
 from metajax import gradient_steps
 from metajax.adapt import Gradient
-from metajax.learners import Policy, proto_maml
-from metajax.networks import conv4
-from metajax.networks.conv4 import Normalisation
+from metajax.experiment.bounds import Positive, Steps
+from metajax.learners import proto_maml
 
-TESTS = ("5w1s", "5w5s", "20w1s")
-BUDGETS = {
-  "paper": {"setting": Setting(tasks=16)},
-  "cpu": {
-    "setting": Setting(queries=5, tasks=16, steps=1500, rate=2e-3, decay="cosine", test=TESTS, validate_every=500),
-  },
+
+class Config(NamedTuple):
+  """Proto-MAML on few-shot classification, at any number of ways."""
+
+  inner_rate: Positive = 0.1
+  """Of the inner loop's gradient descent, on the mean loss."""
+  inner_steps: Steps = 1
+  """Steps of the inner loop in training."""
+  test_inner_steps: Steps = 1
+  """Steps of the inner loop in validation and test."""
+  gradient: Gradient = "mixed"
+  """"mixed" and "reverse" are exact, "first_order" leaves out second derivatives."""
+  network: fs.Adapted = fs.Adapted()
+  data: fs.ImageData = fs.ImageData()
+  task: fs.Task = fs.Task()
+  outer: fs.Outer = fs.Outer()
+  training: fs.Training = fs.TRAINING
+  tests: fs.Tests = fs.Tests()
+  run: fs.RunFlags = fs.RUN
+
+
+PRESETS = {
+  "paper": Config(task=fs.Task(tasks=16)),
+  "cpu": Config(
+    task=fs.Task(queries=5, tasks=16), outer=fs.Outer(2e-3, "cosine"), training=fs.Training(1500, 500), tests=fs.TESTS
+  ),
 }
 
 
-def method(
-  inner_rate: float = 0.1,
-  inner_steps: int = 1,
-  test_inner_steps: int = 1,
-  gradient: Gradient = "mixed",
-  policy: Policy = "transductive",
-  filters: int = 64,
-  normalisation: Normalisation = "batch",
-  setting: Setting = BUDGETS["paper"]["setting"],
-  run: RunFlags = RUN,
-) -> Method:
-  """Proto-MAML on few-shot classification, at any number of ways.
+def build(config: Config) -> fs.Experiment:
+  """Proto-MAML, whose head starts at the prototypes."""
+  encoder, (policy, _, normalisation) = fs.strided(config.network), config.network
 
-  Args:
-    inner_rate: of the inner loop's gradient descent, on the mean loss.
-    inner_steps: of the inner loop in training.
-    test_inner_steps: of the inner loop in validation and test.
-    gradient: "mixed" and "reverse" are exact, "first_order" leaves out second derivatives.
-    policy: what batch norm normalises queries with in training; it is tested under both policies.
-    filters: of each of the network's four layers.
-    normalisation: in the network's layers.
-    setting: flags that every few-shot experiment has.
-    run: flags that every experiment has.
-  """
-  encoder = conv4(filters, downsample="stride", pool="mean", normalisation=normalisation)
+  def adapt(steps):
+    return gradient_steps(optax.sgd(config.inner_rate), steps, gradient=config.gradient)
 
-  adapt = lambda steps: gradient_steps(optax.sgd(inner_rate), steps, gradient=gradient)
-  learner = lambda adapt, policy: proto_maml(encoder, adapt, policy=policy)
-  tested = under_both("proto_maml", learner, adapt, test_inner_steps, policy, normalisation)
-  return Method("proto_maml", learner(adapt(inner_steps), policy), tested)
+  def learner(adapt, policy):
+    return proto_maml(encoder, adapt, policy=policy)
 
+  modes = fs.under_both("proto_maml", learner, adapt, config.test_inner_steps, policy, normalisation)
+  return fs.few_shot_experiment(config, "proto_maml", learner(adapt(config.inner_steps), policy), modes)
 
-main = experiment(method)
 
 if __name__ == "__main__":
-  command_line.run(main, BUDGETS)
+  fs.main(build, PRESETS)

@@ -3,49 +3,50 @@
 python -m experiments.r2d2 --data omniglot --budget cpu     # 5-way 1-shot 98.0, 8 minutes on 2 CPU cores
 """
 
-from experiments import command_line
-from experiments.few_shot import Method, Setting, experiment
-from experiments.few_shot_scores import under_both
-from experiments.runs import RUN, RunFlags
-from metajax.learners import Policy, r2d2
-from metajax.networks import conv4
-from metajax.networks.conv4 import Normalisation
+from typing import NamedTuple
 
-TESTS = ("5w1s", "5w5s", "20w1s")
-BUDGETS = {
-  "paper": {"setting": Setting()},
-  "cpu": {
-    "setting": Setting(
-      ways=20, queries=5, tasks=2, steps=7000, rate=2e-3, decay="cosine", test=TESTS, validate_every=500
-    )
-  },
+from experiments.families import few_shot as fs
+from metajax.experiment.bounds import Positive
+from metajax.learners import r2d2
+from metajax.networks import conv4
+
+
+class Config(NamedTuple):
+  """R2-D2 on few-shot classification."""
+
+  strength: Positive = 1.0
+  """Of the ridge penalty, where it starts."""
+  network: fs.Adapted = fs.Adapted()
+  data: fs.ImageData = fs.ImageData()
+  task: fs.Task = fs.Task()
+  outer: fs.Outer = fs.Outer()
+  training: fs.Training = fs.TRAINING
+  tests: fs.Tests = fs.Tests()
+  run: fs.RunFlags = fs.RUN
+
+
+PRESETS = {
+  "paper": Config(),
+  "cpu": Config(
+    task=fs.Task(ways=20, queries=5, tasks=2),
+    outer=fs.Outer(2e-3, "cosine"),
+    training=fs.Training(7000, 500),
+    tests=fs.TESTS,
+  ),
 }
 
 
-def method(
-  policy: Policy = "transductive",
-  strength: float = 1.0,
-  filters: int = 64,
-  normalisation: Normalisation = "batch",
-  setting: Setting = BUDGETS["paper"]["setting"],
-  run: RunFlags = RUN,
-) -> Method:
-  """R2-D2 on few-shot classification.
-
-  Args:
-    policy: what batch norm normalises queries with in training; it is tested under both policies.
-    strength: of the ridge penalty, where it starts.
-    filters: of each of the network's four layers.
-    normalisation: in the network's layers.
-    setting: flags that every few-shot experiment has.
-    run: flags that every experiment has.
-  """
+def build(config: Config) -> fs.Experiment:
+  """R2-D2, ridge regression on features."""
+  policy, filters, normalisation = config.network
   encoder = conv4(filters, downsample="stride", normalisation=normalisation)
-  learner = lambda adapt, policy: r2d2(encoder, policy=policy, strength=strength)
-  return Method("r2d2", learner(None, policy), under_both("r2d2", learner, None, 0, policy, normalisation))
 
+  def learner(_, policy):
+    return r2d2(encoder, policy=policy, strength=config.strength)
 
-main = experiment(method)
+  modes = fs.under_both("r2d2", learner, None, 0, policy, normalisation)
+  return fs.few_shot_experiment(config, "r2d2", learner(None, policy), modes)
+
 
 if __name__ == "__main__":
-  command_line.run(main, BUDGETS)
+  fs.main(build, PRESETS)

@@ -3,54 +3,53 @@
 python -m experiments.relation --data omniglot --budget cpu     # 5-way 1-shot 98.2, 14 minutes on 1 CPU core
 """
 
-from experiments import command_line
-from experiments.few_shot import Comparison, Method, Setting, experiment
-from experiments.few_shot_scores import Tested
-from experiments.heads import convolution_for
-from experiments.runs import RUN, RunFlags
+from typing import NamedTuple
+
+from experiments.families import few_shot as fs
+from metajax.experiment.bounds import Width
 from metajax.learners import augmented, relation
 from metajax.networks import conv4, relation_module
 from metajax.views.image import affine
 
-TESTS = ("5w1s", "5w5s", "20w1s")
-BUDGETS = {
-  "paper": {"setting": Setting(queries=19, tasks=1, steps=500000, test=TESTS, validate_every=5000)},
-  "cpu": {
-    "setting": Setting(
-      ways=10, queries=5, tasks=1, steps=6000, rate=2e-3, decay="cosine", test=TESTS, validate_every=1000
-    )
-  },
+
+class Config(NamedTuple):
+  """Relation networks on few-shot classification."""
+
+  distort: bool = False
+  """Train on affine distortions."""
+  filters: Width = 64
+  """Channels of each layer of the embedding and of the relation module."""
+  hidden: Width = 8
+  """Units of the relation module's last layer."""
+  data: fs.ImageData = fs.ImageData()
+  task: fs.Task = fs.Task()
+  outer: fs.Outer = fs.Outer()
+  training: fs.Training = fs.TRAINING
+  tests: fs.Tests = fs.Tests()
+  run: fs.RunFlags = fs.RUN
+
+
+PRESETS = {
+  "paper": Config(task=fs.Task(queries=19, tasks=1), training=fs.Training(500000, 5000), tests=fs.TESTS),
+  "cpu": Config(
+    task=fs.Task(ways=10, queries=5, tasks=1),
+    outer=fs.Outer(2e-3, "cosine"),
+    training=fs.Training(6000),
+    tests=fs.TESTS,
+  ),
 }
 
 
-def method(
-  distort: bool = False,
-  filters: int = 64,
-  hidden: int = 8,
-  setting: Setting = BUDGETS["paper"]["setting"],
-  run: RunFlags = RUN,
-) -> Method:
-  """Relation networks on few-shot classification.
+def build(config: Config) -> fs.Experiment:
+  """Relation networks, which learn to compare."""
+  convolution = fs.convolution_for(config.task.tasks)
+  embedding = conv4(config.filters, pool="none", halvings=2, convolution=convolution)
+  learner = relation(embedding, relation_module(config.filters, config.hidden, convolution=convolution))
+  trained = augmented(learner, affine()) if config.distort else learner
+  modes = [fs.EvalMode("relation", learner, "running statistics", variant=("distorted",) * config.distort)]
+  compares = fs.Comparison("relation score", lambda scores: scores)
+  return fs.few_shot_experiment(config, "relation", trained, modes, compares=compares)
 
-  Args:
-    distort: train on affine distortions.
-    filters: of each layer of the embedding and of the relation module.
-    hidden: units of the relation module's last layer.
-    setting: flags that every few-shot experiment has.
-    run: flags that every experiment has.
-  """
-  convolution = convolution_for(setting.tasks)
-  learner = relation(
-    conv4(filters, pool="none", halvings=2, convolution=convolution),
-    relation_module(filters, hidden, convolution=convolution),
-  )
-  trained = augmented(learner, affine()) if distort else learner
-  compares = Comparison("relation score", lambda scores: scores)
-  tested = (Tested("relation" + ", distorted" * distort, learner, "running statistics"),)
-  return Method("relation", trained, tested, compares=compares)
-
-
-main = experiment(method)
 
 if __name__ == "__main__":
-  command_line.run(main, BUDGETS)
+  fs.main(build, PRESETS)

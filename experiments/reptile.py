@@ -3,75 +3,66 @@
 python -m experiments.reptile --data omniglot --budget cpu     # 5-way 1-shot 85.8, 14 minutes on 2 CPU cores
 """
 
+from typing import NamedTuple
+
 import optax
 
-from experiments import command_line
-from experiments.few_shot import Method, Setting, experiment, schedule
-from experiments.few_shot_scores import under_both
-from experiments.heads import Head, linear_head
-from experiments.runs import RUN, RunFlags
+from experiments.families import few_shot as fs
 from metajax import gradient_steps
-from metajax.compose import with_head
-from metajax.learners import Policy, reptile
-from metajax.networks import conv4
-from metajax.networks.conv4 import Normalisation
+from metajax.experiment.bounds import Count, Positive, Steps
+from metajax.learners import reptile
 
-TESTS = ("5w1s", "5w5s", "20w1s")
-# The paper's 10 training shots: a task's support and query are both learned from.
-COMMON = {"shots": 5, "queries": 5, "rate": 1.0, "decay": "linear"}
-BUDGETS = {
-  "paper": {"setting": Setting(**COMMON, tasks=5, steps=100000, validate_every=5000)},
-  "cpu": {
-    "setting": Setting(**COMMON, tasks=5, steps=6000, test=TESTS, validate_every=1000),
-    "head": "zeros",
-    # Three times the paper's rate and twice its steps: a sixteenth of its training.
-    "inner_rate": 3e-3,
-    "inner_steps": 10,
-  },
+
+class Config(NamedTuple):
+  """Reptile on few-shot classification; the outer optimizer is gradient descent with the outer rate."""
+
+  inner_rate: Positive = 1e-3
+  """Of the inner loop's Adam, which has no momentum."""
+  inner_steps: Steps = 5
+  """Steps of the inner loop in training, each on a mini-batch."""
+  inner_batch: Count = 10
+  """Pictures of a mini-batch in training; at test a step sees the whole support set."""
+  test_inner_steps: Steps = 50
+  """Steps of the inner loop in validation and test."""
+  network: fs.AdaptedHead = fs.AdaptedHead()
+  data: fs.ImageData = fs.ImageData()
+  task: fs.Task = fs.Task(shots=5, queries=5, tasks=5)
+  outer: fs.Outer = fs.Outer(1.0, "linear")
+  training: fs.Training = fs.Training(100000, 5000)
+  tests: fs.Tests = fs.Tests()
+  run: fs.RunFlags = fs.RUN
+
+
+PRESETS = {
+  "paper": Config(),  # of 10 training shots: a task's support and query are both learned from
+  "cpu": Config(
+    inner_rate=3e-3,  # three times the paper's, and twice its steps: a sixteenth of its training
+    inner_steps=10,
+    network=fs.AdaptedHead(head="zeros"),
+    training=fs.Training(6000),
+    tests=fs.TESTS,
+  ),
 }
 
 
-def method(
-  inner_rate: float = 1e-3,
-  inner_steps: int = 5,
-  inner_batch: int = 10,
-  test_inner_steps: int = 50,
-  policy: Policy = "transductive",
-  head: Head = "fixed",
-  filters: int = 64,
-  normalisation: Normalisation = "batch",
-  setting: Setting = BUDGETS["paper"]["setting"],
-  run: RunFlags = RUN,
-) -> Method:
-  """Reptile on few-shot classification; the outer optimizer is gradient descent with the setting's rate.
+def build(config: Config) -> fs.Experiment:
+  """Reptile, of first order."""
+  encoder, _, network, start = fs.with_linear_head(config.network, config.task.ways)
+  policy, normalisation = config.network.policy, config.network.normalisation
+  inner = optax.adam(config.inner_rate, b1=0)
 
-  Args:
-    inner_rate: of the inner loop's Adam, which has no momentum.
-    inner_steps: of the inner loop in training, each on a mini-batch.
-    inner_batch: pictures of a mini-batch in training; at test a step sees the whole support set.
-    test_inner_steps: of the inner loop in validation and test.
-    policy: what batch norm normalises queries with; it is tested under both policies.
-    head: for the ways of training alone ("fixed"), or for any: its outputs "repeated", or a start from "zeros".
-    filters: of each of the network's four layers.
-    normalisation: in the network's layers.
-    setting: flags that every few-shot experiment has.
-    run: flags that every experiment has.
-  """
-  encoder = conv4(filters, downsample="stride", pool="mean", normalisation=normalisation)
-  outputs, start = linear_head(head, setting.ways)
-  network = with_head(encoder, outputs)
-  inner = optax.adam(inner_rate, b1=0)
-  common = {"encoder": encoder} | start
+  def adapt(steps):
+    return gradient_steps(inner, steps, gradient="first_order")
 
-  adapt = lambda steps: gradient_steps(inner, steps, gradient="first_order")
-  tuned = lambda adapt, policy: reptile(network, adapt, policy=policy, **common)
-  per_step = gradient_steps(inner, inner_steps, gradient="first_order", per_step=True)
-  learner = reptile(network, per_step, minibatches=(inner_steps, inner_batch), policy=policy, **common)
-  tested = under_both("reptile", tuned, adapt, test_inner_steps, policy, normalisation)
-  return Method("reptile", learner, tested, lambda s: optax.sgd(schedule(s.rate, s.decay, s.steps)))
+  def tuned(adapt, policy):
+    return reptile(network, adapt, policy=policy, encoder=encoder, **start)
 
+  per_step = gradient_steps(inner, config.inner_steps, gradient="first_order", per_step=True)
+  minibatches = config.inner_steps, config.inner_batch
+  learner = reptile(network, per_step, minibatches=minibatches, policy=policy, encoder=encoder, **start)
+  modes = fs.under_both("reptile", tuned, adapt, config.test_inner_steps, policy, normalisation)
+  return fs.few_shot_experiment(config, "reptile", learner, modes, optimizer=optax.sgd(fs.schedule(config)))
 
-main = experiment(method)
 
 if __name__ == "__main__":
-  command_line.run(main, BUDGETS)
+  fs.main(build, PRESETS)

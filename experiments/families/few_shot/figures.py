@@ -1,90 +1,85 @@
-"""The page of a few-shot run: learning curves, test episodes, confusion, a map of unseen classes, the data."""
+"""The figures of a few-shot run: test episodes, confusion, a map of unseen classes, the data."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
 
-from experiments import headlines, runs
-from experiments.few_shot_data import left_out, slug
-from metajax import Episode, Examples
+from experiments.families.data import left_out, slug
+from experiments.families.few_shot.config import FewShotConfig, settings_of
 from metajax.checks import counted
 from metajax.data import Source, episode_rows, select_classes
+from metajax.experiment.types import Figure, Trained
 from metajax.report import (
   Swatch,
   comparison_figure,
   confusion_figure,
   contact_sheet_figure,
   episode_figure,
-  learning_curves_figure,
   map_figure,
-  page,
-  read_metrics,
 )
+from metajax.types import Episode, Examples, Learner
 
 FAMILY = 12  # classes of the family whose confusion is shown
 FAMILY_TASKS = 200
 MAP = (15, 20)  # classes, and pictures of each, on the map
 
 
-def write(run, made, trained, parts: dict[str, Source], test: tuple[int, int], setting, records, tiles, warnings=()):
-  """Draws the run's figures into its folder, and makes its page, `index.html`.
+class Comparison(NamedTuple):
+  """What a learner says of a query and one support picture, where it compares them.
+
+  Attributes:
+    measure: its name.
+    of_logits: from the logits `[n, support]` of a task in which each support picture is a way of its own.
+    best: "largest" or "smallest".
+  """
+
+  measure: str
+  of_logits: Callable
+  best: Literal["largest", "smallest"] = "largest"
+
+
+def draw(
+  folder: Path,
+  learner: Learner,
+  trained: Trained,
+  parts: Mapping[str, Source],
+  config: FewShotConfig,
+  compares: Comparison | None,
+) -> list[Figure]:
+  """Draws a run's figures into a folder.
 
   Args:
-    run: the run.
-    made: the Method.
-    trained: its TrainState, the first seed's.
+    folder: of the figures.
+    learner: whose `predict` is shown.
+    trained: of which the first seed is shown.
     parts: the data.
-    test: ways and shots of the tasks to show.
-    setting: the flags.
-    records, tiles, warnings: what the page says.
+    config: the flags.
+    compares: what is shown of each query and support picture, if anything.
   """
-  folder, source = run.folder / "figures", parts["test"]
-  predict = jax.jit(made.tested[0].learner.predict)
-  answer = lambda episode: predict(trained.params, trained.state, episode.support, episode.query.inputs)
-  figures = curves(run.folder, folder, "On training tasks, and validation tasks.", int(trained.step))
-  for task, (rows, episode) in enumerate(_episodes(source, test, setting.test_queries, seed=2, tasks=2)):
+  source, test, state = parts["test"], settings_of(config)[0], trained.states[0]
+  predict = jax.jit(learner.predict)
+  answer = lambda episode: predict(state.params, state.state, episode.support, episode.query.inputs)
+  figures = []
+  for task, (rows, episode) in enumerate(_episodes(source, test, config.tests.test_queries, seed=2, tasks=2)):
     path = folder / ("episode.png" if task == 0 else f"episode-{task}.png")
     logits = answer(episode)
     names = [source.classes[label] for label in source.labels[rows[:, 0]]]
     right = 100 * np.mean(np.argmax(logits, -1) == np.argmax(episode.query.labels, -1))
-    title = f"{made.name}: {slug(setting)}, unseen classes, one test episode ({right:.0f}% right)"
+    title = f"{slug(config.data)}, unseen classes, one test episode ({right:.0f}% right)"
     episode_figure(episode, logits, path, title=title, names=names)
     said = f"{right:.0f}% of all its queries are right (green); an orange one was taken for the class of its letter."
     figures.append((f"Test episode {task + 1}", said, path))
-    if made.compares and task == 0:
-      figures.append(_comparison(folder, made.compares, trained, predict, episode, names))
-  figures += [
+    if compares and task == 0:
+      figures.append(_comparison(folder, compares, state, predict, episode, names))
+  return [
+    *figures,
     _confusion(folder, source, answer, test),
-    _map(folder, source, made, trained),
+    _map(folder, source, trained.learner, state),
     _sheet(folder, parts["train"]),
   ]
-  page(
-    run.folder / "index.html",
-    title=f"{made.name} on {slug(setting)}",
-    summary=tiles,
-    configuration=runs.shown(run.folder),
-    records=records,
-    figures=figures,
-    notes=_notes(parts),
-    warnings=warnings,
-  )
-
-
-def tile(record: dict, pixels: dict) -> tuple[str, str, str]:
-  """A setting's headline, for the page."""
-  over = f"{record['seeds']} seeds, interval over them; " if record.get("seeds") else ""
-  said = f"{over}{record['tasks']:,} tasks; " + headlines.beside(record, f"pixels {pixels['value']:g}")
-  return f"{record['ways']}-way {record['shots']}-shot", f"{headlines.value_of(record)} %", said
-
-
-def curves(run_folder, folder, said: str, chosen_step: int | None = None):
-  """A figure for each part that trained; the chosen step is marked where there is one part."""
-  found = []
-  for path in sorted(run_folder.rglob("metrics.jsonl")):
-    part = path.parent.name if path.parent != run_folder else ""
-    name = folder / f"learning_curves{f'-{part}' if part else ''}.png"
-    learning_curves_figure(read_metrics(path.parent), name, chosen_step=None if part else chosen_step)
-    found.append((f"Learning curves{f', {part}' if part else ''}", said, name))
-  return found
 
 
 def _episodes(source: Source, test, queries, *, seed, tasks):
@@ -101,10 +96,10 @@ def _episodes(source: Source, test, queries, *, seed, tasks):
     yield rows, Episode(examples(rows[:, :shots]), examples(rows[:, shots:]))
 
 
-def _comparison(folder, compares, trained, predict, episode: Episode, names):
+def _comparison(folder, compares, state, predict, episode: Episode, names):
   """Each support picture is asked for as a way of its own."""
   alone = episode.support._replace(labels=np.eye(len(episode.support.labels), dtype=np.float32))
-  values = compares.of_logits(predict(trained.params, trained.state, alone, episode.query.inputs))
+  values = compares.of_logits(predict(state.params, state.state, alone, episode.query.inputs))
   path = folder / "comparison.png"
   comparison_figure(episode, values, path, measure=compares.measure, best=compares.best, names=names)
   return compares.measure.capitalize(), "Of queries of the first test episode with each picture of its support.", path
@@ -133,13 +128,13 @@ def _confusion(folder, source: Source, answer, test):
   return "Confusion", said, path
 
 
-def _map(folder, source: Source, made, trained):
+def _map(folder, source: Source, learner: Learner, state):
   classes, each = min(MAP[0], len(source.classes)), MAP[1]
   # The same classes each time, from all over the part: neighbours in order are often of one alphabet.
   chosen = select_classes(source, np.linspace(0, len(source.classes) - 1, classes).astype(int))
   rows = np.concatenate([np.flatnonzero(chosen.labels == k)[:each] for k in range(classes)])
   pictures = np.asarray(chosen.images[rows], np.float32) / 255
-  embeddings = jax.jit(made.learner.embed)(trained.params, trained.state, pictures)
+  embeddings = jax.jit(learner.embed)(state.params, state.state, pictures)
   path = folder / "map.png"
   firsts = chosen.images[_firsts(chosen)]
   map_figure(np.asarray(embeddings), chosen.labels[rows], chosen.classes, path, pictures=firsts)
@@ -159,18 +154,19 @@ def _firsts(source: Source) -> np.ndarray:
   return np.unique(source.labels, return_index=True)[1]
 
 
-def _notes(parts):
+def notes(parts: Mapping[str, Source]) -> list:
+  """Of the page: the data's mean colour and size, and what was left out."""
   train = parts["train"]
   some = np.linspace(0, len(train.labels) - 1, min(2000, len(train.labels))).astype(int)
   mean = np.asarray(train.images[some], np.float32).mean((0, 1, 2)) / 255
-  notes = [Swatch(f"mean colour of {len(some):,} training pictures", [float(x) for x in mean])]
+  found = [Swatch(f"mean colour of {len(some):,} training pictures", [float(x) for x in mean])]
   sizes = [f"{part}: {len(s.classes):,} classes, {len(s.labels):,} pictures" for part, s in parts.items()]
-  notes.append(("Data", sizes))
+  found.append(("Data", sizes))
   broken, small = left_out(parts.values())
   for what, names in (
     (f"Left out, as they cannot be read: {counted(len(broken), 'picture')}", broken),
     (f"Left out, as they have too few pictures: {counted(len(small), 'class', 'classes')}", small),
   ):
     if names:
-      notes.append((what, names))
-  return notes
+      found.append((what, names))
+  return found

@@ -1,22 +1,42 @@
-"""The data of the few-shot experiments: the parts that a setting names."""
+"""Pictures of classes: the flags that say which, and the parts that they name."""
 
 import itertools
 import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, NamedTuple
 
-from experiments.terminal import printable
 from metajax.checks import counted
 from metajax.data import BrokenPictures, Source, load
+from metajax.experiment.bounds import Bounds, Count, DataSource
+from metajax.experiment.terminal import printable
 
 LONGEST_SLUG = 100  # bytes
 
 
-def load_part(s, part: str) -> Source:
-  """One part of a setting's data: "train", "validation" or "test"."""
+class ImageData(NamedTuple):
+  """Which pictures."""
+
+  data: DataSource = "glyphs"
+  """glyphs, omniglot, any TFDS classification set, or pictures of one's own: a folder, a .csv or an .npz file."""
+  split: str = ""
+  """A named split of the data's classes: lake, vinyals or finn for omniglot."""
+  download: bool = False
+  """Let TFDS download data that is not there."""
+  skip_broken: bool = False
+  """Leave out files of one's own that cannot be read, rather than stop."""
+  min_images_per_class: Count = 1
+  """Leave out classes that have fewer pictures."""
+  size: Annotated[int, Bounds(8, 4096)] = 28
+  """Pictures are brought to size x size pixels."""
+
+
+def load_part(s: ImageData, part: str) -> Source:
+  """One part of the data: "train", "validation" or "test"."""
   return load_split(s, f"{s.split}/{part}" if s.split else part)
 
 
-def load_split(s, split: str) -> Source:
-  """A split of a setting's data, by its whole name."""
+def load_split(s: ImageData, split: str) -> Source:
+  """A split of the data, by its whole name."""
   return load(
     s.data,
     split,
@@ -28,7 +48,11 @@ def load_split(s, split: str) -> Source:
   )
 
 
-def load_parts(s, parts=("train", "validation", "test"), load_one=load_part) -> dict[str, Source]:
+def load_parts(
+  s: ImageData,
+  parts: Sequence[str] = ("train", "validation", "test"),
+  load_one: Callable[[ImageData, str], Source] = load_part,
+) -> dict[str, Source]:
   """Several parts; where files of one's own cannot be read, those of all parts are named at once."""
   found, broken = {}, []
   for part in parts:
@@ -41,25 +65,25 @@ def load_parts(s, parts=("train", "validation", "test"), load_one=load_part) -> 
   return found
 
 
-def rotates(s) -> bool:
+def rotates(s: ImageData) -> bool:
   """Whether each quarter turn of a class is a class of its own, as is the custom on Omniglot."""
   return s.data == "omniglot"
 
 
-def split_name(s) -> str:
+def split_name(s: ImageData) -> str:
   """What the records call the part that was tested on."""
   named = s.split or ("lake" if s.data == "omniglot" else "")
   return f"{named}/test" if named else "test"
 
 
-def slug(s) -> str:
+def slug(s: ImageData) -> str:
   """The data's name as a part of a file's name, of at most 100 bytes."""
   path = os.path.expanduser(s.data)
   name = os.path.basename(os.path.abspath(path)) if os.path.exists(path) else s.data.replace("/", "_")
   return name.encode("utf-8", "replace")[:LONGEST_SLUG].decode("utf-8", "ignore")
 
 
-def check_disjoint(s, **parts: Source):
+def check_disjoint(s: ImageData, **parts: Source):
   """Refuses parts that share a class: what is tested would have been seen."""
   for first, second in itertools.combinations(parts, 2):
     if shared := set(parts[first].classes) & set(parts[second].classes):
@@ -67,14 +91,14 @@ def check_disjoint(s, **parts: Source):
       raise ValueError(f"expected no class of {first} in {second}, got {given}: leave out --split {s.split}")
 
 
-def describe(s, parts: dict[str, Source]):
+def describe(s: ImageData, parts: Mapping[str, Source]):
   """Prints what there is to train, validate and test on, and what could not be read."""
   train, validation, test = (_size(parts[part]) for part in ("train", "validation", "test"))
   print(f"{printable(s.data)}: {train} to train on, {validation} to validate, {test} to test")
   tell_left_out(s, *parts.values())
 
 
-def tell_left_out(s, *sources):
+def tell_left_out(s: ImageData, *sources: Source):
   """Prints what was left out of some sources."""
   broken, small = left_out(sources)
   for what, names in (
@@ -85,7 +109,7 @@ def tell_left_out(s, *sources):
       print(f"left out {what}: {printable(', '.join(names[:5]))}" + ", ..." * (len(names) > 5))
 
 
-def left_out(sources) -> tuple[list[str], list[str]]:
+def left_out(sources: Iterable[Source]) -> tuple[list[str], list[str]]:
   """The pictures that were left out because they cannot be read, and the classes because they have too few."""
   of = lambda attribute: sorted({name for source in sources for name in getattr(source, attribute)})
   return of("broken"), of("small_classes")

@@ -4,11 +4,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import records
+from metajax.experiment import results_page
 from metajax.mesh import first_host
 from metajax.report import read_metrics
 from metajax.train import BesideChance, nothing_learned
 
+NO_HEADLINES = ("accuracy_after_steps",)  # which a figure shows
 MEAN_PATCH = "mean patch of each place"  # the guess at a hidden patch by whoever has not seen the picture
 
 
@@ -25,7 +26,9 @@ def chance_of(record: dict) -> float | None:
   measure = record["measure"]
   if "chance" in record:
     return record["chance"]
-  among = record["ways"] if measure == "accuracy" else record["classes"] if measure in records.REPRESENTATIONS else None
+  among = (
+    record["ways"] if measure == "accuracy" else record["classes"] if measure in results_page.REPRESENTATIONS else None
+  )
   return None if among is None else round(100 / among, 2)
 
 
@@ -35,6 +38,35 @@ def beside(record: dict, *others: str) -> str:
   first = () if chance is None else (f"chance {chance:.4g}",)
   last = () if published is None else (f"published {published:g}",)
   return ", ".join((*first, *others, *last))
+
+
+def tiles(measured: Sequence[dict]) -> list[tuple[str, str, str]]:
+  """The scores of the first learner that was trained, one for each measure and test: a label, the value, what it is
+  beside."""
+  first = next((r["learner"] for r in measured if r.get("steps")), None)
+  found = {}
+  for r in measured:
+    if r["learner"] == first and r["measure"] not in NO_HEADLINES:
+      found.setdefault(_test(r), r)
+  return [_tile(r, [other for other in measured if _test(other) == test]) for test, r in found.items()]
+
+
+def _test(r: dict) -> tuple:
+  return tuple(r.get(key) for key in ("measure", "split", "ways", "shots", "adaptation_steps", "of"))
+
+
+def _tile(r: dict, same_test: Sequence[dict]) -> tuple[str, str, str]:
+  measure = r["measure"]
+  if measure in results_page.NAMED:
+    label = results_page.NAMED[measure]
+    label = label[:1].upper() + label[1:]
+  else:
+    label = f"{r['ways']}-way {r['shots']}-shot" if r.get("ways") else measure.replace("_", " ")
+  percent = measure in results_page.PERCENTAGES
+  untrained = [one for one in same_test if not one.get("steps") and one["learner"] != results_page.UNTRAINED]
+  baselines = [f"{one['learner']} {one['value']:g}" for one in untrained]
+  others = ((f"{r['seeds']} seeds, interval over them",) if r.get("seeds", 1) > 1 else ()) + tuple(baselines[:1])
+  return label, value_of(r) + " %" * percent, beside(r, *others)
 
 
 def warn(folder: Path | None, measured: Sequence[dict]) -> list[str]:
@@ -61,10 +93,10 @@ def _scores(measured) -> list[BesideChance]:
   mean_patch = next((r["value"] for r in measured if r["learner"] == MEAN_PATCH), None)
   for r in measured:
     chance = mean_patch if r["measure"] == "reconstruction_error" else chance_of(r)
-    if not r.get("steps") or r["learner"] in records.BASELINES or chance is None:
+    if not r.get("steps") or r["learner"] in results_page.BASELINES or chance is None:
       continue
-    what = records.NAMED.get(r["measure"]) or f"{r['ways']}-way {r['shots']}-shot {r['measure']}"
+    what = results_page.NAMED.get(r["measure"]) or f"{r['ways']}-way {r['shots']}-shot {r['measure']}"
     of = f"{r['learner']} ({r['policy']})" if r.get("policy", "none") != "none" else r["learner"]
-    better = "smaller" if r["measure"] in records.GENERATIVE else "larger"
+    better = "smaller" if r["measure"] in results_page.GENERATIVE else "larger"
     found.append(BesideChance(f"{what} of {of}", r["value"], r["interval"], chance, better))
   return found

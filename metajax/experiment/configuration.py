@@ -1,17 +1,14 @@
 """What a run's folder says of the run, in `run.json`: data of whoever wrote it, looked at before it is believed."""
 
-import importlib
-import re
-from collections.abc import Sequence
+import os
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
-from experiments.flags import HELP, LONGEST
+from metajax.experiment.flags import HELP, LONGEST
 from metajax.paths import read_json
 
 KINDS = {"experiment": str, "arguments": list, "flags": dict, "sessions": list, "channels": int, "seeds_at_once": int}
 MAY_LACK = ("channels", "seeds_at_once")
-HERE = Path(__file__).resolve().parent
 
 
 def configuration(folder: Path) -> dict:
@@ -38,30 +35,13 @@ def configuration(folder: Path) -> dict:
   return found
 
 
-def commands() -> list[str]:
-  """The modules of this package that are commands."""
-  runs = re.compile(r"^  command_line\.run\(main", re.MULTILINE)
-  return [f"experiments.{path.stem}" for path in sorted(HERE.glob("*.py")) if runs.search(path.read_text("utf-8"))]
+def shown(folder: Path) -> dict:
+  """What a page says of `run.json`: all but the arguments, which are in the command."""
+  return {name: value for name, value in configuration(folder).items() if name != "arguments"}
 
 
-def module_of(folder: Path, modules: Sequence[str] = ()) -> ModuleType:
-  """The module of a run's command: one of this package's commands, never another that its folder names.
-
-  Args:
-    folder: of the run.
-    modules: others that may be imported, as whoever runs this says.
-
-  Raises:
-    OSError, ValueError: as `configuration`, and if it is none of these.
-  """
-  name = configuration(folder)["experiment"]
-  if name not in (*commands(), *modules):
-    given = f"got {name[:LONGEST]!r}, which --modules would have to name"
-    raise ValueError(f"expected a run of a command of experiments in {str(folder)!r}, {given}")
-  try:
-    module = importlib.import_module(name)
-  except ImportError as error:
-    raise ValueError(f"expected a module {name!r} that can be imported, got {error}") from None
-  if not hasattr(module, "main"):
-    raise ValueError(f"expected a module {name!r} with a main, got one without")
-  return module
+def plain(value: Any) -> Any:
+  """A flag's value as JSON has it."""
+  if isinstance(value, tuple | list):
+    return [plain(one) for one in value]
+  return str(value) if isinstance(value, os.PathLike) else value

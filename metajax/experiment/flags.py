@@ -9,44 +9,54 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from tyro.conf import Positional
+
 LONGEST = 60  # letters of a value that an error quotes
 HELP = ("-h", "--help")
 NUMBERS = {int: "a whole number", float: "a number"}
 
 
-def check(main: Callable, arguments: Sequence[str], more: Sequence[str] = ()):
+def check(command: Callable, arguments: Sequence[str], more: Sequence[str] = ()):
   """Refuses arguments that no value of a flag can be made of.
 
   Args:
-    main: the command.
+    command: a function of flags, or a config: a NamedTuple of flags and groups of flags.
     arguments: of the command line.
     more: other flags that the command has, for what is said of an unknown one.
 
   Raises:
     ValueError: naming the first one, with the flag that is most like it; or a flag that is needed and not there.
   """
-  kinds = {_dashed(name): kind for name, kind in kinds_of(main).items()}
+  kinds = {}
+  for name, kind in kinds_of(command).items():
+    kinds |= dict.fromkeys([_dashed(name), *aliases_of(kind)], kind)
   given = set()
   for flag, values in _parts(kinds, arguments, more):
     given.add(flag)
     for value in values if flag in kinds else ():
       _check_value(flag, kinds[flag], value)
   if given.isdisjoint(HELP):
-    _check_needed(main, given)
+    _check_needed(command, given)
 
 
-def kinds_of(main: Callable) -> dict[str, Any]:
+def kinds_of(command: Callable) -> dict[str, Any]:
   """`{name: type}` of a command's flags, those in groups too."""
   found = {}
-  for name, kind in hints_of(main).items():
-    found |= get_type_hints(kind) if hasattr(kind, "_fields") else {name: kind}
+  for name, kind in hints_of(command).items():
+    found |= kinds_of(kind) if hasattr(kind, "_fields") else {name: kind}
   return found
 
 
-def hints_of(main: Callable) -> dict[str, Any]:
-  """`{name: type}` of a command's parameters, some of which are groups of flags."""
-  hints = get_type_hints(inspect.unwrap(main), include_extras=True)
-  return {name: hints.get(name, Any) for name in inspect.signature(main).parameters}
+def hints_of(command: Callable) -> dict[str, Any]:
+  """`{name: type}` of a function's parameters or of a config's fields, some of which are groups of flags."""
+  hints = get_type_hints(inspect.unwrap(command), include_extras=True)
+  return {name: hints.get(name, Any) for name in inspect.signature(command).parameters}
+
+
+def aliases_of(kind) -> list[str]:
+  """Other names of a flag, as `tyro.conf.arg(aliases=...)` has them, without their dashes."""
+  said = get_args(kind)[1:] if get_origin(kind) is Annotated else ()
+  return [alias.lstrip("-") for one in said for alias in getattr(one, "aliases", None) or ()]
 
 
 def wanted(kind) -> list:
@@ -57,6 +67,20 @@ def wanted(kind) -> list:
   if origin in (tuple, Union, types.UnionType):
     return [one for part in arguments if part is not ... for one in wanted(part)]
   return [_plain(kind)]
+
+
+def take(arguments: list[str], flag: str) -> list[str]:
+  """Takes a flag and its value out of the arguments, every time it is there; gives the values."""
+  values, i = [], 0
+  while i < len(arguments):
+    if arguments[i] == flag:
+      values.append(" ".join(arguments[i + 1 : i + 2]))
+      del arguments[i : i + 2]
+    elif arguments[i].startswith(f"{flag}="):
+      values.append(arguments.pop(i).removeprefix(f"{flag}="))
+    else:
+      i += 1
+  return values
 
 
 def in_one_line(said: str) -> str:
@@ -124,15 +148,21 @@ def _plain(kind):
   return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
-def _check_needed(main: Callable, given: set[str]):
-  kinds = kinds_of(main)
-  for name, parameter in inspect.signature(main).parameters.items():
+def _check_needed(command: Callable, given: set[str]):
+  kinds = hints_of(command)
+  for name, parameter in inspect.signature(command).parameters.items():
     if parameter.default is not parameter.empty:
       continue
-    alone = get_origin(kinds[name]) is Annotated  # it has no flag
+    alone = _is_positional(kinds[name])
     there = "" in given or _most(kinds[name]) > 1 if alone else _dashed(name) in given
     if not there:
       raise ValueError(f"expected {name.upper() if alone else f'--{_dashed(name)}'}, got none: --help says what it is")
+
+
+def _is_positional(kind) -> bool:
+  """Whether it has no flag: `tyro.conf.Positional[...]`."""
+  said = get_args(kind)[1:] if get_origin(kind) is Annotated else ()
+  return any(one in said for one in get_args(Positional[int])[1:])
 
 
 def _dashed(name: str) -> str:

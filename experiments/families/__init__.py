@@ -1,0 +1,1 @@
+"""What the commands of one family share; nothing here is run."""

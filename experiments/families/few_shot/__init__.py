@@ -1,0 +1,49 @@
+"""Few-shot classification: tasks of unseen classes, model selection on validation tasks, tests beside the pixels."""
+
+from experiments.families.data import ImageData
+from experiments.families.few_shot.config import Outer, Task, Tests, schedule
+from experiments.families.few_shot.experiment import few_shot_experiment, under_both
+from experiments.families.few_shot.figures import Comparison
+from experiments.families.few_shot.networks import (
+  Adapted,
+  AdaptedHead,
+  Embedding,
+  convolution_for,
+  distorted,
+  embedding_network,
+  in_the_middle,
+  strided,
+  with_linear_head,
+)
+from metajax.experiment import RUN, EvalMode, Experiment, RunFlags, Training, main
+
+TRAINING = Training(steps=60000)
+TESTS = Tests(test=("5w1s", "5w5s", "20w1s"))
+
+__all__ = [
+  "RUN",
+  "TESTS",
+  "TRAINING",
+  "Adapted",
+  "AdaptedHead",
+  "Comparison",
+  "Embedding",
+  "EvalMode",
+  "Experiment",
+  "ImageData",
+  "Outer",
+  "RunFlags",
+  "Task",
+  "Tests",
+  "Training",
+  "convolution_for",
+  "distorted",
+  "embedding_network",
+  "few_shot_experiment",
+  "in_the_middle",
+  "main",
+  "schedule",
+  "strided",
+  "under_both",
+  "with_linear_head",
+]

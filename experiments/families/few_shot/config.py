@@ -1,0 +1,89 @@
+"""Flags that every few-shot experiment has, in groups."""
+
+import re
+from typing import Annotated, Literal, NamedTuple, Protocol
+
+import optax
+
+from experiments.families.data import ImageData
+from metajax.experiment import RunFlags, Training
+from metajax.experiment.bounds import Bounds, Count, Positive, TwoOrMore
+
+Decay = Literal["none", "cosine", "linear", "halving"]
+
+
+class Task(NamedTuple):
+  """The training tasks."""
+
+  ways: TwoOrMore = 5
+  """Classes of a training task."""
+  shots: Count = 1
+  """Support pictures of each class in a training task."""
+  queries: Count = 15
+  """Query pictures of each class in a training task."""
+  tasks: Count = 32
+  """Training tasks in a step."""
+  within_groups: bool = False
+  """The classes of a training task (or batch) are of one alphabet."""
+
+
+class Outer(NamedTuple):
+  """The outer optimizer."""
+
+  rate: Positive = 1e-3
+  """The outer optimizer's rate."""
+  decay: Decay = "none"
+  """How the rate falls: to 0 along a cosine or a line, or by half every 2,000 steps."""
+
+
+class Tests(NamedTuple):
+  """Tasks of unseen classes, to choose a step by and to test on."""
+
+  test: tuple[str, ...] = ()
+  """Settings to test at, such as 5w1s 20w5s; the training setting by default."""
+  test_queries: Count = 15
+  """Query pictures of each class in a validation or test task."""
+  test_tasks: TwoOrMore = 1000
+  """Test tasks of each setting."""
+  curve: Annotated[int, Bounds(0, 1000)] = 0
+  """Measure the accuracy after 0, 1, ... to this many adaptation steps, at the first setting."""
+  validation_tasks: TwoOrMore = 200
+  """Validation tasks, from classes cut from training."""
+
+
+class FewShotConfig(Protocol):
+  """The config of a few-shot experiment, which has flags of its own beside these."""
+
+  data: ImageData
+  task: Task
+  outer: Outer
+  training: Training
+  tests: Tests
+  run: RunFlags
+
+
+def schedule(config: FewShotConfig) -> optax.Schedule | float:
+  """The outer rate: constant, along a cosine or a line to 0 at the last step, or halved every 2,000 steps."""
+  (rate, decay), steps = config.outer, max(config.training.steps, 1)
+  if decay == "linear":
+    return optax.linear_schedule(rate, 0, steps)
+  if decay == "cosine":
+    return optax.cosine_decay_schedule(rate, steps)
+  return optax.exponential_decay(rate, 2000, 0.5, staircase=True) if decay == "halving" else rate
+
+
+def settings_of(config: FewShotConfig) -> list[tuple[int, int]]:
+  """Ways and shots of each setting to test at."""
+  return [ways_and_shots(text) for text in config.tests.test] or [(config.task.ways, config.task.shots)]
+
+
+def ways_and_shots(text: str) -> tuple[int, int]:
+  """5 and 1 of "5w1s".
+
+  Raises:
+    ValueError: if it is something else.
+  """
+  found = re.fullmatch(r"0*(\d{1,6})w0*(\d{1,6})s", text, re.ASCII)
+  if not found or int(found[1]) < 2 or int(found[2]) < 1:
+    raise ValueError(f"expected a setting to test at such as 5w1s, got {text!r}")
+  return int(found[1]), int(found[2])

@@ -1,0 +1,196 @@
+"""A few-shot experiment of a learner: tasks to train, validate and test on, and what is drawn of them."""
+
+import contextlib
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from experiments.families import published
+from experiments.families.data import check_disjoint, describe, load_parts, rotates, slug, split_name
+from experiments.families.few_shot import figures
+from experiments.families.few_shot.config import FewShotConfig, schedule, settings_of
+from metajax.adapt import unchanged
+from metajax.data import Source, episodes
+from metajax.evaluate import few_shot_accuracy
+from metajax.experiment import EvalMode, Experiment, FewShot
+from metajax.experiment.evaluators.few_shot import TEST_SEED, check_curve
+from metajax.losses import check_fits
+from metajax.mesh import devices_for, for_hosts
+from metajax.types import Batches, Episode, Examples, Learner
+
+TASKS_AT_ONCE = 20  # of an evaluation
+VALIDATION_SEED = 1  # of the validation tasks, the same for every learner and every run
+PARTS = ("train", "validation", "test")
+Draw = Callable[[Source, FewShotConfig, int], Batches]  # of a source, a config and a seed
+
+
+def few_shot_experiment(
+  config: FewShotConfig,
+  name: str,
+  learner: Learner,
+  modes: Sequence[EvalMode],
+  *,
+  optimizer: optax.GradientTransformation | None = None,
+  batches: Draw | None = None,
+  compares: figures.Comparison | None = None,
+) -> Experiment:
+  """The experiment of a learner on a config's tasks. Data are loaded once they are needed.
+
+  Args:
+    config: its flags.
+    name: of its runs.
+    learner: what is trained.
+    modes: the ways to use it; the first one chooses the step by validation, and is shown on the run's page.
+    optimizer: the outer one; by default Adam with the config's schedule.
+    batches: what to train on; by default episodes.
+    compares: what the run's page shows of each query and support picture, if anything.
+
+  Raises:
+    ValueError: if flags do not fit each other.
+  """
+  if config.task.within_groups:
+    modes = [mode._replace(variant=(*mode.variant, "within alphabets")) for mode in modes]
+  modes, tests = tuple(modes), config.tests
+  check_curve(modes, tests.curve)
+  if batches is None:
+    check_shapes(learner, modes, config)
+  parts = functools.cache(lambda: _loaded(config))
+  validation = functools.cache(lambda: _validation(config, parts()["validation"]))
+  tested = functools.cache(lambda: test_batches(config, parts()["test"]))
+
+  def check(shapes, example):
+    for some in (validation(), *tested().values()):
+      if batches is not None:
+        check_fits_test(modes, shapes, next(some()))
+
+  def validate(params, state):
+    return few_shot_accuracy(modes[0].learner, params, state, validation(), tests.validation_tasks).mean
+
+  return Experiment(
+    f"{name}-{slug(config.data)}",
+    learner,
+    optimizer or optax.adam(schedule(config)),
+    lambda seed: (batches or training_batches)(parts()["train"], config, seed),
+    (evaluator(config, modes, tested),),
+    validate,
+    "best",
+    lambda folder, trained, records: figures.draw(folder, modes[0].learner, trained, parts(), config, compares),
+    lambda trained, records: figures.notes(parts()),
+    title=f"{name} on {slug(config.data)}",
+    check=check,
+  )
+
+
+def evaluator(config: FewShotConfig, modes: Sequence[EvalMode], tests: Callable[[], dict]) -> FewShot:
+  """The few-shot tests of a config."""
+  data, flags = config.data, config.tests
+  about = {"data": slug(data), "split": split_name(data), "rotations": rotates(data)}
+
+  def of_paper(mode, ways, shots):
+    return published.accuracy(mode.title, mode.policy, data.data, ways, shots)
+
+  return FewShot(tuple(modes), tests, flags.test_queries, flags.test_tasks, flags.curve, about, of_paper)
+
+
+def under_both(
+  name: str,
+  learner: Callable[[Any, str], Learner],
+  adapt: Callable[[int], Any] | None,
+  steps: int,
+  trained: str,
+  normalisation: str,
+) -> tuple[EvalMode, ...]:
+  """A learner under the policy that it was trained with, and then under the other one.
+
+  Args:
+    name: in the records.
+    learner: `(adapt, policy) -> Learner`.
+    adapt: `steps -> Adapt`; None for a learner that takes no steps.
+    steps: to test with.
+    trained: the policy in training.
+    normalisation: the network's; all but "batch" have no statistics, and one policy.
+  """
+  other = "support" if trained == "transductive" else "transductive"
+  policies = {trained: trained, other: f"{other}, trained {trained}"} if normalisation == "batch" else {trained: "none"}
+
+  def after(policy):
+    return lambda n: learner(adapt(n) if n else unchanged, policy)
+
+  return tuple(
+    EvalMode(name, learner(adapt and adapt(steps), policy), text, after(policy) if adapt else None)
+    for policy, text in policies.items()
+  )
+
+
+def _loaded(config: FewShotConfig) -> dict[str, Source]:
+  parts = load_parts(config.data, PARTS)
+  check_disjoint(config.data, **parts)
+  describe(config.data, parts)
+  return parts
+
+
+def _validation(config: FewShotConfig, source: Source) -> Batches:
+  return tasks_of(source, *settings_of(config)[0], config.tests.test_queries, VALIDATION_SEED, "validation")
+
+
+def test_batches(config: FewShotConfig, source: Source) -> dict[tuple[int, int], Batches]:
+  """`{(ways, shots): tasks}` of each setting to test at."""
+  return {test: tasks_of(source, *test, config.tests.test_queries, TEST_SEED) for test in settings_of(config)}
+
+
+def training_batches(source: Source, config: FewShotConfig, seed: int) -> Batches:
+  """The training tasks of a config."""
+  task = config.task
+  with _named("training", "--ways, --shots, --queries"):
+    how = {"ways": task.ways, "shots": task.shots, "queries": task.queries, "within_groups": task.within_groups}
+    return episodes(source, **how, tasks=task.tasks, seed=seed)
+
+
+def tasks_of(source: Source, ways: int, shots: int, queries: int, seed: int, part: str = "test") -> Batches:
+  """Tasks to validate or test on."""
+  with _named(part, "--test, --test-queries"):
+    return episodes(source, ways=ways, shots=shots, queries=queries, tasks=for_hosts(TASKS_AT_ONCE), seed=seed)
+
+
+@contextlib.contextmanager
+def _named(part: str, flags: str):
+  """Says of which part of the data an error is, and which flags it is about."""
+  try:
+    yield
+  except ValueError as error:
+    raise ValueError(f"{error} ({part} classes: {flags})") from None
+
+
+def check_fits_test(modes: Sequence[EvalMode], shapes: tuple, test_episodes: Episode):
+  """Finds before training, without compiling, that a learner cannot be tested at a setting."""
+  support, query = jax.eval_shape(lambda tasks: jax.tree.map(lambda x: x[0], tasks), test_episodes)
+  for mode in modes:
+    check_fits(jax.eval_shape(mode.learner.predict, *shapes, support, query.inputs), query.labels)
+
+
+def check_shapes(learner: Learner, modes: Sequence[EvalMode], config: FewShotConfig):
+  """Finds before data are loaded, without compiling, what of a learner of episodes does not fit together.
+
+  Raises:
+    ValueError: if devices do not divide the tasks, pictures are too small for its network, or it cannot be tested at a
+      setting.
+  """
+  task, size = config.task, config.data.size
+  devices = devices_for(task.tasks, config.training.devices)
+  if task.tasks % devices:
+    raise ValueError(f"expected --tasks that {devices} devices divide, got {task.tasks}")
+  shapes = jax.eval_shape(
+    learner.init, jax.random.key(0), _blank(size, task.tasks, task.ways, task.shots, task.queries)
+  )
+  for ways, shots in settings_of(config):
+    check_fits_test(modes, shapes, _blank(size, 1, ways, shots, config.tests.test_queries))
+
+
+def _blank(size: int, tasks: int, ways: int, *counts: int) -> Episode:
+  """The shapes of tasks, with so many support and query pictures of each class."""
+  of = lambda *shape: jax.ShapeDtypeStruct((tasks, *shape), jnp.float32)
+  return Episode(*(Examples(of(n * ways, size, size, 1), of(n * ways, ways)) for n in counts))

@@ -1,0 +1,105 @@
+"""The networks of few-shot experiments: four layers of convolutions, and heads of learners that adapt."""
+
+from typing import Literal, NamedTuple
+
+from metajax.compose import linear, prepared, repeated_for_all_ways, with_head, zeros_for_all_ways
+from metajax.experiment.bounds import Width
+from metajax.learners import Policy, augmented
+from metajax.networks import conv4
+from metajax.networks.conv4 import Convolution, Downsample, Normalisation
+from metajax.types import Learner, Network
+from metajax.views.image import affine, centred
+
+Head = Literal["fixed", "repeated", "zeros"]
+
+
+class Adapted(NamedTuple):
+  """The network of a learner that adapts."""
+
+  policy: Policy = "transductive"
+  """What batch norm normalises queries with in training; it is tested under both policies."""
+  filters: Width = 64
+  """Channels of each of the network's four layers."""
+  normalisation: Normalisation = "batch"
+  """In the network's layers."""
+
+
+class AdaptedHead(NamedTuple):
+  """The network of a learner that adapts a linear head."""
+
+  policy: Policy = "transductive"
+  """What batch norm normalises queries with in training; it is tested under both policies."""
+  head: Head = "fixed"
+  """For the ways of training alone ("fixed"), or for any: its outputs "repeated", or a start from "zeros"."""
+  filters: Width = 64
+  """Channels of each of the network's four layers."""
+  normalisation: Normalisation = "batch"
+  """In the network's layers."""
+
+
+class Embedding(NamedTuple):
+  """The network of a learner that compares embeddings."""
+
+  distort: bool = False
+  """Train on affine distortions."""
+  filters: Width = 64
+  """Channels of each of the network's four layers."""
+  downsample: Downsample = "max_pool"
+  """How each layer halves the picture: max-pooling as in the papers, or the convolution's stride."""
+
+
+class Classifier(NamedTuple):
+  """An encoder, its head, both as one network, and what a learner is to be given with them."""
+
+  encoder: Network
+  head: Network
+  network: Network
+  start: dict
+
+
+def with_linear_head(flags: AdaptedHead, ways: int) -> Classifier:
+  """Four strided layers with a linear head.
+
+  Args:
+    flags: whose head "fixed" is for as many ways as in training; any number can be tested where the learned outputs are
+      "repeated", or where a task begins at "zeros".
+    ways: in training.
+  """
+  encoder = strided(flags)
+  start = {"zeros": {"start": zeros_for_all_ways}, "repeated": {"start": repeated_for_all_ways}, "fixed": {}}
+  head = linear(1 if flags.head == "zeros" else ways)
+  return Classifier(encoder, head, with_head(encoder, head), start[flags.head])
+
+
+def strided(flags: Adapted | AdaptedHead) -> Network:
+  """Four strided layers, and the mean over what they leave of a picture."""
+  return conv4(flags.filters, downsample="stride", pool="mean", normalisation=flags.normalisation)
+
+
+def embedding_network(flags: Embedding, tasks: int | None = None) -> Network:
+  """Four layers whose features are compared.
+
+  Args:
+    flags: of the network.
+    tasks: in a step; None of a learner that is not trained on tasks.
+  """
+  return conv4(flags.filters, downsample=flags.downsample, convolution=convolution_for(tasks))
+
+
+def distorted(flags: Embedding, learner: Learner) -> tuple[Learner, tuple[str, ...]]:
+  """What is trained, on distortions where flags say so, and how that is called in the records."""
+  return (augmented(learner, affine()), ("distorted",)) if flags.distort else (learner, ())
+
+
+def in_the_middle(encoder: Network) -> Network:
+  """The encoder on characters that were brought to the middle and to one size."""
+  view = centred()
+  return prepared(encoder, lambda picture: view(None, picture))
+
+
+def convolution_for(tasks: int | None) -> Convolution:
+  """XLA's own convolution, the faster one on a CPU, where a step is one task, or none, outside of any loop over tasks.
+
+  Inside of a loop its gradient takes some seventy times as long.
+  """
+  return "native" if tasks in (None, 1) else "slices"

@@ -1,0 +1,31 @@
+"""Experiments: one driver that makes a command of `build(config) -> Experiment`, with all that a run keeps.
+
+A run has a folder with its configuration, metrics, checkpoints, records, figures and a page; it goes on where it was
+ended, trains several seeds side by side, and runs on several devices and hosts. `metajax/experiment/types.py` has the
+records that it is made of.
+"""
+
+from metajax.experiment.command_line import command
+from metajax.experiment.driver import main, run
+from metajax.experiment.evaluators import PIXELS, EvalMode, FewShot
+from metajax.experiment.finished_runs import FinishedRun, read_run, states_of
+from metajax.experiment.types import RUN, Evaluator, Experiment, Record, RunFlags, Trained, Training
+
+__all__ = [
+  "PIXELS",
+  "RUN",
+  "EvalMode",
+  "Evaluator",
+  "Experiment",
+  "FewShot",
+  "FinishedRun",
+  "Record",
+  "RunFlags",
+  "Trained",
+  "Training",
+  "command",
+  "main",
+  "read_run",
+  "run",
+  "states_of",
+]

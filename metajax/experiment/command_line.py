@@ -1,0 +1,197 @@
+"""A command line: every flag of a config or a function, presets by `--budget`, one clear line for bad input."""
+
+import contextlib
+import errno
+import functools
+import inspect
+import io
+import os
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import jax
+import tyro
+
+from metajax.experiment import bounds, claims, flags
+from metajax.experiment.configuration import configuration
+from metajax.experiment.several_hosts import HOST_FLAGS, as_one_of_several, fail, joins_others, quiet_where_nobody_reads
+from metajax.train import Stopped
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}  # what is no fault of a program
+_DISK |= {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
+_LIBRARY = Path(__file__).resolve().parent.parent
+
+
+def command(main: Callable, presets: Mapping[str, Any] | None = None):
+  """Runs `main` with the flags of the command line.
+
+  `--budget NAME` sets the defaults of a preset, before all else; flags given beside it win. With `--folder RUN
+  --resume` the flags of that run come first. An error that metajax or the command raises of its own is printed as
+  one line, with exit status 2; any other keeps its traceback. A run that SIGTERM stopped ends with 0, one that Ctrl-C
+  stopped with 130. Compiled programs are kept for the next run.
+
+  `--coordinator ADDRESS:PORT --hosts N --host I` (or METAJAX_COORDINATOR, METAJAX_HOSTS and METAJAX_HOST) make this
+  process one of several that run the command together; on TPU pods and under SLURM they find each other.
+  `--dead-after` says after how many seconds without a sign of life a host ends the others.
+
+  Args:
+    main: a function of flags, keyword arguments with defaults, or of one config.
+    presets: of a function of a config: `{name: config}`; the first is the one without `--budget`.
+  """
+  if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    jax.config.update("jax_compilation_cache_dir", str(_cache()))
+  run = functools.partial(_run, main, presets)
+  if joins_others():
+    return as_one_of_several(run)
+  if hasattr(sys.stdout, "reconfigure"):  # no name of a file ends a run because it cannot be printed
+    sys.stdout.reconfigure(errors="backslashreplace")
+  before = signal.signal(signal.SIGTERM, _end)
+  signal.signal(signal.SIGINT, signal.default_int_handler)
+  try:
+    with quiet_where_nobody_reads():
+      run()
+  finally:
+    signal.signal(signal.SIGTERM, before)
+
+
+def _cache() -> Path:
+  """Where compiled programs are kept: beside a checkout of metajax, or with the caches of whoever runs it."""
+  if (_LIBRARY.parent / "pyproject.toml").is_file():
+    return _LIBRARY.parent / ".cache" / "jax"
+  return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metajax" / "jax"
+
+
+def _run(main: Callable, presets: Mapping[str, Any] | None):
+  try:
+    given = parse(main, presets, [*_arguments_of_the_run(), *sys.argv[1:]])
+    if isinstance(given, dict):
+      bounds.check_devices(given)
+      main(**given)
+    else:
+      bounds.check_devices(given._asdict())
+      main(given)
+  except BrokenPipeError:
+    raise
+  except Stopped as stopped:
+    print(_said(stopped), file=sys.stderr)
+    sys.exit(0 if stopped.reason == "SIGTERM" else 130)
+  except KeyboardInterrupt:
+    print("interrupted", file=sys.stderr)
+    sys.exit(130)
+  except (ValueError, OSError, FloatingPointError) as error:
+    if isinstance(error, OSError) and error.errno in _DISK:
+      fail(f"{error.strerror}: {error.filename or 'a file of the run'}")
+    raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
+    if not {_LIBRARY, Path(inspect.getfile(inspect.unwrap(main))).resolve().parent} & set(raised_in.parents):
+      raise
+    fail(_said(error))
+  finally:
+    claims.release()
+
+
+def parse(main: Callable, presets: Mapping[str, Any] | None, arguments: Sequence[str]) -> Any:
+  """What the arguments of a command line stand for: a config, or the keyword arguments of a function of flags.
+
+  Raises:
+    ValueError: if there is no such flag or preset, or one has a value that it may not have.
+  """
+  arguments, config = list(arguments), config_of(main)
+  description = (inspect.getdoc(config or main) or "").split("\n")[0]
+  default = None
+  if presets:
+    names = flags.take(arguments, "--budget") or [next(iter(presets))]
+    if names[-1] not in presets:
+      raise ValueError(f"expected --budget to be one of {', '.join(presets)}, got {names[-1]!r}")
+    default = presets[names[-1]]
+    description += f" Presets: --budget {'|'.join(presets)}; the defaults below are those of {names[-1]!r}."
+  description += " As one of several hosts: --coordinator ADDRESS:PORT --hosts N --host I, or --coordinator auto."
+  if config is None:
+    return bounds.check(flags.hints_of(main), _parsed(_collected(main), main, arguments, description))
+  found = _parsed(config, config, arguments, description, **({} if default is None else {"default": default}))
+  return config(**bounds.check(flags.hints_of(config), found._asdict()))
+
+
+def config_of(main: Callable) -> type | None:
+  """The config that a command's function takes; None if its arguments are the flags."""
+  kinds = [kind for name, kind in get_type_hints(inspect.unwrap(main)).items() if name != "return"]
+  return kinds[0] if len(kinds) == 1 and hasattr(kinds[0], "_fields") else None
+
+
+def module_of(main: Callable) -> str:
+  """The name of the module that a command's function is of, also where that module runs as the command."""
+  return _running() if main.__module__ == "__main__" else main.__module__
+
+
+def typed() -> str:
+  """The command that makes a run like this one, as one would type it."""
+  return shlex.join(["python", "-m", _running(), *arguments()])
+
+
+def arguments() -> list[str]:
+  """The command's arguments, after those of the run that is gone on with; but not which folder it has."""
+  left = [argument for argument in sys.argv[1:] if argument != "--resume"]
+  flags.take(left, "--folder")
+  before = _arguments_of_the_run()
+  return before if left == before else [*before, *left]
+
+
+def _running() -> str:
+  spec = getattr(sys.modules["__main__"], "__spec__", None)
+  return spec.name if spec else Path(sys.argv[0]).stem
+
+
+def _arguments_of_the_run() -> list[str]:
+  """What the run was started with that is to be gone on with."""
+  given = sys.argv[1:]
+  folder = flags.take(list(given), "--folder")
+  folder = Path(folder[-1]).expanduser() if folder and "--resume" in given else None
+  return configuration(folder)["arguments"] if folder and os.path.isfile(folder / "run.json") else []
+
+
+def _end(number, frame):
+  """Outside a training there is nothing to save, and every file is whole or not there.
+
+  An exception raised here could be swallowed by whatever is running.
+  """
+  print("stopped by SIGTERM", file=sys.stderr)
+  claims.release()
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(0)
+
+
+def _collected(main: Callable) -> Callable:
+  """A function of the same flags, which gives them."""
+
+  @functools.wraps(main)
+  def collect(**keywords):
+    return keywords
+
+  return collect
+
+
+def _parsed(made: Callable, command: Callable, arguments: Sequence[str], description: str, **how):
+  """What `made` makes of the flags."""
+  flags.check(command, arguments, more=("budget", *HOST_FLAGS))
+  how |= {"description": description, "config": (tyro.conf.OmitArgPrefixes,)}
+  said = io.StringIO()
+  try:
+    with contextlib.redirect_stderr(said):
+      found, unknown = tyro.cli(made, args=arguments, return_unknown_args=True, **how)
+  except SystemExit as stop:
+    if not stop.code:
+      raise
+    raise ValueError(flags.in_one_line(said.getvalue())) from None
+  if unknown:
+    raise ValueError(f"expected flags with their values, as --help has them, got {unknown[0]!r} beside them")
+  return found
+
+
+def _said(error: BaseException) -> str:
+  """An error, and the command that it calls for, in one line."""
+  return "; ".join([str(error), *getattr(error, "advice", ())])

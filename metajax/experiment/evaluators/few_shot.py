@@ -1,0 +1,219 @@
+"""Few-shot tests on unseen classes, beside the nearest centroid of the pixels: tables and records."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from metajax.evaluate import Score, adaptation_curve, few_shot_accuracy, over_seeds, paired_difference, summarise
+from metajax.experiment.results_page import drawn
+from metajax.experiment.types import Record, Trained
+from metajax.predictors import nearest_centroid
+from metajax.train import TrainState
+from metajax.types import Batches, Learner
+
+TEST_SEED = 2  # of the test tasks, the same for every learner and every run
+Setting = tuple[int, int]  # ways and shots
+
+
+class EvalMode(NamedTuple):
+  """A way to use on new tasks what was trained.
+
+  Attributes:
+    name: the method's, in the records.
+    learner: whose `predict` it is; MAML's may take more steps than in training.
+    policy: how batch statistics are had at test time, in the records.
+    after: where it adapts, the learner that takes a number of steps, for a curve.
+    variant: what sets it apart from other learners of its method.
+  """
+
+  name: str
+  learner: Learner
+  policy: str = "none"
+  after: Callable[[int], Learner] | None = None
+  variant: tuple[str, ...] = ()
+
+  @property
+  def title(self) -> str:
+    """The name with its variant."""
+    return ", ".join((self.name, *self.variant))
+
+
+def _flat_pixels(params, state, inputs):
+  return inputs.reshape(len(inputs), -1)
+
+
+_NOT_TRAINED = Learner(
+  init=lambda key, batch: ((), ()),
+  loss=lambda params, state, batch, key: (0.0, (state, {})),
+  embed=_flat_pixels,
+  predict=nearest_centroid(_flat_pixels),
+)
+PIXELS = EvalMode("pixels", _NOT_TRAINED, "none")
+Scores = dict[EvalMode, list[Score]]
+
+
+class FewShot(NamedTuple):
+  """Tests learners on tasks of unseen classes, and beside them the pixels. An `Evaluator`.
+
+  Attributes:
+    modes: the ways to use what was trained; the first one is shown on the run's page.
+    tests: `() -> {(ways, shots): Batches of tasks}`.
+    queries: of each class of a task, for the records.
+    tasks: how many are drawn, at least 2.
+    curve: measure the accuracy after 0, 1, ... to this many adaptation steps, at the first setting.
+    about: what records say of the data: `data`, `split`.
+    published: `(mode, ways, shots) -> the paper's accuracy in percent, or None`.
+    test_seed: of the tasks, for the records.
+  """
+
+  modes: tuple[EvalMode, ...]
+  tests: Callable[[], Mapping[Setting, Batches]]
+  queries: int = 15
+  tasks: int = 1000
+  curve: int = 0
+  about: Mapping[str, Any] = {}
+  published: Callable[[EvalMode, int, int], float | None] = lambda mode, ways, shots: None
+  test_seed: int = TEST_SEED
+
+  def __call__(self, trained: Trained, /) -> list[Record]:
+    """Prints the accuracy of each way at each setting, and gives the records."""
+    said, measured, tests = training_of(trained), [], self.tests()
+    for test, batches in tests.items():
+      scores = test_all(self.modes, trained.states, batches, self.tasks) | test_pixels(batches, self.tasks)
+      tell(test, scores, self.tasks, self.queries)
+      measured += self.records(test, scores, said, trained.seed)
+    return measured + self.curves(next(iter(tests.items())), trained.states, said, trained.seed)
+
+  def records(self, test: Setting, scores: Scores, said: Mapping[str, Any], seed: int) -> list[Record]:
+    """The records of each way to use a network and of the pixels at a setting.
+
+    Args:
+      test: ways and shots.
+      scores: of each way, one a seed.
+      said: what they say of the training.
+      seed: the first one of the training.
+    """
+    about = self._common(test, seed)
+    return [self._record(mode, found, about, said) for mode, found in scores.items()]
+
+  def _record(self, mode: EvalMode, found: list[Score], about: dict, said: Mapping[str, Any]) -> Record:
+    score = over_seeds(found)
+    if mode == PIXELS:
+      about |= {"train_seconds": 0, "steps": 0, "test_seed": self.test_seed}
+    else:
+      each = {"seeds": len(found), "each": [round(one.mean, 2) for one in found]} if len(found) > 1 else {}
+      about = about | said | each
+    value, interval = round(score.mean, 2), round(score.interval, 2)
+    published = self.published(mode, about["ways"], about["shots"])
+    about = {"policy": mode.policy, **about}
+    return Record(mode.name, "accuracy", value, interval, mode.variant, published, about)
+
+  def curves(self, test: tuple, states: Sequence[TrainState], said: Mapping[str, Any], seed: int) -> list[Record]:
+    """The records of the accuracy after 0, 1, ... adaptation steps, and what is printed of them.
+
+    Args:
+      test: a setting and its tasks.
+      states: of each seed.
+      said: what records say of the training.
+      seed: the first one of the training.
+    """
+    (setting, batches), found = test, []
+    steps = range(self.curve + 1 if self.curve else 0)
+    for mode in self.modes if steps else ():
+      if not mode.after:
+        continue
+      curves = [adaptation_curve(mode.after, one.params, one.state, batches, steps, self.tasks) for one in states]
+      points = [over_seeds(scores) for scores in zip(*curves, strict=True)]
+      print(f"\n{_title(mode)} after 0, 1, ... adaptation steps: {', '.join(map(str, points))}")
+      for n, point in enumerate(points):
+        about = {"policy": mode.policy, **self._common(setting, seed), "adaptation_steps": n, **said}
+        value, interval = round(point.mean, 2), round(point.interval, 2)
+        found.append(Record(mode.name, "accuracy_after_steps", value, interval, mode.variant, None, about))
+    return found
+
+  def differences(self, to_beat: Sequence[EvalMode], modes: Sequence[EvalMode], scores: Scores, test: Setting,
+                  said: Mapping[str, Any], seed: int) -> list[Record]:  # fmt: skip
+    """The records of how many points each way to use a network is ahead of one to beat, task by task.
+
+    That is the one under the same policy or, where there is none, the first.
+
+    Args:
+      to_beat: ways of another learner.
+      modes: of which the records are.
+      scores: of both.
+      test: ways and shots.
+      said: what records say of the training.
+      seed: the first one of the training.
+    """
+    found = []
+    for mode in modes:
+      other = next((one for one in to_beat if one.policy == mode.policy), to_beat[0])
+      ahead = paired_difference(of_tasks(scores[mode]), of_tasks(scores[other]))
+      policy = mode.policy if mode.policy == other.policy else f"{mode.policy}, beside {other.policy}"
+      about = {"policy": policy, **self._common(test, seed), "beside": f"{other.title} ({other.policy})"}
+      about |= {"seeds": len(scores[mode]), **said}
+      measure, value, interval = f"points_ahead_of_{to_beat[0].title}", round(ahead.mean, 2), round(ahead.interval, 2)
+      found.append(Record(mode.name, measure, value, interval, mode.variant, None, about))
+    return found
+
+  def _common(self, test: Setting, seed: int) -> dict:
+    ways, shots = test
+    counted = {"queries": self.queries, "tasks": self.tasks, "seed": seed, "ways": ways, "shots": shots}
+    return {**self.about, **counted}
+
+
+def training_of(trained: Trained) -> dict[str, Any]:
+  """What few-shot records say of a training."""
+  steps = [int(state.step) for state in trained.states]
+  said = {"train_seconds": round(trained.seconds), "steps": trained.steps, "devices": trained.devices}
+  return said | {"test_seed": TEST_SEED, "chosen_step": steps if len(steps) > 1 else steps[0]}
+
+
+def test_all(modes: Sequence[EvalMode], states: Sequence[TrainState], batches: Batches, tasks: int) -> Scores:
+  """The scores of each seed's network used in each of the ways, all on the same tasks."""
+  scores = lambda mode: [few_shot_accuracy(mode.learner, one.params, one.state, batches, tasks) for one in states]
+  return {mode: scores(mode) for mode in modes}
+
+
+def test_pixels(batches: Batches, tasks: int) -> Scores:
+  """The score of the nearest centroid of the pixels."""
+  return {PIXELS: [few_shot_accuracy(PIXELS.learner, (), (), batches, tasks)]}
+
+
+def check_curve(modes: Sequence[EvalMode], steps: int):
+  """Refuses a curve over adaptation steps of a learner that takes none.
+
+  Raises:
+    ValueError: naming the learner.
+  """
+  if steps < 0:
+    raise ValueError(f"expected a curve of at least 0 steps, got {steps}")
+  if steps and not any(mode.after for mode in modes):
+    raise ValueError(f"expected --curve of a learner tested after any number of steps, got {modes[0].title}")
+
+
+def tell(test: Setting, scores: Scores, tasks: int, queries: int):
+  """Prints what was found at a setting, and how much better the first way to use a network is than each other one."""
+  ways, shots = test
+  first, *others = scores
+  seeds = f", {len(scores[first])} seeds (interval over seeds)" if len(scores[first]) > 1 else ""
+  print(f"\n{ways}-way {shots}-shot on unseen classes, {drawn(tasks, queries)}{seeds}")
+  names = {mode: _title(mode) for mode in scores}
+  width = max(26, *map(len, names.values()))
+  for mode, found in scores.items():
+    print(f"  {names[mode]:<{width}} {over_seeds(found)}%")
+  print(f"  {'chance':<{width}} {100 / ways:.2f}%")
+  if others:
+    print(f"{names[first]} is ahead, by points task by task (interval over tasks), of")
+  for other in others:
+    print(f"  {names[other]:<{width}} {paired_difference(of_tasks(scores[first]), of_tasks(scores[other]))}")
+
+
+def of_tasks(scores: Sequence[Score]) -> Score:
+  """The mean over seeds of each task."""
+  return summarise(np.mean([score.tasks for score in scores], axis=0))
+
+
+def _title(mode: EvalMode) -> str:
+  return "pixels, nearest centroid" if mode == PIXELS else f"{mode.title} ({mode.policy})"

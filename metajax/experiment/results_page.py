@@ -1,0 +1,159 @@
+"""The results page: tables made of all records that a folder holds."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from metajax.checks import counted
+from metajax.experiment.terminal import encodable
+from metajax.report import ranking_figure, write_whole
+
+HEADING = "# Results\n\nMade from the records"
+INTRODUCTION = f"{HEADING} in `results/`.\n"
+PRETEXTS = {
+  "pretext": "what was asked",
+  "pretext_others": "others' sounds",
+  "pretext_moments": "other moments' sounds",
+  "pretext_seen": "captions of words heard",
+  "pretext_unseen": "captions with new words",
+  "pretext_swapped": "sounds swapped",
+}
+REPRESENTATIONS = {"linear_probe": "linear probe", "knn": "nearest neighbours", "all_trained": "all trained"}
+TRANSFER = {
+  "zero_shot": "zero-shot",
+  "zero_shot_top_5": "zero-shot, top 5",
+  "zero_shot_of_groups": "zero-shot, groups",
+  "zero_shot_of_groups_top_5": "groups, top 5",
+  **{f"text_to_picture_at_{k}": f"text to picture, R@{k}" for k in (1, 5, 10)},
+  **{f"picture_to_text_at_{k}": f"picture to text, R@{k}" for k in (1, 5, 10)},
+}
+UNTRAINED = "random encoder"  # the network as it starts; its records name the training that it is beside
+BASELINES = (UNTRAINED, "pixels")
+_OF_REPRESENTATIONS = """## Representations beside each other
+
+![Linear probes of frozen features, a bar for each way to train them](results/representations.png)
+
+The best of each learner's runs, of the best of the random encoders that are beside them. Budgets and encoders differ:
+the tables below name them.
+"""
+GENERATIVE = {
+  "bits_per_token": "bits per token",
+  "bits_per_letter": "bits per letter",
+  "bits_per_pixel": "bits per pixel",
+  "reconstruction_error": "squared error of hidden patches",
+}
+PERCENTAGES = {"accuracy", *PRETEXTS, *REPRESENTATIONS, *TRANSFER}
+NAMED = PRETEXTS | REPRESENTATIONS | TRANSFER | GENERATIVE  # measures that have a column of their own
+
+
+def build_page(folder: Path, results: Mapping[str, Sequence[dict]]) -> Path:
+  """Rebuilds `FOLDER/README.md` from the records of `FOLDER/results/`, after the words of its `introduction.md`.
+
+  A README.md that is no such page is left as it is: the page is then `FOLDER/results/README.md`.
+
+  Args:
+    folder: that holds `results`.
+    results: `{name of a file: its records}`.
+
+  Returns:
+    The page's path.
+  """
+  records = [r for some in results.values() for r in some]
+  tables = sorted({_table(r) for r in records}, key=str)
+  sections = [_section([r for r in records if _table(r) == table]) for table in tables]
+  words = folder / "results" / "introduction.md"
+  introduction = words.read_text() if words.exists() else INTRODUCTION
+  page, path = "\n".join([introduction, *_ranking(records, folder), *sections]), folder / "README.md"
+  if path.exists() and not path.read_text(errors="replace").startswith(HEADING):
+    path = folder / "results" / "README.md"
+  write_whole(path, encodable(page).encode())
+  return path
+
+
+def _ranking(records: list[dict], folder: Path) -> list[str]:
+  """The figure that compares representations, and what is said of it, where there are some of several learners."""
+  panels = {}
+  for r in records:
+    if r["measure"] == "linear_probe" and r.get("labels", 1.0) == 1.0:
+      panel = panels.setdefault(f"{r['data']}, {r['split']}", {})
+      panel[r["learner"]] = max(panel.get(r["learner"], (0, 0)), (r["value"], r["interval"] or 0.0))
+  panels = {title: found for title, found in panels.items() if set(found) - set(BASELINES)}
+  if not panels:
+    return []
+  path = folder / "results" / "representations.png"
+  ranking_figure(panels, path, baselines=BASELINES, x="linear probe, accuracy in percent")
+  return [_OF_REPRESENTATIONS]
+
+
+def _table(r: dict) -> tuple:
+  if r["measure"] in PRETEXTS | REPRESENTATIONS:
+    return r["data"], r["split"], "representation", r["classes"], r["tested"]
+  if r["measure"] in GENERATIVE:
+    return r["data"], r["split"], "generative", r["of"], r["tested"]
+  if r["measure"] in TRANSFER:
+    return r["data"], r["split"], "transfer", r["classes"], r["tested"]
+  return r["data"], r["split"], r["measure"], r["queries"], r["tasks"]
+
+
+def _section(records: list[dict]) -> str:
+  """One table: a row a learner and policy, a column a setting; then the runs that it rests on."""
+  data, split, measure, queries, tasks = _table(records[0])
+  if measure == "representation":
+    title = f"accuracy on {tasks:,} pictures of {queries} classes"
+  elif measure == "generative":
+    title = f"{queries}; {tasks:,} texts or pictures, the lower the better"
+  elif measure == "transfer":
+    title = f"{tasks:,} pictures of {queries:,} classes and their texts, in percent"
+  else:
+    title = f"{measure.replace('_', ' ')}, {drawn(tasks, queries)}"
+  settings = sorted({_column(r) for r in records})
+  names = [_heading(*setting) for setting in settings]
+  lines = [f"## {data}, {split}: {title}", ""]
+  lines += [_cells("learner", "policy", *names, "trained"), _cells(*["---"] * (len(names) + 3))]
+  rows = {}
+  for r in records:
+    key = r["learner"], r.get("policy", ""), r["train_seconds"], r["steps"]
+    rows.setdefault(key, {})[_column(r)] = r
+  beside = {}  # what a random encoder is compared with
+  for learner, _, *training in rows:
+    if learner != UNTRAINED:
+      beside.setdefault(tuple(training), learner.split(", ")[0])
+  for (learner, policy, seconds, steps), found in rows.items():
+    trained = f"{seconds / 60:.1f} min, {counted(steps, 'step')}" if steps and learner != UNTRAINED else "not trained"
+    if learner == UNTRAINED and (seconds, steps) in beside:
+      trained += f", beside {beside[seconds, steps]}"
+    lines.append(_cells(learner, policy, *(_figure(found.get(setting)) for setting in settings), trained))
+  runs = {f"- `{r['command']}` (seed {r['seed']}, {r['machine']}, jax {r['versions']['jax']})": 0 for r in records}
+  return "\n".join([*lines, "", *runs, ""])
+
+
+def _column(r: dict) -> tuple:
+  """What a figure stands under, in the order of the columns."""
+  if r["measure"] in NAMED:
+    return "", list(NAMED).index(r["measure"]), r.get("labels", 1.0)
+  return r["ways"] or 0, r["shots"], r.get("adaptation_steps", -1)
+
+
+def drawn(tasks: int, queries: int) -> str:
+  """What a score is the mean over, in words."""
+  return f"{counted(tasks, 'task')} of {counted(queries, 'query', 'queries')} a class"
+
+
+def _heading(ways: int | str, shots: int, steps: float) -> str:
+  if ways == "":
+    name = list(NAMED.values())[shots]
+    return f"{name}, {100 * steps:g}% of labels" if name == "all trained" or steps < 1 else name
+  setting = f"{ways}-way {shots}-shot" if ways else f"{shots} shots"
+  return setting if steps < 0 else f"{setting}, {counted(steps, 'step')}" if steps else f"{setting}, no step"
+
+
+def _figure(r: dict | None) -> str:
+  if r is None:
+    return ""
+  published = "" if r["published"] is None else f" ({r['published']:g})"
+  chance = f", chance {r['chance']:.2g}" if "chance" in r else ""
+  interval = "" if r["interval"] is None else f" ± {r['interval']:.2g}"
+  return f"{r['value']:.4g}{interval}{published}{chance}"
+
+
+def _cells(*cells: str) -> str:
+  return f"| {' | '.join(cells)} |"

@@ -1,0 +1,149 @@
+"""A run's folder: whose it is, what it says of the run in `run.json`, and which flags may change when it goes on."""
+
+import contextlib
+import itertools
+import shlex
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from metajax import paths
+from metajax.experiment import bounds, claims, command_line, records
+from metajax.experiment.configuration import configuration, plain
+from metajax.experiment.types import RunFlags
+from metajax.mesh import from_first_host, meet_hosts, share
+
+FREE = {"folder", "resume", "output", "record", "checkpoint_every", "keep", "profile", "debug_nans", "devices", "fsdp"}
+FREE |= {"download", "test_tasks", "curve", "temperature", "top_k", "top_p", "prompts"}
+# What a run may change without becoming another one.
+
+
+class Run(NamedTuple):
+  """A run: its folder, its flags, whether it goes on with one that was there, and what it will say in `run.json`."""
+
+  folder: Path
+  flags: RunFlags
+  resumed: bool
+  configuration: dict
+
+  def again(self) -> str:
+    """The command that goes on with it."""
+    return shlex.join(["python", "-m", self.configuration["experiment"], "--folder", str(self.folder), "--resume"])
+
+
+def begin(name: str, build: Callable, config: Any) -> Run:
+  """Finds the run's folder and what stands in its way, without writing anything.
+
+  Args:
+    name: of a new run, to which the time is added.
+    build: the experiment's, in whose module its command is.
+    config: with a `run`, its RunFlags.
+
+  Raises:
+    ValueError: if the folder holds a run and `resume` is False, or a run of other flags.
+    OSError: if it cannot be written.
+  """
+  asked = config.run
+  there = check(asked)
+  jax.config.update("jax_default_matmul_precision", asked.precision)
+  new = lambda: str(asked.output / time.strftime(f"{name}-%Y%m%d-%H%M%S"))
+  folder = from_first_host(new) if asked.folder is None else asked.folder  # the hosts' clocks differ
+  return Run(Path(folder), asked, there, _described(build, config))
+
+
+def check(asked: RunFlags) -> bool:
+  """Finds what stands in the way of a run's folder, without writing anything; gives whether there is a run in it.
+
+  Raises:
+    ValueError, OSError: as `begin`.
+  """
+  if asked.resume and asked.folder is None:
+    raise ValueError("expected --folder with --resume: the folder of the run to go on with")
+  return from_first_host(lambda: _check(asked))
+
+
+def _check(asked: RunFlags) -> bool:
+  records.check_writable(asked.output if asked.folder is None else asked.folder)
+  if asked.folder is None:
+    return False
+  there, folder = (asked.folder / "run.json").exists(), str(asked.folder)
+  claims.check_free(asked.folder)
+  if there and not asked.resume:
+    raise ValueError(f"expected a folder without a run, got {folder!r}: --resume goes on with it")
+  left = asked.folder.iterdir() if asked.folder.is_dir() else ()
+  if not there and any(not path.name.startswith((paths.SCRATCH, claims.CLAIM)) for path in left):
+    raise ValueError(f"expected an empty or a new folder for the run, got {folder!r}")
+  return there
+
+
+def _claim(run: Run) -> str:
+  """Makes the run's folder and claims it; one that was not named gives way to another run of the same second."""
+  folder = run.folder
+  if run.flags.folder is not None:
+    folder.mkdir(parents=True, exist_ok=True)
+    claims.take(folder)
+    if _check(run.flags) != run.resumed:
+      raise ValueError(f"expected the folder {str(folder)!r} as it was, got one with a run that began meanwhile")
+    return str(folder)
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  for i in itertools.count(1):
+    new = folder if i == 1 else folder.with_name(f"{folder.name}-{i}")
+    with contextlib.suppress(FileExistsError):
+      new.mkdir()
+      claims.take(new)
+      return str(new)
+
+
+def check_same(run: Run):
+  """Refuses to go on with a run under flags that would make it another one.
+
+  Raises:
+    ValueError: naming the first flag that differs.
+  """
+  if not run.resumed:
+    return
+  before, now = configuration(run.folder), run.configuration
+  if before["experiment"] != now["experiment"]:
+    raise ValueError(f"expected a run of {now['experiment']} in {str(run.folder)!r}, got one of {before['experiment']}")
+  for name, value in now["flags"].items():
+    was = before["flags"].get(name, value)  # a flag that came later has its default
+    if name not in FREE and was != value:
+      flag = f"--{name.replace('_', '-')}"
+      raise ValueError(f"expected {flag} {_text(was)}, as the run in {str(run.folder)!r} has it, got {_text(value)}")
+
+
+def write_configuration(run: Run, devices: int, **more) -> Run:
+  """Claims the run's folder and writes `run.json`: the experiment, its flags, versions, machine and command, and what
+  is new of each session. Gives the run, whose folder is another if it was not named and somebody has taken it.
+
+  Raises:
+    ValueError, OSError: if another process has the folder, or it cannot be written.
+  """
+  run = run._replace(folder=Path(from_first_host(lambda: _claim(run))))
+  now = run.configuration | more
+  session = {"started": time.strftime("%Y-%m-%d %H:%M:%S"), "command": now["command"], "devices": devices}
+  session |= {"hosts": share()[1]} if share()[1] > 1 else {}
+  session |= {"machine": now["machine"], "versions": now["versions"]}
+  before = configuration(run.folder) if run.resumed else now | {"sessions": []}
+  records.write(run.folder / "run.json", before | {"sessions": [*before["sessions"], session]})
+  meet_hosts("run.json is written")
+  return run
+
+
+def _described(build: Callable, config: Any) -> dict:
+  """The configuration of a run with these flags."""
+  return {
+    "experiment": command_line.module_of(build),
+    "arguments": command_line.arguments(),
+    "command": command_line.typed(),
+    "flags": {name: plain(value) for name, value in bounds.flat(config._asdict())},
+    "machine": records.machine(),
+    "versions": records.versions(),
+  }
+
+
+def _text(value) -> str:
+  return " ".join(map(str, value)) if isinstance(value, list) else str(value)

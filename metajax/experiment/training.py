@@ -1,0 +1,158 @@
+"""The training of a run: `fit` with metrics, checkpoints, a trace, and signals that end it saved."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+
+from metajax.checkpoint import Checkpoints
+from metajax.checks import counted
+from metajax.experiment.run_folder import Run
+from metajax.mesh import advise, meet_hosts, preempted, share
+from metajax.report import metrics_log, progress, read_metrics
+from metajax.train import Stopped, TrainState, fit
+
+
+def train(
+  run: Run,
+  learner,
+  optimizer,
+  batches,
+  steps: int,
+  *,
+  rows: int,
+  part: str = "",
+  log_every: int | None = None,
+  **fit_flags,
+) -> tuple[TrainState, float]:
+  """`fit` with all that a run keeps: metrics, checkpoints, a trace. Gives the TrainState and the seconds it took.
+
+  A first SIGTERM or Ctrl-C ends it after the step under way, saved; a second Ctrl-C at once. Of several hosts any one
+  is told, and all end after the same step.
+
+  Args:
+    run: the run.
+    learner, optimizer, batches, steps: as for `fit`.
+    rows: tasks (or examples) in a step.
+    part: a folder within the run's, where it trains several learners.
+    log_every: steps between rows of the metrics; by default up to 100.
+    fit_flags: others of `fit`.
+  """
+  folder, flags = run.folder / part, run.flags
+  seconds = [0.0]
+  with contextlib.ExitStack() as stack:
+    checkpoints = stack.enter_context(Checkpoints(folder / "checkpoints", flags.keep))
+    done = max(checkpoints.steps(), default=0)
+    show = stack.enter_context(progress(steps, rows, start=done))
+    written = []
+
+    def log(step, metrics):
+      if not written:
+        # A run that goes on writes the steps after its checkpoint again: what is there of them is dropped.
+        written.append(stack.enter_context(metrics_log(folder, after=step - 1)))
+      written[0](step, metrics)
+      show(step, metrics)
+      seconds[0] = metrics["seconds"]
+
+    stop = stack.enter_context(_stop_on_signals())
+    advise(f"go on with it: {run.again()}")
+    try:
+      trained = fit(
+        learner,
+        optimizer,
+        stack.enter_context(_traced(_telling(batches), folder / "profile", flags.profile)),
+        steps,
+        log=log,
+        log_every=log_every or max(1, min(100, steps // 20)),
+        checkpoints=checkpoints,
+        checkpoint_every=flags.checkpoint_every or max(1, steps // 20),
+        stop=stop,
+        debug_nans=flags.debug_nans,
+        **fit_flags,
+      )
+      if reason := stop():
+        raise Stopped(reason, steps, saved=True)
+    except (Stopped, jax.errors.JaxRuntimeError) as stopped:
+      stopped.advice = [f"go on with it: {run.again()}"]
+      raise
+    except FloatingPointError as error:
+      if not flags.debug_nans:
+        error.advice = [f"look into it: {run.again()} --debug-nans"]
+      raise
+  meet_hosts("the metrics are written")
+  return trained, seconds[0] or _seconds(folder)
+
+
+def _seconds(folder):
+  """How long a training took that had ended before."""
+  rows = read_metrics(folder)
+  return rows[-1]["seconds"] if rows else 0.0
+
+
+@contextlib.contextmanager
+def _stop_on_signals():
+  """Gives a `stop` for `fit` that says which signal has come."""
+  if share()[1] > 1:
+    # SIGTERM is heard by JAX, which tells all hosts; Ctrl-C is made one.
+    before = signal.signal(signal.SIGINT, lambda number, frame: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+      yield lambda: "SIGTERM" if preempted() else None
+    finally:
+      signal.signal(signal.SIGINT, before)
+    return
+  came = []
+
+  def handle(number, frame):
+    if came and number == signal.SIGINT:
+      raise KeyboardInterrupt
+    came.append(signal.Signals(number).name)
+    print(f"{came[0]}: saving after this step", file=sys.stderr)
+
+  before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+  try:
+    yield lambda: came[0] if came else None
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
+
+
+def _telling(batches: Callable):
+  """The batches, which say where a run goes on."""
+
+  def telling(start=0, shard=(0, 1)):
+    if start:
+      print(f"going on after step {start}")
+    return batches(start, shard)
+
+  return telling
+
+
+@contextlib.contextmanager
+def _traced(batches: Callable, folder: Path, steps: int):
+  """The batches, with a trace of `steps` steps from the third on: the first ones compile."""
+  tracing = []
+
+  def end():
+    if tracing:
+      jax.profiler.stop_trace()
+      print(f"trace of {counted(len(tracing), 'step')}, for TensorBoard or Perfetto: {folder}")
+      tracing.clear()
+
+  def traced(start=0, shard=(0, 1)):
+    for i, batch in enumerate(batches(start, shard)):
+      if i == 3:
+        jax.profiler.start_trace(str(folder), create_perfetto_trace=True)
+      if 3 <= i < 3 + steps:
+        tracing.append(i)
+      if i == 3 + steps:
+        end()
+      yield batch
+
+  try:
+    yield traced if steps else batches
+  finally:
+    end()
