@@ -5,95 +5,91 @@ python -m experiments.simclr --data cifar10 --budget cpu_photos     # probe 55.7
 python -m experiments.simclr --data cifar10 --budget cifar     # for an accelerator
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from experiments import command_line
-from experiments.encoders import Encoder, encoder
-from experiments.pretraining import Method, Setting, experiment
-from experiments.pretraining_page import views
-from experiments.runs import RUN, RunFlags
+from experiments.families import representation as rep
+from metajax.experiment.bounds import Depth, Positive, Width
 from metajax.learners import simclr
 from metajax.networks import projection_head
-from metajax.networks.resnet import Stem
 from metajax.views import image
+from metajax.views.image.choices import View
 
 Recipe = Literal["auto", "simclr", "simclr_cifar", "handwriting"]
 
-_PHOTOS = Setting(data="cifar10", size=32, batch_size=512, steps=19500, rate=0.5, warmup=975)
-BUDGETS = {
-  "paper": {
-    "setting": Setting(size=224, batch_size=4096, steps=312800, warmup=3128, curve_every=10000),
-    "encoder_name": "resnet50",
-    "stem": "imagenet",
-    "temperature": 0.1,
-  },
-  "cifar": {"setting": _PHOTOS, "encoder_name": "resnet18"},
-  "cpu": {
-    "setting": Setting(batch_size=128, steps=260, optimizer="adamw", rate=3e-3, decay=1e-4, warmup=40, curve_every=65),
-    "encoder_name": "conv4",
-    "hidden": 256,
-  },
-  "cpu_photos": {
-    "setting": _PHOTOS._replace(
-      batch_size=128, steps=3500, optimizer="adamw", rate=4e-3, decay=1e-4, warmup=200, curve_every=500
-    ),
-    "encoder_name": "resnet10",
-    "width": 0.25,
-    "hidden": 256,
-  },
+
+class Config(NamedTuple):
+  """SimCLR on unlabelled pictures, and what its frozen features are worth."""
+
+  hidden: Width = 2048
+  """Units of the projection head."""
+  outputs: Width = 128
+  """Outputs of the projection head."""
+  layers: Depth = 2
+  """Layers of the projection head."""
+  temperature: Positive = 0.5
+  """Of the loss."""
+  learned_temperature: bool = False
+  """Learn it, from 0.07."""
+  recipe: Recipe = "auto"
+  """Of the views; by default handwriting for characters, simclr from 64 pixels, simclr_cifar below."""
+  encoder: rep.EncoderFlags = rep.EncoderFlags()
+  data: rep.ImageData = rep.ImageData()
+  outer: rep.Outer = rep.Outer()
+  training: rep.Training = rep.TRAINING
+  probing: rep.Probing = rep.Probing()
+  run: rep.RunFlags = rep.RUN
+
+
+_CIFAR = rep.ImageData(data="cifar10", size=32)
+_ADAMW = rep.Outer(128, "adamw", 3e-3, decay=1e-4, warmup=40)
+PRESETS = {
+  "paper": Config(
+    temperature=0.1,
+    encoder=rep.EncoderFlags("resnet50", stem="imagenet"),
+    data=rep.ImageData(size=224),
+    outer=rep.Outer(4096, warmup=3128),
+    training=rep.TRAINING._replace(steps=312800, validate_every=10000),
+  ),
+  "cifar": Config(
+    encoder=rep.EncoderFlags("resnet18"),
+    data=_CIFAR,
+    outer=rep.Outer(512, rate=0.5, warmup=975),
+    training=rep.TRAINING._replace(steps=19500),
+  ),
+  "cpu": Config(
+    hidden=256,
+    encoder=rep.EncoderFlags("conv4"),
+    outer=_ADAMW,
+    training=rep.TRAINING._replace(steps=260, validate_every=65),
+  ),
+  "cpu_photos": Config(
+    hidden=256,
+    encoder=rep.EncoderFlags("resnet10", 0.25),
+    data=_CIFAR,
+    outer=_ADAMW._replace(rate=4e-3, warmup=200),
+    training=rep.TRAINING._replace(steps=3500, validate_every=500),
+  ),
 }
 
 
-def method(
-  encoder_name: Encoder = "resnet50",
-  width: float = 1.0,
-  stem: Stem = "cifar",
-  patch: int = 4,
-  bfloat16: bool | None = None,
-  hidden: int = 2048,
-  outputs: int = 128,
-  layers: int = 2,
-  temperature: float = 0.5,
-  learned_temperature: bool = False,
-  recipe: Recipe = "auto",
-  setting: Setting = BUDGETS["paper"]["setting"],
-  run: RunFlags = RUN,
-) -> Method:
-  """SimCLR on unlabelled pictures, and what its frozen features are worth.
-
-  Args:
-    encoder_name: conv4, conv4_strided, resnet10 to resnet101, vit_ti to vit_l.
-    width: a multiple of the filters.
-    stem: of a residual network: imagenet, or cifar for small pictures.
-    patch: of a vision transformer.
-    bfloat16: compute in bfloat16; by default where there is an accelerator.
-    hidden: units of the projection head.
-    outputs: of the projection head.
-    layers: of the projection head.
-    temperature: of the loss.
-    learned_temperature: learn it, from 0.07.
-    recipe: of the views; by default handwriting for characters, simclr from 64 pixels, simclr_cifar below.
-    setting: flags that every pretraining experiment has.
-    run: flags that every experiment has.
-  """
-  network = encoder(encoder_name, width, stem, patch, bfloat16)
-  view = recipe_for(recipe, setting)
-  head = projection_head(hidden, outputs, layers)
-  how = {"temperature": "learned" if learned_temperature else temperature}
+def build(config: Config) -> rep.Experiment:
+  """SimCLR, whose features are those before its projection head."""
+  network, view = rep.encoder_of(config.encoder), view_of(config)
+  head = projection_head(config.hidden, config.outputs, config.layers)
+  how = {"temperature": "learned" if config.learned_temperature else config.temperature}
   learner = simclr(network, head, view, **how)
-  after = simclr(network, head, view, embedding="head", **how)
-  return Method("simclr", learner, {"": learner.embed, ", after the head": after.embed}, network, views(view))
+  others = {"after the head": simclr(network, head, view, embedding="head", **how).embed}
+  return rep.representation_experiment(config, "simclr", learner, network, draw=rep.views(view), others=others)
 
 
-def recipe_for(recipe: Recipe, setting: Setting):
+def view_of(config: Config) -> View:
   """The view of a recipe's name."""
+  recipe = config.recipe
   if recipe == "auto":
-    small = "simclr_cifar" if setting.size < 64 else "simclr"
-    recipe = "handwriting" if setting.data in ("glyphs", "omniglot") else small
+    small = "simclr_cifar" if config.data.size < 64 else "simclr"
+    recipe = "handwriting" if config.data.data in ("glyphs", "omniglot") else small
   return getattr(image, recipe)()
 
 
-main = experiment(method)
-
 if __name__ == "__main__":
-  command_line.run(main, BUDGETS)
+  rep.main(build, PRESETS)

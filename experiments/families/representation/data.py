@@ -4,12 +4,13 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from experiments import few_shot_data
-from experiments.few_shot_data import load_split, tell_left_out
-from experiments.terminal import printable
+from experiments.families import data as images
+from experiments.families.data import ImageData, load_split, tell_left_out
 from metajax import checks
 from metajax.data import NoSuchSplit, Recordings, Source, deal_pictures
 from metajax.data.recordings import CLIPS
+from metajax.experiment.evaluators.probes import Splits
+from metajax.experiment.terminal import printable
 
 Classes = Literal["auto", "same", "unseen"]
 OF_UNSEEN = (0.5, 0.2, 0.3)  # of each class's pictures: to probe with, to choose the probe by, to test on
@@ -37,9 +38,14 @@ class Parts(NamedTuple):
   asked: Recordings | None = None
   groups: np.ndarray | None = None
 
+  @property
+  def splits(self) -> Splits:
+    """What frozen features are probed with."""
+    return Splits(self.train, self.validation, self.test)
 
-def load_parts(s) -> Parts:
-  """The parts of a setting's data.
+
+def load_parts(s: ImageData, classes: Classes) -> Parts:
+  """The parts of the data.
 
   With `classes` "same", the set's own training split is pretrained on, and probed on with a tenth apart; its own test
   split is tested on. With "unseen", classes apart from pretraining are, and their pictures dealt out. "auto" is "same"
@@ -48,28 +54,28 @@ def load_parts(s) -> Parts:
   Raises:
     ValueError, OSError: as `metajax.data.load`.
   """
-  own = None if s.classes == "unseen" else _own(s)
+  own = None if classes == "unseen" else _own(s, classes)
   if own is None:
-    unlabelled, test = few_shot_data.load_parts(s, ("train", "test")).values()
+    unlabelled, test = images.load_parts(s, ("train", "test")).values()
     return Parts(unlabelled, *deal_pictures(test, OF_UNSEEN, seed=0), True, test)
   train, test = own
   labelled, validation = deal_pictures(train, (1 - VALIDATION, VALIDATION), seed=0)
   return Parts(train, labelled, validation, test, False, test)
 
 
-def _own(s) -> tuple[Source, Source] | None:
+def _own(s: ImageData, classes: Classes) -> tuple[Source, Source] | None:
   """The set's own training and test split; with `classes` "auto", None where they are not of the same classes."""
-  if s.classes == "auto" and s.data in ("glyphs", "omniglot"):
+  if classes == "auto" and s.data in ("glyphs", "omniglot"):
     return None
   try:
-    train, test = few_shot_data.load_parts(s, ("own/train", "own/test"), load_split).values()
+    train, test = images.load_parts(s, ("own/train", "own/test"), load_split).values()
   except NoSuchSplit:
-    if s.classes == "auto":
+    if classes == "auto":
       return None
     raise
   if train.classes == test.classes:
     return train, test
-  if s.classes == "auto":
+  if classes == "auto":
     return None
   raise ValueError(f"expected --classes unseen of {s.data}: its own splits have other classes")
 
@@ -79,7 +85,7 @@ def counted(source: Source | Recordings) -> str:
   return f"{len(source.images):,} {'clips' if source.images.ndim == CLIPS else 'pictures'}"
 
 
-def describe(s, parts: Parts):
+def describe(s: ImageData, parts: Parts):
   """Prints what there is."""
   for part in (parts.unlabelled, parts.asked):
     if isinstance(part, Recordings) and part.broken:

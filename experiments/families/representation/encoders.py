@@ -1,14 +1,14 @@
 """The encoders that pretraining experiments choose from, by name."""
 
-from typing import Literal, get_args
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from metajax import Network
+from metajax.experiment.bounds import Bounds
 from metajax.networks import conv4, resnet, vision_transformer
 from metajax.networks.resnet import Stem
-from metajax.networks.transformer import Size
 
 Encoder = Literal[
   "conv4",
@@ -25,21 +25,28 @@ Encoder = Literal[
 ]
 
 
-def encoder(name: Encoder, width: float, stem: Stem, patch: int, bfloat16: bool | None) -> Network:
-  """An encoder by its name.
+class EncoderFlags(NamedTuple):
+  """The encoder of pictures."""
 
-  Args:
-    name: conv4, conv4_strided, which halves by stride and takes small tiles, resnetN or vit_SIZE.
-    width: a multiple of a residual network's filters, and of conv4's 64.
-    stem: of a residual network.
-    patch: of a vision transformer.
-    bfloat16: whether it computes in bfloat16; by default where there is an accelerator.
+  encoder_name: Encoder = "resnet50"
+  """conv4, conv4_strided, which halves by stride and takes small tiles, resnet10 to resnet101, vit_ti to vit_l."""
+  width: Annotated[float, Bounds(1 / 64, 64)] = 1.0
+  """A multiple of a residual network's filters, and of conv4's 64."""
+  stem: Stem = "cifar"
+  """Of a residual network: imagenet, or cifar for small pictures."""
+  patch: Annotated[int, Bounds(1, 4096)] = 4
+  """Side of a vision transformer's patches."""
+  bfloat16: bool | None = None
+  """Compute in bfloat16; by default where there is an accelerator."""
+
+
+def encoder_of(flags: EncoderFlags) -> Network:
+  """An encoder of pictures.
 
   Raises:
-    ValueError: if there is none of the name, or another argument is out of range.
+    ValueError: if an argument is out of range.
   """
-  if name not in get_args(Encoder):
-    raise ValueError(f"expected --encoder to be one of {', '.join(get_args(Encoder))}, got {name!r}")
+  name, width, stem, patch, bfloat16 = flags
   dtype = dtype_of(bfloat16)
   if name.startswith("resnet"):
     return resnet(int(name.removeprefix("resnet")), width=width, stem=stem, dtype=dtype)
@@ -49,12 +56,7 @@ def encoder(name: Encoder, width: float, stem: Stem, patch: int, bfloat16: bool 
   return conv4(round(64 * width), downsample=downsample, convolution="native")
 
 
-def dtype_of(bfloat16: bool | None):
+def dtype_of(bfloat16: bool | None) -> jax.typing.DTypeLike:
   """What to compute in; by default bfloat16 where there is an accelerator."""
   half = jax.default_backend() != "cpu" if bfloat16 is None else bfloat16
   return jnp.bfloat16 if half else jnp.float32
-
-
-def size_of(flags: dict) -> Size:
-  """The size of a transformer, by a command's flags."""
-  return Size(flags["width"], flags["layers"], flags["heads"])

@@ -1,0 +1,88 @@
+"""Flags that every pretraining experiment has, in groups."""
+
+from typing import Literal, NamedTuple, Protocol
+
+import optax
+
+from experiments.families.data import ImageData
+from experiments.families.few_shot.config import ways_and_shots
+from experiments.families.representation.data import Classes
+from metajax.experiment import RunFlags, Training
+from metajax.experiment.bounds import Count, NotNegative, Positive, TwoOrMore, ZeroOrMore
+from metajax.mesh import devices_for
+from metajax.train import adamw, lars, scaled_rate, warmup_cosine
+
+
+class Outer(NamedTuple):
+  """The batches and the optimizer."""
+
+  batch_size: TwoOrMore = 256
+  """Examples in a step."""
+  optimizer: Literal["lars", "adamw"] = "lars"
+  """Without weight decay (and trust ratio) on biases and norms."""
+  rate: Positive = 0.3
+  """The rate for a batch of 256 examples."""
+  rate_rule: Literal["linear", "square_root"] = "linear"
+  """How the rate grows with the batch."""
+  decay: ZeroOrMore = 1e-6
+  """Weight decay."""
+  warmup: NotNegative = 500
+  """Steps over which the rate rises; it falls along a cosine after them."""
+
+
+class Probing(NamedTuple):
+  """What frozen features are tested on."""
+
+  classes: Classes = "auto"
+  """Probed on the same classes as pretrained on (the data's own splits), or on unseen ones."""
+  test: tuple[str, ...] = ("5w1s", "5w5s")
+  """Few-shot settings to test frozen embeddings at, where there are unseen classes."""
+  test_queries: Count = 15
+  """Query pictures of each class in a test task."""
+  test_tasks: TwoOrMore = 1000
+  """Test tasks of each setting."""
+
+
+class RepresentationConfig(Protocol):
+  """The config of a pretraining experiment, which has flags of its own beside these."""
+
+  data: ImageData
+  outer: Outer
+  training: Training
+  probing: Probing
+  run: RunFlags
+
+
+def optimizer_of(config: RepresentationConfig) -> optax.GradientTransformation:
+  """The config's, with its schedule."""
+  make = lars if config.outer.optimizer == "lars" else adamw
+  return make(rate_of(config), decay=config.outer.decay)
+
+
+def rate_of(config: RepresentationConfig) -> optax.Schedule:
+  """The config's, for its batch, at each step."""
+  outer = config.outer
+  rate = scaled_rate(outer.rate, outer.batch_size, outer.rate_rule)
+  return warmup_cosine(rate, config.training.steps, outer.warmup)
+
+
+def settings_of(probing: Probing) -> list[tuple[int, int]]:
+  """Ways and shots of each few-shot setting to test at."""
+  return [ways_and_shots(text) for text in probing.test]
+
+
+def check(training: Training, batch_size: int, warmup: int, tests: tuple[str, ...]):
+  """Refuses flags that do not fit each other, before data are loaded.
+
+  Raises:
+    ValueError: naming them.
+  """
+  for text in tests:
+    ways_and_shots(text)
+  if training.steps < 2:
+    raise ValueError(f"expected --steps to be at least 2, got {training.steps}")
+  if warmup >= training.steps:
+    raise ValueError(f"expected --warmup to be below the {training.steps} --steps, got {warmup}")
+  devices = devices_for(batch_size, training.devices)
+  if batch_size % devices:
+    raise ValueError(f"expected a --batch-size that {devices} devices divide, got {batch_size}")

@@ -1,0 +1,120 @@
+"""A pretraining experiment of a learner: what it learns from, its k-NN curve, its probes and figures."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.families.data import slug
+from experiments.families.representation import figures
+from experiments.families.representation.config import RepresentationConfig, check, optimizer_of
+from experiments.families.representation.data import Parts, describe, load_parts
+from experiments.families.representation.evaluators import (
+  EmbedFn,
+  FrozenFeatures,
+  accuracy_of_neighbours,
+  known_and_asked,
+  of_curve,
+)
+from metajax.data import Source, examples
+from metajax.experiment import Evaluator, Experiment
+from metajax.train import TrainState
+from metajax.types import Batches, Learner, Network
+
+Draw = Callable[[Any, RepresentationConfig, int], Batches]  # of what there is to learn from, a config and a seed
+
+
+def without_labels(source: Source, config: RepresentationConfig, seed: int) -> Batches:
+  """Batches of the pictures of a source, or whatever else its inputs are."""
+  alike = source._replace(classes=("",), labels=np.zeros_like(source.labels))
+  labelled = examples(alike, batch_size=config.outer.batch_size, seed=seed)
+  return lambda start=0, shard=(0, 1): (batch.inputs for batch in labelled(start, shard))
+
+
+def parts_of(config: RepresentationConfig, load: Callable[[], Parts] | None = None) -> Callable[[], Parts]:
+  """`() -> Parts` of a config's data, which are loaded once, when they are needed, and told of."""
+
+  @functools.cache
+  def parts():
+    found = load_parts(config.data, config.probing.classes) if load is None else load()
+    describe(config.data, found)
+    return found
+
+  return parts
+
+
+def representation_experiment(
+  config: RepresentationConfig,
+  name: str,
+  learner: Learner,
+  encoder: Network | Mapping[str, Network],
+  *,
+  draw: figures.Draw,
+  parts: Callable[[], Parts] | None = None,
+  batches: Draw = without_labels,
+  scores: Evaluator | None = None,
+  others: Mapping[str, EmbedFn] = {},
+  choose: Callable[[Sequence[TrainState], Parts], Learner] | None = None,
+) -> Experiment:
+  """The experiment of a learner that is pretrained.
+
+  Args:
+    config: its flags.
+    name: of its runs and records.
+    learner: what is pretrained.
+    encoder: the part that is kept.
+    draw: `(folder, trained, parts) -> figures`.
+    parts: `() -> Parts`; by default the config's pictures.
+    batches: what to learn from; by default pictures without labels.
+    scores: measures something of the learner's own, beside the probes.
+    others: `{what sets them apart: embed}`: more features to probe.
+    choose: `(states, parts) -> Learner`: which features are looked at, by validation pictures.
+
+  Raises:
+    ValueError: if flags do not fit each other.
+  """
+  check(config.training, config.outer.batch_size, config.outer.warmup, config.probing.test)
+  if parts is None:
+    check_pictures(learner.init if batches is without_labels else _of_pictures(encoder).init, config.data.size)
+  parts, optimizer = parts or parts_of(config), optimizer_of(config)
+  frozen = FrozenFeatures(name, learner, optimizer, encoder, parts, config, others, choose)
+  some = functools.cache(lambda: of_curve(parts()))
+
+  def train_batches(seed):
+    source, size = parts().unlabelled, config.outer.batch_size
+    if size > len(source.images):
+      given = f"{size} of {len(source.images)} pictures"
+      raise ValueError(f"expected a --batch-size of at most all pictures, got {given}")
+    return batches(source, config, seed)
+
+  def draw_all(folder, trained, records):
+    return [figures.embedding_map(folder, trained, parts()), *draw(folder, trained, parts())]
+
+  return Experiment(
+    f"{name}-{slug(config.data)}".replace(" ", "_"),
+    learner,
+    optimizer,
+    train_batches,
+    (frozen,) if scores is None else (scores, frozen),
+    lambda params, state: accuracy_of_neighbours(*known_and_asked(learner.embed, params, state, some())),
+    figures=draw_all,
+    notes=lambda trained, records: [("Data", figures.sizes(parts()))],
+    title=f"{name} on {slug(config.data)}",
+    choose=None if choose is None else lambda states: choose(states, parts()),
+  )
+
+
+def check_pictures(init: Callable, size: int):
+  """Finds before data are loaded, without compiling, that pictures of a size do not fit a network.
+
+  Raises:
+    ValueError: as `init`, of a learner or a network.
+  """
+  jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32))
+
+
+def _of_pictures(encoder: Network | Mapping[str, Network]) -> Network:
+  return encoder if isinstance(encoder, Network) else next(iter(encoder.values()))

@@ -1,0 +1,173 @@
+"""What frozen features are worth: linear probes, nearest neighbors and few-shot tasks of several representations."""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from metajax.data import Source, episode_rows, in_order
+from metajax.data.rows import share_of
+from metajax.evaluate import features, linear_probe, nearest_neighbours, over_seeds
+from metajax.experiment.evaluators.few_shot import (
+  PIXELS,
+  EvalMode,
+  FewShot,
+  tell,
+  test_all,
+  test_pixels,
+)
+from metajax.experiment.types import Record, Trained
+from metajax.mesh import for_hosts
+from metajax.train import TrainState
+from metajax.types import Batches, Episode, Examples, Learner
+
+BATCH = 256  # pictures embedded at once
+TASKS_AT_ONCE = 20
+PROBES = {"linear_probe": linear_probe, "knn": nearest_neighbours}
+
+
+class Splits(NamedTuple):
+  """Labelled pictures of the same classes: to probe with, to choose the probe by, to test on."""
+
+  train: Source
+  validation: Source
+  test: Source
+
+
+class Representation(NamedTuple):
+  """Frozen features.
+
+  Attributes:
+    name: of the learner, in the records.
+    embed: `(params, state, inputs) -> features`.
+    states: of each seed.
+    variant: what sets it apart from other features of the learner.
+    trained: whether anything was learned: pixels are not.
+  """
+
+  name: str
+  embed: Callable
+  states: Sequence[TrainState]
+  variant: tuple[str, ...] = ()
+  trained: bool = True
+
+  @property
+  def title(self) -> str:
+    """The name with its variant."""
+    return ", ".join((self.name, *self.variant))
+
+
+PIXELS_AS_FEATURES = Representation("pixels", PIXELS.learner.embed, [TrainState((), (), None, None, 0)], trained=False)
+
+
+def training_of(trained: Trained) -> dict[str, Any]:
+  """What records of representations say of a training."""
+  return {
+    "train_seconds": round(trained.seconds),
+    "steps": trained.steps,
+    "devices": trained.devices,
+    "seed": trained.seed,
+  }
+
+
+def probe_all(
+  shown: Sequence[Representation],
+  splits: Splits,
+  about: Mapping[str, Any],
+  said: Mapping[str, Any],
+  published: Callable[[str, str], float | None] = lambda name, measure: None,
+  unseen: bool = False,
+) -> list[Record]:
+  """The records of a linear probe and of nearest neighbors on each representation, and what is printed of them.
+
+  Args:
+    shown: the representations.
+    splits: what they are probed with.
+    about: what records say of the data.
+    said: what they say of the training.
+    published: `(name, measure) -> the paper's figure, or None`.
+    unseen: whether the classes were not trained on.
+  """
+  print(f"\nfrozen features of {len(splits.test.classes)} classes{', unseen' * unseen}: accuracy on "
+        f"{len(splits.test.labels):,} pictures, linear probe and nearest neighbours")  # fmt: skip
+  measured, width = [], max(len(one.title) for one in shown)
+  for one in shown:
+    found = {measure: [] for measure in PROBES}
+    for state in one.states:
+      three = [features(one.embed, state.params, state.state, in_order(part, batch_size=BATCH)) for part in splits]
+      for measure, probe in PROBES.items():
+        found[measure].append(probe(*three))
+    scores = {measure: over_seeds([probed.test for probed in some]) for measure, some in found.items()}
+    print(f"  {one.title:<{width}}  {scores['linear_probe']}%  {scores['knn']}%")
+    training = dict(said) | {"seeds": len(one.states)}
+    training = training if one.trained else {"train_seconds": 0, "steps": 0, "seed": said["seed"]}
+    for measure, some in found.items():
+      score, chosen = scores[measure], [probed.chosen for probed in some]
+      more = {"labelled": len(splits.train.labels), "labels": 1.0, "chosen": chosen}
+      value, interval = round(score.mean, 2), round(score.interval, 2)
+      figure = published(one.title, measure)
+      measured.append(Record(one.name, measure, value, interval, one.variant, figure, {**about, **more, **training}))
+  print(f"  {'chance':<{width}}  {100 / len(splits.test.classes):.2f}%")
+  return measured
+
+
+def few_shot_all(
+  learners: Mapping[str, tuple[Learner, Sequence[TrainState]]],
+  tests: FewShot,
+  said: Mapping[str, Any],
+  frozen: Source | None = None,
+) -> list[Record]:
+  """The records of frozen embeddings on few-shot tasks, in the table of the meta-learners.
+
+  Args:
+    learners: `{name: (learner, the state of each seed)}`.
+    tests: whose tasks they are tested on.
+    said: what records say of the training.
+    frozen: the pictures that tasks are drawn from, of learners that put centroids on their embeddings: each picture is
+      then embedded once, however many tasks it is in.
+  """
+  measured, tasks = [], tests.tests()
+  training = {name: value for name, value in said.items() if name != "seed"} | {"test_seed": tests.test_seed}
+  once = {name: _embedded_once(*one, frozen, tests) for name, one in learners.items()} if frozen and tasks else {}
+  for test, batches in tasks.items():
+    scores = {}
+    for name, (learner, states) in learners.items():
+      mode = EvalMode(name, _CENTROIDS if name in once else learner, _POLICY)
+      if name in once:
+        scores[mode] = [test_all([mode], [_NOTHING], own(*test), tests.tasks)[mode][0] for own in once[name]]
+      else:
+        scores |= test_all([mode], states, batches, tests.tasks)
+    scores |= test_pixels(batches, tests.tasks)
+    tell(test, scores, tests.tasks, tests.queries)
+    measured += tests.records(test, scores, training, said["seed"])
+  return measured
+
+
+_POLICY, _NOTHING = "running statistics", TrainState((), (), None, None, 0)
+_CENTROIDS = PIXELS.learner  # of what is given, which is features
+
+
+def _embedded_once(learner: Learner, states: Sequence[TrainState], source: Source, tests: FewShot) -> list[Callable]:
+  """For each seed `(ways, shots) -> batches` of the tasks that are tested on, of features."""
+  whole = in_order(source, batch_size=BATCH)
+  found = [features(learner.embed, state.params, state.state, whole).inputs for state in states]
+  return [partial(_tasks_of, one, source, tests) for one in found]
+
+
+def _tasks_of(found: np.ndarray, source: Source, tests: FewShot, ways: int, shots: int) -> Batches:
+  rows_of = episode_rows(source, ways=ways, shots=shots, queries=tests.queries, seed=tests.test_seed)
+  at_once = for_hosts(TASKS_AT_ONCE)
+  label = lambda each: np.repeat(np.eye(ways, dtype=np.float32), each, 0)
+  part = lambda rows: Examples(found[rows.reshape(-1)], label(rows.shape[1]))
+
+  def batches(start=0, shard=(0, 1)):
+    own = share_of(at_once, shard)
+    for first in itertools.count(start * at_once, at_once):
+      tasks = [rows_of(first + i) for i in range(own.start, own.stop)]
+      both = [Episode(part(rows[:, :shots]), part(rows[:, shots:])) for rows in tasks]
+      yield jax.tree.map(lambda *x: np.stack(x), *both)
+
+  return batches
