@@ -58,6 +58,7 @@ def representation_experiment(
   scores: Evaluator | None = None,
   others: Mapping[str, EmbedFn] = {},
   choose: Callable[[Sequence[TrainState], Parts], Learner] | None = None,
+  checked: bool = False,
 ) -> Experiment:
   """The experiment of a learner that is pretrained.
 
@@ -72,12 +73,13 @@ def representation_experiment(
     scores: measures something of the learner's own, beside the probes.
     others: `{what sets them apart: embed}`: more features to probe.
     choose: `(states, parts) -> Learner`: which features are looked at, by validation pictures.
+    checked: whether it is known that pictures of the config's size fit the networks.
 
   Raises:
     ValueError: if flags do not fit each other.
   """
   check(config.training, config.outer.batch_size, config.outer.warmup, config.probing.test)
-  if parts is None:
+  if not checked:
     check_pictures(learner.init if batches is without_labels else _of_pictures(encoder).init, config.data.size)
   parts, optimizer = parts or parts_of(config), optimizer_of(config)
   frozen = FrozenFeatures(name, learner, optimizer, encoder, parts, config, others, choose)

@@ -1,18 +1,20 @@
 """The pretext tasks that the experiment chooses from, by name: what is asked, of which classes, and how it is shown."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.pretext_data import ClipFlags
-from experiments.pretext_montage import montage, with_spectrograms
-from experiments.pretext_scores import Question
+from experiments.families.pretext.data import ClipFlags
+from experiments.families.pretext.evaluators import Question
+from experiments.families.pretext.montage import montage, with_spectrograms
+from experiments.families.representation.data import Parts
 from metajax.compose import prepared
 from metajax.data import Recordings
 from metajax.data.recordings import CLIPS
+from metajax.experiment.bounds import Bounds
 from metajax.networks import audio_conv
 from metajax.pretexts import (
   RELATIONS,
@@ -38,6 +40,19 @@ OfClips = Literal["shuffle_and_learn", "order_prediction", "audio_visual"]
 
 
 QUESTIONS = 2000  # about sounds, at least; of few examples, several about each
+
+
+class Tiles(NamedTuple):
+  """Flags of tasks about tiles of a picture."""
+
+  permutations: Annotated[int, Bounds(2, 2000)] = 24
+  """Orders of tiles that jigsaw tells apart."""
+  grid: Annotated[int, Bounds(2, 3)] = 3
+  """Tiles along a side, of jigsaw."""
+  gap: Annotated[int, Bounds(0, 4096)] = 1
+  """Least number of pixels between tiles."""
+  jitter: Annotated[int, Bounds(0, 4096)] = 1
+  """Pixels that a tile may be moved by."""
 
 
 class Asked(NamedTuple):
@@ -76,7 +91,7 @@ def of_crops(task: Callable) -> Callable:
   return asked
 
 
-def asked_of_pictures(name: OfPictures, permutations: int, grid: int, gap: int, jitter: int) -> Asked:
+def asked_of_pictures(name: OfPictures, tiles: Tiles) -> Asked:
   """A task of pictures by its name.
 
   Raises:
@@ -88,6 +103,7 @@ def asked_of_pictures(name: OfPictures, permutations: int, grid: int, gap: int, 
   if name == "transformation":
     crop, colour = random_resized_crop(area=(0.3, 0.8), aspect=(1, 1)), colour_jitter()
     return _alone(transformation(crop, colour), RELATIONS, montage, same)
+  permutations, grid, gap, jitter = tiles
   where = {"gap": gap, "jitter": jitter}
   # The encoder itself makes each tile even, those of the task and those of the pictures that it embeds.
   even = lambda encoder: prepared(encoder, lambda x: normalised(jnp.asarray(x)))
@@ -131,7 +147,7 @@ def _alone(task, classes, show, prepare, look=lambda pictures: pictures) -> Aske
   return Asked(task, classes, show, prepare, questions, look)
 
 
-def _of_sounds(task, window, parts) -> list[Question]:
+def _of_sounds(task: Callable, window: int, parts: Parts) -> list[Question]:
   """Also of each kind of negatives apart, of captions with seen and unseen words, and with all sounds swapped."""
   source: Recordings = parts.asked
   of_clips = source.images.ndim == CLIPS

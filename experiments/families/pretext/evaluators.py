@@ -1,16 +1,22 @@
 """How well a network answers what its pretext task asks of pictures that it has not seen, and what it answered."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import probing, records
+from experiments.families.data import ImageData
+from experiments.families.representation.data import Parts
+from experiments.families.representation.evaluators import about
 from metajax.data import Recordings, Source, in_order, recordings_in_order, select_recordings, select_rows
 from metajax.data.rows import share_of
 from metajax.evaluate import over_seeds, summarise
+from metajax.experiment import Record, Trained
+from metajax.experiment.evaluators.probes import training_of
+from metajax.experiment.results_page import PRETEXTS
 from metajax.mesh import replicate, shard_padded, share, to_host
 from metajax.report import asked_figure
 
@@ -65,18 +71,40 @@ def scores_of(question: Question, answer: Callable, trained: Sequence[tuple]) ->
   return scores
 
 
-def record_of(name: str, question: Question, scores: list, parts, s, how: dict) -> dict:
-  """The record of such scores, and what is printed of them."""
-  score = over_seeds(scores)
-  asked = len(question.source.images) if question.rows is None else int(np.sum(question.rows))
-  what = records.PRETEXTS[question.measure]
-  print(f"  {what}: {score}% of {question.rounds * asked:,} questions, chance {question.chance:.2f}%")
-  said = probing.common(parts, s) | {"measure": question.measure, "asked": question.rounds * asked}
-  said |= {"value": round(score.mean, 2), "interval": round(score.interval, 2), "published": None}
-  return records.record(learner=name, **said, chance=round(question.chance, 2), **how, seeds=s.seeds)
+class PretextAccuracy(NamedTuple):
+  """How well a network answers what its pretext task asks of what it was not trained on. An `Evaluator`.
+
+  Attributes:
+    name: of the learner, in the records.
+    questions: `parts -> [Question]`.
+    answer: `(params, state, inputs) -> logits`.
+    parts: `() -> Parts`.
+    data: which pictures.
+  """
+
+  name: str
+  questions: Callable[[Parts], list[Question]]
+  answer: Callable
+  parts: Callable[[], Parts]
+  data: ImageData
+
+  def __call__(self, trained: Trained, /) -> list[Record]:
+    """Prints the share of right answers to each question, and gives the records."""
+    parts = self.parts()
+    print(f"\n{self.name}, about what was not trained on")
+    return [self._record(question, trained, parts) for question in self.questions(parts)]
+
+  def _record(self, question: Question, trained: Trained, parts: Parts) -> Record:
+    states = [(state.params, state.state) for state in trained.states]
+    score = over_seeds(scores_of(question, self.answer, states))
+    asked = question.rounds * int(len(question.source.images) if question.rows is None else np.sum(question.rows))
+    print(f"  {PRETEXTS[question.measure]}: {score}% of {asked:,} questions, chance {question.chance:.2f}%")
+    said = {**about(self.data, parts), "asked": asked, "chance": round(question.chance, 2)}
+    said |= training_of(trained) | {"seeds": len(states)}
+    return Record(self.name, question.measure, round(score.mean, 2), round(score.interval, 2), about=said)
 
 
-def figure(question: Question, answer: Callable, trained: tuple, names: Sequence[str], show: Callable, path):
+def figure(question: Question, answer: Callable, trained: tuple, names: Sequence[str], show: Callable, path: Path):
   """Draws some questions, and what was answered.
 
   Args:

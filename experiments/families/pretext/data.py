@@ -1,11 +1,12 @@
 """The data of pretext tasks of clips and sounds: recordings to learn from, others to ask about, frames to probe."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
-from experiments import few_shot
-from experiments.pretraining_data import OF_UNSEEN, VALIDATION, Parts
+from experiments.families.data import ImageData
+from experiments.families.representation.config import Probing, settings_of
+from experiments.families.representation.data import OF_UNSEEN, VALIDATION, Parts
 from metajax.data import (
   Recordings,
   Source,
@@ -17,6 +18,7 @@ from metajax.data import (
   select_rows,
 )
 from metajax.data.recordings import CLIPS
+from metajax.experiment.bounds import ABOVE_0, Bounds, Count
 
 LATER = 0.6  # of one's only clips: what comes after is asked about
 LEAST = 10  # pictures of a class that is probed
@@ -27,22 +29,22 @@ LOUDNESSES = ("silent", "soft", "middling", "loud")
 class ClipFlags(NamedTuple):
   """Flags of data that are clips, or pictures with sounds."""
 
-  window: int = 4
+  window: Count = 4
   """Frames of a moment, whose sound is or is not heard."""
-  stride: int = 1
+  stride: Count = 1
   """Frames from one of the frames that are put in order to the next."""
-  frames: int = 16
+  frames: Count = 16
   """Of each part that clips of one's own are cut into."""
-  frame_rate: float = 8.0
+  frame_rate: Annotated[float, Bounds(ABOVE_0, 1000)] = 8.0
   """Frames a second that clips of one's own are brought to."""
-  sample_rate: int = 8000
+  sample_rate: Annotated[int, Bounds(1000, 10**6)] = 8000
   """Samples a second that sounds of one's own are brought to, or that those of a TFDS set have."""
   label: str = ""
   """The factor that frozen features are probed for; by default the phase of sprites, the height of moving glyphs, how
   loud talking clips are at the moment, and else a set's first factor."""
 
 
-def load_recorded(s, clips: ClipFlags, sound: bool = True) -> Parts:
+def load_recorded(s: ImageData, probing: Probing, clips: ClipFlags, sound: bool = True) -> Parts:
   """The parts of a setting's recordings, with or without `sound`: pretrained on "train", asked and probed about "test".
 
   Of a set with one split, as talking_clips is, the first six tenths of every clip are "train", in parts of three
@@ -51,7 +53,7 @@ def load_recorded(s, clips: ClipFlags, sound: bool = True) -> Parts:
   Raises:
     ValueError, OSError: as `load_recordings`; or the recordings have no sound.
   """
-  parts = _load(s, clips, sound)
+  parts = _load(s, probing, clips, sound)
   for part in (parts.unlabelled, parts.asked) if sound else ():
     if part.sounds is None:
       raise ValueError(f"expected recordings with sounds, got {s.data}, which has none")
@@ -60,7 +62,7 @@ def load_recorded(s, clips: ClipFlags, sound: bool = True) -> Parts:
   return parts
 
 
-def _load(s, clips: ClipFlags, sound: bool) -> Parts:
+def _load(s: ImageData, probing: Probing, clips: ClipFlags, sound: bool) -> Parts:
   load = lambda split: load_recordings(
     s.data,
     split,
@@ -83,7 +85,7 @@ def _load(s, clips: ClipFlags, sound: bool) -> Parts:
   for part in (train, test):
     if label not in part.factors:
       raise ValueError(f"expected --label to be one of {', '.join(sorted(part.factors)) or 'none'}, got {label!r}")
-  return _of_factor(train, test, label, few_shot.tests_of(s), s.test_queries)
+  return _of_factor(train, test, label, settings_of(probing), probing.test_queries)
 
 
 def _sprites(train: Recordings, test: Recordings) -> Parts:

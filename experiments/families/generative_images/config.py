@@ -1,0 +1,70 @@
+"""Flags of generative pre-training on pictures, in groups."""
+
+from typing import Annotated, NamedTuple, Protocol
+
+from experiments.families.data import ImageData
+from experiments.families.representation.config import Outer, Probing
+from experiments.families.transformers import Sampling, Transformer
+from metajax.data.texts import is_text_file
+from metajax.experiment import RunFlags, Training
+from metajax.experiment.bounds import ABOVE_0, BELOW_1, Bounds, Depth, Width
+
+
+class Pixels(NamedTuple):
+  """What an image GPT sees of a picture."""
+
+  colours: Annotated[int, Bounds(2, 2**16)] = 16
+  """Colors of the palette, at most: it is learned."""
+  pixels: Annotated[int, Bounds(2, 1024)] = 16
+  """Pictures are brought to pixels x pixels."""
+
+
+class Masking(NamedTuple):
+  """What a masked autoencoder sees of a picture, and its decoder."""
+
+  patch: Annotated[int, Bounds(1, 4096)] = 4
+  """Side of a patch."""
+  masked: Annotated[float, Bounds(ABOVE_0, BELOW_1)] = 0.75
+  """Share of the patches that are hidden."""
+  normalise: bool = True
+  """Compare patches of mean 0 and variance 1."""
+  decoder_width: Width = 64
+  """Values of a token of the decoder."""
+  decoder_layers: Depth = 2
+  """Layers of the decoder."""
+  crops: bool = False
+  """Train on random crops."""
+
+
+class PicturesConfig(Protocol):
+  """The config of generative pre-training on pictures."""
+
+  transformer: Transformer
+  data: ImageData
+  outer: Outer
+  training: Training
+  probing: Probing
+  run: RunFlags
+
+
+class ImageGptConfig(PicturesConfig, Protocol):
+  """That of an image GPT."""
+
+  pixels: Pixels
+  sampling: Sampling
+
+
+class MaskedConfig(PicturesConfig, Protocol):
+  """That of a masked autoencoder."""
+
+  masking: Masking
+
+
+def check_not_text(model: str, data: ImageData):
+  """Refuses texts.
+
+  Raises:
+    ValueError: naming the file.
+  """
+  if is_text_file(data.data):
+    raise ValueError(f"expected --model gpt of a text file, got {model} of {data.data!r}")

@@ -1,0 +1,153 @@
+"""Image GPT as a pretraining experiment: its palette, its likelihood, the layer whose features are best, its samples."""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.families.generative_images.config import ImageGptConfig, check_not_text
+from experiments.families.generative_images.scores import BATCH, COUNTED, SHOWN, pictures_of_source, records_of
+from experiments.families.representation.data import Parts
+from experiments.families.representation.evaluators import (
+  accuracy_of_neighbours,
+  first,
+  known_and_asked,
+  of_curve,
+)
+from experiments.families.representation.experiment import check_pictures, parts_of, representation_experiment
+from metajax.data import Source, in_order, learn_palette
+from metajax.evaluate import features, independent_pixels
+from metajax.experiment import Experiment, Record, Trained
+from metajax.experiment.types import Figure
+from metajax.learners import image_gpt, pixel_log_probabilities, sample
+from metajax.learners.gpt import mean_features
+from metajax.learners.image_gpt import pixel_encoder, read_pictures
+from metajax.mesh import from_first_host
+from metajax.networks import decoder
+from metajax.report import contact_sheet_figure
+from metajax.train import TrainState
+from metajax.types import Learner, Network
+from metajax.views.palette import coloured, quantized
+
+NAME = "image gpt"
+
+
+class PixelModel(NamedTuple):
+  """A decoder of pixels, the palette `[colours, channels]` that they are of, the picture's side, and the config."""
+
+  network: Network
+  palette: np.ndarray
+  pixels: int
+  config: ImageGptConfig
+
+
+def image_gpt_experiment(config: ImageGptConfig) -> Experiment:
+  """An image GPT of a config's pictures. They are loaded first: the palette is learned from them."""
+  config.sampling.check()
+  check_not_text("image_gpt", config.data)
+  (colours, pixels), transformer = config.pixels, config.transformer
+  of_two_colours = decoder(3, transformer.size, pixels**2, **transformer.how)
+  check_pictures(image_gpt(of_two_colours, np.eye(2, 3), pixels).init, config.data.size)
+  parts = parts_of(config)
+  learned = lambda: learn_palette(parts().unlabelled, colours, size=pixels, seed=config.training.seed).tolist()
+  palette = np.array(from_first_host(learned), np.float32)
+  network = decoder(len(palette) + 1, transformer.size, pixels**2, **transformer.how)
+  model = PixelModel(network, palette, pixels, config)
+  return representation_experiment(
+    config,
+    NAME,
+    image_gpt(network, palette, pixels),
+    pixel_encoder(network, palette, pixels),
+    draw=functools.partial(_draw, model),
+    parts=parts,
+    scores=functools.partial(_likelihood, model, parts),
+    choose=functools.partial(_best_layer, model),
+    checked=True,
+  )
+
+
+def _best_layer(model: PixelModel, states: Sequence[TrainState], parts: Parts) -> Learner:
+  """The learner with the features of the layer that tell validation pictures apart best."""
+  found = np.mean([_by_layers(model, state, parts) for state in states], 0)
+  best = int(found.argmax())
+  said = ", ".join(f"{layer}: {accuracy:.1f}" for layer, accuracy in enumerate(found))
+  print(f"nearest neighbours on validation pictures by the features of each layer: {said}")
+  return image_gpt(model.network, model.palette, model.pixels, layer=best)
+
+
+def _by_layers(model: PixelModel, state: TrainState, parts: Parts) -> list[float]:
+  """The accuracy of nearest neighbours by the features of each layer, all of them of one pass."""
+  layers = model.config.transformer.layers + 1
+  embed = functools.partial(_embed_layers, model)
+  known, asked = known_and_asked(embed, state.params, state.state, of_curve(parts))
+  of_layer = lambda x, layer: x._replace(inputs=np.split(x.inputs, layers, -1)[layer])
+  return [accuracy_of_neighbours(*(of_layer(x, i) for x in (known, asked))) for i in range(layers)]
+
+
+def _embed_layers(model: PixelModel, params, state, pictures):
+  """The features of all layers, one after the other."""
+  tokens, decoded, _ = read_pictures(
+    model.network, params["encoder"], state["encoder"], pictures, model.pixels, train=False
+  )
+  return jnp.concatenate([mean_features(layer, jnp.ones(tokens.shape)) for layer in decoded.layers], -1)
+
+
+def _likelihood(model: PixelModel, parts: Callable[[], Parts], trained: Trained, /) -> list[Record]:
+  """The bits of a pixel, beside pixels that know nothing of each other."""
+  network, palette, pixels, config = model
+  of, test = pixel_log_probabilities(network, pixels), parts().test
+  own = [_bits_of_pixels(of, state, test) for state in trained.states]
+  few = first(parts().unlabelled, COUNTED)
+  tokens = [_tokens(part, palette, pixels) for part in (few, parts().validation, test)]
+  alone = -independent_pixels(*tokens, len(palette)).log_probabilities.mean(-1) / np.log(2)
+  print(f"\nwhat the next of {pixels} x {pixels} pixels is, of {len(palette)} colours, on what was not trained on")
+  rows, what = {NAME: own, "independent pixels": [alone]}, f"{pixels} x {pixels} pixels of {len(palette)} colours"
+  chance = round(math.log2(len(palette)), 4)
+  return records_of("bits_per_pixel", what, rows, parts(), config.data, trained, chance=chance)
+
+
+def _bits_of_pixels(of: Callable, state: TrainState, test: Source) -> np.ndarray:
+  """The mean bits of a pixel of each test picture."""
+  found = features(of, state.params, state.state, in_order(test, batch_size=BATCH)).inputs
+  return -found.mean(-1) / np.log(2)
+
+
+def _tokens(source: Source, palette, pixels: int) -> np.ndarray:
+  found = jax.jit(lambda pictures: quantized(pictures, palette, pixels))
+  return np.concatenate([found(batch.inputs) for batch in in_order(source, batch_size=2048)()])
+
+
+def _draw(model: PixelModel, folder: Path, trained: Trained, parts: Parts) -> list[Figure]:
+  """Samples, and halves of test pictures gone on with."""
+  network, palette, pixels, config = model
+  params, state = trained.states[0].params["encoder"], trained.states[0].state["encoder"]
+  how = config.sampling._asdict() | {"tokens": len(palette)}
+
+  def go_on(key, prompt):
+    return sample(network, params, state["network"], key, prompt, pixels**2 + 1 - prompt.shape[1], **how)
+
+  start = jnp.full((4 * SHOWN, 1), len(palette), jnp.int32)
+  drawn = coloured(go_on(jax.random.key(0), start)[:, 1:], state["palette"])
+  contact_sheet_figure(np.asarray(drawn), ["sample"] * len(drawn), folder / "samples.png")
+  whole = quantized(pictures_of_source(first(parts.test, SHOWN)), state["palette"], pixels)
+  half = jnp.concatenate([start[:SHOWN], whole[:, : pixels**2 // 2]], 1)
+  rows = [whole, _blank(whole, palette), *(go_on(jax.random.key(i), half)[:, 1:] for i in range(1, 4))]
+  names = ["picture", "its upper half", *["gone on with"] * 3]
+  shown = np.concatenate([np.asarray(coloured(row, state["palette"])) for row in rows])
+  contact_sheet_figure(shown, [name for name in names for _ in range(SHOWN)], folder / "halves.png")
+  return [
+    ("Samples", f"Pictures drawn pixel by pixel; {config.sampling.said}.", folder / "samples.png"),
+    ("Halves gone on with", "Pictures that were not trained on, as the palette has them, their upper half, and what "
+     "may follow it.", folder / "halves.png"),
+  ]  # fmt: skip
+
+
+def _blank(tokens, palette):
+  """Tokens whose lower half is the palette's middle colour."""
+  half = jnp.arange(tokens.shape[1]) >= tokens.shape[1] // 2
+  return jnp.where(half, len(palette) // 2, tokens)

@@ -1,0 +1,128 @@
+"""Masked autoencoders as a pretraining experiment: the error of hidden patches, and reconstructions."""
+
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.families.generative_images.config import MaskedConfig, Masking, check_not_text
+from experiments.families.generative_images.scores import BATCH, COUNTED, SHOWN, pictures_of_source, records_of
+from experiments.families.representation.data import Parts
+from experiments.families.representation.evaluators import first
+from experiments.families.representation.experiment import check_pictures, parts_of, representation_experiment
+from metajax.data import in_order
+from metajax.experiment import Experiment, Record, Trained
+from metajax.experiment.headlines import MEAN_PATCH
+from metajax.experiment.types import Figure
+from metajax.learners import masked_autoencoder, reconstruct
+from metajax.losses import normalised_patches, patch_statistics
+from metajax.mesh import to_host
+from metajax.networks import patch_decoder, vision_transformer
+from metajax.networks.transformer import Size
+from metajax.report import contact_sheet_figure
+from metajax.types import Learner, Network
+from metajax.views.image import random_resized_crop
+from metajax.views.patches import patches_of, pictures_of
+
+TEST_SEED = 7  # of what is hidden
+NAME = "masked autoencoder"
+MEAN_SEEN = "mean of the patches that are seen"
+
+
+class Towers(NamedTuple):
+  """The encoder, the decoder of its patches, and the learner of both."""
+
+  encoder: Network
+  light: Network
+  learner: Learner
+
+
+def masked_experiment(config: MaskedConfig) -> Experiment:
+  """A masked autoencoder of a config's pictures, whose channels its decoder is made for."""
+  check_not_text("mae", config.data)
+  check_pictures(towers_of(config, 3).learner.init, config.data.size)
+  parts = parts_of(config)
+  towers = towers_of(config, parts().unlabelled.images.shape[-1])
+  flags = config.masking
+  run = jax.jit(reconstruct(towers.encoder, towers.light, flags.patch, masked=flags.masked))
+  transformer = config.transformer
+  whole = vision_transformer(transformer.size, flags.patch, pool="mean", positions="sine_cosine", **transformer.how)
+  return representation_experiment(
+    config,
+    NAME,
+    towers.learner,
+    whole,
+    draw=functools.partial(_draw, run, flags),
+    parts=parts,
+    scores=functools.partial(_scores, run, config, parts),
+    checked=True,
+  )
+
+
+def towers_of(config: MaskedConfig, channels: int) -> Towers:
+  """The networks of a config for pictures of so many channels, and their learner."""
+  flags, transformer = config.masking, config.transformer
+  how = {"positions": "sine_cosine", **transformer.how}
+  encoder = vision_transformer(transformer.size, flags.patch, pool="none", **how)
+  heads = math.gcd(flags.decoder_width, max(1, flags.decoder_width // 32))
+  size = Size(flags.decoder_width, flags.decoder_layers, heads)
+  light = patch_decoder(flags.patch * flags.patch * channels, size, **how)
+  view = random_resized_crop(area=(0.2, 1.0)) if flags.crops else None
+  seen = {"masked": flags.masked, "normalise": flags.normalise, "view": view}
+  return Towers(encoder, light, masked_autoencoder(encoder, light, flags.patch, **seen))
+
+
+def _scores(run: Callable, config: MaskedConfig, parts: Callable[[], Parts], trained: Trained, /) -> list[Record]:
+  """The error of hidden patches, beside guesses that see less."""
+  flags = config.masking
+  found, hidden = _errors(run, trained, parts(), flags), f"{100 * flags.masked:g}%"
+  print(f"\npatches that are hidden, {hidden} of them, on what was not trained on: squared error")
+  of = f"hidden patches of {flags.patch} pixels, {hidden}{', each of mean 0 and variance 1' * flags.normalise}"
+  return records_of("reconstruction_error", of, found, parts(), config.data, trained)
+
+
+def _errors(run: Callable, trained: Trained, parts: Parts, flags: Masking) -> dict[str, list[np.ndarray]]:
+  """`{name: the mean squared error of each test picture, a list for each seed}` over the patches that were hidden."""
+  units = normalised_patches if flags.normalise else lambda patches: patches
+  typical = np.mean(units(patches_of(pictures_of_source(first(parts.unlabelled, COUNTED)), flags.patch)), 0)
+  found = {NAME: [], MEAN_PATCH: [], MEAN_SEEN: []}
+  keys = jax.random.split(jax.random.key(TEST_SEED), -(-len(parts.test.labels) // BATCH))
+  for state in trained.states:
+    each = {name: [] for name in found}
+    for key, batch in zip(keys, in_order(parts.test, batch_size=BATCH)(), strict=True):
+      count = len(batch.labels)
+      blank = np.zeros((BATCH - count, *batch.inputs.shape[1:]), np.float32)
+      made, unseen = (
+        to_host(x)[:count] for x in run(state.params, state.state, key, np.concatenate([batch.inputs, blank]))
+      )
+      given = np.asarray(units(patches_of(batch.inputs, flags.patch)))
+      seen = (given * ~unseen[..., None]).sum(1, keepdims=True) / (~unseen).sum(1)[:, None, None]
+      for name, guess in zip(found, (made, typical, seen), strict=True):
+        error = np.square(guess - given).mean(-1)
+        each[name].append((error * unseen).sum(-1) / unseen.sum(-1))
+    for name, values in each.items():
+      found[name].append(np.concatenate(values))
+  return {name: values if name == NAME else values[:1] for name, values in found.items()}
+
+
+def _draw(run: Callable, flags: Masking, folder: Path, trained: Trained, parts: Parts) -> list[Figure]:
+  """Test pictures, what is seen of them, and what is made of it."""
+  patch, pictures, state = flags.patch, pictures_of_source(first(parts.test, SHOWN)), trained.states[0]
+  made, unseen = map(to_host, run(state.params, state.state, jax.random.key(TEST_SEED), pictures))
+  given = patches_of(pictures, patch)
+  if flags.normalise:
+    mean, deviation = patch_statistics(given)
+    made = made * deviation + mean
+  seen = jnp.where(unseen[..., None], 0.5, given)
+  rows = [pictures, pictures_of(seen, patch), pictures_of(jnp.where(unseen[..., None], made, given), patch)]
+  names, path = ["picture", "what is seen", "reconstruction"], folder / "reconstructions.png"
+  shown = np.clip(np.concatenate([np.asarray(row) for row in rows]), 0, 1)
+  contact_sheet_figure(shown, [name for name in names for _ in range(SHOWN)], path)
+  own = " Each hidden patch is shown with its true mean and contrast, which the network is not asked for."
+  said = f"Pictures that were not trained on, and what is made of a part of them.{own * flags.normalise}"
+  return [("Reconstructions", said, path)]

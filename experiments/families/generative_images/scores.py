@@ -1,0 +1,58 @@
+"""Scores of each picture, and baselines of them: records, and what is printed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.families.data import ImageData
+from experiments.families.representation.data import Parts
+from experiments.families.representation.evaluators import about
+from metajax.data import Source
+from metajax.evaluate import over_seeds, summarise
+from metajax.experiment import Record, Trained
+from metajax.experiment.evaluators.probes import training_of
+
+BATCH = 128  # pictures whose likelihood is asked for at once
+COUNTED = 20000  # pictures that baselines count
+SHOWN = 8  # pictures of a figure
+
+
+def records_of(
+  measure: str,
+  of: str,
+  rows: Mapping[str, Sequence[np.ndarray]],
+  parts: Parts,
+  data: ImageData,
+  trained: Trained,
+  **chance: float,
+) -> list[Record]:
+  """The records of a score of each picture, and of baselines, and what is printed of them.
+
+  Args:
+    measure: what was measured.
+    of: what of, in the title of the records' table.
+    rows: `{name: the score of each picture, for each seed}`: the learner first, baselines after it.
+    parts: the data.
+    data: which they are.
+    trained: how the learner was trained.
+    chance: what is scored without having learned anything.
+  """
+  measured, width, first = [], max(map(len, rows)), next(iter(rows))
+  untrained: dict[str, Any] = {"train_seconds": 0, "steps": 0, "seed": trained.seed}
+  for name, values in rows.items():
+    score = over_seeds([summarise(one) for one in values])
+    print(f"  {name:<{width}}  {score:.3f}")
+    said = {**about(data, parts), "of": of, **chance, **(training_of(trained) if name == first else untrained)}
+    said["seeds"] = len(trained.states)
+    measured.append(Record(name, measure, round(score.mean, 4), round(score.interval, 4), about=said))
+  own, *others = rows.values()
+  for name, values in zip(list(rows)[1:], others, strict=True):
+    gain = summarise(np.mean([values[0] - one for one in own], 0))
+    print(f"  lower than {name} by {gain:.3f}, picture by picture")
+  return measured
+
+
+def pictures_of_source(source: Source) -> np.ndarray:
+  """Its pictures, in [0, 1]."""
+  return np.asarray(source.images[:], np.float32) / 255

@@ -1,0 +1,1 @@
+"""Language models: texts to learn from, a bigram model to beat, samples to read."""

@@ -1,0 +1,71 @@
+"""The texts of a language model: a tokenizer trained on them, rows of tokens, and what each row is about."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.families.language.config import LanguageConfig
+from metajax.data import Tokenizer, load_texts, train_tokenizer
+from metajax.data.texts import is_text_file, rows_of_texts
+from metajax.experiment.terminal import printable
+
+PARTS = ("train", "validation", "test")
+TOGETHER = 8  # rows of one text
+
+
+class Corpus(NamedTuple):
+  """Texts and their tokens.
+
+  Attributes:
+    tokenizer: trained on the training texts.
+    texts: `{part: texts}`.
+    rows: `{part: tokens [n, length]}`, -1 where there is none.
+    about: for each row of the test the number of what intervals are over, `[n]`.
+  """
+
+  tokenizer: Tokenizer
+  texts: dict[str, list[str]]
+  rows: dict[str, np.ndarray]
+  about: np.ndarray
+
+
+def load_corpus(config: LanguageConfig) -> Corpus:
+  """The corpus of a config, which is told of.
+
+  Raises:
+    ValueError, OSError: as `metajax.data.load_texts`, or if too little is tested on.
+  """
+  data, (vocabulary, length, _) = config.data, config.text
+  groups = {part: load_texts(data.data, part, download=data.download) for part in PARTS}
+  texts = {part: [text for group in some for text in group] for part, some in groups.items()}
+  in_parts = is_text_file(data.data)  # of one text, so that a row has neither start nor end of its own
+  tokenizer = train_tokenizer(texts["train"], vocabulary, verbatim=in_parts)
+  found = {part: rows_of_texts(tokenizer, some, length, start=not in_parts) for part, some in texts.items()}
+  rows = {part: some for part, (some, _) in found.items()}
+  about = _independent(groups["test"], found["test"][1])
+  if len(np.unique(about)) < 2:
+    given = f"{len(rows['test'])} of {length} tokens"
+    raise ValueError(f"expected a corpus of which at least 2 rows are tested on, got {given}")
+  _describe(data.data, texts, rows, tokenizer)
+  return Corpus(tokenizer, texts, rows, about)
+
+
+def counts(rows: np.ndarray) -> np.ndarray:
+  """How many tokens of each row are foretold, `[n]`."""
+  return (rows[:, 1:] >= 0).sum(-1)
+
+
+def _independent(groups, of_text: np.ndarray) -> np.ndarray:
+  """For each row the number of what intervals are over: the picture that it is of; of one text, some rows together."""
+  if len(groups) == 1:
+    return np.arange(len(of_text)) // max(1, min(TOGETHER, len(of_text) // 2))
+  return np.repeat(np.arange(len(groups)), [len(group) for group in groups])[of_text]
+
+
+def _describe(name: str, texts, rows, tokenizer):
+  longer = sum(len(some) for some in rows.values()) - sum(len(some) for some in texts.values())
+  train, validation, test = (f"{counts(rows[part]).sum():,}" for part in PARTS)
+  print(
+    f"{printable(name)}: tokens, of a vocabulary of {tokenizer.vocabulary:,}: {train} to train with, {validation} to "
+    f"choose by, {test} to test on" + f"; texts longer than a row go on in {longer:,} more rows" * (longer > 0)
+  )

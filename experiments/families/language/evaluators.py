@@ -1,0 +1,73 @@
+"""How well a language model foretells texts that it was not trained on, beside a bigram model."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.families.data import slug
+from experiments.families.language.config import LanguageConfig
+from experiments.families.language.corpus import PARTS, Corpus, counts
+from metajax.data.text import clean
+from metajax.data.texts import is_text_file
+from metajax.evaluate import bigram, over_seeds, rate
+from metajax.experiment import Record, Trained
+from metajax.experiment.evaluators.probes import training_of
+from metajax.experiment.results_page import NAMED
+
+BIGRAM = ("bigram", "smoothed")
+
+
+class Likelihood(NamedTuple):
+  """Bits of a token and of a letter of the test texts. An `Evaluator`.
+
+  Attributes:
+    name: of the learner, in the records.
+    foretell: `(params, state, rows) -> log-probabilities [n, length - 1]`.
+    corpus: `() -> Corpus`.
+    config: the flags.
+  """
+
+  name: str
+  foretell: Callable
+  corpus: Callable[[], Corpus]
+  config: LanguageConfig
+
+  def __call__(self, trained: Trained, /) -> list[Record]:
+    """Prints the bits of both models, and gives the records."""
+    corpus, data = self.corpus(), self.config.data
+    rows, tokenizer = corpus.rows["test"], corpus.tokenizer
+    together = lambda values: np.bincount(corpus.about, values)[np.unique(corpus.about)]
+    found = [together(bits(self.foretell(state.params, state.state, rows))) for state in trained.states]
+    counted = together(bits(bigram(*(corpus.rows[part] for part in PARTS), tokenizer.vocabulary).log_probabilities))
+    tokens = together(counts(rows))
+    # An end of text is one too.
+    count = sum(len(text if tokenizer.verbatim else clean(text)) + 1 for text in corpus.texts["test"])
+    letters = tokens * count / tokens.sum()
+    nothing = np.log2(tokenizer.vocabulary) * tokens.sum()  # bits of tokens that are all as likely
+    about, measured = {"data": slug(data), "split": "test", "of": self._of(tokenizer), "tested": len(tokens)}, []
+    untrained = {"train_seconds": 0, "steps": 0, "seed": trained.seed}
+    for name, variant, all_bits in ((self.name, (), found), (BIGRAM[0], BIGRAM[1:], [counted])):
+      said = training_of(trained) if name == self.name else untrained
+      for measure, number in (("bits_per_token", tokens), ("bits_per_letter", letters)):
+        score = over_seeds([rate(some, number) for some in all_bits])
+        chance = round(float(nothing / number.sum()), 4)
+        more = {**about, "chance": chance, **said, "seeds": len(found)}
+        measured.append(Record(name, measure, round(score.mean, 4), round(score.interval, 4), variant, None, more))
+        print(f"  {', '.join((name, *variant)):<16}  {score:.3f} {NAMED[measure]}")
+    gain = rate(counted - np.mean(found, 0), tokens)
+    where = "ahead of" if gain.mean >= 0 else "behind"
+    print(f"{self.name} is {where} the bigram model by {abs(gain.mean):.3f} ± {gain.interval:.3f} bits per token, text "
+          "by text")  # fmt: skip
+    return measured
+
+  def _of(self, tokenizer) -> str:
+    """What is foretold, in the title of the records' table."""
+    in_parts = is_text_file(self.config.data.data)
+    things = "rows of a text, several together" if in_parts else "pictures' captions or names"
+    return f"{things}, in tokens of a vocabulary of {tokenizer.vocabulary:,}"
+
+
+def bits(log_probabilities) -> np.ndarray:
+  """The bits of each row, `[n]`, from log-probabilities `[n, tokens]`."""
+  return -np.asarray(log_probabilities, np.float64).sum(-1) / np.log(2)

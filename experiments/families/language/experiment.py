@@ -1,0 +1,100 @@
+"""The experiment of a GPT: trained, compared with a bigram model on texts that were not trained on, and let write."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.families.data import slug
+from experiments.families.language.config import LanguageConfig
+from experiments.families.language.corpus import Corpus, counts, load_corpus
+from experiments.families.language.evaluators import Likelihood, bits
+from experiments.families.representation.config import check, rate_of
+from metajax.data import token_batches
+from metajax.evaluate import log_probabilities_of
+from metajax.experiment import Experiment
+from metajax.experiment.terminal import printable
+from metajax.learners import gpt, log_probabilities, sample
+from metajax.networks import decoder
+from metajax.train import TrainState, adamw
+from metajax.types import Network
+
+CURVE_ROWS = 1000  # that the curve is of
+WRITTEN, GIVEN = 12, 3  # samples on the page, and words of the texts that are gone on with
+
+
+def gpt_experiment(config: LanguageConfig) -> Experiment:
+  """A GPT of a config's texts.
+
+  Raises:
+    ValueError, OSError: as `metajax.data.load_texts`.
+  """
+  config.sampling.check()
+  check(config.training, config.outer.batch_size, config.outer.warmup, ())
+  if config.outer.optimizer != "adamw":
+    raise ValueError(f"expected --optimizer adamw of a gpt, got {config.outer.optimizer!r}")
+  network_of(config, config.text.vocabulary)  # refuses what does not fit
+  corpus = load_corpus(config)
+  size, rows = config.outer.batch_size, corpus.rows
+  if size > len(rows["train"]):
+    raise ValueError(f"expected a --batch-size of at most all {len(rows['train'])} rows, got {size}")
+  network = network_of(config, corpus.tokenizer.vocabulary)
+  foretell, some = functools.partial(log_probabilities_of, log_probabilities(network)), rows["validation"][:CURVE_ROWS]
+  return Experiment(
+    f"gpt-{slug(config.data)}",
+    gpt(network),
+    optimizer_of(config),
+    lambda seed: token_batches(rows["train"], batch_size=size, seed=seed),
+    (Likelihood("gpt", foretell, lambda: corpus, config),),
+    lambda params, state: -bits(foretell(params, state, some)).sum() / counts(some).sum(),
+    "best",
+    notes=lambda trained, records: _samples(network, trained.states[0], corpus, config),
+    artifacts={"tokenizer.json": corpus.tokenizer.save},
+    title=f"gpt on {slug(config.data)}",
+  )
+
+
+def network_of(config: LanguageConfig, vocabulary: int) -> Network:
+  """The decoder of a config."""
+  return decoder(vocabulary, config.transformer.size, config.text.length, **config.transformer.how)
+
+
+def optimizer_of(config: LanguageConfig) -> optax.GradientTransformation:
+  """AdamW as GPT has it: gradients of a norm of at most 1, and a shorter memory of their squares."""
+  return optax.chain(optax.clip_by_global_norm(1.0), adamw(rate_of(config), decay=config.outer.decay, b2=0.95))
+
+
+def _samples(network: Network, trained: TrainState, corpus: Corpus, config: LanguageConfig) -> list:
+  """Texts that were written, for the page, which are printed too."""
+  write = functools.partial(_written, network, trained, corpus.tokenizer, config)
+  notes = [("Samples", [text for _, text in write([""] * WRITTEN)])]
+  prompts = config.text.prompts or [" ".join(text.split()[:GIVEN]) for text in _spread(corpus.texts["test"])]
+  notes += [("Gone on with", [f"{given} → {text}" for given, text in write(prompts)])]
+  for heading, lines in notes:
+    print(f"\n{heading.lower()}", *map(printable, lines), sep="\n  ")
+  return notes
+
+
+def _written(
+  network: Network, trained: TrainState, tokenizer, config: LanguageConfig, prompts: Sequence[str]
+) -> list[tuple[str, str]]:
+  """Each prompt, of a long one the end, half of what the network can read, and what is written after it."""
+  how, length = config.sampling._asdict() | {"end": tokenizer.end}, config.text.length
+  begin = tokenizer.ids(["\n"])[0] if tokenizer.verbatim else [tokenizer.start]
+  written = []
+  for i, prompt in enumerate(tokenizer.ids(prompts)):
+    given = [*begin, *prompt][-max(1, length // 2) :]
+    steps, key = length - len(given), jax.random.key(i)
+    drawn = sample(network, trained.params, trained.state, key, jnp.array([given]), steps, **how)[0].tolist()
+    both = given, [token for token in drawn[len(given) :] if token >= 0]
+    written.append(tuple(tokenizer.text(tokens).strip().replace("\n", " ⏎ ") for tokens in both))
+  return written
+
+
+def _spread(texts):
+  """Some texts, from all over; of one long text, some of its lines."""
+  lines = [line for text in texts for line in text.splitlines() if len(line.split()) > GIVEN] or list(texts)
+  return [lines[i] for i in np.linspace(0, len(lines) - 1, min(WRITTEN, len(lines))).astype(int)]

@@ -1,0 +1,1 @@
+"""Pretext tasks: what is asked, the data of clips and sounds, how well a network answers."""

@@ -1,0 +1,50 @@
+"""Masked autoencoders (arXiv:2111.06377): pictures from a quarter of their patches, and what frozen features are worth.
+
+python -m experiments.masked_autoencoder --budget cpu
+  # glyphs: error of hidden patches 0.24 (mean patch 0.36), probe 33.4, random encoder 12.1: 18 min on 1 core
+
+The paper's budget is ViT-B/16.
+"""
+
+from typing import NamedTuple
+
+from experiments.families import representation as rep
+from experiments.families.generative_images.config import Masking
+from experiments.families.generative_images.masked_autoencoder import masked_experiment
+from experiments.families.transformers import Transformer
+
+
+class Config(NamedTuple):
+  """Pretraining by filling in what is hidden, and what frozen features are worth."""
+
+  transformer: Transformer = Transformer()
+  masking: Masking = Masking()
+  data: rep.ImageData = rep.ImageData()
+  outer: rep.Outer = rep.Outer(optimizer="adamw")
+  training: rep.Training = rep.TRAINING
+  probing: rep.Probing = rep.Probing()
+  run: rep.RunFlags = rep.RUN
+
+
+PRESETS = {
+  "paper": Config(
+    Transformer(768, 12, 12),
+    Masking(16, decoder_width=512, decoder_layers=8, crops=True),
+    data=rep.ImageData(size=224),
+    outer=rep.Outer(4096, "adamw", 1.5e-4, decay=0.05, warmup=12500),
+    training=rep.TRAINING._replace(steps=250000, validate_every=10000),
+  ),
+  "cpu": Config(
+    outer=rep.Outer(128, "adamw", 3e-3, decay=0.05, warmup=150),
+    training=rep.TRAINING._replace(steps=3000, validate_every=500),
+  ),
+}
+
+
+def build(config: Config) -> rep.Experiment:
+  """A masked autoencoder."""
+  return masked_experiment(config)
+
+
+if __name__ == "__main__":
+  rep.main(build, PRESETS)
