@@ -1,20 +1,26 @@
 """What a CLIP can do with pictures that it was not trained on: name them, find them, be probed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import records
-from experiments.clip_data import CATEGORIES, Data, Test
-from experiments.few_shot_data import slug
+from experiments.families.data import ImageData, slug
+from experiments.families.image_text.data import CATEGORIES, Data, Test
+from experiments.families.representation.config import RepresentationConfig
+from experiments.families.representation.evaluators import about, few_shot_tests
 from metajax.data import Source, in_order
 from metajax.evaluate import ZeroShot, class_embeddings, features, over_seeds, prompts, retrieval, summarise, zero_shot
+from metajax.experiment import Record, Trained
+from metajax.experiment.evaluators.probes import Representation, few_shot_all, probe_all, training_of
+from metajax.train import TrainState
+from metajax.types import Learner, Network, Params, State
 
 BATCH = 256  # pictures or texts embedded at once
 TEMPLATES = {"names": ("{}",), "groups": ("{}", "a picture of {}", "this is {}")}
 
 
-def named(learner, params, state, test: Test, tokenize: Callable) -> ZeroShot:
+def named(learner: Learner, params: Params, state: State, test: Test, tokenize: Callable) -> ZeroShot:
   """Zero-shot classification of a test's pictures by the names of their classes or groups."""
   source, names, labels = test.source, [texts[0] for texts in test.source.captions], test.source.labels
   if test.kind == "groups":
@@ -27,7 +33,9 @@ def named(learner, params, state, test: Test, tokenize: Callable) -> ZeroShot:
   return zero_shot(classes, found._replace(labels=labels))
 
 
-def found(learner, params, state, test: Test, tokenize: Callable, captions: int | None = None) -> dict[str, dict]:
+def found(
+  learner: Learner, params: Params, state: State, test: Test, tokenize: Callable, captions: int | None = None
+) -> dict[str, dict]:
   """Retrieval of a test's pictures and captions, of each picture's first `captions` ones."""
   pictures = features(learner.embed, params, state, in_order(test.source, batch_size=BATCH))
   texts = [(i, text) for i, own in enumerate(test.source.captions) for text in own[:captions]]
@@ -38,16 +46,54 @@ def found(learner, params, state, test: Test, tokenize: Callable, captions: int 
   return retrieval(pictures.inputs[order], embedded, owner)
 
 
-def measure(name: str, learner, trained, data: Data, tokenize: Callable, s, how: dict) -> list[dict]:
-  """The records of all tests of networks, one a seed, and what is printed of them."""
-  measured = []
-  for test in data.tests:
-    each = [_scores(learner, params, state, test, tokenize) for params, state in trained]
-    for what, (_, chance) in each[0].items():
-      score = over_seeds([scores[what][0] for scores in each])
-      print(f"  {name}: {test.name}, {what.replace('_', ' ')}: {score}% (chance {chance:.2g}%)")
-      measured.append(_record(name, test, what, score, chance, s, how))
-  return measured
+class Transfer(NamedTuple):
+  """What a CLIP names, finds and is worth to probes, beside the network as it started and pixels. An `Evaluator`.
+
+  Attributes:
+    name: of the learner, in the records.
+    variant: what sets it apart from a plain CLIP.
+    data: `() -> Data`.
+    tokenize: texts to tokens.
+    encoder: of pictures, before its projection.
+    config: the flags.
+    untrained: `seed -> TrainState`, as training began.
+  """
+
+  name: str
+  variant: tuple[str, ...]
+  data: Callable[[], Data]
+  tokenize: Callable
+  encoder: Network
+  config: RepresentationConfig
+  untrained: Callable[[int], TrainState]
+
+  def __call__(self, trained: Trained, /) -> list[Record]:
+    """Prints all scores, and gives the records."""
+    data, images, said = self.data(), self.config.data, training_of(trained)
+    measured = self._measured(self.name, self.variant, trained.learner, trained.states, said)
+    none = said | {"train_seconds": 0, "steps": 0}
+    measured += self._measured("untrained", (), trained.learner, [self.untrained(trained.seed)], none)
+    if data.probes is not None:
+      title = ", ".join((self.name, *self.variant))
+      own = Representation(self.name, trained.learner.embed, trained.states, self.variant)
+      measured += by_pixels(data, images, trained)
+      measured += probe_all([own], data.probes.splits, about(images, data.probes), said, unseen=data.probes.unseen)
+      tests = few_shot_tests(self.config, data.probes)
+      measured += few_shot_all({title: (trained.learner, trained.states)}, tests, said)
+    return measured
+
+  def _measured(
+    self, name: str, variant: tuple[str, ...], learner: Learner, states: Sequence[TrainState], said: Mapping[str, Any]
+  ) -> list[Record]:
+    measured, title = [], ", ".join((name, *variant))
+    for test in self.data().tests:
+      each = [_scores(learner, state.params, state.state, test, self.tokenize) for state in states]
+      for what, (_, chance) in each[0].items():
+        score = over_seeds([scores[what][0] for scores in each])
+        print(f"  {title}: {test.name}, {what.replace('_', ' ')}: {score}% (chance {chance:.2g}%)")
+        seeds = self.config.training.seeds
+        measured.append(_record(name, variant, test, what, score, chance, self.config.data, seeds, said))
+    return measured
 
 
 def _scores(learner, params, state, test, tokenize) -> dict:
@@ -64,20 +110,20 @@ def _scores(learner, params, state, test, tokenize) -> dict:
   return {what: (result.top_1, 100 / classes), f"{what}_top_5": (result.top_5, 100 * min(5, classes) / classes)}
 
 
-def _record(name, test, what, score, chance, s, how) -> dict:
-  said = {"data": slug(s), "split": test.name, "measure": what, "classes": len(test.source.classes)}
-  said |= {"tested": len(test.source.labels), "value": round(score.mean, 2), "interval": round(score.interval, 2)}
-  return records.record(learner=name, **said, chance=round(chance, 4), published=None, seeds=s.seeds, **how)
+def _record(name, variant, test, what, score, chance, data, seeds, said) -> Record:
+  more = {"data": slug(data), "split": test.name, "classes": len(test.source.classes)}
+  more |= {"tested": len(test.source.labels), "chance": round(chance, 4), "seeds": seeds, **said}
+  return Record(name, what, round(score.mean, 2), round(score.interval, 2), variant, None, more)
 
 
-def by_pixels(data: Data, s) -> list[dict]:
+def by_pixels(data: Data, images: ImageData, trained: Trained) -> list[Record]:
   """The records of naming pictures by comparing their pixels, and what is printed of them."""
   measured = []
   for test in (test for test in data.tests if test.kind == "names"):
     score, chance = summarise(100.0 * nearest_names(data.train, test.source)), 100 / len(test.source.classes)
     print(f"  pixels, nearest name: {test.name}, zero shot: {score}% (chance {chance:.2g}%)")
-    how = {"train_seconds": 0, "steps": 0, "seed": s.seed}
-    measured.append(_record("pixels, nearest name", test, "zero_shot", score, chance, s, how))
+    said, seeds = {"train_seconds": 0, "steps": 0, "seed": trained.seed}, len(trained.states)
+    measured.append(_record("pixels", ("nearest name",), test, "zero_shot", score, chance, images, seeds, said))
   return measured
 
 

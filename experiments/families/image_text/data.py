@@ -1,12 +1,15 @@
 """The data of CLIP experiments: pictures with captions to learn from, and what is apart to test the transfer on."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from experiments import few_shot_data, pretraining_data
-from experiments.terminal import printable
+from experiments.families import data as images
+from experiments.families.data import ImageData
+from experiments.families.representation.data import OF_UNSEEN, Parts
 from metajax.data import NoSuchSplit, Source, deal_pictures, load_captioned, select_classes, select_rows
+from metajax.experiment.terminal import printable
 
 HELD_OUT = 200  # letters with a mark, at most a fifth of those there are
 FAMILY = "DejaVu Serif"  # the typefaces that are held out
@@ -50,31 +53,36 @@ class Data(NamedTuple):
 
   train: Source
   tests: tuple[Test, ...]
-  probes: pretraining_data.Parts | None
+  probes: Parts | None
 
 
-def load_data(s) -> Data:
-  """The data of a setting.
+def load_data(s: ImageData, permuted: bool, seed: int) -> Data:
+  """What there is to learn from and to be judged by.
+
+  Args:
+    s: which pictures.
+    permuted: whether each class has the captions of another.
+    seed: of that order.
 
   Raises:
     ValueError, OSError: as `metajax.data.load_captioned`.
   """
   found = _glyphs(s) if s.data == "glyphs" else _captioned(s)
-  if s.permuted:
-    order = np.random.default_rng(s.seed).permutation(len(found.train.classes))
+  if permuted:
+    order = np.random.default_rng(seed).permutation(len(found.train.classes))
     found = found._replace(train=found.train._replace(captions=tuple(found.train.captions[i] for i in order)))
   return found
 
 
-def describe(s, found: Data):
+def describe(s: ImageData, found: Data, permuted: bool):
   """Prints what there is."""
   count = lambda source: f"{len(source.labels):,} pictures of {len(source.classes):,} classes"
-  print(f"{printable(s.data)}: {count(found.train)} to learn from{', with captions of others' * s.permuted}; held out: "
+  print(f"{printable(s.data)}: {count(found.train)} to learn from{', with captions of others' * permuted}; held out: "
         + "; ".join(f"{test.name}, {count(test.source)}" for test in found.tests))  # fmt: skip
-  few_shot_data.tell_left_out(s, found.train, *(test.source for test in found.tests))
+  images.tell_left_out(s, found.train, *(test.source for test in found.tests))
 
 
-def held_out_combinations(names, most: int = HELD_OUT, seed: int = 0) -> list[int]:
+def held_out_combinations(names: Sequence[str], most: int = HELD_OUT, seed: int = 0) -> list[int]:
   """Numbers of names "LETTER WITH MARK" whose letter and whose mark are each in another name that is not held out."""
   parts = {i: name.split(" WITH ") for i, name in enumerate(names) if name.count(" WITH ") == 1}
   letters, marks = {}, {}
@@ -93,14 +101,12 @@ def held_out_combinations(names, most: int = HELD_OUT, seed: int = 0) -> list[in
 
 
 def _glyphs(s) -> Data:
-  letters = few_shot_data.load_part(s, "train")
+  letters = images.load_part(s, "train")
   held = held_out_combinations([names[0] for names in letters.captions])
   of_held, of_family = np.isin(letters.labels, held), np.array(letters.styles) == FAMILY
   part = lambda where: _present(select_rows(letters, np.flatnonzero(where)))
-  other = few_shot_data.load_part(s, "test")
-  probes = pretraining_data.Parts(
-    letters, *deal_pictures(other, pretraining_data.OF_UNSEEN, seed=0), unseen=True, episodes=other
-  )
+  other = images.load_part(s, "test")
+  probes = Parts(letters, *deal_pictures(other, OF_UNSEEN, seed=0), unseen=True, episodes=other)
   tests = (
     Test("unseen combinations", part(of_held & ~of_family), "names"),
     Test(f"unseen combinations in {FAMILY}", part(of_held & of_family), "names"),

@@ -1,0 +1,1 @@
+"""Pictures and their texts: what a CLIP learns from, names, finds and is probed on."""

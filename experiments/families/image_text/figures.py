@@ -1,0 +1,53 @@
+"""The figures of a CLIP run: pictures with their nearest captions, the similarity matrix."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from metajax.data import Source, in_order, select_rows
+from metajax.evaluate import class_embeddings, features
+from metajax.experiment import Trained
+from metajax.experiment.types import Figure
+from metajax.report import contact_sheet_figure, similarity_figure
+
+SHOWN, OF_MATRIX = 24, 16  # pictures
+
+
+def draw(folder: Path, trained: Trained, source: Source, tokenize: Callable) -> list[Figure]:
+  """Draws pictures that were not trained on, by the first seed's network.
+
+  Args:
+    folder: of the figures.
+    trained: of which the first seed is shown.
+    source: the pictures, with captions.
+    tokenize: texts to tokens.
+  """
+  learner, (params, state, *_) = trained.learner, trained.states[0]
+  firsts = np.unique(source.labels, return_index=True)[1]
+  texts = [source.captions[label][0] for label in source.labels[firsts]]
+  names = class_embeddings(learner.embed, params, state, tokenize(texts), np.arange(len(texts)))
+  spread = np.linspace(0, len(firsts) - 1, min(SHOWN, len(firsts))).astype(int)
+  some = select_rows(source, np.sort(firsts[spread]))
+  own = np.searchsorted(source.labels[firsts], some.labels)
+  found = features(learner.embed, params, state, in_order(some, batch_size=SHOWN))
+  cosines = found.inputs @ names.T
+  nearest = cosines.argmax(-1)
+  said = [f"{'' if k == i else '✗ '}{texts[k]}" for k, i in zip(nearest, own, strict=True)]
+  images = np.asarray(some.images[:])
+  contact_sheet_figure(images, said, folder / "nearest.png")
+  part = slice(0, min(OF_MATRIX, len(own)))
+  similarity_figure(images[part], [texts[i] for i in own[part]], cosines[part][:, own[part]], folder / "similarity.png")
+  among = f"among {len(texts):,} that were not trained on"
+  return [
+    (
+      "Nearest captions",
+      f"Pictures that were not trained on, and the nearest caption {among}.",
+      folder / "nearest.png",
+    ),
+    (
+      "Similarity",
+      "Cosines of some of them with each other's captions; the nearest framed.",
+      folder / "similarity.png",
+    ),
+  ]
