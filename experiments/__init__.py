@@ -1,10 +1,21 @@
-"""Experiments: one script per result."""
+"""Experiments: one command per result. `python -m experiments` lists them."""
 
 import os
+import re
 import signal
 import sys
+from pathlib import Path
 
 # A command may be stopped while it still imports, which takes seconds: there is nothing to save yet.
 if sys.argv[:1] == ["-m"]:
   signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
   signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
+
+
+def commands() -> dict[str, str]:
+  """`{module: the first line of what it says of itself}` of all commands."""
+  found = {}
+  for path in sorted(Path(__file__).resolve().parent.glob("[!_]*.py")):
+    first = re.match(r'"""(.*?)(?:"""|\n)', path.read_text("utf-8"))
+    found[f"{__name__}.{path.stem}"] = first[1] if first else ""
+  return found

@@ -7,37 +7,52 @@ python -m experiments.evaluate runs/maml-omniglot-* runs/anil-omniglot-* --recor
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import jax
 from tyro.conf import Positional
 
-from experiments import command_line, few_shot, few_shot_data, records, trained_runs
-from experiments.few_shot_scores import (
-  check_curve,
-  curve_records,
-  difference_records,
-  records_of,
-  tell,
-  test_all,
-  test_pixels,
-)
-from metajax import make_mesh
+from experiments.families.data import load_part, slug
+from experiments.families.few_shot import finished
+from experiments.families.few_shot.config import FewShotConfig, settings_of
+from experiments.families.few_shot.experiment import evaluator, tasks_of
+from experiments.families.few_shot.finished import FewShotRun
+from metajax.experiment import EvalMode, FewShot, Record, command, records
+from metajax.experiment.bounds import Bounds, Count, DataName, Seed, TwoOrMore
+from metajax.experiment.evaluators.few_shot import TEST_SEED, check_curve, tell, test_all, test_pixels
+from metajax.experiment.finished_runs import set_precision
+from metajax.mesh import make_mesh
+from metajax.types import Batches
+
+
+class Test(NamedTuple):
+  """What runs are tested on: ways and shots, tasks, the seed that they are of, and the flags that say which data."""
+
+  setting: tuple[int, int]
+  batches: Batches
+  seed: int
+  config: FewShotConfig
+
+  def of(self, modes: Sequence[EvalMode]) -> FewShot:
+    """The tests of some ways to use a run."""
+    return evaluator(self.config, modes, lambda: {self.setting: self.batches})._replace(test_seed=self.seed)
 
 
 def main(
   folders: Positional[tuple[Path, ...]],
-  ways: int | None = None,
-  shots: int | None = None,
-  queries: int = 15,
-  data: str | None = None,
+  ways: Annotated[int | None, *TwoOrMore.__metadata__] = None,
+  shots: Annotated[int | None, *Count.__metadata__] = None,
+  queries: Count = 15,
+  data: Annotated[str | None, DataName()] = None,
   split: str | None = None,
-  tasks: int = 1000,
-  seed: int = few_shot.TEST_SEED,
-  curve: int = 0,
+  tasks: TwoOrMore = 1000,
+  seed: Seed = TEST_SEED,
+  curve: Annotated[int, Bounds(0, 1000)] = 0,
   download: bool = False,
   skip_broken: bool = False,
-  devices: int | None = None,
+  devices: Annotated[int | None, *Count.__metadata__] = None,
   record: bool = False,
   modules: tuple[str, ...] = (),
 ):
@@ -64,56 +79,73 @@ def main(
   """
   if not folders:
     raise ValueError("expected the folder of a run, or of several, got none")
-  found = [trained_runs.read(folder, modules) for folder in folders]
-  trained_runs.set_precision(found)
-  learners = trained_runs.learners(found)
+  found = [finished.read(folder, modules) for folder in folders]
+  set_precision([one.run for one in found])
+  learners = finished.learners(found)
   if record and len(learners) < 2:
-    raise ValueError(f"expected several learners to record their differences, got {learners[0][0].made.name} alone")
-  for run in found:
-    check_curve(run.made.tested, curve)
-  took = {same[0].folder: {"train_seconds": trained_runs.seconds(same)} for same in learners if record}
-  first = found[0].setting
-  at = few_shot.tests_of(first)[0]
-  test = (at[0] if ways is None else ways, at[1] if shots is None else shots)
-  other = {"download": download, "skip_broken": skip_broken, "test_queries": queries, "test_tasks": tasks}
-  s = first._replace(curve=curve, **other)
-  if data is not None and data != s.data:
-    s = s._replace(data=data, split="")
-  s = s if split is None else s._replace(split=split)
-  source = few_shot_data.load_part(s, "test")
-  for run in found:
-    trained_runs.check_unseen(run, s, source)
-  batches = few_shot.test_batches(source, *test, queries, seed)
-  example = next(batches())
-  written, differences = [], []
+    name = learners[0][0].tests.modes[0].name
+    raise ValueError(f"expected several learners to record their differences, got {name} alone")
+  for one in found:
+    check_curve(one.tests.modes, curve)
+  took = {same[0].run.folder: {"train_seconds": finished.seconds(same)} for same in learners if record}
+  tests = {"test_queries": queries, "test_tasks": tasks, "curve": curve}
+  config = _config(found[0].config, data, split, tests, download=download, skip_broken=skip_broken)
+  first = settings_of(found[0].config)[0]
+  setting = first[0] if ways is None else ways, first[1] if shots is None else shots
+  source = load_part(config.data, "test")
+  for one in found:
+    finished.check_unseen(one, config, source)
+  test = Test(setting, tasks_of(source, *setting, queries, seed), seed, config)
   with jax.set_mesh(make_mesh(devices)):
-    pixels, scores = test_pixels(batches, tasks), {}
-    # All of them before any is tested: what cannot be is known at once.
-    for same, trained in [(same, trained_runs.ready(same, example)) for same in learners]:
-      ways_to_use = [trained_runs.named(way, same[0], found) for way in same[0].made.tested]
-      mine = test_all(ways_to_use, trained, batches, tasks)
-      scores |= mine
-      how = {"chosen_step": [int(one.step) for one in trained], "run": " ".join(str(run.folder) for run in same)}
-      how |= {"test_seed": seed, "steps": same[0].setting.steps, "train_seconds": 0}
-      of = s._replace(seed=same[0].setting.seed, seeds=len(trained))
-      measured = records_of(test, mine | pixels, of, how) + curve_records(
-        ways_to_use, trained, (test, batches), of, how
-      )
-      if same is learners[0]:
-        to_beat = ways_to_use
-      elif record:
-        differences += difference_records(to_beat, ways_to_use, scores, test, of, how | took[same[0].folder])
-      written.append((same[0].folder / time.strftime(f"evaluation-%Y%m%d-%H%M%S-{os.getpid()}.json"), measured))
-  tell(test, scores | pixels, tasks, queries)
-  for path, measured in written:
+    written, differences = _test(learners, found, test, took)
+  for path, measured in written.items():
     try:
-      records.write(path, measured)
+      records.write(path, [records.flat(one) for one in measured])
       print(f"\nrecords: {path}")
     except OSError as error:
       print(f"\nnot recorded: {error}")
   if record:
-    records.publish(f"ahead_of_{to_beat[0].name}-{few_shot_data.slug(s)}", differences)
+    beaten = found[0].tests.modes[0].title if len(learners) < 2 else _named(learners[0], found)[0].title
+    name = f"ahead_of_{beaten}-{slug(config.data)}"
+    records.publish(records.home(main), name, [records.flat(one) for one in differences])
+
+
+def _config(first: FewShotConfig, data: str | None, split: str | None, tests: dict, **other: bool) -> FewShotConfig:
+  """The first run's flags, with those of the command."""
+  images = first.data._replace(**other)
+  if data is not None and data != images.data:
+    images = images._replace(data=data, split="")
+  images = images if split is None else images._replace(split=split)
+  return first._replace(data=images, tests=first.tests._replace(**tests))
+
+
+def _named(same: list[FewShotRun], found: list[FewShotRun]) -> list[EvalMode]:
+  return [finished.named(mode, same[0], same, found) for mode in same[0].tests.modes]
+
+
+def _test(learners: list[list[FewShotRun]], found: list[FewShotRun], test: Test, took: dict) -> tuple[dict, list]:
+  """`{path: records}` of each learner, and the records of how far each is ahead of the first one."""
+  config, tasks, example = test.config, test.config.tests.test_tasks, next(test.batches())
+  pixels, scores, written, differences = test_pixels(test.batches, tasks), {}, {}, []
+  first = _named(learners[0], found)
+  # All of them before any is tested: what cannot be is known at once.
+  for same, trained in [(same, finished.ready(same, example)) for same in learners]:
+    modes, folder = _named(same, found), same[0].run.folder
+    mine = test_all(modes, trained, test.batches, tasks)
+    scores |= mine
+    chosen, runs = [int(one.step) for one in trained], " ".join(str(one.run.folder) for one in same)
+    said: dict[str, Any] = {"chosen_step": chosen, "run": runs, "test_seed": test.seed}
+    said |= {"steps": same[0].config.training.steps, "train_seconds": 0}
+    few_shot, seed = test.of(modes), same[0].config.training.seed
+    measured: list[Record] = few_shot.records(test.setting, mine | pixels, said, seed)
+    measured += few_shot.curves((test.setting, test.batches), trained, said, seed)
+    if same is not learners[0] and took:
+      more = said | took[folder]
+      differences += few_shot.differences(first, modes, scores, test.setting, more, seed)
+    written[folder / time.strftime(f"evaluation-%Y%m%d-%H%M%S-{os.getpid()}.json")] = measured
+  tell(test.setting, scores | pixels, tasks, config.tests.test_queries)
+  return written, differences
 
 
 if __name__ == "__main__":
-  command_line.run(main)
+  command(main)

@@ -1,6 +1,6 @@
 """GPT (Radford et al. 2018) of texts: what it foretells, beside a bigram model, and what it writes.
 
-python -m experiments.gpt --budget cpu     # captions of flickr8k: 4.48 bits a token (bigram model 5.06): 9 min on 1 core
+python -m experiments.gpt --budget cpu     # captions of flickr8k: 4.48 bits a token (bigram 5.06): 9 min on 1 core
 python -m experiments.gpt --budget cpu --data glyphs --vocabulary 384 --length 48 --steps 600 --curve-every 50 \
   --dropout 0.3     # letters' Unicode names: 1.94 bits a token (bigram model 2.98): 9 min on 1 core
 python -m experiments.gpt --budget cpu --data shakespeare.txt

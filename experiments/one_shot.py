@@ -5,31 +5,51 @@ python -m experiments.one_shot runs/siamese-omniglot-* --fixed one-shot-classifi
 """
 
 from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import jax
 from tyro.conf import Positional
 
-from experiments import command_line, few_shot, few_shot_data, published, records, trained_runs
-from experiments.few_shot_scores import PIXELS
-from metajax import make_mesh
+from experiments.families import published
+from experiments.families.data import ImageData, slug, split_name
+from experiments.families.few_shot import finished
+from experiments.families.few_shot.config import FewShotConfig
+from experiments.families.few_shot.finished import FewShotRun
 from metajax.data import load
 from metajax.data import one_shot_runs as fixed_runs
 from metajax.data import one_shot_tasks as drawn_runs
-from metajax.evaluate import one_shot_runs, over_seeds
+from metajax.evaluate import Score, one_shot_runs, over_seeds
+from metajax.experiment import PIXELS, EvalMode, Record, command, records
+from metajax.experiment.bounds import Count, DataName, Seed, TwoOrMore
+from metajax.experiment.evaluators.few_shot import TEST_SEED
+from metajax.experiment.finished_runs import seconds_of, set_precision
+from metajax.mesh import make_mesh
+from metajax.types import Batches
 
 LAKE = "omniglot"
+
+
+class Runs(NamedTuple):
+  """One-shot runs: batches of them, of which data and where they are from, ways, how many, and their seed."""
+
+  batches: Batches
+  data: ImageData
+  where: str
+  ways: int
+  runs: int
+  seed: int
 
 
 def main(
   folders: Positional[tuple[Path, ...]],
   fixed: Path | None = None,
-  ways: int = 20,
-  runs: int = 20,
-  seed: int = few_shot.TEST_SEED,
-  data: str | None = None,
+  ways: TwoOrMore = 20,
+  runs: TwoOrMore = 20,
+  seed: Seed = TEST_SEED,
+  data: Annotated[str | None, DataName()] = None,
   split: str = "",
   download: bool = False,
-  devices: int | None = None,
+  devices: Annotated[int | None, *Count.__metadata__] = None,
   record: bool = False,
   modules: tuple[str, ...] = (),
 ):
@@ -52,56 +72,64 @@ def main(
   """
   if not folders:
     raise ValueError("expected the folder of a run, or of several, got none")
-  found = [trained_runs.read(folder, modules) for folder in folders]
-  trained_runs.set_precision(found)
-  s = found[0].setting
-  sizes = sorted({run.setting.size for run in found})
+  found = [finished.read(folder, modules) for folder in folders]
+  set_precision([one.run for one in found])
+  config = found[0].config
+  sizes = sorted({one.config.data.size for one in found})
   if len(sizes) > 1:
     raise ValueError(f"expected runs on pictures of one size, got {' and '.join(map(str, sizes))} pixels")
-  s = s._replace(data=data or s.data, split=split or ("" if data else s.split), download=download)
-  if fixed is not None:
-    batches, where = fixed_runs(fixed, size=s.size), "lake/fixed one-shot runs"
-  else:
-    part = f"{s.split}/test" if s.split else "test"
-    kept = {"skip_broken": s.skip_broken, "min_images_per_class": s.min_images_per_class}
-    source = load(s.data, part, size=s.size, download=download, **kept)  # upright: a turned alphabet is none
-    for run in found:
-      trained_runs.check_unseen(run, s, source)
-    batches, where = drawn_runs(source, ways=ways, runs=runs, seed=seed), few_shot_data.split_name(s)
+  own = config.data
+  own = own._replace(data=data or own.data, split=split or ("" if data else own.split), download=download)
+  batches, where = _drawn(config._replace(data=own), found, ways, runs, seed) if fixed is None else (
+    fixed_runs(fixed, size=own.size), "lake/fixed one-shot runs")  # fmt: skip
   example = next(batches())
   runs, ways = example.query.labels.shape[:2]
-  measured = []
+  given = Runs(batches, own, where, ways, runs, seed)
   with jax.set_mesh(make_mesh(devices)):
-    ready = [(same, trained_runs.ready(same, example)) for same in trained_runs.learners(found)]
-    print(f"\n{ways}-way one-shot within an alphabet, {runs} runs: errors")
-    for same, trained in ready:
-      for way in (trained_runs.named(way, same[0], found) for way in same[0].made.tested):
-        score = over_seeds([one_shot_runs(way.learner, one.params, one.state, batches) for one in trained])
-        print(f"  {way.name} ({way.policy})  {score}%")
-        how = {"steps": same[0].setting.steps, "chosen_step": [int(one.step) for one in trained]}
-        how |= {"train_seconds": _seconds(same), "seed": same[0].setting.seed, "seeds": len(trained)}
-        measured.append(_record(way, score, s, where, ways, runs, seed, how))
-    score = one_shot_runs(PIXELS.learner, (), (), batches)
-    print(f"  pixels, nearest centroid  {score}%\n  chance  {100 - 100 / ways:.2f}%")
-    measured.append(_record(PIXELS, score, s, where, ways, runs, seed, {"steps": 0, "train_seconds": 0, "seed": 0}))
-  if s.data == LAKE:
+    measured = _test(found, given, example)
+  if own.data == LAKE:
     print("published for Lake's fixed runs: " + ", ".join(f"{k} {v:g}%" for k, v in published.ONE_SHOT_ERROR.items()))
   if record:
-    records.publish(f"one-shot-{few_shot_data.slug(s)}", measured)
+    records.publish(records.home(main), f"one-shot-{slug(own)}", [records.flat(one) for one in measured])
 
 
-def _record(way, score, s, where, ways, runs, seed, how) -> dict:
-  error = published.ONE_SHOT_ERROR.get(way.name.split(",")[0]) if s.data == LAKE else None
-  said = {"data": few_shot_data.slug(s), "split": where, "measure": "one_shot_error", "ways": ways, "shots": 1}
-  said |= {"queries": 1, "tasks": runs, "test_seed": seed, "value": round(score.mean, 2)}
-  said |= {"interval": round(score.interval, 2), "published": error}
-  return records.record(learner=way.name, policy=way.policy, **said, **how)
+def _drawn(config: FewShotConfig, found: list[FewShotRun], ways: int, runs: int, seed: int) -> tuple[Batches, str]:
+  """Runs drawn from test classes, and what records call them."""
+  own = config.data
+  part = f"{own.split}/test" if own.split else "test"
+  kept = {"skip_broken": own.skip_broken, "min_images_per_class": own.min_images_per_class}
+  source = load(own.data, part, size=own.size, download=own.download, **kept)  # upright: a turned alphabet is none
+  for one in found:
+    finished.check_unseen(one, config, source)
+  return drawn_runs(source, ways=ways, runs=runs, seed=seed), split_name(own)
 
 
-def _seconds(same) -> int:
-  """How long the runs of a learner took to train, as their own records have it."""
-  return round(sum(trained_runs.own_seconds(run) or 0 for run in same))
+def _test(found: list[FewShotRun], given: Runs, example) -> list[Record]:
+  """The records of the errors of each learner and of pixels, and what is printed of them."""
+  measured = []
+  ready = [(same, finished.ready(same, example)) for same in finished.learners(found)]
+  print(f"\n{given.ways}-way one-shot within an alphabet, {given.runs} runs: errors")
+  for same, trained in ready:
+    for mode in (finished.named(mode, same[0], same, found) for mode in same[0].tests.modes):
+      score = over_seeds([one_shot_runs(mode.learner, one.params, one.state, given.batches) for one in trained])
+      print(f"  {mode.title} ({mode.policy})  {score}%")
+      training = same[0].config.training
+      said = {"steps": training.steps, "chosen_step": [int(one.step) for one in trained]}
+      # How long the runs of a learner took to train, as their own records have it.
+      took = round(sum(seconds_of(one.run) or 0 for one in same))
+      said |= {"train_seconds": took, "seed": training.seed, "seeds": len(trained)}
+      measured.append(_record(mode, score, given, said))
+  score = one_shot_runs(PIXELS.learner, (), (), given.batches)
+  print(f"  pixels, nearest centroid  {score}%\n  chance  {100 - 100 / given.ways:.2f}%")
+  return [*measured, _record(PIXELS, score, given, {"steps": 0, "train_seconds": 0, "seed": 0})]
+
+
+def _record(mode: EvalMode, score: Score, given: Runs, said: dict[str, Any]) -> Record:
+  error = published.ONE_SHOT_ERROR.get(mode.name) if given.data.data == LAKE else None
+  about = {"policy": mode.policy, "data": slug(given.data), "split": given.where, "ways": given.ways, "shots": 1}
+  about |= {"queries": 1, "tasks": given.runs, "test_seed": given.seed, **said}
+  return Record(mode.name, "one_shot_error", round(score.mean, 2), round(score.interval, 2), mode.variant, error, about)
 
 
 if __name__ == "__main__":
-  command_line.run(main)
+  command(main)

@@ -9,6 +9,9 @@ to trust would have fallen more (learning to reweight, arXiv:1803.09050, with a 
 
 import functools
 import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,17 +19,50 @@ import numpy as np
 import optax
 from sklearn.metrics import roc_auc_score
 
-from experiments import command_line, few_shot, headlines, records, runs
-from experiments.runs import RUN, RunFlags
 from metajax import Episode, Examples, Learner, Network, gradient_steps
-from metajax.data import load, select_classes
+from metajax.data import Source, load, select_classes
 from metajax.evaluate import Score, over_seeds
+from metajax.experiment import RUN, Experiment, Record, RunFlags, Trained, Training, main
+from metajax.experiment.bounds import Bounds, Count, Positive, Steps
+from metajax.experiment.types import Figure
 from metajax.losses import accuracy, cross_entropy
 from metajax.mesh import share
 from metajax.networks import mlp
-from metajax.report import contact_sheet_figure, page
+from metajax.report import contact_sheet_figure
 from metajax.report.drawing import BLUE, VERMILION, drawing
+from metajax.train import TrainState
 from metajax.types import Adapt, Batches
+
+
+class Config(NamedTuple):
+  """Learns which labels to trust from a few clean ones, and compares networks trained with and without the weights."""
+
+  ways: Annotated[int, Bounds(2, 339)] = 10
+  """Letters to tell apart, others for each seed, with 48 pictures each to train on and 24 to test on."""
+  wrong: Annotated[float, Bounds(0.01, 0.99)] = 0.4
+  """Part of the labels that is replaced by another letter's, uniformly."""
+  clean: Annotated[int, Bounds(1, 24)] = 10
+  """Pictures of each letter with labels to trust; every network that is compared has them too."""
+  inner_steps: Steps = 4
+  """Steps of gradient descent on the weighted loss, through which the weights are differentiated."""
+  inner_rate: Positive = 0.03
+  """Rate of these."""
+  rate: Positive = 0.1
+  """Adam's, for the weights."""
+  compared_steps: Count = 300
+  """Adam's steps, for the networks that are compared."""
+  training: Training = Training(steps=150, seeds=10, seeds_at_once=1)
+  run: RunFlags = RUN
+
+
+class Problem(NamedTuple):
+  """Examples with wrong labels among them, which of them are wrong, clean ones, test ones, and the letters' names."""
+
+  noisy: Examples
+  is_wrong: np.ndarray
+  trusted: Examples
+  test: Examples
+  names: Sequence[str]
 
 
 def reweighting(network: Network, adapt: Adapt, examples: int) -> Learner:
@@ -53,76 +89,64 @@ def reweighting(network: Network, adapt: Adapt, examples: int) -> Learner:
   return Learner(init, loss, embed, lambda params, state, support, inputs: classify(state, inputs))
 
 
-def main(
-  ways: int = 10,
-  wrong: float = 0.4,
-  clean: int = 10,
-  inner_steps: int = 4,
-  inner_rate: float = 0.03,
-  rate: float = 0.1,
-  steps: int = 150,
-  compared_steps: int = 300,
-  seed: int = 0,
-  seeds: int = 10,
-  run: RunFlags = RUN,
-):
-  """Learns which labels to trust from a few clean ones, and compares networks trained with and without the weights.
-
-  Args:
-    ways: letters to tell apart, others for each seed, with 48 pictures each to train on and 24 to test on.
-    wrong: the part of the labels that is replaced by another letter's, uniformly.
-    clean: pictures of each letter with labels to trust, 1 to 24; every network that is compared has them too.
-    inner_steps: steps of gradient descent on the weighted loss, through which the weights are differentiated.
-    inner_rate: of these.
-    rate: Adam's, for the weights.
-    steps: of the weights.
-    compared_steps: Adam's, for the networks that are compared.
-    seed: of the first problem.
-    seeds: how many problems, each with letters, wrong labels and networks of its own; at least 2.
-    run: flags that every experiment has.
-  """
-  this = runs.begin("reweighting", main, locals())
-  few_shot.check_seed(seed, seeds)
+def build(config: Config) -> Experiment:
+  """Weights that are learned through steps of the network that they weigh; each seed is a problem of its own."""
+  if config.training.seeds < 2:
+    raise ValueError(f"expected --seeds to be at least 2, got {config.training.seeds}")
   if share()[1] > 1:
     raise ValueError(f"expected one host, there is one task in a step and nothing to share, got {share()[1]}")
-  runs.check_same(this)
-  network, adapt = mlp([256], ways), gradient_steps(optax.sgd(inner_rate), inner_steps, per_step=True)
+  network = mlp([256], config.ways)
+  adapt = gradient_steps(optax.sgd(config.inner_rate), config.inner_steps, per_step=True)
+  draws = functools.cache(lambda: [load("glyphs", "test", seed=draw) for draw in range(4)])  # 24 of each letter
+  problem_of = functools.cache(lambda seed: problem(draws(), config.ways, config.wrong, config.clean, seed))
+  count = 48 * config.ways
+
+  def train_batches(seed):
+    found = problem_of(seed)
+    print(f"seed {seed}: {found.is_wrong.sum()} of {len(found.is_wrong)} labels wrong")
+    return mini_batches(found.noisy, found.trusted, config.inner_steps, seed)
+
+  return Experiment(
+    "reweighting",
+    reweighting(network, adapt, count),
+    optax.adam(config.rate),
+    train_batches,
+    (functools.partial(_compared, config, network, problem_of),),
+    figures=functools.partial(_draw, problem_of),
+    title="Learning to reweight examples",
+  )
+
+
+def _compared(config: Config, network: Network, problem_of: Callable, trained: Trained, /) -> list[Record]:
+  """What the weights tell of the labels, and networks that are trained with and without them."""
   train = jax.jit(functools.partial(train_and_test, network), static_argnames="steps")
-  draws = [load("glyphs", "test", seed=draw) for draw in range(4)]  # 24 pictures of each letter, four times
-  this = runs.write_configuration(this, 1)
-  problems, values, seconds = [], {}, []
-  for one in range(seed, seed + seeds):
-    noisy, is_wrong, trusted, test, names = problem(draws, ways, wrong, clean, one)
-    print(f"seed {one}: {is_wrong.sum()} of {len(is_wrong)} labels wrong")
-    learner, batches = reweighting(network, adapt, len(is_wrong)), mini_batches(noisy, trusted, inner_steps, one)
-    how = {"rows": 1, "part": f"seed-{one}", "seed": one, "log_every": max(1, steps // 5)}
-    trained, took = runs.train(this, learner, optax.adam(rate), batches, steps, **how)
-    weights = np.asarray(jax.nn.sigmoid(trained.params))
-    problems.append((weights, is_wrong, noisy, names))
-    seconds.append(took)
-    scores = {"weight_auc: learned weights": roc_auc_score(~is_wrong, weights)}
-    scores |= compare(train, compared_steps, noisy, weights, is_wrong, trusted, test, one)
+  values, seeds = {}, len(trained.states)
+  for seed, state in enumerate(trained.states, trained.seed):
+    found, weights = problem_of(seed), weights_of(state)
+    scores = {"weight_auc: learned weights": roc_auc_score(~found.is_wrong, weights)}
+    scores |= compare(train, config.compared_steps, *found[:1], weights, *found[1:4], seed)
     for name, score in scores.items():
       values.setdefault(name, []).append(score)
-
-  print(f"\n{ways} letters, {clean} clean pictures each, {wrong:.0%} of other labels wrong; mean over {seeds} seeds")
-  data = {"data": "glyphs", "split": f"{wrong:.0%} wrong labels", "ways": ways, "shots": 48, "queries": 24}
-  how = {"policy": "none", "tasks": seeds, "seed": seed, "seeds": seeds, "published": None, "steps": steps}
-  how["train_seconds"] = round(float(np.mean(seconds)), 1)
+  print(f"\n{config.ways} letters, {config.clean} clean pictures each, {config.wrong:.0%} of other labels wrong; mean "
+        f"over {seeds} seeds")  # fmt: skip
+  about = {"data": "glyphs", "split": f"{config.wrong:.0%} wrong labels", "ways": config.ways, "shots": 48}
+  about |= {"queries": 24, "policy": "none", "tasks": seeds, "seed": trained.seed, "seeds": seeds}
+  about |= {"steps": trained.steps, "train_seconds": round(trained.seconds / seeds, 1)}
   measured = []
   for name, each in values.items():
     (measure, what), score = name.split(": "), over_seeds([Score(value, 0.0, None) for value in each])
     print(f"  {measure.replace('_', ' '):<10} {what:<37} {score}")
-    result = {"value": round(score.mean, 4), "interval": round(score.interval, 4), "each": np.round(each, 4).tolist()}
-    measured.append(records.record(learner=what, measure=measure, **data, **result, **how))
-  records.write(this.folder / "records.json", measured)
-  _page(this.folder, problems, measured)
-  print(f"\nthe run's page: {this.folder / 'index.html'}")
-  if run.record:
-    records.publish("reweighting", measured, this.folder / "figures" / "weights.png")
+    said = {**about, "each": np.round(each, 4).tolist()}
+    measured.append(Record(what, measure, round(score.mean, 4), round(score.interval, 4), about=said))
+  return measured
 
 
-def problem(draws, ways: int, wrong: float, clean: int, seed: int):
+def weights_of(state: TrainState) -> np.ndarray:
+  """The learned weight of each example."""
+  return np.asarray(jax.nn.sigmoid(state.params))
+
+
+def problem(draws: Sequence[Source], ways: int, wrong: float, clean: int, seed: int) -> Problem:
   """Noisy examples, which of them have a wrong label, clean and test examples, and the letters' names."""
   random = np.random.default_rng([seed, 0])
   letters = random.choice(len(draws[0].classes), ways, replace=False)
@@ -134,7 +158,7 @@ def problem(draws, ways: int, wrong: float, clean: int, seed: int):
   noisy = examples(np.concatenate([first.images, second.images]), given)
   some = random.permuted(np.argsort(third.labels, kind="stable").reshape(ways, -1), axis=1)[:, :clean].ravel()
   trusted = examples(third.images[some], third.labels[some])
-  return noisy, is_wrong, trusted, examples(test.images, test.labels), first.classes
+  return Problem(noisy, is_wrong, trusted, examples(test.images, test.labels), first.classes)
 
 
 def mini_batches(noisy: Examples, clean: Examples, steps: int, seed: int, size: int = 100) -> Batches:
@@ -149,7 +173,16 @@ def mini_batches(noisy: Examples, clean: Examples, steps: int, seed: int, size: 
   return batches
 
 
-def compare(train, steps, noisy, weights, is_wrong, clean, test, seed) -> dict[str, float]:
+def compare(
+  train: Callable,
+  steps: int,
+  noisy: Examples,
+  weights: np.ndarray,
+  is_wrong: np.ndarray,
+  clean: Examples,
+  test: Examples,
+  seed: int,
+) -> dict[str, float]:
   """The test accuracy of networks trained alike, all with the clean examples too, and what the weights gain."""
   everything, scores = jax.tree.map(lambda *x: np.concatenate(x), noisy, clean), {}
   for what, given, count in (
@@ -166,7 +199,9 @@ def compare(train, steps, noisy, weights, is_wrong, clean, test, seed) -> dict[s
   return scores
 
 
-def train_and_test(network: Network, data: Examples, weights, test: Examples, seed, *, steps: int, size: int = 100):
+def train_and_test(
+  network: Network, data: Examples, weights: jax.Array, test: Examples, seed: int, *, steps: int, size: int = 100
+) -> jax.Array:
   """The accuracy after steps of Adam on the weighted loss: an Adapt is a training loop, too."""
   key, rows_key = jax.random.split(jax.random.key(seed))
   classify = lambda params, pictures: network.apply(params, {}, pictures, train=True)[0]
@@ -178,32 +213,26 @@ def train_and_test(network: Network, data: Examples, weights, test: Examples, se
   return accuracy(classify(params, test.inputs), test.labels)
 
 
-def _page(folder, problems, measured):
-  """The run's figures, and its page."""
-  histogram, sheet = folder / "figures" / "weights.png", folder / "figures" / "least.png"
-  weights, is_wrong = (np.concatenate([one[i] for one in problems]) for i in range(2))
+def _draw(problem_of: Callable, folder: Path, trained: Trained, records: list[dict]) -> list[Figure]:
+  """The weights of right and of wrong labels, and the least of them."""
+  histogram, sheet = folder / "weights.png", folder / "least.png"
+  problems = [problem_of(seed) for seed, _ in enumerate(trained.states, trained.seed)]
+  weights = np.concatenate([weights_of(state) for state in trained.states])
+  is_wrong = np.concatenate([one.is_wrong for one in problems])
   with drawing(histogram, 6.4, 3.2) as figure:
     axes, kinds = figure.subplots(), {"label": ["right label", "wrong label"], "color": [BLUE, VERMILION]}
     axes.hist([weights[~is_wrong], weights[is_wrong]], np.linspace(0, 1, 21), **kinds)
     axes.set(xlabel="learned weight", ylabel="pictures", title="What was learned of right and of wrong labels")
     axes.legend()
-  weights, is_wrong, noisy, names = problems[0]
-  least = np.argsort(weights)[:24]
+  noisy, is_wrong, _, _, names = problems[0]
+  least = np.argsort(weights_of(trained.states[0]))[:24]
   said = [f"{'wrong' if is_wrong[i] else 'right'}: {names[noisy.labels[i].argmax()]}" for i in least]
   contact_sheet_figure(noisy.inputs[least], said, sheet)
-  page(
-    folder / "index.html",
-    title="Learning to reweight examples",
-    summary=[(r["learner"], f"{r['value']:.3g} ± {r['interval']:.2g}", r["measure"]) for r in measured],
-    configuration=runs.configuration(folder),
-    records=measured,
-    warnings=headlines.warn(folder, measured),
-    figures=[
-      ("Weights", "Of all seeds.", histogram),
-      ("The least weights", "Of the first seed, with the labels as given, and whether they are right.", sheet),
-    ],
-  )
+  return [
+    ("Weights", "Of all seeds.", histogram),
+    ("The least weights", "Of the first seed, with the labels as given, and whether they are right.", sheet),
+  ]
 
 
 if __name__ == "__main__":
-  command_line.run(main)
+  main(build)

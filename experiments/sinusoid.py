@@ -7,97 +7,102 @@ python -m experiments.sinusoid --learners maml joint meta_sgd maml_plus_plus ima
 
 import functools
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import command_line, headlines, records, runs
-from experiments.runs import RUN, RunFlags
-from metajax import Episode, Examples, Learner, gradient_steps, make_mesh
+from metajax import Episode, Examples, Learner, gradient_steps
 from metajax.adapt import unchanged
 from metajax.compose import concatenated
 from metajax.evaluate import Score, few_shot_error
+from metajax.experiment import RUN, Experiment, Record, RunFlags, Trained, Training, main
+from metajax.experiment.bounds import Bounds, Count, Positive, TwoOrMore
+from metajax.experiment.types import Figure
 from metajax.learners import cavia, imaml, maml, maml_plus_plus, meta_sgd
 from metajax.losses import squared_error
-from metajax.mesh import devices_for, share
 from metajax.networks import mlp
-from metajax.report import curves_figure, learning_curves_figure, page, read_metrics
+from metajax.report import curves_figure
 from metajax.types import Batches
 
 Name = Literal["maml", "joint", "meta_sgd", "maml_plus_plus", "imaml", "cavia"]
+QUERIES = 100  # points of a test wave
 
 
-def main(
-  learners: tuple[Name, ...] = ("maml", "joint"),
-  shots: int = 10,
-  inner_rate: float = 0.01,
-  context: int = 5,
-  tasks: int = 25,
-  steps: int = 10000,
-  rate: float = 3e-3,
-  hidden: tuple[int, ...] = (40, 40),
-  test_tasks: int = 1000,
-  seed: int = 0,
-  run: RunFlags = RUN,
-):
+class Config(NamedTuple):
   """Learns to regress a sine wave of unknown amplitude and phase from a few points.
 
   In training, MAML, Meta-SGD and CAVIA take one gradient step, MAML++ five, iMAML 32 smaller ones with momentum.
-
-  Args:
-    learners: which ones are trained; joint is pre-training on all waves.
-    shots: points of a task, as many again as queries.
-    inner_rate: of the inner loop's gradient descent; where learned rates begin. iMAML's is a tenth of it; CAVIA's is 1,
-      its paper's.
-    context: numbers of CAVIA's context.
-    tasks: tasks in a step.
-    steps: training steps (the paper takes 70,000).
-    rate: Adam's, falling to 0 along a cosine (the paper's is a constant 1e-3); a tenth of it for learned rates.
-    hidden: widths of the network's layers.
-    test_tasks: how many sine waves to test on.
-    seed: of the initialisation and the tasks.
-    run: flags that every experiment has.
   """
-  flags = locals()
-  this = runs.begin("sinusoid", main, flags)
+
+  learners: tuple[Name, ...] = ("maml", "joint")
+  """Which ones are trained; joint is pre-training on all waves."""
+  shots: Count = 10
+  """Points of a task, as many again as queries."""
+  inner_rate: Positive = 0.01
+  """Of the inner loop's gradient descent; where learned rates begin. iMAML's is a tenth of it; CAVIA's is 1, its
+  paper's."""
+  context: Annotated[int, Bounds(0, 2**16)] = 5
+  """Size of CAVIA's context vector."""
+  tasks: Count = 25
+  """Tasks in a step."""
+  rate: Positive = 3e-3
+  """Adam's, falling to 0 along a cosine (the paper's is a constant 1e-3); a tenth of it for learned rates."""
+  hidden: Annotated[tuple[int, ...], Bounds(1, 2**16)] = (40, 40)
+  """Widths of the network's layers."""
+  test_tasks: TwoOrMore = 1000
+  """How many sine waves to test on."""
+  training: Training = Training()
+  run: RunFlags = RUN
+
+
+def build(config: Config) -> tuple[Experiment, ...]:
+  """An experiment for each learner, one after the other in one run."""
+  learners = config.learners
   if not learners or len(set(learners)) < len(learners):
     raise ValueError(f"expected --learners, each once, got {' '.join(learners) or 'none'}")
-  runs.check_same(this)
-  devices = devices_for(tasks, None if share()[1] > 1 else 1)  # so small a network gains nothing from more
-  with jax.set_mesh(make_mesh(devices, fsdp=run.fsdp)):
-    this = runs.write_configuration(this, devices)
-    ways = ways_to_learn(hidden, inner_rate, context, steps, tasks)
-    waves, test = sine_waves(shots, tasks, seed=seed), sine_waves(shots, 25, queries=100, seed=seed + 1)
-    trained, seconds = {}, {}
-    for name in learners:
-      print(f"{ways[name].title}, {shots} shots")
-      log_every = max(1, steps // 20)
-      learner = ways[name].after(ways[name].steps)
-      trained[name], seconds[name] = runs.train(
-        this, learner, optimizer(rate, steps), waves, steps, rows=tasks, part=name, seed=seed, log_every=log_every
-      )
+  steps, tasks = config.training.steps, config.tasks
+  ways = ways_to_learn(config.hidden, config.inner_rate, config.context, steps, tasks)
+  return tuple(
+    Experiment(
+      name,
+      ways[name].after(ways[name].steps),
+      optimizer(config.rate, steps),
+      lambda seed: sine_waves(config.shots, tasks, seed=seed),
+      (functools.partial(_errors, config, ways[name]),),
+      figures=functools.partial(draw, config, ways[name]) if name == "maml" else _nothing,
+      title="Sine waves from a few points",
+    )
+    for name in learners
+  )
 
-    error = lambda name, learner: few_shot_error(learner, trained[name].params, trained[name].state, test, test_tasks)
-    print(f"\nmean squared error on {test_tasks} new sine waves, {shots} points each")
-    measured = []
-    for name in learners:
-      common = {"data": "sinusoid", "split": "test", "measure": "mean_squared_error", "ways": None, "shots": shots}
-      common |= {"queries": 100, "policy": "none", "tasks": test_tasks, "published": None}
-      common |= {"train_seconds": round(seconds[name], 1), "steps": steps, "seed": seed}
-      for what, (score, said) in errors_of(ways[name], functools.partial(error, name), inner_rate).items():
-        print(f"  {what:<34} {score}{said}")
-        value = {"value": round(score.mean, 4), "interval": round(score.interval, 4)}
-        measured.append(records.record(learner=what, **common, **value))
-    records.write(this.folder / "records.json", measured)
-    of_maml = ways["maml"].after, trained.get("maml"), next(test())
-    _page(this.folder, learners, functools.partial(draw, *of_maml) if "maml" in learners else None, measured)
-  print(f"\nthe run's page: {this.folder / 'index.html'}")
-  if run.record:
-    figure = this.folder / "figures" / "waves.png"
-    records.publish("sinusoid", measured, figure if figure.exists() else None)
+
+def _nothing(*given):
+  return []
+
+
+def _errors(config: Config, way: "Way", trained: Trained, /) -> list[Record]:
+  """The mean squared error on new waves, after each number of steps."""
+  test = _test_waves(config)
+  about = {"data": "sinusoid", "split": "test", "ways": None, "shots": config.shots, "queries": QUERIES}
+  about |= {"policy": "none", "tasks": config.test_tasks, "steps": trained.steps, "seed": trained.seed}
+  about["train_seconds"] = round(trained.seconds, 1)
+  state = trained.states[0]
+  error = lambda learner: few_shot_error(learner, state.params, state.state, test, config.test_tasks)
+  print(f"\nmean squared error on {config.test_tasks} new sine waves, {config.shots} points each")
+  measured = []
+  for what, (score, said) in errors_of(way, error, config.inner_rate).items():
+    print(f"  {', '.join((way.title, what)):<34} {score}{said}")
+    value, interval = round(score.mean, 4), round(score.interval, 4)
+    measured.append(Record(way.title, "mean_squared_error", value, interval, (what,), None, about))
+  return measured
+
+
+def _test_waves(config: Config) -> Batches:
+  return sine_waves(config.shots, 25, queries=QUERIES, seed=config.training.seed + 1)
 
 
 def optimizer(rate: float, steps: int) -> optax.GradientTransformation:
@@ -158,8 +163,8 @@ def ways_to_learn(hidden, inner_rate: float, context: int, steps: int, tasks: in
 
 
 def errors_of(way: Way, error: Callable[[Learner], Score], inner_rate: float) -> dict[str, tuple[Score, str]]:
-  """`{what: (its error, what is said of it)}`, after each number of steps."""
-  name = lambda n: f"{way.title}, " + (f"after {n} step{'s' * (n > 1)}" if n else "before")
+  """`{when: (its error, what is said of it)}`, after each number of steps."""
+  name = lambda n: f"after {n} step{'s' * (n > 1)}" if n else "before"
   found = {name(n): (error(way.after(n)), "") for n in way.tested}
   if way.any_rate:
     rates = (inner_rate, 0.001, 0.003, 0.03, 0.1)  # the pre-trained network is given the best
@@ -167,30 +172,6 @@ def errors_of(way: Way, error: Callable[[Learner], Score], inner_rate: float) ->
     best = min(fine_tuned, key=lambda r: fine_tuned[r].mean)
     found[name(1)] = fine_tuned[best], f"  (the best of the rates {rates}: {best})"
   return found
-
-
-def _page(folder, learners, draw, measured):
-  """The run's figures, and its page."""
-  figures = []
-  if draw:
-    waves = folder / "figures" / "waves.png"
-    draw(waves)
-    figures.append(
-      ("A new sine wave", "Before adaptation, and after steps of gradient descent on the ten points.", waves)
-    )
-  for part in learners:
-    path = folder / "figures" / f"learning_curves-{part}.png"
-    learning_curves_figure(read_metrics(folder / part), path)
-    figures.append((f"Learning curves, {part}", "Mean squared error on training waves.", path))
-  page(
-    folder / "index.html",
-    title="Sine waves from a few points",
-    summary=[(r["learner"], f"{r['value']:g} ± {r['interval']:g}", "mean squared error") for r in measured],
-    configuration=runs.configuration(folder),
-    records=measured,
-    figures=figures,
-    warnings=headlines.warn(folder, measured),
-  )
 
 
 def sine_waves(shots: int, tasks: int, *, queries: int | None = None, seed: int = 0) -> Batches:
@@ -214,17 +195,20 @@ def sine_waves(shots: int, tasks: int, *, queries: int | None = None, seed: int 
   return batches
 
 
-def draw(maml_after, trained, episodes, path):
+def draw(config: Config, way: Way, folder: Path, trained: Trained, records: list[dict]) -> list[Figure]:
   """One test wave: the truth, and MAML's curve before and after 1 and 10 steps on the points."""
+  path, episodes, params = folder / "waves.png", next(_test_waves(config)()), trained.states[0].params
   support = jax.tree.map(lambda x: x[0], episodes.support)
   x = jnp.linspace(-5, 5, 200)[:, None]
   order = np.argsort(episodes.query.inputs[0, :, 0])
   curves = {"truth": (episodes.query.inputs[0, order, 0], episodes.query.labels[0, order, 0])}
   for name, steps in {"before adaptation": 0, "after 1 step": 1, "after 10 steps": 10}.items():
-    curves[name] = (x[:, 0], maml_after(steps).predict(trained.params, {}, support, x)[:, 0])
+    curves[name] = (x[:, 0], way.after(steps).predict(params, {}, support, x)[:, 0])
   points = (support.inputs[:, 0], support.labels[:, 0])
   curves_figure(curves, path, points=points, x="x", y="y", title="MAML on a sine wave it has not seen")
+  said = "Before adaptation, and after steps of gradient descent on the ten points."
+  return [("A new sine wave", said, path)]
 
 
 if __name__ == "__main__":
-  command_line.run(main)
+  main(build)

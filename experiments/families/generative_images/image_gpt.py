@@ -1,4 +1,4 @@
-"""Image GPT as a pretraining experiment: its palette, its likelihood, the layer whose features are best, its samples."""
+"""Image GPT as a pretraining experiment: its palette, its likelihood, its best layer, its samples."""
 
 import functools
 import math
