@@ -5,23 +5,28 @@ python -m experiments.fine_tune runs/simclr-cifar10-* --labels 0.01 0.1 --steps 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 from tyro.conf import Positional
 
-from experiments import clip, command_line, few_shot, headlines, pretraining, probing, records, runs
-from experiments.clip_data import load_data
-from experiments.pretraining_data import Parts, describe
-from metajax import fit, make_mesh
+import experiments
+from experiments.families.data import slug
+from experiments.families.image_text.evaluators import Transfer
+from experiments.families.image_text.experiment import example_of
+from experiments.families.representation.data import Parts, describe
+from experiments.families.representation.evaluators import FrozenFeatures, about
 from metajax.compose import linear, started, with_head
-from metajax.data import deal_pictures, examples, in_order
-from metajax.evaluate import features, over_seeds, summarise
+from metajax.data import deal_pictures, examples, in_order, load_tokenizer
+from metajax.evaluate import Score, features, over_seeds, summarise
+from metajax.experiment import Experiment, FinishedRun, Record, command, headlines, read_run, records, states_of
+from metajax.experiment.bounds import Count, Fraction, Positive, ZeroOrMore
+from metajax.experiment.evaluators.probes import BATCH
 from metajax.learners import augmented, supervised
-from metajax.mesh import devices_for
-from metajax.train import adamw, warmup_cosine
+from metajax.mesh import devices_for, make_mesh
+from metajax.train import adamw, fit, warmup_cosine
 from metajax.types import Network
 from metajax.views.image import compose, flip, random_resized_crop
 
@@ -31,17 +36,19 @@ class Pretrained(NamedTuple):
 
   Attributes:
     name: of the learner that they come from.
+    variant: what sets it apart.
     encoder: the part that is kept.
     starts: its params and state, of each seed.
     parts: the labelled pictures.
-    setting: that they were trained with.
+    config: that they were trained with.
   """
 
   name: str
+  variant: tuple[str, ...]
   encoder: Network
   starts: list[tuple]
   parts: Parts
-  setting: NamedTuple
+  config: Any
 
 
 class Recipe(NamedTuple):
@@ -64,13 +71,13 @@ class Recipe(NamedTuple):
 
 def main(
   folders: Positional[tuple[Path, ...]],
-  labels: tuple[float, ...] = (0.01, 0.1, 1.0),
-  rates: tuple[float, ...] = (3e-4, 3e-3),
-  decay: float = 0.01,
-  steps: int = 500,
-  batch_size: int = 128,
-  validations: int = 5,
-  devices: int | None = None,
+  labels: Annotated[tuple[float, ...], *Fraction.__metadata__] = (0.01, 0.1, 1.0),
+  rates: Annotated[tuple[float, ...], *Positive.__metadata__] = (3e-4, 3e-3),
+  decay: ZeroOrMore = 0.01,
+  steps: Count = 500,
+  batch_size: Count = 128,
+  validations: Count = 5,
+  devices: Annotated[int | None, *Count.__metadata__] = None,
   fsdp: bool = False,
   record: bool = False,
   modules: tuple[str, ...] = (),
@@ -97,74 +104,86 @@ def main(
     raise ValueError("expected the folder of a run, or of several, got none")
   if not labels or not rates:
     raise ValueError("expected --labels and --rates, got none")
-  measured = []
   with jax.set_mesh(make_mesh(devices_for(batch_size, devices), fsdp=fsdp)):
     found = [_read(folder, modules) for folder in folders]
-    name, s = found[0].name, found[0].setting
-    if any(other.name != name or other.setting._replace(seed=s.seed, seeds=s.seeds) != s for other in found):
+    first = found[0]
+    if any(_but_for_seeds(other) != _but_for_seeds(first) for other in found):
       raise ValueError("expected runs of one experiment that differ in their seeds alone, got others")
-    encoder, parts = found[0].encoder, found[0].parts
-    tuned = [started(encoder, *start) for run in found for start in run.starts]
+    tuned = [started(first.encoder, *start) for run in found for start in run.starts]
+    recipe = Recipe(rates[0], decay, steps, batch_size, validations)
+    recipes, measured = [recipe._replace(rate=rate) for rate in rates], []
     for share in labels:
-      some = deal_pictures(parts.train, (share,), seed=0)[0] if share < 1 else parts.train
-      recipes = [Recipe(rate, decay, steps, min(batch_size, len(some.labels)), validations) for rate in rates]
-      print(f"\n{100 * share:g}% of the labels, {len(some.labels):,} pictures: accuracy on {len(parts.test.labels):,}")
-      for what, encoders in ((f"{name}, fine-tuned", tuned), ("from scratch", [encoder] * len(tuned))):
-        said = {"labels": share, "seed": s.seed} | _measured(what, encoders, some, parts, recipes)
-        measured.append(records.record(learner=what, **probing.common(parts, s), **said))
-  headlines.warn(None, measured)
+      measured += _with_labels(share, first, tuned, recipes)
+  flat = [records.flat(one) for one in measured]
+  headlines.warn(None, flat)
   if record:
-    records.publish(f"fine_tuned-{name.split(',')[0]}-{probing.slug(s)}", measured)
+    records.publish(records.home(main), f"fine_tuned-{first.name}-{slug(first.config.data)}", flat)
 
 
-def _read(folder: Path, modules) -> Pretrained:
-  module, flags = runs.flags_of(folder, modules)
-  s = flags.get("setting")
-  if not isinstance(s, pretraining.Setting | clip.Setting):
-    raise ValueError(f"expected a run of pretraining or of CLIP, got one of {module.__name__} in {str(folder)!r}")
-  jax.config.update("jax_default_matmul_precision", flags["run"].precision)
-  return _pictures_of_clip(folder, flags) if isinstance(s, clip.Setting) else _pretrained(module, folder, flags)
+def _but_for_seeds(one: Pretrained) -> tuple:
+  config = one.config
+  return one.name, one.variant, config._replace(training=config.training._replace(seed=0, seeds=1), run=None)
 
 
-def _pretrained(module, folder: Path, flags: dict) -> Pretrained:
-  made, s, starts = module.method(**flags), flags["setting"], []
-  parts = made.load(s)
-  describe(s, parts)
-  for seed in few_shot.seeds_of(s):
-    pictures = made.batches(parts.unlabelled, s, seed)
-    final = pretraining.last(made.learner, pretraining.optimizer(s), s, folder, pictures, seed)
-    starts.append((final.params["encoder"], final.state["encoder"]))
-  encoder = made.encoder
-  if isinstance(encoder, dict):  # of pictures, beside others
+def _with_labels(share: float, first: Pretrained, tuned: list[Network], recipes: list[Recipe]) -> list[Record]:
+  """The records of fine-tuning and of training from scratch with a share of the labels."""
+  parts, data, measured = first.parts, first.config.data, []
+  some = deal_pictures(parts.train, (share,), seed=0)[0] if share < 1 else parts.train
+  recipes = [recipe._replace(batch_size=min(recipe.batch_size, len(some.labels))) for recipe in recipes]
+  print(f"\n{100 * share:g}% of the labels, {len(some.labels):,} pictures: accuracy on {len(parts.test.labels):,}")
+  own = first.name, (*first.variant, "fine-tuned")
+  for (name, variant), encoders in ((own, tuned), (("from scratch", ()), [first.encoder] * len(tuned))):
+    said = {**about(data, parts), "labels": share, "seed": first.config.training.seed}
+    score, more = _measured(", ".join((name, *variant)), encoders, some, parts, recipes)
+    value, interval = round(score.mean, 2), round(score.interval, 2)
+    measured.append(Record(name, "all_trained", value, interval, variant, None, said | more))
+  return measured
+
+
+def _read(folder: Path, modules: Sequence[str]) -> Pretrained:
+  run = read_run(folder, (*experiments.commands(), *modules))
+  jax.config.update("jax_default_matmul_precision", run.config.run.precision)
+  of_pictures = hasattr(run.config, "probing")
+  experiment = run.module.build(run.config) if of_pictures else None
+  kept = [one for one in experiment.evaluate if isinstance(one, FrozenFeatures | Transfer)] if experiment else []
+  if not kept:
+    given = f"got one of {run.module.__name__} in {str(folder)!r}"
+    raise ValueError(f"expected a run of pretraining or of CLIP, {given}")
+  read = _pictures_of_clip if isinstance(kept[0], Transfer) else _pretrained
+  return read(run, experiment, kept[0])
+
+
+def _pretrained(run: FinishedRun, experiment: Experiment, kept: FrozenFeatures) -> Pretrained:
+  states = states_of(run, experiment.learner, experiment.optimizer, experiment.train_batches, best=False)
+  starts, encoder = [(one.params["encoder"], one.state["encoder"]) for one in states], kept.encoder
+  if not isinstance(encoder, Network):  # of pictures, beside others
     first = next(iter(encoder))
     encoder, starts = encoder[first], [(params[first], state[first]) for params, state in starts]
-  return Pretrained(made.name, encoder, starts, parts, s)
+  return Pretrained(kept.name, (), encoder, starts, kept.parts(), run.config)
 
 
-def _pictures_of_clip(folder: Path, flags: dict) -> Pretrained:
-  s, starts = flags["setting"], []
-  parts = load_data(s).probes
+def _pictures_of_clip(run: FinishedRun, experiment: Experiment, kept: Transfer) -> Pretrained:
+  parts, data = kept.data().probes, run.config.data
   if parts is None:
-    raise ValueError(
-      f"expected a run on data with labels apart, such as glyphs, got one on {s.data} in {str(folder)!r}"
-    )
-  describe(s, parts)
-  for seed in few_shot.seeds_of(s):
-    _, params, state, _, _ = clip.trained(folder, flags, seed)
-    starts.append((params["picture"]["encoder"], state["picture"]["encoder"]))
-  return Pretrained(clip.name_of(flags), clip.encoder_of(flags), starts, parts, s)
+    given = f"got one on {data.data} in {str(run.folder)!r}"
+    raise ValueError(f"expected a run on data with labels apart, such as glyphs, {given}")
+  describe(data, parts)
+  example = example_of(run.config, load_tokenizer(run.folder / "tokenizer.json"), run.configuration["channels"])
+  batches = lambda seed: lambda start=0, shard=(0, 1): iter([example])
+  states = states_of(run, experiment.learner, experiment.optimizer, batches, best=False)
+  starts = [(one.params["picture"]["encoder"], one.state["picture"]["encoder"]) for one in states]
+  return Pretrained(kept.name, kept.variant, kept.encoder, starts, parts, run.config)
 
 
-def _measured(name: str, encoders, some, parts: Parts, recipes) -> dict:
-  """What a record says of networks, one a seed, that were trained with the best of the recipes."""
+def _measured(name: str, encoders, some, parts: Parts, recipes) -> tuple[Score, dict]:
+  """The score, and what a record says of networks, one a seed, that were trained with the best of the recipes."""
   began, found = time.perf_counter(), []
   for seed, encoder in enumerate(encoders):
     found.append(max((_tuned(encoder, some, parts, recipe, seed) for recipe in recipes), key=lambda tuned: tuned[0]))
   score, chosen = over_seeds([score for _, score, _ in found]), [recipe.rate for _, _, recipe in found]
   print(f"  {name:<26} {score}%  (rate {', '.join(f'{rate:g}' for rate in chosen)})", flush=True)
-  said = {"measure": "all_trained", "value": round(score.mean, 2), "interval": round(score.interval, 2)}
-  said |= {"published": None, "chosen": chosen, "labelled": len(some.labels), "seeds": len(encoders)}
-  return said | {"steps": recipes[0].steps, "train_seconds": round(time.perf_counter() - began)}
+  said = {"chosen": chosen, "labelled": len(some.labels), "seeds": len(encoders)}
+  return score, said | {"steps": recipes[0].steps, "train_seconds": round(time.perf_counter() - began)}
 
 
 def _tuned(encoder, some, parts: Parts, recipe: Recipe, seed: int):
@@ -188,11 +207,11 @@ def _accuracy(encoder, classes: int) -> Callable:
   answer = lambda params, state, x: network.apply(params, state, x, train=False)[0]
 
   def right(params, state, source):
-    logits, labels = features(answer, params, state, in_order(source, batch_size=probing.BATCH))
+    logits, labels = features(answer, params, state, in_order(source, batch_size=BATCH))
     return logits.argmax(-1) == labels
 
   return right
 
 
 if __name__ == "__main__":
-  command_line.run(main)
+  command(main)

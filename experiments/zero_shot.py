@@ -10,18 +10,22 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from tyro.conf import Positional
 
-from experiments import clip, command_line, records, runs
-from experiments.terminal import encodable, printable
+from experiments import clip
+from experiments.families.image_text.experiment import example_of, learner_of, optimizer_of
 from metajax import checks
 from metajax.data import load_tokenizer
 from metajax.data.folders import picture_names
 from metajax.data.pillow import BrokenPicture, read_picture
 from metajax.evaluate import class_embeddings, features, prompts
+from metajax.experiment import command, read_run, records, states_of
+from metajax.experiment.bounds import Bounds, Count
+from metajax.experiment.configuration import configuration
+from metajax.experiment.terminal import encodable, printable
 from metajax.learners import clip as clip_learner
 from metajax.networks import load_clip
 from metajax.report import write_whole
@@ -58,8 +62,8 @@ def main(
   images: Path,
   templates: tuple[str, ...] = ("{}",),
   tokenizer: Path | None = None,
-  image_size: int | None = None,
-  top: int = 3,
+  image_size: Annotated[int | None, Bounds(1, 4096)] = None,
+  top: Count = 3,
   output: Path | None = None,
 ):
   """Says of every picture in a folder which of some classes it is the likeliest to be of, by their names alone.
@@ -110,12 +114,7 @@ def read(path: Path, tokenizer: Path | None = None, image_size: int | None = Non
   if (path / "run.json").is_file():
     if image_size is not None:
       raise ValueError(f"expected --image-size of weights from elsewhere alone, got it with the run {str(path)!r}")
-    module, flags = runs.flags_of(path)
-    if module is not clip:
-      raise ValueError(f"expected a run of experiments.clip, got one of {module.__name__} in {str(path)!r}")
-    learner, params, state, tokenize, channels = clip.trained(path, flags)
-    s = flags["setting"]
-    return Model(learner, params, state, tokenize, s.size, channels, s.data == "glyphs")
+    return _of_run(path)
   with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     found = load_clip(path, image_size=image_size)
@@ -128,6 +127,21 @@ def read(path: Path, tokenizer: Path | None = None, image_size: int | None = Non
   state, pixels = {"picture": {}, "text": {}}, found.towers.pixels
   learner = clip_learner(*found.networks)
   return Model(learner, found.params, state, tokenize, pixels, 3, preprocessing=found.preprocessing)
+
+
+def _of_run(path: Path) -> Model:
+  """A run of `experiments.clip`, of its first seed."""
+  if configuration(path)["experiment"] != clip.__name__:
+    given = f"got one of {configuration(path)['experiment'][:60]} in {str(path)!r}"
+    raise ValueError(f"expected a run of experiments.clip, {given}")
+  run = read_run(path, [clip.__name__])
+  config, words = run.config, load_tokenizer(path / "tokenizer.json")
+  learner, channels = learner_of(config, words.vocabulary), run.configuration["channels"]
+  example = example_of(config, words, channels)
+  batches = lambda seed: lambda start=0, shard=(0, 1): iter([example])
+  state = states_of(run, learner, optimizer_of(config), batches, best=False)[0]
+  tokenize, data = lambda texts: words(texts, config.text.length), config.data
+  return Model(learner, state.params, state.state, tokenize, data.size, channels, data.data == "glyphs")
 
 
 def _check_distinct(tokens, texts, of_class):
@@ -184,4 +198,4 @@ def _write(path: Path, files, classes, shares):
 
 
 if __name__ == "__main__":
-  command_line.run(main)
+  command(main)

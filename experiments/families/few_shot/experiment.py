@@ -75,7 +75,7 @@ def few_shot_experiment(
     learner,
     optimizer or optax.adam(schedule(config)),
     lambda seed: (batches or training_batches)(parts()["train"], config, seed),
-    (evaluator(config, modes, tested),),
+    (evaluator(config, modes, tested)._replace(trained_on_tasks=batches is None),),
     validate,
     "best",
     lambda folder, trained, records: figures.draw(folder, modes[0].learner, trained, parts(), config, compares),

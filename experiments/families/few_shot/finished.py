@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
-
 import experiments
 from experiments.families.data import load_part
 from experiments.families.few_shot.config import FewShotConfig
@@ -100,9 +98,6 @@ def ready(same: Sequence[FewShotRun], example: Episode) -> list[TrainState]:
 def _states(one: FewShotRun, example: Episode) -> list[TrainState]:
   """The chosen TrainState of each of the run's seeds. Initialising needs no more of a batch than its shapes."""
   experiment = one.experiment
-  try:
-    jax.eval_shape(experiment.learner.init, jax.random.key(0), example)
-    batches = lambda seed: lambda start=0, shard=(0, 1): iter([example])
-  except (AttributeError, TypeError, ValueError):  # it is trained on something else than episodes
-    batches = experiment.train_batches
+  of_tasks = lambda seed: lambda start=0, shard=(0, 1): iter([example])
+  batches = of_tasks if one.tests.trained_on_tasks else experiment.train_batches
   return states_of(one.run, experiment.learner, experiment.optimizer, batches)

@@ -65,6 +65,7 @@ class FewShot(NamedTuple):
     about: what records say of the data: `data`, `split`.
     published: `(mode, ways, shots) -> the paper's accuracy in percent, or None`.
     test_seed: of the tasks, for the records.
+    trained_on_tasks: whether the learner is trained on such tasks, too.
   """
 
   modes: tuple[EvalMode, ...]
@@ -75,6 +76,7 @@ class FewShot(NamedTuple):
   about: Mapping[str, Any] = {}
   published: Callable[[EvalMode, int, int], float | None] = lambda mode, ways, shots: None
   test_seed: int = TEST_SEED
+  trained_on_tasks: bool = True
 
   def __call__(self, trained: Trained, /) -> list[Record]:
     """Prints the accuracy of each way at each setting, and gives the records."""
