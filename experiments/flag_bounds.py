@@ -119,7 +119,7 @@ def _checked(command: str, name: str, value, known: bool):
   if isinstance(value, Path):
     return _on_disk(flag, value)
   if name == "data" and isinstance(value, str):
-    from metajax.data.files import checked_name  # with TensorFlow, which the results page does not need
+    from metajax.data.files.opening import checked_name  # with TensorFlow, which the results page does not need
 
     return checked_name(value)
   if type(value) in UNSAID:

@@ -20,7 +20,7 @@ from typing import Literal
 from experiments import command_line, generative_pictures, generative_text, pretraining
 from experiments.pretraining import Setting
 from experiments.runs import RUN, RunFlags
-from metajax.data.texts import is_text_file
+from metajax.data.text.corpus import is_text_file
 from metajax.learners.sampling import check_sampling
 
 Model = Literal["gpt", "image_gpt", "mae"]

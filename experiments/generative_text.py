@@ -15,8 +15,8 @@ from experiments.records import NAMED
 from experiments.terminal import printable
 from metajax import make_mesh
 from metajax.data import Tokenizer, load_texts, load_tokenizer, token_batches, train_tokenizer
-from metajax.data.text import clean
-from metajax.data.texts import is_text_file, rows_of_texts
+from metajax.data.text.corpus import is_text_file, rows_of_texts
+from metajax.data.text.tokenizer import clean
 from metajax.evaluate import bigram, log_probabilities_of, over_seeds, rate
 from metajax.learners import gpt, log_probabilities, sample
 from metajax.mesh import devices_for, first_host, own_share, shard_batch

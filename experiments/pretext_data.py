@@ -16,7 +16,7 @@ from metajax.data import (
   select_classes,
   select_rows,
 )
-from metajax.data.recordings import CLIPS
+from metajax.data.video.recordings import CLIPS
 
 LATER = 0.6  # of one's only clips: what comes after is asked about
 LEAST = 10  # pictures of a class that is probed

@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments import probing, records
 from metajax.data import Recordings, Source, in_order, recordings_in_order, select_recordings, select_rows
-from metajax.data.rows import share_of
+from metajax.data.sharding import share_of
 from metajax.evaluate import over_seeds, summarise
 from metajax.mesh import replicate, shard_padded, share, to_host
 from metajax.report import asked_figure

@@ -12,7 +12,7 @@ from experiments.pretext_montage import montage, with_spectrograms
 from experiments.pretext_scores import Question
 from metajax.compose import prepared
 from metajax.data import Recordings
-from metajax.data.recordings import CLIPS
+from metajax.data.video.recordings import CLIPS
 from metajax.networks import audio_conv
 from metajax.pretexts import (
   RELATIONS,

@@ -9,7 +9,7 @@ from experiments.few_shot_data import load_split, tell_left_out
 from experiments.terminal import printable
 from metajax import checks
 from metajax.data import NoSuchSplit, Recordings, Source, deal_pictures
-from metajax.data.recordings import CLIPS
+from metajax.data.video.recordings import CLIPS
 
 Classes = Literal["auto", "same", "unseen"]
 OF_UNSEEN = (0.5, 0.2, 0.3)  # of each class's pictures: to probe with, to choose the probe by, to test on

@@ -13,7 +13,7 @@ from experiments.few_shot_data import slug, split_name
 from experiments.few_shot_scores import PIXELS, Tested, records_of, tell, test_all, test_pixels
 from experiments.pretraining_data import Parts
 from metajax.data import Source, episode_rows, in_order
-from metajax.data.rows import share_of
+from metajax.data.sharding import share_of
 from metajax.evaluate import features, linear_probe, nearest_neighbours, over_seeds
 from metajax.mesh import for_hosts
 from metajax.train import TrainState

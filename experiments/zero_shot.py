@@ -19,8 +19,8 @@ from experiments import clip, command_line, records, runs
 from experiments.terminal import encodable, printable
 from metajax import checks
 from metajax.data import load_tokenizer
-from metajax.data.folders import picture_names
-from metajax.data.pillow import BrokenPicture, read_picture
+from metajax.data.files.folder import picture_names
+from metajax.data.files.image_file import BrokenPicture, read_picture
 from metajax.evaluate import class_embeddings, features, prompts
 from metajax.learners import clip as clip_learner
 from metajax.networks import load_clip

@@ -85,6 +85,12 @@ def flag(name: str, value: Any):
     raise ValueError(f"expected {name} to be True or False, got {describe(value)}")
 
 
+def flags(**values: Any):
+  """`flag`, of several by their names."""
+  for name, value in values.items():
+    flag(name, value)
+
+
 def text(name: str, value: Any):
   """Refuses what is no text.
 

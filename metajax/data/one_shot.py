@@ -6,11 +6,10 @@ import re
 import numpy as np
 
 from metajax import checks
-from metajax.data.episodes import check_place
-from metajax.data.files import checked_name
-from metajax.data.pillow import BrokenPicture, read_picture
-from metajax.data.rows import share_of
-from metajax.data.sources import MOST_PIXELS, check_source
+from metajax.data.files.image_file import BrokenPicture, read_picture
+from metajax.data.files.opening import checked_name
+from metajax.data.sharding import check_place, share_of
+from metajax.data.source import MOST_PIXELS, check_source
 from metajax.types import Batches, Episode, Examples
 
 RUN = re.compile(r"run(\d+)")

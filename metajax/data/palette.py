@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from metajax import checks
-from metajax.data.pictures import take
-from metajax.data.sources import MOST_PIXELS, check_source
+from metajax.data.files.lazy_images import take
+from metajax.data.source import MOST_PIXELS, check_source
 
 PIXELS = 20000  # that a palette is learned from
 
