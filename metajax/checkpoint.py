@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from metajax import checks
-from metajax.mesh.devices import is_key
+from metajax.tree import is_key
 
 OVERHEAD = 2**18  # bytes of a checkpoint beside its arrays, generously
 

@@ -84,14 +84,14 @@ MUTANTS = (
   ),
   Mutant(
     "sharded InfoNCE gives columns their gradient",
-    "metajax/losses/softmax_of_towers.py",
+    "metajax/losses/contrastive/info_nce.py",
     "probabilities(logits, *softmax, 1) + probabilities(logits, *other_softmax, 0)",
     "2 * probabilities(logits, *softmax, 1)",
     ("tests/test_contrastive.py",),
   ),
   Mutant(
     "no row is its own positive",
-    "metajax/losses/softmax_of_rows.py",
+    "metajax/losses/contrastive/nt_xent.py",
     "others = are_pairs(weights, weights) & (place[:, None] != place)",
     "others = are_pairs(weights, weights)",
     ("tests/test_contrastive.py",),
@@ -240,7 +240,7 @@ MUTANTS = (
   ),
   Mutant(
     "sharded SigLIP gives its bias a whole gradient",
-    "metajax/losses/sigmoid_of_towers.py",
+    "metajax/losses/contrastive/siglip.py",
     "of_bias = (of_bias - weights).sum()",
     "of_bias = (of_bias - weights).sum() / 2",
     ("tests/test_contrastive.py",),
@@ -271,14 +271,14 @@ MUTANTS = (
   ),
   Mutant(
     "a learned scale has a gradient beyond its cap",
-    "metajax/losses/contrastive.py",
+    "metajax/losses/contrastive/info_nce.py",
     "jnp.minimum(value, LARGEST_LOG_SCALE) + (log_scale - value))",
     "jnp.minimum(value, LARGEST_LOG_SCALE))",
     ("tests/test_contrastive.py",),
   ),
   Mutant(
     "an overlapping last tile counts once",
-    "metajax/losses/vocabulary.py",
+    "metajax/losses/language_model.py",
     "jnp.where(numbers >= new, _product(features, columns), NO_LOGIT)",
     "_product(features, columns)",
     ("tests/test_vocabulary.py",),
@@ -467,7 +467,7 @@ MUTANTS = (
   ),
   Mutant(
     "a negative label is no token",
-    "metajax/losses/vocabulary.py",
+    "metajax/losses/language_model.py",
     "known = (labels >= 0) & (labels < len(vectors))",
     "known = labels < len(vectors)",
     ("tests/test_vocabulary.py::test_a_label_outside_the_vocabulary_is_refused_and_makes_nan_while_tracing",),
@@ -567,7 +567,7 @@ MUTANTS = (
   ),
   Mutant(
     "a task of a negative weight is not passed over",
-    "metajax/mesh/tasks.py",
+    "metajax/mesh/_task_sums.py",
     "weight = jnp.where(weight >= 0, weight, jnp.nan)",
     "weight = jnp.where(weight >= 0, weight, 0)",
     ("tests/test_mesh.py::test_a_task_of_no_weight_that_there_is_makes_the_mean_nan",),
@@ -814,14 +814,14 @@ MUTANTS = (
   ),
   Mutant(
     "a learned scale is 100 beyond its cap, however far",
-    "metajax/losses/contrastive.py",
+    "metajax/losses/contrastive/info_nce.py",
     "return jnp.exp(jnp.minimum(value, LARGEST_LOG_SCALE) + (log_scale - value))",
     "return jnp.exp(log_scale - jnp.maximum(value - LARGEST_LOG_SCALE, 0))",
     ("tests/test_any_arguments.py::test_what_the_search_has_found_stays_mended",),
   ),
   Mutant(
     "a pair of a row with itself is none at any temperature",
-    "metajax/losses/contrastive.py",
+    "metajax/losses/contrastive/nt_xent.py",
     "weights.dtype), LEAST_SCALE)",
     "weights.dtype), 0)",
     ("tests/test_any_arguments.py::test_what_the_search_has_found_stays_mended",),

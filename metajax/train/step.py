@@ -10,8 +10,8 @@ import optax
 
 from metajax.checks import is_concrete
 from metajax.mesh import keep_sharded, replicate, shard_parameters, whole_parameters
-from metajax.mesh.devices import is_key
 from metajax.train.given import check_learner, check_optimizer
+from metajax.tree import is_key
 from metajax.types import Key, Learner, Params, State
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from metajax import checks, mesh
-from metajax.losses.tiles import NO_LOGIT, add_exponentials, as_weights, divide, mean_of, no_sums, present
+from metajax.losses.sums import NO_LOGIT, add_exponentials, as_weights, divide, mean_of, no_sums, present
 from metajax.mesh import Rows, varying
 from metajax.types import Array, Scalar
 

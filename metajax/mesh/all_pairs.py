@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from metajax.mesh.devices import DATA, check_divides, device_count, leading
+from metajax.mesh.devices import DATA, check_divides, device_count
+from metajax.tree import leading_axis
 from metajax.types import Array
 
 
@@ -43,7 +44,7 @@ def over_rows(fn: Callable, shared, rows, *, whole: bool = False):
     return fn(None, shared, rows)
   if whole:
     return jax.shard_map(functools.partial(fn, None), in_specs=(P(), P()), out_specs=P())(shared, rows)
-  check_divides(leading(rows))
+  check_divides(leading_axis(rows))
   return jax.shard_map(functools.partial(fn, DATA), in_specs=(P(), P(DATA)), out_specs=P())(shared, rows)
 
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from metajax.mesh.watch import watch
+from metajax.mesh.heartbeat import watch
 
 _SEVERAL = {  # what a launcher says of the number of its processes
   "SLURM": "SLURM_STEP_NUM_TASKS",

@@ -1,21 +1,9 @@
-"""One tile of logits between some rows and some columns, and what is kept of it."""
+"""Weighted means, and sums of exponentials that are taken part by part."""
 
 import jax.numpy as jnp
 from jax import lax
 
 NO_LOGIT = -1e30  # of a pair that is none
-
-
-def are_pairs(of_rows, of_columns):
-  return (of_rows > 0)[:, None] & (of_columns > 0)
-
-
-def pair_weights(of_rows, of_columns):
-  return jnp.where(are_pairs(of_rows, of_columns), (of_rows[:, None] + of_columns) / 2, 0)
-
-
-def logits_of(first, second, pairs):
-  return jnp.where(pairs, first @ second.T, NO_LOGIT)
 
 
 def no_sums(tower):

@@ -1,16 +1,52 @@
-"""siglip: whether two rows are a match. A sum over pairs, of which one visit gives value and gradient."""
+"""SigLIP: whether two rows are a match. A sum over pairs, of which one visit gives value and gradient."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
 
-from metajax import mesh
-from metajax.losses.tiles import divide, pair_weights
+from metajax import checks, mesh
+from metajax.losses.contrastive.inputs import two_towers
+from metajax.losses.contrastive.tiling import How, Implementations, check_how, compute, pair_weights
+from metajax.losses.sums import divide
 from metajax.mesh import Rows
+from metajax.types import Array, Scalar
 
 
-def dense(bias, rows):
+def siglip(
+  first: Array,
+  second: Array,
+  scale: Scalar,
+  bias: Scalar,
+  *,
+  weights: Array | None = None,
+  how: How | None = None,
+  tile: int | None = None,
+  axis_name: str | None = None,
+) -> Scalar:
+  """The binary cross-entropy of every pair being a match, summed over the second tower (arXiv:2303.15343), in nats:
+
+      x_ij = scale cos(first_i, second_j) + bias,   loss = 1/n sum_ij log(1 + exp(-y_ij x_ij)),   y_ij = 2 [i = j] - 1
+
+  The paper starts at scale 10, as the exponential of a learned logarithm, and bias -10.
+
+  Args:
+    bias: of every logit.
+    weights: `[n]`, not negative: pair `(i, j)` weighs `(weight_i + weight_j) / 2`, and nothing if either is 0; `n` is
+      their sum.
+    first, second, scale, how, tile, axis_name: as for `info_nce`.
+
+  Raises:
+    ValueError: as `info_nce`.
+  """
+  bias = checks.scalar("bias", bias)
+  check_how(how, tile, axis_name)
+  rows = two_towers(first, second, scale, weights)
+  bias = jnp.asarray(bias, rows[0].dtype)
+  return compute(Implementations(_dense, _tiled), bias, rows, how, tile, axis_name)
+
+
+def _dense(bias, rows):
   first, second, weights, *_ = rows
   logits = first @ second.T + bias
   each = pair_weights(weights, weights) * jax.nn.softplus(logits)
@@ -18,7 +54,7 @@ def dense(bias, rows):
   return divide(each.sum() - matches.sum(), weights.sum())
 
 
-def tiled(where: Rows, bias, rows):
+def _tiled(where: Rows, bias, rows):
   first, second, weights, *_ = rows
   return _sigmoids(where, first, second, bias, weights)
 
