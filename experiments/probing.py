@@ -13,9 +13,9 @@ from experiments.few_shot_data import slug, split_name
 from experiments.few_shot_scores import PIXELS, Tested, records_of, tell, test_all, test_pixels
 from experiments.pretraining_data import Parts
 from metajax.data import Source, episode_rows, in_order
-from metajax.data.sharding import share_of
 from metajax.evaluate import features, linear_probe, nearest_neighbours, over_seeds
 from metajax.mesh import for_hosts
+from metajax.shards import host_slice
 from metajax.train import TrainState
 from metajax.types import Episode, Examples, Learner
 
@@ -103,7 +103,7 @@ def _tasks_of(found, source: Source, ways: int, shots: int, s) -> Callable:
   part = lambda rows: Examples(found[rows.reshape(-1)], label(rows.shape[1]))
 
   def batches(start=0, shard=(0, 1)):
-    own = share_of(at_once, shard)
+    own = host_slice(at_once, shard)
     for first in itertools.count(start * at_once, at_once):
       tasks = [rows_of(first + i) for i in range(own.start, own.stop)]
       both = [Episode(part(rows[:, :shots]), part(rows[:, shots:])) for rows in tasks]

@@ -75,7 +75,7 @@ MUTANTS = (
   Mutant(
     "mixed mode carries the cotangent of an inner loss's value",
     "metajax/adapt/inner.py",
-    "bars[i] = curve if _is_zero(value_bar) else (curve + value_bar * slope).astype(curve.dtype)",
+    "bars[i] = curve if is_symbolic_zero(value_bar) else (curve + value_bar * slope).astype(curve.dtype)",
     "bars[i] = curve",
     (
       "tests/test_adapt.py",
@@ -177,7 +177,7 @@ MUTANTS = (
   ),
   Mutant(
     "an interval has the sample's deviation over sqrt n",
-    "metajax/evaluate/few_shot.py",
+    "metajax/evaluate/statistics.py",
     "scores.std(ddof=1) / np.sqrt(len(scores))",
     "scores.std(ddof=1) / np.sqrt(len(scores) - 1)",
     ("tests/test_evaluate.py",),
@@ -226,7 +226,7 @@ MUTANTS = (
   ),
   Mutant(
     "LARS leaves biases without weight decay",
-    "metajax/train/recipes.py",
+    "metajax/train/optimizers.py",
     "return jax.tree.map(lambda x: jnp.ndim(x) > 1, params)",
     "return jax.tree.map(lambda x: True, params)",
     ("tests/test_recipes.py",),
@@ -247,7 +247,7 @@ MUTANTS = (
   ),
   Mutant(
     "distances are of centered features",
-    "metajax/predictors/comparison.py",
+    "metajax/similarity.py",
     "first, second = first - offset, second - offset",
     "first, second = first, second",
     (
@@ -453,7 +453,7 @@ MUTANTS = (
   ),
   Mutant(
     "a row that holds NaN has no direction",
-    "metajax/compose/heads.py",
+    "metajax/similarity.py",
     "unit = jnp.where(size == 0, 0, scaled * lax.rsqrt(jnp.where(size == 0, 1, squared)))",
     "unit = jnp.where(size > 0, scaled * lax.rsqrt(jnp.where(size > 0, squared, 1)), 0)",
     ("tests/test_not_a_number.py::test_a_row_with_nan_stays_nan_and_others_stay_of_length_1",),
@@ -474,7 +474,7 @@ MUTANTS = (
   ),
   Mutant(
     "a row of labels sums to 1 at most",
-    "metajax/checks.py",
+    "metajax/checks/labels.py",
     "~((rows >= 0).all(-1) & (rows.sum(-1) <= 1.01))",
     "~(rows >= 0).all(-1)",
     ("tests/test_refusals.py::test_labels_that_are_not_one_hot_are_refused",),
@@ -488,7 +488,7 @@ MUTANTS = (
   ),
   Mutant(
     "distances of 16 bits are summed in 32",
-    "metajax/predictors/comparison.py",
+    "metajax/similarity.py",
     "return wide(first), wide(second)",
     "return first, second",
     ("tests/test_half_precision.py::test_what_is_made_of_16_bits_is_what_is_made_of_the_same_numbers_in_32",),
@@ -665,7 +665,7 @@ MUTANTS = (
   ),
   Mutant(
     "JSON that is nested without end is one clear error",
-    "metajax/checks.py",
+    "metajax/checks/outside.py",
     """  except RecursionError:
     raise ValueError(f"{where!r} is no JSON file: it is nested too deeply") from None
 """,
@@ -674,14 +674,14 @@ MUTANTS = (
   ),
   Mutant(
     "zero-shot scorers refuse embeddings that are not finite",
-    "metajax/evaluate/cross_modal.py",
-    "  _check_finite(examples=inputs, classes=classes)\n",
+    "metajax/evaluate/zero_shot.py",
+    "  check_finite(examples=inputs, classes=classes)\n",
     "",
     ("tests/test_scorers_refuse.py::test_what_is_not_finite_has_no_score_and_its_rows_are_named",),
   ),
   Mutant(
     "a rank among NaN is refused",
-    "metajax/evaluate/ranks.py",
+    "metajax/evaluate/retrieval.py",
     '  checks.finite("cosines", cosines, error=FloatingPointError)\n',
     "",
     ("tests/test_scorers_refuse.py::test_what_is_not_finite_has_no_score_and_its_rows_are_named",),
@@ -702,7 +702,7 @@ MUTANTS = (
   ),
   Mutant(
     "features of a broken network have no score whatever they go through",
-    "metajax/evaluate/features.py",
+    "metajax/evaluate/embed.py",
     "    check_trained(*shared)\n",
     "",
     ("tests/test_scorers_refuse.py::test_a_broken_network_is_no_score_whatever_its_features_go_through",),
@@ -716,28 +716,28 @@ MUTANTS = (
   ),
   Mutant(
     "large features keep their direction",
-    "metajax/evaluate/ranks.py",
+    "metajax/evaluate/retrieval.py",
     "np.linalg.norm(np.asarray(x, np.float64)",
     "np.linalg.norm(np.asarray(x, np.float32)",
     ("tests/test_scorers_refuse.py::test_neither_large_nor_small_features_lose_their_direction",),
   ),
   Mutant(
     "one score has no interval",
-    "metajax/evaluate/few_shot.py",
+    "metajax/evaluate/statistics.py",
     "return Score(float(scores[0]), math.inf, scores)",
     "return Score(float(scores[0]), 0.0, scores)",
     ("tests/test_scorers_refuse.py::test_one_score_has_a_mean_and_no_interval_without_a_warning",),
   ),
   Mutant(
     "a state that is not finite stops a training",
-    "metajax/train/run.py",
+    "metajax/train/_loop.py",
     '"learner\'s state": now.state, ',
     "",
     ("tests/test_fit_refuses.py::test_running_statistics_that_are_not_finite_stop_a_training",),
   ),
   Mutant(
     "an optimizer's moments that are not finite stop a training",
-    "metajax/train/run.py",
+    "metajax/train/_loop.py",
     ', "optimizer\'s state": now.optimizer_state',
     "",
     ("tests/test_fit_refuses.py::test_moments_of_an_optimizer_that_overflow_stop_a_training",),
@@ -745,15 +745,15 @@ MUTANTS = (
   Mutant(
     "a gradient's norm is taken in 32 bits",
     "metajax/train/step.py",
-    "x.astype(jnp.promote_types(x.dtype, jnp.float32))",
-    "x",
+    "jax.tree.map(wide, gradient)",
+    "gradient",
     ("tests/test_fit_refuses.py::test_the_norm_of_a_gradient_of_16_bits_is_taken_in_32",),
   ),
   Mutant(
     "recipes move parameters of 16 bits by moments of 32",
-    "metajax/train/recipes.py",
-    "jnp.promote_types(jnp.result_type(x), jnp.float32)",
-    "jnp.result_type(x)",
+    "metajax/train/optimizers.py",
+    "jax.tree.map(wide, tree)",
+    "tree",
     ("tests/test_fit_refuses.py::test_recipes_move_parameters_of_16_bits_as_those_of_32",),
   ),
   Mutant(
@@ -835,8 +835,8 @@ MUTANTS = (
   ),
   Mutant(
     "one-hot labels are real numbers",
-    "metajax/checks.py",
-    "is_real = _holds(labels, REAL)",
+    "metajax/checks/labels.py",
+    "is_real = holds(labels, REAL)",
     'is_real = hasattr(labels, "shape")',
     ("tests/test_any_arguments.py::test_what_the_search_has_found_stays_mended",),
   ),

@@ -6,8 +6,9 @@ import tensorflow as tf
 from metajax import checks
 from metajax.data.files.lazy_images import take
 from metajax.data.pipeline import check_batches, in_epochs, plain, reader
-from metajax.data.sharding import check_place, rows_of_host, share_of
+from metajax.data.sharding import check_place, rows_of_host
 from metajax.data.source import check_source
+from metajax.shards import host_slice
 from metajax.types import Batches, Examples
 
 
@@ -36,7 +37,7 @@ def in_order(source, *, batch_size):
   def _in_order(start, shard):
     for first in range(start * batch_size, len(source.labels), batch_size):
       rows = np.arange(first, min(first + batch_size, len(source.labels)))
-      rows = rows[share_of(len(rows), shard)]
+      rows = rows[host_slice(len(rows), shard)]
       yield Examples(np.float32(np.asarray(take(source.images, rows))) / np.float32(255), source.labels[rows])
 
   return batches

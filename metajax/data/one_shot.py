@@ -8,8 +8,9 @@ import numpy as np
 from metajax import checks
 from metajax.data.files.image_file import BrokenPicture, read_picture
 from metajax.data.files.opening import checked_name
-from metajax.data.sharding import check_place, share_of
+from metajax.data.sharding import check_place
 from metajax.data.source import MOST_PIXELS, check_source
+from metajax.shards import host_slice
 from metajax.types import Batches, Episode, Examples
 
 RUN = re.compile(r"run(\d+)")
@@ -149,7 +150,7 @@ def _once(runs) -> Batches:
     check_place(start, shard)
     if start:
       raise ValueError(f"expected a start of 0, of one batch of {len(runs)} runs, got {start}")
-    own = share_of(len(runs), shard)
+    own = host_slice(len(runs), shard)
     yield Episode(*(Examples(part.inputs[own], part.labels[own]) for part in whole))
 
   return batches

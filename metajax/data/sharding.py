@@ -1,8 +1,7 @@
-"""Which rows of a batch a host reads."""
-
-import operator
+"""Which rows of a batch a host reads, where all hosts read as many."""
 
 from metajax import checks
+from metajax.shards import check_shard
 
 ENDLESS = 2**63 - 1  # the last step that 64 bits can count
 
@@ -23,16 +22,4 @@ def check_place(start, shard):
     ValueError: quoting what cannot be.
   """
   checks.count("start", start, 0, ENDLESS)
-  try:
-    host, hosts = map(operator.index, shard)
-  except (TypeError, ValueError):
-    raise ValueError(f"expected a shard (host, hosts) of two whole numbers, got {shard!r}") from None
-  if not 0 <= host < hosts:
-    raise ValueError(f"expected a shard (host, hosts) with 0 <= host < hosts, got {shard}")
-  return host, hosts
-
-
-def share_of(rows, shard):
-  """Which of some rows, of any number, are those of host `shard[0]` of `shard[1]`: a slice."""
-  host, hosts = check_place(0, shard)
-  return slice(host * rows // hosts, (host + 1) * rows // hosts)
+  return check_shard(shard)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax import checks
-from metajax.compose.heads import wide
+from metajax.tree import wide
 from metajax.types import Array, Scalar
 
 

@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from metajax import checks
 from metajax.data.pipeline import check_batches, in_epochs
-from metajax.data.sharding import check_place, rows_of_host, share_of
+from metajax.data.sharding import check_place, rows_of_host
 from metajax.data.video.audio_file import to_floats
+from metajax.shards import host_slice
 from metajax.types import Batches, Pair
 
 CLIPS = 5  # axes of clips
@@ -80,7 +81,7 @@ def recordings_in_order(source: Recordings, *, batch_size: int) -> Batches:
   def _in_order(start, shard):
     for first in range(start * batch_size, len(source.images), batch_size):
       rows = np.arange(first, min(first + batch_size, len(source.images)))
-      yield _batch(source, rows[share_of(len(rows), shard)])
+      yield _batch(source, rows[host_slice(len(rows), shard)])
 
   return batches
 

@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 
 from metajax import checks
-from metajax.compose import unit_rows
 from metajax.losses.sums import as_weights
+from metajax.similarity import unit_rows
 from metajax.types import Array
 
 

@@ -13,6 +13,7 @@ from metajax.losses.contrastive.inputs import above_0, check_rows, counted, unit
 from metajax.losses.contrastive.tiling import How, Implementations, are_pairs, check_how, compute, logits_of
 from metajax.losses.sums import NO_LOGIT, add_exponentials, divide, mean_of, no_sums, probabilities
 from metajax.mesh import Rows
+from metajax.tree import is_integer
 from metajax.types import Array, Scalar
 
 LEAST_SCALE = 1e-20
@@ -79,7 +80,7 @@ def supervised_contrastive(
   if labels.shape[:1] != jnp.shape(embeddings)[:1] or labels.ndim not in (1, 2):
     shapes = f"{list(labels.shape)} for embeddings {list(jnp.shape(embeddings))}"
     raise ValueError(f"expected one-hot labels [n, classes] or integers [n], got {shapes}")
-  if labels.ndim == 1 and not jnp.issubdtype(labels.dtype, jnp.integer):
+  if labels.ndim == 1 and not is_integer(labels):
     raise ValueError(f"expected labels [n] to be integers, got {labels.dtype}; one-hot labels are [n, classes]")
   weights = weights_of_rows(weights, embeddings)
   if labels.ndim == 2:

@@ -1,4 +1,4 @@
-"""Models that only count, which a generative one has to beat: pairs of tokens, and pixels on their own."""
+"""Count-based baselines, which a generative model has to beat: pairs of tokens, and pixels on their own."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""What a network was asked, and what it answered."""
+"""A grid of questions with a network's predictions."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Optimizers as large-batch pretraining uses them: optax's, with masks and a schedule."""
+"""Optimizers as large-batch pretraining uses them: optax's, with masks, a schedule and limits."""
 
 import math
 from typing import Literal
@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from metajax import checks
+from metajax.train.given import check_optimizer
+from metajax.tree import wide
 from metajax.types import Params
 
 
@@ -101,10 +103,76 @@ def _check(rate, decay, **shares):
 
 def _in_32_bits(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
   """The optimizer in 32 bits at least, whatever the parameters: in float16 256 squared is infinite, and 1e-8 is 0."""
-  wide = lambda tree: jax.tree.map(lambda x: jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32)), tree)
+  widened = lambda tree: jax.tree.map(wide, tree)
 
   def update(updates, state, params=None, **more):
-    found, state = optimizer.update(wide(updates), state, None if params is None else wide(params), **more)
+    found, state = optimizer.update(widened(updates), state, None if params is None else widened(params), **more)
     return jax.tree.map(lambda new, given: new.astype(jnp.result_type(given)), found, updates), state
 
-  return optax.GradientTransformationExtraArgs(lambda params: optimizer.init(wide(params)), update)
+  return optax.GradientTransformationExtraArgs(lambda params: optimizer.init(widened(params)), update)
+
+
+def keep_below(limit: float, name: str) -> optax.GradientTransformation:
+  """Shortens updates so that the parameters of a name are at most `limit` after them:
+
+      update = min(update, limit - parameter)
+
+  It is the last link of a chain, after the rate: `optax.chain(optax.adam(1e-3), keep_below(LARGEST_LOG_SCALE,
+  "log_scale"))` for a learned temperature (CLIP, arXiv:2103.00020). Other parameters are left alone.
+
+  Args:
+    limit: the largest value.
+    name: the last part of the parameters' path, such as the key of a dictionary.
+
+  Raises:
+    ValueError: if the limit is no number; at init, if no parameter has the name; at an update without the parameters.
+  """
+
+  checks.in_range("limit", limit, -math.inf, math.inf)
+
+  def is_it(path) -> bool:
+    return bool(path) and jax.tree_util.keystr(path[-1:], simple=True) == name
+
+  def init(params):
+    paths = [path for path, _ in jax.tree.leaves_with_path(params)]
+    if not any(map(is_it, paths)):
+      known = sorted({jax.tree_util.keystr(path, simple=True, separator="/") for path in paths})
+      raise ValueError(f"expected a parameter of the name {name!r} to keep below {limit:g}, got {', '.join(known)}")
+    return optax.EmptyState()
+
+  def update(updates, state, params=None):
+    if params is None:
+      raise ValueError("keep_below needs the parameters: call update(updates, state, params)")
+    shorten = lambda path, update, value: jnp.minimum(update, limit - value) if is_it(path) else update
+    return jax.tree.map_with_path(shorten, updates, params), state
+
+  return optax.GradientTransformation(init, update)
+
+
+def locked(optimizer: optax.GradientTransformation, *names: str) -> optax.GradientTransformation:
+  """The optimizer on all params but some parts, which stay as they are to the bit, weight decay or not.
+
+  `locked(adamw(1e-3), "picture")` trains CLIP's text tower alone (LiT, arXiv:2111.07991). The optimizer keeps no state
+  of what is locked.
+
+  Args:
+    optimizer: of the rest.
+    names: keys of the params, a dictionary.
+
+  Raises:
+    TypeError: if it is no optimizer.
+    ValueError: at init, if the params are no dictionary with these keys, or nothing is left to train.
+  """
+  check_optimizer(optimizer)
+  inner = optax.partition(
+    {"trained": optimizer, "locked": optax.set_to_zero()},
+    lambda params: {name: "locked" if name in names else "trained" for name in params},
+  )
+
+  def init(params):
+    if not isinstance(params, dict) or not set(names) <= set(params) or set(names) == set(params):
+      known = sorted(params) if isinstance(params, dict) else jax.tree.structure(params)
+      raise ValueError(f"expected params with {', '.join(map(repr, names))} to lock and others to train, got {known}")
+    return inner.init(params)
+
+  return optax.GradientTransformationExtraArgs(init, inner.update)

@@ -9,6 +9,7 @@ import numpy as np
 
 from metajax import checks
 from metajax.mesh import own_share, replicate, shard_padded, share, to_host
+from metajax.shards import host_slice
 from metajax.types import Batches, Examples, Params, State
 
 
@@ -94,11 +95,10 @@ def _rows_of(embedded, there, labelled: int) -> np.ndarray:
 
 def _own(batch):
   """This host's rows of a whole batch."""
-  host, hosts = share()
   rows = len(batch.labels)
   if different := [len(x) for x in jax.tree.leaves(batch.inputs) if len(x) != rows]:
     raise ValueError(f"expected a label for each of {different[0]} inputs, got {rows}")
-  return jax.tree.map(lambda x: x[host * rows // hosts : (host + 1) * rows // hosts], batch)
+  return jax.tree.map(lambda x: x[host_slice(rows, share())], batch)
 
 
 def _of_all_hosts(labels):
