@@ -7,12 +7,12 @@ from metajax import checks
 from metajax.data.files.lazy_images import take
 from metajax.data.pipeline import check_batches, in_epochs, plain, reader
 from metajax.data.sharding import check_place, rows_of_host
-from metajax.data.source import check_source
+from metajax.data.source import Source, check_source
 from metajax.shards import host_slice
 from metajax.types import Batches, Examples
 
 
-def in_order(source, *, batch_size):
+def in_order(source: Source, *, batch_size: int) -> Batches:
   """Every picture of a source once, in its order: an evaluation's batches, which end.
 
   Args:
@@ -43,7 +43,7 @@ def in_order(source, *, batch_size):
   return batches
 
 
-def examples(source, *, batch_size, seed=0) -> Batches:
+def examples(source: Source, *, batch_size: int, seed: int = 0) -> Batches:
   """Batches of `Examples`: all pictures of the source, epoch after epoch, each epoch in a uniformly random order.
 
   The order of epoch `e` depends on (seed, e) alone; a batch may span epochs, so that none is ever short.

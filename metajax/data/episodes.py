@@ -1,16 +1,20 @@
 """Few-shot episodes as pure functions of (seed, step)."""
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
 from metajax import checks
 from metajax.data.pipeline import MOST, check_seed, plain, random_integers, reader
 from metajax.data.sharding import ENDLESS, rows_of_host
-from metajax.data.source import check_source
+from metajax.data.source import Source, check_source
 from metajax.types import Batches, Episode, Examples
 
 
-def episodes(source, *, ways, shots, queries, tasks, seed=0, within_groups=False) -> Batches:
+def episodes(
+  source: Source, *, ways: int, shots: int, queries: int, tasks: int, seed: int = 0, within_groups: bool = False
+) -> Batches:
   """Batches of few-shot tasks: `ways` classes drawn without replacement, of each `shots + queries` pictures likewise.
 
   All choices are uniform. Task `t` of batch `i` is drawn with the key (seed, i * tasks + t) alone, so it is the same
@@ -54,7 +58,9 @@ def episodes(source, *, ways, shots, queries, tasks, seed=0, within_groups=False
   return batches
 
 
-def episode_rows(source, *, ways, shots, queries, seed=0, within_groups=False):
+def episode_rows(
+  source: Source, *, ways: int, shots: int, queries: int, seed: int = 0, within_groups: bool = False
+) -> Callable[[int], np.ndarray]:
   """Which pictures of the source a task of `episodes` with the same arguments takes.
 
   Returns:
@@ -75,7 +81,7 @@ def episode_rows(source, *, ways, shots, queries, seed=0, within_groups=False):
   return rows
 
 
-def draw_task(source, ways, shots, queries, seed, within_groups=False):
+def draw_task(source: Source, ways: int, shots: int, queries: int, seed: int, within_groups: bool = False) -> Callable:
   """`task -> rows`: the pictures of a task, int64 `[ways, shots + queries]`."""
   check_source(source)
   check_seed(seed)

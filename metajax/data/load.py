@@ -10,24 +10,26 @@ from metajax.data.builtin.omniglot import omniglot
 from metajax.data.files.opening import checked_name, is_path
 from metajax.data.files.preprocessing import check_preprocessing
 from metajax.data.files.user_images import load_own
-from metajax.data.source import MOST_PIXELS, select_classes, with_rotations
+from metajax.data.source import MOST_PIXELS, Source, select_classes, with_rotations
 from metajax.data.tfds.builder import is_prepared
 from metajax.data.tfds.classification import classification_set
+from metajax.paths import AnyPath
+from metajax.types import Preprocessing
 
 
 def load(
-  name,
-  split="train",
+  name: AnyPath,
+  split: str = "train",
   *,
-  size=28,
-  preprocessing=None,
-  data_dir=None,
-  download=False,
-  seed=0,
-  rotations=False,
-  skip_broken=False,
-  min_images_per_class=1,
-):
+  size: int = 28,
+  preprocessing: Preprocessing | None = None,
+  data_dir: AnyPath | None = None,
+  download: bool = False,
+  seed: int = 0,
+  rotations: bool = False,
+  skip_broken: bool = False,
+  min_images_per_class: int = 1,
+) -> Source:
   """Loads one part of a data set; the parts "train", "validation" and "test" share no class.
 
   - "glyphs", drawn on the spot: see `metajax.data.builtin.glyphs`.
@@ -89,7 +91,14 @@ def _load(name, split, data_dir, download, own):
   return classification_set(name, split, **prepared, **own)
 
 
-def check_how(split, size, seed, data_dir, of_glyphs=False, preprocessing=None) -> int:
+def check_how(
+  split: str,
+  size: int,
+  seed: int,
+  data_dir: AnyPath | None,
+  of_glyphs: bool = False,
+  preprocessing: Preprocessing | None = None,
+) -> int:
   """Refuses how a set is to be loaded: what all sets have in common. Gives the side of its pictures.
 
   Raises:
@@ -119,7 +128,7 @@ def _without_small_classes(source, least):
   return select_classes(source, np.flatnonzero(counts >= least))._replace(small_classes=source.small_classes + small)
 
 
-def is_own(name, data_dir, download) -> bool:
+def is_own(name: str, data_dir: AnyPath | None, download: bool) -> bool:
   """Whether `name` is a path; a folder of the name of a prepared or wanted data set is not meant."""
   return is_path(name) or (not download and os.path.isdir(name) and not is_prepared(name, data_dir))
 

@@ -7,11 +7,11 @@ from metajax import checks
 from metajax.data.episodes import draw_task
 from metajax.data.pipeline import check_batches, plain, random_integers, reader
 from metajax.data.sharding import ENDLESS, rows_of_host
-from metajax.data.source import check_source
+from metajax.data.source import Source, check_source
 from metajax.types import Batches, Examples, Pair
 
 
-def pairs(source, *, batch_size, seed=0, within_groups=False) -> Batches:
+def pairs(source: Source, *, batch_size: int, seed: int = 0, within_groups: bool = False) -> Batches:
   """Batches of pairs of pictures to verify: every other pair is of one class, the others are of two.
 
   The class of the first picture is drawn uniformly, and so is any other class for the second one; no picture is beside
@@ -45,7 +45,7 @@ def pairs(source, *, batch_size, seed=0, within_groups=False) -> Batches:
   return batches
 
 
-def triplets(source, *, batch_size, seed=0, within_groups=False) -> Batches:
+def triplets(source: Source, *, batch_size: int, seed: int = 0, within_groups: bool = False) -> Batches:
   """Batches of triplets: two different pictures of one class, and one of another class, all drawn uniformly.
 
   Arguments and errors are those of `pairs`.
@@ -63,7 +63,7 @@ def triplets(source, *, batch_size, seed=0, within_groups=False) -> Batches:
   return batches
 
 
-def balanced(source, *, classes, each, seed=0, within_groups=False) -> Batches:
+def balanced(source: Source, *, classes: int, each: int, seed: int = 0, within_groups: bool = False) -> Batches:
   """Batches of `each` pictures of each of `classes` classes, drawn without replacement.
 
   Args:

@@ -1,6 +1,7 @@
 """The `tf.data` pipelines that all batches are made of: random integers, epochs, and pictures gathered or decoded."""
 
 import collections
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -14,7 +15,7 @@ MOST = 2**31 - 1  # rows of a batch
 AHEAD = 2  # batches of pictures out of files that are decoded while one is used
 
 
-def in_epochs(number, batch_size, seed, start):
+def in_epochs(number: int, batch_size: int, seed: int, start: int) -> tf.data.Dataset:
   """A dataset of the `batch_size` numbers of each batch from `start` on: all of `number`, in a new order each epoch."""
   if number < 1:
     raise ValueError("expected something to make batches of, got nothing")
@@ -27,13 +28,13 @@ def in_epochs(number, batch_size, seed, start):
   return tf.data.Dataset.range(epoch, ENDLESS).map(plain(order)).rebatch(batch_size, drop_remainder=True)
 
 
-def random_integers(number, seed, index):
+def random_integers(number: int, seed: int, index: tf.Tensor) -> tf.Tensor:
   """`number` independent 64-bit integers, a function of two 64-bit integers."""
   key = tf.stack([tf.constant(seed, tf.int64), index])
   return tf.random.stateless_uniform([number], key, minval=None, maxval=None, dtype=tf.int64, alg="philox")
 
 
-def reader(images):
+def reader(images: np.ndarray | Pictures) -> Callable[[tf.data.Dataset], Iterator]:
   """A function from a dataset of `Examples`, `Episode`s or other trees of rows of `images` to an iterator of them with
   pictures."""
   if isinstance(images, Pictures):
@@ -66,7 +67,7 @@ def _map_inputs(function, batch):
   return tf.nest.map_structure(function, batch)
 
 
-def check_seed(seed):
+def check_seed(seed: int):
   """Refuses what is no 64-bit integer.
 
   Raises:
@@ -75,7 +76,7 @@ def check_seed(seed):
   checks.count("seed", seed, -(2**63), 2**63 - 1)
 
 
-def check_batches(batch_size, seed):
+def check_batches(batch_size: int, seed: int):
   """Refuses what no batches can have.
 
   Raises:

@@ -1,8 +1,10 @@
 """Labelled pictures at random access: the type, and what chooses from it."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from metajax import checks
 from metajax.data.files.lazy_images import Pictures, take
@@ -35,7 +37,15 @@ class Source(NamedTuple):
   small_classes: tuple[str, ...] = ()
 
 
-def from_arrays(images, labels, *, classes=None, groups=None, captions=None, styles=None):
+def from_arrays(
+  images: np.ndarray | Pictures,
+  labels: npt.ArrayLike,
+  *,
+  classes: Sequence[str] | None = None,
+  groups: Sequence[str] | None = None,
+  captions: Sequence[Sequence[str]] | None = None,
+  styles: Sequence[str] | None = None,
+) -> Source:
   """A `Source` from pictures and the indices of their classes.
 
   Args:
@@ -78,7 +88,7 @@ def from_arrays(images, labels, *, classes=None, groups=None, captions=None, sty
   return Source(images, labels.astype(np.int32), classes, groups, captions, styles)
 
 
-def check_source(source):
+def check_source(source: Any):
   """Refuses what is no source.
 
   Raises:
@@ -88,7 +98,7 @@ def check_source(source):
     raise ValueError(f"expected a Source, as load or from_arrays gives, got {checks.describe(source)}")
 
 
-def select_classes(source, indices):
+def select_classes(source: Source, indices: npt.ArrayLike) -> Source:
   """The pictures of some classes, in their order; the classes are numbered anew, in the order of `indices`.
 
   Raises:
@@ -115,7 +125,7 @@ def select_classes(source, indices):
   )
 
 
-def with_rotations(source):
+def with_rotations(source: Source) -> Source:
   """The source and its pictures turned by 90, 180 and 270 degrees (counterclockwise) as classes of their own, four
   times as many: class `c` turned by 90 `k` degrees is class `c + k * len(source.classes)`. A turned alphabet is one of
   its own.
@@ -144,7 +154,7 @@ def _quarter_turns(images):
   return np.concatenate([np.rot90(images, turns, axes=(1, 2)) for turns in range(4)])
 
 
-def select_rows(source, rows):
+def select_rows(source: Source, rows: npt.ArrayLike) -> Source:
   """The pictures of some rows, in the order given; classes keep their numbers, and may be left without a picture.
 
   Raises:

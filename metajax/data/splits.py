@@ -1,12 +1,12 @@
 """Which classes and pictures are in a part of a data set: "train", "validation" and "test" share no class."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from metajax import checks
 from metajax.checks import counted
-from metajax.data.source import check_source, select_rows
+from metajax.data.source import Source, check_source, select_rows
 
 PARTS = ("train", "validation", "test")
 
@@ -18,14 +18,16 @@ class NoSuchSplit(ValueError):
   """
 
 
-def check_split(name, split, own):
+def check_split(name: str, split: str, own: Iterable[str]):
   """Raises NoSuchSplit unless `split` is one of PARTS or "own/..." of one of the set's own splits."""
   known = (*PARTS, *(f"own/{part}" for part in own))
   if split not in known:
     raise NoSuchSplit(f"unknown split {split!r} of {name}: expected one of {', '.join(known)}")
 
 
-def choose(name, split, labels, own, seed, least=1):
+def choose(
+  name: str, split: str, labels: np.ndarray, own: Mapping[str, np.ndarray], seed: int, least: int = 1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """The rows of one part of a set, its classes in ascending order, and those that are in no part: they are too small.
 
   Args:
@@ -56,7 +58,7 @@ def choose(name, split, labels, own, seed, least=1):
   return rows, chosen, small
 
 
-def disjoint_classes(name, present, seed):
+def disjoint_classes(name: str, present: Mapping[str, np.ndarray], seed: int) -> Mapping[str, np.ndarray]:
   """The classes of "train", "validation" and "test", given those in each of the data set's own splits."""
   every, times = np.unique(np.concatenate([*present.values(), []]).astype(int), return_counts=True)
   shuffle = np.random.RandomState(seed).permutation  # frozen by NumPy, unlike its newer generators
@@ -78,7 +80,7 @@ def disjoint_classes(name, present, seed):
   return {"train": np.sort(train), "validation": np.sort(validation), "test": np.sort(test)}
 
 
-def deal_pictures(source, shares: Sequence[float], *, seed=0):
+def deal_pictures(source: Source, shares: Sequence[float], *, seed: int = 0) -> list[Source]:
   """Parts of a source with a share of the pictures of every class, at least one of each, drawn by the seed.
 
   Args:

@@ -2,7 +2,8 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -70,7 +71,7 @@ def check_trained(params: Params, state: State):
 
 
 @contextlib.contextmanager
-def frozen(*trees):
+def frozen(*trees: Any) -> Iterator[None]:
   """Proves that what is done within it leaves arrays as they are, to the bit.
 
   Raises:

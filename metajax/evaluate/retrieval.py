@@ -1,7 +1,7 @@
 """Retrieval: whether what is sought is among the nearest, by cosine."""
 
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -99,7 +99,7 @@ def retrieval(pictures: np.ndarray, texts: np.ndarray, owner: np.ndarray, at: Se
   return {"text_to_picture": recall(of_texts), "picture_to_text": recall(of_pictures)}
 
 
-def as_embeddings(**embeddings):
+def as_embeddings(**embeddings: np.ndarray) -> Iterable[np.ndarray]:
   found = {name: checks.to_numpy(name, rows, ..., dtype=np.float32) for name, rows in embeddings.items()}
   for name, rows in found.items():
     if rows.shape[-1:] == (0,):
@@ -107,7 +107,7 @@ def as_embeddings(**embeddings):
   return found.values()
 
 
-def check_finite(**embeddings):
+def check_finite(**embeddings: np.ndarray):
   for name, rows in embeddings.items():
     checks.finite(f"the embeddings of {name}", rows, error=FloatingPointError)
 

@@ -3,6 +3,8 @@
 A row of labels that is all zero is padding and weighs nothing.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -149,7 +151,7 @@ def relations(pairwise: Array, labels: Array) -> tuple[Array, Array]:
   return both & same & ~jnp.eye(rows, dtype=bool), both & ~same
 
 
-def hinge(margin: float | str):
+def hinge(margin: float | str) -> Callable[[Array], Array]:
   """`max(0, x + margin)`, or `log(1 + exp(x))` for the margin "soft".
 
   Raises:

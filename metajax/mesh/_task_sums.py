@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 from metajax import checks
 from metajax.mesh.devices import DATA, device_count, parameter_spec, sharded_axis
 from metajax.tree import is_floating, is_key, leading_axis, wide
+from metajax.types import Batch, Params, Scalar
 
 
 def tasks_at_once(tasks: int, at_once: int | None = None) -> int:
@@ -28,11 +30,11 @@ def tasks_at_once(tasks: int, at_once: int | None = None) -> int:
   return next(size for size in range(min(limit, tasks), 0, -1) if tasks % size == 0)
 
 
-def group_of(tasks, at_once):
+def group_of(tasks: Any, at_once: int | None) -> int:
   return tasks_at_once(leading_axis(tasks), at_once)
 
 
-def mean_of_tasks(task: Callable, at_once: int | None, params, rest, tasks):
+def mean_of_tasks(task: Callable, at_once: int | None, params: Params, rest: Any, tasks: Batch) -> tuple[Scalar, Any]:
   """The weighted means of the loss and the aux, as `mean_over_tasks` says."""
   kinds = []
   over_tasks = lambda params, rest, tasks: _sum(functools.partial(_weighted, task, kinds, params, rest), tasks, at_once)
@@ -43,7 +45,9 @@ def mean_of_tasks(task: Callable, at_once: int | None, params, rest, tasks):
   return _means(kinds, loss, aux, jnp.where(weight == 0, 1, weight))
 
 
-def mean_and_gradient(task: Callable, at_once: int | None, params, rest, tasks):
+def mean_and_gradient(
+  task: Callable, at_once: int | None, params: Params, rest: Any, tasks: Batch
+) -> tuple[tuple[Scalar, Any], Params]:
   """`mean_of_tasks`, and its gradient with respect to `params`."""
   kinds = []
   of_one = lambda params, rest: functools.partial(_differentiated, task, kinds, params, rest)

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ class Rows(NamedTuple):
     return self.axis is not None and not self.ring
 
 
-def over_rows(fn: Callable, shared, rows, *, whole: bool = False):
+def over_rows(fn: Callable, shared: Any, rows: Any, *, whole: bool = False) -> Any:
   """`fn(axis, shared, rows)`, each device of the mesh its own `rows`, of which `axis` is the name; a value of all rows.
 
   Without a mesh of several devices `axis` is None, and `rows` are all rows. So they are with `whole`, on every device.
@@ -73,14 +73,14 @@ def total(x: Array, rows: Rows) -> Array:
   return x if rows.axis is None else lax.psum(x, rows.axis)
 
 
-def columns_of(tree, rows: Rows):
+def columns_of(tree: Any, rows: Rows) -> Any:
   """What is told of each row, as `meet` takes it of the columns: gathered from all devices, if they do not come by."""
   if not rows.gathered:
     return tree
   return jax.tree.map(lambda x: lax.all_gather(x, rows.axis, tiled=True), tree)
 
 
-def meet(visit: Callable, rows: Rows, own, columns, of_rows, of_columns):
+def meet(visit: Callable, rows: Rows, own: Any, columns: Any, of_rows: Any, of_columns: Any) -> tuple[Any, Any]:
   """Has every row meet every column, one tile of them at a time.
 
   Args:
@@ -117,7 +117,7 @@ def meet(visit: Callable, rows: Rows, own, columns, of_rows, of_columns):
   return lax.scan(hop, (columns, of_rows, of_columns), length=devices)[0][1:]
 
 
-def meet_each_other(visit: Callable, tile: int, own, of_rows):
+def meet_each_other(visit: Callable, tile: int, own: Any, of_rows: Any) -> Any:
   """Has every row meet every row where all are here and `visit` is symmetric: each two tiles meet once, for both.
 
   Arguments are those of `meet`; `visit` returns for the columns what it would return for them as rows. A tile that
@@ -138,7 +138,7 @@ def meet_each_other(visit: Callable, tile: int, own, of_rows):
   return _flat(lax.scan(two_tiles, of_rows, pairs)[0])
 
 
-def bring_home(tree, rows: Rows):
+def bring_home(tree: Any, rows: Rows) -> Any:
   """The sums over the devices of what each gave to all columns, each device its own columns."""
   if not rows.gathered:
     return tree
@@ -187,7 +187,7 @@ def _put(tree, i, new):
   return jax.tree.map(lambda x, y: lax.dynamic_update_index_in_dim(x, y, i, 0), tree, new)
 
 
-def varying(tree, like):
+def varying(tree: Any, like: Any) -> Any:
   """What is alike on all devices, as something that differs where `like` does: a scan's carry must end as it starts.
 
   To JAX a value chosen by what differs between devices differs; the compiler sees that there is no choice.

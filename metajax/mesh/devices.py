@@ -1,6 +1,7 @@
 """Devices: how many there are, and how batches and params are spread over them."""
 
 import numbers
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -116,7 +117,7 @@ def replicate(tree: Params) -> Params:
   return jax.device_put(tree, NamedSharding(jax.sharding.get_mesh(), P()))
 
 
-def to_host(tree):
+def to_host(tree: Any) -> Any:
   """Global arrays as whole NumPy arrays, on every host; typed keys as their words."""
 
   def whole(x):

@@ -3,20 +3,33 @@
 import itertools
 import time
 import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from metajax import checks
 from metajax.mesh import shard_batch, share
 from metajax.train.step import each_seed, make_train_step, start
+from metajax.types import Batch, Batches, Learner
 
 
 class Run:
   """A training run at a step: what it has learned, and what it has yet to report."""
 
-  def __init__(self, learner, optimizer, seed, log, validate, checkpoints, debug_nans):
+  def __init__(
+    self,
+    learner: Learner,
+    optimizer: optax.GradientTransformation,
+    seed: int | Sequence[int],
+    log: Callable | None,
+    validate: Callable | None,
+    checkpoints: Any,
+    debug_nans: bool,
+  ):
     self.learner, self.optimizer, self.seed = learner, optimizer, seed
     self.log, self.validate, self.checkpoints, self.debug_nans = log, validate, checkpoints, debug_nans
     self.many = np.ndim(seed) > 0
@@ -32,7 +45,7 @@ class Run:
       jax.vmap(step, in_axes=(0, 1)) if self.many else step, donate_argnums=() if debug_nans else 0
     )
 
-  def begin(self, batches, steps):
+  def begin(self, batches: Batches, steps: float) -> Iterator[Batch]:
     """Starts, or goes on from the last checkpoint; gives the batches that are still to come."""
     stream = iter(batches(0, share()))
     first = next(stream, None)
@@ -89,7 +102,7 @@ class Run:
       return self.train_state
     return {"now": self.train_state, "best": self.train_state if self.best is None else self.best}
 
-  def advance(self, stream, steps):
+  def advance(self, stream: Iterator[Batch], steps: float):
     """One step of the optimizer."""
     asked = time.perf_counter()
     batch = next(stream, None)

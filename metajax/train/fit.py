@@ -105,7 +105,13 @@ def _train(run, stream, steps, stop, *, log_every, validate_every, checkpoint_ev
 
 
 def restore(
-  learner: Learner, optimizer: optax.GradientTransformation, batches: Batches, checkpoints: Any, *, seed=0, best=True
+  learner: Learner,
+  optimizer: optax.GradientTransformation,
+  batches: Batches,
+  checkpoints: Any,
+  *,
+  seed: int | Sequence[int] = 0,
+  best: bool = True,
 ) -> TrainState:
   """What a run has in its checkpoints: the TrainState of its best validation, or of its last step if `best` is False.
 

@@ -5,16 +5,18 @@ import os
 import pathlib
 import sys
 import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from metajax import checks
 from metajax.data.files.opening import BROKEN_ARCHIVE, check_regular
 from metajax.data.source import Source
-from metajax.paths import writing
+from metajax.paths import AnyPath, writing
 
 
-def cache_folder(folder=None):
+def cache_folder(folder: AnyPath | None = None) -> pathlib.Path:
   """`folder`, else $METAJAX_CACHE, else "metajax" in the user's cache folder.
 
   Raises:
@@ -41,7 +43,7 @@ def _source(stored):
   return Source(images=stored["images"], labels=stored["labels"], captions=captions, **texts)
 
 
-def read(path, parse=_source):
+def read(path: AnyPath, parse: Callable[[Any], Any] = _source) -> Any:
   """The cached source (or what `parse` makes of the arrays), or None where there is none or it cannot be read."""
   try:
     check_regular(path)
@@ -54,13 +56,13 @@ def read(path, parse=_source):
     return None
 
 
-def write(path, source):
+def write(path: AnyPath, source: Source):
   """Stores a source in one step, so that processes may race; where it cannot, warns."""
   texts = json.dumps({name: getattr(source, name) for name in ("classes", "groups", "captions", "styles")})
   write_arrays(path, {"images": source.images, "labels": source.labels, "texts": np.array(texts)})
 
 
-def write_arrays(path, arrays):
+def write_arrays(path: AnyPath, arrays: Mapping[str, np.ndarray]):
   """As `write`, for `{name: array}`."""
   try:
     with writing(path) as file:

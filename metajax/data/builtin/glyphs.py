@@ -6,6 +6,7 @@ import math
 import pathlib
 import unicodedata
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 import PIL
@@ -15,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont, features
 from metajax import checks
 from metajax.data.builtin.cache import cache_folder, read, write
 from metajax.data.source import Source
+from metajax.paths import AnyPath
 
 # How the Unicode names of a script's letters begin -> (script, the split that has it).
 SCRIPTS = {
@@ -65,7 +67,15 @@ RANDOM = 7 + 2 * (CELLS + 1) ** 2  # random numbers that a picture takes
 NODES = np.stack(np.meshgrid(range(CELLS + 1), range(CELLS + 1)), axis=-1)
 
 
-def glyphs(split="train", *, size=28, seed=0, families=None, distortion=1.0, cache=None) -> Source:
+def glyphs(
+  split: str = "train",
+  *,
+  size: int = 28,
+  seed: int = 0,
+  families: Sequence[str] | None = None,
+  distortion: float = 1.0,
+  cache: AnyPath | None = None,
+) -> Source:
   """Draws the letters of one split's scripts, 24 distorted pictures of each, or reads them from the cache.
 
   A class is a letter; letters whose plain pictures are identical in a face that has both (Latin A, Greek Alpha,

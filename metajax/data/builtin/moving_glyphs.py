@@ -17,7 +17,9 @@ OVERTONE = 0.5  # of the amplitude of the tone, an octave above it
 HEIGHTS = 8
 
 
-def moving_glyphs(split="train", *, size=32, clips=2048, frames=16, seed=0) -> Recordings:
+def moving_glyphs(
+  split: str = "train", *, size: int = 32, clips: int = 2048, frames: int = 16, seed: int = 0
+) -> Recordings:
   """Letters of the built-in typefaces that move up and down and across, each with a tone that follows its height.
 
   A letter moves along straight lines and bounces off the picture's borders, at a speed and from a place of its own. The

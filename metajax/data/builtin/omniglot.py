@@ -8,12 +8,21 @@ from metajax.data.source import Source, select_classes, select_rows
 from metajax.data.splits import PARTS
 from metajax.data.tfds.builder import prepared
 from metajax.data.tfds.decoding import decode, read, undecodable
+from metajax.paths import AnyPath
 
 SPLITS = ("lake", "vinyals", "finn")
 LAKE_VALIDATION = 64  # characters
 
 
-def omniglot(split="lake/train", *, size=28, data_dir=None, download=False, seed=0, skip_broken=False):
+def omniglot(
+  split: str = "lake/train",
+  *,
+  size: int = 28,
+  data_dir: AnyPath | None = None,
+  download: bool = False,
+  seed: int = 0,
+  skip_broken: bool = False,
+) -> Source:
   """The pictures of one part of one of Omniglot's splits (1,623 characters of 50 alphabets, 20 drawers each).
 
   - "lake/train", "lake/validation", "lake/test": the 30 background alphabets (964 characters), of which 64

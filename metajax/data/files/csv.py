@@ -2,12 +2,13 @@
 
 import csv
 import os
+from collections.abc import Sequence
 
 from metajax.data.files.opening import open_regular, repeated
-from metajax.data.files.table import SPLITS, make_table
+from metajax.data.files.table import SPLITS, Table, make_table
 
 
-def read_csv(path):
+def read_csv(path: str) -> Table:
   """The `Table` of a CSV file: columns `path` (from the file's folder) and `label`, optionally `split` and `group`.
 
   Raises:
@@ -36,7 +37,7 @@ def read_csv(path):
   )
 
 
-def check_header(where, header, wanted, others):
+def check_header(where: str, header: Sequence[str], wanted: Sequence[str], others: Sequence[str]):
   """Refuses a table's columns where one of `wanted` is missing, or one of them or of `others` is there twice.
 
   Raises:

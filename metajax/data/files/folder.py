@@ -5,10 +5,11 @@ import os
 from typing import NamedTuple
 
 from metajax.data.files.image_file import is_picture_name
-from metajax.data.files.table import SPLITS, make_table
+from metajax.data.files.table import SPLITS, Table, make_table
+from metajax.paths import AnyPath
 
 
-def read_folder(path):
+def read_folder(path: str) -> Table:
   """The `Table` of a folder, in the order of the pictures' relative paths.
 
   A class is named after the folder of its pictures, relative to `path`, and its group after the folder above. Where the
@@ -47,7 +48,7 @@ def read_folder(path):
   return make_table(name, classes, groups, splits if has_splits else None, paths, [*map(repr, found)])
 
 
-def picture_names(path):
+def picture_names(path: AnyPath) -> list[str]:
   """The names of the pictures in a folder, however deep, in order; of a file, its own.
 
   Raises:

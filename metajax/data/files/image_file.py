@@ -6,12 +6,15 @@ import io
 import os
 import struct
 import threading
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from metajax.data.files.opening import open_regular
 from metajax.data.files.preprocessing import preprocess
+from metajax.paths import AnyPath
+from metajax.types import Preprocessing
 
 # Formats of pictures and of nothing else: others call programs (EPS), hold documents, or are read by few.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA")  # TGA last: any bytes may be
@@ -30,7 +33,7 @@ class BrokenPicture(Exception):
   """Why a file cannot be read, in a few words."""
 
 
-def read_picture(path, *, size, channels, preprocessing=None):
+def read_picture(path: AnyPath, *, size: int, channels: int, preprocessing: Preprocessing | None = None) -> np.ndarray:
   """The picture of a file, uint8 `[size, size, channels]`: upright, on white, its first frame, squashed to a square.
 
   Along an axis that shrinks, each new pixel is the mean over what it covers: thin strokes keep their ink. 16-bit greys
@@ -43,7 +46,7 @@ def read_picture(path, *, size, channels, preprocessing=None):
     return _picture(file, size, channels, preprocessing)
 
 
-def read_encoded(content, *, preprocessing):
+def read_encoded(content: bytes, *, preprocessing: Preprocessing) -> np.ndarray:
   """The picture of a file's bytes, made ready as `read_picture` does.
 
   Raises:
@@ -69,7 +72,7 @@ def _picture(file, size, channels, preprocessing):
       return resized(picture.convert("L" if channels == 1 else "RGB"), size)
 
 
-def opened(file):
+def opened(file: BinaryIO) -> Image.Image:
   """The picture of an open file of one of FORMATS, not decoded yet.
 
   `Image.open` would warn of an attack where a picture is larger than a limit of Pillow's, which is the whole process's.
@@ -102,7 +105,7 @@ def _pillows_limit_lifted():
       Image.MAX_IMAGE_PIXELS = limit
 
 
-def is_grey(path):
+def is_grey(path: AnyPath) -> bool:
   """Whether a file says that its picture is grey.
 
   Raises:
@@ -112,7 +115,7 @@ def is_grey(path):
     return picture.mode in GREY
 
 
-def check_beginning(path):
+def check_beginning(path: AnyPath):
   """A quick look at the first bytes of a file, some 5 microseconds.
 
   Raises:
@@ -126,7 +129,7 @@ def check_beginning(path):
       opened(file).close()
 
 
-def is_picture_name(name):
+def is_picture_name(name: str) -> bool:
   """Whether a file's name ends like that of a picture."""
   return os.path.splitext(name)[1].lower() in EXTENSIONS
 
@@ -139,7 +142,7 @@ def _accepts(accepts, beginning):
   return False
 
 
-def on_white(picture):
+def on_white(picture: Image.Image) -> Image.Image:
   """A picture without transparency, in mode L or RGB."""
   if picture.mode.startswith(("I", "F")):
     return _eight_bits(picture)
@@ -157,7 +160,7 @@ def _eight_bits(picture):
   return Image.fromarray(np.rint(pixels * (255 / most)).astype(np.uint8))
 
 
-def resized(picture, size):
+def resized(picture: Image.Image, size: int) -> np.ndarray:
   """A picture in mode L or RGB as uint8 `[size, size, channels]`."""
   for width, height in ((size, picture.height), (size, size)):
     shrinks = width * height < picture.width * picture.height

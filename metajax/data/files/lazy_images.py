@@ -5,6 +5,8 @@ import functools
 import operator
 import os
 import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +32,13 @@ class Pictures:
   dtype = np.dtype(np.uint8)
   ndim = 4
 
-  def __init__(self, read, shape, files, turns=None):
+  def __init__(
+    self,
+    read: Callable[[np.ndarray], np.ndarray],
+    shape: tuple[int, int, int],
+    files: np.ndarray,
+    turns: np.ndarray | None = None,
+  ):
     files = np.asarray(files)
     turns = np.zeros(len(files), np.uint8) if turns is None else np.asarray(turns)
     whole = not files.size or (files.dtype.kind in "iu" and turns.dtype.kind in "iu")
@@ -49,19 +57,19 @@ class Pictures:
   def __array__(self, dtype=None, copy=None):
     return np.asarray(self[:], dtype)
 
-  def __getitem__(self, rows):
+  def __getitem__(self, rows: Any) -> np.ndarray:
     return self.start(rows)()
 
-  def take(self, rows):
+  def take(self, rows: Any) -> "Pictures":
     """The `Pictures` of some rows."""
     return Pictures(self._read, self.shape[1:], self._files[rows], self._turns[rows])
 
-  def with_quarter_turns(self):
+  def with_quarter_turns(self) -> "Pictures":
     """The `Pictures` of these and of these turned by 90, 180 and 270 degrees, `[4 * n]`."""
     turns = np.concatenate([(self._turns + turn) % 4 for turn in range(4)])
     return Pictures(self._read, self.shape[1:], np.tile(self._files, 4), turns)
 
-  def start(self, rows):
+  def start(self, rows: Any) -> Callable[[], np.ndarray]:
     """Begins to decode `pictures[rows]`; the function that it gives waits for them and returns them."""
     files, turns = self._files[rows], self._turns[rows]
     decoded = np.empty((*files.shape, *self.shape[1:]), np.uint8)
@@ -79,17 +87,17 @@ class Pictures:
     return lambda: wait() or decoded
 
 
-def take(images, rows):
+def take(images: np.ndarray | Pictures, rows: np.ndarray) -> np.ndarray | Pictures:
   """Some rows of an array or of `Pictures`."""
   return images.take(rows) if isinstance(images, Pictures) else images[rows]
 
 
-def fits_in_memory(number, shape):
+def fits_in_memory(number: int, shape: Sequence[int]) -> bool:
   """Whether so many decoded pictures are kept in memory."""
   return number * functools.reduce(operator.mul, shape) <= BYTES_IN_MEMORY
 
 
-def in_threads(call, number):
+def in_threads(call: Callable[[slice], None], number: int) -> Callable[[], None]:
   """Starts `call(slice)` for slices that cover `range(number)`; the function that it gives waits for all of them.
 
   It raises what the first slice that failed raised. Where nobody waits any more, the rest is left.

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.lib import format as npy
 
 from metajax.data.files.opening import BROKEN_ARCHIVE, check_regular, repeated
-from metajax.data.files.table import SPLITS, make_table
+from metajax.data.files.table import SPLITS, Table, make_table
 
 KEYS = ("images", "labels", "classes", "groups", "split")
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
-def read_npz(path):
+def read_npz(path: str) -> Table:
   """The `Table` of an archive: `images` and `labels`, optionally `classes`, `groups` and `split`.
 
   `images` are uint8, 0 to 255, or floats, 0 to 1: `[n, height, width]` or `[n, height, width, channels]` with 1 or 3

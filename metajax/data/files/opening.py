@@ -6,6 +6,10 @@ import re
 import stat
 import zipfile
 import zlib
+from collections.abc import Iterable
+from typing import IO, Any
+
+from metajax.paths import AnyPath
 
 LONGEST = 255  # bytes of a file's name, on all usual disks
 KINDS = (
@@ -26,7 +30,7 @@ BROKEN_ARCHIVE = (  # what reading an archive of arrays may raise beside OSError
 )
 
 
-def check_regular(path):
+def check_regular(path: AnyPath):
   """Refuses what is no regular file, before it is opened: a FIFO would never end, and a device may do anything.
 
   Raises:
@@ -38,7 +42,7 @@ def check_regular(path):
     raise OSError(errno.EINVAL, f"{kind}, expected a regular file", os.fspath(path))
 
 
-def open_regular(path, mode="rb", **options):
+def open_regular(path: AnyPath, mode: str = "rb", **options: Any) -> IO:
   """`open`, of a regular file alone.
 
   Raises:
@@ -48,13 +52,13 @@ def open_regular(path, mode="rb", **options):
   return open(path, mode, **options)
 
 
-def repeated(names):
+def repeated(names: Iterable[str]) -> str | None:
   """The first of some names that comes a second time, or None."""
   seen = set()
   return next((name for name in names if name in seen or seen.add(name)), None)
 
 
-def checked_name(name) -> str:
+def checked_name(name: AnyPath) -> str:
   """The name of a data set or the path of a user's data, with `~` as the home folder.
 
   Raises:
@@ -82,7 +86,7 @@ def checked_name(name) -> str:
 TO_SKIP = "pass skip_broken=True (--skip-broken) to leave it out"
 
 
-def is_path(name):
+def is_path(name: str) -> bool:
   """Whether a data set's name can only be a file or folder."""
   return (
     os.path.isabs(name) or name.startswith(("./", "../", "~")) or name.endswith((".csv", ".npz")) or name in (".", "..")

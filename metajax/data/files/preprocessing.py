@@ -9,7 +9,7 @@ from metajax import checks
 from metajax.types import Preprocessing
 
 
-def preprocess(picture, how: Preprocessing) -> np.ndarray:
+def preprocess(picture: np.ndarray | Image.Image, how: Preprocessing) -> np.ndarray:
   """The picture as uint8 `[pixels, pixels, 3]`, 0 to 255.
 
   Args:

@@ -1,5 +1,6 @@
 """One's own pictures as a table: which class and split each is of, as a folder, a CSV file or an archive says."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +32,15 @@ class Table(NamedTuple):
   places: list[str]
 
 
-def make_table(name, labels, groups, splits, pictures, places, order=None):
+def make_table(
+  name: str,
+  labels: Sequence[str],
+  groups: Sequence[str],
+  splits: Sequence[str] | None,
+  pictures: list[str] | np.ndarray,
+  places: list[str],
+  order: Sequence[str] | None = None,
+) -> Table:
   """A `Table` from the class, group and split of each picture; splits is None where there are none.
 
   Raises:

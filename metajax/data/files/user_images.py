@@ -12,15 +12,26 @@ from metajax.data.files.lazy_images import Pictures, fits_in_memory, in_threads
 from metajax.data.files.npz import read_npz
 from metajax.data.files.opening import TO_SKIP
 from metajax.data.files.preprocessing import preprocess
+from metajax.data.files.table import Table
 from metajax.data.files.verification import Files, broken_beginnings, broken_files
 from metajax.data.source import Source
 from metajax.data.splits import check_split, choose
+from metajax.types import Preprocessing
 
 FILES_IN_MEMORY = 20_000  # decoded at the start, in 3 (28 x 28) to 20 seconds (photographs); more stay where they are
 LOOKED_AT = 4096  # files, spread evenly, that say whether a set is grey
 
 
-def load_own(path, split, *, size, seed, skip_broken, least=1, preprocessing=None):
+def load_own(
+  path: str,
+  split: str,
+  *,
+  size: int,
+  seed: int,
+  skip_broken: bool,
+  least: int = 1,
+  preprocessing: Preprocessing | None = None,
+) -> Source:
   """The `Source` of a part of one's own pictures, for `metajax.data.load`.
 
   They are a folder `class/*.png` or `alphabet/character/*.png`; a `.csv` file with the columns path and label, and
@@ -44,7 +55,16 @@ def load_own(path, split, *, size, seed, skip_broken, least=1, preprocessing=Non
   return source_of(table, split, size=size, **how)
 
 
-def source_of(table, split, *, size, seed, skip_broken, least=1, preprocessing=None):
+def source_of(
+  table: Table,
+  split: str,
+  *,
+  size: int,
+  seed: int,
+  skip_broken: bool,
+  least: int = 1,
+  preprocessing: Preprocessing | None = None,
+) -> Source:
   """The `Source` of a part of a `Table`; arguments and errors are those of `load_own`."""
   check_split(table.name, split, table.own)
   rows, _, small = choose(table.name, split, table.labels, table.own, seed, least)

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import PIL
@@ -14,6 +15,7 @@ from metajax.data.builtin.cache import cache_folder, write_arrays
 from metajax.data.builtin.cache import read as read_cache
 from metajax.data.files.image_file import BrokenPicture, check_beginning, read_picture
 from metajax.data.files.lazy_images import in_threads
+from metajax.types import Preprocessing
 
 READERS = 16  # threads that look at the beginnings of files: on a cold disk they wait rather than work
 SECONDS = 10  # between lines that say how far it is
@@ -29,10 +31,12 @@ class Files:
     preprocessing: as for `read_picture`.
   """
 
-  def __init__(self, paths, shape, advice, preprocessing=None):
+  def __init__(
+    self, paths: Sequence[str], shape: tuple[int, int, int], advice: str, preprocessing: Preprocessing | None = None
+  ):
     self._paths, self._shape, self._advice, self._how = paths, shape, advice, preprocessing
 
-  def __call__(self, numbers):
+  def __call__(self, numbers: np.ndarray) -> np.ndarray:
     return np.stack([self._picture(self._paths[number]) for number in numbers.tolist()])
 
   def _picture(self, path):
@@ -42,7 +46,7 @@ class Files:
       raise ValueError(f"the picture {path!r} cannot be read ({error}); {self._advice}") from None
 
 
-def broken_beginnings(paths) -> dict[int, str]:
+def broken_beginnings(paths: Sequence[str]) -> dict[int, str]:
   """{number: why} of the files that do not begin like a picture, which takes microseconds each."""
   broken = {}
 
@@ -58,7 +62,9 @@ def broken_beginnings(paths) -> dict[int, str]:
   return broken
 
 
-def broken_files(name, paths, shape, preprocessing=None) -> dict[int, str]:
+def broken_files(
+  name: str, paths: Sequence[str], shape: tuple[int, int, int], preprocessing: Preprocessing | None = None
+) -> dict[int, str]:
   """{number: why} of the files that cannot be read to their end.
 
   Each is read as `Files` reads it, once: what was read well is remembered in the cache until its size, its time of
@@ -111,11 +117,11 @@ class Progress:
     number: of all.
   """
 
-  def __init__(self, line, number):
+  def __init__(self, line: str, number: int):
     self._line, self._number, self._done, self._said = line, number, 0, time.monotonic()
     self._lock, self._began = threading.Lock(), time.monotonic()
 
-  def advance(self, done):
+  def advance(self, done: int):
     """Counts, from any thread."""
     with self._lock:
       self._done, now = self._done + done, time.monotonic()

@@ -6,12 +6,12 @@ import os
 from metajax import checks
 from metajax.data.files.csv import check_header
 from metajax.data.files.opening import open_regular
-from metajax.data.files.table import SPLITS, make_table
+from metajax.data.files.table import SPLITS, Table, make_table
 
 FILES = ("captions.csv", "captions.jsonl")
 
 
-def read_captions(path):
+def read_captions(path: str) -> tuple[Table, dict[str, list[str]]]:
   """The `Table` of one's own captioned pictures, each a class that is named by its path; and `{path: captions}`.
 
   Raises:

@@ -10,20 +10,30 @@ from metajax import checks
 from metajax.data.files.opening import checked_name, is_path
 from metajax.data.files.user_images import source_of
 from metajax.data.load import check_how
-from metajax.data.source import from_arrays
+from metajax.data.source import Source, from_arrays
 from metajax.data.splits import PARTS, check_split, choose
 from metajax.data.text.caption_files import read_captions
 from metajax.data.tfds.builder import prepared
 from metajax.data.tfds.classification import pictures_of
 from metajax.data.tfds.decoding import reason
 from metajax.data.tfds.random_access import read_records
+from metajax.paths import AnyPath
+from metajax.types import Preprocessing
 
 TEXTS = ("captions", "caption", "texts", "text", "title", "description", "alt", "tags", "keywords")  # in this order
 
 
 def load_captioned(
-  name, split="train", *, size=64, preprocessing=None, data_dir=None, download=False, seed=0, skip_broken=False
-):
+  name: AnyPath,
+  split: str = "train",
+  *,
+  size: int = 64,
+  preprocessing: Preprocessing | None = None,
+  data_dir: AnyPath | None = None,
+  download: bool = False,
+  seed: int = 0,
+  skip_broken: bool = False,
+) -> Source:
   """Loads a part of a set of pictures with captions; each picture is a class of its own.
 
   - a TFDS set, such as "flickr8k", "emoji" or "coco_captions": one 8-bit picture and texts, in features that are named

@@ -15,6 +15,7 @@ from metajax.data.sharding import rows_of_host
 from metajax.data.splits import PARTS
 from metajax.data.text.captions import load_captioned
 from metajax.data.text.tokenizer import MOST_TOKENS, Tokenizer
+from metajax.paths import AnyPath
 from metajax.types import Batches
 
 SHARES = (0.8, 0.1, 0.1)  # of a file's characters, or of names: to train with, to choose by, to test on
@@ -22,7 +23,7 @@ SMALLEST = 8  # pixels of pictures that no one looks at
 
 
 def load_texts(
-  name, split: str = "train", *, data_dir=None, download=False, seed: int = 0
+  name: AnyPath, split: str = "train", *, data_dir: AnyPath | None = None, download: bool = False, seed: int = 0
 ) -> tuple[tuple[str, ...], ...]:
   """The texts of a part of a corpus, those together that are about one thing, such as the captions of a picture.
 
@@ -124,7 +125,7 @@ def token_batches(rows: np.ndarray, *, batch_size: int, seed: int = 0) -> Batche
   return batches
 
 
-def is_text_file(name) -> bool:
+def is_text_file(name: AnyPath) -> bool:
   """Whether a corpus is a text file, by its name."""
   return os.fspath(name).lower().endswith(".txt")
 

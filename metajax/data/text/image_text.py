@@ -9,13 +9,19 @@ import tensorflow as tf
 from metajax import checks
 from metajax.data.pipeline import in_epochs, plain, random_integers, reader
 from metajax.data.sharding import rows_of_host
-from metajax.data.source import check_source
+from metajax.data.source import Source, check_source
 from metajax.data.text.tokenizer import LENGTH, MOST_TOKENS, Tokenizer
 from metajax.types import Batches, Examples, Pair
 
 
 def image_texts(
-  source, tokenizer: Tokenizer, *, batch_size, length: int = LENGTH, lengths: Sequence[int] = (), seed=0
+  source: Source,
+  tokenizer: Tokenizer,
+  *,
+  batch_size: int,
+  length: int = LENGTH,
+  lengths: Sequence[int] = (),
+  seed: int = 0,
 ) -> Batches:
   """Batches of a picture of each of some classes beside one of the class's captions, for contrastive learning.
 
@@ -37,17 +43,8 @@ def image_texts(
   Raises:
     ValueError: if `batch_size` is not from 1 to the number of classes, or a length is out of range.
   """
-  check_source(source)
-  if not isinstance(tokenizer, Tokenizer):
-    raise ValueError(f"expected a Tokenizer, as load_tokenizer gives, got {checks.describe(tokenizer)}")
+  _check(source, tokenizer, batch_size, length, lengths, seed)
   classes = len(source.classes)
-  checks.count("seed", seed, -(2**63), 2**63 - 2)
-  checks.count("batch_size", batch_size)
-  if batch_size > classes:
-    raise ValueError(f"expected a batch_size from 1 to the {classes} classes of the source, got {batch_size}")
-  checks.count("length", length, 2, MOST_TOKENS)
-  if any(not isinstance(short, numbers.Integral) or not 2 <= short <= length for short in lengths):
-    raise ValueError(f"expected lengths from 2 to {length}, got {list(lengths)}")
   sizes = tf.constant(sorted({*lengths, length}), tf.int32)
   tokens = tokenizer([text for texts in source.captions for text in texts], length)
   ends = tf.constant((tokens == tokenizer.end).argmax(-1) + 1, tf.int32)
@@ -79,3 +76,17 @@ def _spans(counts):
   """The first place of each of some spans, one after another, and their lengths."""
   counts = np.asarray(counts, np.int64)
   return tf.constant(np.cumsum(counts) - counts), tf.constant(counts)
+
+
+def _check(source, tokenizer, batch_size, length, lengths, seed):
+  check_source(source)
+  if not isinstance(tokenizer, Tokenizer):
+    raise ValueError(f"expected a Tokenizer, as load_tokenizer gives, got {checks.describe(tokenizer)}")
+  classes = len(source.classes)
+  checks.count("seed", seed, -(2**63), 2**63 - 2)
+  checks.count("batch_size", batch_size)
+  if batch_size > classes:
+    raise ValueError(f"expected a batch_size from 1 to the {classes} classes of the source, got {batch_size}")
+  checks.count("length", length, 2, MOST_TOKENS)
+  if any(not isinstance(short, numbers.Integral) or not 2 <= short <= length for short in lengths):
+    raise ValueError(f"expected lengths from 2 to {length}, got {list(lengths)}")

@@ -13,11 +13,12 @@ from metajax import checks
 from metajax.data.files.opening import check_regular
 from metajax.data.tfds.decoding import reason
 from metajax.data.tfds.download import download_and_prepare
+from metajax.paths import AnyPath
 
 KINDS_OF_FEATURES = "tensorflow_datasets."  # TFDS imports the module of a feature that a set names: no other is
 
 
-def prepared(name, data_dir=None, download=False):
+def prepared(name: str, data_dir: AnyPath | None = None, download: bool = False) -> tfds.core.DatasetBuilder:
   """The TFDS builder of data set `name` (or "name/config"), read from its newest version in the data folder.
 
   The folder is `data_dir`, else $TFDS_DATA_DIR, else ~/tensorflow_datasets. What is prepared there is read as it is,
@@ -80,7 +81,7 @@ def _check_features(said):
       waiting += value
 
 
-def is_prepared(name, data_dir=None):
+def is_prepared(name: str, data_dir: AnyPath | None = None) -> bool:
   """Whether the data folder holds the data set `name` (or "name/config")."""
   return bool(_versions(_data_folder(data_dir), name))
 
@@ -119,7 +120,7 @@ def _listed(folder):
   return [entry.rstrip("/") for entry in tf.io.gfile.listdir(folder)] if tf.io.gfile.isdir(folder) else []
 
 
-def image_and_label(info):
+def image_and_label(info: tfds.core.DatasetInfo) -> tuple[str, str]:
   """The names of a data set's picture and class features: its supervised keys, or the only ones of their kind.
 
   Raises:

@@ -9,16 +9,27 @@ from metajax.data.files.image_file import BrokenPicture, read_encoded
 from metajax.data.files.lazy_images import Pictures, fits_in_memory, in_threads
 from metajax.data.files.opening import TO_SKIP
 from metajax.data.files.verification import Progress
-from metajax.data.source import from_arrays
+from metajax.data.source import Source, from_arrays
 from metajax.data.splits import PARTS, check_split, choose
 from metajax.data.tfds.builder import image_and_label, prepared
 from metajax.data.tfds.decoding import decoded, reason
-from metajax.data.tfds.random_access import read_records, remembered
+from metajax.data.tfds.random_access import Records, read_records, remembered
+from metajax.paths import AnyPath
+from metajax.types import Preprocessing
 
 
 def classification_set(
-  name, split, *, size, data_dir=None, download=False, seed=0, skip_broken=False, least=1, preprocessing=None
-):
+  name: str,
+  split: str,
+  *,
+  size: int,
+  data_dir: AnyPath | None = None,
+  download: bool = False,
+  seed: int = 0,
+  skip_broken: bool = False,
+  least: int = 1,
+  preprocessing: Preprocessing | None = None,
+) -> Source:
   """The `Source` of a part of a TFDS image classification set, for `metajax.data.load`.
 
   "train", "validation" and "test" are its own splits where no class is in two of them; then a missing validation split
@@ -47,7 +58,14 @@ def classification_set(
   return source._replace(broken=broken, small_classes=tuple(names[c] for c in small))
 
 
-def pictures_of(records, image, shape, rows, skip_broken, preprocessing=None):
+def pictures_of(
+  records: Records,
+  image: str,
+  shape: tuple[int, int, int],
+  rows: np.ndarray,
+  skip_broken: bool,
+  preprocessing: Preprocessing | None = None,
+) -> tuple[np.ndarray | Pictures, np.ndarray, tuple[str, ...]]:
   """Pictures uint8 `[rows, *shape]` of some records, read and decoded at once where they fit in memory.
 
   Returns:

@@ -1,6 +1,7 @@
 """The pictures of a prepared TFDS set: read once, and decoded."""
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -9,7 +10,7 @@ import tensorflow_datasets as tfds
 from metajax.data.pipeline import plain
 
 
-def read(builder, split, image, others):
+def read(builder: tfds.core.DatasetBuilder, split: str, image: str, others: Sequence[str]) -> dict[str, np.ndarray]:
   """The records of a split in the order of its files: `{feature: array [n]}`, the pictures still encoded.
 
   Args:
@@ -28,7 +29,7 @@ def read(builder, split, image, others):
   return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
-def decode(encoded, *, size, channels):
+def decode(encoded: np.ndarray, *, size: int, channels: int) -> np.ndarray:
   """Encoded pictures as uint8 `[n, size, size, channels]`, 0 to 255, in the same order.
 
   Each new pixel is the mean over the area that it covers: thin strokes keep their ink, without ringing or blur.
@@ -49,7 +50,7 @@ def decode(encoded, *, size, channels):
     ) from None
 
 
-def undecodable(encoded) -> dict[int, str]:
+def undecodable(encoded: np.ndarray) -> dict[int, str]:
   """{number: why} of the encoded pictures that cannot be decoded."""
   broken = {}
   for number, file in enumerate(encoded):
@@ -60,12 +61,12 @@ def undecodable(encoded) -> dict[int, str]:
   return broken
 
 
-def decoded(file, *, size, channels):
+def decoded(file: tf.Tensor, *, size: int, channels: int) -> tf.Tensor:
   """One encoded picture, a string tensor, as `decode` has it."""
   pixels = tf.io.decode_image(file, channels=channels, expand_animations=False)
   return tf.cast(tf.round(tf.image.resize(pixels, (size, size), method="area")), tf.uint8)
 
 
-def reason(error) -> str:
+def reason(error: tf.errors.OpError) -> str:
   """What a TensorFlow error says, without its nodes."""
   return re.sub(r"\{\{.*?\}\} | \[Op:.*", "", error.message.splitlines()[0])

@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 SECONDS_TO_ANSWER = 5  # how long a download's host may take to answer before the network counts as absent
 
 
-def download_and_prepare(name, folder, holds):
+def download_and_prepare(name: str, folder: str, holds: str) -> tfds.core.DatasetBuilder:
   """The TFDS builder of a data set after it has downloaded and prepared it in `folder`."""
   try:
     builder = tfds.builder(name, data_dir=folder)

@@ -2,8 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -38,7 +38,7 @@ class Records(NamedTuple):
   rows_of: dict[str, np.ndarray]
 
 
-def read_records(builder, splits, label=None) -> Records:
+def read_records(builder: tfds.core.DatasetBuilder, splits: Sequence[str], label: str | None = None) -> Records:
   """The `Records` of some splits.
 
   Raises:
@@ -65,7 +65,7 @@ def read_records(builder, splits, label=None) -> Records:
   return Records(name, files, read, index["labels"], rows_of)
 
 
-def remembered(files, of, make):
+def remembered(files: Sequence[str], of: Any, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
   """`make()`, {name: array}, kept in the cache where the files are long; when they change, so does its name."""
   status = _status(files)
   if sum(file.length for file in status) <= lazy_images.BYTES_IN_MEMORY:

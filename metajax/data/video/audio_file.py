@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+from typing import Any
 
 import numpy as np
 
 from metajax.data.files.opening import check_regular
+from metajax.paths import AnyPath
 
 FORMATS = "mov,matroska,avi,gif,mpeg,mpegvideo,mpegts,wav,w64,flac,mp3,ogg,aac,aiff"  # by FFmpeg's names
 OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
@@ -17,7 +19,7 @@ class BrokenRecording(Exception):
   """Why a file of sound or video cannot be read, in a few words."""
 
 
-def av():
+def av() -> Any:
   """PyAV, which decodes what FFmpeg does.
 
   Raises:
@@ -31,7 +33,7 @@ def av():
   return av
 
 
-def read_sound(path, rate: int) -> np.ndarray:
+def read_sound(path: AnyPath, rate: int) -> np.ndarray:
   """The samples of a file's first sound track, all channels mixed, at `rate` samples a second: int16 `[samples]`.
 
   Raises:
@@ -44,7 +46,7 @@ def read_sound(path, rate: int) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def opened(path):
+def opened(path: AnyPath):
   """PyAV's container of a file of one of FORMATS, which is all that is read: a playlist may name others, or addresses.
 
   Raises:
@@ -61,7 +63,7 @@ def opened(path):
     raise BrokenRecording(error.strerror or str(error)) from None
 
 
-def decode_sound(container, rate: int, begin: float | None = None) -> np.ndarray:
+def decode_sound(container: Any, rate: int, begin: float | None = None) -> np.ndarray:
   """The samples of an open container's first sound track, as `read_sound` has them, from a time on in seconds, by
   default that of its first one: what is before is cut, and where it begins later there is silence."""
   resampler = av().AudioResampler(format="s16", layout="mono", rate=rate)

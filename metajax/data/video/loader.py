@@ -15,24 +15,25 @@ from metajax.data.tfds.decoding import reason
 from metajax.data.video.audio_file import to_16_bits
 from metajax.data.video.recordings import Recordings, check_bytes
 from metajax.data.video.user_recordings import own_recordings
+from metajax.paths import AnyPath
 
 MOST_FRAMES, MOST_RATE, MOST_SECONDS = 2**20, 1_000_000, 86_400
 
 
 def load_recordings(
-  name,
-  split="train",
+  name: AnyPath,
+  split: str = "train",
   *,
-  size=64,
-  frames=16,
-  frame_rate=8.0,
-  sample_rate=8000,
-  seconds=2.0,
-  data_dir=None,
-  download=False,
-  seed=0,
-  skip_broken=False,
-  sound=True,
+  size: int = 64,
+  frames: int = 16,
+  frame_rate: float = 8.0,
+  sample_rate: int = 8000,
+  seconds: float = 2.0,
+  data_dir: AnyPath | None = None,
+  download: bool = False,
+  seed: int = 0,
+  skip_broken: bool = False,
+  sound: bool = True,
 ) -> Recordings:
   """Loads a part of a set of clips, or of pictures with sounds.
 

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from metajax import checks
@@ -86,7 +87,7 @@ def recordings_in_order(source: Recordings, *, batch_size: int) -> Batches:
   return batches
 
 
-def select_recordings(source: Recordings, rows) -> Recordings:
+def select_recordings(source: Recordings, rows: npt.ArrayLike) -> Recordings:
   """Those of some rows, in the order given.
 
   Raises:
@@ -105,7 +106,9 @@ def select_recordings(source: Recordings, rows) -> Recordings:
   )
 
 
-def cut_clips(source: Recordings, frames: int, *, every: int = 0, start: int = 0, stop: int | None = None):
+def cut_clips(
+  source: Recordings, frames: int, *, every: int = 0, start: int = 0, stop: int | None = None
+) -> Recordings:
   """The parts of clips of so many frames, with their sounds, that lie within frames `start` to `stop`: a `Recordings`.
 
   Args:
@@ -155,7 +158,7 @@ def _batch(source: Recordings, rows):
   return images if source.sounds is None else Pair(images, to_floats(source.sounds[rows]))
 
 
-def check_bytes(name, number, each):
+def check_bytes(name: str, number: int, each: int):
   """Refuses `number` recordings of `each` bytes of pixels that do not fit in memory.
 
   Raises:

@@ -1,6 +1,8 @@
 """One's own recordings: folders of clips, or of pictures with sounds beside them, decoded by PyAV and Pillow."""
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,7 +17,7 @@ PARTS = (0.8, 0.1, 0.1)  # train, validation, test
 NAMED = 5  # broken files in a message
 
 
-def own_recordings(path, split, seed, skip_broken, how) -> Recordings:
+def own_recordings(path: str, split: str, seed: int, skip_broken: bool, how: Mapping[str, Any]) -> Recordings:
   """The `Recordings` of a part of a folder: see `metajax.data.load_recordings`, whose arguments `how` holds.
 
   Raises:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from metajax import checks, mesh
 from metajax.losses.sums import NO_LOGIT
 from metajax.mesh import Rows
+from metajax.types import Array, Scalar
 
 How = Literal["dense", "tiled", "sharded", "ring"]
 
@@ -31,19 +32,19 @@ class Implementations(NamedTuple):
   tiled: Callable
 
 
-def are_pairs(of_rows, of_columns):
+def are_pairs(of_rows: Array, of_columns: Array) -> Array:
   return (of_rows > 0)[:, None] & (of_columns > 0)
 
 
-def pair_weights(of_rows, of_columns):
+def pair_weights(of_rows: Array, of_columns: Array) -> Array:
   return jnp.where(are_pairs(of_rows, of_columns), (of_rows[:, None] + of_columns) / 2, 0)
 
 
-def logits_of(first, second, pairs):
+def logits_of(first: Array, second: Array, pairs: Array) -> Array:
   return jnp.where(pairs, first @ second.T, NO_LOGIT)
 
 
-def check_how(how, most, axis_name):
+def check_how(how: How | None, most: int | None, axis_name: str | None):
   if how is not None:
     checks.choice("how", how, How)
   if most is not None:
@@ -52,7 +53,9 @@ def check_how(how, most, axis_name):
     raise ValueError(f"expected how to be 'sharded' or 'ring' with an axis_name, got {how!r}")
 
 
-def compute(loss: Implementations, shared, rows, how, most, axis_name):
+def compute(
+  loss: Implementations, shared: Any, rows: tuple, how: How | None, most: int | None, axis_name: str | None
+) -> Scalar:
   """A loss by one of its two implementations.
 
   `rows` are towers `[n, d]`, weights `[n]`, and labels `[n]` or None: places, two by two.
@@ -76,7 +79,7 @@ def compute(loss: Implementations, shared, rows, how, most, axis_name):
   return mesh.over_rows(local, shared, rows, whole=how == "tiled")
 
 
-def default_how(tower, axis_name) -> How:
+def default_how(tower: Array, axis_name: str | None) -> How:
   """How a loss is computed by default, from its size and the devices that share its rows."""
   count, width = tower.shape
   if axis_name is not None:
