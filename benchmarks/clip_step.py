@@ -11,10 +11,10 @@ import time
 import jax
 import numpy as np
 import tyro
+from experiments.records import record as measured
 
 from benchmarks.page import write
 from benchmarks.step import compile_program
-from experiments.records import record as measured
 from metajax import Pair
 from metajax.compose import chunked
 from metajax.learners import clip

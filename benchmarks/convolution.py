@@ -8,10 +8,10 @@ Two minutes on 2 CPU cores.
 import statistics
 
 import tyro
+from experiments.records import record as measured
 
 from benchmarks.page import write
 from benchmarks.step import calls_per_second, maml_step
-from experiments.records import record as measured
 from metajax.data import episodes, load
 
 

@@ -17,10 +17,10 @@ import jax
 import numpy as np
 import optax
 import tyro
+from experiments.records import record as measured
 
 from benchmarks.page import write
 from benchmarks.step import alternate, compile_program
-from experiments.records import record as measured
 from metajax import Pair, gradient_steps, make_mesh
 from metajax.compose import linear, with_head
 from metajax.data import episodes, load

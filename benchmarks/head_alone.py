@@ -9,10 +9,10 @@ import statistics
 
 import optax
 import tyro
+from experiments.records import record as measured
 
 from benchmarks.page import write
 from benchmarks.step import alternate, compile_program
-from experiments.records import record as measured
 from metajax import gradient_steps
 from metajax.adapt import only
 from metajax.compose import linear, with_head

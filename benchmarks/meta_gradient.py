@@ -20,12 +20,12 @@ import jax
 import numpy as np
 import optax
 import tyro
+from experiments.records import record as measured
 
 from benchmarks import page
 from benchmarks.arithmetic import flops, peak_gigaflops
 from benchmarks.networks import transformer
 from benchmarks.step import alternate, compile_program
-from experiments.records import record as measured
 from metajax import gradient_steps
 from metajax.adapt import implicit
 from metajax.compose import linear, with_head

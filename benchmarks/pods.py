@@ -18,13 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
+from experiments.records import record as measured
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from benchmarks.arithmetic import flops
 from benchmarks.devices import collectives
 from benchmarks.page import write
-from experiments.records import record as measured
 from metajax import Episode, Examples, Pair, gradient_steps
 from metajax.compose import linear, with_head
 from metajax.learners import clip, maml, simclr

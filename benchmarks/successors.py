@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import optax
 import tyro
+from experiments.records import record as measured
 
 from benchmarks.page import write
 from benchmarks.step import alternate, compile_program
-from experiments.records import record as measured
 from metajax import Learner, gradient_steps
 from metajax.compose import linear, modulated, with_head
 from metajax.data import episodes, load

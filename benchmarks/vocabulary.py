@@ -10,12 +10,12 @@ from typing import get_args
 
 import jax
 import tyro
+from experiments.records import record as measured
 
 from benchmarks.page import write
 from benchmarks.step import alternate, compile_program
-from experiments.records import record as measured
 from metajax.losses import vocabulary_cross_entropy
-from metajax.losses.vocabulary import How
+from metajax.losses.language_model import How
 
 
 def main(

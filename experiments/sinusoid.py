@@ -26,6 +26,7 @@ from metajax.learners import cavia, imaml, maml, maml_plus_plus, meta_sgd
 from metajax.losses import squared_error
 from metajax.networks import mlp
 from metajax.report import curves_figure
+from metajax.shards import host_slice
 from metajax.types import Batches
 
 Name = Literal["maml", "joint", "meta_sgd", "maml_plus_plus", "imaml", "cavia"]
@@ -178,18 +179,18 @@ def sine_waves(shots: int, tasks: int, *, queries: int | None = None, seed: int 
   """Tasks `y = a sin(x - p)` with x in [-5, 5], amplitude a in [0.1, 5] and phase p in [0, pi], uniform."""
   queries = shots if queries is None else queries
 
-  def batch(step, host, hosts):
+  def batch(step, shard):
     random = np.random.default_rng([seed, step])
     amplitude, phase = random.uniform(0.1, 5, (tasks, 1, 1)), random.uniform(0, np.pi, (tasks, 1, 1))
     x = random.uniform(-5, 5, (tasks, shots + queries, 1))
-    own = slice(host * tasks // hosts, (host + 1) * tasks // hosts)
+    own = host_slice(tasks, shard)
     x, y = (a[own].astype(np.float32) for a in (x, amplitude * np.sin(x - phase)))
     return Episode(Examples(x[:, :shots], y[:, :shots]), Examples(x[:, shots:], y[:, shots:]))
 
   def batches(start=0, shard=(0, 1)):
     step = start
     while True:
-      yield batch(step, *shard)
+      yield batch(step, shard)
       step += 1
 
   return batches

@@ -19,8 +19,8 @@ from experiments import clip
 from experiments.families.image_text.experiment import example_of, learner_of, optimizer_of
 from metajax import checks
 from metajax.data import load_tokenizer
-from metajax.data.folders import picture_names
-from metajax.data.pillow import BrokenPicture, read_picture
+from metajax.data.files.folder import picture_names
+from metajax.data.files.image_file import BrokenPicture, read_picture
 from metajax.evaluate import class_embeddings, features, prompts
 from metajax.experiment import command, read_run, records, states_of
 from metajax.experiment.bounds import Bounds, Count

@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from metajax import checks
-from metajax.mesh.devices import is_key
+from metajax.tree import is_integer, is_key
 
 OVERHEAD = 2**18  # bytes of a checkpoint beside its arrays, generously
 
@@ -255,7 +255,7 @@ def _fingerprints(arrays):
   """
 
   def fingerprint(x):
-    if x.dtype == bool or (jnp.issubdtype(x.dtype, jnp.integer) and jnp.iinfo(x.dtype).bits < 8):
+    if x.dtype == bool or (is_integer(x) and jnp.iinfo(x.dtype).bits < 8):
       x = x.astype(jnp.int8)
     if jnp.issubdtype(x.dtype, jnp.floating) and jnp.finfo(x.dtype).bits < 8:
       x = x.astype(jnp.float32)

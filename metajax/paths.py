@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from metajax import checks
 
+AnyPath = str | os.PathLike  # of a file or folder
 SCRATCH = ".scratch"  # how names begin of what is being written; TensorBoard reads whatever has "tfevents" in its name
 
 

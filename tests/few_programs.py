@@ -13,7 +13,7 @@ import pytest
 from experiments import clip, few_shot, fine_tune, pretext_scores, pretraining, pretraining_page
 from metajax import checkpoint, checks, train
 from metajax.report import drawing
-from metajax.train import run as training
+from metajax.train import _loop
 
 
 def use(patch: pytest.MonkeyPatch):
@@ -22,10 +22,10 @@ def use(patch: pytest.MonkeyPatch):
   patch.setattr(pretraining, "examples", drawn_by_numpy.examples)
   patch.setattr(fine_tune, "examples", drawn_by_numpy.examples)
   patch.setattr(clip, "image_texts", drawn_by_numpy.image_texts)
-  patch.setattr(checks, "_worst", _worst)
+  patch.setattr(checks.arrays, "_worst", _worst)
   patch.setattr(checkpoint, "_fingerprints", _fingerprints)
   begin = functools.partial(_start, {})
-  for module in (pretraining, clip, training):
+  for module in (pretraining, clip, _loop):
     patch.setattr(module, "start", begin)
   patch.setattr(drawing, "DOTS_PER_INCH", 32)
   patch.setattr(pretraining_page, "PICTURES", 2)

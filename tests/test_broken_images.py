@@ -11,18 +11,9 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from metajax.data import (
-  episode_rows,
-  episodes,
-  in_order,
-  load,
-  load_captioned,
-  load_recordings,
-  own,
-  pictures,
-  records,
-  verified,
-)
+from metajax.data import episode_rows, episodes, in_order, load, load_captioned, load_recordings
+from metajax.data.files import lazy_images, user_images, verification
+from metajax.data.tfds import classification
 
 CLASSES, EACH = 8, 6
 
@@ -37,8 +28,8 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def in_files(monkeypatch):
   """Every set counts as too large for memory."""
-  monkeypatch.setattr(own, "FILES_IN_MEMORY", 0)
-  monkeypatch.setattr(pictures, "BYTES_IN_MEMORY", 0)
+  monkeypatch.setattr(user_images, "FILES_IN_MEMORY", 0)
+  monkeypatch.setattr(lazy_images, "BYTES_IN_MEMORY", 0)
 
 
 def write_folder(folder, classes=CLASSES, each=EACH):
@@ -76,7 +67,7 @@ BROKEN = {1 * EACH + 2, 5 * EACH}
 
 def test_a_picture_that_ends_too_soon_is_in_no_task_and_no_task_has_a_picture_twice(folder, in_files):
   source = load(folder, "own/all", size=16, skip_broken=True)
-  assert isinstance(source.images, pictures.Pictures) and len(source.images) == CLASSES * EACH - 2
+  assert isinstance(source.images, lazy_images.Pictures) and len(source.images) == CLASSES * EACH - 2
   assert source.broken == ("'class 1/2.png'", "'class 5/0.png'")
   seen = set()
   for episode in itertools.islice(episodes(source, ways=4, shots=2, queries=3, tasks=8)(), 10):
@@ -94,7 +85,7 @@ def test_every_picture_that_can_be_read_is_counted_once_in_order(folder, in_file
 
 def test_sets_in_files_and_in_memory_leave_out_the_same_and_give_the_same_tasks(folder, monkeypatch):
   inside = load(folder, "own/all", size=16, skip_broken=True)
-  monkeypatch.setattr(own, "FILES_IN_MEMORY", 0)
+  monkeypatch.setattr(user_images, "FILES_IN_MEMORY", 0)
   outside = load(folder, "own/all", size=16, skip_broken=True)
   assert inside.broken == outside.broken
   np.testing.assert_array_equal(inside.images, outside.images[:])
@@ -103,9 +94,9 @@ def test_sets_in_files_and_in_memory_leave_out_the_same_and_give_the_same_tasks(
 
 
 def test_what_was_read_to_its_end_is_remembered_until_it_changes(folder, in_files, cache, monkeypatch):
-  read, opened = verified.read_picture, []
+  read, opened = verification.read_picture, []
   monkeypatch.setattr(
-    verified, "read_picture", lambda path, **how: (opened.append(os.path.basename(path)), read(path, **how))[1]
+    verification, "read_picture", lambda path, **how: (opened.append(os.path.basename(path)), read(path, **how))[1]
   )
   load(folder, "own/all", size=16, skip_broken=True)
   assert len(opened) == CLASSES * EACH and len(list(cache.glob("verified-*.npz"))) == 1
@@ -122,7 +113,7 @@ def test_what_was_read_to_its_end_is_remembered_until_it_changes(folder, in_file
 
 
 def test_an_interrupted_look_goes_on_where_it_was(folder, in_files, monkeypatch):
-  read, opened = verified.read_picture, []
+  read, opened = verification.read_picture, []
 
   def stop_at_40(path, **how):
     opened.append(path)
@@ -130,11 +121,11 @@ def test_an_interrupted_look_goes_on_where_it_was(folder, in_files, monkeypatch)
       raise KeyboardInterrupt
     return read(path, **how)
 
-  monkeypatch.setattr(verified, "read_picture", stop_at_40)
+  monkeypatch.setattr(verification, "read_picture", stop_at_40)
   with pytest.raises(KeyboardInterrupt):
     load(folder, "own/all", size=16, skip_broken=True)
   done = len(opened)
-  monkeypatch.setattr(verified, "read_picture", lambda path, **how: (opened.append(path), read(path, **how))[1])
+  monkeypatch.setattr(verification, "read_picture", lambda path, **how: (opened.append(path), read(path, **how))[1])
   load(folder, "own/all", size=16, skip_broken=True)
   assert len(opened) - done < CLASSES * EACH - 30
 
@@ -147,7 +138,7 @@ def test_a_picture_that_changes_after_the_look_is_an_error_and_no_other_takes_it
 
 
 def test_how_far_a_long_look_is_is_said(folder, in_files, monkeypatch, capsys):
-  monkeypatch.setattr(verified, "SECONDS", 0)
+  monkeypatch.setattr(verification, "SECONDS", 0)
   load(folder, "own/all", size=16, skip_broken=True)
   assert f"verified 48 of 48 pictures of {str(folder)!r}, 0 minutes left" in capsys.readouterr().err
 
@@ -167,7 +158,7 @@ def test_the_number_of_pictures_is_that_of_the_whole_set_whichever_part_is_loade
   for part in ("train", "validation", "test"):
     try:
       load(folder, part, size=16)
-    except own.BrokenPictures as error:
+    except user_images.BrokenPictures as error:
       assert error.number == 48 and f"{len(error.files)} of 48 pictures of" in str(error)
 
 
@@ -241,7 +232,7 @@ def sets(tmp_path_factory):
 @pytest.mark.parametrize("large", [False, True])
 def test_records_without_a_picture_are_left_out_and_named(sets, large, monkeypatch, cache):
   if large:
-    monkeypatch.setattr(pictures, "BYTES_IN_MEMORY", 0)
+    monkeypatch.setattr(lazy_images, "BYTES_IN_MEMORY", 0)
   source = load("labelled", "own/train", size=8, data_dir=sets, skip_broken=True)
   assert len(source.broken) == 2 and all("record" in name and "labelled" in name for name in source.broken)
   assert len(source.labels) == 19 and len(source.classes) == 7
@@ -253,7 +244,7 @@ def test_records_without_a_picture_are_left_out_and_named(sets, large, monkeypat
   assert len(source.broken) == 2 and len(source.captions) == 10
   assert source.captions == tuple((f"number {tone}",) for tone in source.images[:][:, 0, 0, 0])
   if large:  # what was found is remembered
-    monkeypatch.setattr(records, "_broken", lambda *args: pytest.fail("the records were read again"))
+    monkeypatch.setattr(classification, "_broken", lambda *args: pytest.fail("the records were read again"))
     assert load_captioned("captioned", "own/train", size=8, data_dir=sets, skip_broken=True).broken == source.broken
 
 

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from experiments.runs import RUN, Run
 
 from experiments import claims, command_line, records, runs, sinusoid
-from experiments.runs import RUN, Run
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import os
 import sys
 
 import pytest
+from experiments.runs import flags_of
 
 from experiments import command_line, configuration, evaluate, maml, one_shot, records, trained_runs
-from experiments.runs import flags_of
 
 GOOD = {"experiment": "experiments.maml", "arguments": [], "flags": {}, "sessions": []}
 DEEP = "[" * 100_000

@@ -27,7 +27,8 @@ from table_of_contrastive_losses import (
 from benchmarks.arithmetic import flops
 from benchmarks.devices import collectives
 from metajax.losses import info_nce, learned_scale, nt_xent, siglip, supervised_contrastive
-from metajax.losses.contrastive import LARGEST_DENSE, LARGEST_GATHERED, LARGEST_LOG_SCALE, START_LOG_SCALE, _rule
+from metajax.losses.contrastive import LARGEST_LOG_SCALE, START_LOG_SCALE
+from metajax.losses.contrastive.tiling import LARGEST_DENSE, LARGEST_GATHERED, default_how
 from metajax.mesh import make_mesh, shard_batch
 from metajax.train import keep_below
 
@@ -349,7 +350,7 @@ def test_arithmetic_of_value_and_gradient_in_products_of_rows(name, most):
 
 
 def test_the_way_is_chosen_by_size_and_devices():
-  of = lambda rows, axis_name=None: _rule(jax.ShapeDtypeStruct((rows, 256), jnp.float32), axis_name)
+  of = lambda rows, axis_name=None: default_how(jax.ShapeDtypeStruct((rows, 256), jnp.float32), axis_name)
   assert (of(LARGEST_DENSE), of(LARGEST_DENSE + 1)) == ("dense", "tiled")
   most = LARGEST_GATHERED // (256 * 4)
   with jax.set_mesh(make_mesh(8)):

@@ -9,8 +9,9 @@ import pytest
 
 import metajax.data as data
 from metajax.data import Pictures, Recordings, from_arrays
-from metajax.data.glyphs import glyphs
-from metajax.data.text import train_tokenizer
+from metajax.data.builtin.cache import cache_folder
+from metajax.data.builtin.glyphs import glyphs
+from metajax.data.text.tokenizer import train_tokenizer
 from metajax.types import Preprocessing
 
 LABELS = np.repeat(np.arange(6), 4)
@@ -171,7 +172,7 @@ def test_a_home_folder_is_expanded_and_a_bucket_refused_at_once(tmp_path, monkey
   (tmp_path / "book.txt").write_text("a line\n" * 50)
   assert data.load_texts("~/book.txt")[0][0].startswith("a line")
   monkeypatch.setenv("METAJAX_CACHE", "~/kept")
-  assert data.glyphs.cache_folder() == tmp_path / "kept"
+  assert cache_folder() == tmp_path / "kept"
   for call in (TOKENIZER.save, data.load, data.load_captioned, data.load_texts, data.load_recordings):
     with pytest.raises(ValueError, match=r"on this machine, got 'gs://bucket/x': .*a disk or .*bucket"):
       call("gs://bucket/x")

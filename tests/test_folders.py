@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metajax.data import Pictures, episode_rows, episodes, examples, load, own, pictures, select_classes, with_rotations
+from metajax.data import Pictures, episode_rows, episodes, examples, load, select_classes, with_rotations
+from metajax.data.files import lazy_images, user_images
 
 PARTS = ("train", "validation", "test")
 
@@ -40,7 +41,7 @@ def folder(tmp_path):
 def as_files(monkeypatch, tmp_path):
   """Every set counts as large."""
   monkeypatch.setenv("METAJAX_CACHE", str(tmp_path / "cache"))
-  monkeypatch.setattr(pictures, "BYTES_IN_MEMORY", 0)
+  monkeypatch.setattr(lazy_images, "BYTES_IN_MEMORY", 0)
 
 
 def break_three(folder):
@@ -158,7 +159,7 @@ def test_every_usual_format_is_read(tmp_path, ending, monkeypatch):
     options = {"quality": 95} if ending.lower() in ("jpg", "jpeg") else {"lossless": True} if ending == "webp" else {}
     save(tmp_path / name / f"0.{ending}", tone(100), **options)
   assert (np.abs(only_picture(tmp_path).astype(int) - 100) <= 1).all()
-  monkeypatch.setattr(own, "FILES_IN_MEMORY", 0)
+  monkeypatch.setattr(user_images, "FILES_IN_MEMORY", 0)
   assert (np.abs(only_picture(tmp_path).astype(int) - 100) <= 1).all()
 
 
@@ -257,7 +258,7 @@ def test_rotations_are_four_times_the_classes(folder):
 def test_broken_pictures_are_named_and_refused(folder, lazy, monkeypatch):
   break_three(folder)
   if lazy:
-    monkeypatch.setattr(own, "FILES_IN_MEMORY", 10)
+    monkeypatch.setattr(user_images, "FILES_IN_MEMORY", 10)
   with pytest.raises(ValueError, match=f"{2 if lazy else 3} of 40 pictures of .*--skip-broken") as raised:
     load(folder, "own/all", size=2)
   said = str(raised.value)
@@ -362,7 +363,7 @@ def test_class_too_small_for_the_task_is_named(folder):
 def test_pictures_in_files_have_the_bytes_of_those_in_memory(folder, monkeypatch):
   save(folder / "alphabet 0" / "letter 0" / "4.jpg", np.random.default_rng(0).integers(0, 256, (40, 30, 3)))
   inside = load(folder, "train", size=5, rotations=True)
-  monkeypatch.setattr(pictures, "BYTES_IN_MEMORY", 0)
+  monkeypatch.setattr(lazy_images, "BYTES_IN_MEMORY", 0)
   outside = load(folder, "train", size=5, rotations=True)
   assert isinstance(outside.images, Pictures) and isinstance(inside.images, np.ndarray)
   assert outside.images.shape == inside.images.shape and len(outside.images) == len(inside.images)
@@ -380,7 +381,7 @@ def test_pictures_in_files_have_the_bytes_of_those_in_memory(folder, monkeypatch
 
 def test_batches_of_pictures_in_files_are_those_of_pictures_in_memory(folder, monkeypatch):
   inside = load(folder, "own/all", size=3)
-  monkeypatch.setattr(pictures, "BYTES_IN_MEMORY", 0)
+  monkeypatch.setattr(lazy_images, "BYTES_IN_MEMORY", 0)
   outside = load(folder, "own/all", size=3)
   task = {"ways": 4, "shots": 1, "queries": 2, "tasks": 6, "seed": 3}
   whole = first(episodes(inside, **task), 9)
@@ -428,9 +429,10 @@ def test_picture_found_broken_late_is_named_in_one_line(folder, as_files):
 def test_program_that_ends_does_not_read_on(folder):
   program = f"""
 import atexit, itertools, time
-from metajax.data import episodes, load, pictures, verified
-pictures.BYTES_IN_MEMORY, count, read = 0, itertools.count(), verified.read_picture
-verified.read_picture = lambda *args, **kwargs: (time.sleep(0.01 * (next(count) > 4000)), read(*args, **kwargs))[1]
+from metajax.data import episodes, load
+from metajax.data.files import lazy_images, verification
+lazy_images.BYTES_IN_MEMORY, count, read = 0, itertools.count(), verification.read_picture
+verification.read_picture = lambda *args, **kwargs: (time.sleep(0.01 * (next(count) > 4000)), read(*args, **kwargs))[1]
 batches = episodes(load({str(folder)!r}, "own/all"), ways=5, shots=1, queries=3, tasks=200)()
 next(batches)
 atexit.register(lambda: print(next(count)))
@@ -445,7 +447,7 @@ atexit.register(lambda: print(next(count)))
 @pytest.mark.parametrize("lazy", [False, True])
 def test_rows_of_a_task_are_the_pictures_that_its_episode_has(folder, lazy, monkeypatch):
   if lazy:
-    monkeypatch.setattr(pictures, "BYTES_IN_MEMORY", 0)
+    monkeypatch.setattr(lazy_images, "BYTES_IN_MEMORY", 0)
   source = load(folder, "own/all", size=2)
   task = {"ways": 3, "shots": 1, "queries": 2, "seed": 7}
   rows_of = episode_rows(source, **task)

@@ -10,8 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from metajax.data import glyphs as module
-from metajax.data.glyphs import FAMILIES, SPLITS, glyphs
+from metajax.data.builtin import glyphs as module
+from metajax.data.builtin.glyphs import FAMILIES, SPLITS, glyphs
 
 FEW = 4  # pictures of a class, in place of 24
 SMALL = {"COPTIC CAPITAL": ("Coptic", "validation"), "TIFINAGH LETTER TUAREG": ("Tuareg", "test")}
@@ -163,11 +163,11 @@ def test_another_process_with_other_string_hashes_draws_the_same_bytes(small, tm
   # Empty packages stand in for metajax and metajax.data, whose TensorFlow takes seconds to import.
   program = (
     "import hashlib, sys, types\n"
-    f"folder = {os.path.dirname(module.__file__)!r}\n"
+    f"folder = {os.path.dirname(os.path.dirname(module.__file__))!r}\n"
     "for name, path in (('metajax', folder[: -len('/data')]), ('metajax.data', folder)):\n"
     "  sys.modules[name] = types.ModuleType(name)\n"
     "  sys.modules[name].__path__ = [path]\n"
-    "from metajax.data import glyphs as module\n"
+    "from metajax.data.builtin import glyphs as module\n"
     f"module.SCRIPTS, module.PICTURES = {SMALL!r}, {FEW}\n"
     "source = module.glyphs('all', cache=sys.argv[1])\n"
     "print(hashlib.sha256(source.images.tobytes() + repr(source[2:]).encode()).hexdigest())"

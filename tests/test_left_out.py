@@ -4,10 +4,10 @@ import os
 
 import numpy as np
 import pytest
+from experiments.few_shot import Setting
 from test_broken_images import write_folder
 
 from experiments import clip, clip_data, few_shot_data, pretraining, pretraining_data
-from experiments.few_shot import Setting
 from metajax.data import BrokenPictures, Recordings, from_arrays
 
 

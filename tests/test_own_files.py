@@ -18,19 +18,11 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from test_broken_images import store, write_folder
 
-from metajax.data import (
-  BrokenPictures,
-  cache,
-  load,
-  load_captioned,
-  load_recordings,
-  load_texts,
-  load_tokenizer,
-  own,
-  own_recordings,
-  pillow,
-)
-from metajax.data.pillow import BrokenPicture, check_beginning, is_grey, read_picture
+from metajax.data import BrokenPictures, load, load_captioned, load_recordings, load_texts, load_tokenizer
+from metajax.data.builtin import cache
+from metajax.data.files import image_file, user_images
+from metajax.data.files.image_file import BrokenPicture, check_beginning, is_grey, read_picture
+from metajax.data.video import user_recordings
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +67,7 @@ def test_what_is_no_regular_file_is_named_and_not_opened(tmp_path, monkeypatch, 
   folder = write_folder(pathlib.Path("set"), classes=2, each=2)
   irregular(folder / "class 0" / "x.png", kind)
   if lazy:
-    monkeypatch.setattr(own, "FILES_IN_MEMORY", 0)
+    monkeypatch.setattr(user_images, "FILES_IN_MEMORY", 0)
   with pytest.raises(BrokenPictures, match=rf"1 of 5 .*'class 0/x.png' \({SAID[kind]}, expected a regular file\)"):
     load("./set", "own/all", size=4)
   assert load("./set", "own/all", size=4, skip_broken=True).broken == ("'class 0/x.png'",)
@@ -151,10 +143,10 @@ def test_formats_that_call_programs_are_no_pictures(tmp_path, monkeypatch):
   (folder / "class 0" / "x.eps").rename(folder / "class 0" / "x.png")  # by another name
   for lazy in (False, True):
     with monkeypatch.context() as patch:
-      patch.setattr(own, "FILES_IN_MEMORY", 0 if lazy else 10)
+      patch.setattr(user_images, "FILES_IN_MEMORY", 0 if lazy else 10)
       with pytest.raises(BrokenPictures, match=r"x.png' \(not a picture of a format that is read\)"):
         load(folder, "own/all", size=4)
-  assert not {".eps", ".ps", ".pdf", ".wmf", ".emf", ".fits", ".h5", ".mpg", ".psd", ".pcd"} & pillow.EXTENSIONS
+  assert not {".eps", ".ps", ".pdf", ".wmf", ".emf", ".fits", ".h5", ".mpg", ".psd", ".pcd"} & image_file.EXTENSIONS
 
 
 @pytest.mark.parametrize("kind", ["PCX", "ICO", "SGI", "PSD-like", "IM"])
@@ -179,9 +171,9 @@ def test_a_playlist_by_the_name_of_a_clip_opens_no_other_file(tmp_path):
     ("y.mp4", f"ffconcat version 1.0\nfile {path.name}\n"),
   ):
     (tmp_path / name).write_text(text)
-    with pytest.raises(own_recordings.BrokenRecording):
-      own_recordings.read_sound(tmp_path / name, 8000)
-  assert len(own_recordings.read_sound(path, 8000)) == 8000
+    with pytest.raises(user_recordings.BrokenRecording):
+      user_recordings.read_sound(tmp_path / name, 8000)
+  assert len(user_recordings.read_sound(path, 8000)) == 8000
 
 
 def test_features_of_a_module_of_someones_own_are_never_imported(tmp_path, monkeypatch):
@@ -225,7 +217,7 @@ def test_a_large_picture_is_read_without_a_word_about_attacks(tmp_path, monkeypa
   path = tmp_path / f"x.{ending}"
   save(path, np.full((64, 64, 3), 100))
   monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow's own limit: it warns above it, and fails above twice
-  monkeypatch.setattr(pillow, "LARGE", 900)
+  monkeypatch.setattr(image_file, "LARGE", 900)
   with warnings.catch_warnings():
     warnings.simplefilter("error")
     assert is_grey(path) is (ending == "gif" and is_grey(path))
@@ -235,7 +227,7 @@ def test_a_large_picture_is_read_without_a_word_about_attacks(tmp_path, monkeypa
 
 def test_a_larger_jpeg_is_read_at_a_fraction_of_its_size_where_it_can_be(tmp_path, monkeypatch):
   pixels = np.repeat(np.repeat(np.arange(4) * 60, 128)[None], 512, 0)
-  monkeypatch.setattr(pillow, "MOST_PIXELS", 128 * 128)
+  monkeypatch.setattr(image_file, "MOST_PIXELS", 128 * 128)
   save(tmp_path / "x.jpg", pixels, quality=95)
   read = read_picture(tmp_path / "x.jpg", size=4, channels=1)
   assert np.abs(read[0, :, 0].astype(int) - np.arange(4) * 60).max() <= 2

@@ -10,7 +10,7 @@ import pytest
 
 import metajax
 from metajax.data import train_tokenizer
-from metajax.data.cache import write_arrays
+from metajax.data.builtin.cache import write_arrays
 from metajax.paths import SCRATCH, alone, read_json, write_whole, writing
 from metajax.report import curves_figure
 from metajax.report import write_whole as write_of_a_run

@@ -6,8 +6,9 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from metajax.data import load, load_captioned, pictures, preprocess
-from metajax.data.pillow import BrokenPicture, read_picture
+from metajax.data import load, load_captioned, preprocess
+from metajax.data.files import lazy_images
+from metajax.data.files.image_file import BrokenPicture, read_picture
 from metajax.networks.pretrained_preprocessing import at_size, of_hugging_face, of_open_clip
 from metajax.types import Preprocessing
 
@@ -209,7 +210,7 @@ def prepared_in(tmp_path):
 @pytest.mark.parametrize("load_all", [folder_of, captions_of, prepared_in])
 def test_data_sets_are_made_ready_as_single_pictures_are(tmp_path, monkeypatch, load_all, in_memory):
   if not in_memory:
-    monkeypatch.setattr(pictures, "BYTES_IN_MEMORY", 0)
+    monkeypatch.setattr(lazy_images, "BYTES_IN_MEMORY", 0)
   source = load_all(tmp_path)
   assert isinstance(source.images, np.ndarray) == in_memory
   tones = lambda images: sorted(image.tobytes() for image in images)  # TFDS has an order of its own
@@ -221,7 +222,7 @@ def test_an_archive_is_made_ready_and_skipping_broken_files_verifies_as_it_reads
   np.savez(tmp_path / "photos.npz", images=photos, labels=[0, 1])
   found = load(f"{tmp_path}/photos.npz", "own/all", preprocessing=HOW).images
   np.testing.assert_array_equal(found, [preprocess(photo, HOW) for photo in photos])
-  monkeypatch.setattr(pictures, "BYTES_IN_MEMORY", 0)
+  monkeypatch.setattr(lazy_images, "BYTES_IN_MEMORY", 0)
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
   (tmp_path / "own").mkdir()
   folder_of(tmp_path / "own")

@@ -6,12 +6,12 @@ import re
 import jax
 import numpy as np
 import pytest
-from test_pretraining import command, pictures  # noqa: F401  (a fixture)
-
-from experiments import pretext, pretext_data, pretext_tasks, records
 from experiments.pretext_montage import montage
 from experiments.pretext_tasks import only_seen_words, swapped
 from experiments.pretraining import Setting
+from test_pretraining import command, pictures  # noqa: F401  (a fixture)
+
+from experiments import pretext, pretext_data, pretext_tasks, records
 from metajax.data import Recordings, moving_glyphs
 from metajax.pretexts import audio_visual
 from metajax.types import Pair

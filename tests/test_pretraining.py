@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-from experiments import command_line, few_shot_data, fine_tune, pretraining_data, records, simclr
 from experiments.pretraining import Setting
 from experiments.pretraining_data import Parts
 from experiments.probing import few_shot_all, few_shot_tasks
+
+from experiments import command_line, few_shot_data, fine_tune, pretraining_data, records, simclr
 from metajax import Examples, Network
 from metajax.data import from_arrays
 from metajax.learners import supervised

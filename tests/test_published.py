@@ -1,7 +1,6 @@
 """Published figures stand here a second time, as their papers have them: a figure that changes does so in both."""
 
 import pytest
-
 from experiments.published import ONE_SHOT_ERROR, accuracy, representation
 
 OMNIGLOT = """

@@ -15,7 +15,7 @@ from metajax.data import (
   recordings_in_order,
   select_recordings,
 )
-from metajax.data.audio import decode_sound, fitted, read_sound, to_16_bits
+from metajax.data.video.audio_file import decode_sound, fitted, read_sound, to_16_bits
 from metajax.pretexts import shuffle_and_learn
 from metajax.types import Pair
 

@@ -30,7 +30,7 @@ from metajax.evaluate import (
   summarise,
   zero_shot,
 )
-from metajax.evaluate.ranks import rank, unit
+from metajax.evaluate.retrieval import rank, unit
 
 random = np.random.default_rng(0)
 LABELS = np.arange(12) % 3

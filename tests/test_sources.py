@@ -10,22 +10,15 @@ import time
 import jax
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 import tiny_omniglot
 
-from metajax.data import (
-  Pictures,
-  episodes,
-  examples,
-  from_arrays,
-  images,
-  load,
-  pictures,
-  records,
-  select_classes,
-  with_rotations,
-)
-from metajax.data.parts import PARTS
+from metajax.data import Pictures, episodes, examples, from_arrays, load, select_classes, with_rotations
+from metajax.data.files import lazy_images
+from metajax.data.splits import PARTS
+from metajax.data.tfds import download, random_access
+from metajax.data.tfds.decoding import decode
 
 tfds.disable_progress_bar()
 
@@ -121,7 +114,7 @@ def test_own_split_is_as_the_set_has_it(folder, name):
 @pytest.mark.parametrize("name", ["shared", "random_access"])
 def test_large_set_is_read_from_its_record_files_with_the_same_bytes(folder, name, tmp_path, monkeypatch):
   inside = load(name, "train", size=8, data_dir=folder, rotations=True)
-  monkeypatch.setattr(pictures, "BYTES_IN_MEMORY", 0)
+  monkeypatch.setattr(lazy_images, "BYTES_IN_MEMORY", 0)
   monkeypatch.setenv("METAJAX_CACHE", str(tmp_path))
   outside = load(name, "train", size=8, data_dir=folder, rotations=True)
   assert isinstance(inside.images, np.ndarray) and isinstance(outside.images, Pictures)
@@ -136,12 +129,12 @@ def test_large_set_is_read_from_its_record_files_with_the_same_bytes(folder, nam
 
 @pytest.mark.parametrize("name", ["shared", "random_access"])
 def test_index_of_a_large_set_is_kept_until_its_files_change(folder, name, tmp_path, monkeypatch):
-  monkeypatch.setattr(pictures, "BYTES_IN_MEMORY", 0)
+  monkeypatch.setattr(lazy_images, "BYTES_IN_MEMORY", 0)
   monkeypatch.setenv("METAJAX_CACHE", str(tmp_path / "cache"))
   shutil.copytree(pathlib.Path(folder) / name, tmp_path / name)
   source = load(name, "own/test", size=8, data_dir=str(tmp_path))
   with monkeypatch.context() as patch:
-    patch.setattr(records, "_labels", lambda *args: pytest.fail("the files were read again"))
+    patch.setattr(random_access, "_labels", lambda *args: pytest.fail("the files were read again"))
     again = load(name, "own/test", size=8, data_dir=str(tmp_path))
   assert len(list((tmp_path / "cache").iterdir())) == 1
   np.testing.assert_array_equal(again.images[:], source.images[:])
@@ -162,9 +155,9 @@ def test_order_of_a_set_is_that_of_its_files_whatever_their_format(folder):
 def test_record_that_holds_no_picture_is_named(folder, tmp_path):
   shutil.copytree(pathlib.Path(folder) / "shared", tmp_path / "shared")
   (file,) = (tmp_path / "shared" / "1.0.0").glob("*test.tfrecord*")
-  written = [record.numpy() for record in images.tf.data.TFRecordDataset(str(file))]
+  written = [record.numpy() for record in tf.data.TFRecordDataset(str(file))]
   written[4] = written[4].replace(b"PNG", b"PNC")
-  with images.tf.io.TFRecordWriter(str(file)) as writer:
+  with tf.io.TFRecordWriter(str(file)) as writer:
     for record in written:
       writer.write(record)
   with pytest.raises(ValueError, match="the picture of record 4 of shared cannot be decoded: Unknown image") as raised:
@@ -208,9 +201,9 @@ def test_data_folder_is_the_environments_where_none_is_given(folder, monkeypatch
 
 def test_pictures_shrink_to_the_mean_of_what_each_new_pixel_covers():
   picture = np.random.default_rng(0).integers(0, 256, (12, 12, 1)).astype(np.uint8)
-  file = images.tf.io.encode_png(picture).numpy()
+  file = tf.io.encode_png(picture).numpy()
   means = picture.reshape(4, 3, 4, 3).mean(axis=(1, 3))
-  (decoded,) = images.decode(np.array([file], object), size=4, channels=1)
+  (decoded,) = decode(np.array([file], object), size=4, channels=1)
   assert np.abs(decoded[..., 0] - means).max() <= 0.5 + 1e-3
 
 
@@ -274,7 +267,7 @@ def test_download_from_a_host_that_never_answers_fails_within_seconds(tmp_path, 
   with socket.create_server(("127.0.0.1", 0)) as silent:
     address = f"http://127.0.0.1:{silent.getsockname()[1]}/pictures.zip"
     monkeypatch.setattr(DrawnHere, "url_infos", {address: None})
-    monkeypatch.setattr(images, "SECONDS_TO_ANSWER", 0.5)
+    monkeypatch.setattr(download, "SECONDS_TO_ANSWER", 0.5)
     with pytest.raises(ConnectionError, match=f"{address} does not answer.*no data sets"):
       load("drawn_here", data_dir=str(tmp_path), download=True)
 

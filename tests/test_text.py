@@ -11,7 +11,8 @@ from tokenizers import Tokenizer as Encoding
 from tokenizers import models
 
 from metajax.data import Tokenizer, load_tokenizer, train_tokenizer
-from metajax.data.text import CLIP_MERGES, END, START, bytes_to_unicode, clean
+from metajax.data.text.tokenizer import END, START, clean
+from metajax.data.text.tokenizer_files import CLIP_MERGES, bytes_to_unicode
 
 CORPUS = ["a brown dog runs", "a dog and a brown cat", "LATIN SMALL LETTER E WITH CARON", "ein Hund läuft 走る"] * 5
 tokenizer = train_tokenizer(CORPUS, 300)

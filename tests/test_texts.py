@@ -14,7 +14,7 @@ from metajax.data import (
   token_rows,
   train_tokenizer,
 )
-from metajax.data.texts import rows_of_texts
+from metajax.data.text.corpus import rows_of_texts
 from metajax.evaluate import bigram, independent_pixels, log_probabilities_of, rate
 
 TEXTS = ("a brown dog runs over the green grass", "a dog", "", "A small  cat\nsleeps on a red chair")

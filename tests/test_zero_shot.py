@@ -8,10 +8,10 @@ import sys
 import numpy as np
 import published_clips as published
 import pytest
+from experiments.terminal import encodable, printable
 from PIL import Image
 
 from experiments import command_line, records, zero_shot
-from experiments.terminal import encodable, printable
 from metajax.data import preprocess, train_tokenizer
 from metajax.types import Examples, Preprocessing
 

@@ -16,7 +16,7 @@ EVALUATION = (  # the other alphabets are Lake's background
 def alphabets() -> dict[str, int]:
   """How many characters each alphabet has, as the archive has it."""
   found: dict[str, int] = {}
-  for line in resources.files("metajax.data").joinpath("omniglot_vinyals.txt").read_text().splitlines():
+  for line in resources.files("metajax.data.builtin").joinpath("omniglot_vinyals.txt").read_text().splitlines():
     if not line.startswith("#"):
       _, alphabet, _, last = line.split(" ")
       found[alphabet] = max(found.get(alphabet, 0), int(last))

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun, jaxprs_in_params
 
 from metajax.adapt.reverse_only import only_in_reverse
+from metajax.tree import is_floating, is_symbolic_zero
 from metajax.types import Data, LossFn, Params, Scalar
 
 
@@ -55,7 +55,7 @@ def _value_and_grad(function: Callable, params, data, constants):
 def _forward(function, *primals):
   values = jax.tree.map(lambda x: x.value, primals, is_leaf=_is_primal)
   # What no one differentiates costs no cotangent. Marks without leaves are known while tracing.
-  marks = [() if x.perturbed and _floats(x.value) else None for x in jax.tree.leaves(primals, is_leaf=_is_primal)]
+  marks = [() if x.perturbed and is_floating(x.value) else None for x in jax.tree.leaves(primals, is_leaf=_is_primal)]
   # The gradient itself: calling `_value_and_grad` here, as is usual, makes its second derivative inside a scan wrong.
   return jax.value_and_grad(function)(*values), (values, marks)
 
@@ -63,7 +63,9 @@ def _forward(function, *primals):
 def _backward(function, residuals, cotangents):
   (values, marks), (value_bar, gradient_bar) = residuals, cotangents
   leaves, tree = jax.tree.flatten(values)
-  tangents = [jnp.zeros_like(x) if _is_zero(x) else x for x in jax.tree.leaves(gradient_bar, is_leaf=_is_zero)]
+  tangents = [
+    jnp.zeros_like(x) if is_symbolic_zero(x) else x for x in jax.tree.leaves(gradient_bar, is_leaf=is_symbolic_zero)
+  ]
   # The parameters are the first leaves, and all of them are floats.
   wanted = [i for i, mark in enumerate(marks) if mark is not None or i < len(tangents)]
 
@@ -82,9 +84,9 @@ def _backward(function, residuals, cotangents):
       f"the inner loss has an operation without a forward-mode derivative ({_first_line(error)}): give the inner loop "
       'gradient="reverse", which needs none'
     ) from error
-  bars = [np.zeros(jnp.shape(x), jax.dtypes.float0) if not _floats(x) else jnp.zeros_like(x) for x in leaves]
+  bars = [np.zeros(jnp.shape(x), jax.dtypes.float0) if not is_floating(x) else jnp.zeros_like(x) for x in leaves]
   for i, slope, curve in zip(wanted, gradient, change, strict=True):
-    bars[i] = curve if _is_zero(value_bar) else (curve + value_bar * slope).astype(curve.dtype)
+    bars[i] = curve if is_symbolic_zero(value_bar) else (curve + value_bar * slope).astype(curve.dtype)
   return jax.tree.unflatten(tree, bars)
 
 
@@ -105,16 +107,8 @@ def _holds(jaxpr, primitive) -> bool:
   return any(equation.primitive.name == primitive or inner(equation) for equation in jaxpr.eqns)
 
 
-def _floats(x) -> bool:
-  return jnp.issubdtype(jnp.result_type(x), jnp.inexact)
-
-
 def _is_primal(x) -> bool:
   return hasattr(x, "perturbed")
-
-
-def _is_zero(x) -> bool:
-  return isinstance(x, SymbolicZero)
 
 
 def _first_line(error):

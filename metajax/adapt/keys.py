@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import jax
 
-from metajax.mesh.devices import is_key
+from metajax.tree import is_key
 from metajax.types import Array, Data
 
 

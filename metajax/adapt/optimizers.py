@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metajax.compose.heads import wide
+from metajax.tree import wide
 from metajax.types import Data, LossFn, Params, Scalar
 
 

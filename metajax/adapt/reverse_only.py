@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from metajax.tree import is_floating
+
 ADVICE = (
   'an inner loop of gradient="mixed" has a derivative in reverse mode alone (jax.grad, jax.jacrev, jax.hessian): for '
   'forward mode (jax.jvp, jax.jacfwd) give it gradient="reverse"'
@@ -17,8 +19,7 @@ def only_in_reverse(tree):
   Raises:
     TypeError: if what depends on them is differentiated in forward mode.
   """
-  floats = lambda x: jnp.issubdtype(jnp.result_type(x), jnp.inexact)
-  return jax.tree.map(lambda x: _value_p.bind(jnp.asarray(x)) if floats(x) else x, tree)
+  return jax.tree.map(lambda x: _value_p.bind(jnp.asarray(x)) if is_floating(x) else x, tree)
 
 
 def _refused(*_, **__):

@@ -15,6 +15,7 @@ from metajax.adapt import keys
 from metajax.adapt.guard import guarded_update
 from metajax.adapt.inner import mixed_value_and_grad
 from metajax.adapt.optimizers import check_optimizer, in_32_bits, needs_value, told_of_loss
+from metajax.tree import is_floating
 from metajax.types import Adapt
 
 Gradient = Literal["mixed", "reverse", "first_order"]
@@ -185,7 +186,7 @@ def check_floats(params):
     TypeError: naming the first that is not of a floating type.
   """
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-    if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+    if not is_floating(leaf):
       name = jax.tree_util.keystr(path)
       raise TypeError(f"expected parameters of a floating type, got {jnp.result_type(leaf)} at params{name}")
 

@@ -7,11 +7,11 @@ from metajax.compose.heads import (
   linear,
   perceptron,
   repeated_for_all_ways,
-  unit_rows,
   zeros_for_all_ways,
 )
 from metajax.compose.joined import beside, on_pairs, tied, with_head
 from metajax.compose.wrapped import chunked, flatten, frozen, prepared, started
+from metajax.similarity import unit_rows
 
 __all__ = [
   "beside",

@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from metajax import checks
 from metajax.compose.joined import with_head
+from metajax.similarity import unit_rows
 from metajax.types import Array, Network
 
 
@@ -69,30 +69,6 @@ def perceptron(hidden: int, outputs: int) -> Network:
     return jax.nn.relu(first.apply(params, state, features, train=train)[0]), state
 
   return with_head(Network(first.init, activated), linear(outputs))
-
-
-def unit_rows(features: Array) -> Array:
-  """`x / |x|` of each row, `[..., d] -> [..., d]`; lengths are measured in 32 bits at least.
-
-  A row of zeros stays, and its gradient is 0; one that holds NaN or an infinity is NaN.
-
-  Raises:
-    ValueError: if the features are not floating, or `d` is 0.
-  """
-  checks.floating("features", features, ..., "d")
-  if not features.shape[-1]:
-    raise ValueError(f"expected features of at least 1 value a row, got an array of shape {list(features.shape)}")
-  rows = wide(features)
-  size = lax.stop_gradient(jnp.abs(rows).max(-1, keepdims=True))
-  scaled = rows / jnp.where(size == 0, 1, size)  # so that no square overflows or vanishes
-  squared = jnp.square(scaled).sum(-1, keepdims=True)
-  unit = jnp.where(size == 0, 0, scaled * lax.rsqrt(jnp.where(size == 0, 1, squared)))
-  return unit.astype(jnp.result_type(features))
-
-
-def wide(x: Array) -> Array:
-  """Numbers in 32 bits at least: what sums and norms are taken of, which 16 bits cannot hold."""
-  return jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32))
 
 
 def zeros_for_all_ways(params, labels: Array):

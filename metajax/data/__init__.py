@@ -15,23 +15,25 @@ with contextlib.suppress(RuntimeError):
   tf.config.set_visible_devices([], "GPU")
   tf.config.set_visible_devices([], "TPU")
 
-from metajax.data.captions import load_captioned
-from metajax.data.episodes import episode_rows, episodes, examples
-from metajax.data.image_text import image_texts
-from metajax.data.moving_glyphs import moving_glyphs
+from metajax.data.batches import examples, in_order
+from metajax.data.builtin.moving_glyphs import moving_glyphs
+from metajax.data.episodes import episode_rows, episodes
+from metajax.data.files.lazy_images import Pictures
+from metajax.data.files.preprocessing import preprocess
+from metajax.data.files.user_images import BrokenPictures
+from metajax.data.load import load
 from metajax.data.one_shot import one_shot_runs, one_shot_tasks
-from metajax.data.own import BrokenPictures
 from metajax.data.pairs import balanced, pairs, triplets
 from metajax.data.palette import learn_palette
-from metajax.data.parts import NoSuchSplit
-from metajax.data.pictures import Pictures
-from metajax.data.preprocess import preprocess
-from metajax.data.recordings import Recordings, cut_clips, recordings, recordings_in_order, select_recordings
-from metajax.data.rows import deal_pictures, in_order, select_rows
-from metajax.data.sources import Source, from_arrays, load, select_classes, with_rotations
-from metajax.data.text import Tokenizer, load_tokenizer, train_tokenizer
-from metajax.data.texts import load_texts, token_batches, token_rows
-from metajax.data.video import load_recordings
+from metajax.data.source import Source, from_arrays, select_classes, select_rows, with_rotations
+from metajax.data.splits import NoSuchSplit, deal_pictures
+from metajax.data.text.captions import load_captioned
+from metajax.data.text.corpus import load_texts, token_batches, token_rows
+from metajax.data.text.image_text import image_texts
+from metajax.data.text.tokenizer import Tokenizer, train_tokenizer
+from metajax.data.text.tokenizer_files import load_tokenizer
+from metajax.data.video.loader import load_recordings
+from metajax.data.video.recordings import Recordings, cut_clips, recordings, recordings_in_order, select_recordings
 
 __all__ = [
   "BrokenPictures",

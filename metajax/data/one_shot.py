@@ -6,17 +6,18 @@ import re
 import numpy as np
 
 from metajax import checks
-from metajax.data.episodes import check_place
-from metajax.data.files import checked_name
-from metajax.data.pillow import BrokenPicture, read_picture
-from metajax.data.rows import share_of
-from metajax.data.sources import MOST_PIXELS, check_source
+from metajax.data.files.image_file import BrokenPicture, read_picture
+from metajax.data.files.opening import checked_name
+from metajax.data.sharding import check_place
+from metajax.data.source import MOST_PIXELS, Source, check_source
+from metajax.paths import AnyPath
+from metajax.shards import host_slice
 from metajax.types import Batches, Episode, Examples
 
 RUN = re.compile(r"run(\d+)")
 
 
-def one_shot_runs(folder, *, size=28) -> Batches:
+def one_shot_runs(folder: AnyPath, *, size: int = 28) -> Batches:
   """The fixed runs of Omniglot's one-shot classification (Lake et al. 2015), from the unzipped folder that a user has.
 
   Each run has 20 characters of one alphabet, each drawn once by one person (to learn from) and once by another (to
@@ -50,7 +51,7 @@ def one_shot_runs(folder, *, size=28) -> Batches:
   return _once(runs)
 
 
-def one_shot_tasks(source, *, ways=20, runs=20, seed=0) -> Batches:
+def one_shot_tasks(source: Source, *, ways: int = 20, runs: int = 20, seed: int = 0) -> Batches:
   """The same protocol drawn from any source with alphabets: `ways` characters of one alphabet, of two people.
 
   For each run an alphabet with `ways` characters at least is drawn, its characters, and two of the `styles` (people,
@@ -150,7 +151,7 @@ def _once(runs) -> Batches:
     check_place(start, shard)
     if start:
       raise ValueError(f"expected a start of 0, of one batch of {len(runs)} runs, got {start}")
-    own = share_of(len(runs), shard)
+    own = host_slice(len(runs), shard)
     yield Episode(*(Examples(part.inputs[own], part.labels[own]) for part in whole))
 
   return batches

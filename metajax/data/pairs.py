@@ -4,13 +4,14 @@ import numpy as np
 import tensorflow as tf
 
 from metajax import checks
-from metajax.data.episodes import ENDLESS, _draw, _noise, _reader, _share, check_batches
-from metajax.data.images import plain
-from metajax.data.sources import check_source
+from metajax.data.episodes import draw_task
+from metajax.data.pipeline import check_batches, plain, random_integers, reader
+from metajax.data.sharding import ENDLESS, rows_of_host
+from metajax.data.source import Source, check_source
 from metajax.types import Batches, Examples, Pair
 
 
-def pairs(source, *, batch_size, seed=0, within_groups=False) -> Batches:
+def pairs(source: Source, *, batch_size: int, seed: int = 0, within_groups: bool = False) -> Batches:
   """Batches of pairs of pictures to verify: every other pair is of one class, the others are of two.
 
   The class of the first picture is drawn uniformly, and so is any other class for the second one; no picture is beside
@@ -31,7 +32,7 @@ def pairs(source, *, batch_size, seed=0, within_groups=False) -> Batches:
     ValueError: a class has one picture, there is one class (of a group, with `within_groups`), or `batch_size` is below
       1.
   """
-  rows, read = _draw_triplet(source, batch_size, seed, within_groups), _reader(source.images)
+  rows, read = _draw_triplet(source, batch_size, seed, within_groups), reader(source.images)
 
   def batches(start=0, shard=(0, 1)):
     def pair(counter):
@@ -44,7 +45,7 @@ def pairs(source, *, batch_size, seed=0, within_groups=False) -> Batches:
   return batches
 
 
-def triplets(source, *, batch_size, seed=0, within_groups=False) -> Batches:
+def triplets(source: Source, *, batch_size: int, seed: int = 0, within_groups: bool = False) -> Batches:
   """Batches of triplets: two different pictures of one class, and one of another class, all drawn uniformly.
 
   Arguments and errors are those of `pairs`.
@@ -53,7 +54,7 @@ def triplets(source, *, batch_size, seed=0, within_groups=False) -> Batches:
     `batches(start=0, shard=(0, 1))`, as for `episodes`, of dictionaries of "anchor", "positive" and "negative", float32
     `[batch_size/hosts, height, width, channels]` in [0, 1] each.
   """
-  rows, read = _draw_triplet(source, batch_size, seed, within_groups), _reader(source.images)
+  rows, read = _draw_triplet(source, batch_size, seed, within_groups), reader(source.images)
 
   def batches(start=0, shard=(0, 1)):
     named = lambda counter: dict(zip(("anchor", "positive", "negative"), rows(counter), strict=True))
@@ -62,7 +63,7 @@ def triplets(source, *, batch_size, seed=0, within_groups=False) -> Batches:
   return batches
 
 
-def balanced(source, *, classes, each, seed=0, within_groups=False) -> Batches:
+def balanced(source: Source, *, classes: int, each: int, seed: int = 0, within_groups: bool = False) -> Batches:
   """Batches of `each` pictures of each of `classes` classes, drawn without replacement.
 
   Args:
@@ -85,11 +86,11 @@ def balanced(source, *, classes, each, seed=0, within_groups=False) -> Batches:
   checks.count("each", each)
   if not 2 <= each <= least:
     raise ValueError(f"expected from 2 to {least} pictures of each class, all that the smallest class has, got {each}")
-  rows, read = _draw(source, classes, each - 1, 1, seed, within_groups), _reader(source.images)
+  rows, read = draw_task(source, classes, each - 1, 1, seed, within_groups), reader(source.images)
   number = classes * each
 
   def batches(start=0, shard=(0, 1)):
-    offset, local = _share(start, shard, number, "classes * each")
+    offset, local = rows_of_host(start, shard, number, "classes * each")
 
     def batch(step):
       mine = slice(offset, offset + local)
@@ -102,7 +103,7 @@ def balanced(source, *, classes, each, seed=0, within_groups=False) -> Batches:
 
 def _each(function, start, shard, batch_size):
   """A dataset of a host's rows of each batch: `function` of the number of each row over all batches and hosts."""
-  offset, local = _share(start, shard, batch_size, "batch_size")
+  offset, local = rows_of_host(start, shard, batch_size, "batch_size")
   counters = tf.data.Dataset.range(start * local, ENDLESS)
   drawn = counters.map(
     plain(lambda c: function(c // local * batch_size + offset + c % local)), num_parallel_calls=tf.data.AUTOTUNE
@@ -130,7 +131,7 @@ def _draw_triplet(source, batch_size, seed, within_groups):
 
   def rows(counter):
     """The greatest of independent random numbers are a uniform draw without replacement, as for `episodes`."""
-    noise = _noise(classes + 2 * most, seed, counter)
+    noise = random_integers(classes + 2 * most, seed, counter)
     way = tf.argmax(noise[:classes])
     others = (group == group[way]) & (tf.range(classes, dtype=tf.int64) != way)
     other = tf.argmax(tf.where(others, noise[:classes], tf.int64.min))

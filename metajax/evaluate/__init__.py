@@ -1,20 +1,13 @@
 """Scores of a trained learner: on tasks it has not seen, and of its frozen features."""
 
-from metajax.evaluate.counting import Counted, bigram, independent_pixels
-from metajax.evaluate.cross_modal import ZeroShot, class_embeddings, prompts, retrieval, zero_shot
-from metajax.evaluate.features import features, frozen
-from metajax.evaluate.few_shot import (
-  Score,
-  adaptation_curve,
-  few_shot_accuracy,
-  few_shot_error,
-  one_shot_runs,
-  over_seeds,
-  paired_difference,
-  summarise,
-)
+from metajax.evaluate.count_baselines import Counted, bigram, independent_pixels
+from metajax.evaluate.embed import features, frozen
+from metajax.evaluate.few_shot import adaptation_curve, few_shot_accuracy, few_shot_error, one_shot_runs
 from metajax.evaluate.likelihood import log_probabilities_of, rate
 from metajax.evaluate.probes import Probed, linear_probe, nearest_neighbours, neighbour_classes
+from metajax.evaluate.retrieval import retrieval
+from metajax.evaluate.statistics import Score, over_seeds, paired_difference, summarise
+from metajax.evaluate.zero_shot import ZeroShot, class_embeddings, prompts, zero_shot
 
 __all__ = [
   "Counted",

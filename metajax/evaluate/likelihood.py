@@ -1,12 +1,12 @@
-"""How well what comes is foretold: log probabilities of whole data sets, and rates of them with their intervals."""
+"""Log-likelihood: log probabilities of whole data sets, and rates of them with their intervals."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from metajax import checks
-from metajax.evaluate.features import features
-from metajax.evaluate.few_shot import Score, student_t
+from metajax.evaluate.embed import features
+from metajax.evaluate.statistics import Score, student_t
 from metajax.types import Examples, Params, State
 
 

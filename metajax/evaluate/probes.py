@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax import checks
-from metajax.evaluate.few_shot import Score, summarise
-from metajax.evaluate.ranks import unit
+from metajax.evaluate.retrieval import unit
+from metajax.evaluate.statistics import Score, summarise
 from metajax.types import Array, Examples
 
 STRENGTHS = tuple(10.0**e for e in range(1, -6, -1))

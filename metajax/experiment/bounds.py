@@ -85,7 +85,7 @@ def _checked(name: str, kind, value):
   if isinstance(value, Path):
     return _on_disk(flag, value)
   if isinstance(value, str) and any(isinstance(one, DataName) for one in said):
-    from metajax.data.files import checked_name  # with TensorFlow, which a command without data does not need
+    from metajax.data.files.opening import checked_name  # with TensorFlow, which a command without data does not need
 
     return checked_name(value)
   if type(value) in UNSAID:

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from metajax import checks
-from metajax.compose import unit_rows
 from metajax.compose.joined import check_networks
 from metajax.learners.simclr import check_views
 from metajax.losses import info_nce, learned_scale, siglip
 from metajax.losses.contrastive import START_LOG_SCALE
 from metajax.predictors.comparison import centroid_cosines
+from metajax.similarity import unit_rows
 from metajax.types import Array, Inputs, Learner, Network, Pair
 from metajax.views import each_row
 

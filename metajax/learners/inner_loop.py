@@ -11,6 +11,7 @@ from metajax import checks
 from metajax.compose.joined import check_networks
 from metajax.learners.episodic import check_episodes, check_padding, first_support
 from metajax.losses import cross_entropy
+from metajax.tree import is_floating
 from metajax.types import Adapt, Inputs, Key, Network, Params, State
 
 Policy = Literal["transductive", "support"]
@@ -62,15 +63,14 @@ def statistics_of_pass(network: Network, params: Params, state: State, inputs: I
   `(1 - m) * statistics`, and its derivative in the old value is `m`. Leaves that are not floating, or that a pass
   leaves as they were (`m = 1`), stay as they are.
   """
-  floats = lambda x: jnp.issubdtype(jnp.result_type(x), jnp.inexact)
   leaves, structure = jax.tree.flatten(state)
-  averages = [x for x in leaves if floats(x)]
+  averages = [x for x in leaves if is_floating(x)]
 
   def after(averages):
     given = iter(averages)
-    whole = structure.unflatten([next(given) if floats(x) else x for x in leaves])
+    whole = structure.unflatten([next(given) if is_floating(x) else x for x in leaves])
     updated = structure.flatten_up_to(network.apply(params, whole, inputs, train=True)[1])
-    return [x for x in updated if floats(x)]
+    return [x for x in updated if is_floating(x)]
 
   fill = lambda make: [make(x) for x in averages]
   from_zeros, kept = jax.jvp(after, (fill(jnp.zeros_like),), (fill(jnp.ones_like),))
@@ -78,7 +78,7 @@ def statistics_of_pass(network: Network, params: Params, state: State, inputs: I
     jnp.where(m == 1, old, x / jnp.where(m == 1, 1, 1 - m))
     for x, m, old in zip(from_zeros, kept, averages, strict=True)
   )
-  return structure.unflatten([next(given) if floats(x) else x for x in leaves])
+  return structure.unflatten([next(given) if is_floating(x) else x for x in leaves])
 
 
 def inner_loop(network: Network, adapt: Adapt, loss: Callable) -> Callable:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from metajax import checks
-from metajax.compose.heads import wide
+from metajax.tree import wide
 from metajax.types import Array, Cache, Decoded, Key, Network, Params, State
 
 NEVER = -1e30  # the logit of a token that may not come

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax import checks
-from metajax.compose import unit_rows, with_head
+from metajax.compose import with_head
 from metajax.learners.episodic import check_examples, check_padded_rows
 from metajax.losses import learned_scale, nt_xent
 from metajax.losses import supervised_contrastive as loss_of_classes
 from metajax.losses.contrastive import START_LOG_SCALE
 from metajax.predictors import nearest_centroid
+from metajax.similarity import unit_rows
 from metajax.types import Array, Batch, Examples, Inputs, Key, Learner, Network
 from metajax.views import each_row
 

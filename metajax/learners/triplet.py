@@ -6,7 +6,6 @@ from typing import Literal
 import jax.numpy as jnp
 
 from metajax import checks
-from metajax.compose import unit_rows
 from metajax.compose.joined import check_networks
 from metajax.learners.episodic import check_embedding, check_examples, check_padded_rows
 from metajax.learners.metric import check_positives, embed_together
@@ -14,6 +13,7 @@ from metajax.losses import batch_hard, batch_semi_hard, triplet_margin
 from metajax.losses.classification import right_if_known
 from metajax.losses.metric import hinge, relations
 from metajax.predictors import nearest_centroid, squared_distances
+from metajax.similarity import unit_rows
 from metajax.types import Examples, Learner, Network
 
 Negatives = Literal["given", "hard", "semi_hard"]

@@ -6,9 +6,13 @@ from metajax.losses.classification import (
   check_one_hot,
   cross_entropy,
   row_weights,
+  squared_error,
   squared_error_of_scores,
 )
-from metajax.losses.contrastive import info_nce, learned_scale, nt_xent, siglip, supervised_contrastive
+from metajax.losses.contrastive.info_nce import info_nce, learned_scale
+from metajax.losses.contrastive.nt_xent import nt_xent, supervised_contrastive
+from metajax.losses.contrastive.siglip import siglip
+from metajax.losses.language_model import vocabulary_cross_entropy, vocabulary_log_probabilities
 from metajax.losses.metric import (
   batch_cross_entropy,
   batch_hard,
@@ -17,8 +21,6 @@ from metajax.losses.metric import (
   triplet_margin,
 )
 from metajax.losses.reconstruction import masked_reconstruction, normalised_patches, patch_statistics
-from metajax.losses.regression import squared_error
-from metajax.losses.vocabulary import vocabulary_cross_entropy, vocabulary_log_probabilities
 
 __all__ = [
   "accuracy",

@@ -1,4 +1,4 @@
-"""Losses and scores of a classifier: logits and one-hot labels in, a scalar out.
+"""Losses and scores of classification and regression: outputs and labels in, a scalar out.
 
 A row of labels that is all zero is padding and weighs nothing, so batches of any length keep one shape.
 """
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax import checks
-from metajax.compose.heads import wide
+from metajax.tree import wide
 from metajax.types import Array, Scalar
 
 
@@ -117,3 +117,26 @@ def _labelled(name, numbers, labels):
 def _mean(values, labels):
   weight = jnp.sum(wide(labels))
   return jnp.sum(wide(values)) / jnp.where(weight == 0, 1, weight)
+
+
+def squared_error(outputs: Array, targets: Array) -> Scalar:
+  """The mean over rows and outputs of `(outputs - targets)^2`.
+
+  Args:
+    outputs: `[n, outputs]`.
+    targets: `[n, outputs]`.
+
+  Returns:
+    A scalar in 32 bits at least.
+
+  Raises:
+    ValueError: if the shapes differ, so that nothing is broadcast in silence, there are no values, or they are not real
+      numbers.
+  """
+  checks.real("outputs", outputs)
+  checks.real("targets", targets)
+  if jnp.shape(outputs) != jnp.shape(targets):
+    raise ValueError(f"expected outputs {list(jnp.shape(targets))} like the targets, got {list(jnp.shape(outputs))}")
+  if not jnp.size(outputs):
+    raise ValueError(f"expected outputs of at least 1 value, got an array of shape {list(outputs.shape)}")
+  return jnp.mean(jnp.square(wide(outputs) - wide(targets)))

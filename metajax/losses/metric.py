@@ -3,12 +3,14 @@
 A row of labels that is all zero is padding and weighs nothing.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from metajax import checks
-from metajax.compose.heads import wide
+from metajax.tree import wide
 from metajax.types import Array, Scalar
 
 SOFT = "soft"  # in place of a margin
@@ -149,7 +151,7 @@ def relations(pairwise: Array, labels: Array) -> tuple[Array, Array]:
   return both & same & ~jnp.eye(rows, dtype=bool), both & ~same
 
 
-def hinge(margin: float | str):
+def hinge(margin: float | str) -> Callable[[Array], Array]:
   """`max(0, x + margin)`, or `log(1 + exp(x))` for the margin "soft".
 
   Raises:

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from metajax import checks
-from metajax.compose.heads import wide
-from metajax.losses.tiles import as_weights, mean_of
+from metajax.losses.sums import as_weights, mean_of
+from metajax.tree import wide
 from metajax.types import Array, Scalar
 
 

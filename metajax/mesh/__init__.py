@@ -6,6 +6,20 @@ give each device its own tasks, and `over_rows` its own rows of a large-batch lo
 parameters too. Several hosts `join` first; every host then runs the same program on its own share of each batch.
 """
 
+from metajax.mesh._task_sums import tasks_at_once
+from metajax.mesh.all_pairs import (
+  Rows,
+  axis_size,
+  bring_home,
+  bring_home_exponentials,
+  columns_of,
+  meet,
+  meet_each_other,
+  over_rows,
+  position,
+  total,
+  varying,
+)
 from metajax.mesh.devices import (
   device_count,
   devices_for,
@@ -19,22 +33,18 @@ from metajax.mesh.devices import (
   to_host,
   whole_parameters,
 )
-from metajax.mesh.hosts import first_host, for_hosts, from_first_host, join, meet_hosts, own_share, preempted, share
-from metajax.mesh.rows import (
-  Rows,
-  axis_size,
-  bring_home,
-  bring_home_exponentials,
-  columns_of,
-  meet,
-  meet_each_other,
-  over_rows,
-  position,
-  total,
-  varying,
+from metajax.mesh.distributed import (
+  first_host,
+  for_hosts,
+  from_first_host,
+  join,
+  meet_hosts,
+  own_share,
+  preempted,
+  share,
 )
-from metajax.mesh.tasks import map_tasks, mean_over_tasks, tasks_at_once
-from metajax.mesh.watch import LOST, advise
+from metajax.mesh.heartbeat import LOST, advise
+from metajax.mesh.tasks import map_tasks, mean_over_tasks
 
 __all__ = [
   "LOST",

@@ -1,6 +1,7 @@
 """Devices: how many there are, and how batches and params are spread over them."""
 
 import numbers
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from metajax.tree import is_key, leading_axis
 from metajax.types import Batch, Params
 
 DATA = "data"
@@ -72,7 +74,7 @@ def shard_batch(batch: Batch) -> Batch:
     ValueError: if the leaves' leading axes differ, the global number of rows does not divide by the devices, or several
       hosts have no mesh.
   """
-  rows = leading(batch) * jax.process_count()
+  rows = leading_axis(batch) * jax.process_count()
   if device_count() == 1:
     if jax.process_count() > 1:
       raise ValueError(f"expected a mesh over the devices of all {jax.process_count()} hosts, such as make_mesh()")
@@ -95,7 +97,7 @@ def shard_padded(batch: Batch, rows: int = 0) -> tuple[Batch, np.ndarray]:
   Raises:
     ValueError: if the leaves' leading axes differ.
   """
-  here, hosts = _rows(batch, least=0), jax.process_count()
+  here, hosts = leading_axis(batch, least=0), jax.process_count()
   counts = np.array([here]) if hosts == 1 else multihost_utils.process_allgather(np.int32(here)).reshape(-1)
   local = device_count() // hosts
   each = -(-max(int(counts.max()), rows) // local) * local
@@ -115,7 +117,7 @@ def replicate(tree: Params) -> Params:
   return jax.device_put(tree, NamedSharding(jax.sharding.get_mesh(), P()))
 
 
-def to_host(tree):
+def to_host(tree: Any) -> Any:
   """Global arrays as whole NumPy arrays, on every host; typed keys as their words."""
 
   def whole(x):
@@ -124,11 +126,6 @@ def to_host(tree):
     return np.asarray(x if here else replicate(x))
 
   return jax.tree.map(whole, tree)
-
-
-def is_key(x) -> bool:
-  """Whether it is a typed key, `jax.random.key(seed)`, or an array of them."""
-  return jnp.issubdtype(getattr(x, "dtype", None), jax.dtypes.prng_key)
 
 
 def sharded_axis(shape: tuple[int, ...]) -> int | None:
@@ -184,17 +181,6 @@ def _is_sharded(x) -> bool:
 
 def _constrained(x, spec):
   return lax.with_sharding_constraint(x, NamedSharding(jax.sharding.get_abstract_mesh(), spec))
-
-
-def leading(batch) -> int:
-  return _rows(batch, least=1)
-
-
-def _rows(batch, least: int) -> int:
-  sizes = sorted({jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)})
-  if len(sizes) != 1 or sizes[0] == () or sizes[0][0] < least:
-    raise ValueError(f"expected every array of a batch to have the same leading axis of at least {least}, got {sizes}")
-  return sizes[0][0]
 
 
 def check_divides(rows: int):

@@ -12,14 +12,13 @@ from metajax.predictors.comparison import (
   centroid_cosines,
   centroid_logits,
   class_means,
-  cosines,
   largest_by_way,
   nearest_logits,
   ridge_logits,
-  squared_distances,
   without_empty_ways,
 )
 from metajax.predictors.frozen import nearest_centroid, nearest_neighbour, normalised, ridge
+from metajax.similarity import cosines, squared_distances
 
 __all__ = [
   "EMPTY_WAY",

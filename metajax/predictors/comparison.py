@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from metajax import checks
-from metajax.compose import unit_rows
-from metajax.compose.heads import wide
+from metajax.similarity import cosines, squared_distances
+from metajax.tree import wide
 from metajax.types import Array, Scalar
 
 EMPTY_WAY = -1e9  # the logit of a way without support: never chosen, and finite, so that no gradient is lost
@@ -145,31 +145,6 @@ def largest_by_way(scores: Array, labels: Array) -> Array:
   return without_empty_ways(of_way.max(-1, initial=-jnp.inf), labels)
 
 
-def cosines(first: Array, second: Array) -> Array:
-  """`cos(first_i, second_j)`: `[n, d], [m, d] -> [n, m]`; 0 for a row of zeros.
-
-  Raises:
-    ValueError: if they are not floating rows of one length.
-  """
-  first, second = _rows(first, second)
-  return jnp.matmul(unit_rows(first), unit_rows(second).T, precision=lax.Precision.HIGHEST)
-
-
-def squared_distances(first: Array, second: Array) -> Array:
-  """`|first_i - second_j|^2`: `[n, d], [m, d] -> [n, m]`, without an array of size `n m d`.
-
-  Both are centred first, since `|a|^2 + |b|^2 - 2 a b` loses digits where the common offset is large.
-
-  Raises:
-    ValueError: if they are not floating rows of one length.
-  """
-  first, second = _rows(first, second)
-  offset = lax.stop_gradient(second.mean(0))
-  first, second = first - offset, second - offset
-  products = jnp.matmul(first, second.T, precision=lax.Precision.HIGHEST)
-  return jnp.square(first).sum(-1)[:, None] + jnp.square(second).sum(-1)[None] - 2 * products
-
-
 def without_empty_ways(logits: Array, labels: Array) -> Array:
   """The logits `[..., ways]`, of a way without support -1e9, or less where those of another way are near it.
 
@@ -187,13 +162,6 @@ def without_empty_ways(logits: Array, labels: Array) -> Array:
 def lowest(logits: Array) -> float:
   """-1e9, or the lowest number of the type."""
   return max(EMPTY_WAY, float(jnp.finfo(logits.dtype).min))
-
-
-def _rows(first, second):
-  """Rows of one length, in 32 bits at least."""
-  checks.floating("the first rows", first, "n", "d")
-  checks.floating("the second rows", second, "m", first.shape[1])
-  return wide(first), wide(second)
 
 
 def _compared(support, labels, queries):

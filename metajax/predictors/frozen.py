@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from metajax import checks
-from metajax.compose import unit_rows
 from metajax.predictors.comparison import centroid_logits, nearest_logits, ridge_logits
+from metajax.similarity import unit_rows
 
 
 def nearest_centroid(embed: Callable) -> Callable:

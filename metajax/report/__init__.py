@@ -3,7 +3,6 @@
 matplotlib, scikit-learn and TensorBoard are imported where they are used, not here.
 """
 
-from metajax.report.asked import asked_figure
 from metajax.report.comparison import comparison_figure
 from metajax.report.confusion import confusion_figure, confusion_percentages
 from metajax.report.embedding_map import map_figure
@@ -12,6 +11,7 @@ from metajax.report.files import write_whole
 from metajax.report.learning_curves import learning_curves_figure
 from metajax.report.metrics import metrics_log, read_metrics
 from metajax.report.page import Swatch, page
+from metajax.report.predictions import asked_figure
 from metajax.report.progress import progress
 from metajax.report.ranking import ranking_figure
 from metajax.report.similarity import similarity_figure

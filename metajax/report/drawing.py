@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -121,7 +122,9 @@ def check_names(names: Sequence, classes: int) -> list[str]:
   return [clean(name) for name in names]
 
 
-def thumbnail(axes, picture: np.ndarray, place: tuple[float, float], points: float, colour: str = FAINT, **settings):
+def thumbnail(
+  axes: Any, picture: np.ndarray, place: tuple[float, float], points: float, colour: str = FAINT, **settings: Any
+):
   """Puts a picture `[h, w, 3]` at a place of the axes' data, so many points wide and high, framed in a colour."""
   from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 

@@ -57,7 +57,15 @@ def episode_figure(
     figure.suptitle(title, fontsize=10)
 
 
-def curves_figure(curves: dict[str, tuple[Array, Array]], path: Path, *, points=None, x="", y="", title=""):
+def curves_figure(
+  curves: dict[str, tuple[Array, Array]],
+  path: Path,
+  *,
+  points: tuple[Array, Array] | None = None,
+  x: str = "",
+  y: str = "",
+  title: str = "",
+):
   """Draws named curves `{name: (x, y)}` in one figure, and `points` `(x, y)` as dots over them, into a PNG file."""
   with drawing(path, 6.4, 4) as figure:
     axes = figure.subplots()

@@ -70,9 +70,15 @@ def page(
     ("Notes", _notes(notes)),
   ]
   parts = [(name, body) for name, body in parts if body]
+  html = _document(title, parts, f"{_warnings(warnings)}{_tiles(summary)}")
+  write_whole(path, html.encode("utf-8", "replace"))  # a file's name may hold what is not Unicode
+
+
+def _document(title: str, parts: Sequence[tuple[str, str]], top: str) -> str:
+  """The HTML of a page: what stands on top, then its parts, (name, body) each."""
   contents = "".join(f'<li><a href="#{name.lower()}">{name}</a></li>' for name, _ in parts)
   sections = "".join(f'<section id="{name.lower()}"><h2>{name}</h2>{body}</section>\n' for name, body in parts)
-  html = f"""<!DOCTYPE html>
+  return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -85,12 +91,11 @@ def page(
 <body>
 <header><h1>{text(title)}</h1>{f'<nav aria-label="Contents"><ul>{contents}</ul></nav>' if parts else ""}</header>
 <main>
-{_warnings(warnings)}{_tiles(summary)}
+{top}
 {sections}</main>
 </body>
 </html>
 """
-  write_whole(path, html.encode("utf-8", "replace"))  # a file's name may hold what is not Unicode
 
 
 def _warnings(said) -> str:

@@ -1,5 +1,6 @@
 """How good several things are beside each other: bars with intervals, best first."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from metajax.report.drawing import BLUE, FAINT, GREY, INK, clean, drawing, shorten
@@ -7,7 +8,9 @@ from metajax.report.drawing import BLUE, FAINT, GREY, INK, clean, drawing, short
 ROW, WIDE = 0.24, 4.6  # inches
 
 
-def ranking_figure(panels: dict[str, dict[str, tuple[float, float]]], path: Path, *, baselines=(), x: str = ""):
+def ranking_figure(
+  panels: dict[str, dict[str, tuple[float, float]]], path: Path, *, baselines: Sequence[str] = (), x: str = ""
+):
   """Draws a panel for each comparison: a bar for each name, the highest above, with its value and interval.
 
   Args:

@@ -1,10 +1,8 @@
 """Training: a step, the loop around it, and what it takes to go on after an interruption."""
 
 from metajax.train.fit import Stopped, fit, restore
-from metajax.train.keep_below import keep_below
-from metajax.train.locked import locked
 from metajax.train.nothing_learned import BesideChance, nothing_learned
-from metajax.train.recipes import adamw, is_weight, lars, scaled_rate, warmup_cosine
+from metajax.train.optimizers import adamw, is_weight, keep_below, lars, locked, scaled_rate, warmup_cosine
 from metajax.train.seeds import for_seeds, seeds_at_once
 from metajax.train.step import TrainState, each_seed, make_train_step, start
 

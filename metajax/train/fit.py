@@ -7,8 +7,8 @@ from typing import Any
 import optax
 
 from metajax import checks
+from metajax.train._loop import Run
 from metajax.train.given import check_batches, check_checkpoints, check_learner, check_optimizer, check_seed
-from metajax.train.run import Run
 from metajax.train.step import TrainState
 from metajax.types import Batches, Learner, Params, State
 
@@ -81,30 +81,37 @@ def fit(
   """
   every = {"log_every": log_every, "validate_every": validate_every, "checkpoint_every": checkpoint_every}
   _check(learner, optimizer, batches, seed, checkpoints, steps=steps, **every)
-  for name, called in {"log": log, "validate": validate, "stop": stop}.items():
-    if called is not None:
-      checks.function(name, called, "or None")
+  _check_functions(log=log, validate=validate, stop=stop)
   run = Run(learner, optimizer, seed, log, validate, checkpoints, debug_nans)
-  stream = run.begin(batches, steps)
-  for step in range(run.step + 1, steps + 1):
-    run.advance(stream, steps)
-    last, reason = step == steps, stop()
-    better = run.score() if validate and (step % validate_every == 0 or last) else False
-    if step % log_every == 0 or run.scores is not None or last:
-      run.report()
-    if checkpoints and (step % checkpoint_every == 0 or better or last or reason):
-      run.save()
-    if reason and not last:
-      if checkpoints:
-        checkpoints.wait()
-      raise Stopped(reason, step, saved=bool(checkpoints))
-  if checkpoints:
-    checkpoints.wait()
+  _train(run, run.begin(batches, steps), steps, stop, **every)
   return run.best if validate else run.train_state
 
 
+def _train(run, stream, steps, stop, *, log_every, validate_every, checkpoint_every):
+  for step in range(run.step + 1, steps + 1):
+    run.advance(stream, steps)
+    last, reason = step == steps, stop()
+    better = run.score() if run.validate and (step % validate_every == 0 or last) else False
+    if step % log_every == 0 or run.scores is not None or last:
+      run.report()
+    if run.checkpoints and (step % checkpoint_every == 0 or better or last or reason):
+      run.save()
+    if reason and not last:
+      if run.checkpoints:
+        run.checkpoints.wait()
+      raise Stopped(reason, step, saved=bool(run.checkpoints))
+  if run.checkpoints:
+    run.checkpoints.wait()
+
+
 def restore(
-  learner: Learner, optimizer: optax.GradientTransformation, batches: Batches, checkpoints: Any, *, seed=0, best=True
+  learner: Learner,
+  optimizer: optax.GradientTransformation,
+  batches: Batches,
+  checkpoints: Any,
+  *,
+  seed: int | Sequence[int] = 0,
+  best: bool = True,
 ) -> TrainState:
   """What a run has in its checkpoints: the TrainState of its best validation, or of its last step if `best` is False.
 
@@ -139,3 +146,9 @@ def _check(learner, optimizer, batches, seed, checkpoints, **least_one):
   check_checkpoints(checkpoints)
   for name, value in least_one.items():
     checks.count(name, value)
+
+
+def _check_functions(**given):
+  for name, function in given.items():
+    if function is not None:
+      checks.function(name, function, "or None")

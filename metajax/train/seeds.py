@@ -9,8 +9,8 @@ import numpy as np
 import optax
 
 from metajax.mesh import shard_batch
+from metajax.train._loop import Run
 from metajax.train.given import check_batches, check_seed
-from metajax.train.run import Run
 from metajax.types import Batches, Learner
 
 

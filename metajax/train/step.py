@@ -10,8 +10,8 @@ import optax
 
 from metajax.checks import is_concrete
 from metajax.mesh import keep_sharded, replicate, shard_parameters, whole_parameters
-from metajax.mesh.devices import is_key
 from metajax.train.given import check_learner, check_optimizer
+from metajax.tree import is_key, wide
 from metajax.types import Key, Learner, Params, State
 
 
@@ -59,7 +59,6 @@ def make_train_step(learner: Learner, optimizer: optax.GradientTransformation) -
 
 def _norm(gradient) -> jax.Array:
   """The norm of all gradients together: in 16 bits 4,000 of 6 would already be infinite."""
-  wide = lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32))
   return optax.tree.norm(jax.tree.map(wide, gradient))
 
 

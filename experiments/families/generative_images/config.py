@@ -5,7 +5,7 @@ from typing import Annotated, NamedTuple, Protocol
 from experiments.families.data import ImageData
 from experiments.families.representation.config import Outer, Probing
 from experiments.families.transformers import Sampling, Transformer
-from metajax.data.texts import is_text_file
+from metajax.data.text.corpus import is_text_file
 from metajax.experiment import RunFlags, Training
 from metajax.experiment.bounds import ABOVE_0, BELOW_1, Bounds, Depth, Width
 

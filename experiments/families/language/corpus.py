@@ -6,7 +6,7 @@ import numpy as np
 
 from experiments.families.language.config import LanguageConfig
 from metajax.data import Tokenizer, load_texts, train_tokenizer
-from metajax.data.texts import is_text_file, rows_of_texts
+from metajax.data.text.corpus import is_text_file, rows_of_texts
 from metajax.experiment.terminal import printable
 
 PARTS = ("train", "validation", "test")

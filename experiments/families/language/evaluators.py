@@ -8,8 +8,8 @@ import numpy as np
 from experiments.families.data import slug
 from experiments.families.language.config import LanguageConfig
 from experiments.families.language.corpus import PARTS, Corpus, counts
-from metajax.data.text import clean
-from metajax.data.texts import is_text_file
+from metajax.data.text.corpus import is_text_file
+from metajax.data.text.tokenizer import clean
 from metajax.evaluate import bigram, over_seeds, rate
 from metajax.experiment import Record, Trained
 from metajax.experiment.evaluators.probes import training_of

@@ -17,7 +17,7 @@ from metajax.data import (
   select_classes,
   select_rows,
 )
-from metajax.data.recordings import CLIPS
+from metajax.data.video.recordings import CLIPS
 from metajax.experiment.bounds import ABOVE_0, Bounds, Count
 
 LATER = 0.6  # of one's only clips: what comes after is asked about

@@ -12,13 +12,13 @@ from experiments.families.data import ImageData
 from experiments.families.representation.data import Parts
 from experiments.families.representation.evaluators import about
 from metajax.data import Recordings, Source, in_order, recordings_in_order, select_recordings, select_rows
-from metajax.data.rows import share_of
 from metajax.evaluate import over_seeds, summarise
 from metajax.experiment import Record, Trained
 from metajax.experiment.evaluators.probes import training_of
 from metajax.experiment.results_page import PRETEXTS
 from metajax.mesh import replicate, shard_padded, share, to_host
 from metajax.report import asked_figure
+from metajax.shards import host_slice
 
 BATCH = 256  # asked at once: negatives are of other pictures of a batch
 SHOWN = 12  # questions on a page
@@ -64,7 +64,7 @@ def scores_of(question: Question, answer: Callable, trained: Sequence[tuple]) ->
       answered = []
       for key, batch in zip(keys[i], _in_order(question.source, size)(), strict=True):
         asked = jax.tree.map(np.asarray, ask(key, batch))
-        own, there = shard_padded(jax.tree.map(lambda x: x[share_of(len(asked.labels), share())], asked))  # noqa: B023
+        own, there = shard_padded(jax.tree.map(lambda x: x[host_slice(len(asked.labels), share())], asked))  # noqa: B023
         answered.append(to_host(right(*shared, own))[there])
       found[i] = np.concatenate(answered)
     scores.append(summarise(100 * _by_group(found.mean(0), question)))

@@ -13,7 +13,7 @@ from experiments.families.pretext.montage import montage, with_spectrograms
 from experiments.families.representation.data import Parts
 from metajax.compose import prepared
 from metajax.data import Recordings
-from metajax.data.recordings import CLIPS
+from metajax.data.video.recordings import CLIPS
 from metajax.experiment.bounds import Bounds
 from metajax.networks import audio_conv
 from metajax.pretexts import (

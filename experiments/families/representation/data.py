@@ -8,7 +8,7 @@ from experiments.families import data as images
 from experiments.families.data import ImageData, load_split, tell_left_out
 from metajax import checks
 from metajax.data import NoSuchSplit, Recordings, Source, deal_pictures
-from metajax.data.recordings import CLIPS
+from metajax.data.video.recordings import CLIPS
 from metajax.experiment.evaluators.probes import Splits
 from metajax.experiment.terminal import printable
 

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 
 from metajax.data import Source, episode_rows, in_order
-from metajax.data.rows import share_of
 from metajax.evaluate import features, linear_probe, nearest_neighbours, over_seeds
 from metajax.experiment.evaluators.few_shot import (
   PIXELS,
@@ -21,6 +20,7 @@ from metajax.experiment.evaluators.few_shot import (
 )
 from metajax.experiment.types import Record, Trained
 from metajax.mesh import for_hosts
+from metajax.shards import host_slice
 from metajax.train import TrainState
 from metajax.types import Batches, Episode, Examples, Learner
 
@@ -164,7 +164,7 @@ def _tasks_of(found: np.ndarray, source: Source, tests: FewShot, ways: int, shot
   part = lambda rows: Examples(found[rows.reshape(-1)], label(rows.shape[1]))
 
   def batches(start=0, shard=(0, 1)):
-    own = share_of(at_once, shard)
+    own = host_slice(at_once, shard)
     for first in itertools.count(start * at_once, at_once):
       tasks = [rows_of(first + i) for i in range(own.start, own.stop)]
       both = [Episode(part(rows[:, :shots]), part(rows[:, shots:])) for rows in tasks]

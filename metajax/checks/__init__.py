@@ -1,0 +1,40 @@
+"""Checks at public edges: errors that quote what was given and what was expected, before anything is compiled.
+
+Values that are traced are not there yet: of those, shapes and types are checked alone.
+"""
+
+from metajax.checks.arrays import REAL, finite, floating, integers, not_finite, real, to_numpy, values, weights
+from metajax.checks.labels import one_hot, shares
+from metajax.checks.messages import SHOWN, counted, describe, is_concrete
+from metajax.checks.outside import local_path, parse_json
+from metajax.checks.scalars import choice, count, flag, flags, function, in_range, positive, record, scalar, text
+
+__all__ = [
+  "REAL",
+  "SHOWN",
+  "choice",
+  "count",
+  "counted",
+  "describe",
+  "finite",
+  "flag",
+  "flags",
+  "floating",
+  "function",
+  "in_range",
+  "integers",
+  "is_concrete",
+  "local_path",
+  "not_finite",
+  "one_hot",
+  "parse_json",
+  "positive",
+  "real",
+  "record",
+  "scalar",
+  "shares",
+  "text",
+  "to_numpy",
+  "values",
+  "weights",
+]

@@ -1,0 +1,164 @@
+"""Arrays: of which numbers they are, of which shape, and whether they are finite."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.checks.messages import SHOWN, describe, is_concrete
+from metajax.tree import is_floating
+
+REAL = (jnp.floating, jnp.integer, jnp.bool_)
+
+
+def values(name: str, array: Any, low: float, high: float):
+  """Refuses an array with a number outside a range; NaN is in none, and passes, as do traced values.
+
+  Raises:
+    ValueError: quoting the first one.
+  """
+  if is_concrete(array):
+    found = np.asarray(array, np.float64)
+    _check_values(name, found, (found < low) | (found > high), f"from {low} to {high}")
+
+
+def floating(name: str, array: Any, *shape: Any):
+  """Refuses what is not a floating array of a shape, in which a letter stands for any size: `("n", "d")`.
+
+  `...` at the start of a shape stands for any axes.
+
+  Raises:
+    ValueError: with what it is.
+  """
+  _of_shape(name, array, shape, "floating", (jnp.floating,))
+
+
+def real(name: str, array: Any, *shape: Any):
+  """Refuses what is not an array of real numbers, booleans among them, of a shape as `floating` has it.
+
+  Raises:
+    ValueError: with what it is.
+  """
+  _of_shape(name, array, shape, "real numbers", REAL)
+
+
+def to_numpy(name: str, values: Any, *shape: Any, dtype: Any = None) -> np.ndarray:
+  """An array of real numbers of a shape as `floating` has it, or lists of them, in NumPy and of a type.
+
+  Raises:
+    ValueError: with what it is.
+  """
+  try:
+    found = values if hasattr(values, "dtype") else np.asarray(values)
+  except ValueError:  # lists of several lengths
+    found = np.empty((), object)
+  if not hasattr(values, "dtype") and found.dtype.kind not in "iuf":
+    wanted = ", ".join(map(str, shape))
+    raise ValueError(f"expected {name} to be real numbers [{wanted}], got {describe(values)}")
+  real(name, found, *shape)
+  return np.asarray(found, dtype)
+
+
+def weights(name: str, array: Any, *shape: Any):
+  """Refuses what is not an array of a shape of finite numbers of at least 0.
+
+  Raises:
+    ValueError: with what it is, or its first value that is none of these.
+  """
+  real(name, array, *shape)
+  if is_concrete(array):
+    values = np.asarray(array, np.float64)
+    _check_values(name, values, ~(values >= 0) | np.isinf(values), "finite and of at least 0")
+
+
+def integers(name: str, array: Any, *shape: int | str | None, low: int | None = None, high: int | None = None):
+  """Refuses what is not an integer array of a shape with values from `low` to below `high`.
+
+  Raises:
+    ValueError: with what it is, or its first value that is out of range.
+  """
+  _of_shape(name, array, shape, "integers", (jnp.integer,))
+  if not is_concrete(array) or not np.size(array):
+    return
+  values = np.asarray(array)
+  wrong = np.zeros(values.shape, bool)
+  if low is not None:
+    wrong |= values < low
+  if high is not None:
+    wrong |= values >= high
+  _check_values(name, values, wrong, f"of at least {low}" if high is None else f"from {low} to {high - 1}")
+
+
+def finite(name: str, *arrays: Any, error: type[Exception] = ValueError):
+  """Refuses arrays, or trees of arrays, that hold NaN or an infinity, naming the rows.
+
+  Args:
+    name: of what they are.
+    arrays: with a leading axis of rows.
+    error: what is raised; a scorer's is FloatingPointError.
+  """
+  for leaf in jax.tree.leaves(arrays):
+    if not is_concrete(leaf) or not is_floating(leaf):
+      continue
+    fine = np.isfinite(np.asarray(leaf, np.float64))
+    if not fine.all():
+      raise error(f"expected {name} to be finite, got {_where(fine)}")
+
+
+def not_finite(tree: Any) -> dict[str, float]:
+  """What a tree holds that is not finite: `{path of a leaf: nan or inf}`, looked at where the arrays are.
+
+  Typed keys, integers and traced values are none.
+  """
+  floats = {}
+  for path, leaf in jax.tree.leaves_with_path(tree):
+    concrete = isinstance(leaf, float | complex) or (hasattr(leaf, "dtype") and not isinstance(leaf, jax.core.Tracer))
+    if concrete and is_floating(leaf):
+      floats[jax.tree_util.keystr(path, simple=True, separator=".")] = leaf
+  worst = jax.device_get(_worst(list(floats.values()))) if floats else []
+  return {path: (math.inf, math.nan)[kind - 1] for path, kind in zip(floats, worst, strict=True) if kind}
+
+
+def holds(array: Any, kinds: Sequence) -> bool:
+  """Whether something is an array of one of some kinds of numbers."""
+  is_array = hasattr(array, "dtype") and hasattr(array, "shape")
+  return is_array and any(jnp.issubdtype(array.dtype, kind) for kind in kinds)
+
+
+def _of_shape(name: str, array: Any, shape: Sequence, kind: str, dtypes: Sequence):
+  said = {None: "any", ...: "..."}
+  wanted = f"[{', '.join(str(said.get(size, size)) for size in shape or (...,))}]"
+  if not holds(array, dtypes):
+    raise ValueError(f"expected {name} to be {kind} {wanted}, got {describe(array)}")
+  last = shape[1:] if shape[:1] == (...,) else shape
+  there = array.shape[len(array.shape) - len(last) :] if last is not shape else array.shape
+  fits = len(there) == len(last) and all(
+    not isinstance(size, int) or size == found for size, found in zip(last, there, strict=True)
+  )
+  if shape and not fits:
+    raise ValueError(f"expected {name} to be {kind} {wanted}, got {describe(array)}")
+
+
+def _check_values(name: str, values: np.ndarray, wrong: np.ndarray, wanted: str):
+  if wrong.any():
+    where = tuple(int(i) for i in np.argwhere(wrong)[0])
+    raise ValueError(f"expected {name} {wanted}, got {values[where]} at {list(where)}")
+
+
+@jax.jit
+def _worst(leaves):
+  """2 of a leaf that holds NaN, 1 of one that holds infinity, else 0."""
+  kind = lambda x: jnp.where(jnp.isnan(x), 2, jnp.isinf(x)).astype(jnp.int8)
+  return jnp.stack([kind(x).max(initial=0) for x in leaves])
+
+
+def _where(fine: np.ndarray) -> str:
+  """How many rows are not finite, and which."""
+  if not fine.ndim:
+    return "a value that is not"
+  bad = np.flatnonzero(~fine.reshape(len(fine), -1).all(-1))
+  rows = ", ".join(map(str, bad[:SHOWN])) + (", ..." if len(bad) > SHOWN else "")
+  return f"{len(bad)} of {len(fine)} rows that are not: {rows}"

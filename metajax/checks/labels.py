@@ -1,0 +1,56 @@
+"""One-hot labels, of which an all-zero row is padding."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.checks.arrays import REAL, holds, real
+from metajax.checks.messages import describe, is_concrete
+
+
+def shares(name: str, labels: Any):
+  """Refuses labels `[..., ways]` with a row of numbers below 0, or of a sum above 1: one-hot rows, also times a weight.
+
+  Raises:
+    ValueError: quoting the first such row.
+  """
+  real(name, labels, ..., "ways")
+  _check_ways(name, labels)
+  if not is_concrete(labels):
+    return
+  rows = np.asarray(labels, np.float64).reshape(-1, labels.shape[-1])
+  wrong = np.flatnonzero(~((rows >= 0).all(-1) & (rows.sum(-1) <= 1.01)))  # rounded to 16 bits
+  if wrong.size:
+    row = rows[wrong[0]].tolist()
+    raise ValueError(f"expected one-hot {name}, or shares of a row that sum to 1 at most, got the row {row}")
+
+
+def one_hot(name: str, labels: Any, dimensions: int | None = None):
+  """Refuses labels `[..., n, ways]` that are neither one-hot nor all zero, which is padding.
+
+  Raises:
+    ValueError: with what they are, or the first such row.
+  """
+  is_real = holds(labels, REAL)
+  if not is_real or len(labels.shape) < 2 or dimensions not in (None, len(labels.shape)):
+    given = f"an array of shape {list(labels.shape)}" if is_real else describe(labels)
+    raise ValueError(f"expected one-hot {name} [n, ways], as jax.nn.one_hot(labels, ways) makes them, got {given}")
+  _check_ways(name, labels)
+  if not is_concrete(labels):
+    return
+  rows = np.asarray(labels).reshape(-1, np.shape(labels)[-1])
+  ones, zeros = (rows == 1).sum(-1), (rows == 0).sum(-1)
+  wrong = np.flatnonzero((ones > 1) | (ones + zeros < rows.shape[-1]))
+  if wrong.size:
+    row = rows[wrong[0]].tolist()
+    raise ValueError(f"expected one-hot {name} (a single 1 in each row, or all zeros for padding), got the row {row}")
+
+
+def _check_ways(name: str, labels: Any):
+  """Refuses labels of no ways, and integers `[n, 1]`, which are classes' numbers: 0 and 1 would pass for one-hot."""
+  if not np.shape(labels)[-1]:
+    raise ValueError(f"expected {name} of at least 1 way, got an array of shape {list(np.shape(labels))}")
+  if np.shape(labels)[-1:] == (1,) and jnp.issubdtype(getattr(labels, "dtype", float), jnp.integer):
+    raise ValueError(f"expected one-hot {name} [n, ways], as jax.nn.one_hot(labels, ways) makes them, "
+                     f"got {describe(labels)}, which may be the classes' numbers")  # fmt: skip

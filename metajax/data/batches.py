@@ -1,0 +1,76 @@
+"""Batches of labelled pictures: all of them, epoch after epoch or once in their order."""
+
+import numpy as np
+import tensorflow as tf
+
+from metajax import checks
+from metajax.data.files.lazy_images import take
+from metajax.data.pipeline import check_batches, in_epochs, plain, reader
+from metajax.data.sharding import check_place, rows_of_host
+from metajax.data.source import Source, check_source
+from metajax.shards import host_slice
+from metajax.types import Batches, Examples
+
+
+def in_order(source: Source, *, batch_size: int) -> Batches:
+  """Every picture of a source once, in its order: an evaluation's batches, which end.
+
+  Args:
+    source: a `Source`.
+    batch_size: pictures a batch; the last batch may have fewer.
+
+  Returns:
+    `batches(start=0, shard=(0, 1))`, an iterator from batch `start` on of the `Examples` of host `shard[0]` of
+    `shard[1]`, whose rows of a batch follow each other: inputs float32 `[rows, height, width, channels]` in [0, 1],
+    labels integers `[rows]`. Of a short batch a host may have none.
+
+  Raises:
+    ValueError: `batch_size` is less than 1.
+  """
+  check_source(source)
+  checks.count("batch_size", batch_size)
+
+  def batches(start=0, shard=(0, 1)):
+    check_place(start, shard)
+    return _in_order(start, shard)
+
+  def _in_order(start, shard):
+    for first in range(start * batch_size, len(source.labels), batch_size):
+      rows = np.arange(first, min(first + batch_size, len(source.labels)))
+      rows = rows[host_slice(len(rows), shard)]
+      yield Examples(np.float32(np.asarray(take(source.images, rows))) / np.float32(255), source.labels[rows])
+
+  return batches
+
+
+def examples(source: Source, *, batch_size: int, seed: int = 0) -> Batches:
+  """Batches of `Examples`: all pictures of the source, epoch after epoch, each epoch in a uniformly random order.
+
+  The order of epoch `e` depends on (seed, e) alone; a batch may span epochs, so that none is ever short.
+
+  Args:
+    source: a `Source`.
+    batch_size: pictures a batch, over all hosts.
+    seed: any 64-bit integer.
+
+  Returns:
+    `batches(start=0, shard=(0, 1))`, as for `episodes`: inputs float32 `[batch_size/hosts, height, width, channels]` in
+    [0, 1], labels one-hot over all classes, float32 `[batch_size/hosts, classes]`.
+
+  Raises:
+    ValueError: `batch_size` is less than 1.
+  """
+  check_source(source)
+  check_batches(batch_size, seed)
+  read, labels, number = reader(source.images), tf.constant(source.labels), len(source.labels)
+
+  def batches(start=0, shard=(0, 1)):
+    offset, local = rows_of_host(start, shard, batch_size, "batch_size")
+
+    def take(rows):
+      rows = rows[offset : offset + local]
+      return Examples(rows, tf.one_hot(tf.gather(labels, rows), len(source.classes)))
+
+    return read(in_epochs(number, batch_size, seed, start).map(plain(take)))
+
+  return batches

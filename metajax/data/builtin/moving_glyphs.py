@@ -1,0 +1,92 @@
+"""Moving glyphs, the embedded clips: letters that bounce about, and a tone that rises and falls with them."""
+
+import math
+
+import numpy as np
+
+from metajax import checks
+from metajax.data.builtin.glyphs import MOST_SIDE, SPLITS, glyphs
+from metajax.data.video.recordings import Recordings, check_bytes
+
+LETTER = 0.5  # of the picture's side
+FRAME_RATE, SAMPLE_RATE = 8, 8000
+SECONDS = (1.2, 3.0)  # that a letter takes from one end to the other and back, along either axis
+LOW, OCTAVES = 250.0, 2.0  # of the tone, in hertz: at the bottom, and from there to the top
+LOUDNESS = 0.1  # root mean square, of 1
+OVERTONE = 0.5  # of the amplitude of the tone, an octave above it
+HEIGHTS = 8
+
+
+def moving_glyphs(
+  split: str = "train", *, size: int = 32, clips: int = 2048, frames: int = 16, seed: int = 0
+) -> Recordings:
+  """Letters of the built-in typefaces that move up and down and across, each with a tone that follows its height.
+
+  A letter moves along straight lines and bounces off the picture's borders, at a speed and from a place of its own. The
+  tone has two octaves from the bottom to the top, 250 to 1,000 hertz, with one overtone; its phase is drawn. All sounds
+  are as loud and as long: nothing but the pitch says where the letter is, and nothing says which letter it is.
+  Everything is a pure function of (split, seed, clip).
+
+  Args:
+    split: "train", "validation" or "test", which share no script: see `metajax.data.builtin.glyphs.glyphs`.
+    size: the side of a frame in pixels, at least 16; the letter's is half of it.
+    clips: how many, at least 1.
+    frames: of each, 8 a second; 1,000 samples of sound for each.
+    seed: of letters and movements, 0 to 2^32 - 1.
+
+  Returns:
+    `Recordings` of clips with one channel, ink at 255, and of factors: "letter" `[clips]`, "height" and "across"
+    `[clips, frames]`, 0 to 7 from the bottom, and from the left.
+
+  Raises:
+    ValueError: an argument is out of range.
+  """
+  checks.choice("split", split, (*SPLITS, "all"))
+  checks.count("size", size, 16, 2 * MOST_SIDE)
+  checks.count("seed", seed, 0, 2**32 - 1)
+  for name, value in (("clips", clips), ("frames", frames)):
+    checks.count(name, value)
+  check_bytes("moving_glyphs", clips, frames * (size**2 + 8 * SAMPLE_RATE // FRAME_RATE))
+  side = max(8, round(LETTER * size))
+  letters = glyphs(split, size=side)
+  random = np.random.RandomState([seed, len(split), clips])  # frozen by NumPy, unlike its newer generators
+  rows = random.randint(len(letters.labels), size=clips)
+  periods = np.exp(random.uniform(*np.log(SECONDS), (clips, 2, 1)))
+  phases, tone = random.uniform(0, 1, (clips, 2, 1)), random.uniform(0, 2 * math.pi, (clips, 1))
+  at = lambda seconds: 1 - np.abs(1 - 2 * ((seconds / periods + phases) % 1))  # 0 to 1 and back, [clips, 2, times]
+  places = at((np.arange(frames) + 0.5) / FRAME_RATE)  # in the middle of each frame
+  samples = frames * SAMPLE_RATE // FRAME_RATE
+  heights = at((np.arange(samples) + 0.5) / SAMPLE_RATE)[:, 0]
+  return Recordings(
+    images=_drawn(letters.images[rows], places, size, side),
+    sounds=_sung(heights, tone),
+    frame_rate=float(FRAME_RATE),
+    sample_rate=SAMPLE_RATE,
+    names=tuple(f"{letters.classes[letters.labels[row]]} {i}" for i, row in enumerate(rows)),
+    captions=tuple(letters.captions[letters.labels[row]][0] for row in rows),
+    factors={
+      "letter": letters.labels[rows].astype(np.int32),
+      "height": np.minimum(HEIGHTS * places[:, 0], HEIGHTS - 1).astype(np.int32),
+      "across": np.minimum(HEIGHTS * places[:, 1], HEIGHTS - 1).astype(np.int32),
+    },
+  )
+
+
+def _drawn(letters, places, size, side):
+  """Frames uint8 `[clips, frames, size, size, 1]`; places `[clips, 2, frames]`, 0 to 1 from the bottom and left."""
+  clips, _, frames = places.shape
+  shown = np.zeros((clips, frames, size, size, 1), np.uint8)
+  rows, columns = np.rint((size - side) * np.stack([1 - places[:, 0], places[:, 1]])).astype(int)
+  for clip in range(clips):
+    for frame in range(frames):
+      top, left = rows[clip, frame], columns[clip, frame]
+      shown[clip, frame, top : top + side, left : left + side] = letters[clip]
+  return shown
+
+
+def _sung(heights, phases):
+  """Samples int16 `[clips, samples]` of a tone that follows heights, 0 to 1."""
+  turns = np.cumsum(LOW * 2 ** (OCTAVES * heights), -1) * (2 * math.pi / SAMPLE_RATE) + phases
+  wave = np.sin(turns) + OVERTONE * np.sin(2 * turns)
+  wave *= LOUDNESS / np.sqrt(np.mean(np.square(wave), -1, keepdims=True))
+  return np.rint(32767 * wave).astype(np.int16)

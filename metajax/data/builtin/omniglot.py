@@ -1,0 +1,112 @@
+"""Omniglot's named splits into training, validation and test characters. A result names its split: they differ."""
+
+from importlib import resources
+
+import numpy as np
+
+from metajax.data.source import Source, select_classes, select_rows
+from metajax.data.splits import PARTS
+from metajax.data.tfds.builder import prepared
+from metajax.data.tfds.decoding import decode, read, undecodable
+from metajax.paths import AnyPath
+
+SPLITS = ("lake", "vinyals", "finn")
+LAKE_VALIDATION = 64  # characters
+
+
+def omniglot(
+  split: str = "lake/train",
+  *,
+  size: int = 28,
+  data_dir: AnyPath | None = None,
+  download: bool = False,
+  seed: int = 0,
+  skip_broken: bool = False,
+) -> Source:
+  """The pictures of one part of one of Omniglot's splits (1,623 characters of 50 alphabets, 20 drawers each).
+
+  - "lake/train", "lake/validation", "lake/test": the 30 background alphabets (964 characters), of which 64
+    characters, always the same, are kept for validation; and the 20 evaluation alphabets (659 characters).
+  - "vinyals/...": 1028 / 172 / 423 characters, the split of matching and prototypical networks.
+  - "finn/...": 1100 / 100 / 423 characters, all of them shuffled by `seed`: the same seed for every part.
+
+  A part alone, "train", is Lake's.
+
+  Returns:
+    a `Source` of pictures `[n, size, size, 1]` with ink at 255 on 0, classes "Alphabet/characterNN" in the order
+    of their names, numbered from 01 as in the original archive, and the alphabet as the group.
+
+  Raises:
+    ValueError: there is no such split, or a picture cannot be decoded and `skip_broken` is False.
+    FileNotFoundError, ConnectionError: as `load`.
+  """
+  chosen, part = split.split("/") if split.count("/") == 1 else ("lake", split)
+  if chosen not in SPLITS or part not in PARTS:
+    splits = ", ".join(f"{known}/{part}" for known in SPLITS for part in PARTS)
+    raise ValueError(f"unknown split {split!r} of omniglot: expected one of {splits}")
+  builder = prepared("omniglot", data_dir, download)
+  # TFDS keeps the background alphabets in "train" and the evaluation alphabets in "test".
+  if chosen == "lake":
+    characters = _characters(builder, "test" if part == "test" else "train")
+  else:
+    characters = _characters(builder, "train+test")
+  part_of = {"lake": _lake, "vinyals": _vinyals, "finn": _finn}[chosen]
+  source = select_classes(characters, part_of(characters.classes, part, seed))
+  if skip_broken:
+    source = _without_broken(source)
+  return source._replace(images=255 - decode(source.images, size=size, channels=1))
+
+
+def _without_broken(source):
+  broken = undecodable(source.images)
+  kept = np.setdiff1d(np.arange(len(source.labels)), list(broken)).astype(int)
+  left = select_rows(source, kept)._replace(
+    broken=tuple(f"a picture of {source.classes[source.labels[row]]}" for row in broken)
+  )
+  return select_classes(left, np.unique(left.labels))
+
+
+def _characters(builder, split):
+  """All characters of a TFDS split, as a `Source` of still encoded pictures."""
+  records = read(builder, split, "image", ("alphabet", "alphabet_char_id"))
+  alphabets = builder.info.features["alphabet"].names
+  # TFDS numbers the characters of an alphabet from 0, the archive from 1.
+  keys = records["alphabet"] * 100 + records["alphabet_char_id"] + 1
+  present, labels = np.unique(keys, return_inverse=True)
+  groups = tuple(alphabets[key // 100] for key in present)
+  numbers = [key % 100 for key in present]
+  return Source(
+    images=records["image"],
+    labels=labels.astype(np.int32),
+    classes=tuple(f"{group}/character{number:02d}" for group, number in zip(groups, numbers, strict=True)),
+    groups=groups,
+    captions=tuple(
+      (f"character {number} of the alphabet {group.replace('_', ' ')}",)
+      for group, number in zip(groups, numbers, strict=True)
+    ),
+    styles=("",) * len(labels),
+  )
+
+
+def _lake(classes, part, seed):
+  if part == "test":
+    return np.arange(len(classes))
+  shuffled = np.random.RandomState(0).permutation(len(classes))
+  return np.sort(shuffled[:LAKE_VALIDATION] if part == "validation" else shuffled[LAKE_VALIDATION:])
+
+
+def _vinyals(classes, part, seed):
+  lines = resources.files("metajax.data.builtin").joinpath("omniglot_vinyals.txt").read_text().splitlines()
+  rows = [line.split(" ") for line in lines if not line.startswith("#")]
+  names = {
+    f"{alphabet}/character{number:02d}"
+    for of_part, alphabet, first, last in rows
+    for number in range(int(first), int(last) + 1)
+    if of_part == part
+  }
+  return [index for index, name in enumerate(classes) if name in names]
+
+
+def _finn(classes, part, seed):
+  train, validation, test = np.split(np.random.RandomState(seed).permutation(len(classes)), [1100, 1200])
+  return np.sort({"train": train, "validation": validation, "test": test}[part])

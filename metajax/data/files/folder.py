@@ -1,0 +1,140 @@
+"""A folder of pictures as a table: every folder in it that holds pictures is a class."""
+
+import contextlib
+import os
+from typing import NamedTuple
+
+from metajax.data.files.image_file import is_picture_name
+from metajax.data.files.table import SPLITS, Table, make_table
+from metajax.paths import AnyPath
+
+
+def read_folder(path: str) -> Table:
+  """The `Table` of a folder, in the order of the pictures' relative paths.
+
+  A class is named after the folder of its pictures, relative to `path`, and its group after the folder above. Where the
+  folders of `path` are "train" and "test", and perhaps "validation" or "val", these are the set's own splits and
+  classes are named from there on. Hidden files, and files that are not named like pictures, are passed over; links are
+  followed.
+
+  Raises:
+    FileNotFoundError, NotADirectoryError, PermissionError: a folder cannot be read.
+    ValueError: there are no pictures, pictures without a class, fewer than two classes, or links that show a picture
+      twice, which may be under two labels.
+  """
+  name, walk = repr(path), _walk(path)
+  found = walk.found
+  if not found:
+    raise ValueError(
+      f"{name} holds no pictures: expected folders of them, such as class/1.png or alphabet/letter/1.jpg"
+    )
+  _check_links(path, walk)
+  tops = {relative.split("/")[0] for relative in found if "/" in relative}
+  has_splits = {"train", "test"} <= tops <= set(SPLITS)
+  classes, groups, splits, last = [], [], [], None
+  for relative in found:
+    folder, _, file = relative.rpartition("/")
+    if folder != last:
+      last, split, label = folder, *_split_and_class(folder, has_splits)
+    if not label:
+      place = f"{path}/{split}".removesuffix("/")
+      raise ValueError(
+        f"the picture {file!r} lies in {place!r} itself: expected every picture in a folder of its class"
+      )
+    classes.append(label)
+    groups.append(label.rpartition("/")[0])
+    splits.append(SPLITS[split] if has_splits else "")
+  paths = [os.path.join(path, relative) for relative in found]
+  return make_table(name, classes, groups, splits if has_splits else None, paths, [*map(repr, found)])
+
+
+def picture_names(path: AnyPath) -> list[str]:
+  """The names of the pictures in a folder, however deep, in order; of a file, its own.
+
+  Raises:
+    FileNotFoundError, PermissionError: it is not there, or cannot be read.
+    ValueError: the folder holds none.
+  """
+  path = os.fspath(path)
+  if os.path.isfile(path):
+    return [os.path.basename(path)]
+  found = _walk(path).found
+  if not found:
+    raise ValueError(f"{path!r} holds no pictures")
+  return found
+
+
+def _split_and_class(folder, has_splits):
+  if not has_splits:
+    return "", folder
+  split, _, label = folder.partition("/")
+  return split, label
+
+
+class _Walk(NamedTuple):
+  """What is in a folder, by relative paths.
+
+  Attributes:
+    found: its pictures, in order.
+    folders: the paths of each folder, by its device and number; several where links lead to it.
+    links: the pictures that are links.
+  """
+
+  found: list[str]
+  folders: dict[tuple[int, int], list[str]]
+  links: set[str]
+
+
+def _walk(path):
+  walk, waiting = _Walk([], {}, set()), [("", ())]
+  while waiting:
+    relative, above = waiting.pop()  # the folder, and those that it is in, against links in a loop
+    folder = os.path.join(path, relative).rstrip("/") or "/"
+    try:
+      status = os.stat(folder)
+      number = (status.st_dev, status.st_ino)
+      if number in above:
+        continue
+      with os.scandir(folder) as listed:
+        entries = [entry for entry in listed if not entry.name.startswith(".")]
+    except OSError as error:
+      raise type(error)(f"cannot read the folder {folder!r}: {error.strerror}") from None
+    walk.folders.setdefault(number, []).append(relative)
+    for entry in entries:
+      if _is_folder(entry):
+        waiting.append((f"{relative}{entry.name}/", (*above, number)))
+      elif is_picture_name(entry.name):
+        walk.found.append(relative + entry.name)
+        if entry.is_symlink():
+          walk.links.add(relative + entry.name)
+  walk.found.sort()
+  return walk
+
+
+def _check_links(path, walk):
+  """Refuses a picture that is there twice by links; copies and hard links are not looked for."""
+  for paths in walk.folders.values():
+    first, *others = sorted(paths)
+    holds = next((file for file in walk.found if file.startswith(first)), None) if others else None
+    if holds:
+      _refuse_twice(path, holds, others[0] + holds.removeprefix(first))
+  seen = {}
+  for relative in walk.found if walk.links else ():
+    with contextlib.suppress(OSError):  # a link to nothing
+      status = os.stat(os.path.join(path, relative))
+      first = seen.setdefault((status.st_dev, status.st_ino), relative)
+      if first != relative and {first, relative} & walk.links:
+        _refuse_twice(path, first, relative)
+
+
+def _refuse_twice(path, first, second):
+  raise ValueError(
+    f"{path!r} has one picture twice, by a link: {first!r} and {second!r}; expected each once, or it may be trained "
+    "and tested on"
+  )
+
+
+def _is_folder(entry):
+  with contextlib.suppress(OSError):  # a link that leads back to itself
+    return entry.is_dir()
+  return False

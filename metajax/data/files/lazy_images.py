@@ -1,0 +1,143 @@
+"""Pictures at random access that are read and decoded when they are asked for, in threads that all sets share."""
+
+import concurrent.futures
+import functools
+import operator
+import os
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from metajax import checks
+
+BYTES_IN_MEMORY = 2**30  # pictures that take more, decoded, stay in their files
+CHUNK = 32  # pictures that a thread decodes in a row
+
+
+class Pictures:
+  """Pictures uint8 `[n, height, width, channels]` that are decoded when asked for, and otherwise much like an array.
+
+  `pictures[rows]` decodes: the array of one picture, of a slice, or of an array of rows. `pictures.take(rows)` and
+  `pictures.with_quarter_turns()` read nothing and keep no pixels.
+
+  Args:
+    read: `(files int64 [k]) -> uint8 [k, height, width, channels]`, a new array; it is called from many threads.
+    shape: (height, width, channels).
+    files: the file of each picture, integers `[n]`, as `read` takes them.
+    turns: how many quarter turns, counterclockwise, each picture is turned by, `[n]`; by default none.
+  """
+
+  dtype = np.dtype(np.uint8)
+  ndim = 4
+
+  def __init__(
+    self,
+    read: Callable[[np.ndarray], np.ndarray],
+    shape: tuple[int, int, int],
+    files: np.ndarray,
+    turns: np.ndarray | None = None,
+  ):
+    files = np.asarray(files)
+    turns = np.zeros(len(files), np.uint8) if turns is None else np.asarray(turns)
+    whole = not files.size or (files.dtype.kind in "iu" and turns.dtype.kind in "iu")
+    if len(shape) != 3 or files.ndim != 1 or turns.shape != files.shape or not whole:
+      given = f"{list(shape)}, {checks.describe(files)} and {checks.describe(turns)}"
+      raise ValueError(f"expected (height, width, channels) and integers [n] of files and turns, got {given}")
+    self._read, self._files, self._turns = read, files.astype(np.int64), (turns % 4).astype(np.uint8)
+    self.shape = (len(files), *shape)
+
+  def __len__(self):
+    return len(self._files)
+
+  def __repr__(self):
+    return f"Pictures{list(self.shape)}"
+
+  def __array__(self, dtype=None, copy=None):
+    return np.asarray(self[:], dtype)
+
+  def __getitem__(self, rows: Any) -> np.ndarray:
+    return self.start(rows)()
+
+  def take(self, rows: Any) -> "Pictures":
+    """The `Pictures` of some rows."""
+    return Pictures(self._read, self.shape[1:], self._files[rows], self._turns[rows])
+
+  def with_quarter_turns(self) -> "Pictures":
+    """The `Pictures` of these and of these turned by 90, 180 and 270 degrees, `[4 * n]`."""
+    turns = np.concatenate([(self._turns + turn) % 4 for turn in range(4)])
+    return Pictures(self._read, self.shape[1:], np.tile(self._files, 4), turns)
+
+  def start(self, rows: Any) -> Callable[[], np.ndarray]:
+    """Begins to decode `pictures[rows]`; the function that it gives waits for them and returns them."""
+    files, turns = self._files[rows], self._turns[rows]
+    decoded = np.empty((*files.shape, *self.shape[1:]), np.uint8)
+    flat = decoded.reshape(-1, *self.shape[1:])
+    files, turns = files.reshape(-1), turns.reshape(-1)
+
+    def fill(chunk):
+      pictures = self._read(files[chunk])
+      for turn in set(turns[chunk].tolist()) - {0}:
+        turned = turns[chunk] == turn
+        pictures[turned] = np.rot90(pictures[turned], turn, axes=(1, 2))
+      flat[chunk] = pictures
+
+    wait = in_threads(fill, len(flat))
+    return lambda: wait() or decoded
+
+
+def take(images: np.ndarray | Pictures, rows: np.ndarray) -> np.ndarray | Pictures:
+  """Some rows of an array or of `Pictures`."""
+  return images.take(rows) if isinstance(images, Pictures) else images[rows]
+
+
+def fits_in_memory(number: int, shape: Sequence[int]) -> bool:
+  """Whether so many decoded pictures are kept in memory."""
+  return number * functools.reduce(operator.mul, shape) <= BYTES_IN_MEMORY
+
+
+def in_threads(call: Callable[[slice], None], number: int) -> Callable[[], None]:
+  """Starts `call(slice)` for slices that cover `range(number)`; the function that it gives waits for all of them.
+
+  It raises what the first slice that failed raised. Where nobody waits any more, the rest is left.
+  """
+
+  futures = []
+
+  def wait():
+    try:
+      for future in futures:
+        future.result()
+    except BaseException:
+      for future in futures:
+        future.cancel()
+      raise
+
+  waiting = weakref.ref(wait)
+
+  def call_if_wanted(chunk):
+    if waiting() is not None and not _at_exit():
+      call(chunk)
+
+  futures += [_pool().submit(call_if_wanted, slice(i, i + CHUNK)) for i in range(0, number, CHUNK)]
+  return wait
+
+
+def _at_exit():
+  """Whether the program ends: it waits for all that is queued, but its pools take nothing more."""
+  try:
+    _pool().submit(int)
+  except RuntimeError:
+    return True
+  return False
+
+
+@functools.cache
+def _pool():
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+  return concurrent.futures.ThreadPoolExecutor(cores, thread_name_prefix="metajax-pictures")
+
+
+if hasattr(os, "register_at_fork"):
+  os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork

@@ -1,0 +1,173 @@
+"""One's own pictures as a `Source`: read at once where they fit in memory, else when they are asked for."""
+
+import warnings
+
+import numpy as np
+from PIL import Image
+
+from metajax.data.files.csv import read_csv
+from metajax.data.files.folder import read_folder
+from metajax.data.files.image_file import BrokenPicture, is_grey, read_picture, resized
+from metajax.data.files.lazy_images import Pictures, fits_in_memory, in_threads
+from metajax.data.files.npz import read_npz
+from metajax.data.files.opening import TO_SKIP
+from metajax.data.files.preprocessing import preprocess
+from metajax.data.files.table import Table
+from metajax.data.files.verification import Files, broken_beginnings, broken_files
+from metajax.data.source import Source
+from metajax.data.splits import check_split, choose
+from metajax.types import Preprocessing
+
+FILES_IN_MEMORY = 20_000  # decoded at the start, in 3 (28 x 28) to 20 seconds (photographs); more stay where they are
+LOOKED_AT = 4096  # files, spread evenly, that say whether a set is grey
+
+
+def load_own(
+  path: str,
+  split: str,
+  *,
+  size: int,
+  seed: int,
+  skip_broken: bool,
+  least: int = 1,
+  preprocessing: Preprocessing | None = None,
+) -> Source:
+  """The `Source` of a part of one's own pictures, for `metajax.data.load`.
+
+  They are a folder `class/*.png` or `alphabet/character/*.png`; a `.csv` file with the columns path and label, and
+  optionally split and group, each picture once; or a `.npz` file with images and labels (see
+  `metajax.data.files.npz`). Classes are dealt out as those of a TFDS set, from the splits that the data name ("train",
+  "test" and perhaps "validation", as folders or in the column) or from all pictures; "own/train" is such a split,
+  "own/all" is everything. Pictures keep their ink as it is, are grey if all are (of 4,096 looked at), and lie on white.
+  Files are PNG, JPEG, WebP, GIF, BMP, TIFF, PPM, JPEG 2000, AVIF or TGA, of at most 2^28 pixels (16,384 x 16,384); a
+  JPEG may have up to 64 times as many, as it is decoded at a fraction of its size, not below four times `size`.
+
+  Pictures that take more than 1 GiB, decoded, or more than 20,000 files stay in their files and are decoded when asked
+  for: the same pixels in the same order, that of the table's lines or of the folder's paths. An archive is always read
+  whole.
+
+  Raises:
+    FileNotFoundError, PermissionError, NotADirectoryError: a file or folder cannot be read.
+    ValueError: the pictures, classes or splits are not as expected, or pictures are broken and not to be skipped.
+  """
+  table = (read_csv if path.endswith(".csv") else read_npz if path.endswith(".npz") else read_folder)(path)
+  how = {"seed": seed, "skip_broken": skip_broken, "least": least, "preprocessing": preprocessing}
+  return source_of(table, split, size=size, **how)
+
+
+def source_of(
+  table: Table,
+  split: str,
+  *,
+  size: int,
+  seed: int,
+  skip_broken: bool,
+  least: int = 1,
+  preprocessing: Preprocessing | None = None,
+) -> Source:
+  """The `Source` of a part of a `Table`; arguments and errors are those of `load_own`."""
+  check_split(table.name, split, table.own)
+  rows, _, small = choose(table.name, split, table.labels, table.own, seed, least)
+  _tell_if_dealt_anew(table, split)
+  left_out = {"small_classes": tuple(table.classes[c] for c in small)}
+  if isinstance(table.pictures, np.ndarray):
+    return _source(table, rows, _resized(table.pictures[rows], size, preprocessing))._replace(**left_out)
+  spread = np.unique(np.linspace(0, len(table.pictures) - 1, LOOKED_AT).astype(int))
+  channels = 1 if preprocessing is None and all(_grey_or_broken(table.pictures[row]) for row in spread) else 3
+  shape, paths = (size, size, channels), [table.pictures[row] for row in rows]
+  at_once = len(rows) <= FILES_IN_MEMORY and fits_in_memory(len(rows), shape)
+  if at_once:
+    images, broken = _decode(paths, shape, preprocessing)
+  else:
+    broken = broken_files(table.name, paths, shape, preprocessing) if skip_broken else broken_beginnings(paths)
+  if broken and not skip_broken:
+    said = [f"{table.places[rows[i]]} ({broken[i]})" for i in sorted(broken)]
+    raise BrokenPictures(said, len(table.pictures), table.name)
+  good = np.array([i for i in range(len(rows)) if i not in broken], np.int64)
+  if not len(good):
+    raise ValueError(f"split {split!r} of {table.name} holds no picture that can be read")
+  rows, missing = rows[good], tuple(table.places[rows[i]] for i in sorted(broken))
+  if at_once:
+    images = images[good] if broken else images
+  else:
+    advice = "it could be when the set was loaded" if skip_broken else TO_SKIP
+    files = Files([paths[i] for i in good], shape, advice, preprocessing)
+    images = Pictures(files, shape, np.arange(len(rows)))
+  return _source(table, rows, images, missing)._replace(**left_out)
+
+
+def _tell_if_dealt_anew(table, split):
+  both = [table.labels[table.own[part]] for part in ("train", "test") if part in table.own]
+  shared = np.intersect1d(*both) if len(both) == 2 else ()
+  if len(shared) and not split.startswith("own/"):
+    warnings.warn(
+      f"train and test of {table.name} share {len(shared)} classes: the classes of all pictures are dealt out anew",
+      stacklevel=4,
+    )
+
+
+def _source(table, rows, images, broken=()):
+  present, labels = np.unique(table.labels[rows], return_inverse=True)
+  classes = tuple(table.classes[c] for c in present)
+  return Source(
+    images=images,
+    labels=labels.astype(np.int32),
+    classes=classes,
+    groups=tuple(table.groups[c] for c in present),
+    captions=tuple((name,) for name in classes),
+    styles=("",) * len(rows),
+    broken=broken,
+  )
+
+
+class BrokenPictures(ValueError):
+  """Pictures of one's own that cannot be read.
+
+  Attributes:
+    files: the name of each, and why.
+    number: of all pictures that there are, in all parts.
+  """
+
+  def __init__(self, files: list[str], number: int, name: str):
+    more = f" and {len(files) - 5} more" if len(files) > 5 else ""
+    super().__init__(
+      f"{len(files)} of {number} pictures of {name} cannot be read: {', '.join(files[:5])}{more}; "
+      "pass skip_broken=True (--skip-broken) to leave them out"
+    )
+    self.files, self.number = files, number
+
+
+def _grey_or_broken(path):
+  try:
+    return is_grey(path)
+  except BrokenPicture:
+    return True
+
+
+def _decode(paths, shape, preprocessing):
+  """All pictures, and {number: why} of those that are broken."""
+  images, broken = np.zeros((len(paths), *shape), np.uint8), {}
+
+  def fill(chunk):
+    for i in range(len(paths))[chunk]:
+      try:
+        images[i] = read_picture(paths[i], size=shape[0], channels=shape[-1], preprocessing=preprocessing)
+      except BrokenPicture as error:
+        broken[i] = str(error)
+
+  in_threads(fill, len(paths))()
+  return images, broken
+
+
+def _resized(images, size, preprocessing):
+  if preprocessing is None and images.shape[1:3] == (size, size):
+    return images
+  result = np.empty((len(images), size, size, images.shape[-1] if preprocessing is None else 3), np.uint8)
+
+  def fill(chunk):
+    for i in range(len(images))[chunk]:
+      picture = Image.fromarray(images[i].squeeze(-1) if images.shape[-1] == 1 else images[i])
+      result[i] = resized(picture, size) if preprocessing is None else preprocess(picture, preprocessing)
+
+  in_threads(fill, len(images))()
+  return result

@@ -1,0 +1,132 @@
+"""Files of pictures that are read when asked for: which of them are broken is known before the first one is drawn."""
+
+import concurrent.futures
+import hashlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import PIL
+
+from metajax.data.builtin.cache import cache_folder, write_arrays
+from metajax.data.builtin.cache import read as read_cache
+from metajax.data.files.image_file import BrokenPicture, check_beginning, read_picture
+from metajax.data.files.lazy_images import in_threads
+from metajax.types import Preprocessing
+
+READERS = 16  # threads that look at the beginnings of files: on a cold disk they wait rather than work
+SECONDS = 10  # between lines that say how far it is
+
+
+class Files:
+  """Reads pictures by the number of their file, uint8 `[k, height, width, channels]`.
+
+  Args:
+    paths: of the files.
+    shape: (height, width, channels).
+    advice: what the error of a file that cannot be read ends with.
+    preprocessing: as for `read_picture`.
+  """
+
+  def __init__(
+    self, paths: Sequence[str], shape: tuple[int, int, int], advice: str, preprocessing: Preprocessing | None = None
+  ):
+    self._paths, self._shape, self._advice, self._how = paths, shape, advice, preprocessing
+
+  def __call__(self, numbers: np.ndarray) -> np.ndarray:
+    return np.stack([self._picture(self._paths[number]) for number in numbers.tolist()])
+
+  def _picture(self, path):
+    try:
+      return read_picture(path, size=self._shape[0], channels=self._shape[-1], preprocessing=self._how)
+    except BrokenPicture as error:
+      raise ValueError(f"the picture {path!r} cannot be read ({error}); {self._advice}") from None
+
+
+def broken_beginnings(paths: Sequence[str]) -> dict[int, str]:
+  """{number: why} of the files that do not begin like a picture, which takes microseconds each."""
+  broken = {}
+
+  def look(first):
+    for i in range(first, min(first + 256, len(paths))):
+      try:
+        check_beginning(paths[i])
+      except BrokenPicture as error:
+        broken[i] = str(error)
+
+  with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
+    list(pool.map(look, range(0, len(paths), 256)))
+  return broken
+
+
+def broken_files(
+  name: str, paths: Sequence[str], shape: tuple[int, int, int], preprocessing: Preprocessing | None = None
+) -> dict[int, str]:
+  """{number: why} of the files that cannot be read to their end.
+
+  Each is read as `Files` reads it, once: what was read well is remembered in the cache until its size, its time of
+  change, the shape or Pillow's version is another. How far it is is said on the terminal every 10 seconds.
+
+  Args:
+    name: of the set, for what is said and remembered.
+    paths, shape, preprocessing: as for `Files`.
+  """
+  cache = cache_folder() / f"verified-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:20]}.npz"
+  known = read_cache(cache, lambda stored: stored["stamps"].astype(np.uint64))
+  known = np.zeros(0, np.uint64) if known is None else known
+  seen_as = shape if preprocessing is None else (shape, preprocessing)
+  stamps = np.array([_stamp(path, seen_as) for path in paths], np.uint64)
+  unknown = np.flatnonzero((stamps == 0) | ~np.isin(stamps, known))
+  said, broken, good = Progress(f"verified {{}} of {len(unknown):,} pictures of {name}", len(unknown)), {}, []
+
+  def verify(chunk):
+    for i in unknown[chunk].tolist():
+      try:
+        read_picture(paths[i], size=shape[0], channels=shape[-1], preprocessing=preprocessing)
+        good.append(i)
+      except BrokenPicture as error:
+        broken[i] = str(error)
+    said.advance(len(range(len(unknown))[chunk]))
+
+  try:
+    in_threads(verify, len(unknown))()
+  finally:  # an interrupted one goes on where it was
+    if good:
+      write_arrays(cache, {"stamps": np.union1d(known, stamps[list(good)])})
+  return broken
+
+
+def _stamp(path, seen_as) -> int:
+  """A number that changes with a file; 0 of one that is not there."""
+  try:
+    status = os.stat(path)
+  except (OSError, ValueError):
+    return 0
+  said = os.path.abspath(path), status.st_size, status.st_mtime_ns, seen_as, PIL.__version__
+  return int.from_bytes(hashlib.blake2b(repr(said).encode(), digest_size=8).digest(), "little")
+
+
+class Progress:
+  """Says every 10 seconds how far something is.
+
+  Args:
+    line: with a place for the number done.
+    number: of all.
+  """
+
+  def __init__(self, line: str, number: int):
+    self._line, self._number, self._done, self._said = line, number, 0, time.monotonic()
+    self._lock, self._began = threading.Lock(), time.monotonic()
+
+  def advance(self, done: int):
+    """Counts, from any thread."""
+    with self._lock:
+      self._done, now = self._done + done, time.monotonic()
+      if now - self._said < SECONDS:
+        return
+      self._said = now
+      left = (now - self._began) * (self._number - self._done) / self._done
+      print(f"{self._line.format(f'{self._done:,}')}, {left / 60:.0f} minutes left", file=sys.stderr, flush=True)

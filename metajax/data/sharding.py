@@ -1,0 +1,25 @@
+"""Which rows of a batch a host reads, where all hosts read as many."""
+
+from metajax import checks
+from metajax.shards import check_shard
+
+ENDLESS = 2**63 - 1  # the last step that 64 bits can count
+
+
+def rows_of_host(start: int, shard: tuple[int, int], rows: int, name: str) -> tuple[int, int]:
+  """The first of a host's rows of a global batch, and how many they are."""
+  host, hosts = check_place(start, shard)
+  checks.count("start", start, 0, ENDLESS // rows)  # later ones have no number
+  if rows % hosts:
+    raise ValueError(f"expected {name} that {hosts} hosts divide, got {rows}")
+  return host * (rows // hosts), rows // hosts
+
+
+def check_place(start: int, shard: tuple[int, int]) -> tuple[int, int]:
+  """The host and the number of hosts, where a step and they can be.
+
+  Raises:
+    ValueError: quoting what cannot be.
+  """
+  checks.count("start", start, 0, ENDLESS)
+  return check_shard(shard)

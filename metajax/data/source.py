@@ -1,0 +1,172 @@
+"""Labelled pictures at random access: the type, and what chooses from it."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from metajax import checks
+from metajax.data.files.lazy_images import Pictures, take
+
+MOST_PIXELS = 2**14  # of a side
+
+
+class Source(NamedTuple):
+  """Labelled pictures at random access.
+
+  Attributes:
+    images: uint8 `[n, height, width, channels]`, 0 to 255; the characters of glyphs and Omniglot have ink at 255. An
+      array, or `Pictures` that are decoded when asked for.
+    labels: int32 `[n]`, an index into `classes`.
+    classes: the name of each class, unique.
+    groups: the alphabet, script or family of each class ("" where there is none).
+    captions: for each class the texts that describe it, at least one.
+    styles: for each picture who drew it or in which typeface family ("" where unknown), `[n]`.
+    broken: the files that could not be read and were left out.
+    small_classes: the classes that were left out because they have too few pictures.
+  """
+
+  images: np.ndarray | Pictures
+  labels: np.ndarray
+  classes: tuple[str, ...]
+  groups: tuple[str, ...]
+  captions: tuple[tuple[str, ...], ...]
+  styles: tuple[str, ...]
+  broken: tuple[str, ...] = ()
+  small_classes: tuple[str, ...] = ()
+
+
+def from_arrays(
+  images: np.ndarray | Pictures,
+  labels: npt.ArrayLike,
+  *,
+  classes: Sequence[str] | None = None,
+  groups: Sequence[str] | None = None,
+  captions: Sequence[Sequence[str]] | None = None,
+  styles: Sequence[str] | None = None,
+) -> Source:
+  """A `Source` from pictures and the indices of their classes.
+
+  Args:
+    images: uint8 `[n, height, width, channels]`, 0 to 255: an array or `Pictures`.
+    labels: integers `[n]` from 0.
+    classes: unique names, by default "0", "1", ... up to the largest label.
+    groups, captions, styles: as in `Source`; by default "", the name of the class, and "".
+
+  Raises:
+    ValueError: the shapes or lengths do not match, a label is out of range, or a class has no picture.
+  """
+  images = images if isinstance(images, Pictures) else np.asarray(images)
+  labels = np.asarray(labels)
+  for name, values in (("classes", classes), ("groups", groups), ("styles", styles)):
+    if values is not None and (isinstance(values, str) or not all(isinstance(value, str) for value in values)):
+      raise ValueError(f"expected {name} to be texts, one for each, got {values!r}")
+  captions = captions if captions is None else tuple(captions)
+  if captions is not None and any(isinstance(texts, str) for texts in captions):
+    raise ValueError(f"expected a tuple of texts as the captions of each class, got {captions[0]!r}")
+  if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
+    raise ValueError(f"expected images uint8 [n, height, width, channels], got {images.dtype} {list(images.shape)}")
+  if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+    raise ValueError(f"expected {len(images)} integer labels, got {labels.dtype} {list(labels.shape)}")
+  classes = tuple(str(label) for label in range(labels.max() + 1)) if classes is None else tuple(classes)
+  groups = ("",) * len(classes) if groups is None else tuple(groups)
+  captions = tuple((name,) for name in classes) if captions is None else tuple(tuple(texts) for texts in captions)
+  styles = ("",) * len(labels) if styles is None else tuple(styles)
+  if not len(classes) == len(set(classes)) == len(groups) == len(captions) or len(styles) != len(labels):
+    raise ValueError(
+      f"expected unique classes with a group and captions each, and {len(labels)} styles, got {len(classes)} classes "
+      f"({len(set(classes))} unique), {len(groups)} groups, {len(captions)} captions, {len(styles)} styles"
+    )
+  if not all(captions):
+    raise ValueError(f"expected at least one caption a class, got none for {classes[captions.index(())]!r}")
+  if labels.min() < 0 or labels.max() >= len(classes):
+    raise ValueError(f"expected labels from 0 to {len(classes) - 1}, got {labels.min()} to {labels.max()}")
+  counts = np.bincount(labels, minlength=len(classes))
+  if not counts.all():
+    raise ValueError(f"expected a picture of every class, got none of {classes[np.argmin(counts)]!r}")
+  return Source(images, labels.astype(np.int32), classes, groups, captions, styles)
+
+
+def check_source(source: Any):
+  """Refuses what is no source.
+
+  Raises:
+    ValueError: with what it is.
+  """
+  if not all(hasattr(source, name) for name in ("images", "labels", "classes", "groups", "captions", "styles")):
+    raise ValueError(f"expected a Source, as load or from_arrays gives, got {checks.describe(source)}")
+
+
+def select_classes(source: Source, indices: npt.ArrayLike) -> Source:
+  """The pictures of some classes, in their order; the classes are numbered anew, in the order of `indices`.
+
+  Raises:
+    ValueError: `indices` are not unique indices of the source's classes.
+  """
+  check_source(source)
+  indices = np.asarray(indices)
+  if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
+    given = checks.describe(indices)
+    raise ValueError(f"expected some unique indices from 0 to {len(source.classes) - 1}, got {given}")
+  chosen, known = set(indices.tolist()), set(range(len(source.classes)))
+  if not chosen or len(chosen) < len(indices) or not chosen <= known:
+    raise ValueError(f"expected some unique indices from 0 to {len(source.classes) - 1}, got {indices.tolist()}")
+  labels = np.full(len(source.classes), -1, np.int32)
+  labels[indices] = np.arange(len(indices))
+  rows = np.flatnonzero(labels[source.labels] >= 0)
+  return source._replace(
+    images=take(source.images, rows),
+    labels=labels[source.labels[rows]],
+    classes=tuple(source.classes[index] for index in indices),
+    groups=tuple(source.groups[index] for index in indices),
+    captions=tuple(source.captions[index] for index in indices),
+    styles=tuple(source.styles[row] for row in rows),
+  )
+
+
+def with_rotations(source: Source) -> Source:
+  """The source and its pictures turned by 90, 180 and 270 degrees (counterclockwise) as classes of their own, four
+  times as many: class `c` turned by 90 `k` degrees is class `c + k * len(source.classes)`. A turned alphabet is one of
+  its own.
+
+  Raises:
+    ValueError: the pictures are not square.
+  """
+  check_source(source)
+  height, width = source.images.shape[1:3]
+  if height != width:
+    raise ValueError(f"only square pictures keep their shape when turned, got {height} by {width}")
+  suffixes = ("", *(f" rotated {degrees}" for degrees in (90, 180, 270)))
+  return source._replace(
+    images=_quarter_turns(source.images),
+    labels=np.concatenate([source.labels + turns * np.int32(len(source.classes)) for turns in range(4)]),
+    classes=tuple(name + suffix for suffix in suffixes for name in source.classes),
+    groups=tuple(group and group + suffix for suffix in suffixes for group in source.groups),
+    captions=tuple(tuple(text + suffix for text in texts) for suffix in suffixes for texts in source.captions),
+    styles=source.styles * 4,
+  )
+
+
+def _quarter_turns(images):
+  if isinstance(images, Pictures):
+    return images.with_quarter_turns()
+  return np.concatenate([np.rot90(images, turns, axes=(1, 2)) for turns in range(4)])
+
+
+def select_rows(source: Source, rows: npt.ArrayLike) -> Source:
+  """The pictures of some rows, in the order given; classes keep their numbers, and may be left without a picture.
+
+  Raises:
+    ValueError: `rows` are not unique indices of the source's pictures.
+  """
+  check_source(source)
+  rows = np.asarray(rows)
+  if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
+    raise ValueError(f"expected some unique rows from 0 to {len(source.labels) - 1}, got {checks.describe(rows)}")
+  rows = rows.astype(np.int64)
+  if not len(rows) or rows.min() < 0 or rows.max() >= len(source.labels) or len(np.unique(rows)) < len(rows):
+    raise ValueError(f"expected some unique rows from 0 to {len(source.labels) - 1}, got {len(rows)} rows")
+  return source._replace(
+    images=take(source.images, rows), labels=source.labels[rows], styles=tuple(source.styles[row] for row in rows)
+  )

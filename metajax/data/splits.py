@@ -1,0 +1,117 @@
+"""Which classes and pictures are in a part of a data set: "train", "validation" and "test" share no class."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from metajax import checks
+from metajax.checks import counted
+from metajax.data.source import Source, check_source, select_rows
+
+PARTS = ("train", "validation", "test")
+
+
+class NoSuchSplit(ValueError):
+  """A set has no such split, or none of its pictures has a label: another may be asked for.
+
+  What is there and cannot be read is another error: no other data may take its place without a word.
+  """
+
+
+def check_split(name: str, split: str, own: Iterable[str]):
+  """Raises NoSuchSplit unless `split` is one of PARTS or "own/..." of one of the set's own splits."""
+  known = (*PARTS, *(f"own/{part}" for part in own))
+  if split not in known:
+    raise NoSuchSplit(f"unknown split {split!r} of {name}: expected one of {', '.join(known)}")
+
+
+def choose(
+  name: str, split: str, labels: np.ndarray, own: Mapping[str, np.ndarray], seed: int, least: int = 1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """The rows of one part of a set, its classes in ascending order, and those that are in no part: they are too small.
+
+  Args:
+    name: of the set, for messages.
+    split: one of PARTS, or "own/..." of one of the set's own splits.
+    labels: the class of each picture, `[n]`; -1 is none.
+    own: {own split: rows}.
+    seed: of the dealing.
+    least: pictures of a class that is not too small, of those that are dealt out or, of "own/...", of that split.
+
+  Raises:
+    ValueError: there are too few classes; NoSuchSplit if no picture has a label.
+  """
+  if split.startswith("own/"):
+    used = [split.removeprefix("own/")]
+  else:
+    used = [part for part in PARTS if part in own] or list(own)
+  rows = np.concatenate([own[part] for part in used])
+  classes, counts = np.unique(labels[rows][labels[rows] >= 0], return_counts=True)
+  small, large = classes[counts < least], classes[counts >= least]
+  if len(small):
+    name = f"{name}, of whose classes {len(small)} have fewer than {least} pictures and are left out,"
+  present = {part: np.intersect1d(labels[own[part]], large) for part in used}
+  chosen = present[used[0]] if split.startswith("own/") else disjoint_classes(name, present, seed)[split]
+  rows = rows[np.isin(labels[rows], chosen)]
+  if not len(rows):
+    raise NoSuchSplit(f"split {split!r} of {name} holds no labelled pictures")
+  return rows, chosen, small
+
+
+def disjoint_classes(name: str, present: Mapping[str, np.ndarray], seed: int) -> Mapping[str, np.ndarray]:
+  """The classes of "train", "validation" and "test", given those in each of the data set's own splits."""
+  every, times = np.unique(np.concatenate([*present.values(), []]).astype(int), return_counts=True)
+  shuffle = np.random.RandomState(seed).permutation  # frozen by NumPy, unlike its newer generators
+  # A test split without labels (all -1) has no classes of its own.
+  if all(len(present.get(part, ())) for part in ("train", "test")) and times.max() == 1:
+    if "validation" in present:
+      return present
+    train = shuffle(present["train"])
+    cut = max(5, len(train) // 10)
+    if len(train) < 2 * cut:
+      there = counted(len(train), "training class", "training classes")
+      raise ValueError(f"{name} has {there}: expected 10 or more, to keep 5 for validation")
+    return {"train": np.sort(train[cut:]), "validation": np.sort(train[:cut]), "test": present["test"]}
+  if len(every) < 6:
+    there = counted(len(every), "class", "classes")
+    raise ValueError(f"{name} has {there}: expected 6 or more, for three parts that share none")
+  cut = max(2, len(every) // 5)
+  validation, test, train = np.split(shuffle(every), [cut, 2 * cut])
+  return {"train": np.sort(train), "validation": np.sort(validation), "test": np.sort(test)}
+
+
+def deal_pictures(source: Source, shares: Sequence[float], *, seed: int = 0) -> list[Source]:
+  """Parts of a source with a share of the pictures of every class, at least one of each, drawn by the seed.
+
+  Args:
+    source: a `Source`.
+    shares: of each part, above 0, of a sum of at most 1; those of a class are rounded.
+    seed: any integer of at least 0.
+
+  Returns:
+    a `Source` for each share, its pictures in the order of the source. No two have a picture in common.
+
+  Raises:
+    ValueError: the shares are out of range, or a class has too few pictures.
+  """
+  check_source(source)
+  checks.count("seed", seed, 0)
+  for share in shares:
+    checks.in_range("each of the shares", share, 0, 1)
+  if not len(shares) or min(shares) <= 0 or sum(shares) > 1 + 1e-9:
+    raise ValueError(f"expected shares above 0 of a sum of at most 1, got {list(shares)}")
+  random = np.random.default_rng(seed)
+  dealt = [[] for _ in shares]
+  for label, name in enumerate(source.classes):
+    rows = random.permutation(np.flatnonzero(source.labels == label))
+    if not len(rows):
+      continue
+    ends = np.rint(np.cumsum(shares) * len(rows)).astype(int)
+    ends = np.minimum(ends, len(rows) - np.arange(len(shares))[::-1])  # room for what comes after
+    for i in range(len(ends)):  # at least one of each, pushing on what comes after
+      ends[i:] = np.maximum(ends[i:], (ends[i - 1] if i else 0) + 1)
+    if ends[-1] > len(rows):
+      raise ValueError(f"expected at least {len(shares)} pictures of every class, got {len(rows)} of {name!r}")
+    for part, chosen in zip(dealt, np.split(rows, ends)[: len(shares)], strict=True):
+      part.append(chosen)
+  return [select_rows(source, np.sort(np.concatenate(rows))) for rows in dealt]

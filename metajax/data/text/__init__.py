@@ -1,0 +1,1 @@
+"""Texts: tokenizers, corpora, captions, and batches of pictures beside captions."""

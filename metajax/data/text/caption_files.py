@@ -1,0 +1,86 @@
+"""The captions of one's own pictures: a table or a line of JSON for each."""
+
+import csv
+import os
+
+from metajax import checks
+from metajax.data.files.csv import check_header
+from metajax.data.files.opening import open_regular
+from metajax.data.files.table import SPLITS, Table, make_table
+
+FILES = ("captions.csv", "captions.jsonl")
+
+
+def read_captions(path: str) -> tuple[Table, dict[str, list[str]]]:
+  """The `Table` of one's own captioned pictures, each a class that is named by its path; and `{path: captions}`.
+
+  Raises:
+    FileNotFoundError, PermissionError: a file cannot be opened.
+    ValueError: there is no table of captions, or a line of it is not as expected.
+  """
+  if os.path.isdir(path):
+    there = [os.path.join(path, name) for name in FILES if os.path.isfile(os.path.join(path, name))]
+    if len(there) != 1:
+      given = " and ".join(map(os.path.basename, there)) or "neither"
+      raise ValueError(f"expected {' or '.join(FILES)} in the folder {path!r}, got {given}")
+    path = there[0]
+  captions, splits = {}, {}
+  for line, picture, texts, split in (_lines_of_csv if path.endswith(".csv") else _lines_of_jsonl)(path):
+    where = f"{path!r}, line {line}"
+    if not picture or not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+      raise ValueError(f"{where}: expected a path and a caption, got {picture!r} and {texts!r}")
+    if split is not None and not (isinstance(split, str) and split in SPLITS):
+      raise ValueError(f"{where}: got split {split!r}, expected train, validation or test")
+    picture = os.path.normpath(picture)  # one picture is one class, however it is written
+    if splits.setdefault(picture, split) != split:
+      raise ValueError(f"{where}: got split {split!r} for {picture!r}, which is in {splits[picture]!r} above")
+    captions.setdefault(picture, []).extend(text.strip() for text in texts)
+  if not captions:
+    raise ValueError(f"{path!r} names no pictures")
+  if None in splits.values() and any(splits.values()):
+    raise ValueError(f"{path!r}: expected a split for every picture or for none")
+  pictures, folder = list(captions), os.path.dirname(path)
+  table = make_table(
+    repr(path),
+    labels=pictures,
+    groups=[""] * len(pictures),
+    splits=None if None in splits.values() else [SPLITS[splits[picture]] for picture in pictures],
+    pictures=[os.path.join(folder, os.path.expanduser(picture)) for picture in pictures],
+    places=[*map(repr, pictures)],
+    order=pictures,
+  )
+  return table, {picture: tuple(texts) for picture, texts in captions.items()}
+
+
+def _lines_of_csv(path):
+  """(line, path, captions, split or None) of every line below the header."""
+  try:
+    with open_regular(path, "r", newline="", encoding="utf-8-sig") as file:
+      reader = csv.DictReader(file, strict=True)
+      header = [column.strip() for column in reader.fieldnames or ()]
+      check_header(repr(path), header, ("path", "caption"), ("split",))
+      reader.fieldnames = header
+      for row in reader:
+        if None in row or None in row.values():
+          raise ValueError(f"{path!r}, line {reader.line_num}: expected {len(header)} fields, got others")
+        yield reader.line_num, row["path"].strip(), [row["caption"]], row["split"].strip() if "split" in row else None
+  except UnicodeDecodeError as error:
+    raise ValueError(f"{path!r} is no UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
+  except csv.Error as error:
+    raise ValueError(f"{path!r}, line {reader.line_num}: {error}") from None
+
+
+def _lines_of_jsonl(path):
+  """As `_lines_of_csv`, of a file with a JSON object a line."""
+  try:
+    with open_regular(path, "r", encoding="utf-8-sig") as file:
+      for number, line in enumerate(file, 1):
+        if not line.strip():
+          continue
+        row = checks.parse_json(f"{path}, line {number}", line)
+        if not isinstance(row.get("path"), str) or not {"caption", "captions"} & set(row):
+          raise ValueError(f'{path!r}, line {number}: expected an object with "path" and "caption" or "captions"')
+        texts = row["captions"] if "captions" in row else [row["caption"]]
+        yield number, row["path"], texts if isinstance(texts, list) else [texts], row.get("split")
+  except UnicodeDecodeError as error:
+    raise ValueError(f"{path!r} is no UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None

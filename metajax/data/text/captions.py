@@ -1,0 +1,143 @@
+"""Pictures with captions at random access: TFDS sets, and one's own pictures under a table of captions."""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from metajax import checks
+from metajax.data.files.opening import checked_name, is_path
+from metajax.data.files.user_images import source_of
+from metajax.data.load import check_how
+from metajax.data.source import Source, from_arrays
+from metajax.data.splits import PARTS, check_split, choose
+from metajax.data.text.caption_files import read_captions
+from metajax.data.tfds.builder import prepared
+from metajax.data.tfds.classification import pictures_of
+from metajax.data.tfds.decoding import reason
+from metajax.data.tfds.random_access import read_records
+from metajax.paths import AnyPath
+from metajax.types import Preprocessing
+
+TEXTS = ("captions", "caption", "texts", "text", "title", "description", "alt", "tags", "keywords")  # in this order
+
+
+def load_captioned(
+  name: AnyPath,
+  split: str = "train",
+  *,
+  size: int = 64,
+  preprocessing: Preprocessing | None = None,
+  data_dir: AnyPath | None = None,
+  download: bool = False,
+  seed: int = 0,
+  skip_broken: bool = False,
+) -> Source:
+  """Loads a part of a set of pictures with captions; each picture is a class of its own.
+
+  - a TFDS set, such as "flickr8k", "emoji" or "coco_captions": one 8-bit picture and texts, in features that are named
+    caption, captions, text, title, description, tags or the like, each a text, a sequence of texts, or a sequence of
+    dictionaries with one. A class's group is its ClassLabel, where there is one.
+  - one's own pictures: a `.csv` file with the columns path and caption, a `.jsonl` file of objects with "path" and
+    "caption" or "captions", a picture in as many lines as it has captions; or a folder with `captions.csv` or
+    `captions.jsonl`. Paths are from the file's folder; a column or key "split" names the set's own splits.
+
+  "train", "validation" and "test" are the set's own splits where there are the first and the last; else pictures are
+  dealt out by `seed` (see `metajax.data.load`). "own/train" is a split as the set has it.
+
+  Args:
+    name: the data set, or a path: it begins with "/", "./", "../" or "~", ends in ".csv" or ".jsonl", or is a folder.
+    split, size, preprocessing, data_dir, download, seed, skip_broken: as for `metajax.data.load`.
+
+  Returns:
+    a `Source`, whose `captions` hold the texts of each picture, in their order.
+
+  Raises:
+    FileNotFoundError, ConnectionError, PermissionError, NotADirectoryError: as `metajax.data.load`.
+    ValueError: an argument is out of range, the set has no picture or no texts, a picture has none, or a line is not as
+      expected.
+  """
+  name = checked_name(name)
+  size = check_how(split, size, seed, data_dir, preprocessing=preprocessing)
+  checks.flags(download=download, skip_broken=skip_broken)
+  if is_path(name) or name.endswith(".jsonl") or (not download and os.path.isdir(name)):
+    table, captions = read_captions(name)
+    how = {"seed": seed, "skip_broken": skip_broken, "preprocessing": preprocessing}
+    source = source_of(table, split, size=size, **how)
+    return source._replace(captions=tuple(captions[path] for path in source.classes))
+  return _captioned_set(name, split, size, data_dir, download, seed, skip_broken, preprocessing)
+
+
+def _captioned_set(name, split, size, data_dir, download, seed, skip_broken, preprocessing):
+  builder = prepared(name, data_dir, download)
+  features, own = builder.info.features, tuple(builder.info.splits)
+  check_split(name, split, own)
+  image, texts, group = _features(builder.info)
+  used = [split.removeprefix("own/")] if split.startswith("own/") else [part for part in PARTS if part in own] or own
+  records = read_records(builder, used)
+  captions, groups = _texts(builder, used, image, texts, group)
+  rows, *_ = choose(name, split, np.arange(len(captions)), records.rows_of, seed)
+  shape = (size, size, features[image].shape[-1] if preprocessing is None else 3)
+  bare = next((row for row in rows if not captions[row]), None)
+  if bare is not None:
+    raise ValueError(f"expected a caption of every picture of {name!r}, got none of record {bare}")
+  images, rows, broken = pictures_of(records, image, shape, rows, skip_broken, preprocessing)
+  source = from_arrays(
+    images,
+    np.arange(len(rows)),
+    classes=[str(row) for row in rows],
+    groups=[groups[row] for row in rows],
+    captions=[captions[row] for row in rows],
+  )
+  return source._replace(broken=broken)
+
+
+def _features(info):
+  """The names of a set's picture, of its texts, and of its class or None."""
+  features = dict(info.features.items()) if hasattr(info.features, "items") else {}
+  of_kind = lambda kind: [key for key, feature in features.items() if isinstance(feature, kind)]
+  images, labels = of_kind(tfds.features.Image), of_kind(tfds.features.ClassLabel)
+  texts = [key for key in TEXTS if key in features and _text_of(features[key]) is not None]
+  if len(images) != 1 or features[images[0]].np_dtype != np.uint8 or not texts:
+    given = {key: type(feature).__name__ for key, feature in features.items()}
+    raise ValueError(
+      f"{info.name!r} is no set of captioned pictures: expected one 8-bit Image and texts named {', '.join(TEXTS)}, "
+      f"got the features {given}"
+    )
+  return images[0], texts, labels[0] if len(labels) == 1 else None
+
+
+def _text_of(feature):
+  """How the texts of a record's feature are had: a function, or None where it holds none."""
+  is_text = lambda f: isinstance(f, tfds.features.Text)
+  if is_text(feature):
+    return lambda value: [value]
+  if not isinstance(feature, tfds.features.Sequence):
+    return None
+  if is_text(feature.feature):
+    return list
+  if isinstance(feature.feature, tfds.features.FeaturesDict):
+    keys = [key for key in TEXTS if key in feature.feature and is_text(feature.feature[key])]
+    return (lambda value: list(value[keys[0]])) if keys else None
+  return None
+
+
+def _texts(builder, splits, image, texts, group):
+  """The captions and the group of every record of some splits, in the order of the files."""
+  features, captions, groups = builder.info.features, [], []
+  config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+  wanted = tfds.decode.PartialDecoding({key: features[key] for key in (*texts, *([group] if group else []))})
+  for split in splits:
+    for record in _each(builder, builder.as_dataset(split=split, decoders=wanted, read_config=config)):
+      said = [text.decode("utf-8", "replace") for key in texts for text in _text_of(features[key])(record[key])]
+      captions.append(tuple(dict.fromkeys(text.strip() for text in said if text.strip())))
+      groups.append(features[group].int2str(int(record[group])) if group else "")
+  return captions, groups
+
+
+def _each(builder, dataset):
+  try:
+    yield from tfds.as_numpy(dataset)
+  except tf.errors.OpError as error:
+    raise ValueError(f"the records of {builder.info.name!r} cannot be read: {reason(error)}") from None

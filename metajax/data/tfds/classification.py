@@ -1,0 +1,154 @@
+"""TFDS sets of classified pictures as sources."""
+
+import hashlib
+
+import numpy as np
+import tensorflow as tf
+
+from metajax.data.files.image_file import BrokenPicture, read_encoded
+from metajax.data.files.lazy_images import Pictures, fits_in_memory, in_threads
+from metajax.data.files.opening import TO_SKIP
+from metajax.data.files.verification import Progress
+from metajax.data.source import Source, from_arrays
+from metajax.data.splits import PARTS, check_split, choose
+from metajax.data.tfds.builder import image_and_label, prepared
+from metajax.data.tfds.decoding import decoded, reason
+from metajax.data.tfds.random_access import Records, read_records, remembered
+from metajax.paths import AnyPath
+from metajax.types import Preprocessing
+
+
+def classification_set(
+  name: str,
+  split: str,
+  *,
+  size: int,
+  data_dir: AnyPath | None = None,
+  download: bool = False,
+  seed: int = 0,
+  skip_broken: bool = False,
+  least: int = 1,
+  preprocessing: Preprocessing | None = None,
+) -> Source:
+  """The `Source` of a part of a TFDS image classification set, for `metajax.data.load`.
+
+  "train", "validation" and "test" are its own splits where no class is in two of them; then a missing validation split
+  is made of a tenth of the training classes, but at least 5, which "train" loses. Otherwise the classes of all its
+  pictures are dealt out by `seed`: a fifth, but at least 2, to "validation", as many to "test", the rest to "train".
+  "own/train" or "own/test" is a split as TFDS has it, for training and probing on the same classes. Pictures without a
+  label (-1) are left out.
+
+  The pictures are in the order of the set's record files (TFRecord or ArrayRecord). Those that take more than 1 GiB,
+  decoded, stay there and are `Pictures`.
+
+  Raises:
+    FileNotFoundError, ConnectionError, ValueError: as `metajax.data.load`.
+  """
+  builder = prepared(name, data_dir, download)
+  image, label = image_and_label(builder.info)
+  features, own = builder.info.features, tuple(builder.info.splits)
+  check_split(name, split, own)
+  used = [split.removeprefix("own/")] if split.startswith("own/") else [part for part in PARTS if part in own] or own
+  records, names = read_records(builder, used, label), features[label].names
+  rows, _, small = choose(name, split, records.labels, records.rows_of, seed, least)
+  shape = (size, size, features[image].shape[-1] if preprocessing is None else 3)
+  images, rows, broken = pictures_of(records, image, shape, rows, skip_broken, preprocessing)
+  present, labels = np.unique(records.labels[rows], return_inverse=True)
+  source = from_arrays(images, labels, classes=[names[c] for c in present])
+  return source._replace(broken=broken, small_classes=tuple(names[c] for c in small))
+
+
+def pictures_of(
+  records: Records,
+  image: str,
+  shape: tuple[int, int, int],
+  rows: np.ndarray,
+  skip_broken: bool,
+  preprocessing: Preprocessing | None = None,
+) -> tuple[np.ndarray | Pictures, np.ndarray, tuple[str, ...]]:
+  """Pictures uint8 `[rows, *shape]` of some records, read and decoded at once where they fit in memory.
+
+  Returns:
+    the pictures; the rows; and what was left out: with `skip_broken` those that cannot be decoded, all of which are
+    then known at the start.
+
+  Raises:
+    ValueError: a picture cannot be decoded, or none can.
+  """
+  advice = "it could be at the start" if skip_broken else TO_SKIP
+  decode = _decoder(records, image, shape, advice)
+  if preprocessing is not None:
+    decode = _preprocessor(records, image, preprocessing, advice)
+  images, at_once = Pictures(decode, shape, rows), fits_in_memory(len(rows), shape)
+  if not skip_broken:
+    return (images[:] if at_once else images), rows, ()
+  key = (image, shape, *(() if preprocessing is None else (preprocessing,)), hashlib.sha256(rows.tobytes()).hexdigest())
+  broken = remembered(records.files, key, lambda: {"broken": _broken(records, decode, rows)})["broken"]
+  rows = rows[~np.isin(rows, broken)]
+  if not len(rows):
+    raise ValueError(f"expected a picture that can be decoded in {records.name}, got {len(broken)} that cannot")
+  images = Pictures(decode, shape, rows)
+  return (images[:] if at_once else images), rows, tuple(f"record {row} of {records.name}" for row in broken)
+
+
+def _broken(records, decode, rows):
+  """Those of some rows whose pictures cannot be decoded."""
+  said, broken = Progress(f"verified {{}} of {len(rows):,} pictures of {records.name}", len(rows)), []
+
+  def verify(chunk):
+    some = rows[chunk]
+    try:
+      decode(some)
+    except ValueError:
+      for row in some:
+        try:
+          decode(np.array([row]))
+        except ValueError:
+          broken.append(row)
+    said.advance(len(some))
+
+  in_threads(verify, len(rows))()
+  return np.array(sorted(broken), np.int64)
+
+
+def _preprocessor(records, image, preprocessing, advice):
+  """`rows -> pictures`, made ready for a published network by Pillow, as files of one's own are."""
+  spec = {image: tf.io.FixedLenFeature((), tf.string)}
+
+  def decode_one(row):
+    try:
+      (raw,) = records.read(np.array([row]))
+      return read_encoded(tf.io.parse_single_example(raw, spec)[image].numpy(), preprocessing=preprocessing)
+    except (BrokenPicture, tf.errors.OpError) as error:
+      said = error if isinstance(error, BrokenPicture) else reason(error)
+      raise ValueError(f"the picture of record {row} of {records.name} cannot be decoded: {said}; {advice}") from None
+
+  return lambda rows: np.stack([decode_one(row) for row in rows])
+
+
+def _decoder(records, image, shape, advice):
+  """`rows -> pictures`."""
+  spec = {image: tf.io.FixedLenFeature((), tf.string)}
+  one = lambda file: decoded(file, size=shape[0], channels=shape[-1])
+
+  @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+  def decoded_all(raw):
+    files = tf.io.parse_example(raw, spec)[image]
+    return tf.map_fn(one, files, fn_output_signature=tf.TensorSpec(shape, tf.uint8), parallel_iterations=1)
+
+  def decode(rows):
+    try:
+      return decoded_all(tf.constant(records.read(rows))).numpy()
+    except tf.errors.OpError:
+      return np.stack([decode_one(row) for row in rows])
+
+  def decode_one(row):
+    try:
+      (raw,) = records.read(np.array([row]))
+      return one(tf.io.parse_single_example(raw, spec)[image]).numpy()
+    except tf.errors.OpError as error:
+      raise ValueError(
+        f"the picture of record {row} of {records.name} cannot be decoded: {reason(error)}; {advice}"
+      ) from None
+
+  return decode

@@ -1,0 +1,111 @@
+"""Sounds: files decoded by PyAV, lengths made even, 16-bit samples as floats."""
+
+import contextlib
+import os
+from typing import Any
+
+import numpy as np
+
+from metajax.data.files.opening import check_regular
+from metajax.paths import AnyPath
+
+FORMATS = "mov,matroska,avi,gif,mpeg,mpegvideo,mpegts,wav,w64,flac,mp3,ogg,aac,aiff"  # by FFmpeg's names
+OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aiff")
+_SAY = "pip install 'metajax[video]'"
+
+
+class BrokenRecording(Exception):
+  """Why a file of sound or video cannot be read, in a few words."""
+
+
+def av() -> Any:
+  """PyAV, which decodes what FFmpeg does.
+
+  Raises:
+    ModuleNotFoundError: it is not installed, with what installs it.
+  """
+  try:
+    import av
+  except ModuleNotFoundError:
+    raise ModuleNotFoundError(f"clips and sounds are decoded by PyAV, which is not installed: {_SAY}") from None
+  av.logging.set_level(av.logging.PANIC)  # what is broken is said once, by the error
+  return av
+
+
+def read_sound(path: AnyPath, rate: int) -> np.ndarray:
+  """The samples of a file's first sound track, all channels mixed, at `rate` samples a second: int16 `[samples]`.
+
+  Raises:
+    BrokenRecording: it has none, or cannot be read to its end.
+  """
+  with opened(path) as container:
+    if not container.streams.audio:
+      raise BrokenRecording("it has no sound")
+    return decode_sound(container, rate)
+
+
+@contextlib.contextmanager
+def opened(path: AnyPath):
+  """PyAV's container of a file of one of FORMATS, which is all that is read: a playlist may name others, or addresses.
+
+  Raises:
+    BrokenRecording: it is none, or what is done with it fails.
+  """
+  library = av()
+  try:
+    check_regular(path)
+    with library.open(os.fspath(path), options=OPTIONS) as container:
+      yield container
+  except (library.error.FFmpegError, ValueError, EOFError) as error:
+    raise BrokenRecording(reason(error)) from None
+  except OSError as error:
+    raise BrokenRecording(error.strerror or str(error)) from None
+
+
+def decode_sound(container: Any, rate: int, begin: float | None = None) -> np.ndarray:
+  """The samples of an open container's first sound track, as `read_sound` has them, from a time on in seconds, by
+  default that of its first one: what is before is cut, and where it begins later there is silence."""
+  resampler = av().AudioResampler(format="s16", layout="mono", rate=rate)
+  parts, first = [], None
+  for frame in container.decode(audio=0):
+    first = frame.time if first is None else first
+    frame.pts = None  # gaps in a broken clock are no silence
+    parts += [part.to_ndarray().reshape(-1) for part in resampler.resample(frame)]
+  parts += [part.to_ndarray().reshape(-1) for part in resampler.resample(None)]
+  samples = np.concatenate([*parts, np.zeros(0, np.int16)])
+  late = 0 if begin is None or first is None else round((first - begin) * rate)
+  return np.concatenate([np.zeros(max(0, late), np.int16), samples[max(0, -late) :]])
+
+
+def fitted(samples: np.ndarray, length: int) -> np.ndarray:
+  """Samples `[n]` as `[length]`: what is too long is cut at its end, after what is too short there is silence."""
+  return np.pad(samples[:length], (0, max(0, length - len(samples))))
+
+
+def to_16_bits(samples: np.ndarray) -> np.ndarray:
+  """Sounds `[samples]` or `[samples, channels]`, floats from -1 to 1 or integers of 16 bits, as int16 `[samples]`, the
+  mean of all channels.
+
+  Raises:
+    ValueError: with their shape, or values that are beyond.
+  """
+  samples = np.asarray(samples)
+  if samples.ndim not in (1, 2):
+    raise ValueError(f"expected sounds [samples] or [samples, channels], got {list(samples.shape)}")
+  scale = 32767.0 if np.issubdtype(samples.dtype, np.floating) else 1.0
+  values = scale * (samples.astype(np.float64) if samples.ndim == 1 else samples.mean(-1, dtype=np.float64))
+  high = np.abs(values).max(initial=0)
+  if not high <= 32768:
+    raise ValueError(f"expected sounds from -1 to 1, or integers of 16 bits, got values up to {high / scale:g}")
+  return np.rint(values).clip(-32768, 32767).astype(np.int16)
+
+
+def to_floats(samples: np.ndarray) -> np.ndarray:
+  """16-bit samples as float32 from -1 to 1: `x / 32768`."""
+  return samples.astype(np.float32) / np.float32(32768)
+
+
+def reason(error: Exception) -> str:
+  """What an error of PyAV says, without its number and the file's name."""
+  return str(error).split("] ", 1)[-1].split(": '", 1)[0].split("; last error", 1)[0] or type(error).__name__

@@ -1,0 +1,147 @@
+"""One's own recordings: folders of clips, or of pictures with sounds beside them, decoded by PyAV and Pillow."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from metajax import checks
+from metajax.data.files.image_file import BrokenPicture, is_picture_name, read_picture, resized
+from metajax.data.video.audio_file import SOUNDS, BrokenRecording, decode_sound, fitted, opened, read_sound
+from metajax.data.video.recordings import Recordings, check_bytes
+
+VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".gif")
+PARTS = (0.8, 0.1, 0.1)  # train, validation, test
+NAMED = 5  # broken files in a message
+
+
+def own_recordings(path: str, split: str, seed: int, skip_broken: bool, how: Mapping[str, Any]) -> Recordings:
+  """The `Recordings` of a part of a folder: see `metajax.data.load_recordings`, whose arguments `how` holds.
+
+  Raises:
+    FileNotFoundError, ModuleNotFoundError, ValueError: as `load_recordings`.
+  """
+  files = _files(path)
+  if split != "all":
+    parts = ("train", "validation", "test")
+    if split not in parts:
+      raise ValueError(f"unknown split {split!r} of {path}: expected one of {', '.join((*parts, 'all'))}")
+    ends = np.rint(np.cumsum(PARTS) * len(files)).astype(int)
+    dealt = np.split(np.random.RandomState(seed).permutation(len(files)), ends[:-1])
+    files = [files[i] for i in np.sort(dealt[parts.index(split)])]
+    if not files:
+      raise ValueError(f"expected more files in {path!r}, to have one in each part, got too few for {split!r}")
+  clips = files[0][1] is None
+  found, broken = [], []
+  for file, beside in files:
+    try:
+      whole = os.path.join(path, file)
+      found.append((file, *(_clip(whole, how) if clips else _picture(whole, beside, how))))
+    except (BrokenRecording, BrokenPicture) as error:
+      broken.append(f"{file}: {error}")
+  silent = [file for file, _, sound in found if sound is None]
+  if silent and len(silent) < len(found):
+    broken += [f"{file}: it has no sound, which others have" for file in silent]
+    found = [one for one in found if one[2] is not None]
+  if broken and not (skip_broken and found):
+    shown = "; ".join(broken[:NAMED]) + ("; ..." if len(broken) > NAMED else "")
+    raise ValueError(
+      f"{len(broken)} of {len(files)} files of {path!r} cannot be read: {shown}; pass skip_broken=True (--skip-broken) "
+      "to leave them out"
+    )
+  return _joined(path, found, broken, clips, how)
+
+
+def _joined(path, found, broken, clips, how) -> Recordings:
+  each, seconds = (how["frames"], how["frames"] / how["frame_rate"]) if clips else (1, how["seconds"])
+  numbers = [len(images) // each for _, images, _ in found]
+  check_bytes(path, sum(numbers), each * how["size"] ** 2 * 3)
+  parts = lambda i, length: np.concatenate([_parts(one[i], n, length) for one, n in zip(found, numbers, strict=True)])
+  images = parts(1, each)
+  sounds = None if found[0][2] is None else parts(2, round(seconds * how["sample_rate"]))
+  each_file = np.repeat([file for file, *_ in found], numbers)
+  names = [f"{file} {i}" if clips else file for (file, *_), n in zip(found, numbers, strict=True) for i in range(n)]
+  folders = np.array([os.path.dirname(file) for file in each_file])
+  return Recordings(
+    images=images if clips else images[:, 0],
+    sounds=sounds,
+    frame_rate=float(how["frame_rate"]) if clips else 0.0,
+    sample_rate=how["sample_rate"] if sounds is not None else 0,
+    names=tuple(names),
+    captions=("",) * len(names),
+    factors=({"folder": folders} if folders.astype(bool).any() else {}) | {"file": each_file},
+    broken=tuple(broken),
+  )
+
+
+def _parts(values, number, length):
+  return values[: number * length].reshape(number, length, *values.shape[1:])
+
+
+def _files(path) -> list[tuple[str, str | None]]:
+  """The clips of a folder by their paths within it, or else the pictures that have sounds beside them, and these."""
+  if not os.path.isdir(path):
+    raise FileNotFoundError(f"expected a folder of clips, or of pictures and sounds, got {path!r}, which is none")
+  found = sorted(
+    os.path.relpath(os.path.join(folder, file), path)
+    for folder, _, files in os.walk(path, followlinks=False)
+    for file in files
+    if not file.startswith(".")
+  )
+  stem = lambda file: os.path.splitext(file)[0]
+  clips = [(file, None) for file in found if file.lower().endswith(VIDEOS)]
+  beside = {stem(file): os.path.join(path, file) for file in found if file.lower().endswith(SOUNDS)}
+  pictures = [(file, beside[stem(file)]) for file in found if is_picture_name(file) and stem(file) in beside]
+  if not clips and not pictures:
+    ends = ", ".join(VIDEOS)
+    there = checks.counted(len(found), "file")
+    raise ValueError(f"{path!r} holds no clips ({ends}) and no pictures beside sounds of their names ({there})")
+  return clips or pictures
+
+
+def _clip(path, how):
+  """A clip's frames uint8 `[frames, size, size, 3]` at the rate asked for, and its sound int16 `[samples]`, or None."""
+  rate = how["frame_rate"]
+  with opened(path) as container:
+    if not container.streams.video:
+      raise BrokenRecording("it has no pictures")
+    hears = how["sound"] and bool(container.streams.audio)
+    fits = not hears or how["sample_rate"] % rate == 0
+    frames, begin = _at_rate(container, rate, how["size"]) if fits else ([], 0)
+  if not fits:
+    raise ValueError(f"expected a sample_rate that is a multiple of the frame_rate {rate:g}, got {how['sample_rate']}")
+  if len(frames) < how["frames"]:
+    there = checks.counted(len(frames), "frame")
+    raise BrokenRecording(f"it has {there} at {rate:g} a second, fewer than the {how['frames']} of a part")
+  if not hears:
+    return frames, None
+  with opened(path) as container:
+    sound = decode_sound(container, how["sample_rate"], begin)
+  return frames, fitted(sound, round(len(frames) * how["sample_rate"] / rate))
+
+
+def _at_rate(container, rate, size):
+  """At each time `k / rate` from the first frame to the end of the last the frame that is shown; and its beginning."""
+  stream = container.streams.video[0]
+  usual = float(1 / (stream.average_rate or rate))
+  found, last, begin, end = [], None, None, 0.0
+  for number, frame in enumerate(container.decode(video=0)):
+    time = frame.time if frame.time is not None else number * usual
+    begin = time if begin is None else begin
+    while last is not None and len(found) / rate < time - begin - 1e-6:
+      found.append(last)
+    last = np.asarray(resized(Image.fromarray(frame.to_ndarray(format="rgb24")), size))
+    lasts = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else usual
+    end = max(end, time - begin + lasts)
+  while last is not None and len(found) / rate < end - 1e-6:
+    found.append(last)
+  return np.stack(found) if found else np.zeros((0, size, size, 3), np.uint8), begin or 0.0
+
+
+def _picture(path, sound, how):
+  picture = read_picture(path, size=how["size"], channels=3)
+  if not how["sound"]:
+    return picture[None], None
+  return picture[None], fitted(read_sound(sound, how["sample_rate"]), round(how["seconds"] * how["sample_rate"]))

@@ -1,0 +1,108 @@
+"""Count-based baselines, which a generative model has to beat: pairs of tokens, and pixels on their own."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from metajax import checks
+
+STRENGTHS = tuple(2.0**e for e in range(-6, 15, 2))  # of smoothing, in counts
+
+
+class Counted(NamedTuple):
+  """What a counting model says of test data.
+
+  Attributes:
+    log_probabilities: in nats, of each token of each row; 0 of padding.
+    chosen: the strengths of the smoothing, chosen on validation data.
+  """
+
+  log_probabilities: np.ndarray
+  chosen: tuple[float, ...]
+
+
+def bigram(train: np.ndarray, validation: np.ndarray, test: np.ndarray, vocabulary: int) -> Counted:
+  """How likely each token is after the one before it, by counts that are smoothed by those of single tokens:
+
+      p(b | a) = (count(a b) + k p(b)) / (count(a) + k),   p(b) = (count(b) + s) / (all + s vocabulary)
+
+  The strengths `k` and `s` are those of the best mean log probability on validation rows.
+
+  Args:
+    train, validation, test: tokens `[rows, length + 1]`; from -1 on a row is padding.
+    vocabulary: how many tokens there are.
+
+  Returns:
+    `Counted`, of `test[:, 1:]`.
+
+  Raises:
+    ValueError: if a part has no pair of tokens, a token is out of the vocabulary, or one follows padding.
+  """
+  for name, rows in (("train", train), ("validation", validation), ("test", test)):
+    _check_tokens(name, rows, vocabulary)
+  before, after = _pairs(train)
+  singles = np.bincount(after, minlength=vocabulary)
+  firsts = np.bincount(before, minlength=vocabulary)
+  pairs, counts = np.unique(before.astype(np.int64) * vocabulary + after, return_counts=True)
+
+  def probabilities(rows, k, s):
+    a, b = _pairs(rows)
+    wanted = a.astype(np.int64) * vocabulary + b
+    place = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
+    together = np.where(pairs[place] == wanted, counts[place], 0)
+    alone = (singles[b] + s) / (singles.sum() + s * vocabulary)
+    return np.log((together + k * alone) / (firsts[a] + k))
+
+  found = {(k, s): probabilities(validation, k, s).mean() for k in STRENGTHS for s in STRENGTHS}
+  chosen = max(found, key=found.get)
+  whole = np.zeros(test[:, 1:].shape)
+  whole[test[:, 1:] >= 0] = probabilities(test, *chosen)
+  return Counted(whole, chosen)
+
+
+def independent_pixels(train: np.ndarray, validation: np.ndarray, test: np.ndarray, colours: int) -> Counted:
+  """How likely each colour is at each place, by counts that are smoothed by those of all places:
+
+      p_i(x) = (count_i(x) + k p(x)) / (rows + k),   p(x) = (count(x) + 1) / (all + colours)
+
+  The strength `k` is that of the best mean log probability on validation rows.
+
+  Args:
+    train, validation, test: colours' numbers `[rows, pixels]`.
+    colours: how many there are.
+
+  Returns:
+    `Counted`, of `test`.
+
+  Raises:
+    ValueError: if a part has no row, rows differ in length, or a colour is out of range.
+  """
+  for name, rows in (("train", train), ("validation", validation), ("test", test)):
+    checks.integers(f"{name} colours", rows, "rows", np.shape(train)[-1] if np.ndim(train) else "pixels", low=0,
+                    high=colours)  # fmt: skip
+    if not np.size(rows):
+      raise ValueError(f"expected {name} rows of pixels, got {list(np.shape(rows))}")
+  own = np.stack([np.bincount(place, minlength=colours) for place in train.T])
+  everywhere = (own.sum(0) + 1) / (own.sum() + colours)
+  places = np.arange(train.shape[1])
+
+  def probabilities(rows, k):
+    return np.log((own[places, rows] + k * everywhere[rows]) / (len(train) + k))
+
+  found = {k: probabilities(validation, k).mean() for k in STRENGTHS}
+  chosen = max(found, key=found.get)
+  return Counted(probabilities(test, chosen), (chosen,))
+
+
+def _check_tokens(name: str, rows: np.ndarray, vocabulary: int):
+  checks.integers(f"{name} tokens", rows, "rows", "length + 1", low=-1, high=vocabulary)
+  late = np.flatnonzero(((rows[:, :-1] < 0) & (rows[:, 1:] >= 0)).any(-1))
+  if late.size:
+    raise ValueError(f"expected padding at the ends of {name} rows alone, got a token after it in row {late[0]}")
+  if not (rows[:, 1:] >= 0).any():
+    raise ValueError(f"expected {name} rows of two tokens or more, got {list(rows.shape)} without a pair")
+
+
+def _pairs(rows):
+  there = rows[:, 1:] >= 0
+  return rows[:, :-1][there], rows[:, 1:][there]

@@ -1,0 +1,118 @@
+"""Retrieval: whether what is sought is among the nearest, by cosine."""
+
+import numbers
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from metajax import checks
+from metajax.evaluate.statistics import summarise
+
+AT = (1, 5, 10)
+AT_ONCE = 256  # texts or queries
+
+
+class Rank(NamedTuple):
+  """The place of what is sought by each of some rows.
+
+  Attributes:
+    nearer: how many others are nearer, `[rows]`.
+    equal: how many others are exactly as near, `[rows]`.
+    own: how many that are sought are so near, at least 1, `[rows]`.
+  """
+
+  nearer: np.ndarray
+  equal: np.ndarray
+  own: np.ndarray
+
+  def recall(self, k: int) -> np.ndarray:
+    """How often one that is sought is among the `k` nearest, of equals in any order: 0 to 1, `[rows]`.
+
+    So embeddings that are all the same find as often as chance.
+    """
+    missed = np.ones(len(self.nearer))
+    for drawn in range(k):  # of the equals, without replacement, as many as places are left
+      left = np.maximum(self.equal + self.own - drawn, 1)
+      missed *= np.where(self.nearer + drawn < k, np.maximum(self.equal - drawn, 0) / left, 1)
+    return 1 - missed
+
+
+def rank(cosines: np.ndarray, own: np.ndarray) -> Rank:
+  """The rank of the nearest of what is sought: cosines `[rows, n]`, columns that are sought `[rows, any number]`.
+
+  Raises:
+    FloatingPointError: if a cosine is not finite, naming its row: nothing is nearer than NaN.
+  """
+  checks.finite("cosines", cosines, error=FloatingPointError)
+  best = np.take_along_axis(cosines, own, 1).max(-1, keepdims=True)
+  other = np.ones(cosines.shape, bool)
+  np.put_along_axis(other, own, False, 1)
+  equal = cosines == best
+  return Rank(((cosines > best) & other).sum(-1), (equal & other).sum(-1), (equal & ~other).sum(-1))
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+  """Rows of length 1 in 32 bits; a row of zeros stays."""
+  length = np.linalg.norm(np.asarray(x, np.float64), axis=-1, keepdims=True)  # of 32 bits no square overflows in 64
+  return np.float32(x / np.where(length == 0, 1, length))
+
+
+def retrieval(pictures: np.ndarray, texts: np.ndarray, owner: np.ndarray, at: Sequence[int] = AT) -> dict[str, dict]:
+  """Recall at `k` both ways, in percent: how often what is sought is among the `k` nearest by cosine.
+
+  A text seeks its one picture among all pictures. A picture, of several texts, finds if any one of its own is among the
+  `k` nearest of all texts (arXiv:1411.2539, 2103.00020). Equals are in any order, so embeddings that are all the same
+  find as often as chance.
+
+  Args:
+    pictures: `[n, d]`.
+    texts: `[m, d]`.
+    owner: the picture of each text, integers `[m]`; every picture has one text at least.
+    at: the numbers `k`.
+
+  Returns:
+    `{"text_to_picture": {k: Score}, "picture_to_text": {k: Score}}`, in percent over texts and over pictures.
+
+  Raises:
+    ValueError: if shapes do not match, there is no picture, a picture has no text, or a `k` is below 1.
+    FloatingPointError: if an embedding is not finite, naming its row.
+  """
+  pictures, texts = as_embeddings(pictures=pictures, texts=texts)
+  owner = np.asarray(owner)
+  if pictures.ndim != 2 or texts.ndim != 2 or pictures.shape[1] != texts.shape[1] or owner.shape != texts.shape[:1]:
+    given = f"{list(pictures.shape)}, {list(texts.shape)} and {list(owner.shape)}"
+    raise ValueError(f"expected pictures [n, d], texts [m, d] and the picture of each text [m], got {given}")
+  if owner.dtype.kind not in "iu" or not len(pictures) or set(np.unique(owner)) != set(range(len(pictures))):
+    raise ValueError(f"expected a text of each of the {len(pictures)} pictures, got those of {len(np.unique(owner))}")
+  if not at or not all(isinstance(k, numbers.Integral) and k >= 1 for k in at):
+    raise ValueError(f"expected recall at 1 or more, got {list(at)}")
+  check_finite(pictures=pictures, texts=texts)
+  pictures, texts = unit(pictures), unit(texts)
+  of_texts = _ranks(texts, owner[:, None], pictures)
+  order = np.argsort(owner, kind="stable")
+  spans = np.split(order, np.cumsum(np.bincount(owner))[:-1])
+  most = max(map(len, spans))
+  own_texts = np.stack([np.resize(span, most) for span in spans])  # a text again where a picture has fewer
+  of_pictures = _ranks(pictures, own_texts, texts)
+  recall = lambda found: {k: summarise(100.0 * found.recall(k)) for k in at}
+  return {"text_to_picture": recall(of_texts), "picture_to_text": recall(of_pictures)}
+
+
+def as_embeddings(**embeddings: np.ndarray) -> Iterable[np.ndarray]:
+  found = {name: checks.to_numpy(name, rows, ..., dtype=np.float32) for name, rows in embeddings.items()}
+  for name, rows in found.items():
+    if rows.shape[-1:] == (0,):
+      raise ValueError(f"expected {name} of at least 1 value a row, got an array of shape {list(rows.shape)}")
+  return found.values()
+
+
+def check_finite(**embeddings: np.ndarray):
+  for name, rows in embeddings.items():
+    checks.finite(f"the embeddings of {name}", rows, error=FloatingPointError)
+
+
+def _ranks(rows, own, among) -> Rank:
+  parts = [slice(i, i + AT_ONCE) for i in range(0, len(rows), AT_ONCE)]
+  found = [rank(rows[part] @ among.T, own[part]) for part in parts]
+  return Rank(*map(np.concatenate, zip(*found, strict=True)))

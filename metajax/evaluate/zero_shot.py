@@ -1,0 +1,107 @@
+"""Zero-shot classification: by the embeddings of what classes are called."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from metajax import checks
+from metajax.evaluate.embed import features
+from metajax.evaluate.retrieval import AT_ONCE, as_embeddings, check_finite, rank, unit
+from metajax.evaluate.statistics import Score, summarise
+from metajax.types import Examples, Params, State
+
+
+class ZeroShot(NamedTuple):
+  """What a zero-shot classifier was right about.
+
+  Attributes:
+    top_1: a `Score`, accuracy in percent.
+    top_5: whether the class is among the five likeliest, or among all where there are fewer.
+    per_class: the accuracy of each class in percent, `[classes]`; NaN where it has no example.
+    cosines: of every example with every class, `[n, classes]`.
+  """
+
+  top_1: Score
+  top_5: Score
+  per_class: np.ndarray
+  cosines: np.ndarray
+
+
+def prompts(classes: Sequence[str], templates: Sequence[str] = ("{}",)) -> tuple[list[str], np.ndarray]:
+  """Every template filled with every class, and the class of each: `[classes * templates]` of both.
+
+  Raises:
+    ValueError: if there are no classes, or a template has no place `{}`.
+  """
+  if not classes:
+    raise ValueError("expected classes to tell apart, got none")
+  bare = [template for template in templates if "{}" not in template]
+  if bare or not templates:
+    raise ValueError(f"expected templates with a place {{}} for the class, got {bare[0]!r}" if bare else "no template")
+  texts = [template.replace("{}", name) for name in classes for template in templates]
+  return texts, np.repeat(np.arange(len(classes)), len(templates))
+
+
+def class_embeddings(
+  embed: Callable, params: Params, state: State, tokens: np.ndarray, of_class: np.ndarray
+) -> np.ndarray:
+  """The embedding of each class: the mean of its prompts' unit embeddings, brought back to length 1, `[classes, d]`.
+
+  Args:
+    embed: a Learner's, of tokens.
+    params, state: of the trained learner.
+    tokens: of the prompts, integers `[n, length]`.
+    of_class: the class of each prompt, integers `[n]` from 0, of each class one at least.
+
+  Raises:
+    ValueError: if there is not a class for each prompt, or a class has none.
+    FloatingPointError: if an embedding, a parameter or a value of the state is not finite, naming it.
+  """
+  if len(tokens) != len(of_class) or not len(tokens):
+    given = f"{checks.counted(len(tokens), 'prompt')} and {checks.counted(len(of_class), 'class', 'classes')}"
+    raise ValueError(f"expected the class of each prompt, got {given}")
+  checks.integers("the classes of prompts", np.asarray(of_class), "n", low=0)
+  found = features(embed, params, state, _batches(tokens, of_class))
+  each = unit(found.inputs)
+  counts = np.bincount(found.labels)
+  if not counts.all():
+    raise ValueError(f"expected a prompt of every class, got none of class {int(np.argmin(counts))}")
+  mean = np.zeros((len(counts), each.shape[1]), np.float32)
+  np.add.at(mean, found.labels, each)
+  return unit(mean / counts[:, None])
+
+
+def zero_shot(classes: np.ndarray, examples: Examples) -> ZeroShot:
+  """Gives each picture the class whose embedding is the nearest by cosine.
+
+  Equals are in any order, so that embeddings that are all the same do as well as chance.
+
+  Args:
+    classes: `[classes, d]`, of `class_embeddings`.
+    examples: embedded pictures `[n, d]` and their classes, integers `[n]`, of `features(...)`.
+
+  Raises:
+    ValueError: if shapes do not match, there is no example, or a label is out of range.
+    FloatingPointError: if an embedding is not finite, naming its row.
+  """
+  inputs, classes = as_embeddings(inputs=examples.inputs, classes=classes)
+  labels = np.asarray(examples.labels)
+  if inputs.ndim != 2 or classes.ndim != 2 or inputs.shape[1] != classes.shape[1] or labels.shape != inputs.shape[:1]:
+    given = f"{list(inputs.shape)}, {list(labels.shape)} and classes {list(classes.shape)}"
+    raise ValueError(f"expected examples [n, d] with labels [n], and classes [classes, d], got {given}")
+  if labels.dtype.kind not in "iu" or not len(labels) or labels.min() < 0 or labels.max() >= len(classes):
+    raise ValueError(f"expected integer labels from 0 to {len(classes) - 1}, got {np.unique(labels)[:5].tolist()}")
+  check_finite(examples=inputs, classes=classes)
+  cosines = unit(inputs) @ unit(classes).T
+  found = rank(cosines, labels[:, None])
+  right = lambda k: 100.0 * found.recall(k)
+  sums = np.bincount(labels, right(1), len(classes))
+  with np.errstate(invalid="ignore"):
+    per_class = sums / np.bincount(labels, minlength=len(classes))
+  return ZeroShot(summarise(right(1)), summarise(right(min(5, len(classes)))), per_class, cosines)
+
+
+def _batches(tokens: np.ndarray, of_class: np.ndarray) -> Iterable[Examples]:
+  for start in range(0, len(tokens), AT_ONCE):
+    yield Examples(tokens[start : start + AT_ONCE], np.asarray(of_class[start : start + AT_ONCE]))

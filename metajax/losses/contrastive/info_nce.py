@@ -1,0 +1,125 @@
+"""InfoNCE: which row of the other tower is a row's match."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.scipy.special import logsumexp
+
+from metajax import checks, mesh
+from metajax.losses.contrastive.inputs import two_towers
+from metajax.losses.contrastive.tiling import How, Implementations, are_pairs, check_how, compute, logits_of
+from metajax.losses.sums import add_exponentials, divide, mean_of, no_sums, probabilities
+from metajax.mesh import Rows
+from metajax.types import Array, Scalar
+
+START_LOG_SCALE = float(np.log(1 / 0.07))  # of a learned scale (arXiv:2103.00020)
+LARGEST_LOG_SCALE = float(np.log(100))
+
+
+def info_nce(
+  first: Array,
+  second: Array,
+  scale: Scalar,
+  *,
+  weights: Array | None = None,
+  how: How | None = None,
+  tile: int | None = None,
+  axis_name: str | None = None,
+) -> Scalar:
+  """The symmetric cross-entropy of finding each row's match in the other tower (arXiv:1807.03748, 2103.00020), in nats:
+
+      L_ij = scale cos(first_i, second_j)
+      loss = 1/2 mean_i (log sum_j exp L_ij - L_ii) + 1/2 mean_j (log sum_i exp L_ij - L_jj)
+
+  Args:
+    first, second: `[n, d]`, of any floating type; row `i` of one matches row `i` of the other.
+    scale: one over the temperature, above 0; see `learned_scale`.
+    weights: `[n]`, not negative: of each pair in the mean, which is the weighted one. A row of weight 0 is padding: it
+      is nobody's negative, and its gradient is exactly 0 whatever it holds. Weights are not differentiated.
+    how: "dense", "tiled", "sharded" or "ring"; by default chosen as `metajax.losses.contrastive` says.
+    tile: rows of each side of a tile, at most; by default 512 on a CPU, 256 where devices share it, and 2,048 on
+      an accelerator.
+    axis_name: of the `shard_map` or `pmap` around, over which the rows are spread.
+
+  Raises:
+    ValueError: if the towers are not floating `[n, d]` of one shape, none of them 0, weights are not `[n]` and of at
+      least 0, the scale is not above 0, `how` is none of these or does not go with `axis_name`, or the rows do not
+      divide by the devices.
+  """
+  check_how(how, tile, axis_name)
+  rows = two_towers(first, second, scale, weights)
+  return compute(Implementations(_dense, _tiled), (), rows, how, tile, axis_name)
+
+
+def learned_scale(log_scale: Scalar) -> Scalar:
+  """`exp(min(log_scale, ln 100))`, a learned scale of the logits (arXiv:2103.00020), never stuck: `[]` to `[]`.
+
+  Beyond the cap its gradient is that at the cap, where a plain minimum has none, so what is beyond can come back. Start
+  at `START_LOG_SCALE`, `ln(1 / 0.07)`; `metajax.train.keep_below` keeps the parameter itself below the cap.
+
+  Raises:
+    ValueError: if it is no number.
+  """
+  log_scale = jnp.asarray(checks.scalar("log_scale", log_scale))
+  value = lax.stop_gradient(log_scale)  # of which what is left is 0, with the gradient
+  return jnp.exp(jnp.minimum(value, LARGEST_LOG_SCALE) + (log_scale - value))
+
+
+def _dense(_, rows):
+  first, second, weights, *_ = rows
+  logits = logits_of(first, second, are_pairs(weights, weights))
+  each = (logsumexp(logits, 1) + logsumexp(logits, 0)) / 2 - (first * second).sum(-1)
+  return mean_of(weights, each)
+
+
+def _tiled(where: Rows, _, rows):
+  first, second, weights, *_ = rows
+  return _symmetric(where, first, second, weights)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _symmetric(where: Rows, first, second, weights):
+  return _symmetric_pass(where, first, second, weights)[0]
+
+
+@_symmetric.defjvp
+def _(where, primals, tangents):
+  loss, (of_first, of_second) = _symmetric_pass(where, *primals, gradients=True)
+  slope = jnp.vdot(of_first, tangents[0]) + jnp.vdot(of_second, tangents[1])
+  return loss, mesh.total(slope, where)
+
+
+def _symmetric_pass(where, first, second, weights, gradients=False):
+  """The loss, and its gradient with respect to this device's rows of both towers."""
+  columns = mesh.columns_of((second, weights), where)
+  empty = no_sums(first)
+
+  def sums(own, column, of_rows, of_columns):
+    logits = logits_of(own[0], column[0], are_pairs(own[1], column[1]))
+    return add_exponentials(of_rows, logits, 1), add_exponentials(of_columns, logits, 0)
+
+  of_rows, of_columns = mesh.meet(sums, where, (first, weights), columns, empty, empty)
+  of_columns = mesh.bring_home_exponentials(*of_columns, where)
+  matches = (first * second).sum(-1)
+  each = sum(largest - matches + jnp.log(sums) for largest, sums in (of_rows, of_columns)) / 2
+  weight = mesh.total(weights.sum(), where)
+  loss = divide(mesh.total((weights * each).sum(), where), weight)
+  if not gradients:
+    return loss, None
+
+  def gradient(own, column, of_row, of_column):
+    (a, of_a, *softmax), (b, of_b, *other_softmax) = own, column
+    logits = logits_of(a, b, are_pairs(of_a, of_b))
+    slope = probabilities(logits, *softmax, 1) + probabilities(logits, *other_softmax, 0)
+    return of_row + slope @ b, of_column + slope.T @ a
+
+  half = lambda sums: (sums[0], weights / (2 * sums[1]))
+  own = (first, weights, *half(of_rows))
+  columns = (*columns, *mesh.columns_of(half(of_columns), where))
+  of_first, of_second = mesh.meet(gradient, where, own, columns, jnp.zeros_like(first), jnp.zeros_like(second))
+  of_second = mesh.bring_home(of_second, where)
+  own = weights[:, None]
+  return loss, (divide(of_first - own * second, weight), divide(of_second - own * first, weight))

@@ -1,0 +1,195 @@
+"""NT-Xent and the supervised contrastive loss: which other rows are of a row's class. A row and itself are no pair.
+
+Cosines are scaled after the largest is taken off: large logits would lose digits.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from metajax import checks, mesh
+from metajax.losses.contrastive.inputs import above_0, check_rows, counted, unit_or_zero, weights_of_rows
+from metajax.losses.contrastive.tiling import How, Implementations, are_pairs, check_how, compute, logits_of
+from metajax.losses.sums import NO_LOGIT, add_exponentials, divide, mean_of, no_sums, probabilities
+from metajax.mesh import Rows
+from metajax.tree import is_integer
+from metajax.types import Array, Scalar
+
+LEAST_SCALE = 1e-20
+
+
+def nt_xent(
+  embeddings: Array,
+  temperature: Scalar,
+  *,
+  weights: Array | None = None,
+  how: How | None = None,
+  tile: int | None = None,
+  axis_name: str | None = None,
+) -> Scalar:
+  """The cross-entropy of finding each view's other view among all other rows (SimCLR, arXiv:2002.05709), in nats:
+
+      loss = mean_i (log sum_{a != i} exp(cos(z_i, z_a) / temperature) - cos(z_i, z_pair(i)) / temperature)
+
+  Args:
+    embeddings: `z`, `[2 n, d]`, of any floating type: rows `2 i` and `2 i + 1` are two views of one picture, so that a
+      picture's views are on one device.
+    temperature: above 0.
+    weights: `[2 n]`, as for `info_nce`; a row whose other view is padding weighs nothing.
+    how, tile, axis_name: as for `info_nce`.
+
+  Raises:
+    ValueError: if the number of rows is odd, and as `info_nce`.
+  """
+  check_rows(embeddings=embeddings)
+  if len(embeddings) % 2:
+    raise ValueError(f"expected two rows of each picture, got {len(embeddings)} rows")
+  return _supervised(embeddings, None, temperature, weights, how, tile, axis_name)
+
+
+def supervised_contrastive(
+  embeddings: Array,
+  labels: Array,
+  temperature: Scalar,
+  *,
+  weights: Array | None = None,
+  how: How | None = None,
+  tile: int | None = None,
+  axis_name: str | None = None,
+) -> Scalar:
+  """The cross-entropy of finding the other rows of a row's class among all other rows (arXiv:2004.11362), in nats:
+
+      loss = mean_i mean_{p of the class of i, p != i} (log sum_{a != i} exp S_ia - S_ip),   S = cos(z, z) / temperature
+
+  which is the paper's `L_out`. Rows without another of their class are negatives of others and weigh nothing.
+
+  Args:
+    embeddings: `z`, `[n, d]`, of any floating type.
+    labels: one-hot `[n, classes]`, of which an all-zero row is padding; or integers `[n]`, for many classes, of which
+      -1 is padding, and one below that NaN while tracing.
+    temperature: above 0.
+    weights, how, tile, axis_name: as for `info_nce`.
+
+  Raises:
+    ValueError: if labels are neither, and as `info_nce`.
+  """
+  check_rows(embeddings=embeddings)
+  checks.real("labels", labels)
+  given, labels = labels, jnp.asarray(labels)
+  if labels.shape[:1] != jnp.shape(embeddings)[:1] or labels.ndim not in (1, 2):
+    shapes = f"{list(labels.shape)} for embeddings {list(jnp.shape(embeddings))}"
+    raise ValueError(f"expected one-hot labels [n, classes] or integers [n], got {shapes}")
+  if labels.ndim == 1 and not is_integer(labels):
+    raise ValueError(f"expected labels [n] to be integers, got {labels.dtype}; one-hot labels are [n, classes]")
+  weights = weights_of_rows(weights, embeddings)
+  if labels.ndim == 2:
+    checks.one_hot("labels", given)
+    there = labels.any(-1)
+    labels = labels.argmax(-1)
+  else:
+    checks.integers("labels", given, "n", low=-1)
+    there = jnp.where(labels + 1 >= 0, labels >= 0, jnp.nan)
+  weights = jnp.where(there == 0, 0, weights * there)
+  return _supervised(embeddings, labels, temperature, weights, how, tile, axis_name)
+
+
+def _supervised(embeddings, labels, temperature, weights, how, tile, axis_name):
+  weights = weights_of_rows(weights, embeddings)
+  # At any higher temperature all are as near, to rounding, while what is no pair would seem to be one.
+  scale = jnp.maximum(1 / above_0("temperature", temperature, weights.dtype), LEAST_SCALE)
+  check_how(how, tile, axis_name)
+  embeddings, weights = unit_or_zero(embeddings, weights), counted(weights)
+  return compute(Implementations(_dense, _tiled), scale, (embeddings, weights, labels), how, tile, axis_name)
+
+
+def _dense(scale, rows):
+  embeddings, weights, labels = rows
+  place = jnp.arange(len(embeddings))
+  labels = place // 2 if labels is None else labels
+  others = are_pairs(weights, weights) & (place[:, None] != place)
+  positive = others & (labels[:, None] == labels)
+  cosines = jnp.where(others, _with_each_other(embeddings), NO_LOGIT)
+  count = positive.sum(-1)
+  alike = jnp.where(positive, cosines, 0).sum(-1) / jnp.maximum(count, 1)
+  largest, exponentials = add_exponentials(no_sums(embeddings), cosines, 1, scale)
+  each = scale * (largest - alike) + jnp.log(exponentials)
+  return mean_of(jnp.where(count > 0, weights, 0), each)
+
+
+@jax.custom_jvp
+def _with_each_other(x):
+  return x @ x.T
+
+
+@_with_each_other.defjvp
+def _(primals, tangents):
+  # Backward, the two sides are added before they meet the rows: one product for two, with one rounding.
+  (x,), (change,) = primals, tangents
+  product = change @ x.T
+  return _with_each_other(x), product + product.T
+
+
+def _tiled(where: Rows, scale, rows):
+  return _to_others(where, scale, *rows)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _to_others(where: Rows, scale, embeddings, weights, labels, place):
+  return _to_others_pass(where, scale, embeddings, weights, labels, place)[0]
+
+
+@_to_others.defjvp
+def _(where, primals, tangents):
+  scale, embeddings, *_ = primals
+  loss, of_embeddings = _to_others_pass(where, *primals, gradients=True)
+  of_scale = jnp.vdot(of_embeddings, embeddings) / (2 * scale)  # a logit is of degree 2 in the rows, of 1 in the scale
+  return loss, mesh.total(jnp.vdot(of_embeddings, tangents[1]) + of_scale * tangents[0], where)
+
+
+def _to_others_pass(where, scale, embeddings, weights, labels, place, gradients=False):
+  """The loss, and its gradient with respect to this device's rows."""
+  here = where.axis is None  # then two tiles meet once, for both
+  own = (embeddings, weights, labels, place)
+  columns = mesh.columns_of(own, where)
+
+  def pairs(own, column):
+    (a, of_a, label, place), (b, of_b, labels, places) = own, column
+    others = are_pairs(of_a, of_b) & (place[:, None] != places)
+    return logits_of(a, b, others), others & (label[:, None] == labels)
+
+  def everyone(visit, own, columns, of_rows):
+    if here:
+      return mesh.meet_each_other(visit, where.tile, own, of_rows)
+    return mesh.meet(visit, where, own, columns, of_rows, None)[0]
+
+  def sums(own, column, of_rows, of_columns):
+    cosines, positive = pairs(own[:4], column[:4])
+
+    def add(so_far, axis):
+      exponentials, alike, count = so_far
+      alike += jnp.where(positive, cosines, 0).sum(axis)
+      return add_exponentials(exponentials, cosines, axis, scale), alike, count + positive.sum(axis)
+
+    return add(of_rows, 1), add(of_columns, 0) if here else None
+
+  start = (no_sums(embeddings), jnp.zeros_like(weights), jnp.zeros_like(place))
+  (largest, exponentials), alike, count = everyone(sums, own, columns, start)
+  weights = jnp.where(count > 0, weights, 0)
+  several = jnp.maximum(count, 1)
+  each = scale * (largest - alike / several) + jnp.log(exponentials)
+  weight = mesh.total(weights.sum(), where)
+  loss = divide(mesh.total((weights * each).sum(), where), weight)
+  if not gradients:
+    return loss, None
+
+  def gradient(own, column, of_rows, of_columns):
+    cosines, positive = pairs(own[:4], column[:4])
+    (*softmax, share_row), (*other_softmax, share_column) = own[4], column[4]
+    slope = probabilities(cosines, *softmax, 1, scale) + probabilities(cosines, *other_softmax, 0, scale)
+    slope -= jnp.where(positive, share_row[:, None] + share_column, 0)
+    return of_rows + slope @ column[0], of_columns + slope.T @ own[0] if here else None
+
+  told = (largest, weights / exponentials, weights / several)
+  own, columns = (*own, told), (*columns, mesh.columns_of(told, where))
+  return loss, scale * divide(everyone(gradient, own, columns, jnp.zeros_like(embeddings)), weight)

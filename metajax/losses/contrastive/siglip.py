@@ -1,0 +1,100 @@
+"""SigLIP: whether two rows are a match. A sum over pairs, of which one visit gives value and gradient."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from metajax import checks, mesh
+from metajax.losses.contrastive.inputs import two_towers
+from metajax.losses.contrastive.tiling import How, Implementations, check_how, compute, pair_weights
+from metajax.losses.sums import divide
+from metajax.mesh import Rows
+from metajax.types import Array, Scalar
+
+
+def siglip(
+  first: Array,
+  second: Array,
+  scale: Scalar,
+  bias: Scalar,
+  *,
+  weights: Array | None = None,
+  how: How | None = None,
+  tile: int | None = None,
+  axis_name: str | None = None,
+) -> Scalar:
+  """The binary cross-entropy of every pair being a match, summed over the second tower (arXiv:2303.15343), in nats:
+
+      x_ij = scale cos(first_i, second_j) + bias,   loss = 1/n sum_ij log(1 + exp(-y_ij x_ij)),   y_ij = 2 [i = j] - 1
+
+  The paper starts at scale 10, as the exponential of a learned logarithm, and bias -10.
+
+  Args:
+    bias: of every logit.
+    weights: `[n]`, not negative: pair `(i, j)` weighs `(weight_i + weight_j) / 2`, and nothing if either is 0; `n` is
+      their sum.
+    first, second, scale, how, tile, axis_name: as for `info_nce`.
+
+  Raises:
+    ValueError: as `info_nce`.
+  """
+  bias = checks.scalar("bias", bias)
+  check_how(how, tile, axis_name)
+  rows = two_towers(first, second, scale, weights)
+  bias = jnp.asarray(bias, rows[0].dtype)
+  return compute(Implementations(_dense, _tiled), bias, rows, how, tile, axis_name)
+
+
+def _dense(bias, rows):
+  first, second, weights, *_ = rows
+  logits = first @ second.T + bias
+  each = pair_weights(weights, weights) * jax.nn.softplus(logits)
+  matches = weights * ((first * second).sum(-1) + bias)
+  return divide(each.sum() - matches.sum(), weights.sum())
+
+
+def _tiled(where: Rows, bias, rows):
+  first, second, weights, *_ = rows
+  return _sigmoids(where, first, second, bias, weights)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _sigmoids(where: Rows, first, second, bias, weights):
+  return _sigmoids_pass(where, first, second, bias, weights)[0]
+
+
+@_sigmoids.defjvp
+def _(where, primals, tangents):
+  loss, gradients = _sigmoids_pass(where, *primals, gradients=True)
+  slope = sum(jnp.vdot(gradient, tangent) for gradient, tangent in zip(gradients, tangents[:3], strict=True))
+  return loss, mesh.total(slope, where)
+
+
+def _sigmoids_pass(where, first, second, bias, weights, gradients=False):
+  """The loss, and this device's part of its gradient with respect to its rows of both towers and to the bias."""
+
+  def visit(own, column, of_rows, of_columns):
+    (a, of_a), (b, of_b) = own, column
+    logits, weight = a @ b.T + bias, pair_weights(of_a, of_b)
+    loss = of_rows[0] + (weight * jax.nn.softplus(logits)).sum(-1)
+    if not gradients:
+      return (loss,), None
+    slope = weight * jax.nn.sigmoid(logits)
+    return (loss, of_rows[1] + slope @ b, of_rows[2] + slope.sum(-1)), of_columns + slope.T @ a
+
+  own = (first, weights)
+  none = jnp.zeros_like(weights)
+  of_rows = (none, jnp.zeros_like(first), none) if gradients else (none,)
+  of_columns = jnp.zeros_like(second) if gradients else None
+  columns = mesh.columns_of((second, weights), where)
+  (each, *of_rows), of_second = mesh.meet(visit, where, own, columns, of_rows, of_columns)
+  weight = mesh.total(weights.sum(), where)
+  matches = weights * ((first * second).sum(-1) + bias)
+  loss = divide(mesh.total((each - matches).sum(), where), weight)
+  if not gradients:
+    return loss, None
+  of_first, of_bias = of_rows
+  of_second, own = mesh.bring_home(of_second, where), weights[:, None]
+  of_bias = (of_bias - weights).sum()
+  return loss, tuple(divide(x, weight) for x in (of_first - own * second, of_second - own * first, of_bias))

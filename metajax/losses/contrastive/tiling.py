@@ -1,0 +1,94 @@
+"""How a loss over all pairs is computed: at once, or a tile of logits at a time, on one device or several."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metajax import checks, mesh
+from metajax.losses.sums import NO_LOGIT
+from metajax.mesh import Rows
+from metajax.types import Array, Scalar
+
+How = Literal["dense", "tiled", "sharded", "ring"]
+
+LARGEST_DENSE = 1024  # rows
+LARGEST_GATHERED = 2**30  # bytes
+TILE = 2048  # rows of a side, on an accelerator, which is to be filled
+TILE_ON_CPU, TILE_OF_A_CORE = 512, 256  # in its cache: for all cores, and where devices share a CPU
+
+
+class Implementations(NamedTuple):
+  """The two that each loss has.
+
+  Attributes:
+    dense: `(shared, rows) -> loss`, of all logits at once.
+    tiled: `(Rows, shared, rows) -> loss`, of one tile at a time.
+  """
+
+  dense: Callable
+  tiled: Callable
+
+
+def are_pairs(of_rows: Array, of_columns: Array) -> Array:
+  return (of_rows > 0)[:, None] & (of_columns > 0)
+
+
+def pair_weights(of_rows: Array, of_columns: Array) -> Array:
+  return jnp.where(are_pairs(of_rows, of_columns), (of_rows[:, None] + of_columns) / 2, 0)
+
+
+def logits_of(first: Array, second: Array, pairs: Array) -> Array:
+  return jnp.where(pairs, first @ second.T, NO_LOGIT)
+
+
+def check_how(how: How | None, most: int | None, axis_name: str | None):
+  if how is not None:
+    checks.choice("how", how, How)
+  if most is not None:
+    checks.count("a tile's rows", most)
+  if axis_name is not None and how in ("dense", "tiled"):
+    raise ValueError(f"expected how to be 'sharded' or 'ring' with an axis_name, got {how!r}")
+
+
+def compute(
+  loss: Implementations, shared: Any, rows: tuple, how: How | None, most: int | None, axis_name: str | None
+) -> Scalar:
+  """A loss by one of its two implementations.
+
+  `rows` are towers `[n, d]`, weights `[n]`, and labels `[n]` or None: places, two by two.
+  """
+  how = how or default_how(rows[0], axis_name)
+  if how == "dense":
+    return loss.dense(shared, rows)
+
+  def local(axis, shared, rows):
+    *rows, labels = rows
+    place = mesh.position(axis, len(rows[0]))
+    rows = (*rows, place // 2 if labels is None else labels, place)
+    on_cpu = TILE_ON_CPU if axis is None else TILE_OF_A_CORE
+    tile = _tile(len(place), most or (on_cpu if jax.default_backend() == "cpu" else TILE))
+    padding = -len(place) % tile
+    rows = jax.tree.map(lambda x: jnp.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1)), rows)
+    return loss.tiled(Rows(axis, how == "ring", tile), shared, rows)
+
+  if axis_name is not None:
+    return local(axis_name, shared, rows)
+  return mesh.over_rows(local, shared, rows, whole=how == "tiled")
+
+
+def default_how(tower: Array, axis_name: str | None) -> How:
+  """How a loss is computed by default, from its size and the devices that share its rows."""
+  count, width = tower.shape
+  if axis_name is not None:
+    count *= mesh.axis_size(axis_name)
+  elif mesh.device_count() == 1:
+    return "dense" if count <= LARGEST_DENSE else "tiled"
+  return "sharded" if count * width * tower.dtype.itemsize <= LARGEST_GATHERED else "ring"
+
+
+def _tile(count, most) -> int:
+  """Rows of a tile: as few tiles as there need be, as even as they can be, a multiple of 8 rows."""
+  return 8 * math.ceil(count / math.ceil(count / most) / 8)

@@ -1,0 +1,213 @@
+"""A training run under way: where it is, what it saves and what it has yet to report."""
+
+import itertools
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from metajax import checks
+from metajax.mesh import shard_batch, share
+from metajax.train.step import each_seed, make_train_step, start
+from metajax.types import Batch, Batches, Learner
+
+
+class Run:
+  """A training run at a step: what it has learned, and what it has yet to report."""
+
+  def __init__(
+    self,
+    learner: Learner,
+    optimizer: optax.GradientTransformation,
+    seed: int | Sequence[int],
+    log: Callable | None,
+    validate: Callable | None,
+    checkpoints: Any,
+    debug_nans: bool,
+  ):
+    self.learner, self.optimizer, self.seed = learner, optimizer, seed
+    self.log, self.validate, self.checkpoints, self.debug_nans = log, validate, checkpoints, debug_nans
+    self.many = np.ndim(seed) > 0
+    self.step, self.train_state, self.before = 0, None, None
+    self.best, self.best_step = None, None
+    self.best_score = np.full(np.shape(seed), -np.inf)
+    self.scores = None  # of the validation after this step
+    self.unbounded = frozenset()  # what was infinite from the start: a state may hold a bound
+    self.window, self.pending = [], []  # metrics of the steps since the last report: on the host, on the device
+    self.seconds, self.began, self.waited, self.timed = 0.0, 0.0, 0.0, 0
+    step = make_train_step(learner, optimizer)
+    self.train_step = jax.jit(
+      jax.vmap(step, in_axes=(0, 1)) if self.many else step, donate_argnums=() if debug_nans else 0
+    )
+
+  def begin(self, batches: Batches, steps: float) -> Iterator[Batch]:
+    """Starts, or goes on from the last checkpoint; gives the batches that are still to come."""
+    stream = iter(batches(0, share()))
+    first = next(stream, None)
+    if first is None:
+      raise ValueError(f"expected batches for {steps} steps, got 0")
+    self.train_state = self._start(first)
+    bounds = [name for name, value in self._not_finite_now().items() if np.isinf(value)]
+    self.unbounded = frozenset(name for name in bounds if not name.startswith("parameter"))
+    if self.checkpoints:
+      self.checkpoints.check_savable(self._saved())
+      self._resume(steps)
+    self.began = time.perf_counter()
+    return iter(batches(self.step, share())) if self.step else itertools.chain([first], stream)
+
+  def _start(self, batch):
+    if not self.many:
+      return start(self.learner, self.optimizer, batch, self.seed)
+    part = lambda i: jax.tree.map(lambda x: x[:, i], batch)
+    each = [start(self.learner, self.optimizer, part(i), seed) for i, seed in enumerate(self.seed)]
+    return jax.tree.map(lambda *x: jnp.stack(x), *each)
+
+  def _resume(self, steps):
+    for there in reversed(self.checkpoints.steps()):
+      found = self.checkpoints.restore(self._saved(), there)
+      if found is None:
+        continue
+      step, tree, note = found
+      if step > steps:
+        raise ValueError(
+          f"expected at least the {step} steps of the checkpoint in {self.checkpoints.folder}, got {steps}"
+        )
+      if note["seed"] != self._seed():
+        raise ValueError(f"expected seed {note['seed']}, of the run in {self.checkpoints.folder}, got {self.seed}")
+      if self.validate and note["best_step"] is not None:
+        alone = not self.many and note["best_step"] != step
+        best = self.checkpoints.restore(tree, note["best_step"]) if alone else found
+        if best is None:
+          # From an earlier one the run finds its best again; from this one it would never know it.
+          said = f"the checkpoint of step {step} is skipped: the best before it, of step {note['best_step']}, is lost"
+          warnings.warn(said, stacklevel=4)
+          continue
+        self.best = _copy(best[1]["best"] if self.many else best[1])
+        self.best_score, self.best_step = np.asarray(note["best_score"], float), note["best_step"]
+      self.step, self.train_state = step, tree["now"] if self.many else tree
+      self.window, self.seconds = note["window"], note["seconds"]
+      return
+
+  def _seed(self):
+    return np.asarray(self.seed).tolist()
+
+  def _saved(self):
+    """What a checkpoint holds. Seeds have their best at different steps, which no single checkpoint would hold."""
+    if not self.many:
+      return self.train_state
+    return {"now": self.train_state, "best": self.train_state if self.best is None else self.best}
+
+  def advance(self, stream: Iterator[Batch], steps: float):
+    """One step of the optimizer."""
+    asked = time.perf_counter()
+    batch = next(stream, None)
+    self.waited += time.perf_counter() - asked
+    if batch is None:
+      raise ValueError(f"expected batches for {steps} steps, got {self.step}")
+    sharded = shard_batch(batch)
+    self.before = self.train_state if self.debug_nans else None
+    self.train_state, metrics = self.train_step(self.train_state, sharded)
+    if self.pending:
+      jax.block_until_ready(self.pending[-1])  # one step ahead of the device at most: batches do not pile up
+    self.pending.append(metrics)
+    self.step, self.scores, self.timed = self.step + 1, None, self.timed + 1
+    if self.debug_nans:
+      self._look(replay=sharded)
+
+  def score(self) -> bool:
+    """Validates; whether this step is the best so far."""
+    self._look()
+    paused = time.perf_counter()
+    parts = each_seed(self.train_state, self.seed)
+    scores = np.array([float(self.validate(part.params, part.state)) for part in parts])
+    self.scores = scores if self.many else scores[0]
+    better = (self.scores > self.best_score) | np.isnan(self.best_score) | (self.best is None)
+    self.began += time.perf_counter() - paused
+    if not better.any():
+      return False
+    if self.many and self.best is not None:
+      pick = lambda new, old: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+      self.best = jax.tree.map(pick, self.train_state, self.best)
+    else:
+      self.best = _copy(self.train_state)
+    self.best_score, self.best_step = np.where(better, self.scores, self.best_score), self.step
+    return True
+
+  def report(self):
+    """Gives the metrics since the last report to `log`."""
+    self._look()
+    now = time.perf_counter()
+    elapsed, waited = now - self.began, self.waited
+    self.seconds += elapsed
+    if self.log:
+      metrics = {name: float(np.mean([m[name] for m in self.window])) for name in self.window[0]}
+      if self.scores is not None:
+        metrics["validation"] = float(np.mean(self.scores))
+        if self.many:
+          metrics |= {f"validation/seed_{seed}": float(x) for seed, x in zip(self.seed, self.scores, strict=True)}
+      rate = {"steps_per_second": self.timed / elapsed, "waiting_for_data": waited / elapsed, "seconds": self.seconds}
+      self.log(self.step, metrics | rate)
+    self.window, self.waited, self.timed, self.began = [], 0.0, 0, time.perf_counter()
+
+  def save(self):
+    """Writes a checkpoint, in the background."""
+    self._look()
+    seconds = self.seconds + time.perf_counter() - self.began
+    note = {"window": self.window, "seconds": seconds, "best_step": self.best_step}
+    note["seed"] = self._seed()
+    note["best_score"] = None if self.best_step is None else self.best_score.tolist()
+    self.checkpoints.save(self.step, self._saved(), note, best=self.best_step)
+
+  def _look(self, replay=None):
+    """Fetches the metrics that are still on the device, and stops where they are not finite."""
+    if not self.pending:
+      return  # nothing has changed since the last look
+    first = self.step - len(self.pending) + 1
+    for step, metrics in enumerate(jax.device_get(self.pending), first):
+      for name in ("loss", "gradient_norm"):
+        if not np.isfinite(metrics[name]).all():
+          if replay is not None:
+            self._replay(replay)
+          raise FloatingPointError(self._not_finite(name.replace("_", " "), metrics[name], step))
+      self.window.append({name: np.asarray(value, float).tolist() for name, value in metrics.items()})
+    self.pending = []
+    for name, value in self._not_finite_now().items():
+      if np.isnan(value) or name not in self.unbounded:
+        if replay is not None:
+          self._replay(replay)
+        raise FloatingPointError(self._not_finite(name, value, self.step))
+
+  def _not_finite_now(self):
+    """What is learned, or carried along, and not finite: `{its name: nan or inf}`."""
+    now = self.train_state
+    parts = {"parameter": now.params, "learner's state": now.state, "optimizer's state": now.optimizer_state}
+    return {path.replace(".", " ", 1): x for path, x in checks.not_finite(parts).items()}
+
+  def _replay(self, batch):
+    """Takes the step again, one operation at a time, so that JAX's error points at the line that made the number."""
+    for nans, infs in ((True, False), (True, True)):
+      with jax.debug_nans(nans), jax.debug_infs(infs), jax.disable_jit():
+        try:
+          self.train_step(self.before, batch)
+        except FloatingPointError as error:
+          error.add_note(
+            f"This was step {self.step}, on batch {self.step - 1} of seed {self.seed}; {self._last_good()}."
+          )
+          raise
+
+  def _not_finite(self, what, value, step):
+    seed = f"one of the seeds {list(self.seed)}" if self.many else f"seed {self.seed}"
+    return f"the {what} was {value} at step {step}, on batch {step - 1} of {seed}; {self._last_good()}"
+
+  def _last_good(self):
+    there = self.checkpoints.steps() if self.checkpoints else []
+    return f"the last good checkpoint is {self.checkpoints.folder / str(there[-1])}" if there else "there is none saved"
+
+
+def _copy(train_state):
+  return jax.tree.map(jnp.copy, train_state)  # the next step is given the buffers
