@@ -5,12 +5,13 @@ or a zero-initialised head bring exactly zero gradients, and with them NaN, or a
 """
 
 import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.extend.core import jaxprs_in_params
+
+from metajax.types import Params
 
 STEEP = 1e3  # an update that changes so much faster at a zero gradient than its own size is taken as constant there
 TOO_STEEP = 1e6  # and one that changes so fast is refused
@@ -19,7 +20,7 @@ SMOOTH = {"add", "add_any", "sub", "neg", "mul", "convert_element_type", "copy"}
 SMOOTH |= {"broadcast_in_dim", "concatenate", "dynamic_slice", "gather", "reshape", "slice", "squeeze", "transpose"}
 
 
-def guarded_update(optimizer: optax.GradientTransformation, params, known: dict) -> Callable:
+def guarded_update(optimizer: optax.GradientTransformation, params: Params, known: dict) -> optax.TransformUpdateFn:
   """`optimizer.update`, with a derivative that stays finite and bounded where elements of the gradient are zero.
 
   - An optimizer that is not differentiable at zero only in form (a norm, a square root without `eps_root`) is given a

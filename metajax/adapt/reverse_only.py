@@ -1,5 +1,7 @@
 """Values that have a derivative in reverse mode alone, and say so in forward mode."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
@@ -11,7 +13,7 @@ ADVICE = (
 )
 
 
-def only_in_reverse(tree):
+def only_in_reverse(tree: Any) -> Any:
   """The same values, whose derivative by forward mode is refused with what to do, when it is compiled or run.
 
   Raises:

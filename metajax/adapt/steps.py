@@ -15,7 +15,7 @@ from metajax.adapt import keys
 from metajax.adapt.guard import guarded_update
 from metajax.adapt.inner import mixed_value_and_grad
 from metajax.adapt.optimizers import check_optimizer, in_32_bits, needs_value, told_of_loss
-from metajax.types import Adapt
+from metajax.types import Adapt, Data, LossFn, Params
 
 Gradient = Literal["mixed", "reverse", "first_order"]
 Remat = Literal["gradients", "step", "sqrt"]
@@ -178,7 +178,7 @@ def _check(loss, params, data, steps, per_step):
   check_scalar(loss, params, data)
 
 
-def check_floats(params):
+def check_floats(params: Params):
   """Refuses parameters that have no derivative.
 
   Raises:
@@ -190,7 +190,7 @@ def check_floats(params):
       raise TypeError(f"expected parameters of a floating type, got {jnp.result_type(leaf)} at params{name}")
 
 
-def check_scalar(loss, params, data):
+def check_scalar(loss: LossFn, params: Params, data: Data):
   """Refuses a loss that is not a scalar.
 
   Raises:

@@ -7,7 +7,7 @@ from jax import lax
 
 from metajax import checks
 from metajax.compose.joined import with_head
-from metajax.types import Array, Network
+from metajax.types import Array, Network, Params
 
 
 def linear(outputs: int, scale: float = 1.0) -> Network:
@@ -95,7 +95,7 @@ def wide(x: Array) -> Array:
   return jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32))
 
 
-def zeros_for_all_ways(params, labels: Array):
+def zeros_for_all_ways(params: Params, labels: Array) -> Params:
   """The params of a linear head of one output, as zeros for as many outputs as labels `[n, ways]` have.
 
   Of params with a "head" (`with_head`), those of the head. So any number of ways can be had, and their order does not
@@ -114,7 +114,7 @@ def zeros_for_all_ways(params, labels: Array):
   return jax.tree.map(lambda x: jnp.zeros((*x.shape[:-1], labels.shape[-1]), x.dtype), params)
 
 
-def first_ways(params, labels: Array):
+def first_ways(params: Params, labels: Array) -> Params:
   """The params of a linear head with its first outputs alone, for as many as labels `[n, ways]` have.
 
   Of params with a "head" (`with_head`), those of the head.
@@ -130,7 +130,7 @@ def first_ways(params, labels: Array):
   return jax.tree.map(lambda x: x[..., :ways], params)
 
 
-def repeated_for_all_ways(params, labels: Array):
+def repeated_for_all_ways(params: Params, labels: Array) -> Params:
   """The params of a linear head with its outputs again and again, for as many as labels `[n, ways]` have.
 
   Of params with a "head" (`with_head`), those of the head. As many ways as outputs are the head itself, fewer its first

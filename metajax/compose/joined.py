@@ -1,12 +1,13 @@
 """Networks from several: one after the other, beside each other, on parts or pairs of inputs."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from metajax import checks
-from metajax.types import Network
+from metajax.types import Key, Network, Params, State
 
 
 def with_head(encoder: Network, head: Network) -> Network:
@@ -113,17 +114,17 @@ def check_networks(**networks: Any):
     checks.record(name, network, Network, "networks.from_linen(module) makes one of a linen module")
 
 
-def split(key, count: int):
+def split(key: Key | None, count: int) -> Any:
   """As many keys, or as many None where there is none."""
   return (None,) * count if key is None else jax.random.split(key, count)
 
 
-def blank(function, *given):
+def blank(function: Callable, *given: Any) -> Any:
   """Zeros as what a function gives: what comes after it is only told their shape at init, so no pass is run."""
   shapes = jax.eval_shape(lambda: function(*given))
   return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
 
-def blank_features(network: Network, params, state, *inputs):
+def blank_features(network: Network, params: Params, state: State, *inputs: Any) -> Any:
   """Zeros as what a network gives."""
   return blank(lambda: network.apply(params, state, *inputs, train=False)[0])

@@ -1,6 +1,7 @@
 """A network, started, fed, frozen or run otherwise."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +10,10 @@ from jax import lax
 from metajax import checks
 from metajax.compose.joined import check_networks
 from metajax.mesh import device_count
-from metajax.types import Array, Network
+from metajax.types import Array, Network, Params, State
 
 
-def started(network: Network, params, state=None) -> Network:
+def started(network: Network, params: Params, state: State | None = None) -> Network:
   """The same network, which starts at given params (and state), such as those of another learner's encoder.
 
   So fine-tuning is a learner as any other: `supervised(started(encoder, *pretrained))`. Where `state` is None, the
@@ -36,7 +37,7 @@ def started(network: Network, params, state=None) -> Network:
   return Network(init, network.apply)
 
 
-def prepared(network: Network, prepare: Callable) -> Network:
+def prepared(network: Network, prepare: Callable[[Any], Any]) -> Network:
   """The same network on inputs that are prepared first, each row on its own: `network(prepare(x))`.
 
   Args:

@@ -1,14 +1,12 @@
 """Almost no inner loop (Raghu et al. 2020, arXiv:1909.09157)."""
 
-from collections.abc import Callable
-
 import jax
 
 from metajax.compose import with_head
 from metajax.learners.episodic import check_episodes, check_padding, episodic_loss, first_support
 from metajax.learners.inner_loop import Policy, embedding, fine_tune, query_pass
 from metajax.losses import check_fits, cross_entropy
-from metajax.types import Adapt, Examples, Learner, Network
+from metajax.types import Adapt, Examples, InitHead, Learner, Network
 
 
 def anil(
@@ -17,7 +15,7 @@ def anil(
   adapt: Adapt,
   *,
   policy: Policy = "transductive",
-  start: Callable = lambda params, labels: params,
+  start: InitHead = lambda params, labels: params,
   at_once: int | None = None,
 ) -> Learner:
   """Learns features, and the initialisation of a head that alone is adapted to a new task:

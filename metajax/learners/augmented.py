@@ -1,15 +1,13 @@
 """Any learner, trained on views of its pictures."""
 
-from collections.abc import Callable
-
 import jax
 
 from metajax import checks
-from metajax.types import Learner
+from metajax.types import Augmentation, Learner
 from metajax.views import of_batch
 
 
-def augmented(learner: Learner, view: Callable) -> Learner:
+def augmented(learner: Learner, view: Augmentation) -> Learner:
   """The learner, trained on a view, drawn anew, of each picture of a batch; it is used on pictures as they are.
 
   Args:

@@ -1,7 +1,5 @@
 """Fast context adaptation: CAVIA (Zintgraf et al. 2019, arXiv:1810.03642)."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 
@@ -10,7 +8,7 @@ from metajax.compose.joined import check_networks
 from metajax.learners.inner_loop import Policy, check_adapt, embedding
 from metajax.learners.maml import maml
 from metajax.losses import cross_entropy
-from metajax.types import Adapt, Learner, Network
+from metajax.types import Adapt, InitHead, Learner, LossOfOutputs, Network
 
 
 def cavia(
@@ -18,11 +16,11 @@ def cavia(
   context: int,
   adapt: Adapt,
   *,
-  loss: Callable = cross_entropy,
-  inner_loss: Callable | None = None,
+  loss: LossOfOutputs = cross_entropy,
+  inner_loss: LossOfOutputs | None = None,
   encoder: Network | None = None,
   policy: Policy = "transductive",
-  start: Callable = lambda params, labels: params,
+  start: InitHead = lambda params, labels: params,
   at_once: int | None = None,
 ) -> Learner:
   """Learns a network to which a new task is told by a context vector, which alone is adapted, from zeros:

@@ -1,6 +1,5 @@
 """CLIP (arXiv:2103.00020): pictures and texts in one space; SigLIP (arXiv:2303.15343) is the same with another loss."""
 
-from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -13,14 +12,14 @@ from metajax.learners.simclr import check_views
 from metajax.losses import info_nce, learned_scale, siglip
 from metajax.losses.contrastive import START_LOG_SCALE
 from metajax.predictors.comparison import centroid_cosines
-from metajax.types import Array, Inputs, Learner, Network, Pair
+from metajax.types import Array, Augmentation, Inputs, Learner, Network, Pair
 from metajax.views import each_row
 
 Loss = Literal["info_nce", "siglip"]
 SIGLIP_LOG_SCALE, SIGLIP_BIAS = 2.302585092994046, -10.0  # ln 10, and the paper's start
 
 
-def clip(picture: Network, text: Network, loss: Loss = "info_nce", *, view: Callable | None = None) -> Learner:
+def clip(picture: Network, text: Network, loss: Loss = "info_nce", *, view: Augmentation | None = None) -> Learner:
   """Learns that a picture and its own text are alike, and those of any two rows are not:
 
       minimise  info_nce(picture(x), text(t), scale)

@@ -1,6 +1,7 @@
 """What learners trained on episodes share: from one task's logits to a Learner's loss over a batch of tasks."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +9,30 @@ import numpy as np
 
 from metajax.losses import accuracy, check_one_hot, cross_entropy
 from metajax.mesh import mean_over_tasks
-from metajax.types import Episode, Examples, Inputs, Network, Params, State
+from metajax.types import (
+  Array,
+  BatchLoss,
+  Episode,
+  Examples,
+  Inputs,
+  Key,
+  LossOfOutputs,
+  Metrics,
+  Network,
+  Params,
+  Scalar,
+  State,
+)
+
+RunTask = Callable[
+  [Params, State, Episode, Key], tuple[Any, State, Metrics]
+]  # -> (outputs of the query, state, metrics)
+TaskLoss = Callable[[Params, State, Episode, Key], tuple[Scalar, Any, State, Metrics]]  # -> (loss, outputs, state, ...)
 
 
 def episodic_loss(
-  run: Callable, loss: Callable = cross_entropy, at_once: int | None = None, classifies: bool | None = None
-) -> Callable:
+  run: RunTask, loss: LossOfOutputs = cross_entropy, at_once: int | None = None, classifies: bool | None = None
+) -> BatchLoss:
   """A Learner's `loss`: the mean over tasks of the loss of the query's outputs.
 
   Args:
@@ -31,7 +50,7 @@ def episodic_loss(
   return mean_over_episodes(with_loss, loss is cross_entropy if classifies is None else classifies, at_once)
 
 
-def mean_over_episodes(with_loss: Callable, classifies: bool, at_once: int | None = None) -> Callable:
+def mean_over_episodes(with_loss: TaskLoss, classifies: bool, at_once: int | None = None) -> BatchLoss:
   """`episodic_loss` of what has a loss of its own: `with_loss(params, state, episode, key)` gives, for one task,
   `(loss, outputs, state, metrics)`."""
 
@@ -106,7 +125,7 @@ def check_embedding(network: Network, params: Params, state: State, inputs: Inpu
   check_rows(jax.eval_shape(lambda: network.apply(params, state, inputs, train=False)[0]))
 
 
-def check_rows(features):
+def check_rows(features: Array | jax.ShapeDtypeStruct):
   """Refuses embeddings that are not rows.
 
   Raises:

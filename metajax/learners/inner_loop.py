@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,32 @@ from metajax import checks
 from metajax.compose.joined import check_networks
 from metajax.learners.episodic import check_episodes, check_padding, first_support
 from metajax.losses import cross_entropy
-from metajax.types import Adapt, Inputs, Key, Network, Params, State
+from metajax.types import (
+  Adapt,
+  EmbedFn,
+  Examples,
+  InitFn,
+  InitHead,
+  Inputs,
+  Key,
+  LossOfOutputs,
+  Network,
+  Params,
+  Path,
+  State,
+)
 
 Policy = Literal["transductive", "support"]
+QueryPass = Callable[[Params, State, Inputs, Inputs, Key | None], tuple[Any, State]]
+InnerLoop = Callable[[Params, State, Examples, Key | None], tuple[Params, Path]]
+
+
+class FineTune(Protocol):
+  """`(params, state, support, queries, key=None) -> (outputs of the queries, state, path)`."""
+
+  def __call__(
+    self, params: Params, state: State, support: Examples, queries: Inputs, key: Key | None = None, /
+  ) -> tuple[Any, State, Path]: ...
 
 
 def check_policy(policy: str):
@@ -34,7 +57,7 @@ def check_adapt(adapt: Adapt):
   checks.function("adapt", adapt, "such as gradient_steps(optax.sgd(0.4), 5)")
 
 
-def query_pass(network: Network, policy: Policy) -> Callable:
+def query_pass(network: Network, policy: Policy) -> QueryPass:
   """`(params, state, support, queries, key) -> (outputs of the queries, state)`: how queries are normalised.
 
   - "transductive": by the statistics of the queries themselves, so that the answer to one depends on the others.
@@ -81,7 +104,7 @@ def statistics_of_pass(network: Network, params: Params, state: State, inputs: I
   return structure.unflatten([next(given) if floats(x) else x for x in leaves])
 
 
-def inner_loop(network: Network, adapt: Adapt, loss: Callable) -> Callable:
+def inner_loop(network: Network, adapt: Adapt, loss: LossOfOutputs) -> InnerLoop:
   """`(params, state, support, key) -> (adapted params, path)`: `adapt` on `loss(outputs, labels)` of the support, which
   is normalised by its own batch statistics.
 
@@ -107,7 +130,7 @@ def step_keys(key: Key | None, steps: int) -> Key | None:
   return None if key is None else jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(steps))
 
 
-def fine_tune(network: Network, adapt: Adapt, loss: Callable, policy: Policy) -> Callable:
+def fine_tune(network: Network, adapt: Adapt, loss: LossOfOutputs, policy: Policy) -> FineTune:
   """`(params, state, support, queries, key) -> (outputs of the queries, state, path)`: an `inner_loop`, and then the
   `query_pass`."""
   tune, answer = inner_loop(network, adapt, loss), query_pass(network, policy)
@@ -122,8 +145,12 @@ def fine_tune(network: Network, adapt: Adapt, loss: Callable, policy: Policy) ->
 
 
 def of_whole_network(
-  network: Network, losses: tuple[Callable, Callable], encoder: Network | None, policy: Policy, start: Callable
-) -> tuple[Callable, Callable]:
+  network: Network,
+  losses: tuple[LossOfOutputs, LossOfOutputs],
+  encoder: Network | None,
+  policy: Policy,
+  start: InitHead,
+) -> tuple[InitFn, EmbedFn]:
   """A Learner's `init` and `embed`, where all of a network is adapted from `start(params, labels)`.
 
   Args:
@@ -162,7 +189,7 @@ def of_whole_network(
   return init, embed
 
 
-def embedding(network: Network, policy: Policy) -> Callable:
+def embedding(network: Network, policy: Policy) -> EmbedFn:
   """`(params, state, inputs) -> features`, normalised by the inputs' own statistics under "transductive", and by the
   running ones under "support"."""
   return lambda params, state, inputs: network.apply(params, state, inputs, train=policy == "transductive")[0]

@@ -1,22 +1,20 @@
 """Model-agnostic meta-learning (Finn et al. 2017, arXiv:1703.03400)."""
 
-from collections.abc import Callable
-
 from metajax.learners.episodic import episodic_loss
 from metajax.learners.inner_loop import Policy, fine_tune, of_whole_network
 from metajax.losses import cross_entropy
-from metajax.types import Adapt, Learner, Network
+from metajax.types import Adapt, InitHead, Learner, LossOfOutputs, Network
 
 
 def maml(
   network: Network,
   adapt: Adapt,
   *,
-  loss: Callable = cross_entropy,
-  inner_loss: Callable | None = None,
+  loss: LossOfOutputs = cross_entropy,
+  inner_loss: LossOfOutputs | None = None,
   encoder: Network | None = None,
   policy: Policy = "transductive",
-  start: Callable = lambda params, labels: params,
+  start: InitHead = lambda params, labels: params,
   at_once: int | None = None,
 ) -> Learner:
   """Learns an initialisation from which `adapt` learns a new task:

@@ -14,7 +14,7 @@ from metajax.adapt import Gradient, gradient_steps
 from metajax.learners.episodic import mean_over_episodes
 from metajax.learners.inner_loop import Policy, of_whole_network, query_pass, step_keys
 from metajax.losses import cross_entropy
-from metajax.types import Array, Learner, Network, Params
+from metajax.types import Array, InitHead, Learner, LossOfOutputs, Network, Params
 
 LEAST = 0.03  # of 1 / steps: what the loss after a step that is not the last comes to weigh
 
@@ -35,11 +35,11 @@ def maml_plus_plus(
   first_order_until: int = 0,
   per_step: Callable[[Params], Any] = normalisations,
   gradient: Gradient = "mixed",
-  loss: Callable = cross_entropy,
-  inner_loss: Callable | None = None,
+  loss: LossOfOutputs = cross_entropy,
+  inner_loss: LossOfOutputs | None = None,
   encoder: Network | None = None,
   policy: Policy = "transductive",
-  start: Callable = lambda params, labels: params,
+  start: InitHead = lambda params, labels: params,
   at_once: int | None = None,
 ) -> Learner:
   """MAML with what makes it stable, and quick to learn:

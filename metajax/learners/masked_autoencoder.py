@@ -10,7 +10,7 @@ from metajax.compose.joined import check_networks
 from metajax.learners.simclr import check_views, pictures_of
 from metajax.losses import masked_reconstruction, normalised_patches
 from metajax.predictors import nearest_centroid
-from metajax.types import Array, Examples, Inputs, Key, Learner, Network, Params, State
+from metajax.types import Array, Augmentation, Examples, Inputs, Key, Learner, Network, Params, Predictor, State
 from metajax.views import each_row
 from metajax.views.patches import patches_of
 
@@ -22,8 +22,8 @@ def masked_autoencoder(
   *,
   masked: float = 0.75,
   normalise: bool = True,
-  view: Callable | None = None,
-  predictor: Callable = nearest_centroid,
+  view: Augmentation | None = None,
+  predictor: Predictor = nearest_centroid,
 ) -> Learner:
   """Learns to reconstruct the patches of a picture that are hidden from it:
 
@@ -102,7 +102,9 @@ def masked_autoencoder(
   return Learner(init, loss, embed, predictor(embed))
 
 
-def reconstruct(encoder: Network, decoder: Network, patch: int = 16, *, masked: float = 0.75) -> Callable:
+def reconstruct(
+  encoder: Network, decoder: Network, patch: int = 16, *, masked: float = 0.75
+) -> Callable[[Params, State, Key, Inputs], tuple[Array, Array]]:
   """`(params, state, key, pictures [n, h, w, c]) -> (patches [n, patches, pixels], hidden [n, patches])`.
 
   What a trained `masked_autoencoder` makes of pictures, in the units that it was trained in, of all patches, and which

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import DTypeLike
 
 from metajax import checks
 from metajax.learners.episodic import check_rows
@@ -63,7 +64,7 @@ def matching(network: Network, *, read_steps: int = 0, scale: float = 1.0, at_on
   return by_comparison(network, Network(init, apply), at_once=at_once)
 
 
-def lstm(key: Key, inputs: int, hidden: int, cells: int, dtype) -> dict:
+def lstm(key: Key, inputs: int, hidden: int, cells: int, dtype: DTypeLike) -> dict:
   """The parameters of an LSTM: uniform weights of variance `1 / (inputs + hidden)`, and a forget gate that is open."""
   bound = np.sqrt(3 / (inputs + hidden))
   of_input, of_hidden = jax.random.split(key)

@@ -1,7 +1,5 @@
 """Meta-SGD: a learned rate for each parameter (Li et al. 2017, arXiv:1707.09835)."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +9,7 @@ from metajax.adapt import Gradient, gradient_steps
 from metajax.learners.episodic import episodic_loss
 from metajax.learners.inner_loop import Policy, fine_tune, of_whole_network
 from metajax.losses import cross_entropy
-from metajax.types import Array, Learner, Network, Params
+from metajax.types import Array, InitHead, Learner, LossOfOutputs, Network, Params
 
 
 def meta_sgd(
@@ -20,11 +18,11 @@ def meta_sgd(
   *,
   rate: float | tuple[float, float] = (0.005, 0.1),
   gradient: Gradient = "mixed",
-  loss: Callable = cross_entropy,
-  inner_loss: Callable | None = None,
+  loss: LossOfOutputs = cross_entropy,
+  inner_loss: LossOfOutputs | None = None,
   encoder: Network | None = None,
   policy: Policy = "transductive",
-  start: Callable = lambda params, labels: params,
+  start: InitHead = lambda params, labels: params,
   at_once: int | None = None,
 ) -> Learner:
   """Learns an initialisation, and for each of its parameters a rate, from which gradient steps learn a new task:

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from metajax.compose.joined import blank_features, check_networks
 from metajax.learners.episodic import check_episodes, check_padding, check_rows, episodic_loss, first_support
 from metajax.losses import check_fits, cross_entropy
-from metajax.types import Array, Examples, Inputs, Key, Learner, Network, Params, State
+from metajax.types import Array, Examples, Inputs, Key, Learner, LossOfOutputs, Network, Params, State
 
 
 def by_comparison(
-  network: Network, head: Network, *, loss: Callable = cross_entropy, at_once: int | None = None
+  network: Network, head: Network, *, loss: LossOfOutputs = cross_entropy, at_once: int | None = None
 ) -> Learner:
   """A Learner of an embedding and of a way to compare: `logits = head(f(support), labels, f(query))`.
 
@@ -69,7 +69,7 @@ def by_comparison(
   return Learner(init, episodic_loss(run, loss, at_once, classifies=True), embed, predict)
 
 
-def without_parameters(compare: Callable) -> Network:
+def without_parameters(compare: Callable[[Array, Array, Array], Array]) -> Network:
   """The head `compare(support, labels, queries)`, of embeddings `[n, d]`, that has nothing to learn.
 
   Raises:

@@ -11,18 +11,29 @@ from metajax.compose.joined import check_networks
 from metajax.learners.simclr import check_views
 from metajax.losses import accuracy, cross_entropy
 from metajax.predictors import nearest_centroid
-from metajax.types import Array, Batch, Examples, Inputs, Learner, Network, Pair, Params, State
+from metajax.types import (
+  Array,
+  Batch,
+  EmbedFn,
+  Examples,
+  Inputs,
+  Learner,
+  Network,
+  Pair,
+  Predictor,
+  PretextFn,
+)
 
 PICTURE = 4  # axes of a batch of pictures
 
 
 def pretext(
-  task: Callable,
+  task: PretextFn,
   encoder: Network | dict[str, Network],
   head: Network,
   *,
   look: Callable[[Array], Array] = lambda pictures: pictures,
-  predictor: Callable = nearest_centroid,
+  predictor: Predictor = nearest_centroid,
 ) -> Learner:
   """Learns to find the labels that a task has invented:
 
@@ -87,7 +98,7 @@ def pretext(
   return Learner(init, loss, embed, predictor(embed))
 
 
-def answers(encoder: Network | dict[str, Network], head: Network) -> Callable[[Params, State, Inputs], Array]:
+def answers(encoder: Network | dict[str, Network], head: Network) -> EmbedFn:
   """`(params, state, inputs of a task) -> logits [n, classes of the task]` of a trained `pretext`."""
 
   def answer(params, state, inputs):

@@ -1,7 +1,6 @@
 """Reptile (Nichol, Achiam and Schulman 2018, arXiv:1803.02999)."""
 
 import numbers
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ from jax import lax
 from metajax.learners.inner_loop import Policy, check_adapt, fine_tune, inner_loop, of_whole_network, step_keys
 from metajax.losses import cross_entropy
 from metajax.mesh import mean_over_tasks
-from metajax.types import Adapt, Array, Examples, Key, Learner, Network
+from metajax.types import Adapt, Array, Examples, InitHead, Key, Learner, LossOfOutputs, Network
 
 
 def reptile(
@@ -20,10 +19,10 @@ def reptile(
   adapt: Adapt,
   *,
   minibatches: tuple[int, int] | None = None,
-  loss: Callable = cross_entropy,
+  loss: LossOfOutputs = cross_entropy,
   encoder: Network | None = None,
   policy: Policy = "transductive",
-  start: Callable = lambda params, labels: params,
+  start: InitHead = lambda params, labels: params,
   at_once: int | None = None,
 ) -> Learner:
   """Moves an initialisation towards what `adapt` makes of it on each task: the gradient of the loss is exactly

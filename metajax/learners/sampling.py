@@ -128,7 +128,9 @@ def longer(cache: Cache, tokens: int) -> Cache:
   return cache._replace(seen=jax.tree.map(room, cache.seen))
 
 
-def next_token(key: Key, logits: Array, temperature=1.0, top_k: int | None = None, top_p: float | None = None) -> Array:
+def next_token(
+  key: Key, logits: Array, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Array:
   """A token drawn for each row of logits: `[n, vocabulary] -> integers [n]`. Arguments are those of `sample`.
 
   Of a row that holds NaN, or whose largest logit is infinite, it is -1.

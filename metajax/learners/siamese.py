@@ -1,6 +1,5 @@
 """Siamese networks (Koch, Zemel and Salakhutdinov 2015, Siamese neural networks for one-shot image recognition)."""
 
-from collections.abc import Callable
 from typing import Literal, get_args
 
 import jax
@@ -15,13 +14,13 @@ from metajax.losses import batch_cross_entropy, binary_cross_entropy
 from metajax.losses.classification import right_if_known
 from metajax.losses.metric import relations
 from metajax.predictors import largest_by_way
-from metajax.types import Array, Examples, Inputs, Key, Learner, Network, Pair
+from metajax.types import Array, Augmentation, Examples, Inputs, Key, Learner, Network, Pair
 from metajax.views import each_row
 
 Drawn = Literal["given", "batch"]
 
 
-def siamese(network: Network, *, drawn: Drawn = "given", one_example: Callable | None = None) -> Learner:
+def siamese(network: Network, *, drawn: Drawn = "given", one_example: Augmentation | None = None) -> Learner:
   """Learns whether two pictures are of one class, by tied networks and a weighted L1 distance:
 
       p(x, y) = sigmoid(sum_j alpha_j |f(x)_j - f(y)_j| + b)
@@ -118,7 +117,7 @@ def siamese(network: Network, *, drawn: Drawn = "given", one_example: Callable |
   return Learner(init, loss_of_batch if drawn == "batch" else loss, embed, predict)
 
 
-def pairs_of_one(view: Callable, key: Key, pictures: Inputs) -> Examples:
+def pairs_of_one(view: Augmentation, key: Key, pictures: Inputs) -> Examples:
   """As many pairs as pictures `[n, ...]`, every other one of two views of a picture, the others of two pictures.
 
   Raises:

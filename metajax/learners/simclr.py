@@ -1,7 +1,6 @@
 """SimCLR (arXiv:2002.05709), and supervised contrastive learning (arXiv:2004.11362), which shares all but the loss."""
 
 import numbers
-from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -15,7 +14,7 @@ from metajax.losses import learned_scale, nt_xent
 from metajax.losses import supervised_contrastive as loss_of_classes
 from metajax.losses.contrastive import START_LOG_SCALE
 from metajax.predictors import nearest_centroid
-from metajax.types import Array, Batch, Examples, Inputs, Key, Learner, Network
+from metajax.types import Array, Augmentation, Batch, Examples, Inputs, Key, Learner, Network, Predictor
 from metajax.views import each_row
 
 Embedding = Literal["encoder", "head"]
@@ -24,11 +23,11 @@ Embedding = Literal["encoder", "head"]
 def simclr(
   encoder: Network,
   head: Network,
-  view: Callable,
+  view: Augmentation,
   *,
   temperature: float | Literal["learned"] = 0.5,
   embedding: Embedding = "encoder",
-  predictor: Callable = nearest_centroid,
+  predictor: Predictor = nearest_centroid,
 ) -> Learner:
   """Learns that two views of a picture are alike, and those of any two pictures are not:
 
@@ -66,11 +65,11 @@ def simclr(
 def supervised_contrastive(
   encoder: Network,
   head: Network,
-  view: Callable,
+  view: Augmentation,
   *,
   temperature: float | Literal["learned"] = 0.1,
   embedding: Embedding = "encoder",
-  predictor: Callable = nearest_centroid,
+  predictor: Predictor = nearest_centroid,
 ) -> Learner:
   """Learns that views of pictures of one class are alike: SimCLR with labels (arXiv:2004.11362).
 
@@ -85,7 +84,7 @@ def supervised_contrastive(
   return _contrastive(encoder, head, view, contrast, temperature, embedding, predictor, check_examples)
 
 
-def two_views(view: Callable, key: Key, pictures: Inputs) -> Array:
+def two_views(view: Augmentation, key: Key, pictures: Inputs) -> Array:
   """Two views of each picture: `[n, ...] -> [2 n, ...]`, rows `2 i` and `2 i + 1` those of picture `i`."""
   pair = lambda key, picture: jnp.stack([view(own, picture) for own in jax.random.split(key)])
   views = each_row(pair, key, pictures)

@@ -10,10 +10,12 @@ from metajax.compose.joined import check_networks
 from metajax.learners.episodic import check_examples, check_padded_rows
 from metajax.losses import accuracy, check_fits, cross_entropy
 from metajax.predictors import nearest_centroid
-from metajax.types import Learner, Network
+from metajax.types import Learner, Network, Predictor
 
 
-def supervised(encoder: Network, predictor: Callable = nearest_centroid, *, head: Callable = linear) -> Learner:
+def supervised(
+  encoder: Network, predictor: Predictor = nearest_centroid, *, head: Callable[[int], Network] = linear
+) -> Learner:
   """Learns to tell all training classes apart, and meets a new task with the encoder's features:
 
       minimise  cross_entropy(head(encoder(inputs)), labels)  over batches of `Examples`

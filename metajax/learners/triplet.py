@@ -1,6 +1,5 @@
 """Triplet networks (Hoffer and Ailon 2014, arXiv:1412.6622; Schroff et al. 2015, arXiv:1503.03832)."""
 
-from collections.abc import Callable
 from typing import Literal
 
 import jax.numpy as jnp
@@ -14,7 +13,7 @@ from metajax.losses import batch_hard, batch_semi_hard, triplet_margin
 from metajax.losses.classification import right_if_known
 from metajax.losses.metric import hinge, relations
 from metajax.predictors import nearest_centroid, squared_distances
-from metajax.types import Examples, Learner, Network
+from metajax.types import Examples, Learner, Network, Predictor
 
 Negatives = Literal["given", "hard", "semi_hard"]
 PARTS = ("anchor", "positive", "negative")
@@ -26,7 +25,7 @@ def triplet(
   negatives: Negatives = "semi_hard",
   margin: float | str = 0.2,
   normalise: bool = True,
-  predictor: Callable = nearest_centroid,
+  predictor: Predictor = nearest_centroid,
 ) -> Learner:
   """Learns an embedding in which a picture is nearer to any of its class than to any other, by a margin:
 

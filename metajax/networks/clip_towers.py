@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from metajax.networks.text_transformer import text_transformer
 from metajax.networks.transformer import CLIP, Details, Size
@@ -41,7 +42,9 @@ PUBLISHED = {
 }
 
 
-def clip_towers(towers: str | Towers, *, dropout: float = 0.0, dtype=jnp.float32, details: Details = CLIP) -> Pair:
+def clip_towers(
+  towers: str | Towers, *, dropout: float = 0.0, dtype: DTypeLike = jnp.float32, details: Details = CLIP
+) -> Pair:
   """The picture network and the text network of a published CLIP, each with its projection, as a `Pair`.
 
   Together with the learned temperature they have 151,277,313 (ViT-B/32), 149,620,737 (ViT-B/16), 427,616,513 (ViT-L/14)

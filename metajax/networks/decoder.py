@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from metajax.networks.from_linen import from_linen
 from metajax.networks.transformer import GPT2, Details, Size, check_size, norm, read
@@ -16,7 +17,7 @@ def decoder(
   length: int = 1024,
   *,
   dropout: float = 0.0,
-  dtype=jnp.float32,
+  dtype: DTypeLike = jnp.float32,
   details: Details = GPT2,
 ) -> Network:
   """A causal transformer that says what follows each token: integers `[n, tokens]`, and perhaps a cache, to `Decoded`.

@@ -6,10 +6,10 @@ import flax.linen as nn
 import jax
 
 from metajax.networks.from_linen import from_linen
-from metajax.types import Network
+from metajax.types import Array, Network
 
 
-def mlp(hidden: Sequence[int], outputs: int, activation: Callable = jax.nn.relu) -> Network:
+def mlp(hidden: Sequence[int], outputs: int, activation: Callable[[Array], Array] = jax.nn.relu) -> Network:
   """Dense layers of widths `hidden`, an activation after each, then a linear one: `[n, ...] -> [n, outputs]`."""
   return from_linen(_Perceptron(tuple(hidden), outputs, activation))
 
@@ -17,7 +17,7 @@ def mlp(hidden: Sequence[int], outputs: int, activation: Callable = jax.nn.relu)
 class _Perceptron(nn.Module):
   hidden: tuple[int, ...]
   outputs: int
-  activation: Callable
+  activation: Callable[[Array], Array]
 
   @nn.compact
   def __call__(self, inputs, train):

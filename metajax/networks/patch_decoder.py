@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from metajax.networks.from_linen import from_linen
 from metajax.networks.transformer import VIT, Details, Layer, Size, check_size, norm
@@ -17,7 +18,7 @@ def patch_decoder(
   *,
   positions: Positions = "sine_cosine",
   dropout: float = 0.0,
-  dtype=jnp.float32,
+  dtype: DTypeLike = jnp.float32,
   details: Details = VIT,
 ) -> Network:
   """A transformer over all patches of a picture, of which it is given some: `[n, kept, d], [n, patches] -> [n, patches,

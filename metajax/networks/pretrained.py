@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from safetensors.flax import save
 
 from metajax import checks
@@ -46,7 +47,7 @@ class Pretrained(NamedTuple):
   preprocessing: Preprocessing
 
 
-def load_clip(path: str | os.PathLike, *, image_size: int | None = None, dtype=jnp.float32) -> Pretrained:
+def load_clip(path: str | os.PathLike, *, image_size: int | None = None, dtype: DTypeLike = jnp.float32) -> Pretrained:
   """CLIP with vision transformers from files that a user has. Only numbers are read: nothing is unpickled.
 
   Arrays tell the sizes. The rest is as its publisher says in the folder: Hugging Face's `config.json` and

@@ -5,6 +5,7 @@ import warnings
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from metajax import checks
 from metajax.networks.decoder import decoder
@@ -21,7 +22,7 @@ ONLY = {"activation_function": "gelu_new", "scale_attn_weights": True, "scale_at
 ONLY |= {"add_cross_attention": False, "model_type": "gpt2"}
 
 
-def load_gpt2(path: str | os.PathLike, *, dtype=jnp.float32) -> tuple[Network, Params]:
+def load_gpt2(path: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) -> tuple[Network, Params]:
   """GPT-2 from files that a user has: `(network, params)`. Only numbers are read: nothing is unpickled.
 
   It has no state: `network.apply(params, {}, tokens, train=False)`, `sample(network, params, {}, ...)`; and

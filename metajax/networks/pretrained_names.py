@@ -1,6 +1,6 @@
 """What CLIP's arrays are called by those who publish them, what shapes they have, and what they are called here."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -143,12 +143,12 @@ def backward(x: np.ndarray, kind: str) -> np.ndarray:
   return x.T if kind == "matrix" else x
 
 
-def is_openai(tensors) -> bool:
+def is_openai(tensors: Mapping[str, np.ndarray]) -> bool:
   """Whether arrays have the names of OpenAI and open_clip."""
   return "visual.conv1.weight" in tensors
 
 
-def by_hugging_face(tensors, path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def by_hugging_face(tensors: Mapping[str, np.ndarray], path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
   """The arrays by Hugging Face's names, whoever's they have; and what each is called in the file.
 
   Raises:

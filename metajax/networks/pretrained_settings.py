@@ -1,7 +1,7 @@
 """What arrays do not tell of a CLIP: by the configuration beside them, else a guess that is said."""
 
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from metajax import checks
 from metajax.networks.clip_towers import Towers
@@ -87,7 +87,7 @@ def check_said(said: dict, measured: dict, section: str, where: str):
       raise ValueError(f"expected {full} to be {size} in {where!r}, as the arrays have it, got {value!r}")
 
 
-def check_object(said, name: str, where: str) -> dict:
+def check_object(said: Any, name: str, where: str) -> dict:
   """Refuses a part of a configuration that is no object.
 
   Raises:

@@ -5,6 +5,7 @@ from typing import Literal, get_args
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from metajax.networks.convolution import check_pictures
 from metajax.networks.from_linen import from_linen
@@ -16,7 +17,7 @@ BOTTLENECKS = (50, 101)
 FILTERS = 64  # of the first stage, at width 1
 
 
-def resnet(depth: int, *, width: float = 1.0, stem: Stem = "imagenet", dtype=jnp.float32) -> Network:
+def resnet(depth: int, *, width: float = 1.0, stem: Stem = "imagenet", dtype: DTypeLike = jnp.float32) -> Network:
   """A residual network without its classifier: pictures `[n, h, w, c]` to the mean over space, `[n, 512 width]`.
 
   From 50 layers on, blocks are bottlenecks and features are `2,048 width`; their stride is in the 3 x 3 convolution, as

@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from metajax import checks
 from metajax.networks.from_linen import from_linen
@@ -19,7 +20,7 @@ def text_transformer(
   *,
   outputs: int | None = None,
   dropout: float = 0.0,
-  dtype=jnp.float32,
+  dtype: DTypeLike = jnp.float32,
   details: Details = VIT,
 ) -> Network:
   """A causal transformer over tokens, read at the end of the text (arXiv:2103.00020): `[n, tokens] -> [n, width]`.

@@ -105,7 +105,7 @@ class Layer(nn.Module):
     return tokens + drop()(outputs(active)), seen
 
 
-def read(module, tokens: Array, train: bool, cache: Cache | None = None) -> tuple[list[Array], Array, Cache]:
+def read(module: nn.Module, tokens: Array, train: bool, cache: Cache | None = None) -> tuple[list[Array], Array, Cache]:
   """What the layers of a causal transformer make of tokens, integers `[n, tokens]`, within `__call__` of its module.
 
   Gives the tokens as each layer starts with them and as the last leaves them, `layers + 1` of `[n, tokens, width]`;
@@ -165,12 +165,12 @@ def start(details: Details, layers: int | None = None):
   return nn.initializers.normal(details.deviation / (1 if layers is None else (2 * layers) ** 0.5))
 
 
-def norm(module, name: str) -> nn.LayerNorm:
+def norm(module: nn.Module, name: str) -> nn.LayerNorm:
   """A layer norm of a module with `dtype` and `details`."""
   return nn.LayerNorm(epsilon=module.details.epsilon, dtype=module.dtype, name=name)
 
 
-def projected(module, pooled) -> jax.Array:
+def projected(module: nn.Module, pooled: Array) -> jax.Array:
   """What a module with `outputs` and `dtype` makes of its pooled token, in 32 bits."""
   if module.outputs is not None:
     pooled = nn.Dense(module.outputs, use_bias=False, dtype=module.dtype, name="projection")(pooled)

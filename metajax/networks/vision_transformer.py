@@ -5,6 +5,7 @@ from typing import Literal, get_args
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from metajax.networks.convolution import check_pictures
 from metajax.networks.from_linen import from_linen
@@ -24,7 +25,7 @@ def vision_transformer(
   positions: Positions = "learned",
   outputs: int | None = None,
   dropout: float = 0.0,
-  dtype=jnp.float32,
+  dtype: DTypeLike = jnp.float32,
   details: Details = VIT,
 ) -> Network:
   """A transformer over the patches of a picture: `[n, h, w, c] -> [n, width]`, or `[n, outputs]`.
@@ -99,7 +100,7 @@ class _VisionTransformer(nn.Module):
     return projected(self, pooled)
 
 
-def positions_of(module, grid: tuple[int, int], first: bool = False) -> Array:
+def positions_of(module: nn.Module, grid: tuple[int, int], first: bool = False) -> Array:
   """What is added to the tokens of a grid of patches, within `__call__` of a module with `positions`, `size`, `dtype`.
 
   `[tokens, width]`; with `first`, there is a token of no place before them.

@@ -8,10 +8,12 @@ from metajax import checks
 from metajax.compose import linear, perceptron
 from metajax.compose.joined import check_networks
 from metajax.losses import cross_entropy
-from metajax.types import Adapt, Examples
+from metajax.types import Adapt, EmbedFn, Examples, Network, PredictFn
 
 
-def adapted_head(embed: Callable, adapt: Adapt, head: Callable = lambda ways: linear(ways, scale=0.0)) -> Callable:
+def adapted_head(
+  embed: EmbedFn, adapt: Adapt, head: Callable[[int], Network] = lambda ways: linear(ways, scale=0.0)
+) -> PredictFn:
   """A `predict` that trains a new head on the frozen embeddings of the support.
 
   Args:
@@ -37,7 +39,7 @@ def adapted_head(embed: Callable, adapt: Adapt, head: Callable = lambda ways: li
   return predict
 
 
-def perceptron_head(embed: Callable, adapt: Adapt, hidden: int = 0) -> Callable:
+def perceptron_head(embed: EmbedFn, adapt: Adapt, hidden: int = 0) -> PredictFn:
   """`adapted_head` with a perceptron: linear, or of one hidden layer of `hidden` units.
 
   Raises:
@@ -47,7 +49,9 @@ def perceptron_head(embed: Callable, adapt: Adapt, hidden: int = 0) -> Callable:
   return adapted_head(embed, adapt, lambda ways: perceptron(hidden, ways))
 
 
-def fine_tuned(embed: Callable, adapt: Adapt, head: Callable = lambda ways: linear(ways, scale=0.0)) -> Callable:
+def fine_tuned(
+  embed: EmbedFn, adapt: Adapt, head: Callable[[int], Network] = lambda ways: linear(ways, scale=0.0)
+) -> PredictFn:
   """A `predict` that trains a new head and everything that it rests on, for one task.
 
   The state stays as it is: batch norm keeps the running statistics of pre-training.

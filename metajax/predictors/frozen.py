@@ -1,13 +1,12 @@
 """Predictors that compare embeddings as they are, and learn nothing at test time."""
 
-from collections.abc import Callable
-
 from metajax import checks
 from metajax.compose import unit_rows
 from metajax.predictors.comparison import centroid_logits, nearest_logits, ridge_logits
+from metajax.types import EmbedFn, PredictFn
 
 
-def nearest_centroid(embed: Callable) -> Callable:
+def nearest_centroid(embed: EmbedFn) -> PredictFn:
   """A `predict` whose logits are minus the squared Euclidean distances to the centroids of the support's embeddings.
 
   Args:
@@ -24,7 +23,7 @@ def nearest_centroid(embed: Callable) -> Callable:
   return predict
 
 
-def nearest_neighbour(embed: Callable) -> Callable:
+def nearest_neighbour(embed: EmbedFn) -> PredictFn:
   """A `predict` whose logits are minus the squared Euclidean distances to the nearest support embedding of each way.
 
   Args:
@@ -41,7 +40,7 @@ def nearest_neighbour(embed: Callable) -> Callable:
   return predict
 
 
-def normalised(embed: Callable) -> Callable:
+def normalised(embed: EmbedFn) -> EmbedFn:
   """The embedding with rows of length 1.
 
   Raises:
@@ -51,7 +50,7 @@ def normalised(embed: Callable) -> Callable:
   return lambda params, state, inputs: unit_rows(embed(params, state, inputs))
 
 
-def ridge(embed: Callable, strength: float = 1.0) -> Callable:
+def ridge(embed: EmbedFn, strength: float = 1.0) -> PredictFn:
   """A `predict` by ridge regression of the support's one-hot labels on its embeddings; see `ridge_logits`.
 
   Raises:

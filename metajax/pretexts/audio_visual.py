@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from metajax.types import Array, Examples, Pair
+from metajax.types import Array, Examples, Pair, PretextFn
 from metajax.views.audio import even_loudness
 
 Negatives = Literal["others", "moments"]
@@ -20,7 +20,7 @@ def audio_visual(
   *,
   negatives: Sequence[Negatives] = ("others", "moments"),
   listen: Callable[[Array], Array] = even_loudness,
-) -> Callable:
+) -> PretextFn:
   """`pretext(key, batch)`: pictures, or moments of clips, and sounds, labelled with whether they belong together (1).
 
   Half of the sounds are their own. The others are, each kind as likely:

@@ -1,17 +1,15 @@
 """How was a picture turned? (RotNet, arXiv:1803.07728)"""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from metajax.types import Array, Examples
+from metajax.types import Array, Examples, PretextFn
 
 TURNS = 4
 
 
-def rotation(*, every: bool = False) -> Callable:
+def rotation(*, every: bool = False) -> PretextFn:
   """`pretext(key, pictures)`: pictures turned by 0, 90, 180 or 270 degrees counterclockwise, labelled with which.
 
   Quarter turns move pixels and change none, so that no trace of resampling tells them apart.

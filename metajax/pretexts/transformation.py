@@ -1,17 +1,15 @@
 """What was done to a picture? Of two, the second is it turned, another crop of it, in other colours, or another one."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 
 from metajax.pretexts.rotation import TURNS, turned
-from metajax.types import Examples
+from metajax.types import Augmentation, Examples, PretextFn
 
 RELATIONS = ("turned", "another crop", "other colours", "unrelated")
 
 
-def transformation(crop: Callable, colour: Callable) -> Callable:
+def transformation(crop: Augmentation, colour: Augmentation) -> PretextFn:
   """`pretext(key, pictures)`: pairs of pictures, labelled with what the second is to the first.
 
   Every picture that is shown is cropped once and coloured once, with draws `crop(k)` and `colour(k)`, and both are then

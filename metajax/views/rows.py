@@ -1,18 +1,16 @@
 """A view of one example, taken of all rows of a batch: on any number of hosts and devices the same."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from metajax.mesh import device_count
-from metajax.types import Batch, Episode, Examples, Inputs, Key
+from metajax.types import Augmentation, Batch, Episode, Examples, Inputs, Key
 
 IN_CACHE = 2**20  # bytes
 
 
-def each_row(view: Callable, key: Key, inputs: Inputs) -> Inputs:
+def each_row(view: Augmentation, key: Key, inputs: Inputs) -> Inputs:
   """The view of each row `i` of `[n, ...]`, with the key `fold_in(key, i)`.
 
   On a CPU it takes as many rows at a time as its cache holds, up to five times as fast on larger pictures.
@@ -27,7 +25,7 @@ def each_row(view: Callable, key: Key, inputs: Inputs) -> Inputs:
   return lax.map(lambda given: one(*given), (jnp.arange(rows), inputs), batch_size=together)
 
 
-def of_batch(view: Callable, key: Key, batch: Batch) -> Batch:
+def of_batch(view: Augmentation, key: Key, batch: Batch) -> Batch:
   """The view of each picture of a batch, all with keys of their own; labels stay.
 
   Args:
