@@ -13,7 +13,7 @@ from metajax import gradient_steps
 from metajax.compose import first_ways, linear, modulated, with_head
 from metajax.learners import Policy, cavia
 from metajax.networks import conv_blocks
-from metajax.networks.conv4 import Normalisation
+from metajax.networks.linen.conv4 import Normalisation
 
 TESTS = ("5w1s", "5w5s")  # a network serves as many ways as it was trained at
 BUDGETS = {

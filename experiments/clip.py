@@ -26,8 +26,8 @@ from metajax.learners.clip import Loss
 from metajax.losses.contrastive import LARGEST_LOG_SCALE
 from metajax.mesh import devices_for, first_host, own_share, shard_batch
 from metajax.networks import text_transformer
-from metajax.networks.resnet import Stem
-from metajax.networks.transformer import Size
+from metajax.networks.linen.resnet import Stem
+from metajax.networks.linen.transformer import Size
 from metajax.train import adamw, keep_below, start, warmup_cosine
 from metajax.types import Learner, Network, Pair
 from metajax.views.image import affine, random_resized_crop

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from metajax import Network
 from metajax.networks import conv4, resnet, vision_transformer
-from metajax.networks.resnet import Stem
-from metajax.networks.transformer import Size
+from metajax.networks.linen.resnet import Stem
+from metajax.networks.linen.transformer import Size
 
 Encoder = Literal[
   "conv4",

@@ -18,7 +18,7 @@ from metajax.learners.image_gpt import pixel_encoder, read_pictures
 from metajax.losses import normalised_patches, patch_statistics
 from metajax.mesh import from_first_host, to_host
 from metajax.networks import decoder, patch_decoder, vision_transformer
-from metajax.networks.transformer import Size
+from metajax.networks.linen.transformer import Size
 from metajax.report import contact_sheet_figure
 from metajax.views.image import random_resized_crop
 from metajax.views.palette import coloured, quantized

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from metajax.compose import linear, prepared, repeated_for_all_ways, zeros_for_all_ways
-from metajax.networks.conv4 import Convolution
+from metajax.networks.linen.conv4 import Convolution
 from metajax.types import Network
 from metajax.views.image import centred
 

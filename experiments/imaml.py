@@ -13,7 +13,7 @@ from experiments.runs import RUN, RunFlags
 from metajax.compose import with_head
 from metajax.learners import Policy, imaml
 from metajax.networks import conv4
-from metajax.networks.conv4 import Normalisation
+from metajax.networks.linen.conv4 import Normalisation
 
 TESTS = ("5w1s", "5w5s", "20w1s")
 BUDGETS = {

@@ -20,7 +20,7 @@ from metajax.adapt import Gradient
 from metajax.compose import with_head
 from metajax.learners import Policy, maml
 from metajax.networks import conv4
-from metajax.networks.conv4 import Normalisation
+from metajax.networks.linen.conv4 import Normalisation
 
 BUDGETS = {
   # The paper's 0.4 is the rate on a loss summed over 5 classes; ours is the mean.

@@ -12,7 +12,7 @@ from experiments.heads import convolution_for
 from experiments.runs import RUN, RunFlags
 from metajax.learners import augmented, matching
 from metajax.networks import conv4
-from metajax.networks.conv4 import Downsample
+from metajax.networks.linen.conv4 import Downsample
 from metajax.views.image import affine
 
 TESTS = ("5w1s", "5w5s", "20w1s")

@@ -12,7 +12,7 @@ from metajax.adapt import Gradient
 from metajax.compose import with_head
 from metajax.learners import Policy, meta_sgd
 from metajax.networks import conv4
-from metajax.networks.conv4 import Normalisation
+from metajax.networks.linen.conv4 import Normalisation
 
 BUDGETS = {
   "paper": {"setting": Setting()},

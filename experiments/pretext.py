@@ -23,7 +23,7 @@ from experiments.runs import RUN, RunFlags
 from metajax.compose import perceptron
 from metajax.data import examples, recordings
 from metajax.learners import answers, pretext, supervised
-from metajax.networks.resnet import Stem
+from metajax.networks.linen.resnet import Stem
 
 Task = Literal[OfPictures, OfClips, "supervised"]
 

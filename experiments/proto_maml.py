@@ -13,7 +13,7 @@ from metajax import gradient_steps
 from metajax.adapt import Gradient
 from metajax.learners import Policy, proto_maml
 from metajax.networks import conv4
-from metajax.networks.conv4 import Normalisation
+from metajax.networks.linen.conv4 import Normalisation
 
 TESTS = ("5w1s", "5w5s", "20w1s")
 BUDGETS = {

@@ -15,7 +15,7 @@ from experiments.runs import RUN, RunFlags
 from metajax.learners import augmented, prototypical
 from metajax.learners.prototypical import Distance
 from metajax.networks import conv4
-from metajax.networks.conv4 import Downsample
+from metajax.networks.linen.conv4 import Downsample
 from metajax.views.image import affine
 
 SCALE = 10.0  # of cosines

@@ -9,7 +9,7 @@ from experiments.few_shot_scores import under_both
 from experiments.runs import RUN, RunFlags
 from metajax.learners import Policy, r2d2
 from metajax.networks import conv4
-from metajax.networks.conv4 import Normalisation
+from metajax.networks.linen.conv4 import Normalisation
 
 TESTS = ("5w1s", "5w5s", "20w1s")
 BUDGETS = {

@@ -14,7 +14,7 @@ from metajax import gradient_steps
 from metajax.compose import with_head
 from metajax.learners import Policy, reptile
 from metajax.networks import conv4
-from metajax.networks.conv4 import Normalisation
+from metajax.networks.linen.conv4 import Normalisation
 
 TESTS = ("5w1s", "5w5s", "20w1s")
 # The paper's 10 training shots: a task's support and query are both learned from.

@@ -14,7 +14,7 @@ from metajax.data import balanced, examples, pairs
 from metajax.learners import augmented, siamese
 from metajax.learners.siamese import Drawn
 from metajax.networks import conv4
-from metajax.networks.conv4 import Downsample
+from metajax.networks.linen.conv4 import Downsample
 from metajax.views.image import affine
 
 TESTS = ("5w1s", "5w5s", "20w1s")

@@ -14,7 +14,7 @@ from experiments.pretraining_page import views
 from experiments.runs import RUN, RunFlags
 from metajax.learners import simclr
 from metajax.networks import projection_head
-from metajax.networks.resnet import Stem
+from metajax.networks.linen.resnet import Stem
 from metajax.views import image
 
 Recipe = Literal["auto", "simclr", "simclr_cifar", "handwriting"]

@@ -11,7 +11,7 @@ from metajax.data import balanced, triplets
 from metajax.learners import augmented, triplet
 from metajax.learners.triplet import Negatives
 from metajax.networks import conv4
-from metajax.networks.conv4 import Downsample
+from metajax.networks.linen.conv4 import Downsample
 from metajax.predictors import nearest_neighbour
 from metajax.views.image import affine
 

@@ -19,7 +19,7 @@ MUTANTS = (
   ),
   Mutant(
     "the text tower is causal",
-    "metajax/networks/transformer.py",
+    "metajax/networks/linen/transformer.py",
     "is_causal=causal and cache is None",
     "is_causal=False",
     (
@@ -29,7 +29,7 @@ MUTANTS = (
   ),
   Mutant(
     "cached attention sees what came before alone",
-    "metajax/networks/transformer.py",
+    "metajax/networks/linen/transformer.py",
     "<= place + jnp.arange(tokens.shape[1])[:, None]",
     "<= place + 1 + jnp.arange(tokens.shape[1])[:, None]",
     ("tests/test_decoder.py",),
@@ -142,7 +142,7 @@ MUTANTS = (
   ),
   Mutant(
     "the support policy has statistics of the support set",
-    "metajax/learners/inner_loop.py",
+    "metajax/learners/_adaptation.py",
     "own = statistics_of_pass(network, params, state, support)",
     "own = running",
     ("tests/test_inner_loop.py",),
@@ -201,7 +201,7 @@ MUTANTS = (
   ),
   Mutant(
     "cosine prototypes are of length 1",
-    "metajax/predictors/comparison.py",
+    "metajax/predictors/logits.py",
     "return without_empty_ways(cosines(queries, class_means(known, labels)), labels)",
     "return without_empty_ways(unit_rows(queries) @ class_means(known, labels).T, labels)",
     (
@@ -220,8 +220,8 @@ MUTANTS = (
   Mutant(
     "CAVIA's context starts at zeros",
     "metajax/learners/cavia.py",
-    "nothing = lambda params: jnp.zeros(context, jnp.result_type(*jax.tree.leaves(params)))",
-    "nothing = lambda params: jnp.ones(context, jnp.result_type(*jax.tree.leaves(params)))",
+    "return jnp.zeros(context, jnp.result_type(*jax.tree.leaves(params)))",
+    "return jnp.ones(context, jnp.result_type(*jax.tree.leaves(params)))",
     ("tests/test_cavia.py",),
   ),
   Mutant(
@@ -247,7 +247,7 @@ MUTANTS = (
   ),
   Mutant(
     "distances are of centered features",
-    "metajax/predictors/comparison.py",
+    "metajax/predictors/logits.py",
     "first, second = first - offset, second - offset",
     "first, second = first, second",
     (
@@ -264,7 +264,7 @@ MUTANTS = (
   ),
   Mutant(
     "fine-tuning adapts the embedding too",
-    "metajax/predictors/adapted.py",
+    "metajax/predictors/fine_tuning.py",
     'network.apply(fast["head"], of_head, embed(fast["embedding"], state, inputs), train=True)[0]',
     'network.apply(fast["head"], of_head, embed(params, state, inputs), train=True)[0]',
     ("tests/test_predictors.py",),
@@ -285,7 +285,7 @@ MUTANTS = (
   ),
   Mutant(
     "conv4 has ReLUs",
-    "metajax/networks/conv4.py",
+    "metajax/networks/linen/conv4.py",
     "    images = jax.nn.relu(images)\n",
     "",
     ("tests/test_networks.py",),
@@ -488,21 +488,21 @@ MUTANTS = (
   ),
   Mutant(
     "distances of 16 bits are summed in 32",
-    "metajax/predictors/comparison.py",
+    "metajax/predictors/logits.py",
     "return wide(first), wide(second)",
     "return first, second",
     ("tests/test_half_precision.py::test_what_is_made_of_16_bits_is_what_is_made_of_the_same_numbers_in_32",),
   ),
   Mutant(
     "support rows without a label may hold anything",
-    "metajax/predictors/comparison.py",
+    "metajax/predictors/logits.py",
     "known = jnp.where(jnp.any(labels != 0, -1, keepdims=True), wide(support), 0)",
     "known = wide(support)",
     ("tests/test_not_a_number.py::test_logits_that_depend_on_nan_are_nan_and_those_that_do_not_are_not",),
   ),
   Mutant(
     "an empty way is below the others, however far they are",
-    "metajax/predictors/comparison.py",
+    "metajax/predictors/logits.py",
     "jnp.minimum(lowest(logits), 2 * least)",
     "jnp.minimum(lowest(logits), 0 * least)",
     ("tests/test_refusals.py::test_a_way_without_support_is_never_chosen_however_far_the_others_are",),
@@ -516,7 +516,7 @@ MUTANTS = (
   ),
   Mutant(
     "MAML++ draws a dropout mask for each inner step",
-    "metajax/learners/inner_loop.py",
+    "metajax/learners/_adaptation.py",
     "(jax.random.fold_in, key))(jnp.arange(steps))",
     "(jax.random.fold_in, key))(jnp.zeros(steps, int))",
     ("tests/test_adapt_noise.py::test_learners_with_rates_of_their_own_draw_a_mask_a_step",),
@@ -531,13 +531,13 @@ MUTANTS = (
   Mutant(
     "an inner optimizer that asks for the loss is not differentiated",
     "metajax/adapt/steps.py",
-    "if told and exact:",
-    "if told and exact > steps:",
+    "if told and how.exact:",
+    "if told and how.exact > how.steps:",
     ("tests/test_adapt_optimizers.py::test_one_that_asks_for_the_loss_is_refused_where_it_would_be_differentiated",),
   ),
   Mutant(
     "a text without an end is no embedding while tracing",
-    "metajax/networks/text_transformer.py",
+    "metajax/networks/linen/text_transformer.py",
     "pooled = jnp.where(ends.any(-1, keepdims=True), pooled, jnp.nan)",
     "pooled = jnp.where(True, pooled, jnp.nan)",
     (
@@ -546,7 +546,7 @@ MUTANTS = (
   ),
   Mutant(
     "a token outside the vocabulary is none while tracing",
-    "metajax/networks/transformer.py",
+    "metajax/networks/linen/transformer.py",
     "known = (tokens >= 0) & (tokens < module.vocabulary)",
     "known = tokens < module.vocabulary",
     ("tests/test_decoder.py::test_a_token_outside_the_vocabulary_is_refused_and_its_row_nan_while_tracing",),
@@ -560,7 +560,7 @@ MUTANTS = (
   ),
   Mutant(
     "a module is told that it is deterministic where it is not trained",
-    "metajax/networks/from_linen.py",
+    "metajax/networks/linen/from_linen.py",
     "return lambda train: {name: not train}",
     "return lambda train: {name: train}",
     ("tests/test_networks.py::test_a_module_that_is_told_otherwise_or_nothing_is_a_network_too",),
@@ -574,56 +574,56 @@ MUTANTS = (
   ),
   Mutant(
     "heads that a Hugging Face configuration does not name are its defaults",
-    "metajax/networks/pretrained_hugging_face.py",
+    "metajax/networks/checkpoints/hugging_face.py",
     '"vision_config": _BOTH | {"num_attention_heads": 12}',
     '"vision_config": _BOTH | {"num_attention_heads": 8}',
     ("tests/test_pretrained.py::test_without_heads_in_the_configuration_they_are_hugging_faces_12_and_8",),
   ),
   Mutant(
     "a GPT-2's heads that its configuration does not name are 12",
-    "metajax/networks/pretrained_gpt2.py",
+    "metajax/networks/checkpoints/gpt2.py",
     "HEADS = 12",
     "HEADS = 8",
     ("tests/test_pretrained_gpt2.py::test_without_heads_in_the_configuration_there_are_hugging_faces_12",),
   ),
   Mutant(
     "open_clip's activation is gelu by default",
-    "metajax/networks/pretrained_open_clip.py",
+    "metajax/networks/checkpoints/open_clip.py",
     'model.get("quick_gelu", False)',
     'model.get("quick_gelu", True)',
     ("tests/test_pretrained.py::test_the_same_network_is_read_of_either_configuration",),
   ),
   Mutant(
     "open_clip's head width says how many heads there are",
-    "metajax/networks/pretrained_open_clip.py",
+    "metajax/networks/checkpoints/open_clip.py",
     "measured.picture.width // head, heads",
     "measured.picture.width // HEAD or 1, heads",
     ("tests/test_pretrained.py::test_the_same_network_is_read_of_either_configuration",),
   ),
   Mutant(
     "of two configurations beside weights that of the arrays' names is read",
-    "metajax/networks/pretrained.py",
+    "metajax/networks/checkpoints/clip.py",
     "if others is not None and (openai or theirs is None):",
     "if others is not None and theirs is None:",
     ("tests/test_pretrained.py::test_a_folder_with_both_configurations_is_read_by_that_of_the_arrays_names",),
   ),
   Mutant(
     "what is guessed of published weights is said",
-    "metajax/networks/pretrained.py",
+    "metajax/networks/checkpoints/clip.py",
     "for said in settings.said:",
     "for said in ():",
     ("tests/test_pretrained.py::test_what_no_configuration_says_is_a_guess_that_is_said_or_refused",),
   ),
   Mutant(
     "the shape of every published array is looked at",
-    "metajax/networks/pretrained_arrays.py",
+    "metajax/networks/checkpoints/arrays.py",
     "if x.dtype != np.float32 or not fits:",
     "if x.dtype != np.float32:",
     ("tests/test_pretrained.py::test_an_array_of_another_shape_is_refused_by_name",),
   ),
   Mutant(
     "the class token's position is not interpolated",
-    "metajax/networks/vision_transformer.py",
+    "metajax/networks/linen/vision_transformer.py",
     "np.concatenate([positions[:1], grid.reshape(-1, width)])",
     "np.concatenate([positions.mean(0)[None], grid.reshape(-1, width)])",
     ("tests/test_networks_of_pictures.py::test_positions_of_other_sizes_are_interpolated_but_for_the_class_tokens",),

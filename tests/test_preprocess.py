@@ -8,7 +8,7 @@ from PIL import Image
 
 from metajax.data import load, load_captioned, pictures, preprocess
 from metajax.data.pillow import BrokenPicture, read_picture
-from metajax.networks.pretrained_preprocessing import at_size, of_hugging_face, of_open_clip
+from metajax.networks.checkpoints.preprocessing import at_size, of_hugging_face, of_open_clip
 from metajax.types import Preprocessing
 
 CLIP = {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 8}, "crop_size": 8}

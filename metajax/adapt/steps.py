@@ -2,7 +2,8 @@
 
 import functools
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -81,48 +82,86 @@ def gradient_steps(
     TypeError: if the optimizer is none of optax; when called, if a parameter is not of a floating type; when
       differentiated under "mixed", if an operation has no forward-mode derivative, or in forward mode.
   """
-  check_optimizer(optimizer)
-  _check_arguments(steps, gradient, remat, truncate)
-  exact = 0 if gradient == "first_order" else steps if truncate is None else truncate
-  known = {}
+  exact = _check_arguments(optimizer, steps, gradient, remat, truncate)
+  return functools.partial(_adapt, _Steps(optimizer, steps, exact, gradient, remat, per_step, trajectory, {}))
 
-  def adapt(loss, params, data):
-    _check(loss, params, data, steps, per_step)
-    told = needs_value(optimizer, in_32_bits(params), known)
-    if told and exact:
-      raise ValueError(
-        "expected an inner optimizer that is differentiable, got one whose update asks for the value of the loss "
-        "(optax.lbfgs and polyak_sgd do): gradient='first_order', which needs no derivative of it, serves these"
-      )
-    update = guarded_update(optimizer, in_32_bits(params), known) if exact else optimizer.update
-    keyed = not per_step and keys.has_keys(data)
 
-    def step(mode, carry, slice_):
-      params, optimizer_state = carry
-      own = slice_ if per_step else keys.of_step(data, slice_) if keyed else data
-      if mode == "mixed":
-        value, slope = mixed_value_and_grad(loss, params, own)
-      else:
-        value, slope = jax.value_and_grad(loss)(params, own)
-      slope = lax.stop_gradient(slope) if mode == "first_order" else checkpoint_name(slope, _SAVED)
-      given, more = (in_32_bits(slope), optimizer_state, in_32_bits(params)), {}
-      if told:  # a constant as a whole: a search along a line has no derivative in reverse
-        given, more = lax.stop_gradient(given), told_of_loss(loss, params, own, value, slope)
-      updates, optimizer_state = lax.stop_gradient(update(*given, **more)) if told else update(*given)
-      params = optax.apply_updates(params, updates)
-      return (params, optimizer_state), params if trajectory else value
+class _Steps(NamedTuple):
+  """How steps are taken: the arguments of `gradient_steps`.
 
-    each = data if per_step else jnp.arange(steps) if keyed else None
-    carry, paths = (params, optimizer.init(in_32_bits(params))), []
-    for mode, count in (("first_order", steps - exact), (gradient, exact)):
-      if count:
-        done = steps - exact if paths else 0
-        own = jax.tree.map(lambda x: x[done : done + count], each)  # noqa: B023
-        carry, path = _scan(functools.partial(step, mode), carry, own, count, mode, remat)
-        paths.append(path)
-    return carry[0], paths[0] if len(paths) == 1 else jax.tree.map(lambda *x: jnp.concatenate(x), *paths)
+  Attributes:
+    exact: how many steps, the last ones, are differentiated.
+    known: what is found out of the optimizer, once for params of a structure.
+  """
 
-  return adapt
+  optimizer: optax.GradientTransformation
+  steps: int
+  exact: int
+  gradient: Gradient
+  remat: Remat
+  per_step: bool
+  trajectory: bool
+  known: dict
+
+
+class _Task(NamedTuple):
+  """What a step is taken on.
+
+  Attributes:
+    update: of the optimizer.
+    told: whether it asks for the loss.
+    keyed: whether the data hold keys, which each step folds with its number.
+  """
+
+  loss: LossFn
+  data: Data
+  update: Callable
+  told: bool
+  keyed: bool
+
+
+def _adapt(how: _Steps, loss, params, data):
+  """Steps whose gradients are constants, and then those that are differentiated."""
+  _check(loss, params, data, how.steps, how.per_step)
+  task = _task(how, loss, params, data)
+  each = data if how.per_step else jnp.arange(how.steps) if task.keyed else None
+  carry, paths = (params, how.optimizer.init(in_32_bits(params))), []
+  for mode, count in (("first_order", how.steps - how.exact), (how.gradient, how.exact)):
+    if count:
+      done = how.steps - how.exact if paths else 0
+      own = jax.tree.map(lambda x: x[done : done + count], each)  # noqa: B023
+      carry, path = _scan(functools.partial(_step, how, task, mode), carry, own, count, mode, how.remat)
+      paths.append(path)
+  return carry[0], paths[0] if len(paths) == 1 else jax.tree.map(lambda *x: jnp.concatenate(x), *paths)
+
+
+def _task(how: _Steps, loss, params, data) -> _Task:
+  told = needs_value(how.optimizer, in_32_bits(params), how.known)
+  if told and how.exact:
+    raise ValueError(
+      "expected an inner optimizer that is differentiable, got one whose update asks for the value of the loss "
+      "(optax.lbfgs and polyak_sgd do): gradient='first_order', which needs no derivative of it, serves these"
+    )
+  update = guarded_update(how.optimizer, in_32_bits(params), how.known) if how.exact else how.optimizer.update
+  return _Task(loss, data, update, told, not how.per_step and keys.has_keys(data))
+
+
+def _step(how: _Steps, task: _Task, mode, carry, slice_):
+  params, optimizer_state = carry
+  own = slice_ if how.per_step else keys.of_step(task.data, slice_) if task.keyed else task.data
+  if mode == "mixed":
+    value, slope = mixed_value_and_grad(task.loss, params, own)
+  else:
+    value, slope = jax.value_and_grad(task.loss)(params, own)
+  slope = lax.stop_gradient(slope) if mode == "first_order" else checkpoint_name(slope, _SAVED)
+  given = in_32_bits(slope), optimizer_state, in_32_bits(params)
+  if task.told:  # a constant as a whole: a search along a line has no derivative in reverse
+    told = told_of_loss(task.loss, params, own, value, slope)
+    updates, optimizer_state = lax.stop_gradient(task.update(*lax.stop_gradient(given), **told))
+  else:
+    updates, optimizer_state = task.update(*given)
+  params = optax.apply_updates(params, updates)
+  return (params, optimizer_state), params if how.trajectory else value
 
 
 def _scan(step, carry, data, steps, mode, remat):
@@ -149,23 +188,26 @@ def _sqrt_scan(step, carry, data, steps):
   def chunk(carry, own):
     return lax.scan(step, carry, own, length=size)
 
-  part = lambda start, end: jax.tree.map(lambda x: x[start:end], data)
-  whole = jax.tree.map(lambda x: x.reshape(chunks, size, *x.shape[1:]), part(0, chunks * size))
+  whole = jax.tree.map(lambda x: x[: chunks * size].reshape(chunks, size, *x.shape[1:]), data)
   carry, paths = lax.scan(jax.checkpoint(chunk, prevent_cse=False), carry, whole, length=chunks)
   path = jax.tree.map(lambda x: x.reshape(chunks * size, *x.shape[2:]), paths)
   if steps == chunks * size:
     return carry, path
-  carry, rest = lax.scan(step, carry, part(chunks * size, steps), length=steps - chunks * size)
+  left = jax.tree.map(lambda x: x[chunks * size : steps], data)
+  carry, rest = lax.scan(step, carry, left, length=steps - chunks * size)
   return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), path, rest)
 
 
-def _check_arguments(steps, gradient, remat, truncate):
+def _check_arguments(optimizer, steps, gradient, remat, truncate) -> int:
+  """Looks at them; how many steps, the last ones, are differentiated."""
+  check_optimizer(optimizer)
   checks.count("steps", steps)
   checks.choice("gradient", gradient, Gradient)
   checks.choice("remat", remat, Remat)
   whole = isinstance(truncate, int) and not isinstance(truncate, bool)
   if truncate is not None and not (whole and 0 <= truncate <= steps):
     raise ValueError(f"expected truncate to be from 0 to the {steps} steps, got {truncate}")
+  return 0 if gradient == "first_order" else steps if truncate is None else truncate
 
 
 def _check(loss, params, data, steps, per_step):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax import checks
-from metajax.compose.joined import check_networks
+from metajax.compose.combinators import check_networks
 from metajax.losses import vocabulary_cross_entropy, vocabulary_log_probabilities
 from metajax.predictors import nearest_centroid
 from metajax.types import Array, EmbedFn, Learner, Network, Predictor

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from metajax import checks
-from metajax.compose.joined import check_networks
+from metajax.compose.combinators import check_networks
+from metajax.learners._checks import check_views, inputs_of
 from metajax.learners.gpt import check_layer, mean_features
-from metajax.learners.simclr import check_views, pictures_of
 from metajax.losses import vocabulary_cross_entropy, vocabulary_log_probabilities
 from metajax.predictors import nearest_centroid
 from metajax.types import Array, Decoded, EmbedFn, Examples, Key, Learner, Network, Params, Predictor, State
@@ -51,14 +51,14 @@ def image_gpt(
   encoder = pixel_encoder(network, palette, size, layer=layer)
 
   def init(key, batch):
-    pictures = pictures_of(batch)
+    pictures = inputs_of(batch)
     check_views(pictures, least=1)
     params, state = encoder.init(key, pictures)
     return {"encoder": params}, {"encoder": state}
 
   def loss(params, state, batch, key):
     params, state = params["encoder"], state["encoder"]
-    tokens, decoded, state = read_pictures(network, params, state, pictures_of(batch), size, train=True, key=key)
+    tokens, decoded, state = read_pictures(network, params, state, inputs_of(batch), size, train=True, key=key)
     there = batch.labels.any(-1, keepdims=True) if isinstance(batch, Examples) else jnp.ones((len(tokens), 1))
     weights = jnp.broadcast_to(there, tokens.shape)
     value = vocabulary_cross_entropy(decoded.features, _colours(decoded), tokens, weights=weights)

@@ -3,7 +3,7 @@
 import optax
 
 from metajax.adapt import implicit
-from metajax.learners.inner_loop import Policy
+from metajax.learners._adaptation import Policy
 from metajax.learners.maml import maml
 from metajax.losses import cross_entropy
 from metajax.types import InitHead, Learner, LossOfOutputs, Network

@@ -7,8 +7,8 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from metajax import checks
-from metajax.learners.episodic import check_rows
-from metajax.learners.metric import by_comparison
+from metajax.learners._checks import check_rows
+from metajax.learners._comparison import by_comparison
 from metajax.predictors import attention, attention_logits
 from metajax.types import Array, Key, Learner, Network
 
@@ -68,7 +68,10 @@ def lstm(key: Key, inputs: int, hidden: int, cells: int, dtype: DTypeLike) -> di
   """The parameters of an LSTM: uniform weights of variance `1 / (inputs + hidden)`, and a forget gate that is open."""
   bound = np.sqrt(3 / (inputs + hidden))
   of_input, of_hidden = jax.random.split(key)
-  draw = lambda key, rows: jax.random.uniform(key, (rows, 4 * cells), dtype, -bound, bound)
+
+  def draw(key, rows):
+    return jax.random.uniform(key, (rows, 4 * cells), dtype, -bound, bound)
+
   bias = jnp.asarray(np.repeat([0.0, 1.0, 0.0, 0.0], cells), dtype)
   return {"input": draw(of_input, inputs), "hidden": draw(of_hidden, hidden), "bias": bias}
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from metajax import checks
 from metajax.compose import unit_rows, with_head
-from metajax.learners.episodic import check_examples, check_padded_rows
+from metajax.learners._checks import check_examples, check_padded_rows, check_views, inputs_of
 from metajax.losses import learned_scale, nt_xent
 from metajax.losses import supervised_contrastive as loss_of_classes
 from metajax.losses.contrastive import START_LOG_SCALE
@@ -91,29 +91,6 @@ def two_views(view: Augmentation, key: Key, pictures: Inputs) -> Array:
   return views.reshape(-1, *views.shape[2:])
 
 
-def check_views(inputs: Array, least: int = 2):
-  """Looks at a batch whose views are to be contrasted before anything is compiled.
-
-  Raises:
-    ValueError: if it is not a floating array of at least two rows (`least`), or a value is not finite, or, of pictures
-      `[n, h, w, c]`, out of [0, 1].
-  """
-  if not hasattr(inputs, "shape") or not jnp.issubdtype(inputs.dtype, jnp.floating) or inputs.ndim < 2:
-    given = f"{inputs.dtype} {list(inputs.shape)}" if hasattr(inputs, "shape") else f"a {type(inputs).__name__}"
-    raise ValueError(f"expected pictures, a floating array [n, height, width, channels], got {given}")
-  if len(inputs) < least:
-    why = ", each other's negatives" if least > 1 else ""
-    raise ValueError(f"expected at least {least} pictures in a batch{why}, got {len(inputs)}")
-  if isinstance(inputs, jax.core.Tracer):
-    return
-  low, high = float(np.min(inputs)), float(np.max(inputs))
-  given = "NaN" if np.isnan(low) else f"values from {low:g} to {high:g}"
-  if not np.isfinite([low, high]).all():
-    raise ValueError(f"expected finite values, got {given}")
-  if inputs.ndim == 4 and not (low >= 0 and high <= 1):
-    raise ValueError(f"expected pictures with values from 0 to 1, got {given}")
-
-
 def _check_any(batch: Batch):
   if isinstance(batch, Examples):
     check_examples(batch)
@@ -131,7 +108,7 @@ def _contrastive(encoder, head, view, contrast, temperature, embedding, predicto
 
   def init(key, batch):
     check(batch)
-    pictures = pictures_of(batch)
+    pictures = inputs_of(batch)
     check_views(pictures)
     one = jax.eval_shape(view, key, pictures[0])
     params, state = network.init(key, jnp.zeros((2 * len(pictures), *one.shape), one.dtype))
@@ -141,7 +118,7 @@ def _contrastive(encoder, head, view, contrast, temperature, embedding, predicto
 
   def loss(params, state, batch, key):
     view_key, key = jax.random.split(key)
-    views = two_views(view, view_key, pictures_of(batch))
+    views = two_views(view, view_key, inputs_of(batch))
     embedded, state = network.apply(params, state, views, train=True, key=key)
     now = 1 / learned_scale(params["log_scale"]) if learned else temperature
     unit = unit_rows(embedded)
@@ -154,7 +131,3 @@ def _contrastive(encoder, head, view, contrast, temperature, embedding, predicto
     return encoder.apply(params["encoder"], state["encoder"], inputs, train=False)[0]
 
   return Learner(init, loss, embed, predictor(embed))
-
-
-def pictures_of(batch: Batch) -> Array:
-  return batch.inputs if isinstance(batch, Examples) else batch

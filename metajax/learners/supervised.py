@@ -6,8 +6,8 @@ import jax
 
 from metajax import checks
 from metajax.compose import linear, with_head
-from metajax.compose.joined import check_networks
-from metajax.learners.episodic import check_examples, check_padded_rows
+from metajax.compose.combinators import check_networks
+from metajax.learners._checks import check_examples, check_padded_rows
 from metajax.losses import accuracy, check_fits, cross_entropy
 from metajax.predictors import nearest_centroid
 from metajax.types import Learner, Network, Predictor

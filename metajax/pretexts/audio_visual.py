@@ -48,10 +48,7 @@ def audio_visual(
     ValueError: if there is no kind of negatives, or an unknown one, or `window` is below 1.
   """
   kinds = tuple(negatives)
-  if not kinds or set(kinds) - set(get_args(Negatives)):
-    raise ValueError(f"expected negatives to be some of {', '.join(get_args(Negatives))}, got {list(kinds)}")
-  if window is not None and window < 1:
-    raise ValueError(f"expected a window of at least 1 frame, got {window}")
+  _check_arguments(window, kinds)
 
   def pretext(key, batch: Pair):
     of_clips = _check(batch, window, kinds)
@@ -77,6 +74,13 @@ def audio_visual(
     return Examples({"seen": seen, "heard": listen(heard)}, labels)
 
   return pretext
+
+
+def _check_arguments(window, kinds):
+  if not kinds or set(kinds) - set(get_args(Negatives)):
+    raise ValueError(f"expected negatives to be some of {', '.join(get_args(Negatives))}, got {list(kinds)}")
+  if window is not None and window < 1:
+    raise ValueError(f"expected a window of at least 1 frame, got {window}")
 
 
 def _moments(frames: int, window: int) -> np.ndarray:

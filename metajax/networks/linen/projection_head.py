@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax
 
-from metajax.networks.from_linen import from_linen
+from metajax.networks.linen.from_linen import from_linen
 from metajax.types import Network
 
 

@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from metajax.networks.from_linen import from_linen
-from metajax.networks.transformer import GPT2, Details, Size, check_size, norm, read
+from metajax.networks.linen.from_linen import from_linen
+from metajax.networks.linen.transformer import GPT2, Details, Size, check_size, norm, read
 from metajax.types import Decoded, Network
 
 SIZES = {"gpt2": Size(768, 12, 12), "medium": Size(1024, 24, 16), "large": Size(1280, 36, 20), "xl": Size(1600, 48, 25)}

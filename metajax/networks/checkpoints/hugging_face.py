@@ -1,9 +1,9 @@
 """Hugging Face's `config.json` of a CLIP, with its defaults."""
 
 from metajax import checks
-from metajax.networks.clip_towers import Towers
-from metajax.networks.pretrained_settings import Settings, check_object, check_said, only, openai_unless
-from metajax.networks.transformer import CLIP, Details
+from metajax.networks.checkpoints.settings import Settings, check_object, check_said, only, openai_unless
+from metajax.networks.linen.clip_towers import Towers
+from metajax.networks.linen.transformer import CLIP, Details
 from metajax.types import Pair, Preprocessing
 
 ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_new": "tanh_gelu", "gelu_pytorch_tanh": "tanh_gelu"}

@@ -4,9 +4,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from metajax.networks.from_linen import from_linen
-from metajax.networks.transformer import VIT, Details, Layer, Size, check_size, norm
-from metajax.networks.vision_transformer import Positions, check_positions, positions_of
+from metajax.networks.linen.from_linen import from_linen
+from metajax.networks.linen.transformer import VIT, Details, Layer, Size, check_size, norm
+from metajax.networks.linen.vision_transformer import Positions, check_positions, positions_of
 from metajax.types import Network
 
 LIGHT = Size(512, 8, 16)  # the paper's

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from metajax.networks.text_transformer import text_transformer
-from metajax.networks.transformer import CLIP, Details, Size
-from metajax.networks.vision_transformer import vision_transformer
+from metajax.networks.linen.text_transformer import text_transformer
+from metajax.networks.linen.transformer import CLIP, Details, Size
+from metajax.networks.linen.vision_transformer import vision_transformer
 from metajax.types import Pair
 
 

@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.networks import pretrained_names as names
-from metajax.networks.clip_towers import Towers
-from metajax.networks.transformer import Size
+from metajax.networks.checkpoints import names
+from metajax.networks.linen.clip_towers import Towers
+from metajax.networks.linen.transformer import Size
 from metajax.types import Pair
 
 

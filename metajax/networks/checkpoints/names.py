@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metajax.networks.clip_towers import Towers
+from metajax.networks.linen.clip_towers import Towers
 
 # Theirs (Hugging Face's `CLIPModel`) -> ours, and how an array of theirs becomes one of ours.
 LAYER = {

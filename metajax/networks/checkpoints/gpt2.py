@@ -8,10 +8,10 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from metajax import checks
-from metajax.networks.decoder import decoder
-from metajax.networks.pretrained_files import folder_of, read_config, read_tensors
-from metajax.networks.pretrained_settings import CONFIG, HEAD, check_said
-from metajax.networks.transformer import GPT2, Size
+from metajax.networks.checkpoints.files import folder_of, read_config, read_tensors
+from metajax.networks.checkpoints.settings import CONFIG, HEAD, check_said
+from metajax.networks.linen.decoder import decoder
+from metajax.networks.linen.transformer import GPT2, Size
 from metajax.types import Network, Params
 
 NORMS = {"ln_1": "before_attention", "ln_2": "before_perceptron"}

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from metajax.networks.convolution import check_pictures
-from metajax.networks.from_linen import from_linen
-from metajax.networks.transformer import VIT, Details, Layer, Size, check_size, norm, projected
+from metajax.networks.linen.convolution import check_pictures
+from metajax.networks.linen.from_linen import from_linen
+from metajax.networks.linen.transformer import VIT, Details, Layer, Size, check_size, norm, projected
 from metajax.types import Array, Network
 
 Pool = Literal["class", "mean", "none"]

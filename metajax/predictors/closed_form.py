@@ -2,7 +2,7 @@
 
 from metajax import checks
 from metajax.compose import unit_rows
-from metajax.predictors.comparison import centroid_logits, nearest_logits, ridge_logits
+from metajax.predictors.logits import centroid_logits, nearest_logits, ridge_logits
 from metajax.types import EmbedFn, PredictFn
 
 

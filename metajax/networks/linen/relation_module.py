@@ -3,8 +3,8 @@
 import flax.linen as nn
 import jax
 
-from metajax.networks.conv4 import Blocks, Convolution, Normalisation
-from metajax.networks.from_linen import from_linen
+from metajax.networks.linen.conv4 import Blocks, Convolution, Normalisation
+from metajax.networks.linen.from_linen import from_linen
 from metajax.types import Network
 
 

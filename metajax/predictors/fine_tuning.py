@@ -6,7 +6,7 @@ import jax
 
 from metajax import checks
 from metajax.compose import linear, perceptron
-from metajax.compose.joined import check_networks
+from metajax.compose.combinators import check_networks
 from metajax.losses import cross_entropy
 from metajax.types import Adapt, EmbedFn, Examples, Network, PredictFn
 

@@ -6,8 +6,8 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from metajax import checks
-from metajax.networks.from_linen import from_linen
-from metajax.networks.transformer import VIT, Details, Size, check_size, norm, projected, read
+from metajax.networks.linen.from_linen import from_linen
+from metajax.networks.linen.transformer import VIT, Details, Size, check_size, norm, projected, read
 from metajax.types import Network
 
 BASE = Size(512, 12, 8)  # CLIP's

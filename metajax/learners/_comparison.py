@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from metajax.compose.joined import blank_features, check_networks
-from metajax.learners.episodic import check_episodes, check_padding, check_rows, episodic_loss, first_support
+from metajax.compose.combinators import blank_features, check_networks, split
+from metajax.learners._checks import check_episodes, check_padding, check_rows
+from metajax.learners._episodes import episodic_loss, first_support
 from metajax.losses import check_fits, cross_entropy
-from metajax.types import Array, Examples, Inputs, Key, Learner, LossOfOutputs, Network, Params, State
+from metajax.types import Array, Inputs, Key, Learner, LossOfOutputs, Network, Params, State
 
 
 def by_comparison(
@@ -41,13 +42,13 @@ def by_comparison(
     features = blank_features(network, params, state, inputs)
     of_head, head_state = head.init(head_key, features, labels, features)
     check_padding(head_state, episodes)
-    compare = lambda: head.apply(of_head, head_state, features, labels, features, train=False)[0]
-    check_fits(jax.eval_shape(compare), labels)
+    logits = jax.eval_shape(lambda: head.apply(of_head, head_state, features, labels, features, train=False)[0])
+    check_fits(logits, labels)
     return {"encoder": params, "head": of_head}, {"encoder": state, "head": head_state}
 
   def run(params, state, episode, key):
     support, query = episode
-    encoder_key, head_key = (None, None) if key is None else jax.random.split(key)
+    encoder_key, head_key = split(key, 2)
     both = jax.tree.map(lambda s, q: jnp.concatenate([s, q]), support.inputs, query.inputs)
     embedded, of_encoder = network.apply(params["encoder"], state["encoder"], both, train=True, key=encoder_key)
     shots = len(support.labels)
@@ -96,14 +97,3 @@ def embed_together(
   rows = jax.tree.map(lambda *x: jnp.stack(x, 1).reshape(-1, *x[0].shape[1:]), *parts)
   embedded, state = network.apply(params, state, rows, train=True, key=key)
   return [embedded[i :: len(parts)] for i in range(len(parts))], state
-
-
-def check_positives(batch: Examples):
-  """Refuses a labelled batch whose rows have nothing to be near to, or nothing to be far from.
-
-  Raises:
-    ValueError: with how many rows there are of each class.
-  """
-  counts = batch.labels.sum(0)
-  if not isinstance(counts, jax.core.Tracer) and not ((counts >= 2).any() and (counts > 0).sum() >= 2):
-    raise ValueError(f"expected two rows of one class and one of another in a batch, got {counts.tolist()} of each")

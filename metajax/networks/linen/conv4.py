@@ -7,8 +7,8 @@ from typing import Literal, get_args
 import flax.linen as nn
 import jax
 
-from metajax.networks.convolution import check_pictures, convolve, max_pool, native_convolve
-from metajax.networks.from_linen import from_linen
+from metajax.networks.linen.convolution import check_pictures, convolve, max_pool, native_convolve
+from metajax.networks.linen.from_linen import from_linen
 from metajax.types import Network
 
 Downsample = Literal["stride", "max_pool"]

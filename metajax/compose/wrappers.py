@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from metajax import checks
-from metajax.compose.joined import check_networks
+from metajax.compose.combinators import check_networks
 from metajax.mesh import device_count
 from metajax.types import Array, Network, Params, State
 

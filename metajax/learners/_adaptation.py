@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from metajax import checks
-from metajax.compose.joined import check_networks
-from metajax.learners.episodic import check_episodes, check_padding, first_support
+from metajax.compose.combinators import check_networks, split
+from metajax.learners._checks import check_adapt, check_episodes, check_padding
+from metajax.learners._episodes import RunTask, first_support
 from metajax.losses import cross_entropy
 from metajax.types import (
   Adapt,
@@ -23,6 +24,7 @@ from metajax.types import (
   Network,
   Params,
   Path,
+  PredictFn,
   State,
 )
 
@@ -39,24 +41,6 @@ class FineTune(Protocol):
   ) -> tuple[Any, State, Path]: ...
 
 
-def check_policy(policy: str):
-  """Refuses what is not a policy.
-
-  Raises:
-    ValueError: quoting it.
-  """
-  checks.choice("policy", policy, Policy)
-
-
-def check_adapt(adapt: Adapt):
-  """Refuses what is no inner loop, such as an optimizer.
-
-  Raises:
-    TypeError: with what it is.
-  """
-  checks.function("adapt", adapt, "such as gradient_steps(optax.sgd(0.4), 5)")
-
-
 def query_pass(network: Network, policy: Policy) -> QueryPass:
   """`(params, state, support, queries, key) -> (outputs of the queries, state)`: how queries are normalised.
 
@@ -66,7 +50,7 @@ def query_pass(network: Network, policy: Policy) -> QueryPass:
   For a network without state (no normalisation, layer norm, group norm) both are the same. With state, "support" takes
   it for running averages in 32 bits, as batch norm's are, and draws no dropout in the queries.
   """
-  check_policy(policy)
+  checks.choice("policy", policy, Policy)
 
   def run(params, state, support, queries, key):
     if policy == "transductive" or not jax.tree.leaves(state):
@@ -85,23 +69,27 @@ def statistics_of_pass(network: Network, params: Params, state: State, inputs: I
   `(1 - m) * statistics`, and its derivative in the old value is `m`. Leaves that are not floating, or that a pass
   leaves as they were (`m = 1`), stay as they are.
   """
-  floats = lambda x: jnp.issubdtype(jnp.result_type(x), jnp.inexact)
   leaves, structure = jax.tree.flatten(state)
-  averages = [x for x in leaves if floats(x)]
+  averages = [x for x in leaves if _is_average(x)]
+
+  def with_averages(given):
+    rest = iter(given)
+    return structure.unflatten([next(rest) if _is_average(x) else x for x in leaves])
 
   def after(averages):
-    given = iter(averages)
-    whole = structure.unflatten([next(given) if floats(x) else x for x in leaves])
-    updated = structure.flatten_up_to(network.apply(params, whole, inputs, train=True)[1])
-    return [x for x in updated if floats(x)]
+    updated = structure.flatten_up_to(network.apply(params, with_averages(averages), inputs, train=True)[1])
+    return [x for x in updated if _is_average(x)]
 
-  fill = lambda make: [make(x) for x in averages]
-  from_zeros, kept = jax.jvp(after, (fill(jnp.zeros_like),), (fill(jnp.ones_like),))
-  given = iter(
+  zeros, ones = [jnp.zeros_like(x) for x in averages], [jnp.ones_like(x) for x in averages]
+  from_zeros, kept = jax.jvp(after, (zeros,), (ones,))
+  return with_averages(
     jnp.where(m == 1, old, x / jnp.where(m == 1, 1, 1 - m))
     for x, m, old in zip(from_zeros, kept, averages, strict=True)
   )
-  return structure.unflatten([next(given) if floats(x) else x for x in leaves])
+
+
+def _is_average(x) -> bool:
+  return jnp.issubdtype(jnp.result_type(x), jnp.inexact)
 
 
 def inner_loop(network: Network, adapt: Adapt, loss: LossOfOutputs) -> InnerLoop:
@@ -136,12 +124,25 @@ def fine_tune(network: Network, adapt: Adapt, loss: LossOfOutputs, policy: Polic
   tune, answer = inner_loop(network, adapt, loss), query_pass(network, policy)
 
   def run(params, state, support, queries, key=None):
-    support_key, query_key = (None, None) if key is None else jax.random.split(key)
+    support_key, query_key = split(key, 2)
     adapted, path = tune(params, state, support, support_key)
     outputs, after = answer(adapted, state, support.inputs, queries, query_key)
     return outputs, after, path
 
   return run
+
+
+def run_and_predict(adapted: FineTune) -> tuple[RunTask, PredictFn]:
+  """A task in training, whose metrics hold the loss of its support before the first step; and a Learner's `predict`."""
+
+  def run(params, state, episode, key):
+    outputs, state, path = adapted(params, state, episode.support, episode.query.inputs, key)
+    return outputs, state, {"support_loss": path[0]}
+
+  def predict(params, state, support, inputs):
+    return adapted(params, state, support, inputs)[0]
+
+  return run, predict
 
 
 def of_whole_network(
@@ -192,4 +193,8 @@ def of_whole_network(
 def embedding(network: Network, policy: Policy) -> EmbedFn:
   """`(params, state, inputs) -> features`, normalised by the inputs' own statistics under "transductive", and by the
   running ones under "support"."""
-  return lambda params, state, inputs: network.apply(params, state, inputs, train=policy == "transductive")[0]
+
+  def embed(params, state, inputs):
+    return network.apply(params, state, inputs, train=policy == "transductive")[0]
+
+  return embed

@@ -1,73 +1,31 @@
-"""What learners trained on episodes share: from one task's logits to a Learner's loss over a batch of tasks."""
-
-from collections.abc import Callable
-from typing import Any
+"""What learners look at before anything is compiled: batches, labels, padding, embeddings."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.losses import accuracy, check_one_hot, cross_entropy
-from metajax.mesh import mean_over_tasks
-from metajax.types import (
-  Array,
-  BatchLoss,
-  Episode,
-  Examples,
-  Inputs,
-  Key,
-  LossOfOutputs,
-  Metrics,
-  Network,
-  Params,
-  Scalar,
-  State,
-)
-
-RunTask = Callable[
-  [Params, State, Episode, Key], tuple[Any, State, Metrics]
-]  # -> (outputs of the query, state, metrics)
-TaskLoss = Callable[[Params, State, Episode, Key], tuple[Scalar, Any, State, Metrics]]  # -> (loss, outputs, state, ...)
+from metajax import checks
+from metajax.losses import check_one_hot
+from metajax.types import Adapt, Array, Augmentation, Batch, Episode, Examples, Inputs, Network, Params, State
 
 
-def episodic_loss(
-  run: RunTask, loss: LossOfOutputs = cross_entropy, at_once: int | None = None, classifies: bool | None = None
-) -> BatchLoss:
-  """A Learner's `loss`: the mean over tasks of the loss of the query's outputs.
+def check_adapt(adapt: Adapt):
+  """Refuses what is no inner loop, such as an optimizer.
 
-  Args:
-    run: `(params, state, episode, key) -> (outputs, state, metrics)` for one task.
-    loss: `(outputs, labels) -> scalar`.
-    at_once: how many tasks run as one vectorised group.
-    classifies: whether labels are one-hot; as the loss is cross-entropy, by default. A task whose query labels are all
-      zero then is padding and weighs nothing, and the metrics gain the accuracy.
+  Raises:
+    TypeError: with what it is.
   """
-
-  def with_loss(params, state, episode, key):
-    outputs, state, metrics = run(params, state, episode, key)
-    return loss(outputs, episode.query.labels), outputs, state, metrics
-
-  return mean_over_episodes(with_loss, loss is cross_entropy if classifies is None else classifies, at_once)
+  checks.function("adapt", adapt, "such as gradient_steps(optax.sgd(0.4), 5)")
 
 
-def mean_over_episodes(with_loss: TaskLoss, classifies: bool, at_once: int | None = None) -> BatchLoss:
-  """`episodic_loss` of what has a loss of its own: `with_loss(params, state, episode, key)` gives, for one task,
-  `(loss, outputs, state, metrics)`."""
+def check_augmentation(name: str, augmentation: Augmentation | None):
+  """Refuses what is no function of a picture; None is none to be done.
 
-  def task(params, state, one):
-    episode, key = one
-    loss, outputs, state, metrics = with_loss(params, state, episode, key)
-    labels = episode.query.labels
-    if classifies:
-      metrics = {"accuracy": accuracy(outputs, labels), **metrics}
-    weight = jnp.any(labels != 0) if classifies else 1.0
-    return loss, (state, metrics), weight
-
-  def batch_loss(params, state, episodes: Episode, key):
-    keys = jax.random.split(key, jax.tree.leaves(episodes)[0].shape[0])
-    return mean_over_tasks(task, at_once)(params, state, (episodes, keys))
-
-  return batch_loss
+  Raises:
+    TypeError: naming it.
+  """
+  if augmentation is not None:
+    checks.function(name, augmentation, "(key, picture) -> picture")
 
 
 def check_episodes(episodes: Episode):
@@ -135,6 +93,40 @@ def check_rows(features: Array | jax.ShapeDtypeStruct):
     raise ValueError(f"expected a network that embeds inputs as [n, d], got an output of shape {list(features.shape)}")
 
 
-def first_support(episodes: Episode):
-  """The support inputs of a batch's first task, to initialise a network with."""
-  return jax.tree.map(lambda x: x[0], episodes.support.inputs)
+def check_positives(batch: Examples):
+  """Refuses a labelled batch whose rows have nothing to be near to, or nothing to be far from.
+
+  Raises:
+    ValueError: with how many rows there are of each class.
+  """
+  counts = batch.labels.sum(0)
+  if not isinstance(counts, jax.core.Tracer) and not ((counts >= 2).any() and (counts > 0).sum() >= 2):
+    raise ValueError(f"expected two rows of one class and one of another in a batch, got {counts.tolist()} of each")
+
+
+def check_views(inputs: Array, least: int = 2):
+  """Looks at a batch whose views are to be contrasted before anything is compiled.
+
+  Raises:
+    ValueError: if it is not a floating array of at least two rows (`least`), or a value is not finite, or, of pictures
+      `[n, h, w, c]`, out of [0, 1].
+  """
+  if not hasattr(inputs, "shape") or not jnp.issubdtype(inputs.dtype, jnp.floating) or inputs.ndim < 2:
+    given = f"{inputs.dtype} {list(inputs.shape)}" if hasattr(inputs, "shape") else f"a {type(inputs).__name__}"
+    raise ValueError(f"expected pictures, a floating array [n, height, width, channels], got {given}")
+  if len(inputs) < least:
+    why = ", each other's negatives" if least > 1 else ""
+    raise ValueError(f"expected at least {least} pictures in a batch{why}, got {len(inputs)}")
+  if isinstance(inputs, jax.core.Tracer):
+    return
+  low, high = float(np.min(inputs)), float(np.max(inputs))
+  given = "NaN" if np.isnan(low) else f"values from {low:g} to {high:g}"
+  if not np.isfinite([low, high]).all():
+    raise ValueError(f"expected finite values, got {given}")
+  if inputs.ndim == 4 and not (low >= 0 and high <= 1):
+    raise ValueError(f"expected pictures with values from 0 to 1, got {given}")
+
+
+def inputs_of(batch: Batch) -> Inputs:
+  """The inputs of `Examples`, whose labels are not looked at; any other batch is its own."""
+  return batch.inputs if isinstance(batch, Examples) else batch

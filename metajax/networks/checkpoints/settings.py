@@ -4,10 +4,10 @@ import os
 from typing import Any, NamedTuple
 
 from metajax import checks
-from metajax.networks.clip_towers import Towers
-from metajax.networks.pretrained_files import read_config
-from metajax.networks.pretrained_preprocessing import of_hugging_face
-from metajax.networks.transformer import CLIP, Details
+from metajax.networks.checkpoints.files import read_config
+from metajax.networks.checkpoints.preprocessing import of_hugging_face
+from metajax.networks.linen.clip_towers import Towers
+from metajax.networks.linen.transformer import CLIP, Details
 from metajax.types import Pair, Preprocessing
 
 HEAD = 64  # values of an attention head, in all of OpenAI's models

@@ -12,16 +12,16 @@ from jax.typing import DTypeLike
 from safetensors.flax import save
 
 from metajax import checks
-from metajax.networks import pretrained_names as names
-from metajax.networks.clip_towers import Towers, clip_towers
-from metajax.networks.pretrained_arrays import measured_of, params_of, with_heads
-from metajax.networks.pretrained_files import folder_of, read_config, read_tensors
-from metajax.networks.pretrained_hugging_face import configuration, hugging_face
-from metajax.networks.pretrained_open_clip import open_clip
-from metajax.networks.pretrained_preprocessing import at_size, for_hugging_face
-from metajax.networks.pretrained_settings import CONFIG, OPEN_CLIP, PROCESSOR, Settings, guessed, processor_of
-from metajax.networks.transformer import CLIP, Details
-from metajax.networks.vision_transformer import resized_positions
+from metajax.networks.checkpoints import names
+from metajax.networks.checkpoints.arrays import measured_of, params_of, with_heads
+from metajax.networks.checkpoints.files import folder_of, read_config, read_tensors
+from metajax.networks.checkpoints.hugging_face import configuration, hugging_face
+from metajax.networks.checkpoints.open_clip import open_clip
+from metajax.networks.checkpoints.preprocessing import at_size, for_hugging_face
+from metajax.networks.checkpoints.settings import CONFIG, OPEN_CLIP, PROCESSOR, Settings, guessed, processor_of
+from metajax.networks.linen.clip_towers import Towers, clip_towers
+from metajax.networks.linen.transformer import CLIP, Details
+from metajax.networks.linen.vision_transformer import resized_positions
 from metajax.paths import write_whole
 from metajax.types import Network, Pair, Preprocessing
 

@@ -5,8 +5,8 @@ from typing import Literal, get_args
 import flax.linen as nn
 import jax
 
-from metajax.networks.convolution import native_convolve
-from metajax.networks.from_linen import from_linen
+from metajax.networks.linen.convolution import native_convolve
+from metajax.networks.linen.from_linen import from_linen
 from metajax.types import Network
 
 OverTime = Literal["mean", "maximum", "flatten"]

@@ -5,8 +5,8 @@ from typing import Literal, get_args
 
 import flax.linen as nn
 
-from metajax.networks.convolution import check_pictures, convolve, max_pool, native_convolve
-from metajax.networks.from_linen import from_linen
+from metajax.networks.linen.convolution import check_pictures, convolve, max_pool, native_convolve
+from metajax.networks.linen.from_linen import from_linen
 from metajax.types import Network
 
 Convolution = Literal["slices", "native"]

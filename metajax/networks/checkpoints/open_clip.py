@@ -1,10 +1,10 @@
 """open_clip's `open_clip_config.json`, with its defaults."""
 
 from metajax import checks
-from metajax.networks.clip_towers import Towers
-from metajax.networks.pretrained_preprocessing import of_open_clip
-from metajax.networks.pretrained_settings import HEAD, Settings, check_object, check_said, only
-from metajax.networks.transformer import CLIP, Details
+from metajax.networks.checkpoints.preprocessing import of_open_clip
+from metajax.networks.checkpoints.settings import HEAD, Settings, check_object, check_said, only
+from metajax.networks.linen.clip_towers import Towers
+from metajax.networks.linen.transformer import CLIP, Details
 from metajax.types import Pair
 
 # Settings of other networks than a CLIP of vision transformers, with open_clip's defaults.

@@ -2,8 +2,8 @@
 
 import jax.numpy as jnp
 
+from metajax.compose.combinators import blank_features, check_networks, split
 from metajax.compose.heads import linear
-from metajax.compose.joined import blank_features, check_networks, split
 from metajax.types import Network
 
 

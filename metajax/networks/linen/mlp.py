@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax
 
-from metajax.networks.from_linen import from_linen
+from metajax.networks.linen.from_linen import from_linen
 from metajax.types import Array, Network
 
 

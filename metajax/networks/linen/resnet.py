@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from metajax.networks.convolution import check_pictures
-from metajax.networks.from_linen import from_linen
+from metajax.networks.linen.convolution import check_pictures
+from metajax.networks.linen.from_linen import from_linen
 from metajax.types import Network
 
 Stem = Literal["imagenet", "cifar"]
