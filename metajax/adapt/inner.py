@@ -93,7 +93,10 @@ _value_and_grad.defvjp(_forward, _backward, symbolic_zeros=True)
 
 def _jvp(fn, primals, tangents):
   """`jax.jvp`, which inside a trace would let a `custom_vjp` pass and fail only when it is compiled."""
-  push = lambda primals, tangents: jax.jvp(fn, (primals,), (tangents,))
+
+  def push(primals, tangents):
+    return jax.jvp(fn, (primals,), (tangents,))
+
   closed, shapes = jax.make_jaxpr(push, return_shape=True)(primals, tangents)
   if _holds(closed.jaxpr, "custom_lin"):
     raise TypeError("a custom_vjp function")
@@ -101,8 +104,10 @@ def _jvp(fn, primals, tangents):
 
 
 def _holds(jaxpr, primitive) -> bool:
-  inner = lambda equation: any(_holds(sub, primitive) for sub in jaxprs_in_params(equation.params))
-  return any(equation.primitive.name == primitive or inner(equation) for equation in jaxpr.eqns)
+  return any(
+    equation.primitive.name == primitive or any(_holds(sub, primitive) for sub in jaxprs_in_params(equation.params))
+    for equation in jaxpr.eqns
+  )
 
 
 def _floats(x) -> bool:

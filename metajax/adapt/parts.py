@@ -36,7 +36,10 @@ def only(names: str | Sequence[str], adapt: Adapt) -> Adapt:
 
   def adapt_part(loss, params, data):
     parts = tuple(_get(params, path) for path in paths)
-    whole = lambda parts: _with(params, paths, parts)
+
+    def whole(parts):
+      return _with(params, paths, parts)
+
     single = isinstance(names, str)
     found, trail = adapt(
       lambda fast, data: loss(whole((fast,) if single else fast), data), parts[0] if single else parts, data

@@ -19,8 +19,11 @@ def only_in_reverse(tree: Any) -> Any:
   Raises:
     TypeError: if what depends on them is differentiated in forward mode.
   """
-  floats = lambda x: jnp.issubdtype(jnp.result_type(x), jnp.inexact)
-  return jax.tree.map(lambda x: _value_p.bind(jnp.asarray(x)) if floats(x) else x, tree)
+  return jax.tree.map(_marked, tree)
+
+
+def _marked(x):
+  return _value_p.bind(jnp.asarray(x)) if jnp.issubdtype(jnp.result_type(x), jnp.inexact) else x
 
 
 def _refused(*_, **__):

@@ -40,7 +40,9 @@ def tied(encoder: Network) -> Network:
     TypeError: if it is no Network.
   """
   check_networks(encoder=encoder)
-  flat = lambda inputs: inputs.reshape((-1, *inputs.shape[2:]))
+
+  def flat(inputs):
+    return inputs.reshape((-1, *inputs.shape[2:]))
 
   def init(key, inputs):
     return encoder.init(key, flat(inputs))

@@ -28,13 +28,16 @@ def started(network: Network, params: Params, state: State | None = None) -> Net
   def init(key, *inputs):
     expected = jax.eval_shape(network.init, key, *inputs)
     own = state if state is not None else network.init(key, *inputs)[1]
-    shapes = lambda tree: jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), tree)
     for name, wanted, given in zip(("params", "state"), expected, (params, own), strict=True):
-      if jax.tree.structure(wanted) != jax.tree.structure(given) or shapes(wanted) != shapes(given):
-        raise ValueError(f"expected {name} as the network's own, {shapes(wanted)}, got {shapes(given)}")
+      if jax.tree.structure(wanted) != jax.tree.structure(given) or _shapes(wanted) != _shapes(given):
+        raise ValueError(f"expected {name} as the network's own, {_shapes(wanted)}, got {_shapes(given)}")
     return jax.tree.map(jnp.array, (params, own))  # copies: a training may be given the buffers
 
   return Network(init, network.apply)
+
+
+def _shapes(tree):
+  return jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), tree)
 
 
 def prepared(network: Network, prepare: Callable[[Any], Any]) -> Network:
@@ -113,13 +116,22 @@ def chunked(network: Network, rows: int) -> Network:
     def one(params, inputs, keys):
       if keys is None:
         return network.apply(params, state, *inputs, train=train)[0]
-      alone = lambda key, *row: network.apply(params, state, *(x[None] for x in row), train=train, key=key)[0][0]
+
+      def alone(key, *row):
+        return network.apply(params, state, *(x[None] for x in row), train=train, key=key)[0][0]
+
       return jax.vmap(alone)(keys, *inputs)
 
     # A chunk takes its share of each device's rows: none moves.
-    split = lambda x: x.reshape((devices, total // chunk, chunk // devices, *x.shape[1:])).swapaxes(0, 1)
-    chunks = lambda x: split(x).reshape((total // chunk, chunk, *x.shape[1:]))
-    whole = lambda x: x.reshape((total // chunk, devices, chunk // devices, *x.shape[2:])).swapaxes(0, 1)
+    def split(x):
+      return x.reshape((devices, total // chunk, chunk // devices, *x.shape[1:])).swapaxes(0, 1)
+
+    def chunks(x):
+      return split(x).reshape((total // chunk, chunk, *x.shape[1:]))
+
+    def whole(x):
+      return x.reshape((total // chunk, devices, chunk // devices, *x.shape[2:])).swapaxes(0, 1)
+
     keys = None if key is None else jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(total))
     outputs = lax.map(lambda chunk: one(params, *chunk), jax.tree.map(chunks, (inputs, keys)))
     return jax.tree.map(lambda x: whole(x).reshape((total, *x.shape[2:])), outputs), state

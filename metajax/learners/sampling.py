@@ -84,8 +84,12 @@ def _sample(network, steps, temperature, top_k, top_p, tokens, end, cached, para
   given, total = prompt.shape[1], prompt.shape[1] + steps
   keys = jax.random.split(key, steps)
   whole = jnp.pad(prompt, ((0, 0), (0, steps)))
-  read = lambda rows, *cache: network.apply(params, state, rows, *cache, train=False)[0]
-  shown = lambda rows: jnp.where(jnp.arange(rows.shape[1]) < given, rows, jnp.maximum(rows, 0))
+
+  def read(rows, *cache):
+    return network.apply(params, state, rows, *cache, train=False)[0]
+
+  def shown(rows):
+    return jnp.where(jnp.arange(rows.shape[1]) < given, rows, jnp.maximum(rows, 0))
 
   def put(so_far, place, key, logits):
     whole, unknown = so_far
@@ -124,8 +128,8 @@ def _sample(network, steps, temperature, top_k, top_p, tokens, end, cached, para
 
 def longer(cache: Cache, tokens: int) -> Cache:
   """A cache with room for so many tokens more."""
-  room = lambda x: jnp.pad(x, ((0, 0), (0, tokens), *[(0, 0)] * (x.ndim - 2)))
-  return cache._replace(seen=jax.tree.map(room, cache.seen))
+  seen = jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (0, tokens), *[(0, 0)] * (x.ndim - 2))), cache.seen)
+  return cache._replace(seen=seen)
 
 
 def next_token(

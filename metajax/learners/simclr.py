@@ -86,7 +86,10 @@ def supervised_contrastive(
 
 def two_views(view: Augmentation, key: Key, pictures: Inputs) -> Array:
   """Two views of each picture: `[n, ...] -> [2 n, ...]`, rows `2 i` and `2 i + 1` those of picture `i`."""
-  pair = lambda key, picture: jnp.stack([view(own, picture) for own in jax.random.split(key)])
+
+  def pair(key, picture):
+    return jnp.stack([view(own, picture) for own in jax.random.split(key)])
+
   views = each_row(pair, key, pictures)
   return views.reshape(-1, *views.shape[2:])
 

@@ -32,7 +32,10 @@ def adapted_head(
     checks.one_hot("support labels", support.labels, 2)
     features, network = embed(params, state, support.inputs), head(support.labels.shape[-1])
     fresh, of_head = _fresh(network, features)
-    loss = lambda fast, known: cross_entropy(network.apply(fast, of_head, known.inputs, train=True)[0], known.labels)
+
+    def loss(fast, known):
+      return cross_entropy(network.apply(fast, of_head, known.inputs, train=True)[0], known.labels)
+
     adapted, _ = adapt(loss, fresh, Examples(features, support.labels))
     return network.apply(adapted, of_head, embed(params, state, inputs), train=False)[0]
 
@@ -75,7 +78,9 @@ def fine_tuned(
     def logits(fast, inputs):
       return network.apply(fast["head"], of_head, embed(fast["embedding"], state, inputs), train=True)[0]
 
-    loss = lambda fast, known: cross_entropy(logits(fast, known.inputs), known.labels)
+    def loss(fast, known):
+      return cross_entropy(logits(fast, known.inputs), known.labels)
+
     adapted, _ = adapt(loss, {"embedding": params, "head": fresh}, support)
     return logits(adapted, inputs)
 

@@ -37,7 +37,10 @@ def ridge_logits(support: Array, labels: Array, queries: Array, strength: Scalar
   checks.scalar("a strength", strength)
   strength = checks.positive("a strength", strength)
   known, labels, queries = _compared(support, labels, queries)
-  product = lambda a, b: jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
+
+  def product(a, b):
+    return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
+
   rows, width = known.shape
 
   def regular(gram):

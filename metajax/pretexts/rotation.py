@@ -30,8 +30,8 @@ def rotation(*, every: bool = False) -> PretextFn:
       all_turned = jnp.stack([jnp.rot90(pictures, turn, (1, 2)) for turn in range(TURNS)], 1)
       labels = jnp.tile(jnp.eye(TURNS), (len(pictures), 1))
       return Examples(all_turned.reshape(-1, *pictures.shape[1:]), labels)
-    draw = lambda row: jax.random.randint(jax.random.fold_in(key, row), (), 0, TURNS)
-    turns = jax.vmap(draw)(jnp.arange(len(pictures)))
+    rows = jnp.arange(len(pictures))
+    turns = jax.vmap(lambda row: jax.random.randint(jax.random.fold_in(key, row), (), 0, TURNS))(rows)
     return Examples(jax.vmap(turned)(jnp.asarray(pictures), turns), jax.nn.one_hot(turns, TURNS))
 
   return pretext

@@ -15,14 +15,20 @@ def measured_of(tensors: dict, called: dict, path: str) -> Towers:
   Raises:
     ValueError: if one is not there, or not of as many axes, naming it.
   """
-  sizes = lambda name, dimensions: _get(tensors, called, name, (None,) * dimensions, path).shape
+
+  def sizes(name, dimensions):
+    return _get(tensors, called, name, (None,) * dimensions, path).shape
+
   places, width = sizes(names.PICTURE_POSITIONS, 2)
   patch, outputs = sizes(names.PATCHES, 4)[-1], sizes(names.PROJECTION, 2)[0]
   vocabulary, text_width = sizes(names.TOKENS, 2)
   length = sizes(names.TEXT_POSITIONS, 2)[0]
   if min(places - 1, width, patch, outputs, vocabulary, text_width, length) < 1:
     raise ValueError(f"expected the arrays of a CLIP of vision transformers in {path!r}, got an empty one")
-  layers = lambda tower: len({n.split(".")[3] for n in tensors if n.startswith(f"{tower}_model.encoder.layers.")})
+
+  def layers(tower):
+    return len({n.split(".")[3] for n in tensors if n.startswith(f"{tower}_model.encoder.layers.")})
+
   picture, text = Size(width, layers("vision"), 0), Size(text_width, layers("text"), 0)
   return Towers(picture, patch, round((places - 1) ** 0.5) * patch, text, outputs, vocabulary, length)
 

@@ -161,9 +161,9 @@ def _at_size(towers: Towers, params: dict, how: Preprocessing, image_size: int |
 
 def _normalised(network: Network, pixels: int, how: Preprocessing) -> Network:
   """The network on pictures in [0, 1], grey or in colour."""
-  normal = lambda pictures: (
-    (pictures - jnp.asarray(how.mean, pictures.dtype)) / jnp.asarray(how.deviation, pictures.dtype)
-  )
+
+  def normal(pictures):
+    return (pictures - jnp.asarray(how.mean, pictures.dtype)) / jnp.asarray(how.deviation, pictures.dtype)
 
   def apply(params, state, pictures, *, train, key=None):
     _check_pictures(pictures, pixels)

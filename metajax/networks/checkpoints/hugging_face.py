@@ -68,15 +68,18 @@ def _details(said, section, where) -> Details:
 def configuration(towers: Towers, details: Details) -> dict:
   """What Hugging Face's `CLIPConfig` says of towers."""
   activation = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == details.activation)
-  tower = lambda size: {
-    "hidden_size": size.width,
-    "intermediate_size": 4 * size.width,
-    "num_hidden_layers": size.layers,
-    "num_attention_heads": size.heads,
-    "hidden_act": activation,
-    "layer_norm_eps": details.epsilon,
-    "projection_dim": towers.outputs,
-  }
+
+  def tower(size):
+    return {
+      "hidden_size": size.width,
+      "intermediate_size": 4 * size.width,
+      "num_hidden_layers": size.layers,
+      "num_attention_heads": size.heads,
+      "hidden_act": activation,
+      "layer_norm_eps": details.epsilon,
+      "projection_dim": towers.outputs,
+    }
+
   return {
     "architectures": ["CLIPModel"],
     "model_type": "clip",

@@ -52,7 +52,10 @@ def of_open_clip(config: dict, pixels: int, where: str) -> Preprocessing:
   said = {name: value for name, value in config.items() if value is not None}
   if unknown := sorted(set(said) - known):
     raise ValueError(f"expected preprocess_cfg of {', '.join(sorted(known))} in {where!r}, got {unknown[0]!r}")
-  name = lambda key: f"preprocess_cfg.{key} in {where!r}"
+
+  def name(key):
+    return f"preprocess_cfg.{key} in {where!r}"
+
   resize, interpolation = said.get("resize_mode", "shortest"), said.get("interpolation", "bicubic")
   checks.choice(name("mode"), said.get("mode", "RGB"), ("RGB",))
   checks.choice(name("resize_mode"), resize, ("shortest", "longest", "squash"))

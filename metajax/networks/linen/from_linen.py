@@ -54,7 +54,10 @@ def _how_told(module) -> Callable[[bool], dict]:
   for name in ("deterministic", "use_running_average"):
     if name in taken:
       return lambda train: {name: not train}
-  needed = lambda p: p.kind is p.KEYWORD_ONLY and p.default is p.empty
+
+  def needed(p):
+    return p.kind is p.KEYWORD_ONLY and p.default is p.empty
+
   if more := [name for name, p in taken.items() if isinstance(p.default, bool) or needed(p)]:
     given = f"{type(module).__name__}.__call__ with {', '.join(more)}"
     raise TypeError(f"expected a module whose __call__ takes the keyword train or deterministic, or none, got {given}")

@@ -95,7 +95,10 @@ class Layer(nn.Module):
   @nn.compact
   def __call__(self, tokens, train, causal=False, cache=None):
     width = self.size.width
-    drop = lambda: nn.Dropout(self.dropout, deterministic=not train)
+
+    def drop():
+      return nn.Dropout(self.dropout, deterministic=not train)
+
     attention = Attention(self.size, self.dtype, self.details, name="attention")
     attended, seen = attention(norm(self, "before_attention")(tokens), causal, cache)
     tokens = tokens + drop()(attended)
