@@ -1,4 +1,4 @@
-"""What is public says what it takes: every parameter of it has a type."""
+"""What is public says what it takes, every parameter of it has a type; and a function is a page at most."""
 
 import ast
 import functools
@@ -9,6 +9,22 @@ import pytest
 import metajax
 
 ROOT = Path(metajax.__file__).parent
+PAGE = 60  # lines of a function, its docstring among them
+LONGER = {  # functions that are to be split yet: none may be added
+  "experiments/clip.py: main",
+  "experiments/evaluate.py: main",
+  "experiments/generative_pictures.py: image_gpt",
+  "experiments/one_shot.py: main",
+  "experiments/pretext.py: method",
+  "experiments/reweighting.py: main",
+  "experiments/runs.py: train",
+  "experiments/sinusoid.py: main",
+  "metajax/data/sources.py: load",
+  "metajax/data/video.py: load_recordings",
+  "metajax/mesh/tasks.py: mean_over_tasks",
+  "metajax/report/page.py: page",
+  "metajax/train/fit.py: fit",
+}
 UNTYPED = {  # rooms' files whose public functions are to be annotated yet: none may be added
   "data/arrays.py",
   "data/audio.py",
@@ -99,3 +115,23 @@ def test_every_parameter_of_a_public_function_has_a_type():
 )
 def test_parameters_without_a_type_are_found(source, found):
   assert list(untyped(source)) == found
+
+
+def long_functions(source):
+  """The functions of more than a page, however deep."""
+  for node in ast.walk(ast.parse(source)):
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno - node.lineno >= PAGE:
+      yield node.name
+
+
+def test_no_function_is_longer_than_a_page():
+  paths = sorted(path for room in ("metajax", "experiments") for path in (ROOT.parent / room).rglob("*.py"))
+  found = {f"{path.relative_to(ROOT.parent)}: {name}" for path in paths for name in long_functions(path.read_text())}
+  assert found - LONGER == set()
+  assert LONGER - found == set(), "these are short now, or are gone: take them off the list"
+
+
+def test_a_long_function_is_found():
+  page, more = "  def g():\n" + (PAGE - 1) * "    ...\n", "  async def h():\n" + PAGE * "    ...\n"
+  assert list(long_functions("class A:\n" + page)) == []
+  assert list(long_functions("class A:\n" + page + more)) == ["h"]

@@ -56,13 +56,13 @@ def guarded_update(optimizer: optax.GradientTransformation, params: Params, know
       "(optax.radam is one): a meta-gradient would be NaN; gradient='first_order' needs none"
     )
 
-  def update(gradient, state, params):
+  def update(updates, state, params=None):
     def safe(slope, steep):
       held = jnp.where((slope == 0) & steep, jax.lax.stop_gradient(slope), slope) if _may_be(steep) else slope
       return _nudge(held, found.nudge_gradient)
 
     params = jax.tree.map(lambda x: _nudge(x, found.nudge_params), params)
-    return optimizer.update(jax.tree.map(safe, gradient, found.steep), state, params)
+    return optimizer.update(jax.tree.map(safe, updates, found.steep), state, params)
 
   return update
 

@@ -62,7 +62,7 @@ def _asks(optimizer, params):
   return True
 
 
-def told_of_loss(loss: LossFn, params: Params, data: Data, value: Scalar, gradient: Params) -> dict:
+def told_of_loss(loss: LossFn, params: Params, data: Data, value: Scalar | float, gradient: Params) -> dict:
   """What optax's optimizers that search along a line, or divide by the loss's value, ask for; all of it is constant."""
   stop = jax.lax.stop_gradient
 

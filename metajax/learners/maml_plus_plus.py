@@ -207,8 +207,8 @@ def _check(rate, steps, gradient, **counts):
 def _by_step(rates) -> optax.GradientTransformation:
   """Gradient descent by a rate for each array and step, `[steps]` each."""
 
-  def update(gradient, step, params=None):
-    return jax.tree.map(lambda alpha, slope: -alpha[step] * slope, rates, gradient), step + 1
+  def update(updates, state, params=None):
+    return jax.tree.map(lambda alpha, slope: -alpha[state] * slope, rates, updates), state + 1
 
   return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
 

@@ -85,8 +85,8 @@ def _drawn_rates(key: Key, params: Params, low: float, high: float) -> Params:
 def _by_rates(rates: Params) -> optax.GradientTransformation:
   """Gradient descent by a rate for each parameter."""
 
-  def update(gradient, state, params=None):
-    return jax.tree.map(lambda alpha, slope: -_as_wide(alpha, slope) * slope, rates, gradient), state
+  def update(updates, state, params=None):
+    return jax.tree.map(lambda alpha, slope: -_as_wide(alpha, slope) * slope, rates, updates), state
 
   return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 

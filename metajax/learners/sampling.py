@@ -67,7 +67,8 @@ def sample(
   for name, value in largest.items():
     if value is not None and value >= vocabulary:
       raise ValueError(f"expected {name} below {vocabulary}, the network's vocabulary, got {value}")
-  run = _compiled(network, steps, float(temperature), top_k, top_p, tokens, end, cached)
+  how = steps, float(temperature), top_k, top_p, tokens, end, cached
+  run = _compiled(network, *how)  # ty: ignore[invalid-argument-type]  functions have a hash, which no Protocol says
   found, unknown = run(params, state, key, prompt)
   if checks.is_concrete(unknown):
     checks.finite("the logits of sequences", jnp.where(unknown, jnp.nan, 0.0), error=FloatingPointError)

@@ -3,10 +3,15 @@
 from metajax import checks
 from metajax.networks.checkpoints.settings import Settings, check_object, check_said, only, openai_unless
 from metajax.networks.linen.clip_towers import Towers
-from metajax.networks.linen.transformer import CLIP, Details
+from metajax.networks.linen.transformer import CLIP, Activation, Details
 from metajax.types import Pair, Preprocessing
 
-ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_new": "tanh_gelu", "gelu_pytorch_tanh": "tanh_gelu"}
+ACTIVATIONS: dict[str, Activation] = {
+  "quick_gelu": "quick_gelu",
+  "gelu": "gelu",
+  "gelu_new": "tanh_gelu",
+  "gelu_pytorch_tanh": "tanh_gelu",
+}
 _BOTH = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
 DEFAULTS = {
   "vision_config": _BOTH | {"num_attention_heads": 12},

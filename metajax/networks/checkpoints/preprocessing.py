@@ -1,6 +1,6 @@
 """How published weights want their pictures: `preprocessor_config.json` and open_clip's `preprocess_cfg`."""
 
-from typing import Any
+from typing import Any, Literal
 
 from metajax import checks
 from metajax.types import Preprocessing
@@ -8,11 +8,16 @@ from metajax.types import Preprocessing
 INTERPOLATIONS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # by Pillow's numbers
 EIGHT_BITS = 255
 HALF = (0.5, 0.5, 0.5)
-_SHARED = {"do_resize": True, "do_rescale": True, "rescale_factor": 1 / EIGHT_BITS, "do_normalize": True}
+_SHARED: dict[str, Any] = {
+  "do_resize": True,
+  "do_rescale": True,
+  "rescale_factor": 1 / EIGHT_BITS,
+  "do_normalize": True,
+}
 _SHARED |= {"do_center_crop": False, "crop_size": None, "do_pad": False}
 _OPENAI = {"image_mean": Preprocessing(1).mean, "image_std": Preprocessing(1).deviation}
 _SQUARE = {"size": {"height": 224, "width": 224}, "image_mean": HALF, "image_std": HALF}
-PROCESSORS = {  # of Hugging Face, with what they take where a file does not say
+PROCESSORS: dict[str, dict[str, Any]] = {  # of Hugging Face, with what they take where a file does not say
   "CLIPImageProcessor": _SHARED
   | _OPENAI
   | {"size": {"shortest_edge": 224}, "do_center_crop": True, "crop_size": 224, "resample": 3},
@@ -98,7 +103,7 @@ def at_size(how: Preprocessing, pixels: int) -> Preprocessing:
   return how._replace(pixels=pixels, side=side)
 
 
-def _size(size: Any, square: bool, where) -> tuple[str, int]:
+def _size(size: Any, square: bool, where) -> tuple[Literal["shortest", "squash"], int]:
   """How pictures are resized, and to which side."""
   if isinstance(size, dict) and set(size) == {"shortest_edge"}:
     checks.count(f"size.shortest_edge in {where!r}", size["shortest_edge"])

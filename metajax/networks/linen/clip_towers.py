@@ -1,6 +1,6 @@
 """The two towers of CLIP at their published sizes (arXiv:2103.00020)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -62,7 +62,7 @@ def clip_towers(
   if isinstance(towers, str) and towers not in PUBLISHED:
     raise ValueError(f"expected one of {', '.join(map(repr, PUBLISHED))}, or Towers, got {towers!r}")
   t = PUBLISHED[towers] if isinstance(towers, str) else towers
-  shared = {"outputs": t.outputs, "dropout": dropout, "dtype": dtype, "details": details}
+  shared: dict[str, Any] = {"outputs": t.outputs, "dropout": dropout, "dtype": dtype, "details": details}
   return Pair(
     vision_transformer(t.picture, t.patch, **shared), text_transformer(t.vocabulary, t.text, t.length, **shared)
   )

@@ -52,7 +52,7 @@ class _Decoder(nn.Module):
   size: Size
   length: int
   dropout: float
-  dtype: jnp.dtype
+  dtype: DTypeLike
   details: Details
 
   @nn.compact

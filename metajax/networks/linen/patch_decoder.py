@@ -46,7 +46,7 @@ class _PatchDecoder(nn.Module):
   size: Size
   positions: str
   dropout: float
-  dtype: jnp.dtype
+  dtype: DTypeLike
   details: Details
 
   @nn.compact

@@ -51,7 +51,7 @@ class _ResNet(nn.Module):
   bottleneck: bool
   filters: int
   stem: str
-  dtype: jnp.dtype
+  dtype: DTypeLike
 
   @nn.compact
   def __call__(self, images, train):

@@ -54,7 +54,7 @@ class _TextTransformer(nn.Module):
   length: int
   outputs: int | None
   dropout: float
-  dtype: jnp.dtype
+  dtype: DTypeLike
   details: Details
 
   @nn.compact

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 
 from metajax import checks
 from metajax.types import Array, Cache
@@ -17,6 +18,9 @@ class Size(NamedTuple):
   width: int
   layers: int
   heads: int
+
+
+Activation = Literal["gelu", "tanh_gelu", "quick_gelu"]
 
 
 class Details(NamedTuple):
@@ -32,7 +36,7 @@ class Details(NamedTuple):
       `sqrt(2 layers)`; None: one over the root of their inputs (LeCun's).
   """
 
-  activation: Literal["gelu", "tanh_gelu", "quick_gelu"]
+  activation: Activation
   epsilon: float
   patch_bias: bool
   first_norm: bool
@@ -57,7 +61,7 @@ class Attention(nn.Module):
   """
 
   size: Size
-  dtype: jnp.dtype
+  dtype: DTypeLike
   details: Details
 
   @nn.compact
@@ -89,7 +93,7 @@ class Layer(nn.Module):
 
   size: Size
   dropout: float
-  dtype: jnp.dtype
+  dtype: DTypeLike
   details: Details = VIT
 
   @nn.compact

@@ -72,7 +72,7 @@ class _VisionTransformer(nn.Module):
   positions: str
   outputs: int | None
   dropout: float
-  dtype: jnp.dtype
+  dtype: DTypeLike
   details: Details
 
   @nn.compact
@@ -88,7 +88,7 @@ class _VisionTransformer(nn.Module):
     tokens = tokens.reshape(len(images), -1, width) + places[first:]
     if kept is not None:
       tokens = jnp.take_along_axis(tokens, kept[..., None], 1)
-    if first:
+    if class_token is not None:
       token = class_token.astype(self.dtype) + places[0]
       tokens = jnp.concatenate([jnp.broadcast_to(token, (len(images), 1, width)), tokens], 1)
     if self.details.first_norm:
@@ -100,7 +100,7 @@ class _VisionTransformer(nn.Module):
     return projected(self, pooled)
 
 
-def positions_of(module: nn.Module, grid: tuple[int, int], first: bool = False) -> Array:
+def positions_of(module: nn.Module, grid: tuple[int, ...], first: bool = False) -> Array:
   """What is added to the tokens of a grid of patches, within `__call__` of a module with `positions`, `size`, `dtype`.
 
   `[tokens, width]`; with `first`, there is a token of no place before them.
