@@ -19,6 +19,7 @@ Params = Any  # a pytree of floating arrays: what is learned
 State = Any  # a pytree of arrays: what is carried but not learned (running statistics, counters, teachers)
 Metrics = Any  # {name: scalar}
 Inputs = Any  # an array [n, ...], or a pytree of such arrays
+Labels = Any  # an array [n, ways] or [n, outputs], of NumPy on the host and of JAX on a device
 Batch = Any  # a pytree of arrays with one leading axis: examples, or tasks for episodes
 Data = Any  # whatever a loss is taken on: a pytree of arrays
 Path = Any  # what an inner loop says of each of its steps: arrays with a leading [steps] axis
@@ -60,7 +61,7 @@ class Examples(NamedTuple):
   """
 
   inputs: Inputs
-  labels: Array
+  labels: Labels
 
 
 class Episode(NamedTuple):
@@ -196,13 +197,13 @@ class Adapt(Protocol):
 class LossOfOutputs(Protocol):
   """`(outputs, labels) -> scalar`, such as `losses.cross_entropy`."""
 
-  def __call__(self, outputs: Any, labels: Array, /) -> Scalar: ...
+  def __call__(self, outputs: Any, labels: Labels, /) -> Scalar: ...
 
 
 class InitHead(Protocol):
   """`(params, support labels) -> params` from which a task is adapted, such as `compose.zeros_for_all_ways`."""
 
-  def __call__(self, params: Params, labels: Array, /) -> Params: ...
+  def __call__(self, params: Params, labels: Labels, /) -> Params: ...
 
 
 class Predictor(Protocol):

@@ -74,7 +74,7 @@ MUTANTS = (
   ),
   Mutant(
     "mixed mode carries the cotangent of an inner loss's value",
-    "metajax/adapt/inner.py",
+    "metajax/adapt/value_and_grad.py",
     "bars[i] = curve if _is_zero(value_bar) else (curve + value_bar * slope).astype(curve.dtype)",
     "bars[i] = curve",
     (
@@ -212,7 +212,7 @@ MUTANTS = (
   ),
   Mutant(
     "first order stops the inner gradient",
-    "metajax/adapt/steps.py",
+    "metajax/adapt/gradient_steps.py",
     'slope = lax.stop_gradient(slope) if mode == "first_order" else checkpoint_name(slope, _SAVED)',
     "slope = checkpoint_name(slope, _SAVED)",
     ("tests/test_adapt.py",),
@@ -523,14 +523,14 @@ MUTANTS = (
   ),
   Mutant(
     "forward mode through mixed says what to do",
-    "metajax/adapt/inner.py",
+    "metajax/adapt/value_and_grad.py",
     "*only_in_reverse((params, data, constants))",
     "params, data, constants",
     ("tests/test_adapt_optimizers.py::test_forward_mode_through_mixed_says_to_use_reverse",),
   ),
   Mutant(
     "an inner optimizer that asks for the loss is not differentiated",
-    "metajax/adapt/steps.py",
+    "metajax/adapt/gradient_steps.py",
     "if told and how.exact:",
     "if told and how.exact > how.steps:",
     ("tests/test_adapt_optimizers.py::test_one_that_asks_for_the_loss_is_refused_where_it_would_be_differentiated",),

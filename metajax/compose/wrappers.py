@@ -1,4 +1,4 @@
-"""A network, started, fed, frozen or run otherwise."""
+"""A network with pretrained params, with inputs prepared, frozen, or in chunks of rows."""
 
 from collections.abc import Callable
 from typing import Any

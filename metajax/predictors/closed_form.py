@@ -1,4 +1,4 @@
-"""Predictors that compare embeddings as they are, and learn nothing at test time."""
+"""Predictors of embeddings as they are, in closed form: nothing is trained at test time."""
 
 from metajax import checks
 from metajax.compose import unit_rows

@@ -14,8 +14,8 @@ from jax.ad_checkpoint import checkpoint_name
 from metajax import checks
 from metajax.adapt import keys
 from metajax.adapt.guard import guarded_update
-from metajax.adapt.inner import mixed_value_and_grad
 from metajax.adapt.optimizers import check_optimizer, in_32_bits, needs_value, told_of_loss
+from metajax.adapt.value_and_grad import mixed_value_and_grad
 from metajax.types import Adapt, Data, LossFn, Params
 
 Gradient = Literal["mixed", "reverse", "first_order"]
