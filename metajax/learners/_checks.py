@@ -6,7 +6,19 @@ import numpy as np
 
 from metajax import checks
 from metajax.losses import check_one_hot
-from metajax.types import Adapt, Array, Augmentation, Batch, Episode, Examples, Inputs, Network, Params, State
+from metajax.types import (
+  Adapt,
+  Array,
+  Augmentation,
+  Batch,
+  Episode,
+  Examples,
+  Inputs,
+  Network,
+  Params,
+  Predictor,
+  State,
+)
 
 
 def check_adapt(adapt: Adapt):
@@ -26,6 +38,15 @@ def check_augmentation(name: str, augmentation: Augmentation | None):
   """
   if augmentation is not None:
     checks.function(name, augmentation, "(key, picture) -> picture")
+
+
+def check_predictor(predictor: Predictor):
+  """Refuses what cannot be called with an `embed`.
+
+  Raises:
+    TypeError: with what it is.
+  """
+  checks.function("predictor", predictor, "embed -> predict, such as nearest_centroid")
 
 
 def check_episodes(episodes: Episode):

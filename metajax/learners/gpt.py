@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax import checks
 from metajax.compose.combinators import check_networks
+from metajax.learners._checks import check_predictor
 from metajax.losses import vocabulary_cross_entropy, vocabulary_log_probabilities
 from metajax.predictors import nearest_centroid
 from metajax.types import Array, EmbedFn, Learner, Network, Predictor
@@ -37,7 +37,7 @@ def gpt(network: Network, *, layer: int | None = None, predictor: Predictor = ne
   """
 
   check_networks(network=network)
-  checks.function("predictor", predictor, "embed -> predict, such as nearest_centroid")
+  check_predictor(predictor)
 
   def init(key, batch):
     _check(batch)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from metajax import checks
 from metajax.compose.combinators import check_networks
-from metajax.learners._checks import check_views, inputs_of
+from metajax.learners._checks import check_predictor, check_views, inputs_of
 from metajax.learners.gpt import check_layer, mean_features
 from metajax.losses import vocabulary_cross_entropy, vocabulary_log_probabilities
 from metajax.predictors import nearest_centroid
@@ -47,7 +47,7 @@ def image_gpt(
     ValueError: at init, if the batch is not finite or not in [0, 1], the palette has other channels, or the network
       another number of tokens.
   """
-  checks.function("predictor", predictor, "embed -> predict, such as nearest_centroid")
+  check_predictor(predictor)
   encoder = pixel_encoder(network, palette, size, layer=layer)
 
   def init(key, batch):

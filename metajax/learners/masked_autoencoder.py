@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from metajax import checks
 from metajax.compose.combinators import blank_features, check_networks
-from metajax.learners._checks import check_augmentation, check_views, inputs_of
+from metajax.learners._checks import check_augmentation, check_predictor, check_views, inputs_of
 from metajax.losses import masked_reconstruction, normalised_patches
 from metajax.predictors import nearest_centroid
 from metajax.types import Array, Augmentation, Examples, Inputs, Key, Learner, Network, Params, Predictor, State
@@ -54,7 +54,7 @@ def masked_autoencoder(
       are not square or do not divide into several patches, or the decoder's outputs are not a patch's pixels.
   """
   check_networks(encoder=encoder, decoder=decoder)
-  checks.function("predictor", predictor, "embed -> predict, such as nearest_centroid")
+  check_predictor(predictor)
   check_augmentation("view", view)
   _check_share(masked)
   checks.count("patch", patch)

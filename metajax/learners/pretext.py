@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from metajax import checks
 from metajax.compose import beside, tied, with_head
 from metajax.compose.combinators import check_networks
-from metajax.learners._checks import check_views, inputs_of
+from metajax.learners._checks import check_predictor, check_views, inputs_of
 from metajax.losses import accuracy, cross_entropy
 from metajax.predictors import nearest_centroid
 from metajax.types import (
@@ -61,7 +61,7 @@ def pretext(
   checks.function("task", task, "(key, batch) -> Examples, such as pretexts.rotation()")
   check_networks(**(encoder if isinstance(encoder, dict) else {"encoder": encoder}), head=head)
   checks.function("look", look, "pictures -> pictures")
-  checks.function("predictor", predictor, "embed -> predict, such as nearest_centroid")
+  check_predictor(predictor)
 
   def init(key, batch):
     given = inputs_of(batch)

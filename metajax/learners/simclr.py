@@ -9,7 +9,7 @@ import numpy as np
 
 from metajax import checks
 from metajax.compose import unit_rows, with_head
-from metajax.learners._checks import check_examples, check_padded_rows, check_views, inputs_of
+from metajax.learners._checks import check_examples, check_padded_rows, check_predictor, check_views, inputs_of
 from metajax.losses import learned_scale, nt_xent
 from metajax.losses import supervised_contrastive as loss_of_classes
 from metajax.losses.contrastive import START_LOG_SCALE
@@ -106,7 +106,7 @@ def _contrastive(encoder, head, view, contrast, temperature, embedding, predicto
   if embedding not in ("encoder", "head"):
     raise ValueError(f"expected embedding to be 'encoder' or 'head', got {embedding!r}")
   checks.function("view", view, "(key, picture) -> picture, such as views.image.simclr()")
-  checks.function("predictor", predictor, "embed -> predict, such as nearest_centroid")
+  check_predictor(predictor)
   network, learned = with_head(encoder, head), temperature == "learned"
 
   def init(key, batch):

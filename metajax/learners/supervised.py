@@ -7,7 +7,7 @@ import jax
 from metajax import checks
 from metajax.compose import linear, with_head
 from metajax.compose.combinators import check_networks
-from metajax.learners._checks import check_examples, check_padded_rows
+from metajax.learners._checks import check_examples, check_padded_rows, check_predictor
 from metajax.losses import accuracy, check_fits, cross_entropy
 from metajax.predictors import nearest_centroid
 from metajax.types import Learner, Network, Predictor
@@ -36,7 +36,7 @@ def supervised(
   """
 
   check_networks(encoder=encoder)
-  checks.function("predictor", predictor, "embed -> predict, such as nearest_centroid")
+  check_predictor(predictor)
   checks.function("head", head, "classes -> Network, such as linear")
 
   def init(key, batch):

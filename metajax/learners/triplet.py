@@ -5,10 +5,15 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from metajax import checks
 from metajax.compose import unit_rows
 from metajax.compose.combinators import check_networks
-from metajax.learners._checks import check_embedding, check_examples, check_padded_rows, check_positives
+from metajax.learners._checks import (
+  check_embedding,
+  check_examples,
+  check_padded_rows,
+  check_positives,
+  check_predictor,
+)
 from metajax.learners._comparison import embed_together
 from metajax.losses import batch_hard, batch_semi_hard, triplet_margin
 from metajax.losses.classification import right_if_known
@@ -54,7 +59,7 @@ def triplet(
       of one class, the network's outputs are not `[n, d]`, or rows are padded and it keeps batch statistics.
   """
   check_networks(network=network)
-  checks.function("predictor", predictor, "embed -> predict, such as nearest_centroid")
+  check_predictor(predictor)
   if negatives not in ("given", "hard", "semi_hard"):
     raise ValueError(f"expected negatives to be 'given', 'hard' or 'semi_hard', got {negatives!r}")
   hinge(margin)
