@@ -116,7 +116,7 @@ def _as_it_is(embedded):
 def _nearest_is_right(distances, labels):
   """The share of labelled rows whose nearest other row is of their class."""
   same, other = relations(distances, labels)
-  near, far = (jnp.where(which, distances, jnp.inf).min(-1) for which in (same, other))
   valid = same.any(-1) & other.any(-1)
+  near, far = (jnp.where(which, distances, jnp.inf).min(-1) for which in (same, other))
   right = right_if_known(near < far, jnp.isnan(near) | jnp.isnan(far))
   return jnp.sum(jnp.where(valid, right, 0)) / jnp.maximum(valid.sum(), 1)
