@@ -213,8 +213,8 @@ MUTANTS = (
   Mutant(
     "first order stops the inner gradient",
     "metajax/adapt/gradient_steps.py",
-    'slope = lax.stop_gradient(slope) if mode == "first_order" else checkpoint_name(slope, _SAVED)',
-    "slope = checkpoint_name(slope, _SAVED)",
+    'slope = lax.stop_gradient(slope) if mode == "first_order" else checkpoint_name(slope, SAVED)',
+    "slope = checkpoint_name(slope, SAVED)",
     ("tests/test_adapt.py",),
   ),
   Mutant(

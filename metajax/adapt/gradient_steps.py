@@ -1,7 +1,6 @@
 """Gradient steps of any optimizer, differentiated forward over reverse, in reverse, or not at all."""
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -13,15 +12,14 @@ from jax.ad_checkpoint import checkpoint_name
 
 from metajax import checks
 from metajax.adapt import keys
+from metajax.adapt._checks import check_floats, check_scalar
 from metajax.adapt.guard import guarded_update
 from metajax.adapt.optimizers import check_optimizer, in_32_bits, needs_value, told_of_loss
+from metajax.adapt.scan import SAVED, Remat, scan_steps
 from metajax.adapt.value_and_grad import mixed_value_and_grad
-from metajax.types import Adapt, Data, LossFn, Params
+from metajax.types import Adapt, Data, LossFn
 
 Gradient = Literal["mixed", "reverse", "first_order"]
-Remat = Literal["gradients", "step", "sqrt"]
-
-_SAVED = "inner_gradient"
 
 
 def gradient_steps(
@@ -130,7 +128,7 @@ def _adapt(how: _Steps, loss, params, data):
     if count:
       done = how.steps - how.exact if paths else 0
       own = jax.tree.map(lambda x: x[done : done + count], each)  # noqa: B023
-      carry, path = _scan(functools.partial(_step, how, task, mode), carry, own, count, mode, how.remat)
+      carry, path = scan_steps(functools.partial(_step, how, task, mode), carry, own, count, mode, how.remat)
       paths.append(path)
   return carry[0], paths[0] if len(paths) == 1 else jax.tree.map(lambda *x: jnp.concatenate(x), *paths)
 
@@ -153,7 +151,7 @@ def _step(how: _Steps, task: _Task, mode, carry, slice_):
     value, slope = mixed_value_and_grad(task.loss, params, own)
   else:
     value, slope = jax.value_and_grad(task.loss)(params, own)
-  slope = lax.stop_gradient(slope) if mode == "first_order" else checkpoint_name(slope, _SAVED)
+  slope = lax.stop_gradient(slope) if mode == "first_order" else checkpoint_name(slope, SAVED)
   given = in_32_bits(slope), optimizer_state, in_32_bits(params)
   if task.told:  # a constant as a whole: a search along a line has no derivative in reverse
     told = told_of_loss(task.loss, params, own, value, slope)
@@ -162,40 +160,6 @@ def _step(how: _Steps, task: _Task, mode, carry, slice_):
     updates, optimizer_state = task.update(*given)
   params = optax.apply_updates(params, updates)
   return (params, optimizer_state), params if how.trajectory else value
-
-
-def _scan(step, carry, data, steps, mode, remat):
-  """`lax.scan` that keeps of each step what `remat` says."""
-  if mode == "first_order":
-    return lax.scan(step, carry, data, length=steps)
-  if remat == "sqrt":
-    return _sqrt_scan(step, carry, data, steps)
-  if remat == "step":
-    # Inside a scan nothing moves computations out of the loop, which is what `prevent_cse` is against.
-    step = jax.checkpoint(step, prevent_cse=False)
-  elif mode == "mixed":
-    policy = jax.checkpoint_policies.save_only_these_names(_SAVED)
-    step = jax.checkpoint(step, prevent_cse=False, policy=policy)
-  return lax.scan(step, carry, data, length=steps)
-
-
-def _sqrt_scan(step, carry, data, steps):
-  """A scan over scans of about sqrt(steps) steps, of which only the first carry is kept; then the steps left over."""
-  size = math.isqrt(steps)
-  chunks = steps // size
-  step = jax.checkpoint(step, prevent_cse=False)
-
-  def chunk(carry, own):
-    return lax.scan(step, carry, own, length=size)
-
-  whole = jax.tree.map(lambda x: x[: chunks * size].reshape(chunks, size, *x.shape[1:]), data)
-  carry, paths = lax.scan(jax.checkpoint(chunk, prevent_cse=False), carry, whole, length=chunks)
-  path = jax.tree.map(lambda x: x.reshape(chunks * size, *x.shape[2:]), paths)
-  if steps == chunks * size:
-    return carry, path
-  left = jax.tree.map(lambda x: x[chunks * size : steps], data)
-  carry, rest = lax.scan(step, carry, left, length=steps - chunks * size)
-  return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), path, rest)
 
 
 def _check_arguments(optimizer, steps, gradient, remat, truncate) -> int:
@@ -218,26 +182,3 @@ def _check(loss, params, data, steps, per_step):
       raise ValueError(f"expected data with a leading axis of {steps}, one slice a step, got leading axes {found}")
     data = jax.tree.map(lambda x: x[0], data)
   check_scalar(loss, params, data)
-
-
-def check_floats(params: Params):
-  """Refuses parameters that have no derivative.
-
-  Raises:
-    TypeError: naming the first that is not of a floating type.
-  """
-  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-    if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
-      name = jax.tree_util.keystr(path)
-      raise TypeError(f"expected parameters of a floating type, got {jnp.result_type(leaf)} at params{name}")
-
-
-def check_scalar(loss: LossFn, params: Params, data: Data):
-  """Refuses a loss that is not a scalar.
-
-  Raises:
-    ValueError: with what it is.
-  """
-  shape = jax.eval_shape(loss, params, data)
-  if getattr(shape, "shape", None) != ():
-    raise ValueError(f"expected the inner loss to be a scalar, got {shape}")
