@@ -27,6 +27,7 @@ test-slow: .venv/ready
 lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/ty check --quiet
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .

@@ -19,7 +19,7 @@ from metajax import Pair
 from metajax.compose import chunked
 from metajax.learners import clip
 from metajax.networks import clip_towers
-from metajax.networks.clip_towers import PUBLISHED
+from metajax.networks.linen.clip_towers import PUBLISHED
 
 
 def main(

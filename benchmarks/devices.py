@@ -27,7 +27,7 @@ from metajax.data import episodes, load
 from metajax.learners import clip, maml, simclr
 from metajax.mesh import shard_batch
 from metajax.networks import conv4, projection_head, text_transformer
-from metajax.networks.transformer import Size
+from metajax.networks.linen.transformer import Size
 from metajax.train import make_train_step, start
 from metajax.views.image import simclr_cifar
 

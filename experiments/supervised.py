@@ -15,7 +15,7 @@ from metajax.data import examples
 from metajax.experiment.bounds import Count, Positive, Steps, Width
 from metajax.learners import augmented, supervised
 from metajax.networks import conv4
-from metajax.networks.conv4 import Normalisation
+from metajax.networks.linen.conv4 import Normalisation
 from metajax.predictors import adapted_head, fine_tuned, nearest_centroid, normalised, perceptron_head
 from metajax.views.image import affine
 

@@ -4,7 +4,7 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,7 +16,7 @@ SCRATCH = ".scratch"  # how names begin of what is being written; TensorBoard re
 
 
 @contextmanager
-def writing(path: Path | str) -> Iterator[BinaryIO]:
+def writing(path: Path | str) -> Generator[BinaryIO]:
   """Gives an empty file beside a path, whose place it takes at the end: the path's file is whole or as it was.
 
   The file has a name of its own, so that several processes may write the same path, or others of its folder; and it

@@ -1,20 +1,14 @@
-"""The records that everything in metajax is made of: read this file first.
+"""The records that everything in metajax is made of, and the functions that go into them: read this file first.
 
 A `Network` is two pure functions; a `Learner` is what is trained and how it is used on a new task; an
 `Adapt` is an inner loop as a value; `Batches` is data as a pure function of the step. There is nothing else.
 
-`LossFn`: `(params, data) -> scalar`, a loss of one task. What varies by step (mini-batch, key) is data with a leading
-`[steps]` axis; a typed key without that axis is folded with the number of the step.
-
-`Adapt`: `(loss, params, data) -> (adapted params, path)` fine-tunes params on one task's data, differentiably; the path
-is the loss (or the params) at each step. Learners give it the support set or, in training, `(support set, key)`.
-
-`Batches`: `batches(start=0, shard=(0, 1))` is an iterator of host-local numpy batches. Global batch `i` is a pure
-function of (seed, `i`), and host `h` of `n` reads its rows `[h * rows / n, (h + 1) * rows / n)`.
+Every function slot has a name here, a `Protocol` whose `__call__` says what the function is given and gives. Any plain
+function or lambda of that signature fits; arguments before the `/` may have names of their own.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 
@@ -25,21 +19,36 @@ Params = Any  # a pytree of floating arrays: what is learned
 State = Any  # a pytree of arrays: what is carried but not learned (running statistics, counters, teachers)
 Metrics = Any  # {name: scalar}
 Inputs = Any  # an array [n, ...], or a pytree of such arrays
+Labels = Any  # an array [n, ways] or [n, outputs], of NumPy on the host and of JAX on a device
 Batch = Any  # a pytree of arrays with one leading axis: examples, or tasks for episodes
 Data = Any  # whatever a loss is taken on: a pytree of arrays
 Path = Any  # what an inner loop says of each of its steps: arrays with a leading [steps] axis
 
 
-class Network(NamedTuple):
-  """A model: `init(key, *inputs) -> (params, state)` and
-  `apply(params, state, *inputs, train, key=None) -> (outputs, state)`.
+class InitFn(Protocol):
+  """`(key, *inputs) -> (params, state)`; a function of so many inputs as it has, which `*inputs` stands for."""
+
+  def __call__(self, key: Key, /, *inputs: Any, **options: Any) -> tuple[Params, State]: ...
+
+
+class ApplyFn(Protocol):
+  """`(params, state, *inputs, train, key=None) -> (outputs, state)`.
 
   `train=True` uses the statistics of this batch and returns the state that they update; noise (dropout) is drawn
   only where a key is given.
   """
 
-  init: Callable[..., tuple[Params, State]]
-  apply: Callable[..., tuple[Any, State]]
+  def __call__(
+    self, params: Params, state: State, /, *inputs: Any, train: bool, key: Key | None = None, **options: Any
+  ) -> tuple[Any, State]: ...
+
+
+class Network(NamedTuple):
+  """A model: `init(key, *inputs) -> (params, state)` and
+  `apply(params, state, *inputs, train, key=None) -> (outputs, state)`."""
+
+  init: InitFn
+  apply: ApplyFn
 
 
 class Examples(NamedTuple):
@@ -52,7 +61,7 @@ class Examples(NamedTuple):
   """
 
   inputs: Inputs
-  labels: Array
+  labels: Labels
 
 
 class Episode(NamedTuple):
@@ -99,6 +108,27 @@ class Decoded(NamedTuple):
   cache: Cache | None = None
 
 
+class BatchLoss(Protocol):
+  """`(params, state, batch, key) -> (scalar, (state, metrics))`: what training minimises."""
+
+  def __call__(
+    self, params: Params, state: State, batch: Batch, key: Key, /
+  ) -> tuple[Scalar, tuple[State, Metrics]]: ...
+
+
+class EmbedFn(Protocol):
+  """`(params, state, inputs) -> [n, d]`: frozen features."""
+
+  def __call__(self, params: Params, state: State, inputs: Inputs, /) -> Array: ...
+
+
+class PredictFn(Protocol):
+  """`(params, state, support, inputs) -> logits [n, ways]`, where `support` is `Examples` whose labels say how many
+  ways there are (regression: predictions `[n, outputs]`)."""
+
+  def __call__(self, params: Params, state: State, support: Examples, inputs: Inputs, /) -> Array: ...
+
+
 class Learner(NamedTuple):
   """What is trained, and how it is used on a new task. Every method in metajax is a value of this type.
 
@@ -110,10 +140,10 @@ class Learner(NamedTuple):
       say how many ways there are (regression: predictions `[n, outputs]`).
   """
 
-  init: Callable[[Key, Batch], tuple[Params, State]]
-  loss: Callable[[Params, State, Batch, Key], tuple[Scalar, tuple[State, Metrics]]]
-  embed: Callable[[Params, State, Inputs], Array]
-  predict: Callable[[Params, State, Examples, Inputs], Array]
+  init: InitFn
+  loss: BatchLoss
+  embed: EmbedFn
+  predict: PredictFn
 
 
 class Preprocessing(NamedTuple):
@@ -144,6 +174,61 @@ class Preprocessing(NamedTuple):
   middle: Literal["floor", "even"] = "floor"
 
 
-LossFn = Callable[[Params, Data], Scalar]
-Adapt = Callable[[LossFn, Params, Data], tuple[Params, Path]]
-Batches = Callable[..., Iterator[Batch]]
+class LossFn(Protocol):
+  """`(params, data) -> scalar`, a loss of one task.
+
+  What varies by step (mini-batch, key) is data with a leading `[steps]` axis; a typed key without that axis is folded
+  with the number of the step.
+  """
+
+  def __call__(self, params: Params, data: Data, /) -> Scalar: ...
+
+
+class Adapt(Protocol):
+  """`(loss, params, data) -> (adapted params, path)` fine-tunes params on one task's data, differentiably.
+
+  The path is the loss (or the params) at each step. Learners give it the support set or, in training, `(support set,
+  key)`.
+  """
+
+  def __call__(self, loss: LossFn, params: Params, data: Data, /) -> tuple[Params, Path]: ...
+
+
+class LossOfOutputs(Protocol):
+  """`(outputs, labels) -> scalar`, such as `losses.cross_entropy`."""
+
+  def __call__(self, outputs: Any, labels: Labels, /) -> Scalar: ...
+
+
+class InitHead(Protocol):
+  """`(params, support labels) -> params` from which a task is adapted, such as `compose.zeros_for_all_ways`."""
+
+  def __call__(self, params: Params, labels: Labels, /) -> Params: ...
+
+
+class Predictor(Protocol):
+  """`embed -> predict`, such as `predictors.nearest_centroid`."""
+
+  def __call__(self, embed: EmbedFn, /) -> PredictFn: ...
+
+
+class Augmentation(Protocol):
+  """`(key, example) -> example`, of one example, such as `views.image.affine()`; pure, on the device."""
+
+  def __call__(self, key: Key, example: Any, /) -> Any: ...
+
+
+class PretextFn(Protocol):
+  """`(key, batch) -> Examples`: labels that are invented, of a whole batch, such as `pretexts.rotation()`."""
+
+  def __call__(self, key: Key, batch: Batch, /) -> Examples: ...
+
+
+class Batches(Protocol):
+  """`batches(start=0, shard=(0, 1))`: an iterator of host-local numpy batches.
+
+  Global batch `i` is a pure function of (seed, `i`), and host `h` of `n`, `shard=(h, n)`, reads its rows
+  `[h * rows / n, (h + 1) * rows / n)`.
+  """
+
+  def __call__(self, start: int = 0, shard: tuple[int, int] = (0, 1)) -> Iterator[Batch]: ...

@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-conv4 = importlib.import_module("metajax.networks.conv4")  # the module, which its function hides in the package
+conv4 = importlib.import_module("metajax.networks.linen.conv4")  # the module, which its function hides in the package
 conv_blocks = conv4.conv_blocks
 
 

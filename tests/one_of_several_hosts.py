@@ -17,7 +17,7 @@ from metajax.learners import clip, maml, prototypical, simclr
 from metajax.losses import squared_error
 from metajax.mesh import first_host, join, share, to_host
 from metajax.networks import conv4, mlp, projection_head, text_transformer
-from metajax.networks.transformer import Size
+from metajax.networks.linen.transformer import Size
 from metajax.train import start
 from metajax.views.image import compose, flip, random_resized_crop
 

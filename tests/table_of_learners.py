@@ -38,8 +38,8 @@ from metajax.learners import (
 )
 from metajax.losses import squared_error
 from metajax.networks import decoder, from_linen, mlp, patch_decoder, projection_head, vision_transformer
-from metajax.networks.conv4 import Blocks
-from metajax.networks.transformer import Size
+from metajax.networks.linen.conv4 import Blocks
+from metajax.networks.linen.transformer import Size
 from metajax.predictors import adapted_head, nearest_neighbour
 from metajax.pretexts import audio_visual, jigsaw, relative_patch, rotation, shuffle_and_learn, transformation
 from metajax.types import Batch, Learner

@@ -15,7 +15,7 @@ from metajax.losses import info_nce, siglip
 from metajax.losses.contrastive import LARGEST_LOG_SCALE
 from metajax.mesh import make_mesh, shard_batch
 from metajax.networks import text_transformer
-from metajax.networks.transformer import Size
+from metajax.networks.linen.transformer import Size
 from metajax.train import adamw, keep_below, locked
 
 learner = clip(encoder, text)

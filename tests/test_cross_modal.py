@@ -5,7 +5,7 @@ import pytest
 
 from metajax import Examples
 from metajax.evaluate import class_embeddings, prompts, retrieval, zero_shot
-from metajax.predictors.comparison import centroid_cosines
+from metajax.predictors.logits import centroid_cosines
 
 random = np.random.default_rng(0)
 PICTURES = random.normal(size=(12, 6)).astype(np.float32)

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from metajax import Network
 from metajax.learners import longer, next_token, sample
 from metajax.networks import decoder, load_gpt2
-from metajax.networks.transformer import Size
+from metajax.networks.linen.transformer import Size
 from metajax.types import Decoded
 
 VOCABULARY, LENGTH = 11, 12

@@ -21,7 +21,7 @@ from metajax.learners import (
 from metajax.learners.masked_autoencoder import hidden
 from metajax.losses import masked_reconstruction, normalised_patches
 from metajax.networks import decoder, patch_decoder, vision_transformer
-from metajax.networks.transformer import Size
+from metajax.networks.linen.transformer import Size
 from metajax.types import Decoded
 from metajax.views.palette import coloured, quantized
 from metajax.views.patches import patches_of, pictures_of

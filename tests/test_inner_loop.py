@@ -9,9 +9,9 @@ from table_of_learners import LEARNERS, convolution, episodes, labelled, picture
 from metajax import Network, gradient_steps
 from metajax.compose import linear, with_head
 from metajax.learners import maml
-from metajax.learners.inner_loop import query_pass, statistics_of_pass
+from metajax.learners._adaptation import query_pass, statistics_of_pass
 from metajax.networks import from_linen
-from metajax.networks.conv4 import Blocks
+from metajax.networks.linen.conv4 import Blocks
 
 SUPPORT = [name for name in LEARNERS if "of the support" in name]
 

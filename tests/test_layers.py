@@ -163,7 +163,7 @@ def test_a_breach_is_seen(path, source, said):
 @pytest.mark.parametrize(
   ("path", "source"),
   [
-    ("learners/maml.py", "from metajax.learners.episodic import episodic_loss\nfrom metajax import adapt"),
+    ("learners/maml.py", "from metajax.learners._episodes import episodic_loss\nfrom metajax import adapt"),
     ("report.py", "def f():\n  from matplotlib.figure import Figure"),
     ("data/load.py", "def f(data):\n  return load('data')"),
   ],

@@ -15,7 +15,7 @@ from metajax.learners import maml, maml_plus_plus
 from metajax.learners.maml_plus_plus import multi_step_weights, normalisations
 from metajax.losses import squared_error
 from metajax.networks import audio_conv, conv4, vision_transformer
-from metajax.networks.transformer import Size
+from metajax.networks.linen.transformer import Size
 
 KEY = jax.random.key(1)
 classifier = with_head(encoder, linear(3))

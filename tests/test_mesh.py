@@ -26,7 +26,7 @@ from metajax.mesh import (
   to_host,
 )
 from metajax.networks import mlp
-from metajax.networks.convolution import convolve
+from metajax.networks.linen.convolution import convolve
 from metajax.train import make_train_step, start
 
 adapt = gradient_steps(optax.sgd(0.1), 2)

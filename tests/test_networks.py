@@ -11,7 +11,7 @@ import pytest
 from params_by_numpy import start
 
 from metajax.networks import conv4, from_linen, mlp, resnet12
-from metajax.networks.convolution import convolve, max_pool, native_convolve
+from metajax.networks.linen.convolution import convolve, max_pool, native_convolve
 
 
 def draw(seed, *shape):

@@ -10,8 +10,8 @@ from params_by_numpy import start
 
 from metajax.compose import linear, with_head
 from metajax.networks import projection_head, resnet, vision_transformer
-from metajax.networks.transformer import Size
-from metajax.networks.vision_transformer import resized_positions
+from metajax.networks.linen.transformer import Size
+from metajax.networks.linen.vision_transformer import resized_positions
 
 PUBLISHED = {  # parameters with a head of 1,000 ways, and billions of multiplications and additions at 224 x 224
   "resnet 18": (resnet(18), 11_689_512, 1.8),

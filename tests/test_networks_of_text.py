@@ -10,8 +10,8 @@ from metajax import Network
 from metajax.compose import chunked
 from metajax.learners import clip
 from metajax.networks import clip_towers, text_transformer
-from metajax.networks.clip_towers import PUBLISHED
-from metajax.networks.transformer import Size
+from metajax.networks.linen.clip_towers import PUBLISHED
+from metajax.networks.linen.transformer import Size
 from metajax.types import Pair
 
 VOCABULARY, END = 30, 29

@@ -9,7 +9,7 @@ from PIL import Image
 from metajax.data import load, load_captioned, preprocess
 from metajax.data.files import lazy_images
 from metajax.data.files.image_file import BrokenPicture, read_picture
-from metajax.networks.pretrained_preprocessing import at_size, of_hugging_face, of_open_clip
+from metajax.networks.checkpoints.preprocessing import at_size, of_hugging_face, of_open_clip
 from metajax.types import Preprocessing
 
 CLIP = {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 8}, "crop_size": 8}

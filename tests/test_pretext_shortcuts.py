@@ -11,7 +11,7 @@ import pytest
 from metajax.compose import flatten, perceptron
 from metajax.learners import answers, pretext
 from metajax.networks import from_linen
-from metajax.networks.conv4 import Blocks
+from metajax.networks.linen.conv4 import Blocks
 from metajax.pretexts import audio_visual, jigsaw, order_prediction, relative_patch, rotation, shuffle_and_learn
 from metajax.pretexts import transformation as transformation_of
 from metajax.train import make_train_step, start

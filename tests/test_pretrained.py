@@ -11,9 +11,10 @@ import published_clips as published
 import pytest
 from safetensors.numpy import save_file
 
-from metajax.networks import load_clip, pretrained_settings, save_clip
-from metajax.networks.clip_towers import Towers
-from metajax.networks.transformer import CLIP, Size
+from metajax.networks import load_clip, save_clip
+from metajax.networks.checkpoints import settings
+from metajax.networks.linen.clip_towers import Towers
+from metajax.networks.linen.transformer import CLIP, Size
 from metajax.types import Preprocessing
 
 TINY = Towers(Size(24, 2, 3), 4, 8, Size(16, 2, 2), 10, 30, 9)
@@ -179,7 +180,7 @@ def test_what_no_configuration_says_is_a_guess_that_is_said_or_refused(wrote):
 
 
 def test_without_a_configuration_openais_heads_are_a_guess_that_is_said(wrote, monkeypatch):
-  monkeypatch.setattr(pretrained_settings, "HEAD", 8)
+  monkeypatch.setattr(settings, "HEAD", 8)
   guess = r"neither config.json nor open_clip_config.json .*3 and 2 attention heads, quick_gelu .*without a preproc"
   with pytest.warns(UserWarning, match=guess):
     found = load_clip(wrote(published.openai_names(published.arrays())) / "model.safetensors")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from metajax.networks import load_gpt2, pretrained_gpt2
+from metajax.networks import load_gpt2
+from metajax.networks.checkpoints import gpt2
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_without_heads_in_the_configuration_there_are_hugging_faces_12(wrote):
 def test_without_a_configuration_heads_are_a_guess_that_is_said_or_refused(wrote, monkeypatch):
   with pytest.raises(ValueError, match=r"config.json beside .*got none, .* cannot be guessed for a width of 24"):
     load_gpt2(wrote())
-  monkeypatch.setattr(pretrained_gpt2, "HEAD", 8)
+  monkeypatch.setattr(gpt2, "HEAD", 8)
   with pytest.warns(UserWarning, match=r"no config.json beside .*OpenAI's models, with 3 attention heads and norms'"):
     assert heads(load_gpt2(wrote())[1]) == 3
 

@@ -13,7 +13,7 @@ from metajax.compose import on_pairs
 from metajax.learners import relation
 from metajax.losses import squared_error_of_scores
 from metajax.networks import from_linen, mlp, relation_module
-from metajax.networks.conv4 import Blocks
+from metajax.networks.linen.conv4 import Blocks
 
 learner = LEARNERS["relation"].learner
 

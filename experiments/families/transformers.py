@@ -5,7 +5,7 @@ from typing import Annotated, NamedTuple
 from experiments.families.representation.encoders import dtype_of
 from metajax.experiment.bounds import BELOW_1, LARGEST, Bounds, Count, Depth, Fraction, Width
 from metajax.learners.sampling import check_sampling
-from metajax.networks.transformer import Size
+from metajax.networks.linen.transformer import Size
 
 
 class Transformer(NamedTuple):

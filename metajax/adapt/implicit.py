@@ -10,9 +10,10 @@ from jax import lax
 
 from metajax import checks
 from metajax.adapt import keys
-from metajax.adapt.inner import mixed_value_and_grad
+from metajax.adapt._checks import check_floats, check_scalar
+from metajax.adapt.gradient_steps import gradient_steps
 from metajax.adapt.optimizers import in_32_bits
-from metajax.adapt.steps import check_floats, check_scalar, gradient_steps
+from metajax.adapt.value_and_grad import mixed_value_and_grad
 from metajax.types import Adapt
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 
 from metajax.tree import is_key
-from metajax.types import Array, Data
+from metajax.types import Array, Data, Key
 
 
 def has_keys(data: Data) -> bool:
@@ -24,7 +24,7 @@ def split(data: Data) -> tuple[Data, Data]:
   return _with_keys(lambda key: both(key)[0], data), _with_keys(lambda key: both(key)[1], data)
 
 
-def _with_keys(change: Callable, data):
+def _with_keys(change: Callable[[Key], Key], data):
   def changed(x):
     if not is_key(x):
       return x

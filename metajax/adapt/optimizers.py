@@ -41,7 +41,10 @@ def needs_value(optimizer: optax.GradientTransformation, params: Params, known: 
 
 def _asks(optimizer, params):
   def try_update(told):
-    update = lambda p: optimizer.update(p, optimizer.init(p), p, **(told_of_loss(_zero, p, (), 0.0, p) if told else {}))
+    def update(p):
+      more = told_of_loss(_zero, p, (), 0.0, p) if told else {}
+      return optimizer.update(p, optimizer.init(p), p, **more)
+
     jax.eval_shape(update, params)
 
   try:
@@ -59,11 +62,16 @@ def _asks(optimizer, params):
   return True
 
 
-def told_of_loss(loss: LossFn, params: Params, data: Data, value: Scalar, gradient: Params) -> dict:
+def told_of_loss(loss: LossFn, params: Params, data: Data, value: Scalar | float, gradient: Params) -> dict:
   """What optax's optimizers that search along a line, or divide by the loss's value, ask for; all of it is constant."""
   stop = jax.lax.stop_gradient
-  narrow = lambda tree: jax.tree.map(lambda x, p: jnp.asarray(x, jnp.result_type(p)), tree, params)
-  in_full = lambda x: wide(stop(jnp.asarray(x)))
+
+  def narrow(tree):
+    return jax.tree.map(lambda x, p: jnp.asarray(x, jnp.result_type(p)), tree, params)
+
+  def in_full(x):
+    return wide(stop(jnp.asarray(x)))
+
   return {
     "value": in_full(value),
     "grad": in_32_bits(stop(gradient)),

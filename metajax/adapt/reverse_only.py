@@ -1,5 +1,7 @@
 """Values that have a derivative in reverse mode alone, and say so in forward mode."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
@@ -13,13 +15,17 @@ ADVICE = (
 )
 
 
-def only_in_reverse(tree):
+def only_in_reverse(tree: Any) -> Any:
   """The same values, whose derivative by forward mode is refused with what to do, when it is compiled or run.
 
   Raises:
     TypeError: if what depends on them is differentiated in forward mode.
   """
-  return jax.tree.map(lambda x: _value_p.bind(jnp.asarray(x)) if is_floating(x) else x, tree)
+  return jax.tree.map(_marked, tree)
+
+
+def _marked(x):
+  return _value_p.bind(jnp.asarray(x)) if is_floating(x) else x
 
 
 def _refused(*_, **__):

@@ -151,7 +151,10 @@ def _check_values(name: str, values: np.ndarray, wrong: np.ndarray, wanted: str)
 @jax.jit
 def _worst(leaves):
   """2 of a leaf that holds NaN, 1 of one that holds infinity, else 0."""
-  kind = lambda x: jnp.where(jnp.isnan(x), 2, jnp.isinf(x)).astype(jnp.int8)
+
+  def kind(x):
+    return jnp.where(jnp.isnan(x), 2, jnp.isinf(x)).astype(jnp.int8)
+
   return jnp.stack([kind(x).max(initial=0) for x in leaves])
 
 

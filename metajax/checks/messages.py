@@ -11,7 +11,10 @@ SHOWN = 5  # rows that a message names
 def is_concrete(*arrays: Any) -> bool:
   """Whether the values of all arrays, or trees of arrays, can be looked at: not while tracing, nor on other hosts."""
   unseen = jax.core.Tracer | jax.ShapeDtypeStruct
-  seen = lambda leaf: not isinstance(leaf, unseen) and getattr(leaf, "is_fully_addressable", True)
+
+  def seen(leaf):
+    return not isinstance(leaf, unseen) and getattr(leaf, "is_fully_addressable", True)
+
   return all(map(seen, jax.tree.leaves(arrays)))
 
 

@@ -1,16 +1,10 @@
 """Networks from networks, in plain JAX."""
 
-from metajax.compose.context import concatenated, modulated
-from metajax.compose.heads import (
-  cosine,
-  first_ways,
-  linear,
-  perceptron,
-  repeated_for_all_ways,
-  zeros_for_all_ways,
-)
-from metajax.compose.joined import beside, on_pairs, tied, with_head
-from metajax.compose.wrapped import chunked, flatten, frozen, prepared, started
+from metajax.compose.combinators import beside, on_pairs, tied, with_head
+from metajax.compose.film import concatenated, modulated
+from metajax.compose.head_init import first_ways, repeated_for_all_ways, zeros_for_all_ways
+from metajax.compose.heads import cosine, linear, perceptron
+from metajax.compose.wrappers import chunked, flatten, frozen, prepared, started
 from metajax.similarity import unit_rows
 
 __all__ = [

@@ -49,7 +49,10 @@ def begin(name: str, build: Callable, config: Any) -> Run:
   asked = config.run
   there = check(asked)
   jax.config.update("jax_default_matmul_precision", asked.precision)
-  new = lambda: str(asked.output / time.strftime(f"{name}-%Y%m%d-%H%M%S"))
+
+  def new():
+    return str(asked.output / time.strftime(f"{name}-%Y%m%d-%H%M%S"))
+
   folder = from_first_host(new) if asked.folder is None else asked.folder  # the hosts' clocks differ
   return Run(Path(folder), asked, there, _described(build, config))
 

@@ -1,13 +1,13 @@
 """One factory a file, named after its paper; each returns a `Learner`."""
 
+from metajax.learners._adaptation import Policy
 from metajax.learners.anil import anil
-from metajax.learners.augmented import augmented
+from metajax.learners.augmentation import augmented
 from metajax.learners.cavia import cavia
 from metajax.learners.clip import clip
 from metajax.learners.gpt import gpt, log_probabilities
 from metajax.learners.image_gpt import image_gpt, pixel_log_probabilities
 from metajax.learners.imaml import imaml
-from metajax.learners.inner_loop import Policy
 from metajax.learners.maml import maml
 from metajax.learners.maml_plus_plus import maml_plus_plus
 from metajax.learners.masked_autoencoder import masked_autoencoder, reconstruct

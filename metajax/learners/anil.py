@@ -1,14 +1,14 @@
 """Almost no inner loop (Raghu et al. 2020, arXiv:1909.09157)."""
 
-from collections.abc import Callable
-
 import jax
 
 from metajax.compose import with_head
-from metajax.learners.episodic import check_episodes, check_padding, episodic_loss, first_support
-from metajax.learners.inner_loop import Policy, embedding, fine_tune, query_pass
+from metajax.compose.combinators import split
+from metajax.learners._adaptation import Policy, embedding, fine_tune, query_pass, run_and_predict
+from metajax.learners._checks import check_episodes, check_padding
+from metajax.learners._episodes import episodic_loss, first_support
 from metajax.losses import check_fits, cross_entropy
-from metajax.types import Adapt, Examples, Learner, Network
+from metajax.types import Adapt, Examples, InitHead, Learner, Network
 
 
 def anil(
@@ -17,7 +17,7 @@ def anil(
   adapt: Adapt,
   *,
   policy: Policy = "transductive",
-  start: Callable = lambda params, labels: params,
+  start: InitHead = lambda params, labels: params,
   at_once: int | None = None,
 ) -> Learner:
   """Learns features, and the initialisation of a head that alone is adapted to a new task:
@@ -46,32 +46,30 @@ def anil(
 
   def init(key, episodes):
     check_episodes(episodes)
-    inputs, labels = first_support(episodes), episodes.support.labels[0]
-    params, state = network.init(key, inputs)
+    params, state = network.init(key, first_support(episodes))
     check_padding(state, episodes)
-    whole = {**params, "head": start(params["head"], labels)}
-    check_fits(jax.eval_shape(lambda: network.apply(whole, state, inputs, train=True)[0]), labels)
+    _check_outputs(network, params, state, start, episodes)
     return params, state
 
   def adapted(params, state, support, queries, key=None):
-    support_key, query_key, head_key = (None,) * 3 if key is None else jax.random.split(key, 3)
+    support_key, query_key, head_key = split(key, 3)
     theta, of_theta = params["encoder"], state["encoder"]
     features, _ = encoder.apply(theta, of_theta, support.inputs, train=True, key=support_key)
     query_features, encoder_state = embed_queries(theta, of_theta, support.inputs, queries, query_key)
-    weights = start(params["head"], support.labels)
     known = Examples(features, support.labels)
-    logits, head_state, path = answer(weights, state["head"], known, query_features, head_key)
+    logits, head_state, path = answer(
+      start(params["head"], support.labels), state["head"], known, query_features, head_key
+    )
     return logits, {"encoder": encoder_state, "head": head_state}, path
-
-  def run(params, state, episode, key):
-    support, query = episode
-    logits, state, path = adapted(params, state, support, query.inputs, key)
-    return logits, state, {"support_loss": path[0]}
 
   def embed(params, state, inputs):
     return of_encoder(params["encoder"], state["encoder"], inputs)
 
-  def predict(params, state, support, inputs):
-    return adapted(params, state, support, inputs)[0]
-
+  run, predict = run_and_predict(adapted)
   return Learner(init, episodic_loss(run, at_once=at_once), embed, predict)
+
+
+def _check_outputs(network, params, state, start, episodes):
+  inputs, labels = first_support(episodes), episodes.support.labels[0]
+  whole = {**params, "head": start(params["head"], labels)}
+  check_fits(jax.eval_shape(lambda: network.apply(whole, state, inputs, train=True)[0]), labels)

@@ -1,16 +1,18 @@
 """Fast context adaptation: CAVIA (Zintgraf et al. 2019, arXiv:1810.03642)."""
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from metajax.adapt import only
-from metajax.compose.joined import check_networks
-from metajax.learners.inner_loop import Policy, check_adapt, embedding
+from metajax.compose.combinators import check_networks
+from metajax.learners._adaptation import Policy, embedding
+from metajax.learners._checks import check_adapt
 from metajax.learners.maml import maml
 from metajax.losses import cross_entropy
-from metajax.types import Adapt, Learner, Network
+from metajax.types import Adapt, Array, InitHead, Learner, LossOfOutputs, Network, Params
 
 
 def cavia(
@@ -18,11 +20,11 @@ def cavia(
   context: int,
   adapt: Adapt,
   *,
-  loss: Callable = cross_entropy,
-  inner_loss: Callable | None = None,
+  loss: LossOfOutputs = cross_entropy,
+  inner_loss: LossOfOutputs | None = None,
   encoder: Network | None = None,
   policy: Policy = "transductive",
-  start: Callable = lambda params, labels: params,
+  start: InitHead = lambda params, labels: params,
   at_once: int | None = None,
 ) -> Learner:
   """Learns a network to which a new task is told by a context vector, which alone is adapted, from zeros:
@@ -51,7 +53,7 @@ def cavia(
   check_adapt(adapt)
   if isinstance(context, bool) or not isinstance(context, int) or context < 0:
     raise ValueError(f"expected a context of at least 0 numbers, got {context!r}")
-  nothing = lambda params: jnp.zeros(context, jnp.result_type(*jax.tree.leaves(params)))
+  nothing = functools.partial(_nothing, context)
 
   def apply(params, state, inputs, *, train, key=None):
     return network.apply(params["network"], state, inputs, params["context"], train=train, key=key)
@@ -65,10 +67,7 @@ def cavia(
     start=lambda params, labels: {"network": start(params, labels), "context": nothing(params)},
     at_once=at_once,
   )
-  embeds = network if encoder is None else encoder
-  embed_alone = embedding(
-    embeds._replace(apply=lambda p, s, inputs, **how: embeds.apply(p, s, inputs, nothing(p), **how)), policy
-  )
+  embed_alone = embedding(_without_context(network if encoder is None else encoder, nothing), policy)
 
   def embed(params, state, inputs):
     if encoder is None:
@@ -76,3 +75,17 @@ def cavia(
     return embed_alone(params["encoder"], state["encoder"], inputs)
 
   return learner._replace(embed=embed)
+
+
+def _nothing(context: int, params: Params) -> Array:
+  """The context that a task starts with, of the params' type."""
+  return jnp.zeros(context, jnp.result_type(*jax.tree.leaves(params)))
+
+
+def _without_context(network: Network, nothing: Callable[[Params], Array]) -> Network:
+  """The network in the context that tells it nothing."""
+
+  def apply(params, state, inputs, *, train, key=None):
+    return network.apply(params, state, inputs, nothing(params), train=train, key=key)
+
+  return network._replace(apply=apply)

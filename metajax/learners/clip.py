@@ -1,26 +1,28 @@
 """CLIP (arXiv:2103.00020): pictures and texts in one space; SigLIP (arXiv:2303.15343) is the same with another loss."""
 
-from collections.abc import Callable
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from metajax import checks
-from metajax.compose.joined import check_networks
-from metajax.learners.simclr import check_views
+from metajax.compose.combinators import check_networks
+from metajax.learners._checks import check_augmentation, check_views
 from metajax.losses import info_nce, learned_scale, siglip
 from metajax.losses.contrastive import START_LOG_SCALE
-from metajax.predictors.comparison import centroid_cosines
+from metajax.predictors.logits import centroid_cosines
 from metajax.similarity import unit_rows
-from metajax.types import Array, Inputs, Learner, Network, Pair
+from metajax.types import Array, Augmentation, Inputs, Learner, Network, Pair
 from metajax.views import each_row
 
 Loss = Literal["info_nce", "siglip"]
-SIGLIP_LOG_SCALE, SIGLIP_BIAS = 2.302585092994046, -10.0  # ln 10, and the paper's start
+START = {  # of what is learned beside the towers
+  "info_nce": {"log_scale": START_LOG_SCALE},
+  "siglip": {"log_scale": 2.302585092994046, "bias": -10.0},  # ln 10, and the paper's start
+}
 
 
-def clip(picture: Network, text: Network, loss: Loss = "info_nce", *, view: Callable | None = None) -> Learner:
+def clip(picture: Network, text: Network, loss: Loss = "info_nce", *, view: Augmentation | None = None) -> Learner:
   """Learns that a picture and its own text are alike, and those of any two rows are not:
 
       minimise  info_nce(picture(x), text(t), scale)
@@ -52,25 +54,12 @@ def clip(picture: Network, text: Network, loss: Loss = "info_nce", *, view: Call
   """
   check_networks(picture=picture, text=text)
   checks.choice("loss", loss, Loss)
-  if view is not None:
-    checks.function("view", view, "(key, picture) -> picture")
+  check_augmentation("view", view)
 
   def init(key, batch):
     _check(batch)
-    keys = jax.random.split(key)
-    towers = tuple(zip((picture, text), keys, batch, strict=True))
-    # Nothing is compiled yet, and tokens are looked at.
-    widths = [
-      jax.eval_shape(lambda n=n, k=k, x=x: n.apply(*n.init(k, x), x, train=False)[0]).shape for n, k, x in towers
-    ]
-    if widths[0] != widths[1] or len(widths[0]) != 2:
-      raise ValueError(f"expected towers of one width, [n, d], got {list(widths[0])} and {list(widths[1])}")
-    made = [n.init(k, x) for n, k, x in towers]
-    start = (
-      {"log_scale": START_LOG_SCALE} if loss == "info_nce" else {"log_scale": SIGLIP_LOG_SCALE, "bias": SIGLIP_BIAS}
-    )
-    params = {"picture": made[0][0], "text": made[1][0]} | {name: jnp.float32(x) for name, x in start.items()}
-    return params, {"picture": made[0][1], "text": made[1][1]}
+    params, state = _init_towers(picture, text, key, batch)
+    return params | {name: jnp.float32(x) for name, x in START[loss].items()}, state
 
   def contrast(params, state, batch, key):
     view_key, *keys = jax.random.split(key, 3)
@@ -91,6 +80,23 @@ def clip(picture: Network, text: Network, loss: Loss = "info_nce", *, view: Call
     return learned_scale(params["log_scale"]) * centroid_cosines(known, support.labels, asked)
 
   return Learner(init, contrast, embed, predict)
+
+
+def _init_towers(picture, text, key, batch):
+  towers = tuple(zip((picture, text), jax.random.split(key), batch, strict=True))
+  _check_widths(*(_width(*tower) for tower in towers))
+  made = [network.init(own, inputs) for network, own, inputs in towers]
+  return {"picture": made[0][0], "text": made[1][0]}, {"picture": made[0][1], "text": made[1][1]}
+
+
+def _width(network, key, inputs) -> tuple[int, ...]:
+  """The shape of a tower's outputs; nothing is compiled yet, and tokens are looked at."""
+  return jax.eval_shape(lambda: network.apply(*network.init(key, inputs), inputs, train=False)[0]).shape
+
+
+def _check_widths(first, second):
+  if first != second or len(first) != 2:
+    raise ValueError(f"expected towers of one width, [n, d], got {list(first)} and {list(second)}")
 
 
 def _check(batch):

@@ -1,20 +1,19 @@
 """Generative pre-training of text: what token comes next (GPT, Radford et al. 2018, 2019)."""
 
 import numbers
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax import checks
-from metajax.compose.joined import check_networks
+from metajax.compose.combinators import check_networks
+from metajax.learners._checks import check_predictor
 from metajax.losses import vocabulary_cross_entropy, vocabulary_log_probabilities
 from metajax.predictors import nearest_centroid
-from metajax.types import Array, Inputs, Learner, Network, Params, State
+from metajax.types import Array, EmbedFn, Learner, Network, Predictor
 
 
-def gpt(network: Network, *, layer: int | None = None, predictor: Callable = nearest_centroid) -> Learner:
+def gpt(network: Network, *, layer: int | None = None, predictor: Predictor = nearest_centroid) -> Learner:
   """Learns what token follows those before it:
 
       minimise  mean over i of -log p(t_i | t_0 .. t_{i-1}),   p = softmax(features_{i-1} @ vectors.T)
@@ -38,7 +37,7 @@ def gpt(network: Network, *, layer: int | None = None, predictor: Callable = nea
   """
 
   check_networks(network=network)
-  checks.function("predictor", predictor, "embed -> predict, such as nearest_centroid")
+  check_predictor(predictor)
 
   def init(key, batch):
     _check(batch)
@@ -65,7 +64,7 @@ def gpt(network: Network, *, layer: int | None = None, predictor: Callable = nea
   return Learner(init, loss, embed, predictor(embed))
 
 
-def log_probabilities(network: Network) -> Callable[[Params, State, Inputs], Array]:
+def log_probabilities(network: Network) -> EmbedFn:
   """`(params, state, tokens [n, length + 1]) -> [n, length]`: in nats, of each token after those before it.
 
   Of padding it is 0.

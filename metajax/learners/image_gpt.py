@@ -1,17 +1,15 @@
 """Image GPT (Chen et al. 2020, Generative Pretraining from Pixels): which colour the next pixel has."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 
 from metajax import checks
-from metajax.compose.joined import check_networks
+from metajax.compose.combinators import check_networks
+from metajax.learners._checks import check_predictor, check_views, inputs_of
 from metajax.learners.gpt import check_layer, mean_features
-from metajax.learners.simclr import check_views, pictures_of
 from metajax.losses import vocabulary_cross_entropy, vocabulary_log_probabilities
 from metajax.predictors import nearest_centroid
-from metajax.types import Array, Decoded, Examples, Inputs, Learner, Network, Params, State
+from metajax.types import Array, Decoded, EmbedFn, Examples, Key, Learner, Network, Params, Predictor, State
 from metajax.views.palette import quantized
 
 
@@ -21,7 +19,7 @@ def image_gpt(
   size: int = 16,
   *,
   layer: int | None = None,
-  predictor: Callable = nearest_centroid,
+  predictor: Predictor = nearest_centroid,
 ) -> Learner:
   """Learns the pixels of small pictures one after another, in reading order, as numbers of a palette's colours:
 
@@ -49,18 +47,18 @@ def image_gpt(
     ValueError: at init, if the batch is not finite or not in [0, 1], the palette has other channels, or the network
       another number of tokens.
   """
-  checks.function("predictor", predictor, "embed -> predict, such as nearest_centroid")
+  check_predictor(predictor)
   encoder = pixel_encoder(network, palette, size, layer=layer)
 
   def init(key, batch):
-    pictures = pictures_of(batch)
+    pictures = inputs_of(batch)
     check_views(pictures, least=1)
     params, state = encoder.init(key, pictures)
     return {"encoder": params}, {"encoder": state}
 
   def loss(params, state, batch, key):
     params, state = params["encoder"], state["encoder"]
-    tokens, decoded, state = read_pictures(network, params, state, pictures_of(batch), size, train=True, key=key)
+    tokens, decoded, state = read_pictures(network, params, state, inputs_of(batch), size, train=True, key=key)
     there = batch.labels.any(-1, keepdims=True) if isinstance(batch, Examples) else jnp.ones((len(tokens), 1))
     weights = jnp.broadcast_to(there, tokens.shape)
     value = vocabulary_cross_entropy(decoded.features, _colours(decoded), tokens, weights=weights)
@@ -107,7 +105,7 @@ def pixel_encoder(network: Network, palette: Array, size: int = 16, *, layer: in
   return Network(init, apply)
 
 
-def pixel_log_probabilities(network: Network, size: int = 16) -> Callable[[Params, State, Inputs], Array]:
+def pixel_log_probabilities(network: Network, size: int = 16) -> EmbedFn:
   """`(params, state, pictures [n, h, w, c]) -> [n, size^2]` of a trained `image_gpt`.
 
   In nats, of each pixel after those before it.
@@ -120,7 +118,9 @@ def pixel_log_probabilities(network: Network, size: int = 16) -> Callable[[Param
   return log_probability
 
 
-def read_pictures(network: Network, params: Params, state: State, pictures: Array, size: int, *, train: bool, key=None):
+def read_pictures(
+  network: Network, params: Params, state: State, pictures: Array, size: int, *, train: bool, key: Key | None = None
+):
   """Pixels as colours' numbers `[n, size^2]`, what a decoder makes of those before each, and its new state.
 
   Params and state are those of a `pixel_encoder`.

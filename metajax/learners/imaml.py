@@ -1,14 +1,12 @@
 """MAML with implicit gradients: iMAML (Rajeswaran et al. 2019, arXiv:1909.04630)."""
 
-from collections.abc import Callable
-
 import optax
 
 from metajax.adapt import implicit
-from metajax.learners.inner_loop import Policy
+from metajax.learners._adaptation import Policy
 from metajax.learners.maml import maml
 from metajax.losses import cross_entropy
-from metajax.types import Learner, Network
+from metajax.types import InitHead, Learner, LossOfOutputs, Network
 
 
 def imaml(
@@ -19,11 +17,11 @@ def imaml(
   strength: float = 2.0,
   cg_steps: int = 5,
   damping: float = 1.0,
-  loss: Callable = cross_entropy,
-  inner_loss: Callable | None = None,
+  loss: LossOfOutputs = cross_entropy,
+  inner_loss: LossOfOutputs | None = None,
   encoder: Network | None = None,
   policy: Policy = "transductive",
-  start: Callable = lambda params, labels: params,
+  start: InitHead = lambda params, labels: params,
   at_once: int | None = None,
 ) -> Learner:
   """Learns an initialisation to which the solution of a new task is pulled:

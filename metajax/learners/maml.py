@@ -1,22 +1,20 @@
 """Model-agnostic meta-learning (Finn et al. 2017, arXiv:1703.03400)."""
 
-from collections.abc import Callable
-
-from metajax.learners.episodic import episodic_loss
-from metajax.learners.inner_loop import Policy, fine_tune, of_whole_network
+from metajax.learners._adaptation import Policy, fine_tune, of_whole_network, run_and_predict
+from metajax.learners._episodes import episodic_loss
 from metajax.losses import cross_entropy
-from metajax.types import Adapt, Learner, Network
+from metajax.types import Adapt, InitHead, Learner, LossOfOutputs, Network
 
 
 def maml(
   network: Network,
   adapt: Adapt,
   *,
-  loss: Callable = cross_entropy,
-  inner_loss: Callable | None = None,
+  loss: LossOfOutputs = cross_entropy,
+  inner_loss: LossOfOutputs | None = None,
   encoder: Network | None = None,
   policy: Policy = "transductive",
-  start: Callable = lambda params, labels: params,
+  start: InitHead = lambda params, labels: params,
   at_once: int | None = None,
 ) -> Learner:
   """Learns an initialisation from which `adapt` learns a new task:
@@ -49,12 +47,8 @@ def maml(
   init, embed = of_whole_network(network, (loss, inner), encoder, policy, start)
   answer = fine_tune(network, adapt, inner, policy)
 
-  def run(params, state, episode, key):
-    support, query = episode
-    outputs, state, path = answer(start(params, support.labels), state, support, query.inputs, key)
-    return outputs, state, {"support_loss": path[0]}
+  def adapted(params, state, support, queries, key=None):
+    return answer(start(params, support.labels), state, support, queries, key)
 
-  def predict(params, state, support, inputs):
-    return answer(start(params, support.labels), state, support, inputs)[0]
-
+  run, predict = run_and_predict(adapted)
   return Learner(init, episodic_loss(run, loss, at_once), embed, predict)

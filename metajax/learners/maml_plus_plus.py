@@ -1,7 +1,8 @@
 """How to train your MAML: MAML++ (Antoniou et al. 2019, arXiv:1810.09502)."""
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,15 +12,16 @@ from jax import lax
 
 from metajax import checks
 from metajax.adapt import Gradient, gradient_steps
-from metajax.learners.episodic import mean_over_episodes
-from metajax.learners.inner_loop import Policy, of_whole_network, query_pass, step_keys
+from metajax.compose.combinators import split
+from metajax.learners._adaptation import Policy, QueryPass, of_whole_network, query_pass, step_keys
+from metajax.learners._episodes import mean_over_episodes
 from metajax.losses import cross_entropy
-from metajax.types import Array, Learner, Network, Params
+from metajax.types import Array, BatchLoss, InitHead, Learner, LossOfOutputs, Network, Params
 
 LEAST = 0.03  # of 1 / steps: what the loss after a step that is not the last comes to weigh
 
 
-def normalisations(params: Params):
+def normalisations(params: Params) -> Any:
   """Which parameters are a normalisation's, a tree of bools: those of a part that has a "scale"."""
   if isinstance(params, dict) and "scale" not in params:
     return {name: normalisations(part) for name, part in params.items()}
@@ -35,11 +37,11 @@ def maml_plus_plus(
   first_order_until: int = 0,
   per_step: Callable[[Params], Any] = normalisations,
   gradient: Gradient = "mixed",
-  loss: Callable = cross_entropy,
-  inner_loss: Callable | None = None,
+  loss: LossOfOutputs = cross_entropy,
+  inner_loss: LossOfOutputs | None = None,
   encoder: Network | None = None,
   policy: Policy = "transductive",
-  start: Callable = lambda params, labels: params,
+  start: InitHead = lambda params, labels: params,
   at_once: int | None = None,
 ) -> Learner:
   """MAML with what makes it stable, and quick to learn:
@@ -75,86 +77,17 @@ def maml_plus_plus(
     ValueError: if `rate` is not above 0 or a number of training steps below 0, or an argument is as `maml` or
       `gradient_steps` refuses it; at init, if no parameter is adapted.
   """
-  checks.scalar("a rate", rate)
-  if not 0 < rate < np.inf:
-    raise ValueError(f"expected a rate above 0, got {rate}")
-  for name, count in (("multi_step_until", multi_step_until), ("first_order_until", first_order_until)):
-    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count < 2**31:
-      raise ValueError(f"expected {name} to be a whole number of at least 0, below 2**31, got {count!r}")
-  gradient_steps(optax.sgd(rate), steps, gradient=gradient)  # looks at them
+  _check(rate, steps, gradient, multi_step_until=multi_step_until, first_order_until=first_order_until)
   inner = loss if inner_loss is None else inner_loss
-  init_network, embed_network = of_whole_network(network, (loss, inner), encoder, policy, start)
-  answer = query_pass(network, policy)
-  apart = lambda params: _apart(params, per_step)
-
-  def init(key, episodes):
-    params, state = init_network(key, episodes)
-    fast, own = apart(params)
-    if not jax.tree.leaves(fast):
-      raise ValueError("expected parameters that adapt, got a per_step that takes all of them")
-    each = lambda tree: jax.tree.map(lambda x: jnp.repeat(jnp.asarray(x)[None], steps, 0), tree)
-    rates = jax.tree.map(lambda x: jnp.full(steps, rate, x.dtype), fast)
-    counted = {"network": each(state), "training_steps": jnp.zeros((), jnp.int32)}
-    return {"network": _whole(fast, each(own)), "rates": rates}, counted
-
-  def tuned(params, state, support, key, gradient):
-    """The parameters after each step, `[steps, ...]`, each with its own normalisation; and the state to go with it."""
-    fast, own = apart(start(params["network"], support.labels))
-    which = np.minimum(np.arange(steps), jax.tree.leaves(params["rates"])[0].shape[0] - 1)
-    rates, own, state = jax.tree.map(lambda x: x[which], (params["rates"], own, state["network"]))
-
-    def support_loss(fast, at):
-      own, state, _, key = at
-      return inner(network.apply(_whole(fast, own), state, support.inputs, train=True, key=key)[0], support.labels)
-
-    adapt = gradient_steps(_by_step(rates), steps, gradient=gradient, per_step=True, trajectory=True)
-    return _whole(adapt(support_loss, fast, (own, state, which, step_keys(key, steps)))[1], own), state, which
-
-  def run(params, state, support, queries, key, gradient, every):
-    """Outputs after all steps, or after the last, `[steps or 1, n, ...]`, and the state."""
-    support_key, query_key = (None, None) if key is None else jax.random.split(key)
-    path, states, which = tuned(params, state, support, support_key, gradient)
-    after = lambda params, state, key: answer(params, state, support.inputs, queries, key)
-    each = (path, states, step_keys(query_key, steps))
-    if every:
-      # One after the other, and again in the backward pass: memory does not grow with the steps.
-      outputs, states = lax.map(lambda one: jax.checkpoint(after, prevent_cse=False)(*one), each)
-    else:
-      which = which[-1:]
-      outputs, states = jax.tree.map(lambda x: x[None], after(*jax.tree.map(lambda x: x[-1], each)))
-    written = jax.tree.map(lambda old, new: old.at[which].set(new), state["network"], states)
-    return outputs, {"network": written, "training_steps": state["training_steps"] + 1}
-
-  def phase(began):
-    """The mean over tasks, in the training steps from `began` on in which all count alike, up to the next phase."""
-    every, order = began < multi_step_until, "first_order" if began < first_order_until else gradient
-
-    def with_loss(params, state, episode, key):
-      support, query = episode
-      now = state["training_steps"]
-      outputs, state = run(params, state, support, query.inputs, key, order, every)
-      losses = jax.vmap(loss, (0, None))(outputs, query.labels)
-      weights = multi_step_weights(steps, now, multi_step_until) if every else jnp.ones(1)
-      return losses @ weights.astype(losses.dtype), outputs[-1], state, {}
-
-    return mean_over_episodes(with_loss, loss is cross_entropy, at_once)
-
-  begins = sorted({0, multi_step_until, first_order_until})
-  phases = [phase(began) for began in begins]
-
-  def batch_loss(params, state, episodes, key):
-    at = jnp.searchsorted(jnp.array(begins), state["training_steps"], side="right") - 1
-    return lax.switch(at, phases, params, state, episodes, key)
-
-  def embed(params, state, inputs):
-    fast, own = apart(params["network"])
-    last = lambda tree: jax.tree.map(lambda x: x[-1], tree)  # whose statistics are kept up in all phases
-    return embed_network(_whole(fast, last(own)), last(state["network"]), inputs)
+  init, embed = of_whole_network(network, (loss, inner), encoder, policy, start)
+  method = _Method(network, steps, per_step, inner, start, query_pass(network, policy))
+  loss_of_batch = _loss_in_phases(method, loss, multi_step_until, first_order_until, gradient, at_once)
 
   def predict(params, state, support, inputs):
-    return run(params, state, support, inputs, None, gradient, every=False)[0][-1]
+    return _outputs(method, params, state, support, inputs, None, gradient, every=False)[0][-1]
 
-  return Learner(init, batch_loss, embed, predict)
+  own_init, own_embed = functools.partial(_init, method, init, rate), functools.partial(_embed, method, embed)
+  return Learner(own_init, loss_of_batch, own_embed, predict)
 
 
 def multi_step_weights(steps: int, training_steps: Array, until: int) -> Array:
@@ -166,18 +99,126 @@ def multi_step_weights(steps: int, training_steps: Array, until: int) -> Array:
   return jnp.full(steps, before).at[-1].set(1 - before * (steps - 1))
 
 
+class _Method(NamedTuple):
+  """What a task is learned with: arguments of `maml_plus_plus`, and the pass over the queries."""
+
+  network: Network
+  steps: int
+  per_step: Callable[[Params], Any]
+  inner_loss: LossOfOutputs
+  start: InitHead
+  answer: QueryPass
+
+
+def _init(method, init_network, rate, key, episodes):
+  """The network's own, what is each step's own for each, and rates that are all alike."""
+  params, state = init_network(key, episodes)
+  fast, own = _apart(params, method.per_step)
+  if not jax.tree.leaves(fast):
+    raise ValueError("expected parameters that adapt, got a per_step that takes all of them")
+
+  def each(tree):
+    return jax.tree.map(lambda x: jnp.repeat(jnp.asarray(x)[None], method.steps, 0), tree)
+
+  rates = jax.tree.map(lambda x: jnp.full(method.steps, rate, x.dtype), fast)
+  counted = {"network": each(state), "training_steps": jnp.zeros((), jnp.int32)}
+  return {"network": _whole(fast, each(own)), "rates": rates}, counted
+
+
+def _tuned(method, params, state, support, key, gradient):
+  """The parameters after each step, `[steps, ...]`, each with its own normalisation; and the state to go with it."""
+  network, steps = method.network, method.steps
+  fast, own = _apart(method.start(params["network"], support.labels), method.per_step)
+  which = np.minimum(np.arange(steps), jax.tree.leaves(params["rates"])[0].shape[0] - 1)
+  rates, own, state = jax.tree.map(lambda x: x[which], (params["rates"], own, state["network"]))
+
+  def support_loss(fast, at):
+    own, state, _, key = at
+    outputs, _ = network.apply(_whole(fast, own), state, support.inputs, train=True, key=key)
+    return method.inner_loss(outputs, support.labels)
+
+  adapt = gradient_steps(_by_step(rates), steps, gradient=gradient, per_step=True, trajectory=True)
+  return _whole(adapt(support_loss, fast, (own, state, which, step_keys(key, steps)))[1], own), state, which
+
+
+def _outputs(method, params, state, support, queries, key, gradient, every):
+  """Outputs after all steps, or after the last, `[steps or 1, n, ...]`, and the state."""
+  support_key, query_key = split(key, 2)
+  path, states, which = _tuned(method, params, state, support, support_key, gradient)
+
+  def after(params, state, key):
+    return method.answer(params, state, support.inputs, queries, key)
+
+  each = (path, states, step_keys(query_key, method.steps))
+  if every:
+    # One after the other, and again in the backward pass: memory does not grow with the steps.
+    outputs, states = lax.map(lambda one: jax.checkpoint(after, prevent_cse=False)(*one), each)
+  else:
+    which = which[-1:]
+    outputs, states = jax.tree.map(lambda x: x[None], after(*jax.tree.map(lambda x: x[-1], each)))
+  written = jax.tree.map(lambda old, new: old.at[which].set(new), state["network"], states)
+  return outputs, {"network": written, "training_steps": state["training_steps"] + 1}
+
+
+def _loss_in_phases(method, loss, multi_step_until, first_order_until, gradient, at_once) -> BatchLoss:
+  """The mean over tasks, whose steps count and are differentiated as the training step says."""
+  begins = sorted({0, multi_step_until, first_order_until})
+
+  def phase(began):
+    """In the training steps from `began` on, in which all is alike, up to the next phase."""
+    every, order = began < multi_step_until, "first_order" if began < first_order_until else gradient
+
+    def with_loss(params, state, episode, key):
+      support, query = episode
+      now = state["training_steps"]
+      outputs, state = _outputs(method, params, state, support, query.inputs, key, order, every)
+      losses = jax.vmap(loss, (0, None))(outputs, query.labels)
+      weights = multi_step_weights(method.steps, now, multi_step_until) if every else jnp.ones(1)
+      return losses @ weights.astype(losses.dtype), outputs[-1], state, {}
+
+    return mean_over_episodes(with_loss, loss is cross_entropy, at_once)
+
+  phases = [phase(began) for began in begins]
+
+  def batch_loss(params, state, episodes, key):
+    at = jnp.searchsorted(jnp.array(begins), state["training_steps"], side="right") - 1
+    return lax.switch(at, phases, params, state, episodes, key)
+
+  return batch_loss
+
+
+def _embed(method, embed_network, params, state, inputs):
+  """With the last step's normalisation, whose statistics are kept up in all phases."""
+  fast, own = _apart(params["network"], method.per_step)
+  own, state = jax.tree.map(lambda x: x[-1], (own, state["network"]))
+  return embed_network(_whole(fast, own), state, inputs)
+
+
+def _check(rate, steps, gradient, **counts):
+  checks.scalar("a rate", rate)
+  if not 0 < rate < np.inf:
+    raise ValueError(f"expected a rate above 0, got {rate}")
+  for name, count in counts.items():
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count < 2**31:
+      raise ValueError(f"expected {name} to be a whole number of at least 0, below 2**31, got {count!r}")
+  gradient_steps(optax.sgd(rate), steps, gradient=gradient)  # looks at them
+
+
 def _by_step(rates) -> optax.GradientTransformation:
   """Gradient descent by a rate for each array and step, `[steps]` each."""
 
-  def update(gradient, step, params=None):
-    return jax.tree.map(lambda alpha, slope: -alpha[step] * slope, rates, gradient), step + 1
+  def update(updates, state, params=None):
+    return jax.tree.map(lambda alpha, slope: -alpha[state] * slope, rates, updates), state + 1
 
   return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
 
 
 def _apart(params, chosen):
   """The parameters that are not chosen, and those that are; each None where the other has some."""
-  pick = lambda own: jax.tree.map(lambda x, is_chosen: x if is_chosen == own else None, params, chosen(params))
+
+  def pick(own):
+    return jax.tree.map(lambda x, is_chosen: x if is_chosen == own else None, params, chosen(params))
+
   return pick(False), pick(True)
 
 

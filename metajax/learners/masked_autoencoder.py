@@ -6,13 +6,16 @@ import jax
 import jax.numpy as jnp
 
 from metajax import checks
-from metajax.compose.joined import check_networks
-from metajax.learners.simclr import check_views, pictures_of
+from metajax.compose.combinators import blank_features, check_networks
+from metajax.learners._checks import check_augmentation, check_predictor, check_views, inputs_of
 from metajax.losses import masked_reconstruction, normalised_patches
 from metajax.predictors import nearest_centroid
-from metajax.types import Array, Examples, Inputs, Key, Learner, Network, Params, State
+from metajax.types import Array, Augmentation, Examples, Inputs, Key, Learner, Network, Params, Predictor, State
 from metajax.views import each_row
 from metajax.views.patches import patches_of
+
+# (params, state, key, pictures) -> (patches [n, patches, pixels], hidden [n, patches])
+Reconstruct = Callable[[Params, State, Key, Inputs], tuple[Array, Array]]
 
 
 def masked_autoencoder(
@@ -22,8 +25,8 @@ def masked_autoencoder(
   *,
   masked: float = 0.75,
   normalise: bool = True,
-  view: Callable | None = None,
-  predictor: Callable = nearest_centroid,
+  view: Augmentation | None = None,
+  predictor: Predictor = nearest_centroid,
 ) -> Learner:
   """Learns to reconstruct the patches of a picture that are hidden from it:
 
@@ -51,50 +54,24 @@ def masked_autoencoder(
       are not square or do not divide into several patches, or the decoder's outputs are not a patch's pixels.
   """
   check_networks(encoder=encoder, decoder=decoder)
-  checks.function("predictor", predictor, "embed -> predict, such as nearest_centroid")
-  if view is not None:
-    checks.function("view", view, "(key, picture) -> picture")
-  checks.count("patch", patch)
+  check_predictor(predictor)
+  check_augmentation("view", view)
   _check_share(masked)
+  checks.count("patch", patch)
 
   def init(key, batch):
-    pictures = pictures_of(batch)
-    check_views(pictures, least=1)
-    targets = jax.eval_shape(lambda: patches_of(pictures, patch))
-    if pictures.shape[1] != pictures.shape[2] or targets.shape[1] < 2:
-      raise ValueError(
-        f"expected square pictures of several patches of {patch} pixels, got {list(pictures.shape[1:3])}"
-      )
-    if normalise and targets.shape[2] < 2:
-      raise ValueError("expected patches of several values, which can be normalised, got patches of 1")
-    keys = jax.random.split(key)
-    order, kept = hidden(key, pictures, patch, masked)
-    params, state = encoder.init(keys[0], pictures, order[:, :kept])
-    whole = jax.eval_shape(lambda: encoder.apply(params, state, pictures, train=False)[0]).shape
-    if len(whole) != 3 or whole[1] != targets.shape[1]:
-      raise ValueError(f"expected an encoder of {targets.shape[1]} patches, [n, patches, d], got {list(whole)}")
-    seen = jax.eval_shape(lambda: encoder.apply(params, state, pictures, order[:, :kept], train=False)[0])
-    made = decoder.init(keys[1], jnp.zeros(seen.shape, seen.dtype), order)
-    outputs = jax.eval_shape(lambda x: decoder.apply(*made, x, order, train=False)[0], seen).shape
-    if outputs != targets.shape:
-      raise ValueError(f"expected a decoder of {targets.shape[-1]} outputs, a patch's pixels, got {list(outputs)}")
-    return {"encoder": params, "decoder": made[0]}, {"encoder": state, "decoder": made[1]}
+    return _init(encoder, decoder, patch, masked, normalise, key, inputs_of(batch))
 
   def loss(params, state, batch, key):
     view_key, mask_key, *keys = jax.random.split(key, 4)
-    pictures = pictures_of(batch)
-    if view is not None:
-      pictures = each_row(view, view_key, pictures)
+    pictures = inputs_of(batch) if view is None else each_row(view, view_key, inputs_of(batch))
     order, kept = hidden(mask_key, pictures, patch, masked)
     found, state = _through(encoder, decoder, params, state, pictures, order, kept, train=True, keys=keys)
-    targets = patches_of(pictures, patch)
+    targets = normalised_patches(patches_of(pictures, patch)) if normalise else patches_of(pictures, patch)
     unseen = jnp.argsort(order) >= kept
     if isinstance(batch, Examples):
       unseen &= batch.labels.any(-1, keepdims=True)
-    value = masked_reconstruction(
-      found, normalised_patches(targets) if normalise else targets, unseen.astype(found.dtype)
-    )
-    return value, (state, {})
+    return masked_reconstruction(found, targets, unseen.astype(found.dtype)), (state, {})
 
   def embed(params, state, inputs):
     return encoder.apply(params["encoder"], state["encoder"], inputs, train=False)[0].mean(1)
@@ -102,7 +79,7 @@ def masked_autoencoder(
   return Learner(init, loss, embed, predictor(embed))
 
 
-def reconstruct(encoder: Network, decoder: Network, patch: int = 16, *, masked: float = 0.75) -> Callable:
+def reconstruct(encoder: Network, decoder: Network, patch: int = 16, *, masked: float = 0.75) -> Reconstruct:
   """`(params, state, key, pictures [n, h, w, c]) -> (patches [n, patches, pixels], hidden [n, patches])`.
 
   What a trained `masked_autoencoder` makes of pictures, in the units that it was trained in, of all patches, and which
@@ -136,10 +113,44 @@ def hidden(key: Key, pictures: Array, patch: int, masked: float) -> tuple[Array,
 
 
 def _through(encoder, decoder, params, state, pictures, order, kept, *, train, keys):
-  run = lambda name, network, *given, key: network.apply(params[name], state[name], *given, train=train, key=key)
-  seen, encoder_state = run("encoder", encoder, pictures, order[:, :kept], key=keys[0])
-  found, decoder_state = run("decoder", decoder, seen, order, key=keys[1])
+  """The decoder's patches `[n, patches, pixels]` of what the encoder sees, and the new state."""
+  shown = order[:, :kept]
+  seen, encoder_state = encoder.apply(params["encoder"], state["encoder"], pictures, shown, train=train, key=keys[0])
+  found, decoder_state = decoder.apply(params["decoder"], state["decoder"], seen, order, train=train, key=keys[1])
   return found, {"encoder": encoder_state, "decoder": decoder_state}
+
+
+def _init(encoder, decoder, patch, masked, normalise, key, pictures):
+  check_views(pictures, least=1)
+  targets = jax.eval_shape(lambda: patches_of(pictures, patch)).shape
+  _check_pictures(pictures, targets, patch, normalise)
+  keys = jax.random.split(key)
+  order, kept = hidden(key, pictures, patch, masked)
+  params, state = encoder.init(keys[0], pictures, order[:, :kept])
+  _check_encoder(encoder, params, state, pictures, targets)
+  seen = blank_features(encoder, params, state, pictures, order[:, :kept])
+  of_decoder, decoder_state = decoder.init(keys[1], seen, order)
+  _check_decoder(decoder, of_decoder, decoder_state, seen, order, targets)
+  return {"encoder": params, "decoder": of_decoder}, {"encoder": state, "decoder": decoder_state}
+
+
+def _check_pictures(pictures, targets, patch, normalise):
+  if pictures.shape[1] != pictures.shape[2] or targets[1] < 2:
+    raise ValueError(f"expected square pictures of several patches of {patch} pixels, got {list(pictures.shape[1:3])}")
+  if normalise and targets[2] < 2:
+    raise ValueError("expected patches of several values, which can be normalised, got patches of 1")
+
+
+def _check_encoder(encoder, params, state, pictures, targets):
+  whole = jax.eval_shape(lambda: encoder.apply(params, state, pictures, train=False)[0]).shape
+  if len(whole) != 3 or whole[1] != targets[1]:
+    raise ValueError(f"expected an encoder of {targets[1]} patches, [n, patches, d], got {list(whole)}")
+
+
+def _check_decoder(decoder, params, state, seen, order, targets):
+  outputs = jax.eval_shape(lambda: decoder.apply(params, state, seen, order, train=False)[0]).shape
+  if outputs != targets:
+    raise ValueError(f"expected a decoder of {targets[-1]} outputs, a patch's pixels, got {list(outputs)}")
 
 
 def _check_share(masked):

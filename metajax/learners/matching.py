@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import DTypeLike
 
 from metajax import checks
-from metajax.learners.episodic import check_rows
-from metajax.learners.metric import by_comparison
+from metajax.learners._checks import check_rows
+from metajax.learners._comparison import by_comparison
 from metajax.predictors import attention, attention_logits
 from metajax.types import Array, Key, Learner, Network
 
@@ -63,11 +64,14 @@ def matching(network: Network, *, read_steps: int = 0, scale: float = 1.0, at_on
   return by_comparison(network, Network(init, apply), at_once=at_once)
 
 
-def lstm(key: Key, inputs: int, hidden: int, cells: int, dtype) -> dict:
+def lstm(key: Key, inputs: int, hidden: int, cells: int, dtype: DTypeLike) -> dict:
   """The parameters of an LSTM: uniform weights of variance `1 / (inputs + hidden)`, and a forget gate that is open."""
   bound = np.sqrt(3 / (inputs + hidden))
   of_input, of_hidden = jax.random.split(key)
-  draw = lambda key, rows: jax.random.uniform(key, (rows, 4 * cells), dtype, -bound, bound)
+
+  def draw(key, rows):
+    return jax.random.uniform(key, (rows, 4 * cells), dtype, -bound, bound)
+
   bias = jnp.asarray(np.repeat([0.0, 1.0, 0.0, 0.0], cells), dtype)
   return {"input": draw(of_input, inputs), "hidden": draw(of_hidden, hidden), "bias": bias}
 

@@ -1,17 +1,15 @@
 """Meta-SGD: a learned rate for each parameter (Li et al. 2017, arXiv:1707.09835)."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from metajax.adapt import Gradient, gradient_steps
-from metajax.learners.episodic import episodic_loss
-from metajax.learners.inner_loop import Policy, fine_tune, of_whole_network
+from metajax.learners._adaptation import Policy, fine_tune, of_whole_network, run_and_predict
+from metajax.learners._episodes import episodic_loss
 from metajax.losses import cross_entropy
-from metajax.types import Array, Learner, Network, Params
+from metajax.types import Array, InitHead, Key, Learner, LossOfOutputs, Network, Params
 
 
 def meta_sgd(
@@ -20,11 +18,11 @@ def meta_sgd(
   *,
   rate: float | tuple[float, float] = (0.005, 0.1),
   gradient: Gradient = "mixed",
-  loss: Callable = cross_entropy,
-  inner_loss: Callable | None = None,
+  loss: LossOfOutputs = cross_entropy,
+  inner_loss: LossOfOutputs | None = None,
   encoder: Network | None = None,
   policy: Policy = "transductive",
-  start: Callable = lambda params, labels: params,
+  start: InitHead = lambda params, labels: params,
   at_once: int | None = None,
 ) -> Learner:
   """Learns an initialisation, and for each of its parameters a rate, from which gradient steps learn a new task:
@@ -46,45 +44,49 @@ def meta_sgd(
   Raises:
     ValueError: if `rate` is not above 0, or an argument is as `maml` or `gradient_steps` refuses it.
   """
-  low, high = rate if isinstance(rate, tuple) and len(rate) == 2 else (rate, rate)
-  if not all(isinstance(x, int | float) for x in (low, high)) or not 0 < low <= high < np.inf:
-    raise ValueError(f"expected a rate above 0, or two of them, the lower one first, got {rate}")
+  low, high = _bounds(rate)
   inner = loss if inner_loss is None else inner_loss
   gradient_steps(optax.sgd(low), steps, gradient=gradient)  # looks at them
   init_network, embed_network = of_whole_network(network, (loss, inner), encoder, policy, start)
 
-  def answer(params, labels):
+  def adapted(params, state, support, queries, key=None):
     adapt = gradient_steps(_by_rates(params["rates"]), steps, gradient=gradient)
-    run, theta = fine_tune(network, adapt, inner, policy), start(params["network"], labels)
-    return lambda state, support, queries, key=None: run(theta, state, support, queries, key)
+    answer = fine_tune(network, adapt, inner, policy)
+    return answer(start(params["network"], support.labels), state, support, queries, key)
 
   def init(key, episodes):
     own, of_rates = jax.random.split(key)
     theta, state = init_network(own, episodes)
-    leaves, structure = jax.tree.flatten(theta)
-    keys = jax.random.split(of_rates, len(leaves))
-    drawn = [jax.random.uniform(k, x.shape, x.dtype, low, high) for k, x in zip(keys, leaves, strict=True)]
-    return {"network": theta, "rates": structure.unflatten(drawn)}, state
-
-  def run(params, state, episode, key):
-    support, query = episode
-    outputs, state, path = answer(params, support.labels)(state, support, query.inputs, key)
-    return outputs, state, {"support_loss": path[0]}
+    return {"network": theta, "rates": _drawn_rates(of_rates, theta, low, high)}, state
 
   def embed(params, state, inputs):
     return embed_network(params["network"], state, inputs)
 
-  def predict(params, state, support, inputs):
-    return answer(params, support.labels)(state, support, inputs)[0]
-
+  run, predict = run_and_predict(adapted)
   return Learner(init, episodic_loss(run, loss, at_once), embed, predict)
+
+
+def _bounds(rate):
+  low, high = rate if isinstance(rate, tuple) and len(rate) == 2 else (rate, rate)
+  if not all(isinstance(x, int | float) for x in (low, high)) or not 0 < low <= high < np.inf:
+    raise ValueError(f"expected a rate above 0, or two of them, the lower one first, got {rate}")
+  return low, high
+
+
+def _drawn_rates(key: Key, params: Params, low: float, high: float) -> Params:
+  """A rate for each parameter, drawn uniformly."""
+  leaves, structure = jax.tree.flatten(params)
+  keys = jax.random.split(key, len(leaves))
+  return structure.unflatten(
+    [jax.random.uniform(k, x.shape, x.dtype, low, high) for k, x in zip(keys, leaves, strict=True)]
+  )
 
 
 def _by_rates(rates: Params) -> optax.GradientTransformation:
   """Gradient descent by a rate for each parameter."""
 
-  def update(gradient, state, params=None):
-    return jax.tree.map(lambda alpha, slope: -_as_wide(alpha, slope) * slope, rates, gradient), state
+  def update(updates, state, params=None):
+    return jax.tree.map(lambda alpha, slope: -_as_wide(alpha, slope) * slope, rates, updates), state
 
   return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 

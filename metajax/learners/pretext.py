@@ -7,22 +7,32 @@ import jax.numpy as jnp
 
 from metajax import checks
 from metajax.compose import beside, tied, with_head
-from metajax.compose.joined import check_networks
-from metajax.learners.simclr import check_views
+from metajax.compose.combinators import check_networks
+from metajax.learners._checks import check_predictor, check_views, inputs_of
 from metajax.losses import accuracy, cross_entropy
 from metajax.predictors import nearest_centroid
-from metajax.types import Array, Batch, Examples, Inputs, Learner, Network, Pair, Params, State
+from metajax.types import (
+  Array,
+  Batch,
+  EmbedFn,
+  Examples,
+  Learner,
+  Network,
+  Pair,
+  Predictor,
+  PretextFn,
+)
 
 PICTURE = 4  # axes of a batch of pictures
 
 
 def pretext(
-  task: Callable,
+  task: PretextFn,
   encoder: Network | dict[str, Network],
   head: Network,
   *,
   look: Callable[[Array], Array] = lambda pictures: pictures,
-  predictor: Callable = nearest_centroid,
+  predictor: Predictor = nearest_centroid,
 ) -> Learner:
   """Learns to find the labels that a task has invented:
 
@@ -51,43 +61,33 @@ def pretext(
   checks.function("task", task, "(key, batch) -> Examples, such as pretexts.rotation()")
   check_networks(**(encoder if isinstance(encoder, dict) else {"encoder": encoder}), head=head)
   checks.function("look", look, "pictures -> pictures")
-  checks.function("predictor", predictor, "embed -> predict, such as nearest_centroid")
+  check_predictor(predictor)
 
   def init(key, batch):
-    given = _inputs(batch)
+    given = inputs_of(batch)
     for part in given if isinstance(given, Pair) else (given,):
       check_views(part)
     invented = jax.eval_shape(task, key, given)
-    made = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), invented.inputs)
-    network = _network(encoder, head, made)
-    params, state = network.init(key, made)
-    outputs = jax.eval_shape(lambda: network.apply(params, state, made, train=False)[0]).shape
-    if outputs != invented.labels.shape:
-      raise ValueError(
-        f"expected a head of {invented.labels.shape[-1]} outputs, the task's classes, got {list(outputs)}"
-      )
+    inputs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), invented.inputs)
+    network = _network(encoder, head, inputs)
+    params, state = network.init(key, inputs)
+    _check_outputs(network, params, state, inputs, invented.labels)
     return params, state
 
   def loss(params, state, batch, key):
     task_key, key = jax.random.split(key)
-    inputs, labels = task(task_key, _inputs(batch))
-    if isinstance(batch, Examples):
-      there = batch.labels.any(-1, keepdims=True)
-      labels = labels * jnp.repeat(there, len(labels) // len(there), 0)
+    inputs, labels = task(task_key, inputs_of(batch))
+    labels = _without_padding(labels, batch)
     logits, state = _network(encoder, head, inputs).apply(params, state, inputs, train=True, key=key)
     return cross_entropy(logits, labels), (state, {"accuracy": accuracy(logits, labels)})
 
   def embed(params, state, inputs):
-    inputs, params, state, network = look(inputs), params["encoder"], state["encoder"], encoder
-    if isinstance(encoder, dict):
-      first = next(iter(encoder))
-      params, state, network = params[first], state[first], encoder[first]
-    return _over_parts(network, inputs).apply(params, state, inputs, train=False)[0]
+    return _embed(encoder, params["encoder"], state["encoder"], look(inputs))
 
   return Learner(init, loss, embed, predictor(embed))
 
 
-def answers(encoder: Network | dict[str, Network], head: Network) -> Callable[[Params, State, Inputs], Array]:
+def answers(encoder: Network | dict[str, Network], head: Network) -> EmbedFn:
   """`(params, state, inputs of a task) -> logits [n, classes of the task]` of a trained `pretext`."""
 
   def answer(params, state, inputs):
@@ -103,9 +103,27 @@ def _network(encoder, head, inputs) -> Network:
   return with_head(_over_parts(encoder, inputs), head)
 
 
+def _embed(encoder, params, state, inputs) -> Array:
+  """By the encoder, or the first one of several."""
+  if isinstance(encoder, dict):
+    first = next(iter(encoder))
+    encoder, params, state = encoder[first], params[first], state[first]
+  return _over_parts(encoder, inputs).apply(params, state, inputs, train=False)[0]
+
+
+def _without_padding(labels: Array, batch: Batch) -> Array:
+  """The task's labels, zeros where they are of a picture that is padding."""
+  if not isinstance(batch, Examples):
+    return labels
+  there = batch.labels.any(-1, keepdims=True)
+  return labels * jnp.repeat(there, len(labels) // len(there), 0)
+
+
 def _over_parts(encoder: Network, inputs) -> Network:
   return tied(encoder) if inputs.ndim > PICTURE else encoder
 
 
-def _inputs(batch: Batch) -> Inputs:
-  return batch.inputs if isinstance(batch, Examples) else batch
+def _check_outputs(network, params, state, inputs, labels):
+  outputs = jax.eval_shape(lambda: network.apply(params, state, inputs, train=False)[0]).shape
+  if outputs != labels.shape:
+    raise ValueError(f"expected a head of {labels.shape[-1]} outputs, the task's classes, got {list(outputs)}")

@@ -1,11 +1,12 @@
 """MAML whose head starts at the classes' prototypes: Proto-MAML (Triantafillou et al. 2020, arXiv:1903.03096)."""
 
-import jax
 import jax.numpy as jnp
 
 from metajax.compose import linear, with_head
-from metajax.learners.episodic import check_embedding, check_episodes, check_padding, episodic_loss, first_support
-from metajax.learners.inner_loop import Policy, embedding, fine_tune
+from metajax.compose.combinators import split
+from metajax.learners._adaptation import Policy, embedding, fine_tune, run_and_predict
+from metajax.learners._checks import check_embedding, check_episodes, check_padding
+from metajax.learners._episodes import episodic_loss, first_support
 from metajax.losses import cross_entropy
 from metajax.predictors import class_means, without_empty_ways
 from metajax.types import Adapt, Learner, Network
@@ -44,19 +45,13 @@ def proto_maml(
     return params, state
 
   def adapted(params, state, support, queries, key=None):
-    start_key, key = (None, None) if key is None else jax.random.split(key)
+    start_key, key = split(key, 2)
     features = encoder.apply(params, state, support.inputs, train=True, key=start_key)[0]
     theta = {"encoder": params, "head": _as_head(class_means(features, support.labels), support.labels)}
     logits, after, path = answer(theta, {"encoder": state, "head": {}}, support, queries, key)
     return logits, after["encoder"], path
 
-  def run(params, state, episode, key):
-    logits, state, path = adapted(params, state, episode.support, episode.query.inputs, key)
-    return logits, state, {"support_loss": path[0]}
-
-  def predict(params, state, support, inputs):
-    return adapted(params, state, support, inputs)[0]
-
+  run, predict = run_and_predict(adapted)
   return Learner(init, episodic_loss(run, at_once=at_once), embed_alone, predict)
 
 

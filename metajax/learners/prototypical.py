@@ -3,7 +3,7 @@
 from typing import Literal
 
 from metajax import checks
-from metajax.learners.metric import by_comparison, without_parameters
+from metajax.learners._comparison import by_comparison, without_parameters
 from metajax.predictors import centroid_cosines, centroid_logits
 from metajax.types import Learner, Network
 
@@ -35,7 +35,9 @@ def prototypical(
   checks.choice("distance", distance, Distance)
   checks.scalar("a scale", scale)
   checks.positive("a scale", scale)
-  if distance == "euclidean":
-    return by_comparison(network, without_parameters(centroid_logits), at_once=at_once)
-  cosines = lambda support, labels, queries: scale * centroid_cosines(support, labels, queries)
-  return by_comparison(network, without_parameters(cosines), at_once=at_once)
+
+  def cosines(support, labels, queries):
+    return scale * centroid_cosines(support, labels, queries)
+
+  head = without_parameters(centroid_logits if distance == "euclidean" else cosines)
+  return by_comparison(network, head, at_once=at_once)

@@ -1,18 +1,24 @@
 """Ridge regression as a differentiable closed-form head: R2-D2 (Bertinetto et al. 2019, arXiv:1805.08136)."""
 
-import jax
 import jax.numpy as jnp
 
 from metajax import checks
-from metajax.compose.joined import check_networks
-from metajax.learners.episodic import check_embedding, check_episodes, check_padding, episodic_loss, first_support
-from metajax.learners.inner_loop import Policy, embedding, query_pass
+from metajax.compose.combinators import check_networks, split
+from metajax.learners._adaptation import Policy, embedding, query_pass
+from metajax.learners._checks import check_embedding, check_episodes, check_padding
+from metajax.learners._episodes import episodic_loss, first_support
 from metajax.predictors import ridge_logits
 from metajax.types import Learner, Network
 
 
-def r2d2(network: Network, *, policy: Policy = "transductive", strength: float = 1.0, scale: float = 10.0,
-         at_once: int | None = None) -> Learner:  # fmt: skip
+def r2d2(
+  network: Network,
+  *,
+  policy: Policy = "transductive",
+  strength: float = 1.0,
+  scale: float = 10.0,
+  at_once: int | None = None,
+) -> Learner:
   """Learns an embedding in which ridge regression from few examples to their one-hot labels tells classes apart:
 
       W = (X' X + strength I)^-1 X' Y,   logits(x) = scale * f(x) W
@@ -35,9 +41,7 @@ def r2d2(network: Network, *, policy: Policy = "transductive", strength: float =
       network's outputs are not `[n, d]`.
   """
   check_networks(network=network)
-  for name, value in (("strength", strength), ("scale", scale)):
-    checks.scalar(f"a {name}", value)
-    checks.positive(f"a {name}", value)
+  _check(strength=strength, scale=scale)
   embed_queries, embed_alone = query_pass(network, policy), embedding(network, policy)
 
   def init(key, episodes):
@@ -50,7 +54,7 @@ def r2d2(network: Network, *, policy: Policy = "transductive", strength: float =
     return {"encoder": params, **logs}, state
 
   def logits(params, state, support, queries, key=None):
-    support_key, query_key = (None, None) if key is None else jax.random.split(key)
+    support_key, query_key = split(key, 2)
     known, _ = network.apply(params["encoder"], state, support.inputs, train=True, key=support_key)
     asked, state = embed_queries(params["encoder"], state, support.inputs, queries, query_key)
     found = ridge_logits(known, support.labels, asked, jnp.exp(params["log_strength"]))
@@ -66,3 +70,9 @@ def r2d2(network: Network, *, policy: Policy = "transductive", strength: float =
     return logits(params, state, support, inputs)[0]
 
   return Learner(init, episodic_loss(run, at_once=at_once), embed, predict)
+
+
+def _check(**values):
+  for name, value in values.items():
+    checks.scalar(f"a {name}", value)
+    checks.positive(f"a {name}", value)

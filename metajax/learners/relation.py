@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from metajax.compose.joined import blank, check_networks
-from metajax.learners.metric import by_comparison
+from metajax.compose.combinators import blank, check_networks
+from metajax.learners._comparison import by_comparison
 from metajax.losses import squared_error_of_scores
 from metajax.predictors import class_means
 from metajax.types import Learner, Network

@@ -1,7 +1,6 @@
 """Reptile (Nichol, Achiam and Schulman 2018, arXiv:1803.02999)."""
 
 import numbers
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +8,11 @@ import numpy as np
 import optax
 from jax import lax
 
-from metajax.learners.inner_loop import Policy, check_adapt, fine_tune, inner_loop, of_whole_network, step_keys
+from metajax.learners._adaptation import Policy, fine_tune, inner_loop, of_whole_network, step_keys
+from metajax.learners._checks import check_adapt
+from metajax.learners._episodes import mean_over_keyed, weight_of
 from metajax.losses import cross_entropy
-from metajax.mesh import mean_over_tasks
-from metajax.types import Adapt, Array, Examples, Key, Learner, Network
+from metajax.types import Adapt, Array, Examples, InitHead, Key, Learner, LossOfOutputs, Network
 
 
 def reptile(
@@ -20,10 +20,10 @@ def reptile(
   adapt: Adapt,
   *,
   minibatches: tuple[int, int] | None = None,
-  loss: Callable = cross_entropy,
+  loss: LossOfOutputs = cross_entropy,
   encoder: Network | None = None,
   policy: Policy = "transductive",
-  start: Callable = lambda params, labels: params,
+  start: InitHead = lambda params, labels: params,
   at_once: int | None = None,
 ) -> Learner:
   """Moves an initialisation towards what `adapt` makes of it on each task: the gradient of the loss is exactly
@@ -51,50 +51,24 @@ def reptile(
       not fit the labels or labels are not one-hot.
   """
   check_adapt(adapt)
-  whole = lambda x: isinstance(x, numbers.Integral) and x >= 1
-  if minibatches is not None and not (np.shape(minibatches) == (2,) and all(map(whole, minibatches))):
-    raise ValueError(f"expected minibatches (steps, rows), of at least 1 step and 1 row, got {minibatches}")
-  classifies = loss is cross_entropy
+  _check_minibatches(minibatches)
   init, embed = of_whole_network(network, (loss, loss), encoder, policy, start)
 
   def cut(key):
-    """`adapt`, shown mini-batches of the data that it is given."""
-    if minibatches is None:
-      return adapt
-
-    def adapt_on_some(loss, params, data):
-      if isinstance(data, Examples):
-        return adapt(loss, params, draw_minibatches(key, data, *minibatches))
-      examples, noise = data
-      return adapt(loss, params, (draw_minibatches(key, examples, *minibatches), step_keys(noise, minibatches[0])))
-
-    return adapt_on_some
+    return adapt if minibatches is None else _on_minibatches(adapt, minibatches, key)
 
   def task(params, state, one):
-    """A surrogate whose derivative is start - adapted."""
     episode, key = one
     cut_key, key = jax.random.split(key)
-    examples = jax.tree.map(lambda s, q: jnp.concatenate([s, q]), *episode)
-    first = start(params, examples.labels)
-    fixed = lax.stop_gradient(first)
-    adapted, path = inner_loop(network, cut(cut_key), loss)(fixed, state, examples, key)
-    moved = jax.tree.map(lambda p, a: lax.stop_gradient(p - a), fixed, adapted)
-    # Worth zero, with the derivative `moved`.
-    pull = optax.tree.vdot(jax.tree.map(jnp.subtract, first, fixed), moved)
-    if jax.tree.leaves(state):  # running statistics, for an embedding that has them
-      state = network.apply(fixed, state, examples.inputs, train=True)[1]
-    weight = jnp.any(episode.query.labels != 0) if classifies else 1.0
-    return lax.stop_gradient(jnp.mean(path)) + pull, (state, {"first_loss": path[0], "last_loss": path[-1]}), weight
-
-  def batch_loss(params, state, episodes, key):
-    keys = jax.random.split(key, jax.tree.leaves(episodes)[0].shape[0])
-    return mean_over_tasks(task, at_once)(params, state, (episodes, keys))
+    tune = inner_loop(network, cut(cut_key), loss)
+    value, rest = _towards_adapted(network, tune, start, params, state, episode, key)
+    return value, rest, weight_of(episode, loss is cross_entropy)
 
   def predict(params, state, support, inputs):
     answer = fine_tune(network, cut(jax.random.key(0)), loss, policy)
     return answer(start(params, support.labels), state, support, inputs)[0]
 
-  return Learner(init, batch_loss, embed, predict)
+  return Learner(init, mean_over_keyed(task, at_once), embed, predict)
 
 
 def draw_minibatches(key: Key, examples: Examples, steps: int, rows: int) -> Examples:
@@ -114,3 +88,37 @@ def draw_minibatches(key: Key, examples: Examples, steps: int, rows: int) -> Exa
   )
   chosen = orders.reshape(-1)[: steps * rows].reshape(steps, rows)
   return jax.tree.map(lambda x: x[chosen], examples)
+
+
+def _towards_adapted(network, tune, start, params, state, episode, key):
+  """`(surrogate, (state, metrics))` of a task: the surrogate's derivative is start - adapted."""
+  examples = jax.tree.map(lambda s, q: jnp.concatenate([s, q]), *episode)
+  first = start(params, examples.labels)
+  fixed = lax.stop_gradient(first)
+  adapted, path = tune(fixed, state, examples, key)
+  moved = jax.tree.map(lambda p, a: lax.stop_gradient(p - a), fixed, adapted)
+  # Worth zero, with the derivative `moved`.
+  pull = optax.tree.vdot(jax.tree.map(jnp.subtract, first, fixed), moved)
+  if jax.tree.leaves(state):  # running statistics, for an embedding that has them
+    state = network.apply(fixed, state, examples.inputs, train=True)[1]
+  return lax.stop_gradient(jnp.mean(path)) + pull, (state, {"first_loss": path[0], "last_loss": path[-1]})
+
+
+def _on_minibatches(adapt: Adapt, minibatches: tuple[int, int], key: Key) -> Adapt:
+  """`adapt`, shown mini-batches of the data that it is given."""
+
+  def adapt_on_some(loss, params, data):
+    if isinstance(data, Examples):
+      return adapt(loss, params, draw_minibatches(key, data, *minibatches))
+    examples, noise = data
+    return adapt(loss, params, (draw_minibatches(key, examples, *minibatches), step_keys(noise, minibatches[0])))
+
+  return adapt_on_some
+
+
+def _check_minibatches(minibatches):
+  def whole(x):
+    return isinstance(x, numbers.Integral) and x >= 1
+
+  if minibatches is not None and not (np.shape(minibatches) == (2,) and all(map(whole, minibatches))):
+    raise ValueError(f"expected minibatches (steps, rows), of at least 1 step and 1 row, got {minibatches}")

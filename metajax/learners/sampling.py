@@ -67,7 +67,8 @@ def sample(
   for name, value in largest.items():
     if value is not None and value >= vocabulary:
       raise ValueError(f"expected {name} below {vocabulary}, the network's vocabulary, got {value}")
-  run = _compiled(network, steps, float(temperature), top_k, top_p, tokens, end, cached)
+  how = steps, float(temperature), top_k, top_p, tokens, end, cached
+  run = _compiled(network, *how)  # ty: ignore[invalid-argument-type]  functions have a hash, which no Protocol says
   found, unknown = run(params, state, key, prompt)
   if checks.is_concrete(unknown):
     checks.finite("the logits of sequences", jnp.where(unknown, jnp.nan, 0.0), error=FloatingPointError)
@@ -84,8 +85,12 @@ def _sample(network, steps, temperature, top_k, top_p, tokens, end, cached, para
   given, total = prompt.shape[1], prompt.shape[1] + steps
   keys = jax.random.split(key, steps)
   whole = jnp.pad(prompt, ((0, 0), (0, steps)))
-  read = lambda rows, *cache: network.apply(params, state, rows, *cache, train=False)[0]
-  shown = lambda rows: jnp.where(jnp.arange(rows.shape[1]) < given, rows, jnp.maximum(rows, 0))
+
+  def read(rows, *cache):
+    return network.apply(params, state, rows, *cache, train=False)[0]
+
+  def shown(rows):
+    return jnp.where(jnp.arange(rows.shape[1]) < given, rows, jnp.maximum(rows, 0))
 
   def put(so_far, place, key, logits):
     whole, unknown = so_far
@@ -124,11 +129,13 @@ def _sample(network, steps, temperature, top_k, top_p, tokens, end, cached, para
 
 def longer(cache: Cache, tokens: int) -> Cache:
   """A cache with room for so many tokens more."""
-  room = lambda x: jnp.pad(x, ((0, 0), (0, tokens), *[(0, 0)] * (x.ndim - 2)))
-  return cache._replace(seen=jax.tree.map(room, cache.seen))
+  seen = jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (0, tokens), *[(0, 0)] * (x.ndim - 2))), cache.seen)
+  return cache._replace(seen=seen)
 
 
-def next_token(key: Key, logits: Array, temperature=1.0, top_k: int | None = None, top_p: float | None = None) -> Array:
+def next_token(
+  key: Key, logits: Array, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Array:
   """A token drawn for each row of logits: `[n, vocabulary] -> integers [n]`. Arguments are those of `sample`.
 
   Of a row that holds NaN, or whose largest logit is infinite, it is -1.

@@ -1,27 +1,33 @@
 """Siamese networks (Koch, Zemel and Salakhutdinov 2015, Siamese neural networks for one-shot image recognition)."""
 
-from collections.abc import Callable
 from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
-from metajax import checks
 from metajax.compose import linear
-from metajax.compose.joined import check_networks
-from metajax.learners.episodic import check_examples, check_padded_rows, check_rows
-from metajax.learners.metric import check_positives, embed_together
+from metajax.compose.combinators import check_networks
+from metajax.learners._checks import (
+  check_augmentation,
+  check_examples,
+  check_padded_rows,
+  check_positives,
+  check_rows,
+  inputs_of,
+)
+from metajax.learners._comparison import embed_together
 from metajax.losses import batch_cross_entropy, binary_cross_entropy
 from metajax.losses.classification import right_if_known
 from metajax.losses.metric import relations
 from metajax.predictors import largest_by_way
-from metajax.types import Array, Examples, Inputs, Key, Learner, Network, Pair
+from metajax.types import Array, Augmentation, BatchLoss, Examples, InitFn, Inputs, Key, Learner, Network, Pair, Params
 from metajax.views import each_row
 
 Drawn = Literal["given", "batch"]
+COMPARE = linear(1)  # of absolute differences: alpha and b
 
 
-def siamese(network: Network, *, drawn: Drawn = "given", one_example: Callable | None = None) -> Learner:
+def siamese(network: Network, *, drawn: Drawn = "given", one_example: Augmentation | None = None) -> Learner:
   """Learns whether two pictures are of one class, by tied networks and a weighted L1 distance:
 
       p(x, y) = sigmoid(sum_j alpha_j |f(x)_j - f(y)_j| + b)
@@ -48,55 +54,42 @@ def siamese(network: Network, *, drawn: Drawn = "given", one_example: Callable |
       are not `[n, d]`, or rows are padded and it keeps batch statistics.
   """
   check_networks(network=network)
-  if one_example is not None:
-    checks.function("one_example", one_example, "(key, picture) -> picture")
+  check_augmentation("one_example", one_example)
   if drawn not in get_args(Drawn):
     raise ValueError(f"expected pairs drawn 'given' or 'batch', got {drawn!r}")
   if drawn == "batch" and one_example is not None:
     raise ValueError("expected pairs drawn 'given' with one_example, which makes its own, got 'batch'")
-  compare = linear(1)
+  init, loss = _of_batch(network) if drawn == "batch" else _of_pairs(network, one_example)
+
+  def embed(params, state, inputs):
+    return network.apply(params["encoder"], state, inputs, train=False)[0]
+
+  def predict(params, state, support, inputs):
+    known, asked = embed(params, state, support.inputs), embed(params, state, inputs)
+    scores = jax.vmap(lambda query: likelihood(params, query, known))(asked)
+    return largest_by_way(jax.nn.log_sigmoid(scores), support.labels)
+
+  return Learner(init, loss, embed, predict)
+
+
+def likelihood(params: Params, first: Array, second: Array) -> Array:
+  """The logit of `p` for rows of embeddings."""
+  return COMPARE.apply(params["compare"], {}, jnp.abs(first - second), train=True)[0][..., 0]
+
+
+def _of_pairs(network: Network, one_example: Augmentation | None) -> tuple[InitFn, BatchLoss]:
+  """`init` and `loss` of pairs that are given, or of views."""
 
   def pairs(key, batch) -> Examples:
-    if one_example is not None:
-      return pairs_of_one(one_example, key, batch.inputs if isinstance(batch, Examples) else batch)
-    check_examples(batch)
-    if not isinstance(batch.inputs, Pair):
-      raise ValueError(f"expected Examples whose inputs are a Pair, got one of type {type(batch.inputs).__name__}")
-    if batch.labels.shape[-1] != 2:
-      raise ValueError(f"expected labels [n, 2], different and same, got {list(batch.labels.shape)}")
-    return batch
+    if one_example is None:
+      return _checked_pairs(batch)
+    return pairs_of_one(one_example, key, inputs_of(batch))
 
   def init(key, batch):
     encoder_key, head_key, pair_key = jax.random.split(key, 3)
-    if drawn == "batch":
-      check_examples(batch)
-      check_positives(batch)
-      return made(encoder_key, head_key, batch.inputs, batch)
     shown = pairs(pair_key, batch) if one_example is None else jax.eval_shape(pairs, pair_key, batch)
     inputs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shown.inputs.first)
-    return made(encoder_key, head_key, inputs, batch)
-
-  def made(encoder_key, head_key, inputs, batch):
-    params, state = network.init(encoder_key, inputs)
-    if one_example is None:
-      check_padded_rows(state, batch)
-    shape = jax.eval_shape(lambda: network.apply(params, state, inputs, train=False)[0])
-    check_rows(shape)
-    weights, _ = compare.init(head_key, jnp.zeros((1, shape.shape[-1])))
-    return {"encoder": params, "compare": weights}, state
-
-  def likelihood(params, first: Array, second: Array) -> Array:
-    """The logit of `p` for rows of embeddings."""
-    return compare.apply(params["compare"], {}, jnp.abs(first - second), train=True)[0][..., 0]
-
-  def loss_of_batch(params, state, batch, key):
-    embedded, state = network.apply(params["encoder"], state, batch.inputs, train=True, key=key)
-    logits = jax.vmap(lambda row: likelihood(params, row, embedded))(embedded)
-    same, other = relations(logits, batch.labels)
-    known = lambda right: right_if_known(right, jnp.isnan(logits))
-    share = lambda right, of: jnp.sum(jnp.where(of, known(right), 0)) / jnp.maximum(of.sum(), 1)
-    metrics = {"accuracy": (share(logits > 0, same) + share(logits <= 0, other)) / 2}
-    return batch_cross_entropy(logits, batch.labels), (state, metrics)
+    return _init(network, encoder_key, head_key, inputs, batch if one_example is None else None)
 
   def loss(params, state, batch, key):
     pair_key, network_key = jax.random.split(key)
@@ -107,18 +100,53 @@ def siamese(network: Network, *, drawn: Drawn = "given", one_example: Callable |
     metrics = {"accuracy": jnp.where(labels.any(-1), right, 0).sum() / jnp.maximum(labels.sum(), 1)}
     return binary_cross_entropy(logits, labels), (state, metrics)
 
-  def embed(params, state, inputs):
-    return network.apply(params["encoder"], state, inputs, train=False)[0]
-
-  def predict(params, state, support, inputs):
-    known, asked = embed(params, state, support.inputs), embed(params, state, inputs)
-    scores = jax.vmap(lambda query: likelihood(params, query, known))(asked)
-    return largest_by_way(jax.nn.log_sigmoid(scores), support.labels)
-
-  return Learner(init, loss_of_batch if drawn == "batch" else loss, embed, predict)
+  return init, loss
 
 
-def pairs_of_one(view: Callable, key: Key, pictures: Inputs) -> Examples:
+def _of_batch(network: Network) -> tuple[InitFn, BatchLoss]:
+  """`init` and `loss` of all pairs of a labelled batch."""
+
+  def init(key, batch):
+    encoder_key, head_key, _ = jax.random.split(key, 3)
+    check_examples(batch)
+    check_positives(batch)
+    return _init(network, encoder_key, head_key, batch.inputs, batch)
+
+  def loss(params, state, batch, key):
+    embedded, state = network.apply(params["encoder"], state, batch.inputs, train=True, key=key)
+    logits = jax.vmap(lambda row: likelihood(params, row, embedded))(embedded)
+    same, other = relations(logits, batch.labels)
+
+    def share(right, of):
+      known = right_if_known(right, jnp.isnan(logits))
+      return jnp.sum(jnp.where(of, known, 0)) / jnp.maximum(of.sum(), 1)
+
+    metrics = {"accuracy": (share(logits > 0, same) + share(logits <= 0, other)) / 2}
+    return batch_cross_entropy(logits, batch.labels), (state, metrics)
+
+  return init, loss
+
+
+def _init(network, encoder_key, head_key, inputs, labelled: Examples | None):
+  params, state = network.init(encoder_key, inputs)
+  if labelled is not None:
+    check_padded_rows(state, labelled)
+  shape = jax.eval_shape(lambda: network.apply(params, state, inputs, train=False)[0])
+  check_rows(shape)
+  weights, _ = COMPARE.init(head_key, jnp.zeros((1, shape.shape[-1])))
+  return {"encoder": params, "compare": weights}, state
+
+
+def _checked_pairs(batch) -> Examples:
+  check_examples(batch)
+  if not isinstance(batch.inputs, Pair):
+    raise ValueError(f"expected Examples whose inputs are a Pair, got one of type {type(batch.inputs).__name__}")
+  if batch.labels.shape[-1] != 2:
+    raise ValueError(f"expected labels [n, 2], different and same, got {list(batch.labels.shape)}")
+  return batch
+
+
+def pairs_of_one(view: Augmentation, key: Key, pictures: Inputs) -> Examples:
   """As many pairs as pictures `[n, ...]`, every other one of two views of a picture, the others of two pictures.
 
   Raises:

@@ -1,7 +1,6 @@
 """SimCLR (arXiv:2002.05709), and supervised contrastive learning (arXiv:2004.11362), which shares all but the loss."""
 
 import numbers
-from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -10,13 +9,13 @@ import numpy as np
 
 from metajax import checks
 from metajax.compose import with_head
-from metajax.learners.episodic import check_examples, check_padded_rows
+from metajax.learners._checks import check_examples, check_padded_rows, check_predictor, check_views, inputs_of
 from metajax.losses import learned_scale, nt_xent
 from metajax.losses import supervised_contrastive as loss_of_classes
 from metajax.losses.contrastive import START_LOG_SCALE
 from metajax.predictors import nearest_centroid
 from metajax.similarity import unit_rows
-from metajax.types import Array, Batch, Examples, Inputs, Key, Learner, Network
+from metajax.types import Array, Augmentation, Batch, Examples, Inputs, Key, Learner, Network, Predictor
 from metajax.views import each_row
 
 Embedding = Literal["encoder", "head"]
@@ -25,11 +24,11 @@ Embedding = Literal["encoder", "head"]
 def simclr(
   encoder: Network,
   head: Network,
-  view: Callable,
+  view: Augmentation,
   *,
   temperature: float | Literal["learned"] = 0.5,
   embedding: Embedding = "encoder",
-  predictor: Callable = nearest_centroid,
+  predictor: Predictor = nearest_centroid,
 ) -> Learner:
   """Learns that two views of a picture are alike, and those of any two pictures are not:
 
@@ -67,11 +66,11 @@ def simclr(
 def supervised_contrastive(
   encoder: Network,
   head: Network,
-  view: Callable,
+  view: Augmentation,
   *,
   temperature: float | Literal["learned"] = 0.1,
   embedding: Embedding = "encoder",
-  predictor: Callable = nearest_centroid,
+  predictor: Predictor = nearest_centroid,
 ) -> Learner:
   """Learns that views of pictures of one class are alike: SimCLR with labels (arXiv:2004.11362).
 
@@ -86,34 +85,14 @@ def supervised_contrastive(
   return _contrastive(encoder, head, view, contrast, temperature, embedding, predictor, check_examples)
 
 
-def two_views(view: Callable, key: Key, pictures: Inputs) -> Array:
+def two_views(view: Augmentation, key: Key, pictures: Inputs) -> Array:
   """Two views of each picture: `[n, ...] -> [2 n, ...]`, rows `2 i` and `2 i + 1` those of picture `i`."""
-  pair = lambda key, picture: jnp.stack([view(own, picture) for own in jax.random.split(key)])
+
+  def pair(key, picture):
+    return jnp.stack([view(own, picture) for own in jax.random.split(key)])
+
   views = each_row(pair, key, pictures)
   return views.reshape(-1, *views.shape[2:])
-
-
-def check_views(inputs: Array, least: int = 2):
-  """Looks at a batch whose views are to be contrasted before anything is compiled.
-
-  Raises:
-    ValueError: if it is not a floating array of at least two rows (`least`), or a value is not finite, or, of pictures
-      `[n, h, w, c]`, out of [0, 1].
-  """
-  if not hasattr(inputs, "shape") or not jnp.issubdtype(inputs.dtype, jnp.floating) or inputs.ndim < 2:
-    given = f"{inputs.dtype} {list(inputs.shape)}" if hasattr(inputs, "shape") else f"a {type(inputs).__name__}"
-    raise ValueError(f"expected pictures, a floating array [n, height, width, channels], got {given}")
-  if len(inputs) < least:
-    why = ", each other's negatives" if least > 1 else ""
-    raise ValueError(f"expected at least {least} pictures in a batch{why}, got {len(inputs)}")
-  if isinstance(inputs, jax.core.Tracer):
-    return
-  low, high = float(np.min(inputs)), float(np.max(inputs))
-  given = "NaN" if np.isnan(low) else f"values from {low:g} to {high:g}"
-  if not np.isfinite([low, high]).all():
-    raise ValueError(f"expected finite values, got {given}")
-  if inputs.ndim == 4 and not (low >= 0 and high <= 1):
-    raise ValueError(f"expected pictures with values from 0 to 1, got {given}")
 
 
 def _check_any(batch: Batch):
@@ -128,12 +107,12 @@ def _contrastive(encoder, head, view, contrast, temperature, embedding, predicto
   if embedding not in ("encoder", "head"):
     raise ValueError(f"expected embedding to be 'encoder' or 'head', got {embedding!r}")
   checks.function("view", view, "(key, picture) -> picture, such as views.image.simclr()")
-  checks.function("predictor", predictor, "embed -> predict, such as nearest_centroid")
+  check_predictor(predictor)
   network, learned = with_head(encoder, head), temperature == "learned"
 
   def init(key, batch):
     check(batch)
-    pictures = pictures_of(batch)
+    pictures = inputs_of(batch)
     check_views(pictures)
     one = jax.eval_shape(view, key, pictures[0])
     params, state = network.init(key, jnp.zeros((2 * len(pictures), *one.shape), one.dtype))
@@ -143,7 +122,7 @@ def _contrastive(encoder, head, view, contrast, temperature, embedding, predicto
 
   def loss(params, state, batch, key):
     view_key, key = jax.random.split(key)
-    views = two_views(view, view_key, pictures_of(batch))
+    views = two_views(view, view_key, inputs_of(batch))
     embedded, state = network.apply(params, state, views, train=True, key=key)
     now = 1 / learned_scale(params["log_scale"]) if learned else temperature
     unit = unit_rows(embedded)
@@ -156,7 +135,3 @@ def _contrastive(encoder, head, view, contrast, temperature, embedding, predicto
     return encoder.apply(params["encoder"], state["encoder"], inputs, train=False)[0]
 
   return Learner(init, loss, embed, predictor(embed))
-
-
-def pictures_of(batch: Batch) -> Array:
-  return batch.inputs if isinstance(batch, Examples) else batch

@@ -6,14 +6,16 @@ import jax
 
 from metajax import checks
 from metajax.compose import linear, with_head
-from metajax.compose.joined import check_networks
-from metajax.learners.episodic import check_examples, check_padded_rows
+from metajax.compose.combinators import check_networks
+from metajax.learners._checks import check_examples, check_padded_rows, check_predictor
 from metajax.losses import accuracy, check_fits, cross_entropy
 from metajax.predictors import nearest_centroid
-from metajax.types import Learner, Network
+from metajax.types import Learner, Network, Predictor
 
 
-def supervised(encoder: Network, predictor: Callable = nearest_centroid, *, head: Callable = linear) -> Learner:
+def supervised(
+  encoder: Network, predictor: Predictor = nearest_centroid, *, head: Callable[[int], Network] = linear
+) -> Learner:
   """Learns to tell all training classes apart, and meets a new task with the encoder's features:
 
       minimise  cross_entropy(head(encoder(inputs)), labels)  over batches of `Examples`
@@ -34,7 +36,7 @@ def supervised(encoder: Network, predictor: Callable = nearest_centroid, *, head
   """
 
   check_networks(encoder=encoder)
-  checks.function("predictor", predictor, "embed -> predict, such as nearest_centroid")
+  check_predictor(predictor)
   checks.function("head", head, "classes -> Network, such as linear")
 
   def init(key, batch):

@@ -1,20 +1,20 @@
-"""Networks written in linen: the only importer of flax."""
+"""Networks written in linen, and published weights for them: the only importer of flax."""
 
-from metajax.networks.audio import audio_conv
-from metajax.networks.clip_towers import clip_towers
-from metajax.networks.conv4 import conv4, conv_blocks
-from metajax.networks.decoder import decoder
-from metajax.networks.from_linen import from_linen
-from metajax.networks.mlp import mlp
-from metajax.networks.patch_decoder import patch_decoder
-from metajax.networks.pretrained import load_clip, save_clip
-from metajax.networks.pretrained_gpt2 import load_gpt2
-from metajax.networks.projection_head import projection_head
-from metajax.networks.relation_module import relation_module
-from metajax.networks.resnet import resnet
-from metajax.networks.resnet12 import resnet12
-from metajax.networks.text_transformer import text_transformer
-from metajax.networks.vision_transformer import vision_transformer
+from metajax.networks.checkpoints.clip import load_clip, save_clip
+from metajax.networks.checkpoints.gpt2 import load_gpt2
+from metajax.networks.linen.audio_conv import audio_conv
+from metajax.networks.linen.clip_towers import clip_towers
+from metajax.networks.linen.conv4 import conv4, conv_blocks
+from metajax.networks.linen.decoder import decoder
+from metajax.networks.linen.from_linen import from_linen
+from metajax.networks.linen.mlp import mlp
+from metajax.networks.linen.patch_decoder import patch_decoder
+from metajax.networks.linen.projection_head import projection_head
+from metajax.networks.linen.relation_module import relation_module
+from metajax.networks.linen.resnet import resnet
+from metajax.networks.linen.resnet12 import resnet12
+from metajax.networks.linen.text_transformer import text_transformer
+from metajax.networks.linen.vision_transformer import vision_transformer
 
 __all__ = [
   "audio_conv",

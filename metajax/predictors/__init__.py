@@ -4,8 +4,9 @@ A predictor is a function of an `embed` that gives a Learner's `predict`; those 
 by `functools.partial`. Any embedding serves: `predictor(learner.embed)`.
 """
 
-from metajax.predictors.adapted import adapted_head, fine_tuned, perceptron_head
-from metajax.predictors.comparison import (
+from metajax.predictors.closed_form import nearest_centroid, nearest_neighbour, normalised, ridge
+from metajax.predictors.fine_tuning import adapted_head, fine_tuned, perceptron_head
+from metajax.predictors.logits import (
   EMPTY_WAY,
   attention,
   attention_logits,
@@ -17,7 +18,6 @@ from metajax.predictors.comparison import (
   ridge_logits,
   without_empty_ways,
 )
-from metajax.predictors.frozen import nearest_centroid, nearest_neighbour, normalised, ridge
 from metajax.similarity import cosines, squared_distances
 
 __all__ = [

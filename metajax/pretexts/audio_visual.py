@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from metajax.types import Array, Examples, Pair
+from metajax.types import Array, Examples, Pair, PretextFn
 from metajax.views.audio import even_loudness
 
 Negatives = Literal["others", "moments"]
@@ -20,7 +20,7 @@ def audio_visual(
   *,
   negatives: Sequence[Negatives] = ("others", "moments"),
   listen: Callable[[Array], Array] = even_loudness,
-) -> Callable:
+) -> PretextFn:
   """`pretext(key, batch)`: pictures, or moments of clips, and sounds, labelled with whether they belong together (1).
 
   Half of the sounds are their own. The others are, each kind as likely:
@@ -48,17 +48,13 @@ def audio_visual(
     ValueError: if there is no kind of negatives, or an unknown one, or `window` is below 1.
   """
   kinds = tuple(negatives)
-  if not kinds or set(kinds) - set(get_args(Negatives)):
-    raise ValueError(f"expected negatives to be some of {', '.join(get_args(Negatives))}, got {list(kinds)}")
-  if window is not None and window < 1:
-    raise ValueError(f"expected a window of at least 1 frame, got {window}")
+  _check_arguments(window, kinds)
 
   def pretext(key, batch: Pair):
-    of_clips = _check(batch, window, kinds)
+    of_clips, length = _check(batch, window, kinds)
     pictures, sounds = map(jnp.asarray, batch)
     count, frames = len(pictures), pictures.shape[1] if of_clips else 1
-    starts = _moments(frames, window) if of_clips else np.zeros((1, 2), np.int32)
-    step, together = sounds.shape[1] // frames, window if of_clips else 1
+    starts, step = _moments(frames, length), sounds.shape[1] // frames
     here = kinds if of_clips else ("others",)
 
     def one(row):
@@ -69,14 +65,21 @@ def audio_visual(
       elsewhere = (row + jax.random.randint(other, (), 1, max(count, 2))) % count
       of = jnp.where((label == 0) & ~jnp.asarray(moments), elsewhere, row)
       at = jnp.where((label == 0) & moments, another, moment)
-      heard = lax.dynamic_slice(sounds, (of, at * step), (1, together * step))[0]
-      seen = lax.dynamic_slice_in_dim(pictures[row], moment, window) if of_clips else pictures[row]
+      heard = lax.dynamic_slice(sounds, (of, at * step), (1, length * step))[0]
+      seen = lax.dynamic_slice_in_dim(pictures[row], moment, length) if of_clips else pictures[row]
       return seen, heard, jax.nn.one_hot(label, 2)
 
     seen, heard, labels = jax.vmap(one)(jnp.arange(count))
     return Examples({"seen": seen, "heard": listen(heard)}, labels)
 
   return pretext
+
+
+def _check_arguments(window, kinds):
+  if not kinds or set(kinds) - set(get_args(Negatives)):
+    raise ValueError(f"expected negatives to be some of {', '.join(get_args(Negatives))}, got {list(kinds)}")
+  if window is not None and window < 1:
+    raise ValueError(f"expected a window of at least 1 frame, got {window}")
 
 
 def _moments(frames: int, window: int) -> np.ndarray:
@@ -88,8 +91,8 @@ def _moments(frames: int, window: int) -> np.ndarray:
   return np.stack([first[apart], second[apart]], -1)
 
 
-def _check(batch: Pair, window: int | None, kinds) -> bool:
-  """Whether it is a batch of clips, rather than of pictures."""
+def _check(batch: Pair, window: int | None, kinds) -> tuple[bool, int]:
+  """Whether it is a batch of clips, rather than of pictures; and the frames of a moment, 1 of pictures."""
   if not isinstance(batch, Pair):
     raise ValueError(f"expected a Pair of pictures or clips and their sounds, got a {type(batch).__name__}")
   seen, heard = (np.shape(part) for part in batch)
@@ -99,11 +102,13 @@ def _check(batch: Pair, window: int | None, kinds) -> bool:
     raise ValueError(f"expected {kinds_of}, and sounds [n, samples], got {given}")
   if ("others" in kinds or not of_clips) and seen[0] < 2:
     raise ValueError(f"expected at least 2 examples, each other's negatives, got {seen[0]}")
-  if of_clips and window is None:
+  if not of_clips:
+    return False, 1
+  if window is None:
     raise ValueError(f"expected a window for clips, of how many frames a moment is, got none for {given}")
-  if of_clips and heard[1] % seen[1]:
+  if heard[1] % seen[1]:
     raise ValueError(f"expected as many samples for each frame, got {heard[1]} for {seen[1]} frames")
-  least = (2 * window if "moments" in kinds else window) if of_clips else 0
-  if of_clips and seen[1] < least:
+  least = 2 * window if "moments" in kinds else window
+  if seen[1] < least:
     raise ValueError(f"expected clips of at least {least} frames for moments of {window}, got {seen[1]}")
-  return of_clips
+  return True, window

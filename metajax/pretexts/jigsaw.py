@@ -2,21 +2,20 @@
 
 import itertools
 import math
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from metajax.pretexts.tiles import tiles
-from metajax.types import Examples
+from metajax.types import Examples, PretextFn
 
 ALL = 9  # tiles, up to which all permutations are candidates
 
 
 def jigsaw(
   permutations: int = 64, grid: int = 3, *, gap: int = 2, jitter: int = 2, normalise: bool = True, seed: int = 0
-) -> Callable:
+) -> PretextFn:
   """`pretext(key, pictures)`: the tiles of a picture in one of some orders, labelled with which.
 
   Args:

@@ -1,17 +1,15 @@
 """Which of its eight neighbours is a patch? (arXiv:1505.05192)"""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 
 from metajax.pretexts.tiles import tiles
-from metajax.types import Examples
+from metajax.types import Examples, PretextFn
 
 NEIGHBOURS = (0, 1, 2, 3, 5, 6, 7, 8)  # of the middle of nine tiles, in reading order
 
 
-def relative_patch(*, gap: int = 2, jitter: int = 2, normalise: bool = True) -> Callable:
+def relative_patch(*, gap: int = 2, jitter: int = 2, normalise: bool = True) -> PretextFn:
   """`pretext(key, pictures)`: the middle tile of nine and one of its neighbours, labelled with which of the eight.
 
   Args:

@@ -1,17 +1,15 @@
 """How was a picture turned? (RotNet, arXiv:1803.07728)"""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from metajax.types import Array, Examples
+from metajax.types import Array, Examples, PretextFn
 
 TURNS = 4
 
 
-def rotation(*, every: bool = False) -> Callable:
+def rotation(*, every: bool = False) -> PretextFn:
   """`pretext(key, pictures)`: pictures turned by 0, 90, 180 or 270 degrees counterclockwise, labelled with which.
 
   Quarter turns move pixels and change none, so that no trace of resampling tells them apart.
@@ -32,8 +30,8 @@ def rotation(*, every: bool = False) -> Callable:
       all_turned = jnp.stack([jnp.rot90(pictures, turn, (1, 2)) for turn in range(TURNS)], 1)
       labels = jnp.tile(jnp.eye(TURNS), (len(pictures), 1))
       return Examples(all_turned.reshape(-1, *pictures.shape[1:]), labels)
-    draw = lambda row: jax.random.randint(jax.random.fold_in(key, row), (), 0, TURNS)
-    turns = jax.vmap(draw)(jnp.arange(len(pictures)))
+    rows = jnp.arange(len(pictures))
+    turns = jax.vmap(lambda row: jax.random.randint(jax.random.fold_in(key, row), (), 0, TURNS))(rows)
     return Examples(jax.vmap(turned)(jnp.asarray(pictures), turns), jax.nn.one_hot(turns, TURNS))
 
   return pretext

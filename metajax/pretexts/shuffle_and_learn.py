@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from metajax.types import Array, Examples, Key
+from metajax.types import Array, Examples, Key, PretextFn
 
 WINDOW = 5  # frames, a to e
 
 
-def shuffle_and_learn(*, stride: int = 1) -> Callable:
+def shuffle_and_learn(*, stride: int = 1) -> PretextFn:
   """`pretext(key, clips)`: three frames, labelled with whether they are in the order of time (1) or not (0).
 
   Of five frames a to e of a window with much motion, the outer two are a and c, or c and e; the middle one is b or d.
@@ -39,7 +39,7 @@ def shuffle_and_learn(*, stride: int = 1) -> Callable:
   return _of_windows(triple, stride)
 
 
-def order_prediction(*, stride: int = 1) -> Callable:
+def order_prediction(*, stride: int = 1) -> PretextFn:
   """`pretext(key, clips)`: frames b, c, d in any order, labelled with which of them is in the middle.
 
   An order and its reverse are one, so there are three classes, numbered by the time of the frame in the middle. Where
@@ -56,7 +56,7 @@ def order_prediction(*, stride: int = 1) -> Callable:
   return _of_windows(triple, stride)
 
 
-def _of_windows(triple: Callable, stride: int) -> Callable:
+def _of_windows(triple: Callable[[Key], tuple[Array, Array]], stride: int) -> PretextFn:
   """`pretext(key, clips)` from `triple(key) -> (three frames of a window, label)`, reversed or not."""
   if stride < 1:
     raise ValueError(f"expected a stride of at least 1 frame, got {stride}")

@@ -64,8 +64,8 @@ def _corners(shape, grid, gap, jitter):
 
 
 def _cut(picture, places, side):
-  cut = lambda place: lax.dynamic_slice(picture, (*place, 0), (side, side, picture.shape[-1]))
-  return jax.vmap(cut)(places)
+  size = (side, side, picture.shape[-1])
+  return jax.vmap(lambda place: lax.dynamic_slice(picture, (*place, 0), size))(places)
 
 
 def normalised(found: Array) -> Array:

@@ -1,17 +1,15 @@
 """What was done to a picture? Of two, the second is it turned, another crop of it, in other colours, or another one."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 
 from metajax.pretexts.rotation import TURNS, turned
-from metajax.types import Examples
+from metajax.types import Augmentation, Examples, PretextFn
 
 RELATIONS = ("turned", "another crop", "other colours", "unrelated")
 
 
-def transformation(crop: Callable, colour: Callable) -> Callable:
+def transformation(crop: Augmentation, colour: Augmentation) -> PretextFn:
   """`pretext(key, pictures)`: pairs of pictures, labelled with what the second is to the first.
 
   Every picture that is shown is cropped once and coloured once, with draws `crop(k)` and `colour(k)`, and both are then
@@ -41,14 +39,20 @@ def transformation(crop: Callable, colour: Callable) -> Callable:
     def one(row, picture):
       which, other, turn, *draws = jax.random.split(jax.random.fold_in(key, row), 7)
       cut, cut_again, tint, tint_again = draws
-      seen = lambda picture, cut, tint: colour(tint, crop(cut, picture))
+
+      def seen(picture, cut, tint):
+        return colour(tint, crop(cut, picture))
+
       first = seen(picture, cut, tint)
       if first.shape[0] != first.shape[1]:
         raise ValueError(f"expected square views [side, side, channels], got {list(first.shape)}")
       label = jax.random.randint(which, (), 0, len(RELATIONS))
       # One view of the second picture, whatever the relation: under vmap each branch of a choice would be computed.
       unrelated = pictures[(row + jax.random.randint(other, (), 1, count)) % count]
-      pick = lambda k, new, old: jnp.where(label == k, new, old)
+
+      def pick(k, new, old):
+        return jnp.where(label == k, new, old)
+
       cut, tint = (
         jax.random.wrap_key_data(pick(k, jax.random.key_data(new), jax.random.key_data(old)))
         for k, new, old in ((1, cut_again, cut), (2, tint_again, tint))

@@ -75,7 +75,10 @@ def mel_bands(
     raise ValueError(f"expected 0 <= low < high <= {rate / 2:g} hertz, half the rate, got {low} and {high}")
   if triangles not in get_args(Triangles):
     raise ValueError(f"expected triangles over 'mel' or 'hertz', got {triangles!r}")
-  mel = lambda hertz: SCALE * np.log10(1 + np.asarray(hertz) / BREAK)
+
+  def mel(hertz):
+    return SCALE * np.log10(1 + np.asarray(hertz) / BREAK)
+
   places, edges = np.linspace(0, rate / 2, frequencies), np.linspace(mel(low), mel(high), mels + 2)
   if triangles == "mel":
     places = mel(places)

@@ -1,25 +1,28 @@
 """A view of one example, taken of all rows of a batch: on any number of hosts and devices the same."""
 
-from collections.abc import Callable
+import functools
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from metajax.mesh import device_count
-from metajax.types import Batch, Episode, Examples, Inputs, Key
+from metajax.types import Augmentation, Batch, Episode, Examples, Inputs, Key
 
 IN_CACHE = 2**20  # bytes
 
 
-def each_row(view: Callable, key: Key, inputs: Inputs) -> Inputs:
+def each_row(view: Augmentation, key: Key, inputs: Inputs) -> Inputs:
   """The view of each row `i` of `[n, ...]`, with the key `fold_in(key, i)`.
 
   On a CPU it takes as many rows at a time as its cache holds, up to five times as fast on larger pictures.
   """
   leaves = jax.tree.leaves(inputs)
   rows = leaves[0].shape[0]
-  one = lambda row, x: view(jax.random.fold_in(key, row), x)
+
+  def one(row, x):
+    return view(jax.random.fold_in(key, row), x)
+
   most = IN_CACHE * rows // max(1, sum(x.size * x.dtype.itemsize for x in leaves))
   if jax.default_backend() != "cpu" or device_count() > 1 or most >= rows:
     return jax.vmap(one)(jnp.arange(rows), inputs)
@@ -27,7 +30,7 @@ def each_row(view: Callable, key: Key, inputs: Inputs) -> Inputs:
   return lax.map(lambda given: one(*given), (jnp.arange(rows), inputs), batch_size=together)
 
 
-def of_batch(view: Callable, key: Key, batch: Batch) -> Batch:
+def of_batch(view: Augmentation, key: Key, batch: Batch) -> Batch:
   """The view of each picture of a batch, all with keys of their own; labels stay.
 
   Args:
@@ -37,10 +40,10 @@ def of_batch(view: Callable, key: Key, batch: Batch) -> Batch:
   """
   if isinstance(batch, Episode):
     parts = zip(jax.random.split(key), batch, strict=True)
-    rows = lambda key, pictures: each_row(view, key, pictures)
-    tasks = lambda key, inputs: _each_leaf(lambda key, x: each_row(rows, key, x), key, inputs)
-    return Episode(*(part._replace(inputs=tasks(key, part.inputs)) for key, part in parts))
-  rows = lambda inputs: _each_leaf(lambda key, x: each_row(view, key, x), key, inputs)
+    of_rows = functools.partial(each_row, view)
+    of_tasks = functools.partial(each_row, of_rows)
+    return Episode(*(part._replace(inputs=_each_leaf(of_tasks, key, part.inputs)) for key, part in parts))
+  rows = functools.partial(_each_leaf, functools.partial(each_row, view), key)
   return batch._replace(inputs=rows(batch.inputs)) if isinstance(batch, Examples) else rows(batch)
 
 

@@ -6,7 +6,7 @@ from metajax.compose import linear, prepared, repeated_for_all_ways, with_head, 
 from metajax.experiment.bounds import Width
 from metajax.learners import Policy, augmented
 from metajax.networks import conv4
-from metajax.networks.conv4 import Convolution, Downsample, Normalisation
+from metajax.networks.linen.conv4 import Convolution, Downsample, Normalisation
 from metajax.types import Learner, Network
 from metajax.views.image import affine, centred
 

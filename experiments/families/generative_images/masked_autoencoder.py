@@ -23,7 +23,7 @@ from metajax.learners import masked_autoencoder, reconstruct
 from metajax.losses import normalised_patches, patch_statistics
 from metajax.mesh import to_host
 from metajax.networks import patch_decoder, vision_transformer
-from metajax.networks.transformer import Size
+from metajax.networks.linen.transformer import Size
 from metajax.report import contact_sheet_figure
 from metajax.types import Learner, Network
 from metajax.views.image import random_resized_crop

@@ -22,7 +22,7 @@ from metajax.learners.clip import Loss
 from metajax.losses.contrastive import LARGEST_LOG_SCALE
 from metajax.mesh import devices_for, own_share
 from metajax.networks import text_transformer
-from metajax.networks.transformer import Size
+from metajax.networks.linen.transformer import Size
 from metajax.train import adamw, keep_below, start, warmup_cosine
 from metajax.types import Learner, Pair
 from metajax.views.image import affine, random_resized_crop

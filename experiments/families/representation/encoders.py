@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from metajax import Network
 from metajax.experiment.bounds import Bounds
 from metajax.networks import conv4, resnet, vision_transformer
-from metajax.networks.resnet import Stem
+from metajax.networks.linen.resnet import Stem
 
 Encoder = Literal[
   "conv4",

@@ -174,7 +174,10 @@ def training_of(trained: Trained) -> dict[str, Any]:
 
 def test_all(modes: Sequence[EvalMode], states: Sequence[TrainState], batches: Batches, tasks: int) -> Scores:
   """The scores of each seed's network used in each of the ways, all on the same tasks."""
-  scores = lambda mode: [few_shot_accuracy(mode.learner, one.params, one.state, batches, tasks) for one in states]
+
+  def scores(mode):
+    return [few_shot_accuracy(mode.learner, one.params, one.state, batches, tasks) for one in states]
+
   return {mode: scores(mode) for mode in modes}
 
 

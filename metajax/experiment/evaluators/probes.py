@@ -160,8 +160,12 @@ def _embedded_once(learner: Learner, states: Sequence[TrainState], source: Sourc
 def _tasks_of(found: np.ndarray, source: Source, tests: FewShot, ways: int, shots: int) -> Batches:
   rows_of = episode_rows(source, ways=ways, shots=shots, queries=tests.queries, seed=tests.test_seed)
   at_once = for_hosts(TASKS_AT_ONCE)
-  label = lambda each: np.repeat(np.eye(ways, dtype=np.float32), each, 0)
-  part = lambda rows: Examples(found[rows.reshape(-1)], label(rows.shape[1]))
+
+  def label(each):
+    return np.repeat(np.eye(ways, dtype=np.float32), each, 0)
+
+  def part(rows):
+    return Examples(found[rows.reshape(-1)], label(rows.shape[1]))
 
   def batches(start=0, shard=(0, 1)):
     own = host_slice(at_once, shard)

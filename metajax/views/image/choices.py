@@ -1,13 +1,11 @@
 """Views of a picture: one after the other, or only sometimes."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 
-from metajax.types import Array
+from metajax.types import Augmentation
 
-View = Callable[[Array, Array], Array]
+View = Augmentation
 
 
 def compose(*views: View) -> View:

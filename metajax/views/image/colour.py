@@ -37,8 +37,8 @@ def colour_jitter(brightness: float = 0.8, contrast: float = 0.8, saturation: fl
 def jitter_draws(key: Key, strengths: tuple[float, float, float], hue: float) -> tuple[Array, Array, Array]:
   """What `colour_jitter` draws: factors `[3]`, the turn of the hue, and the order of the four changes, `[4]`."""
   keys = jax.random.split(key, 3)
-  strengths = jnp.array(strengths)
-  factors = jax.random.uniform(keys[0], (3,), minval=jnp.maximum(0, 1 - strengths), maxval=1 + strengths)
+  widths = jnp.array(strengths)
+  factors = jax.random.uniform(keys[0], (3,), minval=jnp.maximum(0, 1 - widths), maxval=1 + widths)
   return factors, jax.random.uniform(keys[1], minval=-hue, maxval=hue), jax.random.permutation(keys[2], 4)
 
 

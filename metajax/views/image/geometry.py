@@ -45,9 +45,11 @@ def affine(
   def view(key, picture):
     keys = jax.random.split(key, 8)
     sides = jnp.array(picture.shape[:2], picture.dtype)
-    draw = lambda i, low, high: jax.random.uniform(keys[i], (), picture.dtype, low, high)
     there = jax.random.bernoulli(keys[7], probability, (7,))
-    pick = lambda i, low, high, none: jnp.where(there[i], draw(i, low, high), none)
+
+    def pick(i, low, high, none):
+      return jnp.where(there[i], jax.random.uniform(keys[i], (), picture.dtype, low, high), none)
+
     angle = pick(0, -rotation, rotation, 0.0) * jnp.pi / 180
     h_x, h_y = pick(1, -shear, shear, 0.0), pick(2, -shear, shear, 0.0)
     s_x, s_y = pick(3, *scale, 1.0), pick(4, *scale, 1.0)
@@ -115,7 +117,10 @@ def sample(picture: Array, y: Array, x: Array, fill: float = 0.0) -> Array:
 
   Outside of the picture is `fill`, to which the half pixel at its border goes over.
   """
-  at = lambda channel: map_coordinates(channel, [y, x], order=1, mode="constant", cval=fill)
+
+  def at(channel):
+    return map_coordinates(channel, [y, x], order=1, mode="constant", cval=fill)
+
   return jax.vmap(at, -1, -1)(picture)
 
 

@@ -70,7 +70,10 @@ def cutout(side: float = 0.5, *, fill: float = 0.0) -> View:
     height, width = picture.shape[:2]
     y, x = (jax.random.randint(k, (), 0, n) for k, n in zip(jax.random.split(key), (height, width), strict=True))
     hole = round(side * min(height, width))
-    inside = lambda n, middle: (jnp.arange(n) >= middle - hole // 2) & (jnp.arange(n) < middle - hole // 2 + hole)
+
+    def inside(n, middle):
+      return (jnp.arange(n) >= middle - hole // 2) & (jnp.arange(n) < middle - hole // 2 + hole)
+
     return jnp.where((inside(height, y)[:, None] & inside(width, x))[..., None], fill, picture)
 
   return view

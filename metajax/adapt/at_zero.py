@@ -1,0 +1,114 @@
+"""What an optimizer's update does at a zero gradient: its derivatives there, measured."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metajax.types import Params
+
+STEEP = 1e3  # an update that changes so much faster at a zero gradient than its own size is taken as constant there
+TOO_STEEP = 1e6  # and one that changes so fast is refused
+SEVERAL = 6  # updates that must have a derivative
+
+
+class Probe(NamedTuple):
+  """What an optimizer does at a zero gradient: bools or, where it depends on traced values such as learned rates,
+  traced bools.
+
+  Attributes:
+    nudge_gradient: whether the gradient must not be zero.
+    nudge_params: whether the parameters must not.
+    has_no_derivative: whether some update has none at all.
+    steep: which leaves are.
+    too_steep: which are so steep that they are refused.
+  """
+
+  nudge_gradient: Any
+  nudge_params: Any
+  has_no_derivative: Any
+  steep: Any
+  too_steep: Any
+
+
+def at_zero(optimizer: optax.GradientTransformation, params: Params) -> Probe:
+  """Measures an optimizer on parameters of two elements each or, where it has rates of its own for each parameter, on
+  as many as there are."""
+  try:
+    return _known_or_traced(functools.partial(_measure, optimizer, params, _two))
+  except (TypeError, ValueError):  # it is of parameters of their own shapes alone
+    return _known_or_traced(functools.partial(_measure, optimizer, params, jnp.shape))
+
+
+def _two(x):
+  """Two elements, of which one changes: an update divided by its norm does not change along itself."""
+  return (2,) * min(jnp.ndim(x), 1) + (1,) * (jnp.ndim(x) - 1)
+
+
+def _measure(optimizer, params, shape) -> Probe:
+  ones = jax.tree.map(lambda x: jnp.ones(shape(x), jnp.result_type(x)), params)
+  first = jax.tree.map(lambda x: jnp.zeros_like(x).at[(0,) * x.ndim].set(1), ones)
+  at_zero = _change(optimizer, ones, first, 0.0)[1:]
+  tiny = _change(optimizer, ones, first, 1e-12)[1]
+  size, slope, _ = _change(optimizer, ones, first, 1.0)
+  ratios = jax.tree.map(_ratio, tiny, size, slope)
+  return Probe(
+    ~_finite(at_zero),
+    ~_finite(_change_with_params(optimizer, ones, 0.0)),
+    ~_finite(_change_of_several(optimizer, ones, first)),
+    jax.tree.map(lambda r: ~(r < STEEP), ratios),
+    jax.tree.map(lambda r: ~(r < TOO_STEEP), ratios),
+  )
+
+
+def _change(optimizer, ones, first, size):
+  """The update at a gradient of that size, and how it changes with the gradient, forward and in reverse."""
+
+  def update(gradient):
+    return optimizer.update(gradient, optimizer.init(ones), ones)[0]
+
+  gradient = jax.tree.map(lambda x: jnp.full_like(x, size), ones)
+  value, slope = jax.jvp(update, (gradient,), (first,))
+  return value, slope, jax.vjp(update, gradient)[1](jax.tree.map(jnp.ones_like, value))[0]
+
+
+def _change_with_params(optimizer, ones, value):
+  """How the update at a gradient of ones changes with parameters of a value."""
+  at = jax.tree.map(lambda x: jnp.full_like(x, value), ones)
+  update, pull = jax.vjp(lambda p: optimizer.update(ones, optimizer.init(ones), p)[0], at)
+  return pull(jax.tree.map(jnp.ones_like, update))[0]
+
+
+def _change_of_several(optimizer, ones, first):
+  """How updates at the same gradient change with it: some optimizers have no derivative of the third."""
+
+  def updates(gradient):
+    def step(state, _):
+      return optimizer.update(gradient, state, ones)[::-1]
+
+    return jax.lax.scan(step, optimizer.init(ones), None, length=SEVERAL)[1]
+
+  found, slope = jax.jvp(updates, (ones,), (first,))
+  return slope, jax.vjp(updates, ones)[1](jax.tree.map(jnp.ones_like, found))[0]
+
+
+def _finite(tree):
+  return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
+
+
+def _ratio(tiny, size, slope):
+  return jnp.abs(tiny).max() / (jnp.abs(size).max() + jnp.abs(slope).max() + 1e-30)
+
+
+def _known_or_traced(measure):
+  try:
+    # Traced as if nothing else were, and compiled as a whole: computed at once, each operation would be a program.
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
+      traced = jax.jit(measure).trace()
+      if not any(isinstance(x, jax.core.Tracer) for x in traced.jaxpr.consts):
+        return jax.tree.map(bool, traced.lower().compile()())
+  except (TypeError, ValueError):
+    pass
+  return measure()  # the optimizer depends on what is traced: what it does is known only when it runs

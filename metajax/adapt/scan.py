@@ -1,0 +1,49 @@
+"""Loops over the steps of an inner loop, and what they keep of each for the backward pass."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from metajax.types import Data
+
+Remat = Literal["gradients", "step", "sqrt"]
+
+SAVED = "inner_gradient"  # what a step calls its gradient, by `checkpoint_name`
+
+
+def scan_steps(step: Callable, carry: Any, data: Data, steps: int, mode: str, remat: Remat) -> tuple[Any, Any]:
+  """`lax.scan` that keeps of each step what `remat` says, if it is differentiated as `mode` says."""
+  if mode == "first_order":
+    return lax.scan(step, carry, data, length=steps)
+  if remat == "sqrt":
+    return _sqrt_scan(step, carry, data, steps)
+  if remat == "step":
+    # Inside a scan nothing moves computations out of the loop, which is what `prevent_cse` is against.
+    step = jax.checkpoint(step, prevent_cse=False)
+  elif mode == "mixed":
+    policy = jax.checkpoint_policies.save_only_these_names(SAVED)
+    step = jax.checkpoint(step, prevent_cse=False, policy=policy)
+  return lax.scan(step, carry, data, length=steps)
+
+
+def _sqrt_scan(step, carry, data, steps):
+  """A scan over scans of about sqrt(steps) steps, of which only the first carry is kept; then the steps left over."""
+  size = math.isqrt(steps)
+  chunks = steps // size
+  step = jax.checkpoint(step, prevent_cse=False)
+
+  def chunk(carry, own):
+    return lax.scan(step, carry, own, length=size)
+
+  whole = jax.tree.map(lambda x: x[: chunks * size].reshape(chunks, size, *x.shape[1:]), data)
+  carry, paths = lax.scan(jax.checkpoint(chunk, prevent_cse=False), carry, whole, length=chunks)
+  path = jax.tree.map(lambda x: x.reshape(chunks * size, *x.shape[2:]), paths)
+  if steps == chunks * size:
+    return carry, path
+  left = jax.tree.map(lambda x: x[chunks * size : steps], data)
+  carry, rest = lax.scan(step, carry, left, length=steps - chunks * size)
+  return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), path, rest)

@@ -1,0 +1,73 @@
+"""Networks of inputs and of a context, a vector that is the same for all rows."""
+
+import jax.numpy as jnp
+
+from metajax.compose.combinators import blank_features, check_networks, split
+from metajax.compose.heads import linear
+from metajax.types import Network
+
+
+def concatenated(network: Network) -> Network:
+  """The network on rows with the context appended to each: `[n, d]` and `[c]` to what it gives of `[n, d + c]`.
+
+  Raises:
+    TypeError: if it is no Network.
+    ValueError: when used, if the inputs are not `[n, d]`.
+  """
+  check_networks(network=network)
+
+  def with_context(inputs, context):
+    if jnp.ndim(inputs) != 2:
+      raise ValueError(
+        f"expected inputs [n, d] to append a context to, got an array of shape {list(jnp.shape(inputs))}"
+      )
+    return jnp.concatenate([inputs, jnp.broadcast_to(context, (len(inputs), *context.shape))], axis=-1)
+
+  def init(key, inputs, context):
+    return network.init(key, with_context(inputs, context))
+
+  def apply(params, state, inputs, context, *, train, key=None):
+    return network.apply(params, state, with_context(inputs, context), train=train, key=key)
+
+  return Network(init, apply)
+
+
+def modulated(before: Network, after: Network) -> Network:
+  """Two networks, between which the context scales and shifts each channel (FiLM, arXiv:1709.07871):
+
+      after((1 + scale) * before(inputs) + shift),   (scale, shift) = linear(context)
+
+  A context of zeros leaves all as it is, at first. Params and state are `{"before": ..., "modulation": ..., "after":
+  ...}`.
+
+  Args:
+    before: inputs to features `[n, ..., channels]`.
+    after: from such features.
+
+  Raises:
+    TypeError: if one of them is no Network.
+  """
+  check_networks(before=before, after=after)
+
+  def init(key, inputs, context):
+    keys = split(key, 3)
+    params, state = before.init(keys[0], inputs)
+    features = blank_features(before, params, state, inputs)
+    modulation, _ = linear(2 * features.shape[-1]).init(keys[1], context[None])
+    after_params, after_state = after.init(keys[2], features)
+    return (
+      {"before": params, "modulation": modulation, "after": after_params},
+      {"before": state, "modulation": {}, "after": after_state},
+    )
+
+  def apply(params, state, inputs, context, *, train, key=None):
+    before_key, after_key = split(key, 2)
+    features, before_state = before.apply(params["before"], state["before"], inputs, train=train, key=before_key)
+    change, _ = linear(2 * features.shape[-1]).apply(params["modulation"], {}, context[None], train=train)
+    scale, shift = jnp.split(change[0], 2)
+    outputs, after_state = after.apply(
+      params["after"], state["after"], (1 + scale) * features + shift, train=train, key=after_key
+    )
+    return outputs, {"before": before_state, "modulation": {}, "after": after_state}
+
+  return Network(init, apply)

@@ -1,0 +1,197 @@
+"""What learners with an inner loop share: the pass over the queries after it, and what it normalises them with."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from metajax import checks
+from metajax.compose.combinators import check_networks, split
+from metajax.learners._checks import check_adapt, check_episodes, check_padding
+from metajax.learners._episodes import RunTask, first_support
+from metajax.losses import cross_entropy
+from metajax.tree import is_floating
+from metajax.types import (
+  Adapt,
+  EmbedFn,
+  Examples,
+  InitFn,
+  InitHead,
+  Inputs,
+  Key,
+  LossOfOutputs,
+  Network,
+  Params,
+  Path,
+  PredictFn,
+  State,
+)
+
+Policy = Literal["transductive", "support"]
+QueryPass = Callable[[Params, State, Inputs, Inputs, Key | None], tuple[Any, State]]
+InnerLoop = Callable[[Params, State, Examples, Key | None], tuple[Params, Path]]
+
+
+class FineTune(Protocol):
+  """`(params, state, support, queries, key=None) -> (outputs of the queries, state, path)`."""
+
+  def __call__(
+    self, params: Params, state: State, support: Examples, queries: Inputs, key: Key | None = None, /
+  ) -> tuple[Any, State, Path]: ...
+
+
+def query_pass(network: Network, policy: Policy) -> QueryPass:
+  """`(params, state, support, queries, key) -> (outputs of the queries, state)`: how queries are normalised.
+
+  - "transductive": by the statistics of the queries themselves, so that the answer to one depends on the others.
+  - "support": by the statistics of the support set, which a pass over it with the same params gives.
+
+  For a network without state (no normalisation, layer norm, group norm) both are the same. With state, "support" takes
+  it for running averages in 32 bits, as batch norm's are, and draws no dropout in the queries.
+  """
+  checks.choice("policy", policy, Policy)
+
+  def run(params, state, support, queries, key):
+    if policy == "transductive" or not jax.tree.leaves(state):
+      return network.apply(params, state, queries, train=True, key=key)
+    running = network.apply(params, state, support, train=True, key=key)[1]
+    own = statistics_of_pass(network, params, state, support)
+    return network.apply(params, own, queries, train=False, key=key)[0], running
+
+  return run
+
+
+def statistics_of_pass(network: Network, params: Params, state: State, inputs: Inputs) -> State:
+  """The state in which a network would be if it had only ever seen `inputs`: the batch statistics of one pass.
+
+  A running average that keeps the share `m` of what it was becomes `m * old + (1 - m) * statistics`; from zeros that is
+  `(1 - m) * statistics`, and its derivative in the old value is `m`. Leaves that are not floating, or that a pass
+  leaves as they were (`m = 1`), stay as they are.
+  """
+  leaves, structure = jax.tree.flatten(state)
+  averages = [x for x in leaves if is_floating(x)]
+
+  def with_averages(given):
+    rest = iter(given)
+    return structure.unflatten([next(rest) if is_floating(x) else x for x in leaves])
+
+  def after(averages):
+    updated = structure.flatten_up_to(network.apply(params, with_averages(averages), inputs, train=True)[1])
+    return [x for x in updated if is_floating(x)]
+
+  zeros, ones = [jnp.zeros_like(x) for x in averages], [jnp.ones_like(x) for x in averages]
+  from_zeros, kept = jax.jvp(after, (zeros,), (ones,))
+  return with_averages(
+    jnp.where(m == 1, old, x / jnp.where(m == 1, 1, 1 - m))
+    for x, m, old in zip(from_zeros, kept, averages, strict=True)
+  )
+
+
+def inner_loop(network: Network, adapt: Adapt, loss: LossOfOutputs) -> InnerLoop:
+  """`(params, state, support, key) -> (adapted params, path)`: `adapt` on `loss(outputs, labels)` of the support, which
+  is normalised by its own batch statistics.
+
+  `adapt` is given the support or, with a key, `(support, key)`, so that it draws other noise at each step.
+  """
+  check_adapt(adapt)
+
+  def run(params, state, support, key):
+    def support_loss(params, data):
+      shown, own = (data, None) if key is None else data
+      return loss(network.apply(params, state, shown.inputs, train=True, key=own)[0], shown.labels)
+
+    adapted, path = adapt(support_loss, params, support if key is None else (support, key))
+    if not isinstance(path, jax.Array) or path.ndim != 1:
+      raise ValueError("expected an Adapt whose path is the loss at each step, got a trajectory of parameters")
+    return adapted, path
+
+  return run
+
+
+def step_keys(key: Key | None, steps: int) -> Key | None:
+  """A key for each step of an inner loop, `[steps]`: `fold_in(key, step)`."""
+  return None if key is None else jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(steps))
+
+
+def fine_tune(network: Network, adapt: Adapt, loss: LossOfOutputs, policy: Policy) -> FineTune:
+  """`(params, state, support, queries, key) -> (outputs of the queries, state, path)`: an `inner_loop`, and then the
+  `query_pass`."""
+  tune, answer = inner_loop(network, adapt, loss), query_pass(network, policy)
+
+  def run(params, state, support, queries, key=None):
+    support_key, query_key = split(key, 2)
+    adapted, path = tune(params, state, support, support_key)
+    outputs, after = answer(adapted, state, support.inputs, queries, query_key)
+    return outputs, after, path
+
+  return run
+
+
+def run_and_predict(adapted: FineTune) -> tuple[RunTask, PredictFn]:
+  """A task in training, whose metrics hold the loss of its support before the first step; and a Learner's `predict`."""
+
+  def run(params, state, episode, key):
+    outputs, state, path = adapted(params, state, episode.support, episode.query.inputs, key)
+    return outputs, state, {"support_loss": path[0]}
+
+  def predict(params, state, support, inputs):
+    return adapted(params, state, support, inputs)[0]
+
+  return run, predict
+
+
+def of_whole_network(
+  network: Network,
+  losses: tuple[LossOfOutputs, LossOfOutputs],
+  encoder: Network | None,
+  policy: Policy,
+  start: InitHead,
+) -> tuple[InitFn, EmbedFn]:
+  """A Learner's `init` and `embed`, where all of a network is adapted from `start(params, labels)`.
+
+  Args:
+    network: that is adapted.
+    losses: of a task and of the inner loop; under cross-entropy the episodes are looked at.
+    encoder: the part of `with_head(encoder, head)` that embeds; None for the outputs of the network.
+    policy, start: as for `maml`.
+  """
+  check_networks(network=network)
+  if encoder is not None:
+    check_networks(encoder=encoder)
+  for loss in losses:
+    checks.function("loss", loss, "(outputs, labels) -> scalar")
+  checks.function("start", start, "(params, labels) -> params")
+  embed_whole = embedding(network, policy)
+  embed_part = None if encoder is None else embedding(encoder, policy)
+
+  def init(key, episodes):
+    classifies = losses[0] is cross_entropy
+    if classifies:
+      check_episodes(episodes)
+    inputs, labels = first_support(episodes), episodes.support.labels[0]
+    params, state = network.init(key, inputs)
+    if classifies:
+      check_padding(state, episodes)
+    outputs = jax.eval_shape(lambda: network.apply(start(params, labels), state, inputs, train=True)[0])
+    for loss in losses:
+      jax.eval_shape(loss, outputs, labels)
+    return params, state
+
+  def embed(params, state, inputs):
+    if embed_part is None:
+      return embed_whole(params, state, inputs)
+    return embed_part(params["encoder"], state["encoder"], inputs)
+
+  return init, embed
+
+
+def embedding(network: Network, policy: Policy) -> EmbedFn:
+  """`(params, state, inputs) -> features`, normalised by the inputs' own statistics under "transductive", and by the
+  running ones under "support"."""
+
+  def embed(params, state, inputs):
+    return network.apply(params, state, inputs, train=policy == "transductive")[0]
+
+  return embed

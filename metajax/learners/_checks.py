@@ -1,0 +1,153 @@
+"""What learners look at before anything is compiled: batches, labels, padding, embeddings."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metajax import checks
+from metajax.losses import check_one_hot
+from metajax.types import (
+  Adapt,
+  Array,
+  Augmentation,
+  Batch,
+  Episode,
+  Examples,
+  Inputs,
+  Network,
+  Params,
+  Predictor,
+  State,
+)
+
+
+def check_adapt(adapt: Adapt):
+  """Refuses what is no inner loop, such as an optimizer.
+
+  Raises:
+    TypeError: with what it is.
+  """
+  checks.function("adapt", adapt, "such as gradient_steps(optax.sgd(0.4), 5)")
+
+
+def check_augmentation(name: str, augmentation: Augmentation | None):
+  """Refuses what is no function of a picture; None is none to be done.
+
+  Raises:
+    TypeError: naming it.
+  """
+  if augmentation is not None:
+    checks.function(name, augmentation, "(key, picture) -> picture")
+
+
+def check_predictor(predictor: Predictor):
+  """Refuses what cannot be called with an `embed`.
+
+  Raises:
+    TypeError: with what it is.
+  """
+  checks.function("predictor", predictor, "embed -> predict, such as nearest_centroid")
+
+
+def check_episodes(episodes: Episode):
+  """Looks at a batch of classification episodes before anything is compiled.
+
+  Raises:
+    ValueError: if they are not episodes, labels are not one-hot `[tasks, n, ways]`, or a support or query set is empty.
+  """
+  if not isinstance(episodes, Episode):
+    raise ValueError(f"expected a batch of Episodes, got one of type {type(episodes).__name__}")
+  for name, examples in episodes._asdict().items():
+    shape = jnp.shape(examples.labels)
+    if len(shape) != 3 or 0 in shape:
+      raise ValueError(f"expected one-hot {name} labels [tasks, n, ways], none of them 0, got shape {list(shape)}")
+    check_one_hot(examples.labels)
+
+
+def check_examples(batch: Examples):
+  """Looks at a batch of labelled examples before anything is compiled.
+
+  Raises:
+    ValueError: if they are not Examples, or labels are not one-hot `[n, classes]`.
+  """
+  if not isinstance(batch, Examples):
+    raise ValueError(f"expected a batch of Examples, got one of type {type(batch).__name__}")
+  if jnp.ndim(batch.labels) != 2:
+    raise ValueError(f"expected one-hot labels [n, classes], got an array of shape {list(jnp.shape(batch.labels))}")
+  check_one_hot(batch.labels)
+
+
+def check_padding(state: State, episodes: Episode):
+  """`check_padded_rows` of both sets; a task that is padding as a whole is right."""
+  for name, examples in episodes._asdict().items():
+    check_padded_rows(state, examples, f" in the {name}")
+
+
+def check_padded_rows(state: State, examples: Examples, where: str = ""):
+  """Refuses padded rows where a network keeps batch statistics: they would be part of them.
+
+  Raises:
+    ValueError: if some rows of labels `[..., n, ways]` are zero and others of the same set are not.
+  """
+  if jax.tree.leaves(state) and not isinstance(examples.labels, jax.core.Tracer):
+    labelled = np.asarray(examples.labels).any(-1)
+    if (labelled.any(-1) & ~labelled.all(-1)).any():
+      raise ValueError(f"expected no padded rows with a network that keeps batch statistics, got some{where}")
+
+
+def check_embedding(network: Network, params: Params, state: State, inputs: Inputs):
+  """Refuses a network that does not embed inputs as rows.
+
+  Raises:
+    ValueError: with the shape of its output.
+  """
+  check_rows(jax.eval_shape(lambda: network.apply(params, state, inputs, train=False)[0]))
+
+
+def check_rows(features: Array | jax.ShapeDtypeStruct):
+  """Refuses embeddings that are not rows.
+
+  Raises:
+    ValueError: with their shape.
+  """
+  if len(features.shape) != 2:
+    raise ValueError(f"expected a network that embeds inputs as [n, d], got an output of shape {list(features.shape)}")
+
+
+def check_positives(batch: Examples):
+  """Refuses a labelled batch whose rows have nothing to be near to, or nothing to be far from.
+
+  Raises:
+    ValueError: with how many rows there are of each class.
+  """
+  counts = batch.labels.sum(0)
+  if not isinstance(counts, jax.core.Tracer) and not ((counts >= 2).any() and (counts > 0).sum() >= 2):
+    raise ValueError(f"expected two rows of one class and one of another in a batch, got {counts.tolist()} of each")
+
+
+def check_views(inputs: Array, least: int = 2):
+  """Looks at a batch whose views are to be contrasted before anything is compiled.
+
+  Raises:
+    ValueError: if it is not a floating array of at least two rows (`least`), or a value is not finite, or, of pictures
+      `[n, h, w, c]`, out of [0, 1].
+  """
+  if not hasattr(inputs, "shape") or not jnp.issubdtype(inputs.dtype, jnp.floating) or inputs.ndim < 2:
+    given = f"{inputs.dtype} {list(inputs.shape)}" if hasattr(inputs, "shape") else f"a {type(inputs).__name__}"
+    raise ValueError(f"expected pictures, a floating array [n, height, width, channels], got {given}")
+  if len(inputs) < least:
+    why = ", each other's negatives" if least > 1 else ""
+    raise ValueError(f"expected at least {least} pictures in a batch{why}, got {len(inputs)}")
+  if isinstance(inputs, jax.core.Tracer):
+    return
+  low, high = float(np.min(inputs)), float(np.max(inputs))
+  given = "NaN" if np.isnan(low) else f"values from {low:g} to {high:g}"
+  if not np.isfinite([low, high]).all():
+    raise ValueError(f"expected finite values, got {given}")
+  if inputs.ndim == 4 and not (low >= 0 and high <= 1):
+    raise ValueError(f"expected pictures with values from 0 to 1, got {given}")
+
+
+def inputs_of(batch: Batch) -> Inputs:
+  """The inputs of `Examples`, whose labels are not looked at; any other batch is its own."""
+  return batch.inputs if isinstance(batch, Examples) else batch

@@ -1,0 +1,1 @@
+"""Published weights, read from their publishers' files into networks, and written back."""

@@ -1,0 +1,90 @@
+"""A CLIP's published arrays, each looked at by name, as params."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from metajax.networks.checkpoints import names
+from metajax.networks.linen.clip_towers import Towers
+from metajax.networks.linen.transformer import Size
+from metajax.types import Pair
+
+
+def measured_of(tensors: dict, called: dict, path: str) -> Towers:
+  """The sizes that arrays' shapes tell; there is no telling the heads.
+
+  Raises:
+    ValueError: if one is not there, or not of as many axes, naming it.
+  """
+
+  def sizes(name, dimensions):
+    return _get(tensors, called, name, (None,) * dimensions, path).shape
+
+  places, width = sizes(names.PICTURE_POSITIONS, 2)
+  patch, outputs = sizes(names.PATCHES, 4)[-1], sizes(names.PROJECTION, 2)[0]
+  vocabulary, text_width = sizes(names.TOKENS, 2)
+  length = sizes(names.TEXT_POSITIONS, 2)[0]
+  if min(places - 1, width, patch, outputs, vocabulary, text_width, length) < 1:
+    raise ValueError(f"expected the arrays of a CLIP of vision transformers in {path!r}, got an empty one")
+
+  def layers(tower):
+    return len({n.split(".")[3] for n in tensors if n.startswith(f"{tower}_model.encoder.layers.")})
+
+  picture, text = Size(width, layers("vision"), 0), Size(text_width, layers("text"), 0)
+  return Towers(picture, patch, round((places - 1) ** 0.5) * patch, text, outputs, vocabulary, length)
+
+
+def with_heads(measured: Towers, heads: Pair, path: str) -> Towers:
+  """The towers of so many heads.
+
+  Raises:
+    ValueError: if they do not divide a width, or there are no layers.
+  """
+  for name, size, number in zip(("picture", "text"), (measured.picture, measured.text), heads, strict=True):
+    if min(size.layers, number) < 1 or size.width % number:
+      given = f"{number} heads in {size.layers} layers of width {size.width}"
+      raise ValueError(f"expected layers of a width that the heads divide in the {name} tower of {path!r}, got {given}")
+  picture, text = measured.picture._replace(heads=heads.first), measured.text._replace(heads=heads.second)
+  return measured._replace(picture=picture, text=text)
+
+
+def params_of(tensors: dict, called: dict, towers: Towers, scale: tuple[int, ...], path: str) -> dict:
+  """Our params, of arrays of which each is looked at.
+
+  Args:
+    tensors: by Hugging Face's names.
+    called: what each is called in the file.
+    towers: that they are of.
+    scale: the shape of `logit_scale`.
+    path: of the file, for messages.
+
+  Raises:
+    ValueError: if one is not there, has another shape, is not floating or not finite; or if there are others.
+  """
+  tensors, params = dict(tensors), {}
+  for theirs, shape, ours, kind, heads in names.arrays_of(towers):
+    x = _get(tensors, called, theirs, scale if theirs == names.SCALE else shape, path).reshape(shape)
+    if not np.isfinite(x).all():
+      raise ValueError(f"expected {called[theirs]!r} to be finite in {path!r}, got NaN or an infinity")
+    place = params
+    *folders, name = ours.split(".")
+    for folder in folders:
+      place = place.setdefault(folder, {})
+    place[name] = jnp.asarray(names.forward(x, kind, heads))
+    del tensors[theirs]
+  if tensors:
+    more = called[min(tensors)]
+    raise ValueError(f"expected the arrays of a CLIP of vision transformers, got {more!r} too in {path!r}")
+  return params
+
+
+def _get(tensors, called, name, shape, path) -> np.ndarray:
+  """An array of a shape, in which None is any size."""
+  if name not in tensors:
+    raise ValueError(f"expected the arrays of a CLIP of vision transformers, got none named {name!r} in {path!r}")
+  x, turned = tensors[name], called[name] in names.TURNED
+  fits = x.ndim == len(shape) and all(size in (None, there) for size, there in zip(shape, x.shape, strict=True))
+  if x.dtype != np.float32 or not fits:
+    wanted, given = (sizes[::-1] if turned else sizes for sizes in (shape, x.shape))
+    wanted = ", ".join("any" if size is None else str(size) for size in wanted)
+    raise ValueError(f"expected {called[name]!r} to be floating [{wanted}] in {path!r}, got {x.dtype} {list(given)}")
+  return x

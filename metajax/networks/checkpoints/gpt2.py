@@ -1,0 +1,140 @@
+"""GPT-2's published weights, from a safetensors file or a Hugging Face folder."""
+
+import os
+import warnings
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+from metajax import checks
+from metajax.networks.checkpoints.files import folder_of, read_config, read_tensors
+from metajax.networks.checkpoints.settings import CONFIG, HEAD, check_said
+from metajax.networks.linen.decoder import decoder
+from metajax.networks.linen.transformer import GPT2, Size
+from metajax.types import Network, Params
+
+NORMS = {"ln_1": "before_attention", "ln_2": "before_perceptron"}
+MATRICES = {"mlp.c_fc": "hidden", "mlp.c_proj": "outputs"}
+HEADS = 12  # where Hugging Face's configuration does not say
+# Settings that make another network, with Hugging Face's defaults.
+ONLY = {"activation_function": "gelu_new", "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False}
+ONLY |= {"add_cross_attention": False, "model_type": "gpt2"}
+
+
+def load_gpt2(path: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) -> tuple[Network, Params]:
+  """GPT-2 from files that a user has: `(network, params)`. Only numbers are read: nothing is unpickled.
+
+  It has no state: `network.apply(params, {}, tokens, train=False)`, `sample(network, params, {}, ...)`; and
+  `gpt(compose.started(network, params))` fine-tunes it. Its tokens are those of its own tokenizer, such as HF
+  `tokenizers.Tokenizer.from_file("tokenizer.json").encode(text).ids`.
+
+  Args:
+    path: a `.safetensors` file, in 16 or 32 bits, with the names of Hugging Face's `GPT2Model` or `GPT2LMHeadModel`;
+      the index (`.safetensors.index.json`) of several; or a folder with one of them and `config.json`, of which
+      what is not said is Hugging Face's default. Without it (it may stand beside a file too) heads have 64 values and
+      norms GPT-2's epsilon, as a warning tells.
+    dtype: of products and activations; params are float32.
+
+  Raises:
+    FileNotFoundError: if there is no such file, or no safetensors in the folder.
+    ValueError: if a file is damaged or not safetensors, or holds other arrays than a GPT-2's, naming one; if the
+      configuration is not as expected, or not what the arrays have; if there is none and heads cannot be guessed.
+  """
+  path = os.fspath(checks.local_path("path", path))
+  tensors = {name.removeprefix("transformer."): x for name, x in read_tensors(path).items()}
+  if "wte.weight" not in tensors or "wpe.weight" not in tensors:
+    raise ValueError(f"expected GPT-2's arrays in {path!r}, got none named wte.weight and wpe.weight")
+  (vocabulary, width), (length, _) = (_two_sizes(tensors, name, path) for name in ("wte.weight", "wpe.weight"))
+  size = Size(width, len({name.split(".")[1] for name in tensors if name.startswith("h.")}), 0)
+  found = {name: _take(tensors, name, shape, path) for name, shape in _shapes(size, vocabulary, length).items()}
+  head = tensors.pop("lm_head.weight", None)
+  if head is not None and not np.array_equal(head, found["wte.weight"]):
+    raise ValueError(f"expected an lm_head.weight that is wte.weight, as GPT-2's, got another in {path!r}")
+  if more := [name for name in tensors if not name.endswith((".attn.bias", ".attn.masked_bias"))]:  # causal masks
+    raise ValueError(f"expected GPT-2's arrays alone in {path!r}, got {more[0]} too")
+  heads, epsilon, doubt = _settings(path, size, vocabulary, length)
+  if doubt:
+    warnings.warn(doubt, stacklevel=2)
+  params = {
+    "tokens": {"embedding": found["wte.weight"]},
+    "positions": found["wpe.weight"],
+    "norm": _norm(found, "ln_f"),
+  }
+  params |= {f"layer_{i}": _layer(found, f"h.{i}", heads) for i in range(size.layers)}
+  details = GPT2._replace(epsilon=epsilon)
+  return decoder(vocabulary, size._replace(heads=heads), length, dtype=dtype, details=details), params
+
+
+def _settings(path, size: Size, vocabulary, length) -> tuple[int, float, str]:
+  """Heads, the norms' epsilon, and what of it is a guess."""
+  where = os.path.join(folder_of(path), CONFIG)
+  config, doubt = read_config(folder_of(path), CONFIG), ""
+  if config is None:
+    if size.width % HEAD:
+      told = f"and the number of heads cannot be guessed for a width of {size.width}"
+      raise ValueError(f"expected {CONFIG} beside {path!r}, got none, {told}")
+    heads, epsilon = size.width // HEAD, GPT2.epsilon
+    doubt = f"there is no {CONFIG} beside {path!r}: it is taken for one of OpenAI's models, with {heads} attention "
+    return heads, epsilon, doubt + f"heads and norms' epsilon {epsilon}"
+  measured = {"n_embd": size.width, "n_layer": size.layers, "n_positions": length, "vocab_size": vocabulary}
+  measured |= {"hidden_size": size.width, "num_hidden_layers": size.layers, "max_position_embeddings": length}
+  check_said(config, measured, "", where)
+  for name, value in ONLY.items():
+    if config.get(name, value) != value:
+      raise ValueError(f"expected GPT-2's {name} {value!r} in {where!r}, got {config[name]!r}")
+  heads = config.get("n_head", config.get("num_attention_heads", HEADS))
+  epsilon = config.get("layer_norm_epsilon", GPT2.epsilon)
+  checks.count(f"n_head in {where!r}", heads)
+  checks.positive(f"layer_norm_epsilon in {where!r}", epsilon)
+  if size.width % heads:
+    raise ValueError(f"expected heads that divide the width of {size.width}, got {heads} in {where!r}")
+  return heads, float(epsilon), doubt
+
+
+def _shapes(size: Size, vocabulary, length) -> dict[str, tuple[int, ...]]:
+  """Of every array."""
+  width = size.width
+  found = {"wte.weight": (vocabulary, width), "wpe.weight": (length, width)}
+  each = {"ln_1": (width,), "attn.c_attn": (width, 3 * width), "attn.c_proj": (width, width), "ln_2": (width,)}
+  each |= {"mlp.c_fc": (width, 4 * width), "mlp.c_proj": (4 * width, width)}
+  of_layers = {f"h.{i}.{name}": shape for i in range(size.layers) for name, shape in each.items()}
+  for name, shape in (of_layers | {"ln_f": (width,)}).items():
+    found |= {f"{name}.weight": shape, f"{name}.bias": shape[-1:]}
+  return found
+
+
+def _norm(found, name):
+  return {"scale": found[f"{name}.weight"], "bias": found[f"{name}.bias"]}
+
+
+def _layer(found, name, heads):
+  kernels, biases = (np.split(found[f"{name}.attn.c_attn.{kind}"], 3, -1) for kind in ("weight", "bias"))
+  into = {
+    part: {"kernel": kernel.reshape(len(kernel), heads, -1), "bias": bias.reshape(heads, -1)}
+    for part, kernel, bias in zip(("query", "key", "value"), kernels, biases, strict=True)
+  }
+  out = found[f"{name}.attn.c_proj.weight"]
+  out = {"kernel": out.reshape(heads, -1, out.shape[-1]), "bias": found[f"{name}.attn.c_proj.bias"]}
+  layer = {"attention": into | {"out": out}}
+  layer |= {ours: _norm(found, f"{name}.{theirs}") for theirs, ours in NORMS.items()}
+  for theirs, ours in MATRICES.items():
+    layer[ours] = {"kernel": found[f"{name}.{theirs}.weight"], "bias": found[f"{name}.{theirs}.bias"]}
+  return layer
+
+
+def _two_sizes(tensors, name, path):
+  if tensors[name].ndim != 2 or min(tensors[name].shape) < 1:
+    raise ValueError(f"expected {name} of two sizes in {path!r}, got {list(tensors[name].shape)}")
+  return tensors[name].shape
+
+
+def _take(tensors, name, shape, path) -> np.ndarray:
+  if name not in tensors:
+    raise ValueError(f"expected GPT-2's arrays in {path!r}, got none named {name}")
+  x = tensors[name]
+  if x.shape != shape or x.dtype != np.float32:
+    raise ValueError(f"expected {name} of shape {list(shape)} in {path!r}, floating, got {list(x.shape)} of {x.dtype}")
+  if not np.isfinite(x).all():
+    raise ValueError(f"expected {name} to be finite in {path!r}, got NaN or an infinity")
+  return tensors.pop(name)

@@ -1,0 +1,100 @@
+"""Hugging Face's `config.json` of a CLIP, with its defaults."""
+
+from metajax import checks
+from metajax.networks.checkpoints.settings import Settings, check_object, check_said, only, openai_unless
+from metajax.networks.linen.clip_towers import Towers
+from metajax.networks.linen.transformer import CLIP, Activation, Details
+from metajax.types import Pair, Preprocessing
+
+ACTIVATIONS: dict[str, Activation] = {
+  "quick_gelu": "quick_gelu",
+  "gelu": "gelu",
+  "gelu_new": "tanh_gelu",
+  "gelu_pytorch_tanh": "tanh_gelu",
+}
+_BOTH = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
+DEFAULTS = {
+  "vision_config": _BOTH | {"num_attention_heads": 12},
+  "text_config": _BOTH | {"num_attention_heads": 8, "eos_token_id": 49407},
+}
+
+
+def hugging_face(config: dict, measured: Towers, preprocessing: Preprocessing | None, where: str) -> Settings:
+  """What a `config.json` says.
+
+  Args:
+    config: what is in it.
+    measured: what the arrays tell; heads count nothing.
+    preprocessing: where it is known.
+    where: the file's name.
+
+  Raises:
+    ValueError: naming what is not as expected, or not what the arrays have.
+  """
+  kind = config.get("model_type", "clip")
+  if kind != "clip":
+    raise ValueError(f"expected model_type 'clip' in {where!r}, got {kind!r}")
+  picture, text = (_section(config, name, where) for name in DEFAULTS)
+  of_picture = {"hidden_size": measured.picture.width, "num_hidden_layers": measured.picture.layers}
+  of_picture |= {"image_size": measured.pixels, "patch_size": measured.patch}
+  of_text = {"hidden_size": measured.text.width, "num_hidden_layers": measured.text.layers}
+  of_text |= {"vocab_size": measured.vocabulary, "max_position_embeddings": measured.length}
+  check_said(picture, of_picture, "vision_config", where)
+  check_said(text, of_text, "text_config", where)
+  check_said(config, {"projection_dim": measured.outputs}, "", where)
+  end, last = text["eos_token_id"], measured.vocabulary - 1
+  if end not in (2, last):  # 2 is an old configuration's word for the last one
+    raise ValueError(f"expected the end of text to be token {last}, the last one, got {end!r} in {where!r}")
+  sections = tuple(zip(DEFAULTS, (picture, text), strict=True))
+  heads = Pair(*(_heads(said, name, where) for name, said in sections))
+  details = only({_details(said, name, where) for name, said in sections}, where)
+  preprocessing, doubt = openai_unless(preprocessing, measured)
+  return Settings(heads, details, preprocessing, said=tuple(f"{where!r}: {each}" for each in doubt))
+
+
+def _section(config, name, where) -> dict:
+  """A tower's settings, with those of the old key beside it, and the defaults."""
+  old = config.get(f"{name}_dict")
+  said = check_object(config.get(name, {}), name, where)
+  return DEFAULTS[name] | said | ({} if old is None else check_object(old, f"{name}_dict", where))
+
+
+def _heads(said, section, where) -> int:
+  checks.count(f"{section}.num_attention_heads in {where!r}", said["num_attention_heads"])
+  return said["num_attention_heads"]
+
+
+def _details(said, section, where) -> Details:
+  checks.choice(f"{section}.hidden_act in {where!r}", said["hidden_act"], tuple(ACTIVATIONS))
+  checks.positive(f"{section}.layer_norm_eps in {where!r}", said["layer_norm_eps"])
+  return CLIP._replace(activation=ACTIVATIONS[said["hidden_act"]], epsilon=float(said["layer_norm_eps"]))
+
+
+def configuration(towers: Towers, details: Details) -> dict:
+  """What Hugging Face's `CLIPConfig` says of towers."""
+  activation = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == details.activation)
+
+  def tower(size):
+    return {
+      "hidden_size": size.width,
+      "intermediate_size": 4 * size.width,
+      "num_hidden_layers": size.layers,
+      "num_attention_heads": size.heads,
+      "hidden_act": activation,
+      "layer_norm_eps": details.epsilon,
+      "projection_dim": towers.outputs,
+    }
+
+  return {
+    "architectures": ["CLIPModel"],
+    "model_type": "clip",
+    "projection_dim": towers.outputs,
+    "vision_config": tower(towers.picture) | {"image_size": towers.pixels, "patch_size": towers.patch},
+    "text_config": tower(towers.text)
+    | {
+      "vocab_size": towers.vocabulary,
+      "max_position_embeddings": towers.length,
+      "bos_token_id": towers.vocabulary - 2,
+      "eos_token_id": towers.vocabulary - 1,
+    },
+  }

@@ -1,0 +1,191 @@
+"""What CLIP's arrays are called by those who publish them, what shapes they have, and what they are called here."""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from metajax.networks.linen.clip_towers import Towers
+
+# Theirs (Hugging Face's `CLIPModel`) -> ours, and how an array of theirs becomes one of ours.
+LAYER = {
+  "layer_norm1": ("before_attention", "norm"),
+  "layer_norm2": ("before_perceptron", "norm"),
+  "self_attn.q_proj": ("attention.query", "into_heads"),
+  "self_attn.k_proj": ("attention.key", "into_heads"),
+  "self_attn.v_proj": ("attention.value", "into_heads"),
+  "self_attn.out_proj": ("attention.out", "out_of_heads"),
+  "mlp.fc1": ("hidden", "matrix"),
+  "mlp.fc2": ("outputs", "matrix"),
+}
+PICTURE_POSITIONS = "vision_model.embeddings.position_embedding.weight"
+PATCHES = "vision_model.embeddings.patch_embedding.weight"
+TEXT_POSITIONS = "text_model.embeddings.position_embedding.weight"
+TOKENS = "text_model.embeddings.token_embedding.weight"
+PROJECTION, TEXT_PROJECTION, SCALE = "visual_projection.weight", "text_projection.weight", "logit_scale"
+REST = {
+  "vision_model.embeddings.class_embedding": ("picture.class_token", "same"),
+  PICTURE_POSITIONS: ("picture.positions", "same"),
+  PATCHES: ("picture.patches.kernel", "patches"),
+  PROJECTION: ("picture.projection.kernel", "matrix"),
+  TOKENS: ("text.tokens.embedding", "same"),
+  TEXT_POSITIONS: ("text.positions", "same"),
+  TEXT_PROJECTION: ("text.projection.kernel", "matrix"),
+  SCALE: ("log_scale", "same"),
+}
+NORMS = {
+  "vision_model.pre_layrnorm": "picture.first_norm",
+  "vision_model.post_layernorm": "picture.norm",
+  "text_model.final_layer_norm": "text.norm",
+}
+# OpenAI's own names, which open_clip has too -> Hugging Face's.
+OPENAI = {
+  "visual.class_embedding": "vision_model.embeddings.class_embedding",
+  "visual.positional_embedding": PICTURE_POSITIONS,
+  "visual.conv1.weight": PATCHES,
+  "visual.ln_pre.": "vision_model.pre_layrnorm.",
+  "visual.ln_post.": "vision_model.post_layernorm.",
+  "visual.transformer.resblocks.": "vision_model.encoder.layers.",
+  "token_embedding.weight": TOKENS,
+  "positional_embedding": TEXT_POSITIONS,
+  "ln_final.": "text_model.final_layer_norm.",
+  "transformer.resblocks.": "text_model.encoder.layers.",
+  ".ln_1.": ".layer_norm1.",
+  ".ln_2.": ".layer_norm2.",
+  ".attn.out_proj.": ".self_attn.out_proj.",
+  ".mlp.c_fc.": ".mlp.fc1.",
+  ".mlp.c_proj.": ".mlp.fc2.",
+}
+TURNED = {"visual.proj": PROJECTION, "text_projection": TEXT_PROJECTION}
+NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask")  # OpenAI's sizes, and a causal mask
+
+
+class Entry(NamedTuple):
+  """An array of a CLIP's.
+
+  Attributes:
+    theirs: its name by Hugging Face.
+    shape: theirs.
+    ours: its path in our params, with dots.
+    kind: how it is changed.
+    heads: of its attention.
+  """
+
+  theirs: str
+  shape: tuple[int, ...]
+  ours: str
+  kind: str = "same"
+  heads: int = 1
+
+
+def arrays_of(towers: Towers) -> Iterator[Entry]:
+  """Every array of a CLIP of such towers."""
+  width, text, places = towers.picture.width, towers.text.width, (towers.pixels // towers.patch) ** 2
+  shapes = {
+    "picture.class_token": (width,),
+    "picture.positions": (1 + places, width),
+    "picture.patches.kernel": (width, 3, towers.patch, towers.patch),
+    "picture.projection.kernel": (towers.outputs, width),
+    "text.tokens.embedding": (towers.vocabulary, text),
+    "text.positions": (towers.length, text),
+    "text.projection.kernel": (towers.outputs, text),
+    "log_scale": (),
+  }
+  for theirs, (ours, kind) in REST.items():
+    yield Entry(theirs, shapes[ours], ours, kind)
+  for theirs, ours in NORMS.items():
+    yield from _norm(theirs, ours, width if ours.startswith("picture") else text)
+  for tower, ours, size in (("vision", "picture", towers.picture), ("text", "text", towers.text)):
+    for i in range(size.layers):
+      yield from _layer(f"{tower}_model.encoder.layers.{i}", f"{ours}.layer_{i}", size)
+
+
+def _norm(theirs, ours, width):
+  yield Entry(f"{theirs}.weight", (width,), f"{ours}.scale")
+  yield Entry(f"{theirs}.bias", (width,), f"{ours}.bias")
+
+
+def _layer(theirs, ours, size):
+  wide = {"mlp.fc1": (4, 1), "mlp.fc2": (1, 4)}  # times the width: of what comes out, and of what goes in
+  for name, (to, kind) in LAYER.items():
+    outputs, inputs = (times * size.width for times in wide.get(name, (1, 1)))
+    if kind == "norm":
+      yield from _norm(f"{theirs}.{name}", f"{ours}.{to}", size.width)
+      continue
+    yield Entry(f"{theirs}.{name}.weight", (outputs, inputs), f"{ours}.{to}.kernel", kind, size.heads)
+    bias = "heads" if kind == "into_heads" else "same"
+    yield Entry(f"{theirs}.{name}.bias", (outputs,), f"{ours}.{to}.bias", bias, size.heads)
+
+
+def forward(x: np.ndarray, kind: str, heads: int) -> np.ndarray:
+  """An array of theirs as one of ours."""
+  if kind == "patches":
+    return x.transpose(2, 3, 1, 0)
+  if kind == "into_heads":
+    return x.T.reshape(x.shape[1], heads, -1)
+  if kind == "out_of_heads":
+    return x.T.reshape(heads, -1, x.shape[0])
+  if kind == "heads":
+    return x.reshape(heads, -1)
+  return x.T if kind == "matrix" else x
+
+
+def backward(x: np.ndarray, kind: str) -> np.ndarray:
+  """An array of ours as one of theirs."""
+  if kind == "patches":
+    return x.transpose(3, 2, 0, 1)
+  if kind == "into_heads":
+    return x.reshape(x.shape[0], -1).T
+  if kind == "out_of_heads":
+    return x.reshape(-1, x.shape[-1]).T
+  if kind == "heads":
+    return x.reshape(-1)
+  return x.T if kind == "matrix" else x
+
+
+def is_openai(tensors: Mapping[str, np.ndarray]) -> bool:
+  """Whether arrays have the names of OpenAI and open_clip."""
+  return "visual.conv1.weight" in tensors
+
+
+def by_hugging_face(tensors: Mapping[str, np.ndarray], path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+  """The arrays by Hugging Face's names, whoever's they have; and what each is called in the file.
+
+  Raises:
+    ValueError: if one that holds three is not of three equal parts.
+  """
+  if not is_openai(tensors):
+    found = {name: x for name, x in tensors.items() if not name.endswith("position_ids")}
+    return found, {name: name for name in found}
+  found, called = {}, {}
+  custom = "text.token_embedding.weight" in tensors  # open_clip's CustomTextCLIP has its text tower apart
+  for original, x in tensors.items():
+    name = original.removeprefix("text.") if custom else original
+    if name in NO_WEIGHTS:
+      continue
+    if name in TURNED:
+      parts = {TURNED[name]: x.T}
+    elif ".attn.in_proj_" in name:
+      parts = _three_of(_renamed(name), x, original, path)
+    else:
+      parts = {_renamed(name): x}
+    if twice := parts.keys() & found.keys():
+      raise ValueError(f"expected each array once in {path!r}, got {called[min(twice)]!r} and {original!r}")
+    found |= parts
+    called |= dict.fromkeys(parts, original)
+  return found, called
+
+
+def _renamed(name):
+  for theirs, new in OPENAI.items():
+    name = new + name.removeprefix(theirs) if name.startswith(theirs) else name
+    name = name.replace(theirs, new) if theirs.startswith(".") else name
+  return name
+
+
+def _three_of(name, x, original, path):
+  """Queries', keys' and values' part of an array."""
+  if not x.ndim or x.shape[0] % 3:
+    raise ValueError(f"expected {original!r} of three equal parts in {path!r}, got shape {list(x.shape)}")
+  layer, kind = name.split(".attn.in_proj_")
+  return {f"{layer}.self_attn.{part}_proj.{kind}": each for part, each in zip("qkv", np.split(x, 3), strict=True)}

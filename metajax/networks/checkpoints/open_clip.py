@@ -1,0 +1,99 @@
+"""open_clip's `open_clip_config.json`, with its defaults."""
+
+from metajax import checks
+from metajax.networks.checkpoints.preprocessing import of_open_clip
+from metajax.networks.checkpoints.settings import HEAD, Settings, check_object, check_said, only
+from metajax.networks.linen.clip_towers import Towers
+from metajax.networks.linen.transformer import CLIP, Details
+from metajax.types import Pair
+
+# Settings of other networks than a CLIP of vision transformers, with open_clip's defaults.
+_PLAIN = {"mlp_ratio": 4.0, "ls_init_value": None, "block_type": "default", "qk_norm": False, "scale_attn": False}
+_PLAIN |= {"scaled_cosine_attn": False, "scale_heads": False, "scale_attn_inner": False, "scale_fc": False}
+ONLY = {
+  "model_cfg": {"multimodal_cfg": None},
+  "vision_cfg": _PLAIN
+  | {"timm_model_name": None, "attentional_pool": False, "no_ln_pre": False, "pos_embed_type": "learnable"}
+  | {"pool_type": "tok"},
+  "text_cfg": _PLAIN
+  | {"hf_model_name": None, "embed_cls": False, "no_causal_mask": False, "proj_type": "linear", "proj_bias": False},
+}
+OTHERS = {  # those that are read, or have no say in what such a network computes
+  "model_cfg": "embed_dim vision_cfg text_cfg quick_gelu custom_text init_logit_scale init_logit_bias "
+  "nonscalar_logit_scale cast_dtype output_dict",
+  "vision_cfg": "layers width head_width patch_size image_size act_kwargs norm_kwargs patch_dropout output_tokens "
+  "final_ln_after_pool attn_pooler_queries attn_pooler_heads timm_model_pretrained timm_pool timm_proj "
+  "timm_proj_bias timm_drop timm_drop_path",
+  "text_cfg": "context_length vocab_size width heads layers pool_type eos_id pad_id act_kwargs norm_kwargs "
+  "output_tokens final_ln_after_pool hf_tokenizer_name tokenizer_mode tokenizer_kwargs hf_model_pretrained "
+  "hf_proj_type hf_pooler_type",
+}
+
+
+def open_clip(config: dict, measured: Towers, where: str) -> Settings:
+  """What an `open_clip_config.json` says.
+
+  Args:
+    config: what is in it.
+    measured: what the arrays tell; heads count nothing.
+    where: the file's name.
+
+  Raises:
+    ValueError: naming what is not as expected, not what the arrays have, or of another network.
+  """
+  model = _section(config, "model_cfg", where)
+  picture, text = (_section(model, name, where) for name in ("vision_cfg", "text_cfg"))
+  of_picture = {"width": measured.picture.width, "layers": measured.picture.layers}
+  of_picture |= {"image_size": measured.pixels, "patch_size": measured.patch}
+  of_text = {"width": measured.text.width, "layers": measured.text.layers}
+  of_text |= {"vocab_size": measured.vocabulary, "context_length": measured.length}
+  check_said(picture, of_picture, "vision_cfg", where)
+  check_said(text, of_text, "text_cfg", where)
+  check_said(model, {"embed_dim": measured.outputs}, "model_cfg", where)
+  _check_pool(text, measured.vocabulary, where)
+  quick, vector = model.get("quick_gelu", False), model.get("nonscalar_logit_scale", False)
+  checks.flag(f"model_cfg.quick_gelu in {where!r}", quick)
+  checks.flag(f"model_cfg.nonscalar_logit_scale in {where!r}", vector)
+  head, heads = picture.get("head_width", HEAD), text.get("heads", 8)
+  checks.count(f"vision_cfg.head_width in {where!r}", head, 1, measured.picture.width)
+  checks.count(f"text_cfg.heads in {where!r}", heads)
+  details = only({_details(picture, quick, "vision_cfg", where), _details(text, quick, "text_cfg", where)}, where)
+  preprocessing = check_object(config.get("preprocess_cfg", {}), "preprocess_cfg", where)
+  preprocessing = of_open_clip(preprocessing, measured.pixels, where)
+  own = [name for name in ("hf_tokenizer_name", "tokenizer_mode", "tokenizer_kwargs") if text.get(name)]
+  said = tuple(f"text_cfg.{name} in {where!r} is left to the tokenizer: {text[name]!r}" for name in own)
+  return Settings(Pair(measured.picture.width // head, heads), details, preprocessing, (1,) if vector else (), said)
+
+
+def _section(config, name, where) -> dict:
+  """A part of the configuration without what is null, of a network such as ours."""
+  said = {key: x for key, x in check_object(config.get(name), name, where).items() if x is not None}
+  for key, value in said.items():
+    if key in ONLY[name] and value != ONLY[name][key]:
+      raise ValueError(
+        f"expected {name}.{key} to be {ONLY[name][key]!r} in {where!r}, a CLIP of plain transformers, got {value!r}"
+      )
+    if key not in ONLY[name] and key not in OTHERS[name].split():
+      raise ValueError(f"expected settings of {name} that are known here in {where!r}, got {key!r}")
+  return said
+
+
+def _check_pool(text, vocabulary, where):
+  pool, end = text.get("pool_type", "argmax"), text.get("eos_id", 2)
+  checks.choice(f"text_cfg.pool_type in {where!r}", pool, ("argmax", "eos"))
+  if pool == "eos" and end != vocabulary - 1:
+    raise ValueError(f"expected text_cfg.eos_id to be {vocabulary - 1} in {where!r}, the last token, got {end!r}")
+
+
+def _details(said, quick, section, where) -> Details:
+  """Activation and norms, of which `act_kwargs` and `norm_kwargs` say more."""
+  act = check_object(said.get("act_kwargs", {}), f"{section}.act_kwargs", where)
+  norm = check_object(said.get("norm_kwargs", {}), f"{section}.norm_kwargs", where)
+  if act not in ({}, {"approximate": "none"}, {"approximate": "tanh"}) or (act and quick):
+    raise ValueError(f"expected {section}.act_kwargs of gelu, approximate none or tanh, in {where!r}, got {act!r}")
+  epsilon = norm.get("eps", CLIP.epsilon)
+  checks.positive(f"{section}.norm_kwargs.eps in {where!r}", epsilon)
+  if set(norm) - {"eps"}:
+    raise ValueError(f"expected {section}.norm_kwargs of eps alone in {where!r}, got {norm!r}")
+  gelu = "tanh_gelu" if act == {"approximate": "tanh"} else "gelu"
+  return CLIP._replace(activation="quick_gelu" if quick else gelu, epsilon=float(epsilon))

@@ -1,0 +1,150 @@
+"""How published weights want their pictures: `preprocessor_config.json` and open_clip's `preprocess_cfg`."""
+
+from typing import Any, Literal
+
+from metajax import checks
+from metajax.types import Preprocessing
+
+INTERPOLATIONS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # by Pillow's numbers
+EIGHT_BITS = 255
+HALF = (0.5, 0.5, 0.5)
+_SHARED: dict[str, Any] = {
+  "do_resize": True,
+  "do_rescale": True,
+  "rescale_factor": 1 / EIGHT_BITS,
+  "do_normalize": True,
+}
+_SHARED |= {"do_center_crop": False, "crop_size": None, "do_pad": False}
+_OPENAI = {"image_mean": Preprocessing(1).mean, "image_std": Preprocessing(1).deviation}
+_SQUARE = {"size": {"height": 224, "width": 224}, "image_mean": HALF, "image_std": HALF}
+PROCESSORS: dict[str, dict[str, Any]] = {  # of Hugging Face, with what they take where a file does not say
+  "CLIPImageProcessor": _SHARED
+  | _OPENAI
+  | {"size": {"shortest_edge": 224}, "do_center_crop": True, "crop_size": 224, "resample": 3},
+  "SiglipImageProcessor": _SHARED | _SQUARE | {"resample": 3},
+  "ViTImageProcessor": _SHARED | _SQUARE | {"resample": 2},
+}
+
+
+def of_hugging_face(config: dict, where: str) -> Preprocessing:
+  """What a `preprocessor_config.json` says, with Hugging Face's defaults.
+
+  Raises:
+    ValueError: naming what is not as expected, or is not done here.
+  """
+  kind = config.get("image_processor_type") or config.get("feature_extractor_type") or "CLIPImageProcessor"
+  checks.text(f"image_processor_type in {where!r}", kind)
+  kind = kind.replace("FeatureExtractor", "ImageProcessor").removesuffix("Fast").removesuffix("Pil")
+  checks.choice(f"image_processor_type in {where!r}", kind, tuple(PROCESSORS))
+  said = PROCESSORS[kind] | {name: value for name, value in config.items() if value is not None}
+  for name in ("do_resize", "do_rescale", "do_normalize", "do_center_crop", "do_pad"):
+    checks.flag(f"{name} in {where!r}", said[name])
+  if said["do_pad"] or not said["do_resize"]:
+    raise ValueError(f"expected do_resize and no do_pad in {where!r}, got {said['do_resize']} and {said['do_pad']}")
+  resize, side = _size(said["size"], kind == "ViTImageProcessor", where)
+  if resize == "shortest" and not said["do_center_crop"]:
+    raise ValueError(f"expected pictures that become square in {where!r}, got a shortest_edge and no do_center_crop")
+  pixels = _square(said["crop_size"], "crop_size", where) if said["do_center_crop"] else side
+  checks.count(f"resample in {where!r}", said["resample"], 0, len(INTERPOLATIONS) - 1)
+  mean, deviation = _normal(said, where)
+  side = None if side == pixels else side
+  return Preprocessing(pixels, resize, side, INTERPOLATIONS[said["resample"]], mean, deviation)
+
+
+def of_open_clip(config: dict, pixels: int, where: str) -> Preprocessing:
+  """What open_clip's `preprocess_cfg` says, with its defaults; the size is the network's."""
+  known = {"size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color"}
+  said = {name: value for name, value in config.items() if value is not None}
+  if unknown := sorted(set(said) - known):
+    raise ValueError(f"expected preprocess_cfg of {', '.join(sorted(known))} in {where!r}, got {unknown[0]!r}")
+
+  def name(key):
+    return f"preprocess_cfg.{key} in {where!r}"
+
+  resize, interpolation = said.get("resize_mode", "shortest"), said.get("interpolation", "bicubic")
+  checks.choice(name("mode"), said.get("mode", "RGB"), ("RGB",))
+  checks.choice(name("resize_mode"), resize, ("shortest", "longest", "squash"))
+  checks.choice(name("interpolation"), interpolation, ("bicubic", "bilinear", "random"))
+  checks.count(name("fill_color"), said.get("fill_color", 0), 0, EIGHT_BITS)
+  mean = _three(said.get("mean", _OPENAI["image_mean"]), name("mean"))
+  deviation = _three(said.get("std", _OPENAI["image_std"]), name("std"), positive=True)
+  interpolation = "bicubic" if interpolation == "random" else interpolation  # random while they train alone
+  return Preprocessing(pixels, resize, None, interpolation, mean, deviation, said.get("fill_color", 0), "even")
+
+
+def for_hugging_face(how: Preprocessing) -> dict:
+  """What Hugging Face's `preprocessor_config.json` says of a preprocessing.
+
+  Raises:
+    ValueError: if its processors cannot do that.
+  """
+  if how.resize == "longest":
+    raise ValueError("expected a preprocessing with resize 'shortest' or 'squash', which is all that can be written")
+  side = how.side or how.pixels
+  return {
+    "image_processor_type": "CLIPImageProcessor",
+    "do_resize": True,
+    "size": {"shortest_edge": side} if how.resize == "shortest" else {"height": side, "width": side},
+    "resample": INTERPOLATIONS.index(how.interpolation),
+    "do_center_crop": True,
+    "crop_size": {"height": how.pixels, "width": how.pixels},
+    "do_rescale": True,
+    "rescale_factor": 1 / EIGHT_BITS,
+    "do_normalize": True,
+    "image_mean": list(how.mean),
+    "image_std": list(how.deviation),
+    "do_convert_rgb": True,
+  }
+
+
+def at_size(how: Preprocessing, pixels: int) -> Preprocessing:
+  """The same for pictures of another size: what is cut off keeps its share."""
+  side = None if how.side is None else round(how.side * pixels / how.pixels)
+  return how._replace(pixels=pixels, side=side)
+
+
+def _size(size: Any, square: bool, where) -> tuple[Literal["shortest", "squash"], int]:
+  """How pictures are resized, and to which side."""
+  if isinstance(size, dict) and set(size) == {"shortest_edge"}:
+    checks.count(f"size.shortest_edge in {where!r}", size["shortest_edge"])
+    return "shortest", size["shortest_edge"]
+  if isinstance(size, int) and not square:
+    checks.count(f"size in {where!r}", size)
+    return "shortest", size
+  return "squash", _square(size, "size", where)
+
+
+def _square(size: Any, name: str, where) -> int:
+  """The side of a square."""
+  sides = size if isinstance(size, list) else [size, size]
+  if isinstance(size, dict):
+    sides = [size["height"], size["width"]] if set(size) == {"height", "width"} else []
+  if len(sides) != 2 or sides[0] != sides[1]:
+    raise ValueError(f"expected {name} of a square in {where!r}, as a number or height and width, got {size!r}")
+  checks.count(f"{name} in {where!r}", sides[0])
+  return sides[0]
+
+
+def _normal(said: dict, where) -> tuple[tuple, tuple]:
+  """Mean and deviation of values in [0, 1]."""
+  checks.positive(f"rescale_factor in {where!r}", said["rescale_factor"])
+  most = EIGHT_BITS * (said["rescale_factor"] if said["do_rescale"] else 1)  # what white becomes
+  most = 1.0 if abs(most - 1) < 1e-6 else most
+  mean, deviation = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+  if said["do_normalize"]:
+    mean = _three(said["image_mean"], f"image_mean in {where!r}")
+    deviation = _three(said["image_std"], f"image_std in {where!r}", positive=True)
+  return tuple(x / most for x in mean), tuple(x / most for x in deviation)
+
+
+def _three(values: Any, name: str, positive: bool = False) -> tuple[float, ...]:
+  """Of three colours; one number is that of each."""
+  values = values if isinstance(values, list | tuple) else [values] * 3
+  if len(values) != 3:
+    raise ValueError(f"expected {name} of 3 colours, got {values!r}")
+  for value in values:
+    if positive:
+      checks.positive(name, value)
+    else:
+      checks.in_range(name, value, -1e6, 1e6)
+  return tuple(map(float, values))

@@ -1,0 +1,1 @@
+"""Networks written in linen; `metajax.networks` names them all."""

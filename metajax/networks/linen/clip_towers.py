@@ -1,0 +1,68 @@
+"""The two towers of CLIP at their published sizes (arXiv:2103.00020)."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from metajax.networks.linen.text_transformer import text_transformer
+from metajax.networks.linen.transformer import CLIP, Details, Size
+from metajax.networks.linen.vision_transformer import vision_transformer
+from metajax.types import Pair
+
+
+class Towers(NamedTuple):
+  """What a CLIP of vision transformers is made of.
+
+  Attributes:
+    picture: the size of the picture tower.
+    patch: side of a patch, in pixels.
+    pixels: side of a picture.
+    text: the size of the text tower.
+    outputs: values of an embedding.
+    vocabulary: tokens there are.
+    length: tokens of the longest text.
+  """
+
+  picture: Size
+  patch: int
+  pixels: int
+  text: Size
+  outputs: int
+  vocabulary: int = 49408
+  length: int = 77
+
+
+BASE, LARGE, TEXT, LARGE_TEXT = Size(768, 12, 12), Size(1024, 24, 16), Size(512, 12, 8), Size(768, 12, 12)
+PUBLISHED = {
+  "ViT-B/32": Towers(BASE, 32, 224, TEXT, 512),
+  "ViT-B/16": Towers(BASE, 16, 224, TEXT, 512),
+  "ViT-L/14": Towers(LARGE, 14, 224, LARGE_TEXT, 768),
+  "ViT-L/14@336px": Towers(LARGE, 14, 336, LARGE_TEXT, 768),
+}
+
+
+def clip_towers(
+  towers: str | Towers, *, dropout: float = 0.0, dtype: DTypeLike = jnp.float32, details: Details = CLIP
+) -> Pair:
+  """The picture network and the text network of a published CLIP, each with its projection, as a `Pair`.
+
+  Together with the learned temperature they have 151,277,313 (ViT-B/32), 149,620,737 (ViT-B/16), 427,616,513 (ViT-L/14)
+  and 427,944,193 (ViT-L/14@336px) parameters, the published numbers.
+
+  Args:
+    towers: a published name, or `Towers`.
+    dropout: while training with a key.
+    dtype: of products and activations; params are float32.
+    details: activation and norms; by default those of the published models.
+
+  Raises:
+    ValueError: if there is none of the name, or a size is out of range.
+  """
+  if isinstance(towers, str) and towers not in PUBLISHED:
+    raise ValueError(f"expected one of {', '.join(map(repr, PUBLISHED))}, or Towers, got {towers!r}")
+  t = PUBLISHED[towers] if isinstance(towers, str) else towers
+  shared: dict[str, Any] = {"outputs": t.outputs, "dropout": dropout, "dtype": dtype, "details": details}
+  return Pair(
+    vision_transformer(t.picture, t.patch, **shared), text_transformer(t.vocabulary, t.text, t.length, **shared)
+  )

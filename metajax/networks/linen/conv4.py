@@ -1,0 +1,142 @@
+"""The four-layer convolutional network of the few-shot literature (arXiv:1606.04080, 1703.03400, 1703.05175)."""
+
+import functools
+import math
+from typing import Literal, get_args
+
+import flax.linen as nn
+import jax
+
+from metajax.networks.linen.convolution import check_pictures, convolve, max_pool, native_convolve
+from metajax.networks.linen.from_linen import from_linen
+from metajax.types import Network
+
+Downsample = Literal["stride", "max_pool"]
+Pool = Literal["mean", "flatten", "none"]
+Normalisation = Literal["batch", "layer", "group", "none"]
+Convolution = Literal["slices", "native"]
+
+
+def conv4(
+  filters: int = 64,
+  *,
+  downsample: Downsample = "max_pool",
+  pool: Pool = "flatten",
+  halvings: int = 4,
+  normalisation: Normalisation = "batch",
+  convolution: Convolution = "slices",
+) -> Network:
+  """Four blocks of 3 x 3 convolution, normalisation and ReLU, which halve the picture: `[n, h, w, c] -> [n, d]`.
+
+  Prototypical and matching networks halve by max-pooling and flatten (28 x 28 gives `d = filters`); MAML on Omniglot
+  halves by stride 2 and takes the mean over space. A classifier is `with_head(conv4(...), linear(ways))`.
+
+  Args:
+    filters: of each block.
+    downsample: "stride" or "max_pool".
+    pool: "mean" over space, "flatten", or "none": maps `[n, h, w, filters]`.
+    halvings: how many blocks, the first ones, halve the picture. Relation networks have 2, and no pooling of the maps.
+    normalisation: "batch" (statistics of the batch under `train=True`, running ones otherwise), "layer", "group"
+      (of up to 8 groups of filters) or "none"; all but "batch" see one picture at a time.
+    convolution: "slices" is fast in inner loops, "native" is XLA's own.
+
+  Raises:
+    ValueError: if an argument is none of these; at init, if the pictures are not `[n, h, w, c]` or, under max-pooling,
+      too small to be halved.
+  """
+  return conv_blocks(
+    4,
+    filters,
+    downsample=downsample,
+    pool=pool,
+    halvings=halvings,
+    normalisation=normalisation,
+    convolution=convolution,
+  )
+
+
+def conv_blocks(
+  blocks: int,
+  filters: int = 64,
+  *,
+  downsample: Downsample = "max_pool",
+  pool: Pool = "flatten",
+  halvings: int | None = None,
+  normalisation: Normalisation = "batch",
+  convolution: Convolution = "slices",
+) -> Network:
+  """Any number of the blocks of `conv4`, such as the part before a context comes in and the part after it.
+
+  Args:
+    blocks: how many, at least 1.
+    filters, downsample, pool, normalisation, convolution: as in `conv4`.
+    halvings: how many blocks, the first ones, halve the picture; all of them by default.
+
+  Raises:
+    ValueError: as `conv4`, and if there is no block or more halvings than blocks.
+  """
+  choices = {"downsample": Downsample, "pool": Pool, "normalisation": Normalisation, "convolution": Convolution}
+  given = {"downsample": downsample, "pool": pool, "normalisation": normalisation, "convolution": convolution}
+  for name, choice in choices.items():
+    if given[name] not in get_args(choice):
+      raise ValueError(f"expected {name} to be one of {', '.join(map(repr, get_args(choice)))}, got {given[name]!r}")
+  for name, count in (("blocks", blocks), ("filters", filters)):
+    if count < 1:
+      raise ValueError(f"expected {name} to be at least 1, got {count}")
+  halvings = blocks if halvings is None else halvings
+  if not 0 <= halvings <= blocks:
+    raise ValueError(f"expected from 0 to {blocks} halvings, got {halvings}")
+  return from_linen(Blocks(blocks, filters, downsample, pool, halvings, normalisation, convolution))
+
+
+class Blocks(nn.Module):
+  """The blocks of `conv4`, any number of them; of two batches of pictures, on every pair side by side."""
+
+  blocks: int
+  filters: int
+  downsample: str
+  pool: str
+  halvings: int
+  normalisation: str
+  convolution: str
+
+  @nn.compact
+  def __call__(self, images, train, beside=None):
+    check_pictures(images)
+    least, given = 2**self.halvings, " x ".join(map(str, images.shape[1:3]))
+    if self.downsample == "max_pool" and min(images.shape[1:3]) < least:
+      raise ValueError(f"expected pictures of at least {least} x {least} to halve {self.halvings} times, got {given}")
+    for block in range(self.blocks):
+      images = self._block(images, train, block, beside)
+      beside = None
+    if self.pool == "mean":
+      return images.mean((1, 2))
+    return images.reshape(len(images), -1) if self.pool == "flatten" else images
+
+  def _block(self, images, train, block, beside):
+    channels = images.shape[-1]
+    shape = (3, 3, channels + (0 if beside is None else beside.shape[-1]), self.filters)
+    kernel = self.param(f"kernel_{block}", nn.initializers.xavier_uniform(), shape)
+    halves = block < self.halvings
+    run = functools.partial(
+      convolve if self.convolution == "slices" else native_convolve,
+      stride=2 if halves and self.downsample == "stride" else 1,
+    )
+    if beside is None:
+      images = run(images, kernel)
+    else:
+      # A convolution is linear, so it is of each picture once, not of each pair.
+      second = run(beside, kernel[:, :, channels:])
+      pairs = run(images, kernel[:, :, :channels])[None] + second[:, None]
+      images = pairs.reshape(-1, *pairs.shape[2:])
+    # A bias before a normalisation would be subtracted again.
+    if self.normalisation == "batch":
+      images = nn.BatchNorm(use_running_average=not train, momentum=0.95, name=f"norm_{block}")(images)
+    elif self.normalisation == "layer":
+      images = nn.LayerNorm(reduction_axes=(1, 2, 3), feature_axes=-1, name=f"norm_{block}")(images)
+    elif self.normalisation == "group":
+      images = nn.GroupNorm(num_groups=math.gcd(self.filters, 8), name=f"norm_{block}")(images)
+    else:
+      images = images + self.param(f"bias_{block}", nn.initializers.zeros, (self.filters,))
+    images = jax.nn.relu(images)
+    return max_pool(images) if halves and self.downsample == "max_pool" else images

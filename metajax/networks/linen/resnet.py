@@ -1,0 +1,99 @@
+"""Residual networks of 18 to 101 layers (arXiv:1512.03385), wide ones too."""
+
+from typing import Literal, get_args
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from metajax.networks.linen.convolution import check_pictures
+from metajax.networks.linen.from_linen import from_linen
+from metajax.types import Network
+
+Stem = Literal["imagenet", "cifar"]
+BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+BOTTLENECKS = (50, 101)
+FILTERS = 64  # of the first stage, at width 1
+
+
+def resnet(depth: int, *, width: float = 1.0, stem: Stem = "imagenet", dtype: DTypeLike = jnp.float32) -> Network:
+  """A residual network without its classifier: pictures `[n, h, w, c]` to the mean over space, `[n, 512 width]`.
+
+  From 50 layers on, blocks are bottlenecks and features are `2,048 width`; their stride is in the 3 x 3 convolution, as
+  is the custom since 1706.02677. With a linear head of 1,000 ways there are 11,689,512 parameters at 18 layers,
+  21,797,672 at 34, 25,557,032 at 50 and 44,549,160 at 101, the published numbers.
+
+  Batch norm has statistics of the whole batch, which under a mesh is that of all devices. The last norm of each block
+  starts at 0 (arXiv:1706.02677), so that a block starts as the identity.
+
+  Args:
+    depth: 10 (a block a stage), 18, 34, 50 or 101.
+    width: a multiple of the filters of every layer (SimCLR's x2, x4), also below 1.
+    stem: "imagenet", a 7 x 7 convolution of stride 2 and max-pooling; "cifar", a 3 x 3 convolution, for small pictures.
+    dtype: of convolutions and features, such as bfloat16; params and statistics are float32.
+
+  Raises:
+    ValueError: if `depth` or `stem` is none of these, or no filter would be left; at init, if the pictures are not
+      `[n, h, w, c]`.
+  """
+  if depth not in BLOCKS:
+    raise ValueError(f"expected a depth of {', '.join(map(str, BLOCKS))}, got {depth}")
+  if stem not in get_args(Stem):
+    raise ValueError(f"expected stem to be one of {', '.join(map(repr, get_args(Stem)))}, got {stem!r}")
+  if round(FILTERS * width) < 1:
+    raise ValueError(f"expected a width of at least {1 / FILTERS}, got {width}")
+  return from_linen(_ResNet(BLOCKS[depth], depth in BOTTLENECKS, round(FILTERS * width), stem, dtype))
+
+
+class _ResNet(nn.Module):
+  blocks: tuple[int, ...]
+  bottleneck: bool
+  filters: int
+  stem: str
+  dtype: DTypeLike
+
+  @nn.compact
+  def __call__(self, images, train):
+    check_pictures(images)
+    images = images.astype(self.dtype)
+    size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
+    images = jax.nn.relu(self._convolution(images, self.filters, size, stride, train, "stem"))
+    if self.stem == "imagenet":
+      images = nn.max_pool(images, (3, 3), (2, 2), ((1, 1), (1, 1)))
+    for stage, blocks in enumerate(self.blocks):
+      for block in range(blocks):
+        stride = 2 if stage and not block else 1
+        images = self._block(images, self.filters * 2**stage, stride, train, f"stage_{stage}_block_{block}")
+    return images.mean((1, 2), dtype=jnp.float32)
+
+  def _block(self, images, filters, stride, train, name):
+    layers = [(filters, 1, 1), (filters, 3, stride), (4 * filters, 1, 1)]
+    layers = layers if self.bottleneck else [(filters, 3, stride), (filters, 3, 1)]
+    inner = images
+    for i, (outputs, size, step) in enumerate(layers):
+      last = i == len(layers) - 1
+      inner = self._convolution(inner, outputs, size, step, train, f"{name}_{i}", starts_at_zero=last)
+      inner = inner if last else jax.nn.relu(inner)
+    if images.shape != inner.shape:
+      images = self._convolution(images, inner.shape[-1], 1, stride, train, f"{name}_around")
+    return jax.nn.relu(images + inner)
+
+  def _convolution(self, images, filters, size, stride, train, name, starts_at_zero=False):
+    """A convolution and its batch norm."""
+    around = (size - 1) // 2
+    images = nn.Conv(
+      filters,
+      (size, size),
+      stride,
+      ((around, around), (around, around)),
+      use_bias=False,
+      dtype=self.dtype,
+      kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal"),
+      name=f"{name}_convolution",
+    )(images)
+    scale = nn.initializers.zeros if starts_at_zero else nn.initializers.ones
+    norm = nn.BatchNorm(
+      use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype, scale_init=scale, name=f"{name}_norm"
+    )
+    return norm(images)

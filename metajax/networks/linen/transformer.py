@@ -1,0 +1,198 @@
+"""What transformers of pictures and of text have in common: a layer, a size, and the details in which they differ."""
+
+from typing import Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import DTypeLike
+
+from metajax import checks
+from metajax.types import Array, Cache
+
+
+class Size(NamedTuple):
+  """Of a transformer: values of a token, layers, attention heads."""
+
+  width: int
+  layers: int
+  heads: int
+
+
+Activation = Literal["gelu", "tanh_gelu", "quick_gelu"]
+
+
+class Details(NamedTuple):
+  """In which published transformers differ.
+
+  Attributes:
+    activation: of the perceptrons: "gelu", exact; "tanh_gelu", GPT-2's approximation of it; or CLIP's "quick_gelu",
+      `x sigmoid(1.702 x)`.
+    epsilon: of the norms.
+    patch_bias: whether the map of patches to tokens has a bias.
+    first_norm: whether tokens are normalised before the first layer too.
+    deviation: of the normal distribution that matrices start from, those at the end of a branch divided by
+      `sqrt(2 layers)`; None: one over the root of their inputs (LeCun's).
+  """
+
+  activation: Activation
+  epsilon: float
+  patch_bias: bool
+  first_norm: bool
+  deviation: float | None = None
+
+
+VIT = Details("gelu", 1e-6, True, False)  # arXiv:2010.11929
+CLIP = Details("quick_gelu", 1e-5, False, True)  # arXiv:2103.00020, the released models
+GPT2 = Details("tanh_gelu", 1e-5, True, False, 0.02)  # Radford et al. 2019, the released models
+ACTIVATIONS = {
+  "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+  "tanh_gelu": jax.nn.gelu,
+  "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
+}
+
+
+class Attention(nn.Module):
+  """Attention of several heads (arXiv:1706.03762) over tokens `[n, tokens, width]`.
+
+  `causal`: a token attends to those before it and to itself. `cache`: keys and values of tokens that came before, to
+  which those of these are added at the place; `([n, length, heads, d], [n, length, heads, d], place)`.
+  """
+
+  size: Size
+  dtype: DTypeLike
+  details: Details
+
+  @nn.compact
+  def __call__(self, tokens, causal=False, cache=None):
+    heads = (self.size.heads, self.size.width // self.size.heads)
+    query, key, value = (
+      nn.DenseGeneral(heads, dtype=self.dtype, kernel_init=start(self.details), name=name)(tokens)
+      for name in ("query", "key", "value")
+    )
+    mask = None
+    if cache is not None:
+      *before, place = cache
+      key, value = (
+        lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), place, 1)
+        for old, new in zip(before, (key, value), strict=True)
+      )
+      mask = (jnp.arange(key.shape[1]) <= place + jnp.arange(tokens.shape[1])[:, None])[None, None]
+    attended = jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=causal and cache is None)
+    last = start(self.details, self.size.layers)
+    out = nn.DenseGeneral(self.size.width, axis=(-2, -1), dtype=self.dtype, kernel_init=last, name="out")
+    return out(attended), (key, value)
+
+
+class Layer(nn.Module):
+  """A pre-norm layer of a transformer: attention over the tokens `[n, tokens, width]`, then a perceptron on each.
+
+  Gives the tokens, and the keys and values that later tokens attend to.
+  """
+
+  size: Size
+  dropout: float
+  dtype: DTypeLike
+  details: Details = VIT
+
+  @nn.compact
+  def __call__(self, tokens, train, causal=False, cache=None):
+    width = self.size.width
+
+    def drop():
+      return nn.Dropout(self.dropout, deterministic=not train)
+
+    attention = Attention(self.size, self.dtype, self.details, name="attention")
+    attended, seen = attention(norm(self, "before_attention")(tokens), causal, cache)
+    tokens = tokens + drop()(attended)
+    hidden = nn.Dense(4 * width, dtype=self.dtype, kernel_init=start(self.details), name="hidden")
+    outputs = nn.Dense(width, dtype=self.dtype, kernel_init=start(self.details, self.size.layers), name="outputs")
+    active = ACTIVATIONS[self.details.activation](hidden(norm(self, "before_perceptron")(tokens)))
+    return tokens + drop()(outputs(active)), seen
+
+
+def read(module: nn.Module, tokens: Array, train: bool, cache: Cache | None = None) -> tuple[list[Array], Array, Cache]:
+  """What the layers of a causal transformer make of tokens, integers `[n, tokens]`, within `__call__` of its module.
+
+  Gives the tokens as each layer starts with them and as the last leaves them, `layers + 1` of `[n, tokens, width]`;
+  the vectors of the vocabulary; and the cache for the tokens that come next.
+
+  Args:
+    module: with `vocabulary`, `size`, `length`, `dropout`, `dtype` and `details`.
+    tokens: whose values are in the vocabulary; while tracing, one that is not makes its row NaN.
+    train: as for all networks.
+    cache: of the tokens before these.
+
+  Raises:
+    ValueError: if tokens are not integers `[n, tokens]` of the vocabulary, of at most `length` tokens, or the cache is
+      of more, or has no room for these. Where that is not known while tracing, what is read is NaN.
+  """
+  if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer) or tokens.shape[1] > module.length:
+    given = f"{tokens.dtype} {list(tokens.shape)}"
+    raise ValueError(f"expected integer tokens [n, tokens], of at most {module.length} tokens, got {given}")
+  checks.integers("tokens", tokens, low=0, high=module.vocabulary)
+  room = module.length if cache is None else _room(module, tokens, cache)
+  width, (_, count) = module.size.width, tokens.shape
+  table = nn.Embed(
+    module.vocabulary, width, dtype=module.dtype, embedding_init=nn.initializers.normal(0.02), name="tokens"
+  )
+  positions = module.param("positions", nn.initializers.normal(0.01), (module.length, width))
+  place = jnp.zeros((), jnp.int32) if cache is None else cache.place
+  tokens = tokens.astype(jnp.promote_types(tokens.dtype, jnp.int32))  # of 8 bits they would not reach the vocabulary
+  known = (tokens >= 0) & (tokens < module.vocabulary)
+  embedded = jnp.where(known[..., None], table(tokens), jnp.nan)
+  embedded = embedded + lax.dynamic_slice_in_dim(positions, place, count).astype(module.dtype)
+  embedded = jnp.where(place + count <= room, embedded, jnp.nan)  # no silent overwriting of what is in a full cache
+  embedded = nn.Dropout(module.dropout, deterministic=not train)(embedded)
+  states, seen = [embedded], []
+  for i in range(module.size.layers):
+    layer = Layer(module.size, module.dropout, module.dtype, module.details, name=f"layer_{i}")
+    before = None if cache is None else (*cache.seen[i], place)
+    embedded, pair = layer(states[-1], train, True, before)
+    states, seen = [*states, embedded], [*seen, pair]
+  return states, table.embedding, Cache(tuple(seen), place + count)
+
+
+def _room(module, tokens, cache: Cache) -> int:
+  """How many tokens a cache holds."""
+  room = jax.tree.leaves(cache.seen)[0].shape[1]
+  if room > module.length:
+    raise ValueError(f"expected at most {module.length} tokens in all, got a cache of {room}")
+  if not isinstance(cache.place, jax.core.Tracer) and cache.place + tokens.shape[1] > room:
+    given = f"{tokens.shape[1]} after {cache.place} in a cache of {room}"
+    raise ValueError(f"expected room for all tokens, got {given}: make it longer first (learners.longer)")
+  return room
+
+
+def start(details: Details, layers: int | None = None):
+  """How a matrix starts; one at the end of a branch, of so many layers' two each, smaller."""
+  if details.deviation is None:
+    return nn.initializers.lecun_normal()
+  return nn.initializers.normal(details.deviation / (1 if layers is None else (2 * layers) ** 0.5))
+
+
+def norm(module: nn.Module, name: str) -> nn.LayerNorm:
+  """A layer norm of a module with `dtype` and `details`."""
+  return nn.LayerNorm(epsilon=module.details.epsilon, dtype=module.dtype, name=name)
+
+
+def projected(module: nn.Module, pooled: Array) -> jax.Array:
+  """What a module with `outputs` and `dtype` makes of its pooled token, in 32 bits."""
+  if module.outputs is not None:
+    pooled = nn.Dense(module.outputs, use_bias=False, dtype=module.dtype, name="projection")(pooled)
+  return pooled.astype(jnp.float32)
+
+
+def check_size(size: Size, outputs: int | None, dropout: float):
+  """Looks at what all transformers are made with.
+
+  Raises:
+    ValueError: if a number is out of range.
+  """
+  if min(size) < 1 or size.width % size.heads:
+    raise ValueError(f"expected a size of at least 1, of a width that the heads divide, got {size}")
+  if outputs is not None and outputs < 1:
+    raise ValueError(f"expected at least 1 output, or None, got {outputs}")
+  if not 0 <= dropout < 1:
+    raise ValueError(f"expected a dropout of at least 0 and below 1, got {dropout}")

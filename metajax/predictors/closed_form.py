@@ -1,0 +1,72 @@
+"""Predictors of embeddings as they are, in closed form: nothing is trained at test time."""
+
+from metajax import checks
+from metajax.predictors.logits import centroid_logits, nearest_logits, ridge_logits
+from metajax.similarity import unit_rows
+from metajax.types import EmbedFn, PredictFn
+
+
+def nearest_centroid(embed: EmbedFn) -> PredictFn:
+  """A `predict` whose logits are minus the squared Euclidean distances to the centroids of the support's embeddings.
+
+  Args:
+    embed: `(params, state, inputs) -> [n, d]`.
+
+  Raises:
+    TypeError: if `embed` is no function.
+  """
+  _check(embed)
+
+  def predict(params, state, support, inputs):
+    return centroid_logits(embed(params, state, support.inputs), support.labels, embed(params, state, inputs))
+
+  return predict
+
+
+def nearest_neighbour(embed: EmbedFn) -> PredictFn:
+  """A `predict` whose logits are minus the squared Euclidean distances to the nearest support embedding of each way.
+
+  Args:
+    embed: `(params, state, inputs) -> [n, d]`.
+
+  Raises:
+    TypeError: if `embed` is no function.
+  """
+  _check(embed)
+
+  def predict(params, state, support, inputs):
+    return nearest_logits(embed(params, state, support.inputs), support.labels, embed(params, state, inputs))
+
+  return predict
+
+
+def normalised(embed: EmbedFn) -> EmbedFn:
+  """The embedding with rows of length 1.
+
+  Raises:
+    TypeError: if `embed` is no function.
+  """
+  _check(embed)
+  return lambda params, state, inputs: unit_rows(embed(params, state, inputs))
+
+
+def ridge(embed: EmbedFn, strength: float = 1.0) -> PredictFn:
+  """A `predict` by ridge regression of the support's one-hot labels on its embeddings; see `ridge_logits`.
+
+  Raises:
+    TypeError: if `embed` is no function.
+    ValueError: if `strength` is not above 0.
+  """
+  _check(embed)
+  checks.scalar("a strength", strength)
+  checks.positive("a strength", strength)
+
+  def predict(params, state, support, inputs):
+    known, asked = embed(params, state, support.inputs), embed(params, state, inputs)
+    return ridge_logits(known, support.labels, asked, strength)
+
+  return predict
+
+
+def _check(embed):
+  checks.function("embed", embed, "(params, state, inputs) -> [n, d]")

@@ -1,0 +1,102 @@
+"""Predictors that train a head, or all, on the support."""
+
+from collections.abc import Callable
+
+import jax
+
+from metajax import checks
+from metajax.compose import linear, perceptron
+from metajax.compose.combinators import check_networks
+from metajax.losses import cross_entropy
+from metajax.types import Adapt, EmbedFn, Examples, Network, PredictFn
+
+
+def adapted_head(
+  embed: EmbedFn, adapt: Adapt, head: Callable[[int], Network] = lambda ways: linear(ways, scale=0.0)
+) -> PredictFn:
+  """A `predict` that trains a new head on the frozen embeddings of the support.
+
+  Args:
+    embed: `(params, state, inputs) -> [n, d]`.
+    adapt: how it is trained, on the cross-entropy of the support, e.g. `gradient_steps(optax.sgd(0.1), 100)`.
+    head: `ways -> Network` from features to logits: `linear` from zeros by default; `compose.cosine` is Baseline++
+      (arXiv:1904.04232). Its initialisation is that of one key, the same in every task.
+
+  Raises:
+    TypeError: if `embed`, `adapt` or `head` is no function.
+    ValueError: when called, if labels are not one-hot `[s, ways]`, or the head keeps state (batch statistics).
+  """
+  _check(embed, adapt, head)
+
+  def predict(params, state, support, inputs):
+    checks.one_hot("support labels", support.labels, 2)
+    features, network = embed(params, state, support.inputs), head(support.labels.shape[-1])
+    fresh, of_head = _fresh(network, features)
+
+    def loss(fast, known):
+      return cross_entropy(network.apply(fast, of_head, known.inputs, train=True)[0], known.labels)
+
+    adapted, _ = adapt(loss, fresh, Examples(features, support.labels))
+    return network.apply(adapted, of_head, embed(params, state, inputs), train=False)[0]
+
+  return predict
+
+
+def perceptron_head(embed: EmbedFn, adapt: Adapt, hidden: int = 0) -> PredictFn:
+  """`adapted_head` with a perceptron: linear, or of one hidden layer of `hidden` units.
+
+  Raises:
+    TypeError, ValueError: as `adapted_head`, and if `hidden` is no whole number of at least 0.
+  """
+  checks.count("hidden", hidden, 0)
+  return adapted_head(embed, adapt, lambda ways: perceptron(hidden, ways))
+
+
+def fine_tuned(
+  embed: EmbedFn, adapt: Adapt, head: Callable[[int], Network] = lambda ways: linear(ways, scale=0.0)
+) -> PredictFn:
+  """A `predict` that trains a new head and everything that it rests on, for one task.
+
+  The state stays as it is: batch norm keeps the running statistics of pre-training.
+
+  Args:
+    embed: `(params, state, inputs) -> [n, d]`, differentiable in params.
+    adapt: how all is trained, on the cross-entropy of the support. `then(only("head", ...), ...)` begins with the head;
+      the two parts of its parameters are "embedding" and "head".
+    head: as in `adapted_head`.
+
+  Raises:
+    TypeError, ValueError: as `adapted_head`.
+  """
+  _check(embed, adapt, head)
+
+  def predict(params, state, support, inputs):
+    checks.one_hot("support labels", support.labels, 2)
+    features, network = embed(params, state, support.inputs), head(support.labels.shape[-1])
+    fresh, of_head = _fresh(network, features)
+
+    def logits(fast, inputs):
+      return network.apply(fast["head"], of_head, embed(fast["embedding"], state, inputs), train=True)[0]
+
+    def loss(fast, known):
+      return cross_entropy(logits(fast, known.inputs), known.labels)
+
+    adapted, _ = adapt(loss, {"embedding": params, "head": fresh}, support)
+    return logits(adapted, inputs)
+
+  return predict
+
+
+def _check(embed, adapt, head):
+  checks.function("embed", embed, "(params, state, inputs) -> [n, d]")
+  checks.function("adapt", adapt, "such as gradient_steps(optax.sgd(0.1), 100)")
+  checks.function("head", head, "ways -> Network, such as linear")
+
+
+def _fresh(network, features):
+  """A new head's (params, state), which must not have batch statistics."""
+  check_networks(head=network)
+  params, state = network.init(jax.random.key(0), features)
+  if jax.tree.leaves(state):
+    raise ValueError("expected a head without state (batch statistics): it is adapted to one support set")
+  return params, state

@@ -1,0 +1,176 @@
+"""Logits of queries from embeddings and a labelled support set: arrays in, an array out, in 32 bits at least.
+
+A support row without a label is padding: it weighs nothing, whatever it holds. An embedding that holds NaN makes the
+logits NaN that depend on it.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from metajax import checks
+from metajax.similarity import cosines, squared_distances
+from metajax.tree import wide
+from metajax.types import Array, Scalar
+
+EMPTY_WAY = -1e9  # the logit of a way without support: never chosen, and finite, so that no gradient is lost
+
+
+def ridge_logits(support: Array, labels: Array, queries: Array, strength: Scalar | float) -> Array:
+  """`queries W` with `W = (X' X + strength I)^-1 X' Y`, in closed form: ridge regression to one-hot labels.
+
+  The system solved is of the smaller of `s` and `d`, by Woodbury's identity `W = X' (X X' + strength I)^-1 Y`.
+
+  Args:
+    support: `X`, `[s, d]`.
+    labels: `Y`, one-hot `[s, ways]`; all-zero rows weigh nothing and a way without rows gets the logit -1e9.
+    queries: `[n, d]`.
+    strength: of the penalty, above 0.
+
+  Returns:
+    `[n, ways]`.
+
+  Raises:
+    ValueError: if embeddings are not floating `[s, d]` and `[n, d]`, labels are not one-hot `[s, ways]`, or `strength`
+      is not above 0.
+  """
+  checks.scalar("a strength", strength)
+  strength = checks.positive("a strength", strength)
+  known, labels, queries = _compared(support, labels, queries)
+
+  def product(a, b):
+    return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
+
+  rows, width = known.shape
+
+  def regular(gram):
+    whole = jnp.isfinite(gram).all()  # else a solver would take an infinity for a weight of 0
+    return jnp.where(whole, gram, jnp.nan) + strength * jnp.eye(len(gram), dtype=gram.dtype)
+
+  if rows <= width:
+    weights = product(known.T, jnp.linalg.solve(regular(product(known, known.T)), labels))
+  else:
+    weights = jnp.linalg.solve(regular(product(known.T, known)), product(known.T, labels))
+  return without_empty_ways(product(queries, weights), labels)
+
+
+def centroid_logits(support: Array, labels: Array, queries: Array) -> Array:
+  """`-|query - centroid_k|^2`, where `centroid_k` is the mean of the support embeddings of way `k`.
+
+  Args:
+    support: `[s, d]`.
+    labels: one-hot `[s, ways]`; all-zero rows weigh nothing and a way without rows gets the logit -1e9.
+    queries: `[n, d]`.
+
+  Returns:
+    `[n, ways]`.
+
+  Raises:
+    ValueError: if embeddings are not floating `[s, d]` and `[n, d]`, or labels are not one-hot `[s, ways]`.
+  """
+  known, labels, queries = _compared(support, labels, queries)
+  return without_empty_ways(-squared_distances(queries, class_means(known, labels)), labels)
+
+
+def centroid_cosines(support: Array, labels: Array, queries: Array) -> Array:
+  """`cos(query, centroid_k)`, with the centroids, arguments and errors of `centroid_logits`."""
+  known, labels, queries = _compared(support, labels, queries)
+  return without_empty_ways(cosines(queries, class_means(known, labels)), labels)
+
+
+def nearest_logits(support: Array, labels: Array, queries: Array) -> Array:
+  """`-min_{i of way k} |query - support_i|^2`, of the nearest neighbour in each way.
+
+  Arguments and errors are those of `centroid_logits`.
+  """
+  known, labels, queries = _compared(support, labels, queries)
+  return largest_by_way(-squared_distances(queries, known), labels)
+
+
+def attention_logits(support: Array, labels: Array, queries: Array, scale: float = 1.0) -> Array:
+  """`log sum_{i of way k} exp(scale cos(query, support_i))`, whose softmax is the attention that falls on each way.
+
+  The sum over a way is the attention-weighted sum of one-hot labels (arXiv:1606.04080). Arguments and errors are those
+  of `centroid_logits`; the scale is above 0.
+  """
+  checks.scalar("a scale", scale)
+  scale = checks.positive("a scale", scale)
+  known, labels, queries = _compared(support, labels, queries)
+  each = scale * cosines(queries, known)
+  of_way = jnp.where(labels.T != 0, each[:, None], -jnp.inf)
+  # Without this a way of no rows would have gradients that are not numbers.
+  of_way = jnp.where(labels.any(0)[:, None], of_way, 0)
+  return without_empty_ways(jax.nn.logsumexp(of_way, axis=-1), labels)
+
+
+def attention(scores: Array, labels: Array) -> Array:
+  """The softmax of scores `[..., s]` over the labelled rows of `[s, ways]`; rows without a label get 0.
+
+  Raises:
+    ValueError: if scores are not floating, or labels are not one-hot `[s, ways]`.
+  """
+  checks.one_hot("labels", labels, 2)
+  checks.floating("scores", scores, ..., labels.shape[0])
+  there, scores = jnp.any(labels != 0, -1), wide(scores)
+  largest = lax.stop_gradient(jnp.where(there, scores, lowest(scores)).max(-1, keepdims=True))
+  weights = jnp.where(there, jnp.exp(jnp.where(there, scores - largest, 0)), 0)
+  return weights / jnp.maximum(weights.sum(-1, keepdims=True), jnp.finfo(weights.dtype).tiny)
+
+
+def class_means(support: Array, labels: Array) -> Array:
+  """The mean features of each way: `[s, ..., d], one-hot [s, ways] -> [ways, ..., d]`; 0 for a way without rows.
+
+  Means have the type of the features.
+
+  Raises:
+    ValueError: if features are not floating, or labels are not one-hot `[s, ways]`.
+  """
+  checks.one_hot("labels", labels, 2)
+  checks.floating("support", support)
+  checks.floating("support", support, labels.shape[0], *support.shape[1:])
+  labels = wide(labels)
+  counts = jnp.maximum(labels.sum(0), 1)
+  rows = jnp.where(labels.any(-1, keepdims=True), wide(support).reshape(len(support), -1), 0)
+  means = jnp.matmul(labels.T, rows, precision=lax.Precision.HIGHEST) / counts[:, None]
+  return means.reshape(labels.shape[1], *support.shape[1:]).astype(support.dtype)
+
+
+def largest_by_way(scores: Array, labels: Array) -> Array:
+  """The largest score of the support rows of each way: `[n, s], one-hot [s, ways] -> [n, ways]`.
+
+  Raises:
+    ValueError: if scores are not floating, or labels are not one-hot `[s, ways]`.
+  """
+  checks.one_hot("labels", labels, 2)
+  checks.floating("scores", scores, "n", labels.shape[0])
+  there = jnp.any(labels != 0, 0)[:, None]
+  of_way = jnp.where(labels.T != 0, wide(scores)[:, None], jnp.where(there, -jnp.inf, 0))
+  return without_empty_ways(of_way.max(-1, initial=-jnp.inf), labels)
+
+
+def without_empty_ways(logits: Array, labels: Array) -> Array:
+  """The logits `[..., ways]`, of a way without support -1e9, or less where those of another way are near it.
+
+  Raises:
+    ValueError: if logits are not floating, or labels are not one-hot `[s, ways]`.
+  """
+  checks.one_hot("labels", labels, 2)
+  checks.floating("logits", logits, ..., labels.shape[1])
+  there = jnp.any(labels != 0, 0)
+  least = lax.stop_gradient(jnp.where(there, logits, 0)).min(-1, keepdims=True)
+  below = jnp.maximum(jnp.minimum(lowest(logits), 2 * least), jnp.finfo(logits.dtype).min)
+  return jnp.where(there, logits, below)
+
+
+def lowest(logits: Array) -> float:
+  """-1e9, or the lowest number of the type."""
+  return max(EMPTY_WAY, float(jnp.finfo(logits.dtype).min))
+
+
+def _compared(support, labels, queries):
+  """Support, labels and queries in 32 bits at least; a support row without a label is zeros."""
+  checks.one_hot("labels", labels, 2)
+  checks.floating("support", support, labels.shape[0], "d")
+  checks.floating("queries", queries, "n", support.shape[1])
+  known = jnp.where(jnp.any(labels != 0, -1, keepdims=True), wide(support), 0)
+  return known, wide(labels), wide(queries)
