@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import jax
 from tyro.conf import Positional
 
 from experiments.families.data import load_part, slug
@@ -21,9 +20,9 @@ from experiments.families.few_shot.experiment import evaluator, tasks_of
 from experiments.families.few_shot.finished import FewShotRun
 from metajax.experiment import EvalMode, FewShot, Record, command, records
 from metajax.experiment.bounds import Bounds, Count, DataName, Seed, TwoOrMore
+from metajax.experiment.devices import on_devices
 from metajax.experiment.evaluators.few_shot import TEST_SEED, check_curve, tell, test_all, test_pixels
 from metajax.experiment.finished_runs import set_precision
-from metajax.mesh import make_mesh
 from metajax.types import Batches
 
 
@@ -96,7 +95,7 @@ def main(
   for one in found:
     finished.check_unseen(one, config, source)
   test = Test(setting, tasks_of(source, *setting, queries, seed), seed, config)
-  with jax.set_mesh(make_mesh(devices)):
+  with on_devices(devices):
     written, differences = _test(learners, found, test, took)
   for path, measured in written.items():
     try:

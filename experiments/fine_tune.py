@@ -23,9 +23,10 @@ from metajax.data import deal_pictures, examples, in_order, load_tokenizer
 from metajax.evaluate import Score, features, over_seeds, summarise
 from metajax.experiment import Experiment, FinishedRun, Record, command, headlines, read_run, records, states_of
 from metajax.experiment.bounds import Count, Fraction, Positive, ZeroOrMore
+from metajax.experiment.devices import on_devices
 from metajax.experiment.evaluators.probes import BATCH
 from metajax.learners import augmented, supervised
-from metajax.mesh import devices_for, make_mesh
+from metajax.mesh import devices_for
 from metajax.train import adamw, fit, warmup_cosine
 from metajax.types import Network
 from metajax.views.image import compose, flip, random_resized_crop
@@ -104,7 +105,7 @@ def main(
     raise ValueError("expected the folder of a run, or of several, got none")
   if not labels or not rates:
     raise ValueError("expected --labels and --rates, got none")
-  with jax.set_mesh(make_mesh(devices_for(batch_size, devices), fsdp=fsdp)):
+  with on_devices(devices_for(batch_size, devices), fsdp=fsdp):
     found = [_read(folder, modules) for folder in folders]
     first = found[0]
     if any(_but_for_seeds(other) != _but_for_seeds(first) for other in found):

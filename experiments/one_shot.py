@@ -7,7 +7,6 @@ python -m experiments.one_shot runs/siamese-omniglot-* --fixed one-shot-classifi
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import jax
 from tyro.conf import Positional
 
 from experiments.families import published
@@ -21,9 +20,9 @@ from metajax.data import one_shot_tasks as drawn_runs
 from metajax.evaluate import Score, one_shot_runs, over_seeds
 from metajax.experiment import PIXELS, EvalMode, Record, command, records
 from metajax.experiment.bounds import Count, DataName, Seed, TwoOrMore
+from metajax.experiment.devices import on_devices
 from metajax.experiment.evaluators.few_shot import TEST_SEED
 from metajax.experiment.finished_runs import seconds_of, set_precision
-from metajax.mesh import make_mesh
 from metajax.types import Batches
 
 LAKE = "omniglot"
@@ -85,7 +84,7 @@ def main(
   example = next(batches())
   runs, ways = example.query.labels.shape[:2]
   given = Runs(batches, own, where, ways, runs, seed)
-  with jax.set_mesh(make_mesh(devices)):
+  with on_devices(devices):
     measured = _test(found, given, example)
   if own.data == LAKE:
     print("published for Lake's fixed runs: " + ", ".join(f"{k} {v:g}%" for k, v in published.ONE_SHOT_ERROR.items()))

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from experiments.runs import RUN, Run
 
-from experiments import claims, command_line, records, runs, sinusoid
+from experiments import sinusoid
+from metajax.experiment import RUN, claims, command_line, driver, records, run_folder, training
+from metajax.experiment.run_folder import Run
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def sine_waves(monkeypatch, *arguments):
   """The status of the command."""
   monkeypatch.setattr(sys, "argv", ["sinusoid", *map(str, arguments)])
   try:
-    command_line.run(sinusoid.main)
+    command_line.command(driver.as_command(sinusoid.build))
   except SystemExit as stop:
     return stop.code
   return 0
@@ -54,11 +55,11 @@ def test_one_that_began_meanwhile_is_seen_when_the_run_would_write(tmp_path, oth
   run = Run(folder, RUN._replace(folder=folder), False, {})
   claimed(folder, claims.of(other.pid))
   with pytest.raises(ValueError, match=f"no other process writes in.*process {other.pid}"):
-    runs.write_configuration(run, 1)
+    run_folder.write_configuration(run, 1)
   (folder / claims.CLAIM).unlink()
   (folder / "run.json").write_text("{}")
   with pytest.raises(ValueError, match="--resume goes on with it"):
-    runs.write_configuration(run, 1)
+    run_folder.write_configuration(run, 1)
   claims.release()
 
 
@@ -112,7 +113,7 @@ def test_a_link_or_a_fifo_in_a_claims_place_is_not_followed_and_holds_nobody_up(
 
 def test_runs_of_one_second_that_were_given_no_folder_have_folders_of_their_own(tmp_path):
   run = Run(tmp_path / "runs" / "maml-20261124-101500", RUN, False, {"command": "", "machine": "", "versions": {}})
-  found = [runs.write_configuration(run, 1).folder.name for _ in range(3)]
+  found = [run_folder.write_configuration(run, 1).folder.name for _ in range(3)]
   assert found == [f"maml-20261124-101500{end}" for end in ("", "-2", "-3")]
   claims.release()
 
@@ -121,13 +122,13 @@ def test_runs_of_one_second_that_were_given_no_folder_have_folders_of_their_own(
 def test_a_claim_goes_when_the_run_ends_however_it_does(monkeypatch, capsys, tmp_path, end):
   seen = []
 
-  def ends(*given):
+  def ends(*given, **more):
     seen.append(claims.read(tmp_path / "run").process)
     if end is not None:
       raise end
     sys.exit(0)
 
-  monkeypatch.setattr(sinusoid, "ways_to_learn", ends)
+  monkeypatch.setattr(training, "train", ends)
   try:
     sine_waves(monkeypatch, "--folder", tmp_path / "run")
   except (ValueError, RuntimeError) as error:
@@ -149,10 +150,9 @@ def test_records_that_two_runs_publish_at_once_are_all_kept(monkeypatch, tmp_pat
   import concurrent.futures
   import time
 
-  monkeypatch.setattr(records, "HERE", tmp_path)
-  monkeypatch.setattr(records, "build_page", lambda: None)
+  monkeypatch.setattr(records, "build_page", lambda *given: None)
   read = records.read
   monkeypatch.setattr(records, "read", lambda path: [read(path), time.sleep(0.01)][0])
   with concurrent.futures.ThreadPoolExecutor(4) as pool:
-    list(pool.map(lambda i: records.publish("some", [{"learner": str(i)}]), range(8)))
+    list(pool.map(lambda i: records.publish(tmp_path, "some", [{"learner": str(i)}]), range(8)))
   assert len(read(tmp_path / "results" / "some.json")) == 8

@@ -5,9 +5,11 @@ import os
 import sys
 
 import pytest
-from experiments.runs import flags_of
 
-from experiments import command_line, configuration, evaluate, maml, one_shot, records, trained_runs
+import experiments
+from experiments import evaluate, maml, one_shot
+from experiments.families.few_shot import finished
+from metajax.experiment import FinishedRun, command_line, driver, read_run, records
 
 GOOD = {"experiment": "experiments.maml", "arguments": [], "flags": {}, "sessions": []}
 DEEP = "[" * 100_000
@@ -28,7 +30,8 @@ def run(monkeypatch, capsys, tmp_path):
   def run(module, *arguments):
     monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
     with pytest.raises(SystemExit) as stop:
-      command_line.run(module.main, getattr(module, "BUDGETS", None))
+      main = driver.as_command(module.build) if hasattr(module, "build") else module.main
+      command_line.command(main, getattr(module, "PRESETS", None))
     said = capsys.readouterr()
     assert stop.value.code == 2 and said.err.count("\n") == 1 and not said.out, said
     return said.err
@@ -54,17 +57,17 @@ def test_a_module_that_a_folder_names_is_not_imported(run, tmp_path, name):
 
 def test_a_module_of_ones_own_is_imported_where_the_command_line_names_it(run, tmp_path):
   folder = folder_of(tmp_path, GOOD | {"experiment": "own_experiment"})
-  (tmp_path / "own_experiment.py").write_text("from experiments.maml import BUDGETS, main\n")
+  (tmp_path / "own_experiment.py").write_text("from experiments.maml import PRESETS, build\n")
   assert "got 'own_experiment', which --modules would have to name" in run(evaluate, folder)
   assert "own_experiment" not in sys.modules
-  assert flags_of(folder, ["own_experiment"])[1]["inner_rate"] == 2.0
+  assert read_run(folder, ["own_experiment"]).config.inner_rate == 2.0
   del sys.modules["own_experiment"]
 
 
 def test_the_commands_of_this_package_are_those_of_its_files():
-  found = configuration.commands()
+  found = experiments.commands()
   assert {"experiments.maml", "experiments.clip", "experiments.sinusoid"} <= set(found)
-  assert not {"experiments.runs", "experiments.records", "experiments.launch_local"} & set(found)
+  assert all(found.values()) and not any(name.startswith("experiments.families") for name in found)
 
 
 @pytest.mark.parametrize(
@@ -104,9 +107,9 @@ def test_odd_content_is_one_line_that_names_the_folder(run, tmp_path, said):
 @pytest.mark.parametrize("said", [DEEP, "{}", "7", "[7]", '[{"train_seconds": "many"}]', '[{"learner": "maml"}]', "[]"])
 def test_odd_records_are_refused_by_name(tmp_path, said):
   (tmp_path / "records.json").write_text(said)
-  run = trained_runs.Trained(tmp_path, None, None, (), "highest")
+  run = finished.FewShotRun(FinishedRun(tmp_path, None, None, {}), None, None)
   with pytest.raises(ValueError, match=str(tmp_path)):
-    trained_runs.seconds([run])
+    finished.seconds([run])
 
 
 def test_a_run_of_pretraining_is_no_few_shot_run(run, tmp_path):
@@ -129,5 +132,5 @@ def test_help_into_a_program_that_has_ended_is_quiet(monkeypatch, capfd):
     patch.setattr(sys, "stdout", nobody)
     patch.setattr(sys, "argv", ["maml", "--help"])
     with pytest.raises(SystemExit) as stop:
-      command_line.run(maml.main, maml.BUDGETS)
+      driver.main(maml.build, maml.PRESETS)
   assert stop.value.code == 128 + 13 and capfd.readouterr() == ("", "")

@@ -19,12 +19,7 @@ from table_of_learners import convolutional
 from experiments import (
   anil,
   cavia,
-  command_line,
   evaluate,
-  few_shot,
-  few_shot_data,
-  few_shot_page,
-  few_shot_scores,
   imaml,
   maml,
   maml_plus_plus,
@@ -34,7 +29,6 @@ from experiments import (
   proto_maml,
   prototypical,
   r2d2,
-  records,
   relation,
   reptile,
   siamese,
@@ -42,8 +36,12 @@ from experiments import (
   supervised,
   triplet,
 )
+from experiments.families import data
+from experiments.families.few_shot import experiment as few_shot
 from metajax import gradient_steps
 from metajax.data import episodes, from_arrays
+from metajax.experiment import Record, command_line, driver, records
+from metajax.experiment.evaluators import few_shot as few_shot_scores
 from metajax.learners import maml as maml_learner
 from metajax.report import drawing
 
@@ -64,7 +62,6 @@ FEW_SHOT = (
   matching,
   relation,
 )
-BUDGETS = {module: module.BUDGETS for module in FEW_SHOT} | {sinusoid: None, evaluate: None, one_shot: None}
 TINY = ["--filters", "4", "--tasks", "2", "--queries", "2", "--test-queries", "2", "--test-tasks", "6",
         "--validation-tasks", "6", "--steps", "2", "--validate-every", "1", "--size", "16",
         "--devices", "1"]  # fmt: skip
@@ -77,17 +74,23 @@ def pictures(name, split="train", *, size=28, download=False, rotations=False, s
   return from_arrays(images, np.repeat(np.arange(10), 6), classes=[f"{split} {k}" for k in range(10)])
 
 
+def run_command(module):
+  """What the module does where it is run as the command."""
+  main = driver.as_command(module.build) if hasattr(module, "build") else module.main
+  command_line.command(main, getattr(module, "PRESETS", None))
+
+
 @pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
   """Runs a command in a folder of its own: (its standard output, its standard error, the files it wrote)."""
-  monkeypatch.setattr(records, "HERE", tmp_path / "experiments")
+  monkeypatch.setattr(records, "home", lambda command: tmp_path / "experiments")
   one_block.use(monkeypatch)
 
   def run(module, *arguments):
     where = [] if "--folder" in arguments or module in (evaluate, one_shot) else ["--output", str(tmp_path / "runs")]
     monkeypatch.setattr(sys, "argv", [module.__name__, *arguments, *where])
     try:
-      command_line.run(module.main, BUDGETS[module])
+      run_command(module)
       status = 0
     except SystemExit as stop:
       status = stop.code
@@ -101,12 +104,13 @@ def command(monkeypatch, capsys, tmp_path):
 def without_a_page(run, *_):
   (run.folder / "figures").mkdir(exist_ok=True)
   (run.folder / "figures" / "episode.png").write_bytes(b"")
+  return run.folder / "figures" / "episode.png"
 
 
 @pytest.fixture
 def no_page(monkeypatch):
   """Runs without their page, which takes longest."""
-  monkeypatch.setattr(few_shot_page, "write", without_a_page)
+  monkeypatch.setattr(driver, "write_page", without_a_page)
 
 
 @pytest.fixture
@@ -117,7 +121,7 @@ def no_pipelines(monkeypatch):
 
 def test_a_run_ends_with_its_accuracy_records_and_pictures(command, monkeypatch):
   monkeypatch.setattr(drawing, "DOTS_PER_INCH", 32)
-  monkeypatch.setattr(few_shot_data, "load", pictures)
+  monkeypatch.setattr(data, "load", pictures)
   flags = ["--batch-size", "4", "--test", "3w1s", "--devices", "2"]
   status, out, error, files = command(siamese, *TINY, *flags, "--record")
   assert status == 0, error
@@ -131,8 +135,8 @@ def test_a_run_ends_with_its_accuracy_records_and_pictures(command, monkeypatch)
 
 def test_a_rate_that_is_too_high_ends_with_a_warning_on_the_terminal_and_the_page(command, monkeypatch):
   said = []
-  monkeypatch.setattr(few_shot_data, "load", pictures)
-  monkeypatch.setattr(few_shot_page, "write", lambda run, *given: said.extend(given[-1]))
+  monkeypatch.setattr(data, "load", pictures)
+  monkeypatch.setattr(driver, "write_page", lambda run, *given: said.extend(given[-1]))
   longer, task = ["--steps", "150", "--validate-every", "150"], ["--ways", "3", "--shots", "1", "--test", "3w1s"]
   status, _, error, _ = command(prototypical, *TINY, *longer, *task, "--rate", "1e6")
   assert status == 0, error
@@ -181,11 +185,11 @@ under = lambda policy, **how: [
 )  # fmt: skip
 def test_one_training_is_tested_at_any_ways_in_each_way_to_use_it(command, monkeypatch, no_page, module, flags, tested):
   few_programs.use(monkeypatch)
-  monkeypatch.setattr(few_shot_data, "load", pictures)
+  monkeypatch.setattr(data, "load", pictures)
   status, out, error, files = command(module, *TINY, "--ways", "3", *flags, "--test", "5w2s", "--record")
   assert status == 0, error
   name = next(file for file in files if file.endswith(".json") and "-glyphs" in file)
-  written = json.loads(next(records.HERE.rglob(name)).read_text())
+  written = json.loads(next(records.home(None).rglob(name)).read_text())
   found = [r for r in written if r["measure"] == "accuracy"]
   expected = [(learner, policy) for learner, policies in tested.items() for policy in policies] + [("pixels", "none")]
   assert [(r["learner"], r["policy"], r["ways"]) for r in found] == [(*way, 5) for way in expected]
@@ -197,7 +201,7 @@ def test_one_training_is_tested_at_any_ways_in_each_way_to_use_it(command, monke
     ways = len(expected) - 1
     assert [r["adaptation_steps"] for r in curve] == [0, 1, 2] * ways
     assert [r["value"] for r in curve[2::3]] == [r["value"] for r in found[:ways]]
-    page = (records.HERE / "README.md").read_text()
+    page = (records.home(None) / "README.md").read_text()
     assert "| 5-way 2-shot, no step | 5-way 2-shot, 1 step | 5-way 2-shot, 2 steps |" in page
   else:
     assert not curve
@@ -233,7 +237,7 @@ def test_the_step_is_chosen_on_validation_classes(command, monkeypatch, no_page,
     return evaluated(learner, params, state, batches, tasks)
 
   evaluated = few_shot.few_shot_accuracy
-  monkeypatch.setattr(few_shot_data, "load", toned)
+  monkeypatch.setattr(data, "load", toned)
   for module in (few_shot, few_shot_scores):
     monkeypatch.setattr(module, "few_shot_accuracy", watched)
   status, _, error, _ = command(prototypical, *TINY, "--ways", "3", "--test", "3w1s")
@@ -247,12 +251,12 @@ def test_two_runs_are_tested_on_the_same_tasks_with_their_paired_difference(comm
   assert command(prototypical, *TINY, "--ways", "3", "--test", "3w1s", "--folder", str(proto))[0] == 0
   status, out, error, _ = command(evaluate, str(folder), str(proto), *at, "--record")
   assert status == 0, error
-  (published,) = records.HERE.rglob("ahead_of_maml-*.json")
+  (published,) = records.home(None).rglob("ahead_of_maml-*.json")
   (ahead,) = json.loads(published.read_text())
   difference = re.search(r"prototypical \(running statistics\) +(-?[\d.]+) ± ([\d.]+)$", out, re.MULTILINE)
   assert ahead["value"] == -float(difference[1]) and ahead["interval"] == float(difference[2])
   assert ahead["beside"] == "maml (transductive)"
-  assert "points ahead of maml, 6 tasks" in (records.HERE / "README.md").read_text()
+  assert "points ahead of maml, 6 tasks" in (records.home(None) / "README.md").read_text()
   status, _, error, _ = command(evaluate, str(folder), str(folder), *at)
   assert status == 2 and "expected runs of one learner to differ in their seeds, got [0, 0]" in error
   status, _, error, _ = command(evaluate)
@@ -274,12 +278,12 @@ def test_several_runs_are_tested_on_the_same_tasks_with_their_paired_difference(
   assert re.search(r"^  maml \(transductive\) +-?[\d.]+ ± [\d.]+$", ahead, re.MULTILINE)
   status, out_of_two, error, _ = command(evaluate, str(folder), str(proto), *at, "--record")
   assert status == 0, error
-  (published,) = records.HERE.rglob("ahead_of_maml-*.json")
+  (published,) = records.home(None).rglob("ahead_of_maml-*.json")
   (ahead,) = json.loads(published.read_text())
   difference = re.search(r"prototypical \(running statistics\) +(-?[\d.]+) ± ([\d.]+)$", out_of_two, re.MULTILINE)
   assert ahead["value"] == -float(difference[1]) and ahead["interval"] == float(difference[2])
   assert ahead["beside"] == "maml (transductive)"
-  page = (records.HERE / "README.md").read_text()
+  page = (records.home(None) / "README.md").read_text()
   assert "points ahead of maml, 6 tasks" in page and "running statistics, beside transductive" in page
   status, _, error, _ = command(evaluate, str(proto), str(other), *at, "--record")
   assert status == 2 and "expected several learners to record their differences, got prototypical alone" in error
@@ -298,7 +302,7 @@ def test_several_runs_are_tested_on_the_same_tasks_with_their_paired_difference(
 def test_records_are_flat_and_say_what_was_run_and_two_runs_of_one_seed_give_the_same(
   command, monkeypatch, tmp_path, no_page
 ):
-  monkeypatch.setattr(few_shot_data, "load", pictures)
+  monkeypatch.setattr(data, "load", pictures)
   runs = []
   for folder in ("first", "second"):
     command(
@@ -342,14 +346,14 @@ def test_records_are_flat_and_say_what_was_run_and_two_runs_of_one_seed_give_the
   ],
 )
 def test_bad_input_gives_one_line_that_quotes_it_and_writes_nothing(command, monkeypatch, arguments, message):
-  monkeypatch.setattr(few_shot_data, "load", pictures)
+  monkeypatch.setattr(data, "load", pictures)
   status, _, error, files = command(maml, *TINY, *arguments)
   assert status == 2 and re.fullmatch(f"error: .*{message}.*\n", error), error
   assert not files
 
 
 def test_a_curve_of_a_learner_without_steps_is_refused(command, monkeypatch):
-  monkeypatch.setattr(few_shot_data, "load", pictures)
+  monkeypatch.setattr(data, "load", pictures)
   status, _, error, files = command(r2d2, *TINY, "--curve", "3")
   assert (
     status == 2
@@ -376,27 +380,28 @@ def test_unknown_data_or_split_gives_one_line_that_says_what_there_is(
 
 
 def test_parts_that_share_a_class_are_refused(command, monkeypatch):
-  monkeypatch.setattr(few_shot_data, "load", lambda name, split, **flags: pictures(name, "train"))
+  monkeypatch.setattr(data, "load", lambda name, split, **flags: pictures(name, "train"))
   status, _, error, files = command(maml, *TINY)
   assert status == 2 and "no class of train in validation, got 10 of glyphs in both, such as 'train 0'" in error
   assert not files
 
 
 def test_records_of_other_settings_are_kept_and_those_of_the_same_replaced(monkeypatch, tmp_path):
-  monkeypatch.setattr(records, "HERE", tmp_path / "experiments")
+  monkeypatch.setattr(records, "home", lambda command: tmp_path / "experiments")
   (tmp_path / "figure.png").write_bytes(b"")
-  keys = ("queries", "tasks", "shots", "steps", "train_seconds", "published")
-  names = dict.fromkeys(("learner", "data", "split", "policy"), "some")
-  common = dict.fromkeys(keys, 1) | names | {"measure": "accuracy", "interval": 0.5, "seed": 0, "seeds": 1}
+  keys = ("queries", "tasks", "shots", "steps", "train_seconds")
+  common = dict.fromkeys(keys, 1) | dict.fromkeys(("data", "split", "policy"), "some") | {"seed": 0, "seeds": 1}
   for ways, value in ((3, 10), (4, 20), (3, 30)):
-    records.publish("some", [records.record(**common, ways=ways, value=value)], tmp_path / "figure.png")
+    about = common | {"ways": ways}
+    published = [records.flat(Record("some", "accuracy", value, 0.5, published=1, about=about))]
+    records.publish(records.home(None), "some", published, tmp_path / "figure.png")
   found = json.loads((tmp_path / "experiments" / "results" / "some.json").read_text())
   assert [(r["ways"], r["value"]) for r in found] == [(4, 20), (3, 30)]
   assert "30 ± 0.5" in (tmp_path / "experiments" / "README.md").read_text()
 
 
 def test_an_output_that_cannot_be_written_is_found_before_training(command, monkeypatch, tmp_path):
-  monkeypatch.setattr(few_shot_data, "load", pictures)
+  monkeypatch.setattr(data, "load", pictures)
   (tmp_path / "runs").write_text("a file, not a folder")
   status, _, error, files = command(maml, *TINY)
   assert status == 2 and re.fullmatch(r"error: expected a folder that can be written for the output .*\n", error), error
@@ -404,7 +409,7 @@ def test_an_output_that_cannot_be_written_is_found_before_training(command, monk
 
 
 def test_an_error_that_is_not_ours_keeps_its_traceback(command, monkeypatch):
-  monkeypatch.setattr(few_shot_data, "load", lambda *a, **k: np.zeros(2).reshape(3))
+  monkeypatch.setattr(data, "load", lambda *a, **k: np.zeros(2).reshape(3))
   with pytest.raises(ValueError, match="reshape"):
     command(maml, *TINY)
 
@@ -414,19 +419,19 @@ def ended(tmp_path_factory):
   """The folder of a run that has ended."""
   folder = tmp_path_factory.mktemp("runs") / "finished"
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(few_shot_data, "load", pictures)
-    patch.setattr(few_shot_page, "write", without_a_page)
+    patch.setattr(data, "load", pictures)
+    patch.setattr(driver, "write_page", without_a_page)
     patch.setattr(few_shot, "episodes", drawn_by_numpy.episodes)
     one_block.use(patch)
     patch.setattr(sys, "argv", [maml.__name__, *TINY, "--ways", "3", "--folder", str(folder)])
-    command_line.run(maml.main, maml.BUDGETS)
+    run_command(maml)
   return folder
 
 
 @pytest.fixture
 def finished(ended, monkeypatch, no_page, no_pipelines, tmp_path):
   """A copy of the folder of a run that has ended, and its records."""
-  monkeypatch.setattr(few_shot_data, "load", pictures)
+  monkeypatch.setattr(data, "load", pictures)
   folder = shutil.copytree(ended, tmp_path / "finished")
   return folder, json.loads((folder / "records.json").read_text())
 
@@ -500,7 +505,7 @@ def test_runs_are_compared_at_one_precision_on_classes_that_none_was_trained_on(
   status, _, error, _ = command(evaluate, str(folder), str(other), "--queries", "2", "--tasks", "6")
   assert status == 2 and error == "error: expected runs of one --precision, got high and highest\n"
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(few_shot_data, "load", lambda name, split, **flags: pictures(name, "train"))
+    patch.setattr(data, "load", lambda name, split, **flags: pictures(name, "train"))
     status, _, error, _ = command(evaluate, str(folder), "--queries", "2", "--tasks", "6", "--split", "other")
   assert status == 2 and re.search("was not trained on, got 10 of 10 that were, such as 'train 0'", error)
 
@@ -511,7 +516,7 @@ def alphabet(name, split="train", **flags):
 
 
 def test_runs_are_tested_on_one_shot_classification_within_an_alphabet(command, monkeypatch, tmp_path, no_page):
-  monkeypatch.setattr(few_shot_data, "load", pictures)
+  monkeypatch.setattr(data, "load", pictures)
   monkeypatch.setattr(one_shot, "load", alphabet)
   folder = tmp_path / "run"
   assert command(siamese, *TINY, "--batch-size", "4", "--test", "3w1s", "--folder", str(folder))[0] == 0
@@ -520,7 +525,7 @@ def test_runs_are_tested_on_one_shot_classification_within_an_alphabet(command, 
   assert re.search(
     r"6-way one-shot within an alphabet, 5 runs: errors\n  siamese \(running statistics\)  [\d.]+ ±", out
   )
-  found = json.loads((records.HERE / "results" / "one-shot-glyphs.json").read_text())
+  found = json.loads((records.home(None) / "results" / "one-shot-glyphs.json").read_text())
   assert [(r["learner"], r["measure"], r["ways"], r["tasks"]) for r in found] == [
     (name, "one_shot_error", 6, 5) for name in ("siamese", "pixels")
   ]
@@ -540,7 +545,7 @@ def test_only_the_folder_of_a_run_is_evaluated(command, tmp_path):
 def test_seeds_side_by_side_or_one_after_the_other_give_their_mean_with_an_interval_over_them(
   command, monkeypatch, tmp_path, no_page
 ):
-  monkeypatch.setattr(few_shot_data, "load", pictures)
+  monkeypatch.setattr(data, "load", pictures)
   found = []
   for at_once in ("1", "2"):
     folder = tmp_path / at_once

@@ -4,22 +4,18 @@ import importlib
 import sys
 import time
 from pathlib import Path
+from typing import Annotated, NamedTuple, get_args
 
 import pytest
 
-from experiments import (
-  clip_data,
-  command_line,
-  configuration,
-  few_shot_data,
-  flag_bounds,
-  flags,
-  generative_text,
-  one_shot,
-  pretext_data,
-  reweighting,
-  runs,
-)
+import experiments
+from experiments import one_shot, reweighting
+from experiments.families import data
+from experiments.families.image_text import data as image_text
+from experiments.families.language import corpus
+from experiments.families.pretext import data as pretext
+from metajax.experiment import RUN, RunFlags, bounds, command_line, driver, flags, run_folder
+from metajax.experiment.bounds import Bounds
 
 OF_RUNS = ("evaluate", "one_shot", "fine_tune", "zero_shot")  # which end as there is no run in "none"
 SMALL = {  # so that what is built before data are loaded is built soon
@@ -33,13 +29,13 @@ SMALL = {  # so that what is built before data are loaded is built soon
 }  # fmt: skip
 VALUES = ("-1", "0", str(10**23), "nan", "inf", "abc", "1e-320")
 LOADERS = (
-  (few_shot_data, "load"),
-  (clip_data, "load_captioned"),
-  (pretext_data, "load_recordings"),
-  (generative_text, "load_texts"),
+  (data, "load"),
+  (image_text, "load_captioned"),
+  (pretext, "load_recordings"),
+  (corpus, "load_texts"),
   (reweighting, "load"),
   (one_shot, "load"),
-  (runs, "write_configuration"),
+  (run_folder, "write_configuration"),
 )
 SECONDS = 10
 
@@ -61,11 +57,12 @@ def run(monkeypatch, capsys, tmp_path):
 
   def run(name, *arguments):
     module = importlib.import_module(f"experiments.{name}")
-    small = SMALL.get(name, ["--filters", "4"] if "filters" in flags.kinds_of(module.main) else [])
+    small = SMALL.get(name, ["--filters", "4"] if "filters" in flags.kinds_of(flags_of(module)) else [])
     monkeypatch.setattr(sys, "argv", [name, *small, *arguments])
     began = time.perf_counter()
     try:
-      command_line.run(module.main, getattr(module, "BUDGETS", None))
+      main = driver.as_command(module.build) if hasattr(module, "build") else module.main
+      command_line.command(main, getattr(module, "PRESETS", None))
     except Reached:
       return None
     except SystemExit as stop:
@@ -81,19 +78,27 @@ def run(monkeypatch, capsys, tmp_path):
   return run
 
 
+def flags_of(module):
+  """A module's config, or the function whose arguments are its flags."""
+  return module.Config if hasattr(module, "Config") else module.main
+
+
 def numbers_of(name, seen=()):
   """The numeric flags of a command, but those of groups that were seen."""
-  main = importlib.import_module(name).main
-  groups = [kind for kind in flags.hints_of(main).values() if hasattr(kind, "_fields")]
+  command = flags_of(importlib.import_module(name))
+  groups = [kind for kind in flags.hints_of(command).values() if hasattr(kind, "_fields")]
   shared = {field for group in groups if group in seen for field in group._fields}
-  kinds = {field: kind for field, kind in flags.kinds_of(main).items() if field not in shared}
+  kinds = {field: kind for field, kind in flags.kinds_of(command).items() if field not in shared}
   return [field for field, kind in kinds.items() if {int, float} & set(flags.wanted(kind))], groups
+
+
+WITHOUT_FLAGS = {"experiments.launch_local", "experiments.results"}
 
 
 def sweep():
   """`{command: its numeric flags}`, each of a group that several commands have in the first of them alone."""
   found, seen = {}, []
-  for name in configuration.commands():
+  for name in sorted(set(experiments.commands()) - WITHOUT_FLAGS):
     found[name.rpartition(".")[2]], groups = numbers_of(name, seen)
     seen += groups
   return found
@@ -103,7 +108,7 @@ SWEEP = sweep()
 
 
 def test_the_sweep_is_of_400_values_at_least_and_of_every_command():
-  assert len(VALUES) * sum(map(len, SWEEP.values())) >= 400 and len(SWEEP) == 25
+  assert len(VALUES) * sum(map(len, SWEEP.values())) >= 400 and len(SWEEP) == 28
 
 
 @pytest.mark.slow
@@ -174,21 +179,39 @@ def test_a_flag_is_refused_before_data_are_loaded(run, command, given, said):
   assert said in (run(command, *given.split()) or "it was not")
 
 
-def test_a_module_of_ones_own_says_itself_what_its_flags_may_be_but_those_that_it_shares():
-  own = {"width": -5, "rate": -1.0, "run": runs.RUN}
-  assert flag_bounds.check("own_experiment", own) == own
+class Own(NamedTuple):
+  """A config of one's own, with a flag that has bounds, others that have none, and a group that all have."""
+
+  width: int = -5
+  rate: float = -1.0
+  share: Annotated[float, Bounds(0, 1)] = 0.5
+  run: RunFlags = RUN
+
+
+def test_flags_of_ones_own_have_the_bounds_that_they_say_and_else_are_finite():
+  kinds, own = flags.hints_of(Own), Own()._asdict()
+  assert bounds.check(kinds, own) == own
   for more, said in (
     ({"rate": float("nan")}, "expected --rate to be a finite number, got nan"),
     ({"width": 10**23}, "expected --width to be at most 2147483647"),
-    ({"run": runs.RUN._replace(keep=0)}, "expected --keep to be at least 1, got 0"),
+    ({"share": 2.0}, "expected --share to be at most 1, got 2.0"),
+    ({"run": RUN._replace(keep=0)}, "expected --keep to be at least 1, got 0"),
   ):
     with pytest.raises(ValueError, match=said):
-      flag_bounds.check("own_experiment", own | more)
+      bounds.check(kinds, own | more)
+
+
+def test_every_number_that_a_command_takes_has_bounds_of_its_own():
+  for name in SWEEP:
+    kinds = flags.kinds_of(flags_of(importlib.import_module(f"experiments.{name}")))
+    numbers = {field: kind for field, kind in kinds.items() if {int, float} & set(flags.wanted(kind))}
+    said = {field: any(isinstance(one, Bounds) for one in get_args(kind)) for field, kind in numbers.items()}
+    assert all(said.values()), f"{name}: {[field for field, known in said.items() if not known]}"
 
 
 def test_a_home_folder_is_found(monkeypatch, tmp_path):
   monkeypatch.setenv("HOME", str(tmp_path))
-  run = runs.RUN._replace(folder=Path("~/run"), output=Path("~/runs"))
-  found = flag_bounds.check("experiments.maml", {"data": "~/photos", "run": run})
+  run = RUN._replace(folder=Path("~/run"), output=Path("~/runs"))
+  found = bounds.check({"data": data.DataSource}, {"data": "~/photos", "run": run})
   assert found["data"] == str(tmp_path / "photos")
   assert (found["run"].folder, found["run"].output) == (tmp_path / "run", tmp_path / "runs")

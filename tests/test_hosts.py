@@ -17,8 +17,9 @@ import orbax.checkpoint as ocp
 import pytest
 from one_of_several_hosts import of_all
 
-from experiments import command_line, sinusoid
+from experiments import sinusoid
 from experiments.launch_local import free_port
+from metajax.experiment import main
 
 HERE = Path(__file__).resolve().parent
 LEARNERS = ("maml", "prototypical", "simclr", "clip")
@@ -137,7 +138,7 @@ def test_a_run_that_is_stopped_and_killed_goes_on_with_any_number_of_hosts(tmp_p
 def test_hosts_that_cannot_meet_are_refused_at_once(monkeypatch, capsys, tmp_path, flags, said):
   monkeypatch.setattr(sys, "argv", ["experiments.sinusoid", *flags, "--folder", str(tmp_path)])
   with pytest.raises(SystemExit) as stop:
-    command_line.run(sinusoid.main)
+    main(sinusoid.build)
   error = capsys.readouterr().err
   assert stop.value.code == 2 and said in error and error.count("\n") == 1
   assert not any(tmp_path.iterdir())

@@ -13,14 +13,16 @@ import jax
 import orbax.checkpoint as ocp
 import pytest
 
-from experiments import command_line, sinusoid
+from experiments import sinusoid
+from metajax.experiment import driver
 
 ARGUMENTS = ["--steps", "100", "--checkpoint-every", "10", "--tasks", "5", "--hidden", "8", "--test-tasks", "25",
              "--learners", "maml"]  # fmt: skip
 WITHOUT_A_PAGE = """
-from experiments import command_line, sinusoid
-sinusoid._page = lambda *given: None
-command_line.run(sinusoid.main)
+from experiments import sinusoid
+from metajax.experiment import driver
+driver.write_page = lambda *given: None
+driver.main(sinusoid.build)
 """
 TIMES = {"time", "seconds", "steps_per_second", "waiting_for_data"}
 WRITING = "*.orbax-checkpoint-tmp*"
@@ -65,9 +67,9 @@ def left(folder):
 def whole(tmp_path_factory):
   folder = tmp_path_factory.mktemp("whole") / "run"
   with pytest.MonkeyPatch.context() as patch:  # in this process, which has imported what it needs
-    patch.setattr(sinusoid, "_page", lambda *given: None)
+    patch.setattr(driver, "write_page", lambda *given: None)
     patch.setattr(sys, "argv", ["experiments.sinusoid", *ARGUMENTS, "--folder", str(folder)])
-    command_line.run(sinusoid.main)
+    driver.main(sinusoid.build)
   return left(folder)
 
 

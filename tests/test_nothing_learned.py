@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import headlines, records
+from metajax.experiment import Record, headlines, records, results_page
 from metajax.report import metrics_log, page
 from metajax.train import BesideChance, nothing_learned
 
@@ -83,7 +83,7 @@ few_shot = functools.partial(record, measure="accuracy", ways=3, shots=1)
     (few_shot("pixels", value=33.0), None),  # was not trained
     (few_shot("bigram", value=33.0, steps=0), None),
     (record("simclr", "linear_probe", 10.1, classes=10), "linear probe of simclr is .* chance has 10"),
-    (record(records.UNTRAINED, "linear_probe", 10.1, classes=10), None),
+    (record(results_page.UNTRAINED, "linear_probe", 10.1, classes=10), None),
     (record("clip", "zero_shot", 0.6, chance=0.5, classes=200), "zero-shot of clip is no better .* chance has 0.5"),
     (record("gpt", "bits_per_token", 11.0, chance=11.0), "bits per token of gpt is no better"),
     (record("gpt", "bits_per_token", 4.0, chance=11.0), None),
@@ -125,12 +125,11 @@ def test_a_tile_has_chance_beside_it_and_no_interval_of_one_score():
   assert headlines.beside(one, "pixels 44") == "chance 33.33, pixels 44, published 98.7"
   assert headlines.value_of(one) == "97.5 ± 0.2"
   assert headlines.value_of(few_shot("maml", value=97.5, interval=None)) == "97.5"
-  alone = records.record(value=50.0, interval=math.inf)
+  alone = records.flat(Record("maml", "accuracy", 50.0, math.inf))
   assert alone["interval"] is None and json.loads(json.dumps(alone, allow_nan=False))["value"] == 50
 
 
-def test_every_command_that_trains_looks_whether_something_was_learned():
-  sources = {path.name: path.read_text() for path in Path(headlines.__file__).parent.glob("*.py")}
+def test_the_one_driver_looks_whether_something_was_learned():
+  sources = {path.name: path.read_text() for path in Path(headlines.__file__).parent.rglob("*.py")}
   having = lambda what: {name for name, source in sources.items() if what in source}
-  trains = having('folder / "records.json", measured)')
-  assert len(trains) == 6 and trains <= having("headlines.warn(")
+  assert having('folder / "records.json", measured)') == {"driver.py"} <= having("headlines.warn(")

@@ -102,4 +102,4 @@ def test_all_files_are_written_by_the_one_writer():
     for line in path.read_text().splitlines()
     if re.search(writes, line) and "os.devnull" not in line and "/proc/self" not in line
   }
-  assert found == {"metajax/paths.py", "experiments/claims.py"}
+  assert found == {"metajax/paths.py", "metajax/experiment/claims.py"}

@@ -1,7 +1,8 @@
 """Published figures stand here a second time, as their papers have them: a figure that changes does so in both."""
 
 import pytest
-from experiments.published import ONE_SHOT_ERROR, accuracy, representation
+
+from experiments.families.published import ONE_SHOT_ERROR, accuracy, representation
 
 OMNIGLOT = """
   maml              transductive        98.7  99.9  95.8  98.9

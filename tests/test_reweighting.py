@@ -10,9 +10,10 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import command_line, records, reweighting
+from experiments import reweighting
 from metajax import Examples, gradient_steps
 from metajax.data import from_arrays
+from metajax.experiment import main, records
 from metajax.networks import mlp
 
 TINY = ["--ways", "3", "--clean", "2", "--inner-steps", "2", "--steps", "4", "--compared-steps", "10", "--seeds", "2"]
@@ -28,12 +29,12 @@ def pictures(name, split, *, seed):
 @pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
   """Runs the command in a folder of its own: (status, output, error, the records that it published)."""
-  monkeypatch.setattr(records, "HERE", tmp_path / "experiments")
+  monkeypatch.setattr(records, "home", lambda command: tmp_path / "experiments")
 
   def run(*arguments):
     monkeypatch.setattr(sys, "argv", [reweighting.__name__, *arguments])
     try:
-      command_line.run(reweighting.main)
+      main(reweighting.build)
       status = 0
     except SystemExit as stop:
       status = stop.code
@@ -104,7 +105,8 @@ def test_the_command_ends_with_its_records_page_and_figures_and_goes_on_to_the_s
     len(r["each"]) == r["tasks"] == 2 and r["value"] == pytest.approx(np.mean(r["each"]), abs=1e-3) for r in published
   )
   assert "glyphs, 40% wrong labels: weight auc" in (tmp_path / "experiments" / "README.md").read_text()
-  assert {path.name for path in folder.rglob("*.png")} == {"weights.png", "least.png"}
+  curves = {f"learning_curves-seed-{seed}.png" for seed in range(2)}
+  assert {path.name for path in folder.rglob("*.png")} == {"weights.png", "least.png", *curves}
   assert "Learning to reweight" in (folder / "index.html").read_text()
   status, out, error, again = command("--folder", str(folder), "--resume")
   assert status == 0 and [r["each"] for r in again] == [r["each"] for r in published], error

@@ -9,14 +9,15 @@ import jax
 import numpy as np
 
 from metajax.checkpoint import Checkpoints
-from metajax.experiment import command_line, records, run_folder, training
+from metajax.experiment import command_line, headlines, records, run_folder, training
 from metajax.experiment.artifacts import check_artifacts, write_artifacts
 from metajax.experiment.configuration import configuration
+from metajax.experiment.devices import on_devices
 from metajax.experiment.finished_page import write_page
 from metajax.experiment.run_folder import Run
 from metajax.experiment.seeds import check_seeds, groups, seeds_of, side_by_side
 from metajax.experiment.types import Experiment, Trained
-from metajax.mesh import devices_for, make_mesh, own_share, shard_batch, share
+from metajax.mesh import devices_for, own_share, shard_batch, share
 from metajax.report import read_metrics
 from metajax.train import each_seed, restore, seeds_at_once
 from metajax.types import Batches
@@ -82,7 +83,7 @@ def run(build: Callable[[Any], Experiment | Sequence[Experiment]], config: Any) 
     check_artifacts(this, part.experiment.artifacts)
   rows = jax.tree.leaves(parts[0].example)[0].shape[0] * share()[1]
   devices = devices_for(rows, config.training.devices)
-  with jax.set_mesh(make_mesh(devices, fsdp=config.run.fsdp)):
+  with on_devices(devices, fsdp=config.run.fsdp):
     for part in parts:
       shard_batch(part.example)  # refuses what the devices do not divide, before anything is written
     parts = [part._replace(at_once=_at_once(this, part, config)) for part in parts]
@@ -94,7 +95,8 @@ def run(build: Callable[[Any], Experiment | Sequence[Experiment]], config: Any) 
     found = [evaluate(one) for part, one in zip(parts, trained, strict=True) for evaluate in part.experiment.evaluate]
     measured = [records.flat(record) for some in found for record in some]
     records.write(this.folder / "records.json", measured)
-    picture = write_page(this, [part.experiment for part in parts], trained, measured)
+    warnings = headlines.warn(this.folder, measured)
+    picture = write_page(this, [part.experiment for part in parts], trained, measured, warnings)
   print(f"the run's page: {this.folder / 'index.html'}")
   if config.run.record:
     records.publish(records.home(build), name, measured, picture)

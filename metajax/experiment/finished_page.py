@@ -13,9 +13,20 @@ CURVES = "The loss in training, and the validation."
 
 
 def write_page(
-  run: Run, experiments: Sequence[Experiment], trained: Sequence[Trained], records: Sequence[dict]
+  run: Run,
+  experiments: Sequence[Experiment],
+  trained: Sequence[Trained],
+  records: Sequence[dict],
+  warnings: Sequence[str],
 ) -> Path | None:
   """Draws a run's figures into its folder, and makes its page, `index.html`.
+
+  Args:
+    run: the run.
+    experiments: that it was of.
+    trained: what each of them ended with.
+    records: what was measured, as JSON has it.
+    warnings: what shows that nothing was learned.
 
   Returns:
     The figure that is published with the records: the first of the experiments' own, or the learning curves.
@@ -35,7 +46,7 @@ def write_page(
     records=records,
     figures=[*own, *curves],
     notes=notes,
-    warnings=headlines.warn(run.folder, records),
+    warnings=warnings,
   )
   return next((path for _, _, path in [*own, *curves]), None)
 
