@@ -22,6 +22,7 @@ from metajax.losses import check_fits
 from metajax.mesh import devices_for, for_hosts
 from metajax.types import Batches, Episode, Examples, Learner
 
+LEAST_SIZE = 16  # of pictures that are halved four times
 TASKS_AT_ONCE = 20  # of an evaluation
 VALIDATION_SEED = 1  # of the validation tasks, the same for every learner and every run
 PARTS = ("train", "validation", "test")
@@ -58,6 +59,8 @@ def few_shot_experiment(
   check_curve(modes, tests.curve)
   if batches is None:
     check_shapes(learner, modes, config)
+  elif config.data.size < LEAST_SIZE:
+    raise ValueError(f"expected --size to be at least {LEAST_SIZE}, got {config.data.size}")
   parts = functools.cache(lambda: _loaded(config))
   validation = functools.cache(lambda: _validation(config, parts()["validation"]))
   tested = functools.cache(lambda: test_batches(config, parts()["test"]))
