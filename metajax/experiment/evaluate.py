@@ -1,0 +1,74 @@
+"""Evaluates finished runs of any experiment again, with its own evaluators.
+
+python -m metajax.experiment.evaluate runs/mine-20261124-101500 --modules my_experiment
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional
+
+from metajax.experiment import records
+from metajax.experiment.bounds import Count
+from metajax.experiment.command_line import command
+from metajax.experiment.devices import on_devices
+from metajax.experiment.finished_runs import FinishedRun, read_run, seconds_of, set_precision, states_of
+from metajax.experiment.seeds import seeds_of
+from metajax.experiment.types import Experiment, Record, Trained
+
+
+def main(
+  folders: Positional[tuple[Path, ...]],
+  modules: tuple[str, ...] = (),
+  devices: Annotated[int | None, *Count.__metadata__] = None,
+):
+  """Evaluates finished runs again, and writes what was found into their folders.
+
+  Args:
+    folders: the runs' folders.
+    modules: of the experiments that they may be of: they are imported.
+    devices: devices to share the work; by default all.
+  """
+  if not folders:
+    raise ValueError("expected the folder of a run, or of several, got none")
+  found = [read_run(folder, modules) for folder in folders]
+  set_precision(found)
+  with on_devices(devices):
+    for run in found:
+      print(run.folder)
+      measured = evaluate(run)
+      path = run.folder / time.strftime(f"evaluation-%Y%m%d-%H%M%S-{os.getpid()}.json")
+      records.write(path, [records.flat(record) for record in measured])
+      print(f"\nrecords: {path}")
+
+
+def evaluate(run: FinishedRun) -> list[Record]:
+  """The records of a finished run's evaluators.
+
+  Raises:
+    ValueError: if it trained several learners, or has not ended.
+  """
+  experiment = run.module.build(run.config)
+  if not isinstance(experiment, Experiment):
+    raise ValueError(f"expected a run of one learner in {str(run.folder)!r}, got one of several")
+  if seconds_of(run) is None:
+    raise ValueError(f"expected a run that has ended, got one without records in {str(run.folder)!r}")
+  trained = _trained(run, experiment)
+  return [record for one in experiment.evaluate for record in one(trained)]
+
+
+def _trained(run: FinishedRun, experiment: Experiment) -> Trained:
+  flags, session = run.config.training, run.configuration["sessions"][-1]
+  best = experiment.keep == "best"
+  states = states_of(run, experiment.learner, experiment.optimizer, experiment.train_batches, best)
+  learner = experiment.learner if experiment.choose is None else experiment.choose(states)
+  batches: Sequence = [experiment.train_batches(seed) for seed in seeds_of(flags)]
+  seconds, devices = seconds_of(run) or 0.0, session.get("devices", 1)
+  return Trained(states, learner, seconds, flags.steps, devices, flags.seed, 0.0, batches)
+
+
+if __name__ == "__main__":
+  command(main)

@@ -1,0 +1,155 @@
+"""Experiments of one's own, outside of this repository: a file with a `build` has all that the commands here have."""
+
+import importlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import few_programs
+import numpy as np
+import pytest
+
+from experiments.families import data
+from metajax.data import from_arrays
+from metajax.experiment import driver
+
+ROOT = Path(__file__).resolve().parent.parent
+(README,) = re.findall(r'```python\n("""My prototypical.*?)```', (ROOT / "README.md").read_text(), re.DOTALL)
+FEW_SHOT = '''"""Ridge regression on features, with a penalty of my own."""
+
+from typing import NamedTuple
+
+from experiments.families import few_shot as fs
+from metajax.learners import r2d2
+
+
+class Config(NamedTuple):
+  """R2-D2 with another penalty."""
+
+  strength: float = 0.5
+  """Of the penalty."""
+  network: fs.Adapted = fs.Adapted()
+  data: fs.ImageData = fs.ImageData()
+  task: fs.Task = fs.Task()
+  outer: fs.Outer = fs.Outer()
+  training: fs.Training = fs.TRAINING
+  tests: fs.Tests = fs.Tests()
+  run: fs.RunFlags = fs.RUN
+
+
+def build(config: Config) -> fs.Experiment:
+  encoder = fs.strided(config.network)
+  learner = r2d2(encoder, policy=config.network.policy, strength=config.strength)
+  return fs.few_shot_experiment(config, "own", learner, [fs.EvalMode("own", learner)])
+
+
+if __name__ == "__main__":
+  fs.main(build)
+'''
+PRETRAINING = '''"""SimCLR with one crop of my own."""
+
+from typing import NamedTuple
+
+from experiments.families import representation as rep
+from metajax.learners import simclr
+from metajax.networks import projection_head
+from metajax.views.image import random_resized_crop
+
+
+class Config(NamedTuple):
+  """SimCLR with crops alone."""
+
+  area: float = 0.5
+  """Least share of a picture that a crop has."""
+  encoder: rep.EncoderFlags = rep.EncoderFlags("conv4")
+  data: rep.ImageData = rep.ImageData()
+  outer: rep.Outer = rep.Outer()
+  training: rep.Training = rep.TRAINING
+  probing: rep.Probing = rep.Probing()
+  run: rep.RunFlags = rep.RUN
+
+
+PRESETS = {"default": Config(), "small": Config(outer=rep.Outer(8, "adamw", 1e-3, warmup=1))}
+
+
+def build(config: Config) -> rep.Experiment:
+  network, view = rep.encoder_of(config.encoder), random_resized_crop(area=(config.area, 1.0))
+  learner = simclr(network, projection_head(8, 4), view)
+  return rep.representation_experiment(config, "own", learner, network, draw=rep.views(view))
+
+
+if __name__ == "__main__":
+  rep.main(build, PRESETS)
+'''
+TASKS = ["--size", "16", "--test", "3w1s", "--test-queries", "2", "--test-tasks", "4", "--steps", "2", "--devices", "1"]
+OWN = {
+  "few_shot": (FEW_SHOT, 40, [*TASKS, "--filters", "4", "--ways", "3", "--queries", "2", "--tasks", "2",
+                              "--validation-tasks", "4"]),
+  "pretraining": (PRETRAINING, 60, [*TASKS, "--budget", "small", "--width", "0.0625"]),
+}  # fmt: skip
+
+
+def pictures(name, split="train", *, size, **kept):
+  """Ten classes of six pictures: what `load` gives, without drawing or reading anything."""
+  images = np.random.default_rng(len(split)).integers(0, 256, (60, size, size, 1), np.uint8)
+  return from_arrays(images, np.repeat(np.arange(10), 6), classes=[f"{split} {k}" for k in range(10)])
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_a_new_experiment_is_a_page_and_runs_to_its_own(monkeypatch, tmp_path, kind):
+  code, most, flags = OWN[kind]
+  assert len(code.splitlines()) <= most
+  (tmp_path / f"own_{kind}.py").write_text(code)
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.syspath_prepend(tmp_path)
+  monkeypatch.setattr(data, "load", pictures)
+  few_programs.use(monkeypatch)
+  module = importlib.import_module(f"own_{kind}")
+  monkeypatch.setattr(sys, "argv", [f"own_{kind}", *flags, "--folder", "run"])
+  driver.main(module.build, getattr(module, "PRESETS", None))
+  assert json.loads(Path("run/records.json").read_text())[0]["learner"] == "own"
+  assert "own on glyphs" in Path("run/index.html").read_text()
+  assert json.loads(Path("run/run.json").read_text())["experiment"] == f"own_{kind}"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+  """The wheel's content, as it lies where it is installed."""
+  folder = tmp_path_factory.mktemp("wheel")
+  for name in ("pyproject.toml", "README.md", "LICENSE"):  # apart, so that nothing is left of another build
+    shutil.copy(ROOT / name, folder)
+  shutil.copytree(ROOT / "metajax", folder / "metajax", ignore=shutil.ignore_patterns("__pycache__"))
+  how = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
+  subprocess.run([sys.executable, "-m", "pip", "wheel", *how, str(folder), "-w", str(folder)], check=True)
+  (wheel,) = folder.glob("*.whl")
+  with zipfile.ZipFile(wheel) as content:
+    content.extractall(folder / "site")
+  return folder / "site"
+
+
+@pytest.mark.slow
+def test_the_readmes_experiment_runs_by_the_wheel_alone_is_stopped_gone_on_with_and_evaluated(installed, tmp_path):
+  assert not list(installed.glob("experiments*")) and (installed / "metajax" / "experiment").is_dir()
+  (tmp_path / "my_experiment.py").write_text(README)
+  environment = {**os.environ, "PYTHONPATH": str(installed), "JAX_PLATFORMS": "cpu"}
+
+  def run(*arguments):
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+  where = run("-c", "import metajax; print(metajax.__file__)")
+  assert where.startswith(str(installed))
+  out = run("my_experiment.py", "--budget", "quick", "--folder", "runs/mine", "--seeds", "2", "--record")
+  (score,) = re.findall(r"^  mine \(none\) +([\d.]+ ± [\d.]+)%$", out, re.MULTILINE)
+  assert (tmp_path / "runs/mine/index.html").exists() and (tmp_path / "results/mine.json").exists()
+  assert "mine" in (tmp_path / "README.md").read_text()
+  again = run("my_experiment.py", "--folder", "runs/mine", "--resume")
+  evaluated = run("-m", "metajax.experiment.evaluate", "runs/mine", "--modules", "my_experiment")
+  assert score in again and score in evaluated
