@@ -17,6 +17,7 @@ import pytest
 from experiments.families import data
 from metajax.data import from_arrays
 from metajax.experiment import driver
+from metajax.experiment.results_page import build_page
 
 ROOT = Path(__file__).resolve().parent.parent
 (README,) = re.findall(r'```python\n("""My prototypical.*?)```', (ROOT / "README.md").read_text(), re.DOTALL)
@@ -115,6 +116,19 @@ def test_a_new_experiment_is_a_page_and_runs_to_its_own(monkeypatch, tmp_path, k
   assert json.loads(Path("run/records.json").read_text())[0]["learner"] == "own"
   assert "own on glyphs" in Path("run/index.html").read_text()
   assert json.loads(Path("run/run.json").read_text())["experiment"] == f"own_{kind}"
+
+
+def test_a_readme_of_ones_own_stays_and_a_results_page_is_made_anew(tmp_path):
+  said = {"learner": "mine", "measure": "agreement", "value": 1.0, "interval": None, "published": None, "seed": 0}
+  said |= {"command": "python -m mine", "machine": "", "versions": {"jax": ""}}
+  (tmp_path / "results").mkdir()
+  for readme, page in ((None, "README.md"), ("# My work", "results/README.md")):
+    if readme:
+      (tmp_path / "README.md").write_text(readme)
+    for value in (1.0, 2.0):
+      assert build_page(tmp_path, {"mine": [said | {"value": value}]}) == tmp_path / page
+      assert f"| mine |  | {value:g} |" in (tmp_path / page).read_text()
+  assert (tmp_path / "README.md").read_text() == "# My work"
 
 
 @pytest.fixture(scope="module")

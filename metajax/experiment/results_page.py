@@ -91,7 +91,7 @@ def _table(r: dict) -> tuple:
     return r["data"], r["split"], "generative", r["of"], r["tested"]
   if r["measure"] in TRANSFER:
     return r["data"], r["split"], "transfer", r["classes"], r["tested"]
-  return r["data"], r["split"], r["measure"], r["queries"], r["tasks"]
+  return r.get("data", ""), r.get("split", ""), r["measure"], r.get("queries"), r.get("tasks")
 
 
 def _section(records: list[dict]) -> str:
@@ -104,14 +104,14 @@ def _section(records: list[dict]) -> str:
   elif measure == "transfer":
     title = f"{tasks:,} pictures of {queries:,} classes and their texts, in percent"
   else:
-    title = f"{measure.replace('_', ' ')}, {drawn(tasks, queries)}"
+    title = measure.replace("_", " ") + (f", {drawn(tasks, queries)}" if tasks and queries else "")
   settings = sorted({_column(r) for r in records})
   names = [_heading(*setting) for setting in settings]
-  lines = [f"## {data}, {split}: {title}", ""]
+  lines = [f"## {', '.join(filter(None, (data, split))) or 'Other data'}: {title}", ""]
   lines += [_cells("learner", "policy", *names, "trained"), _cells(*["---"] * (len(names) + 3))]
   rows = {}
   for r in records:
-    key = r["learner"], r.get("policy", ""), r["train_seconds"], r["steps"]
+    key = r["learner"], r.get("policy", ""), r.get("train_seconds", 0), r.get("steps", 0)
     rows.setdefault(key, {})[_column(r)] = r
   beside = {}  # what a random encoder is compared with
   for learner, _, *training in rows:
@@ -130,7 +130,7 @@ def _column(r: dict) -> tuple:
   """What a figure stands under, in the order of the columns."""
   if r["measure"] in NAMED:
     return "", list(NAMED).index(r["measure"]), r.get("labels", 1.0)
-  return r["ways"] or 0, r["shots"], r.get("adaptation_steps", -1)
+  return r.get("ways") or 0, r.get("shots", 0), r.get("adaptation_steps", -1)
 
 
 def drawn(tasks: int, queries: int) -> str:
@@ -142,7 +142,7 @@ def _heading(ways: int | str, shots: int, steps: float) -> str:
   if ways == "":
     name = list(NAMED.values())[shots]
     return f"{name}, {100 * steps:g}% of labels" if name == "all trained" or steps < 1 else name
-  setting = f"{ways}-way {shots}-shot" if ways else f"{shots} shots"
+  setting = f"{ways}-way {shots}-shot" if ways else f"{shots} shots" if shots else "value"
   return setting if steps < 0 else f"{setting}, {counted(steps, 'step')}" if steps else f"{setting}, no step"
 
 
