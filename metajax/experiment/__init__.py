@@ -5,7 +5,6 @@ ended, trains several seeds side by side, and runs on several devices and hosts.
 records that it is made of.
 """
 
-from metajax.experiment import headlines, records
 from metajax.experiment.command_line import command
 from metajax.experiment.driver import main, run
 from metajax.experiment.evaluators import PIXELS, EvalMode, FewShot
@@ -25,10 +24,8 @@ __all__ = [
   "Trained",
   "Training",
   "command",
-  "headlines",
   "main",
   "read_run",
-  "records",
   "run",
   "states_of",
 ]
