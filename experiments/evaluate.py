@@ -81,11 +81,7 @@ def main(
   found = [finished.read(folder, modules) for folder in folders]
   set_precision([one.run for one in found])
   learners = finished.learners(found)
-  if record and len(learners) < 2:
-    name = learners[0][0].tests.modes[0].name
-    raise ValueError(f"expected several learners to record their differences, got {name} alone")
-  for one in found:
-    check_curve(one.tests.modes, curve)
+  _check(found, learners, curve, record)
   took = {same[0].run.folder: {"train_seconds": finished.seconds(same)} for same in learners if record}
   tests = {"test_queries": queries, "test_tasks": tasks, "curve": curve}
   config = _config(found[0].config, data, split, tests, download=download, skip_broken=skip_broken)
@@ -97,16 +93,29 @@ def main(
   test = Test(setting, tasks_of(source, *setting, queries, seed), seed, config)
   with on_devices(devices):
     written, differences = _test(learners, found, test, took)
+  _write(written)
+  if record:
+    beaten = found[0].tests.modes[0].title if len(learners) < 2 else _named(learners[0], found)[0].title
+    name = f"ahead_of_{beaten}-{slug(config.data)}"
+    records.publish(records.home(main), name, [records.flat(one) for one in differences])
+
+
+def _check(found: list[FewShotRun], learners: list[list[FewShotRun]], curve: int, record: bool):
+  if record and len(learners) < 2:
+    name = learners[0][0].tests.modes[0].name
+    raise ValueError(f"expected several learners to record their differences, got {name} alone")
+  for one in found:
+    check_curve(one.tests.modes, curve)
+
+
+def _write(written: dict[Path, list[Record]]):
+  """Writes the records of each learner; a folder that cannot be written keeps nothing from being told."""
   for path, measured in written.items():
     try:
       records.write(path, [records.flat(one) for one in measured])
       print(f"\nrecords: {path}")
     except OSError as error:
       print(f"\nnot recorded: {error}")
-  if record:
-    beaten = found[0].tests.modes[0].title if len(learners) < 2 else _named(learners[0], found)[0].title
-    name = f"ahead_of_{beaten}-{slug(config.data)}"
-    records.publish(records.home(main), name, [records.flat(one) for one in differences])
 
 
 def _config(first: FewShotConfig, data: str | None, split: str | None, tests: dict, **other: bool) -> FewShotConfig:

@@ -131,7 +131,7 @@ class Way(NamedTuple):
   any_rate: bool = False
 
 
-def ways_to_learn(hidden, inner_rate: float, context: int, steps: int, tasks: int) -> dict[Name, Way]:
+def ways_to_learn(hidden: tuple[int, ...], inner_rate: float, context: int, steps: int, tasks: int) -> dict[Name, Way]:
   """All of them, on a perceptron of one width."""
   network, common = mlp(hidden, 1), {"loss": squared_error, "at_once": tasks}
 

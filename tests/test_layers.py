@@ -35,6 +35,10 @@ MAY_SEE = {  # what each room of the house may see, beside its own package and t
   "evaluate": ("mesh", "predictors", "losses"),
   "checkpoint": ("mesh", "predictors"),
   "report": ("mesh", "predictors"),
+  "experiment": (
+    *("mesh", "compose", "losses", "views", "pretexts", "adapt", "predictors", "networks", "data"),
+    *("train", "evaluate", "checkpoint", "report"),
+  ),  # all but learners
 }
 OWNERS = {"flax": "networks", "tensorflow": "data", "tensorflow_datasets": "data"}
 DEVICE_WORDS = {"shard_map", "PartitionSpec", "psum", "pmean", "pmax", "pmin", "all_gather", "all_to_all", "ppermute"}
@@ -138,6 +142,7 @@ def test_imports_only_go_down(path):
     ("mesh.py", "import metajax", "mesh imports all of metajax"),
     ("adapt.py", "def f():\n  from metajax.predictors import x", "adapt imports predictors"),
     ("train.py", "from metajax.learners import maml", "train imports learners"),
+    ("experiment/driver.py", "from metajax.learners import maml", "experiment imports learners"),
     ("report.py", "from metajax import gradient_steps", "report imports gradient_steps"),
     ("networks/mlp.py", "from metajax.losses import accuracy", "networks imports losses"),
     ("data/load.py", "from metajax.mesh import make_mesh", "data imports mesh"),

@@ -8,66 +8,8 @@ import pytest
 
 import metajax
 
-ROOT = Path(metajax.__file__).parent
+ROOT = Path(metajax.__file__).parent.parent
 PAGE = 60  # lines of a function, its docstring among them
-LONGER = {  # functions that are to be split yet: none may be added
-  "experiments/clip.py: main",
-  "experiments/evaluate.py: main",
-  "experiments/generative_pictures.py: image_gpt",
-  "experiments/one_shot.py: main",
-  "experiments/pretext.py: method",
-  "experiments/reweighting.py: main",
-  "experiments/runs.py: train",
-  "experiments/sinusoid.py: main",
-  "metajax/data/sources.py: load",
-  "metajax/data/video.py: load_recordings",
-  "metajax/mesh/tasks.py: mean_over_tasks",
-  "metajax/report/page.py: page",
-  "metajax/train/fit.py: fit",
-}
-UNTYPED = {  # rooms' files whose public functions are to be annotated yet: none may be added
-  "data/arrays.py",
-  "data/audio.py",
-  "data/cache.py",
-  "data/captions.py",
-  "data/episodes.py",
-  "data/files.py",
-  "data/folders.py",
-  "data/glyphs.py",
-  "data/image_text.py",
-  "data/images.py",
-  "data/moving_glyphs.py",
-  "data/omniglot.py",
-  "data/one_shot.py",
-  "data/own.py",
-  "data/own_recordings.py",
-  "data/pairs.py",
-  "data/palette.py",
-  "data/parts.py",
-  "data/pictures.py",
-  "data/pillow.py",
-  "data/preprocess.py",
-  "data/recordings.py",
-  "data/records.py",
-  "data/rows.py",
-  "data/sources.py",
-  "data/tables.py",
-  "data/texts.py",
-  "data/verified.py",
-  "data/video.py",
-  "evaluate/features.py",
-  "losses/sigmoid_of_towers.py",
-  "losses/softmax_of_rows.py",
-  "losses/softmax_of_towers.py",
-  "losses/tiles.py",
-  "mesh/devices.py",
-  "mesh/rows.py",
-  "report/drawing.py",
-  "report/figures.py",
-  "report/ranking.py",
-  "train/fit.py",
-  "train/run.py",
-}
 
 
 def public_functions(tree):
@@ -90,14 +32,18 @@ def untyped(source):
 
 @functools.cache
 def sources():
-  files = {str(path.relative_to(ROOT)): path.read_text() for path in sorted(ROOT.rglob("*.py"))}
-  return {path: text for path, text in files.items() if not Path(path).name.startswith("_") or "__init__" in path}
+  """{path: text} of the library and the commands."""
+  paths = sorted(path for room in ("metajax", "experiments") for path in (ROOT / room).rglob("*.py"))
+  return {str(path.relative_to(ROOT)): path.read_text() for path in paths}
+
+
+def is_public(path):
+  return not Path(path).name.startswith("_") or "__init__" in path
 
 
 def test_every_parameter_of_a_public_function_has_a_type():
-  found = {path: missing for path, text in sources().items() if (missing := list(untyped(text)))}
-  assert {path: missing for path, missing in found.items() if path not in UNTYPED} == {}
-  assert set(UNTYPED) - set(found) == set(), "these have types now, or are gone: take them off the list"
+  found = {path: list(untyped(text)) for path, text in sources().items() if is_public(path)}
+  assert {path: missing for path, missing in found.items() if missing} == {}
 
 
 @pytest.mark.parametrize(
@@ -125,10 +71,7 @@ def long_functions(source):
 
 
 def test_no_function_is_longer_than_a_page():
-  paths = sorted(path for room in ("metajax", "experiments") for path in (ROOT.parent / room).rglob("*.py"))
-  found = {f"{path.relative_to(ROOT.parent)}: {name}" for path in paths for name in long_functions(path.read_text())}
-  assert found - LONGER == set()
-  assert LONGER - found == set(), "these are short now, or are gone: take them off the list"
+  assert [f"{path}: {name}" for path, text in sources().items() for name in long_functions(text)] == []
 
 
 def test_a_long_function_is_found():

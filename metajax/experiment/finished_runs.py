@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
+import optax
 
 from metajax.checkpoint import Checkpoints
 from metajax.experiment import bounds, command_line, records
@@ -16,7 +17,7 @@ from metajax.experiment.run_folder import FREE
 from metajax.experiment.seeds import groups, seeds_of, side_by_side
 from metajax.experiment.types import RunFlags
 from metajax.train import TrainState, each_seed, restore
-from metajax.types import Learner
+from metajax.types import Batches, Learner
 
 OF_SEEDS = ("seed", "seeds", "seeds_at_once")
 
@@ -70,7 +71,11 @@ def module_of(folder: Path, modules: Sequence[str]) -> ModuleType:
 
 
 def states_of(
-  run: FinishedRun, learner: Learner, optimizer, batches_of: Callable, best: bool = True
+  run: FinishedRun,
+  learner: Learner,
+  optimizer: optax.GradientTransformation,
+  batches_of: Callable[[int], Batches],
+  best: bool = True,
 ) -> list[TrainState]:
   """The TrainState of each of a run's seeds: of the best validation, or of the last step.
 

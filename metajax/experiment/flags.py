@@ -53,13 +53,13 @@ def hints_of(command: Callable) -> dict[str, Any]:
   return {name: hints.get(name, Any) for name in inspect.signature(command).parameters}
 
 
-def aliases_of(kind) -> list[str]:
+def aliases_of(kind: Any) -> list[str]:
   """Other names of a flag, as `tyro.conf.arg(aliases=...)` has them, without their dashes."""
   said = get_args(kind)[1:] if get_origin(kind) is Annotated else ()
   return [alias.lstrip("-") for one in said for alias in getattr(one, "aliases", None) or ()]
 
 
-def wanted(kind) -> list:
+def wanted(kind: Any) -> list:
   """The types, and the texts, that a value of a flag may be of."""
   origin, arguments = get_origin(_plain(kind)), get_args(_plain(kind))
   if origin is Literal:

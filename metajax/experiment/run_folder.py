@@ -118,7 +118,7 @@ def check_same(run: Run):
       raise ValueError(f"expected {flag} {_text(was)}, as the run in {str(run.folder)!r} has it, got {_text(value)}")
 
 
-def write_configuration(run: Run, devices: int, **more) -> Run:
+def write_configuration(run: Run, devices: int, **more: Any) -> Run:
   """Claims the run's folder and writes `run.json`: the experiment, its flags, versions, machine and command, and what
   is new of each session. Gives the run, whose folder is another if it was not named and somebody has taken it.
 

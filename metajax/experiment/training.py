@@ -6,8 +6,10 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
+import optax
 
 from metajax.checkpoint import Checkpoints
 from metajax.checks import counted
@@ -15,19 +17,20 @@ from metajax.experiment.run_folder import Run
 from metajax.mesh import advise, meet_hosts, preempted, share
 from metajax.report import metrics_log, progress, read_metrics
 from metajax.train import Stopped, TrainState, fit
+from metajax.types import Batches, Learner
 
 
 def train(
   run: Run,
-  learner,
-  optimizer,
-  batches,
+  learner: Learner,
+  optimizer: optax.GradientTransformation,
+  batches: Batches,
   steps: int,
   *,
   rows: int,
   part: str = "",
   log_every: int | None = None,
-  **fit_flags,
+  **fit_flags: Any,
 ) -> tuple[TrainState, float]:
   """`fit` with all that a run keeps: metrics, checkpoints, a trace. Gives the TrainState and the seconds it took.
 
@@ -48,43 +51,60 @@ def train(
     checkpoints = stack.enter_context(Checkpoints(folder / "checkpoints", flags.keep))
     done = max(checkpoints.steps(), default=0)
     show = stack.enter_context(progress(steps, rows, start=done))
-    written = []
-
-    def log(step, metrics):
-      if not written:
-        # A run that goes on writes the steps after its checkpoint again: what is there of them is dropped.
-        written.append(stack.enter_context(metrics_log(folder, after=step - 1)))
-      written[0](step, metrics)
-      show(step, metrics)
-      seconds[0] = metrics["seconds"]
-
     stop = stack.enter_context(_stop_on_signals())
-    advise(f"go on with it: {run.again()}")
-    try:
-      trained = fit(
-        learner,
-        optimizer,
-        stack.enter_context(_traced(_telling(batches), folder / "profile", flags.profile)),
-        steps,
-        log=log,
-        log_every=log_every or max(1, min(100, steps // 20)),
-        checkpoints=checkpoints,
-        checkpoint_every=flags.checkpoint_every or max(1, steps // 20),
-        stop=stop,
-        debug_nans=flags.debug_nans,
-        **fit_flags,
-      )
-      if reason := stop():
-        raise Stopped(reason, steps, saved=True)
-    except (Stopped, jax.errors.JaxRuntimeError) as stopped:
-      stopped.advice = [f"go on with it: {run.again()}"]
-      raise
-    except FloatingPointError as error:
-      if not flags.debug_nans:
-        error.advice = [f"look into it: {run.again()} --debug-nans"]
-      raise
+    stack.enter_context(_advised(run))
+    trained = fit(
+      learner,
+      optimizer,
+      stack.enter_context(_traced(_telling(batches), folder / "profile", flags.profile)),
+      steps,
+      log=_log(stack, folder, show, seconds),
+      log_every=log_every or max(1, min(100, steps // 20)),
+      checkpoints=checkpoints,
+      checkpoint_every=flags.checkpoint_every or max(1, steps // 20),
+      stop=stop,
+      debug_nans=flags.debug_nans,
+      **fit_flags,
+    )
+    if reason := stop():
+      raise Stopped(reason, steps, saved=True)
   meet_hosts("the metrics are written")
   return trained, seconds[0] or _seconds(folder)
+
+
+def _log(stack: contextlib.ExitStack, folder: Path, show: Callable, seconds: list[float]) -> Callable:
+  """The `log` of `fit`: writes each row of metrics, shows it, and keeps how long the training took."""
+  written = []
+
+  def log(step, metrics):
+    if not written:
+      # A run that goes on writes the steps after its checkpoint again: what is there of them is dropped.
+      written.append(stack.enter_context(metrics_log(folder, after=step - 1)))
+    written[0](step, metrics)
+    show(step, metrics)
+    seconds[0] = metrics["seconds"]
+
+  return log
+
+
+@contextlib.contextmanager
+def _advised(run: Run):
+  """Whatever ends the training says by which command it goes on."""
+  again = run.again()
+  advise(f"go on with it: {again}")
+  try:
+    yield
+  except (Stopped, jax.errors.JaxRuntimeError) as stopped:
+    _advise(stopped, f"go on with it: {again}")
+    raise
+  except FloatingPointError as error:
+    if not run.flags.debug_nans:
+      _advise(error, f"look into it: {again} --debug-nans")
+    raise
+
+
+def _advise(error: Exception, said: str):
+  vars(error)["advice"] = [said]  # what the command line adds to the error's words
 
 
 def _seconds(folder):

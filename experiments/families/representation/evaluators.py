@@ -27,7 +27,7 @@ from metajax.experiment.evaluators.probes import (
 from metajax.experiment.results_page import UNTRAINED
 from metajax.mesh import own_share, shard_batch, to_host
 from metajax.train import TrainState, start
-from metajax.types import Batches, Examples, Learner, Network
+from metajax.types import Batches, Examples, Learner, Network, Params, State
 
 EmbedFn = Callable
 
@@ -112,7 +112,7 @@ def of_curve(parts: Parts) -> list[Source]:
   return [first(part, n) for part, n in ((parts.train, CURVE_KNOWN), (parts.validation, CURVE_ASKED))]
 
 
-def known_and_asked(embed: EmbedFn, params, state, some: Sequence[Source]) -> list[Examples]:
+def known_and_asked(embed: EmbedFn, params: Params, state: State, some: Sequence[Source]) -> list[Examples]:
   """Features of the pictures of `of_curve`."""
   return [features(embed, params, state, in_order(part, batch_size=BATCH)) for part in some]
 

@@ -85,13 +85,6 @@ def representation_experiment(
   frozen = FrozenFeatures(name, learner, optimizer, encoder, parts, config, others, choose)
   some = functools.cache(lambda: of_curve(parts()))
 
-  def train_batches(seed):
-    source, size = parts().unlabelled, config.outer.batch_size
-    if size > len(source.images):
-      given = f"{size} of {len(source.images)} pictures"
-      raise ValueError(f"expected a --batch-size of at most all pictures, got {given}")
-    return batches(source, config, seed)
-
   def draw_all(folder, trained, records):
     return [figures.embedding_map(folder, trained, parts()), *draw(folder, trained, parts())]
 
@@ -99,7 +92,7 @@ def representation_experiment(
     f"{name}-{slug(config.data)}".replace(" ", "_"),
     learner,
     optimizer,
-    train_batches,
+    lambda seed: _drawn(batches, parts().unlabelled, config, seed),
     (frozen,) if scores is None else (scores, frozen),
     lambda params, state: accuracy_of_neighbours(*known_and_asked(learner.embed, params, state, some())),
     figures=draw_all,
@@ -107,6 +100,14 @@ def representation_experiment(
     title=f"{name} on {slug(config.data)}",
     choose=None if choose is None else lambda states: choose(states, parts()),
   )
+
+
+def _drawn(batches: Draw, source: Any, config: RepresentationConfig, seed: int) -> Batches:
+  size = config.outer.batch_size
+  if size > len(source.images):
+    given = f"{size} of {len(source.images)} pictures"
+    raise ValueError(f"expected a --batch-size of at most all pictures, got {given}")
+  return batches(source, config, seed)
 
 
 def check_pictures(init: Callable, size: int):
