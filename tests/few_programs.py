@@ -11,12 +11,10 @@ import params_by_numpy
 import pytest
 
 from experiments import fine_tune
-from experiments.families.few_shot import experiment as of_tasks
-from experiments.families.image_text import experiment as of_texts
-from experiments.families.pretext import evaluators as of_questions
-from experiments.families.representation import evaluators as of_features
-from experiments.families.representation import experiment as of_pictures
-from experiments.families.representation import figures
+from experiments.families.few_shot import experiment as few_shot
+from experiments.families.image_text import experiment as image_text
+from experiments.families.pretext import evaluators as pretext
+from experiments.families.representation import evaluators, experiment, figures
 from metajax import checkpoint, checks, train
 from metajax.report import drawing
 from metajax.train import _loop
@@ -24,19 +22,19 @@ from metajax.train import _loop
 
 def use(patch: pytest.MonkeyPatch):
   """Every command run from now on starts from numbers of NumPy's, and checks and draws by NumPy."""
-  patch.setattr(of_tasks, "episodes", drawn_by_numpy.episodes)
-  patch.setattr(of_pictures, "examples", drawn_by_numpy.examples)
+  patch.setattr(few_shot, "episodes", drawn_by_numpy.episodes)
+  patch.setattr(experiment, "examples", drawn_by_numpy.examples)
   patch.setattr(fine_tune, "examples", drawn_by_numpy.examples)
-  patch.setattr(of_texts, "image_texts", drawn_by_numpy.image_texts)
+  patch.setattr(image_text, "image_texts", drawn_by_numpy.image_texts)
   patch.setattr(checks.arrays, "_worst", _worst)
   patch.setattr(checkpoint, "_fingerprints", _fingerprints)
   begin = functools.partial(_start, {})
-  for module in (of_features, of_texts, _loop):
+  for module in (evaluators, image_text, _loop):
     patch.setattr(module, "start", begin)
   patch.setattr(drawing, "DOTS_PER_INCH", 32)
   patch.setattr(figures, "PICTURES", 2)
   patch.setattr(figures, "VIEWS", 1)
-  patch.setattr(of_questions, "SHOWN", 2)
+  patch.setattr(pretext, "SHOWN", 2)
   one_block.use(patch)
 
 
