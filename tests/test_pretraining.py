@@ -9,14 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from experiments.pretraining import Setting
-from experiments.pretraining_data import Parts
-from experiments.probing import few_shot_all, few_shot_tasks
 
-from experiments import command_line, few_shot_data, fine_tune, pretraining_data, records, simclr
+from experiments import fine_tune, simclr
+from experiments.families import data, representation
+from experiments.families.representation.data import Parts, load_parts
+from experiments.families.representation.evaluators import few_shot_tests
 from metajax import Examples, Network
 from metajax.data import from_arrays
+from metajax.experiment import command_line, driver, records
+from metajax.experiment.evaluators.probes import few_shot_all
 from metajax.learners import supervised
+from metajax.train import TrainState
 from metajax.views import image
 
 TINY = ["--encoder-name", "conv4", "--width", "0.0625", "--hidden", "8", "--outputs", "4", "--size", "16"]
@@ -39,18 +42,24 @@ def brighter(key, picture):
   return picture * jax.random.uniform(key, (), minval=0.5)
 
 
+def run_command(module):
+  """What the module does where it is run as the command."""
+  main = driver.as_command(module.build) if hasattr(module, "build") else module.main
+  command_line.command(main, getattr(module, "PRESETS", None))
+
+
 @pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
   """Runs a command, of few programs: (its status, its standard output, its standard error)."""
-  monkeypatch.setattr(records, "HERE", tmp_path / "experiments")
-  monkeypatch.setattr(few_shot_data, "load", pictures)
+  monkeypatch.setattr(records, "home", lambda command: tmp_path / "experiments")
+  monkeypatch.setattr(data, "load", pictures)
   monkeypatch.setattr(image, "handwriting", lambda: brighter)
   few_programs.use(monkeypatch)
 
   def run(module, *arguments):
     monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
     try:
-      command_line.run(module.main, getattr(module, "BUDGETS", None))
+      run_command(module)
       status = 0
     except SystemExit as stop:
       status = stop.code
@@ -65,7 +74,7 @@ def test_a_run_compares_its_features_and_fine_tunes_beside_training_from_scratch
   status, out, error = command(simclr, *TINY, "--seeds", str(seeds), "--folder", str(folder), "--record")
   assert status == 0, error
   assert "glyphs: 40 pictures without labels to pretrain on; 4 classes, none of them pretrained on" in out
-  assert re.search(r"pretrained for \d+ s on \d device\(s\), [\d.]+% of it waiting for data", out)
+  assert re.search(r"^trained for \d+ s on \d device\(s\), [\d.]+% of it waiting for data$", out, re.MULTILINE)
   for name in ("simclr", "simclr, after the head", "random encoder", "pixels"):
     assert re.search(rf"^  {name} +[\d.]+ ± [\d.]+%  [\d.]+ ± [\d.]+%$", out, re.MULTILINE), name
   written = json.loads((folder / "records.json").read_text())
@@ -85,17 +94,18 @@ def test_a_run_compares_its_features_and_fine_tunes_beside_training_from_scratch
   assert status == 0, error
   assert re.findall(r"^([\d.]+)% of the labels, (\d+) pictures", out, re.MULTILINE) == [("20", "4")]
   assert len(re.findall(r"^  (?:simclr, fine-tuned|from scratch) +[\d.]+ ± [\d.]+%", out, re.MULTILINE)) == 2
-  page = (records.HERE / "README.md").read_text()
+  page = (records.home(None) / "README.md").read_text()
   assert "| linear probe | nearest neighbours | all trained, 20% of labels |" in page
   assert "## glyphs, test, pictures apart: accuracy on 12 pictures of 4 classes" in page
 
 
 def test_parts_share_no_picture_and_classes_are_the_same_or_unseen(monkeypatch):
-  monkeypatch.setattr(few_shot_data, "load", pictures)
-  same = pretraining_data.load_parts(Setting(data="photos", size=8))
+  monkeypatch.setattr(data, "load", pictures)
+  photos = data.ImageData(data="photos", size=8)
+  same = load_parts(photos, "auto")
   assert not same.unseen and same.episodes is same.test
   assert [len(part.labels) for part in same[:4]] == [40, 36, 4, 40]
-  apart = pretraining_data.load_parts(Setting(data="photos", size=8, classes="unseen"))
+  apart = load_parts(photos, "unseen")
   assert apart.unseen and set(apart.unlabelled.classes).isdisjoint(apart.test.classes)
   assert [len(part.labels) for part in apart[:4]] == [40, 20, 8, 12] and len(apart.episodes.labels) == 40
   parts = [part.images.reshape(len(part.images), -1).tobytes() for part in apart[1:4]]
@@ -140,13 +150,14 @@ def test_few_shot_tasks_of_features_are_those_of_pictures():
     lambda params, state, x, **_: (jnp.tanh(x.reshape(len(x), -1) @ params["weight"]), state),
   )
   learner = supervised(encoder)
-  setting = Setting(test=("3w2s",), test_tasks=40, test_queries=4)
-  tasks = few_shot_tasks(Parts(source, source, source, source, True, source), setting)
+  probing = representation.Probing(test=("3w2s",), test_tasks=40, test_queries=4)
+  tests = few_shot_tests(simclr.Config(probing=probing), Parts(source, source, source, source, True, source))
   init = jax.jit(lambda key: learner.init(key, Examples(np.zeros((2, 8, 8, 1)), np.eye(2))))
-  trained = [init(jax.random.key(seed)) for seed in range(2)]
+  trained = [TrainState(*init(jax.random.key(seed)), None, None, 0) for seed in range(2)]
   of_pictures, of_features = (
-    few_shot_all({"supervised": (learner, trained)}, tasks, setting, {"train_seconds": 0}, frozen)
+    map(records.flat, few_shot_all({"supervised": (learner, trained)}, tests, {"seed": 0, "train_seconds": 0}, frozen))
     for frozen in (None, source)
   )
   keys = ("learner", "policy", "ways", "shots", "value", "interval")
-  assert [[r[key] for key in keys] for r in of_features] == [[r[key] for key in keys] for r in of_pictures]
+  of_pictures, of_features = ([[r[key] for key in keys] for r in some] for some in (of_pictures, of_features))
+  assert of_features and of_features == of_pictures
