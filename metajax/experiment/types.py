@@ -127,6 +127,11 @@ def no_figures(folder: Path, trained: Trained, records: list[dict]) -> list[Figu
   return []
 
 
+def no_notes(trained: Trained, records: list[dict]) -> list[Note]:
+  """Those of an experiment whose page has none."""
+  return []
+
+
 class Experiment(NamedTuple):
   """What is trained, on what, and how it is judged.
 
@@ -156,7 +161,7 @@ class Experiment(NamedTuple):
   validate: Callable[[Params, State], float] | None = None
   keep: Literal["best", "last"] = "last"
   figures: Callable[[Path, Trained, list[dict]], list[Figure]] = no_figures
-  notes: Callable[[Trained, list[dict]], list[Note]] = no_figures
+  notes: Callable[[Trained, list[dict]], list[Note]] = no_notes
   artifacts: Mapping[str, Callable[[Path], None]] = {}
   title: str = ""
   check: Callable[[Any, Any], None] | None = None
