@@ -9,8 +9,11 @@ import pytest
 from PIL import Image
 from test_pretraining import command, pictures  # noqa: F401  (a fixture)
 
-from experiments import clip, clip_data, few_shot_data, fine_tune, records, zero_shot
+from experiments import clip, fine_tune, zero_shot
+from experiments.families import data
+from experiments.families.image_text.data import FAMILY, held_out_combinations
 from metajax.data import from_arrays
+from metajax.experiment import records
 
 TINY = ["--encoder-name", "conv4", "--width", "0.0625", "--text-width", "8", "--text-layers", "1", "--outputs", "4"]
 TINY += ["--size", "16", "--batch-size", "4", "--steps", "3", "--warmup", "1", "--curve-every", "2", "--length", "8"]
@@ -26,8 +29,8 @@ def test_what_is_held_out_was_seen_in_its_parts():
     "A WITH RING",
     "B WITH X WITH Y",
   ]
-  held = clip_data.held_out_combinations(names)
-  assert 2 <= len(held) <= 18 // 5 and held == clip_data.held_out_combinations(names)
+  held = held_out_combinations(names)
+  assert 2 <= len(held) <= 18 // 5 and held == held_out_combinations(names)
   left = [name for i, name in enumerate(names) if i not in held]
   for i in held:
     letter, mark = names[i].split(" WITH ")
@@ -68,7 +71,7 @@ def test_a_run_finds_captions_and_names_pictures_in_sentences(command, tmp_path)
     "nearest.png",
     "similarity.png",
   }
-  page = (records.HERE / "README.md").read_text()
+  page = (records.home(None) / "README.md").read_text()
   assert "## data, test: 2 pictures of 2 classes and their texts, in percent" in page
   assert "| text to picture, R@1 | text to picture, R@5 | text to picture, R@10 |" in page
 
@@ -101,14 +104,14 @@ def letters(name, split="train", *, size=28, **_):
   """Letters with marks in two typefaces, what `load` gives of glyphs; the test part has letters of its own."""
   names = [f"{a} WITH {m}" for a in "ABCD" for m in ("HOOK", "TAIL", "CARON")] if split == "train" else list("WXYZ")
   images = np.random.default_rng(len(names)).integers(0, 256, (12 * len(names), size, size, 1), np.uint8)
-  styles = np.tile(["STIX", clip_data.FAMILY, "STIX"], 4 * len(names))
+  styles = np.tile(["STIX", FAMILY, "STIX"], 4 * len(names))
   labels = np.repeat(np.arange(len(names)), 12)
   return from_arrays(images, labels, classes=names, captions=[(n,) for n in names], styles=styles)
 
 
 @pytest.mark.slow
 def test_glyphs_hold_out_combinations_and_a_typeface_and_probe_the_picture_tower(command, monkeypatch, tmp_path):  # noqa: F811
-  monkeypatch.setattr(few_shot_data, "load", letters)
+  monkeypatch.setattr(data, "load", letters)
   flags = ["--test", "3w1s", "--test-tasks", "4", "--test-queries", "2", "--permuted"]
   status, out, error = command(clip, *TINY, *flags, "--folder", str(tmp_path / "run"))
   assert status == 0, error
@@ -123,14 +126,14 @@ def test_glyphs_hold_out_combinations_and_a_typeface_and_probe_the_picture_tower
   assert {r["measure"] for r in written} == {"zero_shot", "zero_shot_top_5", "linear_probe", "knn", "accuracy"}
   assert {r["split"] for r in written if r["measure"] == "zero_shot"} == {
     "unseen combinations",
-    f"unseen combinations in {clip_data.FAMILY}",
-    f"letters in {clip_data.FAMILY}",
+    f"unseen combinations in {FAMILY}",
+    f"letters in {FAMILY}",
   }
 
   flags = ["--labels", "0.5", "--steps", "2", "--rates", "1e-3", "--batch-size", "4", "--validations", "1"]
   status, out, error = command(fine_tune, str(tmp_path / "run"), *flags, "--record")
   assert status == 0, error
-  found = json.loads((records.HERE / "results" / "fine_tuned-clip-glyphs.json").read_text())
+  found = json.loads((records.home(None) / "results" / "fine_tuned-clip-glyphs.json").read_text())
   assert [(r["learner"], r["seeds"]) for r in found] == [
     ("clip, permuted captions, fine-tuned", 1),
     ("from scratch", 1),
@@ -148,7 +151,7 @@ def test_glyphs_hold_out_combinations_and_a_typeface_and_probe_the_picture_tower
   ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(command, monkeypatch, tmp_path, flags, said):  # noqa: F811
-  monkeypatch.setattr(few_shot_data, "load", letters)
+  monkeypatch.setattr(data, "load", letters)
   status, _, error = command(clip, *TINY, *flags, "--folder", str(tmp_path / "run"))
   assert status == 2 and said in error and error.count("\n") == 1
   assert not (tmp_path / "run").exists()

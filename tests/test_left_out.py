@@ -4,10 +4,12 @@ import os
 
 import numpy as np
 import pytest
-from experiments.few_shot import Setting
 from test_broken_images import write_folder
 
-from experiments import clip, clip_data, few_shot_data, pretraining, pretraining_data
+from experiments.families import data
+from experiments.families.data import ImageData
+from experiments.families.image_text import data as captioned
+from experiments.families.representation import data as pictures
 from metajax.data import BrokenPictures, Recordings, from_arrays
 
 
@@ -20,23 +22,23 @@ def test_broken_pictures_of_all_parts_are_named_at_once_and_counted_of_the_whole
   for c in range(16):
     (folder / f"class {c}" / "0.png").write_bytes(b"")
   with pytest.raises(BrokenPictures, match=r"^16 of 48 pictures of '.*set' cannot be read: .* and 11 more; ") as raised:
-    few_shot_data.load_parts(Setting(data=str(folder), size=4))
+    data.load_parts(ImageData(data=str(folder), size=4))
   assert len(set(raised.value.files)) == 16
   with pytest.raises(BrokenPictures, match=r"^\d+ of 48 pictures of"):
-    pretraining_data.load_parts(pretraining.Setting(data=str(folder), size=4, classes="unseen"))
+    pictures.load_parts(ImageData(data=str(folder), size=4), "unseen")
 
 
 def test_one_of_many_is_said_in_the_singular(folder, capsys):
   (folder / "class 3" / "1.png").write_bytes(b"")
-  s = Setting(data=str(folder), size=4, skip_broken=True)
-  few_shot_data.describe(s, few_shot_data.load_parts(s))
+  s = ImageData(data=str(folder), size=4, skip_broken=True)
+  data.describe(s, data.load_parts(s))
   assert "left out 1 picture that cannot be read: 'class 3/1.png'\n" in capsys.readouterr().out
   s = s._replace(min_images_per_class=3)
-  few_shot_data.describe(s, few_shot_data.load_parts(s))
+  data.describe(s, data.load_parts(s))
   assert "left out 1 class of fewer than 3 pictures: class 3\n" in capsys.readouterr().out
   for c in range(8, 14):
     (folder / f"class {c}" / "2.png").unlink()
-  few_shot_data.describe(s, few_shot_data.load_parts(s))
+  data.describe(s, data.load_parts(s))
   out = capsys.readouterr().out
   assert "left out 7 classes of fewer than 3 pictures: class 10, class 11, class 12, class 13, class 3, ...\n" in out
 
@@ -45,9 +47,9 @@ def test_a_name_of_any_length_is_a_part_of_a_files_name(folder, monkeypatch):
   monkeypatch.setenv("HOME", str(folder.parent))
   slugs = {"x" * 300: "x" * 100, "é" * 300: "é" * 50, "a/b": "a_b", "gs://b": "gs:__b"}
   slugs |= {str(folder): "set", "~/set": "set"}
-  assert {name: few_shot_data.slug(Setting(data=name)) for name in slugs} == slugs
+  assert {name: data.slug(ImageData(data=name)) for name in slugs} == slugs
   monkeypatch.chdir(folder)
-  assert few_shot_data.slug(Setting(data=".")) == "set" and os.sep not in few_shot_data.slug(Setting(data=".."))
+  assert data.slug(ImageData(data=".")) == "set" and os.sep not in data.slug(ImageData(data=".."))
 
 
 @pytest.fixture
@@ -65,16 +67,16 @@ def parted(tmp_path):
 def test_a_broken_picture_that_is_held_out_is_named_and_no_other_part_is_tested_on(parted):
   (parted / "class 0" / "1.png").write_bytes(b"")
   with pytest.raises(BrokenPictures, match=r"1 of 28 pictures of .*'class 0/1.png'"):
-    clip_data.load_data(clip.Setting(data=str(parted), size=16))
+    captioned.load_data(ImageData(data=str(parted), size=16), permuted=False, seed=0)
   with pytest.raises(BrokenPictures, match=r"1 of 28 pictures of .*'class 0/1.png'"):
-    pretraining_data.load_parts(pretraining.Setting(data=str(parted / "t.csv"), size=16))
+    pictures.load_parts(ImageData(data=str(parted / "t.csv"), size=16), "auto")
 
 
 @pytest.mark.parametrize("c", range(7))
 def test_a_broken_picture_of_any_class_is_named_and_classes_stay_the_same(parted, c):
   (parted / f"class {c}" / "0.png").write_bytes(b"")
   with pytest.raises(BrokenPictures, match=f"1 of 28 pictures of .*'class {c}/0.png'"):
-    pretraining_data.load_parts(pretraining.Setting(data=str(parted / "t.csv"), size=16))
+    pictures.load_parts(ImageData(data=str(parted / "t.csv"), size=16), "auto")
 
 
 def test_a_split_that_is_there_and_damaged_is_no_split_that_is_missing(monkeypatch):
@@ -82,23 +84,23 @@ def test_a_split_that_is_there_and_damaged_is_no_split_that_is_missing(monkeypat
     assert split.startswith("own/"), "another part was taken in its place"
     raise ValueError("the records of 'x' cannot be read")
 
-  monkeypatch.setattr(clip_data, "load_captioned", damaged)
-  monkeypatch.setattr(few_shot_data, "load", damaged)
-  for load_data, s in ((clip_data.load_data, clip.Setting), (pretraining_data.load_parts, pretraining.Setting)):
+  monkeypatch.setattr(captioned, "load_captioned", damaged)
+  monkeypatch.setattr(data, "load", damaged)
+  for load, given in ((captioned.load_data, (False, 0)), (pictures.load_parts, ("auto",))):
     with pytest.raises(ValueError, match="the records of 'x' cannot be read"):
-      load_data(s(data="x", size=16))
+      load(ImageData(data="x", size=16), *given)
 
 
 def test_what_was_left_out_of_captioned_pictures_is_counted_and_named(parted, capsys):
   (parted / "class 0" / "1.png").write_bytes(b"")  # of validation, which is held out
-  s = clip.Setting(data=str(parted), size=16, skip_broken=True)
-  clip_data.describe(s, clip_data.load_data(s))
+  s = ImageData(data=str(parted), size=16, skip_broken=True)
+  captioned.describe(s, captioned.load_data(s, permuted=False, seed=0), permuted=False)
   assert "left out 1 picture that cannot be read: 'class 0/1.png'\n" in capsys.readouterr().out
 
 
 def test_names_of_classes_that_were_left_out_command_no_terminal(capsys):
   small = from_arrays(np.zeros((4, 2, 2, 1), np.uint8), [0, 0, 1, 1])._replace(small_classes=("\x1b[31m",))
-  few_shot_data.describe(Setting(data="\x1b[2J"), dict.fromkeys(("train", "validation", "test"), small))
+  data.describe(ImageData(data="\x1b[2J"), dict.fromkeys(("train", "validation", "test"), small))
   out = capsys.readouterr().out
   assert "\x1b" not in out and r"\x1b[2J: " in out and r"picture: \x1b[31m" in out
 
@@ -108,7 +110,6 @@ def test_one_recording_that_was_left_out_is_a_file(capsys):
     broken=("x.mp4: it is empty",)
   )
   some = from_arrays(np.zeros((2, 2, 2, 1), np.uint8), [0, 1])
-  parts = pretraining_data.Parts(clips, some, some, some, True, None)
-  pretraining_data.describe(pretraining.Setting(), parts)
+  pictures.describe(ImageData(), pictures.Parts(clips, some, some, some, True, None))
   out = capsys.readouterr().out
   assert "left out 1 file that cannot be read: x.mp4: it is empty\n" in out

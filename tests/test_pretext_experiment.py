@@ -6,13 +6,15 @@ import re
 import jax
 import numpy as np
 import pytest
-from experiments.pretext_montage import montage
-from experiments.pretext_tasks import only_seen_words, swapped
-from experiments.pretraining import Setting
 from test_pretraining import command, pictures  # noqa: F401  (a fixture)
 
-from experiments import pretext, pretext_data, pretext_tasks, records
+from experiments import pretext
+from experiments.families import representation
+from experiments.families.pretext import data, tasks
+from experiments.families.pretext.montage import montage
+from experiments.families.pretext.tasks import only_seen_words, swapped
 from metajax.data import Recordings, moving_glyphs
+from metajax.experiment import records
 from metajax.pretexts import audio_visual
 from metajax.types import Pair
 
@@ -40,8 +42,8 @@ def recorded(name, split="train", *, size=64, sound=True, **flags):
 
 @pytest.fixture
 def run(command, monkeypatch, tmp_path):  # noqa: F811
-  monkeypatch.setattr(pretext_data, "load_recordings", recorded)
-  monkeypatch.setattr(pretext_tasks, "QUESTIONS", 80)
+  monkeypatch.setattr(data, "load_recordings", recorded)
+  monkeypatch.setattr(tasks, "QUESTIONS", 80)
   return lambda *flags: command(pretext, *TINY, *flags, "--folder", str(tmp_path / "run"))
 
 
@@ -59,13 +61,13 @@ def test_a_run_says_what_it_was_asked_and_what_its_features_are_worth(run, tmp_p
   assert figures == ["asked.png", "learning_curves.png", "map.png"]
   page = (tmp_path / "run" / "index.html").read_text()
   assert "Asked and answered" in page and "What was asked" in page
-  results = (records.HERE / "README.md").read_text()
+  results = (records.home(None) / "README.md").read_text()
   assert "| what was asked | linear probe | nearest neighbours |" in results and "representations.png" in results
-  assert (records.HERE / "results" / "representations.png").exists()
+  assert (records.home(None) / "results" / "representations.png").exists()
 
 
 @pytest.mark.parametrize(
-  ("data", "flags", "measures"),
+  ("name", "flags", "measures"),
   [
     pytest.param(
       "moving_glyphs",
@@ -87,8 +89,8 @@ def test_a_run_says_what_it_was_asked_and_what_its_features_are_worth(run, tmp_p
     ),
   ],
 )
-def test_kinds_of_sounds_are_asked_about_apart(run, tmp_path, data, flags, measures):
-  status, _, error = run("--task", "audio_visual", "--data", data, *flags)
+def test_kinds_of_sounds_are_asked_about_apart(run, tmp_path, name, flags, measures):
+  status, _, error = run("--task", "audio_visual", "--data", name, *flags)
   assert status == 0, error
   written = json.loads((tmp_path / "run" / "records.json").read_text())
   assert [r["measure"] for r in written if r["measure"].startswith("pretext")] == measures
@@ -97,17 +99,17 @@ def test_kinds_of_sounds_are_asked_about_apart(run, tmp_path, data, flags, measu
 
 
 @pytest.mark.parametrize(
-  ("data", "kinds"), [("moving_glyphs", ("others", "moments")), ("spoken_stamps", ("seen", "unseen"))]
+  ("name", "kinds"), [("moving_glyphs", ("others", "moments")), ("spoken_stamps", ("seen", "unseen"))]
 )
-def test_what_is_asked_of_sounds_is_asked_of_each_kind_and_with_sounds_swapped(monkeypatch, data, kinds):
-  monkeypatch.setattr(pretext_data, "load_recordings", recorded)
-  clips = pretext_data.ClipFlags(window=2)
-  parts = pretext_data.load_recorded(Setting(data=data, size=16, test=("2w1s",), test_queries=2), clips)
-  questions = pretext_tasks.asked_of_clips("audio_visual", clips).questions(parts)
+def test_what_is_asked_of_sounds_is_asked_of_each_kind_and_with_sounds_swapped(monkeypatch, name, kinds):
+  monkeypatch.setattr(data, "load_recordings", recorded)
+  clips, probing = data.ClipFlags(window=2), representation.Probing(test=("2w1s",), test_queries=2)
+  parts = data.load_recorded(representation.ImageData(data=name, size=16), probing, clips)
+  questions = tasks.asked_of_clips("audio_visual", clips).questions(parts)
   assert [q.measure for q in questions] == ["pretext", *(f"pretext_{kind}" for kind in kinds), "pretext_swapped"]
   seen = parts.asked.images.shape
   assert parts.unlabelled.images.shape[1:] == seen[1:] and all(q.chance == 50 for q in questions)
-  if data == "spoken_stamps":
+  if name == "spoken_stamps":
     known, new = (q.rows for q in questions[1:3])
     assert known.sum() == 20 and (known != new).all()
 
@@ -138,7 +140,7 @@ def test_parts_lie_side_by_side_with_paper_between():
 def test_crops_are_of_what_is_seen_alone_and_those_of_a_clip_alike():
   clips = np.repeat(np.random.default_rng(0).random((6, 1, 12, 12, 1), np.float32), 5, 1)
   sounds = np.random.default_rng(1).normal(size=(6, 50)).astype(np.float32)
-  same = pretext_tasks.of_crops(lambda key, batch: batch)
+  same = tasks.of_crops(lambda key, batch: batch)
   of_clips, of_pictures = (Pair(clips, sounds), clips[:, 0])
   cropped, alone = jax.device_get(
     jax.jit(lambda *given: [same(jax.random.key(0), x) for x in given])(of_clips, of_pictures)

@@ -8,11 +8,12 @@ import sys
 import numpy as np
 import published_clips as published
 import pytest
-from experiments.terminal import encodable, printable
 from PIL import Image
 
-from experiments import command_line, records, zero_shot
+from experiments import zero_shot
 from metajax.data import preprocess, train_tokenizer
+from metajax.experiment import command_line, records
+from metajax.experiment.terminal import encodable, printable
 from metajax.types import Examples, Preprocessing
 
 VOCABULARY = 258
@@ -55,7 +56,7 @@ def run(monkeypatch, capsys):
   def run(*arguments):
     monkeypatch.setattr(sys, "argv", ["zero_shot", *map(str, arguments)])
     try:
-      command_line.run(zero_shot.main)
+      command_line.command(zero_shot.main)
       status = 0
     except SystemExit as stop:
       status = stop.code
@@ -160,5 +161,5 @@ def test_no_name_ends_a_run_because_it_cannot_be_printed(monkeypatch, tmp_path):
   with open(tmp_path / "out", "w", encoding="utf-8") as out:
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "argv", ["x"])
-    command_line.run(lambda: print(os.fsdecode(b"caf\xe9")))
+    command_line.command(lambda: print(os.fsdecode(b"caf\xe9")))
   assert (tmp_path / "out").read_text() == "caf\\udce9\n"
