@@ -201,6 +201,8 @@ def _without_what_names_the_machine(folder):
   """Takes out of a run what its README says, and what of a checkpoint is not needed to read it."""
   for path in [*folder.rglob("*.metajax"), *folder.rglob("_sharding")]:
     path.unlink()
+  for path in list(folder.rglob("ocdbt.process_0")):
+    shutil.rmtree(path)
   for path in folder.rglob("commit_success.txt"):
     path.write_text("Checkpoint commit was successful\n")
   about = json.loads((folder / "run.json").read_text())
