@@ -13,7 +13,7 @@ from experiments import clip, fine_tune, zero_shot
 from experiments.families import data
 from experiments.families.image_text.data import FAMILY, held_out_combinations
 from metajax.data import from_arrays
-from metajax.experiment import records
+from metajax.experiment import headlines, records
 
 TINY = ["--encoder-name", "conv4", "--width", "0.0625", "--text-width", "8", "--text-layers", "1", "--outputs", "4"]
 TINY += ["--size", "16", "--batch-size", "4", "--steps", "3", "--warmup", "1", "--curve-every", "2", "--length", "8"]
@@ -130,6 +130,9 @@ def test_glyphs_hold_out_combinations_and_a_typeface_and_probe_the_picture_tower
     f"letters in {FAMILY}",
   }
 
+  page = (tmp_path / "run" / "index.html").read_text()
+  assert all(f"{split}; chance" in page for split in ("unseen combinations", f"letters in {FAMILY}"))
+
   flags = ["--labels", "0.5", "--steps", "2", "--rates", "1e-3", "--batch-size", "4", "--validations", "1"]
   status, out, error = command(fine_tune, str(tmp_path / "run"), *flags, "--record")
   assert status == 0, error
@@ -137,6 +140,16 @@ def test_glyphs_hold_out_combinations_and_a_typeface_and_probe_the_picture_tower
   assert [(r["learner"], r["seeds"]) for r in found] == [
     ("clip, permuted captions, fine-tuned", 1),
     ("from scratch", 1),
+  ]
+
+
+def test_tiles_of_one_measure_on_several_tests_say_which():
+  said = {"learner": "clip", "steps": 3, "value": 20.0, "interval": 1.0, "classes": 10}
+  named = [said | {"measure": "zero_shot", "split": split, "chance": 10.0} for split in ("letters", "marks")]
+  assert headlines.tiles([*named, said | {"measure": "knn", "split": "test"}]) == [
+    ("Zero-shot", "20 ± 1 %", "letters; chance 10"),
+    ("Zero-shot", "20 ± 1 %", "marks; chance 10"),
+    ("Nearest neighbours", "20 ± 1 %", "chance 10"),
   ]
 
 

@@ -8,7 +8,7 @@ from test_pretraining import command, pictures  # noqa: F401  (fixtures)
 
 from experiments import fine_tune, generative
 from experiments.families.language import experiment as language
-from metajax.experiment import records
+from metajax.experiment import headlines, records
 
 TINY = ["--width", "8", "--layers", "1", "--heads", "2", "--batch-size", "8", "--steps", "4", "--warmup", "1"]
 TINY += ["--devices", "2", "--checkpoint-every", "4"]
@@ -45,6 +45,13 @@ def test_a_model_of_pictures_is_compared_with_counts_and_probed(run, tmp_path, m
   assert {*figures, "learning_curves.png", "map.png"} <= there
   assert first[0]["of"] in (records.home(None) / "README.md").read_text()
   assert f"of {first[0]['of']}; the lower the better" in (tmp_path / "run" / "index.html").read_text()
+
+
+def test_the_tile_of_a_likelihood_says_of_what_it_is_and_that_lower_is_better():
+  said = {"measure": "bits_per_pixel", "of": "6 x 6 pixels", "split": "test", "chance": 2.0, "interval": None}
+  own, counted = {"learner": "image gpt", "steps": 4, "value": 1.5}, {"learner": "alone", "steps": 0, "value": 1.75}
+  (tile,) = headlines.tiles([said | own, said | counted])
+  assert tile == ("Bits per pixel", "1.5", "chance 2, alone 1.75, of 6 x 6 pixels; the lower the better")
 
 
 TEXT = ["--model", "gpt", "--vocabulary", "300", "--length", "12"]

@@ -12,10 +12,11 @@ import pytest
 
 from experiments import fine_tune, simclr
 from experiments.families import data, representation
+from experiments.families.few_shot import experiment as few_shot
 from experiments.families.representation.data import Parts, load_parts
 from experiments.families.representation.evaluators import few_shot_tests
 from metajax import Examples, Network
-from metajax.data import from_arrays
+from metajax.data import episodes, from_arrays
 from metajax.experiment import command_line, driver, records
 from metajax.experiment.evaluators.probes import few_shot_all
 from metajax.learners import supervised
@@ -131,6 +132,13 @@ def test_bad_input_is_one_line_and_nothing_is_written(command, tmp_path, flags, 
   status, _, error = command(simclr, *TINY, *flags, "--folder", str(tmp_path / "run"))
   assert (status, error.strip()) == (2, f"error: {said}")
   assert not (tmp_path / "run").exists()
+
+
+def test_tests_that_the_data_are_too_few_for_are_refused_before_training(command, monkeypatch, tmp_path):
+  monkeypatch.setattr(few_shot, "episodes", episodes)
+  status, out, error = command(simclr, *TINY, "--test", "5w1s", "--folder", str(tmp_path / "run"))
+  assert status == 2 and "--test, --test-queries" in error and error.count("\n") == 1
+  assert "step 1" not in out and not (tmp_path / "run").exists()
 
 
 def test_what_cannot_be_fine_tuned_is_refused(command, tmp_path):

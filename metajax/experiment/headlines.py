@@ -48,25 +48,35 @@ def tiles(measured: Sequence[dict]) -> list[tuple[str, str, str]]:
   for r in measured:
     if r["learner"] == first and r["measure"] not in NO_HEADLINES:
       found.setdefault(_test(r), r)
-  return [_tile(r, [other for other in measured if _test(other) == test]) for test, r in found.items()]
+  labels = [_label(r) for r in found.values()]
+  return [
+    _tile(r, [other for other in measured if _test(other) == test], of_several=labels.count(_label(r)) > 1)
+    for test, r in found.items()
+  ]
 
 
 def _test(r: dict) -> tuple:
   return tuple(r.get(key) for key in ("measure", "split", "ways", "shots", "adaptation_steps", "of"))
 
 
-def _tile(r: dict, same_test: Sequence[dict]) -> tuple[str, str, str]:
+def _label(r: dict) -> str:
   measure = r["measure"]
   if measure in results_page.NAMED:
     label = results_page.NAMED[measure]
-    label = label[:1].upper() + label[1:]
-  else:
-    label = f"{r['ways']}-way {r['shots']}-shot" if r.get("ways") else measure.replace("_", " ")
-  percent = measure in results_page.PERCENTAGES
+    return label[:1].upper() + label[1:]
+  return f"{r['ways']}-way {r['shots']}-shot" if r.get("ways") else measure.replace("_", " ")
+
+
+def _tile(r: dict, same_test: Sequence[dict], of_several: bool) -> tuple[str, str, str]:
+  """The tile of a record; of several tests with one label it says which."""
+  percent = " %" * (r["measure"] in results_page.PERCENTAGES)
   untrained = [one for one in same_test if not one.get("steps") and one["learner"] != results_page.UNTRAINED]
-  baselines = [f"{one['learner']} {one['value']:g}" for one in untrained]
-  others = ((f"{r['seeds']} seeds, interval over them",) if r.get("seeds", 1) > 1 else ()) + tuple(baselines[:1])
-  return label, value_of(r) + " %" * percent, beside(r, *others)
+  others = [f"{r['seeds']} seeds, interval over them"] if r.get("seeds", 1) > 1 else []
+  others += [f"{one['learner']} {one['value']:g}" for one in untrained[:1]]
+  if r["measure"] in results_page.GENERATIVE:
+    others.append(f"of {r['of']}; the lower the better" if r.get("of") else "the lower the better")
+  which = f"{r['split']}; " if of_several and r.get("split") else ""
+  return _label(r), value_of(r) + percent, which + beside(r, *others)
 
 
 def warn(folder: Path | None, measured: Sequence[dict]) -> list[str]:

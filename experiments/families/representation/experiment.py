@@ -16,6 +16,7 @@ from experiments.families.representation.evaluators import (
   EmbedFn,
   FrozenFeatures,
   accuracy_of_neighbours,
+  few_shot_tests,
   known_and_asked,
   of_curve,
 )
@@ -98,6 +99,7 @@ def representation_experiment(
     figures=draw_all,
     notes=lambda trained, records: [("Data", figures.sizes(parts()))],
     title=f"{name} on {slug(config.data)}",
+    check=lambda shapes, batch: few_shot_tests(config, parts()),  # refuses tests that the data are too few for
     choose=None if choose is None else lambda states: choose(states, parts()),
   )
 
