@@ -54,12 +54,25 @@ class Tests(NamedTuple):
 class FewShotConfig(Protocol):
   """The config of a few-shot experiment, which has flags of its own beside these."""
 
-  data: ImageData
-  task: Task
-  outer: Outer
-  training: Training
-  tests: Tests
-  run: RunFlags
+  @property
+  def data(self) -> ImageData: ...
+
+  @property
+  def task(self) -> Task: ...
+
+  @property
+  def outer(self) -> Outer: ...
+
+  @property
+  def training(self) -> Training: ...
+
+  @property
+  def tests(self) -> Tests: ...
+
+  @property
+  def run(self) -> RunFlags: ...
+
+  def _replace(self, *, data: ImageData = ..., tests: Tests = ...) -> "FewShotConfig": ...
 
 
 def schedule(config: FewShotConfig) -> optax.Schedule | float:

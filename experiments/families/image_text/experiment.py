@@ -57,18 +57,41 @@ class TextTower(NamedTuple):
 class ClipConfig(Protocol):
   """The config of a CLIP."""
 
-  encoder: EncoderFlags
-  text: TextTower
-  outputs: int
-  loss: Loss
-  augment: Literal["auto", "none", "crop", "affine"]
-  chunk: int | None
-  permuted: bool
-  data: ImageData
-  outer: Outer
-  training: Training
-  probing: Probing
-  run: RunFlags
+  @property
+  def encoder(self) -> EncoderFlags: ...
+
+  @property
+  def text(self) -> TextTower: ...
+
+  @property
+  def outputs(self) -> int: ...
+
+  @property
+  def loss(self) -> Loss: ...
+
+  @property
+  def augment(self) -> Literal["auto", "none", "crop", "affine"]: ...
+
+  @property
+  def chunk(self) -> int | None: ...
+
+  @property
+  def permuted(self) -> bool: ...
+
+  @property
+  def data(self) -> ImageData: ...
+
+  @property
+  def outer(self) -> Outer: ...
+
+  @property
+  def training(self) -> Training: ...
+
+  @property
+  def probing(self) -> Probing: ...
+
+  @property
+  def run(self) -> RunFlags: ...
 
 
 def clip_experiment(config: ClipConfig) -> Experiment:

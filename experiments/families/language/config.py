@@ -25,10 +25,23 @@ class Text(NamedTuple):
 class LanguageConfig(Protocol):
   """The config of a language model."""
 
-  transformer: Transformer
-  text: Text
-  sampling: Sampling
-  data: ImageData
-  outer: Outer
-  training: Training
-  run: RunFlags
+  @property
+  def transformer(self) -> Transformer: ...
+
+  @property
+  def text(self) -> Text: ...
+
+  @property
+  def sampling(self) -> Sampling: ...
+
+  @property
+  def data(self) -> ImageData: ...
+
+  @property
+  def outer(self) -> Outer: ...
+
+  @property
+  def training(self) -> Training: ...
+
+  @property
+  def run(self) -> RunFlags: ...

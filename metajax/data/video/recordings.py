@@ -135,9 +135,10 @@ def cut_clips(
     raise ValueError(f"expected parts that fit into clips of {length} frames, got {given}")
   starts = range(start, stop - frames + 1, every)
   rows, parts = np.repeat(np.arange(count), len(starts)), np.tile(np.array(starts), count)
-  take = lambda values, each: np.stack(
-    [values[row, at * each : (at + frames) * each] for row, at in zip(rows, parts, strict=True)]
-  )
+
+  def take(values, each):
+    return np.stack([values[row, at * each : (at + frames) * each] for row, at in zip(rows, parts, strict=True)])
+
   of_frames = {name: values.ndim > 1 for name, values in source.factors.items()}
   return source._replace(
     images=take(source.images, 1),
