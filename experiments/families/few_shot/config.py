@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NamedTuple, Protocol
 import optax
 
 from experiments.families.data import ImageData
-from metajax.experiment import RunFlags, Training
+from experiments.families.protocols import DataConfig
 from metajax.experiment.bounds import Bounds, Count, Positive, TwoOrMore
 
 Decay = Literal["none", "cosine", "linear", "halving"]
@@ -51,11 +51,8 @@ class Tests(NamedTuple):
   """Validation tasks, from classes cut from training."""
 
 
-class FewShotConfig(Protocol):
+class FewShotConfig(DataConfig, Protocol):
   """The config of a few-shot experiment, which has flags of its own beside these."""
-
-  @property
-  def data(self) -> ImageData: ...
 
   @property
   def task(self) -> Task: ...
@@ -64,13 +61,7 @@ class FewShotConfig(Protocol):
   def outer(self) -> Outer: ...
 
   @property
-  def training(self) -> Training: ...
-
-  @property
   def tests(self) -> Tests: ...
-
-  @property
-  def run(self) -> RunFlags: ...
 
   def _replace(self, *, data: ImageData = ..., tests: Tests = ...) -> "FewShotConfig": ...
 

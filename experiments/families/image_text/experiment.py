@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.families.data import ImageData, slug
+from experiments.families.data import slug
 from experiments.families.image_text import evaluators, figures
 from experiments.families.image_text.data import describe, load_data
-from experiments.families.representation.config import Probing, check
+from experiments.families.representation.config import ProbedConfig, check
 from experiments.families.representation.encoders import EncoderFlags, encoder_of
 from metajax.compose import chunked, linear, with_head
 from metajax.data import Tokenizer, image_texts, train_tokenizer
-from metajax.experiment import Experiment, RunFlags, Training
+from metajax.experiment import Experiment
 from metajax.experiment.bounds import Bounds, Depth, NotNegative, Positive, TwoOrMore, Width, ZeroOrMore
 from metajax.learners import clip
 from metajax.learners.clip import Loss
@@ -54,7 +54,7 @@ class TextTower(NamedTuple):
   """Tokens of the longest caption."""
 
 
-class ClipConfig(Protocol):
+class ClipConfig(ProbedConfig, Protocol):
   """The config of a CLIP."""
 
   @property
@@ -79,19 +79,7 @@ class ClipConfig(Protocol):
   def permuted(self) -> bool: ...
 
   @property
-  def data(self) -> ImageData: ...
-
-  @property
   def outer(self) -> Outer: ...
-
-  @property
-  def training(self) -> Training: ...
-
-  @property
-  def probing(self) -> Probing: ...
-
-  @property
-  def run(self) -> RunFlags: ...
 
 
 def clip_experiment(config: ClipConfig) -> Experiment:

@@ -4,10 +4,10 @@ from typing import Literal, NamedTuple, Protocol
 
 import optax
 
-from experiments.families.data import ImageData
 from experiments.families.few_shot.config import ways_and_shots
+from experiments.families.protocols import DataConfig
 from experiments.families.representation.data import Classes
-from metajax.experiment import RunFlags, Training
+from metajax.experiment import Training
 from metajax.experiment.bounds import Count, NotNegative, Positive, TwoOrMore, ZeroOrMore
 from metajax.mesh import devices_for
 from metajax.train import adamw, lars, scaled_rate, warmup_cosine
@@ -43,14 +43,8 @@ class Probing(NamedTuple):
   """Test tasks of each setting."""
 
 
-class ProbedConfig(Protocol):
+class ProbedConfig(DataConfig, Protocol):
   """The config of whatever has frozen features that are tested."""
-
-  @property
-  def data(self) -> ImageData: ...
-
-  @property
-  def training(self) -> Training: ...
 
   @property
   def probing(self) -> Probing: ...
@@ -61,9 +55,6 @@ class RepresentationConfig(ProbedConfig, Protocol):
 
   @property
   def outer(self) -> Outer: ...
-
-  @property
-  def run(self) -> RunFlags: ...
 
 
 def optimizer_of(config: RepresentationConfig) -> optax.GradientTransformation:
