@@ -3,7 +3,7 @@
 python -m experiments.cavia --data omniglot --budget cpu     # 5-way 1-shot 95.1, 20 minutes on 1 CPU core
 """
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import optax
 
@@ -51,7 +51,7 @@ PRESETS = {
 def build(config: Config) -> fs.Experiment:
   """CAVIA, whose context vector alone adapts."""
   policy, filters, normalisation = config.network
-  layers = {"downsample": "stride", "normalisation": normalisation}
+  layers: dict[str, Any] = {"downsample": "stride", "normalisation": normalisation}
   encoder = modulated(conv_blocks(3, filters, pool="none", **layers), conv_blocks(1, filters, pool="mean", **layers))
   network = with_head(encoder, linear(config.task.ways))
 

@@ -118,7 +118,7 @@ def _write(written: dict[Path, list[Record]]):
       print(f"\nnot recorded: {error}")
 
 
-def _config(first: FewShotConfig, data: str | None, split: str | None, tests: dict, **other: bool) -> FewShotConfig:
+def _config(first: FewShotConfig, data: str | None, split: str | None, tests: dict, **other: Any) -> FewShotConfig:
   """The first run's flags, with those of the command."""
   images = first.data._replace(**other)
   if data is not None and data != images.data:

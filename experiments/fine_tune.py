@@ -145,7 +145,7 @@ def _read(folder: Path, modules: Sequence[str]) -> Pretrained:
   run = read_run(folder, (*experiments.commands(), *modules))
   jax.config.update("jax_default_matmul_precision", run.config.run.precision)
   of_pictures = hasattr(run.config, "probing")
-  experiment = run.module.build(run.config) if of_pictures else None
+  experiment: Any = run.module.build(run.config) if of_pictures else None
   kept = [one for one in experiment.evaluate if isinstance(one, FrozenFeatures | Transfer)] if experiment else []
   if not kept:
     given = f"got one of {run.module.__name__} in {str(folder)!r}"

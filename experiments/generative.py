@@ -3,7 +3,7 @@
 python -m experiments.generative --budget cpu_mae     # as python -m experiments.masked_autoencoder --budget cpu
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from experiments import gpt, image_gpt, masked_autoencoder
 from experiments.families import representation as rep
@@ -11,13 +11,14 @@ from experiments.families.generative_images.config import Masking, Pixels
 from experiments.families.language.config import Text
 from experiments.families.transformers import Sampling, Transformer
 
-MODELS = {"gpt": gpt, "image_gpt": image_gpt, "mae": masked_autoencoder}
+Model = Literal["gpt", "image_gpt", "mae"]
+MODELS: dict[Model, Any] = {"gpt": gpt, "image_gpt": image_gpt, "mae": masked_autoencoder}
 
 
 class Config(NamedTuple):
   """Pretraining by generating: what comes next, or what is hidden, and what frozen features are worth."""
 
-  model: Literal["gpt", "image_gpt", "mae"] = "mae"
+  model: Model = "mae"
   """Of texts gpt, of pictures image_gpt or mae."""
   transformer: Transformer = Transformer()
   text: Text = Text()
@@ -31,7 +32,7 @@ class Config(NamedTuple):
   run: rep.RunFlags = rep.RUN
 
 
-PRESETS = {
+PRESETS: dict[str, Config] = {
   name + (f"_{model}" if (name, model) != ("paper", "mae") else ""): Config(model)._replace(**preset._asdict())
   for model, name in (("mae", "paper"), ("image_gpt", "paper"), ("gpt", "paper"), *((m, "cpu") for m in MODELS))
   for preset in [MODELS[model].PRESETS[name]]

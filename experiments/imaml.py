@@ -3,7 +3,7 @@
 python -m experiments.imaml --data omniglot --budget cpu     # 5-way 1-shot 91.6, 18 minutes on 1 CPU core
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import optax
 
@@ -54,7 +54,7 @@ def build(config: Config) -> fs.Experiment:
   """iMAML, by gradient descent."""
   encoder, _, network, start = fs.with_linear_head(config.network, config.task.ways)
   policy, normalisation = config.network.policy, config.network.normalisation
-  solved = {"strength": config.strength, "cg_steps": config.cg_steps, "damping": config.damping}
+  solved: dict[str, Any] = {"strength": config.strength, "cg_steps": config.cg_steps, "damping": config.damping}
 
   def learner(_, policy):
     inner = optax.sgd(config.inner_rate)

@@ -3,7 +3,7 @@
 python -m experiments.maml_plus_plus --data omniglot --budget cpu     # 5-way 1-shot 95.9, 20 minutes on 1 CPU core
 """
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from experiments.families import few_shot as fs
 from metajax.experiment.bounds import Bounds, NotNegative, Positive, Steps
@@ -57,7 +57,7 @@ def build(config: Config) -> fs.Experiment:
     raise ValueError(f"expected --first-order-until below the {steps} --steps, got {first_order}")
   encoder, _, network, start = fs.with_linear_head(config.network, config.task.ways)
   policy, normalisation = config.network.policy, config.network.normalisation
-  annealed = {"multi_step_until": config.multi_step_until, "first_order_until": first_order}
+  annealed: dict[str, Any] = {"multi_step_until": config.multi_step_until, "first_order_until": first_order}
 
   def learner(steps, policy):
     return maml_plus_plus(network, steps, rate=config.inner_rate, encoder=encoder, policy=policy, **annealed, **start)

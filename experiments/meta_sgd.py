@@ -3,7 +3,7 @@
 python -m experiments.meta_sgd --data omniglot --budget cpu --steps 8000     # 5-way 1-shot 97.3, 20 minutes on 1 core
 """
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from experiments.families import few_shot as fs
 from metajax.adapt import Gradient
@@ -51,7 +51,7 @@ def build(config: Config) -> fs.Experiment:
   """Meta-SGD, which learns a rate for each weight."""
   encoder, _, network, start = fs.with_linear_head(config.network, config.task.ways)
   policy, normalisation = config.network.policy, config.network.normalisation
-  rates = {"rate": (config.low_rate, config.high_rate), "gradient": config.gradient}
+  rates: dict[str, Any] = {"rate": (config.low_rate, config.high_rate), "gradient": config.gradient}
 
   def learner(steps, policy):
     return meta_sgd(network, steps, encoder=encoder, policy=policy, **rates, **start)

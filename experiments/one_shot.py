@@ -96,7 +96,7 @@ def _drawn(config: FewShotConfig, found: list[FewShotRun], ways: int, runs: int,
   """Runs drawn from test classes, and what records call them."""
   own = config.data
   part = f"{own.split}/test" if own.split else "test"
-  kept = {"skip_broken": own.skip_broken, "min_images_per_class": own.min_images_per_class}
+  kept: dict[str, Any] = {"skip_broken": own.skip_broken, "min_images_per_class": own.min_images_per_class}
   source = load(own.data, part, size=own.size, download=own.download, **kept)  # upright: a turned alphabet is none
   for one in found:
     finished.check_unseen(one, config, source)

@@ -11,12 +11,20 @@ python -m experiments.pretext --task audio_visual --budget cpu_clips --data movi
 """
 
 from functools import partial
-from typing import Annotated, Literal, NamedTuple, get_args
+from typing import Annotated, Literal, NamedTuple, cast, get_args
 
 from experiments.families import representation as rep
 from experiments.families.pretext import evaluators
 from experiments.families.pretext.data import ClipFlags, load_recorded
-from experiments.families.pretext.tasks import OfClips, OfPictures, Tiles, asked_of_clips, asked_of_pictures, of_crops
+from experiments.families.pretext.tasks import (
+  Asked,
+  OfClips,
+  OfPictures,
+  Tiles,
+  asked_of_clips,
+  asked_of_pictures,
+  of_crops,
+)
 from experiments.families.representation.experiment import parts_of
 from metajax.compose import perceptron
 from metajax.data import examples, recordings
@@ -70,6 +78,13 @@ PRESETS = {
 }
 
 
+def asked_of(config: Config) -> Asked:
+  """The task of a config by its name."""
+  if config.task in get_args(OfClips):
+    return asked_of_clips(cast(OfClips, config.task), config.clips)
+  return asked_of_pictures(cast(OfPictures, config.task), config.tiles)
+
+
 def build(config: Config) -> rep.Experiment:
   """A pretext task, or true labels to compare it with."""
   network = rep.encoder_of(config.encoder)
@@ -77,7 +92,7 @@ def build(config: Config) -> rep.Experiment:
     learner = supervised(network)
     return rep.representation_experiment(config, "supervised", learner, network, draw=_nothing, batches=_labelled)
   of_clips, name = config.task in get_args(OfClips), config.task.replace("_", " ")
-  asked = asked_of_clips(config.task, config.clips) if of_clips else asked_of_pictures(config.task, config.tiles)
+  asked = asked_of(config)
   network, head = asked.prepare(network), perceptron(config.hidden, len(asked.classes))
   task, answer = of_crops(asked.task) if config.crops else asked.task, answers(network, head)
   load = partial(load_recorded, config.data, config.probing, config.clips, config.task == "audio_visual")

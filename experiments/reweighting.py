@@ -11,7 +11,7 @@ import functools
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -124,17 +124,22 @@ def _compared(config: Config, network: Network, problem_of: Callable, trained: T
   for seed, state in enumerate(trained.states, trained.seed):
     found, weights = problem_of(seed), weights_of(state)
     scores = {"weight_auc: learned weights": roc_auc_score(~found.is_wrong, weights)}
-    scores |= compare(train, config.compared_steps, *found[:1], weights, *found[1:4], seed)
+    scores |= compare(train, config.compared_steps, found.noisy, weights, *found[1:4], seed)
     for name, score in scores.items():
       values.setdefault(name, []).append(score)
   print(f"\n{config.ways} letters, {config.clean} clean pictures each, {config.wrong:.0%} of other labels wrong; mean "
         f"over {seeds} seeds")  # fmt: skip
-  about = {"data": "glyphs", "split": f"{config.wrong:.0%} wrong labels", "ways": config.ways, "shots": 48}
+  about: dict[str, Any] = {
+    "data": "glyphs",
+    "split": f"{config.wrong:.0%} wrong labels",
+    "ways": config.ways,
+    "shots": 48,
+  }
   about |= {"queries": 24, "policy": "none", "tasks": seeds, "seed": trained.seed, "seeds": seeds}
   about |= {"steps": trained.steps, "train_seconds": round(trained.seconds / seeds, 1)}
   measured = []
   for name, each in values.items():
-    (measure, what), score = name.split(": "), over_seeds([Score(value, 0.0, None) for value in each])
+    (measure, what), score = name.split(": "), over_seeds([Score(value, 0.0, np.array([value])) for value in each])
     print(f"  {measure.replace('_', ' '):<10} {what:<37} {score}")
     said = {**about, "each": np.round(each, 4).tolist()}
     measured.append(Record(what, measure, round(score.mean, 4), round(score.interval, 4), about=said))

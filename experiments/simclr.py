@@ -5,7 +5,7 @@ python -m experiments.simclr --data cifar10 --budget cpu_photos     # probe 55.7
 python -m experiments.simclr --data cifar10 --budget cifar     # for an accelerator
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from experiments.families import representation as rep
 from metajax.experiment.bounds import Depth, Positive, Width
@@ -76,7 +76,7 @@ def build(config: Config) -> rep.Experiment:
   """SimCLR, whose features are those before its projection head."""
   network, view = rep.encoder_of(config.encoder), view_of(config)
   head = projection_head(config.hidden, config.outputs, config.layers)
-  how = {"temperature": "learned" if config.learned_temperature else config.temperature}
+  how: dict[str, Any] = {"temperature": "learned" if config.learned_temperature else config.temperature}
   learner = simclr(network, head, view, **how)
   others = {"after the head": simclr(network, head, view, embedding="head", **how).embed}
   return rep.representation_experiment(config, "simclr", learner, network, draw=rep.views(view), others=others)

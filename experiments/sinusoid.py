@@ -8,7 +8,7 @@ python -m experiments.sinusoid --learners maml joint meta_sgd maml_plus_plus ima
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -88,7 +88,7 @@ def _nothing(*given):
 def _errors(config: Config, way: "Way", trained: Trained, /) -> list[Record]:
   """The mean squared error on new waves, after each number of steps."""
   test = _test_waves(config)
-  about = {"data": "sinusoid", "split": "test", "ways": None, "shots": config.shots, "queries": QUERIES}
+  about: dict[str, Any] = {"data": "sinusoid", "split": "test", "ways": None, "shots": config.shots, "queries": QUERIES}
   about |= {"policy": "none", "tasks": config.test_tasks, "steps": trained.steps, "seed": trained.seed}
   about["train_seconds"] = round(trained.seconds, 1)
   state = trained.states[0]
@@ -125,7 +125,7 @@ class Way(NamedTuple):
   """
 
   title: str
-  after: Callable[[int], Learner]
+  after: Callable[..., Learner]
   steps: int
   tested: tuple[int, ...]
   any_rate: bool = False
@@ -133,7 +133,8 @@ class Way(NamedTuple):
 
 def ways_to_learn(hidden: tuple[int, ...], inner_rate: float, context: int, steps: int, tasks: int) -> dict[Name, Way]:
   """All of them, on a perceptron of one width."""
-  network, common = mlp(hidden, 1), {"loss": squared_error, "at_once": tasks}
+  network = mlp(hidden, 1)
+  common: dict[str, Any] = {"loss": squared_error, "at_once": tasks}
 
   def plain(n, rate=inner_rate):
     return maml(network, gradient_steps(optax.sgd(rate), n) if n else unchanged, **common)

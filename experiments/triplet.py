@@ -3,7 +3,7 @@
 python -m experiments.triplet --data omniglot --budget cpu     # 5-way 1-shot 98.2, 13 minutes on 1 CPU core
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from experiments.families import few_shot as fs
 from metajax.data import balanced, triplets
@@ -44,7 +44,7 @@ PRESETS = {
 def build(config: Config) -> fs.Experiment:
   """Triplet networks."""
   network = fs.embedding_network(config.network)
-  how = {"negatives": config.negatives, "margin": "soft" if config.soft_margin else config.margin}
+  how: dict[str, Any] = {"negatives": config.negatives, "margin": "soft" if config.soft_margin else config.margin}
   learner = triplet(network, **how)
   neighbour = triplet(network, predictor=nearest_neighbour, **how)
   trained, variant = fs.distorted(config.network, learner)

@@ -9,6 +9,7 @@ import io
 import os
 import sys
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -49,7 +50,7 @@ class Model(NamedTuple):
   learner: Learner
   params: dict
   state: dict
-  tokenize: object
+  tokenize: Callable[[Sequence[str]], np.ndarray]
   size: int
   channels: int
   inverted: bool = False
@@ -170,7 +171,7 @@ def _read_pictures(images, files, found: Model):
 
 def _batches(pictures, inverted):
   for start in range(0, len(pictures), BATCH):
-    some = np.float32(np.stack(pictures[start : start + BATCH])) / np.float32(255)
+    some = np.asarray(np.stack(pictures[start : start + BATCH]), np.float32) / np.float32(255)
     yield Examples(1 - some if inverted else some, np.zeros(len(some), np.int32))
 
 

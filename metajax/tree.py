@@ -21,7 +21,8 @@ def is_integer(x: Any) -> bool:
 
 def is_key(x: Any) -> bool:
   """Whether it is a typed key, `jax.random.key(seed)`, or an array of them."""
-  return jnp.issubdtype(getattr(x, "dtype", None), jax.dtypes.prng_key)
+  dtype: Any = getattr(x, "dtype", None)
+  return jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 
 def is_symbolic_zero(x: Any) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
+import numpy as np
 
 Array = jax.Array
 Key = jax.Array  # a typed key, `jax.random.key(seed)`
@@ -19,6 +20,7 @@ Params = Any  # a pytree of floating arrays: what is learned
 State = Any  # a pytree of arrays: what is carried but not learned (running statistics, counters, teachers)
 Metrics = Any  # {name: scalar}
 Inputs = Any  # an array [n, ...], or a pytree of such arrays
+AnyArray = jax.Array | np.ndarray  # of NumPy on the host, or of JAX on a device
 Labels = Any  # an array [n, ways] or [n, outputs], of NumPy on the host and of JAX on a device
 Batch = Any  # a pytree of arrays with one leading axis: examples, or tasks for episodes
 Data = Any  # whatever a loss is taken on: a pytree of arrays

@@ -6,7 +6,7 @@ Values that are traced are not there yet: of those, shapes and types are checked
 from metajax.checks.arrays import REAL, finite, floating, integers, not_finite, real, to_numpy, values, weights
 from metajax.checks.labels import one_hot, shares
 from metajax.checks.messages import SHOWN, counted, describe, is_concrete
-from metajax.checks.outside import local_path, parse_json
+from metajax.checks.outside import local_path, parse_json, repeated
 from metajax.checks.scalars import choice, count, flag, flags, function, in_range, positive, record, scalar, text
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
   "positive",
   "real",
   "record",
+  "repeated",
   "scalar",
   "shares",
   "text",

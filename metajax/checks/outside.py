@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,15 @@ def parse_json(where: str, text: str | bytes, kind: type = dict) -> Any:
 def _each_once(pairs):
   found = dict(pairs)
   if len(found) < len(pairs):
-    seen = set()
-    twice = next(name for name, _ in pairs if name in seen or seen.add(name))
-    raise ValueError(f"{twice!r} is there twice")
+    raise ValueError(f"{repeated(name for name, _ in pairs)!r} is there twice")
   return found
+
+
+def repeated(names: Iterable[str]) -> str | None:
+  """The first of some names that comes a second time, or None."""
+  seen = set()
+  for name in names:
+    if name in seen:
+      return name
+    seen.add(name)
+  return None

@@ -3,12 +3,10 @@
 import numpy as np
 import tensorflow as tf
 
-from metajax import checks
 from metajax.data.files.lazy_images import take
 from metajax.data.pipeline import check_batches, in_epochs, plain, reader
-from metajax.data.sharding import check_place, rows_of_host
+from metajax.data.sharding import in_order_of, rows_of_host
 from metajax.data.source import Source, check_source
-from metajax.shards import host_slice
 from metajax.types import Batches, Examples
 
 
@@ -28,19 +26,11 @@ def in_order(source: Source, *, batch_size: int) -> Batches:
     ValueError: `batch_size` is less than 1.
   """
   check_source(source)
-  checks.count("batch_size", batch_size)
 
-  def batches(start=0, shard=(0, 1)):
-    check_place(start, shard)
-    return _in_order(start, shard)
+  def batch(rows):
+    return Examples(np.float32(np.asarray(take(source.images, rows))) / np.float32(255), source.labels[rows])
 
-  def _in_order(start, shard):
-    for first in range(start * batch_size, len(source.labels), batch_size):
-      rows = np.arange(first, min(first + batch_size, len(source.labels)))
-      rows = rows[host_slice(len(rows), shard)]
-      yield Examples(np.float32(np.asarray(take(source.images, rows))) / np.float32(255), source.labels[rows])
-
-  return batches
+  return in_order_of(len(source.labels), batch_size, batch)
 
 
 def examples(source: Source, *, batch_size: int, seed: int = 0) -> Batches:

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from metajax import checks
-from metajax.data.pipeline import MOST, check_seed, plain, random_integers, reader
+from metajax.data.pipeline import MOST, check_seed, constant, plain, random_integers, reader
 from metajax.data.sharding import ENDLESS, rows_of_host
 from metajax.data.source import Source, check_source
 from metajax.types import Batches, Episode, Examples
@@ -52,7 +52,10 @@ def episodes(
     drawn = tf.data.Dataset.range(start * local, ENDLESS).map(
       plain(lambda c: rows(c // local * tasks + offset + c % local)), num_parallel_calls=tf.data.AUTOTUNE
     )
-    split = lambda rows: Episode(labelled(rows[..., :shots]), labelled(rows[..., shots:]))
+
+    def split(rows):
+      return Episode(labelled(rows[..., :shots]), labelled(rows[..., shots:]))
+
     return read(drawn.batch(local, drop_remainder=True).map(plain(split)))
 
   return batches
@@ -91,8 +94,8 @@ def draw_task(source: Source, ways: int, shots: int, queries: int, seed: int, wi
   most, classes = int(counts.max()), len(counts)
   group = _groups(source, ways) if within_groups else None
   # The pictures of class c are rows by_class[first[c]], ... of the images.
-  by_class = tf.constant(np.argsort(source.labels, kind="stable"))
-  first, count = tf.constant(np.cumsum(counts) - counts), tf.constant(counts)
+  by_class = constant(np.argsort(source.labels, kind="stable"))
+  first, count = constant(np.cumsum(counts) - counts), constant(counts)
 
   def rows(task):
     """The places of the greatest of independent random numbers are a uniform draw without replacement (`index_shuffle`

@@ -105,7 +105,10 @@ def _run(folder, name, size) -> Episode:
     )
   labels = np.eye(len(ways), dtype=np.float32)
   order = sorted(range(len(lines)), key=lambda i: tests[i])
-  read = lambda names: np.stack([_ink(folder, name, size) for name in names])
+
+  def read(names):
+    return np.stack([_ink(folder, name, size) for name in names])
+
   query = Examples(read([tests[i] for i in order]), labels[[ways.index(trainings[i]) for i in order]])
   return Episode(Examples(read(ways), labels), query)
 
@@ -136,15 +139,19 @@ def _drawn(source, groups, large, ways, random) -> Episode:
       raise ValueError(f"expected two pictures of each character, got one of {least[0]!r}")
     chosen = np.stack([random.permutation(rows[k])[:2] for k in classes])
   labels = np.eye(ways, dtype=np.float32)
-  pictures = lambda rows: np.float32(source.images[rows]) / np.float32(255)
+
+  def pictures(rows):
+    return np.float32(source.images[rows]) / np.float32(255)
+
   return Episode(Examples(pictures(chosen[:, 0]), labels), Examples(pictures(chosen[:, 1]), labels))
 
 
 def _once(runs) -> Batches:
   """All runs as one batch."""
-  stack = lambda part: Examples(
-    *(np.stack(arrays) for arrays in zip(*(getattr(run, part) for run in runs), strict=True))
-  )
+
+  def stack(part):
+    return Examples(*(np.stack(arrays) for arrays in zip(*(getattr(run, part) for run in runs), strict=True)))
+
   whole = Episode(stack("support"), stack("query"))
 
   def batches(start=0, shard=(0, 1)):

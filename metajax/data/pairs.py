@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from metajax import checks
 from metajax.data.episodes import draw_task
-from metajax.data.pipeline import check_batches, plain, random_integers, reader
+from metajax.data.pipeline import check_batches, constant, plain, random_integers, reader
 from metajax.data.sharding import ENDLESS, rows_of_host
 from metajax.data.source import Source, check_source
 from metajax.types import Batches, Examples, Pair
@@ -57,7 +57,9 @@ def triplets(source: Source, *, batch_size: int, seed: int = 0, within_groups: b
   rows, read = _draw_triplet(source, batch_size, seed, within_groups), reader(source.images)
 
   def batches(start=0, shard=(0, 1)):
-    named = lambda counter: dict(zip(("anchor", "positive", "negative"), rows(counter), strict=True))
+    def named(counter):
+      return dict(zip(("anchor", "positive", "negative"), rows(counter), strict=True))
+
     return read(_each(named, start, shard, batch_size))
 
   return batches
@@ -125,9 +127,9 @@ def _draw_triplet(source, batch_size, seed, within_groups):
     of = f" of the group {source.groups[alone[0]]!r}" if within_groups else ""
     raise ValueError(f"expected at least 2 classes{of}, got {source.classes[alone[0]]!r} alone")
   most, classes = int(counts.max()), len(counts)
-  by_class = tf.constant(np.argsort(source.labels, kind="stable"))
-  first, count = tf.constant(np.cumsum(counts) - counts), tf.constant(counts)
-  group = tf.constant(groups)
+  by_class = constant(np.argsort(source.labels, kind="stable"))
+  first, count = constant(np.cumsum(counts) - counts), constant(counts)
+  group = constant(groups)
 
   def rows(counter):
     """The greatest of independent random numbers are a uniform draw without replacement, as for `episodes`."""
@@ -136,10 +138,16 @@ def _draw_triplet(source, batch_size, seed, within_groups):
     others = (group == group[way]) & (tf.range(classes, dtype=tf.int64) != way)
     other = tf.argmax(tf.where(others, noise[:classes], tf.int64.min))
     own, its = noise[classes : classes + most], noise[classes + most :]
-    exists = lambda k: tf.range(most, dtype=tf.int64) < count[k]
+
+    def exists(k):
+      return tf.range(most, dtype=tf.int64) < count[k]
+
     chosen = tf.math.top_k(tf.where(exists(way), own, tf.int64.min), 2).indices
     negative = tf.argmax(tf.where(exists(other), its, tf.int64.min))
-    picture = lambda k, index: by_class[first[k] + tf.cast(index, tf.int64)]
+
+    def picture(k, index):
+      return by_class[first[k] + tf.cast(index, tf.int64)]
+
     return picture(way, chosen[0]), picture(way, chosen[1]), picture(other, negative)
 
   return rows

@@ -38,7 +38,7 @@ def learn_palette(source: Source, colours: int = 16, *, size: int | None = None,
 
   random = np.random.default_rng(seed)
   rows = np.sort(random.permutation(len(source.labels))[:2000])
-  pictures = np.float32(np.asarray(take(source.images, rows))) / np.float32(255)
+  pictures = np.asarray(take(source.images, rows), np.float32) / np.float32(255)
   if size is not None:
     pictures = tf.image.resize(pictures, (size, size), antialias=True).numpy()
   pixels = pictures.reshape(-1, pictures.shape[-1])

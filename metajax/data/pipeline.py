@@ -2,6 +2,7 @@
 
 import collections
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -28,7 +29,12 @@ def in_epochs(number: int, batch_size: int, seed: int, start: int) -> tf.data.Da
   return tf.data.Dataset.range(epoch, ENDLESS).map(plain(order)).rebatch(batch_size, drop_remainder=True)
 
 
-def random_integers(number: int, seed: int, index: tf.Tensor) -> tf.Tensor:
+def constant(x: np.ndarray) -> Any:
+  """A tensor. Of its operators, which TensorFlow adds when it is imported, its types know nothing."""
+  return tf.constant(x)
+
+
+def random_integers(number: int, seed: int, index: tf.Tensor) -> Any:
   """`number` independent 64-bit integers, a function of two 64-bit integers."""
   key = tf.stack([tf.constant(seed, tf.int64), index])
   return tf.random.stateless_uniform([number], key, minval=None, maxval=None, dtype=tf.int64, alg="philox")
@@ -39,8 +45,11 @@ def reader(images: np.ndarray | Pictures) -> Callable[[tf.data.Dataset], Iterato
   pictures."""
   if isinstance(images, Pictures):
     return lambda batches: _decoded(images, batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator())
-  images = tf.constant(images)
-  gather = lambda rows: tf.cast(tf.gather(images, rows), tf.float32) / 255
+  pictures = constant(images)
+
+  def gather(rows):
+    return tf.cast(tf.gather(pictures, rows), tf.float32) / 255
+
   shown = plain(lambda batch: _map_inputs(gather, batch))
 
   def read(batches):

@@ -1,7 +1,12 @@
 """Which rows of a batch a host reads, where all hosts read as many."""
 
+from collections.abc import Callable
+
+import numpy as np
+
 from metajax import checks
-from metajax.shards import check_shard
+from metajax.shards import check_shard, host_slice
+from metajax.types import Batch, Batches
 
 ENDLESS = 2**63 - 1  # the last step that 64 bits can count
 
@@ -13,6 +18,22 @@ def rows_of_host(start: int, shard: tuple[int, int], rows: int, name: str) -> tu
   if rows % hosts:
     raise ValueError(f"expected {name} that {hosts} hosts divide, got {rows}")
   return host * (rows // hosts), rows // hosts
+
+
+def in_order_of(count: int, batch_size: int, batch: Callable[[np.ndarray], Batch]) -> Batches:
+  """Batches of all of `count` rows once, in their order, which end; `batch` gives those of a host's rows."""
+  checks.count("batch_size", batch_size)
+
+  def batches(start=0, shard=(0, 1)):
+    check_place(start, shard)
+    return read(start, shard)
+
+  def read(start, shard):
+    for first in range(start * batch_size, count, batch_size):
+      rows = np.arange(first, min(first + batch_size, count))
+      yield batch(rows[host_slice(len(rows), shard)])
+
+  return batches
 
 
 def check_place(start: int, shard: tuple[int, int]) -> tuple[int, int]:

@@ -54,7 +54,7 @@ def bigram(train: np.ndarray, validation: np.ndarray, test: np.ndarray, vocabula
     return np.log((together + k * alone) / (firsts[a] + k))
 
   found = {(k, s): probabilities(validation, k, s).mean() for k in STRENGTHS for s in STRENGTHS}
-  chosen = max(found, key=found.get)
+  chosen = max(found, key=found.__getitem__)
   whole = np.zeros(test[:, 1:].shape)
   whole[test[:, 1:] >= 0] = probabilities(test, *chosen)
   return Counted(whole, chosen)
@@ -90,7 +90,7 @@ def independent_pixels(train: np.ndarray, validation: np.ndarray, test: np.ndarr
     return np.log((own[places, rows] + k * everywhere[rows]) / (len(train) + k))
 
   found = {k: probabilities(validation, k).mean() for k in STRENGTHS}
-  chosen = max(found, key=found.get)
+  chosen = max(found, key=found.__getitem__)
   return Counted(probabilities(test, chosen), (chosen,))
 
 

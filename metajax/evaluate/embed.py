@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 import jax
@@ -71,7 +71,7 @@ def check_trained(params: Params, state: State):
 
 
 @contextlib.contextmanager
-def frozen(*trees: Any) -> Iterator[None]:
+def frozen(*trees: Any) -> Generator[None]:
   """Proves that what is done within it leaves arrays as they are, to the bit.
 
   Raises:

@@ -39,15 +39,15 @@ def rate(totals: Sequence[float], counts: Sequence[float]) -> Score:
     ValueError: if there are fewer than 2 texts, or one without anything that is counted.
     FloatingPointError: if a total or a count is not finite, naming its text.
   """
-  totals = checks.to_numpy("totals", totals, ..., dtype=np.float64)
-  counts = checks.to_numpy("counts", counts, ..., dtype=np.float64)
-  checks.finite("the totals of texts", totals, error=FloatingPointError)
-  checks.finite("the counts of texts", counts, error=FloatingPointError)
-  if totals.shape != counts.shape or totals.ndim != 1 or len(totals) < 2 or not (counts > 0).all():
-    raise ValueError(f"expected totals and counts above 0 of at least 2 texts, got {totals.shape} and {counts.shape}")
-  ratio, n = totals.sum() / counts.sum(), len(totals)
-  spread = np.sqrt(n / (n - 1) * np.square(totals - ratio * counts).sum())
-  return Score(float(ratio), float(student_t(n - 1) * spread / counts.sum()), totals / counts)
+  bits = checks.to_numpy("totals", totals, ..., dtype=np.float64)
+  sizes = checks.to_numpy("counts", counts, ..., dtype=np.float64)
+  checks.finite("the totals of texts", bits, error=FloatingPointError)
+  checks.finite("the counts of texts", sizes, error=FloatingPointError)
+  if bits.shape != sizes.shape or bits.ndim != 1 or len(bits) < 2 or not (sizes > 0).all():
+    raise ValueError(f"expected totals and counts above 0 of at least 2 texts, got {bits.shape} and {sizes.shape}")
+  ratio, n = bits.sum() / sizes.sum(), len(bits)
+  spread = np.sqrt(n / (n - 1) * np.square(bits - ratio * sizes).sum())
+  return Score(float(ratio), float(student_t(n - 1) * spread / sizes.sum()), bits / sizes)
 
 
 def _unlabelled(rows):

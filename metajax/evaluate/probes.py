@@ -33,7 +33,7 @@ class Probed(NamedTuple):
 
   test: Score
   chosen: float
-  validation: dict[float, float]
+  validation: dict[float, float] | dict[int, float]
 
 
 def linear_probe(
@@ -62,7 +62,7 @@ def linear_probe(
   strengths, found = sorted(strengths, reverse=True), {}
   for strength, right in zip(strengths, _path(train, validation, strengths), strict=True):
     found[strength] = float(100 * right.mean())
-    best = max(found, key=found.get)
+    best = max(found, key=found.__getitem__)
     if strengths.index(strength) - strengths.index(best) == PATIENCE:
       break
   both = Examples(*(np.concatenate(parts) for parts in zip(train, validation, strict=True)))
@@ -95,11 +95,11 @@ def nearest_neighbours(
   _check(train, validation, test)
   _check_numbers(neighbours, temperature)
   known = sorted({min(k, len(train.labels)) for k in neighbours})
-  found = {}
+  found: dict[int, float] = {}
   if len(known) > 1:
     answers = neighbour_classes(train, validation.inputs, known, temperature)
     found = {k: float(100 * np.mean(answers[k] == validation.labels)) for k in known}
-  best = max(found, key=found.get) if found else known[0]
+  best = max(found, key=found.__getitem__) if found else known[0]
   both = Examples(*(np.concatenate(parts) for parts in zip(train, validation, strict=True)))
   answers = neighbour_classes(both, test.inputs, [best], temperature)[best]
   return Probed(summarise(100.0 * (answers == test.labels)), best, found)
@@ -138,7 +138,10 @@ def _voter(neighbours, classes, temperature):
   def vote(library, labels, queries) -> Array:
     nearest, rows = jax.lax.top_k(queries @ library.T, max(neighbours))
     weights = jnp.exp((nearest - nearest[:, :1]) / temperature)  # the nearest one's is 1: nothing overflows
-    add = lambda k: jnp.zeros((len(queries), classes)).at[jnp.arange(len(queries))[:, None], labels[rows[:, :k]]]
+
+    def add(k):
+      return jnp.zeros((len(queries), classes)).at[jnp.arange(len(queries))[:, None], labels[rows[:, :k]]]
+
     return jnp.stack([add(k).add(weights[:, :k]).argmax(-1) for k in neighbours])
 
   return jax.jit(vote)

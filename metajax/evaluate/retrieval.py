@@ -55,7 +55,7 @@ def rank(cosines: np.ndarray, own: np.ndarray) -> Rank:
 def unit(x: np.ndarray) -> np.ndarray:
   """Rows of length 1 in 32 bits; a row of zeros stays."""
   length = np.linalg.norm(np.asarray(x, np.float64), axis=-1, keepdims=True)  # of 32 bits no square overflows in 64
-  return np.float32(x / np.where(length == 0, 1, length))
+  return np.asarray(x / np.where(length == 0, 1, length), np.float32)
 
 
 def retrieval(pictures: np.ndarray, texts: np.ndarray, owner: np.ndarray, at: Sequence[int] = AT) -> dict[str, dict]:
@@ -95,7 +95,10 @@ def retrieval(pictures: np.ndarray, texts: np.ndarray, owner: np.ndarray, at: Se
   most = max(map(len, spans))
   own_texts = np.stack([np.resize(span, most) for span in spans])  # a text again where a picture has fewer
   of_pictures = _ranks(pictures, own_texts, texts)
-  recall = lambda found: {k: summarise(100.0 * found.recall(k)) for k in at}
+
+  def recall(found):
+    return {k: summarise(100.0 * found.recall(k)) for k in at}
+
   return {"text_to_picture": recall(of_texts), "picture_to_text": recall(of_pictures)}
 
 

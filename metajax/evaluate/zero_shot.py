@@ -95,7 +95,10 @@ def zero_shot(classes: np.ndarray, examples: Examples) -> ZeroShot:
   check_finite(examples=inputs, classes=classes)
   cosines = unit(inputs) @ unit(classes).T
   found = rank(cosines, labels[:, None])
-  right = lambda k: 100.0 * found.recall(k)
+
+  def right(k):
+    return 100.0 * found.recall(k)
+
   sums = np.bincount(labels, right(1), len(classes))
   with np.errstate(invalid="ignore"):
     per_class = sums / np.bincount(labels, minlength=len(classes))

@@ -48,7 +48,7 @@ def command(main: Callable, presets: Mapping[str, Any] | None = None):
   run = functools.partial(_run, main, presets)
   if joins_others():
     return as_one_of_several(run)
-  if hasattr(sys.stdout, "reconfigure"):  # no name of a file ends a run because it cannot be printed
+  if isinstance(sys.stdout, io.TextIOWrapper):  # no name of a file ends a run because it cannot be printed
     sys.stdout.reconfigure(errors="backslashreplace")
   before = signal.signal(signal.SIGTERM, _end)
   signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -22,6 +22,8 @@ from metajax.report import read_metrics
 from metajax.train import each_seed, restore, seeds_at_once
 from metajax.types import Batches
 
+Build = Callable[[Any], Experiment | Sequence[Experiment]]  # of a config
+
 
 class _Part(NamedTuple):
   """One of the experiments of a run: its folder within the run's, the batches of each seed, and the first of them."""
@@ -33,7 +35,7 @@ class _Part(NamedTuple):
   at_once: int = 1
 
 
-def main(build: Callable[[Any], Experiment], presets: Mapping[str, Any] | None = None):
+def main(build: Build, presets: Mapping[str, Any] | None = None):
   """Makes a command of an experiment: every flag of its config, presets by `--budget`, one clear line for bad input.
 
   Args:
@@ -46,7 +48,7 @@ def main(build: Callable[[Any], Experiment], presets: Mapping[str, Any] | None =
   command_line.command(as_command(build), presets)
 
 
-def as_command(build: Callable[[Any], Experiment]) -> Callable[[Any], Path]:
+def as_command(build: Build) -> Callable[[Any], Path]:
   """The function of a config that runs an experiment."""
 
   @functools.wraps(build)
@@ -56,7 +58,7 @@ def as_command(build: Callable[[Any], Experiment]) -> Callable[[Any], Path]:
   return experiment
 
 
-def run(build: Callable[[Any], Experiment | Sequence[Experiment]], config: Any) -> Path:
+def run(build: Build, config: Any) -> Path:
   """Runs an experiment: trains, evaluates, and writes checkpoints, metrics, records and a page into its folder.
 
   Args:
@@ -151,7 +153,7 @@ def _train(this: Run, part: _Part, rows: int, devices: int, config: Any) -> Trai
   for folder, seeds in groups(flags, part.at_once).items():
     where = f"{part.folder}/{folder}".strip("/")
     batches, seed = side_by_side([part.batches[seed - flags.seed] for seed in seeds], seeds)
-    how = {"validate": one.validate, "validate_every": flags.validate_every} if one.validate else {}
+    how: dict[str, Any] = {"validate": one.validate, "validate_every": flags.validate_every} if one.validate else {}
     found, took = training.train(
       this, one.learner, one.optimizer, batches, flags.steps, rows=rows * len(seeds), part=where, seed=seed, **how
     )

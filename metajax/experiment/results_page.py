@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from metajax.checks import counted
 from metajax.experiment.terminal import encodable
@@ -138,7 +139,7 @@ def drawn(tasks: int, queries: int) -> str:
   return f"{counted(tasks, 'task')} of {counted(queries, 'query', 'queries')} a class"
 
 
-def _heading(ways: int | str, shots: int, steps: float) -> str:
+def _heading(ways: int | str, shots: int, steps: Any) -> str:
   if ways == "":
     name = list(NAMED.values())[shots]
     return f"{name}, {100 * steps:g}% of labels" if name == "all trained" or steps < 1 else name

@@ -1,7 +1,6 @@
 """A run's folder: whose it is, what it says of the run in `run.json`, and which flags may change when it goes on."""
 
 import contextlib
-import itertools
 import shlex
 import time
 from collections.abc import Callable
@@ -92,12 +91,20 @@ def _claim(run: Run) -> str:
       raise ValueError(f"expected the folder {str(folder)!r} as it was, got one with a run that began meanwhile")
     return str(folder)
   folder.parent.mkdir(parents=True, exist_ok=True)
-  for i in itertools.count(1):
-    new = folder if i == 1 else folder.with_name(f"{folder.name}-{i}")
-    with contextlib.suppress(FileExistsError):
-      new.mkdir()
-      claims.take(new)
-      return str(new)
+  new, i = folder, 1
+  while not _made(new):
+    i += 1
+    new = folder.with_name(f"{folder.name}-{i}")
+  return str(new)
+
+
+def _made(folder: Path) -> bool:
+  """Makes a folder and claims it; whether nobody had it."""
+  with contextlib.suppress(FileExistsError):
+    folder.mkdir()
+    claims.take(folder)
+    return True
+  return False
 
 
 def check_same(run: Run):

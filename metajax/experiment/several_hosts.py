@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
@@ -63,7 +64,7 @@ def as_one_of_several(run: Callable[[], None]):
     _leave(1)
 
 
-def _leave(status: int):
+def _leave(status: Any):
   """Ends this process at once. An exit as usual would wait for the others, who wait for this one."""
   claims.release()
   sys.stdout.flush()

@@ -119,7 +119,7 @@ class Trained(NamedTuple):
 class Evaluator(Protocol):
   """Measures what was trained, prints a table of it, and gives the records."""
 
-  def __call__(self, trained: Trained, /) -> list[dict]: ...
+  def __call__(self, trained: Trained, /) -> list[Record]: ...
 
 
 def no_figures(folder: Path, trained: Trained, records: list[dict]) -> list[Figure]:

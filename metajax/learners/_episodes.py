@@ -6,9 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from metajax.learners._checks import check_embedding, check_episodes, check_padding
 from metajax.losses import accuracy, cross_entropy
 from metajax.mesh import mean_over_tasks
-from metajax.types import BatchLoss, Episode, Inputs, Key, LossOfOutputs, Metrics, Params, Scalar, State
+from metajax.types import BatchLoss, Episode, Inputs, Key, LossOfOutputs, Metrics, Network, Params, Scalar, State
 
 # (params, state, episode, key) -> (outputs of the query, state, metrics)
 RunTask = Callable[[Params, State, Episode, Key], tuple[Any, State, Metrics]]
@@ -65,6 +66,20 @@ def mean_over_keyed(task: WeighedTask, at_once: int | None = None) -> BatchLoss:
 def weight_of(episode: Episode, classifies: bool) -> Scalar | float:
   """1, or 0 for a task that is padding: one whose query has no label."""
   return jnp.any(episode.query.labels != 0) if classifies else 1.0
+
+
+def init_embedding(network: Network, key: Key, episodes: Episode) -> tuple[Params, State]:
+  """The params and state of a network that embeds the inputs of episodes.
+
+  Raises:
+    ValueError: if labels are not one-hot, rows are padded beside batch statistics, or outputs are not `[n, d]`.
+  """
+  check_episodes(episodes)
+  inputs = first_support(episodes)
+  params, state = network.init(key, inputs)
+  check_padding(state, episodes)
+  check_embedding(network, params, state, inputs)
+  return params, state
 
 
 def first_support(episodes: Episode) -> Inputs:

@@ -9,13 +9,13 @@ from metajax.learners._checks import check_predictor, check_views, inputs_of
 from metajax.learners.gpt import check_layer, mean_features
 from metajax.losses import vocabulary_cross_entropy, vocabulary_log_probabilities
 from metajax.predictors import nearest_centroid
-from metajax.types import Array, Decoded, EmbedFn, Examples, Key, Learner, Network, Params, Predictor, State
+from metajax.types import AnyArray, Array, Decoded, EmbedFn, Examples, Key, Learner, Network, Params, Predictor, State
 from metajax.views.palette import quantized
 
 
 def image_gpt(
   network: Network,
-  palette: Array,
+  palette: AnyArray,
   size: int = 16,
   *,
   layer: int | None = None,
@@ -70,7 +70,7 @@ def image_gpt(
   return Learner(init, loss, embed, predictor(embed))
 
 
-def pixel_encoder(network: Network, palette: Array, size: int = 16, *, layer: int | None = None) -> Network:
+def pixel_encoder(network: Network, palette: AnyArray, size: int = 16, *, layer: int | None = None) -> Network:
   """Pictures to the mean over pixels of their features at a layer of a decoder: `[n, h, w, c] -> [n, d]`.
 
   Each pixel's features have mean 0 and deviation 1 before that, as the next layer sees them. The middle layers serve
@@ -119,7 +119,7 @@ def pixel_log_probabilities(network: Network, size: int = 16) -> EmbedFn:
 
 
 def read_pictures(
-  network: Network, params: Params, state: State, pictures: Array, size: int, *, train: bool, key: Key | None = None
+  network: Network, params: Params, state: State, pictures: AnyArray, size: int, *, train: bool, key: Key | None = None
 ):
   """Pixels as colours' numbers `[n, size^2]`, what a decoder makes of those before each, and its new state.
 

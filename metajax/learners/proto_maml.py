@@ -5,8 +5,7 @@ import jax.numpy as jnp
 from metajax.compose import linear, with_head
 from metajax.compose.combinators import split
 from metajax.learners._adaptation import Policy, embedding, fine_tune, run_and_predict
-from metajax.learners._checks import check_embedding, check_episodes, check_padding
-from metajax.learners._episodes import episodic_loss, first_support
+from metajax.learners._episodes import episodic_loss, init_embedding
 from metajax.losses import cross_entropy
 from metajax.predictors import class_means, without_empty_ways
 from metajax.types import Adapt, Learner, Network
@@ -37,12 +36,7 @@ def proto_maml(
   answer = fine_tune(network, adapt, cross_entropy, policy)
 
   def init(key, episodes):
-    check_episodes(episodes)
-    inputs = first_support(episodes)
-    params, state = encoder.init(key, inputs)
-    check_padding(state, episodes)
-    check_embedding(encoder, params, state, inputs)
-    return params, state
+    return init_embedding(encoder, key, episodes)
 
   def adapted(params, state, support, queries, key=None):
     start_key, key = split(key, 2)

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 from metajax import checks
 from metajax.compose.combinators import check_networks, split
 from metajax.learners._adaptation import Policy, embedding, query_pass
-from metajax.learners._checks import check_embedding, check_episodes, check_padding
-from metajax.learners._episodes import episodic_loss, first_support
+from metajax.learners._episodes import episodic_loss, init_embedding
 from metajax.predictors import ridge_logits
 from metajax.types import Learner, Network
 
@@ -45,11 +44,7 @@ def r2d2(
   embed_queries, embed_alone = query_pass(network, policy), embedding(network, policy)
 
   def init(key, episodes):
-    check_episodes(episodes)
-    inputs = first_support(episodes)
-    params, state = network.init(key, inputs)
-    check_padding(state, episodes)
-    check_embedding(network, params, state, inputs)
+    params, state = init_embedding(network, key, episodes)
     logs = {"log_strength": jnp.log(strength), "log_scale": jnp.log(scale)}
     return {"encoder": params, **logs}, state
 

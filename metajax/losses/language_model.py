@@ -56,7 +56,10 @@ def vocabulary_cross_entropy(
     how = "dense" if count // mesh.device_count() * vocabulary <= LARGEST_DENSE else "tiled"
   if how == "dense":
     return mean_of(weights, _dense(features, vectors, labels))
-  compute = lambda axis, vectors, rows: _tiled(Rows(axis, False, _columns(tile, len(rows[0]), vectors)), vectors, *rows)
+
+  def compute(axis, vectors, rows):
+    return _tiled(Rows(axis, False, _columns(tile, len(rows[0]), vectors)), vectors, *rows)
+
   return mesh.over_rows(compute, vectors, (features, labels, weights))
 
 

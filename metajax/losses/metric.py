@@ -74,7 +74,10 @@ def triplet_margin(anchor: Array, positive: Array, negative: Array, margin: floa
     raise ValueError(f"expected three arrays [n, d] of one shape, got {shapes}")
   if not shapes[0][0]:
     raise ValueError(f"expected at least 1 triplet, got arrays of shape {shapes[0]}")
-  distance = lambda other: jnp.square(wide(anchor) - wide(other)).sum(-1)
+
+  def distance(other):
+    return jnp.square(wide(anchor) - wide(other)).sum(-1)
+
   return hinge(margin)(distance(positive) - distance(negative)).mean()
 
 

@@ -6,10 +6,10 @@ from jax import lax
 from metajax import checks
 from metajax.losses.sums import as_weights, mean_of
 from metajax.tree import wide
-from metajax.types import Array, Scalar
+from metajax.types import AnyArray, Array, Scalar
 
 
-def masked_reconstruction(reconstructed: Array, patches: Array, masked: Array) -> Scalar:
+def masked_reconstruction(reconstructed: Array, patches: AnyArray, masked: Array) -> Scalar:
   """The mean over masked patches and their pixels of `(reconstructed - patches)^2` (arXiv:2111.06377).
 
   Args:
@@ -34,7 +34,7 @@ def masked_reconstruction(reconstructed: Array, patches: Array, masked: Array) -
   return mean_of(masked, jnp.square(apart).mean(-1))
 
 
-def normalised_patches(patches: Array, epsilon: float = 1e-6) -> Array:
+def normalised_patches(patches: AnyArray, epsilon: float = 1e-6) -> Array:
   """Each patch with mean 0 and variance 1 over its own pixels, `(p - mean) / sqrt(variance + epsilon)`.
 
   `[..., pixels] -> [..., pixels]`, in 32 bits at least; one that is even all over is 0. The variance is the unbiased
@@ -47,7 +47,7 @@ def normalised_patches(patches: Array, epsilon: float = 1e-6) -> Array:
   return (wide(patches) - mean) / deviation
 
 
-def patch_statistics(patches: Array, epsilon: float = 1e-6) -> tuple[Array, Array]:
+def patch_statistics(patches: AnyArray, epsilon: float = 1e-6) -> tuple[Array, Array]:
   """The mean and the deviation that `normalised_patches` takes off: `[..., pixels] -> [..., 1]` each.
 
   Raises:
@@ -62,5 +62,6 @@ def patch_statistics(patches: Array, epsilon: float = 1e-6) -> tuple[Array, Arra
   mean = patches.mean(-1, keepdims=True)
   size = jnp.maximum(jnp.abs(patches - mean).max(-1, keepdims=True), 1)  # by which no square overflows
   size = jnp.where(jnp.isinf(size), jnp.nan, lax.stop_gradient(size))
-  variance = jnp.var((patches - mean) / size, -1, keepdims=True, mean=0, ddof=1)
+  # jax's stubs lack the argument `mean` of its var.
+  variance = jnp.var((patches - mean) / size, -1, keepdims=True, mean=0, ddof=1)  # ty: ignore[unknown-argument]
   return mean, size * jnp.sqrt(variance + epsilon / size**2)

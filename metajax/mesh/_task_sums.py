@@ -37,11 +37,18 @@ def group_of(tasks: Any, at_once: int | None) -> int:
 def mean_of_tasks(task: Callable, at_once: int | None, params: Params, rest: Any, tasks: Batch) -> tuple[Scalar, Any]:
   """The weighted means of the loss and the aux, as `mean_over_tasks` says."""
   kinds = []
-  over_tasks = lambda params, rest, tasks: _sum(functools.partial(_weighted, task, kinds, params, rest), tasks, at_once)
-  if device_count() > 1:
-    island = lambda *arguments, local=over_tasks: _all_reduce((local(*arguments), None), [])[0]
-    over_tasks = jax.shard_map(island, in_specs=(P(), P(), P(DATA)), out_specs=P(), check_vma=False)
-  loss, (aux, weight) = over_tasks(params, rest, tasks)
+
+  def over_tasks(params, rest, tasks):
+    return _sum(functools.partial(_weighted, task, kinds, params, rest), tasks, at_once)
+
+  def island(*arguments):
+    return _all_reduce((over_tasks(*arguments), None), [])[0]
+
+  several = device_count() > 1
+  mapped = (
+    jax.shard_map(island, in_specs=(P(), P(), P(DATA)), out_specs=P(), check_vma=False) if several else over_tasks
+  )
+  loss, (aux, weight) = mapped(params, rest, tasks)
   return _means(kinds, loss, aux, jnp.where(weight == 0, 1, weight))
 
 
@@ -50,14 +57,21 @@ def mean_and_gradient(
 ) -> tuple[tuple[Scalar, Any], Params]:
   """`mean_of_tasks`, and its gradient with respect to `params`."""
   kinds = []
-  of_one = lambda params, rest: functools.partial(_differentiated, task, kinds, params, rest)
-  over_tasks = lambda params, rest, tasks: _sum(of_one(params, rest), tasks, at_once)
+
+  def of_one(params, rest):
+    return functools.partial(_differentiated, task, kinds, params, rest)
+
+  def over_tasks(params, rest, tasks):
+    return _sum(of_one(params, rest), tasks, at_once)
+
+  def island(*arguments):
+    return _all_reduce(over_tasks(*arguments), [sharded_axis(jnp.shape(x)) for x in jax.tree.leaves(params)])
+
+  mapped = over_tasks
   if device_count() > 1:
-    axes = [sharded_axis(jnp.shape(x)) for x in jax.tree.leaves(params)]
     spread = jax.tree.map(lambda x: parameter_spec(jnp.shape(x)), params)
-    island = lambda *arguments, local=over_tasks: _all_reduce(local(*arguments), axes)
-    over_tasks = jax.shard_map(island, in_specs=(P(), P(), P(DATA)), out_specs=(P(), spread), check_vma=False)
-  (loss, (aux, weight)), gradient = over_tasks(params, rest, tasks)
+    mapped = jax.shard_map(island, in_specs=(P(), P(), P(DATA)), out_specs=(P(), spread), check_vma=False)
+  (loss, (aux, weight)), gradient = mapped(params, rest, tasks)
   weight = jnp.where(weight == 0, 1, weight)
   gradient = jax.tree.map(lambda x, like: _divided(x, weight, like.dtype), gradient, params)
   return _means(kinds, loss, aux, weight), gradient
@@ -72,7 +86,10 @@ def _weighted(task, kinds, params, rest, one):
     raise ValueError(f"expected a task's loss to be a scalar, got an array of shape {jnp.shape(loss)}")
   weight = lax.stop_gradient(jnp.asarray(weight, loss.dtype))
   weight = jnp.where(weight >= 0, weight, jnp.nan)  # not passed over as if it were padding
-  weigh = lambda x: jnp.where(weight > 0, weight.astype(x.dtype) * x, 0)
+
+  def weigh(x):
+    return jnp.where(weight > 0, weight.astype(x.dtype) * x, 0)
+
   aux = jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, aux)
   aux = jax.tree.map(lambda x: weigh(jnp.asarray(x)) if is_floating(x) else x, aux)
   return weigh(loss), (aux, weight)
@@ -101,12 +118,20 @@ def _sum(of_one: Callable, tasks, at_once):
   groups = leading_axis(tasks) // group
   if groups == 1:
     return of_group(0)  # a loop of one would cost: XLA's convolutions on a CPU are slow inside of loops
-  add = lambda a, b: a + b if is_floating(a) else jnp.maximum(a, b)
+
+  def add(a, b):
+    return a + b if is_floating(a) else jnp.maximum(a, b)
+
   numbers = jnp.arange(groups)
   # Differentiated once, for the shapes of the sums and for the loop.
   closed, shapes = jax.make_jaxpr(of_group, return_shape=True)(jax.ShapeDtypeStruct((), numbers.dtype))
-  traced = lambda i: jax.tree.unflatten(jax.tree.structure(shapes), jaxpr_as_fun(closed)(i))
-  body = lambda sums, i: (jax.tree.map(add, sums, traced(i)), None)
+
+  def traced(i):
+    return jax.tree.unflatten(jax.tree.structure(shapes), jaxpr_as_fun(closed)(i))
+
+  def body(sums, i):
+    return (jax.tree.map(add, sums, traced(i)), None)
+
   return lax.scan(body, jax.tree.map(_neutral, shapes), numbers)[0]
 
 

@@ -68,7 +68,7 @@ def position(axis: str | None, count: int) -> Array:
   return first + jnp.arange(count)
 
 
-def total(x: Array, rows: Rows) -> Array:
+def total(x: Any, rows: Rows) -> Array:
   """The sum of a value over the devices, known to all of them."""
   return x if rows.axis is None else lax.psum(x, rows.axis)
 
@@ -103,7 +103,9 @@ def meet(visit: Callable, rows: Rows, own: Any, columns: Any, of_rows: Any, of_c
     return _meet_here(visit, rows.tile, own, columns, of_rows, of_columns)
   devices = lax.axis_size(rows.axis)
   onward = [(device, (device + 1) % devices) for device in range(devices)]
-  pass_on = lambda tree: jax.tree.map(lambda x: lax.ppermute(x, rows.axis, onward), tree)
+
+  def pass_on(tree):
+    return jax.tree.map(lambda x: lax.ppermute(x, rows.axis, onward), tree)
 
   def hop(carried, _):
     columns, of_rows, of_columns = carried
@@ -152,7 +154,10 @@ def bring_home_exponentials(largest: Array, sums: Array, rows: Rows) -> tuple[Ar
   common = lax.pmax(lax.stop_gradient(largest), rows.axis)
   sums = lax.psum(sums * jnp.exp(largest - common), rows.axis)
   count = len(sums) // lax.axis_size(rows.axis)
-  own = lambda x: lax.dynamic_slice_in_dim(x, lax.axis_index(rows.axis) * count, count)
+
+  def own(x):
+    return lax.dynamic_slice_in_dim(x, lax.axis_index(rows.axis) * count, count)
+
   return own(common), own(sums)
 
 

@@ -103,9 +103,12 @@ def shard_padded(batch: Batch, rows: int = 0) -> tuple[Batch, np.ndarray]:
   each = -(-max(int(counts.max()), rows) // local) * local
   if each == here and hosts == 1:
     return shard_batch(batch), np.ones(here, bool)
-  fill = lambda x: np.concatenate(
-    [x, np.repeat(x[-1:], each - here, 0) if here else np.zeros_like(x, shape=(each, *x.shape[1:]))]
-  )
+
+  def fill(x):
+    return np.concatenate(
+      [x, np.repeat(x[-1:], each - here, 0) if here else np.zeros_like(x, shape=(each, *x.shape[1:]))]
+    )
+
   padded = jax.tree.map(lambda x: fill(np.asarray(x)), batch)
   return shard_batch(padded), (np.arange(each) < counts[:, None]).reshape(-1)
 
@@ -148,7 +151,10 @@ def shard_parameters(tree: Params) -> Params:
   """Parameters, or an optimizer's state, spread over the mesh as it says: copies, or under `fsdp` a part on each."""
   if jax.sharding.get_abstract_mesh().empty:
     return jax.tree.map(jnp.asarray, tree)
-  put = lambda x: jax.device_put(x, NamedSharding(jax.sharding.get_mesh(), parameter_spec(jnp.shape(x))))
+
+  def put(x):
+    return jax.device_put(x, NamedSharding(jax.sharding.get_mesh(), parameter_spec(jnp.shape(x))))
+
   return jax.tree.map(put, tree)
 
 

@@ -54,22 +54,33 @@ def join(
   if coordinator is None and hosts is None and host is None and not found:
     return False
   asks = coordinator == "auto" or (coordinator is None and found)
-  given = {} if asks else {"coordinator": coordinator, "hosts": hosts, "host": host}
-  if missing := [name for name, value in given.items() if value is None]:
-    raise ValueError(f"expected a coordinator, hosts and host, or none of them, got no {' and no '.join(missing)}")
-  if given and not 0 <= host < hosts:
-    raise ValueError(f"expected a host of 0 to {hosts - 1}, one of {hosts}, got {host}")
-  port = coordinator.rpartition(":")[2] if given else "1"
-  if given and not (":" in coordinator and re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 2**16):
-    raise ValueError(f"expected a coordinator address:port, got {coordinator!r}")
-  if given and hosts == 1:
+  address, number, own = (None, None, None) if asks else _checked(coordinator, hosts, host)
+  if number == 1:
     return False
   jax.distributed.initialize(
-    *given.values(), initialization_timeout=wait, heartbeat_timeout_seconds=dead_after, shutdown_timeout_seconds=wait
+    address,
+    number,
+    own,
+    initialization_timeout=wait,
+    heartbeat_timeout_seconds=dead_after,
+    shutdown_timeout_seconds=wait,
   )
   if jax.process_count() > 1:
-    watch(coordinator.rsplit(":", 1)[0] if given else None, from_first_host)
+    watch(address.rsplit(":", 1)[0] if address else None, from_first_host)
   return jax.process_count() > 1
+
+
+def _checked(coordinator: str | None, hosts: int | None, host: int | None) -> tuple[str, int, int]:
+  if coordinator is None or hosts is None or host is None:
+    given = {"coordinator": coordinator, "hosts": hosts, "host": host}
+    missing = [name for name, value in given.items() if value is None]
+    raise ValueError(f"expected a coordinator, hosts and host, or none of them, got no {' and no '.join(missing)}")
+  if not 0 <= host < hosts:
+    raise ValueError(f"expected a host of 0 to {hosts - 1}, one of {hosts}, got {host}")
+  port = coordinator.rpartition(":")[2]
+  if not (":" in coordinator and re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 2**16):
+    raise ValueError(f"expected a coordinator address:port, got {coordinator!r}")
+  return coordinator, hosts, host
 
 
 def share() -> tuple[int, int]:

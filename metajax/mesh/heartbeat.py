@@ -36,9 +36,8 @@ def watch(address: str | None, from_first_host: Callable):
   peers = []
   atexit.register(_say, peers, GOODBYE)
   server = socket.create_server(("", 0)) if jax.process_index() == 0 else None
-  address, port, secret = from_first_host(
-    lambda: [address or _own_address(), server.getsockname()[1], secrets.token_hex(16)]
-  )
+  own_port = 0 if server is None else server.getsockname()[1]
+  address, port, secret = from_first_host(lambda: [address or _own_address(), own_port, secrets.token_hex(16)])
   if server is not None:
     threading.Thread(target=_receive, args=(server, secret.encode(), peers), daemon=True).start()
     return

@@ -15,12 +15,7 @@ def nearest_centroid(embed: EmbedFn) -> PredictFn:
   Raises:
     TypeError: if `embed` is no function.
   """
-  _check(embed)
-
-  def predict(params, state, support, inputs):
-    return centroid_logits(embed(params, state, support.inputs), support.labels, embed(params, state, inputs))
-
-  return predict
+  return _compared(embed, centroid_logits)
 
 
 def nearest_neighbour(embed: EmbedFn) -> PredictFn:
@@ -32,12 +27,7 @@ def nearest_neighbour(embed: EmbedFn) -> PredictFn:
   Raises:
     TypeError: if `embed` is no function.
   """
-  _check(embed)
-
-  def predict(params, state, support, inputs):
-    return nearest_logits(embed(params, state, support.inputs), support.labels, embed(params, state, inputs))
-
-  return predict
+  return _compared(embed, nearest_logits)
 
 
 def normalised(embed: EmbedFn) -> EmbedFn:
@@ -60,10 +50,15 @@ def ridge(embed: EmbedFn, strength: float = 1.0) -> PredictFn:
   _check(embed)
   checks.scalar("a strength", strength)
   checks.positive("a strength", strength)
+  return _compared(embed, lambda known, labels, asked: ridge_logits(known, labels, asked, strength))
+
+
+def _compared(embed, logits):
+  """A `predict` by `logits` of the support's embeddings, their labels and those of what is asked."""
+  _check(embed)
 
   def predict(params, state, support, inputs):
-    known, asked = embed(params, state, support.inputs), embed(params, state, inputs)
-    return ridge_logits(known, support.labels, asked, strength)
+    return logits(embed(params, state, support.inputs), support.labels, embed(params, state, inputs))
 
   return predict
 

@@ -29,9 +29,7 @@ def adapted_head(
   _check(embed, adapt, head)
 
   def predict(params, state, support, inputs):
-    checks.one_hot("support labels", support.labels, 2)
-    features, network = embed(params, state, support.inputs), head(support.labels.shape[-1])
-    fresh, of_head = _fresh(network, features)
+    features, network, fresh, of_head = _fresh(embed, head, params, state, support)
 
     def loss(fast, known):
       return cross_entropy(network.apply(fast, of_head, known.inputs, train=True)[0], known.labels)
@@ -71,9 +69,7 @@ def fine_tuned(
   _check(embed, adapt, head)
 
   def predict(params, state, support, inputs):
-    checks.one_hot("support labels", support.labels, 2)
-    features, network = embed(params, state, support.inputs), head(support.labels.shape[-1])
-    fresh, of_head = _fresh(network, features)
+    _, network, fresh, of_head = _fresh(embed, head, params, state, support)
 
     def logits(fast, inputs):
       return network.apply(fast["head"], of_head, embed(fast["embedding"], state, inputs), train=True)[0]
@@ -93,10 +89,12 @@ def _check(embed, adapt, head):
   checks.function("head", head, "ways -> Network, such as linear")
 
 
-def _fresh(network, features):
-  """A new head's (params, state), which must not have batch statistics."""
+def _fresh(embed, head, params, state, support):
+  """The support's features, and a new head for them, its params and state: it must not have batch statistics."""
+  checks.one_hot("support labels", support.labels, 2)
+  features, network = embed(params, state, support.inputs), head(support.labels.shape[-1])
   check_networks(head=network)
-  params, state = network.init(jax.random.key(0), features)
-  if jax.tree.leaves(state):
+  fresh, of_head = network.init(jax.random.key(0), features)
+  if jax.tree.leaves(of_head):
     raise ValueError("expected a head without state (batch statistics): it is adapted to one support set")
-  return params, state
+  return features, network, fresh, of_head

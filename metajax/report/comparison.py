@@ -17,7 +17,7 @@ from metajax.report.drawing import (
   thumbnail,
   wrapped,
 )
-from metajax.types import Array, Episode
+from metajax.types import AnyArray, Episode
 
 _LEAST_WIDTH = 4.0  # inches: names and what is said below need room beside few columns too
 _SHADES = ("#f5f6f7", "#d5e6f2", "#7fb3d5", "#0072B2", "#003e63")
@@ -25,7 +25,7 @@ _SHADES = ("#f5f6f7", "#d5e6f2", "#7fb3d5", "#0072B2", "#003e63")
 
 def comparison_figure(
   episode: Episode,
-  values: Array,
+  values: AnyArray,
   path: Path,
   *,
   measure: str,

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from metajax.report.drawing import GREY, INK, as_shown, check_names, drawing, shorten, thumbnail
-from metajax.types import Array
+from metajax.types import AnyArray
 
 _RIGHT = ("#f5f6f7", "#d5e6f2", "#7fb3d5", "#0072B2", "#003e63")
 _WRONG = ("#f5f6f7", "#fbe3d2", "#f0a878", "#D55E00", "#7d3400")
 
 
 def confusion_figure(
-  counts: Array, asked: Array, names: Sequence[str], path: Path, pictures: Array | None = None, title: str = ""
+  counts: AnyArray, asked: AnyArray, names: Sequence[str], path: Path, pictures: AnyArray | None = None, title: str = ""
 ):
   """Draws how often each class was taken for each other one, among few-shot tasks that offered both.
 
@@ -64,7 +64,7 @@ def confusion_figure(
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
 
 
-def confusion_percentages(counts: Array, asked: Array) -> np.ndarray:
+def confusion_percentages(counts: AnyArray, asked: AnyArray) -> np.ndarray:
   """`100 counts / asked`, `[classes, classes]`, NaN where it was never asked.
 
   Raises:
@@ -107,7 +107,8 @@ def _cells(axes, percent):
 
 def _numbers(axes, percent, points):
   dark = {True: 100, False: np.nanmax(np.where(np.eye(len(percent)), 0, percent), initial=0)}
-  for (i, j), value in np.ndenumerate(percent):
+  for i, j in np.ndindex(percent.shape):
+    value = float(percent[i, j])
     if np.isnan(value) or len(percent) > 25 or (len(percent) > 12 and i != j):
       continue
     said = "0" if value == 0 else f"{value:.1f}" if value < 9.95 else f"{value:.0f}"

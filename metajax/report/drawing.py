@@ -1,7 +1,7 @@
 """What all figures share: the look, the colours, how a picture and a name are shown. Drawn without pyplot."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from metajax import checks
 from metajax.mesh import first_host
 from metajax.paths import writing
+from metajax.types import AnyArray
 
 # Okabe and Ito's colours, told apart by the colour-blind as well (less yellow, which is faint on white).
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -49,7 +50,7 @@ _FALLBACKS += ("Malgun Gothic", "Arial Unicode MS", "Noto Sans Devanagari", "Not
 
 
 @contextmanager
-def drawing(path: Path, width: float, height: float) -> Iterator:
+def drawing(path: Path, width: float, height: float) -> Generator:
   """Gives an empty matplotlib Figure of so many inches, and writes it into the PNG file at the end.
 
   Raises:
@@ -74,7 +75,7 @@ def drawing(path: Path, width: float, height: float) -> Iterator:
       figure.savefig(file, dpi=DOTS_PER_INCH, format="png", bbox_inches="tight", pad_inches=0.08)
 
 
-def as_shown(pictures: np.ndarray) -> np.ndarray:
+def as_shown(pictures: AnyArray) -> np.ndarray:
   """Pictures `[n, h, w, c]`, uint8 or floats in [0, 1], as `imshow` is to have them: `[n, h, w, 3]` in [0, 1].
 
   Pictures of one channel that are mostly 0 are drawings, and shown as ink on paper.

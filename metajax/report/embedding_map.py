@@ -6,13 +6,18 @@ from pathlib import Path
 import numpy as np
 
 from metajax.report.drawing import COLOURS, FAINT, as_shown, check_names, drawing, shorten, thumbnail
-from metajax.types import Array
+from metajax.types import AnyArray
 
 _MARKERS = "os^DvPX"
 
 
 def map_figure(
-  embeddings: Array, labels: Array, names: Sequence[str], path: Path, pictures: Array | None = None, title: str = ""
+  embeddings: AnyArray,
+  labels: AnyArray,
+  names: Sequence[str],
+  path: Path,
+  pictures: AnyArray | None = None,
+  title: str = "",
 ):
   """Draws embeddings as points of a plane, a colour and a shape a class, each class marked where its median lies.
 
@@ -56,7 +61,7 @@ def map_figure(
     _mark(figure, axes, medians, [names[k] for k in present], present, shown)
 
 
-def map_of(embeddings: Array) -> np.ndarray:
+def map_of(embeddings: AnyArray) -> np.ndarray:
   """Places of embeddings `[n, d]` in a plane, `[n, 2]`: scikit-learn's t-SNE (perplexity min(30, (n - 1) / 3), started
   from the principal components, a fixed seed), or the principal components alone where n < 10 or d <= 2.
 
@@ -80,7 +85,7 @@ def map_of(embeddings: Array) -> np.ndarray:
     return TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(points).astype(np.float64)
 
 
-def _curved(embeddings: Array) -> bool:
+def _curved(embeddings: AnyArray) -> bool:
   """Whether there is more to show than a plane of principal components shows."""
   points = np.asarray(embeddings)
   return len(points) >= 10 and points.shape[1] > 2 and len(np.unique(points, axis=0)) > 3

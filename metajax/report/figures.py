@@ -7,12 +7,12 @@ import numpy as np
 
 from metajax import checks
 from metajax.report.drawing import FAINT, GREEN, INK, PURPLE, VERMILION, as_shown, check_names, drawing, wrapped
-from metajax.types import Array, Episode
+from metajax.types import AnyArray, Episode
 
 
 def episode_figure(
   episode: Episode,
-  logits: Array,
+  logits: AnyArray,
   path: Path,
   title: str = "",
   queries: int = 8,
@@ -58,10 +58,10 @@ def episode_figure(
 
 
 def curves_figure(
-  curves: dict[str, tuple[Array, Array]],
+  curves: dict[str, tuple[AnyArray, AnyArray]],
   path: Path,
   *,
-  points: tuple[Array, Array] | None = None,
+  points: tuple[AnyArray, AnyArray] | None = None,
   x: str = "",
   y: str = "",
   title: str = "",
@@ -77,7 +77,7 @@ def curves_figure(
     axes.legend()
 
 
-def contact_sheet_figure(pictures: Array, names: Sequence[str], path: Path, title: str = ""):
+def contact_sheet_figure(pictures: AnyArray, names: Sequence[str], path: Path, title: str = ""):
   """Draws sample pictures in a grid, each with its class name below.
 
   Args:

@@ -45,7 +45,10 @@ def learning_curves_figure(metrics: list[dict], path: Path, *, chosen_step: int 
 def _curves(metrics: list[dict]) -> dict:
   """`{name: (steps, values)}` of the finite values, in the order of the panels."""
   names = dict.fromkeys(name for row in metrics for name in row if name not in _NOT_DRAWN)
-  rank = lambda name: (_FIRST.index(name) if name in _FIRST else 9 if name == "gradient_norm" else 3, name)
+
+  def rank(name):
+    return (_FIRST.index(name) if name in _FIRST else 9 if name == "gradient_norm" else 3, name)
+
   curves = {}
   for name in sorted(names, key=rank):
     pairs = [(row["step"], row[name]) for row in metrics if isinstance(row.get(name), int | float)]

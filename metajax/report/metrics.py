@@ -1,13 +1,15 @@
 """The numbers of a run on disk: `metrics.jsonl`, a line a call, and the same as TensorBoard events."""
 
+import importlib
 import json
 import math
 import os
 import socket
 import time
 import warnings
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -76,10 +78,9 @@ def _lines(path: Path):
   """(the line as it is, its row) of each line that is a row."""
   lines = path.read_bytes().split(b"\n") if path.exists() else []
   for number, line in enumerate(lines, 1):
-    try:
+    row: Any = None
+    with suppress(ValueError, RecursionError):
       row = json.loads(line)
-    except (ValueError, RecursionError):
-      row = None
     if _is_row(row):
       yield line, {name: _number(value) for name, value in row.items()}
     elif line.strip() and number < len(lines):  # after the last line end there is nothing, or what a kill cut short
@@ -102,14 +103,13 @@ def _number(value):
 
 def _rewrite_events(folder: Path, rows: list[dict]) -> Path:
   """Puts one event file of these rows in the place of those that were, and gives its path."""
-  from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-
+  events = _messages("event")
   old = set(folder.glob(f"*.tfevents.*{_OURS}"))
   began = rows[0].get("time", 0.0) if rows else time.time()
   # A TensorBoard that is looking on forgets, at START, what it had read of the old files.
   head = [
-    Event(wall_time=began, file_version="brain.Event:2"),
-    Event(wall_time=began, step=0, session_log=SessionLog(status=SessionLog.START)),
+    events.Event(wall_time=began, file_version="brain.Event:2"),
+    events.Event(wall_time=began, step=0, session_log=events.SessionLog(status=events.SessionLog.START)),
   ]
   path = folder / f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}{_OURS}"
   write_whole(path, b"".join([*(_framed(event) for event in head), *(_event(row) for row in rows)]))
@@ -118,13 +118,17 @@ def _rewrite_events(folder: Path, rows: list[dict]) -> Path:
   return path
 
 
-def _event(row: dict) -> bytes:
-  from tensorboard.compat.proto.event_pb2 import Event
-  from tensorboard.compat.proto.summary_pb2 import Summary
+def _messages(name: str) -> Any:
+  """TensorBoard's messages, whose classes are made when they are imported."""
+  return importlib.import_module(f"tensorboard.compat.proto.{name}_pb2")
 
+
+def _event(row: dict) -> bytes:
+  summary = _messages("summary").Summary
   numbers = {name: v for name, v in row.items() if name not in ("step", "time") and isinstance(v, int | float)}
-  values = [Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
-  return _framed(Event(wall_time=row.get("time", 0.0), step=row["step"], summary=Summary(value=values)))
+  values = [summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
+  event = _messages("event").Event
+  return _framed(event(wall_time=row.get("time", 0.0), step=row["step"], summary=summary(value=values)))
 
 
 def _framed(event) -> bytes:

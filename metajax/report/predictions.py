@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from metajax.report.drawing import GREEN, VERMILION, as_shown, check_names, drawing, shorten
-from metajax.types import Array
+from metajax.types import AnyArray
 
 COLUMNS = 4
 
 
 def asked_figure(
-  pictures: Array, truth: Sequence[str], answers: Sequence[str], path: Path, *, sureness: Array | None = None
+  pictures: AnyArray, truth: Sequence[str], answers: Sequence[str], path: Path, *, sureness: AnyArray | None = None
 ):
   """Draws questions in a grid, and below each what the network answered: in green where it is true, else in vermilion,
   with the truth beside it.

@@ -7,10 +7,10 @@ import numpy as np
 
 from metajax import checks
 from metajax.report.drawing import GREEN, INK, VERMILION, as_shown, check_names, drawing, shorten, thumbnail
-from metajax.types import Array
+from metajax.types import AnyArray
 
 
-def similarity_figure(pictures: Array, texts: Sequence[str], cosines: Array, path: Path, *, title: str = ""):
+def similarity_figure(pictures: AnyArray, texts: Sequence[str], cosines: AnyArray, path: Path, *, title: str = ""):
   """Draws a matrix of cosines: a row a picture, a column a text; text `i` is picture `i`'s own.
 
   The darker, the nearer. The nearest text of each picture is framed, in green where it is its own, else in vermilion.

@@ -42,7 +42,10 @@ def records_table(records: Sequence[dict], configuration: dict) -> str:
   measure = records[0].get("measure") if "measure" in same else None
   head = "".join(f'<th scope="col"{_class(name, records)}>{_heading(name, measure)}</th>' for name in columns)
   decimals = {name: _decimals(records, name) for name in columns}
-  cell = lambda record, name: f"<td{_class(name, records)}>{_cell(record, name, decimals[name])}</td>"
+
+  def cell(record, name):
+    return f"<td{_class(name, records)}>{_cell(record, name, decimals[name])}</td>"
+
   rows = "".join(f"<tr>{''.join(cell(record, name) for name in columns)}</tr>\n" for record in records)
   told = {name: configuration.get(name) for name in APART}
   said = [f"{_spaced(n)} <b>{_cell(records[0], n)}</b>" for n in same if records[0].get(n) not in (None, told.get(n))]

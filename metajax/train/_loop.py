@@ -13,6 +13,7 @@ import optax
 
 from metajax import checks
 from metajax.mesh import shard_batch, share
+from metajax.train.given import seeds_in
 from metajax.train.step import each_seed, make_train_step, start
 from metajax.types import Batch, Batches, Learner
 
@@ -26,15 +27,17 @@ class Run:
     optimizer: optax.GradientTransformation,
     seed: int | Sequence[int],
     log: Callable | None,
-    validate: Callable | None,
+    validate: Callable | bool | None,
     checkpoints: Any,
     debug_nans: bool,
   ):
     self.learner, self.optimizer, self.seed = learner, optimizer, seed
-    self.log, self.validate, self.checkpoints, self.debug_nans = log, validate, checkpoints, debug_nans
-    self.many = np.ndim(seed) > 0
-    self.step, self.train_state, self.before = 0, None, None
-    self.best, self.best_step = None, None
+    self.log, self.checkpoints, self.debug_nans = log, checkpoints, debug_nans
+    self.validate: Any = validate  # of a run that is only read: whether its best is wanted
+    self.many, self.seeds = np.ndim(seed) > 0, seeds_in(seed)
+    self.step, self.before, self.best_step = 0, None, None
+    self.train_state: Any = None  # a TrainState, from `begin` on
+    self.best: Any = None  # that of the best score
     self.best_score = np.full(np.shape(seed), -np.inf)
     self.scores = None  # of the validation after this step
     self.unbounded = frozenset()  # what was infinite from the start: a state may hold a bound
@@ -62,9 +65,12 @@ class Run:
 
   def _start(self, batch):
     if not self.many:
-      return start(self.learner, self.optimizer, batch, self.seed)
-    part = lambda i: jax.tree.map(lambda x: x[:, i], batch)
-    each = [start(self.learner, self.optimizer, part(i), seed) for i, seed in enumerate(self.seed)]
+      return start(self.learner, self.optimizer, batch, self.seeds[0])
+
+    def part(i):
+      return jax.tree.map(lambda x: x[:, i], batch)
+
+    each = [start(self.learner, self.optimizer, part(i), seed) for i, seed in enumerate(self.seeds)]
     return jax.tree.map(lambda *x: jnp.stack(x), *each)
 
   def _resume(self, steps):
@@ -131,7 +137,10 @@ class Run:
     if not better.any():
       return False
     if self.many and self.best is not None:
-      pick = lambda new, old: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+      def pick(new, old):
+        return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
       self.best = jax.tree.map(pick, self.train_state, self.best)
     else:
       self.best = _copy(self.train_state)
@@ -149,7 +158,7 @@ class Run:
       if self.scores is not None:
         metrics["validation"] = float(np.mean(self.scores))
         if self.many:
-          metrics |= {f"validation/seed_{seed}": float(x) for seed, x in zip(self.seed, self.scores, strict=True)}
+          metrics |= {f"validation/seed_{seed}": float(x) for seed, x in zip(self.seeds, self.scores, strict=True)}
       rate = {"steps_per_second": self.timed / elapsed, "waiting_for_data": waited / elapsed, "seconds": self.seconds}
       self.log(self.step, metrics | rate)
     self.window, self.waited, self.timed, self.began = [], 0.0, 0, time.perf_counter()
@@ -201,7 +210,7 @@ class Run:
           raise
 
   def _not_finite(self, what, value, step):
-    seed = f"one of the seeds {list(self.seed)}" if self.many else f"seed {self.seed}"
+    seed = f"one of the seeds {self.seeds}" if self.many else f"seed {self.seed}"
     return f"the {what} was {value} at step {step}, on batch {step - 1} of {seed}; {self._last_good()}"
 
   def _last_good(self):

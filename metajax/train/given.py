@@ -53,13 +53,19 @@ def check_batches(batches: Batches):
     ) from None
 
 
+def seeds_in(seed: int | Sequence[int]) -> list[int]:
+  """The seeds: of one alone, or of several."""
+  given: Any = seed  # of NumPy's numbers and arrays too, which are no int and no Sequence
+  return list(given) if np.ndim(given) else [given]
+
+
 def check_seed(seed: int | Sequence[int]):
   """Refuses what is neither a seed nor several.
 
   Raises:
     ValueError: quoting it.
   """
-  several = list(seed) if np.ndim(seed) else [seed]
+  several = seeds_in(seed)
   if not several:
     raise ValueError("expected a seed, or several, got none")
   for one in several:

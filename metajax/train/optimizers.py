@@ -103,7 +103,9 @@ def _check(rate, decay, **shares):
 
 def _in_32_bits(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
   """The optimizer in 32 bits at least, whatever the parameters: in float16 256 squared is infinite, and 1e-8 is 0."""
-  widened = lambda tree: jax.tree.map(wide, tree)
+
+  def widened(tree):
+    return jax.tree.map(wide, tree)
 
   def update(updates, state, params=None, **more):
     found, state = optimizer.update(widened(updates), state, None if params is None else widened(params), **more)
@@ -143,7 +145,10 @@ def keep_below(limit: float, name: str) -> optax.GradientTransformation:
   def update(updates, state, params=None):
     if params is None:
       raise ValueError("keep_below needs the parameters: call update(updates, state, params)")
-    shorten = lambda path, update, value: jnp.minimum(update, limit - value) if is_it(path) else update
+
+    def shorten(path, update, value):
+      return jnp.minimum(update, limit - value) if is_it(path) else update
+
     return jax.tree.map_with_path(shorten, updates, params), state
 
   return optax.GradientTransformation(init, update)

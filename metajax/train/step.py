@@ -10,7 +10,7 @@ import optax
 
 from metajax.checks import is_concrete
 from metajax.mesh import keep_sharded, replicate, shard_parameters, whole_parameters
-from metajax.train.given import check_learner, check_optimizer
+from metajax.train.given import check_learner, check_optimizer, seeds_in
 from metajax.tree import is_key, wide
 from metajax.types import Key, Learner, Params, State
 
@@ -46,7 +46,10 @@ def make_train_step(learner: Learner, optimizer: optax.GradientTransformation) -
 
   def step(train_state, batch):
     key = jax.random.fold_in(train_state.key, train_state.step)
-    whole = lambda params, *rest: learner.loss(whole_parameters(params), *rest)
+
+    def whole(params, *rest):
+      return learner.loss(whole_parameters(params), *rest)
+
     differentiate = jax.value_and_grad(whole, has_aux=True)
     (loss, (state, metrics)), gradient = differentiate(train_state.params, train_state.state, batch, key)
     updates, optimizer_state = optimizer.update(gradient, train_state.optimizer_state, train_state.params)
@@ -88,4 +91,4 @@ def each_seed(train_state: TrainState, seed: int | Sequence[int]) -> list[TrainS
   """The TrainState of each of the seeds that a run trained: of one, or of a sequence side by side."""
   if np.ndim(seed) == 0:
     return [train_state]
-  return [jax.tree.map(lambda x, i=i: x[i], train_state) for i in range(len(seed))]
+  return [jax.tree.map(lambda x, i=i: x[i], train_state) for i in range(len(seeds_in(seed)))]

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from metajax import checks
-from metajax.types import Array
+from metajax.types import AnyArray, Array
 
 NO_COLOUR = -2  # which losses refuse: -1 is padding
 
 
-def quantized(pictures: Array, palette: Array, size: int) -> Array:
+def quantized(pictures: AnyArray, palette: AnyArray, size: int) -> Array:
   """The number of each pixel's nearest colour, in reading order: `[n, h, w, c] -> integers [n, size^2]`.
 
   Pictures are brought to `size x size` first, by linear interpolation that is smoothed where it makes them smaller.
@@ -41,7 +41,7 @@ def quantized(pictures: Array, palette: Array, size: int) -> Array:
   return tokens.reshape(n, size * size).astype(jnp.int32)
 
 
-def coloured(tokens: Array, palette: Array) -> Array:
+def coloured(tokens: AnyArray, palette: AnyArray) -> Array:
   """Pictures of colours' numbers: integers `[n, size^2] -> [n, size, size, c]` in [0, 1].
 
   Raises:

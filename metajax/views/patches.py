@@ -5,10 +5,10 @@ import math
 import jax.numpy as jnp
 
 from metajax import checks
-from metajax.types import Array
+from metajax.types import AnyArray
 
 
-def patches_of(pictures: Array, patch: int) -> Array:
+def patches_of(pictures: AnyArray, patch: int) -> AnyArray:
   """The patches of pictures in reading order, pixel after pixel: `[n, h, w, c] -> [n, patches, patch^2 c]`.
 
   Raises:
@@ -24,7 +24,7 @@ def patches_of(pictures: Array, patch: int) -> Array:
   return cut.swapaxes(2, 3).reshape(n, rows * columns, patch * patch * channels)
 
 
-def pictures_of(patches: Array, patch: int) -> Array:
+def pictures_of(patches: AnyArray, patch: int) -> AnyArray:
   """Square pictures of their patches: `[n, patches, patch^2 c] -> [n, h, h, c]`.
 
   Raises:

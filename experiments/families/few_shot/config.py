@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NamedTuple, Protocol
 import optax
 
 from experiments.families.data import ImageData
-from metajax.experiment import RunFlags, Training
+from experiments.families.protocols import DataConfig
 from metajax.experiment.bounds import Bounds, Count, Positive, TwoOrMore
 
 Decay = Literal["none", "cosine", "linear", "halving"]
@@ -51,15 +51,19 @@ class Tests(NamedTuple):
   """Validation tasks, from classes cut from training."""
 
 
-class FewShotConfig(Protocol):
+class FewShotConfig(DataConfig, Protocol):
   """The config of a few-shot experiment, which has flags of its own beside these."""
 
-  data: ImageData
-  task: Task
-  outer: Outer
-  training: Training
-  tests: Tests
-  run: RunFlags
+  @property
+  def task(self) -> Task: ...
+
+  @property
+  def outer(self) -> Outer: ...
+
+  @property
+  def tests(self) -> Tests: ...
+
+  def _replace(self, *, data: ImageData = ..., tests: Tests = ...) -> "FewShotConfig": ...
 
 
 def schedule(config: FewShotConfig) -> optax.Schedule | float:

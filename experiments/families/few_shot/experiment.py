@@ -120,13 +120,12 @@ def under_both(
   other = "support" if trained == "transductive" else "transductive"
   policies = {trained: trained, other: f"{other}, trained {trained}"} if normalisation == "batch" else {trained: "none"}
 
-  def after(policy):
-    return lambda n: learner(adapt(n) if n else unchanged, policy)
+  def mode(policy, text):
+    if adapt is None:
+      return EvalMode(name, learner(None, policy), text)
+    return EvalMode(name, learner(adapt(steps), policy), text, lambda n: learner(adapt(n) if n else unchanged, policy))
 
-  return tuple(
-    EvalMode(name, learner(adapt and adapt(steps), policy), text, after(policy) if adapt else None)
-    for policy, text in policies.items()
-  )
+  return tuple(mode(policy, text) for policy, text in policies.items())
 
 
 def _loaded(config: FewShotConfig) -> dict[str, Source]:

@@ -72,10 +72,13 @@ def seconds(same: Sequence[FewShotRun]) -> float:
   Raises:
     ValueError: if one has not ended, and has no records.
   """
-  took = {one.run.folder: seconds_of(one.run) for one in same}
-  if unended := [str(folder) for folder, each in took.items() if each is None]:
-    raise ValueError(f"expected runs that have ended, got one without records in {unended[0]!r}")
-  return sum(took.values())
+  total = 0
+  for one in same:
+    took = seconds_of(one.run)
+    if took is None:
+      raise ValueError(f"expected runs that have ended, got one without records in {str(one.run.folder)!r}")
+    total += took
+  return total
 
 
 def named(mode: EvalMode, one: FewShotRun, same: Sequence[FewShotRun], found: Sequence[FewShotRun]) -> EvalMode:

@@ -1,5 +1,6 @@
 """The networks of few-shot experiments: four layers of convolutions, and heads of learners that adapt."""
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from metajax.compose import linear, prepared, repeated_for_all_ways, with_head, zeros_for_all_ways
@@ -93,7 +94,7 @@ def distorted(flags: Embedding, learner: Learner) -> tuple[Learner, tuple[str, .
 
 def in_the_middle(encoder: Network) -> Network:
   """The encoder on characters that were brought to the middle and to one size."""
-  view = centred()
+  view: Callable = centred()  # which draws nothing, so that it is given no key
   return prepared(encoder, lambda picture: view(None, picture))
 
 

@@ -3,10 +3,9 @@
 from typing import Annotated, NamedTuple, Protocol
 
 from experiments.families.data import ImageData
-from experiments.families.representation.config import Outer, Probing
+from experiments.families.representation.config import RepresentationConfig
 from experiments.families.transformers import Sampling, Transformer
 from metajax.data.text.corpus import is_text_file
-from metajax.experiment import RunFlags, Training
 from metajax.experiment.bounds import ABOVE_0, BELOW_1, Bounds, Depth, Width
 
 
@@ -36,28 +35,28 @@ class Masking(NamedTuple):
   """Train on random crops."""
 
 
-class PicturesConfig(Protocol):
+class PicturesConfig(RepresentationConfig, Protocol):
   """The config of generative pre-training on pictures."""
 
-  transformer: Transformer
-  data: ImageData
-  outer: Outer
-  training: Training
-  probing: Probing
-  run: RunFlags
+  @property
+  def transformer(self) -> Transformer: ...
 
 
 class ImageGptConfig(PicturesConfig, Protocol):
   """That of an image GPT."""
 
-  pixels: Pixels
-  sampling: Sampling
+  @property
+  def pixels(self) -> Pixels: ...
+
+  @property
+  def sampling(self) -> Sampling: ...
 
 
 class MaskedConfig(PicturesConfig, Protocol):
   """That of a masked autoencoder."""
 
-  masking: Masking
+  @property
+  def masking(self) -> Masking: ...
 
 
 def check_not_text(model: str, data: ImageData):

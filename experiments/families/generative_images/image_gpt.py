@@ -4,7 +4,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +54,7 @@ def image_gpt_experiment(config: ImageGptConfig) -> Experiment:
   of_two_colours = decoder(3, transformer.size, pixels**2, **transformer.how)
   check_pictures(image_gpt(of_two_colours, np.eye(2, 3), pixels).init, config.data.size)
   parts = parts_of(config)
-  learned = lambda: learn_palette(parts().unlabelled, colours, size=pixels, seed=config.training.seed).tolist()
+  learned = lambda: learn_palette(parts().pictures, colours, size=pixels, seed=config.training.seed).tolist()
   palette = np.array(from_first_host(learned), np.float32)
   network = decoder(len(palette) + 1, transformer.size, pixels**2, **transformer.how)
   model = PixelModel(network, palette, pixels, config)
@@ -102,7 +102,7 @@ def _likelihood(model: PixelModel, parts: Callable[[], Parts], trained: Trained,
   network, palette, pixels, config = model
   of, test = pixel_log_probabilities(network, pixels), parts().test
   own = [_bits_of_pixels(of, state, test) for state in trained.states]
-  few = first(parts().unlabelled, COUNTED)
+  few = first(parts().pictures, COUNTED)
   tokens = [_tokens(part, palette, pixels) for part in (few, parts().validation, test)]
   alone = -independent_pixels(*tokens, len(palette)).log_probabilities.mean(-1) / np.log(2)
   print(f"\nwhat the next of {pixels} x {pixels} pixels is, of {len(palette)} colours, on what was not trained on")
@@ -126,7 +126,7 @@ def _draw(model: PixelModel, folder: Path, trained: Trained, parts: Parts) -> li
   """Samples, and halves of test pictures gone on with."""
   network, palette, pixels, config = model
   params, state = trained.states[0].params["encoder"], trained.states[0].state["encoder"]
-  how = config.sampling._asdict() | {"tokens": len(palette)}
+  how: dict[str, Any] = config.sampling._asdict() | {"tokens": len(palette)}
 
   def go_on(key, prompt):
     return sample(network, params, state["network"], key, prompt, pixels**2 + 1 - prompt.shape[1], **how)

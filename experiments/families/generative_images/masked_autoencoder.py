@@ -4,7 +4,7 @@ import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -67,13 +67,13 @@ def masked_experiment(config: MaskedConfig) -> Experiment:
 def towers_of(config: MaskedConfig, channels: int) -> Towers:
   """The networks of a config for pictures of so many channels, and their learner."""
   flags, transformer = config.masking, config.transformer
-  how = {"positions": "sine_cosine", **transformer.how}
+  how: dict[str, Any] = {"positions": "sine_cosine", **transformer.how}
   encoder = vision_transformer(transformer.size, flags.patch, pool="none", **how)
   heads = math.gcd(flags.decoder_width, max(1, flags.decoder_width // 32))
   size = Size(flags.decoder_width, flags.decoder_layers, heads)
   light = patch_decoder(flags.patch * flags.patch * channels, size, **how)
   view = random_resized_crop(area=(0.2, 1.0)) if flags.crops else None
-  seen = {"masked": flags.masked, "normalise": flags.normalise, "view": view}
+  seen: dict[str, Any] = {"masked": flags.masked, "normalise": flags.normalise, "view": view}
   return Towers(encoder, light, masked_autoencoder(encoder, light, flags.patch, **seen))
 
 
@@ -89,7 +89,7 @@ def _scores(run: Callable, config: MaskedConfig, parts: Callable[[], Parts], tra
 def _errors(run: Callable, trained: Trained, parts: Parts, flags: Masking) -> dict[str, list[np.ndarray]]:
   """`{name: the mean squared error of each test picture, a list for each seed}` over the patches that were hidden."""
   units = normalised_patches if flags.normalise else lambda patches: patches
-  typical = np.mean(units(patches_of(pictures_of_source(first(parts.unlabelled, COUNTED)), flags.patch)), 0)
+  typical = np.mean(units(patches_of(pictures_of_source(first(parts.pictures, COUNTED)), flags.patch)), 0)
   found = {NAME: [], MEAN_PATCH: [], MEAN_SEEN: []}
   keys = jax.random.split(jax.random.key(TEST_SEED), -(-len(parts.test.labels) // BATCH))
   for state in trained.states:

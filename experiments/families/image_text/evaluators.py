@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.families.data import ImageData, slug
 from experiments.families.image_text.data import CATEGORIES, Data, Test
-from experiments.families.representation.config import RepresentationConfig
+from experiments.families.representation.config import ProbedConfig
 from experiments.families.representation.evaluators import about, few_shot_tests
 from metajax.data import Source, in_order
 from metajax.evaluate import ZeroShot, class_embeddings, features, over_seeds, prompts, retrieval, summarise, zero_shot
@@ -64,7 +64,7 @@ class Transfer(NamedTuple):
   data: Callable[[], Data]
   tokenize: Callable
   encoder: Network
-  config: RepresentationConfig
+  config: ProbedConfig
   untrained: Callable[[int], TrainState]
 
   def __call__(self, trained: Trained, /) -> list[Record]:

@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.families.data import ImageData, slug
+from experiments.families.data import slug
 from experiments.families.image_text import evaluators, figures
 from experiments.families.image_text.data import describe, load_data
-from experiments.families.representation.config import Probing, check
+from experiments.families.representation.config import ProbedConfig, check
 from experiments.families.representation.encoders import EncoderFlags, encoder_of
 from metajax.compose import chunked, linear, with_head
 from metajax.data import Tokenizer, image_texts, train_tokenizer
-from metajax.experiment import Experiment, RunFlags, Training
+from metajax.experiment import Experiment
 from metajax.experiment.bounds import Bounds, Depth, NotNegative, Positive, TwoOrMore, Width, ZeroOrMore
 from metajax.learners import clip
 from metajax.learners.clip import Loss
@@ -54,21 +54,32 @@ class TextTower(NamedTuple):
   """Tokens of the longest caption."""
 
 
-class ClipConfig(Protocol):
+class ClipConfig(ProbedConfig, Protocol):
   """The config of a CLIP."""
 
-  encoder: EncoderFlags
-  text: TextTower
-  outputs: int
-  loss: Loss
-  augment: Literal["auto", "none", "crop", "affine"]
-  chunk: int | None
-  permuted: bool
-  data: ImageData
-  outer: Outer
-  training: Training
-  probing: Probing
-  run: RunFlags
+  @property
+  def encoder(self) -> EncoderFlags: ...
+
+  @property
+  def text(self) -> TextTower: ...
+
+  @property
+  def outputs(self) -> int: ...
+
+  @property
+  def loss(self) -> Loss: ...
+
+  @property
+  def augment(self) -> Literal["auto", "none", "crop", "affine"]: ...
+
+  @property
+  def chunk(self) -> int | None: ...
+
+  @property
+  def permuted(self) -> bool: ...
+
+  @property
+  def outer(self) -> Outer: ...
 
 
 def clip_experiment(config: ClipConfig) -> Experiment:

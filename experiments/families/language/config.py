@@ -2,10 +2,10 @@
 
 from typing import Annotated, NamedTuple, Protocol
 
-from experiments.families.data import ImageData
+from experiments.families.protocols import DataConfig
 from experiments.families.representation.config import Outer
 from experiments.families.transformers import Sampling, Transformer
-from metajax.experiment import RunFlags, Training
+from metajax.experiment import Training
 from metajax.experiment.bounds import Bounds
 
 TRAINING = Training(seeds_at_once=1)
@@ -22,13 +22,17 @@ class Text(NamedTuple):
   """Texts to go on with, of long ones the end, half of --length; by default beginnings of the test."""
 
 
-class LanguageConfig(Protocol):
+class LanguageConfig(DataConfig, Protocol):
   """The config of a language model."""
 
-  transformer: Transformer
-  text: Text
-  sampling: Sampling
-  data: ImageData
-  outer: Outer
-  training: Training
-  run: RunFlags
+  @property
+  def transformer(self) -> Transformer: ...
+
+  @property
+  def text(self) -> Text: ...
+
+  @property
+  def sampling(self) -> Sampling: ...
+
+  @property
+  def outer(self) -> Outer: ...

@@ -14,7 +14,7 @@ from metajax.evaluate import bigram, over_seeds, rate
 from metajax.experiment import Record, Trained
 from metajax.experiment.evaluators.probes import training_of
 from metajax.experiment.results_page import NAMED
-from metajax.types import Array
+from metajax.types import AnyArray
 
 BIGRAM = ("bigram", "smoothed")
 
@@ -69,6 +69,6 @@ class Likelihood(NamedTuple):
     return f"{things}, in tokens of a vocabulary of {tokenizer.vocabulary:,}"
 
 
-def bits(log_probabilities: Array) -> np.ndarray:
+def bits(log_probabilities: AnyArray) -> np.ndarray:
   """The bits of each row, `[n]`, from log-probabilities `[n, tokens]`."""
   return -np.asarray(log_probabilities, np.float64).sum(-1) / np.log(2)

@@ -64,7 +64,10 @@ def network_of(config: LanguageConfig, vocabulary: int) -> Network:
 
 def optimizer_of(config: LanguageConfig) -> optax.GradientTransformation:
   """AdamW as GPT has it: gradients of a norm of at most 1, and a shorter memory of their squares."""
-  return optax.chain(optax.clip_by_global_norm(1.0), adamw(rate_of(config), decay=config.outer.decay, b2=0.95))
+  return optax.chain(
+    optax.clip_by_global_norm(1.0),
+    adamw(rate_of(config.outer, config.training.steps), decay=config.outer.decay, b2=0.95),
+  )
 
 
 def _samples(network: Network, trained: TrainState, corpus: Corpus, config: LanguageConfig) -> list:

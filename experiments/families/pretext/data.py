@@ -55,7 +55,7 @@ def load_recorded(s: ImageData, probing: Probing, clips: ClipFlags, sound: bool 
   """
   parts = _load(s, probing, clips, sound)
   for part in (parts.unlabelled, parts.asked) if sound else ():
-    if part.sounds is None:
+    if not isinstance(part, Recordings) or part.sounds is None:
       raise ValueError(f"expected recordings with sounds, got {s.data}, which has none")
     if part.sample_rate != clips.sample_rate:
       raise ValueError(f"expected --sample-rate {part.sample_rate}, which {s.data} has, got {clips.sample_rate}")
@@ -99,8 +99,8 @@ def _sprites(train: Recordings, test: Recordings) -> Parts:
   dealt = np.split(np.random.RandomState(0).permutation(characters), ends)
   labelled = _frames(test._replace(factors={"phase": phase}), "phase", list(range(length)))
   whose = np.repeat(test.factors["character"], length)
-  parts = [select_rows(labelled, np.flatnonzero(np.isin(whose, some))) for some in dealt]
-  return Parts(train, *parts, True, labelled, test)
+  probed, validation, asked = (select_rows(labelled, np.flatnonzero(np.isin(whose, some))) for some in dealt)
+  return Parts(train, probed, validation, asked, True, labelled, test)
 
 
 def _earlier_and_later(whole: Recordings, clips: ClipFlags, sound: bool) -> Parts:
@@ -109,7 +109,7 @@ def _earlier_and_later(whole: Recordings, clips: ClipFlags, sound: bool) -> Part
   border, part = round(LATER * length), 3 * clips.window
   train = cut_clips(whole, part, every=clips.window, stop=border)
   test = cut_clips(whole, part, every=clips.window, start=border)
-  sounds = whole.sounds.reshape(len(whole.sounds), length, -1).astype(np.float64)
+  sounds = np.asarray(whole.sounds, np.float64).reshape(len(whole.images), length, -1)
   loud = np.sqrt(np.square(sounds).mean(-1))
   ranks = np.argsort(np.argsort(loud, -1), -1) * len(LOUDNESSES) // length
   blocks = np.arange(length) // clips.window % len(DEALT)
@@ -120,7 +120,8 @@ def _earlier_and_later(whole: Recordings, clips: ClipFlags, sound: bool) -> Part
     three.append(from_arrays(pictures, labels, classes=LOUDNESSES))
   if not sound:
     train, test = (one._replace(sounds=None, sample_rate=0) for one in (train, test))
-  return Parts(train, *three, False, None, test, test.factors["name"])
+  probed, validation, asked = three
+  return Parts(train, probed, validation, asked, False, None, test, test.factors["name"])
 
 
 def _of_factor(train: Recordings, test: Recordings, label: str, tests, queries: int) -> Parts:

@@ -117,8 +117,9 @@ def figure(question: Question, answer: Callable, trained: tuple, names: Sequence
   """
   count = len(question.source.images)
   rows = np.linspace(0, count - 1, min(BATCH, count)).astype(int)
-  select = select_recordings if isinstance(question.source, Recordings) else select_rows
-  asked = question.task(jax.random.key(TEST_SEED), next(_in_order(select(question.source, rows), len(rows))()))
+  source = question.source
+  some = select_recordings(source, rows) if isinstance(source, Recordings) else select_rows(source, rows)
+  asked = question.task(jax.random.key(TEST_SEED), next(_in_order(some, len(rows))()))
   sure = np.asarray(jax.nn.softmax(answer(*trained, asked.inputs)))[:SHOWN]
   pictures = show(jax.tree.map(lambda x: np.asarray(x[:SHOWN]), asked.inputs))
   truth, said = ([names[k] for k in np.argmax(x, -1)] for x in (asked.labels[:SHOWN], sure))

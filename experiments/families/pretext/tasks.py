@@ -1,7 +1,7 @@
 """The pretext tasks that the experiment chooses from, by name: what is asked, of which classes, and how it is shown."""
 
 from collections.abc import Callable
-from typing import Annotated, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -149,15 +149,21 @@ def _alone(task, classes, show, prepare, look=lambda pictures: pictures) -> Aske
 
 def _of_sounds(task: Callable, window: int, parts: Parts) -> list[Question]:
   """Also of each kind of negatives apart, of captions with seen and unseen words, and with all sounds swapped."""
-  source: Recordings = parts.asked
+  source, heard = parts.asked, parts.unlabelled
+  assert isinstance(source, Recordings) and isinstance(heard, Recordings)
   of_clips = source.images.ndim == CLIPS
-  how = {"source": source, "chance": 50.0, "rounds": max(1, QUESTIONS // len(source.images)), "groups": _groups(parts)}
+  how: dict[str, Any] = {
+    "source": source,
+    "chance": 50.0,
+    "rounds": max(1, QUESTIONS // len(source.images)),
+    "groups": _groups(parts),
+  }
   found = [Question("pretext", task, **how)]
   if of_clips:
     each = get_args(Negatives)
     found += [Question(f"pretext_{kind}", audio_visual(window, negatives=(kind,)), **how) for kind in each]
   if any(source.captions) and not of_clips:
-    seen = only_seen_words(parts.unlabelled.captions, source.captions)
+    seen = only_seen_words(heard.captions, source.captions)
     kinds = ("seen", seen), ("unseen", ~seen)
     found += [Question(f"pretext_{name}", task, **how, rows=rows) for name, rows in kinds if rows.sum() > 1]
   return [*found, Question("pretext_swapped", swapped(task), **how)]

@@ -4,10 +4,10 @@ from typing import Literal, NamedTuple, Protocol
 
 import optax
 
-from experiments.families.data import ImageData
 from experiments.families.few_shot.config import ways_and_shots
+from experiments.families.protocols import DataConfig
 from experiments.families.representation.data import Classes
-from metajax.experiment import RunFlags, Training
+from metajax.experiment import Training
 from metajax.experiment.bounds import Count, NotNegative, Positive, TwoOrMore, ZeroOrMore
 from metajax.mesh import devices_for
 from metajax.train import adamw, lars, scaled_rate, warmup_cosine
@@ -43,27 +43,30 @@ class Probing(NamedTuple):
   """Test tasks of each setting."""
 
 
-class RepresentationConfig(Protocol):
+class ProbedConfig(DataConfig, Protocol):
+  """The config of whatever has frozen features that are tested."""
+
+  @property
+  def probing(self) -> Probing: ...
+
+
+class RepresentationConfig(ProbedConfig, Protocol):
   """The config of a pretraining experiment, which has flags of its own beside these."""
 
-  data: ImageData
-  outer: Outer
-  training: Training
-  probing: Probing
-  run: RunFlags
+  @property
+  def outer(self) -> Outer: ...
 
 
 def optimizer_of(config: RepresentationConfig) -> optax.GradientTransformation:
   """The config's, with its schedule."""
   make = lars if config.outer.optimizer == "lars" else adamw
-  return make(rate_of(config), decay=config.outer.decay)
+  return make(rate_of(config.outer, config.training.steps), decay=config.outer.decay)
 
 
-def rate_of(config: RepresentationConfig) -> optax.Schedule:
-  """The config's, for its batch, at each step."""
-  outer = config.outer
+def rate_of(outer: Outer, steps: int) -> optax.Schedule:
+  """The rate for a batch, at each step."""
   rate = scaled_rate(outer.rate, outer.batch_size, outer.rate_rule)
-  return warmup_cosine(rate, config.training.steps, outer.warmup)
+  return warmup_cosine(rate, steps, outer.warmup)
 
 
 def settings_of(probing: Probing) -> list[tuple[int, int]]:

@@ -39,6 +39,12 @@ class Parts(NamedTuple):
   groups: np.ndarray | None = None
 
   @property
+  def pictures(self) -> Source:
+    """What is pretrained on, where that is pictures."""
+    assert isinstance(self.unlabelled, Source)
+    return self.unlabelled
+
+  @property
   def splits(self) -> Splits:
     """What frozen features are probed with."""
     return Splits(self.train, self.validation, self.test)
@@ -57,7 +63,8 @@ def load_parts(s: ImageData, classes: Classes) -> Parts:
   own = None if classes == "unseen" else _own(s, classes)
   if own is None:
     unlabelled, test = images.load_parts(s, ("train", "test")).values()
-    return Parts(unlabelled, *deal_pictures(test, OF_UNSEEN, seed=0), True, test)
+    probed, validation, asked = deal_pictures(test, OF_UNSEEN, seed=0)
+    return Parts(unlabelled, probed, validation, asked, True, test)
   train, test = own
   labelled, validation = deal_pictures(train, (1 - VALIDATION, VALIDATION), seed=0)
   return Parts(train, labelled, validation, test, False, test)

@@ -10,7 +10,7 @@ import optax
 from experiments.families import published
 from experiments.families.data import rotates, slug, split_name
 from experiments.families.few_shot.experiment import tasks_of
-from experiments.families.representation.config import RepresentationConfig, settings_of
+from experiments.families.representation.config import ProbedConfig, RepresentationConfig, settings_of
 from experiments.families.representation.data import Parts
 from metajax.data import Source, in_order, select_rows
 from metajax.evaluate import features, neighbour_classes
@@ -98,11 +98,11 @@ def about(data: Any, parts: Parts) -> dict[str, Any]:
   return {"data": slug(data), "split": split, "classes": len(parts.test.classes), "tested": len(parts.test.labels)}
 
 
-def few_shot_tests(config: RepresentationConfig, parts: Parts) -> FewShot:
+def few_shot_tests(config: ProbedConfig, parts: Parts) -> FewShot:
   """The few-shot tasks of a config, where there are unseen classes."""
   data, probing = config.data, config.probing
-  settings = settings_of(probing) if parts.episodes else []
-  tasks = {test: tasks_of(parts.episodes, *test, probing.test_queries, TEST_SEED) for test in settings}
+  source, queries = parts.episodes, probing.test_queries
+  tasks = {test: tasks_of(source, *test, queries, TEST_SEED) for test in settings_of(probing)} if source else {}
   said = {"data": slug(data), "split": split_name(data), "rotations": rotates(data)}
   return FewShot((), lambda: tasks, probing.test_queries, probing.test_tasks, about=said)
 

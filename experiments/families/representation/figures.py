@@ -52,5 +52,5 @@ def embedding_map(folder: Path, trained: Trained, parts: Parts) -> Figure:
 
 def sizes(parts: Parts) -> list[str]:
   """How many there are of what, for the page."""
-  named = ("unlabelled", "train", "validation", "test")
-  return [f"{name}: {counted(part)}" for name, part in zip(named, parts, strict=False)]
+  named = {"unlabelled": parts.unlabelled, "train": parts.train, "validation": parts.validation, "test": parts.test}
+  return [f"{name}: {counted(part)}" for name, part in named.items()]

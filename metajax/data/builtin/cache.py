@@ -62,10 +62,10 @@ def write(path: AnyPath, source: Source):
   write_arrays(path, {"images": source.images, "labels": source.labels, "texts": np.array(texts)})
 
 
-def write_arrays(path: AnyPath, arrays: Mapping[str, np.ndarray]):
+def write_arrays(path: AnyPath, arrays: Mapping[str, Any]):
   """As `write`, for `{name: array}`."""
   try:
-    with writing(path) as file:
+    with writing(os.fspath(path)) as file:
       np.savez_compressed(file, **arrays)
   except OSError as error:
     warnings.warn(f"the cache {path} cannot be written: {error}", stacklevel=3)

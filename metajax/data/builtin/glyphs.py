@@ -125,11 +125,12 @@ def glyphs(
 def _font_files():
   """The path of every face, by file name."""
   spec = importlib.util.find_spec("matplotlib")
-  folder = pathlib.Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" if spec else None
-  missing = [name for name in FACES if folder is None or not (folder / name).is_file()]
+  folder = pathlib.Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" if spec and spec.origin else None
+  found = {name: folder / name for name in FACES} if folder else {}
+  missing = [name for name in FACES if name not in found or not found[name].is_file()]
   if missing:
     raise FileNotFoundError(f"glyphs are drawn in the typefaces that matplotlib ships; {folder} lacks {missing}")
-  return {name: folder / name for name in FACES}
+  return found
 
 
 # Letters and classes. A letter is (code point, face); a class is a list of code points.
@@ -155,7 +156,7 @@ def _letters(files):
   canvas = Image.new("L", (4 * EM, 4 * EM))
   for face, path in files.items():
     with TTFont(path, lazy=True) as font:
-      points = sorted(point for point in font.getBestCmap() if _script(point))
+      points = sorted(point for point in font.getBestCmap() or () if _script(point))
     if FACES[face] == "Computer Modern":
       points = [point for point in points if point < 128]  # beyond ASCII its code points are not Unicode's
     # The basic layout, so that the pictures do not depend on whether libraqm is installed.

@@ -53,7 +53,10 @@ def moving_glyphs(
   rows = random.randint(len(letters.labels), size=clips)
   periods = np.exp(random.uniform(*np.log(SECONDS), (clips, 2, 1)))
   phases, tone = random.uniform(0, 1, (clips, 2, 1)), random.uniform(0, 2 * math.pi, (clips, 1))
-  at = lambda seconds: 1 - np.abs(1 - 2 * ((seconds / periods + phases) % 1))  # 0 to 1 and back, [clips, 2, times]
+
+  def at(seconds):
+    return 1 - np.abs(1 - 2 * ((seconds / periods + phases) % 1))  # 0 to 1 and back, [clips, 2, times]
+
   places = at((np.arange(frames) + 0.5) / FRAME_RATE)  # in the middle of each frame
   samples = frames * SAMPLE_RATE // FRAME_RATE
   heights = at((np.arange(samples) + 0.5) / SAMPLE_RATE)[:, 0]

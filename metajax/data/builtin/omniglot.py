@@ -54,7 +54,7 @@ def omniglot(
   source = select_classes(characters, part_of(characters.classes, part, seed))
   if skip_broken:
     source = _without_broken(source)
-  return source._replace(images=255 - decode(source.images, size=size, channels=1))
+  return source._replace(images=255 - decode(np.asarray(source.images), size=size, channels=1))
 
 
 def _without_broken(source):

@@ -4,7 +4,8 @@ import csv
 import os
 from collections.abc import Sequence
 
-from metajax.data.files.opening import open_regular, repeated
+from metajax import checks
+from metajax.data.files.opening import open_regular
 from metajax.data.files.table import SPLITS, Table, make_table
 
 
@@ -45,7 +46,7 @@ def check_header(where: str, header: Sequence[str], wanted: Sequence[str], other
   """
   if not set(wanted) <= set(header):
     raise ValueError(f"{where}: expected the columns {' and '.join(wanted)}, got {', '.join(header) or 'nothing'}")
-  if twice := repeated(column for column in header if column in (*wanted, *others)):
+  if twice := checks.repeated(column for column in header if column in (*wanted, *others)):
     raise ValueError(f"{where}: expected each column once, got {twice!r} twice in {', '.join(header)}")
 
 

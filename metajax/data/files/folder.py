@@ -86,7 +86,8 @@ class _Walk(NamedTuple):
 
 
 def _walk(path):
-  walk, waiting = _Walk([], {}, set()), [("", ())]
+  walk = _Walk([], {}, set())
+  waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", ())]
   while waiting:
     relative, above = waiting.pop()  # the folder, and those that it is in, against links in a loop
     folder = os.path.join(path, relative).rstrip("/") or "/"

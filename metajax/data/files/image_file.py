@@ -6,7 +6,7 @@ import io
 import os
 import struct
 import threading
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -72,7 +72,7 @@ def _picture(file, size, channels, preprocessing):
       return resized(picture.convert("L" if channels == 1 else "RGB"), size)
 
 
-def opened(file: BinaryIO) -> Image.Image:
+def opened(file: IO[bytes]) -> Image.Image:
   """The picture of an open file of one of FORMATS, not decoded yet.
 
   `Image.open` would warn of an attack where a picture is larger than a limit of Pillow's, which is the whole process's.

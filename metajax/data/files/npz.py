@@ -7,7 +7,8 @@ import zipfile
 import numpy as np
 from numpy.lib import format as npy
 
-from metajax.data.files.opening import BROKEN_ARCHIVE, check_regular, repeated
+from metajax import checks
+from metajax.data.files.opening import BROKEN_ARCHIVE, check_regular
 from metajax.data.files.table import SPLITS, Table, make_table
 
 KEYS = ("images", "labels", "classes", "groups", "split")
@@ -67,7 +68,7 @@ def _check_sizes(path):
   total = 0
   with zipfile.ZipFile(path) as archive:
     keys = [member.filename.removesuffix(".npy") for member in archive.infolist()]
-    if twice := repeated(keys):
+    if twice := checks.repeated(keys):
       raise ValueError(f"{path!r} has two arrays {twice!r}: expected each once")
     for key, member in zip(keys, archive.infolist(), strict=True):
       if key not in KEYS:

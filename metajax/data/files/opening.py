@@ -6,7 +6,6 @@ import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterable
 from typing import IO, Any
 
 from metajax.paths import AnyPath
@@ -50,12 +49,6 @@ def open_regular(path: AnyPath, mode: str = "rb", **options: Any) -> IO:
   """
   check_regular(path)
   return open(path, mode, **options)
-
-
-def repeated(names: Iterable[str]) -> str | None:
-  """The first of some names that comes a second time, or None."""
-  seen = set()
-  return next((name for name in names if name in seen or seen.add(name)), None)
 
 
 def checked_name(name: AnyPath) -> str:

@@ -56,8 +56,8 @@ def make_table(
   index = {label: i for i, label in enumerate(classes)}
   own = {"all": np.arange(len(labels))}
   if splits is not None:
-    splits = np.array(splits)
-    own = {part: np.flatnonzero(splits == part) for part in PARTS if (splits == part).any()} | own
+    given = np.array(splits)
+    own = {part: np.flatnonzero(given == part) for part in PARTS if np.any(given == part)} | own
   return Table(
     name=name,
     labels=np.array([index[label] for label in labels], np.int32),

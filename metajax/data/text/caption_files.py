@@ -11,7 +11,7 @@ from metajax.data.files.table import SPLITS, Table, make_table
 FILES = ("captions.csv", "captions.jsonl")
 
 
-def read_captions(path: str) -> tuple[Table, dict[str, list[str]]]:
+def read_captions(path: str) -> tuple[Table, dict[str, tuple[str, ...]]]:
   """The `Table` of one's own captioned pictures, each a class that is named by its path; and `{path: captions}`.
 
   Raises:

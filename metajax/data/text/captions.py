@@ -63,8 +63,7 @@ def load_captioned(
   checks.flags(download=download, skip_broken=skip_broken)
   if is_path(name) or name.endswith(".jsonl") or (not download and os.path.isdir(name)):
     table, captions = read_captions(name)
-    how = {"seed": seed, "skip_broken": skip_broken, "preprocessing": preprocessing}
-    source = source_of(table, split, size=size, **how)
+    source = source_of(table, split, size=size, seed=seed, skip_broken=skip_broken, preprocessing=preprocessing)
     return source._replace(captions=tuple(captions[path] for path in source.classes))
   return _captioned_set(name, split, size, data_dir, download, seed, skip_broken, preprocessing)
 
@@ -96,7 +95,10 @@ def _captioned_set(name, split, size, data_dir, download, seed, skip_broken, pre
 def _features(info):
   """The names of a set's picture, of its texts, and of its class or None."""
   features = dict(info.features.items()) if hasattr(info.features, "items") else {}
-  of_kind = lambda kind: [key for key, feature in features.items() if isinstance(feature, kind)]
+
+  def of_kind(kind):
+    return [key for key, feature in features.items() if isinstance(feature, kind)]
+
   images, labels = of_kind(tfds.features.Image), of_kind(tfds.features.ClassLabel)
   texts = [key for key in TEXTS if key in features and _text_of(features[key]) is not None]
   if len(images) != 1 or features[images[0]].np_dtype != np.uint8 or not texts:
@@ -110,7 +112,10 @@ def _features(info):
 
 def _text_of(feature):
   """How the texts of a record's feature are had: a function, or None where it holds none."""
-  is_text = lambda f: isinstance(f, tfds.features.Text)
+
+  def is_text(f):
+    return isinstance(f, tfds.features.Text)
+
   if is_text(feature):
     return lambda value: [value]
   if not isinstance(feature, tfds.features.Sequence):

@@ -49,8 +49,7 @@ def image_texts(
   tokens = tokenizer([text for texts in source.captions for text in texts], length)
   ends = tf.constant((tokens == tokenizer.end).argmax(-1) + 1, tf.int32)
   tokens, read = tf.constant(tokens), reader(source.images)
-  first_text, texts = _spans([len(texts) for texts in source.captions])
-  first_picture, pictures = _spans(np.bincount(source.labels, minlength=classes))
+  spans = _spans(np.bincount(source.labels, minlength=classes)), _spans([len(texts) for texts in source.captions])
   by_class = tf.constant(np.argsort(source.labels, kind="stable"))
 
   def batches(start=0, shard=(0, 1)):
@@ -58,9 +57,7 @@ def image_texts(
 
     def drawn(step, classes_of_batch):
       noise = tf.reshape(random_integers(2 * batch_size, seed + 1, step), (2, batch_size))
-      at = lambda values: tf.gather(values, classes_of_batch)
-      pick = lambda random, first, count: at(first) + tf.math.floormod(random, at(count))
-      picture, text = pick(noise[0], first_picture, pictures), pick(noise[1], first_text, texts)
+      picture, text = (_place(noise[i], span, classes_of_batch) for i, span in enumerate(spans))
       longest = tf.reduce_max(tf.gather(ends, text))
       size = tf.reduce_min(tf.boolean_mask(sizes, sizes >= longest))
       mine = slice(offset, offset + local)
@@ -70,6 +67,12 @@ def image_texts(
     return (Pair(batch.inputs, batch.labels) for batch in read(rows))
 
   return batches
+
+
+def _place(random, span, classes):
+  """A place within the spans of some classes."""
+  first, count = (tf.gather(values, classes) for values in span)
+  return first + tf.math.floormod(random, count)
 
 
 def _spans(counts):

@@ -129,7 +129,9 @@ def _preprocessor(records, image, preprocessing, advice):
 def _decoder(records, image, shape, advice):
   """`rows -> pictures`."""
   spec = {image: tf.io.FixedLenFeature((), tf.string)}
-  one = lambda file: decoded(file, size=shape[0], channels=shape[-1])
+
+  def one(file):
+    return decoded(file, size=shape[0], channels=shape[-1])
 
   @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
   def decoded_all(raw):

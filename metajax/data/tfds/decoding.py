@@ -38,7 +38,9 @@ def decode(encoded: np.ndarray, *, size: int, channels: int) -> np.ndarray:
     ValueError: one cannot be decoded, with its number.
   """
 
-  picture = lambda file: decoded(file, size=size, channels=channels)
+  def picture(file):
+    return decoded(file, size=size, channels=channels)
+
   pictures = tf.data.Dataset.from_tensor_slices(encoded).map(plain(picture), num_parallel_calls=tf.data.AUTOTUNE)
   try:
     return np.concatenate(list(pictures.batch(1024).as_numpy_iterator()))

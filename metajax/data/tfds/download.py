@@ -3,6 +3,7 @@
 import threading
 import urllib.error
 import urllib.request
+from typing import Any
 
 import tensorflow_datasets as tfds
 
@@ -22,7 +23,8 @@ def download_and_prepare(name: str, folder: str, holds: str) -> tfds.core.Datase
       f"data set {name!r} cannot be downloaded: {address} does not answer; "
       f"without a network, set data_dir or TFDS_DATA_DIR to a folder that has it: {holds}"
     )
-  builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+  prepare: Any = builder.download_and_prepare  # wrapped, so that its types want a `self`
+  prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
   return builder
 
 

@@ -121,13 +121,13 @@ def _tfds(name, split, size, sample_rate, data_dir, download, skip_broken) -> Re
     raise ValueError(f"expected a record of {name!r} that can be read, got {number} that cannot")
   sounds = _sounds(name, [record[sound] for record in found]) if sound else None
   rate = getattr(builder.info.features[sound], "sample_rate", None) or sample_rate if sound else 0
-  if sound and clips and sounds.shape[1] % shape[0]:
+  if sounds is not None and clips and sounds.shape[1] % shape[0]:
     raise ValueError(f"expected as many samples a frame in {name!r}, got {sounds.shape[1]} for {shape[0]} frames")
   stacked = {key: _of_32_bits(name, key, np.stack([record[key] for record in found])) for key in factors}
   return Recordings(
     images=np.stack([record[image] for record in found]),
     sounds=sounds,
-    frame_rate=shape[0] * rate / sounds.shape[1] if clips and sound else 0.0,
+    frame_rate=shape[0] * rate / sounds.shape[1] if clips and sounds is not None else 0.0,
     sample_rate=rate,
     names=tuple(f"{split} {i}" for i in range(len(found))),
     captions=tuple(record[caption].decode() if caption else "" for record in found),
@@ -147,7 +147,10 @@ def _missing(split, found) -> tuple[str, ...]:
 def _features(info):
   """The names of a set's pictures or clips, sound, caption, other texts and factors; None for what it has not."""
   features = dict(info.features.items()) if hasattr(info.features, "items") else {}
-  of = lambda *kinds: [k for k, f in features.items() if isinstance(f, kinds)]
+
+  def of(*kinds):
+    return [k for k, f in features.items() if isinstance(f, kinds)]
+
   images = of(tfds.features.Video) or of(tfds.features.Image)
   whole = [k for k, f in features.items() if type(f) is tfds.features.Tensor and len(f.shape) == 1]
   fixed = [k for k in whole if features[k].shape[0] is not None]

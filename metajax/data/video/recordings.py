@@ -8,9 +8,8 @@ import tensorflow as tf
 
 from metajax import checks
 from metajax.data.pipeline import check_batches, in_epochs
-from metajax.data.sharding import check_place, rows_of_host
+from metajax.data.sharding import in_order_of, rows_of_host
 from metajax.data.video.audio_file import to_floats
-from metajax.shards import host_slice
 from metajax.types import Batches, Pair
 
 CLIPS = 5  # axes of clips
@@ -73,18 +72,7 @@ def recordings_in_order(source: Recordings, *, batch_size: int) -> Batches:
   The last batch may have fewer. Of a short one a host may have none.
   """
   _check(source)
-  checks.count("batch_size", batch_size)
-
-  def batches(start=0, shard=(0, 1)):
-    check_place(start, shard)
-    return _in_order(start, shard)
-
-  def _in_order(start, shard):
-    for first in range(start * batch_size, len(source.images), batch_size):
-      rows = np.arange(first, min(first + batch_size, len(source.images)))
-      yield _batch(source, rows[host_slice(len(rows), shard)])
-
-  return batches
+  return in_order_of(len(source.images), batch_size, lambda rows: _batch(source, rows))
 
 
 def select_recordings(source: Recordings, rows: npt.ArrayLike) -> Recordings:
@@ -135,9 +123,10 @@ def cut_clips(
     raise ValueError(f"expected parts that fit into clips of {length} frames, got {given}")
   starts = range(start, stop - frames + 1, every)
   rows, parts = np.repeat(np.arange(count), len(starts)), np.tile(np.array(starts), count)
-  take = lambda values, each: np.stack(
-    [values[row, at * each : (at + frames) * each] for row, at in zip(rows, parts, strict=True)]
-  )
+
+  def take(values, each):
+    return np.stack([values[row, at * each : (at + frames) * each] for row, at in zip(rows, parts, strict=True)])
+
   of_frames = {name: values.ndim > 1 for name, values in source.factors.items()}
   return source._replace(
     images=take(source.images, 1),

@@ -58,7 +58,10 @@ def _joined(path, found, broken, clips, how) -> Recordings:
   each, seconds = (how["frames"], how["frames"] / how["frame_rate"]) if clips else (1, how["seconds"])
   numbers = [len(images) // each for _, images, _ in found]
   check_bytes(path, sum(numbers), each * how["size"] ** 2 * 3)
-  parts = lambda i, length: np.concatenate([_parts(one[i], n, length) for one, n in zip(found, numbers, strict=True)])
+
+  def parts(i, length):
+    return np.concatenate([_parts(one[i], n, length) for one, n in zip(found, numbers, strict=True)])
+
   images = parts(1, each)
   sounds = None if found[0][2] is None else parts(2, round(seconds * how["sample_rate"]))
   each_file = np.repeat([file for file, *_ in found], numbers)
@@ -90,7 +93,10 @@ def _files(path) -> list[tuple[str, str | None]]:
     for file in files
     if not file.startswith(".")
   )
-  stem = lambda file: os.path.splitext(file)[0]
+
+  def stem(file):
+    return os.path.splitext(file)[0]
+
   clips = [(file, None) for file in found if file.lower().endswith(VIDEOS)]
   beside = {stem(file): os.path.join(path, file) for file in found if file.lower().endswith(SOUNDS)}
   pictures = [(file, beside[stem(file)]) for file in found if is_picture_name(file) and stem(file) in beside]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from metajax.evaluate import Score, adaptation_curve, few_shot_accuracy, over_seeds, paired_difference, summarise
@@ -45,7 +46,7 @@ def _flat_pixels(params, state, inputs):
 
 _NOT_TRAINED = Learner(
   init=lambda key, batch: ((), ()),
-  loss=lambda params, state, batch, key: (0.0, (state, {})),
+  loss=lambda params, state, batch, key: (jnp.zeros(()), (state, {})),
   embed=_flat_pixels,
   predict=nearest_centroid(_flat_pixels),
 )
@@ -97,17 +98,17 @@ class FewShot(NamedTuple):
       seed: the first one of the training.
     """
     about = self._common(test, seed)
-    return [self._record(mode, found, about, said) for mode, found in scores.items()]
+    return [self._record(mode, found, test, about, said) for mode, found in scores.items()]
 
-  def _record(self, mode: EvalMode, found: list[Score], about: dict, said: Mapping[str, Any]) -> Record:
+  def _record(self, mode: EvalMode, found: list[Score], test: Setting, about: dict, said: Mapping[str, Any]) -> Record:
     score = over_seeds(found)
     if mode == PIXELS:
       about |= {"train_seconds": 0, "steps": 0, "test_seed": self.test_seed}
     else:
       each = {"seeds": len(found), "each": [round(one.mean, 2) for one in found]} if len(found) > 1 else {}
-      about = about | said | each
+      about = {**about, **said, **each}
     value, interval = round(score.mean, 2), round(score.interval, 2)
-    published = self.published(mode, about["ways"], about["shots"])
+    published = self.published(mode, test[0], test[1])
     about = {"policy": mode.policy, **about}
     return Record(mode.name, "accuracy", value, interval, mode.variant, published, about)
 

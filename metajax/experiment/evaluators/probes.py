@@ -26,7 +26,7 @@ from metajax.types import Batches, Episode, Examples, Learner
 
 BATCH = 256  # pictures embedded at once
 TASKS_AT_ONCE = 20
-PROBES = {"linear_probe": linear_probe, "knn": nearest_neighbours}
+PROBES: Mapping[str, Callable[..., Any]] = {"linear_probe": linear_probe, "knn": nearest_neighbours}
 
 
 class Splits(NamedTuple):
@@ -60,7 +60,9 @@ class Representation(NamedTuple):
     return ", ".join((self.name, *self.variant))
 
 
-PIXELS_AS_FEATURES = Representation("pixels", PIXELS.learner.embed, [TrainState((), (), None, None, 0)], trained=False)
+_UNTRAINED: tuple[Any, ...] = ((), (), None, None, 0)
+_NOTHING = TrainState(*_UNTRAINED)  # without a key, as no device is to be looked for when this is imported
+PIXELS_AS_FEATURES = Representation("pixels", PIXELS.learner.embed, [_NOTHING], trained=False)
 
 
 def training_of(trained: Trained) -> dict[str, Any]:
@@ -146,7 +148,7 @@ def few_shot_all(
   return measured
 
 
-_POLICY, _NOTHING = "running statistics", TrainState((), (), None, None, 0)
+_POLICY = "running statistics"
 _CENTROIDS = PIXELS.learner  # of what is given, which is features
 
 

@@ -116,7 +116,9 @@ def _symmetric_pass(where, first, second, weights, gradients=False):
     slope = probabilities(logits, *softmax, 1) + probabilities(logits, *other_softmax, 0)
     return of_row + slope @ b, of_column + slope.T @ a
 
-  half = lambda sums: (sums[0], weights / (2 * sums[1]))
+  def half(sums):
+    return (sums[0], weights / (2 * sums[1]))
+
   own = (first, weights, *half(of_rows))
   columns = (*columns, *mesh.columns_of(half(of_columns), where))
   of_first, of_second = mesh.meet(gradient, where, own, columns, jnp.zeros_like(first), jnp.zeros_like(second))

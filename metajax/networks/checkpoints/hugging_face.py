@@ -1,7 +1,7 @@
 """Hugging Face's `config.json` of a CLIP, with its defaults."""
 
 from metajax import checks
-from metajax.networks.checkpoints.settings import Settings, check_object, check_said, only, openai_unless
+from metajax.networks.checkpoints.settings import Settings, check_object, check_said, check_towers, only, openai_unless
 from metajax.networks.linen.clip_towers import Towers
 from metajax.networks.linen.transformer import CLIP, Activation, Details
 from metajax.types import Pair, Preprocessing
@@ -13,6 +13,8 @@ ACTIVATIONS: dict[str, Activation] = {
   "gelu_pytorch_tanh": "tanh_gelu",
 }
 _BOTH = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
+NAMES = {"width": "hidden_size", "layers": "num_hidden_layers", "length": "max_position_embeddings"}
+NAMES |= {"picture": "vision_config", "text": "text_config"}
 DEFAULTS = {
   "vision_config": _BOTH | {"num_attention_heads": 12},
   "text_config": _BOTH | {"num_attention_heads": 8, "eos_token_id": 49407},
@@ -35,12 +37,7 @@ def hugging_face(config: dict, measured: Towers, preprocessing: Preprocessing | 
   if kind != "clip":
     raise ValueError(f"expected model_type 'clip' in {where!r}, got {kind!r}")
   picture, text = (_section(config, name, where) for name in DEFAULTS)
-  of_picture = {"hidden_size": measured.picture.width, "num_hidden_layers": measured.picture.layers}
-  of_picture |= {"image_size": measured.pixels, "patch_size": measured.patch}
-  of_text = {"hidden_size": measured.text.width, "num_hidden_layers": measured.text.layers}
-  of_text |= {"vocab_size": measured.vocabulary, "max_position_embeddings": measured.length}
-  check_said(picture, of_picture, "vision_config", where)
-  check_said(text, of_text, "text_config", where)
+  check_towers(picture, text, measured, NAMES, where)
   check_said(config, {"projection_dim": measured.outputs}, "", where)
   end, last = text["eos_token_id"], measured.vocabulary - 1
   if end not in (2, last):  # 2 is an old configuration's word for the last one

@@ -2,11 +2,12 @@
 
 from metajax import checks
 from metajax.networks.checkpoints.preprocessing import of_open_clip
-from metajax.networks.checkpoints.settings import HEAD, Settings, check_object, check_said, only
+from metajax.networks.checkpoints.settings import HEAD, Settings, check_object, check_said, check_towers, only
 from metajax.networks.linen.clip_towers import Towers
 from metajax.networks.linen.transformer import CLIP, Details
 from metajax.types import Pair
 
+NAMES = {"width": "width", "layers": "layers", "length": "context_length", "picture": "vision_cfg", "text": "text_cfg"}
 # Settings of other networks than a CLIP of vision transformers, with open_clip's defaults.
 _PLAIN = {"mlp_ratio": 4.0, "ls_init_value": None, "block_type": "default", "qk_norm": False, "scale_attn": False}
 _PLAIN |= {"scaled_cosine_attn": False, "scale_heads": False, "scale_attn_inner": False, "scale_fc": False}
@@ -43,12 +44,7 @@ def open_clip(config: dict, measured: Towers, where: str) -> Settings:
   """
   model = _section(config, "model_cfg", where)
   picture, text = (_section(model, name, where) for name in ("vision_cfg", "text_cfg"))
-  of_picture = {"width": measured.picture.width, "layers": measured.picture.layers}
-  of_picture |= {"image_size": measured.pixels, "patch_size": measured.patch}
-  of_text = {"width": measured.text.width, "layers": measured.text.layers}
-  of_text |= {"vocab_size": measured.vocabulary, "context_length": measured.length}
-  check_said(picture, of_picture, "vision_cfg", where)
-  check_said(text, of_text, "text_cfg", where)
+  check_towers(picture, text, measured, NAMES, where)
   check_said(model, {"embed_dim": measured.outputs}, "model_cfg", where)
   _check_pool(text, measured.vocabulary, where)
   quick, vector = model.get("quick_gelu", False), model.get("nonscalar_logit_scale", False)

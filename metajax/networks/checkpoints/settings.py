@@ -1,6 +1,7 @@
 """What arrays do not tell of a CLIP: by the configuration beside them, else a guess that is said."""
 
 import os
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from metajax import checks
@@ -85,6 +86,24 @@ def check_said(said: dict, measured: dict, section: str, where: str):
     if value != size and value != [size, size]:
       full = f"{section}.{name}".removeprefix(".")
       raise ValueError(f"expected {full} to be {size} in {where!r}, as the arrays have it, got {value!r}")
+
+
+def check_towers(picture: dict, text: dict, measured: Towers, names: Mapping[str, str], where: str):
+  """`check_said` of both towers, by the names that a configuration has.
+
+  Args:
+    picture, text: what it says of each.
+    measured: what the arrays tell.
+    names: of "width" and "layers" of both, of the text's "length", and of the sections "picture" and "text".
+    where: the file's name.
+  """
+  width, layers = names["width"], names["layers"]
+  of_picture = {width: measured.picture.width, layers: measured.picture.layers}
+  of_picture |= {"image_size": measured.pixels, "patch_size": measured.patch}
+  of_text = {width: measured.text.width, layers: measured.text.layers}
+  of_text |= {"vocab_size": measured.vocabulary, names["length"]: measured.length}
+  check_said(picture, of_picture, names["picture"], where)
+  check_said(text, of_text, names["text"], where)
 
 
 def check_object(said: Any, name: str, where: str) -> dict:
