@@ -873,13 +873,6 @@ MUTANTS = (
     "metajax/experiment/driver.py",
     'if one.validate and one.keep == "last":',
     "if one.validate:",
-    ("tests/test_golden.py::test_a_run_finds_what_it_found_before",),
-  ),
-  Mutant(
-    "seeds of one run learn from batches of their own",
-    "metajax/experiment/driver.py",
-    "[part.batches[seed - flags.seed] for seed in seeds]",
-    "[part.batches[0] for seed in seeds]",
-    ("tests/test_golden.py::test_a_run_finds_what_it_found_before",),
+    ("tests/test_golden.py::test_a_run_that_was_stopped_before_is_gone_on_with_to_the_same_and_evaluated",),
   ),
 )

@@ -164,6 +164,6 @@ class Experiment(NamedTuple):
   notes: Callable[[Trained, list[dict]], list[Note]] = no_notes
   artifacts: Mapping[str, Callable[[Path], None]] = {}
   title: str = ""
-  check: Callable[[Any, Any], None] | None = None
+  check: Callable[[Any, Any], object] | None = None
   choose: Callable[[Sequence[TrainState]], Learner] | None = None
   said: Mapping[str, Any] = {}
