@@ -5,23 +5,14 @@ python -m experiments.anil --data omniglot --budget cpu     # 5-way 1-shot 93.4,
 
 from typing import NamedTuple
 
-import optax
-
 from experiments.families import few_shot as fs
-from metajax import gradient_steps
-from metajax.experiment.bounds import Positive, Steps
 from metajax.learners import anil
 
 
 class Config(NamedTuple):
   """ANIL on few-shot classification."""
 
-  inner_rate: Positive = 0.5
-  """Of the head's gradient descent, on the mean loss."""
-  inner_steps: Steps = 5
-  """Steps of the inner loop in training."""
-  test_inner_steps: Steps = 10
-  """Steps of the inner loop in validation and test."""
+  inner: fs.InnerLoop = fs.InnerLoop(0.5, 5, 10)
   network: fs.AdaptedHead = fs.AdaptedHead()
   data: fs.ImageData = fs.ImageData()
   task: fs.Task = fs.Task()
@@ -48,14 +39,11 @@ def build(config: Config) -> fs.Experiment:
   encoder, head, _, start = fs.with_linear_head(config.network, config.task.ways)
   policy, normalisation = config.network.policy, config.network.normalisation
 
-  def adapt(steps):
-    return gradient_steps(optax.sgd(config.inner_rate), steps)
-
   def learner(adapt, policy):
     return anil(encoder, head, adapt, policy=policy, **start)
 
-  modes = fs.under_both("anil", learner, adapt, config.test_inner_steps, policy, normalisation)
-  return fs.few_shot_experiment(config, "anil", learner(adapt(config.inner_steps), policy), modes)
+  modes = fs.under_both("anil", learner, config.inner.adapt, config.inner.test_inner_steps, policy, normalisation)
+  return fs.few_shot_experiment(config, "anil", learner(config.inner.adapt(config.inner.inner_steps), policy), modes)
 
 
 if __name__ == "__main__":

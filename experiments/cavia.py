@@ -5,12 +5,9 @@ python -m experiments.cavia --data omniglot --budget cpu     # 5-way 1-shot 95.1
 
 from typing import Annotated, Any, NamedTuple
 
-import optax
-
 from experiments.families import few_shot as fs
-from metajax import gradient_steps
 from metajax.compose import first_ways, linear, modulated, with_head
-from metajax.experiment.bounds import Bounds, Positive, Steps
+from metajax.experiment.bounds import Bounds
 from metajax.learners import cavia
 from metajax.networks import conv_blocks
 
@@ -20,12 +17,7 @@ class Config(NamedTuple):
 
   context: Annotated[int, Bounds(0, 2**16)] = 100
   """Size of the context vector, which scales and shifts the channels of the third layer."""
-  inner_rate: Positive = 1.0
-  """Of the context's gradient descent, on the mean loss."""
-  inner_steps: Steps = 2
-  """Steps of the inner loop in training."""
-  test_inner_steps: Steps = 2
-  """Steps of the inner loop in validation and test."""
+  inner: fs.InnerLoop = fs.InnerLoop(1.0, 2, 2)
   network: fs.Adapted = fs.Adapted()
   data: fs.ImageData = fs.ImageData()
   task: fs.Task = fs.Task()
@@ -39,7 +31,7 @@ PRESETS = {
   # The paper's network for mini-ImageNet; it has no Omniglot.
   "paper": Config(network=fs.Adapted(filters=128), task=fs.Task(tasks=4)),
   "cpu": Config(
-    inner_rate=10.0,
+    inner=fs.InnerLoop(10.0, 2, 2),
     task=fs.Task(queries=5, tasks=16),
     outer=fs.Outer(2e-3, "cosine"),
     training=fs.Training(5500, 500),
@@ -55,14 +47,11 @@ def build(config: Config) -> fs.Experiment:
   encoder = modulated(conv_blocks(3, filters, pool="none", **layers), conv_blocks(1, filters, pool="mean", **layers))
   network = with_head(encoder, linear(config.task.ways))
 
-  def adapt(steps):
-    return gradient_steps(optax.sgd(config.inner_rate), steps)
-
   def learner(adapt, policy):
     return cavia(network, config.context, adapt, encoder=encoder, policy=policy, start=first_ways)
 
-  modes = fs.under_both("cavia", learner, adapt, config.test_inner_steps, policy, normalisation)
-  return fs.few_shot_experiment(config, "cavia", learner(adapt(config.inner_steps), policy), modes)
+  modes = fs.under_both("cavia", learner, config.inner.adapt, config.inner.test_inner_steps, policy, normalisation)
+  return fs.few_shot_experiment(config, "cavia", learner(config.inner.adapt(config.inner.inner_steps), policy), modes)
 
 
 if __name__ == "__main__":

@@ -10,24 +10,15 @@ from 1.6 to 25. A head that starts at zeros has none.
 
 from typing import NamedTuple
 
-import optax
-
 from experiments.families import few_shot as fs
-from metajax import gradient_steps
 from metajax.adapt import Gradient
-from metajax.experiment.bounds import Positive, Steps
 from metajax.learners import maml
 
 
 class Config(NamedTuple):
   """MAML on few-shot classification."""
 
-  inner_rate: Positive = 2.0
-  """Of the inner loop's gradient descent, on the mean loss."""
-  inner_steps: Steps = 1
-  """Steps of the inner loop in training."""
-  test_inner_steps: Steps = 3
-  """Steps of the inner loop in validation and test."""
+  inner: fs.InnerLoop = fs.InnerLoop(2.0, 1, 3)
   gradient: Gradient = "mixed"
   """"mixed" and "reverse" are exact, "first_order" leaves out second derivatives."""
   network: fs.AdaptedHead = fs.AdaptedHead()
@@ -59,14 +50,14 @@ def build(config: Config) -> fs.Experiment:
   policy, normalisation = config.network.policy, config.network.normalisation
 
   def adapt(steps):
-    return gradient_steps(optax.sgd(config.inner_rate), steps, gradient=config.gradient)
+    return config.inner.adapt(steps, config.gradient)
 
   def learner(adapt, policy):
     return maml(network, adapt, encoder=encoder, policy=policy, **start)
 
   name = "first_order_maml" if config.gradient == "first_order" else "maml"
-  modes = fs.under_both(name, learner, adapt, config.test_inner_steps, policy, normalisation)
-  return fs.few_shot_experiment(config, name, learner(adapt(config.inner_steps), policy), modes)
+  modes = fs.under_both(name, learner, adapt, config.inner.test_inner_steps, policy, normalisation)
+  return fs.few_shot_experiment(config, name, learner(adapt(config.inner.inner_steps), policy), modes)
 
 
 if __name__ == "__main__":

@@ -5,24 +5,15 @@ python -m experiments.proto_maml --data omniglot --budget cpu     # 5-way 96.3, 
 
 from typing import NamedTuple
 
-import optax
-
 from experiments.families import few_shot as fs
-from metajax import gradient_steps
 from metajax.adapt import Gradient
-from metajax.experiment.bounds import Positive, Steps
 from metajax.learners import proto_maml
 
 
 class Config(NamedTuple):
   """Proto-MAML on few-shot classification, at any number of ways."""
 
-  inner_rate: Positive = 0.1
-  """Of the inner loop's gradient descent, on the mean loss."""
-  inner_steps: Steps = 1
-  """Steps of the inner loop in training."""
-  test_inner_steps: Steps = 1
-  """Steps of the inner loop in validation and test."""
+  inner: fs.InnerLoop = fs.InnerLoop(0.1, 1, 1)
   gradient: Gradient = "mixed"
   """"mixed" and "reverse" are exact, "first_order" leaves out second derivatives."""
   network: fs.Adapted = fs.Adapted()
@@ -47,13 +38,13 @@ def build(config: Config) -> fs.Experiment:
   encoder, (policy, _, normalisation) = fs.strided(config.network), config.network
 
   def adapt(steps):
-    return gradient_steps(optax.sgd(config.inner_rate), steps, gradient=config.gradient)
+    return config.inner.adapt(steps, config.gradient)
 
   def learner(adapt, policy):
     return proto_maml(encoder, adapt, policy=policy)
 
-  modes = fs.under_both("proto_maml", learner, adapt, config.test_inner_steps, policy, normalisation)
-  return fs.few_shot_experiment(config, "proto_maml", learner(adapt(config.inner_steps), policy), modes)
+  modes = fs.under_both("proto_maml", learner, adapt, config.inner.test_inner_steps, policy, normalisation)
+  return fs.few_shot_experiment(config, "proto_maml", learner(adapt(config.inner.inner_steps), policy), modes)
 
 
 if __name__ == "__main__":

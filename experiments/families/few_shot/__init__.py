@@ -1,7 +1,7 @@
 """Few-shot classification: tasks of unseen classes, model selection on validation tasks, tests beside the pixels."""
 
 from experiments.families.data import ImageData
-from experiments.families.few_shot.config import Outer, Task, Tests, schedule
+from experiments.families.few_shot.config import InnerLoop, Outer, Task, Tests, schedule
 from experiments.families.few_shot.experiment import few_shot_experiment, under_both
 from experiments.families.few_shot.figures import Comparison
 from experiments.families.few_shot.networks import (
@@ -31,6 +31,7 @@ __all__ = [
   "EvalMode",
   "Experiment",
   "ImageData",
+  "InnerLoop",
   "Outer",
   "RunFlags",
   "Task",

@@ -7,7 +7,9 @@ import optax
 
 from experiments.families.data import ImageData
 from experiments.families.protocols import DataConfig
-from metajax.experiment.bounds import Bounds, Count, Positive, TwoOrMore
+from metajax.adapt import Gradient, gradient_steps
+from metajax.experiment.bounds import Bounds, Count, Positive, Steps, TwoOrMore
+from metajax.types import Adapt
 
 Decay = Literal["none", "cosine", "linear", "halving"]
 
@@ -25,6 +27,21 @@ class Task(NamedTuple):
   """Training tasks in a step."""
   within_groups: bool = False
   """The classes of a training task (or batch) are of one alphabet."""
+
+
+class InnerLoop(NamedTuple):
+  """The inner loop's gradient descent."""
+
+  inner_rate: Positive = 0.1
+  """Learning rate of the inner loop, on the mean loss."""
+  inner_steps: Steps = 1
+  """Steps of the inner loop in training."""
+  test_inner_steps: Steps = 1
+  """Steps of the inner loop in validation and test."""
+
+  def adapt(self, steps: int, gradient: Gradient = "mixed") -> Adapt:
+    """So many steps of it."""
+    return gradient_steps(optax.sgd(self.inner_rate), steps, gradient=gradient)
 
 
 class Outer(NamedTuple):

@@ -13,6 +13,7 @@ from experiments.families.image_text import evaluators, figures
 from experiments.families.image_text.data import describe, load_data
 from experiments.families.representation.config import ProbedConfig, check
 from experiments.families.representation.encoders import EncoderFlags, encoder_of
+from experiments.families.representation.evaluators import few_shot_tests
 from metajax.compose import chunked, linear, with_head
 from metajax.data import Tokenizer, image_texts, train_tokenizer
 from metajax.experiment import Experiment
@@ -115,6 +116,7 @@ def clip_experiment(config: ClipConfig) -> Experiment:
     figures=lambda folder, trained, records: figures.draw(folder, trained, data.tests[0].source, tokenize),
     artifacts={"tokenizer.json": tokenizer.save},
     title=f"clip on {slug(config.data)}",
+    check=lambda shapes, batch: data.probes and few_shot_tests(config, data.probes),  # refuses too few for the tests
     said={"channels": data.train.images.shape[-1]},
   )
 
