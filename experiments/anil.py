@@ -37,13 +37,11 @@ PRESETS = {
 def build(config: Config) -> fs.Experiment:
   """ANIL, whose head alone adapts."""
   encoder, head, _, start = fs.with_linear_head(config.network, config.task.ways)
-  policy, normalisation = config.network.policy, config.network.normalisation
 
   def learner(adapt, policy):
     return anil(encoder, head, adapt, policy=policy, **start)
 
-  modes = fs.under_both("anil", learner, config.inner.adapt, config.inner.test_inner_steps, policy, normalisation)
-  return fs.few_shot_experiment(config, "anil", learner(config.inner.adapt(config.inner.inner_steps), policy), modes)
+  return fs.adapted_experiment(config, "anil", learner, *config.inner[1:], config.inner.adapt)
 
 
 if __name__ == "__main__":

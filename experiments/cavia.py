@@ -42,7 +42,7 @@ PRESETS = {
 
 def build(config: Config) -> fs.Experiment:
   """CAVIA, whose context vector alone adapts."""
-  policy, filters, normalisation = config.network
+  _, filters, normalisation = config.network
   layers: dict[str, Any] = {"downsample": "stride", "normalisation": normalisation}
   encoder = modulated(conv_blocks(3, filters, pool="none", **layers), conv_blocks(1, filters, pool="mean", **layers))
   network = with_head(encoder, linear(config.task.ways))
@@ -50,8 +50,7 @@ def build(config: Config) -> fs.Experiment:
   def learner(adapt, policy):
     return cavia(network, config.context, adapt, encoder=encoder, policy=policy, start=first_ways)
 
-  modes = fs.under_both("cavia", learner, config.inner.adapt, config.inner.test_inner_steps, policy, normalisation)
-  return fs.few_shot_experiment(config, "cavia", learner(config.inner.adapt(config.inner.inner_steps), policy), modes)
+  return fs.adapted_experiment(config, "cavia", learner, *config.inner[1:], config.inner.adapt)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,6 @@ PRESETS = {
 def build(config: Config) -> fs.Experiment:
   """MAML, or first-order MAML."""
   encoder, _, network, start = fs.with_linear_head(config.network, config.task.ways)
-  policy, normalisation = config.network.policy, config.network.normalisation
 
   def adapt(steps):
     return config.inner.adapt(steps, config.gradient)
@@ -56,8 +55,7 @@ def build(config: Config) -> fs.Experiment:
     return maml(network, adapt, encoder=encoder, policy=policy, **start)
 
   name = "first_order_maml" if config.gradient == "first_order" else "maml"
-  modes = fs.under_both(name, learner, adapt, config.inner.test_inner_steps, policy, normalisation)
-  return fs.few_shot_experiment(config, name, learner(adapt(config.inner.inner_steps), policy), modes)
+  return fs.adapted_experiment(config, name, learner, *config.inner[1:], adapt)
 
 
 if __name__ == "__main__":

@@ -56,17 +56,12 @@ def build(config: Config) -> fs.Experiment:
   if first_order >= steps:
     raise ValueError(f"expected --first-order-until below the {steps} --steps, got {first_order}")
   encoder, _, network, start = fs.with_linear_head(config.network, config.task.ways)
-  policy, normalisation = config.network.policy, config.network.normalisation
   annealed: dict[str, Any] = {"multi_step_until": config.multi_step_until, "first_order_until": first_order}
 
   def learner(steps, policy):
     return maml_plus_plus(network, steps, rate=config.inner_rate, encoder=encoder, policy=policy, **annealed, **start)
 
-  def tested(_, policy):
-    return learner(config.test_inner_steps or config.inner_steps, policy)
-
-  modes = fs.under_both("maml_plus_plus", tested, None, 0, policy, normalisation)
-  return fs.few_shot_experiment(config, "maml_plus_plus", learner(config.inner_steps, policy), modes)
+  return fs.adapted_experiment(config, "maml_plus_plus", learner, config.inner_steps, config.test_inner_steps)
 
 
 if __name__ == "__main__":

@@ -50,17 +50,12 @@ PRESETS = {
 def build(config: Config) -> fs.Experiment:
   """Meta-SGD, which learns a rate for each weight."""
   encoder, _, network, start = fs.with_linear_head(config.network, config.task.ways)
-  policy, normalisation = config.network.policy, config.network.normalisation
   rates: dict[str, Any] = {"rate": (config.low_rate, config.high_rate), "gradient": config.gradient}
 
   def learner(steps, policy):
     return meta_sgd(network, steps, encoder=encoder, policy=policy, **rates, **start)
 
-  def tested(_, policy):
-    return learner(config.test_inner_steps or config.inner_steps, policy)
-
-  modes = fs.under_both("meta_sgd", tested, None, 0, policy, normalisation)
-  return fs.few_shot_experiment(config, "meta_sgd", learner(config.inner_steps, policy), modes)
+  return fs.adapted_experiment(config, "meta_sgd", learner, config.inner_steps, config.test_inner_steps)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ PRESETS = {
 
 def build(config: Config) -> fs.Experiment:
   """Proto-MAML, whose head starts at the prototypes."""
-  encoder, (policy, _, normalisation) = fs.strided(config.network), config.network
+  encoder = fs.strided(config.network)
 
   def adapt(steps):
     return config.inner.adapt(steps, config.gradient)
@@ -43,8 +43,7 @@ def build(config: Config) -> fs.Experiment:
   def learner(adapt, policy):
     return proto_maml(encoder, adapt, policy=policy)
 
-  modes = fs.under_both("proto_maml", learner, adapt, config.inner.test_inner_steps, policy, normalisation)
-  return fs.few_shot_experiment(config, "proto_maml", learner(adapt(config.inner.inner_steps), policy), modes)
+  return fs.adapted_experiment(config, "proto_maml", learner, *config.inner[1:], adapt)
 
 
 if __name__ == "__main__":

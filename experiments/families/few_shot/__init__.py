@@ -2,7 +2,7 @@
 
 from experiments.families.data import ImageData
 from experiments.families.few_shot.config import InnerLoop, Outer, Task, Tests, schedule
-from experiments.families.few_shot.experiment import few_shot_experiment, under_both
+from experiments.families.few_shot.experiment import adapted_experiment, few_shot_experiment, under_both
 from experiments.families.few_shot.figures import Comparison
 from experiments.families.few_shot.networks import (
   Adapted,
@@ -37,6 +37,7 @@ __all__ = [
   "Task",
   "Tests",
   "Training",
+  "adapted_experiment",
   "convolution_for",
   "distorted",
   "embedding_network",

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, NamedTuple, Protocol
 import optax
 
 from experiments.families.data import ImageData
+from experiments.families.few_shot.networks import Adapted, AdaptedHead
 from experiments.families.protocols import DataConfig
 from metajax.adapt import Gradient, gradient_steps
 from metajax.experiment.bounds import Bounds, Count, Positive, Steps, TwoOrMore
@@ -81,6 +82,13 @@ class FewShotConfig(DataConfig, Protocol):
   def tests(self) -> Tests: ...
 
   def _replace(self, *, data: ImageData = ..., tests: Tests = ...) -> "FewShotConfig": ...
+
+
+class AdaptedConfig(FewShotConfig, Protocol):
+  """That of a learner with an inner loop."""
+
+  @property
+  def network(self) -> Adapted | AdaptedHead: ...
 
 
 def schedule(config: FewShotConfig) -> optax.Schedule | float:

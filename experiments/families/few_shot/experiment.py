@@ -12,7 +12,7 @@ import optax
 from experiments.families import published
 from experiments.families.data import check_disjoint, describe, load_parts, rotates, slug, split_name
 from experiments.families.few_shot import figures
-from experiments.families.few_shot.config import FewShotConfig, schedule, settings_of
+from experiments.families.few_shot.config import AdaptedConfig, FewShotConfig, schedule, settings_of
 from metajax.adapt import unchanged
 from metajax.data import Source, episodes
 from metajax.evaluate import few_shot_accuracy
@@ -126,6 +126,36 @@ def under_both(
     return EvalMode(name, learner(adapt(steps), policy), text, lambda n: learner(adapt(n) if n else unchanged, policy))
 
   return tuple(mode(policy, text) for policy, text in policies.items())
+
+
+def adapted_experiment(
+  config: AdaptedConfig,
+  name: str,
+  learner: Callable[[Any, str], Learner],
+  steps: int,
+  test_steps: int | None = None,
+  adapt: Callable[[int], Any] | None = None,
+) -> Experiment:
+  """The experiment of a learner with an inner loop, tested under both policies.
+
+  Args:
+    config: its flags.
+    name: in the records.
+    learner: `(adapt, policy) -> Learner`; without `adapt` `(steps, policy) -> Learner`, which has no curve over steps.
+    steps: of the inner loop in training.
+    test_steps: of the inner loop in validation and test; by default as many.
+    adapt: `steps -> Adapt`.
+
+  Raises:
+    ValueError: as `few_shot_experiment`.
+  """
+  policy, normalisation = config.network.policy, config.network.normalisation
+  tested = test_steps or steps
+  if adapt is None:
+    modes = under_both(name, lambda _, policy: learner(tested, policy), None, 0, policy, normalisation)
+    return few_shot_experiment(config, name, learner(steps, policy), modes)
+  modes = under_both(name, learner, adapt, tested, policy, normalisation)
+  return few_shot_experiment(config, name, learner(adapt(steps), policy), modes)
 
 
 def _loaded(config: FewShotConfig) -> dict[str, Source]:
