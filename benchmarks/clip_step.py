@@ -11,12 +11,12 @@ import time
 import jax
 import numpy as np
 import tyro
-from experiments.records import record as measured
 
 from benchmarks.page import write
 from benchmarks.step import compile_program
 from metajax import Pair
 from metajax.compose import chunked
+from metajax.experiment.records import stamped as measured
 from metajax.learners import clip
 from metajax.networks import clip_towers
 from metajax.networks.linen.clip_towers import PUBLISHED

@@ -19,12 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
-from experiments.records import record as measured
 
 from benchmarks import page
 from benchmarks.arithmetic import flops
 from benchmarks.meta_gradient import peers_available
 from benchmarks.step import Program, alternate, compile_program
+from metajax.experiment.records import stamped as measured
 from metajax.losses import info_nce, nt_xent
 from metajax.mesh import make_mesh, shard_batch
 

@@ -8,11 +8,11 @@ Two minutes on 2 CPU cores.
 import statistics
 
 import tyro
-from experiments.records import record as measured
 
 from benchmarks.page import write
 from benchmarks.step import calls_per_second, maml_step
 from metajax.data import episodes, load
+from metajax.experiment.records import stamped as measured
 
 
 def main(

@@ -17,13 +17,13 @@ import jax
 import numpy as np
 import optax
 import tyro
-from experiments.records import record as measured
 
 from benchmarks.page import write
 from benchmarks.step import alternate, compile_program
 from metajax import Pair, gradient_steps, make_mesh
 from metajax.compose import linear, with_head
 from metajax.data import episodes, load
+from metajax.experiment.records import stamped as measured
 from metajax.learners import clip, maml, simclr
 from metajax.mesh import shard_batch
 from metajax.networks import conv4, projection_head, text_transformer

@@ -9,7 +9,6 @@ import statistics
 
 import optax
 import tyro
-from experiments.records import record as measured
 
 from benchmarks.page import write
 from benchmarks.step import alternate, compile_program
@@ -17,6 +16,7 @@ from metajax import gradient_steps
 from metajax.adapt import only
 from metajax.compose import linear, with_head
 from metajax.data import episodes, load
+from metajax.experiment.records import stamped as measured
 from metajax.learners import anil, maml
 from metajax.networks import conv4
 from metajax.train import make_train_step, start

@@ -14,11 +14,11 @@ import time
 import jax
 import numpy as np
 import tyro
-from experiments.records import record as measured
 
 from benchmarks.page import write
 from benchmarks.step import alternate, calls_per_second, compile_program, maml_step
 from metajax.data import Source, episodes, load
+from metajax.experiment.records import stamped as measured
 from metajax.views import each_row
 from metajax.views.image import simclr_cifar
 

@@ -20,7 +20,6 @@ import jax
 import numpy as np
 import optax
 import tyro
-from experiments.records import record as measured
 
 from benchmarks import page
 from benchmarks.arithmetic import flops, peak_gigaflops
@@ -30,6 +29,7 @@ from metajax import gradient_steps
 from metajax.adapt import implicit
 from metajax.compose import linear, with_head
 from metajax.data import episodes, load
+from metajax.experiment.records import stamped as measured
 from metajax.learners import maml
 from metajax.losses import cross_entropy
 from metajax.mesh import mean_over_tasks

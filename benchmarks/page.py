@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments import records
+from metajax.experiment import records
 from metajax.paths import alone, write_whole, writing
 
 HERE = Path(__file__).resolve().parent

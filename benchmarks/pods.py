@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
-from experiments.records import record as measured
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -27,6 +26,7 @@ from benchmarks.devices import collectives
 from benchmarks.page import write
 from metajax import Episode, Examples, Pair, gradient_steps
 from metajax.compose import linear, with_head
+from metajax.experiment.records import stamped as measured
 from metajax.learners import clip, maml, simclr
 from metajax.mesh.devices import DATA, FSDP, parameter_spec
 from metajax.networks import clip_towers, conv4, projection_head, resnet

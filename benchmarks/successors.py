@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import optax
 import tyro
-from experiments.records import record as measured
 
 from benchmarks.page import write
 from benchmarks.step import alternate, compile_program
 from metajax import Learner, gradient_steps
 from metajax.compose import linear, modulated, with_head
 from metajax.data import episodes, load
+from metajax.experiment.records import stamped as measured
 from metajax.learners import anil, cavia, imaml, maml, maml_plus_plus, meta_sgd, proto_maml
 from metajax.networks import conv4, conv_blocks
 from metajax.train import make_train_step, start

@@ -10,10 +10,10 @@ from typing import get_args
 
 import jax
 import tyro
-from experiments.records import record as measured
 
 from benchmarks.page import write
 from benchmarks.step import alternate, compile_program
+from metajax.experiment.records import stamped as measured
 from metajax.losses import vocabulary_cross_entropy
 from metajax.losses.language_model import How
 

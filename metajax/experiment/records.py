@@ -8,6 +8,7 @@ import platform
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -33,8 +34,12 @@ def flat(record: Record) -> dict:
   interval = None if interval is None or not math.isfinite(interval) else interval
   measured = {"measure": record.measure, "value": record.value, "interval": interval, "published": record.published}
   variant = {"variant": list(record.variant)} if record.variant else {}
-  said = {"command": typed(), "machine": machine(), "versions": versions()}
-  return {"learner": record.name, **variant, **record.about, **measured, **said}
+  return stamped(learner=record.name, **variant, **record.about, **measured)
+
+
+def stamped(**measured: Any) -> dict:
+  """What was measured, with the command, the machine and the versions that measured it."""
+  return {**measured, "command": typed(), "machine": machine(), "versions": versions()}
 
 
 def versions() -> dict[str, str]:

@@ -64,8 +64,10 @@ def mean_and_gradient(
   def over_tasks(params, rest, tasks):
     return _sum(of_one(params, rest), tasks, at_once)
 
+  axes = [sharded_axis(jnp.shape(x)) for x in jax.tree.leaves(params)]  # the mesh is not seen from within the island
+
   def island(*arguments):
-    return _all_reduce(over_tasks(*arguments), [sharded_axis(jnp.shape(x)) for x in jax.tree.leaves(params)])
+    return _all_reduce(over_tasks(*arguments), axes)
 
   mapped = over_tasks
   if device_count() > 1:

@@ -14,6 +14,8 @@ from metajax.experiment.finished_runs import same_learners, seconds_of
 from metajax.train import TrainState
 from metajax.types import Episode
 
+GROUPS = ("data", "task", "outer", "training", "tests")  # of a few-shot config
+
 
 class FewShotRun(NamedTuple):
   """A finished run, its experiment, and its few-shot tests."""
@@ -39,7 +41,7 @@ def read(folder: Path, modules: Sequence[str] = ()) -> FewShotRun:
     OSError, ValueError: if there is none, or it is no few-shot run.
   """
   run = read_run(folder, (*experiments.commands(), *modules))
-  if not all(hasattr(run.config, group) for group in FewShotConfig.__annotations__):
+  if not all(hasattr(run.config, group) for group in GROUPS):
     raise ValueError(f"expected a few-shot run, got one of {run.module.__name__} in {str(folder)!r}")
   experiment = run.module.build(run.config)
   return FewShotRun(run, experiment, next(one for one in experiment.evaluate if isinstance(one, FewShot)))
