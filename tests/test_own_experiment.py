@@ -167,3 +167,17 @@ def test_the_readmes_experiment_runs_by_the_wheel_alone_is_stopped_gone_on_with_
   again = run("my_experiment.py", "--folder", "runs/mine", "--resume")
   evaluated = run("-m", "metajax.experiment.evaluate", "runs/mine", "--modules", "my_experiment")
   assert score in again and score in evaluated
+
+
+def test_one_driver_starts_all_that_trains_and_flags_are_read_by_their_names():
+  code = {path: path.read_text() for path in (ROOT / "experiments").rglob("*.py")}
+  for word in ("set_mesh", "locals()", 'flags["', "flags['"):
+    assert not [str(path) for path, text in code.items() if word in text], word
+  assert (
+    sum(text.count("set_mesh(") for text in (p.read_text() for p in (ROOT / "metajax/experiment").rglob("*.py"))) == 1
+  )
+
+
+def test_every_file_beside_the_families_is_a_command():
+  for path in (ROOT / "experiments").glob("[!_]*.py"):
+    assert '\nif __name__ == "__main__":\n' in path.read_text(), path.name
