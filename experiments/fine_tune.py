@@ -25,6 +25,7 @@ from metajax.experiment import Experiment, FinishedRun, Record, command, headlin
 from metajax.experiment.bounds import Count, Fraction, Positive, ZeroOrMore
 from metajax.experiment.devices import on_devices
 from metajax.experiment.evaluators.probes import BATCH
+from metajax.experiment.types import title_of
 from metajax.learners import augmented, supervised
 from metajax.mesh import devices_for
 from metajax.train import adamw, fit, warmup_cosine
@@ -135,7 +136,7 @@ def _with_labels(share: float, first: Pretrained, tuned: list[Network], recipes:
   own = first.name, (*first.variant, "fine-tuned")
   for (name, variant), encoders in ((own, tuned), (("from scratch", ()), [first.encoder] * len(tuned))):
     said = {**about(data, parts), "labels": share, "seed": first.config.training.seed}
-    score, more = _measured(", ".join((name, *variant)), encoders, some, parts, recipes)
+    score, more = _measured(title_of(name, variant), encoders, some, parts, recipes)
     value, interval = round(score.mean, 2), round(score.interval, 2)
     measured.append(Record(name, "all_trained", value, interval, variant, None, said | more))
   return measured

@@ -12,6 +12,7 @@ import pytest
 
 from experiments import fine_tune
 from experiments.families.few_shot import experiment as few_shot
+from experiments.families.image_text import evaluators as transfer
 from experiments.families.image_text import experiment as image_text
 from experiments.families.pretext import evaluators as pretext
 from experiments.families.representation import evaluators, experiment, figures
@@ -29,7 +30,7 @@ def use(patch: pytest.MonkeyPatch):
   patch.setattr(checks.arrays, "_worst", _worst)
   patch.setattr(checkpoint, "_fingerprints", _fingerprints)
   begin = functools.partial(_start, {})
-  for module in (evaluators, image_text, _loop):
+  for module in (evaluators, transfer, _loop):
     patch.setattr(module, "start", begin)
   patch.setattr(drawing, "DOTS_PER_INCH", 32)
   patch.setattr(figures, "PICTURES", 2)

@@ -26,12 +26,14 @@ Build = Callable[[Any], Experiment | Sequence[Experiment]]  # of a config
 
 
 class _Part(NamedTuple):
-  """One of the experiments of a run: its folder within the run's, the batches of each seed, and the first of them."""
+  """One of the experiments of a run: its folder within the run's, the batches of each seed, the first
+  of them, and the shapes of params and state."""
 
   folder: str
   experiment: Experiment
   batches: list[Batches]
   example: Any
+  shapes: tuple
   at_once: int = 1
 
 
@@ -110,25 +112,20 @@ def _prepared(experiments: Mapping[str, Experiment], config: Any) -> list[_Part]
   parts = []
   for folder, one in experiments.items():
     batches = [one.train_batches(seed) for seed in seeds_of(config.training)]
-    part = _Part(folder, one, batches, next(iter(own_share(batches[0]))))
+    example = next(iter(own_share(batches[0])))
+    # `init` is given the batch itself, as a learner may look at what is in it.
+    shapes = jax.eval_shape(lambda key, one=one, batch=example: one.learner.init(key, batch), jax.random.key(0))
     if one.check is not None:
-      one.check(_shapes(part), part.example)
-    else:
-      _shapes(part)
-    parts.append(part)
+      one.check(shapes, example)
+    parts.append(_Part(folder, one, batches, example, shapes))
   return parts
-
-
-def _shapes(part: _Part) -> tuple:
-  """Of params and state. `init` is given the batch itself, as a learner may look at what is in it."""
-  return jax.eval_shape(lambda key: part.experiment.learner.init(key, part.example), jax.random.key(0))
 
 
 def _check_checkpoints(this: Run, part: _Part, config: Any):
   """Refuses to go on from checkpoints of another learner."""
   if not this.resumed:
     return
-  params, state = _shapes(part)
+  params, state = part.shapes
   for folder in groups(config.training, config.training.seeds_at_once or 1):
     Checkpoints(this.folder / part.folder / folder / "checkpoints").check({"params": params, "state": state})
 

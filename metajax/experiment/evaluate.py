@@ -5,7 +5,6 @@ python -m metajax.experiment.evaluate runs/mine-20261124-101500 --modules my_exp
 
 import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -62,12 +61,11 @@ def evaluate(run: FinishedRun) -> list[Record]:
 
 def _trained(run: FinishedRun, experiment: Experiment) -> Trained:
   flags, session = run.config.training, run.configuration["sessions"][-1]
-  best = experiment.keep == "best"
-  states = states_of(run, experiment.learner, experiment.optimizer, experiment.train_batches, best)
+  best, batches = experiment.keep == "best", {seed: experiment.train_batches(seed) for seed in seeds_of(flags)}
+  states = states_of(run, experiment.learner, experiment.optimizer, batches.__getitem__, best)
   learner = experiment.learner if experiment.choose is None else experiment.choose(states)
-  batches: Sequence = [experiment.train_batches(seed) for seed in seeds_of(flags)]
   seconds, devices = seconds_of(run) or 0.0, session.get("devices", 1)
-  return Trained(states, learner, seconds, flags.steps, devices, flags.seed, 0.0, batches)
+  return Trained(states, learner, seconds, flags.steps, devices, flags.seed, 0.0, [*batches.values()])
 
 
 if __name__ == "__main__":

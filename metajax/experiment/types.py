@@ -65,6 +65,11 @@ class Training(NamedTuple):
 RUN = RunFlags()
 
 
+def title_of(name: str, variant: Sequence[str]) -> str:
+  """A learner with what sets it apart from others of its method, as records and tables have it."""
+  return ", ".join((name, *variant))
+
+
 class Record(NamedTuple):
   """One figure that a run measured. In JSON it is flat, with the command, the machine and the versions.
 
@@ -89,7 +94,7 @@ class Record(NamedTuple):
   @property
   def name(self) -> str:
     """The learner with its variant, as JSON and tables have it."""
-    return ", ".join((self.learner, *self.variant))
+    return title_of(self.learner, self.variant)
 
 
 class Trained(NamedTuple):

@@ -17,13 +17,12 @@ from metajax.adapt import unchanged
 from metajax.data import Source, episodes
 from metajax.evaluate import few_shot_accuracy
 from metajax.experiment import EvalMode, Experiment, FewShot
-from metajax.experiment.evaluators.few_shot import TEST_SEED, check_curve
+from metajax.experiment.evaluators.few_shot import TASKS_AT_ONCE, TEST_SEED, check_curve
 from metajax.losses import check_fits
 from metajax.mesh import devices_for, for_hosts
 from metajax.types import Batches, Episode, Examples, Learner
 
 LEAST_SIZE = 16  # of pictures that are halved four times
-TASKS_AT_ONCE = 20  # of an evaluation
 VALIDATION_SEED = 1  # of the validation tasks, the same for every learner and every run
 PARTS = ("train", "validation", "test")
 Draw = Callable[[Source, FewShotConfig, int], Batches]  # of a source, a config and a seed

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import optax
 
 from experiments.families.data import ImageData, slug
 from experiments.families.image_text.data import CATEGORIES, Data, Test
@@ -13,7 +14,9 @@ from metajax.data import Source, in_order
 from metajax.evaluate import ZeroShot, class_embeddings, features, over_seeds, prompts, retrieval, summarise, zero_shot
 from metajax.experiment import Record, Trained
 from metajax.experiment.evaluators.probes import Representation, few_shot_all, probe_all, training_of
-from metajax.train import TrainState
+from metajax.experiment.types import title_of
+from metajax.mesh import own_share
+from metajax.train import TrainState, start
 from metajax.types import Learner, Network, Params, State
 
 BATCH = 256  # pictures or texts embedded at once
@@ -56,7 +59,7 @@ class Transfer(NamedTuple):
     tokenize: texts to tokens.
     encoder: of pictures, before its projection.
     config: the flags.
-    untrained: `seed -> TrainState`, as training began.
+    optimizer: of the training, for the network as it started.
   """
 
   name: str
@@ -65,16 +68,17 @@ class Transfer(NamedTuple):
   tokenize: Callable
   encoder: Network
   config: ProbedConfig
-  untrained: Callable[[int], TrainState]
+  optimizer: optax.GradientTransformation
 
   def __call__(self, trained: Trained, /) -> list[Record]:
     """Prints all scores, and gives the records."""
     data, images, said = self.data(), self.config.data, training_of(trained)
     measured = self._measured(self.name, self.variant, trained.learner, trained.states, said)
     none = said | {"train_seconds": 0, "steps": 0}
-    measured += self._measured("untrained", (), trained.learner, [self.untrained(trained.seed)], none)
+    untrained = start(trained.learner, self.optimizer, next(iter(own_share(trained.batches[0]))), trained.seed)
+    measured += self._measured("untrained", (), trained.learner, [untrained], none)
     if data.probes is not None:
-      title = ", ".join((self.name, *self.variant))
+      title = title_of(self.name, self.variant)
       own = Representation(self.name, trained.learner.embed, trained.states, self.variant)
       measured += by_pixels(data, images, trained)
       measured += probe_all([own], data.probes.splits, about(images, data.probes), said, unseen=data.probes.unseen)
@@ -85,7 +89,7 @@ class Transfer(NamedTuple):
   def _measured(
     self, name: str, variant: tuple[str, ...], learner: Learner, states: Sequence[TrainState], said: Mapping[str, Any]
   ) -> list[Record]:
-    measured, title = [], ", ".join((name, *variant))
+    measured, title = [], title_of(name, variant)
     for test in self.data().tests:
       each = [_scores(learner, state.params, state.state, test, self.tokenize) for state in states]
       for what, (_, chance) in each[0].items():
@@ -137,8 +141,8 @@ def nearest_names(known: Source, asked: Source) -> np.ndarray:
   flat = lambda images: np.float32(np.asarray(images)).reshape(len(images), -1) / 255
   library, right = flat(known.images[:]), []
   squares = np.square(library).sum(-1)
-  for start in range(0, len(asked.labels), BATCH):
-    part = slice(start, start + BATCH)
+  for row in range(0, len(asked.labels), BATCH):
+    part = slice(row, row + BATCH)
     nearest = known.labels[(squares - 2 * flat(asked.images[part]) @ library.T).argmin(-1)]
     best = shared[nearest] == shared[nearest].max(-1, keepdims=True)
     right.append(np.take_along_axis(best, asked.labels[part, None], 1)[:, 0] / best.sum(-1))

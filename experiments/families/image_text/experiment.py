@@ -21,10 +21,10 @@ from metajax.experiment.bounds import Bounds, Depth, NotNegative, Positive, TwoO
 from metajax.learners import clip
 from metajax.learners.clip import Loss
 from metajax.losses.contrastive import LARGEST_LOG_SCALE
-from metajax.mesh import devices_for, own_share
+from metajax.mesh import devices_for
 from metajax.networks import text_transformer
 from metajax.networks.linen.transformer import Size
-from metajax.train import adamw, keep_below, start, warmup_cosine
+from metajax.train import adamw, keep_below, warmup_cosine
 from metajax.types import Learner, Pair
 from metajax.views.image import affine, random_resized_crop
 
@@ -101,9 +101,6 @@ def clip_experiment(config: ClipConfig) -> Experiment:
   def train_batches(seed):
     return image_texts(data.train, tokenizer, batch_size=outer.batch_size, length=length, seed=seed)
 
-  def untrained(seed):
-    return start(learner, optimizer, next(iter(own_share(train_batches(seed)))), seed)
-
   variant = (config.loss,) * (config.loss != "info_nce") + ("permuted captions",) * config.permuted
   encoder = encoder_of(config.encoder)
   return Experiment(
@@ -111,7 +108,7 @@ def clip_experiment(config: ClipConfig) -> Experiment:
     learner,
     optimizer,
     train_batches,
-    (evaluators.Transfer("clip", variant, lambda: data, tokenize, encoder, config, untrained),),
+    (evaluators.Transfer("clip", variant, lambda: data, tokenize, encoder, config, optimizer),),
     lambda params, state: _validation(learner, params, state, data.tests[0], tokenize),
     figures=lambda folder, trained, records: figures.draw(folder, trained, data.tests[0].source, tokenize),
     artifacts={"tokenizer.json": tokenizer.save},

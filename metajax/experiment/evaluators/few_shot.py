@@ -8,11 +8,12 @@ import numpy as np
 
 from metajax.evaluate import Score, adaptation_curve, few_shot_accuracy, over_seeds, paired_difference, summarise
 from metajax.experiment.results_page import drawn
-from metajax.experiment.types import Record, Trained
+from metajax.experiment.types import Record, Trained, title_of
 from metajax.predictors import nearest_centroid
 from metajax.train import TrainState
 from metajax.types import Batches, Learner
 
+TASKS_AT_ONCE = 20  # of an evaluation
 TEST_SEED = 2  # of the test tasks, the same for every learner and every run
 Setting = tuple[int, int]  # ways and shots
 
@@ -37,7 +38,7 @@ class EvalMode(NamedTuple):
   @property
   def title(self) -> str:
     """The name with its variant."""
-    return ", ".join((self.name, *self.variant))
+    return title_of(self.name, self.variant)
 
 
 def _flat_pixels(params, state, inputs):

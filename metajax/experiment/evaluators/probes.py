@@ -12,20 +12,20 @@ from metajax.data import Source, episode_rows, in_order
 from metajax.evaluate import features, linear_probe, nearest_neighbours, over_seeds
 from metajax.experiment.evaluators.few_shot import (
   PIXELS,
+  TASKS_AT_ONCE,
   EvalMode,
   FewShot,
   tell,
   test_all,
   test_pixels,
 )
-from metajax.experiment.types import Record, Trained
+from metajax.experiment.types import Record, Trained, title_of
 from metajax.mesh import for_hosts
 from metajax.shards import host_slice
 from metajax.train import TrainState
 from metajax.types import Batches, Episode, Examples, Learner
 
 BATCH = 256  # pictures embedded at once
-TASKS_AT_ONCE = 20
 PROBES: Mapping[str, Callable[..., Any]] = {"linear_probe": linear_probe, "knn": nearest_neighbours}
 
 
@@ -57,7 +57,7 @@ class Representation(NamedTuple):
   @property
   def title(self) -> str:
     """The name with its variant."""
-    return ", ".join((self.name, *self.variant))
+    return title_of(self.name, self.variant)
 
 
 _UNTRAINED: tuple[Any, ...] = ((), (), None, None, 0)
