@@ -100,7 +100,7 @@ def inner_gradient(network: Network, episodes) -> tuple[Callable, tuple]:
 
   def task(params, state, one):
     logits, _ = network.apply(params, state, one.support.inputs, train=True)
-    return cross_entropy(logits, one.support.labels), (), 1.0
+    return cross_entropy(logits, one.support.labels), ((), 1.0)
 
   def run(params, state, episodes):
     (loss, _), gradient = jax.value_and_grad(mean_over_tasks(task), has_aux=True)(params, state, episodes)

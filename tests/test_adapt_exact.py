@@ -66,7 +66,7 @@ def vmapped(optimizer, steps, learned, tasks, **how):
 
 
 def averaged(optimizer, steps, learned, tasks, **how):
-  one = lambda learned, rest, task: (query_loss(optimizer, steps, learned, task, **how), (), 1.0)
+  one = lambda learned, rest, task: (query_loss(optimizer, steps, learned, task, **how), ((), 1.0))
   return mean_over_tasks(one, 2)(learned, (), tasks)[0]
 
 

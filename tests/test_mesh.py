@@ -41,7 +41,7 @@ def task(params, rest, one):
 
   adapted, path = adapt(loss, params, one["support"])
   aux = {"first": path[0], "number": one["number"], "even": one["number"] % 2 == 0, "rest": rest["count"]}
-  return loss(adapted, one["query"]), aux, one["weight"]
+  return loss(adapted, one["query"]), (aux, one["weight"])
 
 
 def problem(tasks=32):
@@ -57,7 +57,7 @@ def problem(tasks=32):
 
 def plain_mean(params, rest, tasks):
   """What `mean_over_tasks` computes, as one writes it."""
-  loss, aux, weight = jax.vmap(task, (None, None, 0))(params, rest, tasks)
+  loss, (aux, weight) = jax.vmap(task, (None, None, 0))(params, rest, tasks)
   share = weight / weight.sum()
   mean = lambda x: share @ x if jnp.issubdtype(x.dtype, jnp.floating) else x.max(0)
   return share @ loss, jax.tree.map(mean, aux)
@@ -93,14 +93,14 @@ def test_mean_over_tasks_and_its_two_derivatives_are_those_of_the_plain_mean(flo
 
 
 def test_floats_beside_the_loss_are_averaged_by_weight_and_integers_and_booleans_take_the_maximum():
-  one = lambda params, rest, x: (x, {"float": 2 * x, "integer": -jnp.int32(x), "flag": x > 3}, x)
+  one = lambda params, rest, x: (x, ({"float": 2 * x, "integer": -jnp.int32(x), "flag": x > 3}, x))
   loss, aux = jax.jit(mean_over_tasks(one))((), (), np.float32([1.0, 3.0]))
   assert (loss, aux["float"], aux["integer"], aux["flag"]) == (2.5, 5.0, -1, False)
   assert aux["integer"].dtype == jnp.int32 and aux["flag"].dtype == bool
 
 
 def test_a_task_of_weight_zero_changes_nothing_and_no_weight_at_all_gives_zero():
-  one = lambda params, rest, x: (params * x[0], {"aux": x[0]}, x[1])
+  one = lambda params, rest, x: (params * x[0], ({"aux": x[0]}, x[1]))
   run = jax.jit(jax.value_and_grad(mean_over_tasks(one), has_aux=True))
   padded = np.float32([[1.0, 1.0], [4.0, 2.0], [1e6, 0.0], [-7.0, 0.0]])
   chex.assert_trees_all_equal(*jax.device_get((run(3.0, (), padded), run(3.0, (), padded[:2]))))
@@ -108,14 +108,14 @@ def test_a_task_of_weight_zero_changes_nothing_and_no_weight_at_all_gives_zero()
 
 
 def test_weights_are_not_differentiated():
-  one = lambda params, rest, x: (params * x, {}, params)
+  one = lambda params, rest, x: (params * x, ({}, params))
   _, gradient = jax.jit(jax.value_and_grad(mean_over_tasks(one), has_aux=True))(2.0, (), np.float32([1.0, 3.0]))
   assert gradient == 2.0
 
 
 def test_many_small_numbers_are_summed_in_32_bits():
   """In bfloat16 a sum of ones stops at 256."""
-  one = lambda params, rest, x: (params * x, {"x": x}, jnp.bfloat16(1))
+  one = lambda params, rest, x: (params * x, ({"x": x}, jnp.bfloat16(1)))
   ones_and_threes = np.repeat(np.array([1, 3], jnp.bfloat16), 512)
   run = jax.jit(jax.value_and_grad(mean_over_tasks(one), has_aux=True))
   (loss, aux), gradient = jax.device_get(run(np.array(1, jnp.bfloat16), (), ones_and_threes))
@@ -124,7 +124,7 @@ def test_many_small_numbers_are_summed_in_32_bits():
 
 @pytest.mark.parametrize("where", ["rest", "tasks"])
 def test_differentiating_anything_but_the_parameters_is_refused(where):
-  mean = mean_over_tasks(lambda params, rest, x: (params * rest * x, {}, 1.0))
+  mean = mean_over_tasks(lambda params, rest, x: (params * rest * x, ({}, 1.0)))
   lost = {"rest": lambda p: mean(p, 2 * p, jnp.ones(4)), "tasks": lambda p: mean(p, 2.0, p * jnp.ones(4))}[where]
   for differentiate in (lambda f: jax.grad(f)(3.0), lambda f: jax.jvp(f, (3.0,), (1.0,))):
     with pytest.raises(TypeError, match=f"differentiates params only, but {where} depends on them"):
@@ -133,7 +133,7 @@ def test_differentiating_anything_but_the_parameters_is_refused(where):
 
 def test_a_loss_that_is_no_scalar_is_refused():
   with pytest.raises(ValueError, match=r"a scalar, got an array of shape \(3,\)"):
-    mean_over_tasks(lambda params, rest, x: (jnp.ones(3), {}, 1.0))((), (), jnp.ones(4))
+    mean_over_tasks(lambda params, rest, x: (jnp.ones(3), ({}, 1.0)))((), (), jnp.ones(4))
 
 
 @pytest.mark.parametrize(("devices", "at_once"), [(1, 1), (1, 3), (8, 2)])
@@ -146,7 +146,7 @@ def test_map_tasks_is_vmap(devices, at_once):
   chex.assert_trees_all_equal(jax.device_get(found), expected)
 
 
-@pytest.mark.parametrize("over", [map_tasks(lambda s, x: x), mean_over_tasks(lambda p, r, x: (x, {}, 1.0))])
+@pytest.mark.parametrize("over", [map_tasks(lambda s, x: x), mean_over_tasks(lambda p, r, x: (x, ({}, 1.0)))])
 def test_tasks_that_the_devices_do_not_divide_are_refused(over):
   arguments = ((),) if "mapped" in over.__qualname__ else ((), ())
   with jax.set_mesh(make_mesh(8)), pytest.raises(ValueError, match="divides by the 8 devices of the mesh, got 12 rows"):
@@ -166,7 +166,7 @@ def test_no_task_at_once_is_refused():
 
 
 def test_inside_someones_shard_map_every_device_sees_only_its_own_tasks():
-  mean = mean_over_tasks(lambda params, rest, x: (params * x, {}, 1.0))
+  mean = mean_over_tasks(lambda params, rest, x: (params * x, ({}, 1.0)))
 
   def island(params, tasks):
     assert device_count() == 1
@@ -284,7 +284,7 @@ def test_the_train_step_of_maml_has_one_all_reduce_and_no_collective_in_a_loop()
 
 
 def test_integers_beside_the_loss_cost_one_more_all_reduce():
-  mean = mean_over_tasks(lambda params, rest, x: (jnp.sum(params * x), (x, jnp.int32(x), jnp.int32(-x)), x))
+  mean = mean_over_tasks(lambda params, rest, x: (jnp.sum(params * x), ((x, jnp.int32(x), jnp.int32(-x)), x)))
   with jax.set_mesh(make_mesh(8)):
     run = jax.jit(jax.value_and_grad(mean, has_aux=True))
     program = run.lower(jnp.ones(3), (), shard_batch(jnp.arange(32.0))).compile().as_text()
@@ -303,7 +303,7 @@ def test_a_collective_in_a_loop_is_seen():
 
 def test_a_padded_task_may_hold_anything():
   """Its loss and gradient are NaN, and weigh nothing."""
-  roots = mean_over_tasks(lambda p, rest, x: (jnp.sqrt(p * x), {"x": jnp.sqrt(x)}, x > 0))
+  roots = mean_over_tasks(lambda p, rest, x: (jnp.sqrt(p * x), ({"x": jnp.sqrt(x)}, x > 0)))
   tasks = np.float32([4.0, -1.0, 0.0, 4.0])
   (loss, aux), gradient = jax.jit(jax.value_and_grad(roots, has_aux=True))(1.0, (), tasks)
   assert (float(loss), float(aux["x"]), float(gradient)) == (2.0, 2.0, 1.0)
@@ -311,14 +311,14 @@ def test_a_padded_task_may_hold_anything():
 
 @pytest.mark.parametrize("weight", [-1.0, np.nan])
 def test_a_task_of_no_weight_that_there_is_makes_the_mean_nan(weight):
-  run = jax.jit(jax.value_and_grad(mean_over_tasks(lambda p, rest, x: (p * x, {"x": x}, x)), has_aux=True))
+  run = jax.jit(jax.value_and_grad(mean_over_tasks(lambda p, rest, x: (p * x, ({"x": x}, x))), has_aux=True))
   (loss, aux), gradient = run(1.0, (), np.float32([1.0, weight, 2.0]))
   assert np.isnan([loss, aux["x"], gradient]).all()
 
 
 def test_loss_and_aux_keep_their_types():
   half = np.ones((), jnp.bfloat16)
-  mean = mean_over_tasks(lambda p, rest, x: (p * half, {"state": rest, "count": 3}, 1.0))
+  mean = mean_over_tasks(lambda p, rest, x: (p * half, ({"state": rest, "count": 3}, 1.0)))
   loss, aux = jax.eval_shape(mean, half, half, np.ones(4, np.float32))
   assert (loss.dtype, aux["state"].dtype, aux["count"].dtype) == (jnp.bfloat16, jnp.bfloat16, jnp.int32)
 
@@ -327,7 +327,7 @@ def test_loss_and_aux_keep_their_types():
 def test_a_typed_key_in_the_state_comes_back_as_one(impl):
   """In groups, one after the other and over devices: of all tasks alike it is that key."""
   key = jax.random.key(3, impl=impl)
-  one = lambda p, state, x: (p * x, {"key": jax.random.split(state["key"])[1], "x": x}, 1.0)
+  one = lambda p, state, x: (p * x, ({"key": jax.random.split(state["key"])[1], "x": x}, 1.0))
   run = jax.jit(jax.value_and_grad(mean_over_tasks(one, 2), has_aux=True))
   with jax.set_mesh(make_mesh(4)):
     over_devices = run(2.0, {"key": key}, shard_batch(np.arange(16.0)))

@@ -15,7 +15,7 @@ from metajax.adapt import keys
 from metajax.adapt._checks import check_floats, check_scalar
 from metajax.adapt.guard import guarded_update
 from metajax.adapt.optimizers import check_optimizer, in_32_bits, needs_value, told_of_loss
-from metajax.adapt.scan import SAVED, Remat, scan_steps
+from metajax.adapt.scan import SAVED, Remat, checkpointed, scan_of
 from metajax.adapt.value_and_grad import mixed_value_and_grad
 from metajax.types import Adapt, Data, LossFn
 
@@ -128,7 +128,8 @@ def _adapt(how: _Steps, loss, params, data):
     if count:
       done = how.steps - how.exact if paths else 0
       own = jax.tree.map(lambda x: x[done : done + count], each)  # noqa: B023
-      carry, path = scan_steps(functools.partial(_step, how, task, mode), carry, own, count, mode, how.remat)
+      step = checkpointed(functools.partial(_inner_step, how, task, mode), mode, how.remat)
+      carry, path = scan_of(mode, how.remat)(step, carry, own, length=count)
       paths.append(path)
   return carry[0], paths[0] if len(paths) == 1 else jax.tree.map(lambda *x: jnp.concatenate(x), *paths)
 
@@ -144,7 +145,7 @@ def _task(how: _Steps, loss, params, data) -> _Task:
   return _Task(loss, data, update, told, not how.per_step and keys.has_keys(data))
 
 
-def _step(how: _Steps, task: _Task, mode, carry, slice_):
+def _inner_step(how: _Steps, task: _Task, mode, carry, slice_):
   params, optimizer_state = carry
   own = slice_ if how.per_step else keys.of_step(task.data, slice_) if task.keyed else task.data
   if mode == "mixed":

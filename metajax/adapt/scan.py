@@ -15,25 +15,27 @@ Remat = Literal["gradients", "step", "sqrt"]
 SAVED = "inner_gradient"  # what a step calls its gradient, by `checkpoint_name`
 
 
-def scan_steps(step: Callable, carry: Any, data: Data, steps: int, mode: str, remat: Remat) -> tuple[Any, Any]:
-  """`lax.scan` that keeps of each step what `remat` says, if it is differentiated as `mode` says."""
-  if mode == "first_order":
-    return lax.scan(step, carry, data, length=steps)
-  if remat == "sqrt":
-    return _sqrt_scan(step, carry, data, steps)
+def scan_of(mode: str, remat: Remat) -> Callable[..., tuple[Any, Any]]:
+  """`scan(step, carry, data, length=steps)`, a `lax.scan` that keeps of each step what `remat` says, if it is
+  differentiated as `mode` says."""
+  return _sqrt_scan if remat == "sqrt" and mode != "first_order" else lax.scan
+
+
+def checkpointed(step: Callable, mode: str, remat: Remat) -> Callable:
+  """A step of such a scan, of which no more is kept."""
+  if mode == "first_order" or remat == "sqrt":
+    return step
+  # Inside a scan nothing moves computations out of the loop, which is what `prevent_cse` is against.
   if remat == "step":
-    # Inside a scan nothing moves computations out of the loop, which is what `prevent_cse` is against.
-    step = jax.checkpoint(step, prevent_cse=False)
-  elif mode == "mixed":
-    policy = jax.checkpoint_policies.save_only_these_names(SAVED)
-    step = jax.checkpoint(step, prevent_cse=False, policy=policy)
-  return lax.scan(step, carry, data, length=steps)
+    return jax.checkpoint(step, prevent_cse=False)
+  policy = jax.checkpoint_policies.save_only_these_names(SAVED)
+  return jax.checkpoint(step, prevent_cse=False, policy=policy) if mode == "mixed" else step
 
 
-def _sqrt_scan(step, carry, data, steps):
+def _sqrt_scan(step: Callable, carry: Any, data: Data, *, length: int) -> tuple[Any, Any]:
   """A scan over scans of about sqrt(steps) steps, of which only the first carry is kept; then the steps left over."""
-  size = math.isqrt(steps)
-  chunks = steps // size
+  size = math.isqrt(length)
+  chunks = length // size
   step = jax.checkpoint(step, prevent_cse=False)
 
   def chunk(carry, own):
@@ -42,8 +44,8 @@ def _sqrt_scan(step, carry, data, steps):
   whole = jax.tree.map(lambda x: x[: chunks * size].reshape(chunks, size, *x.shape[1:]), data)
   carry, paths = lax.scan(jax.checkpoint(chunk, prevent_cse=False), carry, whole, length=chunks)
   path = jax.tree.map(lambda x: x.reshape(chunks * size, *x.shape[2:]), paths)
-  if steps == chunks * size:
+  if length == chunks * size:
     return carry, path
-  left = jax.tree.map(lambda x: x[chunks * size : steps], data)
-  carry, rest = lax.scan(step, carry, left, length=steps - chunks * size)
+  left = jax.tree.map(lambda x: x[chunks * size : length], data)
+  carry, rest = lax.scan(step, carry, left, length=length - chunks * size)
   return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), path, rest)

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,36 +10,28 @@ import jax.numpy as jnp
 from metajax import checks
 from metajax.compose.combinators import check_networks, split
 from metajax.learners._checks import check_adapt, check_episodes, check_padding
-from metajax.learners._episodes import RunTask, first_support
+from metajax.learners._episodes import Answer, first_support
 from metajax.losses import cross_entropy
 from metajax.tree import is_floating
 from metajax.types import (
   Adapt,
+  Data,
   EmbedFn,
   Examples,
   InitFn,
   InitHead,
   Inputs,
   Key,
+  LossFn,
   LossOfOutputs,
   Network,
   Params,
   Path,
-  PredictFn,
   State,
 )
 
 Policy = Literal["transductive", "support"]
 QueryPass = Callable[[Params, State, Inputs, Inputs, Key | None], tuple[Any, State]]
-InnerLoop = Callable[[Params, State, Examples, Key | None], tuple[Params, Path]]
-
-
-class FineTune(Protocol):
-  """`(params, state, support, queries, key=None) -> (outputs of the queries, state, path)`."""
-
-  def __call__(
-    self, params: Params, state: State, support: Examples, queries: Inputs, key: Key | None = None, /
-  ) -> tuple[Any, State, Path]: ...
 
 
 def query_pass(network: Network, policy: Policy) -> QueryPass:
@@ -89,25 +81,27 @@ def statistics_of_pass(network: Network, params: Params, state: State, inputs: I
   )
 
 
-def inner_loop(network: Network, adapt: Adapt, loss: LossOfOutputs) -> InnerLoop:
-  """`(params, state, support, key) -> (adapted params, path)`: `adapt` on `loss(outputs, labels)` of the support, which
-  is normalised by its own batch statistics.
+def inner_problem(
+  network: Network, loss: LossOfOutputs, state: State, support: Examples, key: Key | None
+) -> tuple[LossFn, Data]:
+  """What an Adapt is given: `loss(outputs, labels)` of the support, which is normalised by its own batch statistics,
+  and its data: the support or, with a key, `(support, key)`, so that each step draws other noise."""
 
-  `adapt` is given the support or, with a key, `(support, key)`, so that it draws other noise at each step.
+  def support_loss(params, data):
+    shown, own = (data, None) if key is None else data
+    return loss(network.apply(params, state, shown.inputs, train=True, key=own)[0], shown.labels)
+
+  return support_loss, support if key is None else (support, key)
+
+
+def check_path(path: Path):
+  """Refuses the trajectory of an Adapt.
+
+  Raises:
+    ValueError: if it is not the loss at each step.
   """
-  check_adapt(adapt)
-
-  def run(params, state, support, key):
-    def support_loss(params, data):
-      shown, own = (data, None) if key is None else data
-      return loss(network.apply(params, state, shown.inputs, train=True, key=own)[0], shown.labels)
-
-    adapted, path = adapt(support_loss, params, support if key is None else (support, key))
-    if not isinstance(path, jax.Array) or path.ndim != 1:
-      raise ValueError("expected an Adapt whose path is the loss at each step, got a trajectory of parameters")
-    return adapted, path
-
-  return run
+  if not isinstance(path, jax.Array) or path.ndim != 1:
+    raise ValueError("expected an Adapt whose path is the loss at each step, got a trajectory of parameters")
 
 
 def step_keys(key: Key | None, steps: int) -> Key | None:
@@ -115,31 +109,28 @@ def step_keys(key: Key | None, steps: int) -> Key | None:
   return None if key is None else jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(steps))
 
 
-def fine_tune(network: Network, adapt: Adapt, loss: LossOfOutputs, policy: Policy) -> FineTune:
-  """`(params, state, support, queries, key) -> (outputs of the queries, state, path)`: an `inner_loop`, and then the
-  `query_pass`."""
-  tune, answer = inner_loop(network, adapt, loss), query_pass(network, policy)
+def fine_tune(
+  network: Network, adapt: Adapt, loss: LossOfOutputs, policy: Policy, start: InitHead = lambda params, labels: params
+) -> Answer:
+  """Adapts `start(params, labels)` to the support, and then passes the queries; metrics hold the support's loss before
+  the first step.
 
-  def run(params, state, support, queries, key=None):
+  Args:
+    network, adapt, policy, start: as for `maml`.
+    loss: of the support.
+  """
+  check_adapt(adapt)
+  pass_queries = query_pass(network, policy)
+
+  def adapt_and_answer(params, state, support, queries, key=None):
     support_key, query_key = split(key, 2)
-    adapted, path = tune(params, state, support, support_key)
-    outputs, after = answer(adapted, state, support.inputs, queries, query_key)
-    return outputs, after, path
+    support_loss, data = inner_problem(network, loss, state, support, support_key)
+    adapted, path = adapt(support_loss, start(params, support.labels), data)
+    check_path(path)
+    outputs, after = pass_queries(adapted, state, support.inputs, queries, query_key)
+    return outputs, after, {"support_loss": path[0]}
 
-  return run
-
-
-def run_and_predict(adapted: FineTune) -> tuple[RunTask, PredictFn]:
-  """A task in training, whose metrics hold the loss of its support before the first step; and a Learner's `predict`."""
-
-  def run(params, state, episode, key):
-    outputs, state, path = adapted(params, state, episode.support, episode.query.inputs, key)
-    return outputs, state, {"support_loss": path[0]}
-
-  def predict(params, state, support, inputs):
-    return adapted(params, state, support, inputs)[0]
-
-  return run, predict
+  return adapt_and_answer
 
 
 def of_whole_network(

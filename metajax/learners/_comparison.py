@@ -46,10 +46,9 @@ def by_comparison(
     check_fits(logits, labels)
     return {"encoder": params, "head": of_head}, {"encoder": state, "head": head_state}
 
-  def run(params, state, episode, key):
-    support, query = episode
+  def answer(params, state, support, queries, key=None):
     encoder_key, head_key = split(key, 2)
-    both = jax.tree.map(lambda s, q: jnp.concatenate([s, q]), support.inputs, query.inputs)
+    both = jax.tree.map(lambda s, q: jnp.concatenate([s, q]), support.inputs, queries)
     embedded, of_encoder = network.apply(params["encoder"], state["encoder"], both, train=True, key=encoder_key)
     shots = len(support.labels)
     known, asked = (jax.tree.map(part, embedded) for part in (lambda x: x[:shots], lambda x: x[shots:]))
@@ -67,7 +66,7 @@ def by_comparison(
     known, asked = embedded(params, state, support.inputs), embedded(params, state, inputs)
     return head.apply(params["head"], state["head"], known, support.labels, asked, train=False)[0]
 
-  return Learner(init, episodic_loss(run, loss, at_once, classifies=True), embed, predict)
+  return Learner(init, episodic_loss(answer, loss, at_once, classifies=True), embed, predict)
 
 
 def without_parameters(compare: Callable[[Array, Array, Array], Array]) -> Network:

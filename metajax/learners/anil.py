@@ -4,9 +4,9 @@ import jax
 
 from metajax.compose import with_head
 from metajax.compose.combinators import split
-from metajax.learners._adaptation import Policy, embedding, fine_tune, query_pass, run_and_predict
+from metajax.learners._adaptation import Policy, embedding, fine_tune, query_pass
 from metajax.learners._checks import check_episodes, check_padding
-from metajax.learners._episodes import episodic_loss, first_support
+from metajax.learners._episodes import episodic_loss, first_support, predict_of
 from metajax.losses import check_fits, cross_entropy
 from metajax.types import Adapt, Examples, InitHead, Learner, Network
 
@@ -41,7 +41,7 @@ def anil(
     ValueError: if `policy` is unknown; at init, if the head's outputs do not fit the labels or labels are not one-hot.
   """
   network = with_head(encoder, head)
-  embed_queries, answer = query_pass(encoder, policy), fine_tune(head, adapt, cross_entropy, policy)
+  embed_queries, tune_head = query_pass(encoder, policy), fine_tune(head, adapt, cross_entropy, policy, start)
   of_encoder = embedding(encoder, policy)
 
   def init(key, episodes):
@@ -51,22 +51,19 @@ def anil(
     _check_outputs(network, params, state, start, episodes)
     return params, state
 
-  def adapted(params, state, support, queries, key=None):
+  def answer(params, state, support, queries, key=None):
     support_key, query_key, head_key = split(key, 3)
     theta, of_theta = params["encoder"], state["encoder"]
     features, _ = encoder.apply(theta, of_theta, support.inputs, train=True, key=support_key)
     query_features, encoder_state = embed_queries(theta, of_theta, support.inputs, queries, query_key)
     known = Examples(features, support.labels)
-    logits, head_state, path = answer(
-      start(params["head"], support.labels), state["head"], known, query_features, head_key
-    )
-    return logits, {"encoder": encoder_state, "head": head_state}, path
+    logits, head_state, metrics = tune_head(params["head"], state["head"], known, query_features, head_key)
+    return logits, {"encoder": encoder_state, "head": head_state}, metrics
 
   def embed(params, state, inputs):
     return of_encoder(params["encoder"], state["encoder"], inputs)
 
-  run, predict = run_and_predict(adapted)
-  return Learner(init, episodic_loss(run, at_once=at_once), embed, predict)
+  return Learner(init, episodic_loss(answer, at_once=at_once), embed, predict_of(answer))
 
 
 def _check_outputs(network, params, state, start, episodes):

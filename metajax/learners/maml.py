@@ -1,7 +1,7 @@
 """Model-agnostic meta-learning (Finn et al. 2017, arXiv:1703.03400)."""
 
-from metajax.learners._adaptation import Policy, fine_tune, of_whole_network, run_and_predict
-from metajax.learners._episodes import episodic_loss
+from metajax.learners._adaptation import Policy, fine_tune, of_whole_network
+from metajax.learners._episodes import episodic_loss, predict_of
 from metajax.losses import cross_entropy
 from metajax.types import Adapt, InitHead, Learner, LossOfOutputs, Network
 
@@ -45,10 +45,5 @@ def maml(
   """
   inner = loss if inner_loss is None else inner_loss
   init, embed = of_whole_network(network, (loss, inner), encoder, policy, start)
-  answer = fine_tune(network, adapt, inner, policy)
-
-  def adapted(params, state, support, queries, key=None):
-    return answer(start(params, support.labels), state, support, queries, key)
-
-  run, predict = run_and_predict(adapted)
-  return Learner(init, episodic_loss(run, loss, at_once), embed, predict)
+  answer = fine_tune(network, adapt, inner, policy, start)
+  return Learner(init, episodic_loss(answer, loss, at_once), embed, predict_of(answer))

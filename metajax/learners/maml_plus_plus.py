@@ -14,7 +14,7 @@ from metajax import checks
 from metajax.adapt import Gradient, gradient_steps
 from metajax.compose.combinators import split
 from metajax.learners._adaptation import Policy, QueryPass, of_whole_network, query_pass, step_keys
-from metajax.learners._episodes import mean_over_episodes
+from metajax.learners._episodes import mean_over_episodes, of_task
 from metajax.losses import cross_entropy
 from metajax.types import Array, BatchLoss, InitHead, Learner, LossOfOutputs, Network, Params
 
@@ -168,15 +168,16 @@ def _loss_in_phases(method, loss, multi_step_until, first_order_until, gradient,
     """In the training steps from `began` on, in which all is alike, up to the next phase."""
     every, order = began < multi_step_until, "first_order" if began < first_order_until else gradient
 
-    def with_loss(params, state, episode, key):
-      support, query = episode
+    def task_loss(params, state, task):
+      (support, query), key = task
       now = state["training_steps"]
       outputs, state = _outputs(method, params, state, support, query.inputs, key, order, every)
       losses = jax.vmap(loss, (0, None))(outputs, query.labels)
       weights = multi_step_weights(method.steps, now, multi_step_until) if every else jnp.ones(1)
-      return losses @ weights.astype(losses.dtype), outputs[-1], state, {}
+      value = losses @ weights.astype(losses.dtype)
+      return of_task(value, outputs[-1], query, state, {}, loss is cross_entropy)
 
-    return mean_over_episodes(with_loss, loss is cross_entropy, at_once)
+    return mean_over_episodes(task_loss, at_once)
 
   phases = [phase(began) for began in begins]
 

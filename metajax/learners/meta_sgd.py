@@ -6,8 +6,8 @@ import numpy as np
 import optax
 
 from metajax.adapt import Gradient, gradient_steps
-from metajax.learners._adaptation import Policy, fine_tune, of_whole_network, run_and_predict
-from metajax.learners._episodes import episodic_loss
+from metajax.learners._adaptation import Policy, fine_tune, of_whole_network
+from metajax.learners._episodes import episodic_loss, predict_of
 from metajax.losses import cross_entropy
 from metajax.types import Array, InitHead, Key, Learner, LossOfOutputs, Network, Params
 
@@ -49,10 +49,9 @@ def meta_sgd(
   gradient_steps(optax.sgd(low), steps, gradient=gradient)  # looks at them
   init_network, embed_network = of_whole_network(network, (loss, inner), encoder, policy, start)
 
-  def adapted(params, state, support, queries, key=None):
+  def answer(params, state, support, queries, key=None):
     adapt = gradient_steps(_by_rates(params["rates"]), steps, gradient=gradient)
-    answer = fine_tune(network, adapt, inner, policy)
-    return answer(start(params["network"], support.labels), state, support, queries, key)
+    return fine_tune(network, adapt, inner, policy, start)(params["network"], state, support, queries, key)
 
   def init(key, episodes):
     own, of_rates = jax.random.split(key)
@@ -62,8 +61,7 @@ def meta_sgd(
   def embed(params, state, inputs):
     return embed_network(params["network"], state, inputs)
 
-  run, predict = run_and_predict(adapted)
-  return Learner(init, episodic_loss(run, loss, at_once), embed, predict)
+  return Learner(init, episodic_loss(answer, loss, at_once), embed, predict_of(answer))
 
 
 def _bounds(rate):

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 
 from metajax.compose import linear, with_head
 from metajax.compose.combinators import split
-from metajax.learners._adaptation import Policy, embedding, fine_tune, run_and_predict
-from metajax.learners._episodes import episodic_loss, init_embedding
+from metajax.learners._adaptation import Policy, embedding, fine_tune
+from metajax.learners._episodes import episodic_loss, init_embedding, predict_of
 from metajax.losses import cross_entropy
 from metajax.predictors import class_means, without_empty_ways
 from metajax.types import Adapt, Learner, Network
@@ -33,20 +33,19 @@ def proto_maml(
     ValueError: if `policy` is unknown; at init, if the encoder's outputs are not `[n, d]` or labels are not one-hot.
   """
   network, embed_alone = with_head(encoder, linear(1)), embedding(encoder, policy)
-  answer = fine_tune(network, adapt, cross_entropy, policy)
+  tune = fine_tune(network, adapt, cross_entropy, policy)
 
   def init(key, episodes):
     return init_embedding(encoder, key, episodes)
 
-  def adapted(params, state, support, queries, key=None):
+  def answer(params, state, support, queries, key=None):
     start_key, key = split(key, 2)
     features = encoder.apply(params, state, support.inputs, train=True, key=start_key)[0]
     theta = {"encoder": params, "head": _as_head(class_means(features, support.labels), support.labels)}
-    logits, after, path = answer(theta, {"encoder": state, "head": {}}, support, queries, key)
-    return logits, after["encoder"], path
+    logits, after, metrics = tune(theta, {"encoder": state, "head": {}}, support, queries, key)
+    return logits, after["encoder"], metrics
 
-  run, predict = run_and_predict(adapted)
-  return Learner(init, episodic_loss(run, at_once=at_once), embed_alone, predict)
+  return Learner(init, episodic_loss(answer, at_once=at_once), embed_alone, predict_of(answer))
 
 
 def _as_head(prototypes, labels):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from metajax import checks
 from metajax.compose.combinators import check_networks, split
 from metajax.learners._adaptation import Policy, embedding, query_pass
-from metajax.learners._episodes import episodic_loss, init_embedding
+from metajax.learners._episodes import episodic_loss, init_embedding, predict_of
 from metajax.predictors import ridge_logits
 from metajax.types import Learner, Network
 
@@ -48,23 +48,17 @@ def r2d2(
     logs = {"log_strength": jnp.log(strength), "log_scale": jnp.log(scale)}
     return {"encoder": params, **logs}, state
 
-  def logits(params, state, support, queries, key=None):
+  def answer(params, state, support, queries, key=None):
     support_key, query_key = split(key, 2)
     known, _ = network.apply(params["encoder"], state, support.inputs, train=True, key=support_key)
     asked, state = embed_queries(params["encoder"], state, support.inputs, queries, query_key)
     found = ridge_logits(known, support.labels, asked, jnp.exp(params["log_strength"]))
-    return jnp.exp(params["log_scale"]) * found, state
-
-  def run(params, state, episode, key):
-    return *logits(params, state, episode.support, episode.query.inputs, key), {}
+    return jnp.exp(params["log_scale"]) * found, state, {}
 
   def embed(params, state, inputs):
     return embed_alone(params["encoder"], state, inputs)
 
-  def predict(params, state, support, inputs):
-    return logits(params, state, support, inputs)[0]
-
-  return Learner(init, episodic_loss(run, at_once=at_once), embed, predict)
+  return Learner(init, episodic_loss(answer, at_once=at_once), embed, predict_of(answer))
 
 
 def _check(**values):

@@ -8,9 +8,9 @@ import numpy as np
 import optax
 from jax import lax
 
-from metajax.learners._adaptation import Policy, fine_tune, inner_loop, of_whole_network, step_keys
+from metajax.learners._adaptation import Policy, check_path, fine_tune, inner_problem, of_whole_network, step_keys
 from metajax.learners._checks import check_adapt
-from metajax.learners._episodes import mean_over_keyed, weight_of
+from metajax.learners._episodes import mean_over_episodes, weight_of
 from metajax.losses import cross_entropy
 from metajax.types import Adapt, Array, Examples, InitHead, Key, Learner, LossOfOutputs, Network
 
@@ -57,18 +57,16 @@ def reptile(
   def cut(key):
     return adapt if minibatches is None else _on_minibatches(adapt, minibatches, key)
 
-  def task(params, state, one):
-    episode, key = one
+  def task_loss(params, state, task):
+    episode, key = task
     cut_key, key = jax.random.split(key)
-    tune = inner_loop(network, cut(cut_key), loss)
-    value, rest = _towards_adapted(network, tune, start, params, state, episode, key)
-    return value, rest, weight_of(episode, loss is cross_entropy)
+    value, rest = _towards_adapted(network, cut(cut_key), loss, start, params, state, episode, key)
+    return value, (rest, weight_of(episode.query, loss is cross_entropy))
 
   def predict(params, state, support, inputs):
-    answer = fine_tune(network, cut(jax.random.key(0)), loss, policy)
-    return answer(start(params, support.labels), state, support, inputs)[0]
+    return fine_tune(network, cut(jax.random.key(0)), loss, policy, start)(params, state, support, inputs)[0]
 
-  return Learner(init, mean_over_keyed(task, at_once), embed, predict)
+  return Learner(init, mean_over_episodes(task_loss, at_once), embed, predict)
 
 
 def draw_minibatches(key: Key, examples: Examples, steps: int, rows: int) -> Examples:
@@ -90,12 +88,14 @@ def draw_minibatches(key: Key, examples: Examples, steps: int, rows: int) -> Exa
   return jax.tree.map(lambda x: x[chosen], examples)
 
 
-def _towards_adapted(network, tune, start, params, state, episode, key):
+def _towards_adapted(network, adapt, loss, start, params, state, episode, key):
   """`(surrogate, (state, metrics))` of a task: the surrogate's derivative is start - adapted."""
   examples = jax.tree.map(lambda s, q: jnp.concatenate([s, q]), *episode)
   first = start(params, examples.labels)
   fixed = lax.stop_gradient(first)
-  adapted, path = tune(fixed, state, examples, key)
+  support_loss, data = inner_problem(network, loss, state, examples, key)
+  adapted, path = adapt(support_loss, fixed, data)
+  check_path(path)
   moved = jax.tree.map(lambda p, a: lax.stop_gradient(p - a), fixed, adapted)
   # Worth zero, with the derivative `moved`.
   pull = optax.tree.vdot(jax.tree.map(jnp.subtract, first, fixed), moved)

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from metajax import checks
 from metajax.mesh.devices import DATA, device_count, parameter_spec, sharded_axis
 from metajax.tree import is_floating, is_key, leading_axis, wide
-from metajax.types import Batch, Params, Scalar
+from metajax.types import Array, Batch, Params, Scalar
 
 
 def tasks_at_once(tasks: int, at_once: int | None = None) -> int:
@@ -34,90 +34,79 @@ def group_of(tasks: Any, at_once: int | None) -> int:
   return tasks_at_once(leading_axis(tasks), at_once)
 
 
-def mean_of_tasks(task: Callable, at_once: int | None, params: Params, rest: Any, tasks: Batch) -> tuple[Scalar, Any]:
-  """The weighted means of the loss and the aux, as `mean_over_tasks` says."""
-  kinds = []
+def without_gradient(task: Callable) -> Callable:
+  """A task as `sums_of_tasks` wants it, with a gradient that has no leaves."""
 
-  def over_tasks(params, rest, tasks):
-    return _sum(functools.partial(_weighted, task, kinds, params, rest), tasks, at_once)
+  def of_task(*arguments):
+    return task(*arguments), ()
 
-  def island(*arguments):
-    return _all_reduce((over_tasks(*arguments), None), [])[0]
-
-  several = device_count() > 1
-  mapped = (
-    jax.shard_map(island, in_specs=(P(), P(), P(DATA)), out_specs=P(), check_vma=False) if several else over_tasks
-  )
-  loss, (aux, weight) = mapped(params, rest, tasks)
-  return _means(kinds, loss, aux, jnp.where(weight == 0, 1, weight))
+  return of_task
 
 
-def mean_and_gradient(
-  task: Callable, at_once: int | None, params: Params, rest: Any, tasks: Batch
-) -> tuple[tuple[Scalar, Any], Params]:
-  """`mean_of_tasks`, and its gradient with respect to `params`."""
-  kinds = []
+def sums_of_tasks(of_task: Callable, at_once: int | None, params: Params, kinds: list, sharded: bool) -> Callable:
+  """`sums(params, rest, tasks) -> ((loss, (aux, weight)), gradient)`, weighted, of all tasks on all devices.
 
-  def of_one(params, rest):
-    return functools.partial(_differentiated, task, kinds, params, rest)
-
-  def over_tasks(params, rest, tasks):
-    return _sum(of_one(params, rest), tasks, at_once)
-
-  axes = [sharded_axis(jnp.shape(x)) for x in jax.tree.leaves(params)]  # the mesh is not seen from within the island
-
-  def island(*arguments):
-    return _all_reduce(over_tasks(*arguments), axes)
-
-  mapped = over_tasks
-  if device_count() > 1:
+  Args:
+    of_task: `(params, rest, task)` to the same of one task, not weighted.
+    at_once: as for `mean_over_tasks`.
+    params: of which the gradient is.
+    kinds: takes, while it is traced, what `mean_of` has to know of a task's loss and aux.
+    sharded: whether a gradient comes back as `parameter_spec` spreads the params over the mesh.
+  """
+  if device_count() == 1:
+    return functools.partial(sum_over_tasks, of_task, at_once, kinds, None)
+  axes, spread = [], P()
+  if sharded:  # asked here, as the mesh is not seen from within the island
+    axes = [sharded_axis(jnp.shape(x)) for x in jax.tree.leaves(params)]
     spread = jax.tree.map(lambda x: parameter_spec(jnp.shape(x)), params)
-    mapped = jax.shard_map(island, in_specs=(P(), P(), P(DATA)), out_specs=(P(), spread), check_vma=False)
-  (loss, (aux, weight)), gradient = mapped(params, rest, tasks)
-  weight = jnp.where(weight == 0, 1, weight)
-  gradient = jax.tree.map(lambda x, like: _divided(x, weight, like.dtype), gradient, params)
-  return _means(kinds, loss, aux, weight), gradient
+  island = functools.partial(sum_over_tasks, of_task, at_once, kinds, axes)
+  return jax.shard_map(island, in_specs=(P(), P(), P(DATA)), out_specs=(P(), spread), check_vma=False)
 
 
-def _weighted(task, kinds, params, rest, one):
-  """(weighted loss, (weighted aux, weight)) of one task; `kinds` takes the type of each leaf, or its kind of key."""
-  loss, aux, weight = task(params, rest, one)
-  leaves, structure = jax.tree.flatten((loss, aux))
-  kinds[:] = structure, [(jnp.result_type(x), jax.random.key_impl(x) if is_key(x) else None) for x in leaves]
-  if jnp.shape(loss) != ():
-    raise ValueError(f"expected a task's loss to be a scalar, got an array of shape {jnp.shape(loss)}")
-  weight = lax.stop_gradient(jnp.asarray(weight, loss.dtype))
-  weight = jnp.where(weight >= 0, weight, jnp.nan)  # not passed over as if it were padding
-
-  def weigh(x):
-    return jnp.where(weight > 0, weight.astype(x.dtype) * x, 0)
-
-  aux = jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, aux)
-  aux = jax.tree.map(lambda x: weigh(jnp.asarray(x)) if is_floating(x) else x, aux)
-  return weigh(loss), (aux, weight)
-
-
-def _differentiated(task, kinds, params, rest, one):
-  """`_weighted`, and the gradient with respect to `params`."""
-  of_one = functools.partial(_weighted, task, kinds)
-  (loss, (aux, weight)), gradient = jax.value_and_grad(of_one, has_aux=True)(params, rest, one)
-  # Padding may hold anything, and zero times NaN is NaN.
-  return (loss, (aux, weight)), jax.tree.map(lambda x: jnp.where(weight > 0, x, 0), gradient)
-
-
-def _sum(of_one: Callable, tasks, at_once):
-  """The sums over the tasks at hand of what `of_one(task)` gives, of integers the largest."""
+def sum_over_tasks(
+  of_task: Callable, at_once: int | None, kinds: list, axes: list | None, params: Params, rest: Any, tasks: Batch
+) -> tuple:
+  """The weighted sums over the tasks at hand, group by group, and then over the devices where `axes` are given."""
   group = group_of(tasks, at_once)
+  each = of_task if group == 1 else jax.vmap(of_task, in_axes=(None, None, 0))
 
   # A group is sliced where it is used: a reshape to [groups, group, ...] would hold a copy of the whole batch.
   def of_group(i):
     if group == 1:
-      one = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), tasks)
-      return jax.tree.map(_widen, of_one(one))
-    some = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, i * group, group), tasks)
-    return jax.tree.map(lambda x: _widen(x).sum(0) if is_floating(x) else x.max(0), jax.vmap(of_one)(some))
+      some = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), tasks)
+    else:
+      some = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, i * group, group), tasks)
+    return _weighted_sum(kinds, group, *each(params, rest, some))
 
-  groups = leading_axis(tasks) // group
+  sums = _over_groups(of_group, leading_axis(tasks) // group)
+  return sums if axes is None else _all_reduce(sums, axes)
+
+
+def _weighted_sum(kinds: list, group: int, value: tuple, gradient: Params) -> tuple:
+  """The sums over a group's tasks, of integers the largest; `kinds` takes the type of each leaf, or its kind of key."""
+  loss, (aux, weight) = value
+  leaves, structure = jax.tree.flatten((loss, aux))
+  kinds[:] = structure, [(jnp.result_type(x), jax.random.key_impl(x) if is_key(x) else None) for x in leaves]
+  shape = jnp.shape(loss)[int(group > 1) :]
+  if shape != ():
+    raise ValueError(f"expected a task's loss to be a scalar, got an array of shape {shape}")
+  weight = lax.stop_gradient(jnp.asarray(weight, loss.dtype))
+  weight = jnp.where(weight >= 0, weight, jnp.nan)  # not passed over as if it were padding
+
+  def total(x):
+    x = jax.random.key_data(x) if is_key(x) else jnp.asarray(x)
+    if not is_floating(x):
+      return x if group == 1 else x.max(0)
+    own = weight.reshape(weight.shape + (1,) * (x.ndim - weight.ndim))
+    # Padding may hold anything, and zero times NaN is NaN. Sums of many small floats are kept in at least 32 bits.
+    weighted = wide(jnp.where(own > 0, own.astype(x.dtype) * x, 0))
+    return weighted if group == 1 else weighted.sum(0)
+
+  weights = wide(weight) if group == 1 else wide(weight).sum(0)
+  return (total(loss), (jax.tree.map(total, aux), weights)), jax.tree.map(total, gradient)
+
+
+def _over_groups(of_group: Callable, groups: int) -> tuple:
   if groups == 1:
     return of_group(0)  # a loop of one would cost: XLA's convolutions on a CPU are slow inside of loops
 
@@ -128,32 +117,26 @@ def _sum(of_one: Callable, tasks, at_once):
   # Differentiated once, for the shapes of the sums and for the loop.
   closed, shapes = jax.make_jaxpr(of_group, return_shape=True)(jax.ShapeDtypeStruct((), numbers.dtype))
 
-  def traced(i):
-    return jax.tree.unflatten(jax.tree.structure(shapes), jaxpr_as_fun(closed)(i))
-
   def body(sums, i):
-    return (jax.tree.map(add, sums, traced(i)), None)
+    found = jax.tree.unflatten(jax.tree.structure(shapes), jaxpr_as_fun(closed)(i))
+    return jax.tree.map(add, sums, found), None
 
   return lax.scan(body, jax.tree.map(_neutral, shapes), numbers)[0]
 
 
-def _means(kinds, loss, aux, weight):
-  """The means of the sums, each leaf of the type that it had for one task."""
+def mean_of(kinds: list, loss: Scalar, aux: Any, weight: Scalar) -> tuple[Scalar, Any]:
+  """The means, of the sums of loss and aux, each leaf of the type that it had for one task."""
   structure, of_leaves = kinds
   found = [
-    _divided(x, weight, dtype) if impl is None else jax.random.wrap_key_data(x, impl=impl)
+    divided(x, weight, dtype) if impl is None else jax.random.wrap_key_data(x, impl=impl)
     for x, (dtype, impl) in zip(jax.tree.leaves((loss, aux)), of_leaves, strict=True)
   ]
   return structure.unflatten(found)
 
 
-def _divided(x, weight, dtype):
-  return (x / weight.astype(x.dtype)).astype(dtype) if is_floating(x) else x
-
-
-def _widen(x):
-  """Sums of many small floats are kept in at least 32 bits."""
-  return wide(x) if is_floating(x) else x
+def divided(x: Array, weight: Scalar, dtype: Any) -> Array:
+  """The mean of a sum, of which integers and no weight at all are left as they are."""
+  return (x / jnp.where(weight == 0, 1, weight).astype(x.dtype)).astype(dtype) if is_floating(x) else x
 
 
 def _neutral(shape):

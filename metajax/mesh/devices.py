@@ -164,21 +164,9 @@ def keep_sharded(tree: Params) -> Params:
 
 
 def whole_parameters(tree: Params) -> Params:
-  """While tracing: sharded parameters, whole on every device for as long as they are used; their gradient is sharded.
-
-  Without `fsdp` it does nothing.
-  """
-  return jax.tree.map(lambda x: _whole(x) if _is_sharded(x) else x, tree)
-
-
-@jax.custom_vjp
-def _whole(x):
-  return _constrained(x, P())
-
-
-_whole.defvjp(
-  lambda x: (_whole(x), None), lambda _, gradient: (_constrained(gradient, parameter_spec(gradient.shape)),)
-)
+  """While tracing: sharded parameters, whole on every device for as long as they are used. Without `fsdp` it does
+  nothing."""
+  return jax.tree.map(lambda x: _constrained(x, P()) if _is_sharded(x) else x, tree)
 
 
 def _is_sharded(x) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from metajax.mesh._task_sums import group_of, mean_and_gradient, mean_of_tasks
+from metajax.mesh._task_sums import divided, group_of, mean_of, sums_of_tasks, without_gradient
 from metajax.mesh.devices import DATA, check_divides, device_count
 from metajax.tree import is_floating, is_symbolic_zero, leading_axis
 
@@ -42,7 +42,7 @@ def map_tasks(fn: Callable, at_once: int | None = None) -> Callable:
 def mean_over_tasks(task: Callable, at_once: int | None = None) -> Callable:
   """`mean(params, rest, tasks) -> (loss, aux)`, the weighted mean of a loss over tasks, cheap to differentiate.
 
-  With `loss_t, aux_t, weight_t = task(params, rest, task_t)`:
+  With `loss_t, (aux_t, weight_t) = task(params, rest, task_t)`:
 
       loss = sum_t weight_t loss_t / sum_t weight_t
 
@@ -54,8 +54,8 @@ def mean_over_tasks(task: Callable, at_once: int | None = None) -> Callable:
   the mean over that device's tasks.
 
   Args:
-    task: `(params, rest, task) -> (scalar loss, aux, scalar weight)`, which closes over no traced value. Weight 0 is a
-      padded task, whatever its loss; one that is negative or NaN makes the mean NaN.
+    task: `(params, rest, task) -> (scalar loss, (aux, scalar weight))`, which closes over no traced value. Weight 0 is
+      a padded task, whatever its loss; one that is negative or NaN makes the mean NaN.
     at_once: how many tasks run as one vectorised group; see `tasks_at_once`.
 
   Raises:
@@ -65,21 +65,27 @@ def mean_over_tasks(task: Callable, at_once: int | None = None) -> Callable:
 
   @jax.custom_jvp
   def mean(params, rest, tasks):
-    return mean_of_tasks(task, at_once, params, rest, tasks)
+    check_divides(leading_axis(tasks))
+    kinds = []
+    sums = sums_of_tasks(without_gradient(task), at_once, params, kinds, sharded=False)
+    (loss, (aux, weight)), _ = sums(params, rest, tasks)
+    return mean_of(kinds, loss, aux, weight)
 
   # A `custom_vjp` would lose forward mode, and with it cheap Hessian-vector products.
   @functools.partial(mean.defjvp, symbolic_zeros=True)
-  def _(primals, tangents):
-    for name, tangent in (("rest", tangents[1]), ("tasks", tangents[2])):
-      _check_no_tangent(name, tangent)
-    out, gradient = mean_and_gradient(task, at_once, *primals)
-    return out, (_slope(gradient, tangents[0], out[0].dtype), jax.tree.map(_zero_tangent, out[1]))
-
-  def checked(params, rest, tasks):
+  def mean_and_slope(primals, tangents):
+    params, rest, tasks = primals
     check_divides(leading_axis(tasks))
-    return mean(params, rest, tasks)
+    _check_no_tangent("rest", tangents[1])
+    _check_no_tangent("tasks", tangents[2])
+    kinds = []
+    sums = sums_of_tasks(jax.value_and_grad(task, has_aux=True), at_once, params, kinds, sharded=True)
+    (loss, (aux, weight)), gradient = sums(params, rest, tasks)
+    gradient = jax.tree.map(lambda x, like: divided(x, weight, like.dtype), gradient, params)
+    loss, aux = mean_of(kinds, loss, aux, weight)
+    return (loss, aux), (_slope(gradient, tangents[0], loss.dtype), jax.tree.map(_zero_tangent, aux))
 
-  return checked
+  return mean
 
 
 def _check_no_tangent(name, tangents):

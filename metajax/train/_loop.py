@@ -14,7 +14,7 @@ import optax
 from metajax import checks
 from metajax.mesh import shard_batch, share
 from metajax.train.given import seeds_in
-from metajax.train.step import each_seed, make_train_step, start
+from metajax.train.step import TrainState, each_seed, make_train_step, start
 from metajax.types import Batch, Batches, Learner
 
 
@@ -108,22 +108,25 @@ class Run:
       return self.train_state
     return {"now": self.train_state, "best": self.train_state if self.best is None else self.best}
 
-  def advance(self, stream: Iterator[Batch], steps: float):
-    """One step of the optimizer."""
+  def next_batch(self, stream: Iterator[Batch], steps: float) -> Batch:
+    """The batch of the next step, on the devices."""
     asked = time.perf_counter()
     batch = next(stream, None)
     self.waited += time.perf_counter() - asked
     if batch is None:
       raise ValueError(f"expected batches for {steps} steps, got {self.step}")
-    sharded = shard_batch(batch)
     self.before = self.train_state if self.debug_nans else None
-    self.train_state, metrics = self.train_step(self.train_state, sharded)
+    return shard_batch(batch)
+
+  def took_step(self, batch: Batch, train_state: TrainState, metrics: dict):
+    """Goes on from what a step gave."""
+    self.train_state = train_state
     if self.pending:
       jax.block_until_ready(self.pending[-1])  # one step ahead of the device at most: batches do not pile up
     self.pending.append(metrics)
     self.step, self.scores, self.timed = self.step + 1, None, self.timed + 1
     if self.debug_nans:
-      self._look(replay=sharded)
+      self._look(replay=batch)
 
   def score(self) -> bool:
     """Validates; whether this step is the best so far."""

@@ -83,25 +83,28 @@ def fit(
   _check(learner, optimizer, batches, seed, checkpoints, steps=steps, **every)
   _check_functions(log=log, validate=validate, stop=stop)
   run = Run(learner, optimizer, seed, log, validate, checkpoints, debug_nans)
-  _train(run, run.begin(batches, steps), steps, stop, **every)
+  stream = run.begin(batches, steps)
+  while run.step < steps:
+    batch = run.next_batch(stream, steps)
+    run.took_step(batch, *run.train_step(run.train_state, batch))
+    _after_step(run, stop, steps, **every)
+  if run.checkpoints:
+    run.checkpoints.wait()
   return run.best if validate else run.train_state
 
 
-def _train(run, stream, steps, stop, *, log_every, validate_every, checkpoint_every):
-  for step in range(run.step + 1, steps + 1):
-    run.advance(stream, steps)
-    last, reason = step == steps, stop()
-    better = run.score() if run.validate and (step % validate_every == 0 or last) else False
-    if step % log_every == 0 or run.scores is not None or last:
-      run.report()
-    if run.checkpoints and (step % checkpoint_every == 0 or better or last or reason):
-      run.save()
-    if reason and not last:
-      if run.checkpoints:
-        run.checkpoints.wait()
-      raise Stopped(reason, step, saved=bool(run.checkpoints))
-  if run.checkpoints:
-    run.checkpoints.wait()
+def _after_step(run, stop, steps, *, log_every, validate_every, checkpoint_every):
+  """Validates, reports and saves, where it is time to; ends the training where `stop` has a reason."""
+  last, reason = run.step == steps, stop()
+  better = run.score() if run.validate and (run.step % validate_every == 0 or last) else False
+  if run.step % log_every == 0 or run.scores is not None or last:
+    run.report()
+  if run.checkpoints and (run.step % checkpoint_every == 0 or better or last or reason):
+    run.save()
+  if reason and not last:
+    if run.checkpoints:
+      run.checkpoints.wait()
+    raise Stopped(reason, run.step, saved=bool(run.checkpoints))
 
 
 def restore(

@@ -44,20 +44,18 @@ def make_train_step(learner: Learner, optimizer: optax.GradientTransformation) -
   check_learner(learner)
   check_optimizer(optimizer)
 
-  def step(train_state, batch):
+  def train_step(train_state, batch):
     key = jax.random.fold_in(train_state.key, train_state.step)
-
-    def whole(params, *rest):
-      return learner.loss(whole_parameters(params), *rest)
-
-    differentiate = jax.value_and_grad(whole, has_aux=True)
-    (loss, (state, metrics)), gradient = differentiate(train_state.params, train_state.state, batch, key)
+    differentiate = jax.value_and_grad(learner.loss, has_aux=True)
+    whole = whole_parameters(train_state.params)
+    (loss, (state, metrics)), gradient = differentiate(whole, train_state.state, batch, key)
+    gradient = keep_sharded(gradient)
     updates, optimizer_state = optimizer.update(gradient, train_state.optimizer_state, train_state.params)
     params, optimizer_state = keep_sharded((optax.apply_updates(train_state.params, updates), optimizer_state))
     metrics = {**metrics, "loss": loss, "gradient_norm": _norm(gradient)}
     return TrainState(params, state, optimizer_state, train_state.key, train_state.step + 1), metrics
 
-  return step
+  return train_step
 
 
 def _norm(gradient) -> jax.Array:
