@@ -32,7 +32,7 @@ def sine_waves(monkeypatch, *arguments):
   """The status of the command."""
   monkeypatch.setattr(sys, "argv", ["sinusoid", *map(str, arguments)])
   try:
-    command_line.command(driver.as_command(sinusoid.build))
+    driver.main(sinusoid.build)
   except SystemExit as stop:
     return stop.code
   return 0

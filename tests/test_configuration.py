@@ -30,8 +30,10 @@ def run(monkeypatch, capsys, tmp_path):
   def run(module, *arguments):
     monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
     with pytest.raises(SystemExit) as stop:
-      main = driver.as_command(module.build) if hasattr(module, "build") else module.main
-      command_line.command(main, getattr(module, "PRESETS", None))
+      if hasattr(module, "build"):
+        driver.main(module.build, getattr(module, "PRESETS", None))
+      else:
+        command_line.command(module.main)
     said = capsys.readouterr()
     assert stop.value.code == 2 and said.err.count("\n") == 1 and not said.out, said
     return said.err

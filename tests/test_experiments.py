@@ -76,8 +76,10 @@ def pictures(name, split="train", *, size=28, download=False, rotations=False, s
 
 def run_command(module):
   """What the module does where it is run as the command."""
-  main = driver.as_command(module.build) if hasattr(module, "build") else module.main
-  command_line.command(main, getattr(module, "PRESETS", None))
+  if hasattr(module, "build"):
+    driver.main(module.build, getattr(module, "PRESETS", None))
+  else:
+    command_line.command(module.main)
 
 
 @pytest.fixture

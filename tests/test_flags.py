@@ -61,8 +61,10 @@ def run(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(sys, "argv", [name, *small, *arguments])
     began = time.process_time()
     try:
-      main = driver.as_command(module.build) if hasattr(module, "build") else module.main
-      command_line.command(main, getattr(module, "PRESETS", None))
+      if hasattr(module, "build"):
+        driver.main(module.build, getattr(module, "PRESETS", None))
+      else:
+        command_line.command(module.main)
     except Reached:
       return None
     except SystemExit as stop:

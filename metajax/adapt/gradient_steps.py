@@ -81,7 +81,7 @@ def gradient_steps(
       differentiated under "mixed", if an operation has no forward-mode derivative, or in forward mode.
   """
   exact = _check_arguments(optimizer, steps, gradient, remat, truncate)
-  return functools.partial(_adapt, _Steps(optimizer, steps, exact, gradient, remat, per_step, trajectory, {}))
+  return functools.partial(_take_steps, _Steps(optimizer, steps, exact, gradient, remat, per_step, trajectory, {}))
 
 
 class _Steps(NamedTuple):
@@ -118,7 +118,7 @@ class _Task(NamedTuple):
   keyed: bool
 
 
-def _adapt(how: _Steps, loss, params, data):
+def _take_steps(how: _Steps, loss, params, data):
   """Steps whose gradients are constants, and then those that are differentiated."""
   _check(loss, params, data, how.steps, how.per_step)
   task = _task(how, loss, params, data)

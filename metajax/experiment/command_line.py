@@ -10,7 +10,7 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -28,7 +28,22 @@ _LIBRARY = Path(__file__).resolve().parent.parent
 
 
 def command(main: Callable, presets: Mapping[str, Any] | None = None):
-  """Runs `main` with the flags of the command line.
+  """Runs `main` with the flags of the command line, in a `session`.
+
+  Args:
+    main: a function of flags, keyword arguments with defaults, or of one config.
+    presets: of a function of a config: `{name: config}`; the first is the one without `--budget`.
+  """
+  with session(main, presets) as given:
+    if isinstance(given, dict):
+      main(**given)
+    else:
+      main(given)
+
+
+@contextlib.contextmanager
+def session(main: Callable, presets: Mapping[str, Any] | None = None) -> Generator[Any, None, None]:
+  """Gives what the flags of the command line stand for, and looks after whatever is done with it.
 
   `--budget NAME` sets the defaults of a preset, before all else; flags given beside it win. With `--folder RUN
   --resume` the flags of that run come first. An error that metajax or the command raises of its own is printed as
@@ -40,21 +55,27 @@ def command(main: Callable, presets: Mapping[str, Any] | None = None):
   `--dead-after` says after how many seconds without a sign of life a host ends the others.
 
   Args:
-    main: a function of flags, keyword arguments with defaults, or of one config.
-    presets: of a function of a config: `{name: config}`; the first is the one without `--budget`.
+    main: whose flags they are, as for `command`.
+    presets: as for `command`.
   """
   if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
     jax.config.update("jax_compilation_cache_dir", str(_cache()))
-  run = functools.partial(_run, main, presets)
-  if joins_others():
-    return as_one_of_several(run)
-  if isinstance(sys.stdout, io.TextIOWrapper):  # no name of a file ends a run because it cannot be printed
+  with as_one_of_several() if joins_others() else _alone(), _errors_in_one_line(main):
+    given = parse(main, presets, [*_arguments_of_the_run(), *sys.argv[1:]])
+    bounds.check_devices(given if isinstance(given, dict) else given._asdict())
+    yield given
+
+
+@contextlib.contextmanager
+def _alone():
+  """This process as the only one: SIGTERM ends it at once, and no name of a file because it cannot be printed."""
+  if isinstance(sys.stdout, io.TextIOWrapper):
     sys.stdout.reconfigure(errors="backslashreplace")
   before = signal.signal(signal.SIGTERM, _end)
   signal.signal(signal.SIGINT, signal.default_int_handler)
   try:
     with quiet_where_nobody_reads():
-      run()
+      yield
   finally:
     signal.signal(signal.SIGTERM, before)
 
@@ -66,15 +87,11 @@ def _cache() -> Path:
   return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metajax" / "jax"
 
 
-def _run(main: Callable, presets: Mapping[str, Any] | None):
+@contextlib.contextmanager
+def _errors_in_one_line(main: Callable):
+  """Ends the process with one line and a status where what went wrong is no fault of a program."""
   try:
-    given = parse(main, presets, [*_arguments_of_the_run(), *sys.argv[1:]])
-    if isinstance(given, dict):
-      bounds.check_devices(given)
-      main(**given)
-    else:
-      bounds.check_devices(given._asdict())
-      main(given)
+    yield
   except BrokenPipeError:
     raise
   except Stopped as stopped:

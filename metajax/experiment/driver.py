@@ -1,7 +1,6 @@
 """The one driver: whatever an experiment is, this trains it, measures it, and writes what was found."""
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,17 +8,18 @@ import jax
 import numpy as np
 
 from metajax.checkpoint import Checkpoints
-from metajax.experiment import command_line, headlines, records, run_folder, training
+from metajax.experiment import command_line, headlines, records, run_folder
 from metajax.experiment.artifacts import check_artifacts, write_artifacts
 from metajax.experiment.configuration import configuration
 from metajax.experiment.devices import on_devices
 from metajax.experiment.finished_page import write_page
 from metajax.experiment.run_folder import Run
 from metajax.experiment.seeds import check_seeds, groups, seeds_of, side_by_side
-from metajax.experiment.types import Experiment, Trained
+from metajax.experiment.training import recorded
+from metajax.experiment.types import Experiment, Trained, Training
 from metajax.mesh import devices_for, own_share, shard_batch, share
 from metajax.report import read_metrics
-from metajax.train import each_seed, restore, seeds_at_once
+from metajax.train import each_seed, fit, restore, seeds_at_once
 from metajax.types import Batches
 
 Build = Callable[[Any], Experiment | Sequence[Experiment]]  # of a config
@@ -37,6 +37,25 @@ class _Part(NamedTuple):
   at_once: int = 1
 
 
+class _Begun(NamedTuple):
+  """A run whose flags and data fit each other: its name and folder, its parts, the rows of a step, the devices."""
+
+  name: str
+  this: Run
+  parts: list[_Part]
+  rows: int
+  devices: int
+
+
+class _Group(NamedTuple):
+  """Seeds that train side by side: their folder within the run's, how many, and what `fit` is given of them."""
+
+  folder: str
+  seeds: int
+  batches: Batches
+  how: dict[str, Any]
+
+
 def main(build: Build, presets: Mapping[str, Any] | None = None):
   """Makes a command of an experiment: every flag of its config, presets by `--budget`, one clear line for bad input.
 
@@ -47,17 +66,8 @@ def main(build: Build, presets: Mapping[str, Any] | None = None):
   Example:
     `if __name__ == "__main__": main(build, PRESETS)`
   """
-  command_line.command(as_command(build), presets)
-
-
-def as_command(build: Build) -> Callable[[Any], Path]:
-  """The function of a config that runs an experiment."""
-
-  @functools.wraps(build)
-  def experiment(config):
-    return run(build, config)
-
-  return experiment
+  with command_line.session(build, presets) as config:
+    run(build, config)
 
 
 def run(build: Build, config: Any) -> Path:
@@ -74,6 +84,31 @@ def run(build: Build, config: Any) -> Path:
     ValueError: if flags do not fit each other or the data, before anything is written.
     OSError: if the folder cannot be written, or data cannot be read.
   """
+  begun = _begun(build, config)
+  training, trained = config.training, []
+  steps = training.steps
+  with on_devices(begun.devices, fsdp=config.run.fsdp):
+    this, parts = _written(begun, config)
+    for part in parts:
+      one, ended = part.experiment, []
+      for group in _groups(part, training):
+        with recorded(this, group.folder, group.batches, steps, rows=begun.rows * group.seeds) as kept:
+          state = fit(one.learner, one.optimizer, kept.batches, steps, **group.how, **kept.how)
+        ended.append((group, state, kept.took()))
+      trained.append(_trained(this, part, ended, begun.devices, training))
+    found = [evaluate(one) for part, one in zip(parts, trained, strict=True) for evaluate in part.experiment.evaluate]
+    measured = [records.flat(record) for some in found for record in some]
+    records.write(this.folder / "records.json", measured)
+    warnings = headlines.warn(this.folder, measured)
+    picture = write_page(this, [part.experiment for part in parts], trained, measured, warnings)
+  print(f"the run's page: {this.folder / 'index.html'}")
+  if config.run.record:
+    records.publish(records.home(build), begun.name, measured, picture)
+  return this.folder
+
+
+def _begun(build: Build, config: Any) -> _Begun:
+  """What a config describes, all of it looked at; nothing is written yet."""
   check_seeds(config.training)
   run_folder.check(config.run)
   built = build(config)
@@ -86,25 +121,19 @@ def run(build: Build, config: Any) -> Path:
   for part in parts:
     check_artifacts(this, part.experiment.artifacts)
   rows = jax.tree.leaves(parts[0].example)[0].shape[0] * share()[1]
-  devices = devices_for(rows, config.training.devices)
-  with on_devices(devices, fsdp=config.run.fsdp):
-    for part in parts:
-      shard_batch(part.example)  # refuses what the devices do not divide, before anything is written
-    parts = [part._replace(at_once=_at_once(this, part, config)) for part in parts]
-    said = {"seeds_at_once": parts[0].at_once} | {k: v for part in parts for k, v in part.experiment.said.items()}
-    this = run_folder.write_configuration(this, devices, **said)
-    for part in parts:
-      write_artifacts(this, part.experiment.artifacts)
-    trained = [_train(this, part, rows, devices, config) for part in parts]
-    found = [evaluate(one) for part, one in zip(parts, trained, strict=True) for evaluate in part.experiment.evaluate]
-    measured = [records.flat(record) for some in found for record in some]
-    records.write(this.folder / "records.json", measured)
-    warnings = headlines.warn(this.folder, measured)
-    picture = write_page(this, [part.experiment for part in parts], trained, measured, warnings)
-  print(f"the run's page: {this.folder / 'index.html'}")
-  if config.run.record:
-    records.publish(records.home(build), name, measured, picture)
-  return this.folder
+  return _Begun(name, this, parts, rows, devices_for(rows, config.training.devices))
+
+
+def _written(begun: _Begun, config: Any) -> tuple[Run, list[_Part]]:
+  """The run's folder with its configuration and artifacts; the parts know how many seeds train at once."""
+  for part in begun.parts:
+    shard_batch(part.example)  # refuses what the devices do not divide, before anything is written
+  parts = [part._replace(at_once=_at_once(begun.this, part, config)) for part in begun.parts]
+  said = {"seeds_at_once": parts[0].at_once} | {k: v for part in parts for k, v in part.experiment.said.items()}
+  this = run_folder.write_configuration(begun.this, begun.devices, **said)
+  for part in parts:
+    write_artifacts(this, part.experiment.artifacts)
+  return this, parts
 
 
 def _prepared(experiments: Mapping[str, Experiment], config: Any) -> list[_Part]:
@@ -142,29 +171,32 @@ def _at_once(this: Run, part: _Part, config: Any) -> int:
   return at_once
 
 
-def _train(this: Run, part: _Part, rows: int, devices: int, config: Any) -> Trained:
-  """Trains all seeds of an experiment, and says how it went."""
-  one, flags, states, seconds, waiting = part.experiment, config.training, [], 0.0, []
+def _groups(part: _Part, training: Training) -> Iterator[_Group]:
+  """The trainings of an experiment, one after the other: each of a seed, or of some side by side."""
   if part.folder:
-    print(f"{one.title or one.name}")
-  for folder, seeds in groups(flags, part.at_once).items():
-    where = f"{part.folder}/{folder}".strip("/")
-    batches, seed = side_by_side([part.batches[seed - flags.seed] for seed in seeds], seeds)
-    how: dict[str, Any] = {"validate": one.validate, "validate_every": flags.validate_every} if one.validate else {}
-    found, took = training.train(
-      this, one.learner, one.optimizer, batches, flags.steps, rows=rows * len(seeds), part=where, seed=seed, **how
-    )
+    print(f"{part.experiment.title or part.experiment.name}")
+  validate = part.experiment.validate
+  validated: dict[str, Any] = {"validate": validate, "validate_every": training.validate_every} if validate else {}
+  for folder, seeds in groups(training, part.at_once).items():
+    batches, seed = side_by_side([part.batches[seed - training.seed] for seed in seeds], seeds)
+    yield _Group(f"{part.folder}/{folder}".strip("/"), len(seeds), batches, {"seed": seed, **validated})
+
+
+def _trained(this: Run, part: _Part, ended: Sequence[tuple], devices: int, training: Training) -> Trained:
+  """What the trainings of an experiment ended with; says how they went."""
+  one, states, waiting = part.experiment, [], []
+  for group, found, _ in ended:
     if one.validate and one.keep == "last":
-      with Checkpoints(this.folder / where / "checkpoints") as checkpoints:
-        found = restore(one.learner, one.optimizer, batches, checkpoints, seed=seed, best=False)
-    states += each_seed(found, seed)
-    seconds += took
-    waiting += [row["waiting_for_data"] for row in read_metrics(this.folder / where) if "waiting_for_data" in row]
-  share_waiting = float(np.mean(waiting or [0.0]))
-  chosen = f", step {' '.join(str(int(state.step)) for state in states)} of {flags.steps} chosen by validation"
+      with Checkpoints(this.folder / group.folder / "checkpoints") as checkpoints:
+        found = restore(one.learner, one.optimizer, group.batches, checkpoints, seed=group.how["seed"], best=False)
+    states += each_seed(found, group.how["seed"])
+    rows = read_metrics(this.folder / group.folder)
+    waiting += [row["waiting_for_data"] for row in rows if "waiting_for_data" in row]
+  seconds, share_waiting = sum(took for _, _, took in ended), float(np.mean(waiting or [0.0]))
+  chosen = f", step {' '.join(str(int(state.step)) for state in states)} of {training.steps} chosen by validation"
   print(
     f"\ntrained for {seconds:.0f} s on {devices} device(s), {100 * share_waiting:.1f}% of it waiting for data"
     + chosen * (one.keep == "best")
   )
   learner = one.learner if one.choose is None else one.choose(states)
-  return Trained(states, learner, seconds, flags.steps, devices, flags.seed, share_waiting, part.batches)
+  return Trained(states, learner, seconds, training.steps, devices, training.seed, share_waiting, part.batches)

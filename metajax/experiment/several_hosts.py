@@ -7,7 +7,6 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -42,13 +41,14 @@ def joins_others() -> bool:
   return several
 
 
-def as_one_of_several(run: Callable[[], None]):
-  """`run`, where only the first host prints, and none leaves the others waiting."""
+@contextlib.contextmanager
+def as_one_of_several():
+  """This process as one of several: only the first host prints, and none leaves the others waiting."""
   try:
     with open(os.devnull, "w") as nowhere, contextlib.ExitStack() as stack:
       stack.enter_context(contextlib.redirect_stdout(sys.stdout if first_host() else nowhere))
       stack.enter_context(quiet_where_nobody_reads())
-      run()
+      yield
   except SystemExit as stop:
     if stop.code:
       _leave(stop.code)

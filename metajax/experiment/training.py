@@ -4,46 +4,47 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import optax
 
 from metajax.checkpoint import Checkpoints
 from metajax.checks import counted
 from metajax.experiment.run_folder import Run
 from metajax.mesh import advise, meet_hosts, preempted, share
 from metajax.report import metrics_log, progress, read_metrics
-from metajax.train import Stopped, TrainState, fit
-from metajax.types import Batches, Learner
+from metajax.train import Stopped
+from metajax.types import Batches
 
 
-def train(
-  run: Run,
-  learner: Learner,
-  optimizer: optax.GradientTransformation,
-  batches: Batches,
-  steps: int,
-  *,
-  rows: int,
-  part: str = "",
-  log_every: int | None = None,
-  **fit_flags: Any,
-) -> tuple[TrainState, float]:
-  """`fit` with all that a run keeps: metrics, checkpoints, a trace. Gives the TrainState and the seconds it took.
+class Kept(NamedTuple):
+  """What `fit` is given of a training that is recorded.
 
-  A first SIGTERM or Ctrl-C ends it after the step under way, saved; a second Ctrl-C at once. Of several hosts any one
-  is told, and all end after the same step.
+  Attributes:
+    batches: which say where a run goes on, and are traced.
+    how: more arguments of `fit`.
+    took: after the training, its seconds.
+  """
+
+  batches: Batches
+  how: dict[str, Any]
+  took: Callable[[], float]
+
+
+@contextlib.contextmanager
+def recorded(run: Run, part: str, batches: Batches, steps: int, *, rows: int) -> Generator[Kept, None, None]:
+  """Gives `fit` all that a run keeps: metrics, checkpoints, a trace.
+
+  A first SIGTERM or Ctrl-C ends the training after the step under way, saved; a second Ctrl-C at once. Of several hosts
+  any one is told, and all end after the same step.
 
   Args:
     run: the run.
-    learner, optimizer, batches, steps: as for `fit`.
+    part: a folder within the run's, where it trains several learners; else "".
+    batches, steps: as for `fit`.
     rows: tasks (or examples) in a step.
-    part: a folder within the run's, where it trains several learners.
-    log_every: steps between rows of the metrics; by default up to 100.
-    fit_flags: others of `fit`.
   """
   folder, flags = run.folder / part, run.flags
   seconds = [0.0]
@@ -53,23 +54,19 @@ def train(
     show = stack.enter_context(progress(steps, rows, start=done))
     stop = stack.enter_context(_stop_on_signals())
     stack.enter_context(_advised(run))
-    trained = fit(
-      learner,
-      optimizer,
-      stack.enter_context(_traced(_telling(batches), folder / "profile", flags.profile)),
-      steps,
-      log=_log(stack, folder, show, seconds),
-      log_every=log_every or max(1, min(100, steps // 20)),
-      checkpoints=checkpoints,
-      checkpoint_every=flags.checkpoint_every or max(1, steps // 20),
-      stop=stop,
-      debug_nans=flags.debug_nans,
-      **fit_flags,
-    )
+    how = {
+      "log": _log(stack, folder, show, seconds),
+      "log_every": max(1, min(100, steps // 20)),
+      "checkpoints": checkpoints,
+      "checkpoint_every": flags.checkpoint_every or max(1, steps // 20),
+      "stop": stop,
+      "debug_nans": flags.debug_nans,
+    }
+    traced = stack.enter_context(_traced(_telling(batches), folder / "profile", flags.profile))
+    yield Kept(traced, how, lambda: seconds[0] or _seconds(folder))
     if reason := stop():
       raise Stopped(reason, steps, saved=True)
   meet_hosts("the metrics are written")
-  return trained, seconds[0] or _seconds(folder)
 
 
 def _log(stack: contextlib.ExitStack, folder: Path, show: Callable, seconds: list[float]) -> Callable:

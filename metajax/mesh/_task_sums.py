@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.sharding import PartitionSpec as P
 
 from metajax import checks
@@ -78,7 +78,13 @@ def sum_over_tasks(
       some = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, i * group, group), tasks)
     return _weighted_sum(kinds, group, *each(params, rest, some))
 
-  sums = _over_groups(of_group, leading_axis(tasks) // group)
+  groups = leading_axis(tasks) // group
+  if groups == 1:
+    sums = of_group(0)  # a loop of one would cost: XLA's convolutions on a CPU are slow inside of loops
+  else:
+    index = jax.ShapeDtypeStruct((), jnp.arange(0).dtype)
+    # Differentiated once, for the shapes of the sums and for the loop.
+    sums = _over_groups(*jax.make_jaxpr(of_group, return_shape=True)(index), groups)
   return sums if axes is None else _all_reduce(sums, axes)
 
 
@@ -106,22 +112,17 @@ def _weighted_sum(kinds: list, group: int, value: tuple, gradient: Params) -> tu
   return (total(loss), (jax.tree.map(total, aux), weights)), jax.tree.map(total, gradient)
 
 
-def _over_groups(of_group: Callable, groups: int) -> tuple:
-  if groups == 1:
-    return of_group(0)  # a loop of one would cost: XLA's convolutions on a CPU are slow inside of loops
+def _over_groups(of_group: ClosedJaxpr, shapes: tuple, groups: int) -> tuple:
+  """The sums over groups of what `of_group(i)` gives."""
 
   def add(a, b):
     return a + b if is_floating(a) else jnp.maximum(a, b)
 
-  numbers = jnp.arange(groups)
-  # Differentiated once, for the shapes of the sums and for the loop.
-  closed, shapes = jax.make_jaxpr(of_group, return_shape=True)(jax.ShapeDtypeStruct((), numbers.dtype))
-
   def body(sums, i):
-    found = jax.tree.unflatten(jax.tree.structure(shapes), jaxpr_as_fun(closed)(i))
+    found = jax.tree.unflatten(jax.tree.structure(shapes), jaxpr_as_fun(of_group)(i))
     return jax.tree.map(add, sums, found), None
 
-  return lax.scan(body, jax.tree.map(_neutral, shapes), numbers)[0]
+  return lax.scan(body, jax.tree.map(_neutral, shapes), jnp.arange(groups))[0]
 
 
 def mean_of(kinds: list, loss: Scalar, aux: Any, weight: Scalar) -> tuple[Scalar, Any]:
