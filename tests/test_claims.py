@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from experiments import sinusoid
-from metajax.experiment import RUN, claims, command_line, driver, records, run_folder, training
+from metajax.experiment import RUN, claims, command_line, driver, records, run_folder
 from metajax.experiment.run_folder import Run
 
 
@@ -128,7 +128,7 @@ def test_a_claim_goes_when_the_run_ends_however_it_does(monkeypatch, capsys, tmp
       raise end
     sys.exit(0)
 
-  monkeypatch.setattr(training, "train", ends)
+  monkeypatch.setattr(driver, "recorded", ends)
   try:
     sine_waves(monkeypatch, "--folder", tmp_path / "run")
   except (ValueError, RuntimeError) as error:

@@ -108,8 +108,13 @@ class Run:
       return self.train_state
     return {"now": self.train_state, "best": self.train_state if self.best is None else self.best}
 
-  def next_batch(self, stream: Iterator[Batch], steps: float) -> Batch:
-    """The batch of the next step, on the devices."""
+  def until(self, steps: int, batches: Batches) -> Iterator[Batch]:
+    """Begins, and gives the batches of the steps that are still to be taken, on the devices."""
+    stream = self.begin(batches, steps)
+    while self.step < steps:
+      yield self._next_batch(stream, steps)
+
+  def _next_batch(self, stream, steps) -> Batch:
     asked = time.perf_counter()
     batch = next(stream, None)
     self.waited += time.perf_counter() - asked

@@ -54,8 +54,8 @@ def fit(
     steps: how many, at least 1.
     seed: of the initialisation and of what the learner draws while it trains. A sequence of seeds trains as many
       networks side by side: `batches` are then those of `for_seeds`, and the TrainState has a leading `[seeds]`.
-    log: is given (step, metrics averaged since it was last called) every `log_every` steps, after each validation
-      and after the last step. They hold "validation" where there was one, and of this process, validation left out,
+    log: is given (step, metrics averaged since it was last called) every `log_every` steps, after validations and the
+      last step. They hold "validation" where there was one, and of this process, validation left out,
       "steps_per_second", "waiting_for_data", the share of the time that the batches took, 0 to 1, and "seconds",
       of the whole run.
     log_every: steps.
@@ -80,16 +80,12 @@ def fit(
     Stopped: as `stop` asks.
   """
   every = {"log_every": log_every, "validate_every": validate_every, "checkpoint_every": checkpoint_every}
-  _check(learner, optimizer, batches, seed, checkpoints, steps=steps, **every)
-  _check_functions(log=log, validate=validate, stop=stop)
+  asked = {"log": log, "validate": validate, "stop": stop}
+  _check(learner, optimizer, batches, seed, checkpoints, asked, steps=steps, **every)
   run = Run(learner, optimizer, seed, log, validate, checkpoints, debug_nans)
-  stream = run.begin(batches, steps)
-  while run.step < steps:
-    batch = run.next_batch(stream, steps)
+  for batch in run.until(steps, batches):
     run.took_step(batch, *run.train_step(run.train_state, batch))
     _after_step(run, stop, steps, **every)
-  if run.checkpoints:
-    run.checkpoints.wait()
   return run.best if validate else run.train_state
 
 
@@ -101,9 +97,9 @@ def _after_step(run, stop, steps, *, log_every, validate_every, checkpoint_every
     run.report()
   if run.checkpoints and (run.step % checkpoint_every == 0 or better or last or reason):
     run.save()
+  if run.checkpoints and (last or reason):
+    run.checkpoints.wait()
   if reason and not last:
-    if run.checkpoints:
-      run.checkpoints.wait()
     raise Stopped(reason, run.step, saved=bool(run.checkpoints))
 
 
@@ -141,7 +137,7 @@ def restore(
   return run.train_state if run.best is None else run.best
 
 
-def _check(learner, optimizer, batches, seed, checkpoints, **least_one):
+def _check(learner, optimizer, batches, seed, checkpoints, functions=None, **least_one):
   check_learner(learner)
   check_optimizer(optimizer)
   check_batches(batches)
@@ -149,9 +145,6 @@ def _check(learner, optimizer, batches, seed, checkpoints, **least_one):
   check_checkpoints(checkpoints)
   for name, value in least_one.items():
     checks.count(name, value)
-
-
-def _check_functions(**given):
-  for name, function in given.items():
+  for name, function in (functions or {}).items():
     if function is not None:
       checks.function(name, function, "or None")
