@@ -2,11 +2,13 @@
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jax.extend.core import jaxpr_as_fun
 
 from metajax import checks
 from metajax.adapt import keys
@@ -14,7 +16,7 @@ from metajax.adapt._checks import check_floats, check_scalar
 from metajax.adapt.gradient_steps import gradient_steps
 from metajax.adapt.optimizers import in_32_bits
 from metajax.adapt.value_and_grad import mixed_value_and_grad
-from metajax.types import Adapt
+from metajax.types import Adapt, Params
 
 
 def implicit(
@@ -68,7 +70,7 @@ def implicit(
     found, path = lax.stop_gradient(approach(pulled, start, data))
     slope = jax.grad(loss)(found, data)  # of what the loss closes over, and zero at the minimum
     residual = jax.tree.map(lambda g, f, p: g + strength * (f - p), *map(in_32_bits, (slope, found, params)))
-    matvec = functools.partial(_product, loss, found, data, strength + damping)
+    matvec = _traced(functools.partial(_product, loss, found, data, strength + damping), residual)
     # Its value is zero, so that the system is solved for the derivative alone.
     nothing = jax.tree.map(lambda r: r - lax.stop_gradient(r), residual)
     newton = _solve(lambda v: lax.stop_gradient(matvec(v)), nothing, cg_steps, params)
@@ -110,8 +112,9 @@ def newton(steps: int, *, cg_steps: int = 10, damping: float = 1e-3, rate: float
     def step(params, number):
       own = keys.of_step(data, number) if keyed else data
       value, slope = mixed_value_and_grad(loss, params, own)
-      matvec = functools.partial(_product, loss, params, own, damping)
-      direction = _solve(matvec, in_32_bits(slope), cg_steps, params)
+      right = in_32_bits(slope)
+      matvec = _traced(functools.partial(_product, loss, params, own, damping), right)
+      direction = _solve(matvec, right, cg_steps, params)
       return jax.tree.map(lambda p, d: (p - rate * d).astype(p.dtype), params, direction), value
 
     numbers = jnp.arange(steps) if keyed else None
@@ -125,6 +128,16 @@ def _product(loss, params, data, damping, vector):
   tangent = jax.tree.map(lambda v, p: v.astype(jnp.result_type(p)), vector, params)
   change = jax.jvp(lambda p: jax.grad(loss)(p, data), (params,), (tangent,))[1]
   return jax.tree.map(lambda c, v: c.astype(v.dtype) + damping * v, change, vector)
+
+
+def _traced(matvec: Callable[[Params], Params], like: Params) -> Callable[[Params], Params]:
+  """The same product, differentiated by JAX once, and not each of the many times that conjugate gradients takes it."""
+  closed = jax.make_jaxpr(matvec)(like)
+
+  def product(vector):
+    return jax.tree.unflatten(jax.tree.structure(like), jaxpr_as_fun(closed)(*jax.tree.leaves(vector)))
+
+  return product
 
 
 def _solve(matvec, right, cg_steps, params):
