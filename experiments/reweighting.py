@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from sklearn.metrics import roc_auc_score
 
 from metajax import Episode, Examples, Learner, Network, gradient_steps
 from metajax.data import Source, load, select_classes
@@ -119,6 +118,8 @@ def build(config: Config) -> Experiment:
 
 def _compared(config: Config, network: Network, problem_of: Callable, trained: Trained, /) -> list[Record]:
   """What the weights tell of the labels, and networks that are trained with and without them."""
+  from sklearn.metrics import roc_auc_score
+
   train = jax.jit(functools.partial(train_and_test, network), static_argnames="steps")
   values, seeds = {}, len(trained.states)
   for seed, state in enumerate(trained.states, trained.seed):

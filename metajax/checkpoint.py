@@ -13,11 +13,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
+from etils import epy
 
 from metajax import checks
 from metajax.tree import is_integer, is_key
+
+with epy.lazy_imports():
+  import orbax.checkpoint as ocp
 
 OVERHEAD = 2**18  # bytes of a checkpoint beside its arrays, generously
 
@@ -177,7 +179,7 @@ class Checkpoints:
       if self._opened is not None:
         self._opened.close()
       options = ocp.CheckpointManagerOptions(
-        save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
+        save_decision_policy=ocp.checkpoint_managers.FixedIntervalPolicy(1),
         preservation_policy=_Kept(self._keep, lambda: self._best),
         create=writes,  # a run may be evaluated from a folder that cannot be written
         cleanup_tmp_directories=writes,  # what a kill left half-written
@@ -204,8 +206,8 @@ class Checkpoints:
     return OSError(f"a checkpoint cannot be written to {self.folder}: {_first_line(error)}; {last}")
 
 
-class _Kept(checkpoint_managers.PreservationPolicy):
-  """The newest few, and the best."""
+class _Kept:
+  """Orbax's `PreservationPolicy`: the newest few, and the best."""
 
   def __init__(self, newest, best):
     self._newest, self._best = newest, best

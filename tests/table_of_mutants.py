@@ -566,6 +566,13 @@ MUTANTS = (
     ("tests/test_networks.py::test_a_module_that_is_told_otherwise_or_nothing_is_a_network_too",),
   ),
   Mutant(
+    "TensorFlow is kept off accelerators",
+    "metajax/data/_tensorflow.py",
+    'set_visible_devices([], "GPU")',
+    'set_visible_devices([], "CPU")',
+    ("tests/test_layers.py::test_tensorflow_sees_no_accelerator_from_its_first_use_on",),
+  ),
+  Mutant(
     "a task of a negative weight is not passed over",
     "metajax/mesh/_task_sums.py",
     "weight = jnp.where(weight >= 0, weight, jnp.nan)",

@@ -240,18 +240,21 @@ def test_a_facade_gives_what_it_names_and_not_a_module_of_that_name():
     assert not [name for name in getattr(facade, "__all__", ()) if inspect.ismodule(getattr(facade, name))], module
 
 
-def test_importing_metajax_imports_neither_tensorflow_nor_matplotlib():
-  look = (
-    "import sys, metajax; print([m for m in ('tensorflow', 'tensorflow_datasets', 'matplotlib') if m in sys.modules])"
-  )
+def test_neither_metajax_nor_a_command_imports_what_its_help_does_not_need():
+  commands = [f"experiments.{path.stem}" for path in Path("experiments").glob("[a-z]*.py")]
+  heavy = ("tensorflow", "tensorflow_datasets", "matplotlib", "sklearn", "orbax.checkpoint", "scipy.stats")
+  look = f"import sys, metajax, {', '.join(commands)}; print([m for m in {heavy} if m in sys.modules])"
   run = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
-  assert run.stdout.strip() == "[]"
+  assert len(commands) > 25 and run.stdout.strip() == "[]"
 
 
-def test_importing_metajax_data_hides_every_accelerator_from_tensorflow(monkeypatch):
-  import tensorflow as tf
-
-  hidden = []
-  monkeypatch.setattr(tf.config, "set_visible_devices", lambda devices, kind: hidden.append((devices, kind)))
-  importlib.reload(importlib.import_module("metajax.data"))
-  assert hidden[-2:] == [([], "GPU"), ([], "TPU")]
+def test_tensorflow_sees_no_accelerator_from_its_first_use_on():
+  look = """if True:
+    from unittest import mock
+    from metajax.data._tensorflow import tfds
+    import tensorflow
+    with mock.patch.object(tensorflow.config, "set_visible_devices") as hide:
+      tfds.core
+    print([call.args for call in hide.call_args_list])"""
+  run = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+  assert run.stdout.strip() == "[([], 'GPU'), ([], 'TPU')]"

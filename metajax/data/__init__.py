@@ -1,20 +1,5 @@
 """Data as pure functions of the step: sources of labelled pictures, and the few-shot episodes drawn from them."""
 
-import contextlib
-import os
-
-# TensorFlow only feeds data here: it keeps quiet (oneDNN announces itself whatever the log level) and, below, takes no
-# accelerator from JAX.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-
-import tensorflow as tf
-
-# A program that already runs TensorFlow on an accelerator has given it away before: nothing is left to hide.
-with contextlib.suppress(RuntimeError):
-  tf.config.set_visible_devices([], "GPU")
-  tf.config.set_visible_devices([], "TPU")
-
 from metajax.data.batches import examples, in_order
 from metajax.data.builtin.moving_glyphs import moving_glyphs
 from metajax.data.episodes import episode_rows, episodes

@@ -1,8 +1,8 @@
 """Batches of labelled pictures: all of them, epoch after epoch or once in their order."""
 
 import numpy as np
-import tensorflow as tf
 
+from metajax.data._tensorflow import tf
 from metajax.data.files.lazy_images import take
 from metajax.data.pipeline import check_batches, in_epochs, plain, reader
 from metajax.data.sharding import in_order_of, rows_of_host

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 import numpy as np
-import tensorflow as tf
 
 from metajax import checks
+from metajax.data._tensorflow import tf
 from metajax.data.pipeline import MOST, check_seed, constant, plain, random_integers, reader
 from metajax.data.sharding import ENDLESS, rows_of_host
 from metajax.data.source import Source, check_source

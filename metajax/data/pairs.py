@@ -1,9 +1,9 @@
 """Pairs, triplets and balanced batches of labelled pictures, as pure functions of (seed, step)."""
 
 import numpy as np
-import tensorflow as tf
 
 from metajax import checks
+from metajax.data._tensorflow import tf
 from metajax.data.episodes import draw_task
 from metajax.data.pipeline import check_batches, constant, plain, random_integers, reader
 from metajax.data.sharding import ENDLESS, rows_of_host

@@ -3,9 +3,9 @@
 import warnings
 
 import numpy as np
-import tensorflow as tf
 
 from metajax import checks
+from metajax.data._tensorflow import tf
 from metajax.data.files.lazy_images import take
 from metajax.data.source import MOST_PIXELS, Source, check_source
 

@@ -1,13 +1,15 @@
 """The `tf.data` pipelines that all batches are made of: random integers, epochs, and pictures gathered or decoded."""
 
+from __future__ import annotations
+
 import collections
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from metajax import checks
+from metajax.data._tensorflow import tf
 from metajax.data.files.lazy_images import Pictures
 from metajax.data.sharding import ENDLESS
 from metajax.types import Episode, Examples
@@ -95,5 +97,6 @@ def check_batches(batch_size: int, seed: int):
   check_seed(seed)
 
 
-# Marks what datasets are mapped by: it is made of TensorFlow's operations alone, and AutoGraph need not rewrite it.
-plain = tf.autograph.experimental.do_not_convert
+def plain(mapped: Callable) -> Callable:
+  """What a data set is mapped by, of TensorFlow's operations alone: AutoGraph need not rewrite it."""
+  return tf.autograph.experimental.do_not_convert(mapped)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
 
 from metajax import checks
 
@@ -67,6 +66,8 @@ def summarise(scores: np.ndarray) -> Score:
 
 def student_t(freedom: int) -> float:
   """The half-width of a 95% interval in standard errors, by Student's `t` with so many degrees of freedom."""
+  from scipy.special import stdtrit  # a third of a second, which `--help` does not need
+
   return float(stdtrit(freedom, 0.975))
 
 

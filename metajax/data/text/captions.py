@@ -3,10 +3,9 @@
 import os
 
 import numpy as np
-import tensorflow as tf
-import tensorflow_datasets as tfds
 
 from metajax import checks
+from metajax.data._tensorflow import tf, tfds
 from metajax.data.files.opening import checked_name, is_path
 from metajax.data.files.user_images import source_of
 from metajax.data.load import check_how

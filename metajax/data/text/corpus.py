@@ -4,9 +4,9 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
 
 from metajax import checks
+from metajax.data._tensorflow import tf
 from metajax.data.builtin.glyphs import glyphs
 from metajax.data.files.opening import checked_name, open_regular
 from metajax.data.load import check_how

@@ -4,9 +4,9 @@ import numbers
 from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
 
 from metajax import checks
+from metajax.data._tensorflow import tf
 from metajax.data.pipeline import in_epochs, plain, random_integers, reader
 from metajax.data.sharding import rows_of_host
 from metajax.data.source import Source, check_source

@@ -1,15 +1,16 @@
 """A prepared TensorFlow Datasets (TFDS) folder, found without the network."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import re
 import stat
 
 import numpy as np
-import tensorflow as tf
-import tensorflow_datasets as tfds
 
 from metajax import checks
+from metajax.data._tensorflow import tf, tfds
 from metajax.data.files.opening import check_regular
 from metajax.data.tfds.decoding import reason
 from metajax.data.tfds.download import download_and_prepare

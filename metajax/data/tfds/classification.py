@@ -3,8 +3,8 @@
 import hashlib
 
 import numpy as np
-import tensorflow as tf
 
+from metajax.data._tensorflow import tf
 from metajax.data.files.image_file import BrokenPicture, read_encoded
 from metajax.data.files.lazy_images import Pictures, fits_in_memory, in_threads
 from metajax.data.files.opening import TO_SKIP

@@ -1,12 +1,13 @@
 """The pictures of a prepared TFDS set: read once, and decoded."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
-import tensorflow_datasets as tfds
 
+from metajax.data._tensorflow import tf, tfds
 from metajax.data.pipeline import plain
 
 

@@ -1,11 +1,13 @@
 """A TFDS set downloaded and prepared, where its host answers."""
 
+from __future__ import annotations
+
 import threading
 import urllib.error
 import urllib.request
 from typing import Any
 
-import tensorflow_datasets as tfds
+from metajax.data._tensorflow import tfds
 
 SECONDS_TO_ANSWER = 5  # how long a download's host may take to answer before the network counts as absent
 

@@ -1,14 +1,15 @@
 """TFDS records at random access: ArrayRecord files as they are, TFRecord files by an index."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
-import tensorflow_datasets as tfds
 
+from metajax.data._tensorflow import tf, tfds
 from metajax.data.builtin.cache import cache_folder, write_arrays
 from metajax.data.builtin.cache import read as read_cache
 from metajax.data.files import lazy_images

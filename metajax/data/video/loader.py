@@ -1,10 +1,9 @@
 """Recordings loaded by name: the built-in moving glyphs, TFDS sets of clips or of pictures with sounds, a folder."""
 
 import numpy as np
-import tensorflow as tf
-import tensorflow_datasets as tfds
 
 from metajax import checks
+from metajax.data._tensorflow import tf, tfds
 from metajax.data.builtin.moving_glyphs import moving_glyphs
 from metajax.data.files.opening import checked_name
 from metajax.data.load import check_how, is_own

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from metajax import checks
+from metajax.data._tensorflow import tf
 from metajax.data.pipeline import check_batches, in_epochs
 from metajax.data.sharding import in_order_of, rows_of_host
 from metajax.data.video.audio_file import to_floats
