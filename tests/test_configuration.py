@@ -5,11 +5,12 @@ import os
 import sys
 
 import pytest
+from commands import run_command
 
 import experiments
 from experiments import evaluate, maml, one_shot
 from experiments.families.few_shot import finished
-from metajax.experiment import FinishedRun, command_line, driver, read_run, records
+from metajax.experiment import FinishedRun, driver, read_run, records
 
 GOOD = {"experiment": "experiments.maml", "arguments": [], "flags": {}, "sessions": []}
 DEEP = "[" * 100_000
@@ -30,10 +31,7 @@ def run(monkeypatch, capsys, tmp_path):
   def run(module, *arguments):
     monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
     with pytest.raises(SystemExit) as stop:
-      if hasattr(module, "build"):
-        driver.main(module.build, getattr(module, "PRESETS", None))
-      else:
-        command_line.command(module.main)
+      run_command(module)
     said = capsys.readouterr()
     assert stop.value.code == 2 and said.err.count("\n") == 1 and not said.out, said
     return said.err

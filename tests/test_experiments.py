@@ -13,6 +13,7 @@ import one_block
 import optax
 import pytest
 import table_of_learners as learners
+from commands import run_command
 from PIL import Image
 from table_of_learners import convolutional
 
@@ -40,7 +41,7 @@ from experiments.families import data
 from experiments.families.few_shot import experiment as few_shot
 from metajax import gradient_steps
 from metajax.data import episodes, from_arrays
-from metajax.experiment import Record, command_line, driver, records
+from metajax.experiment import Record, driver, records
 from metajax.experiment.evaluators import few_shot as few_shot_scores
 from metajax.learners import maml as maml_learner
 from metajax.report import drawing
@@ -72,14 +73,6 @@ def pictures(name, split="train", *, size=28, download=False, rotations=False, s
   seed = ("train", "validation", "test").index(split)
   images = np.random.default_rng(seed).integers(0, 256, (60, size, size, 1), np.uint8)
   return from_arrays(images, np.repeat(np.arange(10), 6), classes=[f"{split} {k}" for k in range(10)])
-
-
-def run_command(module):
-  """What the module does where it is run as the command."""
-  if hasattr(module, "build"):
-    driver.main(module.build, getattr(module, "PRESETS", None))
-  else:
-    command_line.command(module.main)
 
 
 @pytest.fixture

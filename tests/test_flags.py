@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, NamedTuple, get_args
 
 import pytest
+from commands import run_command
 
 import experiments
 from experiments import one_shot, reweighting
@@ -14,7 +15,7 @@ from experiments.families import data
 from experiments.families.image_text import data as image_text
 from experiments.families.language import corpus
 from experiments.families.pretext import data as pretext
-from metajax.experiment import RUN, RunFlags, bounds, command_line, driver, flags, run_folder
+from metajax.experiment import RUN, RunFlags, bounds, flags, run_folder
 from metajax.experiment.bounds import Bounds
 
 OF_RUNS = ("evaluate", "one_shot", "fine_tune", "zero_shot")  # which end as there is no run in "none"
@@ -61,10 +62,7 @@ def run(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(sys, "argv", [name, *small, *arguments])
     began = time.process_time()
     try:
-      if hasattr(module, "build"):
-        driver.main(module.build, getattr(module, "PRESETS", None))
-      else:
-        command_line.command(module.main)
+      run_command(module)
     except Reached:
       return None
     except SystemExit as stop:

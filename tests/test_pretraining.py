@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from commands import run_command
 
 from experiments import fine_tune, simclr
 from experiments.families import data, representation
@@ -17,7 +18,7 @@ from experiments.families.representation.data import Parts, load_parts
 from experiments.families.representation.evaluators import few_shot_tests
 from metajax import Examples, Network
 from metajax.data import episodes, from_arrays
-from metajax.experiment import command_line, driver, records
+from metajax.experiment import records
 from metajax.experiment.evaluators.probes import few_shot_all
 from metajax.learners import supervised
 from metajax.train import TrainState
@@ -41,14 +42,6 @@ def pictures(name, split="train", *, size=28, download=False, rotations=False, s
 def brighter(key, picture):
   """A view that compiles quickly."""
   return picture * jax.random.uniform(key, (), minval=0.5)
-
-
-def run_command(module):
-  """What the module does where it is run as the command."""
-  if hasattr(module, "build"):
-    driver.main(module.build, getattr(module, "PRESETS", None))
-  else:
-    command_line.command(module.main)
 
 
 @pytest.fixture
