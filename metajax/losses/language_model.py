@@ -9,7 +9,7 @@ from jax import lax
 
 from metajax import checks, mesh
 from metajax.losses.sums import NO_LOGIT, add_exponentials, as_weights, divide, mean_of, no_sums, present
-from metajax.mesh import Rows, varying
+from metajax.mesh import PairLayout, as_varying
 from metajax.types import Array, Scalar
 
 How = Literal["dense", "tiled"]
@@ -58,7 +58,7 @@ def vocabulary_cross_entropy(
     return mean_of(weights, _dense(features, vectors, labels))
 
   def compute(axis, vectors, rows):
-    return _tiled(Rows(axis, False, _columns(tile, len(rows[0]), vectors)), vectors, *rows)
+    return _tiled(PairLayout(axis, False, _columns(tile, len(rows[0]), vectors)), vectors, *rows)
 
   return mesh.over_rows(compute, vectors, (features, labels, weights))
 
@@ -72,7 +72,7 @@ def vocabulary_log_probabilities(features: Array, vectors: Array, labels: Array,
   if tile is not None:
     checks.count("a tile's columns", tile)
   rows, flat, weights = _rows(features, vectors, labels, None)
-  where = Rows(None, False, _columns(tile, len(rows), vectors))
+  where = PairLayout(None, False, _columns(tile, len(rows), vectors))
   largest, sums, at_label = _sums(where, vectors, rows, flat)
   return jnp.where(weights == 0, 0, weights * (at_label - largest - jnp.log(sums))).reshape(labels.shape)
 
@@ -121,7 +121,7 @@ def _product(rows, columns):
   return jnp.einsum("nd,vd->nv", rows, columns, preferred_element_type=jnp.float32)
 
 
-def _tiles(where: Rows, vectors):
+def _tiles(where: PairLayout, vectors):
   """The first column of each tile, and the first that no tile before it has."""
   count = -(-len(vectors) // where.tile)
   new = jnp.arange(count) * where.tile
@@ -145,7 +145,7 @@ def _sums(where, vectors, features, labels):
     return (add_exponentials(so_far, logits, 1), at_label + jnp.where(here, logits, 0).sum(1)), None
 
   rows = features.astype(jnp.float32)
-  (largest, sums), _ = nothing = varying((no_sums(rows), jnp.zeros_like(rows[:, 0])), (features, labels))
+  (largest, sums), _ = nothing = as_varying((no_sums(rows), jnp.zeros_like(rows[:, 0])), (features, labels))
   ((largest, sums), at_label), _ = lax.scan(visit, nothing, _tiles(where, vectors))
   return largest, sums, at_label
 
@@ -159,15 +159,15 @@ def _tiled(where, vectors, features, labels, weights):
 def _(where, primals, tangents):
   loss, (of_vectors, of_features) = _tiled_pass(where, *primals, gradients=True)
   change = jnp.vdot(of_vectors, tangents[0].astype(jnp.float32))
-  return loss, mesh.total(change + jnp.vdot(of_features, tangents[1].astype(jnp.float32)), where)
+  return loss, mesh.psum_if_sharded(change + jnp.vdot(of_features, tangents[1].astype(jnp.float32)), where)
 
 
 def _tiled_pass(where, vectors, features, labels, weights, gradients=False):
   """The loss, and its gradients by all vectors and by this device's rows."""
   largest, sums, at_label = _sums(where, vectors, features, labels)
-  weight = mesh.total(weights.sum(), where)
+  weight = mesh.psum_if_sharded(weights.sum(), where)
   each = present(largest + jnp.log(sums) - at_label, weights)
-  loss = divide(mesh.total((weights * each).sum(), where), weight)
+  loss = divide(mesh.psum_if_sharded((weights * each).sum(), where), weight)
   if not gradients:
     return loss, None
   share = divide(weights, weight)
@@ -185,5 +185,5 @@ def _tiled_pass(where, vectors, features, labels, weights, gradients=False):
     return (of_vectors, of_features + added), None
 
   start = jnp.zeros(vectors.shape, jnp.float32), jnp.zeros(features.shape, jnp.float32)
-  start = varying(start, (features, labels))
+  start = as_varying(start, (features, labels))
   return loss, lax.scan(visit, start, _tiles(where, vectors))[0]

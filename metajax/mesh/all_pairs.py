@@ -14,8 +14,8 @@ from metajax.tree import leading_axis
 from metajax.types import Array
 
 
-class Rows(NamedTuple):
-  """Where the rows of a loss are, and how all pairs of them are met.
+class PairLayout(NamedTuple):
+  """How the rows of a loss are spread over devices, and in which tiles their pairs are computed.
 
   Attributes:
     axis: the device axis over which they are spread; None: every row is here.
@@ -62,45 +62,47 @@ def axis_size(axis: str) -> int:
     ) from None
 
 
-def position(axis: str | None, count: int) -> Array:
-  """The place among all rows of each of a device's `count` rows."""
+def global_row_index(axis: str | None, count: int) -> Array:
+  """The index among all devices' rows of each of this device's `count` rows."""
   first = 0 if axis is None else lax.axis_index(axis) * count
   return first + jnp.arange(count)
 
 
-def total(x: Any, rows: Rows) -> Array:
-  """The sum of a value over the devices, known to all of them."""
+def psum_if_sharded(x: Any, rows: PairLayout) -> Array:
+  """The sum over devices, where rows are sharded."""
   return x if rows.axis is None else lax.psum(x, rows.axis)
 
 
-def columns_of(tree: Any, rows: Rows) -> Any:
-  """What is told of each row, as `meet` takes it of the columns: gathered from all devices, if they do not come by."""
+def gather_columns(tree: Any, rows: PairLayout) -> Any:
+  """Column-side copies of per-row data: all-gathered, unless the ring passes them around."""
   if not rows.gathered:
     return tree
   return jax.tree.map(lambda x: lax.all_gather(x, rows.axis, tiled=True), tree)
 
 
-def meet(visit: Callable, rows: Rows, own: Any, columns: Any, of_rows: Any, of_columns: Any) -> tuple[Any, Any]:
-  """Has every row meet every column, one tile of them at a time.
+def all_pairs(
+  visit: Callable, rows: PairLayout, own: Any, columns: Any, of_rows: Any, of_columns: Any
+) -> tuple[Any, Any]:
+  """Accumulates over all (row, column) pairs, one tile at a time.
 
   Args:
-    visit: `(own, columns, of_rows, of_columns) -> (of_rows, of_columns)` for one tile, every tree of `tile` rows.
-    rows: where the rows are.
-    own: a tree of arrays, what is told of this device's rows.
-    columns: a tree of arrays, what is told of the columns: `columns_of` what the devices know of theirs.
-    of_rows: a tree of arrays as `own`: what is gathered for the rows, at its start.
-    of_columns: what is gathered for the columns of this device, at its start.
+    visit: `(own, columns, of_rows, of_columns) -> (of_rows, of_columns)` for one tile; every tree has `tile` rows.
+    rows: the layout.
+    own: per-row data of this device's rows, a tree of arrays.
+    columns: per-row data of the columns, as `gather_columns` gives it.
+    of_rows: initial values of what is accumulated for each row.
+    of_columns: initial values of what is accumulated for each of this device's columns.
 
   Returns:
     `of_rows`, complete, and `of_columns`: complete on a ring, where it travels with its columns, and without an axis;
-    otherwise what this device's rows gave to all columns, to be put together by `bring_home`.
+    otherwise partial sums over this device's rows: reduce them with `reduce_scatter_columns`.
   """
-  own, columns, of_rows, of_columns = varying((own, columns, of_rows, of_columns), (own, columns))
+  own, columns, of_rows, of_columns = as_varying((own, columns, of_rows, of_columns), (own, columns))
   if rows.axis is None or not rows.ring:
     if rows.gathered:
       devices = lax.axis_size(rows.axis)
       of_columns = jax.tree.map(lambda x: jnp.tile(x, (devices, *[1] * (x.ndim - 1))), of_columns)
-    return _meet_here(visit, rows.tile, own, columns, of_rows, of_columns)
+    return _all_pairs_here(visit, rows.tile, own, columns, of_rows, of_columns)
   devices = lax.axis_size(rows.axis)
   onward = [(device, (device + 1) % devices) for device in range(devices)]
 
@@ -113,22 +115,22 @@ def meet(visit: Callable, rows: Rows, own: Any, columns: Any, of_rows: Any, of_c
     # Untied from the columns, what depends on this device's rows alone, a tile of them for each pair of tiles, would be
     # taken out of the loop over the devices by JAX, and all of it held.
     tied, columns = lax.optimization_barrier((own, columns))
-    of_rows, of_columns = _meet_here(visit, rows.tile, tied, columns, of_rows, of_columns)
+    of_rows, of_columns = _all_pairs_here(visit, rows.tile, tied, columns, of_rows, of_columns)
     return (coming, of_rows, pass_on(of_columns)), None
 
   return lax.scan(hop, (columns, of_rows, of_columns), length=devices)[0][1:]
 
 
-def meet_each_other(visit: Callable, tile: int, own: Any, of_rows: Any) -> Any:
-  """Has every row meet every row where all are here and `visit` is symmetric: each two tiles meet once, for both.
+def symmetric_all_pairs(visit: Callable, tile: int, own: Any, of_rows: Any) -> Any:
+  """`all_pairs` of rows with themselves, on one device, for a symmetric `visit`: each pair of tiles is visited once.
 
-  Arguments are those of `meet`; `visit` returns for the columns what it would return for them as rows. A tile that
-  meets itself is a visit of all of its pairs, of which the half for the rows counts.
+  Arguments are those of `all_pairs`; `visit` returns for the columns what it would return for them as rows. A tile with
+  itself is visited whole, and the result for the rows counts.
 
   Returns:
     `of_rows`, complete.
   """
-  (of_rows,) = varying((of_rows,), own)
+  (of_rows,) = as_varying((of_rows,), own)
   own, of_rows = _tiles(own, tile), _tiles(of_rows, tile)
 
   def two_tiles(of_rows, pair):
@@ -140,15 +142,15 @@ def meet_each_other(visit: Callable, tile: int, own: Any, of_rows: Any) -> Any:
   return _flat(lax.scan(two_tiles, of_rows, pairs)[0])
 
 
-def bring_home(tree: Any, rows: Rows) -> Any:
-  """The sums over the devices of what each gave to all columns, each device its own columns."""
+def reduce_scatter_columns(tree: Any, rows: PairLayout) -> Any:
+  """Sums over devices of per-column partial sums; each device keeps its own columns."""
   if not rows.gathered:
     return tree
   return jax.tree.map(lambda x: lax.psum_scatter(x, rows.axis, scatter_dimension=0, tiled=True), tree)
 
 
-def bring_home_exponentials(largest: Array, sums: Array, rows: Rows) -> tuple[Array, Array]:
-  """As `bring_home`, of sums of exponentials, each divided by the exponential of its own `largest`."""
+def reduce_scatter_logsumexp(largest: Array, sums: Array, rows: PairLayout) -> tuple[Array, Array]:
+  """As `reduce_scatter_columns`, of sums of exponentials, each divided by the exponential of its own `largest`."""
   if not rows.gathered:
     return largest, sums
   common = lax.pmax(lax.stop_gradient(largest), rows.axis)
@@ -161,7 +163,7 @@ def bring_home_exponentials(largest: Array, sums: Array, rows: Rows) -> tuple[Ar
   return own(common), own(sums)
 
 
-def _meet_here(visit, tile, own, columns, of_rows, of_columns):
+def _all_pairs_here(visit, tile, own, columns, of_rows, of_columns):
   own, of_rows = _tiles(own, tile), _tiles(of_rows, tile)
   columns, of_columns = _tiles(columns, tile), _tiles(of_columns, tile)
 
@@ -192,10 +194,10 @@ def _put(tree, i, new):
   return jax.tree.map(lambda x, y: lax.dynamic_update_index_in_dim(x, y, i, 0), tree, new)
 
 
-def varying(tree: Any, like: Any) -> Any:
-  """What is alike on all devices, as something that differs where `like` does: a scan's carry must end as it starts.
+def as_varying(tree: Any, like: Any) -> Any:
+  """Marks a replicated value as device-varying, as `like` is: the carry of a scan must keep its type.
 
-  To JAX a value chosen by what differs between devices differs; the compiler sees that there is no choice.
+  `where` on a device-varying predicate makes the type varying; XLA folds it away.
   """
   firsts = [x[(0,) * x.ndim] for x in jax.tree.leaves(like)]
   choice = functools.reduce(jnp.logical_and, [x == x for x in firsts])

@@ -163,7 +163,7 @@ def keep_sharded(tree: Params) -> Params:
   return jax.tree.map(lambda x: _constrained(x, parameter_spec(x.shape)) if _is_sharded(x) else x, tree)
 
 
-def whole_parameters(tree: Params) -> Params:
+def gather_params(tree: Params) -> Params:
   """While tracing: sharded parameters, whole on every device for as long as they are used. Without `fsdp` it does
   nothing."""
   return jax.tree.map(lambda x: _constrained(x, P()) if _is_sharded(x) else x, tree)

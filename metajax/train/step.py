@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from metajax.checks import is_concrete
-from metajax.mesh import keep_sharded, replicate, shard_parameters, whole_parameters
+from metajax.mesh import gather_params, keep_sharded, replicate, shard_parameters
 from metajax.train.given import check_learner, check_optimizer, seeds_in
 from metajax.tree import is_key, wide
 from metajax.types import Key, Learner, Params, State
@@ -47,7 +47,7 @@ def make_train_step(learner: Learner, optimizer: optax.GradientTransformation) -
   def train_step(train_state, batch):
     key = jax.random.fold_in(train_state.key, train_state.step)
     differentiate = jax.value_and_grad(learner.loss, has_aux=True)
-    whole = whole_parameters(train_state.params)
+    whole = gather_params(train_state.params)
     (loss, (state, metrics)), gradient = differentiate(whole, train_state.state, batch, key)
     gradient = keep_sharded(gradient)
     updates, optimizer_state = optimizer.update(gradient, train_state.optimizer_state, train_state.params)

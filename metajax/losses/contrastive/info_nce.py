@@ -12,7 +12,7 @@ from metajax import checks, mesh
 from metajax.losses.contrastive.inputs import two_towers
 from metajax.losses.contrastive.tiling import How, Implementations, are_pairs, check_how, compute, logits_of
 from metajax.losses.sums import add_exponentials, divide, mean_of, no_sums, probabilities
-from metajax.mesh import Rows
+from metajax.mesh import PairLayout
 from metajax.types import Array, Scalar
 
 START_LOG_SCALE = float(np.log(1 / 0.07))  # of a learned scale (arXiv:2103.00020)
@@ -75,13 +75,13 @@ def _dense(_, rows):
   return mean_of(weights, each)
 
 
-def _tiled(where: Rows, _, rows):
+def _tiled(where: PairLayout, _, rows):
   first, second, weights, *_ = rows
   return _symmetric(where, first, second, weights)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _symmetric(where: Rows, first, second, weights):
+def _symmetric(where: PairLayout, first, second, weights):
   return _symmetric_pass(where, first, second, weights)[0]
 
 
@@ -89,24 +89,24 @@ def _symmetric(where: Rows, first, second, weights):
 def _(where, primals, tangents):
   loss, (of_first, of_second) = _symmetric_pass(where, *primals, gradients=True)
   slope = jnp.vdot(of_first, tangents[0]) + jnp.vdot(of_second, tangents[1])
-  return loss, mesh.total(slope, where)
+  return loss, mesh.psum_if_sharded(slope, where)
 
 
 def _symmetric_pass(where, first, second, weights, gradients=False):
   """The loss, and its gradient with respect to this device's rows of both towers."""
-  columns = mesh.columns_of((second, weights), where)
+  columns = mesh.gather_columns((second, weights), where)
   empty = no_sums(first)
 
   def sums(own, column, of_rows, of_columns):
     logits = logits_of(own[0], column[0], are_pairs(own[1], column[1]))
     return add_exponentials(of_rows, logits, 1), add_exponentials(of_columns, logits, 0)
 
-  of_rows, of_columns = mesh.meet(sums, where, (first, weights), columns, empty, empty)
-  of_columns = mesh.bring_home_exponentials(*of_columns, where)
+  of_rows, of_columns = mesh.all_pairs(sums, where, (first, weights), columns, empty, empty)
+  of_columns = mesh.reduce_scatter_logsumexp(*of_columns, where)
   matches = (first * second).sum(-1)
   each = sum(largest - matches + jnp.log(sums) for largest, sums in (of_rows, of_columns)) / 2
-  weight = mesh.total(weights.sum(), where)
-  loss = divide(mesh.total((weights * each).sum(), where), weight)
+  weight = mesh.psum_if_sharded(weights.sum(), where)
+  loss = divide(mesh.psum_if_sharded((weights * each).sum(), where), weight)
   if not gradients:
     return loss, None
 
@@ -120,8 +120,8 @@ def _symmetric_pass(where, first, second, weights, gradients=False):
     return (sums[0], weights / (2 * sums[1]))
 
   own = (first, weights, *half(of_rows))
-  columns = (*columns, *mesh.columns_of(half(of_columns), where))
-  of_first, of_second = mesh.meet(gradient, where, own, columns, jnp.zeros_like(first), jnp.zeros_like(second))
-  of_second = mesh.bring_home(of_second, where)
+  columns = (*columns, *mesh.gather_columns(half(of_columns), where))
+  of_first, of_second = mesh.all_pairs(gradient, where, own, columns, jnp.zeros_like(first), jnp.zeros_like(second))
+  of_second = mesh.reduce_scatter_columns(of_second, where)
   own = weights[:, None]
   return loss, (divide(of_first - own * second, weight), divide(of_second - own * first, weight))

@@ -12,7 +12,7 @@ from metajax import checks, mesh
 from metajax.losses.contrastive.inputs import above_0, check_rows, counted, unit_or_zero, weights_of_rows
 from metajax.losses.contrastive.tiling import How, Implementations, are_pairs, check_how, compute, logits_of
 from metajax.losses.sums import NO_LOGIT, add_exponentials, divide, mean_of, no_sums, probabilities
-from metajax.mesh import Rows
+from metajax.mesh import PairLayout
 from metajax.tree import is_integer
 from metajax.types import Array, Scalar
 
@@ -130,12 +130,12 @@ def _(primals, tangents):
   return _with_each_other(x), product + product.T
 
 
-def _tiled(where: Rows, scale, rows):
+def _tiled(where: PairLayout, scale, rows):
   return _to_others(where, scale, *rows)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _to_others(where: Rows, scale, embeddings, weights, labels, place):
+def _to_others(where: PairLayout, scale, embeddings, weights, labels, place):
   return _to_others_pass(where, scale, embeddings, weights, labels, place)[0]
 
 
@@ -144,14 +144,14 @@ def _(where, primals, tangents):
   scale, embeddings, *_ = primals
   loss, of_embeddings = _to_others_pass(where, *primals, gradients=True)
   of_scale = jnp.vdot(of_embeddings, embeddings) / (2 * scale)  # a logit is of degree 2 in the rows, of 1 in the scale
-  return loss, mesh.total(jnp.vdot(of_embeddings, tangents[1]) + of_scale * tangents[0], where)
+  return loss, mesh.psum_if_sharded(jnp.vdot(of_embeddings, tangents[1]) + of_scale * tangents[0], where)
 
 
 def _to_others_pass(where, scale, embeddings, weights, labels, place, gradients=False):
   """The loss, and its gradient with respect to this device's rows."""
   here = where.axis is None  # then two tiles meet once, for both
   own = (embeddings, weights, labels, place)
-  columns = mesh.columns_of(own, where)
+  columns = mesh.gather_columns(own, where)
 
   def pairs(own, column):
     (a, of_a, label, place), (b, of_b, labels, places) = own, column
@@ -160,8 +160,8 @@ def _to_others_pass(where, scale, embeddings, weights, labels, place, gradients=
 
   def everyone(visit, own, columns, of_rows):
     if here:
-      return mesh.meet_each_other(visit, where.tile, own, of_rows)
-    return mesh.meet(visit, where, own, columns, of_rows, None)[0]
+      return mesh.symmetric_all_pairs(visit, where.tile, own, of_rows)
+    return mesh.all_pairs(visit, where, own, columns, of_rows, None)[0]
 
   def sums(own, column, of_rows, of_columns):
     cosines, positive = pairs(own[:4], column[:4])
@@ -178,8 +178,8 @@ def _to_others_pass(where, scale, embeddings, weights, labels, place, gradients=
   weights = jnp.where(count > 0, weights, 0)
   several = jnp.maximum(count, 1)
   each = scale * (largest - alike / several) + jnp.log(exponentials)
-  weight = mesh.total(weights.sum(), where)
-  loss = divide(mesh.total((weights * each).sum(), where), weight)
+  weight = mesh.psum_if_sharded(weights.sum(), where)
+  loss = divide(mesh.psum_if_sharded((weights * each).sum(), where), weight)
   if not gradients:
     return loss, None
 
@@ -191,5 +191,5 @@ def _to_others_pass(where, scale, embeddings, weights, labels, place, gradients=
     return of_rows + slope @ column[0], of_columns + slope.T @ own[0] if here else None
 
   told = (largest, weights / exponentials, weights / several)
-  own, columns = (*own, told), (*columns, mesh.columns_of(told, where))
+  own, columns = (*own, told), (*columns, mesh.gather_columns(told, where))
   return loss, scale * divide(everyone(gradient, own, columns, jnp.zeros_like(embeddings)), weight)

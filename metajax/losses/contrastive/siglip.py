@@ -9,7 +9,7 @@ from metajax import checks, mesh
 from metajax.losses.contrastive.inputs import two_towers
 from metajax.losses.contrastive.tiling import How, Implementations, check_how, compute, pair_weights
 from metajax.losses.sums import divide
-from metajax.mesh import Rows
+from metajax.mesh import PairLayout
 from metajax.types import Array, Scalar
 
 
@@ -54,13 +54,13 @@ def _dense(bias, rows):
   return divide(each.sum() - matches.sum(), weights.sum())
 
 
-def _tiled(where: Rows, bias, rows):
+def _tiled(where: PairLayout, bias, rows):
   first, second, weights, *_ = rows
   return _sigmoids(where, first, second, bias, weights)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _sigmoids(where: Rows, first, second, bias, weights):
+def _sigmoids(where: PairLayout, first, second, bias, weights):
   return _sigmoids_pass(where, first, second, bias, weights)[0]
 
 
@@ -68,7 +68,7 @@ def _sigmoids(where: Rows, first, second, bias, weights):
 def _(where, primals, tangents):
   loss, gradients = _sigmoids_pass(where, *primals, gradients=True)
   slope = sum(jnp.vdot(gradient, tangent) for gradient, tangent in zip(gradients, tangents[:3], strict=True))
-  return loss, mesh.total(slope, where)
+  return loss, mesh.psum_if_sharded(slope, where)
 
 
 def _sigmoids_pass(where, first, second, bias, weights, gradients=False):
@@ -87,14 +87,14 @@ def _sigmoids_pass(where, first, second, bias, weights, gradients=False):
   none = jnp.zeros_like(weights)
   of_rows = (none, jnp.zeros_like(first), none) if gradients else (none,)
   of_columns = jnp.zeros_like(second) if gradients else None
-  columns = mesh.columns_of((second, weights), where)
-  (each, *of_rows), of_second = mesh.meet(visit, where, own, columns, of_rows, of_columns)
-  weight = mesh.total(weights.sum(), where)
+  columns = mesh.gather_columns((second, weights), where)
+  (each, *of_rows), of_second = mesh.all_pairs(visit, where, own, columns, of_rows, of_columns)
+  weight = mesh.psum_if_sharded(weights.sum(), where)
   matches = weights * ((first * second).sum(-1) + bias)
-  loss = divide(mesh.total((each - matches).sum(), where), weight)
+  loss = divide(mesh.psum_if_sharded((each - matches).sum(), where), weight)
   if not gradients:
     return loss, None
   of_first, of_bias = of_rows
-  of_second, own = mesh.bring_home(of_second, where), weights[:, None]
+  of_second, own = mesh.reduce_scatter_columns(of_second, where), weights[:, None]
   of_bias = (of_bias - weights).sum()
   return loss, tuple(divide(x, weight) for x in (of_first - own * second, of_second - own * first, of_bias))

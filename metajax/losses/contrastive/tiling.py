@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from metajax import checks, mesh
 from metajax.losses.sums import NO_LOGIT
-from metajax.mesh import Rows
+from metajax.mesh import PairLayout
 from metajax.types import Array, Scalar
 
 How = Literal["dense", "tiled", "sharded", "ring"]
@@ -25,7 +25,7 @@ class Implementations(NamedTuple):
 
   Attributes:
     dense: `(shared, rows) -> loss`, of all logits at once.
-    tiled: `(Rows, shared, rows) -> loss`, of one tile at a time.
+    tiled: `(PairLayout, shared, rows) -> loss`, of one tile at a time.
   """
 
   dense: Callable
@@ -66,13 +66,13 @@ def compute(
 
   def local(axis, shared, rows):
     *rows, labels = rows
-    place = mesh.position(axis, len(rows[0]))
+    place = mesh.global_row_index(axis, len(rows[0]))
     rows = (*rows, place // 2 if labels is None else labels, place)
     on_cpu = TILE_ON_CPU if axis is None else TILE_OF_A_CORE
     tile = _tile(len(place), most or (on_cpu if jax.default_backend() == "cpu" else TILE))
     padding = -len(place) % tile
     rows = jax.tree.map(lambda x: jnp.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1)), rows)
-    return loss.tiled(Rows(axis, how == "ring", tile), shared, rows)
+    return loss.tiled(PairLayout(axis, how == "ring", tile), shared, rows)
 
   if axis_name is not None:
     return local(axis_name, shared, rows)
