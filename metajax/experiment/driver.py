@@ -14,9 +14,10 @@ from metajax.experiment.artifacts import check_artifacts, write_artifacts
 from metajax.experiment.configuration import configuration
 from metajax.experiment.devices import on_devices
 from metajax.experiment.finished_page import write_page
+from metajax.experiment.groups import group_of
 from metajax.experiment.run_folder import Run
 from metajax.experiment.seeds import check_seeds, groups, seeds_of, side_by_side
-from metajax.experiment.types import Experiment, Trained
+from metajax.experiment.types import Experiment, RunFlags, Trained, Training
 from metajax.mesh import devices_for, own_share, shard_batch, share
 from metajax.report import read_metrics
 from metajax.train import each_seed, restore, seeds_at_once
@@ -65,7 +66,7 @@ def run(build: Build, config: Any) -> Path:
 
   Args:
     build: `config -> Experiment`; or several, which train one after the other, each in a folder of its name.
-    config: a NamedTuple with a `training` and a `run`.
+    config: a NamedTuple with a `Training` and a `RunFlags`, or with groups that have them.
 
   Returns:
     The run's folder.
@@ -74,8 +75,8 @@ def run(build: Build, config: Any) -> Path:
     ValueError: if flags do not fit each other or the data, before anything is written.
     OSError: if the folder cannot be written, or data cannot be read.
   """
-  check_seeds(config.training)
-  run_folder.check(config.run)
+  check_seeds(group_of(config, Training))
+  run_folder.check(asked := group_of(config, RunFlags))
   built = build(config)
   name = built.name if isinstance(built, Experiment) else command_line.module_of(build).rpartition(".")[2]
   this = run_folder.begin(name, build, config)
@@ -86,8 +87,8 @@ def run(build: Build, config: Any) -> Path:
   for part in parts:
     check_artifacts(this, part.experiment.artifacts)
   rows = jax.tree.leaves(parts[0].example)[0].shape[0] * share()[1]
-  devices = devices_for(rows, config.training.devices)
-  with on_devices(devices, fsdp=config.run.fsdp):
+  devices = devices_for(rows, group_of(config, Training).devices)
+  with on_devices(devices, fsdp=asked.fsdp):
     for part in parts:
       shard_batch(part.example)  # refuses what the devices do not divide, before anything is written
     parts = [part._replace(at_once=_at_once(this, part, config)) for part in parts]
@@ -102,7 +103,7 @@ def run(build: Build, config: Any) -> Path:
     warnings = headlines.warn(this.folder, measured)
     picture = write_page(this, [part.experiment for part in parts], trained, measured, warnings)
   print(f"the run's page: {this.folder / 'index.html'}")
-  if config.run.record:
+  if asked.record:
     records.publish(records.home(build), name, measured, picture)
   return this.folder
 
@@ -111,7 +112,7 @@ def _prepared(experiments: Mapping[str, Experiment], config: Any) -> list[_Part]
   """Each experiment with its batches, of which it is known, without compiling, that it can be trained on them."""
   parts = []
   for folder, one in experiments.items():
-    batches = [one.train_batches(seed) for seed in seeds_of(config.training)]
+    batches = [one.train_batches(seed) for seed in seeds_of(group_of(config, Training))]
     example = next(iter(own_share(batches[0])))
     # `init` is given the batch itself, as a learner may look at what is in it.
     shapes = jax.eval_shape(lambda key, one=one, batch=example: one.learner.init(key, batch), jax.random.key(0))
@@ -126,13 +127,14 @@ def _check_checkpoints(this: Run, part: _Part, config: Any):
   if not this.resumed:
     return
   params, state = part.shapes
-  for folder in groups(config.training, config.training.seeds_at_once or 1):
+  flags = group_of(config, Training)
+  for folder in groups(flags, flags.seeds_at_once or 1):
     Checkpoints(this.folder / part.folder / folder / "checkpoints").check({"params": params, "state": state})
 
 
 def _at_once(this: Run, part: _Part, config: Any) -> int:
   """How many seeds train side by side: as before, as asked, or as many as the memory allows."""
-  flags, one = config.training, part.experiment
+  flags, one = group_of(config, Training), part.experiment
   if flags.seeds == 1:
     return 1
   before = configuration(this.folder).get("seeds_at_once") if this.resumed else None
@@ -144,7 +146,7 @@ def _at_once(this: Run, part: _Part, config: Any) -> int:
 
 def _train(this: Run, part: _Part, rows: int, devices: int, config: Any) -> Trained:
   """Trains all seeds of an experiment, and says how it went."""
-  one, flags, states, seconds, waiting = part.experiment, config.training, [], 0.0, []
+  one, flags, states, seconds, waiting = part.experiment, group_of(config, Training), [], 0.0, []
   if part.folder:
     print(f"{one.title or one.name}")
   for folder, seeds in groups(flags, part.at_once).items():
