@@ -21,7 +21,7 @@ from experiments.families.representation.config import Probing
 from experiments.families.representation.data import Parts, describe
 from experiments.families.representation.evaluators import FrozenFeatures, about
 from metajax.compose import linear, started, with_head
-from metajax.data import deal_pictures, examples, in_order, load_tokenizer
+from metajax.data import split_within_classes, examples, in_order, load_tokenizer
 from metajax.evaluate import Score, features, over_seeds, summarise
 from metajax.experiment import (
   Experiment,
@@ -146,7 +146,7 @@ def _but_for_seeds(one: Pretrained) -> tuple:
 def _with_labels(share: float, first: Pretrained, tuned: list[Network], recipes: list[Recipe]) -> list[Record]:
   """The records of fine-tuning and of training from scratch with a share of the labels."""
   parts, data, measured = first.parts, first.data, []
-  some = deal_pictures(parts.train, (share,), seed=0)[0] if share < 1 else parts.train
+  some = split_within_classes(parts.train, (share,), seed=0)[0] if share < 1 else parts.train
   recipes = [recipe._replace(batch_size=min(recipe.batch_size, len(some.labels))) for recipe in recipes]
   print(f"\n{100 * share:g}% of the labels, {len(some.labels):,} pictures: accuracy on {len(parts.test.labels):,}")
   own = first.name, (*first.variant, "fine-tuned")

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from metajax import Episode, Examples, Network, Pair, gradient_steps
-from metajax.compose import concatenated, linear, on_pairs, prepared, with_head, zeros_for_all_ways
+from metajax.compose import concatenated, linear, on_pairs, prepared, with_head, zero_init_head
 from metajax.learners import (
   anil,
   augmented,
@@ -229,10 +229,10 @@ LEARNERS = {
     maml(convolutional, one_step, encoder=convolution, policy="support"), pictures, batch_norm=True, width=4
   ),
   "maml, any ways": Row(
-    maml(with_head(encoder, linear(1)), reverse, start=zeros_for_all_ways), episodes, width=1, any_ways=True
+    maml(with_head(encoder, linear(1)), reverse, start=zero_init_head), episodes, width=1, any_ways=True
   ),
   "anil": Row(anil(encoder, linear(WAYS), reverse), episodes, width=5),
-  "anil, any ways": Row(anil(encoder, linear(1), reverse, start=zeros_for_all_ways), episodes, width=5, any_ways=True),
+  "anil, any ways": Row(anil(encoder, linear(1), reverse, start=zero_init_head), episodes, width=5, any_ways=True),
   "anil, batch norm of the support": Row(
     anil(convolution, linear(WAYS), reverse, policy="support"), pictures, batch_norm=True, width=4
   ),

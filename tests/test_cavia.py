@@ -11,7 +11,7 @@ from finite_differences import check_slope
 from table_of_learners import convolution, episodes, pictures, regressions, tanh_layer
 
 from metajax import gradient_steps
-from metajax.compose import concatenated, first_ways, linear, modulated, with_head
+from metajax.compose import concatenated, slice_head, linear, modulated, with_head
 from metajax.learners import cavia
 from metajax.losses import cross_entropy, squared_error
 from metajax.networks import conv_blocks
@@ -101,7 +101,7 @@ def test_a_context_modulates_channels():
 
 def test_fewer_ways_than_outputs_are_the_first_ones_and_more_are_refused():
   network = with_head(modulated(convolution_maps, convolution), linear(3))
-  learner = cavia(network, 5, one_step, start=first_ways)
+  learner = cavia(network, 5, one_step, start=slice_head)
   params, state = jax.eval_shape(learner.init, jax.random.key(0), pictures(0))
   two, four = (jax.tree.map(lambda x: x[0], episodes(1, (16, 16, 1), ways=ways, queries=1)) for ways in (2, 4))
   answer = functools.partial(jax.eval_shape, learner.predict, params, state)

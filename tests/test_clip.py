@@ -16,7 +16,7 @@ from metajax.losses.contrastive import LARGEST_LOG_SCALE
 from metajax.mesh import make_mesh, shard_batch
 from metajax.networks import text_transformer
 from metajax.networks.linen.transformer import Size
-from metajax.train import adamw, keep_below, locked
+from metajax.train import adamw, keep_params_below, locked
 
 learner = clip(encoder, text)
 NO_STATE = {"picture": {}, "text": {}}
@@ -87,7 +87,7 @@ def steps(learner, optimizer, params, batches):
 
 
 def test_a_text_is_learned_to_find_its_picture_in_a_few_steps(params):
-  optimizer = optax.chain(optax.adam(1e-2), keep_below(LARGEST_LOG_SCALE, "log_scale"))
+  optimizer = optax.chain(optax.adam(1e-2), keep_params_below(LARGEST_LOG_SCALE, "log_scale"))
 
   @jax.jit
   def run(params, batch):

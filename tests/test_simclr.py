@@ -15,7 +15,7 @@ from metajax.learners.simclr import two_views
 from metajax.losses.contrastive import LARGEST_LOG_SCALE, START_LOG_SCALE
 from metajax.mesh import make_mesh, shard_batch
 from metajax.networks import mlp, projection_head
-from metajax.train import keep_below
+from metajax.train import keep_params_below
 
 head = mlp((7,), 4, jax.nn.tanh)
 learner = simclr(encoder, head, shaken, temperature=0.3)
@@ -111,7 +111,7 @@ def test_a_views_key_is_of_its_row_alone():
 
 def test_a_learned_temperature_starts_at_7_hundredths_and_stays_above_1():
   learned = simclr(encoder, head, shaken, temperature="learned")
-  optimizer = optax.chain(optax.sgd(1e4), keep_below(LARGEST_LOG_SCALE, "log_scale"))
+  optimizer = optax.chain(optax.sgd(1e4), keep_params_below(LARGEST_LOG_SCALE, "log_scale"))
 
   @jax.jit
   def run(key, inputs):

@@ -2,7 +2,7 @@
 
 from metajax.compose.combinators import beside, on_pairs, tied, with_head
 from metajax.compose.film import concatenated, modulated
-from metajax.compose.head_init import first_ways, repeated_for_all_ways, zeros_for_all_ways
+from metajax.compose.head_init import slice_head, tile_head, zero_init_head
 from metajax.compose.heads import cosine, linear, perceptron
 from metajax.compose.wrappers import chunked, flatten, frozen, prepared, started
 from metajax.similarity import unit_rows
@@ -12,7 +12,7 @@ __all__ = [
   "chunked",
   "concatenated",
   "cosine",
-  "first_ways",
+  "slice_head",
   "flatten",
   "frozen",
   "linear",
@@ -20,10 +20,10 @@ __all__ = [
   "on_pairs",
   "perceptron",
   "prepared",
-  "repeated_for_all_ways",
+  "tile_head",
   "started",
   "tied",
   "unit_rows",
   "with_head",
-  "zeros_for_all_ways",
+  "zero_init_head",
 ]

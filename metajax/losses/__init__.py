@@ -7,12 +7,12 @@ from metajax.losses.classification import (
   cross_entropy,
   row_weights,
   squared_error,
-  squared_error_of_scores,
+  mse,
 )
-from metajax.losses.contrastive.info_nce import info_nce, learned_scale
+from metajax.losses.contrastive.info_nce import info_nce, logit_scale
 from metajax.losses.contrastive.nt_xent import nt_xent, supervised_contrastive
 from metajax.losses.contrastive.siglip import siglip
-from metajax.losses.language_model import vocabulary_cross_entropy, vocabulary_log_probabilities
+from metajax.losses.language_model import linear_cross_entropy, linear_log_prob
 from metajax.losses.metric import (
   batch_cross_entropy,
   batch_hard,
@@ -32,7 +32,7 @@ __all__ = [
   "check_one_hot",
   "cross_entropy",
   "info_nce",
-  "learned_scale",
+  "logit_scale",
   "masked_reconstruction",
   "normalised_patches",
   "nt_xent",
@@ -40,9 +40,9 @@ __all__ = [
   "row_weights",
   "siglip",
   "squared_error",
-  "squared_error_of_scores",
+  "mse",
   "supervised_contrastive",
   "triplet_margin",
-  "vocabulary_cross_entropy",
-  "vocabulary_log_probabilities",
+  "linear_cross_entropy",
+  "linear_log_prob",
 ]

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from metajax.compose import linear, prepared, repeated_for_all_ways, with_head, zeros_for_all_ways
+from metajax.compose import linear, prepared, tile_head, with_head, zero_init_head
 from metajax.experiment.bounds import Width
 from metajax.learners import Policy, augmented
 from metajax.networks import conv4
@@ -67,7 +67,7 @@ def with_linear_head(flags: AdaptedHead, ways: int) -> Classifier:
     ways: in training.
   """
   encoder = strided(flags)
-  start = {"zeros": {"start": zeros_for_all_ways}, "repeated": {"start": repeated_for_all_ways}, "fixed": {}}
+  start = {"zeros": {"start": zero_init_head}, "repeated": {"start": tile_head}, "fixed": {}}
   head = linear(1 if flags.head == "zeros" else ways)
   return Classifier(encoder, head, with_head(encoder, head), start[flags.head])
 

@@ -30,7 +30,7 @@ from metajax.pretexts import (
 from metajax.pretexts.audio_visual import Negatives
 from metajax.pretexts.tiles import normalised
 from metajax.types import Pair
-from metajax.views import each_row
+from metajax.views import augment_batch
 from metajax.views.audio import log_mel
 from metajax.views.image import colour_jitter, random_resized_crop
 
@@ -85,8 +85,8 @@ def of_crops(task: Callable) -> Callable:
   def asked(key, batch):
     key, view_key = jax.random.split(key)
     if isinstance(batch, Pair):
-      return task(key, batch._replace(first=each_row(view, view_key, batch.first)))
-    return task(key, each_row(view, view_key, batch))
+      return task(key, batch._replace(first=augment_batch(view, view_key, batch.first)))
+    return task(key, augment_batch(view, view_key, batch))
 
   return asked
 
