@@ -6,7 +6,7 @@ python -m experiments.cavia --data omniglot --budget cpu     # 5-way 1-shot 95.1
 from typing import Annotated, Any, NamedTuple
 
 from experiments.families import few_shot as fs
-from metajax.compose import slice_head, linear, modulated, with_head
+from metajax.compose import linear, modulated, slice_head, with_head
 from metajax.experiment.bounds import Bounds
 from metajax.learners import cavia
 from metajax.networks import conv_blocks

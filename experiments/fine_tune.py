@@ -21,7 +21,7 @@ from experiments.families.representation.config import Probing
 from experiments.families.representation.data import Parts, describe
 from experiments.families.representation.evaluators import FrozenFeatures, about
 from metajax.compose import linear, started, with_head
-from metajax.data import split_within_classes, examples, in_order, load_tokenizer
+from metajax.data import examples, in_order, load_tokenizer, split_within_classes
 from metajax.evaluate import Score, features, over_seeds, summarise
 from metajax.experiment import (
   Experiment,

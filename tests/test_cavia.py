@@ -11,7 +11,7 @@ from finite_differences import check_slope
 from table_of_learners import convolution, episodes, pictures, regressions, tanh_layer
 
 from metajax import gradient_steps
-from metajax.compose import concatenated, slice_head, linear, modulated, with_head
+from metajax.compose import concatenated, linear, modulated, slice_head, with_head
 from metajax.learners import cavia
 from metajax.losses import cross_entropy, squared_error
 from metajax.networks import conv_blocks

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from metajax import Network
-from metajax.compose import beside, chunked, flatten, linear, tile_head, tied, with_head
+from metajax.compose import beside, chunked, flatten, linear, tied, tile_head, with_head
 from metajax.mesh import make_mesh, shard_batch
 from metajax.networks import mlp
 

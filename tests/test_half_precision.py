@@ -17,9 +17,9 @@ from metajax.losses import (
   binary_cross_entropy,
   cross_entropy,
   masked_reconstruction,
+  mse,
   normalised_patches,
   squared_error,
-  mse,
   triplet_margin,
 )
 from metajax.predictors import centroid_logits, class_means, cosines, nearest_logits, squared_distances

@@ -15,9 +15,9 @@ from metajax.losses import (
   cross_entropy,
   info_nce,
   masked_reconstruction,
+  mse,
   nt_xent,
   siglip,
-  mse,
   supervised_contrastive,
 )
 from metajax.predictors import (

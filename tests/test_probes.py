@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from metajax import Examples
-from metajax.data import split_within_classes, from_arrays, in_order, select_rows
+from metajax.data import from_arrays, in_order, select_rows, split_within_classes
 from metajax.evaluate import features, frozen, linear_probe, nearest_neighbours, neighbour_classes
 from metajax.mesh import make_mesh
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from metajax.data import (
-  from_arrays,
   fit_palette,
+  from_arrays,
   load_texts,
   load_tokenizer,
   token_batches,
@@ -15,7 +15,7 @@ from metajax.data import (
   train_tokenizer,
 )
 from metajax.data.text.corpus import rows_of_texts
-from metajax.evaluate import bigram, independent_pixels, dataset_log_prob, rate
+from metajax.evaluate import bigram, dataset_log_prob, independent_pixels, rate
 
 TEXTS = ("a brown dog runs over the green grass", "a dog", "", "A small  cat\nsleeps on a red chair")
 tokenizer = train_tokenizer(TEXTS, 280)

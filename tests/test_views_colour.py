@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import chisquare, kstest
 
 from metajax.views.image import (
+  adjust_hue,
   blur,
   blurred,
   colour_jitter,
@@ -20,7 +21,6 @@ from metajax.views.image import (
   simclr,
   simclr_cifar,
   solarize,
-  adjust_hue,
 )
 from metajax.views.image.colour import jitter_draws, jittered
 

@@ -5,9 +5,9 @@ from metajax.losses.classification import (
   check_fits,
   check_one_hot,
   cross_entropy,
+  mse,
   row_weights,
   squared_error,
-  mse,
 )
 from metajax.losses.contrastive.info_nce import info_nce, logit_scale
 from metajax.losses.contrastive.nt_xent import nt_xent, supervised_contrastive
@@ -32,17 +32,17 @@ __all__ = [
   "check_one_hot",
   "cross_entropy",
   "info_nce",
+  "linear_cross_entropy",
+  "linear_log_prob",
   "logit_scale",
   "masked_reconstruction",
+  "mse",
   "normalised_patches",
   "nt_xent",
   "patch_statistics",
   "row_weights",
   "siglip",
   "squared_error",
-  "mse",
   "supervised_contrastive",
   "triplet_margin",
-  "linear_cross_entropy",
-  "linear_log_prob",
 ]

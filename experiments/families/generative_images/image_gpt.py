@@ -23,7 +23,7 @@ from experiments.families.representation.evaluators import (
 )
 from experiments.families.representation.experiment import check_pictures, parts_of, representation_experiment
 from experiments.families.transformers import Sampling, Transformer
-from metajax.data import Source, in_order, fit_palette
+from metajax.data import Source, fit_palette, in_order
 from metajax.evaluate import features, independent_pixels
 from metajax.experiment import Experiment, Record, Trained
 from metajax.experiment.types import Figure

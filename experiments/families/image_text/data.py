@@ -8,7 +8,7 @@ import numpy as np
 from experiments.families import data as images
 from experiments.families.data import ImageData
 from experiments.families.representation.data import OF_UNSEEN, Parts
-from metajax.data import NoSuchSplit, Source, split_within_classes, load_captioned, select_classes, select_rows
+from metajax.data import NoSuchSplit, Source, load_captioned, select_classes, select_rows, split_within_classes
 from metajax.experiment.terminal import printable
 
 HELD_OUT = 200  # letters with a mark, at most a fifth of those there are

@@ -11,11 +11,11 @@ from metajax.data import (
   Recordings,
   Source,
   cut_clips,
-  split_within_classes,
   from_arrays,
   load_recordings,
   select_classes,
   select_rows,
+  split_within_classes,
 )
 from metajax.data.video.recordings import CLIPS
 from metajax.experiment.bounds import ABOVE_0, Bounds, Count
