@@ -14,34 +14,26 @@ class Config(NamedTuple):
 
   inner: fs.InnerLoop = fs.InnerLoop(0.5, 5, 10)
   network: fs.AdaptedHead = fs.AdaptedHead()
-  data: fs.ImageData = fs.ImageData()
-  task: fs.Task = fs.Task()
-  outer: fs.Outer = fs.Outer()
-  training: fs.Training = fs.TRAINING
-  tests: fs.Tests = fs.Tests()
-  run: fs.RunFlags = fs.RUN
+  setup: fs.Setup = fs.Setup()
 
 
 PRESETS = {
   "paper": Config(),
   "cpu": Config(
     network=fs.AdaptedHead(head="zeros"),
-    task=fs.Task(queries=5, tasks=16),
-    outer=fs.Outer(2e-3, "cosine"),
-    training=fs.Training(6000, 500),
-    tests=fs.TESTS,
+    setup=fs.ON_CPU._replace(training=fs.Training(6000, 500)),
   ),
 }
 
 
 def build(config: Config) -> fs.Experiment:
   """ANIL, whose head alone adapts."""
-  encoder, head, _, start = fs.with_linear_head(config.network, config.task.ways)
+  encoder, head, _, start = fs.with_linear_head(config.network, config.setup.task.ways)
 
   def learner(adapt, policy):
     return anil(encoder, head, adapt, policy=policy, **start)
 
-  return fs.adapted_experiment(config, "anil", learner, *config.inner[1:], config.inner.adapt)
+  return fs.adapted_experiment(config.setup, config.network, "anil", learner, *config.inner[1:], config.inner.adapt)
 
 
 if __name__ == "__main__":

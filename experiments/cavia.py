@@ -19,23 +19,16 @@ class Config(NamedTuple):
   """Size of the context vector, which scales and shifts the channels of the third layer."""
   inner: fs.InnerLoop = fs.InnerLoop(1.0, 2, 2)
   network: fs.Adapted = fs.Adapted()
-  data: fs.ImageData = fs.ImageData()
-  task: fs.Task = fs.Task()
-  outer: fs.Outer = fs.Outer()
-  training: fs.Training = fs.TRAINING
-  tests: fs.Tests = fs.Tests()
-  run: fs.RunFlags = fs.RUN
+  setup: fs.Setup = fs.Setup()
 
 
 PRESETS = {
   # The paper's network for mini-ImageNet; it has no Omniglot.
-  "paper": Config(network=fs.Adapted(filters=128), task=fs.Task(tasks=4)),
+  "paper": Config(network=fs.Adapted(filters=128), setup=fs.Setup(task=fs.Task(tasks=4))),
   "cpu": Config(
     inner=fs.InnerLoop(10.0, 2, 2),
-    task=fs.Task(queries=5, tasks=16),
-    outer=fs.Outer(2e-3, "cosine"),
-    training=fs.Training(5500, 500),
-    tests=fs.Tests(("5w1s", "5w5s")),  # a network serves as many ways as it was trained at
+    # A network serves as many ways as it was trained at.
+    setup=fs.ON_CPU._replace(training=fs.Training(5500, 500), tests=fs.Tests(("5w1s", "5w5s"))),
   ),
 }
 
@@ -45,12 +38,12 @@ def build(config: Config) -> fs.Experiment:
   _, filters, normalisation = config.network
   layers: dict[str, Any] = {"downsample": "stride", "normalisation": normalisation}
   encoder = modulated(conv_blocks(3, filters, pool="none", **layers), conv_blocks(1, filters, pool="mean", **layers))
-  network = with_head(encoder, linear(config.task.ways))
+  network = with_head(encoder, linear(config.setup.task.ways))
 
   def learner(adapt, policy):
     return cavia(network, config.context, adapt, encoder=encoder, policy=policy, start=slice_head)
 
-  return fs.adapted_experiment(config, "cavia", learner, *config.inner[1:], config.inner.adapt)
+  return fs.adapted_experiment(config.setup, config.network, "cavia", learner, *config.inner[1:], config.inner.adapt)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from tyro.conf import Positional
 
 from experiments.families.data import load_part, slug
 from experiments.families.few_shot import finished
-from experiments.families.few_shot.config import FewShotConfig, settings_of
+from experiments.families.few_shot.config import Setup, settings_of
 from experiments.families.few_shot.experiment import evaluator, tasks_of
 from experiments.families.few_shot.finished import FewShotRun
 from metajax.experiment import EvalMode, FewShot, Record, command, records
@@ -32,11 +32,11 @@ class Test(NamedTuple):
   setting: tuple[int, int]
   batches: Batches
   seed: int
-  config: FewShotConfig
+  setup: Setup
 
   def of(self, modes: Sequence[EvalMode]) -> FewShot:
     """The tests of some ways to use a run."""
-    return evaluator(self.config, modes, lambda: {self.setting: self.batches})._replace(test_seed=self.seed)
+    return evaluator(self.setup, modes, lambda: {self.setting: self.batches})._replace(test_seed=self.seed)
 
 
 def main(
@@ -84,19 +84,19 @@ def main(
   _check(found, learners, curve, record)
   took = {same[0].run.folder: {"train_seconds": finished.seconds(same)} for same in learners if record}
   tests = {"test_queries": queries, "test_tasks": tasks, "curve": curve}
-  config = _config(found[0].config, data, split, tests, download=download, skip_broken=skip_broken)
-  first = settings_of(found[0].config)[0]
+  setup = _setup(found[0].setup, data, split, tests, download=download, skip_broken=skip_broken)
+  first = settings_of(found[0].setup)[0]
   setting = first[0] if ways is None else ways, first[1] if shots is None else shots
-  source = load_part(config.data, "test")
+  source = load_part(setup.data, "test")
   for one in found:
-    finished.check_unseen(one, config, source)
-  test = Test(setting, tasks_of(source, *setting, queries, seed), seed, config)
+    finished.check_unseen(one, setup.data, source)
+  test = Test(setting, tasks_of(source, *setting, queries, seed), seed, setup)
   with on_devices(devices):
     written, differences = _test(learners, found, test, took)
   _write(written)
   if record:
     beaten = found[0].tests.modes[0].title if len(learners) < 2 else _named(learners[0], found)[0].title
-    name = f"ahead_of_{beaten}-{slug(config.data)}"
+    name = f"ahead_of_{beaten}-{slug(setup.data)}"
     records.publish(records.home(main), name, [records.flat(one) for one in differences])
 
 
@@ -118,7 +118,7 @@ def _write(written: dict[Path, list[Record]]):
       print(f"\nnot recorded: {error}")
 
 
-def _config(first: FewShotConfig, data: str | None, split: str | None, tests: dict, **other: Any) -> FewShotConfig:
+def _setup(first: Setup, data: str | None, split: str | None, tests: dict, **other: Any) -> Setup:
   """The first run's flags, with those of the command."""
   images = first.data._replace(**other)
   if data is not None and data != images.data:
@@ -133,7 +133,7 @@ def _named(same: list[FewShotRun], found: list[FewShotRun]) -> list[EvalMode]:
 
 def _test(learners: list[list[FewShotRun]], found: list[FewShotRun], test: Test, took: dict) -> tuple[dict, list]:
   """`{path: records}` of each learner, and the records of how far each is ahead of the first one."""
-  config, tasks, example = test.config, test.config.tests.test_tasks, next(test.batches())
+  tasks, example = test.setup.tests.test_tasks, next(test.batches())
   pixels, scores, written, differences = test_pixels(test.batches, tasks), {}, {}, []
   first = _named(learners[0], found)
   # All of them before any is tested: what cannot be is known at once.
@@ -143,15 +143,15 @@ def _test(learners: list[list[FewShotRun]], found: list[FewShotRun], test: Test,
     scores |= mine
     chosen, runs = [int(one.step) for one in trained], " ".join(str(one.run.folder) for one in same)
     said: dict[str, Any] = {"chosen_step": chosen, "run": runs, "test_seed": test.seed}
-    said |= {"steps": same[0].config.training.steps, "train_seconds": 0}
-    few_shot, seed = test.of(modes), same[0].config.training.seed
+    said |= {"steps": same[0].setup.training.steps, "train_seconds": 0}
+    few_shot, seed = test.of(modes), same[0].setup.training.seed
     measured: list[Record] = few_shot.records(test.setting, mine | pixels, said, seed)
     measured += few_shot.curves((test.setting, test.batches), trained, said, seed)
     if same is not learners[0] and took:
       more = said | took[folder]
       differences += few_shot.differences(first, modes, scores, test.setting, more, seed)
     written[folder / time.strftime(f"evaluation-%Y%m%d-%H%M%S-{os.getpid()}.json")] = measured
-  tell(test.setting, scores | pixels, tasks, config.tests.test_queries)
+  tell(test.setting, scores | pixels, tasks, test.setup.tests.test_queries)
   return written, differences
 
 

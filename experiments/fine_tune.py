@@ -13,18 +13,32 @@ import jax
 from tyro.conf import Positional
 
 import experiments
-from experiments.families.data import slug
+from experiments.families.data import ImageData, slug
+from experiments.families.image_text.config import Clip
 from experiments.families.image_text.evaluators import Transfer
 from experiments.families.image_text.experiment import example_of
+from experiments.families.representation.config import Probing
 from experiments.families.representation.data import Parts, describe
 from experiments.families.representation.evaluators import FrozenFeatures, about
 from metajax.compose import linear, started, with_head
 from metajax.data import examples, in_order, load_tokenizer, split_within_classes
 from metajax.evaluate import Score, features, over_seeds, summarise
-from metajax.experiment import Experiment, FinishedRun, Record, command, headlines, read_run, records, states_of
+from metajax.experiment import (
+  Experiment,
+  FinishedRun,
+  Record,
+  RunFlags,
+  bounds,
+  command,
+  headlines,
+  read_run,
+  records,
+  states_of,
+)
 from metajax.experiment.bounds import Count, Fraction, Positive, ZeroOrMore
 from metajax.experiment.devices import on_devices
 from metajax.experiment.evaluators.probes import BATCH
+from metajax.experiment.groups import group_of, groups_of
 from metajax.experiment.types import title_of
 from metajax.learners import augmented, supervised
 from metajax.mesh import devices_for
@@ -42,7 +56,8 @@ class Pretrained(NamedTuple):
     encoder: the part that is kept.
     starts: its params and state, of each seed.
     parts: the labelled pictures.
-    config: that they were trained with.
+    data: which pictures.
+    run: the run that they are of.
   """
 
   name: str
@@ -50,7 +65,8 @@ class Pretrained(NamedTuple):
   encoder: Network
   starts: list[tuple]
   parts: Parts
-  config: Any
+  data: ImageData
+  run: FinishedRun
 
 
 class Recipe(NamedTuple):
@@ -119,23 +135,23 @@ def main(
   flat = [records.flat(one) for one in measured]
   headlines.warn(None, flat)
   if record:
-    records.publish(records.home(main), f"fine_tuned-{first.name}-{slug(first.config.data)}", flat)
+    records.publish(records.home(main), f"fine_tuned-{first.name}-{slug(first.data)}", flat)
 
 
 def _but_for_seeds(one: Pretrained) -> tuple:
-  config = one.config
-  return one.name, one.variant, config._replace(training=config.training._replace(seed=0, seeds=1), run=None)
+  flags, left = bounds.flat(one.run.config._asdict()), {"seed", "seeds", *RunFlags._fields}
+  return one.name, one.variant, {name: value for name, value in flags if name not in left}
 
 
 def _with_labels(share: float, first: Pretrained, tuned: list[Network], recipes: list[Recipe]) -> list[Record]:
   """The records of fine-tuning and of training from scratch with a share of the labels."""
-  parts, data, measured = first.parts, first.config.data, []
+  parts, data, measured = first.parts, first.data, []
   some = split_within_classes(parts.train, (share,), seed=0)[0] if share < 1 else parts.train
   recipes = [recipe._replace(batch_size=min(recipe.batch_size, len(some.labels))) for recipe in recipes]
   print(f"\n{100 * share:g}% of the labels, {len(some.labels):,} pictures: accuracy on {len(parts.test.labels):,}")
   own = first.name, (*first.variant, "fine-tuned")
   for (name, variant), encoders in ((own, tuned), (("from scratch", ()), [first.encoder] * len(tuned))):
-    said = {**about(data, parts), "labels": share, "seed": first.config.training.seed}
+    said = {**about(data, parts), "labels": share, "seed": first.run.training.seed}
     score, more = _measured(title_of(name, variant), encoders, some, parts, recipes)
     value, interval = round(score.mean, 2), round(score.interval, 2)
     measured.append(Record(name, "all_trained", value, interval, variant, None, said | more))
@@ -144,9 +160,8 @@ def _with_labels(share: float, first: Pretrained, tuned: list[Network], recipes:
 
 def _read(folder: Path, modules: Sequence[str]) -> Pretrained:
   run = read_run(folder, (*experiments.commands(), *modules))
-  jax.config.update("jax_default_matmul_precision", run.config.run.precision)
-  of_pictures = hasattr(run.config, "probing")
-  experiment: Any = run.module.build(run.config) if of_pictures else None
+  jax.config.update("jax_default_matmul_precision", group_of(run.config, RunFlags).precision)
+  experiment: Any = run.module.build(run.config) if groups_of(run.config, Probing) else None
   kept = [one for one in experiment.evaluate if isinstance(one, FrozenFeatures | Transfer)] if experiment else []
   if not kept:
     given = f"got one of {run.module.__name__} in {str(folder)!r}"
@@ -161,20 +176,21 @@ def _pretrained(run: FinishedRun, experiment: Experiment, kept: FrozenFeatures) 
   if not isinstance(encoder, Network):  # of pictures, beside others
     first = next(iter(encoder))
     encoder, starts = encoder[first], [(params[first], state[first]) for params, state in starts]
-  return Pretrained(kept.name, (), encoder, starts, kept.parts(), run.config)
+  return Pretrained(kept.name, (), encoder, starts, kept.parts(), kept.setup.data, run)
 
 
 def _pictures_of_clip(run: FinishedRun, experiment: Experiment, kept: Transfer) -> Pretrained:
-  parts, data = kept.data().probes, run.config.data
+  parts, data = kept.data().probes, kept.setup.data
   if parts is None:
     given = f"got one on {data.data} in {str(run.folder)!r}"
     raise ValueError(f"expected a run on data with labels apart, such as glyphs, {given}")
   describe(data, parts)
-  example = example_of(run.config, load_tokenizer(run.folder / "tokenizer.json"), run.configuration["channels"])
+  model, tokenizer = group_of(run.config, Clip), load_tokenizer(run.folder / "tokenizer.json")
+  example = example_of(model, data, tokenizer, run.configuration["channels"])
   batches = lambda seed: lambda start=0, shard=(0, 1): iter([example])
   states = states_of(run, experiment.learner, experiment.optimizer, batches, best=False)
   starts = [(one.params["picture"]["encoder"], one.state["picture"]["encoder"]) for one in states]
-  return Pretrained(kept.name, kept.variant, kept.encoder, starts, parts, run.config)
+  return Pretrained(kept.name, kept.variant, kept.encoder, starts, parts, data, run)
 
 
 def _measured(name: str, encoders, some, parts: Parts, recipes) -> tuple[Score, dict]:

@@ -25,15 +25,13 @@ class Config(NamedTuple):
   pixels: Pixels = Pixels()
   masking: Masking = Masking()
   sampling: Sampling = Sampling()
-  data: rep.ImageData = rep.ImageData()
-  outer: rep.Outer = rep.Outer()
-  training: rep.Training = rep.TRAINING
-  probing: rep.Probing = rep.Probing()
-  run: rep.RunFlags = rep.RUN
+  setup: rep.Setup = rep.Setup()
 
 
 PRESETS: dict[str, Config] = {
-  name + (f"_{model}" if (name, model) != ("paper", "mae") else ""): Config(model)._replace(**preset._asdict())
+  name + (f"_{model}" if (name, model) != ("paper", "mae") else ""): Config(model)._replace(
+    **preset._asdict() | {"setup": rep.Setup(**preset.setup._asdict())}
+  )
   for model, name in (("mae", "paper"), ("image_gpt", "paper"), ("gpt", "paper"), *((m, "cpu") for m in MODELS))
   for preset in [MODELS[model].PRESETS[name]]
 }

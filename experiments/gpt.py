@@ -11,7 +11,7 @@ The paper's budget is GPT-2's smallest, trained as GPT-3's smallest.
 from typing import NamedTuple
 
 from experiments.families import representation as rep
-from experiments.families.language.config import TRAINING, Text
+from experiments.families.language.config import Setup, Text
 from experiments.families.language.experiment import gpt_experiment
 from experiments.families.transformers import Sampling, Transformer
 
@@ -22,32 +22,33 @@ class Config(NamedTuple):
   transformer: Transformer = Transformer()
   text: Text = Text()
   sampling: Sampling = Sampling()
-  data: rep.ImageData = rep.ImageData()
-  outer: rep.Outer = rep.Outer(optimizer="adamw")
-  training: rep.Training = TRAINING
-  run: rep.RunFlags = rep.RUN
+  setup: Setup = Setup()
 
 
 PRESETS = {
   "paper": Config(
     Transformer(768, 12, 12),
     Text(50257, 1024),
-    outer=rep.Outer(512, "adamw", 3e-4, decay=0.1, warmup=2000),
-    training=TRAINING._replace(steps=300000, validate_every=5000),
+    setup=Setup(
+      outer=rep.Outer(512, "adamw", 3e-4, decay=0.1, warmup=2000),
+      training=rep.TRAINING._replace(steps=300000, validate_every=5000),
+    ),
   ),
   "cpu": Config(
     Transformer(dropout=0.1),
     Text(2048, 32),
-    data=rep.ImageData("flickr8k"),
-    outer=rep.Outer(64, "adamw", 8e-3, decay=0.1, warmup=100),
-    training=TRAINING._replace(steps=1500, validate_every=250),
+    setup=Setup(
+      data=rep.ImageData("flickr8k"),
+      outer=rep.Outer(64, "adamw", 8e-3, decay=0.1, warmup=100),
+      training=rep.TRAINING._replace(steps=1500, validate_every=250),
+    ),
   ),
 }
 
 
 def build(config: Config) -> rep.Experiment:
   """A GPT, whose step is chosen by validation texts."""
-  return gpt_experiment(config)
+  return gpt_experiment(config.setup, config.transformer, config.text, config.sampling)
 
 
 if __name__ == "__main__":

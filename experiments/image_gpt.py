@@ -20,33 +20,33 @@ class Config(NamedTuple):
   transformer: Transformer = Transformer()
   pixels: Pixels = Pixels()
   sampling: Sampling = Sampling()
-  data: rep.ImageData = rep.ImageData()
-  outer: rep.Outer = rep.Outer(optimizer="adamw")
-  training: rep.Training = rep.TRAINING
-  probing: rep.Probing = rep.Probing()
-  run: rep.RunFlags = rep.RUN
+  setup: rep.Setup = rep.Setup(outer=rep.Outer(optimizer="adamw"))
 
 
 PRESETS = {
   "paper": Config(
     Transformer(512, 24, 8),
     Pixels(512, 32),
-    data=rep.ImageData(size=32),
-    outer=rep.Outer(128, "adamw", 6e-3, decay=0.0, warmup=5000),
-    training=rep.TRAINING._replace(steps=1000000, validate_every=20000),
+    setup=rep.Setup(
+      data=rep.ImageData(size=32),
+      outer=rep.Outer(128, "adamw", 6e-3, decay=0.0, warmup=5000),
+      training=rep.TRAINING._replace(steps=1000000, validate_every=20000),
+    ),
   ),
   "cpu": Config(
     Transformer(64, 6, 2),
     Pixels(8),
-    outer=rep.Outer(32, "adamw", 1.6e-2, decay=0.01, warmup=100),
-    training=rep.TRAINING._replace(steps=900, validate_every=250),
+    setup=rep.Setup(
+      outer=rep.Outer(32, "adamw", 1.6e-2, decay=0.01, warmup=100),
+      training=rep.TRAINING._replace(steps=900, validate_every=250),
+    ),
   ),
 }
 
 
 def build(config: Config) -> rep.Experiment:
   """An image GPT, whose layer is chosen by validation pictures."""
-  return image_gpt_experiment(config)
+  return image_gpt_experiment(config.setup, config.transformer, config.pixels, config.sampling)
 
 
 if __name__ == "__main__":

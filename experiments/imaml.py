@@ -26,42 +26,32 @@ class Config(NamedTuple):
   damping: ZeroOrMore = 1.0
   """Added to the Hessian in the system that they solve."""
   network: fs.AdaptedHead = fs.AdaptedHead()
-  data: fs.ImageData = fs.ImageData()
-  task: fs.Task = fs.Task()
-  outer: fs.Outer = fs.Outer()
-  training: fs.Training = fs.TRAINING
-  tests: fs.Tests = fs.Tests()
-  run: fs.RunFlags = fs.RUN
+  setup: fs.Setup = fs.Setup()
 
 
 PRESETS = {
-  "paper": Config(task=fs.Task(tasks=16), training=fs.Training(30000)),
+  "paper": Config(setup=fs.Setup(task=fs.Task(tasks=16), training=fs.Training(30000))),
   "cpu": Config(
     inner_rate=0.5,
     inner_steps=5,
     strength=0.5,
     cg_steps=2,
     network=fs.AdaptedHead(head="repeated"),
-    task=fs.Task(queries=5, tasks=16),
-    outer=fs.Outer(2e-3, "cosine"),
-    training=fs.Training(3000, 500),
-    tests=fs.TESTS,
+    setup=fs.ON_CPU._replace(training=fs.Training(3000, 500)),
   ),
 }
 
 
 def build(config: Config) -> fs.Experiment:
   """iMAML, by gradient descent."""
-  encoder, _, network, start = fs.with_linear_head(config.network, config.task.ways)
-  policy, normalisation = config.network.policy, config.network.normalisation
+  encoder, _, network, start = fs.with_linear_head(config.network, config.setup.task.ways)
   solved: dict[str, Any] = {"strength": config.strength, "cg_steps": config.cg_steps, "damping": config.damping}
 
-  def learner(_, policy):
+  def learner(steps, policy):
     inner = optax.sgd(config.inner_rate)
-    return imaml(network, inner, config.inner_steps, encoder=encoder, policy=policy, **solved, **start)
+    return imaml(network, inner, steps, encoder=encoder, policy=policy, **solved, **start)
 
-  modes = fs.under_both("imaml", learner, None, 0, policy, normalisation)
-  return fs.few_shot_experiment(config, "imaml", learner(None, policy), modes)
+  return fs.adapted_experiment(config.setup, config.network, "imaml", learner, config.inner_steps)
 
 
 if __name__ == "__main__":

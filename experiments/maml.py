@@ -22,12 +22,7 @@ class Config(NamedTuple):
   gradient: Gradient = "mixed"
   """"mixed" and "reverse" are exact, "first_order" leaves out second derivatives."""
   network: fs.AdaptedHead = fs.AdaptedHead()
-  data: fs.ImageData = fs.ImageData()
-  task: fs.Task = fs.Task()
-  outer: fs.Outer = fs.Outer()
-  training: fs.Training = fs.TRAINING
-  tests: fs.Tests = fs.Tests()
-  run: fs.RunFlags = fs.RUN
+  setup: fs.Setup = fs.Setup()
 
 
 PRESETS = {
@@ -35,18 +30,15 @@ PRESETS = {
   "paper": Config(),
   "cpu": Config(
     network=fs.AdaptedHead(head="repeated"),
-    task=fs.Task(queries=5, tasks=16),
-    outer=fs.Outer(2e-3, "cosine"),
-    training=fs.Training(11000),
-    tests=fs.TESTS,
+    setup=fs.ON_CPU._replace(training=fs.Training(11000)),
   ),
-  "demo": Config(task=fs.Task(queries=5, tasks=16), outer=fs.Outer(2e-3, "cosine"), training=fs.Training(1000, 250)),
+  "demo": Config(setup=fs.ON_CPU._replace(training=fs.Training(1000, 250), tests=fs.Tests())),
 }
 
 
 def build(config: Config) -> fs.Experiment:
   """MAML, or first-order MAML."""
-  encoder, _, network, start = fs.with_linear_head(config.network, config.task.ways)
+  encoder, _, network, start = fs.with_linear_head(config.network, config.setup.task.ways)
 
   def adapt(steps):
     return config.inner.adapt(steps, config.gradient)
@@ -55,7 +47,7 @@ def build(config: Config) -> fs.Experiment:
     return maml(network, adapt, encoder=encoder, policy=policy, **start)
 
   name = "first_order_maml" if config.gradient == "first_order" else "maml"
-  return fs.adapted_experiment(config, name, learner, *config.inner[1:], adapt)
+  return fs.adapted_experiment(config.setup, config.network, name, learner, *config.inner[1:], adapt)
 
 
 if __name__ == "__main__":

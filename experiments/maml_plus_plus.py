@@ -25,43 +25,37 @@ class Config(NamedTuple):
   first_order_until: NotNegative = 25000
   """fs.Training steps of first order, before second."""
   network: fs.AdaptedHead = fs.AdaptedHead()
-  data: fs.ImageData = fs.ImageData()
-  task: fs.Task = fs.Task()
-  outer: fs.Outer = fs.Outer()
-  training: fs.Training = fs.TRAINING
-  tests: fs.Tests = fs.Tests()
-  run: fs.RunFlags = fs.RUN
+  setup: fs.Setup = fs.Setup()
 
 
 PRESETS = {
   # Of 150 epochs of 500 steps: 10 with the loss of all steps, 50 of first order.
-  "paper": Config(task=fs.Task(tasks=16), outer=fs.Outer(decay="cosine"), training=fs.Training(75000)),
+  "paper": Config(setup=fs.Setup(task=fs.Task(tasks=16), outer=fs.Outer(decay="cosine"), training=fs.Training(75000))),
   "cpu": Config(
     inner_rate=0.5,
     inner_steps=3,
     multi_step_until=500,
     first_order_until=0,
     network=fs.AdaptedHead(head="repeated"),
-    task=fs.Task(queries=5, tasks=16),
-    outer=fs.Outer(2e-3, "cosine"),
-    training=fs.Training(2400, 500),
-    tests=fs.TESTS,
+    setup=fs.ON_CPU._replace(training=fs.Training(2400, 500)),
   ),
 }
 
 
 def build(config: Config) -> fs.Experiment:
   """MAML++, whose rates are learned for each array and step."""
-  first_order, steps = config.first_order_until, config.training.steps
+  first_order, steps = config.first_order_until, config.setup.training.steps
   if first_order >= steps:
     raise ValueError(f"expected --first-order-until below the {steps} --steps, got {first_order}")
-  encoder, _, network, start = fs.with_linear_head(config.network, config.task.ways)
+  encoder, _, network, start = fs.with_linear_head(config.network, config.setup.task.ways)
   annealed: dict[str, Any] = {"multi_step_until": config.multi_step_until, "first_order_until": first_order}
 
   def learner(steps, policy):
     return maml_plus_plus(network, steps, rate=config.inner_rate, encoder=encoder, policy=policy, **annealed, **start)
 
-  return fs.adapted_experiment(config, "maml_plus_plus", learner, config.inner_steps, config.test_inner_steps)
+  return fs.adapted_experiment(
+    config.setup, config.network, "maml_plus_plus", learner, config.inner_steps, config.test_inner_steps
+  )
 
 
 if __name__ == "__main__":

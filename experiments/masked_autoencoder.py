@@ -19,31 +19,31 @@ class Config(NamedTuple):
 
   transformer: Transformer = Transformer()
   masking: Masking = Masking()
-  data: rep.ImageData = rep.ImageData()
-  outer: rep.Outer = rep.Outer(optimizer="adamw")
-  training: rep.Training = rep.TRAINING
-  probing: rep.Probing = rep.Probing()
-  run: rep.RunFlags = rep.RUN
+  setup: rep.Setup = rep.Setup(outer=rep.Outer(optimizer="adamw"))
 
 
 PRESETS = {
   "paper": Config(
     Transformer(768, 12, 12),
     Masking(16, decoder_width=512, decoder_layers=8, crops=True),
-    data=rep.ImageData(size=224),
-    outer=rep.Outer(4096, "adamw", 1.5e-4, decay=0.05, warmup=12500),
-    training=rep.TRAINING._replace(steps=250000, validate_every=10000),
+    setup=rep.Setup(
+      data=rep.ImageData(size=224),
+      outer=rep.Outer(4096, "adamw", 1.5e-4, decay=0.05, warmup=12500),
+      training=rep.TRAINING._replace(steps=250000, validate_every=10000),
+    ),
   ),
   "cpu": Config(
-    outer=rep.Outer(128, "adamw", 3e-3, decay=0.05, warmup=150),
-    training=rep.TRAINING._replace(steps=3000, validate_every=500),
+    setup=rep.Setup(
+      outer=rep.Outer(128, "adamw", 3e-3, decay=0.05, warmup=150),
+      training=rep.TRAINING._replace(steps=3000, validate_every=500),
+    ),
   ),
 }
 
 
 def build(config: Config) -> rep.Experiment:
   """A masked autoencoder."""
-  return masked_experiment(config)
+  return masked_experiment(config.setup, config.transformer, config.masking)
 
 
 if __name__ == "__main__":

@@ -20,35 +20,27 @@ class Config(NamedTuple):
   scale: Positive = 10.0
   """Of the cosines; the paper's is 1."""
   network: fs.Embedding = fs.Embedding()
-  data: fs.ImageData = fs.ImageData()
-  task: fs.Task = fs.Task()
-  outer: fs.Outer = fs.Outer()
-  training: fs.Training = fs.TRAINING
-  tests: fs.Tests = fs.Tests()
-  run: fs.RunFlags = fs.RUN
+  setup: fs.Setup = fs.Setup()
 
 
 PRESETS = {
-  "paper": Config(scale=1.0, task=fs.Task(ways=20, tasks=1, queries=5), tests=fs.TESTS),
+  "paper": Config(scale=1.0, setup=fs.Setup(task=fs.Task(ways=20, tasks=1, queries=5), tests=fs.TESTS)),
   "cpu": Config(
     scale=20.0,
-    task=fs.Task(ways=30, queries=5, tasks=1),
-    outer=fs.Outer(2e-3, "cosine"),
-    training=fs.Training(3300, 500),
-    tests=fs.TESTS,
+    setup=fs.ON_CPU._replace(task=fs.Task(ways=30, queries=5, tasks=1), training=fs.Training(3300, 500)),
   ),
 }
 
 
 def build(config: Config) -> fs.Experiment:
   """Matching networks, with or without full context embeddings."""
-  encoder = fs.embedding_network(config.network, config.task.tasks)
+  encoder = fs.embedding_network(config.network, config.setup.task.tasks)
   learner = matching(encoder, read_steps=config.read_steps, scale=config.scale)
   trained, variant = fs.distorted(config.network, learner)
   variant = ("full context",) * bool(config.read_steps) + variant
   modes = [fs.EvalMode("matching", learner, "running statistics", variant=variant)]
   compares = fs.Comparison("attention", jax.nn.softmax)
-  return fs.few_shot_experiment(config, "matching", trained, modes, compares=compares)
+  return fs.few_shot_experiment(config.setup, "matching", trained, modes, compares=compares)
 
 
 if __name__ == "__main__":

@@ -26,36 +26,30 @@ class Config(NamedTuple):
   gradient: Gradient = "mixed"
   """"mixed" and "reverse" are exact, "first_order" leaves out second derivatives."""
   network: fs.AdaptedHead = fs.AdaptedHead()
-  data: fs.ImageData = fs.ImageData()
-  task: fs.Task = fs.Task()
-  outer: fs.Outer = fs.Outer()
-  training: fs.Training = fs.TRAINING
-  tests: fs.Tests = fs.Tests()
-  run: fs.RunFlags = fs.RUN
+  setup: fs.Setup = fs.Setup()
 
 
 PRESETS = {
   "paper": Config(),
   "cpu": Config(
     network=fs.AdaptedHead(head="repeated"),
-    task=fs.Task(queries=5, tasks=16),
-    outer=fs.Outer(2e-3, "cosine"),
-    training=fs.Training(11000),
-    tests=fs.TESTS,
+    setup=fs.ON_CPU._replace(training=fs.Training(11000)),
   ),
-  "demo": Config(task=fs.Task(queries=5, tasks=16), outer=fs.Outer(2e-3, "cosine"), training=fs.Training(1000, 250)),
+  "demo": Config(setup=fs.ON_CPU._replace(training=fs.Training(1000, 250), tests=fs.Tests())),
 }
 
 
 def build(config: Config) -> fs.Experiment:
   """Meta-SGD, which learns a rate for each weight."""
-  encoder, _, network, start = fs.with_linear_head(config.network, config.task.ways)
+  encoder, _, network, start = fs.with_linear_head(config.network, config.setup.task.ways)
   rates: dict[str, Any] = {"rate": (config.low_rate, config.high_rate), "gradient": config.gradient}
 
   def learner(steps, policy):
     return meta_sgd(network, steps, encoder=encoder, policy=policy, **rates, **start)
 
-  return fs.adapted_experiment(config, "meta_sgd", learner, config.inner_steps, config.test_inner_steps)
+  return fs.adapted_experiment(
+    config.setup, config.network, "meta_sgd", learner, config.inner_steps, config.test_inner_steps
+  )
 
 
 if __name__ == "__main__":

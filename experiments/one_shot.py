@@ -12,7 +12,6 @@ from tyro.conf import Positional
 from experiments.families import published
 from experiments.families.data import ImageData, slug, split_name
 from experiments.families.few_shot import finished
-from experiments.families.few_shot.config import FewShotConfig
 from experiments.families.few_shot.finished import FewShotRun
 from metajax.data import load
 from metajax.data import one_shot_runs as fixed_runs
@@ -73,13 +72,12 @@ def main(
     raise ValueError("expected the folder of a run, or of several, got none")
   found = [finished.read(folder, modules) for folder in folders]
   set_precision([one.run for one in found])
-  config = found[0].config
-  sizes = sorted({one.config.data.size for one in found})
+  sizes = sorted({one.setup.data.size for one in found})
   if len(sizes) > 1:
     raise ValueError(f"expected runs on pictures of one size, got {' and '.join(map(str, sizes))} pixels")
-  own = config.data
+  own = found[0].setup.data
   own = own._replace(data=data or own.data, split=split or ("" if data else own.split), download=download)
-  batches, where = _drawn(config._replace(data=own), found, ways, runs, seed) if fixed is None else (
+  batches, where = _drawn(own, found, ways, runs, seed) if fixed is None else (
     fixed_runs(fixed, size=own.size), "lake/fixed one-shot runs")  # fmt: skip
   example = next(batches())
   runs, ways = example.query.labels.shape[:2]
@@ -92,14 +90,13 @@ def main(
     records.publish(records.home(main), f"one-shot-{slug(own)}", [records.flat(one) for one in measured])
 
 
-def _drawn(config: FewShotConfig, found: list[FewShotRun], ways: int, runs: int, seed: int) -> tuple[Batches, str]:
+def _drawn(own: ImageData, found: list[FewShotRun], ways: int, runs: int, seed: int) -> tuple[Batches, str]:
   """Runs drawn from test classes, and what records call them."""
-  own = config.data
   part = f"{own.split}/test" if own.split else "test"
   kept: dict[str, Any] = {"skip_broken": own.skip_broken, "min_images_per_class": own.min_images_per_class}
   source = load(own.data, part, size=own.size, download=own.download, **kept)  # upright: a turned alphabet is none
   for one in found:
-    finished.check_unseen(one, config, source)
+    finished.check_unseen(one, own, source)
   return drawn_runs(source, ways=ways, runs=runs, seed=seed), split_name(own)
 
 
@@ -112,7 +109,7 @@ def _test(found: list[FewShotRun], given: Runs, example) -> list[Record]:
     for mode in (finished.named(mode, same[0], same, found) for mode in same[0].tests.modes):
       score = over_seeds([one_shot_runs(mode.learner, one.params, one.state, given.batches) for one in trained])
       print(f"  {mode.title} ({mode.policy})  {score}%")
-      training = same[0].config.training
+      training = same[0].setup.training
       said = {"steps": training.steps, "chosen_step": [int(one.step) for one in trained]}
       # How long the runs of a learner took to train, as their own records have it.
       took = round(sum(seconds_of(one.run) or 0 for one in same))

@@ -46,11 +46,7 @@ class Config(NamedTuple):
   tiles: Tiles = Tiles()
   clips: ClipFlags = ClipFlags()
   encoder: rep.EncoderFlags = rep.EncoderFlags("conv4")
-  data: rep.ImageData = rep.ImageData()
-  outer: rep.Outer = rep.Outer()
-  training: rep.Training = rep.TRAINING
-  probing: rep.Probing = rep.Probing()
-  run: rep.RunFlags = rep.RUN
+  setup: rep.Setup = rep.Setup()
 
 
 _ADAMW = rep.Outer(128, "adamw", 2e-3, decay=1e-4, warmup=50)
@@ -59,21 +55,27 @@ PRESETS = {
   "paper": Config(
     tiles=Tiles(1000, gap=11, jitter=11),
     encoder=rep.EncoderFlags("resnet50", stem="imagenet"),
-    data=rep.ImageData(size=224),
-    outer=rep.Outer(256, rate=0.1, warmup=5000),
-    training=rep.TRAINING._replace(steps=150000, validate_every=10000),
+    setup=rep.Setup(
+      data=rep.ImageData(size=224),
+      outer=rep.Outer(256, rate=0.1, warmup=5000),
+      training=rep.TRAINING._replace(steps=150000, validate_every=10000),
+    ),
   ),
-  "cpu": Config(outer=_ADAMW, training=_LETTERS),
+  "cpu": Config(setup=rep.Setup(outer=_ADAMW, training=_LETTERS)),
   "cpu_photos": Config(
     encoder=rep.EncoderFlags("resnet10", 0.25),
-    data=rep.ImageData(data="cifar10", size=32),
-    outer=_ADAMW._replace(warmup=100),
-    training=_LETTERS._replace(steps=2400, validate_every=600),
+    setup=rep.Setup(
+      data=rep.ImageData(data="cifar10", size=32),
+      outer=_ADAMW._replace(warmup=100),
+      training=_LETTERS._replace(steps=2400, validate_every=600),
+    ),
   ),
   "cpu_clips": Config(
-    data=rep.ImageData(data="sprites", size=32),
-    outer=_ADAMW._replace(batch_size=64),
-    training=_LETTERS._replace(steps=1200),
+    setup=rep.Setup(
+      data=rep.ImageData(data="sprites", size=32),
+      outer=_ADAMW._replace(batch_size=64),
+      training=_LETTERS._replace(steps=1200),
+    ),
   ),
 }
 
@@ -87,16 +89,16 @@ def asked_of(config: Config) -> Asked:
 
 def build(config: Config) -> rep.Experiment:
   """A pretext task, or true labels to compare it with."""
-  network = rep.encoder_of(config.encoder)
+  setup, network = config.setup, rep.encoder_of(config.encoder)
   if config.task == "supervised":
     learner = supervised(network)
-    return rep.representation_experiment(config, "supervised", learner, network, draw=_nothing, batches=_labelled)
+    return rep.representation_experiment(setup, "supervised", learner, network, draw=_nothing, batches=_labelled)
   of_clips, name = config.task in get_args(OfClips), config.task.replace("_", " ")
   asked = asked_of(config)
   network, head = asked.prepare(network), perceptron(config.hidden, len(asked.classes))
   task, answer = of_crops(asked.task) if config.crops else asked.task, answers(network, head)
-  load = partial(load_recorded, config.data, config.probing, config.clips, config.task == "audio_visual")
-  parts = parts_of(config, load if of_clips else None)
+  load = partial(load_recorded, setup.data, setup.probing, config.clips, config.task == "audio_visual")
+  parts = parts_of(setup, load if of_clips else None)
 
   def draw(folder, trained, parts):
     path, state = folder / "asked.png", trained.states[0]
@@ -105,14 +107,14 @@ def build(config: Config) -> rep.Experiment:
     return [("Asked and answered", "Questions about what was not trained on, and the answers.", path)]
 
   return rep.representation_experiment(
-    config,
+    setup,
     name,
     pretext(task, network, head, look=asked.look),
     network,
     draw=draw,
     parts=parts,
     batches=_recorded if of_clips else rep.without_labels,
-    scores=evaluators.PretextAccuracy(name, asked.questions, answer, parts, config.data),
+    scores=evaluators.PretextAccuracy(name, asked.questions, answer, parts, setup.data),
   )
 
 
@@ -120,12 +122,12 @@ def _nothing(*given):
   return []
 
 
-def _labelled(source, config, seed):
-  return examples(source, batch_size=config.outer.batch_size, seed=seed)
+def _labelled(source, setup, seed):
+  return examples(source, batch_size=setup.outer.batch_size, seed=seed)
 
 
-def _recorded(source, config, seed):
-  return recordings(source, batch_size=config.outer.batch_size, seed=seed)
+def _recorded(source, setup, seed):
+  return recordings(source, batch_size=setup.outer.batch_size, seed=seed)
 
 
 if __name__ == "__main__":

@@ -17,19 +17,12 @@ class Config(NamedTuple):
   gradient: Gradient = "mixed"
   """"mixed" and "reverse" are exact, "first_order" leaves out second derivatives."""
   network: fs.Adapted = fs.Adapted()
-  data: fs.ImageData = fs.ImageData()
-  task: fs.Task = fs.Task()
-  outer: fs.Outer = fs.Outer()
-  training: fs.Training = fs.TRAINING
-  tests: fs.Tests = fs.Tests()
-  run: fs.RunFlags = fs.RUN
+  setup: fs.Setup = fs.Setup()
 
 
 PRESETS = {
-  "paper": Config(task=fs.Task(tasks=16)),
-  "cpu": Config(
-    task=fs.Task(queries=5, tasks=16), outer=fs.Outer(2e-3, "cosine"), training=fs.Training(1500, 500), tests=fs.TESTS
-  ),
+  "paper": Config(setup=fs.Setup(task=fs.Task(tasks=16))),
+  "cpu": Config(setup=fs.ON_CPU._replace(training=fs.Training(1500, 500))),
 }
 
 
@@ -43,7 +36,7 @@ def build(config: Config) -> fs.Experiment:
   def learner(adapt, policy):
     return proto_maml(encoder, adapt, policy=policy)
 
-  return fs.adapted_experiment(config, "proto_maml", learner, *config.inner[1:], adapt)
+  return fs.adapted_experiment(config.setup, config.network, "proto_maml", learner, *config.inner[1:], adapt)
 
 
 if __name__ == "__main__":

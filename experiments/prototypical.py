@@ -25,39 +25,34 @@ class Config(NamedTuple):
   centre: bool = False
   """Bring each character to the middle and to one size before the network sees it."""
   network: fs.Embedding = fs.Embedding()
-  data: fs.ImageData = fs.ImageData()
-  task: fs.Task = fs.Task()
-  outer: fs.Outer = fs.Outer()
-  training: fs.Training = fs.TRAINING
-  tests: fs.Tests = fs.Tests()
-  run: fs.RunFlags = fs.RUN
+  setup: fs.Setup = fs.Setup()
 
 
 PRESETS = {
   "paper": Config(
-    task=fs.Task(ways=60, queries=5, tasks=1),
-    outer=fs.Outer(decay="halving"),
-    training=fs.Training(20000),
-    tests=fs.Tests(ALL),
+    setup=fs.Setup(
+      task=fs.Task(ways=60, queries=5, tasks=1),
+      outer=fs.Outer(decay="halving"),
+      training=fs.Training(20000),
+      tests=fs.Tests(ALL),
+    )
   ),
   "cpu": Config(
-    task=fs.Task(ways=30, queries=5, tasks=1),
-    outer=fs.Outer(2e-3, "cosine"),
-    training=fs.Training(2000, 500),
-    tests=fs.Tests(ALL),
+    setup=fs.ON_CPU._replace(
+      task=fs.Task(ways=30, queries=5, tasks=1), training=fs.Training(2000, 500), tests=fs.Tests(ALL)
+    )
   ),
   "demo": Config(
-    task=fs.Task(ways=20, queries=5, tasks=1),
-    outer=fs.Outer(2e-3, "cosine"),
-    training=fs.Training(400, 100),
-    tests=fs.Tests(("5w1s",)),
+    setup=fs.ON_CPU._replace(
+      task=fs.Task(ways=20, queries=5, tasks=1), training=fs.Training(400, 100), tests=fs.Tests(("5w1s",))
+    )
   ),
 }
 
 
 def build(config: Config) -> fs.Experiment:
   """Prototypical networks."""
-  encoder = fs.embedding_network(config.network, config.task.tasks)
+  encoder = fs.embedding_network(config.network, config.setup.task.tasks)
   encoder = fs.in_the_middle(encoder) if config.centre else encoder
   learner = prototypical(encoder, distance=config.distance, scale=SCALE)
   trained, variant = fs.distorted(config.network, learner)
@@ -67,7 +62,7 @@ def build(config: Config) -> fs.Experiment:
   else:
     compares = fs.Comparison("cosine", lambda logits: logits / SCALE)
   modes = [fs.EvalMode("prototypical", learner, "running statistics", variant=variant)]
-  return fs.few_shot_experiment(config, "prototypical", trained, modes, compares=compares)
+  return fs.few_shot_experiment(config.setup, "prototypical", trained, modes, compares=compares)
 
 
 if __name__ == "__main__":

@@ -17,35 +17,26 @@ class Config(NamedTuple):
   strength: Positive = 1.0
   """Of the ridge penalty, where it starts."""
   network: fs.Adapted = fs.Adapted()
-  data: fs.ImageData = fs.ImageData()
-  task: fs.Task = fs.Task()
-  outer: fs.Outer = fs.Outer()
-  training: fs.Training = fs.TRAINING
-  tests: fs.Tests = fs.Tests()
-  run: fs.RunFlags = fs.RUN
+  setup: fs.Setup = fs.Setup()
 
 
 PRESETS = {
   "paper": Config(),
   "cpu": Config(
-    task=fs.Task(ways=20, queries=5, tasks=2),
-    outer=fs.Outer(2e-3, "cosine"),
-    training=fs.Training(7000, 500),
-    tests=fs.TESTS,
+    setup=fs.ON_CPU._replace(task=fs.Task(ways=20, queries=5, tasks=2), training=fs.Training(7000, 500)),
   ),
 }
 
 
 def build(config: Config) -> fs.Experiment:
   """R2-D2, ridge regression on features."""
-  policy, filters, normalisation = config.network
+  _, filters, normalisation = config.network
   encoder = conv4(filters, downsample="stride", normalisation=normalisation)
 
   def learner(_, policy):
     return r2d2(encoder, policy=policy, strength=config.strength)
 
-  modes = fs.under_both("r2d2", learner, None, 0, policy, normalisation)
-  return fs.few_shot_experiment(config, "r2d2", learner(None, policy), modes)
+  return fs.adapted_experiment(config.setup, config.network, "r2d2", learner, 0)
 
 
 if __name__ == "__main__":

@@ -21,34 +21,28 @@ class Config(NamedTuple):
   """Channels of each layer of the embedding and of the relation module."""
   hidden: Width = 8
   """Units of the relation module's last layer."""
-  data: fs.ImageData = fs.ImageData()
-  task: fs.Task = fs.Task()
-  outer: fs.Outer = fs.Outer()
-  training: fs.Training = fs.TRAINING
-  tests: fs.Tests = fs.Tests()
-  run: fs.RunFlags = fs.RUN
+  setup: fs.Setup = fs.Setup()
 
 
 PRESETS = {
-  "paper": Config(task=fs.Task(queries=19, tasks=1), training=fs.Training(500000, 5000), tests=fs.TESTS),
+  "paper": Config(
+    setup=fs.Setup(task=fs.Task(queries=19, tasks=1), training=fs.Training(500000, 5000), tests=fs.TESTS)
+  ),
   "cpu": Config(
-    task=fs.Task(ways=10, queries=5, tasks=1),
-    outer=fs.Outer(2e-3, "cosine"),
-    training=fs.Training(6000),
-    tests=fs.TESTS,
+    setup=fs.ON_CPU._replace(task=fs.Task(ways=10, queries=5, tasks=1), training=fs.Training(6000)),
   ),
 }
 
 
 def build(config: Config) -> fs.Experiment:
   """Relation networks, which learn to compare."""
-  convolution = fs.convolution_for(config.task.tasks)
+  convolution = fs.convolution_for(config.setup.task.tasks)
   embedding = conv4(config.filters, pool="none", halvings=2, convolution=convolution)
   learner = relation(embedding, relation_module(config.filters, config.hidden, convolution=convolution))
   trained = augmented(learner, affine()) if config.distort else learner
   modes = [fs.EvalMode("relation", learner, "running statistics", variant=("distorted",) * config.distort)]
   compares = fs.Comparison("relation score", lambda scores: scores)
-  return fs.few_shot_experiment(config, "relation", trained, modes, compares=compares)
+  return fs.few_shot_experiment(config.setup, "relation", trained, modes, compares=compares)
 
 
 if __name__ == "__main__":

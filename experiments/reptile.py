@@ -12,6 +12,10 @@ from metajax import gradient_steps
 from metajax.experiment.bounds import Count, Positive, Steps
 from metajax.learners import reptile
 
+_SETUP = fs.Setup(
+  task=fs.Task(shots=5, queries=5, tasks=5), outer=fs.Outer(1.0, "linear"), training=fs.Training(100000, 5000)
+)
+
 
 class Config(NamedTuple):
   """Reptile on few-shot classification; the outer optimizer is gradient descent with the outer rate."""
@@ -25,12 +29,7 @@ class Config(NamedTuple):
   test_inner_steps: Steps = 50
   """Steps of the inner loop in validation and test."""
   network: fs.AdaptedHead = fs.AdaptedHead()
-  data: fs.ImageData = fs.ImageData()
-  task: fs.Task = fs.Task(shots=5, queries=5, tasks=5)
-  outer: fs.Outer = fs.Outer(1.0, "linear")
-  training: fs.Training = fs.Training(100000, 5000)
-  tests: fs.Tests = fs.Tests()
-  run: fs.RunFlags = fs.RUN
+  setup: fs.Setup = _SETUP
 
 
 PRESETS = {
@@ -39,16 +38,15 @@ PRESETS = {
     inner_rate=3e-3,  # three times the paper's, and twice its steps: a sixteenth of its training
     inner_steps=10,
     network=fs.AdaptedHead(head="zeros"),
-    training=fs.Training(6000),
-    tests=fs.TESTS,
+    setup=_SETUP._replace(training=fs.Training(6000), tests=fs.TESTS),
   ),
 }
 
 
 def build(config: Config) -> fs.Experiment:
   """Reptile, of first order."""
-  encoder, _, network, start = fs.with_linear_head(config.network, config.task.ways)
-  policy, normalisation = config.network.policy, config.network.normalisation
+  encoder, _, network, start = fs.with_linear_head(config.network, config.setup.task.ways)
+  policy = config.network.policy
   inner = optax.adam(config.inner_rate, b1=0)
 
   def adapt(steps):
@@ -60,8 +58,8 @@ def build(config: Config) -> fs.Experiment:
   per_step = gradient_steps(inner, config.inner_steps, gradient="first_order", per_step=True)
   minibatches = config.inner_steps, config.inner_batch
   learner = reptile(network, per_step, minibatches=minibatches, policy=policy, encoder=encoder, **start)
-  modes = fs.under_both("reptile", tuned, adapt, config.test_inner_steps, policy, normalisation)
-  return fs.few_shot_experiment(config, "reptile", learner, modes, optimizer=optax.sgd(fs.schedule(config)))
+  modes = fs.under_both("reptile", tuned, adapt, config.test_inner_steps, config.network)
+  return fs.few_shot_experiment(config.setup, "reptile", learner, modes, optimizer=optax.sgd(fs.schedule(config.setup)))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 python -m experiments.siamese --data omniglot --budget cpu     # 5-way 1-shot 95.8, 16 minutes on 1 CPU core
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -29,17 +30,12 @@ class Config(NamedTuple):
   centre: bool = False
   """Bring each character to the middle and to one size before the network sees it."""
   network: fs.Embedding = fs.Embedding()
-  data: fs.ImageData = fs.ImageData()
-  task: fs.Task = fs.Task()
-  outer: fs.Outer = fs.Outer()
-  training: fs.Training = fs.TRAINING
-  tests: fs.Tests = fs.TESTS
-  run: fs.RunFlags = fs.RUN
+  setup: fs.Setup = fs.Setup(tests=fs.TESTS)
 
 
 PRESETS = {
   "paper": Config(),
-  "cpu": Config(drawn="batch", outer=fs.Outer(2e-3, "cosine"), training=fs.Training(4500, 500)),
+  "cpu": Config(drawn="batch", setup=fs.ON_CPU._replace(task=fs.Task(), training=fs.Training(4500, 500))),
 }
 
 
@@ -54,11 +50,13 @@ def build(config: Config) -> fs.Experiment:
   variant += distortion + ("centred",) * config.centre
   modes = [fs.EvalMode("siamese", learner, "running statistics", variant=variant)]
   compares = fs.Comparison("matching probability", jnp.exp)
-  return fs.few_shot_experiment(config, "siamese", trained, modes, batches=_batches, compares=compares)
+  return fs.few_shot_experiment(
+    config.setup, "siamese", trained, modes, batches=partial(_batches, config), compares=compares
+  )
 
 
-def _batches(source, config, seed):
-  size, groups = config.batch_size, config.task.within_groups
+def _batches(config: Config, source, seed):
+  size, groups = config.batch_size, config.setup.task.within_groups
   if config.one_example:
     return examples(source, batch_size=size, seed=seed)
   if config.drawn == "batch":
@@ -67,7 +65,7 @@ def _batches(source, config, seed):
 
 
 def _check(config: Config):
-  if config.one_example and (config.network.distort or config.task.within_groups):
+  if config.one_example and (config.network.distort or config.setup.task.within_groups):
     raise ValueError("expected --one-example without --distort and --within-groups: it distorts, and knows no labels")
   if config.drawn == "batch" and config.one_example:
     raise ValueError("expected --drawn batch without --one-example, which is of given pairs")

@@ -33,11 +33,7 @@ class Config(NamedTuple):
   recipe: Recipe = "auto"
   """Of the views; by default handwriting for characters, simclr from 64 pixels, simclr_cifar below."""
   encoder: rep.EncoderFlags = rep.EncoderFlags()
-  data: rep.ImageData = rep.ImageData()
-  outer: rep.Outer = rep.Outer()
-  training: rep.Training = rep.TRAINING
-  probing: rep.Probing = rep.Probing()
-  run: rep.RunFlags = rep.RUN
+  setup: rep.Setup = rep.Setup()
 
 
 _CIFAR = rep.ImageData(data="cifar10", size=32)
@@ -46,28 +42,33 @@ PRESETS = {
   "paper": Config(
     temperature=0.1,
     encoder=rep.EncoderFlags("resnet50", stem="imagenet"),
-    data=rep.ImageData(size=224),
-    outer=rep.Outer(4096, warmup=3128),
-    training=rep.TRAINING._replace(steps=312800, validate_every=10000),
+    setup=rep.Setup(
+      data=rep.ImageData(size=224),
+      outer=rep.Outer(4096, warmup=3128),
+      training=rep.TRAINING._replace(steps=312800, validate_every=10000),
+    ),
   ),
   "cifar": Config(
     encoder=rep.EncoderFlags("resnet18"),
-    data=_CIFAR,
-    outer=rep.Outer(512, rate=0.5, warmup=975),
-    training=rep.TRAINING._replace(steps=19500),
+    setup=rep.Setup(
+      data=_CIFAR,
+      outer=rep.Outer(512, rate=0.5, warmup=975),
+      training=rep.TRAINING._replace(steps=19500),
+    ),
   ),
   "cpu": Config(
     hidden=256,
     encoder=rep.EncoderFlags("conv4"),
-    outer=_ADAMW,
-    training=rep.TRAINING._replace(steps=260, validate_every=65),
+    setup=rep.Setup(outer=_ADAMW, training=rep.TRAINING._replace(steps=260, validate_every=65)),
   ),
   "cpu_photos": Config(
     hidden=256,
     encoder=rep.EncoderFlags("resnet10", 0.25),
-    data=_CIFAR,
-    outer=_ADAMW._replace(rate=4e-3, warmup=200),
-    training=rep.TRAINING._replace(steps=3500, validate_every=500),
+    setup=rep.Setup(
+      data=_CIFAR,
+      outer=_ADAMW._replace(rate=4e-3, warmup=200),
+      training=rep.TRAINING._replace(steps=3500, validate_every=500),
+    ),
   ),
 }
 
@@ -79,15 +80,15 @@ def build(config: Config) -> rep.Experiment:
   how: dict[str, Any] = {"temperature": "learned" if config.learned_temperature else config.temperature}
   learner = simclr(network, head, view, **how)
   others = {"after the head": simclr(network, head, view, embedding="head", **how).embed}
-  return rep.representation_experiment(config, "simclr", learner, network, draw=rep.views(view), others=others)
+  return rep.representation_experiment(config.setup, "simclr", learner, network, draw=rep.views(view), others=others)
 
 
 def view_of(config: Config) -> View:
   """The view of a recipe's name."""
   recipe = config.recipe
   if recipe == "auto":
-    small = "simclr_cifar" if config.data.size < 64 else "simclr"
-    recipe = "handwriting" if config.data.data in ("glyphs", "omniglot") else small
+    small = "simclr_cifar" if config.setup.data.size < 64 else "simclr"
+    recipe = "handwriting" if config.setup.data.data in ("glyphs", "omniglot") else small
   return getattr(image, recipe)()
 
 

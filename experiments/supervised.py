@@ -42,17 +42,12 @@ class Config(NamedTuple):
   """Channels of each of the network's four layers."""
   normalisation: Normalisation = "batch"
   """In the network's layers."""
-  data: fs.ImageData = fs.ImageData()
-  task: fs.Task = fs.Task()
-  outer: fs.Outer = fs.Outer()
-  training: fs.Training = fs.TRAINING
-  tests: fs.Tests = fs.TESTS
-  run: fs.RunFlags = fs.RUN
+  setup: fs.Setup = fs.Setup(tests=fs.TESTS)
 
 
 PRESETS = {
   "paper": Config(),
-  "cpu": Config(outer=fs.Outer(decay="cosine"), training=fs.Training(10000)),
+  "cpu": Config(setup=fs.Setup(outer=fs.Outer(decay="cosine"), training=fs.Training(10000), tests=fs.TESTS)),
 }
 
 
@@ -64,8 +59,12 @@ def build(config: Config) -> fs.Experiment:
     fs.EvalMode("supervised", supervised(encoder, predictor), policy, None, (name, *("distorted",) * config.distort))
     for name, predictor in _predictors(config).items()
   ]
+
+  def batches(source, seed):
+    return examples(source, batch_size=config.batch_size, seed=seed)
+
   trained = augmented(modes[0].learner, affine()) if config.distort else modes[0].learner
-  return fs.few_shot_experiment(config, "supervised", trained, modes, batches=_batches)
+  return fs.few_shot_experiment(config.setup, "supervised", trained, modes, batches=batches)
 
 
 def _predictors(config: Config) -> dict:
@@ -79,10 +78,6 @@ def _predictors(config: Config) -> dict:
     "perceptron": lambda embed: perceptron_head(normalised(embed), of_head, config.hidden),
     "fine-tuned": partial(fine_tuned, adapt=of_all),
   }
-
-
-def _batches(source, config, seed):
-  return examples(source, batch_size=config.batch_size, seed=seed)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 python -m experiments.triplet --data omniglot --budget cpu     # 5-way 1-shot 98.2, 13 minutes on 1 CPU core
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 from experiments.families import few_shot as fs
@@ -27,17 +28,12 @@ class Config(NamedTuple):
   soft_margin: bool = False
   """Take log(1 + exp(...)) in place of a margin."""
   network: fs.Embedding = fs.Embedding()
-  data: fs.ImageData = fs.ImageData()
-  task: fs.Task = fs.Task()
-  outer: fs.Outer = fs.Outer()
-  training: fs.Training = fs.TRAINING
-  tests: fs.Tests = fs.TESTS
-  run: fs.RunFlags = fs.RUN
+  setup: fs.Setup = fs.Setup(tests=fs.TESTS)
 
 
 PRESETS = {
   "paper": Config(),
-  "cpu": Config(outer=fs.Outer(2e-3, "cosine"), training=fs.Training(3000, 500)),
+  "cpu": Config(setup=fs.ON_CPU._replace(task=fs.Task(), training=fs.Training(3000, 500))),
 }
 
 
@@ -53,11 +49,13 @@ def build(config: Config) -> fs.Experiment:
     fs.EvalMode("triplet", neighbour, "running statistics", variant=("nearest neighbour", *variant)),
   ]
   compares = fs.Comparison("squared distance", lambda logits: -logits, "smallest")
-  return fs.few_shot_experiment(config, "triplet", trained, modes, batches=_batches, compares=compares)
+  return fs.few_shot_experiment(
+    config.setup, "triplet", trained, modes, batches=partial(_batches, config), compares=compares
+  )
 
 
-def _batches(source, config, seed):
-  groups = config.task.within_groups
+def _batches(config: Config, source, seed):
+  groups = config.setup.task.within_groups
   if config.negatives == "given":
     return triplets(source, batch_size=config.classes * config.each, seed=seed, within_groups=groups)
   return balanced(source, classes=config.classes, each=config.each, seed=seed, within_groups=groups)

@@ -136,12 +136,12 @@ def _of_run(path: Path) -> Model:
     given = f"got one of {configuration(path)['experiment'][:60]} in {str(path)!r}"
     raise ValueError(f"expected a run of experiments.clip, {given}")
   run = read_run(path, [clip.__name__])
-  config, words = run.config, load_tokenizer(path / "tokenizer.json")
-  learner, channels = learner_of(config, words.vocabulary), run.configuration["channels"]
-  example = example_of(config, words, channels)
+  (model, setup), words = run.config, load_tokenizer(path / "tokenizer.json")
+  learner, channels = learner_of(model, setup.data, words.vocabulary), run.configuration["channels"]
+  example = example_of(model, setup.data, words, channels)
   batches = lambda seed: lambda start=0, shard=(0, 1): iter([example])
-  state = states_of(run, learner, optimizer_of(config), batches, best=False)[0]
-  tokenize, data = lambda texts: words(texts, config.text.length), config.data
+  state = states_of(run, learner, optimizer_of(setup), batches, best=False)[0]
+  tokenize, data = lambda texts: words(texts, model.text.length), setup.data
   return Model(learner, state.params, state.state, tokenize, data.size, channels, data.data == "glyphs")
 
 

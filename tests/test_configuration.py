@@ -10,6 +10,7 @@ from commands import run_command
 import experiments
 from experiments import evaluate, maml, one_shot
 from experiments.families.few_shot import finished
+from experiments.families.few_shot.config import Setup
 from metajax.experiment import FinishedRun, driver, read_run, records
 
 GOOD = {"experiment": "experiments.maml", "arguments": [], "flags": {}, "sessions": []}
@@ -107,7 +108,7 @@ def test_odd_content_is_one_line_that_names_the_folder(run, tmp_path, said):
 @pytest.mark.parametrize("said", [DEEP, "{}", "7", "[7]", '[{"train_seconds": "many"}]', '[{"learner": "maml"}]', "[]"])
 def test_odd_records_are_refused_by_name(tmp_path, said):
   (tmp_path / "records.json").write_text(said)
-  run = finished.FewShotRun(FinishedRun(tmp_path, None, None, {}), None, None)
+  run = finished.FewShotRun(FinishedRun(tmp_path, None, None, {}), Setup(), None, None)
   with pytest.raises(ValueError, match=str(tmp_path)):
     finished.seconds([run])
 

@@ -39,6 +39,7 @@ from experiments import (
 )
 from experiments.families import data
 from experiments.families.few_shot import experiment as few_shot
+from experiments.families.few_shot.networks import Adapted
 from metajax import gradient_steps
 from metajax.data import episodes, from_arrays
 from metajax.experiment import Record, driver, records
@@ -206,7 +207,7 @@ def test_one_training_is_tested_at_any_ways_in_each_way_to_use_it(command, monke
 def test_records_name_the_policy_that_was_tested(trained):
   """Under "transductive" alone an answer depends on the other queries."""
   make = lambda adapt, policy: maml_learner(convolutional, adapt, policy=policy)
-  tested = few_shot.under_both("maml", make, lambda n: gradient_steps(optax.sgd(0.1), n), 1, trained, "batch")
+  tested = few_shot.under_both("maml", make, lambda n: gradient_steps(optax.sgd(0.1), n), 1, Adapted(trained))
   support, query = jax.tree.map(lambda x: x[0], learners.pictures(0))
   changed = np.concatenate([query.inputs[:2], 5 + query.inputs[2:] ** 2])
   for way in tested:

@@ -35,18 +35,13 @@ class Config(NamedTuple):
   strength: float = 0.5
   """Of the penalty."""
   network: fs.Adapted = fs.Adapted()
-  data: fs.ImageData = fs.ImageData()
-  task: fs.Task = fs.Task()
-  outer: fs.Outer = fs.Outer()
-  training: fs.Training = fs.TRAINING
-  tests: fs.Tests = fs.Tests()
-  run: fs.RunFlags = fs.RUN
+  setup: fs.Setup = fs.Setup()
 
 
 def build(config: Config) -> fs.Experiment:
   encoder = fs.strided(config.network)
   learner = r2d2(encoder, policy=config.network.policy, strength=config.strength)
-  return fs.few_shot_experiment(config, "own", learner, [fs.EvalMode("own", learner)])
+  return fs.few_shot_experiment(config.setup, "own", learner, [fs.EvalMode("own", learner)])
 
 
 if __name__ == "__main__":
@@ -68,20 +63,16 @@ class Config(NamedTuple):
   area: float = 0.5
   """Least share of a picture that a crop has."""
   encoder: rep.EncoderFlags = rep.EncoderFlags("conv4")
-  data: rep.ImageData = rep.ImageData()
-  outer: rep.Outer = rep.Outer()
-  training: rep.Training = rep.TRAINING
-  probing: rep.Probing = rep.Probing()
-  run: rep.RunFlags = rep.RUN
+  setup: rep.Setup = rep.Setup()
 
 
-PRESETS = {"default": Config(), "small": Config(outer=rep.Outer(8, "adamw", 1e-3, warmup=1))}
+PRESETS = {"default": Config(), "small": Config(setup=rep.Setup(outer=rep.Outer(8, "adamw", 1e-3, warmup=1)))}
 
 
 def build(config: Config) -> rep.Experiment:
   network, view = rep.encoder_of(config.encoder), random_resized_crop(area=(config.area, 1.0))
   learner = simclr(network, projection_head(8, 4), view)
-  return rep.representation_experiment(config, "own", learner, network, draw=rep.views(view))
+  return rep.representation_experiment(config.setup, "own", learner, network, draw=rep.views(view))
 
 
 if __name__ == "__main__":

@@ -154,7 +154,7 @@ def test_few_shot_tasks_of_features_are_those_of_pictures():
   )
   learner = supervised(encoder)
   probing = representation.Probing(test=("3w2s",), test_tasks=40, test_queries=4)
-  tests = few_shot_tests(simclr.Config(probing=probing), Parts(source, source, source, source, True, source))
+  tests = few_shot_tests(representation.ImageData(), probing, Parts(source, source, source, source, True, source))
   init = jax.jit(lambda key: learner.init(key, Examples(np.zeros((2, 8, 8, 1)), np.eye(2))))
   trained = [TrainState(*init(jax.random.key(seed)), None, None, 0) for seed in range(2)]
   of_pictures, of_features = (

@@ -13,10 +13,11 @@ from metajax.experiment.artifacts import check_artifacts, write_artifacts
 from metajax.experiment.configuration import configuration
 from metajax.experiment.devices import on_devices
 from metajax.experiment.finished_page import write_page
+from metajax.experiment.groups import group_of
 from metajax.experiment.run_folder import Run
 from metajax.experiment.seeds import check_seeds, groups, seeds_of, side_by_side
 from metajax.experiment.training import recorded
-from metajax.experiment.types import Experiment, Trained, Training
+from metajax.experiment.types import Experiment, RunFlags, Trained, Training
 from metajax.mesh import devices_for, own_share, shard_batch, share
 from metajax.report import read_metrics
 from metajax.train import each_seed, fit, restore, seeds_at_once
@@ -75,7 +76,7 @@ def run(build: Build, config: Any) -> Path:
 
   Args:
     build: `config -> Experiment`; or several, which train one after the other, each in a folder of its name.
-    config: a NamedTuple with a `training` and a `run`.
+    config: a NamedTuple with a `Training` and a `RunFlags`, or with groups that have them.
 
   Returns:
     The run's folder.
@@ -85,9 +86,9 @@ def run(build: Build, config: Any) -> Path:
     OSError: if the folder cannot be written, or data cannot be read.
   """
   begun = _begun(build, config)
-  training, trained = config.training, []
+  training, flags, trained = group_of(config, Training), group_of(config, RunFlags), []
   steps = training.steps
-  with on_devices(begun.devices, fsdp=config.run.fsdp):
+  with on_devices(begun.devices, fsdp=flags.fsdp):
     this, parts = _written(begun, config)
     for part in parts:
       one, ended = part.experiment, []
@@ -102,15 +103,15 @@ def run(build: Build, config: Any) -> Path:
     warnings = headlines.warn(this.folder, measured)
     picture = write_page(this, [part.experiment for part in parts], trained, measured, warnings)
   print(f"the run's page: {this.folder / 'index.html'}")
-  if config.run.record:
+  if flags.record:
     records.publish(records.home(build), begun.name, measured, picture)
   return this.folder
 
 
 def _begun(build: Build, config: Any) -> _Begun:
   """What a config describes, all of it looked at; nothing is written yet."""
-  check_seeds(config.training)
-  run_folder.check(config.run)
+  check_seeds(group_of(config, Training))
+  run_folder.check(group_of(config, RunFlags))
   built = build(config)
   name = built.name if isinstance(built, Experiment) else command_line.module_of(build).rpartition(".")[2]
   this = run_folder.begin(name, build, config)
@@ -121,7 +122,7 @@ def _begun(build: Build, config: Any) -> _Begun:
   for part in parts:
     check_artifacts(this, part.experiment.artifacts)
   rows = jax.tree.leaves(parts[0].example)[0].shape[0] * share()[1]
-  return _Begun(name, this, parts, rows, devices_for(rows, config.training.devices))
+  return _Begun(name, this, parts, rows, devices_for(rows, group_of(config, Training).devices))
 
 
 def _written(begun: _Begun, config: Any) -> tuple[Run, list[_Part]]:
@@ -140,7 +141,7 @@ def _prepared(experiments: Mapping[str, Experiment], config: Any) -> list[_Part]
   """Each experiment with its batches, of which it is known, without compiling, that it can be trained on them."""
   parts = []
   for folder, one in experiments.items():
-    batches = [one.train_batches(seed) for seed in seeds_of(config.training)]
+    batches = [one.train_batches(seed) for seed in seeds_of(group_of(config, Training))]
     example = next(iter(own_share(batches[0])))
     # `init` is given the batch itself, as a learner may look at what is in it.
     shapes = jax.eval_shape(lambda key, one=one, batch=example: one.learner.init(key, batch), jax.random.key(0))
@@ -155,13 +156,14 @@ def _check_checkpoints(this: Run, part: _Part, config: Any):
   if not this.resumed:
     return
   params, state = part.shapes
-  for folder in groups(config.training, config.training.seeds_at_once or 1):
+  flags = group_of(config, Training)
+  for folder in groups(flags, flags.seeds_at_once or 1):
     Checkpoints(this.folder / part.folder / folder / "checkpoints").check({"params": params, "state": state})
 
 
 def _at_once(this: Run, part: _Part, config: Any) -> int:
   """How many seeds train side by side: as before, as asked, or as many as the memory allows."""
-  flags, one = config.training, part.experiment
+  flags, one = group_of(config, Training), part.experiment
   if flags.seeds == 1:
     return 1
   before = configuration(this.folder).get("seeds_at_once") if this.resumed else None

@@ -60,7 +60,7 @@ def evaluate(run: FinishedRun) -> list[Record]:
 
 
 def _trained(run: FinishedRun, experiment: Experiment) -> Trained:
-  flags, session = run.config.training, run.configuration["sessions"][-1]
+  flags, session = run.training, run.configuration["sessions"][-1]
   best, batches = experiment.keep == "best", {seed: experiment.train_batches(seed) for seed in seeds_of(flags)}
   states = states_of(run, experiment.learner, experiment.optimizer, batches.__getitem__, best)
   learner = experiment.learner if experiment.choose is None else experiment.choose(states)

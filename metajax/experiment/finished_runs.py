@@ -13,9 +13,10 @@ from metajax.checkpoint import Checkpoints
 from metajax.experiment import bounds, command_line, records
 from metajax.experiment.configuration import configuration
 from metajax.experiment.flags import LONGEST
+from metajax.experiment.groups import group_of
 from metajax.experiment.run_folder import FREE
 from metajax.experiment.seeds import groups, seeds_of, side_by_side
-from metajax.experiment.types import RunFlags
+from metajax.experiment.types import RunFlags, Training
 from metajax.train import TrainState, each_seed, restore
 from metajax.types import Batches, Learner
 
@@ -29,6 +30,11 @@ class FinishedRun(NamedTuple):
   module: ModuleType
   config: Any
   configuration: dict
+
+  @property
+  def training(self) -> Training:
+    """How long and how often it trained."""
+    return group_of(self.config, Training)
 
 
 def read_run(folder: Path, modules: Sequence[str]) -> FinishedRun:
@@ -47,10 +53,9 @@ def read_run(folder: Path, modules: Sequence[str]) -> FinishedRun:
   said = configuration(folder)
   try:
     config = command_line.parse(module.build, getattr(module, "PRESETS", None), said["arguments"])
+    group_of(config, RunFlags), group_of(config, Training)
   except ValueError as error:
     raise ValueError(f"{error} (the run in {str(folder)!r})") from None
-  if not isinstance(getattr(config, "run", None), RunFlags):
-    raise ValueError(f"expected a run of an experiment in {str(folder)!r}, got one of {module.__name__}")
   return FinishedRun(Path(folder), module, config, said)
 
 
@@ -88,7 +93,7 @@ def states_of(
   Raises:
     FileNotFoundError, ValueError: if the run has not got so far, or cannot be read.
   """
-  flags, states = run.config.training, []
+  flags, states = run.training, []
   at_once = run.configuration.get("seeds_at_once") or 1
   for part, seeds in groups(flags, at_once).items():
     batches, seed = side_by_side([batches_of(seed) for seed in seeds], seeds)
@@ -115,7 +120,7 @@ def same_learners(runs: Sequence[FinishedRun]) -> list[list[FinishedRun]]:
   for run in runs:
     learners.setdefault(training_of(run), []).append(run)
   for same in learners.values():
-    seeds = [seed for run in same for seed in seeds_of(run.config.training)]
+    seeds = [seed for run in same for seed in seeds_of(run.training)]
     if len(set(seeds)) < len(seeds):
       raise ValueError(f"expected runs of one learner to differ in their seeds, got {seeds} in {same[0].folder}, ...")
   return list(learners.values())
@@ -127,7 +132,7 @@ def set_precision(runs: Sequence[FinishedRun]):
   Raises:
     ValueError: if they have several.
   """
-  precisions = sorted({run.config.run.precision for run in runs})
+  precisions = sorted({group_of(run.config, RunFlags).precision for run in runs})
   if len(precisions) > 1:
     raise ValueError(f"expected runs of one --precision, got {' and '.join(precisions)}")
   jax.config.update("jax_default_matmul_precision", precisions[0])

@@ -12,6 +12,7 @@ import jax
 from metajax import paths
 from metajax.experiment import bounds, claims, command_line, records
 from metajax.experiment.configuration import configuration, plain
+from metajax.experiment.groups import group_of
 from metajax.experiment.types import RunFlags
 from metajax.mesh import from_first_host, meet_hosts, share
 
@@ -39,13 +40,13 @@ def begin(name: str, build: Callable, config: Any) -> Run:
   Args:
     name: of a new run, to which the time is added.
     build: the experiment's, in whose module its command is.
-    config: with a `run`, its RunFlags.
+    config: with its RunFlags somewhere.
 
   Raises:
     ValueError: if the folder holds a run and `resume` is False, or a run of other flags.
     OSError: if it cannot be written.
   """
-  asked = config.run
+  asked = group_of(config, RunFlags)
   there = check(asked)
   jax.config.update("jax_default_matmul_precision", asked.precision)
 

@@ -2,7 +2,7 @@
 
 An `Experiment` is what is trained, on what, and how it is judged; `metajax.experiment.main(build, PRESETS)` makes a
 command of a `build(config) -> Experiment`. A config is a NamedTuple of flags and of groups of flags, two of which the
-driver reads: `training`, a `Training`, and `run`, a `RunFlags`.
+driver reads, wherever they stand: one `Training` and one `RunFlags`.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,17 @@
 """Few-shot classification: tasks of unseen classes, model selection on validation tasks, tests beside the pixels."""
 
 from experiments.families.data import ImageData
-from experiments.families.few_shot.config import InnerLoop, Outer, Task, Tests, schedule
+from experiments.families.few_shot.config import (
+  ON_CPU,
+  TESTS,
+  TRAINING,
+  InnerLoop,
+  Outer,
+  Setup,
+  Task,
+  Tests,
+  schedule,
+)
 from experiments.families.few_shot.experiment import adapted_experiment, few_shot_experiment, under_both
 from experiments.families.few_shot.figures import Comparison
 from experiments.families.few_shot.networks import (
@@ -15,13 +25,10 @@ from experiments.families.few_shot.networks import (
   strided,
   with_linear_head,
 )
-from metajax.experiment import RUN, EvalMode, Experiment, RunFlags, Training, main
-
-TRAINING = Training(steps=60000)
-TESTS = Tests(test=("5w1s", "5w5s", "20w1s"))
+from metajax.experiment import EvalMode, Experiment, Training, main
 
 __all__ = [
-  "RUN",
+  "ON_CPU",
   "TESTS",
   "TRAINING",
   "Adapted",
@@ -33,7 +40,7 @@ __all__ = [
   "ImageData",
   "InnerLoop",
   "Outer",
-  "RunFlags",
+  "Setup",
   "Task",
   "Tests",
   "Training",

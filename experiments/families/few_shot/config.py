@@ -1,18 +1,18 @@
 """Flags that every few-shot experiment has, in groups."""
 
 import re
-from typing import Annotated, Literal, NamedTuple, Protocol
+from typing import Annotated, Literal, NamedTuple
 
 import optax
 
 from experiments.families.data import ImageData
-from experiments.families.few_shot.networks import Adapted, AdaptedHead
-from experiments.families.protocols import DataConfig
 from metajax.adapt import Gradient, gradient_steps
+from metajax.experiment import RUN, RunFlags, Training
 from metajax.experiment.bounds import Bounds, Count, Positive, Steps, TwoOrMore
 from metajax.types import Adapt
 
 Decay = Literal["none", "cosine", "linear", "halving"]
+TRAINING = Training(steps=60000)
 
 
 class Task(NamedTuple):
@@ -69,31 +69,26 @@ class Tests(NamedTuple):
   """Validation tasks, from classes cut from training."""
 
 
-class FewShotConfig(DataConfig, Protocol):
-  """The config of a few-shot experiment, which has flags of its own beside these."""
-
-  @property
-  def task(self) -> Task: ...
-
-  @property
-  def outer(self) -> Outer: ...
-
-  @property
-  def tests(self) -> Tests: ...
-
-  def _replace(self, *, data: ImageData = ..., tests: Tests = ...) -> "FewShotConfig": ...
+TESTS = Tests(test=("5w1s", "5w5s", "20w1s"))
 
 
-class AdaptedConfig(FewShotConfig, Protocol):
-  """That of a learner with an inner loop."""
+class Setup(NamedTuple):
+  """What every few-shot experiment has beside its learner."""
 
-  @property
-  def network(self) -> Adapted | AdaptedHead: ...
+  data: ImageData = ImageData()
+  task: Task = Task()
+  outer: Outer = Outer()
+  training: Training = TRAINING
+  tests: Tests = Tests()
+  run: RunFlags = RUN
 
 
-def schedule(config: FewShotConfig) -> optax.Schedule | float:
+ON_CPU = Setup(task=Task(queries=5, tasks=16), outer=Outer(2e-3, "cosine"), tests=TESTS)  # that most start from
+
+
+def schedule(setup: Setup) -> optax.Schedule | float:
   """The outer rate: constant, along a cosine or a line to 0 at the last step, or halved every 2,000 steps."""
-  (rate, decay), steps = config.outer, max(config.training.steps, 1)
+  (rate, decay), steps = setup.outer, max(setup.training.steps, 1)
   if decay == "linear":
     return optax.linear_schedule(rate, 0, steps)
   if decay == "cosine":
@@ -101,9 +96,9 @@ def schedule(config: FewShotConfig) -> optax.Schedule | float:
   return optax.exponential_decay(rate, 2000, 0.5, staircase=True) if decay == "halving" else rate
 
 
-def settings_of(config: FewShotConfig) -> list[tuple[int, int]]:
+def settings_of(setup: Setup) -> list[tuple[int, int]]:
   """Ways and shots of each setting to test at."""
-  return [ways_and_shots(text) for text in config.tests.test] or [(config.task.ways, config.task.shots)]
+  return [ways_and_shots(text) for text in setup.tests.test] or [(setup.task.ways, setup.task.shots)]
 
 
 def ways_and_shots(text: str) -> tuple[int, int]:

@@ -12,7 +12,8 @@ import optax
 from experiments.families import published
 from experiments.families.data import check_disjoint, describe, load_parts, rotates, slug, split_name
 from experiments.families.few_shot import figures
-from experiments.families.few_shot.config import AdaptedConfig, FewShotConfig, schedule, settings_of
+from experiments.families.few_shot.config import Setup, schedule, settings_of
+from experiments.families.few_shot.networks import Adapted, AdaptedHead
 from metajax.adapt import unchanged
 from metajax.data import Source, episodes
 from metajax.evaluate import few_shot_accuracy
@@ -25,11 +26,11 @@ from metajax.types import Batches, Episode, Examples, Learner
 LEAST_SIZE = 16  # of pictures that are halved four times
 VALIDATION_SEED = 1  # of the validation tasks, the same for every learner and every run
 PARTS = ("train", "validation", "test")
-Draw = Callable[[Source, FewShotConfig, int], Batches]  # of a source, a config and a seed
+Draw = Callable[[Source, int], Batches]  # of a source and a seed
 
 
 def few_shot_experiment(
-  config: FewShotConfig,
+  setup: Setup,
   name: str,
   learner: Learner,
   modes: Sequence[EvalMode],
@@ -38,58 +39,59 @@ def few_shot_experiment(
   batches: Draw | None = None,
   compares: figures.Comparison | None = None,
 ) -> Experiment:
-  """The experiment of a learner on a config's tasks. Data are loaded once they are needed.
+  """The experiment of a learner on a setup's tasks. Data are loaded once they are needed.
 
   Args:
-    config: its flags.
+    setup: the flags that all have.
     name: of its runs.
     learner: what is trained.
     modes: the ways to use it; the first one chooses the step by validation, and is shown on the run's page.
-    optimizer: the outer one; by default Adam with the config's schedule.
+    optimizer: the outer one; by default Adam with the setup's schedule.
     batches: what to train on; by default episodes.
     compares: what the run's page shows of each query and support picture, if anything.
 
   Raises:
     ValueError: if flags do not fit each other.
   """
-  if config.task.within_groups:
+  if setup.task.within_groups:
     modes = [mode._replace(variant=(*mode.variant, "within alphabets")) for mode in modes]
-  modes, tests = tuple(modes), config.tests
+  modes, tests, of_tasks = tuple(modes), setup.tests, batches is None
   check_curve(modes, tests.curve)
-  if batches is None:
-    check_shapes(learner, modes, config)
-  elif config.data.size < LEAST_SIZE:
-    raise ValueError(f"expected --size to be at least {LEAST_SIZE}, got {config.data.size}")
-  parts = functools.cache(lambda: _loaded(config))
-  validation = functools.cache(lambda: _validation(config, parts()["validation"]))
-  tested = functools.cache(lambda: test_batches(config, parts()["test"]))
+  if of_tasks:
+    check_shapes(learner, modes, setup)
+  elif setup.data.size < LEAST_SIZE:
+    raise ValueError(f"expected --size to be at least {LEAST_SIZE}, got {setup.data.size}")
+  draw = batches or functools.partial(training_batches, setup)
+  parts = functools.cache(lambda: _loaded(setup))
+  validation = functools.cache(lambda: _validation(setup, parts()["validation"]))
+  tested = functools.cache(lambda: test_batches(setup, parts()["test"]))
 
   def check(shapes, example):
     for some in (validation(), *tested().values()):
-      if batches is not None:
+      if not of_tasks:
         check_fits_test(modes, shapes, next(some()))
 
   def validate(params, state):
     return few_shot_accuracy(modes[0].learner, params, state, validation(), tests.validation_tasks).mean
 
   return Experiment(
-    f"{name}-{slug(config.data)}",
+    f"{name}-{slug(setup.data)}",
     learner,
-    optimizer or optax.adam(schedule(config)),
-    lambda seed: (batches or training_batches)(parts()["train"], config, seed),
-    (evaluator(config, modes, tested)._replace(trained_on_tasks=batches is None),),
+    optimizer or optax.adam(schedule(setup)),
+    lambda seed: draw(parts()["train"], seed),
+    (evaluator(setup, modes, tested)._replace(trained_on_tasks=of_tasks),),
     validate,
     "best",
-    lambda folder, trained, records: figures.draw(folder, modes[0].learner, trained, parts(), config, compares),
+    lambda folder, trained, records: figures.draw(folder, modes[0].learner, trained, parts(), setup, compares),
     lambda trained, records: figures.notes(parts()),
-    title=f"{name} on {slug(config.data)}",
+    title=f"{name} on {slug(setup.data)}",
     check=check,
   )
 
 
-def evaluator(config: FewShotConfig, modes: Sequence[EvalMode], tests: Callable[[], dict]) -> FewShot:
-  """The few-shot tests of a config."""
-  data, flags = config.data, config.tests
+def evaluator(setup: Setup, modes: Sequence[EvalMode], tests: Callable[[], dict]) -> FewShot:
+  """The few-shot tests of a setup."""
+  data, flags = setup.data, setup.tests
   about = {"data": slug(data), "split": split_name(data), "rotations": rotates(data)}
 
   def of_paper(mode, ways, shots):
@@ -103,8 +105,7 @@ def under_both(
   learner: Callable[[Any, str], Learner],
   adapt: Callable[[int], Any] | None,
   steps: int,
-  trained: str,
-  normalisation: str,
+  flags: Adapted | AdaptedHead,
 ) -> tuple[EvalMode, ...]:
   """A learner under the policy that it was trained with, and then under the other one.
 
@@ -113,11 +114,11 @@ def under_both(
     learner: `(adapt, policy) -> Learner`.
     adapt: `steps -> Adapt`; None for a learner that takes no steps.
     steps: to test with.
-    trained: the policy in training.
-    normalisation: the network's; all but "batch" have no statistics, and one policy.
+    flags: of its network, with the policy in training; without batch norm there are no statistics, and one policy.
   """
-  other = "support" if trained == "transductive" else "transductive"
-  policies = {trained: trained, other: f"{other}, trained {trained}"} if normalisation == "batch" else {trained: "none"}
+  trained, other = flags.policy, "support" if flags.policy == "transductive" else "transductive"
+  both = {trained: trained, other: f"{other}, trained {trained}"}
+  policies = both if flags.normalisation == "batch" else {trained: "none"}
 
   def mode(policy, text):
     if adapt is None:
@@ -128,7 +129,8 @@ def under_both(
 
 
 def adapted_experiment(
-  config: AdaptedConfig,
+  setup: Setup,
+  flags: Adapted | AdaptedHead,
   name: str,
   learner: Callable[[Any, str], Learner],
   steps: int,
@@ -138,7 +140,8 @@ def adapted_experiment(
   """The experiment of a learner with an inner loop, tested under both policies.
 
   Args:
-    config: its flags.
+    setup: the flags that all have.
+    flags: of its network.
     name: in the records.
     learner: `(adapt, policy) -> Learner`; without `adapt` `(steps, policy) -> Learner`, which has no curve over steps.
     steps: of the inner loop in training.
@@ -148,34 +151,33 @@ def adapted_experiment(
   Raises:
     ValueError: as `few_shot_experiment`.
   """
-  policy, normalisation = config.network.policy, config.network.normalisation
   tested = test_steps or steps
   if adapt is None:
-    modes = under_both(name, lambda _, policy: learner(tested, policy), None, 0, policy, normalisation)
-    return few_shot_experiment(config, name, learner(steps, policy), modes)
-  modes = under_both(name, learner, adapt, tested, policy, normalisation)
-  return few_shot_experiment(config, name, learner(adapt(steps), policy), modes)
+    modes = under_both(name, lambda _, policy: learner(tested, policy), None, 0, flags)
+    return few_shot_experiment(setup, name, learner(steps, flags.policy), modes)
+  modes = under_both(name, learner, adapt, tested, flags)
+  return few_shot_experiment(setup, name, learner(adapt(steps), flags.policy), modes)
 
 
-def _loaded(config: FewShotConfig) -> dict[str, Source]:
-  parts = load_parts(config.data, PARTS)
-  check_disjoint(config.data, **parts)
-  describe(config.data, parts)
+def _loaded(setup: Setup) -> dict[str, Source]:
+  parts = load_parts(setup.data, PARTS)
+  check_disjoint(setup.data, **parts)
+  describe(setup.data, parts)
   return parts
 
 
-def _validation(config: FewShotConfig, source: Source) -> Batches:
-  return tasks_of(source, *settings_of(config)[0], config.tests.test_queries, VALIDATION_SEED, "validation")
+def _validation(setup: Setup, source: Source) -> Batches:
+  return tasks_of(source, *settings_of(setup)[0], setup.tests.test_queries, VALIDATION_SEED, "validation")
 
 
-def test_batches(config: FewShotConfig, source: Source) -> dict[tuple[int, int], Batches]:
+def test_batches(setup: Setup, source: Source) -> dict[tuple[int, int], Batches]:
   """`{(ways, shots): tasks}` of each setting to test at."""
-  return {test: tasks_of(source, *test, config.tests.test_queries, TEST_SEED) for test in settings_of(config)}
+  return {test: tasks_of(source, *test, setup.tests.test_queries, TEST_SEED) for test in settings_of(setup)}
 
 
-def training_batches(source: Source, config: FewShotConfig, seed: int) -> Batches:
-  """The training tasks of a config."""
-  task = config.task
+def training_batches(setup: Setup, source: Source, seed: int) -> Batches:
+  """The training tasks of a setup."""
+  task = setup.task
   with _named("training", "--ways, --shots, --queries"):
     how = {"ways": task.ways, "shots": task.shots, "queries": task.queries, "within_groups": task.within_groups}
     return episodes(source, **how, tasks=task.tasks, seed=seed)
@@ -203,22 +205,22 @@ def check_fits_test(modes: Sequence[EvalMode], shapes: tuple, test_episodes: Epi
     check_fits(jax.eval_shape(mode.learner.predict, *shapes, support, query.inputs), query.labels)
 
 
-def check_shapes(learner: Learner, modes: Sequence[EvalMode], config: FewShotConfig):
+def check_shapes(learner: Learner, modes: Sequence[EvalMode], setup: Setup):
   """Finds before data are loaded, without compiling, what of a learner of episodes does not fit together.
 
   Raises:
     ValueError: if devices do not divide the tasks, pictures are too small for its network, or it cannot be tested at a
       setting.
   """
-  task, size = config.task, config.data.size
-  devices = devices_for(task.tasks, config.training.devices)
+  task, size = setup.task, setup.data.size
+  devices = devices_for(task.tasks, setup.training.devices)
   if task.tasks % devices:
     raise ValueError(f"expected --tasks that {devices} devices divide, got {task.tasks}")
   shapes = jax.eval_shape(
     learner.init, jax.random.key(0), _blank(size, task.tasks, task.ways, task.shots, task.queries)
   )
-  for ways, shots in settings_of(config):
-    check_fits_test(modes, shapes, _blank(size, 1, ways, shots, config.tests.test_queries))
+  for ways, shots in settings_of(setup):
+    check_fits_test(modes, shapes, _blank(size, 1, ways, shots, setup.tests.test_queries))
 
 
 def _blank(size: int, tasks: int, ways: int, *counts: int) -> Episode:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from experiments.families.data import left_out, slug
-from experiments.families.few_shot.config import FewShotConfig, settings_of
+from experiments.families.few_shot.config import Setup, settings_of
 from metajax.checks import counted
 from metajax.data import Source, episode_rows, select_classes
 from metajax.experiment.types import Figure, Trained
@@ -46,7 +46,7 @@ def draw(
   learner: Learner,
   trained: Trained,
   parts: Mapping[str, Source],
-  config: FewShotConfig,
+  setup: Setup,
   compares: Comparison | None,
 ) -> list[Figure]:
   """Draws a run's figures into a folder.
@@ -56,19 +56,19 @@ def draw(
     learner: whose `predict` is shown.
     trained: of which the first seed is shown.
     parts: the data.
-    config: the flags.
+    setup: the flags.
     compares: what is shown of each query and support picture, if anything.
   """
-  source, test, state = parts["test"], settings_of(config)[0], trained.states[0]
+  source, test, state = parts["test"], settings_of(setup)[0], trained.states[0]
   predict = jax.jit(learner.predict)
   answer = lambda episode: predict(state.params, state.state, episode.support, episode.query.inputs)
   figures = []
-  for task, (rows, episode) in enumerate(_episodes(source, test, config.tests.test_queries, seed=2, tasks=2)):
+  for task, (rows, episode) in enumerate(_episodes(source, test, setup.tests.test_queries, seed=2, tasks=2)):
     path = folder / ("episode.png" if task == 0 else f"episode-{task}.png")
     logits = answer(episode)
     names = [source.classes[label] for label in source.labels[rows[:, 0]]]
     right = 100 * np.mean(np.argmax(logits, -1) == np.argmax(episode.query.labels, -1))
-    title = f"{slug(config.data)}, unseen classes, one test episode ({right:.0f}% right)"
+    title = f"{slug(setup.data)}, unseen classes, one test episode ({right:.0f}% right)"
     episode_figure(episode, logits, path, title=title, names=names)
     said = f"{right:.0f}% of all its queries are right (green); an orange one was taken for the class of its letter."
     figures.append((f"Test episode {task + 1}", said, path))

@@ -5,29 +5,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 import experiments
-from experiments.families.data import load_part
-from experiments.families.few_shot.config import FewShotConfig
+from experiments.families.data import ImageData, load_part
+from experiments.families.few_shot.config import Setup
 from experiments.families.few_shot.experiment import check_fits_test
 from metajax.data import Source
 from metajax.experiment import EvalMode, Experiment, FewShot, FinishedRun, read_run, states_of
 from metajax.experiment.finished_runs import same_learners, seconds_of
+from metajax.experiment.groups import group_of, groups_of
 from metajax.train import TrainState
 from metajax.types import Episode
 
-GROUPS = ("data", "task", "outer", "training", "tests")  # of a few-shot config
-
 
 class FewShotRun(NamedTuple):
-  """A finished run, its experiment, and its few-shot tests."""
+  """A finished run, the flags that all have, its experiment, and its few-shot tests."""
 
   run: FinishedRun
+  setup: Setup
   experiment: Experiment
   tests: FewShot
-
-  @property
-  def config(self) -> FewShotConfig:
-    """Its flags."""
-    return self.run.config
 
 
 def read(folder: Path, modules: Sequence[str] = ()) -> FewShotRun:
@@ -41,16 +36,18 @@ def read(folder: Path, modules: Sequence[str] = ()) -> FewShotRun:
     OSError, ValueError: if there is none, or it is no few-shot run.
   """
   run = read_run(folder, (*experiments.commands(), *modules))
-  if not all(hasattr(run.config, group) for group in GROUPS):
+  if not groups_of(run.config, Setup):
     raise ValueError(f"expected a few-shot run, got one of {run.module.__name__} in {str(folder)!r}")
   experiment = run.module.build(run.config)
-  return FewShotRun(run, experiment, next(one for one in experiment.evaluate if isinstance(one, FewShot)))
+  return FewShotRun(
+    run, group_of(run.config, Setup), experiment, next(one for one in experiment.evaluate if isinstance(one, FewShot))
+  )
 
 
-def check_unseen(found: FewShotRun, config: FewShotConfig, test: Source):
+def check_unseen(found: FewShotRun, data: ImageData, test: Source):
   """Refuses test classes that the run was trained or chosen on, where the data are its own in another split."""
-  own = found.config.data
-  if own.data != config.data.data or own.split == config.data.split:
+  own = found.setup.data
+  if own.data != data.data or own.split == data.split:
     return
   seen = {name for part in ("train", "validation") for name in load_part(own, part).classes}
   if shared := seen.intersection(test.classes):

@@ -1,10 +1,8 @@
 """Flags of generative pre-training on pictures, in groups."""
 
-from typing import Annotated, NamedTuple, Protocol
+from typing import Annotated, NamedTuple
 
 from experiments.families.data import ImageData
-from experiments.families.representation.config import RepresentationConfig
-from experiments.families.transformers import Sampling, Transformer
 from metajax.data.text.corpus import is_text_file
 from metajax.experiment.bounds import ABOVE_0, BELOW_1, Bounds, Depth, Width
 
@@ -33,30 +31,6 @@ class Masking(NamedTuple):
   """Layers of the decoder."""
   crops: bool = False
   """Train on random crops."""
-
-
-class PicturesConfig(RepresentationConfig, Protocol):
-  """The config of generative pre-training on pictures."""
-
-  @property
-  def transformer(self) -> Transformer: ...
-
-
-class ImageGptConfig(PicturesConfig, Protocol):
-  """That of an image GPT."""
-
-  @property
-  def pixels(self) -> Pixels: ...
-
-  @property
-  def sampling(self) -> Sampling: ...
-
-
-class MaskedConfig(PicturesConfig, Protocol):
-  """That of a masked autoencoder."""
-
-  @property
-  def masking(self) -> Masking: ...
 
 
 def check_not_text(model: str, data: ImageData):

@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.families.generative_images.config import ImageGptConfig, check_not_text
+from experiments.families.data import ImageData
+from experiments.families.generative_images.config import Pixels, check_not_text
 from experiments.families.generative_images.scores import BATCH, COUNTED, SHOWN, pictures_of_source, records_of
+from experiments.families.representation.config import Setup
 from experiments.families.representation.data import Parts
 from experiments.families.representation.evaluators import (
   accuracy_of_neighbours,
@@ -20,6 +22,7 @@ from experiments.families.representation.evaluators import (
   of_curve,
 )
 from experiments.families.representation.experiment import check_pictures, parts_of, representation_experiment
+from experiments.families.transformers import Sampling, Transformer
 from metajax.data import Source, fit_palette, in_order
 from metajax.evaluate import features, independent_pixels
 from metajax.experiment import Experiment, Record, Trained
@@ -38,28 +41,30 @@ NAME = "image gpt"
 
 
 class PixelModel(NamedTuple):
-  """A decoder of pixels, the palette `[colours, channels]` that they are of, the picture's side, and the config."""
+  """A decoder of pixels, the palette `[colours, channels]` that they are of, the picture's side, and flags."""
 
   network: Network
   palette: np.ndarray
   pixels: int
-  config: ImageGptConfig
+  transformer: Transformer
+  sampling: Sampling
+  data: ImageData
 
 
-def image_gpt_experiment(config: ImageGptConfig) -> Experiment:
-  """An image GPT of a config's pictures. They are loaded first: the palette is learned from them."""
-  config.sampling.check()
-  check_not_text("image_gpt", config.data)
-  (colours, pixels), transformer = config.pixels, config.transformer
+def image_gpt_experiment(setup: Setup, transformer: Transformer, flags: Pixels, sampling: Sampling) -> Experiment:
+  """An image GPT of a setup's pictures. They are loaded first: the palette is learned from them."""
+  sampling.check()
+  check_not_text("image_gpt", setup.data)
+  colours, pixels = flags
   of_two_colours = decoder(3, transformer.size, pixels**2, **transformer.how)
-  check_pictures(image_gpt(of_two_colours, np.eye(2, 3), pixels).init, config.data.size)
-  parts = parts_of(config)
-  learned = lambda: fit_palette(parts().pictures, colours, size=pixels, seed=config.training.seed).tolist()
+  check_pictures(image_gpt(of_two_colours, np.eye(2, 3), pixels).init, setup.data.size)
+  parts = parts_of(setup)
+  learned = lambda: fit_palette(parts().pictures, colours, size=pixels, seed=setup.training.seed).tolist()
   palette = np.array(from_first_host(learned), np.float32)
   network = decoder(len(palette) + 1, transformer.size, pixels**2, **transformer.how)
-  model = PixelModel(network, palette, pixels, config)
+  model = PixelModel(network, palette, pixels, transformer, sampling, setup.data)
   return representation_experiment(
-    config,
+    setup,
     NAME,
     image_gpt(network, palette, pixels),
     pixel_encoder(network, palette, pixels),
@@ -82,7 +87,7 @@ def _best_layer(model: PixelModel, states: Sequence[TrainState], parts: Parts) -
 
 def _by_layers(model: PixelModel, state: TrainState, parts: Parts) -> list[float]:
   """The accuracy of nearest neighbours by the features of each layer, all of them of one pass."""
-  layers = model.config.transformer.layers + 1
+  layers = model.transformer.layers + 1
   embed = functools.partial(_embed_layers, model)
   known, asked = known_and_asked(embed, state.params, state.state, of_curve(parts))
   of_layer = lambda x, layer: x._replace(inputs=np.split(x.inputs, layers, -1)[layer])
@@ -99,7 +104,7 @@ def _embed_layers(model: PixelModel, params, state, pictures):
 
 def _likelihood(model: PixelModel, parts: Callable[[], Parts], trained: Trained, /) -> list[Record]:
   """The bits of a pixel, beside pixels that know nothing of each other."""
-  network, palette, pixels, config = model
+  network, palette, pixels, *_, data = model
   of, test = pixel_log_prob(network, pixels), parts().test
   own = [_bits_of_pixels(of, state, test) for state in trained.states]
   few = first(parts().pictures, COUNTED)
@@ -108,7 +113,7 @@ def _likelihood(model: PixelModel, parts: Callable[[], Parts], trained: Trained,
   print(f"\nwhat the next of {pixels} x {pixels} pixels is, of {len(palette)} colours, on what was not trained on")
   rows, what = {NAME: own, "independent pixels": [alone]}, f"{pixels} x {pixels} pixels of {len(palette)} colours"
   chance = round(math.log2(len(palette)), 4)
-  return records_of("bits_per_pixel", what, rows, parts(), config.data, trained, chance=chance)
+  return records_of("bits_per_pixel", what, rows, parts(), data, trained, chance=chance)
 
 
 def _bits_of_pixels(of: Callable, state: TrainState, test: Source) -> np.ndarray:
@@ -124,9 +129,9 @@ def _tokens(source: Source, palette, pixels: int) -> np.ndarray:
 
 def _draw(model: PixelModel, folder: Path, trained: Trained, parts: Parts) -> list[Figure]:
   """Samples, and halves of test pictures gone on with."""
-  network, palette, pixels, config = model
+  network, palette, pixels, _, sampling, _ = model
   params, state = trained.states[0].params["encoder"], trained.states[0].state["encoder"]
-  how: dict[str, Any] = config.sampling._asdict() | {"tokens": len(palette)}
+  how: dict[str, Any] = sampling._asdict() | {"tokens": len(palette)}
 
   def go_on(key, prompt):
     return sample(network, params, state["network"], key, prompt, pixels**2 + 1 - prompt.shape[1], **how)
@@ -141,7 +146,7 @@ def _draw(model: PixelModel, folder: Path, trained: Trained, parts: Parts) -> li
   shown = np.concatenate([np.asarray(coloured(row, state["palette"])) for row in rows])
   contact_sheet_figure(shown, [name for name in names for _ in range(SHOWN)], folder / "halves.png")
   return [
-    ("Samples", f"Pictures drawn pixel by pixel; {config.sampling.said}.", folder / "samples.png"),
+    ("Samples", f"Pictures drawn pixel by pixel; {sampling.said}.", folder / "samples.png"),
     ("Halves gone on with", "Pictures that were not trained on, as the palette has them, their upper half, and what "
      "may follow it.", folder / "halves.png"),
   ]  # fmt: skip

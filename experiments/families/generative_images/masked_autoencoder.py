@@ -10,11 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.families.generative_images.config import MaskedConfig, Masking, check_not_text
+from experiments.families.data import ImageData
+from experiments.families.generative_images.config import Masking, check_not_text
 from experiments.families.generative_images.scores import BATCH, COUNTED, SHOWN, pictures_of_source, records_of
+from experiments.families.representation.config import Setup
 from experiments.families.representation.data import Parts
 from experiments.families.representation.evaluators import first
 from experiments.families.representation.experiment import check_pictures, parts_of, representation_experiment
+from experiments.families.transformers import Transformer
 from metajax.data import in_order
 from metajax.experiment import Experiment, Record, Trained
 from metajax.experiment.headlines import MEAN_PATCH
@@ -42,31 +45,28 @@ class Towers(NamedTuple):
   learner: Learner
 
 
-def masked_experiment(config: MaskedConfig) -> Experiment:
-  """A masked autoencoder of a config's pictures, whose channels its decoder is made for."""
-  check_not_text("mae", config.data)
-  check_pictures(towers_of(config, 3).learner.init, config.data.size)
-  parts = parts_of(config)
-  towers = towers_of(config, parts().unlabelled.images.shape[-1])
-  flags = config.masking
+def masked_experiment(setup: Setup, transformer: Transformer, flags: Masking) -> Experiment:
+  """A masked autoencoder of a setup's pictures, whose channels its decoder is made for."""
+  check_not_text("mae", setup.data)
+  check_pictures(towers_of(transformer, flags, 3).learner.init, setup.data.size)
+  parts = parts_of(setup)
+  towers = towers_of(transformer, flags, parts().unlabelled.images.shape[-1])
   run = jax.jit(reconstruct(towers.encoder, towers.light, flags.patch, masked=flags.masked))
-  transformer = config.transformer
   whole = vision_transformer(transformer.size, flags.patch, pool="mean", positions="sine_cosine", **transformer.how)
   return representation_experiment(
-    config,
+    setup,
     NAME,
     towers.learner,
     whole,
     draw=functools.partial(_draw, run, flags),
     parts=parts,
-    scores=functools.partial(_scores, run, config, parts),
+    scores=functools.partial(_scores, run, flags, setup.data, parts),
     checked=True,
   )
 
 
-def towers_of(config: MaskedConfig, channels: int) -> Towers:
-  """The networks of a config for pictures of so many channels, and their learner."""
-  flags, transformer = config.masking, config.transformer
+def towers_of(transformer: Transformer, flags: Masking, channels: int) -> Towers:
+  """The networks for pictures of so many channels, and their learner."""
   how: dict[str, Any] = {"positions": "sine_cosine", **transformer.how}
   encoder = vision_transformer(transformer.size, flags.patch, pool="none", **how)
   heads = math.gcd(flags.decoder_width, max(1, flags.decoder_width // 32))
@@ -77,13 +77,14 @@ def towers_of(config: MaskedConfig, channels: int) -> Towers:
   return Towers(encoder, light, masked_autoencoder(encoder, light, flags.patch, **seen))
 
 
-def _scores(run: Callable, config: MaskedConfig, parts: Callable[[], Parts], trained: Trained, /) -> list[Record]:
+def _scores(
+  run: Callable, flags: Masking, data: ImageData, parts: Callable[[], Parts], trained: Trained, /
+) -> list[Record]:
   """The error of hidden patches, beside guesses that see less."""
-  flags = config.masking
   found, hidden = _errors(run, trained, parts(), flags), f"{100 * flags.masked:g}%"
   print(f"\npatches that are hidden, {hidden} of them, on what was not trained on: squared error")
   of = f"hidden patches of {flags.patch} pixels, {hidden}{', each of mean 0 and variance 1' * flags.normalise}"
-  return records_of("reconstruction_error", of, found, parts(), config.data, trained)
+  return records_of("reconstruction_error", of, found, parts(), data, trained)
 
 
 def _errors(run: Callable, trained: Trained, parts: Parts, flags: Masking) -> dict[str, list[np.ndarray]]:

@@ -7,8 +7,8 @@ import numpy as np
 import optax
 
 from experiments.families.data import ImageData, slug
+from experiments.families.image_text.config import Setup
 from experiments.families.image_text.data import CATEGORIES, Data, Test
-from experiments.families.representation.config import ProbedConfig
 from experiments.families.representation.evaluators import about, few_shot_tests
 from metajax.data import Source, in_order
 from metajax.evaluate import ZeroShot, class_embeddings, features, over_seeds, prompts, retrieval, summarise, zero_shot
@@ -58,7 +58,7 @@ class Transfer(NamedTuple):
     data: `() -> Data`.
     tokenize: texts to tokens.
     encoder: of pictures, before its projection.
-    config: the flags.
+    setup: the flags that all have.
     optimizer: of the training, for the network as it started.
   """
 
@@ -67,12 +67,12 @@ class Transfer(NamedTuple):
   data: Callable[[], Data]
   tokenize: Callable
   encoder: Network
-  config: ProbedConfig
+  setup: Setup
   optimizer: optax.GradientTransformation
 
   def __call__(self, trained: Trained, /) -> list[Record]:
     """Prints all scores, and gives the records."""
-    data, images, said = self.data(), self.config.data, training_of(trained)
+    data, images, said = self.data(), self.setup.data, training_of(trained)
     measured = self._measured(self.name, self.variant, trained.learner, trained.states, said)
     none = said | {"train_seconds": 0, "steps": 0}
     untrained = start(trained.learner, self.optimizer, next(iter(own_share(trained.batches[0]))), trained.seed)
@@ -82,7 +82,7 @@ class Transfer(NamedTuple):
       own = Representation(self.name, trained.learner.embed, trained.states, self.variant)
       measured += by_pixels(data, images, trained)
       measured += probe_all([own], data.probes.splits, about(images, data.probes), said, unseen=data.probes.unseen)
-      tests = few_shot_tests(self.config, data.probes)
+      tests = few_shot_tests(images, self.setup.probing, data.probes)
       measured += few_shot_all({title: (trained.learner, trained.states)}, tests, said)
     return measured
 
@@ -95,8 +95,8 @@ class Transfer(NamedTuple):
       for what, (_, chance) in each[0].items():
         score = over_seeds([scores[what][0] for scores in each])
         print(f"  {title}: {test.name}, {what.replace('_', ' ')}: {score}% (chance {chance:.2g}%)")
-        seeds = self.config.training.seeds
-        measured.append(_record(name, variant, test, what, score, chance, self.config.data, seeds, said))
+        seeds = self.setup.training.seeds
+        measured.append(_record(name, variant, test, what, score, chance, self.setup.data, seeds, said))
     return measured
 
 

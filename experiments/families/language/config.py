@@ -1,14 +1,11 @@
 """Flags of language models, in groups."""
 
-from typing import Annotated, NamedTuple, Protocol
+from typing import Annotated, NamedTuple
 
-from experiments.families.protocols import DataConfig
-from experiments.families.representation.config import Outer
-from experiments.families.transformers import Sampling, Transformer
-from metajax.experiment import Training
+from experiments.families.data import ImageData
+from experiments.families.representation.config import TRAINING, Outer
+from metajax.experiment import RUN, RunFlags, Training
 from metajax.experiment.bounds import Bounds
-
-TRAINING = Training(seeds_at_once=1)
 
 
 class Text(NamedTuple):
@@ -22,17 +19,10 @@ class Text(NamedTuple):
   """Texts to go on with, of long ones the end, half of --length; by default beginnings of the test."""
 
 
-class LanguageConfig(DataConfig, Protocol):
-  """The config of a language model."""
+class Setup(NamedTuple):
+  """What a language model has beside its network."""
 
-  @property
-  def transformer(self) -> Transformer: ...
-
-  @property
-  def text(self) -> Text: ...
-
-  @property
-  def sampling(self) -> Sampling: ...
-
-  @property
-  def outer(self) -> Outer: ...
+  data: ImageData = ImageData()
+  outer: Outer = Outer(optimizer="adamw")
+  training: Training = TRAINING
+  run: RunFlags = RUN

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.families.language.config import LanguageConfig
+from experiments.families.data import ImageData
+from experiments.families.language.config import Text
 from metajax.data import Tokenizer, load_texts, train_tokenizer
 from metajax.data.text.corpus import is_text_file, rows_of_texts
 from metajax.experiment.terminal import printable
@@ -29,13 +30,13 @@ class Corpus(NamedTuple):
   about: np.ndarray
 
 
-def load_corpus(config: LanguageConfig) -> Corpus:
-  """The corpus of a config, which is told of.
+def load_corpus(data: ImageData, flags: Text) -> Corpus:
+  """The corpus of the data, which is told of.
 
   Raises:
     ValueError, OSError: as `metajax.data.load_texts`, or if too little is tested on.
   """
-  data, (vocabulary, length, _) = config.data, config.text
+  vocabulary, length, _ = flags
   groups = {part: load_texts(data.data, part, download=data.download) for part in PARTS}
   texts = {part: [text for group in some for text in group] for part, some in groups.items()}
   in_parts = is_text_file(data.data)  # of one text, so that a row has neither start nor end of its own

@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.families.data import slug
-from experiments.families.language.config import LanguageConfig
+from experiments.families.data import ImageData, slug
 from experiments.families.language.corpus import PARTS, Corpus, counts
 from metajax.data.text.corpus import is_text_file
 from metajax.data.text.tokenizer import clean
@@ -26,17 +25,17 @@ class Likelihood(NamedTuple):
     name: of the learner, in the records.
     foretell: `(params, state, rows) -> log-probabilities [n, length - 1]`.
     corpus: `() -> Corpus`.
-    config: the flags.
+    data: which texts.
   """
 
   name: str
   foretell: Callable
   corpus: Callable[[], Corpus]
-  config: LanguageConfig
+  data: ImageData
 
   def __call__(self, trained: Trained, /) -> list[Record]:
     """Prints the bits of both models, and gives the records."""
-    corpus, data = self.corpus(), self.config.data
+    corpus = self.corpus()
     rows, tokenizer = corpus.rows["test"], corpus.tokenizer
     together = lambda values: np.bincount(corpus.about, values)[np.unique(corpus.about)]
     found = [together(bits(self.foretell(state.params, state.state, rows))) for state in trained.states]
@@ -46,7 +45,7 @@ class Likelihood(NamedTuple):
     count = sum(len(text if tokenizer.verbatim else clean(text)) + 1 for text in corpus.texts["test"])
     letters = tokens * count / tokens.sum()
     nothing = np.log2(tokenizer.vocabulary) * tokens.sum()  # bits of tokens that are all as likely
-    about, measured = {"data": slug(data), "split": "test", "of": self._of(tokenizer), "tested": len(tokens)}, []
+    about, measured = {"data": slug(self.data), "split": "test", "of": self._of(tokenizer), "tested": len(tokens)}, []
     untrained = {"train_seconds": 0, "steps": 0, "seed": trained.seed}
     for name, variant, all_bits in ((self.name, (), found), (BIGRAM[0], BIGRAM[1:], [counted])):
       said = training_of(trained) if name == self.name else untrained
@@ -64,7 +63,7 @@ class Likelihood(NamedTuple):
 
   def _of(self, tokenizer) -> str:
     """What is foretold, in the title of the records' table."""
-    in_parts = is_text_file(self.config.data.data)
+    in_parts = is_text_file(self.data.data)
     things = "rows of a text, several together" if in_parts else "pictures' captions or names"
     return f"{things}, in tokens of a vocabulary of {tokenizer.vocabulary:,}"
 

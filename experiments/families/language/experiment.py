@@ -9,10 +9,11 @@ import numpy as np
 import optax
 
 from experiments.families.data import slug
-from experiments.families.language.config import LanguageConfig
+from experiments.families.language.config import Setup, Text
 from experiments.families.language.corpus import Corpus, counts, load_corpus
 from experiments.families.language.evaluators import Likelihood, bits
 from experiments.families.representation.config import check, rate_of
+from experiments.families.transformers import Sampling, Transformer
 from metajax.data import token_batches
 from metajax.evaluate import dataset_log_prob
 from metajax.experiment import Experiment
@@ -26,66 +27,66 @@ CURVE_ROWS = 1000  # that the curve is of
 WRITTEN, GIVEN = 12, 3  # samples on the page, and words of the texts that are gone on with
 
 
-def gpt_experiment(config: LanguageConfig) -> Experiment:
-  """A GPT of a config's texts.
+def gpt_experiment(setup: Setup, transformer: Transformer, text: Text, sampling: Sampling) -> Experiment:
+  """A GPT of a setup's texts.
 
   Raises:
     ValueError, OSError: as `metajax.data.load_texts`.
   """
-  config.sampling.check()
-  check(config.training, config.outer.batch_size, config.outer.warmup, ())
-  if config.outer.optimizer != "adamw":
-    raise ValueError(f"expected --optimizer adamw of a gpt, got {config.outer.optimizer!r}")
-  network_of(config, config.text.vocabulary)  # refuses what does not fit
-  corpus = load_corpus(config)
-  size, rows = config.outer.batch_size, corpus.rows
+  sampling.check()
+  check(setup.training, setup.outer.batch_size, setup.outer.warmup, ())
+  if setup.outer.optimizer != "adamw":
+    raise ValueError(f"expected --optimizer adamw of a gpt, got {setup.outer.optimizer!r}")
+  network_of(transformer, text, text.vocabulary)  # refuses what does not fit
+  corpus = load_corpus(setup.data, text)
+  size, rows = setup.outer.batch_size, corpus.rows
   if size > len(rows["train"]):
     raise ValueError(f"expected a --batch-size of at most all {len(rows['train'])} rows, got {size}")
-  network = network_of(config, corpus.tokenizer.vocabulary)
+  network = network_of(transformer, text, corpus.tokenizer.vocabulary)
   foretell, some = functools.partial(dataset_log_prob, log_prob(network)), rows["validation"][:CURVE_ROWS]
   return Experiment(
-    f"gpt-{slug(config.data)}",
+    f"gpt-{slug(setup.data)}",
     gpt(network),
-    optimizer_of(config),
+    optimizer_of(setup),
     lambda seed: token_batches(rows["train"], batch_size=size, seed=seed),
-    (Likelihood("gpt", foretell, lambda: corpus, config),),
+    (Likelihood("gpt", foretell, lambda: corpus, setup.data),),
     lambda params, state: -bits(foretell(params, state, some)).sum() / counts(some).sum(),
     "best",
-    notes=lambda trained, records: _samples(network, trained.states[0], corpus, config),
+    notes=lambda trained, records: _samples(network, trained.states[0], corpus, text, sampling),
     artifacts={"tokenizer.json": corpus.tokenizer.save},
-    title=f"gpt on {slug(config.data)}",
+    title=f"gpt on {slug(setup.data)}",
   )
 
 
-def network_of(config: LanguageConfig, vocabulary: int) -> Network:
-  """The decoder of a config."""
-  return decoder(vocabulary, config.transformer.size, config.text.length, **config.transformer.how)
+def network_of(transformer: Transformer, text: Text, vocabulary: int) -> Network:
+  """The decoder of so many tokens."""
+  return decoder(vocabulary, transformer.size, text.length, **transformer.how)
 
 
-def optimizer_of(config: LanguageConfig) -> optax.GradientTransformation:
+def optimizer_of(setup: Setup) -> optax.GradientTransformation:
   """AdamW as GPT has it: gradients of a norm of at most 1, and a shorter memory of their squares."""
   return optax.chain(
     optax.clip_by_global_norm(1.0),
-    adamw(rate_of(config.outer, config.training.steps), decay=config.outer.decay, b2=0.95),
+    adamw(rate_of(setup.outer, setup.training.steps), decay=setup.outer.decay, b2=0.95),
   )
 
 
-def _samples(network: Network, trained: TrainState, corpus: Corpus, config: LanguageConfig) -> list:
+def _samples(network: Network, trained: TrainState, corpus: Corpus, text: Text, sampling: Sampling) -> list:
   """Texts that were written, for the page, which are printed too."""
-  write = functools.partial(_written, network, trained, corpus.tokenizer, config)
-  notes = [("Samples", [text for _, text in write([""] * WRITTEN)])]
-  prompts = config.text.prompts or [" ".join(text.split()[:GIVEN]) for text in _spread(corpus.texts["test"])]
-  notes += [("Gone on with", [f"{given} → {text}" for given, text in write(prompts)])]
+  write = functools.partial(_written, network, trained, corpus.tokenizer, text.length, sampling)
+  notes = [("Samples", [written for _, written in write([""] * WRITTEN)])]
+  prompts = text.prompts or [" ".join(one.split()[:GIVEN]) for one in _spread(corpus.texts["test"])]
+  notes += [("Gone on with", [f"{given} → {written}" for given, written in write(prompts)])]
   for heading, lines in notes:
     print(f"\n{heading.lower()}", *map(printable, lines), sep="\n  ")
   return notes
 
 
 def _written(
-  network: Network, trained: TrainState, tokenizer, config: LanguageConfig, prompts: Sequence[str]
+  network: Network, trained: TrainState, tokenizer, length: int, sampling: Sampling, prompts: Sequence[str]
 ) -> list[tuple[str, str]]:
   """Each prompt, of a long one the end, half of what the network can read, and what is written after it."""
-  how, length = config.sampling._asdict() | {"end": tokenizer.end}, config.text.length
+  how = sampling._asdict() | {"end": tokenizer.end}
   begin = tokenizer.ids(["\n"])[0] if tokenizer.verbatim else [tokenizer.start]
   written = []
   for i, prompt in enumerate(tokenizer.ids(prompts)):

@@ -1,17 +1,14 @@
 """Pretraining without labels: what is learned, and what frozen features are worth beside two baselines."""
 
 from experiments.families.data import ImageData
-from experiments.families.representation.config import Outer, Probing, RepresentationConfig
+from experiments.families.representation.config import TRAINING, Outer, Probing, Setup
 from experiments.families.representation.encoders import EncoderFlags, encoder_of
 from experiments.families.representation.evaluators import FrozenFeatures
 from experiments.families.representation.experiment import representation_experiment, without_labels
 from experiments.families.representation.figures import views
-from metajax.experiment import RUN, Experiment, RunFlags, Training, main
-
-TRAINING = Training(seeds_at_once=1)
+from metajax.experiment import Experiment, Training, main
 
 __all__ = [
-  "RUN",
   "TRAINING",
   "EncoderFlags",
   "Experiment",
@@ -19,8 +16,7 @@ __all__ = [
   "ImageData",
   "Outer",
   "Probing",
-  "RepresentationConfig",
-  "RunFlags",
+  "Setup",
   "Training",
   "encoder_of",
   "main",

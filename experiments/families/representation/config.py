@@ -1,16 +1,18 @@
 """Flags that every pretraining experiment has, in groups."""
 
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import optax
 
+from experiments.families.data import ImageData
 from experiments.families.few_shot.config import ways_and_shots
-from experiments.families.protocols import DataConfig
 from experiments.families.representation.data import Classes
-from metajax.experiment import Training
+from metajax.experiment import RUN, RunFlags, Training
 from metajax.experiment.bounds import Count, NotNegative, Positive, TwoOrMore, ZeroOrMore
 from metajax.mesh import devices_for
 from metajax.train import adamw, lars, scaled_rate, warmup_cosine
+
+TRAINING = Training(seeds_at_once=1)
 
 
 class Outer(NamedTuple):
@@ -43,24 +45,20 @@ class Probing(NamedTuple):
   """Test tasks of each setting."""
 
 
-class ProbedConfig(DataConfig, Protocol):
-  """The config of whatever has frozen features that are tested."""
+class Setup(NamedTuple):
+  """What every pretraining experiment has beside its learner."""
 
-  @property
-  def probing(self) -> Probing: ...
-
-
-class RepresentationConfig(ProbedConfig, Protocol):
-  """The config of a pretraining experiment, which has flags of its own beside these."""
-
-  @property
-  def outer(self) -> Outer: ...
+  data: ImageData = ImageData()
+  outer: Outer = Outer()
+  training: Training = TRAINING
+  probing: Probing = Probing()
+  run: RunFlags = RUN
 
 
-def optimizer_of(config: RepresentationConfig) -> optax.GradientTransformation:
-  """The config's, with its schedule."""
-  make = lars if config.outer.optimizer == "lars" else adamw
-  return make(rate_of(config.outer, config.training.steps), decay=config.outer.decay)
+def optimizer_of(setup: Setup) -> optax.GradientTransformation:
+  """The setup's, with its schedule."""
+  make = lars if setup.outer.optimizer == "lars" else adamw
+  return make(rate_of(setup.outer, setup.training.steps), decay=setup.outer.decay)
 
 
 def rate_of(outer: Outer, steps: int) -> optax.Schedule:

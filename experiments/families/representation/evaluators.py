@@ -8,9 +8,9 @@ import numpy as np
 import optax
 
 from experiments.families import published
-from experiments.families.data import rotates, slug, split_name
+from experiments.families.data import ImageData, rotates, slug, split_name
 from experiments.families.few_shot.experiment import tasks_of
-from experiments.families.representation.config import ProbedConfig, RepresentationConfig, settings_of
+from experiments.families.representation.config import Probing, Setup, settings_of
 from experiments.families.representation.data import Parts
 from metajax.data import Source, in_order, select_rows
 from metajax.evaluate import features, neighbour_classes
@@ -44,7 +44,7 @@ class FrozenFeatures(NamedTuple):
     optimizer: of the training, for the network as it started.
     encoder: the part that is kept; of several inputs `{name: Network}`, pictures first.
     parts: `() -> Parts`.
-    config: the flags.
+    setup: the flags.
     others: `{what sets them apart: embed}`: more features of the learner.
     choose: `(states, parts) -> Learner`: which features are looked at, by validation pictures.
   """
@@ -54,13 +54,13 @@ class FrozenFeatures(NamedTuple):
   optimizer: optax.GradientTransformation
   encoder: Network | Mapping[str, Network]
   parts: Callable[[], Parts]
-  config: RepresentationConfig
+  setup: Setup
   others: Mapping[str, EmbedFn] = {}
   choose: Callable[[Sequence[TrainState], Parts], Learner] | None = None
 
   def __call__(self, trained: Trained, /) -> list[Record]:
     """Prints the accuracies of all, and gives the records."""
-    parts, data = self.parts(), self.config.data
+    parts, data = self.parts(), self.setup.data
     seeds = range(trained.seed, trained.seed + len(trained.states))
     untrained = [self._untrained(batches, seed) for batches, seed in zip(trained.batches, seeds, strict=True)]
     beside = self.learner if self.choose is None else self.choose(untrained, parts)
@@ -77,7 +77,7 @@ class FrozenFeatures(NamedTuple):
       parts.unseen,
     )
     learners = {self.name: (trained.learner, trained.states), UNTRAINED: (beside, untrained)}
-    return measured + few_shot_all(learners, few_shot_tests(self.config, parts), said, parts.episodes)
+    return measured + few_shot_all(learners, few_shot_tests(data, self.setup.probing, parts), said, parts.episodes)
 
   def _untrained(self, batches: Batches, seed: int) -> TrainState:
     """What the training started with, but for running statistics, which are those of views, as a trained one's are."""
@@ -92,15 +92,14 @@ class FrozenFeatures(NamedTuple):
     return before._replace(state=state)
 
 
-def about(data: Any, parts: Parts) -> dict[str, Any]:
+def about(data: ImageData, parts: Parts) -> dict[str, Any]:
   """What records say of the pictures that representations are tested on."""
   split = "own/test" if not parts.unseen else f"{split_name(data)}, pictures apart"
   return {"data": slug(data), "split": split, "classes": len(parts.test.classes), "tested": len(parts.test.labels)}
 
 
-def few_shot_tests(config: ProbedConfig, parts: Parts) -> FewShot:
-  """The few-shot tasks of a config, where there are unseen classes."""
-  data, probing = config.data, config.probing
+def few_shot_tests(data: ImageData, probing: Probing, parts: Parts) -> FewShot:
+  """The few-shot tasks of the data, where there are unseen classes."""
   source, queries = parts.episodes, probing.test_queries
   tasks = {test: tasks_of(source, *test, queries, TEST_SEED) for test in settings_of(probing)} if source else {}
   said = {"data": slug(data), "split": split_name(data), "rotations": rotates(data)}

@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.families.data import slug
 from experiments.families.representation import figures
-from experiments.families.representation.config import RepresentationConfig, check, optimizer_of
+from experiments.families.representation.config import Setup, check, optimizer_of
 from experiments.families.representation.data import Parts, describe, load_parts
 from experiments.families.representation.evaluators import (
   EmbedFn,
@@ -25,30 +25,30 @@ from metajax.experiment import Evaluator, Experiment
 from metajax.train import TrainState
 from metajax.types import Batches, Learner, Network
 
-Draw = Callable[[Any, RepresentationConfig, int], Batches]  # of what there is to learn from, a config and a seed
+Draw = Callable[[Any, Setup, int], Batches]  # of what there is to learn from, a setup and a seed
 
 
-def without_labels(source: Source, config: RepresentationConfig, seed: int) -> Batches:
+def without_labels(source: Source, setup: Setup, seed: int) -> Batches:
   """Batches of the pictures of a source, or whatever else its inputs are."""
   alike = source._replace(classes=("",), labels=np.zeros_like(source.labels))
-  labelled = examples(alike, batch_size=config.outer.batch_size, seed=seed)
+  labelled = examples(alike, batch_size=setup.outer.batch_size, seed=seed)
   return lambda start=0, shard=(0, 1): (batch.inputs for batch in labelled(start, shard))
 
 
-def parts_of(config: RepresentationConfig, load: Callable[[], Parts] | None = None) -> Callable[[], Parts]:
-  """`() -> Parts` of a config's data, which are loaded once, when they are needed, and told of."""
+def parts_of(setup: Setup, load: Callable[[], Parts] | None = None) -> Callable[[], Parts]:
+  """`() -> Parts` of a setup's data, which are loaded once, when they are needed, and told of."""
 
   @functools.cache
   def parts():
-    found = load_parts(config.data, config.probing.classes) if load is None else load()
-    describe(config.data, found)
+    found = load_parts(setup.data, setup.probing.classes) if load is None else load()
+    describe(setup.data, found)
     return found
 
   return parts
 
 
 def representation_experiment(
-  config: RepresentationConfig,
+  setup: Setup,
   name: str,
   learner: Learner,
   encoder: Network | Mapping[str, Network],
@@ -64,52 +64,54 @@ def representation_experiment(
   """The experiment of a learner that is pretrained.
 
   Args:
-    config: its flags.
+    setup: the flags that all have.
     name: of its runs and records.
     learner: what is pretrained.
     encoder: the part that is kept.
     draw: `(folder, trained, parts) -> figures`.
-    parts: `() -> Parts`; by default the config's pictures.
+    parts: `() -> Parts`; by default the setup's pictures.
     batches: what to learn from; by default pictures without labels.
     scores: measures something of the learner's own, beside the probes.
     others: `{what sets them apart: embed}`: more features to probe.
     choose: `(states, parts) -> Learner`: which features are looked at, by validation pictures.
-    checked: whether it is known that pictures of the config's size fit the networks.
+    checked: whether it is known that pictures of the setup's size fit the networks.
 
   Raises:
     ValueError: if flags do not fit each other.
   """
-  check(config.training, config.outer.batch_size, config.outer.warmup, config.probing.test)
+  check(setup.training, setup.outer.batch_size, setup.outer.warmup, setup.probing.test)
   if not checked:
-    check_pictures(learner.init if batches is without_labels else _of_pictures(encoder).init, config.data.size)
-  parts, optimizer = parts or parts_of(config), optimizer_of(config)
-  frozen = FrozenFeatures(name, learner, optimizer, encoder, parts, config, others, choose)
+    check_pictures(learner.init if batches is without_labels else _of_pictures(encoder).init, setup.data.size)
+  parts, optimizer = parts or parts_of(setup), optimizer_of(setup)
+  frozen = FrozenFeatures(name, learner, optimizer, encoder, parts, setup, others, choose)
   some = functools.cache(lambda: of_curve(parts()))
 
   def draw_all(folder, trained, records):
     return [figures.embedding_map(folder, trained, parts()), *draw(folder, trained, parts())]
 
   return Experiment(
-    f"{name}-{slug(config.data)}".replace(" ", "_"),
+    f"{name}-{slug(setup.data)}".replace(" ", "_"),
     learner,
     optimizer,
-    lambda seed: _drawn(batches, parts().unlabelled, config, seed),
+    lambda seed: _drawn(batches, parts().unlabelled, setup, seed),
     (frozen,) if scores is None else (scores, frozen),
     lambda params, state: accuracy_of_neighbours(*known_and_asked(learner.embed, params, state, some())),
     figures=draw_all,
     notes=lambda trained, records: [("Data", figures.sizes(parts()))],
-    title=f"{name} on {slug(config.data)}",
-    check=lambda shapes, batch: few_shot_tests(config, parts()),  # refuses tests that the data are too few for
+    title=f"{name} on {slug(setup.data)}",
+    check=lambda shapes, batch: few_shot_tests(
+      setup.data, setup.probing, parts()
+    ),  # refuses tests that the data are too few for
     choose=None if choose is None else lambda states: choose(states, parts()),
   )
 
 
-def _drawn(batches: Draw, source: Any, config: RepresentationConfig, seed: int) -> Batches:
-  size = config.outer.batch_size
+def _drawn(batches: Draw, source: Any, setup: Setup, seed: int) -> Batches:
+  size = setup.outer.batch_size
   if size > len(source.images):
     given = f"{size} of {len(source.images)} pictures"
     raise ValueError(f"expected a --batch-size of at most all pictures, got {given}")
-  return batches(source, config, seed)
+  return batches(source, setup, seed)
 
 
 def check_pictures(init: Callable, size: int):

@@ -1,0 +1,63 @@
+"""Flags of CLIP experiments, in groups."""
+
+from typing import Annotated, Literal, NamedTuple
+
+from experiments.families.data import ImageData
+from experiments.families.representation.config import TRAINING, Probing
+from experiments.families.representation.encoders import EncoderFlags
+from metajax.experiment import RUN, RunFlags, Training
+from metajax.experiment.bounds import Bounds, Count, Depth, NotNegative, Positive, TwoOrMore, Width, ZeroOrMore
+from metajax.learners.clip import Loss
+
+
+class Outer(NamedTuple):
+  """The batches, and AdamW."""
+
+  batch_size: TwoOrMore = 256
+  """Pairs in a step."""
+  rate: Positive = 1e-3
+  """The highest of AdamW."""
+  decay: ZeroOrMore = 0.1
+  """Weight decay."""
+  warmup: NotNegative = 500
+  """Steps over which the rate rises; it falls along a cosine after them."""
+
+
+class TextTower(NamedTuple):
+  """The text tower and its tokens."""
+
+  text_width: Width = 128
+  """Values of a token."""
+  text_layers: Depth = 3
+  """Layers of the text tower."""
+  vocabulary: Annotated[int, Bounds(258, 2**24)] = 512
+  """Tokens of the byte-pair encoding, which is trained on the captions."""
+  length: Annotated[int, Bounds(2, 2**16)] = 24
+  """Tokens of the longest caption."""
+
+
+class Clip(NamedTuple):
+  """The learner: its towers, its loss, and what it sees."""
+
+  outputs: Width = 128
+  """Values of an embedding."""
+  loss: Loss = "info_nce"
+  """info_nce, or siglip."""
+  augment: Literal["auto", "none", "crop", "affine"] = "auto"
+  """The pictures; by default distortions for glyphs, crops for the rest."""
+  chunk: Annotated[int | None, *Count.__metadata__] = None
+  """Rows that a tower without batch statistics computes at once; by default all."""
+  permuted: bool = False
+  """Give each class the captions of another: what is then learned does not transfer."""
+  encoder: EncoderFlags = EncoderFlags("conv4")
+  text: TextTower = TextTower()
+
+
+class Setup(NamedTuple):
+  """What a CLIP experiment has beside its learner."""
+
+  data: ImageData = ImageData()
+  outer: Outer = Outer()
+  training: Training = TRAINING
+  probing: Probing = Probing()
+  run: RunFlags = RUN
