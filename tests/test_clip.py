@@ -9,7 +9,7 @@ from params_by_numpy import start
 from table_of_learners import captioned, convolution, encoder, shaken, text
 
 from metajax import Examples, Pair
-from metajax.compose import chunked, frozen, linear, started, with_head
+from metajax.compose import chunked, frozen, linear, with_head, with_pretrained_params
 from metajax.learners import clip
 from metajax.losses import info_nce, siglip
 from metajax.losses.contrastive import LARGEST_LOG_SCALE
@@ -101,7 +101,7 @@ def test_a_text_is_learned_to_find_its_picture_in_a_few_steps(params):
 
 
 def test_a_locked_tower_stays_as_it_was_to_the_bit_and_the_other_learns(params):
-  tuned = clip(frozen(started(encoder, params["picture"])), text)
+  tuned = clip(frozen(with_pretrained_params(encoder, params["picture"])), text)
   batches = jax.tree.map(lambda *x: np.stack(x), *map(captioned, range(3)))
 
   @jax.jit

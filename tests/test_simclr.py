@@ -9,7 +9,7 @@ from params_by_numpy import start
 from table_of_learners import convolution, encoder, labelled, shaken
 
 from metajax import Examples, fit
-from metajax.compose import started
+from metajax.compose import with_pretrained_params
 from metajax.learners import simclr, supervised, supervised_contrastive
 from metajax.learners.simclr import two_views
 from metajax.losses.contrastive import LARGEST_LOG_SCALE, START_LOG_SCALE
@@ -151,11 +151,11 @@ def test_pretraining_brings_views_together_and_fine_tuning_starts_from_it(made):
   loss = jax.jit(lambda params: learner.loss(params, made[1], labelled(0).inputs, jax.random.key(5))[0])
   losses = [loss(params) for params in (made[0], trained.params)]
   assert losses[1] < losses[0] - 0.2
-  tuned = supervised(started(encoder, trained.params["encoder"], {}))
+  tuned = supervised(with_pretrained_params(encoder, trained.params["encoder"], {}))
   params, _ = jax.jit(tuned.init)(jax.random.key(0), labelled(0))
   jax.tree.map(np.testing.assert_array_equal, params["encoder"], trained.params["encoder"])
   with pytest.raises(ValueError, match="expected params as the network's own"):
-    supervised(started(encoder, trained.params["head"])).init(jax.random.key(0), labelled(0))
+    supervised(with_pretrained_params(encoder, trained.params["head"])).init(jax.random.key(0), labelled(0))
 
 
 PHOTOS = np.full((4, 8, 8, 3), 0.5, np.float32)

@@ -2,7 +2,7 @@
 
 from metajax.learners._adaptation import Policy
 from metajax.learners.anil import anil
-from metajax.learners.augmentation import augmented
+from metajax.learners.augmentation import with_augmentation
 from metajax.learners.cavia import cavia
 from metajax.learners.clip import clip
 from metajax.learners.gpt import gpt, log_prob
@@ -29,7 +29,6 @@ __all__ = [
   "Policy",
   "anil",
   "answers",
-  "augmented",
   "cavia",
   "clip",
   "gpt",
@@ -57,4 +56,5 @@ __all__ = [
   "supervised",
   "supervised_contrastive",
   "triplet",
+  "with_augmentation",
 ]

@@ -37,8 +37,8 @@ def cavia(
   at, or, with `start=slice_head`, fewer.
 
   Args:
-    network: of inputs `[n, ...]` and a context `[context]` to outputs, made by `compose.concatenated` or
-      `compose.modulated`: `concatenated(mlp((40, 40), 1))`.
+    network: of inputs `[n, ...]` and a context `[context]` to outputs, made by `compose.concat_context` or
+      `compose.film`: `concat_context(mlp((40, 40), 1))`.
     context: how many numbers the context has, at least 0.
     adapt: the inner loop, of the context: e.g. `gradient_steps(optax.sgd(1.0), 1)`.
     loss, inner_loss, policy, start, at_once: as for `maml`.

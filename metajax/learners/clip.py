@@ -37,7 +37,7 @@ def clip(picture: Network, text: Network, loss: Loss = "info_nce", *, view: Augm
   the cosine. A support of pictures serves likewise.
 
   A tower in `compose.chunked` makes large batches exact on small memory; one in `compose.frozen`, of pretrained params
-  (`compose.started`), is locked (LiT, arXiv:2111.07991), which `train.locked` says to the optimizer.
+  (`compose.with_pretrained_params`), is locked (LiT, arXiv:2111.07991), which `train.locked` says to the optimizer.
 
   Args:
     picture: pictures to `[n, d]`.

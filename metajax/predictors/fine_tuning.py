@@ -59,8 +59,8 @@ def fine_tuned(
 
   Args:
     embed: `(params, state, inputs) -> [n, d]`, differentiable in params.
-    adapt: how all is trained, on the cross-entropy of the support. `then(only("head", ...), ...)` begins with the head;
-      the two parts of its parameters are "embedding" and "head".
+    adapt: how all is trained, on the cross-entropy of the support. `chain(only("head", ...), ...)` begins with the
+      head; the two parts of its parameters are "embedding" and "head".
     head: as in `adapted_head`.
 
   Raises:

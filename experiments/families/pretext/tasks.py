@@ -11,7 +11,7 @@ from experiments.families.pretext.data import ClipFlags
 from experiments.families.pretext.evaluators import Question
 from experiments.families.pretext.montage import montage, with_spectrograms
 from experiments.families.representation.data import Parts
-from metajax.compose import prepared
+from metajax.compose import with_preprocessing
 from metajax.data import Recordings
 from metajax.data.video.recordings import CLIPS
 from metajax.experiment.bounds import Bounds
@@ -106,7 +106,7 @@ def asked_of_pictures(name: OfPictures, tiles: Tiles) -> Asked:
   permutations, grid, gap, jitter = tiles
   where = {"gap": gap, "jitter": jitter}
   # The encoder itself makes each tile even, those of the task and those of the pictures that it embeds.
-  even = lambda encoder: prepared(encoder, lambda x: normalised(jnp.asarray(x)))
+  even = lambda encoder: with_preprocessing(encoder, lambda x: normalised(jnp.asarray(x)))
   if name == "relative_patch":
     places = ("upper left", "above", "upper right", "left", "right", "lower left", "below", "lower right")
     task = relative_patch(**where, normalise=False)
@@ -129,7 +129,7 @@ def asked_of_clips(name: OfClips, clips: ClipFlags) -> Asked:
     classes = ("first in the middle", "second in the middle", "third in the middle")
     return _alone(order_prediction(stride=clips.stride), classes, montage, lambda encoder: encoder)
   task = audio_visual(clips.window)
-  heard = prepared(audio_conv(32), lambda samples: log_mel(samples, clips.sample_rate, mels=32))
+  heard = with_preprocessing(audio_conv(32), lambda samples: log_mel(samples, clips.sample_rate, mels=32))
   return Asked(
     task,
     ("another's sound", "its sound"),
