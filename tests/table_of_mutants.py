@@ -882,4 +882,11 @@ MUTANTS = (
     "if one.validate:",
     ("tests/test_golden.py::test_a_run_that_was_stopped_before_is_gone_on_with_to_the_same_and_evaluated",),
   ),
+  Mutant(
+    "of two groups of flags of one type none is taken for the other",
+    "metajax/experiment/groups.py",
+    "if len(found) != 1:",
+    "if not found:",
+    ("tests/test_configuration.py",),
+  ),
 )

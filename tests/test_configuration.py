@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from typing import NamedTuple
 
 import pytest
 from commands import run_command
@@ -11,7 +12,8 @@ import experiments
 from experiments import evaluate, maml, one_shot
 from experiments.families.few_shot import finished
 from experiments.families.few_shot.config import Setup
-from metajax.experiment import FinishedRun, driver, read_run, records
+from metajax.experiment import FinishedRun, RunFlags, Training, driver, read_run, records
+from metajax.experiment.groups import group_of
 
 GOOD = {"experiment": "experiments.maml", "arguments": [], "flags": {}, "sessions": []}
 DEEP = "[" * 100_000
@@ -118,6 +120,40 @@ def test_a_run_of_pretraining_is_no_few_shot_run(run, tmp_path):
   assert "expected a few-shot run, got one of experiments.simclr" in run(evaluate, folder)
   folder = folder_of(tmp_path, GOOD | {"experiment": "experiments.evaluate"})
   assert "expected a run of an experiment" in run(evaluate, folder)
+
+
+class Both(NamedTuple):
+  """Groups in a group."""
+
+  training: Training
+  run: RunFlags
+
+
+class Config(NamedTuple):
+  """Flags, and groups of them."""
+
+  rate: float
+  first: tuple
+  second: tuple | None = None
+
+
+def test_a_group_of_flags_is_found_by_its_type_wherever_it_stands():
+  training, flags = Training(steps=7), RunFlags(keep=2)
+  for config in (Both(training, flags), Config(0.1, Both(training, flags)), Config(0.1, flags, training)):
+    assert group_of(config, Training) is training and group_of(config, RunFlags) is flags
+
+
+@pytest.mark.parametrize(
+  ("config", "count", "there"),
+  [
+    (Config(0.1, RunFlags()), 0, "rate, first, second"),
+    (Config(0.1, Training(), Both(Training(), RunFlags())), 2, "rate, first, second"),
+    ({"training": Training()}, 0, "dict"),
+  ],
+)
+def test_a_config_without_its_group_of_flags_or_with_two_is_refused_by_their_type(config, count, there):
+  with pytest.raises(ValueError, match=rf"expected one Training in the config, got {count} \(Config has: {there}\)"):
+    driver.run(lambda config: None, config)
 
 
 def test_a_byte_that_is_no_utf8_is_read_back_as_it_was(tmp_path):

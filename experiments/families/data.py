@@ -3,7 +3,7 @@
 import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from metajax.checks import counted
 from metajax.data import BrokenPictures, Source, load
@@ -74,6 +74,11 @@ def split_name(s: ImageData) -> str:
   """What the records call the part that was tested on."""
   named = s.split or ("lake" if s.data == "omniglot" else "")
   return f"{named}/test" if named else "test"
+
+
+def tested_on(s: ImageData) -> dict[str, Any]:
+  """What the records of few-shot tests say of the data."""
+  return {"data": slug(s), "split": split_name(s), "rotations": rotates(s)}
 
 
 def slug(s: ImageData) -> str:

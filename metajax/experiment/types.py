@@ -120,6 +120,17 @@ class Trained(NamedTuple):
   waiting: float
   batches: Sequence[Batches]
 
+  @property
+  def said(self) -> dict[str, Any]:
+    """What records say of it."""
+    took = round(self.seconds)
+    return {"train_seconds": took, "steps": self.steps, "devices": self.devices, "seed": self.seed}
+
+  @property
+  def said_untrained(self) -> dict[str, Any]:
+    """What records say of baselines beside it, which learn nothing."""
+    return {"train_seconds": 0, "steps": 0, "seed": self.seed}
+
 
 class Evaluator(Protocol):
   """Measures what was trained, prints a table of it, and gives the records."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments.families import published
-from experiments.families.data import check_disjoint, describe, load_parts, rotates, slug, split_name
+from experiments.families.data import check_disjoint, describe, load_parts, slug, tested_on
 from experiments.families.few_shot import figures
 from experiments.families.few_shot.config import Setup, schedule, settings_of
 from experiments.families.few_shot.networks import Adapted, AdaptedHead
@@ -18,7 +18,7 @@ from metajax.adapt import identity
 from metajax.data import Source, episodes
 from metajax.evaluate import few_shot_accuracy
 from metajax.experiment import EvalMode, Experiment, FewShot
-from metajax.experiment.evaluators.few_shot import TASKS_AT_ONCE, TEST_SEED, check_curve
+from metajax.experiment.evaluators.few_shot import TASKS_AT_ONCE, TEST_SEED, Setting, check_curve
 from metajax.losses import check_fits
 from metajax.mesh import devices_for, for_hosts
 from metajax.types import Batches, Episode, Examples, Learner
@@ -64,7 +64,7 @@ def few_shot_experiment(
   draw = batches or functools.partial(training_batches, setup)
   parts = functools.cache(lambda: _loaded(setup))
   validation = functools.cache(lambda: _validation(setup, parts()["validation"]))
-  tested = functools.cache(lambda: test_batches(setup, parts()["test"]))
+  tested = functools.cache(lambda: test_batches(parts()["test"], settings_of(setup), tests.test_queries))
 
   def check(shapes, example):
     for some in (validation(), *tested().values()):
@@ -92,12 +92,11 @@ def few_shot_experiment(
 def evaluator(setup: Setup, modes: Sequence[EvalMode], tests: Callable[[], dict]) -> FewShot:
   """The few-shot tests of a setup."""
   data, flags = setup.data, setup.tests
-  about = {"data": slug(data), "split": split_name(data), "rotations": rotates(data)}
 
   def of_paper(mode, ways, shots):
     return published.accuracy(mode.title, mode.policy, data.data, ways, shots)
 
-  return FewShot(tuple(modes), tests, flags.test_queries, flags.test_tasks, flags.curve, about, of_paper)
+  return FewShot(tuple(modes), tests, flags.test_queries, flags.test_tasks, flags.curve, tested_on(data), of_paper)
 
 
 def under_both(
@@ -170,9 +169,9 @@ def _validation(setup: Setup, source: Source) -> Batches:
   return tasks_of(source, *settings_of(setup)[0], setup.tests.test_queries, VALIDATION_SEED, "validation")
 
 
-def test_batches(setup: Setup, source: Source) -> dict[tuple[int, int], Batches]:
+def test_batches(source: Source, settings: Sequence[Setting], queries: int) -> dict[Setting, Batches]:
   """`{(ways, shots): tasks}` of each setting to test at."""
-  return {test: tasks_of(source, *test, setup.tests.test_queries, TEST_SEED) for test in settings_of(setup)}
+  return {test: tasks_of(source, *test, queries, TEST_SEED) for test in settings}
 
 
 def training_batches(setup: Setup, source: Source, seed: int) -> Batches:

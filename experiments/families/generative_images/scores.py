@@ -1,7 +1,6 @@
 """Scores of each picture, and baselines of them: records, and what is printed."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -11,7 +10,6 @@ from experiments.families.representation.evaluators import about
 from metajax.data import Source
 from metajax.evaluate import over_seeds, summarise
 from metajax.experiment import Record, Trained
-from metajax.experiment.evaluators.probes import training_of
 
 BATCH = 128  # pictures whose likelihood is asked for at once
 COUNTED = 20000  # pictures that baselines count
@@ -39,11 +37,11 @@ def records_of(
     chance: what is scored without having learned anything.
   """
   measured, width, first = [], max(map(len, rows)), next(iter(rows))
-  untrained: dict[str, Any] = {"train_seconds": 0, "steps": 0, "seed": trained.seed}
   for name, values in rows.items():
     score = over_seeds([summarise(one) for one in values])
     print(f"  {name:<{width}}  {score:.3f}")
-    said = {**about(data, parts), "of": of, **chance, **(training_of(trained) if name == first else untrained)}
+    training = trained.said if name == first else trained.said_untrained
+    said = {**about(data, parts), "of": of, **chance, **training}
     said["seeds"] = len(trained.states)
     measured.append(Record(name, measure, round(score.mean, 4), round(score.interval, 4), about=said))
   own, *others = rows.values()

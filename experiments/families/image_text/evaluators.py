@@ -13,7 +13,7 @@ from experiments.families.representation.evaluators import about, few_shot_tests
 from metajax.data import Source, in_order
 from metajax.evaluate import ZeroShot, class_embeddings, features, over_seeds, prompts, retrieval, summarise, zero_shot
 from metajax.experiment import Record, Trained
-from metajax.experiment.evaluators.probes import Representation, few_shot_all, probe_all, training_of
+from metajax.experiment.evaluators.probes import Representation, few_shot_all, probe_all
 from metajax.experiment.types import title_of
 from metajax.mesh import own_share
 from metajax.train import TrainState, start
@@ -72,7 +72,7 @@ class Transfer(NamedTuple):
 
   def __call__(self, trained: Trained, /) -> list[Record]:
     """Prints all scores, and gives the records."""
-    data, images, said = self.data(), self.setup.data, training_of(trained)
+    data, images, said = self.data(), self.setup.data, trained.said
     measured = self._measured(self.name, self.variant, trained.learner, trained.states, said)
     none = said | {"train_seconds": 0, "steps": 0}
     untrained = start(trained.learner, self.optimizer, next(iter(own_share(trained.batches[0]))), trained.seed)
@@ -126,7 +126,7 @@ def by_pixels(data: Data, images: ImageData, trained: Trained) -> list[Record]:
   for test in (test for test in data.tests if test.kind == "names"):
     score, chance = summarise(100.0 * nearest_names(data.train, test.source)), 100 / len(test.source.classes)
     print(f"  pixels, nearest name: {test.name}, zero shot: {score}% (chance {chance:.2g}%)")
-    said, seeds = {"train_seconds": 0, "steps": 0, "seed": trained.seed}, len(trained.states)
+    said, seeds = trained.said_untrained, len(trained.states)
     measured.append(_record("pixels", ("nearest name",), test, "zero_shot", score, chance, images, seeds, said))
   return measured
 

@@ -11,7 +11,6 @@ from metajax.data.text.corpus import is_text_file
 from metajax.data.text.tokenizer import clean
 from metajax.evaluate import bigram, over_seeds, rate
 from metajax.experiment import Record, Trained
-from metajax.experiment.evaluators.probes import training_of
 from metajax.experiment.results_page import NAMED
 from metajax.types import AnyArray
 
@@ -46,9 +45,8 @@ class Likelihood(NamedTuple):
     letters = tokens * count / tokens.sum()
     nothing = np.log2(tokenizer.vocabulary) * tokens.sum()  # bits of tokens that are all as likely
     about, measured = {"data": slug(self.data), "split": "test", "of": self._of(tokenizer), "tested": len(tokens)}, []
-    untrained = {"train_seconds": 0, "steps": 0, "seed": trained.seed}
     for name, variant, all_bits in ((self.name, (), found), (BIGRAM[0], BIGRAM[1:], [counted])):
-      said = training_of(trained) if name == self.name else untrained
+      said = trained.said if name == self.name else trained.said_untrained
       for measure, number in (("bits_per_token", tokens), ("bits_per_letter", letters)):
         score = over_seeds([rate(some, number) for some in all_bits])
         chance = round(float(nothing / number.sum()), 4)

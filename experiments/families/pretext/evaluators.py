@@ -14,7 +14,6 @@ from experiments.families.representation.evaluators import about
 from metajax.data import Recordings, Source, in_order, recordings_in_order, select_recordings, select_rows
 from metajax.evaluate import over_seeds, summarise
 from metajax.experiment import Record, Trained
-from metajax.experiment.evaluators.probes import training_of
 from metajax.experiment.results_page import PRETEXTS
 from metajax.mesh import replicate, shard_padded, share, to_host
 from metajax.report import asked_figure
@@ -100,7 +99,7 @@ class PretextAccuracy(NamedTuple):
     asked = question.rounds * int(len(question.source.images) if question.rows is None else np.sum(question.rows))
     print(f"  {PRETEXTS[question.measure]}: {score}% of {asked:,} questions, chance {question.chance:.2f}%")
     said = {**about(self.data, parts), "asked": asked, "chance": round(question.chance, 2)}
-    said |= training_of(trained) | {"seeds": len(states)}
+    said |= trained.said | {"seeds": len(states)}
     return Record(self.name, question.measure, round(score.mean, 2), round(score.interval, 2), about=said)
 
 

@@ -8,21 +8,19 @@ import numpy as np
 import optax
 
 from experiments.families import published
-from experiments.families.data import ImageData, rotates, slug, split_name
-from experiments.families.few_shot.experiment import tasks_of
+from experiments.families.data import ImageData, slug, split_name, tested_on
+from experiments.families.few_shot.experiment import test_batches
 from experiments.families.representation.config import Probing, Setup, settings_of
 from experiments.families.representation.data import Parts
 from metajax.data import Source, in_order, select_rows
 from metajax.evaluate import features, neighbour_classes
 from metajax.experiment import FewShot, Record, Trained
-from metajax.experiment.evaluators.few_shot import TEST_SEED
 from metajax.experiment.evaluators.probes import (
   BATCH,
   PIXELS_AS_FEATURES,
   Representation,
   few_shot_all,
   probe_all,
-  training_of,
 )
 from metajax.experiment.results_page import UNTRAINED
 from metajax.mesh import own_share, shard_batch, to_host
@@ -67,7 +65,7 @@ class FrozenFeatures(NamedTuple):
     shown = [Representation(self.name, trained.learner.embed, trained.states)]
     shown += [Representation(self.name, embed, trained.states, (more,)) for more, embed in self.others.items()]
     shown += [Representation(UNTRAINED, beside.embed, untrained), PIXELS_AS_FEATURES]
-    said = training_of(trained)
+    said = trained.said
     measured = probe_all(
       shown,
       parts.splits,
@@ -100,10 +98,9 @@ def about(data: ImageData, parts: Parts) -> dict[str, Any]:
 
 def few_shot_tests(data: ImageData, probing: Probing, parts: Parts) -> FewShot:
   """The few-shot tasks of the data, where there are unseen classes."""
-  source, queries = parts.episodes, probing.test_queries
-  tasks = {test: tasks_of(source, *test, queries, TEST_SEED) for test in settings_of(probing)} if source else {}
-  said = {"data": slug(data), "split": split_name(data), "rotations": rotates(data)}
-  return FewShot((), lambda: tasks, probing.test_queries, probing.test_tasks, about=said)
+  queries = probing.test_queries
+  tasks = test_batches(parts.episodes, settings_of(probing), queries) if parts.episodes else {}
+  return FewShot((), lambda: tasks, queries, probing.test_tasks, about=tested_on(data))
 
 
 def of_curve(parts: Parts) -> list[Source]:

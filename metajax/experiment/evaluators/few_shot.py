@@ -82,7 +82,8 @@ class FewShot(NamedTuple):
 
   def __call__(self, trained: Trained, /) -> list[Record]:
     """Prints the accuracy of each way at each setting, and gives the records."""
-    said, measured, tests = training_of(trained), [], self.tests()
+    measured, tests, steps = [], self.tests(), [int(state.step) for state in trained.states]
+    said = trained.said | {"test_seed": TEST_SEED, "chosen_step": steps if len(steps) > 1 else steps[0]}
     for test, batches in tests.items():
       scores = test_all(self.modes, trained.states, batches, self.tasks) | test_pixels(batches, self.tasks)
       tell(test, scores, self.tasks, self.queries)
@@ -165,13 +166,6 @@ class FewShot(NamedTuple):
     ways, shots = test
     counted = {"queries": self.queries, "tasks": self.tasks, "seed": seed, "ways": ways, "shots": shots}
     return {**self.about, **counted}
-
-
-def training_of(trained: Trained) -> dict[str, Any]:
-  """What few-shot records say of a training."""
-  steps = [int(state.step) for state in trained.states]
-  said = {"train_seconds": round(trained.seconds), "steps": trained.steps, "devices": trained.devices}
-  return said | {"test_seed": TEST_SEED, "chosen_step": steps if len(steps) > 1 else steps[0]}
 
 
 def test_all(modes: Sequence[EvalMode], states: Sequence[TrainState], batches: Batches, tasks: int) -> Scores:

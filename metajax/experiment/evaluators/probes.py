@@ -19,7 +19,7 @@ from metajax.experiment.evaluators.few_shot import (
   test_all,
   test_pixels,
 )
-from metajax.experiment.types import Record, Trained, title_of
+from metajax.experiment.types import Record, title_of
 from metajax.mesh import for_hosts
 from metajax.shards import host_slice
 from metajax.train import TrainState
@@ -63,16 +63,6 @@ class Representation(NamedTuple):
 _UNTRAINED: tuple[Any, ...] = ((), (), None, None, 0)
 _NOTHING = TrainState(*_UNTRAINED)  # without a key, as no device is to be looked for when this is imported
 PIXELS_AS_FEATURES = Representation("pixels", PIXELS.learner.embed, [_NOTHING], trained=False)
-
-
-def training_of(trained: Trained) -> dict[str, Any]:
-  """What records of representations say of a training."""
-  return {
-    "train_seconds": round(trained.seconds),
-    "steps": trained.steps,
-    "devices": trained.devices,
-    "seed": trained.seed,
-  }
 
 
 def probe_all(
@@ -132,7 +122,7 @@ def few_shot_all(
       then embedded once, however many tasks it is in.
   """
   measured, tasks = [], tests.tests()
-  training = {name: value for name, value in said.items() if name != "seed"} | {"test_seed": tests.test_seed}
+  training = dict(said) | {"test_seed": tests.test_seed}
   once = {name: _embedded_once(*one, frozen, tests) for name, one in learners.items()} if frozen and tasks else {}
   for test, batches in tasks.items():
     scores = {}
