@@ -14,7 +14,7 @@ import tyro
 from benchmarks.page import write
 from benchmarks.step import alternate, compile_program
 from metajax import Learner, gradient_steps
-from metajax.compose import linear, modulated, with_head
+from metajax.compose import film, linear, with_head
 from metajax.data import episodes, load
 from metajax.experiment.records import stamped as measured
 from metajax.learners import anil, cavia, imaml, maml, maml_plus_plus, meta_sgd, proto_maml
@@ -37,7 +37,7 @@ def learners_of(filters: int, steps: tuple[int, ...], implicit_steps: int, cg_st
   encoder, head, always = conv4(filters, **layers), linear(WAYS), 10**9
   network = with_head(encoder, head)
   before = conv_blocks(3, filters, downsample="stride", pool="none")
-  in_context = with_head(modulated(before, conv_blocks(1, filters, **layers)), head)
+  in_context = with_head(film(before, conv_blocks(1, filters, **layers)), head)
   found = {}
   for k in steps:
     adapt = gradient_steps(optax.sgd(0.1), k)
