@@ -16,7 +16,8 @@ from experiments.families.image_text import evaluators as transfer
 from experiments.families.image_text import experiment as image_text
 from experiments.families.pretext import evaluators as pretext
 from experiments.families.representation import evaluators, experiment, figures
-from metajax import checkpoint, checks, train
+from metajax import checks, train
+from metajax.checkpoint import checkpoints
 from metajax.report import drawing
 from metajax.train import _loop
 
@@ -28,7 +29,7 @@ def use(patch: pytest.MonkeyPatch):
   patch.setattr(fine_tune, "examples", drawn_by_numpy.examples)
   patch.setattr(image_text, "image_texts", drawn_by_numpy.image_texts)
   patch.setattr(checks.arrays, "_worst", _worst)
-  patch.setattr(checkpoint, "_fingerprints", _fingerprints)
+  patch.setattr(checkpoints, "fingerprints", _fingerprints)
   begin = functools.partial(_start, {})
   for module in (evaluators, transfer, _loop):
     patch.setattr(module, "start", begin)

@@ -814,7 +814,7 @@ MUTANTS = (
   ),
   Mutant(
     "checkpoints are not written to a folder called gs:",
-    "metajax/checkpoint.py",
+    "metajax/checkpoint/checkpoints.py",
     'checks.local_path("the folder of checkpoints", folder).absolute()',
     "Path(folder).absolute()",
     ("tests/test_fit_refuses.py::test_a_bucket_is_refused_at_once_with_what_to_do",),

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 import pytest
 
-from metajax import checkpoint, make_mesh
+from metajax import make_mesh
 from metajax.checkpoint import Checkpoints
+from metajax.checkpoint import checkpoints as module
 from metajax.mesh import replicate
 
 
@@ -216,7 +217,7 @@ def small_disk(tmp_path):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_full_disk_leaves_the_last_checkpoint_whole_and_says_so(small_disk, monkeypatch, seen):
   if seen == "while writing":
-    monkeypatch.setattr(checkpoint, "_check_space", lambda folder, needed: None)
+    monkeypatch.setattr(module, "check_space", lambda folder, needed: None)
   noise = lambda step: {"weight": jax.random.normal(jax.random.key(step), (200_000,))}  # 0.8 MB
   checkpoints = Checkpoints(small_disk / "run", keep=5)
   with pytest.raises(OSError, match=r"be written to .*: No space left on device.*; the last one there is of step \d"):

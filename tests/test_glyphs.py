@@ -10,8 +10,9 @@ import sys
 import numpy as np
 import pytest
 
-from metajax.data.builtin import glyphs as module
-from metajax.data.builtin.glyphs import FAMILIES, SPLITS, glyphs
+from metajax import data
+from metajax.data.builtin.glyphs import FAMILIES, SPLITS, classes, glyphs, letters
+from metajax.data.builtin.glyphs import source as module
 
 FEW = 4  # pictures of a class, in place of 24
 SMALL = {"COPTIC CAPITAL": ("Coptic", "validation"), "TIFINAGH LETTER TUAREG": ("Tuareg", "test")}
@@ -20,7 +21,7 @@ SMALL = {"COPTIC CAPITAL": ("Coptic", "validation"), "TIFINAGH LETTER TUAREG": (
 @pytest.fixture
 def small(monkeypatch, tmp_path):
   """Two small scripts only, of few pictures, so that building is quick, and an empty cache."""
-  monkeypatch.setattr(module, "SCRIPTS", SMALL)
+  monkeypatch.setattr(letters, "SCRIPTS", SMALL)
   monkeypatch.setattr(module, "PICTURES", FEW)
   monkeypatch.setenv("METAJAX_CACHE", str(tmp_path / "cache"))
 
@@ -39,7 +40,7 @@ def all_plain():
 def plain(split):
   """The undistorted pictures of a split, out of one drawing of all."""
   everything = all_plain()
-  kept = np.flatnonzero([dict(module.SCRIPTS.values())[script] == split for script in everything.groups])
+  kept = np.flatnonzero([dict(letters.SCRIPTS.values())[script] == split for script in everything.groups])
   rows = np.isin(everything.labels, kept)
   return everything._replace(
     images=everything.images[rows],
@@ -81,7 +82,7 @@ def test_a_split_holds_its_scripts_with_24_uint8_pictures_of_each_class(split, c
   source = drawn(split)
   assert len(source.classes) == len(set(source.classes)) >= classes
   assert len(source.classes) == len(source.groups) == len(source.captions)
-  assert set(source.groups) == {script for script, place in module.SCRIPTS.values() if place == split}
+  assert set(source.groups) == {script for script, place in letters.SCRIPTS.values() if place == split}
   assert source.images.dtype == np.uint8 and source.images.shape == (len(source.labels), 28, 28, 1)
   assert source.labels.dtype == np.int32 and len(source.styles) == len(source.labels)
   assert np.bincount(source.labels, minlength=len(source.classes)).tolist() == [24] * len(source.classes)
@@ -108,7 +109,7 @@ def test_no_plain_test_letter_nearly_equals_a_training_letter_in_any_style_of_it
 
   train, test = distinct(plain("train")), distinct(plain("test"))
   ink, other = np.sum(test**2, axis=1)[:, None], np.sum(train**2, axis=1)
-  assert np.min((ink + other - 2 * test @ train.T) / np.maximum(ink, other)) > module.NEAR / 2
+  assert np.min((ink + other - 2 * test @ train.T) / np.maximum(ink, other)) > classes.NEAR / 2
 
 
 def test_letters_with_identical_pictures_are_one_class_named_after_the_first():
@@ -136,7 +137,7 @@ def test_families_are_held_out_and_the_others_pictures_stay_the_same(small):
 
 
 def test_the_letters_of_held_out_families_are_classes_of_the_others_too(small, monkeypatch):
-  monkeypatch.setattr(module, "SCRIPTS", {"GREEK": ("Greek", "train")})
+  monkeypatch.setattr(letters, "SCRIPTS", {"GREEK": ("Greek", "train")})
   monkeypatch.setattr(module, "PICTURES", 12)  # one in each face of three families
   held_out, others = glyphs(families=("STIX",)), glyphs(families=FAMILIES[:3])
   assert set(held_out.styles) == {"STIX"} and set(others.styles) == set(FAMILIES[:3])
@@ -163,12 +164,12 @@ def test_another_process_with_other_string_hashes_draws_the_same_bytes(small, tm
   # Empty packages stand in for metajax and metajax.data, whose TensorFlow takes seconds to import.
   program = (
     "import hashlib, sys, types\n"
-    f"folder = {os.path.dirname(os.path.dirname(module.__file__))!r}\n"
+    f"folder = {os.path.dirname(data.__file__)!r}\n"
     "for name, path in (('metajax', folder[: -len('/data')]), ('metajax.data', folder)):\n"
     "  sys.modules[name] = types.ModuleType(name)\n"
     "  sys.modules[name].__path__ = [path]\n"
-    "from metajax.data.builtin import glyphs as module\n"
-    f"module.SCRIPTS, module.PICTURES = {SMALL!r}, {FEW}\n"
+    "from metajax.data.builtin.glyphs import letters, source as module\n"
+    f"letters.SCRIPTS, module.PICTURES = {SMALL!r}, {FEW}\n"
     "source = module.glyphs('all', cache=sys.argv[1])\n"
     "print(hashlib.sha256(source.images.tobytes() + repr(source[2:]).encode()).hexdigest())"
   )
@@ -230,6 +231,6 @@ def test_a_bad_argument_is_quoted_with_what_was_expected(arguments, message):
 
 
 def test_missing_typefaces_are_named(monkeypatch):
-  monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+  monkeypatch.setattr(letters.importlib.util, "find_spec", lambda name: None)
   with pytest.raises(FileNotFoundError, match=r"matplotlib ships.*DejaVuSans\.ttf"):
     glyphs("test")

@@ -1,0 +1,80 @@
+"""A tree as arrays by name, and what says of them whether they are those that were saved."""
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from metajax.tree import is_integer, is_key
+
+
+def flatten(tree: Any) -> dict[str, jax.Array]:
+  """`{path in the tree: array}`; PRNG keys as their data.
+
+  Raises:
+    ValueError: if two arrays have the same path.
+  """
+  flat = {}
+  for name, leaf in named(tree):
+    if name in flat:
+      raise ValueError(f"expected paths that differ in a tree to save, got {name!r} twice")
+    flat[name] = jax.random.key_data(leaf) if is_key(leaf) else jnp.asarray(leaf)
+  return flat
+
+
+def named(tree: Any) -> Iterator[tuple[str, Any]]:
+  """(path in the tree, leaf) of every leaf."""
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    yield jax.tree_util.keystr(path, simple=True, separator="."), leaf
+
+
+def shapes(arrays: Mapping[str, Any]) -> dict[str, list]:
+  """`{name: [type, shape]}`, as JSON has it."""
+  return {name: [str(x.dtype), list(x.shape)] for name, x in arrays.items()}
+
+
+def unflatten(like: Any, arrays: Mapping[str, jax.Array]) -> Any:
+  """The tree that `flatten` took apart, from what it gave; its PRNG keys are of the kind of those in `like`."""
+  leaves = [
+    jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if is_key(leaf) else array
+    for leaf, array in zip(jax.tree.leaves(like), (arrays[name] for name in flatten(like)), strict=True)
+  ]
+  return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def check_same(path: Path, there: Mapping[str, list], wanted: Mapping[str, list]):
+  """Refuses a checkpoint whose `shapes` are not those wanted.
+
+  Raises:
+    ValueError: naming the first array that differs.
+  """
+  for name in [*wanted, *there]:
+    if there.get(name) != wanted.get(name):
+      said = [f"{name} {at[name][0]} {at[name][1]}" if name in at else f"no {name}" for at in (wanted, there)]
+      raise ValueError(f"expected a checkpoint of this learner, with {said[0]}, got one with {said[1]} in {path}")
+
+
+@jax.jit
+def fingerprints(arrays: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+  """For each array the sum of its words, each mixed one to one with its place, modulo 2^32.
+
+  Any single word that differs changes it, and a sum of integers is the same on any number of devices.
+  """
+
+  def fingerprint(x):
+    if x.dtype == bool or (is_integer(x) and jnp.iinfo(x.dtype).bits < 8):
+      x = x.astype(jnp.int8)
+    if jnp.issubdtype(x.dtype, jnp.floating) and jnp.finfo(x.dtype).bits < 8:
+      x = x.astype(jnp.float32)
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+      x = jnp.stack([x.real, x.imag])
+    width = min(x.dtype.itemsize, 4)
+    words = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * width}")).astype(jnp.uint32)
+    place = jax.lax.iota(jnp.uint32, math.prod(words.shape)).reshape(words.shape)
+    mixed = (words ^ (place * jnp.uint32(0x85EBCA6B))) * jnp.uint32(0x9E3779B1)
+    return jnp.sum((mixed ^ (mixed >> 16)) * jnp.uint32(0xC2B2AE35), dtype=jnp.uint32)
+
+  return {name: fingerprint(x) for name, x in arrays.items()}

@@ -1,0 +1,190 @@
+"""The checkpoints of one run: written while training goes on, checked when they are read."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from etils import epy
+
+from metajax import checks
+from metajax.checkpoint.about import checked, described
+from metajax.checkpoint.arrays import check_same, fingerprints, flatten, named, shapes, unflatten
+from metajax.checkpoint.failures import check_space, first_line
+from metajax.checkpoint.manager import open_manager
+
+with epy.lazy_imports():
+  import orbax.checkpoint as ocp
+
+OVERHEAD = 2**18  # bytes of a checkpoint beside its arrays, generously
+
+
+class Checkpoints:
+  """The checkpoints of one run in a folder: the newest `keep`, and the best one.
+
+  A checkpoint is a pytree of arrays (a TrainState) with a note of plain JSON values. It is written in the background
+  to a scratch folder that is renamed when all is on disk, so a run killed at any moment leaves only whole ones. Every
+  array is saved under its path in the tree with a fingerprint of its bits, so what is read is what was written, on
+  any number of devices. Use it as a context manager, or call `close`.
+
+  Args:
+    folder: on this machine, made at the first save; `~` is the home folder.
+    keep: how many of the newest to keep, at least 1; the best one is kept beside them.
+
+  Raises:
+    ValueError: if `keep` is below 1, or the folder is remote (`gs://`).
+  """
+
+  def __init__(self, folder: Path | str, keep: int = 3):
+    checks.count("keep", keep)
+    self.folder = checks.local_path("the folder of checkpoints", folder).absolute()
+    self._keep = keep
+    self._best = None
+    self._opened, self._writes = None, False
+
+  def steps(self) -> list[int]:
+    """The steps that there are whole checkpoints of, in order."""
+    return sorted(self._manager().all_steps()) if self.folder.is_dir() else []
+
+  def save(self, step: int, tree: Any, note: dict, best: int | None = None):
+    """Writes a checkpoint in the background, and drops those that are no longer kept.
+
+    Checkpoints of this step and later ones make room: a run that resumed before them could not read them.
+
+    Args:
+      step: of the checkpoint.
+      tree: arrays; they may be donated as soon as this returns.
+      note: plain JSON values.
+      best: the step of the best checkpoint so far, which is kept.
+
+    Raises:
+      OSError: if this or the one before cannot be written, naming the last whole one.
+    """
+    self.wait()
+    self._best = best
+    arrays = jax.tree.map(jnp.copy, flatten(tree))  # a donated buffer would change while it is written
+    prints = {name: int(x) for name, x in jax.device_get(fingerprints(arrays)).items()}
+    stored = ocp.args.StandardSave({name: x for name, x in arrays.items() if x.size})
+    about = ocp.args.JsonSave(described(note, shapes(arrays), prints))
+    try:
+      check_space(self.folder, sum(x.nbytes for x in arrays.values()) + OVERHEAD)
+      manager = self._manager(writes=True)
+      for late in manager.all_steps():
+        if late >= step:
+          manager.delete(late)
+      manager.save(step, args=ocp.args.Composite(arrays=stored, about=about), force=True)
+    except Exception as error:
+      raise self._not_written(error) from error
+
+  def check_savable(self, tree: Any):
+    """Finds before a long run that a tree cannot be saved.
+
+    Raises:
+      ValueError: if two of its arrays have the same path.
+    """
+    jax.eval_shape(fingerprints, flatten(tree))
+
+  def restore(self, like: Any, step: int | None = None) -> tuple[int, Any, dict] | None:
+    """The newest checkpoint that can be read, as `(step, tree, note)`; None where there is none.
+
+    One that is truncated or corrupt is skipped with a warning.
+
+    Args:
+      like: a tree of arrays of the same structure: their types and shardings are given to what is read.
+      step: read this one or none.
+
+    Raises:
+      ValueError: if a checkpoint is of another learner or network, naming the first parameter that differs.
+    """
+    for found in reversed(self.steps() if step is None else [step]):
+      try:
+        note, there, prints = (self._about(found)[key] for key in ("note", "shapes", "fingerprints"))
+      except Exception as error:
+        self._warn(found, error)
+        continue
+      wanted = flatten(like)
+      check_same(self.folder / str(found), there, shapes(wanted))
+      try:
+        target = {n: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for n, x in wanted.items() if x.size}
+        arrays = {**wanted, **self._read(found, arrays=ocp.args.StandardRestore(target))["arrays"]}
+        damaged = [n for n, x in jax.device_get(fingerprints(arrays)).items() if int(x) != prints[n]]
+        if damaged:
+          raise ValueError(f"{damaged[0]} is not what was saved")
+      except Exception as error:
+        self._warn(found, error)
+        continue
+      return found, unflatten(like, arrays), note
+    return None
+
+  def check(self, like: Any):
+    """Compares the newest checkpoint that can be read with a part of what is to be restored, or its shapes.
+
+    Args:
+      like: `{name: tree}` of arrays or `jax.ShapeDtypeStruct`s, e.g. {"params": ...}.
+
+    Raises:
+      ValueError: if it is of another learner or network, naming the first parameter that differs.
+    """
+    wanted = shapes(dict(named(like)))
+    for found in reversed(self.steps()):
+      try:
+        saved = self._about(found)["shapes"]
+      except Exception:
+        continue
+      there = {name: of for name, of in saved.items() if name.split(".")[0] in like}
+      return check_same(self.folder / str(found), there, wanted) if there else None
+
+  def wait(self):
+    """Returns when what was saved is on disk.
+
+    Raises:
+      OSError: if it could not be written, naming the last whole checkpoint.
+    """
+    if self._opened is None:
+      return
+    try:
+      self._opened.wait_until_finished()
+    except Exception as error:
+      raise self._not_written(error) from error
+
+  def close(self):
+    """Waits, and ends the threads that write. Raises as `wait` does."""
+    try:
+      self.wait()
+    finally:
+      if self._opened is not None:
+        self._opened.close()
+        self._opened = None
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, kind, error, trace):
+    try:
+      self.close()
+    except OSError:
+      if error is None:  # the error that is under way says more
+        raise
+
+  def _manager(self, writes=False):
+    if self._opened is None or (writes and not self._writes):
+      if self._opened is not None:
+        self._opened.close()
+      self._opened, self._writes = open_manager(self.folder, self._keep, lambda: self._best, writes), writes
+    return self._opened
+
+  def _read(self, step, **items):
+    return self._manager().restore(step, args=ocp.args.Composite(**items))
+
+  def _about(self, step):
+    return checked(self._read(step, about=ocp.args.JsonRestore())["about"])
+
+  def _warn(self, step, error):
+    said = f"the checkpoint {self.folder / str(step)} cannot be read and is skipped: {first_line(error)}"
+    warnings.warn(said, stacklevel=3)
+
+  def _not_written(self, error):
+    there = [int(path.name) for path in self.folder.glob("*") if path.name.isdigit()]
+    last = f"the last one there is of step {max(there)}" if there else "there is none yet"
+    return OSError(f"a checkpoint cannot be written to {self.folder}: {first_line(error)}; {last}")

@@ -1,0 +1,42 @@
+"""Classes of letters, each a list of code points: letters that look the same are one, and no split shares any."""
+
+import numpy as np
+
+from metajax.data.builtin.glyphs.letters import FACES, SPLITS, Letters, priority
+from metajax.data.builtin.glyphs.pictures import RANDOM, draw_letter
+
+NEAR = 0.1  # letters of two splits whose squared distance is less than this part of their ink count as the same
+
+
+def classes_of(letters: Letters) -> list[list[int]]:
+  """Joins the letters that are identical in a face, drops those that look like an earlier split's; sorted lists."""
+  first = {}  # the first letter seen with a face's picture
+  joined = {point: [point] for point, _ in letters}
+  for (point, face), picture in letters.items():
+    other = first.setdefault((face, picture.size, picture.tobytes()), point)
+    if joined[other] is not joined[point]:
+      joined[other] += joined[point]
+      joined.update(dict.fromkeys(joined[point], joined[other]))
+  for points in joined.values():
+    points.sort(key=priority)
+  near = _near_an_earlier_split(letters, {point: priority(points[0])[0] for point, points in joined.items()})
+  classes = {points[0]: points for points in joined.values() if near.isdisjoint(points)}
+  return [classes[point] for point in sorted(classes, key=priority)]
+
+
+def _near_an_earlier_split(letters, splits):
+  """The code points whose plain picture in some face nearly equals that of a letter of an earlier split."""
+  near = set()
+  for face in FACES:
+    points = np.array([point for point, other in letters if other == face])
+    split = np.array([splits[point] for point in points])
+    if len(set(split)) < 2:
+      continue
+    pictures = [draw_letter(letters[point, face], 28, 0.0, np.zeros(RANDOM)).reshape(-1) for point in points]
+    pictures = np.stack(pictures).astype(np.float64)  # sums of integers: exact, whatever the order
+    ink = np.sum(pictures**2, axis=1)
+    for later in range(1, len(SPLITS)):
+      a, b = np.flatnonzero(split == later), np.flatnonzero(split < later)
+      distance = ink[a, None] + ink[b] - 2 * pictures[a] @ pictures[b].T
+      near.update(points[a[(distance < NEAR * np.maximum(ink[a, None], ink[b])).any(axis=1)]].tolist())
+  return near

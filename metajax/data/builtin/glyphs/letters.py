@@ -1,0 +1,95 @@
+"""The plain letters: which characters of which scripts there are, as each typeface of matplotlib draws them."""
+
+import importlib.util
+import pathlib
+import unicodedata
+from collections.abc import Mapping
+
+from fontTools.ttLib import TTFont
+from PIL import Image, ImageDraw, ImageFont
+
+Letters = Mapping[tuple[int, str], Image.Image]  # {(code point, face): picture}
+
+# How the Unicode names of a script's letters begin -> (script, the split that has it).
+SCRIPTS = {
+  "LATIN": ("Latin", "train"),
+  "GREEK": ("Greek", "train"),
+  "CYRILLIC": ("Cyrillic", "train"),
+  "COPTIC": ("Coptic", "train"),
+  "CANADIAN SYLLABICS": ("Canadian syllabics", "train"),
+  "LISU": ("Lisu", "train"),
+  "OLD ITALIC": ("Old Italic", "train"),
+  "HEBREW": ("Hebrew", "validation"),
+  "LAO": ("Lao", "validation"),
+  "OGHAM": ("Ogham", "validation"),
+  "ARMENIAN": ("Armenian", "test"),
+  "GEORGIAN": ("Georgian", "test"),
+  "ARABIC": ("Arabic", "test"),
+  "TIFINAGH": ("Tifinagh", "test"),
+  "NKO": ("N'Ko", "test"),
+}
+NO_SCRIPT = ("", "")
+# By priority: a class belongs to the first of these that has one of its letters.
+SPLITS = ("train", "validation", "test")
+
+# Font file -> typeface family.
+FACES = {
+  **{f"DejaVuSans{style}.ttf": "DejaVu Sans" for style in ("", "-Bold", "-Oblique", "-BoldOblique")},
+  **{f"DejaVuSansMono{style}.ttf": "DejaVu Sans Mono" for style in ("", "-Bold", "-Oblique", "-BoldOblique")},
+  **{f"DejaVuSerif{style}.ttf": "DejaVu Serif" for style in ("", "-Bold", "-Italic", "-BoldItalic")},
+  **{f"STIXGeneral{style}.ttf": "STIX" for style in ("", "Bol", "Italic", "BolIta")},
+  **{f"{name}10.ttf": "Computer Modern" for name in ("cmr", "cmb", "cmti", "cmss", "cmtt")},
+}
+FAMILIES = tuple(dict.fromkeys(FACES.values()))
+
+EM = 64  # of the plain letters, in pixels
+
+
+def font_files() -> dict[str, pathlib.Path]:
+  """The path of every face, by file name.
+
+  Raises:
+    FileNotFoundError: if matplotlib's typefaces are not installed.
+  """
+  spec = importlib.util.find_spec("matplotlib")
+  folder = pathlib.Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" if spec and spec.origin else None
+  found = {name: folder / name for name in FACES} if folder else {}
+  missing = [name for name in FACES if name not in found or not found[name].is_file()]
+  if missing:
+    raise FileNotFoundError(f"glyphs are drawn in the typefaces that matplotlib ships; {folder} lacks {missing}")
+  return found
+
+
+def script_of(point: int) -> tuple[str, str]:
+  """(script, split) of a code point that is a letter of one of the scripts, and of any other two empty texts."""
+  character = chr(point)
+  # Modifier letters (Lm) and compatibility characters repeat other letters: smaller, raised, joined.
+  if unicodedata.category(character) not in ("Lu", "Ll", "Lt", "Lo") or unicodedata.decomposition(character)[:1] == "<":
+    return NO_SCRIPT
+  name = unicodedata.name(character, "")
+  return next((script for start, script in SCRIPTS.items() if name.startswith(start + " ")), NO_SCRIPT)
+
+
+def priority(point: int) -> tuple[int, int]:
+  """By which letters are sorted: those of an earlier split come first."""
+  return SPLITS.index(script_of(point)[1]), point
+
+
+def plain_letters(files: Mapping[str, pathlib.Path]) -> Letters:
+  """The plain picture of every letter that has ink, cropped two pixels around it: {(code point, face): picture}."""
+  letters = {}
+  canvas = Image.new("L", (4 * EM, 4 * EM))
+  for face, path in files.items():
+    with TTFont(path, lazy=True) as font:
+      points = sorted(point for point in font.getBestCmap() or () if script_of(point) != NO_SCRIPT)
+    if FACES[face] == "Computer Modern":
+      points = [point for point in points if point < 128]  # beyond ASCII its code points are not Unicode's
+    # The basic layout, so that the pictures do not depend on whether libraqm is installed.
+    font = ImageFont.truetype(path, EM, layout_engine=ImageFont.Layout.BASIC)
+    for point in points:
+      canvas.paste(0, (0, 0, *canvas.size))
+      ImageDraw.Draw(canvas).text((2 * EM, 2 * EM), chr(point), fill=255, font=font, anchor="ms")
+      box = canvas.getbbox()
+      if box:
+        letters[point, face] = canvas.crop((box[0] - 2, box[1] - 2, box[2] + 2, box[3] + 2))
+  return letters
