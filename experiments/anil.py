@@ -19,10 +19,7 @@ class Config(NamedTuple):
 
 PRESETS = {
   "paper": Config(),
-  "cpu": Config(
-    network=fs.AdaptedHead(head="zeros"),
-    setup=fs.ON_CPU._replace(training=fs.Training(6000, 500)),
-  ),
+  "cpu": Config(network=fs.AdaptedHead(head="zeros"), setup=fs.ON_CPU._replace(training=fs.Training(6000, 500))),
 }
 
 

@@ -8,6 +8,7 @@ At first order a head whose start is learned drifts, as nothing holds it: the lo
 from 1.6 to 25. A head that starts at zeros has none.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 from experiments.families import few_shot as fs
@@ -28,10 +29,7 @@ class Config(NamedTuple):
 PRESETS = {
   # The paper's 0.4 is the rate on a loss summed over 5 classes; ours is the mean.
   "paper": Config(),
-  "cpu": Config(
-    network=fs.AdaptedHead(head="repeated"),
-    setup=fs.ON_CPU._replace(training=fs.Training(11000)),
-  ),
+  "cpu": Config(network=fs.AdaptedHead(head="repeated"), setup=fs.ON_CPU._replace(training=fs.Training(11000))),
   "demo": Config(setup=fs.ON_CPU._replace(training=fs.Training(1000, 250), tests=fs.Tests())),
 }
 
@@ -39,9 +37,7 @@ PRESETS = {
 def build(config: Config) -> fs.Experiment:
   """MAML, or first-order MAML."""
   encoder, _, network, start = fs.with_linear_head(config.network, config.setup.task.ways)
-
-  def adapt(steps):
-    return config.inner.adapt(steps, config.gradient)
+  adapt = partial(config.inner.adapt, gradient=config.gradient)
 
   def learner(adapt, policy):
     return maml(network, adapt, encoder=encoder, policy=policy, **start)

@@ -31,10 +31,7 @@ class Config(NamedTuple):
 
 PRESETS = {
   "paper": Config(),
-  "cpu": Config(
-    network=fs.AdaptedHead(head="repeated"),
-    setup=fs.ON_CPU._replace(training=fs.Training(11000)),
-  ),
+  "cpu": Config(network=fs.AdaptedHead(head="repeated"), setup=fs.ON_CPU._replace(training=fs.Training(11000))),
   "demo": Config(setup=fs.ON_CPU._replace(training=fs.Training(1000, 250), tests=fs.Tests())),
 }
 

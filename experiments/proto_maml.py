@@ -3,6 +3,7 @@
 python -m experiments.proto_maml --data omniglot --budget cpu     # 5-way 96.3, 20-way 87.3; 5 minutes on 1 core
 """
 
+from functools import partial
 from typing import NamedTuple
 
 from experiments.families import few_shot as fs
@@ -29,9 +30,7 @@ PRESETS = {
 def build(config: Config) -> fs.Experiment:
   """Proto-MAML, whose head starts at the prototypes."""
   encoder = fs.strided(config.network)
-
-  def adapt(steps):
-    return config.inner.adapt(steps, config.gradient)
+  adapt = partial(config.inner.adapt, gradient=config.gradient)
 
   def learner(adapt, policy):
     return proto_maml(encoder, adapt, policy=policy)

@@ -28,9 +28,7 @@ PRESETS = {
   "paper": Config(
     setup=fs.Setup(task=fs.Task(queries=19, tasks=1), training=fs.Training(500000, 5000), tests=fs.TESTS)
   ),
-  "cpu": Config(
-    setup=fs.ON_CPU._replace(task=fs.Task(ways=10, queries=5, tasks=1), training=fs.Training(6000)),
-  ),
+  "cpu": Config(setup=fs.ON_CPU._replace(task=fs.Task(ways=10, queries=5, tasks=1), training=fs.Training(6000))),
 }
 
 
