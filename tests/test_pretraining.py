@@ -1,9 +1,10 @@
 """The pretraining commands: what they do at their smallest, what they compare, and one clear line for bad input."""
 
+import functools
 import json
 import re
-import sys
 
+import commands_here
 import few_programs
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from experiments.families.representation.data import Parts, load_parts
 from experiments.families.representation.evaluators import few_shot_tests
 from metajax import Examples, Network
 from metajax.data import episodes, from_arrays
-from metajax.experiment import command_line, driver, records
+from metajax.experiment import records
 from metajax.experiment.evaluators.probes import few_shot_all
 from metajax.learners import supervised
 from metajax.train import TrainState
@@ -43,12 +44,6 @@ def brighter(key, picture):
   return picture * jax.random.uniform(key, (), minval=0.5)
 
 
-def run_command(module):
-  """What the module does where it is run as the command."""
-  main = driver.as_command(module.build) if hasattr(module, "build") else module.main
-  command_line.command(main, getattr(module, "PRESETS", None))
-
-
 @pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
   """Runs a command, of few programs: (its status, its standard output, its standard error)."""
@@ -58,13 +53,8 @@ def command(monkeypatch, capsys, tmp_path):
   few_programs.use(monkeypatch)
 
   def run(module, *arguments):
-    monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
-    try:
-      run_command(module)
-      status = 0
-    except SystemExit as stop:
-      status = stop.code
-    return status, *capsys.readouterr()
+    main = functools.partial(commands_here.as_main, module)
+    return commands_here.run(monkeypatch, capsys, module.__name__, main, *arguments)
 
   return run
 

@@ -9,7 +9,7 @@ from metajax.data.builtin.glyphs import glyphs
 from metajax.data.builtin.omniglot import omniglot
 from metajax.data.files.opening import checked_name, is_path
 from metajax.data.files.preprocessing import check_preprocessing
-from metajax.data.files.user_images import load_own
+from metajax.data.files.user_images import read_own, source_of
 from metajax.data.source import MOST_PIXELS, Source, select_classes, with_rotations
 from metajax.data.tfds.builder import is_prepared
 from metajax.data.tfds.classification import classification_set
@@ -87,7 +87,7 @@ def _load(name, split, data_dir, download, own):
   if name == "omniglot":
     return omniglot(split, **prepared, **{key: own[key] for key in ("size", "seed", "skip_broken")})
   if is_own(name, **prepared):
-    return load_own(name, split, **own)
+    return source_of(read_own(name), split, **own)
   return classification_set(name, split, **prepared, **own)
 
 

@@ -22,37 +22,18 @@ FILES_IN_MEMORY = 20_000  # decoded at the start, in 3 (28 x 28) to 20 seconds (
 LOOKED_AT = 4096  # files, spread evenly, that say whether a set is grey
 
 
-def load_own(
-  path: str,
-  split: str,
-  *,
-  size: int,
-  seed: int,
-  skip_broken: bool,
-  least: int = 1,
-  preprocessing: Preprocessing | None = None,
-) -> Source:
-  """The `Source` of a part of one's own pictures, for `metajax.data.load`.
+def read_own(path: str) -> Table:
+  """The `Table` of one's own pictures, none of them decoded.
 
   They are a folder `class/*.png` or `alphabet/character/*.png`; a `.csv` file with the columns path and label, and
   optionally split and group, each picture once; or a `.npz` file with images and labels (see
-  `metajax.data.files.npz`). Classes are dealt out as those of a TFDS set, from the splits that the data name ("train",
-  "test" and perhaps "validation", as folders or in the column) or from all pictures; "own/train" is such a split,
-  "own/all" is everything. Pictures keep their ink as it is, are grey if all are (of 4,096 looked at), and lie on white.
-  Files are PNG, JPEG, WebP, GIF, BMP, TIFF, PPM, JPEG 2000, AVIF or TGA, of at most 2^28 pixels (16,384 x 16,384); a
-  JPEG may have up to 64 times as many, as it is decoded at a fraction of its size, not below four times `size`.
-
-  Pictures that take more than 1 GiB, decoded, or more than 20,000 files stay in their files and are decoded when asked
-  for: the same pixels in the same order, that of the table's lines or of the folder's paths. An archive is always read
-  whole.
+  `metajax.data.files.npz`).
 
   Raises:
     FileNotFoundError, PermissionError, NotADirectoryError: a file or folder cannot be read.
-    ValueError: the pictures, classes or splits are not as expected, or pictures are broken and not to be skipped.
+    ValueError: the classes or splits are not as expected.
   """
-  table = (read_csv if path.endswith(".csv") else read_npz if path.endswith(".npz") else read_folder)(path)
-  how = {"seed": seed, "skip_broken": skip_broken, "least": least, "preprocessing": preprocessing}
-  return source_of(table, split, size=size, **how)
+  return (read_csv if path.endswith(".csv") else read_npz if path.endswith(".npz") else read_folder)(path)
 
 
 def source_of(
@@ -65,7 +46,22 @@ def source_of(
   least: int = 1,
   preprocessing: Preprocessing | None = None,
 ) -> Source:
-  """The `Source` of a part of a `Table`; arguments and errors are those of `load_own`."""
+  """The `Source` of a part of a `Table`, for `metajax.data.load`.
+
+  Classes are dealt out as those of a TFDS set, from the splits that the data name ("train", "test" and perhaps
+  "validation", as folders or in the column) or from all pictures; "own/train" is such a split, "own/all" is everything.
+  Pictures keep their ink as it is, are grey if all are (of 4,096 looked at), and lie on white. Files are PNG, JPEG,
+  WebP, GIF, BMP, TIFF, PPM, JPEG 2000, AVIF or TGA, of at most 2^28 pixels (16,384 x 16,384); a JPEG may have up to 64
+  times as many, as it is decoded at a fraction of its size, not below four times `size`.
+
+  Pictures that take more than 1 GiB, decoded, or more than 20,000 files stay in their files and are decoded when asked
+  for: the same pixels in the same order, that of the table's lines or of the folder's paths. An archive is always read
+  whole.
+
+  Raises:
+    FileNotFoundError, PermissionError: a file cannot be read.
+    ValueError: the pictures, classes or splits are not as expected, or pictures are broken and not to be skipped.
+  """
   check_split(table.name, split, table.own)
   rows, _, small = choose(table.name, split, table.labels, table.own, seed, least)
   _tell_if_dealt_anew(table, split)
