@@ -19,7 +19,7 @@ from benchmarks.page import write
 from benchmarks.step import alternate, calls_per_second, compile_program, maml_step
 from metajax.data import Source, episodes, load
 from metajax.experiment.records import stamped as measured
-from metajax.views import each_row
+from metajax.views import augment_batch
 from metajax.views.image import simclr_cifar
 
 
@@ -45,7 +45,7 @@ def views_per_second(size: int, batch_size: int, rounds: int, seconds: float) ->
   pictures = np.random.default_rng(0).random((batch_size, size, size, 3), np.float32)
   view = simclr_cifar()
   run = compile_program(
-    lambda key, x: each_row(view, jax.random.wrap_key_data(key), x), np.zeros(2, np.uint32), pictures
+    lambda key, x: augment_batch(view, jax.random.wrap_key_data(key), x), np.zeros(2, np.uint32), pictures
   )
   stream = tensorflow_views.views(pictures, batch_size)
   found = alternate({"views": run, "tf.image views": lambda: next(stream)}, rounds, seconds)

@@ -14,7 +14,7 @@ from benchmarks.command import SHOTS, WAYS, Tasks, Timing, run_main
 from benchmarks.page import write
 from benchmarks.step import alternate, training_step
 from metajax import Learner, gradient_steps
-from metajax.compose import linear, modulated, with_head
+from metajax.compose import film, linear, with_head
 from metajax.experiment.records import stamped as measured
 from metajax.learners import anil, cavia, imaml, maml, maml_plus_plus, meta_sgd, proto_maml
 from metajax.networks import conv4, conv_blocks
@@ -33,7 +33,7 @@ def learners_of(filters: int, steps: tuple[int, ...], implicit_steps: int, cg_st
   encoder, head, always = conv4(filters, **layers), linear(WAYS), 10**9
   network = with_head(encoder, head)
   before = conv_blocks(3, filters, downsample="stride", pool="none")
-  in_context = with_head(modulated(before, conv_blocks(1, filters, **layers)), head)
+  in_context = with_head(film(before, conv_blocks(1, filters, **layers)), head)
   found = {}
   for k in steps:
     adapt = gradient_steps(optax.sgd(0.1), k)

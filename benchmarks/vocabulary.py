@@ -14,7 +14,7 @@ from benchmarks.command import Timing, run_main
 from benchmarks.page import write
 from benchmarks.step import alternate, compile_program
 from metajax.experiment.records import stamped as measured
-from metajax.losses import vocabulary_cross_entropy
+from metajax.losses import linear_cross_entropy
 from metajax.losses.language_model import How
 
 
@@ -54,7 +54,7 @@ def main(
 
 def _gradient(how: How):
   """`((features, vectors), labels) -> (the loss, its gradient)`."""
-  return jax.value_and_grad(lambda both, labels: vocabulary_cross_entropy(*both, labels, how=how))
+  return jax.value_and_grad(lambda both, labels: linear_cross_entropy(*both, labels, how=how))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ python -m experiments.cavia --data omniglot --budget cpu     # 5-way 1-shot 95.1
 from typing import Annotated, Any, NamedTuple
 
 from experiments.families import few_shot as fs
-from metajax.compose import first_ways, linear, modulated, with_head
+from metajax.compose import film, linear, slice_head, with_head
 from metajax.experiment.bounds import Bounds
 from metajax.learners import cavia
 from metajax.networks import conv_blocks
@@ -44,11 +44,11 @@ def build(config: Config) -> fs.Experiment:
   """CAVIA, whose context vector alone adapts."""
   _, filters, normalisation = config.network
   layers: dict[str, Any] = {"downsample": "stride", "normalisation": normalisation}
-  encoder = modulated(conv_blocks(3, filters, pool="none", **layers), conv_blocks(1, filters, pool="mean", **layers))
+  encoder = film(conv_blocks(3, filters, pool="none", **layers), conv_blocks(1, filters, pool="mean", **layers))
   network = with_head(encoder, linear(config.task.ways))
 
   def learner(adapt, policy):
-    return cavia(network, config.context, adapt, encoder=encoder, policy=policy, start=first_ways)
+    return cavia(network, config.context, adapt, encoder=encoder, policy=policy, start=slice_head)
 
   return fs.adapted_experiment(config, "cavia", learner, *config.inner[1:], config.inner.adapt)
 

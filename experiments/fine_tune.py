@@ -18,15 +18,15 @@ from experiments.families.image_text.evaluators import Transfer
 from experiments.families.image_text.experiment import example_of
 from experiments.families.representation.data import Parts, describe
 from experiments.families.representation.evaluators import FrozenFeatures, about
-from metajax.compose import linear, started, with_head
-from metajax.data import deal_pictures, examples, in_order, load_tokenizer
+from metajax.compose import linear, with_head, with_pretrained_params
+from metajax.data import examples, in_order, load_tokenizer, split_within_classes
 from metajax.evaluate import Score, features, over_seeds, summarise
 from metajax.experiment import Experiment, FinishedRun, Record, command, headlines, read_run, records, states_of
 from metajax.experiment.bounds import Count, Fraction, Positive, ZeroOrMore
 from metajax.experiment.devices import on_devices
 from metajax.experiment.evaluators.probes import BATCH
 from metajax.experiment.types import title_of
-from metajax.learners import augmented, supervised
+from metajax.learners import supervised, with_augmentation
 from metajax.mesh import devices_for
 from metajax.train import adamw, fit, warmup_cosine
 from metajax.types import Network
@@ -111,7 +111,7 @@ def main(
     first = found[0]
     if any(_but_for_seeds(other) != _but_for_seeds(first) for other in found):
       raise ValueError("expected runs of one experiment that differ in their seeds alone, got others")
-    tuned = [started(first.encoder, *start) for run in found for start in run.starts]
+    tuned = [with_pretrained_params(first.encoder, *start) for run in found for start in run.starts]
     recipe = Recipe(rates[0], decay, steps, batch_size, validations)
     recipes, measured = [recipe._replace(rate=rate) for rate in rates], []
     for share in labels:
@@ -130,7 +130,7 @@ def _but_for_seeds(one: Pretrained) -> tuple:
 def _with_labels(share: float, first: Pretrained, tuned: list[Network], recipes: list[Recipe]) -> list[Record]:
   """The records of fine-tuning and of training from scratch with a share of the labels."""
   parts, data, measured = first.parts, first.config.data, []
-  some = deal_pictures(parts.train, (share,), seed=0)[0] if share < 1 else parts.train
+  some = split_within_classes(parts.train, (share,), seed=0)[0] if share < 1 else parts.train
   recipes = [recipe._replace(batch_size=min(recipe.batch_size, len(some.labels))) for recipe in recipes]
   print(f"\n{100 * share:g}% of the labels, {len(some.labels):,} pictures: accuracy on {len(parts.test.labels):,}")
   own = first.name, (*first.variant, "fine-tuned")
@@ -192,7 +192,7 @@ def _tuned(encoder, some, parts: Parts, recipe: Recipe, seed: int):
   """The best accuracy on validation pictures, the score on test pictures of those params, and the recipe."""
   learner = supervised(encoder)
   view = compose(random_resized_crop(area=(0.4, 1.0)), flip()) if some.images.shape[-1] == 3 else None
-  trained = augmented(learner, view) if view else learner  # characters have no mirror
+  trained = with_augmentation(learner, view) if view else learner  # characters have no mirror
   accuracy = _accuracy(encoder, len(parts.test.classes))
   validate = lambda params, state: float(100 * accuracy(params, state, parts.validation).mean())
   optimizer = adamw(warmup_cosine(recipe.rate, recipe.steps + 1, recipe.steps // 10), decay=recipe.decay)

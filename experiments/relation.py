@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from experiments.families import few_shot as fs
 from metajax.experiment.bounds import Width
-from metajax.learners import augmented, relation
+from metajax.learners import relation, with_augmentation
 from metajax.networks import conv4, relation_module
 from metajax.views.image import affine
 
@@ -45,7 +45,7 @@ def build(config: Config) -> fs.Experiment:
   convolution = fs.convolution_for(config.task.tasks)
   embedding = conv4(config.filters, pool="none", halvings=2, convolution=convolution)
   learner = relation(embedding, relation_module(config.filters, config.hidden, convolution=convolution))
-  trained = augmented(learner, affine()) if config.distort else learner
+  trained = with_augmentation(learner, affine()) if config.distort else learner
   modes = [fs.EvalMode("relation", learner, "running statistics", variant=("distorted",) * config.distort)]
   compares = fs.Comparison("relation score", lambda scores: scores)
   return fs.few_shot_experiment(config, "relation", trained, modes, compares=compares)

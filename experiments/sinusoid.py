@@ -16,8 +16,8 @@ import numpy as np
 import optax
 
 from metajax import Episode, Examples, Learner, gradient_steps
-from metajax.adapt import unchanged
-from metajax.compose import concatenated
+from metajax.adapt import identity
+from metajax.compose import concat_context
 from metajax.evaluate import Score, few_shot_error
 from metajax.experiment import RUN, Experiment, Record, RunFlags, Trained, Training, main
 from metajax.experiment.bounds import Bounds, Count, Positive, TwoOrMore
@@ -137,7 +137,7 @@ def ways_to_learn(hidden: tuple[int, ...], inner_rate: float, context: int, step
   common: dict[str, Any] = {"loss": squared_error, "at_once": tasks}
 
   def plain(n, rate=inner_rate):
-    return maml(network, gradient_steps(optax.sgd(rate), n) if n else unchanged, **common)
+    return maml(network, gradient_steps(optax.sgd(rate), n) if n else identity, **common)
 
   return {
     "maml": Way("maml", plain, 1, (0, 1, 10)),
@@ -157,7 +157,7 @@ def ways_to_learn(hidden: tuple[int, ...], inner_rate: float, context: int, step
     ),
     "cavia": Way(
       "cavia",
-      lambda n: cavia(concatenated(network), context, gradient_steps(optax.sgd(1.0), n) if n else unchanged, **common),
+      lambda n: cavia(concat_context(network), context, gradient_steps(optax.sgd(1.0), n) if n else identity, **common),
       1,
       (0, 1, 10),
     ),

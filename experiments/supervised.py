@@ -13,7 +13,7 @@ from metajax import gradient_steps
 from metajax.compose import cosine
 from metajax.data import examples
 from metajax.experiment.bounds import Count, Positive, Steps, Width
-from metajax.learners import augmented, supervised
+from metajax.learners import supervised, with_augmentation
 from metajax.networks import conv4
 from metajax.networks.linen.conv4 import Normalisation
 from metajax.predictors import adapted_head, fine_tuned, nearest_centroid, normalised, perceptron_head
@@ -64,7 +64,7 @@ def build(config: Config) -> fs.Experiment:
     fs.EvalMode("supervised", supervised(encoder, predictor), policy, None, (name, *("distorted",) * config.distort))
     for name, predictor in _predictors(config).items()
   ]
-  trained = augmented(modes[0].learner, affine()) if config.distort else modes[0].learner
+  trained = with_augmentation(modes[0].learner, affine()) if config.distort else modes[0].learner
   return fs.few_shot_experiment(config, "supervised", trained, modes, batches=_batches)
 
 

@@ -203,7 +203,7 @@ class LossOfOutputs(Protocol):
 
 
 class InitHead(Protocol):
-  """`(params, support labels) -> params` from which a task is adapted, such as `compose.zeros_for_all_ways`."""
+  """`(params, support labels) -> params` from which a task is adapted, such as `compose.zero_init_head`."""
 
   def __call__(self, params: Params, labels: Labels, /) -> Params: ...
 

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from metajax import Episode, Examples, Pair, few_shot_error, fit, gradient_steps, make_mesh
-from metajax.compose import prepared
+from metajax.compose import with_preprocessing
 from metajax.evaluate import features
 from metajax.learners import clip, maml, prototypical, simclr
 from metajax.losses import squared_error
@@ -60,7 +60,7 @@ def pairs(random):
 
 def trainings():
   """`{name: (learner, batches)}`."""
-  encoder, flat = conv4(8, halvings=2), prepared(mlp([16], 8), jnp.ravel)
+  encoder, flat = conv4(8, halvings=2), with_preprocessing(mlp([16], 8), jnp.ravel)
   text = text_transformer(16, Size(16, 1, 1), 6, outputs=8)
   view = compose(random_resized_crop(), flip())
   return {

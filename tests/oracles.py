@@ -86,7 +86,7 @@ def cross_entropy(logits, labels):
   return mean(*_row_losses(logits, labels, lambda z, y: (logsumexp(z) - z) @ y))
 
 
-def squared_error_of_scores(scores, labels):
+def mse(scores, labels):
   labels = shares(labels, "n", "ways")
   scores = array(scores, *labels.shape)
   weights = labels.sum(-1)
@@ -253,20 +253,20 @@ def _contrastive(embeddings, labels, temperature, weights):
   return mean(np.array(losses), np.array(counted)) if losses else 0.0
 
 
-def learned_scale(log_scale):
+def logit_scale(log_scale):
   log_scale = array(_float(log_scale))
   return np.exp(np.minimum(log_scale, np.log(100)))
 
 
-def vocabulary_cross_entropy(features, vectors, labels, weights):
-  each = -vocabulary_log_probabilities(features, vectors, labels)
+def linear_cross_entropy(features, vectors, labels, weights):
+  each = -linear_log_prob(features, vectors, labels)
   labels = np.asarray(labels)
   weights = np.ones(labels.shape) if weights is None else array(weights, *labels.shape)
   need((weights >= 0).all() and np.isfinite(weights).all())
   return mean(each, weights * (labels >= 0))
 
 
-def vocabulary_log_probabilities(features, vectors, labels):
+def linear_log_prob(features, vectors, labels):
   vectors = array(vectors, "vocabulary", "d")
   labels = whole(labels, *np.shape(labels), low=-1, high=len(vectors))
   features = array(features, *labels.shape, vectors.shape[1])
@@ -440,7 +440,7 @@ def nearest_classes(known, labels, asked, k):
 # Pictures as patches and as tokens.
 
 
-def patches_of(pictures, patch):
+def patchify(pictures, patch):
   pictures, patch = array(pictures, "n", "h", "w", "c"), whole(patch, low=1)
   n, h, w, c = pictures.shape
   need(h % patch == 0 and w % patch == 0)

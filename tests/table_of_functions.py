@@ -12,7 +12,7 @@ from metajax import compose, evaluate, losses, predictors
 from metajax.evaluate.probes import neighbour_classes
 from metajax.types import Examples
 from metajax.views.palette import coloured, quantized
-from metajax.views.patches import patches_of, pictures_of
+from metajax.views.patches import patchify, pictures_of
 
 ROWS, WAYS, WIDTH = 6, 3, 4
 
@@ -88,8 +88,8 @@ def voted(known, labels, asked, k):
   return neighbour_classes(Examples(known, labels), asked, [k])[k]
 
 
-def _present(log_probabilities, rows):
-  return log_probabilities[rows[:, 1:] >= 0]
+def _present(log_prob, rows):
+  return log_prob[rows[:, 1:] >= 0]
 
 
 COMPARED = {"support": normal(ROWS, WIDTH), "labels": labels(ROWS), "queries": normal(5, WIDTH)}
@@ -103,7 +103,7 @@ _TABLE = {
   losses: {
     "cross_entropy": CLASSIFIED,
     "accuracy": CLASSIFIED,
-    "squared_error_of_scores": {"scores": normal(ROWS, WAYS), "labels": labels(ROWS)},
+    "mse": {"scores": normal(ROWS, WAYS), "labels": labels(ROWS)},
     "row_weights": {"labels": labels(ROWS)},
     "binary_cross_entropy": {"logits": normal(ROWS), "labels": labels(ROWS, ways=2)},
     "batch_cross_entropy": {"logits": normal(ROWS, ROWS), "labels": labels(ROWS)},
@@ -121,9 +121,9 @@ _TABLE = {
     "nt_xent": {"embeddings": normal(ROWS, WIDTH), "temperature": above_0()} | WEIGHTS,
     "supervised_contrastive": {"embeddings": normal(ROWS, WIDTH), "labels": labels(ROWS), "temperature": above_0()}
     | WEIGHTS,
-    "learned_scale": {"log_scale": normal()},
-    "vocabulary_cross_entropy": TOKENS | WEIGHTS,
-    "vocabulary_log_probabilities": TOKENS,
+    "logit_scale": {"log_scale": normal()},
+    "linear_cross_entropy": TOKENS | WEIGHTS,
+    "linear_log_prob": TOKENS,
   },
   predictors: {
     "ridge_logits": COMPARED | {"strength": above_0()},
@@ -174,7 +174,7 @@ FUNCTIONS = {
       "k": lambda rng: 3,
     },
   ),
-  "patches_of": Function(patches_of, oracles.patches_of, {"pictures": normal(2, 4, 6, 3), "patch": lambda rng: 2}),
+  "patchify": Function(patchify, oracles.patchify, {"pictures": normal(2, 4, 6, 3), "patch": lambda rng: 2}),
   "pictures_of": Function(pictures_of, oracles.pictures_of, {"patches": normal(2, 9, 12), "patch": lambda rng: 2}),
   "quantized": Function(
     lambda pictures, palette: quantized(pictures, palette, 3),
@@ -182,7 +182,7 @@ FUNCTIONS = {
     {"pictures": share(2, 3, 3, 2), "palette": share(5, 2)},
   ),
   "bigram": Function(
-    lambda **rows: _present(evaluate.bigram(**rows, vocabulary=5).log_probabilities, rows["test"]),
+    lambda **rows: _present(evaluate.bigram(**rows, vocabulary=5).log_prob, rows["test"]),
     oracles.bigram,
     dict.fromkeys(("train", "validation", "test"), integers(5, 2, 6)),
   ),

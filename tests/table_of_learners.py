@@ -10,10 +10,9 @@ import numpy as np
 import optax
 
 from metajax import Episode, Examples, Network, Pair, gradient_steps
-from metajax.compose import concatenated, linear, on_pairs, prepared, with_head, zeros_for_all_ways
+from metajax.compose import concat_context, linear, on_pairs, with_head, with_preprocessing, zero_init_head
 from metajax.learners import (
   anil,
-  augmented,
   cavia,
   clip,
   gpt,
@@ -35,6 +34,7 @@ from metajax.learners import (
   supervised,
   supervised_contrastive,
   triplet,
+  with_augmentation,
 )
 from metajax.losses import squared_error
 from metajax.networks import decoder, from_linen, mlp, patch_decoder, projection_head, vision_transformer
@@ -177,7 +177,7 @@ maps = Network(  # the same features as 1 x 1 maps
 )
 bag = mlp((8,), 5, jax.nn.tanh)  # of how often each of twelve tokens is in a text
 counts = lambda tokens: jax.nn.one_hot(tokens, 12).sum(0)
-text = prepared(bag, counts)
+text = with_preprocessing(bag, counts)
 module = on_pairs(mlp((7,), 1, jax.nn.tanh))
 classifier = with_head(encoder, linear(WAYS))
 # Of pictures of any size: their mean, and a weighted mean of their squares.
@@ -216,7 +216,9 @@ LEARNERS = {
   ),
   "imaml": Row(imaml(classifier, optax.sgd(0.1), 3, cg_steps=2), episodes, width=WAYS),
   "cavia": Row(
-    cavia(with_head(concatenated(encoder), linear(WAYS)), 4, reverse, encoder=concatenated(encoder)), episodes, width=5
+    cavia(with_head(concat_context(encoder), linear(WAYS)), 4, reverse, encoder=concat_context(encoder)),
+    episodes,
+    width=5,
   ),
   "proto-maml": Row(proto_maml(encoder, one_step), episodes, width=5, any_ways=True),
   "maml, in groups": Row(maml(classifier, reverse, at_once=4), episodes, width=WAYS),
@@ -229,10 +231,10 @@ LEARNERS = {
     maml(convolutional, one_step, encoder=convolution, policy="support"), pictures, batch_norm=True, width=4
   ),
   "maml, any ways": Row(
-    maml(with_head(encoder, linear(1)), reverse, start=zeros_for_all_ways), episodes, width=1, any_ways=True
+    maml(with_head(encoder, linear(1)), reverse, start=zero_init_head), episodes, width=1, any_ways=True
   ),
   "anil": Row(anil(encoder, linear(WAYS), reverse), episodes, width=5),
-  "anil, any ways": Row(anil(encoder, linear(1), reverse, start=zeros_for_all_ways), episodes, width=5, any_ways=True),
+  "anil, any ways": Row(anil(encoder, linear(1), reverse, start=zero_init_head), episodes, width=5, any_ways=True),
   "anil, batch norm of the support": Row(
     anil(convolution, linear(WAYS), reverse, policy="support"), pictures, batch_norm=True, width=4
   ),
@@ -260,8 +262,10 @@ LEARNERS = {
     width=5,
     any_ways=True,
   ),
-  "siamese, augmented": Row(augmented(siamese(encoder), shaken), labelled_pairs, width=5, episodic=False, draws=True),
-  "prototypical, augmented": Row(augmented(prototypical(encoder), shaken), episodes, width=5, draws=True),
+  "siamese, augmented": Row(
+    with_augmentation(siamese(encoder), shaken), labelled_pairs, width=5, episodic=False, draws=True
+  ),
+  "prototypical, augmented": Row(with_augmentation(prototypical(encoder), shaken), episodes, width=5, draws=True),
   "triplet": Row(
     triplet(encoder, negatives="given", margin="soft"),
     triplets,

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from metajax import gradient_steps
-from metajax.adapt import implicit, newton, then
+from metajax.adapt import chain, implicit, newton
 from metajax.compose import flatten, linear, with_head
 from metajax.learners import anil, cavia, maml, maml_plus_plus, meta_sgd, proto_maml, reptile
 from metajax.losses import squared_error
@@ -64,7 +64,7 @@ def test_keys_with_an_axis_of_steps_are_taken_as_they_are():
 
 
 def test_an_inner_loop_after_another_draws_other_noise():
-  both, one = then(still, still), still
+  both, one = chain(still, still), still
   of = jax.jit(lambda p: [adapt(noisy, p, ((), KEY))[1] for adapt in (both, one)])
   path_of_both, path = of(np.arange(1, D + 1, dtype=np.float32))
   assert len(np.unique(path_of_both)) == 2 * STEPS and len(np.unique(path)) == STEPS

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from metajax import gradient_steps
-from metajax.adapt import newton, only, then
+from metajax.adapt import chain, newton, only
 
 RATE = 0.1
 
@@ -109,7 +109,7 @@ def test_then_does_what_one_does_and_then_the_other():
   head, everything = only("head", gradient_steps(optax.sgd(RATE), 1)), gradient_steps(optax.sgd(RATE), 2)
   first, second = written_out(1, lambda path: path.startswith("head/")), written_out(2, lambda path: True)
   both = lambda loss, params, data: second(loss, first(loss, params, data)[0], data)
-  close(*adapted_and_meta_gradients(then(head, everything), both))
+  close(*adapted_and_meta_gradients(chain(head, everything), both))
 
 
 def test_the_path_of_then_is_that_of_both():
@@ -118,7 +118,7 @@ def test_the_path_of_then_is_that_of_both():
   @jax.jit
   def paths():
     middle, early = head(loss, PARAMS, SUPPORT)
-    _, path = then(head, then(everything, newton(1, damping=1.0)))(loss, PARAMS, SUPPORT)
+    _, path = chain(head, chain(everything, newton(1, damping=1.0)))(loss, PARAMS, SUPPORT)
     return early, everything(loss, middle, SUPPORT)[1], path
 
   early, late, path = paths()
@@ -129,10 +129,10 @@ def test_the_path_of_then_is_that_of_both():
 def test_the_path_of_trajectories_of_different_parts_is_the_pair_of_both():
   steps = gradient_steps(optax.sgd(RATE), 2, trajectory=True)
   path_of = lambda adapt: jax.eval_shape(lambda: adapt(loss, PARAMS, SUPPORT)[1])
-  early, late = path_of(then(only("head", steps), steps))
+  early, late = path_of(chain(only("head", steps), steps))
   assert jax.tree.structure(early) == jax.tree.structure(PARAMS["head"])
   assert jax.tree.structure(late) == jax.tree.structure(PARAMS)
-  assert path_of(then(steps, steps))["head"]["weight"].shape == (4, 4)
+  assert path_of(chain(steps, steps))["head"]["weight"].shape == (4, 4)
 
 
 @pytest.mark.parametrize(

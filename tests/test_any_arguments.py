@@ -103,7 +103,7 @@ def test_arguments_that_are_fine_give_the_right_number(name, seed):
 @pytest.mark.parametrize(
   ("name", "argument", "change"),
   [
-    ("learned_scale", "log_scale", "the number 1e+30"),
+    ("logit_scale", "log_scale", "the number 1e+30"),
     ("nt_xent", "temperature", "the number 1e+30"),
     ("info_nce", "scale", "the number 100000000000000000000000"),
     ("ridge_logits", "support", "a huge one"),
@@ -118,7 +118,7 @@ def test_arguments_that_are_fine_give_the_right_number(name, seed):
     ("coloured", "palette", "one row fewer"),
     ("quantized", "pictures", "a NaN"),
     ("quantized", "palette", "an infinity"),
-    ("patches_of", "patch", "True"),
+    ("patchify", "patch", "True"),
   ],
 )
 def test_what_the_search_has_found_stays_mended(name, argument, change):

@@ -11,7 +11,7 @@ from finite_differences import check_slope
 from table_of_learners import convolution, episodes, pictures, regressions, tanh_layer
 
 from metajax import gradient_steps
-from metajax.compose import concatenated, first_ways, linear, modulated, with_head
+from metajax.compose import concat_context, film, linear, slice_head, with_head
 from metajax.learners import cavia
 from metajax.losses import cross_entropy, squared_error
 from metajax.networks import conv_blocks
@@ -27,7 +27,7 @@ def close(first, second, tolerance=1e-4):
 def test_an_empty_context_is_the_network():
   """The same loss and gradient as the network trained on all queries, and the same answers whatever the support."""
   batch = regressions(0)
-  learner = cavia(concatenated(plain), 0, one_step, loss=squared_error)
+  learner = cavia(concat_context(plain), 0, one_step, loss=squared_error)
   joint = lambda p: squared_error(
     plain.apply(p, {}, batch.query.inputs.reshape(-1, 1), train=True)[0], batch.query.labels.reshape(-1, 1)
   )
@@ -53,7 +53,7 @@ def test_an_empty_context_is_the_network():
 def test_the_context_alone_is_adapted_from_zeros():
   """Against two steps written from the paper: c <- c - rate * grad_c L_support(theta, c)."""
   batch = regressions(0)
-  learner = cavia(concatenated(plain), 3, gradient_steps(optax.sgd(0.5), 2), loss=squared_error)
+  learner = cavia(concat_context(plain), 3, gradient_steps(optax.sgd(0.5), 2), loss=squared_error)
   at = lambda theta, c, x: plain.apply(theta, {}, jnp.concatenate([x, jnp.tile(c, (len(x), 1))], 1), train=True)[0]
 
   def slow(theta, task):
@@ -73,7 +73,7 @@ def test_the_context_alone_is_adapted_from_zeros():
 
 def test_gradient_is_that_of_finite_differences(float64):
   as_64 = lambda tree: jax.tree.map(np.float64, tree)
-  batch, learner = as_64(regressions(0)), cavia(concatenated(plain), 2, one_step, loss=squared_error)
+  batch, learner = as_64(regressions(0)), cavia(concat_context(plain), 2, one_step, loss=squared_error)
   params, state = jax.jit(learner.init)(jax.random.key(0), batch)
   check_slope(jax.jit(jax.value_and_grad(lambda p: learner.loss(p, state, batch, KEY)[0])), as_64(params))
 
@@ -81,7 +81,7 @@ def test_gradient_is_that_of_finite_differences(float64):
 def test_a_context_modulates_channels():
   """`after((1 + scale) * before + shift)`; zeros change nothing."""
   before, after = conv_blocks(1, 4, pool="none", normalisation="none"), conv_blocks(1, 3, normalisation="none")
-  network, x = modulated(before, after), pictures(0).support.inputs[0]
+  network, x = film(before, after), pictures(0).support.inputs[0]
   context = np.float32([0.3, -1.0])
 
   @jax.jit
@@ -100,8 +100,8 @@ def test_a_context_modulates_channels():
 
 
 def test_fewer_ways_than_outputs_are_the_first_ones_and_more_are_refused():
-  network = with_head(modulated(convolution_maps, convolution), linear(3))
-  learner = cavia(network, 5, one_step, start=first_ways)
+  network = with_head(film(convolution_maps, convolution), linear(3))
+  learner = cavia(network, 5, one_step, start=slice_head)
   params, state = jax.eval_shape(learner.init, jax.random.key(0), pictures(0))
   two, four = (jax.tree.map(lambda x: x[0], episodes(1, (16, 16, 1), ways=ways, queries=1)) for ways in (2, 4))
   answer = functools.partial(jax.eval_shape, learner.predict, params, state)
@@ -114,7 +114,7 @@ def test_fewer_ways_than_outputs_are_the_first_ones_and_more_are_refused():
 
 def test_the_context_has_the_type_of_the_parameters():
   batch = jax.tree.map(lambda x: x.astype(jnp.bfloat16), regressions(0))
-  learner = cavia(concatenated(plain), 2, one_step, loss=squared_error)
+  learner = cavia(concat_context(plain), 2, one_step, loss=squared_error)
   params, state = jax.eval_shape(learner.init, jax.random.key(0), batch)
   params = jax.tree.map(lambda x: x.update(dtype=jnp.bfloat16), params)
   task = jax.tree.map(lambda x: x[0], batch)
@@ -128,6 +128,6 @@ convolution_maps = conv_blocks(1, 4, downsample="stride", pool="none")
 def test_a_context_below_0_and_pictures_for_rows_are_refused():
   for context in (-1, 2.5, True):
     with pytest.raises(ValueError, match=f"a context of at least 0 numbers, got {context}"):
-      cavia(concatenated(plain), context, one_step)
+      cavia(concat_context(plain), context, one_step)
   with pytest.raises(ValueError, match=r"expected inputs \[n, d\] to append a context to"):
-    cavia(concatenated(plain), 2, one_step, loss=cross_entropy).init(KEY, pictures(0))
+    cavia(concat_context(plain), 2, one_step, loss=cross_entropy).init(KEY, pictures(0))

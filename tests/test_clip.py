@@ -9,14 +9,14 @@ from params_by_numpy import start
 from table_of_learners import captioned, convolution, encoder, shaken, text
 
 from metajax import Examples, Pair
-from metajax.compose import chunked, frozen, linear, started, with_head
+from metajax.compose import chunked, frozen, linear, with_head, with_pretrained_params
 from metajax.learners import clip
 from metajax.losses import info_nce, siglip
 from metajax.losses.contrastive import LARGEST_LOG_SCALE
 from metajax.mesh import make_mesh, shard_batch
 from metajax.networks import text_transformer
 from metajax.networks.linen.transformer import Size
-from metajax.train import adamw, keep_below, locked
+from metajax.train import adamw, keep_params_below, locked
 
 learner = clip(encoder, text)
 NO_STATE = {"picture": {}, "text": {}}
@@ -87,7 +87,7 @@ def steps(learner, optimizer, params, batches):
 
 
 def test_a_text_is_learned_to_find_its_picture_in_a_few_steps(params):
-  optimizer = optax.chain(optax.adam(1e-2), keep_below(LARGEST_LOG_SCALE, "log_scale"))
+  optimizer = optax.chain(optax.adam(1e-2), keep_params_below(LARGEST_LOG_SCALE, "log_scale"))
 
   @jax.jit
   def run(params, batch):
@@ -101,7 +101,7 @@ def test_a_text_is_learned_to_find_its_picture_in_a_few_steps(params):
 
 
 def test_a_locked_tower_stays_as_it_was_to_the_bit_and_the_other_learns(params):
-  tuned = clip(frozen(started(encoder, params["picture"])), text)
+  tuned = clip(frozen(with_pretrained_params(encoder, params["picture"])), text)
   batches = jax.tree.map(lambda *x: np.stack(x), *map(captioned, range(3)))
 
   @jax.jit

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from metajax import Network
-from metajax.compose import beside, chunked, flatten, linear, repeated_for_all_ways, tied, with_head
+from metajax.compose import chunked, flatten, linear, parallel, tied, tile_head, with_head
 from metajax.mesh import make_mesh, shard_batch
 from metajax.networks import mlp
 
@@ -101,7 +101,7 @@ def test_tied_runs_one_encoder_on_every_part():
 def test_beside_gives_each_named_input_its_tower_in_the_order_given():
   inputs = {"audio": draw(0, 5, 3), "video": draw(1, 5, 4)}
   towers = {"video": noisy(2), "audio": noisy(1)}
-  network = beside(**towers)
+  network = parallel(**towers)
 
   @jax.jit
   def run(key):
@@ -206,7 +206,7 @@ def test_a_head_s_outputs_are_repeated_for_any_number_of_ways(ways):
   @jax.jit
   def run(key):
     params, state = network.init(key, draw(0, 2, 6))
-    repeated = repeated_for_all_ways(params, np.eye(ways))
+    repeated = tile_head(params, np.eye(ways))
     return [network.apply(p, state, draw(1, 2, 6), train=False)[0] for p in (repeated, params)]
 
   found, expected = map(np.asarray, run(jax.random.key(0)))

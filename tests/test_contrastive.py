@@ -26,11 +26,11 @@ from table_of_contrastive_losses import (
 
 from benchmarks.arithmetic import flops
 from benchmarks.devices import collectives
-from metajax.losses import info_nce, learned_scale, nt_xent, siglip, supervised_contrastive
+from metajax.losses import info_nce, logit_scale, nt_xent, siglip, supervised_contrastive
 from metajax.losses.contrastive import LARGEST_LOG_SCALE, START_LOG_SCALE
 from metajax.losses.contrastive.tiling import LARGEST_DENSE, LARGEST_GATHERED, default_how
 from metajax.mesh import make_mesh, shard_batch
-from metajax.train import keep_below
+from metajax.train import keep_params_below
 
 TILE = 16  # three tiles on one device, one and a half on two
 SOME = random.normal(size=(ROWS, WIDTH))
@@ -461,15 +461,15 @@ def test_one_hot_labels_are_those_of_integers_and_a_row_without_a_label_is_paddi
 
 def test_a_learned_scale_stays_below_100_and_is_never_stuck_beyond():
   """A loss that wants a larger scale holds it at the cap; one that wants a smaller one takes it down from beyond."""
-  scale_and_slope = jax.jit(jax.value_and_grad(learned_scale))
+  scale_and_slope = jax.jit(jax.value_and_grad(logit_scale))
   np.testing.assert_allclose(scale_and_slope(START_LOG_SCALE)[0], 1 / 0.07, rtol=1e-6)
   np.testing.assert_allclose(scale_and_slope(9.0), (100, 100), rtol=1e-6)
-  optimizer = optax.chain(optax.adam(0.5), keep_below(LARGEST_LOG_SCALE, "log_scale"))
+  optimizer = optax.chain(optax.adam(0.5), keep_params_below(LARGEST_LOG_SCALE, "log_scale"))
 
   @jax.jit
   def after_eight_steps(value, sign):
     params = {"tower": jnp.ones(2), "log_scale": value}
-    loss = lambda params: sign * learned_scale(params["log_scale"]) + params["tower"].sum()
+    loss = lambda params: sign * logit_scale(params["log_scale"]) + params["tower"].sum()
 
     def step(carry, _):
       params, state = carry
@@ -486,8 +486,8 @@ def test_a_learned_scale_stays_below_100_and_is_never_stuck_beyond():
 
 def test_keep_below_names_the_parameters_there_are_and_needs_their_values():
   params = {"image": {"weight": np.ones(2)}, "scale": np.ones(())}
-  link = keep_below(1.0, "log_scale")
+  link = keep_params_below(1.0, "log_scale")
   with pytest.raises(ValueError, match=r"a parameter of the name 'log_scale' .* got image/weight, scale"):
     link.init(params)
   with pytest.raises(ValueError, match="needs the parameters"):
-    keep_below(1.0, "scale").update(params, optax.EmptyState())
+    keep_params_below(1.0, "scale").update(params, optax.EmptyState())

@@ -67,7 +67,7 @@ BAD = {  # a function, arguments that are fine but for there being no such data,
   data.one_shot_runs: ({"folder": "nowhere"}, {"folder": NO_NAME, "size": NO_COUNT}),
   data.one_shot_tasks: ({"source": SOURCE, "ways": 2, "runs": 2}, {
     "source": (None,), "ways": (*NO_COUNT, 1, 7), "runs": (0, 1.5, "2", None, True), "seed": (-1, 1.5, "1", None)}),
-  data.learn_palette: ({"source": SOURCE}, {"source": (None,), "colours": (*NO_COUNT, 1), "size": NO_COUNT[:4],
+  data.fit_palette: ({"source": SOURCE}, {"source": (None,), "colours": (*NO_COUNT, 1), "size": NO_COUNT[:4],
                                             "seed": NO_SEED}),
   data.recordings: ({"source": CLIPS, "batch_size": 2}, {"source": (None, SOURCE), "batch_size": NO_COUNT,
                                                          "seed": NO_64_BITS}),
@@ -77,7 +77,7 @@ BAD = {  # a function, arguments that are fine but for there being no such data,
   data.cut_clips: ({"source": CLIPS, "frames": 2}, {"source": (SOURCE,), "frames": (*NO_COUNT, 5), "every": (-1, 1.5),
                                                     "start": (-1, 1.5, 4), "stop": (-1, 5, 1.5, 0)}),
   data.in_order: ({"source": SOURCE, "batch_size": 2}, {"source": (None,), "batch_size": NO_COUNT[:-3]}),
-  data.deal_pictures: ({"source": SOURCE, "shares": (0.5, 0.5)}, {
+  data.split_within_classes: ({"source": SOURCE, "shares": (0.5, 0.5)}, {
     "source": (None,), "shares": ((), (0.5, float("nan")), (0.5, "x"), (1.0, 0.5), (-0.5, 0.5)),
     "seed": (-1, 1.5, "1")}),
   data.select_rows: ({"source": SOURCE, "rows": [0]}, {"source": (None,), "rows": (

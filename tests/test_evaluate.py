@@ -10,7 +10,7 @@ import pytest
 from table_of_learners import episodes, regressions
 
 from metajax import Examples, Learner, few_shot_accuracy, gradient_steps, make_mesh
-from metajax.adapt import unchanged
+from metajax.adapt import identity
 from metajax.evaluate import Score, adaptation_curve, few_shot_error, over_seeds, paired_difference, summarise
 from metajax.learners import maml, prototypical
 from metajax.networks import mlp
@@ -190,7 +190,7 @@ def test_scores_of_other_tasks_are_not_compared():
 
 def test_an_adaptation_curve_has_the_accuracy_after_each_number_of_steps():
   network = mlp((8,), 3)
-  after = lambda n: maml(network, gradient_steps(optax.sgd(0.5), n) if n else unchanged)
+  after = lambda n: maml(network, gradient_steps(optax.sgd(0.5), n) if n else identity)
   params, state = jax.jit(after(1).init)(jax.random.key(0), episodes(0))
   curve = adaptation_curve(after, params, state, batches, (0, 5), TASKS)
   expected = [few_shot_accuracy(after(n), params, state, batches, TASKS) for n in (0, 5)]

@@ -13,9 +13,9 @@ from metajax import Examples, Network
 from metajax.learners import (
   gpt,
   image_gpt,
-  log_probabilities,
+  log_prob,
   masked_autoencoder,
-  pixel_log_probabilities,
+  pixel_log_prob,
   reconstruct,
 )
 from metajax.learners.masked_autoencoder import hidden
@@ -24,7 +24,7 @@ from metajax.networks import decoder, patch_decoder, vision_transformer
 from metajax.networks.linen.transformer import Size
 from metajax.types import Decoded
 from metajax.views.palette import coloured, quantized
-from metajax.views.patches import patches_of, pictures_of
+from metajax.views.patches import patchify, pictures_of
 
 KEY = jax.random.key(0)
 PALETTE = np.linspace(0, 1, 4, dtype=np.float32)[:, None]
@@ -50,7 +50,7 @@ def read_by_gpt(written_by_gpt):
     given = tokens[:, :-1]
     embedded = [gpt(network, layer=layer).embed(params, state, given) for layer in (0, 1, None)]
     decoded, _ = network.apply(params, state, jnp.maximum(given, 0), train=False)
-    predicted = log_probabilities(network)(params, state, tokens)
+    predicted = log_prob(network)(params, state, tokens)
     return learner.loss(params, state, tokens, KEY), decoded._replace(cache=None), embedded, predicted
 
   return functools.cache(lambda rows, columns: jax.device_get(run(params, padded(rows, columns))))
@@ -68,7 +68,7 @@ def seen_by_gpt():
   network = decoder(5, TINY, 16)
   learner = image_gpt(network, PALETTE, 4)
   params, state = start(learner.init, PICTURES)
-  predicted = pixel_log_probabilities(network, 4)
+  predicted = pixel_log_prob(network, 4)
 
   @jax.jit
   def run(params, pictures, labels):
@@ -218,11 +218,11 @@ def autoencoder():
 
 def test_patches_are_in_reading_order_and_pictures_come_back():
   pictures = np.arange(2 * 8 * 8 * 3, dtype=np.float32).reshape(2, 8, 8, 3)
-  patches = patches_of(pictures, 4)
+  patches = patchify(pictures, 4)
   np.testing.assert_array_equal(patches[1, 2].reshape(4, 4, 3), pictures[1, 4:, :4])
   np.testing.assert_array_equal(pictures_of(patches, 4), pictures)
   with pytest.raises(ValueError, match="divide into patches of 3, got 8 x 8"):
-    patches_of(pictures, 3)
+    patchify(pictures, 3)
 
 
 def test_the_loss_is_over_hidden_patches_and_depends_on_no_pixel_of_the_others_being_right():
@@ -251,7 +251,7 @@ def test_what_is_hidden_is_not_seen():
   _, params, state = autoencoder()
   run = jax.jit(reconstruct(SEEN, LIGHT, 4))
   made, unseen = jax.device_get(run(params, state, KEY, PICTURES))
-  patches = np.asarray(patches_of(PICTURES, 4))
+  patches = np.asarray(patchify(PICTURES, 4))
   assert made.shape == (16, 16, 16) and (unseen.sum(-1) == 12).all()
   noise = np.random.default_rng(0).random((16, 16, 16)).astype(np.float32)
   other = pictures_of(np.where(unseen[..., None], noise, patches), 4)
@@ -269,7 +269,7 @@ def put_back(params, state, tokens, order, **_):
 PIXELS = Network(
   lambda key, pictures, kept=None: ({}, {}),
   lambda params, state, pictures, kept, **_: (
-    jnp.take_along_axis(patches_of(pictures, 4), kept[..., None], 1) if kept is not None else 0,
+    jnp.take_along_axis(patchify(pictures, 4), kept[..., None], 1) if kept is not None else 0,
     state,
   ),
 )
@@ -280,7 +280,7 @@ NOTHING = {"encoder": {}, "decoder": {}}
 def test_a_patch_that_is_seen_is_at_its_place():
   """A decoder that gives its inputs back has each patch's features where the patch was."""
   made, unseen = jax.jit(reconstruct(PIXELS, BACK, 4))(NOTHING, NOTHING, KEY, PICTURES)
-  np.testing.assert_array_equal(made, np.where(unseen[..., None], 9, patches_of(PICTURES, 4)))
+  np.testing.assert_array_equal(made, np.where(unseen[..., None], 9, patchify(PICTURES, 4)))
 
 
 def test_the_loss_of_an_autoencoder_is_of_what_it_has_not_seen_alone():

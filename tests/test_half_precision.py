@@ -17,9 +17,9 @@ from metajax.losses import (
   binary_cross_entropy,
   cross_entropy,
   masked_reconstruction,
+  mse,
   normalised_patches,
   squared_error,
-  squared_error_of_scores,
   triplet_margin,
 )
 from metajax.predictors import centroid_logits, class_means, cosines, nearest_logits, squared_distances
@@ -80,7 +80,7 @@ LABELS = np.eye(3)[[0, 0, 1, 1, 2, 2]]
 ARRAYS = {
   "unit_rows": (unit_rows, random.normal(size=(2, 70000))),  # whose squares do, too
   "squared_error": (lambda x: squared_error(x, -x), FAR),
-  "squared_error_of_scores": (lambda x: squared_error_of_scores(x[:, :3], LABELS), FAR),
+  "mse": (lambda x: mse(x[:, :3], LABELS), FAR),
   "triplet_margin": (lambda x: triplet_margin(x, x[::-1], 0 * x, 1.0), FAR),
   "batch_hard": (lambda x: batch_hard(squared_distances(x, x), LABELS), FAR),
   "normalised_patches": (normalised_patches, FAR),

@@ -10,7 +10,7 @@ from table_of_learners import convolution, convolutional, encoder, episodes, pic
 
 from metajax import Network, gradient_steps
 from metajax.adapt import only
-from metajax.compose import linear, repeated_for_all_ways, with_head
+from metajax.compose import linear, tile_head, with_head
 from metajax.learners import maml, maml_plus_plus
 from metajax.learners.maml_plus_plus import multi_step_weights, normalisations
 from metajax.losses import squared_error
@@ -206,7 +206,7 @@ def test_training_steps_are_counted_and_weights_move_from_all_to_the_last():
 
 
 def test_more_steps_at_test_time_take_the_last_ones_rates_and_other_ways_the_heads_outputs_again():
-  make = lambda steps: maml_plus_plus(convolutional, steps, rate=0.1, encoder=convolution, start=repeated_for_all_ways)
+  make = lambda steps: maml_plus_plus(convolutional, steps, rate=0.1, encoder=convolution, start=tile_head)
   params, state = started(make(2), pictures(0))
   params = drawn(params, 0.5)
   repeat = lambda x: np.concatenate([x, x[-1:], x[-1:]])

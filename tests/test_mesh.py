@@ -22,7 +22,7 @@ from metajax.mesh import (
   mean_over_tasks,
   replicate,
   shard_batch,
-  tasks_at_once,
+  tasks_per_chunk,
   to_host,
 )
 from metajax.networks import mlp
@@ -157,12 +157,12 @@ def test_tasks_that_the_devices_do_not_divide_are_refused(over):
   ("tasks", "at_once", "group"), [(12, None, 1), (12, 1, 1), (12, 5, 4), (12, 12, 12), (6, 100, 6), (7, 3, 1)]
 )
 def test_tasks_at_once_is_the_largest_divisor_that_fits(tasks, at_once, group):
-  assert tasks_at_once(tasks, at_once) == group
+  assert tasks_per_chunk(tasks, at_once) == group
 
 
 def test_no_task_at_once_is_refused():
   with pytest.raises(ValueError, match="at least 1, got 0"):
-    tasks_at_once(4, 0)
+    tasks_per_chunk(4, 0)
 
 
 def test_inside_someones_shard_map_every_device_sees_only_its_own_tasks():

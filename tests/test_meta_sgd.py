@@ -9,7 +9,7 @@ from finite_differences import check_slope
 from table_of_learners import episodes, regressions, tanh_layer
 
 from metajax import fit, gradient_steps
-from metajax.compose import linear, repeated_for_all_ways, with_head
+from metajax.compose import linear, tile_head, with_head
 from metajax.learners import maml, meta_sgd
 from metajax.learners.meta_sgd import _as_wide
 from metajax.losses import squared_error
@@ -83,7 +83,7 @@ def test_learned_rates_get_further_than_maml_whose_rate_stays():
 
 
 def test_a_head_that_is_widened_has_the_rates_of_its_outputs_again():
-  learner = meta_sgd(with_head(encoder, linear(3)), start=repeated_for_all_ways)
+  learner = meta_sgd(with_head(encoder, linear(3)), start=tile_head)
   params, state = started(learner, episodes(0))
   support, query = jax.tree.map(lambda x: x[0], episodes(1, ways=7, shots=2, queries=1))
   assert jax.eval_shape(learner.predict, params, state, support, query.inputs).shape == (7, 7)

@@ -15,9 +15,9 @@ from metajax.losses import (
   cross_entropy,
   info_nce,
   masked_reconstruction,
+  mse,
   nt_xent,
   siglip,
-  squared_error_of_scores,
   supervised_contrastive,
 )
 from metajax.predictors import (
@@ -102,7 +102,7 @@ def test_a_contrastive_loss_of_a_row_with_nan_is_nan_and_of_a_padded_one_is_not(
 BY_LABELS = {  # of something a row, labels, and what they are
   "cross_entropy": (cross_entropy, X[:, :WAYS], LABELS),
   "accuracy": (accuracy, X[:, :WAYS], LABELS),
-  "squared_error_of_scores": (squared_error_of_scores, X[:, :WAYS], LABELS),
+  "mse": (mse, X[:, :WAYS], LABELS),
   "binary_cross_entropy": (lambda z, y: binary_cross_entropy(z[:, 1], y), X, LABELS[:, :2] + LABELS[:, 2:] * [0, 1]),
   "batch_cross_entropy": (batch_cross_entropy, X @ X.T, LABELS),
   "batch_hard": (batch_hard, np.abs(X @ X.T), LABELS),

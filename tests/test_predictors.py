@@ -10,7 +10,7 @@ import pytest
 from table_of_learners import LEARNERS, convolution, encoder, episodes, labelled, pictures
 
 from metajax import fit, gradient_steps
-from metajax.adapt import only, then
+from metajax.adapt import chain, only
 from metajax.compose import cosine, linear, perceptron, unit_rows, with_head
 from metajax.learners import maml, supervised
 from metajax.losses import cross_entropy
@@ -75,7 +75,7 @@ def test_a_head_is_trained_by_logistic_regression_on_frozen_features():
 def test_fine_tuning_the_head_of_everything_is_a_head_on_frozen_features():
   support, query = task()
   embed = lambda params, state, inputs: encoder.apply(params, state, inputs, train=False)[0]
-  first_the_head = then(only("head", steps(5)), steps(5, 0.1))
+  first_the_head = chain(only("head", steps(5)), steps(5, 0.1))
 
   @jax.jit
   def run(key):

@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from metajax import Examples
-from metajax.data import deal_pictures, from_arrays, in_order, select_rows
+from metajax.data import from_arrays, in_order, select_rows, split_within_classes
 from metajax.evaluate import features, frozen, linear_probe, nearest_neighbours, neighbour_classes
 from metajax.mesh import make_mesh
 
@@ -130,15 +130,15 @@ def source(each=10, classes=3):
 
 def test_pictures_are_dealt_class_by_class_and_none_twice():
   whole = source()
-  dealt = deal_pictures(whole, (0.5, 0.3, 0.2), seed=1)
+  dealt = split_within_classes(whole, (0.5, 0.3, 0.2), seed=1)
   assert [np.bincount(part.labels).tolist() for part in dealt] == [[5] * 3, [3] * 3, [2] * 3]
   seen = np.concatenate([part.images[:, 0, 0, 0] for part in dealt])
   assert sorted(seen) == list(range(30))
-  assert sorted(deal_pictures(whole, (0.01,))[0].labels) == [0, 1, 2]  # one of each at least
+  assert sorted(split_within_classes(whole, (0.01,))[0].labels) == [0, 1, 2]  # one of each at least
   with pytest.raises(ValueError, match="at least 3 pictures of every class, got 2 of '0'"):
-    deal_pictures(source(each=2), (0.5, 0.25, 0.25))
+    split_within_classes(source(each=2), (0.5, 0.25, 0.25))
   with pytest.raises(ValueError, match="sum of at most 1"):
-    deal_pictures(whole, (0.9, 0.2))
+    split_within_classes(whole, (0.9, 0.2))
 
 
 def test_an_evaluation_meets_every_picture_once_in_order():

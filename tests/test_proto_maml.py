@@ -8,7 +8,7 @@ from finite_differences import check_slope
 from table_of_learners import episodes, tanh_layer
 
 from metajax import gradient_steps
-from metajax.adapt import only, unchanged
+from metajax.adapt import identity, only
 from metajax.learners import proto_maml, prototypical
 from metajax.losses import cross_entropy
 
@@ -26,7 +26,7 @@ def value_and_grad(learner, params, state, batch):
 
 def test_without_a_step_it_is_a_prototypical_network():
   """The same loss, gradient and, but for what all ways have in common, logits."""
-  batch, ours, theirs = episodes(0), proto_maml(encoder, unchanged), prototypical(encoder)
+  batch, ours, theirs = episodes(0), proto_maml(encoder, identity), prototypical(encoder)
   support, query = jax.tree.map(lambda x: x[0], batch)
 
   @jax.jit

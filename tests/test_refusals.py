@@ -15,19 +15,19 @@ from metajax.losses import (
   binary_cross_entropy,
   cross_entropy,
   info_nce,
-  learned_scale,
+  linear_cross_entropy,
+  linear_log_prob,
+  logit_scale,
   masked_reconstruction,
+  mse,
   normalised_patches,
   nt_xent,
   patch_statistics,
   row_weights,
   siglip,
   squared_error,
-  squared_error_of_scores,
   supervised_contrastive,
   triplet_margin,
-  vocabulary_cross_entropy,
-  vocabulary_log_probabilities,
 )
 from metajax.predictors import (
   attention,
@@ -61,7 +61,7 @@ def changed(array, value):
 OF_LABELS = {  # of anything that is given with one-hot labels of a row each
   "cross_entropy": lambda labels: cross_entropy(LOGITS, labels),
   "accuracy": lambda labels: accuracy(LOGITS, labels),
-  "squared_error_of_scores": lambda labels: squared_error_of_scores(LOGITS, labels),
+  "mse": lambda labels: mse(LOGITS, labels),
   "row_weights": row_weights,
   "binary_cross_entropy": lambda labels: binary_cross_entropy(X[:, 0], labels[..., :2] if labels.ndim > 1 else labels),
   "batch_cross_entropy": lambda labels: batch_cross_entropy(PAIRS, labels),
@@ -100,7 +100,7 @@ def test_labels_that_are_not_one_hot_are_refused(name):
 FLOATS = {  # a function of one array, which is to be floating, and an array that is
   "cross_entropy": (lambda x: cross_entropy(x, LABELS), LOGITS),
   "accuracy": (lambda x: accuracy(x, LABELS), LOGITS),
-  "squared_error_of_scores": (lambda x: squared_error_of_scores(x, LABELS), LOGITS),
+  "mse": (lambda x: mse(x, LABELS), LOGITS),
   "binary_cross_entropy": (lambda x: binary_cross_entropy(x, LABELS[:, :2]), X[:, 0]),
   "batch_cross_entropy": (lambda x: batch_cross_entropy(x, LABELS), PAIRS),
   "batch_hard": (lambda x: batch_hard(x, LABELS), PAIRS),
@@ -113,8 +113,8 @@ FLOATS = {  # a function of one array, which is to be floating, and an array tha
   "masked_reconstruction": (lambda x: masked_reconstruction(x, PATCHES, ONES[None]), PATCHES),
   "normalised_patches": (normalised_patches, PATCHES),
   "patch_statistics": (patch_statistics, PATCHES),
-  "vocabulary_cross_entropy": (lambda x: vocabulary_cross_entropy(x, X, np.arange(4)), X),
-  "vocabulary_log_probabilities": (lambda x: vocabulary_log_probabilities(X, x, np.arange(4)), X),
+  "linear_cross_entropy": (lambda x: linear_cross_entropy(x, X, np.arange(4)), X),
+  "linear_log_prob": (lambda x: linear_log_prob(X, x, np.arange(4)), X),
   "unit_rows": (unit_rows, X),
   "ridge_logits": (lambda x: ridge_logits(X, LABELS, x, 1.0), X),
   "centroid_logits": (lambda x: centroid_logits(x, LABELS, X), X),
@@ -128,7 +128,7 @@ FLOATS = {  # a function of one array, which is to be floating, and an array tha
   "largest_by_way": (lambda x: largest_by_way(x, LABELS), PAIRS),
   "without_empty_ways": (lambda x: without_empty_ways(x, LABELS), LOGITS),
 }
-OTHERS = {"check_fits", "check_one_hot", "learned_scale", "row_weights", "squared_error"}  # of shapes, scalars, reals
+OTHERS = {"check_fits", "check_one_hot", "logit_scale", "row_weights", "squared_error"}  # of shapes, scalars, reals
 ANY_ROWS = {"unit_rows", "normalised_patches", "patch_statistics", "class_means", "attention", "without_empty_ways"}
 ANY_WIDTH = {"nt_xent", "supervised_contrastive"}
 
@@ -173,7 +173,7 @@ def test_what_is_not_a_floating_array_of_the_shape_is_refused(name):
     (lambda: info_nce(X, X, 1.0, weights=-ONES), r"weights finite and of at least 0, got -1.0 at \[0\]"),
     (lambda: info_nce(X, X, 1.0, weights=ONES * np.nan), r"weights finite and of at least 0, got nan at \[0\]"),
     (lambda: siglip(X, X, 1.0, ONES), r"bias to be a number, got float32 \[4\]"),
-    (lambda: learned_scale(ONES), r"log_scale to be a number, got float32 \[4\]"),
+    (lambda: logit_scale(ONES), r"log_scale to be a number, got float32 \[4\]"),
     (lambda: triplet_margin(X, X, X, -1.0), "a margin above 0, or 'soft', got -1.0"),
     (lambda: triplet_margin(X, X, X, np.inf), "a margin above 0, or 'soft', got inf"),
     (lambda: triplet_margin(X[:0], X[:0], X[:0]), r"at least 1 triplet, got arrays of shape \[0, 5\]"),

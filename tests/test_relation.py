@@ -11,7 +11,7 @@ from table_of_learners import LEARNERS, episodes, maps, module, one_hot
 from metajax import Network
 from metajax.compose import on_pairs
 from metajax.learners import relation
-from metajax.losses import squared_error_of_scores
+from metajax.losses import mse
 from metajax.networks import from_linen, mlp, relation_module
 from metajax.networks.linen.conv4 import Blocks
 
@@ -74,9 +74,9 @@ def test_a_way_without_support_has_the_score_0(made):
 def test_padded_rows_weigh_nothing_in_the_error_of_scores():
   scores, labels = np.float32([[0.5, 0.1], [0.9, 0.9]]), one_hot([0, 1], 2)
   labels[1] = 0
-  np.testing.assert_allclose(jax.jit(squared_error_of_scores)(scores, labels), (0.25 + 0.01) / 2, rtol=1e-6)
+  np.testing.assert_allclose(jax.jit(mse)(scores, labels), (0.25 + 0.01) / 2, rtol=1e-6)
   with pytest.raises(ValueError, match=r"\[2, 2\] for labels of 2 ways, got \[1, 2\]"):
-    squared_error_of_scores(scores[:1], labels)
+    mse(scores[:1], labels)
 
 
 def test_gradient_is_that_of_finite_differences(float64):

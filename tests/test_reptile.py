@@ -9,7 +9,7 @@ import pytest
 from table_of_learners import episodes, first_order, regressions
 
 from metajax import Examples, fit, gradient_steps
-from metajax.compose import linear, with_head, zeros_for_all_ways
+from metajax.compose import linear, with_head, zero_init_head
 from metajax.learners import maml, reptile
 from metajax.learners.reptile import draw_minibatches
 from metajax.losses import cross_entropy, squared_error
@@ -81,7 +81,7 @@ def test_its_value_is_the_mean_loss_of_the_inner_loop():
 
 def test_a_head_that_starts_from_zeros_stays_there():
   network = with_head(linear(5), linear(1))
-  learner = reptile(network, inner, start=zeros_for_all_ways)
+  learner = reptile(network, inner, start=zero_init_head)
 
   @jax.jit
   def run():

@@ -9,13 +9,13 @@ from params_by_numpy import start
 from table_of_learners import convolution, encoder, labelled, shaken
 
 from metajax import Examples, fit
-from metajax.compose import started
+from metajax.compose import with_pretrained_params
 from metajax.learners import simclr, supervised, supervised_contrastive
 from metajax.learners.simclr import two_views
 from metajax.losses.contrastive import LARGEST_LOG_SCALE, START_LOG_SCALE
 from metajax.mesh import make_mesh, shard_batch
 from metajax.networks import mlp, projection_head
-from metajax.train import keep_below
+from metajax.train import keep_params_below
 
 head = mlp((7,), 4, jax.nn.tanh)
 learner = simclr(encoder, head, shaken, temperature=0.3)
@@ -111,7 +111,7 @@ def test_a_views_key_is_of_its_row_alone():
 
 def test_a_learned_temperature_starts_at_7_hundredths_and_stays_above_1():
   learned = simclr(encoder, head, shaken, temperature="learned")
-  optimizer = optax.chain(optax.sgd(1e4), keep_below(LARGEST_LOG_SCALE, "log_scale"))
+  optimizer = optax.chain(optax.sgd(1e4), keep_params_below(LARGEST_LOG_SCALE, "log_scale"))
 
   @jax.jit
   def run(key, inputs):
@@ -151,11 +151,11 @@ def test_pretraining_brings_views_together_and_fine_tuning_starts_from_it(made):
   loss = jax.jit(lambda params: learner.loss(params, made[1], labelled(0).inputs, jax.random.key(5))[0])
   losses = [loss(params) for params in (made[0], trained.params)]
   assert losses[1] < losses[0] - 0.2
-  tuned = supervised(started(encoder, trained.params["encoder"], {}))
+  tuned = supervised(with_pretrained_params(encoder, trained.params["encoder"], {}))
   params, _ = jax.jit(tuned.init)(jax.random.key(0), labelled(0))
   jax.tree.map(np.testing.assert_array_equal, params["encoder"], trained.params["encoder"])
   with pytest.raises(ValueError, match="expected params as the network's own"):
-    supervised(started(encoder, trained.params["head"])).init(jax.random.key(0), labelled(0))
+    supervised(with_pretrained_params(encoder, trained.params["head"])).init(jax.random.key(0), labelled(0))
 
 
 PHOTOS = np.full((4, 8, 8, 3), 0.5, np.float32)

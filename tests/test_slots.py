@@ -7,16 +7,16 @@ from flax import nnx
 
 from metajax import gradient_steps, learners
 from metajax.compose import (
-  beside,
   chunked,
-  concatenated,
+  concat_context,
+  film,
   frozen,
-  modulated,
   on_pairs,
-  prepared,
-  started,
+  parallel,
   tied,
   with_head,
+  with_preprocessing,
+  with_pretrained_params,
 )
 from metajax.networks import mlp
 from metajax.predictors import adapted_head, fine_tuned, nearest_centroid, nearest_neighbour, normalised, ridge
@@ -55,14 +55,14 @@ NETWORKS = {  # of a value in the place of a network, and the name of that place
   "supervised": (learners.supervised, "encoder"),
   "supervised_contrastive": (lambda x: learners.supervised_contrastive(network, x, view), "head"),
   "triplet": (learners.triplet, "network"),
-  "beside": (lambda x: beside(left=network, right=x), "right"),
+  "parallel": (lambda x: parallel(left=network, right=x), "right"),
   "chunked": (lambda x: chunked(x, 2), "network"),
-  "concatenated": (concatenated, "network"),
+  "concat_context": (concat_context, "network"),
   "frozen": (frozen, "network"),
-  "modulated": (lambda x: modulated(network, x), "after"),
+  "film": (lambda x: film(network, x), "after"),
   "on_pairs": (on_pairs, "network"),
-  "prepared": (lambda x: prepared(x, abs), "network"),
-  "started": (lambda x: started(x, {}), "network"),
+  "with_preprocessing": (lambda x: with_preprocessing(x, abs), "network"),
+  "with_pretrained_params": (lambda x: with_pretrained_params(x, {}), "network"),
   "tied": (tied, "encoder"),
   "with_head": (lambda x: with_head(x, network), "encoder"),
 }
@@ -76,7 +76,7 @@ ADAPTS = {
   "fine_tuned": lambda x: fine_tuned(lambda *given: given, x),
 }
 FUNCTIONS = {  # of a value in the place of a function, and the name of that place
-  "augmented": (lambda x: learners.augmented(learners.prototypical(network), x), "view"),
+  "with_augmentation": (lambda x: learners.with_augmentation(learners.prototypical(network), x), "view"),
   "clip": (lambda x: learners.clip(network, network, view=x), "view"),
   "maml, loss": (lambda x: learners.maml(network, adapt, loss=x), "loss"),
   "maml, start": (lambda x: learners.maml(network, adapt, start=x), "start"),
@@ -94,7 +94,7 @@ FUNCTIONS = {  # of a value in the place of a function, and the name of that pla
 
 def test_the_table_holds_every_learner():
   factories = {name.split(",")[0] for name in NETWORKS}
-  others = {"Policy", "answers", "augmented", "log_probabilities", "longer", "next_token", "pixel_log_probabilities"}
+  others = {"Policy", "answers", "with_augmentation", "log_prob", "longer", "next_token", "pixel_log_prob"}
   assert set(learners.__all__) - others - {"reconstruct", "sample"} <= factories
 
 
@@ -122,4 +122,4 @@ def test_what_cannot_be_called_in_the_place_of_a_function_is_refused_by_name(nam
 
 def test_a_network_in_the_place_of_a_learner_is_refused_by_name():
   with pytest.raises(TypeError, match="expected learner to be a Learner, got a Network"):
-    learners.augmented(network, view)
+    learners.with_augmentation(network, view)

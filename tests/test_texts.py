@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from metajax.data import (
+  fit_palette,
   from_arrays,
-  learn_palette,
   load_texts,
   load_tokenizer,
   token_batches,
@@ -15,7 +15,7 @@ from metajax.data import (
   train_tokenizer,
 )
 from metajax.data.text.corpus import rows_of_texts
-from metajax.evaluate import bigram, independent_pixels, log_probabilities_of, rate
+from metajax.evaluate import bigram, dataset_log_prob, independent_pixels, rate
 
 TEXTS = ("a brown dog runs over the green grass", "a dog", "", "A small  cat\nsleeps on a red chair")
 tokenizer = train_tokenizer(TEXTS, 280)
@@ -134,15 +134,15 @@ def test_a_palette_holds_the_colours_that_there_are_by_brightness():
   colours = np.array([[10, 10, 10], [250, 0, 0], [90, 200, 90], [255, 255, 240]], np.uint8)
   images = colours[random.integers(0, 4, (30, 6, 6))]
   source = from_arrays(images, np.repeat(np.arange(3), 10))
-  np.testing.assert_allclose(learn_palette(source, 4), colours / 255, atol=1e-4)
-  assert learn_palette(source, 16).shape == (4, 3)
+  np.testing.assert_allclose(fit_palette(source, 4), colours / 255, atol=1e-4)
+  assert fit_palette(source, 16).shape == (4, 3)
   even = source._replace(images=np.repeat(np.repeat(images, 2, 1), 2, 2))
-  np.testing.assert_allclose(learn_palette(even, 4, size=6)[[0, 3]], colours[[0, 3]] / 255, atol=0.35)
-  np.testing.assert_array_equal(learn_palette(source, 3, seed=1), learn_palette(source, 3, seed=1))
+  np.testing.assert_allclose(fit_palette(even, 4, size=6)[[0, 3]], colours[[0, 3]] / 255, atol=0.35)
+  np.testing.assert_array_equal(fit_palette(source, 3, seed=1), fit_palette(source, 3, seed=1))
   with pytest.raises(ValueError, match="at least 2 colours, got 1"):
-    learn_palette(source._replace(images=np.zeros_like(images)))
+    fit_palette(source._replace(images=np.zeros_like(images)))
   with pytest.raises(ValueError, match="at least 2 colours, got 1"):
-    learn_palette(source, 1)
+    fit_palette(source, 1)
 
 
 def slow_bigram(train, rows, vocabulary, k, s):
@@ -158,7 +158,7 @@ def test_a_bigram_model_is_that_of_the_formula_and_its_strengths_those_of_the_va
   train, validation, test = (random.integers(0, 6, (n, 8)) for n in (20, 5, 4))
   train[3, 4:] = test[1, 5:] = -1
   found = bigram(train, validation, test, 9)
-  np.testing.assert_allclose(found.log_probabilities, slow_bigram(train, test, 9, *found.chosen), atol=1e-12)
+  np.testing.assert_allclose(found.log_prob, slow_bigram(train, test, 9, *found.chosen), atol=1e-12)
   best = slow_bigram(train, validation, 9, *found.chosen).mean()
   for change in ((4, 1), (0.25, 1), (1, 4), (1, 0.25)):
     strengths = np.array(found.chosen) * change
@@ -169,16 +169,16 @@ def test_a_bigram_model_is_that_of_the_formula_and_its_strengths_those_of_the_va
 def test_a_bigram_model_is_a_distribution_over_what_may_follow():
   train = np.array([[0, 1, 2, 0, 1], [2, 2, 1, -1, -1]])
   every = np.array([[1, b] for b in range(5)])
-  np.testing.assert_allclose(np.exp(bigram(train, train, every, 5).log_probabilities).sum(), 1, rtol=1e-9)
+  np.testing.assert_allclose(np.exp(bigram(train, train, every, 5).log_prob).sum(), 1, rtol=1e-9)
 
 
 def test_independent_pixels_are_counted_place_by_place():
   random = np.random.default_rng(0)
   train = (random.random((500, 3)) < [0.1, 0.5, 0.9]).astype(int)
   found = independent_pixels(train, train, np.array([[1, 1, 1], [0, 0, 0]]), 3)
-  np.testing.assert_allclose(np.exp(found.log_probabilities), [[0.1, 0.5, 0.9], [0.9, 0.5, 0.1]], atol=0.06)
+  np.testing.assert_allclose(np.exp(found.log_prob), [[0.1, 0.5, 0.9], [0.9, 0.5, 0.1]], atol=0.06)
   all_of_them = independent_pixels(train, train, np.array([[c] * 3 for c in range(3)]), 3)
-  np.testing.assert_allclose(np.exp(all_of_them.log_probabilities).sum(0), 1, rtol=1e-9)
+  np.testing.assert_allclose(np.exp(all_of_them.log_prob).sum(0), 1, rtol=1e-9)
 
 
 def test_a_rate_is_a_ratio_of_sums_whose_interval_covers_it():
@@ -198,4 +198,4 @@ def test_a_rate_is_a_ratio_of_sums_whose_interval_covers_it():
 def test_what_is_foretold_of_all_rows_is_that_of_each():
   rows = np.random.default_rng(0).integers(0, 9, (7, 4))
   of = lambda params, state, x: params * x.astype(np.float32)
-  np.testing.assert_array_equal(log_probabilities_of(of, np.float32(2), {}, rows, batch_size=3), 2.0 * rows)
+  np.testing.assert_array_equal(dataset_log_prob(of, np.float32(2), {}, rows, batch_size=3), 2.0 * rows)

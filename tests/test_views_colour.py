@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import chisquare, kstest
 
 from metajax.views.image import (
+  adjust_hue,
   blur,
   blurred,
   colour_jitter,
@@ -19,15 +20,14 @@ from metajax.views.image import (
   luminance,
   simclr,
   simclr_cifar,
-  solarise,
-  turn_hue,
+  solarize,
 )
 from metajax.views.image.colour import jitter_draws, jittered
 
 PICTURE = np.random.default_rng(0).random((9, 12, 3)).astype(np.float32)
 
 
-jit_hue = jax.jit(turn_hue)
+jit_hue = jax.jit(adjust_hue)
 
 
 def keys(number=2000):
@@ -127,7 +127,7 @@ def test_views_of_simclr_change_colours_in_four_of_five_and_a_fifth_are_grey(rec
 def test_solarise_is_pillows():
   pixels = np.uint8(PICTURE * 255)
   expected = np.asarray(ImageOps.solarize(Image.fromarray(pixels), threshold=100))
-  found = np.asarray(jax.jit(solarise(100 / 255))(jax.random.key(0), pixels / np.float32(255))) * 255
+  found = np.asarray(jax.jit(solarize(100 / 255))(jax.random.key(0), pixels / np.float32(255))) * 255
   np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
@@ -166,7 +166,7 @@ def test_cutout_is_a_square_hole_anywhere():
     lambda: colour_jitter(-0.1),
     lambda: colour_jitter(hue=0.6),
     lambda: grey(1.5),
-    lambda: solarise(2.0),
+    lambda: solarize(2.0),
     lambda: blur((0.0, 1.0)),
     lambda: blur((2.0, 1.0)),
     lambda: cutout(1.5),

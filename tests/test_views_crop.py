@@ -7,7 +7,7 @@ from PIL import Image
 from scipy.stats import ks_2samp, kstest
 
 from metajax.mesh import make_mesh, shard_batch
-from metajax.views import each_row
+from metajax.views import augment_batch
 from metajax.views.image import (
   crop_box,
   flip,
@@ -92,7 +92,7 @@ def test_a_rotation_turns_by_any_angle_up_to_the_largest():
 @pytest.mark.parametrize("picture", [PICTURE, PICTURE[:5, :7, :1]], ids=["coloured", "tiny and grey"])
 def test_views_of_a_recipe_stay_in_range_and_differ(picture, name):
   view = RECIPES[name]
-  views = np.asarray(jax.jit(each_row, static_argnums=0)(view, jax.random.key(0), np.tile(picture, (16, 1, 1, 1))))
+  views = np.asarray(jax.jit(augment_batch, static_argnums=0)(view, jax.random.key(0), np.tile(picture, (16, 1, 1, 1))))
   assert views.shape == (16, *picture.shape) and views.min() >= 0 and views.max() <= 1 + 1e-6
   assert len({one.tobytes() for one in views}) == 16
 
@@ -101,7 +101,7 @@ def test_views_of_a_recipe_stay_in_range_and_differ(picture, name):
 def test_views_are_the_same_alone_in_a_batch_and_on_any_number_of_devices(name):
   pictures = np.random.default_rng(1).random((8, 16, 16, 3)).astype(np.float32)
   key = jax.random.key(3)
-  views = jax.jit(lambda key, x: each_row(RECIPES[name], key, x))
+  views = jax.jit(lambda key, x: augment_batch(RECIPES[name], key, x))
   found = views(key, pictures)
   for row in (0, 5):
     alone = jax.jit(RECIPES[name])(jax.random.fold_in(key, row), pictures[row])

@@ -6,9 +6,9 @@ import numpy as np
 from params_by_numpy import start
 from table_of_learners import encoder, episodes, labelled, labelled_pairs, shaken, triplets
 
-from metajax.learners import augmented, prototypical
+from metajax.learners import prototypical, with_augmentation
 from metajax.mesh import make_mesh, shard_batch
-from metajax.views import each_row, of_batch
+from metajax.views import augment_batch, of_batch
 
 
 def draw(key, x):
@@ -32,7 +32,7 @@ def test_a_row_has_the_key_of_its_number_on_any_number_of_devices():
   inputs = labelled(0).inputs
   one = jax.jit(lambda i, x: draw(jax.random.fold_in(jax.random.key(0), i), x))
   alone = np.stack([one(i, x) for i, x in enumerate(inputs)])
-  of_rows = jax.jit(lambda x: each_row(draw, jax.random.key(0), x))
+  of_rows = jax.jit(lambda x: augment_batch(draw, jax.random.key(0), x))
   np.testing.assert_array_equal(of_rows(inputs), alone)
   with jax.set_mesh(make_mesh(8)):
     np.testing.assert_array_equal(of_rows(shard_batch(inputs)), alone)
@@ -40,7 +40,7 @@ def test_a_row_has_the_key_of_its_number_on_any_number_of_devices():
 
 def test_an_augmented_learner_sees_views_in_training_and_pictures_as_they_are_otherwise():
   plain = prototypical(encoder)
-  learner, batch, key = augmented(plain, shaken), episodes(0), jax.random.key(1)
+  learner, batch, key = with_augmentation(plain, shaken), episodes(0), jax.random.key(1)
   made = start(learner.init, batch)
 
   @jax.jit

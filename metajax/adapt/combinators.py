@@ -9,7 +9,7 @@ from metajax.adapt import keys
 from metajax.types import Adapt, Data, LossFn, Params, Path
 
 
-def unchanged(loss: LossFn, params: Params, data: Data) -> tuple[Params, Path]:
+def identity(loss: LossFn, params: Params, data: Data) -> tuple[Params, Path]:
   """The Adapt that takes no step: where an adaptation curve begins. Its path has the loss of the params as they are."""
   return params, loss(params, data)[None]
 
@@ -49,7 +49,7 @@ def only(names: str | Sequence[str], adapt: Adapt) -> Adapt:
   return adapt_part
 
 
-def then(first: Adapt, second: Adapt) -> Adapt:
+def chain(first: Adapt, second: Adapt) -> Adapt:
   """An Adapt that does what `first` does, and then `second`: the head alone, and then all.
 
   The path is that of both, one after the other; where they cannot be joined (trajectories of different parts) it is

@@ -1,29 +1,29 @@
 """Networks from networks, in plain JAX."""
 
-from metajax.compose.combinators import beside, on_pairs, tied, with_head
-from metajax.compose.film import concatenated, modulated
-from metajax.compose.head_init import first_ways, repeated_for_all_ways, zeros_for_all_ways
+from metajax.compose.combinators import on_pairs, parallel, tied, with_head
+from metajax.compose.film import concat_context, film
+from metajax.compose.head_init import slice_head, tile_head, zero_init_head
 from metajax.compose.heads import cosine, linear, perceptron
-from metajax.compose.wrappers import chunked, flatten, frozen, prepared, started
+from metajax.compose.wrappers import chunked, flatten, frozen, with_preprocessing, with_pretrained_params
 from metajax.similarity import unit_rows
 
 __all__ = [
-  "beside",
   "chunked",
-  "concatenated",
+  "concat_context",
   "cosine",
-  "first_ways",
+  "film",
   "flatten",
   "frozen",
   "linear",
-  "modulated",
   "on_pairs",
+  "parallel",
   "perceptron",
-  "prepared",
-  "repeated_for_all_ways",
-  "started",
+  "slice_head",
   "tied",
+  "tile_head",
   "unit_rows",
   "with_head",
-  "zeros_for_all_ways",
+  "with_preprocessing",
+  "with_pretrained_params",
+  "zero_init_head",
 ]

@@ -54,7 +54,7 @@ def tied(encoder: Network) -> Network:
   return Network(init, apply)
 
 
-def beside(**towers: Network) -> Network:
+def parallel(**towers: Network) -> Network:
   """A tower for each named input: `{name: [n, ...]} -> [n, sum of the towers' features]`, in the order given.
 
   Raises:

@@ -7,7 +7,7 @@ from metajax.compose.heads import linear
 from metajax.types import Network
 
 
-def concatenated(network: Network) -> Network:
+def concat_context(network: Network) -> Network:
   """The network on rows with the context appended to each: `[n, d]` and `[c]` to what it gives of `[n, d + c]`.
 
   Raises:
@@ -32,7 +32,7 @@ def concatenated(network: Network) -> Network:
   return Network(init, apply)
 
 
-def modulated(before: Network, after: Network) -> Network:
+def film(before: Network, after: Network) -> Network:
   """Two networks, between which the context scales and shifts each channel (FiLM, arXiv:1709.07871):
 
       after((1 + scale) * before(inputs) + shift),   (scale, shift) = linear(context)

@@ -7,7 +7,7 @@ import numpy as np
 from metajax.types import Array, Params
 
 
-def zeros_for_all_ways(params: Params, labels: Array) -> Params:
+def zero_init_head(params: Params, labels: Array) -> Params:
   """The params of a linear head of one output, as zeros for as many outputs as labels `[n, ways]` have.
 
   Of params with a "head" (`with_head`), those of the head. So any number of ways can be had, and their order does not
@@ -19,14 +19,14 @@ def zeros_for_all_ways(params: Params, labels: Array) -> Params:
     ValueError: if the head has another number of outputs than one.
   """
   if isinstance(params, dict) and "head" in params:
-    return {**params, "head": zeros_for_all_ways(params["head"], labels)}
+    return {**params, "head": zero_init_head(params["head"], labels)}
   for leaf in jax.tree.leaves(params):
     if jnp.shape(leaf)[-1:] != (1,):
       raise ValueError(f"expected a head of one output, such as linear(1), got a leaf of shape {list(jnp.shape(leaf))}")
   return jax.tree.map(lambda x: jnp.zeros((*x.shape[:-1], labels.shape[-1]), x.dtype), params)
 
 
-def first_ways(params: Params, labels: Array) -> Params:
+def slice_head(params: Params, labels: Array) -> Params:
   """The params of a linear head with its first outputs alone, for as many as labels `[n, ways]` have.
 
   Of params with a "head" (`with_head`), those of the head.
@@ -35,14 +35,14 @@ def first_ways(params: Params, labels: Array) -> Params:
     ValueError: if there are more ways than outputs.
   """
   if isinstance(params, dict) and "head" in params:
-    return {**params, "head": first_ways(params["head"], labels)}
+    return {**params, "head": slice_head(params["head"], labels)}
   ways, outputs = labels.shape[-1], jnp.shape(jax.tree.leaves(params)[0])[-1]
   if ways > outputs:
     raise ValueError(f"expected at most as many ways as the head has outputs, {outputs}, got {ways}")
   return jax.tree.map(lambda x: x[..., :ways], params)
 
 
-def repeated_for_all_ways(params: Params, labels: Array) -> Params:
+def tile_head(params: Params, labels: Array) -> Params:
   """The params of a linear head with its outputs again and again, for as many as labels `[n, ways]` have.
 
   Of params with a "head" (`with_head`), those of the head. As many ways as outputs are the head itself, fewer its first
@@ -50,5 +50,5 @@ def repeated_for_all_ways(params: Params, labels: Array) -> Params:
   at 5 ways is tested at 20.
   """
   if isinstance(params, dict) and "head" in params:
-    return {**params, "head": repeated_for_all_ways(params["head"], labels)}
+    return {**params, "head": tile_head(params["head"], labels)}
   return jax.tree.map(lambda x: x[..., np.arange(labels.shape[-1]) % x.shape[-1]], params)

@@ -13,11 +13,11 @@ from metajax.mesh import device_count
 from metajax.types import Array, Network, Params, State
 
 
-def started(network: Network, params: Params, state: State | None = None) -> Network:
+def with_pretrained_params(network: Network, params: Params, state: State | None = None) -> Network:
   """The same network, which starts at given params (and state), such as those of another learner's encoder.
 
-  So fine-tuning is a learner as any other: `supervised(started(encoder, *pretrained))`. Where `state` is None, the
-  network's own start is taken.
+  So fine-tuning is a learner as any other: `supervised(with_pretrained_params(encoder, *pretrained))`. Where `state`
+  is None, the network's own start is taken.
 
   Raises:
     TypeError: if it is no Network.
@@ -40,7 +40,7 @@ def _shapes(tree):
   return jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), tree)
 
 
-def prepared(network: Network, prepare: Callable[[Any], Any]) -> Network:
+def with_preprocessing(network: Network, prepare: Callable[[Any], Any]) -> Network:
   """The same network on inputs that are prepared first, each row on its own: `network(prepare(x))`.
 
   Args:

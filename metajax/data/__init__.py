@@ -24,9 +24,9 @@ from metajax.data.files.user_images import BrokenPictures
 from metajax.data.load import load
 from metajax.data.one_shot import one_shot_runs, one_shot_tasks
 from metajax.data.pairs import balanced, pairs, triplets
-from metajax.data.palette import learn_palette
+from metajax.data.palette import fit_palette
 from metajax.data.source import Source, from_arrays, select_classes, select_rows, with_rotations
-from metajax.data.splits import NoSuchSplit, deal_pictures
+from metajax.data.splits import NoSuchSplit, split_within_classes
 from metajax.data.text.captions import load_captioned
 from metajax.data.text.corpus import load_texts, token_batches, token_rows
 from metajax.data.text.image_text import image_texts
@@ -44,14 +44,13 @@ __all__ = [
   "Tokenizer",
   "balanced",
   "cut_clips",
-  "deal_pictures",
   "episode_rows",
   "episodes",
   "examples",
+  "fit_palette",
   "from_arrays",
   "image_texts",
   "in_order",
-  "learn_palette",
   "load",
   "load_captioned",
   "load_recordings",
@@ -67,6 +66,7 @@ __all__ = [
   "select_classes",
   "select_recordings",
   "select_rows",
+  "split_within_classes",
   "token_batches",
   "token_rows",
   "train_tokenizer",

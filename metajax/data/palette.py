@@ -12,7 +12,7 @@ from metajax.data.source import MOST_PIXELS, Source, check_source
 PIXELS = 20000  # that a palette is learned from
 
 
-def learn_palette(source: Source, colours: int = 16, *, size: int | None = None, seed: int = 0) -> np.ndarray:
+def fit_palette(source: Source, colours: int = 16, *, size: int | None = None, seed: int = 0) -> np.ndarray:
   """The centres of k-means on pixels of a source's pictures: float32 `[colours, channels]` in [0, 1], by brightness.
 
   Where the pixels that are looked at, 20,000, have fewer values than that, there are as many colours as values.

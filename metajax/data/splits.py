@@ -80,7 +80,7 @@ def disjoint_classes(name: str, present: Mapping[str, np.ndarray], seed: int) ->
   return {"train": np.sort(train), "validation": np.sort(validation), "test": np.sort(test)}
 
 
-def deal_pictures(source: Source, shares: Sequence[float], *, seed: int = 0) -> list[Source]:
+def split_within_classes(source: Source, shares: Sequence[float], *, seed: int = 0) -> list[Source]:
   """Parts of a source with a share of the pictures of every class, at least one of each, drawn by the seed.
 
   Args:

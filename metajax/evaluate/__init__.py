@@ -3,7 +3,7 @@
 from metajax.evaluate.count_baselines import Counted, bigram, independent_pixels
 from metajax.evaluate.embed import features, frozen
 from metajax.evaluate.few_shot import adaptation_curve, few_shot_accuracy, few_shot_error, one_shot_runs
-from metajax.evaluate.likelihood import log_probabilities_of, rate
+from metajax.evaluate.likelihood import dataset_log_prob, rate
 from metajax.evaluate.probes import Probed, linear_probe, nearest_neighbours, neighbour_classes
 from metajax.evaluate.retrieval import retrieval
 from metajax.evaluate.statistics import Score, over_seeds, paired_difference, summarise
@@ -17,13 +17,13 @@ __all__ = [
   "adaptation_curve",
   "bigram",
   "class_embeddings",
+  "dataset_log_prob",
   "features",
   "few_shot_accuracy",
   "few_shot_error",
   "frozen",
   "independent_pixels",
   "linear_probe",
-  "log_probabilities_of",
   "nearest_neighbours",
   "neighbour_classes",
   "one_shot_runs",

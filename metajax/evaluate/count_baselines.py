@@ -13,11 +13,11 @@ class Counted(NamedTuple):
   """What a counting model says of test data.
 
   Attributes:
-    log_probabilities: in nats, of each token of each row; 0 of padding.
+    log_prob: in nats, of each token of each row; 0 of padding.
     chosen: the strengths of the smoothing, chosen on validation data.
   """
 
-  log_probabilities: np.ndarray
+  log_prob: np.ndarray
   chosen: tuple[float, ...]
 
 

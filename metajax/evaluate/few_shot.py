@@ -151,7 +151,7 @@ def adaptation_curve(
 
   Args:
     after: the learner that takes that many steps at test time: `lambda n: maml(network, gradient_steps(sgd, n))`, where
-      `adapt.unchanged` takes none.
+      `adapt.identity` takes none.
     params, state, batches, tasks, at_once: as for `few_shot_accuracy`.
     steps: numbers of steps, such as `range(11)`.
 

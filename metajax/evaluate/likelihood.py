@@ -10,13 +10,13 @@ from metajax.evaluate.statistics import Score, student_t
 from metajax.types import Examples, Params, State
 
 
-def log_probabilities_of(
+def dataset_log_prob(
   of: Callable, params: Params, state: State, rows: np.ndarray, *, batch_size: int = 64
 ) -> np.ndarray:
   """What a model says of every row, in batches: `[n, ...] -> [n, tokens]`, in nats.
 
   Args:
-    of: `(params, state, rows) -> [n, tokens]`, such as `learners.log_probabilities(network)`.
+    of: `(params, state, rows) -> [n, tokens]`, such as `learners.log_prob(network)`.
     params, state: of the trained network.
     rows: tokens.
     batch_size: rows at once.

@@ -2,11 +2,11 @@
 
 from metajax.learners._adaptation import Policy
 from metajax.learners.anil import anil
-from metajax.learners.augmentation import augmented
+from metajax.learners.augmentation import with_augmentation
 from metajax.learners.cavia import cavia
 from metajax.learners.clip import clip
-from metajax.learners.gpt import gpt, log_probabilities
-from metajax.learners.image_gpt import image_gpt, pixel_log_probabilities
+from metajax.learners.gpt import gpt, log_prob
+from metajax.learners.image_gpt import image_gpt, pixel_log_prob
 from metajax.learners.imaml import imaml
 from metajax.learners.maml import maml
 from metajax.learners.maml_plus_plus import maml_plus_plus
@@ -29,13 +29,12 @@ __all__ = [
   "Policy",
   "anil",
   "answers",
-  "augmented",
   "cavia",
   "clip",
   "gpt",
   "image_gpt",
   "imaml",
-  "log_probabilities",
+  "log_prob",
   "longer",
   "maml",
   "maml_plus_plus",
@@ -43,7 +42,7 @@ __all__ = [
   "matching",
   "meta_sgd",
   "next_token",
-  "pixel_log_probabilities",
+  "pixel_log_prob",
   "pretext",
   "proto_maml",
   "prototypical",
@@ -57,4 +56,5 @@ __all__ = [
   "supervised",
   "supervised_contrastive",
   "triplet",
+  "with_augmentation",
 ]

@@ -32,7 +32,7 @@ def anil(
     head: features to logits `[n, ways]`.
     adapt: the head's inner loop.
     policy: what batch norm normalises the queries with, as in `maml`.
-    start: `(head's params, support labels) -> head's params` from which a task is adapted. With `zeros_for_all_ways`
+    start: `(head's params, support labels) -> head's params` from which a task is adapted. With `zero_init_head`
       and a linear head of one output, any number of ways is tested.
     at_once: how many tasks run as one vectorised group.
 

@@ -7,7 +7,7 @@ from metajax.types import Augmentation, Learner
 from metajax.views import of_batch
 
 
-def augmented(learner: Learner, view: Augmentation) -> Learner:
+def with_augmentation(learner: Learner, view: Augmentation) -> Learner:
   """The learner, trained on a view, drawn anew, of each picture of a batch; it is used on pictures as they are.
 
   Args:

@@ -34,11 +34,11 @@ def cavia(
   by the gradient through `adapt`. What is learned of a task is a few numbers, however large the network, so the inner
   loop hardly overfits, and its rate matters little: theta sets how much a number does. With a context of 0 numbers it
   is the network alone. A classifier's outputs are the same in every task, so it serves as many ways as it was trained
-  at, or, with `start=first_ways`, fewer.
+  at, or, with `start=slice_head`, fewer.
 
   Args:
-    network: of inputs `[n, ...]` and a context `[context]` to outputs, made by `compose.concatenated` or
-      `compose.modulated`: `concatenated(mlp((40, 40), 1))`.
+    network: of inputs `[n, ...]` and a context `[context]` to outputs, made by `compose.concat_context` or
+      `compose.film`: `concatenated(mlp((40, 40), 1))`.
     context: how many numbers the context has, at least 0.
     adapt: the inner loop, of the context: e.g. `gradient_steps(optax.sgd(1.0), 1)`.
     loss, inner_loss, policy, start, at_once: as for `maml`.

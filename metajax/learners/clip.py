@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from metajax import checks
 from metajax.compose.combinators import check_networks
 from metajax.learners._checks import check_augmentation, check_views
-from metajax.losses import info_nce, learned_scale, siglip
+from metajax.losses import info_nce, logit_scale, siglip
 from metajax.losses.contrastive import START_LOG_SCALE
 from metajax.predictors.logits import centroid_cosines
 from metajax.similarity import unit_rows
 from metajax.types import Array, Augmentation, Inputs, Learner, Network, Pair
-from metajax.views import each_row
+from metajax.views import augment_batch
 
 Loss = Literal["info_nce", "siglip"]
 START = {  # of what is learned beside the towers
@@ -29,15 +29,15 @@ def clip(picture: Network, text: Network, loss: Loss = "info_nce", *, view: Augm
 
   over a `Pair` of pictures `[n, h, w, c]` in [0, 1] and tokens, integers `[n, length]`; all rows of the batch are each
   other's negatives, wherever they are on the mesh. The scale of the cosines is learned, from 1/0.07 on, and at most 100
-  (`train.keep_below(LARGEST_LOG_SCALE, "log_scale")` keeps the parameter itself there). Params are `{"picture": ...,
-  "text": ..., "log_scale": ...}`.
+  (`train.keep_params_below(LARGEST_LOG_SCALE, "log_scale")` keeps the parameter itself there). Params are
+  `{"picture": ..., "text": ..., "log_scale": ...}`.
 
   `embed` is of pictures or, if they are integers, of tokens, of length 1. `predict` is zero-shot: the support of a
   class are its prompts, tokens, whose embeddings are averaged and brought back to length 1; a logit is `scale` times
   the cosine. A support of pictures serves likewise.
 
   A tower in `compose.chunked` makes large batches exact on small memory; one in `compose.frozen`, of pretrained params
-  (`compose.started`), is locked (LiT, arXiv:2111.07991), which `train.locked` says to the optimizer.
+  (`compose.with_pretrained_params`), is locked (LiT, arXiv:2111.07991), which `train.locked` says to the optimizer.
 
   Args:
     picture: pictures to `[n, d]`.
@@ -63,10 +63,10 @@ def clip(picture: Network, text: Network, loss: Loss = "info_nce", *, view: Augm
 
   def contrast(params, state, batch, key):
     view_key, *keys = jax.random.split(key, 3)
-    seen = batch.first if view is None else each_row(view, view_key, batch.first)
+    seen = batch.first if view is None else augment_batch(view, view_key, batch.first)
     first, picture_state = picture.apply(params["picture"], state["picture"], seen, train=True, key=keys[0])
     second, text_state = text.apply(params["text"], state["text"], batch.second, train=True, key=keys[1])
-    scale = learned_scale(params["log_scale"])
+    scale = logit_scale(params["log_scale"])
     value = info_nce(first, second, scale) if loss == "info_nce" else siglip(first, second, scale, params["bias"])
     alignment = jnp.mean((unit_rows(first) * unit_rows(second)).sum(-1))
     return value, ({"picture": picture_state, "text": text_state}, {"alignment": alignment, "scale": scale})
@@ -77,7 +77,7 @@ def clip(picture: Network, text: Network, loss: Loss = "info_nce", *, view: Augm
 
   def predict(params, state, support, inputs):
     known, asked = embed(params, state, support.inputs), embed(params, state, inputs)
-    return learned_scale(params["log_scale"]) * centroid_cosines(known, support.labels, asked)
+    return logit_scale(params["log_scale"]) * centroid_cosines(known, support.labels, asked)
 
   return Learner(init, contrast, embed, predict)
 

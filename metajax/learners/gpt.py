@@ -8,7 +8,7 @@ import numpy as np
 
 from metajax.compose.combinators import check_networks
 from metajax.learners._checks import check_predictor
-from metajax.losses import vocabulary_cross_entropy, vocabulary_log_probabilities
+from metajax.losses import linear_cross_entropy, linear_log_prob
 from metajax.predictors import nearest_centroid
 from metajax.types import Array, EmbedFn, Learner, Network, Predictor
 
@@ -53,7 +53,7 @@ def gpt(network: Network, *, layer: int | None = None, predictor: Predictor = ne
 
   def loss(params, state, batch, key):
     decoded, state = network.apply(params, state, readable(batch[:, :-1]), train=True, key=key)
-    value = vocabulary_cross_entropy(decoded.features, decoded.vectors, batch[:, 1:])
+    value = linear_cross_entropy(decoded.features, decoded.vectors, batch[:, 1:])
     return value, (state, {"bits": value / jnp.log(2)})
 
   def embed(params, state, inputs):
@@ -64,7 +64,7 @@ def gpt(network: Network, *, layer: int | None = None, predictor: Predictor = ne
   return Learner(init, loss, embed, predictor(embed))
 
 
-def log_probabilities(network: Network) -> EmbedFn:
+def log_prob(network: Network) -> EmbedFn:
   """`(params, state, tokens [n, length + 1]) -> [n, length]`: in nats, of each token after those before it.
 
   Of padding it is 0.
@@ -72,7 +72,7 @@ def log_probabilities(network: Network) -> EmbedFn:
 
   def log_probability(params, state, tokens):
     decoded, _ = network.apply(params, state, readable(tokens[:, :-1]), train=False)
-    return vocabulary_log_probabilities(decoded.features, decoded.vectors, tokens[:, 1:])
+    return linear_log_prob(decoded.features, decoded.vectors, tokens[:, 1:])
 
   return log_probability
 

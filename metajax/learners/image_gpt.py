@@ -7,7 +7,7 @@ from metajax import checks
 from metajax.compose.combinators import check_networks
 from metajax.learners._checks import check_predictor, check_views, inputs_of
 from metajax.learners.gpt import check_layer, mean_features
-from metajax.losses import vocabulary_cross_entropy, vocabulary_log_probabilities
+from metajax.losses import linear_cross_entropy, linear_log_prob
 from metajax.predictors import nearest_centroid
 from metajax.types import AnyArray, Array, Decoded, EmbedFn, Examples, Key, Learner, Network, Params, Predictor, State
 from metajax.views.palette import quantized
@@ -37,7 +37,7 @@ def image_gpt(
   Args:
     network: tokens `[n, size^2]` to `Decoded`, of as many tokens as there are colours and a start, the last one:
       `networks.decoder(colours + 1, ..., length=size**2)`.
-    palette: `[colours, c]` in [0, 1], such as `data.learn_palette` finds.
+    palette: `[colours, c]` in [0, 1], such as `data.fit_palette` finds.
     size: pixels along a side.
     layer: of `embed`, as for `gpt`; by default the middle one.
     predictor: of an embedding, for few-shot tasks.
@@ -61,7 +61,7 @@ def image_gpt(
     tokens, decoded, state = read_pictures(network, params, state, inputs_of(batch), size, train=True, key=key)
     there = batch.labels.any(-1, keepdims=True) if isinstance(batch, Examples) else jnp.ones((len(tokens), 1))
     weights = jnp.broadcast_to(there, tokens.shape)
-    value = vocabulary_cross_entropy(decoded.features, _colours(decoded), tokens, weights=weights)
+    value = linear_cross_entropy(decoded.features, _colours(decoded), tokens, weights=weights)
     return value, ({"encoder": state}, {"bits": value / jnp.log(2)})
 
   def embed(params, state, inputs):
@@ -105,7 +105,7 @@ def pixel_encoder(network: Network, palette: AnyArray, size: int = 16, *, layer:
   return Network(init, apply)
 
 
-def pixel_log_probabilities(network: Network, size: int = 16) -> EmbedFn:
+def pixel_log_prob(network: Network, size: int = 16) -> EmbedFn:
   """`(params, state, pictures [n, h, w, c]) -> [n, size^2]` of a trained `image_gpt`.
 
   In nats, of each pixel after those before it.
@@ -113,7 +113,7 @@ def pixel_log_probabilities(network: Network, size: int = 16) -> EmbedFn:
 
   def log_probability(params, state, pictures):
     tokens, decoded, _ = read_pictures(network, params["encoder"], state["encoder"], pictures, size, train=False)
-    return vocabulary_log_probabilities(decoded.features, _colours(decoded), tokens)
+    return linear_log_prob(decoded.features, _colours(decoded), tokens)
 
   return log_probability
 

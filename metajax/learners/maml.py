@@ -34,7 +34,7 @@ def maml(
     policy: what batch norm normalises the queries with: "transductive", as in the paper, with the statistics of the
       queries, or "support", with those of the support set, so that the answer to a query depends on no other. The
       support set always has its own. It may be another at test time.
-    start: `(params, support labels) -> params` from which a task is adapted. With `zeros_for_all_ways` and a linear
+    start: `(params, support labels) -> params` from which a task is adapted. With `zero_init_head` and a linear
       head of one output, any number of ways is tested.
     at_once: how many tasks run as one vectorised group.
 

@@ -11,8 +11,8 @@ from metajax.learners._checks import check_augmentation, check_predictor, check_
 from metajax.losses import masked_reconstruction, normalised_patches
 from metajax.predictors import nearest_centroid
 from metajax.types import Array, Augmentation, Examples, Inputs, Key, Learner, Network, Params, Predictor, State
-from metajax.views import each_row
-from metajax.views.patches import patches_of
+from metajax.views import augment_batch
+from metajax.views.patches import patchify
 
 # (params, state, key, pictures) -> (patches [n, patches, pixels], hidden [n, patches])
 Reconstruct = Callable[[Params, State, Key, Inputs], tuple[Array, Array]]
@@ -64,10 +64,10 @@ def masked_autoencoder(
 
   def loss(params, state, batch, key):
     view_key, mask_key, *keys = jax.random.split(key, 4)
-    pictures = inputs_of(batch) if view is None else each_row(view, view_key, inputs_of(batch))
+    pictures = inputs_of(batch) if view is None else augment_batch(view, view_key, inputs_of(batch))
     order, kept = hidden(mask_key, pictures, patch, masked)
     found, state = _through(encoder, decoder, params, state, pictures, order, kept, train=True, keys=keys)
-    targets = normalised_patches(patches_of(pictures, patch)) if normalise else patches_of(pictures, patch)
+    targets = normalised_patches(patchify(pictures, patch)) if normalise else patchify(pictures, patch)
     unseen = jnp.argsort(order) >= kept
     if isinstance(batch, Examples):
       unseen &= batch.labels.any(-1, keepdims=True)
@@ -86,7 +86,7 @@ def reconstruct(encoder: Network, decoder: Network, patch: int = 16, *, masked: 
   of them it did not see. To be shown, patches that were normalised get a mean and a contrast again, such as their own,
   and `views.patches.pictures_of(patches, patch)` puts them together:
 
-      mean, deviation = losses.patch_statistics(views.patches.patches_of(pictures, patch))
+      mean, deviation = losses.patch_statistics(views.patches.patchify(pictures, patch))
       shown = pictures_of(deviation * patches + mean, patch)
 
   Raises:
@@ -108,7 +108,7 @@ def hidden(key: Key, pictures: Array, patch: int, masked: float) -> tuple[Array,
   """The order in which patches of each picture come, `[n, patches]`, uniformly random, and how many are seen."""
   patches = pictures.shape[1] // patch * (pictures.shape[2] // patch)
   kept = min(max(1, round(patches * (1 - masked))), patches - 1)
-  order = each_row(lambda key, _: jax.random.permutation(key, patches), key, pictures[:, :1, :1, 0])
+  order = augment_batch(lambda key, _: jax.random.permutation(key, patches), key, pictures[:, :1, :1, 0])
   return order, kept
 
 
@@ -122,7 +122,7 @@ def _through(encoder, decoder, params, state, pictures, order, kept, *, train, k
 
 def _init(encoder, decoder, patch, masked, normalise, key, pictures):
   check_views(pictures, least=1)
-  targets = jax.eval_shape(lambda: patches_of(pictures, patch)).shape
+  targets = jax.eval_shape(lambda: patchify(pictures, patch)).shape
   _check_pictures(pictures, targets, patch, normalise)
   keys = jax.random.split(key)
   order, kept = hidden(key, pictures, patch, masked)

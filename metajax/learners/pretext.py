@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax import checks
-from metajax.compose import beside, tied, with_head
+from metajax.compose import parallel, tied, with_head
 from metajax.compose.combinators import check_networks
 from metajax.learners._checks import check_predictor, check_views, inputs_of
 from metajax.losses import accuracy, cross_entropy
@@ -99,7 +99,7 @@ def answers(encoder: Network | dict[str, Network], head: Network) -> EmbedFn:
 def _network(encoder, head, inputs) -> Network:
   """Of a task's inputs to its logits."""
   if isinstance(encoder, dict):
-    return with_head(beside(**{name: _over_parts(tower, inputs[name]) for name, tower in encoder.items()}), head)
+    return with_head(parallel(**{name: _over_parts(tower, inputs[name]) for name, tower in encoder.items()}), head)
   return with_head(_over_parts(encoder, inputs), head)
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from metajax.compose.combinators import blank, check_networks
 from metajax.learners._comparison import by_comparison
-from metajax.losses import squared_error_of_scores
+from metajax.losses import mse
 from metajax.predictors import class_means
 from metajax.types import Learner, Network
 
@@ -47,4 +47,4 @@ def relation(network: Network, module: Network, *, at_once: int | None = None) -
     found, state = module.apply(params, state, means, queries, train=train, key=key)
     return jnp.where(labels.any(0), jax.nn.sigmoid(found), 0), state
 
-  return by_comparison(network, Network(init, apply), loss=squared_error_of_scores, at_once=at_once)
+  return by_comparison(network, Network(init, apply), loss=mse, at_once=at_once)

@@ -21,7 +21,7 @@ from metajax.losses.classification import right_if_known
 from metajax.losses.metric import relations
 from metajax.predictors import largest_by_way
 from metajax.types import Array, Augmentation, BatchLoss, Examples, InitFn, Inputs, Key, Learner, Network, Pair, Params
-from metajax.views import each_row
+from metajax.views import augment_batch
 
 Drawn = Literal["given", "batch"]
 COMPARE = linear(1)  # of absolute differences: alpha and b
@@ -158,5 +158,5 @@ def pairs_of_one(view: Augmentation, key: Key, pictures: Inputs) -> Examples:
   same = jnp.arange(rows) % 2 == 0
   of_first, of_second = jax.random.split(key)
   other = jax.tree.map(lambda x: jnp.where(same.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.roll(x, -1, 0)), pictures)
-  pair = Pair(each_row(view, of_first, pictures), each_row(view, of_second, other))
+  pair = Pair(augment_batch(view, of_first, pictures), augment_batch(view, of_second, other))
   return Examples(pair, jax.nn.one_hot(same.astype(int), 2))

@@ -10,13 +10,13 @@ import numpy as np
 from metajax import checks
 from metajax.compose import with_head
 from metajax.learners._checks import check_examples, check_padded_rows, check_predictor, check_views, inputs_of
-from metajax.losses import learned_scale, nt_xent
+from metajax.losses import logit_scale, nt_xent
 from metajax.losses import supervised_contrastive as loss_of_classes
 from metajax.losses.contrastive import START_LOG_SCALE
 from metajax.predictors import nearest_centroid
 from metajax.similarity import unit_rows
 from metajax.types import Array, Augmentation, Batch, Examples, Inputs, Key, Learner, Network, Predictor
-from metajax.views import each_row
+from metajax.views import augment_batch
 
 Embedding = Literal["encoder", "head"]
 
@@ -46,7 +46,7 @@ def simclr(
     head: features to `[n, projection]`, such as `networks.projection_head()`.
     view: `(key, picture) -> picture`, such as `views.image.simclr()`.
     temperature: of the cosines, above 0; "learned": a log parameter `log_scale` that starts at a temperature of 0.07
-      and is held at 0.01 and above (`train.keep_below` keeps the parameter itself there).
+      and is held at 0.01 and above (`train.keep_params_below` keeps the parameter itself there).
     embedding: what `embed` gives: features of the "encoder", or those after the "head", of length 1.
     predictor: `embed -> predict`.
 
@@ -91,7 +91,7 @@ def two_views(view: Augmentation, key: Key, pictures: Inputs) -> Array:
   def pair(key, picture):
     return jnp.stack([view(own, picture) for own in jax.random.split(key)])
 
-  views = each_row(pair, key, pictures)
+  views = augment_batch(pair, key, pictures)
   return views.reshape(-1, *views.shape[2:])
 
 
@@ -124,7 +124,7 @@ def _contrastive(encoder, head, view, contrast, temperature, embedding, predicto
     view_key, key = jax.random.split(key)
     views = two_views(view, view_key, inputs_of(batch))
     embedded, state = network.apply(params, state, views, train=True, key=key)
-    now = 1 / learned_scale(params["log_scale"]) if learned else temperature
+    now = 1 / logit_scale(params["log_scale"]) if learned else temperature
     unit = unit_rows(embedded)
     metrics = {"alignment": jnp.mean((unit[0::2] * unit[1::2]).sum(-1))}
     return contrast(embedded, batch, now), (state, metrics | {"temperature": now} if learned else metrics)

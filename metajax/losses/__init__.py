@@ -5,14 +5,14 @@ from metajax.losses.classification import (
   check_fits,
   check_one_hot,
   cross_entropy,
+  mse,
   row_weights,
   squared_error,
-  squared_error_of_scores,
 )
-from metajax.losses.contrastive.info_nce import info_nce, learned_scale
+from metajax.losses.contrastive.info_nce import info_nce, logit_scale
 from metajax.losses.contrastive.nt_xent import nt_xent, supervised_contrastive
 from metajax.losses.contrastive.siglip import siglip
-from metajax.losses.language_model import vocabulary_cross_entropy, vocabulary_log_probabilities
+from metajax.losses.language_model import linear_cross_entropy, linear_log_prob
 from metajax.losses.metric import (
   batch_cross_entropy,
   batch_hard,
@@ -32,17 +32,17 @@ __all__ = [
   "check_one_hot",
   "cross_entropy",
   "info_nce",
-  "learned_scale",
+  "linear_cross_entropy",
+  "linear_log_prob",
+  "logit_scale",
   "masked_reconstruction",
+  "mse",
   "normalised_patches",
   "nt_xent",
   "patch_statistics",
   "row_weights",
   "siglip",
   "squared_error",
-  "squared_error_of_scores",
   "supervised_contrastive",
   "triplet_margin",
-  "vocabulary_cross_entropy",
-  "vocabulary_log_probabilities",
 ]

@@ -26,11 +26,11 @@ def cross_entropy(logits: Array, labels: Array) -> Scalar:
     ValueError: if the shapes differ, logits are not floating, or labels are below 0 or sum to more than 1.
   """
   there = _labelled("logits", logits, labels)
-  log_probabilities = jax.nn.log_softmax(jnp.where(there, wide(logits), 0))
-  return -_mean(jnp.sum(labels * log_probabilities, axis=-1), labels)
+  log_prob = jax.nn.log_softmax(jnp.where(there, wide(logits), 0))
+  return -_mean(jnp.sum(labels * log_prob, axis=-1), labels)
 
 
-def squared_error_of_scores(scores: Array, labels: Array) -> Scalar:
+def mse(scores: Array, labels: Array) -> Scalar:
   """The mean over rows and ways of `(scores - labels)^2` (arXiv:1711.06025).
 
   Args:

@@ -18,7 +18,7 @@ TILE = 2**22  # logits of a tile
 LEAST = 128  # columns of a tile, so that products stay products
 
 
-def vocabulary_cross_entropy(
+def linear_cross_entropy(
   features: Array,
   vectors: Array,
   labels: Array,
@@ -63,11 +63,11 @@ def vocabulary_cross_entropy(
   return mesh.over_rows(compute, vectors, (features, labels, weights))
 
 
-def vocabulary_log_probabilities(features: Array, vectors: Array, labels: Array, *, tile: int | None = None) -> Array:
+def linear_log_prob(features: Array, vectors: Array, labels: Array, *, tile: int | None = None) -> Array:
   """`log softmax(features @ vectors.T)` at each label, in nats: `[..., d], [vocabulary, d], [...] -> [...]`.
 
   For scores, tile by tile; where a label is -1, padding, it is 0. Arguments and errors are those of
-  `vocabulary_cross_entropy`.
+  `linear_cross_entropy`.
   """
   if tile is not None:
     checks.count("a tile's columns", tile)

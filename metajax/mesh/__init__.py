@@ -6,7 +6,7 @@ give each device its own tasks, and `over_rows` its own rows of a large-batch lo
 parameters too. Several hosts `join` first; every host then runs the same program on its own share of each batch.
 """
 
-from metajax.mesh._task_sums import tasks_at_once
+from metajax.mesh._task_sums import tasks_per_chunk
 from metajax.mesh.all_pairs import (
   Rows,
   axis_size,
@@ -77,7 +77,7 @@ __all__ = [
   "shard_parameters",
   "sharded_axis",
   "share",
-  "tasks_at_once",
+  "tasks_per_chunk",
   "to_host",
   "total",
   "varying",

@@ -16,7 +16,7 @@ from metajax.tree import is_floating, is_key, leading_axis, wide
 from metajax.types import Batch, Params, Scalar
 
 
-def tasks_at_once(tasks: int, at_once: int | None = None) -> int:
+def tasks_per_chunk(tasks: int, at_once: int | None = None) -> int:
   """The largest divisor of `tasks` that is at most `at_once`: how many tasks run as one vectorised group.
 
   The default is 1 on a CPU, where each task alone fills the cores and vectorising only costs memory, and 16 on an
@@ -31,7 +31,7 @@ def tasks_at_once(tasks: int, at_once: int | None = None) -> int:
 
 
 def group_of(tasks: Any, at_once: int | None) -> int:
-  return tasks_at_once(leading_axis(tasks), at_once)
+  return tasks_per_chunk(leading_axis(tasks), at_once)
 
 
 def mean_of_tasks(task: Callable, at_once: int | None, params: Params, rest: Any, tasks: Batch) -> tuple[Scalar, Any]:

@@ -2,7 +2,7 @@
 
 from metajax.train.fit import Stopped, fit, restore
 from metajax.train.nothing_learned import BesideChance, nothing_learned
-from metajax.train.optimizers import adamw, is_weight, keep_below, lars, locked, scaled_rate, warmup_cosine
+from metajax.train.optimizers import adamw, is_weight, keep_params_below, lars, locked, scaled_rate, warmup_cosine
 from metajax.train.seeds import for_seeds, seeds_at_once
 from metajax.train.step import TrainState, each_seed, make_train_step, start
 
@@ -15,7 +15,7 @@ __all__ = [
   "fit",
   "for_seeds",
   "is_weight",
-  "keep_below",
+  "keep_params_below",
   "lars",
   "locked",
   "make_train_step",

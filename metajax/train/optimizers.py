@@ -114,12 +114,12 @@ def _in_32_bits(optimizer: optax.GradientTransformation) -> optax.GradientTransf
   return optax.GradientTransformationExtraArgs(lambda params: optimizer.init(widened(params)), update)
 
 
-def keep_below(limit: float, name: str) -> optax.GradientTransformation:
+def keep_params_below(limit: float, name: str) -> optax.GradientTransformation:
   """Shortens updates so that the parameters of a name are at most `limit` after them:
 
       update = min(update, limit - parameter)
 
-  It is the last link of a chain, after the rate: `optax.chain(optax.adam(1e-3), keep_below(LARGEST_LOG_SCALE,
+  It is the last link of a chain, after the rate: `optax.chain(optax.adam(1e-3), keep_params_below(LARGEST_LOG_SCALE,
   "log_scale"))` for a learned temperature (CLIP, arXiv:2103.00020). Other parameters are left alone.
 
   Args:
@@ -144,7 +144,7 @@ def keep_below(limit: float, name: str) -> optax.GradientTransformation:
 
   def update(updates, state, params=None):
     if params is None:
-      raise ValueError("keep_below needs the parameters: call update(updates, state, params)")
+      raise ValueError("keep_params_below needs the parameters: call update(updates, state, params)")
 
     def shorten(path, update, value):
       return jnp.minimum(update, limit - value) if is_it(path) else update

@@ -18,7 +18,7 @@ def quantized(pictures: AnyArray, palette: AnyArray, size: int) -> Array:
 
   Args:
     pictures: floating `[n, h, w, c]` in [0, 1].
-    palette: `[colours, c]` in [0, 1], such as `data.learn_palette` finds.
+    palette: `[colours, c]` in [0, 1], such as `data.fit_palette` finds.
     size: pixels along a side.
 
   Returns:

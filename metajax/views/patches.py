@@ -8,7 +8,7 @@ from metajax import checks
 from metajax.types import AnyArray
 
 
-def patches_of(pictures: AnyArray, patch: int) -> AnyArray:
+def patchify(pictures: AnyArray, patch: int) -> AnyArray:
   """The patches of pictures in reading order, pixel after pixel: `[n, h, w, c] -> [n, patches, patch^2 c]`.
 
   Raises:

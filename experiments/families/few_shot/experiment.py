@@ -13,7 +13,7 @@ from experiments.families import published
 from experiments.families.data import check_disjoint, describe, load_parts, rotates, slug, split_name
 from experiments.families.few_shot import figures
 from experiments.families.few_shot.config import AdaptedConfig, FewShotConfig, schedule, settings_of
-from metajax.adapt import unchanged
+from metajax.adapt import identity
 from metajax.data import Source, episodes
 from metajax.evaluate import few_shot_accuracy
 from metajax.experiment import EvalMode, Experiment, FewShot
@@ -122,7 +122,7 @@ def under_both(
   def mode(policy, text):
     if adapt is None:
       return EvalMode(name, learner(None, policy), text)
-    return EvalMode(name, learner(adapt(steps), policy), text, lambda n: learner(adapt(n) if n else unchanged, policy))
+    return EvalMode(name, learner(adapt(steps), policy), text, lambda n: learner(adapt(n) if n else identity, policy))
 
   return tuple(mode(policy, text) for policy, text in policies.items())
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from metajax.compose import linear, prepared, repeated_for_all_ways, with_head, zeros_for_all_ways
+from metajax.compose import linear, tile_head, with_head, with_preprocessing, zero_init_head
 from metajax.experiment.bounds import Width
-from metajax.learners import Policy, augmented
+from metajax.learners import Policy, with_augmentation
 from metajax.networks import conv4
 from metajax.networks.linen.conv4 import Convolution, Downsample, Normalisation
 from metajax.types import Learner, Network
@@ -67,7 +67,7 @@ def with_linear_head(flags: AdaptedHead, ways: int) -> Classifier:
     ways: in training.
   """
   encoder = strided(flags)
-  start = {"zeros": {"start": zeros_for_all_ways}, "repeated": {"start": repeated_for_all_ways}, "fixed": {}}
+  start = {"zeros": {"start": zero_init_head}, "repeated": {"start": tile_head}, "fixed": {}}
   head = linear(1 if flags.head == "zeros" else ways)
   return Classifier(encoder, head, with_head(encoder, head), start[flags.head])
 
@@ -89,13 +89,13 @@ def embedding_network(flags: Embedding, tasks: int | None = None) -> Network:
 
 def distorted(flags: Embedding, learner: Learner) -> tuple[Learner, tuple[str, ...]]:
   """What is trained, on distortions where flags say so, and how that is called in the records."""
-  return (augmented(learner, affine()), ("distorted",)) if flags.distort else (learner, ())
+  return (with_augmentation(learner, affine()), ("distorted",)) if flags.distort else (learner, ())
 
 
 def in_the_middle(encoder: Network) -> Network:
   """The encoder on characters that were brought to the middle and to one size."""
   view: Callable = centred()  # which draws nothing, so that it is given no key
-  return prepared(encoder, lambda picture: view(None, picture))
+  return with_preprocessing(encoder, lambda picture: view(None, picture))
 
 
 def convolution_for(tasks: int | None) -> Convolution:

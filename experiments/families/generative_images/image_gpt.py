@@ -20,11 +20,11 @@ from experiments.families.representation.evaluators import (
   of_curve,
 )
 from experiments.families.representation.experiment import check_pictures, parts_of, representation_experiment
-from metajax.data import Source, in_order, learn_palette
+from metajax.data import Source, fit_palette, in_order
 from metajax.evaluate import features, independent_pixels
 from metajax.experiment import Experiment, Record, Trained
 from metajax.experiment.types import Figure
-from metajax.learners import image_gpt, pixel_log_probabilities, sample
+from metajax.learners import image_gpt, pixel_log_prob, sample
 from metajax.learners.gpt import mean_features
 from metajax.learners.image_gpt import pixel_encoder, read_pictures
 from metajax.mesh import from_first_host
@@ -54,7 +54,7 @@ def image_gpt_experiment(config: ImageGptConfig) -> Experiment:
   of_two_colours = decoder(3, transformer.size, pixels**2, **transformer.how)
   check_pictures(image_gpt(of_two_colours, np.eye(2, 3), pixels).init, config.data.size)
   parts = parts_of(config)
-  learned = lambda: learn_palette(parts().pictures, colours, size=pixels, seed=config.training.seed).tolist()
+  learned = lambda: fit_palette(parts().pictures, colours, size=pixels, seed=config.training.seed).tolist()
   palette = np.array(from_first_host(learned), np.float32)
   network = decoder(len(palette) + 1, transformer.size, pixels**2, **transformer.how)
   model = PixelModel(network, palette, pixels, config)
@@ -100,11 +100,11 @@ def _embed_layers(model: PixelModel, params, state, pictures):
 def _likelihood(model: PixelModel, parts: Callable[[], Parts], trained: Trained, /) -> list[Record]:
   """The bits of a pixel, beside pixels that know nothing of each other."""
   network, palette, pixels, config = model
-  of, test = pixel_log_probabilities(network, pixels), parts().test
+  of, test = pixel_log_prob(network, pixels), parts().test
   own = [_bits_of_pixels(of, state, test) for state in trained.states]
   few = first(parts().pictures, COUNTED)
   tokens = [_tokens(part, palette, pixels) for part in (few, parts().validation, test)]
-  alone = -independent_pixels(*tokens, len(palette)).log_probabilities.mean(-1) / np.log(2)
+  alone = -independent_pixels(*tokens, len(palette)).log_prob.mean(-1) / np.log(2)
   print(f"\nwhat the next of {pixels} x {pixels} pixels is, of {len(palette)} colours, on what was not trained on")
   rows, what = {NAME: own, "independent pixels": [alone]}, f"{pixels} x {pixels} pixels of {len(palette)} colours"
   chance = round(math.log2(len(palette)), 4)

@@ -27,7 +27,7 @@ from metajax.networks.linen.transformer import Size
 from metajax.report import contact_sheet_figure
 from metajax.types import Learner, Network
 from metajax.views.image import random_resized_crop
-from metajax.views.patches import patches_of, pictures_of
+from metajax.views.patches import patchify, pictures_of
 
 TEST_SEED = 7  # of what is hidden
 NAME = "masked autoencoder"
@@ -89,7 +89,7 @@ def _scores(run: Callable, config: MaskedConfig, parts: Callable[[], Parts], tra
 def _errors(run: Callable, trained: Trained, parts: Parts, flags: Masking) -> dict[str, list[np.ndarray]]:
   """`{name: the mean squared error of each test picture, a list for each seed}` over the patches that were hidden."""
   units = normalised_patches if flags.normalise else lambda patches: patches
-  typical = np.mean(units(patches_of(pictures_of_source(first(parts.pictures, COUNTED)), flags.patch)), 0)
+  typical = np.mean(units(patchify(pictures_of_source(first(parts.pictures, COUNTED)), flags.patch)), 0)
   found = {NAME: [], MEAN_PATCH: [], MEAN_SEEN: []}
   keys = jax.random.split(jax.random.key(TEST_SEED), -(-len(parts.test.labels) // BATCH))
   for state in trained.states:
@@ -100,7 +100,7 @@ def _errors(run: Callable, trained: Trained, parts: Parts, flags: Masking) -> di
       made, unseen = (
         to_host(x)[:count] for x in run(state.params, state.state, key, np.concatenate([batch.inputs, blank]))
       )
-      given = np.asarray(units(patches_of(batch.inputs, flags.patch)))
+      given = np.asarray(units(patchify(batch.inputs, flags.patch)))
       seen = (given * ~unseen[..., None]).sum(1, keepdims=True) / (~unseen).sum(1)[:, None, None]
       for name, guess in zip(found, (made, typical, seen), strict=True):
         error = np.square(guess - given).mean(-1)
@@ -114,7 +114,7 @@ def _draw(run: Callable, flags: Masking, folder: Path, trained: Trained, parts: 
   """Test pictures, what is seen of them, and what is made of it."""
   patch, pictures, state = flags.patch, pictures_of_source(first(parts.test, SHOWN)), trained.states[0]
   made, unseen = map(to_host, run(state.params, state.state, jax.random.key(TEST_SEED), pictures))
-  given = patches_of(pictures, patch)
+  given = patchify(pictures, patch)
   if flags.normalise:
     mean, deviation = patch_statistics(given)
     made = made * deviation + mean

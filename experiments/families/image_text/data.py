@@ -8,7 +8,7 @@ import numpy as np
 from experiments.families import data as images
 from experiments.families.data import ImageData
 from experiments.families.representation.data import OF_UNSEEN, Parts
-from metajax.data import NoSuchSplit, Source, deal_pictures, load_captioned, select_classes, select_rows
+from metajax.data import NoSuchSplit, Source, load_captioned, select_classes, select_rows, split_within_classes
 from metajax.experiment.terminal import printable
 
 HELD_OUT = 200  # letters with a mark, at most a fifth of those there are
@@ -106,7 +106,7 @@ def _glyphs(s) -> Data:
   of_held, of_family = np.isin(letters.labels, held), np.array(letters.styles) == FAMILY
   part = lambda where: _present(select_rows(letters, np.flatnonzero(where)))
   other = images.load_part(s, "test")
-  probes = Parts(letters, *deal_pictures(other, OF_UNSEEN, seed=0), unseen=True, episodes=other)
+  probes = Parts(letters, *split_within_classes(other, OF_UNSEEN, seed=0), unseen=True, episodes=other)
   tests = (
     Test("unseen combinations", part(of_held & ~of_family), "names"),
     Test(f"unseen combinations in {FAMILY}", part(of_held & of_family), "names"),

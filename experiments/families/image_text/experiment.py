@@ -24,7 +24,7 @@ from metajax.losses.contrastive import LARGEST_LOG_SCALE
 from metajax.mesh import devices_for
 from metajax.networks import text_transformer
 from metajax.networks.linen.transformer import Size
-from metajax.train import adamw, keep_below, warmup_cosine
+from metajax.train import adamw, keep_params_below, warmup_cosine
 from metajax.types import Learner, Pair
 from metajax.views.image import affine, random_resized_crop
 
@@ -131,7 +131,7 @@ def learner_of(config: ClipConfig, vocabulary: int) -> Learner:
 def optimizer_of(config: ClipConfig) -> optax.GradientTransformation:
   """AdamW along a cosine, with the largest scale of the logits that the paper allows."""
   rate = warmup_cosine(config.outer.rate, config.training.steps, config.outer.warmup)
-  return optax.chain(adamw(rate, decay=config.outer.decay, b2=0.98), keep_below(LARGEST_LOG_SCALE, "log_scale"))
+  return optax.chain(adamw(rate, decay=config.outer.decay, b2=0.98), keep_params_below(LARGEST_LOG_SCALE, "log_scale"))
 
 
 def example_of(config: ClipConfig, tokenizer: Tokenizer, channels: int) -> Pair:

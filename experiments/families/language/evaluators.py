@@ -40,7 +40,7 @@ class Likelihood(NamedTuple):
     rows, tokenizer = corpus.rows["test"], corpus.tokenizer
     together = lambda values: np.bincount(corpus.about, values)[np.unique(corpus.about)]
     found = [together(bits(self.foretell(state.params, state.state, rows))) for state in trained.states]
-    counted = together(bits(bigram(*(corpus.rows[part] for part in PARTS), tokenizer.vocabulary).log_probabilities))
+    counted = together(bits(bigram(*(corpus.rows[part] for part in PARTS), tokenizer.vocabulary).log_prob))
     tokens = together(counts(rows))
     # An end of text is one too.
     count = sum(len(text if tokenizer.verbatim else clean(text)) + 1 for text in corpus.texts["test"])
@@ -69,6 +69,6 @@ class Likelihood(NamedTuple):
     return f"{things}, in tokens of a vocabulary of {tokenizer.vocabulary:,}"
 
 
-def bits(log_probabilities: AnyArray) -> np.ndarray:
+def bits(log_prob: AnyArray) -> np.ndarray:
   """The bits of each row, `[n]`, from log-probabilities `[n, tokens]`."""
-  return -np.asarray(log_probabilities, np.float64).sum(-1) / np.log(2)
+  return -np.asarray(log_prob, np.float64).sum(-1) / np.log(2)

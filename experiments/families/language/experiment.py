@@ -14,10 +14,10 @@ from experiments.families.language.corpus import Corpus, counts, load_corpus
 from experiments.families.language.evaluators import Likelihood, bits
 from experiments.families.representation.config import check, rate_of
 from metajax.data import token_batches
-from metajax.evaluate import log_probabilities_of
+from metajax.evaluate import dataset_log_prob
 from metajax.experiment import Experiment
 from metajax.experiment.terminal import printable
-from metajax.learners import gpt, log_probabilities, sample
+from metajax.learners import gpt, log_prob, sample
 from metajax.networks import decoder
 from metajax.train import TrainState, adamw
 from metajax.types import Network
@@ -42,7 +42,7 @@ def gpt_experiment(config: LanguageConfig) -> Experiment:
   if size > len(rows["train"]):
     raise ValueError(f"expected a --batch-size of at most all {len(rows['train'])} rows, got {size}")
   network = network_of(config, corpus.tokenizer.vocabulary)
-  foretell, some = functools.partial(log_probabilities_of, log_probabilities(network)), rows["validation"][:CURVE_ROWS]
+  foretell, some = functools.partial(dataset_log_prob, log_prob(network)), rows["validation"][:CURVE_ROWS]
   return Experiment(
     f"gpt-{slug(config.data)}",
     gpt(network),

@@ -11,11 +11,11 @@ from metajax.data import (
   Recordings,
   Source,
   cut_clips,
-  deal_pictures,
   from_arrays,
   load_recordings,
   select_classes,
   select_rows,
+  split_within_classes,
 )
 from metajax.data.video.recordings import CLIPS
 from metajax.experiment.bounds import ABOVE_0, Bounds, Count
@@ -135,10 +135,10 @@ def _of_factor(train: Recordings, test: Recordings, label: str, tests, queries: 
     clips = test.images.ndim == CLIPS
     frames = [test.images.shape[1] // 2] if of_frames or not clips else list(range(test.images.shape[1]))
     labelled = _often(_frames(test, label, frames), LEAST, label)
-    parts = deal_pictures(labelled, OF_UNSEEN, seed=0)
+    parts = split_within_classes(labelled, OF_UNSEEN, seed=0)
     return Parts(train, *parts, True, _for_tasks(labelled, tests, queries), test, groups)
   labelled, tested = (_frames(_only(part, label, known), label, [0], known) for part in (train, test))
-  parts = deal_pictures(labelled, (1 - VALIDATION, VALIDATION), seed=0)
+  parts = split_within_classes(labelled, (1 - VALIDATION, VALIDATION), seed=0)
   return Parts(train, *parts, tested, False, _for_tasks(tested, tests, queries), test, groups)
 
 

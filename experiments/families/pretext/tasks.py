@@ -11,7 +11,7 @@ from experiments.families.pretext.data import ClipFlags
 from experiments.families.pretext.evaluators import Question
 from experiments.families.pretext.montage import montage, with_spectrograms
 from experiments.families.representation.data import Parts
-from metajax.compose import prepared
+from metajax.compose import with_preprocessing
 from metajax.data import Recordings
 from metajax.data.video.recordings import CLIPS
 from metajax.experiment.bounds import Bounds
@@ -30,7 +30,7 @@ from metajax.pretexts import (
 from metajax.pretexts.audio_visual import Negatives
 from metajax.pretexts.tiles import normalised
 from metajax.types import Pair
-from metajax.views import each_row
+from metajax.views import augment_batch
 from metajax.views.audio import log_mel
 from metajax.views.image import colour_jitter, random_resized_crop
 
@@ -85,8 +85,8 @@ def of_crops(task: Callable) -> Callable:
   def asked(key, batch):
     key, view_key = jax.random.split(key)
     if isinstance(batch, Pair):
-      return task(key, batch._replace(first=each_row(view, view_key, batch.first)))
-    return task(key, each_row(view, view_key, batch))
+      return task(key, batch._replace(first=augment_batch(view, view_key, batch.first)))
+    return task(key, augment_batch(view, view_key, batch))
 
   return asked
 
@@ -106,7 +106,7 @@ def asked_of_pictures(name: OfPictures, tiles: Tiles) -> Asked:
   permutations, grid, gap, jitter = tiles
   where = {"gap": gap, "jitter": jitter}
   # The encoder itself makes each tile even, those of the task and those of the pictures that it embeds.
-  even = lambda encoder: prepared(encoder, lambda x: normalised(jnp.asarray(x)))
+  even = lambda encoder: with_preprocessing(encoder, lambda x: normalised(jnp.asarray(x)))
   if name == "relative_patch":
     places = ("upper left", "above", "upper right", "left", "right", "lower left", "below", "lower right")
     task = relative_patch(**where, normalise=False)
@@ -129,7 +129,7 @@ def asked_of_clips(name: OfClips, clips: ClipFlags) -> Asked:
     classes = ("first in the middle", "second in the middle", "third in the middle")
     return _alone(order_prediction(stride=clips.stride), classes, montage, lambda encoder: encoder)
   task = audio_visual(clips.window)
-  heard = prepared(audio_conv(32), lambda samples: log_mel(samples, clips.sample_rate, mels=32))
+  heard = with_preprocessing(audio_conv(32), lambda samples: log_mel(samples, clips.sample_rate, mels=32))
   return Asked(
     task,
     ("another's sound", "its sound"),

@@ -7,7 +7,7 @@ import numpy as np
 from experiments.families import data as images
 from experiments.families.data import ImageData, load_split, tell_left_out
 from metajax import checks
-from metajax.data import NoSuchSplit, Recordings, Source, deal_pictures
+from metajax.data import NoSuchSplit, Recordings, Source, split_within_classes
 from metajax.data.video.recordings import CLIPS
 from metajax.experiment.evaluators.probes import Splits
 from metajax.experiment.terminal import printable
@@ -63,10 +63,10 @@ def load_parts(s: ImageData, classes: Classes) -> Parts:
   own = None if classes == "unseen" else _own(s, classes)
   if own is None:
     unlabelled, test = images.load_parts(s, ("train", "test")).values()
-    probed, validation, asked = deal_pictures(test, OF_UNSEEN, seed=0)
+    probed, validation, asked = split_within_classes(test, OF_UNSEEN, seed=0)
     return Parts(unlabelled, probed, validation, asked, True, test)
   train, test = own
-  labelled, validation = deal_pictures(train, (1 - VALIDATION, VALIDATION), seed=0)
+  labelled, validation = split_within_classes(train, (1 - VALIDATION, VALIDATION), seed=0)
   return Parts(train, labelled, validation, test, False, test)
 
 

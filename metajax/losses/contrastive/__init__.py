@@ -22,7 +22,7 @@ A row that weighs and holds NaN makes the loss NaN. What is refused where it is 
 that is not above 0) makes it NaN while tracing.
 """
 
-from metajax.losses.contrastive.info_nce import LARGEST_LOG_SCALE, START_LOG_SCALE, info_nce, learned_scale
+from metajax.losses.contrastive.info_nce import LARGEST_LOG_SCALE, START_LOG_SCALE, info_nce, logit_scale
 from metajax.losses.contrastive.nt_xent import nt_xent, supervised_contrastive
 from metajax.losses.contrastive.siglip import siglip
 from metajax.losses.contrastive.tiling import How
@@ -32,7 +32,7 @@ __all__ = [
   "START_LOG_SCALE",
   "How",
   "info_nce",
-  "learned_scale",
+  "logit_scale",
   "nt_xent",
   "siglip",
   "supervised_contrastive",

@@ -36,7 +36,7 @@ def info_nce(
 
   Args:
     first, second: `[n, d]`, of any floating type; row `i` of one matches row `i` of the other.
-    scale: one over the temperature, above 0; see `learned_scale`.
+    scale: one over the temperature, above 0; see `logit_scale`.
     weights: `[n]`, not negative: of each pair in the mean, which is the weighted one. A row of weight 0 is padding: it
       is nobody's negative, and its gradient is exactly 0 whatever it holds. Weights are not differentiated.
     how: "dense", "tiled", "sharded" or "ring"; by default chosen as `metajax.losses.contrastive` says.
@@ -54,11 +54,11 @@ def info_nce(
   return compute(Implementations(_dense, _tiled), (), rows, how, tile, axis_name)
 
 
-def learned_scale(log_scale: Scalar) -> Scalar:
+def logit_scale(log_scale: Scalar) -> Scalar:
   """`exp(min(log_scale, ln 100))`, a learned scale of the logits (arXiv:2103.00020), never stuck: `[]` to `[]`.
 
   Beyond the cap its gradient is that at the cap, where a plain minimum has none, so what is beyond can come back. Start
-  at `START_LOG_SCALE`, `ln(1 / 0.07)`; `metajax.train.keep_below` keeps the parameter itself below the cap.
+  at `START_LOG_SCALE`, `ln(1 / 0.07)`; `metajax.train.keep_params_below` keeps the parameter itself below the cap.
 
   Raises:
     ValueError: if it is no number.

@@ -26,8 +26,8 @@ def load_gpt2(path: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) -> tup
   """GPT-2 from files that a user has: `(network, params)`. Only numbers are read: nothing is unpickled.
 
   It has no state: `network.apply(params, {}, tokens, train=False)`, `sample(network, params, {}, ...)`; and
-  `gpt(compose.started(network, params))` fine-tunes it. Its tokens are those of its own tokenizer, such as HF
-  `tokenizers.Tokenizer.from_file("tokenizer.json").encode(text).ids`.
+  `gpt(compose.with_pretrained_params(network, params))` fine-tunes it. Its tokens are those of its own tokenizer, such
+  as HF `tokenizers.Tokenizer.from_file("tokenizer.json").encode(text).ids`.
 
   Args:
     path: a `.safetensors` file, in 16 or 32 bits, with the names of Hugging Face's `GPT2Model` or `GPT2LMHeadModel`;

@@ -4,7 +4,7 @@ Each draws all of its choices from the key. A batch is `jax.vmap`ped, with a key
 """
 
 from metajax.views.image.choices import View, compose, sometimes
-from metajax.views.image.colour import colour_jitter, grey, luminance, solarise, turn_hue
+from metajax.views.image.colour import adjust_hue, colour_jitter, grey, luminance, solarize
 from metajax.views.image.crop import crop_box, random_resized_crop, resized_part
 from metajax.views.image.elastic import elastic
 from metajax.views.image.geometry import affine, centred, flip, rotation, sample, warp
@@ -13,6 +13,7 @@ from metajax.views.image.recipes import handwriting, simclr, simclr_cifar
 
 __all__ = [
   "View",
+  "adjust_hue",
   "affine",
   "blur",
   "blurred",
@@ -33,8 +34,7 @@ __all__ = [
   "sample",
   "simclr",
   "simclr_cifar",
-  "solarise",
+  "solarize",
   "sometimes",
-  "turn_hue",
   "warp",
 ]

@@ -1,4 +1,4 @@
-"""Views of a picture that change its colours: jitter, grey, solarise."""
+"""Views of a picture that change its colours: jitter, grey, solarize."""
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +81,7 @@ def grey(probability: float = 0.2) -> View:
   return view
 
 
-def solarise(threshold: float = 0.5) -> View:
+def solarize(threshold: float = 0.5) -> View:
   """Values from the threshold on inverted: `1 - x` where `x >= threshold`.
 
   Raises:
@@ -100,7 +100,7 @@ def luminance(picture: Array) -> Array:
   return jnp.moveaxis(_luminance(_planes(picture)), 0, -1)
 
 
-def turn_hue(picture: Array, turn: Array) -> Array:
+def adjust_hue(picture: Array, turn: Array) -> Array:
   """The picture `[h, w, 3]` with its hue turned by `turn` circles; saturation and value stay."""
   return jnp.moveaxis(_turned(_planes(picture), turn), 0, -1)
 
