@@ -18,15 +18,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 
 from benchmarks import page
 from benchmarks.arithmetic import flops
+from benchmarks.command import Timing, run_main
 from benchmarks.meta_gradient import peers_available
 from benchmarks.step import Program, alternate, compile_program
 from metajax.experiment.records import stamped as measured
 from metajax.losses import info_nce, nt_xent
 from metajax.mesh import make_mesh, shard_batch
+from metajax.types import Array
 
 Loss = Literal["info_nce", "nt_xent"]
 SCALE, TEMPERATURE = 20.0, 0.1
@@ -49,7 +50,7 @@ def of_ours(loss: Loss, how: str) -> Callable:
   return jax.value_and_grad(lambda rows: nt_xent(rows, TEMPERATURE, how=how), (0,))
 
 
-def of_optax(rows):
+def of_optax(rows: Array) -> tuple:
   """The same of optax's NT-Xent, which broadcasts to `[rows, rows, width]`."""
 
   def loss(rows):
@@ -59,7 +60,7 @@ def of_optax(rows):
   return jax.value_and_grad(loss, (0,))(rows)
 
 
-def programs(loss: Loss, arguments, devices: int, with_optax: bool) -> dict[str, Program]:
+def programs(loss: Loss, arguments: tuple[np.ndarray, ...], devices: int, with_optax: bool) -> dict[str, Program]:
   """Every way that this machine has the devices for, compiled."""
   found = {how: compile_program(of_ours(loss, how), *arguments) for how in ON_ONE}
   if devices > 1:
@@ -87,27 +88,25 @@ def main(
   rows: tuple[int, ...] = (1024, 2048, 4096, 8192, 16384, 32768),
   width: int = 128,
   peers: bool = True,
-  seconds: float = 1.0,
-  rounds: int = 5,
+  timing: Timing = Timing(rounds=5),
   memory_limit: float = 6.0,
   quick: bool = False,
-  record: bool = False,
 ):
   """Measures value and gradient of contrastive losses: time and memory against the number of rows.
+
+  Records are kept in place of those of the same settings.
 
   Args:
     losses: info_nce, of as many pairs as rows; nt_xent, of half as many pictures.
     rows: of a tower.
     width: values of a row.
     peers: measure the peers, where they are installed.
-    seconds: how long a round of one way takes at least.
-    rounds: how many rounds, alternating between the ways; the median counts.
+    timing: of the rounds, which alternate between the ways.
     memory_limit: GiB of temporary memory above which a way is left out.
     quick: one small batch and one round, as a check.
-    record: write the records to benchmarks/results, in place of those of the same settings.
   """
   if quick:
-    rows, seconds, rounds = (256,), 0.01, 1
+    rows, timing = (256,), timing._replace(seconds=0.01, rounds=1)
   peers = peers and peers_available()
   busy = round(os.getloadavg()[0], 2)  # the machine's, before anything is done here
   for loss in losses:
@@ -121,12 +120,12 @@ def main(
         "unit": "ms",
         "load": busy,
       }
-      found = _measure(setting, peers, seconds, rounds, memory_limit * 1024, out)
-      if record:
+      found = _measure(setting, peers, timing, memory_limit * 1024, out)
+      if timing.record:
         page.write("contrastive_loss", found, of=SETTING)
 
 
-def _measure(setting, with_peers, seconds, rounds, memory_limit, out) -> list[dict]:
+def _measure(setting, with_peers, timing, memory_limit, out) -> list[dict]:
   loss, count, width = setting["loss"], setting["rows"], setting["width"]
   arguments, devices = towers(loss, count, width), jax.device_count()
   ready = programs(loss, arguments, devices, with_optax="optax" not in out)
@@ -148,7 +147,7 @@ def _measure(setting, with_peers, seconds, rounds, memory_limit, out) -> list[di
   running = {name: run for name, run in ready.items() if name not in skipped}
   values = {name: float(run()[0]) for name, run in running.items()}
   check_agreement(values)
-  rates = alternate(running, rounds, seconds)
+  rates = alternate(running, timing.rounds, timing.seconds)
   milliseconds = {name: statistics.median(1e3 / rate for rate in some) for name, some in rates.items()}
   records = []
   for name in ready:
@@ -172,4 +171,4 @@ def _line(one: dict) -> str:
 
 
 if __name__ == "__main__":
-  tyro.cli(main)
+  run_main(main)

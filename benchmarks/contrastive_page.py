@@ -6,17 +6,18 @@ from pathlib import Path
 from benchmarks.figures import points, save, two_rows
 from benchmarks.tables import by_measure, cells, heading
 
+_INTRODUCTION = """\
+Milliseconds and temporary memory of value and gradient, rows of 128 values. `sharded` and `ring` share the rows
+among devices, and their memory is that of one; the peers' is how far a call takes the process's memory. All
+agree on the loss to 5 digits before they are timed.
+
+![time and memory against the number of rows](results/contrastive_loss.png)
+"""
+
 
 def table(rows: list[dict]) -> list[str]:
   """A table a loss: a row a way, a column a number of rows."""
-  lines = [
-    "Milliseconds and temporary memory of value and gradient, rows of 128 values. `sharded` and `ring` share the rows",
-    "among devices, and their memory is that of one; the peers' is how far a call takes the process's memory. All",
-    "agree on the loss to 5 digits before they are timed.",
-    "",
-    "![time and memory against the number of rows](results/contrastive_loss.png)",
-    "",
-  ]
+  lines = [_INTRODUCTION]
   for loss in dict.fromkeys(r["loss"] for r in rows):
     own = [r for r in rows if r["loss"] == loss]
     counts = sorted({r["rows"] for r in own})

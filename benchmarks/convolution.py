@@ -7,46 +7,33 @@ Two minutes on 2 CPU cores.
 
 import statistics
 
-import tyro
-
+from benchmarks.command import Tasks, Timing, run_main
 from benchmarks.page import write
-from benchmarks.step import calls_per_second, maml_step
-from metajax.data import episodes, load
+from benchmarks.step import alternate, maml_step
 from metajax.experiment.records import stamped as measured
 
 
 def main(
-  tasks: int = 4,
-  queries: int = 15,
+  few_shot: Tasks = Tasks(tasks=4),
   inner_steps: int = 1,
-  filters: int = 64,
-  seconds: float = 8.0,
-  rounds: int = 3,
-  record: bool = False,
+  timing: Timing = Timing(seconds=8.0),
 ):
   """Measures MAML's tasks per second with both convolutions, in alternation, and its memory from 4 to 64 tasks.
 
   Args:
-    tasks: tasks a step, 5-way 1-shot.
-    queries: query pictures of each class.
+    few_shot: the tasks of a step.
     inner_steps: of the inner loop.
-    filters: of each of conv4's layers.
-    seconds: how long a round takes at least.
-    rounds: how many rounds.
-    record: write the records to benchmarks/results.
+    timing: of the rounds.
   """
-  source = load("glyphs", "train")
-  batch = lambda tasks: next(episodes(source, ways=5, shots=1, queries=queries, tasks=tasks)())
-  steps = {name: maml_step(name, batch(tasks), inner_steps, filters) for name in ("slices", "native")}
-  rates = {name: [] for name in steps}
-  for _ in range(rounds):
-    for name, step in steps.items():
-      rates[name].append(tasks * calls_per_second(step, seconds))
+  batch, filters, tasks = few_shot.batch(), few_shot.filters, few_shot.tasks
+  steps = {name: maml_step(name, batch, inner_steps, filters) for name in ("slices", "native")}
+  calls = alternate(steps, timing.rounds, timing.seconds)
+  rates = {name: [tasks * rate for rate in some] for name, some in calls.items()}
   common = {
     "benchmark": "convolution",
     "ways": 5,
     "shots": 1,
-    "queries": queries,
+    "queries": few_shot.queries,
     "filters": filters,
     "inner_steps": inner_steps,
   }
@@ -69,12 +56,12 @@ def main(
     )
   print(f"slices are {found[0]['value'] / found[1]['value']:.1f} times as fast")
   for count in (4, 16, 64):
-    memory = maml_step("slices", batch(count), inner_steps, filters).temporary_mebibytes
+    memory = maml_step("slices", few_shot._replace(tasks=count).batch(), inner_steps, filters).temporary_mebibytes
     print(f"{count:3} tasks: {memory:.2f} MiB of temporary memory")
     found.append(measured(**common, measure="temporary memory", tasks=count, value=round(memory, 2), unit="MiB"))
-  if record:
+  if timing.record:
     write("convolution", found)
 
 
 if __name__ == "__main__":
-  tyro.cli(main)
+  run_main(main)

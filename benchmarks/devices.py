@@ -16,19 +16,19 @@ from typing import Literal, get_args
 import jax
 import numpy as np
 import optax
-import tyro
 
+from benchmarks.command import SHOTS, WAYS, Tasks, Timing, run_main
 from benchmarks.page import write
 from benchmarks.step import alternate, compile_program
 from metajax import Pair, gradient_steps, make_mesh
 from metajax.compose import linear, with_head
-from metajax.data import episodes, load
 from metajax.experiment.records import stamped as measured
 from metajax.learners import clip, maml, simclr
 from metajax.mesh import shard_batch
 from metajax.networks import conv4, projection_head, text_transformer
 from metajax.networks.linen.transformer import Size
 from metajax.train import make_train_step, start
+from metajax.types import Batch, Learner
 from metajax.views.image import simclr_cifar
 
 Gradient = Literal["mixed", "reverse", "first_order"]
@@ -66,7 +66,7 @@ def _size(shape: str, of_results) -> int:
   return sum(_BYTES[kind] * int(np.prod([int(n) for n in sizes.split(",") if n])) for kind, sizes in arrays)
 
 
-def contrastive(rows: int, filters: int) -> dict[str, tuple]:
+def contrastive(rows: int, filters: int) -> dict[str, tuple[Learner, Batch]]:
   """`{name: (learner, batch)}` of SimCLR and CLIP on pictures of 32 pixels."""
   random, encoder = np.random.default_rng(0), conv4(filters, downsample="stride", pool="mean")
   images, tokens = random.random((rows, 32, 32, 3), np.float32), random.integers(1, 511, (rows, 16)).astype(np.int32)
@@ -78,23 +78,23 @@ def contrastive(rows: int, filters: int) -> dict[str, tuple]:
   }
 
 
-def measure(tasks, inner_steps, filters, queries, rows, seconds, rounds) -> list[dict]:
+def measure(few_shot: Tasks, inner_steps: int, rows: int, timing: Timing) -> list[dict]:
   """What training steps on all devices of this process take: of MAML a dictionary a way to differentiate it, and of
   SimCLR and CLIP."""
-  batch = next(episodes(load("glyphs", "train"), ways=5, shots=1, queries=queries, tasks=tasks)())
-  network = with_head(conv4(filters, downsample="stride", pool="mean"), linear(5))
+  batch, tasks, queries, filters = few_shot.batch(), *few_shot
+  network = with_head(conv4(filters, downsample="stride", pool="mean"), linear(WAYS))
   programs, found = {}, {}
   with jax.set_mesh(make_mesh()):
     for gradient in get_args(Gradient):
       adapt = gradient_steps(optax.sgd(0.1), inner_steps, gradient=gradient)
       programs[gradient], found[gradient], (outside, inside) = _step(maml(network, adapt), batch)
-      found[gradient] |= {"ways": 5, "shots": 1, "tasks": tasks, "inner_steps": inner_steps, "queries": queries}
+      found[gradient] |= {"ways": WAYS, "shots": SHOTS, "tasks": tasks, "inner_steps": inner_steps, "queries": queries}
       if inside or [name for name, _ in outside] != ["all-reduce"] * (jax.device_count() > 1):
         raise AssertionError(f"expected one all-reduce, outside every loop, got {outside} outside and {inside} inside")
     for name, (learner, examples) in contrastive(rows, filters).items():
       programs[name], found[name], _ = _step(learner, examples)
       found[name] |= {"batch_size": rows}
-    rates = alternate(programs, rounds, seconds)
+    rates = alternate(programs, timing.rounds, timing.seconds)
   for name, some in rates.items():
     found[name]["value"] = round(statistics.median(some), 3)
   return [{"step": name, "devices": jax.device_count(), "filters": filters, **one} for name, one in found.items()]
@@ -131,38 +131,31 @@ def _elsewhere(devices: int, settings: dict) -> list[dict]:
 
 def main(
   devices: tuple[int, ...] = (1, 2, 4, 8),
-  tasks: int = 8,
+  few_shot: Tasks = Tasks(),
   inner_steps: int = 5,
-  filters: int = 64,
-  queries: int = 15,
   rows: int = 64,
-  seconds: float = 1.0,
-  rounds: int = 3,
+  timing: Timing = Timing(),
   here: bool = False,
-  record: bool = False,
 ):
   """Measures training steps on several numbers of devices, simulated by the CPU: of MAML (conv4, 5-way 1-shot), and of
   SimCLR and CLIP (conv4, a small text tower).
 
   Args:
     devices: how many, each in a process of its own.
-    tasks: tasks a step, over all devices.
+    few_shot: the tasks of a step, over all devices.
     inner_steps: of the inner loop.
-    filters: of conv4's layers.
-    queries: query pictures of each class.
     rows: pictures of a step of SimCLR and CLIP, over all devices.
-    seconds: how long a round takes at least.
-    rounds: how many rounds, alternating between the ways to differentiate; the median counts.
+    timing: of the rounds, which alternate between the ways to differentiate.
     here: measure on the devices of this process instead, such as several GPUs, and print JSON.
-    record: write the records to benchmarks/results.
   """
-  settings = {"tasks": tasks, "inner_steps": inner_steps, "filters": filters, "queries": queries, "rows": rows}
   if here:
-    print(json.dumps(measure(**settings, seconds=seconds, rounds=rounds)))
+    print(json.dumps(measure(few_shot, inner_steps, rows, timing)))
     return
+  settings = {**few_shot._asdict(), "inner_steps": inner_steps, "rows": rows}
+  settings |= {"seconds": timing.seconds, "rounds": timing.rounds}
   found = []
   for count in devices:
-    for one in _elsewhere(count, {**settings, "seconds": seconds, "rounds": rounds}):
+    for one in _elsewhere(count, settings):
       name = one.pop("step")
       print(
         f"{count} devices, {name:<11} {one['value']:7.3f} steps/s, {one['temporary_mebibytes']:.1f} MiB each, compiled "
@@ -176,9 +169,9 @@ def main(
       values = [one[key] for one in found if one["measure"] == name]
       if max(values) - min(values) > digits * abs(values[0]):
         raise AssertionError(f"expected the same {key} on any number of devices, got {values}")
-  if record:
+  if timing.record:
     write("devices", found)
 
 
 if __name__ == "__main__":
-  tyro.cli(main)
+  run_main(main)

@@ -8,42 +8,32 @@ A minute on 2 CPU cores.
 import statistics
 
 import optax
-import tyro
 
+from benchmarks.command import SHOTS, WAYS, Tasks, Timing, run_main
 from benchmarks.page import write
-from benchmarks.step import alternate, compile_program
+from benchmarks.step import alternate, training_step
 from metajax import gradient_steps
 from metajax.adapt import only
 from metajax.compose import linear, with_head
-from metajax.data import episodes, load
 from metajax.experiment.records import stamped as measured
 from metajax.learners import anil, maml
 from metajax.networks import conv4
-from metajax.train import make_train_step, start
 
 
 def main(
-  tasks: int = 8,
-  queries: int = 15,
+  few_shot: Tasks = Tasks(),
   steps: tuple[int, ...] = (1, 5, 10),
-  filters: int = 64,
-  seconds: float = 2.0,
-  rounds: int = 3,
-  record: bool = False,
+  timing: Timing = Timing(seconds=2.0),
 ):
   """Measures tasks per second of ANIL and of MAML, with all or with the head alone adapted in the whole network.
 
   Args:
-    tasks: tasks a step, 5-way 1-shot.
-    queries: query pictures of each class.
+    few_shot: the tasks of a step.
     steps: numbers of inner steps.
-    filters: of each of conv4's layers.
-    seconds: how long a round takes at least.
-    rounds: how many rounds.
-    record: write the records to benchmarks/results.
+    timing: of the rounds.
   """
-  batch = next(episodes(load("glyphs", "train"), ways=5, shots=1, queries=queries, tasks=tasks)())
-  encoder, head = conv4(filters, downsample="stride", pool="mean"), linear(5)
+  batch, tasks, queries, filters = few_shot.batch(), *few_shot
+  encoder, head = conv4(filters, downsample="stride", pool="mean"), linear(WAYS)
   network, optimizer = with_head(encoder, head), optax.adam(1e-3)
   learners = {}
   for count in steps:
@@ -51,21 +41,18 @@ def main(
     learners["ANIL", count] = anil(encoder, head, adapt)
     learners["MAML, the head alone by only", count] = maml(network, only("head", adapt))
     learners["MAML", count] = maml(network, adapt)
-  programs = {
-    name: compile_program(make_train_step(learner, optimizer), start(learner, optimizer, batch), batch)
-    for name, learner in learners.items()
-  }
+  programs = {name: training_step(learner, optimizer, batch) for name, learner in learners.items()}
   found = []
-  for (name, count), rates in alternate(programs, rounds, seconds).items():
+  for (name, count), rates in alternate(programs, timing.rounds, timing.seconds).items():
     rate = tasks * statistics.median(rates)
     memory = programs[name, count].temporary_mebibytes
     print(f"{name:<30} K = {count:<3} {rate:8.2f} tasks/s, {memory:.1f} MiB")
     said = {"measure": f"{name}, K = {count}", "tasks": tasks, "value": round(rate, 2), "unit": "tasks/s"}
     said |= {"inner_steps": count, "temporary_mebibytes": round(memory, 1)}
-    found.append(measured(benchmark="head_alone", ways=5, shots=1, queries=queries, filters=filters, **said))
-  if record:
+    found.append(measured(benchmark="head_alone", ways=WAYS, shots=SHOTS, queries=queries, filters=filters, **said))
+  if timing.record:
     write("head_alone", found)
 
 
 if __name__ == "__main__":
-  tyro.cli(main)
+  run_main(main)

@@ -13,8 +13,8 @@ import time
 
 import jax
 import numpy as np
-import tyro
 
+from benchmarks.command import Timing, run_main
 from benchmarks.page import write
 from benchmarks.step import alternate, calls_per_second, compile_program, maml_step
 from metajax.data import Source, episodes, load
@@ -61,9 +61,7 @@ def main(
   tasks: int = 32,
   view_sizes: tuple[int, ...] = (32, 96),
   view_batch: int = 256,
-  seconds: float = 3.0,
-  rounds: int = 5,
-  record: bool = False,
+  timing: Timing = Timing(seconds=3.0, rounds=5),
 ):
   """Measures the tasks per second of the pipeline and of a trainer, in alternation: the median of some rounds.
 
@@ -76,20 +74,18 @@ def main(
     tasks: tasks a batch.
     view_sizes: sides of the pictures that views are taken of.
     view_batch: pictures whose views are taken together.
-    seconds: how long a round takes.
-    rounds: how many rounds, each from a step of its own.
-    record: write the records to benchmarks/results.
+    timing: of the rounds, each from a step of its own.
   """
   task = {"ways": ways, "shots": shots, "queries": queries, "tasks": tasks}
   source = load(data, split)
   step = maml_step("slices", next(episodes(source, **task)()))
   pipeline, trainer = [], []
-  for turn in range(rounds):
-    pipeline.append(pipeline_tasks_per_second(source, **task, seconds=seconds, start=1_000_000 * turn))
-    trainer.append(tasks * calls_per_second(step, seconds))
+  for turn in range(timing.rounds):
+    pipeline.append(pipeline_tasks_per_second(source, **task, seconds=timing.seconds, start=1_000_000 * turn))
+    trainer.append(tasks * calls_per_second(step, timing.seconds))
   shown = {}
   for size in view_sizes:
-    rates = views_per_second(size, view_batch, rounds, seconds)
+    rates = views_per_second(size, view_batch, timing.rounds, timing.seconds)
     shown[size] = {name: statistics.median(some) for name, some in rates.items()}
     ours, others = shown[size].values()
     print(f"{size} pixels: {ours:.0f} views/s, by tf.image {others:.0f}: {ours / others:.1f} times as many")
@@ -97,7 +93,7 @@ def main(
   print(f"pipeline {values['pipeline']:.0f} tasks/s (rounds: {', '.join(f'{rate:.0f}' for rate in pipeline)})")
   print(f"trainer {values['trainer']:.1f} tasks/s (rounds: {', '.join(f'{rate:.1f}' for rate in trainer)})")
   print(f"the pipeline outruns the trainer {values['pipeline'] / values['trainer']:.0f} to 1")
-  if record:
+  if timing.record:
     write(
       "input_pipeline",
       [
@@ -113,4 +109,4 @@ def main(
 
 
 if __name__ == "__main__":
-  tyro.cli(main)
+  run_main(main)

@@ -9,105 +9,69 @@ beside PyTorch's libraries where the `bench` extra is installed. Before anything
 must agree on the loss to 5 digits and on the gradient's norm to 3, in float32 or, where roundings decide, in float64.
 """
 
+import itertools
 import os
 import statistics
 import time
-from collections.abc import Callable
-from functools import partial
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
 import optax
-import tyro
 
 from benchmarks import page
 from benchmarks.arithmetic import flops, peak_gigaflops
-from benchmarks.networks import transformer
+from benchmarks.command import Timing, run_main
+from benchmarks.differentiation import (
+  CG_STEPS,
+  EXACT,
+  MODES,
+  RATES,
+  inner_gradient,
+  meta_gradient,
+  network_of,
+  optimizer_of,
+  pictures,
+)
 from benchmarks.step import alternate, compile_program
 from metajax import gradient_steps
-from metajax.adapt import implicit
-from metajax.compose import linear, with_head
-from metajax.data import episodes, load
 from metajax.experiment.records import stamped as measured
-from metajax.learners import maml
-from metajax.losses import cross_entropy
-from metajax.mesh import mean_over_tasks
-from metajax.networks import conv4
 from metajax.types import Episode, Network
 
-CG_STEPS = 5
-EXACT = {
-  "reverse": partial(gradient_steps, gradient="reverse"),
-  "reverse, step again": partial(gradient_steps, gradient="reverse", remat="step"),
-  "mixed": gradient_steps,
-  "mixed, step again": partial(gradient_steps, remat="step"),
-  "mixed, sqrt": partial(gradient_steps, remat="sqrt"),
-}
-MODES = {
-  "first order": partial(gradient_steps, gradient="first_order"),
-  **EXACT,
-  "implicit": partial(implicit, strength=2.0, cg_steps=CG_STEPS),
-}
-RATES = {("conv4", "sgd"): 0.1, ("conv4", "adam"): 1e-3, ("transformer", "sgd"): 0.01, ("transformer", "adam"): 3e-4}
 ONE_GRADIENT = "one inner gradient"
 SETTING = ("network", "optimizer", "inner_steps", "measure", "device", "size", "clock")  # what a record is replaced by
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 
-def network_of(
-  name: str, *, ways: int = 5, filters: int = 64, width: int = 128, blocks: int = 4, remat_blocks: bool = False
-) -> Network:
-  """One of the benchmark's networks, with a linear head."""
-  if name == "transformer":
-    return with_head(transformer(blocks, width, remat=remat_blocks), linear(ways))
-  return with_head(conv4(filters, downsample="stride", pool="mean"), linear(ways))
+class Task(NamedTuple):
+  """Few-shot tasks of characters."""
+
+  tasks: int = 8
+  """Tasks a meta-gradient."""
+  ways: int = 5
+  """Classes a task."""
+  shots: int = 1
+  """Support pictures of each class."""
+  queries: int = 15
+  """Query pictures of each class."""
 
 
-def optimizer_of(network: str, name: str) -> optax.GradientTransformation:
-  """One of the benchmark's inner optimizers."""
-  rate = RATES[network, name]
-  return optax.sgd(rate) if name == "sgd" else optax.adam(rate, eps_root=1e-8)
+class Size(NamedTuple):
+  """Of the networks."""
 
+  filters: int = 64
+  """Of conv4's layers."""
+  width: int = 128
+  """Of the transformer's tokens."""
+  remat_blocks: bool = False
+  """Compute the transformer's blocks again in the backward pass; the peers do not."""
 
-def pictures(**task) -> Episode:
-  """A batch of tasks of characters, in noise.
-
-  Where pictures share a background, thousands of activations share one value, and a rounding that takes it across the
-  kink of a ReLU changes the gradient in the second digit: no two libraries would agree in float32.
-  """
-  drawn = next(episodes(load("glyphs", "train"), **task)())
-  noise = np.random.default_rng(0)
-  noisy = lambda x: (x + 0.1 * noise.random(x.shape)).astype(np.float32)
-  return Episode(*(examples._replace(inputs=noisy(examples.inputs)) for examples in drawn))
-
-
-def meta_gradient(network: Network, adapt: Callable, episodes) -> tuple[Callable, tuple]:
-  """A function that gives (loss, gradient norm, gradient) of MAML on a batch of tasks, and its arguments."""
-  learner = maml(network, adapt)
-  params, state = learner.init(jax.random.key(0), episodes)
-
-  def run(params, state, episodes):
-    differentiate = jax.value_and_grad(learner.loss, has_aux=True)
-    (loss, _), gradient = differentiate(params, state, episodes, jax.random.key(0))
-    return loss, optax.tree.norm(gradient), gradient
-
-  return run, (params, state, episodes)
-
-
-def inner_gradient(network: Network, episodes) -> tuple[Callable, tuple]:
-  """The same for one gradient of each task's support loss, the unit of the others' cost."""
-
-  def task(params, state, one):
-    logits, _ = network.apply(params, state, one.support.inputs, train=True)
-    return cross_entropy(logits, one.support.labels), ((), 1.0)
-
-  def run(params, state, episodes):
-    (loss, _), gradient = jax.value_and_grad(mean_over_tasks(task), has_aux=True)(params, state, episodes)
-    return loss, optax.tree.norm(gradient), gradient
-
-  params, state = network.init(jax.random.key(0), episodes.support.inputs[0])
-  return run, (params, state, episodes)
+  def of(self, network: str) -> dict:
+    """What a record says of one network's size."""
+    if network == "transformer":
+      return {"size": self.width, "remat_blocks": self.remat_blocks}
+    return {"size": self.filters, "remat_blocks": False}
 
 
 def check_agreement(found: dict[str, tuple[float, float]]):
@@ -143,7 +107,16 @@ def _in_double(network: Network, adapts: dict[str, Callable], episodes) -> dict[
     return {name: (float(loss), float(norm)) for name, (loss, norm) in found.items()}
 
 
-def measure(setting: dict, network: Network, episodes, modes, with_peers, rounds, seconds, memory_limit) -> list[dict]:
+def measure(
+  setting: dict,
+  network: Network,
+  episodes: Episode,
+  modes: Sequence[str],
+  with_peers: bool,
+  rounds: int,
+  seconds: float,
+  memory_limit: float,
+) -> list[dict]:
   """The records of one network, optimizer and number of steps; a way that takes too much memory is not run."""
   optimizer, steps = optimizer_of(setting["network"], setting["optimizer"]), setting["inner_steps"]
   functions = {name: meta_gradient(network, MODES[name](optimizer, steps), episodes) for name in modes}
@@ -223,22 +196,17 @@ def main(
   steps: tuple[int, ...] = (1, 5, 20),
   modes: tuple[Literal[tuple(MODES)], ...] = tuple(MODES),
   peers: bool = True,
-  tasks: int = 8,
-  ways: int = 5,
-  shots: int = 1,
-  queries: int = 15,
-  filters: int = 64,
-  width: int = 128,
-  remat_blocks: bool = False,
-  seconds: float = 0.5,
-  rounds: int = 3,
+  task: Task = Task(),
+  size: Size = Size(),
+  timing: Timing = Timing(seconds=0.5),
   clock: Literal["wall", "processor"] = "wall",
   peak_size: int = 1024,
   memory_limit: float = 16.0,
   quick: bool = False,
-  record: bool = False,
 ):
   """Measures meta-gradients: tasks a second, memory, compile time and cost, beside PyTorch's libraries.
+
+  Records are kept in place of those of the same settings.
 
   Args:
     networks: conv4 as MAML has it, and a transformer of 4 blocks on 16 tokens.
@@ -246,55 +214,37 @@ def main(
     steps: numbers K of inner steps.
     modes: ways to differentiate the inner loop.
     peers: measure the peers, where they are installed.
-    tasks: tasks a meta-gradient.
-    ways: classes a task.
-    shots: support pictures of each class.
-    queries: query pictures of each class.
-    filters: of conv4's layers.
-    width: of the transformer's tokens.
-    remat_blocks: compute the transformer's blocks again in the backward pass; the peers do not.
-    seconds: how long a round of one way takes at least.
-    rounds: how many rounds, alternating between the ways; the median counts.
+    task: what is learned.
+    size: of the networks.
+    timing: of the rounds, which alternate between the ways.
     clock: what a second is. On a machine that others use, `taskset -c 0` with the processor's clock still compares what
       the ways cost on one core; with more threads it also counts those that wait.
     peak_size: of the matrices whose product measures the machine's peak.
     memory_limit: GiB of temporary memory above which a way is compiled but not run.
     quick: one small setting and one round, as a check.
-    record: write the records to benchmarks/results, in place of those of the same settings.
   """
   if quick:
-    optimizers, steps, seconds, rounds = ("sgd",), (2,), 0.05, 1
-    tasks, queries, filters, width = 2, 3, 8, 32
+    optimizers, steps, timing = ("sgd",), (2,), timing._replace(seconds=0.05, rounds=1)
+    task, size = task._replace(tasks=2, queries=3), size._replace(filters=8, width=32)
   available = peers_available() if peers else False
+  machine = _machine(clock, peak_size)
+  batch = pictures(**task._asdict())
+  for network, optimizer, count in itertools.product(networks, optimizers, steps):
+    setting = {"benchmark": "meta_gradient", "network": network, "optimizer": optimizer, "inner_steps": count}
+    setting |= {**task._asdict(), **size.of(network), **machine}
+    made = network_of(network, ways=task.ways, **size._asdict())
+    found = measure(setting, made, batch, modes, available, timing.rounds, timing.seconds, memory_limit)
+    if timing.record:
+      page.write("meta_gradient", found, of=SETTING)
+
+
+def _machine(clock: str, peak_size: int) -> dict:
+  """What a record says of where it is measured."""
   busy = round(os.getloadavg()[0], 2)  # the machine's, before anything is done here
-  batch = pictures(ways=ways, shots=shots, queries=queries, tasks=tasks)
-  peak = peak_gigaflops(peak_size, clock=CLOCKS[clock])
-  device = jax.devices()[0].device_kind
+  peak, device = peak_gigaflops(peak_size, clock=CLOCKS[clock]), jax.devices()[0].device_kind
   print(f"{device}, load {busy}: products of {peak_size} x {peak_size} matrices run at {peak:.0f} GFLOP/s")
-  for network in networks:
-    for optimizer in optimizers:
-      for count in steps:
-        setting = {
-          "benchmark": "meta_gradient",
-          "network": network,
-          "optimizer": optimizer,
-          "inner_steps": count,
-          "tasks": tasks,
-          "ways": ways,
-          "shots": shots,
-          "queries": queries,
-          "size": width if network == "transformer" else filters,
-          "remat_blocks": remat_blocks and network == "transformer",
-          "device": device,
-          "peak_gigaflops": round(peak),
-          "load": busy,
-          "clock": clock,
-          "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        }
-        made = network_of(network, ways=ways, filters=filters, width=width, remat_blocks=remat_blocks)
-        found = measure(setting, made, batch, modes, available, rounds, seconds, memory_limit)
-        if record:
-          page.write("meta_gradient", found, of=SETTING)
+  threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+  return {"device": device, "peak_gigaflops": round(peak), "load": busy, "clock": clock, "threads": threads}
 
 
 def peers_available() -> bool:
@@ -308,4 +258,4 @@ def peers_available() -> bool:
 
 
 if __name__ == "__main__":
-  tyro.cli(main)
+  run_main(main)

@@ -6,6 +6,13 @@ from pathlib import Path
 from benchmarks.figures import points, save, two_rows
 from benchmarks.tables import by_measure, cells, heading
 
+_INTRODUCTION = """\
+Tasks a second; how many times the best peer of that column; temporary memory; cost in gradients of the inner
+loss (G); share of the machine's peak in matrix products; time to compile. "Step again" and "sqrt" are
+`remat="step"` and `remat="sqrt"`. Exact ways and peers agree on loss and gradient before they are timed.
+
+![throughput and memory against the number of inner steps](results/meta_gradient.png)
+"""
 _FIGURES = {  # of a cell of the meta-gradient's table, and how it is written
   "value": "{:.1f}",
   "to_best_peer": "{:.2f}x",
@@ -18,14 +25,7 @@ _FIGURES = {  # of a cell of the meta-gradient's table, and how it is written
 
 def table(rows: list[dict]) -> list[str]:
   """A table a network, optimizer and device: a row a way, a column a number of steps."""
-  lines = [
-    "Tasks a second; how many times the best peer of that column; temporary memory; cost in gradients of the inner",
-    'loss (G); share of the machine\'s peak in matrix products; time to compile. "Step again" and "sqrt" are',
-    '`remat="step"` and `remat="sqrt"`. Exact ways and peers agree on loss and gradient before they are timed.',
-    "",
-    "![throughput and memory against the number of inner steps](results/meta_gradient.png)",
-    "",
-  ]
+  lines = [_INTRODUCTION]
   key = lambda r: (r["network"], r["optimizer"], r["device"], r["size"], r["clock"])
   for network, optimizer, device, size, clock in dict.fromkeys(map(key, rows)):
     own = [r for r in rows if key(r) == (network, optimizer, device, size, clock)]

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -12,7 +12,7 @@ from metajax.compose import linear, with_head
 from metajax.learners import maml
 from metajax.networks import conv4
 from metajax.train import make_train_step, start
-from metajax.types import Episode
+from metajax.types import Batch, Episode, Learner
 
 
 class Program(NamedTuple):
@@ -30,7 +30,7 @@ class Program(NamedTuple):
     return jax.block_until_ready(self.compiled(*self.arguments))
 
 
-def compile_program(fn: Callable, *arguments) -> Program:
+def compile_program(fn: Callable, *arguments: Any) -> Program:
   """`fn` compiled for its arguments, which are put on the device."""
   arguments = jax.tree.map(jax.numpy.asarray, arguments)
   lowered = jax.jit(fn).lower(*arguments)
@@ -39,13 +39,17 @@ def compile_program(fn: Callable, *arguments) -> Program:
   return Program(compiled, arguments, time.perf_counter() - began)
 
 
+def training_step(learner: Learner, optimizer: optax.GradientTransformation, batch: Batch) -> Program:
+  """A learner's training step, from its start, compiled for a batch."""
+  return compile_program(make_train_step(learner, optimizer), start(learner, optimizer, batch), batch)
+
+
 def maml_step(convolution: str, episodes: Episode, inner_steps: int = 1, filters: int = 64) -> Program:
   """A training step of second-order MAML with conv4 (stride 2) as in the paper, compiled for a batch of episodes."""
   network = with_head(
     conv4(filters, downsample="stride", pool="mean", convolution=convolution), linear(episodes.query.labels.shape[-1])
   )
-  learner, optimizer = maml(network, gradient_steps(optax.sgd(0.4), inner_steps)), optax.adam(1e-3)
-  return compile_program(make_train_step(learner, optimizer), start(learner, optimizer, episodes), episodes)
+  return training_step(maml(network, gradient_steps(optax.sgd(0.4), inner_steps)), optax.adam(1e-3), episodes)
 
 
 def calls_per_second(program: Callable, seconds: float, clock: Callable = time.perf_counter) -> float:

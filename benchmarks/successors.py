@@ -9,19 +9,15 @@ import statistics
 from typing import NamedTuple
 
 import optax
-import tyro
 
+from benchmarks.command import SHOTS, WAYS, Tasks, Timing, run_main
 from benchmarks.page import write
-from benchmarks.step import alternate, compile_program
+from benchmarks.step import alternate, training_step
 from metajax import Learner, gradient_steps
 from metajax.compose import film, linear, with_head
-from metajax.data import episodes, load
 from metajax.experiment.records import stamped as measured
 from metajax.learners import anil, cavia, imaml, maml, maml_plus_plus, meta_sgd, proto_maml
 from metajax.networks import conv4, conv_blocks
-from metajax.train import make_train_step, start
-
-WAYS = 5
 
 
 class Row(NamedTuple):
@@ -62,36 +58,25 @@ def learners_of(filters: int, steps: tuple[int, ...], implicit_steps: int, cg_st
 
 
 def main(
-  tasks: int = 8,
-  queries: int = 15,
+  few_shot: Tasks = Tasks(),
   steps: tuple[int, ...] = (1, 5),
   implicit_steps: int = 16,
   cg_steps: int = 5,
-  filters: int = 64,
-  seconds: float = 1.0,
-  rounds: int = 3,
-  record: bool = False,
+  timing: Timing = Timing(),
 ):
   """Measures time and temporary memory of a training step, 5-way 1-shot.
 
   Args:
-    tasks: tasks a step.
-    queries: query pictures of each class.
+    few_shot: the tasks of a step.
     steps: numbers of inner steps.
     implicit_steps: iMAML's, which is compared with MAML of the most inner steps.
     cg_steps: iMAML's.
-    filters: of each of conv4's layers.
-    seconds: how long a round takes at least.
-    rounds: how many rounds.
-    record: write the records to benchmarks/results.
+    timing: of the rounds.
   """
-  batch = next(episodes(load("glyphs", "train"), ways=WAYS, shots=1, queries=queries, tasks=tasks)())
+  batch, tasks, queries, filters = few_shot.batch(), *few_shot
   rows, optimizer = learners_of(filters, steps, implicit_steps, cg_steps), optax.adam(1e-3)
-  programs = {
-    name: compile_program(make_train_step(row.learner, optimizer), start(row.learner, optimizer, batch), batch)
-    for name, row in rows.items()
-  }
-  rates, found = alternate(programs, rounds, seconds), []
+  programs = {name: training_step(row.learner, optimizer, batch) for name, row in rows.items()}
+  rates, found = alternate(programs, timing.rounds, timing.seconds), []
   for name, row in rows.items():
     of_maml = f"MAML, K = {row.steps}"
     slower = statistics.median(base / own for base, own in zip(rates[of_maml], rates[name], strict=True))
@@ -102,10 +87,10 @@ def main(
     said = {"measure": name, "tasks": tasks, "value": round(rate, 2), "unit": "tasks/s", "inner_steps": row.steps}
     said |= {"beside": of_maml, "time_in_mamls": round(slower, 2), "memory_in_mamls": round(larger, 2)}
     said |= {"temporary_mebibytes": round(memory, 1), "compile_seconds": round(programs[name].compile_seconds, 1)}
-    found.append(measured(benchmark="successors", ways=WAYS, shots=1, queries=queries, filters=filters, **said))
-  if record:
+    found.append(measured(benchmark="successors", ways=WAYS, shots=SHOTS, queries=queries, filters=filters, **said))
+  if timing.record:
     write("successors", found)
 
 
 if __name__ == "__main__":
-  tyro.cli(main)
+  run_main(main)

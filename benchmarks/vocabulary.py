@@ -9,8 +9,8 @@ import statistics
 from typing import get_args
 
 import jax
-import tyro
 
+from benchmarks.command import Timing, run_main
 from benchmarks.page import write
 from benchmarks.step import alternate, compile_program
 from metajax.experiment.records import stamped as measured
@@ -22,9 +22,7 @@ def main(
   tokens: int = 2048,
   width: int = 256,
   vocabularies: tuple[int, ...] = (4096, 16384, 50257),
-  seconds: float = 1.0,
-  rounds: int = 3,
-  record: bool = False,
+  timing: Timing = Timing(),
 ):
   """Measures time and temporary memory of the loss with its gradient, all logits at once and tile by tile.
 
@@ -32,9 +30,7 @@ def main(
     tokens: that are to be found.
     width: of their features.
     vocabularies: tokens that there are.
-    seconds: how long a round takes at least.
-    rounds: how many rounds.
-    record: write the records to benchmarks/results.
+    timing: of the rounds.
   """
   keys, found = jax.random.split(jax.random.key(0), 3), []
   features = jax.random.normal(keys[0], (tokens, width))
@@ -42,7 +38,7 @@ def main(
     vectors = 0.1 * jax.random.normal(keys[1], (vocabulary, width))
     labels = jax.random.randint(keys[2], (tokens,), 0, vocabulary)
     programs = {how: compile_program(_gradient(how), (features, vectors), labels) for how in get_args(How)}
-    rates = alternate(programs, rounds, seconds)
+    rates = alternate(programs, timing.rounds, timing.seconds)
     faster = statistics.median(tiled / dense for tiled, dense in zip(rates["tiled"], rates["dense"], strict=True))
     for how, program in programs.items():
       rate, memory = statistics.median(rates[how]), program.temporary_mebibytes
@@ -52,7 +48,7 @@ def main(
       said |= {"compile_seconds": round(program.compile_seconds, 1)}
       found.append(measured(benchmark="vocabulary", tokens=tokens, width=width, vocabulary=vocabulary, **said))
     print(f"        tiled at {faster:.2f} x the rate of dense")
-  if record:
+  if timing.record:
     write("vocabulary", found)
 
 
@@ -62,4 +58,4 @@ def _gradient(how: How):
 
 
 if __name__ == "__main__":
-  tyro.cli(main)
+  run_main(main)

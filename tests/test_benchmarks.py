@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import contrastive_loss, input_pipeline, page
 from benchmarks.arithmetic import flops
+from benchmarks.command import Timing
 from benchmarks.devices import collectives
 from benchmarks.meta_gradient import EXACT, MODES, check_agreement, measure, meta_gradient, network_of
 from metajax.mesh import make_mesh
@@ -103,7 +104,7 @@ def test_every_way_has_a_name_of_its_own():
 
 def test_measured_contrastive_losses_become_records_tables_and_a_figure(tmp_path, monkeypatch):
   monkeypatch.setattr(page, "HERE", tmp_path)
-  contrastive_loss.main(quick=True, peers=False, record=True)
+  contrastive_loss.main(quick=True, peers=False, timing=Timing(record=True))
   records = json.loads((tmp_path / "results" / "contrastive_loss.json").read_text())
   of = lambda loss: {one["measure"] for one in records if one["loss"] == loss}
   assert of("info_nce") == {"dense", "tiled", "sharded", "ring"}

@@ -1,10 +1,12 @@
 """The commands: what they do at their smallest, and one clear line for bad input, with nothing written."""
 
+import functools
 import json
 import re
 import shutil
 import sys
 
+import commands
 import drawn_by_numpy
 import few_programs
 import jax
@@ -13,7 +15,6 @@ import one_block
 import optax
 import pytest
 import table_of_learners as learners
-from commands import run_command
 from PIL import Image
 from table_of_learners import convolutional
 
@@ -84,13 +85,8 @@ def command(monkeypatch, capsys, tmp_path):
 
   def run(module, *arguments):
     where = [] if "--folder" in arguments or module in (evaluate, one_shot) else ["--output", str(tmp_path / "runs")]
-    monkeypatch.setattr(sys, "argv", [module.__name__, *arguments, *where])
-    try:
-      run_command(module)
-      status = 0
-    except SystemExit as stop:
-      status = stop.code
-    out, error = capsys.readouterr()
+    main = functools.partial(commands.run_command, module)
+    status, out, error = commands.run(monkeypatch, capsys, module.__name__, main, *arguments, *where)
     kept = lambda path: path.is_file() and "checkpoints" not in path.parts and "tfevents" not in path.name
     return status, out, error, sorted(p.name for p in tmp_path.rglob("*") if kept(p))
 
@@ -241,22 +237,31 @@ def test_the_step_is_chosen_on_validation_classes(command, monkeypatch, no_page,
   assert seen == ["validation"] * 2 + ["test"] * 2  # after each step; the learner and the pixels
 
 
+def assert_published_as_printed(out):
+  """The record of prototypical networks ahead of MAML is the difference in what was printed."""
+  (published,) = records.home(None).rglob("ahead_of_maml-*.json")
+  (ahead,) = json.loads(published.read_text())
+  difference = re.search(r"prototypical \(running statistics\) +(-?[\d.]+) ± ([\d.]+)$", out, re.MULTILINE)
+  assert ahead["value"] == -float(difference[1]) and ahead["interval"] == float(difference[2])
+  assert ahead["beside"] == "maml (transductive)"
+
+
+def assert_same_or_no_runs_are_refused(command, folder, at):
+  status, _, error, _ = command(evaluate, str(folder), str(folder), *at)
+  assert status == 2 and "expected runs of one learner to differ in their seeds, got [0, 0]" in error
+  status, _, error, _ = command(evaluate)
+  assert status == 2 and error == "error: expected the folder of a run, or of several, got none\n"
+
+
 def test_two_runs_are_tested_on_the_same_tasks_with_their_paired_difference(command, finished, tmp_path):
   folder, _ = finished
   proto, at = tmp_path / "proto", ("--queries", "2", "--tasks", "6")
   assert command(prototypical, *TINY, "--ways", "3", "--test", "3w1s", "--folder", str(proto))[0] == 0
   status, out, error, _ = command(evaluate, str(folder), str(proto), *at, "--record")
   assert status == 0, error
-  (published,) = records.home(None).rglob("ahead_of_maml-*.json")
-  (ahead,) = json.loads(published.read_text())
-  difference = re.search(r"prototypical \(running statistics\) +(-?[\d.]+) ± ([\d.]+)$", out, re.MULTILINE)
-  assert ahead["value"] == -float(difference[1]) and ahead["interval"] == float(difference[2])
-  assert ahead["beside"] == "maml (transductive)"
+  assert_published_as_printed(out)
   assert "points ahead of maml, 6 tasks" in (records.home(None) / "README.md").read_text()
-  status, _, error, _ = command(evaluate, str(folder), str(folder), *at)
-  assert status == 2 and "expected runs of one learner to differ in their seeds, got [0, 0]" in error
-  status, _, error, _ = command(evaluate)
-  assert status == 2 and error == "error: expected the folder of a run, or of several, got none\n"
+  assert_same_or_no_runs_are_refused(command, folder, at)
 
 
 @pytest.mark.slow
@@ -274,11 +279,7 @@ def test_several_runs_are_tested_on_the_same_tasks_with_their_paired_difference(
   assert re.search(r"^  maml \(transductive\) +-?[\d.]+ ± [\d.]+$", ahead, re.MULTILINE)
   status, out_of_two, error, _ = command(evaluate, str(folder), str(proto), *at, "--record")
   assert status == 0, error
-  (published,) = records.home(None).rglob("ahead_of_maml-*.json")
-  (ahead,) = json.loads(published.read_text())
-  difference = re.search(r"prototypical \(running statistics\) +(-?[\d.]+) ± ([\d.]+)$", out_of_two, re.MULTILINE)
-  assert ahead["value"] == -float(difference[1]) and ahead["interval"] == float(difference[2])
-  assert ahead["beside"] == "maml (transductive)"
+  assert_published_as_printed(out_of_two)
   page = (records.home(None) / "README.md").read_text()
   assert "points ahead of maml, 6 tasks" in page and "running statistics, beside transductive" in page
   status, _, error, _ = command(evaluate, str(proto), str(other), *at, "--record")
@@ -287,10 +288,7 @@ def test_several_runs_are_tested_on_the_same_tasks_with_their_paired_difference(
   means = [float(re.search(r"prototypical \(running statistics\) +([\d.]+)", text)[1]) for text in alone]
   found = re.search(r"prototypical \(running statistics\) +([\d.]+)", out)
   assert float(found[1]) == pytest.approx(np.mean(means), abs=0.01)
-  status, _, error, _ = command(evaluate, str(folder), str(folder), *at)
-  assert status == 2 and "expected runs of one learner to differ in their seeds, got [0, 0]" in error
-  status, _, error, _ = command(evaluate)
-  assert status == 2 and error == "error: expected the folder of a run, or of several, got none\n"
+  assert_same_or_no_runs_are_refused(command, folder, at)
   status, out, error, _ = command(evaluate, str(proto), str(folder), *at, "--ways", "4")
   assert status == 2 and re.search(r"of 4 ways, got \[4, 3\] \(the run in '.*finished'\)", error) and "%" not in out
 
@@ -420,7 +418,7 @@ def ended(tmp_path_factory):
     patch.setattr(few_shot, "episodes", drawn_by_numpy.episodes)
     one_block.use(patch)
     patch.setattr(sys, "argv", [maml.__name__, *TINY, "--ways", "3", "--folder", str(folder)])
-    run_command(maml)
+    commands.run_command(maml)
   return folder
 
 

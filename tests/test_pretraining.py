@@ -1,15 +1,15 @@
 """The pretraining commands: what they do at their smallest, what they compare, and one clear line for bad input."""
 
+import functools
 import json
 import re
-import sys
 
+import commands
 import few_programs
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from commands import run_command
 
 from experiments import fine_tune, simclr
 from experiments.families import data, representation
@@ -53,13 +53,8 @@ def command(monkeypatch, capsys, tmp_path):
   few_programs.use(monkeypatch)
 
   def run(module, *arguments):
-    monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
-    try:
-      run_command(module)
-      status = 0
-    except SystemExit as stop:
-      status = stop.code
-    return status, *capsys.readouterr()
+    main = functools.partial(commands.run_command, module)
+    return commands.run(monkeypatch, capsys, module.__name__, main, *arguments)
 
   return run
 

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from PIL import Image
+from png_pixels import coarse, opened  # noqa: F401  (a fixture)
 from rich.console import Console
 from table_of_learners import one_hot
 
@@ -91,17 +91,6 @@ def episode(ways, shots, query_classes, channels=1):
   classes = np.repeat(np.arange(ways), shots)
   examples = lambda classes: Examples(random.uniform(size=(len(classes), 5, 4, channels)), one_hot(classes, ways))
   return Episode(examples(classes), examples(query_classes))
-
-
-@pytest.fixture(autouse=True)
-def coarse(monkeypatch):
-  monkeypatch.setattr("metajax.report.drawing.DOTS_PER_INCH", 80)
-
-
-def opened(path):
-  with Image.open(path) as picture:
-    assert picture.format == "PNG"
-    return np.asarray(picture.convert("RGB")).astype(int)
 
 
 GREEN, RED = (0, 158, 115), (213, 94, 0)  # Okabe and Ito's, which the colour-blind tell apart

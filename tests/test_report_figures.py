@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from PIL import Image
+from png_pixels import coarse, opened  # noqa: F401  (a fixture)
 
 from metajax.report import (
   asked_figure,
@@ -19,15 +19,8 @@ from metajax.report.embedding_map import map_of, spread
 NAMES = ["a $x$ & <b>", "动物", "x" * 60, "d", "e", "f"]
 
 
-@pytest.fixture(autouse=True)
-def coarse(monkeypatch):
-  monkeypatch.setattr("metajax.report.drawing.DOTS_PER_INCH", 80)
-
-
 def drawn(path):
-  with Image.open(path) as picture:
-    assert picture.format == "PNG"
-    pixels = np.asarray(picture.convert("RGB")).astype(int)
+  pixels = opened(path)
   assert np.all(pixels[:3] == 255) or np.all(pixels[:, :3] == 255)  # the paper is white
   assert pixels.std() > 1
   return pixels

@@ -3,8 +3,8 @@
 import functools
 import json
 import re
-import sys
 
+import commands
 import jax
 import numpy as np
 import optax
@@ -32,14 +32,10 @@ def command(monkeypatch, capsys, tmp_path):
   monkeypatch.setattr(records, "home", lambda command: tmp_path / "experiments")
 
   def run(*arguments):
-    monkeypatch.setattr(sys, "argv", [reweighting.__name__, *arguments])
-    try:
-      main(reweighting.build)
-      status = 0
-    except SystemExit as stop:
-      status = stop.code
+    run_it = lambda: main(reweighting.build)
+    said = commands.run(monkeypatch, capsys, reweighting.__name__, run_it, *arguments)
     published = tmp_path / "experiments" / "results" / "reweighting.json"
-    return status, *capsys.readouterr(), json.loads(published.read_text()) if published.exists() else []
+    return *said, json.loads(published.read_text()) if published.exists() else []
 
   return run
 

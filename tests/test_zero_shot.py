@@ -5,6 +5,7 @@ import json
 import os
 import sys
 
+import commands
 import numpy as np
 import published_clips as published
 import pytest
@@ -54,13 +55,8 @@ def seen(monkeypatch):
 @pytest.fixture
 def run(monkeypatch, capsys):
   def run(*arguments):
-    monkeypatch.setattr(sys, "argv", ["zero_shot", *map(str, arguments)])
-    try:
-      command_line.command(zero_shot.main)
-      status = 0
-    except SystemExit as stop:
-      status = stop.code
-    return status, *capsys.readouterr()
+    main = lambda: command_line.command(zero_shot.main)
+    return commands.run(monkeypatch, capsys, "zero_shot", main, *map(str, arguments))
 
   return run
 

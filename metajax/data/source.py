@@ -105,13 +105,7 @@ def select_classes(source: Source, indices: npt.ArrayLike) -> Source:
     ValueError: `indices` are not unique indices of the source's classes.
   """
   check_source(source)
-  indices = np.asarray(indices)
-  if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
-    given = checks.describe(indices)
-    raise ValueError(f"expected some unique indices from 0 to {len(source.classes) - 1}, got {given}")
-  chosen, known = set(indices.tolist()), set(range(len(source.classes)))
-  if not chosen or len(chosen) < len(indices) or not chosen <= known:
-    raise ValueError(f"expected some unique indices from 0 to {len(source.classes) - 1}, got {indices.tolist()}")
+  indices = _unique("indices", indices, len(source.classes), lambda given: given.tolist())
   labels = np.full(len(source.classes), -1, np.int32)
   labels[indices] = np.arange(len(indices))
   rows = np.flatnonzero(labels[source.labels] >= 0)
@@ -161,12 +155,18 @@ def select_rows(source: Source, rows: npt.ArrayLike) -> Source:
     ValueError: `rows` are not unique indices of the source's pictures.
   """
   check_source(source)
-  rows = np.asarray(rows)
-  if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
-    raise ValueError(f"expected some unique rows from 0 to {len(source.labels) - 1}, got {checks.describe(rows)}")
-  rows = rows.astype(np.int64)
-  if not len(rows) or rows.min() < 0 or rows.max() >= len(source.labels) or len(np.unique(rows)) < len(rows):
-    raise ValueError(f"expected some unique rows from 0 to {len(source.labels) - 1}, got {len(rows)} rows")
+  rows = _unique("rows", rows, len(source.labels), lambda given: f"{len(given)} rows")
   return source._replace(
     images=take(source.images, rows), labels=source.labels[rows], styles=tuple(source.styles[row] for row in rows)
   )
+
+
+def _unique(name, given, count, shown):
+  """Indices below `count`, which are to be some and unique; `shown` is what is said of numbers that are not."""
+  given, wanted = np.asarray(given), f"expected some unique {name} from 0 to {count - 1}"
+  if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+    raise ValueError(f"{wanted}, got {checks.describe(given)}")
+  numbers = given.astype(np.int64)
+  if not len(numbers) or numbers.min() < 0 or numbers.max() >= count or len(np.unique(numbers)) < len(numbers):
+    raise ValueError(f"{wanted}, got {shown(given)}")
+  return numbers

@@ -1,0 +1,90 @@
+"""What the meta-gradient's benchmark differentiates: its networks, inner optimizers and tasks, and in which ways."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import numpy as np
+import optax
+
+from benchmarks.networks import transformer
+from metajax import gradient_steps
+from metajax.adapt import implicit
+from metajax.compose import linear, with_head
+from metajax.data import episodes as episodes_of
+from metajax.data import load
+from metajax.learners import maml
+from metajax.losses import cross_entropy
+from metajax.mesh import mean_over_tasks
+from metajax.networks import conv4
+from metajax.types import Episode, Network
+
+CG_STEPS = 5
+EXACT = {
+  "reverse": partial(gradient_steps, gradient="reverse"),
+  "reverse, step again": partial(gradient_steps, gradient="reverse", remat="step"),
+  "mixed": gradient_steps,
+  "mixed, step again": partial(gradient_steps, remat="step"),
+  "mixed, sqrt": partial(gradient_steps, remat="sqrt"),
+}
+MODES = {
+  "first order": partial(gradient_steps, gradient="first_order"),
+  **EXACT,
+  "implicit": partial(implicit, strength=2.0, cg_steps=CG_STEPS),
+}
+RATES = {("conv4", "sgd"): 0.1, ("conv4", "adam"): 1e-3, ("transformer", "sgd"): 0.01, ("transformer", "adam"): 3e-4}
+
+
+def network_of(
+  name: str, *, ways: int = 5, filters: int = 64, width: int = 128, blocks: int = 4, remat_blocks: bool = False
+) -> Network:
+  """One of the benchmark's networks, with a linear head."""
+  if name == "transformer":
+    return with_head(transformer(blocks, width, remat=remat_blocks), linear(ways))
+  return with_head(conv4(filters, downsample="stride", pool="mean"), linear(ways))
+
+
+def optimizer_of(network: str, name: str) -> optax.GradientTransformation:
+  """One of the benchmark's inner optimizers."""
+  rate = RATES[network, name]
+  return optax.sgd(rate) if name == "sgd" else optax.adam(rate, eps_root=1e-8)
+
+
+def pictures(**task: int) -> Episode:
+  """A batch of tasks of characters, in noise.
+
+  Where pictures share a background, thousands of activations share one value, and a rounding that takes it across the
+  kink of a ReLU changes the gradient in the second digit: no two libraries would agree in float32.
+  """
+  drawn = next(episodes_of(load("glyphs", "train"), **task)())
+  noise = np.random.default_rng(0)
+  noisy = lambda x: (x + 0.1 * noise.random(x.shape)).astype(np.float32)
+  return Episode(*(examples._replace(inputs=noisy(examples.inputs)) for examples in drawn))
+
+
+def meta_gradient(network: Network, adapt: Callable, episodes: Episode) -> tuple[Callable, tuple]:
+  """A function that gives (loss, gradient norm, gradient) of MAML on a batch of tasks, and its arguments."""
+  learner = maml(network, adapt)
+  params, state = learner.init(jax.random.key(0), episodes)
+
+  def run(params, state, episodes):
+    differentiate = jax.value_and_grad(learner.loss, has_aux=True)
+    (loss, _), gradient = differentiate(params, state, episodes, jax.random.key(0))
+    return loss, optax.tree.norm(gradient), gradient
+
+  return run, (params, state, episodes)
+
+
+def inner_gradient(network: Network, episodes: Episode) -> tuple[Callable, tuple]:
+  """The same for one gradient of each task's support loss, the unit of the others' cost."""
+
+  def task(params, state, one):
+    logits, _ = network.apply(params, state, one.support.inputs, train=True)
+    return cross_entropy(logits, one.support.labels), ((), 1.0)
+
+  def run(params, state, episodes):
+    (loss, _), gradient = jax.value_and_grad(mean_over_tasks(task), has_aux=True)(params, state, episodes)
+    return loss, optax.tree.norm(gradient), gradient
+
+  params, state = network.init(jax.random.key(0), episodes.support.inputs[0])
+  return run, (params, state, episodes)
