@@ -27,7 +27,7 @@ PRESETS = {
   "cpu": Config(
     setup=Setup(
       rep.ImageData(size=32),
-      Outer(rate=2e-3, warmup=60),
+      Outer(learning_rate=2e-3, warmup_steps=60),
       rep.TRAINING._replace(steps=600, validate_every=100),
     ),
   ),
@@ -35,7 +35,7 @@ PRESETS = {
     Clip(encoder=rep.EncoderFlags("resnet10", 0.5, "imagenet"), text=TextTower(vocabulary=2048, length=32)),
     Setup(
       rep.ImageData("flickr8k", size=64),
-      Outer(128, warmup=150),
+      Outer(128, warmup_steps=150),
       rep.TRAINING._replace(steps=1800, validate_every=300),
     ),
   ),
@@ -43,7 +43,7 @@ PRESETS = {
     Clip(text=TextTower(vocabulary=1024, length=16)),
     Setup(
       rep.ImageData("emoji", size=32),
-      Outer(warmup=50),
+      Outer(warmup_steps=50),
       rep.TRAINING._replace(steps=800, validate_every=100),
     ),
   ),

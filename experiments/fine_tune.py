@@ -35,7 +35,7 @@ from metajax.experiment import (
   records,
   states_of,
 )
-from metajax.experiment.bounds import Count, Fraction, Positive, ZeroOrMore
+from metajax.experiment.bounds import Count, Fraction, Positive, ZeroOrMore, also
 from metajax.experiment.devices import on_devices
 from metajax.experiment.evaluators.probes import BATCH
 from metajax.experiment.groups import group_of, groups_of
@@ -73,15 +73,15 @@ class Recipe(NamedTuple):
   """How both are trained: AdamW, a rate that rises for a tenth of the steps and falls along a cosine.
 
   Attributes:
-    rate: at its highest.
-    decay: of weights.
+    learning_rate: at its highest.
+    weight_decay: of AdamW.
     steps: of training.
     batch_size: pictures in a step, at most as many as there are.
     validations: how often the accuracy on validation pictures is looked at.
   """
 
-  rate: float
-  decay: float
+  learning_rate: float
+  weight_decay: float
   steps: int
   batch_size: int
   validations: int
@@ -90,8 +90,8 @@ class Recipe(NamedTuple):
 def main(
   folders: Positional[tuple[Path, ...]],
   labels: Annotated[tuple[float, ...], *Fraction.__metadata__] = (0.01, 0.1, 1.0),
-  rates: Annotated[tuple[float, ...], *Positive.__metadata__] = (3e-4, 3e-3),
-  decay: ZeroOrMore = 0.01,
+  learning_rates: Annotated[tuple[float, ...], *Positive.__metadata__, also("--rates")] = (3e-4, 3e-3),
+  weight_decay: Annotated[ZeroOrMore, also("--decay")] = 0.01,
   steps: Count = 500,
   batch_size: Count = 128,
   validations: Count = 5,
@@ -102,14 +102,15 @@ def main(
 ):
   """Fine-tunes pretrained networks with a share of the labels, and trains the same network from scratch.
 
-  Both are trained with the same recipe on the same pictures, at each of several rates; the rate and the step are those
-  of the best accuracy on validation pictures. Runs that differ in their seed are told apart by an interval over seeds.
+  Both are trained with the same recipe on the same pictures, at each of several learning rates; the rate and the step
+  are those of the best accuracy on validation pictures. Runs that differ in their seed are told apart by an interval
+  over seeds.
 
   Args:
     folders: the runs' folders, of one experiment.
     labels: shares of the labelled training pictures, the same of every class.
-    rates: of AdamW, to choose from.
-    decay: of weights.
+    learning_rates: of AdamW, to choose from.
+    weight_decay: of AdamW.
     steps: of training.
     batch_size: pictures in a step.
     validations: how often the accuracy on validation pictures is looked at.
@@ -120,16 +121,16 @@ def main(
   """
   if not folders:
     raise ValueError("expected the folder of a run, or of several, got none")
-  if not labels or not rates:
-    raise ValueError("expected --labels and --rates, got none")
+  if not labels or not learning_rates:
+    raise ValueError("expected --labels and --learning-rates, got none")
   with on_devices(devices_for(batch_size, devices), fsdp=fsdp):
     found = [_read(folder, modules) for folder in folders]
     first = found[0]
     if any(_but_for_seeds(other) != _but_for_seeds(first) for other in found):
       raise ValueError("expected runs of one experiment that differ in their seeds alone, got others")
     tuned = [with_pretrained_params(first.encoder, *start) for run in found for start in run.starts]
-    recipe = Recipe(rates[0], decay, steps, batch_size, validations)
-    recipes, measured = [recipe._replace(rate=rate) for rate in rates], []
+    recipe = Recipe(learning_rates[0], weight_decay, steps, batch_size, validations)
+    recipes, measured = [recipe._replace(learning_rate=rate) for rate in learning_rates], []
     for share in labels:
       measured += _with_labels(share, first, tuned, recipes)
   flat = [records.flat(one) for one in measured]
@@ -198,7 +199,7 @@ def _measured(name: str, encoders, some, parts: Parts, recipes) -> tuple[Score, 
   began, found = time.perf_counter(), []
   for seed, encoder in enumerate(encoders):
     found.append(max((_tuned(encoder, some, parts, recipe, seed) for recipe in recipes), key=lambda tuned: tuned[0]))
-  score, chosen = over_seeds([score for _, score, _ in found]), [recipe.rate for _, _, recipe in found]
+  score, chosen = over_seeds([score for _, score, _ in found]), [recipe.learning_rate for _, _, recipe in found]
   print(f"  {name:<26} {score}%  (rate {', '.join(f'{rate:g}' for rate in chosen)})", flush=True)
   said = {"chosen": chosen, "labelled": len(some.labels), "seeds": len(encoders)}
   return score, said | {"steps": recipes[0].steps, "train_seconds": round(time.perf_counter() - began)}
@@ -211,7 +212,9 @@ def _tuned(encoder, some, parts: Parts, recipe: Recipe, seed: int):
   trained = with_augmentation(learner, view) if view else learner  # characters have no mirror
   accuracy = _accuracy(encoder, len(parts.test.classes))
   validate = lambda params, state: float(100 * accuracy(params, state, parts.validation).mean())
-  optimizer = adamw(warmup_cosine(recipe.rate, recipe.steps + 1, recipe.steps // 10), decay=recipe.decay)
+  optimizer = adamw(
+    warmup_cosine(recipe.learning_rate, recipe.steps + 1, recipe.steps // 10), weight_decay=recipe.weight_decay
+  )
   every = max(1, recipe.steps // recipe.validations)
   batches = examples(some, batch_size=recipe.batch_size, seed=seed)
   best = fit(trained, optimizer, batches, recipe.steps, seed=seed, validate=validate, validate_every=every)

@@ -30,7 +30,7 @@ PRESETS = {
     Transformer(768, 12, 12),
     Text(50257, 1024),
     setup=Setup(
-      outer=rep.Outer(512, "adamw", 3e-4, decay=0.1, warmup=2000),
+      outer=rep.Outer(512, "adamw", 3e-4, weight_decay=0.1, warmup_steps=2000),
       training=rep.TRAINING._replace(steps=300000, validate_every=5000),
     ),
   ),
@@ -39,7 +39,7 @@ PRESETS = {
     Text(2048, 32),
     setup=Setup(
       data=rep.ImageData("flickr8k"),
-      outer=rep.Outer(64, "adamw", 8e-3, decay=0.1, warmup=100),
+      outer=rep.Outer(64, "adamw", 8e-3, weight_decay=0.1, warmup_steps=100),
       training=rep.TRAINING._replace(steps=1500, validate_every=250),
     ),
   ),

@@ -29,7 +29,7 @@ PRESETS = {
     Pixels(512, 32),
     setup=rep.Setup(
       data=rep.ImageData(size=32),
-      outer=rep.Outer(128, "adamw", 6e-3, decay=0.0, warmup=5000),
+      outer=rep.Outer(128, "adamw", 6e-3, weight_decay=0.0, warmup_steps=5000),
       training=rep.TRAINING._replace(steps=1000000, validate_every=20000),
     ),
   ),
@@ -37,7 +37,7 @@ PRESETS = {
     Transformer(64, 6, 2),
     Pixels(8),
     setup=rep.Setup(
-      outer=rep.Outer(32, "adamw", 1.6e-2, decay=0.01, warmup=100),
+      outer=rep.Outer(32, "adamw", 1.6e-2, weight_decay=0.01, warmup_steps=100),
       training=rep.TRAINING._replace(steps=900, validate_every=250),
     ),
   ),

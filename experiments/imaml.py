@@ -3,19 +3,19 @@
 python -m experiments.imaml --data omniglot --budget cpu     # 5-way 1-shot 91.6, 18 minutes on 1 CPU core
 """
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import optax
 
 from experiments.families import few_shot as fs
-from metajax.experiment.bounds import Positive, Steps, ZeroOrMore
+from metajax.experiment.bounds import Positive, Steps, ZeroOrMore, also
 from metajax.learners import imaml
 
 
 class Config(NamedTuple):
   """iMAML on few-shot classification."""
 
-  inner_rate: Positive = 0.1
+  inner_learning_rate: Annotated[Positive, also("--inner-rate")] = 0.1
   """Of the inner loop's gradient descent, on the mean loss and its pull."""
   inner_steps: Steps = 16
   """Steps of the inner loop, in training and test."""
@@ -32,7 +32,7 @@ class Config(NamedTuple):
 PRESETS = {
   "paper": Config(setup=fs.Setup(task=fs.Task(tasks=16), training=fs.Training(30000))),
   "cpu": Config(
-    inner_rate=0.5,
+    inner_learning_rate=0.5,
     inner_steps=5,
     strength=0.5,
     cg_steps=2,
@@ -48,7 +48,7 @@ def build(config: Config) -> fs.Experiment:
   solved: dict[str, Any] = {"strength": config.strength, "cg_steps": config.cg_steps, "damping": config.damping}
 
   def learner(steps, policy):
-    inner = optax.sgd(config.inner_rate)
+    inner = optax.sgd(config.inner_learning_rate)
     return imaml(network, inner, steps, encoder=encoder, policy=policy, **solved, **start)
 
   return fs.adapted_experiment(config.setup, config.network, "imaml", learner, config.inner_steps)

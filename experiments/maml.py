@@ -2,7 +2,7 @@
 
 python -m experiments.maml --data omniglot --budget cpu     # 5-way 1-shot 97.1, 23 minutes on 2 CPU cores
 python -m experiments.maml --data omniglot --budget cpu --gradient first_order \
-  --head zeros --inner-rate 0.5 --inner-steps 3 --steps 5000     # 92.1, 12 minutes on 1 CPU core
+  --head zeros --inner-learning-rate 0.5 --inner-steps 3 --steps 5000     # 92.1, 12 minutes on 1 CPU core
 
 At first order a head whose start is learned drifts, as nothing holds it: the loss before adaptation was seen to grow
 from 1.6 to 25. A head that starts at zeros has none.

@@ -6,14 +6,14 @@ python -m experiments.maml_plus_plus --data omniglot --budget cpu     # 5-way 1-
 from typing import Annotated, Any, NamedTuple
 
 from experiments.families import few_shot as fs
-from metajax.experiment.bounds import Bounds, NotNegative, Positive, Steps
+from metajax.experiment.bounds import Bounds, NotNegative, Positive, Steps, also
 from metajax.learners import maml_plus_plus
 
 
 class Config(NamedTuple):
   """MAML++ on few-shot classification."""
 
-  inner_rate: Positive = 0.1
+  inner_learning_rate: Annotated[Positive, also("--inner-rate")] = 0.1
   """Where the rates of all arrays and steps start, on the mean loss."""
   inner_steps: Steps = 5
   """Steps of the inner loop in training."""
@@ -30,9 +30,11 @@ class Config(NamedTuple):
 
 PRESETS = {
   # Of 150 epochs of 500 steps: 10 with the loss of all steps, 50 of first order.
-  "paper": Config(setup=fs.Setup(task=fs.Task(tasks=16), outer=fs.Outer(decay="cosine"), training=fs.Training(75000))),
+  "paper": Config(
+    setup=fs.Setup(task=fs.Task(tasks=16), outer=fs.Outer(schedule="cosine"), training=fs.Training(75000))
+  ),
   "cpu": Config(
-    inner_rate=0.5,
+    inner_learning_rate=0.5,
     inner_steps=3,
     multi_step_until=500,
     first_order_until=0,
@@ -51,7 +53,9 @@ def build(config: Config) -> fs.Experiment:
   annealed: dict[str, Any] = {"multi_step_until": config.multi_step_until, "first_order_until": first_order}
 
   def learner(steps, policy):
-    return maml_plus_plus(network, steps, rate=config.inner_rate, encoder=encoder, policy=policy, **annealed, **start)
+    return maml_plus_plus(
+      network, steps, learning_rate=config.inner_learning_rate, encoder=encoder, policy=policy, **annealed, **start
+    )
 
   return fs.adapted_experiment(
     config.setup, config.network, "maml_plus_plus", learner, config.inner_steps, config.test_inner_steps

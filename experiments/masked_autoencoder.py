@@ -28,13 +28,13 @@ PRESETS = {
     Masking(16, decoder_width=512, decoder_layers=8, crops=True),
     setup=rep.Setup(
       data=rep.ImageData(size=224),
-      outer=rep.Outer(4096, "adamw", 1.5e-4, decay=0.05, warmup=12500),
+      outer=rep.Outer(4096, "adamw", 1.5e-4, weight_decay=0.05, warmup_steps=12500),
       training=rep.TRAINING._replace(steps=250000, validate_every=10000),
     ),
   ),
   "cpu": Config(
     setup=rep.Setup(
-      outer=rep.Outer(128, "adamw", 3e-3, decay=0.05, warmup=150),
+      outer=rep.Outer(128, "adamw", 3e-3, weight_decay=0.05, warmup_steps=150),
       training=rep.TRAINING._replace(steps=3000, validate_every=500),
     ),
   ),

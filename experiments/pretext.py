@@ -49,7 +49,7 @@ class Config(NamedTuple):
   setup: rep.Setup = rep.Setup()
 
 
-_ADAMW = rep.Outer(128, "adamw", 2e-3, decay=1e-4, warmup=50)
+_ADAMW = rep.Outer(128, "adamw", 2e-3, weight_decay=1e-4, warmup_steps=50)
 _LETTERS = rep.TRAINING._replace(steps=1500, validate_every=300)
 PRESETS = {
   "paper": Config(
@@ -57,7 +57,7 @@ PRESETS = {
     encoder=rep.EncoderFlags("resnet50", stem="imagenet"),
     setup=rep.Setup(
       data=rep.ImageData(size=224),
-      outer=rep.Outer(256, rate=0.1, warmup=5000),
+      outer=rep.Outer(256, learning_rate=0.1, warmup_steps=5000),
       training=rep.TRAINING._replace(steps=150000, validate_every=10000),
     ),
   ),
@@ -66,7 +66,7 @@ PRESETS = {
     encoder=rep.EncoderFlags("resnet10", 0.25),
     setup=rep.Setup(
       data=rep.ImageData(data="cifar10", size=32),
-      outer=_ADAMW._replace(warmup=100),
+      outer=_ADAMW._replace(warmup_steps=100),
       training=_LETTERS._replace(steps=2400, validate_every=600),
     ),
   ),

@@ -32,7 +32,7 @@ PRESETS = {
   "paper": Config(
     setup=fs.Setup(
       task=fs.Task(ways=60, queries=5, tasks=1),
-      outer=fs.Outer(decay="halving"),
+      outer=fs.Outer(schedule="halving"),
       training=fs.Training(20000),
       tests=fs.Tests(ALL),
     )

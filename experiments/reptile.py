@@ -3,13 +3,13 @@
 python -m experiments.reptile --data omniglot --budget cpu     # 5-way 1-shot 85.8, 14 minutes on 2 CPU cores
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import optax
 
 from experiments.families import few_shot as fs
 from metajax import gradient_steps
-from metajax.experiment.bounds import Count, Positive, Steps
+from metajax.experiment.bounds import Count, Positive, Steps, also
 from metajax.learners import reptile
 
 _SETUP = fs.Setup(
@@ -20,7 +20,7 @@ _SETUP = fs.Setup(
 class Config(NamedTuple):
   """Reptile on few-shot classification; the outer optimizer is gradient descent with the outer rate."""
 
-  inner_rate: Positive = 1e-3
+  inner_learning_rate: Annotated[Positive, also("--inner-rate")] = 1e-3
   """Of the inner loop's Adam, which has no momentum."""
   inner_steps: Steps = 5
   """Steps of the inner loop in training, each on a mini-batch."""
@@ -35,7 +35,7 @@ class Config(NamedTuple):
 PRESETS = {
   "paper": Config(),  # of 10 training shots: a task's support and query are both learned from
   "cpu": Config(
-    inner_rate=3e-3,  # three times the paper's, and twice its steps: a sixteenth of its training
+    inner_learning_rate=3e-3,  # three times the paper's, and twice its steps: a sixteenth of its training
     inner_steps=10,
     network=fs.AdaptedHead(head="zeros"),
     setup=_SETUP._replace(training=fs.Training(6000), tests=fs.TESTS),
@@ -47,7 +47,7 @@ def build(config: Config) -> fs.Experiment:
   """Reptile, of first order."""
   encoder, _, network, start = fs.with_linear_head(config.network, config.setup.task.ways)
   policy = config.network.policy
-  inner = optax.adam(config.inner_rate, b1=0)
+  inner = optax.adam(config.inner_learning_rate, b1=0)
 
   def adapt(steps):
     return gradient_steps(inner, steps, gradient="first_order")

@@ -22,7 +22,7 @@ from metajax import Episode, Examples, Learner, Network, gradient_steps
 from metajax.data import Source, load, select_classes
 from metajax.evaluate import Score, over_seeds
 from metajax.experiment import RUN, Experiment, Record, RunFlags, Trained, Training, main
-from metajax.experiment.bounds import Bounds, Count, Positive, Steps
+from metajax.experiment.bounds import Bounds, Count, Positive, Steps, also
 from metajax.experiment.types import Figure
 from metajax.losses import accuracy, cross_entropy
 from metajax.mesh import share
@@ -44,9 +44,9 @@ class Config(NamedTuple):
   """Pictures of each letter with labels to trust; every network that is compared has them too."""
   inner_steps: Steps = 4
   """Steps of gradient descent on the weighted loss, through which the weights are differentiated."""
-  inner_rate: Positive = 0.03
+  inner_learning_rate: Annotated[Positive, also("--inner-rate")] = 0.03
   """Rate of these."""
-  rate: Positive = 0.1
+  learning_rate: Annotated[Positive, also("--rate")] = 0.1
   """Adam's, for the weights."""
   compared_steps: Count = 300
   """Adam's steps, for the networks that are compared."""
@@ -95,7 +95,7 @@ def build(config: Config) -> Experiment:
   if share()[1] > 1:
     raise ValueError(f"expected one host, there is one task in a step and nothing to share, got {share()[1]}")
   network = mlp([256], config.ways)
-  adapt = gradient_steps(optax.sgd(config.inner_rate), config.inner_steps, per_step=True)
+  adapt = gradient_steps(optax.sgd(config.inner_learning_rate), config.inner_steps, per_step=True)
   draws = functools.cache(lambda: [load("glyphs", "test", seed=draw) for draw in range(4)])  # 24 of each letter
   problem_of = functools.cache(lambda seed: problem(draws(), config.ways, config.wrong, config.clean, seed))
   count = 48 * config.ways
@@ -108,7 +108,7 @@ def build(config: Config) -> Experiment:
   return Experiment(
     "reweighting",
     reweighting(network, adapt, count),
-    optax.adam(config.rate),
+    optax.adam(config.learning_rate),
     train_batches,
     (functools.partial(_compared, config, network, problem_of),),
     figures=functools.partial(_draw, problem_of),

@@ -37,14 +37,14 @@ class Config(NamedTuple):
 
 
 _CIFAR = rep.ImageData(data="cifar10", size=32)
-_ADAMW = rep.Outer(128, "adamw", 3e-3, decay=1e-4, warmup=40)
+_ADAMW = rep.Outer(128, "adamw", 3e-3, weight_decay=1e-4, warmup_steps=40)
 PRESETS = {
   "paper": Config(
     temperature=0.1,
     encoder=rep.EncoderFlags("resnet50", stem="imagenet"),
     setup=rep.Setup(
       data=rep.ImageData(size=224),
-      outer=rep.Outer(4096, warmup=3128),
+      outer=rep.Outer(4096, warmup_steps=3128),
       training=rep.TRAINING._replace(steps=312800, validate_every=10000),
     ),
   ),
@@ -52,7 +52,7 @@ PRESETS = {
     encoder=rep.EncoderFlags("resnet18"),
     setup=rep.Setup(
       data=_CIFAR,
-      outer=rep.Outer(512, rate=0.5, warmup=975),
+      outer=rep.Outer(512, learning_rate=0.5, warmup_steps=975),
       training=rep.TRAINING._replace(steps=19500),
     ),
   ),
@@ -66,7 +66,7 @@ PRESETS = {
     encoder=rep.EncoderFlags("resnet10", 0.25),
     setup=rep.Setup(
       data=_CIFAR,
-      outer=_ADAMW._replace(rate=4e-3, warmup=200),
+      outer=_ADAMW._replace(learning_rate=4e-3, warmup_steps=200),
       training=rep.TRAINING._replace(steps=3500, validate_every=500),
     ),
   ),

@@ -20,7 +20,7 @@ from metajax.adapt import identity
 from metajax.compose import concat_context
 from metajax.evaluate import Score, few_shot_error
 from metajax.experiment import RUN, Experiment, Record, RunFlags, Trained, Training, main
-from metajax.experiment.bounds import Bounds, Count, Positive, TwoOrMore
+from metajax.experiment.bounds import Bounds, Count, Positive, TwoOrMore, also
 from metajax.experiment.types import Figure
 from metajax.learners import cavia, imaml, maml, maml_plus_plus, meta_sgd
 from metajax.losses import squared_error
@@ -43,14 +43,14 @@ class Config(NamedTuple):
   """Which ones are trained; joint is pre-training on all waves."""
   shots: Count = 10
   """Points of a task, as many again as queries."""
-  inner_rate: Positive = 0.01
+  inner_learning_rate: Annotated[Positive, also("--inner-rate")] = 0.01
   """Of the inner loop's gradient descent; where learned rates begin. iMAML's is a tenth of it; CAVIA's is 1, its
   paper's."""
   context: Annotated[int, Bounds(0, 2**16)] = 5
   """Size of CAVIA's context vector."""
   tasks: Count = 25
   """Tasks in a step."""
-  rate: Positive = 3e-3
+  learning_rate: Annotated[Positive, also("--rate")] = 3e-3
   """Adam's, falling to 0 along a cosine (the paper's is a constant 1e-3); a tenth of it for learned rates."""
   hidden: Annotated[tuple[int, ...], Bounds(1, 2**16)] = (40, 40)
   """Widths of the network's layers."""
@@ -66,12 +66,12 @@ def build(config: Config) -> tuple[Experiment, ...]:
   if not learners or len(set(learners)) < len(learners):
     raise ValueError(f"expected --learners, each once, got {' '.join(learners) or 'none'}")
   steps, tasks = config.training.steps, config.tasks
-  ways = ways_to_learn(config.hidden, config.inner_rate, config.context, steps, tasks)
+  ways = ways_to_learn(config.hidden, config.inner_learning_rate, config.context, steps, tasks)
   return tuple(
     Experiment(
       name,
       ways[name].after(ways[name].steps),
-      optimizer(config.rate, steps),
+      optimizer(config.learning_rate, steps),
       lambda seed: sine_waves(config.shots, tasks, seed=seed),
       (functools.partial(_errors, config, ways[name]),),
       figures=functools.partial(draw, config, ways[name]) if name == "maml" else _nothing,
@@ -95,7 +95,7 @@ def _errors(config: Config, way: "Way", trained: Trained, /) -> list[Record]:
   error = lambda learner: few_shot_error(learner, state.params, state.state, test, config.test_tasks)
   print(f"\nmean squared error on {config.test_tasks} new sine waves, {config.shots} points each")
   measured = []
-  for what, (score, said) in errors_of(way, error, config.inner_rate).items():
+  for what, (score, said) in errors_of(way, error, config.inner_learning_rate).items():
     print(f"  {', '.join((way.title, what)):<34} {score}{said}")
     value, interval = round(score.mean, 4), round(score.interval, 4)
     measured.append(Record(way.title, "mean_squared_error", value, interval, (what,), None, about))
@@ -131,27 +131,31 @@ class Way(NamedTuple):
   any_rate: bool = False
 
 
-def ways_to_learn(hidden: tuple[int, ...], inner_rate: float, context: int, steps: int, tasks: int) -> dict[Name, Way]:
+def ways_to_learn(
+  hidden: tuple[int, ...], inner_learning_rate: float, context: int, steps: int, tasks: int
+) -> dict[Name, Way]:
   """All of them, on a perceptron of one width."""
   network = mlp(hidden, 1)
   common: dict[str, Any] = {"loss": squared_error, "at_once": tasks}
 
-  def plain(n, rate=inner_rate):
+  def plain(n, rate=inner_learning_rate):
     return maml(network, gradient_steps(optax.sgd(rate), n) if n else identity, **common)
 
   return {
     "maml": Way("maml", plain, 1, (0, 1, 10)),
     "joint": Way("joint pre-training", plain, 0, (0,), any_rate=True),
-    "meta_sgd": Way("meta_sgd", lambda n: meta_sgd(network, n, rate=inner_rate, **common), 1, (1,)),
+    "meta_sgd": Way("meta_sgd", lambda n: meta_sgd(network, n, learning_rate=inner_learning_rate, **common), 1, (1,)),
     "maml_plus_plus": Way(
       "maml_plus_plus",
-      lambda n: maml_plus_plus(network, n, rate=inner_rate, multi_step_until=steps // 10, **common),
+      lambda n: maml_plus_plus(network, n, learning_rate=inner_learning_rate, multi_step_until=steps // 10, **common),
       5,
       (5,),
     ),
     "imaml": Way(
       "imaml",
-      lambda n: imaml(network, optax.sgd(inner_rate / 10, momentum=0.9), n, strength=5.0, damping=0.0, **common),
+      lambda n: imaml(
+        network, optax.sgd(inner_learning_rate / 10, momentum=0.9), n, strength=5.0, damping=0.0, **common
+      ),
       32,
       (32,),
     ),
@@ -164,12 +168,12 @@ def ways_to_learn(hidden: tuple[int, ...], inner_rate: float, context: int, step
   }
 
 
-def errors_of(way: Way, error: Callable[[Learner], Score], inner_rate: float) -> dict[str, tuple[Score, str]]:
+def errors_of(way: Way, error: Callable[[Learner], Score], inner_learning_rate: float) -> dict[str, tuple[Score, str]]:
   """`{when: (its error, what is said of it)}`, after each number of steps."""
   name = lambda n: f"after {n} step{'s' * (n > 1)}" if n else "before"
   found = {name(n): (error(way.after(n)), "") for n in way.tested}
   if way.any_rate:
-    rates = (inner_rate, 0.001, 0.003, 0.03, 0.1)  # the pre-trained network is given the best
+    rates = (inner_learning_rate, 0.001, 0.003, 0.03, 0.1)  # the pre-trained network is given the best
     fine_tuned = {r: error(way.after(1, r)) for r in rates}
     best = min(fine_tuned, key=lambda r: fine_tuned[r].mean)
     found[name(1)] = fine_tuned[best], f"  (the best of the rates {rates}: {best})"

@@ -4,7 +4,7 @@ python -m experiments.supervised --data omniglot --budget cpu     # 5-way 1-shot
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import optax
 
@@ -12,7 +12,7 @@ from experiments.families import few_shot as fs
 from metajax import gradient_steps
 from metajax.compose import cosine
 from metajax.data import examples
-from metajax.experiment.bounds import Count, Positive, Steps, Width
+from metajax.experiment.bounds import Count, Positive, Steps, Width, also
 from metajax.learners import supervised, with_augmentation
 from metajax.networks import conv4
 from metajax.networks.linen.conv4 import Normalisation
@@ -26,11 +26,11 @@ class Config(NamedTuple):
 
   batch_size: Count = 128
   """Pictures in a step."""
-  head_rate: Positive = 0.01
+  head_learning_rate: Annotated[Positive, also("--head-rate")] = 0.01
   """Rate of Adam, for heads on frozen features."""
   head_steps: Steps = 100
   """Steps of Adam, for heads on frozen features."""
-  tune_rate: Positive = 1e-3
+  tune_learning_rate: Annotated[Positive, also("--tune-rate")] = 1e-3
   """Rate of Adam, where everything is fine-tuned."""
   tune_steps: Steps = 20
   """Steps of Adam, where everything is fine-tuned."""
@@ -47,7 +47,7 @@ class Config(NamedTuple):
 
 PRESETS = {
   "paper": Config(),
-  "cpu": Config(setup=fs.Setup(outer=fs.Outer(decay="cosine"), training=fs.Training(10000), tests=fs.TESTS)),
+  "cpu": Config(setup=fs.Setup(outer=fs.Outer(schedule="cosine"), training=fs.Training(10000), tests=fs.TESTS)),
 }
 
 
@@ -68,8 +68,8 @@ def build(config: Config) -> fs.Experiment:
 
 
 def _predictors(config: Config) -> dict:
-  of_head = gradient_steps(optax.adam(config.head_rate), config.head_steps, gradient="first_order")
-  of_all = gradient_steps(optax.adam(config.tune_rate), config.tune_steps, gradient="first_order")
+  of_head = gradient_steps(optax.adam(config.head_learning_rate), config.head_steps, gradient="first_order")
+  of_all = gradient_steps(optax.adam(config.tune_learning_rate), config.tune_steps, gradient="first_order")
   return {
     "nearest centroid": lambda embed: nearest_centroid(normalised(embed)),
     "fine-tuned head": partial(adapted_head, adapt=of_head),

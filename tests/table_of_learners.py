@@ -203,7 +203,7 @@ LEARNERS = {
   "maml": Row(maml(classifier, reverse), episodes, width=WAYS),
   "maml, embedding by its encoder": Row(maml(classifier, reverse, encoder=encoder), episodes, width=5),
   "maml, adam inside": Row(maml(classifier, gradient_steps(smooth_adam, 2)), episodes, width=WAYS),
-  "meta-sgd": Row(meta_sgd(classifier, 2, rate=0.1), episodes, width=WAYS),
+  "meta-sgd": Row(meta_sgd(classifier, 2, learning_rate=0.1), episodes, width=WAYS),
   "maml++": Row(  # the encoder's second layer stands for the normalisation that each step has of its own
     maml_plus_plus(
       classifier,

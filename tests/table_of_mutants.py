@@ -566,6 +566,13 @@ MUTANTS = (
     ("tests/test_networks.py::test_a_module_that_is_told_otherwise_or_nothing_is_a_network_too",),
   ),
   Mutant(
+    "a flag of an older run is known by its older name",
+    "metajax/experiment/run_folder.py",
+    "names = [name, *(alias",
+    "names = [name, *(alias[:0]",
+    ("tests/test_experiments.py::test_a_run_from_before_a_flag_had_its_name_is_not_gone_on_with_otherwise",),
+  ),
+  Mutant(
     "TensorFlow is kept off accelerators",
     "metajax/data/_tensorflow.py",
     'set_visible_devices([], "GPU")',

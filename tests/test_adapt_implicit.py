@@ -87,7 +87,7 @@ def test_newton_on_a_quadratic_is_its_closed_form(steps, damping, rate, hessian)
   """Each step is p - c <- (1 - r (H + d)^-1 H) (p - c); without damping and with a rate of 1 it is there at once."""
   shrink = np.eye(SIZE) - rate * np.linalg.solve(hessian + damping * np.eye(SIZE), hessian)
   power = np.linalg.matrix_power(shrink, steps)
-  adapt = newton(steps, cg_steps=2 * SIZE, damping=damping, rate=rate)
+  adapt = newton(steps, cg_steps=2 * SIZE, damping=damping, learning_rate=rate)
   close(run_on_quadratic(adapt, hessian), (CENTRE + power @ (START - CENTRE), power, np.eye(SIZE) - power))
 
 
@@ -108,7 +108,7 @@ def logistic(params, data):
   [
     implicit(optax.sgd(0.7), 200, 0.5, cg_steps=12),
     newton(2, cg_steps=12, damping=0.0),
-    newton(2, cg_steps=12, damping=0.1, rate=0.5),
+    newton(2, cg_steps=12, damping=0.1, learning_rate=0.5),
   ],
   ids=["implicit", "newton", "damped newton"],
 )

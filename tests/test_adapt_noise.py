@@ -74,7 +74,7 @@ def test_an_inner_loop_after_another_draws_other_noise():
 def test_implicit_and_newton_draw_noise_anew_at_each_step():
   bent = lambda params, data: noisy(params, data) + jnp.sum(jnp.square(params))
   start = jnp.arange(1.0, D + 1)
-  for adapt in (implicit(optax.sgd(0.0), STEPS, 1.0), newton(STEPS, rate=0.0)):
+  for adapt in (implicit(optax.sgd(0.0), STEPS, 1.0), newton(STEPS, learning_rate=0.0)):
     assert len(np.unique(jax.jit(lambda p: adapt(bent, p, ((), KEY))[1])(start))) == STEPS  # noqa: B023
 
 

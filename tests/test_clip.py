@@ -107,7 +107,7 @@ def test_a_locked_tower_stays_as_it_was_to_the_bit_and_the_other_learns(params):
   @jax.jit
   def run(key, batches):
     before, _ = tuned.init(key, captioned(0))
-    return before, *steps(tuned, locked(adamw(1e-2, decay=0.5), "picture"), before, batches)
+    return before, *steps(tuned, locked(adamw(1e-2, weight_decay=0.5), "picture"), before, batches)
 
   before, after, gradient = jax.device_get(run(jax.random.key(0), batches))
   for made in (before, after):

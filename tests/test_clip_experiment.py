@@ -16,8 +16,21 @@ from metajax.data import from_arrays
 from metajax.experiment import headlines, records
 
 TINY = ["--encoder-name", "conv4", "--width", "0.0625", "--text-width", "8", "--text-layers", "1", "--outputs", "4"]
-TINY += ["--size", "16", "--batch-size", "4", "--steps", "3", "--warmup", "1", "--curve-every", "2", "--length", "8"]
-TINY += ["--vocabulary", "300", "--rate", "1e-3", "--devices", "2", "--checkpoint-every", "3"]
+TINY += [
+  "--size",
+  "16",
+  "--batch-size",
+  "4",
+  "--steps",
+  "3",
+  "--warmup-steps",
+  "1",
+  "--curve-every",
+  "2",
+  "--length",
+  "8",
+]
+TINY += ["--vocabulary", "300", "--learning-rate", "1e-3", "--devices", "2", "--checkpoint-every", "3"]
 
 
 def test_what_is_held_out_was_seen_in_its_parts():
@@ -133,7 +146,7 @@ def test_glyphs_hold_out_combinations_and_a_typeface_and_probe_the_picture_tower
   page = (tmp_path / "run" / "index.html").read_text()
   assert all(f"{split}; chance" in page for split in ("unseen combinations", f"letters in {FAMILY}"))
 
-  flags = ["--labels", "0.5", "--steps", "2", "--rates", "1e-3", "--batch-size", "4", "--validations", "1"]
+  flags = ["--labels", "0.5", "--steps", "2", "--learning-rates", "1e-3", "--batch-size", "4", "--validations", "1"]
   status, out, error = command(fine_tune, str(tmp_path / "run"), *flags, "--record")
   assert status == 0, error
   found = json.loads((records.home(None) / "results" / "fine_tuned-clip-glyphs.json").read_text())
@@ -159,7 +172,7 @@ def test_tiles_of_one_measure_on_several_tests_say_which():
     (["--batch-size", "1"], "expected --batch-size to be at least 2, got 1"),
     (["--vocabulary", "10"], "expected --vocabulary to be at least 258, got 10"),
     (["--length", "1"], "expected --length to be at least 2, got 1"),
-    (["--rate", "0"], "expected --rate above 0, got 0.0"),
+    (["--learning-rate", "0"], "expected --learning-rate above 0, got 0.0"),
     (["--chunk", "2", "--devices", "1"], "chunked needs a network without state"),
   ],
 )

@@ -130,7 +130,7 @@ def test_a_rate_that_is_too_high_ends_with_a_warning_on_the_terminal_and_the_pag
   monkeypatch.setattr(data, "load", pictures)
   monkeypatch.setattr(driver, "write_page", lambda run, *given: said.extend(given[-1]))
   longer, task = ["--steps", "150", "--validate-every", "150"], ["--ways", "3", "--shots", "1", "--test", "3w1s"]
-  status, _, error, _ = command(prototypical, *TINY, *longer, *task, "--rate", "1e6")
+  status, _, error, _ = command(prototypical, *TINY, *longer, *task, "--learning-rate", "1e6")
   assert status == 0, error
   chance = [
     one for one in said if re.search(r"3-way 1-shot accuracy of prototypical .*no better than chance: 33.*", one)
@@ -320,8 +320,8 @@ def test_records_are_flat_and_say_what_was_run_and_two_runs_of_one_seed_give_the
   [
     (["--ways", "11"], r"from 2 ways to the 10 classes of the source, got 11"),
     (["--shots", "5", "--queries", "2"], r"shots \+ queries of at most 6, .*; got 5 \+ 2 = 7"),
-    (["--rate", "-1"], r"--rate above 0, got -1.0"),
-    (["--inner-rate", "nan"], r"--inner-rate above 0, got nan"),
+    (["--learning-rate", "-1"], r"--learning-rate above 0, got -1.0"),
+    (["--inner-learning-rate", "nan"], r"--inner-learning-rate above 0, got nan"),
     (["--filters", "0"], r"filters to be at least 1, got 0"),
     (["--devices", "0"], r"--devices to be at least 1, got 0"),
     (["--seed", "-1"], r"--seed to be at least 0, got -1"),
@@ -444,10 +444,10 @@ def test_a_finished_run_that_is_gone_on_with_gives_the_same_records_without_a_st
   ("module", "arguments", "message"),
   [
     (maml, [], "a folder without a run, got '.*finished': --resume goes on with it"),
-    (maml, ["--resume", "--rate", "0.5"], "--rate 0.001, as the run in '.*finished' has it, got 0.5"),
+    (maml, ["--resume", "--learning-rate", "0.5"], "--learning-rate 0.001, as the run in '.*finished' has it, got 0.5"),
     (maml, ["--resume", "--filters", "5"],
      r"a checkpoint of this learner, with params.encoder.kernel_0 float32 \[3, 3, 1, 5\], got one with .*4\] in .*/2"),
-    (prototypical, ["--resume", "--inner-rate", "2.0"], "unknown flag '--inner-rate'"),
+    (prototypical, ["--resume", "--inner-learning-rate", "2.0"], "unknown flag '--inner-learning-rate'"),
     (prototypical, ["--resume", *TINY, "--test", "3w1s"],
      "a checkpoint of this learner, with no params.head.bias, got one with params.head.bias"),
     (maml, ["--resume", "--keep", "0"], "--keep to be at least 1, got 0"),
@@ -459,6 +459,17 @@ def test_going_on_with_a_run_otherwise_is_refused_in_one_line(command, finished,
   status, _, error, _ = command(module, "--folder", str(folder), *arguments)
   assert status == 2 and re.fullmatch(f"error: (expected )?{message}.*\n", error), error
   assert sorted(path.stat().st_mtime for path in folder.rglob("*")) == before
+
+
+def test_a_run_from_before_a_flag_had_its_name_is_not_gone_on_with_otherwise(command, finished):
+  folder, _ = finished
+  text = (folder / "run.json").read_text()
+  said = json.loads(text)
+  said["flags"] = {"rate" if name == "learning_rate" else name: value for name, value in said["flags"].items()}
+  (folder / "run.json").write_text(json.dumps(said))
+  status, _, error, _ = command(maml, "--folder", str(folder), "--resume", "--learning-rate", "0.5")
+  (folder / "run.json").write_text(text)
+  assert status == 2 and error.startswith("error: expected --learning-rate 0.001, as the run in")
 
 
 def test_resume_needs_to_be_told_the_folder(command):

@@ -10,7 +10,7 @@ import pytest
 
 from metajax import Checkpoints, Learner, fit
 from metajax.report import metrics_log, page, read_metrics
-from metajax.train import adamw, for_seeds, lars, make_train_step, restore, scaled_rate, seeds_at_once, start
+from metajax.train import adamw, for_seeds, lars, make_train_step, restore, scale_learning_rate, seeds_at_once, start
 from metajax.train import warmup_cosine as schedule
 
 
@@ -85,14 +85,14 @@ def test_all_of_training_refuses_what_fit_refuses(call):
 @pytest.mark.parametrize(
   ("call", "said"),
   [
-    (lambda: adamw(-0.1), "rate to be from 0 to inf, got -0.1"),
-    (lambda: lars(np.nan), "rate to be from 0 to inf, got nan"),
-    (lambda: adamw(0.1, decay=-1), "decay to be from 0"),
+    (lambda: adamw(-0.1), "learning_rate to be from 0 to inf, got -0.1"),
+    (lambda: lars(np.nan), "learning_rate to be from 0 to inf, got nan"),
+    (lambda: adamw(0.1, weight_decay=-1), "weight_decay to be from 0"),
     (lambda: adamw(0.1, b2=1.5), "b2 to be from 0 to 1, got 1.5"),
     (lambda: lars(0.1, momentum=-0.1), "momentum to be from 0 to 1"),
     (lambda: lars(0.1, trust=0), "trust to be above 0, got 0"),
-    (lambda: schedule(-1.0, 10, 1), "rate to be from 0"),
-    (lambda: scaled_rate(np.nan, 256), "rate to be from 0"),
+    (lambda: schedule(-1.0, 10, 1), "learning_rate to be from 0"),
+    (lambda: scale_learning_rate(np.nan, 256), "learning_rate to be from 0"),
     (lambda: seeds_at_once(UNTOUCHED, sgd, [never], (0, 1)), "the batches of each of 2 seeds, got those of 1"),
   ],
 )

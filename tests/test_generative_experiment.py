@@ -10,9 +10,9 @@ from experiments import fine_tune, generative
 from experiments.families.language import experiment as language
 from metajax.experiment import headlines, records
 
-TINY = ["--width", "8", "--layers", "1", "--heads", "2", "--batch-size", "8", "--steps", "4", "--warmup", "1"]
+TINY = ["--width", "8", "--layers", "1", "--heads", "2", "--batch-size", "8", "--steps", "4", "--warmup-steps", "1"]
 TINY += ["--devices", "2", "--checkpoint-every", "4"]
-TINY += ["--curve-every", "2", "--optimizer", "adamw", "--rate", "1e-3", "--size", "16"]
+TINY += ["--curve-every", "2", "--optimizer", "adamw", "--learning-rate", "1e-3", "--size", "16"]
 OF_PICTURES = ["--test-queries", "2", "--test-tasks", "4", "--test", "2w1s"]
 
 
@@ -96,7 +96,7 @@ def test_a_gpt_of_a_file_is_compared_with_a_bigram_model_and_writes(run, tmp_pat
   [
     ((*TEXT, "--data", "empty.txt"), "got 0 characters"),
     (("--model", "mae", "--data", "empty.txt"), "expected --model gpt of a text file"),
-    ((*TEXT, "--data", "glyphs", "--warmup", "9"), "expected --warmup to be below the 4 --steps, got 9"),
+    ((*TEXT, "--data", "glyphs", "--warmup-steps", "9"), "expected --warmup-steps to be below the 4 --steps, got 9"),
     ((*TEXT, "--data", "glyphs", "--optimizer", "lars"), "--optimizer adamw of a gpt, got 'lars'"),
     ((*TEXT, "--data", "glyphs", "--temperature", "-1"), "expected --temperature to be at least 0, got -1.0"),
     ((*TEXT, "--data", "glyphs", "--length", "1"), "expected --length to be at least 2, got 1"),
@@ -125,7 +125,7 @@ def test_a_run_of_pictures_is_gone_on_with_to_the_same_and_fine_tuned(run, comma
   assert run("--resume")[0] == 0
   again = (tmp_path / "run" / "records.json").read_text()
   assert [r["value"] for r in json.loads(again)] == [r["value"] for r in json.loads(written)]
-  flags = ["--labels", "1.0", "--steps", "4", "--batch-size", "4", "--validations", "2", "--rates", "0.01"]
+  flags = ["--labels", "1.0", "--steps", "4", "--batch-size", "4", "--validations", "2", "--learning-rates", "0.01"]
   status, out, error = command(fine_tune, str(tmp_path / "run"), *flags)
   assert status == 0, error
   assert re.search(r", fine-tuned +[\d.]+ ± [\d.]+", out) and re.search(r"from scratch +[\d.]+ ± [\d.]+", out)

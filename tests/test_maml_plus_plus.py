@@ -87,7 +87,7 @@ def drawn(params, spread=0.3):
 def test_uniform_rates_without_normalisation_are_maml(steps):
   """With one step always; with more once the last loss alone counts."""
   batch, plain = episodes(0), maml(classifier, gradient_steps(optax.sgd(0.1), steps))
-  ours = maml_plus_plus(classifier, steps, rate=0.1, multi_step_until=10)
+  ours = maml_plus_plus(classifier, steps, learning_rate=0.1, multi_step_until=10)
   params, state = started(ours, batch)
 
   @jax.jit
@@ -104,7 +104,7 @@ def test_uniform_rates_without_normalisation_are_maml(steps):
 def test_one_step_is_maml_that_leaves_normalisation_as_it_is():
   parts = ["encoder/kernel_0", "head"]
   plain = maml(convolutional, only(parts, gradient_steps(optax.sgd(0.1), 1)), encoder=convolution)
-  ours = maml_plus_plus(convolutional, 1, rate=0.1, encoder=convolution)
+  ours = maml_plus_plus(convolutional, 1, learning_rate=0.1, encoder=convolution)
   batch = pictures(0)
   params, state = started(ours, batch)
   first = lambda tree: jax.tree.map(lambda x: x[0], tree)
@@ -130,7 +130,7 @@ def test_one_step_is_maml_that_leaves_normalisation_as_it_is():
 def test_loss_is_the_papers_weighted_sum_of_the_losses_after_each_step():
   """Against a loop written from the paper, with rates that differ by array and step, and heights of each step's own."""
   batch, steps = regressions(0), 3
-  ours = maml_plus_plus(network, steps, rate=0.05, multi_step_until=10, loss=squared_error, per_step=heights)
+  ours = maml_plus_plus(network, steps, learning_rate=0.05, multi_step_until=10, loss=squared_error, per_step=heights)
   params, state = started(ours, batch)
   params = drawn(params)
   error = lambda theta, part: squared_error(network.apply(theta, {}, part.inputs, train=True)[0], part.labels)
@@ -156,7 +156,7 @@ def test_loss_is_the_papers_weighted_sum_of_the_losses_after_each_step():
 def test_every_step_has_normalisation_of_its_own():
   """Scale and shift of a step are not adapted, move that step's outputs alone, and its statistics are kept apart."""
   batch = episodes(0)
-  learner = maml_plus_plus(normalised(3), 2, rate=0.1, multi_step_until=9)
+  learner = maml_plus_plus(normalised(3), 2, learning_rate=0.1, multi_step_until=9)
   params, state = started(learner, batch)
   params = drawn(params, 0.5)
   assert "norm" in params["rates"] and not jax.tree.leaves(params["rates"]["norm"])
@@ -172,7 +172,7 @@ def test_every_step_has_normalisation_of_its_own():
 
 def test_second_derivatives_count_only_after_first_order_has_ended():
   batch = regressions(0)
-  make = lambda **how: maml_plus_plus(network, 2, rate=0.3, multi_step_until=0, loss=squared_error, **how)
+  make = lambda **how: maml_plus_plus(network, 2, learning_rate=0.3, multi_step_until=0, loss=squared_error, **how)
   learners = make(first_order_until=5), make(gradient="first_order"), make()
   params, state = started(learners[0], batch)
   slopes_of = jax.jit(lambda p, s: [value_and_grad(learner, p, s, batch)[1] for learner in learners])
@@ -185,7 +185,7 @@ def test_second_derivatives_count_only_after_first_order_has_ended():
 def test_gradient_is_that_of_finite_differences(float64):
   """Of initialisation, rates and each step's own parameters: here the heights, whatever they are."""
   batch = as_64(regressions(0))
-  learner = maml_plus_plus(network, 2, rate=0.1, multi_step_until=3, loss=squared_error, per_step=heights)
+  learner = maml_plus_plus(network, 2, learning_rate=0.1, multi_step_until=3, loss=squared_error, per_step=heights)
   params, state = started(learner, batch)
   params, state = drawn(as_64(params)), at(state, 1)
   check_slope(jax.jit(lambda p: value_and_grad(learner, p, state, batch)), params)
@@ -206,7 +206,7 @@ def test_training_steps_are_counted_and_weights_move_from_all_to_the_last():
 
 
 def test_more_steps_at_test_time_take_the_last_ones_rates_and_other_ways_the_heads_outputs_again():
-  make = lambda steps: maml_plus_plus(convolutional, steps, rate=0.1, encoder=convolution, start=tile_head)
+  make = lambda steps: maml_plus_plus(convolutional, steps, learning_rate=0.1, encoder=convolution, start=tile_head)
   params, state = started(make(2), pictures(0))
   params = drawn(params, 0.5)
   repeat = lambda x: np.concatenate([x, x[-1:], x[-1:]])
@@ -233,8 +233,8 @@ def test_more_steps_at_test_time_take_the_last_ones_rates_and_other_ways_the_hea
 @pytest.mark.parametrize(
   ("how", "message"),
   [
-    ({"rate": 0}, "expected a rate above 0, got 0"),
-    ({"rate": float("inf")}, "expected a rate above 0, got inf"),
+    ({"learning_rate": 0}, "expected a learning_rate above 0, got 0"),
+    ({"learning_rate": float("inf")}, "expected a learning_rate above 0, got inf"),
     ({"multi_step_until": -1}, "expected multi_step_until to be a whole number of at least 0, below 2..31, got -1"),
     ({"first_order_until": 2.5}, "expected first_order_until to be a whole number of at least 0, below 2..31, got 2.5"),
     ({"steps": 0}, "expected steps to be a whole number of at least 1, got 0"),

@@ -59,7 +59,7 @@ def test_the_gradient_of_a_rate_is_minus_both_slopes():
 
 def test_equal_rates_are_maml():
   batch, classifier = episodes(0), with_head(encoder, linear(3))
-  ours, plain = meta_sgd(classifier, 2, rate=0.1), maml(classifier, gradient_steps(optax.sgd(0.1), 2))
+  ours, plain = meta_sgd(classifier, 2, learning_rate=0.1), maml(classifier, gradient_steps(optax.sgd(0.1), 2))
   params, state = started(ours, batch)
   assert {float(x) for leaf in jax.tree.leaves(params["rates"]) for x in np.ravel(leaf)} == {np.float32(0.1)}
   of = lambda learner, params: jax.value_and_grad(lambda p: learner.loss(p, state, batch, jax.random.key(1))[0])(params)
@@ -73,7 +73,7 @@ def test_equal_rates_are_maml():
 def test_learned_rates_get_further_than_maml_whose_rate_stays():
   """From the same start and rate, on the same tasks."""
   batches = lambda start=0, shard=(0, 1): (regressions(i) for i in range(start, 10**6))
-  ours = meta_sgd(network, rate=0.01, loss=squared_error)
+  ours = meta_sgd(network, learning_rate=0.01, loss=squared_error)
   plain = maml(network, gradient_steps(optax.sgd(0.01), 1), loss=squared_error)
   of = lambda learner: fit(learner, optax.adam(1e-2), batches, steps=150)
   loss = lambda learner, found: float(
@@ -100,5 +100,5 @@ def test_rates_start_where_they_are_said_to():
 
 @pytest.mark.parametrize("rate", [0, (0.2, 0.1), -0.1, (0.0, 0.1), float("nan"), [0.1, 0.2], (0.1,), None])
 def test_rates_that_are_none_are_refused(rate):
-  with pytest.raises(ValueError, match="a rate above 0, or two of them"):
-    meta_sgd(network, rate=rate)
+  with pytest.raises(ValueError, match="a learning_rate above 0, or two of them"):
+    meta_sgd(network, learning_rate=rate)

@@ -66,7 +66,7 @@ class Config(NamedTuple):
   setup: rep.Setup = rep.Setup()
 
 
-PRESETS = {"default": Config(), "small": Config(setup=rep.Setup(outer=rep.Outer(8, "adamw", 1e-3, warmup=1)))}
+PRESETS = {"default": Config(), "small": Config(setup=rep.Setup(outer=rep.Outer(8, "adamw", 1e-3, warmup_steps=1)))}
 
 
 def build(config: Config) -> rep.Experiment:

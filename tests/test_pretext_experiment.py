@@ -19,7 +19,7 @@ from metajax.pretexts import audio_visual
 from metajax.types import Pair
 
 TINY = ["--encoder-name", "conv4_strided", "--width", "0.0625", "--hidden", "8", "--size", "16", "--batch-size", "8"]
-TINY += ["--steps", "4", "--warmup", "1", "--curve-every", "2", "--optimizer", "adamw", "--rate", "1e-3"]
+TINY += ["--steps", "4", "--warmup-steps", "1", "--curve-every", "2", "--optimizer", "adamw", "--learning-rate", "1e-3"]
 TINY += ["--test-queries", "2", "--test-tasks", "4", "--test", "2w1s", "--devices", "2", "--checkpoint-every", "4"]
 
 

@@ -25,9 +25,9 @@ from metajax.train import TrainState
 from metajax.views import image
 
 TINY = ["--encoder-name", "conv4", "--width", "0.0625", "--hidden", "8", "--outputs", "4", "--size", "16"]
-TINY += ["--batch-size", "8", "--steps", "4", "--warmup", "1", "--curve-every", "2", "--optimizer", "adamw"]
+TINY += ["--batch-size", "8", "--steps", "4", "--warmup-steps", "1", "--curve-every", "2", "--optimizer", "adamw"]
 TINY += ["--devices", "2", "--checkpoint-every", "4"]
-TINY += ["--test-queries", "2", "--test-tasks", "4", "--test", "3w1s", "--rate", "1e-3"]
+TINY += ["--test-queries", "2", "--test-tasks", "4", "--test", "3w1s", "--learning-rate", "1e-3"]
 TINY += ["--recipe", "handwriting"]
 
 
@@ -79,7 +79,7 @@ def test_a_run_compares_its_features_and_fine_tunes_beside_training_from_scratch
   assert sorted(path.name for path in (folder / "figures").iterdir()) == [*curves, "map.png", "views.png"]
   assert len((folder / "index.html").read_text()) > 10_000
 
-  flags = ["--labels", "0.2", "--steps", "2", "--rates", "1e-3", "--batch-size", "4", "--validations", "1"]
+  flags = ["--labels", "0.2", "--steps", "2", "--learning-rates", "1e-3", "--batch-size", "4", "--validations", "1"]
   flags += ["--devices", "2"]
   status, out, error = command(fine_tune, str(folder), *flags, "--record")
   assert status == 0, error
@@ -111,9 +111,9 @@ def test_parts_share_no_picture_and_classes_are_the_same_or_unseen(monkeypatch):
       ["--batch-size", "41", "--devices", "1"],
       "expected a --batch-size of at most all pictures, got 41 of 40 pictures",
     ),
-    (["--rate", "0"], "expected --rate above 0, got 0.0"),
+    (["--learning-rate", "0"], "expected --learning-rate above 0, got 0.0"),
     (["--temperature", "0"], "expected --temperature above 0, got 0.0"),
-    (["--warmup", "4"], "expected --warmup to be below the 4 --steps, got 4"),
+    (["--warmup-steps", "4"], "expected --warmup-steps to be below the 4 --steps, got 4"),
     (["--seeds", "0"], "expected --seeds to be at least 1, got 0"),
     (["--encoder-name", "vit_s", "--patch", "5"], "expected pictures that divide into patches of 5, got (16, 16)"),
   ],
@@ -135,7 +135,7 @@ def test_what_cannot_be_fine_tuned_is_refused(command, tmp_path):
   for flags, said in (
     ([str(tmp_path)], "expected the folder of a run"),
     ([str(tmp_path), "--labels", "0"], "expected --labels above 0, got 0.0"),
-    ([str(tmp_path), "--rates", "-1"], "expected --rates above 0, got -1.0"),
+    ([str(tmp_path), "--learning-rates", "-1"], "expected --rates above 0, got -1.0"),
   ):
     status, _, error = command(fine_tune, *flags)
     assert status == 2 and said in error and error.count("\n") == 1

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from metajax.train import adamw, is_weight, lars, scaled_rate, warmup_cosine
+from metajax.train import adamw, is_weight, lars, scale_learning_rate, warmup_cosine
 
 PARAMS = {
   "kernel": np.full((2, 3), 2, np.float32),
@@ -25,7 +25,7 @@ def moved(optimizer, gradient):
 
 def test_lars_trusts_weights_and_leaves_biases_and_norms_to_momentum():
   gradient = jax.tree.map(lambda x: np.full_like(x, 0.5), PARAMS)
-  found = moved(lars(0.1, decay=0.01), gradient)
+  found = moved(lars(0.1, weight_decay=0.01), gradient)
   g = 0.5 + 0.01 * 2
   trust = 0.001 * (2 * np.sqrt(6)) / (g * np.sqrt(6))
   np.testing.assert_allclose(found["kernel"], -0.1 * trust * g, rtol=1e-5)
@@ -34,7 +34,7 @@ def test_lars_trusts_weights_and_leaves_biases_and_norms_to_momentum():
 
 
 def test_adamw_decays_weights_alone():
-  found = moved(adamw(0.1, decay=0.2), jax.tree.map(np.zeros_like, PARAMS))
+  found = moved(adamw(0.1, weight_decay=0.2), jax.tree.map(np.zeros_like, PARAMS))
   np.testing.assert_allclose(found["kernel"], -0.1 * 0.2 * 2, rtol=1e-6)
   assert not found["bias"].any() and not found["norm"]["scale"].any() and not found["t"].any()
 
@@ -48,9 +48,9 @@ def test_the_rate_rises_along_a_line_and_falls_along_a_cosine():
 
 
 def test_the_rate_grows_with_the_batch_or_its_root():
-  assert scaled_rate(0.3, 4096) == pytest.approx(4.8)  # SimCLR's
-  assert scaled_rate(1.2, 4096, "square_root") == pytest.approx(0.075 * 64)
+  assert scale_learning_rate(0.3, 4096) == pytest.approx(4.8)  # SimCLR's
+  assert scale_learning_rate(1.2, 4096, "square_root") == pytest.approx(0.075 * 64)
   with pytest.raises(ValueError, match="one of 'linear', 'square_root', got 'cubic'"):
-    scaled_rate(0.3, 256, "cubic")
+    scale_learning_rate(0.3, 256, "cubic")
   with pytest.raises(ValueError, match="at least 1, got 0"):
-    scaled_rate(0.3, 0)
+    scale_learning_rate(0.3, 0)

@@ -79,8 +79,8 @@ def implicit(
   return adapt
 
 
-def newton(steps: int, *, cg_steps: int = 10, damping: float = 1e-3, rate: float = 1.0) -> Adapt:
-  """An Adapt that takes Newton steps (the Hessian method inside), `p <- p - rate (H + damping)^-1 grad L(p)`.
+def newton(steps: int, *, cg_steps: int = 10, damping: float = 1e-3, learning_rate: float = 1.0) -> Adapt:
+  """An Adapt that takes Newton steps (the Hessian method inside), `p <- p - learning_rate (H + damping)^-1 grad L(p)`.
 
   The system is solved by conjugate gradients with products `H v`, and differentiated as a solution: the derivative is
   exact where conjugate gradients converged, on a positive-definite `H + damping`. Memory is that of a few gradients and
@@ -90,7 +90,7 @@ def newton(steps: int, *, cg_steps: int = 10, damping: float = 1e-3, rate: float
     steps: how many.
     cg_steps: of conjugate gradients in each.
     damping: added to the Hessian, so that it is positive definite; not below 0.
-    rate: of the step.
+    learning_rate: of the step.
 
   Returns:
     An Adapt whose path is the loss before each step, `[steps]`.
@@ -101,7 +101,7 @@ def newton(steps: int, *, cg_steps: int = 10, damping: float = 1e-3, rate: float
   """
   _check_cg(cg_steps, damping)
   checks.count("steps", steps)
-  checks.scalar("rate", rate)
+  checks.scalar("learning_rate", learning_rate)
 
   def adapt(loss, params, data):
     check_floats(params)
@@ -115,7 +115,7 @@ def newton(steps: int, *, cg_steps: int = 10, damping: float = 1e-3, rate: float
       right = in_32_bits(slope)
       matvec = _traced(functools.partial(_product, loss, params, own, damping), right)
       direction = _solve(matvec, right, cg_steps, params)
-      return jax.tree.map(lambda p, d: (p - rate * d).astype(p.dtype), params, direction), value
+      return jax.tree.map(lambda p, d: (p - learning_rate * d).astype(p.dtype), params, direction), value
 
     numbers = jnp.arange(steps) if keyed else None
     return lax.scan(jax.checkpoint(step, prevent_cse=False), params, numbers, length=steps)

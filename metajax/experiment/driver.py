@@ -118,7 +118,7 @@ def _begun(build: Build, config: Any) -> _Begun:
   parts = _prepared({"": built} if isinstance(built, Experiment) else {one.name: one for one in built}, config)
   for part in parts:
     _check_checkpoints(this, part, config)
-  run_folder.check_same(this)
+  run_folder.check_same(this, config)
   for part in parts:
     check_artifacts(this, part.experiment.artifacts)
   rows = jax.tree.leaves(parts[0].example)[0].shape[0] * share()[1]

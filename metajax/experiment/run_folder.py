@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from metajax import paths
-from metajax.experiment import bounds, claims, command_line, records
+from metajax.experiment import bounds, claims, command_line, flags, records
 from metajax.experiment.configuration import configuration, plain
 from metajax.experiment.groups import group_of
 from metajax.experiment.types import RunFlags
@@ -108,8 +108,12 @@ def _made(folder: Path) -> bool:
   return False
 
 
-def check_same(run: Run):
+def check_same(run: Run, config: Any):
   """Refuses to go on with a run under flags that would make it another one.
+
+  Args:
+    run: the run.
+    config: its flags, of which some had another name once.
 
   Raises:
     ValueError: naming the first flag that differs.
@@ -119,8 +123,10 @@ def check_same(run: Run):
   before, now = configuration(run.folder), run.configuration
   if before["experiment"] != now["experiment"]:
     raise ValueError(f"expected a run of {now['experiment']} in {str(run.folder)!r}, got one of {before['experiment']}")
+  older = {name: flags.aliases_of(kind) for name, kind in flags.kinds_of(type(config)).items()}
   for name, value in now["flags"].items():
-    was = before["flags"].get(name, value)  # a flag that came later has its default
+    names = [name, *(alias.replace("-", "_") for alias in older.get(name, ()))]
+    was = next((before["flags"][one] for one in names if one in before["flags"]), value)  # or it came later
     if name not in FREE and was != value:
       flag = f"--{name.replace('_', '-')}"
       raise ValueError(f"expected {flag} {_text(was)}, as the run in {str(run.folder)!r} has it, got {_text(value)}")

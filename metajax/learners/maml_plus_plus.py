@@ -32,7 +32,7 @@ def maml_plus_plus(
   network: Network,
   steps: int = 5,
   *,
-  rate: float = 0.1,
+  learning_rate: float = 0.1,
   multi_step_until: int = 5000,
   first_order_until: int = 0,
   per_step: Callable[[Params], Any] = normalisations,
@@ -65,7 +65,7 @@ def maml_plus_plus(
   Args:
     network: as for `maml`.
     steps: of the inner loop.
-    rate: where the rates start, of the mean loss.
+    learning_rate: where the rates start, of the mean loss.
     multi_step_until: training steps in which the loss of all inner steps counts; 0: only the last one's ever does. 10
       epochs of 500 steps in the paper.
     first_order_until: training steps of first order; 50 of 150 such epochs in the paper.
@@ -74,10 +74,10 @@ def maml_plus_plus(
     loss, inner_loss, encoder, policy, start, at_once: as for `maml`. `embed` has the normalisation of the last step.
 
   Raises:
-    ValueError: if `rate` is not above 0 or a number of training steps below 0, or an argument is as `maml` or
+    ValueError: if `learning_rate` is not above 0 or a number of training steps below 0, or an argument is as `maml` or
       `gradient_steps` refuses it; at init, if no parameter is adapted.
   """
-  _check(rate, steps, gradient, multi_step_until=multi_step_until, first_order_until=first_order_until)
+  _check(learning_rate, steps, gradient, multi_step_until=multi_step_until, first_order_until=first_order_until)
   inner = loss if inner_loss is None else inner_loss
   init, embed = of_whole_network(network, (loss, inner), encoder, policy, start)
   method = _Method(network, steps, per_step, inner, start, query_pass(network, policy))
@@ -86,7 +86,7 @@ def maml_plus_plus(
   def predict(params, state, support, inputs):
     return _outputs(method, params, state, support, inputs, None, gradient, every=False)[0][-1]
 
-  own_init, own_embed = functools.partial(_init, method, init, rate), functools.partial(_embed, method, embed)
+  own_init, own_embed = functools.partial(_init, method, init, learning_rate), functools.partial(_embed, method, embed)
   return Learner(own_init, loss_of_batch, own_embed, predict)
 
 
@@ -110,7 +110,7 @@ class _Method(NamedTuple):
   answer: QueryPass
 
 
-def _init(method, init_network, rate, key, episodes):
+def _init(method, init_network, learning_rate, key, episodes):
   """The network's own, what is each step's own for each, and rates that are all alike."""
   params, state = init_network(key, episodes)
   fast, own = _apart(params, method.per_step)
@@ -120,7 +120,7 @@ def _init(method, init_network, rate, key, episodes):
   def each(tree):
     return jax.tree.map(lambda x: jnp.repeat(jnp.asarray(x)[None], method.steps, 0), tree)
 
-  rates = jax.tree.map(lambda x: jnp.full(method.steps, rate, x.dtype), fast)
+  rates = jax.tree.map(lambda x: jnp.full(method.steps, learning_rate, x.dtype), fast)
   counted = {"network": each(state), "training_steps": jnp.zeros((), jnp.int32)}
   return {"network": _whole(fast, each(own)), "rates": rates}, counted
 
@@ -195,14 +195,14 @@ def _embed(method, embed_network, params, state, inputs):
   return embed_network(_whole(fast, own), state, inputs)
 
 
-def _check(rate, steps, gradient, **counts):
-  checks.scalar("a rate", rate)
-  if not 0 < rate < np.inf:
-    raise ValueError(f"expected a rate above 0, got {rate}")
+def _check(learning_rate, steps, gradient, **counts):
+  checks.scalar("a learning_rate", learning_rate)
+  if not 0 < learning_rate < np.inf:
+    raise ValueError(f"expected a learning_rate above 0, got {learning_rate}")
   for name, count in counts.items():
     if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count < 2**31:
       raise ValueError(f"expected {name} to be a whole number of at least 0, below 2**31, got {count!r}")
-  gradient_steps(optax.sgd(rate), steps, gradient=gradient)  # looks at them
+  gradient_steps(optax.sgd(learning_rate), steps, gradient=gradient)  # looks at them
 
 
 def _by_step(rates) -> optax.GradientTransformation:

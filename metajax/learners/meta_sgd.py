@@ -16,7 +16,7 @@ def meta_sgd(
   network: Network,
   steps: int = 1,
   *,
-  rate: float | tuple[float, float] = (0.005, 0.1),
+  learning_rate: float | tuple[float, float] = (0.005, 0.1),
   gradient: Gradient = "mixed",
   loss: LossOfOutputs = cross_entropy,
   inner_loss: LossOfOutputs | None = None,
@@ -35,16 +35,17 @@ def meta_sgd(
   Args:
     network: as for `maml`.
     steps: of the inner loop, each by the same rates.
-    rate: what rates start at, of the mean loss: each drawn uniformly from the first to the second, or all the same.
+    learning_rate: what rates start at, of the mean loss: each drawn uniformly from the first to the second, or all the
+      same.
     gradient: as for `gradient_steps`.
     loss, inner_loss, encoder, policy, at_once: as for `maml`.
     start: `(params, support labels) -> params` from which a task is adapted, as for `maml`. Where it widens a head,
       outputs beyond take the rates of those that are there, again and again.
 
   Raises:
-    ValueError: if `rate` is not above 0, or an argument is as `maml` or `gradient_steps` refuses it.
+    ValueError: if `learning_rate` is not above 0, or an argument is as `maml` or `gradient_steps` refuses it.
   """
-  low, high = _bounds(rate)
+  low, high = _bounds(learning_rate)
   inner = loss if inner_loss is None else inner_loss
   gradient_steps(optax.sgd(low), steps, gradient=gradient)  # looks at them
   init_network, embed_network = of_whole_network(network, (loss, inner), encoder, policy, start)
@@ -64,10 +65,10 @@ def meta_sgd(
   return Learner(init, episodic_loss(answer, loss, at_once), embed, predict_of(answer))
 
 
-def _bounds(rate):
-  low, high = rate if isinstance(rate, tuple) and len(rate) == 2 else (rate, rate)
+def _bounds(given):
+  low, high = given if isinstance(given, tuple) and len(given) == 2 else (given, given)
   if not all(isinstance(x, int | float) for x in (low, high)) or not 0 < low <= high < np.inf:
-    raise ValueError(f"expected a rate above 0, or two of them, the lower one first, got {rate}")
+    raise ValueError(f"expected a learning_rate above 0, or two of them, the lower one first, got {given}")
   return low, high
 
 

@@ -2,7 +2,15 @@
 
 from metajax.train.fit import Stopped, fit, restore
 from metajax.train.nothing_learned import BesideChance, nothing_learned
-from metajax.train.optimizers import adamw, is_weight, keep_params_below, lars, locked, scaled_rate, warmup_cosine
+from metajax.train.optimizers import (
+  adamw,
+  is_weight,
+  keep_params_below,
+  lars,
+  locked,
+  scale_learning_rate,
+  warmup_cosine,
+)
 from metajax.train.seeds import for_seeds, seeds_at_once
 from metajax.train.step import TrainState, each_seed, make_train_step, start
 
@@ -21,7 +29,7 @@ __all__ = [
   "make_train_step",
   "nothing_learned",
   "restore",
-  "scaled_rate",
+  "scale_learning_rate",
   "seeds_at_once",
   "start",
   "warmup_cosine",

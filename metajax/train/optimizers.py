@@ -14,27 +14,27 @@ from metajax.types import Params
 
 
 def lars(
-  rate: optax.ScalarOrSchedule, *, decay: float = 1e-6, momentum: float = 0.9, trust: float = 0.001
+  learning_rate: optax.ScalarOrSchedule, *, weight_decay: float = 1e-6, momentum: float = 0.9, trust: float = 0.001
 ) -> optax.GradientTransformation:
   """LARS (arXiv:1708.03888) as SimCLR has it: neither weight decay nor trust ratio on biases and norms.
 
   Parameters of 16 bits are updated by norms and momentum of 32.
 
   Args:
-    rate: such as `warmup_cosine(scaled_rate(0.3, 4096), ...)`, at least 0.
-    decay: of weights, at least 0; 1e-6 in SimCLR.
+    learning_rate: such as `warmup_cosine(scale_learning_rate(0.3, 4096), ...)`, at least 0.
+    weight_decay: at least 0; 1e-6 in SimCLR.
     momentum: from 0 to 1; 0.9 in SimCLR.
     trust: the trust coefficient, above 0.
 
   Raises:
     ValueError: if a number is out of range.
   """
-  _check(rate, decay, momentum=momentum)
+  _check(learning_rate, weight_decay, momentum=momentum)
   checks.positive("trust", trust)
   return _in_32_bits(
     optax.lars(
-      rate,
-      weight_decay=decay,
+      learning_rate,
+      weight_decay=weight_decay,
       weight_decay_mask=is_weight,
       trust_coefficient=trust,
       trust_ratio_mask=is_weight,
@@ -44,22 +44,22 @@ def lars(
 
 
 def adamw(
-  rate: optax.ScalarOrSchedule, *, decay: float = 0.05, b1: float = 0.9, b2: float = 0.999
+  learning_rate: optax.ScalarOrSchedule, *, weight_decay: float = 0.05, b1: float = 0.9, b2: float = 0.999
 ) -> optax.GradientTransformation:
   """AdamW without weight decay on biases and norms.
 
   Parameters of 16 bits are updated by moments of 32.
 
   Args:
-    rate: such as `warmup_cosine(...)`, at least 0.
-    decay: of weights, times the rate; at least 0.
+    learning_rate: such as `warmup_cosine(...)`, at least 0.
+    weight_decay: times the learning rate; at least 0.
     b1, b2: of Adam, from 0 to 1.
 
   Raises:
     ValueError: if a number is out of range.
   """
-  _check(rate, decay, b1=b1, b2=b2)
-  return _in_32_bits(optax.adamw(rate, b1=b1, b2=b2, weight_decay=decay, mask=is_weight))
+  _check(learning_rate, weight_decay, b1=b1, b2=b2)
+  return _in_32_bits(optax.adamw(learning_rate, b1=b1, b2=b2, weight_decay=weight_decay, mask=is_weight))
 
 
 def is_weight(params: Params) -> Params:
@@ -67,36 +67,40 @@ def is_weight(params: Params) -> Params:
   return jax.tree.map(lambda x: jnp.ndim(x) > 1, params)
 
 
-def scaled_rate(rate: float, batch_size: int, rule: Literal["linear", "square_root"] = "linear") -> float:
-  """The rate for a batch: `rate batch_size / 256` (arXiv:1706.02677), or `rate sqrt(batch_size / 256)`.
+def scale_learning_rate(
+  learning_rate: float, batch_size: int, rule: Literal["linear", "square_root"] = "linear"
+) -> float:
+  """The learning rate for a batch size: `learning_rate batch_size / 256` (arXiv:1706.02677), or
+  `learning_rate sqrt(batch_size / 256)`.
 
   SimCLR takes 0.3 with the first rule, or 0.075 times the square root of the batch size, which is 1.2 with the second.
 
   Raises:
-    ValueError: if `rule` is neither, the rate is below 0, or `batch_size` is no whole number of at least 1.
+    ValueError: if `rule` is neither, the learning rate is below 0, or `batch_size` is no whole number of at least 1.
   """
-  checks.in_range("rate", rate, 0, math.inf)
+  checks.in_range("learning_rate", learning_rate, 0, math.inf)
   checks.count("batch_size", batch_size)
   checks.choice("rule", rule, ("linear", "square_root"))
-  return rate * (batch_size / 256) ** (1 if rule == "linear" else 0.5)
+  return learning_rate * (batch_size / 256) ** (1 if rule == "linear" else 0.5)
 
 
-def warmup_cosine(rate: float, steps: int, warmup: int) -> optax.Schedule:
-  """A rate that rises along a line from 0 to `rate` in `warmup` steps, and falls along a cosine to 0 at `steps`.
+def warmup_cosine(learning_rate: float, steps: int, warmup_steps: int) -> optax.Schedule:
+  """A schedule that rises along a line from 0 to `learning_rate` in `warmup_steps`, and falls along a cosine to 0 at
+  `steps`.
 
   Raises:
-    ValueError: if it is not 0 <= warmup < steps, or the rate is below 0.
+    ValueError: if it is not 0 <= warmup_steps < steps, or the learning rate is below 0.
   """
-  checks.in_range("rate", rate, 0, math.inf)
-  if not 0 <= warmup < steps:
-    raise ValueError(f"expected at least 0 steps of warm-up and fewer than the {steps} of all, got {warmup}")
-  return optax.warmup_cosine_decay_schedule(0.0 if warmup else rate, rate, warmup, steps)
+  checks.in_range("learning_rate", learning_rate, 0, math.inf)
+  if not 0 <= warmup_steps < steps:
+    raise ValueError(f"expected at least 0 steps of warm-up and fewer than the {steps} of all, got {warmup_steps}")
+  return optax.warmup_cosine_decay_schedule(0.0 if warmup_steps else learning_rate, learning_rate, warmup_steps, steps)
 
 
-def _check(rate, decay, **shares):
-  if not callable(rate):
-    checks.in_range("rate", rate, 0, math.inf)
-  checks.in_range("decay", decay, 0, math.inf)
+def _check(learning_rate, weight_decay, **shares):
+  if not callable(learning_rate):
+    checks.in_range("learning_rate", learning_rate, 0, math.inf)
+  checks.in_range("weight_decay", weight_decay, 0, math.inf)
   for name, share in shares.items():
     checks.in_range(name, share, 0, 1)
 

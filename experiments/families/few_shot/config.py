@@ -8,10 +8,10 @@ import optax
 from experiments.families.data import ImageData
 from metajax.adapt import Gradient, gradient_steps
 from metajax.experiment import RUN, RunFlags, Training
-from metajax.experiment.bounds import Bounds, Count, Positive, Steps, TwoOrMore
+from metajax.experiment.bounds import Bounds, Count, Positive, Steps, TwoOrMore, also
 from metajax.types import Adapt
 
-Decay = Literal["none", "cosine", "linear", "halving"]
+Schedule = Literal["none", "cosine", "linear", "halving"]
 TRAINING = Training(steps=60000)
 
 
@@ -33,7 +33,7 @@ class Task(NamedTuple):
 class InnerLoop(NamedTuple):
   """The inner loop's gradient descent."""
 
-  inner_rate: Positive = 0.1
+  inner_learning_rate: Annotated[Positive, also("--inner-rate")] = 0.1
   """Learning rate of the inner loop, on the mean loss."""
   inner_steps: Steps = 1
   """Steps of the inner loop in training."""
@@ -42,16 +42,16 @@ class InnerLoop(NamedTuple):
 
   def adapt(self, steps: int, gradient: Gradient = "mixed") -> Adapt:
     """So many steps of it."""
-    return gradient_steps(optax.sgd(self.inner_rate), steps, gradient=gradient)
+    return gradient_steps(optax.sgd(self.inner_learning_rate), steps, gradient=gradient)
 
 
 class Outer(NamedTuple):
   """The outer optimizer."""
 
-  rate: Positive = 1e-3
-  """The outer optimizer's rate."""
-  decay: Decay = "none"
-  """How the rate falls: to 0 along a cosine or a line, or by half every 2,000 steps."""
+  learning_rate: Annotated[Positive, also("--rate")] = 1e-3
+  """Learning rate of the outer optimizer, Adam unless said otherwise."""
+  schedule: Annotated[Schedule, also("--decay")] = "none"
+  """How the learning rate falls: to 0 along a cosine or a line, or by half every 2,000 steps."""
 
 
 class Tests(NamedTuple):
@@ -87,13 +87,13 @@ ON_CPU = Setup(task=Task(queries=5, tasks=16), outer=Outer(2e-3, "cosine"), test
 
 
 def schedule(setup: Setup) -> optax.Schedule | float:
-  """The outer rate: constant, along a cosine or a line to 0 at the last step, or halved every 2,000 steps."""
-  (rate, decay), steps = setup.outer, max(setup.training.steps, 1)
-  if decay == "linear":
-    return optax.linear_schedule(rate, 0, steps)
-  if decay == "cosine":
-    return optax.cosine_decay_schedule(rate, steps)
-  return optax.exponential_decay(rate, 2000, 0.5, staircase=True) if decay == "halving" else rate
+  """The outer learning rate: constant, along a cosine or a line to 0 at the last step, or halved every 2,000 steps."""
+  (learning_rate, how), steps = setup.outer, max(setup.training.steps, 1)
+  if how == "linear":
+    return optax.linear_schedule(learning_rate, 0, steps)
+  if how == "cosine":
+    return optax.cosine_decay_schedule(learning_rate, steps)
+  return optax.exponential_decay(learning_rate, 2000, 0.5, staircase=True) if how == "halving" else learning_rate
 
 
 def settings_of(setup: Setup) -> list[tuple[int, int]]:

@@ -6,7 +6,7 @@ from experiments.families.data import ImageData
 from experiments.families.representation.config import TRAINING, Probing
 from experiments.families.representation.encoders import EncoderFlags
 from metajax.experiment import RUN, RunFlags, Training
-from metajax.experiment.bounds import Bounds, Count, Depth, NotNegative, Positive, TwoOrMore, Width, ZeroOrMore
+from metajax.experiment.bounds import Bounds, Count, Depth, NotNegative, Positive, TwoOrMore, Width, ZeroOrMore, also
 from metajax.learners.clip import Loss
 
 
@@ -15,12 +15,12 @@ class Outer(NamedTuple):
 
   batch_size: TwoOrMore = 256
   """Pairs in a step."""
-  rate: Positive = 1e-3
-  """The highest of AdamW."""
-  decay: ZeroOrMore = 0.1
+  learning_rate: Annotated[Positive, also("--rate")] = 1e-3
+  """Highest learning rate of AdamW."""
+  weight_decay: Annotated[ZeroOrMore, also("--decay")] = 0.1
   """Weight decay."""
-  warmup: NotNegative = 500
-  """Steps over which the rate rises; it falls along a cosine after them."""
+  warmup_steps: Annotated[NotNegative, also("--warmup")] = 500
+  """Steps over which the learning rate rises; after them it falls along a cosine."""
 
 
 class TextTower(NamedTuple):

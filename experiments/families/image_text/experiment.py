@@ -34,7 +34,7 @@ def clip_experiment(setup: Setup, model: Clip) -> Experiment:
     ValueError: if flags do not fit each other.
   """
   images, outer, training, probing, _ = setup
-  check(training, outer.batch_size, outer.warmup, probing.test)
+  check(training, outer.batch_size, outer.warmup_steps, probing.test)
   _check(setup, model)
   data = load_data(images, model.permuted, training.seed)
   describe(images, data, model.permuted)
@@ -77,8 +77,10 @@ def learner_of(model: Clip, images: ImageData, vocabulary: int) -> Learner:
 
 def optimizer_of(setup: Setup) -> optax.GradientTransformation:
   """AdamW along a cosine, with the largest scale of the logits that the paper allows."""
-  rate = warmup_cosine(setup.outer.rate, setup.training.steps, setup.outer.warmup)
-  return optax.chain(adamw(rate, decay=setup.outer.decay, b2=0.98), keep_params_below(LARGEST_LOG_SCALE, "log_scale"))
+  outer = setup.outer
+  learning_rate = warmup_cosine(outer.learning_rate, setup.training.steps, outer.warmup_steps)
+  scale_below = keep_params_below(LARGEST_LOG_SCALE, "log_scale")
+  return optax.chain(adamw(learning_rate, weight_decay=outer.weight_decay, b2=0.98), scale_below)
 
 
 def example_of(model: Clip, images: ImageData, tokenizer: Tokenizer, channels: int) -> Pair:

@@ -12,7 +12,7 @@ from experiments.families.data import slug
 from experiments.families.language.config import Setup, Text
 from experiments.families.language.corpus import Corpus, counts, load_corpus
 from experiments.families.language.evaluators import Likelihood, bits
-from experiments.families.representation.config import check, rate_of
+from experiments.families.representation.config import check, learning_rate_of
 from experiments.families.transformers import Sampling, Transformer
 from metajax.data import token_batches
 from metajax.evaluate import dataset_log_prob
@@ -34,7 +34,7 @@ def gpt_experiment(setup: Setup, transformer: Transformer, text: Text, sampling:
     ValueError, OSError: as `metajax.data.load_texts`.
   """
   sampling.check()
-  check(setup.training, setup.outer.batch_size, setup.outer.warmup, ())
+  check(setup.training, setup.outer.batch_size, setup.outer.warmup_steps, ())
   if setup.outer.optimizer != "adamw":
     raise ValueError(f"expected --optimizer adamw of a gpt, got {setup.outer.optimizer!r}")
   network_of(transformer, text, text.vocabulary)  # refuses what does not fit
@@ -67,7 +67,7 @@ def optimizer_of(setup: Setup) -> optax.GradientTransformation:
   """AdamW as GPT has it: gradients of a norm of at most 1, and a shorter memory of their squares."""
   return optax.chain(
     optax.clip_by_global_norm(1.0),
-    adamw(rate_of(setup.outer, setup.training.steps), decay=setup.outer.decay, b2=0.95),
+    adamw(learning_rate_of(setup.outer, setup.training.steps), weight_decay=setup.outer.weight_decay, b2=0.95),
   )
 
 

@@ -1,6 +1,6 @@
 """Flags that every pretraining experiment has, in groups."""
 
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import optax
 
@@ -8,9 +8,9 @@ from experiments.families.data import ImageData
 from experiments.families.few_shot.config import ways_and_shots
 from experiments.families.representation.data import Classes
 from metajax.experiment import RUN, RunFlags, Training
-from metajax.experiment.bounds import Count, NotNegative, Positive, TwoOrMore, ZeroOrMore
+from metajax.experiment.bounds import Count, NotNegative, Positive, TwoOrMore, ZeroOrMore, also
 from metajax.mesh import devices_for
-from metajax.train import adamw, lars, scaled_rate, warmup_cosine
+from metajax.train import adamw, lars, scale_learning_rate, warmup_cosine
 
 TRAINING = Training(seeds_at_once=1)
 
@@ -22,14 +22,14 @@ class Outer(NamedTuple):
   """Examples in a step."""
   optimizer: Literal["lars", "adamw"] = "lars"
   """Without weight decay (and trust ratio) on biases and norms."""
-  rate: Positive = 0.3
-  """The rate for a batch of 256 examples."""
-  rate_rule: Literal["linear", "square_root"] = "linear"
-  """How the rate grows with the batch."""
-  decay: ZeroOrMore = 1e-6
+  learning_rate: Annotated[Positive, also("--rate")] = 0.3
+  """Learning rate for a batch of 256 examples."""
+  lr_scaling: Annotated[Literal["linear", "square_root"], also("--rate-rule")] = "linear"
+  """How the learning rate grows with the batch size."""
+  weight_decay: Annotated[ZeroOrMore, also("--decay")] = 1e-6
   """Weight decay."""
-  warmup: NotNegative = 500
-  """Steps over which the rate rises; it falls along a cosine after them."""
+  warmup_steps: Annotated[NotNegative, also("--warmup")] = 500
+  """Steps over which the learning rate rises; after them it falls along a cosine."""
 
 
 class Probing(NamedTuple):
@@ -58,13 +58,13 @@ class Setup(NamedTuple):
 def optimizer_of(setup: Setup) -> optax.GradientTransformation:
   """The setup's, with its schedule."""
   make = lars if setup.outer.optimizer == "lars" else adamw
-  return make(rate_of(setup.outer, setup.training.steps), decay=setup.outer.decay)
+  return make(learning_rate_of(setup.outer, setup.training.steps), weight_decay=setup.outer.weight_decay)
 
 
-def rate_of(outer: Outer, steps: int) -> optax.Schedule:
-  """The rate for a batch, at each step."""
-  rate = scaled_rate(outer.rate, outer.batch_size, outer.rate_rule)
-  return warmup_cosine(rate, steps, outer.warmup)
+def learning_rate_of(outer: Outer, steps: int) -> optax.Schedule:
+  """The learning rate of a batch, at each step."""
+  highest = scale_learning_rate(outer.learning_rate, outer.batch_size, outer.lr_scaling)
+  return warmup_cosine(highest, steps, outer.warmup_steps)
 
 
 def settings_of(probing: Probing) -> list[tuple[int, int]]:
@@ -72,7 +72,7 @@ def settings_of(probing: Probing) -> list[tuple[int, int]]:
   return [ways_and_shots(text) for text in probing.test]
 
 
-def check(training: Training, batch_size: int, warmup: int, tests: tuple[str, ...]):
+def check(training: Training, batch_size: int, warmup_steps: int, tests: tuple[str, ...]):
   """Refuses flags that do not fit each other, before data are loaded.
 
   Raises:
@@ -82,8 +82,8 @@ def check(training: Training, batch_size: int, warmup: int, tests: tuple[str, ..
     ways_and_shots(text)
   if training.steps < 2:
     raise ValueError(f"expected --steps to be at least 2, got {training.steps}")
-  if warmup >= training.steps:
-    raise ValueError(f"expected --warmup to be below the {training.steps} --steps, got {warmup}")
+  if warmup_steps >= training.steps:
+    raise ValueError(f"expected --warmup-steps to be below the {training.steps} --steps, got {warmup_steps}")
   devices = devices_for(batch_size, training.devices)
   if batch_size % devices:
     raise ValueError(f"expected a --batch-size that {devices} devices divide, got {batch_size}")

@@ -79,7 +79,7 @@ def representation_experiment(
   Raises:
     ValueError: if flags do not fit each other.
   """
-  check(setup.training, setup.outer.batch_size, setup.outer.warmup, setup.probing.test)
+  check(setup.training, setup.outer.batch_size, setup.outer.warmup_steps, setup.probing.test)
   if not checked:
     check_pictures(learner.init if batches is without_labels else _of_pictures(encoder).init, setup.data.size)
   parts, optimizer = parts or parts_of(setup), optimizer_of(setup)
