@@ -21,9 +21,9 @@ class Config(NamedTuple):
   """Steps of the inner loop in validation and test, as in training by default; beyond those of training by the last
   one's rates."""
   multi_step_until: NotNegative = 5000
-  """fs.Training steps in which the loss after each inner step counts, less and less but for the last."""
+  """Training steps in which the loss after each inner step counts, less and less but for the last."""
   first_order_until: NotNegative = 25000
-  """fs.Training steps of first order, before second."""
+  """Training steps of first order, before second."""
   network: fs.AdaptedHead = fs.AdaptedHead()
   setup: fs.Setup = fs.Setup()
 

@@ -157,8 +157,8 @@ def slope_is_a_mask() -> Network:
 @pytest.mark.parametrize(
   "make",
   [
-    pytest.param(partial(meta_sgd, rate=1.0), marks=pytest.mark.slow),
-    partial(maml_plus_plus, rate=1.0, multi_step_until=0),
+    pytest.param(partial(meta_sgd, learning_rate=1.0), marks=pytest.mark.slow),
+    partial(maml_plus_plus, learning_rate=1.0, multi_step_until=0),
   ],
 )
 def test_learners_with_rates_of_their_own_draw_a_mask_a_step(make):

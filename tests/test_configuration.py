@@ -63,7 +63,7 @@ def test_a_module_of_ones_own_is_imported_where_the_command_line_names_it(run, t
   (tmp_path / "own_experiment.py").write_text("from experiments.maml import PRESETS, build\n")
   assert "got 'own_experiment', which --modules would have to name" in run(evaluate, folder)
   assert "own_experiment" not in sys.modules
-  assert read_run(folder, ["own_experiment"]).config.inner.inner_rate == 2.0
+  assert read_run(folder, ["own_experiment"]).config.inner.inner_learning_rate == 2.0
   del sys.modules["own_experiment"]
 
 

@@ -93,7 +93,7 @@ def test_a_head_that_is_widened_has_the_rates_of_its_outputs_again():
 
 
 def test_rates_start_where_they_are_said_to():
-  params, _ = started(meta_sgd(mlp((300,), 3), rate=(0.2, 0.3)), episodes(0))
+  params, _ = started(meta_sgd(mlp((300,), 3), learning_rate=(0.2, 0.3)), episodes(0))
   rates = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(params["rates"])])
   assert 0.2 <= rates.min() < 0.21 and 0.29 < rates.max() <= 0.3 and abs(rates.mean() - 0.25) < 0.01
 
