@@ -39,7 +39,10 @@ PRESETS = {
 def build(config: Config) -> fs.Experiment:
   """Meta-SGD, which learns a rate for each weight."""
   encoder, _, network, start = fs.with_linear_head(config.network, config.setup.task.ways)
-  rates: dict[str, Any] = {"rate": (config.low_learning_rate, config.high_learning_rate), "gradient": config.gradient}
+  rates: dict[str, Any] = {
+    "learning_rate": (config.low_learning_rate, config.high_learning_rate),
+    "gradient": config.gradient,
+  }
 
   def learner(steps, policy):
     return meta_sgd(network, steps, encoder=encoder, policy=policy, **rates, **start)

@@ -135,7 +135,7 @@ def test_what_cannot_be_fine_tuned_is_refused(command, tmp_path):
   for flags, said in (
     ([str(tmp_path)], "expected the folder of a run"),
     ([str(tmp_path), "--labels", "0"], "expected --labels above 0, got 0.0"),
-    ([str(tmp_path), "--learning-rates", "-1"], "expected --rates above 0, got -1.0"),
+    ([str(tmp_path), "--learning-rates", "-1"], "expected --learning-rates above 0, got -1.0"),
   ):
     status, _, error = command(fine_tune, *flags)
     assert status == 2 and said in error and error.count("\n") == 1
