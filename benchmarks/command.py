@@ -28,7 +28,7 @@ class Tasks(NamedTuple):
   tasks: int = 8
   """Tasks a step, 5-way 1-shot."""
   queries: int = 15
-  """Query pictures of each class."""
+  """Query images of each class."""
   filters: int = 64
   """Of each of conv4's layers."""
 

@@ -97,7 +97,7 @@ def main(
   Records are kept in place of those of the same settings.
 
   Args:
-    losses: info_nce, of as many pairs as rows; nt_xent, of half as many pictures.
+    losses: info_nce, of as many pairs as rows; nt_xent, of half as many images.
     rows: of a tower.
     width: values of a row.
     peers: measure the peers, where they are installed.

@@ -67,7 +67,7 @@ def _size(shape: str, of_results) -> int:
 
 
 def contrastive(rows: int, filters: int) -> dict[str, tuple[Learner, Batch]]:
-  """`{name: (learner, batch)}` of SimCLR and CLIP on pictures of 32 pixels."""
+  """`{name: (learner, batch)}` of SimCLR and CLIP on images of 32 pixels."""
   random, encoder = np.random.default_rng(0), conv4(filters, downsample="stride", pool="mean")
   images, tokens = random.random((rows, 32, 32, 3), np.float32), random.integers(1, 511, (rows, 16)).astype(np.int32)
   tokens[:, -1] = 511  # the end of the text
@@ -144,7 +144,7 @@ def main(
     devices: how many, each in a process of its own.
     few_shot: the tasks of a step, over all devices.
     inner_steps: of the inner loop.
-    rows: pictures of a step of SimCLR and CLIP, over all devices.
+    rows: images of a step of SimCLR and CLIP, over all devices.
     timing: of the rounds, which alternate between the ways to differentiate.
     here: measure on the devices of this process instead, such as several GPUs, and print JSON.
   """

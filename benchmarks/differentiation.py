@@ -50,10 +50,10 @@ def optimizer_of(network: str, name: str) -> optax.GradientTransformation:
   return optax.sgd(rate) if name == "sgd" else optax.adam(rate, eps_root=1e-8)
 
 
-def pictures(**task: int) -> Episode:
+def images(**task: int) -> Episode:
   """A batch of tasks of characters, in noise.
 
-  Where pictures share a background, thousands of activations share one value, and a rounding that takes it across the
+  Where images share a background, thousands of activations share one value, and a rounding that takes it across the
   kink of a ReLU changes the gradient in the second digit: no two libraries would agree in float32.
   """
   drawn = next(episodes_of(load("glyphs", "train"), **task)())

@@ -1,4 +1,4 @@
-"""The claim: ANIL, which embeds each picture once, is no slower with ten steps of its head than with five.
+"""The claim: ANIL, which embeds each image once, is no slower with ten steps of its head than with five.
 
     python -m benchmarks.head_alone --record     # writes benchmarks/results/head_alone.json
 

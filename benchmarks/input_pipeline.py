@@ -4,7 +4,7 @@ are taken on the device faster than by tf.image on the same cores.
 python -m benchmarks.input_pipeline --record     # writes benchmarks/results/input_pipeline.json
 
 About two minutes on 2 CPU cores. The trainer is second-order MAML, conv4-64, one inner step; the views are SimCLR's of
-small photographs, of pictures of 32 and 96 pixels.
+small photographs, of images of 32 and 96 pixels.
 """
 
 import itertools
@@ -39,15 +39,15 @@ def pipeline_tasks_per_second(
 
 
 def views_per_second(size: int, batch_size: int, rounds: int, seconds: float) -> dict[str, list[float]]:
-  """Views per second of pictures of `size` x `size`, by metajax on the device and by tf.image in tf.data."""
+  """Views per second of images of `size` x `size`, by metajax on the device and by tf.image in tf.data."""
   from benchmarks import tensorflow_views  # after metajax.data, which keeps TensorFlow quiet and off accelerators
 
-  pictures = np.random.default_rng(0).random((batch_size, size, size, 3), np.float32)
+  images = np.random.default_rng(0).random((batch_size, size, size, 3), np.float32)
   view = simclr_cifar()
   run = compile_program(
-    lambda key, x: augment_batch(view, jax.random.wrap_key_data(key), x), np.zeros(2, np.uint32), pictures
+    lambda key, x: augment_batch(view, jax.random.wrap_key_data(key), x), np.zeros(2, np.uint32), images
   )
-  stream = tensorflow_views.views(pictures, batch_size)
+  stream = tensorflow_views.views(images, batch_size)
   found = alternate({"views": run, "tf.image views": lambda: next(stream)}, rounds, seconds)
   return {name: [batch_size * rate for rate in rates] for name, rates in found.items()}
 
@@ -69,11 +69,11 @@ def main(
     data: a data set, as for `metajax.data.load`.
     split: its part.
     ways: classes a task.
-    shots: support pictures of each class.
-    queries: query pictures of each class.
+    shots: support images of each class.
+    queries: query images of each class.
     tasks: tasks a batch.
-    view_sizes: sides of the pictures that views are taken of.
-    view_batch: pictures whose views are taken together.
+    view_sizes: sides of the images that views are taken of.
+    view_batch: images whose views are taken together.
     timing: of the rounds, each from a step of its own.
   """
   task = {"ways": ways, "shots": shots, "queries": queries, "tasks": tasks}

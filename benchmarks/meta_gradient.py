@@ -28,11 +28,11 @@ from benchmarks.differentiation import (
   EXACT,
   MODES,
   RATES,
+  images,
   inner_gradient,
   meta_gradient,
   network_of,
   optimizer_of,
-  pictures,
 )
 from benchmarks.step import alternate, compile_program
 from metajax import gradient_steps
@@ -52,9 +52,9 @@ class Task(NamedTuple):
   ways: int = 5
   """Classes a task."""
   shots: int = 1
-  """Support pictures of each class."""
+  """Support images of each class."""
   queries: int = 15
-  """Query pictures of each class."""
+  """Query images of each class."""
 
 
 class Size(NamedTuple):
@@ -228,7 +228,7 @@ def main(
     task, size = task._replace(tasks=2, queries=3), size._replace(filters=8, width=32)
   available = peers_available() if peers else False
   machine = _machine(clock, peak_size)
-  batch = pictures(**task._asdict())
+  batch = images(**task._asdict())
   for network, optimizer, count in itertools.product(networks, optimizers, steps):
     setting = {"benchmark": "meta_gradient", "network": network, "optimizer": optimizer, "inner_steps": count}
     setting |= {**task._asdict(), **size.of(network), **machine}

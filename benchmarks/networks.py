@@ -1,4 +1,4 @@
-"""A small transformer over pictures, in plain JAX: what an inner loop meets beside convolutions."""
+"""A small transformer over images, in plain JAX: what an inner loop meets beside convolutions."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ TOKENS, HEADS = 16, 4
 
 
 def transformer(blocks: int = 4, width: int = 128, *, remat: bool = False) -> Network:
-  """A pre-norm transformer on a picture read row by row as 16 tokens, averaged over them: `[n, h, w, c] -> [n, width]`.
+  """A pre-norm transformer on an image read row by row as 16 tokens, averaged over them: `[n, h, w, c] -> [n, width]`.
 
   Args:
     blocks: of attention (4 heads, no bias) and a perceptron (4 times as wide, GELU in its tanh form).
@@ -17,13 +17,13 @@ def transformer(blocks: int = 4, width: int = 128, *, remat: bool = False) -> Ne
     remat: keep only the inputs of each block for the backward pass.
 
   Raises:
-    ValueError: at init, if a picture's values do not divide by 16.
+    ValueError: at init, if an image's values do not divide by 16.
   """
 
   def init(key, images):
     values = images[0].size
     if values % TOKENS:
-      raise ValueError(f"expected pictures whose values divide by {TOKENS}, got {images.shape[1:]}")
+      raise ValueError(f"expected images whose values divide by {TOKENS}, got {images.shape[1:]}")
     matrix = lambda key, rows, columns: jax.random.normal(key, (rows, columns)) / rows**0.5
     norm = lambda: {"scale": jnp.ones(width), "bias": jnp.zeros(width)}
     keys = iter(jax.random.split(key, 2 + 4 * blocks))

@@ -41,7 +41,7 @@ def peers(
   Args:
     network: "conv4" or "transformer".
     params: of `with_head(network, linear(ways))`.
-    episodes: a batch of tasks of square pictures `[tasks, n, size, size, 1]`.
+    episodes: a batch of tasks of square images `[tasks, n, size, size, 1]`.
     inner: the inner loop.
     threads: how many PyTorch may use.
     double: compute in 64 bits.
@@ -49,7 +49,7 @@ def peers(
   torch.set_num_threads(threads)
   device = "cuda" if torch.cuda.is_available() else "cpu"
   module = {"conv4": _conv4, "transformer": _Transformer}[network](params).to(device)
-  tasks = [x for examples in episodes for x in (_pictures(network, examples.inputs), _classes(examples.labels))]
+  tasks = [x for examples in episodes for x in (_images(network, examples.inputs), _classes(examples.labels))]
   if double:
     module, tasks = module.double(), [x.double() if x.is_floating_point() else x for x in tasks]
   tasks = [x.to(device) for x in tasks]
@@ -196,10 +196,10 @@ def _task_loss(module, inner):
   return task_loss
 
 
-def _pictures(network, images):
+def _images(network, images):
   """`[tasks, n, size, size, 1]`; for conv4 the other way round, as its kernels are, with the channel first.
 
-  XLA pads an even side at its end and PyTorch at both ends: with a stride of 2 the two agree on turned pictures, so
+  XLA pads an even side at its end and PyTorch at both ends: with a stride of 2 the two agree on turned images, so
   that PyTorch's own padding serves.
   """
   images = torch.tensor(np.asarray(images))

@@ -13,15 +13,15 @@ CHANGES = (  # of strength 0.5
 )
 
 
-def views(pictures: np.ndarray, batch_size: int):
-  """An endless iterator of batches of views of pictures `[n, h, w, 3]` in [0, 1], drawn on all cores."""
-  dataset = tf.data.Dataset.from_tensor_slices(pictures).repeat()
+def views(images: np.ndarray, batch_size: int):
+  """An endless iterator of batches of views of images `[n, h, w, 3]` in [0, 1], drawn on all cores."""
+  dataset = tf.data.Dataset.from_tensor_slices(images).repeat()
   dataset = dataset.map(_view, num_parallel_calls=tf.data.AUTOTUNE, deterministic=False)
   return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
 
 
-def _view(picture):
-  shape = tf.shape(picture)
+def _view(image):
+  shape = tf.shape(image)
   begin, size, _ = tf.image.sample_distorted_bounding_box(
     shape,
     tf.zeros([0, 0, 4]),
@@ -31,17 +31,17 @@ def _view(picture):
     max_attempts=10,
     use_image_if_no_bounding_boxes=True,
   )
-  part = tf.image.resize(tf.slice(picture, begin, size), shape[:2], "bilinear", antialias=True)
-  part = tf.ensure_shape(tf.image.random_flip_left_right(part), picture.shape)
+  part = tf.image.resize(tf.slice(image, begin, size), shape[:2], "bilinear", antialias=True)
+  part = tf.ensure_shape(tf.image.random_flip_left_right(part), image.shape)
   part = tf.cond(tf.random.uniform([]) < 0.8, lambda: _jittered(part), lambda: part)
   grey = lambda: tf.tile(tf.image.rgb_to_grayscale(part), [1, 1, 3])
   return tf.cond(tf.random.uniform([]) < 0.2, grey, lambda: part)
 
 
-def _jittered(picture):
+def _jittered(image):
   """Brightness, contrast, saturation and hue in random order."""
-  shape, order = picture.shape, tf.random.shuffle(tf.range(4))
+  shape, order = image.shape, tf.random.shuffle(tf.range(4))
   for i in range(4):
-    changed = tf.switch_case(order[i], [functools.partial(change, picture) for change in CHANGES])
-    picture = tf.ensure_shape(tf.clip_by_value(changed, 0.0, 1.0), shape)
-  return picture
+    changed = tf.switch_case(order[i], [functools.partial(change, image) for change in CHANGES])
+    image = tf.ensure_shape(tf.clip_by_value(changed, 0.0, 1.0), shape)
+  return image

@@ -63,8 +63,8 @@ def main(
   Args:
     folders: the runs' folders.
     ways: classes of a test task; by default those of the first run's first test setting.
-    shots: support pictures of each class; by default likewise.
-    queries: query pictures of each class.
+    shots: support images of each class; by default likewise.
+    queries: query images of each class.
     data: other data, as for a run's own --data.
     split: a named split of the data's classes; the first run's own by default, where the data are its.
     tasks: test tasks.

@@ -1,4 +1,4 @@
-"""Fine-tunes what pretraining or a CLIP learned of pictures with few labels, beside the same network from scratch.
+"""Fine-tunes what pretraining or a CLIP learned of images with few labels, beside the same network from scratch.
 
 python -m experiments.fine_tune runs/simclr-cifar10-* --labels 0.01 0.1 --steps 300     # 48.6 and 56.1, from scratch
 # 40.5 and 44.0; 20 minutes on 1 CPU core
@@ -55,8 +55,8 @@ class Pretrained(NamedTuple):
     variant: what sets it apart.
     encoder: the part that is kept.
     starts: its params and state, of each seed.
-    parts: the labelled pictures.
-    data: which pictures.
+    parts: the labelled images.
+    data: which images.
     run: the run that they are of.
   """
 
@@ -76,8 +76,8 @@ class Recipe(NamedTuple):
     learning_rate: at its highest.
     weight_decay: of AdamW.
     steps: of training.
-    batch_size: pictures in a step, at most as many as there are.
-    validations: how often the accuracy on validation pictures is looked at.
+    batch_size: images in a step, at most as many as there are.
+    validations: how often the accuracy on validation images is looked at.
   """
 
   learning_rate: float
@@ -102,19 +102,19 @@ def main(
 ):
   """Fine-tunes pretrained networks with a share of the labels, and trains the same network from scratch.
 
-  Both are trained with the same recipe on the same pictures, at each of several learning rates; the rate and the step
-  are those of the best accuracy on validation pictures. Runs that differ in their seed are told apart by an interval
+  Both are trained with the same recipe on the same images, at each of several learning rates; the rate and the step
+  are those of the best accuracy on validation images. Runs that differ in their seed are told apart by an interval
   over seeds.
 
   Args:
     folders: the runs' folders, of one experiment.
-    labels: shares of the labelled training pictures, the same of every class.
+    labels: shares of the labelled training images, the same of every class.
     learning_rates: of AdamW, to choose from.
     weight_decay: of AdamW.
     steps: of training.
-    batch_size: pictures in a step.
-    validations: how often the accuracy on validation pictures is looked at.
-    devices: devices to share the pictures of a step; by default as many as divide them.
+    batch_size: images in a step.
+    validations: how often the accuracy on validation images is looked at.
+    devices: devices to share the images of a step; by default as many as divide them.
     fsdp: share the parameters and the optimizer's state between the devices too.
     record: write the records to experiments/results and rebuild experiments/README.md.
     modules: of experiments of one's own, which the runs may be of: they are imported.
@@ -149,7 +149,7 @@ def _with_labels(share: float, first: Pretrained, tuned: list[Network], recipes:
   parts, data, measured = first.parts, first.data, []
   some = split_within_classes(parts.train, (share,), seed=0)[0] if share < 1 else parts.train
   recipes = [recipe._replace(batch_size=min(recipe.batch_size, len(some.labels))) for recipe in recipes]
-  print(f"\n{100 * share:g}% of the labels, {len(some.labels):,} pictures: accuracy on {len(parts.test.labels):,}")
+  print(f"\n{100 * share:g}% of the labels, {len(some.labels):,} images: accuracy on {len(parts.test.labels):,}")
   own = first.name, (*first.variant, "fine-tuned")
   for (name, variant), encoders in ((own, tuned), (("from scratch", ()), [first.encoder] * len(tuned))):
     said = {**about(data, parts), "labels": share, "seed": first.run.training.seed}
@@ -167,20 +167,20 @@ def _read(folder: Path, modules: Sequence[str]) -> Pretrained:
   if not kept:
     given = f"got one of {run.module.__name__} in {str(folder)!r}"
     raise ValueError(f"expected a run of pretraining or of CLIP, {given}")
-  read = _pictures_of_clip if isinstance(kept[0], Transfer) else _pretrained
+  read = _images_of_clip if isinstance(kept[0], Transfer) else _pretrained
   return read(run, experiment, kept[0])
 
 
 def _pretrained(run: FinishedRun, experiment: Experiment, kept: FrozenFeatures) -> Pretrained:
   states = states_of(run, experiment.learner, experiment.optimizer, experiment.train_batches, best=False)
   starts, encoder = [(one.params["encoder"], one.state["encoder"]) for one in states], kept.encoder
-  if not isinstance(encoder, Network):  # of pictures, beside others
+  if not isinstance(encoder, Network):  # of images, beside others
     first = next(iter(encoder))
     encoder, starts = encoder[first], [(params[first], state[first]) for params, state in starts]
   return Pretrained(kept.name, (), encoder, starts, kept.parts(), kept.setup.data, run)
 
 
-def _pictures_of_clip(run: FinishedRun, experiment: Experiment, kept: Transfer) -> Pretrained:
+def _images_of_clip(run: FinishedRun, experiment: Experiment, kept: Transfer) -> Pretrained:
   parts, data = kept.data().probes, kept.setup.data
   if parts is None:
     given = f"got one on {data.data} in {str(run.folder)!r}"
@@ -190,7 +190,7 @@ def _pictures_of_clip(run: FinishedRun, experiment: Experiment, kept: Transfer) 
   example = example_of(model, data, tokenizer, run.configuration["channels"])
   batches = lambda seed: lambda start=0, shard=(0, 1): iter([example])
   states = states_of(run, experiment.learner, experiment.optimizer, batches, best=False)
-  starts = [(one.params["picture"]["encoder"], one.state["picture"]["encoder"]) for one in states]
+  starts = [(one.params["image"]["encoder"], one.state["image"]["encoder"]) for one in states]
   return Pretrained(kept.name, kept.variant, kept.encoder, starts, parts, data, run)
 
 
@@ -206,7 +206,7 @@ def _measured(name: str, encoders, some, parts: Parts, recipes) -> tuple[Score, 
 
 
 def _tuned(encoder, some, parts: Parts, recipe: Recipe, seed: int):
-  """The best accuracy on validation pictures, the score on test pictures of those params, and the recipe."""
+  """The best accuracy on validation images, the score on test images of those params, and the recipe."""
   learner = supervised(encoder)
   view = compose(random_resized_crop(area=(0.4, 1.0)), flip()) if some.images.shape[-1] == 3 else None
   trained = with_augmentation(learner, view) if view else learner  # characters have no mirror
@@ -223,7 +223,7 @@ def _tuned(encoder, some, parts: Parts, recipe: Recipe, seed: int):
 
 
 def _accuracy(encoder, classes: int) -> Callable:
-  """`(params, state, source) -> which of its pictures the network's own head has right`."""
+  """`(params, state, source) -> which of its images the network's own head has right`."""
   network = with_head(encoder, linear(classes))
   answer = lambda params, state, x: network.apply(params, state, x, train=False)[0]
 

@@ -19,7 +19,7 @@ class Config(NamedTuple):
   """Pretraining by generating: what comes next, or what is hidden, and what frozen features are worth."""
 
   model: Model = "mae"
-  """Of texts gpt, of pictures image_gpt or mae."""
+  """Of texts gpt, of images image_gpt or mae."""
   transformer: Transformer = Transformer()
   text: Text = Text()
   pixels: Pixels = Pixels()

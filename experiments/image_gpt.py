@@ -1,4 +1,4 @@
-"""Image GPT (Chen et al. 2020): pictures pixel by pixel, and what the features of its best layer are worth.
+"""Image GPT (Chen et al. 2020): images pixel by pixel, and what the features of its best layer are worth.
 
 python -m experiments.image_gpt --budget cpu
   # glyphs: 0.62 bits a pixel (independent pixels 1.32), probe 32.1, random encoder 6.7: 15 min on 1 core
@@ -45,7 +45,7 @@ PRESETS = {
 
 
 def build(config: Config) -> rep.Experiment:
-  """An image GPT, whose layer is chosen by validation pictures."""
+  """An image GPT, whose layer is chosen by validation images."""
   return image_gpt_experiment(config.setup, config.transformer, config.pixels, config.sampling)
 
 

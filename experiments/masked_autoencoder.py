@@ -1,4 +1,4 @@
-"""Masked autoencoders (arXiv:2111.06377): pictures from a quarter of their patches, and what frozen features are worth.
+"""Masked autoencoders (arXiv:2111.06377): images from a quarter of their patches, and what frozen features are worth.
 
 python -m experiments.masked_autoencoder --budget cpu
   # glyphs: error of hidden patches 0.24 (mean patch 0.36), probe 33.4, random encoder 12.1: 18 min on 1 core

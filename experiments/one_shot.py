@@ -74,7 +74,7 @@ def main(
   set_precision([one.run for one in found])
   sizes = sorted({one.setup.data.size for one in found})
   if len(sizes) > 1:
-    raise ValueError(f"expected runs on pictures of one size, got {' and '.join(map(str, sizes))} pixels")
+    raise ValueError(f"expected runs on images of one size, got {' and '.join(map(str, sizes))} pixels")
   own = found[0].setup.data
   own = own._replace(data=data or own.data, split=split or ("" if data else own.split), download=download)
   batches, where = _drawn(own, found, ways, runs, seed) if fixed is None else (

@@ -19,10 +19,10 @@ from experiments.families.pretext.data import ClipFlags, load_recorded
 from experiments.families.pretext.tasks import (
   Asked,
   OfClips,
-  OfPictures,
+  OfImages,
   Tiles,
   asked_of_clips,
-  asked_of_pictures,
+  asked_of_images,
   of_crops,
 )
 from experiments.families.representation.experiment import parts_of
@@ -31,14 +31,14 @@ from metajax.data import examples, recordings
 from metajax.experiment.bounds import Bounds
 from metajax.learners import answers, pretext, supervised
 
-Task = Literal[OfPictures, OfClips, "supervised"]
+Task = Literal[OfImages, OfClips, "supervised"]
 
 
 class Config(NamedTuple):
   """Pretraining on invented labels, how well the network answers what it was asked, and what its features are worth."""
 
   task: Task = "rotation"
-  """What is asked: of pictures, of clips, or of sounds; supervised, for comparison: the true classes of pictures."""
+  """What is asked: of images, of clips, or of sounds; supervised, for comparison: the true classes of images."""
   hidden: Annotated[int, Bounds(0, 2**16)] = 128
   """Units of the head, which is left behind; 0: it is linear."""
   crops: bool = False
@@ -84,7 +84,7 @@ def asked_of(config: Config) -> Asked:
   """The task of a config by its name."""
   if config.task in get_args(OfClips):
     return asked_of_clips(cast(OfClips, config.task), config.clips)
-  return asked_of_pictures(cast(OfPictures, config.task), config.tiles)
+  return asked_of_images(cast(OfImages, config.task), config.tiles)
 
 
 def build(config: Config) -> rep.Experiment:

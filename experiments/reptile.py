@@ -25,7 +25,7 @@ class Config(NamedTuple):
   inner_steps: Steps = 5
   """Steps of the inner loop in training, each on a mini-batch."""
   inner_batch: Count = 10
-  """Pictures of a mini-batch in training; at test a step sees the whole support set."""
+  """Images of a mini-batch in training; at test a step sees the whole support set."""
   test_inner_steps: Steps = 50
   """Steps of the inner loop in validation and test."""
   network: fs.AdaptedHead = fs.AdaptedHead()

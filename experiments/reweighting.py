@@ -3,7 +3,7 @@
 python -m experiments.reweighting     # AUC of the weights 0.91; accuracy 73.1%, unweighted 63.0%; 80 s on 2 CPU cores
 
 The weights are the params of an ordinary Learner and the network its state, so `fit` trains both: each step takes a few
-weighted gradient steps from where the network is, and moves the weights so that the loss on a few pictures with labels
+weighted gradient steps from where the network is, and moves the weights so that the loss on a few images with labels
 to trust would have fallen more (learning to reweight, arXiv:1803.09050, with a weight kept for each example).
 """
 
@@ -37,11 +37,11 @@ class Config(NamedTuple):
   """Learns which labels to trust from a few clean ones, and compares networks trained with and without the weights."""
 
   ways: Annotated[int, Bounds(2, 339)] = 10
-  """Letters to tell apart, others for each seed, with 48 pictures each to train on and 24 to test on."""
+  """Letters to tell apart, others for each seed, with 48 images each to train on and 24 to test on."""
   wrong: Annotated[float, Bounds(0.01, 0.99)] = 0.4
   """Part of the labels that is replaced by another letter's, uniformly."""
   clean: Annotated[int, Bounds(1, 24)] = 10
-  """Pictures of each letter with labels to trust; every network that is compared has them too."""
+  """Images of each letter with labels to trust; every network that is compared has them too."""
   inner_steps: Steps = 4
   """Steps of gradient descent on the weighted loss, through which the weights are differentiated."""
   inner_learning_rate: Annotated[Positive, also("--inner-rate")] = 0.03
@@ -67,9 +67,9 @@ class Problem(NamedTuple):
 def reweighting(network: Network, adapt: Adapt, examples: int) -> Learner:
   """Learns the logits of the weights of so many examples; the state is the network that the weighted loss trains.
 
-  A batch is one task, `[1, ...]`: mini-batches `[steps, n, ...]` of pictures and their rows, and the clean pictures.
+  A batch is one task, `[1, ...]`: mini-batches `[steps, n, ...]` of images and their rows, and the clean images.
   """
-  classify = lambda state, pictures: network.apply(state, {}, pictures, train=True)[0]
+  classify = lambda state, images: network.apply(state, {}, images, train=True)[0]
 
   def init(key, batch):
     return jnp.zeros(examples), network.init(key, batch.query.inputs[0])[0]
@@ -79,7 +79,7 @@ def reweighting(network: Network, adapt: Adapt, examples: int) -> Learner:
 
     def weighted(state, noisy):
       weights = jax.nn.sigmoid(params[noisy.inputs["row"]])
-      return cross_entropy(classify(state, noisy.inputs["picture"]), weights[:, None] * noisy.labels)
+      return cross_entropy(classify(state, noisy.inputs["image"]), weights[:, None] * noisy.labels)
 
     state, path = adapt(weighted, state, noisy)
     return cross_entropy(classify(state, clean.inputs), clean.labels), (state, {"weighted_loss": path.mean()})
@@ -128,7 +128,7 @@ def _compared(config: Config, network: Network, problem_of: Callable, trained: T
     scores |= compare(train, config.compared_steps, found.noisy, weights, *found[1:4], seed)
     for name, score in scores.items():
       values.setdefault(name, []).append(score)
-  print(f"\n{config.ways} letters, {config.clean} clean pictures each, {config.wrong:.0%} of other labels wrong; mean "
+  print(f"\n{config.ways} letters, {config.clean} clean images each, {config.wrong:.0%} of other labels wrong; mean "
         f"over {seeds} seeds")  # fmt: skip
   about: dict[str, Any] = {
     "data": "glyphs",
@@ -173,7 +173,7 @@ def mini_batches(noisy: Examples, clean: Examples, steps: int, seed: int, size: 
   def batches(start=0, shard=(0, 1)):
     for step in itertools.count(start):
       rows = np.random.default_rng([seed, 1, step]).integers(0, len(noisy.labels), (1, steps, size))
-      support = Examples({"row": rows, "picture": noisy.inputs[rows]}, noisy.labels[rows])
+      support = Examples({"row": rows, "image": noisy.inputs[rows]}, noisy.labels[rows])
       yield Episode(support, jax.tree.map(lambda x: x[None], clean))
 
   return batches
@@ -195,7 +195,7 @@ def compare(
     ("learned weights", weights, steps),
     ("unweighted", np.ones_like(weights), steps),
     ("unweighted, a fifth of the steps", np.ones_like(weights), -(-steps // 5)),
-    ("clean pictures alone", np.zeros_like(weights), steps),
+    ("clean images alone", np.zeros_like(weights), steps),
     ("wrong labels left out", np.float32(~is_wrong), steps),
   ):
     given = np.append(given, np.ones(len(clean.labels), np.float32))
@@ -210,7 +210,7 @@ def train_and_test(
 ) -> jax.Array:
   """The accuracy after steps of Adam on the weighted loss: an Adapt is a training loop, too."""
   key, rows_key = jax.random.split(jax.random.key(seed))
-  classify = lambda params, pictures: network.apply(params, {}, pictures, train=True)[0]
+  classify = lambda params, images: network.apply(params, {}, images, train=True)[0]
   each = lambda params, rows: (classify(params, data.inputs[rows]), weights[rows, None] * data.labels[rows])
   weighted = lambda params, rows: cross_entropy(*each(params, rows))
   adapt = gradient_steps(optax.adam(1e-3), steps, gradient="first_order", per_step=True)
@@ -228,7 +228,7 @@ def _draw(problem_of: Callable, folder: Path, trained: Trained, records: list[di
   with drawing(histogram, 6.4, 3.2) as figure:
     axes, kinds = figure.subplots(), {"label": ["right label", "wrong label"], "color": [BLUE, VERMILION]}
     axes.hist([weights[~is_wrong], weights[is_wrong]], np.linspace(0, 1, 21), **kinds)
-    axes.set(xlabel="learned weight", ylabel="pictures", title="What was learned of right and of wrong labels")
+    axes.set(xlabel="learned weight", ylabel="images", title="What was learned of right and of wrong labels")
     axes.legend()
   noisy, is_wrong, _, _, names = problems[0]
   least = np.argsort(weights_of(trained.states[0]))[:24]

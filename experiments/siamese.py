@@ -20,13 +20,13 @@ class Config(NamedTuple):
   """Siamese networks on few-shot classification; --ways, --shots, --queries and --tasks are not used."""
 
   batch_size: Count = 128
-  """Pairs in a step; with --drawn batch, pictures."""
+  """Pairs in a step; with --drawn batch, images."""
   drawn: Drawn = "given"
   """Whether pairs are given, half of one class, or all pairs of a batch are taken."""
   each: TwoOrMore = 4
-  """With --drawn batch, pictures of each class in a step."""
+  """With --drawn batch, images of each class in a step."""
   one_example: bool = False
-  """Without labels: a pair of one class is two distortions of one picture."""
+  """Without labels: a pair of one class is two distortions of one image."""
   centre: bool = False
   """Bring each character to the middle and to one size before the network sees it."""
   network: fs.Embedding = fs.Embedding()
@@ -70,7 +70,7 @@ def _check(config: Config):
   if config.drawn == "batch" and config.one_example:
     raise ValueError("expected --drawn batch without --one-example, which is of given pairs")
   if config.drawn == "batch" and config.each > config.batch_size // 2:
-    raise ValueError(f"expected --each to be at most half of the {config.batch_size} pictures, got {config.each}")
+    raise ValueError(f"expected --each to be at most half of the {config.batch_size} images, got {config.each}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""SimCLR (arXiv:2002.05709): pretraining on views of unlabelled pictures, then a linear probe, neighbours, few shots.
+"""SimCLR (arXiv:2002.05709): pretraining on views of unlabelled images, then a linear probe, neighbours, few shots.
 
 python -m experiments.simclr --budget cpu --seeds 3     # glyphs: probe 48.8, neighbours 34.7, 7 min on 1 core
 python -m experiments.simclr --data cifar10 --budget cpu_photos     # probe 55.7, neighbours 53.8: 46 min on 1 core
@@ -18,7 +18,7 @@ Recipe = Literal["auto", "simclr", "simclr_cifar", "handwriting"]
 
 
 class Config(NamedTuple):
-  """SimCLR on unlabelled pictures, and what its frozen features are worth."""
+  """SimCLR on unlabelled images, and what its frozen features are worth."""
 
   hidden: Width = 2048
   """Units of the projection head."""

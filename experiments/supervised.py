@@ -25,7 +25,7 @@ class Config(NamedTuple):
   used."""
 
   batch_size: Count = 128
-  """Pictures in a step."""
+  """Images in a step."""
   head_learning_rate: Annotated[Positive, also("--head-rate")] = 0.01
   """Rate of Adam, for heads on frozen features."""
   head_steps: Steps = 100

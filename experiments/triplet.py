@@ -20,7 +20,7 @@ class Config(NamedTuple):
   classes: TwoOrMore = 32
   """Classes in a step."""
   each: TwoOrMore = 4
-  """Pictures of each class in a step; with --negatives given, classes * each triplets are drawn."""
+  """Images of each class in a step; with --negatives given, classes * each triplets are drawn."""
   negatives: Negatives = "semi_hard"
   """How negatives are chosen: given with the triplets, or hard or semi-hard ones of a batch."""
   margin: ZeroOrMore = 0.2

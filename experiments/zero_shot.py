@@ -1,4 +1,4 @@
-"""Names pictures with sentences of one's own, by a CLIP that was trained here or that came from elsewhere.
+"""Names images with sentences of one's own, by a CLIP that was trained here or that came from elsewhere.
 
 python -m experiments.zero_shot runs/clip-flickr8k-* --classes "a dog in the water" "people at a party" --images photos
 python -m experiments.zero_shot clip-vit-base-patch32 --classes cat dog --templates "a photo of a {}." --images photos
@@ -20,8 +20,8 @@ from experiments import clip
 from experiments.families.image_text.experiment import example_of, learner_of, optimizer_of
 from metajax import checks
 from metajax.data import load_tokenizer
-from metajax.data.files.folder import picture_names
-from metajax.data.files.image_file import BrokenPicture, read_picture
+from metajax.data.files.folder import image_names
+from metajax.data.files.image_file import UnreadableImage, read_image
 from metajax.evaluate import class_embeddings, features, prompts
 from metajax.experiment import command, read_run, records, states_of
 from metajax.experiment.bounds import Bounds, Count
@@ -32,7 +32,7 @@ from metajax.networks import load_clip
 from metajax.report import write_whole
 from metajax.types import Examples, Learner, Preprocessing
 
-BATCH = 64  # pictures
+BATCH = 64  # images
 
 
 class Model(NamedTuple):
@@ -41,10 +41,10 @@ class Model(NamedTuple):
   Attributes:
     learner, params, state: what was learned.
     tokenize: texts to tokens.
-    size: side of a picture, in pixels.
-    channels: of a picture, 1 or 3.
-    inverted: whether ink is 1 and its ground 0, as in glyphs, where pictures of one's own are on white.
-    preprocessing: what published weights want; None: pictures are squashed, as in training.
+    size: side of an image, in pixels.
+    channels: of an image, 1 or 3.
+    inverted: whether ink is 1 and its ground 0, as in glyphs, where images of one's own are on white.
+    preprocessing: what published weights want; None: images are squashed, as in training.
   """
 
   learner: Learner
@@ -67,19 +67,19 @@ def main(
   top: Count = 3,
   output: Path | None = None,
 ):
-  """Says of every picture in a folder which of some classes it is the likeliest to be of, by their names alone.
+  """Says of every image in a folder which of some classes it is the likeliest to be of, by their names alone.
 
-  Prints a table: a line a picture, with its likeliest classes and their shares in percent. Files that cannot be read
-  are named below it, and are no error as long as there is a picture.
+  Prints a table: a line an image, with its likeliest classes and their shares in percent. Files that cannot be read
+  are named below it, and are no error as long as there is an image.
 
   Args:
     model: a run of experiments.clip; or a folder or .safetensors file with CLIP's weights.
     classes: what they are called, in words or whole sentences.
-    images: the folder of the pictures, searched to the bottom; or one picture.
+    images: the folder of the images, searched to the bottom; or one image.
     templates: sentences with a place {} for the class, of which the mean is taken.
     tokenizer: of a model from elsewhere; by default the one in its folder.
-    image_size: side of the pictures that a model from elsewhere sees, if another than its own.
-    top: classes shown of each picture.
+    image_size: side of the images that a model from elsewhere sees, if another than its own.
+    top: classes shown of each image.
     output: a .csv file for the shares of all classes.
   """
   if len(classes) < 2 or len(set(classes)) < len(classes):
@@ -89,13 +89,13 @@ def main(
   if output is not None:
     output = checks.local_path("--output", output)
     records.check_writable(output.parent)
-  files = picture_names(images)
+  files = image_names(images)
   found = read(model, tokenizer, image_size)
   tokens = found.tokenize(texts)
   _check_distinct(tokens, texts, of_class)
-  shown, pictures, broken = _read_pictures(images, files, found)
+  shown, pixels, broken = _read_images(images, files, found)
   names = class_embeddings(found.learner.embed, found.params, found.state, tokens, of_class)
-  embedded = features(found.learner.embed, found.params, found.state, _batches(pictures, found.inverted)).inputs
+  embedded = features(found.learner.embed, found.params, found.state, _batches(pixels, found.inverted)).inputs
   shares = _softmax(np.exp(found.params["log_scale"]) * embedded @ names.T)
   _tell(shown, classes, shares, min(top, len(classes)))
   if broken:
@@ -125,7 +125,7 @@ def read(path: Path, tokenizer: Path | None = None, image_size: int | None = Non
   if words.vocabulary != found.towers.vocabulary:
     raise ValueError(f"expected a tokenizer of {found.towers.vocabulary} tokens, got one of {words.vocabulary}")
   tokenize = lambda texts: words(texts, found.towers.length)
-  state, pixels = {"picture": {}, "text": {}}, found.towers.pixels
+  state, pixels = {"image": {}, "text": {}}, found.towers.pixels
   learner = clip_learner(*found.networks)
   return Model(learner, found.params, state, tokenize, pixels, 3, preprocessing=found.preprocessing)
 
@@ -153,25 +153,25 @@ def _check_distinct(tokens, texts, of_class):
     raise ValueError(f"expected classes that the model can tell apart, got {texts[same[i]]!r} and {texts[i]!r}")
 
 
-def _read_pictures(images, files, found: Model):
-  """The names of the pictures that can be read, these, and the names of the others with the reason."""
-  shown, pictures, broken = [], [], []
+def _read_images(images, files, found: Model):
+  """The names of the images that can be read, these, and the names of the others with the reason."""
+  shown, pixels, broken = [], [], []
   for name in files:
     path = images / name if images.is_dir() else images
     try:
       how = {"size": found.size, "channels": found.channels, "preprocessing": found.preprocessing}
-      pictures.append(read_picture(os.fspath(path), **how))
+      pixels.append(read_image(os.fspath(path), **how))
       shown.append(name)
-    except BrokenPicture as error:
+    except UnreadableImage as error:
       broken.append(f"{name} ({error})")
-  if not pictures:
-    raise ValueError(f"expected a picture that can be read in {str(images)!r}, got {', '.join(broken[:5])}")
-  return shown, pictures, broken
+  if not pixels:
+    raise ValueError(f"expected an image that can be read in {str(images)!r}, got {', '.join(broken[:5])}")
+  return shown, pixels, broken
 
 
-def _batches(pictures, inverted):
-  for start in range(0, len(pictures), BATCH):
-    some = np.asarray(np.stack(pictures[start : start + BATCH]), np.float32) / np.float32(255)
+def _batches(images, inverted):
+  for start in range(0, len(images), BATCH):
+    some = np.asarray(np.stack(images[start : start + BATCH]), np.float32) / np.float32(255)
     yield Examples(1 - some if inverted else some, np.zeros(len(some), np.int32))
 
 

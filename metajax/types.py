@@ -149,19 +149,19 @@ class Learner(NamedTuple):
 
 
 class Preprocessing(NamedTuple):
-  """How a network's publisher made pictures ready for it: what `networks.load_clip` reads and `data.load` does.
+  """How a network's publisher made images ready for it: what `networks.load_clip` reads and `data.load` does.
 
-  A picture in RGB, 0 to 255, is resized, its middle cut out as a square, or black added around it where it is smaller,
+  An image in RGB, 0 to 255, is resized, its middle cut out as a square, or black added around it where it is smaller,
   and rounded; divided by 255 it is what a network is given, which itself takes `mean` off and divides by `deviation`.
 
   Attributes:
     pixels: side of the square that comes out.
     resize: "shortest", so that the shorter side has `side` pixels; "longest", so that the longer one has; or "squash",
-      so that both have, whatever the picture's shape.
+      so that both have, whatever the image's shape.
     side: in pixels; by default `pixels`.
-    interpolation: of Pillow, such as "bicubic"; a picture that shrinks is smoothed first.
-    mean, deviation: of the colours of the pictures that the network was trained on, in [0, 1].
-    fill: of what is added around a picture, 0 to 255.
+    interpolation: of Pillow, such as "bicubic"; an image that shrinks is smoothed first.
+    mean, deviation: of the colours of the images that the network was trained on, in [0, 1].
+    fill: of what is added around an image, 0 to 255.
     middle: how half a pixel is rounded where an odd number is cut off: "floor", down (transformers), or "even", to the
       even one (torchvision, open_clip).
   """

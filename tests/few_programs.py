@@ -34,7 +34,7 @@ def use(patch: pytest.MonkeyPatch):
   for module in (evaluators, transfer, _loop):
     patch.setattr(module, "start", begin)
   patch.setattr(drawing, "DOTS_PER_INCH", 32)
-  patch.setattr(figures, "PICTURES", 2)
+  patch.setattr(figures, "IMAGES", 2)
   patch.setattr(figures, "VIEWS", 1)
   patch.setattr(pretext, "SHOWN", 2)
   one_block.use(patch)

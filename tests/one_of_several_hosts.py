@@ -43,19 +43,19 @@ def waves(random):
   return Episode(Examples(x, np.sin(x + shift)), Examples(y, np.sin(y + shift)))
 
 
-def pictures(random, *shape):
+def random_images(random, *shape):
   return random.random((*shape, 8, 8, 3), np.float32)
 
 
 def episodes(random):
   labels = np.broadcast_to(np.eye(3, dtype=np.float32), (ROWS, 3, 3))
-  return Episode(*(Examples(pictures(random, ROWS, 3), labels) for _ in range(2)))
+  return Episode(*(Examples(random_images(random, ROWS, 3), labels) for _ in range(2)))
 
 
 def pairs(random):
   tokens = random.integers(1, 15, (ROWS, 6)).astype(np.int32)
   tokens[:, -1] = 15  # the end of the text
-  return Pair(pictures(random, ROWS), tokens)
+  return Pair(random_images(random, ROWS), tokens)
 
 
 def trainings():
@@ -66,7 +66,7 @@ def trainings():
   return {
     "maml": (maml(mlp([16, 16], 1), gradient_steps(optax.sgd(0.05), 2), loss=squared_error), sharing(waves)),
     "prototypical": (prototypical(flat), sharing(episodes)),
-    "simclr": (simclr(encoder, projection_head(16, 8), view), sharing(lambda random: pictures(random, ROWS))),
+    "simclr": (simclr(encoder, projection_head(16, 8), view), sharing(lambda random: random_images(random, ROWS))),
     "clip": (clip(flat, text), sharing(pairs)),
   }
 
@@ -89,7 +89,7 @@ def examples_in_order(start=0, shard=(0, 1)):
   for first in range(0, 13, 5):
     rows = np.arange(first, min(first + 5, 13))
     own = rows[host * len(rows) // hosts : (host + 1) * len(rows) // hosts]
-    images = np.stack([pictures(np.random.default_rng(row)) for row in rows])[own - first]
+    images = np.stack([random_images(np.random.default_rng(row)) for row in rows])[own - first]
     yield Examples(images, own)
 
 

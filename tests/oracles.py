@@ -410,14 +410,14 @@ def _recall(near, own):
   return np.mean((best & own).sum(-1) / best.sum(-1))
 
 
-def retrieval(pictures, texts, owner):
-  pictures = array(pictures, "n", "d")
-  texts = array(texts, "m", pictures.shape[1])
-  owner = whole(owner, len(texts), high=max(len(pictures), 1))
-  _finite(pictures, texts)
-  need(pictures.size and len(np.unique(owner)) == len(pictures))
-  own = owner[:, None] == np.arange(len(pictures))
-  near = unit(texts) @ unit(pictures).T
+def retrieval(images, texts, owner):
+  images = array(images, "n", "d")
+  texts = array(texts, "m", images.shape[1])
+  owner = whole(owner, len(texts), high=max(len(images), 1))
+  _finite(images, texts)
+  need(images.size and len(np.unique(owner)) == len(images))
+  own = owner[:, None] == np.arange(len(images))
+  near = unit(texts) @ unit(images).T
   return 100 * _recall(near, own), 100 * _recall(near.T, own.T)
 
 
@@ -437,37 +437,37 @@ def nearest_classes(known, labels, asked, k):
   return np.array(found)
 
 
-# Pictures as patches and as tokens.
+# Images as patches and as tokens.
 
 
-def patchify(pictures, patch):
-  pictures, patch = array(pictures, "n", "h", "w", "c"), whole(patch, low=1)
-  n, h, w, c = pictures.shape
+def patchify(images, patch):
+  images, patch = array(images, "n", "h", "w", "c"), whole(patch, low=1)
+  n, h, w, c = images.shape
   need(h % patch == 0 and w % patch == 0)
-  cut = [pictures[:, y : y + patch, x : x + patch] for y in range(0, h, patch) for x in range(0, w, patch)]
+  cut = [images[:, y : y + patch, x : x + patch] for y in range(0, h, patch) for x in range(0, w, patch)]
   return np.stack([x.reshape(n, patch * patch * c) for x in cut], 1) if cut else np.zeros((n, 0, patch * patch * c))
 
 
-def pictures_of(patches, patch):
+def unpatchify(patches, patch):
   patches, patch = array(patches, "n", "patches", "values"), whole(patch, low=1)
   n, count, values = patches.shape
   side, channels = round(count**0.5), values // patch**2
   need(side * side == count and channels * patch**2 == values)
-  pictures = np.zeros((n, side * patch, side * patch, channels))
+  images = np.zeros((n, side * patch, side * patch, channels))
   for i in range(count):
     y, x = i // side * patch, i % side * patch
-    pictures[:, y : y + patch, x : x + patch] = patches[:, i].reshape(n, patch, patch, channels)
-  return pictures
+    images[:, y : y + patch, x : x + patch] = patches[:, i].reshape(n, patch, patch, channels)
+  return images
 
 
-def quantized(pictures, palette):
+def quantized(images, palette):
   palette = array(palette, "colours", "c")
-  pictures = array(pictures, "n", "h", "w", palette.shape[1])
-  need(len(palette) and pictures.shape[1] == pictures.shape[2] and not ((pictures < 0) | (pictures > 1)).any())
+  images = array(images, "n", "h", "w", palette.shape[1])
+  need(len(palette) and images.shape[1] == images.shape[2] and not ((images < 0) | (images > 1)).any())
   _finite(palette)
-  distances = np.square(pictures[..., None, :] - palette).sum(-1)
+  distances = np.square(images[..., None, :] - palette).sum(-1)
   nearest = np.where(np.isnan(distances).any(-1), -2, distances.argmin(-1))
-  return nearest.reshape(len(pictures), pictures.shape[1] * pictures.shape[2])
+  return nearest.reshape(len(images), images.shape[1] * images.shape[2])
 
 
 def bigram(train, validation, test):

@@ -13,6 +13,6 @@ def coarse(monkeypatch):
 
 def opened(path) -> np.ndarray:
   """The pixels of a PNG file, 0 to 255."""
-  with Image.open(path) as picture:
-    assert picture.format == "PNG"
-    return np.asarray(picture.convert("RGB")).astype(int)
+  with Image.open(path) as image:
+    assert image.format == "PNG"
+    return np.asarray(image.convert("RGB")).astype(int)

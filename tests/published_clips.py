@@ -1,4 +1,4 @@
-"""Small CLIPs in the layouts of those who publish weights: their arrays, files, pictures and texts."""
+"""Small CLIPs in the layouts of those who publish weights: their arrays, files, images and texts."""
 
 import json
 
@@ -94,12 +94,12 @@ def changed(config, section, **values):
   return config | {section: said}
 
 
-def pictures():
+def images():
   return np.random.default_rng(1).random((2, 8, 8, 3)).astype(np.float32)
 
 
 def photo(height=30, width=45):
-  """A picture of uneven sides with edges, slopes and noise, uint8."""
+  """An image of uneven sides with edges, slopes and noise, uint8."""
   random = np.random.default_rng(2)
   rows, columns = np.mgrid[:height, :width]
   slopes = np.stack([4 * columns, 7 * rows, 3 * rows + 2 * columns], -1)

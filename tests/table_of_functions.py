@@ -12,7 +12,7 @@ from metajax import compose, evaluate, losses, predictors
 from metajax.evaluate.probes import neighbour_classes
 from metajax.types import Examples
 from metajax.views.palette import coloured, quantized
-from metajax.views.patches import patchify, pictures_of
+from metajax.views.patches import patchify, unpatchify
 
 ROWS, WAYS, WIDTH = 6, 3, 4
 
@@ -79,9 +79,9 @@ def classified(classes, inputs, labels):
   return found.cosines, found.top_1.mean
 
 
-def found_both_ways(pictures, texts, owner):
-  found = evaluate.retrieval(pictures, texts, owner, at=(1,))
-  return found["text_to_picture"][1].mean, found["picture_to_text"][1].mean
+def found_both_ways(images, texts, owner):
+  found = evaluate.retrieval(images, texts, owner, at=(1,))
+  return found["text_to_image"][1].mean, found["image_to_text"][1].mean
 
 
 def voted(known, labels, asked, k):
@@ -162,7 +162,7 @@ FUNCTIONS = {
   "retrieval": Function(
     found_both_ways,
     oracles.retrieval,
-    {"pictures": normal(WAYS, WIDTH), "texts": normal(ROWS, WIDTH), "owner": owners},
+    {"images": normal(WAYS, WIDTH), "texts": normal(ROWS, WIDTH), "owner": owners},
   ),
   "neighbour_classes": Function(
     voted,
@@ -174,12 +174,12 @@ FUNCTIONS = {
       "k": lambda rng: 3,
     },
   ),
-  "patchify": Function(patchify, oracles.patchify, {"pictures": normal(2, 4, 6, 3), "patch": lambda rng: 2}),
-  "pictures_of": Function(pictures_of, oracles.pictures_of, {"patches": normal(2, 9, 12), "patch": lambda rng: 2}),
+  "patchify": Function(patchify, oracles.patchify, {"images": normal(2, 4, 6, 3), "patch": lambda rng: 2}),
+  "unpatchify": Function(unpatchify, oracles.unpatchify, {"patches": normal(2, 9, 12), "patch": lambda rng: 2}),
   "quantized": Function(
-    lambda pictures, palette: quantized(pictures, palette, 3),
+    lambda images, palette: quantized(images, palette, 3),
     oracles.quantized,
-    {"pictures": share(2, 3, 3, 2), "palette": share(5, 2)},
+    {"images": share(2, 3, 3, 2), "palette": share(5, 2)},
   ),
   "bigram": Function(
     lambda **rows: _present(evaluate.bigram(**rows, vocabulary=5).log_prob, rows["test"]),

@@ -89,7 +89,7 @@ def regressions(seed, tasks=TASKS):
   return Episode(examples(4), examples(5))
 
 
-def pictures(seed):
+def image_episodes(seed):
   return episodes(seed, (16, 16, 1))
 
 
@@ -135,15 +135,15 @@ def written_tasks(seed):
   )
 
 
-def picture_pairs(seed):
-  support = pictures(seed).support
+def image_pairs(seed):
+  support = image_episodes(seed).support
   first = support.inputs.reshape(-1, 16, 16, 1)[:16]
   return Examples(Pair(first, first[::-1].copy()), one_hot(np.arange(16) % 2, 2))
 
 
 def bright(seed):
-  """Pictures in [0, 1]."""
-  return 1 / (1 + np.exp(-picture_pairs(seed).inputs.first))
+  """Images in [0, 1]."""
+  return 1 / (1 + np.exp(-image_pairs(seed).inputs.first))
 
 
 def recorded(seed, rows=16):
@@ -161,7 +161,7 @@ def dimmed(key, x):
   return x * jax.random.uniform(key)
 
 
-def shaken_picture(key, x):
+def shaken_image(key, x):
   return jnp.clip(shaken(key, x), 0, 1)
 
 
@@ -180,7 +180,7 @@ counts = lambda tokens: jax.nn.one_hot(tokens, 12).sum(0)
 text = with_preprocessing(bag, counts)
 module = on_pairs(mlp((7,), 1, jax.nn.tanh))
 classifier = with_head(encoder, linear(WAYS))
-# Of pictures of any size: their mean, and a weighted mean of their squares.
+# Of images of any size: their mean, and a weighted mean of their squares.
 mean_and_more = Network(
   lambda key, x: ({"weight": jnp.ones(())}, {}),
   lambda params, state, x, **_: (
@@ -226,9 +226,9 @@ LEARNERS = {
   "maml, regression": Row(
     maml(mlp((8,), 1, jax.nn.tanh), reverse, loss=squared_error), regressions, classifies=False, width=1
   ),
-  "maml, batch norm": Row(maml(convolutional, one_step, encoder=convolution), pictures, batch_norm=True, width=4),
+  "maml, batch norm": Row(maml(convolutional, one_step, encoder=convolution), image_episodes, batch_norm=True, width=4),
   "maml, batch norm of the support": Row(
-    maml(convolutional, one_step, encoder=convolution, policy="support"), pictures, batch_norm=True, width=4
+    maml(convolutional, one_step, encoder=convolution, policy="support"), image_episodes, batch_norm=True, width=4
   ),
   "maml, any ways": Row(
     maml(with_head(encoder, linear(1)), reverse, start=zero_init_head), episodes, width=1, any_ways=True
@@ -236,25 +236,25 @@ LEARNERS = {
   "anil": Row(anil(encoder, linear(WAYS), reverse), episodes, width=5),
   "anil, any ways": Row(anil(encoder, linear(1), reverse, start=zero_init_head), episodes, width=5, any_ways=True),
   "anil, batch norm of the support": Row(
-    anil(convolution, linear(WAYS), reverse, policy="support"), pictures, batch_norm=True, width=4
+    anil(convolution, linear(WAYS), reverse, policy="support"), image_episodes, batch_norm=True, width=4
   ),
   "reptile": Row(reptile(classifier, first_order, encoder=encoder), episodes, width=5),
   "reptile, mini-batches": Row(reptile(classifier, cut, minibatches=(3, 4)), episodes, width=WAYS, draws=True),
-  "reptile, batch norm": Row(reptile(convolutional, one_step), pictures, batch_norm=True, width=WAYS),
+  "reptile, batch norm": Row(reptile(convolutional, one_step), image_episodes, batch_norm=True, width=WAYS),
   "r2d2": Row(r2d2(encoder), episodes, width=5, any_ways=True),
-  "r2d2, batch norm of the support": Row(r2d2(convolution, policy="support"), pictures, batch_norm=True, width=4),
+  "r2d2, batch norm of the support": Row(r2d2(convolution, policy="support"), image_episodes, batch_norm=True, width=4),
   "supervised": Row(supervised(encoder), labelled, width=5, episodic=False, any_ways=True),
   "supervised, head by gradient": Row(
     supervised(encoder, partial(adapted_head, adapt=first_order)), labelled, width=5, episodic=False, any_ways=True
   ),
   "prototypical": Row(prototypical(encoder), episodes, width=5, any_ways=True),
-  "prototypical, batch norm": Row(prototypical(convolution), pictures, batch_norm=True, width=4),
+  "prototypical, batch norm": Row(prototypical(convolution), image_episodes, batch_norm=True, width=4),
   "prototypical, cosine": Row(prototypical(encoder, distance="cosine"), episodes, width=5, any_ways=True),
   "matching": Row(matching(encoder, scale=5.0), episodes, width=5, any_ways=True),
   "matching, full context": Row(matching(encoder, read_steps=2), episodes, width=5, ordered=True, any_ways=True),
   "relation": Row(relation(maps, module), episodes, width=5, any_ways=True),
   "siamese": Row(siamese(encoder), labelled_pairs, width=5, episodic=False, any_ways=True),
-  "siamese, batch norm": Row(siamese(convolution), picture_pairs, width=4, episodic=False, batch_norm=True),
+  "siamese, batch norm": Row(siamese(convolution), image_pairs, width=4, episodic=False, batch_norm=True),
   "siamese, pairs of a batch": Row(siamese(encoder, drawn="batch"), labelled, width=5, episodic=False, any_ways=True),
   "siamese, one example a class": without_labels(
     siamese(encoder, one_example=shaken),
@@ -294,7 +294,7 @@ LEARNERS = {
     any_ways=True,
   ),
   "simclr, batch norm": without_labels(
-    simclr(convolution, projection_head(5, 4), shaken_picture),
+    simclr(convolution, projection_head(5, 4), shaken_image),
     bright,
     width=4,
     batch_norm=True,
@@ -340,13 +340,13 @@ LEARNERS = {
     classifies=False,
     width=8,
     episodic=False,
-    tasks=pictures,
+    tasks=image_episodes,
   ),
   "masked autoencoder": without_labels(
     masked_autoencoder(vision_transformer(TINY, 4, pool="none", positions="sine_cosine"), patch_decoder(16, TINY), 4),
     bright,
     width=8,
-    tasks=pictures,
+    tasks=image_episodes,
   ),
   "supervised contrastive": Row(
     supervised_contrastive(encoder, mlp((), 4), shaken), labelled, width=5, episodic=False, draws=True, any_ways=True

@@ -58,7 +58,7 @@ def test_anil_whose_head_is_everything_is_maml():
 
 
 @pytest.mark.parametrize("steps", [1, 10])
-def test_each_picture_is_embedded_once_whatever_the_number_of_steps(steps):
+def test_each_image_is_embedded_once_whatever_the_number_of_steps(steps):
   rows = []
 
   def counted(params, state, inputs, *, train, key=None):

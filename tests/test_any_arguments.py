@@ -116,7 +116,7 @@ def test_arguments_that_are_fine_give_the_right_number(name, seed):
     ("rate", "counts", "a set of names"),
     ("coloured", "tokens", "minus one"),
     ("coloured", "palette", "one row fewer"),
-    ("quantized", "pictures", "a NaN"),
+    ("quantized", "images", "a NaN"),
     ("quantized", "palette", "an infinity"),
     ("patchify", "patch", "True"),
   ],

@@ -127,6 +127,6 @@ def test_views_of_both_kinds_are_taken_and_counted():
   assert list(found) == ["views", "tf.image views"] and all(rate > 0 for (rate,) in found.values())
   from benchmarks import tensorflow_views
 
-  pictures = np.random.default_rng(0).random((8, 16, 16, 3)).astype(np.float32)
-  views = next(tensorflow_views.views(pictures, 8))
-  assert views.shape == pictures.shape and views.min() >= 0 and views.max() <= 1 and np.ptp(views) > 0.3
+  images = np.random.default_rng(0).random((8, 16, 16, 3)).astype(np.float32)
+  views = next(tensorflow_views.views(images, 8))
+  assert views.shape == images.shape and views.min() >= 0 and views.max() <= 1 and np.ptp(views) > 0.3

@@ -1,4 +1,4 @@
-"""What cannot be read is left out where so wished: known at the start, named, and never replaced by another picture."""
+"""What cannot be read is left out where so wished: known at the start, named, and never replaced by another image."""
 
 import itertools
 import os
@@ -33,7 +33,7 @@ def in_files(monkeypatch):
 
 
 def write_folder(folder, classes=CLASSES, each=EACH):
-  """Classes of pictures of which no two are alike: noise, with the picture's number in a corner."""
+  """Classes of images of which no two are alike: noise, with the image's number in a corner."""
   random = np.random.default_rng(0)
   for number in range(classes * each):
     pixels = random.integers(0, 256, (16, 16), np.uint8)
@@ -49,13 +49,13 @@ def truncate(path):
 
 
 def numbers(inputs):
-  """Which pictures these are, by their corners."""
+  """Which images these are, by their corners."""
   return np.rint(np.asarray(inputs)[..., 0, 0, 0] * 255).astype(int)
 
 
 @pytest.fixture
 def folder(tmp_path):
-  """Two of 48 pictures end too soon, of which a look at their beginnings does not tell."""
+  """Two of 48 images end too soon, of which a look at their beginnings does not tell."""
   folder = write_folder(tmp_path / "set")
   for path in ("class 1/2.png", "class 5/0.png"):
     truncate(folder / path)
@@ -65,9 +65,9 @@ def folder(tmp_path):
 BROKEN = {1 * EACH + 2, 5 * EACH}
 
 
-def test_a_picture_that_ends_too_soon_is_in_no_task_and_no_task_has_a_picture_twice(folder, in_files):
+def test_an_image_that_ends_too_soon_is_in_no_task_and_no_task_has_an_image_twice(folder, in_files):
   source = load(folder, "own/all", size=16, skip_broken=True)
-  assert isinstance(source.images, lazy_images.Pictures) and len(source.images) == CLASSES * EACH - 2
+  assert isinstance(source.images, lazy_images.LazyImages) and len(source.images) == CLASSES * EACH - 2
   assert source.broken == ("'class 1/2.png'", "'class 5/0.png'")
   seen = set()
   for episode in itertools.islice(episodes(source, ways=4, shots=2, queries=3, tasks=8)(), 10):
@@ -77,7 +77,7 @@ def test_a_picture_that_ends_too_soon_is_in_no_task_and_no_task_has_a_picture_tw
   assert len(seen) == CLASSES * EACH - 2 and not seen & BROKEN
 
 
-def test_every_picture_that_can_be_read_is_counted_once_in_order(folder, in_files):
+def test_every_image_that_can_be_read_is_counted_once_in_order(folder, in_files):
   source = load(folder, "own/all", size=16, skip_broken=True)
   seen = np.concatenate([numbers(batch.inputs) for batch in in_order(source, batch_size=7)()])
   assert seen.tolist() == sorted(set(range(CLASSES * EACH)) - BROKEN)
@@ -94,9 +94,9 @@ def test_sets_in_files_and_in_memory_leave_out_the_same_and_give_the_same_tasks(
 
 
 def test_what_was_read_to_its_end_is_remembered_until_it_changes(folder, in_files, cache, monkeypatch):
-  read, opened = verification.read_picture, []
+  read, opened = verification.read_image, []
   monkeypatch.setattr(
-    verification, "read_picture", lambda path, **how: (opened.append(os.path.basename(path)), read(path, **how))[1]
+    verification, "read_image", lambda path, **how: (opened.append(os.path.basename(path)), read(path, **how))[1]
   )
   load(folder, "own/all", size=16, skip_broken=True)
   assert len(opened) == CLASSES * EACH and len(list(cache.glob("verified-*.npz"))) == 1
@@ -113,7 +113,7 @@ def test_what_was_read_to_its_end_is_remembered_until_it_changes(folder, in_file
 
 
 def test_an_interrupted_look_goes_on_where_it_was(folder, in_files, monkeypatch):
-  read, opened = verification.read_picture, []
+  read, opened = verification.read_image, []
 
   def stop_at_40(path, **how):
     opened.append(path)
@@ -121,16 +121,16 @@ def test_an_interrupted_look_goes_on_where_it_was(folder, in_files, monkeypatch)
       raise KeyboardInterrupt
     return read(path, **how)
 
-  monkeypatch.setattr(verification, "read_picture", stop_at_40)
+  monkeypatch.setattr(verification, "read_image", stop_at_40)
   with pytest.raises(KeyboardInterrupt):
     load(folder, "own/all", size=16, skip_broken=True)
   done = len(opened)
-  monkeypatch.setattr(verification, "read_picture", lambda path, **how: (opened.append(path), read(path, **how))[1])
+  monkeypatch.setattr(verification, "read_image", lambda path, **how: (opened.append(path), read(path, **how))[1])
   load(folder, "own/all", size=16, skip_broken=True)
   assert len(opened) - done < CLASSES * EACH - 30
 
 
-def test_a_picture_that_changes_after_the_look_is_an_error_and_no_other_takes_its_place(folder, in_files):
+def test_an_image_that_changes_after_the_look_is_an_error_and_no_other_takes_its_place(folder, in_files):
   source = load(folder, "own/all", size=16, skip_broken=True)
   truncate(folder / "class 0/3.png")
   with pytest.raises(ValueError, match=r"class 0/3.png' cannot be read \(.*; it could be when the set was loaded"):
@@ -140,10 +140,10 @@ def test_a_picture_that_changes_after_the_look_is_an_error_and_no_other_takes_it
 def test_how_far_a_long_look_is_is_said(folder, in_files, monkeypatch, capsys):
   monkeypatch.setattr(verification, "SECONDS", 0)
   load(folder, "own/all", size=16, skip_broken=True)
-  assert f"verified 48 of 48 pictures of {str(folder)!r}, 0 minutes left" in capsys.readouterr().err
+  assert f"verified 48 of 48 images of {str(folder)!r}, 0 minutes left" in capsys.readouterr().err
 
 
-def test_captioned_pictures_in_files_are_left_out_as_well(folder, in_files):
+def test_captioned_images_in_files_are_left_out_as_well(folder, in_files):
   lines = [f"class {c}/{k}.png,number {c} {k}" for c in range(CLASSES) for k in range(EACH)]
   (folder / "captions.csv").write_text("\n".join(["path,caption", *lines]))
   with pytest.raises(ValueError, match="--skip-broken"):
@@ -154,12 +154,12 @@ def test_captioned_pictures_in_files_are_left_out_as_well(folder, in_files):
   assert source.captions[8] == ("number 1 3",)
 
 
-def test_the_number_of_pictures_is_that_of_the_whole_set_whichever_part_is_loaded(folder):
+def test_the_number_of_images_is_that_of_the_whole_set_whichever_part_is_loaded(folder):
   for part in ("train", "validation", "test"):
     try:
       load(folder, part, size=16)
-    except user_images.BrokenPictures as error:
-      assert error.number == 48 and f"{len(error.files)} of 48 pictures of" in str(error)
+    except user_images.UnreadableImages as error:
+      assert error.number == 48 and f"{len(error.files)} of 48 images of" in str(error)
 
 
 def test_small_classes_are_left_out_before_classes_are_dealt_out_and_named(tmp_path):
@@ -173,16 +173,16 @@ def test_small_classes_are_left_out_before_classes_are_dealt_out_and_named(tmp_p
   assert all(part.small_classes == ("class 2", "class 6") for part in parts) and len(parts[1].classes) == 2
   whole = load(tmp_path / "set", "own/all", size=4, min_images_per_class=3)
   assert whole.small_classes == ("class 2",) and np.bincount(whole.labels).tolist() == [6, 6, 6, 6, 6, 3, 6]
-  with pytest.raises(ValueError, match="of whose classes 8 have fewer than 7 pictures and are left out, has 0 classes"):
+  with pytest.raises(ValueError, match="of whose classes 8 have fewer than 7 images and are left out, has 0 classes"):
     load(tmp_path / "set", "train", size=4, min_images_per_class=7)
 
 
-def test_a_class_that_is_too_small_without_its_broken_pictures_is_left_out_too(folder):
+def test_a_class_that_is_too_small_without_its_broken_images_is_left_out_too(folder):
   source = load(folder, "own/all", size=4, skip_broken=True, min_images_per_class=EACH)
   assert source.small_classes == ("class 1", "class 5") and len(source.classes) == 6 and len(source.broken) == 2
   for c in range(CLASSES):
     truncate(folder / f"class {c}" / "2.png")
-  with pytest.raises(ValueError, match="a class of at least 6 pictures, got 5 at most"):
+  with pytest.raises(ValueError, match="a class of at least 6 images, got 5 at most"):
     load(folder, "own/all", size=4, skip_broken=True, min_images_per_class=EACH)
 
 
@@ -201,7 +201,7 @@ def store(folder, name, features, examples, kind="tfrecord"):
 
 
 def break_records(folder, name, *which):
-  """Makes some records' pictures into none, in place of files that were damaged before they were written."""
+  """Makes some records' images into none, in place of files that were damaged before they were written."""
   (file,) = pathlib.Path(folder, name, "1.0.0").glob("*.tfrecord*")
   written = [record.numpy() for record in tf.data.TFRecordDataset(str(file))]
   with tf.io.TFRecordWriter(str(file)) as writer:
@@ -214,7 +214,7 @@ PHOTO = tfds.features.Image(shape=(8, 8, 1), encoding_format="png")
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-  """`labelled`, `captioned` and `sounding`: two records of each hold no picture."""
+  """`labelled`, `captioned` and `sounding`: two records of each hold no image."""
   folder = str(tmp_path_factory.mktemp("tfds"))
   tfds.disable_progress_bar()
   shown = lambda i: np.full((8, 8, 1), i, np.uint8)
@@ -230,7 +230,7 @@ def sets(tmp_path_factory):
 
 
 @pytest.mark.parametrize("large", [False, True])
-def test_records_without_a_picture_are_left_out_and_named(sets, large, monkeypatch, cache):
+def test_records_without_an_image_are_left_out_and_named(sets, large, monkeypatch, cache):
   if large:
     monkeypatch.setattr(lazy_images, "BYTES_IN_MEMORY", 0)
   source = load("labelled", "own/train", size=8, data_dir=sets, skip_broken=True)
@@ -248,7 +248,7 @@ def test_records_without_a_picture_are_left_out_and_named(sets, large, monkeypat
     assert load_captioned("captioned", "own/train", size=8, data_dir=sets, skip_broken=True).broken == source.broken
 
 
-def test_recordings_without_a_picture_are_left_out_and_named(sets):
+def test_recordings_without_an_image_are_left_out_and_named(sets):
   with pytest.raises(ValueError, match=r"the records of 'sounding' cannot be read: .*--skip-broken"):
     load_recordings("sounding", "train", size=8, data_dir=sets)
   found = load_recordings("sounding", "train", size=8, data_dir=sets, skip_broken=True)
@@ -258,10 +258,8 @@ def test_recordings_without_a_picture_are_left_out_and_named(sets):
 
 
 @pytest.mark.parametrize(("name", "loader"), [("labelled", load), ("captioned", load_captioned)])
-def test_a_record_without_a_picture_is_named_with_what_to_do(sets, name, loader):
-  with pytest.raises(
-    ValueError, match=rf"picture of record \d+ of {name} cannot be decoded: .*--skip-broken"
-  ) as raised:
+def test_a_record_without_an_image_is_named_with_what_to_do(sets, name, loader):
+  with pytest.raises(ValueError, match=rf"image of record \d+ of {name} cannot be decoded: .*--skip-broken") as raised:
     loader(name, "own/train", size=8, data_dir=sets)
   assert "\n" not in str(raised.value)
 
@@ -269,5 +267,5 @@ def test_a_record_without_a_picture_is_named_with_what_to_do(sets, name, loader)
 def test_a_set_of_nothing_but_broken_records_is_refused(sets, tmp_path):
   shutil.copytree(pathlib.Path(sets) / "labelled", tmp_path / "labelled")
   break_records(tmp_path, "labelled", *range(21))
-  with pytest.raises(ValueError, match="a picture that can be decoded in labelled, got 21 that cannot"):
+  with pytest.raises(ValueError, match="an image that can be decoded in labelled, got 21 that cannot"):
     load("labelled", "own/train", size=8, data_dir=str(tmp_path), skip_broken=True)

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 from finite_differences import check_slope
-from table_of_learners import convolution, episodes, pictures, regressions, tanh_layer
+from table_of_learners import convolution, episodes, image_episodes, regressions, tanh_layer
 
 from metajax import gradient_steps
 from metajax.compose import concat_context, film, linear, slice_head, with_head
@@ -81,7 +81,7 @@ def test_gradient_is_that_of_finite_differences(float64):
 def test_a_context_modulates_channels():
   """`after((1 + scale) * before + shift)`; zeros change nothing."""
   before, after = conv_blocks(1, 4, pool="none", normalisation="none"), conv_blocks(1, 3, normalisation="none")
-  network, x = film(before, after), pictures(0).support.inputs[0]
+  network, x = film(before, after), image_episodes(0).support.inputs[0]
   context = np.float32([0.3, -1.0])
 
   @jax.jit
@@ -102,7 +102,7 @@ def test_a_context_modulates_channels():
 def test_fewer_ways_than_outputs_are_the_first_ones_and_more_are_refused():
   network = with_head(film(convolution_maps, convolution), linear(3))
   learner = cavia(network, 5, one_step, start=slice_head)
-  params, state = jax.eval_shape(learner.init, jax.random.key(0), pictures(0))
+  params, state = jax.eval_shape(learner.init, jax.random.key(0), image_episodes(0))
   two, four = (jax.tree.map(lambda x: x[0], episodes(1, (16, 16, 1), ways=ways, queries=1)) for ways in (2, 4))
   answer = functools.partial(jax.eval_shape, learner.predict, params, state)
   assert answer(two.support, two.query.inputs).shape == (2, 2)
@@ -125,9 +125,9 @@ def test_the_context_has_the_type_of_the_parameters():
 convolution_maps = conv_blocks(1, 4, downsample="stride", pool="none")
 
 
-def test_a_context_below_0_and_pictures_for_rows_are_refused():
+def test_a_context_below_0_and_images_for_rows_are_refused():
   for context in (-1, 2.5, True):
     with pytest.raises(ValueError, match=f"a context of at least 0 numbers, got {context}"):
       cavia(concat_context(plain), context, one_step)
   with pytest.raises(ValueError, match=r"expected inputs \[n, d\] to append a context to"):
-    cavia(concat_context(plain), 2, one_step, loss=cross_entropy).init(KEY, pictures(0))
+    cavia(concat_context(plain), 2, one_step, loss=cross_entropy).init(KEY, image_episodes(0))

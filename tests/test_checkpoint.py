@@ -179,6 +179,18 @@ def test_a_part_that_fits_is_not_refused(three, tmp_path):
   Checkpoints(tmp_path / "none").check({"params": tree()["params"]})
 
 
+def test_params_under_an_earlier_versions_name_are_restored(tmp_path):
+  tower = {"encoder": {"weight": jnp.arange(6.0).reshape(2, 3)}}
+  before = {"params": {"picture": tower, "text": jnp.ones(2)}, "optimizer_state": ({"mu": {"picture": tower}},)}
+  now = {"params": {"image": tower, "text": jnp.ones(2)}, "optimizer_state": ({"mu": {"image": tower}},)}
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(1, before, {})
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.check({"params": now["params"]})
+    _, found, _ = checkpoints.restore(jax.tree.map(jnp.zeros_like, now))
+  same(found, now)
+
+
 @pytest.mark.parametrize("devices", [1, 4])
 def test_what_eight_devices_saved_others_restore(tmp_path, devices):
   with jax.set_mesh(make_mesh(8)), Checkpoints(tmp_path) as checkpoints:

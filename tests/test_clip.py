@@ -19,7 +19,7 @@ from metajax.networks.linen.transformer import Size
 from metajax.train import adamw, keep_params_below, locked
 
 learner = clip(encoder, text)
-NO_STATE = {"picture": {}, "text": {}}
+NO_STATE = {"image": {}, "text": {}}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def params():
 
 
 def towers(params, batch):
-  first = encoder.apply(params["picture"], {}, batch.first, train=True)[0]
+  first = encoder.apply(params["image"], {}, batch.first, train=True)[0]
   return first, text.apply(params["text"], {}, batch.second, train=True)[0]
 
 
@@ -49,7 +49,7 @@ def test_the_loss_is_that_of_the_two_towers(params):
   np.testing.assert_allclose(of_sigmoids, expected[1], rtol=1e-6)
 
 
-def test_a_view_is_of_the_pictures_alone(params):
+def test_a_view_is_of_the_images_alone(params):
   batch, views = captioned(1), []
   seen = clip(encoder, text, view=lambda key, x: views.append(x.shape) or shaken(key, x))
   run = jax.jit(lambda params, key: [one.loss(params, NO_STATE, batch, key)[0] for one in (seen, learner)])
@@ -58,14 +58,14 @@ def test_a_view_is_of_the_pictures_alone(params):
 
 
 def test_predict_is_zero_shot_from_the_prompts_of_each_class(params):
-  tokens, pictures = captioned(2).second, captioned(3).first
+  tokens, images = captioned(2).second, captioned(3).first
   labels = np.eye(3, dtype=np.float32)[np.array([0, 0, 1, 2, 2, 2])]
 
   @jax.jit
   def run(params):
-    got = learner.predict(params, NO_STATE, Examples(tokens[:6], labels), pictures)
+    got = learner.predict(params, NO_STATE, Examples(tokens[:6], labels), images)
     prompts = text.apply(params["text"], {}, tokens[:6], train=False)[0]
-    return got, prompts, encoder.apply(params["picture"], {}, pictures, train=False)[0]
+    return got, prompts, encoder.apply(params["image"], {}, images, train=False)[0]
 
   got, prompts, seen = jax.device_get(run(params))
   unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)
@@ -86,7 +86,7 @@ def steps(learner, optimizer, params, batches):
   return params, gradients
 
 
-def test_a_text_is_learned_to_find_its_picture_in_a_few_steps(params):
+def test_a_text_is_learned_to_find_its_image_in_a_few_steps(params):
   optimizer = optax.chain(optax.adam(1e-2), keep_params_below(LARGEST_LOG_SCALE, "log_scale"))
 
   @jax.jit
@@ -101,20 +101,20 @@ def test_a_text_is_learned_to_find_its_picture_in_a_few_steps(params):
 
 
 def test_a_locked_tower_stays_as_it_was_to_the_bit_and_the_other_learns(params):
-  tuned = clip(frozen(with_pretrained_params(encoder, params["picture"])), text)
+  tuned = clip(frozen(with_pretrained_params(encoder, params["image"])), text)
   batches = jax.tree.map(lambda *x: np.stack(x), *map(captioned, range(3)))
 
   @jax.jit
   def run(key, batches):
     before, _ = tuned.init(key, captioned(0))
-    return before, *steps(tuned, locked(adamw(1e-2, weight_decay=0.5), "picture"), before, batches)
+    return before, *steps(tuned, locked(adamw(1e-2, weight_decay=0.5), "image"), before, batches)
 
   before, after, gradient = jax.device_get(run(jax.random.key(0), batches))
   for made in (before, after):
-    jax.tree.map(np.testing.assert_array_equal, made["picture"], params["picture"])
+    jax.tree.map(np.testing.assert_array_equal, made["image"], params["image"])
   moved = jax.tree.map(lambda x, y: np.abs(np.subtract(x, y)).max(), after["text"], before["text"])
   assert max(jax.tree.leaves(moved)) > 0
-  assert not any(np.any(x) for x in jax.tree.leaves(gradient["picture"]))
+  assert not any(np.any(x) for x in jax.tree.leaves(gradient["image"]))
   with pytest.raises(ValueError, match="expected params with 'sound' to lock and others to train, got"):
     locked(optax.sgd(0.1), "sound").init(params)
 
@@ -144,11 +144,11 @@ def test_one_step_on_eight_devices_is_that_on_one_batch_statistics_included():
 @pytest.mark.parametrize(
   ("change", "said"),
   [
-    (lambda b: b.first, "expected a Pair of pictures and tokens, got a ndarray"),
-    (lambda b: b._replace(second=b.second[:5]), r"integer tokens \[16, length\], a row a picture, got int32 \[5, 5\]"),
+    (lambda b: b.first, "expected a Pair of images and tokens, got a ndarray"),
+    (lambda b: b._replace(second=b.second[:5]), r"integer tokens \[16, length\], a row an image, got int32 \[5, 5\]"),
     (lambda b: b._replace(second=np.float32(b.second)), r"got float32 \[16, 5\]"),
     (lambda b: b._replace(first=b.first * np.nan), "expected finite values, got NaN"),
-    (lambda b: Pair(b.first[:1], b.second[:1]), "at least 2 pictures in a batch"),
+    (lambda b: Pair(b.first[:1], b.second[:1]), "at least 2 images in a batch"),
   ],
 )
 def test_a_batch_that_is_no_pair_is_refused_at_init(change, said):

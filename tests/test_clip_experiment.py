@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
-from test_pretraining import command, pictures  # noqa: F401  (a fixture)
+from test_pretraining import command, synthetic_set  # noqa: F401  (a fixture)
 
 from experiments import clip, fine_tune, zero_shot
 from experiments.families import data
@@ -63,20 +63,20 @@ def own(folder, number=12):
   (folder / "captions.csv").write_text("\n".join(rows))
 
 
-def test_a_run_finds_captions_and_names_pictures_in_sentences(command, tmp_path):  # noqa: F811
+def test_a_run_finds_captions_and_names_images_in_sentences(command, tmp_path):  # noqa: F811
   data, folder = tmp_path / "data", tmp_path / "run"
   data.mkdir()
   own(data)
   flags = ["--steps", "2", "--devices", "1", "--augment", "none", "--folder", str(folder), "--record"]
   status, out, error = command(clip, *TINY, *flags, "--data", str(data))
   assert status == 0, error
-  assert "8 pictures of 8 classes to learn from; held out: test, 2 pictures of 2 classes" in out
-  assert len(re.findall(r"^  (?:clip|untrained): test, (?:text to picture|picture to text) at \d+: ", out, re.M)) == 12
+  assert "8 images of 8 classes to learn from; held out: test, 2 images of 2 classes" in out
+  assert len(re.findall(r"^  (?:clip|untrained): test, (?:text to image|image to text) at \d+: ", out, re.M)) == 12
   written = json.loads((folder / "records.json").read_text())
   assert {(r["learner"], r["measure"]) for r in written} == {
     (name, f"{way}_at_{k}")
     for name in ("clip", "untrained")
-    for way in ("text_to_picture", "picture_to_text")
+    for way in ("text_to_image", "image_to_text")
     for k in (1, 5, 10)
   }
   assert {path.name for path in (folder / "figures").iterdir()} == {
@@ -85,11 +85,11 @@ def test_a_run_finds_captions_and_names_pictures_in_sentences(command, tmp_path)
     "similarity.png",
   }
   page = (records.home(None) / "README.md").read_text()
-  assert "## data, test: 2 pictures of 2 classes and their texts, in percent" in page
-  assert "| text to picture, R@1 | text to picture, R@5 | text to picture, R@10 |" in page
+  assert "## data, test: 2 images of 2 classes and their texts, in percent" in page
+  assert "| text to image, R@1 | text to image, R@5 | text to image, R@10 |" in page
 
   (data / "broken.png").write_bytes(b"nothing")
-  classes = ["a dark picture", "a bright one, of snow", "something else"]
+  classes = ["a dark image", "a bright one, of snow", "something else"]
   shares = tmp_path / "shares.csv"
   status, out, error = command(
     zero_shot, str(folder), "--classes", *classes, "--images", str(data), "--output", str(shares), "--top", "2"
@@ -123,12 +123,12 @@ def letters(name, split="train", *, size=28, **_):
 
 
 @pytest.mark.slow
-def test_glyphs_hold_out_combinations_and_a_typeface_and_probe_the_picture_tower(command, monkeypatch, tmp_path):  # noqa: F811
+def test_glyphs_hold_out_combinations_and_a_typeface_and_probe_the_image_tower(command, monkeypatch, tmp_path):  # noqa: F811
   monkeypatch.setattr(data, "load", letters)
   flags = ["--test", "3w1s", "--test-tasks", "4", "--test-queries", "2", "--permuted"]
   status, out, error = command(clip, *TINY, *flags, "--folder", str(tmp_path / "run"))
   assert status == 0, error
-  assert "80 pictures of 10 classes to learn from, with captions of others; held out: unseen combinations, 16" in out
+  assert "80 images of 10 classes to learn from, with captions of others; held out: unseen combinations, 16" in out
   written = json.loads((tmp_path / "run" / "records.json").read_text())
   assert {r["learner"] for r in written} == {
     "clip, permuted captions",

@@ -162,6 +162,13 @@ def test_a_byte_that_is_no_utf8_is_read_back_as_it_was(tmp_path):
   assert records.read(path) == [{"data": "caf\udce9"}]
 
 
+def test_records_of_earlier_versions_are_read_by_todays_names(tmp_path):
+  path, record = tmp_path / "r.json", {"measure": "text_to_picture_at_5", "split": "test, pictures apart", "value": 1.0}
+  path.write_text(json.dumps([record]))
+  now = {"measure": "text_to_image_at_5", "split": "test, images apart", "value": 1.0}
+  assert records.read(path) == [now] and list(records.read(path)[0]) == list(record)
+
+
 def test_help_into_a_program_that_has_ended_is_quiet(monkeypatch, capfd):
   read, write = os.pipe()
   os.close(read)

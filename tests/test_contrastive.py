@@ -287,7 +287,7 @@ def test_memory_of_tiled_losses_is_linear_in_the_rows(name):
   assert memory(name, 32768) <= 2.1 * memory(name, 16384)
 
 
-def test_info_nce_of_32768_pairs_fits_in_200_mib_and_nt_xent_of_4096_pictures_in_110():
+def test_info_nce_of_32768_pairs_fits_in_200_mib_and_nt_xent_of_4096_images_in_110():
   assert memory("info_nce", 32768) <= 200 * MIB
   assert memory("nt_xent", 8192) <= 110 * MIB
 
@@ -429,7 +429,7 @@ TOWER = np.ones((4, 3), np.float32)
     (lambda: siglip(TOWER, TOWER[:2], 1.0, 0.0), r"two towers of one shape, got \[4, 3\] and \[2, 3\]"),
     (lambda: info_nce(TOWER, TOWER[0], 1.0), r"second to be floating \[n, d\], got float32 \[3\]"),
     (lambda: nt_xent(TOWER.astype(int), 1.0), r"embeddings to be floating \[n, d\], got int\d+ \[4, 3\]"),
-    (lambda: nt_xent(TOWER[:3], 1.0), "two rows of each picture, got 3 rows"),
+    (lambda: nt_xent(TOWER[:3], 1.0), "two rows of each image, got 3 rows"),
     (lambda: info_nce(TOWER, TOWER, 1.0, weights=np.ones(3)), r"weights \[4\], one for each row, got \[3\]"),
     (lambda: supervised_contrastive(TOWER, np.ones(3, int), 1.0), r"integers \[n\], got \[3\] for embeddings \[4, 3\]"),
     (lambda: supervised_contrastive(TOWER, np.ones(4), 1.0), r"labels \[n\] to be integers, got float"),

@@ -1,4 +1,4 @@
-"""Naming pictures and finding them by texts: as slow loops have it, and at chance where nothing is known."""
+"""Naming images and finding them by texts: as slow loops have it, and at chance where nothing is known."""
 
 import numpy as np
 import pytest
@@ -8,32 +8,32 @@ from metajax.evaluate import class_embeddings, prompts, retrieval, zero_shot
 from metajax.predictors.logits import centroid_cosines
 
 random = np.random.default_rng(0)
-PICTURES = random.normal(size=(12, 6)).astype(np.float32)
+IMAGES = random.normal(size=(12, 6)).astype(np.float32)
 OWNER = np.array([i for i in range(12) for _ in range(1 + i % 3)])
-TEXTS = (PICTURES[OWNER] + 1.5 * random.normal(size=(len(OWNER), 6))).astype(np.float32)
+TEXTS = (IMAGES[OWNER] + 1.5 * random.normal(size=(len(OWNER), 6))).astype(np.float32)
 unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
-def test_recall_is_that_of_sorting_with_several_texts_a_picture():
+def test_recall_is_that_of_sorting_with_several_texts_an_image():
   order = random.permutation(len(TEXTS))
-  found = retrieval(PICTURES, TEXTS[order], OWNER[order], at=(1, 3, 5))
-  cosines = unit(PICTURES) @ unit(TEXTS).T
+  found = retrieval(IMAGES, TEXTS[order], OWNER[order], at=(1, 3, 5))
+  cosines = unit(IMAGES) @ unit(TEXTS).T
   for k in (1, 3, 5):
     to_text = [len(set(np.argsort(-row)[:k]) & set(np.flatnonzero(i == OWNER))) > 0 for i, row in enumerate(cosines)]
-    to_picture = [OWNER[j] in np.argsort(-column)[:k] for j, column in enumerate(cosines.T)]
-    assert found["picture_to_text"][k].mean == pytest.approx(100 * np.mean(to_text))
-    assert found["text_to_picture"][k].mean == pytest.approx(100 * np.mean(to_picture))
+    to_image = [OWNER[j] in np.argsort(-column)[:k] for j, column in enumerate(cosines.T)]
+    assert found["image_to_text"][k].mean == pytest.approx(100 * np.mean(to_text))
+    assert found["text_to_image"][k].mean == pytest.approx(100 * np.mean(to_image))
 
 
 def test_embeddings_that_are_all_the_same_find_as_often_as_chance():
   found = retrieval(np.ones((12, 4)), np.ones((len(OWNER), 4)), OWNER, at=(1, 5))
-  assert found["text_to_picture"][1].mean == pytest.approx(100 / 12)
-  assert found["text_to_picture"][5].mean == pytest.approx(500 / 12)
+  assert found["text_to_image"][1].mean == pytest.approx(100 / 12)
+  assert found["text_to_image"][5].mean == pytest.approx(500 / 12)
   total, counts = len(OWNER), np.bincount(OWNER)
   missed = lambda own, k: np.prod([(total - own - i) / (total - i) for i in range(k)])
   for k in (1, 5):
     expected = 100 * np.mean([1 - missed(own, k) for own in counts])
-    assert found["picture_to_text"][k].mean == pytest.approx(expected)
+    assert found["image_to_text"][k].mean == pytest.approx(expected)
   same = zero_shot(np.ones((8, 4)), Examples(np.ones((16, 4)), np.arange(16) % 8))
   assert same.top_1.mean == pytest.approx(100 / 8) and same.top_5.mean == pytest.approx(500 / 8)
 
@@ -71,12 +71,12 @@ def test_a_class_is_the_mean_of_its_prompts_as_predict_has_it():
 @pytest.mark.parametrize(
   ("call", "said"),
   [
-    (lambda: retrieval(PICTURES, TEXTS[:, :5], OWNER), r"got \[12, 6\], \[\d+, 5\]"),
-    (lambda: retrieval(PICTURES, TEXTS, np.zeros_like(OWNER)), "a text of each of the 12 pictures, got those of 1"),
-    (lambda: retrieval(PICTURES, TEXTS, OWNER, at=(0,)), r"recall at 1 or more, got \[0\]"),
+    (lambda: retrieval(IMAGES, TEXTS[:, :5], OWNER), r"got \[12, 6\], \[\d+, 5\]"),
+    (lambda: retrieval(IMAGES, TEXTS, np.zeros_like(OWNER)), "a text of each of the 12 images, got those of 1"),
+    (lambda: retrieval(IMAGES, TEXTS, OWNER, at=(0,)), r"recall at 1 or more, got \[0\]"),
     (
-      lambda: retrieval(PICTURES * np.nan, TEXTS, OWNER),
-      "embeddings of pictures to be finite, got 12 of 12 rows that are not: 0, 1",
+      lambda: retrieval(IMAGES * np.nan, TEXTS, OWNER),
+      "embeddings of images to be finite, got 12 of 12 rows that are not: 0, 1",
     ),
     (lambda: zero_shot(np.ones((3, 4)), Examples(np.ones((2, 5)), np.array([0, 1]))), r"got \[2, 5\], \[2\]"),
     (

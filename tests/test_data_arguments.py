@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import metajax.data as data
-from metajax.data import Pictures, Recordings, from_arrays
+from metajax.data import LazyImages, Recordings, from_arrays
 from metajax.data.builtin.cache import cache_folder
 from metajax.data.builtin.glyphs import glyphs
 from metajax.data.text.tokenizer import train_tokenizer
@@ -99,9 +99,9 @@ BAD = {  # a function, arguments that are fine but for there being no such data,
   data.load_tokenizer: ({"path": "nowhere.json"}, {"path": NO_NAME, "verbatim": NO_FLAG[:2]}),
   TOKENIZER: ({"texts": ["a"]}, {"texts": ("a", [1]), "length": (*NO_COUNT, 1)}),
   TOKENIZER.text: ({"tokens": [1, 2]}, {"tokens": ([300], [1.5], ["a"], np.zeros((2, 2), int))}),
-  data.preprocess: ({"picture": np.zeros((4, 4, 3), np.uint8), "how": Preprocessing(4)}, {
-    "picture": (np.zeros((4, 4, 3)), np.zeros(4, np.uint8), "x.png"), "how": (None, (4,), Preprocessing(0))}),
-  Pictures: ({"read": len, "shape": (2, 2, 1), "files": [0, 1]}, {
+  data.preprocess: ({"image": np.zeros((4, 4, 3), np.uint8), "how": Preprocessing(4)}, {
+    "image": (np.zeros((4, 4, 3)), np.zeros(4, np.uint8), "x.png"), "how": (None, (4,), Preprocessing(0))}),
+  LazyImages: ({"read": len, "shape": (2, 2, 1), "files": [0, 1]}, {
     "shape": ((2, 2), (2, 2, 1, 1)), "files": ([0.5], [[0]]), "turns": ([0], [0.5, 1.0])}),
 }  # fmt: skip
 
@@ -123,10 +123,10 @@ def test_an_argument_that_cannot_be_is_refused_in_one_line_of_ours(function):
 
 
 def test_every_public_argument_has_a_value_that_it_cannot_be():
-  free = {"Pictures": {"read"}, "token_rows": {"tokenizer"}}  # any that does what they are called for
+  free = {"LazyImages": {"read"}, "token_rows": {"tokenizer"}}  # any that does what they are called for
   for name in data.__all__:
     function = getattr(data, name)
-    if name in ("BrokenPictures", "NoSuchSplit", "Recordings", "Source", "Tokenizer"):
+    if name in ("UnreadableImages", "NoSuchSplit", "Recordings", "Source", "Tokenizer"):
       continue
     assert function in BAD, name
     arguments = set(inspect.signature(function).parameters) - free.get(name, set())

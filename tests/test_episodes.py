@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from metajax.data import episodes, examples, from_arrays
 
-PICTURES = (7, 9, 6, 12, 7, 8, 6)  # of each class; the first pixel says which class, the second which of its pictures
+IMAGES = (7, 9, 6, 12, 7, 8, 6)  # of each class; the first pixel says which class, the second which of its images
 seeds = st.integers(-(2**63), 2**63 - 1)
 task_settings = st.fixed_dictionaries(
   {"ways": st.integers(2, 7), "shots": st.integers(1, 3), "queries": st.integers(1, 3), "seed": seeds}
@@ -20,8 +20,8 @@ task_settings = st.fixed_dictionaries(
 
 @pytest.fixture(scope="module")
 def source():
-  labels = np.repeat(np.arange(len(PICTURES)), PICTURES)
-  numbers = np.concatenate([np.arange(count) for count in PICTURES])
+  labels = np.repeat(np.arange(len(IMAGES)), IMAGES)
+  numbers = np.concatenate([np.arange(count) for count in IMAGES])
   pixels = np.stack([labels, numbers, labels * 0, 255 + labels * 0], axis=1).astype(np.uint8)
   shuffle = np.random.default_rng(0).permutation(len(labels))
   return from_arrays(pixels[shuffle].reshape(-1, 2, 2, 1), labels[shuffle])
@@ -32,7 +32,7 @@ def first(batches, count, **where):
 
 
 def identities(examples):
-  """The (class, number) of each picture, read off its pixels."""
+  """The (class, number) of each image, read off its pixels."""
   return np.rint(examples.inputs[..., 0, :2, 0] * 255).astype(int)
 
 
@@ -78,14 +78,14 @@ def hosts_read_the_whole(source, task, hosts, tasks_each, start):
     pytest.param({"ways": 2, "shots": 1, "queries": 1, "seed": 2**63 - 1}, marks=pytest.mark.slow),
   ],
 )
-def test_pictures_of_a_task_are_distinct_and_each_way_is_one_class(source, task):
+def test_images_of_a_task_are_distinct_and_each_way_is_one_class(source, task):
   are_distinct(source, task)
 
 
 @pytest.mark.slow
 @settings(max_examples=16, deadline=None)
 @given(task_settings)
-def test_pictures_of_any_task_are_distinct_and_each_way_is_one_class(source, task):
+def test_images_of_any_task_are_distinct_and_each_way_is_one_class(source, task):
   are_distinct(source, task)
 
 
@@ -93,10 +93,10 @@ def are_distinct(source, task):
   (episode,) = first(episodes(source, **task, tasks=8), 1)
   support = identities(episode.support).reshape(8, task["ways"], task["shots"], 2)
   query = identities(episode.query).reshape(8, task["ways"], task["queries"], 2)
-  for pictures in np.concatenate([support, query], axis=2):
-    classes = pictures[:, :, 0]
+  for images in np.concatenate([support, query], axis=2):
+    classes = images[:, :, 0]
     assert (classes == classes[:, :1]).all() and len(set(classes[:, 0])) == task["ways"]
-    assert len({tuple(picture) for picture in pictures.reshape(-1, 2)}) == pictures[..., 0].size
+    assert len({tuple(image) for image in images.reshape(-1, 2)}) == images[..., 0].size
 
 
 def test_batches_from_the_eighth_on_are_those_of_a_full_run(source):
@@ -120,14 +120,14 @@ def chi_squared_is_plausible(counts):
   return abs(((counts - expected) ** 2).sum() / expected - freedom) < 5 * np.sqrt(2 * freedom)
 
 
-def test_classes_their_order_and_pictures_are_drawn_uniformly(source):
+def test_classes_their_order_and_images_are_drawn_uniformly(source):
   (episode,) = first(episodes(source, ways=3, shots=1, queries=4, tasks=20_000, seed=1), 1)
   support = identities(episode.support)
   pairs = np.zeros((7, 7), int)
   np.add.at(pairs, (support[:, 0, 0], support[:, 2, 0]), 1)
   assert chi_squared_is_plausible(pairs[~np.eye(7, dtype=bool)]) and not pairs.diagonal().any()
   query = identities(episode.query).reshape(-1, 4, 2)
-  for label, count in enumerate(PICTURES):
+  for label, count in enumerate(IMAGES):
     one, last = support.reshape(-1, 2), query[:, 3]
     of_class = one[:, 0] == label
     numbers = np.zeros((count, count), int)
@@ -143,7 +143,7 @@ def test_classes_their_order_and_pictures_are_drawn_uniformly(source):
     ({"shots": 0}, "shots to be a whole number of at least 1, got 0"),
     ({"queries": 0}, "queries to be a whole number of at least 1, got 0"),
     ({"tasks": 0}, "tasks to be a whole number from 1 to .*, got 0"),
-    ({"shots": 3, "queries": 4}, "at most 6, the pictures of the smallest class, '2'; got 3 \\+ 4 = 7"),
+    ({"shots": 3, "queries": 4}, "at most 6, the images of the smallest class, '2'; got 3 \\+ 4 = 7"),
   ],
 )
 def test_impossible_tasks_are_refused_before_anything_is_drawn(source, setting, said):
@@ -169,14 +169,14 @@ def test_impossible_places_are_refused_when_asked_for(source, where, said):
 
 
 @pytest.mark.parametrize("batch_size", [1, 6, 130])
-def test_every_epoch_of_examples_has_every_picture_once_in_another_order(source, batch_size):
+def test_every_epoch_of_examples_has_every_image_once_in_another_order(source, batch_size):
   number = len(source.labels)
   drawn = first(examples(source, batch_size=batch_size), 3 * number // batch_size + 1)
-  pictures = np.concatenate([identities(batch) for batch in drawn])
+  images = np.concatenate([identities(batch) for batch in drawn])
   np.testing.assert_array_equal(
-    np.concatenate([batch.labels for batch in drawn]), np.eye(7, dtype=np.float32)[pictures[:, 0]]
+    np.concatenate([batch.labels for batch in drawn]), np.eye(7, dtype=np.float32)[images[:, 0]]
   )
-  epochs = [[tuple(picture) for picture in pictures[e * number : (e + 1) * number]] for e in range(3)]
+  epochs = [[tuple(image) for image in images[e * number : (e + 1) * number]] for e in range(3)]
   assert all(len(set(epoch)) == number for epoch in epochs) and epochs[0] != epochs[1] != epochs[2]
 
 

@@ -70,8 +70,8 @@ TINY = ["--filters", "4", "--tasks", "2", "--queries", "2", "--test-queries", "2
         "--devices", "1"]  # fmt: skip
 
 
-def pictures(name, split="train", *, size=28, download=False, rotations=False, skip_broken=False, **kept):
-  """Ten classes of six pictures: what `load` gives, without drawing or reading anything."""
+def synthetic_set(name, split="train", *, size=28, download=False, rotations=False, skip_broken=False, **kept):
+  """Ten classes of six images: what `load` gives, without drawing or reading anything."""
   seed = ("train", "validation", "test").index(split)
   images = np.random.default_rng(seed).integers(0, 256, (60, size, size, 1), np.uint8)
   return from_arrays(images, np.repeat(np.arange(10), 6), classes=[f"{split} {k}" for k in range(10)])
@@ -111,9 +111,9 @@ def no_pipelines(monkeypatch):
   monkeypatch.setattr(few_shot, "episodes", drawn_by_numpy.episodes)
 
 
-def test_a_run_ends_with_its_accuracy_records_and_pictures(command, monkeypatch):
+def test_a_run_ends_with_its_accuracy_records_and_images(command, monkeypatch):
   monkeypatch.setattr(drawing, "DOTS_PER_INCH", 32)
-  monkeypatch.setattr(data, "load", pictures)
+  monkeypatch.setattr(data, "load", synthetic_set)
   flags = ["--batch-size", "4", "--test", "3w1s", "--devices", "2"]
   status, out, error, files = command(siamese, *TINY, *flags, "--record")
   assert status == 0, error
@@ -127,7 +127,7 @@ def test_a_run_ends_with_its_accuracy_records_and_pictures(command, monkeypatch)
 
 def test_a_rate_that_is_too_high_ends_with_a_warning_on_the_terminal_and_the_page(command, monkeypatch):
   said = []
-  monkeypatch.setattr(data, "load", pictures)
+  monkeypatch.setattr(data, "load", synthetic_set)
   monkeypatch.setattr(driver, "write_page", lambda run, *given: said.extend(given[-1]))
   longer, task = ["--steps", "150", "--validate-every", "150"], ["--ways", "3", "--shots", "1", "--test", "3w1s"]
   status, _, error, _ = command(prototypical, *TINY, *longer, *task, "--learning-rate", "1e6")
@@ -177,7 +177,7 @@ under = lambda policy, **how: [
 )  # fmt: skip
 def test_one_training_is_tested_at_any_ways_in_each_way_to_use_it(command, monkeypatch, no_page, module, flags, tested):
   few_programs.use(monkeypatch)
-  monkeypatch.setattr(data, "load", pictures)
+  monkeypatch.setattr(data, "load", synthetic_set)
   status, out, error, files = command(module, *TINY, "--ways", "3", *flags, "--test", "5w2s", "--record")
   assert status == 0, error
   name = next(file for file in files if file.endswith(".json") and "-glyphs" in file)
@@ -204,10 +204,10 @@ def test_records_name_the_policy_that_was_tested(trained):
   """Under "transductive" alone an answer depends on the other queries."""
   make = lambda adapt, policy: maml_learner(convolutional, adapt, policy=policy)
   tested = few_shot.under_both("maml", make, lambda n: gradient_steps(optax.sgd(0.1), n), 1, Adapted(trained))
-  support, query = jax.tree.map(lambda x: x[0], learners.pictures(0))
+  support, query = jax.tree.map(lambda x: x[0], learners.image_episodes(0))
   changed = np.concatenate([query.inputs[:2], 5 + query.inputs[2:] ** 2])
   for way in tested:
-    params, state = way.learner.init(jax.random.key(0), learners.pictures(0))
+    params, state = way.learner.init(jax.random.key(0), learners.image_episodes(0))
     first, second = (jax.jit(way.learner.predict)(params, state, support, x)[:2] for x in (query.inputs, changed))
     depends = not np.allclose(first, second, atol=1e-3)
     assert depends == (way.policy.split(",")[0] == "transductive"), way.policy
@@ -220,7 +220,7 @@ def test_the_step_is_chosen_on_validation_classes(command, monkeypatch, no_page,
   names, seen = ("train", "validation", "test"), []
 
   def toned(name, split, **flags):
-    source = pictures(name, split, **flags)
+    source = synthetic_set(name, split, **flags)
     return source._replace(images=np.full_like(source.images, 100 * names.index(split)))
 
   def watched(learner, params, state, batches, tasks):
@@ -296,7 +296,7 @@ def test_several_runs_are_tested_on_the_same_tasks_with_their_paired_difference(
 def test_records_are_flat_and_say_what_was_run_and_two_runs_of_one_seed_give_the_same(
   command, monkeypatch, tmp_path, no_page
 ):
-  monkeypatch.setattr(data, "load", pictures)
+  monkeypatch.setattr(data, "load", synthetic_set)
   runs = []
   for folder in ("first", "second"):
     command(
@@ -340,14 +340,14 @@ def test_records_are_flat_and_say_what_was_run_and_two_runs_of_one_seed_give_the
   ],
 )
 def test_bad_input_gives_one_line_that_quotes_it_and_writes_nothing(command, monkeypatch, arguments, message):
-  monkeypatch.setattr(data, "load", pictures)
+  monkeypatch.setattr(data, "load", synthetic_set)
   status, _, error, files = command(maml, *TINY, *arguments)
   assert status == 2 and re.fullmatch(f"error: .*{message}.*\n", error), error
   assert not files
 
 
 def test_a_curve_of_a_learner_without_steps_is_refused(command, monkeypatch):
-  monkeypatch.setattr(data, "load", pictures)
+  monkeypatch.setattr(data, "load", synthetic_set)
   status, _, error, files = command(r2d2, *TINY, "--curve", "3")
   assert (
     status == 2
@@ -374,7 +374,7 @@ def test_unknown_data_or_split_gives_one_line_that_says_what_there_is(
 
 
 def test_parts_that_share_a_class_are_refused(command, monkeypatch):
-  monkeypatch.setattr(data, "load", lambda name, split, **flags: pictures(name, "train"))
+  monkeypatch.setattr(data, "load", lambda name, split, **flags: synthetic_set(name, "train"))
   status, _, error, files = command(maml, *TINY)
   assert status == 2 and "no class of train in validation, got 10 of glyphs in both, such as 'train 0'" in error
   assert not files
@@ -395,7 +395,7 @@ def test_records_of_other_settings_are_kept_and_those_of_the_same_replaced(monke
 
 
 def test_an_output_that_cannot_be_written_is_found_before_training(command, monkeypatch, tmp_path):
-  monkeypatch.setattr(data, "load", pictures)
+  monkeypatch.setattr(data, "load", synthetic_set)
   (tmp_path / "runs").write_text("a file, not a folder")
   status, _, error, files = command(maml, *TINY)
   assert status == 2 and re.fullmatch(r"error: expected a folder that can be written for the output .*\n", error), error
@@ -413,7 +413,7 @@ def ended(tmp_path_factory):
   """The folder of a run that has ended."""
   folder = tmp_path_factory.mktemp("runs") / "finished"
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(data, "load", pictures)
+    patch.setattr(data, "load", synthetic_set)
     patch.setattr(driver, "write_page", without_a_page)
     patch.setattr(few_shot, "episodes", drawn_by_numpy.episodes)
     one_block.use(patch)
@@ -425,7 +425,7 @@ def ended(tmp_path_factory):
 @pytest.fixture
 def finished(ended, monkeypatch, no_page, no_pipelines, tmp_path):
   """A copy of the folder of a run that has ended, and its records."""
-  monkeypatch.setattr(data, "load", pictures)
+  monkeypatch.setattr(data, "load", synthetic_set)
   folder = shutil.copytree(ended, tmp_path / "finished")
   return folder, json.loads((folder / "records.json").read_text())
 
@@ -510,18 +510,18 @@ def test_runs_are_compared_at_one_precision_on_classes_that_none_was_trained_on(
   status, _, error, _ = command(evaluate, str(folder), str(other), "--queries", "2", "--tasks", "6")
   assert status == 2 and error == "error: expected runs of one --precision, got high and highest\n"
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(data, "load", lambda name, split, **flags: pictures(name, "train"))
+    patch.setattr(data, "load", lambda name, split, **flags: synthetic_set(name, "train"))
     status, _, error, _ = command(evaluate, str(folder), "--queries", "2", "--tasks", "6", "--split", "other")
   assert status == 2 and re.search("was not trained on, got 10 of 10 that were, such as 'train 0'", error)
 
 
 def alphabet(name, split="train", **flags):
-  """What `pictures` gives, all of one alphabet."""
-  return pictures(name, split, size=flags["size"])._replace(groups=("Some",) * 10)
+  """What `synthetic_set` gives, all of one alphabet."""
+  return synthetic_set(name, split, size=flags["size"])._replace(groups=("Some",) * 10)
 
 
 def test_runs_are_tested_on_one_shot_classification_within_an_alphabet(command, monkeypatch, tmp_path, no_page):
-  monkeypatch.setattr(data, "load", pictures)
+  monkeypatch.setattr(data, "load", synthetic_set)
   monkeypatch.setattr(one_shot, "load", alphabet)
   folder = tmp_path / "run"
   assert command(siamese, *TINY, "--batch-size", "4", "--test", "3w1s", "--folder", str(folder))[0] == 0
@@ -550,7 +550,7 @@ def test_only_the_folder_of_a_run_is_evaluated(command, tmp_path):
 def test_seeds_side_by_side_or_one_after_the_other_give_their_mean_with_an_interval_over_them(
   command, monkeypatch, tmp_path, no_page
 ):
-  monkeypatch.setattr(data, "load", pictures)
+  monkeypatch.setattr(data, "load", synthetic_set)
   found = []
   for at_once in ("1", "2"):
     folder = tmp_path / at_once
@@ -577,23 +577,23 @@ def test_seeds_side_by_side_or_one_after_the_other_give_their_mean_with_an_inter
   assert found[0]["each"] == pytest.approx(found[1]["each"], abs=4)  # a query of 36 may fall to the other side
 
 
-def test_a_folder_of_ones_own_pictures_trains_and_its_page_names_what_is_broken(command, tmp_path):
+def test_a_folder_of_ones_own_images_trains_and_its_page_names_what_is_broken(command, tmp_path):
   random = np.random.default_rng(0)
   for k in range(12):
-    folder = tmp_path / "pictures" / f"class {k}"
+    folder = tmp_path / "images" / f"class {k}"
     folder.mkdir(parents=True)
     for i in range(4):
       size = tuple(random.integers(20, 60, 2).tolist())
-      picture = Image.fromarray(random.integers(0, 256, (*size, 3), np.uint8)).convert("L" if i % 2 else "RGB")
-      picture.save(folder / f"{i}.png")
-  (tmp_path / "pictures" / "class 3" / "broken & torn.png").write_bytes(b"no picture")
-  arguments = ["--data", str(tmp_path / "pictures"), *TINY, "--ways", "2", "--folder", str(tmp_path / "run")]
+      image = Image.fromarray(random.integers(0, 256, (*size, 3), np.uint8)).convert("L" if i % 2 else "RGB")
+      image.save(folder / f"{i}.png")
+  (tmp_path / "images" / "class 3" / "broken & torn.png").write_bytes(b"no image")
+  arguments = ["--data", str(tmp_path / "images"), *TINY, "--ways", "2", "--folder", str(tmp_path / "run")]
   status, _, error, _ = command(maml, *arguments)
   assert status == 2 and "class 3/broken & torn.png" in error and "--skip-broken" in error
   assert not (tmp_path / "run").exists()
   status, out, error, _ = command(maml, *arguments, "--skip-broken")
   assert status == 0, error
-  assert "left out 1 picture that cannot be read: 'class 3/broken & torn.png'\n" in out
+  assert "left out 1 image that cannot be read: 'class 3/broken & torn.png'\n" in out
   assert "broken &amp; torn.png" in (tmp_path / "run" / "index.html").read_text()
 
 

@@ -1,4 +1,4 @@
-"""One's own pictures: folders, CSV files and archives are read as they are, and what is wrong is one line at once."""
+"""One's own images: folders, CSV files and archives are read as they are, and what is wrong is one line at once."""
 
 import csv
 import itertools
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metajax.data import Pictures, episode_rows, episodes, examples, load, select_classes, with_rotations
+from metajax.data import LazyImages, episode_rows, episodes, examples, load, select_classes, with_rotations
 from metajax.data.files import lazy_images, user_images
 
 PARTS = ("train", "validation", "test")
@@ -30,7 +30,7 @@ def tone(number, side=6):
 
 @pytest.fixture
 def folder(tmp_path):
-  """Ten classes of two alphabets, four pictures each; a picture's tone is 20 times its class plus its number."""
+  """Ten classes of two alphabets, four images each; an image's tone is 20 times its class plus its number."""
   for c in range(10):
     for k in range(4):
       save(tmp_path / "set" / f"alphabet {c // 5}" / f"letter {c}" / f"{k}.png", tone(20 * c + k))
@@ -45,7 +45,7 @@ def as_files(monkeypatch, tmp_path):
 
 
 def break_three(folder):
-  """An empty file, a text, and half a picture, of three classes."""
+  """An empty file, a text, and half an image, of three classes."""
   broken = [folder / f"alphabet 0/letter {c}/1.png" for c in range(3)]
   noise = np.random.default_rng(0).integers(0, 256, (40, 40))
   save(broken[2], noise)
@@ -62,15 +62,15 @@ def assert_equal(left, right):
   jax.tree.map(np.testing.assert_array_equal, left, right)
 
 
-def only_picture(folder, size=2, **options):
-  """The first class's picture of a folder of one-picture classes."""
+def only_image(folder, size=2, **options):
+  """The first class's image of a folder of one-image classes."""
   return load(folder, "own/all", size=size, **options).images[0]
 
 
 # What a folder says.
 
 
-def test_class_is_the_folder_of_its_pictures_and_group_the_folder_above(folder):
+def test_class_is_the_folder_of_its_images_and_group_the_folder_above(folder):
   source = load(str(folder), "own/all", size=3)
   assert source.classes == tuple(f"alphabet {c // 5}/letter {c}" for c in range(10))
   assert source.groups == ("alphabet 0",) * 5 + ("alphabet 1",) * 5 and source.captions[3] == ("alphabet 0/letter 3",)
@@ -123,7 +123,7 @@ def test_hidden_files_other_files_and_loops_of_links_are_passed_over(folder):
   assert_equal(load(folder, "own/all", size=2)._asdict(), source._asdict())
 
 
-def test_links_to_pictures_and_to_folders_are_followed(folder, tmp_path):
+def test_links_to_images_and_to_folders_are_followed(folder, tmp_path):
   linked = tmp_path / "linked"
   linked.mkdir()
   os.symlink(folder / "alphabet 0", linked / "alphabet 0")
@@ -133,7 +133,7 @@ def test_links_to_pictures_and_to_folders_are_followed(folder, tmp_path):
   assert len(source.labels) == 21 and source.classes[-1] == "more" and source.images[-1].max() == 180
 
 
-def test_order_of_pictures_does_not_depend_on_the_order_of_the_file_system(folder, monkeypatch):
+def test_order_of_images_does_not_depend_on_the_order_of_the_file_system(folder, monkeypatch):
   source, scandir = load(folder, "train", size=2), os.scandir
 
   class Backwards(list):
@@ -150,7 +150,7 @@ def test_bare_name_of_a_folder_here_is_that_folder(folder, monkeypatch):
     load("sets", data_dir=str(folder))
 
 
-# What a picture looks like.
+# What an image looks like.
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "JPEG", "webp", "gif", "bmp", "tiff", "ppm", "tga", "jp2", "avif"])
@@ -158,9 +158,9 @@ def test_every_usual_format_is_read(tmp_path, ending, monkeypatch):
   for name in "ab":
     options = {"quality": 95} if ending.lower() in ("jpg", "jpeg") else {"lossless": True} if ending == "webp" else {}
     save(tmp_path / name / f"0.{ending}", tone(100), **options)
-  assert (np.abs(only_picture(tmp_path).astype(int) - 100) <= 1).all()
+  assert (np.abs(only_image(tmp_path).astype(int) - 100) <= 1).all()
   monkeypatch.setattr(user_images, "FILES_IN_MEMORY", 0)
-  assert (np.abs(only_picture(tmp_path).astype(int) - 100) <= 1).all()
+  assert (np.abs(only_image(tmp_path).astype(int) - 100) <= 1).all()
 
 
 @pytest.mark.parametrize(
@@ -177,10 +177,10 @@ def test_every_usual_format_is_read(tmp_path, ending, monkeypatch):
 def test_channels_and_transparency_and_depth_are_converted(tmp_path, mode, pixels, channels, expected):
   for name in "ab":
     (tmp_path / name).mkdir()
-    picture = Image.fromarray(pixels)
-    assert picture.mode == mode
-    picture.save(tmp_path / name / "0.png")
-  image = only_picture(tmp_path)
+    image = Image.fromarray(pixels)
+    assert image.mode == mode
+    image.save(tmp_path / name / "0.png")
+  image = only_image(tmp_path)
   assert image.shape == (2, 2, channels)
   np.testing.assert_array_equal(image[0].squeeze(), expected)
 
@@ -199,7 +199,7 @@ def test_transparent_palette_lies_on_white_and_first_frame_counts(tmp_path):
     (tmp_path / name).mkdir()
     frames = [Image.fromarray(tone(number, 2)) for number in (0, 100)]
     frames[0].save(tmp_path / name / "0.gif", save_all=True, append_images=frames[1:], transparency=0)
-  assert (only_picture(tmp_path) == 255).all()
+  assert (only_image(tmp_path) == 255).all()
 
 
 def test_photograph_is_turned_upright_as_its_exif_says(tmp_path):
@@ -207,20 +207,20 @@ def test_photograph_is_turned_upright_as_its_exif_says(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # the top is on the right: turn by 90 degrees clockwise
     save(tmp_path / name / "0.png", [[10, 20], [30, 40]], exif=exif)
-  np.testing.assert_array_equal(only_picture(tmp_path)[..., 0], [[30, 10], [40, 20]])
+  np.testing.assert_array_equal(only_image(tmp_path)[..., 0], [[30, 10], [40, 20]])
 
 
-def test_grey_pictures_among_coloured_ones_have_three_channels_in_every_part(folder):
+def test_grey_images_among_coloured_ones_have_three_channels_in_every_part(folder):
   save(folder / "alphabet 0" / "letter 3" / "0.png", np.full((6, 6, 3), (9, 8, 7)))
   assert {load(folder, part, size=2).images.shape[-1] for part in PARTS} == {3}
 
 
-def test_pictures_shrink_to_the_mean_of_what_a_pixel_covers_and_are_squashed_to_a_square(tmp_path):
+def test_images_shrink_to_the_mean_of_what_a_pixel_covers_and_are_squashed_to_a_square(tmp_path):
   pixels = np.random.default_rng(0).integers(0, 256, (12, 24)).astype(np.uint8)
   for name in "ab":
     save(tmp_path / name / "0.png", pixels)
   means = pixels.reshape(4, 3, 4, 6).mean(axis=(1, 3))
-  assert np.abs(only_picture(tmp_path, size=4)[..., 0] - means).max() <= 1
+  assert np.abs(only_image(tmp_path, size=4)[..., 0] - means).max() <= 1
 
 
 def test_large_photographs_shrink_to_the_mean_as_well(tmp_path):
@@ -230,13 +230,13 @@ def test_large_photographs_shrink_to_the_mean_as_well(tmp_path):
   for name in "ab":
     save(tmp_path / name / "0.jpg", pixels, quality=98)
   means = pixels.reshape(8, 64, 8, 64).mean(axis=(1, 3))
-  assert np.abs(only_picture(tmp_path, size=8)[..., 0] - means).max() <= 2
+  assert np.abs(only_image(tmp_path, size=8)[..., 0] - means).max() <= 2
 
 
-def test_small_pictures_grow_smoothly_along_one_axis_too(tmp_path):
+def test_small_images_grow_smoothly_along_one_axis_too(tmp_path):
   for name in "ab":
     save(tmp_path / name / "0.png", [[0, 100, 0, 100]])
-  np.testing.assert_array_equal(only_picture(tmp_path)[..., 0], [[50, 50], [50, 50]])
+  np.testing.assert_array_equal(only_image(tmp_path)[..., 0], [[50, 50], [50, 50]])
 
 
 def test_home_and_relative_folders_are_paths(folder, monkeypatch):
@@ -255,27 +255,27 @@ def test_rotations_are_four_times_the_classes(folder):
 
 
 @pytest.mark.parametrize("lazy", [False, True])
-def test_broken_pictures_are_named_and_refused(folder, lazy, monkeypatch):
+def test_broken_images_are_named_and_refused(folder, lazy, monkeypatch):
   break_three(folder)
   if lazy:
     monkeypatch.setattr(user_images, "FILES_IN_MEMORY", 10)
-  with pytest.raises(ValueError, match=f"{2 if lazy else 3} of 40 pictures of .*--skip-broken") as raised:
+  with pytest.raises(ValueError, match=f"{2 if lazy else 3} of 40 images of .*--skip-broken") as raised:
     load(folder, "own/all", size=2)
   said = str(raised.value)
   assert "'alphabet 0/letter 0/1.png' (empty file)" in said and "\n" not in said
-  assert "'alphabet 0/letter 1/1.png' (not a picture of a format that is read)" in said
+  assert "'alphabet 0/letter 1/1.png' (not an image of a format that is read)" in said
   assert lazy or "'alphabet 0/letter 2/1.png' (" in said
 
 
-def test_at_most_five_broken_pictures_are_named_of_all_that_are_counted(folder):
+def test_at_most_five_broken_images_are_named_of_all_that_are_counted(folder):
   for path in sorted(folder.glob("*/*/0.png"))[:8]:
     path.write_bytes(b"")
-  with pytest.raises(ValueError, match=r"8 of 40 pictures.* and 3 more; ") as raised:
+  with pytest.raises(ValueError, match=r"8 of 40 images.* and 3 more; ") as raised:
     load(folder, "own/all", size=2)
   assert str(raised.value).count("empty file") == 5
 
 
-def test_broken_pictures_are_left_out_and_named_where_so_wished(folder):
+def test_broken_images_are_left_out_and_named_where_so_wished(folder):
   break_three(folder)
   for path in folder.glob("alphabet 1/letter 9/*.png"):
     path.write_bytes(b"x")
@@ -290,7 +290,7 @@ def test_truncated_jpeg_is_broken(folder):
   path = folder / "alphabet 0" / "letter 0" / "x.jpg"
   save(path, np.random.default_rng(0).integers(0, 256, (40, 40)))
   path.write_bytes(path.read_bytes()[:-300])
-  with pytest.raises(ValueError, match=r"1 of 41 pictures.*x.jpg.*truncated"):
+  with pytest.raises(ValueError, match=r"1 of 41 images.*x.jpg.*truncated"):
     load(folder, "own/all", size=2)
 
 
@@ -322,12 +322,12 @@ def wrong_folder(path, wrong):
   [
     ("absent", "train", FileNotFoundError, "cannot read the folder '.*absent': No such file"),
     ("file", "train", NotADirectoryError, "cannot read the folder '.*file': Not a directory"),
-    ("empty", "train", ValueError, "holds no pictures: expected folders of them, such as class/1.png"),
+    ("empty", "train", ValueError, "holds no images: expected folders of them, such as class/1.png"),
     ("one", "own/all", ValueError, "has one class, 'a': expected 2 or more"),
     ("few", "train", ValueError, "has 5 classes: expected 6 or more"),
     ("few", "dev", ValueError, "unknown split 'dev' of '.*: expected one of train, validation, test, own/all"),
     ("few", "own/train", ValueError, "unknown split 'own/train'"),
-    ("no classes", "train", ValueError, "the picture '0.png' lies in '.*' itself: expected every picture in a folder"),
+    ("no classes", "train", ValueError, "the image '0.png' lies in '.*' itself: expected every image in a folder"),
   ],
 )
 def test_wrong_folder_is_one_line_that_says_what_is_expected(tmp_path, wrong, split, error, said):
@@ -353,19 +353,19 @@ def test_folder_that_may_not_be_read_is_named(folder, which, monkeypatch):
 def test_class_too_small_for_the_task_is_named(folder):
   (folder / "alphabet 0/letter 3").joinpath("0.png").unlink()
   source = load(folder, "own/all", size=2)
-  with pytest.raises(ValueError, match="the pictures of the smallest class, 'alphabet 0/letter 3'; got 2 \\+ 2 = 4"):
+  with pytest.raises(ValueError, match="the images of the smallest class, 'alphabet 0/letter 3'; got 2 \\+ 2 = 4"):
     episodes(source, ways=2, shots=2, queries=2, tasks=1)
 
 
-# Pictures that stay in their files.
+# Images that stay in their files.
 
 
-def test_pictures_in_files_have_the_bytes_of_those_in_memory(folder, monkeypatch):
+def test_images_in_files_have_the_bytes_of_those_in_memory(folder, monkeypatch):
   save(folder / "alphabet 0" / "letter 0" / "4.jpg", np.random.default_rng(0).integers(0, 256, (40, 30, 3)))
   inside = load(folder, "train", size=5, rotations=True)
   monkeypatch.setattr(lazy_images, "BYTES_IN_MEMORY", 0)
   outside = load(folder, "train", size=5, rotations=True)
-  assert isinstance(outside.images, Pictures) and isinstance(inside.images, np.ndarray)
+  assert isinstance(outside.images, LazyImages) and isinstance(inside.images, np.ndarray)
   assert outside.images.shape == inside.images.shape and len(outside.images) == len(inside.images)
   assert outside.images.dtype == np.uint8
   assert_equal(outside._replace(images=outside.images[:])._asdict(), inside._asdict())
@@ -379,7 +379,7 @@ def test_pictures_in_files_have_the_bytes_of_those_in_memory(folder, monkeypatch
     outside.images[len(inside.images)]
 
 
-def test_batches_of_pictures_in_files_are_those_of_pictures_in_memory(folder, monkeypatch):
+def test_batches_of_images_in_files_are_those_of_images_in_memory(folder, monkeypatch):
   inside = load(folder, "own/all", size=3)
   monkeypatch.setattr(lazy_images, "BYTES_IN_MEMORY", 0)
   outside = load(folder, "own/all", size=3)
@@ -403,7 +403,7 @@ def test_what_nobody_waits_for_is_not_decoded():
     decoded.append(files)
     return np.zeros((len(files), 2, 2, 1), np.uint8)
 
-  images = Pictures(read, (2, 2, 1), np.arange(10_000))
+  images = LazyImages(read, (2, 2, 1), np.arange(10_000))
   images.start(slice(None))
   wait = images.start([0])
   slow.set()
@@ -415,7 +415,7 @@ def test_leaves_of_batches_are_arrays_of_their_own(folder, as_files):
   assert all(isinstance(leaf, np.ndarray) and leaf.dtype == np.float32 for leaf in jax.tree.leaves(episode))
 
 
-def test_picture_found_broken_late_is_named_in_one_line(folder, as_files):
+def test_image_found_broken_late_is_named_in_one_line(folder, as_files):
   broken = break_three(folder)
   for path in broken[:2]:
     path.unlink()
@@ -431,8 +431,8 @@ def test_program_that_ends_does_not_read_on(folder):
 import atexit, itertools, time
 from metajax.data import episodes, load
 from metajax.data.files import lazy_images, verification
-lazy_images.BYTES_IN_MEMORY, count, read = 0, itertools.count(), verification.read_picture
-verification.read_picture = lambda *args, **kwargs: (time.sleep(0.01 * (next(count) > 4000)), read(*args, **kwargs))[1]
+lazy_images.BYTES_IN_MEMORY, count, read = 0, itertools.count(), verification.read_image
+verification.read_image = lambda *args, **kwargs: (time.sleep(0.01 * (next(count) > 4000)), read(*args, **kwargs))[1]
 batches = episodes(load({str(folder)!r}, "own/all"), ways=5, shots=1, queries=3, tasks=200)()
 next(batches)
 atexit.register(lambda: print(next(count)))
@@ -441,11 +441,11 @@ atexit.register(lambda: print(next(count)))
   assert 4000 < int(run.stdout) < 8000  # of 12,000 in the batch that is used and the two that are read ahead
 
 
-# Which pictures a task takes.
+# Which images a task takes.
 
 
 @pytest.mark.parametrize("lazy", [False, True])
-def test_rows_of_a_task_are_the_pictures_that_its_episode_has(folder, lazy, monkeypatch):
+def test_rows_of_a_task_are_the_images_that_its_episode_has(folder, lazy, monkeypatch):
   if lazy:
     monkeypatch.setattr(lazy_images, "BYTES_IN_MEMORY", 0)
   source = load(folder, "own/all", size=2)
@@ -475,7 +475,7 @@ def table(folder, rows, header=("path", "label"), name="table.csv"):
   return path
 
 
-def test_table_names_pictures_from_its_folder_their_classes_groups_and_splits(folder):
+def test_table_names_images_from_its_folder_their_classes_groups_and_splits(folder):
   rows = [
     (f"alphabet {c // 5}/letter {c}/{k}.png", f"λ {c}", "x", ("train", "val", "test")[(c > 2) + (c > 5)])
     for c in range(10)
@@ -494,7 +494,7 @@ def test_table_names_pictures_from_its_folder_their_classes_groups_and_splits(fo
   [
     (b"", "line 1: expected the columns path and label, got nothing"),
     (b"file,label\n", "line 1: expected the columns path and label, got file, label"),
-    (b"path,label\n", "names no pictures"),
+    (b"path,label\n", "names no images"),
     (b"path,label\na.png,x\nb.png,\n", "line 3: the label is empty"),
     (b"path,label\n ,x\n", "line 2: the path is empty"),
     (b"path,label\n\na.png\n", "line 3: expected 2 fields, got 1"),
@@ -520,15 +520,15 @@ def test_table_or_archive_that_is_not_there_is_named(tmp_path):
       load(tmp_path / name, "own/all")
 
 
-def test_pictures_of_a_table_may_have_any_name(folder, as_files):
+def test_images_of_a_table_may_have_any_name(folder, as_files):
   for c in (0, 1):
     (folder / f"{c}.dat").write_bytes((folder / f"alphabet 0/letter {c}/0.png").read_bytes())
-  (folder / "2").write_bytes(b"no picture at all")
+  (folder / "2").write_bytes(b"no image at all")
   source = load(table(folder, [("0.dat", "a"), ("1.dat", "b"), ("2", "b")]), "own/all", size=2, skip_broken=True)
   assert source.broken == ("'2' in line 4",) and source.images[:][:, 0, 0, 0].tolist() == [0, 20]
 
 
-def test_missing_pictures_of_a_table_are_left_out_where_so_wished(folder):
+def test_missing_images_of_a_table_are_left_out_where_so_wished(folder):
   path = table(folder, [("alphabet 0/letter 0/0.png", "a"), ("alphabet 0/letter 1/0.png", "b"), ("gone.png", "c")])
   source = load(path, "own/all", size=2, skip_broken=True)
   assert source.classes == ("a", "b") and source.broken == ("'gone.png' in line 4",)
@@ -542,7 +542,7 @@ def archive(folder, **arrays):
   return folder / "arrays.npz"
 
 
-def test_archive_gives_pictures_and_the_names_of_their_classes(tmp_path):
+def test_archive_gives_images_and_the_names_of_their_classes(tmp_path):
   pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 6)).astype(np.uint8)
   labels = np.array([10, 10, -3, 9])
   source = load(archive(tmp_path, images=pixels, labels=labels), "own/all", size=6)

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 from one_of_several_hosts import trainings
-from table_of_learners import pictures
+from table_of_learners import image_episodes
 
 from benchmarks.devices import collectives
 from metajax import gradient_steps, make_mesh
@@ -69,7 +69,7 @@ def step_of(learner, batch):
 def big(name):
   """A learner whose params are many, and a batch."""
   if name == "maml":
-    episodes = pictures(8)
+    episodes = image_episodes(8)
     return maml(
       with_head(conv_blocks(1, 512, halvings=1), linear(episodes.support.labels.shape[-1])),
       gradient_steps(optax.sgd(0.1), 1),
@@ -78,7 +78,7 @@ def big(name):
   from metajax.networks import projection_head
 
   images = np.random.default_rng(0).random((16, 16, 16, 3), np.float32)
-  view = lambda key, picture: picture
+  view = lambda key, image: image
   return simclr(resnet(10, width=0.5), projection_head(64, 16), view), images
 
 

@@ -24,12 +24,12 @@ from metajax.networks import decoder, patch_decoder, vision_transformer
 from metajax.networks.linen.transformer import Size
 from metajax.types import Decoded
 from metajax.views.palette import coloured, quantized
-from metajax.views.patches import patchify, pictures_of
+from metajax.views.patches import patchify, unpatchify
 
 KEY = jax.random.key(0)
 PALETTE = np.linspace(0, 1, 4, dtype=np.float32)[:, None]
 TOKENS = written(0)
-PICTURES = bright(0)
+IMAGES = bright(0)
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +67,13 @@ ENDED = padded(0, 1)  # whose last column is no token
 def seen_by_gpt():
   network = decoder(5, TINY, 16)
   learner = image_gpt(network, PALETTE, 4)
-  params, state = start(learner.init, PICTURES)
+  params, state = start(learner.init, IMAGES)
   predicted = pixel_log_prob(network, 4)
 
   @jax.jit
-  def run(params, pictures, labels):
-    """Of small pictures the log-probability of each pixel, and the loss."""
-    return predicted(params, state, pictures), learner.loss(params, state, Examples(pictures, labels), KEY)[0]
+  def run(params, images, labels):
+    """Of small images the log-probability of each pixel, and the loss."""
+    return predicted(params, state, images), learner.loss(params, state, Examples(images, labels), KEY)[0]
 
   labelled = np.ones((16, 2), np.float32)
   return network, learner, params, state, lambda x, labels=labelled: jax.device_get(run(params, x, labels))
@@ -139,17 +139,17 @@ def test_a_layer_that_there_is_not_is_refused():
   with pytest.raises(ValueError, match="a layer from 0 to 1, or None, got 2"):
     shapes(gpt(decoder(12, TINY, 8), layer=2), TOKENS)
   with pytest.raises(ValueError, match="a layer from 0 to 1, or None, got -1"):
-    shapes(image_gpt(decoder(5, TINY, 16), PALETTE, 4, layer=-1), PICTURES)
+    shapes(image_gpt(decoder(5, TINY, 16), PALETTE, 4, layer=-1), IMAGES)
 
 
 def test_pixels_are_the_nearest_colours_and_back():
   tokens = np.random.default_rng(0).integers(0, 5, (3, 16))
   palette = np.random.default_rng(1).random((5, 3)).astype(np.float32)
-  pictures = np.asarray(jax.jit(coloured)(tokens, palette))
-  nearest = jax.jit(lambda pictures: quantized(pictures, palette, 4))
-  assert pictures.shape == (3, 4, 4, 3)
-  np.testing.assert_array_equal(nearest(pictures), tokens)
-  large = pictures.repeat(3, 1).repeat(3, 2)
+  images = np.asarray(jax.jit(coloured)(tokens, palette))
+  nearest = jax.jit(lambda images: quantized(images, palette, 4))
+  assert images.shape == (3, 4, 4, 3)
+  np.testing.assert_array_equal(nearest(images), tokens)
+  large = images.repeat(3, 1).repeat(3, 2)
   other = np.random.default_rng(2).random((3, 4, 4, 3)).astype(np.float32)
   distances = np.square(other[..., None, :] - palette).sum(-1).reshape(3, 16, 5)
   np.testing.assert_array_equal(nearest(other), distances.argmin(-1))
@@ -158,13 +158,13 @@ def test_pixels_are_the_nearest_colours_and_back():
 
 def test_a_pixel_is_predicted_by_those_before_it_and_the_start_is_no_colour(seen_by_gpt):
   *_, run = seen_by_gpt
-  small = PICTURES[:, ::4, ::4]
+  small = IMAGES[:, ::4, ::4]
   before, value = run(small)
   np.testing.assert_allclose(before.mean(), -value, rtol=1e-5)
   changed = np.array(small)
   changed[:, 2:] = 1 - changed[:, 2:]
   np.testing.assert_array_equal(run(changed)[0][:, :8], before[:, :8])
-  first = np.zeros((4, 4, 4, 1), np.float32) + PALETTE[:, None, None]  # a picture of each colour
+  first = np.zeros((4, 4, 4, 1), np.float32) + PALETTE[:, None, None]  # an image of each colour
   first = np.tile(first, (len(small) // 4, 1, 1, 1))  # as many as above, for one program
   np.testing.assert_allclose(np.exp(run(first)[0][:4, 0]).sum(), 1, rtol=1e-5)
 
@@ -173,7 +173,7 @@ def test_the_palette_is_carried_in_the_state(seen_by_gpt):
   network, learner, params, state, _ = seen_by_gpt
   np.testing.assert_array_equal(state["encoder"]["palette"], PALETTE)
   other = image_gpt(network, PALETTE[::-1], 4)  # what is known of it comes from the state, as a checkpoint has it
-  run = jax.jit(lambda params, state: [one.embed(params, state, PICTURES) for one in (other, learner)])
+  run = jax.jit(lambda params, state: [one.embed(params, state, IMAGES) for one in (other, learner)])
   np.testing.assert_array_equal(*run(params, state))
 
 
@@ -184,26 +184,26 @@ def test_a_network_or_a_palette_that_does_not_fit_is_refused():
     (lambda: image_gpt(decoder(5, TINY, 15), PALETTE, 4), "at most 15 tokens"),
   ):
     with pytest.raises(ValueError, match=message):
-      shapes(make(), PICTURES)
+      shapes(make(), IMAGES)
   with pytest.raises(ValueError, match="from 0 to 1, got values from"):
-    shapes(image_gpt(decoder(5, TINY, 16), PALETTE, 4), 255 * PICTURES)
+    shapes(image_gpt(decoder(5, TINY, 16), PALETTE, 4), 255 * IMAGES)
 
 
-def test_padded_pictures_weigh_nothing(seen_by_gpt):
+def test_padded_images_weigh_nothing(seen_by_gpt):
   *_, run = seen_by_gpt
   labels = (np.arange(16) < 12)[:, None] * np.ones((16, 2), np.float32)
-  small = PICTURES[:, ::4, ::4]
+  small = IMAGES[:, ::4, ::4]
   of_half = np.where((np.arange(16) < 8)[:, None, None, None], small, 0.5)
   twice = np.concatenate([small[:8]] * 2)  # whose mean is that of 8
   halves = (np.arange(16) < 8)[:, None] * np.ones((16, 2), np.float32)
   np.testing.assert_allclose(run(of_half, halves)[1], run(twice)[1], rtol=1e-6)
   mae, *trained = autoencoder()
-  with_padding = Examples(PICTURES, labels)
-  other = Examples(np.where(labels.any(-1)[:, None, None, None], PICTURES, 0.5).astype(np.float32), labels)
+  with_padding = Examples(IMAGES, labels)
+  other = Examples(np.where(labels.any(-1)[:, None, None, None], IMAGES, 0.5).astype(np.float32), labels)
   run = jax.jit(mae.loss)
   losses = [run(*trained, x, KEY)[0] for x in (with_padding, other)]
   np.testing.assert_array_equal(*losses)
-  assert losses[0] != run(*trained, Examples(PICTURES, np.ones_like(labels)), KEY)[0]
+  assert losses[0] != run(*trained, Examples(IMAGES, np.ones_like(labels)), KEY)[0]
 
 
 SEEN = vision_transformer(TINY, 4, pool="none", positions="sine_cosine")
@@ -213,16 +213,16 @@ LIGHT = patch_decoder(16, Size(4, 1, 1))
 @functools.cache
 def autoencoder():
   learner = masked_autoencoder(SEEN, LIGHT, 4)
-  return learner, *start(learner.init, PICTURES)
+  return learner, *start(learner.init, IMAGES)
 
 
-def test_patches_are_in_reading_order_and_pictures_come_back():
-  pictures = np.arange(2 * 8 * 8 * 3, dtype=np.float32).reshape(2, 8, 8, 3)
-  patches = patchify(pictures, 4)
-  np.testing.assert_array_equal(patches[1, 2].reshape(4, 4, 3), pictures[1, 4:, :4])
-  np.testing.assert_array_equal(pictures_of(patches, 4), pictures)
+def test_patches_are_in_reading_order_and_images_come_back():
+  images = np.arange(2 * 8 * 8 * 3, dtype=np.float32).reshape(2, 8, 8, 3)
+  patches = patchify(images, 4)
+  np.testing.assert_array_equal(patches[1, 2].reshape(4, 4, 3), images[1, 4:, :4])
+  np.testing.assert_array_equal(unpatchify(patches, 4), images)
   with pytest.raises(ValueError, match="divide into patches of 3, got 8 x 8"):
-    patchify(pictures, 3)
+    patchify(images, 3)
 
 
 def test_the_loss_is_over_hidden_patches_and_depends_on_no_pixel_of_the_others_being_right():
@@ -250,13 +250,13 @@ def test_what_is_hidden_is_not_seen():
   """Neither by the encoder nor, through it, by what is reconstructed."""
   _, params, state = autoencoder()
   run = jax.jit(reconstruct(SEEN, LIGHT, 4))
-  made, unseen = jax.device_get(run(params, state, KEY, PICTURES))
-  patches = np.asarray(patchify(PICTURES, 4))
+  made, unseen = jax.device_get(run(params, state, KEY, IMAGES))
+  patches = np.asarray(patchify(IMAGES, 4))
   assert made.shape == (16, 16, 16) and (unseen.sum(-1) == 12).all()
   noise = np.random.default_rng(0).random((16, 16, 16)).astype(np.float32)
-  other = pictures_of(np.where(unseen[..., None], noise, patches), 4)
+  other = unpatchify(np.where(unseen[..., None], noise, patches), 4)
   np.testing.assert_array_equal(run(params, state, KEY, other)[0], made)
-  seen = pictures_of(np.where(unseen[..., None], patches, noise), 4)
+  seen = unpatchify(np.where(unseen[..., None], patches, noise), 4)
   assert np.abs(run(params, state, KEY, seen)[0] - made).max() > 1e-3
 
 
@@ -267,9 +267,9 @@ def put_back(params, state, tokens, order, **_):
 
 
 PIXELS = Network(
-  lambda key, pictures, kept=None: ({}, {}),
-  lambda params, state, pictures, kept, **_: (
-    jnp.take_along_axis(patchify(pictures, 4), kept[..., None], 1) if kept is not None else 0,
+  lambda key, images, kept=None: ({}, {}),
+  lambda params, state, images, kept, **_: (
+    jnp.take_along_axis(patchify(images, 4), kept[..., None], 1) if kept is not None else 0,
     state,
   ),
 )
@@ -279,17 +279,17 @@ NOTHING = {"encoder": {}, "decoder": {}}
 
 def test_a_patch_that_is_seen_is_at_its_place():
   """A decoder that gives its inputs back has each patch's features where the patch was."""
-  made, unseen = jax.jit(reconstruct(PIXELS, BACK, 4))(NOTHING, NOTHING, KEY, PICTURES)
-  np.testing.assert_array_equal(made, np.where(unseen[..., None], 9, patchify(PICTURES, 4)))
+  made, unseen = jax.jit(reconstruct(PIXELS, BACK, 4))(NOTHING, NOTHING, KEY, IMAGES)
+  np.testing.assert_array_equal(made, np.where(unseen[..., None], 9, patchify(IMAGES, 4)))
 
 
 def test_the_loss_of_an_autoencoder_is_of_what_it_has_not_seen_alone():
   """Of which each pixel is wrong by 9, while all others are right."""
   run = jax.jit(masked_autoencoder(PIXELS, BACK, 4, normalise=False).loss)
-  np.testing.assert_allclose(run(NOTHING, NOTHING, np.zeros_like(PICTURES), KEY)[0], 81, rtol=1e-6)
+  np.testing.assert_allclose(run(NOTHING, NOTHING, np.zeros_like(IMAGES), KEY)[0], 81, rtol=1e-6)
 
 
-def test_patches_are_hidden_uniformly_and_of_each_picture_others():
+def test_patches_are_hidden_uniformly_and_of_each_image_others():
   order, kept = jax.device_get(jax.jit(lambda key: hidden(key, np.zeros((4000, 8, 8, 1)), 2, 0.75))(KEY))
   assert kept == 4 and (np.sort(order, -1) == np.arange(16)).all()
   shares = np.bincount(np.asarray(order[:, :4]).reshape(-1), minlength=16) / 4000
@@ -303,34 +303,34 @@ def test_patches_are_hidden_uniformly_and_of_each_picture_others():
 def test_a_masked_autoencoder_embeds_all_patches_by_the_pooled_encoder():
   learner, params, state = autoencoder()
   pooled = vision_transformer(TINY, 4, pool="mean", positions="sine_cosine")
-  expected = lambda params: pooled.apply(params["encoder"], state["encoder"], PICTURES, train=False)[0]
-  both = jax.jit(lambda params: (learner.embed(params, state, PICTURES), expected(params)))(params)
+  expected = lambda params: pooled.apply(params["encoder"], state["encoder"], IMAGES, train=False)[0]
+  both = jax.jit(lambda params: (learner.embed(params, state, IMAGES), expected(params)))(params)
   np.testing.assert_allclose(*both, atol=1e-6)
 
 
 def test_only_visible_patches_are_computed():
   """Sixteen patches, of which the encoder multiplies four."""
   encoder = vision_transformer(Size(64, 1, 2), 4, pool="none", positions="sine_cosine")
-  params, _ = jax.eval_shape(encoder.init, KEY, PICTURES)
+  params, _ = jax.eval_shape(encoder.init, KEY, IMAGES)
   run = jax.jit(lambda params, *x: encoder.apply(params, {}, *x, train=False)[0])
   cost = lambda *given: run.lower(params, *given).cost_analysis()
-  assert cost(PICTURES, np.zeros((16, 4), int))["flops"] < 0.4 * cost(PICTURES)["flops"]
+  assert cost(IMAGES, np.zeros((16, 4), int))["flops"] < 0.4 * cost(IMAGES)["flops"]
 
 
 @pytest.mark.parametrize(
   ("make", "message"),
   [
     (lambda: masked_autoencoder(SEEN, LIGHT, 4, masked=1.0), "between 0 and 1, got 1.0"),
-    (lambda: shapes(masked_autoencoder(SEEN, LIGHT, 3), PICTURES), "divide into patches of 3"),
-    (lambda: shapes(masked_autoencoder(SEEN, patch_decoder(15, TINY), 4), PICTURES), "16 outputs, a patch's pixels"),
-    (lambda: shapes(masked_autoencoder(SEEN, LIGHT, 4), 2 * PICTURES), "from 0 to 1"),
-    (lambda: shapes(masked_autoencoder(SEEN, patch_decoder(64, TINY), 8), PICTURES), "an encoder of 4 patches"),
+    (lambda: shapes(masked_autoencoder(SEEN, LIGHT, 3), IMAGES), "divide into patches of 3"),
+    (lambda: shapes(masked_autoencoder(SEEN, patch_decoder(15, TINY), 4), IMAGES), "16 outputs, a patch's pixels"),
+    (lambda: shapes(masked_autoencoder(SEEN, LIGHT, 4), 2 * IMAGES), "from 0 to 1"),
+    (lambda: shapes(masked_autoencoder(SEEN, patch_decoder(64, TINY), 8), IMAGES), "an encoder of 4 patches"),
     (
-      lambda: shapes(masked_autoencoder(vision_transformer(TINY, 4), LIGHT, 4), PICTURES),
+      lambda: shapes(masked_autoencoder(vision_transformer(TINY, 4), LIGHT, 4), IMAGES),
       r"an encoder of 16 patches, \[n, patches, d\], got \[16, 8\]",
     ),
     (
-      lambda: jax.eval_shape(reconstruct(SEEN, LIGHT, 8), *autoencoder()[1:], KEY, PICTURES),
+      lambda: jax.eval_shape(reconstruct(SEEN, LIGHT, 8), *autoencoder()[1:], KEY, IMAGES),
       "patches of 8 pixels a side",
     ),
     (lambda: image_gpt(decoder(5, TINY, 16), 255 * PALETTE, 4), "palette from 0 to 1, got values from 0 to 255"),
@@ -340,9 +340,9 @@ def test_only_visible_patches_are_computed():
       lambda: shapes(gpt(Network(lambda key, x: ({}, {}), lambda p, s, x, **_: (x, s))), TOKENS),
       r"gives \(Decoded, state\), got ShapeDtypeStruct",
     ),
-    (lambda: shapes(masked_autoencoder(SEEN, LIGHT, 4), PICTURES[:, :8]), r"square pictures .*got \[8, 16\]"),
-    (lambda: shapes(masked_autoencoder(SEEN, LIGHT, 16), PICTURES), "several patches of 16"),
-    (lambda: shapes(masked_autoencoder(SEEN, LIGHT, 1), PICTURES), "patches of several values"),
+    (lambda: shapes(masked_autoencoder(SEEN, LIGHT, 4), IMAGES[:, :8]), r"square images .*got \[8, 16\]"),
+    (lambda: shapes(masked_autoencoder(SEEN, LIGHT, 16), IMAGES), "several patches of 16"),
+    (lambda: shapes(masked_autoencoder(SEEN, LIGHT, 1), IMAGES), "patches of several values"),
     (lambda: patch_decoder(16, TINY).init(KEY, np.zeros((1, 2, 8)), np.zeros((1, 5), int)), "square number of patches"),
     (lambda: vision_transformer(Size(6, 1, 1), 4, positions="sine_cosine"), "a width that 4 divides"),
   ],
@@ -390,4 +390,4 @@ def test_a_decoder_of_ones_own_needs_neither_layers_nor_a_cache():
     PALETTE,
     4,
   )
-  assert jax.jit(lambda key: of_pixels.init(key, PICTURES))(KEY)[0] == {"encoder": {}}
+  assert jax.jit(lambda key: of_pixels.init(key, IMAGES))(KEY)[0] == {"encoder": {}}

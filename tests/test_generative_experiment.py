@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from test_pretraining import command, pictures  # noqa: F401  (fixtures)
+from test_pretraining import command, synthetic_set  # noqa: F401  (fixtures)
 
 from experiments import fine_tune, generative
 from experiments.families.language import experiment as language
@@ -13,7 +13,7 @@ from metajax.experiment import headlines, records
 TINY = ["--width", "8", "--layers", "1", "--heads", "2", "--batch-size", "8", "--steps", "4", "--warmup-steps", "1"]
 TINY += ["--devices", "2", "--checkpoint-every", "4"]
 TINY += ["--curve-every", "2", "--optimizer", "adamw", "--learning-rate", "1e-3", "--size", "16"]
-OF_PICTURES = ["--test-queries", "2", "--test-tasks", "4", "--test", "2w1s"]
+OF_IMAGES = ["--test-queries", "2", "--test-tasks", "4", "--test", "2w1s"]
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def run(command, tmp_path):  # noqa: F811
                  ["reconstructions.png"], marks=pytest.mark.slow),
   ],
 )  # fmt: skip
-def test_a_model_of_pictures_is_compared_with_counts_and_probed(run, tmp_path, model, more, measure, figures):
-  status, out, error = run("--model", model, *more, *OF_PICTURES, "--record")
+def test_a_model_of_images_is_compared_with_counts_and_probed(run, tmp_path, model, more, measure, figures):
+  status, out, error = run("--model", model, *more, *OF_IMAGES, "--record")
   assert status == 0, error
   name = {"image_gpt": "image gpt", "mae": "masked autoencoder"}[model]
   assert re.search(rf"^  {name} +[\d.]+ ± [\d.]+$", out, re.MULTILINE)
@@ -115,12 +115,12 @@ def test_what_cannot_be_trained_is_refused_in_a_line_and_nothing_is_written(run,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["image_gpt", "mae"])
-def test_a_run_of_pictures_is_gone_on_with_to_the_same_and_fine_tuned(run, command, tmp_path, model):  # noqa: F811
+def test_a_run_of_images_is_gone_on_with_to_the_same_and_fine_tuned(run, command, tmp_path, model):  # noqa: F811
   more = {
     "image_gpt": ("--pixels", "6", "--colours", "4"),
     "mae": ("--patch", "4", "--decoder-width", "8", "--decoder-layers", "1"),
   }
-  assert run("--model", model, *more[model], *OF_PICTURES)[0] == 0
+  assert run("--model", model, *more[model], *OF_IMAGES)[0] == 0
   written = (tmp_path / "run" / "records.json").read_text()
   assert run("--resume")[0] == 0
   again = (tmp_path / "run" / "records.json").read_text()

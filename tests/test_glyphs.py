@@ -14,15 +14,15 @@ from metajax import data
 from metajax.data.builtin.glyphs import FAMILIES, SPLITS, classes, glyphs, letters
 from metajax.data.builtin.glyphs import source as module
 
-FEW = 4  # pictures of a class, in place of 24
+FEW = 4  # images of a class, in place of 24
 SMALL = {"COPTIC CAPITAL": ("Coptic", "validation"), "TIFINAGH LETTER TUAREG": ("Tuareg", "test")}
 
 
 @pytest.fixture
 def small(monkeypatch, tmp_path):
-  """Two small scripts only, of few pictures, so that building is quick, and an empty cache."""
+  """Two small scripts only, of few images, so that building is quick, and an empty cache."""
   monkeypatch.setattr(letters, "SCRIPTS", SMALL)
-  monkeypatch.setattr(module, "PICTURES", FEW)
+  monkeypatch.setattr(module, "IMAGES", FEW)
   monkeypatch.setenv("METAJAX_CACHE", str(tmp_path / "cache"))
 
 
@@ -38,7 +38,7 @@ def all_plain():
 
 @functools.cache
 def plain(split):
-  """The undistorted pictures of a split, out of one drawing of all."""
+  """The undistorted images of a split, out of one drawing of all."""
   everything = all_plain()
   kept = np.flatnonzero([dict(letters.SCRIPTS.values())[script] == split for script in everything.groups])
   rows = np.isin(everything.labels, kept)
@@ -50,8 +50,8 @@ def plain(split):
   )
 
 
-def pictures(source):
-  return {picture.tobytes() for picture in source.images}
+def images(source):
+  return {image.tobytes() for image in source.images}
 
 
 def equal(first, second):
@@ -78,7 +78,7 @@ def pixel_accuracy(source, ways, tasks, shots=1, queries=15):
 
 
 @pytest.mark.parametrize(("split", "classes"), [("train", 1500), ("validation", 100), ("test", 300)])
-def test_a_split_holds_its_scripts_with_24_uint8_pictures_of_each_class(split, classes):
+def test_a_split_holds_its_scripts_with_24_uint8_images_of_each_class(split, classes):
   source = drawn(split)
   assert len(source.classes) == len(set(source.classes)) >= classes
   assert len(source.classes) == len(source.groups) == len(source.captions)
@@ -87,24 +87,24 @@ def test_a_split_holds_its_scripts_with_24_uint8_pictures_of_each_class(split, c
   assert source.labels.dtype == np.int32 and len(source.styles) == len(source.labels)
   assert np.bincount(source.labels, minlength=len(source.classes)).tolist() == [24] * len(source.classes)
   assert set(source.styles) <= set(FAMILIES)
-  # Every picture has full ink on empty paper, and is no box full of ink.
+  # Every image has full ink on empty paper, and is no box full of ink.
   assert source.images.max(axis=(1, 2, 3)).min() > 128
   assert np.all(np.mean(source.images == 0, axis=(1, 2, 3)) > 0.2)
 
 
-def test_no_picture_or_class_of_the_training_scripts_occurs_among_the_test_scripts():
+def test_no_image_or_class_of_the_training_scripts_occurs_among_the_test_scripts():
   for earlier, later in (("train", "test"), ("train", "validation"), ("validation", "test")):
     first, second = drawn(earlier), drawn(later)
     assert set(first.classes).isdisjoint(second.classes)
     assert set(first.groups).isdisjoint(second.groups)
     assert set(sum(first.captions, ())).isdisjoint(sum(second.captions, ()))
-    assert pictures(first).isdisjoint(pictures(second))
-    assert pictures(plain(earlier)).isdisjoint(pictures(plain(later)))
+    assert images(first).isdisjoint(images(second))
+    assert images(plain(earlier)).isdisjoint(images(plain(later)))
 
 
 def test_no_plain_test_letter_nearly_equals_a_training_letter_in_any_style_of_its_family():
   def distinct(source):
-    found = {picture.tobytes() for picture in source.images[np.array(source.styles) == "DejaVu Sans"]}
+    found = {image.tobytes() for image in source.images[np.array(source.styles) == "DejaVu Sans"]}
     return np.frombuffer(b"".join(found), np.uint8).reshape(-1, 28**2).astype(float)
 
   train, test = distinct(plain("train")), distinct(plain("test"))
@@ -112,7 +112,7 @@ def test_no_plain_test_letter_nearly_equals_a_training_letter_in_any_style_of_it
   assert np.min((ink + other - 2 * test @ train.T) / np.maximum(ink, other)) > classes.NEAR / 2
 
 
-def test_letters_with_identical_pictures_are_one_class_named_after_the_first():
+def test_letters_with_identical_images_are_one_class_named_after_the_first():
   source = drawn("train")
   captions = dict(zip(source.classes, source.captions, strict=True))
   assert {"GREEK CAPITAL LETTER ALPHA", "CYRILLIC CAPITAL LETTER A"} < set(captions["LATIN CAPITAL LETTER A"])
@@ -128,17 +128,17 @@ def test_nearest_centroid_on_pixels_is_weak_on_distorted_letters_and_strong_on_p
   assert pixel_accuracy(drawn("test"), ways=20, tasks=100) < 35
 
 
-def test_families_are_held_out_and_the_others_pictures_stay_the_same(small):
+def test_families_are_held_out_and_the_others_images_stay_the_same(small):
   everything, sans = glyphs("all"), glyphs("all", families=("DejaVu Sans",))
   assert set(sans.styles) == {"DejaVu Sans"} and set(np.bincount(sans.labels)) == {FEW}
-  assert pictures(everything) <= pictures(sans)  # these two scripts have no other family
+  assert images(everything) <= images(sans)  # these two scripts have no other family
   with pytest.raises(ValueError, match="none of which has a letter of the split 'test'"):
     glyphs("test", families=("STIX",))
 
 
 def test_the_letters_of_held_out_families_are_classes_of_the_others_too(small, monkeypatch):
   monkeypatch.setattr(letters, "SCRIPTS", {"GREEK": ("Greek", "train")})
-  monkeypatch.setattr(module, "PICTURES", 12)  # one in each face of three families
+  monkeypatch.setattr(module, "IMAGES", 12)  # one in each face of three families
   held_out, others = glyphs(families=("STIX",)), glyphs(families=FAMILIES[:3])
   assert set(held_out.styles) == {"STIX"} and set(others.styles) == set(FAMILIES[:3])
   assert len(held_out.classes) > 60 and set(np.bincount(held_out.labels)) == {12}
@@ -169,7 +169,7 @@ def test_another_process_with_other_string_hashes_draws_the_same_bytes(small, tm
     "  sys.modules[name] = types.ModuleType(name)\n"
     "  sys.modules[name].__path__ = [path]\n"
     "from metajax.data.builtin.glyphs import letters, source as module\n"
-    f"letters.SCRIPTS, module.PICTURES = {SMALL!r}, {FEW}\n"
+    f"letters.SCRIPTS, module.IMAGES = {SMALL!r}, {FEW}\n"
     "source = module.glyphs('all', cache=sys.argv[1])\n"
     "print(hashlib.sha256(source.images.tobytes() + repr(source[2:]).encode()).hexdigest())"
   )
@@ -180,14 +180,14 @@ def test_another_process_with_other_string_hashes_draws_the_same_bytes(small, tm
   assert printed.split()[-1] == hashlib.sha256(source.images.tobytes() + repr(source[2:]).encode()).hexdigest()
 
 
-def test_seed_and_distortion_change_the_pictures_and_not_the_letters(small):
+def test_seed_and_distortion_change_the_images_and_not_the_letters(small):
   plain, one, other = glyphs("test", distortion=0.0), glyphs("test"), glyphs("test", seed=2**64 - 1)
   assert plain.classes == one.classes == other.classes
-  assert len(pictures(one) | pictures(other)) == len(one.images) + len(other.images)
+  assert len(images(one) | images(other)) == len(one.images) + len(other.images)
   assert equal(plain, glyphs("test", distortion=0.0, seed=5))
 
 
-def test_pictures_have_the_size_asked_for(small):
+def test_images_have_the_size_asked_for(small):
   assert glyphs("validation", size=20).images.shape[1:] == (20, 20, 1)
 
 

@@ -1,15 +1,15 @@
-"""What a host reads of a source: its share of every batch, and no picture more."""
+"""What a host reads of a source: its share of every batch, and no image more."""
 
 import itertools
 
 import numpy as np
 import pytest
 
-from metajax.data import Pictures, episodes, examples, from_arrays, image_texts, in_order, train_tokenizer
+from metajax.data import LazyImages, episodes, examples, from_arrays, image_texts, in_order, train_tokenizer
 
 
-class Counted(Pictures):
-  """Pictures that count how often each is read."""
+class Counted(LazyImages):
+  """Images that count how often each is read."""
 
   def __init__(self, files, counts):
     super().__init__(lambda files: np.zeros((len(files), 2, 2, 3), np.uint8), (2, 2, 3), files)
@@ -27,7 +27,7 @@ BATCHES_OF = {
   "episodes": lambda source: episodes(source, ways=4, shots=1, queries=2, tasks=8),
   "examples": lambda source: examples(source, batch_size=24),
   "image_texts": lambda source: image_texts(
-    source, train_tokenizer(["picture 0123456789"], 258), batch_size=24, length=8
+    source, train_tokenizer(["image 0123456789"], 258), batch_size=24, length=8
   ),
   "in_order": lambda source: in_order(source, batch_size=24),
 }
@@ -35,12 +35,12 @@ BATCHES_OF = {
 
 @pytest.mark.parametrize("hosts", [2, 4])
 @pytest.mark.parametrize("name", BATCHES_OF)
-def test_each_host_reads_its_share_of_the_pictures_alone(name, hosts):
+def test_each_host_reads_its_share_of_the_images_alone(name, hosts):
   """Of four batches; what is read ahead is as many batches on any number of hosts."""
   found = []
   for shard in [(0, 1), *((host, hosts) for host in range(hosts))]:
     counts, classes = np.zeros(96, int), np.arange(96) % 32
-    texts = [(f"picture {k}",) for k in range(32)]
+    texts = [(f"image {k}",) for k in range(32)]
     source = from_arrays(np.zeros((96, 2, 2, 3), np.uint8), classes, captions=texts)
     batches = BATCHES_OF[name](source._replace(images=Counted(np.arange(96), counts)))
     for _ in itertools.islice(batches(0, shard), 4):

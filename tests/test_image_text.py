@@ -1,4 +1,4 @@
-"""Pictures beside their texts: read from where a user has them, each once an epoch, the same on any number of hosts."""
+"""Images beside their texts: read from where a user has them, each once an epoch, the same on any number of hosts."""
 
 import collections
 import itertools
@@ -30,19 +30,19 @@ def classes_of(pair):
   return (np.rint(pair.first[:, 0, 0, 0] * 255).astype(int)) % CLASSES
 
 
-def test_a_picture_is_beside_a_caption_of_its_class_and_each_class_comes_once_an_epoch():
-  seen, texts, pictures = [], collections.Counter(), collections.Counter()
+def test_an_image_is_beside_a_caption_of_its_class_and_each_class_comes_once_an_epoch():
+  seen, texts, images = [], collections.Counter(), collections.Counter()
   for pair in take(50):
     assert pair.first.shape == (4, 4, 4, 1) and pair.first.dtype == np.float32 and pair.second.dtype == np.int32
-    for label, tokens, picture in zip(classes_of(pair), pair.second, pair.first, strict=True):
+    for label, tokens, image in zip(classes_of(pair), pair.second, pair.first, strict=True):
       assert TOKENIZER.text(tokens) in CAPTIONS[label] or label == 7
       texts[label, TOKENIZER.text(tokens)] += 1
-      pictures[round(float(picture[0, 0, 0]) * 255)] += 1
+      images[round(float(image[0, 0, 0]) * 255)] += 1
       seen.append(label)
   for epoch in range(20):
     assert sorted(seen[epoch * 10 : epoch * 10 + 10]) == list(range(CLASSES))
   assert seen[:10] != seen[10:20]
-  assert len(pictures) == 30 and len(texts) == sum(map(len, CAPTIONS))
+  assert len(images) == 30 and len(texts) == sum(map(len, CAPTIONS))
 
 
 def test_batches_are_the_same_from_any_step_and_on_any_number_of_hosts():
@@ -97,7 +97,7 @@ SETS = {  # the schemas of flickr8k, emoji and coco_captions
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-  """A data folder with sets of 12 pictures, eight of them for training."""
+  """A data folder with sets of 12 images, eight of them for training."""
   place = tmp_path_factory.mktemp("captioned")
   for name, (features, texts) in SETS.items():
     records = [(i, {"image": np.full((5, 6, 3), 10 * i, np.uint8), **texts(i)}) for i in range(12)]
@@ -119,7 +119,7 @@ def folder(tmp_path_factory):
     ("coco", lambda i: tuple(f"thing {i} {j}" for j in range(1 + i % 2)), {""}),
   ],
 )
-def test_sets_of_tfds_give_each_picture_with_all_its_texts(folder, name, captions, groups):
+def test_sets_of_tfds_give_each_image_with_all_its_texts(folder, name, captions, groups):
   for split, rows in (("own/train", range(8)), ("own/validation", range(8, 12))):
     source = load_captioned(name, split, size=4, data_dir=folder)
     assert source.images.shape == (len(rows), 4, 4, 3) and set(source.groups) == groups
@@ -133,10 +133,10 @@ def test_sets_of_tfds_give_each_picture_with_all_its_texts(folder, name, caption
 
 def test_sets_without_texts_are_refused(folder):
   with pytest.raises(
-    ValueError, match="'mute' is no set of captioned pictures: expected one 8-bit Image and texts named"
+    ValueError, match="'mute' is no set of captioned images: expected one 8-bit Image and texts named"
   ):
     load_captioned("mute", data_dir=folder)
-  with pytest.raises(ValueError, match="expected a caption of every picture of 'bare', got none of record"):
+  with pytest.raises(ValueError, match="expected a caption of every image of 'bare', got none of record"):
     load_captioned("bare", "own/train", data_dir=folder)
 
 
@@ -160,7 +160,7 @@ def table(own, kind):
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "several"])
-def test_ones_own_pictures_have_the_captions_of_a_table(own, kind):
+def test_ones_own_images_have_the_captions_of_a_table(own, kind):
   table(own, kind)
   whole = load_captioned(own, "own/all", size=6)
   assert whole.classes == tuple(f"{i}.png" for i in range(8))
@@ -185,7 +185,7 @@ def test_ones_own_pictures_have_the_captions_of_a_table(own, kind):
     ("captions.jsonl", '{"path": "0.png"}', 'line 1: expected an object with "path" and "caption" or "captions"'),
     ("captions.jsonl", "{", "line 1' is no JSON file"),
     ("captions.jsonl", '{"path": "0.png", "captions": []}', "line 1: expected a path and a caption"),
-    ("captions.jsonl", "\n", "names no pictures"),
+    ("captions.jsonl", "\n", "names no images"),
     ("other.txt", "", "expected captions.csv or captions.jsonl in the folder .*, got neither"),
   ],
 )
@@ -195,10 +195,10 @@ def test_tables_that_are_none_are_refused_by_line(own, file, content, said):
     load_captioned(own)
 
 
-def test_broken_pictures_are_named_or_left_out(own):
+def test_broken_images_are_named_or_left_out(own):
   table(own, "csv")
   (own / "5.png").write_bytes(b"nothing")
-  with pytest.raises(ValueError, match=r"1 of 8 pictures .* cannot be read: '5.png'"):
+  with pytest.raises(ValueError, match=r"1 of 8 images .* cannot be read: '5.png'"):
     load_captioned(own, "own/all")
   source = load_captioned(own, "own/all", skip_broken=True)
   assert "5.png" not in source.classes and len(source.captions) == 7 and source.captions[5][0] == "number 6"

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from table_of_learners import LEARNERS, convolution, episodes, labelled, pictures
+from table_of_learners import LEARNERS, convolution, episodes, image_episodes, labelled
 
 from metajax import Network, gradient_steps
 from metajax.compose import linear, with_head
@@ -23,12 +23,12 @@ def test_the_table_holds_every_learner_with_a_policy():
 def answers(*learners):
   """Logits for a task, and for one of which all queries but the first two are others, of each learner; the params and
   state are those of the first."""
-  support, query = jax.tree.map(lambda x: x[0], pictures(0))
+  support, query = jax.tree.map(lambda x: x[0], image_episodes(0))
   changed = np.concatenate([query.inputs[:2], 5 + query.inputs[2:] ** 2])
 
   @jax.jit
   def run(of_queries):
-    at = learners[0].init(jax.random.key(0), pictures(0))
+    at = learners[0].init(jax.random.key(0), image_episodes(0))
     return [[learner.predict(*at, support, inputs) for inputs in of_queries] for learner in learners]
 
   return jax.device_get(run((query.inputs, changed)))
@@ -82,7 +82,7 @@ def test_a_state_that_a_pass_leaves_alone_stays():
 
 
 def test_queries_that_are_the_support_are_answered_alike_under_both_policies():
-  inputs = pictures(0).support.inputs[0]
+  inputs = image_episodes(0).support.inputs[0]
 
   @jax.jit
   def both():

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import params_by_numpy
 import pytest
-from table_of_learners import LEARNERS, MESH_PATHS, VARIANTS, episodes, pictures
+from table_of_learners import LEARNERS, MESH_PATHS, VARIANTS, episodes, image_episodes
 
 from metajax.mesh import make_mesh, shard_batch
 
@@ -62,7 +62,9 @@ class Case:
     """Some that it is used on: where it can, of more ways than it was trained at."""
     if self.row.any_ways:
       return episodes(1, ways=7, shots=2, queries=1, tasks=2)
-    return self.batch if self.row.episodic else (self.row.tasks or (pictures if self.row.batch_norm else episodes))(0)
+    return (
+      self.batch if self.row.episodic else (self.row.tasks or (image_episodes if self.row.batch_norm else episodes))(0)
+    )
 
   def task(self, index=0):
     return jax.tree.map(lambda x: x[index], self.tasks)

@@ -1,4 +1,4 @@
-"""What the commands say of pictures that cannot be read and of classes that are too small."""
+"""What the commands say of images that cannot be read and of classes that are too small."""
 
 import os
 
@@ -9,8 +9,8 @@ from test_broken_images import write_folder
 from experiments.families import data
 from experiments.families.data import ImageData
 from experiments.families.image_text import data as captioned
-from experiments.families.representation import data as pictures
-from metajax.data import BrokenPictures, Recordings, from_arrays
+from experiments.families.representation import data as representation
+from metajax.data import Recordings, UnreadableImages, from_arrays
 
 
 @pytest.fixture
@@ -18,29 +18,29 @@ def folder(tmp_path):
   return write_folder(tmp_path / "set", classes=16, each=3)
 
 
-def test_broken_pictures_of_all_parts_are_named_at_once_and_counted_of_the_whole_set(folder):
+def test_broken_images_of_all_parts_are_named_at_once_and_counted_of_the_whole_set(folder):
   for c in range(16):
     (folder / f"class {c}" / "0.png").write_bytes(b"")
-  with pytest.raises(BrokenPictures, match=r"^16 of 48 pictures of '.*set' cannot be read: .* and 11 more; ") as raised:
+  with pytest.raises(UnreadableImages, match=r"^16 of 48 images of '.*set' cannot be read: .* and 11 more; ") as raised:
     data.load_parts(ImageData(data=str(folder), size=4))
   assert len(set(raised.value.files)) == 16
-  with pytest.raises(BrokenPictures, match=r"^\d+ of 48 pictures of"):
-    pictures.load_parts(ImageData(data=str(folder), size=4), "unseen")
+  with pytest.raises(UnreadableImages, match=r"^\d+ of 48 images of"):
+    representation.load_parts(ImageData(data=str(folder), size=4), "unseen")
 
 
 def test_one_of_many_is_said_in_the_singular(folder, capsys):
   (folder / "class 3" / "1.png").write_bytes(b"")
   s = ImageData(data=str(folder), size=4, skip_broken=True)
   data.describe(s, data.load_parts(s))
-  assert "left out 1 picture that cannot be read: 'class 3/1.png'\n" in capsys.readouterr().out
+  assert "left out 1 image that cannot be read: 'class 3/1.png'\n" in capsys.readouterr().out
   s = s._replace(min_images_per_class=3)
   data.describe(s, data.load_parts(s))
-  assert "left out 1 class of fewer than 3 pictures: class 3\n" in capsys.readouterr().out
+  assert "left out 1 class of fewer than 3 images: class 3\n" in capsys.readouterr().out
   for c in range(8, 14):
     (folder / f"class {c}" / "2.png").unlink()
   data.describe(s, data.load_parts(s))
   out = capsys.readouterr().out
-  assert "left out 7 classes of fewer than 3 pictures: class 10, class 11, class 12, class 13, class 3, ...\n" in out
+  assert "left out 7 classes of fewer than 3 images: class 10, class 11, class 12, class 13, class 3, ...\n" in out
 
 
 def test_a_name_of_any_length_is_a_part_of_a_files_name(folder, monkeypatch):
@@ -54,7 +54,7 @@ def test_a_name_of_any_length_is_a_part_of_a_files_name(folder, monkeypatch):
 
 @pytest.fixture
 def parted(tmp_path):
-  """Two pictures of each of seven classes to train on and two to test on, and a caption of each."""
+  """Two images of each of seven classes to train on and two to test on, and a caption of each."""
   folder = write_folder(tmp_path / "set", classes=7, each=4)
   names = [f"class {c}/{k}.png" for c in range(7) for k in range(4)]
   rows = [f"{name},{name[:7]},{('train', 'test')[i % 2]}\n" for i, name in enumerate(names)]
@@ -64,19 +64,19 @@ def parted(tmp_path):
   return folder
 
 
-def test_a_broken_picture_that_is_held_out_is_named_and_no_other_part_is_tested_on(parted):
+def test_a_broken_image_that_is_held_out_is_named_and_no_other_part_is_tested_on(parted):
   (parted / "class 0" / "1.png").write_bytes(b"")
-  with pytest.raises(BrokenPictures, match=r"1 of 28 pictures of .*'class 0/1.png'"):
+  with pytest.raises(UnreadableImages, match=r"1 of 28 images of .*'class 0/1.png'"):
     captioned.load_data(ImageData(data=str(parted), size=16), permuted=False, seed=0)
-  with pytest.raises(BrokenPictures, match=r"1 of 28 pictures of .*'class 0/1.png'"):
-    pictures.load_parts(ImageData(data=str(parted / "t.csv"), size=16), "auto")
+  with pytest.raises(UnreadableImages, match=r"1 of 28 images of .*'class 0/1.png'"):
+    representation.load_parts(ImageData(data=str(parted / "t.csv"), size=16), "auto")
 
 
 @pytest.mark.parametrize("c", range(7))
-def test_a_broken_picture_of_any_class_is_named_and_classes_stay_the_same(parted, c):
+def test_a_broken_image_of_any_class_is_named_and_classes_stay_the_same(parted, c):
   (parted / f"class {c}" / "0.png").write_bytes(b"")
-  with pytest.raises(BrokenPictures, match=f"1 of 28 pictures of .*'class {c}/0.png'"):
-    pictures.load_parts(ImageData(data=str(parted / "t.csv"), size=16), "auto")
+  with pytest.raises(UnreadableImages, match=f"1 of 28 images of .*'class {c}/0.png'"):
+    representation.load_parts(ImageData(data=str(parted / "t.csv"), size=16), "auto")
 
 
 def test_a_split_that_is_there_and_damaged_is_no_split_that_is_missing(monkeypatch):
@@ -86,23 +86,23 @@ def test_a_split_that_is_there_and_damaged_is_no_split_that_is_missing(monkeypat
 
   monkeypatch.setattr(captioned, "load_captioned", damaged)
   monkeypatch.setattr(data, "load", damaged)
-  for load, given in ((captioned.load_data, (False, 0)), (pictures.load_parts, ("auto",))):
+  for load, given in ((captioned.load_data, (False, 0)), (representation.load_parts, ("auto",))):
     with pytest.raises(ValueError, match="the records of 'x' cannot be read"):
       load(ImageData(data="x", size=16), *given)
 
 
-def test_what_was_left_out_of_captioned_pictures_is_counted_and_named(parted, capsys):
+def test_what_was_left_out_of_captioned_images_is_counted_and_named(parted, capsys):
   (parted / "class 0" / "1.png").write_bytes(b"")  # of validation, which is held out
   s = ImageData(data=str(parted), size=16, skip_broken=True)
   captioned.describe(s, captioned.load_data(s, permuted=False, seed=0), permuted=False)
-  assert "left out 1 picture that cannot be read: 'class 0/1.png'\n" in capsys.readouterr().out
+  assert "left out 1 image that cannot be read: 'class 0/1.png'\n" in capsys.readouterr().out
 
 
 def test_names_of_classes_that_were_left_out_command_no_terminal(capsys):
   small = from_arrays(np.zeros((4, 2, 2, 1), np.uint8), [0, 0, 1, 1])._replace(small_classes=("\x1b[31m",))
   data.describe(ImageData(data="\x1b[2J"), dict.fromkeys(("train", "validation", "test"), small))
   out = capsys.readouterr().out
-  assert "\x1b" not in out and r"\x1b[2J: " in out and r"picture: \x1b[31m" in out
+  assert "\x1b" not in out and r"\x1b[2J: " in out and r"image: \x1b[31m" in out
 
 
 def test_one_recording_that_was_left_out_is_a_file(capsys):
@@ -110,6 +110,6 @@ def test_one_recording_that_was_left_out_is_a_file(capsys):
     broken=("x.mp4: it is empty",)
   )
   some = from_arrays(np.zeros((2, 2, 2, 1), np.uint8), [0, 1])
-  pictures.describe(ImageData(), pictures.Parts(clips, some, some, some, True, None))
+  representation.describe(ImageData(), representation.Parts(clips, some, some, some, True, None))
   out = capsys.readouterr().out
   assert "left out 1 file that cannot be read: x.mp4: it is empty\n" in out

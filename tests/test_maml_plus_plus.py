@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 from finite_differences import check_slope
-from table_of_learners import convolution, convolutional, encoder, episodes, pictures, regressions
+from table_of_learners import convolution, convolutional, encoder, episodes, image_episodes, regressions
 
 from metajax import Network, gradient_steps
 from metajax.adapt import only
@@ -105,7 +105,7 @@ def test_one_step_is_maml_that_leaves_normalisation_as_it_is():
   parts = ["encoder/kernel_0", "head"]
   plain = maml(convolutional, only(parts, gradient_steps(optax.sgd(0.1), 1)), encoder=convolution)
   ours = maml_plus_plus(convolutional, 1, learning_rate=0.1, encoder=convolution)
-  batch = pictures(0)
+  batch = image_episodes(0)
   params, state = started(ours, batch)
   first = lambda tree: jax.tree.map(lambda x: x[0], tree)
   of_encoder = params["network"]["encoder"]
@@ -207,7 +207,7 @@ def test_training_steps_are_counted_and_weights_move_from_all_to_the_last():
 
 def test_more_steps_at_test_time_take_the_last_ones_rates_and_other_ways_the_heads_outputs_again():
   make = lambda steps: maml_plus_plus(convolutional, steps, learning_rate=0.1, encoder=convolution, start=tile_head)
-  params, state = started(make(2), pictures(0))
+  params, state = started(make(2), image_episodes(0))
   params = drawn(params, 0.5)
   repeat = lambda x: np.concatenate([x, x[-1:], x[-1:]])
   of_encoder = params["network"]["encoder"]
@@ -247,11 +247,11 @@ def test_arguments_that_are_none_are_refused(how, message):
 
 
 def test_normalisations_are_found_in_every_network_by_their_scale():
-  picture, sound = np.zeros((1, 16, 16, 1), np.float32), np.zeros((1, 16, 16), np.float32)
+  image, sound = np.zeros((1, 16, 16, 1), np.float32), np.zeros((1, 16, 16), np.float32)
   found = []
   for network, inputs in (
-    (conv4(4, pool="mean"), picture),
-    (vision_transformer(Size(8, 1, 2), 4), picture),
+    (conv4(4, pool="mean"), image),
+    (vision_transformer(Size(8, 1, 2), 4), image),
     (audio_conv(4), sound),
   ):
     params = jax.eval_shape(network.init, jax.random.key(0), inputs)[0]

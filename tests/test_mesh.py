@@ -10,7 +10,7 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from table_of_learners import episodes, pictures
+from table_of_learners import episodes, image_episodes
 
 from metajax import Network, gradient_steps
 from metajax.compose import linear, with_head
@@ -273,7 +273,7 @@ def collectives(program):
 
 def test_the_train_step_of_maml_has_one_all_reduce_and_no_collective_in_a_loop():
   learner = maml(with_head(convolution(), linear(3)), gradient_steps(optax.sgd(0.1), 2))
-  optimizer, batch = optax.sgd(1e-3), jax.tree.map(lambda x: np.concatenate([x, x]), pictures(0))
+  optimizer, batch = optax.sgd(1e-3), jax.tree.map(lambda x: np.concatenate([x, x]), image_episodes(0))
   state = jax.eval_shape(lambda: start(learner, optimizer, batch))
   with jax.set_mesh(make_mesh(8)):
     step = jax.jit(make_train_step(learner, optimizer), donate_argnums=0)

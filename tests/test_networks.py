@@ -148,7 +148,7 @@ def test_an_unknown_kind_of_conv4_is_refused_at_once(settings, said):
     ((5, 15, 28, 1), "16 x 16 to halve 4 times, got 15 x 28"),
   ],
 )
-def test_pictures_that_conv4_cannot_halve_are_refused_at_init(images, said):
+def test_images_that_conv4_cannot_halve_are_refused_at_init(images, said):
   with pytest.raises(ValueError, match=said):
     conv4_shapes(images)
 

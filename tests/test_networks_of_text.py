@@ -94,20 +94,20 @@ def test_tokens_may_be_of_any_integers(kind):
 
 def test_clip_refuses_texts_without_an_end_before_it_makes_anything():
   text, seen = text_transformer(VOCABULARY, Size(8, 1, 2), 4), []
-  picture = Network(lambda key, x: seen.append(isinstance(x, jax.core.Tracer)) or ({}, {}), None)
-  picture = picture._replace(apply=lambda params, state, x, *, train, key=None: (x.reshape(len(x), -1)[:, :8], state))
-  pictures, tokens = np.ones((3, 4, 4, 1), np.float32), np.array([[1, END, 0, 0], [1, 2, 3, 0], [1, 2, END, 0]])
+  image = Network(lambda key, x: seen.append(isinstance(x, jax.core.Tracer)) or ({}, {}), None)
+  image = image._replace(apply=lambda params, state, x, *, train, key=None: (x.reshape(len(x), -1)[:, :8], state))
+  images, tokens = np.ones((3, 4, 4, 1), np.float32), np.array([[1, END, 0, 0], [1, 2, 3, 0], [1, 2, END, 0]])
   with pytest.raises(ValueError, match="the end of text, token 29, in every row, got none in 1 row: 1"):
-    clip(picture, text).init(jax.random.key(0), Pair(pictures, tokens))
+    clip(image, text).init(jax.random.key(0), Pair(images, tokens))
   assert len(seen) == 1
 
 
 def shapes(towers):
   made, key = clip_towers(towers), jax.random.key(0)
-  pictures = jax.ShapeDtypeStruct((1, towers.pixels, towers.pixels, 3), jnp.float32)
+  images = jax.ShapeDtypeStruct((1, towers.pixels, towers.pixels, 3), jnp.float32)
   tokens = jax.ShapeDtypeStruct((1, towers.length), jnp.int32)
-  picture, text = (jax.eval_shape(n.init, key, x)[0] for n, x in zip(made, (pictures, tokens), strict=True))
-  return {"picture": picture, "text": text, "log_scale": jax.ShapeDtypeStruct((), jnp.float32)}
+  image, text = (jax.eval_shape(n.init, key, x)[0] for n, x in zip(made, (images, tokens), strict=True))
+  return {"image": image, "text": text, "log_scale": jax.ShapeDtypeStruct((), jnp.float32)}
 
 
 @pytest.mark.parametrize(

@@ -14,17 +14,17 @@ WAYS = 4
 
 
 def write_run(folder, number, ways=WAYS, broken=""):
-  """A run in Lake's layout: the ink of training picture k and of its test picture is column k."""
+  """A run in Lake's layout: the ink of training image k and of its test image is column k."""
   run = folder / f"run{number:02d}"
   for part in ("training", "test"):
     (run / part).mkdir(parents=True)
   order, lines = np.random.default_rng(number).permutation(ways), []
   for k in range(ways):
-    picture = np.full((40, 40), 255, np.uint8)
-    picture[:, 10 * k : 10 * k + 10] = 0
+    image = np.full((40, 40), 255, np.uint8)
+    image[:, 10 * k : 10 * k + 10] = 0
     names = f"run{number:02d}/test/item{order[k] + 1:02d}.png", f"run{number:02d}/training/class{k + 1:02d}.png"
     for name in names:
-      Image.fromarray(picture).convert("1").save(folder / name)
+      Image.fromarray(image).convert("1").save(folder / name)
     lines.append(" ".join(names))
   (run / "class_labels.txt").write_text("\n".join(lines) + "\n" + broken)
   return run
@@ -34,7 +34,7 @@ pixels = lambda params, state, inputs: inputs.reshape(len(inputs), -1)
 by_pixels = Learner(None, None, pixels, nearest_centroid(pixels))
 
 
-def test_the_folder_of_fixed_runs_is_read_with_ink_at_1_and_each_test_picture_with_its_training_picture(tmp_path):
+def test_the_folder_of_fixed_runs_is_read_with_ink_at_1_and_each_test_image_with_its_training_image(tmp_path):
   for number in (1, 2, 10):
     write_run(tmp_path, number)
   (whole,) = one_shot_runs(tmp_path, size=20)()
@@ -44,8 +44,8 @@ def test_the_folder_of_fixed_runs_is_read_with_ink_at_1_and_each_test_picture_wi
     np.testing.assert_array_equal(support.labels, np.eye(WAYS))
     truth = query.labels.argmax(-1)
     np.testing.assert_array_equal(query.inputs, support.inputs[truth])
-    for k, picture in enumerate(support.inputs[..., 0]):
-      np.testing.assert_array_equal(picture.max(0), (np.arange(20) // 5 == k).astype(np.float32))
+    for k, image in enumerate(support.inputs[..., 0]):
+      np.testing.assert_array_equal(image.max(0), (np.arange(20) // 5 == k).astype(np.float32))
   assert not np.array_equal(whole.query.labels[0], whole.query.labels[1])
   score = error_of(by_pixels, (), (), one_shot_runs(tmp_path, size=20))
   assert score.mean == 0 and len(score.tasks) == 3
@@ -66,11 +66,11 @@ def break_pairing(folder):
   write_run(folder, 1, broken="run01/test/item09.png run01/training/class01.png\n")
 
 
-def break_picture(folder):
-  (write_run(folder, 1) / "training" / "class02.png").write_bytes(b"no picture")
+def break_image(folder):
+  (write_run(folder, 1) / "training" / "class02.png").write_bytes(b"no image")
 
 
-def lose_picture(folder):
+def lose_image(folder):
   (write_run(folder, 1) / "test" / "item02.png").unlink()
 
 
@@ -87,10 +87,10 @@ def two_sizes(folder):
   ("make", "error", "message"),
   [
     (lambda folder: None, FileNotFoundError, r"run01, run02, ... in '.*', got \[\]"),
-    (break_line, ValueError, "a test and a training picture in '.*class_labels.txt', got 'run01/test/item01.png'"),
-    (break_pairing, ValueError, "got 5 test and 4 training pictures in 5 lines"),
-    (break_picture, ValueError, "a picture in '.*class02.png', got"),
-    (lose_picture, FileNotFoundError, "a picture '.*item02.png'"),
+    (break_line, ValueError, "a test and a training image in '.*class_labels.txt', got 'run01/test/item01.png'"),
+    (break_pairing, ValueError, "got 5 test and 4 training images in 5 lines"),
+    (break_image, ValueError, "an image in '.*class02.png', got"),
+    (lose_image, FileNotFoundError, "an image '.*item02.png'"),
     (lose_labels, FileNotFoundError, "a file '.*class_labels.txt'"),
     (two_sizes, ValueError, r"one number of ways in '.*', got \[3, 4\]"),
   ],
@@ -119,7 +119,7 @@ def test_hosts_share_the_runs_in_order(tmp_path):
 
 
 def characters(styles, alphabets=("a",) * 6 + ("b",) * 3):
-  """Pictures whose one pixel is the row; of each character one in each style."""
+  """Images whose one pixel is the row; of each character one in each style."""
   classes, each = len(alphabets), len(styles)
   images = np.arange(classes * each, dtype=np.uint8).reshape(-1, 1, 1, 1)
   return from_arrays(images, np.repeat(np.arange(classes), each), groups=alphabets, styles=styles * classes)
@@ -130,7 +130,7 @@ def rows_of(examples):
 
 
 @pytest.mark.parametrize("styles", [("x", "y", "z"), ("", "", "")])
-def test_runs_are_drawn_within_an_alphabet_of_two_drawers_and_never_the_same_picture(styles):
+def test_runs_are_drawn_within_an_alphabet_of_two_drawers_and_never_the_same_image(styles):
   (whole,) = one_shot_tasks(characters(styles), ways=5, runs=20, seed=3)()
   support, query = rows_of(whole.support), rows_of(whole.query)
   assert support.shape == query.shape == (20, 5)
@@ -152,7 +152,7 @@ def test_runs_are_drawn_within_an_alphabet_of_two_drawers_and_never_the_same_pic
   [
     (lambda: one_shot_tasks(characters(("x", "y")), ways=7), "an alphabet of at least 7 characters, got 6 at most"),
     (lambda: one_shot_tasks(characters(("x",)), ways=5), "two styles with 5 characters of 'a', got 1"),
-    (lambda: one_shot_tasks(characters(("",)), ways=5), "two pictures of each character, got one of"),
+    (lambda: one_shot_tasks(characters(("",)), ways=5), "two images of each character, got one of"),
     (lambda: one_shot_tasks(characters(("x", "y")), ways=1), "ways to be a whole number of at least 2, got 1"),
   ],
 )

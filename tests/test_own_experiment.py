@@ -61,7 +61,7 @@ class Config(NamedTuple):
   """SimCLR with crops alone."""
 
   area: float = 0.5
-  """Least share of a picture that a crop has."""
+  """Least share of an image that a crop has."""
   encoder: rep.EncoderFlags = rep.EncoderFlags("conv4")
   setup: rep.Setup = rep.Setup()
 
@@ -86,8 +86,8 @@ OWN = {
 }  # fmt: skip
 
 
-def pictures(name, split="train", *, size, **kept):
-  """Ten classes of six pictures: what `load` gives, without drawing or reading anything."""
+def synthetic_set(name, split="train", *, size, **kept):
+  """Ten classes of six images: what `load` gives, without drawing or reading anything."""
   images = np.random.default_rng(len(split)).integers(0, 256, (60, size, size, 1), np.uint8)
   return from_arrays(images, np.repeat(np.arange(10), 6), classes=[f"{split} {k}" for k in range(10)])
 
@@ -99,7 +99,7 @@ def test_a_new_experiment_is_a_page_and_runs_to_its_own(monkeypatch, tmp_path, k
   (tmp_path / f"own_{kind}.py").write_text(code)
   monkeypatch.chdir(tmp_path)
   monkeypatch.syspath_prepend(tmp_path)
-  monkeypatch.setattr(data, "load", pictures)
+  monkeypatch.setattr(data, "load", synthetic_set)
   few_programs.use(monkeypatch)
   module = importlib.import_module(f"own_{kind}")
   monkeypatch.setattr(sys, "argv", [f"own_{kind}", *flags, "--folder", "run"])

@@ -18,10 +18,10 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from test_broken_images import store, write_folder
 
-from metajax.data import BrokenPictures, load, load_captioned, load_recordings, load_texts, load_tokenizer
+from metajax.data import UnreadableImages, load, load_captioned, load_recordings, load_texts, load_tokenizer
 from metajax.data.builtin import cache
 from metajax.data.files import image_file, user_images
-from metajax.data.files.image_file import BrokenPicture, check_beginning, is_grey, read_picture
+from metajax.data.files.image_file import UnreadableImage, check_beginning, is_grey, read_image
 from metajax.data.video import user_recordings
 
 
@@ -68,19 +68,19 @@ def test_what_is_no_regular_file_is_named_and_not_opened(tmp_path, monkeypatch, 
   irregular(folder / "class 0" / "x.png", kind)
   if lazy:
     monkeypatch.setattr(user_images, "FILES_IN_MEMORY", 0)
-  with pytest.raises(BrokenPictures, match=rf"1 of 5 .*'class 0/x.png' \({SAID[kind]}, expected a regular file\)"):
+  with pytest.raises(UnreadableImages, match=rf"1 of 5 .*'class 0/x.png' \({SAID[kind]}, expected a regular file\)"):
     load("./set", "own/all", size=4)
   assert load("./set", "own/all", size=4, skip_broken=True).broken == ("'class 0/x.png'",)
 
 
 def test_a_device_is_not_read(tmp_path):
-  with pytest.raises(BrokenPicture, match="a device, expected a regular file"):
-    read_picture(irregular(tmp_path / "x.png", "device"), size=4, channels=1)
+  with pytest.raises(UnreadableImage, match="a device, expected a regular file"):
+    read_image(irregular(tmp_path / "x.png", "device"), size=4, channels=1)
 
 
-@pytest.mark.parametrize("reader", [lambda p: read_picture(p, size=4, channels=1), is_grey, check_beginning])
-def test_a_fifo_is_not_waited_for_by_any_reader_of_pictures(tmp_path, reader):
-  with pytest.raises(BrokenPicture, match="a FIFO, expected a regular file"):
+@pytest.mark.parametrize("reader", [lambda p: read_image(p, size=4, channels=1), is_grey, check_beginning])
+def test_a_fifo_is_not_waited_for_by_any_reader_of_images(tmp_path, reader):
+  with pytest.raises(UnreadableImage, match="a FIFO, expected a regular file"):
     reader(str(irregular(tmp_path / "x.png", "fifo")))
 
 
@@ -131,10 +131,10 @@ def test_a_fifo_in_a_prepared_set_is_named(tmp_path):
     load("made", "own/train", data_dir=tmp_path)
 
 
-# Formats of pictures, and of clips, are those of a list.
+# Formats of images, and of clips, are those of a list.
 
 
-def test_formats_that_call_programs_are_no_pictures(tmp_path, monkeypatch):
+def test_formats_that_call_programs_are_no_images(tmp_path, monkeypatch):
   folder = write_folder(tmp_path / "set", classes=2, each=2)
   Image.new("RGB", (4, 4)).save(folder / "class 0" / "x.eps")
   (folder / "class 0" / "y.ps").write_bytes((folder / "class 0" / "x.eps").read_bytes())
@@ -144,7 +144,7 @@ def test_formats_that_call_programs_are_no_pictures(tmp_path, monkeypatch):
   for lazy in (False, True):
     with monkeypatch.context() as patch:
       patch.setattr(user_images, "FILES_IN_MEMORY", 0 if lazy else 10)
-      with pytest.raises(BrokenPictures, match=r"x.png' \(not a picture of a format that is read\)"):
+      with pytest.raises(UnreadableImages, match=r"x.png' \(not an image of a format that is read\)"):
         load(folder, "own/all", size=4)
   assert not {".eps", ".ps", ".pdf", ".wmf", ".emf", ".fits", ".h5", ".mpg", ".psd", ".pcd"} & image_file.EXTENSIONS
 
@@ -156,8 +156,8 @@ def test_formats_that_are_not_listed_are_not_opened(tmp_path, kind):
     path.write_bytes(b"8BPS" + b"\0\1" + bytes(100))
   else:
     Image.new("L", (16, 16)).save(path, kind)
-  with pytest.raises(BrokenPicture, match="not a picture of a format that is read"):
-    read_picture(path, size=4, channels=1)
+  with pytest.raises(UnreadableImage, match="not an image of a format that is read"):
+    read_image(path, size=4, channels=1)
 
 
 def test_a_playlist_by_the_name_of_a_clip_opens_no_other_file(tmp_path):
@@ -203,17 +203,17 @@ def header(side):
   return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", said) + chunk(b"IDAT", b"x") + chunk(b"IEND", b"")
 
 
-def test_a_picture_of_more_pixels_than_are_decoded_is_refused_by_its_header(tmp_path):
+def test_an_image_of_more_pixels_than_are_decoded_is_refused_by_its_header(tmp_path):
   (tmp_path / "x.png").write_bytes(header(20_000))
-  with pytest.raises(BrokenPicture, match="it has 400,000,000 pixels, and at most 268,435,456 are decoded"):
-    read_picture(tmp_path / "x.png", size=4, channels=1)
+  with pytest.raises(UnreadableImage, match="it has 400,000,000 pixels, and at most 268,435,456 are decoded"):
+    read_image(tmp_path / "x.png", size=4, channels=1)
   (tmp_path / "x.png").write_bytes(header(16_000))  # no attack, though Pillow would call it one: it is only broken
-  with pytest.raises(BrokenPicture, match=r"^(?!.*pixels)"):
-    read_picture(tmp_path / "x.png", size=4, channels=1)
+  with pytest.raises(UnreadableImage, match=r"^(?!.*pixels)"):
+    read_image(tmp_path / "x.png", size=4, channels=1)
 
 
 @pytest.mark.parametrize("ending", ["png", "tiff", "webp", "gif", "bmp", "jpg"])
-def test_a_large_picture_is_read_without_a_word_about_attacks(tmp_path, monkeypatch, ending):
+def test_a_large_image_is_read_without_a_word_about_attacks(tmp_path, monkeypatch, ending):
   path = tmp_path / f"x.{ending}"
   save(path, np.full((64, 64, 3), 100))
   monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow's own limit: it warns above it, and fails above twice
@@ -221,7 +221,7 @@ def test_a_large_picture_is_read_without_a_word_about_attacks(tmp_path, monkeypa
   with warnings.catch_warnings():
     warnings.simplefilter("error")
     assert is_grey(path) is (ending == "gif" and is_grey(path))
-    assert np.abs(read_picture(path, size=4, channels=3).astype(int) - 100).max() <= 3
+    assert np.abs(read_image(path, size=4, channels=3).astype(int) - 100).max() <= 3
   assert Image.MAX_IMAGE_PIXELS == 1000  # as it was for everybody else
 
 
@@ -229,13 +229,13 @@ def test_a_larger_jpeg_is_read_at_a_fraction_of_its_size_where_it_can_be(tmp_pat
   pixels = np.repeat(np.repeat(np.arange(4) * 60, 128)[None], 512, 0)
   monkeypatch.setattr(image_file, "MOST_PIXELS", 128 * 128)
   save(tmp_path / "x.jpg", pixels, quality=95)
-  read = read_picture(tmp_path / "x.jpg", size=4, channels=1)
+  read = read_image(tmp_path / "x.jpg", size=4, channels=1)
   assert np.abs(read[0, :, 0].astype(int) - np.arange(4) * 60).max() <= 2
   save(tmp_path / "p.jpg", pixels, progressive=True)  # its decoder keeps all of it
   save(tmp_path / "x.png", pixels)
   for name, size in (("p.jpg", 4), ("x.png", 4), ("x.jpg", 64)):
-    with pytest.raises(BrokenPicture, match="it has 262,144 pixels, and at most 16,384 are decoded"):
-      read_picture(tmp_path / name, size=size, channels=1)
+    with pytest.raises(UnreadableImage, match="it has 262,144 pixels, and at most 16,384 are decoded"):
+      read_image(tmp_path / name, size=size, channels=1)
 
 
 # Tables and archives say each thing once.
@@ -249,12 +249,12 @@ def test_a_larger_jpeg_is_read_at_a_fraction_of_its_size_where_it_can_be(tmp_pat
     ("path,label,split,split\na.png,x,train,test\n", "got 'split' twice"),
     (
       "path,label\na.png,x\nb.png,y\n./a.png,y\n",
-      "line 4: expected each picture once, got './a.png' with the label 'y', which has 'x' in line 2",
+      "line 4: expected each image once, got './a.png' with the label 'y', which has 'x' in line 2",
     ),
-    ("path,label\na.png,x\nb.png,y\na.png,x\n", "line 4: expected each picture once, got 'a.png' .* 'x' in line 2"),
+    ("path,label\na.png,x\nb.png,y\na.png,x\n", "line 4: expected each image once, got 'a.png' .* 'x' in line 2"),
   ],
 )
-def test_a_column_or_a_picture_that_is_there_twice_is_refused(tmp_path, text, said):
+def test_a_column_or_an_image_that_is_there_twice_is_refused(tmp_path, text, said):
   (tmp_path / "t.csv").write_text(text)
   with pytest.raises(ValueError, match=said) as raised:
     load(tmp_path / "t.csv", "own/all", size=4)
@@ -276,21 +276,21 @@ def test_captions_say_each_thing_once(tmp_path, name, text, said):
     load_captioned(tmp_path / name, "own/all", size=4)
 
 
-def test_one_picture_by_two_spellings_is_one_class_of_captions(tmp_path):
+def test_one_image_by_two_spellings_is_one_class_of_captions(tmp_path):
   for number in range(2):
     save(tmp_path / f"{number}.png", np.zeros((4, 4)))
   (tmp_path / "captions.csv").write_text("path,caption\n0.png,a\n./0.png,b\n1.png,c\n")
   assert load_captioned(tmp_path, "own/all", size=4).captions == (("a", "b"), ("c",))
 
 
-def test_a_picture_under_two_labels_by_a_link_is_refused(tmp_path):
+def test_an_image_under_two_labels_by_a_link_is_refused(tmp_path):
   folder = write_folder(tmp_path / "set", classes=3, each=2)
   os.symlink(folder / "class 0/1.png", folder / "class 1/z.png")
-  with pytest.raises(ValueError, match=r"one picture twice, by a link: 'class 0/1.png' and 'class 1/z.png'"):
+  with pytest.raises(ValueError, match=r"one image twice, by a link: 'class 0/1.png' and 'class 1/z.png'"):
     load(folder, "own/all", size=4)
   (folder / "class 1/z.png").unlink()
   os.symlink(folder / "class 2", folder / "class 3")
-  with pytest.raises(ValueError, match=r"one picture twice, by a link: 'class 2/0.png' and 'class 3/0.png'"):
+  with pytest.raises(ValueError, match=r"one image twice, by a link: 'class 2/0.png' and 'class 3/0.png'"):
     load(folder, "own/all", size=4)
 
 

@@ -9,7 +9,7 @@ from metajax.data import balanced, episode_rows, episodes, from_arrays, pairs, t
 
 
 def numbered(counts=(4, 4, 6, 5), groups=("a", "a", "b", "b")):
-  """Pictures of one pixel, which says the row."""
+  """Images of one pixel, which says the row."""
   labels = np.repeat(np.arange(len(counts)), counts)
   images = np.arange(len(labels), dtype=np.uint8).reshape(-1, 1, 1, 1)
   return from_arrays(images, labels, groups=groups)
@@ -27,7 +27,7 @@ def draw(made, batches=40):
   return [batch for batch, _ in zip(made(), range(batches), strict=False)]
 
 
-def test_every_other_pair_is_of_one_class_and_no_picture_is_beside_itself():
+def test_every_other_pair_is_of_one_class_and_no_image_is_beside_itself():
   found = draw(pairs(SOURCE, batch_size=10))
   for batch in found:
     assert isinstance(batch, Examples) and isinstance(batch.inputs, Pair)
@@ -37,7 +37,7 @@ def test_every_other_pair_is_of_one_class_and_no_picture_is_beside_itself():
     assert (first != second).all()
 
 
-def test_classes_and_pictures_are_drawn_evenly():
+def test_classes_and_images_are_drawn_evenly():
   found = draw(pairs(SOURCE, batch_size=50), 60)
   first, second = (np.concatenate([rows(getattr(b.inputs, half)) for b in found]) for half in ("first", "second"))
   for which in (first, second):
@@ -110,14 +110,14 @@ def test_batches_are_a_pure_function_of_seed_and_step_and_hosts_share_them(make)
   ("make", "message"),
   [
     (lambda: pairs(SOURCE, batch_size=0), "batch_size to be a whole number from 1 to .*, got 0"),
-    (lambda: pairs(numbered((1, 4), ("a", "a")), batch_size=2), "at least 2 pictures of each class, got 1 of '0'"),
+    (lambda: pairs(numbered((1, 4), ("a", "a")), batch_size=2), "at least 2 images of each class, got 1 of '0'"),
     (lambda: triplets(numbered((3,), ("a",)), batch_size=2), "at least 2 classes, got '0' alone"),
     (
       lambda: pairs(numbered((3, 3, 3), ("a", "a", "b")), batch_size=2, within_groups=True),
       "at least 2 classes of the group 'b', got '2' alone",
     ),
-    (lambda: balanced(SOURCE, classes=3, each=1), "from 2 to 4 pictures of each class, .*, got 1"),
-    (lambda: balanced(SOURCE, classes=3, each=5), "from 2 to 4 pictures of each class, .*, got 5"),
+    (lambda: balanced(SOURCE, classes=3, each=1), "from 2 to 4 images of each class, .*, got 1"),
+    (lambda: balanced(SOURCE, classes=3, each=5), "from 2 to 4 images of each class, .*, got 5"),
     (lambda: balanced(SOURCE, classes=5, each=2), "from 2 ways to the 4 classes of the source, got 5"),
     (lambda: next(pairs(SOURCE, batch_size=3)(0, (0, 2))), "batch_size that 2 hosts divide, got 3"),
   ],

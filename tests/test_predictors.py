@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from table_of_learners import LEARNERS, convolution, encoder, episodes, labelled, pictures
+from table_of_learners import LEARNERS, convolution, encoder, episodes, image_episodes, labelled
 
 from metajax import fit, gradient_steps
 from metajax.adapt import chain, only
@@ -108,7 +108,7 @@ def test_fine_tuning_everything_is_gradient_descent_on_embedding_and_head():
 
 def test_fine_tuning_leaves_running_statistics_as_they_are():
   learner = supervised(convolution, partial(fine_tuned, adapt=steps(2, 0.1)))
-  images = jax.tree.map(lambda x: x[0], pictures(0))
+  images = jax.tree.map(lambda x: x[0], image_episodes(0))
   params, state = jax.jit(learner.init)(jax.random.key(0), images.support)
   changed = np.concatenate([images.query.inputs[:2], 5 + images.query.inputs[2:] ** 2])
   predict = jax.jit(learner.predict)
@@ -192,7 +192,7 @@ def test_supervised_labels_that_are_not_one_hot_rows_are_refused(labels, message
 
 
 def test_padded_rows_are_refused_where_batch_statistics_are_kept():
-  images = jax.tree.map(lambda x: np.array(x[0]), pictures(0)).support
+  images = jax.tree.map(lambda x: np.array(x[0]), image_episodes(0)).support
   images.labels[1] = 0
   with pytest.raises(ValueError, match=r"no padded rows .* batch statistics, got some"):
     jax.eval_shape(lambda key: supervised(convolution).init(key, images), jax.random.key(0))

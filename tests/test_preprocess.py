@@ -1,4 +1,4 @@
-"""Pictures as published networks want them: their publishers' configurations, and the pixels of their own code."""
+"""Images as published networks want them: their publishers' configurations, and the pixels of their own code."""
 
 import numpy as np
 import published_clips as published
@@ -8,7 +8,7 @@ from PIL import Image
 
 from metajax.data import load, load_captioned, preprocess
 from metajax.data.files import lazy_images
-from metajax.data.files.image_file import BrokenPicture, read_picture
+from metajax.data.files.image_file import UnreadableImage, read_image
 from metajax.networks.checkpoints.preprocessing import at_size, of_hugging_face, of_open_clip
 from metajax.types import Preprocessing
 
@@ -47,7 +47,7 @@ THEIRS = {
 
 
 @pytest.mark.parametrize("name", THEIRS)
-def test_pictures_are_those_of_the_publishers_own_code(name):
+def test_images_are_those_of_the_publishers_own_code(name):
   how, shape, reds = THEIRS[name]
   ours = preprocess(published.photo(*shape), how)
   assert ours.shape == (8, 8, 3) and ours.dtype == np.uint8
@@ -60,7 +60,7 @@ def test_an_odd_rest_is_cut_off_as_each_publisher_rounds():
   assert (first("floor"), first("even")) == (1, 2)
 
 
-def test_a_picture_smaller_than_what_is_kept_has_black_around_it():
+def test_an_image_smaller_than_what_is_kept_has_black_around_it():
   found = preprocess(np.full((5, 5), 200, np.uint8), Preprocessing(9, side=6))
   assert (found[1:7, 1:7] == 200).all() and found.sum() == 200 * 36 * 3
 
@@ -139,7 +139,7 @@ def test_open_clips_preprocessing_of_another_kind_is_refused_by_name(config, sai
 
 
 @pytest.mark.parametrize(
-  ("picture", "how", "error", "said"),
+  ("image", "how", "error", "said"),
   [
     (np.zeros((4, 4, 3)), Preprocessing(8), ValueError, r"uint8 \[height, width, 1 or 3\], got float64 \[4, 4, 3\]"),
     (np.zeros((4, 4, 2), np.uint8), Preprocessing(8), ValueError, r"got uint8 \[4, 4, 2\]"),
@@ -152,9 +152,9 @@ def test_open_clips_preprocessing_of_another_kind_is_refused_by_name(config, sai
     (np.zeros((4, 4), np.uint8), 8, TypeError, "preprocessing to be a Preprocessing, got 8"),
   ],
 )
-def test_what_cannot_be_preprocessed_is_refused(picture, how, error, said):
+def test_what_cannot_be_preprocessed_is_refused(image, how, error, said):
   with pytest.raises(error, match=said):
-    preprocess(picture, how)
+    preprocess(image, how)
 
 
 def test_a_file_is_made_ready_upright_in_rgb_and_on_white(tmp_path):
@@ -164,14 +164,14 @@ def test_a_file_is_made_ready_upright_in_rgb_and_on_white(tmp_path):
   exif = turned.getexif()
   exif[0x0112] = 6  # lies on its side
   turned.save(tmp_path / "turned.png", exif=exif)
-  read = lambda name: read_picture(tmp_path / name, size=1, channels=1, preprocessing=how)
+  read = lambda name: read_image(tmp_path / name, size=1, channels=1, preprocessing=how)
   np.testing.assert_array_equal(read("turned.png"), expected)
   Image.fromarray(photo).convert("L").save(tmp_path / "grey.png")
   assert read("grey.png").shape == (8, 8, 3)
   Image.new("RGBA", (9, 9), (255, 0, 0, 0)).save(tmp_path / "clear.png")
   assert (read("clear.png") == 255).all()
   Image.new("L", (9000, 1)).save(tmp_path / "line.png")
-  with pytest.raises(BrokenPicture, match="a usual shape, got 9000 x 1 pixels"):
+  with pytest.raises(UnreadableImage, match="a usual shape, got 9000 x 1 pixels"):
     read("line.png")
 
 
@@ -208,7 +208,7 @@ def prepared_in(tmp_path):
 
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize("load_all", [folder_of, captions_of, prepared_in])
-def test_data_sets_are_made_ready_as_single_pictures_are(tmp_path, monkeypatch, load_all, in_memory):
+def test_data_sets_are_made_ready_as_single_images_are(tmp_path, monkeypatch, load_all, in_memory):
   if not in_memory:
     monkeypatch.setattr(lazy_images, "BYTES_IN_MEMORY", 0)
   source = load_all(tmp_path)

@@ -1,4 +1,4 @@
-"""The pretext command: what it asks, answers and records, of pictures and of clips with sounds."""
+"""The pretext command: what it asks, answers and records, of images and of clips with sounds."""
 
 import json
 import re
@@ -6,7 +6,7 @@ import re
 import jax
 import numpy as np
 import pytest
-from test_pretraining import command, pictures  # noqa: F401  (a fixture)
+from test_pretraining import command, synthetic_set  # noqa: F401  (a fixture)
 
 from experiments import pretext
 from experiments.families import representation
@@ -24,7 +24,7 @@ TINY += ["--test-queries", "2", "--test-tasks", "4", "--test", "2w1s", "--device
 
 
 def recorded(name, split="train", *, size=64, sound=True, **flags):
-  """Moving glyphs, few of them; pictures with captions and categories, as spoken stamps are; and talking clips."""
+  """Moving glyphs, few of them; images with captions and categories, as spoken stamps are; and talking clips."""
   if name == "moving_glyphs":
     found = moving_glyphs(split, size=size, clips=96, frames=8)
     return found if sound else found._replace(sounds=None)
@@ -141,9 +141,9 @@ def test_crops_are_of_what_is_seen_alone_and_those_of_a_clip_alike():
   clips = np.repeat(np.random.default_rng(0).random((6, 1, 12, 12, 1), np.float32), 5, 1)
   sounds = np.random.default_rng(1).normal(size=(6, 50)).astype(np.float32)
   same = tasks.of_crops(lambda key, batch: batch)
-  of_clips, of_pictures = (Pair(clips, sounds), clips[:, 0])
+  of_clips, of_images = (Pair(clips, sounds), clips[:, 0])
   cropped, alone = jax.device_get(
-    jax.jit(lambda *given: [same(jax.random.key(0), x) for x in given])(of_clips, of_pictures)
+    jax.jit(lambda *given: [same(jax.random.key(0), x) for x in given])(of_clips, of_images)
   )
   np.testing.assert_array_equal(cropped.second, sounds)
   assert cropped.first.shape == clips.shape and np.abs(cropped.first - clips).max() > 0.1

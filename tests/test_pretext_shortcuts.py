@@ -22,7 +22,7 @@ STEPS, ROWS, ASKED = 80, 64, 2048
 
 
 def noise(key, rows, shape=(24, 24, 1)):
-  """Independent pixels: neither a picture's nor a clip's parts have anything in common."""
+  """Independent pixels: neither an image's nor a clip's parts have anything in common."""
   return jax.random.uniform(key, (rows, *shape))
 
 
@@ -33,7 +33,7 @@ def smooth(key, rows):
 
 
 def upright(key, rows):
-  """Pictures that are lighter above, as if by the sky."""
+  """Images that are lighter above, as if by the sky."""
   return (smooth(key, rows) + jnp.linspace(1, 0, 24)[:, None, None]) / 2
 
 
@@ -56,10 +56,10 @@ def unrelated_sounds(key, rows):
 
 
 def first_unrelated(task):
-  """The same questions about pairs, whose first picture is another row's: only the second is left to tell."""
+  """The same questions about pairs, whose first image is another row's: only the second is left to tell."""
 
-  def pretext(key, pictures):
-    inputs, labels = task(key, pictures)
+  def pretext(key, images):
+    inputs, labels = task(key, images)
     return Examples(jnp.stack([jnp.roll(inputs[:, 0], 1, 0), inputs[:, 1]], 1), labels)
 
   return pretext

@@ -1,4 +1,4 @@
-"""Invented labels: as distributed as claimed, right on pictures made by hand, and without what would give them away."""
+"""Invented labels: as distributed as claimed, right on images made by hand, and without what would give them away."""
 
 import jax
 import numpy as np
@@ -39,23 +39,23 @@ def shown(task, *shapes):
   return jax.eval_shape(task, jax.random.key(0), Pair(*made) if len(made) == 2 else made[0])
 
 
-def drawn(task, pictures, number=4000):
-  """The invented inputs and label numbers of one picture, many times."""
-  found = jax.jit(task)(jax.random.key(0), np.repeat(pictures, number, 0))
+def drawn(task, images, number=4000):
+  """The invented inputs and label numbers of one image, many times."""
+  found = jax.jit(task)(jax.random.key(0), np.repeat(images, number, 0))
   assert (np.asarray(found.labels).sum(-1) == 1).all()
   return np.asarray(found.inputs), np.argmax(found.labels, -1)
 
 
-def test_a_picture_is_turned_as_its_label_says_and_all_turns_are_as_likely():
-  picture = np.random.default_rng(0).random((1, 5, 5, 2), np.float32)
-  turned, labels = drawn(rotation(), picture)
+def test_an_image_is_turned_as_its_label_says_and_all_turns_are_as_likely():
+  image = np.random.default_rng(0).random((1, 5, 5, 2), np.float32)
+  turned, labels = drawn(rotation(), image)
   for turn in range(4):
     own = turned[labels == turn]
-    np.testing.assert_array_equal(own, np.broadcast_to(np.rot90(picture[0], turn), own.shape))
+    np.testing.assert_array_equal(own, np.broadcast_to(np.rot90(image[0], turn), own.shape))
   assert chisquare(np.bincount(labels, minlength=4)).pvalue > 1e-3
-  every = jax.jit(rotation(every=True))(jax.random.key(0), np.concatenate([picture, 2 * picture]))
+  every = jax.jit(rotation(every=True))(jax.random.key(0), np.concatenate([image, 2 * image]))
   np.testing.assert_array_equal(every.labels, np.tile(np.eye(4), (2, 1)))
-  np.testing.assert_array_equal(every.inputs[5], 2 * np.rot90(picture[0], 1))
+  np.testing.assert_array_equal(every.inputs[5], 2 * np.rot90(image[0], 1))
 
 
 def test_tiles_stay_in_their_cells_apart_from_each_other_and_are_anywhere_there():
@@ -75,7 +75,7 @@ def test_tiles_stay_in_their_cells_apart_from_each_other_and_are_anywhere_there(
   assert (rows[:, 1] - rows[:, 0] - side).min() >= gap  # between one row of tiles and the next
 
 
-def test_a_picture_is_looked_at_in_tiles_that_lie_in_the_middle_of_their_places():
+def test_an_image_is_looked_at_in_tiles_that_lie_in_the_middle_of_their_places():
   look = middle_tiles(gap=2, jitter=2)
   compiled = jax.jit(look)
   found = np.asarray(compiled(np.concatenate([CELLS, 2 * CELLS])))
@@ -90,9 +90,9 @@ def test_a_picture_is_looked_at_in_tiles_that_lie_in_the_middle_of_their_places(
 
 
 def test_a_tile_has_no_brightness_and_no_contrast_of_its_own():
-  picture = np.random.default_rng(0).random((24, 24, 3), np.float32) * np.linspace(0.1, 1, 24)[:, None, None]
+  image = np.random.default_rng(0).random((24, 24, 3), np.float32) * np.linspace(0.1, 1, 24)[:, None, None]
   cut = jax.jit(tiles)
-  found = np.asarray(cut(jax.random.key(0), picture))
+  found = np.asarray(cut(jax.random.key(0), image))
   np.testing.assert_allclose(found.mean((1, 2)), 0, atol=1e-5)
   np.testing.assert_allclose(found.std((1, 2)), 1, atol=0.05)
   assert np.isfinite(cut(jax.random.key(0), np.ones((24, 24, 3), np.float32))).all()
@@ -126,7 +126,7 @@ PLACES = np.stack(np.meshgrid(np.arange(4), np.arange(4), indexing="ij"), -1).as
 
 
 def marked(number):
-  """Pictures that know their number, and where each pixel was."""
+  """Images that know their number, and where each pixel was."""
   own = np.arange(number, dtype=np.float32)[:, None, None, None] * np.ones((1, 4, 4, 1), np.float32)
   return np.concatenate([own, np.broadcast_to(PLACES, (number, *PLACES.shape)), np.zeros_like(own), own * 0], -1)
 
@@ -138,7 +138,7 @@ def drawing_views():
   return crop, colour
 
 
-def test_of_two_pictures_the_second_is_what_the_label_says():
+def test_of_two_images_the_second_is_what_the_label_says():
   """Each of the four relations changes what it says, and nothing else."""
   number = 4000
   found = jax.jit(transformation(*drawing_views()))(jax.random.key(1), marked(number))
@@ -154,7 +154,7 @@ def test_of_two_pictures_the_second_is_what_the_label_says():
       equal = first[of, channel] == second[of, channel]
       assert equal.all() if same else not equal.any(), (label, channel)
   corner = [tuple(np.rot90(PLACES, k)[0, 0]) for k in range(4)]
-  turns = np.array([[corner.index(tuple(picture[0, 0, 1:3])) for picture in pair] for pair in inputs])
+  turns = np.array([[corner.index(tuple(image[0, 0, 1:3])) for image in pair] for pair in inputs])
   for which in (0, 1):  # what is upright is told by neither
     assert chi2_contingency([np.bincount(turns[labels == k, which], minlength=4) for k in range(4)]).pvalue > 1e-3
   apart = (turns[:, 1] - turns[:, 0]) % 4
@@ -164,8 +164,8 @@ def test_of_two_pictures_the_second_is_what_the_label_says():
   assert len(np.unique(other)) > 600  # drawn from all others
 
 
-def test_one_picture_of_a_pair_alone_says_nothing():
-  """Of both pictures, crop and colour are drawn once, uniformly here, whatever the relation."""
+def test_one_image_of_a_pair_alone_says_nothing():
+  """Of both images, crop and colour are drawn once, uniformly here, whatever the relation."""
   found = jax.jit(transformation(*drawing_views()))(jax.random.key(2), marked(4000))
   inputs, labels = np.asarray(found.inputs), np.argmax(found.labels, -1)
   for label in range(4):
@@ -225,9 +225,9 @@ def test_windows_are_drawn_in_proportion_to_their_motion():
 
 @pytest.mark.parametrize("task", [rotation(), relative_patch(), jigsaw(8)], ids=["rotation", "patch", "jigsaw"])
 def test_rows_have_keys_of_their_own_whatever_the_batch(task):
-  pictures = np.random.default_rng(0).random((6, 24, 24, 1), np.float32)
-  run = jax.jit(lambda key, pictures: [task(key, pictures[:n]) for n in (6, 4)])
-  whole, part = jax.device_get(run(jax.random.key(3), pictures))
+  images = np.random.default_rng(0).random((6, 24, 24, 1), np.float32)
+  run = jax.jit(lambda key, images: [task(key, images[:n]) for n in (6, 4)])
+  whole, part = jax.device_get(run(jax.random.key(3), images))
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x[:4], y, atol=1e-6), whole, part)
 
 
@@ -264,7 +264,7 @@ def test_what_is_heard_alone_says_nothing_whether_it_belongs():
   assert (table > 0).all() and chi2_contingency(table).pvalue > 1e-3
 
 
-def test_pictures_hear_whole_sounds_of_their_own_loudness_or_silence():
+def test_images_hear_whole_sounds_of_their_own_loudness_or_silence():
   random = np.random.default_rng(0)
   sounds = random.normal(size=(4, 50)).astype(np.float32) * np.array([[0.01], [1], [100], [0]], np.float32)
   task = audio_visual()
@@ -277,14 +277,14 @@ def test_pictures_hear_whole_sounds_of_their_own_loudness_or_silence():
 @pytest.mark.parametrize(
   ("make", "said"),
   [
-    (lambda: shown(rotation(), (2, 4, 6, 1)), r"square pictures .*got \[2, 4, 6, 1\]"),
+    (lambda: shown(rotation(), (2, 4, 6, 1)), r"square images .*got \[2, 4, 6, 1\]"),
     (
       lambda: shown(relative_patch(gap=4), (2, 21, 21, 1)),
       "at least 2 pixels a side, got cells of 7",
     ),
     (lambda: shown(relative_patch(jitter=-1), (2, 21, 21, 1)), "got 3, 2, -1"),
     (lambda: jigsaw(1), "2 to 362880 permutations of 9 tiles, got 1"),
-    (lambda: shown(transformation(SAME, SAME), (1, 4, 4, 1)), "at least 2 pictures, .*got 1"),
+    (lambda: shown(transformation(SAME, SAME), (1, 4, 4, 1)), "at least 2 images, .*got 1"),
     (lambda: shown(transformation(SAME, SAME), (2, 4, 6, 1)), r"square views .*got \[4, 6, 1\]"),
     (lambda: audio_visual(negatives=()), r"some of others, moments, got \[\]"),
     (lambda: audio_visual(0), "a window of at least 1 frame, got 0"),
@@ -293,7 +293,7 @@ def test_pictures_hear_whole_sounds_of_their_own_loudness_or_silence():
     (lambda: hear(2, (2, 3, 4, 4, 1), (2, 6)), "at least 4 frames for moments of 2, got 3"),
     (lambda: hear(2, (2, 5, 4, 4, 1), (2, 6)), "got 6 for 5 frames"),
     (lambda: hear(2, (1, 5, 4, 4, 1), (1, 5)), "at least 2 examples, .*got 1"),
-    (lambda: hear(2, (2, 4, 4), (2, 8)), r"expected pictures .*got \[2, 4, 4\] and \[2, 8\]"),
+    (lambda: hear(2, (2, 4, 4), (2, 8)), r"expected images .*got \[2, 4, 4\] and \[2, 8\]"),
     (lambda: shuffle_and_learn(stride=0), "a stride of at least 1 frame, got 0"),
     (
       lambda: shown(order_prediction(stride=2), (1, 8, 4, 4, 1)),

@@ -31,12 +31,12 @@ def wrote(tmp_path):
 
 def features(found):
   """Of both towers, in one program."""
-  given = zip(found.networks, ("picture", "text"), (published.pictures(), published.TOKENS), strict=True)
+  given = zip(found.networks, ("image", "text"), (published.images(), published.TOKENS), strict=True)
   run = lambda params: tuple(n.apply(params[name], {}, x, train=False)[0] for n, name, x in given)
   return jax.device_get(jax.jit(run)(found.params))
 
 
-# The first four values of `transformers` 5.24 and open_clip 3.3 for two pictures and two texts.
+# The first four values of `transformers` 5.24 and open_clip 3.3 for two images and two texts.
 HF_WITHOUT_HEADS = (
   [[0.70877, 0.82785, 1.36718, -0.25878], [0.66122, 0.96546, 1.33227, -0.04742]],
   [[-0.52767, 1.05976, -0.16688, 1.58634], [-0.45647, 0.96197, -0.17054, 1.47001]],
@@ -49,7 +49,7 @@ BY_OPEN_CLIP = (
 
 def test_without_heads_in_the_configuration_they_are_hugging_faces_12_and_8(wrote):
   found = load_clip(wrote(config=published.HF, preprocessor_config=published.PROCESSOR))
-  assert (found.towers.picture.heads, found.towers.text.heads, found.details) == (12, 8, CLIP)
+  assert (found.towers.image.heads, found.towers.text.heads, found.details) == (12, 8, CLIP)
   for ours, theirs in zip(features(found), HF_WITHOUT_HEADS, strict=True):
     np.testing.assert_allclose(ours[:, :4], theirs, atol=1e-4)
 
@@ -104,7 +104,7 @@ def test_open_clips_settings_are_read_or_refused(wrote):
     ("model_cfg", {"vision_cfg": []}, "vision_cfg to be an object .*got a list"),
   ):
     if said is None:
-      assert load(section, **values).towers.picture.heads == 3  # 24 // 7, as they have it
+      assert load(section, **values).towers.image.heads == 3  # 24 // 7, as they have it
       continue
     with pytest.raises(ValueError, match=said):
       load(section, **values)
@@ -130,7 +130,7 @@ def _open_clip(section, **values):
     ({"vision_config": {"num_attention_heads": "3"}}, "vision_config.num_attention_heads .* whole number .*got '3'"),
     ({"vision_config": {"num_attention_heads": 0}}, "whole number of at least 1, got 0"),
     ({"vision_config": {"num_attention_heads": True}}, "whole number of at least 1, got True"),
-    ({"vision_config": {"num_attention_heads": 5}}, "heads divide in the picture tower of .*got 5 heads in 2 layers"),
+    ({"vision_config": {"num_attention_heads": 5}}, "heads divide in the image tower of .*got 5 heads in 2 layers"),
     ({"text_config": {"layer_norm_eps": None}}, "text_config.layer_norm_eps .*above 0, got None"),
     ({"text_config": {"hidden_act": "relu"}}, "text_config.hidden_act in .*'quick_gelu', 'gelu'.*got 'relu'"),
     ({"text_config": {"hidden_act": "gelu"}}, "the same activation and norms in both towers"),
@@ -164,7 +164,7 @@ def test_a_configuration_that_is_no_json_object_is_one_clear_error(wrote, text, 
 
 def test_old_configurations_have_another_key_beside_each_tower(wrote):
   old = published.HF | {"vision_config_dict": {"num_attention_heads": 3}, "text_config_dict": None}
-  assert load_clip(wrote(config=old, preprocessor_config=published.PROCESSOR)).towers.picture.heads == 3
+  assert load_clip(wrote(config=old, preprocessor_config=published.PROCESSOR)).towers.image.heads == 3
 
 
 def test_what_no_configuration_says_is_a_guess_that_is_said_or_refused(wrote):
@@ -206,7 +206,7 @@ def test_what_cannot_be_saved_is_refused_before_a_file_is_written(wrote, tmp_pat
   params = load_clip(wrote(**PLAIN)).params
   wrong = params | {"log_scale": jnp.zeros(1)}
   for given, how, said in (
-    ({"picture": {}}, None, "got none named"),
+    ({"image": {}}, None, "got none named"),
     (params | {"more": jnp.zeros(1)}, None, "got 'more' too"),
     (wrong, None, r"'log_scale' of shape \[\], got \[1\]"),
     (params, Preprocessing(9), "a preprocessing to 8 pixels"),
@@ -220,7 +220,7 @@ def test_what_cannot_be_saved_is_refused_before_a_file_is_written(wrote, tmp_pat
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
 def test_numbers_of_other_widths_are_read_as_they_are(wrote, dtype):
   rounded = {name: x.astype(dtype) for name, x in published.arrays().items()}
-  found = load_clip(wrote(rounded, **PLAIN)).params["picture"]["class_token"]
+  found = load_clip(wrote(rounded, **PLAIN)).params["image"]["class_token"]
   assert found.dtype == jnp.float32
   np.testing.assert_array_equal(
     found, rounded["vision_model.embeddings.class_embedding"].astype(np.float32), strict=True
@@ -340,31 +340,31 @@ def test_files_that_are_no_clip_are_refused_and_pickles_never_read(wrote, tmp_pa
 def test_another_image_size_interpolates_positions_as_open_clip_does(wrote):
   found = load_clip(wrote(**PLAIN), image_size=12)
   assert found.towers.pixels == found.preprocessing.pixels == 12
-  positions = np.asarray(found.params["picture"]["positions"])[:, :2]  # of a 2 x 2 grid, as `open_clip` 3.3 has them
+  positions = np.asarray(found.params["image"]["positions"])[:, :2]  # of a 2 x 2 grid, as `open_clip` 3.3 has them
   expected = [[0.1221, -0.14708], [-0.34875, -0.19115], [0.30718, 0.05393], [0.9631, 0.29901], [0.00504, 0.09555]]
   expected += [[0.30815, 0.18734], [0.61126, 0.27912], [0.35883, 0.38226], [0.30913, 0.32074], [0.25942, 0.25922]]
   np.testing.assert_allclose(positions, expected, atol=1e-5)
   plain = load_clip(wrote(**PLAIN))
   same = load_clip(wrote(**PLAIN), image_size=8)
   jax.tree.map(np.testing.assert_array_equal, same.params, plain.params)
-  apply, pictures = found.networks.first.apply, jax.ShapeDtypeStruct((2, 12, 12, 3), jnp.float32)
-  embedded = jax.eval_shape(lambda x: apply(found.params["picture"], {}, x, train=False)[0], pictures)
+  apply, images = found.networks.first.apply, jax.ShapeDtypeStruct((2, 12, 12, 3), jnp.float32)
+  embedded = jax.eval_shape(lambda x: apply(found.params["image"], {}, x, train=False)[0], images)
   assert embedded.shape == (2, 10)
 
 
-def test_pictures_that_the_weights_have_no_positions_for_are_refused_with_both_sizes(wrote):
-  network, params = (found := load_clip(wrote(**PLAIN))).networks.first, found.params["picture"]
-  for pictures, said in (
+def test_images_that_the_weights_have_no_positions_for_are_refused_with_both_sizes(wrote):
+  network, params = (found := load_clip(wrote(**PLAIN))).networks.first, found.params["image"]
+  for images, said in (
     (
       np.zeros((1, 12, 12, 3), np.float32),
       r"\[n, 8, 8, 3\], .*got \[1, 12, 12, 3\]: load_clip\(path, image_size=...\)",
     ),
     (np.zeros((1, 8, 8, 4), np.float32), r"got \[1, 8, 8, 4\]"),
-    (np.zeros((1, 8, 8, 3), np.uint8), r"pictures in \[0, 1\] to be floating .*got uint8"),
+    (np.zeros((1, 8, 8, 3), np.uint8), r"images in \[0, 1\] to be floating .*got uint8"),
     (np.zeros((8, 8, 3), np.float32), r"got float32 \[8, 8, 3\]"),
   ):
     with pytest.raises(ValueError, match=said):
-      network.apply(params, {}, pictures, train=False)
+      network.apply(params, {}, images, train=False)
   for size, said in (
     (10, "an image_size that patches of 4 pixels divide, got 10"),
     (10**23, "image_size to be a whole number from 4 to 4096, got 1000"),
@@ -373,12 +373,12 @@ def test_pictures_that_the_weights_have_no_positions_for_are_refused_with_both_s
     with pytest.raises(ValueError, match=said):
       load_clip(wrote(**PLAIN), image_size=size)
   larger = published.PROCESSOR | {"size": {"shortest_edge": 12}, "crop_size": 12}
-  with pytest.raises(ValueError, match=r"pictures of 8 x 8, .* got a preprocessing to 12 x 12: image_size=12"):
+  with pytest.raises(ValueError, match=r"images of 8 x 8, .* got a preprocessing to 12 x 12: image_size=12"):
     load_clip(wrote(config=WITH_HEADS, preprocessor_config=larger))
   assert load_clip(wrote(config=WITH_HEADS, preprocessor_config=larger), image_size=12).preprocessing.pixels == 12
 
 
-def test_open_clips_defaults_are_8_heads_of_text_and_64_values_a_head_of_pictures(wrote):
+def test_open_clips_defaults_are_8_heads_of_text_and_64_values_a_head_of_images(wrote):
   config = _open_clip("model_cfg")
   del config["model_cfg"]["text_cfg"]["heads"]
   found = load_clip(wrote(open_clip_config=config))

@@ -1,4 +1,4 @@
-"""Published weights and pictures beside the publishers' own code, where it is installed; test_pretrained.py has figures
+"""Published weights and images beside the publishers' own code, where it is installed; test_pretrained.py has figures
 of it."""
 
 import json
@@ -30,8 +30,8 @@ NO_TRANSFORMERS = "transformers and torch, the peers, are not installed"
 NO_OPEN_CLIP = "open_clip and torch, the peers, are not installed"
 
 
-def ours(found, pictures):
-  given = zip(found.networks, ("picture", "text"), (pictures, published.TOKENS), strict=True)
+def ours(found, images):
+  given = zip(found.networks, ("image", "text"), (images, published.TOKENS), strict=True)
   return jax.jit(lambda params: [n.apply(params[k], {}, x, train=False)[0] for n, k, x in given])(found.params)
 
 
@@ -50,7 +50,7 @@ def by_transformers(folder, pixels):
 
 @pytest.mark.parametrize("processor", PROCESSORS)
 @pytest.mark.parametrize("config", CONFIGS)
-def test_pictures_and_features_agree_with_transformers(tmp_path, config, processor):
+def test_images_and_features_agree_with_transformers(tmp_path, config, processor):
   transformers = pytest.importorskip("transformers", reason=NO_TRANSFORMERS)
   photos = [published.photo(*shape) for shape in ((30, 45), (45, 31))]
   folder, configs = tmp_path / "theirs", {"config": CONFIGS[config], "preprocessor_config": PROCESSORS[processor]}
@@ -62,17 +62,17 @@ def test_pictures_and_features_agree_with_transformers(tmp_path, config, process
   unscaled = pixels.transpose(0, 2, 3, 1) * np.float32(theirs.image_std) + np.float32(theirs.image_mean)
   assert np.abs(255 * unscaled - seen).max() <= 2
 
-  pictures = np.clip(unscaled, 0, 1).astype(np.float32)
-  again = ((pictures - np.float32(theirs.image_mean)) / np.float32(theirs.image_std)).transpose(0, 3, 1, 2)
-  for x, y in zip(ours(found, pictures), by_transformers(folder, again), strict=True):
+  images = np.clip(unscaled, 0, 1).astype(np.float32)
+  again = ((images - np.float32(theirs.image_mean)) / np.float32(theirs.image_std)).transpose(0, 3, 1, 2)
+  for x, y in zip(ours(found, images), by_transformers(folder, again), strict=True):
     np.testing.assert_allclose(unit(x), y, atol=1e-4)
   save_clip(tmp_path / "ours", *found[1:])
-  for x, y in zip(ours(found, pictures), by_transformers(tmp_path / "ours", again), strict=True):
+  for x, y in zip(ours(found, images), by_transformers(tmp_path / "ours", again), strict=True):
     np.testing.assert_allclose(unit(x), y, atol=1e-4)
 
 
 @pytest.mark.parametrize(("quick", "size"), [(False, None), (True, None), (False, 12)])
-def test_pictures_and_features_agree_with_open_clip(tmp_path, quick, size):
+def test_images_and_features_agree_with_open_clip(tmp_path, quick, size):
   torch = pytest.importorskip("torch", reason=NO_OPEN_CLIP)
   open_clip = pytest.importorskip("open_clip", reason=NO_OPEN_CLIP)
   config = json.loads(json.dumps(published.OPEN_CLIP))

@@ -31,24 +31,24 @@ TINY += ["--test-queries", "2", "--test-tasks", "4", "--test", "3w1s", "--learni
 TINY += ["--recipe", "handwriting"]
 
 
-def pictures(name, split="train", *, size=28, download=False, rotations=False, skip_broken=False, **kept):
-  """Four classes of ten pictures: what `load` gives. Own splits have the same classes, other parts their own."""
+def synthetic_set(name, split="train", *, size=28, download=False, rotations=False, skip_broken=False, **kept):
+  """Four classes of ten images: what `load` gives. Own splits have the same classes, other parts their own."""
   seed = sum(map(ord, split))
   images = np.random.default_rng(seed).integers(0, 256, (40, size, size, 3 if name == "photos" else 1), np.uint8)
   named = "own" if split.startswith("own") else split
   return from_arrays(images, np.repeat(np.arange(4), 10), classes=[f"{named} {k}" for k in range(4)])
 
 
-def brighter(key, picture):
+def brighter(key, image):
   """A view that compiles quickly."""
-  return picture * jax.random.uniform(key, (), minval=0.5)
+  return image * jax.random.uniform(key, (), minval=0.5)
 
 
 @pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
   """Runs a command, of few programs: (its status, its standard output, its standard error)."""
   monkeypatch.setattr(records, "home", lambda command: tmp_path / "experiments")
-  monkeypatch.setattr(data, "load", pictures)
+  monkeypatch.setattr(data, "load", synthetic_set)
   monkeypatch.setattr(image, "handwriting", lambda: brighter)
   few_programs.use(monkeypatch)
 
@@ -64,7 +64,7 @@ def test_a_run_compares_its_features_and_fine_tunes_beside_training_from_scratch
   folder = tmp_path / "run"
   status, out, error = command(simclr, *TINY, "--seeds", str(seeds), "--folder", str(folder), "--record")
   assert status == 0, error
-  assert "glyphs: 40 pictures without labels to pretrain on; 4 classes, none of them pretrained on" in out
+  assert "glyphs: 40 images without labels to pretrain on; 4 classes, none of them pretrained on" in out
   assert re.search(r"^trained for \d+ s on \d device\(s\), [\d.]+% of it waiting for data$", out, re.MULTILINE)
   for name in ("simclr", "simclr, after the head", "random encoder", "pixels"):
     assert re.search(rf"^  {name} +[\d.]+ ± [\d.]+%  [\d.]+ ± [\d.]+%$", out, re.MULTILINE), name
@@ -83,15 +83,15 @@ def test_a_run_compares_its_features_and_fine_tunes_beside_training_from_scratch
   flags += ["--devices", "2"]
   status, out, error = command(fine_tune, str(folder), *flags, "--record")
   assert status == 0, error
-  assert re.findall(r"^([\d.]+)% of the labels, (\d+) pictures", out, re.MULTILINE) == [("20", "4")]
+  assert re.findall(r"^([\d.]+)% of the labels, (\d+) images", out, re.MULTILINE) == [("20", "4")]
   assert len(re.findall(r"^  (?:simclr, fine-tuned|from scratch) +[\d.]+ ± [\d.]+%", out, re.MULTILINE)) == 2
   page = (records.home(None) / "README.md").read_text()
   assert "| linear probe | nearest neighbours | all trained, 20% of labels |" in page
-  assert "## glyphs, test, pictures apart: accuracy on 12 pictures of 4 classes" in page
+  assert "## glyphs, test, images apart: accuracy on 12 images of 4 classes" in page
 
 
-def test_parts_share_no_picture_and_classes_are_the_same_or_unseen(monkeypatch):
-  monkeypatch.setattr(data, "load", pictures)
+def test_parts_share_no_image_and_classes_are_the_same_or_unseen(monkeypatch):
+  monkeypatch.setattr(data, "load", synthetic_set)
   photos = data.ImageData(data="photos", size=8)
   same = load_parts(photos, "auto")
   assert not same.unseen and same.episodes is same.test
@@ -109,13 +109,13 @@ def test_parts_share_no_picture_and_classes_are_the_same_or_unseen(monkeypatch):
     (["--batch-size", "1"], "expected --batch-size to be at least 2, got 1"),
     (
       ["--batch-size", "41", "--devices", "1"],
-      "expected a --batch-size of at most all pictures, got 41 of 40 pictures",
+      "expected a --batch-size of at most all images, got 41 of 40 images",
     ),
     (["--learning-rate", "0"], "expected --learning-rate above 0, got 0.0"),
     (["--temperature", "0"], "expected --temperature above 0, got 0.0"),
     (["--warmup-steps", "4"], "expected --warmup-steps to be below the 4 --steps, got 4"),
     (["--seeds", "0"], "expected --seeds to be at least 1, got 0"),
-    (["--encoder-name", "vit_s", "--patch", "5"], "expected pictures that divide into patches of 5, got (16, 16)"),
+    (["--encoder-name", "vit_s", "--patch", "5"], "expected images that divide into patches of 5, got (16, 16)"),
   ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(command, tmp_path, flags, said):
@@ -141,8 +141,8 @@ def test_what_cannot_be_fine_tuned_is_refused(command, tmp_path):
     assert status == 2 and said in error and error.count("\n") == 1
 
 
-def test_few_shot_tasks_of_features_are_those_of_pictures():
-  source = pictures("glyphs", size=8)
+def test_few_shot_tasks_of_features_are_those_of_images():
+  source = synthetic_set("glyphs", size=8)
   encoder = Network(
     lambda key, x: ({"weight": jax.random.normal(key, (64, 5))}, {}),
     lambda params, state, x, **_: (jnp.tanh(x.reshape(len(x), -1) @ params["weight"]), state),
@@ -152,10 +152,10 @@ def test_few_shot_tasks_of_features_are_those_of_pictures():
   tests = few_shot_tests(representation.ImageData(), probing, Parts(source, source, source, source, True, source))
   init = jax.jit(lambda key: learner.init(key, Examples(np.zeros((2, 8, 8, 1)), np.eye(2))))
   trained = [TrainState(*init(jax.random.key(seed)), None, None, 0) for seed in range(2)]
-  of_pictures, of_features = (
+  of_images, of_features = (
     map(records.flat, few_shot_all({"supervised": (learner, trained)}, tests, {"seed": 0, "train_seconds": 0}, frozen))
     for frozen in (None, source)
   )
   keys = ("learner", "policy", "ways", "shots", "value", "interval")
-  of_pictures, of_features = ([[r[key] for key in keys] for r in some] for some in (of_pictures, of_features))
-  assert of_features and of_features == of_pictures
+  of_images, of_features = ([[r[key] for key in keys] for r in some] for some in (of_images, of_features))
+  assert of_features and of_features == of_images

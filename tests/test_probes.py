@@ -128,25 +128,25 @@ def source(each=10, classes=3):
   return from_arrays(images, np.tile(np.arange(classes), each))
 
 
-def test_pictures_are_dealt_class_by_class_and_none_twice():
+def test_images_are_dealt_class_by_class_and_none_twice():
   whole = source()
   dealt = split_within_classes(whole, (0.5, 0.3, 0.2), seed=1)
   assert [np.bincount(part.labels).tolist() for part in dealt] == [[5] * 3, [3] * 3, [2] * 3]
   seen = np.concatenate([part.images[:, 0, 0, 0] for part in dealt])
   assert sorted(seen) == list(range(30))
   assert sorted(split_within_classes(whole, (0.01,))[0].labels) == [0, 1, 2]  # one of each at least
-  with pytest.raises(ValueError, match="at least 3 pictures of every class, got 2 of '0'"):
+  with pytest.raises(ValueError, match="at least 3 images of every class, got 2 of '0'"):
     split_within_classes(source(each=2), (0.5, 0.25, 0.25))
   with pytest.raises(ValueError, match="sum of at most 1"):
     split_within_classes(whole, (0.9, 0.2))
 
 
-def test_an_evaluation_meets_every_picture_once_in_order():
+def test_an_evaluation_meets_every_image_once_in_order():
   whole = source()
   found = list(in_order(whole, batch_size=8)())
   assert [len(batch.labels) for batch in found] == [8, 8, 8, 6]
-  pictures = np.concatenate([batch.inputs for batch in found])
-  np.testing.assert_allclose(pictures[:, 0, 0, 0] * 255, np.arange(30), atol=1e-4)
+  images = np.concatenate([batch.inputs for batch in found])
+  np.testing.assert_allclose(images[:, 0, 0, 0] * 255, np.arange(30), atol=1e-4)
   np.testing.assert_array_equal(np.concatenate([batch.labels for batch in found]), whole.labels)
   with pytest.raises(ValueError, match="unique rows"):
     select_rows(whole, [1, 1])

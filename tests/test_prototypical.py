@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from table_of_learners import LEARNERS, episodes, one_hot, pictures
+from table_of_learners import LEARNERS, episodes, image_episodes, one_hot
 
 from metajax import Network
 from metajax.learners import prototypical
@@ -85,8 +85,8 @@ def test_an_empty_way_is_never_chosen_and_loses_no_gradient():
 
 def test_a_query_does_not_depend_on_the_other_queries_even_with_batch_norm():
   learner = LEARNERS["prototypical, batch norm"].learner
-  support, query = jax.tree.map(lambda x: x[0], pictures(0))
-  params, state = jax.jit(learner.init)(jax.random.key(0), pictures(0))
+  support, query = jax.tree.map(lambda x: x[0], image_episodes(0))
+  params, state = jax.jit(learner.init)(jax.random.key(0), image_episodes(0))
   predict = jax.jit(learner.predict)
   changed = np.concatenate([query.inputs[:2], 5 + query.inputs[2:] ** 2])
   first, second = (np.asarray(predict(params, state, support, inputs)) for inputs in (query.inputs, changed))
@@ -134,7 +134,7 @@ def test_dropout_is_drawn_from_the_key():
 
 
 def test_padded_rows_are_refused_where_batch_statistics_are_kept():
-  batch = jax.tree.map(np.array, pictures(0))
+  batch = jax.tree.map(np.array, image_episodes(0))
   batch.query.labels[3, -1] = 0
   init = lambda: jax.eval_shape(lambda key: prototypical(conv4(4)).init(key, batch), jax.random.key(0))
   with pytest.raises(ValueError, match=r"no padded rows .* batch statistics, got some in the query"):

@@ -30,8 +30,8 @@ def clip(path, frames, rate=8, sound=True, late=False):
     video.pix_fmt = "bgr0"
     audio = container.add_stream("pcm_s16le", rate=8000, layout="mono") if sound else None
     for i in range(frames):
-      picture = np.full((16, 16, 3), 10 * i, np.uint8)
-      container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+      image = np.full((16, 16, 3), 10 * i, np.uint8)
+      container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
     container.mux(video.encode(None))
     if sound:
       samples = tone(frames * 8000 // rate // (2 if late else 1))
@@ -121,7 +121,7 @@ def test_a_sound_that_ends_early_is_followed_by_silence(tmp_path):
   np.testing.assert_array_equal(fitted(np.arange(5), 3), [0, 1, 2])
 
 
-def test_pictures_have_the_sounds_of_their_names(tmp_path):
+def test_images_have_the_sounds_of_their_names(tmp_path):
   for i, name in enumerate(("cat", "dog", "owl")):
     Image.fromarray(np.full((9, 7, 3), 50 * i, np.uint8)).save(tmp_path / f"{name}.png")
   wav(tmp_path / "cat.wav", tone(16000))
@@ -148,7 +148,7 @@ def test_a_clip_lasts_to_the_end_of_its_last_frame(tmp_path, rate, frames):
   np.testing.assert_array_equal(found.images[:, 0, 0, 0, 0], 10 * (np.arange(len(found.images)) * rate // 8))
 
 
-def test_a_sound_that_begins_late_follows_silence_and_what_is_before_the_pictures_is_cut(tmp_path):
+def test_a_sound_that_begins_late_follows_silence_and_what_is_before_the_images_is_cut(tmp_path):
   clip(tmp_path / "a.mkv", 8)
   with av.open(str(tmp_path / "a.mkv")) as container:
     late = decode_sound(container, 8000, begin=-0.5)
@@ -246,7 +246,7 @@ def test_a_moving_glyph_sounds_as_high_as_it_is_and_all_are_as_loud_and_long():
     ({"name": "./nowhere"}, "expected a folder of clips, .*got './nowhere'"),
     ({"name": "{folder}", "split": "later"}, "unknown split 'later' of .*train, validation, test, all"),
     ({"name": "{folder}", "sample_rate": 8001}, "a multiple of the frame_rate 8, got 8001"),
-    ({"name": "{empty}"}, r"holds no clips .* and no pictures beside sounds of their names \(0 files\)"),
+    ({"name": "{empty}"}, r"holds no clips .* and no images beside sounds of their names \(0 files\)"),
   ],
 )
 def test_bad_input_is_named(arguments, said, folder, tmp_path):

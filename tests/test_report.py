@@ -1,4 +1,4 @@
-"""What a run shows while it trains, and the pictures of its data."""
+"""What a run shows while it trains, and the images of its data."""
 
 import io
 import itertools
@@ -96,8 +96,8 @@ def episode(ways, shots, query_classes, channels=1):
 GREEN, RED = (0, 158, 115), (213, 94, 0)  # Okabe and Ito's, which the colour-blind tell apart
 
 
-def has(picture, colour):
-  return np.any(np.all(np.abs(picture - np.array(colour)) < 8, axis=-1))
+def has(image, colour):
+  return np.any(np.all(np.abs(image - np.array(colour)) < 8, axis=-1))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def has(picture, colour):
     (3, 1, [0, 0, 0, 2], 1),  # uneven, and one way without a query
   ],
 )
-def test_episode_figure_writes_a_picture_and_the_folders_it_needs(tmp_path, ways, shots, query_classes, channels):
+def test_episode_figure_writes_an_image_and_the_folders_it_needs(tmp_path, ways, shots, query_classes, channels):
   path = tmp_path / "new" / "folder" / "episode.png"
   one = episode(ways, shots, query_classes, channels)
   episode_figure(one, one.query.labels, path, title="a title")
@@ -123,8 +123,8 @@ def test_episode_figure_frames_right_answers_green_and_wrong_ones_red(tmp_path):
     ("half", [[1, 0], [1, 0]], (True, True)),
   ):
     episode_figure(one, np.array(logits), tmp_path / f"{name}.png")
-    picture = opened(tmp_path / f"{name}.png")
-    assert (has(picture, GREEN), has(picture, RED)) == colours
+    image = opened(tmp_path / f"{name}.png")
+    assert (has(image, GREEN), has(image, RED)) == colours
 
 
 def test_ways_beyond_the_letters_are_named_by_their_number(tmp_path, monkeypatch):
@@ -134,7 +134,7 @@ def test_ways_beyond_the_letters_are_named_by_their_number(tmp_path, monkeypatch
   episode_figure(one, np.roll(one.query.labels, 1, axis=-1), tmp_path / "episode.png")
   titles = [axes.get_title() for axes in drawn[0].axes if axes.get_title()]
   names = [*"ABCDEFGHIJKLMNOPQRSTUVWXYZ", "26", "27"]
-  # each support picture, then what its query is taken for
+  # each support image, then what its query is taken for
   assert titles[::2] == names and titles[1::2] == [*names[1:], "A"]
 
 
@@ -169,16 +169,16 @@ def test_curves_figure_draws_each_curve_and_its_points(tmp_path):
 
 
 @pytest.mark.parametrize(("count", "channels", "kind"), [(1, 1, np.uint8), (7, 3, np.uint8), (9, 3, np.float32)])
-def test_contact_sheet_draws_pictures_of_any_kind(tmp_path, count, channels, kind):
+def test_contact_sheet_draws_images_of_any_kind(tmp_path, count, channels, kind):
   path = tmp_path / "new" / "sheet.png"
-  pictures = np.full((count, 4, 6, channels), 255 if kind == np.uint8 else 1, kind)
-  pictures[..., 1:] = 0
-  contact_sheet_figure(pictures, [f"a very long <name> with a $ and $$ {k}" for k in range(count)], path, title="t")
+  images = np.full((count, 4, 6, channels), 255 if kind == np.uint8 else 1, kind)
+  images[..., 1:] = 0
+  contact_sheet_figure(images, [f"a very long <name> with a $ and $$ {k}" for k in range(count)], path, title="t")
   assert has(opened(path), (255, 0, 0)) == (channels == 3)
 
 
-def test_contact_sheet_refuses_no_pictures_and_missing_names(tmp_path):
-  with pytest.raises(ValueError, match="at least one picture"):
+def test_contact_sheet_refuses_no_images_and_missing_names(tmp_path):
+  with pytest.raises(ValueError, match="at least one image"):
     contact_sheet_figure(np.zeros((0, 4, 4, 3)), [], tmp_path / "sheet.png")
   with pytest.raises(ValueError, match="a name for each of 2 classes, got 1"):
     contact_sheet_figure(np.zeros((2, 4, 4, 3)), ["a"], tmp_path / "sheet.png")

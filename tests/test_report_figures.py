@@ -110,11 +110,11 @@ def test_confusion_of_counts_that_cannot_be_is_refused(counts, asked):
 
 
 @pytest.mark.parametrize(
-  ("classes", "pictures", "numbers"), [(1, False, 1), (6, True, 36), (13, False, 13), (26, True, 0)]
+  ("classes", "images", "numbers"), [(1, False, 1), (6, True, 36), (13, False, 13), (26, True, 0)]
 )
-def test_confusion_writes_numbers_while_there_is_room(figures, tmp_path, classes, pictures, numbers):
+def test_confusion_writes_numbers_while_there_is_room(figures, tmp_path, classes, images, numbers):
   asked = np.full((classes, classes), 8)
-  shown = np.zeros((classes, 5, 5, 3)) if pictures else None
+  shown = np.zeros((classes, 5, 5, 3)) if images else None
   confusion_figure(asked // 4, asked, [f"class {k}" for k in range(classes)], tmp_path / "x.png", shown)
   said = [text.get_text() for text in figures[0].axes[0].texts]
   assert said.count("25") == numbers and said.count("class 0") == 2
@@ -123,8 +123,8 @@ def test_confusion_writes_numbers_while_there_is_room(figures, tmp_path, classes
 @pytest.mark.parametrize(("wrong", "channels"), [(0, None), (1, 1), (1, 3)])
 def test_confusion_opens(tmp_path, wrong, channels):
   counts = np.eye(6) * 9 + wrong * np.eye(6, k=1)
-  pictures = None if channels is None else np.zeros((6, 8, 5, channels), np.uint8)
-  confusion_figure(counts, np.full((6, 6), 9), NAMES, tmp_path / "new" / "x.png", pictures, title="a $ title")
+  images = None if channels is None else np.zeros((6, 8, 5, channels), np.uint8)
+  confusion_figure(counts, np.full((6, 6), 9), NAMES, tmp_path / "new" / "x.png", images, title="a $ title")
   drawn(tmp_path / "new" / "x.png")
 
 
@@ -162,10 +162,10 @@ def test_embeddings_that_all_are_one_have_a_map():
   np.testing.assert_array_equal(map_of(np.ones((20, 5))), np.zeros((20, 2)))
 
 
-@pytest.mark.parametrize("pictures", [None, np.zeros((6, 5, 7, 1))])
-def test_the_map_opens(tmp_path, pictures):
+@pytest.mark.parametrize("images", [None, np.zeros((6, 5, 7, 1))])
+def test_the_map_opens(tmp_path, images):
   points, labels = blobs()
-  map_figure(points, labels, NAMES, tmp_path / "new" / "map.png", pictures, title="a $ title")
+  map_figure(points, labels, NAMES, tmp_path / "new" / "map.png", images, title="a $ title")
   drawn(tmp_path / "new" / "map.png")
 
 
@@ -176,7 +176,7 @@ def test_the_map_opens(tmp_path, pictures):
     ({"embeddings": np.zeros((0, 3))}, r"embeddings \[n, d\]"),
     ({"labels": np.zeros(30)}, "30 integer labels, got float64"),
     ({"labels": np.arange(30)}, "labels of 0 to 5"),
-    ({"pictures": np.zeros((2, 4, 4, 3))}, "a picture for each of 6 classes, got 2"),
+    ({"images": np.zeros((2, 4, 4, 3))}, "an image for each of 6 classes, got 2"),
   ],
 )
 def test_a_map_of_what_does_not_fit_is_refused(tmp_path, change, said):
@@ -212,13 +212,13 @@ def test_a_long_name_loses_its_middle():
 
 
 def test_answers_stand_below_what_was_asked_with_the_truth_where_they_are_wrong(figures, tmp_path):
-  pictures = np.random.default_rng(0).random((5, 6, 9, 3))
-  asked_figure(pictures, NAMES[:5], [*NAMES[:4], NAMES[0]], tmp_path / "x.png", sureness=np.full(5, 0.25))
+  images = np.random.default_rng(0).random((5, 6, 9, 3))
+  asked_figure(images, NAMES[:5], [*NAMES[:4], NAMES[0]], tmp_path / "x.png", sureness=np.full(5, 0.25))
   said = [axes.get_xlabel() for axes in figures[0].axes][:5]
   assert said[3] == "d (25%)" and said[4] == f"{NAMES[0]} (25%)\nin truth e"
-  for pictures, answers in ((np.zeros((0, 4, 4, 1)), []), (np.zeros((2, 4, 4, 1)), ["a"])):
+  for images, answers in ((np.zeros((0, 4, 4, 1)), []), (np.zeros((2, 4, 4, 1)), ["a"])):
     with pytest.raises(ValueError, match="expected"):
-      asked_figure(pictures, NAMES[: len(pictures)], answers, tmp_path / "x.png")
+      asked_figure(images, NAMES[: len(images)], answers, tmp_path / "x.png")
 
 
 def test_a_ranking_has_the_highest_above_and_baselines_grey(figures, tmp_path):

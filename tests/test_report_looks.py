@@ -30,9 +30,9 @@ def test_a_comparison_of_few_columns_has_its_layout_and_room_for_its_words(tmp_p
       episode, np.zeros((2 * ways, ways)), path, measure="distance in the embedding", best="smallest",
       names=["LATIN CAPITAL LETTER E WITH CARON"] * ways,
     )  # fmt: skip
-  picture = np.asarray(Image.open(path).convert("RGB"))
-  assert picture.shape[1] > 0.7 * _LEAST_WIDTH * DOTS_PER_INCH
-  frames = (picture == (0x00, 0x9E, 0x73)).all(-1) | (picture == (0xD5, 0x5E, 0x00)).all(-1)  # of the best of a row
+  image = np.asarray(Image.open(path).convert("RGB"))
+  assert image.shape[1] > 0.7 * _LEAST_WIDTH * DOTS_PER_INCH
+  frames = (image == (0x00, 0x9E, 0x73)).all(-1) | (image == (0xD5, 0x5E, 0x00)).all(-1)  # of the best of a row
   across = np.flatnonzero(frames.any(0))
   assert (across[-1] - across[0]) > 0.5 * DOTS_PER_INCH  # cells are as large as numbers need them
 
@@ -67,15 +67,15 @@ def test_figures_keep_their_size_on_a_narrow_screen_and_are_scrolled():
   narrow = {
     selector: body for (media, selector), body in rules().items() if media.startswith("@media (max-width: 48rem")
   }
-  assert "overflow-x: auto" in narrow[".picture"] and "max-width: none" in narrow[".picture img"]
-  assert "max-width: 100%" in rules()["", ".picture img"]
+  assert "overflow-x: auto" in narrow[".image"] and "max-width: none" in narrow[".image img"]
+  assert "max-width: 100%" in rules()["", ".image img"]
 
 
 def test_whoever_has_no_mouse_can_scroll_a_figure(tmp_path):
   Image.new("L", (2, 2)).save(tmp_path / "a.png")
   figures = [("A", "", tmp_path / "a.png")]
   page(tmp_path / "a.html", title="", summary=[], configuration={}, records=[], figures=figures)
-  assert '<div class="picture" tabindex="0">' in (tmp_path / "a.html").read_text()
+  assert '<div class="image" tabindex="0">' in (tmp_path / "a.html").read_text()
 
 
 def test_colours_of_a_warning_are_there_in_light_and_in_dark():

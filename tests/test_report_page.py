@@ -99,13 +99,13 @@ def test_the_page_asks_nothing_of_the_network(html):
   assert "default-src 'none'" in html
 
 
-def test_every_picture_is_within_the_page_with_a_text(html, tmp_path):
-  pictures = Reader(html).named("img")
-  kinds, contents = zip(*(picture["src"].split(";base64,") for picture in pictures), strict=True)
+def test_every_image_is_within_the_page_with_a_text(html, tmp_path):
+  images = Reader(html).named("img")
+  kinds, contents = zip(*(image["src"].split(";base64,") for image in images), strict=True)
   assert kinds == ("data:image/png", "data:image/svg+xml")
   assert [base64.b64decode(c) for c in contents] == [(tmp_path / n).read_bytes() for n in ("sheet.png", "drawing.svg")]
-  assert pictures[0]["alt"] == f"Sheet. {NASTY}" and pictures[1]["alt"] == NASTY
-  assert 100 < int(pictures[0]["width"]) < 700  # half its dots, so that it is sharp on a dense screen
+  assert images[0]["alt"] == f"Sheet. {NASTY}" and images[1]["alt"] == NASTY
+  assert 100 < int(images[0]["width"]) < 700  # half its dots, so that it is sharp on a dense screen
 
 
 def test_everything_is_escaped(html):
@@ -136,7 +136,7 @@ def test_a_page_that_cannot_be_made_leaves_the_old_one(tmp_path):
   path.write_text("old")
   with pytest.raises(FileNotFoundError, match=r"nowhere\.png"):
     page(path, **arguments(tmp_path) | {"figures": [("x", "", tmp_path / "nowhere.png")]})
-  (tmp_path / "words.png").write_text("not a picture")
+  (tmp_path / "words.png").write_text("not an image")
   with pytest.raises(ValueError, match=r"words\.png"):
     page(path, **arguments(tmp_path) | {"figures": [("x", "", tmp_path / "words.png")]})
   assert path.read_text() == "old" and not list(tmp_path.glob(".*"))

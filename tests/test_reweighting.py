@@ -19,8 +19,8 @@ from metajax.networks import mlp
 TINY = ["--ways", "3", "--clean", "2", "--inner-steps", "2", "--steps", "4", "--compared-steps", "10", "--seeds", "2"]
 
 
-def pictures(name, split, *, seed):
-  """Five classes of 24 pictures that differ little from their class's: what `load` gives, without drawing."""
+def images(name, split, *, seed):
+  """Five classes of 24 images that differ little from their class's: what `load` gives, without drawing."""
   plain = np.random.default_rng(0).integers(0, 256, (5, 1, 8, 8, 1))
   near = plain + np.random.default_rng(seed).integers(-60, 61, (5, 24, 8, 8, 1))
   return from_arrays(near.clip(0, 255).astype(np.uint8).reshape(-1, 8, 8, 1), np.repeat(np.arange(5), 24))
@@ -41,7 +41,7 @@ def command(monkeypatch, capsys, tmp_path):
 
 
 def small_problem(seed):
-  noisy, is_wrong, clean, *_ = reweighting.problem([pictures("", "", seed=i) for i in range(4)], 5, 0.4, 10, seed)
+  noisy, is_wrong, clean, *_ = reweighting.problem([images("", "", seed=i) for i in range(4)], 5, 0.4, 10, seed)
   return noisy, is_wrong, clean
 
 
@@ -90,7 +90,7 @@ def test_a_network_trained_without_the_wrong_labels_does_not_depend_on_them():
 
 
 def test_the_command_ends_with_its_records_page_and_figures_and_goes_on_to_the_same(command, monkeypatch, tmp_path):
-  monkeypatch.setattr(reweighting, "load", pictures)
+  monkeypatch.setattr(reweighting, "load", images)
   folder = tmp_path / "run"
   status, out, error, published = command(*TINY, "--folder", str(folder), "--record")
   assert status == 0, error
@@ -121,7 +121,7 @@ def test_the_command_ends_with_its_records_page_and_figures_and_goes_on_to_the_s
   ],
 )
 def test_bad_input_gives_one_line(command, monkeypatch, tmp_path, arguments, message):
-  monkeypatch.setattr(reweighting, "load", pictures)
+  monkeypatch.setattr(reweighting, "load", images)
   status, _, error, _ = command(*TINY, *arguments, "--folder", str(tmp_path / "run"))
   assert status == 2 and re.fullmatch(f"error: expected {message}\n", error), error
 
@@ -135,4 +135,4 @@ def test_the_weights_separate_right_from_wrong_labels_and_the_accuracy_gains_mor
   gain = of["gain", "over unweighted"]
   assert gain["value"] > gain["interval"]
   known, learned = (of["accuracy", name]["value"] for name in ("wrong labels left out", "learned weights"))
-  assert known > learned > of["accuracy", "clean pictures alone"]["value"]
+  assert known > learned > of["accuracy", "clean images alone"]["value"]

@@ -132,7 +132,7 @@ other = lambda *labels: KNOWN._replace(labels=np.array([*labels, *LABELS[len(lab
     (lambda: linear_probe(KNOWN, KNOWN, KNOWN, [1.0, np.nan]), r"strengths above 0, got \[1.0, nan\]"),
     (lambda: class_embeddings(None, {}, {}, np.ones((2, 3)), np.array([0, -1])), r"of at least 0, got -1 at \[1\]"),
     (lambda: zero_shot(CLASSES, Examples(np.ones((0, 4)), np.zeros(0, int))), "labels from 0 to 2, got"),
-    (lambda: retrieval(np.ones((0, 4)), np.ones((0, 4)), np.zeros(0, int)), "a text of each of the 0 pictures"),
+    (lambda: retrieval(np.ones((0, 4)), np.ones((0, 4)), np.zeros(0, int)), "a text of each of the 0 images"),
     (lambda: bigram(TOKENS, TOKENS, np.array([[0, 3]]), 3), r"test tokens from -1 to 2, got 3 at \[0, 1\]"),
     (lambda: bigram(TOKENS, TOKENS, np.array([[-1, 2]]), 3), "padding at the ends of test rows .* in row 0"),
     (lambda: bigram(TOKENS, TOKENS[:, :1], TOKENS, 3), r"validation rows of two tokens or more, got \[2, 1\]"),

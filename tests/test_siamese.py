@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 from finite_differences import check_slopes
-from table_of_learners import LEARNERS, encoder, episodes, labelled, labelled_pairs, one_hot, pictures
+from table_of_learners import LEARNERS, encoder, episodes, image_episodes, labelled, labelled_pairs, one_hot
 
 from metajax import Examples, Pair
 from metajax.compose import flatten
@@ -78,7 +78,7 @@ def test_pairs_are_given_or_of_the_batch():
 
 
 @pytest.mark.parametrize("ways", [2, 5])
-def test_a_query_is_of_the_class_of_the_support_picture_that_matches_most_probably(made, ways):
+def test_a_query_is_of_the_class_of_the_support_image_that_matches_most_probably(made, ways):
   support, query = jax.tree.map(lambda x: x[0], episodes(1, ways=ways, shots=3))
   found = np.asarray(predict(*made, support, query.inputs))
   known, asked = (np.asarray(embed(*made, inputs)) for inputs in (support.inputs, query.inputs))
@@ -110,7 +110,7 @@ def test_far_from_undecided_the_loss_is_linear_and_not_infinite():
   np.testing.assert_allclose(gradient, [0.5, -0.5])
 
 
-def test_one_example_a_class_makes_half_same_half_different_from_pictures_alone():
+def test_one_example_a_class_makes_half_same_half_different_from_images_alone():
   inputs = np.arange(6, dtype=np.float32)[:, None]
   pair, labels = jax.device_get(jax.jit(lambda key: pairs_of_one(lambda _, x: x + 100, key, inputs))(jax.random.key(0)))
   np.testing.assert_array_equal(labels, one_hot([1, 0, 1, 0, 1, 0], 2))
@@ -118,8 +118,8 @@ def test_one_example_a_class_makes_half_same_half_different_from_pictures_alone(
   np.testing.assert_array_equal(pair.second[:, 0] - 100, [0, 2, 2, 4, 4, 0])
 
 
-def test_one_picture_alone_is_no_pair():
-  with pytest.raises(ValueError, match="at least 2 pictures to pair, got 1"):
+def test_one_image_alone_is_no_pair():
+  with pytest.raises(ValueError, match="at least 2 images to pair, got 1"):
     siamese(encoder, one_example=lambda key, x: x).init(jax.random.key(0), np.zeros((1, 6), np.float32))
 
 
@@ -144,11 +144,11 @@ def test_what_is_no_batch_of_pairs_is_refused_at_init(batch, message):
 
 def test_embeddings_that_are_not_rows_and_padded_rows_beside_batch_norm_are_refused():
   maps = flatten()._replace(apply=lambda p, s, x, train, key=None: (x, s))
-  picture = pictures(0).support.inputs[0, :4]
+  image = image_episodes(0).support.inputs[0, :4]
   with pytest.raises(ValueError, match=r"embeds inputs as \[n, d\], got an output of shape \[4, 16, 16, 1\]"):
-    siamese(maps).init(jax.random.key(0), Examples(Pair(picture, picture), one_hot([0, 1, 0, 1], 2)))
+    siamese(maps).init(jax.random.key(0), Examples(Pair(image, image), one_hot([0, 1, 0, 1], 2)))
   padded = one_hot([0, 1, 0, 1], 2)
   padded[3] = 0
   with pytest.raises(ValueError, match="no padded rows"):
-    examples = Examples(Pair(picture, picture), padded)
+    examples = Examples(Pair(image, image), padded)
     jax.eval_shape(lambda key: siamese(conv4(4)).init(key, examples), jax.random.key(0))

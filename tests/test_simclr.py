@@ -49,7 +49,7 @@ def embedded(params, views):
   return head.apply(params["head"], {}, features, train=True)[0]
 
 
-def test_the_loss_is_the_papers_on_two_views_of_each_picture(made):
+def test_the_loss_is_the_papers_on_two_views_of_each_image(made):
   inputs = labelled(1).inputs
 
   @jax.jit
@@ -164,8 +164,8 @@ PHOTOS = np.full((4, 8, 8, 3), 0.5, np.float32)
 @pytest.mark.parametrize(
   ("batch", "said"),
   [
-    (PHOTOS[:1], "at least 2 pictures in a batch, each other's negatives, got 1"),
-    (PHOTOS[:0], "at least 2 pictures"),
+    (PHOTOS[:1], "at least 2 images in a batch, each other's negatives, got 1"),
+    (PHOTOS[:0], "at least 2 images"),
     (PHOTOS * np.nan, "expected finite values, got NaN"),
     (PHOTOS * 4, "values from 0 to 1, got values from 2 to 2"),
     (PHOTOS - 1, "values from 0 to 1, got values from -0.5 to -0.5"),

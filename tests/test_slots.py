@@ -30,7 +30,7 @@ NETWORKS = {  # of a value in the place of a network, and the name of that place
   "anil": (lambda x: learners.anil(x, network, adapt), "encoder"),
   "anil, head": (lambda x: learners.anil(network, x, adapt), "head"),
   "cavia": (lambda x: learners.cavia(x, 2, adapt), "network"),
-  "clip": (lambda x: learners.clip(x, network), "picture"),
+  "clip": (lambda x: learners.clip(x, network), "image"),
   "clip, text": (lambda x: learners.clip(network, x), "text"),
   "gpt": (learners.gpt, "network"),
   "image_gpt": (lambda x: learners.image_gpt(x, [[0.0]]), "network"),

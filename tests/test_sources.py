@@ -1,4 +1,4 @@
-"""Sources: pictures and classes are what they say, parts share no class, and bad input fails at once in one line."""
+"""Sources: images and classes are what they say, parts share no class, and bad input fails at once in one line."""
 
 import itertools
 import os
@@ -14,7 +14,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 import tiny_omniglot
 
-from metajax.data import Pictures, episodes, examples, from_arrays, load, select_classes, with_rotations
+from metajax.data import LazyImages, episodes, examples, from_arrays, load, select_classes, with_rotations
 from metajax.data.files import lazy_images
 from metajax.data.splits import PARTS
 from metajax.data.tfds import download, random_access
@@ -23,14 +23,14 @@ from metajax.data.tfds.decoding import decode
 tfds.disable_progress_bar()
 
 
-def pictures_of(labels, side=12):
-  """Pictures whose first two channels say which class they are of and which picture of the set, in an even tone."""
+def unpatchify(labels, side=12):
+  """Images whose first two channels say which class they are of and which image of the set, in an even tone."""
   tones = np.stack([labels * 10, np.arange(len(labels)), labels * 0], axis=1).astype(np.uint8)
   return np.broadcast_to(tones[:, None, None], (len(labels), side, side, 3))
 
 
 def examples_of(labels, features):
-  other, values = ("image", pictures_of(labels)) if "image" in features else ("sound", np.zeros((len(labels), 4), "f"))
+  other, values = ("image", unpatchify(labels)) if "image" in features else ("sound", np.zeros((len(labels), 4), "f"))
   return [{other: value, "label": label} for value, label in zip(values, labels, strict=True)]
 
 
@@ -77,10 +77,10 @@ def omniglot(tmp_path_factory):
   return folder
 
 
-def names_match_pictures(source):
+def names_match_images(source):
   return all(
-    (picture[..., 0] == 10 * int(source.classes[label].removeprefix("kind "))).all()
-    for picture, label in zip(source.images, source.labels, strict=True)
+    (image[..., 0] == 10 * int(source.classes[label].removeprefix("kind "))).all()
+    for image, label in zip(source.images, source.labels, strict=True)
   )
 
 
@@ -90,7 +90,7 @@ def test_set_with_shared_classes_is_dealt_out_into_parts_that_share_none(folder,
   assert len({name for part in PARTS for name in parts[part].classes}) == 10
   for source in parts.values():
     assert source.images.shape == (9 * len(source.classes), 8, 8, 3) and source.images.dtype == np.uint8
-    assert (np.bincount(source.labels) == 9).all() and names_match_pictures(source)
+    assert (np.bincount(source.labels) == 9).all() and names_match_images(source)
     assert len(np.unique(source.images[:, 0, 0, :2], axis=0)) >= 6 * len(source.classes)
   again = load("shared", "test", size=8, data_dir=folder)
   assert again.classes == parts["test"].classes and (again.images == parts["test"].images).all()
@@ -102,13 +102,13 @@ def test_disjoint_splits_stay_and_validation_classes_leave_training(folder, no_n
   assert test.classes == tuple(f"kind {i}" for i in range(15, 20))
   assert len(validation.classes) == 5 and len(train.classes) == 10
   assert not set(train.classes) & set(validation.classes)
-  assert all(map(names_match_pictures, (train, validation, test)))
+  assert all(map(names_match_images, (train, validation, test)))
 
 
 @pytest.mark.parametrize("name", ["shared", "random_access"])
 def test_own_split_is_as_the_set_has_it(folder, name):
   source = load(name, "own/test", size=8, data_dir=folder)
-  assert len(source.classes) == 10 and len(source.labels) == 30 and names_match_pictures(source)
+  assert len(source.classes) == 10 and len(source.labels) == 30 and names_match_images(source)
 
 
 @pytest.mark.parametrize("name", ["shared", "random_access"])
@@ -117,7 +117,7 @@ def test_large_set_is_read_from_its_record_files_with_the_same_bytes(folder, nam
   monkeypatch.setattr(lazy_images, "BYTES_IN_MEMORY", 0)
   monkeypatch.setenv("METAJAX_CACHE", str(tmp_path))
   outside = load(name, "train", size=8, data_dir=folder, rotations=True)
-  assert isinstance(inside.images, np.ndarray) and isinstance(outside.images, Pictures)
+  assert isinstance(inside.images, np.ndarray) and isinstance(outside.images, LazyImages)
   np.testing.assert_array_equal(outside.images[:], inside.images)
   assert outside.labels.tolist() == inside.labels.tolist() and outside.classes == inside.classes
   task = {"ways": 5, "shots": 1, "queries": 2, "tasks": 4}
@@ -152,7 +152,7 @@ def test_order_of_a_set_is_that_of_its_files_whatever_their_format(folder):
     )
 
 
-def test_record_that_holds_no_picture_is_named(folder, tmp_path):
+def test_record_that_holds_no_image_is_named(folder, tmp_path):
   shutil.copytree(pathlib.Path(folder) / "shared", tmp_path / "shared")
   (file,) = (tmp_path / "shared" / "1.0.0").glob("*test.tfrecord*")
   written = [record.numpy() for record in tf.data.TFRecordDataset(str(file))]
@@ -160,7 +160,7 @@ def test_record_that_holds_no_picture_is_named(folder, tmp_path):
   with tf.io.TFRecordWriter(str(file)) as writer:
     for record in written:
       writer.write(record)
-  with pytest.raises(ValueError, match="the picture of record 4 of shared cannot be decoded: Unknown image") as raised:
+  with pytest.raises(ValueError, match="the image of record 4 of shared cannot be decoded: Unknown image") as raised:
     load("shared", "own/test", size=8, data_dir=str(tmp_path))
   assert "\n" not in str(raised.value)
   file.write_bytes(file.read_bytes()[:-100])
@@ -189,9 +189,9 @@ def test_record_file_that_is_gone_is_named(folder, name, tmp_path):
     load(name, size=8, data_dir=str(tmp_path))
 
 
-def test_pictures_without_a_label_are_left_out(folder):
+def test_images_without_a_label_are_left_out(folder):
   parts = [load("unlabelled", part, size=8, data_dir=folder) for part in PARTS]
-  assert [len(part.classes) for part in parts] == [4, 2, 2] and all(map(names_match_pictures, parts))
+  assert [len(part.classes) for part in parts] == [4, 2, 2] and all(map(names_match_images, parts))
 
 
 def test_data_folder_is_the_environments_where_none_is_given(folder, monkeypatch):
@@ -199,10 +199,10 @@ def test_data_folder_is_the_environments_where_none_is_given(folder, monkeypatch
   assert len(load("shared", size=4).classes) == 6
 
 
-def test_pictures_shrink_to_the_mean_of_what_each_new_pixel_covers():
-  picture = np.random.default_rng(0).integers(0, 256, (12, 12, 1)).astype(np.uint8)
-  file = tf.io.encode_png(picture).numpy()
-  means = picture.reshape(4, 3, 4, 3).mean(axis=(1, 3))
+def test_images_shrink_to_the_mean_of_what_each_new_pixel_covers():
+  image = np.random.default_rng(0).integers(0, 256, (12, 12, 1)).astype(np.uint8)
+  file = tf.io.encode_png(image).numpy()
+  means = image.reshape(4, 3, 4, 3).mean(axis=(1, 3))
   (decoded,) = decode(np.array([file], object), size=4, channels=1)
   assert np.abs(decoded[..., 0] - means).max() <= 0.5 + 1e-3
 
@@ -218,7 +218,7 @@ def test_pictures_shrink_to_the_mean_of_what_each_new_pixel_covers():
     ),
     ("shared", "dev", ValueError, "'dev' of shared: expected one of train, validation, test, own/train, own/test"),
     ("shared", "own/validation", ValueError, "'own/validation' of shared"),
-    ("unlabelled", "own/test", ValueError, "no labelled pictures"),
+    ("unlabelled", "own/test", ValueError, "no labelled images"),
     ("few", "train", ValueError, "few has 5 classes: expected 6 or more"),
     ("sounds", "train", ValueError, "no image classification set.*'sound': 'Tensor'"),
     ("omniglot", "lake", ValueError, "'lake' of omniglot: expected one of lake/train,"),
@@ -252,8 +252,8 @@ class DrawnHere(tfds.core.GeneratorBasedBuilder):
     return {"train": self._generate_examples()}
 
   def _generate_examples(self):
-    for i, picture in enumerate(pictures_of(np.arange(6))):
-      yield i, {"image": picture, "label": i}
+    for i, image in enumerate(unpatchify(np.arange(6))):
+      yield i, {"image": image, "label": i}
 
 
 def test_download_prepares_the_set_in_the_folder_for_the_next_time(tmp_path):
@@ -265,7 +265,7 @@ def test_download_prepares_the_set_in_the_folder_for_the_next_time(tmp_path):
 
 def test_download_from_a_host_that_never_answers_fails_within_seconds(tmp_path, monkeypatch):
   with socket.create_server(("127.0.0.1", 0)) as silent:
-    address = f"http://127.0.0.1:{silent.getsockname()[1]}/pictures.zip"
+    address = f"http://127.0.0.1:{silent.getsockname()[1]}/images.zip"
     monkeypatch.setattr(DrawnHere, "url_infos", {address: None})
     monkeypatch.setattr(download, "SECONDS_TO_ANSWER", 0.5)
     with pytest.raises(ConnectionError, match=f"{address} does not answer.*no data sets"):
@@ -304,7 +304,7 @@ def test_omniglot_lake_split_keeps_its_alphabets_apart(omniglot):
     assert not any("character00" in name for name in part.classes)
 
 
-def test_omniglot_pictures_of_a_class_are_of_the_character_that_its_name_says(omniglot):
+def test_omniglot_images_of_a_class_are_of_the_character_that_its_name_says(omniglot):
   source = load("omniglot", "lake/validation", size=tiny_omniglot.SIDE, data_dir=omniglot)
   first, numbers = {}, tiny_omniglot.alphabets()
   for alphabet, characters in numbers.items():
@@ -321,7 +321,7 @@ def test_omniglot_pictures_of_a_class_are_of_the_character_that_its_name_says(om
 
 def test_three_splits_that_share_no_class_are_the_parts_of_a_set(folder):
   parts = [load("three", part, size=8, data_dir=folder) for part in PARTS]
-  assert [len(part.classes) for part in parts] == [10, 4, 6] and all(map(names_match_pictures, parts))
+  assert [len(part.classes) for part in parts] == [10, 4, 6] and all(map(names_match_images, parts))
   assert len({name for part in parts for name in part.classes}) == 20
 
 
@@ -331,7 +331,7 @@ def small_source():
   return from_arrays(pixels, labels, classes=("a", "b", "c"), groups=("x", "x", "y"), styles=tuple("1234567"))
 
 
-def test_selected_classes_keep_their_pictures_and_are_numbered_anew():
+def test_selected_classes_keep_their_images_and_are_numbered_anew():
   source = small_source()
   chosen = select_classes(source, [2, 0])
   assert chosen.classes == ("c", "a") and chosen.groups == ("y", "x") and chosen.captions == (("c",), ("a",))

@@ -24,7 +24,7 @@ from metajax.views.image import (
 )
 from metajax.views.image.colour import jitter_draws, jittered
 
-PICTURE = np.random.default_rng(0).random((9, 12, 3)).astype(np.float32)
+IMAGE = np.random.default_rng(0).random((9, 12, 3)).astype(np.float32)
 
 
 jit_hue = jax.jit(adjust_hue)
@@ -34,43 +34,43 @@ def keys(number=2000):
   return jax.random.split(jax.random.key(0), number)
 
 
-def many(view, picture=PICTURE, number=2000):
-  return np.asarray(jax.jit(jax.vmap(view, (0, None)))(keys(number), picture))
+def many(view, image=IMAGE, number=2000):
+  return np.asarray(jax.jit(jax.vmap(view, (0, None)))(keys(number), image))
 
 
-def turned(picture, turn):
+def turned(image, turn):
   """The hue turned pixel by pixel, by Python's colorsys."""
-  found = np.empty_like(picture, np.float64)
-  for place in np.ndindex(picture.shape[:2]):
-    hue, saturation, value = colorsys.rgb_to_hsv(*picture[place].tolist())
+  found = np.empty_like(image, np.float64)
+  for place in np.ndindex(image.shape[:2]):
+    hue, saturation, value = colorsys.rgb_to_hsv(*image[place].tolist())
     found[place] = colorsys.hsv_to_rgb((hue + turn) % 1, saturation, value)
   return found
 
 
-def changed(picture, what, factors, turn):
+def changed(image, what, factors, turn):
   """One change, as its definition has it."""
-  own = (np.array([0.299, 0.587, 0.114]) * picture).sum(-1, keepdims=True)
+  own = (np.array([0.299, 0.587, 0.114]) * image).sum(-1, keepdims=True)
   if what == 3:
-    return turned(picture, turn)
+    return turned(image, turn)
   other = (0, own.mean(), own)[what]
-  return np.clip(factors[what] * picture + (1 - factors[what]) * other, 0, 1)
+  return np.clip(factors[what] * image + (1 - factors[what]) * other, 0, 1)
 
 
 @pytest.mark.parametrize("turn", [0.0, 0.13, -0.4, 0.5])
 def test_the_hue_turns_as_pythons(turn):
   special = np.array([[[0, 0, 0], [1, 1, 1], [0.5, 0.5, 0.5], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]]], np.float32)
-  for picture in (PICTURE, special):
-    np.testing.assert_allclose(jit_hue(picture, np.float32(turn)), turned(picture, turn), atol=2e-6)
+  for image in (IMAGE, special):
+    np.testing.assert_allclose(jit_hue(image, np.float32(turn)), turned(image, turn), atol=2e-6)
 
 
 def test_jitter_is_its_four_changes_in_the_order_that_is_drawn():
   def one(key):
     draws = jitter_draws(key, (0.8, 0.8, 0.8), 0.2)
-    return draws, jittered(PICTURE, *draws)
+    return draws, jittered(IMAGE, *draws)
 
   draws, found = jax.jit(jax.vmap(one))(keys(64))
   for one, factors, turn, order in zip(found, *map(np.asarray, draws), strict=True):
-    expected = np.float64(PICTURE)
+    expected = np.float64(IMAGE)
     for what in order:
       expected = changed(expected, what, factors, float(turn))
     np.testing.assert_allclose(one, expected, atol=1e-5)
@@ -93,24 +93,24 @@ def test_brightness_of_a_view_is_as_strong_as_it_says():
 
 
 def test_jitter_of_one_channel_changes_brightness_and_contrast_alone():
-  one = PICTURE[..., :1]
+  one = IMAGE[..., :1]
   both = lambda key, x: jnp.stack([colour_jitter(0, 0, 0.9, 0.5)(key, x), colour_jitter(0, 0.9, 0, 0)(key, x)])
   found = many(both, one, 8)
   np.testing.assert_allclose(found[:, 0], np.tile(one, (8, 1, 1, 1)), atol=1e-6)
   assert np.ptp(found[:, 1], axis=0).max() > 0.1
-  with pytest.raises(ValueError, match=r"a picture \[height, width, 1 or 3\], got \[9, 12, 2\]"):
-    colour_jitter()(jax.random.key(0), PICTURE[..., :2])
+  with pytest.raises(ValueError, match=r"an image \[height, width, 1 or 3\], got \[9, 12, 2\]"):
+    colour_jitter()(jax.random.key(0), IMAGE[..., :2])
 
 
 def test_grey_is_the_luminance_of_pillow_as_often_as_it_says():
-  pixels = np.uint8(PICTURE * 255)
+  pixels = np.uint8(IMAGE * 255)
   expected = np.asarray(Image.fromarray(pixels).convert("L"))
   found = np.asarray(jax.jit(luminance)(pixels / np.float32(255)))[..., 0] * 255
   np.testing.assert_allclose(found, expected, atol=1)
   views = many(grey(0.3))
   is_grey = np.ptp(views, axis=-1).max((1, 2)) < 1e-6
   assert is_grey.mean() == pytest.approx(0.3, abs=0.04)
-  np.testing.assert_array_equal(views[~is_grey], np.broadcast_to(PICTURE, views[~is_grey].shape))
+  np.testing.assert_array_equal(views[~is_grey], np.broadcast_to(IMAGE, views[~is_grey].shape))
 
 
 @pytest.mark.parametrize("recipe", [simclr, simclr_cifar])
@@ -125,7 +125,7 @@ def test_views_of_simclr_change_colours_in_four_of_five_and_a_fifth_are_grey(rec
 
 
 def test_solarise_is_pillows():
-  pixels = np.uint8(PICTURE * 255)
+  pixels = np.uint8(IMAGE * 255)
   expected = np.asarray(ImageOps.solarize(Image.fromarray(pixels), threshold=100))
   found = np.asarray(jax.jit(solarize(100 / 255))(jax.random.key(0), pixels / np.float32(255))) * 255
   np.testing.assert_allclose(found, expected, atol=1e-3)
@@ -135,8 +135,8 @@ def test_solarise_is_pillows():
 def test_blur_is_scipys(deviation):
   reach = 6
   kernel = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / deviation))
-  found = jax.jit(blurred)(PICTURE, np.float32(kernel / kernel.sum()))
-  expected = gaussian_filter(np.float64(PICTURE), (deviation, deviation, 0), mode="reflect", radius=(reach, reach, 0))
+  found = jax.jit(blurred)(IMAGE, np.float32(kernel / kernel.sum()))
+  expected = gaussian_filter(np.float64(IMAGE), (deviation, deviation, 0), mode="reflect", radius=(reach, reach, 0))
   np.testing.assert_allclose(found, expected, atol=1e-5)
   np.testing.assert_allclose(many(blur((deviation, deviation)), number=1)[0], expected, atol=2e-3)
 

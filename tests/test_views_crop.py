@@ -19,7 +19,7 @@ from metajax.views.image import (
   simclr_cifar,
 )
 
-PICTURE = np.random.default_rng(0).random((21, 30, 3)).astype(np.float32)
+IMAGE = np.random.default_rng(0).random((21, 30, 3)).astype(np.float32)
 RECIPES = {"simclr": simclr(), "simclr_cifar": simclr_cifar(), "handwriting": handwriting()}
 
 
@@ -35,9 +35,9 @@ def boxes(sides, area, aspect, number=2000):
 @pytest.mark.parametrize("sides", [(8, 8), (21, 30), (32, 16)])
 def test_a_crop_is_that_of_pillow(box, sides):
   top, left, height, width = box
-  found = np.asarray(part_of(PICTURE, np.array(box, np.float32), sides))
+  found = np.asarray(part_of(IMAGE, np.array(box, np.float32), sides))
   for channel in range(3):
-    whole = Image.fromarray(PICTURE[..., channel], "F")
+    whole = Image.fromarray(IMAGE[..., channel], "F")
     part = whole.resize(sides[::-1], Image.Resampling.BILINEAR, box=(left, top, left + width, top + height))
     np.testing.assert_allclose(found[..., channel], np.asarray(part), atol=2e-6)
 
@@ -68,14 +68,14 @@ def test_parts_that_do_not_fit_are_drawn_again():
   np.testing.assert_allclose([top, left, height, width], np.tile([[0], [20], [20], [40]], 5), atol=1e-4)
 
 
-def test_a_whole_crop_is_the_picture_and_a_flip_its_mirror():
+def test_a_whole_crop_is_the_image_and_a_flip_its_mirror():
   whole = random_resized_crop(area=(1.0, 1.0), aspect=(30 / 21, 30 / 21))
-  both = jax.jit(lambda key: (whole(key, PICTURE), flip(1.0)(key, PICTURE)))
+  both = jax.jit(lambda key: (whole(key, IMAGE), flip(1.0)(key, IMAGE)))
   found, mirrored = both(jax.random.key(0))
-  np.testing.assert_allclose(found, PICTURE, atol=1e-5)
-  np.testing.assert_array_equal(mirrored, PICTURE[:, ::-1])
-  views = np.asarray(jax.jit(jax.vmap(flip(), (0, None)))(jax.random.split(jax.random.key(0), 1000), PICTURE))
-  assert np.mean([np.array_equal(view, PICTURE) for view in views]) == pytest.approx(0.5, abs=0.06)
+  np.testing.assert_allclose(found, IMAGE, atol=1e-5)
+  np.testing.assert_array_equal(mirrored, IMAGE[:, ::-1])
+  views = np.asarray(jax.jit(jax.vmap(flip(), (0, None)))(jax.random.split(jax.random.key(0), 1000), IMAGE))
+  assert np.mean([np.array_equal(view, IMAGE) for view in views]) == pytest.approx(0.5, abs=0.06)
 
 
 def test_a_rotation_turns_by_any_angle_up_to_the_largest():
@@ -89,25 +89,25 @@ def test_a_rotation_turns_by_any_angle_up_to_the_largest():
 
 
 @pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.parametrize("picture", [PICTURE, PICTURE[:5, :7, :1]], ids=["coloured", "tiny and grey"])
-def test_views_of_a_recipe_stay_in_range_and_differ(picture, name):
+@pytest.mark.parametrize("image", [IMAGE, IMAGE[:5, :7, :1]], ids=["coloured", "tiny and grey"])
+def test_views_of_a_recipe_stay_in_range_and_differ(image, name):
   view = RECIPES[name]
-  views = np.asarray(jax.jit(augment_batch, static_argnums=0)(view, jax.random.key(0), np.tile(picture, (16, 1, 1, 1))))
-  assert views.shape == (16, *picture.shape) and views.min() >= 0 and views.max() <= 1 + 1e-6
+  views = np.asarray(jax.jit(augment_batch, static_argnums=0)(view, jax.random.key(0), np.tile(image, (16, 1, 1, 1))))
+  assert views.shape == (16, *image.shape) and views.min() >= 0 and views.max() <= 1 + 1e-6
   assert len({one.tobytes() for one in views}) == 16
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_views_are_the_same_alone_in_a_batch_and_on_any_number_of_devices(name):
-  pictures = np.random.default_rng(1).random((8, 16, 16, 3)).astype(np.float32)
+  images = np.random.default_rng(1).random((8, 16, 16, 3)).astype(np.float32)
   key = jax.random.key(3)
   views = jax.jit(lambda key, x: augment_batch(RECIPES[name], key, x))
-  found = views(key, pictures)
+  found = views(key, images)
   for row in (0, 5):
-    alone = jax.jit(RECIPES[name])(jax.random.fold_in(key, row), pictures[row])
+    alone = jax.jit(RECIPES[name])(jax.random.fold_in(key, row), images[row])
     np.testing.assert_allclose(found[row], alone, atol=1e-5)
   with jax.set_mesh(make_mesh(8)):
-    np.testing.assert_allclose(views(key, shard_batch(pictures)), found, atol=1e-5)
+    np.testing.assert_allclose(views(key, shard_batch(images)), found, atol=1e-5)
 
 
 @pytest.mark.parametrize("arguments", [{"area": (0.0, 1.0)}, {"area": (0.5, 1.5)}, {"aspect": (2.0, 1.0)}, {"size": 0}])

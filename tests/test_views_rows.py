@@ -1,4 +1,4 @@
-"""Views of a batch: a key of its own for each picture, and the same on any number of devices."""
+"""Views of a batch: a key of its own for each image, and the same on any number of devices."""
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +15,14 @@ def draw(key, x):
   return jnp.full(x.shape, jax.random.uniform(key))
 
 
-def test_every_picture_of_any_batch_has_a_view_of_its_own_and_labels_stay():
+def test_every_image_of_any_batch_has_a_view_of_its_own_and_labels_stay():
   batches = (episodes(0), labelled(0), labelled_pairs(0), triplets(0), labelled(0).inputs)
   run = jax.jit(lambda key, batches: [of_batch(draw, key, batch) for batch in batches])
   for batch, found in zip(batches, jax.device_get(run(jax.random.key(0), batches)), strict=True):
     assert jax.tree.structure(found) == jax.tree.structure(batch)
     leaves = list(zip(*map(jax.tree.leaves, (batch, found)), strict=True))
-    pictures = [(a, np.asarray(b)[..., 0].ravel()) for a, b in leaves if a.shape[-1] == 6]
-    assert len(np.unique(np.concatenate([b for _, b in pictures]))) == sum(a.size // 6 for a, _ in pictures)
+    images = [(a, np.asarray(b)[..., 0].ravel()) for a, b in leaves if a.shape[-1] == 6]
+    assert len(np.unique(np.concatenate([b for _, b in images]))) == sum(a.size // 6 for a, _ in images)
     for before, after in leaves:
       if before.shape[-1] != 6:
         np.testing.assert_array_equal(before, after)
@@ -38,7 +38,7 @@ def test_a_row_has_the_key_of_its_number_on_any_number_of_devices():
     np.testing.assert_array_equal(of_rows(shard_batch(inputs)), alone)
 
 
-def test_an_augmented_learner_sees_views_in_training_and_pictures_as_they_are_otherwise():
+def test_an_augmented_learner_sees_views_in_training_and_images_as_they_are_otherwise():
   plain = prototypical(encoder)
   learner, batch, key = with_augmentation(plain, shaken), episodes(0), jax.random.key(1)
   made = start(learner.init, batch)

@@ -1,4 +1,4 @@
-"""Pictures of classes: the flags that say which, and the parts that they name."""
+"""Images of classes: the flags that say which, and the parts that they name."""
 
 import itertools
 import os
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 from metajax.checks import counted
-from metajax.data import BrokenPictures, Source, load
+from metajax.data import Source, UnreadableImages, load
 from metajax.experiment.bounds import Bounds, Count, DataSource
 from metajax.experiment.terminal import printable
 
@@ -14,10 +14,10 @@ LONGEST_SLUG = 100  # bytes
 
 
 class ImageData(NamedTuple):
-  """Which pictures."""
+  """Which images."""
 
   data: DataSource = "glyphs"
-  """glyphs, omniglot, any TFDS classification set, or pictures of one's own: a folder, a .csv or an .npz file."""
+  """glyphs, omniglot, any TFDS classification set, or images of one's own: a folder, a .csv or an .npz file."""
   split: str = ""
   """A named split of the data's classes: lake, vinyals or finn for omniglot."""
   download: bool = False
@@ -25,9 +25,9 @@ class ImageData(NamedTuple):
   skip_broken: bool = False
   """Leave out files of one's own that cannot be read, rather than stop."""
   min_images_per_class: Count = 1
-  """Leave out classes that have fewer pictures."""
+  """Leave out classes that have fewer images."""
   size: Annotated[int, Bounds(8, 4096)] = 28
-  """Pictures are brought to size x size pixels."""
+  """Images are brought to size x size pixels."""
 
 
 def load_part(s: ImageData, part: str) -> Source:
@@ -58,10 +58,10 @@ def load_parts(
   for part in parts:
     try:
       found[part] = load_one(s, part)
-    except BrokenPictures as error:
+    except UnreadableImages as error:
       broken.append(error)
   if broken:
-    raise BrokenPictures([file for error in broken for file in error.files], broken[0].number, repr(s.data))
+    raise UnreadableImages([file for error in broken for file in error.files], broken[0].number, repr(s.data))
   return found
 
 
@@ -107,15 +107,15 @@ def tell_left_out(s: ImageData, *sources: Source):
   """Prints what was left out of some sources."""
   broken, small = left_out(sources)
   for what, names in (
-    (f"{counted(len(broken), 'picture')} that cannot be read", broken),
-    (f"{counted(len(small), 'class', 'classes')} of fewer than {counted(s.min_images_per_class, 'picture')}", small),
+    (f"{counted(len(broken), 'image')} that cannot be read", broken),
+    (f"{counted(len(small), 'class', 'classes')} of fewer than {counted(s.min_images_per_class, 'image')}", small),
   ):
     if names:
       print(f"left out {what}: {printable(', '.join(names[:5]))}" + ", ..." * (len(names) > 5))
 
 
 def left_out(sources: Iterable[Source]) -> tuple[list[str], list[str]]:
-  """The pictures that were left out because they cannot be read, and the classes because they have too few."""
+  """The images that were left out because they cannot be read, and the classes because they have too few."""
   of = lambda attribute: sorted({name for source in sources for name in getattr(source, attribute)})
   return of("broken"), of("small_classes")
 

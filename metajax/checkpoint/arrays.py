@@ -1,7 +1,7 @@
 """A tree as arrays by name, and what says of them whether they are those that were saved."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from metajax.tree import is_integer, is_key
+
+RENAMED = {"image": "picture"}  # parts of names that earlier versions saved otherwise
 
 
 def flatten(tree: Any) -> dict[str, jax.Array]:
@@ -34,6 +36,17 @@ def named(tree: Any) -> Iterator[tuple[str, Any]]:
 def shapes(arrays: Mapping[str, Any]) -> dict[str, list]:
   """`{name: [type, shape]}`, as JSON has it."""
   return {name: [str(x.dtype), list(x.shape)] for name, x in arrays.items()}
+
+
+def saved_names(wanted: Iterable[str], there: Collection[str]) -> dict[str, str]:
+  """`{name: the name that a checkpoint has for it}`: today's, or an earlier version's where it has that one."""
+  former = {name: ".".join(RENAMED.get(part, part) for part in name.split(".")) for name in wanted}
+  return {name: old if name not in there and old in there else name for name, old in former.items()}
+
+
+def like_array(x: jax.Array) -> jax.ShapeDtypeStruct:
+  """What an array is to be restored as: its shape, type and sharding."""
+  return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
 
 
 def unflatten(like: Any, arrays: Mapping[str, jax.Array]) -> Any:

@@ -10,7 +10,16 @@ from etils import epy
 
 from metajax import checks
 from metajax.checkpoint.about import checked, described
-from metajax.checkpoint.arrays import check_same, fingerprints, flatten, named, shapes, unflatten
+from metajax.checkpoint.arrays import (
+  check_same,
+  fingerprints,
+  flatten,
+  like_array,
+  named,
+  saved_names,
+  shapes,
+  unflatten,
+)
 from metajax.checkpoint.failures import check_space, first_line
 from metajax.checkpoint.manager import open_manager
 
@@ -104,11 +113,13 @@ class Checkpoints:
         self._warn(found, error)
         continue
       wanted = flatten(like)
-      check_same(self.folder / str(found), there, shapes(wanted))
+      saved = saved_names(wanted, there)
+      check_same(self.folder / str(found), there, shapes({saved[n]: x for n, x in wanted.items()}))
       try:
-        target = {n: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for n, x in wanted.items() if x.size}
-        arrays = {**wanted, **self._read(found, arrays=ocp.args.StandardRestore(target))["arrays"]}
-        damaged = [n for n, x in jax.device_get(fingerprints(arrays)).items() if int(x) != prints[n]]
+        target = {saved[n]: like_array(x) for n, x in wanted.items() if x.size}
+        read = self._read(found, arrays=ocp.args.StandardRestore(target))["arrays"]
+        arrays = {n: read.get(saved[n], x) for n, x in wanted.items()}
+        damaged = [n for n, x in jax.device_get(fingerprints(arrays)).items() if int(x) != prints[saved[n]]]
         if damaged:
           raise ValueError(f"{damaged[0]} is not what was saved")
       except Exception as error:
@@ -126,13 +137,15 @@ class Checkpoints:
     Raises:
       ValueError: if it is of another learner or network, naming the first parameter that differs.
     """
-    wanted = shapes(dict(named(like)))
+    wanted = dict(named(like))
     for found in reversed(self.steps()):
       try:
         saved = self._about(found)["shapes"]
       except Exception:
         continue
       there = {name: of for name, of in saved.items() if name.split(".")[0] in like}
+      names = saved_names(wanted, there)
+      wanted = shapes({names[name]: x for name, x in wanted.items()})
       return check_same(self.folder / str(found), there, wanted) if there else None
 
   def wait(self):

@@ -1,11 +1,11 @@
-"""Data as pure functions of the step: sources of labelled pictures, and the few-shot episodes drawn from them."""
+"""Data as pure functions of the step: sources of labelled images, and the few-shot episodes drawn from them."""
 
 from metajax.data.batches import examples, in_order
 from metajax.data.builtin.moving_glyphs import moving_glyphs
 from metajax.data.episodes import episode_rows, episodes
-from metajax.data.files.lazy_images import Pictures
+from metajax.data.files.lazy_images import LazyImages
 from metajax.data.files.preprocessing import preprocess
-from metajax.data.files.user_images import BrokenPictures
+from metajax.data.files.user_images import UnreadableImages
 from metajax.data.load import load
 from metajax.data.one_shot import one_shot_runs, one_shot_tasks
 from metajax.data.pairs import balanced, pairs, triplets
@@ -21,12 +21,12 @@ from metajax.data.video.loader import load_recordings
 from metajax.data.video.recordings import Recordings, cut_clips, recordings, recordings_in_order, select_recordings
 
 __all__ = [
-  "BrokenPictures",
+  "LazyImages",
   "NoSuchSplit",
-  "Pictures",
   "Recordings",
   "Source",
   "Tokenizer",
+  "UnreadableImages",
   "balanced",
   "cut_clips",
   "episode_rows",

@@ -1,4 +1,4 @@
-"""Batches of labelled pictures: all of them, epoch after epoch or once in their order."""
+"""Batches of labelled images: all of them, epoch after epoch or once in their order."""
 
 import numpy as np
 
@@ -11,11 +11,11 @@ from metajax.types import Batches, Examples
 
 
 def in_order(source: Source, *, batch_size: int) -> Batches:
-  """Every picture of a source once, in its order: an evaluation's batches, which end.
+  """Every image of a source once, in its order: an evaluation's batches, which end.
 
   Args:
     source: a `Source`.
-    batch_size: pictures a batch; the last batch may have fewer.
+    batch_size: images a batch; the last batch may have fewer.
 
   Returns:
     `batches(start=0, shard=(0, 1))`, an iterator from batch `start` on of the `Examples` of host `shard[0]` of
@@ -34,13 +34,13 @@ def in_order(source: Source, *, batch_size: int) -> Batches:
 
 
 def examples(source: Source, *, batch_size: int, seed: int = 0) -> Batches:
-  """Batches of `Examples`: all pictures of the source, epoch after epoch, each epoch in a uniformly random order.
+  """Batches of `Examples`: all images of the source, epoch after epoch, each epoch in a uniformly random order.
 
   The order of epoch `e` depends on (seed, e) alone; a batch may span epochs, so that none is ever short.
 
   Args:
     source: a `Source`.
-    batch_size: pictures a batch, over all hosts.
+    batch_size: images a batch, over all hosts.
     seed: any 64-bit integer.
 
   Returns:

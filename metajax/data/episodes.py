@@ -15,7 +15,7 @@ from metajax.types import Batches, Episode, Examples
 def episodes(
   source: Source, *, ways: int, shots: int, queries: int, tasks: int, seed: int = 0, within_groups: bool = False
 ) -> Batches:
-  """Batches of few-shot tasks: `ways` classes drawn without replacement, of each `shots + queries` pictures likewise.
+  """Batches of few-shot tasks: `ways` classes drawn without replacement, of each `shots + queries` images likewise.
 
   All choices are uniform. Task `t` of batch `i` is drawn with the key (seed, i * tasks + t) alone, so it is the same
   from whatever step, and on however many hosts, the data are read.
@@ -23,7 +23,7 @@ def episodes(
   Args:
     source: a `Source`.
     ways: classes a task.
-    shots, queries: pictures of each class in the support and in the query set; no picture is in both.
+    shots, queries: images of each class in the support and in the query set; no image is in both.
     tasks: tasks a batch, over all hosts.
     seed: any 64-bit integer.
     within_groups: the classes of a task are of one alphabet, that of a uniformly drawn class: harder tasks.
@@ -36,7 +36,7 @@ def episodes(
     divide.
 
   Raises:
-    ValueError: the source (or a group, with `within_groups`) has too few classes or pictures, or a number is too small.
+    ValueError: the source (or a group, with `within_groups`) has too few classes or images, or a number is too small.
   """
   checks.count("tasks", tasks, most=MOST)
   rows, read = draw_task(source, ways, shots, queries, seed, within_groups), reader(source.images)
@@ -64,7 +64,7 @@ def episodes(
 def episode_rows(
   source: Source, *, ways: int, shots: int, queries: int, seed: int = 0, within_groups: bool = False
 ) -> Callable[[int], np.ndarray]:
-  """Which pictures of the source a task of `episodes` with the same arguments takes.
+  """Which images of the source a task of `episodes` with the same arguments takes.
 
   Returns:
     `rows(task)`: int64 `[ways, shots + queries]`, the rows of the source that task `task`, counted from 0 over all
@@ -85,7 +85,7 @@ def episode_rows(
 
 
 def draw_task(source: Source, ways: int, shots: int, queries: int, seed: int, within_groups: bool = False) -> Callable:
-  """`task -> rows`: the pictures of a task, int64 `[ways, shots + queries]`."""
+  """`task -> rows`: the images of a task, int64 `[ways, shots + queries]`."""
   check_source(source)
   check_seed(seed)
   checks.flag("within_groups", within_groups)
@@ -93,7 +93,7 @@ def draw_task(source: Source, ways: int, shots: int, queries: int, seed: int, wi
   _check_task(source, counts, ways, shots, queries)
   most, classes = int(counts.max()), len(counts)
   group = _groups(source, ways) if within_groups else None
-  # The pictures of class c are rows by_class[first[c]], ... of the images.
+  # The images of class c are rows by_class[first[c]], ... of the images.
   by_class = constant(np.argsort(source.labels, kind="stable"))
   first, count = constant(np.cumsum(counts) - counts), constant(counts)
 
@@ -105,10 +105,10 @@ def draw_task(source: Source, ways: int, shots: int, queries: int, seed: int, wi
     if group is not None:
       of_class = tf.where(group == group[tf.argmax(of_class)], of_class, tf.int64.min)
     way = tf.math.top_k(of_class, ways).indices
-    of_picture = tf.reshape(noise[classes:], (ways, most))
+    of_image = tf.reshape(noise[classes:], (ways, most))
     exists = tf.range(most, dtype=tf.int64) < tf.gather(count, way)[:, None]
-    picture = tf.math.top_k(tf.where(exists, of_picture, tf.int64.min), shots + queries).indices
-    return tf.gather(by_class, tf.gather(first, way)[:, None] + tf.cast(picture, tf.int64))
+    image = tf.math.top_k(tf.where(exists, of_image, tf.int64.min), shots + queries).indices
+    return tf.gather(by_class, tf.gather(first, way)[:, None] + tf.cast(image, tf.int64))
 
   return rows
 
@@ -124,7 +124,7 @@ def _groups(source, ways):
 
 def _check_task(source, counts, ways, shots, queries):
   if source.images.dtype != np.uint8:
-    raise ValueError(f"expected a source of uint8 pictures, 0 to 255, got {source.images.dtype}")
+    raise ValueError(f"expected a source of uint8 images, 0 to 255, got {source.images.dtype}")
   for name, value, least in (("ways", ways, 2), ("shots", shots, 1), ("queries", queries, 1)):
     checks.count(name, value, least)
   if ways > len(counts):
@@ -132,6 +132,6 @@ def _check_task(source, counts, ways, shots, queries):
   if shots + queries > counts.min():
     smallest = source.classes[int(np.argmin(counts))]
     raise ValueError(
-      f"expected shots + queries of at most {counts.min()}, the pictures of the smallest class, {smallest!r}; got "
+      f"expected shots + queries of at most {counts.min()}, the images of the smallest class, {smallest!r}; got "
       f"{shots} + {queries} = {shots + queries}"
     )

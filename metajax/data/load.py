@@ -1,4 +1,4 @@
-"""Loads a data set by its name: the built-in glyphs, Omniglot, TFDS classification sets, one's own pictures."""
+"""Loads a data set by its name: the built-in glyphs, Omniglot, TFDS classification sets, one's own images."""
 
 import os
 
@@ -35,7 +35,7 @@ def load(
   - "glyphs", drawn on the spot: see `metajax.data.builtin.glyphs`.
   - "omniglot": "lake/train", "vinyals/test", "finn/validation", ...: see `metajax.data.builtin.omniglot`.
   - any TFDS image classification set, "cifar10" or "name/config": see `metajax.data.tfds.classification`.
-  - one's own pictures, in a folder, a `.csv` file or a `.npz` file: see `metajax.data.files.user_images`.
+  - one's own images, in a folder, a `.csv` file or a `.npz` file: see `metajax.data.files.user_images`.
 
   Of sets that do not name parts without a class in common, the classes are dealt out by `seed`; "own/train" is a split
   as the set has it, "own/all" all of one's own. What is large stays in its files and is decoded when asked for.
@@ -44,30 +44,30 @@ def load(
     name: the data set; a path if it begins with "/", "./", "../" or "~", ends in ".csv" or ".npz", or is the name of a
       folder and of no prepared data set.
     split: which part of it.
-    size: the side of a picture in pixels; pictures are squashed to it whatever their shape.
-    preprocessing: of a published network, such as `load_clip(...).preprocessing`: pictures are in RGB, of its size and
+    size: the side of an image in pixels; images are squashed to it whatever their shape.
+    preprocessing: of a published network, such as `load_clip(...).preprocessing`: images are in RGB, of its size and
       made ready as its publisher had it, in place of `size`. Of characters, which have no publisher, there is none.
     data_dir: a folder of prepared TFDS data; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets. What is prepared
       is read without the network.
     download: whether TFDS may download and prepare what is not there.
     seed: of the choice of classes, and of the glyphs' distortions: the same for every part, or they share classes.
     rotations: whether every class gives four, one for each quarter turn: `with_rotations`.
-    skip_broken: whether files of one's own, and records of a TFDS set, whose pictures cannot be read are left out, and
-      named in the source's `broken`. Pictures that are decoded when asked for are all read once at the start, which the
-      cache remembers until their files change: a batch stays a function of its step, and no picture stands in for
-      another. Without it, what only begins like a picture is found when it is drawn, and is an error.
-    min_images_per_class: classes with fewer pictures are left out, before classes are dealt out, and named in the
+    skip_broken: whether files of one's own, and records of a TFDS set, whose images cannot be read are left out, and
+      named in the source's `broken`. Images that are decoded when asked for are all read once at the start, which the
+      cache remembers until their files change: a batch stays a function of its step, and no image stands in for
+      another. Without it, what only begins like an image is found when it is drawn, and is an error.
+    min_images_per_class: classes with fewer images are left out, before classes are dealt out, and named in the
       source's `small_classes`.
 
   Returns:
-    a `Source` of pictures `[n, size, size, channels]`, its classes numbered from 0.
+    a `Source` of images `[n, size, size, channels]`, its classes numbered from 0.
 
   Raises:
     FileNotFoundError: the data are not there, and `download` is False.
     ConnectionError: the data are not there, and the network neither.
     PermissionError, NotADirectoryError: a folder or file of one's own cannot be read.
-    ValueError: an argument is out of range, an unknown data set or split, a set that is not one of classified pictures,
-      too few classes, or pictures that cannot be read.
+    ValueError: an argument is out of range, an unknown data set or split, a set that is not one of classified images,
+      too few classes, or images that cannot be read.
   """
   name = checked_name(name)
   checks.count("min_images_per_class", min_images_per_class)
@@ -80,7 +80,7 @@ def load(
 
 
 def _load(name, split, data_dir, download, own):
-  """The `Source` of a set of whatever kind; `own` is how pictures of one's own are to be loaded."""
+  """The `Source` of a set of whatever kind; `own` is how images of one's own are to be loaded."""
   if name == "glyphs":
     return glyphs(split, size=own["size"], seed=own["seed"])
   prepared = {"data_dir": data_dir, "download": download}
@@ -99,7 +99,7 @@ def check_how(
   of_glyphs: bool = False,
   preprocessing: Preprocessing | None = None,
 ) -> int:
-  """Refuses how a set is to be loaded: what all sets have in common. Gives the side of its pictures.
+  """Refuses how a set is to be loaded: what all sets have in common. Gives the side of its images.
 
   Raises:
     ValueError: quoting what is out of range.
@@ -117,13 +117,13 @@ def check_how(
 
 
 def _without_small_classes(source, least):
-  """What is left where broken pictures, too, are left out."""
+  """What is left where broken images, too, are left out."""
   counts = np.bincount(source.labels, minlength=len(source.classes))
   if counts.min() >= least:
     return source
   if counts.max() < least:
     given = f"{counts.max()} at most (min_images_per_class)"
-    raise ValueError(f"expected a class of at least {least} pictures, got {given}")
+    raise ValueError(f"expected a class of at least {least} images, got {given}")
   small = tuple(source.classes[c] for c in np.flatnonzero(counts < least))
   return select_classes(source, np.flatnonzero(counts >= least))._replace(small_classes=source.small_classes + small)
 

@@ -6,7 +6,7 @@ import re
 import numpy as np
 
 from metajax import checks
-from metajax.data.files.image_file import BrokenPicture, read_picture
+from metajax.data.files.image_file import UnreadableImage, read_image
 from metajax.data.files.opening import checked_name
 from metajax.data.sharding import check_place
 from metajax.data.source import MOST_PIXELS, Source, check_source
@@ -21,21 +21,21 @@ def one_shot_runs(folder: AnyPath, *, size: int = 28) -> Batches:
   """The fixed runs of Omniglot's one-shot classification (Lake et al. 2015), from the unzipped folder that a user has.
 
   Each run has 20 characters of one alphabet, each drawn once by one person (to learn from) and once by another (to
-  recognise). `class_labels.txt` says in each line which training picture a test picture belongs to:
+  recognise). `class_labels.txt` says in each line which training image a test image belongs to:
   `run01/test/item01.png run01/training/class05.png`.
 
   Args:
     folder: holds `run01`, `run02`, ..., each with a `class_labels.txt`.
-    size: pictures are brought to `size` x `size` pixels, as for `load`, with ink at 1.
+    size: images are brought to `size` x `size` pixels, as for `load`, with ink at 1.
 
   Returns:
     `batches(start=0, shard=(0, 1))`: one batch of all runs, `Episode`s of support inputs float32
     `[runs, ways, size, size, 1]`, and likewise the queries, with one-hot labels `[runs, ways, ways]`.
 
   Raises:
-    FileNotFoundError: there is no folder, no run in it, or no picture where a line says one is.
-    ValueError: a line is not as expected, the lines do not pair the training pictures with the test pictures, runs have
-      different numbers of ways, or a picture cannot be read.
+    FileNotFoundError: there is no folder, no run in it, or no image where a line says one is.
+    ValueError: a line is not as expected, the lines do not pair the training images with the test images, runs have
+      different numbers of ways, or an image cannot be read.
   """
   folder = checked_name(folder)
   checks.count("size", size, 1, MOST_PIXELS)
@@ -56,7 +56,7 @@ def one_shot_tasks(source: Source, *, ways: int = 20, runs: int = 20, seed: int 
 
   For each run an alphabet with `ways` characters at least is drawn, its characters, and two of the `styles` (people,
   typefaces) that all of these characters have: one is learned from, the other recognised. Where a source does not know
-  its styles, two different pictures of each character are drawn instead.
+  its styles, two different images of each character are drawn instead.
 
   Args:
     source: a `Source` with groups.
@@ -84,7 +84,7 @@ def one_shot_tasks(source: Source, *, ways: int = 20, runs: int = 20, seed: int 
 
 
 def _run(folder, name, size) -> Episode:
-  """One run of the folder, in the order of its training pictures and of its test pictures."""
+  """One run of the folder, in the order of its training images and of its test images."""
   path = os.path.join(folder, name, "class_labels.txt")
   if not os.path.isfile(path):
     raise FileNotFoundError(f"expected a file {path!r}")
@@ -95,13 +95,13 @@ def _run(folder, name, size) -> Episode:
     raise ValueError(f"{path!r} is no UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
   for line in lines:
     if len(line) != 2:
-      raise ValueError(f"expected lines of a test and a training picture in {path!r}, got {' '.join(line)!r}")
+      raise ValueError(f"expected lines of a test and a training image in {path!r}, got {' '.join(line)!r}")
   tests, trainings = ([line[i] for line in lines] for i in (0, 1))
   ways = sorted(set(trainings))
   if len(lines) < 2 or len(set(tests)) < len(tests) or len(ways) < len(trainings):
     raise ValueError(
-      f"expected each test picture with a training picture of its own in {path!r}, got {len(set(tests))} test and "
-      f"{len(ways)} training pictures in {len(lines)} lines"
+      f"expected each test image with a training image of its own in {path!r}, got {len(set(tests))} test and "
+      f"{len(ways)} training images in {len(lines)} lines"
     )
   labels = np.eye(len(ways), dtype=np.float32)
   order = sorted(range(len(lines)), key=lambda i: tests[i])
@@ -116,11 +116,11 @@ def _run(folder, name, size) -> Episode:
 def _ink(folder, name, size):
   path = os.path.join(folder, name)
   if not os.path.isfile(path):
-    raise FileNotFoundError(f"expected a picture {path!r}")
+    raise FileNotFoundError(f"expected an image {path!r}")
   try:
-    return 1 - np.float32(read_picture(path, size=size, channels=1)) / np.float32(255)
-  except BrokenPicture as error:
-    raise ValueError(f"expected a picture in {path!r}, got {error}") from None
+    return 1 - np.float32(read_image(path, size=size, channels=1)) / np.float32(255)
+  except UnreadableImage as error:
+    raise ValueError(f"expected an image in {path!r}, got {error}") from None
 
 
 def _drawn(source, groups, large, ways, random) -> Episode:
@@ -136,14 +136,14 @@ def _drawn(source, groups, large, ways, random) -> Episode:
     chosen = np.array([(of[first], of[second]) for of in by])
   else:
     if least := [source.classes[k] for k in classes if len(rows[k]) < 2]:
-      raise ValueError(f"expected two pictures of each character, got one of {least[0]!r}")
+      raise ValueError(f"expected two images of each character, got one of {least[0]!r}")
     chosen = np.stack([random.permutation(rows[k])[:2] for k in classes])
   labels = np.eye(ways, dtype=np.float32)
 
-  def pictures(rows):
+  def images(rows):
     return np.float32(source.images[rows]) / np.float32(255)
 
-  return Episode(Examples(pictures(chosen[:, 0]), labels), Examples(pictures(chosen[:, 1]), labels))
+  return Episode(Examples(images(chosen[:, 0]), labels), Examples(images(chosen[:, 1]), labels))
 
 
 def _once(runs) -> Batches:

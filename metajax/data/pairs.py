@@ -1,4 +1,4 @@
-"""Pairs, triplets and balanced batches of labelled pictures, as pure functions of (seed, step)."""
+"""Pairs, triplets and balanced batches of labelled images, as pure functions of (seed, step)."""
 
 import numpy as np
 
@@ -12,9 +12,9 @@ from metajax.types import Batches, Examples, Pair
 
 
 def pairs(source: Source, *, batch_size: int, seed: int = 0, within_groups: bool = False) -> Batches:
-  """Batches of pairs of pictures to verify: every other pair is of one class, the others are of two.
+  """Batches of pairs of images to verify: every other pair is of one class, the others are of two.
 
-  The class of the first picture is drawn uniformly, and so is any other class for the second one; no picture is beside
+  The class of the first image is drawn uniformly, and so is any other class for the second one; no image is beside
   itself. Pair `p` of batch `i` is drawn with the key (seed, i * batch_size + p) alone.
 
   Args:
@@ -29,7 +29,7 @@ def pairs(source: Source, *, batch_size: int, seed: int = 0, within_groups: bool
     same.
 
   Raises:
-    ValueError: a class has one picture, there is one class (of a group, with `within_groups`), or `batch_size` is below
+    ValueError: a class has one image, there is one class (of a group, with `within_groups`), or `batch_size` is below
       1.
   """
   rows, read = _draw_triplet(source, batch_size, seed, within_groups), reader(source.images)
@@ -46,7 +46,7 @@ def pairs(source: Source, *, batch_size: int, seed: int = 0, within_groups: bool
 
 
 def triplets(source: Source, *, batch_size: int, seed: int = 0, within_groups: bool = False) -> Batches:
-  """Batches of triplets: two different pictures of one class, and one of another class, all drawn uniformly.
+  """Batches of triplets: two different images of one class, and one of another class, all drawn uniformly.
 
   Arguments and errors are those of `pairs`.
 
@@ -66,12 +66,12 @@ def triplets(source: Source, *, batch_size: int, seed: int = 0, within_groups: b
 
 
 def balanced(source: Source, *, classes: int, each: int, seed: int = 0, within_groups: bool = False) -> Batches:
-  """Batches of `each` pictures of each of `classes` classes, drawn without replacement.
+  """Batches of `each` images of each of `classes` classes, drawn without replacement.
 
   Args:
     source: a `Source`.
     classes: in a batch, at least 2.
-    each: pictures of each, at least 2.
+    each: images of each, at least 2.
     seed: any 64-bit integer.
     within_groups: the classes of a batch are of one alphabet, that of a uniformly drawn class.
 
@@ -81,13 +81,13 @@ def balanced(source: Source, *, classes: int, each: int, seed: int = 0, within_g
     `[classes*each/hosts, classes]`. Rows are in the order of the classes.
 
   Raises:
-    ValueError: the source has too few classes or pictures, or a number is too small.
+    ValueError: the source has too few classes or images, or a number is too small.
   """
   check_source(source)
   least = np.bincount(source.labels).min()
   checks.count("each", each)
   if not 2 <= each <= least:
-    raise ValueError(f"expected from 2 to {least} pictures of each class, all that the smallest class has, got {each}")
+    raise ValueError(f"expected from 2 to {least} images of each class, all that the smallest class has, got {each}")
   rows, read = draw_task(source, classes, each - 1, 1, seed, within_groups), reader(source.images)
   number = classes * each
 
@@ -114,13 +114,13 @@ def _each(function, start, shard, batch_size):
 
 
 def _draw_triplet(source, batch_size, seed, within_groups):
-  """`counter -> rows` of an anchor, another picture of its class, and one of another class."""
+  """`counter -> rows` of an anchor, another image of its class, and one of another class."""
   check_source(source)
   check_batches(batch_size, seed)
   checks.flag("within_groups", within_groups)
   counts = np.bincount(source.labels, minlength=len(source.classes))
   if counts.min() < 2:
-    raise ValueError(f"expected at least 2 pictures of each class, got 1 of {source.classes[int(np.argmin(counts))]!r}")
+    raise ValueError(f"expected at least 2 images of each class, got 1 of {source.classes[int(np.argmin(counts))]!r}")
   groups = np.unique(source.groups, return_inverse=True)[1] if within_groups else np.zeros(len(counts), int)
   alone = np.flatnonzero(np.bincount(groups)[groups] < 2)
   if alone.size:
@@ -145,9 +145,9 @@ def _draw_triplet(source, batch_size, seed, within_groups):
     chosen = tf.math.top_k(tf.where(exists(way), own, tf.int64.min), 2).indices
     negative = tf.argmax(tf.where(exists(other), its, tf.int64.min))
 
-    def picture(k, index):
+    def image(k, index):
       return by_class[first[k] + tf.cast(index, tf.int64)]
 
-    return picture(way, chosen[0]), picture(way, chosen[1]), picture(other, negative)
+    return image(way, chosen[0]), image(way, chosen[1]), image(other, negative)
 
   return rows

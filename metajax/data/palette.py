@@ -1,4 +1,4 @@
-"""Palettes: the few colours that stand for all of some pictures, by k-means of scikit-learn."""
+"""Palettes: the few colours that stand for all of some images, by k-means of scikit-learn."""
 
 import warnings
 
@@ -13,14 +13,14 @@ PIXELS = 20000  # that a palette is learned from
 
 
 def fit_palette(source: Source, colours: int = 16, *, size: int | None = None, seed: int = 0) -> np.ndarray:
-  """The centres of k-means on pixels of a source's pictures: float32 `[colours, channels]` in [0, 1], by brightness.
+  """The centres of k-means on pixels of a source's images: float32 `[colours, channels]` in [0, 1], by brightness.
 
   Where the pixels that are looked at, 20,000, have fewer values than that, there are as many colours as values.
 
   Args:
     source: a `Source`.
     colours: at most, at least 2.
-    size: pictures are brought to size x size pixels first, as `views.palette.quantized` brings them.
+    size: images are brought to size x size pixels first, as `views.palette.quantized` brings them.
     seed: of the pixels that are looked at, and of k-means.
 
   Raises:
@@ -38,14 +38,14 @@ def fit_palette(source: Source, colours: int = 16, *, size: int | None = None, s
 
   random = np.random.default_rng(seed)
   rows = np.sort(random.permutation(len(source.labels))[:2000])
-  pictures = np.asarray(take(source.images, rows), np.float32) / np.float32(255)
+  images = np.asarray(take(source.images, rows), np.float32) / np.float32(255)
   if size is not None:
-    pictures = tf.image.resize(pictures, (size, size), antialias=True).numpy()
-  pixels = pictures.reshape(-1, pictures.shape[-1])
+    images = tf.image.resize(images, (size, size), antialias=True).numpy()
+  pixels = images.reshape(-1, images.shape[-1])
   pixels = pixels[random.permutation(len(pixels))[:PIXELS]]
   distinct = len(np.unique(pixels, axis=0))
   if distinct < 2:
-    raise ValueError(f"expected pictures of at least 2 colours, got {distinct}")
+    raise ValueError(f"expected images of at least 2 colours, got {distinct}")
   with warnings.catch_warnings():
     warnings.simplefilter("ignore", ConvergenceWarning)
     found = KMeans(min(colours, distinct), n_init=4, random_state=seed).fit(pixels).cluster_centers_

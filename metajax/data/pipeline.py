@@ -1,4 +1,4 @@
-"""The `tf.data` pipelines that all batches are made of: random integers, epochs, and pictures gathered or decoded."""
+"""The `tf.data` pipelines that all batches are made of: random integers, epochs, and images gathered or decoded."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 
 from metajax import checks
 from metajax.data._tensorflow import tf
-from metajax.data.files.lazy_images import Pictures
+from metajax.data.files.lazy_images import LazyImages
 from metajax.data.sharding import ENDLESS
 from metajax.types import Episode, Examples
 
 MOST = 2**31 - 1  # rows of a batch
-AHEAD = 2  # batches of pictures out of files that are decoded while one is used
+AHEAD = 2  # batches of images out of files that are decoded while one is used
 
 
 def in_epochs(number: int, batch_size: int, seed: int, start: int) -> tf.data.Dataset:
@@ -42,15 +42,15 @@ def random_integers(number: int, seed: int, index: tf.Tensor) -> Any:
   return tf.random.stateless_uniform([number], key, minval=None, maxval=None, dtype=tf.int64, alg="philox")
 
 
-def reader(images: np.ndarray | Pictures) -> Callable[[tf.data.Dataset], Iterator]:
+def reader(images: np.ndarray | LazyImages) -> Callable[[tf.data.Dataset], Iterator]:
   """A function from a dataset of `Examples`, `Episode`s or other trees of rows of `images` to an iterator of them with
-  pictures."""
-  if isinstance(images, Pictures):
+  images."""
+  if isinstance(images, LazyImages):
     return lambda batches: _decoded(images, batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator())
-  pictures = constant(images)
+  stored = constant(images)
 
   def gather(rows):
-    return tf.cast(tf.gather(pictures, rows), tf.float32) / 255
+    return tf.cast(tf.gather(stored, rows), tf.float32) / 255
 
   shown = plain(lambda batch: _map_inputs(gather, batch))
 
@@ -62,7 +62,7 @@ def reader(images: np.ndarray | Pictures) -> Callable[[tf.data.Dataset], Iterato
 
 
 def _decoded(images, batches):
-  """Outside of TensorFlow, which would bury the message of a picture that cannot be read."""
+  """Outside of TensorFlow, which would bury the message of an image that cannot be read."""
   waiting = collections.deque()
   for batch in batches:
     waiting.append(_map_inputs(images.start, batch))

@@ -1,4 +1,4 @@
-"""Labelled pictures at random access: the type, and what chooses from it."""
+"""Labelled images at random access: the type, and what chooses from it."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -7,27 +7,27 @@ import numpy as np
 import numpy.typing as npt
 
 from metajax import checks
-from metajax.data.files.lazy_images import Pictures, take
+from metajax.data.files.lazy_images import LazyImages, take
 
 MOST_PIXELS = 2**14  # of a side
 
 
 class Source(NamedTuple):
-  """Labelled pictures at random access.
+  """Labelled images at random access.
 
   Attributes:
     images: uint8 `[n, height, width, channels]`, 0 to 255; the characters of glyphs and Omniglot have ink at 255. An
-      array, or `Pictures` that are decoded when asked for.
+      array, or `LazyImages` that are decoded when asked for.
     labels: int32 `[n]`, an index into `classes`.
     classes: the name of each class, unique.
     groups: the alphabet, script or family of each class ("" where there is none).
     captions: for each class the texts that describe it, at least one.
-    styles: for each picture who drew it or in which typeface family ("" where unknown), `[n]`.
+    styles: for each image who drew it or in which typeface family ("" where unknown), `[n]`.
     broken: the files that could not be read and were left out.
-    small_classes: the classes that were left out because they have too few pictures.
+    small_classes: the classes that were left out because they have too few images.
   """
 
-  images: np.ndarray | Pictures
+  images: np.ndarray | LazyImages
   labels: np.ndarray
   classes: tuple[str, ...]
   groups: tuple[str, ...]
@@ -38,7 +38,7 @@ class Source(NamedTuple):
 
 
 def from_arrays(
-  images: np.ndarray | Pictures,
+  images: np.ndarray | LazyImages,
   labels: npt.ArrayLike,
   *,
   classes: Sequence[str] | None = None,
@@ -46,18 +46,18 @@ def from_arrays(
   captions: Sequence[Sequence[str]] | None = None,
   styles: Sequence[str] | None = None,
 ) -> Source:
-  """A `Source` from pictures and the indices of their classes.
+  """A `Source` from images and the indices of their classes.
 
   Args:
-    images: uint8 `[n, height, width, channels]`, 0 to 255: an array or `Pictures`.
+    images: uint8 `[n, height, width, channels]`, 0 to 255: an array or `LazyImages`.
     labels: integers `[n]` from 0.
     classes: unique names, by default "0", "1", ... up to the largest label.
     groups, captions, styles: as in `Source`; by default "", the name of the class, and "".
 
   Raises:
-    ValueError: the shapes or lengths do not match, a label is out of range, or a class has no picture.
+    ValueError: the shapes or lengths do not match, a label is out of range, or a class has no image.
   """
-  images = images if isinstance(images, Pictures) else np.asarray(images)
+  images = images if isinstance(images, LazyImages) else np.asarray(images)
   labels = np.asarray(labels)
   for name, values in (("classes", classes), ("groups", groups), ("styles", styles)):
     if values is not None and (isinstance(values, str) or not all(isinstance(value, str) for value in values)):
@@ -84,7 +84,7 @@ def from_arrays(
     raise ValueError(f"expected labels from 0 to {len(classes) - 1}, got {labels.min()} to {labels.max()}")
   counts = np.bincount(labels, minlength=len(classes))
   if not counts.all():
-    raise ValueError(f"expected a picture of every class, got none of {classes[np.argmin(counts)]!r}")
+    raise ValueError(f"expected an image of every class, got none of {classes[np.argmin(counts)]!r}")
   return Source(images, labels.astype(np.int32), classes, groups, captions, styles)
 
 
@@ -99,7 +99,7 @@ def check_source(source: Any):
 
 
 def select_classes(source: Source, indices: npt.ArrayLike) -> Source:
-  """The pictures of some classes, in their order; the classes are numbered anew, in the order of `indices`.
+  """The images of some classes, in their order; the classes are numbered anew, in the order of `indices`.
 
   Raises:
     ValueError: `indices` are not unique indices of the source's classes.
@@ -120,17 +120,17 @@ def select_classes(source: Source, indices: npt.ArrayLike) -> Source:
 
 
 def with_rotations(source: Source) -> Source:
-  """The source and its pictures turned by 90, 180 and 270 degrees (counterclockwise) as classes of their own, four
+  """The source and its images turned by 90, 180 and 270 degrees (counterclockwise) as classes of their own, four
   times as many: class `c` turned by 90 `k` degrees is class `c + k * len(source.classes)`. A turned alphabet is one of
   its own.
 
   Raises:
-    ValueError: the pictures are not square.
+    ValueError: the images are not square.
   """
   check_source(source)
   height, width = source.images.shape[1:3]
   if height != width:
-    raise ValueError(f"only square pictures keep their shape when turned, got {height} by {width}")
+    raise ValueError(f"only square images keep their shape when turned, got {height} by {width}")
   suffixes = ("", *(f" rotated {degrees}" for degrees in (90, 180, 270)))
   return source._replace(
     images=_quarter_turns(source.images),
@@ -143,16 +143,16 @@ def with_rotations(source: Source) -> Source:
 
 
 def _quarter_turns(images):
-  if isinstance(images, Pictures):
+  if isinstance(images, LazyImages):
     return images.with_quarter_turns()
   return np.concatenate([np.rot90(images, turns, axes=(1, 2)) for turns in range(4)])
 
 
 def select_rows(source: Source, rows: npt.ArrayLike) -> Source:
-  """The pictures of some rows, in the order given; classes keep their numbers, and may be left without a picture.
+  """The images of some rows, in the order given; classes keep their numbers, and may be left without an image.
 
   Raises:
-    ValueError: `rows` are not unique indices of the source's pictures.
+    ValueError: `rows` are not unique indices of the source's images.
   """
   check_source(source)
   rows = _unique("rows", rows, len(source.labels), lambda given: f"{len(given)} rows")

@@ -1,4 +1,4 @@
-"""Which classes and pictures are in a part of a data set: "train", "validation" and "test" share no class."""
+"""Which classes and images are in a part of a data set: "train", "validation" and "test" share no class."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -12,7 +12,7 @@ PARTS = ("train", "validation", "test")
 
 
 class NoSuchSplit(ValueError):
-  """A set has no such split, or none of its pictures has a label: another may be asked for.
+  """A set has no such split, or none of its images has a label: another may be asked for.
 
   What is there and cannot be read is another error: no other data may take its place without a word.
   """
@@ -33,13 +33,13 @@ def choose(
   Args:
     name: of the set, for messages.
     split: one of PARTS, or "own/..." of one of the set's own splits.
-    labels: the class of each picture, `[n]`; -1 is none.
+    labels: the class of each image, `[n]`; -1 is none.
     own: {own split: rows}.
     seed: of the dealing.
-    least: pictures of a class that is not too small, of those that are dealt out or, of "own/...", of that split.
+    least: images of a class that is not too small, of those that are dealt out or, of "own/...", of that split.
 
   Raises:
-    ValueError: there are too few classes; NoSuchSplit if no picture has a label.
+    ValueError: there are too few classes; NoSuchSplit if no image has a label.
   """
   if split.startswith("own/"):
     used = [split.removeprefix("own/")]
@@ -49,12 +49,12 @@ def choose(
   classes, counts = np.unique(labels[rows][labels[rows] >= 0], return_counts=True)
   small, large = classes[counts < least], classes[counts >= least]
   if len(small):
-    name = f"{name}, of whose classes {len(small)} have fewer than {least} pictures and are left out,"
+    name = f"{name}, of whose classes {len(small)} have fewer than {least} images and are left out,"
   present = {part: np.intersect1d(labels[own[part]], large) for part in used}
   chosen = present[used[0]] if split.startswith("own/") else disjoint_classes(name, present, seed)[split]
   rows = rows[np.isin(labels[rows], chosen)]
   if not len(rows):
-    raise NoSuchSplit(f"split {split!r} of {name} holds no labelled pictures")
+    raise NoSuchSplit(f"split {split!r} of {name} holds no labelled images")
   return rows, chosen, small
 
 
@@ -81,7 +81,7 @@ def disjoint_classes(name: str, present: Mapping[str, np.ndarray], seed: int) ->
 
 
 def split_within_classes(source: Source, shares: Sequence[float], *, seed: int = 0) -> list[Source]:
-  """Parts of a source with a share of the pictures of every class, at least one of each, drawn by the seed.
+  """Parts of a source with a share of the images of every class, at least one of each, drawn by the seed.
 
   Args:
     source: a `Source`.
@@ -89,10 +89,10 @@ def split_within_classes(source: Source, shares: Sequence[float], *, seed: int =
     seed: any integer of at least 0.
 
   Returns:
-    a `Source` for each share, its pictures in the order of the source. No two have a picture in common.
+    a `Source` for each share, its images in the order of the source. No two have an image in common.
 
   Raises:
-    ValueError: the shares are out of range, or a class has too few pictures.
+    ValueError: the shares are out of range, or a class has too few images.
   """
   check_source(source)
   checks.count("seed", seed, 0)
@@ -111,7 +111,7 @@ def split_within_classes(source: Source, shares: Sequence[float], *, seed: int =
     for i in range(len(ends)):  # at least one of each, pushing on what comes after
       ends[i:] = np.maximum(ends[i:], (ends[i - 1] if i else 0) + 1)
     if ends[-1] > len(rows):
-      raise ValueError(f"expected at least {len(shares)} pictures of every class, got {len(rows)} of {name!r}")
+      raise ValueError(f"expected at least {len(shares)} images of every class, got {len(rows)} of {name!r}")
     for part, chosen in zip(dealt, np.split(rows, ends)[: len(shares)], strict=True):
       part.append(chosen)
   return [select_rows(source, np.sort(np.concatenate(rows))) for rows in dealt]

@@ -58,48 +58,48 @@ def unit(x: np.ndarray) -> np.ndarray:
   return np.asarray(x / np.where(length == 0, 1, length), np.float32)
 
 
-def retrieval(pictures: np.ndarray, texts: np.ndarray, owner: np.ndarray, at: Sequence[int] = AT) -> dict[str, dict]:
+def retrieval(images: np.ndarray, texts: np.ndarray, owner: np.ndarray, at: Sequence[int] = AT) -> dict[str, dict]:
   """Recall at `k` both ways, in percent: how often what is sought is among the `k` nearest by cosine.
 
-  A text seeks its one picture among all pictures. A picture, of several texts, finds if any one of its own is among the
+  A text seeks its one image among all images. An image, of several texts, finds if any one of its own is among the
   `k` nearest of all texts (arXiv:1411.2539, 2103.00020). Equals are in any order, so embeddings that are all the same
   find as often as chance.
 
   Args:
-    pictures: `[n, d]`.
+    images: `[n, d]`.
     texts: `[m, d]`.
-    owner: the picture of each text, integers `[m]`; every picture has one text at least.
+    owner: the image of each text, integers `[m]`; every image has one text at least.
     at: the numbers `k`.
 
   Returns:
-    `{"text_to_picture": {k: Score}, "picture_to_text": {k: Score}}`, in percent over texts and over pictures.
+    `{"text_to_image": {k: Score}, "image_to_text": {k: Score}}`, in percent over texts and over images.
 
   Raises:
-    ValueError: if shapes do not match, there is no picture, a picture has no text, or a `k` is below 1.
+    ValueError: if shapes do not match, there is no image, an image has no text, or a `k` is below 1.
     FloatingPointError: if an embedding is not finite, naming its row.
   """
-  pictures, texts = as_embeddings(pictures=pictures, texts=texts)
+  images, texts = as_embeddings(images=images, texts=texts)
   owner = np.asarray(owner)
-  if pictures.ndim != 2 or texts.ndim != 2 or pictures.shape[1] != texts.shape[1] or owner.shape != texts.shape[:1]:
-    given = f"{list(pictures.shape)}, {list(texts.shape)} and {list(owner.shape)}"
-    raise ValueError(f"expected pictures [n, d], texts [m, d] and the picture of each text [m], got {given}")
-  if owner.dtype.kind not in "iu" or not len(pictures) or set(np.unique(owner)) != set(range(len(pictures))):
-    raise ValueError(f"expected a text of each of the {len(pictures)} pictures, got those of {len(np.unique(owner))}")
+  if images.ndim != 2 or texts.ndim != 2 or images.shape[1] != texts.shape[1] or owner.shape != texts.shape[:1]:
+    given = f"{list(images.shape)}, {list(texts.shape)} and {list(owner.shape)}"
+    raise ValueError(f"expected images [n, d], texts [m, d] and the image of each text [m], got {given}")
+  if owner.dtype.kind not in "iu" or not len(images) or set(np.unique(owner)) != set(range(len(images))):
+    raise ValueError(f"expected a text of each of the {len(images)} images, got those of {len(np.unique(owner))}")
   if not at or not all(isinstance(k, numbers.Integral) and k >= 1 for k in at):
     raise ValueError(f"expected recall at 1 or more, got {list(at)}")
-  check_finite(pictures=pictures, texts=texts)
-  pictures, texts = unit(pictures), unit(texts)
-  of_texts = _ranks(texts, owner[:, None], pictures)
+  check_finite(images=images, texts=texts)
+  images, texts = unit(images), unit(texts)
+  of_texts = _ranks(texts, owner[:, None], images)
   order = np.argsort(owner, kind="stable")
   spans = np.split(order, np.cumsum(np.bincount(owner))[:-1])
   most = max(map(len, spans))
-  own_texts = np.stack([np.resize(span, most) for span in spans])  # a text again where a picture has fewer
-  of_pictures = _ranks(pictures, own_texts, texts)
+  own_texts = np.stack([np.resize(span, most) for span in spans])  # a text again where an image has fewer
+  of_images = _ranks(images, own_texts, texts)
 
   def recall(found):
     return {k: summarise(100.0 * found.recall(k)) for k in at}
 
-  return {"text_to_picture": recall(of_texts), "picture_to_text": recall(of_pictures)}
+  return {"text_to_image": recall(of_texts), "image_to_text": recall(of_images)}
 
 
 def as_embeddings(**embeddings: np.ndarray) -> Iterable[np.ndarray]:

@@ -73,13 +73,13 @@ def class_embeddings(
 
 
 def zero_shot(classes: np.ndarray, examples: Examples) -> ZeroShot:
-  """Gives each picture the class whose embedding is the nearest by cosine.
+  """Gives each image the class whose embedding is the nearest by cosine.
 
   Equals are in any order, so that embeddings that are all the same do as well as chance.
 
   Args:
     classes: `[classes, d]`, of `class_embeddings`.
-    examples: embedded pictures `[n, d]` and their classes, integers `[n]`, of `features(...)`.
+    examples: embedded images `[n, d]` and their classes, integers `[n]`, of `features(...)`.
 
   Raises:
     ValueError: if shapes do not match, there is no example, or a label is out of range.

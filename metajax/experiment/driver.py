@@ -101,10 +101,10 @@ def run(build: Build, config: Any) -> Path:
     measured = [records.flat(record) for some in found for record in some]
     records.write(this.folder / "records.json", measured)
     warnings = headlines.warn(this.folder, measured)
-    picture = write_page(this, [part.experiment for part in parts], trained, measured, warnings)
+    image = write_page(this, [part.experiment for part in parts], trained, measured, warnings)
   print(f"the run's page: {this.folder / 'index.html'}")
   if flags.record:
-    records.publish(records.home(build), begun.name, measured, picture)
+    records.publish(records.home(build), begun.name, measured, image)
   return this.folder
 
 

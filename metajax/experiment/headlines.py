@@ -10,7 +10,7 @@ from metajax.report import read_metrics
 from metajax.train import BesideChance, nothing_learned
 
 NO_HEADLINES = ("accuracy_after_steps",)  # which a figure shows
-MEAN_PATCH = "mean patch of each place"  # the guess at a hidden patch by whoever has not seen the picture
+MEAN_PATCH = "mean patch of each place"  # the guess at a hidden patch by whoever has not seen the image
 
 
 def value_of(record: dict) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from metajax.experiment.command_line import typed
+from metajax.experiment.renamed import current
 from metajax.experiment.results_page import build_page
 from metajax.experiment.types import Record
 from metajax.mesh import first_host
@@ -73,7 +74,7 @@ def check_writable(folder: Path):
 
 
 def read(path: Path) -> list[dict]:
-  """Records that were written; none where there is no file.
+  """Records that were written, with today's names; none where there is no file.
 
   Raises:
     OSError, ValueError: if it cannot be read, or holds something else.
@@ -81,7 +82,7 @@ def read(path: Path) -> list[dict]:
   found = read_json(path, list) if path.exists() else []
   if odd := [one for one in found if not isinstance(one, dict)]:
     raise ValueError(f"expected records in {str(path)!r}, got {str(odd[0])[:60]!r}")
-  return found
+  return [current(one) for one in found]
 
 
 def home(command: Callable) -> Path:

@@ -24,8 +24,8 @@ TRANSFER = {
   "zero_shot_top_5": "zero-shot, top 5",
   "zero_shot_of_groups": "zero-shot, groups",
   "zero_shot_of_groups_top_5": "groups, top 5",
-  **{f"text_to_picture_at_{k}": f"text to picture, R@{k}" for k in (1, 5, 10)},
-  **{f"picture_to_text_at_{k}": f"picture to text, R@{k}" for k in (1, 5, 10)},
+  **{f"text_to_image_at_{k}": f"text to image, R@{k}" for k in (1, 5, 10)},
+  **{f"image_to_text_at_{k}": f"image to text, R@{k}" for k in (1, 5, 10)},
 }
 UNTRAINED = "random encoder"  # the network as it starts; its records name the training that it is beside
 BASELINES = (UNTRAINED, "pixels")
@@ -99,11 +99,11 @@ def _section(records: list[dict]) -> str:
   """One table: a row a learner and policy, a column a setting; then the runs that it rests on."""
   data, split, measure, queries, tasks = _table(records[0])
   if measure == "representation":
-    title = f"accuracy on {tasks:,} pictures of {queries} classes"
+    title = f"accuracy on {tasks:,} images of {queries} classes"
   elif measure == "generative":
-    title = f"{queries}; {tasks:,} texts or pictures, the lower the better"
+    title = f"{queries}; {tasks:,} texts or images, the lower the better"
   elif measure == "transfer":
-    title = f"{tasks:,} pictures of {queries:,} classes and their texts, in percent"
+    title = f"{tasks:,} images of {queries:,} classes and their texts, in percent"
   else:
     title = measure.replace("_", " ") + (f", {drawn(tasks, queries)}" if tasks and queries else "")
   settings = sorted({_column(r) for r in records})

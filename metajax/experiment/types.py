@@ -30,7 +30,7 @@ class RunFlags(NamedTuple):
   output: Path = Path("runs")
   """Folder in which runs have their folders."""
   record: bool = False
-  """Write records and picture to experiments/results and rebuild experiments/README.md."""
+  """Write records and image to experiments/results and rebuild experiments/README.md."""
   checkpoint_every: Annotated[int | None, *Count.__metadata__] = None
   """Steps between checkpoints; by default a twentieth of the training."""
   keep: Count = 3

@@ -31,13 +31,13 @@ def check_adapt(adapt: Adapt):
 
 
 def check_augmentation(name: str, augmentation: Augmentation | None):
-  """Refuses what is no function of a picture; None is none to be done.
+  """Refuses what is no function of an image; None is none to be done.
 
   Raises:
     TypeError: naming it.
   """
   if augmentation is not None:
-    checks.function(name, augmentation, "(key, picture) -> picture")
+    checks.function(name, augmentation, "(key, image) -> image")
 
 
 def check_predictor(predictor: Predictor):
@@ -129,15 +129,15 @@ def check_views(inputs: Array, least: int = 2):
   """Looks at a batch whose views are to be contrasted before anything is compiled.
 
   Raises:
-    ValueError: if it is not a floating array of at least two rows (`least`), or a value is not finite, or, of pictures
+    ValueError: if it is not a floating array of at least two rows (`least`), or a value is not finite, or, of images
       `[n, h, w, c]`, out of [0, 1].
   """
   if not hasattr(inputs, "shape") or not jnp.issubdtype(inputs.dtype, jnp.floating) or inputs.ndim < 2:
     given = f"{inputs.dtype} {list(inputs.shape)}" if hasattr(inputs, "shape") else f"a {type(inputs).__name__}"
-    raise ValueError(f"expected pictures, a floating array [n, height, width, channels], got {given}")
+    raise ValueError(f"expected images, a floating array [n, height, width, channels], got {given}")
   if len(inputs) < least:
     why = ", each other's negatives" if least > 1 else ""
-    raise ValueError(f"expected at least {least} pictures in a batch{why}, got {len(inputs)}")
+    raise ValueError(f"expected at least {least} images in a batch{why}, got {len(inputs)}")
   if isinstance(inputs, jax.core.Tracer):
     return
   low, high = float(np.min(inputs)), float(np.max(inputs))
@@ -145,7 +145,7 @@ def check_views(inputs: Array, least: int = 2):
   if not np.isfinite([low, high]).all():
     raise ValueError(f"expected finite values, got {given}")
   if inputs.ndim == 4 and not (low >= 0 and high <= 1):
-    raise ValueError(f"expected pictures with values from 0 to 1, got {given}")
+    raise ValueError(f"expected images with values from 0 to 1, got {given}")
 
 
 def inputs_of(batch: Batch) -> Inputs:

@@ -24,7 +24,7 @@ def anil(
 
       minimise over (theta, w)  mean_tasks cross_entropy(head(adapt(w, f_theta(support)), f_theta(query)), labels)
 
-  Each picture is embedded once, whatever the number of steps, so a step costs as little as the head. Where the head is
+  Each image is embedded once, whatever the number of steps, so a step costs as little as the head. Where the head is
   the whole network and the encoder `flatten()` it is MAML.
 
   Args:

@@ -1,4 +1,4 @@
-"""Any learner, trained on views of its pictures."""
+"""Any learner, trained on views of its images."""
 
 import jax
 
@@ -8,17 +8,17 @@ from metajax.views import of_batch
 
 
 def with_augmentation(learner: Learner, view: Augmentation) -> Learner:
-  """The learner, trained on a view, drawn anew, of each picture of a batch; it is used on pictures as they are.
+  """The learner, trained on a view, drawn anew, of each image of a batch; it is used on images as they are.
 
   Args:
-    learner: trained on `Episode`s, `Examples` or another tree of pictures.
-    view: `(key, picture) -> picture`, such as `views.image.affine()`.
+    learner: trained on `Episode`s, `Examples` or another tree of images.
+    view: `(key, image) -> image`, such as `views.image.affine()`.
 
   Raises:
     TypeError: if it is no Learner, or `view` no function.
   """
   checks.record("learner", learner, Learner)
-  checks.function("view", view, "(key, picture) -> picture")
+  checks.function("view", view, "(key, image) -> image")
 
   def loss(params, state, batch, key):
     view_key, key = jax.random.split(key)

@@ -1,4 +1,4 @@
-"""CLIP (arXiv:2103.00020): pictures and texts in one space; SigLIP (arXiv:2303.15343) is the same with another loss."""
+"""CLIP (arXiv:2103.00020): images and texts in one space; SigLIP (arXiv:2303.15343) is the same with another loss."""
 
 from typing import Literal
 
@@ -22,57 +22,57 @@ START = {  # of what is learned beside the towers
 }
 
 
-def clip(picture: Network, text: Network, loss: Loss = "info_nce", *, view: Augmentation | None = None) -> Learner:
-  """Learns that a picture and its own text are alike, and those of any two rows are not:
+def clip(image: Network, text: Network, loss: Loss = "info_nce", *, view: Augmentation | None = None) -> Learner:
+  """Learns that an image and its own text are alike, and those of any two rows are not:
 
-      minimise  info_nce(picture(x), text(t), scale)
+      minimise  info_nce(image(x), text(t), scale)
 
-  over a `Pair` of pictures `[n, h, w, c]` in [0, 1] and tokens, integers `[n, length]`; all rows of the batch are each
+  over a `Pair` of images `[n, h, w, c]` in [0, 1] and tokens, integers `[n, length]`; all rows of the batch are each
   other's negatives, wherever they are on the mesh. The scale of the cosines is learned, from 1/0.07 on, and at most 100
   (`train.keep_params_below(LARGEST_LOG_SCALE, "log_scale")` keeps the parameter itself there). Params are
-  `{"picture": ..., "text": ..., "log_scale": ...}`.
+  `{"image": ..., "text": ..., "log_scale": ...}`.
 
-  `embed` is of pictures or, if they are integers, of tokens, of length 1. `predict` is zero-shot: the support of a
+  `embed` is of images or, if they are integers, of tokens, of length 1. `predict` is zero-shot: the support of a
   class are its prompts, tokens, whose embeddings are averaged and brought back to length 1; a logit is `scale` times
-  the cosine. A support of pictures serves likewise.
+  the cosine. A support of images serves likewise.
 
   A tower in `compose.chunked` makes large batches exact on small memory; one in `compose.frozen`, of pretrained params
   (`compose.with_pretrained_params`), is locked (LiT, arXiv:2111.07991), which `train.locked` says to the optimizer.
 
   Args:
-    picture: pictures to `[n, d]`.
+    image: images to `[n, d]`.
     text: tokens to `[n, d]`.
     loss: "info_nce", softmax over the batch in both directions; or "siglip", a sigmoid of every pair, with a learned
       `bias`, from a scale of 10 and a bias of -10.
-    view: `(key, picture) -> picture` of the same size, such as `views.image.random_resized_crop()`, of each picture
+    view: `(key, image) -> image` of the same size, such as `views.image.random_resized_crop()`, of each image
       while training.
 
   Raises:
     TypeError: if a tower is no Network, or `view` no function.
-    ValueError: if `loss` is neither; at init, if the batch is no `Pair` of as many pictures, finite and in [0, 1], and
+    ValueError: if `loss` is neither; at init, if the batch is no `Pair` of as many images, finite and in [0, 1], and
       integer tokens, at least two, or the towers' outputs differ in width.
   """
-  check_networks(picture=picture, text=text)
+  check_networks(image=image, text=text)
   checks.choice("loss", loss, Loss)
   check_augmentation("view", view)
 
   def init(key, batch):
     _check(batch)
-    params, state = _init_towers(picture, text, key, batch)
+    params, state = _init_towers(image, text, key, batch)
     return params | {name: jnp.float32(x) for name, x in START[loss].items()}, state
 
   def contrast(params, state, batch, key):
     view_key, *keys = jax.random.split(key, 3)
     seen = batch.first if view is None else augment_batch(view, view_key, batch.first)
-    first, picture_state = picture.apply(params["picture"], state["picture"], seen, train=True, key=keys[0])
+    first, image_state = image.apply(params["image"], state["image"], seen, train=True, key=keys[0])
     second, text_state = text.apply(params["text"], state["text"], batch.second, train=True, key=keys[1])
     scale = logit_scale(params["log_scale"])
     value = info_nce(first, second, scale) if loss == "info_nce" else siglip(first, second, scale, params["bias"])
     alignment = jnp.mean((unit_rows(first) * unit_rows(second)).sum(-1))
-    return value, ({"picture": picture_state, "text": text_state}, {"alignment": alignment, "scale": scale})
+    return value, ({"image": image_state, "text": text_state}, {"alignment": alignment, "scale": scale})
 
   def embed(params, state, inputs: Inputs) -> Array:
-    name, tower = ("text", text) if jnp.issubdtype(inputs.dtype, jnp.integer) else ("picture", picture)
+    name, tower = ("text", text) if jnp.issubdtype(inputs.dtype, jnp.integer) else ("image", image)
     return unit_rows(tower.apply(params[name], state[name], inputs, train=False)[0])
 
   def predict(params, state, support, inputs):
@@ -82,11 +82,11 @@ def clip(picture: Network, text: Network, loss: Loss = "info_nce", *, view: Augm
   return Learner(init, contrast, embed, predict)
 
 
-def _init_towers(picture, text, key, batch):
-  towers = tuple(zip((picture, text), jax.random.split(key), batch, strict=True))
+def _init_towers(image, text, key, batch):
+  towers = tuple(zip((image, text), jax.random.split(key), batch, strict=True))
   _check_widths(*(_width(*tower) for tower in towers))
   made = [network.init(own, inputs) for network, own, inputs in towers]
-  return {"picture": made[0][0], "text": made[1][0]}, {"picture": made[0][1], "text": made[1][1]}
+  return {"image": made[0][0], "text": made[1][0]}, {"image": made[0][1], "text": made[1][1]}
 
 
 def _width(network, key, inputs) -> tuple[int, ...]:
@@ -101,9 +101,9 @@ def _check_widths(first, second):
 
 def _check(batch):
   if not isinstance(batch, Pair):
-    raise ValueError(f"expected a Pair of pictures and tokens, got a {type(batch).__name__}")
-  pictures, tokens = batch
-  check_views(pictures)
-  if not jnp.issubdtype(tokens.dtype, jnp.integer) or tokens.ndim != 2 or len(tokens) != len(pictures):
+    raise ValueError(f"expected a Pair of images and tokens, got a {type(batch).__name__}")
+  images, tokens = batch
+  check_views(images)
+  if not jnp.issubdtype(tokens.dtype, jnp.integer) or tokens.ndim != 2 or len(tokens) != len(images):
     given = f"{tokens.dtype} {list(tokens.shape)}"
-    raise ValueError(f"expected integer tokens [{len(pictures)}, length], a row a picture, got {given}")
+    raise ValueError(f"expected integer tokens [{len(images)}, length], a row an image, got {given}")

@@ -21,18 +21,18 @@ def image_gpt(
   layer: int | None = None,
   predictor: Predictor = nearest_centroid,
 ) -> Learner:
-  """Learns the pixels of small pictures one after another, in reading order, as numbers of a palette's colours:
+  """Learns the pixels of small images one after another, in reading order, as numbers of a palette's colours:
 
-      minimise  mean over i of -log p(x_i | start, x_0 .. x_{i-1}),   x = views.palette.quantized(picture)
+      minimise  mean over i of -log p(x_i | start, x_0 .. x_{i-1}),   x = views.palette.quantized(image)
 
-  A batch is pictures `[n, h, w, c]` in [0, 1], or `Examples` of them, whose labels are not looked at, but for an
+  A batch is images `[n, h, w, c]` in [0, 1], or `Examples` of them, whose labels are not looked at, but for an
   all-zero row, which is padding. `embed` is that of `pixel_encoder`. The palette is in the state, so that a checkpoint
-  has it. Metrics hold the "bits" of a pixel. New pictures are sampled so:
+  has it. Metrics hold the "bits" of a pixel. New images are sampled so:
 
       params, state = trained.params["encoder"], trained.state["encoder"]
       start = jnp.full((n, 1), len(palette))
       tokens = sample(network, params, state["network"], key, start, size**2, tokens=len(palette))
-      pictures = views.palette.coloured(tokens[:, 1:], palette)
+      images = views.palette.coloured(tokens[:, 1:], palette)
 
   Args:
     network: tokens `[n, size^2]` to `Decoded`, of as many tokens as there are colours and a start, the last one:
@@ -51,14 +51,14 @@ def image_gpt(
   encoder = pixel_encoder(network, palette, size, layer=layer)
 
   def init(key, batch):
-    pictures = inputs_of(batch)
-    check_views(pictures, least=1)
-    params, state = encoder.init(key, pictures)
+    images = inputs_of(batch)
+    check_views(images, least=1)
+    params, state = encoder.init(key, images)
     return {"encoder": params}, {"encoder": state}
 
   def loss(params, state, batch, key):
     params, state = params["encoder"], state["encoder"]
-    tokens, decoded, state = read_pictures(network, params, state, inputs_of(batch), size, train=True, key=key)
+    tokens, decoded, state = read_images(network, params, state, inputs_of(batch), size, train=True, key=key)
     there = batch.labels.any(-1, keepdims=True) if isinstance(batch, Examples) else jnp.ones((len(tokens), 1))
     weights = jnp.broadcast_to(there, tokens.shape)
     value = linear_cross_entropy(decoded.features, _colours(decoded), tokens, weights=weights)
@@ -71,7 +71,7 @@ def image_gpt(
 
 
 def pixel_encoder(network: Network, palette: AnyArray, size: int = 16, *, layer: int | None = None) -> Network:
-  """Pictures to the mean over pixels of their features at a layer of a decoder: `[n, h, w, c] -> [n, d]`.
+  """Images to the mean over pixels of their features at a layer of a decoder: `[n, h, w, c] -> [n, d]`.
 
   Each pixel's features have mean 0 and deviation 1 before that, as the next layer sees them. The middle layers serve
   best, and which is to be chosen on validation data. Arguments and errors are those of `image_gpt`; params are the
@@ -83,11 +83,11 @@ def pixel_encoder(network: Network, palette: AnyArray, size: int = 16, *, layer:
   if not (palette.min() >= 0 and palette.max() <= 1):
     raise ValueError(f"expected a palette from 0 to 1, got values from {palette.min():g} to {palette.max():g}")
 
-  def init(key, pictures):
-    if palette.ndim != 2 or palette.shape[1] != pictures.shape[-1]:
-      given = f"{list(palette.shape)} and pictures {list(pictures.shape)}"
-      raise ValueError(f"expected a palette [colours, channels] of the pictures' channels, got {given}")
-    tokens = jnp.zeros((len(pictures), size * size), jnp.int32)
+  def init(key, images):
+    if palette.ndim != 2 or palette.shape[1] != images.shape[-1]:
+      given = f"{list(palette.shape)} and images {list(images.shape)}"
+      raise ValueError(f"expected a palette [colours, channels] of the images' channels, got {given}")
+    tokens = jnp.zeros((len(images), size * size), jnp.int32)
     params, state = network.init(key, tokens)
     decoded = jax.eval_shape(lambda: network.apply(params, state, tokens, train=False)[0])
     if len(decoded.vectors) != len(palette) + 1:
@@ -96,8 +96,8 @@ def pixel_encoder(network: Network, palette: AnyArray, size: int = 16, *, layer:
     check_layer(layer, decoded.layers)
     return params, {"network": state, "palette": jnp.array(palette)}  # a copy: a training may be given the buffer
 
-  def apply(params, state, pictures, *, train, key=None):
-    tokens, decoded, state = read_pictures(network, params, state, pictures, size, train=train, key=key)
+  def apply(params, state, images, *, train, key=None):
+    tokens, decoded, state = read_images(network, params, state, images, size, train=train, key=key)
     chosen = (len(decoded.layers) - 1) // 2 if layer is None else layer
     features = decoded.layers[chosen] if decoded.layers else decoded.features
     return mean_features(features, jnp.ones(tokens.shape)), state
@@ -106,26 +106,26 @@ def pixel_encoder(network: Network, palette: AnyArray, size: int = 16, *, layer:
 
 
 def pixel_log_prob(network: Network, size: int = 16) -> EmbedFn:
-  """`(params, state, pictures [n, h, w, c]) -> [n, size^2]` of a trained `image_gpt`.
+  """`(params, state, images [n, h, w, c]) -> [n, size^2]` of a trained `image_gpt`.
 
   In nats, of each pixel after those before it.
   """
 
-  def log_probability(params, state, pictures):
-    tokens, decoded, _ = read_pictures(network, params["encoder"], state["encoder"], pictures, size, train=False)
+  def log_probability(params, state, images):
+    tokens, decoded, _ = read_images(network, params["encoder"], state["encoder"], images, size, train=False)
     return linear_log_prob(decoded.features, _colours(decoded), tokens)
 
   return log_probability
 
 
-def read_pictures(
-  network: Network, params: Params, state: State, pictures: AnyArray, size: int, *, train: bool, key: Key | None = None
+def read_images(
+  network: Network, params: Params, state: State, images: AnyArray, size: int, *, train: bool, key: Key | None = None
 ):
   """Pixels as colours' numbers `[n, size^2]`, what a decoder makes of those before each, and its new state.
 
   Params and state are those of a `pixel_encoder`.
   """
-  tokens = quantized(pictures, state["palette"], size)
+  tokens = quantized(images, state["palette"], size)
   inputs = after_start(tokens, len(state["palette"]))
   decoded, own = network.apply(params, state["network"], inputs, train=train, key=key)
   return tokens, decoded, state | {"network": own}

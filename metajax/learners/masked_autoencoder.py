@@ -1,4 +1,4 @@
-"""Masked autoencoders (arXiv:2111.06377): a picture from a quarter of its patches."""
+"""Masked autoencoders (arXiv:2111.06377): an image from a quarter of its patches."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from metajax.types import Array, Augmentation, Examples, Inputs, Key, Learner, N
 from metajax.views import augment_batch
 from metajax.views.patches import patchify
 
-# (params, state, key, pictures) -> (patches [n, patches, pixels], hidden [n, patches])
+# (params, state, key, images) -> (patches [n, patches, pixels], hidden [n, patches])
 Reconstruct = Callable[[Params, State, Key, Inputs], tuple[Array, Array]]
 
 
@@ -28,29 +28,29 @@ def masked_autoencoder(
   view: Augmentation | None = None,
   predictor: Predictor = nearest_centroid,
 ) -> Learner:
-  """Learns to reconstruct the patches of a picture that are hidden from it:
+  """Learns to reconstruct the patches of an image that are hidden from it:
 
       minimise  mean over hidden patches of |decoder(encoder(patches that are seen)) - patch|^2
 
-  Of each picture other patches are drawn, uniformly. The encoder never sees those that are hidden, nor a token in their
-  place, so that it costs a quarter. `embed` is the mean over the encoder's outputs for all patches. A batch is pictures
+  Of each image other patches are drawn, uniformly. The encoder never sees those that are hidden, nor a token in their
+  place, so that it costs a quarter. `embed` is the mean over the encoder's outputs for all patches. A batch is images
   `[n, h, w, c]` in [0, 1], or `Examples` of them, whose labels are not looked at, but for an all-zero row, which is
   padding.
 
   Args:
-    encoder: pictures, and integers `[n, kept]`, the patches that are seen, to features `[n, kept, d]`; without the
+    encoder: images, and integers `[n, kept]`, the patches that are seen, to features `[n, kept, d]`; without the
       second input, of all patches: `networks.vision_transformer(..., pool="none")`.
     decoder: these, and the order of all patches `[n, patches]`, first those that are seen, to `[n, patches, pixels]`:
       `networks.patch_decoder(patch * patch * channels)`.
-    patch: side of a patch in pixels; it divides the picture's.
+    patch: side of a patch in pixels; it divides the image's.
     masked: the share of patches that are hidden, between 0 and 1; at least one is seen, and one hidden.
     normalise: patches to mean 0 and variance 1 before they are compared, as the paper's better ones.
-    view: `(key, picture) -> picture` of the same size, such as `views.image.random_resized_crop()`, while training.
+    view: `(key, image) -> image` of the same size, such as `views.image.random_resized_crop()`, while training.
     predictor: of an embedding, for few-shot tasks.
 
   Raises:
     TypeError: if a network is no Network, or `view` or `predictor` no function.
-    ValueError: if `patch` or `masked` is out of range; at init, if the batch is not finite or not in [0, 1], pictures
+    ValueError: if `patch` or `masked` is out of range; at init, if the batch is not finite or not in [0, 1], images
       are not square or do not divide into several patches, or the decoder's outputs are not a patch's pixels.
   """
   check_networks(encoder=encoder, decoder=decoder)
@@ -64,10 +64,10 @@ def masked_autoencoder(
 
   def loss(params, state, batch, key):
     view_key, mask_key, *keys = jax.random.split(key, 4)
-    pictures = inputs_of(batch) if view is None else augment_batch(view, view_key, inputs_of(batch))
-    order, kept = hidden(mask_key, pictures, patch, masked)
-    found, state = _through(encoder, decoder, params, state, pictures, order, kept, train=True, keys=keys)
-    targets = normalised_patches(patchify(pictures, patch)) if normalise else patchify(pictures, patch)
+    images = inputs_of(batch) if view is None else augment_batch(view, view_key, inputs_of(batch))
+    order, kept = hidden(mask_key, images, patch, masked)
+    found, state = _through(encoder, decoder, params, state, images, order, kept, train=True, keys=keys)
+    targets = normalised_patches(patchify(images, patch)) if normalise else patchify(images, patch)
     unseen = jnp.argsort(order) >= kept
     if isinstance(batch, Examples):
       unseen &= batch.labels.any(-1, keepdims=True)
@@ -80,69 +80,69 @@ def masked_autoencoder(
 
 
 def reconstruct(encoder: Network, decoder: Network, patch: int = 16, *, masked: float = 0.75) -> Reconstruct:
-  """`(params, state, key, pictures [n, h, w, c]) -> (patches [n, patches, pixels], hidden [n, patches])`.
+  """`(params, state, key, images [n, h, w, c]) -> (patches [n, patches, pixels], hidden [n, patches])`.
 
-  What a trained `masked_autoencoder` makes of pictures, in the units that it was trained in, of all patches, and which
+  What a trained `masked_autoencoder` makes of images, in the units that it was trained in, of all patches, and which
   of them it did not see. To be shown, patches that were normalised get a mean and a contrast again, such as their own,
-  and `views.patches.pictures_of(patches, patch)` puts them together:
+  and `views.patches.unpatchify(patches, patch)` puts them together:
 
-      mean, deviation = losses.patch_statistics(views.patches.patchify(pictures, patch))
-      shown = pictures_of(deviation * patches + mean, patch)
+      mean, deviation = losses.patch_statistics(views.patches.patchify(images, patch))
+      shown = unpatchify(deviation * patches + mean, patch)
 
   Raises:
     ValueError: if `masked` is out of range; when applied, if the decoder's patches are not of this size.
   """
   _check_share(masked)
 
-  def reconstructed(params: Params, state: State, key: Key, pictures: Inputs) -> tuple[Array, Array]:
-    order, kept = hidden(key, pictures, patch, masked)
-    found, _ = _through(encoder, decoder, params, state, pictures, order, kept, train=False, keys=(None, None))
-    if found.shape[-1] != patch * patch * pictures.shape[-1]:
+  def reconstructed(params: Params, state: State, key: Key, images: Inputs) -> tuple[Array, Array]:
+    order, kept = hidden(key, images, patch, masked)
+    found, _ = _through(encoder, decoder, params, state, images, order, kept, train=False, keys=(None, None))
+    if found.shape[-1] != patch * patch * images.shape[-1]:
       raise ValueError(f"expected patches of {patch} pixels a side, got some of {found.shape[-1]} values")
     return found, jnp.argsort(order) >= kept
 
   return reconstructed
 
 
-def hidden(key: Key, pictures: Array, patch: int, masked: float) -> tuple[Array, int]:
-  """The order in which patches of each picture come, `[n, patches]`, uniformly random, and how many are seen."""
-  patches = pictures.shape[1] // patch * (pictures.shape[2] // patch)
+def hidden(key: Key, images: Array, patch: int, masked: float) -> tuple[Array, int]:
+  """The order in which patches of each image come, `[n, patches]`, uniformly random, and how many are seen."""
+  patches = images.shape[1] // patch * (images.shape[2] // patch)
   kept = min(max(1, round(patches * (1 - masked))), patches - 1)
-  order = augment_batch(lambda key, _: jax.random.permutation(key, patches), key, pictures[:, :1, :1, 0])
+  order = augment_batch(lambda key, _: jax.random.permutation(key, patches), key, images[:, :1, :1, 0])
   return order, kept
 
 
-def _through(encoder, decoder, params, state, pictures, order, kept, *, train, keys):
+def _through(encoder, decoder, params, state, images, order, kept, *, train, keys):
   """The decoder's patches `[n, patches, pixels]` of what the encoder sees, and the new state."""
   shown = order[:, :kept]
-  seen, encoder_state = encoder.apply(params["encoder"], state["encoder"], pictures, shown, train=train, key=keys[0])
+  seen, encoder_state = encoder.apply(params["encoder"], state["encoder"], images, shown, train=train, key=keys[0])
   found, decoder_state = decoder.apply(params["decoder"], state["decoder"], seen, order, train=train, key=keys[1])
   return found, {"encoder": encoder_state, "decoder": decoder_state}
 
 
-def _init(encoder, decoder, patch, masked, normalise, key, pictures):
-  check_views(pictures, least=1)
-  targets = jax.eval_shape(lambda: patchify(pictures, patch)).shape
-  _check_pictures(pictures, targets, patch, normalise)
+def _init(encoder, decoder, patch, masked, normalise, key, images):
+  check_views(images, least=1)
+  targets = jax.eval_shape(lambda: patchify(images, patch)).shape
+  _check_images(images, targets, patch, normalise)
   keys = jax.random.split(key)
-  order, kept = hidden(key, pictures, patch, masked)
-  params, state = encoder.init(keys[0], pictures, order[:, :kept])
-  _check_encoder(encoder, params, state, pictures, targets)
-  seen = blank_features(encoder, params, state, pictures, order[:, :kept])
+  order, kept = hidden(key, images, patch, masked)
+  params, state = encoder.init(keys[0], images, order[:, :kept])
+  _check_encoder(encoder, params, state, images, targets)
+  seen = blank_features(encoder, params, state, images, order[:, :kept])
   of_decoder, decoder_state = decoder.init(keys[1], seen, order)
   _check_decoder(decoder, of_decoder, decoder_state, seen, order, targets)
   return {"encoder": params, "decoder": of_decoder}, {"encoder": state, "decoder": decoder_state}
 
 
-def _check_pictures(pictures, targets, patch, normalise):
-  if pictures.shape[1] != pictures.shape[2] or targets[1] < 2:
-    raise ValueError(f"expected square pictures of several patches of {patch} pixels, got {list(pictures.shape[1:3])}")
+def _check_images(images, targets, patch, normalise):
+  if images.shape[1] != images.shape[2] or targets[1] < 2:
+    raise ValueError(f"expected square images of several patches of {patch} pixels, got {list(images.shape[1:3])}")
   if normalise and targets[2] < 2:
     raise ValueError("expected patches of several values, which can be normalised, got patches of 1")
 
 
-def _check_encoder(encoder, params, state, pictures, targets):
-  whole = jax.eval_shape(lambda: encoder.apply(params, state, pictures, train=False)[0]).shape
+def _check_encoder(encoder, params, state, images, targets):
+  whole = jax.eval_shape(lambda: encoder.apply(params, state, images, train=False)[0]).shape
   if len(whole) != 3 or whole[1] != targets[1]:
     raise ValueError(f"expected an encoder of {targets[1]} patches, [n, patches, d], got {list(whole)}")
 

@@ -23,7 +23,7 @@ from metajax.types import (
   PretextFn,
 )
 
-PICTURE = 4  # axes of a batch of pictures
+IMAGE = 4  # axes of a batch of images
 
 
 def pretext(
@@ -31,7 +31,7 @@ def pretext(
   encoder: Network | dict[str, Network],
   head: Network,
   *,
-  look: Callable[[Array], Array] = lambda pictures: pictures,
+  look: Callable[[Array], Array] = lambda images: images,
   predictor: Predictor = nearest_centroid,
 ) -> Learner:
   """Learns to find the labels that a task has invented:
@@ -39,28 +39,28 @@ def pretext(
       minimise  cross_entropy(head(encoder(x)), label)   for (x, label) of task(key, batch)
 
   The encoder is one, with tied weights, over all parts of an input `[n, parts, ...]` (tiles, frames), whose features
-  are put side by side for the head; `embed` is the encoder, of pictures, and of clips `[n, frames, ...]` by frames. A
-  batch is what the task takes, such as pictures `[n, h, w, c]` in [0, 1], or `Examples` of that, whose labels are not
+  are put side by side for the head; `embed` is the encoder, of images, and of clips `[n, frames, ...]` by frames. A
+  batch is what the task takes, such as images `[n, h, w, c]` in [0, 1], or `Examples` of that, whose labels are not
   looked at, but for an all-zero row, which is padding. Metrics hold the task's "accuracy", 0 to 1.
 
   Args:
-    task: `(key, batch) -> Examples`, such as `pretexts.rotation()`; rows of a picture follow each other.
+    task: `(key, batch) -> Examples`, such as `pretexts.rotation()`; rows of an image follow each other.
     encoder: `[n, h, w, c]` to `[n, d]`. Of a task whose inputs are named, `{"seen": ..., "heard": ...}`, a network for
       each name; `embed` is the first one.
     head: `[n, parts * d]` to logits `[n, classes of the task]`, such as `linear(4)`.
-    look: how `embed` looks at pictures, `[n, h, w, c]` to what the encoder has seen in training, or as many parts of
+    look: how `embed` looks at images, `[n, h, w, c]` to what the encoder has seen in training, or as many parts of
       it, `[n, parts, ...]`: an encoder of tiles does better on tiles, `pretexts.middle_tiles()`.
     predictor: of an embedding, for few-shot tasks.
 
   Raises:
     TypeError: if a network is no Network, or `task`, `look` or `predictor` no function.
-    ValueError: at init, if the batch is not finite, or pictures not in [0, 1], or the head has not an output for each
+    ValueError: at init, if the batch is not finite, or images not in [0, 1], or the head has not an output for each
       class of the task.
   """
 
   checks.function("task", task, "(key, batch) -> Examples, such as pretexts.rotation()")
   check_networks(**(encoder if isinstance(encoder, dict) else {"encoder": encoder}), head=head)
-  checks.function("look", look, "pictures -> pictures")
+  checks.function("look", look, "images -> images")
   check_predictor(predictor)
 
   def init(key, batch):
@@ -112,7 +112,7 @@ def _embed(encoder, params, state, inputs) -> Array:
 
 
 def _without_padding(labels: Array, batch: Batch) -> Array:
-  """The task's labels, zeros where they are of a picture that is padding."""
+  """The task's labels, zeros where they are of an image that is padding."""
   if not isinstance(batch, Examples):
     return labels
   there = batch.labels.any(-1, keepdims=True)
@@ -120,7 +120,7 @@ def _without_padding(labels: Array, batch: Batch) -> Array:
 
 
 def _over_parts(encoder: Network, inputs) -> Network:
-  return tied(encoder) if inputs.ndim > PICTURE else encoder
+  return tied(encoder) if inputs.ndim > IMAGE else encoder
 
 
 def _check_outputs(network, params, state, inputs, labels):

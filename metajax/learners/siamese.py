@@ -28,24 +28,24 @@ COMPARE = linear(1)  # of absolute differences: alpha and b
 
 
 def siamese(network: Network, *, drawn: Drawn = "given", one_example: Augmentation | None = None) -> Learner:
-  """Learns whether two pictures are of one class, by tied networks and a weighted L1 distance:
+  """Learns whether two images are of one class, by tied networks and a weighted L1 distance:
 
       p(x, y) = sigmoid(sum_j alpha_j |f(x)_j - f(y)_j| + b)
 
-  trained by binary cross-entropy. The prediction of a query is the class of the support picture with the largest `p`:
+  trained by binary cross-entropy. The prediction of a query is the class of the support image with the largest `p`:
   the logits are `log p` of each way's largest. A network with batch norm is trained on the statistics of both halves of
   the pairs together and predicts with its running statistics, so one query does not depend on the others.
 
   A batch is `Examples` whose inputs are a `Pair` of `[n, ...]` and whose labels are one-hot `[n, 2]`: different, same
   (`data.pairs`). With pairs `drawn` from the "batch" it is `Examples` with several rows of each class, `data.balanced`:
-  all of its pairs count, those of one class half, and each picture is embedded once for all of its pairs. With
-  `one_example` it is pictures alone, `[n, ...]` or `Examples` whose labels are not looked at: each is a class of its
-  own. Every other pair then is of two views of one picture, the others are of views of a picture and of the next one.
+  all of its pairs count, those of one class half, and each image is embedded once for all of its pairs. With
+  `one_example` it is images alone, `[n, ...]` or `Examples` whose labels are not looked at: each is a class of its
+  own. Every other pair then is of two views of one image, the others are of views of an image and of the next one.
 
   Args:
     network: inputs `[n, ...]` to embeddings `[n, d]`.
     drawn: "given", or "batch".
-    one_example: `(key, picture) -> picture`, such as `views.image.affine()`; None: the batch is pairs.
+    one_example: `(key, image) -> image`, such as `views.image.affine()`; None: the batch is pairs.
 
   Raises:
     TypeError: if it is no Network, or `one_example` no function.
@@ -146,17 +146,17 @@ def _checked_pairs(batch) -> Examples:
   return batch
 
 
-def pairs_of_one(view: Augmentation, key: Key, pictures: Inputs) -> Examples:
-  """As many pairs as pictures `[n, ...]`, every other one of two views of a picture, the others of two pictures.
+def pairs_of_one(view: Augmentation, key: Key, images: Inputs) -> Examples:
+  """As many pairs as images `[n, ...]`, every other one of two views of an image, the others of two images.
 
   Raises:
-    ValueError: if there is one picture alone.
+    ValueError: if there is one image alone.
   """
-  rows = jax.tree.leaves(pictures)[0].shape[0]
+  rows = jax.tree.leaves(images)[0].shape[0]
   if rows < 2:
-    raise ValueError(f"expected at least 2 pictures to pair, got {rows}")
+    raise ValueError(f"expected at least 2 images to pair, got {rows}")
   same = jnp.arange(rows) % 2 == 0
   of_first, of_second = jax.random.split(key)
-  other = jax.tree.map(lambda x: jnp.where(same.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.roll(x, -1, 0)), pictures)
-  pair = Pair(augment_batch(view, of_first, pictures), augment_batch(view, of_second, other))
+  other = jax.tree.map(lambda x: jnp.where(same.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.roll(x, -1, 0)), images)
+  pair = Pair(augment_batch(view, of_first, images), augment_batch(view, of_second, other))
   return Examples(pair, jax.nn.one_hot(same.astype(int), 2))

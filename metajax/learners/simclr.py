@@ -30,21 +30,21 @@ def simclr(
   embedding: Embedding = "encoder",
   predictor: Predictor = nearest_centroid,
 ) -> Learner:
-  """Learns that two views of a picture are alike, and those of any two pictures are not:
+  """Learns that two views of an image are alike, and those of any two images are not:
 
       minimise  nt_xent(head(encoder(view(k, x))), temperature)
 
-  over two views of each picture, `2 n` rows that are each other's negatives wherever they are on the mesh; batch norm
+  over two views of each image, `2 n` rows that are each other's negatives wherever they are on the mesh; batch norm
   too has the statistics of all of them. The head is left behind: features before it serve better. Row `i` of the global
   batch has its own key, so that views do not depend on hosts, devices or where a run went on.
 
-  A batch is pictures `[n, h, w, c]` in [0, 1], or whatever else a view is of, `[n, ...]`; or `Examples` of them, whose
+  A batch is images `[n, h, w, c]` in [0, 1], or whatever else a view is of, `[n, ...]`; or `Examples` of them, whose
   labels are not looked at, but for an all-zero row, which is padding, as everywhere.
 
   Args:
-    encoder: pictures to features `[n, d]`.
+    encoder: images to features `[n, d]`.
     head: features to `[n, projection]`, such as `networks.projection_head()`.
-    view: `(key, picture) -> picture`, such as `views.image.simclr()`.
+    view: `(key, image) -> image`, such as `views.image.simclr()`.
     temperature: of the cosines, above 0; "learned": a log parameter `log_scale` that starts at a temperature of 0.07
       and is held at 0.01 and above (`train.keep_params_below` keeps the parameter itself there).
     embedding: what `embed` gives: features of the "encoder", or those after the "head", of length 1.
@@ -52,8 +52,8 @@ def simclr(
 
   Raises:
     TypeError: if a network is no Network, or `view` or `predictor` no function.
-    ValueError: if an argument is none of these; at init, if there are fewer than two pictures, a value is not finite
-      or, of pictures, out of [0, 1], or rows are padded and a network keeps batch statistics.
+    ValueError: if an argument is none of these; at init, if there are fewer than two images, a value is not finite
+      or, of images, out of [0, 1], or rows are padded and a network keeps batch statistics.
   """
 
   def contrast(embedded, batch, temperature):
@@ -72,11 +72,11 @@ def supervised_contrastive(
   embedding: Embedding = "encoder",
   predictor: Predictor = nearest_centroid,
 ) -> Learner:
-  """Learns that views of pictures of one class are alike: SimCLR with labels (arXiv:2004.11362).
+  """Learns that views of images of one class are alike: SimCLR with labels (arXiv:2004.11362).
 
       minimise  losses.supervised_contrastive(head(encoder(view(k, x))), labels, temperature)
 
-  over two views of each picture of a batch of `Examples`. Arguments and errors are those of `simclr`.
+  over two views of each image of a batch of `Examples`. Arguments and errors are those of `simclr`.
   """
 
   def contrast(embedded, batch, temperature):
@@ -85,13 +85,13 @@ def supervised_contrastive(
   return _contrastive(encoder, head, view, contrast, temperature, embedding, predictor, check_examples)
 
 
-def two_views(view: Augmentation, key: Key, pictures: Inputs) -> Array:
-  """Two views of each picture: `[n, ...] -> [2 n, ...]`, rows `2 i` and `2 i + 1` those of picture `i`."""
+def two_views(view: Augmentation, key: Key, images: Inputs) -> Array:
+  """Two views of each image: `[n, ...] -> [2 n, ...]`, rows `2 i` and `2 i + 1` those of image `i`."""
 
-  def pair(key, picture):
-    return jnp.stack([view(own, picture) for own in jax.random.split(key)])
+  def pair(key, image):
+    return jnp.stack([view(own, image) for own in jax.random.split(key)])
 
-  views = augment_batch(pair, key, pictures)
+  views = augment_batch(pair, key, images)
   return views.reshape(-1, *views.shape[2:])
 
 
@@ -101,21 +101,21 @@ def _check_any(batch: Batch):
 
 
 def _contrastive(encoder, head, view, contrast, temperature, embedding, predictor, check) -> Learner:
-  """A Learner that minimises `contrast(embedded, batch, temperature)` over two views of each picture."""
+  """A Learner that minimises `contrast(embedded, batch, temperature)` over two views of each image."""
   if temperature != "learned" and not (isinstance(temperature, numbers.Real) and 0 < temperature < np.inf):
     raise ValueError(f"expected a temperature above 0, or 'learned', got {temperature!r}")
   if embedding not in ("encoder", "head"):
     raise ValueError(f"expected embedding to be 'encoder' or 'head', got {embedding!r}")
-  checks.function("view", view, "(key, picture) -> picture, such as views.image.simclr()")
+  checks.function("view", view, "(key, image) -> image, such as views.image.simclr()")
   check_predictor(predictor)
   network, learned = with_head(encoder, head), temperature == "learned"
 
   def init(key, batch):
     check(batch)
-    pictures = inputs_of(batch)
-    check_views(pictures)
-    one = jax.eval_shape(view, key, pictures[0])
-    params, state = network.init(key, jnp.zeros((2 * len(pictures), *one.shape), one.dtype))
+    images = inputs_of(batch)
+    check_views(images)
+    one = jax.eval_shape(view, key, images[0])
+    params, state = network.init(key, jnp.zeros((2 * len(images), *one.shape), one.dtype))
     if isinstance(batch, Examples):
       check_padded_rows(state, batch)
     return params | {"log_scale": jnp.float32(START_LOG_SCALE)} if learned else params, state

@@ -34,7 +34,7 @@ def triplet(
   normalise: bool = True,
   predictor: Predictor = nearest_centroid,
 ) -> Learner:
-  """Learns an embedding in which a picture is nearer to any of its class than to any other, by a margin:
+  """Learns an embedding in which an image is nearer to any of its class than to any other, by a margin:
 
       max(0, |f(a) - f(p)|^2 - |f(a) - f(n)|^2 + margin)
 

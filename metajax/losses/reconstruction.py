@@ -1,4 +1,4 @@
-"""Losses of what is reconstructed: patches of pictures in, a scalar out."""
+"""Losses of what is reconstructed: patches of images in, a scalar out."""
 
 import jax.numpy as jnp
 from jax import lax

@@ -21,24 +21,24 @@ def audio_visual(
   negatives: Sequence[Negatives] = ("others", "moments"),
   listen: Callable[[Array], Array] = even_loudness,
 ) -> PretextFn:
-  """`pretext(key, batch)`: pictures, or moments of clips, and sounds, labelled with whether they belong together (1).
+  """`pretext(key, batch)`: images, or moments of clips, and sounds, labelled with whether they belong together (1).
 
   Half of the sounds are their own. The others are, each kind as likely:
 
       others    the sound of another example of the batch, drawn uniformly; of clips, at the same moment
       moments   of clips, the sound of another moment of the same clip, `window` frames away at least
 
-  All that is drawn of pictures and of sounds has one distribution, whatever the label: two moments are drawn from all
+  All that is drawn of images and of sounds has one distribution, whatever the label: two moments are drawn from all
   pairs that are far enough apart, and the sound is of the first, as the frames are, or of the second. So nothing but
   both together tells: no place within the clip or batch, and no loudness, which is made even.
 
   Args:
-    window: frames of a moment, of clips. Pictures have whole sounds.
-    negatives: which kinds there are, of clips; of pictures only "others".
+    window: frames of a moment, of clips. Images have whole sounds.
+    negatives: which kinds there are, of clips; of images only "others".
     listen: of sounds `[n, samples]` in the end.
 
   Returns:
-    `pretext`: of a `Pair` of pictures `[n, h, w, c]` or clips `[n, frames, h, w, c]`, and sounds `[n, samples]`, which
+    `pretext`: of a `Pair` of images `[n, h, w, c]` or clips `[n, frames, h, w, c]`, and sounds `[n, samples]`, which
     last as long as the frames, to `Examples` of `{"seen": [n, h, w, c] or [n, window, h, w, c], "heard": [n, ...]}` and
     labels one-hot `[n, 2]`. It raises ValueError if sounds do not divide into as many parts as there are frames; a clip
     has no two moments apart, or there is one example alone, which those kinds of negatives need; or clips have no
@@ -52,8 +52,8 @@ def audio_visual(
 
   def pretext(key, batch: Pair):
     of_clips, length = _check(batch, window, kinds)
-    pictures, sounds = map(jnp.asarray, batch)
-    count, frames = len(pictures), pictures.shape[1] if of_clips else 1
+    images, sounds = map(jnp.asarray, batch)
+    count, frames = len(images), images.shape[1] if of_clips else 1
     starts, step = _moments(frames, length), sounds.shape[1] // frames
     here = kinds if of_clips else ("others",)
 
@@ -66,7 +66,7 @@ def audio_visual(
       of = jnp.where((label == 0) & ~jnp.asarray(moments), elsewhere, row)
       at = jnp.where((label == 0) & moments, another, moment)
       heard = lax.dynamic_slice(sounds, (of, at * step), (1, length * step))[0]
-      seen = lax.dynamic_slice_in_dim(pictures[row], moment, length) if of_clips else pictures[row]
+      seen = lax.dynamic_slice_in_dim(images[row], moment, length) if of_clips else images[row]
       return seen, heard, jax.nn.one_hot(label, 2)
 
     seen, heard, labels = jax.vmap(one)(jnp.arange(count))
@@ -92,13 +92,13 @@ def _moments(frames: int, window: int) -> np.ndarray:
 
 
 def _check(batch: Pair, window: int | None, kinds) -> tuple[bool, int]:
-  """Whether it is a batch of clips, rather than of pictures; and the frames of a moment, 1 of pictures."""
+  """Whether it is a batch of clips, rather than of images; and the frames of a moment, 1 of images."""
   if not isinstance(batch, Pair):
-    raise ValueError(f"expected a Pair of pictures or clips and their sounds, got a {type(batch).__name__}")
+    raise ValueError(f"expected a Pair of images or clips and their sounds, got a {type(batch).__name__}")
   seen, heard = (np.shape(part) for part in batch)
   of_clips, given = len(seen) == CLIP, f"{list(seen)} and {list(heard)}"
   if len(seen) not in (CLIP - 1, CLIP) or len(heard) != 2 or seen[0] != heard[0]:
-    kinds_of = "pictures [n, height, width, channels] or clips [n, frames, height, width, channels]"
+    kinds_of = "images [n, height, width, channels] or clips [n, frames, height, width, channels]"
     raise ValueError(f"expected {kinds_of}, and sounds [n, samples], got {given}")
   if ("others" in kinds or not of_clips) and seen[0] < 2:
     raise ValueError(f"expected at least 2 examples, each other's negatives, got {seen[0]}")

@@ -1,4 +1,4 @@
-"""In which order are the tiles of a picture? (arXiv:1603.09246)"""
+"""In which order are the tiles of an image? (arXiv:1603.09246)"""
 
 import itertools
 import math
@@ -16,7 +16,7 @@ ALL = 9  # tiles, up to which all permutations are candidates
 def jigsaw(
   permutations: int = 64, grid: int = 3, *, gap: int = 2, jitter: int = 2, normalise: bool = True, seed: int = 0
 ) -> PretextFn:
-  """`pretext(key, pictures)`: the tiles of a picture in one of some orders, labelled with which.
+  """`pretext(key, images)`: the tiles of an image in one of some orders, labelled with which.
 
   Args:
     permutations: how many orders there are, far apart (`permutations_apart`).
@@ -25,7 +25,7 @@ def jigsaw(
     seed: of the orders.
 
   Returns:
-    `pretext`: `[n, h, w, c]` to `Examples` of `[n, grid^2, side, side, c]`, where tile `p[i]` of the picture is at
+    `pretext`: `[n, h, w, c]` to `Examples` of `[n, grid^2, side, side, c]`, where tile `p[i]` of the image is at
     place `i`, and labels one-hot `[n, permutations]`, drawn uniformly.
 
   Raises:
@@ -33,14 +33,14 @@ def jigsaw(
   """
   orders = jnp.asarray(permutations_apart(grid**2, permutations, seed))
 
-  def pretext(key, pictures):
-    def one(row, picture):
+  def pretext(key, images):
+    def one(row, image):
       place, which = jax.random.split(jax.random.fold_in(key, row))
-      found = tiles(place, picture, grid, gap=gap, jitter=jitter, normalise=normalise)
+      found = tiles(place, image, grid, gap=gap, jitter=jitter, normalise=normalise)
       label = jax.random.randint(which, (), 0, permutations)
       return found[orders[label]], jax.nn.one_hot(label, permutations)
 
-    return Examples(*jax.vmap(one)(jnp.arange(len(pictures)), pictures))
+    return Examples(*jax.vmap(one)(jnp.arange(len(images)), images))
 
   return pretext
 

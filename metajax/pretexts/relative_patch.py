@@ -10,7 +10,7 @@ NEIGHBOURS = (0, 1, 2, 3, 5, 6, 7, 8)  # of the middle of nine tiles, in reading
 
 
 def relative_patch(*, gap: int = 2, jitter: int = 2, normalise: bool = True) -> PretextFn:
-  """`pretext(key, pictures)`: the middle tile of nine and one of its neighbours, labelled with which of the eight.
+  """`pretext(key, images)`: the middle tile of nine and one of its neighbours, labelled with which of the eight.
 
   Args:
     gap, jitter, normalise: as for `tiles`.
@@ -20,13 +20,13 @@ def relative_patch(*, gap: int = 2, jitter: int = 2, normalise: bool = True) -> 
     drawn uniformly; neighbours are numbered from the upper left one in reading order.
   """
 
-  def pretext(key, pictures):
-    def one(row, picture):
+  def pretext(key, images):
+    def one(row, image):
       place, which = jax.random.split(jax.random.fold_in(key, row))
-      found = tiles(place, picture, 3, gap=gap, jitter=jitter, normalise=normalise)
+      found = tiles(place, image, 3, gap=gap, jitter=jitter, normalise=normalise)
       label = jax.random.randint(which, (), 0, len(NEIGHBOURS))
       return jnp.stack([found[4], found[jnp.array(NEIGHBOURS)[label]]]), jax.nn.one_hot(label, len(NEIGHBOURS))
 
-    return Examples(*jax.vmap(one)(jnp.arange(len(pictures)), pictures))
+    return Examples(*jax.vmap(one)(jnp.arange(len(images)), images))
 
   return pretext

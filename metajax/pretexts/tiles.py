@@ -1,4 +1,4 @@
-"""Tiles of a picture, cut so that neither their borders nor their colours say where they were."""
+"""Tiles of an image, cut so that neither their borders nor their colours say where they were."""
 
 from collections.abc import Callable
 
@@ -11,16 +11,16 @@ from metajax.types import Array, Key
 LEAST = 2  # pixels of a tile's side
 
 
-def tiles(key: Key, picture: Array, grid: int = 3, *, gap: int = 2, jitter: int = 2, normalise: bool = True) -> Array:
-  """The tiles of a picture in reading order, `[h, w, c] -> [grid^2, side, side, c]`.
+def tiles(key: Key, image: Array, grid: int = 3, *, gap: int = 2, jitter: int = 2, normalise: bool = True) -> Array:
+  """The tiles of an image in reading order, `[h, w, c] -> [grid^2, side, side, c]`.
 
-  The picture's middle is cut into `grid x grid` square cells, and from each a tile, at a place of its own that is drawn
+  The image's middle is cut into `grid x grid` square cells, and from each a tile, at a place of its own that is drawn
   uniformly: between any two there are `gap` pixels at least, so that lines do not run on from one to the other, and
   nothing fits at the pixel (arXiv:1505.05192, 1603.09246).
 
   Args:
     key: of the places.
-    picture: `[h, w, c]`.
+    image: `[h, w, c]`.
     grid: cells along a side.
     gap: least number of pixels between tiles.
     jitter: how many pixels a tile may be moved, along either axis.
@@ -30,21 +30,21 @@ def tiles(key: Key, picture: Array, grid: int = 3, *, gap: int = 2, jitter: int 
   Raises:
     ValueError: if an argument is out of range, or a tile would have fewer than two pixels along a side.
   """
-  places, side = _corners(picture.shape, grid, gap, jitter)
-  found = _cut(picture, places + jax.random.randint(key, (grid**2, 2), 0, jitter + 1), side)
+  places, side = _corners(image.shape, grid, gap, jitter)
+  found = _cut(image, places + jax.random.randint(key, (grid**2, 2), 0, jitter + 1), side)
   return normalised(found) if normalise else found
 
 
 def middle_tiles(grid: int = 3, *, gap: int = 2, jitter: int = 2) -> Callable[[Array], Array]:
-  """`look(pictures)`, `[n, h, w, c] -> [n, grid^2, side, side, c]`: the same tiles, each in the middle of its places.
+  """`look(images)`, `[n, h, w, c] -> [n, grid^2, side, side, c]`: the same tiles, each in the middle of its places.
 
-  As an encoder of tiles is to see a whole picture, in the end: `learners.pretext(..., look=middle_tiles())`.
+  As an encoder of tiles is to see a whole image, in the end: `learners.pretext(..., look=middle_tiles())`.
   Arguments and errors are those of `tiles`.
   """
 
-  def look(pictures):
-    places, side = _corners(pictures.shape[1:], grid, gap, jitter)
-    return jax.vmap(lambda picture: _cut(picture, places + jitter // 2, side))(pictures)
+  def look(images):
+    places, side = _corners(images.shape[1:], grid, gap, jitter)
+    return jax.vmap(lambda image: _cut(image, places + jitter // 2, side))(images)
 
   return look
 
@@ -63,9 +63,9 @@ def _corners(shape, grid, gap, jitter):
   return jnp.stack(jnp.divmod(jnp.arange(grid**2), grid), -1) * cell + start, side
 
 
-def _cut(picture, places, side):
-  size = (side, side, picture.shape[-1])
-  return jax.vmap(lambda place: lax.dynamic_slice(picture, (*place, 0), size))(places)
+def _cut(image, places, side):
+  size = (side, side, image.shape[-1])
+  return jax.vmap(lambda place: lax.dynamic_slice(image, (*place, 0), size))(places)
 
 
 def normalised(found: Array) -> Array:

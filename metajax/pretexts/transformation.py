@@ -1,4 +1,4 @@
-"""What was done to a picture? Of two, the second is it turned, another crop of it, in other colours, or another one."""
+"""What was done to an image? Of two, the second is it turned, another crop of it, in other colours, or another one."""
 
 import jax
 import jax.numpy as jnp
@@ -10,45 +10,45 @@ RELATIONS = ("turned", "another crop", "other colours", "unrelated")
 
 
 def transformation(crop: Augmentation, colour: Augmentation) -> PretextFn:
-  """`pretext(key, pictures)`: pairs of pictures, labelled with what the second is to the first.
+  """`pretext(key, images)`: pairs of images, labelled with what the second is to the first.
 
-  Every picture that is shown is cropped once and coloured once, with draws `crop(k)` and `colour(k)`, and both are then
+  Every image that is shown is cropped once and coloured once, with draws `crop(k)` and `colour(k)`, and both are then
   turned by the same quarter turns, 0 to 3 as likely: so that no trace of resampling, zoom, colour or of what is upright
-  gives an answer away, and only both pictures together do. The first is picture `x` under draws `(k, c)`; the second
+  gives an answer away, and only both images together do. The first is image `x` under draws `(k, c)`; the second
   one, all as likely:
 
       0  turned         the first, turned by another 90, 180 or 270 degrees counterclockwise
       1  another crop   x under draws (k', c)
       2  other colours  x under draws (k, c')
-      3  unrelated      another picture of the batch, drawn uniformly, under draws (k, c)
+      3  unrelated      another image of the batch, drawn uniformly, under draws (k, c)
 
   Args:
-    crop: a view `(key, picture) -> picture` of square pictures, such as `views.image.random_resized_crop`.
+    crop: a view `(key, image) -> image` of square images, such as `views.image.random_resized_crop`.
     colour: a view likewise, such as `views.image.colour_jitter()`.
 
   Returns:
     `pretext`: `[n, side, side, c]` to `Examples` of `[n, 2, side, side, c]` and labels one-hot `[n, 4]`. It raises
-    ValueError if there is one picture alone, or views are not square.
+    ValueError if there is one image alone, or views are not square.
   """
 
-  def pretext(key, pictures):
-    count, pictures = len(pictures), jnp.asarray(pictures)
+  def pretext(key, images):
+    count, images = len(images), jnp.asarray(images)
     if count < 2:
-      raise ValueError(f"expected at least 2 pictures, of which one is unrelated to the other, got {count}")
+      raise ValueError(f"expected at least 2 images, of which one is unrelated to the other, got {count}")
 
-    def one(row, picture):
+    def one(row, image):
       which, other, turn, *draws = jax.random.split(jax.random.fold_in(key, row), 7)
       cut, cut_again, tint, tint_again = draws
 
-      def seen(picture, cut, tint):
-        return colour(tint, crop(cut, picture))
+      def seen(image, cut, tint):
+        return colour(tint, crop(cut, image))
 
-      first = seen(picture, cut, tint)
+      first = seen(image, cut, tint)
       if first.shape[0] != first.shape[1]:
         raise ValueError(f"expected square views [side, side, channels], got {list(first.shape)}")
       label = jax.random.randint(which, (), 0, len(RELATIONS))
-      # One view of the second picture, whatever the relation: under vmap each branch of a choice would be computed.
-      unrelated = pictures[(row + jax.random.randint(other, (), 1, count)) % count]
+      # One view of the second image, whatever the relation: under vmap each branch of a choice would be computed.
+      unrelated = images[(row + jax.random.randint(other, (), 1, count)) % count]
 
       def pick(k, new, old):
         return jnp.where(label == k, new, old)
@@ -57,12 +57,12 @@ def transformation(crop: Augmentation, colour: Augmentation) -> PretextFn:
         jax.random.wrap_key_data(pick(k, jax.random.key_data(new), jax.random.key_data(old)))
         for k, new, old in ((1, cut_again, cut), (2, tint_again, tint))
       )
-      second = seen(pick(3, unrelated, picture), cut, tint)
+      second = seen(pick(3, unrelated, image), cut, tint)
       both, more = jax.random.randint(turn, (2,), 0, jnp.array([TURNS, TURNS - 1]))
       turns = both, (both + pick(0, 1 + more, 0)) % TURNS
       shown = [turned(*given) for given in zip((first, second), turns, strict=True)]
       return jnp.stack(shown), jax.nn.one_hot(label, len(RELATIONS))
 
-    return Examples(*jax.vmap(one)(jnp.arange(count), pictures))
+    return Examples(*jax.vmap(one)(jnp.arange(count), images))
 
   return pretext

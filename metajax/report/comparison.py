@@ -1,4 +1,4 @@
-"""What a query is compared with: each picture of the support, and what the learner says of it."""
+"""What a query is compared with: each image of the support, and what the learner says of it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,18 +34,18 @@ def comparison_figure(
   queries: int = 8,
   title: str = "",
 ):
-  """Draws a table of numbers: a row a query, a column a support picture, in a cell what the learner says of the two.
+  """Draws a table of numbers: a row a query, a column a support image, in a cell what the learner says of the two.
 
   The darker, the better; the best cell of a row is framed, in green where its class is right, else in vermilion.
   Queries are taken from the ways in turn.
 
   Args:
-    episode: of pictures `[n, h, w, c]` in [0, 1], without a leading `[tasks]`.
+    episode: of images `[n, h, w, c]` in [0, 1], without a leading `[tasks]`.
     values: `[queries, support]`.
     path: a PNG file, its folder made where it is missing.
     measure: what the values are, such as "attention".
     best: "largest" or "smallest".
-    names: of the ways, written above their support pictures.
+    names: of the ways, written above their support images.
     queries: how many at most.
     title: above the figure.
 
@@ -54,7 +54,7 @@ def comparison_figure(
   """
   values, expected = np.asarray(values, float), tuple(len(part.labels) for part in reversed(episode))
   if values.shape != expected:
-    raise ValueError(f"expected values {list(expected)}, a row a query and a column a support picture, got "
+    raise ValueError(f"expected values {list(expected)}, a row a query and a column a support image, got "
                      f"{list(values.shape)}")  # fmt: skip
   if best not in ("largest", "smallest"):
     raise ValueError(f"expected best to be 'largest' or 'smallest', got {best!r}")
@@ -72,14 +72,14 @@ def comparison_figure(
     axes.set_aspect("equal")
     axes.axis("off")
     axes.set(xlim=(-1.7, len(columns) - 0.5), ylim=(len(rows) - 0.5, -1.7))
-    for k, picture in enumerate(known):
-      thumbnail(axes, picture, (k, -1.1), 72 * cell * 0.75, INK)
+    for k, image in enumerate(known):
+      thumbnail(axes, image, (k, -1.1), 72 * cell * 0.75, INK)
       if names is not None and (k == 0 or ways[k] != ways[k - 1]):
         axes.text(k - 0.4, -1.68, shorten(names[ways[k]], 16), ha="left", va="bottom", rotation=30, fontsize=7)
-    for i, picture in enumerate(asked):
-      thumbnail(axes, picture, (-1.1, i), 72 * cell * 0.75)
+    for i, image in enumerate(asked):
+      thumbnail(axes, image, (-1.1, i), 72 * cell * 0.75)
     _numbers(axes, values if best == "largest" else -values, values, ways, truth, 72 * cell)
-    said = f"row: a query · column: a support picture · {measure}, the {best} is the best"
+    said = f"row: a query · column: a support image · {measure}, the {best} is the best"
     axes.text(-1.6, len(rows) - 0.35, wrapped(said, int(width * 14), 3), va="top", color=GREY, fontsize=8)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
 

@@ -13,7 +13,7 @@ _WRONG = ("#f5f6f7", "#fbe3d2", "#f0a878", "#D55E00", "#7d3400")
 
 
 def confusion_figure(
-  counts: AnyArray, asked: AnyArray, names: Sequence[str], path: Path, pictures: AnyArray | None = None, title: str = ""
+  counts: AnyArray, asked: AnyArray, names: Sequence[str], path: Path, images: AnyArray | None = None, title: str = ""
 ):
   """Draws how often each class was taken for each other one, among few-shot tasks that offered both.
 
@@ -26,7 +26,7 @@ def confusion_figure(
     asked: `[classes, classes]`, how often i was asked where j was among the ways.
     names: of the classes, the middle of a long one left out.
     path: a PNG file, its folder made where it is missing.
-    pictures: `[classes, h, w, c]`, uint8 or floats in [0, 1]: one of each class, beside its name.
+    images: `[classes, h, w, c]`, uint8 or floats in [0, 1]: one of each class, beside its name.
     title: above the figure.
 
   Raises:
@@ -35,9 +35,9 @@ def confusion_figure(
   percent = confusion_percentages(counts, asked)
   classes = len(percent)
   names = [shorten(name, 24) for name in check_names(names, classes)]
-  pictures = _pictures(pictures, classes)
+  images = _images(images, classes)
   cell = min(0.62, 9 / (classes + 5)) if classes > 4 else 0.8
-  gutter = 0 if pictures is None else 1  # cells that the pictures take, beside the rows and above the columns
+  gutter = 0 if images is None else 1  # cells that the images take, beside the rows and above the columns
   longest = max(len(name) for name in names) * 0.075
   side = cell * (classes + gutter)
   with drawing(path, side + longest + 1.3, side + longest * 0.75 + 0.9) as figure:
@@ -51,9 +51,9 @@ def confusion_figure(
     for k in range(classes):
       axes.text(-0.7 - gutter, k, names[k], ha="right", va="center", fontsize=8)
       axes.text(k, -0.62 - gutter, names[k], ha="left", va="bottom", rotation=50, rotation_mode="anchor", fontsize=8)
-      if pictures is not None:
+      if images is not None:
         for place in ((-1.05, k), (k, -1.05)):
-          thumbnail(axes, pictures[k], place, 0.72 * points)
+          thumbnail(axes, images[k], place, 0.72 * points)
     if mappable is not None:
       bar = figure.colorbar(mappable, ax=axes, location="bottom", shrink=0.45, aspect=30, pad=0.04)
       bar.set_label("wrong answers, % of the times they were on offer", fontsize=8)
@@ -78,12 +78,12 @@ def confusion_percentages(counts: AnyArray, asked: AnyArray) -> np.ndarray:
   return np.where(asked > 0, 100 * counts / np.where(asked > 0, asked, 1), np.nan)
 
 
-def _pictures(pictures, classes):
-  if pictures is None:
+def _images(images, classes):
+  if images is None:
     return None
-  shown = as_shown(pictures)
+  shown = as_shown(images)
   if len(shown) != classes:
-    raise ValueError(f"expected a picture for each of {classes} classes, got {len(shown)}")
+    raise ValueError(f"expected an image for each of {classes} classes, got {len(shown)}")
   return shown
 
 

@@ -1,4 +1,4 @@
-"""What all figures share: the look, the colours, how a picture and a name are shown. Drawn without pyplot."""
+"""What all figures share: the look, the colours, how an image and a name are shown. Drawn without pyplot."""
 
 import math
 from collections.abc import Generator, Sequence
@@ -75,15 +75,15 @@ def drawing(path: Path, width: float, height: float) -> Generator:
       figure.savefig(file, dpi=DOTS_PER_INCH, format="png", bbox_inches="tight", pad_inches=0.08)
 
 
-def as_shown(pictures: AnyArray) -> np.ndarray:
-  """Pictures `[n, h, w, c]`, uint8 or floats in [0, 1], as `imshow` is to have them: `[n, h, w, 3]` in [0, 1].
+def as_shown(images: AnyArray) -> np.ndarray:
+  """Images `[n, h, w, c]`, uint8 or floats in [0, 1], as `imshow` is to have them: `[n, h, w, 3]` in [0, 1].
 
-  Pictures of one channel that are mostly 0 are drawings, and shown as ink on paper.
+  Images of one channel that are mostly 0 are drawings, and shown as ink on paper.
   """
-  pictures = np.asarray(pictures)
-  if pictures.ndim != 4 or pictures.shape[-1] not in (1, 3, 4):
-    raise ValueError(f"expected pictures [n, height, width, 1 or 3], got shape {list(pictures.shape)}")
-  scaled = pictures / 255 if pictures.dtype == np.uint8 else pictures.astype(np.float32)
+  images = np.asarray(images)
+  if images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
+    raise ValueError(f"expected images [n, height, width, 1 or 3], got shape {list(images.shape)}")
+  scaled = images / 255 if images.dtype == np.uint8 else images.astype(np.float32)
   scaled = np.nan_to_num(scaled).clip(0, 1)[..., :3]
   if scaled.shape[-1] == 1:
     scaled = 1 - scaled if np.mean(scaled < 0.1) > 0.5 else scaled
@@ -124,12 +124,12 @@ def check_names(names: Sequence, classes: int) -> list[str]:
 
 
 def thumbnail(
-  axes: Any, picture: np.ndarray, place: tuple[float, float], points: float, colour: str = FAINT, **settings: Any
+  axes: Any, image: np.ndarray, place: tuple[float, float], points: float, colour: str = FAINT, **settings: Any
 ):
-  """Puts a picture `[h, w, 3]` at a place of the axes' data, so many points wide and high, framed in a colour."""
+  """Puts an image `[h, w, 3]` at a place of the axes' data, so many points wide and high, framed in a colour."""
   from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
   # An OffsetImage is drawn at 72 dots an inch whatever the figure's resolution.
-  image = OffsetImage(picture, zoom=points / max(picture.shape[:2]), interpolation="antialiased")
+  thumb = OffsetImage(image, zoom=points / max(image.shape[:2]), interpolation="antialiased")
   frame = {"edgecolor": colour, "linewidth": 1.2, "facecolor": "white"}
-  axes.add_artist(AnnotationBbox(image, place, pad=0.1, bboxprops=frame, annotation_clip=False, **settings))
+  axes.add_artist(AnnotationBbox(thumb, place, pad=0.1, bboxprops=frame, annotation_clip=False, **settings))

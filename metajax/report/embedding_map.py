@@ -16,7 +16,7 @@ def map_figure(
   labels: AnyArray,
   names: Sequence[str],
   path: Path,
-  pictures: AnyArray | None = None,
+  images: AnyArray | None = None,
   title: str = "",
 ):
   """Draws embeddings as points of a plane, a colour and a shape a class, each class marked where its median lies.
@@ -28,12 +28,12 @@ def map_figure(
     labels: integers `[n]`, indices into `names`.
     names: of the classes, the middle of a long one left out.
     path: a PNG file, its folder made where it is missing.
-    pictures: `[classes, h, w, c]`, uint8 or floats in [0, 1]: one of each class, drawn at its median in place of its
+    images: `[classes, h, w, c]`, uint8 or floats in [0, 1]: one of each class, drawn at its median in place of its
       name; the names then stand in a legend where they are few.
     title: above the map.
 
   Raises:
-    ValueError: if embeddings are not finite, or the labels, names or pictures do not fit.
+    ValueError: if embeddings are not finite, or the labels, names or images do not fit.
   """
   places, labels = map_of(embeddings), np.asarray(labels)
   if labels.shape != places.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
@@ -41,9 +41,9 @@ def map_figure(
   if not len(labels) or labels.min() < 0 or labels.max() >= len(names):
     raise ValueError(f"expected labels of 0 to {len(names) - 1}, one for each name, got {np.unique(labels).tolist()}")
   names = [shorten(name, 26) for name in check_names(names, len(names))]
-  shown = None if pictures is None else as_shown(pictures)
+  shown = None if images is None else as_shown(images)
   if shown is not None and len(shown) != len(names):
-    raise ValueError(f"expected a picture for each of {len(names)} classes, got {len(shown)}")
+    raise ValueError(f"expected an image for each of {len(names)} classes, got {len(shown)}")
   present = np.unique(labels)
   with drawing(path, 9, 6.8) as figure:
     axes = figure.subplots()
@@ -117,19 +117,19 @@ def _scatter(axes, places, labels, names):
 
 
 def _mark(figure, axes, medians, names, present, shown):
-  """Draws each class's picture or name near its median, moved apart where they would lie on one another."""
+  """Draws each class's image or name near its median, moved apart where they would lie on one another."""
   to_points = 72 / figure.dpi
   box = axes.get_window_extent()
   corner = np.array([[box.x0, box.y0], [box.x1, box.y1]]) * to_points
-  picture = 24 if len(present) <= 25 else 18
-  sizes = [(picture + 6, picture + 6) if shown is not None else (4.6 * len(name) + 8, 15) for name in names]
+  image = 24 if len(present) <= 25 else 18
+  sizes = [(image + 6, image + 6) if shown is not None else (4.6 * len(name) + 8, 15) for name in names]
   wanted = axes.transData.transform(medians) * to_points
   places = axes.transData.inverted().transform(spread(wanted, np.array(sizes), corner) / to_points)
   for median, place, name, k in zip(medians, places, names, present, strict=True):
     colour, _ = _look(k)
     axes.plot(*np.stack([median, place]).T, color=colour, linewidth=0.9, alpha=0.8, zorder=3)
     if shown is not None:
-      thumbnail(axes, shown[k], tuple(place), picture, colour, zorder=4)
+      thumbnail(axes, shown[k], tuple(place), image, colour, zorder=4)
     else:
       box = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": colour, "alpha": 0.9, "linewidth": 0.8}
       axes.text(*place, name, ha="center", va="center", fontsize=7, bbox=box, zorder=5)

@@ -1,4 +1,4 @@
-"""Pictures of data: a task with its answers, curves, a sheet of samples."""
+"""Images of data: a task with its answers, curves, a sheet of samples."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,15 +18,15 @@ def episode_figure(
   queries: int = 8,
   names: Sequence[str] | None = None,
 ):
-  """Draws one task: a row a way, with its support pictures, then queries of that way with their predictions.
+  """Draws one task: a row a way, with its support images, then queries of that way with their predictions.
 
   A query is framed in green where it is right, in vermilion otherwise, under the letter of the way it was taken for.
 
   Args:
-    episode: of pictures `[n, h, w, c]` in [0, 1], without a leading `[tasks]`.
+    episode: of images `[n, h, w, c]` in [0, 1], without a leading `[tasks]`.
     logits: `[queries, ways]`.
     path: a PNG file, its folder made where it is missing.
-    title: above the picture.
+    title: above the image.
     queries: how many of each way at most.
     names: of the ways, written before their rows.
 
@@ -50,10 +50,10 @@ def episode_figure(
     for k, (examples, asked, guesses) in enumerate(rows):
       if names is not None:
         grid[k, 0].text(0, 0.5, wrapped(names[k], 17, 3), va="center", fontsize=8, transform=grid[k, 0].transAxes)
-      for axes, picture in zip(grid[k, first:], examples, strict=False):
-        _draw(axes, picture, letters[k], INK)
-      for axes, picture, answer in zip(grid[k, first + shots + 1 :], asked, guesses, strict=False):
-        _draw(axes, picture, letters[answer], GREEN if answer == k else VERMILION)
+      for axes, image in zip(grid[k, first:], examples, strict=False):
+        _draw(axes, image, letters[k], INK)
+      for axes, image, answer in zip(grid[k, first + shots + 1 :], asked, guesses, strict=False):
+        _draw(axes, image, letters[answer], GREEN if answer == k else VERMILION)
     figure.suptitle(title, fontsize=10)
 
 
@@ -77,40 +77,40 @@ def curves_figure(
     axes.legend()
 
 
-def contact_sheet_figure(pictures: AnyArray, names: Sequence[str], path: Path, title: str = ""):
-  """Draws sample pictures in a grid, each with its class name below.
+def contact_sheet_figure(images: AnyArray, names: Sequence[str], path: Path, title: str = ""):
+  """Draws sample images in a grid, each with its class name below.
 
   Args:
-    pictures: `[n, h, w, c]`, uint8 or floats in [0, 1], c of 1 or 3; at least 1.
+    images: `[n, h, w, c]`, uint8 or floats in [0, 1], c of 1 or 3; at least 1.
     names: `[n]`, on two lines, the middle of a long one left out.
     path: a PNG file, its folder made where it is missing.
     title: above the grid.
 
   Raises:
-    ValueError: if there is no picture, or not a name for each.
+    ValueError: if there is no image, or not a name for each.
   """
-  pictures = as_shown(pictures)
-  names = check_names(names, len(pictures))
-  if not len(pictures):
-    raise ValueError("expected at least one picture, got none")
-  columns = min(len(pictures), 8 if len(pictures) <= 48 else 12)
-  rows, size = -(-len(pictures) // columns), 9.6 / max(columns, 6)
+  images = as_shown(images)
+  names = check_names(names, len(images))
+  if not len(images):
+    raise ValueError("expected at least one image, got none")
+  columns = min(len(images), 8 if len(images) <= 48 else 12)
+  rows, size = -(-len(images) // columns), 9.6 / max(columns, 6)
   letters = int(size * 13)
   with drawing(path, size * columns, (size + 0.28) * rows + 0.35 * bool(title)) as figure:
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
       axes.axis("off")
-    for axes, picture, name in zip(grid.flat, pictures, names, strict=False):
-      _draw(axes, picture, "", FAINT, width=1)
+    for axes, image, name in zip(grid.flat, images, names, strict=False):
+      _draw(axes, image, "", FAINT, width=1)
       axes.set_xlabel(wrapped(name, letters, 2), fontsize=7, labelpad=3)
     figure.suptitle(title, fontsize=10)
 
 
-def _draw(axes, picture, name, colour, width=2):
+def _draw(axes, image, name, colour, width=2):
   axes.axis("on")
   axes.set(xticks=[], yticks=[])
   axes.grid(False)
   axes.set_title(name, fontsize=8, color=colour, pad=2, loc="center")
-  axes.imshow(picture)
+  axes.imshow(image)
   for spine in axes.spines.values():
     spine.set(visible=True, color=colour, linewidth=width)

@@ -19,7 +19,7 @@ _LINES_SHOWN = 12  # of a note; the others are folded away
 
 
 class Swatch(NamedTuple):
-  """A colour among the notes of a page, such as the mean of all pictures.
+  """A colour among the notes of a page, such as the mean of all images.
 
   Attributes:
     label: what it is the colour of.
@@ -41,7 +41,7 @@ def page(
   notes: Sequence = (),
   warnings: Sequence[str] = (),
 ):
-  """Writes one HTML file, whole or not at all, with all pictures within it; an empty part is left out.
+  """Writes one HTML file, whole or not at all, with all images within it; an empty part is left out.
 
   Of several hosts the first one does.
 
@@ -56,8 +56,8 @@ def page(
     warnings: what a reader has to know before anything else, in a box above it all.
 
   Raises:
-    OSError: if a picture cannot be read or the file not be written, naming it.
-    ValueError: if a picture is neither a PNG nor an SVG, a swatch's parts are not one or three numbers in [0, 1], or
+    OSError: if an image cannot be read or the file not be written, naming it.
+    ValueError: if an image is neither a PNG nor an SVG, a swatch's parts are not one or three numbers in [0, 1], or
       the path is remote (`gs://`).
   """
   path = checks.local_path("the page", path)
@@ -119,13 +119,12 @@ def _figure(heading: str, caption: str, path: Path) -> str:
   source = f"data:{kind};base64,{base64.b64encode(content).decode()}"
   alt = text(f"{heading}. {caption}" if caption else heading)
   said = f"<p>{text(caption)}</p>" if caption else ""
-  image = f'<img src="{source}" alt="{alt}"{size}>'
-  picture = f'<div class="picture" tabindex="0">{image}</div>'
-  return f"<figure><figcaption><h3>{text(heading)}</h3>{said}</figcaption>{picture}</figure>\n"
+  image = f'<div class="image" tabindex="0"><img src="{source}" alt="{alt}"{size}></div>'
+  return f"<figure><figcaption><h3>{text(heading)}</h3>{said}</figcaption>{image}</figure>\n"
 
 
 def _kind_and_size(content: bytes, path: Path) -> tuple[str, str]:
-  """The media type of a picture, and for a PNG how large its resolution makes it in pixels of the page."""
+  """The media type of an image, and for a PNG how large its resolution makes it in pixels of the page."""
   if content.startswith(b"\x89PNG\r\n\x1a\n"):
     width, height = struct.unpack(">II", content[16:24])
     dense = re.search(rb"\x00\x00\x00\x09pHYs(.{4}).{4}\x01", content[:2000], re.DOTALL)
@@ -133,7 +132,7 @@ def _kind_and_size(content: bytes, path: Path) -> tuple[str, str]:
     return "image/png", f' width="{round(width * scale)}" height="{round(height * scale)}"'
   if b"<svg" in content[:2000]:
     return "image/svg+xml", ""
-  raise ValueError(f"expected a PNG or SVG picture, got {str(path)!r}")
+  raise ValueError(f"expected a PNG or SVG image, got {str(path)!r}")
 
 
 def _notes(notes) -> str:

@@ -12,13 +12,13 @@ COLUMNS = 4
 
 
 def asked_figure(
-  pictures: AnyArray, truth: Sequence[str], answers: Sequence[str], path: Path, *, sureness: AnyArray | None = None
+  images: AnyArray, truth: Sequence[str], answers: Sequence[str], path: Path, *, sureness: AnyArray | None = None
 ):
   """Draws questions in a grid, and below each what the network answered: in green where it is true, else in vermilion,
   with the truth beside it.
 
   Args:
-    pictures: `[n, h, w, c]`, uint8 or floats in [0, 1]: what was asked about, such as tiles side by side.
+    images: `[n, h, w, c]`, uint8 or floats in [0, 1]: what was asked about, such as tiles side by side.
     truth: `[n]`.
     answers: `[n]`.
     path: a PNG file, its folder made where it is missing.
@@ -27,9 +27,9 @@ def asked_figure(
   Raises:
     ValueError: if there is no question, or not a truth and an answer for each.
   """
-  if not len(pictures):
+  if not len(images):
     raise ValueError("expected at least one question, got none")
-  shown = as_shown(pictures)
+  shown = as_shown(images)
   truth, answers = (check_names(names, len(shown)) for names in (truth, answers))
   if sureness is not None and np.shape(sureness) != (len(shown),):
     raise ValueError(f"expected a sureness of each of {len(shown)} answers, got {list(np.shape(sureness))}")

@@ -1,4 +1,4 @@
-"""How alike some pictures and some texts are."""
+"""How alike some images and some texts are."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +10,13 @@ from metajax.report.drawing import GREEN, INK, VERMILION, as_shown, check_names,
 from metajax.types import AnyArray
 
 
-def similarity_figure(pictures: AnyArray, texts: Sequence[str], cosines: AnyArray, path: Path, *, title: str = ""):
-  """Draws a matrix of cosines: a row a picture, a column a text; text `i` is picture `i`'s own.
+def similarity_figure(images: AnyArray, texts: Sequence[str], cosines: AnyArray, path: Path, *, title: str = ""):
+  """Draws a matrix of cosines: a row an image, a column a text; text `i` is image `i`'s own.
 
-  The darker, the nearer. The nearest text of each picture is framed, in green where it is its own, else in vermilion.
+  The darker, the nearer. The nearest text of each image is framed, in green where it is its own, else in vermilion.
 
   Args:
-    pictures: `[n, h, w, c]`, uint8 or floats in [0, 1].
+    images: `[n, h, w, c]`, uint8 or floats in [0, 1].
     texts: `[n]`.
     cosines: `[n, n]`.
     path: a PNG file, its folder made where it is missing.
@@ -25,7 +25,7 @@ def similarity_figure(pictures: AnyArray, texts: Sequence[str], cosines: AnyArra
   Raises:
     ValueError: if the shapes do not fit, or a cosine is not finite.
   """
-  shown, cosines = as_shown(pictures), np.asarray(cosines, float)
+  shown, cosines = as_shown(images), np.asarray(cosines, float)
   texts, n = check_names(texts, len(shown)), len(shown)
   if cosines.shape != (n, n):
     raise ValueError(f"expected cosines [{n}, {n}], got {list(cosines.shape)}")

@@ -161,7 +161,7 @@ def keep_params_below(limit: float, name: str) -> optax.GradientTransformation:
 def locked(optimizer: optax.GradientTransformation, *names: str) -> optax.GradientTransformation:
   """The optimizer on all params but some parts, which stay as they are to the bit, weight decay or not.
 
-  `locked(adamw(1e-3), "picture")` trains CLIP's text tower alone (LiT, arXiv:2111.07991). The optimizer keeps no state
+  `locked(adamw(1e-3), "image")` trains CLIP's text tower alone (LiT, arXiv:2111.07991). The optimizer keeps no state
   of what is locked.
 
   Args:

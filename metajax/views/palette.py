@@ -1,4 +1,4 @@
-"""Pictures as tokens, one a pixel: the nearest colour of a palette (arXiv: Chen et al. 2020, image GPT)."""
+"""Images as tokens, one a pixel: the nearest colour of a palette (arXiv: Chen et al. 2020, image GPT)."""
 
 import math
 
@@ -11,13 +11,13 @@ from metajax.types import AnyArray, Array
 NO_COLOUR = -2  # which losses refuse: -1 is padding
 
 
-def quantized(pictures: AnyArray, palette: AnyArray, size: int) -> Array:
+def quantized(images: AnyArray, palette: AnyArray, size: int) -> Array:
   """The number of each pixel's nearest colour, in reading order: `[n, h, w, c] -> integers [n, size^2]`.
 
-  Pictures are brought to `size x size` first, by linear interpolation that is smoothed where it makes them smaller.
+  Images are brought to `size x size` first, by linear interpolation that is smoothed where it makes them smaller.
 
   Args:
-    pictures: floating `[n, h, w, c]` in [0, 1].
+    images: floating `[n, h, w, c]` in [0, 1].
     palette: `[colours, c]` in [0, 1], such as `data.fit_palette` finds.
     size: pixels along a side.
 
@@ -25,16 +25,16 @@ def quantized(pictures: AnyArray, palette: AnyArray, size: int) -> Array:
     The numbers; -2, which is no colour's, where a pixel is NaN: no colour is the nearest.
 
   Raises:
-    ValueError: if pictures are not floating `[n, h, w, c]` or not in [0, 1], the palette is not finite, has other
+    ValueError: if images are not floating `[n, h, w, c]` or not in [0, 1], the palette is not finite, has other
       channels or no colour, or the size is below 1.
   """
   _check_palette(palette)
-  checks.floating("pictures", pictures, "n", "height", "width", palette.shape[-1])
-  checks.values("pictures", pictures, 0, 1)
+  checks.floating("images", images, "n", "height", "width", palette.shape[-1])
+  checks.values("images", images, 0, 1)
   checks.count("size", size)
   palette = jnp.asarray(palette, jnp.promote_types(palette.dtype, jnp.float32))
-  n, *_, channels = pictures.shape
-  small = jax.image.resize(pictures, (n, size, size, channels), "linear", antialias=True)
+  n, *_, channels = images.shape
+  small = jax.image.resize(images, (n, size, size, channels), "linear", antialias=True)
   # |x - p|^2 without the part that all colours share.
   distances = jnp.square(palette).sum(-1) - 2 * jnp.einsum("nhwc,pc->nhwp", small, palette, precision="highest")
   tokens = jnp.where(jnp.isnan(distances).any(-1), NO_COLOUR, jnp.argmin(distances, -1))
@@ -42,7 +42,7 @@ def quantized(pictures: AnyArray, palette: AnyArray, size: int) -> Array:
 
 
 def coloured(tokens: AnyArray, palette: AnyArray) -> Array:
-  """Pictures of colours' numbers: integers `[n, size^2] -> [n, size, size, c]` in [0, 1].
+  """Images of colours' numbers: integers `[n, size^2] -> [n, size, size, c]` in [0, 1].
 
   Raises:
     ValueError: if tokens are not as many as a square has, or not of the palette.
@@ -51,7 +51,7 @@ def coloured(tokens: AnyArray, palette: AnyArray) -> Array:
   checks.integers("tokens", tokens, "n", "pixels", low=0, high=len(palette))
   size = math.isqrt(tokens.shape[1])
   if size**2 != tokens.shape[1]:
-    raise ValueError(f"expected tokens of square pictures, [n, size^2], got {list(tokens.shape)}")
+    raise ValueError(f"expected tokens of square images, [n, size^2], got {list(tokens.shape)}")
   return jnp.asarray(palette)[jnp.asarray(tokens)].reshape(len(tokens), size, size, palette.shape[-1])
 
 

@@ -1,4 +1,4 @@
-"""Pictures as square patches, and back."""
+"""Images as square patches, and back."""
 
 import math
 
@@ -8,24 +8,24 @@ from metajax import checks
 from metajax.types import AnyArray
 
 
-def patchify(pictures: AnyArray, patch: int) -> AnyArray:
-  """The patches of pictures in reading order, pixel after pixel: `[n, h, w, c] -> [n, patches, patch^2 c]`.
+def patchify(images: AnyArray, patch: int) -> AnyArray:
+  """The patches of images in reading order, pixel after pixel: `[n, h, w, c] -> [n, patches, patch^2 c]`.
 
   Raises:
-    ValueError: if pictures are no real numbers `[n, h, w, c]`, or do not divide into such patches.
+    ValueError: if images are no real numbers `[n, h, w, c]`, or do not divide into such patches.
   """
   checks.count("patch", patch)
-  checks.real("pictures", pictures, "n", "h", "w", "c")
-  n, height, width, channels = pictures.shape
+  checks.real("images", images, "n", "h", "w", "c")
+  n, height, width, channels = images.shape
   if height % patch or width % patch:
-    raise ValueError(f"expected pictures that divide into patches of {patch}, got {height} x {width} pixels")
+    raise ValueError(f"expected images that divide into patches of {patch}, got {height} x {width} pixels")
   rows, columns = height // patch, width // patch
-  cut = pictures.reshape(n, rows, patch, columns, patch, channels)
+  cut = images.reshape(n, rows, patch, columns, patch, channels)
   return cut.swapaxes(2, 3).reshape(n, rows * columns, patch * patch * channels)
 
 
-def pictures_of(patches: AnyArray, patch: int) -> AnyArray:
-  """Square pictures of their patches: `[n, patches, patch^2 c] -> [n, h, h, c]`.
+def unpatchify(patches: AnyArray, patch: int) -> AnyArray:
+  """Square images of their patches: `[n, patches, patch^2 c] -> [n, h, h, c]`.
 
   Raises:
     ValueError: if patches are no real numbers `[n, patches, patch^2 c]`, or not as many as a square has.

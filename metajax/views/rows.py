@@ -15,7 +15,7 @@ IN_CACHE = 2**20  # bytes
 def augment_batch(view: Augmentation, key: Key, inputs: Inputs) -> Inputs:
   """The view of each row `i` of `[n, ...]`, with the key `fold_in(key, i)`.
 
-  On a CPU it takes as many rows at a time as its cache holds, up to five times as fast on larger pictures.
+  On a CPU it takes as many rows at a time as its cache holds, up to five times as fast on larger images.
   """
   leaves = jax.tree.leaves(inputs)
   rows = leaves[0].shape[0]
@@ -31,12 +31,12 @@ def augment_batch(view: Augmentation, key: Key, inputs: Inputs) -> Inputs:
 
 
 def of_batch(view: Augmentation, key: Key, batch: Batch) -> Batch:
-  """The view of each picture of a batch, all with keys of their own; labels stay.
+  """The view of each image of a batch, all with keys of their own; labels stay.
 
   Args:
-    view: `(key, picture) -> picture`.
+    view: `(key, image) -> image`.
     key: of all of them.
-    batch: `Episode`s `[tasks, n, ...]`, `Examples` `[n, ...]`, or any other tree of pictures `[n, ...]`.
+    batch: `Episode`s `[tasks, n, ...]`, `Examples` `[n, ...]`, or any other tree of images `[n, ...]`.
   """
   if isinstance(batch, Episode):
     parts = zip(jax.random.split(key), batch, strict=True)

@@ -21,9 +21,9 @@ class Task(NamedTuple):
   ways: TwoOrMore = 5
   """Classes of a training task."""
   shots: Count = 1
-  """Support pictures of each class in a training task."""
+  """Support images of each class in a training task."""
   queries: Count = 15
-  """Query pictures of each class in a training task."""
+  """Query images of each class in a training task."""
   tasks: Count = 32
   """Training tasks in a step."""
   within_groups: bool = False
@@ -60,7 +60,7 @@ class Tests(NamedTuple):
   test: tuple[str, ...] = ()
   """Settings to test at, such as 5w1s 20w5s; the training setting by default."""
   test_queries: Count = 15
-  """Query pictures of each class in a validation or test task."""
+  """Query images of each class in a validation or test task."""
   test_tasks: TwoOrMore = 1000
   """Test tasks of each setting."""
   curve: Annotated[int, Bounds(0, 1000)] = 0

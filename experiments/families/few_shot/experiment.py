@@ -23,7 +23,7 @@ from metajax.losses import check_fits
 from metajax.mesh import devices_for, for_hosts
 from metajax.types import Batches, Episode, Examples, Learner
 
-LEAST_SIZE = 16  # of pictures that are halved four times
+LEAST_SIZE = 16  # of images that are halved four times
 VALIDATION_SEED = 1  # of the validation tasks, the same for every learner and every run
 PARTS = ("train", "validation", "test")
 Draw = Callable[[Source, int], Batches]  # of a source and a seed
@@ -48,7 +48,7 @@ def few_shot_experiment(
     modes: the ways to use it; the first one chooses the step by validation, and is shown on the run's page.
     optimizer: the outer one; by default Adam with the setup's schedule.
     batches: what to train on; by default episodes.
-    compares: what the run's page shows of each query and support picture, if anything.
+    compares: what the run's page shows of each query and support image, if anything.
 
   Raises:
     ValueError: if flags do not fit each other.
@@ -208,7 +208,7 @@ def check_shapes(learner: Learner, modes: Sequence[EvalMode], setup: Setup):
   """Finds before data are loaded, without compiling, what of a learner of episodes does not fit together.
 
   Raises:
-    ValueError: if devices do not divide the tasks, pictures are too small for its network, or it cannot be tested at a
+    ValueError: if devices do not divide the tasks, images are too small for its network, or it cannot be tested at a
       setting.
   """
   task, size = setup.task, setup.data.size
@@ -223,6 +223,6 @@ def check_shapes(learner: Learner, modes: Sequence[EvalMode], setup: Setup):
 
 
 def _blank(size: int, tasks: int, ways: int, *counts: int) -> Episode:
-  """The shapes of tasks, with so many support and query pictures of each class."""
+  """The shapes of tasks, with so many support and query images of each class."""
   of = lambda *shape: jax.ShapeDtypeStruct((tasks, *shape), jnp.float32)
   return Episode(*(Examples(of(n * ways, size, size, 1), of(n * ways, ways)) for n in counts))

@@ -24,15 +24,15 @@ from metajax.types import Episode, Examples, Learner
 
 FAMILY = 12  # classes of the family whose confusion is shown
 FAMILY_TASKS = 200
-MAP = (15, 20)  # classes, and pictures of each, on the map
+MAP = (15, 20)  # classes, and images of each, on the map
 
 
 class Comparison(NamedTuple):
-  """What a learner says of a query and one support picture, where it compares them.
+  """What a learner says of a query and one support image, where it compares them.
 
   Attributes:
     measure: its name.
-    of_logits: from the logits `[n, support]` of a task in which each support picture is a way of its own.
+    of_logits: from the logits `[n, support]` of a task in which each support image is a way of its own.
     best: "largest" or "smallest".
   """
 
@@ -57,7 +57,7 @@ def draw(
     trained: of which the first seed is shown.
     parts: the data.
     setup: the flags.
-    compares: what is shown of each query and support picture, if anything.
+    compares: what is shown of each query and support image, if anything.
   """
   source, test, state = parts["test"], settings_of(setup)[0], trained.states[0]
   predict = jax.jit(learner.predict)
@@ -97,12 +97,12 @@ def _episodes(source: Source, test, queries, *, seed, tasks):
 
 
 def _comparison(folder, compares, state, predict, episode: Episode, names):
-  """Each support picture is asked for as a way of its own."""
+  """Each support image is asked for as a way of its own."""
   alone = episode.support._replace(labels=np.eye(len(episode.support.labels), dtype=np.float32))
   values = compares.of_logits(predict(state.params, state.state, alone, episode.query.inputs))
   path = folder / "comparison.png"
   comparison_figure(episode, values, path, measure=compares.measure, best=compares.best, names=names)
-  return compares.measure.capitalize(), "Of queries of the first test episode with each picture of its support.", path
+  return compares.measure.capitalize(), "Of queries of the first test episode with each image of its support.", path
 
 
 def _confusion(folder, source: Source, answer, test):
@@ -122,7 +122,7 @@ def _confusion(folder, source: Source, answer, test):
     np.add.at(asked, (np.repeat(truth, ways), np.tile(ids, len(truth))), 1)
   path = folder / "confusion.png"
   firsts = family.images[_firsts(family)]
-  confusion_figure(counts, asked, family.classes, path, pictures=firsts)
+  confusion_figure(counts, asked, family.classes, path, images=firsts)
   named = f"of {group}" if group else "of the test part"
   said = f"{classes} unseen classes {named}, {FAMILY_TASKS} {ways}-way {shots}-shot tasks among them."
   return "Confusion", said, path
@@ -133,12 +133,12 @@ def _map(folder, source: Source, learner: Learner, state):
   # The same classes each time, from all over the part: neighbours in order are often of one alphabet.
   chosen = select_classes(source, np.linspace(0, len(source.classes) - 1, classes).astype(int))
   rows = np.concatenate([np.flatnonzero(chosen.labels == k)[:each] for k in range(classes)])
-  pictures = np.asarray(chosen.images[rows], np.float32) / 255
-  embeddings = jax.jit(learner.embed)(state.params, state.state, pictures)
+  images = np.asarray(chosen.images[rows], np.float32) / 255
+  embeddings = jax.jit(learner.embed)(state.params, state.state, images)
   path = folder / "map.png"
   firsts = chosen.images[_firsts(chosen)]
-  map_figure(np.asarray(embeddings), chosen.labels[rows], chosen.classes, path, pictures=firsts)
-  return "Map of unseen classes", f"Embeddings of {len(rows)} pictures of {classes} unseen classes, by t-SNE.", path
+  map_figure(np.asarray(embeddings), chosen.labels[rows], chosen.classes, path, images=firsts)
+  return "Map of unseen classes", f"Embeddings of {len(rows)} images of {classes} unseen classes, by t-SNE.", path
 
 
 def _sheet(folder, source: Source):
@@ -146,11 +146,11 @@ def _sheet(folder, source: Source):
   rows = _firsts(source)[classes]
   path = folder / "contact_sheet.png"
   contact_sheet_figure(source.images[rows], [source.classes[k] for k in classes], path)
-  return "The data", f"The first picture of {len(classes)} of the {len(source.classes)} training classes.", path
+  return "The data", f"The first image of {len(classes)} of the {len(source.classes)} training classes.", path
 
 
 def _firsts(source: Source) -> np.ndarray:
-  """The row of the first picture of each class."""
+  """The row of the first image of each class."""
   return np.unique(source.labels, return_index=True)[1]
 
 
@@ -159,13 +159,13 @@ def notes(parts: Mapping[str, Source]) -> list:
   train = parts["train"]
   some = np.linspace(0, len(train.labels) - 1, min(2000, len(train.labels))).astype(int)
   mean = np.asarray(train.images[some], np.float32).mean((0, 1, 2)) / 255
-  found = [Swatch(f"mean colour of {len(some):,} training pictures", [float(x) for x in mean])]
-  sizes = [f"{part}: {len(s.classes):,} classes, {len(s.labels):,} pictures" for part, s in parts.items()]
+  found = [Swatch(f"mean colour of {len(some):,} training images", [float(x) for x in mean])]
+  sizes = [f"{part}: {len(s.classes):,} classes, {len(s.labels):,} images" for part, s in parts.items()]
   found.append(("Data", sizes))
   broken, small = left_out(parts.values())
   for what, names in (
-    (f"Left out, as they cannot be read: {counted(len(broken), 'picture')}", broken),
-    (f"Left out, as they have too few pictures: {counted(len(small), 'class', 'classes')}", small),
+    (f"Left out, as they cannot be read: {counted(len(broken), 'image')}", broken),
+    (f"Left out, as they have too few images: {counted(len(small), 'class', 'classes')}", small),
   ):
     if names:
       found.append((what, names))

@@ -46,7 +46,7 @@ class Embedding(NamedTuple):
   filters: Width = 64
   """Channels of each of the network's four layers."""
   downsample: Downsample = "max_pool"
-  """How each layer halves the picture: max-pooling as in the papers, or the convolution's stride."""
+  """How each layer halves the image: max-pooling as in the papers, or the convolution's stride."""
 
 
 class Classifier(NamedTuple):
@@ -73,7 +73,7 @@ def with_linear_head(flags: AdaptedHead, ways: int) -> Classifier:
 
 
 def strided(flags: Adapted | AdaptedHead) -> Network:
-  """Four strided layers, and the mean over what they leave of a picture."""
+  """Four strided layers, and the mean over what they leave of an image."""
   return conv4(flags.filters, downsample="stride", pool="mean", normalisation=flags.normalisation)
 
 
@@ -95,7 +95,7 @@ def distorted(flags: Embedding, learner: Learner) -> tuple[Learner, tuple[str, .
 def in_the_middle(encoder: Network) -> Network:
   """The encoder on characters that were brought to the middle and to one size."""
   view: Callable = centred()  # which draws nothing, so that it is given no key
-  return with_preprocessing(encoder, lambda picture: view(None, picture))
+  return with_preprocessing(encoder, lambda image: view(None, image))
 
 
 def convolution_for(tasks: int | None) -> Convolution:

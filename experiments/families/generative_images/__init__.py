@@ -1,1 +1,1 @@
-"""Generative pre-training on pictures: image GPT and masked autoencoders, their scores and figures."""
+"""Generative pre-training on images: image GPT and masked autoencoders, their scores and figures."""

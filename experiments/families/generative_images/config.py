@@ -1,4 +1,4 @@
-"""Flags of generative pre-training on pictures, in groups."""
+"""Flags of generative pre-training on images, in groups."""
 
 from typing import Annotated, NamedTuple
 
@@ -8,16 +8,16 @@ from metajax.experiment.bounds import ABOVE_0, BELOW_1, Bounds, Depth, Width
 
 
 class Pixels(NamedTuple):
-  """What an image GPT sees of a picture."""
+  """What an image GPT sees of an image."""
 
   colours: Annotated[int, Bounds(2, 2**16)] = 16
   """Colors of the palette, at most: it is learned."""
   pixels: Annotated[int, Bounds(2, 1024)] = 16
-  """Pictures are brought to pixels x pixels."""
+  """Images are brought to pixels x pixels."""
 
 
 class Masking(NamedTuple):
-  """What a masked autoencoder sees of a picture, and its decoder."""
+  """What a masked autoencoder sees of an image, and its decoder."""
 
   patch: Annotated[int, Bounds(1, 4096)] = 4
   """Side of a patch."""

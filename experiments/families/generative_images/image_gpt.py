@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.families.data import ImageData
 from experiments.families.generative_images.config import Pixels, check_not_text
-from experiments.families.generative_images.scores import BATCH, COUNTED, SHOWN, pictures_of_source, records_of
+from experiments.families.generative_images.scores import BATCH, COUNTED, SHOWN, images_of_source, records_of
 from experiments.families.representation.config import Setup
 from experiments.families.representation.data import Parts
 from experiments.families.representation.evaluators import (
@@ -21,7 +21,7 @@ from experiments.families.representation.evaluators import (
   known_and_asked,
   of_curve,
 )
-from experiments.families.representation.experiment import check_pictures, parts_of, representation_experiment
+from experiments.families.representation.experiment import check_images, parts_of, representation_experiment
 from experiments.families.transformers import Sampling, Transformer
 from metajax.data import Source, fit_palette, in_order
 from metajax.evaluate import features, independent_pixels
@@ -29,7 +29,7 @@ from metajax.experiment import Experiment, Record, Trained
 from metajax.experiment.types import Figure
 from metajax.learners import image_gpt, pixel_log_prob, sample
 from metajax.learners.gpt import mean_features
-from metajax.learners.image_gpt import pixel_encoder, read_pictures
+from metajax.learners.image_gpt import pixel_encoder, read_images
 from metajax.mesh import from_first_host
 from metajax.networks import decoder
 from metajax.report import contact_sheet_figure
@@ -41,7 +41,7 @@ NAME = "image gpt"
 
 
 class PixelModel(NamedTuple):
-  """A decoder of pixels, the palette `[colours, channels]` that they are of, the picture's side, and flags."""
+  """A decoder of pixels, the palette `[colours, channels]` that they are of, the image's side, and flags."""
 
   network: Network
   palette: np.ndarray
@@ -52,14 +52,14 @@ class PixelModel(NamedTuple):
 
 
 def image_gpt_experiment(setup: Setup, transformer: Transformer, flags: Pixels, sampling: Sampling) -> Experiment:
-  """An image GPT of a setup's pictures. They are loaded first: the palette is learned from them."""
+  """An image GPT of a setup's images. They are loaded first: the palette is learned from them."""
   sampling.check()
   check_not_text("image_gpt", setup.data)
   colours, pixels = flags
   of_two_colours = decoder(3, transformer.size, pixels**2, **transformer.how)
-  check_pictures(image_gpt(of_two_colours, np.eye(2, 3), pixels).init, setup.data.size)
+  check_images(image_gpt(of_two_colours, np.eye(2, 3), pixels).init, setup.data.size)
   parts = parts_of(setup)
-  learned = lambda: fit_palette(parts().pictures, colours, size=pixels, seed=setup.training.seed).tolist()
+  learned = lambda: fit_palette(parts().images, colours, size=pixels, seed=setup.training.seed).tolist()
   palette = np.array(from_first_host(learned), np.float32)
   network = decoder(len(palette) + 1, transformer.size, pixels**2, **transformer.how)
   model = PixelModel(network, palette, pixels, transformer, sampling, setup.data)
@@ -77,11 +77,11 @@ def image_gpt_experiment(setup: Setup, transformer: Transformer, flags: Pixels, 
 
 
 def _best_layer(model: PixelModel, states: Sequence[TrainState], parts: Parts) -> Learner:
-  """The learner with the features of the layer that tell validation pictures apart best."""
+  """The learner with the features of the layer that tell validation images apart best."""
   found = np.mean([_by_layers(model, state, parts) for state in states], 0)
   best = int(found.argmax())
   said = ", ".join(f"{layer}: {accuracy:.1f}" for layer, accuracy in enumerate(found))
-  print(f"nearest neighbours on validation pictures by the features of each layer: {said}")
+  print(f"nearest neighbours on validation images by the features of each layer: {said}")
   return image_gpt(model.network, model.palette, model.pixels, layer=best)
 
 
@@ -94,10 +94,10 @@ def _by_layers(model: PixelModel, state: TrainState, parts: Parts) -> list[float
   return [accuracy_of_neighbours(*(of_layer(x, i) for x in (known, asked))) for i in range(layers)]
 
 
-def _embed_layers(model: PixelModel, params, state, pictures):
+def _embed_layers(model: PixelModel, params, state, images):
   """The features of all layers, one after the other."""
-  tokens, decoded, _ = read_pictures(
-    model.network, params["encoder"], state["encoder"], pictures, model.pixels, train=False
+  tokens, decoded, _ = read_images(
+    model.network, params["encoder"], state["encoder"], images, model.pixels, train=False
   )
   return jnp.concatenate([mean_features(layer, jnp.ones(tokens.shape)) for layer in decoded.layers], -1)
 
@@ -107,7 +107,7 @@ def _likelihood(model: PixelModel, parts: Callable[[], Parts], trained: Trained,
   network, palette, pixels, *_, data = model
   of, test = pixel_log_prob(network, pixels), parts().test
   own = [_bits_of_pixels(of, state, test) for state in trained.states]
-  few = first(parts().pictures, COUNTED)
+  few = first(parts().images, COUNTED)
   tokens = [_tokens(part, palette, pixels) for part in (few, parts().validation, test)]
   alone = -independent_pixels(*tokens, len(palette)).log_prob.mean(-1) / np.log(2)
   print(f"\nwhat the next of {pixels} x {pixels} pixels is, of {len(palette)} colours, on what was not trained on")
@@ -117,18 +117,18 @@ def _likelihood(model: PixelModel, parts: Callable[[], Parts], trained: Trained,
 
 
 def _bits_of_pixels(of: Callable, state: TrainState, test: Source) -> np.ndarray:
-  """The mean bits of a pixel of each test picture."""
+  """The mean bits of a pixel of each test image."""
   found = features(of, state.params, state.state, in_order(test, batch_size=BATCH)).inputs
   return -found.mean(-1) / np.log(2)
 
 
 def _tokens(source: Source, palette, pixels: int) -> np.ndarray:
-  found = jax.jit(lambda pictures: quantized(pictures, palette, pixels))
+  found = jax.jit(lambda images: quantized(images, palette, pixels))
   return np.concatenate([found(batch.inputs) for batch in in_order(source, batch_size=2048)()])
 
 
 def _draw(model: PixelModel, folder: Path, trained: Trained, parts: Parts) -> list[Figure]:
-  """Samples, and halves of test pictures gone on with."""
+  """Samples, and halves of test images gone on with."""
   network, palette, pixels, _, sampling, _ = model
   params, state = trained.states[0].params["encoder"], trained.states[0].state["encoder"]
   how: dict[str, Any] = sampling._asdict() | {"tokens": len(palette)}
@@ -139,15 +139,15 @@ def _draw(model: PixelModel, folder: Path, trained: Trained, parts: Parts) -> li
   start = jnp.full((4 * SHOWN, 1), len(palette), jnp.int32)
   drawn = coloured(go_on(jax.random.key(0), start)[:, 1:], state["palette"])
   contact_sheet_figure(np.asarray(drawn), ["sample"] * len(drawn), folder / "samples.png")
-  whole = quantized(pictures_of_source(first(parts.test, SHOWN)), state["palette"], pixels)
+  whole = quantized(images_of_source(first(parts.test, SHOWN)), state["palette"], pixels)
   half = jnp.concatenate([start[:SHOWN], whole[:, : pixels**2 // 2]], 1)
   rows = [whole, _blank(whole, palette), *(go_on(jax.random.key(i), half)[:, 1:] for i in range(1, 4))]
-  names = ["picture", "its upper half", *["gone on with"] * 3]
+  names = ["image", "its upper half", *["gone on with"] * 3]
   shown = np.concatenate([np.asarray(coloured(row, state["palette"])) for row in rows])
   contact_sheet_figure(shown, [name for name in names for _ in range(SHOWN)], folder / "halves.png")
   return [
-    ("Samples", f"Pictures drawn pixel by pixel; {sampling.said}.", folder / "samples.png"),
-    ("Halves gone on with", "Pictures that were not trained on, as the palette has them, their upper half, and what "
+    ("Samples", f"Images drawn pixel by pixel; {sampling.said}.", folder / "samples.png"),
+    ("Halves gone on with", "Images that were not trained on, as the palette has them, their upper half, and what "
      "may follow it.", folder / "halves.png"),
   ]  # fmt: skip
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from experiments.families.data import ImageData
 from experiments.families.generative_images.config import Masking, check_not_text
-from experiments.families.generative_images.scores import BATCH, COUNTED, SHOWN, pictures_of_source, records_of
+from experiments.families.generative_images.scores import BATCH, COUNTED, SHOWN, images_of_source, records_of
 from experiments.families.representation.config import Setup
 from experiments.families.representation.data import Parts
 from experiments.families.representation.evaluators import first
-from experiments.families.representation.experiment import check_pictures, parts_of, representation_experiment
+from experiments.families.representation.experiment import check_images, parts_of, representation_experiment
 from experiments.families.transformers import Transformer
 from metajax.data import in_order
 from metajax.experiment import Experiment, Record, Trained
@@ -30,7 +30,7 @@ from metajax.networks.linen.transformer import Size
 from metajax.report import contact_sheet_figure
 from metajax.types import Learner, Network
 from metajax.views.image import random_resized_crop
-from metajax.views.patches import patchify, pictures_of
+from metajax.views.patches import patchify, unpatchify
 
 TEST_SEED = 7  # of what is hidden
 NAME = "masked autoencoder"
@@ -46,9 +46,9 @@ class Towers(NamedTuple):
 
 
 def masked_experiment(setup: Setup, transformer: Transformer, flags: Masking) -> Experiment:
-  """A masked autoencoder of a setup's pictures, whose channels its decoder is made for."""
+  """A masked autoencoder of a setup's images, whose channels its decoder is made for."""
   check_not_text("mae", setup.data)
-  check_pictures(towers_of(transformer, flags, 3).learner.init, setup.data.size)
+  check_images(towers_of(transformer, flags, 3).learner.init, setup.data.size)
   parts = parts_of(setup)
   towers = towers_of(transformer, flags, parts().unlabelled.images.shape[-1])
   run = jax.jit(reconstruct(towers.encoder, towers.light, flags.patch, masked=flags.masked))
@@ -66,7 +66,7 @@ def masked_experiment(setup: Setup, transformer: Transformer, flags: Masking) ->
 
 
 def towers_of(transformer: Transformer, flags: Masking, channels: int) -> Towers:
-  """The networks for pictures of so many channels, and their learner."""
+  """The networks for images of so many channels, and their learner."""
   how: dict[str, Any] = {"positions": "sine_cosine", **transformer.how}
   encoder = vision_transformer(transformer.size, flags.patch, pool="none", **how)
   heads = math.gcd(flags.decoder_width, max(1, flags.decoder_width // 32))
@@ -88,9 +88,9 @@ def _scores(
 
 
 def _errors(run: Callable, trained: Trained, parts: Parts, flags: Masking) -> dict[str, list[np.ndarray]]:
-  """`{name: the mean squared error of each test picture, a list for each seed}` over the patches that were hidden."""
+  """`{name: the mean squared error of each test image, a list for each seed}` over the patches that were hidden."""
   units = normalised_patches if flags.normalise else lambda patches: patches
-  typical = np.mean(units(patchify(pictures_of_source(first(parts.pictures, COUNTED)), flags.patch)), 0)
+  typical = np.mean(units(patchify(images_of_source(first(parts.images, COUNTED)), flags.patch)), 0)
   found = {NAME: [], MEAN_PATCH: [], MEAN_SEEN: []}
   keys = jax.random.split(jax.random.key(TEST_SEED), -(-len(parts.test.labels) // BATCH))
   for state in trained.states:
@@ -112,18 +112,18 @@ def _errors(run: Callable, trained: Trained, parts: Parts, flags: Masking) -> di
 
 
 def _draw(run: Callable, flags: Masking, folder: Path, trained: Trained, parts: Parts) -> list[Figure]:
-  """Test pictures, what is seen of them, and what is made of it."""
-  patch, pictures, state = flags.patch, pictures_of_source(first(parts.test, SHOWN)), trained.states[0]
-  made, unseen = map(to_host, run(state.params, state.state, jax.random.key(TEST_SEED), pictures))
-  given = patchify(pictures, patch)
+  """Test images, what is seen of them, and what is made of it."""
+  patch, images, state = flags.patch, images_of_source(first(parts.test, SHOWN)), trained.states[0]
+  made, unseen = map(to_host, run(state.params, state.state, jax.random.key(TEST_SEED), images))
+  given = patchify(images, patch)
   if flags.normalise:
     mean, deviation = patch_statistics(given)
     made = made * deviation + mean
   seen = jnp.where(unseen[..., None], 0.5, given)
-  rows = [pictures, pictures_of(seen, patch), pictures_of(jnp.where(unseen[..., None], made, given), patch)]
-  names, path = ["picture", "what is seen", "reconstruction"], folder / "reconstructions.png"
+  rows = [images, unpatchify(seen, patch), unpatchify(jnp.where(unseen[..., None], made, given), patch)]
+  names, path = ["image", "what is seen", "reconstruction"], folder / "reconstructions.png"
   shown = np.clip(np.concatenate([np.asarray(row) for row in rows]), 0, 1)
   contact_sheet_figure(shown, [name for name in names for _ in range(SHOWN)], path)
   own = " Each hidden patch is shown with its true mean and contrast, which the network is not asked for."
-  said = f"Pictures that were not trained on, and what is made of a part of them.{own * flags.normalise}"
+  said = f"Images that were not trained on, and what is made of a part of them.{own * flags.normalise}"
   return [("Reconstructions", said, path)]

@@ -1,4 +1,4 @@
-"""Scores of each picture, and baselines of them: records, and what is printed."""
+"""Scores of each image, and baselines of them: records, and what is printed."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,9 +11,9 @@ from metajax.data import Source
 from metajax.evaluate import over_seeds, summarise
 from metajax.experiment import Record, Trained
 
-BATCH = 128  # pictures whose likelihood is asked for at once
-COUNTED = 20000  # pictures that baselines count
-SHOWN = 8  # pictures of a figure
+BATCH = 128  # images whose likelihood is asked for at once
+COUNTED = 20000  # images that baselines count
+SHOWN = 8  # images of a figure
 
 
 def records_of(
@@ -25,12 +25,12 @@ def records_of(
   trained: Trained,
   **chance: float,
 ) -> list[Record]:
-  """The records of a score of each picture, and of baselines, and what is printed of them.
+  """The records of a score of each image, and of baselines, and what is printed of them.
 
   Args:
     measure: what was measured.
     of: what of, in the title of the records' table.
-    rows: `{name: the score of each picture, for each seed}`: the learner first, baselines after it.
+    rows: `{name: the score of each image, for each seed}`: the learner first, baselines after it.
     parts: the data.
     data: which they are.
     trained: how the learner was trained.
@@ -47,10 +47,10 @@ def records_of(
   own, *others = rows.values()
   for name, values in zip(list(rows)[1:], others, strict=True):
     gain = summarise(np.mean([values[0] - one for one in own], 0))
-    print(f"  lower than {name} by {gain:.3f}, picture by picture")
+    print(f"  lower than {name} by {gain:.3f}, image by image")
   return measured
 
 
-def pictures_of_source(source: Source) -> np.ndarray:
-  """Its pictures, in [0, 1]."""
+def images_of_source(source: Source) -> np.ndarray:
+  """Its images, in [0, 1]."""
   return np.asarray(source.images[:], np.float32) / 255

@@ -1,1 +1,1 @@
-"""Pictures and their texts: what a CLIP learns from, names, finds and is probed on."""
+"""Images and their texts: what a CLIP learns from, names, finds and is probed on."""

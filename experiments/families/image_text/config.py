@@ -44,7 +44,7 @@ class Clip(NamedTuple):
   loss: Loss = "info_nce"
   """info_nce, or siglip."""
   augment: Literal["auto", "none", "crop", "affine"] = "auto"
-  """The pictures; by default distortions for glyphs, crops for the rest."""
+  """The images; by default distortions for glyphs, crops for the rest."""
   chunk: Annotated[int | None, *Count.__metadata__] = None
   """Rows that a tower without batch statistics computes at once; by default all."""
   permuted: bool = False

@@ -1,11 +1,11 @@
-"""The data of CLIP experiments: pictures with captions to learn from, and what is apart to test the transfer on."""
+"""The data of CLIP experiments: images with captions to learn from, and what is apart to test the transfer on."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from experiments.families import data as images
+from experiments.families import data as image_data
 from experiments.families.data import ImageData
 from experiments.families.representation.data import OF_UNSEEN, Parts
 from metajax.data import NoSuchSplit, Source, load_captioned, select_classes, select_rows, split_within_classes
@@ -28,13 +28,13 @@ CATEGORIES = {  # what the emoji's categories hold, in sentences
 
 
 class Test(NamedTuple):
-  """Pictures that were not trained on.
+  """Images that were not trained on.
 
   Attributes:
     name: of the test.
-    source: its pictures.
-    kind: "names": each picture's class is to be found by its name; "groups": its class's group by a description;
-      "captions": a picture by its captions and the other way round.
+    source: its images.
+    kind: "names": each image's class is to be found by its name; "groups": its class's group by a description;
+      "captions": an image by its captions and the other way round.
   """
 
   name: str
@@ -46,9 +46,9 @@ class Data(NamedTuple):
   """What there is to learn from and to be judged by.
 
   Attributes:
-    train: pictures with captions.
+    train: images with captions.
     tests: the first is the one whose curve is drawn.
-    probes: labelled pictures of other classes for probes and few-shot tasks of the picture tower, or None.
+    probes: labelled images of other classes for probes and few-shot tasks of the image tower, or None.
   """
 
   train: Source
@@ -60,7 +60,7 @@ def load_data(s: ImageData, permuted: bool, seed: int) -> Data:
   """What there is to learn from and to be judged by.
 
   Args:
-    s: which pictures.
+    s: which images.
     permuted: whether each class has the captions of another.
     seed: of that order.
 
@@ -76,10 +76,10 @@ def load_data(s: ImageData, permuted: bool, seed: int) -> Data:
 
 def describe(s: ImageData, found: Data, permuted: bool):
   """Prints what there is."""
-  count = lambda source: f"{len(source.labels):,} pictures of {len(source.classes):,} classes"
+  count = lambda source: f"{len(source.labels):,} images of {len(source.classes):,} classes"
   print(f"{printable(s.data)}: {count(found.train)} to learn from{', with captions of others' * permuted}; held out: "
         + "; ".join(f"{test.name}, {count(test.source)}" for test in found.tests))  # fmt: skip
-  images.tell_left_out(s, found.train, *(test.source for test in found.tests))
+  image_data.tell_left_out(s, found.train, *(test.source for test in found.tests))
 
 
 def held_out_combinations(names: Sequence[str], most: int = HELD_OUT, seed: int = 0) -> list[int]:
@@ -101,11 +101,11 @@ def held_out_combinations(names: Sequence[str], most: int = HELD_OUT, seed: int 
 
 
 def _glyphs(s) -> Data:
-  letters = images.load_part(s, "train")
+  letters = image_data.load_part(s, "train")
   held = held_out_combinations([names[0] for names in letters.captions])
   of_held, of_family = np.isin(letters.labels, held), np.array(letters.styles) == FAMILY
   part = lambda where: _present(select_rows(letters, np.flatnonzero(where)))
-  other = images.load_part(s, "test")
+  other = image_data.load_part(s, "test")
   probes = Parts(letters, *split_within_classes(other, OF_UNSEEN, seed=0), unseen=True, episodes=other)
   tests = (
     Test("unseen combinations", part(of_held & ~of_family), "names"),
@@ -126,5 +126,5 @@ def _captioned(s) -> Data:
 
 
 def _present(source: Source) -> Source:
-  """The classes that have a picture."""
+  """The classes that have an image."""
   return select_classes(source, np.unique(source.labels))

@@ -1,4 +1,4 @@
-"""What a CLIP can do with pictures that it was not trained on: name them, find them, be probed."""
+"""What a CLIP can do with images that it was not trained on: name them, find them, be probed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,12 +19,12 @@ from metajax.mesh import own_share
 from metajax.train import TrainState, start
 from metajax.types import Learner, Network, Params, State
 
-BATCH = 256  # pictures or texts embedded at once
-TEMPLATES = {"names": ("{}",), "groups": ("{}", "a picture of {}", "this is {}")}
+BATCH = 256  # images or texts embedded at once
+TEMPLATES = {"names": ("{}",), "groups": ("{}", "an image of {}", "this is {}")}
 
 
 def named(learner: Learner, params: Params, state: State, test: Test, tokenize: Callable) -> ZeroShot:
-  """Zero-shot classification of a test's pictures by the names of their classes or groups."""
+  """Zero-shot classification of a test's images by the names of their classes or groups."""
   source, names, labels = test.source, [texts[0] for texts in test.source.captions], test.source.labels
   if test.kind == "groups":
     groups = sorted(set(source.groups))
@@ -39,14 +39,14 @@ def named(learner: Learner, params: Params, state: State, test: Test, tokenize: 
 def found(
   learner: Learner, params: Params, state: State, test: Test, tokenize: Callable, captions: int | None = None
 ) -> dict[str, dict]:
-  """Retrieval of a test's pictures and captions, of each picture's first `captions` ones."""
-  pictures = features(learner.embed, params, state, in_order(test.source, batch_size=BATCH))
+  """Retrieval of a test's images and captions, of each image's first `captions` ones."""
+  images = features(learner.embed, params, state, in_order(test.source, batch_size=BATCH))
   texts = [(i, text) for i, own in enumerate(test.source.captions) for text in own[:captions]]
   owner = np.array([i for i, _ in texts])
   tokens = tokenize([text for _, text in texts])
   embedded = class_embeddings(learner.embed, params, state, tokens, np.arange(len(texts)))
-  order = np.argsort(pictures.labels)
-  return retrieval(pictures.inputs[order], embedded, owner)
+  order = np.argsort(images.labels)
+  return retrieval(images.inputs[order], embedded, owner)
 
 
 class Transfer(NamedTuple):
@@ -57,7 +57,7 @@ class Transfer(NamedTuple):
     variant: what sets it apart from a plain CLIP.
     data: `() -> Data`.
     tokenize: texts to tokens.
-    encoder: of pictures, before its projection.
+    encoder: of images, before its projection.
     setup: the flags that all have.
     optimizer: of the training, for the network as it started.
   """
@@ -106,7 +106,7 @@ def _scores(learner, params, state, test, tokenize) -> dict:
     several = len(set(map(len, test.source.captions))) == 1
     ways = found(learner, params, state, test, tokenize, None if several else 1)
     number = len(test.source.classes)
-    chance = lambda k: 100 * k / number  # also of a picture's texts, but for the second digit
+    chance = lambda k: 100 * k / number  # also of an image's texts, but for the second digit
     return {f"{way}_at_{k}": (score, chance(k)) for way, scores in ways.items() for k, score in scores.items()}
   result = named(learner, params, state, test, tokenize)
   classes = len(result.per_class)
@@ -121,7 +121,7 @@ def _record(name, variant, test, what, score, chance, data, seeds, said) -> Reco
 
 
 def by_pixels(data: Data, images: ImageData, trained: Trained) -> list[Record]:
-  """The records of naming pictures by comparing their pixels, and what is printed of them."""
+  """The records of naming images by comparing their pixels, and what is printed of them."""
   measured = []
   for test in (test for test in data.tests if test.kind == "names"):
     score, chance = summarise(100.0 * nearest_names(data.train, test.source)), 100 / len(test.source.classes)
@@ -132,7 +132,7 @@ def by_pixels(data: Data, images: ImageData, trained: Trained) -> list[Record]:
 
 
 def nearest_names(known: Source, asked: Source) -> np.ndarray:
-  """How often each picture is named rightly by the nearest known one: the name with the most words of that one's.
+  """How often each image is named rightly by the nearest known one: the name with the most words of that one's.
 
   Pixels cannot name what was never seen; this is how far comparing them goes. Of equal names any: 0 to 1, `[n]`.
   """

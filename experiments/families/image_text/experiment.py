@@ -28,7 +28,7 @@ from metajax.views.image import affine, random_resized_crop
 
 
 def clip_experiment(setup: Setup, model: Clip) -> Experiment:
-  """A CLIP of a setup's pictures and captions.
+  """A CLIP of a setup's images and captions.
 
   Raises:
     ValueError: if flags do not fit each other.
@@ -68,11 +68,11 @@ def clip_experiment(setup: Setup, model: Clip) -> Experiment:
 def learner_of(model: Clip, images: ImageData, vocabulary: int) -> Learner:
   """The learner, for so many tokens."""
   outputs, (width, layers, _, length) = model.outputs, model.text
-  picture = with_head(encoder_of(model.encoder), linear(outputs))
+  image = with_head(encoder_of(model.encoder), linear(outputs))
   text = text_transformer(vocabulary, Size(width, layers, max(1, width // 64)), length, outputs=outputs)
   if model.chunk is not None:
-    picture, text = chunked(picture, model.chunk), chunked(text, model.chunk)
-  return clip(picture, text, model.loss, view=_view(model, images))
+    image, text = chunked(image, model.chunk), chunked(text, model.chunk)
+  return clip(image, text, model.loss, view=_view(model, images))
 
 
 def optimizer_of(setup: Setup) -> optax.GradientTransformation:
@@ -93,9 +93,9 @@ def _check(setup: Setup, model: Clip):
   size, chunk = setup.outer.batch_size, model.chunk
   if chunk is not None and (size % min(chunk, size) or chunk % devices_for(size, setup.training.devices)):
     raise ValueError(f"expected a --chunk that divides the --batch-size and that --devices divide, got {chunk}")
-  pictures = jax.ShapeDtypeStruct((2, setup.data.size, setup.data.size, 3), jnp.float32)
+  images = jax.ShapeDtypeStruct((2, setup.data.size, setup.data.size, 3), jnp.float32)
   texts = jax.ShapeDtypeStruct((2, model.text.length), jnp.int32)
-  jax.eval_shape(learner_of(model, setup.data, model.text.vocabulary).init, jax.random.key(0), Pair(pictures, texts))
+  jax.eval_shape(learner_of(model, setup.data, model.text.vocabulary).init, jax.random.key(0), Pair(images, texts))
 
 
 def _validation(learner: Learner, params, state, test, tokenize: Callable) -> float:
@@ -109,7 +109,7 @@ def _validation(learner: Learner, params, state, test, tokenize: Callable) -> fl
 
 
 def _view(model: Clip, images: ImageData):
-  """What is seen of a picture while training."""
+  """What is seen of an image while training."""
   augment = model.augment
   chosen = augment if augment != "auto" else "affine" if images.data == "glyphs" else "crop"
   views = {"none": None, "crop": random_resized_crop(area=(0.5, 1.0)), "affine": affine(5.0, 0.1, (0.9, 1.1), 0.05)}

@@ -1,4 +1,4 @@
-"""The figures of a CLIP run: pictures with their nearest captions, the similarity matrix."""
+"""The figures of a CLIP run: images with their nearest captions, the similarity matrix."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,16 +11,16 @@ from metajax.experiment import Trained
 from metajax.experiment.types import Figure
 from metajax.report import contact_sheet_figure, similarity_figure
 
-SHOWN, OF_MATRIX = 24, 16  # pictures
+SHOWN, OF_MATRIX = 24, 16  # images
 
 
 def draw(folder: Path, trained: Trained, source: Source, tokenize: Callable) -> list[Figure]:
-  """Draws pictures that were not trained on, by the first seed's network.
+  """Draws images that were not trained on, by the first seed's network.
 
   Args:
     folder: of the figures.
     trained: of which the first seed is shown.
-    source: the pictures, with captions.
+    source: the images, with captions.
     tokenize: texts to tokens.
   """
   learner, (params, state, *_) = trained.learner, trained.states[0]
@@ -42,7 +42,7 @@ def draw(folder: Path, trained: Trained, source: Source, tokenize: Callable) -> 
   return [
     (
       "Nearest captions",
-      f"Pictures that were not trained on, and the nearest caption {among}.",
+      f"Images that were not trained on, and the nearest caption {among}.",
       folder / "nearest.png",
     ),
     (

@@ -57,7 +57,7 @@ def counts(rows: np.ndarray) -> np.ndarray:
 
 
 def _independent(groups, of_text: np.ndarray) -> np.ndarray:
-  """For each row the number of what intervals are over: the picture that it is of; of one text, some rows together."""
+  """For each row the number of what intervals are over: the image that it is of; of one text, some rows together."""
   if len(groups) == 1:
     return np.arange(len(of_text)) // max(1, min(TOGETHER, len(of_text) // 2))
   return np.repeat(np.arange(len(groups)), [len(group) for group in groups])[of_text]

@@ -62,7 +62,7 @@ class Likelihood(NamedTuple):
   def _of(self, tokenizer) -> str:
     """What is foretold, in the title of the records' table."""
     in_parts = is_text_file(self.data.data)
-    things = "rows of a text, several together" if in_parts else "pictures' captions or names"
+    things = "rows of a text, several together" if in_parts else "images' captions or names"
     return f"{things}, in tokens of a vocabulary of {tokenizer.vocabulary:,}"
 
 

@@ -21,13 +21,13 @@ from metajax.data.video.recordings import CLIPS
 from metajax.experiment.bounds import ABOVE_0, Bounds, Count
 
 LATER = 0.6  # of one's only clips: what comes after is asked about
-LEAST = 10  # pictures of a class that is probed
+LEAST = 10  # images of a class that is probed
 DEALT = (0, 0, 0, 1, 2)  # moments one after another: to probe with, to choose by, to test on
 LOUDNESSES = ("silent", "soft", "middling", "loud")
 
 
 class ClipFlags(NamedTuple):
-  """Flags of data that are clips, or pictures with sounds."""
+  """Flags of data that are clips, or images with sounds."""
 
   window: Count = 4
   """Frames of a moment, whose sound is or is not heard."""
@@ -116,8 +116,8 @@ def _earlier_and_later(whole: Recordings, clips: ClipFlags, sound: bool) -> Part
   three = []
   for part in range(3):
     frames = np.isin(blocks, np.flatnonzero(np.array(DEALT) == part))
-    pictures, labels = whole.images[:, frames].reshape(-1, *whole.images.shape[2:]), ranks[:, frames].reshape(-1)
-    three.append(from_arrays(pictures, labels, classes=LOUDNESSES))
+    images, labels = whole.images[:, frames].reshape(-1, *whole.images.shape[2:]), ranks[:, frames].reshape(-1)
+    three.append(from_arrays(images, labels, classes=LOUDNESSES))
   if not sound:
     train, test = (one._replace(sounds=None, sample_rate=0) for one in (train, test))
   probed, validation, asked = three
@@ -143,10 +143,10 @@ def _of_factor(train: Recordings, test: Recordings, label: str, tests, queries: 
 
 
 def _often(source: Source, least: int, label: str) -> Source:
-  """The classes that have as many pictures, two at least."""
+  """The classes that have as many images, two at least."""
   many = np.flatnonzero(np.bincount(source.labels, minlength=len(source.classes)) >= least)
   if len(many) < 2:
-    raise ValueError(f"expected two values of {label!r} with {least} pictures at least to probe for, got {len(many)}")
+    raise ValueError(f"expected two values of {label!r} with {least} images at least to probe for, got {len(many)}")
   return select_classes(source, many)
 
 
@@ -155,7 +155,7 @@ def _for_tasks(source: Source, tests, queries: int) -> Source | None:
   ways, shots = (max(values) for values in zip(*tests, strict=True))
   many = np.flatnonzero(np.bincount(source.labels, minlength=len(source.classes)) >= shots + queries)
   if len(many) < ways:
-    print(f"no few-shot tasks: {len(many)} classes have {shots + queries} pictures, and tasks have {ways} ways")
+    print(f"no few-shot tasks: {len(many)} classes have {shots + queries} images, and tasks have {ways} ways")
     return None
   return select_classes(source, many)
 
@@ -166,7 +166,7 @@ def _only(part: Recordings, label, known) -> Recordings:
 
 
 def _frames(part: Recordings, label: str, frames: list[int], known=None) -> Source:
-  """Some frames of every clip, or the pictures, labelled with a factor."""
+  """Some frames of every clip, or the images, labelled with a factor."""
   images, values = part.images, part.factors[label]
   if images.ndim == CLIPS:
     images = images[:, frames].reshape(-1, *images.shape[2:])

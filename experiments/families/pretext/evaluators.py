@@ -1,4 +1,4 @@
-"""How well a network answers what its pretext task asks of pictures that it has not seen, and what it answered."""
+"""How well a network answers what its pretext task asks of images that it has not seen, and what it answered."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from metajax.mesh import replicate, shard_padded, share, to_host
 from metajax.report import asked_figure
 from metajax.shards import host_slice
 
-BATCH = 256  # asked at once: negatives are of other pictures of a batch
+BATCH = 256  # asked at once: negatives are of other images of a batch
 SHOWN = 12  # questions on a page
 TEST_SEED = 7  # of what is asked
 
@@ -78,7 +78,7 @@ class PretextAccuracy(NamedTuple):
     questions: `parts -> [Question]`.
     answer: `(params, state, inputs) -> logits`.
     parts: `() -> Parts`.
-    data: which pictures.
+    data: which images.
   """
 
   name: str
@@ -111,7 +111,7 @@ def figure(question: Question, answer: Callable, trained: tuple, names: Sequence
     answer: of the network.
     trained: its params and state.
     names: of the task's classes.
-    show: `(inputs of a task) -> pictures [n, h, w, c]`.
+    show: `(inputs of a task) -> images [n, h, w, c]`.
     path: of the figure.
   """
   count = len(question.source.images)
@@ -120,9 +120,9 @@ def figure(question: Question, answer: Callable, trained: tuple, names: Sequence
   some = select_recordings(source, rows) if isinstance(source, Recordings) else select_rows(source, rows)
   asked = question.task(jax.random.key(TEST_SEED), next(_in_order(some, len(rows))()))
   sure = np.asarray(jax.nn.softmax(answer(*trained, asked.inputs)))[:SHOWN]
-  pictures = show(jax.tree.map(lambda x: np.asarray(x[:SHOWN]), asked.inputs))
+  images = show(jax.tree.map(lambda x: np.asarray(x[:SHOWN]), asked.inputs))
   truth, said = ([names[k] for k in np.argmax(x, -1)] for x in (asked.labels[:SHOWN], sure))
-  asked_figure(pictures, truth, said, path, sureness=sure.max(-1))
+  asked_figure(images, truth, said, path, sureness=sure.max(-1))
 
 
 def _right(answer, params, state, asked):

@@ -1,11 +1,11 @@
-"""Questions of pretext tasks as pictures: tiles, frames and pairs side by side, sounds as spectrograms."""
+"""Questions of pretext tasks as images: tiles, frames and pairs side by side, sounds as spectrograms."""
 
 import numpy as np
 
 from metajax.views.audio import log_mel
 
 BETWEEN = 2  # pixels
-PAPER = 0.5  # grey on pictures of ink at 1 as well, which are shown the other way round
+PAPER = 0.5  # grey on images of ink at 1 as well, which are shown the other way round
 
 
 def montage(parts: np.ndarray, columns: int | None = None) -> np.ndarray:
@@ -21,11 +21,11 @@ def montage(parts: np.ndarray, columns: int | None = None) -> np.ndarray:
   return shown
 
 
-def in_range(pictures: np.ndarray) -> np.ndarray:
-  """Pictures `[n, h, w, c]`; one with values out of [0, 1] from its least to its greatest one."""
-  low, high = (reduce(pictures, axis=(1, 2, 3), keepdims=True) for reduce in (np.min, np.max))
+def in_range(images: np.ndarray) -> np.ndarray:
+  """Images `[n, h, w, c]`; one with values out of [0, 1] from its least to its greatest one."""
+  low, high = (reduce(images, axis=(1, 2, 3), keepdims=True) for reduce in (np.min, np.max))
   beyond = (low < 0) | (high > 1)
-  return np.where(beyond, (pictures - low) / np.maximum(high - low, 1e-6), pictures)
+  return np.where(beyond, (images - low) / np.maximum(high - low, 1e-6), images)
 
 
 def with_spectrograms(inputs: dict, rate: int) -> np.ndarray:

@@ -34,8 +34,8 @@ from metajax.views import augment_batch
 from metajax.views.audio import log_mel
 from metajax.views.image import colour_jitter, random_resized_crop
 
-PICTURE = 3  # axes of a picture
-OfPictures = Literal["rotation", "transformation", "relative_patch", "jigsaw"]
+IMAGE = 3  # axes of an image
+OfImages = Literal["rotation", "transformation", "relative_patch", "jigsaw"]
 OfClips = Literal["shuffle_and_learn", "order_prediction", "audio_visual"]
 
 
@@ -43,7 +43,7 @@ QUESTIONS = 2000  # about sounds, at least; of few examples, several about each
 
 
 class Tiles(NamedTuple):
-  """Flags of tasks about tiles of a picture."""
+  """Flags of tasks about tiles of an image."""
 
   permutations: Annotated[int, Bounds(2, 2000)] = 24
   """Orders of tiles that jigsaw tells apart."""
@@ -61,10 +61,10 @@ class Asked(NamedTuple):
   Attributes:
     task: `(key, batch) -> Examples`.
     classes: the names of its labels.
-    show: `(inputs) -> pictures [n, h, w, c]`.
-    prepare: an encoder of pictures as the task needs it: a Network, or one for each of its inputs' names.
+    show: `(inputs) -> images [n, h, w, c]`.
+    prepare: an encoder of images as the task needs it: a Network, or one for each of its inputs' names.
     questions: `(parts) -> [Question]`, the task itself first.
-    look: how its encoder looks at a whole picture.
+    look: how its encoder looks at a whole image.
   """
 
   task: Callable
@@ -72,15 +72,15 @@ class Asked(NamedTuple):
   show: Callable
   prepare: Callable
   questions: Callable
-  look: Callable = lambda pictures: pictures
+  look: Callable = lambda images: images
 
 
 def of_crops(task: Callable) -> Callable:
-  """The same questions about random crops of half of a picture at least, or of all frames of a clip alike."""
+  """The same questions about random crops of half of an image at least, or of all frames of a clip alike."""
   crop = random_resized_crop(area=(0.5, 1.0))
 
   def view(key, seen):
-    return jax.vmap(lambda frame: crop(key, frame))(seen) if seen.ndim > PICTURE else crop(key, seen)
+    return jax.vmap(lambda frame: crop(key, frame))(seen) if seen.ndim > IMAGE else crop(key, seen)
 
   def asked(key, batch):
     key, view_key = jax.random.split(key)
@@ -91,21 +91,21 @@ def of_crops(task: Callable) -> Callable:
   return asked
 
 
-def asked_of_pictures(name: OfPictures, tiles: Tiles) -> Asked:
-  """A task of pictures by its name.
+def asked_of_images(name: OfImages, tiles: Tiles) -> Asked:
+  """A task of images by its name.
 
   Raises:
     ValueError: as the task.
   """
   same = lambda encoder: encoder
   if name == "rotation":
-    return _alone(rotation(), tuple(f"{90 * turn} degrees" for turn in range(4)), lambda pictures: pictures, same)
+    return _alone(rotation(), tuple(f"{90 * turn} degrees" for turn in range(4)), lambda images: images, same)
   if name == "transformation":
     crop, colour = random_resized_crop(area=(0.3, 0.8), aspect=(1, 1)), colour_jitter()
     return _alone(transformation(crop, colour), RELATIONS, montage, same)
   permutations, grid, gap, jitter = tiles
   where = {"gap": gap, "jitter": jitter}
-  # The encoder itself makes each tile even, those of the task and those of the pictures that it embeds.
+  # The encoder itself makes each tile even, those of the task and those of the images that it embeds.
   even = lambda encoder: with_preprocessing(encoder, lambda x: normalised(jnp.asarray(x)))
   if name == "relative_patch":
     places = ("upper left", "above", "upper right", "left", "right", "lower left", "below", "lower right")
@@ -117,7 +117,7 @@ def asked_of_pictures(name: OfPictures, tiles: Tiles) -> Asked:
 
 
 def asked_of_clips(name: OfClips, clips: ClipFlags) -> Asked:
-  """A task of clips, or of pictures with sounds, by its name.
+  """A task of clips, or of images with sounds, by its name.
 
   Raises:
     ValueError: as the task.
@@ -139,7 +139,7 @@ def asked_of_clips(name: OfClips, clips: ClipFlags) -> Asked:
   )
 
 
-def _alone(task, classes, show, prepare, look=lambda pictures: pictures) -> Asked:
+def _alone(task, classes, show, prepare, look=lambda images: images) -> Asked:
   def questions(parts):
     source = parts.test if parts.asked is None else parts.asked
     return [Question("pretext", task, source, 100 / len(classes), groups=_groups(parts))]

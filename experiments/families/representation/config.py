@@ -40,7 +40,7 @@ class Probing(NamedTuple):
   test: tuple[str, ...] = ("5w1s", "5w5s")
   """Few-shot settings to test frozen embeddings at, where there are unseen classes."""
   test_queries: Count = 15
-  """Query pictures of each class in a test task."""
+  """Query images of each class in a test task."""
   test_tasks: TwoOrMore = 1000
   """Test tasks of each setting."""
 

@@ -1,10 +1,10 @@
-"""The data of pretraining experiments: pictures without labels, and labelled ones to find out what was learned."""
+"""The data of pretraining experiments: images without labels, and labelled ones to find out what was learned."""
 
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from experiments.families import data as images
+from experiments.families import data as image_data
 from experiments.families.data import ImageData, load_split, tell_left_out
 from metajax import checks
 from metajax.data import NoSuchSplit, Recordings, Source, split_within_classes
@@ -13,19 +13,19 @@ from metajax.experiment.evaluators.probes import Splits
 from metajax.experiment.terminal import printable
 
 Classes = Literal["auto", "same", "unseen"]
-OF_UNSEEN = (0.5, 0.2, 0.3)  # of each class's pictures: to probe with, to choose the probe by, to test on
-VALIDATION = 0.1  # of the labelled pictures, where classes are the same
+OF_UNSEEN = (0.5, 0.2, 0.3)  # of each class's images: to probe with, to choose the probe by, to test on
+VALIDATION = 0.1  # of the labelled images, where classes are the same
 
 
 class Parts(NamedTuple):
   """What there is to learn from and to be judged by.
 
   Attributes:
-    unlabelled: to pretrain on, pictures whose labels are not looked at, or recordings.
-    train, validation, test: labelled, of the same classes; no picture of "validation" or "test" is in another of them.
+    unlabelled: to pretrain on, images whose labels are not looked at, or recordings.
+    train, validation, test: labelled, of the same classes; no image of "validation" or "test" is in another of them.
     unseen: whether those classes are none of `unlabelled`.
     episodes: to draw few-shot tasks from, if there are some.
-    asked: recordings that a pretext task is asked about, where pictures are not.
+    asked: recordings that a pretext task is asked about, where images are not.
     groups: of `asked`, `[n]`, where those of one are not independent.
   """
 
@@ -39,8 +39,8 @@ class Parts(NamedTuple):
   groups: np.ndarray | None = None
 
   @property
-  def pictures(self) -> Source:
-    """What is pretrained on, where that is pictures."""
+  def images(self) -> Source:
+    """What is pretrained on, where that is images."""
     assert isinstance(self.unlabelled, Source)
     return self.unlabelled
 
@@ -54,7 +54,7 @@ def load_parts(s: ImageData, classes: Classes) -> Parts:
   """The parts of the data.
 
   With `classes` "same", the set's own training split is pretrained on, and probed on with a tenth apart; its own test
-  split is tested on. With "unseen", classes apart from pretraining are, and their pictures dealt out. "auto" is "same"
+  split is tested on. With "unseen", classes apart from pretraining are, and their images dealt out. "auto" is "same"
   where the own splits share their classes.
 
   Raises:
@@ -62,7 +62,7 @@ def load_parts(s: ImageData, classes: Classes) -> Parts:
   """
   own = None if classes == "unseen" else _own(s, classes)
   if own is None:
-    unlabelled, test = images.load_parts(s, ("train", "test")).values()
+    unlabelled, test = image_data.load_parts(s, ("train", "test")).values()
     probed, validation, asked = split_within_classes(test, OF_UNSEEN, seed=0)
     return Parts(unlabelled, probed, validation, asked, True, test)
   train, test = own
@@ -75,7 +75,7 @@ def _own(s: ImageData, classes: Classes) -> tuple[Source, Source] | None:
   if classes == "auto" and s.data in ("glyphs", "omniglot"):
     return None
   try:
-    train, test = images.load_parts(s, ("own/train", "own/test"), load_split).values()
+    train, test = image_data.load_parts(s, ("own/train", "own/test"), load_split).values()
   except NoSuchSplit:
     if classes == "auto":
       return None
@@ -89,7 +89,7 @@ def _own(s: ImageData, classes: Classes) -> tuple[Source, Source] | None:
 
 def counted(source: Source | Recordings) -> str:
   """How many there are of what."""
-  return f"{len(source.images):,} {'clips' if source.images.ndim == CLIPS else 'pictures'}"
+  return f"{len(source.images):,} {'clips' if source.images.ndim == CLIPS else 'images'}"
 
 
 def describe(s: ImageData, parts: Parts):

@@ -26,14 +26,14 @@ Encoder = Literal[
 
 
 class EncoderFlags(NamedTuple):
-  """The encoder of pictures."""
+  """The encoder of images."""
 
   encoder_name: Encoder = "resnet50"
   """conv4, conv4_strided, which halves by stride and takes small tiles, resnet10 to resnet101, vit_ti to vit_l."""
   width: Annotated[float, Bounds(1 / 64, 64)] = 1.0
   """A multiple of a residual network's filters, and of conv4's 64."""
   stem: Stem = "cifar"
-  """Of a residual network: imagenet, or cifar for small pictures."""
+  """Of a residual network: imagenet, or cifar for small images."""
   patch: Annotated[int, Bounds(1, 4096)] = 4
   """Side of a vision transformer's patches."""
   bfloat16: bool | None = None
@@ -41,7 +41,7 @@ class EncoderFlags(NamedTuple):
 
 
 def encoder_of(flags: EncoderFlags) -> Network:
-  """An encoder of pictures.
+  """An encoder of images.
 
   Raises:
     ValueError: if an argument is out of range.

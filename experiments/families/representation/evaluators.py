@@ -40,11 +40,11 @@ class FrozenFeatures(NamedTuple):
     name: of the learner, in the records.
     learner: as it is trained.
     optimizer: of the training, for the network as it started.
-    encoder: the part that is kept; of several inputs `{name: Network}`, pictures first.
+    encoder: the part that is kept; of several inputs `{name: Network}`, images first.
     parts: `() -> Parts`.
     setup: the flags.
     others: `{what sets them apart: embed}`: more features of the learner.
-    choose: `(states, parts) -> Learner`: which features are looked at, by validation pictures.
+    choose: `(states, parts) -> Learner`: which features are looked at, by validation images.
   """
 
   name: str
@@ -91,8 +91,8 @@ class FrozenFeatures(NamedTuple):
 
 
 def about(data: ImageData, parts: Parts) -> dict[str, Any]:
-  """What records say of the pictures that representations are tested on."""
-  split = "own/test" if not parts.unseen else f"{split_name(data)}, pictures apart"
+  """What records say of the images that representations are tested on."""
+  split = "own/test" if not parts.unseen else f"{split_name(data)}, images apart"
   return {"data": slug(data), "split": split, "classes": len(parts.test.classes), "tested": len(parts.test.labels)}
 
 
@@ -104,12 +104,12 @@ def few_shot_tests(data: ImageData, probing: Probing, parts: Parts) -> FewShot:
 
 
 def of_curve(parts: Parts) -> list[Source]:
-  """Some training and some validation pictures."""
+  """Some training and some validation images."""
   return [first(part, n) for part, n in ((parts.train, CURVE_KNOWN), (parts.validation, CURVE_ASKED))]
 
 
 def known_and_asked(embed: EmbedFn, params: Params, state: State, some: Sequence[Source]) -> list[Examples]:
-  """Features of the pictures of `of_curve`."""
+  """Features of the images of `of_curve`."""
   return [features(embed, params, state, in_order(part, batch_size=BATCH)) for part in some]
 
 
@@ -120,6 +120,6 @@ def accuracy_of_neighbours(known: Examples, asked: Examples) -> float:
 
 
 def first(source: Source, most: int) -> Source:
-  """At most so many pictures of a source, from all over it."""
+  """At most so many images of a source, from all over it."""
   rows = np.linspace(0, len(source.labels) - 1, min(most, len(source.labels))).astype(int)
   return select_rows(source, rows)

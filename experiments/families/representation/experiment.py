@@ -29,7 +29,7 @@ Draw = Callable[[Any, Setup, int], Batches]  # of what there is to learn from, a
 
 
 def without_labels(source: Source, setup: Setup, seed: int) -> Batches:
-  """Batches of the pictures of a source, or whatever else its inputs are."""
+  """Batches of the images of a source, or whatever else its inputs are."""
   alike = source._replace(classes=("",), labels=np.zeros_like(source.labels))
   labelled = examples(alike, batch_size=setup.outer.batch_size, seed=seed)
   return lambda start=0, shard=(0, 1): (batch.inputs for batch in labelled(start, shard))
@@ -69,19 +69,19 @@ def representation_experiment(
     learner: what is pretrained.
     encoder: the part that is kept.
     draw: `(folder, trained, parts) -> figures`.
-    parts: `() -> Parts`; by default the setup's pictures.
-    batches: what to learn from; by default pictures without labels.
+    parts: `() -> Parts`; by default the setup's images.
+    batches: what to learn from; by default images without labels.
     scores: measures something of the learner's own, beside the probes.
     others: `{what sets them apart: embed}`: more features to probe.
-    choose: `(states, parts) -> Learner`: which features are looked at, by validation pictures.
-    checked: whether it is known that pictures of the setup's size fit the networks.
+    choose: `(states, parts) -> Learner`: which features are looked at, by validation images.
+    checked: whether it is known that images of the setup's size fit the networks.
 
   Raises:
     ValueError: if flags do not fit each other.
   """
   check(setup.training, setup.outer.batch_size, setup.outer.warmup_steps, setup.probing.test)
   if not checked:
-    check_pictures(learner.init if batches is without_labels else _of_pictures(encoder).init, setup.data.size)
+    check_images(learner.init if batches is without_labels else _of_images(encoder).init, setup.data.size)
   parts, optimizer = parts or parts_of(setup), optimizer_of(setup)
   frozen = FrozenFeatures(name, learner, optimizer, encoder, parts, setup, others, choose)
   some = functools.cache(lambda: of_curve(parts()))
@@ -109,13 +109,13 @@ def representation_experiment(
 def _drawn(batches: Draw, source: Any, setup: Setup, seed: int) -> Batches:
   size = setup.outer.batch_size
   if size > len(source.images):
-    given = f"{size} of {len(source.images)} pictures"
-    raise ValueError(f"expected a --batch-size of at most all pictures, got {given}")
+    given = f"{size} of {len(source.images)} images"
+    raise ValueError(f"expected a --batch-size of at most all images, got {given}")
   return batches(source, setup, seed)
 
 
-def check_pictures(init: Callable, size: int):
-  """Finds before data are loaded, without compiling, that pictures of a size do not fit a network.
+def check_images(init: Callable, size: int):
+  """Finds before data are loaded, without compiling, that images of a size do not fit a network.
 
   Raises:
     ValueError: as `init`, of a learner or a network.
@@ -123,5 +123,5 @@ def check_pictures(init: Callable, size: int):
   jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32))
 
 
-def _of_pictures(encoder: Network | Mapping[str, Network]) -> Network:
+def _of_images(encoder: Network | Mapping[str, Network]) -> Network:
   return encoder if isinstance(encoder, Network) else next(iter(encoder.values()))

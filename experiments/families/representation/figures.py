@@ -14,39 +14,39 @@ from metajax.experiment.types import Figure, Trained
 from metajax.report import contact_sheet_figure, map_figure
 from metajax.views.image.choices import View
 
-PICTURES, VIEWS = 6, 7  # rows and columns of the grid
-MAP_CLASSES, MAP_PICTURES = 15, 600
+IMAGES, VIEWS = 6, 7  # rows and columns of the grid
+MAP_CLASSES, MAP_IMAGES = 15, 600
 Draw = Callable[[Path, Trained, Parts], list[Figure]]
 
 
 def views(view: View) -> Draw:
-  """Figures of a method that learns from views: pictures, and beside each some of its views."""
+  """Figures of a method that learns from views: images, and beside each some of its views."""
 
   def figures(folder, trained, parts):
-    rows = np.linspace(0, len(parts.unlabelled.labels) - 1, PICTURES).astype(int)
-    pictures = np.asarray(select_rows(parts.unlabelled, rows).images, np.float32) / 255
-    keys = jax.random.split(jax.random.key(0), (PICTURES, VIEWS))
-    found = jax.jit(jax.vmap(jax.vmap(view, (0, None))))(keys, pictures)
-    shown = np.concatenate([pictures[:, None], np.asarray(found)], 1).reshape(-1, *pictures.shape[1:])
+    rows = np.linspace(0, len(parts.unlabelled.labels) - 1, IMAGES).astype(int)
+    images = np.asarray(select_rows(parts.unlabelled, rows).images, np.float32) / 255
+    keys = jax.random.split(jax.random.key(0), (IMAGES, VIEWS))
+    found = jax.jit(jax.vmap(jax.vmap(view, (0, None))))(keys, images)
+    shown = np.concatenate([images[:, None], np.asarray(found)], 1).reshape(-1, *images.shape[1:])
     path = folder / "views.png"
-    contact_sheet_figure(shown, ["picture", *["view"] * VIEWS] * PICTURES, path)
-    return [("Views", "What is learned to be alike: pictures, and views of them.", path)]
+    contact_sheet_figure(shown, ["image", *["view"] * VIEWS] * IMAGES, path)
+    return [("Views", "What is learned to be alike: images, and views of them.", path)]
 
   return figures
 
 
 def embedding_map(folder: Path, trained: Trained, parts: Parts) -> Figure:
-  """Draws frozen embeddings of test pictures."""
+  """Draws frozen embeddings of test images."""
   learner, state = trained.learner, trained.states[0]
   classes = np.linspace(0, len(parts.test.classes) - 1, min(MAP_CLASSES, len(parts.test.classes))).astype(int)
   chosen = select_classes(parts.test, classes)
-  rows = np.linspace(0, len(chosen.labels) - 1, min(MAP_PICTURES, len(chosen.labels))).astype(int)
+  rows = np.linspace(0, len(chosen.labels) - 1, min(MAP_IMAGES, len(chosen.labels))).astype(int)
   chosen = select_rows(chosen, rows)
   embedded = features(learner.embed, state.params, state.state, in_order(chosen, batch_size=BATCH))
   path = folder / "map.png"
   firsts = [np.flatnonzero(chosen.labels == k)[0] for k in range(len(chosen.classes))]
-  map_figure(embedded.inputs, embedded.labels, chosen.classes, path, pictures=np.asarray(chosen.images)[firsts])
-  seen = "of classes that were not pretrained on" if parts.unseen else "of test pictures"
+  map_figure(embedded.inputs, embedded.labels, chosen.classes, path, images=np.asarray(chosen.images)[firsts])
+  seen = "of classes that were not pretrained on" if parts.unseen else "of test images"
   return "Map", f"Frozen embeddings {seen}, by t-SNE; no label was seen in pretraining.", path
 
 

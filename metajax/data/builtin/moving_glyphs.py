@@ -8,7 +8,7 @@ from metajax import checks
 from metajax.data.builtin.glyphs import MOST_SIDE, SPLITS, glyphs
 from metajax.data.video.recordings import Recordings, check_bytes
 
-LETTER = 0.5  # of the picture's side
+LETTER = 0.5  # of the image's side
 FRAME_RATE, SAMPLE_RATE = 8, 8000
 SECONDS = (1.2, 3.0)  # that a letter takes from one end to the other and back, along either axis
 LOW, OCTAVES = 250.0, 2.0  # of the tone, in hertz: at the bottom, and from there to the top
@@ -22,7 +22,7 @@ def moving_glyphs(
 ) -> Recordings:
   """Letters of the built-in typefaces that move up and down and across, each with a tone that follows its height.
 
-  A letter moves along straight lines and bounces off the picture's borders, at a speed and from a place of its own. The
+  A letter moves along straight lines and bounces off the image's borders, at a speed and from a place of its own. The
   tone has two octaves from the bottom to the top, 250 to 1,000 hertz, with one overtone; its phase is drawn. All sounds
   are as loud and as long: nothing but the pitch says where the letter is, and nothing says which letter it is.
   Everything is a pure function of (split, seed, clip).

@@ -23,7 +23,7 @@ def omniglot(
   seed: int = 0,
   skip_broken: bool = False,
 ) -> Source:
-  """The pictures of one part of one of Omniglot's splits (1,623 characters of 50 alphabets, 20 drawers each).
+  """The images of one part of one of Omniglot's splits (1,623 characters of 50 alphabets, 20 drawers each).
 
   - "lake/train", "lake/validation", "lake/test": the 30 background alphabets (964 characters), of which 64
     characters, always the same, are kept for validation; and the 20 evaluation alphabets (659 characters).
@@ -33,11 +33,11 @@ def omniglot(
   A part alone, "train", is Lake's.
 
   Returns:
-    a `Source` of pictures `[n, size, size, 1]` with ink at 255 on 0, classes "Alphabet/characterNN" in the order
+    a `Source` of images `[n, size, size, 1]` with ink at 255 on 0, classes "Alphabet/characterNN" in the order
     of their names, numbered from 01 as in the original archive, and the alphabet as the group.
 
   Raises:
-    ValueError: there is no such split, or a picture cannot be decoded and `skip_broken` is False.
+    ValueError: there is no such split, or an image cannot be decoded and `skip_broken` is False.
     FileNotFoundError, ConnectionError: as `load`.
   """
   chosen, part = split.split("/") if split.count("/") == 1 else ("lake", split)
@@ -61,13 +61,13 @@ def _without_broken(source):
   broken = undecodable(source.images)
   kept = np.setdiff1d(np.arange(len(source.labels)), list(broken)).astype(int)
   left = select_rows(source, kept)._replace(
-    broken=tuple(f"a picture of {source.classes[source.labels[row]]}" for row in broken)
+    broken=tuple(f"an image of {source.classes[source.labels[row]]}" for row in broken)
   )
   return select_classes(left, np.unique(left.labels))
 
 
 def _characters(builder, split):
-  """All characters of a TFDS split, as a `Source` of still encoded pictures."""
+  """All characters of a TFDS split, as a `Source` of still encoded images."""
   records = read(builder, split, "image", ("alphabet", "alphabet_char_id"))
   alphabets = builder.info.features["alphabet"].names
   # TFDS numbers the characters of an alphabet from 0, the archive from 1.

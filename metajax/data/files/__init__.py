@@ -1,1 +1,1 @@
-"""One's own pictures: single files, and the folders, tables and archives that hold many."""
+"""One's own images: single files, and the folders, tables and archives that hold many."""

@@ -1,4 +1,4 @@
-"""A CSV file of labelled pictures as a table."""
+"""A CSV file of labelled images as a table."""
 
 import csv
 import os
@@ -14,12 +14,12 @@ def read_csv(path: str) -> Table:
 
   Raises:
     FileNotFoundError, PermissionError: the file cannot be opened.
-    ValueError: it is no UTF-8 text, a column or a picture is there twice, or a line is not as expected.
+    ValueError: it is no UTF-8 text, a column or an image is there twice, or a line is not as expected.
   """
   name, folder = repr(path), os.path.dirname(path)
   rows = _csv_rows(name, path)
   if not rows:
-    raise ValueError(f"{name} names no pictures: expected a line for each below the header")
+    raise ValueError(f"{name} names no images: expected a line for each below the header")
   has_splits = "split" in rows[0][1]
   first = {}
   for line, row in rows:
@@ -27,13 +27,13 @@ def read_csv(path: str) -> Table:
     before, label = first.setdefault(os.path.normpath(row["path"]), (line, row["label"]))
     if before != line:
       given = f"{row['path']!r} with the label {row['label']!r}, which has {label!r} in line {before}"
-      raise ValueError(f"{name}, line {line}: expected each picture once, got {given}")
+      raise ValueError(f"{name}, line {line}: expected each image once, got {given}")
   return make_table(
     name,
     labels=[row["label"] for _, row in rows],
     groups=[row.get("group", "") for _, row in rows],
     splits=[SPLITS[row["split"]] for _, row in rows] if has_splits else None,
-    pictures=[os.path.join(folder, os.path.expanduser(row["path"])) for _, row in rows],
+    images=[os.path.join(folder, os.path.expanduser(row["path"])) for _, row in rows],
     places=[f"{row['path']!r} in line {line}" for line, row in rows],
   )
 

@@ -1,33 +1,31 @@
-"""A folder of pictures as a table: every folder in it that holds pictures is a class."""
+"""A folder of images as a table: every folder in it that holds images is a class."""
 
 import contextlib
 import os
 from typing import NamedTuple
 
-from metajax.data.files.image_file import is_picture_name
+from metajax.data.files.image_file import is_image_name
 from metajax.data.files.table import SPLITS, Table, make_table
 from metajax.paths import AnyPath
 
 
 def read_folder(path: str) -> Table:
-  """The `Table` of a folder, in the order of the pictures' relative paths.
+  """The `Table` of a folder, in the order of the images' relative paths.
 
-  A class is named after the folder of its pictures, relative to `path`, and its group after the folder above. Where the
+  A class is named after the folder of its images, relative to `path`, and its group after the folder above. Where the
   folders of `path` are "train" and "test", and perhaps "validation" or "val", these are the set's own splits and
-  classes are named from there on. Hidden files, and files that are not named like pictures, are passed over; links are
+  classes are named from there on. Hidden files, and files that are not named like images, are passed over; links are
   followed.
 
   Raises:
     FileNotFoundError, NotADirectoryError, PermissionError: a folder cannot be read.
-    ValueError: there are no pictures, pictures without a class, fewer than two classes, or links that show a picture
+    ValueError: there are no images, images without a class, fewer than two classes, or links that show an image
       twice, which may be under two labels.
   """
   name, walk = repr(path), _walk(path)
   found = walk.found
   if not found:
-    raise ValueError(
-      f"{name} holds no pictures: expected folders of them, such as class/1.png or alphabet/letter/1.jpg"
-    )
+    raise ValueError(f"{name} holds no images: expected folders of them, such as class/1.png or alphabet/letter/1.jpg")
   _check_links(path, walk)
   tops = {relative.split("/")[0] for relative in found if "/" in relative}
   has_splits = {"train", "test"} <= tops <= set(SPLITS)
@@ -38,9 +36,7 @@ def read_folder(path: str) -> Table:
       last, split, label = folder, *_split_and_class(folder, has_splits)
     if not label:
       place = f"{path}/{split}".removesuffix("/")
-      raise ValueError(
-        f"the picture {file!r} lies in {place!r} itself: expected every picture in a folder of its class"
-      )
+      raise ValueError(f"the image {file!r} lies in {place!r} itself: expected every image in a folder of its class")
     classes.append(label)
     groups.append(label.rpartition("/")[0])
     splits.append(SPLITS[split] if has_splits else "")
@@ -48,8 +44,8 @@ def read_folder(path: str) -> Table:
   return make_table(name, classes, groups, splits if has_splits else None, paths, [*map(repr, found)])
 
 
-def picture_names(path: AnyPath) -> list[str]:
-  """The names of the pictures in a folder, however deep, in order; of a file, its own.
+def image_names(path: AnyPath) -> list[str]:
+  """The names of the images in a folder, however deep, in order; of a file, its own.
 
   Raises:
     FileNotFoundError, PermissionError: it is not there, or cannot be read.
@@ -60,7 +56,7 @@ def picture_names(path: AnyPath) -> list[str]:
     return [os.path.basename(path)]
   found = _walk(path).found
   if not found:
-    raise ValueError(f"{path!r} holds no pictures")
+    raise ValueError(f"{path!r} holds no images")
   return found
 
 
@@ -75,9 +71,9 @@ class _Walk(NamedTuple):
   """What is in a folder, by relative paths.
 
   Attributes:
-    found: its pictures, in order.
+    found: its images, in order.
     folders: the paths of each folder, by its device and number; several where links lead to it.
-    links: the pictures that are links.
+    links: the images that are links.
   """
 
   found: list[str]
@@ -104,7 +100,7 @@ def _walk(path):
     for entry in entries:
       if _is_folder(entry):
         waiting.append((f"{relative}{entry.name}/", (*above, number)))
-      elif is_picture_name(entry.name):
+      elif is_image_name(entry.name):
         walk.found.append(relative + entry.name)
         if entry.is_symlink():
           walk.links.add(relative + entry.name)
@@ -113,7 +109,7 @@ def _walk(path):
 
 
 def _check_links(path, walk):
-  """Refuses a picture that is there twice by links; copies and hard links are not looked for."""
+  """Refuses an image that is there twice by links; copies and hard links are not looked for."""
   for paths in walk.folders.values():
     first, *others = sorted(paths)
     holds = next((file for file in walk.found if file.startswith(first)), None) if others else None
@@ -130,7 +126,7 @@ def _check_links(path, walk):
 
 def _refuse_twice(path, first, second):
   raise ValueError(
-    f"{path!r} has one picture twice, by a link: {first!r} and {second!r}; expected each once, or it may be trained "
+    f"{path!r} has one image twice, by a link: {first!r} and {second!r}; expected each once, or it may be trained "
     "and tested on"
   )
 

@@ -1,4 +1,4 @@
-"""One picture file, of a known format, as the pixels that learners see; or why it is broken."""
+"""One image file, of a known format, as the pixels that learners see; or why it is broken."""
 
 import contextlib
 import errno
@@ -16,10 +16,10 @@ from metajax.data.files.preprocessing import preprocess
 from metajax.paths import AnyPath
 from metajax.types import Preprocessing
 
-# Formats of pictures and of nothing else: others call programs (EPS), hold documents, or are read by few.
+# Formats of images and of nothing else: others call programs (EPS), hold documents, or are read by few.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA")  # TGA last: any bytes may be
-MOST_PIXELS = 2**28  # of a decoded picture, 16,384 x 16,384; a JPEG counts as it is decoded, at a fraction of its size
-LARGE = 2**26  # pixels: one such picture is decoded at a time, so that its memory is taken once
+MOST_PIXELS = 2**28  # of a decoded image, 16,384 x 16,384; a JPEG counts as it is decoded, at a fraction of its size
+LARGE = 2**26  # pixels: one such image is decoded at a time, so that its memory is taken once
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 ENOUGH = 4  # a JPEG may be decoded at a fraction of its size, not below this many times the size that is wanted
 NOT_THE_FILES_FAULT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -29,53 +29,53 @@ READ = [Image.OPEN[kind] for kind in FORMATS if kind in Image.OPEN]  # all that 
 _ALONE = threading.RLock()
 
 
-class BrokenPicture(Exception):
+class UnreadableImage(Exception):
   """Why a file cannot be read, in a few words."""
 
 
-def read_picture(path: AnyPath, *, size: int, channels: int, preprocessing: Preprocessing | None = None) -> np.ndarray:
-  """The picture of a file, uint8 `[size, size, channels]`: upright, on white, its first frame, squashed to a square.
+def read_image(path: AnyPath, *, size: int, channels: int, preprocessing: Preprocessing | None = None) -> np.ndarray:
+  """The image of a file, uint8 `[size, size, channels]`: upright, on white, its first frame, squashed to a square.
 
   Along an axis that shrinks, each new pixel is the mean over what it covers: thin strokes keep their ink. 16-bit greys
   are scaled to 8 bits. With a `Preprocessing` it is in RGB and made ready as that says, whatever size and channels are.
 
   Raises:
-    BrokenPicture: the file is none of FORMATS, cannot be read to its end, or has more than MOST_PIXELS.
+    UnreadableImage: the file is none of FORMATS, cannot be read to its end, or has more than MOST_PIXELS.
   """
   with _broken_otherwise(path), open_regular(path) as file:
-    return _picture(file, size, channels, preprocessing)
+    return _image(file, size, channels, preprocessing)
 
 
 def read_encoded(content: bytes, *, preprocessing: Preprocessing) -> np.ndarray:
-  """The picture of a file's bytes, made ready as `read_picture` does.
+  """The image of a file's bytes, made ready as `read_image` does.
 
   Raises:
-    BrokenPicture: as for `read_picture`.
+    UnreadableImage: as for `read_image`.
   """
   with _broken_otherwise(), io.BytesIO(content) as file:
-    return _picture(file, None, 3, preprocessing)
+    return _image(file, None, 3, preprocessing)
 
 
-def _picture(file, size, channels, preprocessing):
-  with opened(file) as picture:
-    whole = picture.width * picture.height
+def _image(file, size, channels, preprocessing):
+  with opened(file) as image:
+    whole = image.width * image.height
     if preprocessing is None or whole > LARGE:
       size = size if preprocessing is None else max(preprocessing.pixels, preprocessing.side or 0)
-      picture.draft(None, (ENOUGH * size, ENOUGH * size))
-    decoded = whole if "progressive" in picture.info else picture.width * picture.height
+      image.draft(None, (ENOUGH * size, ENOUGH * size))
+    decoded = whole if "progressive" in image.info else image.width * image.height
     if decoded > MOST_PIXELS:
-      raise BrokenPicture(f"it has {whole:,} pixels, and at most {MOST_PIXELS:,} are decoded")
+      raise UnreadableImage(f"it has {whole:,} pixels, and at most {MOST_PIXELS:,} are decoded")
     with _pillows_limit_lifted() if decoded > LARGE else contextlib.nullcontext():
-      picture = on_white(ImageOps.exif_transpose(picture))
+      image = on_white(ImageOps.exif_transpose(image))
       if preprocessing is not None:
-        return preprocess(picture, preprocessing)
-      return resized(picture.convert("L" if channels == 1 else "RGB"), size)
+        return preprocess(image, preprocessing)
+      return resized(image.convert("L" if channels == 1 else "RGB"), size)
 
 
 def opened(file: IO[bytes]) -> Image.Image:
-  """The picture of an open file of one of FORMATS, not decoded yet.
+  """The image of an open file of one of FORMATS, not decoded yet.
 
-  `Image.open` would warn of an attack where a picture is larger than a limit of Pillow's, which is the whole process's.
+  `Image.open` would warn of an attack where an image is larger than a limit of Pillow's, which is the whole process's.
 
   Raises:
     UnidentifiedImageError: it is of none of them.
@@ -106,20 +106,20 @@ def _pillows_limit_lifted():
 
 
 def is_grey(path: AnyPath) -> bool:
-  """Whether a file says that its picture is grey.
+  """Whether a file says that its image is grey.
 
   Raises:
-    BrokenPicture: the file has no header of one of FORMATS.
+    UnreadableImage: the file has no header of one of FORMATS.
   """
-  with _broken_otherwise(path), open_regular(path) as file, opened(file) as picture:
-    return picture.mode in GREY
+  with _broken_otherwise(path), open_regular(path) as file, opened(file) as image:
+    return image.mode in GREY
 
 
 def check_beginning(path: AnyPath):
   """A quick look at the first bytes of a file, some 5 microseconds.
 
   Raises:
-    BrokenPicture: no picture of one of FORMATS begins so.
+    UnreadableImage: no image of one of FORMATS begins so.
   """
   with _broken_otherwise(path), open_regular(path, buffering=0) as file:
     beginning = file.read(16)
@@ -129,8 +129,8 @@ def check_beginning(path: AnyPath):
       opened(file).close()
 
 
-def is_picture_name(name: str) -> bool:
-  """Whether a file's name ends like that of a picture."""
+def is_image_name(name: str) -> bool:
+  """Whether a file's name ends like that of an image."""
   return os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
@@ -142,45 +142,45 @@ def _accepts(accepts, beginning):
   return False
 
 
-def on_white(picture: Image.Image) -> Image.Image:
-  """A picture without transparency, in mode L or RGB."""
-  if picture.mode.startswith(("I", "F")):
-    return _eight_bits(picture)
-  if picture.has_transparency_data:
-    picture = picture.convert("RGBA")
-    picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-  return picture.convert("L" if picture.mode in GREY else "RGB")
+def on_white(image: Image.Image) -> Image.Image:
+  """An image without transparency, in mode L or RGB."""
+  if image.mode.startswith(("I", "F")):
+    return _eight_bits(image)
+  if image.has_transparency_data:
+    image = image.convert("RGBA")
+    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+  return image.convert("L" if image.mode in GREY else "RGB")
 
 
-def _eight_bits(picture):
+def _eight_bits(image):
   """Integers are taken to be of 16 bits, floats from 0 to 1."""
-  pixels, most = np.asarray(picture), 1 if picture.mode == "F" else 65535
+  pixels, most = np.asarray(image), 1 if image.mode == "F" else 65535
   if not (pixels.min() >= 0 and pixels.max() <= most):
-    raise BrokenPicture(f"values from {pixels.min()} to {pixels.max()}, expected 0 to {most}")
+    raise UnreadableImage(f"values from {pixels.min()} to {pixels.max()}, expected 0 to {most}")
   return Image.fromarray(np.rint(pixels * (255 / most)).astype(np.uint8))
 
 
-def resized(picture: Image.Image, size: int) -> np.ndarray:
-  """A picture in mode L or RGB as uint8 `[size, size, channels]`."""
-  for width, height in ((size, picture.height), (size, size)):
-    shrinks = width * height < picture.width * picture.height
-    picture = picture.resize((width, height), Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
-  return np.asarray(picture).reshape(size, size, -1)
+def resized(image: Image.Image, size: int) -> np.ndarray:
+  """An image in mode L or RGB as uint8 `[size, size, channels]`."""
+  for width, height in ((size, image.height), (size, size)):
+    shrinks = width * height < image.width * image.height
+    image = image.resize((width, height), Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
+  return np.asarray(image).reshape(size, size, -1)
 
 
 @contextlib.contextmanager
 def _broken_otherwise(path=None):
   try:
     yield
-  except (BrokenPicture, MemoryError):
+  except (UnreadableImage, MemoryError):
     raise
   except UnidentifiedImageError:
     empty = path is not None and not os.path.getsize(path)
-    raise BrokenPicture("empty file" if empty else "not a picture of a format that is read") from None
+    raise UnreadableImage("empty file" if empty else "not an image of a format that is read") from None
   except FileNotFoundError:
-    raise BrokenPicture("no such file") from None
+    raise UnreadableImage("no such file") from None
   except Exception as error:  # Pillow's readers raise errors of all kinds on broken files
     if getattr(error, "errno", None) in NOT_THE_FILES_FAULT:
       raise
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    raise BrokenPicture(" ".join(reason.split())) from None
+    raise UnreadableImage(" ".join(reason.split())) from None

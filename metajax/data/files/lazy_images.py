@@ -1,4 +1,4 @@
-"""Pictures at random access that are read and decoded when they are asked for, in threads that all sets share."""
+"""Images at random access that are read and decoded when they are asked for, in threads that all sets share."""
 
 import concurrent.futures
 import functools
@@ -12,21 +12,21 @@ import numpy as np
 
 from metajax import checks
 
-BYTES_IN_MEMORY = 2**30  # pictures that take more, decoded, stay in their files
-CHUNK = 32  # pictures that a thread decodes in a row
+BYTES_IN_MEMORY = 2**30  # images that take more, decoded, stay in their files
+CHUNK = 32  # images that a thread decodes in a row
 
 
-class Pictures:
-  """Pictures uint8 `[n, height, width, channels]` that are decoded when asked for, and otherwise much like an array.
+class LazyImages:
+  """Images uint8 `[n, height, width, channels]` that are decoded when asked for, and otherwise much like an array.
 
-  `pictures[rows]` decodes: the array of one picture, of a slice, or of an array of rows. `pictures.take(rows)` and
-  `pictures.with_quarter_turns()` read nothing and keep no pixels.
+  `images[rows]` decodes: the array of one image, of a slice, or of an array of rows. `images.take(rows)` and
+  `images.with_quarter_turns()` read nothing and keep no pixels.
 
   Args:
     read: `(files int64 [k]) -> uint8 [k, height, width, channels]`, a new array; it is called from many threads.
     shape: (height, width, channels).
-    files: the file of each picture, integers `[n]`, as `read` takes them.
-    turns: how many quarter turns, counterclockwise, each picture is turned by, `[n]`; by default none.
+    files: the file of each image, integers `[n]`, as `read` takes them.
+    turns: how many quarter turns, counterclockwise, each image is turned by, `[n]`; by default none.
   """
 
   dtype = np.dtype(np.uint8)
@@ -52,7 +52,7 @@ class Pictures:
     return len(self._files)
 
   def __repr__(self):
-    return f"Pictures{list(self.shape)}"
+    return f"LazyImages{list(self.shape)}"
 
   def __array__(self, dtype=None, copy=None):
     return np.asarray(self[:], dtype)
@@ -60,40 +60,40 @@ class Pictures:
   def __getitem__(self, rows: Any) -> np.ndarray:
     return self.start(rows)()
 
-  def take(self, rows: Any) -> "Pictures":
-    """The `Pictures` of some rows."""
-    return Pictures(self._read, self.shape[1:], self._files[rows], self._turns[rows])
+  def take(self, rows: Any) -> "LazyImages":
+    """The `LazyImages` of some rows."""
+    return LazyImages(self._read, self.shape[1:], self._files[rows], self._turns[rows])
 
-  def with_quarter_turns(self) -> "Pictures":
-    """The `Pictures` of these and of these turned by 90, 180 and 270 degrees, `[4 * n]`."""
+  def with_quarter_turns(self) -> "LazyImages":
+    """The `LazyImages` of these and of these turned by 90, 180 and 270 degrees, `[4 * n]`."""
     turns = np.concatenate([(self._turns + turn) % 4 for turn in range(4)])
-    return Pictures(self._read, self.shape[1:], np.tile(self._files, 4), turns)
+    return LazyImages(self._read, self.shape[1:], np.tile(self._files, 4), turns)
 
   def start(self, rows: Any) -> Callable[[], np.ndarray]:
-    """Begins to decode `pictures[rows]`; the function that it gives waits for them and returns them."""
+    """Begins to decode `images[rows]`; the function that it gives waits for them and returns them."""
     files, turns = self._files[rows], self._turns[rows]
     decoded = np.empty((*files.shape, *self.shape[1:]), np.uint8)
     flat = decoded.reshape(-1, *self.shape[1:])
     files, turns = files.reshape(-1), turns.reshape(-1)
 
     def fill(chunk):
-      pictures = self._read(files[chunk])
+      images = self._read(files[chunk])
       for turn in set(turns[chunk].tolist()) - {0}:
         turned = turns[chunk] == turn
-        pictures[turned] = np.rot90(pictures[turned], turn, axes=(1, 2))
-      flat[chunk] = pictures
+        images[turned] = np.rot90(images[turned], turn, axes=(1, 2))
+      flat[chunk] = images
 
     wait = in_threads(fill, len(flat))
     return lambda: wait() or decoded
 
 
-def take(images: np.ndarray | Pictures, rows: np.ndarray) -> np.ndarray | Pictures:
-  """Some rows of an array or of `Pictures`."""
-  return images.take(rows) if isinstance(images, Pictures) else images[rows]
+def take(images: np.ndarray | LazyImages, rows: np.ndarray) -> np.ndarray | LazyImages:
+  """Some rows of an array or of `LazyImages`."""
+  return images.take(rows) if isinstance(images, LazyImages) else images[rows]
 
 
 def fits_in_memory(number: int, shape: Sequence[int]) -> bool:
-  """Whether so many decoded pictures are kept in memory."""
+  """Whether so many decoded images are kept in memory."""
   return number * functools.reduce(operator.mul, shape) <= BYTES_IN_MEMORY
 
 
@@ -136,7 +136,7 @@ def _at_exit():
 @functools.cache
 def _pool():
   cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-  return concurrent.futures.ThreadPoolExecutor(cores, thread_name_prefix="metajax-pictures")
+  return concurrent.futures.ThreadPoolExecutor(cores, thread_name_prefix="metajax-images")
 
 
 if hasattr(os, "register_at_fork"):

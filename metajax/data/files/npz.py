@@ -27,7 +27,7 @@ def read_npz(path: str) -> Table:
     ValueError: it is no archive, holds pickled objects or more than the memory, or its arrays are not as said above.
   """
   name, arrays = repr(path), _arrays(path)
-  images = _pictures(name, arrays["images"])
+  images = _images(name, arrays["images"])
   for key in {"labels", "groups", "split"} & set(arrays):
     if arrays[key].shape != (len(images),):
       raise ValueError(
@@ -101,7 +101,7 @@ def _bytes(number):
     number /= 1024
 
 
-def _pictures(name, images):
+def _images(name, images):
   """uint8 `[n, height, width, channels]`."""
   shape = list(images.shape)
   if images.ndim not in (3, 4) or (images.ndim == 4 and shape[-1] not in (1, 3)) or 0 in shape:
@@ -118,7 +118,7 @@ def _pictures(name, images):
 
 
 def _classes(name, labels, classes):
-  """The class name of each picture, and all names in order."""
+  """The class name of each image, and all names in order."""
   if classes is not None:
     given = f"{classes.dtype} {list(classes.shape)}"
     if classes.ndim != 1 or classes.dtype.kind not in "US" or len(set(classes)) < len(classes):

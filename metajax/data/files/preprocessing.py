@@ -1,4 +1,4 @@
-"""Pictures made ready as a published network's own preprocessing has it."""
+"""Images made ready as a published network's own preprocessing has it."""
 
 from typing import get_args, get_type_hints
 
@@ -9,29 +9,29 @@ from metajax import checks
 from metajax.types import Preprocessing
 
 
-def preprocess(picture: np.ndarray | Image.Image, how: Preprocessing) -> np.ndarray:
-  """The picture as uint8 `[pixels, pixels, 3]`, 0 to 255.
+def preprocess(image: np.ndarray | Image.Image, how: Preprocessing) -> np.ndarray:
+  """The image as uint8 `[pixels, pixels, 3]`, 0 to 255.
 
   Args:
-    picture: uint8 `[height, width]`, `[height, width, 1]` or `[height, width, 3]`, or a `PIL.Image.Image`, of which
+    image: uint8 `[height, width]`, `[height, width, 1]` or `[height, width, 3]`, or a `PIL.Image.Image`, of which
       transparency is dropped.
     how: of the network, such as `load_clip(...).preprocessing`.
 
   Raises:
-    ValueError: if the picture is none of these, or a value of `how` is out of range.
+    ValueError: if the image is none of these, or a value of `how` is out of range.
   """
   check_preprocessing(how)
-  picture = picture if isinstance(picture, Image.Image) else _of_array(picture)
-  picture = picture.convert("RGB")
+  image = image if isinstance(image, Image.Image) else _of_array(image)
+  image = image.convert("RGB")
   side = how.side or how.pixels
-  size = _size(picture.size, side, how.resize)
+  size = _size(image.size, side, how.resize)
   if max(size) > _MOST * max(side, how.pixels):
-    raise ValueError(f"expected a picture of a usual shape, got {picture.width} x {picture.height} pixels")
-  picture = picture.resize(size, Image.Resampling[how.interpolation.upper()])
-  return np.asarray(_middle(picture, how))
+    raise ValueError(f"expected an image of a usual shape, got {image.width} x {image.height} pixels")
+  image = image.resize(size, Image.Resampling[how.interpolation.upper()])
+  return np.asarray(_middle(image, how))
 
 
-_MOST = 1000  # times as long as wide a picture may be: a line of pixels would be resized to a gigabyte
+_MOST = 1000  # times as long as wide an image may be: a line of pixels would be resized to a gigabyte
 
 
 def check_preprocessing(how: Preprocessing):
@@ -50,11 +50,11 @@ def check_preprocessing(how: Preprocessing):
   checks.count("the preprocessing's fill", how.fill, 0, 255)
 
 
-def _of_array(picture):
-  pixels = np.asarray(picture)
+def _of_array(image):
+  pixels = np.asarray(image)
   fits = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[-1] in (1, 3))
   if pixels.dtype != np.uint8 or not fits or not pixels.size:
-    raise ValueError(f"expected a picture uint8 [height, width, 1 or 3], got {checks.describe(pixels)}")
+    raise ValueError(f"expected an image uint8 [height, width, 1 or 3], got {checks.describe(pixels)}")
   return Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
 
 
@@ -70,13 +70,13 @@ def _size(size, side, resize):
   return tuple(int(side * of / short) for of in size)
 
 
-def _middle(picture, how):
-  """The square of `pixels` in the middle of a picture."""
-  side, (width, height) = how.pixels, picture.size
+def _middle(image, how):
+  """The square of `pixels` in the middle of an image."""
+  side, (width, height) = how.pixels, image.size
   if width < side or height < side:
     canvas = Image.new("RGB", (max(width, side), max(height, side)), (how.fill,) * 3)
-    canvas.paste(picture, (max(0, side - width) // 2, max(0, side - height) // 2))
-    picture = canvas
-  halves = [(of - side) / 2 for of in picture.size]
+    canvas.paste(image, (max(0, side - width) // 2, max(0, side - height) // 2))
+    image = canvas
+  halves = [(of - side) / 2 for of in image.size]
   left, top = (round(half) if how.middle == "even" else int(half) for half in halves)
-  return picture.crop((left, top, left + side, top + side))
+  return image.crop((left, top, left + side, top + side))

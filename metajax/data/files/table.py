@@ -1,4 +1,4 @@
-"""One's own pictures as a table: which class and split each is of, as a folder, a CSV file or an archive says."""
+"""One's own images as a table: which class and split each is of, as a folder, a CSV file or an archive says."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ SPLITS = {**{part: part for part in PARTS}, "val": "validation"}
 
 
 class Table(NamedTuple):
-  """Labelled pictures that are not read yet.
+  """Labelled images that are not read yet.
 
   Attributes:
     name: of the whole, for messages.
@@ -19,8 +19,8 @@ class Table(NamedTuple):
     classes: unique names.
     groups: of each class, "" where there is none.
     own: the rows of each of the set's own splits, and of "all".
-    pictures: the path of each picture, or the pictures uint8 `[n, height, width, channels]`.
-    places: what to call each picture in a message.
+    images: the path of each image, or the images uint8 `[n, height, width, channels]`.
+    places: what to call each image in a message.
   """
 
   name: str
@@ -28,7 +28,7 @@ class Table(NamedTuple):
   classes: tuple[str, ...]
   groups: tuple[str, ...]
   own: dict[str, np.ndarray]
-  pictures: list[str] | np.ndarray
+  images: list[str] | np.ndarray
   places: list[str]
 
 
@@ -37,11 +37,11 @@ def make_table(
   labels: Sequence[str],
   groups: Sequence[str],
   splits: Sequence[str] | None,
-  pictures: list[str] | np.ndarray,
+  images: list[str] | np.ndarray,
   places: list[str],
   order: Sequence[str] | None = None,
 ) -> Table:
-  """A `Table` from the class, group and split of each picture; splits is None where there are none.
+  """A `Table` from the class, group and split of each image; splits is None where there are none.
 
   Raises:
     ValueError: there are fewer than two classes, or a class is in two groups.
@@ -64,6 +64,6 @@ def make_table(
     classes=tuple(classes),
     groups=tuple(group_of[label] for label in classes),
     own=own,
-    pictures=pictures,
+    images=images,
     places=places,
   )

@@ -1,4 +1,4 @@
-"""One's own pictures as a `Source`: read at once where they fit in memory, else when they are asked for."""
+"""One's own images as a `Source`: read at once where they fit in memory, else when they are asked for."""
 
 import warnings
 
@@ -7,8 +7,8 @@ from PIL import Image
 
 from metajax.data.files.csv import read_csv
 from metajax.data.files.folder import read_folder
-from metajax.data.files.image_file import BrokenPicture, is_grey, read_picture, resized
-from metajax.data.files.lazy_images import Pictures, fits_in_memory, in_threads
+from metajax.data.files.image_file import UnreadableImage, is_grey, read_image, resized
+from metajax.data.files.lazy_images import LazyImages, fits_in_memory, in_threads
 from metajax.data.files.npz import read_npz
 from metajax.data.files.opening import TO_SKIP
 from metajax.data.files.preprocessing import preprocess
@@ -23,8 +23,8 @@ LOOKED_AT = 4096  # files, spread evenly, that say whether a set is grey
 
 
 def read_table(path: str) -> Table:
-  """The `Table` of one's own pictures: a folder `class/*.png` or `alphabet/character/*.png`; a `.csv` file with the
-  columns path and label, and optionally split and group, each picture once; or a `.npz` file with images and labels
+  """The `Table` of one's own images: a folder `class/*.png` or `alphabet/character/*.png`; a `.csv` file with the
+  columns path and label, and optionally split and group, each image once; or a `.npz` file with images and labels
   (see `metajax.data.files.npz`), which is always read whole.
 
   Raises:
@@ -47,32 +47,32 @@ def source_of(
   """The `Source` of a part of a `Table`.
 
   Classes are dealt out as those of a TFDS set, from the splits that the data name ("train", "test" and perhaps
-  "validation", as folders or in the column) or from all pictures; "own/train" is such a split, "own/all" is everything.
-  Pictures keep their ink as it is, are grey if all are (of 4,096 looked at), and lie on white. Files are PNG, JPEG,
+  "validation", as folders or in the column) or from all images; "own/train" is such a split, "own/all" is everything.
+  Images keep their ink as it is, are grey if all are (of 4,096 looked at), and lie on white. Files are PNG, JPEG,
   WebP, GIF, BMP, TIFF, PPM, JPEG 2000, AVIF or TGA, of at most 2^28 pixels (16,384 x 16,384); a JPEG may have up to 64
   times as many, as it is decoded at a fraction of its size, not below four times `size`.
 
-  Pictures that take more than 1 GiB, decoded, or more than 20,000 files stay in their files and are decoded when asked
+  Images that take more than 1 GiB, decoded, or more than 20,000 files stay in their files and are decoded when asked
   for: the same pixels in the same order, that of the table's lines or of the folder's paths.
 
   Args:
-    table: of the pictures.
+    table: of the images.
     split, size, seed, skip_broken, preprocessing: as for `load`.
-    least: pictures of a class that is not left out.
+    least: images of a class that is not left out.
 
   Raises:
     FileNotFoundError, PermissionError: a file cannot be read.
-    ValueError: the pictures, classes or splits are not as expected, or pictures are broken and not to be skipped.
+    ValueError: the images, classes or splits are not as expected, or images are broken and not to be skipped.
   """
   check_split(table.name, split, table.own)
   rows, _, small = choose(table.name, split, table.labels, table.own, seed, least)
   _tell_if_dealt_anew(table, split)
   left_out = {"small_classes": tuple(table.classes[c] for c in small)}
-  if isinstance(table.pictures, np.ndarray):
-    return _source(table, rows, _resized(table.pictures[rows], size, preprocessing))._replace(**left_out)
-  spread = np.unique(np.linspace(0, len(table.pictures) - 1, LOOKED_AT).astype(int))
-  channels = 1 if preprocessing is None and all(_grey_or_broken(table.pictures[row]) for row in spread) else 3
-  shape, paths = (size, size, channels), [table.pictures[row] for row in rows]
+  if isinstance(table.images, np.ndarray):
+    return _source(table, rows, _resized(table.images[rows], size, preprocessing))._replace(**left_out)
+  spread = np.unique(np.linspace(0, len(table.images) - 1, LOOKED_AT).astype(int))
+  channels = 1 if preprocessing is None and all(_grey_or_broken(table.images[row]) for row in spread) else 3
+  shape, paths = (size, size, channels), [table.images[row] for row in rows]
   at_once = len(rows) <= FILES_IN_MEMORY and fits_in_memory(len(rows), shape)
   if at_once:
     images, broken = _decode(paths, shape, preprocessing)
@@ -80,17 +80,17 @@ def source_of(
     broken = broken_files(table.name, paths, shape, preprocessing) if skip_broken else broken_beginnings(paths)
   if broken and not skip_broken:
     said = [f"{table.places[rows[i]]} ({broken[i]})" for i in sorted(broken)]
-    raise BrokenPictures(said, len(table.pictures), table.name)
+    raise UnreadableImages(said, len(table.images), table.name)
   good = np.array([i for i in range(len(rows)) if i not in broken], np.int64)
   if not len(good):
-    raise ValueError(f"split {split!r} of {table.name} holds no picture that can be read")
+    raise ValueError(f"split {split!r} of {table.name} holds no image that can be read")
   rows, missing = rows[good], tuple(table.places[rows[i]] for i in sorted(broken))
   if at_once:
     images = images[good] if broken else images
   else:
     advice = "it could be when the set was loaded" if skip_broken else TO_SKIP
     files = Files([paths[i] for i in good], shape, advice, preprocessing)
-    images = Pictures(files, shape, np.arange(len(rows)))
+    images = LazyImages(files, shape, np.arange(len(rows)))
   return _source(table, rows, images, missing)._replace(**left_out)
 
 
@@ -99,7 +99,7 @@ def _tell_if_dealt_anew(table, split):
   shared = np.intersect1d(*both) if len(both) == 2 else ()
   if len(shared) and not split.startswith("own/"):
     warnings.warn(
-      f"train and test of {table.name} share {len(shared)} classes: the classes of all pictures are dealt out anew",
+      f"train and test of {table.name} share {len(shared)} classes: the classes of all images are dealt out anew",
       stacklevel=4,
     )
 
@@ -118,18 +118,18 @@ def _source(table, rows, images, broken=()):
   )
 
 
-class BrokenPictures(ValueError):
-  """Pictures of one's own that cannot be read.
+class UnreadableImages(ValueError):
+  """Images of one's own that cannot be read.
 
   Attributes:
     files: the name of each, and why.
-    number: of all pictures that there are, in all parts.
+    number: of all images that there are, in all parts.
   """
 
   def __init__(self, files: list[str], number: int, name: str):
     more = f" and {len(files) - 5} more" if len(files) > 5 else ""
     super().__init__(
-      f"{len(files)} of {number} pictures of {name} cannot be read: {', '.join(files[:5])}{more}; "
+      f"{len(files)} of {number} images of {name} cannot be read: {', '.join(files[:5])}{more}; "
       "pass skip_broken=True (--skip-broken) to leave them out"
     )
     self.files, self.number = files, number
@@ -138,19 +138,19 @@ class BrokenPictures(ValueError):
 def _grey_or_broken(path):
   try:
     return is_grey(path)
-  except BrokenPicture:
+  except UnreadableImage:
     return True
 
 
 def _decode(paths, shape, preprocessing):
-  """All pictures, and {number: why} of those that are broken."""
+  """All images, and {number: why} of those that are broken."""
   images, broken = np.zeros((len(paths), *shape), np.uint8), {}
 
   def fill(chunk):
     for i in range(len(paths))[chunk]:
       try:
-        images[i] = read_picture(paths[i], size=shape[0], channels=shape[-1], preprocessing=preprocessing)
-      except BrokenPicture as error:
+        images[i] = read_image(paths[i], size=shape[0], channels=shape[-1], preprocessing=preprocessing)
+      except UnreadableImage as error:
         broken[i] = str(error)
 
   in_threads(fill, len(paths))()
@@ -164,8 +164,8 @@ def _resized(images, size, preprocessing):
 
   def fill(chunk):
     for i in range(len(images))[chunk]:
-      picture = Image.fromarray(images[i].squeeze(-1) if images.shape[-1] == 1 else images[i])
-      result[i] = resized(picture, size) if preprocessing is None else preprocess(picture, preprocessing)
+      image = Image.fromarray(images[i].squeeze(-1) if images.shape[-1] == 1 else images[i])
+      result[i] = resized(image, size) if preprocessing is None else preprocess(image, preprocessing)
 
   in_threads(fill, len(images))()
   return result

@@ -1,4 +1,4 @@
-"""Files of pictures that are read when asked for: which of them are broken is known before the first one is drawn."""
+"""Files of images that are read when asked for: which of them are broken is known before the first one is drawn."""
 
 import concurrent.futures
 import hashlib
@@ -13,7 +13,7 @@ import PIL
 
 from metajax.data.builtin.cache import cache_folder, write_arrays
 from metajax.data.builtin.cache import read as read_cache
-from metajax.data.files.image_file import BrokenPicture, check_beginning, read_picture
+from metajax.data.files.image_file import UnreadableImage, check_beginning, read_image
 from metajax.data.files.lazy_images import in_threads
 from metajax.types import Preprocessing
 
@@ -22,13 +22,13 @@ SECONDS = 10  # between lines that say how far it is
 
 
 class Files:
-  """Reads pictures by the number of their file, uint8 `[k, height, width, channels]`.
+  """Reads images by the number of their file, uint8 `[k, height, width, channels]`.
 
   Args:
     paths: of the files.
     shape: (height, width, channels).
     advice: what the error of a file that cannot be read ends with.
-    preprocessing: as for `read_picture`.
+    preprocessing: as for `read_image`.
   """
 
   def __init__(
@@ -37,24 +37,24 @@ class Files:
     self._paths, self._shape, self._advice, self._how = paths, shape, advice, preprocessing
 
   def __call__(self, numbers: np.ndarray) -> np.ndarray:
-    return np.stack([self._picture(self._paths[number]) for number in numbers.tolist()])
+    return np.stack([self._image(self._paths[number]) for number in numbers.tolist()])
 
-  def _picture(self, path):
+  def _image(self, path):
     try:
-      return read_picture(path, size=self._shape[0], channels=self._shape[-1], preprocessing=self._how)
-    except BrokenPicture as error:
-      raise ValueError(f"the picture {path!r} cannot be read ({error}); {self._advice}") from None
+      return read_image(path, size=self._shape[0], channels=self._shape[-1], preprocessing=self._how)
+    except UnreadableImage as error:
+      raise ValueError(f"the image {path!r} cannot be read ({error}); {self._advice}") from None
 
 
 def broken_beginnings(paths: Sequence[str]) -> dict[int, str]:
-  """{number: why} of the files that do not begin like a picture, which takes microseconds each."""
+  """{number: why} of the files that do not begin like an image, which takes microseconds each."""
   broken = {}
 
   def look(first):
     for i in range(first, min(first + 256, len(paths))):
       try:
         check_beginning(paths[i])
-      except BrokenPicture as error:
+      except UnreadableImage as error:
         broken[i] = str(error)
 
   with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
@@ -80,14 +80,14 @@ def broken_files(
   seen_as = shape if preprocessing is None else (shape, preprocessing)
   stamps = np.array([_stamp(path, seen_as) for path in paths], np.uint64)
   unknown = np.flatnonzero((stamps == 0) | ~np.isin(stamps, known))
-  said, broken, good = Progress(f"verified {{}} of {len(unknown):,} pictures of {name}", len(unknown)), {}, []
+  said, broken, good = Progress(f"verified {{}} of {len(unknown):,} images of {name}", len(unknown)), {}, []
 
   def verify(chunk):
     for i in unknown[chunk].tolist():
       try:
-        read_picture(paths[i], size=shape[0], channels=shape[-1], preprocessing=preprocessing)
+        read_image(paths[i], size=shape[0], channels=shape[-1], preprocessing=preprocessing)
         good.append(i)
-      except BrokenPicture as error:
+      except UnreadableImage as error:
         broken[i] = str(error)
     said.advance(len(range(len(unknown))[chunk]))
 

@@ -1,1 +1,1 @@
-"""Texts: tokenizers, corpora, captions, and batches of pictures beside captions."""
+"""Texts: tokenizers, corpora, captions, and batches of images beside captions."""

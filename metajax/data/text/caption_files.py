@@ -1,4 +1,4 @@
-"""The captions of one's own pictures: a table or a line of JSON for each."""
+"""The captions of one's own images: a table or a line of JSON for each."""
 
 import csv
 import os
@@ -12,7 +12,7 @@ FILES = ("captions.csv", "captions.jsonl")
 
 
 def read_captions(path: str) -> tuple[Table, dict[str, tuple[str, ...]]]:
-  """The `Table` of one's own captioned pictures, each a class that is named by its path; and `{path: captions}`.
+  """The `Table` of one's own captioned images, each a class that is named by its path; and `{path: captions}`.
 
   Raises:
     FileNotFoundError, PermissionError: a file cannot be opened.
@@ -25,31 +25,31 @@ def read_captions(path: str) -> tuple[Table, dict[str, tuple[str, ...]]]:
       raise ValueError(f"expected {' or '.join(FILES)} in the folder {path!r}, got {given}")
     path = there[0]
   captions, splits = {}, {}
-  for line, picture, texts, split in (_lines_of_csv if path.endswith(".csv") else _lines_of_jsonl)(path):
+  for line, image, texts, split in (_lines_of_csv if path.endswith(".csv") else _lines_of_jsonl)(path):
     where = f"{path!r}, line {line}"
-    if not picture or not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-      raise ValueError(f"{where}: expected a path and a caption, got {picture!r} and {texts!r}")
+    if not image or not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+      raise ValueError(f"{where}: expected a path and a caption, got {image!r} and {texts!r}")
     if split is not None and not (isinstance(split, str) and split in SPLITS):
       raise ValueError(f"{where}: got split {split!r}, expected train, validation or test")
-    picture = os.path.normpath(picture)  # one picture is one class, however it is written
-    if splits.setdefault(picture, split) != split:
-      raise ValueError(f"{where}: got split {split!r} for {picture!r}, which is in {splits[picture]!r} above")
-    captions.setdefault(picture, []).extend(text.strip() for text in texts)
+    image = os.path.normpath(image)  # one image is one class, however it is written
+    if splits.setdefault(image, split) != split:
+      raise ValueError(f"{where}: got split {split!r} for {image!r}, which is in {splits[image]!r} above")
+    captions.setdefault(image, []).extend(text.strip() for text in texts)
   if not captions:
-    raise ValueError(f"{path!r} names no pictures")
+    raise ValueError(f"{path!r} names no images")
   if None in splits.values() and any(splits.values()):
-    raise ValueError(f"{path!r}: expected a split for every picture or for none")
-  pictures, folder = list(captions), os.path.dirname(path)
+    raise ValueError(f"{path!r}: expected a split for every image or for none")
+  images, folder = list(captions), os.path.dirname(path)
   table = make_table(
     repr(path),
-    labels=pictures,
-    groups=[""] * len(pictures),
-    splits=None if None in splits.values() else [SPLITS[splits[picture]] for picture in pictures],
-    pictures=[os.path.join(folder, os.path.expanduser(picture)) for picture in pictures],
-    places=[*map(repr, pictures)],
-    order=pictures,
+    labels=images,
+    groups=[""] * len(images),
+    splits=None if None in splits.values() else [SPLITS[splits[image]] for image in images],
+    images=[os.path.join(folder, os.path.expanduser(image)) for image in images],
+    places=[*map(repr, images)],
+    order=images,
   )
-  return table, {picture: tuple(texts) for picture, texts in captions.items()}
+  return table, {image: tuple(texts) for image, texts in captions.items()}
 
 
 def _lines_of_csv(path):

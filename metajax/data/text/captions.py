@@ -1,4 +1,4 @@
-"""Pictures with captions at random access: TFDS sets, and one's own pictures under a table of captions."""
+"""Images with captions at random access: TFDS sets, and one's own images under a table of captions."""
 
 import os
 
@@ -13,7 +13,7 @@ from metajax.data.source import Source, from_arrays
 from metajax.data.splits import PARTS, check_split, choose
 from metajax.data.text.caption_files import read_captions
 from metajax.data.tfds.builder import prepared
-from metajax.data.tfds.classification import pictures_of
+from metajax.data.tfds.classification import unpatchify
 from metajax.data.tfds.decoding import reason
 from metajax.data.tfds.random_access import read_records
 from metajax.paths import AnyPath
@@ -33,16 +33,16 @@ def load_captioned(
   seed: int = 0,
   skip_broken: bool = False,
 ) -> Source:
-  """Loads a part of a set of pictures with captions; each picture is a class of its own.
+  """Loads a part of a set of images with captions; each image is a class of its own.
 
-  - a TFDS set, such as "flickr8k", "emoji" or "coco_captions": one 8-bit picture and texts, in features that are named
+  - a TFDS set, such as "flickr8k", "emoji" or "coco_captions": one 8-bit image and texts, in features that are named
     caption, captions, text, title, description, tags or the like, each a text, a sequence of texts, or a sequence of
     dictionaries with one. A class's group is its ClassLabel, where there is one.
-  - one's own pictures: a `.csv` file with the columns path and caption, a `.jsonl` file of objects with "path" and
-    "caption" or "captions", a picture in as many lines as it has captions; or a folder with `captions.csv` or
+  - one's own images: a `.csv` file with the columns path and caption, a `.jsonl` file of objects with "path" and
+    "caption" or "captions", an image in as many lines as it has captions; or a folder with `captions.csv` or
     `captions.jsonl`. Paths are from the file's folder; a column or key "split" names the set's own splits.
 
-  "train", "validation" and "test" are the set's own splits where there are the first and the last; else pictures are
+  "train", "validation" and "test" are the set's own splits where there are the first and the last; else images are
   dealt out by `seed` (see `metajax.data.load`). "own/train" is a split as the set has it.
 
   Args:
@@ -50,11 +50,11 @@ def load_captioned(
     split, size, preprocessing, data_dir, download, seed, skip_broken: as for `metajax.data.load`.
 
   Returns:
-    a `Source`, whose `captions` hold the texts of each picture, in their order.
+    a `Source`, whose `captions` hold the texts of each image, in their order.
 
   Raises:
     FileNotFoundError, ConnectionError, PermissionError, NotADirectoryError: as `metajax.data.load`.
-    ValueError: an argument is out of range, the set has no picture or no texts, a picture has none, or a line is not as
+    ValueError: an argument is out of range, the set has no image or no texts, an image has none, or a line is not as
       expected.
   """
   name = checked_name(name)
@@ -79,8 +79,8 @@ def _captioned_set(name, split, size, data_dir, download, seed, skip_broken, pre
   shape = (size, size, features[image].shape[-1] if preprocessing is None else 3)
   bare = next((row for row in rows if not captions[row]), None)
   if bare is not None:
-    raise ValueError(f"expected a caption of every picture of {name!r}, got none of record {bare}")
-  images, rows, broken = pictures_of(records, image, shape, rows, skip_broken, preprocessing)
+    raise ValueError(f"expected a caption of every image of {name!r}, got none of record {bare}")
+  images, rows, broken = unpatchify(records, image, shape, rows, skip_broken, preprocessing)
   source = from_arrays(
     images,
     np.arange(len(rows)),
@@ -92,7 +92,7 @@ def _captioned_set(name, split, size, data_dir, download, seed, skip_broken, pre
 
 
 def _features(info):
-  """The names of a set's picture, of its texts, and of its class or None."""
+  """The names of a set's image, of its texts, and of its class or None."""
   features = dict(info.features.items()) if hasattr(info.features, "items") else {}
 
   def of_kind(kind):
@@ -103,7 +103,7 @@ def _features(info):
   if len(images) != 1 or features[images[0]].np_dtype != np.uint8 or not texts:
     given = {key: type(feature).__name__ for key, feature in features.items()}
     raise ValueError(
-      f"{info.name!r} is no set of captioned pictures: expected one 8-bit Image and texts named {', '.join(TEXTS)}, "
+      f"{info.name!r} is no set of captioned images: expected one 8-bit Image and texts named {', '.join(TEXTS)}, "
       f"got the features {given}"
     )
   return images[0], texts, labels[0] if len(labels) == 1 else None

@@ -19,18 +19,18 @@ from metajax.paths import AnyPath
 from metajax.types import Batches
 
 SHARES = (0.8, 0.1, 0.1)  # of a file's characters, or of names: to train with, to choose by, to test on
-SMALLEST = 8  # pixels of pictures that no one looks at
+SMALLEST = 8  # pixels of images that no one looks at
 
 
 def load_texts(
   name: AnyPath, split: str = "train", *, data_dir: AnyPath | None = None, download: bool = False, seed: int = 0
 ) -> tuple[tuple[str, ...], ...]:
-  """The texts of a part of a corpus, those together that are about one thing, such as the captions of a picture.
+  """The texts of a part of a corpus, those together that are about one thing, such as the captions of an image.
 
   - "glyphs": the Unicode names of the letters of all scripts, dealt out by `seed`.
   - a text file in UTF-8, whose name ends with ".txt": one text. "train" is the beginning, eight tenths of its
     characters, "validation" and "test" are a tenth each; they are cut between lines, where there is a line's end near.
-  - whatever `load_captioned` loads: the captions of its pictures.
+  - whatever `load_captioned` loads: the captions of its images.
 
   Args:
     name: of the corpus.

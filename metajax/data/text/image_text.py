@@ -1,4 +1,4 @@
-"""Batches of pictures beside texts, as pure functions of (seed, step)."""
+"""Batches of images beside texts, as pure functions of (seed, step)."""
 
 import numbers
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ def image_texts(
   lengths: Sequence[int] = (),
   seed: int = 0,
 ) -> Batches:
-  """Batches of a picture of each of some classes beside one of the class's captions, for contrastive learning.
+  """Batches of an image of each of some classes beside one of the class's captions, for contrastive learning.
 
-  Every class comes once an epoch, in a uniformly random order, with a picture and a caption of it that are drawn
+  Every class comes once an epoch, in a uniformly random order, with an image and a caption of it that are drawn
   uniformly; so a batch has no class twice, whose rows would be taken for negatives, but where it spans two epochs.
 
   Args:
@@ -37,7 +37,7 @@ def image_texts(
     seed: any 64-bit integer but the last.
 
   Returns:
-    `batches(start=0, shard=(0, 1))`, as for `episodes`, of a `Pair`: pictures float32
+    `batches(start=0, shard=(0, 1))`, as for `episodes`, of a `Pair`: images float32
     `[batch_size/hosts, height, width, channels]` in [0, 1], and tokens int32 `[batch_size/hosts, length]`.
 
   Raises:
@@ -57,11 +57,11 @@ def image_texts(
 
     def drawn(step, classes_of_batch):
       noise = tf.reshape(random_integers(2 * batch_size, seed + 1, step), (2, batch_size))
-      picture, text = (_place(noise[i], span, classes_of_batch) for i, span in enumerate(spans))
+      image, text = (_place(noise[i], span, classes_of_batch) for i, span in enumerate(spans))
       longest = tf.reduce_max(tf.gather(ends, text))
       size = tf.reduce_min(tf.boolean_mask(sizes, sizes >= longest))
       mine = slice(offset, offset + local)
-      return Examples(tf.gather(by_class, picture[mine]), tf.gather(tokens, text[mine])[:, :size])
+      return Examples(tf.gather(by_class, image[mine]), tf.gather(tokens, text[mine])[:, :size])
 
     rows = in_epochs(classes, batch_size, seed, start).enumerate(start).map(plain(drawn))
     return (Pair(batch.inputs, batch.labels) for batch in read(rows))

@@ -122,10 +122,10 @@ def _listed(folder):
 
 
 def image_and_label(info: tfds.core.DatasetInfo) -> tuple[str, str]:
-  """The names of a data set's picture and class features: its supervised keys, or the only ones of their kind.
+  """The names of a data set's image and class features: its supervised keys, or the only ones of their kind.
 
   Raises:
-    ValueError: the set is no image classification set of 8-bit pictures.
+    ValueError: the set is no image classification set of 8-bit images.
   """
   features = dict(info.features.items()) if hasattr(info.features, "items") else {}
   images = [k for k, feature in features.items() if isinstance(feature, tfds.features.Image)]

@@ -1,12 +1,12 @@
-"""TFDS sets of classified pictures as sources."""
+"""TFDS sets of classified images as sources."""
 
 import hashlib
 
 import numpy as np
 
 from metajax.data._tensorflow import tf
-from metajax.data.files.image_file import BrokenPicture, read_encoded
-from metajax.data.files.lazy_images import Pictures, fits_in_memory, in_threads
+from metajax.data.files.image_file import UnreadableImage, read_encoded
+from metajax.data.files.lazy_images import LazyImages, fits_in_memory, in_threads
 from metajax.data.files.opening import TO_SKIP
 from metajax.data.files.verification import Progress
 from metajax.data.source import Source, from_arrays
@@ -34,12 +34,12 @@ def classification_set(
 
   "train", "validation" and "test" are its own splits where no class is in two of them; then a missing validation split
   is made of a tenth of the training classes, but at least 5, which "train" loses. Otherwise the classes of all its
-  pictures are dealt out by `seed`: a fifth, but at least 2, to "validation", as many to "test", the rest to "train".
-  "own/train" or "own/test" is a split as TFDS has it, for training and probing on the same classes. Pictures without a
+  images are dealt out by `seed`: a fifth, but at least 2, to "validation", as many to "test", the rest to "train".
+  "own/train" or "own/test" is a split as TFDS has it, for training and probing on the same classes. Images without a
   label (-1) are left out.
 
-  The pictures are in the order of the set's record files (TFRecord or ArrayRecord). Those that take more than 1 GiB,
-  decoded, stay there and are `Pictures`.
+  The images are in the order of the set's record files (TFRecord or ArrayRecord). Those that take more than 1 GiB,
+  decoded, stay there and are `LazyImages`.
 
   Raises:
     FileNotFoundError, ConnectionError, ValueError: as `metajax.data.load`.
@@ -52,48 +52,48 @@ def classification_set(
   records, names = read_records(builder, used, label), features[label].names
   rows, _, small = choose(name, split, records.labels, records.rows_of, seed, least)
   shape = (size, size, features[image].shape[-1] if preprocessing is None else 3)
-  images, rows, broken = pictures_of(records, image, shape, rows, skip_broken, preprocessing)
+  images, rows, broken = unpatchify(records, image, shape, rows, skip_broken, preprocessing)
   present, labels = np.unique(records.labels[rows], return_inverse=True)
   source = from_arrays(images, labels, classes=[names[c] for c in present])
   return source._replace(broken=broken, small_classes=tuple(names[c] for c in small))
 
 
-def pictures_of(
+def unpatchify(
   records: Records,
   image: str,
   shape: tuple[int, int, int],
   rows: np.ndarray,
   skip_broken: bool,
   preprocessing: Preprocessing | None = None,
-) -> tuple[np.ndarray | Pictures, np.ndarray, tuple[str, ...]]:
-  """Pictures uint8 `[rows, *shape]` of some records, read and decoded at once where they fit in memory.
+) -> tuple[np.ndarray | LazyImages, np.ndarray, tuple[str, ...]]:
+  """Images uint8 `[rows, *shape]` of some records, read and decoded at once where they fit in memory.
 
   Returns:
-    the pictures; the rows; and what was left out: with `skip_broken` those that cannot be decoded, all of which are
+    the images; the rows; and what was left out: with `skip_broken` those that cannot be decoded, all of which are
     then known at the start.
 
   Raises:
-    ValueError: a picture cannot be decoded, or none can.
+    ValueError: an image cannot be decoded, or none can.
   """
   advice = "it could be at the start" if skip_broken else TO_SKIP
   decode = _decoder(records, image, shape, advice)
   if preprocessing is not None:
     decode = _preprocessor(records, image, preprocessing, advice)
-  images, at_once = Pictures(decode, shape, rows), fits_in_memory(len(rows), shape)
+  images, at_once = LazyImages(decode, shape, rows), fits_in_memory(len(rows), shape)
   if not skip_broken:
     return (images[:] if at_once else images), rows, ()
   key = (image, shape, *(() if preprocessing is None else (preprocessing,)), hashlib.sha256(rows.tobytes()).hexdigest())
   broken = remembered(records.files, key, lambda: {"broken": _broken(records, decode, rows)})["broken"]
   rows = rows[~np.isin(rows, broken)]
   if not len(rows):
-    raise ValueError(f"expected a picture that can be decoded in {records.name}, got {len(broken)} that cannot")
-  images = Pictures(decode, shape, rows)
+    raise ValueError(f"expected an image that can be decoded in {records.name}, got {len(broken)} that cannot")
+  images = LazyImages(decode, shape, rows)
   return (images[:] if at_once else images), rows, tuple(f"record {row} of {records.name}" for row in broken)
 
 
 def _broken(records, decode, rows):
-  """Those of some rows whose pictures cannot be decoded."""
-  said, broken = Progress(f"verified {{}} of {len(rows):,} pictures of {records.name}", len(rows)), []
+  """Those of some rows whose images cannot be decoded."""
+  said, broken = Progress(f"verified {{}} of {len(rows):,} images of {records.name}", len(rows)), []
 
   def verify(chunk):
     some = rows[chunk]
@@ -112,22 +112,22 @@ def _broken(records, decode, rows):
 
 
 def _preprocessor(records, image, preprocessing, advice):
-  """`rows -> pictures`, made ready for a published network by Pillow, as files of one's own are."""
+  """`rows -> images`, made ready for a published network by Pillow, as files of one's own are."""
   spec = {image: tf.io.FixedLenFeature((), tf.string)}
 
   def decode_one(row):
     try:
       (raw,) = records.read(np.array([row]))
       return read_encoded(tf.io.parse_single_example(raw, spec)[image].numpy(), preprocessing=preprocessing)
-    except (BrokenPicture, tf.errors.OpError) as error:
-      said = error if isinstance(error, BrokenPicture) else reason(error)
-      raise ValueError(f"the picture of record {row} of {records.name} cannot be decoded: {said}; {advice}") from None
+    except (UnreadableImage, tf.errors.OpError) as error:
+      said = error if isinstance(error, UnreadableImage) else reason(error)
+      raise ValueError(f"the image of record {row} of {records.name} cannot be decoded: {said}; {advice}") from None
 
   return lambda rows: np.stack([decode_one(row) for row in rows])
 
 
 def _decoder(records, image, shape, advice):
-  """`rows -> pictures`."""
+  """`rows -> images`."""
   spec = {image: tf.io.FixedLenFeature((), tf.string)}
 
   def one(file):
@@ -150,7 +150,7 @@ def _decoder(records, image, shape, advice):
       return one(tf.io.parse_single_example(raw, spec)[image]).numpy()
     except tf.errors.OpError as error:
       raise ValueError(
-        f"the picture of record {row} of {records.name} cannot be decoded: {reason(error)}; {advice}"
+        f"the image of record {row} of {records.name} cannot be decoded: {reason(error)}; {advice}"
       ) from None
 
   return decode

@@ -1,4 +1,4 @@
-"""The pictures of a prepared TFDS set: read once, and decoded."""
+"""The images of a prepared TFDS set: read once, and decoded."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from metajax.data.pipeline import plain
 
 
 def read(builder: tfds.core.DatasetBuilder, split: str, image: str, others: Sequence[str]) -> dict[str, np.ndarray]:
-  """The records of a split in the order of its files: `{feature: array [n]}`, the pictures still encoded.
+  """The records of a split in the order of its files: `{feature: array [n]}`, the images still encoded.
 
   Args:
     builder: a TFDS builder of prepared data.
     split: the name of one of its splits, or of several joined by "+".
-    image: the name of the feature that is a picture; its array holds the bytes of each file.
+    image: the name of the feature that is an image; its array holds the bytes of each file.
     others: the names of the other features to read.
   """
   config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
@@ -31,7 +31,7 @@ def read(builder: tfds.core.DatasetBuilder, split: str, image: str, others: Sequ
 
 
 def decode(encoded: np.ndarray, *, size: int, channels: int) -> np.ndarray:
-  """Encoded pictures as uint8 `[n, size, size, channels]`, 0 to 255, in the same order.
+  """Encoded images as uint8 `[n, size, size, channels]`, 0 to 255, in the same order.
 
   Each new pixel is the mean over the area that it covers: thin strokes keep their ink, without ringing or blur.
 
@@ -39,22 +39,22 @@ def decode(encoded: np.ndarray, *, size: int, channels: int) -> np.ndarray:
     ValueError: one cannot be decoded, with its number.
   """
 
-  def picture(file):
+  def image(file):
     return decoded(file, size=size, channels=channels)
 
-  pictures = tf.data.Dataset.from_tensor_slices(encoded).map(plain(picture), num_parallel_calls=tf.data.AUTOTUNE)
+  images = tf.data.Dataset.from_tensor_slices(encoded).map(plain(image), num_parallel_calls=tf.data.AUTOTUNE)
   try:
-    return np.concatenate(list(pictures.batch(1024).as_numpy_iterator()))
+    return np.concatenate(list(images.batch(1024).as_numpy_iterator()))
   except tf.errors.OpError:
     number, why = next(iter(undecodable(encoded).items()))
     raise ValueError(
-      f"picture {number} of {len(encoded)} cannot be decoded: {why}; "
+      f"image {number} of {len(encoded)} cannot be decoded: {why}; "
       "pass skip_broken=True (--skip-broken) to leave it out"
     ) from None
 
 
 def undecodable(encoded: np.ndarray) -> dict[int, str]:
-  """{number: why} of the encoded pictures that cannot be decoded."""
+  """{number: why} of the encoded images that cannot be decoded."""
   broken = {}
   for number, file in enumerate(encoded):
     try:
@@ -65,7 +65,7 @@ def undecodable(encoded: np.ndarray) -> dict[int, str]:
 
 
 def decoded(file: tf.Tensor, *, size: int, channels: int) -> tf.Tensor:
-  """One encoded picture, a string tensor, as `decode` has it."""
+  """One encoded image, a string tensor, as `decode` has it."""
   pixels = tf.io.decode_image(file, channels=channels, expand_animations=False)
   return tf.cast(tf.round(tf.image.resize(pixels, (size, size), method="area")), tf.uint8)
 

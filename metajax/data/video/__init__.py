@@ -1,1 +1,1 @@
-"""Clips and pictures with sounds."""
+"""Clips and images with sounds."""

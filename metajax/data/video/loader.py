@@ -1,4 +1,4 @@
-"""Recordings loaded by name: the built-in moving glyphs, TFDS sets of clips or of pictures with sounds, a folder."""
+"""Recordings loaded by name: the built-in moving glyphs, TFDS sets of clips or of images with sounds, a folder."""
 
 import numpy as np
 
@@ -34,7 +34,7 @@ def load_recordings(
   skip_broken: bool = False,
   sound: bool = True,
 ) -> Recordings:
-  """Loads a part of a set of clips, or of pictures with sounds.
+  """Loads a part of a set of clips, or of images with sounds.
 
   - "moving_glyphs", drawn on the spot: see `metajax.data.builtin.moving_glyphs`.
   - a TFDS set, such as "sprites", "talking_clips" or "spoken_stamps": with one Video, or else one 8-bit Image; with at
@@ -42,22 +42,22 @@ def load_recordings(
     that is named caption, title, description or the like is its caption; other texts, Scalars, ClassLabels and integer
     tensors are its factors (of a tensor "factors" of k numbers, "factors_0" to "factors_k-1"). `split` is one of its
     own.
-  - one's own: a folder of clips (.mp4, .webm, .mov, .avi, .mkv, .gif, ...), however deep, or of pictures that have a
+  - one's own: a folder of clips (.mp4, .webm, .mov, .avi, .mkv, .gif, ...), however deep, or of images that have a
     sound of the same name beside them (`cat.png`, `cat.wav`). A clip is brought to `frame_rate`, its sound to one
     channel at `sample_rate`, and cut into parts of `frames` frames; what is left over at its end is in no part. A sound
     that ends before its frames is followed by silence; one without a sound track is broken where others have one. The
-    sound of a picture is made `seconds` long in the same way. Files are dealt out by `seed`: eight tenths to "train", a
+    sound of an image is made `seconds` long in the same way. Files are dealt out by `seed`: eight tenths to "train", a
     tenth each to "validation" and "test"; "all" is everything. Factors are the "file" of each, by its path, and, where
     there are some, the "folder" within the one given.
 
   Args:
     name: the data set; a path if it begins with "/", "./", "../" or "~", or is the name of a folder and of no set.
     split: which part.
-    size: the side of pictures and frames in pixels, squashed to it whatever their shape.
+    size: the side of images and frames in pixels, squashed to it whatever their shape.
     frames, frame_rate: of the parts of one's own clips; `frames` of moving glyphs too.
     sample_rate: of sounds, in hertz: of one's own, what they are brought to, a multiple of `frame_rate`; of a TFDS
       tensor, which does not say, what it has.
-    seconds: of the sounds of one's own pictures.
+    seconds: of the sounds of one's own images.
     data_dir, download, seed: as for `metajax.data.load`; the seed is that of moving glyphs too.
     skip_broken: leave out files of one's own and records of a TFDS set that cannot be read, and name them in `broken`.
     sound: whether sounds are wanted; without, they are neither read nor asked for.
@@ -144,7 +144,7 @@ def _missing(split, found) -> tuple[str, ...]:
 
 
 def _features(info):
-  """The names of a set's pictures or clips, sound, caption, other texts and factors; None for what it has not."""
+  """The names of a set's images or clips, sound, caption, other texts and factors; None for what it has not."""
   features = dict(info.features.items()) if hasattr(info.features, "items") else {}
 
   def of(*kinds):

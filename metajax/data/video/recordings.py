@@ -1,4 +1,4 @@
-"""Pictures and clips with their sounds at random access, and batches of them as pure functions of (seed, step)."""
+"""Images and clips with their sounds at random access, and batches of them as pure functions of (seed, step)."""
 
 from typing import NamedTuple
 
@@ -17,12 +17,12 @@ BYTES_IN_MEMORY = 8 * 2**30
 
 
 class Recordings(NamedTuple):
-  """Pictures or clips, most often with a sound, at random access.
+  """Images or clips, most often with a sound, at random access.
 
   Attributes:
-    images: uint8, pictures `[n, height, width, channels]`, or clips `[n, frames, height, width, channels]`.
+    images: uint8, images `[n, height, width, channels]`, or clips `[n, frames, height, width, channels]`.
     sounds: int16 `[n, samples]`, or None. Of clips, as many samples for each frame.
-    frame_rate: frames a second; 0 of pictures.
+    frame_rate: frames a second; 0 of images.
     sample_rate: samples a second; 0 without sounds.
     names: of each, `[n]`.
     captions: what each is said to show, `[n]`; "" where nothing is said.

@@ -1,4 +1,4 @@
-"""One's own recordings: folders of clips, or of pictures with sounds beside them, decoded by PyAV and Pillow."""
+"""One's own recordings: folders of clips, or of images with sounds beside them, decoded by PyAV and Pillow."""
 
 import os
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from metajax import checks
-from metajax.data.files.image_file import BrokenPicture, is_picture_name, read_picture, resized
+from metajax.data.files.image_file import UnreadableImage, is_image_name, read_image, resized
 from metajax.data.video.audio_file import SOUNDS, BrokenRecording, decode_sound, fitted, opened, read_sound
 from metajax.data.video.recordings import Recordings, check_bytes
 
@@ -38,8 +38,8 @@ def own_recordings(path: str, split: str, seed: int, skip_broken: bool, how: Map
   for file, beside in files:
     try:
       whole = os.path.join(path, file)
-      found.append((file, *(_clip(whole, how) if clips else _picture(whole, beside, how))))
-    except (BrokenRecording, BrokenPicture) as error:
+      found.append((file, *(_clip(whole, how) if clips else _image(whole, beside, how))))
+    except (BrokenRecording, UnreadableImage) as error:
       broken.append(f"{file}: {error}")
   silent = [file for file, _, sound in found if sound is None]
   if silent and len(silent) < len(found):
@@ -84,9 +84,9 @@ def _parts(values, number, length):
 
 
 def _files(path) -> list[tuple[str, str | None]]:
-  """The clips of a folder by their paths within it, or else the pictures that have sounds beside them, and these."""
+  """The clips of a folder by their paths within it, or else the images that have sounds beside them, and these."""
   if not os.path.isdir(path):
-    raise FileNotFoundError(f"expected a folder of clips, or of pictures and sounds, got {path!r}, which is none")
+    raise FileNotFoundError(f"expected a folder of clips, or of images and sounds, got {path!r}, which is none")
   found = sorted(
     os.path.relpath(os.path.join(folder, file), path)
     for folder, _, files in os.walk(path, followlinks=False)
@@ -99,12 +99,12 @@ def _files(path) -> list[tuple[str, str | None]]:
 
   clips = [(file, None) for file in found if file.lower().endswith(VIDEOS)]
   beside = {stem(file): os.path.join(path, file) for file in found if file.lower().endswith(SOUNDS)}
-  pictures = [(file, beside[stem(file)]) for file in found if is_picture_name(file) and stem(file) in beside]
-  if not clips and not pictures:
+  images = [(file, beside[stem(file)]) for file in found if is_image_name(file) and stem(file) in beside]
+  if not clips and not images:
     ends = ", ".join(VIDEOS)
     there = checks.counted(len(found), "file")
-    raise ValueError(f"{path!r} holds no clips ({ends}) and no pictures beside sounds of their names ({there})")
-  return clips or pictures
+    raise ValueError(f"{path!r} holds no clips ({ends}) and no images beside sounds of their names ({there})")
+  return clips or images
 
 
 def _clip(path, how):
@@ -112,7 +112,7 @@ def _clip(path, how):
   rate = how["frame_rate"]
   with opened(path) as container:
     if not container.streams.video:
-      raise BrokenRecording("it has no pictures")
+      raise BrokenRecording("it has no images")
     hears = how["sound"] and bool(container.streams.audio)
     fits = not hears or how["sample_rate"] % rate == 0
     frames, begin = _at_rate(container, rate, how["size"]) if fits else ([], 0)
@@ -146,8 +146,8 @@ def _at_rate(container, rate, size):
   return np.stack(found) if found else np.zeros((0, size, size, 3), np.uint8), begin or 0.0
 
 
-def _picture(path, sound, how):
-  picture = read_picture(path, size=how["size"], channels=3)
+def _image(path, sound, how):
+  image = read_image(path, size=how["size"], channels=3)
   if not how["sound"]:
-    return picture[None], None
-  return picture[None], fitted(read_sound(sound, how["sample_rate"]), round(how["seconds"] * how["sample_rate"]))
+    return image[None], None
+  return image[None], fitted(read_sound(sound, how["sample_rate"]), round(how["seconds"] * how["sample_rate"]))

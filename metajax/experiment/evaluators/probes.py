@@ -25,12 +25,12 @@ from metajax.shards import host_slice
 from metajax.train import TrainState
 from metajax.types import Batches, Episode, Examples, Learner
 
-BATCH = 256  # pictures embedded at once
+BATCH = 256  # images embedded at once
 PROBES: Mapping[str, Callable[..., Any]] = {"linear_probe": linear_probe, "knn": nearest_neighbours}
 
 
 class Splits(NamedTuple):
-  """Labelled pictures of the same classes: to probe with, to choose the probe by, to test on."""
+  """Labelled images of the same classes: to probe with, to choose the probe by, to test on."""
 
   train: Source
   validation: Source
@@ -84,7 +84,7 @@ def probe_all(
     unseen: whether the classes were not trained on.
   """
   print(f"\nfrozen features of {len(splits.test.classes)} classes{', unseen' * unseen}: accuracy on "
-        f"{len(splits.test.labels):,} pictures, linear probe and nearest neighbours")  # fmt: skip
+        f"{len(splits.test.labels):,} images, linear probe and nearest neighbours")  # fmt: skip
   measured, width = [], max(len(one.title) for one in shown)
   for one in shown:
     found = {measure: [] for measure in PROBES}
@@ -118,7 +118,7 @@ def few_shot_all(
     learners: `{name: (learner, the state of each seed)}`.
     tests: whose tasks they are tested on.
     said: what records say of the training.
-    frozen: the pictures that tasks are drawn from, of learners that put centroids on their embeddings: each picture is
+    frozen: the images that tasks are drawn from, of learners that put centroids on their embeddings: each image is
       then embedded once, however many tasks it is in.
   """
   measured, tasks = [], tests.tests()

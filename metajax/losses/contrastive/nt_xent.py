@@ -33,8 +33,8 @@ def nt_xent(
       loss = mean_i (log sum_{a != i} exp(cos(z_i, z_a) / temperature) - cos(z_i, z_pair(i)) / temperature)
 
   Args:
-    embeddings: `z`, `[2 n, d]`, of any floating type: rows `2 i` and `2 i + 1` are two views of one picture, so that a
-      picture's views are on one device.
+    embeddings: `z`, `[2 n, d]`, of any floating type: rows `2 i` and `2 i + 1` are two views of one image, so that a
+      image's views are on one device.
     temperature: above 0.
     weights: `[2 n]`, as for `info_nce`; a row whose other view is padding weighs nothing.
     how, tile, axis_name: as for `info_nce`.
@@ -44,7 +44,7 @@ def nt_xent(
   """
   check_rows(embeddings=embeddings)
   if len(embeddings) % 2:
-    raise ValueError(f"expected two rows of each picture, got {len(embeddings)} rows")
+    raise ValueError(f"expected two rows of each image, got {len(embeddings)} rows")
   return _supervised(embeddings, None, temperature, weights, how, tile, axis_name)
 
 

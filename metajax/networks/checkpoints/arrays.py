@@ -19,7 +19,7 @@ def measured_of(tensors: dict, called: dict, path: str) -> Towers:
   def sizes(name, dimensions):
     return _get(tensors, called, name, (None,) * dimensions, path).shape
 
-  places, width = sizes(names.PICTURE_POSITIONS, 2)
+  places, width = sizes(names.IMAGE_POSITIONS, 2)
   patch, outputs = sizes(names.PATCHES, 4)[-1], sizes(names.PROJECTION, 2)[0]
   vocabulary, text_width = sizes(names.TOKENS, 2)
   length = sizes(names.TEXT_POSITIONS, 2)[0]
@@ -29,8 +29,8 @@ def measured_of(tensors: dict, called: dict, path: str) -> Towers:
   def layers(tower):
     return len({n.split(".")[3] for n in tensors if n.startswith(f"{tower}_model.encoder.layers.")})
 
-  picture, text = Size(width, layers("vision"), 0), Size(text_width, layers("text"), 0)
-  return Towers(picture, patch, round((places - 1) ** 0.5) * patch, text, outputs, vocabulary, length)
+  image, text = Size(width, layers("vision"), 0), Size(text_width, layers("text"), 0)
+  return Towers(image, patch, round((places - 1) ** 0.5) * patch, text, outputs, vocabulary, length)
 
 
 def with_heads(measured: Towers, heads: Pair, path: str) -> Towers:
@@ -39,12 +39,12 @@ def with_heads(measured: Towers, heads: Pair, path: str) -> Towers:
   Raises:
     ValueError: if they do not divide a width, or there are no layers.
   """
-  for name, size, number in zip(("picture", "text"), (measured.picture, measured.text), heads, strict=True):
+  for name, size, number in zip(("image", "text"), (measured.image, measured.text), heads, strict=True):
     if min(size.layers, number) < 1 or size.width % number:
       given = f"{number} heads in {size.layers} layers of width {size.width}"
       raise ValueError(f"expected layers of a width that the heads divide in the {name} tower of {path!r}, got {given}")
-  picture, text = measured.picture._replace(heads=heads.first), measured.text._replace(heads=heads.second)
-  return measured._replace(picture=picture, text=text)
+  image, text = measured.image._replace(heads=heads.first), measured.text._replace(heads=heads.second)
+  return measured._replace(image=image, text=text)
 
 
 def params_of(tensors: dict, called: dict, towers: Towers, scale: tuple[int, ...], path: str) -> dict:

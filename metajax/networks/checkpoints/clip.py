@@ -25,19 +25,19 @@ from metajax.networks.linen.vision_transformer import resized_positions
 from metajax.paths import write_whole
 from metajax.types import Network, Pair, Preprocessing
 
-LARGEST = 4096  # pixels of a picture's side
+LARGEST = 4096  # pixels of an image's side
 
 
 class Pretrained(NamedTuple):
   """Weights and the networks that they are of.
 
   Attributes:
-    networks: the `Pair` of the picture's and the text's network; neither has a state. Pictures are in [0, 1]: the
+    networks: the `Pair` of the image's and the text's network; neither has a state. Images are in [0, 1]: the
       network takes the mean off that the weights were trained with, and divides by the deviation.
-    params: {"picture": ..., "text": ..., "log_scale": ...}, float32, those of `learners.clip(*networks)`.
+    params: {"image": ..., "text": ..., "log_scale": ...}, float32, those of `learners.clip(*networks)`.
     towers: their sizes.
     details: which activation and norms they have.
-    preprocessing: how their pictures are resized and cut, for `data.load` and `data.preprocess`.
+    preprocessing: how their images are resized and cut, for `data.load` and `data.preprocess`.
   """
 
   networks: Pair
@@ -57,7 +57,7 @@ def load_clip(path: str | os.PathLike, *, image_size: int | None = None, dtype: 
   Args:
     path: a `.safetensors` file, in 16 or 32 bits, with the names of OpenAI (open_clip) or of Hugging Face's
       `CLIPModel`; the index (`.safetensors.index.json`) of several; or a folder with one of them.
-    image_size: side of the pictures that the network is to see, if another than the weights': positions of patches
+    image_size: side of the images that the network is to see, if another than the weights': positions of patches
       are then interpolated (cubic, as open_clip does), and the preprocessing is scaled.
     dtype: of products and activations; params are float32.
 
@@ -79,9 +79,9 @@ def load_clip(path: str | os.PathLike, *, image_size: int | None = None, dtype: 
   towers, params, preprocessing = _at_size(towers, params, settings.preprocessing, image_size)
   for said in settings.said:
     warnings.warn(said, stacklevel=2)
-  picture, text = clip_towers(towers, dtype=dtype, details=settings.details)
-  picture = _normalised(picture, towers.pixels, preprocessing)
-  return Pretrained(Pair(picture, text), params, towers, settings.details, preprocessing)
+  image, text = clip_towers(towers, dtype=dtype, details=settings.details)
+  image = _normalised(image, towers.pixels, preprocessing)
+  return Pretrained(Pair(image, text), params, towers, settings.details, preprocessing)
 
 
 def save_clip(
@@ -96,7 +96,7 @@ def save_clip(
   Args:
     folder: made where it is missing.
     params, towers, details: of the networks, as `load_clip` gives them.
-    preprocessing: likewise; of a network that sees pictures in [0, 1] as they are, mean 0 and deviation 1. By default
+    preprocessing: likewise; of a network that sees images in [0, 1] as they are, mean 0 and deviation 1. By default
       there is no `preprocessor_config.json`, and who reads the folder takes OpenAI's.
 
   Raises:
@@ -145,39 +145,39 @@ def _check_image_size(image_size, measured: Towers):
 
 
 def _at_size(towers: Towers, params: dict, how: Preprocessing, image_size: int | None):
-  """Towers, params and preprocessing for pictures of another size than the weights'."""
+  """Towers, params and preprocessing for images of another size than the weights'."""
   if image_size is None:
     if how.pixels != towers.pixels:
       raise ValueError(
-        f"expected pictures of {towers.pixels} x {towers.pixels}, the size of the weights' positions, got a "
+        f"expected images of {towers.pixels} x {towers.pixels}, the size of the weights' positions, got a "
         f"preprocessing to {how.pixels} x {how.pixels}: image_size={how.pixels} interpolates the positions"
       )
     return towers, params, how
   if image_size != towers.pixels:
-    positions = resized_positions(params["picture"]["positions"], image_size // towers.patch)
-    params = params | {"picture": params["picture"] | {"positions": jnp.asarray(positions)}}
+    positions = resized_positions(params["image"]["positions"], image_size // towers.patch)
+    params = params | {"image": params["image"] | {"positions": jnp.asarray(positions)}}
   return towers._replace(pixels=image_size), params, at_size(how, image_size)
 
 
 def _normalised(network: Network, pixels: int, how: Preprocessing) -> Network:
-  """The network on pictures in [0, 1], grey or in colour."""
+  """The network on images in [0, 1], grey or in colour."""
 
-  def normal(pictures):
-    return (pictures - jnp.asarray(how.mean, pictures.dtype)) / jnp.asarray(how.deviation, pictures.dtype)
+  def normal(images):
+    return (images - jnp.asarray(how.mean, images.dtype)) / jnp.asarray(how.deviation, images.dtype)
 
-  def apply(params, state, pictures, *, train, key=None):
-    _check_pictures(pictures, pixels)
-    return network.apply(params, state, normal(pictures), train=train, key=key)
+  def apply(params, state, images, *, train, key=None):
+    _check_images(images, pixels)
+    return network.apply(params, state, normal(images), train=train, key=key)
 
   return Network(network.init, apply)
 
 
-def _check_pictures(pictures, pixels):
-  """Refuses bytes, which are no pictures in [0, 1], and other sizes than the positions'."""
-  checks.floating("pictures in [0, 1]", pictures, "n", "height", "width", "channels")
-  height, width, channels = pictures.shape[1:]
+def _check_images(images, pixels):
+  """Refuses bytes, which are no images in [0, 1], and other sizes than the positions'."""
+  checks.floating("images in [0, 1]", images, "n", "height", "width", "channels")
+  height, width, channels = images.shape[1:]
   if (height, width) != (pixels, pixels) or channels not in (1, 3):
     raise ValueError(
-      f"expected pictures [n, {pixels}, {pixels}, 3], as the weights have seen, got {list(pictures.shape)}: "
+      f"expected images [n, {pixels}, {pixels}, 3], as the weights have seen, got {list(images.shape)}: "
       "load_clip(path, image_size=...) reads them for another size"
     )

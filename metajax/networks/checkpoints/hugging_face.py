@@ -14,7 +14,7 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 _BOTH = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
 NAMES = {"width": "hidden_size", "layers": "num_hidden_layers", "length": "max_position_embeddings"}
-NAMES |= {"picture": "vision_config", "text": "text_config"}
+NAMES |= {"image": "vision_config", "text": "text_config"}
 DEFAULTS = {
   "vision_config": _BOTH | {"num_attention_heads": 12},
   "text_config": _BOTH | {"num_attention_heads": 8, "eos_token_id": 49407},
@@ -36,13 +36,13 @@ def hugging_face(config: dict, measured: Towers, preprocessing: Preprocessing | 
   kind = config.get("model_type", "clip")
   if kind != "clip":
     raise ValueError(f"expected model_type 'clip' in {where!r}, got {kind!r}")
-  picture, text = (_section(config, name, where) for name in DEFAULTS)
-  check_towers(picture, text, measured, NAMES, where)
+  image, text = (_section(config, name, where) for name in DEFAULTS)
+  check_towers(image, text, measured, NAMES, where)
   check_said(config, {"projection_dim": measured.outputs}, "", where)
   end, last = text["eos_token_id"], measured.vocabulary - 1
   if end not in (2, last):  # 2 is an old configuration's word for the last one
     raise ValueError(f"expected the end of text to be token {last}, the last one, got {end!r} in {where!r}")
-  sections = tuple(zip(DEFAULTS, (picture, text), strict=True))
+  sections = tuple(zip(DEFAULTS, (image, text), strict=True))
   heads = Pair(*(_heads(said, name, where) for name, said in sections))
   details = only({_details(said, name, where) for name, said in sections}, where)
   preprocessing, doubt = openai_unless(preprocessing, measured)
@@ -86,7 +86,7 @@ def configuration(towers: Towers, details: Details) -> dict:
     "architectures": ["CLIPModel"],
     "model_type": "clip",
     "projection_dim": towers.outputs,
-    "vision_config": tower(towers.picture) | {"image_size": towers.pixels, "patch_size": towers.patch},
+    "vision_config": tower(towers.image) | {"image_size": towers.pixels, "patch_size": towers.patch},
     "text_config": tower(towers.text)
     | {
       "vocab_size": towers.vocabulary,

@@ -18,30 +18,30 @@ LAYER = {
   "mlp.fc1": ("hidden", "matrix"),
   "mlp.fc2": ("outputs", "matrix"),
 }
-PICTURE_POSITIONS = "vision_model.embeddings.position_embedding.weight"
+IMAGE_POSITIONS = "vision_model.embeddings.position_embedding.weight"
 PATCHES = "vision_model.embeddings.patch_embedding.weight"
 TEXT_POSITIONS = "text_model.embeddings.position_embedding.weight"
 TOKENS = "text_model.embeddings.token_embedding.weight"
 PROJECTION, TEXT_PROJECTION, SCALE = "visual_projection.weight", "text_projection.weight", "logit_scale"
 REST = {
-  "vision_model.embeddings.class_embedding": ("picture.class_token", "same"),
-  PICTURE_POSITIONS: ("picture.positions", "same"),
-  PATCHES: ("picture.patches.kernel", "patches"),
-  PROJECTION: ("picture.projection.kernel", "matrix"),
+  "vision_model.embeddings.class_embedding": ("image.class_token", "same"),
+  IMAGE_POSITIONS: ("image.positions", "same"),
+  PATCHES: ("image.patches.kernel", "patches"),
+  PROJECTION: ("image.projection.kernel", "matrix"),
   TOKENS: ("text.tokens.embedding", "same"),
   TEXT_POSITIONS: ("text.positions", "same"),
   TEXT_PROJECTION: ("text.projection.kernel", "matrix"),
   SCALE: ("log_scale", "same"),
 }
 NORMS = {
-  "vision_model.pre_layrnorm": "picture.first_norm",
-  "vision_model.post_layernorm": "picture.norm",
+  "vision_model.pre_layrnorm": "image.first_norm",
+  "vision_model.post_layernorm": "image.norm",
   "text_model.final_layer_norm": "text.norm",
 }
 # OpenAI's own names, which open_clip has too -> Hugging Face's.
 OPENAI = {
   "visual.class_embedding": "vision_model.embeddings.class_embedding",
-  "visual.positional_embedding": PICTURE_POSITIONS,
+  "visual.positional_embedding": IMAGE_POSITIONS,
   "visual.conv1.weight": PATCHES,
   "visual.ln_pre.": "vision_model.pre_layrnorm.",
   "visual.ln_post.": "vision_model.post_layernorm.",
@@ -80,12 +80,12 @@ class Entry(NamedTuple):
 
 def arrays_of(towers: Towers) -> Iterator[Entry]:
   """Every array of a CLIP of such towers."""
-  width, text, places = towers.picture.width, towers.text.width, (towers.pixels // towers.patch) ** 2
+  width, text, places = towers.image.width, towers.text.width, (towers.pixels // towers.patch) ** 2
   shapes = {
-    "picture.class_token": (width,),
-    "picture.positions": (1 + places, width),
-    "picture.patches.kernel": (width, 3, towers.patch, towers.patch),
-    "picture.projection.kernel": (towers.outputs, width),
+    "image.class_token": (width,),
+    "image.positions": (1 + places, width),
+    "image.patches.kernel": (width, 3, towers.patch, towers.patch),
+    "image.projection.kernel": (towers.outputs, width),
     "text.tokens.embedding": (towers.vocabulary, text),
     "text.positions": (towers.length, text),
     "text.projection.kernel": (towers.outputs, text),
@@ -94,8 +94,8 @@ def arrays_of(towers: Towers) -> Iterator[Entry]:
   for theirs, (ours, kind) in REST.items():
     yield Entry(theirs, shapes[ours], ours, kind)
   for theirs, ours in NORMS.items():
-    yield from _norm(theirs, ours, width if ours.startswith("picture") else text)
-  for tower, ours, size in (("vision", "picture", towers.picture), ("text", "text", towers.text)):
+    yield from _norm(theirs, ours, width if ours.startswith("image") else text)
+  for tower, ours, size in (("vision", "image", towers.image), ("text", "text", towers.text)):
     for i in range(size.layers):
       yield from _layer(f"{tower}_model.encoder.layers.{i}", f"{ours}.layer_{i}", size)
 

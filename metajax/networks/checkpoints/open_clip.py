@@ -7,7 +7,7 @@ from metajax.networks.linen.clip_towers import Towers
 from metajax.networks.linen.transformer import CLIP, Details
 from metajax.types import Pair
 
-NAMES = {"width": "width", "layers": "layers", "length": "context_length", "picture": "vision_cfg", "text": "text_cfg"}
+NAMES = {"width": "width", "layers": "layers", "length": "context_length", "image": "vision_cfg", "text": "text_cfg"}
 # Settings of other networks than a CLIP of vision transformers, with open_clip's defaults.
 _PLAIN = {"mlp_ratio": 4.0, "ls_init_value": None, "block_type": "default", "qk_norm": False, "scale_attn": False}
 _PLAIN |= {"scaled_cosine_attn": False, "scale_heads": False, "scale_attn_inner": False, "scale_fc": False}
@@ -43,22 +43,22 @@ def open_clip(config: dict, measured: Towers, where: str) -> Settings:
     ValueError: naming what is not as expected, not what the arrays have, or of another network.
   """
   model = _section(config, "model_cfg", where)
-  picture, text = (_section(model, name, where) for name in ("vision_cfg", "text_cfg"))
-  check_towers(picture, text, measured, NAMES, where)
+  image, text = (_section(model, name, where) for name in ("vision_cfg", "text_cfg"))
+  check_towers(image, text, measured, NAMES, where)
   check_said(model, {"embed_dim": measured.outputs}, "model_cfg", where)
   _check_pool(text, measured.vocabulary, where)
   quick, vector = model.get("quick_gelu", False), model.get("nonscalar_logit_scale", False)
   checks.flag(f"model_cfg.quick_gelu in {where!r}", quick)
   checks.flag(f"model_cfg.nonscalar_logit_scale in {where!r}", vector)
-  head, heads = picture.get("head_width", HEAD), text.get("heads", 8)
-  checks.count(f"vision_cfg.head_width in {where!r}", head, 1, measured.picture.width)
+  head, heads = image.get("head_width", HEAD), text.get("heads", 8)
+  checks.count(f"vision_cfg.head_width in {where!r}", head, 1, measured.image.width)
   checks.count(f"text_cfg.heads in {where!r}", heads)
-  details = only({_details(picture, quick, "vision_cfg", where), _details(text, quick, "text_cfg", where)}, where)
+  details = only({_details(image, quick, "vision_cfg", where), _details(text, quick, "text_cfg", where)}, where)
   preprocessing = check_object(config.get("preprocess_cfg", {}), "preprocess_cfg", where)
   preprocessing = of_open_clip(preprocessing, measured.pixels, where)
   own = [name for name in ("hf_tokenizer_name", "tokenizer_mode", "tokenizer_kwargs") if text.get(name)]
   said = tuple(f"text_cfg.{name} in {where!r} is left to the tokenizer: {text[name]!r}" for name in own)
-  return Settings(Pair(measured.picture.width // head, heads), details, preprocessing, (1,) if vector else (), said)
+  return Settings(Pair(measured.image.width // head, heads), details, preprocessing, (1,) if vector else (), said)
 
 
 def _section(config, name, where) -> dict:

@@ -1,4 +1,4 @@
-"""How published weights want their pictures: `preprocessor_config.json` and open_clip's `preprocess_cfg`."""
+"""How published weights want their images: `preprocessor_config.json` and open_clip's `preprocess_cfg`."""
 
 from typing import Any, Literal
 
@@ -43,7 +43,7 @@ def of_hugging_face(config: dict, where: str) -> Preprocessing:
     raise ValueError(f"expected do_resize and no do_pad in {where!r}, got {said['do_resize']} and {said['do_pad']}")
   resize, side = _size(said["size"], kind == "ViTImageProcessor", where)
   if resize == "shortest" and not said["do_center_crop"]:
-    raise ValueError(f"expected pictures that become square in {where!r}, got a shortest_edge and no do_center_crop")
+    raise ValueError(f"expected images that become square in {where!r}, got a shortest_edge and no do_center_crop")
   pixels = _square(said["crop_size"], "crop_size", where) if said["do_center_crop"] else side
   checks.count(f"resample in {where!r}", said["resample"], 0, len(INTERPOLATIONS) - 1)
   mean, deviation = _normal(said, where)
@@ -98,13 +98,13 @@ def for_hugging_face(how: Preprocessing) -> dict:
 
 
 def at_size(how: Preprocessing, pixels: int) -> Preprocessing:
-  """The same for pictures of another size: what is cut off keeps its share."""
+  """The same for images of another size: what is cut off keeps its share."""
   side = None if how.side is None else round(how.side * pixels / how.pixels)
   return how._replace(pixels=pixels, side=side)
 
 
 def _size(size: Any, square: bool, where) -> tuple[Literal["shortest", "squash"], int]:
-  """How pictures are resized, and to which side."""
+  """How images are resized, and to which side."""
   if isinstance(size, dict) and set(size) == {"shortest_edge"}:
     checks.count(f"size.shortest_edge in {where!r}", size["shortest_edge"])
     return "shortest", size["shortest_edge"]

@@ -22,7 +22,7 @@ class Settings(NamedTuple):
   Attributes:
     heads: the `Pair` of both towers' attention heads.
     details: activation and norms.
-    preprocessing: of its pictures.
+    preprocessing: of its images.
     scale: the shape of `logit_scale`.
     said: what of it is a guess, or is left to others.
   """
@@ -49,7 +49,7 @@ def guessed(folder: str, path: str, measured: Towers) -> Settings:
   Raises:
     ValueError: if they cannot have heads such as OpenAI's.
   """
-  widths = Pair(measured.picture.width, measured.text.width)
+  widths = Pair(measured.image.width, measured.text.width)
   if any(width % HEAD for width in widths):
     raise ValueError(
       f"expected {CONFIG} or {OPEN_CLIP} beside {path!r}, got neither, and the number of attention heads cannot be "
@@ -70,7 +70,7 @@ def openai_unless(known: Preprocessing | None, measured: Towers) -> tuple[Prepro
     return known, ()
   how = Preprocessing(measured.pixels)
   return how, (
-    f"without a {PROCESSOR} pictures are preprocessed as OpenAI's models': the shorter side to {how.pixels} pixels, "
+    f"without a {PROCESSOR} images are preprocessed as OpenAI's models': the shorter side to {how.pixels} pixels, "
     f"{how.interpolation}, mean {how.mean}, deviation {how.deviation}",
   )
 
@@ -88,21 +88,21 @@ def check_said(said: dict, measured: dict, section: str, where: str):
       raise ValueError(f"expected {full} to be {size} in {where!r}, as the arrays have it, got {value!r}")
 
 
-def check_towers(picture: dict, text: dict, measured: Towers, names: Mapping[str, str], where: str):
+def check_towers(image: dict, text: dict, measured: Towers, names: Mapping[str, str], where: str):
   """`check_said` of both towers, by the names that a configuration has.
 
   Args:
-    picture, text: what it says of each.
+    image, text: what it says of each.
     measured: what the arrays tell.
-    names: of "width" and "layers" of both, of the text's "length", and of the sections "picture" and "text".
+    names: of "width" and "layers" of both, of the text's "length", and of the sections "image" and "text".
     where: the file's name.
   """
   width, layers = names["width"], names["layers"]
-  of_picture = {width: measured.picture.width, layers: measured.picture.layers}
-  of_picture |= {"image_size": measured.pixels, "patch_size": measured.patch}
+  of_image = {width: measured.image.width, layers: measured.image.layers}
+  of_image |= {"image_size": measured.pixels, "patch_size": measured.patch}
   of_text = {width: measured.text.width, layers: measured.text.layers}
   of_text |= {"vocab_size": measured.vocabulary, names["length"]: measured.length}
-  check_said(picture, of_picture, names["picture"], where)
+  check_said(image, of_image, names["image"], where)
   check_said(text, of_text, names["text"], where)
 
 

@@ -15,16 +15,16 @@ class Towers(NamedTuple):
   """What a CLIP of vision transformers is made of.
 
   Attributes:
-    picture: the size of the picture tower.
+    image: the size of the image tower.
     patch: side of a patch, in pixels.
-    pixels: side of a picture.
+    pixels: side of an image.
     text: the size of the text tower.
     outputs: values of an embedding.
     vocabulary: tokens there are.
     length: tokens of the longest text.
   """
 
-  picture: Size
+  image: Size
   patch: int
   pixels: int
   text: Size
@@ -45,7 +45,7 @@ PUBLISHED = {
 def clip_towers(
   towers: str | Towers, *, dropout: float = 0.0, dtype: DTypeLike = jnp.float32, details: Details = CLIP
 ) -> Pair:
-  """The picture network and the text network of a published CLIP, each with its projection, as a `Pair`.
+  """The image network and the text network of a published CLIP, each with its projection, as a `Pair`.
 
   Together with the learned temperature they have 151,277,313 (ViT-B/32), 149,620,737 (ViT-B/16), 427,616,513 (ViT-L/14)
   and 427,944,193 (ViT-L/14@336px) parameters, the published numbers.
@@ -64,5 +64,5 @@ def clip_towers(
   t = PUBLISHED[towers] if isinstance(towers, str) else towers
   shared: dict[str, Any] = {"outputs": t.outputs, "dropout": dropout, "dtype": dtype, "details": details}
   return Pair(
-    vision_transformer(t.picture, t.patch, **shared), text_transformer(t.vocabulary, t.text, t.length, **shared)
+    vision_transformer(t.image, t.patch, **shared), text_transformer(t.vocabulary, t.text, t.length, **shared)
   )

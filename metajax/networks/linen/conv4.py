@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import flax.linen as nn
 import jax
 
-from metajax.networks.linen.convolution import check_pictures, convolve, max_pool, native_convolve
+from metajax.networks.linen.convolution import check_images, convolve, max_pool, native_convolve
 from metajax.networks.linen.from_linen import from_linen
 from metajax.types import Network
 
@@ -26,7 +26,7 @@ def conv4(
   normalisation: Normalisation = "batch",
   convolution: Convolution = "slices",
 ) -> Network:
-  """Four blocks of 3 x 3 convolution, normalisation and ReLU, which halve the picture: `[n, h, w, c] -> [n, d]`.
+  """Four blocks of 3 x 3 convolution, normalisation and ReLU, which halve the image: `[n, h, w, c] -> [n, d]`.
 
   Prototypical and matching networks halve by max-pooling and flatten (28 x 28 gives `d = filters`); MAML on Omniglot
   halves by stride 2 and takes the mean over space. A classifier is `with_head(conv4(...), linear(ways))`.
@@ -35,13 +35,13 @@ def conv4(
     filters: of each block.
     downsample: "stride" or "max_pool".
     pool: "mean" over space, "flatten", or "none": maps `[n, h, w, filters]`.
-    halvings: how many blocks, the first ones, halve the picture. Relation networks have 2, and no pooling of the maps.
+    halvings: how many blocks, the first ones, halve the image. Relation networks have 2, and no pooling of the maps.
     normalisation: "batch" (statistics of the batch under `train=True`, running ones otherwise), "layer", "group"
-      (of up to 8 groups of filters) or "none"; all but "batch" see one picture at a time.
+      (of up to 8 groups of filters) or "none"; all but "batch" see one image at a time.
     convolution: "slices" is fast in inner loops, "native" is XLA's own.
 
   Raises:
-    ValueError: if an argument is none of these; at init, if the pictures are not `[n, h, w, c]` or, under max-pooling,
+    ValueError: if an argument is none of these; at init, if the images are not `[n, h, w, c]` or, under max-pooling,
       too small to be halved.
   """
   return conv_blocks(
@@ -70,7 +70,7 @@ def conv_blocks(
   Args:
     blocks: how many, at least 1.
     filters, downsample, pool, normalisation, convolution: as in `conv4`.
-    halvings: how many blocks, the first ones, halve the picture; all of them by default.
+    halvings: how many blocks, the first ones, halve the image; all of them by default.
 
   Raises:
     ValueError: as `conv4`, and if there is no block or more halvings than blocks.
@@ -90,7 +90,7 @@ def conv_blocks(
 
 
 class Blocks(nn.Module):
-  """The blocks of `conv4`, any number of them; of two batches of pictures, on every pair side by side."""
+  """The blocks of `conv4`, any number of them; of two batches of images, on every pair side by side."""
 
   blocks: int
   filters: int
@@ -102,10 +102,10 @@ class Blocks(nn.Module):
 
   @nn.compact
   def __call__(self, images, train, beside=None):
-    check_pictures(images)
+    check_images(images)
     least, given = 2**self.halvings, " x ".join(map(str, images.shape[1:3]))
     if self.downsample == "max_pool" and min(images.shape[1:3]) < least:
-      raise ValueError(f"expected pictures of at least {least} x {least} to halve {self.halvings} times, got {given}")
+      raise ValueError(f"expected images of at least {least} x {least} to halve {self.halvings} times, got {given}")
     for block in range(self.blocks):
       images = self._block(images, train, block, beside)
       beside = None
@@ -125,7 +125,7 @@ class Blocks(nn.Module):
     if beside is None:
       images = run(images, kernel)
     else:
-      # A convolution is linear, so it is of each picture once, not of each pair.
+      # A convolution is linear, so it is of each image once, not of each pair.
       second = run(beside, kernel[:, :, channels:])
       pairs = run(images, kernel[:, :, :channels])[None] + second[:, None]
       images = pairs.reshape(-1, *pairs.shape[2:])

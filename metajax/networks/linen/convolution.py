@@ -36,14 +36,14 @@ def convolve(images: Array, kernel: Array, stride: int = 1) -> Array:
   return _product(patches, kernel).reshape(n, height, width, filters)
 
 
-def check_pictures(images: Array):
-  """Refuses what is no batch of pictures.
+def check_images(images: Array):
+  """Refuses what is no batch of images.
 
   Raises:
     ValueError: with its shape.
   """
   if images.ndim != 4:
-    raise ValueError(f"expected pictures [n, height, width, channels], got an array of shape {list(images.shape)}")
+    raise ValueError(f"expected images [n, height, width, channels], got an array of shape {list(images.shape)}")
 
 
 def _product(patches: Array, kernel: Array) -> Array:

@@ -1,4 +1,4 @@
-"""The light decoder of a masked autoencoder (arXiv:2111.06377): from what was seen of a picture to all of it."""
+"""The light decoder of a masked autoencoder (arXiv:2111.06377): from what was seen of an image to all of it."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ def patch_decoder(
   dtype: DTypeLike = jnp.float32,
   details: Details = VIT,
 ) -> Network:
-  """A transformer over all patches of a picture, of which it is given some: `[n, kept, d], [n, patches] -> [n, patches,
+  """A transformer over all patches of an image, of which it is given some: `[n, kept, d], [n, patches] -> [n, patches,
   outputs]`.
 
   The second input is the order in which patches, numbered in reading order, come: first those that are given, in the

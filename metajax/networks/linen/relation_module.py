@@ -1,4 +1,4 @@
-"""The network of relation networks that says of two pictures' maps whether they are of one class (arXiv:1711.06025)."""
+"""The network of relation networks that says of two images' maps whether they are of one class (arXiv:1711.06025)."""
 
 import flax.linen as nn
 import jax

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from metajax.networks.linen.convolution import check_pictures
+from metajax.networks.linen.convolution import check_images
 from metajax.networks.linen.from_linen import from_linen
 from metajax.types import Network
 
@@ -18,7 +18,7 @@ FILTERS = 64  # of the first stage, at width 1
 
 
 def resnet(depth: int, *, width: float = 1.0, stem: Stem = "imagenet", dtype: DTypeLike = jnp.float32) -> Network:
-  """A residual network without its classifier: pictures `[n, h, w, c]` to the mean over space, `[n, 512 width]`.
+  """A residual network without its classifier: images `[n, h, w, c]` to the mean over space, `[n, 512 width]`.
 
   From 50 layers on, blocks are bottlenecks and features are `2,048 width`; their stride is in the 3 x 3 convolution, as
   is the custom since 1706.02677. With a linear head of 1,000 ways there are 11,689,512 parameters at 18 layers,
@@ -30,11 +30,11 @@ def resnet(depth: int, *, width: float = 1.0, stem: Stem = "imagenet", dtype: DT
   Args:
     depth: 10 (a block a stage), 18, 34, 50 or 101.
     width: a multiple of the filters of every layer (SimCLR's x2, x4), also below 1.
-    stem: "imagenet", a 7 x 7 convolution of stride 2 and max-pooling; "cifar", a 3 x 3 convolution, for small pictures.
+    stem: "imagenet", a 7 x 7 convolution of stride 2 and max-pooling; "cifar", a 3 x 3 convolution, for small images.
     dtype: of convolutions and features, such as bfloat16; params and statistics are float32.
 
   Raises:
-    ValueError: if `depth` or `stem` is none of these, or no filter would be left; at init, if the pictures are not
+    ValueError: if `depth` or `stem` is none of these, or no filter would be left; at init, if the images are not
       `[n, h, w, c]`.
   """
   if depth not in BLOCKS:
@@ -55,7 +55,7 @@ class _ResNet(nn.Module):
 
   @nn.compact
   def __call__(self, images, train):
-    check_pictures(images)
+    check_images(images)
     images = images.astype(self.dtype)
     size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
     images = jax.nn.relu(self._convolution(images, self.filters, size, stride, train, "stem"))

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 import flax.linen as nn
 
-from metajax.networks.linen.convolution import check_pictures, convolve, max_pool, native_convolve
+from metajax.networks.linen.convolution import check_images, convolve, max_pool, native_convolve
 from metajax.networks.linen.from_linen import from_linen
 from metajax.types import Network
 
@@ -17,18 +17,18 @@ def resnet12(
   *,
   convolution: Convolution = "slices",
 ) -> Network:
-  """Residual blocks of three 3 x 3 convolutions with batch norm and leaky ReLU, each halving the picture by
+  """Residual blocks of three 3 x 3 convolutions with batch norm and leaky ReLU, each halving the image by
   max-pooling, then the mean over space: `[n, h, w, c] -> [n, filters[-1]]`.
 
-  The default has 12,424,320 parameters on colour pictures, as MetaOptNet's.
+  The default has 12,424,320 parameters on colour images, as MetaOptNet's.
 
   Args:
     filters: of each block, as many as there are blocks.
     convolution: "slices" is fast where the weights differ by task (inner loops), "native" is XLA's own: the faster one
-      outside them and for large pictures.
+      outside them and for large images.
 
   Raises:
-    ValueError: if an argument is none of these; at init, if the pictures are not `[n, h, w, c]` or too small to halve
+    ValueError: if an argument is none of these; at init, if the images are not `[n, h, w, c]` or too small to halve
       as often as there are blocks.
   """
   if convolution not in get_args(Convolution):
@@ -44,10 +44,10 @@ class _ResNet12(nn.Module):
 
   @nn.compact
   def __call__(self, images, train):
-    check_pictures(images)
+    check_images(images)
     least = 2 ** len(self.filters)
     if min(images.shape[1:3]) < least:
-      raise ValueError(f"expected pictures of at least {least} x {least} to halve them, got {images.shape[1:3]}")
+      raise ValueError(f"expected images of at least {least} x {least} to halve them, got {images.shape[1:3]}")
     for block, filters in enumerate(self.filters):
       images = self._block(images, filters, train, f"block_{block}")
     return images.mean((1, 2))

@@ -1,4 +1,4 @@
-"""What transformers of pictures and of text have in common: a layer, a size, and the details in which they differ."""
+"""What transformers of images and of text have in common: a layer, a size, and the details in which they differ."""
 
 from typing import Literal, NamedTuple
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from metajax.networks.linen.convolution import check_pictures
+from metajax.networks.linen.convolution import check_images
 from metajax.networks.linen.from_linen import from_linen
 from metajax.networks.linen.transformer import VIT, Details, Layer, Size, check_size, norm, projected
 from metajax.types import Array, Network
@@ -28,28 +28,28 @@ def vision_transformer(
   dtype: DTypeLike = jnp.float32,
   details: Details = VIT,
 ) -> Network:
-  """A transformer over the patches of a picture: `[n, h, w, c] -> [n, width]`, or `[n, outputs]`.
+  """A transformer over the patches of an image: `[n, h, w, c] -> [n, width]`, or `[n, outputs]`.
 
-  Layers are pre-norm, their perceptrons four times as wide; where positions are learned, pictures have the size that
-  the network was initialised with. A second input, integers `[n, kept]`, says which patches of each picture are looked
+  Layers are pre-norm, their perceptrons four times as wide; where positions are learned, images have the size that
+  the network was initialised with. A second input, integers `[n, kept]`, says which patches of each image are looked
   at, in reading order from 0; the others cost nothing.
 
-  With a linear head of 1,000 ways, on 224 x 224 colour pictures in patches of 16, there are 5,717,416 (Ti), 22,050,664
+  With a linear head of 1,000 ways, on 224 x 224 colour images in patches of 16, there are 5,717,416 (Ti), 22,050,664
   (S), 86,567,656 (B) and 304,326,632 (L) parameters, the published numbers.
 
   Args:
     size: "Ti", "S", "B", "L" or a `Size`.
-    patch: side of a patch in pixels; it divides the picture's sides.
+    patch: side of a patch in pixels; it divides the image's sides.
     pool: "class", a learned token's output; "mean", over the patches, without such a token; "none": there is no such
       token either, and every patch has its output, `[n, patches, width]`.
     positions: "learned", or the fixed "sine_cosine" of both axes (arXiv:2104.02057), of a width that 4 divides.
     outputs: of a linear map without bias on top, such as CLIP's projection; by default there is none.
     dropout: of attention's and perceptrons' outputs, while training with a key.
     dtype: of products and activations, such as bfloat16; params are float32, and so are the norms' statistics.
-    details: in which published transformers differ; `transformer.CLIP` are those of CLIP's picture tower.
+    details: in which published transformers differ; `transformer.CLIP` are those of CLIP's image tower.
 
   Raises:
-    ValueError: if an argument is none of these; at init, if the pictures are not `[n, h, w, c]` or do not divide into
+    ValueError: if an argument is none of these; at init, if the images are not `[n, h, w, c]` or do not divide into
       patches.
   """
   if isinstance(size, str) and size not in SIZES:
@@ -77,9 +77,9 @@ class _VisionTransformer(nn.Module):
 
   @nn.compact
   def __call__(self, images, kept=None, *, train):
-    check_pictures(images)
+    check_images(images)
     if images.shape[1] % self.patch or images.shape[2] % self.patch:
-      raise ValueError(f"expected pictures that divide into patches of {self.patch}, got {images.shape[1:3]}")
+      raise ValueError(f"expected images that divide into patches of {self.patch}, got {images.shape[1:3]}")
     width, patch, first = self.size.width, (self.patch, self.patch), self.pool == "class"
     patches = nn.Conv(width, patch, patch, "VALID", use_bias=self.details.patch_bias, dtype=self.dtype, name="patches")
     tokens = patches(images.astype(self.dtype))
@@ -116,19 +116,19 @@ def positions_of(module: nn.Module, grid: tuple[int, ...], first: bool = False) 
 
 
 def _check_places(module, grid, count, first):
-  """Refuses pictures of another size than the network was initialised with."""
+  """Refuses images of another size than the network was initialised with."""
   if not module.has_variable("params", "positions"):
     return
   places = module.get_variable("params", "positions").shape[0]
   if places != count:
     raise ValueError(
-      f"expected pictures of {places - first} patches, the size that the network was initialised with, got "
+      f"expected images of {places - first} patches, the size that the network was initialised with, got "
       f"{grid[0]} x {grid[1]} patches: learned positions have places for no others"
     )
 
 
 def resized_positions(positions: np.ndarray, side: int) -> np.ndarray:
-  """Learned positions `[1 + n, width]`, the class token's first, for pictures of another size, `[1 + side^2, width]`.
+  """Learned positions `[1 + n, width]`, the class token's first, for images of another size, `[1 + side^2, width]`.
 
   Those of the `n` patches of a square are interpolated by Keys' cubic (a = -1/2), smoothed where there are fewer than
   before; that of the class token stays as it is.

@@ -1,6 +1,6 @@
-"""Views of a picture `[height, width, channels]` with values in [0, 1]: `view(key, picture) -> picture`.
+"""Views of an image `[height, width, channels]` with values in [0, 1]: `view(key, image) -> image`.
 
-Each draws all of its choices from the key. A batch is `jax.vmap`ped, with a key a row. Pictures have any size.
+Each draws all of its choices from the key. A batch is `jax.vmap`ped, with a key a row. Images have any size.
 """
 
 from metajax.views.image.choices import View, compose, sometimes

@@ -1,4 +1,4 @@
-"""Views of a picture: one after the other, or only sometimes."""
+"""Views of an image: one after the other, or only sometimes."""
 
 import jax
 import jax.numpy as jnp
@@ -11,25 +11,25 @@ View = Augmentation
 def compose(*views: View) -> View:
   """The views one after the other, each with a key of its own."""
 
-  def view(key, picture):
+  def view(key, image):
     for i, one in enumerate(views):
-      picture = one(jax.random.fold_in(key, i), picture)
-    return picture
+      image = one(jax.random.fold_in(key, i), image)
+    return image
 
   return view
 
 
 def sometimes(view: View, probability: float) -> View:
-  """The view with a probability, and otherwise the picture as it is.
+  """The view with a probability, and otherwise the image as it is.
 
   Raises:
     ValueError: if `probability` is not from 0 to 1.
   """
   check_range("probability", probability, 0, 1)
 
-  def either(key, picture):
+  def either(key, image):
     whether, own = jax.random.split(key)
-    return jnp.where(jax.random.bernoulli(whether, probability), view(own, picture), picture)
+    return jnp.where(jax.random.bernoulli(whether, probability), view(own, image), image)
 
   return either
 

@@ -1,4 +1,4 @@
-"""Views of a picture that change its colours: jitter, grey, solarize."""
+"""Views of an image that change its colours: jitter, grey, solarize."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ def colour_jitter(brightness: float = 0.8, contrast: float = 0.8, saturation: fl
 
       brightness  f x        contrast  f x + (1 - f) mean(grey(x))        saturation  f x + (1 - f) grey(x)
 
-  and the hue turned by a share of the circle drawn from -hue to hue. Of a picture with one channel only brightness and
+  and the hue turned by a share of the circle drawn from -hue to hue. Of an image with one channel only brightness and
   contrast change.
 
   Args:
@@ -25,13 +25,13 @@ def colour_jitter(brightness: float = 0.8, contrast: float = 0.8, saturation: fl
     hue: 0 to 0.5.
 
   Raises:
-    ValueError: if a strength is out of range; of a picture, if it has neither 1 nor 3 channels.
+    ValueError: if a strength is out of range; of an image, if it has neither 1 nor 3 channels.
   """
   for name, strength in (("brightness", brightness), ("contrast", contrast), ("saturation", saturation)):
     check_range(name, strength, 0, float("inf"))
   check_range("hue", hue, 0, 0.5)
   strengths = (brightness, contrast, saturation)
-  return lambda key, picture: jittered(picture, *jitter_draws(key, strengths, hue))
+  return lambda key, image: jittered(image, *jitter_draws(key, strengths, hue))
 
 
 def jitter_draws(key: Key, strengths: tuple[float, float, float], hue: float) -> tuple[Array, Array, Array]:
@@ -42,21 +42,21 @@ def jitter_draws(key: Key, strengths: tuple[float, float, float], hue: float) ->
   return factors, jax.random.uniform(keys[1], minval=-hue, maxval=hue), jax.random.permutation(keys[2], 4)
 
 
-def jittered(picture: Array, factors: Array, turn: Array, order: Array) -> Array:
-  """The picture after brightness (0), contrast (1), saturation (2) and hue (3), changed in the order `[4]`.
+def jittered(image: Array, factors: Array, turn: Array, order: Array) -> Array:
+  """The image after brightness (0), contrast (1), saturation (2) and hue (3), changed in the order `[4]`.
 
   Args:
-    picture: `[h, w, 1 or 3]`.
+    image: `[h, w, 1 or 3]`.
     factors: `[3]`, of the first three; 1 changes nothing.
     turn: of the hue, in circles.
     order: the numbers of the four changes.
   """
-  planes = _planes(picture)
+  planes = _planes(image)
   # Of a batch all branches of a choice are computed: so the hue, the dearest, is turned once, between the changes that
   # are before it and those that are after it.
   (others,) = jnp.nonzero(order != HUE, size=3)
   before, what = others < jnp.argmax(order == HUE), order[others]
-  factors = factors[what].astype(picture.dtype)
+  factors = factors[what].astype(image.dtype)
   for now in (before, ~before):
     for i in range(3):
       planes = _blend(planes, what[i], jnp.where(now[i], factors[i], 1))
@@ -66,15 +66,15 @@ def jittered(picture: Array, factors: Array, turn: Array, order: Array) -> Array
 
 
 def grey(probability: float = 0.2) -> View:
-  """The picture without its colours, with a probability: the luminance `0.299 r + 0.587 g + 0.114 b` in all channels.
+  """The image without its colours, with a probability: the luminance `0.299 r + 0.587 g + 0.114 b` in all channels.
 
   Raises:
-    ValueError: if `probability` is not from 0 to 1; of a picture, if it has neither 1 nor 3 channels.
+    ValueError: if `probability` is not from 0 to 1; of an image, if it has neither 1 nor 3 channels.
   """
   check_range("probability", probability, 0, 1)
 
-  def view(key, picture):
-    planes = _planes(picture)
+  def view(key, image):
+    planes = _planes(image)
     grey = jnp.where(jax.random.bernoulli(key, probability), _luminance(planes), planes)
     return jnp.moveaxis(grey, 0, -1)
 
@@ -88,28 +88,28 @@ def solarize(threshold: float = 0.5) -> View:
     ValueError: if `threshold` is not from 0 to 1.
   """
   check_range("threshold", threshold, 0, 1)
-  return lambda key, picture: jnp.where(picture < threshold, picture, 1 - picture)
+  return lambda key, image: jnp.where(image < threshold, image, 1 - image)
 
 
-def luminance(picture: Array) -> Array:
+def luminance(image: Array) -> Array:
   """`[h, w, 1]` of `[h, w, 3]`, or of `[h, w, 1]` as it is.
 
   Raises:
     ValueError: if it has neither 1 nor 3 channels.
   """
-  return jnp.moveaxis(_luminance(_planes(picture)), 0, -1)
+  return jnp.moveaxis(_luminance(_planes(image)), 0, -1)
 
 
-def adjust_hue(picture: Array, turn: Array) -> Array:
-  """The picture `[h, w, 3]` with its hue turned by `turn` circles; saturation and value stay."""
-  return jnp.moveaxis(_turned(_planes(picture), turn), 0, -1)
+def adjust_hue(image: Array, turn: Array) -> Array:
+  """The image `[h, w, 3]` with its hue turned by `turn` circles; saturation and value stay."""
+  return jnp.moveaxis(_turned(_planes(image), turn), 0, -1)
 
 
-def _planes(picture):
+def _planes(image):
   """`[channels, h, w]`: with the three channels as its last axis, a CPU does one pixel at a time."""
-  if picture.ndim != 3 or picture.shape[-1] not in (1, 3):
-    raise ValueError(f"expected a picture [height, width, 1 or 3], got {list(picture.shape)}")
-  return jnp.moveaxis(picture, -1, 0)
+  if image.ndim != 3 or image.shape[-1] not in (1, 3):
+    raise ValueError(f"expected an image [height, width, 1 or 3], got {list(image.shape)}")
+  return jnp.moveaxis(image, -1, 0)
 
 
 def _luminance(planes):
@@ -135,7 +135,7 @@ def _turned(planes, turn):
 
 
 def _blend(planes, what, factor):
-  """`factor` of the picture and the rest of black (0), of its mean grey (1) or of itself in grey (2)."""
+  """`factor` of the image and the rest of black (0), of its mean grey (1) or of itself in grey (2)."""
   own = _luminance(planes)
   other = jnp.where(what == 0, 0, jnp.where(what == 1, own.mean(), own))
   return jnp.where(factor == 1, planes, jnp.clip(factor * planes + (1 - factor) * other, 0, 1))

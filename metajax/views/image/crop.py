@@ -1,4 +1,4 @@
-"""The view of a part of a picture, brought to a size."""
+"""The view of a part of an image, brought to a size."""
 
 import math
 
@@ -18,14 +18,14 @@ def random_resized_crop(
   area: tuple[float, float] = (0.08, 1.0),
   aspect: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> View:
-  """A part of the picture of random area and shape, brought to a size by bilinear interpolation (arXiv:1409.4842).
+  """A part of the image of random area and shape, brought to a size by bilinear interpolation (arXiv:1409.4842).
 
-  Where the picture becomes smaller the interpolation reaches further, so that fine lines do not flicker (antialiasing,
+  Where the image becomes smaller the interpolation reaches further, so that fine lines do not flicker (antialiasing,
   as Pillow's and `tf.image.resize(..., antialias=True)`).
 
   Args:
-    size: height and width of the result, one number for both; by default the picture's own.
-    area: a share of the picture's, drawn from the first to the second.
+    size: height and width of the result, one number for both; by default the image's own.
+    area: a share of the image's, drawn from the first to the second.
     aspect: width over height, its logarithm drawn likewise. A part that does not fit is drawn again, up to ten times;
       then it is the largest one in the middle that fits.
 
@@ -40,15 +40,15 @@ def random_resized_crop(
   if sides is not None and (len(sides) != 2 or min(sides) < 1):
     raise ValueError(f"expected a size of at least 1 pixel, got {size}")
 
-  def view(key, picture):
-    box = crop_box(key, picture.shape[:2], area, aspect)
-    return resized_part(picture, box, sides or picture.shape[:2])
+  def view(key, image):
+    box = crop_box(key, image.shape[:2], area, aspect)
+    return resized_part(image, box, sides or image.shape[:2])
 
   return view
 
 
 def crop_box(key: Key, sides: tuple[int, int], area: tuple[float, float], aspect: tuple[float, float]) -> Array:
-  """Top, left, height and width of a random part of a picture of `sides`, in pixels and their parts: `[4]`."""
+  """Top, left, height and width of a random part of an image of `sides`, in pixels and their parts: `[4]`."""
   height, width = sides
   keys = jax.random.split(key, 4)
   areas = height * width * jax.random.uniform(keys[0], (ATTEMPTS,), minval=area[0], maxval=area[1])
@@ -64,22 +64,22 @@ def crop_box(key: Key, sides: tuple[int, int], area: tuple[float, float], aspect
   return jnp.concatenate([corner, part])
 
 
-def resized_part(picture: Array, box: Array, sides: tuple[int, int]) -> Array:
-  """The part `box`, `[top, left, height, width]`, of a picture, brought to `sides`: `[*sides, channels]`.
+def resized_part(image: Array, box: Array, sides: tuple[int, int]) -> Array:
+  """The part `box`, `[top, left, height, width]`, of an image, brought to `sides`: `[*sides, channels]`.
 
   Columns by a product with their weights, most of them 0; rows, which are together in memory, by a sum of the few that
   each new one reaches. On a CPU it is twice as fast as two products.
   """
-  top, left, height, width = box.astype(picture.dtype)
-  rows, columns = picture.shape[:2]
+  top, left, height, width = box.astype(image.dtype)
+  rows, columns = image.shape[:2]
   middles, reach = _middles(left, width, sides[1])
-  weights = _weights(jnp.arange(columns)[:, None], middles, reach).astype(picture.dtype)
-  picture = jnp.einsum("rwc,wn->rcn", picture, weights, precision=lax.Precision.HIGHEST)
+  weights = _weights(jnp.arange(columns)[:, None], middles, reach).astype(image.dtype)
+  image = jnp.einsum("rwc,wn->rcn", image, weights, precision=lax.Precision.HIGHEST)
   middles, reach = _middles(top, height, sides[0])
   most = math.ceil(2 * max(rows / sides[0], 1))  # whole numbers between the ends of an interval of that length
   taps = jnp.floor(middles - reach).astype(jnp.int32) + 1 + jnp.arange(most)[:, None]
-  weights = _weights(taps, middles, reach, rows).astype(picture.dtype)[..., None, None]
-  part = sum(picture[tap] * weight for tap, weight in zip(jnp.clip(taps, 0, rows - 1), weights, strict=True))
+  weights = _weights(taps, middles, reach, rows).astype(image.dtype)[..., None, None]
+  part = sum(image[tap] * weight for tap, weight in zip(jnp.clip(taps, 0, rows - 1), weights, strict=True))
   return jnp.clip(part.swapaxes(1, 2), 0, 1)
 
 
@@ -90,6 +90,6 @@ def _middles(start, length, number):
 
 
 def _weights(old, middles, reach, number=math.inf):
-  """Of old pixels `[old, new]` in new ones, 0 outside of the picture."""
+  """Of old pixels `[old, new]` in new ones, 0 outside of the image."""
   weights = jnp.where((old >= 0) & (old < number), jnp.maximum(0, 1 - jnp.abs(old - middles) / reach), 0)
   return weights / weights.sum(0)

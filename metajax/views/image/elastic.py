@@ -1,4 +1,4 @@
-"""The view of a picture on rubber."""
+"""The view of an image on rubber."""
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,9 @@ def elastic(strength: float = 0.03, smoothness: float = 0.15, *, fill: float = 0
   """A random smooth displacement of every pixel (Simard, Steinkraus and Platt 2003), with bilinear interpolation.
 
   Args:
-    strength: the root mean square of the displacement along each axis, a share of the picture's height.
+    strength: the root mean square of the displacement along each axis, a share of the image's height.
     smoothness: the standard deviation of the Gaussian that smoothes white noise to displacements, a share of it too.
-    fill: what is outside of the picture.
+    fill: what is outside of the image.
 
   Raises:
     ValueError: if `strength` is below 0 or `smoothness` not above 0.
@@ -24,17 +24,17 @@ def elastic(strength: float = 0.03, smoothness: float = 0.15, *, fill: float = 0
   if not smoothness > 0:
     raise ValueError(f"expected a smoothness above 0, got {smoothness}")
 
-  def view(key, picture):
-    height, width = picture.shape[:2]
+  def view(key, image):
+    height, width = image.shape[:2]
     kernel = _gaussian(smoothness * height)
     # Noise on a wider field, so that the displacement at the border is that of the middle.
     around = len(kernel) - 1
-    field = jax.random.normal(key, (2, height + around, width + around), picture.dtype)
+    field = jax.random.normal(key, (2, height + around, width + around), image.dtype)
     for axis in (1, 2):
       field = jnp.apply_along_axis(lambda line: jnp.convolve(line, kernel, mode="valid"), axis, field)
     field *= strength * height / np.square(kernel).sum()  # smoothing leaves that much of the noise's deviation
     y, x = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
-    return sample(picture, y + field[0], x + field[1], fill)
+    return sample(image, y + field[0], x + field[1], fill)
 
   return view
 

@@ -1,4 +1,4 @@
-"""Views of a picture that move its pixels: affine maps, crops, flips."""
+"""Views of an image that move its pixels: affine maps, crops, flips."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ def affine(
   probability: float = 0.5,
   fill: float = 0.0,
 ) -> View:
-  """A random affine map about the middle of the picture, with bilinear interpolation; the defaults are those of
+  """A random affine map about the middle of the image, with bilinear interpolation; the defaults are those of
   Siamese networks (Koch 2015): each of the parts is there with a probability, on its own.
 
   A point at `(x, y)` from the middle, x to the right and y down, goes to `R H S (x, y) + t`: scaled by `S`, sheared by
@@ -29,7 +29,7 @@ def affine(
     scale: of each axis on its own, drawn from the first to the second, both above 0.
     translation: of each axis, a share of its side, drawn from -translation to translation.
     probability: of each of rotation, the two shears, the two scales and the two translations.
-    fill: what is outside of the picture.
+    fill: what is outside of the image.
 
   Raises:
     ValueError: if an argument is out of range.
@@ -42,13 +42,13 @@ def affine(
   if not (len(scale) == 2 and 0 < scale[0] <= scale[1]):
     raise ValueError(f"expected a scale (low, high) with 0 < low <= high, got {scale}")
 
-  def view(key, picture):
+  def view(key, image):
     keys = jax.random.split(key, 8)
-    sides = jnp.array(picture.shape[:2], picture.dtype)
+    sides = jnp.array(image.shape[:2], image.dtype)
     there = jax.random.bernoulli(keys[7], probability, (7,))
 
     def pick(i, low, high, none):
-      return jnp.where(there[i], jax.random.uniform(keys[i], (), picture.dtype, low, high), none)
+      return jnp.where(there[i], jax.random.uniform(keys[i], (), image.dtype, low, high), none)
 
     angle = pick(0, -rotation, rotation, 0.0) * jnp.pi / 180
     h_x, h_y = pick(1, -shear, shear, 0.0), pick(2, -shear, shear, 0.0)
@@ -56,7 +56,7 @@ def affine(
     t_x, t_y = (pick(i, -translation, translation, 0.0) * sides[axis] for i, axis in ((5, 1), (6, 0)))
     rotate = jnp.array([[jnp.cos(angle), -jnp.sin(angle)], [jnp.sin(angle), jnp.cos(angle)]])
     forward = rotate @ jnp.array([[1, h_x], [h_y, 1]]) @ jnp.diag(jnp.array([s_x, s_y]))
-    return warp(picture, forward, jnp.array([t_x, t_y]), fill)
+    return warp(image, forward, jnp.array([t_x, t_y]), fill)
 
   return view
 
@@ -64,13 +64,13 @@ def affine(
 def centred(spread: float = 0.22) -> View:
   """Brings the ink of a character to the middle and to one size: what a drawer's place and size have no say in.
 
-  The picture is moved and scaled, alike along both axes, so that the mean of its ink's places is the middle, and their
+  The image is moved and scaled, alike along both axes, so that the mean of its ink's places is the middle, and their
   deviation, the root of the mean of both axes' variances, is `spread` times the mean of its sides. Nothing is drawn:
-  the key is not looked at. A picture without ink stays. On Omniglot's 20-way one-shot tasks within an alphabet this
-  alone takes the error of the nearest picture by pixels from 83 to 37 percent.
+  the key is not looked at. An image without ink stays. On Omniglot's 20-way one-shot tasks within an alphabet this
+  alone takes the error of the nearest image by pixels from 83 to 37 percent.
 
   Args:
-    spread: above 0. Ink is what is above 0, as in glyphs and Omniglot; picture values are in [0, 1].
+    spread: above 0. Ink is what is above 0, as in glyphs and Omniglot; image values are in [0, 1].
 
   Raises:
     ValueError: if `spread` is not above 0 and below 1.
@@ -78,9 +78,9 @@ def centred(spread: float = 0.22) -> View:
   if not 0 < spread < 1:
     raise ValueError(f"expected a spread above 0 and below 1, got {spread}")
 
-  def view(key, picture):
-    height, width = picture.shape[:2]
-    ink = picture.sum(-1)
+  def view(key, image):
+    height, width = image.shape[:2]
+    ink = image.sum(-1)
     mass = ink.sum()
     share = ink / jnp.where(mass > 0, mass, 1)
     y, x = jnp.meshgrid(jnp.arange(height) - (height - 1) / 2, jnp.arange(width) - (width - 1) / 2, indexing="ij")
@@ -89,39 +89,39 @@ def centred(spread: float = 0.22) -> View:
     scale = jnp.where(
       variance > 0, spread * (height + width) / 2 * jax.lax.rsqrt(jnp.where(variance > 0, variance, 1)), 1
     )
-    return warp(picture, scale * jnp.eye(2, dtype=picture.dtype), -scale * middle)
+    return warp(image, scale * jnp.eye(2, dtype=image.dtype), -scale * middle)
 
   return view
 
 
-def warp(picture: Array, matrix: Array, translation: Array, fill: float = 0.0) -> Array:
-  """The picture after `(x, y) -> matrix (x, y) + translation` about its middle, in pixels, x to the right, y down.
+def warp(image: Array, matrix: Array, translation: Array, fill: float = 0.0) -> Array:
+  """The image after `(x, y) -> matrix (x, y) + translation` about its middle, in pixels, x to the right, y down.
 
   Args:
-    picture: `[height, width, channels]`.
+    image: `[height, width, channels]`.
     matrix: `[2, 2]`, invertible.
     translation: `[2]`.
-    fill: what is outside of the picture.
+    fill: what is outside of the image.
   """
-  height, width = picture.shape[:2]
+  height, width = image.shape[:2]
   y, x = jnp.meshgrid(jnp.arange(height) - (height - 1) / 2, jnp.arange(width) - (width - 1) / 2, indexing="ij")
   (a, b), (c, d) = matrix
   determinant = a * d - b * c
   x, y = x - translation[0], y - translation[1]
   from_x, from_y = (d * x - b * y) / determinant, (a * y - c * x) / determinant
-  return sample(picture, from_y + (height - 1) / 2, from_x + (width - 1) / 2, fill)
+  return sample(image, from_y + (height - 1) / 2, from_x + (width - 1) / 2, fill)
 
 
-def sample(picture: Array, y: Array, x: Array, fill: float = 0.0) -> Array:
-  """The picture at fractional pixels `(y, x)`, each `[h, w]`, by bilinear interpolation: `[h, w, channels]`.
+def sample(image: Array, y: Array, x: Array, fill: float = 0.0) -> Array:
+  """The image at fractional pixels `(y, x)`, each `[h, w]`, by bilinear interpolation: `[h, w, channels]`.
 
-  Outside of the picture is `fill`, to which the half pixel at its border goes over.
+  Outside of the image is `fill`, to which the half pixel at its border goes over.
   """
 
   def at(channel):
     return map_coordinates(channel, [y, x], order=1, mode="constant", cval=fill)
 
-  return jax.vmap(at, -1, -1)(picture)
+  return jax.vmap(at, -1, -1)(image)
 
 
 def rotation(degrees: float = 30.0, *, fill: float = 0.0) -> View:
@@ -129,7 +129,7 @@ def rotation(degrees: float = 30.0, *, fill: float = 0.0) -> View:
 
   Args:
     degrees: 0 to 180.
-    fill: what is outside of the picture.
+    fill: what is outside of the image.
 
   Raises:
     ValueError: if `degrees` is out of range.
@@ -138,9 +138,9 @@ def rotation(degrees: float = 30.0, *, fill: float = 0.0) -> View:
 
 
 def flip(probability: float = 0.5) -> View:
-  """The picture as in a mirror, left to right, with a probability.
+  """The image as in a mirror, left to right, with a probability.
 
   Raises:
     ValueError: if `probability` is not from 0 to 1.
   """
-  return sometimes(lambda key, picture: picture[:, ::-1], probability)
+  return sometimes(lambda key, image: image[:, ::-1], probability)

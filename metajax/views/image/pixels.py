@@ -1,4 +1,4 @@
-"""Views of a picture that take away detail: noise, blur, a hole."""
+"""Views of an image that take away detail: noise, blur, a hole."""
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,8 @@ def noise(deviation: float = 0.1) -> View:
   if not deviation >= 0:
     raise ValueError(f"expected a deviation of at least 0, got {deviation}")
 
-  def view(key, picture):
-    return jnp.clip(picture + deviation * jax.random.normal(key, picture.shape, picture.dtype), 0, 1)
+  def view(key, image):
+    return jnp.clip(image + deviation * jax.random.normal(key, image.shape, image.dtype), 0, 1)
 
   return view
 
@@ -26,7 +26,7 @@ def noise(deviation: float = 0.1) -> View:
 def blur(deviation: tuple[float, float] = (0.1, 2.0)) -> View:
   """A Gaussian blur, of a standard deviation drawn from the first to the second, in pixels; the default is SimCLR's.
 
-  The kernel ends at three of the largest deviation, and the picture goes on beyond its border as in a mirror.
+  The kernel ends at three of the largest deviation, and the image goes on beyond its border as in a mirror.
 
   Raises:
     ValueError: if it is not 0 < first <= second.
@@ -35,17 +35,17 @@ def blur(deviation: tuple[float, float] = (0.1, 2.0)) -> View:
     raise ValueError(f"expected deviations (low, high) with 0 < low <= high, got {deviation}")
   reach = int(np.ceil(3 * deviation[1]))
 
-  def view(key, picture):
-    drawn = jax.random.uniform(key, (), picture.dtype, *deviation)
-    kernel = jnp.exp(-0.5 * jnp.square(jnp.arange(-reach, reach + 1, dtype=picture.dtype) / drawn))
-    return blurred(picture, kernel / kernel.sum())
+  def view(key, image):
+    drawn = jax.random.uniform(key, (), image.dtype, *deviation)
+    kernel = jnp.exp(-0.5 * jnp.square(jnp.arange(-reach, reach + 1, dtype=image.dtype) / drawn))
+    return blurred(image, kernel / kernel.sum())
 
   return view
 
 
-def blurred(picture: Array, kernel: Array) -> Array:
-  """The picture after a convolution along both axes with `kernel`, `[2 reach + 1]`; mirrored beyond its border."""
-  reach, planes = len(kernel) // 2, jnp.moveaxis(picture, -1, 0)  # a CPU is slow along a last axis of 3
+def blurred(image: Array, kernel: Array) -> Array:
+  """The image after a convolution along both axes with `kernel`, `[2 reach + 1]`; mirrored beyond its border."""
+  reach, planes = len(kernel) // 2, jnp.moveaxis(image, -1, 0)  # a CPU is slow along a last axis of 3
   for axis in (1, 2):
     pads = [(reach, reach) if i == axis else (0, 0) for i in range(3)]
     padded, length = jnp.pad(planes, pads, mode="symmetric"), planes.shape[axis]
@@ -55,10 +55,10 @@ def blurred(picture: Array, kernel: Array) -> Array:
 
 
 def cutout(side: float = 0.5, *, fill: float = 0.0) -> View:
-  """The picture with a square hole about a pixel drawn anywhere, of which a part may be outside (arXiv:1708.04552).
+  """The image with a square hole about a pixel drawn anywhere, of which a part may be outside (arXiv:1708.04552).
 
   Args:
-    side: of the hole, a share of the picture's shorter side, 0 to 1.
+    side: of the hole, a share of the image's shorter side, 0 to 1.
     fill: what is in the hole.
 
   Raises:
@@ -66,14 +66,14 @@ def cutout(side: float = 0.5, *, fill: float = 0.0) -> View:
   """
   check_range("side", side, 0, 1)
 
-  def view(key, picture):
-    height, width = picture.shape[:2]
+  def view(key, image):
+    height, width = image.shape[:2]
     y, x = (jax.random.randint(k, (), 0, n) for k, n in zip(jax.random.split(key), (height, width), strict=True))
     hole = round(side * min(height, width))
 
     def inside(n, middle):
       return (jnp.arange(n) >= middle - hole // 2) & (jnp.arange(n) < middle - hole // 2 + hole)
 
-    return jnp.where((inside(height, y)[:, None] & inside(width, x))[..., None], fill, picture)
+    return jnp.where((inside(height, y)[:, None] & inside(width, x))[..., None], fill, image)
 
   return view

@@ -12,7 +12,7 @@ def simclr(size: int | None = None, strength: float = 1.0) -> View:
   """SimCLR's view of photographs (arXiv:2002.05709): crop, flip, colours, grey, blur.
 
   Args:
-    size: of the crop, in pixels; by default the picture's own.
+    size: of the crop, in pixels; by default the image's own.
     strength: of the colour jitter; 1 on ImageNet.
 
   Raises:

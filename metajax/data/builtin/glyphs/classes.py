@@ -2,18 +2,18 @@
 
 import numpy as np
 
+from metajax.data.builtin.glyphs.images import RANDOM, draw_letter
 from metajax.data.builtin.glyphs.letters import FACES, SPLITS, Letters, priority
-from metajax.data.builtin.glyphs.pictures import RANDOM, draw_letter
 
 NEAR = 0.1  # letters of two splits whose squared distance is less than this part of their ink count as the same
 
 
 def classes_of(letters: Letters) -> list[list[int]]:
   """Joins the letters that are identical in a face, drops those that look like an earlier split's; sorted lists."""
-  first = {}  # the first letter seen with a face's picture
+  first = {}  # the first letter seen with a face's image
   joined = {point: [point] for point, _ in letters}
-  for (point, face), picture in letters.items():
-    other = first.setdefault((face, picture.size, picture.tobytes()), point)
+  for (point, face), image in letters.items():
+    other = first.setdefault((face, image.size, image.tobytes()), point)
     if joined[other] is not joined[point]:
       joined[other] += joined[point]
       joined.update(dict.fromkeys(joined[point], joined[other]))
@@ -25,18 +25,18 @@ def classes_of(letters: Letters) -> list[list[int]]:
 
 
 def _near_an_earlier_split(letters, splits):
-  """The code points whose plain picture in some face nearly equals that of a letter of an earlier split."""
+  """The code points whose plain image in some face nearly equals that of a letter of an earlier split."""
   near = set()
   for face in FACES:
     points = np.array([point for point, other in letters if other == face])
     split = np.array([splits[point] for point in points])
     if len(set(split)) < 2:
       continue
-    pictures = [draw_letter(letters[point, face], 28, 0.0, np.zeros(RANDOM)).reshape(-1) for point in points]
-    pictures = np.stack(pictures).astype(np.float64)  # sums of integers: exact, whatever the order
-    ink = np.sum(pictures**2, axis=1)
+    images = [draw_letter(letters[point, face], 28, 0.0, np.zeros(RANDOM)).reshape(-1) for point in points]
+    images = np.stack(images).astype(np.float64)  # sums of integers: exact, whatever the order
+    ink = np.sum(images**2, axis=1)
     for later in range(1, len(SPLITS)):
       a, b = np.flatnonzero(split == later), np.flatnonzero(split < later)
-      distance = ink[a, None] + ink[b] - 2 * pictures[a] @ pictures[b].T
+      distance = ink[a, None] + ink[b] - 2 * images[a] @ images[b].T
       near.update(points[a[(distance < NEAR * np.maximum(ink[a, None], ink[b])).any(axis=1)]].tolist())
   return near

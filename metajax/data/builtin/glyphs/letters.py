@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from fontTools.ttLib import TTFont
 from PIL import Image, ImageDraw, ImageFont
 
-Letters = Mapping[tuple[int, str], Image.Image]  # {(code point, face): picture}
+Letters = Mapping[tuple[int, str], Image.Image]  # {(code point, face): image}
 
 # How the Unicode names of a script's letters begin -> (script, the split that has it).
 SCRIPTS = {
@@ -76,7 +76,7 @@ def priority(point: int) -> tuple[int, int]:
 
 
 def plain_letters(files: Mapping[str, pathlib.Path]) -> Letters:
-  """The plain picture of every letter that has ink, cropped two pixels around it: {(code point, face): picture}."""
+  """The plain image of every letter that has ink, cropped two pixels around it: {(code point, face): image}."""
   letters = {}
   canvas = Image.new("L", (4 * EM, 4 * EM))
   for face, path in files.items():
@@ -84,7 +84,7 @@ def plain_letters(files: Mapping[str, pathlib.Path]) -> Letters:
       points = sorted(point for point in font.getBestCmap() or () if script_of(point) != NO_SCRIPT)
     if FACES[face] == "Computer Modern":
       points = [point for point in points if point < 128]  # beyond ASCII its code points are not Unicode's
-    # The basic layout, so that the pictures do not depend on whether libraqm is installed.
+    # The basic layout, so that the images do not depend on whether libraqm is installed.
     font = ImageFont.truetype(path, EM, layout_engine=ImageFont.Layout.BASIC)
     for point in points:
       canvas.paste(0, (0, 0, *canvas.size))

@@ -13,12 +13,12 @@ from metajax import checks
 from metajax.data.builtin.cache import cache_folder, read, write
 from metajax.data.builtin.glyphs import letters
 from metajax.data.builtin.glyphs.classes import classes_of
+from metajax.data.builtin.glyphs.images import draw_letter, random_numbers
 from metajax.data.builtin.glyphs.letters import FACES, FAMILIES, SPLITS, font_files, plain_letters, script_of
-from metajax.data.builtin.glyphs.pictures import draw_letter, random_numbers
 from metajax.data.source import Source
 from metajax.paths import AnyPath
 
-PICTURES = 24  # of each class, shared out over the faces that have it
+IMAGES = 24  # of each class, shared out over the faces that have it
 MOST_SIDE, MOST_DISTORTION = 512, 100
 
 
@@ -31,27 +31,27 @@ def glyphs(
   distortion: float = 1.0,
   cache: AnyPath | None = None,
 ) -> Source:
-  """Draws the letters of one split's scripts, 24 distorted pictures of each, or reads them from the cache.
+  """Draws the letters of one split's scripts, 24 distorted images of each, or reads them from the cache.
 
-  A class is a letter; letters whose plain pictures are identical in a face that has both (Latin A, Greek Alpha,
+  A class is a letter; letters whose plain images are identical in a face that has both (Latin A, Greek Alpha,
   Cyrillic A) are one class, named after the first of them. The splits share no script, class or letter, and letters of
-  a later split that look like one of an earlier split are left out. A picture is an affine map and a smooth warp of the
+  a later split that look like one of an earlier split are left out. An image is an affine map and a smooth warp of the
   letter, then thicker or thinner strokes, a pure function of (seed, code point, face, draw), size and distortion: the
   bytes depend on nothing else but the font files, the versions of Pillow and FreeType, and the machine's rounding.
 
   Args:
     split: "train", "validation", "test", or "all" for the three together.
-    size: the side of a picture in pixels, 8 to 512.
+    size: the side of an image in pixels, 8 to 512.
     seed: of the distortions, 0 to 2^64 - 1; the letters do not depend on it.
     families: the typeface families to draw in, or None for all: "DejaVu Sans", "DejaVu Sans Mono", "DejaVu Serif",
-      "STIX" and "Computer Modern". Letters that none of them has are left out; the others still have 24 pictures.
+      "STIX" and "Computer Modern". Letters that none of them has are left out; the others still have 24 images.
     distortion: its strength, 0 to 100. At 1, nearest centroid on pixels has 47% (5-way 1-shot, test), at 0, where all
       draws of a letter in a face are equal, 94%.
     cache: the folder of the cache; by default $METAJAX_CACHE, else the user's cache folder.
 
   Returns:
     A `Source` with images `[n, size, size, 1]`, ink at 255; `groups` holds scripts, `captions` the Unicode names of all
-    letters of a class, `styles` the typeface family of each picture.
+    letters of a class, `styles` the typeface family of each image.
 
   Raises:
     ValueError: for an unknown split or family, families without a letter of the split, or a size, seed or distortion
@@ -85,8 +85,8 @@ def _build(files, split, families, size, seed, distortion):
     faces = [face for face in FACES if FACES[face] in families and any((point, face) in plain for point in points)]
     if not faces or split not in ("all", script_of(points[0])[1]):
       continue
-    for picture in range(PICTURES):
-      face, draw = faces[picture % len(faces)], picture // len(faces)
+    for image in range(IMAGES):
+      face, draw = faces[image % len(faces)], image // len(faces)
       point = next(point for point in points if (point, face) in plain)
       images.append(draw_letter(plain[point, face], size, distortion, random_numbers(seed, point, face, draw)))
       labels.append(len(classes))
@@ -104,7 +104,7 @@ def _build(files, split, families, size, seed, distortion):
 
 
 def _digest(files, settings):
-  """Of everything that the pictures depend on: settings, versions, the text of the files here and the fonts."""
+  """Of everything that the images depend on: settings, versions, the text of the files here and the fonts."""
   versions = (PIL.__version__, features.version("freetype2"), unicodedata.unidata_version)
   digest = hashlib.sha256(repr((versions, letters.SCRIPTS, settings)).encode())
   for path in (*sorted(pathlib.Path(__file__).parent.glob("*.py")), *files.values()):

@@ -34,18 +34,18 @@ def size(params):
 def test_parameters_and_arithmetic_are_the_published_ones(name):
   network, parameters, products = PUBLISHED[name]
   classifier = with_head(network, linear(1000))
-  picture = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
-  params, state = jax.eval_shape(classifier.init, jax.random.key(0), picture)
+  image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+  params, state = jax.eval_shape(classifier.init, jax.random.key(0), image)
   assert size(params) == parameters
   run = jax.jit(lambda params, state, x: classifier.apply(params, state, x, train=False)[0])
-  # Products with the zeros around a picture are counted in the published figures and not in XLA's.
-  assert run.lower(params, state, picture).cost_analysis()["flops"] / 2e9 == pytest.approx(products, rel=0.08)
+  # Products with the zeros around an image are counted in the published figures and not in XLA's.
+  assert run.lower(params, state, image).cost_analysis()["flops"] / 2e9 == pytest.approx(products, rel=0.08)
 
 
 @pytest.mark.parametrize(("width", "millions"), [(1, 24), (2, 94), (4, 375)])
 def test_wide_encoders_are_those_of_simclr(width, millions):
-  picture = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
-  params, _ = jax.eval_shape(resnet(50, width=width).init, jax.random.key(0), picture)
+  image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+  params, _ = jax.eval_shape(resnet(50, width=width).init, jax.random.key(0), image)
   assert round(size(params) / 1e6) == millions
 
 
@@ -58,13 +58,13 @@ SMALL = {
 
 @pytest.mark.parametrize("name", SMALL)
 def test_bfloat16_computes_the_same_roughly_and_keeps_float32_params(name):
-  pictures = np.random.default_rng(0).random((4, 16, 16, 3)).astype(np.float32)
+  images = np.random.default_rng(0).random((4, 16, 16, 3)).astype(np.float32)
   full, half = SMALL[name](jnp.float32), SMALL[name](jnp.bfloat16)
-  halved = jax.eval_shape(half.init, jax.random.key(0), pictures)
+  halved = jax.eval_shape(half.init, jax.random.key(0), images)
   assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(halved))
 
-  made = start(full.init, pictures)
-  run = jax.jit(lambda made: [network.apply(*made, pictures, train=True)[0] for network in (full, half)])
+  made = start(full.init, images)
+  run = jax.jit(lambda made: [network.apply(*made, images, train=True)[0] for network in (full, half)])
   exact, rough = jax.device_get(run(made))
   assert exact.dtype == rough.dtype == jnp.float32 and exact.shape == rough.shape
   assert 1e-5 < np.abs(rough - exact).max() < 0.15 * np.abs(exact).max()
@@ -72,12 +72,12 @@ def test_bfloat16_computes_the_same_roughly_and_keeps_float32_params(name):
 
 def test_a_residual_network_starts_as_its_shortcuts():
   """The last norm of each block starts at 0, so only the stem and the projections around blocks are seen."""
-  pictures = np.random.default_rng(0).random((2, 8, 8, 3)).astype(np.float32)
+  images = np.random.default_rng(0).random((2, 8, 8, 3)).astype(np.float32)
   network = resnet(10, width=1 / 16, stem="cifar")
-  params, state = start(network.init, pictures)
-  norms = jax.jit(lambda key: {n: x for n, x in network.init(key, pictures)[0].items() if "scale" in x})
+  params, state = start(network.init, images)
+  norms = jax.jit(lambda key: {n: x for n, x in network.init(key, images)[0].items() if "scale" in x})
   params |= jax.device_get(norms(jax.random.key(0)))  # as they start, in place of NumPy's
-  run = jax.jit(lambda params: network.apply(params, state, pictures, train=False)[0])
+  run = jax.jit(lambda params: network.apply(params, state, images, train=False)[0])
   inner = {name: jax.tree.map(np.zeros_like, leaf) if "_0_convolution" in name or "_1_convolution" in name else leaf
            for name, leaf in params.items()}  # fmt: skip
   assert inner.keys() == params.keys() and size(inner) == size(params)
@@ -85,24 +85,24 @@ def test_a_residual_network_starts_as_its_shortcuts():
 
 
 def test_a_transformer_reads_each_patch_where_it_is():
-  pictures = np.random.default_rng(0).random((1, 8, 12, 1)).astype(np.float32)
+  images = np.random.default_rng(0).random((1, 8, 12, 1)).astype(np.float32)
   network = vision_transformer(Size(8, 1, 2), 4, pool="mean")
-  params, state = start(network.init, pictures)
+  params, state = start(network.init, images)
   compiled = jax.jit(lambda params, x: network.apply(params, state, x, train=False)[0])
   run = lambda *given: np.asarray(compiled(*given))
-  swapped = pictures.copy()
-  swapped[:, :4, :4], swapped[:, 4:, 8:] = pictures[:, 4:, 8:], pictures[:, :4, :4]
+  swapped = images.copy()
+  swapped[:, :4, :4], swapped[:, 4:, 8:] = images[:, 4:, 8:], images[:, :4, :4]
   without = params | {"positions": np.zeros_like(params["positions"])}
-  np.testing.assert_allclose(run(without, swapped), run(without, pictures), atol=1e-5)
-  assert np.abs(run(params, swapped) - run(params, pictures)).max() > 1e-4
+  np.testing.assert_allclose(run(without, swapped), run(without, images), atol=1e-5)
+  assert np.abs(run(params, swapped) - run(params, images)).max() > 1e-4
 
 
-def test_learned_positions_refuse_pictures_of_another_size_and_those_of_waves_do_not():
+def test_learned_positions_refuse_images_of_another_size_and_those_of_waves_do_not():
   given = lambda side: np.zeros((1, side, side, 1), np.float32)
   for pool, patches in (("class", 4), ("mean", 4)):
     network = vision_transformer(Size(8, 1, 2), 4, pool=pool)
     params = jax.eval_shape(network.init, jax.random.key(0), given(8))[0]
-    with pytest.raises(ValueError, match=f"pictures of {patches} patches, .*got 3 x 3 patches"):
+    with pytest.raises(ValueError, match=f"images of {patches} patches, .*got 3 x 3 patches"):
       jax.eval_shape(functools.partial(network.apply, train=False), params, {}, given(12))
   network = vision_transformer(Size(8, 1, 2), 4, positions="sine_cosine")
   params = jax.eval_shape(network.init, jax.random.key(0), given(8))[0]
@@ -151,7 +151,7 @@ def test_a_projection_head_has_the_layers_of_the_paper():
     (lambda: vision_transformer("S", pool="max"), "'class', 'mean', 'none', got 'max'"),
     (lambda: vision_transformer("S", dropout=1.0), "below 1, got 1.0"),
     (lambda: vision_transformer("Ti").init(jax.random.key(0), np.ones((1, 20, 16, 3))), "patches of 16"),
-    (lambda: resnet(10).init(jax.random.key(0), np.ones((16, 16, 3))), r"pictures \[n, height, width, channels\]"),
+    (lambda: resnet(10).init(jax.random.key(0), np.ones((16, 16, 3))), r"images \[n, height, width, channels\]"),
     (lambda: projection_head(layers=0), "at least 1 unit"),
     (lambda: projection_head().init(jax.random.key(0), np.ones((1, 2, 3))), r"features \[n, d\]"),
   ],

@@ -1,4 +1,4 @@
-"""A picture of a plain letter: an affine map and a smooth warp of it, then thicker or thinner strokes."""
+"""An image of a plain letter: an affine map and a smooth warp of it, then thicker or thinner strokes."""
 
 import math
 import zlib
@@ -8,9 +8,9 @@ from PIL import Image, ImageFilter
 
 from metajax.data.builtin.glyphs.letters import EM
 
-LETTER = (0.8, 0.74)  # parts of a picture's side: the em, and the longest side of any letter's ink
+LETTER = (0.8, 0.74)  # parts of an image's side: the em, and the longest side of any letter's ink
 
-# Distortion at strength 1. Each amount is uniform in plus or minus the bound; lengths are parts of a picture's side.
+# Distortion at strength 1. Each amount is uniform in plus or minus the bound; lengths are parts of an image's side.
 ROTATION = math.radians(22)
 SHEAR = 0.25
 SCALE, STRETCH = 0.15, 0.15  # of logarithms: both axes together, one against the other
@@ -18,7 +18,7 @@ SHIFT = 0.085
 WARP, CELLS = 0.035, 3  # of each node of a mesh, and the cells along its side
 BLUR = 0.022  # radius; blurred ink above the threshold is ink, so a low threshold thickens the strokes
 THRESHOLD, THRESHOLD_BOUND = 0.3, 0.13
-RANDOM = 7 + 2 * (CELLS + 1) ** 2  # random numbers that a picture takes
+RANDOM = 7 + 2 * (CELLS + 1) ** 2  # random numbers that an image takes
 NODES = np.stack(np.meshgrid(range(CELLS + 1), range(CELLS + 1)), axis=-1)
 
 
@@ -30,13 +30,13 @@ def random_numbers(seed: int, point: int, face: str, draw: int) -> np.ndarray:
 
 
 def draw_letter(letter: Image.Image, size: int, distortion: float, random: np.ndarray) -> np.ndarray:
-  """One picture of a cropped plain letter, uint8 `[size, size]`; drawn at twice the size."""
+  """One image of a cropped plain letter, uint8 `[size, size]`; drawn at twice the size."""
   side = 2 * size
   angle, shear, scale, stretch, *shift, threshold = distortion * random[:7]
   fit = min(LETTER[0] * side / EM, LETTER[1] * side / (max(letter.size) - 4))
   zoom = fit * np.exp(SCALE * scale + STRETCH * stretch * np.array([1, -1]))
   cos, sin = math.cos(ROTATION * angle), math.sin(ROTATION * angle)
-  # From the picture to the letter: turn, shear, scale.
+  # From the image to the letter: turn, shear, scale.
   inverse = np.array([[cos, -sin], [sin, cos]]) @ np.array([[1, 0], [SHEAR * shear, 1]]) / zoom
   nodes = NODES * side // CELLS
   moved = nodes - side / 2 - side * (SHIFT * np.array(shift) + WARP * distortion * random[7:].reshape(nodes.shape))
@@ -44,11 +44,11 @@ def draw_letter(letter: Image.Image, size: int, distortion: float, random: np.nd
   boxes = np.concatenate([nodes[:-1, :-1], nodes[1:, 1:]], axis=-1).reshape(-1, 4)
   corners = np.concatenate([moved[:-1, :-1], moved[1:, :-1], moved[1:, 1:], moved[:-1, 1:]], axis=-1).reshape(-1, 8)
   mesh = list(zip(map(tuple, boxes.tolist()), corners.tolist(), strict=True))
-  picture = letter.transform((side, side), Image.Transform.MESH, mesh, Image.Resampling.BILINEAR)
+  image = letter.transform((side, side), Image.Transform.MESH, mesh, Image.Resampling.BILINEAR)
   if distortion:
     radius = BLUR * side * distortion
     middle = THRESHOLD + THRESHOLD_BOUND * threshold / max(1.0, distortion)
     steep = max(2 * radius, 0.5 / middle)  # paper stays 0
     table = np.clip(127.5 + steep * (np.arange(256) - 255 * middle), 0, 255).astype(int).tolist()
-    picture = picture.filter(ImageFilter.GaussianBlur(radius)).point(table)
-  return np.asarray(picture.reduce(2))
+    image = image.filter(ImageFilter.GaussianBlur(radius)).point(table)
+  return np.asarray(image.reduce(2))
