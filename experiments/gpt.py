@@ -2,7 +2,7 @@
 
 python -m experiments.gpt --budget cpu     # captions of flickr8k: 4.48 bits a token (bigram 5.06): 9 min on 1 core
 python -m experiments.gpt --budget cpu --data glyphs --vocabulary 384 --length 48 --steps 600 --curve-every 50 \
-  --dropout 0.3     # letters' Unicode names: 1.94 bits a token (bigram model 2.98): 9 min on 1 core
+  --dropout 0.3     # characters' Unicode names: 1.94 bits a token (bigram model 2.98): 9 min on 1 core
 python -m experiments.gpt --budget cpu --data shakespeare.txt
 
 The paper's budget is GPT-2's smallest, trained as GPT-3's smallest.
@@ -17,7 +17,7 @@ from experiments.families.transformers import Sampling, Transformer
 
 
 class Config(NamedTuple):
-  """A GPT of texts: --data glyphs (the letters' Unicode names), a TFDS set with captions or FILE.txt."""
+  """A GPT of texts: --data glyphs (the characters' Unicode names), a TFDS set with captions or FILE.txt."""
 
   transformer: Transformer = Transformer()
   text: Text = Text()

@@ -50,7 +50,7 @@ class Config(NamedTuple):
 
 
 _ADAMW = rep.Outer(128, "adamw", 2e-3, weight_decay=1e-4, warmup_steps=50)
-_LETTERS = rep.TRAINING._replace(steps=1500, validate_every=300)
+_CHARACTERS = rep.TRAINING._replace(steps=1500, validate_every=300)
 PRESETS = {
   "paper": Config(
     tiles=Tiles(1000, gap=11, jitter=11),
@@ -61,20 +61,20 @@ PRESETS = {
       training=rep.TRAINING._replace(steps=150000, validate_every=10000),
     ),
   ),
-  "cpu": Config(setup=rep.Setup(outer=_ADAMW, training=_LETTERS)),
+  "cpu": Config(setup=rep.Setup(outer=_ADAMW, training=_CHARACTERS)),
   "cpu_photos": Config(
     encoder=rep.EncoderFlags("resnet10", 0.25),
     setup=rep.Setup(
       data=rep.ImageData(data="cifar10", size=32),
       outer=_ADAMW._replace(warmup_steps=100),
-      training=_LETTERS._replace(steps=2400, validate_every=600),
+      training=_CHARACTERS._replace(steps=2400, validate_every=600),
     ),
   ),
   "cpu_clips": Config(
     setup=rep.Setup(
       data=rep.ImageData(data="sprites", size=32),
       outer=_ADAMW._replace(batch_size=64),
-      training=_LETTERS._replace(steps=1200),
+      training=_CHARACTERS._replace(steps=1200),
     ),
   ),
 }

@@ -37,11 +37,11 @@ class Config(NamedTuple):
   """Learns which labels to trust from a few clean ones, and compares networks trained with and without the weights."""
 
   ways: Annotated[int, Bounds(2, 339)] = 10
-  """Letters to tell apart, others for each seed, with 48 images each to train on and 24 to test on."""
+  """Characters to tell apart, others for each seed, with 48 images each to train on and 24 to test on."""
   wrong: Annotated[float, Bounds(0.01, 0.99)] = 0.4
-  """Part of the labels that is replaced by another letter's, uniformly."""
+  """Part of the labels that is replaced by another character's, uniformly."""
   clean: Annotated[int, Bounds(1, 24)] = 10
-  """Images of each letter with labels to trust; every network that is compared has them too."""
+  """Images of each character with labels to trust; every network that is compared has them too."""
   inner_steps: Steps = 4
   """Steps of gradient descent on the weighted loss, through which the weights are differentiated."""
   inner_learning_rate: Annotated[Positive, also("--inner-rate")] = 0.03
@@ -55,7 +55,8 @@ class Config(NamedTuple):
 
 
 class Problem(NamedTuple):
-  """Examples with wrong labels among them, which of them are wrong, clean ones, test ones, and the letters' names."""
+  """Examples with wrong labels among them, which of them are wrong, clean ones, test ones, and the characters'
+  names."""
 
   noisy: Examples
   is_wrong: np.ndarray
@@ -96,7 +97,7 @@ def build(config: Config) -> Experiment:
     raise ValueError(f"expected one host, there is one task in a step and nothing to share, got {share()[1]}")
   network = mlp([256], config.ways)
   adapt = gradient_steps(optax.sgd(config.inner_learning_rate), config.inner_steps, per_step=True)
-  draws = functools.cache(lambda: [load("glyphs", "test", seed=draw) for draw in range(4)])  # 24 of each letter
+  draws = functools.cache(lambda: [load("glyphs", "test", seed=draw) for draw in range(4)])  # 24 of each character
   problem_of = functools.cache(lambda seed: problem(draws(), config.ways, config.wrong, config.clean, seed))
   count = 48 * config.ways
 
@@ -128,7 +129,7 @@ def _compared(config: Config, network: Network, problem_of: Callable, trained: T
     scores |= compare(train, config.compared_steps, found.noisy, weights, *found[1:4], seed)
     for name, score in scores.items():
       values.setdefault(name, []).append(score)
-  print(f"\n{config.ways} letters, {config.clean} clean images each, {config.wrong:.0%} of other labels wrong; mean "
+  print(f"\n{config.ways} characters, {config.clean} clean images each, {config.wrong:.0%} of other labels wrong; mean "
         f"over {seeds} seeds")  # fmt: skip
   about: dict[str, Any] = {
     "data": "glyphs",
@@ -153,10 +154,10 @@ def weights_of(state: TrainState) -> np.ndarray:
 
 
 def problem(draws: Sequence[Source], ways: int, wrong: float, clean: int, seed: int) -> Problem:
-  """Noisy examples, which of them have a wrong label, clean and test examples, and the letters' names."""
+  """Noisy examples, which of them have a wrong label, clean and test examples, and the characters' names."""
   random = np.random.default_rng([seed, 0])
-  letters = random.choice(len(draws[0].classes), ways, replace=False)
-  first, second, third, test = (select_classes(draw, letters) for draw in draws)
+  characters = random.choice(len(draws[0].classes), ways, replace=False)
+  first, second, third, test = (select_classes(draw, characters) for draw in draws)
   examples = lambda images, labels: Examples(np.float32(images) / 255, np.eye(ways, dtype=np.float32)[labels])
   labels = np.concatenate([first.labels, second.labels])
   is_wrong = random.permutation(len(labels)) < round(wrong * len(labels))

@@ -16,7 +16,7 @@ def need(condition):
 
 
 def array(x, *shape):
-  """Real numbers of a shape, in which a letter is any size, in 64 bits: lists are as good as arrays."""
+  """Real numbers of a shape, in which a character is any size, in 64 bits: lists are as good as arrays."""
   try:
     x = np.asarray(x)
     need(x.dtype.kind not in "OUSc" and (x.dtype.kind != "b" or x.ndim))

@@ -34,10 +34,10 @@ TINY += ["--vocabulary", "300", "--learning-rate", "1e-3", "--devices", "2", "--
 
 
 def test_what_is_held_out_was_seen_in_its_parts():
-  letters, marks = ["A", "B", "C", "D"], ["HOOK", "TAIL", "BREVE", "CARON"]
+  characters, marks = ["A", "B", "C", "D"], ["HOOK", "TAIL", "BREVE", "CARON"]
   names = [
-    *letters,
-    *(f"{a} WITH {m}" for a in letters for m in marks),
+    *characters,
+    *(f"{a} WITH {m}" for a in characters for m in marks),
     "E WITH HOOK",
     "A WITH RING",
     "B WITH X WITH Y",
@@ -46,8 +46,8 @@ def test_what_is_held_out_was_seen_in_its_parts():
   assert 2 <= len(held) <= 18 // 5 and held == held_out_combinations(names)
   left = [name for i, name in enumerate(names) if i not in held]
   for i in held:
-    letter, mark = names[i].split(" WITH ")
-    assert any(name.split(" WITH ")[0] == letter for name in left)
+    character, mark = names[i].split(" WITH ")
+    assert any(name.split(" WITH ")[0] == character for name in left)
     assert any(name.endswith(f"WITH {mark}") and name.count(" WITH ") == 1 for name in left)
   assert not {"E WITH HOOK", "A WITH RING"} & {names[i] for i in held}
 
@@ -113,8 +113,8 @@ def test_a_run_finds_captions_and_names_images_in_sentences(command, tmp_path): 
   assert status == 2 and "expected a run on data with labels apart, such as glyphs" in error
 
 
-def letters(name, split="train", *, size=28, **_):
-  """Letters with marks in two typefaces, what `load` gives of glyphs; the test part has letters of its own."""
+def characters(name, split="train", *, size=28, **_):
+  """Characters with marks in two typefaces, what `load` gives of glyphs; the test part has characters of its own."""
   names = [f"{a} WITH {m}" for a in "ABCD" for m in ("HOOK", "TAIL", "CARON")] if split == "train" else list("WXYZ")
   images = np.random.default_rng(len(names)).integers(0, 256, (12 * len(names), size, size, 1), np.uint8)
   styles = np.tile(["STIX", FAMILY, "STIX"], 4 * len(names))
@@ -124,7 +124,7 @@ def letters(name, split="train", *, size=28, **_):
 
 @pytest.mark.slow
 def test_glyphs_hold_out_combinations_and_a_typeface_and_probe_the_image_tower(command, monkeypatch, tmp_path):  # noqa: F811
-  monkeypatch.setattr(data, "load", letters)
+  monkeypatch.setattr(data, "load", characters)
   flags = ["--test", "3w1s", "--test-tasks", "4", "--test-queries", "2", "--permuted"]
   status, out, error = command(clip, *TINY, *flags, "--folder", str(tmp_path / "run"))
   assert status == 0, error
@@ -140,11 +140,11 @@ def test_glyphs_hold_out_combinations_and_a_typeface_and_probe_the_image_tower(c
   assert {r["split"] for r in written if r["measure"] == "zero_shot"} == {
     "unseen combinations",
     f"unseen combinations in {FAMILY}",
-    f"letters in {FAMILY}",
+    f"characters in {FAMILY}",
   }
 
   page = (tmp_path / "run" / "index.html").read_text()
-  assert all(f"{split}; chance" in page for split in ("unseen combinations", f"letters in {FAMILY}"))
+  assert all(f"{split}; chance" in page for split in ("unseen combinations", f"characters in {FAMILY}"))
 
   flags = ["--labels", "0.5", "--steps", "2", "--learning-rates", "1e-3", "--batch-size", "4", "--validations", "1"]
   status, out, error = command(fine_tune, str(tmp_path / "run"), *flags, "--record")
@@ -158,9 +158,9 @@ def test_glyphs_hold_out_combinations_and_a_typeface_and_probe_the_image_tower(c
 
 def test_tiles_of_one_measure_on_several_tests_say_which():
   said = {"learner": "clip", "steps": 3, "value": 20.0, "interval": 1.0, "classes": 10}
-  named = [said | {"measure": "zero_shot", "split": split, "chance": 10.0} for split in ("letters", "marks")]
+  named = [said | {"measure": "zero_shot", "split": split, "chance": 10.0} for split in ("characters", "marks")]
   assert headlines.tiles([*named, said | {"measure": "knn", "split": "test"}]) == [
-    ("Zero-shot", "20 ± 1 %", "letters; chance 10"),
+    ("Zero-shot", "20 ± 1 %", "characters; chance 10"),
     ("Zero-shot", "20 ± 1 %", "marks; chance 10"),
     ("Nearest neighbours", "20 ± 1 %", "chance 10"),
   ]
@@ -177,7 +177,7 @@ def test_tiles_of_one_measure_on_several_tests_say_which():
   ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(command, monkeypatch, tmp_path, flags, said):  # noqa: F811
-  monkeypatch.setattr(data, "load", letters)
+  monkeypatch.setattr(data, "load", characters)
   status, _, error = command(clip, *TINY, *flags, "--folder", str(tmp_path / "run"))
   assert status == 2 and said in error and error.count("\n") == 1
   assert not (tmp_path / "run").exists()

@@ -33,7 +33,7 @@ def folder(tmp_path):
   """Ten classes of two alphabets, four images each; an image's tone is 20 times its class plus its number."""
   for c in range(10):
     for k in range(4):
-      save(tmp_path / "set" / f"alphabet {c // 5}" / f"letter {c}" / f"{k}.png", tone(20 * c + k))
+      save(tmp_path / "set" / f"alphabet {c // 5}" / f"character {c}" / f"{k}.png", tone(20 * c + k))
   return tmp_path / "set"
 
 
@@ -46,7 +46,7 @@ def as_files(monkeypatch, tmp_path):
 
 def break_three(folder):
   """An empty file, a text, and half an image, of three classes."""
-  broken = [folder / f"alphabet 0/letter {c}/1.png" for c in range(3)]
+  broken = [folder / f"alphabet 0/character {c}/1.png" for c in range(3)]
   noise = np.random.default_rng(0).integers(0, 256, (40, 40))
   save(broken[2], noise)
   for path, content in zip(broken, (b"", b"a text\n" * 9, broken[2].read_bytes()[:700]), strict=True):
@@ -72,8 +72,10 @@ def only_image(folder, size=2, **options):
 
 def test_class_is_the_folder_of_its_images_and_group_the_folder_above(folder):
   source = load(str(folder), "own/all", size=3)
-  assert source.classes == tuple(f"alphabet {c // 5}/letter {c}" for c in range(10))
-  assert source.groups == ("alphabet 0",) * 5 + ("alphabet 1",) * 5 and source.captions[3] == ("alphabet 0/letter 3",)
+  assert source.classes == tuple(f"alphabet {c // 5}/character {c}" for c in range(10))
+  assert source.groups == ("alphabet 0",) * 5 + ("alphabet 1",) * 5 and source.captions[3] == (
+    "alphabet 0/character 3",
+  )
   assert source.images.shape == (40, 3, 3, 1) and source.broken == () and set(source.styles) == {""}
   np.testing.assert_array_equal(source.images[:, 0, 0, 0], [20 * c + k for c in range(10) for k in range(4)])
   np.testing.assert_array_equal(source.labels, np.repeat(np.arange(10), 4))
@@ -116,7 +118,7 @@ def test_classes_that_are_only_named_like_splits_are_classes(tmp_path):
 def test_hidden_files_other_files_and_loops_of_links_are_passed_over(folder):
   source = load(folder, "own/all", size=2)
   for name in ("notes.txt", "labels.json", "table.csv", "Thumbs.db", ".DS_Store", ".hidden.png", "README.md", "x.pdf"):
-    (folder / "alphabet 0" / "letter 0" / name).write_bytes(b"x")
+    (folder / "alphabet 0" / "character 0" / name).write_bytes(b"x")
   save(folder / ".cache" / "kind" / "0.png", tone(0))
   os.symlink(folder, folder / "alphabet 1" / "again")
   os.symlink(folder / "itself", folder / "itself")
@@ -128,7 +130,7 @@ def test_links_to_images_and_to_folders_are_followed(folder, tmp_path):
   linked.mkdir()
   os.symlink(folder / "alphabet 0", linked / "alphabet 0")
   (linked / "more").mkdir()
-  os.symlink(folder / "alphabet 1/letter 9/0.png", linked / "more" / "0.png")
+  os.symlink(folder / "alphabet 1/character 9/0.png", linked / "more" / "0.png")
   source = load(linked, "own/all", size=2)
   assert len(source.labels) == 21 and source.classes[-1] == "more" and source.images[-1].max() == 180
 
@@ -211,7 +213,7 @@ def test_photograph_is_turned_upright_as_its_exif_says(tmp_path):
 
 
 def test_grey_images_among_coloured_ones_have_three_channels_in_every_part(folder):
-  save(folder / "alphabet 0" / "letter 3" / "0.png", np.full((6, 6, 3), (9, 8, 7)))
+  save(folder / "alphabet 0" / "character 3" / "0.png", np.full((6, 6, 3), (9, 8, 7)))
   assert {load(folder, part, size=2).images.shape[-1] for part in PARTS} == {3}
 
 
@@ -262,9 +264,9 @@ def test_broken_images_are_named_and_refused(folder, lazy, monkeypatch):
   with pytest.raises(ValueError, match=f"{2 if lazy else 3} of 40 images of .*--skip-broken") as raised:
     load(folder, "own/all", size=2)
   said = str(raised.value)
-  assert "'alphabet 0/letter 0/1.png' (empty file)" in said and "\n" not in said
-  assert "'alphabet 0/letter 1/1.png' (not an image of a format that is read)" in said
-  assert lazy or "'alphabet 0/letter 2/1.png' (" in said
+  assert "'alphabet 0/character 0/1.png' (empty file)" in said and "\n" not in said
+  assert "'alphabet 0/character 1/1.png' (not an image of a format that is read)" in said
+  assert lazy or "'alphabet 0/character 2/1.png' (" in said
 
 
 def test_at_most_five_broken_images_are_named_of_all_that_are_counted(folder):
@@ -277,17 +279,17 @@ def test_at_most_five_broken_images_are_named_of_all_that_are_counted(folder):
 
 def test_broken_images_are_left_out_and_named_where_so_wished(folder):
   break_three(folder)
-  for path in folder.glob("alphabet 1/letter 9/*.png"):
+  for path in folder.glob("alphabet 1/character 9/*.png"):
     path.write_bytes(b"x")
   source = load(folder, "own/all", size=2, skip_broken=True)
-  assert len(source.broken) == 7 and source.broken[2] == "'alphabet 0/letter 2/1.png'"
-  assert source.classes == tuple(f"alphabet {c // 5}/letter {c}" for c in range(9))
+  assert len(source.broken) == 7 and source.broken[2] == "'alphabet 0/character 2/1.png'"
+  assert source.classes == tuple(f"alphabet {c // 5}/character {c}" for c in range(9))
   assert np.bincount(source.labels).tolist() == [3, 3, 3, 4, 4, 4, 4, 4, 4]
   assert select_classes(source, [0, 1]).broken == with_rotations(source).broken == source.broken
 
 
 def test_truncated_jpeg_is_broken(folder):
-  path = folder / "alphabet 0" / "letter 0" / "x.jpg"
+  path = folder / "alphabet 0" / "character 0" / "x.jpg"
   save(path, np.random.default_rng(0).integers(0, 256, (40, 40)))
   path.write_bytes(path.read_bytes()[:-300])
   with pytest.raises(ValueError, match=r"1 of 41 images.*x.jpg.*truncated"):
@@ -351,9 +353,9 @@ def test_folder_that_may_not_be_read_is_named(folder, which, monkeypatch):
 
 
 def test_class_too_small_for_the_task_is_named(folder):
-  (folder / "alphabet 0/letter 3").joinpath("0.png").unlink()
+  (folder / "alphabet 0/character 3").joinpath("0.png").unlink()
   source = load(folder, "own/all", size=2)
-  with pytest.raises(ValueError, match="the images of the smallest class, 'alphabet 0/letter 3'; got 2 \\+ 2 = 4"):
+  with pytest.raises(ValueError, match="the images of the smallest class, 'alphabet 0/character 3'; got 2 \\+ 2 = 4"):
     episodes(source, ways=2, shots=2, queries=2, tasks=1)
 
 
@@ -361,7 +363,7 @@ def test_class_too_small_for_the_task_is_named(folder):
 
 
 def test_images_in_files_have_the_bytes_of_those_in_memory(folder, monkeypatch):
-  save(folder / "alphabet 0" / "letter 0" / "4.jpg", np.random.default_rng(0).integers(0, 256, (40, 30, 3)))
+  save(folder / "alphabet 0" / "character 0" / "4.jpg", np.random.default_rng(0).integers(0, 256, (40, 30, 3)))
   inside = load(folder, "train", size=5, rotations=True)
   monkeypatch.setattr(lazy_images, "BYTES_IN_MEMORY", 0)
   outside = load(folder, "train", size=5, rotations=True)
@@ -420,7 +422,7 @@ def test_image_found_broken_late_is_named_in_one_line(folder, as_files):
   for path in broken[:2]:
     path.unlink()
   batches = examples(load(folder, "own/all", size=2), batch_size=19)()
-  with pytest.raises(ValueError, match=r"letter 2/1.png' cannot be read \(.*--skip-broken") as raised:
+  with pytest.raises(ValueError, match=r"character 2/1.png' cannot be read \(.*--skip-broken") as raised:
     list(itertools.islice(batches, 3))
   assert "\n" not in str(raised.value)
 
@@ -477,7 +479,7 @@ def table(folder, rows, header=("path", "label"), name="table.csv"):
 
 def test_table_names_images_from_its_folder_their_classes_groups_and_splits(folder):
   rows = [
-    (f"alphabet {c // 5}/letter {c}/{k}.png", f"λ {c}", "x", ("train", "val", "test")[(c > 2) + (c > 5)])
+    (f"alphabet {c // 5}/character {c}/{k}.png", f"λ {c}", "x", ("train", "val", "test")[(c > 2) + (c > 5)])
     for c in range(10)
     for k in (0, 2)
   ]
@@ -522,14 +524,16 @@ def test_table_or_archive_that_is_not_there_is_named(tmp_path):
 
 def test_images_of_a_table_may_have_any_name(folder, as_files):
   for c in (0, 1):
-    (folder / f"{c}.dat").write_bytes((folder / f"alphabet 0/letter {c}/0.png").read_bytes())
+    (folder / f"{c}.dat").write_bytes((folder / f"alphabet 0/character {c}/0.png").read_bytes())
   (folder / "2").write_bytes(b"no image at all")
   source = load(table(folder, [("0.dat", "a"), ("1.dat", "b"), ("2", "b")]), "own/all", size=2, skip_broken=True)
   assert source.broken == ("'2' in line 4",) and source.images[:][:, 0, 0, 0].tolist() == [0, 20]
 
 
 def test_missing_images_of_a_table_are_left_out_where_so_wished(folder):
-  path = table(folder, [("alphabet 0/letter 0/0.png", "a"), ("alphabet 0/letter 1/0.png", "b"), ("gone.png", "c")])
+  path = table(
+    folder, [("alphabet 0/character 0/0.png", "a"), ("alphabet 0/character 1/0.png", "b"), ("gone.png", "c")]
+  )
   source = load(path, "own/all", size=2, skip_broken=True)
   assert source.classes == ("a", "b") and source.broken == ("'gone.png' in line 4",)
 
@@ -642,7 +646,7 @@ print(time.process_time() - began, int(peak) / 2**20)
 
 @pytest.mark.parametrize("only", ["train", "val", "test"])
 def test_a_table_of_one_split_has_that_split_and_is_dealt_out_like_one_of_none(folder, only):
-  rows = [(f"alphabet {c // 5}/letter {c}/{k}.png", f"λ {c}", only) for c in range(10) for k in range(2)]
+  rows = [(f"alphabet {c // 5}/character {c}/{k}.png", f"λ {c}", only) for c in range(10) for k in range(2)]
   path, named = table(folder, rows, ("path", "label", "split")), {"val": "validation"}.get(only, only)
   other = "train" if only == "test" else "test"
   assert len(load(path, f"own/{named}", size=2).labels) == 20

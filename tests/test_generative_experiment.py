@@ -78,7 +78,7 @@ def test_a_gpt_of_a_file_is_compared_with_a_bigram_model_and_writes(run, tmp_pat
   assert re.search(r"gone on with\n  Verse 7 → ", out)
   written = json.loads((tmp_path / "run" / "records.json").read_text())
   assert [(r["learner"], r["measure"]) for r in written] == [
-    (who, what) for who in ("gpt", "bigram, smoothed") for what in ("bits_per_token", "bits_per_letter")
+    (who, what) for who in ("gpt", "bigram, smoothed") for what in ("bits_per_token", "bits_per_character")
   ]
   page = (tmp_path / "run" / "index.html").read_text()
   assert "Samples" in page and "Verse 8 → " in page

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from metajax import data
-from metajax.data.builtin.glyphs import FAMILIES, SPLITS, classes, glyphs, letters
+from metajax.data.builtin.glyphs import FAMILIES, SPLITS, characters, classes, glyphs
 from metajax.data.builtin.glyphs import source as module
 
 FEW = 4  # images of a class, in place of 24
@@ -21,7 +21,7 @@ SMALL = {"COPTIC CAPITAL": ("Coptic", "validation"), "TIFINAGH LETTER TUAREG": (
 @pytest.fixture
 def small(monkeypatch, tmp_path):
   """Two small scripts only, of few images, so that building is quick, and an empty cache."""
-  monkeypatch.setattr(letters, "SCRIPTS", SMALL)
+  monkeypatch.setattr(characters, "SCRIPTS", SMALL)
   monkeypatch.setattr(module, "IMAGES", FEW)
   monkeypatch.setenv("METAJAX_CACHE", str(tmp_path / "cache"))
 
@@ -40,7 +40,7 @@ def all_plain():
 def plain(split):
   """The undistorted images of a split, out of one drawing of all."""
   everything = all_plain()
-  kept = np.flatnonzero([dict(letters.SCRIPTS.values())[script] == split for script in everything.groups])
+  kept = np.flatnonzero([dict(characters.SCRIPTS.values())[script] == split for script in everything.groups])
   rows = np.isin(everything.labels, kept)
   return everything._replace(
     images=everything.images[rows],
@@ -82,7 +82,7 @@ def test_a_split_holds_its_scripts_with_24_uint8_images_of_each_class(split, cla
   source = drawn(split)
   assert len(source.classes) == len(set(source.classes)) >= classes
   assert len(source.classes) == len(source.groups) == len(source.captions)
-  assert set(source.groups) == {script for script, place in letters.SCRIPTS.values() if place == split}
+  assert set(source.groups) == {script for script, place in characters.SCRIPTS.values() if place == split}
   assert source.images.dtype == np.uint8 and source.images.shape == (len(source.labels), 28, 28, 1)
   assert source.labels.dtype == np.int32 and len(source.styles) == len(source.labels)
   assert np.bincount(source.labels, minlength=len(source.classes)).tolist() == [24] * len(source.classes)
@@ -102,7 +102,7 @@ def test_no_image_or_class_of_the_training_scripts_occurs_among_the_test_scripts
     assert images(plain(earlier)).isdisjoint(images(plain(later)))
 
 
-def test_no_plain_test_letter_nearly_equals_a_training_letter_in_any_style_of_its_family():
+def test_no_plain_test_character_nearly_equals_a_training_character_in_any_style_of_its_family():
   def distinct(source):
     found = {image.tobytes() for image in source.images[np.array(source.styles) == "DejaVu Sans"]}
     return np.frombuffer(b"".join(found), np.uint8).reshape(-1, 28**2).astype(float)
@@ -112,7 +112,7 @@ def test_no_plain_test_letter_nearly_equals_a_training_letter_in_any_style_of_it
   assert np.min((ink + other - 2 * test @ train.T) / np.maximum(ink, other)) > classes.NEAR / 2
 
 
-def test_letters_with_identical_images_are_one_class_named_after_the_first():
+def test_characters_with_identical_images_are_one_class_named_after_the_first():
   source = drawn("train")
   captions = dict(zip(source.classes, source.captions, strict=True))
   assert {"GREEK CAPITAL LETTER ALPHA", "CYRILLIC CAPITAL LETTER A"} < set(captions["LATIN CAPITAL LETTER A"])
@@ -122,7 +122,7 @@ def test_letters_with_identical_images_are_one_class_named_after_the_first():
   assert 80 < sum(len(names) > 1 for names in source.captions) < 200
 
 
-def test_nearest_centroid_on_pixels_is_weak_on_distorted_letters_and_strong_on_plain_ones():
+def test_nearest_centroid_on_pixels_is_weak_on_distorted_characters_and_strong_on_plain_ones():
   assert 35 < pixel_accuracy(drawn("test"), ways=5, tasks=1000) < 55
   assert pixel_accuracy(plain("test"), ways=5, tasks=1000) > 85
   assert pixel_accuracy(drawn("test"), ways=20, tasks=100) < 35
@@ -132,12 +132,12 @@ def test_families_are_held_out_and_the_others_images_stay_the_same(small):
   everything, sans = glyphs("all"), glyphs("all", families=("DejaVu Sans",))
   assert set(sans.styles) == {"DejaVu Sans"} and set(np.bincount(sans.labels)) == {FEW}
   assert images(everything) <= images(sans)  # these two scripts have no other family
-  with pytest.raises(ValueError, match="none of which has a letter of the split 'test'"):
+  with pytest.raises(ValueError, match="none of which has a character of the split 'test'"):
     glyphs("test", families=("STIX",))
 
 
-def test_the_letters_of_held_out_families_are_classes_of_the_others_too(small, monkeypatch):
-  monkeypatch.setattr(letters, "SCRIPTS", {"GREEK": ("Greek", "train")})
+def test_the_characters_of_held_out_families_are_classes_of_the_others_too(small, monkeypatch):
+  monkeypatch.setattr(characters, "SCRIPTS", {"GREEK": ("Greek", "train")})
   monkeypatch.setattr(module, "IMAGES", 12)  # one in each face of three families
   held_out, others = glyphs(families=("STIX",)), glyphs(families=FAMILIES[:3])
   assert set(held_out.styles) == {"STIX"} and set(others.styles) == set(FAMILIES[:3])
@@ -168,8 +168,8 @@ def test_another_process_with_other_string_hashes_draws_the_same_bytes(small, tm
     "for name, path in (('metajax', folder[: -len('/data')]), ('metajax.data', folder)):\n"
     "  sys.modules[name] = types.ModuleType(name)\n"
     "  sys.modules[name].__path__ = [path]\n"
-    "from metajax.data.builtin.glyphs import letters, source as module\n"
-    f"letters.SCRIPTS, module.IMAGES = {SMALL!r}, {FEW}\n"
+    "from metajax.data.builtin.glyphs import characters, source as module\n"
+    f"characters.SCRIPTS, module.IMAGES = {SMALL!r}, {FEW}\n"
     "source = module.glyphs('all', cache=sys.argv[1])\n"
     "print(hashlib.sha256(source.images.tobytes() + repr(source[2:]).encode()).hexdigest())"
   )
@@ -180,7 +180,7 @@ def test_another_process_with_other_string_hashes_draws_the_same_bytes(small, tm
   assert printed.split()[-1] == hashlib.sha256(source.images.tobytes() + repr(source[2:]).encode()).hexdigest()
 
 
-def test_seed_and_distortion_change_the_images_and_not_the_letters(small):
+def test_seed_and_distortion_change_the_images_and_not_the_characters(small):
   plain, one, other = glyphs("test", distortion=0.0), glyphs("test"), glyphs("test", seed=2**64 - 1)
   assert plain.classes == one.classes == other.classes
   assert len(images(one) | images(other)) == len(one.images) + len(other.images)
@@ -231,6 +231,6 @@ def test_a_bad_argument_is_quoted_with_what_was_expected(arguments, message):
 
 
 def test_missing_typefaces_are_named(monkeypatch):
-  monkeypatch.setattr(letters.importlib.util, "find_spec", lambda name: None)
+  monkeypatch.setattr(characters.importlib.util, "find_spec", lambda name: None)
   with pytest.raises(FileNotFoundError, match=r"matplotlib ships.*DejaVuSans\.ttf"):
     glyphs("test")

@@ -127,7 +127,7 @@ def test_episode_figure_frames_right_answers_green_and_wrong_ones_red(tmp_path):
     assert (has(image, GREEN), has(image, RED)) == colours
 
 
-def test_ways_beyond_the_letters_are_named_by_their_number(tmp_path, monkeypatch):
+def test_ways_beyond_the_characters_are_named_by_their_number(tmp_path, monkeypatch):
   drawn = []
   monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **settings: drawn.append(figure))
   one = episode(28, 1, np.arange(28))

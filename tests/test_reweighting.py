@@ -48,9 +48,9 @@ def small_problem(seed):
 def test_of_the_labels_just_the_asked_part_is_wrong_and_the_clean_ones_are_right():
   noisy, is_wrong, clean = small_problem(0)
   truth = np.tile(np.repeat(np.arange(5), 24), 2)
-  letters = [noisy.labels[(truth == k) & ~is_wrong].argmax(-1) for k in range(5)]
-  given = np.array([each[0] for each in letters])
-  assert all((each == each[0]).all() for each in letters) and sorted(given) == list(range(5))
+  characters = [noisy.labels[(truth == k) & ~is_wrong].argmax(-1) for k in range(5)]
+  given = np.array([each[0] for each in characters])
+  assert all((each == each[0]).all() for each in characters) and sorted(given) == list(range(5))
   assert is_wrong.sum() == 96 and (noisy.labels.argmax(-1) != given[truth]).sum() == 96
   assert np.bincount(clean.labels.argmax(-1)).tolist() == [10] * 5
   assert (noisy.labels.sum(-1) == 1).all() and noisy.inputs.dtype == np.float32

@@ -42,7 +42,7 @@ def test_parts_of_a_text_have_neither_start_nor_end():
     token_rows(tokenizer, TEXTS, 0)
 
 
-def test_verbatim_texts_come_back_letter_by_letter():
+def test_verbatim_texts_come_back_character_by_character():
   verbatim = train_tokenizer(TEXTS, 280, verbatim=True)
   for text in (*TEXTS, "  Two\n\n spaces\tand A tab "):
     assert verbatim.text([*verbatim.ids([text])[0], verbatim.end]) == text
@@ -117,12 +117,12 @@ def test_files_that_are_no_text_are_refused(tmp_path):
     load_texts("glyphs", "own/train")
 
 
-def test_a_mark_of_byte_order_is_no_letter(tmp_path):
+def test_a_mark_of_byte_order_is_no_character(tmp_path):
   (tmp_path / "marked.txt").write_bytes("äöü\r\n".encode("utf-8-sig") + b"more text\n" * 20)
   assert load_texts(tmp_path / "marked.txt")[0][0].startswith("äöü\r\n")
 
 
-def test_names_of_letters_are_dealt_out_without_one_in_two_parts():
+def test_names_of_characters_are_dealt_out_without_one_in_two_parts():
   parts = [[name for (name,) in load_texts("glyphs", part)] for part in ("train", "validation", "test")]
   assert len(set().union(*parts)) == sum(map(len, parts)) > 1000
   assert "LATIN SMALL LETTER A" in set().union(*parts)

@@ -26,7 +26,7 @@ def values(name: str, array: Any, low: float, high: float):
 
 
 def floating(name: str, array: Any, *shape: Any):
-  """Refuses what is not a floating array of a shape, in which a letter stands for any size: `("n", "d")`.
+  """Refuses what is not a floating array of a shape, in which a character stands for any size: `("n", "d")`.
 
   `...` at the start of a shape stands for any axes.
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from tyro.conf import Positional
 
-LONGEST = 60  # letters of a value that an error quotes
+LONGEST = 60  # characters of a value that an error quotes
 HELP = ("-h", "--help")
 NUMBERS = {int: "a whole number", float: "a number"}
 

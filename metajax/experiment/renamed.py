@@ -5,6 +5,8 @@ RENAMED = {
   "picture_to_text": "image_to_text",
   "pictures apart": "images apart",
   "pictures' captions": "images' captions",
+  "bits_per_letter": "bits_per_character",
+  "letters": "characters",
   "clean pictures": "clean images",
 }
 FIELDS = ("learner", "split", "measure", "of")

@@ -38,7 +38,7 @@ the tables below name them.
 """
 GENERATIVE = {
   "bits_per_token": "bits per token",
-  "bits_per_letter": "bits per letter",
+  "bits_per_character": "bits per character",
   "bits_per_pixel": "bits per pixel",
   "reconstruction_error": "squared error of hidden patches",
 }

@@ -44,7 +44,7 @@ _STYLE = {
   "legend.fontsize": 8,
   "lines.linewidth": 1.6,
 }
-# Of these the ones installed stand in for the letters that matplotlib's own typeface lacks.
+# Of these the ones installed stand in for the characters that matplotlib's own typeface lacks.
 _FALLBACKS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Hiragino Sans", "PingFang SC", "Microsoft YaHei")
 _FALLBACKS += ("Malgun Gothic", "Arial Unicode MS", "Noto Sans Devanagari", "Noto Sans Ethiopic", "Noto Sans")
 
@@ -93,24 +93,24 @@ def as_shown(images: AnyArray) -> np.ndarray:
 def clean(name: object) -> str:
   """A name on one line, without what cannot be drawn."""
   text = str(name).encode("utf-8", "replace").decode()
-  return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+  return " ".join("".join(character if character.isprintable() else " " for character in text).split())
 
 
-def shorten(name: object, letters: int) -> str:
-  """A name of at most so many letters; an ellipsis stands for the middle, since its end tells it from the others."""
+def shorten(name: object, characters: int) -> str:
+  """A name of at most so many characters; an ellipsis stands for the middle, since its end tells it from the others."""
   text = clean(name)
-  if len(text) <= letters:
+  if len(text) <= characters:
     return text
-  head = math.ceil((letters - 1) / 2)
-  return f"{text[:head].rstrip()}…{text[len(text) - (letters - 1 - head) :].lstrip()}"
+  head = math.ceil((characters - 1) / 2)
+  return f"{text[:head].rstrip()}…{text[len(text) - (characters - 1 - head) :].lstrip()}"
 
 
-def wrapped(name: object, letters: int, lines: int) -> str:
-  """A name on at most so many lines of so many letters, shortened where it has more."""
+def wrapped(name: object, characters: int, lines: int) -> str:
+  """A name on at most so many lines of so many characters, shortened where it has more."""
   import textwrap
 
-  for short in range(letters * lines, 0, -1):  # words leave the ends of lines empty: how much fits has to be tried
-    folded = textwrap.wrap(shorten(name, short), letters)
+  for short in range(characters * lines, 0, -1):  # words leave the ends of lines empty: how much fits has to be tried
+    folded = textwrap.wrap(shorten(name, short), characters)
     if len(folded) <= lines:
       break
   return "\n".join(folded)

@@ -20,7 +20,7 @@ def episode_figure(
 ):
   """Draws one task: a row a way, with its support images, then queries of that way with their predictions.
 
-  A query is framed in green where it is right, in vermilion otherwise, under the letter of the way it was taken for.
+  A query is framed in green where it is right, in vermilion otherwise, under the character of the way it was taken for.
 
   Args:
     episode: of images `[n, h, w, c]` in [0, 1], without a leading `[tasks]`.
@@ -37,9 +37,11 @@ def episode_figure(
   support, query = (as_shown(e.inputs) for e in episode)
   ways, truth = (np.asarray(e.labels).argmax(-1) for e in episode)
   guess = np.asarray(logits).argmax(-1)
-  letters = [chr(ord("A") + k) if k < 26 else str(k) for k in range(episode.query.labels.shape[-1])]
-  names = None if names is None else check_names(names, len(letters))
-  rows = [(support[ways == k], query[truth == k][:queries], guess[truth == k][:queries]) for k in range(len(letters))]
+  characters = [chr(ord("A") + k) if k < 26 else str(k) for k in range(episode.query.labels.shape[-1])]
+  names = None if names is None else check_names(names, len(characters))
+  rows = [
+    (support[ways == k], query[truth == k][:queries], guess[truth == k][:queries]) for k in range(len(characters))
+  ]
   shots, across = max(len(s) for s, _, _ in rows), max(len(q) for _, q, _ in rows)
   first = 0 if names is None else 1
   widths = [1.7] * first + [1] * shots + [0.5] + [1] * across
@@ -51,9 +53,9 @@ def episode_figure(
       if names is not None:
         grid[k, 0].text(0, 0.5, wrapped(names[k], 17, 3), va="center", fontsize=8, transform=grid[k, 0].transAxes)
       for axes, image in zip(grid[k, first:], examples, strict=False):
-        _draw(axes, image, letters[k], INK)
+        _draw(axes, image, characters[k], INK)
       for axes, image, answer in zip(grid[k, first + shots + 1 :], asked, guesses, strict=False):
-        _draw(axes, image, letters[answer], GREEN if answer == k else VERMILION)
+        _draw(axes, image, characters[answer], GREEN if answer == k else VERMILION)
     figure.suptitle(title, fontsize=10)
 
 
@@ -95,14 +97,14 @@ def contact_sheet_figure(images: AnyArray, names: Sequence[str], path: Path, tit
     raise ValueError("expected at least one image, got none")
   columns = min(len(images), 8 if len(images) <= 48 else 12)
   rows, size = -(-len(images) // columns), 9.6 / max(columns, 6)
-  letters = int(size * 13)
+  characters = int(size * 13)
   with drawing(path, size * columns, (size + 0.28) * rows + 0.35 * bool(title)) as figure:
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
       axes.axis("off")
     for axes, image, name in zip(grid.flat, images, names, strict=False):
       _draw(axes, image, "", FAINT, width=1)
-      axes.set_xlabel(wrapped(name, letters, 2), fontsize=7, labelpad=3)
+      axes.set_xlabel(wrapped(name, characters, 2), fontsize=7, labelpad=3)
     figure.suptitle(title, fontsize=10)
 
 

@@ -70,7 +70,7 @@ def draw(
     right = 100 * np.mean(np.argmax(logits, -1) == np.argmax(episode.query.labels, -1))
     title = f"{slug(setup.data)}, unseen classes, one test episode ({right:.0f}% right)"
     episode_figure(episode, logits, path, title=title, names=names)
-    said = f"{right:.0f}% of all its queries are right (green); an orange one was taken for the class of its letter."
+    said = f"{right:.0f}% of all its queries are right (green); an orange one was taken for the class of its character."
     figures.append((f"Test episode {task + 1}", said, path))
     if compares and task == 0:
       figures.append(_comparison(folder, compares, state, predict, episode, names))

@@ -11,7 +11,7 @@ from experiments.families.representation.data import OF_UNSEEN, Parts
 from metajax.data import NoSuchSplit, Source, load_captioned, select_classes, select_rows, split_within_classes
 from metajax.experiment.terminal import printable
 
-HELD_OUT = 200  # letters with a mark, at most a fifth of those there are
+HELD_OUT = 200  # characters with a mark, at most a fifth of those there are
 FAMILY = "DejaVu Serif"  # the typefaces that are held out
 CATEGORIES = {  # what the emoji's categories hold, in sentences
   "Activities": "a sport, a game or a celebration",
@@ -83,34 +83,34 @@ def describe(s: ImageData, found: Data, permuted: bool):
 
 
 def held_out_combinations(names: Sequence[str], most: int = HELD_OUT, seed: int = 0) -> list[int]:
-  """Numbers of names "LETTER WITH MARK" whose letter and whose mark are each in another name that is not held out."""
+  """Indices of names "CHARACTER WITH MARK" whose character and whose mark are each in another name that stays."""
   parts = {i: name.split(" WITH ") for i, name in enumerate(names) if name.count(" WITH ") == 1}
-  letters, marks = {}, {}
+  characters, marks = {}, {}
   for i, name in enumerate(names):
-    letters.setdefault(name.split(" WITH ")[0], set()).add(i)
+    characters.setdefault(name.split(" WITH ")[0], set()).add(i)
   for i, (_, mark) in parts.items():
     marks.setdefault(mark, set()).add(i)
   chosen = []
   for i in np.random.default_rng(seed).permutation(sorted(parts)).tolist():
-    letter, mark = parts[i]
-    if len(chosen) < min(most, len(parts) // 5) and len(letters[letter]) > 1 and len(marks[mark]) > 1:
+    character, mark = parts[i]
+    if len(chosen) < min(most, len(parts) // 5) and len(characters[character]) > 1 and len(marks[mark]) > 1:
       chosen.append(i)
-      letters[letter].remove(i)
+      characters[character].remove(i)
       marks[mark].remove(i)
   return sorted(chosen)
 
 
 def _glyphs(s) -> Data:
-  letters = image_data.load_part(s, "train")
-  held = held_out_combinations([names[0] for names in letters.captions])
-  of_held, of_family = np.isin(letters.labels, held), np.array(letters.styles) == FAMILY
-  part = lambda where: _present(select_rows(letters, np.flatnonzero(where)))
+  characters = image_data.load_part(s, "train")
+  held = held_out_combinations([names[0] for names in characters.captions])
+  of_held, of_family = np.isin(characters.labels, held), np.array(characters.styles) == FAMILY
+  part = lambda where: _present(select_rows(characters, np.flatnonzero(where)))
   other = image_data.load_part(s, "test")
-  probes = Parts(letters, *split_within_classes(other, OF_UNSEEN, seed=0), unseen=True, episodes=other)
+  probes = Parts(characters, *split_within_classes(other, OF_UNSEEN, seed=0), unseen=True, episodes=other)
   tests = (
     Test("unseen combinations", part(of_held & ~of_family), "names"),
     Test(f"unseen combinations in {FAMILY}", part(of_held & of_family), "names"),
-    Test(f"letters in {FAMILY}", part(~of_held & of_family), "names"),
+    Test(f"characters in {FAMILY}", part(~of_held & of_family), "names"),
   )
   return Data(part(~of_held & ~of_family), tests, probes)
 

@@ -18,7 +18,7 @@ BIGRAM = ("bigram", "smoothed")
 
 
 class Likelihood(NamedTuple):
-  """Bits of a token and of a letter of the test texts. An `Evaluator`.
+  """Bits of a token and of a character of the test texts. An `Evaluator`.
 
   Attributes:
     name: of the learner, in the records.
@@ -42,12 +42,12 @@ class Likelihood(NamedTuple):
     tokens = together(counts(rows))
     # An end of text is one too.
     count = sum(len(text if tokenizer.verbatim else clean(text)) + 1 for text in corpus.texts["test"])
-    letters = tokens * count / tokens.sum()
+    characters = tokens * count / tokens.sum()
     nothing = np.log2(tokenizer.vocabulary) * tokens.sum()  # bits of tokens that are all as likely
     about, measured = {"data": slug(self.data), "split": "test", "of": self._of(tokenizer), "tested": len(tokens)}, []
     for name, variant, all_bits in ((self.name, (), found), (BIGRAM[0], BIGRAM[1:], [counted])):
       said = trained.said if name == self.name else trained.said_untrained
-      for measure, number in (("bits_per_token", tokens), ("bits_per_letter", letters)):
+      for measure, number in (("bits_per_token", tokens), ("bits_per_character", characters)):
         score = over_seeds([rate(some, number) for some in all_bits])
         chance = round(float(nothing / number.sum()), 4)
         more = {**about, "chance": chance, **said, "seeds": len(found)}

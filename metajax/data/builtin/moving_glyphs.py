@@ -1,4 +1,4 @@
-"""Moving glyphs, the embedded clips: letters that bounce about, and a tone that rises and falls with them."""
+"""Moving glyphs, the embedded clips: characters that bounce about, and a tone that rises and falls with them."""
 
 import math
 
@@ -8,9 +8,9 @@ from metajax import checks
 from metajax.data.builtin.glyphs import MOST_SIDE, SPLITS, glyphs
 from metajax.data.video.recordings import Recordings, check_bytes
 
-LETTER = 0.5  # of the image's side
+CHARACTER = 0.5  # of the image's side
 FRAME_RATE, SAMPLE_RATE = 8, 8000
-SECONDS = (1.2, 3.0)  # that a letter takes from one end to the other and back, along either axis
+SECONDS = (1.2, 3.0)  # that a character takes from one end to the other and back, along either axis
 LOW, OCTAVES = 250.0, 2.0  # of the tone, in hertz: at the bottom, and from there to the top
 LOUDNESS = 0.1  # root mean square, of 1
 OVERTONE = 0.5  # of the amplitude of the tone, an octave above it
@@ -20,22 +20,22 @@ HEIGHTS = 8
 def moving_glyphs(
   split: str = "train", *, size: int = 32, clips: int = 2048, frames: int = 16, seed: int = 0
 ) -> Recordings:
-  """Letters of the built-in typefaces that move up and down and across, each with a tone that follows its height.
+  """Characters of the built-in typefaces that move up and down and across, each with a tone that follows its height.
 
-  A letter moves along straight lines and bounces off the image's borders, at a speed and from a place of its own. The
-  tone has two octaves from the bottom to the top, 250 to 1,000 hertz, with one overtone; its phase is drawn. All sounds
-  are as loud and as long: nothing but the pitch says where the letter is, and nothing says which letter it is.
-  Everything is a pure function of (split, seed, clip).
+  A character moves along straight lines and bounces off the image's borders, at a speed and from a place of its own.
+  The tone has two octaves from the bottom to the top, 250 to 1,000 hertz, with one overtone; its phase is drawn. All
+  sounds are as loud and as long: nothing but the pitch says where the character is, and nothing says which character
+  it is. Everything is a pure function of (split, seed, clip).
 
   Args:
     split: "train", "validation" or "test", which share no script: see `metajax.data.builtin.glyphs.glyphs`.
-    size: the side of a frame in pixels, at least 16; the letter's is half of it.
+    size: the side of a frame in pixels, at least 16; the character's is half of it.
     clips: how many, at least 1.
     frames: of each, 8 a second; 1,000 samples of sound for each.
-    seed: of letters and movements, 0 to 2^32 - 1.
+    seed: of characters and movements, 0 to 2^32 - 1.
 
   Returns:
-    `Recordings` of clips with one channel, ink at 255, and of factors: "letter" `[clips]`, "height" and "across"
+    `Recordings` of clips with one channel, ink at 255, and of factors: "character" `[clips]`, "height" and "across"
     `[clips, frames]`, 0 to 7 from the bottom, and from the left.
 
   Raises:
@@ -47,10 +47,10 @@ def moving_glyphs(
   for name, value in (("clips", clips), ("frames", frames)):
     checks.count(name, value)
   check_bytes("moving_glyphs", clips, frames * (size**2 + 8 * SAMPLE_RATE // FRAME_RATE))
-  side = max(8, round(LETTER * size))
-  letters = glyphs(split, size=side)
+  side = max(8, round(CHARACTER * size))
+  characters = glyphs(split, size=side)
   random = np.random.RandomState([seed, len(split), clips])  # frozen by NumPy, unlike its newer generators
-  rows = random.randint(len(letters.labels), size=clips)
+  rows = random.randint(len(characters.labels), size=clips)
   periods = np.exp(random.uniform(*np.log(SECONDS), (clips, 2, 1)))
   phases, tone = random.uniform(0, 1, (clips, 2, 1)), random.uniform(0, 2 * math.pi, (clips, 1))
 
@@ -61,21 +61,21 @@ def moving_glyphs(
   samples = frames * SAMPLE_RATE // FRAME_RATE
   heights = at((np.arange(samples) + 0.5) / SAMPLE_RATE)[:, 0]
   return Recordings(
-    images=_drawn(letters.images[rows], places, size, side),
+    images=_drawn(characters.images[rows], places, size, side),
     sounds=_sung(heights, tone),
     frame_rate=float(FRAME_RATE),
     sample_rate=SAMPLE_RATE,
-    names=tuple(f"{letters.classes[letters.labels[row]]} {i}" for i, row in enumerate(rows)),
-    captions=tuple(letters.captions[letters.labels[row]][0] for row in rows),
+    names=tuple(f"{characters.classes[characters.labels[row]]} {i}" for i, row in enumerate(rows)),
+    captions=tuple(characters.captions[characters.labels[row]][0] for row in rows),
     factors={
-      "letter": letters.labels[rows].astype(np.int32),
+      "character": characters.labels[rows].astype(np.int32),
       "height": np.minimum(HEIGHTS * places[:, 0], HEIGHTS - 1).astype(np.int32),
       "across": np.minimum(HEIGHTS * places[:, 1], HEIGHTS - 1).astype(np.int32),
     },
   )
 
 
-def _drawn(letters, places, size, side):
+def _drawn(characters, places, size, side):
   """Frames uint8 `[clips, frames, size, size, 1]`; places `[clips, 2, frames]`, 0 to 1 from the bottom and left."""
   clips, _, frames = places.shape
   shown = np.zeros((clips, frames, size, size, 1), np.uint8)
@@ -83,7 +83,7 @@ def _drawn(letters, places, size, side):
   for clip in range(clips):
     for frame in range(frames):
       top, left = rows[clip, frame], columns[clip, frame]
-      shown[clip, frame, top : top + side, left : left + side] = letters[clip]
+      shown[clip, frame, top : top + side, left : left + side] = characters[clip]
   return shown
 
 

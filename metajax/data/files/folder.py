@@ -25,7 +25,9 @@ def read_folder(path: str) -> Table:
   name, walk = repr(path), _walk(path)
   found = walk.found
   if not found:
-    raise ValueError(f"{name} holds no images: expected folders of them, such as class/1.png or alphabet/letter/1.jpg")
+    raise ValueError(
+      f"{name} holds no images: expected folders of them, such as class/1.png or alphabet/character/1.jpg"
+    )
   _check_links(path, walk)
   tops = {relative.split("/")[0] for relative in found if "/" in relative}
   has_splits = {"train", "test"} <= tops <= set(SPLITS)

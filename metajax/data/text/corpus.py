@@ -27,7 +27,7 @@ def load_texts(
 ) -> tuple[tuple[str, ...], ...]:
   """The texts of a part of a corpus, those together that are about one thing, such as the captions of an image.
 
-  - "glyphs": the Unicode names of the letters of all scripts, dealt out by `seed`.
+  - "glyphs": the Unicode names of the characters of all scripts, dealt out by `seed`.
   - a text file in UTF-8, whose name ends with ".txt": one text. "train" is the beginning, eight tenths of its
     characters, "validation" and "test" are a tenth each; they are cut between lines, where there is a line's end near.
   - whatever `load_captioned` loads: the captions of its images.

@@ -26,8 +26,8 @@ class Tokenizer:
 
   Args:
     encoding: a `tokenizers.Tokenizer`.
-    verbatim: take texts letter by letter as they are, for those that are to be written and not only read; by default
-      as it was when the encoding was saved, and else not.
+    verbatim: take texts character by character as they are, for those that are to be written and not only read; by
+      default as it was when the encoding was saved, and else not.
 
   Raises:
     ValueError: if the last two tokens of its vocabulary are not the start and the end of text.

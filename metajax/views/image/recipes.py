@@ -32,7 +32,8 @@ def simclr_cifar(size: int | None = None, strength: float = 0.5) -> View:
 
 
 def handwriting(size: int | None = None) -> View:
-  """A view of a character, ink at 1 on a ground of 0, as another hand would write it: no flip, which is another letter.
+  """A view of a character, ink at 1 on a ground of 0, as another hand would write it: no flip, which is another
+  character.
 
   Affine distortions, an elastic one, a crop of at least half of the area, and a blur, which changes the line.
   """

@@ -1,6 +1,6 @@
-"""Glyphs, the embedded data set: the letters of many scripts, drawn in the typefaces that matplotlib ships."""
+"""Glyphs, the embedded data set: the characters of many scripts, drawn in the typefaces that matplotlib ships."""
 
-from metajax.data.builtin.glyphs.letters import FAMILIES, SPLITS
+from metajax.data.builtin.glyphs.characters import FAMILIES, SPLITS
 from metajax.data.builtin.glyphs.source import MOST_SIDE, glyphs
 
 __all__ = ["FAMILIES", "MOST_SIDE", "SPLITS", "glyphs"]

@@ -1,38 +1,38 @@
-"""Classes of letters, each a list of code points: letters that look the same are one, and no split shares any."""
+"""Classes of characters, each a list of code points: characters that look the same are one, and no split shares any."""
 
 import numpy as np
 
-from metajax.data.builtin.glyphs.images import RANDOM, draw_letter
-from metajax.data.builtin.glyphs.letters import FACES, SPLITS, Letters, priority
+from metajax.data.builtin.glyphs.characters import FACES, SPLITS, Characters, priority
+from metajax.data.builtin.glyphs.images import RANDOM, draw_character
 
-NEAR = 0.1  # letters of two splits whose squared distance is less than this part of their ink count as the same
+NEAR = 0.1  # characters of two splits whose squared distance is less than this part of their ink count as the same
 
 
-def classes_of(letters: Letters) -> list[list[int]]:
-  """Joins the letters that are identical in a face, drops those that look like an earlier split's; sorted lists."""
-  first = {}  # the first letter seen with a face's image
-  joined = {point: [point] for point, _ in letters}
-  for (point, face), image in letters.items():
+def classes_of(characters: Characters) -> list[list[int]]:
+  """Joins the characters that are identical in a face, drops those that look like an earlier split's; sorted lists."""
+  first = {}  # the first character seen with a face's image
+  joined = {point: [point] for point, _ in characters}
+  for (point, face), image in characters.items():
     other = first.setdefault((face, image.size, image.tobytes()), point)
     if joined[other] is not joined[point]:
       joined[other] += joined[point]
       joined.update(dict.fromkeys(joined[point], joined[other]))
   for points in joined.values():
     points.sort(key=priority)
-  near = _near_an_earlier_split(letters, {point: priority(points[0])[0] for point, points in joined.items()})
+  near = _near_an_earlier_split(characters, {point: priority(points[0])[0] for point, points in joined.items()})
   classes = {points[0]: points for points in joined.values() if near.isdisjoint(points)}
   return [classes[point] for point in sorted(classes, key=priority)]
 
 
-def _near_an_earlier_split(letters, splits):
-  """The code points whose plain image in some face nearly equals that of a letter of an earlier split."""
+def _near_an_earlier_split(characters, splits):
+  """The code points whose plain image in some face nearly equals that of a character of an earlier split."""
   near = set()
   for face in FACES:
-    points = np.array([point for point, other in letters if other == face])
+    points = np.array([point for point, other in characters if other == face])
     split = np.array([splits[point] for point in points])
     if len(set(split)) < 2:
       continue
-    images = [draw_letter(letters[point, face], 28, 0.0, np.zeros(RANDOM)).reshape(-1) for point in points]
+    images = [draw_character(characters[point, face], 28, 0.0, np.zeros(RANDOM)).reshape(-1) for point in points]
     images = np.stack(images).astype(np.float64)  # sums of integers: exact, whatever the order
     ink = np.sum(images**2, axis=1)
     for later in range(1, len(SPLITS)):

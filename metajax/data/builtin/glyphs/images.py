@@ -1,4 +1,4 @@
-"""An image of a plain letter: an affine map and a smooth warp of it, then thicker or thinner strokes."""
+"""An image of a plain character: an affine map and a smooth warp of it, then thicker or thinner strokes."""
 
 import math
 import zlib
@@ -6,9 +6,9 @@ import zlib
 import numpy as np
 from PIL import Image, ImageFilter
 
-from metajax.data.builtin.glyphs.letters import EM
+from metajax.data.builtin.glyphs.characters import EM
 
-LETTER = (0.8, 0.74)  # parts of an image's side: the em, and the longest side of any letter's ink
+CHARACTER = (0.8, 0.74)  # parts of an image's side: the em, and the longest side of any character's ink
 
 # Distortion at strength 1. Each amount is uniform in plus or minus the bound; lengths are parts of an image's side.
 ROTATION = math.radians(22)
@@ -29,22 +29,22 @@ def random_numbers(seed: int, point: int, face: str, draw: int) -> np.ndarray:
   return (bits >> np.uint64(11)) * 2.0**-52 - 1.0
 
 
-def draw_letter(letter: Image.Image, size: int, distortion: float, random: np.ndarray) -> np.ndarray:
-  """One image of a cropped plain letter, uint8 `[size, size]`; drawn at twice the size."""
+def draw_character(character: Image.Image, size: int, distortion: float, random: np.ndarray) -> np.ndarray:
+  """One image of a cropped plain character, uint8 `[size, size]`; drawn at twice the size."""
   side = 2 * size
   angle, shear, scale, stretch, *shift, threshold = distortion * random[:7]
-  fit = min(LETTER[0] * side / EM, LETTER[1] * side / (max(letter.size) - 4))
+  fit = min(CHARACTER[0] * side / EM, CHARACTER[1] * side / (max(character.size) - 4))
   zoom = fit * np.exp(SCALE * scale + STRETCH * stretch * np.array([1, -1]))
   cos, sin = math.cos(ROTATION * angle), math.sin(ROTATION * angle)
-  # From the image to the letter: turn, shear, scale.
+  # From the image to the character: turn, shear, scale.
   inverse = np.array([[cos, -sin], [sin, cos]]) @ np.array([[1, 0], [SHEAR * shear, 1]]) / zoom
   nodes = NODES * side // CELLS
   moved = nodes - side / 2 - side * (SHIFT * np.array(shift) + WARP * distortion * random[7:].reshape(nodes.shape))
-  moved = moved @ inverse + np.array(letter.size) / 2
+  moved = moved @ inverse + np.array(character.size) / 2
   boxes = np.concatenate([nodes[:-1, :-1], nodes[1:, 1:]], axis=-1).reshape(-1, 4)
   corners = np.concatenate([moved[:-1, :-1], moved[1:, :-1], moved[1:, 1:], moved[:-1, 1:]], axis=-1).reshape(-1, 8)
   mesh = list(zip(map(tuple, boxes.tolist()), corners.tolist(), strict=True))
-  image = letter.transform((side, side), Image.Transform.MESH, mesh, Image.Resampling.BILINEAR)
+  image = character.transform((side, side), Image.Transform.MESH, mesh, Image.Resampling.BILINEAR)
   if distortion:
     radius = BLUR * side * distortion
     middle = THRESHOLD + THRESHOLD_BOUND * threshold / max(1.0, distortion)

@@ -11,10 +11,10 @@ from PIL import features
 
 from metajax import checks
 from metajax.data.builtin.cache import cache_folder, read, write
-from metajax.data.builtin.glyphs import letters
+from metajax.data.builtin.glyphs import characters
+from metajax.data.builtin.glyphs.characters import FACES, FAMILIES, SPLITS, font_files, plain_characters, script_of
 from metajax.data.builtin.glyphs.classes import classes_of
-from metajax.data.builtin.glyphs.images import draw_letter, random_numbers
-from metajax.data.builtin.glyphs.letters import FACES, FAMILIES, SPLITS, font_files, plain_letters, script_of
+from metajax.data.builtin.glyphs.images import draw_character, random_numbers
 from metajax.data.source import Source
 from metajax.paths import AnyPath
 
@@ -31,30 +31,31 @@ def glyphs(
   distortion: float = 1.0,
   cache: AnyPath | None = None,
 ) -> Source:
-  """Draws the letters of one split's scripts, 24 distorted images of each, or reads them from the cache.
+  """Draws the characters of one split's scripts, 24 distorted images of each, or reads them from the cache.
 
-  A class is a letter; letters whose plain images are identical in a face that has both (Latin A, Greek Alpha,
-  Cyrillic A) are one class, named after the first of them. The splits share no script, class or letter, and letters of
-  a later split that look like one of an earlier split are left out. An image is an affine map and a smooth warp of the
-  letter, then thicker or thinner strokes, a pure function of (seed, code point, face, draw), size and distortion: the
-  bytes depend on nothing else but the font files, the versions of Pillow and FreeType, and the machine's rounding.
+  A class is a character; characters whose plain images are identical in a face that has both (Latin A, Greek Alpha,
+  Cyrillic A) are one class, named after the first of them. The splits share no script, class or character, and
+  characters of a later split that look like one of an earlier split are left out. An image is an affine map and a
+  smooth warp of the character, then thicker or thinner strokes, a pure function of (seed, code point, face, draw),
+  size and distortion: the bytes depend on nothing else but the font files, the versions of Pillow and FreeType, and
+  the machine's rounding.
 
   Args:
     split: "train", "validation", "test", or "all" for the three together.
     size: the side of an image in pixels, 8 to 512.
-    seed: of the distortions, 0 to 2^64 - 1; the letters do not depend on it.
+    seed: of the distortions, 0 to 2^64 - 1; the characters do not depend on it.
     families: the typeface families to draw in, or None for all: "DejaVu Sans", "DejaVu Sans Mono", "DejaVu Serif",
-      "STIX" and "Computer Modern". Letters that none of them has are left out; the others still have 24 images.
+      "STIX" and "Computer Modern". Characters that none of them has are left out; the others still have 24 images.
     distortion: its strength, 0 to 100. At 1, nearest centroid on pixels has 47% (5-way 1-shot, test), at 0, where all
-      draws of a letter in a face are equal, 94%.
+      draws of a character in a face are equal, 94%.
     cache: the folder of the cache; by default $METAJAX_CACHE, else the user's cache folder.
 
   Returns:
     A `Source` with images `[n, size, size, 1]`, ink at 255; `groups` holds scripts, `captions` the Unicode names of all
-    letters of a class, `styles` the typeface family of each image.
+    characters of a class, `styles` the typeface family of each image.
 
   Raises:
-    ValueError: for an unknown split or family, families without a letter of the split, or a size, seed or distortion
+    ValueError: for an unknown split or family, families without a character of the split, or a size, seed or distortion
       out of range.
     FileNotFoundError: if matplotlib's typefaces are not installed.
   """
@@ -72,23 +73,23 @@ def glyphs(
   if source is None:
     source = _build(files, *settings)
     if not source.classes:
-      raise ValueError(f"families: got {families!r}, none of which has a letter of the split {split!r}")
+      raise ValueError(f"families: got {families!r}, none of which has a character of the split {split!r}")
     write(path, source)
   return source
 
 
 def _build(files, split, families, size, seed, distortion):
-  plain = plain_letters(files)
+  plain = plain_characters(files)
   classes, images, labels, styles = [], [], [], []
   for points in classes_of(plain):
-    # In each face the first of the class's letters that the face has.
+    # In each face the first of the class's characters that the face has.
     faces = [face for face in FACES if FACES[face] in families and any((point, face) in plain for point in points)]
     if not faces or split not in ("all", script_of(points[0])[1]):
       continue
     for image in range(IMAGES):
       face, draw = faces[image % len(faces)], image // len(faces)
       point = next(point for point in points if (point, face) in plain)
-      images.append(draw_letter(plain[point, face], size, distortion, random_numbers(seed, point, face, draw)))
+      images.append(draw_character(plain[point, face], size, distortion, random_numbers(seed, point, face, draw)))
       labels.append(len(classes))
       styles.append(FACES[face])
     classes.append(points)
@@ -106,7 +107,7 @@ def _build(files, split, families, size, seed, distortion):
 def _digest(files, settings):
   """Of everything that the images depend on: settings, versions, the text of the files here and the fonts."""
   versions = (PIL.__version__, features.version("freetype2"), unicodedata.unidata_version)
-  digest = hashlib.sha256(repr((versions, letters.SCRIPTS, settings)).encode())
+  digest = hashlib.sha256(repr((versions, characters.SCRIPTS, settings)).encode())
   for path in (*sorted(pathlib.Path(__file__).parent.glob("*.py")), *files.values()):
     digest.update(path.read_bytes())
   return digest.hexdigest()[:20]

@@ -1,4 +1,4 @@
-"""The plain letters: which characters of which scripts there are, as each typeface of matplotlib draws them."""
+"""The plain characters: which characters of which scripts there are, as each typeface of matplotlib draws them."""
 
 import importlib.util
 import pathlib
@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from fontTools.ttLib import TTFont
 from PIL import Image, ImageDraw, ImageFont
 
-Letters = Mapping[tuple[int, str], Image.Image]  # {(code point, face): image}
+Characters = Mapping[tuple[int, str], Image.Image]  # {(code point, face): image}
 
-# How the Unicode names of a script's letters begin -> (script, the split that has it).
+# How the Unicode names of a script's characters begin -> (script, the split that has it).
 SCRIPTS = {
   "LATIN": ("Latin", "train"),
   "GREEK": ("Greek", "train"),
@@ -29,7 +29,7 @@ SCRIPTS = {
   "NKO": ("N'Ko", "test"),
 }
 NO_SCRIPT = ("", "")
-# By priority: a class belongs to the first of these that has one of its letters.
+# By priority: a class belongs to the first of these that has one of its characters.
 SPLITS = ("train", "validation", "test")
 
 # Font file -> typeface family.
@@ -42,7 +42,7 @@ FACES = {
 }
 FAMILIES = tuple(dict.fromkeys(FACES.values()))
 
-EM = 64  # of the plain letters, in pixels
+EM = 64  # of the plain characters, in pixels
 
 
 def font_files() -> dict[str, pathlib.Path]:
@@ -61,9 +61,9 @@ def font_files() -> dict[str, pathlib.Path]:
 
 
 def script_of(point: int) -> tuple[str, str]:
-  """(script, split) of a code point that is a letter of one of the scripts, and of any other two empty texts."""
+  """(script, split) of a code point that is a character of one of the scripts, and of any other two empty texts."""
   character = chr(point)
-  # Modifier letters (Lm) and compatibility characters repeat other letters: smaller, raised, joined.
+  # Modifier letters (Lm) and compatibility characters repeat other characters: smaller, raised, joined.
   if unicodedata.category(character) not in ("Lu", "Ll", "Lt", "Lo") or unicodedata.decomposition(character)[:1] == "<":
     return NO_SCRIPT
   name = unicodedata.name(character, "")
@@ -71,13 +71,13 @@ def script_of(point: int) -> tuple[str, str]:
 
 
 def priority(point: int) -> tuple[int, int]:
-  """By which letters are sorted: those of an earlier split come first."""
+  """By which characters are sorted: those of an earlier split come first."""
   return SPLITS.index(script_of(point)[1]), point
 
 
-def plain_letters(files: Mapping[str, pathlib.Path]) -> Letters:
-  """The plain image of every letter that has ink, cropped two pixels around it: {(code point, face): image}."""
-  letters = {}
+def plain_characters(files: Mapping[str, pathlib.Path]) -> Characters:
+  """The plain image of every character that has ink, cropped two pixels around it: {(code point, face): image}."""
+  characters = {}
   canvas = Image.new("L", (4 * EM, 4 * EM))
   for face, path in files.items():
     with TTFont(path, lazy=True) as font:
@@ -91,5 +91,5 @@ def plain_letters(files: Mapping[str, pathlib.Path]) -> Letters:
       ImageDraw.Draw(canvas).text((2 * EM, 2 * EM), chr(point), fill=255, font=font, anchor="ms")
       box = canvas.getbbox()
       if box:
-        letters[point, face] = canvas.crop((box[0] - 2, box[1] - 2, box[2] + 2, box[3] + 2))
-  return letters
+        characters[point, face] = canvas.crop((box[0] - 2, box[1] - 2, box[2] + 2, box[3] + 2))
+  return characters
