@@ -21,6 +21,7 @@ from benchmarks.command import SHOTS, WAYS, Tasks, Timing, run_main
 from benchmarks.page import write
 from benchmarks.step import alternate, compile_program
 from metajax import Pair, gradient_steps, make_mesh
+from metajax.augment.image import simclr_cifar
 from metajax.compose import linear, with_head
 from metajax.experiment.records import stamped as measured
 from metajax.learners import clip, maml, simclr
@@ -29,7 +30,6 @@ from metajax.networks import conv4, projection_head, text_transformer
 from metajax.networks.linen.transformer import Size
 from metajax.train import make_train_step, start
 from metajax.types import Batch, Learner
-from metajax.views.image import simclr_cifar
 
 Gradient = Literal["mixed", "reverse", "first_order"]
 _COLLECTIVE = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast"

@@ -17,10 +17,10 @@ import numpy as np
 from benchmarks.command import Timing, run_main
 from benchmarks.page import write
 from benchmarks.step import alternate, calls_per_second, compile_program, maml_step
+from metajax.augment import augment_batch
+from metajax.augment.image import simclr_cifar
 from metajax.data import Source, episodes, load
 from metajax.experiment.records import stamped as measured
-from metajax.views import augment_batch
-from metajax.views.image import simclr_cifar
 
 
 def pipeline_tasks_per_second(

@@ -51,7 +51,7 @@ def transformer(blocks: int = 4, width: int = 128, *, remat: bool = False) -> Ne
     tokens = images.reshape(len(images), TOKENS, -1) @ params["embed"] + params["position"]
     for i in range(blocks):
       tokens = run(params[f"block_{i}"], tokens)
-    return _normalised(params["norm"], tokens).mean(1), state
+    return _normalized(params["norm"], tokens).mean(1), state
 
   return Network(init, apply)
 
@@ -59,14 +59,16 @@ def transformer(blocks: int = 4, width: int = 128, *, remat: bool = False) -> Ne
 def _block(params, tokens: Array) -> Array:
   """`[n, tokens, width] -> [n, tokens, width]`."""
   n, count, width = tokens.shape
-  split = (_normalised(params["norm_1"], tokens) @ params["attend"]).reshape(n, count, 3, HEADS, width // HEADS)
+  split = (_normalized(params["norm_1"], tokens) @ params["attend"]).reshape(n, count, 3, HEADS, width // HEADS)
   query, key, value = (split[:, :, i].swapaxes(1, 2) for i in range(3))
   weights = jax.nn.softmax(query @ key.swapaxes(2, 3) / (width // HEADS) ** 0.5)
   tokens = tokens + (weights @ value).swapaxes(1, 2).reshape(n, count, width) @ params["mix"]
-  hidden = jax.nn.gelu(_normalised(params["norm_2"], tokens) @ params["up"] + params["up_bias"], approximate=True)
+  hidden = jax.nn.gelu(_normalized(params["norm_2"], tokens) @ params["up"] + params["up_bias"], approximate=True)
   return tokens + hidden @ params["down"] + params["down_bias"]
 
 
-def _normalised(params, tokens):
-  centred = tokens - tokens.mean(-1, keepdims=True)
-  return centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-5) * params["scale"] + params["bias"]
+def _normalized(params, tokens):
+  centered = tokens - tokens.mean(-1, keepdims=True)
+  return (
+    centered * jax.lax.rsqrt(jnp.square(centered).mean(-1, keepdims=True) + 1e-5) * params["scale"] + params["bias"]
+  )

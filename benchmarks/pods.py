@@ -25,6 +25,7 @@ from benchmarks.arithmetic import flops
 from benchmarks.devices import collectives
 from benchmarks.page import write
 from metajax import Episode, Examples, Pair, gradient_steps
+from metajax.augment.image import simclr as simclr_view
 from metajax.compose import linear, with_head
 from metajax.experiment.records import stamped as measured
 from metajax.learners import clip, maml, simclr
@@ -32,7 +33,6 @@ from metajax.mesh.devices import DATA, FSDP, parameter_spec
 from metajax.networks import clip_towers, conv4, projection_head, resnet
 from metajax.train import TrainState, adamw, lars, make_train_step
 from metajax.types import Learner
-from metajax.views.image import simclr as simclr_view
 
 Name = Literal["maml", "simclr", "clip"]
 # Of a TPU v5e chip, as published: bfloat16 FLOP/s, bytes/s between chips (400 Gb/s on each of 4 links), its memory.

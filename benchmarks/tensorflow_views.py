@@ -34,8 +34,8 @@ def _view(image):
   part = tf.image.resize(tf.slice(image, begin, size), shape[:2], "bilinear", antialias=True)
   part = tf.ensure_shape(tf.image.random_flip_left_right(part), image.shape)
   part = tf.cond(tf.random.uniform([]) < 0.8, lambda: _jittered(part), lambda: part)
-  grey = lambda: tf.tile(tf.image.rgb_to_grayscale(part), [1, 1, 3])
-  return tf.cond(tf.random.uniform([]) < 0.2, grey, lambda: part)
+  gray = lambda: tf.tile(tf.image.rgb_to_grayscale(part), [1, 1, 3])
+  return tf.cond(tf.random.uniform([]) < 0.2, gray, lambda: part)
 
 
 def _jittered(image):

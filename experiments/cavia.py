@@ -35,8 +35,8 @@ PRESETS = {
 
 def build(config: Config) -> fs.Experiment:
   """CAVIA, whose context vector alone adapts."""
-  _, filters, normalisation = config.network
-  layers: dict[str, Any] = {"downsample": "stride", "normalisation": normalisation}
+  _, filters, normalization = config.network
+  layers: dict[str, Any] = {"downsample": "stride", "normalization": normalization}
   encoder = film(conv_blocks(3, filters, pool="none", **layers), conv_blocks(1, filters, pool="mean", **layers))
   network = with_head(encoder, linear(config.setup.task.ways))
 

@@ -20,9 +20,10 @@ from experiments.families.image_text.experiment import example_of
 from experiments.families.representation.config import Probing
 from experiments.families.representation.data import Parts, describe
 from experiments.families.representation.evaluators import FrozenFeatures, about
+from metajax.augment.image import compose, random_flip, random_resized_crop
 from metajax.compose import linear, with_head, with_pretrained_params
 from metajax.data import examples, in_order, load_tokenizer, split_within_classes
-from metajax.evaluate import Score, features, over_seeds, summarise
+from metajax.evaluate import Score, features, over_seeds, summarize
 from metajax.experiment import (
   Experiment,
   FinishedRun,
@@ -44,7 +45,6 @@ from metajax.learners import supervised, with_augmentation
 from metajax.mesh import devices_for
 from metajax.train import adamw, fit, warmup_cosine
 from metajax.types import Network
-from metajax.views.image import compose, flip, random_resized_crop
 
 
 class Pretrained(NamedTuple):
@@ -55,7 +55,7 @@ class Pretrained(NamedTuple):
     variant: what sets it apart.
     encoder: the part that is kept.
     starts: its params and state, of each seed.
-    parts: the labelled images.
+    parts: the labeled images.
     data: which images.
     run: the run that they are of.
   """
@@ -108,7 +108,7 @@ def main(
 
   Args:
     folders: the runs' folders, of one experiment.
-    labels: shares of the labelled training images, the same of every class.
+    labels: shares of the labeled training images, the same of every class.
     learning_rates: of AdamW, to choose from.
     weight_decay: of AdamW.
     steps: of training.
@@ -208,8 +208,8 @@ def _measured(name: str, encoders, some, parts: Parts, recipes) -> tuple[Score, 
 def _tuned(encoder, some, parts: Parts, recipe: Recipe, seed: int):
   """The best accuracy on validation images, the score on test images of those params, and the recipe."""
   learner = supervised(encoder)
-  view = compose(random_resized_crop(area=(0.4, 1.0)), flip()) if some.images.shape[-1] == 3 else None
-  trained = with_augmentation(learner, view) if view else learner  # characters have no mirror
+  augmentation = compose(random_resized_crop(area=(0.4, 1.0)), random_flip()) if some.images.shape[-1] == 3 else None
+  trained = with_augmentation(learner, augmentation) if augmentation else learner  # characters have no mirror
   accuracy = _accuracy(encoder, len(parts.test.classes))
   validate = lambda params, state: float(100 * accuracy(params, state, parts.validation).mean())
   optimizer = adamw(
@@ -219,7 +219,7 @@ def _tuned(encoder, some, parts: Parts, recipe: Recipe, seed: int):
   batches = examples(some, batch_size=recipe.batch_size, seed=seed)
   best = fit(trained, optimizer, batches, recipe.steps, seed=seed, validate=validate, validate_every=every)
   reached = validate(best.params, best.state)
-  return reached, summarise(100.0 * accuracy(best.params, best.state, parts.test)), recipe
+  return reached, summarize(100.0 * accuracy(best.params, best.state, parts.test)), recipe
 
 
 def _accuracy(encoder, classes: int) -> Callable:

@@ -20,7 +20,7 @@ class Config(NamedTuple):
   inner_steps: Steps = 16
   """Steps of the inner loop, in training and test."""
   strength: Positive = 2.0
-  """Strength of the pull to the initialisation, the paper's lambda."""
+  """Strength of the pull to the initialization, the paper's lambda."""
   cg_steps: Steps = 5
   """Steps of conjugate gradients."""
   damping: ZeroOrMore = 1.0

@@ -1,4 +1,4 @@
-"""MAML++ (arXiv:1810.09502) on few-shot classification: MAML with rates, normalisation and losses for each step.
+"""MAML++ (arXiv:1810.09502) on few-shot classification: MAML with rates, normalization and losses for each step.
 
 python -m experiments.maml_plus_plus --data omniglot --budget cpu     # 5-way 1-shot 95.9, 20 minutes on 1 CPU core
 """

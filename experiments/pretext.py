@@ -1,4 +1,4 @@
-"""Pretext tasks: pretraining on labels that are invented, then a linear probe, neighbours, few shots.
+"""Pretext tasks: pretraining on labels that are invented, then a linear probe, neighbors, few shots.
 
 python -m experiments.pretext --task rotation --budget cpu --encoder-name conv4_strided --steps 2000
   # glyphs: asked 50.7 (chance 25), probe 42.6, random encoder 16.0: 2 min on 1 core
@@ -92,7 +92,7 @@ def build(config: Config) -> rep.Experiment:
   setup, network = config.setup, rep.encoder_of(config.encoder)
   if config.task == "supervised":
     learner = supervised(network)
-    return rep.representation_experiment(setup, "supervised", learner, network, draw=_nothing, batches=_labelled)
+    return rep.representation_experiment(setup, "supervised", learner, network, draw=_nothing, batches=_labeled)
   of_clips, name = config.task in get_args(OfClips), config.task.replace("_", " ")
   asked = asked_of(config)
   network, head = asked.prepare(network), perceptron(config.hidden, len(asked.classes))
@@ -122,7 +122,7 @@ def _nothing(*given):
   return []
 
 
-def _labelled(source, setup, seed):
+def _labeled(source, setup, seed):
   return examples(source, batch_size=setup.outer.batch_size, seed=seed)
 
 

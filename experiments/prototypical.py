@@ -1,15 +1,16 @@
 """Prototypical networks (arXiv:1703.05175) on few-shot classification.
 
 python -m experiments.prototypical --data omniglot --budget cpu     # 5-way 1-shot 97.8, 12 minutes on 2 CPU cores
-python -m experiments.prototypical --data omniglot --budget cpu --centre --distort --steps 2500 \
+python -m experiments.prototypical --data omniglot --budget cpu --center --distort --steps 2500 \
   --test 5w1s 5w5s 20w1s     # 98.7, 99.7 and 96.3, 12 minutes on 1 CPU core
 python -m experiments.prototypical --data omniglot --split vinyals --budget cpu --steps 6000 \
   --validate-every 1000     # 98.2, 30 minutes on 1 CPU core
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from experiments.families import few_shot as fs
+from metajax.experiment.bounds import also
 from metajax.learners import prototypical
 from metajax.learners.prototypical import Distance
 
@@ -22,7 +23,7 @@ class Config(NamedTuple):
 
   distance: Distance = "euclidean"
   """Squared Euclidean, or cosine."""
-  centre: bool = False
+  center: Annotated[bool, also("--centre")] = False
   """Bring each character to the middle and to one size before the network sees it."""
   network: fs.Embedding = fs.Embedding()
   setup: fs.Setup = fs.Setup()
@@ -53,10 +54,10 @@ PRESETS = {
 def build(config: Config) -> fs.Experiment:
   """Prototypical networks."""
   encoder = fs.embedding_network(config.network, config.setup.task.tasks)
-  encoder = fs.in_the_middle(encoder) if config.centre else encoder
+  encoder = fs.in_the_middle(encoder) if config.center else encoder
   learner = prototypical(encoder, distance=config.distance, scale=SCALE)
   trained, variant = fs.distorted(config.network, learner)
-  variant = ("cosine",) * (config.distance == "cosine") + variant + ("centred",) * config.centre
+  variant = ("cosine",) * (config.distance == "cosine") + variant + ("centered",) * config.center
   if config.distance == "euclidean":
     compares = fs.Comparison("squared distance", lambda logits: -logits, "smallest")
   else:

@@ -28,8 +28,8 @@ PRESETS = {
 
 def build(config: Config) -> fs.Experiment:
   """R2-D2, ridge regression on features."""
-  _, filters, normalisation = config.network
-  encoder = conv4(filters, downsample="stride", normalisation=normalisation)
+  _, filters, normalization = config.network
+  encoder = conv4(filters, downsample="stride", normalization=normalization)
 
   def learner(_, policy):
     return r2d2(encoder, policy=policy, strength=config.strength)

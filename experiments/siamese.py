@@ -4,16 +4,16 @@ python -m experiments.siamese --data omniglot --budget cpu     # 5-way 1-shot 95
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax.numpy as jnp
 
 from experiments.families import few_shot as fs
+from metajax.augment.image import affine
 from metajax.data import balanced, examples, pairs
-from metajax.experiment.bounds import Count, TwoOrMore
+from metajax.experiment.bounds import Count, TwoOrMore, also
 from metajax.learners import siamese
 from metajax.learners.siamese import Drawn
-from metajax.views.image import affine
 
 
 class Config(NamedTuple):
@@ -27,7 +27,7 @@ class Config(NamedTuple):
   """With --drawn batch, images of each class in a step."""
   one_example: bool = False
   """Without labels: a pair of one class is two distortions of one image."""
-  centre: bool = False
+  center: Annotated[bool, also("--centre")] = False
   """Bring each character to the middle and to one size before the network sees it."""
   network: fs.Embedding = fs.Embedding()
   setup: fs.Setup = fs.Setup(tests=fs.TESTS)
@@ -43,11 +43,11 @@ def build(config: Config) -> fs.Experiment:
   """Siamese networks, trained to verify pairs."""
   _check(config)
   network, of_batch = fs.embedding_network(config.network), config.drawn == "batch"
-  network = fs.in_the_middle(network) if config.centre else network
+  network = fs.in_the_middle(network) if config.center else network
   learner = siamese(network, drawn=config.drawn, one_example=affine() if config.one_example else None)
   trained, distortion = fs.distorted(config.network, learner)
   variant = ("pairs of a batch",) * of_batch + ("one example a class",) * config.one_example
-  variant += distortion + ("centred",) * config.centre
+  variant += distortion + ("centered",) * config.center
   modes = [fs.EvalMode("siamese", learner, "running statistics", variant=variant)]
   compares = fs.Comparison("matching probability", jnp.exp)
   return fs.few_shot_experiment(

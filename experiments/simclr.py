@@ -1,24 +1,24 @@
-"""SimCLR (arXiv:2002.05709): pretraining on views of unlabelled images, then a linear probe, neighbours, few shots.
+"""SimCLR (arXiv:2002.05709): pretraining on views of unlabeled images, then a linear probe, neighbors, few shots.
 
-python -m experiments.simclr --budget cpu --seeds 3     # glyphs: probe 48.8, neighbours 34.7, 7 min on 1 core
-python -m experiments.simclr --data cifar10 --budget cpu_photos     # probe 55.7, neighbours 53.8: 46 min on 1 core
+python -m experiments.simclr --budget cpu --seeds 3     # glyphs: probe 48.8, neighbors 34.7, 7 min on 1 core
+python -m experiments.simclr --data cifar10 --budget cpu_photos     # probe 55.7, neighbors 53.8: 46 min on 1 core
 python -m experiments.simclr --data cifar10 --budget cifar     # for an accelerator
 """
 
 from typing import Any, Literal, NamedTuple
 
 from experiments.families import representation as rep
+from metajax.augment import image
 from metajax.experiment.bounds import Depth, Positive, Width
 from metajax.learners import simclr
 from metajax.networks import projection_head
-from metajax.views import image
-from metajax.views.image.choices import View
+from metajax.types import Augmentation
 
 Recipe = Literal["auto", "simclr", "simclr_cifar", "handwriting"]
 
 
 class Config(NamedTuple):
-  """SimCLR on unlabelled images, and what its frozen features are worth."""
+  """SimCLR on unlabeled images, and what its frozen features are worth."""
 
   hidden: Width = 2048
   """Units of the projection head."""
@@ -75,15 +75,17 @@ PRESETS = {
 
 def build(config: Config) -> rep.Experiment:
   """SimCLR, whose features are those before its projection head."""
-  network, view = rep.encoder_of(config.encoder), view_of(config)
+  network, augmentation = rep.encoder_of(config.encoder), view_of(config)
   head = projection_head(config.hidden, config.outputs, config.layers)
   how: dict[str, Any] = {"temperature": "learned" if config.learned_temperature else config.temperature}
-  learner = simclr(network, head, view, **how)
-  others = {"after the head": simclr(network, head, view, embedding="head", **how).embed}
-  return rep.representation_experiment(config.setup, "simclr", learner, network, draw=rep.views(view), others=others)
+  learner = simclr(network, head, augmentation, **how)
+  others = {"after the head": simclr(network, head, augmentation, embedding="head", **how).embed}
+  return rep.representation_experiment(
+    config.setup, "simclr", learner, network, draw=rep.views(augmentation), others=others
+  )
 
 
-def view_of(config: Config) -> View:
+def view_of(config: Config) -> Augmentation:
   """The view of a recipe's name."""
   recipe = config.recipe
   if recipe == "auto":

@@ -10,14 +10,14 @@ import optax
 
 from experiments.families import few_shot as fs
 from metajax import gradient_steps
+from metajax.augment.image import affine
 from metajax.compose import cosine
 from metajax.data import examples
 from metajax.experiment.bounds import Count, Positive, Steps, Width, also
 from metajax.learners import supervised, with_augmentation
 from metajax.networks import conv4
-from metajax.networks.linen.conv4 import Normalisation
-from metajax.predictors import adapted_head, fine_tuned, nearest_centroid, normalised, perceptron_head
-from metajax.views.image import affine
+from metajax.networks.linen.conv4 import Normalization
+from metajax.predictors import adapted_head, fine_tuned, nearest_centroid, normalized, perceptron_head
 
 
 class Config(NamedTuple):
@@ -40,7 +40,7 @@ class Config(NamedTuple):
   """Train on affine distortions."""
   filters: Width = 64
   """Channels of each of the network's four layers."""
-  normalisation: Normalisation = "batch"
+  normalization: Annotated[Normalization, also("--normalisation")] = "batch"
   """In the network's layers."""
   setup: fs.Setup = fs.Setup(tests=fs.TESTS)
 
@@ -53,8 +53,8 @@ PRESETS = {
 
 def build(config: Config) -> fs.Experiment:
   """Supervised pre-training, and transfer."""
-  encoder = conv4(config.filters, downsample="stride", normalisation=config.normalisation)
-  policy = "running statistics" if config.normalisation == "batch" else "none"
+  encoder = conv4(config.filters, downsample="stride", normalization=config.normalization)
+  policy = "running statistics" if config.normalization == "batch" else "none"
   modes = [
     fs.EvalMode("supervised", supervised(encoder, predictor), policy, None, (name, *("distorted",) * config.distort))
     for name, predictor in _predictors(config).items()
@@ -71,11 +71,11 @@ def _predictors(config: Config) -> dict:
   of_head = gradient_steps(optax.adam(config.head_learning_rate), config.head_steps, gradient="first_order")
   of_all = gradient_steps(optax.adam(config.tune_learning_rate), config.tune_steps, gradient="first_order")
   return {
-    "nearest centroid": lambda embed: nearest_centroid(normalised(embed)),
+    "nearest centroid": lambda embed: nearest_centroid(normalized(embed)),
     "fine-tuned head": partial(adapted_head, adapt=of_head),
     "cosine head": partial(adapted_head, adapt=of_head, head=cosine),
-    "linear perceptron": lambda embed: perceptron_head(normalised(embed), of_head),
-    "perceptron": lambda embed: perceptron_head(normalised(embed), of_head, config.hidden),
+    "linear perceptron": lambda embed: perceptron_head(normalized(embed), of_head),
+    "perceptron": lambda embed: perceptron_head(normalized(embed), of_head, config.hidden),
     "fine-tuned": partial(fine_tuned, adapt=of_all),
   }
 

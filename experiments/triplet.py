@@ -11,7 +11,7 @@ from metajax.data import balanced, triplets
 from metajax.experiment.bounds import TwoOrMore, ZeroOrMore
 from metajax.learners import triplet
 from metajax.learners.triplet import Negatives
-from metajax.predictors import nearest_neighbour
+from metajax.predictors import nearest_neighbor
 
 
 class Config(NamedTuple):
@@ -42,11 +42,11 @@ def build(config: Config) -> fs.Experiment:
   network = fs.embedding_network(config.network)
   how: dict[str, Any] = {"negatives": config.negatives, "margin": "soft" if config.soft_margin else config.margin}
   learner = triplet(network, **how)
-  neighbour = triplet(network, predictor=nearest_neighbour, **how)
+  neighbor = triplet(network, predictor=nearest_neighbor, **how)
   trained, variant = fs.distorted(config.network, learner)
   modes = [
     fs.EvalMode("triplet", learner, "running statistics", variant=variant),
-    fs.EvalMode("triplet", neighbour, "running statistics", variant=("nearest neighbour", *variant)),
+    fs.EvalMode("triplet", neighbor, "running statistics", variant=("nearest neighbor", *variant)),
   ]
   compares = fs.Comparison("squared distance", lambda logits: -logits, "smallest")
   return fs.few_shot_experiment(

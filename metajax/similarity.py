@@ -40,7 +40,7 @@ def cosines(first: Array, second: Array) -> Array:
 def squared_distances(first: Array, second: Array) -> Array:
   """`|first_i - second_j|^2`: `[n, d], [m, d] -> [n, m]`, without an array of size `n m d`.
 
-  Both are centred first, since `|a|^2 + |b|^2 - 2 a b` loses digits where the common offset is large.
+  Both are centered first, since `|a|^2 + |b|^2 - 2 a b` loses digits where the common offset is large.
 
   Raises:
     ValueError: if they are not floating rows of one length.

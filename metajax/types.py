@@ -111,7 +111,7 @@ class Decoded(NamedTuple):
 
 
 class BatchLoss(Protocol):
-  """`(params, state, batch, key) -> (scalar, (state, metrics))`: what training minimises."""
+  """`(params, state, batch, key) -> (scalar, (state, metrics))`: what training minimizes."""
 
   def __call__(
     self, params: Params, state: State, batch: Batch, key: Key, /
@@ -160,7 +160,7 @@ class Preprocessing(NamedTuple):
       so that both have, whatever the image's shape.
     side: in pixels; by default `pixels`.
     interpolation: of Pillow, such as "bicubic"; an image that shrinks is smoothed first.
-    mean, deviation: of the colours of the images that the network was trained on, in [0, 1].
+    mean, deviation: of the colors of the images that the network was trained on, in [0, 1].
     fill: of what is added around an image, 0 to 255.
     middle: how half a pixel is rounded where an odd number is cut off: "floor", down (transformers), or "even", to the
       even one (torchvision, open_clip).
@@ -215,7 +215,7 @@ class Predictor(Protocol):
 
 
 class Augmentation(Protocol):
-  """`(key, example) -> example`, of one example, such as `views.image.affine()`; pure, on the device."""
+  """`(key, example) -> example`, of one example, such as `augment.image.affine()`; pure, on the device."""
 
   def __call__(self, key: Key, example: Any, /) -> Any: ...
 

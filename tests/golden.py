@@ -112,7 +112,7 @@ def flags_today() -> dict[str, dict[str, dict[str, str]]]:
   return found
 
 
-OF_TASKS = ["--data", "images.npz", "--size", "16", "--test", "3w1s", "--test-queries", "2", "--test-tasks", "6"]
+OF_TASKS = ["--data", "pictures.npz", "--size", "16", "--test", "3w1s", "--test-queries", "2", "--test-tasks", "6"]
 FEW_SHOT = [*OF_TASKS, "--filters", "4", "--ways", "3", "--queries", "2", "--tasks", "2", "--devices", "1"]
 FEW_SHOT += ["--steps", "12", "--checkpoint-every", "3", "--validate-every", "3", "--validation-tasks", "6"]
 PRETRAINING = ["--batch-size", "8", "--steps", "4", "--warmup", "1", "--optimizer", "adamw", "--rate", "1e-3"]
@@ -131,11 +131,11 @@ COMPARED = ("learner", "measure", "policy", "value", "interval")
 
 
 def write_data(folder: Path):
-  """What the runs are of: `images.npz`, 30 classes of 10 images, and `book.txt`."""
+  """What the runs are of: `pictures.npz`, 30 classes of 10 images, and `book.txt`."""
   random = np.random.RandomState(0)  # whose numbers no version of NumPy changes
   classes, noise = random.randint(0, 160, (30, 1, 16, 16)), random.randint(0, 96, (30, 10, 16, 16))
   images = (classes + noise).astype(np.uint8).reshape(300, 16, 16)
-  np.savez(folder / "images.npz", images=images, labels=np.repeat(np.arange(30), 10))
+  np.savez(folder / "pictures.npz", images=images, labels=np.repeat(np.arange(30), 10))
   (folder / "book.txt").write_text("".join(f"Verse {i}: and so it went on.\n" for i in range(90)))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from metajax import Episode, Examples, Pair, few_shot_error, fit, gradient_steps, make_mesh
+from metajax.augment.image import compose, random_flip, random_resized_crop
 from metajax.compose import with_preprocessing
 from metajax.evaluate import features
 from metajax.learners import clip, maml, prototypical, simclr
@@ -19,7 +20,6 @@ from metajax.mesh import first_host, join, share, to_host
 from metajax.networks import conv4, mlp, projection_head, text_transformer
 from metajax.networks.linen.transformer import Size
 from metajax.train import start
-from metajax.views.image import compose, flip, random_resized_crop
 
 ROWS, STEPS = 8, 20
 RATES = {"maml": 0.03, "prototypical": 0.03, "simclr": 1e-3, "clip": 3e-3}  # contrast of noise is chaotic above
@@ -62,7 +62,7 @@ def trainings():
   """`{name: (learner, batches)}`."""
   encoder, flat = conv4(8, halvings=2), with_preprocessing(mlp([16], 8), jnp.ravel)
   text = text_transformer(16, Size(16, 1, 1), 6, outputs=8)
-  view = compose(random_resized_crop(), flip())
+  view = compose(random_resized_crop(), random_flip())
   return {
     "maml": (maml(mlp([16, 16], 1), gradient_steps(optax.sgd(0.05), 2), loss=squared_error), sharing(waves)),
     "prototypical": (prototypical(flat), sharing(episodes)),

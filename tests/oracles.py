@@ -170,7 +170,7 @@ def masked_reconstruction(reconstructed, patches, masked):
   return mean(np.square(reconstructed - patches).mean(-1), masked)
 
 
-def normalised_patches(patches):
+def normalized_patches(patches):
   patches = array(patches, ..., "pixels")
   need(patches.shape[-1] > 1)
   return (patches - patches.mean(-1, keepdims=True)) / np.sqrt(patches.var(-1, ddof=1, keepdims=True) + 1e-6)
@@ -377,7 +377,7 @@ def _finite(*arrays):
   need(all(np.isfinite(x).all() for x in arrays))
 
 
-def summarise(scores):
+def summarize(scores):
   from scipy.stats import sem, t
 
   scores = array(scores, "n")
@@ -460,8 +460,8 @@ def unpatchify(patches, patch):
   return images
 
 
-def quantized(images, palette):
-  palette = array(palette, "colours", "c")
+def to_palette(images, palette):
+  palette = array(palette, "colors", "c")
   images = array(images, "n", "h", "w", palette.shape[1])
   need(len(palette) and images.shape[1] == images.shape[2] and not ((images < 0) | (images > 1)).any())
   _finite(palette)
@@ -487,8 +487,8 @@ def bigram(train, validation, test):
   return np.array([log_probability(*pair, *max(value, key=value.get)) for pair in pairs(test)])
 
 
-def coloured(tokens, palette):
-  palette = array(palette, "colours", "c")
+def from_palette(tokens, palette):
+  palette = array(palette, "colors", "c")
   tokens = whole(tokens, "n", "places", high=len(palette))
   side = round(tokens.shape[1] ** 0.5)
   need(side * side == tokens.shape[1])

@@ -9,10 +9,10 @@ import numpy as np
 import oracles
 
 from metajax import compose, evaluate, losses, predictors
-from metajax.evaluate.probes import neighbour_classes
+from metajax.augment.palette import from_palette, to_palette
+from metajax.augment.patches import patchify, unpatchify
+from metajax.evaluate.probes import neighbor_classes
 from metajax.types import Examples
-from metajax.views.palette import coloured, quantized
-from metajax.views.patches import patchify, unpatchify
 
 ROWS, WAYS, WIDTH = 6, 3, 4
 
@@ -70,7 +70,7 @@ def owners(rng):
 
 
 def score(scores):
-  found = evaluate.summarise(scores)
+  found = evaluate.summarize(scores)
   return found.mean, found.interval
 
 
@@ -85,7 +85,7 @@ def found_both_ways(images, texts, owner):
 
 
 def voted(known, labels, asked, k):
-  return neighbour_classes(Examples(known, labels), asked, [k])[k]
+  return neighbor_classes(Examples(known, labels), asked, [k])[k]
 
 
 def _present(log_prob, rows):
@@ -115,7 +115,7 @@ _TABLE = {
       **dict.fromkeys(("reconstructed", "patches"), normal(2, 4, WIDTH)),
       "masked": weights(2, 4),
     },
-    "normalised_patches": {"patches": normal(2, 4, WIDTH)},
+    "normalized_patches": {"patches": normal(2, 4, WIDTH)},
     "info_nce": TOWERS | WEIGHTS,
     "siglip": TOWERS | {"bias": normal()} | WEIGHTS,
     "nt_xent": {"embeddings": normal(ROWS, WIDTH), "temperature": above_0()} | WEIGHTS,
@@ -150,7 +150,7 @@ FUNCTIONS = {
     oracles.supervised_contrastive,
     {"embeddings": normal(ROWS, WIDTH), "labels": integers(3, ROWS, low=-1), "temperature": above_0()} | WEIGHTS,
   ),
-  "summarise": Function(score, oracles.summarise, {"scores": normal(ROWS)}),
+  "summarize": Function(score, oracles.summarize, {"scores": normal(ROWS)}),
   "rate": Function(
     lambda **given: evaluate.rate(**given).mean, oracles.rate, {"totals": normal(ROWS), "counts": above_0(ROWS)}
   ),
@@ -164,7 +164,7 @@ FUNCTIONS = {
     oracles.retrieval,
     {"images": normal(WAYS, WIDTH), "texts": normal(ROWS, WIDTH), "owner": owners},
   ),
-  "neighbour_classes": Function(
+  "neighbor_classes": Function(
     voted,
     oracles.nearest_classes,
     {
@@ -176,9 +176,9 @@ FUNCTIONS = {
   ),
   "patchify": Function(patchify, oracles.patchify, {"images": normal(2, 4, 6, 3), "patch": lambda rng: 2}),
   "unpatchify": Function(unpatchify, oracles.unpatchify, {"patches": normal(2, 9, 12), "patch": lambda rng: 2}),
-  "quantized": Function(
-    lambda images, palette: quantized(images, palette, 3),
-    oracles.quantized,
+  "to_palette": Function(
+    lambda images, palette: to_palette(images, palette, 3),
+    oracles.to_palette,
     {"images": share(2, 3, 3, 2), "palette": share(5, 2)},
   ),
   "bigram": Function(
@@ -186,7 +186,7 @@ FUNCTIONS = {
     oracles.bigram,
     dict.fromkeys(("train", "validation", "test"), integers(5, 2, 6)),
   ),
-  "coloured": Function(coloured, oracles.coloured, {"tokens": integers(8, 2, 9), "palette": normal(8, 3)}),
+  "from_palette": Function(from_palette, oracles.from_palette, {"tokens": integers(8, 2, 9), "palette": normal(8, 3)}),
 }
 
 

@@ -40,7 +40,7 @@ from metajax.losses import squared_error
 from metajax.networks import decoder, from_linen, mlp, patch_decoder, projection_head, vision_transformer
 from metajax.networks.linen.conv4 import Blocks
 from metajax.networks.linen.transformer import Size
-from metajax.predictors import adapted_head, nearest_neighbour
+from metajax.predictors import adapted_head, nearest_neighbor
 from metajax.pretexts import audio_visual, jigsaw, relative_patch, rotation, shuffle_and_learn, transformation
 from metajax.types import Batch, Learner
 
@@ -68,10 +68,10 @@ def one_hot(classes, ways=WAYS):
 
 def episodes(seed, shape=(6,), ways=WAYS, shots=SHOTS, queries=QUERIES, tasks=TASKS):
   random = np.random.default_rng(seed)
-  centres = random.normal(size=(tasks, ways, *shape))
+  centers = random.normal(size=(tasks, ways, *shape))
 
   def examples(each):
-    inputs = np.repeat(centres, each, 1) + 0.3 * random.normal(size=(tasks, ways * each, *shape))
+    inputs = np.repeat(centers, each, 1) + 0.3 * random.normal(size=(tasks, ways * each, *shape))
     labels = np.tile(one_hot(np.repeat(np.arange(ways), each), ways), (tasks, 1, 1))
     return Examples(inputs.astype(np.float32), labels)
 
@@ -93,22 +93,22 @@ def image_episodes(seed):
   return episodes(seed, (16, 16, 1))
 
 
-def labelled(seed, rows=16, classes=4):
+def labeled(seed, rows=16, classes=4):
   """A batch of examples of more classes than a task has ways."""
   support = episodes(seed, ways=classes, shots=rows // classes, tasks=1).support
   return jax.tree.map(lambda x: x[0], support)
 
 
-def labelled_pairs(seed, rows=16):
+def labeled_pairs(seed, rows=16):
   """Pairs of rows, every other one of one class."""
-  examples = labelled(seed, rows)
+  examples = labeled(seed, rows)
   same = np.arange(rows) % 2 == 0
   other = np.where(same, np.arange(rows) ^ 1, (np.arange(rows) + rows // 2) % rows)
   return Examples(Pair(examples.inputs, examples.inputs[other]), one_hot(same.astype(int), 2))
 
 
 def triplets(seed, rows=16):
-  inputs = labelled(seed, rows).inputs
+  inputs = labeled(seed, rows).inputs
   row = np.arange(rows)
   return {"anchor": inputs, "positive": inputs[row ^ 1], "negative": inputs[(row + rows // 2) % rows]}
 
@@ -117,7 +117,7 @@ def captioned(seed, rows=16):
   """Rows beside a text of each, of which the last token is the end."""
   tokens = np.random.default_rng(seed).integers(1, 10, (rows, 5)).astype(np.int32)
   tokens[:, 4] = 11
-  return Pair(labelled(seed, rows).inputs, tokens)
+  return Pair(labeled(seed, rows).inputs, tokens)
 
 
 def written(seed, rows=16, length=6):
@@ -204,7 +204,7 @@ LEARNERS = {
   "maml, embedding by its encoder": Row(maml(classifier, reverse, encoder=encoder), episodes, width=5),
   "maml, adam inside": Row(maml(classifier, gradient_steps(smooth_adam, 2)), episodes, width=WAYS),
   "meta-sgd": Row(meta_sgd(classifier, 2, learning_rate=0.1), episodes, width=WAYS),
-  "maml++": Row(  # the encoder's second layer stands for the normalisation that each step has of its own
+  "maml++": Row(  # the encoder's second layer stands for the normalization that each step has of its own
     maml_plus_plus(
       classifier,
       2,
@@ -243,9 +243,9 @@ LEARNERS = {
   "reptile, batch norm": Row(reptile(convolutional, one_step), image_episodes, batch_norm=True, width=WAYS),
   "r2d2": Row(r2d2(encoder), episodes, width=5, any_ways=True),
   "r2d2, batch norm of the support": Row(r2d2(convolution, policy="support"), image_episodes, batch_norm=True, width=4),
-  "supervised": Row(supervised(encoder), labelled, width=5, episodic=False, any_ways=True),
+  "supervised": Row(supervised(encoder), labeled, width=5, episodic=False, any_ways=True),
   "supervised, head by gradient": Row(
-    supervised(encoder, partial(adapted_head, adapt=first_order)), labelled, width=5, episodic=False, any_ways=True
+    supervised(encoder, partial(adapted_head, adapt=first_order)), labeled, width=5, episodic=False, any_ways=True
   ),
   "prototypical": Row(prototypical(encoder), episodes, width=5, any_ways=True),
   "prototypical, batch norm": Row(prototypical(convolution), image_episodes, batch_norm=True, width=4),
@@ -253,17 +253,17 @@ LEARNERS = {
   "matching": Row(matching(encoder, scale=5.0), episodes, width=5, any_ways=True),
   "matching, full context": Row(matching(encoder, read_steps=2), episodes, width=5, ordered=True, any_ways=True),
   "relation": Row(relation(maps, module), episodes, width=5, any_ways=True),
-  "siamese": Row(siamese(encoder), labelled_pairs, width=5, episodic=False, any_ways=True),
+  "siamese": Row(siamese(encoder), labeled_pairs, width=5, episodic=False, any_ways=True),
   "siamese, batch norm": Row(siamese(convolution), image_pairs, width=4, episodic=False, batch_norm=True),
-  "siamese, pairs of a batch": Row(siamese(encoder, drawn="batch"), labelled, width=5, episodic=False, any_ways=True),
+  "siamese, pairs of a batch": Row(siamese(encoder, drawn="batch"), labeled, width=5, episodic=False, any_ways=True),
   "siamese, one example a class": without_labels(
     siamese(encoder, one_example=shaken),
-    lambda seed: labelled(seed).inputs,
+    lambda seed: labeled(seed).inputs,
     width=5,
     any_ways=True,
   ),
   "siamese, augmented": Row(
-    with_augmentation(siamese(encoder), shaken), labelled_pairs, width=5, episodic=False, draws=True
+    with_augmentation(siamese(encoder), shaken), labeled_pairs, width=5, episodic=False, draws=True
   ),
   "prototypical, augmented": Row(with_augmentation(prototypical(encoder), shaken), episodes, width=5, draws=True),
   "triplet": Row(
@@ -275,21 +275,21 @@ LEARNERS = {
     any_ways=True,
   ),
   "triplet, hard": Row(
-    triplet(encoder, negatives="hard", margin="soft"), labelled, width=5, episodic=False, any_ways=True
+    triplet(encoder, negatives="hard", margin="soft"), labeled, width=5, episodic=False, any_ways=True
   ),
   "triplet, semi-hard": Row(
-    triplet(encoder, predictor=nearest_neighbour, margin=0.5), labelled, width=5, episodic=False, any_ways=True
+    triplet(encoder, predictor=nearest_neighbor, margin=0.5), labeled, width=5, episodic=False, any_ways=True
   ),
   "clip": Row(clip(encoder, text), captioned, classifies=False, width=5, episodic=False, any_ways=True),
   "clip, siglip": without_labels(
-    clip(encoder, text, "siglip", view=shaken),
+    clip(encoder, text, "siglip", augmentation=shaken),
     captioned,
     width=5,
     any_ways=True,
   ),
   "simclr": without_labels(
     simclr(encoder, mlp((), 4), shaken, temperature="learned"),
-    lambda seed: labelled(seed).inputs,
+    lambda seed: labeled(seed).inputs,
     width=5,
     any_ways=True,
   ),
@@ -349,7 +349,7 @@ LEARNERS = {
     tasks=image_episodes,
   ),
   "supervised contrastive": Row(
-    supervised_contrastive(encoder, mlp((), 4), shaken), labelled, width=5, episodic=False, draws=True, any_ways=True
+    supervised_contrastive(encoder, mlp((), 4), shaken), labeled, width=5, episodic=False, draws=True, any_ways=True
   ),
 }
 

@@ -191,11 +191,11 @@ MUTANTS = (
   ),
   Mutant(
     "each row's view has a key of its own",
-    "metajax/views/rows.py",
+    "metajax/augment/rows.py",
     "view(jax.random.fold_in(key, row), x)",
     "view(key, x)",
     (
-      "tests/test_views_rows.py",
+      "tests/test_augment_rows.py",
       "tests/test_simclr.py",
     ),
   ),
@@ -258,8 +258,8 @@ MUTANTS = (
   Mutant(
     "a query is no support example",
     "metajax/data/episodes.py",
-    "labelled(rows[..., shots:]))",
-    "labelled(rows[..., : rows.shape[-1] - shots]))",
+    "labeled(rows[..., shots:]))",
+    "labeled(rows[..., : rows.shape[-1] - shots]))",
     ("tests/test_episodes.py",),
   ),
   Mutant(
@@ -305,11 +305,11 @@ MUTANTS = (
     ("tests/test_experiments.py",),
   ),
   Mutant(
-    "SimCLR's views have colour jitter and are grey at times",
-    "metajax/views/image/recipes.py",
-    "flip(), sometimes(jitter, 0.8), grey(0.2))",
-    "flip())",
-    ("tests/test_views_colour.py",),
+    "SimCLR's views have color jitter and are gray at times",
+    "metajax/augment/image/recipes.py",
+    "random_flip(), random_apply(jitter, 0.8), random_grayscale(0.2))",
+    "random_flip())",
+    ("tests/test_augment_color.py",),
   ),
   Mutant(
     "ink of Omniglot is light",
@@ -701,7 +701,7 @@ MUTANTS = (
     ("tests/test_scorers_refuse.py::test_what_is_not_finite_has_no_score_and_its_rows_are_named",),
   ),
   Mutant(
-    "features of neighbours and probes are finite",
+    "features of neighbors and probes are finite",
     "metajax/evaluate/probes.py",
     '  checks.finite(f"{name} features", inputs, error=FloatingPointError)\n',
     "",
@@ -842,7 +842,7 @@ MUTANTS = (
   ),
   Mutant(
     "tokens are of the palette",
-    "metajax/views/palette.py",
+    "metajax/augment/palette.py",
     'checks.integers("tokens", tokens, "n", "pixels", low=0, high=len(palette))',
     'checks.integers("tokens", tokens, "n", "pixels")',
     ("tests/test_any_arguments.py::test_what_the_search_has_found_stays_mended",),

@@ -100,14 +100,14 @@ def test_keys_can_be_given_to_the_steps():
 
 def test_sgd_on_a_quadratic_is_its_closed_form_and_so_is_its_derivative():
   """For loss 1/2 (p - c)' H (p - c), K steps of rate a give c + (I - a H)^K (p - c)."""
-  root, centre, start, rate, steps = draw(0, 3, 3), draw(1, 3), draw(2, 3), 0.1, 4
+  root, center, start, rate, steps = draw(0, 3, 3), draw(1, 3), draw(2, 3), 0.1, 4
   hessian = root @ root.T / 3
-  quadratic = lambda params, centre: 0.5 * (params - centre) @ hessian @ (params - centre)
-  run = lambda start, centre: gradient_steps(optax.sgd(rate), steps)(quadratic, start, centre)[0]
+  quadratic = lambda params, center: 0.5 * (params - center) @ hessian @ (params - center)
+  run = lambda start, center: gradient_steps(optax.sgd(rate), steps)(quadratic, start, center)[0]
   shrink = np.linalg.matrix_power(np.eye(3) - rate * hessian, steps)
-  after, (by_start, by_centre) = jax.jit(lambda *at: (run(*at), jax.jacobian(run, (0, 1))(*at)))(start, centre)
-  close(after, centre + shrink @ (start - centre))
-  close((by_start, by_centre), (shrink, np.eye(3) - shrink))
+  after, (by_start, by_center) = jax.jit(lambda *at: (run(*at), jax.jacobian(run, (0, 1))(*at)))(start, center)
+  close(after, center + shrink @ (start - center))
+  close((by_start, by_center), (shrink, np.eye(3) - shrink))
 
 
 def query_loss(gradient="mixed", optimizer="adam", steps=3, **how):

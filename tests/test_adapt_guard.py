@@ -1,4 +1,4 @@
-"""Inner gradients of zero: padding, dead units and zero-initialised heads make neither NaN nor an explosion."""
+"""Inner gradients of zero: padding, dead units and zero-initialized heads make neither NaN nor an explosion."""
 
 import functools
 
@@ -139,14 +139,14 @@ def test_a_learned_rate_is_guarded_like_a_known_one(optimizer):
 def test_where_the_gradient_is_zero_sgd_still_has_the_derivative_of_its_step():
   """At a minimum of a quadratic of Hessian H it is I - a H."""
   hessian = np.array([[2.0, 0.5], [0.5, 1.0]], np.float32)
-  centre = np.array([0.25, -0.5], np.float32)
-  quadratic = lambda params, data: 0.5 * (params - centre) @ hessian @ (params - centre)
+  center = np.array([0.25, -0.5], np.float32)
+  quadratic = lambda params, data: 0.5 * (params - center) @ hessian @ (params - center)
   runs = [
     lambda start, make=make: gradient_steps(make(RATE), 3)(quadratic, start, ())[0]
     for make in (optax.sgd, lambda rate: optax.sgd(rate, momentum=0.0), OPTIMIZERS["clipped"])
   ]
   shrink = np.linalg.matrix_power(np.eye(2) - RATE * hessian, 3)
-  for found in jax.jit(lambda start: [jax.jacrev(run)(start) for run in runs])(centre):
+  for found in jax.jit(lambda start: [jax.jacrev(run)(start) for run in runs])(center):
     np.testing.assert_allclose(found, shrink, rtol=1e-5, atol=1e-6)
 
 

@@ -22,18 +22,18 @@ def draw(seed, *shape):
 
 
 HESSIAN = draw(0, SIZE, SIZE) @ draw(0, SIZE, SIZE).T / SIZE + np.eye(SIZE) / 4
-START, CENTRE = draw(1, SIZE), draw(2, SIZE)
+START, CENTER = draw(1, SIZE), draw(2, SIZE)
 INDEFINITE = HESSIAN - np.eye(SIZE) * np.mean(np.linalg.eigvalsh(HESSIAN)[:2])
 
 
 def run_on_quadratic(adapt, hessian=HESSIAN):
-  """The adapted parameters, and their derivatives by the start and by the centre that the loss closes over."""
+  """The adapted parameters, and their derivatives by the start and by the center that the loss closes over."""
 
-  def run(start, centre):
-    loss = lambda params, data: 0.5 * (params - centre) @ hessian @ (params - centre)
+  def run(start, center):
+    loss = lambda params, data: 0.5 * (params - center) @ hessian @ (params - center)
     return adapt(loss, start, ())[0]
 
-  return jax.jit(lambda *at: (run(*at), *jax.jacrev(run, (0, 1))(*at)))(START, CENTRE)
+  return jax.jit(lambda *at: (run(*at), *jax.jacrev(run, (0, 1))(*at)))(START, CENTER)
 
 
 def close(found, expected, tolerance=1e-9):
@@ -42,8 +42,8 @@ def close(found, expected, tolerance=1e-9):
 
 
 def implicit_minimum(damping):
-  """The closed form of a quadratic's minimum, and its derivatives by the start and by the centre."""
-  minimum = np.linalg.solve(HESSIAN + STRENGTH * np.eye(SIZE), HESSIAN @ CENTRE + STRENGTH * START)
+  """The closed form of a quadratic's minimum, and its derivatives by the start and by the center."""
+  minimum = np.linalg.solve(HESSIAN + STRENGTH * np.eye(SIZE), HESSIAN @ CENTER + STRENGTH * START)
   inverse = np.linalg.inv(HESSIAN + (STRENGTH + damping) * np.eye(SIZE))
   return minimum, STRENGTH * inverse, inverse @ HESSIAN
 
@@ -69,11 +69,11 @@ def test_implicit_does_not_depend_on_the_optimizer_that_found_the_minimum(optimi
 
 def test_the_path_of_implicit_is_the_pulled_loss_without_a_derivative():
   loss = lambda params, data: 0.5 * jnp.sum((params - data) ** 2)
-  run = lambda start: implicit(optax.sgd(0.1), 3, STRENGTH)(loss, start, CENTRE)[1]
+  run = lambda start: implicit(optax.sgd(0.1), 3, STRENGTH)(loss, start, CENTER)[1]
   p, expected = START, []
   for _ in range(3):
-    expected.append(0.5 * np.sum((p - CENTRE) ** 2) + STRENGTH / 2 * np.sum((p - START) ** 2))
-    p = p - 0.1 * (p - CENTRE + STRENGTH * (p - START))
+    expected.append(0.5 * np.sum((p - CENTER) ** 2) + STRENGTH / 2 * np.sum((p - START) ** 2))
+    p = p - 0.1 * (p - CENTER + STRENGTH * (p - START))
   found, slope = jax.jit(lambda start: (run(start), jax.jacrev(run)(start)))(START)
   np.testing.assert_allclose(found, expected, rtol=1e-12)
   assert not np.any(slope)
@@ -88,7 +88,7 @@ def test_newton_on_a_quadratic_is_its_closed_form(steps, damping, rate, hessian)
   shrink = np.eye(SIZE) - rate * np.linalg.solve(hessian + damping * np.eye(SIZE), hessian)
   power = np.linalg.matrix_power(shrink, steps)
   adapt = newton(steps, cg_steps=2 * SIZE, damping=damping, learning_rate=rate)
-  close(run_on_quadratic(adapt, hessian), (CENTRE + power @ (START - CENTRE), power, np.eye(SIZE) - power))
+  close(run_on_quadratic(adapt, hessian), (CENTER + power @ (START - CENTER), power, np.eye(SIZE) - power))
 
 
 INPUTS, LABELS = draw(3, 12, SIZE), np.sign(draw(4, 12))

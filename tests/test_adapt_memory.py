@@ -21,8 +21,8 @@ MILLION = {"width": 256, "hidden": 256, "blocks": 8, "rows": 32}
 
 
 def block(inputs, params):
-  centred = inputs - inputs.mean(-1, keepdims=True)
-  normed = centred * jax.lax.rsqrt(inputs.var(-1, keepdims=True) + 1e-6)
+  centered = inputs - inputs.mean(-1, keepdims=True)
+  normed = centered * jax.lax.rsqrt(inputs.var(-1, keepdims=True) + 1e-6)
   return inputs + jax.nn.gelu(normed @ params["a"]) @ params["b"], None
 
 
@@ -32,7 +32,7 @@ def plain_block(inputs, params):
 
 
 def residual_loss(params, data, block=plain_block):
-  """Blocks scanned, each of them rematerialised."""
+  """Blocks scanned, each of them rematerialized."""
   inputs, targets = data
   features, _ = jax.lax.scan(jax.checkpoint(block), inputs, params["blocks"])
   return jnp.mean(jnp.square(features @ params["out"] - targets))
@@ -79,9 +79,9 @@ def steps_of(optimizer, steps, **how):
 def test_mixed_takes_a_fraction_of_the_memory_of_reverse(optimizer, remat, below_reverse, below_its_remat):
   mixed = memory(steps_of(optimizer, 8, remat=remat), wide_loss, **WIDE)
   reverse = memory(steps_of(optimizer, 8, gradient="reverse"), wide_loss, **WIDE)
-  rematerialised = memory(steps_of(optimizer, 8, gradient="reverse", remat="step"), wide_loss, **WIDE)
+  rematerialized = memory(steps_of(optimizer, 8, gradient="reverse", remat="step"), wide_loss, **WIDE)
   assert reverse >= below_reverse * mixed
-  assert rematerialised >= below_its_remat * mixed
+  assert rematerialized >= below_its_remat * mixed
 
 
 @pytest.mark.parametrize(("remat", "each"), [("gradients", 2 + 2), ("step", 1 + 2)])

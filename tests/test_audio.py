@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from metajax.augment.audio import even_loudness, log_mel, mel_bands
 from metajax.networks import audio_conv
-from metajax.views.audio import even_loudness, log_mel, mel_bands
 
 RATE = 8000
 LIBROSA_SUMS = (2.094529, 2.685565, 3.498498, 4.526995, 5.888577, 7.612327)

@@ -122,7 +122,7 @@ def test_contrastive_losses_that_disagree_are_refused():
     contrastive_loss.check_agreement({"a": 2.0, "b": float("nan")})
 
 
-def test_views_of_both_kinds_are_taken_and_counted():
+def test_augment_of_both_kinds_are_taken_and_counted():
   found = input_pipeline.views_per_second(16, 8, rounds=1, seconds=0.01)
   assert list(found) == ["views", "tf.image views"] and all(rate > 0 for (rate,) in found.values())
   from benchmarks import tensorflow_views

@@ -214,17 +214,17 @@ PHOTO = tfds.features.Image(shape=(8, 8, 1), encoding_format="png")
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-  """`labelled`, `captioned` and `sounding`: two records of each hold no image."""
+  """`labeled`, `captioned` and `sounding`: two records of each hold no image."""
   folder = str(tmp_path_factory.mktemp("tfds"))
   tfds.disable_progress_bar()
   shown = lambda i: np.full((8, 8, 1), i, np.uint8)
   label = {"image": PHOTO, "label": tfds.features.ClassLabel(num_classes=7)}
-  store(folder, "labelled", label, [{"image": shown(i), "label": i % 7} for i in range(21)])
+  store(folder, "labeled", label, [{"image": shown(i), "label": i % 7} for i in range(21)])
   captions = {"image": PHOTO, "caption": tfds.features.Text()}
   store(folder, "captioned", captions, [{"image": shown(i), "caption": f"number {i}"} for i in range(12)])
   sounds = {"image": PHOTO, "sound": tfds.features.Tensor(shape=(10,), dtype=np.int16)}
   store(folder, "sounding", sounds, [{"image": shown(i), "sound": np.full(10, i, np.int16)} for i in range(6)])
-  for name in ("labelled", "captioned", "sounding"):
+  for name in ("labeled", "captioned", "sounding"):
     break_records(folder, name, 2, 5)
   return folder
 
@@ -233,8 +233,8 @@ def sets(tmp_path_factory):
 def test_records_without_an_image_are_left_out_and_named(sets, large, monkeypatch, cache):
   if large:
     monkeypatch.setattr(lazy_images, "BYTES_IN_MEMORY", 0)
-  source = load("labelled", "own/train", size=8, data_dir=sets, skip_broken=True)
-  assert len(source.broken) == 2 and all("record" in name and "labelled" in name for name in source.broken)
+  source = load("labeled", "own/train", size=8, data_dir=sets, skip_broken=True)
+  assert len(source.broken) == 2 and all("record" in name and "labeled" in name for name in source.broken)
   assert len(source.labels) == 19 and len(source.classes) == 7
   tones = source.images[:][:, 0, 0, 0].tolist()
   assert len(set(tones)) == 19 and all(
@@ -257,7 +257,7 @@ def test_recordings_without_an_image_are_left_out_and_named(sets):
   assert len(set(found.sounds[:, 0])) == 4
 
 
-@pytest.mark.parametrize(("name", "loader"), [("labelled", load), ("captioned", load_captioned)])
+@pytest.mark.parametrize(("name", "loader"), [("labeled", load), ("captioned", load_captioned)])
 def test_a_record_without_an_image_is_named_with_what_to_do(sets, name, loader):
   with pytest.raises(ValueError, match=rf"image of record \d+ of {name} cannot be decoded: .*--skip-broken") as raised:
     loader(name, "own/train", size=8, data_dir=sets)
@@ -265,7 +265,7 @@ def test_a_record_without_an_image_is_named_with_what_to_do(sets, name, loader):
 
 
 def test_a_set_of_nothing_but_broken_records_is_refused(sets, tmp_path):
-  shutil.copytree(pathlib.Path(sets) / "labelled", tmp_path / "labelled")
-  break_records(tmp_path, "labelled", *range(21))
-  with pytest.raises(ValueError, match="an image that can be decoded in labelled, got 21 that cannot"):
-    load("labelled", "own/train", size=8, data_dir=str(tmp_path), skip_broken=True)
+  shutil.copytree(pathlib.Path(sets) / "labeled", tmp_path / "labeled")
+  break_records(tmp_path, "labeled", *range(21))
+  with pytest.raises(ValueError, match="an image that can be decoded in labeled, got 21 that cannot"):
+    load("labeled", "own/train", size=8, data_dir=str(tmp_path), skip_broken=True)

@@ -80,7 +80,7 @@ def test_gradient_is_that_of_finite_differences(float64):
 
 def test_a_context_modulates_channels():
   """`after((1 + scale) * before + shift)`; zeros change nothing."""
-  before, after = conv_blocks(1, 4, pool="none", normalisation="none"), conv_blocks(1, 3, normalisation="none")
+  before, after = conv_blocks(1, 4, pool="none", normalization="none"), conv_blocks(1, 3, normalization="none")
   network, x = film(before, after), image_episodes(0).support.inputs[0]
   context = np.float32([0.3, -1.0])
 

@@ -51,7 +51,7 @@ def test_the_loss_is_that_of_the_two_towers(params):
 
 def test_a_view_is_of_the_images_alone(params):
   batch, views = captioned(1), []
-  seen = clip(encoder, text, view=lambda key, x: views.append(x.shape) or shaken(key, x))
+  seen = clip(encoder, text, augmentation=lambda key, x: views.append(x.shape) or shaken(key, x))
   run = jax.jit(lambda params, key: [one.loss(params, NO_STATE, batch, key)[0] for one in (seen, learner)])
   loss, without = run(params, jax.random.key(0))
   assert views == [batch.first.shape[1:]] and loss != without

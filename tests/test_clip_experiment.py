@@ -162,7 +162,7 @@ def test_tiles_of_one_measure_on_several_tests_say_which():
   assert headlines.tiles([*named, said | {"measure": "knn", "split": "test"}]) == [
     ("Zero-shot", "20 ± 1 %", "characters; chance 10"),
     ("Zero-shot", "20 ± 1 %", "marks; chance 10"),
-    ("Nearest neighbours", "20 ± 1 %", "chance 10"),
+    ("Nearest neighbors", "20 ± 1 %", "chance 10"),
   ]
 
 

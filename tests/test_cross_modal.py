@@ -55,7 +55,7 @@ def test_zero_shot_takes_the_nearest_class_and_says_how_each_fares():
 
 
 def test_a_class_is_the_mean_of_its_prompts_as_predict_has_it():
-  """Normalised, averaged, normalised again (arXiv:2103.00020)."""
+  """Normalized, averaged, normalized again (arXiv:2103.00020)."""
   texts, of_class = prompts(["dog", "big {} cat"], ["a {}", "the {} of {}"])
   assert texts == ["a dog", "the dog of dog", "a big {} cat", "the big {} cat of big {} cat"]
   assert of_class.tolist() == [0, 0, 1, 1]

@@ -67,7 +67,7 @@ BAD = {  # a function, arguments that are fine but for there being no such data,
   data.one_shot_runs: ({"folder": "nowhere"}, {"folder": NO_NAME, "size": NO_COUNT}),
   data.one_shot_tasks: ({"source": SOURCE, "ways": 2, "runs": 2}, {
     "source": (None,), "ways": (*NO_COUNT, 1, 7), "runs": (0, 1.5, "2", None, True), "seed": (-1, 1.5, "1", None)}),
-  data.fit_palette: ({"source": SOURCE}, {"source": (None,), "colours": (*NO_COUNT, 1), "size": NO_COUNT[:4],
+  data.fit_palette: ({"source": SOURCE}, {"source": (None,), "palette_size": (*NO_COUNT, 1), "size": NO_COUNT[:4],
                                             "seed": NO_SEED}),
   data.recordings: ({"source": CLIPS, "batch_size": 2}, {"source": (None, SOURCE), "batch_size": NO_COUNT,
                                                          "seed": NO_64_BITS}),

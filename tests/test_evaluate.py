@@ -11,7 +11,7 @@ from table_of_learners import episodes, regressions
 
 from metajax import Examples, Learner, few_shot_accuracy, gradient_steps, make_mesh
 from metajax.adapt import identity
-from metajax.evaluate import Score, adaptation_curve, few_shot_error, over_seeds, paired_difference, summarise
+from metajax.evaluate import Score, adaptation_curve, few_shot_error, over_seeds, paired_difference, summarize
 from metajax.learners import maml, prototypical
 from metajax.networks import mlp
 from metajax.predictors import nearest_centroid
@@ -80,7 +80,7 @@ def test_two_calls_are_identical():
 
 def test_interval_is_that_of_the_mean_over_tasks():
   scores = np.random.default_rng(0).normal(50, 10, 400)
-  found = summarise(scores)
+  found = summarize(scores)
   variance = sum((x - sum(scores) / 400) ** 2 for x in scores) / 399
   np.testing.assert_allclose(found.interval, 1.965927 * (variance / 400) ** 0.5, rtol=1e-6)  # t, 399 degrees of freedom
   np.testing.assert_allclose(found.mean, sum(scores) / 400)
@@ -148,10 +148,10 @@ def test_predictions_that_are_not_finite_are_no_score():
     few_shot_accuracy(broken, params, state, lambda: iter([episodes(0)]), 8)
 
 
-def test_a_task_without_a_labelled_query_is_refused():
+def test_a_task_without_a_labeled_query_is_refused():
   empty = jax.tree.map(np.array, episodes(0))
   empty.query.labels[5:] = 0
-  with pytest.raises(ValueError, match="labelled query in every task, got none in task 5"):
+  with pytest.raises(ValueError, match="labeled query in every task, got none in task 5"):
     few_shot_accuracy(prototypical(mlp((4,), 3)), {}, {}, lambda: iter([empty]), 8)
 
 
@@ -161,7 +161,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(tasks, queries):
   random = np.random.default_rng(0)
   of_tasks = random.beta(12, 3, size=(4000, tasks))
   scores = 100 * random.binomial(queries, of_tasks) / queries
-  found = [summarise(row) for row in scores]
+  found = [summarize(row) for row in scores]
   holds = np.mean([abs(one.mean - 80) <= one.interval for one in found])
   assert 0.93 <= holds <= 0.97
 
@@ -175,7 +175,7 @@ def test_intervals_over_seeds_hold_the_truth_as_often_as_they_say():
 def test_a_paired_difference_is_surer_than_the_means():
   random = np.random.default_rng(0)
   tasks = random.normal(80, 10, 500)
-  first, second = (summarise(tasks + random.normal(shift, 1, 500)) for shift in (1, 0))
+  first, second = (summarize(tasks + random.normal(shift, 1, 500)) for shift in (1, 0))
   found = paired_difference(first, second)
   assert found.mean == pytest.approx(first.mean - second.mean) and found.interval < 0.2 * first.interval
   assert found.mean > found.interval
@@ -185,7 +185,7 @@ def test_a_paired_difference_is_surer_than_the_means():
 def test_scores_of_other_tasks_are_not_compared():
   scores = np.random.default_rng(0).normal(size=12)
   with pytest.raises(ValueError, match="the same tasks, got 12 and 10 tasks"):
-    paired_difference(summarise(scores), summarise(scores[:10]))
+    paired_difference(summarize(scores), summarize(scores[:10]))
 
 
 def test_an_adaptation_curve_has_the_accuracy_after_each_number_of_steps():

@@ -160,13 +160,13 @@ under = lambda policy, **how: [
   ("module", "flags", "tested"),
   [
     (maml, ["--gradient", "first_order", "--head", "repeated"], {"first_order_maml": BOTH}),
-    (anil, ["--head", "zeros", "--inner-steps", "2", "--test-inner-steps", "2", "--normalisation", "group",
+    (anil, ["--head", "zeros", "--inner-steps", "2", "--test-inner-steps", "2", "--normalization", "group",
             "--curve", "2"], {"anil": NONE}),
-    *under(NONE, more=["--normalisation", "none"]),
+    *under(NONE, more=["--normalization", "none"]),
     *under(BOTH, more=[], marks=pytest.mark.slow),
     (matching, ["--read-steps", "2"], {"matching, full context": RUNNING}),
     (triplet, ["--classes", "3", "--each", "2", "--soft-margin", "--negatives", "hard"], {
-      "triplet": RUNNING, "triplet, nearest neighbour": RUNNING
+      "triplet": RUNNING, "triplet, nearest neighbor": RUNNING
     }),
     (relation, ["--distort"], {"relation, distorted": RUNNING}),
     (supervised, ["--head-steps", "3", "--tune-steps", "2", "--batch-size", "8"], {

@@ -187,13 +187,13 @@ def test_channels_and_transparency_and_depth_are_converted(tmp_path, mode, pixel
   np.testing.assert_array_equal(image[0].squeeze(), expected)
 
 
-def test_palettes_and_cmyk_become_the_colours_that_they_mean(tmp_path):
-  colours = np.array([[[255, 0, 0], [0, 0, 255]]] * 2, np.uint8)
+def test_palettes_and_cmyk_become_the_colors_that_they_mean(tmp_path):
+  colors = np.array([[[255, 0, 0], [0, 0, 255]]] * 2, np.uint8)
   for name, mode, ending in (("a", "P", "png"), ("b", "CMYK", "tiff")):
     (tmp_path / name).mkdir()
-    Image.fromarray(colours).convert(mode).save(tmp_path / name / f"0.{ending}")
+    Image.fromarray(colors).convert(mode).save(tmp_path / name / f"0.{ending}")
   source = load(tmp_path, "own/all", size=2)
-  np.testing.assert_array_equal(source.images, [colours, colours])
+  np.testing.assert_array_equal(source.images, [colors, colors])
 
 
 def test_transparent_palette_lies_on_white_and_first_frame_counts(tmp_path):
@@ -212,7 +212,7 @@ def test_photograph_is_turned_upright_as_its_exif_says(tmp_path):
   np.testing.assert_array_equal(only_image(tmp_path)[..., 0], [[30, 10], [40, 20]])
 
 
-def test_grey_images_among_coloured_ones_have_three_channels_in_every_part(folder):
+def test_gray_images_among_colored_ones_have_three_channels_in_every_part(folder):
   save(folder / "alphabet 0" / "character 3" / "0.png", np.full((6, 6, 3), (9, 8, 7)))
   assert {load(folder, part, size=2).images.shape[-1] for part in PARTS} == {3}
 

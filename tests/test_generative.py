@@ -10,6 +10,8 @@ from params_by_numpy import shapes, start
 from table_of_learners import TINY, bright, written
 
 from metajax import Examples, Network
+from metajax.augment.palette import from_palette, to_palette
+from metajax.augment.patches import patchify, unpatchify
 from metajax.learners import (
   gpt,
   image_gpt,
@@ -19,12 +21,10 @@ from metajax.learners import (
   reconstruct,
 )
 from metajax.learners.masked_autoencoder import hidden
-from metajax.losses import masked_reconstruction, normalised_patches
+from metajax.losses import masked_reconstruction, normalized_patches
 from metajax.networks import decoder, patch_decoder, vision_transformer
 from metajax.networks.linen.transformer import Size
 from metajax.types import Decoded
-from metajax.views.palette import coloured, quantized
-from metajax.views.patches import patchify, unpatchify
 
 KEY = jax.random.key(0)
 PALETTE = np.linspace(0, 1, 4, dtype=np.float32)[:, None]
@@ -75,8 +75,8 @@ def seen_by_gpt():
     """Of small images the log-probability of each pixel, and the loss."""
     return predicted(params, state, images), learner.loss(params, state, Examples(images, labels), KEY)[0]
 
-  labelled = np.ones((16, 2), np.float32)
-  return network, learner, params, state, lambda x, labels=labelled: jax.device_get(run(params, x, labels))
+  labeled = np.ones((16, 2), np.float32)
+  return network, learner, params, state, lambda x, labels=labeled: jax.device_get(run(params, x, labels))
 
 
 def test_the_loss_of_a_gpt_is_that_of_each_token_after_those_before_it(read_by_gpt):
@@ -142,11 +142,11 @@ def test_a_layer_that_there_is_not_is_refused():
     shapes(image_gpt(decoder(5, TINY, 16), PALETTE, 4, layer=-1), IMAGES)
 
 
-def test_pixels_are_the_nearest_colours_and_back():
+def test_pixels_are_the_nearest_colors_and_back():
   tokens = np.random.default_rng(0).integers(0, 5, (3, 16))
   palette = np.random.default_rng(1).random((5, 3)).astype(np.float32)
-  images = np.asarray(jax.jit(coloured)(tokens, palette))
-  nearest = jax.jit(lambda images: quantized(images, palette, 4))
+  images = np.asarray(jax.jit(from_palette)(tokens, palette))
+  nearest = jax.jit(lambda images: to_palette(images, palette, 4))
   assert images.shape == (3, 4, 4, 3)
   np.testing.assert_array_equal(nearest(images), tokens)
   large = images.repeat(3, 1).repeat(3, 2)
@@ -156,7 +156,7 @@ def test_pixels_are_the_nearest_colours_and_back():
   assert jax.eval_shape(nearest, large).shape == (3, 16)
 
 
-def test_a_pixel_is_predicted_by_those_before_it_and_the_start_is_no_colour(seen_by_gpt):
+def test_a_pixel_is_predicted_by_those_before_it_and_the_start_is_no_color(seen_by_gpt):
   *_, run = seen_by_gpt
   small = IMAGES[:, ::4, ::4]
   before, value = run(small)
@@ -164,7 +164,7 @@ def test_a_pixel_is_predicted_by_those_before_it_and_the_start_is_no_colour(seen
   changed = np.array(small)
   changed[:, 2:] = 1 - changed[:, 2:]
   np.testing.assert_array_equal(run(changed)[0][:, :8], before[:, :8])
-  first = np.zeros((4, 4, 4, 1), np.float32) + PALETTE[:, None, None]  # an image of each colour
+  first = np.zeros((4, 4, 4, 1), np.float32) + PALETTE[:, None, None]  # an image of each color
   first = np.tile(first, (len(small) // 4, 1, 1, 1))  # as many as above, for one program
   np.testing.assert_allclose(np.exp(run(first)[0][:4, 0]).sum(), 1, rtol=1e-5)
 
@@ -179,7 +179,7 @@ def test_the_palette_is_carried_in_the_state(seen_by_gpt):
 
 def test_a_network_or_a_palette_that_does_not_fit_is_refused():
   for make, message in (
-    (lambda: image_gpt(decoder(4, TINY, 16), PALETTE, 4), "a token a colour and one for the start, got 4 for 4"),
+    (lambda: image_gpt(decoder(4, TINY, 16), PALETTE, 4), "a token a color and one for the start, got 4 for 4"),
     (lambda: image_gpt(decoder(5, TINY, 16), PALETTE[:, [0, 0, 0]], 4), r"palette .*got \[4, 3\]"),
     (lambda: image_gpt(decoder(5, TINY, 15), PALETTE, 4), "at most 15 tokens"),
   ):
@@ -237,10 +237,10 @@ def test_the_loss_is_over_hidden_patches_and_depends_on_no_pixel_of_the_others_b
     masked_reconstruction(np.float32(found), np.float32(patches), np.ones(5))
 
 
-def test_normalised_patches_have_mean_0_and_the_unbiased_variance_1_and_even_ones_are_0():
+def test_normalized_patches_have_mean_0_and_the_unbiased_variance_1_and_even_ones_are_0():
   patches = np.random.default_rng(0).random((2, 3, 16)).astype(np.float32)
   patches[0, 0] = 0.3
-  normal = np.asarray(jax.jit(normalised_patches)(patches))
+  normal = np.asarray(jax.jit(normalized_patches)(patches))
   np.testing.assert_allclose(normal.mean(-1), 0, atol=1e-5)
   np.testing.assert_allclose(normal.var(-1, ddof=1).reshape(-1)[1:], 1, rtol=1e-3)
   np.testing.assert_allclose(normal[0, 0], 0, atol=1e-3)
@@ -285,7 +285,7 @@ def test_a_patch_that_is_seen_is_at_its_place():
 
 def test_the_loss_of_an_autoencoder_is_of_what_it_has_not_seen_alone():
   """Of which each pixel is wrong by 9, while all others are right."""
-  run = jax.jit(masked_autoencoder(PIXELS, BACK, 4, normalise=False).loss)
+  run = jax.jit(masked_autoencoder(PIXELS, BACK, 4, normalize=False).loss)
   np.testing.assert_allclose(run(NOTHING, NOTHING, np.zeros_like(IMAGES), KEY)[0], 81, rtol=1e-6)
 
 
@@ -320,7 +320,7 @@ def test_only_visible_patches_are_computed():
 @pytest.mark.parametrize(
   ("make", "message"),
   [
-    (lambda: masked_autoencoder(SEEN, LIGHT, 4, masked=1.0), "between 0 and 1, got 1.0"),
+    (lambda: masked_autoencoder(SEEN, LIGHT, 4, mask_ratio=1.0), "between 0 and 1, got 1.0"),
     (lambda: shapes(masked_autoencoder(SEEN, LIGHT, 3), IMAGES), "divide into patches of 3"),
     (lambda: shapes(masked_autoencoder(SEEN, patch_decoder(15, TINY), 4), IMAGES), "16 outputs, a patch's pixels"),
     (lambda: shapes(masked_autoencoder(SEEN, LIGHT, 4), 2 * IMAGES), "from 0 to 1"),
@@ -334,8 +334,8 @@ def test_only_visible_patches_are_computed():
       "patches of 8 pixels a side",
     ),
     (lambda: image_gpt(decoder(5, TINY, 16), 255 * PALETTE, 4), "palette from 0 to 1, got values from 0 to 255"),
-    (lambda: quantized(np.zeros((1, 4, 4, 3)), PALETTE, 4), r"\[n, height, width, 1\], got float64 \[1, 4, 4, 3\]"),
-    (lambda: quantized(np.zeros((1, 4, 4, 1), np.uint8), PALETTE, 4), "got uint8"),
+    (lambda: to_palette(np.zeros((1, 4, 4, 3)), PALETTE, 4), r"\[n, height, width, 1\], got float64 \[1, 4, 4, 3\]"),
+    (lambda: to_palette(np.zeros((1, 4, 4, 1), np.uint8), PALETTE, 4), "got uint8"),
     (
       lambda: shapes(gpt(Network(lambda key, x: ({}, {}), lambda p, s, x, **_: (x, s))), TOKENS),
       r"gives \(Decoded, state\), got ShapeDtypeStruct",

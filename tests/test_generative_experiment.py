@@ -24,7 +24,7 @@ def run(command, tmp_path):  # noqa: F811
 @pytest.mark.parametrize(
   ("model", "more", "measure", "figures"),
   [
-    ("image_gpt", ("--pixels", "6", "--colours", "4"), "bits_per_pixel", ["halves.png", "samples.png"]),
+    ("image_gpt", ("--pixels", "6", "--palette-size", "4"), "bits_per_pixel", ["halves.png", "samples.png"]),
     pytest.param("mae", ("--patch", "4", "--decoder-width", "8", "--decoder-layers", "1"), "reconstruction_error",
                  ["reconstructions.png"], marks=pytest.mark.slow),
   ],
@@ -101,8 +101,8 @@ def test_a_gpt_of_a_file_is_compared_with_a_bigram_model_and_writes(run, tmp_pat
     ((*TEXT, "--data", "glyphs", "--temperature", "-1"), "expected --temperature to be at least 0, got -1.0"),
     ((*TEXT, "--data", "glyphs", "--length", "1"), "expected --length to be at least 2, got 1"),
     (("--model", "mae", "--patch", "5"), "divide into patches of 5"),
-    (("--model", "mae", "--masked", "1"), "expected --masked below 1, got 1.0"),
-    (("--model", "image_gpt", "--colours", "1"), "expected --colours to be at least 2, got 1"),
+    (("--model", "mae", "--mask-ratio", "1"), "expected --mask-ratio below 1, got 1.0"),
+    (("--model", "image_gpt", "--palette-size", "1"), "expected --palette-size to be at least 2, got 1"),
     (("--model", "image_gpt", "--heads", "3"), "that the heads divide"),
   ],
 )
@@ -117,7 +117,7 @@ def test_what_cannot_be_trained_is_refused_in_a_line_and_nothing_is_written(run,
 @pytest.mark.parametrize("model", ["image_gpt", "mae"])
 def test_a_run_of_images_is_gone_on_with_to_the_same_and_fine_tuned(run, command, tmp_path, model):  # noqa: F811
   more = {
-    "image_gpt": ("--pixels", "6", "--colours", "4"),
+    "image_gpt": ("--pixels", "6", "--palette-size", "4"),
     "mae": ("--patch", "4", "--decoder-width", "8", "--decoder-layers", "1"),
   }
   assert run("--model", model, *more[model], *OF_IMAGES)[0] == 0

@@ -18,7 +18,7 @@ from metajax.losses import (
   cross_entropy,
   masked_reconstruction,
   mse,
-  normalised_patches,
+  normalized_patches,
   squared_error,
   triplet_margin,
 )
@@ -83,7 +83,7 @@ ARRAYS = {
   "mse": (lambda x: mse(x[:, :3], LABELS), FAR),
   "triplet_margin": (lambda x: triplet_margin(x, x[::-1], 0 * x, 1.0), FAR),
   "batch_hard": (lambda x: batch_hard(squared_distances(x, x), LABELS), FAR),
-  "normalised_patches": (normalised_patches, FAR),
+  "normalized_patches": (normalized_patches, FAR),
   "masked_reconstruction": (lambda x: masked_reconstruction(x[None], -x[None], np.ones((1, 6))), FAR),
   "squared_distances": (lambda x: squared_distances(x, x[::-1]), FAR),
   "centroid_logits": (lambda x: centroid_logits(x, LABELS, -x), FAR),

@@ -1,10 +1,10 @@
-"""Policies of batch norm in episodes: what a query is normalised with, and what its answer depends on."""
+"""Policies of batch norm in episodes: what a query is normalized with, and what its answer depends on."""
 
 import jax
 import numpy as np
 import optax
 import pytest
-from table_of_learners import LEARNERS, convolution, episodes, image_episodes, labelled
+from table_of_learners import LEARNERS, convolution, episodes, image_episodes, labeled
 
 from metajax import Network, gradient_steps
 from metajax.compose import linear, with_head
@@ -46,9 +46,9 @@ def test_under_transductive_it_does():
   assert not np.allclose(first[:2], second[:2], atol=1e-3)
 
 
-@pytest.mark.parametrize("normalisation", ["layer", "group", "none"])
-def test_networks_without_batch_statistics_answer_each_query_alone_under_any_policy(normalisation):
-  network = with_head(from_linen(Blocks(1, 4, "stride", "mean", 1, normalisation, "slices")), linear(3))
+@pytest.mark.parametrize("normalization", ["layer", "group", "none"])
+def test_networks_without_batch_statistics_answer_each_query_alone_under_any_policy(normalization):
+  network = with_head(from_linen(Blocks(1, 4, "stride", "mean", 1, normalization, "slices")), linear(3))
   adapt = lambda loss, params, data: (params, loss(params, data)[None])
   found = answers(*(maml(network, adapt, policy=policy) for policy in ("transductive", "support")))
   for first, second in found:
@@ -108,7 +108,7 @@ def test_a_batch_of_the_wrong_kind_is_refused_by_name():
   with pytest.raises(ValueError, match="a batch of Examples, got one of type Episode"):
     LEARNERS["supervised"].learner.init(jax.random.key(0), episodes(0))
   with pytest.raises(ValueError, match="a batch of Episodes, got one of type Examples"):
-    LEARNERS["prototypical"].learner.init(jax.random.key(0), labelled(0))
+    LEARNERS["prototypical"].learner.init(jax.random.key(0), labeled(0))
 
 
 def test_an_unknown_policy_is_refused():

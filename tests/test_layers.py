@@ -24,11 +24,11 @@ MAY_SEE = {  # what each room of the house may see, beside its own package and t
   "mesh": (),
   "compose": ("mesh",),
   "losses": ("mesh",),
-  "views": ("mesh",),
-  "pretexts": ("views",),
-  "adapt": ("mesh", "compose", "losses", "views", "pretexts"),
-  "predictors": ("mesh", "compose", "losses", "views", "pretexts"),
-  "learners": ("mesh", "compose", "losses", "views", "pretexts", "adapt", "predictors"),
+  "augment": ("mesh",),
+  "pretexts": ("augment",),
+  "adapt": ("mesh", "compose", "losses", "augment", "pretexts"),
+  "predictors": ("mesh", "compose", "losses", "augment", "pretexts"),
+  "learners": ("mesh", "compose", "losses", "augment", "pretexts", "adapt", "predictors"),
   "networks": (),
   "data": (),
   "train": ("mesh", "predictors"),
@@ -36,7 +36,7 @@ MAY_SEE = {  # what each room of the house may see, beside its own package and t
   "checkpoint": ("mesh", "predictors"),
   "report": ("mesh", "predictors"),
   "experiment": (
-    *("mesh", "compose", "losses", "views", "pretexts", "adapt", "predictors", "networks", "data"),
+    *("mesh", "compose", "losses", "augment", "pretexts", "adapt", "predictors", "networks", "data"),
     *("train", "evaluate", "checkpoint", "report"),
   ),  # all but learners
 }

@@ -34,7 +34,7 @@ without_batch_statistics = over(
 
 
 class Case:
-  """A learner of the table, initialised, with its loss and gradient compiled once for all laws."""
+  """A learner of the table, initialized, with its loss and gradient compiled once for all laws."""
 
   def __init__(self, name):
     self.row = LEARNERS[name]

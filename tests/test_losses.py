@@ -30,7 +30,7 @@ gradient_of_loss = jax.jit(jax.value_and_grad(cross_entropy))
 
 
 @pytest.mark.parametrize("labels", [LABELS, PADDED], ids=["all rows", "padded rows"])
-def test_cross_entropy_and_accuracy_are_the_means_over_labelled_rows(labels):
+def test_cross_entropy_and_accuracy_are_the_means_over_labeled_rows(labels):
   loss, score = both(LOGITS, labels)
   np.testing.assert_allclose(loss, reference_cross_entropy(LOGITS, labels), rtol=1e-6)
   np.testing.assert_allclose(score, reference_accuracy(LOGITS, labels), rtol=1e-6)
@@ -41,7 +41,7 @@ def test_the_logits_of_a_padded_row_do_not_matter():
   assert both(LOGITS, PADDED) == both(other, PADDED)
 
 
-def test_without_a_labelled_row_loss_accuracy_and_gradient_are_zero():
+def test_without_a_labeled_row_loss_accuracy_and_gradient_are_zero():
   nothing = np.zeros_like(LABELS)
   assert both(LOGITS, nothing) == (0, 0)
   np.testing.assert_array_equal(gradient_of_loss(LOGITS, nothing)[1], 0)

@@ -113,7 +113,7 @@ def test_targets_of_another_width_than_the_outputs_are_refused_at_init():
     learner.init(jax.random.key(0), regressions(0))
 
 
-def centred(width):
+def centered(width):
   """A linear network that takes the mean of its batch away, as batch norm does."""
   plain = linear(width)
 
@@ -126,7 +126,7 @@ def centred(width):
 
 def test_batch_statistics_are_those_of_the_queries_that_are_asked_together():
   batch = episodes(0)
-  learner = maml(centred(3), reverse, loss=cross_entropy)
+  learner = maml(centered(3), reverse, loss=cross_entropy)
   support, query = jax.tree.map(lambda x: x[0], batch)
 
   @jax.jit

@@ -1,4 +1,4 @@
-"""MAML++: rates, normalisation and losses for each step, in the order that the paper gives them."""
+"""MAML++: rates, normalization and losses for each step, in the order that the paper gives them."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from metajax import Network, gradient_steps
 from metajax.adapt import only
 from metajax.compose import linear, tile_head, with_head
 from metajax.learners import maml, maml_plus_plus
-from metajax.learners.maml_plus_plus import multi_step_weights, normalisations
+from metajax.learners.maml_plus_plus import multi_step_weights, normalizations
 from metajax.losses import squared_error
 from metajax.networks import audio_conv, conv4, vision_transformer
 from metajax.networks.linen.transformer import Size
@@ -32,8 +32,8 @@ def bump(outputs):
   return Network(init, apply)
 
 
-def normalised(outputs):
-  """A layer whose outputs are normalised by what is given together, of which the mean is kept."""
+def normalized(outputs):
+  """A layer whose outputs are normalized by what is given together, of which the mean is kept."""
   layer = linear(outputs)
 
   def init(key, inputs):
@@ -78,13 +78,13 @@ def heights(params):
 
 
 def drawn(params, spread=0.3):
-  """Params of which nothing is as it began: rates and normalisation differ by step."""
+  """Params of which nothing is as it began: rates and normalization differ by step."""
   random = np.random.default_rng(5)
   return jax.tree.map(lambda x: x * (1 + spread * random.uniform(-1, 1, x.shape)).astype(x.dtype), params)
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-def test_uniform_rates_without_normalisation_are_maml(steps):
+def test_uniform_rates_without_normalization_are_maml(steps):
   """With one step always; with more once the last loss alone counts."""
   batch, plain = episodes(0), maml(classifier, gradient_steps(optax.sgd(0.1), steps))
   ours = maml_plus_plus(classifier, steps, learning_rate=0.1, multi_step_until=10)
@@ -101,7 +101,7 @@ def test_uniform_rates_without_normalisation_are_maml(steps):
   assert all(leaf.shape == (steps,) and np.all(leaf != 0) for leaf in jax.tree.leaves(slope["rates"]))
 
 
-def test_one_step_is_maml_that_leaves_normalisation_as_it_is():
+def test_one_step_is_maml_that_leaves_normalization_as_it_is():
   parts = ["encoder/kernel_0", "head"]
   plain = maml(convolutional, only(parts, gradient_steps(optax.sgd(0.1), 1)), encoder=convolution)
   ours = maml_plus_plus(convolutional, 1, learning_rate=0.1, encoder=convolution)
@@ -153,10 +153,10 @@ def test_loss_is_the_papers_weighted_sum_of_the_losses_after_each_step():
     close(*both(params, at(state, training_steps), np.float32(weights)))
 
 
-def test_every_step_has_normalisation_of_its_own():
+def test_every_step_has_normalization_of_its_own():
   """Scale and shift of a step are not adapted, move that step's outputs alone, and its statistics are kept apart."""
   batch = episodes(0)
-  learner = maml_plus_plus(normalised(3), 2, learning_rate=0.1, multi_step_until=9)
+  learner = maml_plus_plus(normalized(3), 2, learning_rate=0.1, multi_step_until=9)
   params, state = started(learner, batch)
   params = drawn(params, 0.5)
   assert "norm" in params["rates"] and not jax.tree.leaves(params["rates"]["norm"])
@@ -183,7 +183,7 @@ def test_second_derivatives_count_only_after_first_order_has_ended():
 
 
 def test_gradient_is_that_of_finite_differences(float64):
-  """Of initialisation, rates and each step's own parameters: here the heights, whatever they are."""
+  """Of initialization, rates and each step's own parameters: here the heights, whatever they are."""
   batch = as_64(regressions(0))
   learner = maml_plus_plus(network, 2, learning_rate=0.1, multi_step_until=3, loss=squared_error, per_step=heights)
   params, state = started(learner, batch)
@@ -246,7 +246,7 @@ def test_arguments_that_are_none_are_refused(how, message):
     maml_plus_plus(network, **how)
 
 
-def test_normalisations_are_found_in_every_network_by_their_scale():
+def test_normalizations_are_found_in_every_network_by_their_scale():
   image, sound = np.zeros((1, 16, 16, 1), np.float32), np.zeros((1, 16, 16), np.float32)
   found = []
   for network, inputs in (
@@ -255,7 +255,7 @@ def test_normalisations_are_found_in_every_network_by_their_scale():
     (audio_conv(4), sound),
   ):
     params = jax.eval_shape(network.init, jax.random.key(0), inputs)[0]
-    chosen = jax.tree_util.tree_leaves_with_path(normalisations(params))
+    chosen = jax.tree_util.tree_leaves_with_path(normalizations(params))
     found.append({jax.tree_util.keystr(path, simple=True, separator="/") for path, one in chosen if one})
   assert found[0] == {f"norm_{i}/{part}" for i in range(4) for part in ("scale", "bias")}
   assert "layer_0/before_attention/bias" in found[1] and "level/scale" in found[2]

@@ -150,7 +150,7 @@ def test_unequal_shots_and_empty_ways_are_exact_and_lose_no_gradient():
     assert np.isfinite(gradient).all() and gradient.any()
 
 
-def test_attention_falls_on_labelled_rows_alone_and_on_none_where_there_is_none():
+def test_attention_falls_on_labeled_rows_alone_and_on_none_where_there_is_none():
   scores = np.float32([1.0, 500.0, 2.0])
   labels = np.array([[1, 0], [0, 0], [0, 1]], np.float32)
   of_sum = jax.value_and_grad(lambda s: attention(s, labels * 0).sum())

@@ -1,4 +1,4 @@
-"""Meta-SGD: rates are learned with the initialisation, by the true gradient, and equal ones are MAML."""
+"""Meta-SGD: rates are learned with the initialization, by the true gradient, and equal ones are MAML."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ def started(learner, batch):
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-def test_gradients_of_initialisation_and_rates_are_those_of_finite_differences(float64, steps):
+def test_gradients_of_initialization_and_rates_are_those_of_finite_differences(float64, steps):
   learner, batch = meta_sgd(network, steps, loss=squared_error), as_64(regressions(0))
   params, state = started(learner, batch)
   loss = lambda params: learner.loss(params, state, batch, jax.random.key(1))[0]

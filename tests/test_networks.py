@@ -48,7 +48,7 @@ def test_max_pool_takes_each_block_and_leaves_out_an_odd_edge(size):
 
 
 def test_conv4_is_the_same_with_either_convolution():
-  slices, native = (conv4(4, downsample="stride", normalisation="none", convolution=c) for c in ("slices", "native"))
+  slices, native = (conv4(4, downsample="stride", normalization="none", convolution=c) for c in ("slices", "native"))
   images = draw(0, 3, 17, 16, 2)
   params, state = jax.jit(slices.init)(jax.random.key(0), images)
   run = jax.jit(lambda network: network.apply(params, state, images, train=True), static_argnums=0)
@@ -73,7 +73,7 @@ def slow_conv4(params, images, stride):
 
 
 def test_conv4_is_four_convolutions_each_with_a_relu():
-  network = conv4(5, downsample="stride", pool="mean", normalisation="none")
+  network = conv4(5, downsample="stride", pool="mean", normalization="none")
   images = draw(0, 3, 9, 12, 2)
   params, state = jax.jit(network.init)(jax.random.key(0), images)
   params = {name: draw(i, *x.shape) / 3 for i, (name, x) in enumerate(sorted(params.items()))}
@@ -97,8 +97,8 @@ def test_conv4_has_the_parameters_of_the_paper():
   kernels, norms = 9 * 1 * 64 + 3 * (9 * 64 * 64), 4 * 2 * 64
   params, state, _ = conv4_shapes((5, 28, 28, 1))
   assert count(params) == kernels + norms == 111_680 and count(state) == norms
-  for normalisation, more in (("layer", norms), ("none", 4 * 64)):
-    params, state, _ = conv4_shapes((5, 28, 28, 1), normalisation=normalisation)
+  for normalization, more in (("layer", norms), ("none", 4 * 64)):
+    params, state, _ = conv4_shapes((5, 28, 28, 1), normalization=normalization)
     assert count(params) == kernels + more and count(state) == 0
 
 
@@ -132,7 +132,7 @@ def test_conv4_halves_four_times(images, settings, features):
   [
     ({"downsample": "mean"}, "downsample to be one of 'stride', 'max_pool', got 'mean'"),
     ({"pool": "max"}, "pool to be one of 'mean', 'flatten', 'none', got 'max'"),
-    ({"normalisation": None}, "normalisation to be one of 'batch', 'layer', 'group', 'none', got None"),
+    ({"normalization": None}, "normalization to be one of 'batch', 'layer', 'group', 'none', got None"),
     ({"convolution": "fast"}, "convolution to be one of 'slices', 'native', got 'fast'"),
   ],
 )
@@ -202,7 +202,7 @@ def test_only_training_changes_the_state_and_it_moves_to_the_statistics_of_the_b
   np.testing.assert_allclose(after["batch_stats"]["BatchNorm_0"]["mean"], 0.1 * features.mean(0), rtol=1e-5)
 
 
-def test_training_normalises_by_the_batch_and_testing_by_the_state():
+def test_training_normalizes_by_the_batch_and_testing_by_the_state():
   network, params, state = made(Noisy())
   outputs = [network.apply(params, state, INPUTS, train=train)[0] for train in (True, False)]
   np.testing.assert_allclose(outputs[0].mean(0), 0, atol=1e-4)

@@ -27,7 +27,7 @@ from metajax.predictors import (
   class_means,
   nearest_centroid,
   nearest_logits,
-  normalised,
+  normalized,
   ridge_logits,
 )
 from metajax.types import Examples, Network, Pair
@@ -62,7 +62,7 @@ def test_a_row_with_nan_stays_nan_and_others_stay_of_length_1():
 
 
 def test_a_network_that_is_all_nan_scores_nan_and_not_at_chance():
-  embed = normalised(lambda params, state, inputs: inputs * params)
+  embed = normalized(lambda params, state, inputs: inputs * params)
   predict = nearest_centroid(embed)
 
   @jax.jit
@@ -111,7 +111,7 @@ BY_LABELS = {  # of something a row, labels, and what they are
 
 
 @over(BY_LABELS, fast=("cross_entropy", "accuracy", "batch_semi_hard"))
-def test_a_labelled_row_with_nan_makes_nan_and_an_unlabelled_one_changes_neither_value_nor_gradient(name):
+def test_a_labeled_row_with_nan_makes_nan_and_an_unlabeled_one_changes_neither_value_nor_gradient(name):
   loss, numbers, labels = BY_LABELS[name]
   run = jax.jit(jax.value_and_grad(loss))
   assert np.isnan(run(spoilt(numbers), labels)[0])

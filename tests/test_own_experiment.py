@@ -54,7 +54,7 @@ from typing import NamedTuple
 from experiments.families import representation as rep
 from metajax.learners import simclr
 from metajax.networks import projection_head
-from metajax.views.image import random_resized_crop
+from metajax.augment.image import random_resized_crop
 
 
 class Config(NamedTuple):

@@ -21,7 +21,7 @@ from test_broken_images import store, write_folder
 from metajax.data import UnreadableImages, load, load_captioned, load_recordings, load_texts, load_tokenizer
 from metajax.data.builtin import cache
 from metajax.data.files import image_file, user_images
-from metajax.data.files.image_file import UnreadableImage, check_beginning, is_grey, read_image
+from metajax.data.files.image_file import UnreadableImage, check_beginning, is_gray, read_image
 from metajax.data.video import user_recordings
 
 
@@ -78,7 +78,7 @@ def test_a_device_is_not_read(tmp_path):
     read_image(irregular(tmp_path / "x.png", "device"), size=4, channels=1)
 
 
-@pytest.mark.parametrize("reader", [lambda p: read_image(p, size=4, channels=1), is_grey, check_beginning])
+@pytest.mark.parametrize("reader", [lambda p: read_image(p, size=4, channels=1), is_gray, check_beginning])
 def test_a_fifo_is_not_waited_for_by_any_reader_of_images(tmp_path, reader):
   with pytest.raises(UnreadableImage, match="a FIFO, expected a regular file"):
     reader(str(irregular(tmp_path / "x.png", "fifo")))
@@ -220,7 +220,7 @@ def test_a_large_image_is_read_without_a_word_about_attacks(tmp_path, monkeypatc
   monkeypatch.setattr(image_file, "LARGE", 900)
   with warnings.catch_warnings():
     warnings.simplefilter("error")
-    assert is_grey(path) is (ending == "gif" and is_grey(path))
+    assert is_gray(path) is (ending == "gif" and is_gray(path))
     assert np.abs(read_image(path, size=4, channels=3).astype(int) - 100).max() <= 3
   assert Image.MAX_IMAGE_PIXELS == 1000  # as it was for everybody else
 

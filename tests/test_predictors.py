@@ -7,18 +7,18 @@ import jax
 import numpy as np
 import optax
 import pytest
-from table_of_learners import LEARNERS, convolution, encoder, episodes, image_episodes, labelled
+from table_of_learners import LEARNERS, convolution, encoder, episodes, image_episodes, labeled
 
 from metajax import fit, gradient_steps
 from metajax.adapt import chain, only
 from metajax.compose import cosine, linear, perceptron, unit_rows, with_head
 from metajax.learners import maml, supervised
 from metajax.losses import cross_entropy
-from metajax.predictors import adapted_head, fine_tuned, nearest_centroid, normalised, perceptron_head, ridge
+from metajax.predictors import adapted_head, fine_tuned, nearest_centroid, normalized, perceptron_head, ridge
 
 steps = lambda number, rate=0.5: gradient_steps(optax.sgd(rate), number, gradient="first_order")
 PREDICTORS = {
-  "nearest centroid, normalised": lambda embed: nearest_centroid(normalised(embed)),
+  "nearest centroid, normalized": lambda embed: nearest_centroid(normalized(embed)),
   "head": partial(adapted_head, adapt=steps(20)),
   "cosine head": partial(adapted_head, adapt=steps(1000, 0.1), head=cosine),
   "perceptron": partial(perceptron_head, adapt=steps(20), hidden=8),
@@ -169,16 +169,16 @@ def is_supervised(learner, batch):
 
 
 def test_supervised_training_tells_all_classes_apart_and_plain_maml_does_not():
-  assert is_supervised(supervised(encoder), labelled(0))
+  assert is_supervised(supervised(encoder), labeled(0))
   with pytest.raises(ValueError, match="a batch of Episodes, got one of type Examples"):  # MAML is trained on tasks
-    is_supervised(maml(with_head(encoder, linear(4)), steps(1)), labelled(0))
+    is_supervised(maml(with_head(encoder, linear(4)), steps(1)), labeled(0))
 
 
 def test_pre_training_makes_new_classes_easier():
   learner = supervised(encoder)
-  trained = fit(learner, optax.adam(0.01), lambda start, shard: (labelled(0, 64) for _ in range(start, 60)), 60)
-  loss = jax.jit(lambda params: learner.loss(params, trained.state, labelled(0, 64), jax.random.key(0))[0])
-  fresh, _ = jax.jit(learner.init)(jax.random.key(5), labelled(0))
+  trained = fit(learner, optax.adam(0.01), lambda start, shard: (labeled(0, 64) for _ in range(start, 60)), 60)
+  loss = jax.jit(lambda params: learner.loss(params, trained.state, labeled(0, 64), jax.random.key(0))[0])
+  fresh, _ = jax.jit(learner.init)(jax.random.key(5), labeled(0))
   assert loss(trained.params) < 0.5 * loss(fresh)
 
 
@@ -188,7 +188,7 @@ def test_pre_training_makes_new_classes_easier():
 ])  # fmt: skip
 def test_supervised_labels_that_are_not_one_hot_rows_are_refused(labels, message):
   with pytest.raises(ValueError, match=message):
-    supervised(encoder).init(jax.random.key(0), labelled(0)._replace(labels=labels))
+    supervised(encoder).init(jax.random.key(0), labeled(0)._replace(labels=labels))
 
 
 def test_padded_rows_are_refused_where_batch_statistics_are_kept():

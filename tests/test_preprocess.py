@@ -110,7 +110,7 @@ def test_open_clips_defaults_are_read_and_another_size_keeps_its_share():
     ({"size": True}, "size in 'file' to be a whole number .*got True"),
     ({"crop_size": [8, 8, 8]}, "crop_size of a square in 'file'"),
     ({"resample": 6}, "resample in 'file' to be a whole number from 0 to 5, got 6"),
-    ({"image_mean": [0.5, 0.5]}, r"image_mean in 'file' of 3 colours, got \[0.5, 0.5\]"),
+    ({"image_mean": [0.5, 0.5]}, r"image_mean in 'file' of 3 colors, got \[0.5, 0.5\]"),
     ({"image_mean": ["a", 0, 0]}, "image_mean in 'file' to be from"),
     ({"image_mean": [float("nan"), 0, 0]}, "image_mean in 'file' to be from"),
     ({"image_std": [0.5, 0.0, 0.5]}, r"image_std in 'file' to be above 0, got 0.0"),
@@ -166,8 +166,8 @@ def test_a_file_is_made_ready_upright_in_rgb_and_on_white(tmp_path):
   turned.save(tmp_path / "turned.png", exif=exif)
   read = lambda name: read_image(tmp_path / name, size=1, channels=1, preprocessing=how)
   np.testing.assert_array_equal(read("turned.png"), expected)
-  Image.fromarray(photo).convert("L").save(tmp_path / "grey.png")
-  assert read("grey.png").shape == (8, 8, 3)
+  Image.fromarray(photo).convert("L").save(tmp_path / "gray.png")
+  assert read("gray.png").shape == (8, 8, 3)
   Image.new("RGBA", (9, 9), (255, 0, 0, 0)).save(tmp_path / "clear.png")
   assert (read("clear.png") == 255).all()
   Image.new("L", (9000, 1)).save(tmp_path / "line.png")

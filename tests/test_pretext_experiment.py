@@ -62,7 +62,7 @@ def test_a_run_says_what_it_was_asked_and_what_its_features_are_worth(run, tmp_p
   page = (tmp_path / "run" / "index.html").read_text()
   assert "Asked and answered" in page and "What was asked" in page
   results = (records.home(None) / "README.md").read_text()
-  assert "| what was asked | linear probe | nearest neighbours |" in results and "representations.png" in results
+  assert "| what was asked | linear probe | nearest neighbors |" in results and "representations.png" in results
   assert (records.home(None) / "results" / "representations.png").exists()
 
 
@@ -108,7 +108,7 @@ def test_what_is_asked_of_sounds_is_asked_of_each_kind_and_with_sounds_swapped(m
   questions = tasks.asked_of_clips("audio_visual", clips).questions(parts)
   assert [q.measure for q in questions] == ["pretext", *(f"pretext_{kind}" for kind in kinds), "pretext_swapped"]
   seen = parts.asked.images.shape
-  assert parts.unlabelled.images.shape[1:] == seen[1:] and all(q.chance == 50 for q in questions)
+  assert parts.unlabeled.images.shape[1:] == seen[1:] and all(q.chance == 50 for q in questions)
   if name == "spoken_stamps":
     known, new = (q.rows for q in questions[1:3])
     assert known.sum() == 20 and (known != new).all()

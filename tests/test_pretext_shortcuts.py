@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from metajax.augment.image import color_jitter, random_resized_crop
 from metajax.compose import flatten, perceptron
 from metajax.learners import answers, pretext
 from metajax.networks import from_linen
@@ -16,7 +17,6 @@ from metajax.pretexts import audio_visual, jigsaw, order_prediction, relative_pa
 from metajax.pretexts import transformation as transformation_of
 from metajax.train import make_train_step, start
 from metajax.types import Examples, Pair
-from metajax.views.image import colour_jitter, random_resized_crop
 
 STEPS, ROWS, ASKED = 80, 64, 2048
 
@@ -65,11 +65,11 @@ def first_unrelated(task):
   return pretext
 
 
-crop, colour = random_resized_crop(area=(0.3, 0.8), aspect=(1, 1)), colour_jitter()
+crop, color = random_resized_crop(area=(0.3, 0.8), aspect=(1, 1)), color_jitter()
 seen = from_linen(Blocks(2, 8, "stride", "flatten", 2, "batch", "native"))
 TASKS = {
   "rotation": (rotation(), 4, noise),
-  "transformation": (first_unrelated(transformation_of(crop, colour)), 4, upright),
+  "transformation": (first_unrelated(transformation_of(crop, color)), 4, upright),
   "relative patch": (relative_patch(), 8, smooth),
   "jigsaw": (jigsaw(8), 8, smooth),
   "shuffle and learn": (shuffle_and_learn(), 2, clips),
@@ -111,11 +111,11 @@ def test_without_structure_answers_stay_at_chance(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("normalise", [True, False])
-def test_brightness_that_falls_off_from_the_middle_gives_tiles_away_unless_each_is_made_even(normalise):
+@pytest.mark.parametrize("normalize", [True, False])
+def test_brightness_that_falls_off_from_the_middle_gives_tiles_away_unless_each_is_made_even(normalize):
   """The test above can fail."""
-  accuracy, error = accuracy_after_training(relative_patch(normalise=normalise), 8, vignettes)
-  assert abs(accuracy - 1 / 8) < 3 * error if normalise else accuracy > 1 / 8 + 6 * error
+  accuracy, error = accuracy_after_training(relative_patch(normalize=normalize), 8, vignettes)
+  assert abs(accuracy - 1 / 8) < 3 * error if normalize else accuracy > 1 / 8 + 6 * error
 
 
 def test_moments_drawn_on_their_own_would_give_away_what_belongs():

@@ -26,7 +26,7 @@ from metajax.types import Pair
 
 SAME = lambda key, x: x
 CELLS = np.kron(np.arange(9, dtype=np.float32).reshape(3, 3), np.ones((8, 8), np.float32))[None, ..., None] / 8
-PLAIN = {"gap": 2, "jitter": 3, "normalise": False}
+PLAIN = {"gap": 2, "jitter": 3, "normalize": False}
 
 
 def hear(window, clips, sounds):
@@ -61,7 +61,7 @@ def test_an_image_is_turned_as_its_label_says_and_all_turns_are_as_likely():
 def test_tiles_stay_in_their_cells_apart_from_each_other_and_are_anywhere_there():
   height, width, gap, jitter = 26, 31, 2, 3
   places = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"), -1).astype(np.float32)
-  cut = lambda key: tiles(key, places, 3, gap=gap, jitter=jitter, normalise=False)
+  cut = lambda key: tiles(key, places, 3, gap=gap, jitter=jitter, normalize=False)
   found = np.asarray(jax.jit(jax.vmap(cut))(jax.random.split(jax.random.key(0), 3000)))  # [n, 9, side, side, 2]
   side = 8 - gap - jitter
   assert found.shape == (3000, 9, side, side, 2)
@@ -98,7 +98,7 @@ def test_a_tile_has_no_brightness_and_no_contrast_of_its_own():
   assert np.isfinite(cut(jax.random.key(0), np.ones((24, 24, 3), np.float32))).all()
 
 
-def test_a_patch_is_beside_the_neighbour_that_its_label_says():
+def test_a_patch_is_beside_the_neighbor_that_its_label_says():
   patches, labels = drawn(relative_patch(**PLAIN), CELLS)
   assert patches.shape[1:] == (2, 3, 3, 1)
   numbers = np.rint(patches.mean((2, 3, 4)) * 8).astype(int)
@@ -132,10 +132,10 @@ def marked(number):
 
 
 def drawing_views():
-  """A crop and a colouring that write down what they drew."""
+  """A crop and a coloring that write down what they drew."""
   crop = lambda key, x: x.at[..., 3].set(jax.random.uniform(key))
-  colour = lambda key, x: x.at[..., 4].set(jax.random.uniform(key))
-  return crop, colour
+  color = lambda key, x: x.at[..., 4].set(jax.random.uniform(key))
+  return crop, color
 
 
 def test_of_two_images_the_second_is_what_the_label_says():
@@ -165,7 +165,7 @@ def test_of_two_images_the_second_is_what_the_label_says():
 
 
 def test_one_image_of_a_pair_alone_says_nothing():
-  """Of both images, crop and colour are drawn once, uniformly here, whatever the relation."""
+  """Of both images, crop and color are drawn once, uniformly here, whatever the relation."""
   found = jax.jit(transformation(*drawing_views()))(jax.random.key(2), marked(4000))
   inputs, labels = np.asarray(found.inputs), np.argmax(found.labels, -1)
   for label in range(4):

@@ -17,12 +17,12 @@ from experiments.families.few_shot import experiment as few_shot
 from experiments.families.representation.data import Parts, load_parts
 from experiments.families.representation.evaluators import few_shot_tests
 from metajax import Examples, Network
+from metajax.augment import image
 from metajax.data import episodes, from_arrays
 from metajax.experiment import records
 from metajax.experiment.evaluators.probes import few_shot_all
 from metajax.learners import supervised
 from metajax.train import TrainState
-from metajax.views import image
 
 TINY = ["--encoder-name", "conv4", "--width", "0.0625", "--hidden", "8", "--outputs", "4", "--size", "16"]
 TINY += ["--batch-size", "8", "--steps", "4", "--warmup-steps", "1", "--curve-every", "2", "--optimizer", "adamw"]
@@ -86,7 +86,7 @@ def test_a_run_compares_its_features_and_fine_tunes_beside_training_from_scratch
   assert re.findall(r"^([\d.]+)% of the labels, (\d+) images", out, re.MULTILINE) == [("20", "4")]
   assert len(re.findall(r"^  (?:simclr, fine-tuned|from scratch) +[\d.]+ ± [\d.]+%", out, re.MULTILINE)) == 2
   page = (records.home(None) / "README.md").read_text()
-  assert "| linear probe | nearest neighbours | all trained, 20% of labels |" in page
+  assert "| linear probe | nearest neighbors | all trained, 20% of labels |" in page
   assert "## glyphs, test, images apart: accuracy on 12 images of 4 classes" in page
 
 
@@ -97,7 +97,7 @@ def test_parts_share_no_image_and_classes_are_the_same_or_unseen(monkeypatch):
   assert not same.unseen and same.episodes is same.test
   assert [len(part.labels) for part in same[:4]] == [40, 36, 4, 40]
   apart = load_parts(photos, "unseen")
-  assert apart.unseen and set(apart.unlabelled.classes).isdisjoint(apart.test.classes)
+  assert apart.unseen and set(apart.unlabeled.classes).isdisjoint(apart.test.classes)
   assert [len(part.labels) for part in apart[:4]] == [40, 20, 8, 12] and len(apart.episodes.labels) == 40
   parts = [part.images.reshape(len(part.images), -1).tobytes() for part in apart[1:4]]
   assert len(set(parts)) == 3

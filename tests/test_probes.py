@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from metajax import Examples
 from metajax.data import from_arrays, in_order, select_rows, split_within_classes
-from metajax.evaluate import features, frozen, linear_probe, nearest_neighbours, neighbour_classes
+from metajax.evaluate import features, frozen, linear_probe, nearest_neighbors, neighbor_classes
 from metajax.mesh import make_mesh
 
 
@@ -64,20 +64,20 @@ def votes(known, asked, k, temperature):
   return np.array(found)
 
 
-def test_neighbours_vote_as_in_numpy(parts):
+def test_neighbors_vote_as_in_numpy(parts):
   train, _, test = parts
-  for k, answers in neighbour_classes(train, test.inputs, (1, 5, 40)).items():
+  for k, answers in neighbor_classes(train, test.inputs, (1, 5, 40)).items():
     np.testing.assert_array_equal(answers, votes(train, test.inputs, k, 0.07))
 
 
-def test_the_number_of_neighbours_is_that_of_the_best_validation(parts):
-  probed = nearest_neighbours(*parts, (1, 5, 20, 1000))
+def test_the_number_of_neighbors_is_that_of_the_best_validation(parts):
+  probed = nearest_neighbors(*parts, (1, 5, 20, 1000))
   assert set(probed.validation) == {1, 5, 20, 80}  # as many as there are
   assert probed.validation[probed.chosen] == max(probed.validation.values())
   both = Examples(*map(np.concatenate, zip(*parts[:2], strict=True)))
   answers = votes(both, parts[2].inputs, probed.chosen, 0.07)
   assert probed.test.mean == pytest.approx(100 * np.mean(answers == parts[2].labels))
-  assert nearest_neighbours(*parts, (5,)).chosen == 5
+  assert nearest_neighbors(*parts, (5,)).chosen == 5
 
 
 @pytest.mark.parametrize("devices", [1, 8])
@@ -118,7 +118,7 @@ def test_what_changes_frozen_arrays_or_is_not_finite_is_found():
   ],
 )
 def test_features_and_labels_that_do_not_fit_are_refused(parts, change, said):
-  for probe in (linear_probe, nearest_neighbours):
+  for probe in (linear_probe, nearest_neighbors):
     with pytest.raises(ValueError, match=said):
       probe(change(parts[0]), *parts[1:])
 

@@ -38,8 +38,8 @@ def test_without_a_step_it_is_a_prototypical_network():
 
   (loss_and_slope, found), ((loss, slope), expected) = jax.device_get(both())
   close(loss_and_slope, (loss, slope["encoder"]))
-  centred = lambda logits: logits - logits.mean(-1, keepdims=True)
-  close(centred(found), centred(expected))
+  centered = lambda logits: logits - logits.mean(-1, keepdims=True)
+  close(centered(found), centered(expected))
 
 
 def test_a_step_is_the_papers():

@@ -20,7 +20,7 @@ from metajax.losses import (
   logit_scale,
   masked_reconstruction,
   mse,
-  normalised_patches,
+  normalized_patches,
   nt_xent,
   patch_statistics,
   row_weights,
@@ -111,7 +111,7 @@ FLOATS = {  # a function of one array, which is to be floating, and an array tha
   "nt_xent": (lambda x: nt_xent(x, 1.0), X),
   "supervised_contrastive": (lambda x: supervised_contrastive(x, LABELS, 1.0), X),
   "masked_reconstruction": (lambda x: masked_reconstruction(x, PATCHES, ONES[None]), PATCHES),
-  "normalised_patches": (normalised_patches, PATCHES),
+  "normalized_patches": (normalized_patches, PATCHES),
   "patch_statistics": (patch_statistics, PATCHES),
   "linear_cross_entropy": (lambda x: linear_cross_entropy(x, X, np.arange(4)), X),
   "linear_log_prob": (lambda x: linear_log_prob(X, x, np.arange(4)), X),
@@ -129,12 +129,12 @@ FLOATS = {  # a function of one array, which is to be floating, and an array tha
   "without_empty_ways": (lambda x: without_empty_ways(x, LABELS), LOGITS),
 }
 OTHERS = {"check_fits", "check_one_hot", "logit_scale", "row_weights", "squared_error"}  # of shapes, scalars, reals
-ANY_ROWS = {"unit_rows", "normalised_patches", "patch_statistics", "class_means", "attention", "without_empty_ways"}
+ANY_ROWS = {"unit_rows", "normalized_patches", "patch_statistics", "class_means", "attention", "without_empty_ways"}
 ANY_WIDTH = {"nt_xent", "supervised_contrastive"}
 
 
 def test_the_tables_hold_every_public_function_of_arrays():
-  factories = {"adapted_head", "fine_tuned", "perceptron_head", "nearest_centroid", "nearest_neighbour", "normalised"}
+  factories = {"adapted_head", "fine_tuned", "perceptron_head", "nearest_centroid", "nearest_neighbor", "normalized"}
   named = {*losses.__all__, *predictors.__all__} - factories - {"ridge", "EMPTY_WAY"} - OTHERS
   assert named == set(FLOATS) - {"unit_rows"}
 
@@ -181,8 +181,8 @@ def test_what_is_not_a_floating_array_of_the_shape_is_refused(name):
     (lambda: squared_error(X + 0j, X), r"outputs to be real numbers \[...\], got complex64 \[4, 5\]"),
     (lambda: squared_error([1.0], [2.0]), "outputs to be real numbers .*got a list"),
     (lambda: masked_reconstruction(PATCHES, PATCHES, -ONES[None]), r"masked finite and of at least 0, got -1.0"),
-    (lambda: normalised_patches(X[:, :1]), r"at least 2 pixels, got an array of shape \[4, 1\]"),
-    (lambda: normalised_patches(X, -1.0), "epsilon to be above 0, got -1.0"),
+    (lambda: normalized_patches(X[:, :1]), r"at least 2 pixels, got an array of shape \[4, 1\]"),
+    (lambda: normalized_patches(X, -1.0), "epsilon to be above 0, got -1.0"),
   ],
 )
 def test_numbers_and_shapes_that_make_no_sense_are_refused(call, said):

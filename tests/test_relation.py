@@ -93,17 +93,17 @@ def test_a_module_that_does_not_score_pairs_is_refused_at_init():
     jax.eval_shape(relation(maps, flat).init, jax.random.key(0), episodes(0))
 
 
-@pytest.mark.parametrize("normalisation", ["batch", "layer", "none"])
-def test_the_module_is_that_of_pairs_side_by_side(normalisation):
+@pytest.mark.parametrize("normalization", ["batch", "layer", "none"])
+def test_the_module_is_that_of_pairs_side_by_side(normalization):
   """The first convolution is of each map once; that of every pair side by side is the paper's."""
   random = np.random.default_rng(0)
   classes, queries = (random.normal(size=(n, 7, 7, 3)).astype(np.float32) for n in (2, 4))
-  factored = relation_module(5, 4, normalisation=normalisation)
+  factored = relation_module(5, 4, normalization=normalization)
 
   def side_by_side(params, state, classes, queries):
     blocks = {name: of["blocks"] for name, of in state.items()}
     pairs = jnp.concatenate([jnp.tile(classes, (4, 1, 1, 1)), jnp.repeat(queries, 2, 0)], -1)
-    network = from_linen(Blocks(2, 5, "max_pool", "flatten", 2, normalisation, "slices"))
+    network = from_linen(Blocks(2, 5, "max_pool", "flatten", 2, normalization, "slices"))
     features, after = network.apply(params["blocks"], blocks, pairs, train=True)
     dense = lambda x, of: x @ of["kernel"] + of["bias"]
     return dense(jax.nn.relu(dense(features, params["hidden"])), params["score"]).reshape(4, 2), after

@@ -93,11 +93,11 @@ def episode(ways, shots, query_classes, channels=1):
   return Episode(examples(classes), examples(query_classes))
 
 
-GREEN, RED = (0, 158, 115), (213, 94, 0)  # Okabe and Ito's, which the colour-blind tell apart
+GREEN, RED = (0, 158, 115), (213, 94, 0)  # Okabe and Ito's, which the color-blind tell apart
 
 
-def has(image, colour):
-  return np.any(np.all(np.abs(image - np.array(colour)) < 8, axis=-1))
+def has(image, color):
+  return np.any(np.all(np.abs(image - np.array(color)) < 8, axis=-1))
 
 
 @pytest.mark.parametrize(
@@ -117,14 +117,14 @@ def test_episode_figure_writes_an_image_and_the_folders_it_needs(tmp_path, ways,
 
 def test_episode_figure_frames_right_answers_green_and_wrong_ones_red(tmp_path):
   one = episode(2, 1, [0, 1])
-  for name, logits, colours in (
+  for name, logits, colors in (
     ("right", [[1, 0], [0, 1]], (True, False)),
     ("wrong", [[0, 1], [1, 0]], (False, True)),
     ("half", [[1, 0], [1, 0]], (True, True)),
   ):
     episode_figure(one, np.array(logits), tmp_path / f"{name}.png")
     image = opened(tmp_path / f"{name}.png")
-    assert (has(image, GREEN), has(image, RED)) == colours
+    assert (has(image, GREEN), has(image, RED)) == colors
 
 
 def test_ways_beyond_the_characters_are_named_by_their_number(tmp_path, monkeypatch):

@@ -221,7 +221,7 @@ def test_answers_stand_below_what_was_asked_with_the_truth_where_they_are_wrong(
       asked_figure(images, NAMES[: len(images)], answers, tmp_path / "x.png")
 
 
-def test_a_ranking_has_the_highest_above_and_baselines_grey(figures, tmp_path):
+def test_a_ranking_has_the_highest_above_and_baselines_gray(figures, tmp_path):
   ranking_figure({"$x$": {"a": (3.0, 1.0), "b": (50.0, 2.0)}, "y": {"b": (1, 0)}}, tmp_path / "x.png", baselines=("a",))
   axes = figures[0].axes[0]
   assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]

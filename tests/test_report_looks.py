@@ -78,6 +78,6 @@ def test_whoever_has_no_mouse_can_scroll_a_figure(tmp_path):
   assert '<div class="image" tabindex="0">' in (tmp_path / "a.html").read_text()
 
 
-def test_colours_of_a_warning_are_there_in_light_and_in_dark():
+def test_colors_of_a_warning_are_there_in_light_and_in_dark():
   assert all("--warning" in rules()[media, ":root"] for media in ("", "@media (prefers-color-scheme: dark)"))
   assert list(itertools.chain(*(re.findall(r"var\(--warning\)", body) for body in rules().values())))

@@ -119,12 +119,12 @@ def test_long_notes_are_folded_but_whole(html):
   assert all(f"{NASTY} {k}" in reader.text for k in range(30))
 
 
-def test_a_swatch_is_drawn_in_its_colour(html):
+def test_a_swatch_is_drawn_in_its_color(html):
   assert 'fill="#0080ff"' in html and "#0080ff" in Reader(html).text
 
 
 @pytest.mark.parametrize("rgb", [(0, 128, 255), (0.1, 0.2), (float("nan"),) * 3])
-def test_a_swatch_of_no_colour_is_refused_and_nothing_written(tmp_path, rgb):
+def test_a_swatch_of_no_color_is_refused_and_nothing_written(tmp_path, rgb):
   given = arguments(tmp_path) | {"notes": [Swatch("mean", rgb)]}
   with pytest.raises(ValueError, match=r"in \[0, 1\]"):
     page(tmp_path / "index.html", **given)

@@ -20,14 +20,14 @@ from metajax.evaluate import (
   few_shot_error,
   independent_pixels,
   linear_probe,
-  nearest_neighbours,
-  neighbour_classes,
+  nearest_neighbors,
+  neighbor_classes,
   one_shot_runs,
   over_seeds,
   paired_difference,
   rate,
   retrieval,
-  summarise,
+  summarize,
   zero_shot,
 )
 from metajax.evaluate.retrieval import rank, unit
@@ -62,12 +62,12 @@ SEVERAL = (np.nan, np.inf, -np.inf)
     (lambda bad: zero_shot(spoiled(CLASSES, 1, value=bad), KNOWN), "classes to be finite, got 1 of 3 rows .*: 1"),
     (lambda bad: retrieval(KNOWN.inputs, spoiled(KNOWN.inputs, 3, value=bad), np.arange(12)), "texts .* 1 of 12 .*: 3"),
     (lambda bad: rank(spoiled(np.eye(3), 2, value=bad), np.array([[0]] * 3)), "cosines to be finite, got 1 of 3"),
-    (lambda bad: nearest_neighbours(broken(KNOWN, 4, value=bad), KNOWN, KNOWN), "train features .* 1 of 12 rows .*: 4"),
-    (lambda bad: nearest_neighbours(KNOWN, KNOWN, broken(KNOWN, 5, 7, value=bad)), "test features .* 2 of 12 .*: 5, 7"),
+    (lambda bad: nearest_neighbors(broken(KNOWN, 4, value=bad), KNOWN, KNOWN), "train features .* 1 of 12 rows .*: 4"),
+    (lambda bad: nearest_neighbors(KNOWN, KNOWN, broken(KNOWN, 5, 7, value=bad)), "test features .* 2 of 12 .*: 5, 7"),
     (lambda bad: linear_probe(KNOWN, broken(KNOWN, 0, value=bad), KNOWN), "validation features .* rows .*: 0"),
-    (lambda bad: neighbour_classes(KNOWN, spoiled(KNOWN.inputs, 1, value=bad), [1]), "asked of .* rows .*: 1"),
-    (lambda bad: neighbour_classes(broken(KNOWN, 2, value=bad), KNOWN.inputs, [1]), "known features .* rows .*: 2"),
-    (lambda bad: summarise(spoiled(np.ones(4), 3, value=bad)), "scores to be finite, got 1 of 4 rows .*: 3"),
+    (lambda bad: neighbor_classes(KNOWN, spoiled(KNOWN.inputs, 1, value=bad), [1]), "asked of .* rows .*: 1"),
+    (lambda bad: neighbor_classes(broken(KNOWN, 2, value=bad), KNOWN.inputs, [1]), "known features .* rows .*: 2"),
+    (lambda bad: summarize(spoiled(np.ones(4), 3, value=bad)), "scores to be finite, got 1 of 4 rows .*: 3"),
     (lambda bad: paired_difference(_score(1.0, bad), _score(1.0, 2.0)), "scores to be finite, got 1 of 2 rows .*: 1"),
     (lambda bad: over_seeds([_score(1.0, 2.0), Score(bad, 1.0, None)]), "scores to be finite, got 1 of 2 rows .*: 1"),
     (lambda bad: rate([1.0, bad], [1, 2]), "totals of texts to be finite, got 1 of 2 rows .*: 1"),
@@ -121,14 +121,14 @@ other = lambda *labels: KNOWN._replace(labels=np.array([*labels, *LABELS[len(lab
 @pytest.mark.parametrize(
   ("score", "said"),
   [
-    (lambda: nearest_neighbours(KNOWN, KNOWN, other(7, 9)), "test labels that were trained on, got 7, 9 in 2 of 12"),
+    (lambda: nearest_neighbors(KNOWN, KNOWN, other(7, 9)), "test labels that were trained on, got 7, 9 in 2 of 12"),
     (lambda: linear_probe(KNOWN, KNOWN, other(5)), "test labels that were trained on, got 5 in 1 of 12 rows"),
     (lambda: linear_probe(KNOWN, other(5), KNOWN), "validation labels that were trained on, got 5"),
-    (lambda: nearest_neighbours(other(-1), KNOWN, KNOWN), r"train labels of at least 0, got -1 at \[0\]"),
-    (lambda: neighbour_classes(KNOWN, KNOWN.inputs[:, :3], [1]), r"features \[n, 4\] to ask of, got \[12, 3\]"),
-    (lambda: neighbour_classes(KNOWN, KNOWN.inputs, [13]), "neighbours to be a whole number from 1 to 12, got 13"),
-    (lambda: nearest_neighbours(KNOWN, KNOWN, KNOWN, [1.5]), "neighbours to be a whole number of at least 1, got 1.5"),
-    (lambda: nearest_neighbours(KNOWN, KNOWN, KNOWN, temperature=np.nan), "temperature to be above 0, got nan"),
+    (lambda: nearest_neighbors(other(-1), KNOWN, KNOWN), r"train labels of at least 0, got -1 at \[0\]"),
+    (lambda: neighbor_classes(KNOWN, KNOWN.inputs[:, :3], [1]), r"features \[n, 4\] to ask of, got \[12, 3\]"),
+    (lambda: neighbor_classes(KNOWN, KNOWN.inputs, [13]), "neighbors to be a whole number from 1 to 12, got 13"),
+    (lambda: nearest_neighbors(KNOWN, KNOWN, KNOWN, [1.5]), "neighbors to be a whole number of at least 1, got 1.5"),
+    (lambda: nearest_neighbors(KNOWN, KNOWN, KNOWN, temperature=np.nan), "temperature to be above 0, got nan"),
     (lambda: linear_probe(KNOWN, KNOWN, KNOWN, [1.0, np.nan]), r"strengths above 0, got \[1.0, nan\]"),
     (lambda: class_embeddings(None, {}, {}, np.ones((2, 3)), np.array([0, -1])), r"of at least 0, got -1 at \[1\]"),
     (lambda: zero_shot(CLASSES, Examples(np.ones((0, 4)), np.zeros(0, int))), "labels from 0 to 2, got"),
@@ -136,13 +136,13 @@ other = lambda *labels: KNOWN._replace(labels=np.array([*labels, *LABELS[len(lab
     (lambda: bigram(TOKENS, TOKENS, np.array([[0, 3]]), 3), r"test tokens from -1 to 2, got 3 at \[0, 1\]"),
     (lambda: bigram(TOKENS, TOKENS, np.array([[-1, 2]]), 3), "padding at the ends of test rows .* in row 0"),
     (lambda: bigram(TOKENS, TOKENS[:, :1], TOKENS, 3), r"validation rows of two tokens or more, got \[2, 1\]"),
-    (lambda: independent_pixels(TOKENS + 1, TOKENS + 1, TOKENS, 4), r"test colours from 0 to 3, got -1 at \[0, 3\]"),
+    (lambda: independent_pixels(TOKENS + 1, TOKENS + 1, TOKENS, 4), r"test colors from 0 to 3, got -1 at \[0, 3\]"),
     (lambda: independent_pixels(TOKENS + 1, TOKENS[:0], TOKENS + 1, 4), r"validation rows of pixels, got \[0, 4\]"),
     (lambda: dataset_log_prob(_swallow, (), (), TOKENS, batch_size=0), "batch_size to be a whole number .* got 0"),
     (lambda: features(lambda p, s, x: x[:3], (), (), [KNOWN]), r"an embedding \[12, d\] of 12 inputs, got \[3, 4\]"),
     (lambda: features(lambda p, s, x: x, (), (), [KNOWN._replace(labels=LABELS[:5])]), "of 12 inputs, got 5"),
-    (lambda: summarise(np.ones((2, 3))), r"scores \[tasks\], one at least, got \[2, 3\]"),
-    (lambda: summarise(np.ones(0)), r"one at least, got \[0\]"),
+    (lambda: summarize(np.ones((2, 3))), r"scores \[tasks\], one at least, got \[2, 3\]"),
+    (lambda: summarize(np.ones(0)), r"one at least, got \[0\]"),
     (lambda: one_shot_runs(NOTHING, (), (), lambda: iter([])), "one batch of all runs, got none"),
     (lambda: over_seeds([]), "one seed at least, got none"),
     (lambda: adaptation_curve(None, (), (), None, [-1]), "adaptation steps to be a whole number of at least 0, got -1"),
@@ -184,7 +184,7 @@ def test_what_is_no_learner_or_no_batches_is_refused(score, said):
 def test_one_score_has_a_mean_and_no_interval_without_a_warning():
   with warnings.catch_warnings():
     warnings.simplefilter("error")
-    found = summarise(np.array([50.0]))
+    found = summarize(np.array([50.0]))
     of_one = zero_shot(CLASSES, Examples(CLASSES[:1], LABELS[:1])).top_1
   assert found.mean == 50 and found.interval == of_one.interval == math.inf and of_one.mean == 100
   assert str(found) == "50.00 (one score: no interval)" and str(Score(50.0, 0.5, None)) == "50.00 ± 0.50"
@@ -201,7 +201,7 @@ def test_neither_large_nor_small_features_lose_their_direction(size):
 
 def test_labels_may_have_gaps_however_wide():
   wide = KNOWN._replace(labels=LABELS * 10**9)
-  answers = neighbour_classes(wide, KNOWN.inputs, [1, 3])
+  answers = neighbor_classes(wide, KNOWN.inputs, [1, 3])
   np.testing.assert_array_equal(answers[1], wide.labels)
-  for k, some in neighbour_classes(KNOWN, KNOWN.inputs, [1, 3]).items():
+  for k, some in neighbor_classes(KNOWN, KNOWN.inputs, [1, 3]).items():
     np.testing.assert_array_equal(answers[k], some * 10**9)

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 from finite_differences import check_slopes
-from table_of_learners import LEARNERS, encoder, episodes, image_episodes, labelled, labelled_pairs, one_hot
+from table_of_learners import LEARNERS, encoder, episodes, image_episodes, labeled, labeled_pairs, one_hot
 
 from metajax import Examples, Pair
 from metajax.compose import flatten
@@ -19,7 +19,7 @@ learner = LEARNERS["siamese"].learner
 
 @pytest.fixture(scope="module")
 def made():
-  return jax.device_get(jax.jit(learner.init)(jax.random.key(0), labelled_pairs(0)))
+  return jax.device_get(jax.jit(learner.init)(jax.random.key(0), labeled_pairs(0)))
 
 
 embed, predict = jax.jit(learner.embed), jax.jit(learner.predict)
@@ -34,18 +34,18 @@ def probability(weights, first, second):
 
 
 def test_loss_is_the_cross_entropy_of_the_papers_matching_probability(made):
-  (params, state), (pair, labels) = made, labelled_pairs(1)
+  (params, state), (pair, labels) = made, labeled_pairs(1)
   first, second = (np.asarray(embed(params, state, half)) for half in pair)
   found = [probability(params["compare"], a, b) for a, b in zip(first, second, strict=True)]
   same = labels[:, 1]
   expected = -np.mean(same * np.log(found) + (1 - same) * np.log(1 - np.array(found)))
-  loss, (_, metrics) = jax.jit(learner.loss)(params, state, labelled_pairs(1), jax.random.key(0))
+  loss, (_, metrics) = jax.jit(learner.loss)(params, state, labeled_pairs(1), jax.random.key(0))
   np.testing.assert_allclose(loss, expected, rtol=1e-5)
   np.testing.assert_allclose(metrics["accuracy"], np.mean((np.array(found) > 0.5) == (same == 1)), rtol=1e-6)
 
 
 def test_pairs_of_a_batch_weigh_half_those_of_one_class_and_half_those_of_two():
-  batch = labelled(1)
+  batch = labeled(1)
   learner = siamese(encoder, drawn="batch")
 
   @jax.jit
@@ -72,7 +72,7 @@ def test_pairs_are_given_or_of_the_batch():
     siamese(encoder, drawn="all")
   with pytest.raises(ValueError, match="drawn 'given' with one_example"):
     siamese(encoder, drawn="batch", one_example=lambda key, x: x)
-  batch = labelled(0)
+  batch = labeled(0)
   with pytest.raises(ValueError, match=r"two rows of one class .* got \[1.0, 1.0"):
     siamese(encoder, drawn="batch").init(jax.random.key(0), Examples(batch.inputs[:4], one_hot(np.arange(4), 4)))
 
@@ -98,7 +98,7 @@ def test_ways_without_support_are_never_chosen(made):
 
 
 def test_gradient_is_that_of_finite_differences(float64):
-  batch = jax.tree.map(np.float64, labelled_pairs(0))
+  batch = jax.tree.map(np.float64, labeled_pairs(0))
   params, state = jax.jit(siamese(encoder).init)(jax.random.key(0), batch)
   check_slopes(lambda p: learner.loss(p, state, batch, jax.random.key(0))[0], (params,))
 
@@ -132,9 +132,9 @@ def test_each_half_of_each_pair_has_a_distortion_of_its_own():
 @pytest.mark.parametrize(
   ("batch", "message"),
   [
-    (labelled(0), "inputs are a Pair, got one of type ndarray"),
+    (labeled(0), "inputs are a Pair, got one of type ndarray"),
     (episodes(0), "a batch of Examples, got one of type Episode"),
-    (labelled_pairs(0)._replace(labels=one_hot(np.arange(16) % 3)), r"labels \[n, 2\], .*, got \[16, 3\]"),
+    (labeled_pairs(0)._replace(labels=one_hot(np.arange(16) % 3)), r"labels \[n, 2\], .*, got \[16, 3\]"),
   ],
 )
 def test_what_is_no_batch_of_pairs_is_refused_at_init(batch, message):

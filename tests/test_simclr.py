@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 from params_by_numpy import start
-from table_of_learners import convolution, encoder, labelled, shaken
+from table_of_learners import convolution, encoder, labeled, shaken
 
 from metajax import Examples, fit
 from metajax.compose import with_pretrained_params
@@ -23,7 +23,7 @@ learner = simclr(encoder, head, shaken, temperature=0.3)
 
 @pytest.fixture(scope="module")
 def made():
-  return start(learner.init, labelled(0).inputs)
+  return start(learner.init, labeled(0).inputs)
 
 
 def reference(embedded, temperature, positive):
@@ -50,7 +50,7 @@ def embedded(params, views):
 
 
 def test_the_loss_is_the_papers_on_two_views_of_each_image(made):
-  inputs = labelled(1).inputs
+  inputs = labeled(1).inputs
 
   @jax.jit
   def run(made, key):
@@ -65,7 +65,7 @@ def test_the_loss_is_the_papers_on_two_views_of_each_image(made):
 
 def test_supervised_contrastive_finds_all_views_of_a_class():
   with_labels = supervised_contrastive(encoder, head, shaken, temperature=0.3)
-  batch = labelled(1)
+  batch = labeled(1)
   params, state = start(with_labels.init, batch)
 
   @jax.jit
@@ -79,7 +79,7 @@ def test_supervised_contrastive_finds_all_views_of_a_class():
 
 
 def test_labels_are_not_looked_at_but_padding_is(made):
-  batch, key = labelled(1), jax.random.key(1)
+  batch, key = labeled(1), jax.random.key(1)
   grow = lambda x, fill: np.concatenate([x, np.full((3, *x.shape[1:]), fill, x.dtype)])
   padded = Examples(grow(batch.inputs, 5.0), grow(batch.labels, 0))
   run = jax.jit(lambda made, *batches: [learner.loss(*made, b, key)[0] for b in batches])
@@ -89,7 +89,7 @@ def test_labels_are_not_looked_at_but_padding_is(made):
 
 
 def test_embed_is_before_the_head_or_after_it(made):
-  inputs = labelled(2).inputs
+  inputs = labeled(2).inputs
 
   @jax.jit
   def run(made):
@@ -103,7 +103,7 @@ def test_embed_is_before_the_head_or_after_it(made):
 
 
 def test_a_views_key_is_of_its_row_alone():
-  inputs = labelled(0).inputs
+  inputs = labeled(0).inputs
   views, of_five = jax.jit(lambda key: [two_views(shaken, key, x) for x in (inputs, inputs[:5])])(jax.random.key(0))
   np.testing.assert_allclose(of_five, np.asarray(views)[:10], rtol=1e-6)
   assert len({row.tobytes() for row in np.asarray(views)}) == 32
@@ -121,7 +121,7 @@ def test_a_learned_temperature_starts_at_7_hundredths_and_stays_above_1():
     updates, _ = optimizer.update(gradient, optimizer.init(params), params)
     return params, metrics, gradient, optax.apply_updates(params, updates)
 
-  params, metrics, gradient, after = run(jax.random.key(0), labelled(0).inputs)
+  params, metrics, gradient, after = run(jax.random.key(0), labeled(0).inputs)
   assert float(params["log_scale"]) == pytest.approx(START_LOG_SCALE)
   assert metrics["temperature"] == pytest.approx(0.07)
   assert float(gradient["log_scale"]) != 0
@@ -146,16 +146,16 @@ def test_one_step_on_eight_devices_is_that_on_one_batch_statistics_included():
 
 
 def test_pretraining_brings_views_together_and_fine_tuning_starts_from_it(made):
-  batches = lambda start=0, shard=(0, 1): (labelled(i).inputs for i in range(start, 10**6))
+  batches = lambda start=0, shard=(0, 1): (labeled(i).inputs for i in range(start, 10**6))
   trained = fit(learner, optax.adam(1e-2), batches, steps=40)
-  loss = jax.jit(lambda params: learner.loss(params, made[1], labelled(0).inputs, jax.random.key(5))[0])
+  loss = jax.jit(lambda params: learner.loss(params, made[1], labeled(0).inputs, jax.random.key(5))[0])
   losses = [loss(params) for params in (made[0], trained.params)]
   assert losses[1] < losses[0] - 0.2
   tuned = supervised(with_pretrained_params(encoder, trained.params["encoder"], {}))
-  params, _ = jax.jit(tuned.init)(jax.random.key(0), labelled(0))
+  params, _ = jax.jit(tuned.init)(jax.random.key(0), labeled(0))
   jax.tree.map(np.testing.assert_array_equal, params["encoder"], trained.params["encoder"])
   with pytest.raises(ValueError, match="expected params as the network's own"):
-    supervised(with_pretrained_params(encoder, trained.params["head"])).init(jax.random.key(0), labelled(0))
+    supervised(with_pretrained_params(encoder, trained.params["head"])).init(jax.random.key(0), labeled(0))
 
 
 PHOTOS = np.full((4, 8, 8, 3), 0.5, np.float32)

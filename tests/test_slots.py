@@ -6,6 +6,7 @@ import pytest
 from flax import nnx
 
 from metajax import gradient_steps, learners
+from metajax.augment.image import affine
 from metajax.compose import (
   chunked,
   concat_context,
@@ -19,9 +20,8 @@ from metajax.compose import (
   with_pretrained_params,
 )
 from metajax.networks import mlp
-from metajax.predictors import adapted_head, fine_tuned, nearest_centroid, nearest_neighbour, normalised, ridge
+from metajax.predictors import adapted_head, fine_tuned, nearest_centroid, nearest_neighbor, normalized, ridge
 from metajax.pretexts import rotation
-from metajax.views.image import affine
 
 LINEN, NNX = nn.Dense(3), nnx.Linear(2, 3, rngs=nnx.Rngs(0))
 network, adapt = mlp((4,), 3), gradient_steps(optax.sgd(0.1), 1)
@@ -76,18 +76,18 @@ ADAPTS = {
   "fine_tuned": lambda x: fine_tuned(lambda *given: given, x),
 }
 FUNCTIONS = {  # of a value in the place of a function, and the name of that place
-  "with_augmentation": (lambda x: learners.with_augmentation(learners.prototypical(network), x), "view"),
-  "clip": (lambda x: learners.clip(network, network, view=x), "view"),
+  "with_augmentation": (lambda x: learners.with_augmentation(learners.prototypical(network), x), "augmentation"),
+  "clip": (lambda x: learners.clip(network, network, augmentation=x), "augmentation"),
   "maml, loss": (lambda x: learners.maml(network, adapt, loss=x), "loss"),
   "maml, start": (lambda x: learners.maml(network, adapt, start=x), "start"),
   "pretext": (lambda x: learners.pretext(x, network, network), "task"),
   "siamese": (lambda x: learners.siamese(network, one_example=x), "one_example"),
-  "simclr": (lambda x: learners.simclr(network, network, x), "view"),
+  "simclr": (lambda x: learners.simclr(network, network, x), "augmentation"),
   "supervised": (lambda x: learners.supervised(network, x), "predictor"),
   "triplet": (lambda x: learners.triplet(network, predictor=x), "predictor"),
   "nearest_centroid": (nearest_centroid, "embed"),
-  "nearest_neighbour": (nearest_neighbour, "embed"),
-  "normalised": (normalised, "embed"),
+  "nearest_neighbor": (nearest_neighbor, "embed"),
+  "normalized": (normalized, "embed"),
   "ridge": (ridge, "embed"),
 }
 

@@ -43,7 +43,7 @@ def folder(tmp_path_factory):
   sets = {
     "shared": (photo, {"train": np.repeat(np.arange(10), 6), "test": np.repeat(np.arange(10), 3)}),
     "apart": (photo, {"train": np.repeat(np.arange(15), 4), "test": np.repeat(np.arange(15, 20), 4)}),
-    "unlabelled": (photo, {"train": np.repeat(np.arange(8), 4), "test": np.full(4, -1)}),
+    "unlabeled": (photo, {"train": np.repeat(np.arange(8), 4), "test": np.full(4, -1)}),
     "random_access": (photo, {"train": np.repeat(np.arange(10), 6), "test": np.repeat(np.arange(10), 3)}),
     "few": (photo, {"train": np.arange(5)}),
     "three": (photo, {"train": np.arange(10), "validation": np.arange(10, 14), "test": np.arange(14, 20)}),
@@ -190,7 +190,7 @@ def test_record_file_that_is_gone_is_named(folder, name, tmp_path):
 
 
 def test_images_without_a_label_are_left_out(folder):
-  parts = [load("unlabelled", part, size=8, data_dir=folder) for part in PARTS]
+  parts = [load("unlabeled", part, size=8, data_dir=folder) for part in PARTS]
   assert [len(part.classes) for part in parts] == [4, 2, 2] and all(map(names_match_images, parts))
 
 
@@ -218,7 +218,7 @@ def test_images_shrink_to_the_mean_of_what_each_new_pixel_covers():
     ),
     ("shared", "dev", ValueError, "'dev' of shared: expected one of train, validation, test, own/train, own/test"),
     ("shared", "own/validation", ValueError, "'own/validation' of shared"),
-    ("unlabelled", "own/test", ValueError, "no labelled images"),
+    ("unlabeled", "own/test", ValueError, "no labeled images"),
     ("few", "train", ValueError, "few has 5 classes: expected 6 or more"),
     ("sounds", "train", ValueError, "no image classification set.*'sound': 'Tensor'"),
     ("omniglot", "lake", ValueError, "'lake' of omniglot: expected one of lake/train,"),

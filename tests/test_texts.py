@@ -129,19 +129,19 @@ def test_names_of_characters_are_dealt_out_without_one_in_two_parts():
   assert 7 < len(parts[0]) / len(parts[1]) < 9
 
 
-def test_a_palette_holds_the_colours_that_there_are_by_brightness():
+def test_a_palette_holds_the_colors_that_there_are_by_brightness():
   random = np.random.default_rng(0)
-  colours = np.array([[10, 10, 10], [250, 0, 0], [90, 200, 90], [255, 255, 240]], np.uint8)
-  images = colours[random.integers(0, 4, (30, 6, 6))]
+  colors = np.array([[10, 10, 10], [250, 0, 0], [90, 200, 90], [255, 255, 240]], np.uint8)
+  images = colors[random.integers(0, 4, (30, 6, 6))]
   source = from_arrays(images, np.repeat(np.arange(3), 10))
-  np.testing.assert_allclose(fit_palette(source, 4), colours / 255, atol=1e-4)
+  np.testing.assert_allclose(fit_palette(source, 4), colors / 255, atol=1e-4)
   assert fit_palette(source, 16).shape == (4, 3)
   even = source._replace(images=np.repeat(np.repeat(images, 2, 1), 2, 2))
-  np.testing.assert_allclose(fit_palette(even, 4, size=6)[[0, 3]], colours[[0, 3]] / 255, atol=0.35)
+  np.testing.assert_allclose(fit_palette(even, 4, size=6)[[0, 3]], colors[[0, 3]] / 255, atol=0.35)
   np.testing.assert_array_equal(fit_palette(source, 3, seed=1), fit_palette(source, 3, seed=1))
-  with pytest.raises(ValueError, match="at least 2 colours, got 1"):
+  with pytest.raises(ValueError, match="at least 2"):
     fit_palette(source._replace(images=np.zeros_like(images)))
-  with pytest.raises(ValueError, match="at least 2 colours, got 1"):
+  with pytest.raises(ValueError, match="at least 2"):
     fit_palette(source, 1)
 
 

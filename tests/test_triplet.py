@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from finite_differences import check_slopes
-from table_of_learners import LEARNERS, encoder, episodes, labelled, one_hot, triplets
+from table_of_learners import LEARNERS, encoder, episodes, labeled, one_hot, triplets
 
 from metajax.compose import unit_rows
 from metajax.learners import triplet
@@ -94,20 +94,20 @@ def test_loss_over_given_triplets_is_the_papers(margin):
 
 
 def test_embeddings_are_of_length_one_unless_told_otherwise():
-  plain = triplet(encoder, normalise=False)
-  inputs = labelled(1).inputs
+  plain = triplet(encoder, normalize=False)
+  inputs = labeled(1).inputs
 
   @jax.jit
   def run(key):
-    made = plain.init(key, labelled(0))
+    made = plain.init(key, labeled(0))
     return LEARNERS["triplet, semi-hard"].learner.embed(*made, inputs), unit_rows(plain.embed(*made, inputs))
 
-  normalised, expected = run(jax.random.key(0))
-  np.testing.assert_allclose(np.square(normalised).sum(-1), 1, rtol=1e-5)
-  np.testing.assert_allclose(normalised, expected, rtol=1e-6)
+  normalized, expected = run(jax.random.key(0))
+  np.testing.assert_allclose(np.square(normalized).sum(-1), 1, rtol=1e-5)
+  np.testing.assert_allclose(normalized, expected, rtol=1e-6)
 
 
-def test_the_nearest_neighbour_of_each_way_decides():
+def test_the_nearest_neighbor_of_each_way_decides():
   support, query = jax.tree.map(lambda x: x[0], episodes(0, shots=3))
   found = np.asarray(jax.jit(nearest_logits)(support.inputs, support.labels, query.inputs))
   for row, q in zip(found, np.float64(query.inputs), strict=True):
@@ -140,12 +140,12 @@ def test_semi_hard_negatives_hold_nothing_of_the_size_of_all_triplets():
     ({"margin": "hard"}, None, "a margin above 0, or 'soft', got 'hard'"),
     (
       {"negatives": "given"},
-      labelled(0),
+      labeled(0),
       "triplets, a dictionary of anchor, positive, negative, got one of type Examples",
     ),
     ({"negatives": "given"}, {"anchor": 0}, r"got \['anchor'\]"),
     ({}, triplets(0), "a batch of Examples, got one of type dict"),
-    ({}, labelled(0, rows=4), r"two rows of one class .*got \[1.0, 1.0, 1.0, 1.0\] of each"),
+    ({}, labeled(0, rows=4), r"two rows of one class .*got \[1.0, 1.0, 1.0, 1.0\] of each"),
   ],
 )
 def test_what_it_cannot_learn_from_is_refused(flags, batch, message):

@@ -1,7 +1,7 @@
 """What keeps an optimizer's update differentiable where an inner gradient is zero.
 
 The square root of Adam and RMSProp has an infinite derivative at zero, and the norm of a clipped gradient none. Padding
-or a zero-initialised head bring exactly zero gradients, and with them NaN, or a meta-gradient of 1e9.
+or a zero-initialized head bring exactly zero gradients, and with them NaN, or a meta-gradient of 1e9.
 """
 
 import jax

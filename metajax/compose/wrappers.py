@@ -45,7 +45,7 @@ def with_preprocessing(network: Network, prepare: Callable[[Any], Any]) -> Netwo
 
   Args:
     network: of what `prepare` gives.
-    prepare: of one input, such as `lambda x: views.image.centred()(None, x)`.
+    prepare: of one input, such as `lambda x: augment.image.centered()(None, x)`.
 
   Raises:
     TypeError: if one is no Network, or the other no function.

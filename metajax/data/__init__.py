@@ -1,4 +1,4 @@
-"""Data as pure functions of the step: sources of labelled images, and the few-shot episodes drawn from them."""
+"""Data as pure functions of the step: sources of labeled images, and the few-shot episodes drawn from them."""
 
 from metajax.data.batches import examples, in_order
 from metajax.data.builtin.moving_glyphs import moving_glyphs

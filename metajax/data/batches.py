@@ -1,4 +1,4 @@
-"""Batches of labelled images: all of them, epoch after epoch or once in their order."""
+"""Batches of labeled images: all of them, epoch after epoch or once in their order."""
 
 import numpy as np
 

@@ -41,7 +41,7 @@ def episodes(
   checks.count("tasks", tasks, most=MOST)
   rows, read = draw_task(source, ways, shots, queries, seed, within_groups), reader(source.images)
 
-  def labelled(rows):
+  def labeled(rows):
     each = rows.shape[-1]
     labels = tf.one_hot(tf.repeat(tf.range(ways), each), ways)
     return Examples(tf.reshape(rows, (-1, ways * each)), tf.tile(labels[None], (rows.shape[0], 1, 1)))
@@ -54,7 +54,7 @@ def episodes(
     )
 
     def split(rows):
-      return Episode(labelled(rows[..., :shots]), labelled(rows[..., shots:]))
+      return Episode(labeled(rows[..., :shots]), labeled(rows[..., shots:]))
 
     return read(drawn.batch(local, drop_remainder=True).map(plain(split)))
 

@@ -21,7 +21,7 @@ def one_shot_runs(folder: AnyPath, *, size: int = 28) -> Batches:
   """The fixed runs of Omniglot's one-shot classification (Lake et al. 2015), from the unzipped folder that a user has.
 
   Each run has 20 characters of one alphabet, each drawn once by one person (to learn from) and once by another (to
-  recognise). `class_labels.txt` says in each line which training image a test image belongs to:
+  recognize). `class_labels.txt` says in each line which training image a test image belongs to:
   `run01/test/item01.png run01/training/class05.png`.
 
   Args:
@@ -55,7 +55,7 @@ def one_shot_tasks(source: Source, *, ways: int = 20, runs: int = 20, seed: int 
   """The same protocol drawn from any source with alphabets: `ways` characters of one alphabet, of two people.
 
   For each run an alphabet with `ways` characters at least is drawn, its characters, and two of the `styles` (people,
-  typefaces) that all of these characters have: one is learned from, the other recognised. Where a source does not know
+  typefaces) that all of these characters have: one is learned from, the other recognized. Where a source does not know
   its styles, two different images of each character are drawn instead.
 
   Args:

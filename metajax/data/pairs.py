@@ -1,4 +1,4 @@
-"""Pairs, triplets and balanced batches of labelled images, as pure functions of (seed, step)."""
+"""Pairs, triplets and balanced batches of labeled images, as pure functions of (seed, step)."""
 
 import numpy as np
 

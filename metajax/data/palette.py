@@ -1,4 +1,4 @@
-"""Palettes: the few colours that stand for all of some images, by k-means of scikit-learn."""
+"""Palettes: the few colors that stand for all of some images, by k-means of scikit-learn."""
 
 import warnings
 
@@ -12,24 +12,24 @@ from metajax.data.source import MOST_PIXELS, Source, check_source
 PIXELS = 20000  # that a palette is learned from
 
 
-def fit_palette(source: Source, colours: int = 16, *, size: int | None = None, seed: int = 0) -> np.ndarray:
-  """The centres of k-means on pixels of a source's images: float32 `[colours, channels]` in [0, 1], by brightness.
+def fit_palette(source: Source, palette_size: int = 16, *, size: int | None = None, seed: int = 0) -> np.ndarray:
+  """The centers of k-means on pixels of a source's images: float32 `[palette_size, channels]` in [0, 1], by brightness.
 
-  Where the pixels that are looked at, 20,000, have fewer values than that, there are as many colours as values.
+  Where the pixels that are looked at, 20,000, have fewer values than that, there are as many colors as values.
 
   Args:
     source: a `Source`.
-    colours: at most, at least 2.
-    size: images are brought to size x size pixels first, as `views.palette.quantized` brings them.
+    palette_size: at most, at least 2.
+    size: images are brought to size x size pixels first, as `augment.palette.to_palette` brings them.
     seed: of the pixels that are looked at, and of k-means.
 
   Raises:
-    ValueError: if `colours` is below 2, or all pixels are alike.
+    ValueError: if `palette_size` is below 2, or all pixels are alike.
   """
   check_source(source)
-  checks.count("colours", colours, most=256)
-  if colours < 2:
-    raise ValueError(f"expected at least 2 colours, got {colours}")
+  checks.count("palette_size", palette_size, most=256)
+  if palette_size < 2:
+    raise ValueError(f"expected at least 2 colors, got {palette_size}")
   if size is not None:
     checks.count("size", size, 1, MOST_PIXELS)
   checks.count("seed", seed, 0, 2**32 - 1)
@@ -45,8 +45,8 @@ def fit_palette(source: Source, colours: int = 16, *, size: int | None = None, s
   pixels = pixels[random.permutation(len(pixels))[:PIXELS]]
   distinct = len(np.unique(pixels, axis=0))
   if distinct < 2:
-    raise ValueError(f"expected images of at least 2 colours, got {distinct}")
+    raise ValueError(f"expected images of at least 2 colors, got {distinct}")
   with warnings.catch_warnings():
     warnings.simplefilter("ignore", ConvergenceWarning)
-    found = KMeans(min(colours, distinct), n_init=4, random_state=seed).fit(pixels).cluster_centers_
+    found = KMeans(min(palette_size, distinct), n_init=4, random_state=seed).fit(pixels).cluster_centers_
   return np.clip(found[np.argsort(found.sum(-1), kind="stable")], 0, 1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Labelled images at random access: the type, and what chooses from it."""
+"""Labeled images at random access: the type, and what chooses from it."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ MOST_PIXELS = 2**14  # of a side
 
 
 class Source(NamedTuple):
-  """Labelled images at random access.
+  """Labeled images at random access.
 
   Attributes:
     images: uint8 `[n, height, width, channels]`, 0 to 255; the characters of glyphs and Omniglot have ink at 255. An

@@ -54,7 +54,7 @@ def choose(
   chosen = present[used[0]] if split.startswith("own/") else disjoint_classes(name, present, seed)[split]
   rows = rows[np.isin(labels[rows], chosen)]
   if not len(rows):
-    raise NoSuchSplit(f"split {split!r} of {name} holds no labelled images")
+    raise NoSuchSplit(f"split {split!r} of {name} holds no labeled images")
   return rows, chosen, small
 
 

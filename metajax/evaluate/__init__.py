@@ -4,9 +4,9 @@ from metajax.evaluate.count_baselines import Counted, bigram, independent_pixels
 from metajax.evaluate.embed import features, frozen
 from metajax.evaluate.few_shot import adaptation_curve, few_shot_accuracy, few_shot_error, one_shot_runs
 from metajax.evaluate.likelihood import dataset_log_prob, rate
-from metajax.evaluate.probes import Probed, linear_probe, nearest_neighbours, neighbour_classes
+from metajax.evaluate.probes import Probed, linear_probe, nearest_neighbors, neighbor_classes
 from metajax.evaluate.retrieval import retrieval
-from metajax.evaluate.statistics import Score, over_seeds, paired_difference, summarise
+from metajax.evaluate.statistics import Score, over_seeds, paired_difference, summarize
 from metajax.evaluate.zero_shot import ZeroShot, class_embeddings, prompts, zero_shot
 
 __all__ = [
@@ -24,14 +24,14 @@ __all__ = [
   "frozen",
   "independent_pixels",
   "linear_probe",
-  "nearest_neighbours",
-  "neighbour_classes",
+  "nearest_neighbors",
+  "neighbor_classes",
   "one_shot_runs",
   "over_seeds",
   "paired_difference",
   "prompts",
   "rate",
   "retrieval",
-  "summarise",
+  "summarize",
   "zero_shot",
 ]

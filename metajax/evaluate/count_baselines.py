@@ -60,30 +60,30 @@ def bigram(train: np.ndarray, validation: np.ndarray, test: np.ndarray, vocabula
   return Counted(whole, chosen)
 
 
-def independent_pixels(train: np.ndarray, validation: np.ndarray, test: np.ndarray, colours: int) -> Counted:
-  """How likely each colour is at each place, by counts that are smoothed by those of all places:
+def independent_pixels(train: np.ndarray, validation: np.ndarray, test: np.ndarray, palette_size: int) -> Counted:
+  """How likely each color is at each place, by counts that are smoothed by those of all places:
 
-      p_i(x) = (count_i(x) + k p(x)) / (rows + k),   p(x) = (count(x) + 1) / (all + colours)
+      p_i(x) = (count_i(x) + k p(x)) / (rows + k),   p(x) = (count(x) + 1) / (all + colors)
 
   The strength `k` is that of the best mean log probability on validation rows.
 
   Args:
-    train, validation, test: colours' numbers `[rows, pixels]`.
-    colours: how many there are.
+    train, validation, test: colors' numbers `[rows, pixels]`.
+    palette_size: how many there are.
 
   Returns:
     `Counted`, of `test`.
 
   Raises:
-    ValueError: if a part has no row, rows differ in length, or a colour is out of range.
+    ValueError: if a part has no row, rows differ in length, or a color is out of range.
   """
   for name, rows in (("train", train), ("validation", validation), ("test", test)):
-    checks.integers(f"{name} colours", rows, "rows", np.shape(train)[-1] if np.ndim(train) else "pixels", low=0,
-                    high=colours)  # fmt: skip
+    checks.integers(f"{name} colors", rows, "rows", np.shape(train)[-1] if np.ndim(train) else "pixels", low=0,
+                    high=palette_size)  # fmt: skip
     if not np.size(rows):
       raise ValueError(f"expected {name} rows of pixels, got {list(np.shape(rows))}")
-  own = np.stack([np.bincount(place, minlength=colours) for place in train.T])
-  everywhere = (own.sum(0) + 1) / (own.sum() + colours)
+  own = np.stack([np.bincount(place, minlength=palette_size) for place in train.T])
+  everywhere = (own.sum(0) + 1) / (own.sum() + palette_size)
   places = np.arange(train.shape[1])
 
   def probabilities(rows, k):

@@ -84,13 +84,13 @@ def frozen(*trees: Any) -> Generator[None]:
       raise RuntimeError(f"expected frozen arrays, but {jax.tree_util.keystr(path)} was changed")
 
 
-def _rows_of(embedded, there, labelled: int) -> np.ndarray:
+def _rows_of(embedded, there, labeled: int) -> np.ndarray:
   """The embeddings of the examples that are there, if each has one and a label."""
   found = np.asarray(to_host(embedded), np.float32)
   if found.shape[:1] != there.shape or not found.ndim > 1:
     raise ValueError(f"expected an embedding [{len(there)}, d] of {len(there)} inputs, got {list(found.shape)}")
-  if share()[1] == 1 and labelled != there.sum():
-    raise ValueError(f"expected a label for each of {there.sum()} inputs, got {labelled}")
+  if share()[1] == 1 and labeled != there.sum():
+    raise ValueError(f"expected a label for each of {there.sum()} inputs, got {labeled}")
   return found[there]
 
 

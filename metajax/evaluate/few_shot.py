@@ -10,7 +10,7 @@ import numpy as np
 
 from metajax import checks
 from metajax.evaluate.embed import check_trained
-from metajax.evaluate.statistics import Score, summarise
+from metajax.evaluate.statistics import Score, summarize
 from metajax.losses import accuracy, check_one_hot, squared_error
 from metajax.mesh import map_tasks, own_share, replicate, shard_padded, to_host
 from metajax.types import Batches, Learner, Params, State
@@ -30,7 +30,7 @@ def few_shot_accuracy(
     state: of the trained learner.
     batches: `batches(start, shard)` of `Episode`s, e.g. `data.episodes(...)`.
     tasks: how many, at least 2.
-    at_once: how many tasks run as one vectorised group.
+    at_once: how many tasks run as one vectorized group.
 
   Returns:
     A `Score`: mean, interval and the accuracy of each task.
@@ -38,11 +38,11 @@ def few_shot_accuracy(
   Raises:
     TypeError: if what is given is no Learner or no `batches(start, shard)`.
     ValueError: if `tasks` is below 2, the batches end early, labels are not one-hot or do not fit the logits, or a task
-      has no labelled query.
+      has no labeled query.
     FloatingPointError: if a prediction is not finite, naming the task, or a parameter or a value of the state is not.
   """
 
-  return summarise(_scores(learner, params, state, batches, tasks, _percent_right, at_once, _check_classes))
+  return summarize(_scores(learner, params, state, batches, tasks, _percent_right, at_once, _check_classes))
 
 
 def one_shot_runs(
@@ -69,7 +69,7 @@ def one_shot_runs(
     raise ValueError("expected one batch of all runs, got none")
   runs = len(whole.query.labels)
   right = few_shot_accuracy(learner, params, state, batches, runs, at_once=at_once)
-  return summarise(100 - right.tasks)
+  return summarize(100 - right.tasks)
 
 
 def few_shot_error(
@@ -80,7 +80,7 @@ def few_shot_error(
   Arguments, tasks, interval and errors are as in `few_shot_accuracy`; the labels are regression targets `[n, outputs]`,
   which have to be finite.
   """
-  return summarise(_scores(learner, params, state, batches, tasks, squared_error, at_once, _check_targets))
+  return summarize(_scores(learner, params, state, batches, tasks, squared_error, at_once, _check_targets))
 
 
 def _percent_right(logits, labels):
@@ -92,7 +92,7 @@ def _check_classes(episodes):
   check_one_hot(episodes.query.labels)
   empty = np.flatnonzero(~np.asarray(episodes.query.labels).any((1, 2)))
   if empty.size:
-    raise ValueError(f"expected a labelled query in every task, got none in task {empty[0]} of a batch")
+    raise ValueError(f"expected a labeled query in every task, got none in task {empty[0]} of a batch")
 
 
 def _check_targets(episodes):

@@ -26,7 +26,7 @@ def dataset_log_prob(
   """
   checks.count("batch_size", batch_size)
   starts = range(0, len(rows), batch_size)
-  return features(of, params, state, [_unlabelled(rows[i : i + batch_size]) for i in starts]).inputs
+  return features(of, params, state, [_unlabeled(rows[i : i + batch_size]) for i in starts]).inputs
 
 
 def rate(totals: Sequence[float], counts: Sequence[float]) -> Score:
@@ -50,5 +50,5 @@ def rate(totals: Sequence[float], counts: Sequence[float]) -> Score:
   return Score(float(ratio), float(student_t(n - 1) * spread / sizes.sum()), bits / sizes)
 
 
-def _unlabelled(rows):
+def _unlabeled(rows):
   return Examples(rows, np.zeros(len(rows), np.int32))

@@ -1,4 +1,4 @@
-"""What frozen features are worth: a linear classifier on them, and their nearest neighbours."""
+"""What frozen features are worth: a linear classifier on them, and their nearest neighbors."""
 
 import functools
 import math
@@ -12,13 +12,13 @@ import numpy as np
 
 from metajax import checks
 from metajax.evaluate.retrieval import unit
-from metajax.evaluate.statistics import Score, summarise
+from metajax.evaluate.statistics import Score, summarize
 from metajax.types import Array, Examples
 
 STRENGTHS = tuple(10.0**e for e in range(1, -6, -1))
 ITERATIONS = 200  # of L-BFGS at each strength, which starts where the one before ended
 PATIENCE = 3  # strengths
-NEIGHBOURS = (1, 5, 20, 200)
+NEIGHBORS = (1, 5, 20, 200)
 QUERIES_AT_ONCE = 256
 
 
@@ -27,7 +27,7 @@ class Probed(NamedTuple):
 
   Attributes:
     test: a `Score`, accuracy in percent over the test examples with its 95% interval.
-    chosen: the strength or the number of neighbours.
+    chosen: the strength or the number of neighbors.
     validation: the accuracy in percent of each choice on validation examples, `{choice: accuracy}`.
   """
 
@@ -41,7 +41,7 @@ def linear_probe(
 ) -> Probed:
   """Multinomial logistic regression on frozen features (the protocol of arXiv:1805.08974, 2002.05709):
 
-      minimise  mean_i cross_entropy(W x_i + b, y_i) + strength / 2 |W|^2
+      minimize  mean_i cross_entropy(W x_i + b, y_i) + strength / 2 |W|^2
 
   on features of mean 0 and deviation 1 over the training examples, by L-BFGS from the strongest on, until the
   accuracy on validation examples has not risen for three. The strength is that of the best (of equals the strongest),
@@ -67,14 +67,14 @@ def linear_probe(
       break
   both = Examples(*(np.concatenate(parts) for parts in zip(train, validation, strict=True)))
   *_, right = _path(both, test, [s for s in strengths if s >= best])
-  return Probed(summarise(100.0 * right), best, found)
+  return Probed(summarize(100.0 * right), best, found)
 
 
-def nearest_neighbours(
+def nearest_neighbors(
   train: Examples,
   validation: Examples,
   test: Examples,
-  neighbours: Sequence[int] = NEIGHBOURS,
+  neighbors: Sequence[int] = NEIGHBORS,
   temperature: float = 0.07,
 ) -> Probed:
   """Votes of the `k` nearest features by cosine, each of weight `exp(cos / temperature)` (arXiv:1805.01978).
@@ -84,7 +84,7 @@ def nearest_neighbours(
 
   Args:
     train, validation, test: features `[n, d]` and integer labels `[n]`, of `features(...)`.
-    neighbours: numbers to choose from; one number is taken as it is.
+    neighbors: numbers to choose from; one number is taken as it is.
     temperature: above 0.
 
   Raises:
@@ -93,20 +93,20 @@ def nearest_neighbours(
     FloatingPointError: if a feature is not finite, naming its row.
   """
   _check(train, validation, test)
-  _check_numbers(neighbours, temperature)
-  known = sorted({min(k, len(train.labels)) for k in neighbours})
+  _check_numbers(neighbors, temperature)
+  known = sorted({min(k, len(train.labels)) for k in neighbors})
   found: dict[int, float] = {}
   if len(known) > 1:
-    answers = neighbour_classes(train, validation.inputs, known, temperature)
+    answers = neighbor_classes(train, validation.inputs, known, temperature)
     found = {k: float(100 * np.mean(answers[k] == validation.labels)) for k in known}
   best = max(found, key=found.__getitem__) if found else known[0]
   both = Examples(*(np.concatenate(parts) for parts in zip(train, validation, strict=True)))
-  answers = neighbour_classes(both, test.inputs, [best], temperature)[best]
-  return Probed(summarise(100.0 * (answers == test.labels)), best, found)
+  answers = neighbor_classes(both, test.inputs, [best], temperature)[best]
+  return Probed(summarize(100.0 * (answers == test.labels)), best, found)
 
 
-def neighbour_classes(
-  known: Examples, asked: np.ndarray, neighbours: Sequence[int], temperature: float = 0.07
+def neighbor_classes(
+  known: Examples, asked: np.ndarray, neighbors: Sequence[int], temperature: float = 0.07
 ) -> dict[int, np.ndarray]:
   """The class that the `k` nearest of `known` vote for, for each of several `k`: `{k: [n]}`.
 
@@ -115,34 +115,34 @@ def neighbour_classes(
     FloatingPointError: if a feature is not finite, naming its row.
   """
   _check_examples("known", known)
-  _check_numbers(neighbours, temperature, len(known.labels))
+  _check_numbers(neighbors, temperature, len(known.labels))
   asked = checks.to_numpy("the features that are asked of", asked, ...)
   if np.ndim(asked) != 2 or np.shape(asked)[1] != np.shape(known.inputs)[1] or not len(asked):
     raise ValueError(f"expected features [n, {np.shape(known.inputs)[1]}] to ask of, got {list(np.shape(asked))}")
   checks.finite("the features that are asked of", asked, error=FloatingPointError)
   names, labels = np.unique(known.labels, return_inverse=True)
-  run = _voter(tuple(neighbours), len(names), temperature)
+  run = _voter(tuple(neighbors), len(names), temperature)
   library, labels = jnp.asarray(unit(known.inputs)), jnp.asarray(labels)
   queries, parts = unit(asked), []
   for start in range(0, len(queries), QUERIES_AT_ONCE):
     some = queries[start : start + QUERIES_AT_ONCE]
     padded = np.pad(some, ((0, QUERIES_AT_ONCE - len(some)), (0, 0)))
     parts.append(np.asarray(run(library, labels, padded))[:, : len(some)])
-  return dict(zip(neighbours, names[np.concatenate(parts, 1)], strict=True))
+  return dict(zip(neighbors, names[np.concatenate(parts, 1)], strict=True))
 
 
 @functools.lru_cache(maxsize=16)
-def _voter(neighbours, classes, temperature):
+def _voter(neighbors, classes, temperature):
   """Compiled once for all calls of the same shapes."""
 
   def vote(library, labels, queries) -> Array:
-    nearest, rows = jax.lax.top_k(queries @ library.T, max(neighbours))
+    nearest, rows = jax.lax.top_k(queries @ library.T, max(neighbors))
     weights = jnp.exp((nearest - nearest[:, :1]) / temperature)  # the nearest one's is 1: nothing overflows
 
     def add(k):
       return jnp.zeros((len(queries), classes)).at[jnp.arange(len(queries))[:, None], labels[rows[:, :k]]]
 
-    return jnp.stack([add(k).add(weights[:, :k]).argmax(-1) for k in neighbours])
+    return jnp.stack([add(k).add(weights[:, :k]).argmax(-1) for k in neighbors])
 
   return jax.jit(vote)
 
@@ -192,7 +192,7 @@ def _check_examples(name: str, part: Examples, width: tuple = ()):
   checks.finite(f"{name} features", inputs, error=FloatingPointError)
 
 
-def _check_numbers(neighbours: Sequence[int], temperature: float, most: int | None = None):
-  for number in neighbours or (0,):
-    checks.count("the number of neighbours", number, most=most)
+def _check_numbers(neighbors: Sequence[int], temperature: float, most: int | None = None):
+  for number in neighbors or (0,):
+    checks.count("the number of neighbors", number, most=most)
   checks.positive("temperature", temperature)

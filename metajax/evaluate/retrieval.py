@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from metajax import checks
-from metajax.evaluate.statistics import summarise
+from metajax.evaluate.statistics import summarize
 
 AT = (1, 5, 10)
 AT_ONCE = 256  # texts or queries
@@ -97,7 +97,7 @@ def retrieval(images: np.ndarray, texts: np.ndarray, owner: np.ndarray, at: Sequ
   of_images = _ranks(images, own_texts, texts)
 
   def recall(found):
-    return {k: summarise(100.0 * found.recall(k)) for k in at}
+    return {k: summarize(100.0 * found.recall(k)) for k in at}
 
   return {"text_to_image": recall(of_texts), "image_to_text": recall(of_images)}
 

@@ -42,10 +42,10 @@ def paired_difference(first: Score, second: Score) -> Score:
   """
   if first.tasks.shape != second.tasks.shape:
     raise ValueError(f"expected scores of the same tasks, got {len(first.tasks)} and {len(second.tasks)} tasks")
-  return summarise(first.tasks - second.tasks)
+  return summarize(first.tasks - second.tasks)
 
 
-def summarise(scores: np.ndarray) -> Score:
+def summarize(scores: np.ndarray) -> Score:
   """The mean of scores `[tasks]`, with the half-width `t s / sqrt(tasks)` of its 95% interval.
 
   Student's `t` has `tasks - 1` degrees of freedom: 1.96 for many tasks, 2.26 for ten. Of one score it is infinite.
@@ -81,4 +81,4 @@ def over_seeds(scores: Sequence[Score]) -> Score:
   """
   if not len(scores):
     raise ValueError("expected a score of one seed at least, got none")
-  return scores[0] if len(scores) == 1 else summarise(np.array([score.mean for score in scores]))
+  return scores[0] if len(scores) == 1 else summarize(np.array([score.mean for score in scores]))

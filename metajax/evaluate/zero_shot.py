@@ -8,7 +8,7 @@ import numpy as np
 from metajax import checks
 from metajax.evaluate.embed import features
 from metajax.evaluate.retrieval import AT_ONCE, as_embeddings, check_finite, rank, unit
-from metajax.evaluate.statistics import Score, summarise
+from metajax.evaluate.statistics import Score, summarize
 from metajax.types import Examples, Params, State
 
 
@@ -102,7 +102,7 @@ def zero_shot(classes: np.ndarray, examples: Examples) -> ZeroShot:
   sums = np.bincount(labels, right(1), len(classes))
   with np.errstate(invalid="ignore"):
     per_class = sums / np.bincount(labels, minlength=len(classes))
-  return ZeroShot(summarise(right(1)), summarise(right(min(5, len(classes)))), per_class, cosines)
+  return ZeroShot(summarize(right(1)), summarize(right(min(5, len(classes)))), per_class, cosines)
 
 
 def _batches(tokens: np.ndarray, of_class: np.ndarray) -> Iterable[Examples]:

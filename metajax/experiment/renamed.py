@@ -7,6 +7,9 @@ RENAMED = {
   "pictures' captions": "images' captions",
   "bits_per_letter": "bits_per_character",
   "letters": "characters",
+  "neighbour": "neighbor",
+  "centred": "centered",
+  "colours": "colors",
   "clean pictures": "clean images",
 }
 FIELDS = ("learner", "split", "measure", "of")

@@ -18,7 +18,7 @@ PRETEXTS = {
   "pretext_unseen": "captions with new words",
   "pretext_swapped": "sounds swapped",
 }
-REPRESENTATIONS = {"linear_probe": "linear probe", "knn": "nearest neighbours", "all_trained": "all trained"}
+REPRESENTATIONS = {"linear_probe": "linear probe", "knn": "nearest neighbors", "all_trained": "all trained"}
 TRANSFER = {
   "zero_shot": "zero-shot",
   "zero_shot_top_5": "zero-shot, top 5",

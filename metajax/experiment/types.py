@@ -55,7 +55,7 @@ class Training(NamedTuple):
   devices: Annotated[int | None, *Count.__metadata__] = None
   """Devices to share a step's tasks or examples; by default as many as divide them."""
   seed: Seed = 0
-  """Of the initialisation and of what is drawn in training."""
+  """Of the initialization and of what is drawn in training."""
   seeds: Annotated[int, Bounds(1, 1000)] = 1
   """Train as many networks, from --seed on; the figures are their mean, with an interval over them."""
   seeds_at_once: Annotated[int | None, *Count.__metadata__] = None

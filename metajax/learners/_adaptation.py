@@ -1,4 +1,4 @@
-"""What learners with an inner loop share: the pass over the queries after it, and what it normalises them with."""
+"""What learners with an inner loop share: the pass over the queries after it, and what it normalizes them with."""
 
 import functools
 from collections.abc import Callable
@@ -35,12 +35,12 @@ QueryPass = Callable[[Params, State, Inputs, Inputs, Key | None], tuple[Any, Sta
 
 
 def query_pass(network: Network, policy: Policy) -> QueryPass:
-  """`(params, state, support, queries, key) -> (outputs of the queries, state)`: how queries are normalised.
+  """`(params, state, support, queries, key) -> (outputs of the queries, state)`: how queries are normalized.
 
   - "transductive": by the statistics of the queries themselves, so that the answer to one depends on the others.
   - "support": by the statistics of the support set, which a pass over it with the same params gives.
 
-  For a network without state (no normalisation, layer norm, group norm) both are the same. With state, "support" takes
+  For a network without state (no normalization, layer norm, group norm) both are the same. With state, "support" takes
   it for running averages in 32 bits, as batch norm's are, and draws no dropout in the queries.
   """
   checks.choice("policy", policy, Policy)
@@ -84,7 +84,7 @@ def statistics_of_pass(network: Network, params: Params, state: State, inputs: I
 def inner_problem(
   network: Network, loss: LossOfOutputs, state: State, support: Examples, key: Key | None
 ) -> tuple[LossFn, Data]:
-  """What an Adapt is given: `loss(outputs, labels)` of the support, which is normalised by its own batch statistics,
+  """What an Adapt is given: `loss(outputs, labels)` of the support, which is normalized by its own batch statistics,
   and its data: the support or, with a key, `(support, key)`, so that each step draws other noise."""
 
   def support_loss(params, data):
@@ -179,7 +179,7 @@ def of_whole_network(
 
 
 def embedding(network: Network, policy: Policy) -> EmbedFn:
-  """`(params, state, inputs) -> features`, normalised by the inputs' own statistics under "transductive", and by the
+  """`(params, state, inputs) -> features`, normalized by the inputs' own statistics under "transductive", and by the
   running ones under "support"."""
 
   def embed(params, state, inputs):

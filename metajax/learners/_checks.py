@@ -65,7 +65,7 @@ def check_episodes(episodes: Episode):
 
 
 def check_examples(batch: Examples):
-  """Looks at a batch of labelled examples before anything is compiled.
+  """Looks at a batch of labeled examples before anything is compiled.
 
   Raises:
     ValueError: if they are not Examples, or labels are not one-hot `[n, classes]`.
@@ -90,8 +90,8 @@ def check_padded_rows(state: State, examples: Examples, where: str = ""):
     ValueError: if some rows of labels `[..., n, ways]` are zero and others of the same set are not.
   """
   if jax.tree.leaves(state) and not isinstance(examples.labels, jax.core.Tracer):
-    labelled = np.asarray(examples.labels).any(-1)
-    if (labelled.any(-1) & ~labelled.all(-1)).any():
+    labeled = np.asarray(examples.labels).any(-1)
+    if (labeled.any(-1) & ~labeled.all(-1)).any():
       raise ValueError(f"expected no padded rows with a network that keeps batch statistics, got some{where}")
 
 
@@ -115,7 +115,7 @@ def check_rows(features: Array | jax.ShapeDtypeStruct):
 
 
 def check_positives(batch: Examples):
-  """Refuses a labelled batch whose rows have nothing to be near to, or nothing to be far from.
+  """Refuses a labeled batch whose rows have nothing to be near to, or nothing to be far from.
 
   Raises:
     ValueError: with how many rows there are of each class.

@@ -24,7 +24,7 @@ def by_comparison(
     network: `f`, inputs `[n, ...]` to embeddings `[n, d]`, or to whatever the head compares.
     head: `(f(support), one-hot labels [s, ways], f(query)) -> logits [n, ways]`.
     loss: `(logits, labels) -> scalar`, in which an all-zero row of labels weighs nothing.
-    at_once: how many tasks run as one vectorised group.
+    at_once: how many tasks run as one vectorized group.
 
   Raises:
     TypeError: if it is no Network.

@@ -44,7 +44,7 @@ def episodic_loss(
   Args:
     answer: the outputs of one task's queries.
     loss: `(outputs, labels) -> scalar`.
-    at_once: how many tasks run as one vectorised group.
+    at_once: how many tasks run as one vectorized group.
     classifies: whether labels are one-hot; as the loss is cross-entropy, by default. A task whose query labels are all
       zero then is padding and weighs nothing, and the metrics gain the accuracy.
   """
@@ -106,5 +106,5 @@ def init_embedding(network: Network, key: Key, episodes: Episode) -> tuple[Param
 
 
 def first_support(episodes: Episode) -> Inputs:
-  """The support inputs of a batch's first task, to initialise a network with."""
+  """The support inputs of a batch's first task, to initialize a network with."""
   return jax.tree.map(lambda x: x[0], episodes.support.inputs)

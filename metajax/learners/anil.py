@@ -20,9 +20,9 @@ def anil(
   start: InitHead = lambda params, labels: params,
   at_once: int | None = None,
 ) -> Learner:
-  """Learns features, and the initialisation of a head that alone is adapted to a new task:
+  """Learns features, and the initialization of a head that alone is adapted to a new task:
 
-      minimise over (theta, w)  mean_tasks cross_entropy(head(adapt(w, f_theta(support)), f_theta(query)), labels)
+      minimize over (theta, w)  mean_tasks cross_entropy(head(adapt(w, f_theta(support)), f_theta(query)), labels)
 
   Each image is embedded once, whatever the number of steps, so a step costs as little as the head. Where the head is
   the whole network and the encoder `flatten()` it is MAML.
@@ -31,10 +31,10 @@ def anil(
     encoder: inputs `[n, ...]` to features.
     head: features to logits `[n, ways]`.
     adapt: the head's inner loop.
-    policy: what batch norm normalises the queries with, as in `maml`.
+    policy: what batch norm normalizes the queries with, as in `maml`.
     start: `(head's params, support labels) -> head's params` from which a task is adapted. With `zero_init_head`
       and a linear head of one output, any number of ways is tested.
-    at_once: how many tasks run as one vectorised group.
+    at_once: how many tasks run as one vectorized group.
 
   Raises:
     TypeError: if a network is no Network, or `adapt` no function.

@@ -29,7 +29,7 @@ def cavia(
 ) -> Learner:
   """Learns a network to which a new task is told by a context vector, which alone is adapted, from zeros:
 
-      minimise over theta  mean_tasks L_query(theta, c),   c = adapt(L_support(theta, .), 0)
+      minimize over theta  mean_tasks L_query(theta, c),   c = adapt(L_support(theta, .), 0)
 
   by the gradient through `adapt`. What is learned of a task is a few numbers, however large the network, so the inner
   loop hardly overfits, and its rate matters little: theta sets how much a number does. With a context of 0 numbers it

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from metajax import checks
+from metajax.augment import augment_batch
 from metajax.compose.combinators import check_networks
 from metajax.learners._checks import check_augmentation, check_views
 from metajax.losses import info_nce, logit_scale, siglip
@@ -13,7 +14,6 @@ from metajax.losses.contrastive import START_LOG_SCALE
 from metajax.predictors.logits import centroid_cosines
 from metajax.similarity import unit_rows
 from metajax.types import Array, Augmentation, Inputs, Learner, Network, Pair
-from metajax.views import augment_batch
 
 Loss = Literal["info_nce", "siglip"]
 START = {  # of what is learned beside the towers
@@ -22,10 +22,12 @@ START = {  # of what is learned beside the towers
 }
 
 
-def clip(image: Network, text: Network, loss: Loss = "info_nce", *, view: Augmentation | None = None) -> Learner:
+def clip(
+  image: Network, text: Network, loss: Loss = "info_nce", *, augmentation: Augmentation | None = None
+) -> Learner:
   """Learns that an image and its own text are alike, and those of any two rows are not:
 
-      minimise  info_nce(image(x), text(t), scale)
+      minimize  info_nce(image(x), text(t), scale)
 
   over a `Pair` of images `[n, h, w, c]` in [0, 1] and tokens, integers `[n, length]`; all rows of the batch are each
   other's negatives, wherever they are on the mesh. The scale of the cosines is learned, from 1/0.07 on, and at most 100
@@ -44,17 +46,17 @@ def clip(image: Network, text: Network, loss: Loss = "info_nce", *, view: Augmen
     text: tokens to `[n, d]`.
     loss: "info_nce", softmax over the batch in both directions; or "siglip", a sigmoid of every pair, with a learned
       `bias`, from a scale of 10 and a bias of -10.
-    view: `(key, image) -> image` of the same size, such as `views.image.random_resized_crop()`, of each image
+    augmentation: `(key, image) -> image` of the same size, such as `augment.image.random_resized_crop()`, of each image
       while training.
 
   Raises:
-    TypeError: if a tower is no Network, or `view` no function.
+    TypeError: if a tower is no Network, or `augmentation` no function.
     ValueError: if `loss` is neither; at init, if the batch is no `Pair` of as many images, finite and in [0, 1], and
       integer tokens, at least two, or the towers' outputs differ in width.
   """
   check_networks(image=image, text=text)
   checks.choice("loss", loss, Loss)
-  check_augmentation("view", view)
+  check_augmentation("augmentation", augmentation)
 
   def init(key, batch):
     _check(batch)
@@ -63,7 +65,7 @@ def clip(image: Network, text: Network, loss: Loss = "info_nce", *, view: Augmen
 
   def contrast(params, state, batch, key):
     view_key, *keys = jax.random.split(key, 3)
-    seen = batch.first if view is None else augment_batch(view, view_key, batch.first)
+    seen = batch.first if augmentation is None else augment_batch(augmentation, view_key, batch.first)
     first, image_state = image.apply(params["image"], state["image"], seen, train=True, key=keys[0])
     second, text_state = text.apply(params["text"], state["text"], batch.second, train=True, key=keys[1])
     scale = logit_scale(params["log_scale"])

@@ -16,13 +16,13 @@ from metajax.types import Array, EmbedFn, Learner, Network, Predictor
 def gpt(network: Network, *, layer: int | None = None, predictor: Predictor = nearest_centroid) -> Learner:
   """Learns what token follows those before it:
 
-      minimise  mean over i of -log p(t_i | t_0 .. t_{i-1}),   p = softmax(features_{i-1} @ vectors.T)
+      minimize  mean over i of -log p(t_i | t_0 .. t_{i-1}),   p = softmax(features_{i-1} @ vectors.T)
 
   A batch is integer tokens `[n, length + 1]`: of each row the first is given, a start of text, and the others are to be
   found; from -1 on a row is padding, which weighs nothing, whatever its length; any other negative token is refused by
   the network, and makes the loss NaN while tracing. The logits of a large vocabulary are
   never held at once. `embed` is the mean over a row's tokens of their features at a layer, each of mean 0 and deviation
-  1, as every layer normalises them; it takes what the network does, at most `length` tokens. Metrics hold the "bits" of
+  1, as every layer normalizes them; it takes what the network does, at most `length` tokens. Metrics hold the "bits" of
   a token.
 
   Args:
@@ -83,10 +83,10 @@ def readable(tokens: Array) -> Array:
 
 
 def mean_features(features: Array, there: Array) -> Array:
-  """The mean over the tokens that are there of their normalised features: `[n, length, d], [n, length] -> [n, d]`."""
+  """The mean over the tokens that are there of their normalized features: `[n, length, d], [n, length] -> [n, d]`."""
   features = features.astype(jnp.float32)
-  centred = features - features.mean(-1, keepdims=True)
-  normal = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-6)
+  centered = features - features.mean(-1, keepdims=True)
+  normal = centered * jax.lax.rsqrt(jnp.square(centered).mean(-1, keepdims=True) + 1e-6)
   weights = there / jnp.maximum(there.sum(-1, keepdims=True), 1)
   return jnp.einsum("nl,nld->nd", weights, normal)
 

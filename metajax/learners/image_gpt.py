@@ -1,16 +1,16 @@
-"""Image GPT (Chen et al. 2020, Generative Pretraining from Pixels): which colour the next pixel has."""
+"""Image GPT (Chen et al. 2020, Generative Pretraining from Pixels): which color the next pixel has."""
 
 import jax
 import jax.numpy as jnp
 
 from metajax import checks
+from metajax.augment.palette import to_palette
 from metajax.compose.combinators import check_networks
 from metajax.learners._checks import check_predictor, check_views, inputs_of
 from metajax.learners.gpt import check_layer, mean_features
 from metajax.losses import linear_cross_entropy, linear_log_prob
 from metajax.predictors import nearest_centroid
 from metajax.types import AnyArray, Array, Decoded, EmbedFn, Examples, Key, Learner, Network, Params, Predictor, State
-from metajax.views.palette import quantized
 
 
 def image_gpt(
@@ -21,9 +21,9 @@ def image_gpt(
   layer: int | None = None,
   predictor: Predictor = nearest_centroid,
 ) -> Learner:
-  """Learns the pixels of small images one after another, in reading order, as numbers of a palette's colours:
+  """Learns the pixels of small images one after another, in reading order, as numbers of a palette's colors:
 
-      minimise  mean over i of -log p(x_i | start, x_0 .. x_{i-1}),   x = views.palette.quantized(image)
+      minimize  mean over i of -log p(x_i | start, x_0 .. x_{i-1}),   x = augment.palette.to_palette(image)
 
   A batch is images `[n, h, w, c]` in [0, 1], or `Examples` of them, whose labels are not looked at, but for an
   all-zero row, which is padding. `embed` is that of `pixel_encoder`. The palette is in the state, so that a checkpoint
@@ -32,12 +32,12 @@ def image_gpt(
       params, state = trained.params["encoder"], trained.state["encoder"]
       start = jnp.full((n, 1), len(palette))
       tokens = sample(network, params, state["network"], key, start, size**2, tokens=len(palette))
-      images = views.palette.coloured(tokens[:, 1:], palette)
+      images = augment.palette.from_palette(tokens[:, 1:], palette)
 
   Args:
-    network: tokens `[n, size^2]` to `Decoded`, of as many tokens as there are colours and a start, the last one:
-      `networks.decoder(colours + 1, ..., length=size**2)`.
-    palette: `[colours, c]` in [0, 1], such as `data.fit_palette` finds.
+    network: tokens `[n, size^2]` to `Decoded`, of as many tokens as there are colors and a start, the last one:
+      `networks.decoder(colors + 1, ..., length=size**2)`.
+    palette: `[colors, c]` in [0, 1], such as `data.fit_palette` finds.
     size: pixels along a side.
     layer: of `embed`, as for `gpt`; by default the middle one.
     predictor: of an embedding, for few-shot tasks.
@@ -61,7 +61,7 @@ def image_gpt(
     tokens, decoded, state = read_images(network, params, state, inputs_of(batch), size, train=True, key=key)
     there = batch.labels.any(-1, keepdims=True) if isinstance(batch, Examples) else jnp.ones((len(tokens), 1))
     weights = jnp.broadcast_to(there, tokens.shape)
-    value = linear_cross_entropy(decoded.features, _colours(decoded), tokens, weights=weights)
+    value = linear_cross_entropy(decoded.features, _colors(decoded), tokens, weights=weights)
     return value, ({"encoder": state}, {"bits": value / jnp.log(2)})
 
   def embed(params, state, inputs):
@@ -75,7 +75,7 @@ def pixel_encoder(network: Network, palette: AnyArray, size: int = 16, *, layer:
 
   Each pixel's features have mean 0 and deviation 1 before that, as the next layer sees them. The middle layers serve
   best, and which is to be chosen on validation data. Arguments and errors are those of `image_gpt`; params are the
-  network's, and the state is `{"network": the network's, "palette": [colours, c]}`.
+  network's, and the state is `{"network": the network's, "palette": [colors, c]}`.
   """
   check_networks(network=network)
   checks.count("size", size)
@@ -86,13 +86,13 @@ def pixel_encoder(network: Network, palette: AnyArray, size: int = 16, *, layer:
   def init(key, images):
     if palette.ndim != 2 or palette.shape[1] != images.shape[-1]:
       given = f"{list(palette.shape)} and images {list(images.shape)}"
-      raise ValueError(f"expected a palette [colours, channels] of the images' channels, got {given}")
+      raise ValueError(f"expected a palette [colors, channels] of the images' channels, got {given}")
     tokens = jnp.zeros((len(images), size * size), jnp.int32)
     params, state = network.init(key, tokens)
     decoded = jax.eval_shape(lambda: network.apply(params, state, tokens, train=False)[0])
     if len(decoded.vectors) != len(palette) + 1:
-      given = f"{len(decoded.vectors)} for {len(palette)} colours"
-      raise ValueError(f"expected a network of a token a colour and one for the start, got {given}")
+      given = f"{len(decoded.vectors)} for {len(palette)} colors"
+      raise ValueError(f"expected a network of a token a color and one for the start, got {given}")
     check_layer(layer, decoded.layers)
     return params, {"network": state, "palette": jnp.array(palette)}  # a copy: a training may be given the buffer
 
@@ -113,7 +113,7 @@ def pixel_log_prob(network: Network, size: int = 16) -> EmbedFn:
 
   def log_probability(params, state, images):
     tokens, decoded, _ = read_images(network, params["encoder"], state["encoder"], images, size, train=False)
-    return linear_log_prob(decoded.features, _colours(decoded), tokens)
+    return linear_log_prob(decoded.features, _colors(decoded), tokens)
 
   return log_probability
 
@@ -121,11 +121,11 @@ def pixel_log_prob(network: Network, size: int = 16) -> EmbedFn:
 def read_images(
   network: Network, params: Params, state: State, images: AnyArray, size: int, *, train: bool, key: Key | None = None
 ):
-  """Pixels as colours' numbers `[n, size^2]`, what a decoder makes of those before each, and its new state.
+  """Pixels as colors' numbers `[n, size^2]`, what a decoder makes of those before each, and its new state.
 
   Params and state are those of a `pixel_encoder`.
   """
-  tokens = quantized(images, state["palette"], size)
+  tokens = to_palette(images, state["palette"], size)
   inputs = after_start(tokens, len(state["palette"]))
   decoded, own = network.apply(params, state["network"], inputs, train=train, key=key)
   return tokens, decoded, state | {"network": own}
@@ -136,6 +136,6 @@ def after_start(tokens: Array, start: int) -> Array:
   return jnp.concatenate([jnp.full_like(tokens[:, :1], start), tokens[:, :-1]], 1)
 
 
-def _colours(decoded: Decoded) -> Array:
+def _colors(decoded: Decoded) -> Array:
   """The vectors without that of the start, which no pixel is."""
   return decoded.vectors[:-1]

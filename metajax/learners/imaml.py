@@ -24,9 +24,9 @@ def imaml(
   start: InitHead = lambda params, labels: params,
   at_once: int | None = None,
 ) -> Learner:
-  """Learns an initialisation to which the solution of a new task is pulled:
+  """Learns an initialization to which the solution of a new task is pulled:
 
-      minimise over theta  mean_tasks L_query(phi(theta))
+      minimize over theta  mean_tasks L_query(phi(theta))
       phi(theta) = argmin_p  L_support(p) + strength / 2 |p - theta|^2
 
   by the gradient of the solution, `strength (H + strength)^-1 grad L_query(phi)` with the Hessian `H` of `L_support` at

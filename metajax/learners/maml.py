@@ -17,9 +17,9 @@ def maml(
   start: InitHead = lambda params, labels: params,
   at_once: int | None = None,
 ) -> Learner:
-  """Learns an initialisation from which `adapt` learns a new task:
+  """Learns an initialization from which `adapt` learns a new task:
 
-      minimise over params  mean_tasks loss(network(adapt(params, support), query inputs), query labels)
+      minimize over params  mean_tasks loss(network(adapt(params, support), query inputs), query labels)
 
   by the gradient through `adapt`. With `gradient_steps(..., gradient="first_order")` it is FOMAML. More steps at test
   time: the same factory with another `adapt`, the same params.
@@ -31,12 +31,12 @@ def maml(
     inner_loss: of the support; the same by default.
     encoder: where `network` is `with_head(encoder, head)`: `embed` then gives the encoder's features rather than the
       network's outputs.
-    policy: what batch norm normalises the queries with: "transductive", as in the paper, with the statistics of the
+    policy: what batch norm normalizes the queries with: "transductive", as in the paper, with the statistics of the
       queries, or "support", with those of the support set, so that the answer to a query depends on no other. The
       support set always has its own. It may be another at test time.
     start: `(params, support labels) -> params` from which a task is adapted. With `zero_init_head` and a linear
       head of one output, any number of ways is tested.
-    at_once: how many tasks run as one vectorised group.
+    at_once: how many tasks run as one vectorized group.
 
   Raises:
     TypeError: if a network is no Network, or `adapt`, a loss or `start` no function.

@@ -21,10 +21,10 @@ from metajax.types import Array, BatchLoss, InitHead, Learner, LossOfOutputs, Ne
 LEAST = 0.03  # of 1 / steps: what the loss after a step that is not the last comes to weigh
 
 
-def normalisations(params: Params) -> Any:
-  """Which parameters are a normalisation's, a tree of bools: those of a part that has a "scale"."""
+def normalizations(params: Params) -> Any:
+  """Which parameters are a normalization's, a tree of bools: those of a part that has a "scale"."""
   if isinstance(params, dict) and "scale" not in params:
-    return {name: normalisations(part) for name, part in params.items()}
+    return {name: normalizations(part) for name, part in params.items()}
   return jax.tree.map(lambda x: isinstance(params, dict), params)
 
 
@@ -35,7 +35,7 @@ def maml_plus_plus(
   learning_rate: float = 0.1,
   multi_step_until: int = 5000,
   first_order_until: int = 0,
-  per_step: Callable[[Params], Any] = normalisations,
+  per_step: Callable[[Params], Any] = normalizations,
   gradient: Gradient = "mixed",
   loss: LossOfOutputs = cross_entropy,
   inner_loss: LossOfOutputs | None = None,
@@ -46,11 +46,11 @@ def maml_plus_plus(
 ) -> Learner:
   """MAML with what makes it stable, and quick to learn:
 
-      minimise over (theta, alpha, beta)  mean_tasks sum_i w_i L_query(theta_i, beta_i)
+      minimize over (theta, alpha, beta)  mean_tasks sum_i w_i L_query(theta_i, beta_i)
       theta_i = theta_(i-1) - alpha_i * grad L_support(theta_(i-1), beta_i),   i = 1 ... steps
 
   - A rate `alpha` for each array of parameters and each step, learned.
-  - Normalisation of its own for each step: scales and shifts `beta_i` that are learned and not adapted, and running
+  - Normalization of its own for each step: scales and shifts `beta_i` that are learned and not adapted, and running
     statistics in the state.
   - The loss after every step counts, at first alike, in the end the last one alone: over the first `multi_step_until`
     training steps `w_i` falls from `1 / steps` along a line (not below `0.03 / steps`) and the last grows to the rest.
@@ -59,7 +59,7 @@ def maml_plus_plus(
   The paper's cosine schedule is the outer optimizer's. Params are `{"network": theta and beta, "rates": alpha}`, where
   leaves of `beta` and `alpha` have a leading axis `[steps]`; the state counts the training steps. Another number of
   steps at test time: the same factory with other `steps`, the same params; steps beyond those that were learned take
-  the last one's rates and normalisation. Where several seeds are trained side by side (`fit(seed=(0, 1))`) every step
+  the last one's rates and normalization. Where several seeds are trained side by side (`fit(seed=(0, 1))`) every step
   computes all phases, as each seed has a count of its own.
 
   Args:
@@ -71,7 +71,7 @@ def maml_plus_plus(
     first_order_until: training steps of first order; 50 of 150 such epochs in the paper.
     per_step: `params -> tree of bools`: which are each step's own, and not adapted.
     gradient: of what comes after, as for `gradient_steps`.
-    loss, inner_loss, encoder, policy, start, at_once: as for `maml`. `embed` has the normalisation of the last step.
+    loss, inner_loss, encoder, policy, start, at_once: as for `maml`. `embed` has the normalization of the last step.
 
   Raises:
     ValueError: if `learning_rate` is not above 0 or a number of training steps below 0, or an argument is as `maml` or
@@ -126,7 +126,7 @@ def _init(method, init_network, learning_rate, key, episodes):
 
 
 def _tuned(method, params, state, support, key, gradient):
-  """The parameters after each step, `[steps, ...]`, each with its own normalisation; and the state to go with it."""
+  """The parameters after each step, `[steps, ...]`, each with its own normalization; and the state to go with it."""
   network, steps = method.network, method.steps
   fast, own = _apart(method.start(params["network"], support.labels), method.per_step)
   which = np.minimum(np.arange(steps), jax.tree.leaves(params["rates"])[0].shape[0] - 1)
@@ -189,7 +189,7 @@ def _loss_in_phases(method, loss, multi_step_until, first_order_until, gradient,
 
 
 def _embed(method, embed_network, params, state, inputs):
-  """With the last step's normalisation, whose statistics are kept up in all phases."""
+  """With the last step's normalization, whose statistics are kept up in all phases."""
   fast, own = _apart(params["network"], method.per_step)
   own, state = jax.tree.map(lambda x: x[-1], (own, state["network"]))
   return embed_network(_whole(fast, own), state, inputs)

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from metajax import checks
+from metajax.augment import augment_batch
+from metajax.augment.patches import patchify
 from metajax.compose.combinators import blank_features, check_networks
 from metajax.learners._checks import check_augmentation, check_predictor, check_views, inputs_of
-from metajax.losses import masked_reconstruction, normalised_patches
+from metajax.losses import masked_reconstruction, normalized_patches
 from metajax.predictors import nearest_centroid
 from metajax.types import Array, Augmentation, Examples, Inputs, Key, Learner, Network, Params, Predictor, State
-from metajax.views import augment_batch
-from metajax.views.patches import patchify
 
 # (params, state, key, images) -> (patches [n, patches, pixels], hidden [n, patches])
 Reconstruct = Callable[[Params, State, Key, Inputs], tuple[Array, Array]]
@@ -23,14 +23,14 @@ def masked_autoencoder(
   decoder: Network,
   patch: int = 16,
   *,
-  masked: float = 0.75,
-  normalise: bool = True,
-  view: Augmentation | None = None,
+  mask_ratio: float = 0.75,
+  normalize: bool = True,
+  augmentation: Augmentation | None = None,
   predictor: Predictor = nearest_centroid,
 ) -> Learner:
   """Learns to reconstruct the patches of an image that are hidden from it:
 
-      minimise  mean over hidden patches of |decoder(encoder(patches that are seen)) - patch|^2
+      minimize  mean over hidden patches of |decoder(encoder(patches that are seen)) - patch|^2
 
   Of each image other patches are drawn, uniformly. The encoder never sees those that are hidden, nor a token in their
   place, so that it costs a quarter. `embed` is the mean over the encoder's outputs for all patches. A batch is images
@@ -43,31 +43,32 @@ def masked_autoencoder(
     decoder: these, and the order of all patches `[n, patches]`, first those that are seen, to `[n, patches, pixels]`:
       `networks.patch_decoder(patch * patch * channels)`.
     patch: side of a patch in pixels; it divides the image's.
-    masked: the share of patches that are hidden, between 0 and 1; at least one is seen, and one hidden.
-    normalise: patches to mean 0 and variance 1 before they are compared, as the paper's better ones.
-    view: `(key, image) -> image` of the same size, such as `views.image.random_resized_crop()`, while training.
+    mask_ratio: the share of patches that are hidden, between 0 and 1; at least one is seen, and one hidden.
+    normalize: patches to mean 0 and variance 1 before they are compared, as the paper's better ones.
+    augmentation: `(key, image) -> image` of the same size, such as `augment.image.random_resized_crop()`, while
+      training.
     predictor: of an embedding, for few-shot tasks.
 
   Raises:
-    TypeError: if a network is no Network, or `view` or `predictor` no function.
-    ValueError: if `patch` or `masked` is out of range; at init, if the batch is not finite or not in [0, 1], images
+    TypeError: if a network is no Network, or `augmentation` or `predictor` no function.
+    ValueError: if `patch` or `mask_ratio` is out of range; at init, if the batch is not finite or not in [0, 1], images
       are not square or do not divide into several patches, or the decoder's outputs are not a patch's pixels.
   """
   check_networks(encoder=encoder, decoder=decoder)
   check_predictor(predictor)
-  check_augmentation("view", view)
-  _check_share(masked)
+  check_augmentation("augmentation", augmentation)
+  _check_ratio(mask_ratio)
   checks.count("patch", patch)
 
   def init(key, batch):
-    return _init(encoder, decoder, patch, masked, normalise, key, inputs_of(batch))
+    return _init(encoder, decoder, patch, mask_ratio, normalize, key, inputs_of(batch))
 
   def loss(params, state, batch, key):
     view_key, mask_key, *keys = jax.random.split(key, 4)
-    images = inputs_of(batch) if view is None else augment_batch(view, view_key, inputs_of(batch))
-    order, kept = hidden(mask_key, images, patch, masked)
+    images = inputs_of(batch) if augmentation is None else augment_batch(augmentation, view_key, inputs_of(batch))
+    order, kept = hidden(mask_key, images, patch, mask_ratio)
     found, state = _through(encoder, decoder, params, state, images, order, kept, train=True, keys=keys)
-    targets = normalised_patches(patchify(images, patch)) if normalise else patchify(images, patch)
+    targets = normalized_patches(patchify(images, patch)) if normalize else patchify(images, patch)
     unseen = jnp.argsort(order) >= kept
     if isinstance(batch, Examples):
       unseen &= batch.labels.any(-1, keepdims=True)
@@ -79,23 +80,23 @@ def masked_autoencoder(
   return Learner(init, loss, embed, predictor(embed))
 
 
-def reconstruct(encoder: Network, decoder: Network, patch: int = 16, *, masked: float = 0.75) -> Reconstruct:
+def reconstruct(encoder: Network, decoder: Network, patch: int = 16, *, mask_ratio: float = 0.75) -> Reconstruct:
   """`(params, state, key, images [n, h, w, c]) -> (patches [n, patches, pixels], hidden [n, patches])`.
 
   What a trained `masked_autoencoder` makes of images, in the units that it was trained in, of all patches, and which
-  of them it did not see. To be shown, patches that were normalised get a mean and a contrast again, such as their own,
-  and `views.patches.unpatchify(patches, patch)` puts them together:
+  of them it did not see. To be shown, patches that were normalized get a mean and a contrast again, such as their own,
+  and `augment.patches.unpatchify(patches, patch)` puts them together:
 
-      mean, deviation = losses.patch_statistics(views.patches.patchify(images, patch))
+      mean, deviation = losses.patch_statistics(augment.patches.patchify(images, patch))
       shown = unpatchify(deviation * patches + mean, patch)
 
   Raises:
-    ValueError: if `masked` is out of range; when applied, if the decoder's patches are not of this size.
+    ValueError: if `mask_ratio` is out of range; when applied, if the decoder's patches are not of this size.
   """
-  _check_share(masked)
+  _check_ratio(mask_ratio)
 
   def reconstructed(params: Params, state: State, key: Key, images: Inputs) -> tuple[Array, Array]:
-    order, kept = hidden(key, images, patch, masked)
+    order, kept = hidden(key, images, patch, mask_ratio)
     found, _ = _through(encoder, decoder, params, state, images, order, kept, train=False, keys=(None, None))
     if found.shape[-1] != patch * patch * images.shape[-1]:
       raise ValueError(f"expected patches of {patch} pixels a side, got some of {found.shape[-1]} values")
@@ -104,10 +105,10 @@ def reconstruct(encoder: Network, decoder: Network, patch: int = 16, *, masked: 
   return reconstructed
 
 
-def hidden(key: Key, images: Array, patch: int, masked: float) -> tuple[Array, int]:
+def hidden(key: Key, images: Array, patch: int, mask_ratio: float) -> tuple[Array, int]:
   """The order in which patches of each image come, `[n, patches]`, uniformly random, and how many are seen."""
   patches = images.shape[1] // patch * (images.shape[2] // patch)
-  kept = min(max(1, round(patches * (1 - masked))), patches - 1)
+  kept = min(max(1, round(patches * (1 - mask_ratio))), patches - 1)
   order = augment_batch(lambda key, _: jax.random.permutation(key, patches), key, images[:, :1, :1, 0])
   return order, kept
 
@@ -120,12 +121,12 @@ def _through(encoder, decoder, params, state, images, order, kept, *, train, key
   return found, {"encoder": encoder_state, "decoder": decoder_state}
 
 
-def _init(encoder, decoder, patch, masked, normalise, key, images):
+def _init(encoder, decoder, patch, mask_ratio, normalize, key, images):
   check_views(images, least=1)
   targets = jax.eval_shape(lambda: patchify(images, patch)).shape
-  _check_images(images, targets, patch, normalise)
+  _check_images(images, targets, patch, normalize)
   keys = jax.random.split(key)
-  order, kept = hidden(key, images, patch, masked)
+  order, kept = hidden(key, images, patch, mask_ratio)
   params, state = encoder.init(keys[0], images, order[:, :kept])
   _check_encoder(encoder, params, state, images, targets)
   seen = blank_features(encoder, params, state, images, order[:, :kept])
@@ -134,11 +135,11 @@ def _init(encoder, decoder, patch, masked, normalise, key, images):
   return {"encoder": params, "decoder": of_decoder}, {"encoder": state, "decoder": decoder_state}
 
 
-def _check_images(images, targets, patch, normalise):
+def _check_images(images, targets, patch, normalize):
   if images.shape[1] != images.shape[2] or targets[1] < 2:
     raise ValueError(f"expected square images of several patches of {patch} pixels, got {list(images.shape[1:3])}")
-  if normalise and targets[2] < 2:
-    raise ValueError("expected patches of several values, which can be normalised, got patches of 1")
+  if normalize and targets[2] < 2:
+    raise ValueError("expected patches of several values, which can be normalized, got patches of 1")
 
 
 def _check_encoder(encoder, params, state, images, targets):
@@ -153,7 +154,7 @@ def _check_decoder(decoder, params, state, seen, order, targets):
     raise ValueError(f"expected a decoder of {targets[-1]} outputs, a patch's pixels, got {list(outputs)}")
 
 
-def _check_share(masked):
-  checks.scalar("a share of hidden patches", masked)
-  if not 0 < masked < 1:
-    raise ValueError(f"expected a share of hidden patches between 0 and 1, got {masked}")
+def _check_ratio(mask_ratio):
+  checks.scalar("a share of hidden patches", mask_ratio)
+  if not 0 < mask_ratio < 1:
+    raise ValueError(f"expected a share of hidden patches between 0 and 1, got {mask_ratio}")

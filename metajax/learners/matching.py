@@ -35,7 +35,7 @@ def matching(network: Network, *, read_steps: int = 0, scale: float = 1.0, at_on
     network: inputs `[n, ...]` to embeddings `[n, d]`.
     read_steps: of the attention LSTM; 0 for no full context. The paper's is 10 or so.
     scale: of the cosines. The paper has 1, with which no class of 5 can be surer than 65%; 10 trains faster.
-    at_once: how many tasks run as one vectorised group.
+    at_once: how many tasks run as one vectorized group.
 
   Raises:
     TypeError: if it is no Network.

@@ -25,9 +25,9 @@ def meta_sgd(
   start: InitHead = lambda params, labels: params,
   at_once: int | None = None,
 ) -> Learner:
-  """Learns an initialisation, and for each of its parameters a rate, from which gradient steps learn a new task:
+  """Learns an initialization, and for each of its parameters a rate, from which gradient steps learn a new task:
 
-      minimise over (theta, alpha)  mean_tasks loss(theta - alpha * grad L_support(theta))    (one step; * by element)
+      minimize over (theta, alpha)  mean_tasks loss(theta - alpha * grad L_support(theta))    (one step; * by element)
 
   Rates may become negative: they are directions as much as lengths. The params are `{"network": theta, "rates":
   alpha}`, of one shape. Another number of steps at test time: the same factory with other `steps`, the same params.

@@ -36,7 +36,7 @@ def pretext(
 ) -> Learner:
   """Learns to find the labels that a task has invented:
 
-      minimise  cross_entropy(head(encoder(x)), label)   for (x, label) of task(key, batch)
+      minimize  cross_entropy(head(encoder(x)), label)   for (x, label) of task(key, batch)
 
   The encoder is one, with tied weights, over all parts of an input `[n, parts, ...]` (tiles, frames), whose features
   are put side by side for the head; `embed` is the encoder, of images, and of clips `[n, frames, ...]` by frames. A

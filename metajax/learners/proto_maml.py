@@ -25,8 +25,8 @@ def proto_maml(
     encoder: inputs `[n, ...]` to embeddings `[n, d]`.
     adapt: the inner loop, of params `{"encoder": ..., "head": {"weight": [d, ways], "bias": [ways]}}`. With
       `only("head", ...)` the encoder stays.
-    policy: what batch norm normalises the queries with, as in `maml`.
-    at_once: how many tasks run as one vectorised group.
+    policy: what batch norm normalizes the queries with, as in `maml`.
+    at_once: how many tasks run as one vectorized group.
 
   Raises:
     TypeError: if the encoder is no Network, or `adapt` no function.

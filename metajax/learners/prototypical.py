@@ -25,7 +25,7 @@ def prototypical(
     network: inputs `[n, ...]` to embeddings `[n, d]`.
     distance: squared "euclidean", which the paper found better, or "cosine".
     scale: of cosines, which alone lie between -1 and 1.
-    at_once: how many tasks run as one vectorised group.
+    at_once: how many tasks run as one vectorized group.
 
   Raises:
     TypeError: if it is no Network.

@@ -28,11 +28,11 @@ def r2d2(
 
   Args:
     network: inputs `[n, ...]` to embeddings `[n, d]`.
-    policy: what batch norm normalises the queries with: "transductive", with the statistics of the queries, or
+    policy: what batch norm normalizes the queries with: "transductive", with the statistics of the queries, or
       "support", with those of the support set. It may be another at test time.
     strength: of the ridge penalty, where it starts.
     scale: of the logits, where it starts.
-    at_once: how many tasks run as one vectorised group.
+    at_once: how many tasks run as one vectorized group.
 
   Raises:
     TypeError: if it is no Network.

@@ -24,7 +24,7 @@ def relation(network: Network, module: Network, *, at_once: int | None = None) -
     network: inputs `[n, ...]` to features `[n, ..., c]`, such as the maps of `conv4(..., pool="none")`.
     module: features of classes `[ways, ..., c]` and of queries `[n, ..., c]` to `[n, ways]`, a number for each pair
       before the sigmoid: `relation_module()`, or `on_pairs` of a network of both side by side.
-    at_once: how many tasks run as one vectorised group.
+    at_once: how many tasks run as one vectorized group.
 
   Raises:
     TypeError: if one of them is no Network.

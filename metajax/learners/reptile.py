@@ -26,7 +26,7 @@ def reptile(
   start: InitHead = lambda params, labels: params,
   at_once: int | None = None,
 ) -> Learner:
-  """Moves an initialisation towards what `adapt` makes of it on each task: the gradient of the loss is exactly
+  """Moves an initialization towards what `adapt` makes of it on each task: the gradient of the loss is exactly
 
       mean_tasks (params - adapt(params, task's examples))
 
@@ -41,9 +41,9 @@ def reptile(
       again and again, as in the paper; `adapt` then takes `per_step` data. None: each step sees all examples.
     loss: of the inner loop, `(outputs, labels) -> scalar`.
     encoder: where `network` is `with_head(encoder, head)`, for `embed`, as in `maml`.
-    policy: what batch norm normalises the queries of a test task with, as in `maml`.
+    policy: what batch norm normalizes the queries of a test task with, as in `maml`.
     start: `(params, labels) -> params` from which a task is adapted, as in `maml`.
-    at_once: how many tasks run as one vectorised group.
+    at_once: how many tasks run as one vectorized group.
 
   Raises:
     TypeError: as `maml`.

@@ -5,6 +5,7 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
+from metajax.augment import augment_batch
 from metajax.compose import linear
 from metajax.compose.combinators import check_networks
 from metajax.learners._checks import (
@@ -21,7 +22,6 @@ from metajax.losses.classification import right_if_known
 from metajax.losses.metric import relations
 from metajax.predictors import largest_by_way
 from metajax.types import Array, Augmentation, BatchLoss, Examples, InitFn, Inputs, Key, Learner, Network, Pair, Params
-from metajax.views import augment_batch
 
 Drawn = Literal["given", "batch"]
 COMPARE = linear(1)  # of absolute differences: alpha and b
@@ -45,7 +45,7 @@ def siamese(network: Network, *, drawn: Drawn = "given", one_example: Augmentati
   Args:
     network: inputs `[n, ...]` to embeddings `[n, d]`.
     drawn: "given", or "batch".
-    one_example: `(key, image) -> image`, such as `views.image.affine()`; None: the batch is pairs.
+    one_example: `(key, image) -> image`, such as `augment.image.affine()`; None: the batch is pairs.
 
   Raises:
     TypeError: if it is no Network, or `one_example` no function.
@@ -104,7 +104,7 @@ def _of_pairs(network: Network, one_example: Augmentation | None) -> tuple[InitF
 
 
 def _of_batch(network: Network) -> tuple[InitFn, BatchLoss]:
-  """`init` and `loss` of all pairs of a labelled batch."""
+  """`init` and `loss` of all pairs of a labeled batch."""
 
   def init(key, batch):
     encoder_key, head_key, _ = jax.random.split(key, 3)
@@ -127,10 +127,10 @@ def _of_batch(network: Network) -> tuple[InitFn, BatchLoss]:
   return init, loss
 
 
-def _init(network, encoder_key, head_key, inputs, labelled: Examples | None):
+def _init(network, encoder_key, head_key, inputs, labeled: Examples | None):
   params, state = network.init(encoder_key, inputs)
-  if labelled is not None:
-    check_padded_rows(state, labelled)
+  if labeled is not None:
+    check_padded_rows(state, labeled)
   shape = jax.eval_shape(lambda: network.apply(params, state, inputs, train=False)[0])
   check_rows(shape)
   weights, _ = COMPARE.init(head_key, jnp.zeros((1, shape.shape[-1])))
@@ -146,7 +146,7 @@ def _checked_pairs(batch) -> Examples:
   return batch
 
 
-def pairs_of_one(view: Augmentation, key: Key, images: Inputs) -> Examples:
+def pairs_of_one(augmentation: Augmentation, key: Key, images: Inputs) -> Examples:
   """As many pairs as images `[n, ...]`, every other one of two views of an image, the others of two images.
 
   Raises:
@@ -158,5 +158,5 @@ def pairs_of_one(view: Augmentation, key: Key, images: Inputs) -> Examples:
   same = jnp.arange(rows) % 2 == 0
   of_first, of_second = jax.random.split(key)
   other = jax.tree.map(lambda x: jnp.where(same.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.roll(x, -1, 0)), images)
-  pair = Pair(augment_batch(view, of_first, images), augment_batch(view, of_second, other))
+  pair = Pair(augment_batch(augmentation, of_first, images), augment_batch(augmentation, of_second, other))
   return Examples(pair, jax.nn.one_hot(same.astype(int), 2))

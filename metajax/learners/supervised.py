@@ -18,7 +18,7 @@ def supervised(
 ) -> Learner:
   """Learns to tell all training classes apart, and meets a new task with the encoder's features:
 
-      minimise  cross_entropy(head(encoder(inputs)), labels)  over batches of `Examples`
+      minimize  cross_entropy(head(encoder(inputs)), labels)  over batches of `Examples`
 
   At test the head is left behind, and `predictor` makes a classifier of the support: transfer learning. Batch norm has
   its running statistics, unless a predictor says otherwise, so that the answer to a query depends on no other.

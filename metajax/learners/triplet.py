@@ -31,14 +31,14 @@ def triplet(
   *,
   negatives: Negatives = "semi_hard",
   margin: float | str = 0.2,
-  normalise: bool = True,
+  normalize: bool = True,
   predictor: Predictor = nearest_centroid,
 ) -> Learner:
   """Learns an embedding in which an image is nearer to any of its class than to any other, by a margin:
 
       max(0, |f(a) - f(p)|^2 - |f(a) - f(n)|^2 + margin)
 
-  over given triplets, or over those that are found in a labelled batch: every row with its farthest positive and
+  over given triplets, or over those that are found in a labeled batch: every row with its farthest positive and
   nearest negative ("hard", arXiv:1703.07737), or every pair of one class with its nearest negative that is farther than
   the positive ("semi_hard"). A network with batch norm is trained on the statistics of the whole batch and predicts
   with its running statistics.
@@ -50,8 +50,8 @@ def triplet(
     network: inputs `[n, ...]` to embeddings `[n, d]`.
     negatives: "given", "hard" or "semi_hard".
     margin: above 0, or "soft" for `log(1 + exp(...))` without one.
-    normalise: embeddings of length 1, as in the paper.
-    predictor: `embed -> predict`: `nearest_centroid`, or `nearest_neighbour`.
+    normalize: embeddings of length 1, as in the paper.
+    predictor: `embed -> predict`: `nearest_centroid`, or `nearest_neighbor`.
 
   Raises:
     TypeError: if it is no Network, or `predictor` no function.
@@ -63,7 +63,7 @@ def triplet(
   if negatives not in ("given", "hard", "semi_hard"):
     raise ValueError(f"expected negatives to be 'given', 'hard' or 'semi_hard', got {negatives!r}")
   hinge(margin)
-  finish = unit_rows if normalise else _as_it_is
+  finish = unit_rows if normalize else _as_it_is
   if negatives == "given":
     init, loss = _init_by_triplets, _loss_of_triplets
   else:
@@ -114,7 +114,7 @@ def _as_it_is(embedded):
 
 
 def _nearest_is_right(distances, labels):
-  """The share of labelled rows whose nearest other row is of their class."""
+  """The share of labeled rows whose nearest other row is of their class."""
   same, other = relations(distances, labels)
   valid = same.any(-1) & other.any(-1)
   near, far = (jnp.where(which, distances, jnp.inf).min(-1) for which in (same, other))

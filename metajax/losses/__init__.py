@@ -20,7 +20,7 @@ from metajax.losses.metric import (
   binary_cross_entropy,
   triplet_margin,
 )
-from metajax.losses.reconstruction import masked_reconstruction, normalised_patches, patch_statistics
+from metajax.losses.reconstruction import masked_reconstruction, normalized_patches, patch_statistics
 
 __all__ = [
   "accuracy",
@@ -37,7 +37,7 @@ __all__ = [
   "logit_scale",
   "masked_reconstruction",
   "mse",
-  "normalised_patches",
+  "normalized_patches",
   "nt_xent",
   "patch_statistics",
   "row_weights",

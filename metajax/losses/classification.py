@@ -25,7 +25,7 @@ def cross_entropy(logits: Array, labels: Array) -> Scalar:
   Raises:
     ValueError: if the shapes differ, logits are not floating, or labels are below 0 or sum to more than 1.
   """
-  there = _labelled("logits", logits, labels)
+  there = _labeled("logits", logits, labels)
   log_prob = jax.nn.log_softmax(jnp.where(there, wide(logits), 0))
   return -_mean(jnp.sum(labels * log_prob, axis=-1), labels)
 
@@ -40,7 +40,7 @@ def mse(scores: Array, labels: Array) -> Scalar:
   Raises:
     ValueError: as `cross_entropy`.
   """
-  there = _labelled("scores", scores, labels)
+  there = _labeled("scores", scores, labels)
   each = jnp.square(jnp.where(there, wide(scores), 0) - labels)
   return _mean(each.mean(-1) * row_weights(labels), labels)
 
@@ -58,7 +58,7 @@ def accuracy(logits: Array, labels: Array) -> Scalar:
   Raises:
     ValueError: as `cross_entropy`.
   """
-  there = _labelled("logits", logits, labels)
+  there = _labeled("logits", logits, labels)
   right = jnp.argmax(logits, -1) == jnp.argmax(labels, -1)
   unknown = jnp.isnan(jnp.where(there, logits, 0)).any(-1)
   return _mean(right_if_known(right, unknown) * row_weights(labels), labels)
@@ -70,7 +70,7 @@ def right_if_known(right: Array, unknown: Array) -> Array:
 
 
 def row_weights(labels: Array) -> Array:
-  """1 for a labelled row, 0 for padding: `[n, ways] -> [n]`.
+  """1 for a labeled row, 0 for padding: `[n, ways] -> [n]`.
 
   Raises:
     ValueError: if labels are no rows of shares, as for `cross_entropy`.
@@ -106,7 +106,7 @@ def check_one_hot(labels: Array):
   checks.one_hot("labels", labels)
 
 
-def _labelled(name, numbers, labels):
+def _labeled(name, numbers, labels):
   """Which rows have a label, `[n, 1]`, of numbers that fit the labels."""
   checks.floating(name, numbers)
   check_fits(numbers, labels)

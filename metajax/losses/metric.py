@@ -40,7 +40,7 @@ def binary_cross_entropy(logits: Array, labels: Array) -> Scalar:
 
 
 def batch_cross_entropy(logits: Array, labels: Array) -> Scalar:
-  """The binary cross-entropy of all pairs of a labelled batch, half of it of pairs of one class, half of two, in nats:
+  """The binary cross-entropy of all pairs of a labeled batch, half of it of pairs of one class, half of two, in nats:
 
       1/2 mean_{i, j of one class} -log sigmoid(z_ij) + 1/2 mean_{i, j of two} -log(1 - sigmoid(z_ij)),   i != j
 
@@ -137,7 +137,7 @@ def batch_semi_hard(distances: Array, labels: Array, margin: float | str = 0.2) 
 
 
 def relations(pairwise: Array, labels: Array) -> tuple[Array, Array]:
-  """Which pairs of labelled rows are of one class (a row and itself is none), and which of two: bool `[n, n]` each.
+  """Which pairs of labeled rows are of one class (a row and itself is none), and which of two: bool `[n, n]` each.
 
   Raises:
     ValueError: if what is known of the pairs is not `[n, n]` for one-hot labels `[n, classes]`.

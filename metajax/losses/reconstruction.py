@@ -14,7 +14,7 @@ def masked_reconstruction(reconstructed: Array, patches: AnyArray, masked: Array
 
   Args:
     reconstructed: `[n, patches, pixels]`.
-    patches: as they were, `[n, patches, pixels]`; the paper's are `normalised_patches`.
+    patches: as they were, `[n, patches, pixels]`; the paper's are `normalized_patches`.
     masked: `[n, patches]`, not negative: of each patch in the mean, 0 for one that was seen, whatever it holds. Without
       any the loss is 0.
 
@@ -34,7 +34,7 @@ def masked_reconstruction(reconstructed: Array, patches: AnyArray, masked: Array
   return mean_of(masked, jnp.square(apart).mean(-1))
 
 
-def normalised_patches(patches: AnyArray, epsilon: float = 1e-6) -> Array:
+def normalized_patches(patches: AnyArray, epsilon: float = 1e-6) -> Array:
   """Each patch with mean 0 and variance 1 over its own pixels, `(p - mean) / sqrt(variance + epsilon)`.
 
   `[..., pixels] -> [..., pixels]`, in 32 bits at least; one that is even all over is 0. The variance is the unbiased
@@ -48,10 +48,10 @@ def normalised_patches(patches: AnyArray, epsilon: float = 1e-6) -> Array:
 
 
 def patch_statistics(patches: AnyArray, epsilon: float = 1e-6) -> tuple[Array, Array]:
-  """The mean and the deviation that `normalised_patches` takes off: `[..., pixels] -> [..., 1]` each.
+  """The mean and the deviation that `normalized_patches` takes off: `[..., pixels] -> [..., 1]` each.
 
   Raises:
-    ValueError: as `normalised_patches`.
+    ValueError: as `normalized_patches`.
   """
   checks.floating("patches", patches, ..., "pixels")
   checks.scalar("epsilon", epsilon)

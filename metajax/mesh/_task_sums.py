@@ -17,9 +17,9 @@ from metajax.types import Array, Batch, Params, Scalar
 
 
 def tasks_per_chunk(tasks: int, at_once: int | None = None) -> int:
-  """The largest divisor of `tasks` that is at most `at_once`: how many tasks run as one vectorised group.
+  """The largest divisor of `tasks` that is at most `at_once`: how many tasks run as one vectorized group.
 
-  The default is 1 on a CPU, where each task alone fills the cores and vectorising only costs memory, and 16 on an
+  The default is 1 on a CPU, where each task alone fills the cores and vectorizing only costs memory, and 16 on an
   accelerator.
 
   Raises:

@@ -19,7 +19,7 @@ def map_tasks(fn: Callable, at_once: int | None = None) -> Callable:
 
   Args:
     fn: `(shared, task) -> outputs`, any pytrees.
-    at_once: how many tasks run as one vectorised group, one group after the other; see `tasks_per_chunk`.
+    at_once: how many tasks run as one vectorized group, one group after the other; see `tasks_per_chunk`.
 
   Raises:
     ValueError: when called with a number of tasks that does not divide by the devices.
@@ -56,7 +56,7 @@ def mean_over_tasks(task: Callable, at_once: int | None = None) -> Callable:
   Args:
     task: `(params, rest, task) -> (scalar loss, (aux, scalar weight))`, which closes over no traced value. Weight 0 is
       a padded task, whatever its loss; one that is negative or NaN makes the mean NaN.
-    at_once: how many tasks run as one vectorised group; see `tasks_per_chunk`.
+    at_once: how many tasks run as one vectorized group; see `tasks_per_chunk`.
 
   Raises:
     ValueError: when called with a number of tasks that does not divide by the devices.

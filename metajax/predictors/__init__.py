@@ -1,10 +1,10 @@
-"""Ways to turn an embedding and a labelled support set into a classifier.
+"""Ways to turn an embedding and a labeled support set into a classifier.
 
 A predictor is a function of an `embed` that gives a Learner's `predict`; those with arguments of their own are made one
 by `functools.partial`. Any embedding serves: `predictor(learner.embed)`.
 """
 
-from metajax.predictors.closed_form import nearest_centroid, nearest_neighbour, normalised, ridge
+from metajax.predictors.closed_form import nearest_centroid, nearest_neighbor, normalized, ridge
 from metajax.predictors.fine_tuning import adapted_head, fine_tuned, perceptron_head
 from metajax.predictors.logits import (
   EMPTY_WAY,
@@ -33,8 +33,8 @@ __all__ = [
   "largest_by_way",
   "nearest_centroid",
   "nearest_logits",
-  "nearest_neighbour",
-  "normalised",
+  "nearest_neighbor",
+  "normalized",
   "perceptron_head",
   "ridge",
   "ridge_logits",

@@ -18,7 +18,7 @@ def nearest_centroid(embed: EmbedFn) -> PredictFn:
   return _compared(embed, centroid_logits)
 
 
-def nearest_neighbour(embed: EmbedFn) -> PredictFn:
+def nearest_neighbor(embed: EmbedFn) -> PredictFn:
   """A `predict` whose logits are minus the squared Euclidean distances to the nearest support embedding of each way.
 
   Args:
@@ -30,7 +30,7 @@ def nearest_neighbour(embed: EmbedFn) -> PredictFn:
   return _compared(embed, nearest_logits)
 
 
-def normalised(embed: EmbedFn) -> EmbedFn:
+def normalized(embed: EmbedFn) -> EmbedFn:
   """The embedding with rows of length 1.
 
   Raises:

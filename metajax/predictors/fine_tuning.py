@@ -20,7 +20,7 @@ def adapted_head(
     embed: `(params, state, inputs) -> [n, d]`.
     adapt: how it is trained, on the cross-entropy of the support, e.g. `gradient_steps(optax.sgd(0.1), 100)`.
     head: `ways -> Network` from features to logits: `linear` from zeros by default; `compose.cosine` is Baseline++
-      (arXiv:1904.04232). Its initialisation is that of one key, the same in every task.
+      (arXiv:1904.04232). Its initialization is that of one key, the same in every task.
 
   Raises:
     TypeError: if `embed`, `adapt` or `head` is no function.

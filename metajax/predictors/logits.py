@@ -1,4 +1,4 @@
-"""Logits of queries from embeddings and a labelled support set: arrays in, an array out, in 32 bits at least.
+"""Logits of queries from embeddings and a labeled support set: arrays in, an array out, in 32 bits at least.
 
 A support row without a label is padding: it weighs nothing, whatever it holds. An embedding that holds NaN makes the
 logits NaN that depend on it.
@@ -79,7 +79,7 @@ def centroid_cosines(support: Array, labels: Array, queries: Array) -> Array:
 
 
 def nearest_logits(support: Array, labels: Array, queries: Array) -> Array:
-  """`-min_{i of way k} |query - support_i|^2`, of the nearest neighbour in each way.
+  """`-min_{i of way k} |query - support_i|^2`, of the nearest neighbor in each way.
 
   Arguments and errors are those of `centroid_logits`.
   """
@@ -104,7 +104,7 @@ def attention_logits(support: Array, labels: Array, queries: Array, scale: float
 
 
 def attention(scores: Array, labels: Array) -> Array:
-  """The softmax of scores `[..., s]` over the labelled rows of `[s, ways]`; rows without a label get 0.
+  """The softmax of scores `[..., s]` over the labeled rows of `[s, ways]`; rows without a label get 0.
 
   Raises:
     ValueError: if scores are not floating, or labels are not one-hot `[s, ways]`.

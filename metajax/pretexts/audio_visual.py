@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from metajax.augment.audio import even_loudness
 from metajax.types import Array, Examples, Pair, PretextFn
-from metajax.views.audio import even_loudness
 
 Negatives = Literal["others", "moments"]
 CLIP = 5  # axes of a batch of clips
@@ -21,7 +21,7 @@ def audio_visual(
   negatives: Sequence[Negatives] = ("others", "moments"),
   listen: Callable[[Array], Array] = even_loudness,
 ) -> PretextFn:
-  """`pretext(key, batch)`: images, or moments of clips, and sounds, labelled with whether they belong together (1).
+  """`pretext(key, batch)`: images, or moments of clips, and sounds, labeled with whether they belong together (1).
 
   Half of the sounds are their own. The others are, each kind as likely:
 

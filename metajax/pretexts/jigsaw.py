@@ -14,14 +14,14 @@ ALL = 9  # tiles, up to which all permutations are candidates
 
 
 def jigsaw(
-  permutations: int = 64, grid: int = 3, *, gap: int = 2, jitter: int = 2, normalise: bool = True, seed: int = 0
+  permutations: int = 64, grid: int = 3, *, gap: int = 2, jitter: int = 2, normalize: bool = True, seed: int = 0
 ) -> PretextFn:
-  """`pretext(key, images)`: the tiles of an image in one of some orders, labelled with which.
+  """`pretext(key, images)`: the tiles of an image in one of some orders, labeled with which.
 
   Args:
     permutations: how many orders there are, far apart (`permutations_apart`).
     grid: tiles along a side.
-    gap, jitter, normalise: as for `tiles`.
+    gap, jitter, normalize: as for `tiles`.
     seed: of the orders.
 
   Returns:
@@ -36,7 +36,7 @@ def jigsaw(
   def pretext(key, images):
     def one(row, image):
       place, which = jax.random.split(jax.random.fold_in(key, row))
-      found = tiles(place, image, grid, gap=gap, jitter=jitter, normalise=normalise)
+      found = tiles(place, image, grid, gap=gap, jitter=jitter, normalize=normalize)
       label = jax.random.randint(which, (), 0, permutations)
       return found[orders[label]], jax.nn.one_hot(label, permutations)
 

@@ -1,4 +1,4 @@
-"""Which of its eight neighbours is a patch? (arXiv:1505.05192)"""
+"""Which of its eight neighbors is a patch? (arXiv:1505.05192)"""
 
 import jax
 import jax.numpy as jnp
@@ -6,26 +6,26 @@ import jax.numpy as jnp
 from metajax.pretexts.tiles import tiles
 from metajax.types import Examples, PretextFn
 
-NEIGHBOURS = (0, 1, 2, 3, 5, 6, 7, 8)  # of the middle of nine tiles, in reading order
+NEIGHBORS = (0, 1, 2, 3, 5, 6, 7, 8)  # of the middle of nine tiles, in reading order
 
 
-def relative_patch(*, gap: int = 2, jitter: int = 2, normalise: bool = True) -> PretextFn:
-  """`pretext(key, images)`: the middle tile of nine and one of its neighbours, labelled with which of the eight.
+def relative_patch(*, gap: int = 2, jitter: int = 2, normalize: bool = True) -> PretextFn:
+  """`pretext(key, images)`: the middle tile of nine and one of its neighbors, labeled with which of the eight.
 
   Args:
-    gap, jitter, normalise: as for `tiles`.
+    gap, jitter, normalize: as for `tiles`.
 
   Returns:
     `pretext`: `[n, h, w, c]` to `Examples` of `[n, 2, side, side, c]`, the middle first, and labels one-hot `[n, 8]`,
-    drawn uniformly; neighbours are numbered from the upper left one in reading order.
+    drawn uniformly; neighbors are numbered from the upper left one in reading order.
   """
 
   def pretext(key, images):
     def one(row, image):
       place, which = jax.random.split(jax.random.fold_in(key, row))
-      found = tiles(place, image, 3, gap=gap, jitter=jitter, normalise=normalise)
-      label = jax.random.randint(which, (), 0, len(NEIGHBOURS))
-      return jnp.stack([found[4], found[jnp.array(NEIGHBOURS)[label]]]), jax.nn.one_hot(label, len(NEIGHBOURS))
+      found = tiles(place, image, 3, gap=gap, jitter=jitter, normalize=normalize)
+      label = jax.random.randint(which, (), 0, len(NEIGHBORS))
+      return jnp.stack([found[4], found[jnp.array(NEIGHBORS)[label]]]), jax.nn.one_hot(label, len(NEIGHBORS))
 
     return Examples(*jax.vmap(one)(jnp.arange(len(images)), images))
 

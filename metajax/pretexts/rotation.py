@@ -10,7 +10,7 @@ TURNS = 4
 
 
 def rotation(*, every: bool = False) -> PretextFn:
-  """`pretext(key, images)`: images turned by 0, 90, 180 or 270 degrees counterclockwise, labelled with which.
+  """`pretext(key, images)`: images turned by 0, 90, 180 or 270 degrees counterclockwise, labeled with which.
 
   Quarter turns move pixels and change none, so that no trace of resampling tells them apart.
 

@@ -12,7 +12,7 @@ WINDOW = 5  # frames, a to e
 
 
 def shuffle_and_learn(*, stride: int = 1) -> PretextFn:
-  """`pretext(key, clips)`: three frames, labelled with whether they are in the order of time (1) or not (0).
+  """`pretext(key, clips)`: three frames, labeled with whether they are in the order of time (1) or not (0).
 
   Of five frames a to e of a window with much motion, the outer two are a and c, or c and e; the middle one is b or d.
   So a, b, c and c, d, e are in order, and a, d, c and c, b, e are not; all four, and each reversed, are as likely.
@@ -40,7 +40,7 @@ def shuffle_and_learn(*, stride: int = 1) -> PretextFn:
 
 
 def order_prediction(*, stride: int = 1) -> PretextFn:
-  """`pretext(key, clips)`: frames b, c, d in any order, labelled with which of them is in the middle.
+  """`pretext(key, clips)`: frames b, c, d in any order, labeled with which of them is in the middle.
 
   An order and its reverse are one, so there are three classes, numbered by the time of the frame in the middle. Where
   a frame alone tells the time, as within a clip as short as the window, so does the middle one tell the answer: clips

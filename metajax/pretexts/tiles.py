@@ -1,4 +1,4 @@
-"""Tiles of an image, cut so that neither their borders nor their colours say where they were."""
+"""Tiles of an image, cut so that neither their borders nor their colors say where they were."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from metajax.types import Array, Key
 LEAST = 2  # pixels of a tile's side
 
 
-def tiles(key: Key, image: Array, grid: int = 3, *, gap: int = 2, jitter: int = 2, normalise: bool = True) -> Array:
+def tiles(key: Key, image: Array, grid: int = 3, *, gap: int = 2, jitter: int = 2, normalize: bool = True) -> Array:
   """The tiles of an image in reading order, `[h, w, c] -> [grid^2, side, side, c]`.
 
   The image's middle is cut into `grid x grid` square cells, and from each a tile, at a place of its own that is drawn
@@ -24,7 +24,7 @@ def tiles(key: Key, image: Array, grid: int = 3, *, gap: int = 2, jitter: int = 
     grid: cells along a side.
     gap: least number of pixels between tiles.
     jitter: how many pixels a tile may be moved, along either axis.
-    normalise: each tile and channel to mean 0 and deviation 1, so that brightness and chromatic aberration, which
+    normalize: each tile and channel to mean 0 and deviation 1, so that brightness and chromatic aberration, which
       fall off from the middle, say less.
 
   Raises:
@@ -32,7 +32,7 @@ def tiles(key: Key, image: Array, grid: int = 3, *, gap: int = 2, jitter: int = 
   """
   places, side = _corners(image.shape, grid, gap, jitter)
   found = _cut(image, places + jax.random.randint(key, (grid**2, 2), 0, jitter + 1), side)
-  return normalised(found) if normalise else found
+  return normalized(found) if normalize else found
 
 
 def middle_tiles(grid: int = 3, *, gap: int = 2, jitter: int = 2) -> Callable[[Array], Array]:
@@ -68,7 +68,7 @@ def _cut(image, places, side):
   return jax.vmap(lambda place: lax.dynamic_slice(image, (*place, 0), size))(places)
 
 
-def normalised(found: Array) -> Array:
+def normalized(found: Array) -> Array:
   """Each tile `[..., side, side, c]` and channel with mean 0 and deviation 1; an even one is 0."""
-  centred = found - found.mean((-3, -2), keepdims=True)
-  return centred / (jnp.sqrt(jnp.square(centred).mean((-3, -2), keepdims=True)) + 1e-3)
+  centered = found - found.mean((-3, -2), keepdims=True)
+  return centered / (jnp.sqrt(jnp.square(centered).mean((-3, -2), keepdims=True)) + 1e-3)

@@ -1,4 +1,4 @@
-"""What was done to an image? Of two, the second is it turned, another crop of it, in other colours, or another one."""
+"""What was done to an image? Of two, the second is it turned, another crop of it, in other colors, or another one."""
 
 import jax
 import jax.numpy as jnp
@@ -6,25 +6,25 @@ import jax.numpy as jnp
 from metajax.pretexts.rotation import TURNS, turned
 from metajax.types import Augmentation, Examples, PretextFn
 
-RELATIONS = ("turned", "another crop", "other colours", "unrelated")
+RELATIONS = ("turned", "another crop", "other colors", "unrelated")
 
 
-def transformation(crop: Augmentation, colour: Augmentation) -> PretextFn:
-  """`pretext(key, images)`: pairs of images, labelled with what the second is to the first.
+def transformation(crop: Augmentation, color: Augmentation) -> PretextFn:
+  """`pretext(key, images)`: pairs of images, labeled with what the second is to the first.
 
-  Every image that is shown is cropped once and coloured once, with draws `crop(k)` and `colour(k)`, and both are then
-  turned by the same quarter turns, 0 to 3 as likely: so that no trace of resampling, zoom, colour or of what is upright
+  Every image that is shown is cropped once and colored once, with draws `crop(k)` and `color(k)`, and both are then
+  turned by the same quarter turns, 0 to 3 as likely: so that no trace of resampling, zoom, color or of what is upright
   gives an answer away, and only both images together do. The first is image `x` under draws `(k, c)`; the second
   one, all as likely:
 
       0  turned         the first, turned by another 90, 180 or 270 degrees counterclockwise
       1  another crop   x under draws (k', c)
-      2  other colours  x under draws (k, c')
+      2  other colors  x under draws (k, c')
       3  unrelated      another image of the batch, drawn uniformly, under draws (k, c)
 
   Args:
-    crop: a view `(key, image) -> image` of square images, such as `views.image.random_resized_crop`.
-    colour: a view likewise, such as `views.image.colour_jitter()`.
+    crop: a view `(key, image) -> image` of square images, such as `augment.image.random_resized_crop`.
+    color: a view likewise, such as `augment.image.color_jitter()`.
 
   Returns:
     `pretext`: `[n, side, side, c]` to `Examples` of `[n, 2, side, side, c]` and labels one-hot `[n, 4]`. It raises
@@ -41,7 +41,7 @@ def transformation(crop: Augmentation, colour: Augmentation) -> PretextFn:
       cut, cut_again, tint, tint_again = draws
 
       def seen(image, cut, tint):
-        return colour(tint, crop(cut, image))
+        return color(tint, crop(cut, image))
 
       first = seen(image, cut, tint)
       if first.shape[0] != first.shape[1]:

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from metajax.report.drawing import (
+  GRAY,
   GREEN,
-  GREY,
   INK,
   VERMILION,
   as_shown,
@@ -80,7 +80,7 @@ def comparison_figure(
       thumbnail(axes, image, (-1.1, i), 72 * cell * 0.75)
     _numbers(axes, values if best == "largest" else -values, values, ways, truth, 72 * cell)
     said = f"row: a query · column: a support image · {measure}, the {best} is the best"
-    axes.text(-1.6, len(rows) - 0.35, wrapped(said, int(width * 14), 3), va="top", color=GREY, fontsize=8)
+    axes.text(-1.6, len(rows) - 0.35, wrapped(said, int(width * 14), 3), va="top", color=GRAY, fontsize=8)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
 
 
@@ -99,11 +99,11 @@ def _numbers(axes, good, values, ways, truth, points):
   low, high = good.min(-1, keepdims=True), good.max(-1, keepdims=True)
   shade = (good - low) / np.where(high > low, high - low, 1)
   edges = [np.arange(n + 1) - 0.5 for n in shade.shape[::-1]]
-  colours = LinearSegmentedColormap.from_list("good", _SHADES)
-  axes.pcolormesh(*edges, shade, cmap=colours, vmin=0, vmax=1, edgecolors="white", linewidth=1)
+  colors = LinearSegmentedColormap.from_list("good", _SHADES)
+  axes.pcolormesh(*edges, shade, cmap=colors, vmin=0, vmax=1, edgecolors="white", linewidth=1)
   for (i, j), value in np.ndenumerate(values):
-    colour = "white" if shade[i, j] > 0.6 else INK
-    axes.text(j, i, f"{value:.2g}", ha="center", va="center", fontsize=min(8, 0.22 * points), color=colour)
+    color = "white" if shade[i, j] > 0.6 else INK
+    axes.text(j, i, f"{value:.2g}", ha="center", va="center", fontsize=min(8, 0.22 * points), color=color)
   for i, j in enumerate(good.argmax(-1)):
     frame = GREEN if ways[j] == truth[i] else VERMILION
     axes.add_patch(Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, fill=False, edgecolor=frame, linewidth=2.5))

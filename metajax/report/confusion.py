@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metajax.report.drawing import GREY, INK, as_shown, check_names, drawing, shorten, thumbnail
+from metajax.report.drawing import GRAY, INK, as_shown, check_names, drawing, shorten, thumbnail
 from metajax.types import AnyArray
 
 _RIGHT = ("#f5f6f7", "#d5e6f2", "#7fb3d5", "#0072B2", "#003e63")
@@ -60,7 +60,7 @@ def confusion_figure(
       bar.outline.set_visible(False)
       bar.ax.tick_params(length=0)
     explained = "row: the true class · column: the answer · empty: never asked"
-    axes.text(-0.5, classes - 0.25, explained, va="top", color=GREY, fontsize=8)
+    axes.text(-0.5, classes - 0.25, explained, va="top", color=GRAY, fontsize=8)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
 
 
@@ -112,5 +112,5 @@ def _numbers(axes, percent, points):
     if np.isnan(value) or len(percent) > 25 or (len(percent) > 12 and i != j):
       continue
     said = "0" if value == 0 else f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
-    colour = "white" if value > 0.55 * dark[i == j] else GREY if value == 0 else INK
-    axes.text(j, i, said, ha="center", va="center", color=colour, fontsize=min(9, 0.3 * points))
+    color = "white" if value > 0.55 * dark[i == j] else GRAY if value == 0 else INK
+    axes.text(j, i, said, ha="center", va="center", color=color, fontsize=min(9, 0.3 * points))

@@ -1,4 +1,4 @@
-"""What all figures share: the look, the colours, how an image and a name are shown. Drawn without pyplot."""
+"""What all figures share: the look, the colors, how an image and a name are shown. Drawn without pyplot."""
 
 import math
 from collections.abc import Generator, Sequence
@@ -13,10 +13,10 @@ from metajax.mesh import first_host
 from metajax.paths import writing
 from metajax.types import AnyArray
 
-# Okabe and Ito's colours, told apart by the colour-blind as well (less yellow, which is faint on white).
+# Okabe and Ito's colors, told apart by the color-blind as well (less yellow, which is faint on white).
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-COLOURS = (BLUE, VERMILION, GREEN, PURPLE, "#E69F00", "#56B4E9", "#5C5C5C")
-INK, GREY, FAINT = "#1f2328", "#6b7280", "#e3e6ea"
+COLORS = (BLUE, VERMILION, GREEN, PURPLE, "#E69F00", "#56B4E9", "#5C5C5C")
+INK, GRAY, FAINT = "#1f2328", "#6b7280", "#e3e6ea"
 DOTS_PER_INCH = 192  # two dots a pixel of the page
 
 _STYLE = {
@@ -24,7 +24,7 @@ _STYLE = {
   "text.color": INK,
   "text.parse_math": False,  # a name may hold dollar signs
   "axes.edgecolor": "#b8bec6",
-  "axes.labelcolor": GREY,
+  "axes.labelcolor": GRAY,
   "axes.linewidth": 0.8,
   "axes.spines.top": False,
   "axes.spines.right": False,
@@ -32,12 +32,12 @@ _STYLE = {
   "axes.grid": True,
   "axes.titlelocation": "left",
   "axes.titlesize": 10,
-  "axes.prop_cycle": f"cycler('color', {list(COLOURS)})",
+  "axes.prop_cycle": f"cycler('color', {list(COLORS)})",
   "grid.color": "#eef0f2",
   "xtick.color": "#b8bec6",
   "ytick.color": "#b8bec6",
-  "xtick.labelcolor": GREY,
-  "ytick.labelcolor": GREY,
+  "xtick.labelcolor": GRAY,
+  "ytick.labelcolor": GRAY,
   "xtick.labelsize": 8,
   "ytick.labelsize": 8,
   "legend.frameon": False,
@@ -124,12 +124,12 @@ def check_names(names: Sequence, classes: int) -> list[str]:
 
 
 def thumbnail(
-  axes: Any, image: np.ndarray, place: tuple[float, float], points: float, colour: str = FAINT, **settings: Any
+  axes: Any, image: np.ndarray, place: tuple[float, float], points: float, color: str = FAINT, **settings: Any
 ):
-  """Puts an image `[h, w, 3]` at a place of the axes' data, so many points wide and high, framed in a colour."""
+  """Puts an image `[h, w, 3]` at a place of the axes' data, so many points wide and high, framed in a color."""
   from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
   # An OffsetImage is drawn at 72 dots an inch whatever the figure's resolution.
   thumb = OffsetImage(image, zoom=points / max(image.shape[:2]), interpolation="antialiased")
-  frame = {"edgecolor": colour, "linewidth": 1.2, "facecolor": "white"}
+  frame = {"edgecolor": color, "linewidth": 1.2, "facecolor": "white"}
   axes.add_artist(AnnotationBbox(thumb, place, pad=0.1, bboxprops=frame, annotation_clip=False, **settings))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metajax.report.drawing import COLOURS, FAINT, as_shown, check_names, drawing, shorten, thumbnail
+from metajax.report.drawing import COLORS, FAINT, as_shown, check_names, drawing, shorten, thumbnail
 from metajax.types import AnyArray
 
 _MARKERS = "os^DvPX"
@@ -19,7 +19,7 @@ def map_figure(
   images: AnyArray | None = None,
   title: str = "",
 ):
-  """Draws embeddings as points of a plane, a colour and a shape a class, each class marked where its median lies.
+  """Draws embeddings as points of a plane, a color and a shape a class, each class marked where its median lies.
 
   The plane is that of `map_of`; the same embeddings give the same map.
 
@@ -50,7 +50,7 @@ def map_figure(
     _scatter(axes, places, labels, names)
     how = "t-SNE" if _curved(embeddings) else "principal components"
     said = f"{how} of {len(places):,} embeddings of {len(present)} classes"
-    said += ": neighbours are alike, large distances say little" if how == "t-SNE" else ""
+    said += ": neighbors are alike, large distances say little" if how == "t-SNE" else ""
     axes.set_xlabel(said, fontsize=8, labelpad=6)
     if shown is not None and len(present) <= 12:
       axes.legend(loc="upper left", bbox_to_anchor=(1, 1), handletextpad=0.2)
@@ -100,14 +100,14 @@ def _principal_components(points: np.ndarray) -> np.ndarray:
 
 
 def _look(k: int) -> tuple[str, str]:
-  return COLOURS[k % len(COLOURS)], _MARKERS[k // len(COLOURS) % len(_MARKERS)]
+  return COLORS[k % len(COLORS)], _MARKERS[k // len(COLORS) % len(_MARKERS)]
 
 
 def _scatter(axes, places, labels, names):
   size = 26 if len(places) < 600 else 12
   for k in np.unique(labels):
-    colour, marker = _look(k)
-    settings = {"color": colour, "marker": marker, "alpha": 0.75, "edgecolor": "white", "linewidth": 0.4}
+    color, marker = _look(k)
+    settings = {"color": color, "marker": marker, "alpha": 0.75, "edgecolor": "white", "linewidth": 0.4}
     axes.scatter(*places[labels == k].T, s=size, label=names[k], **settings)
   axes.set(xticks=[], yticks=[])
   axes.grid(False)
@@ -126,19 +126,19 @@ def _mark(figure, axes, medians, names, present, shown):
   wanted = axes.transData.transform(medians) * to_points
   places = axes.transData.inverted().transform(spread(wanted, np.array(sizes), corner) / to_points)
   for median, place, name, k in zip(medians, places, names, present, strict=True):
-    colour, _ = _look(k)
-    axes.plot(*np.stack([median, place]).T, color=colour, linewidth=0.9, alpha=0.8, zorder=3)
+    color, _ = _look(k)
+    axes.plot(*np.stack([median, place]).T, color=color, linewidth=0.9, alpha=0.8, zorder=3)
     if shown is not None:
-      thumbnail(axes, shown[k], tuple(place), image, colour, zorder=4)
+      thumbnail(axes, shown[k], tuple(place), image, color, zorder=4)
     else:
-      box = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": colour, "alpha": 0.9, "linewidth": 0.8}
+      box = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": color, "alpha": 0.9, "linewidth": 0.8}
       axes.text(*place, name, ha="center", va="center", fontsize=7, bbox=box, zorder=5)
 
 
 def spread(places: np.ndarray, sizes: np.ndarray, corner: np.ndarray, rounds: int = 300) -> np.ndarray:
-  """Moves boxes of centres `[k, 2]` and sizes `[k, 2]` apart, within `corner` `[2, 2]`, until they do not overlap."""
+  """Moves boxes of centers `[k, 2]` and sizes `[k, 2]` apart, within `corner` `[2, 2]`, until they do not overlap."""
   places, reach = np.array(places, float), 1.02 * (sizes[:, None] + sizes) / 2
-  order = np.sign(np.arange(len(places))[:, None] - np.arange(len(places)))  # who gives way where two centres are one
+  order = np.sign(np.arange(len(places))[:, None] - np.arange(len(places)))  # who gives way where two centers are one
   for _ in range(rounds):
     gap = places[:, None] - places
     overlap = reach - np.abs(gap)

@@ -108,11 +108,11 @@ def contact_sheet_figure(images: AnyArray, names: Sequence[str], path: Path, tit
     figure.suptitle(title, fontsize=10)
 
 
-def _draw(axes, image, name, colour, width=2):
+def _draw(axes, image, name, color, width=2):
   axes.axis("on")
   axes.set(xticks=[], yticks=[])
   axes.grid(False)
-  axes.set_title(name, fontsize=8, color=colour, pad=2, loc="center")
+  axes.set_title(name, fontsize=8, color=color, pad=2, loc="center")
   axes.imshow(image)
   for spine in axes.spines.values():
-    spine.set(visible=True, color=colour, linewidth=width)
+    spine.set(visible=True, color=color, linewidth=width)

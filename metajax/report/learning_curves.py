@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from metajax.report.drawing import BLUE, FAINT, GREEN, GREY, INK, PURPLE, VERMILION, clean, drawing
+from metajax.report.drawing import BLUE, FAINT, GRAY, GREEN, INK, PURPLE, VERMILION, clean, drawing
 
 _FIRST = ("loss", "accuracy", "validation")
-_COLOURS = {"loss": BLUE, "validation": VERMILION, "gradient_norm": PURPLE}
+_COLORS = {"loss": BLUE, "validation": VERMILION, "gradient_norm": PURPLE}
 _NOT_DRAWN = ("step", "time", "seconds", "steps_per_second", "waiting_for_data")
 _MANY = 60  # points, beyond which a smoothed line is drawn over them
 
@@ -59,25 +59,25 @@ def _curves(metrics: list[dict]) -> dict:
 
 
 def _panel(axes, name, steps, values, chosen):
-  colour = _COLOURS.get(name, GREEN)
+  color = _COLORS.get(name, GREEN)
   smooth = _smoothed(values)
   if len(values) > _MANY:
-    axes.plot(steps, values, color=colour, alpha=0.22, linewidth=0.8)
-    axes.plot(steps, smooth, color=colour)
+    axes.plot(steps, values, color=color, alpha=0.22, linewidth=0.8)
+    axes.plot(steps, smooth, color=color)
   else:
-    axes.plot(steps, values, color=colour, marker="o", markersize=3.5 if len(values) > 12 else 5, markeredgewidth=0)
+    axes.plot(steps, values, color=color, marker="o", markersize=3.5 if len(values) > 12 else 5, markeredgewidth=0)
   if values.min() > 0 and values.max() > 10 * values.min():
     _logarithmic(axes, decades=np.log10(values.max() / values.min()))
   if chosen is not None:
-    axes.axvline(chosen, color=GREY, linewidth=0.9, linestyle=(0, (3, 3)), zorder=1)
+    axes.axvline(chosen, color=GRAY, linewidth=0.9, linestyle=(0, (3, 3)), zorder=1)
   at = np.flatnonzero(steps == chosen)
   if name == "validation" and len(at):
-    axes.plot(steps[at[-1]], values[at[-1]], "o", color=colour, markersize=8, markeredgecolor="white", zorder=5)
+    axes.plot(steps[at[-1]], values[at[-1]], "o", color=color, markersize=8, markeredgecolor="white", zorder=5)
     said = f"{_brief(values[at[-1]])} at the chosen step {chosen:,}"
   else:
     said = _brief(smooth[-1])
   axes.set_title(clean(name).replace("_", " "), color=INK, fontweight="bold")
-  axes.set_title(said, loc="right", color=colour, fontsize=9)
+  axes.set_title(said, loc="right", color=color, fontsize=9)
   axes.tick_params(length=0)
   axes.spines["left"].set_color(FAINT)
 

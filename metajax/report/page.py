@@ -19,11 +19,11 @@ _LINES_SHOWN = 12  # of a note; the others are folded away
 
 
 class Swatch(NamedTuple):
-  """A colour among the notes of a page, such as the mean of all images.
+  """A color among the notes of a page, such as the mean of all images.
 
   Attributes:
-    label: what it is the colour of.
-    rgb: its three parts (or one, for grey), in [0, 1].
+    label: what it is the color of.
+    rgb: its three parts (or one, for gray), in [0, 1].
   """
 
   label: str
@@ -156,7 +156,7 @@ def _line(line: str | Swatch) -> str:
     return text(line)
   parts = [float(part) for part in line.rgb]
   if len(parts) not in (1, 3) or not all(math.isfinite(part) and 0 <= part <= 1 for part in parts):
-    raise ValueError(f"expected one or three parts of a colour in [0, 1], got {line.rgb}")
-  colour = "#" + "".join(f"{round(255 * part):02x}" for part in (parts * 3)[:3])
-  box = f'<svg viewBox="0 0 2 1" aria-hidden="true"><rect width="2" height="1" fill="{colour}"/></svg>'
-  return f'<span class="swatch">{box}<span>{escape(str(line.label))}</span><code>{colour}</code></span>'
+    raise ValueError(f"expected one or three parts of a color in [0, 1], got {line.rgb}")
+  color = "#" + "".join(f"{round(255 * part):02x}" for part in (parts * 3)[:3])
+  box = f'<svg viewBox="0 0 2 1" aria-hidden="true"><rect width="2" height="1" fill="{color}"/></svg>'
+  return f'<span class="swatch">{box}<span>{escape(str(line.label))}</span><code>{color}</code></span>'

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from metajax.report.drawing import BLUE, FAINT, GREY, INK, clean, drawing, shorten
+from metajax.report.drawing import BLUE, FAINT, GRAY, INK, clean, drawing, shorten
 
 ROW, WIDE = 0.24, 4.6  # inches
 
@@ -16,7 +16,7 @@ def ranking_figure(
   Args:
     panels: `{title: {name: (value, half-width of the interval)}}`, at least one name in each; two panels a row.
     path: a PNG file, its folder made where it is missing.
-    baselines: names that are only compared with, drawn grey.
+    baselines: names that are only compared with, drawn gray.
     x: under the axes: what is measured.
 
   Raises:
@@ -39,8 +39,8 @@ def _panel(axes, title, values, baselines, x):
   ordered = sorted(values.items(), key=lambda item: item[1][0])
   names = [name for name, _ in ordered]
   heights, intervals = zip(*(value for _, value in ordered), strict=True)
-  colours = [FAINT if name in baselines else BLUE for name in names]
-  axes.barh(range(len(names)), heights, xerr=intervals, color=colours, height=0.7, error_kw={"ecolor": GREY, "lw": 1})
+  colors = [FAINT if name in baselines else BLUE for name in names]
+  axes.barh(range(len(names)), heights, xerr=intervals, color=colors, height=0.7, error_kw={"ecolor": GRAY, "lw": 1})
   axes.set_yticks(range(len(names)), [shorten(name, 34) for name in names], fontsize=8, color=INK)
   axes.tick_params(axis="y", length=0)
   axes.grid(False, axis="y")

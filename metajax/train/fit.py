@@ -52,7 +52,7 @@ def fit(
     optimizer: the outer optimizer, e.g. `optax.adam(1e-3)`.
     batches: `batches(start, shard)`, an iterator of host-local numpy batches.
     steps: how many, at least 1.
-    seed: of the initialisation and of what the learner draws while it trains. A sequence of seeds trains as many
+    seed: of the initialization and of what the learner draws while it trains. A sequence of seeds trains as many
       networks side by side: `batches` are then those of `for_seeds`, and the TrainState has a leading `[seeds]`.
     log: is given (step, metrics averaged since it was last called) every `log_every` steps, after validations and the
       last step. They hold "validation" where there was one, and of this process, validation left out,

@@ -117,7 +117,7 @@ def under_both(
   """
   trained, other = flags.policy, "support" if flags.policy == "transductive" else "transductive"
   both = {trained: trained, other: f"{other}, trained {trained}"}
-  policies = both if flags.normalisation == "batch" else {trained: "none"}
+  policies = both if flags.normalization == "batch" else {trained: "none"}
 
   def mode(policy, text):
     if adapt is None:

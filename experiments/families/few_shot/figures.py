@@ -130,7 +130,7 @@ def _confusion(folder, source: Source, answer, test):
 
 def _map(folder, source: Source, learner: Learner, state):
   classes, each = min(MAP[0], len(source.classes)), MAP[1]
-  # The same classes each time, from all over the part: neighbours in order are often of one alphabet.
+  # The same classes each time, from all over the part: neighbors in order are often of one alphabet.
   chosen = select_classes(source, np.linspace(0, len(source.classes) - 1, classes).astype(int))
   rows = np.concatenate([np.flatnonzero(chosen.labels == k)[:each] for k in range(classes)])
   images = np.asarray(chosen.images[rows], np.float32) / 255
@@ -155,11 +155,11 @@ def _firsts(source: Source) -> np.ndarray:
 
 
 def notes(parts: Mapping[str, Source]) -> list:
-  """Of the page: the data's mean colour and size, and what was left out."""
+  """Of the page: the data's mean color and size, and what was left out."""
   train = parts["train"]
   some = np.linspace(0, len(train.labels) - 1, min(2000, len(train.labels))).astype(int)
   mean = np.asarray(train.images[some], np.float32).mean((0, 1, 2)) / 255
-  found = [Swatch(f"mean colour of {len(some):,} training images", [float(x) for x in mean])]
+  found = [Swatch(f"mean color of {len(some):,} training images", [float(x) for x in mean])]
   sizes = [f"{part}: {len(s.classes):,} classes, {len(s.labels):,} images" for part, s in parts.items()]
   found.append(("Data", sizes))
   broken, small = left_out(parts.values())

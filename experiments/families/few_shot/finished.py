@@ -98,7 +98,7 @@ def ready(same: Sequence[FewShotRun], example: Episode) -> list[TrainState]:
 
 
 def _states(one: FewShotRun, example: Episode) -> list[TrainState]:
-  """The chosen TrainState of each of the run's seeds. Initialising needs no more of a batch than its shapes."""
+  """The chosen TrainState of each of the run's seeds. Initializing needs no more of a batch than its shapes."""
   experiment = one.experiment
   of_tasks = lambda seed: lambda start=0, shard=(0, 1): iter([example])
   batches = of_tasks if one.tests.trained_on_tasks else experiment.train_batches

@@ -1,15 +1,15 @@
 """The networks of few-shot experiments: four layers of convolutions, and heads of learners that adapt."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
+from metajax.augment.image import affine, centered
 from metajax.compose import linear, tile_head, with_head, with_preprocessing, zero_init_head
-from metajax.experiment.bounds import Width
+from metajax.experiment.bounds import Width, also
 from metajax.learners import Policy, with_augmentation
 from metajax.networks import conv4
-from metajax.networks.linen.conv4 import Convolution, Downsample, Normalisation
+from metajax.networks.linen.conv4 import Convolution, Downsample, Normalization
 from metajax.types import Learner, Network
-from metajax.views.image import affine, centred
 
 Head = Literal["fixed", "repeated", "zeros"]
 
@@ -18,10 +18,10 @@ class Adapted(NamedTuple):
   """The network of a learner that adapts."""
 
   policy: Policy = "transductive"
-  """What batch norm normalises queries with in training; it is tested under both policies."""
+  """What batch norm normalizes queries with in training; it is tested under both policies."""
   filters: Width = 64
   """Channels of each of the network's four layers."""
-  normalisation: Normalisation = "batch"
+  normalization: Annotated[Normalization, also("--normalisation")] = "batch"
   """In the network's layers."""
 
 
@@ -29,12 +29,12 @@ class AdaptedHead(NamedTuple):
   """The network of a learner that adapts a linear head."""
 
   policy: Policy = "transductive"
-  """What batch norm normalises queries with in training; it is tested under both policies."""
+  """What batch norm normalizes queries with in training; it is tested under both policies."""
   head: Head = "fixed"
   """For the ways of training alone ("fixed"), or for any: its outputs "repeated", or a start from "zeros"."""
   filters: Width = 64
   """Channels of each of the network's four layers."""
-  normalisation: Normalisation = "batch"
+  normalization: Annotated[Normalization, also("--normalisation")] = "batch"
   """In the network's layers."""
 
 
@@ -74,7 +74,7 @@ def with_linear_head(flags: AdaptedHead, ways: int) -> Classifier:
 
 def strided(flags: Adapted | AdaptedHead) -> Network:
   """Four strided layers, and the mean over what they leave of an image."""
-  return conv4(flags.filters, downsample="stride", pool="mean", normalisation=flags.normalisation)
+  return conv4(flags.filters, downsample="stride", pool="mean", normalization=flags.normalization)
 
 
 def embedding_network(flags: Embedding, tasks: int | None = None) -> Network:
@@ -94,8 +94,8 @@ def distorted(flags: Embedding, learner: Learner) -> tuple[Learner, tuple[str, .
 
 def in_the_middle(encoder: Network) -> Network:
   """The encoder on characters that were brought to the middle and to one size."""
-  view: Callable = centred()  # which draws nothing, so that it is given no key
-  return with_preprocessing(encoder, lambda image: view(None, image))
+  augmentation: Callable = centered()  # which draws nothing, so that it is given no key
+  return with_preprocessing(encoder, lambda image: augmentation(None, image))
 
 
 def convolution_for(tasks: int | None) -> Convolution:

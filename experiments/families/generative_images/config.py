@@ -4,13 +4,13 @@ from typing import Annotated, NamedTuple
 
 from experiments.families.data import ImageData
 from metajax.data.text.corpus import is_text_file
-from metajax.experiment.bounds import ABOVE_0, BELOW_1, Bounds, Depth, Width
+from metajax.experiment.bounds import ABOVE_0, BELOW_1, Bounds, Depth, Width, also
 
 
 class Pixels(NamedTuple):
   """What an image GPT sees of an image."""
 
-  colours: Annotated[int, Bounds(2, 2**16)] = 16
+  palette_size: Annotated[int, Bounds(2, 2**16), also("--colours")] = 16
   """Colors of the palette, at most: it is learned."""
   pixels: Annotated[int, Bounds(2, 1024)] = 16
   """Images are brought to pixels x pixels."""
@@ -21,9 +21,9 @@ class Masking(NamedTuple):
 
   patch: Annotated[int, Bounds(1, 4096)] = 4
   """Side of a patch."""
-  masked: Annotated[float, Bounds(ABOVE_0, BELOW_1)] = 0.75
+  mask_ratio: Annotated[float, Bounds(ABOVE_0, BELOW_1), also("--masked")] = 0.75
   """Share of the patches that are hidden."""
-  normalise: bool = True
+  normalize: Annotated[bool, also("--normalise")] = True
   """Compare patches of mean 0 and variance 1."""
   decoder_width: Width = 64
   """Values of a token of the decoder."""

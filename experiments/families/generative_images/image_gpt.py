@@ -16,13 +16,14 @@ from experiments.families.generative_images.scores import BATCH, COUNTED, SHOWN,
 from experiments.families.representation.config import Setup
 from experiments.families.representation.data import Parts
 from experiments.families.representation.evaluators import (
-  accuracy_of_neighbours,
+  accuracy_of_neighbors,
   first,
   known_and_asked,
   of_curve,
 )
 from experiments.families.representation.experiment import check_images, parts_of, representation_experiment
 from experiments.families.transformers import Sampling, Transformer
+from metajax.augment.palette import from_palette, to_palette
 from metajax.data import Source, fit_palette, in_order
 from metajax.evaluate import features, independent_pixels
 from metajax.experiment import Experiment, Record, Trained
@@ -35,13 +36,12 @@ from metajax.networks import decoder
 from metajax.report import contact_sheet_figure
 from metajax.train import TrainState
 from metajax.types import Learner, Network
-from metajax.views.palette import coloured, quantized
 
 NAME = "image gpt"
 
 
 class PixelModel(NamedTuple):
-  """A decoder of pixels, the palette `[colours, channels]` that they are of, the image's side, and flags."""
+  """A decoder of pixels, the palette `[colors, channels]` that they are of, the image's side, and flags."""
 
   network: Network
   palette: np.ndarray
@@ -55,11 +55,11 @@ def image_gpt_experiment(setup: Setup, transformer: Transformer, flags: Pixels, 
   """An image GPT of a setup's images. They are loaded first: the palette is learned from them."""
   sampling.check()
   check_not_text("image_gpt", setup.data)
-  colours, pixels = flags
-  of_two_colours = decoder(3, transformer.size, pixels**2, **transformer.how)
-  check_images(image_gpt(of_two_colours, np.eye(2, 3), pixels).init, setup.data.size)
+  palette_size, pixels = flags
+  of_two_colors = decoder(3, transformer.size, pixels**2, **transformer.how)
+  check_images(image_gpt(of_two_colors, np.eye(2, 3), pixels).init, setup.data.size)
   parts = parts_of(setup)
-  learned = lambda: fit_palette(parts().images, colours, size=pixels, seed=setup.training.seed).tolist()
+  learned = lambda: fit_palette(parts().images, palette_size, size=pixels, seed=setup.training.seed).tolist()
   palette = np.array(from_first_host(learned), np.float32)
   network = decoder(len(palette) + 1, transformer.size, pixels**2, **transformer.how)
   model = PixelModel(network, palette, pixels, transformer, sampling, setup.data)
@@ -81,17 +81,17 @@ def _best_layer(model: PixelModel, states: Sequence[TrainState], parts: Parts) -
   found = np.mean([_by_layers(model, state, parts) for state in states], 0)
   best = int(found.argmax())
   said = ", ".join(f"{layer}: {accuracy:.1f}" for layer, accuracy in enumerate(found))
-  print(f"nearest neighbours on validation images by the features of each layer: {said}")
+  print(f"nearest neighbors on validation images by the features of each layer: {said}")
   return image_gpt(model.network, model.palette, model.pixels, layer=best)
 
 
 def _by_layers(model: PixelModel, state: TrainState, parts: Parts) -> list[float]:
-  """The accuracy of nearest neighbours by the features of each layer, all of them of one pass."""
+  """The accuracy of nearest neighbors by the features of each layer, all of them of one pass."""
   layers = model.transformer.layers + 1
   embed = functools.partial(_embed_layers, model)
   known, asked = known_and_asked(embed, state.params, state.state, of_curve(parts))
   of_layer = lambda x, layer: x._replace(inputs=np.split(x.inputs, layers, -1)[layer])
-  return [accuracy_of_neighbours(*(of_layer(x, i) for x in (known, asked))) for i in range(layers)]
+  return [accuracy_of_neighbors(*(of_layer(x, i) for x in (known, asked))) for i in range(layers)]
 
 
 def _embed_layers(model: PixelModel, params, state, images):
@@ -110,8 +110,8 @@ def _likelihood(model: PixelModel, parts: Callable[[], Parts], trained: Trained,
   few = first(parts().images, COUNTED)
   tokens = [_tokens(part, palette, pixels) for part in (few, parts().validation, test)]
   alone = -independent_pixels(*tokens, len(palette)).log_prob.mean(-1) / np.log(2)
-  print(f"\nwhat the next of {pixels} x {pixels} pixels is, of {len(palette)} colours, on what was not trained on")
-  rows, what = {NAME: own, "independent pixels": [alone]}, f"{pixels} x {pixels} pixels of {len(palette)} colours"
+  print(f"\nwhat the next of {pixels} x {pixels} pixels is, of {len(palette)} colors, on what was not trained on")
+  rows, what = {NAME: own, "independent pixels": [alone]}, f"{pixels} x {pixels} pixels of {len(palette)} colors"
   chance = round(math.log2(len(palette)), 4)
   return records_of("bits_per_pixel", what, rows, parts(), data, trained, chance=chance)
 
@@ -123,7 +123,7 @@ def _bits_of_pixels(of: Callable, state: TrainState, test: Source) -> np.ndarray
 
 
 def _tokens(source: Source, palette, pixels: int) -> np.ndarray:
-  found = jax.jit(lambda images: quantized(images, palette, pixels))
+  found = jax.jit(lambda images: to_palette(images, palette, pixels))
   return np.concatenate([found(batch.inputs) for batch in in_order(source, batch_size=2048)()])
 
 
@@ -137,13 +137,13 @@ def _draw(model: PixelModel, folder: Path, trained: Trained, parts: Parts) -> li
     return sample(network, params, state["network"], key, prompt, pixels**2 + 1 - prompt.shape[1], **how)
 
   start = jnp.full((4 * SHOWN, 1), len(palette), jnp.int32)
-  drawn = coloured(go_on(jax.random.key(0), start)[:, 1:], state["palette"])
+  drawn = from_palette(go_on(jax.random.key(0), start)[:, 1:], state["palette"])
   contact_sheet_figure(np.asarray(drawn), ["sample"] * len(drawn), folder / "samples.png")
-  whole = quantized(images_of_source(first(parts.test, SHOWN)), state["palette"], pixels)
+  whole = to_palette(images_of_source(first(parts.test, SHOWN)), state["palette"], pixels)
   half = jnp.concatenate([start[:SHOWN], whole[:, : pixels**2 // 2]], 1)
   rows = [whole, _blank(whole, palette), *(go_on(jax.random.key(i), half)[:, 1:] for i in range(1, 4))]
   names = ["image", "its upper half", *["gone on with"] * 3]
-  shown = np.concatenate([np.asarray(coloured(row, state["palette"])) for row in rows])
+  shown = np.concatenate([np.asarray(from_palette(row, state["palette"])) for row in rows])
   contact_sheet_figure(shown, [name for name in names for _ in range(SHOWN)], folder / "halves.png")
   return [
     ("Samples", f"Images drawn pixel by pixel; {sampling.said}.", folder / "samples.png"),
@@ -153,6 +153,6 @@ def _draw(model: PixelModel, folder: Path, trained: Trained, parts: Parts) -> li
 
 
 def _blank(tokens, palette):
-  """Tokens whose lower half is the palette's middle colour."""
+  """Tokens whose lower half is the palette's middle color."""
   half = jnp.arange(tokens.shape[1]) >= tokens.shape[1] // 2
   return jnp.where(half, len(palette) // 2, tokens)

@@ -18,19 +18,19 @@ from experiments.families.representation.data import Parts
 from experiments.families.representation.evaluators import first
 from experiments.families.representation.experiment import check_images, parts_of, representation_experiment
 from experiments.families.transformers import Transformer
+from metajax.augment.image import random_resized_crop
+from metajax.augment.patches import patchify, unpatchify
 from metajax.data import in_order
 from metajax.experiment import Experiment, Record, Trained
 from metajax.experiment.headlines import MEAN_PATCH
 from metajax.experiment.types import Figure
 from metajax.learners import masked_autoencoder, reconstruct
-from metajax.losses import normalised_patches, patch_statistics
+from metajax.losses import normalized_patches, patch_statistics
 from metajax.mesh import to_host
 from metajax.networks import patch_decoder, vision_transformer
 from metajax.networks.linen.transformer import Size
 from metajax.report import contact_sheet_figure
 from metajax.types import Learner, Network
-from metajax.views.image import random_resized_crop
-from metajax.views.patches import patchify, unpatchify
 
 TEST_SEED = 7  # of what is hidden
 NAME = "masked autoencoder"
@@ -50,8 +50,8 @@ def masked_experiment(setup: Setup, transformer: Transformer, flags: Masking) ->
   check_not_text("mae", setup.data)
   check_images(towers_of(transformer, flags, 3).learner.init, setup.data.size)
   parts = parts_of(setup)
-  towers = towers_of(transformer, flags, parts().unlabelled.images.shape[-1])
-  run = jax.jit(reconstruct(towers.encoder, towers.light, flags.patch, masked=flags.masked))
+  towers = towers_of(transformer, flags, parts().unlabeled.images.shape[-1])
+  run = jax.jit(reconstruct(towers.encoder, towers.light, flags.patch, mask_ratio=flags.mask_ratio))
   whole = vision_transformer(transformer.size, flags.patch, pool="mean", positions="sine_cosine", **transformer.how)
   return representation_experiment(
     setup,
@@ -72,8 +72,8 @@ def towers_of(transformer: Transformer, flags: Masking, channels: int) -> Towers
   heads = math.gcd(flags.decoder_width, max(1, flags.decoder_width // 32))
   size = Size(flags.decoder_width, flags.decoder_layers, heads)
   light = patch_decoder(flags.patch * flags.patch * channels, size, **how)
-  view = random_resized_crop(area=(0.2, 1.0)) if flags.crops else None
-  seen: dict[str, Any] = {"masked": flags.masked, "normalise": flags.normalise, "view": view}
+  augmentation = random_resized_crop(area=(0.2, 1.0)) if flags.crops else None
+  seen: dict[str, Any] = {"mask_ratio": flags.mask_ratio, "normalize": flags.normalize, "augmentation": augmentation}
   return Towers(encoder, light, masked_autoencoder(encoder, light, flags.patch, **seen))
 
 
@@ -81,15 +81,15 @@ def _scores(
   run: Callable, flags: Masking, data: ImageData, parts: Callable[[], Parts], trained: Trained, /
 ) -> list[Record]:
   """The error of hidden patches, beside guesses that see less."""
-  found, hidden = _errors(run, trained, parts(), flags), f"{100 * flags.masked:g}%"
+  found, hidden = _errors(run, trained, parts(), flags), f"{100 * flags.mask_ratio:g}%"
   print(f"\npatches that are hidden, {hidden} of them, on what was not trained on: squared error")
-  of = f"hidden patches of {flags.patch} pixels, {hidden}{', each of mean 0 and variance 1' * flags.normalise}"
+  of = f"hidden patches of {flags.patch} pixels, {hidden}{', each of mean 0 and variance 1' * flags.normalize}"
   return records_of("reconstruction_error", of, found, parts(), data, trained)
 
 
 def _errors(run: Callable, trained: Trained, parts: Parts, flags: Masking) -> dict[str, list[np.ndarray]]:
   """`{name: the mean squared error of each test image, a list for each seed}` over the patches that were hidden."""
-  units = normalised_patches if flags.normalise else lambda patches: patches
+  units = normalized_patches if flags.normalize else lambda patches: patches
   typical = np.mean(units(patchify(images_of_source(first(parts.images, COUNTED)), flags.patch)), 0)
   found = {NAME: [], MEAN_PATCH: [], MEAN_SEEN: []}
   keys = jax.random.split(jax.random.key(TEST_SEED), -(-len(parts.test.labels) // BATCH))
@@ -116,7 +116,7 @@ def _draw(run: Callable, flags: Masking, folder: Path, trained: Trained, parts: 
   patch, images, state = flags.patch, images_of_source(first(parts.test, SHOWN)), trained.states[0]
   made, unseen = map(to_host, run(state.params, state.state, jax.random.key(TEST_SEED), images))
   given = patchify(images, patch)
-  if flags.normalise:
+  if flags.normalize:
     mean, deviation = patch_statistics(given)
     made = made * deviation + mean
   seen = jnp.where(unseen[..., None], 0.5, given)
@@ -125,5 +125,5 @@ def _draw(run: Callable, flags: Masking, folder: Path, trained: Trained, parts: 
   shown = np.clip(np.concatenate([np.asarray(row) for row in rows]), 0, 1)
   contact_sheet_figure(shown, [name for name in names for _ in range(SHOWN)], path)
   own = " Each hidden patch is shown with its true mean and contrast, which the network is not asked for."
-  said = f"Images that were not trained on, and what is made of a part of them.{own * flags.normalise}"
+  said = f"Images that were not trained on, and what is made of a part of them.{own * flags.normalize}"
   return [("Reconstructions", said, path)]

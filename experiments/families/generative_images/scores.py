@@ -8,7 +8,7 @@ from experiments.families.data import ImageData
 from experiments.families.representation.data import Parts
 from experiments.families.representation.evaluators import about
 from metajax.data import Source
-from metajax.evaluate import over_seeds, summarise
+from metajax.evaluate import over_seeds, summarize
 from metajax.experiment import Record, Trained
 
 BATCH = 128  # images whose likelihood is asked for at once
@@ -38,7 +38,7 @@ def records_of(
   """
   measured, width, first = [], max(map(len, rows)), next(iter(rows))
   for name, values in rows.items():
-    score = over_seeds([summarise(one) for one in values])
+    score = over_seeds([summarize(one) for one in values])
     print(f"  {name:<{width}}  {score:.3f}")
     training = trained.said if name == first else trained.said_untrained
     said = {**about(data, parts), "of": of, **chance, **training}
@@ -46,7 +46,7 @@ def records_of(
     measured.append(Record(name, measure, round(score.mean, 4), round(score.interval, 4), about=said))
   own, *others = rows.values()
   for name, values in zip(list(rows)[1:], others, strict=True):
-    gain = summarise(np.mean([values[0] - one for one in own], 0))
+    gain = summarize(np.mean([values[0] - one for one in own], 0))
     print(f"  lower than {name} by {gain:.3f}, image by image")
   return measured
 

@@ -48,7 +48,7 @@ class Data(NamedTuple):
   Attributes:
     train: images with captions.
     tests: the first is the one whose curve is drawn.
-    probes: labelled images of other classes for probes and few-shot tasks of the image tower, or None.
+    probes: labeled images of other classes for probes and few-shot tasks of the image tower, or None.
   """
 
   train: Source

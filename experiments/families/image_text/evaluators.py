@@ -11,7 +11,7 @@ from experiments.families.image_text.config import Setup
 from experiments.families.image_text.data import CATEGORIES, Data, Test
 from experiments.families.representation.evaluators import about, few_shot_tests
 from metajax.data import Source, in_order
-from metajax.evaluate import ZeroShot, class_embeddings, features, over_seeds, prompts, retrieval, summarise, zero_shot
+from metajax.evaluate import ZeroShot, class_embeddings, features, over_seeds, prompts, retrieval, summarize, zero_shot
 from metajax.experiment import Record, Trained
 from metajax.experiment.evaluators.probes import Representation, few_shot_all, probe_all
 from metajax.experiment.types import title_of
@@ -124,7 +124,7 @@ def by_pixels(data: Data, images: ImageData, trained: Trained) -> list[Record]:
   """The records of naming images by comparing their pixels, and what is printed of them."""
   measured = []
   for test in (test for test in data.tests if test.kind == "names"):
-    score, chance = summarise(100.0 * nearest_names(data.train, test.source)), 100 / len(test.source.classes)
+    score, chance = summarize(100.0 * nearest_names(data.train, test.source)), 100 / len(test.source.classes)
     print(f"  pixels, nearest name: {test.name}, zero shot: {score}% (chance {chance:.2g}%)")
     said, seeds = trained.said_untrained, len(trained.states)
     measured.append(_record("pixels", ("nearest name",), test, "zero_shot", score, chance, images, seeds, said))

@@ -14,6 +14,7 @@ from experiments.families.image_text.data import describe, load_data
 from experiments.families.representation.config import check
 from experiments.families.representation.encoders import encoder_of
 from experiments.families.representation.evaluators import few_shot_tests
+from metajax.augment.image import affine, random_resized_crop
 from metajax.compose import chunked, linear, with_head
 from metajax.data import Tokenizer, image_texts, train_tokenizer
 from metajax.experiment import Experiment
@@ -24,7 +25,6 @@ from metajax.networks import text_transformer
 from metajax.networks.linen.transformer import Size
 from metajax.train import adamw, keep_params_below, warmup_cosine
 from metajax.types import Learner, Pair
-from metajax.views.image import affine, random_resized_crop
 
 
 def clip_experiment(setup: Setup, model: Clip) -> Experiment:
@@ -72,7 +72,7 @@ def learner_of(model: Clip, images: ImageData, vocabulary: int) -> Learner:
   text = text_transformer(vocabulary, Size(width, layers, max(1, width // 64)), length, outputs=outputs)
   if model.chunk is not None:
     image, text = chunked(image, model.chunk), chunked(text, model.chunk)
-  return clip(image, text, model.loss, view=_view(model, images))
+  return clip(image, text, model.loss, augmentation=_view(model, images))
 
 
 def optimizer_of(setup: Setup) -> optax.GradientTransformation:

@@ -54,7 +54,7 @@ def load_recorded(s: ImageData, probing: Probing, clips: ClipFlags, sound: bool 
     ValueError, OSError: as `load_recordings`; or the recordings have no sound.
   """
   parts = _load(s, probing, clips, sound)
-  for part in (parts.unlabelled, parts.asked) if sound else ():
+  for part in (parts.unlabeled, parts.asked) if sound else ():
     if not isinstance(part, Recordings) or part.sounds is None:
       raise ValueError(f"expected recordings with sounds, got {s.data}, which has none")
     if part.sample_rate != clips.sample_rate:
@@ -97,10 +97,10 @@ def _sprites(train: Recordings, test: Recordings) -> Parts:
   characters = np.unique(test.factors["character"])
   ends = np.rint(np.cumsum(OF_UNSEEN) * len(characters)).astype(int)[:-1]
   dealt = np.split(np.random.RandomState(0).permutation(characters), ends)
-  labelled = _frames(test._replace(factors={"phase": phase}), "phase", list(range(length)))
+  labeled = _frames(test._replace(factors={"phase": phase}), "phase", list(range(length)))
   whose = np.repeat(test.factors["character"], length)
-  probed, validation, asked = (select_rows(labelled, np.flatnonzero(np.isin(whose, some))) for some in dealt)
-  return Parts(train, probed, validation, asked, True, labelled, test)
+  probed, validation, asked = (select_rows(labeled, np.flatnonzero(np.isin(whose, some))) for some in dealt)
+  return Parts(train, probed, validation, asked, True, labeled, test)
 
 
 def _earlier_and_later(whole: Recordings, clips: ClipFlags, sound: bool) -> Parts:
@@ -134,11 +134,11 @@ def _of_factor(train: Recordings, test: Recordings, label: str, tests, queries: 
   if of_frames or len(known) < 2:
     clips = test.images.ndim == CLIPS
     frames = [test.images.shape[1] // 2] if of_frames or not clips else list(range(test.images.shape[1]))
-    labelled = _often(_frames(test, label, frames), LEAST, label)
-    parts = split_within_classes(labelled, OF_UNSEEN, seed=0)
-    return Parts(train, *parts, True, _for_tasks(labelled, tests, queries), test, groups)
-  labelled, tested = (_frames(_only(part, label, known), label, [0], known) for part in (train, test))
-  parts = split_within_classes(labelled, (1 - VALIDATION, VALIDATION), seed=0)
+    labeled = _often(_frames(test, label, frames), LEAST, label)
+    parts = split_within_classes(labeled, OF_UNSEEN, seed=0)
+    return Parts(train, *parts, True, _for_tasks(labeled, tests, queries), test, groups)
+  labeled, tested = (_frames(_only(part, label, known), label, [0], known) for part in (train, test))
+  parts = split_within_classes(labeled, (1 - VALIDATION, VALIDATION), seed=0)
   return Parts(train, *parts, tested, False, _for_tasks(tested, tests, queries), test, groups)
 
 
@@ -166,7 +166,7 @@ def _only(part: Recordings, label, known) -> Recordings:
 
 
 def _frames(part: Recordings, label: str, frames: list[int], known=None) -> Source:
-  """Some frames of every clip, or the images, labelled with a factor."""
+  """Some frames of every clip, or the images, labeled with a factor."""
   images, values = part.images, part.factors[label]
   if images.ndim == CLIPS:
     images = images[:, frames].reshape(-1, *images.shape[2:])

@@ -12,7 +12,7 @@ from experiments.families.data import ImageData
 from experiments.families.representation.data import Parts
 from experiments.families.representation.evaluators import about
 from metajax.data import Recordings, Source, in_order, recordings_in_order, select_recordings, select_rows
-from metajax.evaluate import over_seeds, summarise
+from metajax.evaluate import over_seeds, summarize
 from metajax.experiment import Record, Trained
 from metajax.experiment.results_page import PRETEXTS
 from metajax.mesh import replicate, shard_padded, share, to_host
@@ -66,7 +66,7 @@ def scores_of(question: Question, answer: Callable, trained: Sequence[tuple]) ->
         own, there = shard_padded(jax.tree.map(lambda x: x[host_slice(len(asked.labels), share())], asked))  # noqa: B023
         answered.append(to_host(right(*shared, own))[there])
       found[i] = np.concatenate(answered)
-    scores.append(summarise(100 * _by_group(found.mean(0), question)))
+    scores.append(summarize(100 * _by_group(found.mean(0), question)))
   return scores
 
 
@@ -144,5 +144,5 @@ def _in_order(source, size: int) -> Callable:
   """Batches of a source's inputs, as the learner has them."""
   if isinstance(source, Recordings):
     return recordings_in_order(source, batch_size=size)
-  labelled = in_order(source, batch_size=size)
-  return lambda *given: (batch.inputs for batch in labelled(*given))
+  labeled = in_order(source, batch_size=size)
+  return lambda *given: (batch.inputs for batch in labeled(*given))

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from metajax.views.audio import log_mel
+from metajax.augment.audio import log_mel
 
 BETWEEN = 2  # pixels
-PAPER = 0.5  # grey on images of ink at 1 as well, which are shown the other way round
+PAPER = 0.5  # gray on images of ink at 1 as well, which are shown the other way round
 
 
 def montage(parts: np.ndarray, columns: int | None = None) -> np.ndarray:

@@ -11,6 +11,9 @@ from experiments.families.pretext.data import ClipFlags
 from experiments.families.pretext.evaluators import Question
 from experiments.families.pretext.montage import montage, with_spectrograms
 from experiments.families.representation.data import Parts
+from metajax.augment import augment_batch
+from metajax.augment.audio import log_mel
+from metajax.augment.image import color_jitter, random_resized_crop
 from metajax.compose import with_preprocessing
 from metajax.data import Recordings
 from metajax.data.video.recordings import CLIPS
@@ -28,11 +31,8 @@ from metajax.pretexts import (
   transformation,
 )
 from metajax.pretexts.audio_visual import Negatives
-from metajax.pretexts.tiles import normalised
+from metajax.pretexts.tiles import normalized
 from metajax.types import Pair
-from metajax.views import augment_batch
-from metajax.views.audio import log_mel
-from metajax.views.image import colour_jitter, random_resized_crop
 
 IMAGE = 3  # axes of an image
 OfImages = Literal["rotation", "transformation", "relative_patch", "jigsaw"]
@@ -79,14 +79,14 @@ def of_crops(task: Callable) -> Callable:
   """The same questions about random crops of half of an image at least, or of all frames of a clip alike."""
   crop = random_resized_crop(area=(0.5, 1.0))
 
-  def view(key, seen):
+  def augmentation(key, seen):
     return jax.vmap(lambda frame: crop(key, frame))(seen) if seen.ndim > IMAGE else crop(key, seen)
 
   def asked(key, batch):
     key, view_key = jax.random.split(key)
     if isinstance(batch, Pair):
-      return task(key, batch._replace(first=augment_batch(view, view_key, batch.first)))
-    return task(key, augment_batch(view, view_key, batch))
+      return task(key, batch._replace(first=augment_batch(augmentation, view_key, batch.first)))
+    return task(key, augment_batch(augmentation, view_key, batch))
 
   return asked
 
@@ -101,17 +101,17 @@ def asked_of_images(name: OfImages, tiles: Tiles) -> Asked:
   if name == "rotation":
     return _alone(rotation(), tuple(f"{90 * turn} degrees" for turn in range(4)), lambda images: images, same)
   if name == "transformation":
-    crop, colour = random_resized_crop(area=(0.3, 0.8), aspect=(1, 1)), colour_jitter()
-    return _alone(transformation(crop, colour), RELATIONS, montage, same)
+    crop, color = random_resized_crop(area=(0.3, 0.8), aspect=(1, 1)), color_jitter()
+    return _alone(transformation(crop, color), RELATIONS, montage, same)
   permutations, grid, gap, jitter = tiles
   where = {"gap": gap, "jitter": jitter}
   # The encoder itself makes each tile even, those of the task and those of the images that it embeds.
-  even = lambda encoder: with_preprocessing(encoder, lambda x: normalised(jnp.asarray(x)))
+  even = lambda encoder: with_preprocessing(encoder, lambda x: normalized(jnp.asarray(x)))
   if name == "relative_patch":
     places = ("upper left", "above", "upper right", "left", "right", "lower left", "below", "lower right")
-    task = relative_patch(**where, normalise=False)
+    task = relative_patch(**where, normalize=False)
     return _alone(task, places, montage, even, middle_tiles(**where))
-  task = jigsaw(permutations, grid, **where, normalise=False)
+  task = jigsaw(permutations, grid, **where, normalize=False)
   named = tuple(f"order {k}" for k in range(permutations))
   return _alone(task, named, lambda tiles: montage(tiles, grid), even, middle_tiles(grid, **where))
 
@@ -149,7 +149,7 @@ def _alone(task, classes, show, prepare, look=lambda images: images) -> Asked:
 
 def _of_sounds(task: Callable, window: int, parts: Parts) -> list[Question]:
   """Also of each kind of negatives apart, of captions with seen and unseen words, and with all sounds swapped."""
-  source, heard = parts.asked, parts.unlabelled
+  source, heard = parts.asked, parts.unlabeled
   assert isinstance(source, Recordings) and isinstance(heard, Recordings)
   of_clips = source.images.ndim == CLIPS
   how: dict[str, Any] = {

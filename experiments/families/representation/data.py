@@ -1,4 +1,4 @@
-"""The data of pretraining experiments: images without labels, and labelled ones to find out what was learned."""
+"""The data of pretraining experiments: images without labels, and labeled ones to find out what was learned."""
 
 from typing import Literal, NamedTuple
 
@@ -14,22 +14,22 @@ from metajax.experiment.terminal import printable
 
 Classes = Literal["auto", "same", "unseen"]
 OF_UNSEEN = (0.5, 0.2, 0.3)  # of each class's images: to probe with, to choose the probe by, to test on
-VALIDATION = 0.1  # of the labelled images, where classes are the same
+VALIDATION = 0.1  # of the labeled images, where classes are the same
 
 
 class Parts(NamedTuple):
   """What there is to learn from and to be judged by.
 
   Attributes:
-    unlabelled: to pretrain on, images whose labels are not looked at, or recordings.
-    train, validation, test: labelled, of the same classes; no image of "validation" or "test" is in another of them.
-    unseen: whether those classes are none of `unlabelled`.
+    unlabeled: to pretrain on, images whose labels are not looked at, or recordings.
+    train, validation, test: labeled, of the same classes; no image of "validation" or "test" is in another of them.
+    unseen: whether those classes are none of `unlabeled`.
     episodes: to draw few-shot tasks from, if there are some.
     asked: recordings that a pretext task is asked about, where images are not.
     groups: of `asked`, `[n]`, where those of one are not independent.
   """
 
-  unlabelled: Source | Recordings
+  unlabeled: Source | Recordings
   train: Source
   validation: Source
   test: Source
@@ -41,8 +41,8 @@ class Parts(NamedTuple):
   @property
   def images(self) -> Source:
     """What is pretrained on, where that is images."""
-    assert isinstance(self.unlabelled, Source)
-    return self.unlabelled
+    assert isinstance(self.unlabeled, Source)
+    return self.unlabeled
 
   @property
   def splits(self) -> Splits:
@@ -62,12 +62,12 @@ def load_parts(s: ImageData, classes: Classes) -> Parts:
   """
   own = None if classes == "unseen" else _own(s, classes)
   if own is None:
-    unlabelled, test = image_data.load_parts(s, ("train", "test")).values()
+    unlabeled, test = image_data.load_parts(s, ("train", "test")).values()
     probed, validation, asked = split_within_classes(test, OF_UNSEEN, seed=0)
-    return Parts(unlabelled, probed, validation, asked, True, test)
+    return Parts(unlabeled, probed, validation, asked, True, test)
   train, test = own
-  labelled, validation = split_within_classes(train, (1 - VALIDATION, VALIDATION), seed=0)
-  return Parts(train, labelled, validation, test, False, test)
+  labeled, validation = split_within_classes(train, (1 - VALIDATION, VALIDATION), seed=0)
+  return Parts(train, labeled, validation, test, False, test)
 
 
 def _own(s: ImageData, classes: Classes) -> tuple[Source, Source] | None:
@@ -94,14 +94,14 @@ def counted(source: Source | Recordings) -> str:
 
 def describe(s: ImageData, parts: Parts):
   """Prints what there is."""
-  for part in (parts.unlabelled, parts.asked):
+  for part in (parts.unlabeled, parts.asked):
     if isinstance(part, Recordings) and part.broken:
       left = checks.counted(len(part.broken), "file")
       print(f"left out {left} that cannot be read: {printable('; '.join(part.broken))}")
-  tell_left_out(s, *{id(part): part for part in (parts.unlabelled, parts.test) if isinstance(part, Source)}.values())
+  tell_left_out(s, *{id(part): part for part in (parts.unlabeled, parts.test) if isinstance(part, Source)}.values())
   kind = "none of them pretrained on" if parts.unseen else "the same"
   train, validation, test = map(counted, (parts.train, parts.validation, parts.test))
   print(
-    f"{printable(s.data)}: {counted(parts.unlabelled)} without labels to pretrain on; {len(parts.test.classes)} "
+    f"{printable(s.data)}: {counted(parts.unlabeled)} without labels to pretrain on; {len(parts.test.classes)} "
     f"classes, {kind}, with {train} to probe with, {validation} to choose by, {test} to test on"
   )

@@ -13,7 +13,7 @@ from experiments.families.few_shot.experiment import test_batches
 from experiments.families.representation.config import Probing, Setup, settings_of
 from experiments.families.representation.data import Parts
 from metajax.data import Source, in_order, select_rows
-from metajax.evaluate import features, neighbour_classes
+from metajax.evaluate import features, neighbor_classes
 from metajax.experiment import FewShot, Record, Trained
 from metajax.experiment.evaluators.probes import (
   BATCH,
@@ -29,7 +29,7 @@ from metajax.types import Batches, Examples, Learner, Network, Params, State
 
 EmbedFn = Callable
 
-CURVE_KNOWN, CURVE_ASKED, CURVE_NEIGHBOURS = 5000, 2000, 20  # of the k-NN curve during pretraining
+CURVE_KNOWN, CURVE_ASKED, CURVE_NEIGHBORS = 5000, 2000, 20  # of the k-NN curve during pretraining
 SETTLING = 50  # batches that a random encoder's running statistics are taken over
 
 
@@ -113,9 +113,9 @@ def known_and_asked(embed: EmbedFn, params: Params, state: State, some: Sequence
   return [features(embed, params, state, in_order(part, batch_size=BATCH)) for part in some]
 
 
-def accuracy_of_neighbours(known: Examples, asked: Examples) -> float:
+def accuracy_of_neighbors(known: Examples, asked: Examples) -> float:
   """In percent."""
-  (answers,) = neighbour_classes(known, asked.inputs, [min(CURVE_NEIGHBOURS, len(known.labels))]).values()
+  (answers,) = neighbor_classes(known, asked.inputs, [min(CURVE_NEIGHBORS, len(known.labels))]).values()
   return 100 * np.mean(answers == asked.labels)
 
 

@@ -15,7 +15,7 @@ from experiments.families.representation.data import Parts, describe, load_parts
 from experiments.families.representation.evaluators import (
   EmbedFn,
   FrozenFeatures,
-  accuracy_of_neighbours,
+  accuracy_of_neighbors,
   few_shot_tests,
   known_and_asked,
   of_curve,
@@ -31,8 +31,8 @@ Draw = Callable[[Any, Setup, int], Batches]  # of what there is to learn from, a
 def without_labels(source: Source, setup: Setup, seed: int) -> Batches:
   """Batches of the images of a source, or whatever else its inputs are."""
   alike = source._replace(classes=("",), labels=np.zeros_like(source.labels))
-  labelled = examples(alike, batch_size=setup.outer.batch_size, seed=seed)
-  return lambda start=0, shard=(0, 1): (batch.inputs for batch in labelled(start, shard))
+  labeled = examples(alike, batch_size=setup.outer.batch_size, seed=seed)
+  return lambda start=0, shard=(0, 1): (batch.inputs for batch in labeled(start, shard))
 
 
 def parts_of(setup: Setup, load: Callable[[], Parts] | None = None) -> Callable[[], Parts]:
@@ -93,9 +93,9 @@ def representation_experiment(
     f"{name}-{slug(setup.data)}".replace(" ", "_"),
     learner,
     optimizer,
-    lambda seed: _drawn(batches, parts().unlabelled, setup, seed),
+    lambda seed: _drawn(batches, parts().unlabeled, setup, seed),
     (frozen,) if scores is None else (scores, frozen),
-    lambda params, state: accuracy_of_neighbours(*known_and_asked(learner.embed, params, state, some())),
+    lambda params, state: accuracy_of_neighbors(*known_and_asked(learner.embed, params, state, some())),
     figures=draw_all,
     notes=lambda trained, records: [("Data", figures.sizes(parts()))],
     title=f"{name} on {slug(setup.data)}",

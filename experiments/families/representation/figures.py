@@ -1,4 +1,4 @@
-"""The figures of a pretraining run: a grid of views, a map of embeddings coloured by class."""
+"""The figures of a pretraining run: a grid of views, a map of embeddings colored by class."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,21 +12,21 @@ from metajax.evaluate import features
 from metajax.experiment.evaluators.probes import BATCH
 from metajax.experiment.types import Figure, Trained
 from metajax.report import contact_sheet_figure, map_figure
-from metajax.views.image.choices import View
+from metajax.types import Augmentation
 
 IMAGES, VIEWS = 6, 7  # rows and columns of the grid
 MAP_CLASSES, MAP_IMAGES = 15, 600
 Draw = Callable[[Path, Trained, Parts], list[Figure]]
 
 
-def views(view: View) -> Draw:
+def views(augmentation: Augmentation) -> Draw:
   """Figures of a method that learns from views: images, and beside each some of its views."""
 
   def figures(folder, trained, parts):
-    rows = np.linspace(0, len(parts.unlabelled.labels) - 1, IMAGES).astype(int)
-    images = np.asarray(select_rows(parts.unlabelled, rows).images, np.float32) / 255
+    rows = np.linspace(0, len(parts.unlabeled.labels) - 1, IMAGES).astype(int)
+    images = np.asarray(select_rows(parts.unlabeled, rows).images, np.float32) / 255
     keys = jax.random.split(jax.random.key(0), (IMAGES, VIEWS))
-    found = jax.jit(jax.vmap(jax.vmap(view, (0, None))))(keys, images)
+    found = jax.jit(jax.vmap(jax.vmap(augmentation, (0, None))))(keys, images)
     shown = np.concatenate([images[:, None], np.asarray(found)], 1).reshape(-1, *images.shape[1:])
     path = folder / "views.png"
     contact_sheet_figure(shown, ["image", *["view"] * VIEWS] * IMAGES, path)
@@ -52,5 +52,5 @@ def embedding_map(folder: Path, trained: Trained, parts: Parts) -> Figure:
 
 def sizes(parts: Parts) -> list[str]:
   """How many there are of what, for the page."""
-  named = {"unlabelled": parts.unlabelled, "train": parts.train, "validation": parts.validation, "test": parts.test}
+  named = {"unlabeled": parts.unlabeled, "train": parts.train, "validation": parts.validation, "test": parts.test}
   return [f"{name}: {counted(part)}" for name, part in named.items()]

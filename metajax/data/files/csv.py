@@ -1,4 +1,4 @@
-"""A CSV file of labelled images as a table."""
+"""A CSV file of labeled images as a table."""
 
 import csv
 import os

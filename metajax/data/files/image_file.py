@@ -20,7 +20,7 @@ from metajax.types import Preprocessing
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA")  # TGA last: any bytes may be
 MOST_PIXELS = 2**28  # of a decoded image, 16,384 x 16,384; a JPEG counts as it is decoded, at a fraction of its size
 LARGE = 2**26  # pixels: one such image is decoded at a time, so that its memory is taken once
-GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+GRAY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 ENOUGH = 4  # a JPEG may be decoded at a fraction of its size, not below this many times the size that is wanted
 NOT_THE_FILES_FAULT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
@@ -36,7 +36,7 @@ class UnreadableImage(Exception):
 def read_image(path: AnyPath, *, size: int, channels: int, preprocessing: Preprocessing | None = None) -> np.ndarray:
   """The image of a file, uint8 `[size, size, channels]`: upright, on white, its first frame, squashed to a square.
 
-  Along an axis that shrinks, each new pixel is the mean over what it covers: thin strokes keep their ink. 16-bit greys
+  Along an axis that shrinks, each new pixel is the mean over what it covers: thin strokes keep their ink. 16-bit grays
   are scaled to 8 bits. With a `Preprocessing` it is in RGB and made ready as that says, whatever size and channels are.
 
   Raises:
@@ -105,14 +105,14 @@ def _pillows_limit_lifted():
       Image.MAX_IMAGE_PIXELS = limit
 
 
-def is_grey(path: AnyPath) -> bool:
-  """Whether a file says that its image is grey.
+def is_gray(path: AnyPath) -> bool:
+  """Whether a file says that its image is gray.
 
   Raises:
     UnreadableImage: the file has no header of one of FORMATS.
   """
   with _broken_otherwise(path), open_regular(path) as file, opened(file) as image:
-    return image.mode in GREY
+    return image.mode in GRAY
 
 
 def check_beginning(path: AnyPath):
@@ -149,7 +149,7 @@ def on_white(image: Image.Image) -> Image.Image:
   if image.has_transparency_data:
     image = image.convert("RGBA")
     image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-  return image.convert("L" if image.mode in GREY else "RGB")
+  return image.convert("L" if image.mode in GRAY else "RGB")
 
 
 def _eight_bits(image):

@@ -11,7 +11,7 @@ SPLITS = {**{part: part for part in PARTS}, "val": "validation"}
 
 
 class Table(NamedTuple):
-  """Labelled images that are not read yet.
+  """Labeled images that are not read yet.
 
   Attributes:
     name: of the whole, for messages.

@@ -7,7 +7,7 @@ from PIL import Image
 
 from metajax.data.files.csv import read_csv
 from metajax.data.files.folder import read_folder
-from metajax.data.files.image_file import UnreadableImage, is_grey, read_image, resized
+from metajax.data.files.image_file import UnreadableImage, is_gray, read_image, resized
 from metajax.data.files.lazy_images import LazyImages, fits_in_memory, in_threads
 from metajax.data.files.npz import read_npz
 from metajax.data.files.opening import TO_SKIP
@@ -19,7 +19,7 @@ from metajax.data.splits import check_split, choose
 from metajax.types import Preprocessing
 
 FILES_IN_MEMORY = 20_000  # decoded at the start, in 3 (28 x 28) to 20 seconds (photographs); more stay where they are
-LOOKED_AT = 4096  # files, spread evenly, that say whether a set is grey
+LOOKED_AT = 4096  # files, spread evenly, that say whether a set is gray
 
 
 def read_table(path: str) -> Table:
@@ -48,7 +48,7 @@ def source_of(
 
   Classes are dealt out as those of a TFDS set, from the splits that the data name ("train", "test" and perhaps
   "validation", as folders or in the column) or from all images; "own/train" is such a split, "own/all" is everything.
-  Images keep their ink as it is, are grey if all are (of 4,096 looked at), and lie on white. Files are PNG, JPEG,
+  Images keep their ink as it is, are gray if all are (of 4,096 looked at), and lie on white. Files are PNG, JPEG,
   WebP, GIF, BMP, TIFF, PPM, JPEG 2000, AVIF or TGA, of at most 2^28 pixels (16,384 x 16,384); a JPEG may have up to 64
   times as many, as it is decoded at a fraction of its size, not below four times `size`.
 
@@ -71,7 +71,7 @@ def source_of(
   if isinstance(table.images, np.ndarray):
     return _source(table, rows, _resized(table.images[rows], size, preprocessing))._replace(**left_out)
   spread = np.unique(np.linspace(0, len(table.images) - 1, LOOKED_AT).astype(int))
-  channels = 1 if preprocessing is None and all(_grey_or_broken(table.images[row]) for row in spread) else 3
+  channels = 1 if preprocessing is None and all(_gray_or_broken(table.images[row]) for row in spread) else 3
   shape, paths = (size, size, channels), [table.images[row] for row in rows]
   at_once = len(rows) <= FILES_IN_MEMORY and fits_in_memory(len(rows), shape)
   if at_once:
@@ -135,9 +135,9 @@ class UnreadableImages(ValueError):
     self.files, self.number = files, number
 
 
-def _grey_or_broken(path):
+def _gray_or_broken(path):
   try:
-    return is_grey(path)
+    return is_gray(path)
   except UnreadableImage:
     return True
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.evaluate import Score, adaptation_curve, few_shot_accuracy, over_seeds, paired_difference, summarise
+from metajax.evaluate import Score, adaptation_curve, few_shot_accuracy, over_seeds, paired_difference, summarize
 from metajax.experiment.results_page import drawn
 from metajax.experiment.types import Record, Trained, title_of
 from metajax.predictors import nearest_centroid
@@ -213,7 +213,7 @@ def tell(test: Setting, scores: Scores, tasks: int, queries: int):
 
 def of_tasks(scores: Sequence[Score]) -> Score:
   """The mean over seeds of each task."""
-  return summarise(np.mean([score.tasks for score in scores], axis=0))
+  return summarize(np.mean([score.tasks for score in scores], axis=0))
 
 
 def _title(mode: EvalMode) -> str:

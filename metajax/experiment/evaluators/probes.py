@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from metajax.data import Source, episode_rows, in_order
-from metajax.evaluate import features, linear_probe, nearest_neighbours, over_seeds
+from metajax.evaluate import features, linear_probe, nearest_neighbors, over_seeds
 from metajax.experiment.evaluators.few_shot import (
   PIXELS,
   TASKS_AT_ONCE,
@@ -26,11 +26,11 @@ from metajax.train import TrainState
 from metajax.types import Batches, Episode, Examples, Learner
 
 BATCH = 256  # images embedded at once
-PROBES: Mapping[str, Callable[..., Any]] = {"linear_probe": linear_probe, "knn": nearest_neighbours}
+PROBES: Mapping[str, Callable[..., Any]] = {"linear_probe": linear_probe, "knn": nearest_neighbors}
 
 
 class Splits(NamedTuple):
-  """Labelled images of the same classes: to probe with, to choose the probe by, to test on."""
+  """Labeled images of the same classes: to probe with, to choose the probe by, to test on."""
 
   train: Source
   validation: Source
@@ -84,7 +84,7 @@ def probe_all(
     unseen: whether the classes were not trained on.
   """
   print(f"\nfrozen features of {len(splits.test.classes)} classes{', unseen' * unseen}: accuracy on "
-        f"{len(splits.test.labels):,} images, linear probe and nearest neighbours")  # fmt: skip
+        f"{len(splits.test.labels):,} images, linear probe and nearest neighbors")  # fmt: skip
   measured, width = [], max(len(one.title) for one in shown)
   for one in shown:
     found = {measure: [] for measure in PROBES}

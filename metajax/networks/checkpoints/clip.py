@@ -80,7 +80,7 @@ def load_clip(path: str | os.PathLike, *, image_size: int | None = None, dtype: 
   for said in settings.said:
     warnings.warn(said, stacklevel=2)
   image, text = clip_towers(towers, dtype=dtype, details=settings.details)
-  image = _normalised(image, towers.pixels, preprocessing)
+  image = _normalized(image, towers.pixels, preprocessing)
   return Pretrained(Pair(image, text), params, towers, settings.details, preprocessing)
 
 
@@ -159,8 +159,8 @@ def _at_size(towers: Towers, params: dict, how: Preprocessing, image_size: int |
   return towers._replace(pixels=image_size), params, at_size(how, image_size)
 
 
-def _normalised(network: Network, pixels: int, how: Preprocessing) -> Network:
-  """The network on images in [0, 1], grey or in colour."""
+def _normalized(network: Network, pixels: int, how: Preprocessing) -> Network:
+  """The network on images in [0, 1], gray or in color."""
 
   def normal(images):
     return (images - jnp.asarray(how.mean, images.dtype)) / jnp.asarray(how.deviation, images.dtype)

@@ -138,10 +138,10 @@ def _normal(said: dict, where) -> tuple[tuple, tuple]:
 
 
 def _three(values: Any, name: str, positive: bool = False) -> tuple[float, ...]:
-  """Of three colours; one number is that of each."""
+  """Of three colors; one number is that of each."""
   values = values if isinstance(values, list | tuple) else [values] * 3
   if len(values) != 3:
-    raise ValueError(f"expected {name} of 3 colours, got {values!r}")
+    raise ValueError(f"expected {name} of 3 colors, got {values!r}")
   for value in values:
     if positive:
       checks.positive(name, value)

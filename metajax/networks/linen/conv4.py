@@ -13,7 +13,7 @@ from metajax.types import Network
 
 Downsample = Literal["stride", "max_pool"]
 Pool = Literal["mean", "flatten", "none"]
-Normalisation = Literal["batch", "layer", "group", "none"]
+Normalization = Literal["batch", "layer", "group", "none"]
 Convolution = Literal["slices", "native"]
 
 
@@ -23,10 +23,10 @@ def conv4(
   downsample: Downsample = "max_pool",
   pool: Pool = "flatten",
   halvings: int = 4,
-  normalisation: Normalisation = "batch",
+  normalization: Normalization = "batch",
   convolution: Convolution = "slices",
 ) -> Network:
-  """Four blocks of 3 x 3 convolution, normalisation and ReLU, which halve the image: `[n, h, w, c] -> [n, d]`.
+  """Four blocks of 3 x 3 convolution, normalization and ReLU, which halve the image: `[n, h, w, c] -> [n, d]`.
 
   Prototypical and matching networks halve by max-pooling and flatten (28 x 28 gives `d = filters`); MAML on Omniglot
   halves by stride 2 and takes the mean over space. A classifier is `with_head(conv4(...), linear(ways))`.
@@ -36,7 +36,7 @@ def conv4(
     downsample: "stride" or "max_pool".
     pool: "mean" over space, "flatten", or "none": maps `[n, h, w, filters]`.
     halvings: how many blocks, the first ones, halve the image. Relation networks have 2, and no pooling of the maps.
-    normalisation: "batch" (statistics of the batch under `train=True`, running ones otherwise), "layer", "group"
+    normalization: "batch" (statistics of the batch under `train=True`, running ones otherwise), "layer", "group"
       (of up to 8 groups of filters) or "none"; all but "batch" see one image at a time.
     convolution: "slices" is fast in inner loops, "native" is XLA's own.
 
@@ -50,7 +50,7 @@ def conv4(
     downsample=downsample,
     pool=pool,
     halvings=halvings,
-    normalisation=normalisation,
+    normalization=normalization,
     convolution=convolution,
   )
 
@@ -62,21 +62,21 @@ def conv_blocks(
   downsample: Downsample = "max_pool",
   pool: Pool = "flatten",
   halvings: int | None = None,
-  normalisation: Normalisation = "batch",
+  normalization: Normalization = "batch",
   convolution: Convolution = "slices",
 ) -> Network:
   """Any number of the blocks of `conv4`, such as the part before a context comes in and the part after it.
 
   Args:
     blocks: how many, at least 1.
-    filters, downsample, pool, normalisation, convolution: as in `conv4`.
+    filters, downsample, pool, normalization, convolution: as in `conv4`.
     halvings: how many blocks, the first ones, halve the image; all of them by default.
 
   Raises:
     ValueError: as `conv4`, and if there is no block or more halvings than blocks.
   """
-  choices = {"downsample": Downsample, "pool": Pool, "normalisation": Normalisation, "convolution": Convolution}
-  given = {"downsample": downsample, "pool": pool, "normalisation": normalisation, "convolution": convolution}
+  choices = {"downsample": Downsample, "pool": Pool, "normalization": Normalization, "convolution": Convolution}
+  given = {"downsample": downsample, "pool": pool, "normalization": normalization, "convolution": convolution}
   for name, choice in choices.items():
     if given[name] not in get_args(choice):
       raise ValueError(f"expected {name} to be one of {', '.join(map(repr, get_args(choice)))}, got {given[name]!r}")
@@ -86,7 +86,7 @@ def conv_blocks(
   halvings = blocks if halvings is None else halvings
   if not 0 <= halvings <= blocks:
     raise ValueError(f"expected from 0 to {blocks} halvings, got {halvings}")
-  return from_linen(Blocks(blocks, filters, downsample, pool, halvings, normalisation, convolution))
+  return from_linen(Blocks(blocks, filters, downsample, pool, halvings, normalization, convolution))
 
 
 class Blocks(nn.Module):
@@ -97,7 +97,7 @@ class Blocks(nn.Module):
   downsample: str
   pool: str
   halvings: int
-  normalisation: str
+  normalization: str
   convolution: str
 
   @nn.compact
@@ -129,12 +129,12 @@ class Blocks(nn.Module):
       second = run(beside, kernel[:, :, channels:])
       pairs = run(images, kernel[:, :, :channels])[None] + second[:, None]
       images = pairs.reshape(-1, *pairs.shape[2:])
-    # A bias before a normalisation would be subtracted again.
-    if self.normalisation == "batch":
+    # A bias before a normalization would be subtracted again.
+    if self.normalization == "batch":
       images = nn.BatchNorm(use_running_average=not train, momentum=0.95, name=f"norm_{block}")(images)
-    elif self.normalisation == "layer":
+    elif self.normalization == "layer":
       images = nn.LayerNorm(reduction_axes=(1, 2, 3), feature_axes=-1, name=f"norm_{block}")(images)
-    elif self.normalisation == "group":
+    elif self.normalization == "group":
       images = nn.GroupNorm(num_groups=math.gcd(self.filters, 8), name=f"norm_{block}")(images)
     else:
       images = images + self.param(f"bias_{block}", nn.initializers.zeros, (self.filters,))

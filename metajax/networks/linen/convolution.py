@@ -1,6 +1,6 @@
 """A convolution that stays fast where its kernel differs by task and its gradient is differentiated again.
 
-XLA turns a convolution vectorised over kernels into a grouped one, and on a CPU computes the gradient of a kernel
+XLA turns a convolution vectorized over kernels into a grouped one, and on a CPU computes the gradient of a kernel
 inside a loop without its fast path: one to two orders of magnitude. As one matrix product over shifted slices, the
 convolution and all its derivatives are matrix products, fast anywhere.
 """

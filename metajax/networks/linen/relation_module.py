@@ -3,13 +3,13 @@
 import flax.linen as nn
 import jax
 
-from metajax.networks.linen.conv4 import Blocks, Convolution, Normalisation
+from metajax.networks.linen.conv4 import Blocks, Convolution, Normalization
 from metajax.networks.linen.from_linen import from_linen
 from metajax.types import Network
 
 
 def relation_module(
-  filters: int = 64, hidden: int = 8, *, normalisation: Normalisation = "batch", convolution: Convolution = "slices"
+  filters: int = 64, hidden: int = 8, *, normalization: Normalization = "batch", convolution: Convolution = "slices"
 ) -> Network:
   """Two blocks of `conv4` on two maps side by side, each halving them by max-pooling, then a hidden layer.
 
@@ -19,7 +19,7 @@ def relation_module(
   Args:
     filters: of each block.
     hidden: units of the hidden layer.
-    normalisation: as in `conv4`; batch statistics are over all pairs.
+    normalization: as in `conv4`; batch statistics are over all pairs.
     convolution: as in `conv4`.
 
   Raises:
@@ -27,17 +27,17 @@ def relation_module(
   """
   if min(filters, hidden) < 1:
     raise ValueError(f"expected at least 1 filter and 1 hidden unit, got {filters} and {hidden}")
-  return from_linen(_RelationModule(filters, hidden, normalisation, convolution))
+  return from_linen(_RelationModule(filters, hidden, normalization, convolution))
 
 
 class _RelationModule(nn.Module):
   filters: int
   hidden: int
-  normalisation: str
+  normalization: str
   convolution: str
 
   @nn.compact
   def __call__(self, classes, queries, train):
-    blocks = Blocks(2, self.filters, "max_pool", "flatten", 2, self.normalisation, self.convolution, name="blocks")
+    blocks = Blocks(2, self.filters, "max_pool", "flatten", 2, self.normalization, self.convolution, name="blocks")
     features = jax.nn.relu(nn.Dense(self.hidden, name="hidden")(blocks(classes, train, queries)))
     return nn.Dense(1, name="score")(features).reshape(len(queries), len(classes))

@@ -20,7 +20,7 @@ def resnet12(
   """Residual blocks of three 3 x 3 convolutions with batch norm and leaky ReLU, each halving the image by
   max-pooling, then the mean over space: `[n, h, w, c] -> [n, filters[-1]]`.
 
-  The default has 12,424,320 parameters on colour images, as MetaOptNet's.
+  The default has 12,424,320 parameters on color images, as MetaOptNet's.
 
   Args:
     filters: of each block, as many as there are blocks.
@@ -55,12 +55,12 @@ class _ResNet12(nn.Module):
   def _block(self, images, filters, train, name):
     inner = images
     for layer in range(3):
-      inner = self._normalised(inner, filters, 3, train, f"{name}_{layer}")
+      inner = self._normalized(inner, filters, 3, train, f"{name}_{layer}")
       inner = nn.leaky_relu(inner, 0.1) if layer < 2 else inner
-    around = self._normalised(images, filters, 1, train, f"{name}_around")
+    around = self._normalized(images, filters, 1, train, f"{name}_around")
     return max_pool(nn.leaky_relu(inner + around, 0.1))
 
-  def _normalised(self, images, filters, size, train, name):
+  def _normalized(self, images, filters, size, train, name):
     initial = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")  # of He, for leaky ReLU
     kernel = self.param(f"{name}_kernel", initial, (size, size, images.shape[-1], filters))
     run = convolve if self.convolution == "slices" else native_convolve

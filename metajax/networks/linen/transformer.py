@@ -31,7 +31,7 @@ class Details(NamedTuple):
       `x sigmoid(1.702 x)`.
     epsilon: of the norms.
     patch_bias: whether the map of patches to tokens has a bias.
-    first_norm: whether tokens are normalised before the first layer too.
+    first_norm: whether tokens are normalized before the first layer too.
     deviation: of the normal distribution that matrices start from, those at the end of a branch divided by
       `sqrt(2 layers)`; None: one over the root of their inputs (LeCun's).
   """

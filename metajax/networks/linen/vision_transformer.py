@@ -31,10 +31,10 @@ def vision_transformer(
   """A transformer over the patches of an image: `[n, h, w, c] -> [n, width]`, or `[n, outputs]`.
 
   Layers are pre-norm, their perceptrons four times as wide; where positions are learned, images have the size that
-  the network was initialised with. A second input, integers `[n, kept]`, says which patches of each image are looked
+  the network was initialized with. A second input, integers `[n, kept]`, says which patches of each image are looked
   at, in reading order from 0; the others cost nothing.
 
-  With a linear head of 1,000 ways, on 224 x 224 colour images in patches of 16, there are 5,717,416 (Ti), 22,050,664
+  With a linear head of 1,000 ways, on 224 x 224 color images in patches of 16, there are 5,717,416 (Ti), 22,050,664
   (S), 86,567,656 (B) and 304,326,632 (L) parameters, the published numbers.
 
   Args:
@@ -116,13 +116,13 @@ def positions_of(module: nn.Module, grid: tuple[int, ...], first: bool = False) 
 
 
 def _check_places(module, grid, count, first):
-  """Refuses images of another size than the network was initialised with."""
+  """Refuses images of another size than the network was initialized with."""
   if not module.has_variable("params", "positions"):
     return
   places = module.get_variable("params", "positions").shape[0]
   if places != count:
     raise ValueError(
-      f"expected images of {places - first} patches, the size that the network was initialised with, got "
+      f"expected images of {places - first} patches, the size that the network was initialized with, got "
       f"{grid[0]} x {grid[1]} patches: learned positions have places for no others"
     )
 

@@ -1,4 +1,4 @@
-"""Views that change colours or take away detail: what they do is Python's, Pillow's and SciPy's, the draws are even."""
+"""Views that change colors or take away detail: what they do is Python's, Pillow's and SciPy's, the draws are even."""
 
 import colorsys
 
@@ -10,19 +10,19 @@ from PIL import Image, ImageOps
 from scipy.ndimage import gaussian_filter
 from scipy.stats import chisquare, kstest
 
-from metajax.views.image import (
+from metajax.augment.image import (
   adjust_hue,
-  blur,
   blurred,
-  colour_jitter,
+  color_jitter,
   cutout,
-  grey,
+  gaussian_blur,
   luminance,
+  random_grayscale,
   simclr,
   simclr_cifar,
   solarize,
 )
-from metajax.views.image.colour import jitter_draws, jittered
+from metajax.augment.image.color import jitter_draws, jittered
 
 IMAGE = np.random.default_rng(0).random((9, 12, 3)).astype(np.float32)
 
@@ -88,40 +88,40 @@ def test_jitter_draws_every_order_and_strength_alike():
 
 def test_brightness_of_a_view_is_as_strong_as_it_says():
   plain = np.full((2, 2, 1), 0.4, np.float32)
-  factors = many(colour_jitter(0.5, 0, 0, 0), plain)[:, 0, 0, 0] / 0.4
+  factors = many(color_jitter(0.5, 0, 0, 0), plain)[:, 0, 0, 0] / 0.4
   assert kstest(factors, "uniform", (0.5, 1.0)).pvalue > 1e-3
 
 
 def test_jitter_of_one_channel_changes_brightness_and_contrast_alone():
   one = IMAGE[..., :1]
-  both = lambda key, x: jnp.stack([colour_jitter(0, 0, 0.9, 0.5)(key, x), colour_jitter(0, 0.9, 0, 0)(key, x)])
+  both = lambda key, x: jnp.stack([color_jitter(0, 0, 0.9, 0.5)(key, x), color_jitter(0, 0.9, 0, 0)(key, x)])
   found = many(both, one, 8)
   np.testing.assert_allclose(found[:, 0], np.tile(one, (8, 1, 1, 1)), atol=1e-6)
   assert np.ptp(found[:, 1], axis=0).max() > 0.1
   with pytest.raises(ValueError, match=r"an image \[height, width, 1 or 3\], got \[9, 12, 2\]"):
-    colour_jitter()(jax.random.key(0), IMAGE[..., :2])
+    color_jitter()(jax.random.key(0), IMAGE[..., :2])
 
 
-def test_grey_is_the_luminance_of_pillow_as_often_as_it_says():
+def test_gray_is_the_luminance_of_pillow_as_often_as_it_says():
   pixels = np.uint8(IMAGE * 255)
   expected = np.asarray(Image.fromarray(pixels).convert("L"))
   found = np.asarray(jax.jit(luminance)(pixels / np.float32(255)))[..., 0] * 255
   np.testing.assert_allclose(found, expected, atol=1)
-  views = many(grey(0.3))
-  is_grey = np.ptp(views, axis=-1).max((1, 2)) < 1e-6
-  assert is_grey.mean() == pytest.approx(0.3, abs=0.04)
-  np.testing.assert_array_equal(views[~is_grey], np.broadcast_to(IMAGE, views[~is_grey].shape))
+  views = many(random_grayscale(0.3))
+  is_gray = np.ptp(views, axis=-1).max((1, 2)) < 1e-6
+  assert is_gray.mean() == pytest.approx(0.3, abs=0.04)
+  np.testing.assert_array_equal(views[~is_gray], np.broadcast_to(IMAGE, views[~is_gray].shape))
 
 
 @pytest.mark.parametrize("recipe", [simclr, simclr_cifar])
-def test_views_of_simclr_change_colours_in_four_of_five_and_a_fifth_are_grey(recipe):
+def test_augment_of_simclr_change_colors_in_four_of_five_and_a_fifth_are_gray(recipe):
   """Of an image of one color, which no crop, flip or blur changes."""
   color = np.array([0.7, 0.4, 0.2], np.float32)
   views = many(recipe(), np.tile(color, (6, 6, 1)), 1000)
   np.testing.assert_allclose(views, np.broadcast_to(views[:, :1, :1], views.shape), atol=1e-5)
-  is_grey = np.ptp(views[:, 0, 0], axis=-1) < 1e-6
-  changed = np.abs(views[~is_grey, 0, 0] - color).max(-1) > 1e-3
-  assert is_grey.mean() == pytest.approx(0.2, abs=0.05) and changed.mean() == pytest.approx(0.8, abs=0.05)
+  is_gray = np.ptp(views[:, 0, 0], axis=-1) < 1e-6
+  changed = np.abs(views[~is_gray, 0, 0] - color).max(-1) > 1e-3
+  assert is_gray.mean() == pytest.approx(0.2, abs=0.05) and changed.mean() == pytest.approx(0.8, abs=0.05)
 
 
 def test_solarise_is_pillows():
@@ -138,13 +138,13 @@ def test_blur_is_scipys(deviation):
   found = jax.jit(blurred)(IMAGE, np.float32(kernel / kernel.sum()))
   expected = gaussian_filter(np.float64(IMAGE), (deviation, deviation, 0), mode="reflect", radius=(reach, reach, 0))
   np.testing.assert_allclose(found, expected, atol=1e-5)
-  np.testing.assert_allclose(many(blur((deviation, deviation)), number=1)[0], expected, atol=2e-3)
+  np.testing.assert_allclose(many(gaussian_blur((deviation, deviation)), number=1)[0], expected, atol=2e-3)
 
 
 def test_blur_draws_its_deviation_evenly():
   dot = np.zeros((31, 31, 1), np.float32)
   dot[15, 15] = 1
-  spread = many(blur((0.5, 3.0)), dot, 500)[..., 0].sum(1)
+  spread = many(gaussian_blur((0.5, 3.0)), dot, 500)[..., 0].sum(1)
   found = np.sqrt((spread * np.square(np.arange(31) - 15)).sum(-1))  # of a kernel that ends at 9 pixels
   assert kstest(np.clip(found, 0.5, 3), "uniform", (0.5, 2.5)).pvalue > 1e-3
 
@@ -163,12 +163,12 @@ def test_cutout_is_a_square_hole_anywhere():
 @pytest.mark.parametrize(
   "make",
   [
-    lambda: colour_jitter(-0.1),
-    lambda: colour_jitter(hue=0.6),
-    lambda: grey(1.5),
+    lambda: color_jitter(-0.1),
+    lambda: color_jitter(hue=0.6),
+    lambda: random_grayscale(1.5),
     lambda: solarize(2.0),
-    lambda: blur((0.0, 1.0)),
-    lambda: blur((2.0, 1.0)),
+    lambda: gaussian_blur((0.0, 1.0)),
+    lambda: gaussian_blur((2.0, 1.0)),
     lambda: cutout(1.5),
   ],
 )

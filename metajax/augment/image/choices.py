@@ -1,25 +1,23 @@
-"""Views of an image: one after the other, or only sometimes."""
+"""Augmentations composed, and applied at random."""
 
 import jax
 import jax.numpy as jnp
 
 from metajax.types import Augmentation
 
-View = Augmentation
 
-
-def compose(*views: View) -> View:
+def compose(*views: Augmentation) -> Augmentation:
   """The views one after the other, each with a key of its own."""
 
-  def view(key, image):
+  def augmentation(key, image):
     for i, one in enumerate(views):
       image = one(jax.random.fold_in(key, i), image)
     return image
 
-  return view
+  return augmentation
 
 
-def sometimes(view: View, probability: float) -> View:
+def random_apply(augmentation: Augmentation, probability: float) -> Augmentation:
   """The view with a probability, and otherwise the image as it is.
 
   Raises:
@@ -29,7 +27,7 @@ def sometimes(view: View, probability: float) -> View:
 
   def either(key, image):
     whether, own = jax.random.split(key)
-    return jnp.where(jax.random.bernoulli(whether, probability), view(own, image), image)
+    return jnp.where(jax.random.bernoulli(whether, probability), augmentation(own, image), image)
 
   return either
 

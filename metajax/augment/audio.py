@@ -99,7 +99,7 @@ def even_loudness(samples: Array, loudness: float = 0.1) -> Array:
 
   So that how loud a sound is says nothing of what it belongs to. The mean, which is not heard, is taken away first.
   """
-  centred = samples - samples.mean(-1, keepdims=True)
-  power = jnp.square(centred).mean(-1, keepdims=True)
+  centered = samples - samples.mean(-1, keepdims=True)
+  power = jnp.square(centered).mean(-1, keepdims=True)
   heard = power > SILENCE  # twice, since the gradient passes through both sides of a choice
-  return jnp.where(heard, centred * (loudness * lax.rsqrt(jnp.where(heard, power, 1))), 0)
+  return jnp.where(heard, centered * (loudness * lax.rsqrt(jnp.where(heard, power, 1))), 0)

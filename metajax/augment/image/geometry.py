@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 
-from metajax.types import Array
-from metajax.views.image.choices import View, check_range, sometimes
+from metajax.augment.image.choices import check_range, random_apply
+from metajax.types import Array, Augmentation
 
 
 def affine(
@@ -16,7 +16,7 @@ def affine(
   *,
   probability: float = 0.5,
   fill: float = 0.0,
-) -> View:
+) -> Augmentation:
   """A random affine map about the middle of the image, with bilinear interpolation; the defaults are those of
   Siamese networks (Koch 2015): each of the parts is there with a probability, on its own.
 
@@ -42,7 +42,7 @@ def affine(
   if not (len(scale) == 2 and 0 < scale[0] <= scale[1]):
     raise ValueError(f"expected a scale (low, high) with 0 < low <= high, got {scale}")
 
-  def view(key, image):
+  def augmentation(key, image):
     keys = jax.random.split(key, 8)
     sides = jnp.array(image.shape[:2], image.dtype)
     there = jax.random.bernoulli(keys[7], probability, (7,))
@@ -58,10 +58,10 @@ def affine(
     forward = rotate @ jnp.array([[1, h_x], [h_y, 1]]) @ jnp.diag(jnp.array([s_x, s_y]))
     return warp(image, forward, jnp.array([t_x, t_y]), fill)
 
-  return view
+  return augmentation
 
 
-def centred(spread: float = 0.22) -> View:
+def centered(spread: float = 0.22) -> Augmentation:
   """Brings the ink of a character to the middle and to one size: what a drawer's place and size have no say in.
 
   The image is moved and scaled, alike along both axes, so that the mean of its ink's places is the middle, and their
@@ -78,7 +78,7 @@ def centred(spread: float = 0.22) -> View:
   if not 0 < spread < 1:
     raise ValueError(f"expected a spread above 0 and below 1, got {spread}")
 
-  def view(key, image):
+  def augmentation(key, image):
     height, width = image.shape[:2]
     ink = image.sum(-1)
     mass = ink.sum()
@@ -91,7 +91,7 @@ def centred(spread: float = 0.22) -> View:
     )
     return warp(image, scale * jnp.eye(2, dtype=image.dtype), -scale * middle)
 
-  return view
+  return augmentation
 
 
 def warp(image: Array, matrix: Array, translation: Array, fill: float = 0.0) -> Array:
@@ -124,7 +124,7 @@ def sample(image: Array, y: Array, x: Array, fill: float = 0.0) -> Array:
   return jax.vmap(at, -1, -1)(image)
 
 
-def rotation(degrees: float = 30.0, *, fill: float = 0.0) -> View:
+def rotation(degrees: float = 30.0, *, fill: float = 0.0) -> Augmentation:
   """A rotation about the middle by an angle drawn from -degrees to degrees, with bilinear interpolation.
 
   Args:
@@ -137,10 +137,10 @@ def rotation(degrees: float = 30.0, *, fill: float = 0.0) -> View:
   return affine(degrees, 0.0, (1.0, 1.0), 0.0, probability=1.0, fill=fill)
 
 
-def flip(probability: float = 0.5) -> View:
+def random_flip(probability: float = 0.5) -> Augmentation:
   """The image as in a mirror, left to right, with a probability.
 
   Raises:
     ValueError: if `probability` is not from 0 to 1.
   """
-  return sometimes(lambda key, image: image[:, ::-1], probability)
+  return random_apply(lambda key, image: image[:, ::-1], probability)

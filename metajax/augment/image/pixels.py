@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.types import Array
-from metajax.views.image.choices import View, check_range
+from metajax.augment.image.choices import check_range
+from metajax.types import Array, Augmentation
 
 
-def noise(deviation: float = 0.1) -> View:
+def gaussian_noise(deviation: float = 0.1) -> Augmentation:
   """Gaussian noise of a standard deviation, cut to [0, 1].
 
   Raises:
@@ -17,13 +17,13 @@ def noise(deviation: float = 0.1) -> View:
   if not deviation >= 0:
     raise ValueError(f"expected a deviation of at least 0, got {deviation}")
 
-  def view(key, image):
+  def augmentation(key, image):
     return jnp.clip(image + deviation * jax.random.normal(key, image.shape, image.dtype), 0, 1)
 
-  return view
+  return augmentation
 
 
-def blur(deviation: tuple[float, float] = (0.1, 2.0)) -> View:
+def gaussian_blur(deviation: tuple[float, float] = (0.1, 2.0)) -> Augmentation:
   """A Gaussian blur, of a standard deviation drawn from the first to the second, in pixels; the default is SimCLR's.
 
   The kernel ends at three of the largest deviation, and the image goes on beyond its border as in a mirror.
@@ -35,12 +35,12 @@ def blur(deviation: tuple[float, float] = (0.1, 2.0)) -> View:
     raise ValueError(f"expected deviations (low, high) with 0 < low <= high, got {deviation}")
   reach = int(np.ceil(3 * deviation[1]))
 
-  def view(key, image):
+  def augmentation(key, image):
     drawn = jax.random.uniform(key, (), image.dtype, *deviation)
     kernel = jnp.exp(-0.5 * jnp.square(jnp.arange(-reach, reach + 1, dtype=image.dtype) / drawn))
     return blurred(image, kernel / kernel.sum())
 
-  return view
+  return augmentation
 
 
 def blurred(image: Array, kernel: Array) -> Array:
@@ -54,7 +54,7 @@ def blurred(image: Array, kernel: Array) -> Array:
   return jnp.moveaxis(planes, 0, -1)
 
 
-def cutout(side: float = 0.5, *, fill: float = 0.0) -> View:
+def cutout(side: float = 0.5, *, fill: float = 0.0) -> Augmentation:
   """The image with a square hole about a pixel drawn anywhere, of which a part may be outside (arXiv:1708.04552).
 
   Args:
@@ -66,7 +66,7 @@ def cutout(side: float = 0.5, *, fill: float = 0.0) -> View:
   """
   check_range("side", side, 0, 1)
 
-  def view(key, image):
+  def augmentation(key, image):
     height, width = image.shape[:2]
     y, x = (jax.random.randint(k, (), 0, n) for k, n in zip(jax.random.split(key), (height, width), strict=True))
     hole = round(side * min(height, width))
@@ -76,4 +76,4 @@ def cutout(side: float = 0.5, *, fill: float = 0.0) -> View:
 
     return jnp.where((inside(height, y)[:, None] & inside(width, x))[..., None], fill, image)
 
-  return view
+  return augmentation

@@ -6,18 +6,18 @@ import pytest
 from PIL import Image
 from scipy.stats import ks_2samp, kstest
 
-from metajax.mesh import make_mesh, shard_batch
-from metajax.views import augment_batch
-from metajax.views.image import (
+from metajax.augment import augment_batch
+from metajax.augment.image import (
   crop_box,
-  flip,
   handwriting,
+  random_flip,
   random_resized_crop,
   resized_part,
   rotation,
   simclr,
   simclr_cifar,
 )
+from metajax.mesh import make_mesh, shard_batch
 
 IMAGE = np.random.default_rng(0).random((21, 30, 3)).astype(np.float32)
 RECIPES = {"simclr": simclr(), "simclr_cifar": simclr_cifar(), "handwriting": handwriting()}
@@ -70,11 +70,11 @@ def test_parts_that_do_not_fit_are_drawn_again():
 
 def test_a_whole_crop_is_the_image_and_a_flip_its_mirror():
   whole = random_resized_crop(area=(1.0, 1.0), aspect=(30 / 21, 30 / 21))
-  both = jax.jit(lambda key: (whole(key, IMAGE), flip(1.0)(key, IMAGE)))
+  both = jax.jit(lambda key: (whole(key, IMAGE), random_flip(1.0)(key, IMAGE)))
   found, mirrored = both(jax.random.key(0))
   np.testing.assert_allclose(found, IMAGE, atol=1e-5)
   np.testing.assert_array_equal(mirrored, IMAGE[:, ::-1])
-  views = np.asarray(jax.jit(jax.vmap(flip(), (0, None)))(jax.random.split(jax.random.key(0), 1000), IMAGE))
+  views = np.asarray(jax.jit(jax.vmap(random_flip(), (0, None)))(jax.random.split(jax.random.key(0), 1000), IMAGE))
   assert np.mean([np.array_equal(view, IMAGE) for view in views]) == pytest.approx(0.5, abs=0.06)
 
 
@@ -89,8 +89,8 @@ def test_a_rotation_turns_by_any_angle_up_to_the_largest():
 
 
 @pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.parametrize("image", [IMAGE, IMAGE[:5, :7, :1]], ids=["coloured", "tiny and grey"])
-def test_views_of_a_recipe_stay_in_range_and_differ(image, name):
+@pytest.mark.parametrize("image", [IMAGE, IMAGE[:5, :7, :1]], ids=["colored", "tiny and gray"])
+def test_augment_of_a_recipe_stay_in_range_and_differ(image, name):
   view = RECIPES[name]
   views = np.asarray(jax.jit(augment_batch, static_argnums=0)(view, jax.random.key(0), np.tile(image, (16, 1, 1, 1))))
   assert views.shape == (16, *image.shape) and views.min() >= 0 and views.max() <= 1 + 1e-6
@@ -98,7 +98,7 @@ def test_views_of_a_recipe_stay_in_range_and_differ(image, name):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_views_are_the_same_alone_in_a_batch_and_on_any_number_of_devices(name):
+def test_augment_are_the_same_alone_in_a_batch_and_on_any_number_of_devices(name):
   images = np.random.default_rng(1).random((8, 16, 16, 3)).astype(np.float32)
   key = jax.random.key(3)
   views = jax.jit(lambda key, x: augment_batch(RECIPES[name], key, x))

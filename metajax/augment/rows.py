@@ -12,7 +12,7 @@ from metajax.types import Augmentation, Batch, Episode, Examples, Inputs, Key
 IN_CACHE = 2**20  # bytes
 
 
-def augment_batch(view: Augmentation, key: Key, inputs: Inputs) -> Inputs:
+def augment_batch(augmentation: Augmentation, key: Key, inputs: Inputs) -> Inputs:
   """The view of each row `i` of `[n, ...]`, with the key `fold_in(key, i)`.
 
   On a CPU it takes as many rows at a time as its cache holds, up to five times as fast on larger images.
@@ -21,7 +21,7 @@ def augment_batch(view: Augmentation, key: Key, inputs: Inputs) -> Inputs:
   rows = leaves[0].shape[0]
 
   def one(row, x):
-    return view(jax.random.fold_in(key, row), x)
+    return augmentation(jax.random.fold_in(key, row), x)
 
   most = IN_CACHE * rows // max(1, sum(x.size * x.dtype.itemsize for x in leaves))
   if jax.default_backend() != "cpu" or device_count() > 1 or most >= rows:
@@ -30,20 +30,20 @@ def augment_batch(view: Augmentation, key: Key, inputs: Inputs) -> Inputs:
   return lax.map(lambda given: one(*given), (jnp.arange(rows), inputs), batch_size=together)
 
 
-def of_batch(view: Augmentation, key: Key, batch: Batch) -> Batch:
+def augment_examples(augmentation: Augmentation, key: Key, batch: Batch) -> Batch:
   """The view of each image of a batch, all with keys of their own; labels stay.
 
   Args:
-    view: `(key, image) -> image`.
+    augmentation: `(key, image) -> image`.
     key: of all of them.
     batch: `Episode`s `[tasks, n, ...]`, `Examples` `[n, ...]`, or any other tree of images `[n, ...]`.
   """
   if isinstance(batch, Episode):
     parts = zip(jax.random.split(key), batch, strict=True)
-    of_rows = functools.partial(augment_batch, view)
+    of_rows = functools.partial(augment_batch, augmentation)
     of_tasks = functools.partial(augment_batch, of_rows)
     return Episode(*(part._replace(inputs=_each_leaf(of_tasks, key, part.inputs)) for key, part in parts))
-  rows = functools.partial(_each_leaf, functools.partial(augment_batch, view), key)
+  rows = functools.partial(_each_leaf, functools.partial(augment_batch, augmentation), key)
   return batch._replace(inputs=rows(batch.inputs)) if isinstance(batch, Examples) else rows(batch)
 
 

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.views.image.choices import View
-from metajax.views.image.geometry import sample
+from metajax.augment.image.geometry import sample
+from metajax.types import Augmentation
 
 
-def elastic(strength: float = 0.03, smoothness: float = 0.15, *, fill: float = 0.0) -> View:
+def elastic(strength: float = 0.03, smoothness: float = 0.15, *, fill: float = 0.0) -> Augmentation:
   """A random smooth displacement of every pixel (Simard, Steinkraus and Platt 2003), with bilinear interpolation.
 
   Args:
@@ -24,7 +24,7 @@ def elastic(strength: float = 0.03, smoothness: float = 0.15, *, fill: float = 0
   if not smoothness > 0:
     raise ValueError(f"expected a smoothness above 0, got {smoothness}")
 
-  def view(key, image):
+  def augmentation(key, image):
     height, width = image.shape[:2]
     kernel = _gaussian(smoothness * height)
     # Noise on a wider field, so that the displacement at the border is that of the middle.
@@ -36,7 +36,7 @@ def elastic(strength: float = 0.03, smoothness: float = 0.15, *, fill: float = 0
     y, x = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
     return sample(image, y + field[0], x + field[1], fill)
 
-  return view
+  return augmentation
 
 
 def _gaussian(deviation: float) -> np.ndarray:

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from params_by_numpy import start
-from table_of_learners import encoder, episodes, labelled, labelled_pairs, shaken, triplets
+from table_of_learners import encoder, episodes, labeled, labeled_pairs, shaken, triplets
 
+from metajax.augment import augment_batch, augment_examples
 from metajax.learners import prototypical, with_augmentation
 from metajax.mesh import make_mesh, shard_batch
-from metajax.views import augment_batch, of_batch
 
 
 def draw(key, x):
@@ -16,8 +16,8 @@ def draw(key, x):
 
 
 def test_every_image_of_any_batch_has_a_view_of_its_own_and_labels_stay():
-  batches = (episodes(0), labelled(0), labelled_pairs(0), triplets(0), labelled(0).inputs)
-  run = jax.jit(lambda key, batches: [of_batch(draw, key, batch) for batch in batches])
+  batches = (episodes(0), labeled(0), labeled_pairs(0), triplets(0), labeled(0).inputs)
+  run = jax.jit(lambda key, batches: [augment_examples(draw, key, batch) for batch in batches])
   for batch, found in zip(batches, jax.device_get(run(jax.random.key(0), batches)), strict=True):
     assert jax.tree.structure(found) == jax.tree.structure(batch)
     leaves = list(zip(*map(jax.tree.leaves, (batch, found)), strict=True))
@@ -29,7 +29,7 @@ def test_every_image_of_any_batch_has_a_view_of_its_own_and_labels_stay():
 
 
 def test_a_row_has_the_key_of_its_number_on_any_number_of_devices():
-  inputs = labelled(0).inputs
+  inputs = labeled(0).inputs
   one = jax.jit(lambda i, x: draw(jax.random.fold_in(jax.random.key(0), i), x))
   alone = np.stack([one(i, x) for i, x in enumerate(inputs)])
   of_rows = jax.jit(lambda x: augment_batch(draw, jax.random.key(0), x))
@@ -46,7 +46,7 @@ def test_an_augmented_learner_sees_views_in_training_and_images_as_they_are_othe
   @jax.jit
   def run(made, batch, key):
     view_key, key_of_loss = jax.random.split(key)
-    expected = plain.loss(*made, of_batch(shaken, view_key, batch), key_of_loss)[0]
+    expected = plain.loss(*made, augment_examples(shaken, view_key, batch), key_of_loss)[0]
     return learner.loss(*made, batch, key)[0], expected
 
   found, expected = run(made, batch, key)

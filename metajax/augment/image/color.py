@@ -1,21 +1,23 @@
-"""Views of an image that change its colours: jitter, grey, solarize."""
+"""Views of an image that change its colors: jitter, gray, solarize."""
 
 import jax
 import jax.numpy as jnp
 
-from metajax.types import Array, Key
-from metajax.views.image.choices import View, check_range
+from metajax.augment.image.choices import check_range
+from metajax.types import Array, Augmentation, Key
 
 HUE = 3
 LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
 
 
-def colour_jitter(brightness: float = 0.8, contrast: float = 0.8, saturation: float = 0.8, hue: float = 0.2) -> View:
+def color_jitter(
+  brightness: float = 0.8, contrast: float = 0.8, saturation: float = 0.8, hue: float = 0.2
+) -> Augmentation:
   """Brightness, contrast, saturation and hue changed in random order; the defaults are SimCLR's of strength 1.
 
   With factors `f` drawn from `max(0, 1 - strength)` to `1 + strength`, each result cut to [0, 1]:
 
-      brightness  f x        contrast  f x + (1 - f) mean(grey(x))        saturation  f x + (1 - f) grey(x)
+      brightness  f x        contrast  f x + (1 - f) mean(gray(x))        saturation  f x + (1 - f) gray(x)
 
   and the hue turned by a share of the circle drawn from -hue to hue. Of an image with one channel only brightness and
   contrast change.
@@ -35,7 +37,7 @@ def colour_jitter(brightness: float = 0.8, contrast: float = 0.8, saturation: fl
 
 
 def jitter_draws(key: Key, strengths: tuple[float, float, float], hue: float) -> tuple[Array, Array, Array]:
-  """What `colour_jitter` draws: factors `[3]`, the turn of the hue, and the order of the four changes, `[4]`."""
+  """What `color_jitter` draws: factors `[3]`, the turn of the hue, and the order of the four changes, `[4]`."""
   keys = jax.random.split(key, 3)
   widths = jnp.array(strengths)
   factors = jax.random.uniform(keys[0], (3,), minval=jnp.maximum(0, 1 - widths), maxval=1 + widths)
@@ -65,23 +67,23 @@ def jittered(image: Array, factors: Array, turn: Array, order: Array) -> Array:
   return jnp.moveaxis(planes, 0, -1)
 
 
-def grey(probability: float = 0.2) -> View:
-  """The image without its colours, with a probability: the luminance `0.299 r + 0.587 g + 0.114 b` in all channels.
+def random_grayscale(probability: float = 0.2) -> Augmentation:
+  """The image without its colors, with a probability: the luminance `0.299 r + 0.587 g + 0.114 b` in all channels.
 
   Raises:
     ValueError: if `probability` is not from 0 to 1; of an image, if it has neither 1 nor 3 channels.
   """
   check_range("probability", probability, 0, 1)
 
-  def view(key, image):
+  def augmentation(key, image):
     planes = _planes(image)
-    grey = jnp.where(jax.random.bernoulli(key, probability), _luminance(planes), planes)
-    return jnp.moveaxis(grey, 0, -1)
+    random_grayscale = jnp.where(jax.random.bernoulli(key, probability), _luminance(planes), planes)
+    return jnp.moveaxis(random_grayscale, 0, -1)
 
-  return view
+  return augmentation
 
 
-def solarize(threshold: float = 0.5) -> View:
+def solarize(threshold: float = 0.5) -> Augmentation:
   """Values from the threshold on inverted: `1 - x` where `x >= threshold`.
 
   Raises:
@@ -135,7 +137,7 @@ def _turned(planes, turn):
 
 
 def _blend(planes, what, factor):
-  """`factor` of the image and the rest of black (0), of its mean grey (1) or of itself in grey (2)."""
+  """`factor` of the image and the rest of black (0), of its mean gray (1) or of itself in gray (2)."""
   own = _luminance(planes)
   other = jnp.where(what == 0, 0, jnp.where(what == 1, own.mean(), own))
   return jnp.where(factor == 1, planes, jnp.clip(factor * planes + (1 - factor) * other, 0, 1))

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from scipy.ndimage import affine_transform, gaussian_filter
 
-from metajax.views.image import affine, centred, compose, elastic, geometry, noise, sample, sometimes, warp
+from metajax.augment.image import (
+  affine,
+  centered,
+  compose,
+  elastic,
+  gaussian_noise,
+  geometry,
+  random_apply,
+  sample,
+  warp,
+)
 
 IMAGE = gaussian_filter(np.random.default_rng(0).random((21, 30, 2)), (2, 2, 0)).astype(np.float32)
 
@@ -83,7 +93,7 @@ def test_an_affine_view_keeps_values_in_range_and_shows_what_is_outside_as_the_f
   assert len(np.unique(np.asarray(views).sum((1, 2, 3)))) == 256
 
 
-def test_an_elastic_view_moves_pixels_as_far_as_it_says_and_neighbours_alike():
+def test_an_elastic_view_moves_pixels_as_far_as_it_says_and_neighbors_alike():
   # A ramp: its value says where a pixel comes from.
   ramp = np.broadcast_to(np.arange(40, dtype=np.float32)[:, None, None], (40, 40, 1))
   shift = np.asarray(many(elastic(0.05, 0.15), ramp) - ramp)[:, 10:30, 10:30, 0]
@@ -94,15 +104,15 @@ def test_an_elastic_view_moves_pixels_as_far_as_it_says_and_neighbours_alike():
 
 
 def test_noise_has_its_deviation_and_stays_in_range():
-  grey = np.full((20, 20, 1), 0.5, np.float32)
-  assert np.std(many(noise(0.1), grey, 16)) == pytest.approx(0.1, rel=0.03)
-  loud = many(noise(3.0), grey, 16)
+  gray = np.full((20, 20, 1), 0.5, np.float32)
+  assert np.std(many(gaussian_noise(0.1), gray, 16)) == pytest.approx(0.1, rel=0.03)
+  loud = many(gaussian_noise(3.0), gray, 16)
   assert loud.min() == 0 and loud.max() == 1
 
 
 def test_sometimes_and_compose_draw_with_keys_of_their_own():
   black = np.zeros((2, 2, 1), np.float32)
-  there = many(sometimes(lambda key, x: x + 1, 0.3), black, 2000)[:, 0, 0, 0]
+  there = many(random_apply(lambda key, x: x + 1, 0.3), black, 2000)[:, 0, 0, 0]
   assert np.mean(there) == pytest.approx(0.3, abs=0.05)
   jitter = lambda key, x: x + jax.random.normal(key, ())
   twice = many(compose(jitter, jitter), black, 2000)[:, 0, 0, 0]
@@ -110,7 +120,7 @@ def test_sometimes_and_compose_draw_with_keys_of_their_own():
 
 
 def test_a_view_is_a_function_of_its_key_and_can_be_differentiated():
-  view = jax.jit(compose(affine(), elastic(), noise(0.01)))
+  view = jax.jit(compose(affine(), elastic(), gaussian_noise(0.01)))
   first, again, other = (view(jax.random.key(seed), IMAGE) for seed in (0, 0, 1))
   np.testing.assert_array_equal(first, again)
   assert not np.allclose(first, other)
@@ -129,8 +139,8 @@ def test_a_view_is_a_function_of_its_key_and_can_be_differentiated():
     (lambda: affine(probability=1.5), "a probability from 0 to 1, got 1.5"),
     (lambda: elastic(-1.0), "a strength of at least 0, got -1.0"),
     (lambda: elastic(smoothness=0.0), "a smoothness above 0, got 0.0"),
-    (lambda: noise(-0.1), "a deviation of at least 0, got -0.1"),
-    (lambda: sometimes(noise(), 2), "a probability from 0 to 1, got 2"),
+    (lambda: gaussian_noise(-0.1), "a deviation of at least 0, got -0.1"),
+    (lambda: random_apply(gaussian_noise(), 2), "a probability from 0 to 1, got 2"),
   ],
 )
 def test_arguments_out_of_range_are_refused(make, message):
@@ -138,13 +148,13 @@ def test_arguments_out_of_range_are_refused(make, message):
     make()
 
 
-def test_centred_brings_ink_to_the_middle_and_to_one_size_wherever_it_was_drawn():
+def test_centered_brings_ink_to_the_middle_and_to_one_size_wherever_it_was_drawn():
   """The mean of the ink's places and their deviation are what is asked for; place and size have no say."""
   y, x = np.mgrid[:40, :40] - 19.5
   blob = lambda cy, cx, size: np.exp(-(((y - cy) / (2 * size)) ** 2 + ((x - cx) / size) ** 2))[..., None].astype(
     np.float32
   )
-  view = jax.jit(lambda image: centred(0.12)(None, image))
+  view = jax.jit(lambda image: centered(0.12)(None, image))
   found = [np.asarray(view(blob(*where))) for where in ((0, 0, 3), (6, -5, 3), (-4, 3, 4.5))]
   for image in found:
     share = image[..., 0] / image.sum()
@@ -155,4 +165,4 @@ def test_centred_brings_ink_to_the_middle_and_to_one_size_wherever_it_was_drawn(
     np.testing.assert_allclose(image, found[0], atol=0.04)
   np.testing.assert_array_equal(view(np.zeros((40, 40, 1), np.float32)), 0)
   with pytest.raises(ValueError, match=r"a spread above 0 and below 1, got 1.0"):
-    centred(1.0)
+    centered(1.0)

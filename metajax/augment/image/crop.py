@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from metajax.types import Array, Key
-from metajax.views.image.choices import View
+from metajax.types import Array, Augmentation, Key
 
 ATTEMPTS = 10
 
@@ -17,7 +16,7 @@ def random_resized_crop(
   *,
   area: tuple[float, float] = (0.08, 1.0),
   aspect: tuple[float, float] = (3 / 4, 4 / 3),
-) -> View:
+) -> Augmentation:
   """A part of the image of random area and shape, brought to a size by bilinear interpolation (arXiv:1409.4842).
 
   Where the image becomes smaller the interpolation reaches further, so that fine lines do not flicker (antialiasing,
@@ -40,11 +39,11 @@ def random_resized_crop(
   if sides is not None and (len(sides) != 2 or min(sides) < 1):
     raise ValueError(f"expected a size of at least 1 pixel, got {size}")
 
-  def view(key, image):
+  def augmentation(key, image):
     box = crop_box(key, image.shape[:2], area, aspect)
     return resized_part(image, box, sides or image.shape[:2])
 
-  return view
+  return augmentation
 
 
 def crop_box(key: Key, sides: tuple[int, int], area: tuple[float, float], aspect: tuple[float, float]) -> Array:

@@ -1,4 +1,4 @@
-"""Images as tokens, one a pixel: the nearest colour of a palette (arXiv: Chen et al. 2020, image GPT)."""
+"""Images as tokens, one a pixel: the nearest color of a palette (arXiv: Chen et al. 2020, image GPT)."""
 
 import math
 
@@ -8,25 +8,25 @@ import jax.numpy as jnp
 from metajax import checks
 from metajax.types import AnyArray, Array
 
-NO_COLOUR = -2  # which losses refuse: -1 is padding
+NO_COLOR = -2  # which losses refuse: -1 is padding
 
 
-def quantized(images: AnyArray, palette: AnyArray, size: int) -> Array:
-  """The number of each pixel's nearest colour, in reading order: `[n, h, w, c] -> integers [n, size^2]`.
+def to_palette(images: AnyArray, palette: AnyArray, size: int) -> Array:
+  """The number of each pixel's nearest color, in reading order: `[n, h, w, c] -> integers [n, size^2]`.
 
   Images are brought to `size x size` first, by linear interpolation that is smoothed where it makes them smaller.
 
   Args:
     images: floating `[n, h, w, c]` in [0, 1].
-    palette: `[colours, c]` in [0, 1], such as `data.fit_palette` finds.
+    palette: `[colors, c]` in [0, 1], such as `data.fit_palette` finds.
     size: pixels along a side.
 
   Returns:
-    The numbers; -2, which is no colour's, where a pixel is NaN: no colour is the nearest.
+    The numbers; -2, which is no color's, where a pixel is NaN: no color is the nearest.
 
   Raises:
     ValueError: if images are not floating `[n, h, w, c]` or not in [0, 1], the palette is not finite, has other
-      channels or no colour, or the size is below 1.
+      channels or no color, or the size is below 1.
   """
   _check_palette(palette)
   checks.floating("images", images, "n", "height", "width", palette.shape[-1])
@@ -35,14 +35,14 @@ def quantized(images: AnyArray, palette: AnyArray, size: int) -> Array:
   palette = jnp.asarray(palette, jnp.promote_types(palette.dtype, jnp.float32))
   n, *_, channels = images.shape
   small = jax.image.resize(images, (n, size, size, channels), "linear", antialias=True)
-  # |x - p|^2 without the part that all colours share.
+  # |x - p|^2 without the part that all colors share.
   distances = jnp.square(palette).sum(-1) - 2 * jnp.einsum("nhwc,pc->nhwp", small, palette, precision="highest")
-  tokens = jnp.where(jnp.isnan(distances).any(-1), NO_COLOUR, jnp.argmin(distances, -1))
+  tokens = jnp.where(jnp.isnan(distances).any(-1), NO_COLOR, jnp.argmin(distances, -1))
   return tokens.reshape(n, size * size).astype(jnp.int32)
 
 
-def coloured(tokens: AnyArray, palette: AnyArray) -> Array:
-  """Images of colours' numbers: integers `[n, size^2] -> [n, size, size, c]` in [0, 1].
+def from_palette(tokens: AnyArray, palette: AnyArray) -> Array:
+  """Images of colors' numbers: integers `[n, size^2] -> [n, size, size, c]` in [0, 1].
 
   Raises:
     ValueError: if tokens are not as many as a square has, or not of the palette.
@@ -56,7 +56,7 @@ def coloured(tokens: AnyArray, palette: AnyArray) -> Array:
 
 
 def _check_palette(palette):
-  checks.floating("a palette", palette, "colours", "c")
+  checks.floating("a palette", palette, "colors", "c")
   if not palette.shape[0]:
-    raise ValueError(f"expected a palette of at least 1 colour, got an array of shape {list(palette.shape)}")
+    raise ValueError(f"expected a palette of at least 1 color, got an array of shape {list(palette.shape)}")
   checks.finite("a palette", palette)

@@ -1,0 +1,46 @@
+"""Views that are known to work together, as values."""
+
+from metajax.augment.image.choices import check_range, compose, random_apply
+from metajax.augment.image.color import color_jitter, random_grayscale
+from metajax.augment.image.crop import random_resized_crop
+from metajax.augment.image.elastic import elastic
+from metajax.augment.image.geometry import affine, random_flip
+from metajax.augment.image.pixels import gaussian_blur
+from metajax.types import Augmentation
+
+
+def simclr(size: int | None = None, strength: float = 1.0) -> Augmentation:
+  """SimCLR's view of photographs (arXiv:2002.05709): crop, flip, colors, gray, blur.
+
+  Args:
+    size: of the crop, in pixels; by default the image's own.
+    strength: of the color jitter; 1 on ImageNet.
+
+  Raises:
+    ValueError: if `strength` is not from 0 to 2.5.
+  """
+  return compose(simclr_cifar(size, strength), random_apply(gaussian_blur(), 0.5))
+
+
+def simclr_cifar(size: int | None = None, strength: float = 0.5) -> Augmentation:
+  """SimCLR's view of small photographs (its appendix B.9): without the blur, and jitter of half the strength.
+
+  Arguments are those of `simclr`.
+  """
+  check_range("strength", strength, 0, 2.5)
+  jitter = color_jitter(0.8 * strength, 0.8 * strength, 0.8 * strength, 0.2 * strength)
+  return compose(random_resized_crop(size), random_flip(), random_apply(jitter, 0.8), random_grayscale(0.2))
+
+
+def handwriting(size: int | None = None) -> Augmentation:
+  """A view of a character, ink at 1 on a ground of 0, as another hand would write it: no flip, which is another
+  character.
+
+  Affine distortions, an elastic one, a crop of at least half of the area, and a blur, which changes the line.
+  """
+  return compose(
+    affine(rotation=15.0, shear=0.3, scale=(0.75, 1.25), translation=0.08, probability=0.8),
+    random_apply(elastic(0.03, 0.12), 0.5),
+    random_resized_crop(size, area=(0.5, 1.0)),
+    random_apply(gaussian_blur((0.1, 1.0)), 0.5),
+  )
