@@ -46,8 +46,8 @@ def towers(loss: Loss, rows: int, width: int) -> tuple[np.ndarray, ...]:
 def of_ours(loss: Loss, how: str) -> Callable:
   """The value and gradient of one of our losses, computed in one way."""
   if loss == "info_nce":
-    return jax.value_and_grad(lambda first, second: info_nce(first, second, SCALE, how=how), (0, 1))
-  return jax.value_and_grad(lambda rows: nt_xent(rows, TEMPERATURE, how=how), (0,))
+    return jax.value_and_grad(lambda first, second: info_nce(first, second, SCALE, implementation=how), (0, 1))
+  return jax.value_and_grad(lambda rows: nt_xent(rows, TEMPERATURE, implementation=how), (0,))
 
 
 def of_optax(rows: Array) -> tuple:

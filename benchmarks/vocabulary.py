@@ -15,7 +15,7 @@ from benchmarks.page import write
 from benchmarks.step import alternate, compile_program
 from metajax.experiment.records import stamped as measured
 from metajax.losses import linear_cross_entropy
-from metajax.losses.language_model import How
+from metajax.losses.language_model import Implementation
 
 
 def main(
@@ -35,9 +35,9 @@ def main(
   keys, found = jax.random.split(jax.random.key(0), 3), []
   features = jax.random.normal(keys[0], (tokens, width))
   for vocabulary in vocabularies:
-    vectors = 0.1 * jax.random.normal(keys[1], (vocabulary, width))
+    embedding = 0.1 * jax.random.normal(keys[1], (vocabulary, width))
     labels = jax.random.randint(keys[2], (tokens,), 0, vocabulary)
-    programs = {how: compile_program(_gradient(how), (features, vectors), labels) for how in get_args(How)}
+    programs = {how: compile_program(_gradient(how), (features, embedding), labels) for how in get_args(Implementation)}
     rates = alternate(programs, timing.rounds, timing.seconds)
     faster = statistics.median(tiled / dense for tiled, dense in zip(rates["tiled"], rates["dense"], strict=True))
     for how, program in programs.items():
@@ -52,9 +52,9 @@ def main(
     write("vocabulary", found)
 
 
-def _gradient(how: How):
-  """`((features, vectors), labels) -> (the loss, its gradient)`."""
-  return jax.value_and_grad(lambda both, labels: linear_cross_entropy(*both, labels, how=how))
+def _gradient(how: Implementation):
+  """`((features, embedding), labels) -> (the loss, its gradient)`."""
+  return jax.value_and_grad(lambda both, labels: linear_cross_entropy(*both, labels, implementation=how))
 
 
 if __name__ == "__main__":

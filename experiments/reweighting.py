@@ -50,7 +50,7 @@ class Config(NamedTuple):
   """Adam's, for the weights."""
   compared_steps: Count = 300
   """Adam's steps, for the networks that are compared."""
-  training: Training = Training(steps=150, seeds=10, seeds_at_once=1)
+  training: Training = Training(steps=150, seeds=10, seeds_in_parallel=1)
   run: RunFlags = RUN
 
 

@@ -136,7 +136,7 @@ def ways_to_learn(
 ) -> dict[Name, Way]:
   """All of them, on a perceptron of one width."""
   network = mlp(hidden, 1)
-  common: dict[str, Any] = {"loss": squared_error, "at_once": tasks}
+  common: dict[str, Any] = {"loss": squared_error, "chunk_size": tasks}
 
   def plain(n, rate=inner_learning_rate):
     return maml(network, gradient_steps(optax.sgd(rate), n) if n else identity, **common)

@@ -96,16 +96,16 @@ class Decoded(NamedTuple):
   """What a decoder, a `Network` of tokens and perhaps a `Cache` of those before, makes of each token.
 
   Attributes:
-    features: `[n, tokens, d]`; the logits of the token that follows are `features @ vectors.T`, which a vocabulary of
-      any size need not hold at once.
-    vectors: `[vocabulary, d]`.
+    features: `[n, tokens, d]`; the logits of the token that follows are `features @ output_embedding.T`, which a
+      vocabulary of any size need not hold at once.
+    output_embedding: `[vocabulary, d]`.
     layers: features in between, `[n, tokens, width]` each: those that every layer starts with, and the last one's.
     cache: for the tokens that come next; without one given, of these tokens alone, which `learners.longer` makes room
       in. None: it keeps none.
   """
 
   features: Array
-  vectors: Array
+  output_embedding: Array
   layers: tuple[Array, ...] = ()
   cache: Cache | None = None
 

@@ -119,7 +119,7 @@ PRETRAINING = ["--batch-size", "8", "--steps", "4", "--warmup", "1", "--optimize
 PRETRAINING += ["--curve-every", "2", "--devices", "2"]
 RUNS = {
   "prototypical": ("prototypical", *FEW_SHOT),
-  "prototypical, two seeds": ("prototypical", *FEW_SHOT, "--seeds", "2", "--seeds-at-once", "2"),
+  "prototypical, two seeds": ("prototypical", *FEW_SHOT, "--seeds", "2", "--seeds-in-parallel", "2"),
   "simclr": ("simclr", *OF_TASKS, *PRETRAINING, "--encoder-name", "conv4", "--width", "0.0625", "--hidden", "8",
              "--outputs", "4", "--recipe", "handwriting"),
   "gpt": ("generative", "--model", "gpt", "--data", "book.txt", *PRETRAINING, "--width", "8", "--layers", "1",

@@ -258,20 +258,20 @@ def logit_scale(log_scale):
   return np.exp(np.minimum(log_scale, np.log(100)))
 
 
-def linear_cross_entropy(features, vectors, labels, weights):
-  each = -linear_log_prob(features, vectors, labels)
+def linear_cross_entropy(features, embedding, labels, weights):
+  each = -linear_log_prob(features, embedding, labels)
   labels = np.asarray(labels)
   weights = np.ones(labels.shape) if weights is None else array(weights, *labels.shape)
   need((weights >= 0).all() and np.isfinite(weights).all())
   return mean(each, weights * (labels >= 0))
 
 
-def linear_log_prob(features, vectors, labels):
-  vectors = array(vectors, "vocabulary", "d")
-  labels = whole(labels, *np.shape(labels), low=-1, high=len(vectors))
-  features = array(features, *labels.shape, vectors.shape[1])
-  need(vectors.size)
-  logits = features @ vectors.T
+def linear_log_prob(features, embedding, labels):
+  embedding = array(embedding, "vocabulary", "d")
+  labels = whole(labels, *np.shape(labels), low=-1, high=len(embedding))
+  features = array(features, *labels.shape, embedding.shape[1])
+  need(embedding.size)
+  logits = features @ embedding.T
   each = np.take_along_axis(logits, np.maximum(labels, 0)[..., None], -1)[..., 0] - logsumexp(logits, -1)
   return np.where(labels < 0, 0, each)
 

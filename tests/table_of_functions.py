@@ -96,7 +96,7 @@ COMPARED = {"support": normal(ROWS, WIDTH), "labels": labels(ROWS), "queries": n
 TOWERS = {"first": normal(ROWS, WIDTH), "second": normal(ROWS, WIDTH), "scale": above_0()}
 PAIRWISE = {"distances": above_0(ROWS, ROWS), "labels": labels(ROWS), "margin": above_0()}
 WEIGHTS = {"weights": maybe(weights(ROWS))}
-TOKENS = {"features": normal(ROWS, WIDTH), "vectors": normal(9, WIDTH), "labels": integers(9, ROWS, low=-1)}
+TOKENS = {"features": normal(ROWS, WIDTH), "embedding": normal(9, WIDTH), "labels": integers(9, ROWS, low=-1)}
 CLASSIFIED = {"logits": normal(ROWS, WAYS), "labels": labels(ROWS)}
 
 _TABLE = {

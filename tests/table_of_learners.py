@@ -221,7 +221,7 @@ LEARNERS = {
     width=5,
   ),
   "proto-maml": Row(proto_maml(encoder, one_step), episodes, width=5, any_ways=True),
-  "maml, in groups": Row(maml(classifier, reverse, at_once=4), episodes, width=WAYS),
+  "maml, in groups": Row(maml(classifier, reverse, chunk_size=4), episodes, width=WAYS),
   "first-order maml": Row(maml(classifier, first_order), episodes, width=WAYS),
   "maml, regression": Row(
     maml(mlp((8,), 1, jax.nn.tanh), reverse, loss=squared_error), regressions, classifies=False, width=1

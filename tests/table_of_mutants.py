@@ -192,8 +192,8 @@ MUTANTS = (
   Mutant(
     "each row's view has a key of its own",
     "metajax/augment/rows.py",
-    "view(jax.random.fold_in(key, row), x)",
-    "view(key, x)",
+    "augmentation(jax.random.fold_in(key, row), x)",
+    "augmentation(key, x)",
     (
       "tests/test_augment_rows.py",
       "tests/test_simclr.py",
@@ -468,8 +468,8 @@ MUTANTS = (
   Mutant(
     "a negative label is no token",
     "metajax/losses/language_model.py",
-    "known = (labels >= 0) & (labels < len(vectors))",
-    "known = labels < len(vectors)",
+    "known = (labels >= 0) & (labels < len(embedding))",
+    "known = labels < len(embedding)",
     ("tests/test_vocabulary.py::test_a_label_outside_the_vocabulary_is_refused_and_makes_nan_while_tracing",),
   ),
   Mutant(

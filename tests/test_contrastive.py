@@ -28,7 +28,7 @@ from benchmarks.arithmetic import flops
 from benchmarks.devices import collectives
 from metajax.losses import info_nce, logit_scale, nt_xent, siglip, supervised_contrastive
 from metajax.losses.contrastive import LARGEST_LOG_SCALE, START_LOG_SCALE
-from metajax.losses.contrastive.tiling import LARGEST_DENSE, LARGEST_GATHERED, default_how
+from metajax.losses.contrastive.tiling import LARGEST_DENSE, LARGEST_GATHERED, default_implementation
 from metajax.mesh import make_mesh, shard_batch
 from metajax.train import keep_params_below
 
@@ -47,8 +47,8 @@ def program(name, count, **how):
   return jax.jit(compute)
 
 
-def value_and_gradient(name, arguments, weights=WEIGHTS, labels=LABELS, devices=None, tile=TILE, **how):
-  run, towers = program(name, len(arguments), tile=tile, **how), LOSSES[name].towers
+def value_and_gradient(name, arguments, weights=WEIGHTS, labels=LABELS, devices=None, block_size=TILE, **how):
+  run, towers = program(name, len(arguments), block_size=block_size, **how), LOSSES[name].towers
   if devices is None:
     return run(arguments, weights, labels)
   with jax.set_mesh(make_mesh(devices)):
@@ -76,16 +76,18 @@ def test_a_loss_is_its_papers(name, weights, float64):
   arguments = arguments_of(LOSSES[name])
   expected = LOSSES[name].slow(*arguments, weights, LABELS)
   for way in ("dense", "tiled"):
-    got = value_and_gradient(name, arguments, weights, how=way)[0]
+    got = value_and_gradient(name, arguments, weights, implementation=way)[0]
     np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
 def test_without_weights_rows_weigh_alike(float64):
   for name, case in LOSSES.items():
     arguments = arguments_of(case)
-    alike = value_and_gradient(name, arguments, np.full(ROWS, 3.0), how="dense")[0]
+    alike = value_and_gradient(name, arguments, np.full(ROWS, 3.0), implementation="dense")[0]
     for way in ("dense", "tiled") if name == "info_nce" else ("dense",):  # weights are made before a way is chosen
-      got = jax.jit(lambda *arguments, loss=case.loss, way=way: loss(*arguments, None, LABELS, how=way, tile=TILE))
+      got = jax.jit(
+        lambda *arguments, loss=case.loss, way=way: loss(*arguments, None, LABELS, implementation=way, block_size=TILE)
+      )
       np.testing.assert_allclose(got(*arguments), alike, err_msg=name)
 
 
@@ -101,12 +103,14 @@ def test_nt_xent_is_that_of_optax():
 def test_a_gradient_is_the_slope_of_the_values(name, float64):
   """Of the towers, the scale or temperature, and the bias, each alone."""
   arguments = arguments_of(LOSSES[name])
-  gradient = value_and_gradient(name, arguments, how="tiled")[1]
+  gradient = value_and_gradient(name, arguments, implementation="tiled")[1]
   for i, x in enumerate(arguments):
     step = 1e-4 * SOME[: len(x)] if np.ndim(x) else 1e-4
 
     def beside(sign, i=i, x=x, step=step):
-      return float(value_and_gradient(name, (*arguments[:i], x + sign * step, *arguments[i + 1 :]), how="tiled")[0])
+      return float(
+        value_and_gradient(name, (*arguments[:i], x + sign * step, *arguments[i + 1 :]), implementation="tiled")[0]
+      )
 
     np.testing.assert_allclose(np.vdot(gradient[i], step), (beside(1) - beside(-1)) / 2, rtol=1e-6, atol=1e-10)
 
@@ -115,7 +119,7 @@ def test_a_gradient_is_the_slope_of_the_values(name, float64):
 def test_gradients_are_finite_differences(name, float64):
   """Of the towers, the scale or temperature, and the bias; forward and backward."""
   case = LOSSES[name]
-  loss = lambda *arguments: case.loss(*arguments, WEIGHTS[:12], LABELS[:12], how="tiled", tile=8)
+  loss = lambda *arguments: case.loss(*arguments, WEIGHTS[:12], LABELS[:12], implementation="tiled", block_size=8)
   check_slopes(loss, arguments_of(case, rows=12), step=1e-4, rtol=1e-6, atol=1e-6)
 
 
@@ -125,7 +129,7 @@ def test_the_gradient_of_the_gradient_is_right_inside_a_scan(name, float64):
   case = LOSSES[name]
 
   def after_two_steps(embeddings, others, weights, labels, way):
-    loss = lambda embeddings: case.loss(embeddings, *others, weights, labels, how=way, tile=TILE)
+    loss = lambda embeddings: case.loss(embeddings, *others, weights, labels, implementation=way, block_size=TILE)
     step = lambda embeddings, _: (embeddings - jax.grad(loss)(embeddings), None)
     return jnp.vdot(jax.lax.scan(step, embeddings, length=2)[0], SOME)
 
@@ -142,7 +146,7 @@ def test_curvature_along_a_direction_is_right(name, float64):
 
   @functools.partial(jax.jit, static_argnums=0)
   def curvature(way, arguments, weights, labels):
-    loss = lambda *arguments: case.loss(*arguments, weights, labels, how=way, tile=TILE)
+    loss = lambda *arguments: case.loss(*arguments, weights, labels, implementation=way, block_size=TILE)
     return jax.jvp(jax.grad(loss, range(len(arguments))), arguments, arguments)[1]
 
   arguments = jax.tree.map(np.float64, arguments_of(case))
@@ -153,8 +157,8 @@ def test_curvature_along_a_direction_is_right(name, float64):
 def test_however_it_is_computed_a_loss_and_its_gradient_are_the_same(name, way, devices, float64):
   arguments = arguments_of(LOSSES[name])
   close(
-    value_and_gradient(name, arguments, devices=devices, how=way),
-    value_and_gradient(name, arguments, how="dense"),
+    value_and_gradient(name, arguments, devices=devices, implementation=way),
+    value_and_gradient(name, arguments, implementation="dense"),
     1e-12,
   )
 
@@ -164,9 +168,9 @@ def test_in_32_bits_they_are_the_same_to_rounding_at_large_scales(name, way, dev
   for scale, tolerance in ((100.0, 1e-6), (1000.0, 1e-5)):
     of = (scale, -3.0) if name == "siglip" else (scale,) if name == "info_nce" else (1 / scale,)
     arguments = (*arguments_of(LOSSES[name])[: LOSSES[name].towers], *of)
-    loss, gradient = value_and_gradient(name, arguments, devices=devices, how=way)
+    loss, gradient = value_and_gradient(name, arguments, devices=devices, implementation=way)
     assert loss.dtype == jnp.float32
-    expected, slope = value_and_gradient(name, arguments, how="dense")
+    expected, slope = value_and_gradient(name, arguments, implementation="dense")
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
     close(gradient, slope, tolerance)
 
@@ -178,8 +182,8 @@ def test_a_padded_row_may_hold_anything_and_has_a_gradient_of_exactly_zero(name,
   arguments = arguments_of(case)
   poison = lambda x: np.where(WEIGHTS[:, None] > 0, x, np.where(np.arange(WIDTH) % 2, np.nan, np.inf))
   poisoned = (*map(poison, arguments[: case.towers]), *arguments[case.towers :])
-  loss, gradient = value_and_gradient(name, poisoned, how=way)
-  assert loss == value_and_gradient(name, arguments, how=way)[0]
+  loss, gradient = value_and_gradient(name, poisoned, implementation=way)
+  assert loss == value_and_gradient(name, arguments, implementation=way)[0]
   for of_tower in gradient[: case.towers]:
     np.testing.assert_array_equal(of_tower[WEIGHTS == 0], 0)
     assert np.isfinite(of_tower).all()
@@ -188,7 +192,7 @@ def test_a_padded_row_may_hold_anything_and_has_a_gradient_of_exactly_zero(name,
 @pytest.mark.parametrize("way", WAYS)
 def test_without_a_row_that_weighs_the_loss_and_its_gradient_are_zero(way, float64):
   for name, case in LOSSES.items():
-    loss, gradient = value_and_gradient(name, arguments_of(case), np.zeros(ROWS), how=way)
+    loss, gradient = value_and_gradient(name, arguments_of(case), np.zeros(ROWS), implementation=way)
     assert loss == 0, name
     assert all((np.asarray(x) == 0).all() for x in gradient), name
 
@@ -196,17 +200,19 @@ def test_without_a_row_that_weighs_the_loss_and_its_gradient_are_zero(way, float
 @pytest.mark.parametrize("way", ["sharded", "ring"])
 def test_1003_rows_on_8_devices_count_exactly_1003(way, float64):
   arguments = arguments_of(LOSSES["info_nce"], rows=1003)
-  expected = value_and_gradient("info_nce", arguments, None, None, how="dense")
+  expected = value_and_gradient("info_nce", arguments, None, None, implementation="dense")
   padded = tuple(np.pad(x, [(0, 5), (0, 0)], constant_values=7) for x in arguments[:2])
   weights = np.pad(np.ones(1003), (0, 5))
-  loss, gradient = value_and_gradient("info_nce", (*padded, 7.0), weights, np.zeros(1008), devices=8, how=way, tile=64)
+  loss, gradient = value_and_gradient(
+    "info_nce", (*padded, 7.0), weights, np.zeros(1008), devices=8, implementation=way, block_size=64
+  )
   first, second, scale = map(np.asarray, gradient)
   close((loss, first[:1003], second[:1003], scale), (expected[0], *expected[1]), 1e-12)
   with (
     jax.set_mesh(make_mesh(8)),
     pytest.raises(ValueError, match="divides by the 8 devices of the mesh, got 1003 rows"),
   ):
-    jax.eval_shape(functools.partial(info_nce, how=way), *arguments)
+    jax.eval_shape(functools.partial(info_nce, implementation=way), *arguments)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -227,7 +233,7 @@ def test_a_loss_and_its_gradient_are_finite_whatever_the_rows(dtype, way, name):
     for scale in (100.0, 1000.0):
       of = (scale, -3.0) if name == "siglip" else (scale,) if name == "info_nce" else (1 / scale,)
       arguments = (*(x.astype(dtype) for x in towers), *of)
-      loss, gradient = value_and_gradient(name, arguments, np.ones(ROWS), how=way)
+      loss, gradient = value_and_gradient(name, arguments, np.ones(ROWS), implementation=way)
       assert loss.dtype == jnp.float32
       assert gradient[0].dtype == dtype
       assert np.isfinite(loss), (kind, scale)
@@ -240,7 +246,7 @@ def test_sums_of_16_bit_rows_are_kept_in_32():
 
   @functools.partial(jax.jit, compiler_options={"xla_allow_excess_precision": False})
   def losses(narrow, wide):
-    return [info_nce(*narrow, 20.0, how=way) for way in ("dense", "tiled")], info_nce(*wide, 20.0)
+    return [info_nce(*narrow, 20.0, implementation=way) for way in ("dense", "tiled")], info_nce(*wide, 20.0)
 
   for got in (found := losses(narrow, wide))[0]:
     np.testing.assert_allclose(got, found[1], rtol=1e-6)
@@ -294,15 +300,15 @@ def test_info_nce_of_32768_pairs_fits_in_200_mib_and_nt_xent_of_4096_images_in_1
 
 def test_a_device_of_a_ring_of_8_holds_at_most_a_sixth_and_of_a_mesh_that_gathers_one_tower_and_its_gradient():
   alone = memory("info_nce", 32768)
-  assert memory("info_nce", 32768, 8, how="ring") <= alone / 6
+  assert memory("info_nce", 32768, 8, implementation="ring") <= alone / 6
   tower = 32768 * WIDE * 4
-  assert memory("info_nce", 32768, 8, how="sharded") <= 2 * tower + alone / 6
+  assert memory("info_nce", 32768, 8, implementation="sharded") <= 2 * tower + alone / 6
 
 
 def traffic(name, rows, way):
   """How many values each collective of value and gradient on 8 devices gives a device, smallest first, by kind."""
   found = {}
-  for kind, size in itertools.chain(*collectives(of_size(name, rows, 8, how=way).as_text())):
+  for kind, size in itertools.chain(*collectives(of_size(name, rows, 8, implementation=way).as_text())):
     found.setdefault(kind, []).append(size // 4)
   return {kind: sorted(values) for kind, values in found.items()}
 
@@ -345,12 +351,12 @@ def test_devices_exchange_one_tower_and_its_gradient_and_a_ring_gathers_nothing(
 def test_arithmetic_of_value_and_gradient_in_products_of_rows(name, most):
   loss, towers = TOWERS[name]
   rows = 16384
-  gradient = jax.value_and_grad(lambda *x: loss(*x, how="tiled"), range(towers))
+  gradient = jax.value_and_grad(lambda *x: loss(*x, implementation="tiled"), range(towers))
   assert flops(gradient, *[floats(rows, WIDE)] * towers) <= most * rows**2 * WIDE
 
 
 def test_the_way_is_chosen_by_size_and_devices():
-  of = lambda rows, axis_name=None: default_how(jax.ShapeDtypeStruct((rows, 256), jnp.float32), axis_name)
+  of = lambda rows, axis_name=None: default_implementation(jax.ShapeDtypeStruct((rows, 256), jnp.float32), axis_name)
   assert (of(LARGEST_DENSE), of(LARGEST_DENSE + 1)) == ("dense", "tiled")
   most = LARGEST_GATHERED // (256 * 4)
   with jax.set_mesh(make_mesh(8)):
@@ -358,7 +364,7 @@ def test_the_way_is_chosen_by_size_and_devices():
 
 
 def half(first, second, params, **how):
-  return info_nce(first @ params, second @ params, 7.0, tile=8, **how)
+  return info_nce(first @ params, second @ params, 7.0, block_size=8, **how)
 
 
 of_all_rows = jax.jit(jax.value_and_grad(half, 2))
@@ -368,7 +374,7 @@ def mapped(way, check_vma):
   """A training step of one's own `shard_map`; the mesh is not one of metajax's."""
 
   def step(params, first, second):
-    found = jax.value_and_grad(lambda params: half(first, second, params, how=way, axis_name="rows"))(params)
+    found = jax.value_and_grad(lambda params: half(first, second, params, implementation=way, axis_name="rows"))(params)
     return found if check_vma else jax.lax.pmean(found, "rows")
 
   def run(params, first, second):
@@ -381,7 +387,7 @@ def mapped(way, check_vma):
 
 def pmapped(way):
   def step(params, first, second):
-    found = jax.value_and_grad(lambda params: half(first, second, params, how=way, axis_name="rows"))(params)
+    found = jax.value_and_grad(lambda params: half(first, second, params, implementation=way, axis_name="rows"))(params)
     return jax.lax.pmean(found, "rows")
 
   split = lambda x: x.reshape(4, -1, WIDTH)
@@ -393,7 +399,7 @@ def jitted(way):
   def run(params, first, second):
     with jax.set_mesh(make_mesh(4)):
       first, second = shard_batch((first, second))
-      return jax.jit(jax.value_and_grad(lambda params: half(first, second, params, how=way)))(params)
+      return jax.jit(jax.value_and_grad(lambda params: half(first, second, params, implementation=way)))(params)
 
   return run
 
@@ -413,7 +419,7 @@ def test_it_is_the_loss_of_all_rows_within_jit_shard_map_and_pmap(make, way, flo
 def test_without_the_axis_name_it_is_the_loss_of_a_devices_own_rows(float64):
   first, second = arguments_of(LOSSES["info_nce"], rows=16)[:2]
   with jax.set_mesh(make_mesh(2)):
-    own = lambda first, second: info_nce(first, second, 7.0, how="tiled")[None]
+    own = lambda first, second: info_nce(first, second, 7.0, implementation="tiled")[None]
     found = jax.jit(jax.shard_map(own, in_specs=P("data"), out_specs=P("data")))(first, second)
   expected = [slow_info_nce(first[rows], second[rows], 7.0, np.ones(8), None) for rows in (slice(8), slice(8, 16))]
   np.testing.assert_allclose(found, expected, rtol=1e-12)
@@ -433,13 +439,16 @@ TOWER = np.ones((4, 3), np.float32)
     (lambda: info_nce(TOWER, TOWER, 1.0, weights=np.ones(3)), r"weights \[4\], one for each row, got \[3\]"),
     (lambda: supervised_contrastive(TOWER, np.ones(3, int), 1.0), r"integers \[n\], got \[3\] for embeddings \[4, 3\]"),
     (lambda: supervised_contrastive(TOWER, np.ones(4), 1.0), r"labels \[n\] to be integers, got float"),
-    (lambda: info_nce(TOWER, TOWER, 1.0, how="fast"), "how to be one of 'dense', .*, got 'fast'"),
-    (lambda: info_nce(TOWER, TOWER, 1.0, tile=0), "a tile's rows to be a whole number of at least 1, got 0"),
+    (lambda: info_nce(TOWER, TOWER, 1.0, implementation="fast"), "implementation to be one of 'dense', .*, got 'fast'"),
+    (lambda: info_nce(TOWER, TOWER, 1.0, block_size=0), "block_size to be a whole number of at least 1, got 0"),
     (
       jax.jit(lambda: info_nce(TOWER, TOWER, 1.0, axis_name="rows")),
       "an axis of the shard_map or pmap around, got 'rows'",
     ),
-    (lambda: info_nce(TOWER, TOWER, 1.0, how="dense", axis_name="rows"), "'sharded' or 'ring' with an axis_name"),
+    (
+      lambda: info_nce(TOWER, TOWER, 1.0, implementation="dense", axis_name="rows"),
+      "'sharded' or 'ring' with an axis_name",
+    ),
   ],
 )
 def test_bad_input_is_refused_with_what_was_given(call, said):

@@ -33,7 +33,7 @@ def logits(trained):
   @jax.jit
   def run(tokens):
     decoded = network.apply(params, state, tokens, train=False)[0]
-    return decoded.features @ decoded.vectors.T
+    return decoded.features @ decoded.output_embedding.T
 
   return lambda tokens: np.asarray(run(np.asarray(tokens, np.int32)))
 
@@ -82,7 +82,7 @@ def test_gpt2_agrees_with_transformers(tmp_path):
   @jax.jit
   def logits(params):
     decoded, _ = network.apply(params, {}, tokens, train=False)
-    return decoded.features @ decoded.vectors.T
+    return decoded.features @ decoded.output_embedding.T
 
   found = np.asarray(logits(params))
   np.testing.assert_allclose(

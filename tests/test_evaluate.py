@@ -69,7 +69,7 @@ def test_each_task_counts_once_whatever_the_batch_and_the_devices(size):
 
 
 def test_groups_of_tasks_change_nothing():
-  np.testing.assert_array_equal(score(at_once=5).tasks, score().tasks)
+  np.testing.assert_array_equal(score(chunk_size=5).tasks, score().tasks)
 
 
 def test_two_calls_are_identical():

@@ -552,8 +552,8 @@ def test_seeds_side_by_side_or_one_after_the_other_give_their_mean_with_an_inter
 ):
   monkeypatch.setattr(data, "load", synthetic_set)
   found = []
-  for at_once in ("1", "2"):
-    folder = tmp_path / at_once
+  for in_parallel in ("1", "2"):
+    folder = tmp_path / in_parallel
     status, out, _, _ = command(
       prototypical,
       *TINY,
@@ -563,8 +563,8 @@ def test_seeds_side_by_side_or_one_after_the_other_give_their_mean_with_an_inter
       "3w1s",
       "--seeds",
       "2",
-      "--seeds-at-once",
-      at_once,
+      "--seeds-in-parallel",
+      in_parallel,
       "--folder",
       str(folder),
     )

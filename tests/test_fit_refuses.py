@@ -10,7 +10,16 @@ import pytest
 
 from metajax import Checkpoints, Learner, fit
 from metajax.report import metrics_log, page, read_metrics
-from metajax.train import adamw, for_seeds, lars, make_train_step, restore, scale_learning_rate, seeds_at_once, start
+from metajax.train import (
+  adamw,
+  for_seeds,
+  lars,
+  make_train_step,
+  restore,
+  scale_learning_rate,
+  seeds_in_parallel,
+  start,
+)
 from metajax.train import warmup_cosine as schedule
 
 
@@ -74,7 +83,7 @@ def test_numbers_that_fit_cannot_use_are_refused_before_anything_runs(given, sai
     lambda: make_train_step(UNTOUCHED, 0.1),
     lambda: start(UNTOUCHED, 0.1, None),
     lambda: for_seeds([never, batches()]),
-    lambda: seeds_at_once(UNTOUCHED, 0.1, [never, never], (0, 1)),
+    lambda: seeds_in_parallel(UNTOUCHED, 0.1, [never, never], (0, 1)),
   ],
 )
 def test_all_of_training_refuses_what_fit_refuses(call):
@@ -93,7 +102,7 @@ def test_all_of_training_refuses_what_fit_refuses(call):
     (lambda: lars(0.1, trust=0), "trust to be above 0, got 0"),
     (lambda: schedule(-1.0, 10, 1), "learning_rate to be from 0"),
     (lambda: scale_learning_rate(np.nan, 256), "learning_rate to be from 0"),
-    (lambda: seeds_at_once(UNTOUCHED, sgd, [never], (0, 1)), "the batches of each of 2 seeds, got those of 1"),
+    (lambda: seeds_in_parallel(UNTOUCHED, sgd, [never], (0, 1)), "the batches of each of 2 seeds, got those of 1"),
   ],
 )
 def test_numbers_of_an_optimizer_that_no_training_can_have_are_refused(call, said):

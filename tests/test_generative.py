@@ -81,7 +81,7 @@ def seen_by_gpt():
 
 def test_the_loss_of_a_gpt_is_that_of_each_token_after_those_before_it(read_by_gpt):
   (value, (_, metrics)), decoded, _, predicted = read_by_gpt(0, 1)
-  logits = np.float64(decoded.features @ decoded.vectors.T)
+  logits = np.float64(decoded.features @ decoded.output_embedding.T)
   of_tokens = [
     logits[i, j - 1, token] - np.log(np.exp(logits[i, j - 1]).sum())
     for i, row in enumerate(ENDED)

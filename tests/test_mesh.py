@@ -83,11 +83,11 @@ def expected():
     return jax.device_get(derivatives(plain_mean)(*problem()))
 
 
-@pytest.mark.parametrize(("devices", "at_once"), [(1, 1), (1, 4), (8, 2)])
-def test_mean_over_tasks_and_its_two_derivatives_are_those_of_the_plain_mean(float64, expected, devices, at_once):
+@pytest.mark.parametrize(("devices", "chunk_size"), [(1, 1), (1, 4), (8, 2)])
+def test_mean_over_tasks_and_its_two_derivatives_are_those_of_the_plain_mean(float64, expected, devices, chunk_size):
   params, direction, rest, tasks = problem()
   with jax.set_mesh(make_mesh(devices)):
-    found = derivatives(mean_over_tasks(task, at_once))(params, direction, rest, shard_batch(tasks))
+    found = derivatives(mean_over_tasks(task, chunk_size))(params, direction, rest, shard_batch(tasks))
   chex.assert_trees_all_equal_shapes_and_dtypes(jax.device_get(found), expected)
   chex.assert_trees_all_close(jax.device_get(found), expected, rtol=1e-12, atol=1e-12)
 
@@ -136,13 +136,13 @@ def test_a_loss_that_is_no_scalar_is_refused():
     mean_over_tasks(lambda params, rest, x: (jnp.ones(3), ({}, 1.0)))((), (), jnp.ones(4))
 
 
-@pytest.mark.parametrize(("devices", "at_once"), [(1, 1), (1, 3), (8, 2)])
-def test_map_tasks_is_vmap(devices, at_once):
+@pytest.mark.parametrize(("devices", "chunk_size"), [(1, 1), (1, 3), (8, 2)])
+def test_map_tasks_is_vmap(devices, chunk_size):
   tasks = {"x": np.arange(48.0, dtype=np.float32).reshape(24, 2), "i": np.arange(24)}
   fn = lambda shared, one: (shared * one["x"].sum(), one["i"] + 1)
   expected = (2 * tasks["x"].sum(1), tasks["i"] + 1)
   with jax.set_mesh(make_mesh(devices)):
-    found = jax.jit(map_tasks(fn, at_once))(2.0, shard_batch(tasks))
+    found = jax.jit(map_tasks(fn, chunk_size))(2.0, shard_batch(tasks))
   chex.assert_trees_all_equal(jax.device_get(found), expected)
 
 
@@ -154,13 +154,13 @@ def test_tasks_that_the_devices_do_not_divide_are_refused(over):
 
 
 @pytest.mark.parametrize(
-  ("tasks", "at_once", "group"), [(12, None, 1), (12, 1, 1), (12, 5, 4), (12, 12, 12), (6, 100, 6), (7, 3, 1)]
+  ("tasks", "chunk_size", "group"), [(12, None, 1), (12, 1, 1), (12, 5, 4), (12, 12, 12), (6, 100, 6), (7, 3, 1)]
 )
-def test_tasks_at_once_is_the_largest_divisor_that_fits(tasks, at_once, group):
-  assert tasks_per_chunk(tasks, at_once) == group
+def test_a_chunk_of_tasks_is_the_largest_divisor_that_fits(tasks, chunk_size, group):
+  assert tasks_per_chunk(tasks, chunk_size) == group
 
 
-def test_no_task_at_once_is_refused():
+def test_a_chunk_of_no_task_is_refused():
   with pytest.raises(ValueError, match="at least 1, got 0"):
     tasks_per_chunk(4, 0)
 
@@ -232,9 +232,9 @@ def convolution():
   return Network(init, apply)
 
 
-@pytest.mark.parametrize("at_once", [1, 4])
-def test_memory_of_the_meta_gradient_does_not_grow_with_the_number_of_tasks(at_once):
-  learner = maml(with_head(mlp((64,), 32), linear(3)), gradient_steps(optax.sgd(0.1), 2), at_once=at_once)
+@pytest.mark.parametrize("chunk_size", [1, 4])
+def test_memory_of_the_meta_gradient_does_not_grow_with_the_number_of_tasks(chunk_size):
+  learner = maml(with_head(mlp((64,), 32), linear(3)), gradient_steps(optax.sgd(0.1), 2), chunk_size=chunk_size)
 
   def temporary(tasks):
     batch = episodes(0, tasks=tasks)

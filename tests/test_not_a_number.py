@@ -74,11 +74,11 @@ def test_a_network_that_is_all_nan_scores_nan_and_not_at_chance():
 
 
 CONTRASTIVE = {
-  "info_nce": lambda x, weights, how: info_nce(x, Y, 7.0, weights=weights, how=how),
-  "info_nce, second": lambda x, weights, how: info_nce(Y, x, 7.0, weights=weights, how=how),
-  "siglip": lambda x, weights, how: siglip(x, Y, 7.0, -2.0, weights=weights, how=how),
-  "nt_xent": lambda x, weights, how: nt_xent(x, 0.2, weights=weights, how=how),
-  "supervised": lambda x, weights, how: supervised_contrastive(x, CLASSES, 0.2, weights=weights, how=how),
+  "info_nce": lambda x, weights, how: info_nce(x, Y, 7.0, weights=weights, implementation=how),
+  "info_nce, second": lambda x, weights, how: info_nce(Y, x, 7.0, weights=weights, implementation=how),
+  "siglip": lambda x, weights, how: siglip(x, Y, 7.0, -2.0, weights=weights, implementation=how),
+  "nt_xent": lambda x, weights, how: nt_xent(x, 0.2, weights=weights, implementation=how),
+  "supervised": lambda x, weights, how: supervised_contrastive(x, CLASSES, 0.2, weights=weights, implementation=how),
 }
 
 

@@ -107,4 +107,4 @@ def test_a_gpt2_without_heads_in_its_configuration_agrees_with_transformers(tmp_
   decoded = jax.jit(lambda params: network.apply(params, {}, tokens, train=False)[0])(params)
   with torch.no_grad():
     expected = model(torch.tensor(tokens)).logits.numpy()
-  np.testing.assert_allclose(decoded.features @ decoded.vectors.T, expected, atol=1e-4)
+  np.testing.assert_allclose(decoded.features @ decoded.output_embedding.T, expected, atol=1e-4)

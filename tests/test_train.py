@@ -14,7 +14,7 @@ import pytest
 
 from metajax import Examples, Learner, fit, make_mesh
 from metajax.checkpoint import Checkpoints
-from metajax.train import Stopped, for_seeds, make_train_step, restore, seeds_at_once, start
+from metajax.train import Stopped, for_seeds, make_train_step, restore, seeds_in_parallel, start
 
 three_drawn = jax.jit(lambda key: jax.random.normal(key, (3,)))
 
@@ -311,13 +311,13 @@ def test_seeds_side_by_side_train_as_each_would_alone():
 
 
 def test_as_many_seeds_train_side_by_side_as_the_memory_allows(monkeypatch):
-  at_once = lambda: seeds_at_once(regression, optimizer, [batches] * 6, range(6))
-  assert at_once() == 6
+  in_parallel = lambda: seeds_in_parallel(regression, optimizer, [batches] * 6, range(6))
+  assert in_parallel() == 6
   monkeypatch.setattr("metajax.train.seeds._bytes", lambda step, state, batch: 100 * len(state.step))
   monkeypatch.setattr("metajax.train.seeds._bytes_free", lambda: 450)
-  assert at_once() == 3
+  assert in_parallel() == 3
   monkeypatch.setattr("metajax.train.seeds._bytes_free", lambda: 50)
-  assert at_once() == 1
+  assert in_parallel() == 1
 
 
 def test_each_seed_has_its_own_best():

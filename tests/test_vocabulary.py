@@ -16,8 +16,8 @@ LABELS = random.integers(-1, VOCABULARY, (16, 7))
 
 
 def loss(how, labels=LABELS, **more):
-  tile = {"tile": TILE} if how == "tiled" else {}
-  return lambda given: linear_cross_entropy(*given, labels, how=how, **tile, **more)
+  tile = {"block_size": TILE} if how == "tiled" else {}
+  return lambda given: linear_cross_entropy(*given, labels, implementation=how, **tile, **more)
 
 
 def close(first, second, tolerance=1e-6):
@@ -43,7 +43,7 @@ def test_a_label_outside_the_vocabulary_is_refused_and_makes_nan_while_tracing(l
     loss("dense", wrong)((FEATURES, VECTORS))
   of = lambda how: jax.value_and_grad(lambda given, labels: loss(how, labels)(given))
   run = jax.jit(lambda labels: ([of(how)((FEATURES, VECTORS), labels) for how in ("dense", "tiled")],
-                                linear_log_prob(FEATURES, VECTORS, labels, tile=TILE)))  # fmt: skip
+                                linear_log_prob(FEATURES, VECTORS, labels, block_size=TILE)))  # fmt: skip
   values, each = run(wrong)
   for value, gradient in values:
     assert np.isnan(value) and np.isnan(gradient[0]).any()
@@ -103,7 +103,7 @@ def test_large_logits_lose_nothing():
 
 
 def test_log_probabilities_are_those_that_the_loss_is_the_mean_of():
-  run = lambda given: (linear_log_prob(*given, LABELS, tile=TILE), loss("dense")(given))
+  run = lambda given: (linear_log_prob(*given, LABELS, block_size=TILE), loss("dense")(given))
   found, expected = map(np.asarray, jax.jit(run)((FEATURES, VECTORS)))
   assert found.shape == LABELS.shape and (found[LABELS < 0] == 0).all()
   close(-found.sum() / (LABELS >= 0).sum(), expected)
@@ -112,7 +112,9 @@ def test_log_probabilities_are_those_that_the_loss_is_the_mean_of():
 def memory(vocabulary, how):
   """Temporary bytes of a gradient, beside its arguments and itself."""
   shape = lambda *given: jax.ShapeDtypeStruct(given, jnp.float32)
-  of = lambda given, labels: linear_cross_entropy(*given, labels, how=how, **({"tile": 512} if how == "tiled" else {}))
+  of = lambda given, labels: linear_cross_entropy(
+    *given, labels, implementation=how, **({"block_size": 512} if how == "tiled" else {})
+  )
   lowered = jax.jit(jax.grad(of)).lower(
     (shape(256, 64), shape(vocabulary, 64)), jax.ShapeDtypeStruct((256,), jnp.int32)
   )
@@ -126,8 +128,8 @@ def test_memory_is_flat_in_the_vocabulary():
 
 def test_by_default_large_vocabularies_are_tiled():
   tokens, labels = jax.ShapeDtypeStruct((2048, 8), jnp.float32), jax.ShapeDtypeStruct((2048,), jnp.int32)
-  vectors = jax.ShapeDtypeStruct((50000, 8), jnp.float32)
-  text = jax.jit(linear_cross_entropy).lower(tokens, vectors, labels).as_text()
+  embedding = jax.ShapeDtypeStruct((50000, 8), jnp.float32)
+  text = jax.jit(linear_cross_entropy).lower(tokens, embedding, labels).as_text()
   assert "2048x50000" not in text and "2048x2048x" in text.replace("tensor<2048x2048xf32>", "2048x2048x")
 
 
@@ -150,14 +152,14 @@ def test_bfloat16_features_are_summed_in_32_bits():
   ("change", "message"),
   [
     ({"labels": LABELS[:, 1:]}, r"shapes \[16, 7, 12\], \[37, 12\], \[16, 6\]"),
-    ({"vectors": VECTORS[:, 1:]}, r"\[37, 11\]"),
+    ({"embedding": VECTORS[:, 1:]}, r"\[37, 11\]"),
     ({"labels": LABELS * 1.0}, r"labels to be integers \[...\], got float64 \[16, 7\]"),
-    ({"how": "sparse"}, "how to be one of 'dense', 'tiled', got 'sparse'"),
-    ({"tile": 0}, "a tile's columns to be a whole number of at least 1, got 0"),
+    ({"implementation": "sparse"}, "implementation to be one of 'dense', 'tiled', got 'sparse'"),
+    ({"block_size": 0}, "block_size to be a whole number of at least 1, got 0"),
     ({"weights": np.ones(3)}, r"a weight a label, \[16, 7\], got \[3\]"),
   ],
 )
 def test_what_does_not_fit_is_refused(change, message):
-  given = {"features": FEATURES, "vectors": VECTORS, "labels": LABELS, "how": "tiled"} | change
+  given = {"features": FEATURES, "embedding": VECTORS, "labels": LABELS, "implementation": "tiled"} | change
   with pytest.raises(ValueError, match=message):
-    linear_cross_entropy(given.pop("features"), given.pop("vectors"), given.pop("labels"), **given)
+    linear_cross_entropy(given.pop("features"), given.pop("embedding"), given.pop("labels"), **given)

@@ -17,7 +17,7 @@ from metajax.types import Batches, Learner, Params, State
 
 
 def few_shot_accuracy(
-  learner: Learner, params: Params, state: State, batches: Batches, tasks: int = 1000, *, at_once: int | None = None
+  learner: Learner, params: Params, state: State, batches: Batches, tasks: int = 1000, *, chunk_size: int | None = None
 ) -> Score:
   """The accuracy in percent on the queries of `tasks` tasks, with its 95% interval over tasks.
 
@@ -30,7 +30,7 @@ def few_shot_accuracy(
     state: of the trained learner.
     batches: `batches(start, shard)` of `Episode`s, e.g. `data.episodes(...)`.
     tasks: how many, at least 2.
-    at_once: how many tasks run as one vectorized group.
+    chunk_size: how many tasks run as one vectorized group.
 
   Returns:
     A `Score`: mean, interval and the accuracy of each task.
@@ -42,11 +42,11 @@ def few_shot_accuracy(
     FloatingPointError: if a prediction is not finite, naming the task, or a parameter or a value of the state is not.
   """
 
-  return summarize(_scores(learner, params, state, batches, tasks, _percent_right, at_once, _check_classes))
+  return summarize(_scores(learner, params, state, batches, tasks, _percent_right, chunk_size, _check_classes))
 
 
 def one_shot_runs(
-  learner: Learner, params: Params, state: State, batches: Batches, *, at_once: int | None = None
+  learner: Learner, params: Params, state: State, batches: Batches, *, chunk_size: int | None = None
 ) -> Score:
   """The error in percent of one-shot classification (Lake et al. 2015), with its 95% interval over runs.
 
@@ -54,7 +54,7 @@ def one_shot_runs(
   13.7 (Lake et al. 2019).
 
   Args:
-    learner, params, state, at_once: as for `few_shot_accuracy`.
+    learner, params, state, chunk_size: as for `few_shot_accuracy`.
     batches: one batch of all runs, `data.one_shot_runs(folder)` or `data.one_shot_tasks(source)`.
 
   Returns:
@@ -68,19 +68,19 @@ def one_shot_runs(
   if whole is None:
     raise ValueError("expected one batch of all runs, got none")
   runs = len(whole.query.labels)
-  right = few_shot_accuracy(learner, params, state, batches, runs, at_once=at_once)
+  right = few_shot_accuracy(learner, params, state, batches, runs, chunk_size=chunk_size)
   return summarize(100 - right.tasks)
 
 
 def few_shot_error(
-  learner: Learner, params: Params, state: State, batches: Batches, tasks: int = 1000, *, at_once: int | None = None
+  learner: Learner, params: Params, state: State, batches: Batches, tasks: int = 1000, *, chunk_size: int | None = None
 ) -> Score:
   """The mean squared error of a regression on the queries of `tasks` tasks, in the targets' unit squared.
 
   Arguments, tasks, interval and errors are as in `few_shot_accuracy`; the labels are regression targets `[n, outputs]`,
   which have to be finite.
   """
-  return summarize(_scores(learner, params, state, batches, tasks, squared_error, at_once, _check_targets))
+  return summarize(_scores(learner, params, state, batches, tasks, squared_error, chunk_size, _check_targets))
 
 
 def _percent_right(logits, labels):
@@ -101,7 +101,7 @@ def _check_targets(episodes):
 
 
 @functools.lru_cache(maxsize=64)
-def _scorer(predict, measure, at_once):
+def _scorer(predict, measure, chunk_size):
   """Compiled once for all evaluations of a learner."""
 
   def score(shared, episode):
@@ -109,17 +109,17 @@ def _scorer(predict, measure, at_once):
     # The largest of NaNs is the first way: without this, a broken learner scores like chance.
     return jnp.where(jnp.isfinite(prediction).all(), measure(prediction, episode.query.labels), jnp.nan)
 
-  return jax.jit(map_tasks(score, at_once))
+  return jax.jit(map_tasks(score, chunk_size))
 
 
-def _scores(learner, params, state, batches, tasks, measure, at_once, look=lambda episodes: None):
+def _scores(learner, params, state, batches, tasks, measure, chunk_size, look=lambda episodes: None):
   """`measure(prediction, labels)` of each of the first `tasks` tasks, float64 `[tasks]`."""
   if isinstance(tasks, bool) or not isinstance(tasks, numbers.Integral) or tasks < 2:
     raise ValueError(f"expected at least 2 tasks, so that there is an interval, got {tasks!r}")
   checks.record("learner", learner, Learner)
   checks.function("the learner's predict", learner.predict, "(params, state, support, inputs) -> logits")
   checks.function("batches", batches, "batches(start, shard), an iterator of Episodes")
-  run, shared = _scorer(learner.predict, measure, at_once), replicate((params, state))
+  run, shared = _scorer(learner.predict, measure, chunk_size), replicate((params, state))
   check_trained(*shared)
   scores, found = [], 0
   for episodes in own_share(batches):
@@ -145,14 +145,14 @@ def adaptation_curve(
   steps: Sequence[int],
   tasks: int = 1000,
   *,
-  at_once: int | None = None,
+  chunk_size: int | None = None,
 ) -> list[Score]:
   """The accuracy on the same tasks after each of several numbers of adaptation steps.
 
   Args:
     after: the learner that takes that many steps at test time: `lambda n: maml(network, gradient_steps(sgd, n))`, where
       `adapt.identity` takes none.
-    params, state, batches, tasks, at_once: as for `few_shot_accuracy`.
+    params, state, batches, tasks, chunk_size: as for `few_shot_accuracy`.
     steps: numbers of steps, such as `range(11)`.
 
   Raises:
@@ -163,4 +163,4 @@ def adaptation_curve(
     raise ValueError("expected numbers of adaptation steps, got none")
   for number in steps:
     checks.count("a number of adaptation steps", number, least=0)
-  return [few_shot_accuracy(after(n), params, state, batches, tasks, at_once=at_once) for n in steps]
+  return [few_shot_accuracy(after(n), params, state, batches, tasks, chunk_size=chunk_size) for n in steps]

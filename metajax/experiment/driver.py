@@ -20,7 +20,7 @@ from metajax.experiment.training import recorded
 from metajax.experiment.types import Experiment, RunFlags, Trained, Training
 from metajax.mesh import devices_for, own_share, shard_batch, share
 from metajax.report import read_metrics
-from metajax.train import each_seed, fit, restore, seeds_at_once
+from metajax.train import each_seed, fit, restore, seeds_in_parallel
 from metajax.types import Batches
 
 Build = Callable[[Any], Experiment | Sequence[Experiment]]  # of a config
@@ -35,7 +35,7 @@ class _Part(NamedTuple):
   batches: list[Batches]
   example: Any
   shapes: tuple
-  at_once: int = 1
+  in_parallel: int = 1
 
 
 class _Begun(NamedTuple):
@@ -129,8 +129,8 @@ def _written(begun: _Begun, config: Any) -> tuple[Run, list[_Part]]:
   """The run's folder with its configuration and artifacts; the parts know how many seeds train at once."""
   for part in begun.parts:
     shard_batch(part.example)  # refuses what the devices do not divide, before anything is written
-  parts = [part._replace(at_once=_at_once(begun.this, part, config)) for part in begun.parts]
-  said = {"seeds_at_once": parts[0].at_once} | {k: v for part in parts for k, v in part.experiment.said.items()}
+  parts = [part._replace(in_parallel=_in_parallel(begun.this, part, config)) for part in begun.parts]
+  said = {"seeds_at_once": parts[0].in_parallel} | {k: v for part in parts for k, v in part.experiment.said.items()}
   this = run_folder.write_configuration(begun.this, begun.devices, **said)
   for part in parts:
     write_artifacts(this, part.experiment.artifacts)
@@ -157,20 +157,20 @@ def _check_checkpoints(this: Run, part: _Part, config: Any):
     return
   params, state = part.shapes
   flags = group_of(config, Training)
-  for folder in groups(flags, flags.seeds_at_once or 1):
+  for folder in groups(flags, flags.seeds_in_parallel or 1):
     Checkpoints(this.folder / part.folder / folder / "checkpoints").check({"params": params, "state": state})
 
 
-def _at_once(this: Run, part: _Part, config: Any) -> int:
+def _in_parallel(this: Run, part: _Part, config: Any) -> int:
   """How many seeds train side by side: as before, as asked, or as many as the memory allows."""
   flags, one = group_of(config, Training), part.experiment
   if flags.seeds == 1:
     return 1
   before = configuration(this.folder).get("seeds_at_once") if this.resumed else None
-  asked = before or flags.seeds_at_once
-  at_once = asked or seeds_at_once(one.learner, one.optimizer, part.batches, list(seeds_of(flags)))
-  print(f"{flags.seeds} seeds, {at_once} at once")
-  return at_once
+  asked = before or flags.seeds_in_parallel
+  in_parallel = asked or seeds_in_parallel(one.learner, one.optimizer, part.batches, list(seeds_of(flags)))
+  print(f"{flags.seeds} seeds, {in_parallel} at once")
+  return in_parallel
 
 
 def _groups(part: _Part, training: Training) -> Iterator[_Group]:
@@ -179,7 +179,7 @@ def _groups(part: _Part, training: Training) -> Iterator[_Group]:
     print(f"{part.experiment.title or part.experiment.name}")
   validate = part.experiment.validate
   validated: dict[str, Any] = {"validate": validate, "validate_every": training.validate_every} if validate else {}
-  for folder, seeds in groups(training, part.at_once).items():
+  for folder, seeds in groups(training, part.in_parallel).items():
     batches, seed = side_by_side([part.batches[seed - training.seed] for seed in seeds], seeds)
     yield _Group(f"{part.folder}/{folder}".strip("/"), len(seeds), batches, {"seed": seed, **validated})
 

@@ -20,7 +20,7 @@ from metajax.experiment.types import RunFlags, Training
 from metajax.train import TrainState, each_seed, restore
 from metajax.types import Batches, Learner
 
-OF_SEEDS = ("seed", "seeds", "seeds_at_once")
+OF_SEEDS = ("seed", "seeds", "seeds_in_parallel")
 
 
 class FinishedRun(NamedTuple):
@@ -94,8 +94,8 @@ def states_of(
     FileNotFoundError, ValueError: if the run has not got so far, or cannot be read.
   """
   flags, states = run.training, []
-  at_once = run.configuration.get("seeds_at_once") or 1
-  for part, seeds in groups(flags, at_once).items():
+  in_parallel = run.configuration.get("seeds_at_once") or 1
+  for part, seeds in groups(flags, in_parallel).items():
     batches, seed = side_by_side([batches_of(seed) for seed in seeds], seeds)
     with Checkpoints(run.folder / part / "checkpoints") as checkpoints:
       found = restore(learner, optimizer, batches, checkpoints, seed=seed, best=best)

@@ -11,12 +11,12 @@ def seeds_of(training: Training) -> range:
   return range(training.seed, training.seed + training.seeds)
 
 
-def groups(training: Training, at_once: int) -> dict[str, list[int]]:
+def groups(training: Training, in_parallel: int) -> dict[str, list[int]]:
   """`{folder within the run's: the seeds that train there side by side}`."""
   seeds = list(seeds_of(training))
   if training.seeds == 1:
     return {"": seeds}
-  parts = [seeds[i : i + at_once] for i in range(0, training.seeds, at_once)]
+  parts = [seeds[i : i + in_parallel] for i in range(0, training.seeds, in_parallel)]
   return {f"seed-{part[0]}" if len(part) == 1 else f"seeds-{part[0]}-{part[-1]}": part for part in parts}
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Protocol
 import optax
 import tyro
 
-from metajax.experiment.bounds import Bounds, Count, NotNegative, Seed
+from metajax.experiment.bounds import Bounds, Count, NotNegative, Seed, also
 from metajax.train import TrainState
 from metajax.types import Batches, Learner, Params, State
 
@@ -58,7 +58,7 @@ class Training(NamedTuple):
   """Of the initialization and of what is drawn in training."""
   seeds: Annotated[int, Bounds(1, 1000)] = 1
   """Train as many networks, from --seed on; the figures are their mean, with an interval over them."""
-  seeds_at_once: Annotated[int | None, *Count.__metadata__] = None
+  seeds_in_parallel: Annotated[int | None, *Count.__metadata__, also("--seeds-at-once")] = None
   """How many of them train side by side; by default as many as the memory allows."""
 
 

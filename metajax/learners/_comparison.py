@@ -13,7 +13,7 @@ from metajax.types import Array, Inputs, Key, Learner, LossOfOutputs, Network, P
 
 
 def by_comparison(
-  network: Network, head: Network, *, loss: LossOfOutputs = cross_entropy, at_once: int | None = None
+  network: Network, head: Network, *, loss: LossOfOutputs = cross_entropy, chunk_size: int | None = None
 ) -> Learner:
   """A Learner of an embedding and of a way to compare: `logits = head(f(support), labels, f(query))`.
 
@@ -24,7 +24,7 @@ def by_comparison(
     network: `f`, inputs `[n, ...]` to embeddings `[n, d]`, or to whatever the head compares.
     head: `(f(support), one-hot labels [s, ways], f(query)) -> logits [n, ways]`.
     loss: `(logits, labels) -> scalar`, in which an all-zero row of labels weighs nothing.
-    at_once: how many tasks run as one vectorized group.
+    chunk_size: how many tasks run as one vectorized group.
 
   Raises:
     TypeError: if it is no Network.
@@ -66,7 +66,7 @@ def by_comparison(
     known, asked = embedded(params, state, support.inputs), embedded(params, state, inputs)
     return head.apply(params["head"], state["head"], known, support.labels, asked, train=False)[0]
 
-  return Learner(init, episodic_loss(answer, loss, at_once, classifies=True), embed, predict)
+  return Learner(init, episodic_loss(answer, loss, chunk_size, classifies=True), embed, predict)
 
 
 def without_parameters(compare: Callable[[Array, Array, Array], Array]) -> Network:

@@ -37,14 +37,14 @@ class Answer(Protocol):
 
 
 def episodic_loss(
-  answer: Answer, loss: LossOfOutputs = cross_entropy, at_once: int | None = None, classifies: bool | None = None
+  answer: Answer, loss: LossOfOutputs = cross_entropy, chunk_size: int | None = None, classifies: bool | None = None
 ) -> BatchLoss:
   """A Learner's `loss`: the mean over tasks of the loss of the query's outputs.
 
   Args:
     answer: the outputs of one task's queries.
     loss: `(outputs, labels) -> scalar`.
-    at_once: how many tasks run as one vectorized group.
+    chunk_size: how many tasks run as one vectorized group.
     classifies: whether labels are one-hot; as the loss is cross-entropy, by default. A task whose query labels are all
       zero then is padding and weighs nothing, and the metrics gain the accuracy.
   """
@@ -55,7 +55,7 @@ def episodic_loss(
     outputs, state, metrics = answer(params, state, support, query.inputs, key)
     return of_task(loss(outputs, query.labels), outputs, query, state, metrics, one_hot)
 
-  return mean_over_episodes(task_loss, at_once)
+  return mean_over_episodes(task_loss, chunk_size)
 
 
 def of_task(
@@ -67,12 +67,12 @@ def of_task(
   return loss, ((state, metrics), weight_of(query, classifies))
 
 
-def mean_over_episodes(task_loss: TaskLoss, at_once: int | None = None) -> BatchLoss:
+def mean_over_episodes(task_loss: TaskLoss, chunk_size: int | None = None) -> BatchLoss:
   """The weighted mean over a batch's tasks, of which each has a key of its own."""
 
   def batch_loss(params, state, episodes, key):
     keys = jax.random.split(key, jax.tree.leaves(episodes)[0].shape[0])
-    return mean_over_tasks(task_loss, at_once)(params, state, (episodes, keys))
+    return mean_over_tasks(task_loss, chunk_size)(params, state, (episodes, keys))
 
   return batch_loss
 

@@ -18,7 +18,7 @@ def anil(
   *,
   policy: Policy = "transductive",
   start: InitHead = lambda params, labels: params,
-  at_once: int | None = None,
+  chunk_size: int | None = None,
 ) -> Learner:
   """Learns features, and the initialization of a head that alone is adapted to a new task:
 
@@ -34,7 +34,7 @@ def anil(
     policy: what batch norm normalizes the queries with, as in `maml`.
     start: `(head's params, support labels) -> head's params` from which a task is adapted. With `zero_init_head`
       and a linear head of one output, any number of ways is tested.
-    at_once: how many tasks run as one vectorized group.
+    chunk_size: how many tasks run as one vectorized group.
 
   Raises:
     TypeError: if a network is no Network, or `adapt` no function.
@@ -63,7 +63,7 @@ def anil(
   def embed(params, state, inputs):
     return of_encoder(params["encoder"], state["encoder"], inputs)
 
-  return Learner(init, episodic_loss(answer, at_once=at_once), embed, predict_of(answer))
+  return Learner(init, episodic_loss(answer, chunk_size=chunk_size), embed, predict_of(answer))
 
 
 def _check_outputs(network, params, state, start, episodes):

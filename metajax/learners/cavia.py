@@ -25,7 +25,7 @@ def cavia(
   encoder: Network | None = None,
   policy: Policy = "transductive",
   start: InitHead = lambda params, labels: params,
-  at_once: int | None = None,
+  chunk_size: int | None = None,
 ) -> Learner:
   """Learns a network to which a new task is told by a context vector, which alone is adapted, from zeros:
 
@@ -41,7 +41,7 @@ def cavia(
       `compose.film`: `concat_context(mlp((40, 40), 1))`.
     context: how many numbers the context has, at least 0.
     adapt: the inner loop, of the context: e.g. `gradient_steps(optax.sgd(1.0), 1)`.
-    loss, inner_loss, policy, start, at_once: as for `maml`.
+    loss, inner_loss, policy, start, chunk_size: as for `maml`.
     encoder: where `network` is `with_head(encoder, head)`: `embed` then gives the encoder's features. The embedding is
       in the context of zeros.
 
@@ -65,7 +65,7 @@ def cavia(
     inner_loss=inner_loss,
     policy=policy,
     start=lambda params, labels: {"network": start(params, labels), "context": nothing(params)},
-    at_once=at_once,
+    chunk_size=chunk_size,
   )
   embed_alone = embedding(_without_context(network if encoder is None else encoder, nothing), policy)
 

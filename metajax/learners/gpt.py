@@ -16,7 +16,7 @@ from metajax.types import Array, EmbedFn, Learner, Network, Predictor
 def gpt(network: Network, *, layer: int | None = None, predictor: Predictor = nearest_centroid) -> Learner:
   """Learns what token follows those before it:
 
-      minimize  mean over i of -log p(t_i | t_0 .. t_{i-1}),   p = softmax(features_{i-1} @ vectors.T)
+      minimize  mean over i of -log p(t_i | t_0 .. t_{i-1}),   p = softmax(features_{i-1} @ output_embedding.T)
 
   A batch is integer tokens `[n, length + 1]`: of each row the first is given, a start of text, and the others are to be
   found; from -1 on a row is padding, which weighs nothing, whatever its length; any other negative token is refused by
@@ -43,9 +43,9 @@ def gpt(network: Network, *, layer: int | None = None, predictor: Predictor = ne
     _check(batch)
     params, state = network.init(key, jnp.zeros((len(batch), batch.shape[1] - 1), jnp.int32))
     decoded = jax.eval_shape(lambda: network.apply(params, state, readable(batch[:, :-1]), train=False)[0])
-    if not hasattr(decoded, "vectors"):
+    if not hasattr(decoded, "output_embedding"):
       raise ValueError(f"expected a network that gives (Decoded, state), got {type(decoded).__name__} for Decoded")
-    vocabulary, known = len(decoded.vectors), not isinstance(batch, jax.core.Tracer)
+    vocabulary, known = len(decoded.output_embedding), not isinstance(batch, jax.core.Tracer)
     if known and np.max(batch) >= vocabulary:
       raise ValueError(f"expected tokens from 0 to {vocabulary - 1}, the network's vocabulary, got {np.max(batch)}")
     check_layer(layer, decoded.layers)
@@ -53,7 +53,7 @@ def gpt(network: Network, *, layer: int | None = None, predictor: Predictor = ne
 
   def loss(params, state, batch, key):
     decoded, state = network.apply(params, state, readable(batch[:, :-1]), train=True, key=key)
-    value = linear_cross_entropy(decoded.features, decoded.vectors, batch[:, 1:])
+    value = linear_cross_entropy(decoded.features, decoded.output_embedding, batch[:, 1:])
     return value, (state, {"bits": value / jnp.log(2)})
 
   def embed(params, state, inputs):
@@ -72,7 +72,7 @@ def log_prob(network: Network) -> EmbedFn:
 
   def log_probability(params, state, tokens):
     decoded, _ = network.apply(params, state, readable(tokens[:, :-1]), train=False)
-    return linear_log_prob(decoded.features, decoded.vectors, tokens[:, 1:])
+    return linear_log_prob(decoded.features, decoded.output_embedding, tokens[:, 1:])
 
   return log_probability
 

@@ -90,8 +90,8 @@ def pixel_encoder(network: Network, palette: AnyArray, size: int = 16, *, layer:
     tokens = jnp.zeros((len(images), size * size), jnp.int32)
     params, state = network.init(key, tokens)
     decoded = jax.eval_shape(lambda: network.apply(params, state, tokens, train=False)[0])
-    if len(decoded.vectors) != len(palette) + 1:
-      given = f"{len(decoded.vectors)} for {len(palette)} colors"
+    if len(decoded.output_embedding) != len(palette) + 1:
+      given = f"{len(decoded.output_embedding)} for {len(palette)} colors"
       raise ValueError(f"expected a network of a token a color and one for the start, got {given}")
     check_layer(layer, decoded.layers)
     return params, {"network": state, "palette": jnp.array(palette)}  # a copy: a training may be given the buffer
@@ -137,5 +137,5 @@ def after_start(tokens: Array, start: int) -> Array:
 
 
 def _colors(decoded: Decoded) -> Array:
-  """The vectors without that of the start, which no pixel is."""
-  return decoded.vectors[:-1]
+  """The output embedding without the start token, which no pixel is."""
+  return decoded.output_embedding[:-1]

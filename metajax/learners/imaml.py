@@ -22,7 +22,7 @@ def imaml(
   encoder: Network | None = None,
   policy: Policy = "transductive",
   start: InitHead = lambda params, labels: params,
-  at_once: int | None = None,
+  chunk_size: int | None = None,
 ) -> Learner:
   """Learns an initialization to which the solution of a new task is pulled:
 
@@ -40,7 +40,7 @@ def imaml(
     strength: of the pull, above 0.
     cg_steps: of conjugate gradients.
     damping: added to the Hessian in the system only, as the network's is not positive definite.
-    loss, inner_loss, encoder, policy, start, at_once: as for `maml`.
+    loss, inner_loss, encoder, policy, start, chunk_size: as for `maml`.
 
   Raises:
     ValueError: if an argument is as `maml` or `adapt.implicit` refuses it.
@@ -54,5 +54,5 @@ def imaml(
     encoder=encoder,
     policy=policy,
     start=start,
-    at_once=at_once,
+    chunk_size=chunk_size,
   )

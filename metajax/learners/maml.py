@@ -15,7 +15,7 @@ def maml(
   encoder: Network | None = None,
   policy: Policy = "transductive",
   start: InitHead = lambda params, labels: params,
-  at_once: int | None = None,
+  chunk_size: int | None = None,
 ) -> Learner:
   """Learns an initialization from which `adapt` learns a new task:
 
@@ -36,7 +36,7 @@ def maml(
       support set always has its own. It may be another at test time.
     start: `(params, support labels) -> params` from which a task is adapted. With `zero_init_head` and a linear
       head of one output, any number of ways is tested.
-    at_once: how many tasks run as one vectorized group.
+    chunk_size: how many tasks run as one vectorized group.
 
   Raises:
     TypeError: if a network is no Network, or `adapt`, a loss or `start` no function.
@@ -46,4 +46,4 @@ def maml(
   inner = loss if inner_loss is None else inner_loss
   init, embed = of_whole_network(network, (loss, inner), encoder, policy, start)
   answer = fine_tune(network, adapt, inner, policy, start)
-  return Learner(init, episodic_loss(answer, loss, at_once), embed, predict_of(answer))
+  return Learner(init, episodic_loss(answer, loss, chunk_size), embed, predict_of(answer))

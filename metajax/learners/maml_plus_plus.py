@@ -42,7 +42,7 @@ def maml_plus_plus(
   encoder: Network | None = None,
   policy: Policy = "transductive",
   start: InitHead = lambda params, labels: params,
-  at_once: int | None = None,
+  chunk_size: int | None = None,
 ) -> Learner:
   """MAML with what makes it stable, and quick to learn:
 
@@ -71,7 +71,7 @@ def maml_plus_plus(
     first_order_until: training steps of first order; 50 of 150 such epochs in the paper.
     per_step: `params -> tree of bools`: which are each step's own, and not adapted.
     gradient: of what comes after, as for `gradient_steps`.
-    loss, inner_loss, encoder, policy, start, at_once: as for `maml`. `embed` has the normalization of the last step.
+    loss, inner_loss, encoder, policy, start, chunk_size: as for `maml`. `embed` has the normalization of the last step.
 
   Raises:
     ValueError: if `learning_rate` is not above 0 or a number of training steps below 0, or an argument is as `maml` or
@@ -81,7 +81,7 @@ def maml_plus_plus(
   inner = loss if inner_loss is None else inner_loss
   init, embed = of_whole_network(network, (loss, inner), encoder, policy, start)
   method = _Method(network, steps, per_step, inner, start, query_pass(network, policy))
-  loss_of_batch = _loss_in_phases(method, loss, multi_step_until, first_order_until, gradient, at_once)
+  loss_of_batch = _loss_in_phases(method, loss, multi_step_until, first_order_until, gradient, chunk_size)
 
   def predict(params, state, support, inputs):
     return _outputs(method, params, state, support, inputs, None, gradient, every=False)[0][-1]
@@ -160,7 +160,7 @@ def _outputs(method, params, state, support, queries, key, gradient, every):
   return outputs, {"network": written, "training_steps": state["training_steps"] + 1}
 
 
-def _loss_in_phases(method, loss, multi_step_until, first_order_until, gradient, at_once) -> BatchLoss:
+def _loss_in_phases(method, loss, multi_step_until, first_order_until, gradient, chunk_size) -> BatchLoss:
   """The mean over tasks, whose steps count and are differentiated as the training step says."""
   begins = sorted({0, multi_step_until, first_order_until})
 
@@ -177,7 +177,7 @@ def _loss_in_phases(method, loss, multi_step_until, first_order_until, gradient,
       value = losses @ weights.astype(losses.dtype)
       return of_task(value, outputs[-1], query, state, {}, loss is cross_entropy)
 
-    return mean_over_episodes(task_loss, at_once)
+    return mean_over_episodes(task_loss, chunk_size)
 
   phases = [phase(began) for began in begins]
 

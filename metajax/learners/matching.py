@@ -13,7 +13,7 @@ from metajax.predictors import attention, attention_logits
 from metajax.types import Array, Key, Learner, Network
 
 
-def matching(network: Network, *, read_steps: int = 0, scale: float = 1.0, at_once: int | None = None) -> Learner:
+def matching(network: Network, *, read_steps: int = 0, scale: float = 1.0, chunk_size: int | None = None) -> Learner:
   """Learns an embedding in which attention over the support set tells a query's class:
 
       P(k | x) = sum_{i of class k} a(x, x_i),   a(x, x_i) = softmax_i scale cos(f(x), g(x_i))
@@ -35,7 +35,7 @@ def matching(network: Network, *, read_steps: int = 0, scale: float = 1.0, at_on
     network: inputs `[n, ...]` to embeddings `[n, d]`.
     read_steps: of the attention LSTM; 0 for no full context. The paper's is 10 or so.
     scale: of the cosines. The paper has 1, with which no class of 5 can be surer than 65%; 10 trains faster.
-    at_once: how many tasks run as one vectorized group.
+    chunk_size: how many tasks run as one vectorized group.
 
   Raises:
     TypeError: if it is no Network.
@@ -61,7 +61,7 @@ def matching(network: Network, *, read_steps: int = 0, scale: float = 1.0, at_on
       queries = jax.vmap(lambda query: read(params["read"], query, support, labels, read_steps))(queries)
     return attention_logits(support, labels, queries, scale), state
 
-  return by_comparison(network, Network(init, apply), at_once=at_once)
+  return by_comparison(network, Network(init, apply), chunk_size=chunk_size)
 
 
 def lstm(key: Key, inputs: int, hidden: int, cells: int, dtype: DTypeLike) -> dict:

@@ -23,7 +23,7 @@ def meta_sgd(
   encoder: Network | None = None,
   policy: Policy = "transductive",
   start: InitHead = lambda params, labels: params,
-  at_once: int | None = None,
+  chunk_size: int | None = None,
 ) -> Learner:
   """Learns an initialization, and for each of its parameters a rate, from which gradient steps learn a new task:
 
@@ -38,7 +38,7 @@ def meta_sgd(
     learning_rate: what rates start at, of the mean loss: each drawn uniformly from the first to the second, or all the
       same.
     gradient: as for `gradient_steps`.
-    loss, inner_loss, encoder, policy, at_once: as for `maml`.
+    loss, inner_loss, encoder, policy, chunk_size: as for `maml`.
     start: `(params, support labels) -> params` from which a task is adapted, as for `maml`. Where it widens a head,
       outputs beyond take the rates of those that are there, again and again.
 
@@ -62,7 +62,7 @@ def meta_sgd(
   def embed(params, state, inputs):
     return embed_network(params["network"], state, inputs)
 
-  return Learner(init, episodic_loss(answer, loss, at_once), embed, predict_of(answer))
+  return Learner(init, episodic_loss(answer, loss, chunk_size), embed, predict_of(answer))
 
 
 def _bounds(given):

@@ -12,7 +12,7 @@ from metajax.types import Adapt, Learner, Network
 
 
 def proto_maml(
-  encoder: Network, adapt: Adapt, *, policy: Policy = "transductive", at_once: int | None = None
+  encoder: Network, adapt: Adapt, *, policy: Policy = "transductive", chunk_size: int | None = None
 ) -> Learner:
   """Learns an embedding from which a new task is learned, with a head that starts as a prototypical network's:
 
@@ -26,7 +26,7 @@ def proto_maml(
     adapt: the inner loop, of params `{"encoder": ..., "head": {"weight": [d, ways], "bias": [ways]}}`. With
       `only("head", ...)` the encoder stays.
     policy: what batch norm normalizes the queries with, as in `maml`.
-    at_once: how many tasks run as one vectorized group.
+    chunk_size: how many tasks run as one vectorized group.
 
   Raises:
     TypeError: if the encoder is no Network, or `adapt` no function.
@@ -45,7 +45,7 @@ def proto_maml(
     logits, after, metrics = tune(theta, {"encoder": state, "head": {}}, support, queries, key)
     return logits, after["encoder"], metrics
 
-  return Learner(init, episodic_loss(answer, at_once=at_once), embed_alone, predict_of(answer))
+  return Learner(init, episodic_loss(answer, chunk_size=chunk_size), embed_alone, predict_of(answer))
 
 
 def _as_head(prototypes, labels):

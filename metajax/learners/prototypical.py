@@ -11,7 +11,7 @@ Distance = Literal["euclidean", "cosine"]
 
 
 def prototypical(
-  network: Network, *, distance: Distance = "euclidean", scale: float = 10.0, at_once: int | None = None
+  network: Network, *, distance: Distance = "euclidean", scale: float = 10.0, chunk_size: int | None = None
 ) -> Learner:
   """Learns an embedding in which the nearest class mean is the right one:
 
@@ -25,7 +25,7 @@ def prototypical(
     network: inputs `[n, ...]` to embeddings `[n, d]`.
     distance: squared "euclidean", which the paper found better, or "cosine".
     scale: of cosines, which alone lie between -1 and 1.
-    at_once: how many tasks run as one vectorized group.
+    chunk_size: how many tasks run as one vectorized group.
 
   Raises:
     TypeError: if it is no Network.
@@ -40,4 +40,4 @@ def prototypical(
     return scale * centroid_cosines(support, labels, queries)
 
   head = without_parameters(centroid_logits if distance == "euclidean" else cosines)
-  return by_comparison(network, head, at_once=at_once)
+  return by_comparison(network, head, chunk_size=chunk_size)

@@ -16,7 +16,7 @@ def r2d2(
   policy: Policy = "transductive",
   strength: float = 1.0,
   scale: float = 10.0,
-  at_once: int | None = None,
+  chunk_size: int | None = None,
 ) -> Learner:
   """Learns an embedding in which ridge regression from few examples to their one-hot labels tells classes apart:
 
@@ -32,7 +32,7 @@ def r2d2(
       "support", with those of the support set. It may be another at test time.
     strength: of the ridge penalty, where it starts.
     scale: of the logits, where it starts.
-    at_once: how many tasks run as one vectorized group.
+    chunk_size: how many tasks run as one vectorized group.
 
   Raises:
     TypeError: if it is no Network.
@@ -58,7 +58,7 @@ def r2d2(
   def embed(params, state, inputs):
     return embed_alone(params["encoder"], state, inputs)
 
-  return Learner(init, episodic_loss(answer, at_once=at_once), embed, predict_of(answer))
+  return Learner(init, episodic_loss(answer, chunk_size=chunk_size), embed, predict_of(answer))
 
 
 def _check(**values):

@@ -10,7 +10,7 @@ from metajax.predictors import class_means
 from metajax.types import Learner, Network
 
 
-def relation(network: Network, module: Network, *, at_once: int | None = None) -> Learner:
+def relation(network: Network, module: Network, *, chunk_size: int | None = None) -> Learner:
   """Learns features, and a network that says of two whether they are of one class:
 
       score_k(x) = sigmoid(module(mean_{support of k} f, f(x)))
@@ -24,7 +24,7 @@ def relation(network: Network, module: Network, *, at_once: int | None = None) -
     network: inputs `[n, ...]` to features `[n, ..., c]`, such as the maps of `conv4(..., pool="none")`.
     module: features of classes `[ways, ..., c]` and of queries `[n, ..., c]` to `[n, ways]`, a number for each pair
       before the sigmoid: `relation_module()`, or `on_pairs` of a network of both side by side.
-    at_once: how many tasks run as one vectorized group.
+    chunk_size: how many tasks run as one vectorized group.
 
   Raises:
     TypeError: if one of them is no Network.
@@ -47,4 +47,4 @@ def relation(network: Network, module: Network, *, at_once: int | None = None) -
     found, state = module.apply(params, state, means, queries, train=train, key=key)
     return jnp.where(labels.any(0), jax.nn.sigmoid(found), 0), state
 
-  return by_comparison(network, Network(init, apply), loss=mse, at_once=at_once)
+  return by_comparison(network, Network(init, apply), loss=mse, chunk_size=chunk_size)

@@ -24,7 +24,7 @@ def reptile(
   encoder: Network | None = None,
   policy: Policy = "transductive",
   start: InitHead = lambda params, labels: params,
-  at_once: int | None = None,
+  chunk_size: int | None = None,
 ) -> Learner:
   """Moves an initialization towards what `adapt` makes of it on each task: the gradient of the loss is exactly
 
@@ -43,7 +43,7 @@ def reptile(
     encoder: where `network` is `with_head(encoder, head)`, for `embed`, as in `maml`.
     policy: what batch norm normalizes the queries of a test task with, as in `maml`.
     start: `(params, labels) -> params` from which a task is adapted, as in `maml`.
-    at_once: how many tasks run as one vectorized group.
+    chunk_size: how many tasks run as one vectorized group.
 
   Raises:
     TypeError: as `maml`.
@@ -66,7 +66,7 @@ def reptile(
   def predict(params, state, support, inputs):
     return fine_tune(network, cut(jax.random.key(0)), loss, policy, start)(params, state, support, inputs)[0]
 
-  return Learner(init, mean_over_episodes(task_loss, at_once), embed, predict)
+  return Learner(init, mean_over_episodes(task_loss, chunk_size), embed, predict)
 
 
 def draw_minibatches(key: Key, examples: Examples, steps: int, rows: int) -> Examples:

@@ -60,7 +60,7 @@ def sample(
   prompt = prompt.astype(jnp.promote_types(prompt.dtype, jnp.int32))  # which holds every token, and -1
   if not steps:
     return prompt
-  vocabulary = len(jax.eval_shape(lambda p: network.apply(params, state, p, train=False)[0], prompt).vectors)
+  vocabulary = len(jax.eval_shape(lambda p: network.apply(params, state, p, train=False)[0], prompt).output_embedding)
   largest = {"an end": end, "tokens, the last of them,": tokens and tokens - 1}
   if not isinstance(prompt, jax.core.Tracer):
     largest["prompts"] = int(prompt.max(initial=0))
@@ -170,7 +170,7 @@ def _drawn(key, logits, largest, temperature, top_k, top_p):
 def _logits(decoded: Decoded, place) -> Array:
   """Of the token that follows the one at a place: `[n, vocabulary]`."""
   features = lax.dynamic_index_in_dim(decoded.features, place, 1, keepdims=False)
-  return features.astype(jnp.float32) @ decoded.vectors.T
+  return features.astype(jnp.float32) @ decoded.output_embedding.T
 
 
 def check_sampling(temperature: float, top_k: int | None, top_p: float | None):

@@ -12,7 +12,7 @@ from metajax.losses.sums import NO_LOGIT, add_exponentials, as_weights, divide, 
 from metajax.mesh import PairLayout, as_varying
 from metajax.types import Array, Scalar
 
-How = Literal["dense", "tiled"]
+Implementation = Literal["dense", "tiled"]
 LARGEST_DENSE = 2**24  # logits of a device
 TILE = 2**22  # logits of a tile
 LEAST = 128  # columns of a tile, so that products stay products
@@ -20,14 +20,14 @@ LEAST = 128  # columns of a tile, so that products stay products
 
 def linear_cross_entropy(
   features: Array,
-  vectors: Array,
+  embedding: Array,
   labels: Array,
   *,
   weights: Array | None = None,
-  how: How | None = None,
-  tile: int | None = None,
+  implementation: Implementation | None = None,
+  block_size: int | None = None,
 ) -> Scalar:
-  """The weighted mean over tokens of `-log softmax(features @ vectors.T)` at the labels, in nats.
+  """The weighted mean over tokens of `-log softmax(features @ embedding.T)` at the labels, in nats.
 
   Tiled, one tile of the vocabulary's logits is held at a time, once forward and once backward: beyond its arguments and
   their gradients it takes the same memory for any vocabulary. Values, gradients and higher derivatives are those of the
@@ -35,60 +35,60 @@ def linear_cross_entropy(
 
   Args:
     features: `[..., d]`, of any floating type; products are summed, and all else computed, in 32 bits.
-    vectors: `[vocabulary, d]`.
+    embedding: `[vocabulary, d]`.
     labels: integers `[...]`, from 0 to `vocabulary - 1`; -1 is padding, which weighs nothing. Any other is refused, and
       makes the loss NaN while tracing.
     weights: `[...]`, not negative; by default 1. They are not differentiated. Where all are 0 the loss is 0.
-    how: "dense" or "tiled"; by default dense up to 2^24 logits of a device.
-    tile: columns of a tile, at most; by default as many as make 2^22 logits, at least 128.
+    implementation: "dense" or "tiled"; by default dense up to 2^24 logits of a device.
+    block_size: columns of a tile, at most; by default as many as make 2^22 logits, at least 128.
 
   Raises:
-    ValueError: if shapes do not fit, features or vectors are not floating, a label is not of the vocabulary, a weight
-      is below 0, `how` is neither, or a tile is below 1.
+    ValueError: if shapes do not fit, features or embedding are not floating, a label is not of the vocabulary, a weight
+      is below 0, `implementation` is neither, or a tile is below 1.
   """
-  features, labels, weights = _rows(features, vectors, labels, weights)
-  if how is not None:
-    checks.choice("how", how, How)
-  if tile is not None:
-    checks.count("a tile's columns", tile)
-  count, vocabulary = len(features), len(vectors)
-  if how is None:
-    how = "dense" if count // mesh.device_count() * vocabulary <= LARGEST_DENSE else "tiled"
-  if how == "dense":
-    return mean_of(weights, _dense(features, vectors, labels))
+  features, labels, weights = _rows(features, embedding, labels, weights)
+  if implementation is not None:
+    checks.choice("implementation", implementation, Implementation)
+  if block_size is not None:
+    checks.count("block_size", block_size)
+  count, vocabulary = len(features), len(embedding)
+  if implementation is None:
+    implementation = "dense" if count // mesh.device_count() * vocabulary <= LARGEST_DENSE else "tiled"
+  if implementation == "dense":
+    return mean_of(weights, _dense(features, embedding, labels))
 
-  def compute(axis, vectors, rows):
-    return _tiled(PairLayout(axis, False, _columns(tile, len(rows[0]), vectors)), vectors, *rows)
+  def compute(axis, embedding, rows):
+    return _tiled(PairLayout(axis, False, _columns(block_size, len(rows[0]), embedding)), embedding, *rows)
 
-  return mesh.over_rows(compute, vectors, (features, labels, weights))
+  return mesh.over_rows(compute, embedding, (features, labels, weights))
 
 
-def linear_log_prob(features: Array, vectors: Array, labels: Array, *, tile: int | None = None) -> Array:
-  """`log softmax(features @ vectors.T)` at each label, in nats: `[..., d], [vocabulary, d], [...] -> [...]`.
+def linear_log_prob(features: Array, embedding: Array, labels: Array, *, block_size: int | None = None) -> Array:
+  """`log softmax(features @ embedding.T)` at each label, in nats: `[..., d], [vocabulary, d], [...] -> [...]`.
 
   For scores, tile by tile; where a label is -1, padding, it is 0. Arguments and errors are those of
   `linear_cross_entropy`.
   """
-  if tile is not None:
-    checks.count("a tile's columns", tile)
-  rows, flat, weights = _rows(features, vectors, labels, None)
-  where = PairLayout(None, False, _columns(tile, len(rows), vectors))
-  largest, sums, at_label = _sums(where, vectors, rows, flat)
+  if block_size is not None:
+    checks.count("block_size", block_size)
+  rows, flat, weights = _rows(features, embedding, labels, None)
+  where = PairLayout(None, False, _columns(block_size, len(rows), embedding))
+  largest, sums, at_label = _sums(where, embedding, rows, flat)
   return jnp.where(weights == 0, 0, weights * (at_label - largest - jnp.log(sums))).reshape(labels.shape)
 
 
-def _rows(features, vectors, labels, weights):
+def _rows(features, embedding, labels, weights):
   checks.floating("features", features)
-  checks.floating("vectors", vectors)
+  checks.floating("embedding", embedding)
   checks.integers("labels", labels)
   if (
     jnp.shape(features)[:-1] != jnp.shape(labels)
-    or jnp.ndim(vectors) != 2
-    or jnp.shape(features)[-1:] != (jnp.shape(vectors)[-1],)
+    or jnp.ndim(embedding) != 2
+    or jnp.shape(features)[-1:] != (jnp.shape(embedding)[-1],)
   ):
-    shapes = ", ".join(str(list(jnp.shape(x))) for x in (features, vectors, labels))
-    raise ValueError(f"expected features [..., d], vectors [vocabulary, d] and labels [...], got shapes {shapes}")
-  checks.integers("labels", labels, low=-1, high=len(vectors))
+    shapes = ", ".join(str(list(jnp.shape(x))) for x in (features, embedding, labels))
+    raise ValueError(f"expected features [..., d], embedding [vocabulary, d] and labels [...], got shapes {shapes}")
+  checks.integers("labels", labels, low=-1, high=len(embedding))
   labels = jnp.asarray(labels)
   labels = labels.astype(jnp.int32) if labels.dtype.itemsize < 4 else labels  # which the vocabulary may go beyond
   if weights is not None:
@@ -100,19 +100,19 @@ def _rows(features, vectors, labels, weights):
   else:
     checks.weights("weights", weights)
     weights = as_weights(weights, jnp.float32)
-  known = (labels >= 0) & (labels < len(vectors))
+  known = (labels >= 0) & (labels < len(embedding))
   weights = jnp.where(known, weights, jnp.where(labels + 1 == 0, 0, jnp.nan))
   return features.reshape(-1, features.shape[-1]), labels.reshape(-1), weights.reshape(-1)
 
 
-def _columns(tile, count, vectors) -> int:
+def _columns(block_size, count, embedding) -> int:
   """Columns of a tile; the last tile overlaps the one before it, where they do not divide the vocabulary."""
-  wanted = max(LEAST, TILE // max(1, count)) if tile is None else tile
-  return min(wanted, len(vectors))
+  wanted = max(LEAST, TILE // max(1, count)) if block_size is None else block_size
+  return min(wanted, len(embedding))
 
 
-def _dense(features, vectors, labels):
-  logits = _product(features, vectors.astype(features.dtype))
+def _dense(features, embedding, labels):
+  logits = _product(features, embedding.astype(features.dtype))
   at_label = jnp.take_along_axis(logits, jnp.maximum(labels, 0)[:, None], 1)[:, 0]
   return jax.nn.logsumexp(logits, axis=-1) - at_label
 
@@ -121,50 +121,50 @@ def _product(rows, columns):
   return jnp.einsum("nd,vd->nv", rows, columns, preferred_element_type=jnp.float32)
 
 
-def _tiles(where: PairLayout, vectors):
+def _tiles(where: PairLayout, embedding):
   """The first column of each tile, and the first that no tile before it has."""
-  count = -(-len(vectors) // where.tile)
-  new = jnp.arange(count) * where.tile
-  return jnp.minimum(new, len(vectors) - where.tile), new
+  count = -(-len(embedding) // where.block_size)
+  new = jnp.arange(count) * where.block_size
+  return jnp.minimum(new, len(embedding) - where.block_size), new
 
 
-def _tile(where, vectors, features, first, new):
-  """A tile's vectors, the numbers of its columns, and its logits, without those that came before."""
-  columns = lax.dynamic_slice_in_dim(vectors, first, where.tile).astype(features.dtype)
-  numbers = first + jnp.arange(where.tile)
+def _tile(where, embedding, features, first, new):
+  """A tile's rows of the embedding, the numbers of its columns, and its logits, without those that came before."""
+  columns = lax.dynamic_slice_in_dim(embedding, first, where.block_size).astype(features.dtype)
+  numbers = first + jnp.arange(where.block_size)
   return columns, numbers, jnp.where(numbers >= new, _product(features, columns), NO_LOGIT)
 
 
-def _sums(where, vectors, features, labels):
+def _sums(where, embedding, features, labels):
   """Of each row the largest logit, the sum of the exponentials divided by its own, and the logit of the label."""
 
   def visit(carry, tile):
     so_far, at_label = carry
-    _, numbers, logits = _tile(where, vectors, features, *tile)
+    _, numbers, logits = _tile(where, embedding, features, *tile)
     here = (numbers == labels[:, None]) & (numbers >= tile[1])
     return (add_exponentials(so_far, logits, 1), at_label + jnp.where(here, logits, 0).sum(1)), None
 
   rows = features.astype(jnp.float32)
   (largest, sums), _ = nothing = as_varying((no_sums(rows), jnp.zeros_like(rows[:, 0])), (features, labels))
-  ((largest, sums), at_label), _ = lax.scan(visit, nothing, _tiles(where, vectors))
+  ((largest, sums), at_label), _ = lax.scan(visit, nothing, _tiles(where, embedding))
   return largest, sums, at_label
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _tiled(where, vectors, features, labels, weights):
-  return _tiled_pass(where, vectors, features, labels, weights)[0]
+def _tiled(where, embedding, features, labels, weights):
+  return _tiled_pass(where, embedding, features, labels, weights)[0]
 
 
 @_tiled.defjvp
 def _(where, primals, tangents):
-  loss, (of_vectors, of_features) = _tiled_pass(where, *primals, gradients=True)
-  change = jnp.vdot(of_vectors, tangents[0].astype(jnp.float32))
+  loss, (of_embedding, of_features) = _tiled_pass(where, *primals, gradients=True)
+  change = jnp.vdot(of_embedding, tangents[0].astype(jnp.float32))
   return loss, mesh.psum_if_sharded(change + jnp.vdot(of_features, tangents[1].astype(jnp.float32)), where)
 
 
-def _tiled_pass(where, vectors, features, labels, weights, gradients=False):
-  """The loss, and its gradients by all vectors and by this device's rows."""
-  largest, sums, at_label = _sums(where, vectors, features, labels)
+def _tiled_pass(where, embedding, features, labels, weights, gradients=False):
+  """The loss, and its gradients by the whole embedding and by this device's rows."""
+  largest, sums, at_label = _sums(where, embedding, features, labels)
   weight = mesh.psum_if_sharded(weights.sum(), where)
   each = present(largest + jnp.log(sums) - at_label, weights)
   loss = divide(mesh.psum_if_sharded((weights * each).sum(), where), weight)
@@ -173,17 +173,17 @@ def _tiled_pass(where, vectors, features, labels, weights, gradients=False):
   share = divide(weights, weight)
 
   def visit(carry, tile):
-    of_vectors, of_features = carry
-    columns, numbers, logits = _tile(where, vectors, features, *tile)
+    of_embedding, of_features = carry
+    columns, numbers, logits = _tile(where, embedding, features, *tile)
     slope = (share / sums)[:, None] * jnp.exp(logits - largest[:, None])
     slope -= jnp.where((numbers == labels[:, None]) & (numbers >= tile[1]), share[:, None], 0)
     slope = slope.astype(features.dtype)
     own = jnp.einsum("nv,nd->vd", slope, features, preferred_element_type=jnp.float32)
-    before = lax.dynamic_slice_in_dim(of_vectors, tile[0], where.tile)
-    of_vectors = lax.dynamic_update_slice_in_dim(of_vectors, before + own, tile[0], 0)
+    before = lax.dynamic_slice_in_dim(of_embedding, tile[0], where.block_size)
+    of_embedding = lax.dynamic_update_slice_in_dim(of_embedding, before + own, tile[0], 0)
     added = jnp.einsum("nv,vd->nd", slope, columns, preferred_element_type=jnp.float32)
-    return (of_vectors, of_features + added), None
+    return (of_embedding, of_features + added), None
 
-  start = jnp.zeros(vectors.shape, jnp.float32), jnp.zeros(features.shape, jnp.float32)
+  start = jnp.zeros(embedding.shape, jnp.float32), jnp.zeros(features.shape, jnp.float32)
   start = as_varying(start, (features, labels))
-  return loss, lax.scan(visit, start, _tiles(where, vectors))[0]
+  return loss, lax.scan(visit, start, _tiles(where, embedding))[0]

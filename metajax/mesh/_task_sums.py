@@ -16,22 +16,22 @@ from metajax.tree import is_floating, is_key, leading_axis, wide
 from metajax.types import Array, Batch, Params, Scalar
 
 
-def tasks_per_chunk(tasks: int, at_once: int | None = None) -> int:
-  """The largest divisor of `tasks` that is at most `at_once`: how many tasks run as one vectorized group.
+def tasks_per_chunk(tasks: int, chunk_size: int | None = None) -> int:
+  """The largest divisor of `tasks` that is at most `chunk_size`: how many tasks run as one vectorized group.
 
   The default is 1 on a CPU, where each task alone fills the cores and vectorizing only costs memory, and 16 on an
   accelerator.
 
   Raises:
-    ValueError: if `at_once` is no whole number of at least 1.
+    ValueError: if `chunk_size` is no whole number of at least 1.
   """
-  limit = (1 if jax.default_backend() == "cpu" else 16) if at_once is None else at_once
-  checks.count("at_once", limit)
+  limit = (1 if jax.default_backend() == "cpu" else 16) if chunk_size is None else chunk_size
+  checks.count("chunk_size", limit)
   return next(size for size in range(min(limit, tasks), 0, -1) if tasks % size == 0)
 
 
-def group_of(tasks: Any, at_once: int | None) -> int:
-  return tasks_per_chunk(leading_axis(tasks), at_once)
+def group_of(tasks: Any, chunk_size: int | None) -> int:
+  return tasks_per_chunk(leading_axis(tasks), chunk_size)
 
 
 def without_gradient(task: Callable) -> Callable:
@@ -43,31 +43,31 @@ def without_gradient(task: Callable) -> Callable:
   return of_task
 
 
-def sums_of_tasks(of_task: Callable, at_once: int | None, params: Params, kinds: list, sharded: bool) -> Callable:
+def sums_of_tasks(of_task: Callable, chunk_size: int | None, params: Params, kinds: list, sharded: bool) -> Callable:
   """`sums(params, rest, tasks) -> ((loss, (aux, weight)), gradient)`, weighted, of all tasks on all devices.
 
   Args:
     of_task: `(params, rest, task)` to the same of one task, not weighted.
-    at_once: as for `mean_over_tasks`.
+    chunk_size: as for `mean_over_tasks`.
     params: of which the gradient is.
     kinds: takes, while it is traced, what `mean_of` has to know of a task's loss and aux.
     sharded: whether a gradient comes back as `parameter_spec` spreads the params over the mesh.
   """
   if device_count() == 1:
-    return functools.partial(sum_over_tasks, of_task, at_once, kinds, None)
+    return functools.partial(sum_over_tasks, of_task, chunk_size, kinds, None)
   axes, spread = [], P()
   if sharded:  # asked here, as the mesh is not seen from within the island
     axes = [sharded_axis(jnp.shape(x)) for x in jax.tree.leaves(params)]
     spread = jax.tree.map(lambda x: parameter_spec(jnp.shape(x)), params)
-  island = functools.partial(sum_over_tasks, of_task, at_once, kinds, axes)
+  island = functools.partial(sum_over_tasks, of_task, chunk_size, kinds, axes)
   return jax.shard_map(island, in_specs=(P(), P(), P(DATA)), out_specs=(P(), spread), check_vma=False)
 
 
 def sum_over_tasks(
-  of_task: Callable, at_once: int | None, kinds: list, axes: list | None, params: Params, rest: Any, tasks: Batch
+  of_task: Callable, chunk_size: int | None, kinds: list, axes: list | None, params: Params, rest: Any, tasks: Batch
 ) -> tuple:
   """The weighted sums over the tasks at hand, group by group, and then over the devices where `axes` are given."""
-  group = group_of(tasks, at_once)
+  group = group_of(tasks, chunk_size)
   each = of_task if group == 1 else jax.vmap(of_task, in_axes=(None, None, 0))
 
   # A group is sliced where it is used: a reshape to [groups, group, ...] would hold a copy of the whole batch.

@@ -20,12 +20,12 @@ class PairLayout(NamedTuple):
   Attributes:
     axis: the device axis over which they are spread; None: every row is here.
     ring: the other devices' rows come one device after the other; otherwise they are gathered at once.
-    tile: rows of one side of a tile, which divides the rows of a device.
+    block_size: rows of one side of a tile, which divides the rows of a device.
   """
 
   axis: str | None
   ring: bool
-  tile: int
+  block_size: int
 
   @property
   def gathered(self) -> bool:
@@ -86,7 +86,8 @@ def all_pairs(
   """Accumulates over all (row, column) pairs, one tile at a time.
 
   Args:
-    visit: `(own, columns, of_rows, of_columns) -> (of_rows, of_columns)` for one tile; every tree has `tile` rows.
+    visit: `(own, columns, of_rows, of_columns) -> (of_rows, of_columns)` for one tile; every tree has `block_size`
+      rows.
     rows: the layout.
     own: per-row data of this device's rows, a tree of arrays.
     columns: per-row data of the columns, as `gather_columns` gives it.
@@ -102,7 +103,7 @@ def all_pairs(
     if rows.gathered:
       devices = lax.axis_size(rows.axis)
       of_columns = jax.tree.map(lambda x: jnp.tile(x, (devices, *[1] * (x.ndim - 1))), of_columns)
-    return _all_pairs_here(visit, rows.tile, own, columns, of_rows, of_columns)
+    return _all_pairs_here(visit, rows.block_size, own, columns, of_rows, of_columns)
   devices = lax.axis_size(rows.axis)
   onward = [(device, (device + 1) % devices) for device in range(devices)]
 
@@ -115,13 +116,13 @@ def all_pairs(
     # Untied from the columns, what depends on this device's rows alone, a tile of them for each pair of tiles, would be
     # taken out of the loop over the devices by JAX, and all of it held.
     tied, columns = lax.optimization_barrier((own, columns))
-    of_rows, of_columns = _all_pairs_here(visit, rows.tile, tied, columns, of_rows, of_columns)
+    of_rows, of_columns = _all_pairs_here(visit, rows.block_size, tied, columns, of_rows, of_columns)
     return (coming, of_rows, pass_on(of_columns)), None
 
   return lax.scan(hop, (columns, of_rows, of_columns), length=devices)[0][1:]
 
 
-def symmetric_all_pairs(visit: Callable, tile: int, own: Any, of_rows: Any) -> Any:
+def symmetric_all_pairs(visit: Callable, block_size: int, own: Any, of_rows: Any) -> Any:
   """`all_pairs` of rows with themselves, on one device, for a symmetric `visit`: each pair of tiles is visited once.
 
   Arguments are those of `all_pairs`; `visit` returns for the columns what it would return for them as rows. A tile with
@@ -131,7 +132,7 @@ def symmetric_all_pairs(visit: Callable, tile: int, own: Any, of_rows: Any) -> A
     `of_rows`, complete.
   """
   (of_rows,) = as_varying((of_rows,), own)
-  own, of_rows = _tiles(own, tile), _tiles(of_rows, tile)
+  own, of_rows = _tiles(own, block_size), _tiles(of_rows, block_size)
 
   def two_tiles(of_rows, pair):
     i, j = pair
@@ -163,9 +164,9 @@ def reduce_scatter_logsumexp(largest: Array, sums: Array, rows: PairLayout) -> t
   return own(common), own(sums)
 
 
-def _all_pairs_here(visit, tile, own, columns, of_rows, of_columns):
-  own, of_rows = _tiles(own, tile), _tiles(of_rows, tile)
-  columns, of_columns = _tiles(columns, tile), _tiles(of_columns, tile)
+def _all_pairs_here(visit, block_size, own, columns, of_rows, of_columns):
+  own, of_rows = _tiles(own, block_size), _tiles(of_rows, block_size)
+  columns, of_columns = _tiles(columns, block_size), _tiles(of_columns, block_size)
 
   def two_tiles(gathered, pair):
     (of_rows, of_columns), (i, j) = gathered, pair
@@ -178,8 +179,8 @@ def _all_pairs_here(visit, tile, own, columns, of_rows, of_columns):
   return _flat(lax.scan(two_tiles, (of_rows, of_columns), pairs)[0])
 
 
-def _tiles(tree, tile):
-  return jax.tree.map(lambda x: x.reshape((-1, tile, *x.shape[1:])), tree)
+def _tiles(tree, block_size):
+  return jax.tree.map(lambda x: x.reshape((-1, block_size, *x.shape[1:])), tree)
 
 
 def _flat(tree):

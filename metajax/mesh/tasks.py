@@ -14,19 +14,19 @@ from metajax.mesh.devices import DATA, check_divides, device_count
 from metajax.tree import is_floating, is_symbolic_zero, leading_axis
 
 
-def map_tasks(fn: Callable, at_once: int | None = None) -> Callable:
+def map_tasks(fn: Callable, chunk_size: int | None = None) -> Callable:
   """`mapped(shared, tasks)` stacks `fn(shared, task)` over the leading `[tasks]` axis, each device its own tasks.
 
   Args:
     fn: `(shared, task) -> outputs`, any pytrees.
-    at_once: how many tasks run as one vectorized group, one group after the other; see `tasks_per_chunk`.
+    chunk_size: how many tasks run as one vectorized group, one group after the other; see `tasks_per_chunk`.
 
   Raises:
     ValueError: when called with a number of tasks that does not divide by the devices.
   """
 
   def local(shared, tasks):
-    group = group_of(tasks, at_once)
+    group = group_of(tasks, chunk_size)
     size = None if group == 1 else group
     return lax.map(functools.partial(fn, shared), tasks, batch_size=size)
 
@@ -39,7 +39,7 @@ def map_tasks(fn: Callable, at_once: int | None = None) -> Callable:
   return mapped
 
 
-def mean_over_tasks(task: Callable, at_once: int | None = None) -> Callable:
+def mean_over_tasks(task: Callable, chunk_size: int | None = None) -> Callable:
   """`mean(params, rest, tasks) -> (loss, aux)`, the weighted mean of a loss over tasks, cheap to differentiate.
 
   With `loss_t, (aux_t, weight_t) = task(params, rest, task_t)`:
@@ -56,7 +56,7 @@ def mean_over_tasks(task: Callable, at_once: int | None = None) -> Callable:
   Args:
     task: `(params, rest, task) -> (scalar loss, (aux, scalar weight))`, which closes over no traced value. Weight 0 is
       a padded task, whatever its loss; one that is negative or NaN makes the mean NaN.
-    at_once: how many tasks run as one vectorized group; see `tasks_per_chunk`.
+    chunk_size: how many tasks run as one vectorized group; see `tasks_per_chunk`.
 
   Raises:
     ValueError: when called with a number of tasks that does not divide by the devices.
@@ -67,7 +67,7 @@ def mean_over_tasks(task: Callable, at_once: int | None = None) -> Callable:
   def mean(params, rest, tasks):
     check_divides(leading_axis(tasks))
     kinds = []
-    sums = sums_of_tasks(without_gradient(task), at_once, params, kinds, sharded=False)
+    sums = sums_of_tasks(without_gradient(task), chunk_size, params, kinds, sharded=False)
     (loss, (aux, weight)), _ = sums(params, rest, tasks)
     return mean_of(kinds, loss, aux, weight)
 
@@ -79,7 +79,7 @@ def mean_over_tasks(task: Callable, at_once: int | None = None) -> Callable:
     _check_no_tangent("rest", tangents[1])
     _check_no_tangent("tasks", tangents[2])
     kinds = []
-    sums = sums_of_tasks(jax.value_and_grad(task, has_aux=True), at_once, params, kinds, sharded=True)
+    sums = sums_of_tasks(jax.value_and_grad(task, has_aux=True), chunk_size, params, kinds, sharded=True)
     (loss, (aux, weight)), gradient = sums(params, rest, tasks)
     gradient = jax.tree.map(lambda x, like: divided(x, weight, like.dtype), gradient, params)
     loss, aux = mean_of(kinds, loss, aux, weight)

@@ -11,7 +11,7 @@ from metajax.train.optimizers import (
   scale_learning_rate,
   warmup_cosine,
 )
-from metajax.train.seeds import for_seeds, seeds_at_once
+from metajax.train.seeds import for_seeds, seeds_in_parallel
 from metajax.train.step import TrainState, each_seed, make_train_step, start
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
   "nothing_learned",
   "restore",
   "scale_learning_rate",
-  "seeds_at_once",
+  "seeds_in_parallel",
   "start",
   "warmup_cosine",
 ]

@@ -30,7 +30,7 @@ def for_seeds(batches: Sequence[Batches]) -> Batches:
   return together
 
 
-def seeds_at_once(
+def seeds_in_parallel(
   learner: Learner, optimizer: optax.GradientTransformation, batches: Sequence[Batches], seeds: Sequence[int]
 ) -> int:
   """How many of the seeds to train side by side: the largest divisor of their number that the memory allows.

@@ -18,7 +18,7 @@ from metajax.adapt import identity
 from metajax.data import Source, episodes
 from metajax.evaluate import few_shot_accuracy
 from metajax.experiment import EvalMode, Experiment, FewShot
-from metajax.experiment.evaluators.few_shot import TASKS_AT_ONCE, TEST_SEED, Setting, check_curve
+from metajax.experiment.evaluators.few_shot import CHUNK_SIZE, TEST_SEED, Setting, check_curve
 from metajax.losses import check_fits
 from metajax.mesh import devices_for, for_hosts
 from metajax.types import Batches, Episode, Examples, Learner
@@ -185,7 +185,7 @@ def training_batches(setup: Setup, source: Source, seed: int) -> Batches:
 def tasks_of(source: Source, ways: int, shots: int, queries: int, seed: int, part: str = "test") -> Batches:
   """Tasks to validate or test on."""
   with _named(part, "--test, --test-queries"):
-    return episodes(source, ways=ways, shots=shots, queries=queries, tasks=for_hosts(TASKS_AT_ONCE), seed=seed)
+    return episodes(source, ways=ways, shots=shots, queries=queries, tasks=for_hosts(CHUNK_SIZE), seed=seed)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from metajax.experiment.bounds import Count, NotNegative, Positive, TwoOrMore, Z
 from metajax.mesh import devices_for
 from metajax.train import adamw, lars, scale_learning_rate, warmup_cosine
 
-TRAINING = Training(seeds_at_once=1)
+TRAINING = Training(seeds_in_parallel=1)
 
 
 class Outer(NamedTuple):

@@ -73,8 +73,8 @@ def source_of(
   spread = np.unique(np.linspace(0, len(table.images) - 1, LOOKED_AT).astype(int))
   channels = 1 if preprocessing is None and all(_gray_or_broken(table.images[row]) for row in spread) else 3
   shape, paths = (size, size, channels), [table.images[row] for row in rows]
-  at_once = len(rows) <= FILES_IN_MEMORY and fits_in_memory(len(rows), shape)
-  if at_once:
+  in_memory = len(rows) <= FILES_IN_MEMORY and fits_in_memory(len(rows), shape)
+  if in_memory:
     images, broken = _decode(paths, shape, preprocessing)
   else:
     broken = broken_files(table.name, paths, shape, preprocessing) if skip_broken else broken_beginnings(paths)
@@ -85,7 +85,7 @@ def source_of(
   if not len(good):
     raise ValueError(f"split {split!r} of {table.name} holds no image that can be read")
   rows, missing = rows[good], tuple(table.places[rows[i]] for i in sorted(broken))
-  if at_once:
+  if in_memory:
     images = images[good] if broken else images
   else:
     advice = "it could be when the set was loaded" if skip_broken else TO_SKIP

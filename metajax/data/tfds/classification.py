@@ -79,16 +79,16 @@ def unpatchify(
   decode = _decoder(records, image, shape, advice)
   if preprocessing is not None:
     decode = _preprocessor(records, image, preprocessing, advice)
-  images, at_once = LazyImages(decode, shape, rows), fits_in_memory(len(rows), shape)
+  images, in_memory = LazyImages(decode, shape, rows), fits_in_memory(len(rows), shape)
   if not skip_broken:
-    return (images[:] if at_once else images), rows, ()
+    return (images[:] if in_memory else images), rows, ()
   key = (image, shape, *(() if preprocessing is None else (preprocessing,)), hashlib.sha256(rows.tobytes()).hexdigest())
   broken = remembered(records.files, key, lambda: {"broken": _broken(records, decode, rows)})["broken"]
   rows = rows[~np.isin(rows, broken)]
   if not len(rows):
     raise ValueError(f"expected an image that can be decoded in {records.name}, got {len(broken)} that cannot")
   images = LazyImages(decode, shape, rows)
-  return (images[:] if at_once else images), rows, tuple(f"record {row} of {records.name}" for row in broken)
+  return (images[:] if in_memory else images), rows, tuple(f"record {row} of {records.name}" for row in broken)
 
 
 def _broken(records, decode, rows):

@@ -13,7 +13,7 @@ from metajax.predictors import nearest_centroid
 from metajax.train import TrainState
 from metajax.types import Batches, Learner
 
-TASKS_AT_ONCE = 20  # of an evaluation
+CHUNK_SIZE = 20  # of an evaluation
 TEST_SEED = 2  # of the test tasks, the same for every learner and every run
 Setting = tuple[int, int]  # ways and shots
 

@@ -11,8 +11,8 @@ import numpy as np
 from metajax.data import Source, episode_rows, in_order
 from metajax.evaluate import features, linear_probe, nearest_neighbors, over_seeds
 from metajax.experiment.evaluators.few_shot import (
+  CHUNK_SIZE,
   PIXELS,
-  TASKS_AT_ONCE,
   EvalMode,
   FewShot,
   tell,
@@ -151,7 +151,7 @@ def _embedded_once(learner: Learner, states: Sequence[TrainState], source: Sourc
 
 def _tasks_of(found: np.ndarray, source: Source, tests: FewShot, ways: int, shots: int) -> Batches:
   rows_of = episode_rows(source, ways=ways, shots=shots, queries=tests.queries, seed=tests.test_seed)
-  at_once = for_hosts(TASKS_AT_ONCE)
+  chunk = for_hosts(CHUNK_SIZE)
 
   def label(each):
     return np.repeat(np.eye(ways, dtype=np.float32), each, 0)
@@ -160,8 +160,8 @@ def _tasks_of(found: np.ndarray, source: Source, tests: FewShot, ways: int, shot
     return Examples(found[rows.reshape(-1)], label(rows.shape[1]))
 
   def batches(start=0, shard=(0, 1)):
-    own = host_slice(at_once, shard)
-    for first in itertools.count(start * at_once, at_once):
+    own = host_slice(chunk, shard)
+    for first in itertools.count(start * chunk, chunk):
       tasks = [rows_of(first + i) for i in range(own.start, own.stop)]
       both = [Episode(part(rows[:, :shots]), part(rows[:, shots:])) for rows in tasks]
       yield jax.tree.map(lambda *x: np.stack(x), *both)

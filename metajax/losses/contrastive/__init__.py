@@ -25,12 +25,12 @@ that is not above 0) makes it NaN while tracing.
 from metajax.losses.contrastive.info_nce import LARGEST_LOG_SCALE, START_LOG_SCALE, info_nce, logit_scale
 from metajax.losses.contrastive.nt_xent import nt_xent, supervised_contrastive
 from metajax.losses.contrastive.siglip import siglip
-from metajax.losses.contrastive.tiling import How
+from metajax.losses.contrastive.tiling import Implementation
 
 __all__ = [
   "LARGEST_LOG_SCALE",
   "START_LOG_SCALE",
-  "How",
+  "Implementation",
   "info_nce",
   "logit_scale",
   "nt_xent",

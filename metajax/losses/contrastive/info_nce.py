@@ -10,7 +10,14 @@ from jax.scipy.special import logsumexp
 
 from metajax import checks, mesh
 from metajax.losses.contrastive.inputs import two_towers
-from metajax.losses.contrastive.tiling import How, Implementations, are_pairs, check_how, compute, logits_of
+from metajax.losses.contrastive.tiling import (
+  Computations,
+  Implementation,
+  are_pairs,
+  check_implementation,
+  compute,
+  logits_of,
+)
 from metajax.losses.sums import add_exponentials, divide, mean_of, no_sums, probabilities
 from metajax.mesh import PairLayout
 from metajax.types import Array, Scalar
@@ -25,8 +32,8 @@ def info_nce(
   scale: Scalar,
   *,
   weights: Array | None = None,
-  how: How | None = None,
-  tile: int | None = None,
+  implementation: Implementation | None = None,
+  block_size: int | None = None,
   axis_name: str | None = None,
 ) -> Scalar:
   """The symmetric cross-entropy of finding each row's match in the other tower (arXiv:1807.03748, 2103.00020), in nats:
@@ -39,19 +46,19 @@ def info_nce(
     scale: one over the temperature, above 0; see `logit_scale`.
     weights: `[n]`, not negative: of each pair in the mean, which is the weighted one. A row of weight 0 is padding: it
       is nobody's negative, and its gradient is exactly 0 whatever it holds. Weights are not differentiated.
-    how: "dense", "tiled", "sharded" or "ring"; by default chosen as `metajax.losses.contrastive` says.
-    tile: rows of each side of a tile, at most; by default 512 on a CPU, 256 where devices share it, and 2,048 on
+    implementation: "dense", "tiled", "sharded" or "ring"; by default chosen as `metajax.losses.contrastive` says.
+    block_size: rows of each side of a tile, at most; by default 512 on a CPU, 256 where devices share it, and 2,048 on
       an accelerator.
     axis_name: of the `shard_map` or `pmap` around, over which the rows are spread.
 
   Raises:
     ValueError: if the towers are not floating `[n, d]` of one shape, none of them 0, weights are not `[n]` and of at
-      least 0, the scale is not above 0, `how` is none of these or does not go with `axis_name`, or the rows do not
-      divide by the devices.
+      least 0, the scale is not above 0, `implementation` is none of these or does not go with `axis_name`, or the rows
+      do not divide by the devices.
   """
-  check_how(how, tile, axis_name)
+  check_implementation(implementation, block_size, axis_name)
   rows = two_towers(first, second, scale, weights)
-  return compute(Implementations(_dense, _tiled), (), rows, how, tile, axis_name)
+  return compute(Computations(_dense, _tiled), (), rows, implementation, block_size, axis_name)
 
 
 def logit_scale(log_scale: Scalar) -> Scalar:

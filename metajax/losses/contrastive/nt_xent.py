@@ -10,7 +10,14 @@ import jax.numpy as jnp
 
 from metajax import checks, mesh
 from metajax.losses.contrastive.inputs import above_0, check_rows, counted, unit_or_zero, weights_of_rows
-from metajax.losses.contrastive.tiling import How, Implementations, are_pairs, check_how, compute, logits_of
+from metajax.losses.contrastive.tiling import (
+  Computations,
+  Implementation,
+  are_pairs,
+  check_implementation,
+  compute,
+  logits_of,
+)
 from metajax.losses.sums import NO_LOGIT, add_exponentials, divide, mean_of, no_sums, probabilities
 from metajax.mesh import PairLayout
 from metajax.tree import is_integer
@@ -24,8 +31,8 @@ def nt_xent(
   temperature: Scalar,
   *,
   weights: Array | None = None,
-  how: How | None = None,
-  tile: int | None = None,
+  implementation: Implementation | None = None,
+  block_size: int | None = None,
   axis_name: str | None = None,
 ) -> Scalar:
   """The cross-entropy of finding each view's other view among all other rows (SimCLR, arXiv:2002.05709), in nats:
@@ -37,7 +44,7 @@ def nt_xent(
       image's views are on one device.
     temperature: above 0.
     weights: `[2 n]`, as for `info_nce`; a row whose other view is padding weighs nothing.
-    how, tile, axis_name: as for `info_nce`.
+    implementation, block_size, axis_name: as for `info_nce`.
 
   Raises:
     ValueError: if the number of rows is odd, and as `info_nce`.
@@ -45,7 +52,7 @@ def nt_xent(
   check_rows(embeddings=embeddings)
   if len(embeddings) % 2:
     raise ValueError(f"expected two rows of each image, got {len(embeddings)} rows")
-  return _supervised(embeddings, None, temperature, weights, how, tile, axis_name)
+  return _supervised(embeddings, None, temperature, weights, implementation, block_size, axis_name)
 
 
 def supervised_contrastive(
@@ -54,8 +61,8 @@ def supervised_contrastive(
   temperature: Scalar,
   *,
   weights: Array | None = None,
-  how: How | None = None,
-  tile: int | None = None,
+  implementation: Implementation | None = None,
+  block_size: int | None = None,
   axis_name: str | None = None,
 ) -> Scalar:
   """The cross-entropy of finding the other rows of a row's class among all other rows (arXiv:2004.11362), in nats:
@@ -69,7 +76,7 @@ def supervised_contrastive(
     labels: one-hot `[n, classes]`, of which an all-zero row is padding; or integers `[n]`, for many classes, of which
       -1 is padding, and one below that NaN while tracing.
     temperature: above 0.
-    weights, how, tile, axis_name: as for `info_nce`.
+    weights, implementation, block_size, axis_name: as for `info_nce`.
 
   Raises:
     ValueError: if labels are neither, and as `info_nce`.
@@ -91,16 +98,18 @@ def supervised_contrastive(
     checks.integers("labels", given, "n", low=-1)
     there = jnp.where(labels + 1 >= 0, labels >= 0, jnp.nan)
   weights = jnp.where(there == 0, 0, weights * there)
-  return _supervised(embeddings, labels, temperature, weights, how, tile, axis_name)
+  return _supervised(embeddings, labels, temperature, weights, implementation, block_size, axis_name)
 
 
-def _supervised(embeddings, labels, temperature, weights, how, tile, axis_name):
+def _supervised(embeddings, labels, temperature, weights, implementation, block_size, axis_name):
   weights = weights_of_rows(weights, embeddings)
   # At any higher temperature all are as near, to rounding, while what is no pair would seem to be one.
   scale = jnp.maximum(1 / above_0("temperature", temperature, weights.dtype), LEAST_SCALE)
-  check_how(how, tile, axis_name)
+  check_implementation(implementation, block_size, axis_name)
   embeddings, weights = unit_or_zero(embeddings, weights), counted(weights)
-  return compute(Implementations(_dense, _tiled), scale, (embeddings, weights, labels), how, tile, axis_name)
+  return compute(
+    Computations(_dense, _tiled), scale, (embeddings, weights, labels), implementation, block_size, axis_name
+  )
 
 
 def _dense(scale, rows):
@@ -160,7 +169,7 @@ def _to_others_pass(where, scale, embeddings, weights, labels, place, gradients=
 
   def everyone(visit, own, columns, of_rows):
     if here:
-      return mesh.symmetric_all_pairs(visit, where.tile, own, of_rows)
+      return mesh.symmetric_all_pairs(visit, where.block_size, own, of_rows)
     return mesh.all_pairs(visit, where, own, columns, of_rows, None)[0]
 
   def sums(own, column, of_rows, of_columns):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from metajax import checks, mesh
 from metajax.losses.contrastive.inputs import two_towers
-from metajax.losses.contrastive.tiling import How, Implementations, check_how, compute, pair_weights
+from metajax.losses.contrastive.tiling import Computations, Implementation, check_implementation, compute, pair_weights
 from metajax.losses.sums import divide
 from metajax.mesh import PairLayout
 from metajax.types import Array, Scalar
@@ -20,8 +20,8 @@ def siglip(
   bias: Scalar,
   *,
   weights: Array | None = None,
-  how: How | None = None,
-  tile: int | None = None,
+  implementation: Implementation | None = None,
+  block_size: int | None = None,
   axis_name: str | None = None,
 ) -> Scalar:
   """The binary cross-entropy of every pair being a match, summed over the second tower (arXiv:2303.15343), in nats:
@@ -34,16 +34,16 @@ def siglip(
     bias: of every logit.
     weights: `[n]`, not negative: pair `(i, j)` weighs `(weight_i + weight_j) / 2`, and nothing if either is 0; `n` is
       their sum.
-    first, second, scale, how, tile, axis_name: as for `info_nce`.
+    first, second, scale, implementation, block_size, axis_name: as for `info_nce`.
 
   Raises:
     ValueError: as `info_nce`.
   """
   bias = checks.scalar("bias", bias)
-  check_how(how, tile, axis_name)
+  check_implementation(implementation, block_size, axis_name)
   rows = two_towers(first, second, scale, weights)
   bias = jnp.asarray(bias, rows[0].dtype)
-  return compute(Implementations(_dense, _tiled), bias, rows, how, tile, axis_name)
+  return compute(Computations(_dense, _tiled), bias, rows, implementation, block_size, axis_name)
 
 
 def _dense(bias, rows):

@@ -12,7 +12,7 @@ from metajax.losses.sums import NO_LOGIT
 from metajax.mesh import PairLayout
 from metajax.types import Array, Scalar
 
-How = Literal["dense", "tiled", "sharded", "ring"]
+Implementation = Literal["dense", "tiled", "sharded", "ring"]
 
 LARGEST_DENSE = 1024  # rows
 LARGEST_GATHERED = 2**30  # bytes
@@ -20,7 +20,7 @@ TILE = 2048  # rows of a side, on an accelerator, which is to be filled
 TILE_ON_CPU, TILE_OF_A_CORE = 512, 256  # in its cache: for all cores, and where devices share a CPU
 
 
-class Implementations(NamedTuple):
+class Computations(NamedTuple):
   """The two that each loss has.
 
   Attributes:
@@ -44,24 +44,29 @@ def logits_of(first: Array, second: Array, pairs: Array) -> Array:
   return jnp.where(pairs, first @ second.T, NO_LOGIT)
 
 
-def check_how(how: How | None, most: int | None, axis_name: str | None):
-  if how is not None:
-    checks.choice("how", how, How)
+def check_implementation(implementation: Implementation | None, most: int | None, axis_name: str | None):
+  if implementation is not None:
+    checks.choice("implementation", implementation, Implementation)
   if most is not None:
-    checks.count("a tile's rows", most)
-  if axis_name is not None and how in ("dense", "tiled"):
-    raise ValueError(f"expected how to be 'sharded' or 'ring' with an axis_name, got {how!r}")
+    checks.count("block_size", most)
+  if axis_name is not None and implementation in ("dense", "tiled"):
+    raise ValueError(f"expected implementation to be 'sharded' or 'ring' with an axis_name, got {implementation!r}")
 
 
 def compute(
-  loss: Implementations, shared: Any, rows: tuple, how: How | None, most: int | None, axis_name: str | None
+  loss: Computations,
+  shared: Any,
+  rows: tuple,
+  implementation: Implementation | None,
+  most: int | None,
+  axis_name: str | None,
 ) -> Scalar:
   """A loss by one of its two implementations.
 
   `rows` are towers `[n, d]`, weights `[n]`, and labels `[n]` or None: places, two by two.
   """
-  how = how or default_how(rows[0], axis_name)
-  if how == "dense":
+  implementation = implementation or default_implementation(rows[0], axis_name)
+  if implementation == "dense":
     return loss.dense(shared, rows)
 
   def local(axis, shared, rows):
@@ -69,17 +74,17 @@ def compute(
     place = mesh.global_row_index(axis, len(rows[0]))
     rows = (*rows, place // 2 if labels is None else labels, place)
     on_cpu = TILE_ON_CPU if axis is None else TILE_OF_A_CORE
-    tile = _tile(len(place), most or (on_cpu if jax.default_backend() == "cpu" else TILE))
-    padding = -len(place) % tile
+    block_size = _tile(len(place), most or (on_cpu if jax.default_backend() == "cpu" else TILE))
+    padding = -len(place) % block_size
     rows = jax.tree.map(lambda x: jnp.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1)), rows)
-    return loss.tiled(PairLayout(axis, how == "ring", tile), shared, rows)
+    return loss.tiled(PairLayout(axis, implementation == "ring", block_size), shared, rows)
 
   if axis_name is not None:
     return local(axis_name, shared, rows)
-  return mesh.over_rows(local, shared, rows, whole=how == "tiled")
+  return mesh.over_rows(local, shared, rows, whole=implementation == "tiled")
 
 
-def default_how(tower: Array, axis_name: str | None) -> How:
+def default_implementation(tower: Array, axis_name: str | None) -> Implementation:
   """How a loss is computed by default, from its size and the devices that share its rows."""
   count, width = tower.shape
   if axis_name is not None:

@@ -57,5 +57,5 @@ class _Decoder(nn.Module):
 
   @nn.compact
   def __call__(self, tokens, cache=None, *, train):
-    states, vectors, cache = read(self, tokens, train, cache)
-    return Decoded(norm(self, "norm")(states[-1]), vectors, tuple(states), cache)
+    states, output_embedding, cache = read(self, tokens, train, cache)
+    return Decoded(norm(self, "norm")(states[-1]), output_embedding, tuple(states), cache)
