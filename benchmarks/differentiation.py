@@ -30,7 +30,7 @@ EXACT = {
 MODES = {
   "first order": partial(gradient_steps, gradient="first_order"),
   **EXACT,
-  "implicit": partial(implicit, strength=2.0, cg_steps=CG_STEPS),
+  "implicit": partial(implicit, proximal_strength=2.0, cg_steps=CG_STEPS),
 }
 RATES = {("conv4", "sgd"): 0.1, ("conv4", "adam"): 1e-3, ("transformer", "sgd"): 0.01, ("transformer", "adam"): 3e-4}
 

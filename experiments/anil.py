@@ -25,10 +25,10 @@ PRESETS = {
 
 def build(config: Config) -> fs.Experiment:
   """ANIL, whose head alone adapts."""
-  encoder, head, _, start = fs.with_linear_head(config.network, config.setup.task.ways)
+  encoder, head, _, init_head = fs.with_linear_head(config.network, config.setup.task.ways)
 
   def learner(adapt, policy):
-    return anil(encoder, head, adapt, policy=policy, **start)
+    return anil(encoder, head, adapt, policy=policy, **init_head)
 
   return fs.adapted_experiment(config.setup, config.network, "anil", learner, *config.inner[1:], config.inner.adapt)
 

@@ -41,7 +41,7 @@ def build(config: Config) -> fs.Experiment:
   network = with_head(encoder, linear(config.setup.task.ways))
 
   def learner(adapt, policy):
-    return cavia(network, config.context, adapt, encoder=encoder, policy=policy, start=slice_head)
+    return cavia(network, config.context, adapt, encoder=encoder, policy=policy, init_head=slice_head)
 
   return fs.adapted_experiment(config.setup, config.network, "cavia", learner, *config.inner[1:], config.inner.adapt)
 

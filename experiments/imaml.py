@@ -19,7 +19,7 @@ class Config(NamedTuple):
   """Of the inner loop's gradient descent, on the mean loss and its pull."""
   inner_steps: Steps = 16
   """Steps of the inner loop, in training and test."""
-  strength: Positive = 2.0
+  proximal_strength: Annotated[Positive, also("--strength")] = 2.0
   """Strength of the pull to the initialization, the paper's lambda."""
   cg_steps: Steps = 5
   """Steps of conjugate gradients."""
@@ -34,7 +34,7 @@ PRESETS = {
   "cpu": Config(
     inner_learning_rate=0.5,
     inner_steps=5,
-    strength=0.5,
+    proximal_strength=0.5,
     cg_steps=2,
     network=fs.AdaptedHead(head="repeated"),
     setup=fs.ON_CPU._replace(training=fs.Training(3000, 500)),
@@ -44,12 +44,16 @@ PRESETS = {
 
 def build(config: Config) -> fs.Experiment:
   """iMAML, by gradient descent."""
-  encoder, _, network, start = fs.with_linear_head(config.network, config.setup.task.ways)
-  solved: dict[str, Any] = {"strength": config.strength, "cg_steps": config.cg_steps, "damping": config.damping}
+  encoder, _, network, init_head = fs.with_linear_head(config.network, config.setup.task.ways)
+  solved: dict[str, Any] = {
+    "proximal_strength": config.proximal_strength,
+    "cg_steps": config.cg_steps,
+    "damping": config.damping,
+  }
 
   def learner(steps, policy):
     inner = optax.sgd(config.inner_learning_rate)
-    return imaml(network, inner, steps, encoder=encoder, policy=policy, **solved, **start)
+    return imaml(network, inner, steps, encoder=encoder, policy=policy, **solved, **init_head)
 
   return fs.adapted_experiment(config.setup, config.network, "imaml", learner, config.inner_steps)
 

@@ -36,11 +36,11 @@ PRESETS = {
 
 def build(config: Config) -> fs.Experiment:
   """MAML, or first-order MAML."""
-  encoder, _, network, start = fs.with_linear_head(config.network, config.setup.task.ways)
+  encoder, _, network, init_head = fs.with_linear_head(config.network, config.setup.task.ways)
   adapt = partial(config.inner.adapt, gradient=config.gradient)
 
   def learner(adapt, policy):
-    return maml(network, adapt, encoder=encoder, policy=policy, **start)
+    return maml(network, adapt, encoder=encoder, policy=policy, **init_head)
 
   name = "first_order_maml" if config.gradient == "first_order" else "maml"
   return fs.adapted_experiment(config.setup, config.network, name, learner, *config.inner[1:], adapt)

@@ -49,12 +49,12 @@ def build(config: Config) -> fs.Experiment:
   first_order, steps = config.first_order_until, config.setup.training.steps
   if first_order >= steps:
     raise ValueError(f"expected --first-order-until below the {steps} --steps, got {first_order}")
-  encoder, _, network, start = fs.with_linear_head(config.network, config.setup.task.ways)
+  encoder, _, network, init_head = fs.with_linear_head(config.network, config.setup.task.ways)
   annealed: dict[str, Any] = {"multi_step_until": config.multi_step_until, "first_order_until": first_order}
 
   def learner(steps, policy):
     return maml_plus_plus(
-      network, steps, learning_rate=config.inner_learning_rate, encoder=encoder, policy=policy, **annealed, **start
+      network, steps, learning_rate=config.inner_learning_rate, encoder=encoder, policy=policy, **annealed, **init_head
     )
 
   return fs.adapted_experiment(

@@ -38,14 +38,14 @@ PRESETS = {
 
 def build(config: Config) -> fs.Experiment:
   """Meta-SGD, which learns a rate for each weight."""
-  encoder, _, network, start = fs.with_linear_head(config.network, config.setup.task.ways)
+  encoder, _, network, init_head = fs.with_linear_head(config.network, config.setup.task.ways)
   rates: dict[str, Any] = {
     "learning_rate": (config.low_learning_rate, config.high_learning_rate),
     "gradient": config.gradient,
   }
 
   def learner(steps, policy):
-    return meta_sgd(network, steps, encoder=encoder, policy=policy, **rates, **start)
+    return meta_sgd(network, steps, encoder=encoder, policy=policy, **rates, **init_head)
 
   return fs.adapted_experiment(
     config.setup, config.network, "meta_sgd", learner, config.inner_steps, config.test_inner_steps

@@ -3,10 +3,10 @@
 python -m experiments.r2d2 --data omniglot --budget cpu     # 5-way 1-shot 98.0, 8 minutes on 2 CPU cores
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from experiments.families import few_shot as fs
-from metajax.experiment.bounds import Positive
+from metajax.experiment.bounds import Positive, also
 from metajax.learners import r2d2
 from metajax.networks import conv4
 
@@ -14,7 +14,7 @@ from metajax.networks import conv4
 class Config(NamedTuple):
   """R2-D2 on few-shot classification."""
 
-  strength: Positive = 1.0
+  l2: Annotated[Positive, also("--strength")] = 1.0
   """Of the ridge penalty, where it starts."""
   network: fs.Adapted = fs.Adapted()
   setup: fs.Setup = fs.Setup()
@@ -32,7 +32,7 @@ def build(config: Config) -> fs.Experiment:
   encoder = conv4(filters, downsample="stride", normalization=normalization)
 
   def learner(_, policy):
-    return r2d2(encoder, policy=policy, strength=config.strength)
+    return r2d2(encoder, policy=policy, l2=config.l2)
 
   return fs.adapted_experiment(config.setup, config.network, "r2d2", learner, 0)
 

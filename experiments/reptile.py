@@ -45,7 +45,7 @@ PRESETS = {
 
 def build(config: Config) -> fs.Experiment:
   """Reptile, of first order."""
-  encoder, _, network, start = fs.with_linear_head(config.network, config.setup.task.ways)
+  encoder, _, network, init_head = fs.with_linear_head(config.network, config.setup.task.ways)
   policy = config.network.policy
   inner = optax.adam(config.inner_learning_rate, b1=0)
 
@@ -53,11 +53,11 @@ def build(config: Config) -> fs.Experiment:
     return gradient_steps(inner, steps, gradient="first_order")
 
   def tuned(adapt, policy):
-    return reptile(network, adapt, policy=policy, encoder=encoder, **start)
+    return reptile(network, adapt, policy=policy, encoder=encoder, **init_head)
 
   per_step = gradient_steps(inner, config.inner_steps, gradient="first_order", per_step=True)
   minibatches = config.inner_steps, config.inner_batch
-  learner = reptile(network, per_step, minibatches=minibatches, policy=policy, encoder=encoder, **start)
+  learner = reptile(network, per_step, minibatches=minibatches, policy=policy, encoder=encoder, **init_head)
   modes = fs.under_both("reptile", tuned, adapt, config.test_inner_steps, config.network)
   return fs.few_shot_experiment(config.setup, "reptile", learner, modes, optimizer=optax.sgd(fs.schedule(config.setup)))
 

@@ -154,7 +154,7 @@ def ways_to_learn(
     "imaml": Way(
       "imaml",
       lambda n: imaml(
-        network, optax.sgd(inner_learning_rate / 10, momentum=0.9), n, strength=5.0, damping=0.0, **common
+        network, optax.sgd(inner_learning_rate / 10, momentum=0.9), n, proximal_strength=5.0, damping=0.0, **common
       ),
       32,
       (32,),

@@ -126,7 +126,7 @@ _TABLE = {
     "linear_log_prob": TOKENS,
   },
   predictors: {
-    "ridge_logits": COMPARED | {"strength": above_0()},
+    "ridge_logits": COMPARED | {"l2": above_0()},
     "centroid_logits": COMPARED,
     "centroid_cosines": COMPARED,
     "nearest_logits": COMPARED,

@@ -231,10 +231,10 @@ LEARNERS = {
     maml(convolutional, one_step, encoder=convolution, policy="support"), image_episodes, batch_norm=True, width=4
   ),
   "maml, any ways": Row(
-    maml(with_head(encoder, linear(1)), reverse, start=zero_init_head), episodes, width=1, any_ways=True
+    maml(with_head(encoder, linear(1)), reverse, init_head=zero_init_head), episodes, width=1, any_ways=True
   ),
   "anil": Row(anil(encoder, linear(WAYS), reverse), episodes, width=5),
-  "anil, any ways": Row(anil(encoder, linear(1), reverse, start=zero_init_head), episodes, width=5, any_ways=True),
+  "anil, any ways": Row(anil(encoder, linear(1), reverse, init_head=zero_init_head), episodes, width=5, any_ways=True),
   "anil, batch norm of the support": Row(
     anil(convolution, linear(WAYS), reverse, policy="support"), image_episodes, batch_norm=True, width=4
   ),

@@ -51,8 +51,8 @@ MUTANTS = (
   Mutant(
     "iMAML's residual pulls towards the initialization",
     "metajax/adapt/implicit.py",
-    "g + strength * (f - p)",
-    "g - strength * (f - p)",
+    "g + proximal_strength * (f - p)",
+    "g - proximal_strength * (f - p)",
     (
       "tests/test_adapt_implicit.py",
       "tests/test_imaml.py",
@@ -232,10 +232,10 @@ MUTANTS = (
     ("tests/test_recipes.py",),
   ),
   Mutant(
-    "R2D2 learns its strength",
+    "R2D2 learns its l2",
     "metajax/learners/r2d2.py",
-    'jnp.exp(params["log_strength"])',
-    'jax.lax.stop_gradient(jnp.exp(params["log_strength"]))',
+    'jnp.exp(params["log_l2"])',
+    'jax.lax.stop_gradient(jnp.exp(params["log_l2"]))',
     ("tests/test_r2d2.py",),
   ),
   Mutant(

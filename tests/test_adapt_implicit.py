@@ -139,9 +139,9 @@ def test_a_system_of_more_steps_than_it_has_digits_stays_finite():
     (lambda: implicit(optax.sgd(0.1), 0, 1.0), "expected steps to be a whole number of at least 1, got 0"),
     (lambda: newton(0), "expected steps to be a whole number of at least 1, got 0"),
     (lambda: newton(True), "expected steps to be a whole number of at least 1, got True"),
-    (lambda: implicit(optax.sgd(0.1), 1, 0.0), "expected a strength above 0, got 0.0"),
-    (lambda: implicit(optax.sgd(0.1), 1, -1.0), "expected a strength above 0, got -1.0"),
-    (lambda: implicit(optax.sgd(0.1), 1, float("nan")), "expected a strength above 0, got nan"),
+    (lambda: implicit(optax.sgd(0.1), 1, 0.0), "expected proximal_strength above 0, got 0.0"),
+    (lambda: implicit(optax.sgd(0.1), 1, -1.0), "expected proximal_strength above 0, got -1.0"),
+    (lambda: implicit(optax.sgd(0.1), 1, float("nan")), "expected proximal_strength above 0, got nan"),
     (
       lambda: implicit(optax.sgd(0.1), 1, 1.0, cg_steps=0),
       "expected cg_steps to be a whole number of at least 1, got 0",

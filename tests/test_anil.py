@@ -74,7 +74,7 @@ def test_each_image_is_embedded_once_whatever_the_number_of_steps(steps):
 
 
 def test_a_head_from_zeros_is_tested_at_any_number_of_ways_and_does_not_depend_on_their_order():
-  learner = anil(encoder, linear(1), adapt, start=zero_init_head)
+  learner = anil(encoder, linear(1), adapt, init_head=zero_init_head)
   tasks = {ways: jax.tree.map(lambda x: x[0], episodes(1, ways=ways)) for ways in (2, 5)}
 
   @jax.jit
@@ -93,7 +93,7 @@ def test_a_head_from_zeros_is_tested_at_any_number_of_ways_and_does_not_depend_o
 
 def test_a_head_from_zeros_needs_a_head_of_one_output():
   with pytest.raises(ValueError, match=r"a head of one output, such as linear\(1\), got a leaf of shape \[3\]"):
-    jax.eval_shape(anil(encoder, linear(3), adapt, start=zero_init_head).init, jax.random.key(0), episodes(0))
+    jax.eval_shape(anil(encoder, linear(3), adapt, init_head=zero_init_head).init, jax.random.key(0), episodes(0))
 
 
 def test_a_head_of_other_ways_than_the_labels_is_refused_at_init():
@@ -114,7 +114,7 @@ def test_what_all_ways_have_in_common_cancels_so_that_a_start_from_zeros_loses_n
 
   @jax.jit
   def run():
-    learners = [make(*parts, adapt, start=start) for start in (zero_init_head, repeated)]
+    learners = [make(*parts, adapt, init_head=start) for start in (zero_init_head, repeated)]
     started = [learner.init(jax.random.key(0), episodes(0)) for learner in learners]
     logits = [one.predict(*at, support, query.inputs) for one, at in zip(learners, started, strict=True)]
     return jax.nn.log_softmax(jnp.stack(logits))

@@ -101,7 +101,7 @@ def test_a_context_modulates_channels():
 
 def test_fewer_ways_than_outputs_are_the_first_ones_and_more_are_refused():
   network = with_head(film(convolution_maps, convolution), linear(3))
-  learner = cavia(network, 5, one_step, start=slice_head)
+  learner = cavia(network, 5, one_step, init_head=slice_head)
   params, state = jax.eval_shape(learner.init, jax.random.key(0), image_episodes(0))
   two, four = (jax.tree.map(lambda x: x[0], episodes(1, (16, 16, 1), ways=ways, queries=1)) for ways in (2, 4))
   answer = functools.partial(jax.eval_shape, learner.predict, params, state)

@@ -24,7 +24,9 @@ PARAMS = {"weight": np.random.default_rng(5).normal(size=(3, 1)).astype(np.float
 
 
 def learner(steps=300, **how):
-  return imaml(linear, optax.sgd(0.2), steps, **{"strength": STRENGTH, "damping": 0.0, "loss": squared_error, **how})
+  return imaml(
+    linear, optax.sgd(0.2), steps, **{"proximal_strength": STRENGTH, "damping": 0.0, "loss": squared_error, **how}
+  )
 
 
 def solution(weight, support):
@@ -99,7 +101,7 @@ def test_it_learns():
 @pytest.mark.parametrize(
   ("how", "message"),
   [
-    ({"strength": 0.0}, "expected a strength above 0, got 0.0"),
+    ({"proximal_strength": 0.0}, "expected proximal_strength above 0, got 0.0"),
     ({"damping": -1.0}, "expected a damping of at least 0, got -1.0"),
     ({"cg_steps": 0}, "expected cg_steps to be a whole number of at least 1, got 0"),
     ({"steps": 0}, "expected steps to be a whole number of at least 1, got 0"),

@@ -206,7 +206,7 @@ def test_training_steps_are_counted_and_weights_move_from_all_to_the_last():
 
 
 def test_more_steps_at_test_time_take_the_last_ones_rates_and_other_ways_the_heads_outputs_again():
-  make = lambda steps: maml_plus_plus(convolutional, steps, learning_rate=0.1, encoder=convolution, start=tile_head)
+  make = lambda steps: maml_plus_plus(convolutional, steps, learning_rate=0.1, encoder=convolution, init_head=tile_head)
   params, state = started(make(2), image_episodes(0))
   params = drawn(params, 0.5)
   repeat = lambda x: np.concatenate([x, x[-1:], x[-1:]])

@@ -83,7 +83,7 @@ def test_learned_rates_get_further_than_maml_whose_rate_stays():
 
 
 def test_a_head_that_is_widened_has_the_rates_of_its_outputs_again():
-  learner = meta_sgd(with_head(encoder, linear(3)), start=tile_head)
+  learner = meta_sgd(with_head(encoder, linear(3)), init_head=tile_head)
   params, state = started(learner, episodes(0))
   support, query = jax.tree.map(lambda x: x[0], episodes(1, ways=7, shots=2, queries=1))
   assert jax.eval_shape(learner.predict, params, state, support, query.inputs).shape == (7, 7)

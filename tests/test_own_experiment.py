@@ -32,7 +32,7 @@ from metajax.learners import r2d2
 class Config(NamedTuple):
   """R2-D2 with another penalty."""
 
-  strength: float = 0.5
+  l2: float = 0.5
   """Of the penalty."""
   network: fs.Adapted = fs.Adapted()
   setup: fs.Setup = fs.Setup()

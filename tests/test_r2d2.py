@@ -27,8 +27,8 @@ def problem(rows, width, ways=3):
 logits_of = jax.jit(lambda support, labels, queries: ridge_logits(support, labels, queries, STRENGTH))
 
 
-def of_scikit_learn(support, labels, queries, strength):
-  return Ridge(alpha=strength, fit_intercept=False).fit(support, labels).predict(queries)
+def of_scikit_learn(support, labels, queries, l2):
+  return Ridge(alpha=l2, fit_intercept=False).fit(support, labels).predict(queries)
 
 
 @pytest.mark.parametrize(("rows", "width"), [(6, 20), (20, 6), (6, 6)])
@@ -47,7 +47,7 @@ def is_ridge(found, known, asked, scale):
 
 
 def test_the_learner_predicts_by_ridge_regression_on_its_embedding_and_maml_does_not():
-  learner = r2d2(encoder, strength=STRENGTH, scale=2.0)
+  learner = r2d2(encoder, l2=STRENGTH, scale=2.0)
   plain = maml(classifier, gradient_steps(optax.sgd(0.1), 1))
   support, query = jax.tree.map(lambda x: x[0], episodes(0))
 
@@ -117,11 +117,11 @@ def test_strength_and_scale_are_learned():
     return params, jax.grad(lambda p: learner.loss(p, state, episodes(0), jax.random.key(0))[0])(params)
 
   params, found = run()
-  assert np.exp(params["log_strength"]) == pytest.approx(1) and np.exp(params["log_scale"]) == pytest.approx(10)
-  assert found["log_strength"] != 0 and found["log_scale"] != 0
+  assert np.exp(params["log_l2"]) == pytest.approx(1) and np.exp(params["log_scale"]) == pytest.approx(10)
+  assert found["log_l2"] != 0 and found["log_scale"] != 0
 
 
-@pytest.mark.parametrize("wrong", [{"strength": 0.0}, {"scale": -1.0}, {"strength": float("nan")}])
+@pytest.mark.parametrize("wrong", [{"l2": 0.0}, {"scale": -1.0}, {"l2": float("nan")}])
 def test_a_strength_or_scale_that_is_not_above_zero_is_refused(wrong):
   ((name, value),) = wrong.items()
   with pytest.raises(ValueError, match=f"expected a {name} to be above 0, got {value}"):

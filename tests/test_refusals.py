@@ -156,9 +156,9 @@ def test_what_is_not_a_floating_array_of_the_shape_is_refused(name):
   [
     (lambda: centroid_logits(X, LABELS, X[:, :1]), r"queries to be floating \[n, 5\], got float32 \[4, 1\]"),
     (lambda: centroid_logits(X[:3], LABELS, X), r"support to be floating \[4, d\], got float32 \[3, 5\]"),
-    (lambda: ridge_logits(X, LABELS, X, 0.0), "a strength to be above 0, got 0.0"),
-    (lambda: ridge_logits(X, LABELS, X, np.inf), "a strength to be above 0, got inf"),
-    (lambda: ridge_logits(X, LABELS, X, ONES), r"a strength to be a number, got float32 \[4\]"),
+    (lambda: ridge_logits(X, LABELS, X, 0.0), "l2 to be above 0, got 0.0"),
+    (lambda: ridge_logits(X, LABELS, X, np.inf), "l2 to be above 0, got inf"),
+    (lambda: ridge_logits(X, LABELS, X, ONES), r"l2 to be a number, got float32 \[4\]"),
     (lambda: attention_logits(X, LABELS, X, -1.0), "a scale to be above 0, got -1.0"),
     (lambda: unit_rows(X[:, :0]), r"at least 1 value a row, got an array of shape \[4, 0\]"),
     (lambda: nt_xent(X, 0.0), "temperature to be above 0, got 0.0"),

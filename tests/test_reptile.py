@@ -81,7 +81,7 @@ def test_its_value_is_the_mean_loss_of_the_inner_loop():
 
 def test_a_head_that_starts_from_zeros_stays_there():
   network = with_head(linear(5), linear(1))
-  learner = reptile(network, inner, start=zero_init_head)
+  learner = reptile(network, inner, init_head=zero_init_head)
 
   @jax.jit
   def run():

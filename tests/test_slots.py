@@ -79,7 +79,7 @@ FUNCTIONS = {  # of a value in the place of a function, and the name of that pla
   "with_augmentation": (lambda x: learners.with_augmentation(learners.prototypical(network), x), "augmentation"),
   "clip": (lambda x: learners.clip(network, network, augmentation=x), "augmentation"),
   "maml, loss": (lambda x: learners.maml(network, adapt, loss=x), "loss"),
-  "maml, start": (lambda x: learners.maml(network, adapt, start=x), "start"),
+  "maml, init_head": (lambda x: learners.maml(network, adapt, init_head=x), "init_head"),
   "pretext": (lambda x: learners.pretext(x, network, network), "task"),
   "siamese": (lambda x: learners.siamese(network, one_example=x), "one_example"),
   "simclr": (lambda x: learners.simclr(network, network, x), "augmentation"),

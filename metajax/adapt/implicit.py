@@ -22,25 +22,25 @@ from metajax.types import Adapt, Params
 def implicit(
   optimizer: optax.GradientTransformation,
   steps: int,
-  strength: float,
+  proximal_strength: float,
   *,
   cg_steps: int = 5,
   damping: float = 0.0,
 ) -> Adapt:
   """An Adapt to the minimum of the loss near the start, differentiated implicitly (iMAML, arXiv:1909.04630):
 
-      phi = argmin_p  L(p) + strength / 2 |p - start|^2
-      d phi = (H + strength)^-1 (strength d start - d_c grad L)
+      phi = argmin_p  L(p) + lambda / 2 |p - start|^2
+      d phi = (H + lambda)^-1 (lambda d start - d_c grad L)
 
   where `H` is the Hessian of `L` at `phi` and `c` all that the loss closes over. The minimum is approached by gradient
   steps that leave no trace, and the system solved by conjugate gradients with products `H v`, so memory does not grow
   with `steps` or `cg_steps`. The derivative is that of the exact minimum: exact where both have converged and
-  `H + strength` is positive definite. The optimizer's own rates are not differentiated.
+  `H + lambda` is positive definite. The optimizer's own rates are not differentiated.
 
   Args:
     optimizer: that approaches the minimum.
     steps: how many it takes.
-    strength: of the pull to the start, above 0; `lambda` of the paper.
+    proximal_strength: `lambda` of the paper, above 0.
     cg_steps: of conjugate gradients.
     damping: added to the Hessian in the system only, so that it stays positive definite; not below 0.
 
@@ -48,14 +48,14 @@ def implicit(
     An Adapt whose path is the pulled loss before each step, `[steps]`, without a derivative.
 
   Raises:
-    ValueError: if `steps` or `cg_steps` is below 1, `strength` not above 0 or `damping` below 0; when called, if the
-      loss is not a scalar.
+    ValueError: if `steps` or `cg_steps` is below 1, `proximal_strength` not above 0 or `damping` below 0; when called,
+      if the loss is not a scalar.
     TypeError: when called, if a parameter is not of a floating type.
   """
   _check_cg(cg_steps, damping)
-  checks.scalar("strength", strength)
-  if checks.is_concrete(strength) and not 0 < strength < math.inf:
-    raise ValueError(f"expected a strength above 0, got {strength}")
+  checks.scalar("proximal_strength", proximal_strength)
+  if checks.is_concrete(proximal_strength) and not 0 < proximal_strength < math.inf:
+    raise ValueError(f"expected proximal_strength above 0, got {proximal_strength}")
   approach = gradient_steps(optimizer, steps, gradient="first_order")
 
   def adapt(loss, params, data):
@@ -65,12 +65,12 @@ def implicit(
 
     def pulled(params, data):
       apart = jax.tree.map(lambda p, s: jnp.sum(jnp.square(p - s)), *map(in_32_bits, (params, start)))
-      return loss(params, data) + strength / 2 * sum(jax.tree.leaves(apart))
+      return loss(params, data) + proximal_strength / 2 * sum(jax.tree.leaves(apart))
 
     found, path = lax.stop_gradient(approach(pulled, start, data))
     slope = jax.grad(loss)(found, data)  # of what the loss closes over, and zero at the minimum
-    residual = jax.tree.map(lambda g, f, p: g + strength * (f - p), *map(in_32_bits, (slope, found, params)))
-    matvec = _traced(functools.partial(_product, loss, found, data, strength + damping), residual)
+    residual = jax.tree.map(lambda g, f, p: g + proximal_strength * (f - p), *map(in_32_bits, (slope, found, params)))
+    matvec = _traced(functools.partial(_product, loss, found, data, proximal_strength + damping), residual)
     # Its value is zero, so that the system is solved for the derivative alone.
     nothing = jax.tree.map(lambda r: r - lax.stop_gradient(r), residual)
     newton = _solve(lambda v: lax.stop_gradient(matvec(v)), nothing, cg_steps, params)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from metajax.tree import is_integer, is_key
 
-RENAMED = {"image": "picture"}  # parts of names that earlier versions saved otherwise
+RENAMED = {"image": "picture", "log_l2": "log_strength"}  # parts of names that earlier versions saved otherwise
 
 
 def flatten(tree: Any) -> dict[str, jax.Array]:

@@ -110,13 +110,17 @@ def step_keys(key: Key | None, steps: int) -> Key | None:
 
 
 def fine_tune(
-  network: Network, adapt: Adapt, loss: LossOfOutputs, policy: Policy, start: InitHead = lambda params, labels: params
+  network: Network,
+  adapt: Adapt,
+  loss: LossOfOutputs,
+  policy: Policy,
+  init_head: InitHead = lambda params, labels: params,
 ) -> Answer:
-  """Adapts `start(params, labels)` to the support, and then passes the queries; metrics hold the support's loss before
-  the first step.
+  """Adapts `init_head(params, labels)` to the support, and then passes the queries; metrics hold the support's loss
+  before the first step.
 
   Args:
-    network, adapt, policy, start: as for `maml`.
+    network, adapt, policy, init_head: as for `maml`.
     loss: of the support.
   """
   check_adapt(adapt)
@@ -125,7 +129,7 @@ def fine_tune(
   def adapt_and_answer(params, state, support, queries, key=None):
     support_key, query_key = split(key, 2)
     support_loss, data = inner_problem(network, loss, state, support, support_key)
-    adapted, path = adapt(support_loss, start(params, support.labels), data)
+    adapted, path = adapt(support_loss, init_head(params, support.labels), data)
     check_path(path)
     outputs, after = pass_queries(adapted, state, support.inputs, queries, query_key)
     return outputs, after, {"support_loss": path[0]}
@@ -138,22 +142,22 @@ def of_whole_network(
   losses: tuple[LossOfOutputs, LossOfOutputs],
   encoder: Network | None,
   policy: Policy,
-  start: InitHead,
+  init_head: InitHead,
 ) -> tuple[InitFn, EmbedFn]:
-  """A Learner's `init` and `embed`, where all of a network is adapted from `start(params, labels)`.
+  """A Learner's `init` and `embed`, where all of a network is adapted from `init_head(params, labels)`.
 
   Args:
     network: that is adapted.
     losses: of a task and of the inner loop; under cross-entropy the episodes are looked at.
     encoder: the part of `with_head(encoder, head)` that embeds; None for the outputs of the network.
-    policy, start: as for `maml`.
+    policy, init_head: as for `maml`.
   """
   check_networks(network=network)
   if encoder is not None:
     check_networks(encoder=encoder)
   for loss in losses:
     checks.function("loss", loss, "(outputs, labels) -> scalar")
-  checks.function("start", start, "(params, labels) -> params")
+  checks.function("init_head", init_head, "(params, labels) -> params")
   embed_whole = embedding(network, policy)
   embed_part = None if encoder is None else embedding(encoder, policy)
 
@@ -165,7 +169,7 @@ def of_whole_network(
     params, state = network.init(key, inputs)
     if classifies:
       check_padding(state, episodes)
-    outputs = jax.eval_shape(lambda: network.apply(start(params, labels), state, inputs, train=True)[0])
+    outputs = jax.eval_shape(lambda: network.apply(init_head(params, labels), state, inputs, train=True)[0])
     for loss in losses:
       jax.eval_shape(loss, outputs, labels)
     return params, state

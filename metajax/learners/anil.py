@@ -17,7 +17,7 @@ def anil(
   adapt: Adapt,
   *,
   policy: Policy = "transductive",
-  start: InitHead = lambda params, labels: params,
+  init_head: InitHead = lambda params, labels: params,
   chunk_size: int | None = None,
 ) -> Learner:
   """Learns features, and the initialization of a head that alone is adapted to a new task:
@@ -32,7 +32,7 @@ def anil(
     head: features to logits `[n, ways]`.
     adapt: the head's inner loop.
     policy: what batch norm normalizes the queries with, as in `maml`.
-    start: `(head's params, support labels) -> head's params` from which a task is adapted. With `zero_init_head`
+    init_head: `(head's params, support labels) -> head's params` from which a task is adapted. With `zero_init_head`
       and a linear head of one output, any number of ways is tested.
     chunk_size: how many tasks run as one vectorized group.
 
@@ -41,14 +41,14 @@ def anil(
     ValueError: if `policy` is unknown; at init, if the head's outputs do not fit the labels or labels are not one-hot.
   """
   network = with_head(encoder, head)
-  embed_queries, tune_head = query_pass(encoder, policy), fine_tune(head, adapt, cross_entropy, policy, start)
+  embed_queries, tune_head = query_pass(encoder, policy), fine_tune(head, adapt, cross_entropy, policy, init_head)
   of_encoder = embedding(encoder, policy)
 
   def init(key, episodes):
     check_episodes(episodes)
     params, state = network.init(key, first_support(episodes))
     check_padding(state, episodes)
-    _check_outputs(network, params, state, start, episodes)
+    _check_outputs(network, params, state, init_head, episodes)
     return params, state
 
   def answer(params, state, support, queries, key=None):
@@ -66,7 +66,7 @@ def anil(
   return Learner(init, episodic_loss(answer, chunk_size=chunk_size), embed, predict_of(answer))
 
 
-def _check_outputs(network, params, state, start, episodes):
+def _check_outputs(network, params, state, init_head, episodes):
   inputs, labels = first_support(episodes), episodes.support.labels[0]
-  whole = {**params, "head": start(params["head"], labels)}
+  whole = {**params, "head": init_head(params["head"], labels)}
   check_fits(jax.eval_shape(lambda: network.apply(whole, state, inputs, train=True)[0]), labels)

@@ -24,7 +24,7 @@ def cavia(
   inner_loss: LossOfOutputs | None = None,
   encoder: Network | None = None,
   policy: Policy = "transductive",
-  start: InitHead = lambda params, labels: params,
+  init_head: InitHead = lambda params, labels: params,
   chunk_size: int | None = None,
 ) -> Learner:
   """Learns a network to which a new task is told by a context vector, which alone is adapted, from zeros:
@@ -34,14 +34,14 @@ def cavia(
   by the gradient through `adapt`. What is learned of a task is a few numbers, however large the network, so the inner
   loop hardly overfits, and its rate matters little: theta sets how much a number does. With a context of 0 numbers it
   is the network alone. A classifier's outputs are the same in every task, so it serves as many ways as it was trained
-  at, or, with `start=slice_head`, fewer.
+  at, or, with `init_head=slice_head`, fewer.
 
   Args:
     network: of inputs `[n, ...]` and a context `[context]` to outputs, made by `compose.concat_context` or
       `compose.film`: `concat_context(mlp((40, 40), 1))`.
     context: how many numbers the context has, at least 0.
     adapt: the inner loop, of the context: e.g. `gradient_steps(optax.sgd(1.0), 1)`.
-    loss, inner_loss, policy, start, chunk_size: as for `maml`.
+    loss, inner_loss, policy, init_head, chunk_size: as for `maml`.
     encoder: where `network` is `with_head(encoder, head)`: `embed` then gives the encoder's features. The embedding is
       in the context of zeros.
 
@@ -64,7 +64,7 @@ def cavia(
     loss=loss,
     inner_loss=inner_loss,
     policy=policy,
-    start=lambda params, labels: {"network": start(params, labels), "context": nothing(params)},
+    init_head=lambda params, labels: {"network": init_head(params, labels), "context": nothing(params)},
     chunk_size=chunk_size,
   )
   embed_alone = embedding(_without_context(network if encoder is None else encoder, nothing), policy)

@@ -14,7 +14,7 @@ def maml(
   inner_loss: LossOfOutputs | None = None,
   encoder: Network | None = None,
   policy: Policy = "transductive",
-  start: InitHead = lambda params, labels: params,
+  init_head: InitHead = lambda params, labels: params,
   chunk_size: int | None = None,
 ) -> Learner:
   """Learns an initialization from which `adapt` learns a new task:
@@ -34,16 +34,16 @@ def maml(
     policy: what batch norm normalizes the queries with: "transductive", as in the paper, with the statistics of the
       queries, or "support", with those of the support set, so that the answer to a query depends on no other. The
       support set always has its own. It may be another at test time.
-    start: `(params, support labels) -> params` from which a task is adapted. With `zero_init_head` and a linear
+    init_head: `(params, support labels) -> params` from which a task is adapted. With `zero_init_head` and a linear
       head of one output, any number of ways is tested.
     chunk_size: how many tasks run as one vectorized group.
 
   Raises:
-    TypeError: if a network is no Network, or `adapt`, a loss or `start` no function.
+    TypeError: if a network is no Network, or `adapt`, a loss or `init_head` no function.
     ValueError: if `policy` is unknown; at init, if the network's outputs do not fit the labels or labels are not
       one-hot.
   """
   inner = loss if inner_loss is None else inner_loss
-  init, embed = of_whole_network(network, (loss, inner), encoder, policy, start)
-  answer = fine_tune(network, adapt, inner, policy, start)
+  init, embed = of_whole_network(network, (loss, inner), encoder, policy, init_head)
+  answer = fine_tune(network, adapt, inner, policy, init_head)
   return Learner(init, episodic_loss(answer, loss, chunk_size), embed, predict_of(answer))

@@ -41,7 +41,7 @@ def maml_plus_plus(
   inner_loss: LossOfOutputs | None = None,
   encoder: Network | None = None,
   policy: Policy = "transductive",
-  start: InitHead = lambda params, labels: params,
+  init_head: InitHead = lambda params, labels: params,
   chunk_size: int | None = None,
 ) -> Learner:
   """MAML with what makes it stable, and quick to learn:
@@ -71,7 +71,8 @@ def maml_plus_plus(
     first_order_until: training steps of first order; 50 of 150 such epochs in the paper.
     per_step: `params -> tree of bools`: which are each step's own, and not adapted.
     gradient: of what comes after, as for `gradient_steps`.
-    loss, inner_loss, encoder, policy, start, chunk_size: as for `maml`. `embed` has the normalization of the last step.
+    loss, inner_loss, encoder, policy, init_head, chunk_size: as for `maml`. `embed` has the normalization of the last
+      step.
 
   Raises:
     ValueError: if `learning_rate` is not above 0 or a number of training steps below 0, or an argument is as `maml` or
@@ -79,8 +80,8 @@ def maml_plus_plus(
   """
   _check(learning_rate, steps, gradient, multi_step_until=multi_step_until, first_order_until=first_order_until)
   inner = loss if inner_loss is None else inner_loss
-  init, embed = of_whole_network(network, (loss, inner), encoder, policy, start)
-  method = _Method(network, steps, per_step, inner, start, query_pass(network, policy))
+  init, embed = of_whole_network(network, (loss, inner), encoder, policy, init_head)
+  method = _Method(network, steps, per_step, inner, init_head, query_pass(network, policy))
   loss_of_batch = _loss_in_phases(method, loss, multi_step_until, first_order_until, gradient, chunk_size)
 
   def predict(params, state, support, inputs):
@@ -106,7 +107,7 @@ class _Method(NamedTuple):
   steps: int
   per_step: Callable[[Params], Any]
   inner_loss: LossOfOutputs
-  start: InitHead
+  init_head: InitHead
   answer: QueryPass
 
 
@@ -128,7 +129,7 @@ def _init(method, init_network, learning_rate, key, episodes):
 def _tuned(method, params, state, support, key, gradient):
   """The parameters after each step, `[steps, ...]`, each with its own normalization; and the state to go with it."""
   network, steps = method.network, method.steps
-  fast, own = _apart(method.start(params["network"], support.labels), method.per_step)
+  fast, own = _apart(method.init_head(params["network"], support.labels), method.per_step)
   which = np.minimum(np.arange(steps), jax.tree.leaves(params["rates"])[0].shape[0] - 1)
   rates, own, state = jax.tree.map(lambda x: x[which], (params["rates"], own, state["network"]))
 

@@ -22,7 +22,7 @@ def meta_sgd(
   inner_loss: LossOfOutputs | None = None,
   encoder: Network | None = None,
   policy: Policy = "transductive",
-  start: InitHead = lambda params, labels: params,
+  init_head: InitHead = lambda params, labels: params,
   chunk_size: int | None = None,
 ) -> Learner:
   """Learns an initialization, and for each of its parameters a rate, from which gradient steps learn a new task:
@@ -39,7 +39,7 @@ def meta_sgd(
       same.
     gradient: as for `gradient_steps`.
     loss, inner_loss, encoder, policy, chunk_size: as for `maml`.
-    start: `(params, support labels) -> params` from which a task is adapted, as for `maml`. Where it widens a head,
+    init_head: `(params, support labels) -> params` from which a task is adapted, as for `maml`. Where it widens a head,
       outputs beyond take the rates of those that are there, again and again.
 
   Raises:
@@ -48,11 +48,11 @@ def meta_sgd(
   low, high = _bounds(learning_rate)
   inner = loss if inner_loss is None else inner_loss
   gradient_steps(optax.sgd(low), steps, gradient=gradient)  # looks at them
-  init_network, embed_network = of_whole_network(network, (loss, inner), encoder, policy, start)
+  init_network, embed_network = of_whole_network(network, (loss, inner), encoder, policy, init_head)
 
   def answer(params, state, support, queries, key=None):
     adapt = gradient_steps(_by_rates(params["rates"]), steps, gradient=gradient)
-    return fine_tune(network, adapt, inner, policy, start)(params["network"], state, support, queries, key)
+    return fine_tune(network, adapt, inner, policy, init_head)(params["network"], state, support, queries, key)
 
   def init(key, episodes):
     own, of_rates = jax.random.split(key)

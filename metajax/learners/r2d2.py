@@ -14,13 +14,13 @@ def r2d2(
   network: Network,
   *,
   policy: Policy = "transductive",
-  strength: float = 1.0,
+  l2: float = 1.0,
   scale: float = 10.0,
   chunk_size: int | None = None,
 ) -> Learner:
   """Learns an embedding in which ridge regression from few examples to their one-hot labels tells classes apart:
 
-      W = (X' X + strength I)^-1 X' Y,   logits(x) = scale * f(x) W
+      W = (X' X + l2 I)^-1 X' Y,   logits(x) = scale * f(x) W
 
   with `X = f(support)`, solved in closed form, of the support's or of the embedding's size, whichever is smaller.
   Strength and scale are learned with the embedding, as logarithms. The paper's additive constant is left out: no loss
@@ -30,29 +30,29 @@ def r2d2(
     network: inputs `[n, ...]` to embeddings `[n, d]`.
     policy: what batch norm normalizes the queries with: "transductive", with the statistics of the queries, or
       "support", with those of the support set. It may be another at test time.
-    strength: of the ridge penalty, where it starts.
+    l2: of the ridge penalty, where it starts.
     scale: of the logits, where it starts.
     chunk_size: how many tasks run as one vectorized group.
 
   Raises:
     TypeError: if it is no Network.
-    ValueError: if `policy` is unknown, `strength` or `scale` not above 0; at init, if labels are not one-hot or the
+    ValueError: if `policy` is unknown, `l2` or `scale` not above 0; at init, if labels are not one-hot or the
       network's outputs are not `[n, d]`.
   """
   check_networks(network=network)
-  _check(strength=strength, scale=scale)
+  _check(l2=l2, scale=scale)
   embed_queries, embed_alone = query_pass(network, policy), embedding(network, policy)
 
   def init(key, episodes):
     params, state = init_embedding(network, key, episodes)
-    logs = {"log_strength": jnp.log(strength), "log_scale": jnp.log(scale)}
+    logs = {"log_l2": jnp.log(l2), "log_scale": jnp.log(scale)}
     return {"encoder": params, **logs}, state
 
   def answer(params, state, support, queries, key=None):
     support_key, query_key = split(key, 2)
     known, _ = network.apply(params["encoder"], state, support.inputs, train=True, key=support_key)
     asked, state = embed_queries(params["encoder"], state, support.inputs, queries, query_key)
-    found = ridge_logits(known, support.labels, asked, jnp.exp(params["log_strength"]))
+    found = ridge_logits(known, support.labels, asked, jnp.exp(params["log_l2"]))
     return jnp.exp(params["log_scale"]) * found, state, {}
 
   def embed(params, state, inputs):

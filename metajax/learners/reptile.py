@@ -23,14 +23,14 @@ def reptile(
   loss: LossOfOutputs = cross_entropy,
   encoder: Network | None = None,
   policy: Policy = "transductive",
-  start: InitHead = lambda params, labels: params,
+  init_head: InitHead = lambda params, labels: params,
   chunk_size: int | None = None,
 ) -> Learner:
   """Moves an initialization towards what `adapt` makes of it on each task: the gradient of the loss is exactly
 
       mean_tasks (params - adapt(params, task's examples))
 
-  (through `start`, where there is one), so that the outer optimizer `optax.sgd(e)` is the paper's
+  (through `init_head`, where there is one), so that the outer optimizer `optax.sgd(e)` is the paper's
   `params <- params + e (adapted - params)`. A task's examples are its support and its query alike; nothing is
   differentiated through the inner loop. The loss's value is the mean of the inner loop's losses.
 
@@ -42,7 +42,7 @@ def reptile(
     loss: of the inner loop, `(outputs, labels) -> scalar`.
     encoder: where `network` is `with_head(encoder, head)`, for `embed`, as in `maml`.
     policy: what batch norm normalizes the queries of a test task with, as in `maml`.
-    start: `(params, labels) -> params` from which a task is adapted, as in `maml`.
+    init_head: `(params, labels) -> params` from which a task is adapted, as in `maml`.
     chunk_size: how many tasks run as one vectorized group.
 
   Raises:
@@ -52,7 +52,7 @@ def reptile(
   """
   check_adapt(adapt)
   _check_minibatches(minibatches)
-  init, embed = of_whole_network(network, (loss, loss), encoder, policy, start)
+  init, embed = of_whole_network(network, (loss, loss), encoder, policy, init_head)
 
   def cut(key):
     return adapt if minibatches is None else _on_minibatches(adapt, minibatches, key)
@@ -60,11 +60,11 @@ def reptile(
   def task_loss(params, state, task):
     episode, key = task
     cut_key, key = jax.random.split(key)
-    value, rest = _towards_adapted(network, cut(cut_key), loss, start, params, state, episode, key)
+    value, rest = _towards_adapted(network, cut(cut_key), loss, init_head, params, state, episode, key)
     return value, (rest, weight_of(episode.query, loss is cross_entropy))
 
   def predict(params, state, support, inputs):
-    return fine_tune(network, cut(jax.random.key(0)), loss, policy, start)(params, state, support, inputs)[0]
+    return fine_tune(network, cut(jax.random.key(0)), loss, policy, init_head)(params, state, support, inputs)[0]
 
   return Learner(init, mean_over_episodes(task_loss, chunk_size), embed, predict)
 
@@ -88,10 +88,10 @@ def draw_minibatches(key: Key, examples: Examples, steps: int, rows: int) -> Exa
   return jax.tree.map(lambda x: x[chosen], examples)
 
 
-def _towards_adapted(network, adapt, loss, start, params, state, episode, key):
+def _towards_adapted(network, adapt, loss, init_head, params, state, episode, key):
   """`(surrogate, (state, metrics))` of a task: the surrogate's derivative is start - adapted."""
   examples = jax.tree.map(lambda s, q: jnp.concatenate([s, q]), *episode)
-  first = start(params, examples.labels)
+  first = init_head(params, examples.labels)
   fixed = lax.stop_gradient(first)
   support_loss, data = inner_problem(network, loss, state, examples, key)
   adapted, path = adapt(support_loss, fixed, data)

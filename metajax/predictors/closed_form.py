@@ -40,17 +40,17 @@ def normalized(embed: EmbedFn) -> EmbedFn:
   return lambda params, state, inputs: unit_rows(embed(params, state, inputs))
 
 
-def ridge(embed: EmbedFn, strength: float = 1.0) -> PredictFn:
+def ridge(embed: EmbedFn, l2: float = 1.0) -> PredictFn:
   """A `predict` by ridge regression of the support's one-hot labels on its embeddings; see `ridge_logits`.
 
   Raises:
     TypeError: if `embed` is no function.
-    ValueError: if `strength` is not above 0.
+    ValueError: if `l2` is not above 0.
   """
   _check(embed)
-  checks.scalar("a strength", strength)
-  checks.positive("a strength", strength)
-  return _compared(embed, lambda known, labels, asked: ridge_logits(known, labels, asked, strength))
+  checks.scalar("l2", l2)
+  checks.positive("l2", l2)
+  return _compared(embed, lambda known, labels, asked: ridge_logits(known, labels, asked, l2))
 
 
 def _compared(embed, logits):

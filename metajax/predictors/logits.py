@@ -16,26 +16,26 @@ from metajax.types import Array, Scalar
 EMPTY_WAY = -1e9  # the logit of a way without support: never chosen, and finite, so that no gradient is lost
 
 
-def ridge_logits(support: Array, labels: Array, queries: Array, strength: Scalar | float) -> Array:
-  """`queries W` with `W = (X' X + strength I)^-1 X' Y`, in closed form: ridge regression to one-hot labels.
+def ridge_logits(support: Array, labels: Array, queries: Array, l2: Scalar | float) -> Array:
+  """`queries W` with `W = (X' X + l2 I)^-1 X' Y`, in closed form: ridge regression to one-hot labels.
 
-  The system solved is of the smaller of `s` and `d`, by Woodbury's identity `W = X' (X X' + strength I)^-1 Y`.
+  The system solved is of the smaller of `s` and `d`, by Woodbury's identity `W = X' (X X' + l2 I)^-1 Y`.
 
   Args:
     support: `X`, `[s, d]`.
     labels: `Y`, one-hot `[s, ways]`; all-zero rows weigh nothing and a way without rows gets the logit -1e9.
     queries: `[n, d]`.
-    strength: of the penalty, above 0.
+    l2: of the penalty, above 0.
 
   Returns:
     `[n, ways]`.
 
   Raises:
-    ValueError: if embeddings are not floating `[s, d]` and `[n, d]`, labels are not one-hot `[s, ways]`, or `strength`
+    ValueError: if embeddings are not floating `[s, d]` and `[n, d]`, labels are not one-hot `[s, ways]`, or `l2`
       is not above 0.
   """
-  checks.scalar("a strength", strength)
-  strength = checks.positive("a strength", strength)
+  checks.scalar("l2", l2)
+  l2 = checks.positive("l2", l2)
   known, labels, queries = _compared(support, labels, queries)
 
   def product(a, b):
@@ -45,7 +45,7 @@ def ridge_logits(support: Array, labels: Array, queries: Array, strength: Scalar
 
   def regular(gram):
     whole = jnp.isfinite(gram).all()  # else a solver would take an infinity for a weight of 0
-    return jnp.where(whole, gram, jnp.nan) + strength * jnp.eye(len(gram), dtype=gram.dtype)
+    return jnp.where(whole, gram, jnp.nan) + l2 * jnp.eye(len(gram), dtype=gram.dtype)
 
   if rows <= width:
     weights = product(known.T, jnp.linalg.solve(regular(product(known, known.T)), labels))

@@ -55,7 +55,7 @@ class Classifier(NamedTuple):
   encoder: Network
   head: Network
   network: Network
-  start: dict
+  init_head: dict
 
 
 def with_linear_head(flags: AdaptedHead, ways: int) -> Classifier:
@@ -67,9 +67,9 @@ def with_linear_head(flags: AdaptedHead, ways: int) -> Classifier:
     ways: in training.
   """
   encoder = strided(flags)
-  start = {"zeros": {"start": zero_init_head}, "repeated": {"start": tile_head}, "fixed": {}}
+  init_head = {"zeros": {"init_head": zero_init_head}, "repeated": {"init_head": tile_head}, "fixed": {}}
   head = linear(1 if flags.head == "zeros" else ways)
-  return Classifier(encoder, head, with_head(encoder, head), start[flags.head])
+  return Classifier(encoder, head, with_head(encoder, head), init_head[flags.head])
 
 
 def strided(flags: Adapted | AdaptedHead) -> Network:
