@@ -19,12 +19,12 @@ from benchmarks.page import write
 from benchmarks.step import alternate, calls_per_second, compile_program, maml_step
 from metajax.augment import augment_batch
 from metajax.augment.image import simclr_cifar
-from metajax.data import Source, episodes, load
+from metajax.data import ImageDataset, episodes, load
 from metajax.experiment.records import stamped as measured
 
 
 def pipeline_tasks_per_second(
-  source: Source, *, ways: int, shots: int, queries: int, tasks: int, seconds: float, start: int = 0
+  source: ImageDataset, *, ways: int, shots: int, queries: int, tasks: int, seconds: float, start: int = 0
 ) -> float:
   """Tasks per second that `episodes` delivers as host arrays, over at least `seconds`, when nothing else is done."""
   batches = episodes(source, ways=ways, shots=shots, queries=queries, tasks=tasks)(start=start)

@@ -19,7 +19,7 @@ from experiments.families.few_shot.config import Setup, settings_of
 from experiments.families.few_shot.experiment import evaluator, tasks_of
 from experiments.families.few_shot.finished import FewShotRun
 from metajax.experiment import EvalMode, FewShot, Record, command, records
-from metajax.experiment.bounds import Bounds, Count, DataName, Seed, TwoOrMore
+from metajax.experiment.bounds import Bounds, Count, DataName, Seed, TwoOrMore, also
 from metajax.experiment.devices import on_devices
 from metajax.experiment.evaluators.few_shot import TEST_SEED, check_curve, tell, test_all, test_pixels
 from metajax.experiment.finished_runs import set_precision
@@ -50,7 +50,7 @@ def main(
   seed: Seed = TEST_SEED,
   curve: Annotated[int, Bounds(0, 1000)] = 0,
   download: bool = False,
-  skip_broken: bool = False,
+  skip_unreadable: Annotated[bool, also("--skip-broken")] = False,
   devices: Annotated[int | None, *Count.__metadata__] = None,
   record: bool = False,
   modules: tuple[str, ...] = (),
@@ -71,7 +71,7 @@ def main(
     seed: of the test tasks; 2 gives those of the runs themselves.
     curve: measure the accuracy after 0, 1, ... to this many adaptation steps.
     download: let TFDS download data that is not there.
-    skip_broken: leave out files of one's own that cannot be read.
+    skip_unreadable: leave out files of one's own that cannot be read.
     devices: devices to share the tasks; by default all.
     record: add to the results page by how much each other learner is ahead of the first one.
     modules: of experiments of one's own, which the runs may be of: they are imported.
@@ -84,7 +84,7 @@ def main(
   _check(found, learners, curve, record)
   took = {same[0].run.folder: {"train_seconds": finished.seconds(same)} for same in learners if record}
   tests = {"test_queries": queries, "test_tasks": tasks, "curve": curve}
-  setup = _setup(found[0].setup, data, split, tests, download=download, skip_broken=skip_broken)
+  setup = _setup(found[0].setup, data, split, tests, download=download, skip_unreadable=skip_unreadable)
   first = settings_of(found[0].setup)[0]
   setting = first[0] if ways is None else ways, first[1] if shots is None else shots
   source = load_part(setup.data, "test")

@@ -22,7 +22,7 @@ from experiments.families.representation.data import Parts, describe
 from experiments.families.representation.evaluators import FrozenFeatures, about
 from metajax.augment.image import compose, random_flip, random_resized_crop
 from metajax.compose import linear, with_head, with_pretrained_params
-from metajax.data import examples, in_order, load_tokenizer, split_within_classes
+from metajax.data import eval_batches, load_tokenizer, split_within_classes, train_batches
 from metajax.evaluate import Score, features, over_seeds, summarize
 from metajax.experiment import (
   Experiment,
@@ -216,7 +216,7 @@ def _tuned(encoder, some, parts: Parts, recipe: Recipe, seed: int):
     warmup_cosine(recipe.learning_rate, recipe.steps + 1, recipe.steps // 10), weight_decay=recipe.weight_decay
   )
   every = max(1, recipe.steps // recipe.validations)
-  batches = examples(some, batch_size=recipe.batch_size, seed=seed)
+  batches = train_batches(some, batch_size=recipe.batch_size, seed=seed)
   best = fit(trained, optimizer, batches, recipe.steps, seed=seed, validate=validate, validate_every=every)
   reached = validate(best.params, best.state)
   return reached, summarize(100.0 * accuracy(best.params, best.state, parts.test)), recipe
@@ -228,7 +228,7 @@ def _accuracy(encoder, classes: int) -> Callable:
   answer = lambda params, state, x: network.apply(params, state, x, train=False)[0]
 
   def right(params, state, source):
-    logits, labels = features(answer, params, state, in_order(source, batch_size=BATCH))
+    logits, labels = features(answer, params, state, eval_batches(source, batch_size=BATCH))
     return logits.argmax(-1) == labels
 
   return right

@@ -93,7 +93,7 @@ def main(
 def _drawn(own: ImageData, found: list[FewShotRun], ways: int, runs: int, seed: int) -> tuple[Batches, str]:
   """Runs drawn from test classes, and what records call them."""
   part = f"{own.split}/test" if own.split else "test"
-  kept: dict[str, Any] = {"skip_broken": own.skip_broken, "min_images_per_class": own.min_images_per_class}
+  kept: dict[str, Any] = {"skip_unreadable": own.skip_unreadable, "min_images_per_class": own.min_images_per_class}
   source = load(own.data, part, size=own.size, download=own.download, **kept)  # upright: a turned alphabet is none
   for one in found:
     finished.check_unseen(one, own, source)

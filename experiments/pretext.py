@@ -27,7 +27,7 @@ from experiments.families.pretext.tasks import (
 )
 from experiments.families.representation.experiment import parts_of
 from metajax.compose import perceptron
-from metajax.data import examples, recordings
+from metajax.data import recordings, train_batches
 from metajax.experiment.bounds import Bounds
 from metajax.learners import answers, pretext, supervised
 
@@ -123,7 +123,7 @@ def _nothing(*given):
 
 
 def _labeled(source, setup, seed):
-  return examples(source, batch_size=setup.outer.batch_size, seed=seed)
+  return train_batches(source, batch_size=setup.outer.batch_size, seed=seed)
 
 
 def _recorded(source, setup, seed):

@@ -19,7 +19,7 @@ import numpy as np
 import optax
 
 from metajax import Episode, Examples, Learner, Network, gradient_steps
-from metajax.data import Source, load, select_classes
+from metajax.data import ImageDataset, load, select_classes
 from metajax.evaluate import Score, over_seeds
 from metajax.experiment import RUN, Experiment, Record, RunFlags, Trained, Training, main
 from metajax.experiment.bounds import Bounds, Count, Positive, Steps, also
@@ -153,7 +153,7 @@ def weights_of(state: TrainState) -> np.ndarray:
   return np.asarray(jax.nn.sigmoid(state.params))
 
 
-def problem(draws: Sequence[Source], ways: int, wrong: float, clean: int, seed: int) -> Problem:
+def problem(draws: Sequence[ImageDataset], ways: int, wrong: float, clean: int, seed: int) -> Problem:
   """Noisy examples, which of them have a wrong label, clean and test examples, and the characters' names."""
   random = np.random.default_rng([seed, 0])
   characters = random.choice(len(draws[0].classes), ways, replace=False)

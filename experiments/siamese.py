@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from experiments.families import few_shot as fs
 from metajax.augment.image import affine
-from metajax.data import balanced, examples, pairs
+from metajax.data import balanced, pairs, train_batches
 from metajax.experiment.bounds import Count, TwoOrMore, also
 from metajax.learners import siamese
 from metajax.learners.siamese import Drawn
@@ -56,17 +56,19 @@ def build(config: Config) -> fs.Experiment:
 
 
 def _batches(config: Config, source, seed):
-  size, groups = config.batch_size, config.setup.task.within_groups
+  size, groups = config.batch_size, config.setup.task.within_superclass
   if config.one_example:
-    return examples(source, batch_size=size, seed=seed)
+    return train_batches(source, batch_size=size, seed=seed)
   if config.drawn == "batch":
-    return balanced(source, classes=size // config.each, each=config.each, seed=seed, within_groups=groups)
-  return pairs(source, batch_size=size, seed=seed, within_groups=groups)
+    return balanced(source, classes=size // config.each, each=config.each, seed=seed, within_superclass=groups)
+  return pairs(source, batch_size=size, seed=seed, within_superclass=groups)
 
 
 def _check(config: Config):
-  if config.one_example and (config.network.distort or config.setup.task.within_groups):
-    raise ValueError("expected --one-example without --distort and --within-groups: it distorts, and knows no labels")
+  if config.one_example and (config.network.distort or config.setup.task.within_superclass):
+    raise ValueError(
+      "expected --one-example without --distort and --within-superclass: it distorts, and knows no labels"
+    )
   if config.drawn == "batch" and config.one_example:
     raise ValueError("expected --drawn batch without --one-example, which is of given pairs")
   if config.drawn == "batch" and config.each > config.batch_size // 2:

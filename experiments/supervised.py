@@ -12,7 +12,7 @@ from experiments.families import few_shot as fs
 from metajax import gradient_steps
 from metajax.augment.image import affine
 from metajax.compose import cosine
-from metajax.data import examples
+from metajax.data import train_batches
 from metajax.experiment.bounds import Count, Positive, Steps, Width, also
 from metajax.learners import supervised, with_augmentation
 from metajax.networks import conv4
@@ -61,7 +61,7 @@ def build(config: Config) -> fs.Experiment:
   ]
 
   def batches(source, seed):
-    return examples(source, batch_size=config.batch_size, seed=seed)
+    return train_batches(source, batch_size=config.batch_size, seed=seed)
 
   trained = with_augmentation(modes[0].learner, affine()) if config.distort else modes[0].learner
   return fs.few_shot_experiment(config.setup, "supervised", trained, modes, batches=batches)

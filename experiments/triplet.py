@@ -55,10 +55,10 @@ def build(config: Config) -> fs.Experiment:
 
 
 def _batches(config: Config, source, seed):
-  groups = config.setup.task.within_groups
+  groups = config.setup.task.within_superclass
   if config.negatives == "given":
-    return triplets(source, batch_size=config.classes * config.each, seed=seed, within_groups=groups)
-  return balanced(source, classes=config.classes, each=config.each, seed=seed, within_groups=groups)
+    return triplets(source, batch_size=config.classes * config.each, seed=seed, within_superclass=groups)
+  return balanced(source, classes=config.classes, each=config.each, seed=seed, within_superclass=groups)
 
 
 if __name__ == "__main__":

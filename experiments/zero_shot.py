@@ -93,13 +93,13 @@ def main(
   found = read(model, tokenizer, image_size)
   tokens = found.tokenize(texts)
   _check_distinct(tokens, texts, of_class)
-  shown, pixels, broken = _read_images(images, files, found)
+  shown, pixels, unreadable = _read_images(images, files, found)
   names = class_embeddings(found.learner.embed, found.params, found.state, tokens, of_class)
   embedded = features(found.learner.embed, found.params, found.state, _batches(pixels, found.inverted)).inputs
   shares = _softmax(np.exp(found.params["log_scale"]) * embedded @ names.T)
   _tell(shown, classes, shares, min(top, len(classes)))
-  if broken:
-    print(f"\n{len(broken)} of {len(files)} files cannot be read: {', '.join(map(printable, broken))}")
+  if unreadable:
+    print(f"\n{len(unreadable)} of {len(files)} files cannot be read: {', '.join(map(printable, unreadable))}")
   if output is not None:
     _write(output, shown, classes, shares)
 
@@ -155,7 +155,7 @@ def _check_distinct(tokens, texts, of_class):
 
 def _read_images(images, files, found: Model):
   """The names of the images that can be read, these, and the names of the others with the reason."""
-  shown, pixels, broken = [], [], []
+  shown, pixels, unreadable = [], [], []
   for name in files:
     path = images / name if images.is_dir() else images
     try:
@@ -163,10 +163,10 @@ def _read_images(images, files, found: Model):
       pixels.append(read_image(os.fspath(path), **how))
       shown.append(name)
     except UnreadableImage as error:
-      broken.append(f"{name} ({error})")
+      unreadable.append(f"{name} ({error})")
   if not pixels:
-    raise ValueError(f"expected an image that can be read in {str(images)!r}, got {', '.join(broken[:5])}")
-  return shown, pixels, broken
+    raise ValueError(f"expected an image that can be read in {str(images)!r}, got {', '.join(unreadable[:5])}")
+  return shown, pixels, unreadable
 
 
 def _batches(images, inverted):

@@ -7,7 +7,7 @@ import numpy as np
 from metajax.types import Episode, Examples, Pair
 
 
-def episodes(source, *, ways, shots, queries, tasks, seed=0, within_groups=False):
+def episodes(source, *, ways, shots, queries, tasks, seed=0, within_superclass=False):
   """As `metajax.data.episodes`, of sources in memory: the same tasks from whatever step."""
   labels = np.asarray(source.labels)
 
@@ -33,7 +33,7 @@ def episodes(source, *, ways, shots, queries, tasks, seed=0, within_groups=False
 
 
 def examples(source, *, batch_size, seed=0):
-  """As `metajax.data.examples`, of sources in memory: the same batches from whatever step."""
+  """As `metajax.data.train_batches`, of sources in memory: the same batches from whatever step."""
 
   def batches(start=0, shard=(0, 1)):
     for step in itertools.count(start):

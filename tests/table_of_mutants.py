@@ -391,14 +391,14 @@ MUTANTS = (
   Mutant(
     "an image that ends too soon is left out, and none takes its place",
     "metajax/data/files/user_images.py",
-    "broken = broken_files(table.name, paths, shape, preprocessing) if skip_broken else",
+    "unreadable = unreadable_files(table.name, paths, shape, preprocessing) if skip_unreadable else",
     "broken =",
     ("tests/test_broken_images.py::test_an_image_that_ends_too_soon_is_in_no_task_and_no_task_has_an_image_twice",),
   ),
   Mutant(
     "records without an image are left out",
     "metajax/data/tfds/classification.py",
-    "rows = rows[~np.isin(rows, broken)]",
+    "rows = rows[~np.isin(rows, unreadable)]",
     "rows = rows[np.isin(rows, rows)]",
     ("tests/test_broken_images.py::test_records_without_an_image_are_left_out_and_named",),
   ),

@@ -15,7 +15,7 @@ from metajax.data.text.tokenizer import train_tokenizer
 from metajax.types import Preprocessing
 
 LABELS = np.repeat(np.arange(6), 4)
-SOURCE = from_arrays(np.zeros((24, 4, 4, 1), np.uint8), LABELS, groups=["a"] * 6)
+SOURCE = from_arrays(np.zeros((24, 4, 4, 1), np.uint8), LABELS, superclasses=["a"] * 6)
 CLIPS = Recordings(np.zeros((6, 4, 2, 2, 1), np.uint8), None, 4.0, 0, ("x",) * 6, ("",) * 6, {})
 TOKENIZER = train_tokenizer(["a dog", "a cat"], 258)
 TASK = {"ways": 2, "shots": 1, "queries": 1}
@@ -33,13 +33,13 @@ NO_PREPROCESSING = ("clip", (4,), Preprocessing(0), Preprocessing(4, resize="no"
 LOAD = {"size": NO_COUNT, "seed": NO_SEED, "download": NO_FLAG, "split": NO_TEXT, "data_dir": NO_FOLDER}
 NOWHERE = {"name": "nowhere_at_all"}
 BAD = {  # a function, arguments that are fine but for there being no such data, and what each argument cannot be
-  data.load: (NOWHERE, {**LOAD, "name": NO_NAME, "rotations": NO_FLAG, "skip_broken": NO_FLAG,
+  data.load: (NOWHERE, {**LOAD, "name": NO_NAME, "rotations": NO_FLAG, "skip_unreadable": NO_FLAG,
                         "min_images_per_class": (0, 1.5, "1", True), "preprocessing": NO_PREPROCESSING}),
-  data.load_captioned: (NOWHERE, {**LOAD, "name": NO_NAME, "skip_broken": NO_FLAG,
+  data.load_captioned: (NOWHERE, {**LOAD, "name": NO_NAME, "skip_unreadable": NO_FLAG,
                                   "preprocessing": NO_PREPROCESSING}),
-  data.load_texts: (NOWHERE, {"name": NO_NAME, "split": (*NO_TEXT, "own/train", ""), "seed": NO_SEED,
+  data.load_texts: (NOWHERE, {"name": NO_NAME, "split": (*NO_TEXT, "official/train", ""), "seed": NO_SEED,
                               "download": NO_FLAG, "data_dir": NO_FOLDER}),
-  data.load_recordings: (NOWHERE, {**LOAD, "name": NO_NAME, "skip_broken": NO_FLAG, "sound": NO_FLAG,
+  data.load_recordings: (NOWHERE, {**LOAD, "name": NO_NAME, "skip_unreadable": NO_FLAG, "sound": NO_FLAG,
                                    "frames": NO_COUNT, "sample_rate": NO_COUNT,
                                    "frame_rate": (0, -1, "8", None, float("nan"), float("inf"), 10.0**23),
                                    "seconds": (0, -1.0, "2", None, float("nan"), float("inf"), 10.0**23)}),
@@ -49,18 +49,19 @@ BAD = {  # a function, arguments that are fine but for there being no such data,
                 "distortion": (-1, "1", None, float("nan"), float("inf")), "cache": ("gs://bucket/cache", 0)}),
   data.episodes: ({"source": SOURCE, "tasks": 2, **TASK}, {
     "source": (None, "glyphs", (1, 2)), "ways": (*NO_COUNT, 1, 7), "shots": NO_COUNT, "queries": NO_COUNT,
-    "tasks": NO_COUNT, "seed": NO_64_BITS, "within_groups": NO_FLAG}),
+    "tasks": NO_COUNT, "seed": NO_64_BITS, "within_superclass": NO_FLAG}),
   data.episode_rows: ({"source": SOURCE, **TASK}, {
     "source": (None,), "ways": (*NO_COUNT, 1, 7), "shots": NO_COUNT, "queries": NO_COUNT, "seed": NO_64_BITS,
-    "within_groups": NO_FLAG}),
-  data.examples: ({"source": SOURCE, "batch_size": 2}, {"source": (None,), "batch_size": NO_COUNT, "seed": NO_64_BITS}),
-  data.pairs: ({"source": SOURCE, "batch_size": 2}, {"source": (None,), "batch_size": NO_COUNT, "seed": NO_64_BITS,
-                                                     "within_groups": NO_FLAG}),
+    "within_superclass": NO_FLAG}),
+  data.train_batches: ({"source": SOURCE, "batch_size": 2}, {"source": (None,), "batch_size": NO_COUNT, "seed":
+  NO_64_BITS}), data.pairs: ({"source": SOURCE, "batch_size": 2}, {"source": (None,), "batch_size": NO_COUNT, "seed":
+  NO_64_BITS,
+                                                     "within_superclass": NO_FLAG}),
   data.triplets: ({"source": SOURCE, "batch_size": 2}, {"source": (None,), "batch_size": NO_COUNT, "seed": NO_64_BITS,
-                                                        "within_groups": NO_FLAG}),
+                                                        "within_superclass": NO_FLAG}),
   data.balanced: ({"source": SOURCE, "classes": 2, "each": 2}, {
     "source": (None,), "classes": (*NO_COUNT, 7), "each": (*NO_COUNT, 1, 5), "seed": NO_64_BITS,
-    "within_groups": NO_FLAG}),
+    "within_superclass": NO_FLAG}),
   data.image_texts: ({"source": SOURCE, "tokenizer": TOKENIZER, "batch_size": 2}, {
     "source": (None,), "tokenizer": (None, "x"), "batch_size": (*NO_COUNT, 7), "length": (*NO_COUNT, 1),
     "lengths": ((1,), (2.5,), ("8",), (100,)), "seed": NO_64_BITS}),
@@ -76,7 +77,7 @@ BAD = {  # a function, arguments that are fine but for there being no such data,
     [-1], [6], [0.5], [True, False], [[0]], "0")}),
   data.cut_clips: ({"source": CLIPS, "frames": 2}, {"source": (SOURCE,), "frames": (*NO_COUNT, 5), "every": (-1, 1.5),
                                                     "start": (-1, 1.5, 4), "stop": (-1, 5, 1.5, 0)}),
-  data.in_order: ({"source": SOURCE, "batch_size": 2}, {"source": (None,), "batch_size": NO_COUNT[:-3]}),
+  data.eval_batches: ({"source": SOURCE, "batch_size": 2}, {"source": (None,), "batch_size": NO_COUNT[:-3]}),
   data.split_within_classes: ({"source": SOURCE, "shares": (0.5, 0.5)}, {
     "source": (None,), "shares": ((), (0.5, float("nan")), (0.5, "x"), (1.0, 0.5), (-0.5, 0.5)),
     "seed": (-1, 1.5, "1")}),
@@ -86,7 +87,7 @@ BAD = {  # a function, arguments that are fine but for there being no such data,
     [], [-1], [6], [0, 0], [0.0, 1.0], [True, False], [[0]], "0")}),
   data.with_rotations: ({"source": SOURCE}, {"source": (None, "glyphs")}),
   data.from_arrays: ({"images": SOURCE.images, "labels": LABELS}, {
-    "classes": ("abcdef", [1, 2, 3, 4, 5, 6]), "groups": ("abcdef", [None] * 6), "styles": ("x" * 24,),
+    "classes": ("abcdef", [1, 2, 3, 4, 5, 6]), "superclasses": ("abcdef", [None] * 6), "styles": ("x" * 24,),
     "captions": (["a", "b", "c", "d", "e", "f"],), "labels": (LABELS[:-1], LABELS * 1.0, LABELS - 1),
     "images": (SOURCE.images * 1.0, SOURCE.images[0])}),
   data.token_rows: ({"tokenizer": TOKENIZER, "texts": ["a dog"], "length": 4}, {
@@ -126,7 +127,7 @@ def test_every_public_argument_has_a_value_that_it_cannot_be():
   free = {"LazyImages": {"read"}, "token_rows": {"tokenizer"}}  # any that does what they are called for
   for name in data.__all__:
     function = getattr(data, name)
-    if name in ("UnreadableImages", "NoSuchSplit", "Recordings", "Source", "Tokenizer"):
+    if name in ("UnreadableImages", "NoSuchSplit", "Recordings", "ImageDataset", "Tokenizer"):
       continue
     assert function in BAD, name
     arguments = set(inspect.signature(function).parameters) - free.get(name, set())
@@ -148,10 +149,10 @@ PLACES = (
   "batches",
   [
     data.episodes(SOURCE, tasks=2, **TASK),
-    data.examples(SOURCE, batch_size=2),
+    data.train_batches(SOURCE, batch_size=2),
     data.pairs(SOURCE, batch_size=2),
     data.balanced(SOURCE, classes=2, each=2),
-    data.in_order(SOURCE, batch_size=2),
+    data.eval_batches(SOURCE, batch_size=2),
     data.recordings(CLIPS, batch_size=2),
     data.recordings_in_order(CLIPS, batch_size=2),
     data.token_batches(np.zeros((3, 4), np.int32), batch_size=2),

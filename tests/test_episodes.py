@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 
-from metajax.data import episodes, examples, from_arrays
+from metajax.data import episodes, from_arrays, train_batches
 
 IMAGES = (7, 9, 6, 12, 7, 8, 6)  # of each class; the first pixel says which class, the second which of its images
 seeds = st.integers(-(2**63), 2**63 - 1)
@@ -31,9 +31,9 @@ def first(batches, count, **where):
   return list(itertools.islice(batches(**where), count))
 
 
-def identities(examples):
+def identities(train_batches):
   """The (class, number) of each image, read off its pixels."""
-  return np.rint(examples.inputs[..., 0, :2, 0] * 255).astype(int)
+  return np.rint(train_batches.inputs[..., 0, :2, 0] * 255).astype(int)
 
 
 def assert_equal(left, right):
@@ -165,13 +165,13 @@ def test_impossible_places_are_refused_when_asked_for(source, where, said):
   with pytest.raises(ValueError, match=said):
     episodes(source, ways=2, shots=1, queries=1, tasks=4)(**where)
   with pytest.raises(ValueError, match=said):
-    examples(source, batch_size=4)(**where)
+    train_batches(source, batch_size=4)(**where)
 
 
 @pytest.mark.parametrize("batch_size", [1, 6, 130])
 def test_every_epoch_of_examples_has_every_image_once_in_another_order(source, batch_size):
   number = len(source.labels)
-  drawn = first(examples(source, batch_size=batch_size), 3 * number // batch_size + 1)
+  drawn = first(train_batches(source, batch_size=batch_size), 3 * number // batch_size + 1)
   images = np.concatenate([identities(batch) for batch in drawn])
   np.testing.assert_array_equal(
     np.concatenate([batch.labels for batch in drawn]), np.eye(7, dtype=np.float32)[images[:, 0]]
@@ -193,7 +193,7 @@ def test_hosts_together_read_the_examples_of_any_step(source, hosts, each, start
 
 
 def hosts_read_the_examples(source, hosts, each, start, seed):
-  batches = examples(source, batch_size=hosts * each, seed=seed)
+  batches = train_batches(source, batch_size=hosts * each, seed=seed)
   whole = first(batches, 3, start=start)
   shares = [first(batches, 3, start=start, shard=(host, hosts)) for host in range(hosts)]
   for step in range(3):
@@ -203,7 +203,7 @@ def hosts_read_the_examples(source, hosts, each, start, seed):
 
 def test_a_batch_of_no_examples_is_refused(source):
   with pytest.raises(ValueError, match="got 0"):
-    examples(source, batch_size=0)
+    train_batches(source, batch_size=0)
 
 
 def test_tensorflow_sees_no_accelerator():

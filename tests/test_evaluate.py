@@ -141,11 +141,11 @@ def test_error_is_the_mean_squared_error_of_each_task():
 
 
 def test_predictions_that_are_not_finite_are_no_score():
-  broken = maml(mlp((4,), 3), gradient_steps(optax.sgd(0.1), 1))
-  params, state = broken.init(jax.random.key(0), episodes(0))
+  unreadable = maml(mlp((4,), 3), gradient_steps(optax.sgd(0.1), 1))
+  params, state = unreadable.init(jax.random.key(0), episodes(0))
   params = jax.tree.map(lambda x: x * 1e30, params)
   with pytest.raises(FloatingPointError, match="not finite, first in test task 0"):
-    few_shot_accuracy(broken, params, state, lambda: iter([episodes(0)]), 8)
+    few_shot_accuracy(unreadable, params, state, lambda: iter([episodes(0)]), 8)
 
 
 def test_a_task_without_a_labeled_query_is_refused():

@@ -70,7 +70,7 @@ TINY = ["--filters", "4", "--tasks", "2", "--queries", "2", "--test-queries", "2
         "--devices", "1"]  # fmt: skip
 
 
-def synthetic_set(name, split="train", *, size=28, download=False, rotations=False, skip_broken=False, **kept):
+def synthetic_set(name, split="train", *, size=28, download=False, rotations=False, skip_unreadable=False, **kept):
   """Ten classes of six images: what `load` gives, without drawing or reading anything."""
   seed = ("train", "validation", "test").index(split)
   images = np.random.default_rng(seed).integers(0, 256, (60, size, size, 1), np.uint8)
@@ -517,7 +517,7 @@ def test_runs_are_compared_at_one_precision_on_classes_that_none_was_trained_on(
 
 def alphabet(name, split="train", **flags):
   """What `synthetic_set` gives, all of one alphabet."""
-  return synthetic_set(name, split, size=flags["size"])._replace(groups=("Some",) * 10)
+  return synthetic_set(name, split, size=flags["size"])._replace(superclasses=("Some",) * 10)
 
 
 def test_runs_are_tested_on_one_shot_classification_within_an_alphabet(command, monkeypatch, tmp_path, no_page):
@@ -589,9 +589,9 @@ def test_a_folder_of_ones_own_images_trains_and_its_page_names_what_is_broken(co
   (tmp_path / "images" / "class 3" / "broken & torn.png").write_bytes(b"no image")
   arguments = ["--data", str(tmp_path / "images"), *TINY, "--ways", "2", "--folder", str(tmp_path / "run")]
   status, _, error, _ = command(maml, *arguments)
-  assert status == 2 and "class 3/broken & torn.png" in error and "--skip-broken" in error
+  assert status == 2 and "class 3/broken & torn.png" in error and "--skip-unreadable" in error
   assert not (tmp_path / "run").exists()
-  status, out, error, _ = command(maml, *arguments, "--skip-broken")
+  status, out, error, _ = command(maml, *arguments, "--skip-unreadable")
   assert status == 0, error
   assert "left out 1 image that cannot be read: 'class 3/broken & torn.png'\n" in out
   assert "broken &amp; torn.png" in (tmp_path / "run" / "index.html").read_text()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metajax.data import LazyImages, episode_rows, episodes, examples, load, select_classes, with_rotations
+from metajax.data import LazyImages, episode_rows, episodes, load, select_classes, train_batches, with_rotations
 from metajax.data.files import lazy_images, user_images
 
 PARTS = ("train", "validation", "test")
@@ -46,12 +46,12 @@ def as_files(monkeypatch, tmp_path):
 
 def break_three(folder):
   """An empty file, a text, and half an image, of three classes."""
-  broken = [folder / f"alphabet 0/character {c}/1.png" for c in range(3)]
+  unreadable = [folder / f"alphabet 0/character {c}/1.png" for c in range(3)]
   noise = np.random.default_rng(0).integers(0, 256, (40, 40))
-  save(broken[2], noise)
-  for path, content in zip(broken, (b"", b"a text\n" * 9, broken[2].read_bytes()[:700]), strict=True):
+  save(unreadable[2], noise)
+  for path, content in zip(unreadable, (b"", b"a text\n" * 9, unreadable[2].read_bytes()[:700]), strict=True):
     path.write_bytes(content)
-  return broken
+  return unreadable
 
 
 def first(batches, count, **where):
@@ -64,19 +64,19 @@ def assert_equal(left, right):
 
 def only_image(folder, size=2, **options):
   """The first class's image of a folder of one-image classes."""
-  return load(folder, "own/all", size=size, **options).images[0]
+  return load(folder, "official/all", size=size, **options).images[0]
 
 
 # What a folder says.
 
 
 def test_class_is_the_folder_of_its_images_and_group_the_folder_above(folder):
-  source = load(str(folder), "own/all", size=3)
+  source = load(str(folder), "official/all", size=3)
   assert source.classes == tuple(f"alphabet {c // 5}/character {c}" for c in range(10))
-  assert source.groups == ("alphabet 0",) * 5 + ("alphabet 1",) * 5 and source.captions[3] == (
+  assert source.superclasses == ("alphabet 0",) * 5 + ("alphabet 1",) * 5 and source.captions[3] == (
     "alphabet 0/character 3",
   )
-  assert source.images.shape == (40, 3, 3, 1) and source.broken == () and set(source.styles) == {""}
+  assert source.images.shape == (40, 3, 3, 1) and source.unreadable == () and set(source.styles) == {""}
   np.testing.assert_array_equal(source.images[:, 0, 0, 0], [20 * c + k for c in range(10) for k in range(4)])
   np.testing.assert_array_equal(source.labels, np.repeat(np.arange(10), 4))
 
@@ -95,8 +95,8 @@ def test_disjoint_folders_train_and_test_are_the_splits(tmp_path):
       save(tmp_path / part / f"kind {c:02d}" / "0.png", tone(c))
   parts = [load(tmp_path, part, size=2) for part in PARTS]
   assert [len(part.classes) for part in parts] == [12, 2, 3] and parts[1].classes == ("kind 12", "kind 13")
-  assert load(tmp_path, "own/validation", size=2).classes == parts[1].classes
-  assert len(load(tmp_path, "own/all", size=2).classes) == 17
+  assert load(tmp_path, "official/validation", size=2).classes == parts[1].classes
+  assert len(load(tmp_path, "official/all", size=2).classes) == 17
 
 
 def test_folders_train_and_test_of_the_same_classes_are_dealt_out_together(tmp_path):
@@ -106,23 +106,23 @@ def test_folders_train_and_test_of_the_same_classes_are_dealt_out_together(tmp_p
         save(tmp_path / part / f"kind {c}" / f"{k}.png", tone(c))
   parts = [load(tmp_path, part, size=2) for part in PARTS]
   assert [len(part.classes) for part in parts] == [4, 2, 2] and (np.bincount(parts[0].labels) == 5).all()
-  assert len(load(tmp_path, "own/test", size=2).labels) == 16
+  assert len(load(tmp_path, "official/test", size=2).labels) == 16
 
 
 def test_classes_that_are_only_named_like_splits_are_classes(tmp_path):
   for name in ("train", "test", "plane"):
     save(tmp_path / name / "0.png", tone(0))
-  assert load(tmp_path, "own/all", size=2).classes == ("plane", "test", "train")
+  assert load(tmp_path, "official/all", size=2).classes == ("plane", "test", "train")
 
 
 def test_hidden_files_other_files_and_loops_of_links_are_passed_over(folder):
-  source = load(folder, "own/all", size=2)
+  source = load(folder, "official/all", size=2)
   for name in ("notes.txt", "labels.json", "table.csv", "Thumbs.db", ".DS_Store", ".hidden.png", "README.md", "x.pdf"):
     (folder / "alphabet 0" / "character 0" / name).write_bytes(b"x")
   save(folder / ".cache" / "kind" / "0.png", tone(0))
   os.symlink(folder, folder / "alphabet 1" / "again")
   os.symlink(folder / "itself", folder / "itself")
-  assert_equal(load(folder, "own/all", size=2)._asdict(), source._asdict())
+  assert_equal(load(folder, "official/all", size=2)._asdict(), source._asdict())
 
 
 def test_links_to_images_and_to_folders_are_followed(folder, tmp_path):
@@ -131,7 +131,7 @@ def test_links_to_images_and_to_folders_are_followed(folder, tmp_path):
   os.symlink(folder / "alphabet 0", linked / "alphabet 0")
   (linked / "more").mkdir()
   os.symlink(folder / "alphabet 1/character 9/0.png", linked / "more" / "0.png")
-  source = load(linked, "own/all", size=2)
+  source = load(linked, "official/all", size=2)
   assert len(source.labels) == 21 and source.classes[-1] == "more" and source.images[-1].max() == 180
 
 
@@ -147,7 +147,7 @@ def test_order_of_images_does_not_depend_on_the_order_of_the_file_system(folder,
 
 def test_bare_name_of_a_folder_here_is_that_folder(folder, monkeypatch):
   monkeypatch.chdir(folder.parent)
-  assert len(load("set", "own/all", size=2).classes) == 10
+  assert len(load("set", "official/all", size=2).classes) == 10
   with pytest.raises(FileNotFoundError, match="'sets' not found: there is no folder 'sets' here, and the data folder"):
     load("sets", data_dir=str(folder))
 
@@ -192,7 +192,7 @@ def test_palettes_and_cmyk_become_the_colors_that_they_mean(tmp_path):
   for name, mode, ending in (("a", "P", "png"), ("b", "CMYK", "tiff")):
     (tmp_path / name).mkdir()
     Image.fromarray(colors).convert(mode).save(tmp_path / name / f"0.{ending}")
-  source = load(tmp_path, "own/all", size=2)
+  source = load(tmp_path, "official/all", size=2)
   np.testing.assert_array_equal(source.images, [colors, colors])
 
 
@@ -245,12 +245,12 @@ def test_home_and_relative_folders_are_paths(folder, monkeypatch):
   monkeypatch.setenv("HOME", str(folder.parent))
   monkeypatch.chdir(folder / "alphabet 0")
   for name in ("~/set", "..", "../", "../../set"):
-    assert len(load(name, "own/all", size=2).classes) == 10
-  assert len(load(".", "own/all", size=2).classes) == 5
+    assert len(load(name, "official/all", size=2).classes) == 10
+  assert len(load(".", "official/all", size=2).classes) == 5
 
 
 def test_rotations_are_four_times_the_classes(folder):
-  assert len(load(folder, "own/all", size=2, rotations=True).classes) == 40
+  assert len(load(folder, "official/all", size=2, rotations=True).classes) == 40
 
 
 # What is wrong.
@@ -261,8 +261,8 @@ def test_broken_images_are_named_and_refused(folder, lazy, monkeypatch):
   break_three(folder)
   if lazy:
     monkeypatch.setattr(user_images, "FILES_IN_MEMORY", 10)
-  with pytest.raises(ValueError, match=f"{2 if lazy else 3} of 40 images of .*--skip-broken") as raised:
-    load(folder, "own/all", size=2)
+  with pytest.raises(ValueError, match=f"{2 if lazy else 3} of 40 images of .*--skip-unreadable") as raised:
+    load(folder, "official/all", size=2)
   said = str(raised.value)
   assert "'alphabet 0/character 0/1.png' (empty file)" in said and "\n" not in said
   assert "'alphabet 0/character 1/1.png' (not an image of a format that is read)" in said
@@ -273,7 +273,7 @@ def test_at_most_five_broken_images_are_named_of_all_that_are_counted(folder):
   for path in sorted(folder.glob("*/*/0.png"))[:8]:
     path.write_bytes(b"")
   with pytest.raises(ValueError, match=r"8 of 40 images.* and 3 more; ") as raised:
-    load(folder, "own/all", size=2)
+    load(folder, "official/all", size=2)
   assert str(raised.value).count("empty file") == 5
 
 
@@ -281,11 +281,11 @@ def test_broken_images_are_left_out_and_named_where_so_wished(folder):
   break_three(folder)
   for path in folder.glob("alphabet 1/character 9/*.png"):
     path.write_bytes(b"x")
-  source = load(folder, "own/all", size=2, skip_broken=True)
-  assert len(source.broken) == 7 and source.broken[2] == "'alphabet 0/character 2/1.png'"
+  source = load(folder, "official/all", size=2, skip_unreadable=True)
+  assert len(source.unreadable) == 7 and source.unreadable[2] == "'alphabet 0/character 2/1.png'"
   assert source.classes == tuple(f"alphabet {c // 5}/character {c}" for c in range(9))
   assert np.bincount(source.labels).tolist() == [3, 3, 3, 4, 4, 4, 4, 4, 4]
-  assert select_classes(source, [0, 1]).broken == with_rotations(source).broken == source.broken
+  assert select_classes(source, [0, 1]).unreadable == with_rotations(source).unreadable == source.unreadable
 
 
 def test_truncated_jpeg_is_broken(folder):
@@ -293,7 +293,7 @@ def test_truncated_jpeg_is_broken(folder):
   save(path, np.random.default_rng(0).integers(0, 256, (40, 40)))
   path.write_bytes(path.read_bytes()[:-300])
   with pytest.raises(ValueError, match=r"1 of 41 images.*x.jpg.*truncated"):
-    load(folder, "own/all", size=2)
+    load(folder, "official/all", size=2)
 
 
 def test_file_whose_reader_runs_out_of_files_is_not_called_broken(folder, monkeypatch):
@@ -302,7 +302,7 @@ def test_file_whose_reader_runs_out_of_files_is_not_called_broken(folder, monkey
 
   monkeypatch.setattr("builtins.open", refuse)
   with pytest.raises(OSError, match="Too many open files"):
-    load(folder, "own/all", size=2, skip_broken=True)
+    load(folder, "official/all", size=2, skip_unreadable=True)
 
 
 def wrong_folder(path, wrong):
@@ -325,10 +325,10 @@ def wrong_folder(path, wrong):
     ("absent", "train", FileNotFoundError, "cannot read the folder '.*absent': No such file"),
     ("file", "train", NotADirectoryError, "cannot read the folder '.*file': Not a directory"),
     ("empty", "train", ValueError, "holds no images: expected folders of them, such as class/1.png"),
-    ("one", "own/all", ValueError, "has one class, 'a': expected 2 or more"),
+    ("one", "official/all", ValueError, "has one class, 'a': expected 2 or more"),
     ("few", "train", ValueError, "has 5 classes: expected 6 or more"),
-    ("few", "dev", ValueError, "unknown split 'dev' of '.*: expected one of train, validation, test, own/all"),
-    ("few", "own/train", ValueError, "unknown split 'own/train'"),
+    ("few", "dev", ValueError, "unknown split 'dev' of '.*: expected one of train, validation, test, official/all"),
+    ("few", "official/train", ValueError, "unknown split 'official/train'"),
     ("no classes", "train", ValueError, "the image '0.png' lies in '.*' itself: expected every image in a folder"),
   ],
 )
@@ -354,7 +354,7 @@ def test_folder_that_may_not_be_read_is_named(folder, which, monkeypatch):
 
 def test_class_too_small_for_the_task_is_named(folder):
   (folder / "alphabet 0/character 3").joinpath("0.png").unlink()
-  source = load(folder, "own/all", size=2)
+  source = load(folder, "official/all", size=2)
   with pytest.raises(ValueError, match="the images of the smallest class, 'alphabet 0/character 3'; got 2 \\+ 2 = 4"):
     episodes(source, ways=2, shots=2, queries=2, tasks=1)
 
@@ -382,9 +382,9 @@ def test_images_in_files_have_the_bytes_of_those_in_memory(folder, monkeypatch):
 
 
 def test_batches_of_images_in_files_are_those_of_images_in_memory(folder, monkeypatch):
-  inside = load(folder, "own/all", size=3)
+  inside = load(folder, "official/all", size=3)
   monkeypatch.setattr(lazy_images, "BYTES_IN_MEMORY", 0)
-  outside = load(folder, "own/all", size=3)
+  outside = load(folder, "official/all", size=3)
   task = {"ways": 4, "shots": 1, "queries": 2, "tasks": 6, "seed": 3}
   whole = first(episodes(inside, **task), 9)
   assert_equal(first(episodes(outside, **task), 9), whole)
@@ -392,9 +392,9 @@ def test_batches_of_images_in_files_are_those_of_images_in_memory(folder, monkey
   shares = [first(episodes(outside, **task), 2, start=7, shard=(host, 2)) for host in range(2)]
   for step in (0, 1):
     assert_equal(jax.tree.map(lambda *parts: np.concatenate(parts), *(s[step] for s in shares)), whole[7 + step])
-  whole = first(examples(inside, batch_size=14, seed=2), 7)  # more than two epochs
-  assert_equal(first(examples(outside, batch_size=14, seed=2), 7), whole)
-  assert_equal(first(examples(outside, batch_size=14, seed=2), 2, start=5), whole[5:])
+  whole = first(train_batches(inside, batch_size=14, seed=2), 7)  # more than two epochs
+  assert_equal(first(train_batches(outside, batch_size=14, seed=2), 7), whole)
+  assert_equal(first(train_batches(outside, batch_size=14, seed=2), 2, start=5), whole[5:])
 
 
 def test_what_nobody_waits_for_is_not_decoded():
@@ -418,11 +418,11 @@ def test_leaves_of_batches_are_arrays_of_their_own(folder, as_files):
 
 
 def test_image_found_broken_late_is_named_in_one_line(folder, as_files):
-  broken = break_three(folder)
-  for path in broken[:2]:
+  unreadable = break_three(folder)
+  for path in unreadable[:2]:
     path.unlink()
-  batches = examples(load(folder, "own/all", size=2), batch_size=19)()
-  with pytest.raises(ValueError, match=r"character 2/1.png' cannot be read \(.*--skip-broken") as raised:
+  batches = train_batches(load(folder, "official/all", size=2), batch_size=19)()
+  with pytest.raises(ValueError, match=r"character 2/1.png' cannot be read \(.*--skip-unreadable") as raised:
     list(itertools.islice(batches, 3))
   assert "\n" not in str(raised.value)
 
@@ -435,7 +435,7 @@ from metajax.data import episodes, load
 from metajax.data.files import lazy_images, verification
 lazy_images.BYTES_IN_MEMORY, count, read = 0, itertools.count(), verification.read_image
 verification.read_image = lambda *args, **kwargs: (time.sleep(0.01 * (next(count) > 4000)), read(*args, **kwargs))[1]
-batches = episodes(load({str(folder)!r}, "own/all"), ways=5, shots=1, queries=3, tasks=200)()
+batches = episodes(load({str(folder)!r}, "official/all"), ways=5, shots=1, queries=3, tasks=200)()
 next(batches)
 atexit.register(lambda: print(next(count)))
 """
@@ -450,7 +450,7 @@ atexit.register(lambda: print(next(count)))
 def test_rows_of_a_task_are_the_images_that_its_episode_has(folder, lazy, monkeypatch):
   if lazy:
     monkeypatch.setattr(lazy_images, "BYTES_IN_MEMORY", 0)
-  source = load(folder, "own/all", size=2)
+  source = load(folder, "official/all", size=2)
   task = {"ways": 3, "shots": 1, "queries": 2, "seed": 7}
   rows_of = episode_rows(source, **task)
   (episode,) = first(episodes(source, **task, tasks=4), 1, start=5)
@@ -484,8 +484,8 @@ def test_table_names_images_from_its_folder_their_classes_groups_and_splits(fold
     for k in (0, 2)
   ]
   path = table(folder, rows[:0:-1] + rows[:1], ("path", "label", "group", "split"))
-  source = load(path, "own/all", size=2)
-  assert source.classes == tuple(f"λ {c}" for c in range(10)) and source.groups == ("x",) * 10
+  source = load(path, "official/all", size=2)
+  assert source.classes == tuple(f"λ {c}" for c in range(10)) and source.superclasses == ("x",) * 10
   np.testing.assert_array_equal(source.images[[0, -1], 0, 0, 0], [182, 0])
   assert load(path, "test", size=2).classes == tuple(f"λ {c}" for c in range(6, 10))
   assert len(load(table(folder, [row[:2] for row in rows]), "train", size=2).classes) == 6
@@ -512,30 +512,32 @@ def test_table_names_images_from_its_folder_their_classes_groups_and_splits(fold
 def test_wrong_table_is_one_line_that_names_its_line(tmp_path, text, said):
   (tmp_path / "t.csv").write_bytes(text)
   with pytest.raises(ValueError, match=said) as raised:
-    load(tmp_path / "t.csv", "own/all", size=2)
+    load(tmp_path / "t.csv", "official/all", size=2)
   assert "\n" not in str(raised.value)
 
 
 def test_table_or_archive_that_is_not_there_is_named(tmp_path):
   for name in ("t.csv", "t.npz"):
     with pytest.raises(FileNotFoundError, match=f"cannot read '.*{name}': No such file"):
-      load(tmp_path / name, "own/all")
+      load(tmp_path / name, "official/all")
 
 
 def test_images_of_a_table_may_have_any_name(folder, as_files):
   for c in (0, 1):
     (folder / f"{c}.dat").write_bytes((folder / f"alphabet 0/character {c}/0.png").read_bytes())
   (folder / "2").write_bytes(b"no image at all")
-  source = load(table(folder, [("0.dat", "a"), ("1.dat", "b"), ("2", "b")]), "own/all", size=2, skip_broken=True)
-  assert source.broken == ("'2' in line 4",) and source.images[:][:, 0, 0, 0].tolist() == [0, 20]
+  source = load(
+    table(folder, [("0.dat", "a"), ("1.dat", "b"), ("2", "b")]), "official/all", size=2, skip_unreadable=True
+  )
+  assert source.unreadable == ("'2' in line 4",) and source.images[:][:, 0, 0, 0].tolist() == [0, 20]
 
 
 def test_missing_images_of_a_table_are_left_out_where_so_wished(folder):
   path = table(
     folder, [("alphabet 0/character 0/0.png", "a"), ("alphabet 0/character 1/0.png", "b"), ("gone.png", "c")]
   )
-  source = load(path, "own/all", size=2, skip_broken=True)
-  assert source.classes == ("a", "b") and source.broken == ("'gone.png' in line 4",)
+  source = load(path, "official/all", size=2, skip_unreadable=True)
+  assert source.classes == ("a", "b") and source.unreadable == ("'gone.png' in line 4",)
 
 
 # Arrays.
@@ -549,10 +551,10 @@ def archive(folder, **arrays):
 def test_archive_gives_images_and_the_names_of_their_classes(tmp_path):
   pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 6)).astype(np.uint8)
   labels = np.array([10, 10, -3, 9])
-  source = load(archive(tmp_path, images=pixels, labels=labels), "own/all", size=6)
+  source = load(archive(tmp_path, images=pixels, labels=labels), "official/all", size=6)
   assert source.classes == ("-3", "9", "10") and source.labels.tolist() == [2, 2, 0, 1]
   np.testing.assert_array_equal(source.images[..., 0], pixels)
-  halves = load(archive(tmp_path, images=pixels[..., None] / 255.0, labels=list("baca")), "own/all", size=3)
+  halves = load(archive(tmp_path, images=pixels[..., None] / 255.0, labels=list("baca")), "official/all", size=3)
   assert halves.classes == ("a", "b", "c") and halves.labels.tolist() == [1, 0, 2, 0]
   assert np.abs(halves.images[..., 0] - pixels.reshape(4, 3, 2, 3, 2).mean(axis=(2, 4))).max() <= 1
   named = archive(
@@ -563,9 +565,9 @@ def test_archive_gives_images_and_the_names_of_their_classes(tmp_path):
     groups=list("xxyy"),
     split=["train", "train", "test", "test"],
   )
-  source = load(named, "own/all", size=6)
-  assert source.classes == ("p", "r") and source.groups == ("x", "y") and source.images.shape == (4, 6, 6, 3)
-  assert load(named, "own/test", size=6).classes == ("r",)
+  source = load(named, "official/all", size=6)
+  assert source.classes == ("p", "r") and source.superclasses == ("x", "y") and source.images.shape == (4, 6, 6, 3)
+  assert load(named, "official/test", size=6).classes == ("r",)
 
 
 PIXELS = np.zeros((2, 3, 3), np.uint8)
@@ -595,7 +597,7 @@ PIXELS = np.zeros((2, 3, 3), np.uint8)
 )
 def test_wrong_archive_is_one_line_that_says_what_is_expected(tmp_path, arrays, said):
   with pytest.raises(ValueError, match=said) as raised:
-    load(archive(tmp_path, **arrays), "own/all", size=3)
+    load(archive(tmp_path, **arrays), "official/all", size=3)
   assert "\n" not in str(raised.value)
 
 
@@ -604,13 +606,13 @@ def test_file_that_is_no_archive_or_a_damaged_one_is_refused(tmp_path):
   with open(path, "wb") as file:
     np.save(file, PIXELS)
   with pytest.raises(ValueError, match=r"'.*arrays.npz' is no .npz archive"):
-    load(path, "own/all")
+    load(path, "official/all")
   np.savez(path, images=np.arange(2 * 28 * 28, dtype=np.uint8).reshape(2, 28, 28), labels=[0, 1])
   content = bytearray(path.read_bytes())
   content[300:400] = bytes(100)
   path.write_bytes(content)
   with pytest.raises(ValueError, match=r"'.*arrays.npz' is damaged: ") as raised:
-    load(path, "own/all")
+    load(path, "official/all")
   assert "\n" not in str(raised.value)
 
 
@@ -632,7 +634,7 @@ def test_folder_of_200_000_files_starts_within_30_seconds_and_2_gib(tmp_path, si
 import re, time
 began = time.process_time()
 from metajax.data import episodes, load
-source = load({str(tmp_path / "data")!r}, "own/all", size={size})
+source = load({str(tmp_path / "data")!r}, "official/all", size={size})
 batch = next(episodes(source, ways=5, shots=1, queries=15, tasks=16)())
 assert batch.query.inputs.shape == (16, 75, {size}, {size}, {channels}) and len(source.images) == 200_000
 peak = re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1]
@@ -652,13 +654,15 @@ def test_a_table_of_one_split_has_that_split_and_is_dealt_out_like_one_of_none(f
   assert len(load(path, f"own/{named}", size=2).labels) == 20
   parts = [load(path, part, size=2).classes for part in ("train", "validation", "test")]
   assert sorted(sum(parts, ())) == [f"λ {c}" for c in range(10)]
-  with pytest.raises(ValueError, match=rf"unknown split 'own/{other}' of .*: expected one of .*own/{named}, own/all$"):
+  with pytest.raises(
+    ValueError, match=rf"unknown split 'own/{other}' of .*: expected one of .*own/{named}, official/all$"
+  ):
     load(path, f"own/{other}", size=2)
 
 
 def test_an_archive_of_one_split_has_that_split(tmp_path):
   images, labels = np.zeros((14, 4, 4), np.uint8), np.arange(14) // 2
   np.savez(tmp_path / "x.npz", images=images, labels=labels, split=["test"] * 14)
-  assert len(load(tmp_path / "x.npz", "own/test", size=4).labels) == 14
-  with pytest.raises(ValueError, match=r"unknown split 'own/train' of .*own/test, own/all"):
-    load(tmp_path / "x.npz", "own/train", size=4)
+  assert len(load(tmp_path / "x.npz", "official/test", size=4).labels) == 14
+  with pytest.raises(ValueError, match=r"unknown split 'official/train' of .*official/test, official/all"):
+    load(tmp_path / "x.npz", "official/train", size=4)

@@ -40,7 +40,7 @@ def all_plain():
 def plain(split):
   """The undistorted images of a split, out of one drawing of all."""
   everything = all_plain()
-  kept = np.flatnonzero([dict(characters.SCRIPTS.values())[script] == split for script in everything.groups])
+  kept = np.flatnonzero([dict(characters.SCRIPTS.values())[script] == split for script in everything.superclasses])
   rows = np.isin(everything.labels, kept)
   return everything._replace(
     images=everything.images[rows],
@@ -81,8 +81,8 @@ def pixel_accuracy(source, ways, tasks, shots=1, queries=15):
 def test_a_split_holds_its_scripts_with_24_uint8_images_of_each_class(split, classes):
   source = drawn(split)
   assert len(source.classes) == len(set(source.classes)) >= classes
-  assert len(source.classes) == len(source.groups) == len(source.captions)
-  assert set(source.groups) == {script for script, place in characters.SCRIPTS.values() if place == split}
+  assert len(source.classes) == len(source.superclasses) == len(source.captions)
+  assert set(source.superclasses) == {script for script, place in characters.SCRIPTS.values() if place == split}
   assert source.images.dtype == np.uint8 and source.images.shape == (len(source.labels), 28, 28, 1)
   assert source.labels.dtype == np.int32 and len(source.styles) == len(source.labels)
   assert np.bincount(source.labels, minlength=len(source.classes)).tolist() == [24] * len(source.classes)
@@ -96,7 +96,7 @@ def test_no_image_or_class_of_the_training_scripts_occurs_among_the_test_scripts
   for earlier, later in (("train", "test"), ("train", "validation"), ("validation", "test")):
     first, second = drawn(earlier), drawn(later)
     assert set(first.classes).isdisjoint(second.classes)
-    assert set(first.groups).isdisjoint(second.groups)
+    assert set(first.superclasses).isdisjoint(second.superclasses)
     assert set(sum(first.captions, ())).isdisjoint(sum(second.captions, ()))
     assert images(first).isdisjoint(images(second))
     assert images(plain(earlier)).isdisjoint(images(plain(later)))

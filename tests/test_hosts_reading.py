@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from metajax.data import LazyImages, episodes, examples, from_arrays, image_texts, in_order, train_tokenizer
+from metajax.data import LazyImages, episodes, eval_batches, from_arrays, image_texts, train_batches, train_tokenizer
 
 
 class Counted(LazyImages):
@@ -25,11 +25,11 @@ class Counted(LazyImages):
 
 BATCHES_OF = {
   "episodes": lambda source: episodes(source, ways=4, shots=1, queries=2, tasks=8),
-  "examples": lambda source: examples(source, batch_size=24),
+  "examples": lambda source: train_batches(source, batch_size=24),
   "image_texts": lambda source: image_texts(
     source, train_tokenizer(["image 0123456789"], 258), batch_size=24, length=8
   ),
-  "in_order": lambda source: in_order(source, batch_size=24),
+  "eval_batches": lambda source: eval_batches(source, batch_size=24),
 }
 
 

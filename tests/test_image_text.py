@@ -120,9 +120,9 @@ def folder(tmp_path_factory):
   ],
 )
 def test_sets_of_tfds_give_each_image_with_all_its_texts(folder, name, captions, groups):
-  for split, rows in (("own/train", range(8)), ("own/validation", range(8, 12))):
+  for split, rows in (("official/train", range(8)), ("official/validation", range(8, 12))):
     source = load_captioned(name, split, size=4, data_dir=folder)
-    assert source.images.shape == (len(rows), 4, 4, 3) and set(source.groups) == groups
+    assert source.images.shape == (len(rows), 4, 4, 3) and set(source.superclasses) == groups
     number = (source.images[:, 0, 0, 0] // 10).tolist()
     assert sorted(number) == list(rows)
     assert source.captions == tuple(captions(i) for i in number)
@@ -137,7 +137,7 @@ def test_sets_without_texts_are_refused(folder):
   ):
     load_captioned("mute", data_dir=folder)
   with pytest.raises(ValueError, match="expected a caption of every image of 'bare', got none of record"):
-    load_captioned("bare", "own/train", data_dir=folder)
+    load_captioned("bare", "official/train", data_dir=folder)
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def table(own, kind):
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "several"])
 def test_ones_own_images_have_the_captions_of_a_table(own, kind):
   table(own, kind)
-  whole = load_captioned(own, "own/all", size=6)
+  whole = load_captioned(own, "official/all", size=6)
   assert whole.classes == tuple(f"{i}.png" for i in range(8))
   assert (whole.images[:, 0, 0, 0] // 10).tolist() == list(range(8)) == whole.labels.tolist()
   assert whole.captions[3] == ("number 3", "the 3th, so")
@@ -199,10 +199,10 @@ def test_broken_images_are_named_or_left_out(own):
   table(own, "csv")
   (own / "5.png").write_bytes(b"nothing")
   with pytest.raises(ValueError, match=r"1 of 8 images .* cannot be read: '5.png'"):
-    load_captioned(own, "own/all")
-  source = load_captioned(own, "own/all", skip_broken=True)
+    load_captioned(own, "official/all")
+  source = load_captioned(own, "official/all", skip_unreadable=True)
   assert "5.png" not in source.classes and len(source.captions) == 7 and source.captions[5][0] == "number 6"
-  assert source.broken == ("'5.png'",)
+  assert source.unreadable == ("'5.png'",)
 
 
 @pytest.mark.parametrize("only", ["train", "val", "test"])
@@ -212,5 +212,7 @@ def test_captions_of_one_split_have_that_split_and_are_dealt_out_like_those_of_n
   assert len(load_captioned(own, f"own/{named}", size=6).captions) == 8
   parts = [load_captioned(own, part, size=6).classes for part in ("train", "validation", "test")]
   assert sorted(sum(parts, ())) == [f"{i}.png" for i in range(8)]
-  with pytest.raises(ValueError, match=rf"unknown split 'own/{other}' of .*: expected one of .*own/{named}, own/all$"):
+  with pytest.raises(
+    ValueError, match=rf"unknown split 'own/{other}' of .*: expected one of .*own/{named}, official/all$"
+  ):
     load_captioned(own, f"own/{other}", size=6)

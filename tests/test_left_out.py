@@ -30,7 +30,7 @@ def test_broken_images_of_all_parts_are_named_at_once_and_counted_of_the_whole_s
 
 def test_one_of_many_is_said_in_the_singular(folder, capsys):
   (folder / "class 3" / "1.png").write_bytes(b"")
-  s = ImageData(data=str(folder), size=4, skip_broken=True)
+  s = ImageData(data=str(folder), size=4, skip_unreadable=True)
   data.describe(s, data.load_parts(s))
   assert "left out 1 image that cannot be read: 'class 3/1.png'\n" in capsys.readouterr().out
   s = s._replace(min_images_per_class=3)
@@ -81,7 +81,7 @@ def test_a_broken_image_of_any_class_is_named_and_classes_stay_the_same(parted, 
 
 def test_a_split_that_is_there_and_damaged_is_no_split_that_is_missing(monkeypatch):
   def damaged(name, split, **_):
-    assert split.startswith("own/"), "another part was taken in its place"
+    assert split.startswith("official/"), "another part was taken in its place"
     raise ValueError("the records of 'x' cannot be read")
 
   monkeypatch.setattr(captioned, "load_captioned", damaged)
@@ -93,7 +93,7 @@ def test_a_split_that_is_there_and_damaged_is_no_split_that_is_missing(monkeypat
 
 def test_what_was_left_out_of_captioned_images_is_counted_and_named(parted, capsys):
   (parted / "class 0" / "1.png").write_bytes(b"")  # of validation, which is held out
-  s = ImageData(data=str(parted), size=16, skip_broken=True)
+  s = ImageData(data=str(parted), size=16, skip_unreadable=True)
   captioned.describe(s, captioned.load_data(s, permuted=False, seed=0), permuted=False)
   assert "left out 1 image that cannot be read: 'class 0/1.png'\n" in capsys.readouterr().out
 
@@ -107,7 +107,7 @@ def test_names_of_classes_that_were_left_out_command_no_terminal(capsys):
 
 def test_one_recording_that_was_left_out_is_a_file(capsys):
   clips = Recordings(np.zeros((1, 4, 2, 2, 1), np.uint8), None, 4.0, 0, ("x",), ("",), {})._replace(
-    broken=("x.mp4: it is empty",)
+    unreadable=("x.mp4: it is empty",)
   )
   some = from_arrays(np.zeros((2, 2, 2, 1), np.uint8), [0, 1])
   representation.describe(ImageData(), representation.Parts(clips, some, some, some, True, None))

@@ -13,7 +13,7 @@ from metajax.predictors import nearest_centroid
 WAYS = 4
 
 
-def write_run(folder, number, ways=WAYS, broken=""):
+def write_run(folder, number, ways=WAYS, unreadable=""):
   """A run in Lake's layout: the ink of training image k and of its test image is column k."""
   run = folder / f"run{number:02d}"
   for part in ("training", "test"):
@@ -26,7 +26,7 @@ def write_run(folder, number, ways=WAYS, broken=""):
     for name in names:
       Image.fromarray(image).convert("1").save(folder / name)
     lines.append(" ".join(names))
-  (run / "class_labels.txt").write_text("\n".join(lines) + "\n" + broken)
+  (run / "class_labels.txt").write_text("\n".join(lines) + "\n" + unreadable)
   return run
 
 
@@ -59,11 +59,11 @@ def test_the_error_is_the_share_of_wrong_answers_in_percent(tmp_path):
 
 
 def break_line(folder):
-  write_run(folder, 1, broken="run01/test/item01.png\n")
+  write_run(folder, 1, unreadable="run01/test/item01.png\n")
 
 
 def break_pairing(folder):
-  write_run(folder, 1, broken="run01/test/item09.png run01/training/class01.png\n")
+  write_run(folder, 1, unreadable="run01/test/item09.png run01/training/class01.png\n")
 
 
 def break_image(folder):
@@ -122,7 +122,7 @@ def characters(styles, alphabets=("a",) * 6 + ("b",) * 3):
   """Images whose one pixel is the row; of each character one in each style."""
   classes, each = len(alphabets), len(styles)
   images = np.arange(classes * each, dtype=np.uint8).reshape(-1, 1, 1, 1)
-  return from_arrays(images, np.repeat(np.arange(classes), each), groups=alphabets, styles=styles * classes)
+  return from_arrays(images, np.repeat(np.arange(classes), each), superclasses=alphabets, styles=styles * classes)
 
 
 def rows_of(examples):

@@ -69,8 +69,8 @@ def test_what_is_no_regular_file_is_named_and_not_opened(tmp_path, monkeypatch, 
   if lazy:
     monkeypatch.setattr(user_images, "FILES_IN_MEMORY", 0)
   with pytest.raises(UnreadableImages, match=rf"1 of 5 .*'class 0/x.png' \({SAID[kind]}, expected a regular file\)"):
-    load("./set", "own/all", size=4)
-  assert load("./set", "own/all", size=4, skip_broken=True).broken == ("'class 0/x.png'",)
+    load("./set", "official/all", size=4)
+  assert load("./set", "official/all", size=4, skip_unreadable=True).unreadable == ("'class 0/x.png'",)
 
 
 def test_a_device_is_not_read(tmp_path):
@@ -107,17 +107,17 @@ def test_a_fifo_that_a_table_names_is_named_by_its_line(tmp_path):
   save(tmp_path / "0.png", np.zeros((4, 4)))
   (tmp_path / "t.csv").write_text("path,label\n0.png,a\nx.png,b\n")
   with pytest.raises(ValueError, match=r"1 of 2 .*'x.png' in line 3 \(a FIFO"):
-    load(tmp_path / "t.csv", "own/all", size=4)
+    load(tmp_path / "t.csv", "official/all", size=4)
   (tmp_path / "captions.csv").write_text("path,caption\n0.png,a\nx.png,b\n")
   with pytest.raises(ValueError, match=r"1 of 2 .*'x.png' \(a FIFO"):
-    load_captioned(tmp_path / "captions.csv", "own/all", size=4)
+    load_captioned(tmp_path / "captions.csv", "official/all", size=4)
 
 
 @pytest.mark.parametrize("name", ["x.mp4", "x.wav"])
 def test_a_fifo_among_recordings_is_named(tmp_path, name):
   save(tmp_path / "x.png", np.zeros((4, 4)))
   irregular(tmp_path / name, "fifo")
-  with pytest.raises(ValueError, match=r"1 of 1 files of .*a FIFO, expected a regular file; pass skip_broken=True"):
+  with pytest.raises(ValueError, match=r"1 of 1 files of .*a FIFO, expected a regular file; pass skip_unreadable=True"):
     load_recordings(tmp_path, "all", size=8)
 
 
@@ -128,7 +128,7 @@ def test_a_fifo_in_a_prepared_set_is_named(tmp_path):
   file.unlink()
   irregular(file, "fifo")
   with pytest.raises(OSError, match="a FIFO, expected a regular file"):
-    load("made", "own/train", data_dir=tmp_path)
+    load("made", "official/train", data_dir=tmp_path)
 
 
 # Formats of images, and of clips, are those of a list.
@@ -139,13 +139,13 @@ def test_formats_that_call_programs_are_no_images(tmp_path, monkeypatch):
   Image.new("RGB", (4, 4)).save(folder / "class 0" / "x.eps")
   (folder / "class 0" / "y.ps").write_bytes((folder / "class 0" / "x.eps").read_bytes())
   monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *args, **how: pytest.fail("a program was called"))
-  assert len(load(folder, "own/all", size=4).labels) == 4
+  assert len(load(folder, "official/all", size=4).labels) == 4
   (folder / "class 0" / "x.eps").rename(folder / "class 0" / "x.png")  # by another name
   for lazy in (False, True):
     with monkeypatch.context() as patch:
       patch.setattr(user_images, "FILES_IN_MEMORY", 0 if lazy else 10)
       with pytest.raises(UnreadableImages, match=r"x.png' \(not an image of a format that is read\)"):
-        load(folder, "own/all", size=4)
+        load(folder, "official/all", size=4)
   assert not {".eps", ".ps", ".pdf", ".wmf", ".emf", ".fits", ".h5", ".mpg", ".psd", ".pcd"} & image_file.EXTENSIONS
 
 
@@ -189,7 +189,7 @@ def test_features_of_a_module_of_someones_own_are_never_imported(tmp_path, monke
     assert "evil_payload" in said
     path.write_text(said)
     with pytest.raises(ValueError, match=r"got 'evil_payload\.\w+', which is never imported"):
-      load("made", "own/train", data_dir=tmp_path)
+      load("made", "official/train", data_dir=tmp_path)
   assert "evil_payload" not in sys.modules
 
 
@@ -257,7 +257,7 @@ def test_a_larger_jpeg_is_read_at_a_fraction_of_its_size_where_it_can_be(tmp_pat
 def test_a_column_or_an_image_that_is_there_twice_is_refused(tmp_path, text, said):
   (tmp_path / "t.csv").write_text(text)
   with pytest.raises(ValueError, match=said) as raised:
-    load(tmp_path / "t.csv", "own/all", size=4)
+    load(tmp_path / "t.csv", "official/all", size=4)
   assert "\n" not in str(raised.value)
 
 
@@ -273,25 +273,25 @@ def test_a_column_or_an_image_that_is_there_twice_is_refused(tmp_path, text, sai
 def test_captions_say_each_thing_once(tmp_path, name, text, said):
   (tmp_path / name).write_text(text)
   with pytest.raises(ValueError, match=said):
-    load_captioned(tmp_path / name, "own/all", size=4)
+    load_captioned(tmp_path / name, "official/all", size=4)
 
 
 def test_one_image_by_two_spellings_is_one_class_of_captions(tmp_path):
   for number in range(2):
     save(tmp_path / f"{number}.png", np.zeros((4, 4)))
   (tmp_path / "captions.csv").write_text("path,caption\n0.png,a\n./0.png,b\n1.png,c\n")
-  assert load_captioned(tmp_path, "own/all", size=4).captions == (("a", "b"), ("c",))
+  assert load_captioned(tmp_path, "official/all", size=4).captions == (("a", "b"), ("c",))
 
 
 def test_an_image_under_two_labels_by_a_link_is_refused(tmp_path):
   folder = write_folder(tmp_path / "set", classes=3, each=2)
   os.symlink(folder / "class 0/1.png", folder / "class 1/z.png")
   with pytest.raises(ValueError, match=r"one image twice, by a link: 'class 0/1.png' and 'class 1/z.png'"):
-    load(folder, "own/all", size=4)
+    load(folder, "official/all", size=4)
   (folder / "class 1/z.png").unlink()
   os.symlink(folder / "class 2", folder / "class 3")
   with pytest.raises(ValueError, match=r"one image twice, by a link: 'class 2/0.png' and 'class 3/0.png'"):
-    load(folder, "own/all", size=4)
+    load(folder, "official/all", size=4)
 
 
 PIXELS = np.zeros((2, 3, 3), np.uint8)
@@ -309,12 +309,12 @@ PIXELS = np.zeros((2, 3, 3), np.uint8)
 def test_an_archive_without_the_name_of_a_class_is_refused(tmp_path, arrays, said):
   np.savez(tmp_path / "x.npz", images=PIXELS, **arrays)
   with pytest.raises(ValueError, match=said):
-    load(tmp_path / "x.npz", "own/all", size=3)
+    load(tmp_path / "x.npz", "official/all", size=3)
 
 
 def test_labels_of_bytes_are_utf_8(tmp_path):
   np.savez(tmp_path / "x.npz", images=PIXELS, labels=np.array(["ä".encode(), b"b"]))
-  assert load(tmp_path / "x.npz", "own/all", size=3).classes == ("b", "ä")
+  assert load(tmp_path / "x.npz", "official/all", size=3).classes == ("b", "ä")
 
 
 DEEP = "[" * 100_000
@@ -346,7 +346,7 @@ def of_array(array):
 def test_an_archive_whose_header_does_not_say_what_it_holds_is_refused(tmp_path, shape, said):
   path = archive(tmp_path / "x.npz", images=of_header(shape) + bytes(18), labels=of_array(np.arange(2)))
   with pytest.raises(ValueError, match=rf"is damaged: images, uint8 .*, take {said}, and 18 bytes are there") as raised:
-    load(path, "own/all")
+    load(path, "official/all")
   assert "\n" not in str(raised.value)
 
 
@@ -358,14 +358,14 @@ def test_a_set_that_claims_more_records_than_its_files_can_hold_is_refused(tmp_p
   said["splits"][0]["shardLengths"] = [str(10**14)]
   path.write_text(json.dumps(said))
   with pytest.raises(ValueError, match=r"has 100,000,000,000,000 records in files of \d+ bytes"):
-    load("made", "own/train", data_dir=tmp_path)
+    load("made", "official/train", data_dir=tmp_path)
 
 
 def test_an_archive_of_more_than_the_memory_is_refused(tmp_path, monkeypatch):
   np.savez(tmp_path / "x.npz", images=PIXELS, labels=[0, 1])
   monkeypatch.setattr(os, "sysconf", lambda name: 4)
   with pytest.raises(ValueError, match="holds 34 bytes, expected at most the 16 bytes of this machine's memory"):
-    load(tmp_path / "x.npz", "own/all")
+    load(tmp_path / "x.npz", "official/all")
 
 
 def test_an_archive_with_an_array_twice_is_refused(tmp_path):
@@ -373,7 +373,7 @@ def test_an_archive_with_an_array_twice_is_refused(tmp_path):
     for content in (of_array(PIXELS), of_array(PIXELS + 1)):
       file.writestr("images.npy", content)
   with pytest.raises(ValueError, match="two arrays 'images'"):
-    load(tmp_path / "x.npz", "own/all")
+    load(tmp_path / "x.npz", "official/all")
 
 
 def test_a_cache_that_claims_too_much_is_made_anew(tmp_path):
@@ -398,11 +398,11 @@ def test_json_that_is_nested_too_deeply_is_one_line(tmp_path):
   with pytest.raises(ValueError, match=r"vocab.json' is no JSON file: it is nested too deeply"):
     load_tokenizer(tmp_path)
   (tmp_path / "made" / "1.0.0").mkdir(parents=True)
-  for broken, said in (
+  for unreadable, said in (
     ("features.json", "nested too deeply"),
     ("dataset_info.json", "nested too deeply"),
   ):
     for name in ("features.json", "dataset_info.json"):
-      (tmp_path / "made" / "1.0.0" / name).write_text(DEEP if name == broken else "{}")
-    with pytest.raises(ValueError, match=rf"is not as TFDS writes it: '{broken}' is no JSON file: it is {said}"):
+      (tmp_path / "made" / "1.0.0" / name).write_text(DEEP if name == unreadable else "{}")
+    with pytest.raises(ValueError, match=rf"is not as TFDS writes it: '{unreadable}' is no JSON file: it is {said}"):
       load("made", data_dir=tmp_path)

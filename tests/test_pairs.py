@@ -8,11 +8,11 @@ from metajax import Examples, Pair
 from metajax.data import balanced, episode_rows, episodes, from_arrays, pairs, triplets
 
 
-def numbered(counts=(4, 4, 6, 5), groups=("a", "a", "b", "b")):
+def numbered(counts=(4, 4, 6, 5), superclasses=("a", "a", "b", "b")):
   """Images of one pixel, which says the row."""
   labels = np.repeat(np.arange(len(counts)), counts)
   images = np.arange(len(labels), dtype=np.uint8).reshape(-1, 1, 1, 1)
-  return from_arrays(images, labels, groups=groups)
+  return from_arrays(images, labels, superclasses=superclasses)
 
 
 def rows(inputs):
@@ -48,7 +48,7 @@ def test_classes_and_images_are_drawn_evenly():
 
 def test_within_groups_a_task_or_a_batch_is_of_one_alphabet():
   group = np.array([0, 0, 1, 1])[SOURCE.labels]
-  task = {"ways": 2, "shots": 1, "queries": 2, "within_groups": True}
+  task = {"ways": 2, "shots": 1, "queries": 2, "within_superclass": True}
   seen = set()
   for batch in draw(episodes(SOURCE, **task, tasks=4)):
     for inputs in batch.support.inputs:
@@ -58,14 +58,14 @@ def test_within_groups_a_task_or_a_batch_is_of_one_alphabet():
   taken = episode_rows(SOURCE, **task)(3)
   first = draw(episodes(SOURCE, **task, tasks=4), 1)[0]
   np.testing.assert_array_equal(rows(first.support.inputs[3]), taken[:, 0])
-  for batch in draw(balanced(SOURCE, classes=2, each=3, within_groups=True)):
+  for batch in draw(balanced(SOURCE, classes=2, each=3, within_superclass=True)):
     assert len(set(group[rows(batch.inputs)])) == 1
-  with pytest.raises(ValueError, match="at least 3 classes in every group, with within_groups, got 2 of 'a'"):
+  with pytest.raises(ValueError, match="at least 3 classes in every group, with within_superclass, got 2 of 'a'"):
     episodes(SOURCE, **task | {"ways": 3}, tasks=1)
 
 
 def test_within_groups_two_classes_are_of_one_alphabet():
-  for batch in draw(pairs(SOURCE, batch_size=10, within_groups=True)):
+  for batch in draw(pairs(SOURCE, batch_size=10, within_superclass=True)):
     first, second = (GROUP[CLASS[rows(half)]] for half in batch.inputs)
     np.testing.assert_array_equal(first, second)
 
@@ -113,7 +113,7 @@ def test_batches_are_a_pure_function_of_seed_and_step_and_hosts_share_them(make)
     (lambda: pairs(numbered((1, 4), ("a", "a")), batch_size=2), "at least 2 images of each class, got 1 of '0'"),
     (lambda: triplets(numbered((3,), ("a",)), batch_size=2), "at least 2 classes, got '0' alone"),
     (
-      lambda: pairs(numbered((3, 3, 3), ("a", "a", "b")), batch_size=2, within_groups=True),
+      lambda: pairs(numbered((3, 3, 3), ("a", "a", "b")), batch_size=2, within_superclass=True),
       "at least 2 classes of the group 'b', got '2' alone",
     ),
     (lambda: balanced(SOURCE, classes=3, each=1), "from 2 to 4 images of each class, .*, got 1"),

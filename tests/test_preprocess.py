@@ -184,7 +184,7 @@ def folder_of(tmp_path):
   for i, photo in enumerate(PHOTOS):
     (tmp_path / f"class {i // 2}").mkdir(exist_ok=True)
     Image.fromarray(photo).save(tmp_path / f"class {i // 2}" / f"{i}.png")
-  return load(f"{tmp_path}", "own/all", preprocessing=HOW)
+  return load(f"{tmp_path}", "official/all", preprocessing=HOW)
 
 
 def captions_of(tmp_path):
@@ -192,7 +192,7 @@ def captions_of(tmp_path):
     Image.fromarray(photo).save(tmp_path / f"{i}.png")
   rows = "".join(f"{i}.png,number {i}\n" for i in range(len(PHOTOS)))
   (tmp_path / "captions.csv").write_text(f"path,caption\n{rows}")
-  return load_captioned(f"{tmp_path}", "own/all", preprocessing=HOW)
+  return load_captioned(f"{tmp_path}", "official/all", preprocessing=HOW)
 
 
 def prepared_in(tmp_path):
@@ -203,7 +203,7 @@ def prepared_in(tmp_path):
   store(
     "photos", version="1.0.0", features=tfds.features.FeaturesDict(features), split_datasets=rows, data_dir=tmp_path
   )
-  return load("photos", "own/train", preprocessing=HOW, data_dir=str(tmp_path))
+  return load("photos", "official/train", preprocessing=HOW, data_dir=str(tmp_path))
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
@@ -220,15 +220,15 @@ def test_data_sets_are_made_ready_as_single_images_are(tmp_path, monkeypatch, lo
 def test_an_archive_is_made_ready_and_skipping_broken_files_verifies_as_it_reads(tmp_path, monkeypatch):
   photos = np.stack([published.photo(30, 45), published.photo(30, 45)[::-1]])
   np.savez(tmp_path / "photos.npz", images=photos, labels=[0, 1])
-  found = load(f"{tmp_path}/photos.npz", "own/all", preprocessing=HOW).images
+  found = load(f"{tmp_path}/photos.npz", "official/all", preprocessing=HOW).images
   np.testing.assert_array_equal(found, [preprocess(photo, HOW) for photo in photos])
   monkeypatch.setattr(lazy_images, "BYTES_IN_MEMORY", 0)
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
   (tmp_path / "own").mkdir()
   folder_of(tmp_path / "own")
   Image.new("L", (9000, 1)).save(tmp_path / "own" / "class 0" / "line.png")
-  source = load(f"{tmp_path}/own", "own/all", preprocessing=HOW, skip_broken=True)
-  assert len(source.broken) == 1 and "line.png" in source.broken[0]
+  source = load(f"{tmp_path}/own", "official/all", preprocessing=HOW, skip_unreadable=True)
+  assert len(source.unreadable) == 1 and "line.png" in source.unreadable[0]
   np.testing.assert_array_equal(source.images[:], READY)
 
 

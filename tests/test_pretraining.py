@@ -31,7 +31,7 @@ TINY += ["--test-queries", "2", "--test-tasks", "4", "--test", "3w1s", "--learni
 TINY += ["--recipe", "handwriting"]
 
 
-def synthetic_set(name, split="train", *, size=28, download=False, rotations=False, skip_broken=False, **kept):
+def synthetic_set(name, split="train", *, size=28, download=False, rotations=False, skip_unreadable=False, **kept):
   """Four classes of ten images: what `load` gives. Own splits have the same classes, other parts their own."""
   seed = sum(map(ord, split))
   images = np.random.default_rng(seed).integers(0, 256, (40, size, size, 3 if name == "photos" else 1), np.uint8)

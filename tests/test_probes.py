@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from metajax import Examples
-from metajax.data import from_arrays, in_order, select_rows, split_within_classes
+from metajax.data import eval_batches, from_arrays, select_rows, split_within_classes
 from metajax.evaluate import features, frozen, linear_probe, nearest_neighbors, neighbor_classes
 from metajax.mesh import make_mesh
 
@@ -143,7 +143,7 @@ def test_images_are_dealt_class_by_class_and_none_twice():
 
 def test_an_evaluation_meets_every_image_once_in_order():
   whole = source()
-  found = list(in_order(whole, batch_size=8)())
+  found = list(eval_batches(whole, batch_size=8)())
   assert [len(batch.labels) for batch in found] == [8, 8, 8, 6]
   images = np.concatenate([batch.inputs for batch in found])
   np.testing.assert_allclose(images[:, 0, 0, 0] * 255, np.arange(30), atol=1e-4)

@@ -99,8 +99,8 @@ def test_what_is_broken_is_named_or_left_out(folder, tmp_path):
   said = str(error.value)
   assert "short.mkv: it has 1 frame at 8 a second, fewer than the 5 of a part" in said and "\n" not in said
   assert "silent.mkv: it has no sound, which others have" in said and "broken.mp4: " in said and "empty.mkv: " in said
-  kept = load_recordings(tmp_path, "all", size=8, frames=5, skip_broken=True)
-  assert len(kept.broken) == 4 and {name.split()[0] for name in kept.names} == {
+  kept = load_recordings(tmp_path, "all", size=8, frames=5, skip_unreadable=True)
+  assert len(kept.unreadable) == 4 and {name.split()[0] for name in kept.names} == {
     file.name for file in list(folder.rglob("*.mkv"))[:2]
   }
 
@@ -214,9 +214,9 @@ def test_batches_are_a_function_of_the_step_and_hosts_have_shares_of_them():
   halves = [next(batches(5, (host, 2))) for host in range(2)]
   np.testing.assert_array_equal(np.concatenate([half.second for half in halves]), whole[5].second)
   assert whole[0].second.dtype == np.float32 and np.abs(whole[0].second).max() < 1
-  in_order = [batch.first[:, 0, 0, 0, 0] for batch in recordings_in_order(some(), batch_size=3)()]
-  np.testing.assert_allclose(np.concatenate(in_order), np.arange(7) * 10 / 255, rtol=1e-6)
-  assert [len(batch) for batch in in_order] == [3, 3, 1]
+  eval_batches = [batch.first[:, 0, 0, 0, 0] for batch in recordings_in_order(some(), batch_size=3)()]
+  np.testing.assert_allclose(np.concatenate(eval_batches), np.arange(7) * 10 / 255, rtol=1e-6)
+  assert [len(batch) for batch in eval_batches] == [3, 3, 1]
   picked = select_recordings(some(), [2, 0])
   assert picked.names == ("2", "0") and picked.factors["of"].tolist() == [2, 0]
 

@@ -47,7 +47,7 @@ def spoiled(array, *rows, value=np.nan):
   return array
 
 
-def broken(part, *rows, value=np.nan):
+def unreadable(part, *rows, value=np.nan):
   return part._replace(inputs=spoiled(part.inputs, *rows, value=value))
 
 
@@ -58,15 +58,21 @@ SEVERAL = (np.nan, np.inf, -np.inf)
 @pytest.mark.parametrize(
   ("score", "said"),
   [
-    (lambda bad: zero_shot(CLASSES, broken(KNOWN, *range(12), value=bad)), "examples to be finite, got 12 of 12"),
+    (lambda bad: zero_shot(CLASSES, unreadable(KNOWN, *range(12), value=bad)), "examples to be finite, got 12 of 12"),
     (lambda bad: zero_shot(spoiled(CLASSES, 1, value=bad), KNOWN), "classes to be finite, got 1 of 3 rows .*: 1"),
     (lambda bad: retrieval(KNOWN.inputs, spoiled(KNOWN.inputs, 3, value=bad), np.arange(12)), "texts .* 1 of 12 .*: 3"),
     (lambda bad: rank(spoiled(np.eye(3), 2, value=bad), np.array([[0]] * 3)), "cosines to be finite, got 1 of 3"),
-    (lambda bad: nearest_neighbors(broken(KNOWN, 4, value=bad), KNOWN, KNOWN), "train features .* 1 of 12 rows .*: 4"),
-    (lambda bad: nearest_neighbors(KNOWN, KNOWN, broken(KNOWN, 5, 7, value=bad)), "test features .* 2 of 12 .*: 5, 7"),
-    (lambda bad: linear_probe(KNOWN, broken(KNOWN, 0, value=bad), KNOWN), "validation features .* rows .*: 0"),
+    (
+      lambda bad: nearest_neighbors(unreadable(KNOWN, 4, value=bad), KNOWN, KNOWN),
+      "train features .* 1 of 12 rows .*: 4",
+    ),
+    (
+      lambda bad: nearest_neighbors(KNOWN, KNOWN, unreadable(KNOWN, 5, 7, value=bad)),
+      "test features .* 2 of 12 .*: 5, 7",
+    ),
+    (lambda bad: linear_probe(KNOWN, unreadable(KNOWN, 0, value=bad), KNOWN), "validation features .* rows .*: 0"),
     (lambda bad: neighbor_classes(KNOWN, spoiled(KNOWN.inputs, 1, value=bad), [1]), "asked of .* rows .*: 1"),
-    (lambda bad: neighbor_classes(broken(KNOWN, 2, value=bad), KNOWN.inputs, [1]), "known features .* rows .*: 2"),
+    (lambda bad: neighbor_classes(unreadable(KNOWN, 2, value=bad), KNOWN.inputs, [1]), "known features .* rows .*: 2"),
     (lambda bad: summarize(spoiled(np.ones(4), 3, value=bad)), "scores to be finite, got 1 of 4 rows .*: 3"),
     (lambda bad: paired_difference(_score(1.0, bad), _score(1.0, 2.0)), "scores to be finite, got 1 of 2 rows .*: 1"),
     (lambda bad: over_seeds([_score(1.0, 2.0), Score(bad, 1.0, None)]), "scores to be finite, got 1 of 2 rows .*: 1"),
@@ -194,7 +200,7 @@ def test_one_score_has_a_mean_and_no_interval_without_a_warning():
 def test_neither_large_nor_small_features_lose_their_direction(size):
   """The square of 1e25 is infinite in 32 bits, that of 1e-25 is zero: such rows would all be alike."""
   np.testing.assert_allclose(unit(np.float32(KNOWN.inputs * size)), unit(KNOWN.inputs), rtol=1e-5)
-  found = zero_shot(np.float32(CLASSES * size), broken(KNOWN)._replace(inputs=np.float32(KNOWN.inputs * size)))
+  found = zero_shot(np.float32(CLASSES * size), unreadable(KNOWN)._replace(inputs=np.float32(KNOWN.inputs * size)))
   assert found.top_1.mean == zero_shot(CLASSES, KNOWN).top_1.mean > 80
   assert not unit(np.zeros((2, 3))).any()
 

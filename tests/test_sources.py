@@ -14,7 +14,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 import tiny_omniglot
 
-from metajax.data import LazyImages, episodes, examples, from_arrays, load, select_classes, with_rotations
+from metajax.data import LazyImages, episodes, from_arrays, load, select_classes, train_batches, with_rotations
 from metajax.data.files import lazy_images
 from metajax.data.splits import PARTS
 from metajax.data.tfds import download, random_access
@@ -107,7 +107,7 @@ def test_disjoint_splits_stay_and_validation_classes_leave_training(folder, no_n
 
 @pytest.mark.parametrize("name", ["shared", "random_access"])
 def test_own_split_is_as_the_set_has_it(folder, name):
-  source = load(name, "own/test", size=8, data_dir=folder)
+  source = load(name, "official/test", size=8, data_dir=folder)
   assert len(source.classes) == 10 and len(source.labels) == 30 and names_match_images(source)
 
 
@@ -121,7 +121,7 @@ def test_large_set_is_read_from_its_record_files_with_the_same_bytes(folder, nam
   np.testing.assert_array_equal(outside.images[:], inside.images)
   assert outside.labels.tolist() == inside.labels.tolist() and outside.classes == inside.classes
   task = {"ways": 5, "shots": 1, "queries": 2, "tasks": 4}
-  for batches in (lambda source: episodes(source, **task), lambda source: examples(source, batch_size=50)):
+  for batches in (lambda source: episodes(source, **task), lambda source: train_batches(source, batch_size=50)):
     expected = list(itertools.islice(batches(inside)(), 4))
     jax.tree.map(np.testing.assert_array_equal, list(itertools.islice(batches(outside)(), 4)), expected)
     jax.tree.map(np.testing.assert_array_equal, next(batches(outside)(start=3)), expected[3])
@@ -132,15 +132,15 @@ def test_index_of_a_large_set_is_kept_until_its_files_change(folder, name, tmp_p
   monkeypatch.setattr(lazy_images, "BYTES_IN_MEMORY", 0)
   monkeypatch.setenv("METAJAX_CACHE", str(tmp_path / "cache"))
   shutil.copytree(pathlib.Path(folder) / name, tmp_path / name)
-  source = load(name, "own/test", size=8, data_dir=str(tmp_path))
+  source = load(name, "official/test", size=8, data_dir=str(tmp_path))
   with monkeypatch.context() as patch:
     patch.setattr(random_access, "_labels", lambda *args: pytest.fail("the files were read again"))
-    again = load(name, "own/test", size=8, data_dir=str(tmp_path))
+    again = load(name, "official/test", size=8, data_dir=str(tmp_path))
   assert len(list((tmp_path / "cache").iterdir())) == 1
   np.testing.assert_array_equal(again.images[:], source.images[:])
   (file,) = (tmp_path / name / "1.0.0").glob(f"*test.{'array_' if name == 'random_access' else 'tf'}record*")
   os.utime(file, ns=(0, 0))
-  assert len(load(name, "own/test", size=8, data_dir=str(tmp_path)).images) == 30
+  assert len(load(name, "official/test", size=8, data_dir=str(tmp_path)).images) == 30
   assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
@@ -148,7 +148,8 @@ def test_order_of_a_set_is_that_of_its_files_whatever_their_format(folder):
   whole = tfds.builder_from_directory(f"{folder}/shared/1.0.0").as_dataset(split="test")
   for name in ("shared", "random_access"):
     np.testing.assert_array_equal(
-      load(name, "own/test", size=12, data_dir=folder).images, [record["image"] for record in whole.as_numpy_iterator()]
+      load(name, "official/test", size=12, data_dir=folder).images,
+      [record["image"] for record in whole.as_numpy_iterator()],
     )
 
 
@@ -161,11 +162,11 @@ def test_record_that_holds_no_image_is_named(folder, tmp_path):
     for record in written:
       writer.write(record)
   with pytest.raises(ValueError, match="the image of record 4 of shared cannot be decoded: Unknown image") as raised:
-    load("shared", "own/test", size=8, data_dir=str(tmp_path))
+    load("shared", "official/test", size=8, data_dir=str(tmp_path))
   assert "\n" not in str(raised.value)
   file.write_bytes(file.read_bytes()[:-100])
   with pytest.raises(ValueError, match=r"the record file '.*test.tfrecord.*' cannot be read: ") as raised:
-    load("shared", "own/test", size=8, data_dir=str(tmp_path))
+    load("shared", "official/test", size=8, data_dir=str(tmp_path))
   assert "\n" not in str(raised.value)
 
 
@@ -176,7 +177,7 @@ def test_damaged_array_record_file_is_one_line(folder, tmp_path):
   for damaged in (b"", content[:1000] + bytes(100) + content[1100:], content[: len(content) // 2]):
     file.write_bytes(damaged)
     with pytest.raises(ValueError, match=r"(of 'random_access' cannot be read|'random_access' is damaged): ") as raised:
-      load("random_access", "own/test", size=8, data_dir=str(tmp_path))
+      load("random_access", "official/test", size=8, data_dir=str(tmp_path))
     assert "\n" not in str(raised.value)
 
 
@@ -216,9 +217,14 @@ def test_images_shrink_to_the_mean_of_what_each_new_pixel_covers():
       FileNotFoundError,
       "'absent' not found: there is no folder 'absent' here, and the.*holds apart, few, random_access, shared, .*; set",
     ),
-    ("shared", "dev", ValueError, "'dev' of shared: expected one of train, validation, test, own/train, own/test"),
-    ("shared", "own/validation", ValueError, "'own/validation' of shared"),
-    ("unlabeled", "own/test", ValueError, "no labeled images"),
+    (
+      "shared",
+      "dev",
+      ValueError,
+      "'dev' of shared: expected one of train, validation, test, official/train, official/test",
+    ),
+    ("shared", "official/validation", ValueError, "'official/validation' of shared"),
+    ("unlabeled", "official/test", ValueError, "no labeled images"),
     ("few", "train", ValueError, "few has 5 classes: expected 6 or more"),
     ("sounds", "train", ValueError, "no image classification set.*'sound': 'Tensor'"),
     ("omniglot", "lake", ValueError, "'lake' of omniglot: expected one of lake/train,"),
@@ -257,8 +263,8 @@ class DrawnHere(tfds.core.GeneratorBasedBuilder):
 
 
 def test_download_prepares_the_set_in_the_folder_for_the_next_time(tmp_path):
-  made = load("drawn_here", "own/train", size=12, data_dir=str(tmp_path), download=True)
-  read = load("drawn_here", "own/train", size=12, data_dir=str(tmp_path))
+  made = load("drawn_here", "official/train", size=12, data_dir=str(tmp_path), download=True)
+  read = load("drawn_here", "official/train", size=12, data_dir=str(tmp_path))
   np.testing.assert_array_equal(made.images, read.images)
   assert read.classes == tuple("012345")
 
@@ -295,8 +301,8 @@ def test_omniglot_split_has_its_published_number_of_characters_and_shares_none(o
 def test_omniglot_lake_split_keeps_its_alphabets_apart(omniglot):
   train, validation, test = (load("omniglot", f"lake/{part}", size=28, data_dir=omniglot) for part in PARTS)
   assert (len(train.classes), len(validation.classes), len(test.classes)) == (964 - 64, 64, 659)
-  assert not set(train.classes) & set(validation.classes) and not set(train.groups) & set(test.groups)
-  assert len(set(train.groups)) == 30 and set(test.groups) == set(tiny_omniglot.EVALUATION)
+  assert not set(train.classes) & set(validation.classes) and not set(train.superclasses) & set(test.superclasses)
+  assert len(set(train.superclasses)) == 30 and set(test.superclasses) == set(tiny_omniglot.EVALUATION)
   assert "Korean/character01" in train.classes + validation.classes and "Tibetan/character42" in test.classes
   for part in (train, validation, test):
     assert (np.bincount(part.labels) == tiny_omniglot.DRAWERS).all() and part.images.shape[1:] == (28, 28, 1)
@@ -328,13 +334,13 @@ def test_three_splits_that_share_no_class_are_the_parts_of_a_set(folder):
 def small_source():
   labels = np.array([0, 1, 2, 0, 1, 2, 2])
   pixels = np.random.default_rng(0).integers(0, 256, (7, 3, 3, 1)).astype(np.uint8)
-  return from_arrays(pixels, labels, classes=("a", "b", "c"), groups=("x", "x", "y"), styles=tuple("1234567"))
+  return from_arrays(pixels, labels, classes=("a", "b", "c"), superclasses=("x", "x", "y"), styles=tuple("1234567"))
 
 
 def test_selected_classes_keep_their_images_and_are_numbered_anew():
   source = small_source()
   chosen = select_classes(source, [2, 0])
-  assert chosen.classes == ("c", "a") and chosen.groups == ("y", "x") and chosen.captions == (("c",), ("a",))
+  assert chosen.classes == ("c", "a") and chosen.superclasses == ("y", "x") and chosen.captions == (("c",), ("a",))
   assert chosen.labels.tolist() == [1, 0, 1, 0, 0] and chosen.styles == tuple("13467")
   np.testing.assert_array_equal(chosen.images, source.images[[0, 2, 3, 5, 6]])
   for indices in ([0, 0], [3], [-1], []):
@@ -346,7 +352,7 @@ def test_rotations_are_new_classes_and_four_quarter_turns_are_none():
   source = small_source()
   turned = with_rotations(source)
   assert turned.classes[3:6] == ("a rotated 90", "b rotated 90", "c rotated 90") and len(set(turned.classes)) == 12
-  assert turned.captions[11] == ("c rotated 270",) and turned.groups[:4] == ("x", "x", "y", "x rotated 90")
+  assert turned.captions[11] == ("c rotated 270",) and turned.superclasses[:4] == ("x", "x", "y", "x rotated 90")
   assert turned.labels.dtype == np.int32 and len(turned.styles) == len(turned.labels) == 28
   np.testing.assert_array_equal(turned.labels[21:], source.labels + 9)
   again = with_rotations(select_classes(turned, [9, 10, 11]))
@@ -366,7 +372,7 @@ def test_rotations_are_new_classes_and_four_quarter_turns_are_none():
     ({"labels": [0, -1], "classes": ("a", "b")}, "got -1 to 0"),
     ({"labels": [0, 2]}, "got none of '1'"),
     ({"classes": ("a", "a")}, "2 classes \\(1 unique\\)"),
-    ({"groups": ("x",)}, "1 groups"),
+    ({"superclasses": ("x",)}, "1 superclasses"),
     ({"styles": ("x",)}, "1 styles"),
     ({"captions": (("a",), ())}, "got none for '1'"),
   ],

@@ -113,8 +113,8 @@ def test_files_that_are_no_text_are_refused(tmp_path):
   (tmp_path / "book.md").write_text("Once upon a time.\n")
   with pytest.raises(ValueError, match=r"whose name ends with \.txt"):
     load_texts(tmp_path / "book.md")
-  with pytest.raises(ValueError, match="'train', 'validation', 'test', got 'own/train'"):
-    load_texts("glyphs", "own/train")
+  with pytest.raises(ValueError, match="'train', 'validation', 'test', got 'official/train'"):
+    load_texts("glyphs", "official/train")
 
 
 def test_a_mark_of_byte_order_is_no_character(tmp_path):

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 from metajax.checks import counted
-from metajax.data import Source, UnreadableImages, load
-from metajax.experiment.bounds import Bounds, Count, DataSource
+from metajax.data import ImageDataset, UnreadableImages, load
+from metajax.experiment.bounds import Bounds, Count, DataSource, also
 from metajax.experiment.terminal import printable
 
 LONGEST_SLUG = 100  # bytes
@@ -22,7 +22,7 @@ class ImageData(NamedTuple):
   """A named split of the data's classes: lake, vinyals or finn for omniglot."""
   download: bool = False
   """Let TFDS download data that is not there."""
-  skip_broken: bool = False
+  skip_unreadable: Annotated[bool, also("--skip-broken")] = False
   """Leave out files of one's own that cannot be read, rather than stop."""
   min_images_per_class: Count = 1
   """Leave out classes that have fewer images."""
@@ -30,12 +30,12 @@ class ImageData(NamedTuple):
   """Images are brought to size x size pixels."""
 
 
-def load_part(s: ImageData, part: str) -> Source:
+def load_part(s: ImageData, part: str) -> ImageDataset:
   """One part of the data: "train", "validation" or "test"."""
   return load_split(s, f"{s.split}/{part}" if s.split else part)
 
 
-def load_split(s: ImageData, split: str) -> Source:
+def load_split(s: ImageData, split: str) -> ImageDataset:
   """A split of the data, by its whole name."""
   return load(
     s.data,
@@ -43,7 +43,7 @@ def load_split(s: ImageData, split: str) -> Source:
     size=s.size,
     download=s.download,
     rotations=rotates(s),
-    skip_broken=s.skip_broken,
+    skip_unreadable=s.skip_unreadable,
     min_images_per_class=s.min_images_per_class,
   )
 
@@ -51,17 +51,17 @@ def load_split(s: ImageData, split: str) -> Source:
 def load_parts(
   s: ImageData,
   parts: Sequence[str] = ("train", "validation", "test"),
-  load_one: Callable[[ImageData, str], Source] = load_part,
-) -> dict[str, Source]:
+  load_one: Callable[[ImageData, str], ImageDataset] = load_part,
+) -> dict[str, ImageDataset]:
   """Several parts; where files of one's own cannot be read, those of all parts are named at once."""
-  found, broken = {}, []
+  found, unreadable = {}, []
   for part in parts:
     try:
       found[part] = load_one(s, part)
     except UnreadableImages as error:
-      broken.append(error)
-  if broken:
-    raise UnreadableImages([file for error in broken for file in error.files], broken[0].number, repr(s.data))
+      unreadable.append(error)
+  if unreadable:
+    raise UnreadableImages([file for error in unreadable for file in error.files], unreadable[0].number, repr(s.data))
   return found
 
 
@@ -88,7 +88,7 @@ def slug(s: ImageData) -> str:
   return name.encode("utf-8", "replace")[:LONGEST_SLUG].decode("utf-8", "ignore")
 
 
-def check_disjoint(s: ImageData, **parts: Source):
+def check_disjoint(s: ImageData, **parts: ImageDataset):
   """Refuses parts that share a class: what is tested would have been seen."""
   for first, second in itertools.combinations(parts, 2):
     if shared := set(parts[first].classes) & set(parts[second].classes):
@@ -96,30 +96,30 @@ def check_disjoint(s: ImageData, **parts: Source):
       raise ValueError(f"expected no class of {first} in {second}, got {given}: leave out --split {s.split}")
 
 
-def describe(s: ImageData, parts: Mapping[str, Source]):
+def describe(s: ImageData, parts: Mapping[str, ImageDataset]):
   """Prints what there is to train, validate and test on, and what could not be read."""
   train, validation, test = (_size(parts[part]) for part in ("train", "validation", "test"))
   print(f"{printable(s.data)}: {train} to train on, {validation} to validate, {test} to test")
   tell_left_out(s, *parts.values())
 
 
-def tell_left_out(s: ImageData, *sources: Source):
+def tell_left_out(s: ImageData, *sources: ImageDataset):
   """Prints what was left out of some sources."""
-  broken, small = left_out(sources)
+  unreadable, small = left_out(sources)
   for what, names in (
-    (f"{counted(len(broken), 'image')} that cannot be read", broken),
+    (f"{counted(len(unreadable), 'image')} that cannot be read", unreadable),
     (f"{counted(len(small), 'class', 'classes')} of fewer than {counted(s.min_images_per_class, 'image')}", small),
   ):
     if names:
       print(f"left out {what}: {printable(', '.join(names[:5]))}" + ", ..." * (len(names) > 5))
 
 
-def left_out(sources: Iterable[Source]) -> tuple[list[str], list[str]]:
+def left_out(sources: Iterable[ImageDataset]) -> tuple[list[str], list[str]]:
   """The images that were left out because they cannot be read, and the classes because they have too few."""
   of = lambda attribute: sorted({name for source in sources for name in getattr(source, attribute)})
-  return of("broken"), of("small_classes")
+  return of("unreadable"), of("small_classes")
 
 
-def _size(source: Source) -> str:
-  alphabets = len(set(source.groups) - {""})
+def _size(source: ImageDataset) -> str:
+  alphabets = len(set(source.superclasses) - {""})
   return f"{len(source.classes)} classes" + (f" of {alphabets} alphabets" if alphabets > 1 else "")

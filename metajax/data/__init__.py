@@ -1,6 +1,6 @@
 """Data as pure functions of the step: sources of labeled images, and the few-shot episodes drawn from them."""
 
-from metajax.data.batches import examples, in_order
+from metajax.data.batches import eval_batches, train_batches
 from metajax.data.builtin.moving_glyphs import moving_glyphs
 from metajax.data.episodes import episode_rows, episodes
 from metajax.data.files.lazy_images import LazyImages
@@ -10,7 +10,7 @@ from metajax.data.load import load
 from metajax.data.one_shot import one_shot_runs, one_shot_tasks
 from metajax.data.pairs import balanced, pairs, triplets
 from metajax.data.palette import fit_palette
-from metajax.data.source import Source, from_arrays, select_classes, select_rows, with_rotations
+from metajax.data.source import ImageDataset, from_arrays, select_classes, select_rows, with_rotations
 from metajax.data.splits import NoSuchSplit, split_within_classes
 from metajax.data.text.captions import load_captioned
 from metajax.data.text.corpus import load_texts, token_batches, token_rows
@@ -21,21 +21,20 @@ from metajax.data.video.loader import load_recordings
 from metajax.data.video.recordings import Recordings, cut_clips, recordings, recordings_in_order, select_recordings
 
 __all__ = [
+  "ImageDataset",
   "LazyImages",
   "NoSuchSplit",
   "Recordings",
-  "Source",
   "Tokenizer",
   "UnreadableImages",
   "balanced",
   "cut_clips",
   "episode_rows",
   "episodes",
-  "examples",
+  "eval_batches",
   "fit_palette",
   "from_arrays",
   "image_texts",
-  "in_order",
   "load",
   "load_captioned",
   "load_recordings",
@@ -54,6 +53,7 @@ __all__ = [
   "split_within_classes",
   "token_batches",
   "token_rows",
+  "train_batches",
   "train_tokenizer",
   "triplets",
   "with_rotations",

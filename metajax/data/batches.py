@@ -6,15 +6,15 @@ from metajax.data._tensorflow import tf
 from metajax.data.files.lazy_images import take
 from metajax.data.pipeline import check_batches, in_epochs, plain, reader
 from metajax.data.sharding import in_order_of, rows_of_host
-from metajax.data.source import Source, check_source
+from metajax.data.source import ImageDataset, check_source
 from metajax.types import Batches, Examples
 
 
-def in_order(source: Source, *, batch_size: int) -> Batches:
+def eval_batches(source: ImageDataset, *, batch_size: int) -> Batches:
   """Every image of a source once, in its order: an evaluation's batches, which end.
 
   Args:
-    source: a `Source`.
+    source: an `ImageDataset`.
     batch_size: images a batch; the last batch may have fewer.
 
   Returns:
@@ -33,13 +33,13 @@ def in_order(source: Source, *, batch_size: int) -> Batches:
   return in_order_of(len(source.labels), batch_size, batch)
 
 
-def examples(source: Source, *, batch_size: int, seed: int = 0) -> Batches:
+def train_batches(source: ImageDataset, *, batch_size: int, seed: int = 0) -> Batches:
   """Batches of `Examples`: all images of the source, epoch after epoch, each epoch in a uniformly random order.
 
   The order of epoch `e` depends on (seed, e) alone; a batch may span epochs, so that none is ever short.
 
   Args:
-    source: a `Source`.
+    source: an `ImageDataset`.
     batch_size: images a batch, over all hosts.
     seed: any 64-bit integer.
 

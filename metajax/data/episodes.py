@@ -8,12 +8,19 @@ from metajax import checks
 from metajax.data._tensorflow import tf
 from metajax.data.pipeline import MOST, check_seed, constant, plain, random_integers, reader
 from metajax.data.sharding import ENDLESS, rows_of_host
-from metajax.data.source import Source, check_source
+from metajax.data.source import ImageDataset, check_source
 from metajax.types import Batches, Episode, Examples
 
 
 def episodes(
-  source: Source, *, ways: int, shots: int, queries: int, tasks: int, seed: int = 0, within_groups: bool = False
+  source: ImageDataset,
+  *,
+  ways: int,
+  shots: int,
+  queries: int,
+  tasks: int,
+  seed: int = 0,
+  within_superclass: bool = False,
 ) -> Batches:
   """Batches of few-shot tasks: `ways` classes drawn without replacement, of each `shots + queries` images likewise.
 
@@ -21,12 +28,12 @@ def episodes(
   from whatever step, and on however many hosts, the data are read.
 
   Args:
-    source: a `Source`.
+    source: an `ImageDataset`.
     ways: classes a task.
     shots, queries: images of each class in the support and in the query set; no image is in both.
     tasks: tasks a batch, over all hosts.
     seed: any 64-bit integer.
-    within_groups: the classes of a task are of one alphabet, that of a uniformly drawn class: harder tasks.
+    within_superclass: the classes of a task are of one alphabet, that of a uniformly drawn class: harder tasks.
 
   Returns:
     `batches(start=0, shard=(0, 1))`, an endless iterator from batch `start` on of the `Episode`s of host `shard[0]` of
@@ -36,10 +43,11 @@ def episodes(
     divide.
 
   Raises:
-    ValueError: the source (or a group, with `within_groups`) has too few classes or images, or a number is too small.
+    ValueError: the source (or a group, with `within_superclass`) has too few classes or images, or a number is too
+      small.
   """
   checks.count("tasks", tasks, most=MOST)
-  rows, read = draw_task(source, ways, shots, queries, seed, within_groups), reader(source.images)
+  rows, read = draw_task(source, ways, shots, queries, seed, within_superclass), reader(source.images)
 
   def labeled(rows):
     each = rows.shape[-1]
@@ -62,7 +70,7 @@ def episodes(
 
 
 def episode_rows(
-  source: Source, *, ways: int, shots: int, queries: int, seed: int = 0, within_groups: bool = False
+  source: ImageDataset, *, ways: int, shots: int, queries: int, seed: int = 0, within_superclass: bool = False
 ) -> Callable[[int], np.ndarray]:
   """Which images of the source a task of `episodes` with the same arguments takes.
 
@@ -74,7 +82,7 @@ def episode_rows(
   Raises:
     ValueError: as `episodes`.
   """
-  drawn = draw_task(source, ways, shots, queries, seed, within_groups)
+  drawn = draw_task(source, ways, shots, queries, seed, within_superclass)
   draw = tf.function(drawn, input_signature=[tf.TensorSpec([], tf.int64)], autograph=False)
 
   def rows(task):
@@ -84,15 +92,17 @@ def episode_rows(
   return rows
 
 
-def draw_task(source: Source, ways: int, shots: int, queries: int, seed: int, within_groups: bool = False) -> Callable:
+def draw_task(
+  source: ImageDataset, ways: int, shots: int, queries: int, seed: int, within_superclass: bool = False
+) -> Callable:
   """`task -> rows`: the images of a task, int64 `[ways, shots + queries]`."""
   check_source(source)
   check_seed(seed)
-  checks.flag("within_groups", within_groups)
+  checks.flag("within_superclass", within_superclass)
   counts = np.bincount(source.labels, minlength=len(source.classes))
   _check_task(source, counts, ways, shots, queries)
   most, classes = int(counts.max()), len(counts)
-  group = _groups(source, ways) if within_groups else None
+  group = _superclasses(source, ways) if within_superclass else None
   # The images of class c are rows by_class[first[c]], ... of the images.
   by_class = constant(np.argsort(source.labels, kind="stable"))
   first, count = constant(np.cumsum(counts) - counts), constant(counts)
@@ -113,12 +123,12 @@ def draw_task(source: Source, ways: int, shots: int, queries: int, seed: int, wi
   return rows
 
 
-def _groups(source, ways):
+def _superclasses(source, ways):
   """The number of each class's group, of which none is smaller than a task."""
-  names, numbers, sizes = np.unique(source.groups, return_inverse=True, return_counts=True)
+  names, numbers, sizes = np.unique(source.superclasses, return_inverse=True, return_counts=True)
   if sizes.min() < ways:
     given = f"{sizes.min()} of {str(names[np.argmin(sizes)])!r}"
-    raise ValueError(f"expected at least {ways} classes in every group, with within_groups, got {given}")
+    raise ValueError(f"expected at least {ways} classes in every group, with within_superclass, got {given}")
   return tf.constant(numbers)
 
 

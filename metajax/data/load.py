@@ -10,7 +10,7 @@ from metajax.data.builtin.omniglot import omniglot
 from metajax.data.files.opening import checked_name, is_path
 from metajax.data.files.preprocessing import check_preprocessing
 from metajax.data.files.user_images import read_table, source_of
-from metajax.data.source import MOST_PIXELS, Source, select_classes, with_rotations
+from metajax.data.source import MOST_PIXELS, ImageDataset, select_classes, with_rotations
 from metajax.data.tfds.builder import is_prepared
 from metajax.data.tfds.classification import classification_set
 from metajax.paths import AnyPath
@@ -27,9 +27,9 @@ def load(
   download: bool = False,
   seed: int = 0,
   rotations: bool = False,
-  skip_broken: bool = False,
+  skip_unreadable: bool = False,
   min_images_per_class: int = 1,
-) -> Source:
+) -> ImageDataset:
   """Loads one part of a data set; the parts "train", "validation" and "test" share no class.
 
   - "glyphs", drawn on the spot: see `metajax.data.builtin.glyphs`.
@@ -37,8 +37,9 @@ def load(
   - any TFDS image classification set, "cifar10" or "name/config": see `metajax.data.tfds.classification`.
   - one's own images, in a folder, a `.csv` file or a `.npz` file: see `metajax.data.files.user_images`.
 
-  Of sets that do not name parts without a class in common, the classes are dealt out by `seed`; "own/train" is a split
-  as the set has it, "own/all" all of one's own. What is large stays in its files and is decoded when asked for.
+  Of sets that do not name parts without a class in common, the classes are dealt out by `seed`; "official/train" is a
+  split as the set has it, "official/all" all of one's own. What is large stays in its files and is decoded when asked
+  for.
 
   Args:
     name: the data set; a path if it begins with "/", "./", "../" or "~", ends in ".csv" or ".npz", or is the name of a
@@ -52,15 +53,15 @@ def load(
     download: whether TFDS may download and prepare what is not there.
     seed: of the choice of classes, and of the glyphs' distortions: the same for every part, or they share classes.
     rotations: whether every class gives four, one for each quarter turn: `with_rotations`.
-    skip_broken: whether files of one's own, and records of a TFDS set, whose images cannot be read are left out, and
-      named in the source's `broken`. Images that are decoded when asked for are all read once at the start, which the
-      cache remembers until their files change: a batch stays a function of its step, and no image stands in for
-      another. Without it, what only begins like an image is found when it is drawn, and is an error.
+    skip_unreadable: whether files of one's own, and records of a TFDS set, whose images cannot be read are left out,
+      and named in the source's `unreadable`. Images that are decoded when asked for are all read once at the start,
+      which the cache remembers until their files change: a batch stays a function of its step, and no image stands in
+      for another. Without it, what only begins like an image is found when it is drawn, and is an error.
     min_images_per_class: classes with fewer images are left out, before classes are dealt out, and named in the
       source's `small_classes`.
 
   Returns:
-    a `Source` of images `[n, size, size, channels]`, its classes numbered from 0.
+    an `ImageDataset` of images `[n, size, size, channels]`, its classes numbered from 0.
 
   Raises:
     FileNotFoundError: the data are not there, and `download` is False.
@@ -72,20 +73,20 @@ def load(
   name = checked_name(name)
   checks.count("min_images_per_class", min_images_per_class)
   size = _size(name, split, size, seed, data_dir, preprocessing)
-  checks.flags(download=download, rotations=rotations, skip_broken=skip_broken)
-  own = {"size": size, "seed": seed, "skip_broken": skip_broken, "preprocessing": preprocessing}
+  checks.flags(download=download, rotations=rotations, skip_unreadable=skip_unreadable)
+  own = {"size": size, "seed": seed, "skip_unreadable": skip_unreadable, "preprocessing": preprocessing}
   source = _load(name, split, data_dir, download, own | {"least": min_images_per_class})
   source = _without_small_classes(source, min_images_per_class)
   return with_rotations(source) if rotations else source
 
 
 def _load(name, split, data_dir, download, own):
-  """The `Source` of a set of whatever kind; `own` is how images of one's own are to be loaded."""
+  """The `ImageDataset` of a set of whatever kind; `own` is how images of one's own are to be loaded."""
   if name == "glyphs":
     return glyphs(split, size=own["size"], seed=own["seed"])
   prepared = {"data_dir": data_dir, "download": download}
   if name == "omniglot":
-    return omniglot(split, **prepared, **{key: own[key] for key in ("size", "seed", "skip_broken")})
+    return omniglot(split, **prepared, **{key: own[key] for key in ("size", "seed", "skip_unreadable")})
   if is_own(name, **prepared):
     return source_of(read_table(name), split, **own)
   return classification_set(name, split, **prepared, **own)

@@ -9,7 +9,7 @@ from metajax import checks
 from metajax.data.files.image_file import UnreadableImage, read_image
 from metajax.data.files.opening import checked_name
 from metajax.data.sharding import check_place
-from metajax.data.source import MOST_PIXELS, Source, check_source
+from metajax.data.source import MOST_PIXELS, ImageDataset, check_source
 from metajax.paths import AnyPath
 from metajax.shards import host_slice
 from metajax.types import Batches, Episode, Examples
@@ -51,7 +51,7 @@ def one_shot_runs(folder: AnyPath, *, size: int = 28) -> Batches:
   return _once(runs)
 
 
-def one_shot_tasks(source: Source, *, ways: int = 20, runs: int = 20, seed: int = 0) -> Batches:
+def one_shot_tasks(source: ImageDataset, *, ways: int = 20, runs: int = 20, seed: int = 0) -> Batches:
   """The same protocol drawn from any source with alphabets: `ways` characters of one alphabet, of two people.
 
   For each run an alphabet with `ways` characters at least is drawn, its characters, and two of the `styles` (people,
@@ -59,7 +59,7 @@ def one_shot_tasks(source: Source, *, ways: int = 20, runs: int = 20, seed: int 
   its styles, two different images of each character are drawn instead.
 
   Args:
-    source: a `Source` with groups.
+    source: an `ImageDataset` with groups.
     ways: characters a run, at least 2.
     runs: how many, at least 1; run `i` is a pure function of (seed, `i`).
     seed: a whole number of at least 0.
@@ -73,14 +73,14 @@ def one_shot_tasks(source: Source, *, ways: int = 20, runs: int = 20, seed: int 
   check_source(source)
   for name, value, least in (("ways", ways, 2), ("runs", runs, 1), ("seed", seed, 0)):
     checks.count(name, value, least)
-  groups = np.asarray(source.groups)
-  sizes = {name: int((groups == name).sum()) for name in sorted(set(source.groups) - {""})}
+  superclasses = np.asarray(source.superclasses)
+  sizes = {name: int((superclasses == name).sum()) for name in sorted(set(source.superclasses) - {""})}
   large = [name for name, size in sizes.items() if size >= ways]
   if not large:
     raise ValueError(
       f"expected an alphabet of at least {ways} characters, got {max(sizes.values(), default=0)} at most"
     )
-  return _once([_drawn(source, groups, large, ways, np.random.default_rng([seed, i])) for i in range(runs)])
+  return _once([_drawn(source, superclasses, large, ways, np.random.default_rng([seed, i])) for i in range(runs)])
 
 
 def _run(folder, name, size) -> Episode:
@@ -123,9 +123,9 @@ def _ink(folder, name, size):
     raise ValueError(f"expected an image in {path!r}, got {error}") from None
 
 
-def _drawn(source, groups, large, ways, random) -> Episode:
+def _drawn(source, superclasses, large, ways, random) -> Episode:
   alphabet = large[random.integers(len(large))]
-  classes = random.permutation(np.flatnonzero(groups == alphabet))[:ways]
+  classes = random.permutation(np.flatnonzero(superclasses == alphabet))[:ways]
   rows = {k: np.flatnonzero(source.labels == k) for k in classes}
   if any(source.styles):
     by = [{source.styles[row]: row for row in random.permutation(rows[k])} for k in classes]

@@ -7,21 +7,21 @@ from metajax.data._tensorflow import tf
 from metajax.data.episodes import draw_task
 from metajax.data.pipeline import check_batches, constant, plain, random_integers, reader
 from metajax.data.sharding import ENDLESS, rows_of_host
-from metajax.data.source import Source, check_source
+from metajax.data.source import ImageDataset, check_source
 from metajax.types import Batches, Examples, Pair
 
 
-def pairs(source: Source, *, batch_size: int, seed: int = 0, within_groups: bool = False) -> Batches:
+def pairs(source: ImageDataset, *, batch_size: int, seed: int = 0, within_superclass: bool = False) -> Batches:
   """Batches of pairs of images to verify: every other pair is of one class, the others are of two.
 
   The class of the first image is drawn uniformly, and so is any other class for the second one; no image is beside
   itself. Pair `p` of batch `i` is drawn with the key (seed, i * batch_size + p) alone.
 
   Args:
-    source: a `Source`.
+    source: an `ImageDataset`.
     batch_size: pairs a batch, over all hosts.
     seed: any 64-bit integer.
-    within_groups: two classes of a pair are of one alphabet.
+    within_superclass: two classes of a pair are of one alphabet.
 
   Returns:
     `batches(start=0, shard=(0, 1))`, as for `episodes`, of `Examples`: inputs a `Pair` of float32
@@ -29,10 +29,10 @@ def pairs(source: Source, *, batch_size: int, seed: int = 0, within_groups: bool
     same.
 
   Raises:
-    ValueError: a class has one image, there is one class (of a group, with `within_groups`), or `batch_size` is below
-      1.
+    ValueError: a class has one image, there is one class (of a group, with `within_superclass`), or `batch_size` is
+      below 1.
   """
-  rows, read = _draw_triplet(source, batch_size, seed, within_groups), reader(source.images)
+  rows, read = _draw_triplet(source, batch_size, seed, within_superclass), reader(source.images)
 
   def batches(start=0, shard=(0, 1)):
     def pair(counter):
@@ -45,7 +45,7 @@ def pairs(source: Source, *, batch_size: int, seed: int = 0, within_groups: bool
   return batches
 
 
-def triplets(source: Source, *, batch_size: int, seed: int = 0, within_groups: bool = False) -> Batches:
+def triplets(source: ImageDataset, *, batch_size: int, seed: int = 0, within_superclass: bool = False) -> Batches:
   """Batches of triplets: two different images of one class, and one of another class, all drawn uniformly.
 
   Arguments and errors are those of `pairs`.
@@ -54,7 +54,7 @@ def triplets(source: Source, *, batch_size: int, seed: int = 0, within_groups: b
     `batches(start=0, shard=(0, 1))`, as for `episodes`, of dictionaries of "anchor", "positive" and "negative", float32
     `[batch_size/hosts, height, width, channels]` in [0, 1] each.
   """
-  rows, read = _draw_triplet(source, batch_size, seed, within_groups), reader(source.images)
+  rows, read = _draw_triplet(source, batch_size, seed, within_superclass), reader(source.images)
 
   def batches(start=0, shard=(0, 1)):
     def named(counter):
@@ -65,15 +65,17 @@ def triplets(source: Source, *, batch_size: int, seed: int = 0, within_groups: b
   return batches
 
 
-def balanced(source: Source, *, classes: int, each: int, seed: int = 0, within_groups: bool = False) -> Batches:
+def balanced(
+  source: ImageDataset, *, classes: int, each: int, seed: int = 0, within_superclass: bool = False
+) -> Batches:
   """Batches of `each` images of each of `classes` classes, drawn without replacement.
 
   Args:
-    source: a `Source`.
+    source: an `ImageDataset`.
     classes: in a batch, at least 2.
     each: images of each, at least 2.
     seed: any 64-bit integer.
-    within_groups: the classes of a batch are of one alphabet, that of a uniformly drawn class.
+    within_superclass: the classes of a batch are of one alphabet, that of a uniformly drawn class.
 
   Returns:
     `batches(start=0, shard=(0, 1))`, as for `episodes`, of `Examples`: inputs float32
@@ -88,7 +90,7 @@ def balanced(source: Source, *, classes: int, each: int, seed: int = 0, within_g
   checks.count("each", each)
   if not 2 <= each <= least:
     raise ValueError(f"expected from 2 to {least} images of each class, all that the smallest class has, got {each}")
-  rows, read = draw_task(source, classes, each - 1, 1, seed, within_groups), reader(source.images)
+  rows, read = draw_task(source, classes, each - 1, 1, seed, within_superclass), reader(source.images)
   number = classes * each
 
   def batches(start=0, shard=(0, 1)):
@@ -113,23 +115,25 @@ def _each(function, start, shard, batch_size):
   return drawn.batch(local, drop_remainder=True)
 
 
-def _draw_triplet(source, batch_size, seed, within_groups):
+def _draw_triplet(source, batch_size, seed, within_superclass):
   """`counter -> rows` of an anchor, another image of its class, and one of another class."""
   check_source(source)
   check_batches(batch_size, seed)
-  checks.flag("within_groups", within_groups)
+  checks.flag("within_superclass", within_superclass)
   counts = np.bincount(source.labels, minlength=len(source.classes))
   if counts.min() < 2:
     raise ValueError(f"expected at least 2 images of each class, got 1 of {source.classes[int(np.argmin(counts))]!r}")
-  groups = np.unique(source.groups, return_inverse=True)[1] if within_groups else np.zeros(len(counts), int)
-  alone = np.flatnonzero(np.bincount(groups)[groups] < 2)
+  superclasses = (
+    np.unique(source.superclasses, return_inverse=True)[1] if within_superclass else np.zeros(len(counts), int)
+  )
+  alone = np.flatnonzero(np.bincount(superclasses)[superclasses] < 2)
   if alone.size:
-    of = f" of the group {source.groups[alone[0]]!r}" if within_groups else ""
+    of = f" of the group {source.superclasses[alone[0]]!r}" if within_superclass else ""
     raise ValueError(f"expected at least 2 classes{of}, got {source.classes[alone[0]]!r} alone")
   most, classes = int(counts.max()), len(counts)
   by_class = constant(np.argsort(source.labels, kind="stable"))
   first, count = constant(np.cumsum(counts) - counts), constant(counts)
-  group = constant(groups)
+  group = constant(superclasses)
 
   def rows(counter):
     """The greatest of independent random numbers are a uniform draw without replacement, as for `episodes`."""

@@ -7,18 +7,18 @@ import numpy as np
 from metajax import checks
 from metajax.data._tensorflow import tf
 from metajax.data.files.lazy_images import take
-from metajax.data.source import MOST_PIXELS, Source, check_source
+from metajax.data.source import MOST_PIXELS, ImageDataset, check_source
 
 PIXELS = 20000  # that a palette is learned from
 
 
-def fit_palette(source: Source, palette_size: int = 16, *, size: int | None = None, seed: int = 0) -> np.ndarray:
+def fit_palette(source: ImageDataset, palette_size: int = 16, *, size: int | None = None, seed: int = 0) -> np.ndarray:
   """The centers of k-means on pixels of a source's images: float32 `[palette_size, channels]` in [0, 1], by brightness.
 
   Where the pixels that are looked at, 20,000, have fewer values than that, there are as many colors as values.
 
   Args:
-    source: a `Source`.
+    source: an `ImageDataset`.
     palette_size: at most, at least 2.
     size: images are brought to size x size pixels first, as `augment.palette.to_palette` brings them.
     seed: of the pixels that are looked at, and of k-means.

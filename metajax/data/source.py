@@ -12,7 +12,7 @@ from metajax.data.files.lazy_images import LazyImages, take
 MOST_PIXELS = 2**14  # of a side
 
 
-class Source(NamedTuple):
+class ImageDataset(NamedTuple):
   """Labeled images at random access.
 
   Attributes:
@@ -20,20 +20,20 @@ class Source(NamedTuple):
       array, or `LazyImages` that are decoded when asked for.
     labels: int32 `[n]`, an index into `classes`.
     classes: the name of each class, unique.
-    groups: the alphabet, script or family of each class ("" where there is none).
+    superclasses: the alphabet, script or family of each class ("" where there is none).
     captions: for each class the texts that describe it, at least one.
     styles: for each image who drew it or in which typeface family ("" where unknown), `[n]`.
-    broken: the files that could not be read and were left out.
+    unreadable: the files that could not be read and were left out.
     small_classes: the classes that were left out because they have too few images.
   """
 
   images: np.ndarray | LazyImages
   labels: np.ndarray
   classes: tuple[str, ...]
-  groups: tuple[str, ...]
+  superclasses: tuple[str, ...]
   captions: tuple[tuple[str, ...], ...]
   styles: tuple[str, ...]
-  broken: tuple[str, ...] = ()
+  unreadable: tuple[str, ...] = ()
   small_classes: tuple[str, ...] = ()
 
 
@@ -42,24 +42,24 @@ def from_arrays(
   labels: npt.ArrayLike,
   *,
   classes: Sequence[str] | None = None,
-  groups: Sequence[str] | None = None,
+  superclasses: Sequence[str] | None = None,
   captions: Sequence[Sequence[str]] | None = None,
   styles: Sequence[str] | None = None,
-) -> Source:
-  """A `Source` from images and the indices of their classes.
+) -> ImageDataset:
+  """An `ImageDataset` from images and the indices of their classes.
 
   Args:
     images: uint8 `[n, height, width, channels]`, 0 to 255: an array or `LazyImages`.
     labels: integers `[n]` from 0.
     classes: unique names, by default "0", "1", ... up to the largest label.
-    groups, captions, styles: as in `Source`; by default "", the name of the class, and "".
+    superclasses, captions, styles: as in `ImageDataset`; by default "", the name of the class, and "".
 
   Raises:
     ValueError: the shapes or lengths do not match, a label is out of range, or a class has no image.
   """
   images = images if isinstance(images, LazyImages) else np.asarray(images)
   labels = np.asarray(labels)
-  for name, values in (("classes", classes), ("groups", groups), ("styles", styles)):
+  for name, values in (("classes", classes), ("superclasses", superclasses), ("styles", styles)):
     if values is not None and (isinstance(values, str) or not all(isinstance(value, str) for value in values)):
       raise ValueError(f"expected {name} to be texts, one for each, got {values!r}")
   captions = captions if captions is None else tuple(captions)
@@ -70,13 +70,14 @@ def from_arrays(
   if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
     raise ValueError(f"expected {len(images)} integer labels, got {labels.dtype} {list(labels.shape)}")
   classes = tuple(str(label) for label in range(labels.max() + 1)) if classes is None else tuple(classes)
-  groups = ("",) * len(classes) if groups is None else tuple(groups)
+  superclasses = ("",) * len(classes) if superclasses is None else tuple(superclasses)
   captions = tuple((name,) for name in classes) if captions is None else tuple(tuple(texts) for texts in captions)
   styles = ("",) * len(labels) if styles is None else tuple(styles)
-  if not len(classes) == len(set(classes)) == len(groups) == len(captions) or len(styles) != len(labels):
+  if not len(classes) == len(set(classes)) == len(superclasses) == len(captions) or len(styles) != len(labels):
     raise ValueError(
-      f"expected unique classes with a group and captions each, and {len(labels)} styles, got {len(classes)} classes "
-      f"({len(set(classes))} unique), {len(groups)} groups, {len(captions)} captions, {len(styles)} styles"
+      f"expected unique classes with a superclass and captions each, and {len(labels)} styles, got {len(classes)} "
+      f"classes ({len(set(classes))} unique), {len(superclasses)} superclasses, {len(captions)} captions, "
+      f"{len(styles)} styles"
     )
   if not all(captions):
     raise ValueError(f"expected at least one caption a class, got none for {classes[captions.index(())]!r}")
@@ -85,7 +86,7 @@ def from_arrays(
   counts = np.bincount(labels, minlength=len(classes))
   if not counts.all():
     raise ValueError(f"expected an image of every class, got none of {classes[np.argmin(counts)]!r}")
-  return Source(images, labels.astype(np.int32), classes, groups, captions, styles)
+  return ImageDataset(images, labels.astype(np.int32), classes, superclasses, captions, styles)
 
 
 def check_source(source: Any):
@@ -94,11 +95,11 @@ def check_source(source: Any):
   Raises:
     ValueError: with what it is.
   """
-  if not all(hasattr(source, name) for name in ("images", "labels", "classes", "groups", "captions", "styles")):
-    raise ValueError(f"expected a Source, as load or from_arrays gives, got {checks.describe(source)}")
+  if not all(hasattr(source, name) for name in ("images", "labels", "classes", "superclasses", "captions", "styles")):
+    raise ValueError(f"expected an ImageDataset, as load or from_arrays gives, got {checks.describe(source)}")
 
 
-def select_classes(source: Source, indices: npt.ArrayLike) -> Source:
+def select_classes(source: ImageDataset, indices: npt.ArrayLike) -> ImageDataset:
   """The images of some classes, in their order; the classes are numbered anew, in the order of `indices`.
 
   Raises:
@@ -113,13 +114,13 @@ def select_classes(source: Source, indices: npt.ArrayLike) -> Source:
     images=take(source.images, rows),
     labels=labels[source.labels[rows]],
     classes=tuple(source.classes[index] for index in indices),
-    groups=tuple(source.groups[index] for index in indices),
+    superclasses=tuple(source.superclasses[index] for index in indices),
     captions=tuple(source.captions[index] for index in indices),
     styles=tuple(source.styles[row] for row in rows),
   )
 
 
-def with_rotations(source: Source) -> Source:
+def with_rotations(source: ImageDataset) -> ImageDataset:
   """The source and its images turned by 90, 180 and 270 degrees (counterclockwise) as classes of their own, four
   times as many: class `c` turned by 90 `k` degrees is class `c + k * len(source.classes)`. A turned alphabet is one of
   its own.
@@ -136,7 +137,7 @@ def with_rotations(source: Source) -> Source:
     images=_quarter_turns(source.images),
     labels=np.concatenate([source.labels + turns * np.int32(len(source.classes)) for turns in range(4)]),
     classes=tuple(name + suffix for suffix in suffixes for name in source.classes),
-    groups=tuple(group and group + suffix for suffix in suffixes for group in source.groups),
+    superclasses=tuple(group and group + suffix for suffix in suffixes for group in source.superclasses),
     captions=tuple(tuple(text + suffix for text in texts) for suffix in suffixes for texts in source.captions),
     styles=source.styles * 4,
   )
@@ -148,7 +149,7 @@ def _quarter_turns(images):
   return np.concatenate([np.rot90(images, turns, axes=(1, 2)) for turns in range(4)])
 
 
-def select_rows(source: Source, rows: npt.ArrayLike) -> Source:
+def select_rows(source: ImageDataset, rows: npt.ArrayLike) -> ImageDataset:
   """The images of some rows, in the order given; classes keep their numbers, and may be left without an image.
 
   Raises:

@@ -6,7 +6,7 @@ import numpy as np
 
 from metajax import checks
 from metajax.checks import counted
-from metajax.data.source import Source, check_source, select_rows
+from metajax.data.source import ImageDataset, check_source, select_rows
 
 PARTS = ("train", "validation", "test")
 
@@ -19,7 +19,7 @@ class NoSuchSplit(ValueError):
 
 
 def check_split(name: str, split: str, own: Iterable[str]):
-  """Raises NoSuchSplit unless `split` is one of PARTS or "own/..." of one of the set's own splits."""
+  """Raises NoSuchSplit unless `split` is one of PARTS or "official/..." of one of the set's own splits."""
   known = (*PARTS, *(f"own/{part}" for part in own))
   if split not in known:
     raise NoSuchSplit(f"unknown split {split!r} of {name}: expected one of {', '.join(known)}")
@@ -32,17 +32,17 @@ def choose(
 
   Args:
     name: of the set, for messages.
-    split: one of PARTS, or "own/..." of one of the set's own splits.
+    split: one of PARTS, or "official/..." of one of the set's own splits.
     labels: the class of each image, `[n]`; -1 is none.
     own: {own split: rows}.
     seed: of the dealing.
-    least: images of a class that is not too small, of those that are dealt out or, of "own/...", of that split.
+    least: images of a class that is not too small, of those that are dealt out or, of "official/...", of that split.
 
   Raises:
     ValueError: there are too few classes; NoSuchSplit if no image has a label.
   """
-  if split.startswith("own/"):
-    used = [split.removeprefix("own/")]
+  if split.startswith("official/"):
+    used = [split.removeprefix("official/")]
   else:
     used = [part for part in PARTS if part in own] or list(own)
   rows = np.concatenate([own[part] for part in used])
@@ -51,7 +51,7 @@ def choose(
   if len(small):
     name = f"{name}, of whose classes {len(small)} have fewer than {least} images and are left out,"
   present = {part: np.intersect1d(labels[own[part]], large) for part in used}
-  chosen = present[used[0]] if split.startswith("own/") else disjoint_classes(name, present, seed)[split]
+  chosen = present[used[0]] if split.startswith("official/") else disjoint_classes(name, present, seed)[split]
   rows = rows[np.isin(labels[rows], chosen)]
   if not len(rows):
     raise NoSuchSplit(f"split {split!r} of {name} holds no labeled images")
@@ -80,16 +80,16 @@ def disjoint_classes(name: str, present: Mapping[str, np.ndarray], seed: int) ->
   return {"train": np.sort(train), "validation": np.sort(validation), "test": np.sort(test)}
 
 
-def split_within_classes(source: Source, shares: Sequence[float], *, seed: int = 0) -> list[Source]:
+def split_within_classes(source: ImageDataset, shares: Sequence[float], *, seed: int = 0) -> list[ImageDataset]:
   """Parts of a source with a share of the images of every class, at least one of each, drawn by the seed.
 
   Args:
-    source: a `Source`.
+    source: an `ImageDataset`.
     shares: of each part, above 0, of a sum of at most 1; those of a class are rounded.
     seed: any integer of at least 0.
 
   Returns:
-    a `Source` for each share, its images in the order of the source. No two have an image in common.
+    an `ImageDataset` for each share, its images in the order of the source. No two have an image in common.
 
   Raises:
     ValueError: the shares are out of range, or a class has too few images.

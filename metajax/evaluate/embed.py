@@ -24,8 +24,8 @@ def features(embed: Callable, params: Params, state: State, batches: Batches | I
   Args:
     embed: `(params, state, inputs) -> [n, d]`, a Learner's `embed`.
     params, state: of the trained learner.
-    batches: `batches(start, shard)` of `Examples`, of any labels `[n, ...]`, such as `data.in_order(source, ...)`, of
-      which each host reads its share alone; or the whole batches, one after the other.
+    batches: `batches(start, shard)` of `Examples`, of any labels `[n, ...]`, such as `data.eval_batches(source, ...)`,
+      of which each host reads its share alone; or the whole batches, one after the other.
 
   Returns:
     `Examples` of float32 `[all, d]`, and their labels as they were.

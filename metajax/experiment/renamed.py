@@ -10,6 +10,7 @@ RENAMED = {
   "neighbour": "neighbor",
   "centred": "centered",
   "colours": "colors",
+  "own/": "official/",
   "clean pictures": "clean images",
 }
 FIELDS = ("learner", "split", "measure", "of")

@@ -26,7 +26,7 @@ class Task(NamedTuple):
   """Query images of each class in a training task."""
   tasks: Count = 32
   """Training tasks in a step."""
-  within_groups: bool = False
+  within_superclass: Annotated[bool, also("--within-groups")] = False
   """The classes of a training task (or batch) are of one alphabet."""
 
 

@@ -15,7 +15,7 @@ from experiments.families.few_shot import figures
 from experiments.families.few_shot.config import Setup, schedule, settings_of
 from experiments.families.few_shot.networks import Adapted, AdaptedHead
 from metajax.adapt import identity
-from metajax.data import Source, episodes
+from metajax.data import ImageDataset, episodes
 from metajax.evaluate import few_shot_accuracy
 from metajax.experiment import EvalMode, Experiment, FewShot
 from metajax.experiment.evaluators.few_shot import CHUNK_SIZE, TEST_SEED, Setting, check_curve
@@ -26,7 +26,7 @@ from metajax.types import Batches, Episode, Examples, Learner
 LEAST_SIZE = 16  # of images that are halved four times
 VALIDATION_SEED = 1  # of the validation tasks, the same for every learner and every run
 PARTS = ("train", "validation", "test")
-Draw = Callable[[Source, int], Batches]  # of a source and a seed
+Draw = Callable[[ImageDataset, int], Batches]  # of a source and a seed
 
 
 def few_shot_experiment(
@@ -53,7 +53,7 @@ def few_shot_experiment(
   Raises:
     ValueError: if flags do not fit each other.
   """
-  if setup.task.within_groups:
+  if setup.task.within_superclass:
     modes = [mode._replace(variant=(*mode.variant, "within alphabets")) for mode in modes]
   modes, tests, of_tasks = tuple(modes), setup.tests, batches is None
   check_curve(modes, tests.curve)
@@ -158,31 +158,31 @@ def adapted_experiment(
   return few_shot_experiment(setup, name, learner(adapt(steps), flags.policy), modes)
 
 
-def _loaded(setup: Setup) -> dict[str, Source]:
+def _loaded(setup: Setup) -> dict[str, ImageDataset]:
   parts = load_parts(setup.data, PARTS)
   check_disjoint(setup.data, **parts)
   describe(setup.data, parts)
   return parts
 
 
-def _validation(setup: Setup, source: Source) -> Batches:
+def _validation(setup: Setup, source: ImageDataset) -> Batches:
   return tasks_of(source, *settings_of(setup)[0], setup.tests.test_queries, VALIDATION_SEED, "validation")
 
 
-def test_batches(source: Source, settings: Sequence[Setting], queries: int) -> dict[Setting, Batches]:
+def test_batches(source: ImageDataset, settings: Sequence[Setting], queries: int) -> dict[Setting, Batches]:
   """`{(ways, shots): tasks}` of each setting to test at."""
   return {test: tasks_of(source, *test, queries, TEST_SEED) for test in settings}
 
 
-def training_batches(setup: Setup, source: Source, seed: int) -> Batches:
+def training_batches(setup: Setup, source: ImageDataset, seed: int) -> Batches:
   """The training tasks of a setup."""
   task = setup.task
   with _named("training", "--ways, --shots, --queries"):
-    how = {"ways": task.ways, "shots": task.shots, "queries": task.queries, "within_groups": task.within_groups}
+    how = {"ways": task.ways, "shots": task.shots, "queries": task.queries, "within_superclass": task.within_superclass}
     return episodes(source, **how, tasks=task.tasks, seed=seed)
 
 
-def tasks_of(source: Source, ways: int, shots: int, queries: int, seed: int, part: str = "test") -> Batches:
+def tasks_of(source: ImageDataset, ways: int, shots: int, queries: int, seed: int, part: str = "test") -> Batches:
   """Tasks to validate or test on."""
   with _named(part, "--test, --test-queries"):
     return episodes(source, ways=ways, shots=shots, queries=queries, tasks=for_hosts(CHUNK_SIZE), seed=seed)

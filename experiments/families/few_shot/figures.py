@@ -10,7 +10,7 @@ import numpy as np
 from experiments.families.data import left_out, slug
 from experiments.families.few_shot.config import Setup, settings_of
 from metajax.checks import counted
-from metajax.data import Source, episode_rows, select_classes
+from metajax.data import ImageDataset, episode_rows, select_classes
 from metajax.experiment.types import Figure, Trained
 from metajax.report import (
   Swatch,
@@ -45,7 +45,7 @@ def draw(
   folder: Path,
   learner: Learner,
   trained: Trained,
-  parts: Mapping[str, Source],
+  parts: Mapping[str, ImageDataset],
   setup: Setup,
   compares: Comparison | None,
 ) -> list[Figure]:
@@ -82,7 +82,7 @@ def draw(
   ]
 
 
-def _episodes(source: Source, test, queries, *, seed, tasks):
+def _episodes(source: ImageDataset, test, queries, *, seed, tasks):
   """Tasks as `episodes` draws them, each with its rows `[ways, shots + queries]` of the source."""
   ways, shots = test
   rows_of = episode_rows(source, ways=ways, shots=shots, queries=queries, seed=seed)
@@ -105,13 +105,13 @@ def _comparison(folder, compares, state, predict, episode: Episode, names):
   return compares.measure.capitalize(), "Of queries of the first test episode with each image of its support.", path
 
 
-def _confusion(folder, source: Source, answer, test):
+def _confusion(folder, source: ImageDataset, answer, test):
   """Many tasks among a few classes of one alphabet, where there are alphabets."""
   ways, shots = test
-  groups, sizes = np.unique(np.asarray(source.groups), return_counts=True)
+  groups, sizes = np.unique(np.asarray(source.superclasses), return_counts=True)
   fitting = [group for group, size in zip(groups, sizes, strict=True) if size >= ways]
   group = fitting[0] if fitting else None
-  of_group = [k for k, g in enumerate(source.groups) if group is None or g == group]
+  of_group = [k for k, g in enumerate(source.superclasses) if group is None or g == group]
   family = select_classes(source, of_group[: max(FAMILY, ways)])
   classes, each = len(family.classes), np.bincount(family.labels).min()
   counts, asked = np.zeros((classes, classes), int), np.zeros((classes, classes), int)
@@ -128,7 +128,7 @@ def _confusion(folder, source: Source, answer, test):
   return "Confusion", said, path
 
 
-def _map(folder, source: Source, learner: Learner, state):
+def _map(folder, source: ImageDataset, learner: Learner, state):
   classes, each = min(MAP[0], len(source.classes)), MAP[1]
   # The same classes each time, from all over the part: neighbors in order are often of one alphabet.
   chosen = select_classes(source, np.linspace(0, len(source.classes) - 1, classes).astype(int))
@@ -141,7 +141,7 @@ def _map(folder, source: Source, learner: Learner, state):
   return "Map of unseen classes", f"Embeddings of {len(rows)} images of {classes} unseen classes, by t-SNE.", path
 
 
-def _sheet(folder, source: Source):
+def _sheet(folder, source: ImageDataset):
   classes = np.linspace(0, len(source.classes) - 1, min(48, len(source.classes))).astype(int)
   rows = _firsts(source)[classes]
   path = folder / "contact_sheet.png"
@@ -149,12 +149,12 @@ def _sheet(folder, source: Source):
   return "The data", f"The first image of {len(classes)} of the {len(source.classes)} training classes.", path
 
 
-def _firsts(source: Source) -> np.ndarray:
+def _firsts(source: ImageDataset) -> np.ndarray:
   """The row of the first image of each class."""
   return np.unique(source.labels, return_index=True)[1]
 
 
-def notes(parts: Mapping[str, Source]) -> list:
+def notes(parts: Mapping[str, ImageDataset]) -> list:
   """Of the page: the data's mean color and size, and what was left out."""
   train = parts["train"]
   some = np.linspace(0, len(train.labels) - 1, min(2000, len(train.labels))).astype(int)
@@ -162,9 +162,9 @@ def notes(parts: Mapping[str, Source]) -> list:
   found = [Swatch(f"mean color of {len(some):,} training images", [float(x) for x in mean])]
   sizes = [f"{part}: {len(s.classes):,} classes, {len(s.labels):,} images" for part, s in parts.items()]
   found.append(("Data", sizes))
-  broken, small = left_out(parts.values())
+  unreadable, small = left_out(parts.values())
   for what, names in (
-    (f"Left out, as they cannot be read: {counted(len(broken), 'image')}", broken),
+    (f"Left out, as they cannot be read: {counted(len(unreadable), 'image')}", unreadable),
     (f"Left out, as they have too few images: {counted(len(small), 'class', 'classes')}", small),
   ):
     if names:

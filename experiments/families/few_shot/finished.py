@@ -8,7 +8,7 @@ import experiments
 from experiments.families.data import ImageData, load_part
 from experiments.families.few_shot.config import Setup
 from experiments.families.few_shot.experiment import check_fits_test
-from metajax.data import Source
+from metajax.data import ImageDataset
 from metajax.experiment import EvalMode, Experiment, FewShot, FinishedRun, read_run, states_of
 from metajax.experiment.finished_runs import same_learners, seconds_of
 from metajax.experiment.groups import group_of, groups_of
@@ -44,7 +44,7 @@ def read(folder: Path, modules: Sequence[str] = ()) -> FewShotRun:
   )
 
 
-def check_unseen(found: FewShotRun, data: ImageData, test: Source):
+def check_unseen(found: FewShotRun, data: ImageData, test: ImageDataset):
   """Refuses test classes that the run was trained or chosen on, where the data are its own in another split."""
   own = found.setup.data
   if own.data != data.data or own.split == data.split:

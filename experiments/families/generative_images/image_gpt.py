@@ -24,7 +24,7 @@ from experiments.families.representation.evaluators import (
 from experiments.families.representation.experiment import check_images, parts_of, representation_experiment
 from experiments.families.transformers import Sampling, Transformer
 from metajax.augment.palette import from_palette, to_palette
-from metajax.data import Source, fit_palette, in_order
+from metajax.data import ImageDataset, eval_batches, fit_palette
 from metajax.evaluate import features, independent_pixels
 from metajax.experiment import Experiment, Record, Trained
 from metajax.experiment.types import Figure
@@ -116,15 +116,15 @@ def _likelihood(model: PixelModel, parts: Callable[[], Parts], trained: Trained,
   return records_of("bits_per_pixel", what, rows, parts(), data, trained, chance=chance)
 
 
-def _bits_of_pixels(of: Callable, state: TrainState, test: Source) -> np.ndarray:
+def _bits_of_pixels(of: Callable, state: TrainState, test: ImageDataset) -> np.ndarray:
   """The mean bits of a pixel of each test image."""
-  found = features(of, state.params, state.state, in_order(test, batch_size=BATCH)).inputs
+  found = features(of, state.params, state.state, eval_batches(test, batch_size=BATCH)).inputs
   return -found.mean(-1) / np.log(2)
 
 
-def _tokens(source: Source, palette, pixels: int) -> np.ndarray:
+def _tokens(source: ImageDataset, palette, pixels: int) -> np.ndarray:
   found = jax.jit(lambda images: to_palette(images, palette, pixels))
-  return np.concatenate([found(batch.inputs) for batch in in_order(source, batch_size=2048)()])
+  return np.concatenate([found(batch.inputs) for batch in eval_batches(source, batch_size=2048)()])
 
 
 def _draw(model: PixelModel, folder: Path, trained: Trained, parts: Parts) -> list[Figure]:

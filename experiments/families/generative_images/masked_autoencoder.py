@@ -20,7 +20,7 @@ from experiments.families.representation.experiment import check_images, parts_o
 from experiments.families.transformers import Transformer
 from metajax.augment.image import random_resized_crop
 from metajax.augment.patches import patchify, unpatchify
-from metajax.data import in_order
+from metajax.data import eval_batches
 from metajax.experiment import Experiment, Record, Trained
 from metajax.experiment.headlines import MEAN_PATCH
 from metajax.experiment.types import Figure
@@ -95,7 +95,7 @@ def _errors(run: Callable, trained: Trained, parts: Parts, flags: Masking) -> di
   keys = jax.random.split(jax.random.key(TEST_SEED), -(-len(parts.test.labels) // BATCH))
   for state in trained.states:
     each = {name: [] for name in found}
-    for key, batch in zip(keys, in_order(parts.test, batch_size=BATCH)(), strict=True):
+    for key, batch in zip(keys, eval_batches(parts.test, batch_size=BATCH)(), strict=True):
       count = len(batch.labels)
       blank = np.zeros((BATCH - count, *batch.inputs.shape[1:]), np.float32)
       made, unseen = (

@@ -7,7 +7,7 @@ import numpy as np
 from experiments.families.data import ImageData
 from experiments.families.representation.data import Parts
 from experiments.families.representation.evaluators import about
-from metajax.data import Source
+from metajax.data import ImageDataset
 from metajax.evaluate import over_seeds, summarize
 from metajax.experiment import Record, Trained
 
@@ -51,6 +51,6 @@ def records_of(
   return measured
 
 
-def images_of_source(source: Source) -> np.ndarray:
+def images_of_source(source: ImageDataset) -> np.ndarray:
   """Its images, in [0, 1]."""
   return np.asarray(source.images[:], np.float32) / 255

@@ -8,7 +8,7 @@ import numpy as np
 from experiments.families import data as image_data
 from experiments.families.data import ImageData
 from experiments.families.representation.data import OF_UNSEEN, Parts
-from metajax.data import NoSuchSplit, Source, load_captioned, select_classes, select_rows, split_within_classes
+from metajax.data import ImageDataset, NoSuchSplit, load_captioned, select_classes, select_rows, split_within_classes
 from metajax.experiment.terminal import printable
 
 HELD_OUT = 200  # characters with a mark, at most a fifth of those there are
@@ -38,7 +38,7 @@ class Test(NamedTuple):
   """
 
   name: str
-  source: Source
+  source: ImageDataset
   kind: Literal["names", "groups", "captions"]
 
 
@@ -51,7 +51,7 @@ class Data(NamedTuple):
     probes: labeled images of other classes for probes and few-shot tasks of the image tower, or None.
   """
 
-  train: Source
+  train: ImageDataset
   tests: tuple[Test, ...]
   probes: Parts | None
 
@@ -116,15 +116,17 @@ def _glyphs(s) -> Data:
 
 
 def _captioned(s) -> Data:
-  load = lambda part: load_captioned(s.data, part, size=s.size, download=s.download, seed=0, skip_broken=s.skip_broken)
+  load = lambda part: load_captioned(
+    s.data, part, size=s.size, download=s.download, seed=0, skip_unreadable=s.skip_unreadable
+  )
   try:
-    train, test, name = load("own/train"), load("own/validation"), "validation"
+    train, test, name = load("official/train"), load("official/validation"), "validation"
   except NoSuchSplit:
     train, test, name = load("train"), load("test"), "test"
-  groups = len(set(test.groups)) > 1
+  groups = len(set(test.superclasses)) > 1
   return Data(train, (Test(name, test, "captions"), *([Test(name, test, "groups")] if groups else [])), None)
 
 
-def _present(source: Source) -> Source:
+def _present(source: ImageDataset) -> ImageDataset:
   """The classes that have an image."""
   return select_classes(source, np.unique(source.labels))

@@ -10,7 +10,7 @@ from experiments.families.data import ImageData, slug
 from experiments.families.image_text.config import Setup
 from experiments.families.image_text.data import CATEGORIES, Data, Test
 from experiments.families.representation.evaluators import about, few_shot_tests
-from metajax.data import Source, in_order
+from metajax.data import ImageDataset, eval_batches
 from metajax.evaluate import ZeroShot, class_embeddings, features, over_seeds, prompts, retrieval, summarize, zero_shot
 from metajax.experiment import Record, Trained
 from metajax.experiment.evaluators.probes import Representation, few_shot_all, probe_all
@@ -27,12 +27,12 @@ def named(learner: Learner, params: Params, state: State, test: Test, tokenize: 
   """Zero-shot classification of a test's images by the names of their classes or groups."""
   source, names, labels = test.source, [texts[0] for texts in test.source.captions], test.source.labels
   if test.kind == "groups":
-    groups = sorted(set(source.groups))
+    groups = sorted(set(source.superclasses))
     names = [CATEGORIES.get(group, group) for group in groups]
-    labels = np.array([groups.index(group) for group in source.groups])[source.labels]
+    labels = np.array([groups.index(group) for group in source.superclasses])[source.labels]
   texts, of_class = prompts(names, TEMPLATES[test.kind])
   classes = class_embeddings(learner.embed, params, state, tokenize(texts), of_class)
-  found = features(learner.embed, params, state, in_order(source, batch_size=BATCH))
+  found = features(learner.embed, params, state, eval_batches(source, batch_size=BATCH))
   return zero_shot(classes, found._replace(labels=labels))
 
 
@@ -40,7 +40,7 @@ def found(
   learner: Learner, params: Params, state: State, test: Test, tokenize: Callable, captions: int | None = None
 ) -> dict[str, dict]:
   """Retrieval of a test's images and captions, of each image's first `captions` ones."""
-  images = features(learner.embed, params, state, in_order(test.source, batch_size=BATCH))
+  images = features(learner.embed, params, state, eval_batches(test.source, batch_size=BATCH))
   texts = [(i, text) for i, own in enumerate(test.source.captions) for text in own[:captions]]
   owner = np.array([i for i, _ in texts])
   tokens = tokenize([text for _, text in texts])
@@ -131,7 +131,7 @@ def by_pixels(data: Data, images: ImageData, trained: Trained) -> list[Record]:
   return measured
 
 
-def nearest_names(known: Source, asked: Source) -> np.ndarray:
+def nearest_names(known: ImageDataset, asked: ImageDataset) -> np.ndarray:
   """How often each image is named rightly by the nearest known one: the name with the most words of that one's.
 
   Pixels cannot name what was never seen; this is how far comparing them goes. Of equal names any: 0 to 1, `[n]`.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metajax.data import Source, in_order, select_rows
+from metajax.data import ImageDataset, eval_batches, select_rows
 from metajax.evaluate import class_embeddings, features
 from metajax.experiment import Trained
 from metajax.experiment.types import Figure
@@ -14,7 +14,7 @@ from metajax.report import contact_sheet_figure, similarity_figure
 SHOWN, OF_MATRIX = 24, 16  # images
 
 
-def draw(folder: Path, trained: Trained, source: Source, tokenize: Callable) -> list[Figure]:
+def draw(folder: Path, trained: Trained, source: ImageDataset, tokenize: Callable) -> list[Figure]:
   """Draws images that were not trained on, by the first seed's network.
 
   Args:
@@ -30,7 +30,7 @@ def draw(folder: Path, trained: Trained, source: Source, tokenize: Callable) -> 
   spread = np.linspace(0, len(firsts) - 1, min(SHOWN, len(firsts))).astype(int)
   some = select_rows(source, np.sort(firsts[spread]))
   own = np.searchsorted(source.labels[firsts], some.labels)
-  found = features(learner.embed, params, state, in_order(some, batch_size=SHOWN))
+  found = features(learner.embed, params, state, eval_batches(some, batch_size=SHOWN))
   cosines = found.inputs @ names.T
   nearest = cosines.argmax(-1)
   said = [f"{'' if k == i else '✗ '}{texts[k]}" for k, i in zip(nearest, own, strict=True)]

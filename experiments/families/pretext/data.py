@@ -8,8 +8,8 @@ from experiments.families.data import ImageData
 from experiments.families.representation.config import Probing, settings_of
 from experiments.families.representation.data import OF_UNSEEN, VALIDATION, Parts
 from metajax.data import (
+  ImageDataset,
   Recordings,
-  Source,
   cut_clips,
   from_arrays,
   load_recordings,
@@ -71,7 +71,7 @@ def _load(s: ImageData, probing: Probing, clips: ClipFlags, sound: bool) -> Part
     frame_rate=clips.frame_rate,
     sample_rate=clips.sample_rate,
     download=s.download,
-    skip_broken=s.skip_broken,
+    skip_unreadable=s.skip_unreadable,
     sound=sound,
   )
   if s.data in ("talking_clips", "sprites") and clips.label:
@@ -142,7 +142,7 @@ def _of_factor(train: Recordings, test: Recordings, label: str, tests, queries: 
   return Parts(train, *parts, tested, False, _for_tasks(tested, tests, queries), test, groups)
 
 
-def _often(source: Source, least: int, label: str) -> Source:
+def _often(source: ImageDataset, least: int, label: str) -> ImageDataset:
   """The classes that have as many images, two at least."""
   many = np.flatnonzero(np.bincount(source.labels, minlength=len(source.classes)) >= least)
   if len(many) < 2:
@@ -150,7 +150,7 @@ def _often(source: Source, least: int, label: str) -> Source:
   return select_classes(source, many)
 
 
-def _for_tasks(source: Source, tests, queries: int) -> Source | None:
+def _for_tasks(source: ImageDataset, tests, queries: int) -> ImageDataset | None:
   """The classes that few-shot tasks can be drawn from; None, and a line that says so, where they are too few."""
   ways, shots = (max(values) for values in zip(*tests, strict=True))
   many = np.flatnonzero(np.bincount(source.labels, minlength=len(source.classes)) >= shots + queries)
@@ -165,7 +165,7 @@ def _only(part: Recordings, label, known) -> Recordings:
   return part._replace(images=part.images[rows], factors={label: part.factors[label][rows]})
 
 
-def _frames(part: Recordings, label: str, frames: list[int], known=None) -> Source:
+def _frames(part: Recordings, label: str, frames: list[int], known=None) -> ImageDataset:
   """Some frames of every clip, or the images, labeled with a factor."""
   images, values = part.images, part.factors[label]
   if images.ndim == CLIPS:

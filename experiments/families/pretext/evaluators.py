@@ -11,7 +11,7 @@ import numpy as np
 from experiments.families.data import ImageData
 from experiments.families.representation.data import Parts
 from experiments.families.representation.evaluators import about
-from metajax.data import Recordings, Source, in_order, recordings_in_order, select_recordings, select_rows
+from metajax.data import ImageDataset, Recordings, eval_batches, recordings_in_order, select_recordings, select_rows
 from metajax.evaluate import over_seeds, summarize
 from metajax.experiment import Record, Trained
 from metajax.experiment.results_page import PRETEXTS
@@ -30,7 +30,7 @@ class Question(NamedTuple):
   Attributes:
     measure: of the record.
     task: `(key, batch) -> Examples`, one question about each example of the batch.
-    source: a `Source`, or `Recordings`.
+    source: an `ImageDataset`, or `Recordings`.
     chance: percent.
     rows: which of the examples count; by default all. Others stay, to be negatives of these.
     groups: of the examples, `[n]`, where those of one are not independent: the interval is over groups, two at least.
@@ -39,7 +39,7 @@ class Question(NamedTuple):
 
   measure: str
   task: Callable
-  source: Source | Recordings
+  source: ImageDataset | Recordings
   chance: float
   rows: np.ndarray | None = None
   groups: np.ndarray | None = None
@@ -144,5 +144,5 @@ def _in_order(source, size: int) -> Callable:
   """Batches of a source's inputs, as the learner has them."""
   if isinstance(source, Recordings):
     return recordings_in_order(source, batch_size=size)
-  labeled = in_order(source, batch_size=size)
+  labeled = eval_batches(source, batch_size=size)
   return lambda *given: (batch.inputs for batch in labeled(*given))

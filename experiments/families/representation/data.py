@@ -7,7 +7,7 @@ import numpy as np
 from experiments.families import data as image_data
 from experiments.families.data import ImageData, load_split, tell_left_out
 from metajax import checks
-from metajax.data import NoSuchSplit, Recordings, Source, split_within_classes
+from metajax.data import ImageDataset, NoSuchSplit, Recordings, split_within_classes
 from metajax.data.video.recordings import CLIPS
 from metajax.experiment.evaluators.probes import Splits
 from metajax.experiment.terminal import printable
@@ -29,19 +29,19 @@ class Parts(NamedTuple):
     groups: of `asked`, `[n]`, where those of one are not independent.
   """
 
-  unlabeled: Source | Recordings
-  train: Source
-  validation: Source
-  test: Source
+  unlabeled: ImageDataset | Recordings
+  train: ImageDataset
+  validation: ImageDataset
+  test: ImageDataset
   unseen: bool
-  episodes: Source | None
+  episodes: ImageDataset | None
   asked: Recordings | None = None
   groups: np.ndarray | None = None
 
   @property
-  def images(self) -> Source:
+  def images(self) -> ImageDataset:
     """What is pretrained on, where that is images."""
-    assert isinstance(self.unlabeled, Source)
+    assert isinstance(self.unlabeled, ImageDataset)
     return self.unlabeled
 
   @property
@@ -70,12 +70,12 @@ def load_parts(s: ImageData, classes: Classes) -> Parts:
   return Parts(train, labeled, validation, test, False, test)
 
 
-def _own(s: ImageData, classes: Classes) -> tuple[Source, Source] | None:
+def _own(s: ImageData, classes: Classes) -> tuple[ImageDataset, ImageDataset] | None:
   """The set's own training and test split; with `classes` "auto", None where they are not of the same classes."""
   if classes == "auto" and s.data in ("glyphs", "omniglot"):
     return None
   try:
-    train, test = image_data.load_parts(s, ("own/train", "own/test"), load_split).values()
+    train, test = image_data.load_parts(s, ("official/train", "official/test"), load_split).values()
   except NoSuchSplit:
     if classes == "auto":
       return None
@@ -87,7 +87,7 @@ def _own(s: ImageData, classes: Classes) -> tuple[Source, Source] | None:
   raise ValueError(f"expected --classes unseen of {s.data}: its own splits have other classes")
 
 
-def counted(source: Source | Recordings) -> str:
+def counted(source: ImageDataset | Recordings) -> str:
   """How many there are of what."""
   return f"{len(source.images):,} {'clips' if source.images.ndim == CLIPS else 'images'}"
 
@@ -95,10 +95,12 @@ def counted(source: Source | Recordings) -> str:
 def describe(s: ImageData, parts: Parts):
   """Prints what there is."""
   for part in (parts.unlabeled, parts.asked):
-    if isinstance(part, Recordings) and part.broken:
-      left = checks.counted(len(part.broken), "file")
-      print(f"left out {left} that cannot be read: {printable('; '.join(part.broken))}")
-  tell_left_out(s, *{id(part): part for part in (parts.unlabeled, parts.test) if isinstance(part, Source)}.values())
+    if isinstance(part, Recordings) and part.unreadable:
+      left = checks.counted(len(part.unreadable), "file")
+      print(f"left out {left} that cannot be read: {printable('; '.join(part.unreadable))}")
+  tell_left_out(
+    s, *{id(part): part for part in (parts.unlabeled, parts.test) if isinstance(part, ImageDataset)}.values()
+  )
   kind = "none of them pretrained on" if parts.unseen else "the same"
   train, validation, test = map(counted, (parts.train, parts.validation, parts.test))
   print(

@@ -12,7 +12,7 @@ from experiments.families.data import ImageData, slug, split_name, tested_on
 from experiments.families.few_shot.experiment import test_batches
 from experiments.families.representation.config import Probing, Setup, settings_of
 from experiments.families.representation.data import Parts
-from metajax.data import Source, in_order, select_rows
+from metajax.data import ImageDataset, eval_batches, select_rows
 from metajax.evaluate import features, neighbor_classes
 from metajax.experiment import FewShot, Record, Trained
 from metajax.experiment.evaluators.probes import (
@@ -92,7 +92,7 @@ class FrozenFeatures(NamedTuple):
 
 def about(data: ImageData, parts: Parts) -> dict[str, Any]:
   """What records say of the images that representations are tested on."""
-  split = "own/test" if not parts.unseen else f"{split_name(data)}, images apart"
+  split = "official/test" if not parts.unseen else f"{split_name(data)}, images apart"
   return {"data": slug(data), "split": split, "classes": len(parts.test.classes), "tested": len(parts.test.labels)}
 
 
@@ -103,14 +103,14 @@ def few_shot_tests(data: ImageData, probing: Probing, parts: Parts) -> FewShot:
   return FewShot((), lambda: tasks, queries, probing.test_tasks, about=tested_on(data))
 
 
-def of_curve(parts: Parts) -> list[Source]:
+def of_curve(parts: Parts) -> list[ImageDataset]:
   """Some training and some validation images."""
   return [first(part, n) for part, n in ((parts.train, CURVE_KNOWN), (parts.validation, CURVE_ASKED))]
 
 
-def known_and_asked(embed: EmbedFn, params: Params, state: State, some: Sequence[Source]) -> list[Examples]:
+def known_and_asked(embed: EmbedFn, params: Params, state: State, some: Sequence[ImageDataset]) -> list[Examples]:
   """Features of the images of `of_curve`."""
-  return [features(embed, params, state, in_order(part, batch_size=BATCH)) for part in some]
+  return [features(embed, params, state, eval_batches(part, batch_size=BATCH)) for part in some]
 
 
 def accuracy_of_neighbors(known: Examples, asked: Examples) -> float:
@@ -119,7 +119,7 @@ def accuracy_of_neighbors(known: Examples, asked: Examples) -> float:
   return 100 * np.mean(answers == asked.labels)
 
 
-def first(source: Source, most: int) -> Source:
+def first(source: ImageDataset, most: int) -> ImageDataset:
   """At most so many images of a source, from all over it."""
   rows = np.linspace(0, len(source.labels) - 1, min(most, len(source.labels))).astype(int)
   return select_rows(source, rows)

@@ -20,7 +20,7 @@ from experiments.families.representation.evaluators import (
   known_and_asked,
   of_curve,
 )
-from metajax.data import Source, examples
+from metajax.data import ImageDataset, train_batches
 from metajax.experiment import Evaluator, Experiment
 from metajax.train import TrainState
 from metajax.types import Batches, Learner, Network
@@ -28,10 +28,10 @@ from metajax.types import Batches, Learner, Network
 Draw = Callable[[Any, Setup, int], Batches]  # of what there is to learn from, a setup and a seed
 
 
-def without_labels(source: Source, setup: Setup, seed: int) -> Batches:
+def without_labels(source: ImageDataset, setup: Setup, seed: int) -> Batches:
   """Batches of the images of a source, or whatever else its inputs are."""
   alike = source._replace(classes=("",), labels=np.zeros_like(source.labels))
-  labeled = examples(alike, batch_size=setup.outer.batch_size, seed=seed)
+  labeled = train_batches(alike, batch_size=setup.outer.batch_size, seed=seed)
   return lambda start=0, shard=(0, 1): (batch.inputs for batch in labeled(start, shard))
 
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from experiments.families.representation.data import Parts, counted
-from metajax.data import in_order, select_classes, select_rows
+from metajax.data import eval_batches, select_classes, select_rows
 from metajax.evaluate import features
 from metajax.experiment.evaluators.probes import BATCH
 from metajax.experiment.types import Figure, Trained
@@ -42,7 +42,7 @@ def embedding_map(folder: Path, trained: Trained, parts: Parts) -> Figure:
   chosen = select_classes(parts.test, classes)
   rows = np.linspace(0, len(chosen.labels) - 1, min(MAP_IMAGES, len(chosen.labels))).astype(int)
   chosen = select_rows(chosen, rows)
-  embedded = features(learner.embed, state.params, state.state, in_order(chosen, batch_size=BATCH))
+  embedded = features(learner.embed, state.params, state.state, eval_batches(chosen, batch_size=BATCH))
   path = folder / "map.png"
   firsts = [np.flatnonzero(chosen.labels == k)[0] for k in range(len(chosen.classes))]
   map_figure(embedded.inputs, embedded.labels, chosen.classes, path, images=np.asarray(chosen.images)[firsts])

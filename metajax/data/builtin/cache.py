@@ -12,7 +12,7 @@ import numpy as np
 
 from metajax import checks
 from metajax.data.files.opening import BROKEN_ARCHIVE, check_regular
-from metajax.data.source import Source
+from metajax.data.source import ImageDataset
 from metajax.paths import AnyPath, writing
 
 
@@ -40,7 +40,7 @@ def _source(stored):
   texts = checks.parse_json("texts", str(stored["texts"]))
   captions = tuple(map(tuple, texts.pop("captions")))
   texts = {name: tuple(values) for name, values in texts.items()}
-  return Source(images=stored["images"], labels=stored["labels"], captions=captions, **texts)
+  return ImageDataset(images=stored["images"], labels=stored["labels"], captions=captions, **texts)
 
 
 def read(path: AnyPath, parse: Callable[[Any], Any] = _source) -> Any:
@@ -56,9 +56,9 @@ def read(path: AnyPath, parse: Callable[[Any], Any] = _source) -> Any:
     return None
 
 
-def write(path: AnyPath, source: Source):
+def write(path: AnyPath, source: ImageDataset):
   """Stores a source in one step, so that processes may race; where it cannot, warns."""
-  texts = json.dumps({name: getattr(source, name) for name in ("classes", "groups", "captions", "styles")})
+  texts = json.dumps({name: getattr(source, name) for name in ("classes", "superclasses", "captions", "styles")})
   write_arrays(path, {"images": source.images, "labels": source.labels, "texts": np.array(texts)})
 
 

@@ -4,7 +4,7 @@ from importlib import resources
 
 import numpy as np
 
-from metajax.data.source import Source, select_classes, select_rows
+from metajax.data.source import ImageDataset, select_classes, select_rows
 from metajax.data.splits import PARTS
 from metajax.data.tfds.builder import prepared
 from metajax.data.tfds.decoding import decode, read, undecodable
@@ -21,8 +21,8 @@ def omniglot(
   data_dir: AnyPath | None = None,
   download: bool = False,
   seed: int = 0,
-  skip_broken: bool = False,
-) -> Source:
+  skip_unreadable: bool = False,
+) -> ImageDataset:
   """The images of one part of one of Omniglot's splits (1,623 characters of 50 alphabets, 20 drawers each).
 
   - "lake/train", "lake/validation", "lake/test": the 30 background alphabets (964 characters), of which 64
@@ -33,11 +33,11 @@ def omniglot(
   A part alone, "train", is Lake's.
 
   Returns:
-    a `Source` of images `[n, size, size, 1]` with ink at 255 on 0, classes "Alphabet/characterNN" in the order
+    an `ImageDataset` of images `[n, size, size, 1]` with ink at 255 on 0, classes "Alphabet/characterNN" in the order
     of their names, numbered from 01 as in the original archive, and the alphabet as the group.
 
   Raises:
-    ValueError: there is no such split, or an image cannot be decoded and `skip_broken` is False.
+    ValueError: there is no such split, or an image cannot be decoded and `skip_unreadable` is False.
     FileNotFoundError, ConnectionError: as `load`.
   """
   chosen, part = split.split("/") if split.count("/") == 1 else ("lake", split)
@@ -52,37 +52,37 @@ def omniglot(
     characters = _characters(builder, "train+test")
   part_of = {"lake": _lake, "vinyals": _vinyals, "finn": _finn}[chosen]
   source = select_classes(characters, part_of(characters.classes, part, seed))
-  if skip_broken:
-    source = _without_broken(source)
+  if skip_unreadable:
+    source = _without_unreadable(source)
   return source._replace(images=255 - decode(np.asarray(source.images), size=size, channels=1))
 
 
-def _without_broken(source):
-  broken = undecodable(source.images)
-  kept = np.setdiff1d(np.arange(len(source.labels)), list(broken)).astype(int)
+def _without_unreadable(source):
+  unreadable = undecodable(source.images)
+  kept = np.setdiff1d(np.arange(len(source.labels)), list(unreadable)).astype(int)
   left = select_rows(source, kept)._replace(
-    broken=tuple(f"an image of {source.classes[source.labels[row]]}" for row in broken)
+    unreadable=tuple(f"an image of {source.classes[source.labels[row]]}" for row in unreadable)
   )
   return select_classes(left, np.unique(left.labels))
 
 
 def _characters(builder, split):
-  """All characters of a TFDS split, as a `Source` of still encoded images."""
+  """All characters of a TFDS split, as an `ImageDataset` of still encoded images."""
   records = read(builder, split, "image", ("alphabet", "alphabet_char_id"))
   alphabets = builder.info.features["alphabet"].names
   # TFDS numbers the characters of an alphabet from 0, the archive from 1.
   keys = records["alphabet"] * 100 + records["alphabet_char_id"] + 1
   present, labels = np.unique(keys, return_inverse=True)
-  groups = tuple(alphabets[key // 100] for key in present)
+  superclasses = tuple(alphabets[key // 100] for key in present)
   numbers = [key % 100 for key in present]
-  return Source(
+  return ImageDataset(
     images=records["image"],
     labels=labels.astype(np.int32),
-    classes=tuple(f"{group}/character{number:02d}" for group, number in zip(groups, numbers, strict=True)),
-    groups=groups,
+    classes=tuple(f"{group}/character{number:02d}" for group, number in zip(superclasses, numbers, strict=True)),
+    superclasses=superclasses,
     captions=tuple(
       (f"character {number} of the alphabet {group.replace('_', ' ')}",)
-      for group, number in zip(groups, numbers, strict=True)
+      for group, number in zip(superclasses, numbers, strict=True)
     ),
     styles=("",) * len(labels),
   )

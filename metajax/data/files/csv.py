@@ -31,7 +31,7 @@ def read_csv(path: str) -> Table:
   return make_table(
     name,
     labels=[row["label"] for _, row in rows],
-    groups=[row.get("group", "") for _, row in rows],
+    superclasses=[row.get("group", "") for _, row in rows],
     splits=[SPLITS[row["split"]] for _, row in rows] if has_splits else None,
     images=[os.path.join(folder, os.path.expanduser(row["path"])) for _, row in rows],
     places=[f"{row['path']!r} in line {line}" for line, row in rows],

@@ -31,7 +31,7 @@ def read_folder(path: str) -> Table:
   _check_links(path, walk)
   tops = {relative.split("/")[0] for relative in found if "/" in relative}
   has_splits = {"train", "test"} <= tops <= set(SPLITS)
-  classes, groups, splits, last = [], [], [], None
+  classes, superclasses, splits, last = [], [], [], None
   for relative in found:
     folder, _, file = relative.rpartition("/")
     if folder != last:
@@ -40,10 +40,10 @@ def read_folder(path: str) -> Table:
       place = f"{path}/{split}".removesuffix("/")
       raise ValueError(f"the image {file!r} lies in {place!r} itself: expected every image in a folder of its class")
     classes.append(label)
-    groups.append(label.rpartition("/")[0])
+    superclasses.append(label.rpartition("/")[0])
     splits.append(SPLITS[split] if has_splits else "")
   paths = [os.path.join(path, relative) for relative in found]
-  return make_table(name, classes, groups, splits if has_splits else None, paths, [*map(repr, found)])
+  return make_table(name, classes, superclasses, splits if has_splits else None, paths, [*map(repr, found)])
 
 
 def image_names(path: AnyPath) -> list[str]:

@@ -42,7 +42,7 @@ def read_image(path: AnyPath, *, size: int, channels: int, preprocessing: Prepro
   Raises:
     UnreadableImage: the file is none of FORMATS, cannot be read to its end, or has more than MOST_PIXELS.
   """
-  with _broken_otherwise(path), open_regular(path) as file:
+  with _or_unreadable(path), open_regular(path) as file:
     return _image(file, size, channels, preprocessing)
 
 
@@ -52,7 +52,7 @@ def read_encoded(content: bytes, *, preprocessing: Preprocessing) -> np.ndarray:
   Raises:
     UnreadableImage: as for `read_image`.
   """
-  with _broken_otherwise(), io.BytesIO(content) as file:
+  with _or_unreadable(), io.BytesIO(content) as file:
     return _image(file, None, 3, preprocessing)
 
 
@@ -111,7 +111,7 @@ def is_gray(path: AnyPath) -> bool:
   Raises:
     UnreadableImage: the file has no header of one of FORMATS.
   """
-  with _broken_otherwise(path), open_regular(path) as file, opened(file) as image:
+  with _or_unreadable(path), open_regular(path) as file, opened(file) as image:
     return image.mode in GRAY
 
 
@@ -121,7 +121,7 @@ def check_beginning(path: AnyPath):
   Raises:
     UnreadableImage: no image of one of FORMATS begins so.
   """
-  with _broken_otherwise(path), open_regular(path, buffering=0) as file:
+  with _or_unreadable(path), open_regular(path, buffering=0) as file:
     beginning = file.read(16)
     # TGA has no beginning of its own: the header as a whole is then looked at, which takes longer.
     if not any(accepts and _accepts(accepts, beginning) for _, accepts in READ):
@@ -169,7 +169,7 @@ def resized(image: Image.Image, size: int) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _broken_otherwise(path=None):
+def _or_unreadable(path=None):
   try:
     yield
   except (UnreadableImage, MemoryError):

@@ -34,13 +34,13 @@ def read_npz(path: str) -> Table:
         f"{name} has {key} of shape {list(arrays[key].shape)}, expected [{len(images)}], as many as images"
       )
   labels, order = _classes(name, arrays["labels"], arrays.get("classes"))
-  groups = _texts(name, "groups", arrays["groups"]) if "groups" in arrays else [""] * len(images)
+  superclasses = _texts(name, "groups", arrays["groups"]) if "groups" in arrays else [""] * len(images)
   splits = _texts(name, "split", arrays["split"]) if "split" in arrays else None
   if splits and not set(splits) <= set(SPLITS):
     wrong = next(split for split in splits if split not in SPLITS)
     raise ValueError(f"{name} has the split {wrong!r}, expected train, validation or test")
   splits = splits and [SPLITS[split] for split in splits]
-  return make_table(name, labels, groups, splits, images, [f"images[{i}]" for i in range(len(images))], order)
+  return make_table(name, labels, superclasses, splits, images, [f"images[{i}]" for i in range(len(images))], order)
 
 
 def _arrays(path):

@@ -76,7 +76,7 @@ def checked_name(name: AnyPath) -> str:
   return os.path.expanduser(name)
 
 
-TO_SKIP = "pass skip_broken=True (--skip-broken) to leave it out"
+TO_SKIP = "pass skip_unreadable=True (--skip-unreadable) to leave it out"
 
 
 def is_path(name: str) -> bool:

@@ -17,7 +17,7 @@ class Table(NamedTuple):
     name: of the whole, for messages.
     labels: int32 `[n]`, an index into `classes`.
     classes: unique names.
-    groups: of each class, "" where there is none.
+    superclasses: of each class, "" where there is none.
     own: the rows of each of the set's own splits, and of "all".
     images: the path of each image, or the images uint8 `[n, height, width, channels]`.
     places: what to call each image in a message.
@@ -26,7 +26,7 @@ class Table(NamedTuple):
   name: str
   labels: np.ndarray
   classes: tuple[str, ...]
-  groups: tuple[str, ...]
+  superclasses: tuple[str, ...]
   own: dict[str, np.ndarray]
   images: list[str] | np.ndarray
   places: list[str]
@@ -35,7 +35,7 @@ class Table(NamedTuple):
 def make_table(
   name: str,
   labels: Sequence[str],
-  groups: Sequence[str],
+  superclasses: Sequence[str],
   splits: Sequence[str] | None,
   images: list[str] | np.ndarray,
   places: list[str],
@@ -50,7 +50,7 @@ def make_table(
   if len(classes) < 2:
     raise ValueError(f"{name} has one class, {classes[0]!r}: expected 2 or more")
   group_of = {}
-  for label, group in zip(labels, groups, strict=True):
+  for label, group in zip(labels, superclasses, strict=True):
     if group_of.setdefault(label, group) != group:
       raise ValueError(f"{name} has class {label!r} in two groups, {group_of[label]!r} and {group!r}: expected one")
   index = {label: i for i, label in enumerate(classes)}
@@ -62,7 +62,7 @@ def make_table(
     name=name,
     labels=np.array([index[label] for label in labels], np.int32),
     classes=tuple(classes),
-    groups=tuple(group_of[label] for label in classes),
+    superclasses=tuple(group_of[label] for label in classes),
     own=own,
     images=images,
     places=places,

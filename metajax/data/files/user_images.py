@@ -1,4 +1,4 @@
-"""One's own images as a `Source`: read at once where they fit in memory, else when they are asked for."""
+"""One's own images as an `ImageDataset`: read at once where they fit in memory, else when they are asked for."""
 
 import warnings
 
@@ -13,8 +13,8 @@ from metajax.data.files.npz import read_npz
 from metajax.data.files.opening import TO_SKIP
 from metajax.data.files.preprocessing import preprocess
 from metajax.data.files.table import Table
-from metajax.data.files.verification import Files, broken_beginnings, broken_files
-from metajax.data.source import Source
+from metajax.data.files.verification import Files, unreadable_beginnings, unreadable_files
+from metajax.data.source import ImageDataset
 from metajax.data.splits import check_split, choose
 from metajax.types import Preprocessing
 
@@ -40,24 +40,24 @@ def source_of(
   *,
   size: int,
   seed: int,
-  skip_broken: bool,
+  skip_unreadable: bool,
   least: int = 1,
   preprocessing: Preprocessing | None = None,
-) -> Source:
-  """The `Source` of a part of a `Table`.
+) -> ImageDataset:
+  """The `ImageDataset` of a part of a `Table`.
 
   Classes are dealt out as those of a TFDS set, from the splits that the data name ("train", "test" and perhaps
-  "validation", as folders or in the column) or from all images; "own/train" is such a split, "own/all" is everything.
-  Images keep their ink as it is, are gray if all are (of 4,096 looked at), and lie on white. Files are PNG, JPEG,
-  WebP, GIF, BMP, TIFF, PPM, JPEG 2000, AVIF or TGA, of at most 2^28 pixels (16,384 x 16,384); a JPEG may have up to 64
-  times as many, as it is decoded at a fraction of its size, not below four times `size`.
+  "validation", as folders or in the column) or from all images; "official/train" is such a split, "official/all" is
+  everything. Images keep their ink as it is, are gray if all are (of 4,096 looked at), and lie on white. Files are
+  PNG, JPEG, WebP, GIF, BMP, TIFF, PPM, JPEG 2000, AVIF or TGA, of at most 2^28 pixels (16,384 x 16,384); a JPEG may
+  have up to 64 times as many, as it is decoded at a fraction of its size, not below four times `size`.
 
   Images that take more than 1 GiB, decoded, or more than 20,000 files stay in their files and are decoded when asked
   for: the same pixels in the same order, that of the table's lines or of the folder's paths.
 
   Args:
     table: of the images.
-    split, size, seed, skip_broken, preprocessing: as for `load`.
+    split, size, seed, skip_unreadable, preprocessing: as for `load`.
     least: images of a class that is not left out.
 
   Raises:
@@ -71,24 +71,26 @@ def source_of(
   if isinstance(table.images, np.ndarray):
     return _source(table, rows, _resized(table.images[rows], size, preprocessing))._replace(**left_out)
   spread = np.unique(np.linspace(0, len(table.images) - 1, LOOKED_AT).astype(int))
-  channels = 1 if preprocessing is None and all(_gray_or_broken(table.images[row]) for row in spread) else 3
+  channels = 1 if preprocessing is None and all(_gray_or_unreadable(table.images[row]) for row in spread) else 3
   shape, paths = (size, size, channels), [table.images[row] for row in rows]
   in_memory = len(rows) <= FILES_IN_MEMORY and fits_in_memory(len(rows), shape)
   if in_memory:
-    images, broken = _decode(paths, shape, preprocessing)
+    images, unreadable = _decode(paths, shape, preprocessing)
   else:
-    broken = broken_files(table.name, paths, shape, preprocessing) if skip_broken else broken_beginnings(paths)
-  if broken and not skip_broken:
-    said = [f"{table.places[rows[i]]} ({broken[i]})" for i in sorted(broken)]
+    unreadable = (
+      unreadable_files(table.name, paths, shape, preprocessing) if skip_unreadable else unreadable_beginnings(paths)
+    )
+  if unreadable and not skip_unreadable:
+    said = [f"{table.places[rows[i]]} ({unreadable[i]})" for i in sorted(unreadable)]
     raise UnreadableImages(said, len(table.images), table.name)
-  good = np.array([i for i in range(len(rows)) if i not in broken], np.int64)
+  good = np.array([i for i in range(len(rows)) if i not in unreadable], np.int64)
   if not len(good):
     raise ValueError(f"split {split!r} of {table.name} holds no image that can be read")
-  rows, missing = rows[good], tuple(table.places[rows[i]] for i in sorted(broken))
+  rows, missing = rows[good], tuple(table.places[rows[i]] for i in sorted(unreadable))
   if in_memory:
-    images = images[good] if broken else images
+    images = images[good] if unreadable else images
   else:
-    advice = "it could be when the set was loaded" if skip_broken else TO_SKIP
+    advice = "it could be when the set was loaded" if skip_unreadable else TO_SKIP
     files = Files([paths[i] for i in good], shape, advice, preprocessing)
     images = LazyImages(files, shape, np.arange(len(rows)))
   return _source(table, rows, images, missing)._replace(**left_out)
@@ -97,24 +99,24 @@ def source_of(
 def _tell_if_dealt_anew(table, split):
   both = [table.labels[table.own[part]] for part in ("train", "test") if part in table.own]
   shared = np.intersect1d(*both) if len(both) == 2 else ()
-  if len(shared) and not split.startswith("own/"):
+  if len(shared) and not split.startswith("official/"):
     warnings.warn(
       f"train and test of {table.name} share {len(shared)} classes: the classes of all images are dealt out anew",
       stacklevel=4,
     )
 
 
-def _source(table, rows, images, broken=()):
+def _source(table, rows, images, unreadable=()):
   present, labels = np.unique(table.labels[rows], return_inverse=True)
   classes = tuple(table.classes[c] for c in present)
-  return Source(
+  return ImageDataset(
     images=images,
     labels=labels.astype(np.int32),
     classes=classes,
-    groups=tuple(table.groups[c] for c in present),
+    superclasses=tuple(table.superclasses[c] for c in present),
     captions=tuple((name,) for name in classes),
     styles=("",) * len(rows),
-    broken=broken,
+    unreadable=unreadable,
   )
 
 
@@ -130,12 +132,12 @@ class UnreadableImages(ValueError):
     more = f" and {len(files) - 5} more" if len(files) > 5 else ""
     super().__init__(
       f"{len(files)} of {number} images of {name} cannot be read: {', '.join(files[:5])}{more}; "
-      "pass skip_broken=True (--skip-broken) to leave them out"
+      "pass skip_unreadable=True (--skip-unreadable) to leave them out"
     )
     self.files, self.number = files, number
 
 
-def _gray_or_broken(path):
+def _gray_or_unreadable(path):
   try:
     return is_gray(path)
   except UnreadableImage:
@@ -144,17 +146,17 @@ def _gray_or_broken(path):
 
 def _decode(paths, shape, preprocessing):
   """All images, and {number: why} of those that are broken."""
-  images, broken = np.zeros((len(paths), *shape), np.uint8), {}
+  images, unreadable = np.zeros((len(paths), *shape), np.uint8), {}
 
   def fill(chunk):
     for i in range(len(paths))[chunk]:
       try:
         images[i] = read_image(paths[i], size=shape[0], channels=shape[-1], preprocessing=preprocessing)
       except UnreadableImage as error:
-        broken[i] = str(error)
+        unreadable[i] = str(error)
 
   in_threads(fill, len(paths))()
-  return images, broken
+  return images, unreadable
 
 
 def _resized(images, size, preprocessing):

@@ -46,23 +46,23 @@ class Files:
       raise ValueError(f"the image {path!r} cannot be read ({error}); {self._advice}") from None
 
 
-def broken_beginnings(paths: Sequence[str]) -> dict[int, str]:
+def unreadable_beginnings(paths: Sequence[str]) -> dict[int, str]:
   """{number: why} of the files that do not begin like an image, which takes microseconds each."""
-  broken = {}
+  unreadable = {}
 
   def look(first):
     for i in range(first, min(first + 256, len(paths))):
       try:
         check_beginning(paths[i])
       except UnreadableImage as error:
-        broken[i] = str(error)
+        unreadable[i] = str(error)
 
   with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
     list(pool.map(look, range(0, len(paths), 256)))
-  return broken
+  return unreadable
 
 
-def broken_files(
+def unreadable_files(
   name: str, paths: Sequence[str], shape: tuple[int, int, int], preprocessing: Preprocessing | None = None
 ) -> dict[int, str]:
   """{number: why} of the files that cannot be read to their end.
@@ -80,7 +80,7 @@ def broken_files(
   seen_as = shape if preprocessing is None else (shape, preprocessing)
   stamps = np.array([_stamp(path, seen_as) for path in paths], np.uint64)
   unknown = np.flatnonzero((stamps == 0) | ~np.isin(stamps, known))
-  said, broken, good = Progress(f"verified {{}} of {len(unknown):,} images of {name}", len(unknown)), {}, []
+  said, unreadable, good = Progress(f"verified {{}} of {len(unknown):,} images of {name}", len(unknown)), {}, []
 
   def verify(chunk):
     for i in unknown[chunk].tolist():
@@ -88,7 +88,7 @@ def broken_files(
         read_image(paths[i], size=shape[0], channels=shape[-1], preprocessing=preprocessing)
         good.append(i)
       except UnreadableImage as error:
-        broken[i] = str(error)
+        unreadable[i] = str(error)
     said.advance(len(range(len(unknown))[chunk]))
 
   try:
@@ -96,7 +96,7 @@ def broken_files(
   finally:  # an interrupted one goes on where it was
     if good:
       write_arrays(cache, {"stamps": np.union1d(known, stamps[list(good)])})
-  return broken
+  return unreadable
 
 
 def _stamp(path, seen_as) -> int:

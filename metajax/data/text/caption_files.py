@@ -43,7 +43,7 @@ def read_captions(path: str) -> tuple[Table, dict[str, tuple[str, ...]]]:
   table = make_table(
     repr(path),
     labels=images,
-    groups=[""] * len(images),
+    superclasses=[""] * len(images),
     splits=None if None in splits.values() else [SPLITS[splits[image]] for image in images],
     images=[os.path.join(folder, os.path.expanduser(image)) for image in images],
     places=[*map(repr, images)],

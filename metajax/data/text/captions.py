@@ -9,7 +9,7 @@ from metajax.data._tensorflow import tf, tfds
 from metajax.data.files.opening import checked_name, is_path
 from metajax.data.files.user_images import source_of
 from metajax.data.load import check_how
-from metajax.data.source import Source, from_arrays
+from metajax.data.source import ImageDataset, from_arrays
 from metajax.data.splits import PARTS, check_split, choose
 from metajax.data.text.caption_files import read_captions
 from metajax.data.tfds.builder import prepared
@@ -31,8 +31,8 @@ def load_captioned(
   data_dir: AnyPath | None = None,
   download: bool = False,
   seed: int = 0,
-  skip_broken: bool = False,
-) -> Source:
+  skip_unreadable: bool = False,
+) -> ImageDataset:
   """Loads a part of a set of images with captions; each image is a class of its own.
 
   - a TFDS set, such as "flickr8k", "emoji" or "coco_captions": one 8-bit image and texts, in features that are named
@@ -43,14 +43,14 @@ def load_captioned(
     `captions.jsonl`. Paths are from the file's folder; a column or key "split" names the set's own splits.
 
   "train", "validation" and "test" are the set's own splits where there are the first and the last; else images are
-  dealt out by `seed` (see `metajax.data.load`). "own/train" is a split as the set has it.
+  dealt out by `seed` (see `metajax.data.load`). "official/train" is a split as the set has it.
 
   Args:
     name: the data set, or a path: it begins with "/", "./", "../" or "~", ends in ".csv" or ".jsonl", or is a folder.
-    split, size, preprocessing, data_dir, download, seed, skip_broken: as for `metajax.data.load`.
+    split, size, preprocessing, data_dir, download, seed, skip_unreadable: as for `metajax.data.load`.
 
   Returns:
-    a `Source`, whose `captions` hold the texts of each image, in their order.
+    an `ImageDataset`, whose `captions` hold the texts of each image, in their order.
 
   Raises:
     FileNotFoundError, ConnectionError, PermissionError, NotADirectoryError: as `metajax.data.load`.
@@ -59,36 +59,40 @@ def load_captioned(
   """
   name = checked_name(name)
   size = check_how(split, size, seed, data_dir, preprocessing=preprocessing)
-  checks.flags(download=download, skip_broken=skip_broken)
+  checks.flags(download=download, skip_unreadable=skip_unreadable)
   if is_path(name) or name.endswith(".jsonl") or (not download and os.path.isdir(name)):
     table, captions = read_captions(name)
-    source = source_of(table, split, size=size, seed=seed, skip_broken=skip_broken, preprocessing=preprocessing)
+    source = source_of(table, split, size=size, seed=seed, skip_unreadable=skip_unreadable, preprocessing=preprocessing)
     return source._replace(captions=tuple(captions[path] for path in source.classes))
-  return _captioned_set(name, split, size, data_dir, download, seed, skip_broken, preprocessing)
+  return _captioned_set(name, split, size, data_dir, download, seed, skip_unreadable, preprocessing)
 
 
-def _captioned_set(name, split, size, data_dir, download, seed, skip_broken, preprocessing):
+def _captioned_set(name, split, size, data_dir, download, seed, skip_unreadable, preprocessing):
   builder = prepared(name, data_dir, download)
   features, own = builder.info.features, tuple(builder.info.splits)
   check_split(name, split, own)
   image, texts, group = _features(builder.info)
-  used = [split.removeprefix("own/")] if split.startswith("own/") else [part for part in PARTS if part in own] or own
+  used = (
+    [split.removeprefix("official/")]
+    if split.startswith("official/")
+    else [part for part in PARTS if part in own] or own
+  )
   records = read_records(builder, used)
-  captions, groups = _texts(builder, used, image, texts, group)
+  captions, superclasses = _texts(builder, used, image, texts, group)
   rows, *_ = choose(name, split, np.arange(len(captions)), records.rows_of, seed)
   shape = (size, size, features[image].shape[-1] if preprocessing is None else 3)
   bare = next((row for row in rows if not captions[row]), None)
   if bare is not None:
     raise ValueError(f"expected a caption of every image of {name!r}, got none of record {bare}")
-  images, rows, broken = unpatchify(records, image, shape, rows, skip_broken, preprocessing)
+  images, rows, unreadable = unpatchify(records, image, shape, rows, skip_unreadable, preprocessing)
   source = from_arrays(
     images,
     np.arange(len(rows)),
     classes=[str(row) for row in rows],
-    groups=[groups[row] for row in rows],
+    superclasses=[superclasses[row] for row in rows],
     captions=[captions[row] for row in rows],
   )
-  return source._replace(broken=broken)
+  return source._replace(unreadable=unreadable)
 
 
 def _features(info):
@@ -129,15 +133,15 @@ def _text_of(feature):
 
 def _texts(builder, splits, image, texts, group):
   """The captions and the group of every record of some splits, in the order of the files."""
-  features, captions, groups = builder.info.features, [], []
+  features, captions, superclasses = builder.info.features, [], []
   config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
   wanted = tfds.decode.PartialDecoding({key: features[key] for key in (*texts, *([group] if group else []))})
   for split in splits:
     for record in _each(builder, builder.as_dataset(split=split, decoders=wanted, read_config=config)):
       said = [text.decode("utf-8", "replace") for key in texts for text in _text_of(features[key])(record[key])]
       captions.append(tuple(dict.fromkeys(text.strip() for text in said if text.strip())))
-      groups.append(features[group].int2str(int(record[group])) if group else "")
-  return captions, groups
+      superclasses.append(features[group].int2str(int(record[group])) if group else "")
+  return captions, superclasses
 
 
 def _each(builder, dataset):

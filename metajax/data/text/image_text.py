@@ -9,13 +9,13 @@ from metajax import checks
 from metajax.data._tensorflow import tf
 from metajax.data.pipeline import in_epochs, plain, random_integers, reader
 from metajax.data.sharding import rows_of_host
-from metajax.data.source import Source, check_source
+from metajax.data.source import ImageDataset, check_source
 from metajax.data.text.tokenizer import LENGTH, MOST_TOKENS, Tokenizer
 from metajax.types import Batches, Examples, Pair
 
 
 def image_texts(
-  source: Source,
+  source: ImageDataset,
   tokenizer: Tokenizer,
   *,
   batch_size: int,
@@ -29,7 +29,7 @@ def image_texts(
   uniformly; so a batch has no class twice, whose rows would be taken for negatives, but where it spans two epochs.
 
   Args:
-    source: a `Source` with captions, such as of `load_captioned`.
+    source: an `ImageDataset` with captions, such as of `load_captioned`.
     tokenizer: of its captions.
     batch_size: pairs a batch, over all hosts.
     length: tokens of a text; a longer one loses its last words, never its end.

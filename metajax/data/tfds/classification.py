@@ -9,7 +9,7 @@ from metajax.data.files.image_file import UnreadableImage, read_encoded
 from metajax.data.files.lazy_images import LazyImages, fits_in_memory, in_threads
 from metajax.data.files.opening import TO_SKIP
 from metajax.data.files.verification import Progress
-from metajax.data.source import Source, from_arrays
+from metajax.data.source import ImageDataset, from_arrays
 from metajax.data.splits import PARTS, check_split, choose
 from metajax.data.tfds.builder import image_and_label, prepared
 from metajax.data.tfds.decoding import decoded, reason
@@ -26,17 +26,17 @@ def classification_set(
   data_dir: AnyPath | None = None,
   download: bool = False,
   seed: int = 0,
-  skip_broken: bool = False,
+  skip_unreadable: bool = False,
   least: int = 1,
   preprocessing: Preprocessing | None = None,
-) -> Source:
-  """The `Source` of a part of a TFDS image classification set, for `metajax.data.load`.
+) -> ImageDataset:
+  """The `ImageDataset` of a part of a TFDS image classification set, for `metajax.data.load`.
 
   "train", "validation" and "test" are its own splits where no class is in two of them; then a missing validation split
   is made of a tenth of the training classes, but at least 5, which "train" loses. Otherwise the classes of all its
   images are dealt out by `seed`: a fifth, but at least 2, to "validation", as many to "test", the rest to "train".
-  "own/train" or "own/test" is a split as TFDS has it, for training and probing on the same classes. Images without a
-  label (-1) are left out.
+  "official/train" or "official/test" is a split as TFDS has it, for training and probing on the same classes. Images
+  without a label (-1) are left out.
 
   The images are in the order of the set's record files (TFRecord or ArrayRecord). Those that take more than 1 GiB,
   decoded, stay there and are `LazyImages`.
@@ -48,14 +48,18 @@ def classification_set(
   image, label = image_and_label(builder.info)
   features, own = builder.info.features, tuple(builder.info.splits)
   check_split(name, split, own)
-  used = [split.removeprefix("own/")] if split.startswith("own/") else [part for part in PARTS if part in own] or own
+  used = (
+    [split.removeprefix("official/")]
+    if split.startswith("official/")
+    else [part for part in PARTS if part in own] or own
+  )
   records, names = read_records(builder, used, label), features[label].names
   rows, _, small = choose(name, split, records.labels, records.rows_of, seed, least)
   shape = (size, size, features[image].shape[-1] if preprocessing is None else 3)
-  images, rows, broken = unpatchify(records, image, shape, rows, skip_broken, preprocessing)
+  images, rows, unreadable = unpatchify(records, image, shape, rows, skip_unreadable, preprocessing)
   present, labels = np.unique(records.labels[rows], return_inverse=True)
   source = from_arrays(images, labels, classes=[names[c] for c in present])
-  return source._replace(broken=broken, small_classes=tuple(names[c] for c in small))
+  return source._replace(unreadable=unreadable, small_classes=tuple(names[c] for c in small))
 
 
 def unpatchify(
@@ -63,37 +67,37 @@ def unpatchify(
   image: str,
   shape: tuple[int, int, int],
   rows: np.ndarray,
-  skip_broken: bool,
+  skip_unreadable: bool,
   preprocessing: Preprocessing | None = None,
 ) -> tuple[np.ndarray | LazyImages, np.ndarray, tuple[str, ...]]:
   """Images uint8 `[rows, *shape]` of some records, read and decoded at once where they fit in memory.
 
   Returns:
-    the images; the rows; and what was left out: with `skip_broken` those that cannot be decoded, all of which are
+    the images; the rows; and what was left out: with `skip_unreadable` those that cannot be decoded, all of which are
     then known at the start.
 
   Raises:
     ValueError: an image cannot be decoded, or none can.
   """
-  advice = "it could be at the start" if skip_broken else TO_SKIP
+  advice = "it could be at the start" if skip_unreadable else TO_SKIP
   decode = _decoder(records, image, shape, advice)
   if preprocessing is not None:
     decode = _preprocessor(records, image, preprocessing, advice)
   images, in_memory = LazyImages(decode, shape, rows), fits_in_memory(len(rows), shape)
-  if not skip_broken:
+  if not skip_unreadable:
     return (images[:] if in_memory else images), rows, ()
   key = (image, shape, *(() if preprocessing is None else (preprocessing,)), hashlib.sha256(rows.tobytes()).hexdigest())
-  broken = remembered(records.files, key, lambda: {"broken": _broken(records, decode, rows)})["broken"]
-  rows = rows[~np.isin(rows, broken)]
+  unreadable = remembered(records.files, key, lambda: {"broken": _unreadable(records, decode, rows)})["broken"]
+  rows = rows[~np.isin(rows, unreadable)]
   if not len(rows):
-    raise ValueError(f"expected an image that can be decoded in {records.name}, got {len(broken)} that cannot")
+    raise ValueError(f"expected an image that can be decoded in {records.name}, got {len(unreadable)} that cannot")
   images = LazyImages(decode, shape, rows)
-  return (images[:] if in_memory else images), rows, tuple(f"record {row} of {records.name}" for row in broken)
+  return (images[:] if in_memory else images), rows, tuple(f"record {row} of {records.name}" for row in unreadable)
 
 
-def _broken(records, decode, rows):
+def _unreadable(records, decode, rows):
   """Those of some rows whose images cannot be decoded."""
-  said, broken = Progress(f"verified {{}} of {len(rows):,} images of {records.name}", len(rows)), []
+  said, unreadable = Progress(f"verified {{}} of {len(rows):,} images of {records.name}", len(rows)), []
 
   def verify(chunk):
     some = rows[chunk]
@@ -104,11 +108,11 @@ def _broken(records, decode, rows):
         try:
           decode(np.array([row]))
         except ValueError:
-          broken.append(row)
+          unreadable.append(row)
     said.advance(len(some))
 
   in_threads(verify, len(rows))()
-  return np.array(sorted(broken), np.int64)
+  return np.array(sorted(unreadable), np.int64)
 
 
 def _preprocessor(records, image, preprocessing, advice):

@@ -49,19 +49,19 @@ def decode(encoded: np.ndarray, *, size: int, channels: int) -> np.ndarray:
     number, why = next(iter(undecodable(encoded).items()))
     raise ValueError(
       f"image {number} of {len(encoded)} cannot be decoded: {why}; "
-      "pass skip_broken=True (--skip-broken) to leave it out"
+      "pass skip_unreadable=True (--skip-unreadable) to leave it out"
     ) from None
 
 
 def undecodable(encoded: np.ndarray) -> dict[int, str]:
   """{number: why} of the encoded images that cannot be decoded."""
-  broken = {}
+  unreadable = {}
   for number, file in enumerate(encoded):
     try:
       tf.io.decode_image(file, expand_animations=False)
     except tf.errors.OpError as error:
-      broken[number] = reason(error)
-  return broken
+      unreadable[number] = reason(error)
+  return unreadable
 
 
 def decoded(file: tf.Tensor, *, size: int, channels: int) -> tf.Tensor:

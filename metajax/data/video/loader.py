@@ -31,7 +31,7 @@ def load_recordings(
   data_dir: AnyPath | None = None,
   download: bool = False,
   seed: int = 0,
-  skip_broken: bool = False,
+  skip_unreadable: bool = False,
   sound: bool = True,
 ) -> Recordings:
   """Loads a part of a set of clips, or of images with sounds.
@@ -59,7 +59,8 @@ def load_recordings(
       tensor, which does not say, what it has.
     seconds: of the sounds of one's own images.
     data_dir, download, seed: as for `metajax.data.load`; the seed is that of moving glyphs too.
-    skip_broken: leave out files of one's own and records of a TFDS set that cannot be read, and name them in `broken`.
+    skip_unreadable: leave out files of one's own and records of a TFDS set that cannot be read, and name them in
+      `unreadable`.
     sound: whether sounds are wanted; without, they are neither read nor asked for.
 
   Raises:
@@ -70,14 +71,14 @@ def load_recordings(
   """
   name = checked_name(name)
   _check_how(split, size, seed, data_dir, frames, sample_rate, frame_rate=frame_rate, seconds=seconds)
-  checks.flags(download=download, skip_broken=skip_broken, sound=sound)
+  checks.flags(download=download, skip_unreadable=skip_unreadable, sound=sound)
   if name == "moving_glyphs":
     found = moving_glyphs(split, size=size, frames=frames, seed=seed)
   elif is_own(name, data_dir, download):
     how = {"size": size, "frames": frames, "frame_rate": frame_rate, "sample_rate": sample_rate, "seconds": seconds}
-    return own_recordings(name, split, seed, skip_broken, how | {"sound": sound})
+    return own_recordings(name, split, seed, skip_unreadable, how | {"sound": sound})
   else:
-    found = _tfds(name, split, size, sample_rate, data_dir, download, skip_broken)
+    found = _tfds(name, split, size, sample_rate, data_dir, download, skip_unreadable)
   return found if sound else found._replace(sounds=None, sample_rate=0)
 
 
@@ -90,7 +91,7 @@ def _check_how(split, size, seed, data_dir, frames, sample_rate, **of_time):
     checks.in_range(what, of_time[what], 0, most)
 
 
-def _tfds(name, split, size, sample_rate, data_dir, download, skip_broken) -> Recordings:
+def _tfds(name, split, size, sample_rate, data_dir, download, skip_unreadable) -> Recordings:
   builder = prepared(name, data_dir, download)
   if split not in builder.info.splits:
     raise ValueError(f"unknown split {split!r} of {name}: expected one of {', '.join(builder.info.splits)}")
@@ -102,8 +103,8 @@ def _tfds(name, split, size, sample_rate, data_dir, download, skip_broken) -> Re
     raise ValueError(f"expected the clips of {name!r} to have one number of frames, got {feature.shape}")
   number = builder.info.splits[split].num_examples
   check_bytes(name, number, (shape[0] if clips else 1) * size * size * shape[-1])
-  config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False, add_tfds_id=skip_broken)
-  kept = {key for key in (image, sound, caption, *texts, *factors) if key} | ({"tfds_id"} if skip_broken else set())
+  config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False, add_tfds_id=skip_unreadable)
+  kept = {key for key in (image, sound, caption, *texts, *factors) if key} | ({"tfds_id"} if skip_unreadable else set())
 
   def small(record):
     shown = tf.image.resize(record[image], (size, size), method="area")
@@ -111,11 +112,11 @@ def _tfds(name, split, size, sample_rate, data_dir, download, skip_broken) -> Re
 
   data = builder.as_dataset(split=split, read_config=config).map(plain(small), num_parallel_calls=tf.data.AUTOTUNE)
   try:
-    found = list((data.ignore_errors() if skip_broken else data).as_numpy_iterator())
+    found = list((data.ignore_errors() if skip_unreadable else data).as_numpy_iterator())
   except tf.errors.OpError as error:
-    said = f"{reason(error)}; pass skip_broken=True (--skip-broken) to leave out what cannot"
+    said = f"{reason(error)}; pass skip_unreadable=True (--skip-unreadable) to leave out what cannot"
     raise ValueError(f"the records of {name!r} cannot be read: {said}") from None
-  broken = _missing(builder.info.splits[split], found) if skip_broken else ()
+  unreadable = _missing(builder.info.splits[split], found) if skip_unreadable else ()
   if not found:
     raise ValueError(f"expected a record of {name!r} that can be read, got {number} that cannot")
   sounds = _sounds(name, [record[sound] for record in found]) if sound else None
@@ -132,7 +133,7 @@ def _tfds(name, split, size, sample_rate, data_dir, download, skip_broken) -> Re
     captions=tuple(record[caption].decode() if caption else "" for record in found),
     factors=dict(part for key, values in stacked.items() for part in _columns(key, values))
     | {key: np.array([record[key].decode() for record in found]) for key in texts},
-    broken=broken,
+    unreadable=unreadable,
   )
 
 

@@ -27,7 +27,7 @@ class Recordings(NamedTuple):
     names: of each, `[n]`.
     captions: what each is said to show, `[n]`; "" where nothing is said.
     factors: what is known of each, `{name: int32 or texts [n]}` or, of frames, `{name: int32 [n, frames]}`.
-    broken: the files that could not be read and were left out.
+    unreadable: the files that could not be read and were left out.
   """
 
   images: np.ndarray
@@ -37,7 +37,7 @@ class Recordings(NamedTuple):
   names: tuple[str, ...]
   captions: tuple[str, ...]
   factors: dict[str, np.ndarray]
-  broken: tuple[str, ...] = ()
+  unreadable: tuple[str, ...] = ()
 
 
 def recordings(source: Recordings, *, batch_size: int, seed: int = 0) -> Batches:

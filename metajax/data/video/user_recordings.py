@@ -17,7 +17,7 @@ PARTS = (0.8, 0.1, 0.1)  # train, validation, test
 NAMED = 5  # broken files in a message
 
 
-def own_recordings(path: str, split: str, seed: int, skip_broken: bool, how: Mapping[str, Any]) -> Recordings:
+def own_recordings(path: str, split: str, seed: int, skip_unreadable: bool, how: Mapping[str, Any]) -> Recordings:
   """The `Recordings` of a part of a folder: see `metajax.data.load_recordings`, whose arguments `how` holds.
 
   Raises:
@@ -34,27 +34,27 @@ def own_recordings(path: str, split: str, seed: int, skip_broken: bool, how: Map
     if not files:
       raise ValueError(f"expected more files in {path!r}, to have one in each part, got too few for {split!r}")
   clips = files[0][1] is None
-  found, broken = [], []
+  found, unreadable = [], []
   for file, beside in files:
     try:
       whole = os.path.join(path, file)
       found.append((file, *(_clip(whole, how) if clips else _image(whole, beside, how))))
     except (BrokenRecording, UnreadableImage) as error:
-      broken.append(f"{file}: {error}")
+      unreadable.append(f"{file}: {error}")
   silent = [file for file, _, sound in found if sound is None]
   if silent and len(silent) < len(found):
-    broken += [f"{file}: it has no sound, which others have" for file in silent]
+    unreadable += [f"{file}: it has no sound, which others have" for file in silent]
     found = [one for one in found if one[2] is not None]
-  if broken and not (skip_broken and found):
-    shown = "; ".join(broken[:NAMED]) + ("; ..." if len(broken) > NAMED else "")
+  if unreadable and not (skip_unreadable and found):
+    shown = "; ".join(unreadable[:NAMED]) + ("; ..." if len(unreadable) > NAMED else "")
     raise ValueError(
-      f"{len(broken)} of {len(files)} files of {path!r} cannot be read: {shown}; pass skip_broken=True (--skip-broken) "
-      "to leave them out"
+      f"{len(unreadable)} of {len(files)} files of {path!r} cannot be read: {shown}; pass skip_unreadable=True "
+      "(--skip-unreadable) to leave them out"
     )
-  return _joined(path, found, broken, clips, how)
+  return _joined(path, found, unreadable, clips, how)
 
 
-def _joined(path, found, broken, clips, how) -> Recordings:
+def _joined(path, found, unreadable, clips, how) -> Recordings:
   each, seconds = (how["frames"], how["frames"] / how["frame_rate"]) if clips else (1, how["seconds"])
   numbers = [len(images) // each for _, images, _ in found]
   check_bytes(path, sum(numbers), each * how["size"] ** 2 * 3)
@@ -75,7 +75,7 @@ def _joined(path, found, broken, clips, how) -> Recordings:
     names=tuple(names),
     captions=("",) * len(names),
     factors=({"folder": folders} if folders.astype(bool).any() else {}) | {"file": each_file},
-    broken=tuple(broken),
+    unreadable=tuple(unreadable),
   )
 
 

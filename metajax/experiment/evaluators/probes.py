@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from metajax.data import Source, episode_rows, in_order
+from metajax.data import ImageDataset, episode_rows, eval_batches
 from metajax.evaluate import features, linear_probe, nearest_neighbors, over_seeds
 from metajax.experiment.evaluators.few_shot import (
   CHUNK_SIZE,
@@ -32,9 +32,9 @@ PROBES: Mapping[str, Callable[..., Any]] = {"linear_probe": linear_probe, "knn":
 class Splits(NamedTuple):
   """Labeled images of the same classes: to probe with, to choose the probe by, to test on."""
 
-  train: Source
-  validation: Source
-  test: Source
+  train: ImageDataset
+  validation: ImageDataset
+  test: ImageDataset
 
 
 class Representation(NamedTuple):
@@ -89,7 +89,7 @@ def probe_all(
   for one in shown:
     found = {measure: [] for measure in PROBES}
     for state in one.states:
-      three = [features(one.embed, state.params, state.state, in_order(part, batch_size=BATCH)) for part in splits]
+      three = [features(one.embed, state.params, state.state, eval_batches(part, batch_size=BATCH)) for part in splits]
       for measure, probe in PROBES.items():
         found[measure].append(probe(*three))
     scores = {measure: over_seeds([probed.test for probed in some]) for measure, some in found.items()}
@@ -110,7 +110,7 @@ def few_shot_all(
   learners: Mapping[str, tuple[Learner, Sequence[TrainState]]],
   tests: FewShot,
   said: Mapping[str, Any],
-  frozen: Source | None = None,
+  frozen: ImageDataset | None = None,
 ) -> list[Record]:
   """The records of frozen embeddings on few-shot tasks, in the table of the meta-learners.
 
@@ -142,14 +142,16 @@ _POLICY = "running statistics"
 _CENTROIDS = PIXELS.learner  # of what is given, which is features
 
 
-def _embedded_once(learner: Learner, states: Sequence[TrainState], source: Source, tests: FewShot) -> list[Callable]:
+def _embedded_once(
+  learner: Learner, states: Sequence[TrainState], source: ImageDataset, tests: FewShot
+) -> list[Callable]:
   """For each seed `(ways, shots) -> batches` of the tasks that are tested on, of features."""
-  whole = in_order(source, batch_size=BATCH)
+  whole = eval_batches(source, batch_size=BATCH)
   found = [features(learner.embed, state.params, state.state, whole).inputs for state in states]
   return [partial(_tasks_of, one, source, tests) for one in found]
 
 
-def _tasks_of(found: np.ndarray, source: Source, tests: FewShot, ways: int, shots: int) -> Batches:
+def _tasks_of(found: np.ndarray, source: ImageDataset, tests: FewShot, ways: int, shots: int) -> Batches:
   rows_of = episode_rows(source, ways=ways, shots=shots, queries=tests.queries, seed=tests.test_seed)
   chunk = for_hosts(CHUNK_SIZE)
 

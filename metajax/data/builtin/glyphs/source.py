@@ -1,4 +1,5 @@
-"""The `Source` of glyphs: its classes, each drawn some times in each typeface, out of the cache where they are."""
+"""The `ImageDataset` of glyphs: its classes, each drawn some times in each typeface, out of the cache where they
+are."""
 
 import hashlib
 import pathlib
@@ -15,7 +16,7 @@ from metajax.data.builtin.glyphs import characters
 from metajax.data.builtin.glyphs.characters import FACES, FAMILIES, SPLITS, font_files, plain_characters, script_of
 from metajax.data.builtin.glyphs.classes import classes_of
 from metajax.data.builtin.glyphs.images import draw_character, random_numbers
-from metajax.data.source import Source
+from metajax.data.source import ImageDataset
 from metajax.paths import AnyPath
 
 IMAGES = 24  # of each class, shared out over the faces that have it
@@ -30,7 +31,7 @@ def glyphs(
   families: Sequence[str] | None = None,
   distortion: float = 1.0,
   cache: AnyPath | None = None,
-) -> Source:
+) -> ImageDataset:
   """Draws the characters of one split's scripts, 24 distorted images of each, or reads them from the cache.
 
   A class is a character; characters whose plain images are identical in a face that has both (Latin A, Greek Alpha,
@@ -51,8 +52,8 @@ def glyphs(
     cache: the folder of the cache; by default $METAJAX_CACHE, else the user's cache folder.
 
   Returns:
-    A `Source` with images `[n, size, size, 1]`, ink at 255; `groups` holds scripts, `captions` the Unicode names of all
-    characters of a class, `styles` the typeface family of each image.
+    An `ImageDataset` with images `[n, size, size, 1]`, ink at 255; `superclasses` holds scripts, `captions` the
+    Unicode names of all characters of a class, `styles` the typeface family of each image.
 
   Raises:
     ValueError: for an unknown split or family, families without a character of the split, or a size, seed or distortion
@@ -94,11 +95,11 @@ def _build(files, split, families, size, seed, distortion):
       styles.append(FACES[face])
     classes.append(points)
   captions = tuple(tuple(unicodedata.name(chr(point)) for point in points) for points in classes)
-  return Source(
+  return ImageDataset(
     images=np.array(images, np.uint8).reshape(-1, size, size, 1),
     labels=np.array(labels, np.int32),
     classes=tuple(names[0] for names in captions),
-    groups=tuple(script_of(points[0])[0] for points in classes),
+    superclasses=tuple(script_of(points[0])[0] for points in classes),
     captions=captions,
     styles=tuple(styles),
   )
