@@ -23,7 +23,7 @@ from experiments.families.representation.evaluators import FrozenFeatures, about
 from metajax.augment.image import compose, random_flip, random_resized_crop
 from metajax.compose import linear, with_head, with_pretrained_params
 from metajax.data import eval_batches, load_tokenizer, split_within_classes, train_batches
-from metajax.evaluate import Score, features, over_seeds, summarize
+from metajax.evaluate import Score, embed_dataset, mean_and_ci, mean_over_seeds
 from metajax.experiment import (
   Experiment,
   FinishedRun,
@@ -154,7 +154,7 @@ def _with_labels(share: float, first: Pretrained, tuned: list[Network], recipes:
   for (name, variant), encoders in ((own, tuned), (("from scratch", ()), [first.encoder] * len(tuned))):
     said = {**about(data, parts), "labels": share, "seed": first.run.training.seed}
     score, more = _measured(title_of(name, variant), encoders, some, parts, recipes)
-    value, interval = round(score.mean, 2), round(score.interval, 2)
+    value, interval = round(score.mean, 2), round(score.ci95, 2)
     measured.append(Record(name, "all_trained", value, interval, variant, None, said | more))
   return measured
 
@@ -199,7 +199,7 @@ def _measured(name: str, encoders, some, parts: Parts, recipes) -> tuple[Score, 
   began, found = time.perf_counter(), []
   for seed, encoder in enumerate(encoders):
     found.append(max((_tuned(encoder, some, parts, recipe, seed) for recipe in recipes), key=lambda tuned: tuned[0]))
-  score, chosen = over_seeds([score for _, score, _ in found]), [recipe.learning_rate for _, _, recipe in found]
+  score, chosen = mean_over_seeds([score for _, score, _ in found]), [recipe.learning_rate for _, _, recipe in found]
   print(f"  {name:<26} {score}%  (rate {', '.join(f'{rate:g}' for rate in chosen)})", flush=True)
   said = {"chosen": chosen, "labelled": len(some.labels), "seeds": len(encoders)}
   return score, said | {"steps": recipes[0].steps, "train_seconds": round(time.perf_counter() - began)}
@@ -219,7 +219,7 @@ def _tuned(encoder, some, parts: Parts, recipe: Recipe, seed: int):
   batches = train_batches(some, batch_size=recipe.batch_size, seed=seed)
   best = fit(trained, optimizer, batches, recipe.steps, seed=seed, validate=validate, validate_every=every)
   reached = validate(best.params, best.state)
-  return reached, summarize(100.0 * accuracy(best.params, best.state, parts.test)), recipe
+  return reached, mean_and_ci(100.0 * accuracy(best.params, best.state, parts.test)), recipe
 
 
 def _accuracy(encoder, classes: int) -> Callable:
@@ -228,7 +228,7 @@ def _accuracy(encoder, classes: int) -> Callable:
   answer = lambda params, state, x: network.apply(params, state, x, train=False)[0]
 
   def right(params, state, source):
-    logits, labels = features(answer, params, state, eval_batches(source, batch_size=BATCH))
+    logits, labels = embed_dataset(answer, params, state, eval_batches(source, batch_size=BATCH))
     return logits.argmax(-1) == labels
 
   return right

@@ -16,7 +16,7 @@ from experiments.families.few_shot.finished import FewShotRun
 from metajax.data import load
 from metajax.data import one_shot_runs as fixed_runs
 from metajax.data import one_shot_tasks as drawn_runs
-from metajax.evaluate import Score, one_shot_runs, over_seeds
+from metajax.evaluate import Score, mean_over_seeds, one_shot_runs
 from metajax.experiment import PIXELS, EvalMode, Record, command, records
 from metajax.experiment.bounds import Count, DataName, Seed, TwoOrMore
 from metajax.experiment.devices import on_devices
@@ -107,7 +107,7 @@ def _test(found: list[FewShotRun], given: Runs, example) -> list[Record]:
   print(f"\n{given.ways}-way one-shot within an alphabet, {given.runs} runs: errors")
   for same, trained in ready:
     for mode in (finished.named(mode, same[0], same, found) for mode in same[0].tests.modes):
-      score = over_seeds([one_shot_runs(mode.learner, one.params, one.state, given.batches) for one in trained])
+      score = mean_over_seeds([one_shot_runs(mode.learner, one.params, one.state, given.batches) for one in trained])
       print(f"  {mode.title} ({mode.policy})  {score}%")
       training = same[0].setup.training
       said = {"steps": training.steps, "chosen_step": [int(one.step) for one in trained]}
@@ -124,7 +124,7 @@ def _record(mode: EvalMode, score: Score, given: Runs, said: dict[str, Any]) -> 
   error = published.ONE_SHOT_ERROR.get(mode.name) if given.data.data == LAKE else None
   about = {"policy": mode.policy, "data": slug(given.data), "split": given.where, "ways": given.ways, "shots": 1}
   about |= {"queries": 1, "tasks": given.runs, "test_seed": given.seed, **said}
-  return Record(mode.name, "one_shot_error", round(score.mean, 2), round(score.interval, 2), mode.variant, error, about)
+  return Record(mode.name, "one_shot_error", round(score.mean, 2), round(score.ci95, 2), mode.variant, error, about)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ from experiments.families import representation as rep
 from experiments.families.pretext import evaluators
 from experiments.families.pretext.data import ClipFlags, load_recorded
 from experiments.families.pretext.tasks import (
-  Asked,
   OfClips,
   OfImages,
+  PretextTask,
   Tiles,
   asked_of_clips,
   asked_of_images,
@@ -29,7 +29,7 @@ from experiments.families.representation.experiment import parts_of
 from metajax.compose import perceptron
 from metajax.data import recordings, train_batches
 from metajax.experiment.bounds import Bounds
-from metajax.learners import answers, pretext, supervised
+from metajax.learners import pretext, pretext_logits, supervised
 
 Task = Literal[OfImages, OfClips, "supervised"]
 
@@ -80,7 +80,7 @@ PRESETS = {
 }
 
 
-def asked_of(config: Config) -> Asked:
+def asked_of(config: Config) -> PretextTask:
   """The task of a config by its name."""
   if config.task in get_args(OfClips):
     return asked_of_clips(cast(OfClips, config.task), config.clips)
@@ -96,7 +96,7 @@ def build(config: Config) -> rep.Experiment:
   of_clips, name = config.task in get_args(OfClips), config.task.replace("_", " ")
   asked = asked_of(config)
   network, head = asked.prepare(network), perceptron(config.hidden, len(asked.classes))
-  task, answer = of_crops(asked.task) if config.crops else asked.task, answers(network, head)
+  task, answer = of_crops(asked.task) if config.crops else asked.task, pretext_logits(network, head)
   load = partial(load_recorded, setup.data, setup.probing, config.clips, config.task == "audio_visual")
   parts = parts_of(setup, load if of_clips else None)
 

@@ -20,7 +20,7 @@ import optax
 
 from metajax import Episode, Examples, Learner, Network, gradient_steps
 from metajax.data import ImageDataset, load, select_classes
-from metajax.evaluate import Score, over_seeds
+from metajax.evaluate import Score, mean_over_seeds
 from metajax.experiment import RUN, Experiment, Record, RunFlags, Trained, Training, main
 from metajax.experiment.bounds import Bounds, Count, Positive, Steps, also
 from metajax.experiment.types import Figure
@@ -141,10 +141,10 @@ def _compared(config: Config, network: Network, problem_of: Callable, trained: T
   about |= {"steps": trained.steps, "train_seconds": round(trained.seconds / seeds, 1)}
   measured = []
   for name, each in values.items():
-    (measure, what), score = name.split(": "), over_seeds([Score(value, 0.0, np.array([value])) for value in each])
+    (measure, what), score = name.split(": "), mean_over_seeds([Score(value, 0.0, np.array([value])) for value in each])
     print(f"  {measure.replace('_', ' '):<10} {what:<37} {score}")
     said = {**about, "each": np.round(each, 4).tolist()}
-    measured.append(Record(what, measure, round(score.mean, 4), round(score.interval, 4), about=said))
+    measured.append(Record(what, measure, round(score.mean, 4), round(score.ci95, 4), about=said))
   return measured
 
 

@@ -97,7 +97,7 @@ def _errors(config: Config, way: "Way", trained: Trained, /) -> list[Record]:
   measured = []
   for what, (score, said) in errors_of(way, error, config.inner_learning_rate).items():
     print(f"  {', '.join((way.title, what)):<34} {score}{said}")
-    value, interval = round(score.mean, 4), round(score.interval, 4)
+    value, interval = round(score.mean, 4), round(score.ci95, 4)
     measured.append(Record(way.title, "mean_squared_error", value, interval, (what,), None, about))
   return measured
 

@@ -22,7 +22,7 @@ from metajax import checks
 from metajax.data import load_tokenizer
 from metajax.data.files.folder import image_names
 from metajax.data.files.image_file import UnreadableImage, read_image
-from metajax.evaluate import class_embeddings, features, prompts
+from metajax.evaluate import embed_dataset, prompts, zero_shot_classifier
 from metajax.experiment import command, read_run, records, states_of
 from metajax.experiment.bounds import Bounds, Count
 from metajax.experiment.configuration import configuration
@@ -94,8 +94,8 @@ def main(
   tokens = found.tokenize(texts)
   _check_distinct(tokens, texts, of_class)
   shown, pixels, unreadable = _read_images(images, files, found)
-  names = class_embeddings(found.learner.embed, found.params, found.state, tokens, of_class)
-  embedded = features(found.learner.embed, found.params, found.state, _batches(pixels, found.inverted)).inputs
+  names = zero_shot_classifier(found.learner.embed, found.params, found.state, tokens, of_class)
+  embedded = embed_dataset(found.learner.embed, found.params, found.state, _batches(pixels, found.inverted)).inputs
   shares = _softmax(np.exp(found.params["log_scale"]) * embedded @ names.T)
   _tell(shown, classes, shares, min(top, len(classes)))
   if unreadable:

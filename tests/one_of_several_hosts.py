@@ -13,7 +13,7 @@ import optax
 from metajax import Episode, Examples, Pair, few_shot_error, fit, gradient_steps, make_mesh
 from metajax.augment.image import compose, random_flip, random_resized_crop
 from metajax.compose import with_preprocessing
-from metajax.evaluate import features
+from metajax.evaluate import embed_dataset
 from metajax.learners import clip, maml, prototypical, simclr
 from metajax.losses import squared_error
 from metajax.mesh import first_host, join, share, to_host
@@ -99,8 +99,8 @@ def evaluation(name: str, devices: int | None = None) -> dict[str, np.ndarray]:
   regression, tasks = trainings()["maml"]
   with jax.set_mesh(make_mesh(devices)):
     begun = start(learner, optax.sgd(0.1), next(batches(0, share())))
-    found = features(learner.embed, begun.params, begun.state, examples_in_order)
-    whole = features(learner.embed, begun.params, begun.state, list(examples_in_order()))
+    found = embed_dataset(learner.embed, begun.params, begun.state, examples_in_order)
+    whole = embed_dataset(learner.embed, begun.params, begun.state, list(examples_in_order()))
     begun = start(regression, optax.sgd(0.1), next(tasks(0, share())))
     score = few_shot_error(regression, begun.params, begun.state, tasks, 20)
   return {"features": found.inputs, "labels": found.labels, "of whole batches": whole.inputs, "errors": score.tasks}

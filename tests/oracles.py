@@ -377,7 +377,7 @@ def _finite(*arrays):
   need(all(np.isfinite(x).all() for x in arrays))
 
 
-def summarize(scores):
+def mean_and_ci(scores):
   from scipy.stats import sem, t
 
   scores = array(scores, "n")
@@ -386,7 +386,7 @@ def summarize(scores):
   return scores.mean(), (np.inf if len(scores) == 1 else t.ppf(0.975, len(scores) - 1) * sem(scores))
 
 
-def rate(totals, counts):
+def ratio_with_interval(totals, counts):
   totals = array(totals, "n")
   counts = array(counts, len(totals))
   _finite(totals, counts)

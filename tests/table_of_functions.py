@@ -70,8 +70,8 @@ def owners(rng):
 
 
 def score(scores):
-  found = evaluate.summarize(scores)
-  return found.mean, found.interval
+  found = evaluate.mean_and_ci(scores)
+  return found.mean, found.ci95
 
 
 def classified(classes, inputs, labels):
@@ -150,9 +150,11 @@ FUNCTIONS = {
     oracles.supervised_contrastive,
     {"embeddings": normal(ROWS, WIDTH), "labels": integers(3, ROWS, low=-1), "temperature": above_0()} | WEIGHTS,
   ),
-  "summarize": Function(score, oracles.summarize, {"scores": normal(ROWS)}),
-  "rate": Function(
-    lambda **given: evaluate.rate(**given).mean, oracles.rate, {"totals": normal(ROWS), "counts": above_0(ROWS)}
+  "mean_and_ci": Function(score, oracles.mean_and_ci, {"scores": normal(ROWS)}),
+  "ratio_with_interval": Function(
+    lambda **given: evaluate.ratio_with_interval(**given).mean,
+    oracles.ratio_with_interval,
+    {"totals": normal(ROWS), "counts": above_0(ROWS)},
   ),
   "zero_shot": Function(
     classified,

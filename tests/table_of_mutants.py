@@ -391,8 +391,8 @@ MUTANTS = (
   Mutant(
     "an image that ends too soon is left out, and none takes its place",
     "metajax/data/files/user_images.py",
-    "unreadable = unreadable_files(table.name, paths, shape, preprocessing) if skip_unreadable else",
-    "broken =",
+    "unreadable_files(table.name, paths, shape, preprocessing) if skip_unreadable else unreadable_beginnings(paths)",
+    "unreadable_beginnings(paths)",
     ("tests/test_broken_images.py::test_an_image_that_ends_too_soon_is_in_no_task_and_no_task_has_an_image_twice",),
   ),
   Mutant(

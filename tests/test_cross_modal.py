@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from metajax import Examples
-from metajax.evaluate import class_embeddings, prompts, retrieval, zero_shot
+from metajax.evaluate import prompts, retrieval, zero_shot, zero_shot_classifier
 from metajax.predictors.logits import centroid_cosines
 
 random = np.random.default_rng(0)
@@ -62,7 +62,7 @@ def test_a_class_is_the_mean_of_its_prompts_as_predict_has_it():
   table = random.normal(size=(9, 6)).astype(np.float32)
   embed = lambda params, state, tokens: params[tokens[:, 0]]
   tokens = np.arange(4)[:, None]
-  found = class_embeddings(embed, table, {}, tokens, of_class)
+  found = zero_shot_classifier(embed, table, {}, tokens, of_class)
   np.testing.assert_allclose(found, unit(unit(table[:4]).reshape(2, 2, 6).mean(1)), rtol=1e-5)
   cosines = centroid_cosines(unit(table[:4]), np.eye(2)[of_class], table)
   np.testing.assert_allclose(unit(table) @ found.T, cosines, atol=1e-5)
@@ -85,7 +85,7 @@ def test_a_class_is_the_mean_of_its_prompts_as_predict_has_it():
     ),
     (lambda: prompts([]), "expected classes to tell apart, got none"),
     (lambda: prompts(["a"], ["no place"]), "a place {} for the class, got 'no place'"),
-    (lambda: class_embeddings(None, {}, {}, np.ones((2, 3)), np.zeros(1)), "got 2 prompts and 1 class"),
+    (lambda: zero_shot_classifier(None, {}, {}, np.ones((2, 3)), np.zeros(1)), "got 2 prompts and 1 class"),
   ],
 )
 def test_what_does_not_fit_is_refused(call, said):

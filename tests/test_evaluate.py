@@ -11,7 +11,7 @@ from table_of_learners import episodes, regressions
 
 from metajax import Examples, Learner, few_shot_accuracy, gradient_steps, make_mesh
 from metajax.adapt import identity
-from metajax.evaluate import Score, adaptation_curve, few_shot_error, over_seeds, paired_difference, summarize
+from metajax.evaluate import Score, adaptation_curve, few_shot_error, mean_and_ci, mean_over_seeds, paired_difference
 from metajax.learners import maml, prototypical
 from metajax.networks import mlp
 from metajax.predictors import nearest_centroid
@@ -80,11 +80,11 @@ def test_two_calls_are_identical():
 
 def test_interval_is_that_of_the_mean_over_tasks():
   scores = np.random.default_rng(0).normal(50, 10, 400)
-  found = summarize(scores)
+  found = mean_and_ci(scores)
   variance = sum((x - sum(scores) / 400) ** 2 for x in scores) / 399
-  np.testing.assert_allclose(found.interval, 1.965927 * (variance / 400) ** 0.5, rtol=1e-6)  # t, 399 degrees of freedom
+  np.testing.assert_allclose(found.ci95, 1.965927 * (variance / 400) ** 0.5, rtol=1e-6)  # t, 399 degrees of freedom
   np.testing.assert_allclose(found.mean, sum(scores) / 400)
-  assert 0.8 < found.interval < 1.2
+  assert 0.8 < found.ci95 < 1.2
   assert str(Score(97.126, 0.4, scores)) == "97.13 ± 0.40"
 
 
@@ -161,31 +161,31 @@ def test_intervals_hold_the_truth_as_often_as_they_say(tasks, queries):
   random = np.random.default_rng(0)
   of_tasks = random.beta(12, 3, size=(4000, tasks))
   scores = 100 * random.binomial(queries, of_tasks) / queries
-  found = [summarize(row) for row in scores]
-  holds = np.mean([abs(one.mean - 80) <= one.interval for one in found])
+  found = [mean_and_ci(row) for row in scores]
+  holds = np.mean([abs(one.mean - 80) <= one.ci95 for one in found])
   assert 0.93 <= holds <= 0.97
 
 
 def test_intervals_over_seeds_hold_the_truth_as_often_as_they_say():
   random = np.random.default_rng(0)
-  found = [over_seeds([Score(mean, 0, None) for mean in random.normal(90, 2, 3)]) for _ in range(4000)]
-  assert 0.93 <= np.mean([abs(one.mean - 90) <= one.interval for one in found]) <= 0.97
+  found = [mean_over_seeds([Score(mean, 0, None) for mean in random.normal(90, 2, 3)]) for _ in range(4000)]
+  assert 0.93 <= np.mean([abs(one.mean - 90) <= one.ci95 for one in found]) <= 0.97
 
 
 def test_a_paired_difference_is_surer_than_the_means():
   random = np.random.default_rng(0)
   tasks = random.normal(80, 10, 500)
-  first, second = (summarize(tasks + random.normal(shift, 1, 500)) for shift in (1, 0))
+  first, second = (mean_and_ci(tasks + random.normal(shift, 1, 500)) for shift in (1, 0))
   found = paired_difference(first, second)
-  assert found.mean == pytest.approx(first.mean - second.mean) and found.interval < 0.2 * first.interval
-  assert found.mean > found.interval
+  assert found.mean == pytest.approx(first.mean - second.mean) and found.ci95 < 0.2 * first.ci95
+  assert found.mean > found.ci95
   np.testing.assert_allclose(paired_difference(second, first).mean, -found.mean)
 
 
 def test_scores_of_other_tasks_are_not_compared():
   scores = np.random.default_rng(0).normal(size=12)
   with pytest.raises(ValueError, match="the same tasks, got 12 and 10 tasks"):
-    paired_difference(summarize(scores), summarize(scores[:10]))
+    paired_difference(mean_and_ci(scores), mean_and_ci(scores[:10]))
 
 
 def test_an_adaptation_curve_has_the_accuracy_after_each_number_of_steps():

@@ -10,7 +10,7 @@ import pytest
 
 from metajax.augment.image import color_jitter, random_resized_crop
 from metajax.compose import flatten, perceptron
-from metajax.learners import answers, pretext
+from metajax.learners import pretext, pretext_logits
 from metajax.networks import from_linen
 from metajax.networks.linen.conv4 import Blocks
 from metajax.pretexts import audio_visual, jigsaw, order_prediction, relative_patch, rotation, shuffle_and_learn
@@ -82,7 +82,7 @@ def accuracy_after_training(task, classes, data, encoder=seen):
   """The share of right answers to new questions, and its standard error where nothing is known."""
   network = {"seen": encoder, "heard": flatten()} if data is unrelated_sounds else encoder
   head = perceptron(64, classes)
-  learner, answer = pretext(task, network, head), answers(network, head)
+  learner, answer = pretext(task, network, head), pretext_logits(network, head)
   tx = optax.adam(3e-3)
   state = start(learner, tx, jax.device_get(data(jax.random.key(0), ROWS)))
   step = make_train_step(learner, tx)

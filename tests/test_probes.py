@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from metajax import Examples
 from metajax.data import eval_batches, from_arrays, select_rows, split_within_classes
-from metajax.evaluate import features, frozen, linear_probe, nearest_neighbors, neighbor_classes
+from metajax.evaluate import assert_unchanged, embed_dataset, linear_probe, nearest_neighbors, neighbor_classes
 from metajax.mesh import make_mesh
 
 
@@ -89,23 +89,23 @@ def test_features_count_every_example_once_whatever_the_batch(devices):
   cut = lambda size: (Examples(inputs[i : i + size], labels[i : i + size]) for i in range(0, 23, size))
   with jax.set_mesh(make_mesh(devices)):
     for size in (23, 10, 5):
-      found = features(embed, params, (), cut(size))
+      found = embed_dataset(embed, params, (), cut(size))
       np.testing.assert_allclose(found.inputs, inputs[:, :2], rtol=1e-6)
       np.testing.assert_array_equal(found.labels, labels)
 
 
 def test_what_changes_frozen_arrays_or_is_not_finite_is_found():
   params = {"weight": np.ones(3)}
-  with pytest.raises(RuntimeError, match="weight"), frozen(params, ()):
+  with pytest.raises(RuntimeError, match="weight"), assert_unchanged(params, ()):
     params["weight"][1] += 1e-12
   rows = [
     Examples(np.ones((2, 1), np.float32), np.zeros(2, int)),
     Examples(np.zeros((2, 1), np.float32), np.zeros(2, int)),
   ]
   with pytest.raises(FloatingPointError, match="examples to be finite, got 2 of 4 rows that are not: 2, 3"):
-    features(lambda params, state, x: x / x, (), (), rows)
+    embed_dataset(lambda params, state, x: x / x, (), (), rows)
   with pytest.raises(ValueError, match="no batch"):
-    features(lambda params, state, x: x, (), (), [])
+    embed_dataset(lambda params, state, x: x, (), (), [])
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ from matplotlib.figure import Figure
 from png_pixels import coarse, opened  # noqa: F401  (a fixture)
 
 from metajax.report import (
-  asked_figure,
   confusion_figure,
   confusion_percentages,
   learning_curves_figure,
   map_figure,
+  predictions_figure,
   ranking_figure,
 )
 from metajax.report.drawing import as_shown, shorten, wrapped
@@ -213,12 +213,12 @@ def test_a_long_name_loses_its_middle():
 
 def test_answers_stand_below_what_was_asked_with_the_truth_where_they_are_wrong(figures, tmp_path):
   images = np.random.default_rng(0).random((5, 6, 9, 3))
-  asked_figure(images, NAMES[:5], [*NAMES[:4], NAMES[0]], tmp_path / "x.png", sureness=np.full(5, 0.25))
+  predictions_figure(images, NAMES[:5], [*NAMES[:4], NAMES[0]], tmp_path / "x.png", confidence=np.full(5, 0.25))
   said = [axes.get_xlabel() for axes in figures[0].axes][:5]
   assert said[3] == "d (25%)" and said[4] == f"{NAMES[0]} (25%)\nin truth e"
   for images, answers in ((np.zeros((0, 4, 4, 1)), []), (np.zeros((2, 4, 4, 1)), ["a"])):
     with pytest.raises(ValueError, match="expected"):
-      asked_figure(images, NAMES[: len(images)], answers, tmp_path / "x.png")
+      predictions_figure(images, NAMES[: len(images)], answers, tmp_path / "x.png")
 
 
 def test_a_ranking_has_the_highest_above_and_baselines_gray(figures, tmp_path):
@@ -232,6 +232,6 @@ def test_a_ranking_has_the_highest_above_and_baselines_gray(figures, tmp_path):
 
 
 def test_figures_of_answers_and_ranks_open(tmp_path):
-  asked_figure(np.zeros((1, 4, 20, 1), np.uint8) + 9, ["x"], ["y"], tmp_path / "asked.png")
+  predictions_figure(np.zeros((1, 4, 20, 1), np.uint8) + 9, ["x"], ["y"], tmp_path / "asked.png")
   ranking_figure({str(i): dict.fromkeys(NAMES, (i, 0.5)) for i in range(3)}, tmp_path / "ranks.png")
   assert drawn(tmp_path / "asked.png").size and drawn(tmp_path / "ranks.png").size

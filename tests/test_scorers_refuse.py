@@ -13,22 +13,22 @@ from metajax.evaluate import (
   Score,
   adaptation_curve,
   bigram,
-  class_embeddings,
   dataset_log_prob,
-  features,
+  embed_dataset,
   few_shot_accuracy,
   few_shot_error,
   independent_pixels,
   linear_probe,
+  mean_and_ci,
+  mean_over_seeds,
   nearest_neighbors,
   neighbor_classes,
   one_shot_runs,
-  over_seeds,
   paired_difference,
-  rate,
+  ratio_with_interval,
   retrieval,
-  summarize,
   zero_shot,
+  zero_shot_classifier,
 )
 from metajax.evaluate.retrieval import rank, unit
 
@@ -73,11 +73,14 @@ SEVERAL = (np.nan, np.inf, -np.inf)
     (lambda bad: linear_probe(KNOWN, unreadable(KNOWN, 0, value=bad), KNOWN), "validation features .* rows .*: 0"),
     (lambda bad: neighbor_classes(KNOWN, spoiled(KNOWN.inputs, 1, value=bad), [1]), "asked of .* rows .*: 1"),
     (lambda bad: neighbor_classes(unreadable(KNOWN, 2, value=bad), KNOWN.inputs, [1]), "known features .* rows .*: 2"),
-    (lambda bad: summarize(spoiled(np.ones(4), 3, value=bad)), "scores to be finite, got 1 of 4 rows .*: 3"),
+    (lambda bad: mean_and_ci(spoiled(np.ones(4), 3, value=bad)), "scores to be finite, got 1 of 4 rows .*: 3"),
     (lambda bad: paired_difference(_score(1.0, bad), _score(1.0, 2.0)), "scores to be finite, got 1 of 2 rows .*: 1"),
-    (lambda bad: over_seeds([_score(1.0, 2.0), Score(bad, 1.0, None)]), "scores to be finite, got 1 of 2 rows .*: 1"),
-    (lambda bad: rate([1.0, bad], [1, 2]), "totals of texts to be finite, got 1 of 2 rows .*: 1"),
-    (lambda bad: rate([1.0, 2.0], [bad, 2]), "counts of texts to be finite, got 1 of 2 rows .*: 0"),
+    (
+      lambda bad: mean_over_seeds([_score(1.0, 2.0), Score(bad, 1.0, None)]),
+      "scores to be finite, got 1 of 2 rows .*: 1",
+    ),
+    (lambda bad: ratio_with_interval([1.0, bad], [1, 2]), "totals of texts to be finite, got 1 of 2 rows .*: 1"),
+    (lambda bad: ratio_with_interval([1.0, 2.0], [bad, 2]), "counts of texts to be finite, got 1 of 2 rows .*: 0"),
   ],
 )
 def test_what_is_not_finite_has_no_score_and_its_rows_are_named(score, said, value):
@@ -104,8 +107,8 @@ def test_a_broken_network_is_no_score_whatever_its_features_go_through(params, s
   predict = lambda params, state, support, inputs: _swallow(params, state, inputs)
   learner = Learner(None, None, None, predict)
   for score in (
-    lambda: features(_swallow, params, state, [KNOWN]),
-    lambda: class_embeddings(_swallow, params, state, np.ones((3, 4)), np.arange(3)),
+    lambda: embed_dataset(_swallow, params, state, [KNOWN]),
+    lambda: zero_shot_classifier(_swallow, params, state, np.ones((3, 4)), np.arange(3)),
     lambda: dataset_log_prob(_swallow, params, state, np.ones((3, 4))),
     lambda: few_shot_accuracy(learner, params, state, lambda: iter([]), 2),
     lambda: few_shot_error(learner, params, state, lambda: iter([]), 2),
@@ -116,7 +119,9 @@ def test_a_broken_network_is_no_score_whatever_its_features_go_through(params, s
 
 
 def test_an_infinite_bound_in_a_state_is_no_fault():
-  found = features(lambda params, state, x: jnp.minimum(x, state["most"]), (), {"most": np.float32(np.inf)}, [KNOWN])
+  found = embed_dataset(
+    lambda params, state, x: jnp.minimum(x, state["most"]), (), {"most": np.float32(np.inf)}, [KNOWN]
+  )
   np.testing.assert_array_equal(found.inputs, KNOWN.inputs)
 
 
@@ -136,7 +141,7 @@ other = lambda *labels: KNOWN._replace(labels=np.array([*labels, *LABELS[len(lab
     (lambda: nearest_neighbors(KNOWN, KNOWN, KNOWN, [1.5]), "neighbors to be a whole number of at least 1, got 1.5"),
     (lambda: nearest_neighbors(KNOWN, KNOWN, KNOWN, temperature=np.nan), "temperature to be above 0, got nan"),
     (lambda: linear_probe(KNOWN, KNOWN, KNOWN, [1.0, np.nan]), r"strengths above 0, got \[1.0, nan\]"),
-    (lambda: class_embeddings(None, {}, {}, np.ones((2, 3)), np.array([0, -1])), r"of at least 0, got -1 at \[1\]"),
+    (lambda: zero_shot_classifier(None, {}, {}, np.ones((2, 3)), np.array([0, -1])), r"of at least 0, got -1 at \[1\]"),
     (lambda: zero_shot(CLASSES, Examples(np.ones((0, 4)), np.zeros(0, int))), "labels from 0 to 2, got"),
     (lambda: retrieval(np.ones((0, 4)), np.ones((0, 4)), np.zeros(0, int)), "a text of each of the 0 images"),
     (lambda: bigram(TOKENS, TOKENS, np.array([[0, 3]]), 3), r"test tokens from -1 to 2, got 3 at \[0, 1\]"),
@@ -145,12 +150,15 @@ other = lambda *labels: KNOWN._replace(labels=np.array([*labels, *LABELS[len(lab
     (lambda: independent_pixels(TOKENS + 1, TOKENS + 1, TOKENS, 4), r"test colors from 0 to 3, got -1 at \[0, 3\]"),
     (lambda: independent_pixels(TOKENS + 1, TOKENS[:0], TOKENS + 1, 4), r"validation rows of pixels, got \[0, 4\]"),
     (lambda: dataset_log_prob(_swallow, (), (), TOKENS, batch_size=0), "batch_size to be a whole number .* got 0"),
-    (lambda: features(lambda p, s, x: x[:3], (), (), [KNOWN]), r"an embedding \[12, d\] of 12 inputs, got \[3, 4\]"),
-    (lambda: features(lambda p, s, x: x, (), (), [KNOWN._replace(labels=LABELS[:5])]), "of 12 inputs, got 5"),
-    (lambda: summarize(np.ones((2, 3))), r"scores \[tasks\], one at least, got \[2, 3\]"),
-    (lambda: summarize(np.ones(0)), r"one at least, got \[0\]"),
+    (
+      lambda: embed_dataset(lambda p, s, x: x[:3], (), (), [KNOWN]),
+      r"an embedding \[12, d\] of 12 inputs, got \[3, 4\]",
+    ),
+    (lambda: embed_dataset(lambda p, s, x: x, (), (), [KNOWN._replace(labels=LABELS[:5])]), "of 12 inputs, got 5"),
+    (lambda: mean_and_ci(np.ones((2, 3))), r"scores \[tasks\], one at least, got \[2, 3\]"),
+    (lambda: mean_and_ci(np.ones(0)), r"one at least, got \[0\]"),
     (lambda: one_shot_runs(NOTHING, (), (), lambda: iter([])), "one batch of all runs, got none"),
-    (lambda: over_seeds([]), "one seed at least, got none"),
+    (lambda: mean_over_seeds([]), "one seed at least, got none"),
     (lambda: adaptation_curve(None, (), (), None, [-1]), "adaptation steps to be a whole number of at least 0, got -1"),
     (lambda: few_shot_accuracy(None, (), (), None, 2.5), "at least 2 tasks, so that there is an interval, got 2.5"),
     (lambda: few_shot_error(NOTHING, (), (), targets(np.nan), 2), "query targets .* finite, got 1 of 2"),
@@ -179,7 +187,7 @@ def targets(last):
       lambda: few_shot_error(Learner(*"abcd"), (), (), targets(0.0), 2),
       "learner's predict to be a function, .* got 'd'",
     ),
-    (lambda: features(NOTHING, (), (), [KNOWN]), "embed to be a function, .*, got a Learner"),
+    (lambda: embed_dataset(NOTHING, (), (), [KNOWN]), "embed to be a function, .*, got a Learner"),
   ],
 )
 def test_what_is_no_learner_or_no_batches_is_refused(score, said):
@@ -190,9 +198,9 @@ def test_what_is_no_learner_or_no_batches_is_refused(score, said):
 def test_one_score_has_a_mean_and_no_interval_without_a_warning():
   with warnings.catch_warnings():
     warnings.simplefilter("error")
-    found = summarize(np.array([50.0]))
+    found = mean_and_ci(np.array([50.0]))
     of_one = zero_shot(CLASSES, Examples(CLASSES[:1], LABELS[:1])).top_1
-  assert found.mean == 50 and found.interval == of_one.interval == math.inf and of_one.mean == 100
+  assert found.mean == 50 and found.ci95 == of_one.ci95 == math.inf and of_one.mean == 100
   assert str(found) == "50.00 (one score: no interval)" and str(Score(50.0, 0.5, None)) == "50.00 ± 0.50"
 
 

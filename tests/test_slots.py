@@ -94,7 +94,7 @@ FUNCTIONS = {  # of a value in the place of a function, and the name of that pla
 
 def test_the_table_holds_every_learner():
   factories = {name.split(",")[0] for name in NETWORKS}
-  others = {"Policy", "answers", "with_augmentation", "log_prob", "longer", "next_token", "pixel_log_prob"}
+  others = {"Policy", "pretext_logits", "with_augmentation", "log_prob", "longer", "next_token", "pixel_log_prob"}
   assert set(learners.__all__) - others - {"reconstruct", "sample"} <= factories
 
 

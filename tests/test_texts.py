@@ -15,7 +15,7 @@ from metajax.data import (
   train_tokenizer,
 )
 from metajax.data.text.corpus import rows_of_texts
-from metajax.evaluate import bigram, dataset_log_prob, independent_pixels, rate
+from metajax.evaluate import bigram, dataset_log_prob, independent_pixels, ratio_with_interval
 
 TEXTS = ("a brown dog runs over the green grass", "a dog", "", "A small  cat\nsleeps on a red chair")
 tokenizer = train_tokenizer(TEXTS, 280)
@@ -187,12 +187,12 @@ def test_a_rate_is_a_ratio_of_sums_whose_interval_covers_it():
   for _ in range(300):
     counts = random.integers(1, 20, 60)
     totals = counts * random.gamma(4, 0.5, 60)
-    found = rate(totals, counts)
-    missed += abs(found.mean - 2) > found.interval
+    found = ratio_with_interval(totals, counts)
+    missed += abs(found.mean - 2) > found.ci95
   np.testing.assert_allclose(found.mean, totals.sum() / counts.sum())
   assert 3 <= missed <= 32  # of 300 intervals of 95%
   with pytest.raises(ValueError, match="at least 2 texts"):
-    rate([1.0], [1])
+    ratio_with_interval([1.0], [1])
 
 
 def test_what_is_foretold_of_all_rows_is_that_of_each():

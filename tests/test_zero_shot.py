@@ -48,7 +48,7 @@ def seen(monkeypatch):
     return Examples(np.ones((len(given), 1)), None)
 
   monkeypatch.setattr(zero_shot, "features", features)
-  monkeypatch.setattr(zero_shot, "class_embeddings", lambda *_: np.linspace(0, 0.1, 2)[:, None])
+  monkeypatch.setattr(zero_shot, "zero_shot_classifier", lambda *_: np.linspace(0, 0.1, 2)[:, None])
   return given
 
 

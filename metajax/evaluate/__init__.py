@@ -1,37 +1,37 @@
 """Scores of a trained learner: on tasks it has not seen, and of its frozen features."""
 
-from metajax.evaluate.count_baselines import Counted, bigram, independent_pixels
-from metajax.evaluate.embed import features, frozen
+from metajax.evaluate.count_baselines import CountModel, bigram, independent_pixels
+from metajax.evaluate.embed import assert_unchanged, embed_dataset
 from metajax.evaluate.few_shot import adaptation_curve, few_shot_accuracy, few_shot_error, one_shot_runs
-from metajax.evaluate.likelihood import dataset_log_prob, rate
-from metajax.evaluate.probes import Probed, linear_probe, nearest_neighbors, neighbor_classes
+from metajax.evaluate.likelihood import dataset_log_prob, ratio_with_interval
+from metajax.evaluate.probes import ProbeResult, linear_probe, nearest_neighbors, neighbor_classes
 from metajax.evaluate.retrieval import retrieval
-from metajax.evaluate.statistics import Score, over_seeds, paired_difference, summarize
-from metajax.evaluate.zero_shot import ZeroShot, class_embeddings, prompts, zero_shot
+from metajax.evaluate.statistics import Score, mean_and_ci, mean_over_seeds, paired_difference
+from metajax.evaluate.zero_shot import ZeroShot, prompts, zero_shot, zero_shot_classifier
 
 __all__ = [
-  "Counted",
-  "Probed",
+  "CountModel",
+  "ProbeResult",
   "Score",
   "ZeroShot",
   "adaptation_curve",
+  "assert_unchanged",
   "bigram",
-  "class_embeddings",
   "dataset_log_prob",
-  "features",
+  "embed_dataset",
   "few_shot_accuracy",
   "few_shot_error",
-  "frozen",
   "independent_pixels",
   "linear_probe",
+  "mean_and_ci",
+  "mean_over_seeds",
   "nearest_neighbors",
   "neighbor_classes",
   "one_shot_runs",
-  "over_seeds",
   "paired_difference",
   "prompts",
-  "rate",
+  "ratio_with_interval",
   "retrieval",
-  "summarize",
   "zero_shot",
+  "zero_shot_classifier",
 ]

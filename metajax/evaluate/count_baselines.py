@@ -9,7 +9,7 @@ from metajax import checks
 STRENGTHS = tuple(2.0**e for e in range(-6, 15, 2))  # of smoothing, in counts
 
 
-class Counted(NamedTuple):
+class CountModel(NamedTuple):
   """What a counting model says of test data.
 
   Attributes:
@@ -21,7 +21,7 @@ class Counted(NamedTuple):
   chosen: tuple[float, ...]
 
 
-def bigram(train: np.ndarray, validation: np.ndarray, test: np.ndarray, vocabulary: int) -> Counted:
+def bigram(train: np.ndarray, validation: np.ndarray, test: np.ndarray, vocabulary: int) -> CountModel:
   """How likely each token is after the one before it, by counts that are smoothed by those of single tokens:
 
       p(b | a) = (count(a b) + k p(b)) / (count(a) + k),   p(b) = (count(b) + s) / (all + s vocabulary)
@@ -33,7 +33,7 @@ def bigram(train: np.ndarray, validation: np.ndarray, test: np.ndarray, vocabula
     vocabulary: how many tokens there are.
 
   Returns:
-    `Counted`, of `test[:, 1:]`.
+    `CountModel`, of `test[:, 1:]`.
 
   Raises:
     ValueError: if a part has no pair of tokens, a token is out of the vocabulary, or one follows padding.
@@ -57,10 +57,10 @@ def bigram(train: np.ndarray, validation: np.ndarray, test: np.ndarray, vocabula
   chosen = max(found, key=found.__getitem__)
   whole = np.zeros(test[:, 1:].shape)
   whole[test[:, 1:] >= 0] = probabilities(test, *chosen)
-  return Counted(whole, chosen)
+  return CountModel(whole, chosen)
 
 
-def independent_pixels(train: np.ndarray, validation: np.ndarray, test: np.ndarray, palette_size: int) -> Counted:
+def independent_pixels(train: np.ndarray, validation: np.ndarray, test: np.ndarray, palette_size: int) -> CountModel:
   """How likely each color is at each place, by counts that are smoothed by those of all places:
 
       p_i(x) = (count_i(x) + k p(x)) / (rows + k),   p(x) = (count(x) + 1) / (all + colors)
@@ -72,7 +72,7 @@ def independent_pixels(train: np.ndarray, validation: np.ndarray, test: np.ndarr
     palette_size: how many there are.
 
   Returns:
-    `Counted`, of `test`.
+    `CountModel`, of `test`.
 
   Raises:
     ValueError: if a part has no row, rows differ in length, or a color is out of range.
@@ -91,7 +91,7 @@ def independent_pixels(train: np.ndarray, validation: np.ndarray, test: np.ndarr
 
   found = {k: probabilities(validation, k).mean() for k in STRENGTHS}
   chosen = max(found, key=found.__getitem__)
-  return Counted(probabilities(test, chosen), (chosen,))
+  return CountModel(probabilities(test, chosen), (chosen,))
 
 
 def _check_tokens(name: str, rows: np.ndarray, vocabulary: int):

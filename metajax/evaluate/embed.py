@@ -14,7 +14,7 @@ from metajax.shards import host_slice
 from metajax.types import Batches, Examples, Params, State
 
 
-def features(embed: Callable, params: Params, state: State, batches: Batches | Iterable[Examples]) -> Examples:
+def embed_dataset(embed: Callable, params: Params, state: State, batches: Batches | Iterable[Examples]) -> Examples:
   """The embedding of every example of an evaluation's batches.
 
   A batch that is short, or that the devices do not divide, is filled up and cut again, so that each example counts once
@@ -38,7 +38,7 @@ def features(embed: Callable, params: Params, state: State, batches: Batches | I
   """
   checks.function("embed", embed, "(params, state, inputs) -> [n, d], such as a Learner's")
   run, found, labels, rows = _compiled(embed), [], [], 0
-  with frozen(params, state):
+  with assert_unchanged(params, state):
     shared = replicate((params, state))
     check_trained(*shared)
     for batch in own_share(batches) if callable(batches) else map(_own, batches):
@@ -71,7 +71,7 @@ def check_trained(params: Params, state: State):
 
 
 @contextlib.contextmanager
-def frozen(*trees: Any) -> Generator[None]:
+def assert_unchanged(*trees: Any) -> Generator[None]:
   """Proves that what is done within it leaves arrays as they are, to the bit.
 
   Raises:

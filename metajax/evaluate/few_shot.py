@@ -10,7 +10,7 @@ import numpy as np
 
 from metajax import checks
 from metajax.evaluate.embed import check_trained
-from metajax.evaluate.statistics import Score, summarize
+from metajax.evaluate.statistics import Score, mean_and_ci
 from metajax.losses import accuracy, check_one_hot, squared_error
 from metajax.mesh import map_tasks, own_share, replicate, shard_padded, to_host
 from metajax.types import Batches, Learner, Params, State
@@ -42,7 +42,7 @@ def few_shot_accuracy(
     FloatingPointError: if a prediction is not finite, naming the task, or a parameter or a value of the state is not.
   """
 
-  return summarize(_scores(learner, params, state, batches, tasks, _percent_right, chunk_size, _check_classes))
+  return mean_and_ci(_scores(learner, params, state, batches, tasks, _percent_right, chunk_size, _check_classes))
 
 
 def one_shot_runs(
@@ -69,7 +69,7 @@ def one_shot_runs(
     raise ValueError("expected one batch of all runs, got none")
   runs = len(whole.query.labels)
   right = few_shot_accuracy(learner, params, state, batches, runs, chunk_size=chunk_size)
-  return summarize(100 - right.tasks)
+  return mean_and_ci(100 - right.tasks)
 
 
 def few_shot_error(
@@ -80,7 +80,7 @@ def few_shot_error(
   Arguments, tasks, interval and errors are as in `few_shot_accuracy`; the labels are regression targets `[n, outputs]`,
   which have to be finite.
   """
-  return summarize(_scores(learner, params, state, batches, tasks, squared_error, chunk_size, _check_targets))
+  return mean_and_ci(_scores(learner, params, state, batches, tasks, squared_error, chunk_size, _check_targets))
 
 
 def _percent_right(logits, labels):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from metajax import checks
-from metajax.evaluate.embed import features
+from metajax.evaluate.embed import embed_dataset
 from metajax.evaluate.statistics import Score, student_t
 from metajax.types import Examples, Params, State
 
@@ -22,14 +22,14 @@ def dataset_log_prob(
     batch_size: rows at once.
 
   Raises:
-    ValueError, FloatingPointError, RuntimeError: as `features`; also if `batch_size` is below 1.
+    ValueError, FloatingPointError, RuntimeError: as `embed_dataset`; also if `batch_size` is below 1.
   """
   checks.count("batch_size", batch_size)
   starts = range(0, len(rows), batch_size)
-  return features(of, params, state, [_unlabeled(rows[i : i + batch_size]) for i in starts]).inputs
+  return embed_dataset(of, params, state, [_unlabeled(rows[i : i + batch_size]) for i in starts]).inputs
 
 
-def rate(totals: Sequence[float], counts: Sequence[float]) -> Score:
+def ratio_with_interval(totals: Sequence[float], counts: Sequence[float]) -> Score:
   """A ratio of two sums over texts, such as bits over tokens, with the 95% interval of it over texts.
 
   The interval is that of a ratio estimate, `t sqrt(n / (n - 1) sum (total_i - ratio count_i)^2) / sum count_i`; the

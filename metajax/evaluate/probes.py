@@ -12,7 +12,7 @@ import numpy as np
 
 from metajax import checks
 from metajax.evaluate.retrieval import unit
-from metajax.evaluate.statistics import Score, summarize
+from metajax.evaluate.statistics import Score, mean_and_ci
 from metajax.types import Array, Examples
 
 STRENGTHS = tuple(10.0**e for e in range(1, -6, -1))
@@ -22,7 +22,7 @@ NEIGHBORS = (1, 5, 20, 200)
 QUERIES_AT_ONCE = 256
 
 
-class Probed(NamedTuple):
+class ProbeResult(NamedTuple):
   """What a probe found.
 
   Attributes:
@@ -38,7 +38,7 @@ class Probed(NamedTuple):
 
 def linear_probe(
   train: Examples, validation: Examples, test: Examples, strengths: Sequence[float] = STRENGTHS
-) -> Probed:
+) -> ProbeResult:
   """Multinomial logistic regression on frozen features (the protocol of arXiv:1805.08974, 2002.05709):
 
       minimize  mean_i cross_entropy(W x_i + b, y_i) + strength / 2 |W|^2
@@ -67,7 +67,7 @@ def linear_probe(
       break
   both = Examples(*(np.concatenate(parts) for parts in zip(train, validation, strict=True)))
   *_, right = _path(both, test, [s for s in strengths if s >= best])
-  return Probed(summarize(100.0 * right), best, found)
+  return ProbeResult(mean_and_ci(100.0 * right), best, found)
 
 
 def nearest_neighbors(
@@ -76,7 +76,7 @@ def nearest_neighbors(
   test: Examples,
   neighbors: Sequence[int] = NEIGHBORS,
   temperature: float = 0.07,
-) -> Probed:
+) -> ProbeResult:
   """Votes of the `k` nearest features by cosine, each of weight `exp(cos / temperature)` (arXiv:1805.01978).
 
   `k` is the one of the best accuracy on validation examples (of equals the smallest); test examples then are compared
@@ -102,7 +102,7 @@ def nearest_neighbors(
   best = max(found, key=found.__getitem__) if found else known[0]
   both = Examples(*(np.concatenate(parts) for parts in zip(train, validation, strict=True)))
   answers = neighbor_classes(both, test.inputs, [best], temperature)[best]
-  return Probed(summarize(100.0 * (answers == test.labels)), best, found)
+  return ProbeResult(mean_and_ci(100.0 * (answers == test.labels)), best, found)
 
 
 def neighbor_classes(

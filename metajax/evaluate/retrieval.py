@@ -7,13 +7,13 @@ from typing import NamedTuple
 import numpy as np
 
 from metajax import checks
-from metajax.evaluate.statistics import summarize
+from metajax.evaluate.statistics import mean_and_ci
 
 AT = (1, 5, 10)
 AT_ONCE = 256  # texts or queries
 
 
-class Rank(NamedTuple):
+class RetrievalRank(NamedTuple):
   """The place of what is sought by each of some rows.
 
   Attributes:
@@ -38,7 +38,7 @@ class Rank(NamedTuple):
     return 1 - missed
 
 
-def rank(cosines: np.ndarray, own: np.ndarray) -> Rank:
+def rank(cosines: np.ndarray, own: np.ndarray) -> RetrievalRank:
   """The rank of the nearest of what is sought: cosines `[rows, n]`, columns that are sought `[rows, any number]`.
 
   Raises:
@@ -49,7 +49,7 @@ def rank(cosines: np.ndarray, own: np.ndarray) -> Rank:
   other = np.ones(cosines.shape, bool)
   np.put_along_axis(other, own, False, 1)
   equal = cosines == best
-  return Rank(((cosines > best) & other).sum(-1), (equal & other).sum(-1), (equal & ~other).sum(-1))
+  return RetrievalRank(((cosines > best) & other).sum(-1), (equal & other).sum(-1), (equal & ~other).sum(-1))
 
 
 def unit(x: np.ndarray) -> np.ndarray:
@@ -97,7 +97,7 @@ def retrieval(images: np.ndarray, texts: np.ndarray, owner: np.ndarray, at: Sequ
   of_images = _ranks(images, own_texts, texts)
 
   def recall(found):
-    return {k: summarize(100.0 * found.recall(k)) for k in at}
+    return {k: mean_and_ci(100.0 * found.recall(k)) for k in at}
 
   return {"text_to_image": recall(of_texts), "image_to_text": recall(of_images)}
 
@@ -115,7 +115,7 @@ def check_finite(**embeddings: np.ndarray):
     checks.finite(f"the embeddings of {name}", rows, error=FloatingPointError)
 
 
-def _ranks(rows, own, among) -> Rank:
+def _ranks(rows, own, among) -> RetrievalRank:
   parts = [slice(i, i + AT_ONCE) for i in range(0, len(rows), AT_ONCE)]
   found = [rank(rows[part] @ among.T, own[part]) for part in parts]
-  return Rank(*map(np.concatenate, zip(*found, strict=True)))
+  return RetrievalRank(*map(np.concatenate, zip(*found, strict=True)))

@@ -14,13 +14,13 @@ class Score(NamedTuple):
 
   Attributes:
     mean: accuracies in percent, 0 to 100; errors in their own unit.
-    interval: half the width of the 95% interval of the mean over tasks; infinite of one task, which says nothing of
+    ci95: half the width of the 95% interval of the mean over tasks; infinite of one task, which says nothing of
       others.
     tasks: the score of each task, float64 `[tasks]`.
   """
 
   mean: float
-  interval: float
+  ci95: float
   tasks: np.ndarray
 
   def __str__(self):
@@ -28,8 +28,8 @@ class Score(NamedTuple):
 
   def __format__(self, how: str) -> str:
     """Both numbers, each written as `how` has it: by default with two decimals."""
-    mean, interval = (f"{x:{how or '.2f'}}" for x in self[:2])
-    return f"{mean} (one score: no interval)" if math.isinf(self.interval) else f"{mean} ± {interval}"
+    mean, ci95 = (f"{x:{how or '.2f'}}" for x in self[:2])
+    return f"{mean} (one score: no interval)" if math.isinf(self.ci95) else f"{mean} ± {ci95}"
 
 
 def paired_difference(first: Score, second: Score) -> Score:
@@ -42,10 +42,10 @@ def paired_difference(first: Score, second: Score) -> Score:
   """
   if first.tasks.shape != second.tasks.shape:
     raise ValueError(f"expected scores of the same tasks, got {len(first.tasks)} and {len(second.tasks)} tasks")
-  return summarize(first.tasks - second.tasks)
+  return mean_and_ci(first.tasks - second.tasks)
 
 
-def summarize(scores: np.ndarray) -> Score:
+def mean_and_ci(scores: np.ndarray) -> Score:
   """The mean of scores `[tasks]`, with the half-width `t s / sqrt(tasks)` of its 95% interval.
 
   Student's `t` has `tasks - 1` degrees of freedom: 1.96 for many tasks, 2.26 for ten. Of one score it is infinite.
@@ -71,7 +71,7 @@ def student_t(freedom: int) -> float:
   return float(stdtrit(freedom, 0.975))
 
 
-def over_seeds(scores: Sequence[Score]) -> Score:
+def mean_over_seeds(scores: Sequence[Score]) -> Score:
   """The mean of the means of networks that were trained from several seeds, with its 95% interval over the seeds.
 
   One score is its own.
@@ -81,4 +81,4 @@ def over_seeds(scores: Sequence[Score]) -> Score:
   """
   if not len(scores):
     raise ValueError("expected a score of one seed at least, got none")
-  return scores[0] if len(scores) == 1 else summarize(np.array([score.mean for score in scores]))
+  return scores[0] if len(scores) == 1 else mean_and_ci(np.array([score.mean for score in scores]))

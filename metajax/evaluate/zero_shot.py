@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from metajax import checks
-from metajax.evaluate.embed import features
+from metajax.evaluate.embed import embed_dataset
 from metajax.evaluate.retrieval import AT_ONCE, as_embeddings, check_finite, rank, unit
-from metajax.evaluate.statistics import Score, summarize
+from metajax.evaluate.statistics import Score, mean_and_ci
 from metajax.types import Examples, Params, State
 
 
@@ -43,7 +43,7 @@ def prompts(classes: Sequence[str], templates: Sequence[str] = ("{}",)) -> tuple
   return texts, np.repeat(np.arange(len(classes)), len(templates))
 
 
-def class_embeddings(
+def zero_shot_classifier(
   embed: Callable, params: Params, state: State, tokens: np.ndarray, of_class: np.ndarray
 ) -> np.ndarray:
   """The embedding of each class: the mean of its prompts' unit embeddings, brought back to length 1, `[classes, d]`.
@@ -62,7 +62,7 @@ def class_embeddings(
     given = f"{checks.counted(len(tokens), 'prompt')} and {checks.counted(len(of_class), 'class', 'classes')}"
     raise ValueError(f"expected the class of each prompt, got {given}")
   checks.integers("the classes of prompts", np.asarray(of_class), "n", low=0)
-  found = features(embed, params, state, _batches(tokens, of_class))
+  found = embed_dataset(embed, params, state, _batches(tokens, of_class))
   each = unit(found.inputs)
   counts = np.bincount(found.labels)
   if not counts.all():
@@ -78,8 +78,8 @@ def zero_shot(classes: np.ndarray, examples: Examples) -> ZeroShot:
   Equals are in any order, so that embeddings that are all the same do as well as chance.
 
   Args:
-    classes: `[classes, d]`, of `class_embeddings`.
-    examples: embedded images `[n, d]` and their classes, integers `[n]`, of `features(...)`.
+    classes: `[classes, d]`, of `zero_shot_classifier`.
+    examples: embedded images `[n, d]` and their classes, integers `[n]`, of `embed_dataset(...)`.
 
   Raises:
     ValueError: if shapes do not match, there is no example, or a label is out of range.
@@ -102,7 +102,7 @@ def zero_shot(classes: np.ndarray, examples: Examples) -> ZeroShot:
   sums = np.bincount(labels, right(1), len(classes))
   with np.errstate(invalid="ignore"):
     per_class = sums / np.bincount(labels, minlength=len(classes))
-  return ZeroShot(summarize(right(1)), summarize(right(min(5, len(classes)))), per_class, cosines)
+  return ZeroShot(mean_and_ci(right(1)), mean_and_ci(right(min(5, len(classes)))), per_class, cosines)
 
 
 def _batches(tokens: np.ndarray, of_class: np.ndarray) -> Iterable[Examples]:

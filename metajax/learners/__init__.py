@@ -13,7 +13,7 @@ from metajax.learners.maml_plus_plus import maml_plus_plus
 from metajax.learners.masked_autoencoder import masked_autoencoder, reconstruct
 from metajax.learners.matching import matching
 from metajax.learners.meta_sgd import meta_sgd
-from metajax.learners.pretext import answers, pretext
+from metajax.learners.pretext import pretext, pretext_logits
 from metajax.learners.proto_maml import proto_maml
 from metajax.learners.prototypical import prototypical
 from metajax.learners.r2d2 import r2d2
@@ -28,7 +28,6 @@ from metajax.learners.triplet import triplet
 __all__ = [
   "Policy",
   "anil",
-  "answers",
   "cavia",
   "clip",
   "gpt",
@@ -44,6 +43,7 @@ __all__ = [
   "next_token",
   "pixel_log_prob",
   "pretext",
+  "pretext_logits",
   "proto_maml",
   "prototypical",
   "r2d2",

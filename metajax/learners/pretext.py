@@ -87,7 +87,7 @@ def pretext(
   return Learner(init, loss, embed, predictor(embed))
 
 
-def answers(encoder: Network | dict[str, Network], head: Network) -> EmbedFn:
+def pretext_logits(encoder: Network | dict[str, Network], head: Network) -> EmbedFn:
   """`(params, state, inputs of a task) -> logits [n, classes of the task]` of a trained `pretext`."""
 
   def answer(params, state, inputs):

@@ -11,14 +11,13 @@ from metajax.report.files import write_whole
 from metajax.report.learning_curves import learning_curves_figure
 from metajax.report.metrics import metrics_log, read_metrics
 from metajax.report.page import Swatch, page
-from metajax.report.predictions import asked_figure
+from metajax.report.predictions import predictions_figure
 from metajax.report.progress import progress
 from metajax.report.ranking import ranking_figure
 from metajax.report.similarity import similarity_figure
 
 __all__ = [
   "Swatch",
-  "asked_figure",
   "comparison_figure",
   "confusion_figure",
   "confusion_percentages",
@@ -29,6 +28,7 @@ __all__ = [
   "map_figure",
   "metrics_log",
   "page",
+  "predictions_figure",
   "progress",
   "ranking_figure",
   "read_metrics",

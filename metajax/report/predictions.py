@@ -11,8 +11,8 @@ from metajax.types import AnyArray
 COLUMNS = 4
 
 
-def asked_figure(
-  images: AnyArray, truth: Sequence[str], answers: Sequence[str], path: Path, *, sureness: AnyArray | None = None
+def predictions_figure(
+  images: AnyArray, truth: Sequence[str], answers: Sequence[str], path: Path, *, confidence: AnyArray | None = None
 ):
   """Draws questions in a grid, and below each what the network answered: in green where it is true, else in vermilion,
   with the truth beside it.
@@ -22,7 +22,7 @@ def asked_figure(
     truth: `[n]`.
     answers: `[n]`.
     path: a PNG file, its folder made where it is missing.
-    sureness: `[n]`, the probabilities of the answers, 0 to 1.
+    confidence: `[n]`, the probabilities of the answers, 0 to 1.
 
   Raises:
     ValueError: if there is no question, or not a truth and an answer for each.
@@ -31,8 +31,8 @@ def asked_figure(
     raise ValueError("expected at least one question, got none")
   shown = as_shown(images)
   truth, answers = (check_names(names, len(shown)) for names in (truth, answers))
-  if sureness is not None and np.shape(sureness) != (len(shown),):
-    raise ValueError(f"expected a sureness of each of {len(shown)} answers, got {list(np.shape(sureness))}")
+  if confidence is not None and np.shape(confidence) != (len(shown),):
+    raise ValueError(f"expected a confidence for each of {len(shown)} answers, got {list(np.shape(confidence))}")
   columns = min(COLUMNS, len(shown))
   rows, wide = -(-len(shown) // columns), 9.6 / COLUMNS
   tall = min(1.6, wide * shown.shape[1] / shown.shape[2]) + 0.5
@@ -47,6 +47,6 @@ def asked_figure(
       axes.set(xticks=[], yticks=[])
       for spine in axes.spines.values():
         spine.set_visible(False)
-      sure = "" if sureness is None else f" ({100 * float(np.asarray(sureness)[i]):.0f}%)"
+      sure = "" if confidence is None else f" ({100 * float(np.asarray(confidence)[i]):.0f}%)"
       said = shorten(answers[i], 30) + sure + ("" if right else f"\nin truth {shorten(truth[i], 26)}")
       axes.set_xlabel(said, fontsize=7.5, color=GREEN if right else VERMILION)

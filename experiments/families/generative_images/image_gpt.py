@@ -25,7 +25,7 @@ from experiments.families.representation.experiment import check_images, parts_o
 from experiments.families.transformers import Sampling, Transformer
 from metajax.augment.palette import from_palette, to_palette
 from metajax.data import ImageDataset, eval_batches, fit_palette
-from metajax.evaluate import features, independent_pixels
+from metajax.evaluate import embed_dataset, independent_pixels
 from metajax.experiment import Experiment, Record, Trained
 from metajax.experiment.types import Figure
 from metajax.learners import image_gpt, pixel_log_prob, sample
@@ -118,7 +118,7 @@ def _likelihood(model: PixelModel, parts: Callable[[], Parts], trained: Trained,
 
 def _bits_of_pixels(of: Callable, state: TrainState, test: ImageDataset) -> np.ndarray:
   """The mean bits of a pixel of each test image."""
-  found = features(of, state.params, state.state, eval_batches(test, batch_size=BATCH)).inputs
+  found = embed_dataset(of, state.params, state.state, eval_batches(test, batch_size=BATCH)).inputs
   return -found.mean(-1) / np.log(2)
 
 

@@ -8,7 +8,7 @@ from experiments.families.data import ImageData
 from experiments.families.representation.data import Parts
 from experiments.families.representation.evaluators import about
 from metajax.data import ImageDataset
-from metajax.evaluate import over_seeds, summarize
+from metajax.evaluate import mean_and_ci, mean_over_seeds
 from metajax.experiment import Record, Trained
 
 BATCH = 128  # images whose likelihood is asked for at once
@@ -38,15 +38,15 @@ def records_of(
   """
   measured, width, first = [], max(map(len, rows)), next(iter(rows))
   for name, values in rows.items():
-    score = over_seeds([summarize(one) for one in values])
+    score = mean_over_seeds([mean_and_ci(one) for one in values])
     print(f"  {name:<{width}}  {score:.3f}")
     training = trained.said if name == first else trained.said_untrained
     said = {**about(data, parts), "of": of, **chance, **training}
     said["seeds"] = len(trained.states)
-    measured.append(Record(name, measure, round(score.mean, 4), round(score.interval, 4), about=said))
+    measured.append(Record(name, measure, round(score.mean, 4), round(score.ci95, 4), about=said))
   own, *others = rows.values()
   for name, values in zip(list(rows)[1:], others, strict=True):
-    gain = summarize(np.mean([values[0] - one for one in own], 0))
+    gain = mean_and_ci(np.mean([values[0] - one for one in own], 0))
     print(f"  lower than {name} by {gain:.3f}, image by image")
   return measured
 

@@ -11,7 +11,16 @@ from experiments.families.image_text.config import Setup
 from experiments.families.image_text.data import CATEGORIES, Data, Test
 from experiments.families.representation.evaluators import about, few_shot_tests
 from metajax.data import ImageDataset, eval_batches
-from metajax.evaluate import ZeroShot, class_embeddings, features, over_seeds, prompts, retrieval, summarize, zero_shot
+from metajax.evaluate import (
+  ZeroShot,
+  embed_dataset,
+  mean_and_ci,
+  mean_over_seeds,
+  prompts,
+  retrieval,
+  zero_shot,
+  zero_shot_classifier,
+)
 from metajax.experiment import Record, Trained
 from metajax.experiment.evaluators.probes import Representation, few_shot_all, probe_all
 from metajax.experiment.types import title_of
@@ -31,8 +40,8 @@ def named(learner: Learner, params: Params, state: State, test: Test, tokenize: 
     names = [CATEGORIES.get(group, group) for group in groups]
     labels = np.array([groups.index(group) for group in source.superclasses])[source.labels]
   texts, of_class = prompts(names, TEMPLATES[test.kind])
-  classes = class_embeddings(learner.embed, params, state, tokenize(texts), of_class)
-  found = features(learner.embed, params, state, eval_batches(source, batch_size=BATCH))
+  classes = zero_shot_classifier(learner.embed, params, state, tokenize(texts), of_class)
+  found = embed_dataset(learner.embed, params, state, eval_batches(source, batch_size=BATCH))
   return zero_shot(classes, found._replace(labels=labels))
 
 
@@ -40,11 +49,11 @@ def found(
   learner: Learner, params: Params, state: State, test: Test, tokenize: Callable, captions: int | None = None
 ) -> dict[str, dict]:
   """Retrieval of a test's images and captions, of each image's first `captions` ones."""
-  images = features(learner.embed, params, state, eval_batches(test.source, batch_size=BATCH))
+  images = embed_dataset(learner.embed, params, state, eval_batches(test.source, batch_size=BATCH))
   texts = [(i, text) for i, own in enumerate(test.source.captions) for text in own[:captions]]
   owner = np.array([i for i, _ in texts])
   tokens = tokenize([text for _, text in texts])
-  embedded = class_embeddings(learner.embed, params, state, tokens, np.arange(len(texts)))
+  embedded = zero_shot_classifier(learner.embed, params, state, tokens, np.arange(len(texts)))
   order = np.argsort(images.labels)
   return retrieval(images.inputs[order], embedded, owner)
 
@@ -93,7 +102,7 @@ class Transfer(NamedTuple):
     for test in self.data().tests:
       each = [_scores(learner, state.params, state.state, test, self.tokenize) for state in states]
       for what, (_, chance) in each[0].items():
-        score = over_seeds([scores[what][0] for scores in each])
+        score = mean_over_seeds([scores[what][0] for scores in each])
         print(f"  {title}: {test.name}, {what.replace('_', ' ')}: {score}% (chance {chance:.2g}%)")
         seeds = self.setup.training.seeds
         measured.append(_record(name, variant, test, what, score, chance, self.setup.data, seeds, said))
@@ -117,14 +126,14 @@ def _scores(learner, params, state, test, tokenize) -> dict:
 def _record(name, variant, test, what, score, chance, data, seeds, said) -> Record:
   more = {"data": slug(data), "split": test.name, "classes": len(test.source.classes)}
   more |= {"tested": len(test.source.labels), "chance": round(chance, 4), "seeds": seeds, **said}
-  return Record(name, what, round(score.mean, 2), round(score.interval, 2), variant, None, more)
+  return Record(name, what, round(score.mean, 2), round(score.ci95, 2), variant, None, more)
 
 
 def by_pixels(data: Data, images: ImageData, trained: Trained) -> list[Record]:
   """The records of naming images by comparing their pixels, and what is printed of them."""
   measured = []
   for test in (test for test in data.tests if test.kind == "names"):
-    score, chance = summarize(100.0 * nearest_names(data.train, test.source)), 100 / len(test.source.classes)
+    score, chance = mean_and_ci(100.0 * nearest_names(data.train, test.source)), 100 / len(test.source.classes)
     print(f"  pixels, nearest name: {test.name}, zero shot: {score}% (chance {chance:.2g}%)")
     said, seeds = trained.said_untrained, len(trained.states)
     measured.append(_record("pixels", ("nearest name",), test, "zero_shot", score, chance, images, seeds, said))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from metajax.data import ImageDataset, eval_batches, select_rows
-from metajax.evaluate import class_embeddings, features
+from metajax.evaluate import embed_dataset, zero_shot_classifier
 from metajax.experiment import Trained
 from metajax.experiment.types import Figure
 from metajax.report import contact_sheet_figure, similarity_figure
@@ -26,11 +26,11 @@ def draw(folder: Path, trained: Trained, source: ImageDataset, tokenize: Callabl
   learner, (params, state, *_) = trained.learner, trained.states[0]
   firsts = np.unique(source.labels, return_index=True)[1]
   texts = [source.captions[label][0] for label in source.labels[firsts]]
-  names = class_embeddings(learner.embed, params, state, tokenize(texts), np.arange(len(texts)))
+  names = zero_shot_classifier(learner.embed, params, state, tokenize(texts), np.arange(len(texts)))
   spread = np.linspace(0, len(firsts) - 1, min(SHOWN, len(firsts))).astype(int)
   some = select_rows(source, np.sort(firsts[spread]))
   own = np.searchsorted(source.labels[firsts], some.labels)
-  found = features(learner.embed, params, state, eval_batches(some, batch_size=SHOWN))
+  found = embed_dataset(learner.embed, params, state, eval_batches(some, batch_size=SHOWN))
   cosines = found.inputs @ names.T
   nearest = cosines.argmax(-1)
   said = [f"{'' if k == i else '✗ '}{texts[k]}" for k, i in zip(nearest, own, strict=True)]

@@ -9,7 +9,7 @@ from experiments.families.data import ImageData, slug
 from experiments.families.language.corpus import PARTS, Corpus, counts
 from metajax.data.text.corpus import is_text_file
 from metajax.data.text.tokenizer import clean
-from metajax.evaluate import bigram, over_seeds, rate
+from metajax.evaluate import bigram, mean_over_seeds, ratio_with_interval
 from metajax.experiment import Record, Trained
 from metajax.experiment.results_page import NAMED
 from metajax.types import AnyArray
@@ -48,14 +48,14 @@ class Likelihood(NamedTuple):
     for name, variant, all_bits in ((self.name, (), found), (BIGRAM[0], BIGRAM[1:], [counted])):
       said = trained.said if name == self.name else trained.said_untrained
       for measure, number in (("bits_per_token", tokens), ("bits_per_character", characters)):
-        score = over_seeds([rate(some, number) for some in all_bits])
+        score = mean_over_seeds([ratio_with_interval(some, number) for some in all_bits])
         chance = round(float(nothing / number.sum()), 4)
         more = {**about, "chance": chance, **said, "seeds": len(found)}
-        measured.append(Record(name, measure, round(score.mean, 4), round(score.interval, 4), variant, None, more))
+        measured.append(Record(name, measure, round(score.mean, 4), round(score.ci95, 4), variant, None, more))
         print(f"  {', '.join((name, *variant)):<16}  {score:.3f} {NAMED[measure]}")
-    gain = rate(counted - np.mean(found, 0), tokens)
+    gain = ratio_with_interval(counted - np.mean(found, 0), tokens)
     where = "ahead of" if gain.mean >= 0 else "behind"
-    print(f"{self.name} is {where} the bigram model by {abs(gain.mean):.3f} ± {gain.interval:.3f} bits per token, text "
+    print(f"{self.name} is {where} the bigram model by {abs(gain.mean):.3f} ± {gain.ci95:.3f} bits per token, text "
           "by text")  # fmt: skip
     return measured
 

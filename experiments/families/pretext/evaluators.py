@@ -12,11 +12,11 @@ from experiments.families.data import ImageData
 from experiments.families.representation.data import Parts
 from experiments.families.representation.evaluators import about
 from metajax.data import ImageDataset, Recordings, eval_batches, recordings_in_order, select_recordings, select_rows
-from metajax.evaluate import over_seeds, summarize
+from metajax.evaluate import mean_and_ci, mean_over_seeds
 from metajax.experiment import Record, Trained
 from metajax.experiment.results_page import PRETEXTS
 from metajax.mesh import replicate, shard_padded, share, to_host
-from metajax.report import asked_figure
+from metajax.report import predictions_figure
 from metajax.shards import host_slice
 
 BATCH = 256  # asked at once: negatives are of other images of a batch
@@ -24,7 +24,7 @@ SHOWN = 12  # questions on a page
 TEST_SEED = 7  # of what is asked
 
 
-class Question(NamedTuple):
+class PretextEval(NamedTuple):
   """What is asked of examples that were not trained on.
 
   Attributes:
@@ -46,7 +46,7 @@ class Question(NamedTuple):
   rounds: int = 1
 
 
-def scores_of(question: Question, answer: Callable, trained: Sequence[tuple]) -> list:
+def scores_of(question: PretextEval, answer: Callable, trained: Sequence[tuple]) -> list:
   """For each seed's (params, state), a `Score` in percent: of each example the mean of its answers, over examples.
 
   Questions are drawn of whole batches, on every host alike, so that they do not depend on hosts or devices; each host
@@ -66,7 +66,7 @@ def scores_of(question: Question, answer: Callable, trained: Sequence[tuple]) ->
         own, there = shard_padded(jax.tree.map(lambda x: x[host_slice(len(asked.labels), share())], asked))  # noqa: B023
         answered.append(to_host(right(*shared, own))[there])
       found[i] = np.concatenate(answered)
-    scores.append(summarize(100 * _by_group(found.mean(0), question)))
+    scores.append(mean_and_ci(100 * _by_group(found.mean(0), question)))
   return scores
 
 
@@ -75,14 +75,14 @@ class PretextAccuracy(NamedTuple):
 
   Attributes:
     name: of the learner, in the records.
-    questions: `parts -> [Question]`.
+    questions: `parts -> [PretextEval]`.
     answer: `(params, state, inputs) -> logits`.
     parts: `() -> Parts`.
     data: which images.
   """
 
   name: str
-  questions: Callable[[Parts], list[Question]]
+  questions: Callable[[Parts], list[PretextEval]]
   answer: Callable
   parts: Callable[[], Parts]
   data: ImageData
@@ -93,17 +93,17 @@ class PretextAccuracy(NamedTuple):
     print(f"\n{self.name}, about what was not trained on")
     return [self._record(question, trained, parts) for question in self.questions(parts)]
 
-  def _record(self, question: Question, trained: Trained, parts: Parts) -> Record:
+  def _record(self, question: PretextEval, trained: Trained, parts: Parts) -> Record:
     states = [(state.params, state.state) for state in trained.states]
-    score = over_seeds(scores_of(question, self.answer, states))
+    score = mean_over_seeds(scores_of(question, self.answer, states))
     asked = question.rounds * int(len(question.source.images) if question.rows is None else np.sum(question.rows))
     print(f"  {PRETEXTS[question.measure]}: {score}% of {asked:,} questions, chance {question.chance:.2f}%")
     said = {**about(self.data, parts), "asked": asked, "chance": round(question.chance, 2)}
     said |= trained.said | {"seeds": len(states)}
-    return Record(self.name, question.measure, round(score.mean, 2), round(score.interval, 2), about=said)
+    return Record(self.name, question.measure, round(score.mean, 2), round(score.ci95, 2), about=said)
 
 
-def figure(question: Question, answer: Callable, trained: tuple, names: Sequence[str], show: Callable, path: Path):
+def figure(question: PretextEval, answer: Callable, trained: tuple, names: Sequence[str], show: Callable, path: Path):
   """Draws some questions, and what was answered.
 
   Args:
@@ -122,7 +122,7 @@ def figure(question: Question, answer: Callable, trained: tuple, names: Sequence
   sure = np.asarray(jax.nn.softmax(answer(*trained, asked.inputs)))[:SHOWN]
   images = show(jax.tree.map(lambda x: np.asarray(x[:SHOWN]), asked.inputs))
   truth, said = ([names[k] for k in np.argmax(x, -1)] for x in (asked.labels[:SHOWN], sure))
-  asked_figure(images, truth, said, path, sureness=sure.max(-1))
+  predictions_figure(images, truth, said, path, confidence=sure.max(-1))
 
 
 def _right(answer, params, state, asked):
@@ -132,7 +132,7 @@ def _right(answer, params, state, asked):
   return jnp.where(jnp.isfinite(said).all(-1), right, jnp.nan)
 
 
-def _by_group(right: np.ndarray, question: Question) -> np.ndarray:
+def _by_group(right: np.ndarray, question: PretextEval) -> np.ndarray:
   counted = slice(None) if question.rows is None else np.flatnonzero(question.rows)
   if question.groups is None:
     return right[counted]

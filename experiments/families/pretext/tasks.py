@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.families.pretext.data import ClipFlags
-from experiments.families.pretext.evaluators import Question
+from experiments.families.pretext.evaluators import PretextEval
 from experiments.families.pretext.montage import montage, with_spectrograms
 from experiments.families.representation.data import Parts
 from metajax.augment import augment_batch
@@ -55,7 +55,7 @@ class Tiles(NamedTuple):
   """Pixels that a tile may be moved by."""
 
 
-class Asked(NamedTuple):
+class PretextTask(NamedTuple):
   """A pretext task.
 
   Attributes:
@@ -63,7 +63,7 @@ class Asked(NamedTuple):
     classes: the names of its labels.
     show: `(inputs) -> images [n, h, w, c]`.
     prepare: an encoder of images as the task needs it: a Network, or one for each of its inputs' names.
-    questions: `(parts) -> [Question]`, the task itself first.
+    questions: `(parts) -> [PretextEval]`, the task itself first.
     look: how its encoder looks at a whole image.
   """
 
@@ -91,7 +91,7 @@ def of_crops(task: Callable) -> Callable:
   return asked
 
 
-def asked_of_images(name: OfImages, tiles: Tiles) -> Asked:
+def asked_of_images(name: OfImages, tiles: Tiles) -> PretextTask:
   """A task of images by its name.
 
   Raises:
@@ -116,7 +116,7 @@ def asked_of_images(name: OfImages, tiles: Tiles) -> Asked:
   return _alone(task, named, lambda tiles: montage(tiles, grid), even, middle_tiles(grid, **where))
 
 
-def asked_of_clips(name: OfClips, clips: ClipFlags) -> Asked:
+def asked_of_clips(name: OfClips, clips: ClipFlags) -> PretextTask:
   """A task of clips, or of images with sounds, by its name.
 
   Raises:
@@ -130,7 +130,7 @@ def asked_of_clips(name: OfClips, clips: ClipFlags) -> Asked:
     return _alone(order_prediction(stride=clips.stride), classes, montage, lambda encoder: encoder)
   task = audio_visual(clips.window)
   heard = with_preprocessing(audio_conv(32), lambda samples: log_mel(samples, clips.sample_rate, mels=32))
-  return Asked(
+  return PretextTask(
     task,
     ("another's sound", "its sound"),
     lambda inputs: with_spectrograms(inputs, clips.sample_rate),
@@ -139,15 +139,15 @@ def asked_of_clips(name: OfClips, clips: ClipFlags) -> Asked:
   )
 
 
-def _alone(task, classes, show, prepare, look=lambda images: images) -> Asked:
+def _alone(task, classes, show, prepare, look=lambda images: images) -> PretextTask:
   def questions(parts):
     source = parts.test if parts.asked is None else parts.asked
-    return [Question("pretext", task, source, 100 / len(classes), groups=_groups(parts))]
+    return [PretextEval("pretext", task, source, 100 / len(classes), groups=_groups(parts))]
 
-  return Asked(task, classes, show, prepare, questions, look)
+  return PretextTask(task, classes, show, prepare, questions, look)
 
 
-def _of_sounds(task: Callable, window: int, parts: Parts) -> list[Question]:
+def _of_sounds(task: Callable, window: int, parts: Parts) -> list[PretextEval]:
   """Also of each kind of negatives apart, of captions with seen and unseen words, and with all sounds swapped."""
   source, heard = parts.asked, parts.unlabeled
   assert isinstance(source, Recordings) and isinstance(heard, Recordings)
@@ -158,15 +158,15 @@ def _of_sounds(task: Callable, window: int, parts: Parts) -> list[Question]:
     "rounds": max(1, QUESTIONS // len(source.images)),
     "groups": _groups(parts),
   }
-  found = [Question("pretext", task, **how)]
+  found = [PretextEval("pretext", task, **how)]
   if of_clips:
     each = get_args(Negatives)
-    found += [Question(f"pretext_{kind}", audio_visual(window, negatives=(kind,)), **how) for kind in each]
+    found += [PretextEval(f"pretext_{kind}", audio_visual(window, negatives=(kind,)), **how) for kind in each]
   if any(source.captions) and not of_clips:
     seen = only_seen_words(heard.captions, source.captions)
     kinds = ("seen", seen), ("unseen", ~seen)
-    found += [Question(f"pretext_{name}", task, **how, rows=rows) for name, rows in kinds if rows.sum() > 1]
-  return [*found, Question("pretext_swapped", swapped(task), **how)]
+    found += [PretextEval(f"pretext_{name}", task, **how, rows=rows) for name, rows in kinds if rows.sum() > 1]
+  return [*found, PretextEval("pretext_swapped", swapped(task), **how)]
 
 
 def _groups(parts) -> np.ndarray | None:

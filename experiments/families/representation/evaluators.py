@@ -13,7 +13,7 @@ from experiments.families.few_shot.experiment import test_batches
 from experiments.families.representation.config import Probing, Setup, settings_of
 from experiments.families.representation.data import Parts
 from metajax.data import ImageDataset, eval_batches, select_rows
-from metajax.evaluate import features, neighbor_classes
+from metajax.evaluate import embed_dataset, neighbor_classes
 from metajax.experiment import FewShot, Record, Trained
 from metajax.experiment.evaluators.probes import (
   BATCH,
@@ -110,7 +110,7 @@ def of_curve(parts: Parts) -> list[ImageDataset]:
 
 def known_and_asked(embed: EmbedFn, params: Params, state: State, some: Sequence[ImageDataset]) -> list[Examples]:
   """Features of the images of `of_curve`."""
-  return [features(embed, params, state, eval_batches(part, batch_size=BATCH)) for part in some]
+  return [embed_dataset(embed, params, state, eval_batches(part, batch_size=BATCH)) for part in some]
 
 
 def accuracy_of_neighbors(known: Examples, asked: Examples) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.families.representation.data import Parts, counted
 from metajax.data import eval_batches, select_classes, select_rows
-from metajax.evaluate import features
+from metajax.evaluate import embed_dataset
 from metajax.experiment.evaluators.probes import BATCH
 from metajax.experiment.types import Figure, Trained
 from metajax.report import contact_sheet_figure, map_figure
@@ -42,7 +42,7 @@ def embedding_map(folder: Path, trained: Trained, parts: Parts) -> Figure:
   chosen = select_classes(parts.test, classes)
   rows = np.linspace(0, len(chosen.labels) - 1, min(MAP_IMAGES, len(chosen.labels))).astype(int)
   chosen = select_rows(chosen, rows)
-  embedded = features(learner.embed, state.params, state.state, eval_batches(chosen, batch_size=BATCH))
+  embedded = embed_dataset(learner.embed, state.params, state.state, eval_batches(chosen, batch_size=BATCH))
   path = folder / "map.png"
   firsts = [np.flatnonzero(chosen.labels == k)[0] for k in range(len(chosen.classes))]
   map_figure(embedded.inputs, embedded.labels, chosen.classes, path, images=np.asarray(chosen.images)[firsts])

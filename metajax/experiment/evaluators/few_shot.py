@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from metajax.evaluate import Score, adaptation_curve, few_shot_accuracy, over_seeds, paired_difference, summarize
+from metajax.evaluate import Score, adaptation_curve, few_shot_accuracy, mean_and_ci, mean_over_seeds, paired_difference
 from metajax.experiment.results_page import drawn
 from metajax.experiment.types import Record, Trained, title_of
 from metajax.predictors import nearest_centroid
@@ -103,13 +103,13 @@ class FewShot(NamedTuple):
     return [self._record(mode, found, test, about, said) for mode, found in scores.items()]
 
   def _record(self, mode: EvalMode, found: list[Score], test: Setting, about: dict, said: Mapping[str, Any]) -> Record:
-    score = over_seeds(found)
+    score = mean_over_seeds(found)
     if mode == PIXELS:
       about |= {"train_seconds": 0, "steps": 0, "test_seed": self.test_seed}
     else:
       each = {"seeds": len(found), "each": [round(one.mean, 2) for one in found]} if len(found) > 1 else {}
       about = {**about, **said, **each}
-    value, interval = round(score.mean, 2), round(score.interval, 2)
+    value, interval = round(score.mean, 2), round(score.ci95, 2)
     published = self.published(mode, test[0], test[1])
     about = {"policy": mode.policy, **about}
     return Record(mode.name, "accuracy", value, interval, mode.variant, published, about)
@@ -129,11 +129,11 @@ class FewShot(NamedTuple):
       if not mode.after:
         continue
       curves = [adaptation_curve(mode.after, one.params, one.state, batches, steps, self.tasks) for one in states]
-      points = [over_seeds(scores) for scores in zip(*curves, strict=True)]
+      points = [mean_over_seeds(scores) for scores in zip(*curves, strict=True)]
       print(f"\n{_title(mode)} after 0, 1, ... adaptation steps: {', '.join(map(str, points))}")
       for n, point in enumerate(points):
         about = {"policy": mode.policy, **self._common(setting, seed), "adaptation_steps": n, **said}
-        value, interval = round(point.mean, 2), round(point.interval, 2)
+        value, interval = round(point.mean, 2), round(point.ci95, 2)
         found.append(Record(mode.name, "accuracy_after_steps", value, interval, mode.variant, None, about))
     return found
 
@@ -158,7 +158,7 @@ class FewShot(NamedTuple):
       policy = mode.policy if mode.policy == other.policy else f"{mode.policy}, beside {other.policy}"
       about = {"policy": policy, **self._common(test, seed), "beside": f"{other.title} ({other.policy})"}
       about |= {"seeds": len(scores[mode]), **said}
-      measure, value, interval = f"points_ahead_of_{to_beat[0].title}", round(ahead.mean, 2), round(ahead.interval, 2)
+      measure, value, interval = f"points_ahead_of_{to_beat[0].title}", round(ahead.mean, 2), round(ahead.ci95, 2)
       found.append(Record(mode.name, measure, value, interval, mode.variant, None, about))
     return found
 
@@ -203,7 +203,7 @@ def tell(test: Setting, scores: Scores, tasks: int, queries: int):
   names = {mode: _title(mode) for mode in scores}
   width = max(26, *map(len, names.values()))
   for mode, found in scores.items():
-    print(f"  {names[mode]:<{width}} {over_seeds(found)}%")
+    print(f"  {names[mode]:<{width}} {mean_over_seeds(found)}%")
   print(f"  {'chance':<{width}} {100 / ways:.2f}%")
   if others:
     print(f"{names[first]} is ahead, by points task by task (interval over tasks), of")
@@ -213,7 +213,7 @@ def tell(test: Setting, scores: Scores, tasks: int, queries: int):
 
 def of_tasks(scores: Sequence[Score]) -> Score:
   """The mean over seeds of each task."""
-  return summarize(np.mean([score.tasks for score in scores], axis=0))
+  return mean_and_ci(np.mean([score.tasks for score in scores], axis=0))
 
 
 def _title(mode: EvalMode) -> str:

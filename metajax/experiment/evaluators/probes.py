@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from metajax.data import ImageDataset, episode_rows, eval_batches
-from metajax.evaluate import features, linear_probe, nearest_neighbors, over_seeds
+from metajax.evaluate import embed_dataset, linear_probe, mean_over_seeds, nearest_neighbors
 from metajax.experiment.evaluators.few_shot import (
   CHUNK_SIZE,
   PIXELS,
@@ -89,17 +89,19 @@ def probe_all(
   for one in shown:
     found = {measure: [] for measure in PROBES}
     for state in one.states:
-      three = [features(one.embed, state.params, state.state, eval_batches(part, batch_size=BATCH)) for part in splits]
+      three = [
+        embed_dataset(one.embed, state.params, state.state, eval_batches(part, batch_size=BATCH)) for part in splits
+      ]
       for measure, probe in PROBES.items():
         found[measure].append(probe(*three))
-    scores = {measure: over_seeds([probed.test for probed in some]) for measure, some in found.items()}
+    scores = {measure: mean_over_seeds([probed.test for probed in some]) for measure, some in found.items()}
     print(f"  {one.title:<{width}}  {scores['linear_probe']}%  {scores['knn']}%")
     training = dict(said) | {"seeds": len(one.states)}
     training = training if one.trained else {"train_seconds": 0, "steps": 0, "seed": said["seed"]}
     for measure, some in found.items():
       score, chosen = scores[measure], [probed.chosen for probed in some]
       more = {"labelled": len(splits.train.labels), "labels": 1.0, "chosen": chosen}
-      value, interval = round(score.mean, 2), round(score.interval, 2)
+      value, interval = round(score.mean, 2), round(score.ci95, 2)
       figure = published(one.title, measure)
       measured.append(Record(one.name, measure, value, interval, one.variant, figure, {**about, **more, **training}))
   print(f"  {'chance':<{width}}  {100 / len(splits.test.classes):.2f}%")
@@ -147,7 +149,7 @@ def _embedded_once(
 ) -> list[Callable]:
   """For each seed `(ways, shots) -> batches` of the tasks that are tested on, of features."""
   whole = eval_batches(source, batch_size=BATCH)
-  found = [features(learner.embed, state.params, state.state, whole).inputs for state in states]
+  found = [embed_dataset(learner.embed, state.params, state.state, whole).inputs for state in states]
   return [partial(_tasks_of, one, source, tests) for one in found]
 
 
