@@ -43,8 +43,8 @@ def main(
   learners = {"whole": clip(*whole), f"in chunks of {chunk}": clip(*(chunked(tower, chunk) for tower in whole))}
   random = np.random.default_rng(0)
   for rows in batch_sizes:
-    tokens = random.integers(0, sizes.vocabulary - 1, (rows, sizes.length)).astype(np.int32)
-    tokens[:, -1] = sizes.vocabulary - 1
+    tokens = random.integers(0, sizes.vocab_size - 1, (rows, sizes.max_length)).astype(np.int32)
+    tokens[:, -1] = sizes.vocab_size - 1
     batch = Pair(random.random((rows, sizes.pixels, sizes.pixels, 3)).astype(np.float32), tokens)
     params, state = learners["whole"].init(jax.random.key(0), batch)
     losses = {}

@@ -71,7 +71,7 @@ def contrastive(rows: int, filters: int) -> dict[str, tuple[Learner, Batch]]:
   random, encoder = np.random.default_rng(0), conv4(filters, downsample="stride", pool="mean")
   images, tokens = random.random((rows, 32, 32, 3), np.float32), random.integers(1, 511, (rows, 16)).astype(np.int32)
   tokens[:, -1] = 511  # the end of the text
-  towers = with_head(encoder, linear(64)), text_transformer(512, Size(64, 2, 1), 16, outputs=64)
+  towers = with_head(encoder, linear(64)), text_transformer(512, Size(64, 2, 1), 16, num_outputs=64)
   return {
     "simclr": (simclr(encoder, projection_head(128, 64), simclr_cifar()), images),
     "clip": (clip(*towers), Pair(images, tokens)),

@@ -34,19 +34,19 @@ def main(
   """
   keys, found = jax.random.split(jax.random.key(0), 3), []
   features = jax.random.normal(keys[0], (tokens, width))
-  for vocabulary in vocabularies:
-    embedding = 0.1 * jax.random.normal(keys[1], (vocabulary, width))
-    labels = jax.random.randint(keys[2], (tokens,), 0, vocabulary)
+  for vocab_size in vocabularies:
+    embedding = 0.1 * jax.random.normal(keys[1], (vocab_size, width))
+    labels = jax.random.randint(keys[2], (tokens,), 0, vocab_size)
     programs = {how: compile_program(_gradient(how), (features, embedding), labels) for how in get_args(Implementation)}
     rates = alternate(programs, timing.rounds, timing.seconds)
     faster = statistics.median(tiled / dense for tiled, dense in zip(rates["tiled"], rates["dense"], strict=True))
     for how, program in programs.items():
       rate, memory = statistics.median(rates[how]), program.temporary_mebibytes
-      print(f"{vocabulary:>7,} {how:<6} {rate:7.2f} gradients/s  {memory:8.1f} MiB")
-      said = {"measure": f"{how}, {tokens:,} tokens of {width}, vocabulary of {vocabulary:,}", "value": round(rate, 2)}
+      print(f"{vocab_size:>7,} {how:<6} {rate:7.2f} gradients/s  {memory:8.1f} MiB")
+      said = {"measure": f"{how}, {tokens:,} tokens of {width}, vocabulary of {vocab_size:,}", "value": round(rate, 2)}
       said |= {"unit": "gradients/s", "temporary_mebibytes": round(memory, 1)}
       said |= {"compile_seconds": round(program.compile_seconds, 1)}
-      found.append(measured(benchmark="vocabulary", tokens=tokens, width=width, vocabulary=vocabulary, **said))
+      found.append(measured(benchmark="vocabulary", tokens=tokens, width=width, vocabulary=vocab_size, **said))
     print(f"        tiled at {faster:.2f} x the rate of dense")
   if timing.record:
     write("vocabulary", found)

@@ -32,7 +32,7 @@ PRESETS = {
     ),
   ),
   "cpu_photos": Config(
-    Clip(encoder=rep.EncoderFlags("resnet10", 0.5, "imagenet"), text=TextTower(vocabulary=2048, length=32)),
+    Clip(encoder=rep.EncoderFlags("resnet10", 0.5, "imagenet"), text=TextTower(vocab_size=2048, max_length=32)),
     Setup(
       rep.ImageData("flickr8k", size=64),
       Outer(128, warmup_steps=150),
@@ -40,7 +40,7 @@ PRESETS = {
     ),
   ),
   "cpu_emoji": Config(
-    Clip(text=TextTower(vocabulary=1024, length=16)),
+    Clip(text=TextTower(vocab_size=1024, max_length=16)),
     Setup(
       rep.ImageData("emoji", size=32),
       Outer(warmup_steps=50),

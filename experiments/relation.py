@@ -35,7 +35,7 @@ PRESETS = {
 def build(config: Config) -> fs.Experiment:
   """Relation networks, which learn to compare."""
   convolution = fs.convolution_for(config.setup.task.tasks)
-  embedding = conv4(config.filters, pool="none", halvings=2, convolution=convolution)
+  embedding = conv4(config.filters, pool="none", num_downsamples=2, convolution=convolution)
   learner = relation(embedding, relation_module(config.filters, config.hidden, convolution=convolution))
   trained = with_augmentation(learner, affine()) if config.distort else learner
   modes = [fs.EvalMode("relation", learner, "running statistics", variant=("distorted",) * config.distort)]

@@ -5,11 +5,11 @@ python -m experiments.simclr --data cifar10 --budget cpu_photos     # probe 55.7
 python -m experiments.simclr --data cifar10 --budget cifar     # for an accelerator
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from experiments.families import representation as rep
 from metajax.augment import image
-from metajax.experiment.bounds import Depth, Positive, Width
+from metajax.experiment.bounds import Depth, Positive, Width, also
 from metajax.learners import simclr
 from metajax.networks import projection_head
 from metajax.types import Augmentation
@@ -22,9 +22,9 @@ class Config(NamedTuple):
 
   hidden: Width = 2048
   """Units of the projection head."""
-  outputs: Width = 128
+  num_outputs: Annotated[Width, also("--outputs")] = 128
   """Outputs of the projection head."""
-  layers: Depth = 2
+  num_layers: Annotated[Depth, also("--layers")] = 2
   """Layers of the projection head."""
   temperature: Positive = 0.5
   """Of the loss."""
@@ -76,7 +76,7 @@ PRESETS = {
 def build(config: Config) -> rep.Experiment:
   """SimCLR, whose features are those before its projection head."""
   network, augmentation = rep.encoder_of(config.encoder), view_of(config)
-  head = projection_head(config.hidden, config.outputs, config.layers)
+  head = projection_head(config.hidden, config.num_outputs, config.num_layers)
   how: dict[str, Any] = {"temperature": "learned" if config.learned_temperature else config.temperature}
   learner = simclr(network, head, augmentation, **how)
   others = {"after the head": simclr(network, head, augmentation, embedding="head", **how).embed}

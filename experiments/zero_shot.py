@@ -122,9 +122,9 @@ def read(path: Path, tokenizer: Path | None = None, image_size: int | None = Non
   for one in said:
     print(f"warning: {printable(str(one.message))}", file=sys.stderr)
   words = load_tokenizer(tokenizer or (path if path.is_dir() else path.parent))
-  if words.vocabulary != found.towers.vocabulary:
-    raise ValueError(f"expected a tokenizer of {found.towers.vocabulary} tokens, got one of {words.vocabulary}")
-  tokenize = lambda texts: words(texts, found.towers.length)
+  if words.vocab_size != found.towers.vocab_size:
+    raise ValueError(f"expected a tokenizer of {found.towers.vocab_size} tokens, got one of {words.vocab_size}")
+  tokenize = lambda texts: words(texts, found.towers.max_length)
   state, pixels = {"image": {}, "text": {}}, found.towers.pixels
   learner = clip_learner(*found.networks)
   return Model(learner, found.params, state, tokenize, pixels, 3, preprocessing=found.preprocessing)
@@ -137,11 +137,11 @@ def _of_run(path: Path) -> Model:
     raise ValueError(f"expected a run of experiments.clip, {given}")
   run = read_run(path, [clip.__name__])
   (model, setup), words = run.config, load_tokenizer(path / "tokenizer.json")
-  learner, channels = learner_of(model, setup.data, words.vocabulary), run.configuration["channels"]
+  learner, channels = learner_of(model, setup.data, words.vocab_size), run.configuration["channels"]
   example = example_of(model, setup.data, words, channels)
   batches = lambda seed: lambda start=0, shard=(0, 1): iter([example])
   state = states_of(run, learner, optimizer_of(setup), batches, best=False)[0]
-  tokenize, data = lambda texts: words(texts, model.text.length), setup.data
+  tokenize, data = lambda texts: words(texts, model.text.max_length), setup.data
   return Model(learner, state.params, state.state, tokenize, data.size, channels, data.data == "glyphs")
 
 

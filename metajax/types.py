@@ -98,7 +98,7 @@ class Decoded(NamedTuple):
   Attributes:
     features: `[n, tokens, d]`; the logits of the token that follows are `features @ output_embedding.T`, which a
       vocabulary of any size need not hold at once.
-    output_embedding: `[vocabulary, d]`.
+    output_embedding: `[vocab_size, d]`.
     layers: features in between, `[n, tokens, width]` each: those that every layer starts with, and the last one's.
     cache: for the tokens that come next; without one given, of these tokens alone, which `learners.longer` makes room
       in. None: it keeps none.

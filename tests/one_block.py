@@ -11,7 +11,7 @@ conv_blocks = conv4.conv_blocks
 def use(patch: pytest.MonkeyPatch):
   """Every `conv4(...)` made from now on has one block."""
 
-  def one(blocks, filters=64, *, halvings=None, **how):
-    return conv_blocks(1, filters, halvings=1 if halvings is None else min(halvings, 1), **how)
+  def one(blocks, filters=64, *, num_downsamples=None, **how):
+    return conv_blocks(1, filters, num_downsamples=1 if num_downsamples is None else min(num_downsamples, 1), **how)
 
   patch.setattr(conv4, "conv_blocks", one)

@@ -60,8 +60,8 @@ def pairs(random):
 
 def trainings():
   """`{name: (learner, batches)}`."""
-  encoder, flat = conv4(8, halvings=2), with_preprocessing(mlp([16], 8), jnp.ravel)
-  text = text_transformer(16, Size(16, 1, 1), 6, outputs=8)
+  encoder, flat = conv4(8, num_downsamples=2), with_preprocessing(mlp([16], 8), jnp.ravel)
+  text = text_transformer(16, Size(16, 1, 1), 6, num_outputs=8)
   view = compose(random_resized_crop(), random_flip())
   return {
     "maml": (maml(mlp([16, 16], 1), gradient_steps(optax.sgd(0.05), 2), loss=squared_error), sharing(waves)),

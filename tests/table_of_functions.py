@@ -184,7 +184,7 @@ FUNCTIONS = {
     {"images": share(2, 3, 3, 2), "palette": share(5, 2)},
   ),
   "bigram": Function(
-    lambda **rows: _present(evaluate.bigram(**rows, vocabulary=5).log_prob, rows["test"]),
+    lambda **rows: _present(evaluate.bigram(**rows, vocab_size=5).log_prob, rows["test"]),
     oracles.bigram,
     dict.fromkeys(("train", "validation", "test"), integers(5, 2, 6)),
   ),

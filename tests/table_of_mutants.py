@@ -547,8 +547,8 @@ MUTANTS = (
   Mutant(
     "a token outside the vocabulary is none while tracing",
     "metajax/networks/linen/transformer.py",
-    "known = (tokens >= 0) & (tokens < module.vocabulary)",
-    "known = tokens < module.vocabulary",
+    "known = (tokens >= 0) & (tokens < module.vocab_size)",
+    "known = tokens < module.vocab_size",
     ("tests/test_decoder.py::test_a_token_outside_the_vocabulary_is_refused_and_its_row_nan_while_tracing",),
   ),
   Mutant(
@@ -610,7 +610,7 @@ MUTANTS = (
   Mutant(
     "open_clip's head width says how many heads there are",
     "metajax/networks/checkpoints/open_clip.py",
-    "measured.image.width // head, heads",
+    "measured.image.width // head, num_heads",
     "measured.image.width // HEAD or 1, heads",
     ("tests/test_pretrained.py::test_the_same_network_is_read_of_either_configuration",),
   ),

@@ -158,6 +158,6 @@ def test_a_batch_that_is_no_pair_is_refused_at_init(change, said):
 
 def test_towers_of_different_widths_and_unknown_losses_are_refused():
   with pytest.raises(ValueError, match=r"expected towers of one width, \[n, d\], got \[16, 5\] and \[16, 4\]"):
-    clip(encoder, text_transformer(12, Size(8, 1, 2), 5, outputs=4)).init(jax.random.key(0), captioned(0))
+    clip(encoder, text_transformer(12, Size(8, 1, 2), 5, num_outputs=4)).init(jax.random.key(0), captioned(0))
   with pytest.raises(ValueError, match="expected loss to be one of 'info_nce', 'siglip', got 'triplet'"):
     clip(encoder, text, "triplet")

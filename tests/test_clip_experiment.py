@@ -15,7 +15,7 @@ from experiments.families.image_text.data import FAMILY, held_out_combinations
 from metajax.data import from_arrays
 from metajax.experiment import headlines, records
 
-TINY = ["--encoder-name", "conv4", "--width", "0.0625", "--text-width", "8", "--text-layers", "1", "--outputs", "4"]
+TINY = ["--encoder-name", "conv4", "--width", "0.0625", "--text-width", "8", "--text-layers", "1", "--num-outputs", "4"]
 TINY += [
   "--size",
   "16",
@@ -27,10 +27,10 @@ TINY += [
   "1",
   "--curve-every",
   "2",
-  "--length",
+  "--max-length",
   "8",
 ]
-TINY += ["--vocabulary", "300", "--learning-rate", "1e-3", "--devices", "2", "--checkpoint-every", "3"]
+TINY += ["--vocab-size", "300", "--learning-rate", "1e-3", "--devices", "2", "--checkpoint-every", "3"]
 
 
 def test_what_is_held_out_was_seen_in_its_parts():
@@ -170,8 +170,8 @@ def test_tiles_of_one_measure_on_several_tests_say_which():
   ("flags", "said"),
   [
     (["--batch-size", "1"], "expected --batch-size to be at least 2, got 1"),
-    (["--vocabulary", "10"], "expected --vocabulary to be at least 258, got 10"),
-    (["--length", "1"], "expected --length to be at least 2, got 1"),
+    (["--vocab-size", "10"], "expected --vocab-size to be at least 258, got 10"),
+    (["--max-length", "1"], "expected --max-length to be at least 2, got 1"),
     (["--learning-rate", "0"], "expected --learning-rate above 0, got 0.0"),
     (["--chunk", "2", "--devices", "1"], "chunked needs a network without state"),
   ],

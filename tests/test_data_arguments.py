@@ -63,7 +63,7 @@ BAD = {  # a function, arguments that are fine but for there being no such data,
     "source": (None,), "classes": (*NO_COUNT, 7), "each": (*NO_COUNT, 1, 5), "seed": NO_64_BITS,
     "within_superclass": NO_FLAG}),
   data.image_texts: ({"source": SOURCE, "tokenizer": TOKENIZER, "batch_size": 2}, {
-    "source": (None,), "tokenizer": (None, "x"), "batch_size": (*NO_COUNT, 7), "length": (*NO_COUNT, 1),
+    "source": (None,), "tokenizer": (None, "x"), "batch_size": (*NO_COUNT, 7), "max_length": (*NO_COUNT, 1),
     "lengths": ((1,), (2.5,), ("8",), (100,)), "seed": NO_64_BITS}),
   data.one_shot_runs: ({"folder": "nowhere"}, {"folder": NO_NAME, "size": NO_COUNT}),
   data.one_shot_tasks: ({"source": SOURCE, "ways": 2, "runs": 2}, {
@@ -90,15 +90,15 @@ BAD = {  # a function, arguments that are fine but for there being no such data,
     "classes": ("abcdef", [1, 2, 3, 4, 5, 6]), "superclasses": ("abcdef", [None] * 6), "styles": ("x" * 24,),
     "captions": (["a", "b", "c", "d", "e", "f"],), "labels": (LABELS[:-1], LABELS * 1.0, LABELS - 1),
     "images": (SOURCE.images * 1.0, SOURCE.images[0])}),
-  data.token_rows: ({"tokenizer": TOKENIZER, "texts": ["a dog"], "length": 4}, {
-    "texts": ("a dog", [1], []), "length": NO_COUNT, "start": NO_FLAG}),
+  data.token_rows: ({"tokenizer": TOKENIZER, "texts": ["a dog"], "max_length": 4}, {
+    "texts": ("a dog", [1], []), "max_length": NO_COUNT, "start": NO_FLAG}),
   data.token_batches: ({"rows": np.zeros((3, 4), np.int32), "batch_size": 2}, {
     "rows": (np.zeros((3, 4)), np.zeros(3, int), [["a"]], np.full((3, 4), 2**40)), "batch_size": NO_COUNT,
     "seed": NO_64_BITS}),
-  data.train_tokenizer: ({"texts": ["a"]}, {"texts": ("a dog", [1]), "vocabulary": (*NO_COUNT, 257),
+  data.train_tokenizer: ({"texts": ["a"]}, {"texts": ("a dog", [1]), "vocab_size": (*NO_COUNT, 257),
                                             "verbatim": NO_FLAG}),
   data.load_tokenizer: ({"path": "nowhere.json"}, {"path": NO_NAME, "verbatim": NO_FLAG[:2]}),
-  TOKENIZER: ({"texts": ["a"]}, {"texts": ("a", [1]), "length": (*NO_COUNT, 1)}),
+  TOKENIZER: ({"texts": ["a"]}, {"texts": ("a", [1]), "max_length": (*NO_COUNT, 1)}),
   TOKENIZER.text: ({"tokens": [1, 2]}, {"tokens": ([300], [1.5], ["a"], np.zeros((2, 2), int))}),
   data.preprocess: ({"image": np.zeros((4, 4, 3), np.uint8), "how": Preprocessing(4)}, {
     "image": (np.zeros((4, 4, 3)), np.zeros(4, np.uint8), "x.png"), "how": (None, (4,), Preprocessing(0))}),
@@ -169,7 +169,7 @@ def test_a_place_that_cannot_be_is_refused(batches):
 def test_a_home_folder_is_expanded_and_a_bucket_refused_at_once(tmp_path, monkeypatch):
   monkeypatch.setenv("HOME", str(tmp_path))
   TOKENIZER.save("~/words.json")
-  assert data.load_tokenizer("~/words.json").vocabulary == 258
+  assert data.load_tokenizer("~/words.json").vocab_size == 258
   (tmp_path / "book.txt").write_text("a line\n" * 50)
   assert data.load_texts("~/book.txt")[0][0].startswith("a line")
   monkeypatch.setenv("METAJAX_CACHE", "~/kept")

@@ -55,9 +55,9 @@ def test_published_sizes_have_the_published_number_of_parameters(size, published
   assert sum(np.prod(x.shape, dtype=int) for x in jax.tree.leaves(params)) == published
 
 
-def gpt2_arrays(seed=0, vocabulary=19, width=12, layers=2, length=9):
+def gpt2_arrays(seed=0, vocab_size=19, width=12, layers=2, length=9):
   """Hugging Face's names, in the order in which the reference was drawn."""
-  shapes = {"wte.weight": (vocabulary, width), "wpe.weight": (length, width)}
+  shapes = {"wte.weight": (vocab_size, width), "wpe.weight": (length, width)}
   shapes |= {"ln_f.weight": (width,), "ln_f.bias": (width,)}
   each = {"ln_1": (width,), "attn.c_attn": (width, 3 * width), "attn.c_proj": (width, width)}
   each |= {"ln_2": (width,), "mlp.c_fc": (width, 4 * width), "mlp.c_proj": (4 * width, width)}
@@ -312,8 +312,8 @@ def test_decoders_that_cannot_be_are_refused():
     (lambda: decoder(10, "huge"), "'gpt2', 'medium', 'large', 'xl' or a Size, got 'huge'"),
     (lambda: decoder(1), "vocabulary of at least 2"),
     (lambda: decoder(10, Size(10, 1, 3)), "that the heads divide"),
-    (lambda: decoder(10, length=4).init(jax.random.key(0), np.zeros((1, 5), int)), "at most 4 tokens"),
-    (lambda: decoder(10, length=4).init(jax.random.key(0), np.zeros((1, 3))), "integer tokens"),
+    (lambda: decoder(10, max_length=4).init(jax.random.key(0), np.zeros((1, 5), int)), "at most 4 tokens"),
+    (lambda: decoder(10, max_length=4).init(jax.random.key(0), np.zeros((1, 3))), "integer tokens"),
   ):
     with pytest.raises(ValueError, match=message):
       make()

@@ -23,7 +23,7 @@ SMALL = {  # so that what is built before data are loaded is built soon
   "clip": ["--size", "32", "--text-width", "64", "--text-layers", "1", "--encoder-name", "conv4"],
   "simclr": ["--size", "32", "--encoder-name", "conv4"],
   "pretext": ["--size", "32", "--encoder-name", "conv4", "--permutations", "24"],
-  "generative": [*["--size", "32", "--width", "64", "--heads", "4", "--layers", "1"],
+  "generative": [*["--size", "32", "--width", "64", "--num-heads", "4", "--num-layers", "1"],
                  *["--decoder-width", "32", "--decoder-layers", "1"]],
   **{name: ["none"] for name in OF_RUNS},
   "zero_shot": ["none", "--classes", "cat", "dog", "--images", "none"],

@@ -71,7 +71,7 @@ def big(name):
   if name == "maml":
     episodes = image_episodes(8)
     return maml(
-      with_head(conv_blocks(1, 512, halvings=1), linear(episodes.support.labels.shape[-1])),
+      with_head(conv_blocks(1, 512, num_downsamples=1), linear(episodes.support.labels.shape[-1])),
       gradient_steps(optax.sgd(0.1), 1),
     ), episodes
   from metajax.learners import simclr

@@ -10,7 +10,20 @@ from experiments import fine_tune, generative
 from experiments.families.language import experiment as language
 from metajax.experiment import headlines, records
 
-TINY = ["--width", "8", "--layers", "1", "--heads", "2", "--batch-size", "8", "--steps", "4", "--warmup-steps", "1"]
+TINY = [
+  "--width",
+  "8",
+  "--num-layers",
+  "1",
+  "--num-heads",
+  "2",
+  "--batch-size",
+  "8",
+  "--steps",
+  "4",
+  "--warmup-steps",
+  "1",
+]
 TINY += ["--devices", "2", "--checkpoint-every", "4"]
 TINY += ["--curve-every", "2", "--optimizer", "adamw", "--learning-rate", "1e-3", "--size", "16"]
 OF_IMAGES = ["--test-queries", "2", "--test-tasks", "4", "--test", "2w1s"]
@@ -54,7 +67,7 @@ def test_the_tile_of_a_likelihood_says_of_what_it_is_and_that_lower_is_better():
   assert tile == ("Bits per pixel", "1.5", "chance 2, alone 1.75, of 6 x 6 pixels; the lower the better")
 
 
-TEXT = ["--model", "gpt", "--vocabulary", "300", "--length", "12"]
+TEXT = ["--model", "gpt", "--vocab-size", "300", "--max-length", "12"]
 
 
 def test_a_gpt_of_a_file_is_compared_with_a_bigram_model(run, monkeypatch, tmp_path):
@@ -99,11 +112,11 @@ def test_a_gpt_of_a_file_is_compared_with_a_bigram_model_and_writes(run, tmp_pat
     ((*TEXT, "--data", "glyphs", "--warmup-steps", "9"), "expected --warmup-steps to be below the 4 --steps, got 9"),
     ((*TEXT, "--data", "glyphs", "--optimizer", "lars"), "--optimizer adamw of a gpt, got 'lars'"),
     ((*TEXT, "--data", "glyphs", "--temperature", "-1"), "expected --temperature to be at least 0, got -1.0"),
-    ((*TEXT, "--data", "glyphs", "--length", "1"), "expected --length to be at least 2, got 1"),
+    ((*TEXT, "--data", "glyphs", "--max-length", "1"), "expected --max-length to be at least 2, got 1"),
     (("--model", "mae", "--patch", "5"), "divide into patches of 5"),
     (("--model", "mae", "--mask-ratio", "1"), "expected --mask-ratio below 1, got 1.0"),
     (("--model", "image_gpt", "--palette-size", "1"), "expected --palette-size to be at least 2, got 1"),
-    (("--model", "image_gpt", "--heads", "3"), "that the heads divide"),
+    (("--model", "image_gpt", "--num-heads", "3"), "that the heads divide"),
   ],
 )
 def test_what_cannot_be_trained_is_refused_in_a_line_and_nothing_is_written(run, tmp_path, flags, message):

@@ -27,7 +27,7 @@ BATCHES_OF = {
   "episodes": lambda source: episodes(source, ways=4, shots=1, queries=2, tasks=8),
   "examples": lambda source: train_batches(source, batch_size=24),
   "image_texts": lambda source: image_texts(
-    source, train_tokenizer(["image 0123456789"], 258), batch_size=24, length=8
+    source, train_tokenizer(["image 0123456789"], 258), batch_size=24, max_length=8
   ),
   "eval_batches": lambda source: eval_batches(source, batch_size=24),
 }

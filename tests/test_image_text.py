@@ -22,7 +22,7 @@ TOKENIZER = train_tokenizer([text for texts in CAPTIONS for text in texts], 300)
 
 
 def take(count, **how):
-  batches = image_texts(SOURCE, TOKENIZER, **({"batch_size": 4, "length": 12, "seed": 3} | how))
+  batches = image_texts(SOURCE, TOKENIZER, **({"batch_size": 4, "max_length": 12, "seed": 3} | how))
   return list(itertools.islice(batches(), count))
 
 
@@ -47,7 +47,7 @@ def test_an_image_is_beside_a_caption_of_its_class_and_each_class_comes_once_an_
 
 def test_batches_are_the_same_from_any_step_and_on_any_number_of_hosts():
   whole = take(12)
-  batches = image_texts(SOURCE, TOKENIZER, batch_size=4, length=12, seed=3)
+  batches = image_texts(SOURCE, TOKENIZER, batch_size=4, max_length=12, seed=3)
   later = next(batches(11))
   shares = [next(batches(11, (host, 2))) for host in range(2)]
   for part in (0, 1):
@@ -57,7 +57,7 @@ def test_batches_are_the_same_from_any_step_and_on_any_number_of_hosts():
 
 
 def test_a_batch_takes_the_shortest_length_that_holds_it_and_ends_survive():
-  pairs = take(40, lengths=(8, 10), length=12)
+  pairs = take(40, lengths=(8, 10), max_length=12)
   for pair in pairs:
     ends = (pair.second == TOKENIZER.end).argmax(-1) + 1
     assert (pair.second == TOKENIZER.end).sum(-1).tolist() == [1] * 4

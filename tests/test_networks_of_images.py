@@ -152,7 +152,7 @@ def test_a_projection_head_has_the_layers_of_the_paper():
     (lambda: vision_transformer("S", dropout=1.0), "below 1, got 1.0"),
     (lambda: vision_transformer("Ti").init(jax.random.key(0), np.ones((1, 20, 16, 3))), "patches of 16"),
     (lambda: resnet(10).init(jax.random.key(0), np.ones((16, 16, 3))), r"images \[n, height, width, channels\]"),
-    (lambda: projection_head(layers=0), "at least 1 unit"),
+    (lambda: projection_head(num_layers=0), "at least 1 unit"),
     (lambda: projection_head().init(jax.random.key(0), np.ones((1, 2, 3))), r"features \[n, d\]"),
   ],
 )

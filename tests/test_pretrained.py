@@ -49,7 +49,7 @@ BY_OPEN_CLIP = (
 
 def test_without_heads_in_the_configuration_they_are_hugging_faces_12_and_8(wrote):
   found = load_clip(wrote(config=published.HF, preprocessor_config=published.PROCESSOR))
-  assert (found.towers.image.heads, found.towers.text.heads, found.details) == (12, 8, CLIP)
+  assert (found.towers.image.num_heads, found.towers.text.num_heads, found.details) == (12, 8, CLIP)
   for ours, theirs in zip(features(found), HF_WITHOUT_HEADS, strict=True):
     np.testing.assert_allclose(ours[:, :4], theirs, atol=1e-4)
 
@@ -104,7 +104,7 @@ def test_open_clips_settings_are_read_or_refused(wrote):
     ("model_cfg", {"vision_cfg": []}, "vision_cfg to be an object .*got a list"),
   ):
     if said is None:
-      assert load(section, **values).towers.image.heads == 3  # 24 // 7, as they have it
+      assert load(section, **values).towers.image.num_heads == 3  # 24 // 7, as they have it
       continue
     with pytest.raises(ValueError, match=said):
       load(section, **values)
@@ -164,7 +164,7 @@ def test_a_configuration_that_is_no_json_object_is_one_clear_error(wrote, text, 
 
 def test_old_configurations_have_another_key_beside_each_tower(wrote):
   old = published.HF | {"vision_config_dict": {"num_attention_heads": 3}, "text_config_dict": None}
-  assert load_clip(wrote(config=old, preprocessor_config=published.PROCESSOR)).towers.image.heads == 3
+  assert load_clip(wrote(config=old, preprocessor_config=published.PROCESSOR)).towers.image.num_heads == 3
 
 
 def test_what_no_configuration_says_is_a_guess_that_is_said_or_refused(wrote):
@@ -382,7 +382,7 @@ def test_open_clips_defaults_are_8_heads_of_text_and_64_values_a_head_of_images(
   config = _open_clip("model_cfg")
   del config["model_cfg"]["text_cfg"]["heads"]
   found = load_clip(wrote(open_clip_config=config))
-  assert found.towers.text.heads == 8 and found.preprocessing == Preprocessing(8, middle="even")
+  assert found.towers.text.num_heads == 8 and found.preprocessing == Preprocessing(8, middle="even")
   del config["model_cfg"]["vision_cfg"]["head_width"]
   with pytest.raises(ValueError, match=r"vision_cfg.head_width .* from 1 to 24, got 64"):
     load_clip(wrote(open_clip_config=config))

@@ -24,7 +24,7 @@ from metajax.experiment.evaluators.probes import few_shot_all
 from metajax.learners import supervised
 from metajax.train import TrainState
 
-TINY = ["--encoder-name", "conv4", "--width", "0.0625", "--hidden", "8", "--outputs", "4", "--size", "16"]
+TINY = ["--encoder-name", "conv4", "--width", "0.0625", "--hidden", "8", "--num-outputs", "4", "--size", "16"]
 TINY += ["--batch-size", "8", "--steps", "4", "--warmup-steps", "1", "--curve-every", "2", "--optimizer", "adamw"]
 TINY += ["--devices", "2", "--checkpoint-every", "4"]
 TINY += ["--test-queries", "2", "--test-tasks", "4", "--test", "3w1s", "--learning-rate", "1e-3"]

@@ -31,9 +31,9 @@ def test_a_learner_of_ones_own_trains_and_evaluates_in_another_folder(capsys, mo
   assert 20 < float(mean) <= 100 and float(interval) > 0
 
 
-def one_block(*_, halvings=1, **how):
+def one_block(*_, num_downsamples=1, **how):
   """What stands for conv4: one of its blocks."""
-  return conv_blocks(1, 4, halvings=min(halvings, 1), **how)
+  return conv_blocks(1, 4, num_downsamples=min(num_downsamples, 1), **how)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))

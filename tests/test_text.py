@@ -27,7 +27,7 @@ def test_any_text_has_a_start_one_end_and_then_padding_alone(texts, length):
     end = row.tolist().index(tokenizer.end)
     assert end == min(len(ids) + 1, length - 1)
     assert row[0] == tokenizer.start and row[1:end].tolist() == ids[: length - 2] and not row[end + 1 :].any()
-    assert (row == tokenizer.end).sum() == 1 and row.min() >= 0 and row.max() < tokenizer.vocabulary
+    assert (row == tokenizer.end).sum() == 1 and row.min() >= 0 and row.max() < tokenizer.vocab_size
 
 
 @settings(max_examples=200, deadline=None)
@@ -44,8 +44,8 @@ def test_special_tokens_that_are_written_out_are_words():
 def test_a_corpus_gives_the_same_tokens_again_and_frequent_words_are_one():
   again = train_tokenizer(iter(CORPUS), 300)
   np.testing.assert_array_equal(again(CORPUS), tokenizer(CORPUS))
-  assert len(tokenizer.ids(["a dog"])[0]) == 2 and tokenizer.vocabulary == 300
-  assert train_tokenizer(["ab"], 4096).vocabulary == 256 + 1 + 2
+  assert len(tokenizer.ids(["a dog"])[0]) == 2 and tokenizer.vocab_size == 300
+  assert train_tokenizer(["ab"], 4096).vocab_size == 256 + 1 + 2
 
 
 def test_what_is_saved_is_what_is_read(tmp_path):

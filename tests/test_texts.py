@@ -145,10 +145,10 @@ def test_a_palette_holds_the_colors_that_there_are_by_brightness():
     fit_palette(source, 1)
 
 
-def slow_bigram(train, rows, vocabulary, k, s):
+def slow_bigram(train, rows, vocab_size, k, s):
   pairs = [(a, b) for row in train.tolist() for a, b in itertools.pairwise(row) if b >= 0]
   after = [b for _, b in pairs]
-  single = lambda b: (after.count(b) + s) / (len(after) + s * vocabulary)
+  single = lambda b: (after.count(b) + s) / (len(after) + s * vocab_size)
   both = lambda a, b: (pairs.count((a, b)) + k * single(b)) / (sum(a == c for c, _ in pairs) + k)
   return np.array([[np.log(both(a, b)) if b >= 0 else 0 for a, b in itertools.pairwise(row)] for row in rows.tolist()])
 

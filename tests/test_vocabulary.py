@@ -109,14 +109,14 @@ def test_log_probabilities_are_those_that_the_loss_is_the_mean_of():
   close(-found.sum() / (LABELS >= 0).sum(), expected)
 
 
-def memory(vocabulary, how):
+def memory(vocab_size, how):
   """Temporary bytes of a gradient, beside its arguments and itself."""
   shape = lambda *given: jax.ShapeDtypeStruct(given, jnp.float32)
   of = lambda given, labels: linear_cross_entropy(
     *given, labels, implementation=how, **({"block_size": 512} if how == "tiled" else {})
   )
   lowered = jax.jit(jax.grad(of)).lower(
-    (shape(256, 64), shape(vocabulary, 64)), jax.ShapeDtypeStruct((256,), jnp.int32)
+    (shape(256, 64), shape(vocab_size, 64)), jax.ShapeDtypeStruct((256,), jnp.int32)
   )
   return lowered.compile().memory_analysis().temp_size_in_bytes
 

@@ -3,7 +3,7 @@
 from typing import Annotated, NamedTuple
 
 from experiments.families.representation.encoders import dtype_of
-from metajax.experiment.bounds import BELOW_1, LARGEST, Bounds, Count, Depth, Fraction, Width
+from metajax.experiment.bounds import BELOW_1, LARGEST, Bounds, Count, Depth, Fraction, Width, also
 from metajax.learners.sampling import check_sampling
 from metajax.networks.linen.transformer import Size
 
@@ -13,9 +13,9 @@ class Transformer(NamedTuple):
 
   width: Width = 128
   """Values of a token."""
-  layers: Depth = 4
+  num_layers: Annotated[Depth, also("--layers")] = 4
   """Layers of the transformer."""
-  heads: Width = 4
+  num_heads: Annotated[Width, also("--heads")] = 4
   """Heads of attention."""
   dropout: Annotated[float, Bounds(0, BELOW_1)] = 0.0
   """Dropout in training."""
@@ -25,7 +25,7 @@ class Transformer(NamedTuple):
   @property
   def size(self) -> Size:
     """Its size, as networks take it."""
-    return Size(self.width, self.layers, self.heads)
+    return Size(self.width, self.num_layers, self.num_heads)
 
   @property
   def how(self) -> dict:

@@ -10,21 +10,21 @@ from metajax.similarity import unit_rows
 from metajax.types import Network
 
 
-def linear(outputs: int, scale: float = 1.0) -> Network:
-  """`features @ weight + bias`: `[n, d] -> [n, outputs]`, weight drawn from N(0, scale^2 / d), bias 0.
+def linear(num_outputs: int, scale: float = 1.0) -> Network:
+  """`features @ weight + bias`: `[n, d] -> [n, num_outputs]`, weight drawn from N(0, scale^2 / d), bias 0.
 
   Raises:
-    ValueError: if `outputs` is no whole number of at least 1, or `scale` none; at init, if the features are not
+    ValueError: if `num_outputs` is no whole number of at least 1, or `scale` none; at init, if the features are not
       `[n, d]`.
   """
-  checks.count("outputs", outputs)
+  checks.count("num_outputs", num_outputs)
   checks.scalar("scale", scale)
 
   def init(key, features):
     if jnp.ndim(features) != 2:
       raise ValueError(f"expected features [n, d], got an array of shape {list(jnp.shape(features))}")
     d = features.shape[-1]
-    return {"weight": scale * jax.random.normal(key, (d, outputs)) / np.sqrt(d), "bias": jnp.zeros(outputs)}, {}
+    return {"weight": scale * jax.random.normal(key, (d, num_outputs)) / np.sqrt(d), "bias": jnp.zeros(num_outputs)}, {}
 
   def apply(params, state, features, *, train, key=None):
     return features @ params["weight"] + params["bias"], state
@@ -32,17 +32,17 @@ def linear(outputs: int, scale: float = 1.0) -> Network:
   return Network(init, apply)
 
 
-def cosine(outputs: int, scale: float = 10.0) -> Network:
+def cosine(num_outputs: int, scale: float = 10.0) -> Network:
   """`scale * cos(features, weight_k)`, a classifier that sees directions alone (arXiv:1804.09458, 1904.04232).
 
-  `[n, d] -> [n, outputs]`, between -scale and scale; directions are drawn from N(0, 1/d).
+  `[n, d] -> [n, num_outputs]`, between -scale and scale; directions are drawn from N(0, 1/d).
 
   Raises:
-    ValueError: if `outputs` is no whole number of at least 1, or `scale` none; at init, if the features are not
+    ValueError: if `num_outputs` is no whole number of at least 1, or `scale` none; at init, if the features are not
       `[n, d]`.
   """
   checks.scalar("scale", scale)
-  plain = linear(outputs)
+  plain = linear(num_outputs)
 
   def init(key, features):
     params, state = plain.init(key, features)
@@ -54,18 +54,19 @@ def cosine(outputs: int, scale: float = 10.0) -> Network:
   return Network(init, apply)
 
 
-def perceptron(hidden: int, outputs: int) -> Network:
-  """A hidden layer of `hidden` ReLUs, then a linear one: `[n, d] -> [n, outputs]`; with 0 hidden, linear from zeros.
+def perceptron(hidden: int, num_outputs: int) -> Network:
+  """A hidden layer of `hidden` ReLUs, then a linear one: `[n, d] -> [n, num_outputs]`; with 0 hidden, linear from
+  zeros.
 
   Raises:
-    ValueError: if `hidden` is no whole number of at least 0, or `outputs` of at least 1.
+    ValueError: if `hidden` is no whole number of at least 0, or `num_outputs` of at least 1.
   """
   checks.count("hidden", hidden, 0)
   if not hidden:
-    return linear(outputs, scale=0.0)
+    return linear(num_outputs, scale=0.0)
   first = linear(hidden, scale=np.sqrt(2))
 
   def activated(params, state, features, *, train, key=None):
     return jax.nn.relu(first.apply(params, state, features, train=train)[0]), state
 
-  return with_head(Network(first.init, activated), linear(outputs))
+  return with_head(Network(first.init, activated), linear(num_outputs))

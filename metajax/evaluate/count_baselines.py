@@ -21,7 +21,7 @@ class CountModel(NamedTuple):
   chosen: tuple[float, ...]
 
 
-def bigram(train: np.ndarray, validation: np.ndarray, test: np.ndarray, vocabulary: int) -> CountModel:
+def bigram(train: np.ndarray, validation: np.ndarray, test: np.ndarray, vocab_size: int) -> CountModel:
   """How likely each token is after the one before it, by counts that are smoothed by those of single tokens:
 
       p(b | a) = (count(a b) + k p(b)) / (count(a) + k),   p(b) = (count(b) + s) / (all + s vocabulary)
@@ -30,7 +30,7 @@ def bigram(train: np.ndarray, validation: np.ndarray, test: np.ndarray, vocabula
 
   Args:
     train, validation, test: tokens `[rows, length + 1]`; from -1 on a row is padding.
-    vocabulary: how many tokens there are.
+    vocab_size: how many tokens there are.
 
   Returns:
     `CountModel`, of `test[:, 1:]`.
@@ -39,18 +39,18 @@ def bigram(train: np.ndarray, validation: np.ndarray, test: np.ndarray, vocabula
     ValueError: if a part has no pair of tokens, a token is out of the vocabulary, or one follows padding.
   """
   for name, rows in (("train", train), ("validation", validation), ("test", test)):
-    _check_tokens(name, rows, vocabulary)
+    _check_tokens(name, rows, vocab_size)
   before, after = _pairs(train)
-  singles = np.bincount(after, minlength=vocabulary)
-  firsts = np.bincount(before, minlength=vocabulary)
-  pairs, counts = np.unique(before.astype(np.int64) * vocabulary + after, return_counts=True)
+  singles = np.bincount(after, minlength=vocab_size)
+  firsts = np.bincount(before, minlength=vocab_size)
+  pairs, counts = np.unique(before.astype(np.int64) * vocab_size + after, return_counts=True)
 
   def probabilities(rows, k, s):
     a, b = _pairs(rows)
-    wanted = a.astype(np.int64) * vocabulary + b
+    wanted = a.astype(np.int64) * vocab_size + b
     place = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
     together = np.where(pairs[place] == wanted, counts[place], 0)
-    alone = (singles[b] + s) / (singles.sum() + s * vocabulary)
+    alone = (singles[b] + s) / (singles.sum() + s * vocab_size)
     return np.log((together + k * alone) / (firsts[a] + k))
 
   found = {(k, s): probabilities(validation, k, s).mean() for k in STRENGTHS for s in STRENGTHS}
@@ -94,8 +94,8 @@ def independent_pixels(train: np.ndarray, validation: np.ndarray, test: np.ndarr
   return CountModel(probabilities(test, chosen), (chosen,))
 
 
-def _check_tokens(name: str, rows: np.ndarray, vocabulary: int):
-  checks.integers(f"{name} tokens", rows, "rows", "length + 1", low=-1, high=vocabulary)
+def _check_tokens(name: str, rows: np.ndarray, vocab_size: int):
+  checks.integers(f"{name} tokens", rows, "rows", "length + 1", low=-1, high=vocab_size)
   late = np.flatnonzero(((rows[:, :-1] < 0) & (rows[:, 1:] >= 0)).any(-1))
   if late.size:
     raise ValueError(f"expected padding at the ends of {name} rows alone, got a token after it in row {late[0]}")

@@ -45,9 +45,9 @@ def gpt(network: Network, *, layer: int | None = None, predictor: Predictor = ne
     decoded = jax.eval_shape(lambda: network.apply(params, state, readable(batch[:, :-1]), train=False)[0])
     if not hasattr(decoded, "output_embedding"):
       raise ValueError(f"expected a network that gives (Decoded, state), got {type(decoded).__name__} for Decoded")
-    vocabulary, known = len(decoded.output_embedding), not isinstance(batch, jax.core.Tracer)
-    if known and np.max(batch) >= vocabulary:
-      raise ValueError(f"expected tokens from 0 to {vocabulary - 1}, the network's vocabulary, got {np.max(batch)}")
+    vocab_size, known = len(decoded.output_embedding), not isinstance(batch, jax.core.Tracer)
+    if known and np.max(batch) >= vocab_size:
+      raise ValueError(f"expected tokens from 0 to {vocab_size - 1}, the network's vocabulary, got {np.max(batch)}")
     check_layer(layer, decoded.layers)
     return params, state
 

@@ -36,7 +36,7 @@ def image_gpt(
 
   Args:
     network: tokens `[n, size^2]` to `Decoded`, of as many tokens as there are colors and a start, the last one:
-      `networks.decoder(colors + 1, ..., length=size**2)`.
+      `networks.decoder(palette_size + 1, ..., max_length=size**2)`.
     palette: `[colors, c]` in [0, 1], such as `data.fit_palette` finds.
     size: pixels along a side.
     layer: of `embed`, as for `gpt`; by default the middle one.

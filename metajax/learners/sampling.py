@@ -60,13 +60,13 @@ def sample(
   prompt = prompt.astype(jnp.promote_types(prompt.dtype, jnp.int32))  # which holds every token, and -1
   if not steps:
     return prompt
-  vocabulary = len(jax.eval_shape(lambda p: network.apply(params, state, p, train=False)[0], prompt).output_embedding)
+  vocab_size = len(jax.eval_shape(lambda p: network.apply(params, state, p, train=False)[0], prompt).output_embedding)
   largest = {"an end": end, "tokens, the last of them,": tokens and tokens - 1}
   if not isinstance(prompt, jax.core.Tracer):
     largest["prompts"] = int(prompt.max(initial=0))
   for name, value in largest.items():
-    if value is not None and value >= vocabulary:
-      raise ValueError(f"expected {name} below {vocabulary}, the network's vocabulary, got {value}")
+    if value is not None and value >= vocab_size:
+      raise ValueError(f"expected {name} below {vocab_size}, the network's vocabulary, got {value}")
   how = steps, float(temperature), top_k, top_p, tokens, end, cached
   run = _compiled(network, *how)  # ty: ignore[invalid-argument-type]  functions have a hash, which no Protocol says
   found, unknown = run(params, state, key, prompt)
@@ -136,12 +136,12 @@ def longer(cache: Cache, tokens: int) -> Cache:
 def next_token(
   key: Key, logits: Array, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
 ) -> Array:
-  """A token drawn for each row of logits: `[n, vocabulary] -> integers [n]`. Arguments are those of `sample`.
+  """A token drawn for each row of logits: `[n, vocab_size] -> integers [n]`. Arguments are those of `sample`.
 
   Of a row that holds NaN, or whose largest logit is infinite, it is -1.
 
   Raises:
-    ValueError: if an argument is out of range, or logits are not floating `[n, vocabulary]`.
+    ValueError: if an argument is out of range, or logits are not floating `[n, vocab_size]`.
   """
   check_sampling(temperature, top_k, top_p)
   checks.floating("logits", logits, "n", "vocabulary")
@@ -168,7 +168,7 @@ def _drawn(key, logits, largest, temperature, top_k, top_p):
 
 
 def _logits(decoded: Decoded, place) -> Array:
-  """Of the token that follows the one at a place: `[n, vocabulary]`."""
+  """Of the token that follows the one at a place: `[n, vocab_size]`."""
   features = lax.dynamic_index_in_dim(decoded.features, place, 1, keepdims=False)
   return features.astype(jnp.float32) @ decoded.output_embedding.T
 

@@ -35,8 +35,8 @@ def linear_cross_entropy(
 
   Args:
     features: `[..., d]`, of any floating type; products are summed, and all else computed, in 32 bits.
-    embedding: `[vocabulary, d]`.
-    labels: integers `[...]`, from 0 to `vocabulary - 1`; -1 is padding, which weighs nothing. Any other is refused, and
+    embedding: `[vocab_size, d]`.
+    labels: integers `[...]`, from 0 to `vocab_size - 1`; -1 is padding, which weighs nothing. Any other is refused, and
       makes the loss NaN while tracing.
     weights: `[...]`, not negative; by default 1. They are not differentiated. Where all are 0 the loss is 0.
     implementation: "dense" or "tiled"; by default dense up to 2^24 logits of a device.
@@ -51,9 +51,9 @@ def linear_cross_entropy(
     checks.choice("implementation", implementation, Implementation)
   if block_size is not None:
     checks.count("block_size", block_size)
-  count, vocabulary = len(features), len(embedding)
+  count, vocab_size = len(features), len(embedding)
   if implementation is None:
-    implementation = "dense" if count // mesh.device_count() * vocabulary <= LARGEST_DENSE else "tiled"
+    implementation = "dense" if count // mesh.device_count() * vocab_size <= LARGEST_DENSE else "tiled"
   if implementation == "dense":
     return mean_of(weights, _dense(features, embedding, labels))
 
@@ -64,7 +64,7 @@ def linear_cross_entropy(
 
 
 def linear_log_prob(features: Array, embedding: Array, labels: Array, *, block_size: int | None = None) -> Array:
-  """`log softmax(features @ embedding.T)` at each label, in nats: `[..., d], [vocabulary, d], [...] -> [...]`.
+  """`log softmax(features @ embedding.T)` at each label, in nats: `[..., d], [vocab_size, d], [...] -> [...]`.
 
   For scores, tile by tile; where a label is -1, padding, it is 0. Arguments and errors are those of
   `linear_cross_entropy`.

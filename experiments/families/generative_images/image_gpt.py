@@ -87,7 +87,7 @@ def _best_layer(model: PixelModel, states: Sequence[TrainState], parts: Parts) -
 
 def _by_layers(model: PixelModel, state: TrainState, parts: Parts) -> list[float]:
   """The accuracy of nearest neighbors by the features of each layer, all of them of one pass."""
-  layers = model.transformer.layers + 1
+  layers = model.transformer.num_layers + 1
   embed = functools.partial(_embed_layers, model)
   known, asked = known_and_asked(embed, state.params, state.state, of_curve(parts))
   of_layer = lambda x, layer: x._replace(inputs=np.split(x.inputs, layers, -1)[layer])

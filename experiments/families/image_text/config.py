@@ -30,16 +30,16 @@ class TextTower(NamedTuple):
   """Values of a token."""
   text_layers: Depth = 3
   """Layers of the text tower."""
-  vocabulary: Annotated[int, Bounds(258, 2**24)] = 512
+  vocab_size: Annotated[int, Bounds(258, 2**24), also("--vocabulary")] = 512
   """Tokens of the byte-pair encoding, which is trained on the captions."""
-  length: Annotated[int, Bounds(2, 2**16)] = 24
+  max_length: Annotated[int, Bounds(2, 2**16), also("--length")] = 24
   """Tokens of the longest caption."""
 
 
 class Clip(NamedTuple):
   """The learner: its towers, its loss, and what it sees."""
 
-  outputs: Width = 128
+  num_outputs: Annotated[Width, also("--outputs")] = 128
   """Values of an embedding."""
   loss: Loss = "info_nce"
   """info_nce, or siglip."""

@@ -38,13 +38,13 @@ def clip_experiment(setup: Setup, model: Clip) -> Experiment:
   _check(setup, model)
   data = load_data(images, model.permuted, training.seed)
   describe(images, data, model.permuted)
-  vocabulary, length = model.text[2:]
-  tokenizer = train_tokenizer((text for texts in data.train.captions for text in texts), vocabulary)
-  tokenize = lambda texts: tokenizer(texts, length)
-  learner, optimizer = learner_of(model, images, tokenizer.vocabulary), optimizer_of(setup)
+  vocab_size, max_length = model.text[2:]
+  tokenizer = train_tokenizer((text for texts in data.train.captions for text in texts), vocab_size)
+  tokenize = lambda texts: tokenizer(texts, max_length)
+  learner, optimizer = learner_of(model, images, tokenizer.vocab_size), optimizer_of(setup)
 
   def train_batches(seed):
-    return image_texts(data.train, tokenizer, batch_size=outer.batch_size, length=length, seed=seed)
+    return image_texts(data.train, tokenizer, batch_size=outer.batch_size, max_length=max_length, seed=seed)
 
   variant = (model.loss,) * (model.loss != "info_nce") + ("permuted captions",) * model.permuted
   encoder = encoder_of(model.encoder)
@@ -65,11 +65,11 @@ def clip_experiment(setup: Setup, model: Clip) -> Experiment:
   )
 
 
-def learner_of(model: Clip, images: ImageData, vocabulary: int) -> Learner:
+def learner_of(model: Clip, images: ImageData, vocab_size: int) -> Learner:
   """The learner, for so many tokens."""
-  outputs, (width, layers, _, length) = model.outputs, model.text
-  image = with_head(encoder_of(model.encoder), linear(outputs))
-  text = text_transformer(vocabulary, Size(width, layers, max(1, width // 64)), length, outputs=outputs)
+  num_outputs, (width, layers, _, max_length) = model.num_outputs, model.text
+  image = with_head(encoder_of(model.encoder), linear(num_outputs))
+  text = text_transformer(vocab_size, Size(width, layers, max(1, width // 64)), max_length, num_outputs=num_outputs)
   if model.chunk is not None:
     image, text = chunked(image, model.chunk), chunked(text, model.chunk)
   return clip(image, text, model.loss, augmentation=_view(model, images))
@@ -86,7 +86,7 @@ def optimizer_of(setup: Setup) -> optax.GradientTransformation:
 def example_of(model: Clip, images: ImageData, tokenizer: Tokenizer, channels: int) -> Pair:
   """A batch of the shapes that a CLIP is trained on."""
   size = images.size
-  return Pair(np.zeros((2, size, size, channels), np.float32), tokenizer(["", ""], model.text.length))
+  return Pair(np.zeros((2, size, size, channels), np.float32), tokenizer(["", ""], model.text.max_length))
 
 
 def _check(setup: Setup, model: Clip):
@@ -94,8 +94,8 @@ def _check(setup: Setup, model: Clip):
   if chunk is not None and (size % min(chunk, size) or chunk % devices_for(size, setup.training.devices)):
     raise ValueError(f"expected a --chunk that divides the --batch-size and that --devices divide, got {chunk}")
   images = jax.ShapeDtypeStruct((2, setup.data.size, setup.data.size, 3), jnp.float32)
-  texts = jax.ShapeDtypeStruct((2, model.text.length), jnp.int32)
-  jax.eval_shape(learner_of(model, setup.data, model.text.vocabulary).init, jax.random.key(0), Pair(images, texts))
+  texts = jax.ShapeDtypeStruct((2, model.text.max_length), jnp.int32)
+  jax.eval_shape(learner_of(model, setup.data, model.text.vocab_size).init, jax.random.key(0), Pair(images, texts))
 
 
 def _validation(learner: Learner, params, state, test, tokenize: Callable) -> float:

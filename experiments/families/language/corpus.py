@@ -20,7 +20,7 @@ class Corpus(NamedTuple):
   Attributes:
     tokenizer: trained on the training texts.
     texts: `{part: texts}`.
-    rows: `{part: tokens [n, length]}`, -1 where there is none.
+    rows: `{part: tokens [n, max_length]}`, -1 where there is none.
     about: for each row of the test the number of what intervals are over, `[n]`.
   """
 
@@ -36,16 +36,16 @@ def load_corpus(data: ImageData, flags: Text) -> Corpus:
   Raises:
     ValueError, OSError: as `metajax.data.load_texts`, or if too little is tested on.
   """
-  vocabulary, length, _ = flags
+  vocab_size, max_length, _ = flags
   groups = {part: load_texts(data.data, part, download=data.download) for part in PARTS}
   texts = {part: [text for group in some for text in group] for part, some in groups.items()}
   in_parts = is_text_file(data.data)  # of one text, so that a row has neither start nor end of its own
-  tokenizer = train_tokenizer(texts["train"], vocabulary, verbatim=in_parts)
-  found = {part: rows_of_texts(tokenizer, some, length, start=not in_parts) for part, some in texts.items()}
+  tokenizer = train_tokenizer(texts["train"], vocab_size, verbatim=in_parts)
+  found = {part: rows_of_texts(tokenizer, some, max_length, start=not in_parts) for part, some in texts.items()}
   rows = {part: some for part, (some, _) in found.items()}
   about = _independent(groups["test"], found["test"][1])
   if len(np.unique(about)) < 2:
-    given = f"{len(rows['test'])} of {length} tokens"
+    given = f"{len(rows['test'])} of {max_length} tokens"
     raise ValueError(f"expected a corpus of which at least 2 rows are tested on, got {given}")
   _describe(data.data, texts, rows, tokenizer)
   return Corpus(tokenizer, texts, rows, about)
@@ -67,6 +67,6 @@ def _describe(name: str, texts, rows, tokenizer):
   longer = sum(len(some) for some in rows.values()) - sum(len(some) for some in texts.values())
   train, validation, test = (f"{counts(rows[part]).sum():,}" for part in PARTS)
   print(
-    f"{printable(name)}: tokens, of a vocabulary of {tokenizer.vocabulary:,}: {train} to train with, {validation} to "
+    f"{printable(name)}: tokens, of a vocabulary of {tokenizer.vocab_size:,}: {train} to train with, {validation} to "
     f"choose by, {test} to test on" + f"; texts longer than a row go on in {longer:,} more rows" * (longer > 0)
   )

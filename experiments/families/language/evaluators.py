@@ -38,12 +38,12 @@ class Likelihood(NamedTuple):
     rows, tokenizer = corpus.rows["test"], corpus.tokenizer
     together = lambda values: np.bincount(corpus.about, values)[np.unique(corpus.about)]
     found = [together(bits(self.foretell(state.params, state.state, rows))) for state in trained.states]
-    counted = together(bits(bigram(*(corpus.rows[part] for part in PARTS), tokenizer.vocabulary).log_prob))
+    counted = together(bits(bigram(*(corpus.rows[part] for part in PARTS), tokenizer.vocab_size).log_prob))
     tokens = together(counts(rows))
     # An end of text is one too.
     count = sum(len(text if tokenizer.verbatim else clean(text)) + 1 for text in corpus.texts["test"])
     characters = tokens * count / tokens.sum()
-    nothing = np.log2(tokenizer.vocabulary) * tokens.sum()  # bits of tokens that are all as likely
+    nothing = np.log2(tokenizer.vocab_size) * tokens.sum()  # bits of tokens that are all as likely
     about, measured = {"data": slug(self.data), "split": "test", "of": self._of(tokenizer), "tested": len(tokens)}, []
     for name, variant, all_bits in ((self.name, (), found), (BIGRAM[0], BIGRAM[1:], [counted])):
       said = trained.said if name == self.name else trained.said_untrained
@@ -63,7 +63,7 @@ class Likelihood(NamedTuple):
     """What is foretold, in the title of the records' table."""
     in_parts = is_text_file(self.data.data)
     things = "rows of a text, several together" if in_parts else "images' captions or names"
-    return f"{things}, in tokens of a vocabulary of {tokenizer.vocabulary:,}"
+    return f"{things}, in tokens of a vocabulary of {tokenizer.vocab_size:,}"
 
 
 def bits(log_prob: AnyArray) -> np.ndarray:

@@ -37,12 +37,12 @@ def gpt_experiment(setup: Setup, transformer: Transformer, text: Text, sampling:
   check(setup.training, setup.outer.batch_size, setup.outer.warmup_steps, ())
   if setup.outer.optimizer != "adamw":
     raise ValueError(f"expected --optimizer adamw of a gpt, got {setup.outer.optimizer!r}")
-  network_of(transformer, text, text.vocabulary)  # refuses what does not fit
+  network_of(transformer, text, text.vocab_size)  # refuses what does not fit
   corpus = load_corpus(setup.data, text)
   size, rows = setup.outer.batch_size, corpus.rows
   if size > len(rows["train"]):
     raise ValueError(f"expected a --batch-size of at most all {len(rows['train'])} rows, got {size}")
-  network = network_of(transformer, text, corpus.tokenizer.vocabulary)
+  network = network_of(transformer, text, corpus.tokenizer.vocab_size)
   foretell, some = functools.partial(dataset_log_prob, log_prob(network)), rows["validation"][:CURVE_ROWS]
   return Experiment(
     f"gpt-{slug(setup.data)}",
@@ -58,9 +58,9 @@ def gpt_experiment(setup: Setup, transformer: Transformer, text: Text, sampling:
   )
 
 
-def network_of(transformer: Transformer, text: Text, vocabulary: int) -> Network:
+def network_of(transformer: Transformer, text: Text, vocab_size: int) -> Network:
   """The decoder of so many tokens."""
-  return decoder(vocabulary, transformer.size, text.length, **transformer.how)
+  return decoder(vocab_size, transformer.size, text.max_length, **transformer.how)
 
 
 def optimizer_of(setup: Setup) -> optax.GradientTransformation:
@@ -73,7 +73,7 @@ def optimizer_of(setup: Setup) -> optax.GradientTransformation:
 
 def _samples(network: Network, trained: TrainState, corpus: Corpus, text: Text, sampling: Sampling) -> list:
   """Texts that were written, for the page, which are printed too."""
-  write = functools.partial(_written, network, trained, corpus.tokenizer, text.length, sampling)
+  write = functools.partial(_written, network, trained, corpus.tokenizer, text.max_length, sampling)
   notes = [("Samples", [written for _, written in write([""] * WRITTEN)])]
   prompts = text.prompts or [" ".join(one.split()[:GIVEN]) for one in _spread(corpus.texts["test"])]
   notes += [("Gone on with", [f"{given} → {written}" for given, written in write(prompts)])]
@@ -83,15 +83,15 @@ def _samples(network: Network, trained: TrainState, corpus: Corpus, text: Text, 
 
 
 def _written(
-  network: Network, trained: TrainState, tokenizer, length: int, sampling: Sampling, prompts: Sequence[str]
+  network: Network, trained: TrainState, tokenizer, max_length: int, sampling: Sampling, prompts: Sequence[str]
 ) -> list[tuple[str, str]]:
   """Each prompt, of a long one the end, half of what the network can read, and what is written after it."""
   how = sampling._asdict() | {"end": tokenizer.end}
   begin = tokenizer.ids(["\n"])[0] if tokenizer.verbatim else [tokenizer.start]
   written = []
   for i, prompt in enumerate(tokenizer.ids(prompts)):
-    given = [*begin, *prompt][-max(1, length // 2) :]
-    steps, key = length - len(given), jax.random.key(i)
+    given = [*begin, *prompt][-max(1, max_length // 2) :]
+    steps, key = max_length - len(given), jax.random.key(i)
     drawn = sample(network, trained.params, trained.state, key, jnp.array([given]), steps, **how)[0].tolist()
     both = given, [token for token in drawn[len(given) :] if token >= 0]
     written.append(tuple(tokenizer.text(tokens).strip().replace("\n", " ⏎ ") for tokens in both))

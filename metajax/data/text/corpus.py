@@ -59,8 +59,8 @@ def load_texts(
   return load_captioned(name, split, size=SMALLEST, data_dir=data_dir, download=download, seed=seed).captions
 
 
-def token_rows(tokenizer: Tokenizer, texts: Sequence[str], length: int, *, start: bool = True) -> np.ndarray:
-  """Texts as rows of tokens: int32 `[rows, length + 1]`, from -1 on padding.
+def token_rows(tokenizer: Tokenizer, texts: Sequence[str], max_length: int, *, start: bool = True) -> np.ndarray:
+  """Texts as rows of tokens: int32 `[rows, max_length + 1]`, from -1 on padding.
 
   A text is its start, its tokens and its end. One that is longer than a row goes on in the next one, which begins with
   the last token of the row before it: nothing is lost, and each token but the start is to be found once.
@@ -68,31 +68,31 @@ def token_rows(tokenizer: Tokenizer, texts: Sequence[str], length: int, *, start
   Args:
     tokenizer: of the texts.
     texts: which may be empty strings, a start and an end.
-    length: tokens of a row that are to be found.
+    max_length: tokens of a row that are to be found.
     start: whether texts have a start and an end of their own; a text that is a part of another has not.
 
   Raises:
     TypeError: if texts are one string, or hold something else.
-    ValueError: if `length` is below 1, or there is no text, or nothing to be found in any.
+    ValueError: if `max_length` is below 1, or there is no text, or nothing to be found in any.
   """
-  return rows_of_texts(tokenizer, texts, length, start=start)[0]
+  return rows_of_texts(tokenizer, texts, max_length, start=start)[0]
 
 
 def rows_of_texts(
-  tokenizer: Tokenizer, texts: Sequence[str], length: int, *, start: bool = True
+  tokenizer: Tokenizer, texts: Sequence[str], max_length: int, *, start: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-  """`token_rows`, and the number of the text that each row is of: int32 `[rows, length + 1]` and `[rows]`."""
-  checks.count("length", length, 1, MOST_TOKENS)
+  """`token_rows`, and the number of the text that each row is of: int32 `[rows, max_length + 1]` and `[rows]`."""
+  checks.count("max_length", max_length, 1, MOST_TOKENS)
   checks.flag("start", start)
   rows, numbers = [], []
   for number, ids in enumerate(tokenizer.ids(texts)):
     tokens = [tokenizer.start, *ids, tokenizer.end] if start else ids
-    own = [tokens[first : first + length + 1] for first in range(0, len(tokens) - 1, length)]
+    own = [tokens[first : first + max_length + 1] for first in range(0, len(tokens) - 1, max_length)]
     rows += own
     numbers += [number] * len(own)
   if not rows:
     raise ValueError(f"expected texts of at least 2 tokens, got {len(texts)} without")
-  found = np.full((len(rows), length + 1), -1, np.int32)
+  found = np.full((len(rows), max_length + 1), -1, np.int32)
   for row, tokens in zip(found, rows, strict=True):
     row[: len(tokens)] = tokens
   return found, np.array(numbers, np.int32)
@@ -102,12 +102,12 @@ def token_batches(rows: np.ndarray, *, batch_size: int, seed: int = 0) -> Batche
   """Batches of rows of tokens, epoch after epoch, each in a uniformly random order that depends on (seed, epoch) alone.
 
   Args:
-    rows: integers `[n, length + 1]`, such as `token_rows` gives.
+    rows: integers `[n, max_length + 1]`, such as `token_rows` gives.
     batch_size: rows a batch, over all hosts.
     seed: any 64-bit integer.
 
   Returns:
-    `batches(start=0, shard=(0, 1))`, as for `episodes`, of int32 `[batch_size/hosts, length + 1]`.
+    `batches(start=0, shard=(0, 1))`, as for `episodes`, of int32 `[batch_size/hosts, max_length + 1]`.
 
   Raises:
     ValueError: `batch_size` is less than 1, or rows are no such integers.

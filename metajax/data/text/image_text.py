@@ -19,7 +19,7 @@ def image_texts(
   tokenizer: Tokenizer,
   *,
   batch_size: int,
-  length: int = LENGTH,
+  max_length: int = LENGTH,
   lengths: Sequence[int] = (),
   seed: int = 0,
 ) -> Batches:
@@ -32,21 +32,21 @@ def image_texts(
     source: an `ImageDataset` with captions, such as of `load_captioned`.
     tokenizer: of its captions.
     batch_size: pairs a batch, over all hosts.
-    length: tokens of a text; a longer one loses its last words, never its end.
+    max_length: tokens of a text; a longer one loses its last words, never its end.
     lengths: shorter lengths; a batch takes the shortest that holds all its texts, on all hosts. So few shapes compile.
     seed: any 64-bit integer but the last.
 
   Returns:
     `batches(start=0, shard=(0, 1))`, as for `episodes`, of a `Pair`: images float32
-    `[batch_size/hosts, height, width, channels]` in [0, 1], and tokens int32 `[batch_size/hosts, length]`.
+    `[batch_size/hosts, height, width, channels]` in [0, 1], and tokens int32 `[batch_size/hosts, max_length]`.
 
   Raises:
     ValueError: if `batch_size` is not from 1 to the number of classes, or a length is out of range.
   """
-  _check(source, tokenizer, batch_size, length, lengths, seed)
+  _check(source, tokenizer, batch_size, max_length, lengths, seed)
   classes = len(source.classes)
-  sizes = tf.constant(sorted({*lengths, length}), tf.int32)
-  tokens = tokenizer([text for texts in source.captions for text in texts], length)
+  sizes = tf.constant(sorted({*lengths, max_length}), tf.int32)
+  tokens = tokenizer([text for texts in source.captions for text in texts], max_length)
   ends = tf.constant((tokens == tokenizer.end).argmax(-1) + 1, tf.int32)
   tokens, read = tf.constant(tokens), reader(source.images)
   spans = _spans(np.bincount(source.labels, minlength=classes)), _spans([len(texts) for texts in source.captions])
@@ -81,7 +81,7 @@ def _spans(counts):
   return tf.constant(np.cumsum(counts) - counts), tf.constant(counts)
 
 
-def _check(source, tokenizer, batch_size, length, lengths, seed):
+def _check(source, tokenizer, batch_size, max_length, lengths, seed):
   check_source(source)
   if not isinstance(tokenizer, Tokenizer):
     raise ValueError(f"expected a Tokenizer, as load_tokenizer gives, got {checks.describe(tokenizer)}")
@@ -90,6 +90,6 @@ def _check(source, tokenizer, batch_size, length, lengths, seed):
   checks.count("batch_size", batch_size)
   if batch_size > classes:
     raise ValueError(f"expected a batch_size from 1 to the {classes} classes of the source, got {batch_size}")
-  checks.count("length", length, 2, MOST_TOKENS)
-  if any(not isinstance(short, numbers.Integral) or not 2 <= short <= length for short in lengths):
-    raise ValueError(f"expected lengths from 2 to {length}, got {list(lengths)}")
+  checks.count("max_length", max_length, 2, MOST_TOKENS)
+  if any(not isinstance(short, numbers.Integral) or not 2 <= short <= max_length for short in lengths):
+    raise ValueError(f"expected lengths from 2 to {max_length}, got {list(lengths)}")

@@ -18,7 +18,7 @@ PADDING = 0  # comes after the end of a text, where nothing looks
 
 
 class Tokenizer:
-  """Texts to int32 tokens `[n, length]`: start of text, tokens, end of text, zeros.
+  """Texts to int32 tokens `[n, max_length]`: start of text, tokens, end of text, zeros.
 
   The end of text is the last token of the vocabulary and the start the one before it; it is there however long the
   text is. Texts are lowercased and runs of white space are one space, as CLIP has it, but for `verbatim`. A lone
@@ -41,36 +41,36 @@ class Tokenizer:
     encoding.no_truncation()
     encoding.no_padding()
     encoding.encode_special_tokens = True  # written out in a text they are words like others
-    self._encoding, self.vocabulary = encoding, size
+    self._encoding, self.vocab_size = encoding, size
     self.verbatim = _is_verbatim(encoding) if verbatim is None else verbatim
     if self.verbatim and encoding.normalizer is None:
       encoding.normalizer = normalizers.Sequence([])  # does nothing, and is saved
 
-  def __call__(self, texts: Sequence[str], length: int = LENGTH) -> np.ndarray:
-    """Tokens int32 `[n, length]` of texts; a longer text loses its last words, never its end of text.
+  def __call__(self, texts: Sequence[str], max_length: int = LENGTH) -> np.ndarray:
+    """Tokens int32 `[n, max_length]` of texts; a longer text loses its last words, never its end of text.
 
     Raises:
       TypeError: if texts are one string, or hold something else.
-      ValueError: if `length` is below 2.
+      ValueError: if `max_length` is below 2.
     """
-    checks.count("length", length, most=MOST_TOKENS)
-    if length < 2:
-      raise ValueError(f"expected a length of at least 2, the start and the end of text, got {length}")
-    tokens = np.full((len(texts), length), PADDING, np.int32)
+    checks.count("max_length", max_length, most=MOST_TOKENS)
+    if max_length < 2:
+      raise ValueError(f"expected max_length of at least 2, the start and the end of text, got {max_length}")
+    tokens = np.full((len(texts), max_length), PADDING, np.int32)
     for row, ids in zip(tokens, self.ids(texts), strict=True):
-      ids = [self.start, *ids[: length - 2], self.end]
+      ids = [self.start, *ids[: max_length - 2], self.end]
       row[: len(ids)] = ids
     return tokens
 
   @property
   def start(self) -> int:
     """The token that a text begins with."""
-    return self.vocabulary - 2
+    return self.vocab_size - 2
 
   @property
   def end(self) -> int:
     """The token that a text ends with: a text tower's output is its."""
-    return self.vocabulary - 1
+    return self.vocab_size - 1
 
   def ids(self, texts: Sequence[str]) -> list[list[int]]:
     """The tokens of each text as they are, without start and end."""
@@ -89,7 +89,7 @@ class Tokenizer:
     """
     tokens = np.asarray(tokens if hasattr(tokens, "shape") else list(tokens))
     if tokens.size:
-      checks.integers("tokens", tokens, "n", high=self.vocabulary)
+      checks.integers("tokens", tokens, "n", high=self.vocab_size)
     tokens = tokens[tokens >= 0].tolist()
     tokens = tokens[: tokens.index(self.end)] if self.end in tokens else tokens
     text = self._encoding.decode([token for token in tokens if token != self.start], skip_special_tokens=False)
@@ -124,7 +124,7 @@ def whole(text: str) -> str:
   return text.encode("utf-8", "replace").decode()
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary: int = 4096, *, verbatim: bool = False) -> Tokenizer:
+def train_tokenizer(texts: Iterable[str], vocab_size: int = 4096, *, verbatim: bool = False) -> Tokenizer:
   """A byte-level byte-pair encoding (arXiv:1508.07909) of at most so many tokens, of a corpus of captions.
 
   Every text has tokens, whatever it is written in: the 256 bytes are among them. The same corpus gives the same tokens.
@@ -132,7 +132,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = 4096, *, verbatim: b
 
   Raises:
     TypeError: if texts are one string, or hold something else.
-    ValueError: if `vocabulary` is below 258: the bytes, the start and the end of text.
+    ValueError: if `vocab_size` is below 258: the bytes, the start and the end of text.
   """
   prepare = whole if verbatim else clean
   if isinstance(texts, str):
@@ -144,14 +144,14 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = 4096, *, verbatim: b
         raise TypeError(f"expected texts, got a {type(text).__name__}")
       yield prepare(text)
 
-  checks.count("vocabulary", vocabulary, most=MOST_TOKENS)
+  checks.count("vocab_size", vocab_size, most=MOST_TOKENS)
   checks.flag("verbatim", verbatim)
-  if vocabulary < 258:
-    raise ValueError(f"expected a vocabulary of at least 258 tokens, 256 bytes and 2, got {vocabulary}")
+  if vocab_size < 258:
+    raise ValueError(f"expected a vocabulary of at least 258 tokens, 256 bytes and 2, got {vocab_size}")
   encoding = Encoding(models.BPE())
   encoding.pre_tokenizer, encoding.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
   alphabet = pre_tokenizers.ByteLevel.alphabet()
-  trainer = trainers.BpeTrainer(vocab_size=vocabulary - 2, initial_alphabet=alphabet, show_progress=False)
+  trainer = trainers.BpeTrainer(vocab_size=vocab_size - 2, initial_alphabet=alphabet, show_progress=False)
   encoding.train_from_iterator(prepared(), trainer)
   encoding.add_special_tokens([START, END])
   return Tokenizer(encoding, verbatim=verbatim)

@@ -20,30 +20,30 @@ def measured_of(tensors: dict, called: dict, path: str) -> Towers:
     return _get(tensors, called, name, (None,) * dimensions, path).shape
 
   places, width = sizes(names.IMAGE_POSITIONS, 2)
-  patch, outputs = sizes(names.PATCHES, 4)[-1], sizes(names.PROJECTION, 2)[0]
-  vocabulary, text_width = sizes(names.TOKENS, 2)
-  length = sizes(names.TEXT_POSITIONS, 2)[0]
-  if min(places - 1, width, patch, outputs, vocabulary, text_width, length) < 1:
+  patch, num_outputs = sizes(names.PATCHES, 4)[-1], sizes(names.PROJECTION, 2)[0]
+  vocab_size, text_width = sizes(names.TOKENS, 2)
+  max_length = sizes(names.TEXT_POSITIONS, 2)[0]
+  if min(places - 1, width, patch, num_outputs, vocab_size, text_width, max_length) < 1:
     raise ValueError(f"expected the arrays of a CLIP of vision transformers in {path!r}, got an empty one")
 
-  def layers(tower):
+  def layers_of(tower):
     return len({n.split(".")[3] for n in tensors if n.startswith(f"{tower}_model.encoder.layers.")})
 
-  image, text = Size(width, layers("vision"), 0), Size(text_width, layers("text"), 0)
-  return Towers(image, patch, round((places - 1) ** 0.5) * patch, text, outputs, vocabulary, length)
+  image, text = Size(width, layers_of("vision"), 0), Size(text_width, layers_of("text"), 0)
+  return Towers(image, patch, round((places - 1) ** 0.5) * patch, text, num_outputs, vocab_size, max_length)
 
 
-def with_heads(measured: Towers, heads: Pair, path: str) -> Towers:
+def with_heads(measured: Towers, num_heads: Pair, path: str) -> Towers:
   """The towers of so many heads.
 
   Raises:
     ValueError: if they do not divide a width, or there are no layers.
   """
-  for name, size, number in zip(("image", "text"), (measured.image, measured.text), heads, strict=True):
-    if min(size.layers, number) < 1 or size.width % number:
-      given = f"{number} heads in {size.layers} layers of width {size.width}"
+  for name, size, number in zip(("image", "text"), (measured.image, measured.text), num_heads, strict=True):
+    if min(size.num_layers, number) < 1 or size.width % number:
+      given = f"{number} heads in {size.num_layers} layers of width {size.width}"
       raise ValueError(f"expected layers of a width that the heads divide in the {name} tower of {path!r}, got {given}")
-  image, text = measured.image._replace(heads=heads.first), measured.text._replace(heads=heads.second)
+  image, text = measured.image._replace(num_heads=num_heads.first), measured.text._replace(num_heads=num_heads.second)
   return measured._replace(image=image, text=text)
 
 
@@ -61,7 +61,7 @@ def params_of(tensors: dict, called: dict, towers: Towers, scale: tuple[int, ...
     ValueError: if one is not there, has another shape, is not floating or not finite; or if there are others.
   """
   tensors, params = dict(tensors), {}
-  for theirs, shape, ours, kind, heads in names.arrays_of(towers):
+  for theirs, shape, ours, kind, num_heads in names.arrays_of(towers):
     x = _get(tensors, called, theirs, scale if theirs == names.SCALE else shape, path).reshape(shape)
     if not np.isfinite(x).all():
       raise ValueError(f"expected {called[theirs]!r} to be finite in {path!r}, got NaN or an infinity")
@@ -69,7 +69,7 @@ def params_of(tensors: dict, called: dict, towers: Towers, scale: tuple[int, ...
     *folders, name = ours.split(".")
     for folder in folders:
       place = place.setdefault(folder, {})
-    place[name] = jnp.asarray(names.forward(x, kind, heads))
+    place[name] = jnp.asarray(names.forward(x, kind, num_heads))
     del tensors[theirs]
   if tensors:
     more = called[min(tensors)]

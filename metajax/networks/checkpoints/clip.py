@@ -74,7 +74,7 @@ def load_clip(path: str | os.PathLike, *, image_size: int | None = None, dtype: 
   if image_size is not None:
     _check_image_size(image_size, measured)
   settings = _settings(folder_of(path), path, measured, openai)
-  towers = with_heads(measured, settings.heads, path)
+  towers = with_heads(measured, settings.num_heads, path)
   params = params_of(tensors, called, towers, settings.scale, path)
   towers, params, preprocessing = _at_size(towers, params, settings.preprocessing, image_size)
   for said in settings.said:
@@ -107,10 +107,10 @@ def save_clip(
     ".".join(str(k.key) for k in path): np.asarray(x, np.float32) for path, x in jax.tree.leaves_with_path(params)
   }
   tensors = {}
-  for theirs, shape, ours, kind, heads in names.arrays_of(towers):
+  for theirs, shape, ours, kind, num_heads in names.arrays_of(towers):
     if ours not in flat:
       raise ValueError(f"expected params of {towers}, got none named {ours!r}")
-    x, wanted = flat.pop(ours), names.forward(np.zeros(shape, np.uint8), kind, heads).shape
+    x, wanted = flat.pop(ours), names.forward(np.zeros(shape, np.uint8), kind, num_heads).shape
     if x.shape != wanted:
       raise ValueError(f"expected params of {towers}, {ours!r} of shape {list(wanted)}, got {list(x.shape)}")
     tensors[theirs] = jnp.asarray(names.backward(x, kind))

@@ -45,15 +45,15 @@ def load_gpt2(path: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) -> tup
   tensors = {name.removeprefix("transformer."): x for name, x in read_tensors(path).items()}
   if "wte.weight" not in tensors or "wpe.weight" not in tensors:
     raise ValueError(f"expected GPT-2's arrays in {path!r}, got none named wte.weight and wpe.weight")
-  (vocabulary, width), (length, _) = (_two_sizes(tensors, name, path) for name in ("wte.weight", "wpe.weight"))
+  (vocab_size, width), (max_length, _) = (_two_sizes(tensors, name, path) for name in ("wte.weight", "wpe.weight"))
   size = Size(width, len({name.split(".")[1] for name in tensors if name.startswith("h.")}), 0)
-  found = {name: _take(tensors, name, shape, path) for name, shape in _shapes(size, vocabulary, length).items()}
+  found = {name: _take(tensors, name, shape, path) for name, shape in _shapes(size, vocab_size, max_length).items()}
   head = tensors.pop("lm_head.weight", None)
   if head is not None and not np.array_equal(head, found["wte.weight"]):
     raise ValueError(f"expected an lm_head.weight that is wte.weight, as GPT-2's, got another in {path!r}")
   if more := [name for name in tensors if not name.endswith((".attn.bias", ".attn.masked_bias"))]:  # causal masks
     raise ValueError(f"expected GPT-2's arrays alone in {path!r}, got {more[0]} too")
-  heads, epsilon, doubt = _settings(path, size, vocabulary, length)
+  num_heads, epsilon, doubt = _settings(path, size, vocab_size, max_length)
   if doubt:
     warnings.warn(doubt, stacklevel=2)
   params = {
@@ -61,12 +61,12 @@ def load_gpt2(path: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) -> tup
     "positions": found["wpe.weight"],
     "norm": _norm(found, "ln_f"),
   }
-  params |= {f"layer_{i}": _layer(found, f"h.{i}", heads) for i in range(size.layers)}
+  params |= {f"layer_{i}": _layer(found, f"h.{i}", num_heads) for i in range(size.num_layers)}
   details = GPT2._replace(epsilon=epsilon)
-  return decoder(vocabulary, size._replace(heads=heads), length, dtype=dtype, details=details), params
+  return decoder(vocab_size, size._replace(num_heads=num_heads), max_length, dtype=dtype, details=details), params
 
 
-def _settings(path, size: Size, vocabulary, length) -> tuple[int, float, str]:
+def _settings(path, size: Size, vocab_size, max_length) -> tuple[int, float, str]:
   """Heads, the norms' epsilon, and what of it is a guess."""
   where = os.path.join(folder_of(path), CONFIG)
   config, doubt = read_config(folder_of(path), CONFIG), ""
@@ -74,31 +74,31 @@ def _settings(path, size: Size, vocabulary, length) -> tuple[int, float, str]:
     if size.width % HEAD:
       told = f"and the number of heads cannot be guessed for a width of {size.width}"
       raise ValueError(f"expected {CONFIG} beside {path!r}, got none, {told}")
-    heads, epsilon = size.width // HEAD, GPT2.epsilon
-    doubt = f"there is no {CONFIG} beside {path!r}: it is taken for one of OpenAI's models, with {heads} attention "
-    return heads, epsilon, doubt + f"heads and norms' epsilon {epsilon}"
-  measured = {"n_embd": size.width, "n_layer": size.layers, "n_positions": length, "vocab_size": vocabulary}
-  measured |= {"hidden_size": size.width, "num_hidden_layers": size.layers, "max_position_embeddings": length}
+    num_heads, epsilon = size.width // HEAD, GPT2.epsilon
+    doubt = f"there is no {CONFIG} beside {path!r}: it is taken for one of OpenAI's models, with {num_heads} attention "
+    return num_heads, epsilon, doubt + f"heads and norms' epsilon {epsilon}"
+  measured = {"n_embd": size.width, "n_layer": size.num_layers, "n_positions": max_length, "vocab_size": vocab_size}
+  measured |= {"hidden_size": size.width, "num_hidden_layers": size.num_layers, "max_position_embeddings": max_length}
   check_said(config, measured, "", where)
   for name, value in ONLY.items():
     if config.get(name, value) != value:
       raise ValueError(f"expected GPT-2's {name} {value!r} in {where!r}, got {config[name]!r}")
-  heads = config.get("n_head", config.get("num_attention_heads", HEADS))
+  num_heads = config.get("n_head", config.get("num_attention_heads", HEADS))
   epsilon = config.get("layer_norm_epsilon", GPT2.epsilon)
-  checks.count(f"n_head in {where!r}", heads)
+  checks.count(f"n_head in {where!r}", num_heads)
   checks.positive(f"layer_norm_epsilon in {where!r}", epsilon)
-  if size.width % heads:
-    raise ValueError(f"expected heads that divide the width of {size.width}, got {heads} in {where!r}")
-  return heads, float(epsilon), doubt
+  if size.width % num_heads:
+    raise ValueError(f"expected heads that divide the width of {size.width}, got {num_heads} in {where!r}")
+  return num_heads, float(epsilon), doubt
 
 
-def _shapes(size: Size, vocabulary, length) -> dict[str, tuple[int, ...]]:
+def _shapes(size: Size, vocab_size, max_length) -> dict[str, tuple[int, ...]]:
   """Of every array."""
   width = size.width
-  found = {"wte.weight": (vocabulary, width), "wpe.weight": (length, width)}
+  found = {"wte.weight": (vocab_size, width), "wpe.weight": (max_length, width)}
   each = {"ln_1": (width,), "attn.c_attn": (width, 3 * width), "attn.c_proj": (width, width), "ln_2": (width,)}
   each |= {"mlp.c_fc": (width, 4 * width), "mlp.c_proj": (4 * width, width)}
-  of_layers = {f"h.{i}.{name}": shape for i in range(size.layers) for name, shape in each.items()}
+  of_layers = {f"h.{i}.{name}": shape for i in range(size.num_layers) for name, shape in each.items()}
   for name, shape in (of_layers | {"ln_f": (width,)}).items():
     found |= {f"{name}.weight": shape, f"{name}.bias": shape[-1:]}
   return found
@@ -108,14 +108,14 @@ def _norm(found, name):
   return {"scale": found[f"{name}.weight"], "bias": found[f"{name}.bias"]}
 
 
-def _layer(found, name, heads):
+def _layer(found, name, num_heads):
   kernels, biases = (np.split(found[f"{name}.attn.c_attn.{kind}"], 3, -1) for kind in ("weight", "bias"))
   into = {
-    part: {"kernel": kernel.reshape(len(kernel), heads, -1), "bias": bias.reshape(heads, -1)}
+    part: {"kernel": kernel.reshape(len(kernel), num_heads, -1), "bias": bias.reshape(num_heads, -1)}
     for part, kernel, bias in zip(("query", "key", "value"), kernels, biases, strict=True)
   }
   out = found[f"{name}.attn.c_proj.weight"]
-  out = {"kernel": out.reshape(heads, -1, out.shape[-1]), "bias": found[f"{name}.attn.c_proj.bias"]}
+  out = {"kernel": out.reshape(num_heads, -1, out.shape[-1]), "bias": found[f"{name}.attn.c_proj.bias"]}
   layer = {"attention": into | {"out": out}}
   layer |= {ours: _norm(found, f"{name}.{theirs}") for theirs, ours in NORMS.items()}
   for theirs, ours in MATRICES.items():

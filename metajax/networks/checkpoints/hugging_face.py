@@ -38,15 +38,15 @@ def hugging_face(config: dict, measured: Towers, preprocessing: Preprocessing | 
     raise ValueError(f"expected model_type 'clip' in {where!r}, got {kind!r}")
   image, text = (_section(config, name, where) for name in DEFAULTS)
   check_towers(image, text, measured, NAMES, where)
-  check_said(config, {"projection_dim": measured.outputs}, "", where)
-  end, last = text["eos_token_id"], measured.vocabulary - 1
+  check_said(config, {"projection_dim": measured.num_outputs}, "", where)
+  end, last = text["eos_token_id"], measured.vocab_size - 1
   if end not in (2, last):  # 2 is an old configuration's word for the last one
     raise ValueError(f"expected the end of text to be token {last}, the last one, got {end!r} in {where!r}")
   sections = tuple(zip(DEFAULTS, (image, text), strict=True))
-  heads = Pair(*(_heads(said, name, where) for name, said in sections))
+  num_heads = Pair(*(_heads(said, name, where) for name, said in sections))
   details = only({_details(said, name, where) for name, said in sections}, where)
   preprocessing, doubt = openai_unless(preprocessing, measured)
-  return Settings(heads, details, preprocessing, said=tuple(f"{where!r}: {each}" for each in doubt))
+  return Settings(num_heads, details, preprocessing, said=tuple(f"{where!r}: {each}" for each in doubt))
 
 
 def _section(config, name, where) -> dict:
@@ -75,23 +75,23 @@ def configuration(towers: Towers, details: Details) -> dict:
     return {
       "hidden_size": size.width,
       "intermediate_size": 4 * size.width,
-      "num_hidden_layers": size.layers,
-      "num_attention_heads": size.heads,
+      "num_hidden_layers": size.num_layers,
+      "num_attention_heads": size.num_heads,
       "hidden_act": activation,
       "layer_norm_eps": details.epsilon,
-      "projection_dim": towers.outputs,
+      "projection_dim": towers.num_outputs,
     }
 
   return {
     "architectures": ["CLIPModel"],
     "model_type": "clip",
-    "projection_dim": towers.outputs,
+    "projection_dim": towers.num_outputs,
     "vision_config": tower(towers.image) | {"image_size": towers.pixels, "patch_size": towers.patch},
     "text_config": tower(towers.text)
     | {
-      "vocab_size": towers.vocabulary,
-      "max_position_embeddings": towers.length,
-      "bos_token_id": towers.vocabulary - 2,
-      "eos_token_id": towers.vocabulary - 1,
+      "vocab_size": towers.vocab_size,
+      "max_position_embeddings": towers.max_length,
+      "bos_token_id": towers.vocab_size - 2,
+      "eos_token_id": towers.vocab_size - 1,
     },
   }

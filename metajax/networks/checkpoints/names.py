@@ -68,14 +68,14 @@ class Entry(NamedTuple):
     shape: theirs.
     ours: its path in our params, with dots.
     kind: how it is changed.
-    heads: of its attention.
+    num_heads: of its attention.
   """
 
   theirs: str
   shape: tuple[int, ...]
   ours: str
   kind: str = "same"
-  heads: int = 1
+  num_heads: int = 1
 
 
 def arrays_of(towers: Towers) -> Iterator[Entry]:
@@ -85,10 +85,10 @@ def arrays_of(towers: Towers) -> Iterator[Entry]:
     "image.class_token": (width,),
     "image.positions": (1 + places, width),
     "image.patches.kernel": (width, 3, towers.patch, towers.patch),
-    "image.projection.kernel": (towers.outputs, width),
-    "text.tokens.embedding": (towers.vocabulary, text),
-    "text.positions": (towers.length, text),
-    "text.projection.kernel": (towers.outputs, text),
+    "image.projection.kernel": (towers.num_outputs, width),
+    "text.tokens.embedding": (towers.vocab_size, text),
+    "text.positions": (towers.max_length, text),
+    "text.projection.kernel": (towers.num_outputs, text),
     "log_scale": (),
   }
   for theirs, (ours, kind) in REST.items():
@@ -96,7 +96,7 @@ def arrays_of(towers: Towers) -> Iterator[Entry]:
   for theirs, ours in NORMS.items():
     yield from _norm(theirs, ours, width if ours.startswith("image") else text)
   for tower, ours, size in (("vision", "image", towers.image), ("text", "text", towers.text)):
-    for i in range(size.layers):
+    for i in range(size.num_layers):
       yield from _layer(f"{tower}_model.encoder.layers.{i}", f"{ours}.layer_{i}", size)
 
 
@@ -108,25 +108,25 @@ def _norm(theirs, ours, width):
 def _layer(theirs, ours, size):
   wide = {"mlp.fc1": (4, 1), "mlp.fc2": (1, 4)}  # times the width: of what comes out, and of what goes in
   for name, (to, kind) in LAYER.items():
-    outputs, inputs = (times * size.width for times in wide.get(name, (1, 1)))
+    num_outputs, inputs = (times * size.width for times in wide.get(name, (1, 1)))
     if kind == "norm":
       yield from _norm(f"{theirs}.{name}", f"{ours}.{to}", size.width)
       continue
-    yield Entry(f"{theirs}.{name}.weight", (outputs, inputs), f"{ours}.{to}.kernel", kind, size.heads)
+    yield Entry(f"{theirs}.{name}.weight", (num_outputs, inputs), f"{ours}.{to}.kernel", kind, size.num_heads)
     bias = "heads" if kind == "into_heads" else "same"
-    yield Entry(f"{theirs}.{name}.bias", (outputs,), f"{ours}.{to}.bias", bias, size.heads)
+    yield Entry(f"{theirs}.{name}.bias", (num_outputs,), f"{ours}.{to}.bias", bias, size.num_heads)
 
 
-def forward(x: np.ndarray, kind: str, heads: int) -> np.ndarray:
+def forward(x: np.ndarray, kind: str, num_heads: int) -> np.ndarray:
   """An array of theirs as one of ours."""
   if kind == "patches":
     return x.transpose(2, 3, 1, 0)
   if kind == "into_heads":
-    return x.T.reshape(x.shape[1], heads, -1)
+    return x.T.reshape(x.shape[1], num_heads, -1)
   if kind == "out_of_heads":
-    return x.T.reshape(heads, -1, x.shape[0])
+    return x.T.reshape(num_heads, -1, x.shape[0])
   if kind == "heads":
-    return x.reshape(heads, -1)
+    return x.reshape(num_heads, -1)
   return x.T if kind == "matrix" else x
 
 

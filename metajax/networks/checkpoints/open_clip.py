@@ -45,20 +45,20 @@ def open_clip(config: dict, measured: Towers, where: str) -> Settings:
   model = _section(config, "model_cfg", where)
   image, text = (_section(model, name, where) for name in ("vision_cfg", "text_cfg"))
   check_towers(image, text, measured, NAMES, where)
-  check_said(model, {"embed_dim": measured.outputs}, "model_cfg", where)
-  _check_pool(text, measured.vocabulary, where)
+  check_said(model, {"embed_dim": measured.num_outputs}, "model_cfg", where)
+  _check_pool(text, measured.vocab_size, where)
   quick, vector = model.get("quick_gelu", False), model.get("nonscalar_logit_scale", False)
   checks.flag(f"model_cfg.quick_gelu in {where!r}", quick)
   checks.flag(f"model_cfg.nonscalar_logit_scale in {where!r}", vector)
-  head, heads = image.get("head_width", HEAD), text.get("heads", 8)
+  head, num_heads = image.get("head_width", HEAD), text.get("heads", 8)
   checks.count(f"vision_cfg.head_width in {where!r}", head, 1, measured.image.width)
-  checks.count(f"text_cfg.heads in {where!r}", heads)
+  checks.count(f"text_cfg.heads in {where!r}", num_heads)
   details = only({_details(image, quick, "vision_cfg", where), _details(text, quick, "text_cfg", where)}, where)
   preprocessing = check_object(config.get("preprocess_cfg", {}), "preprocess_cfg", where)
   preprocessing = of_open_clip(preprocessing, measured.pixels, where)
   own = [name for name in ("hf_tokenizer_name", "tokenizer_mode", "tokenizer_kwargs") if text.get(name)]
   said = tuple(f"text_cfg.{name} in {where!r} is left to the tokenizer: {text[name]!r}" for name in own)
-  return Settings(Pair(measured.image.width // head, heads), details, preprocessing, (1,) if vector else (), said)
+  return Settings(Pair(measured.image.width // head, num_heads), details, preprocessing, (1,) if vector else (), said)
 
 
 def _section(config, name, where) -> dict:
@@ -74,11 +74,11 @@ def _section(config, name, where) -> dict:
   return said
 
 
-def _check_pool(text, vocabulary, where):
+def _check_pool(text, vocab_size, where):
   pool, end = text.get("pool_type", "argmax"), text.get("eos_id", 2)
   checks.choice(f"text_cfg.pool_type in {where!r}", pool, ("argmax", "eos"))
-  if pool == "eos" and end != vocabulary - 1:
-    raise ValueError(f"expected text_cfg.eos_id to be {vocabulary - 1} in {where!r}, the last token, got {end!r}")
+  if pool == "eos" and end != vocab_size - 1:
+    raise ValueError(f"expected text_cfg.eos_id to be {vocab_size - 1} in {where!r}, the last token, got {end!r}")
 
 
 def _details(said, quick, section, where) -> Details:

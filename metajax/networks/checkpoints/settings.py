@@ -20,14 +20,14 @@ class Settings(NamedTuple):
   """What arrays do not tell of a CLIP.
 
   Attributes:
-    heads: the `Pair` of both towers' attention heads.
+    num_heads: the `Pair` of both towers' attention heads.
     details: activation and norms.
     preprocessing: of its images.
     scale: the shape of `logit_scale`.
     said: what of it is a guess, or is left to others.
   """
 
-  heads: Pair
+  num_heads: Pair
   details: Details
   preprocessing: Preprocessing
   scale: tuple[int, ...] = ()
@@ -55,13 +55,13 @@ def guessed(folder: str, path: str, measured: Towers) -> Settings:
       f"expected {CONFIG} or {OPEN_CLIP} beside {path!r}, got neither, and the number of attention heads cannot be "
       f"guessed for widths of {widths.first} and {widths.second}"
     )
-  heads = Pair(*(width // HEAD for width in widths))
+  num_heads = Pair(*(width // HEAD for width in widths))
   preprocessing, doubt = openai_unless(processor_of(folder), measured)
   said = (
     f"there is neither {CONFIG} nor {OPEN_CLIP} beside {path!r}: it is taken for one of OpenAI's models, with "
-    f"{heads.first} and {heads.second} attention heads, {CLIP.activation} and norms' epsilon {CLIP.epsilon}"
+    f"{num_heads.first} and {num_heads.second} attention heads, {CLIP.activation} and norms' epsilon {CLIP.epsilon}"
   )
-  return Settings(heads, CLIP, preprocessing, said=(said + "".join(f"; {each}" for each in doubt),))
+  return Settings(num_heads, CLIP, preprocessing, said=(said + "".join(f"; {each}" for each in doubt),))
 
 
 def openai_unless(known: Preprocessing | None, measured: Towers) -> tuple[Preprocessing, tuple[str, ...]]:
@@ -97,11 +97,11 @@ def check_towers(image: dict, text: dict, measured: Towers, names: Mapping[str, 
     names: of "width" and "layers" of both, of the text's "length", and of the sections "image" and "text".
     where: the file's name.
   """
-  width, layers = names["width"], names["layers"]
-  of_image = {width: measured.image.width, layers: measured.image.layers}
+  width, num_layers = names["width"], names["layers"]
+  of_image = {width: measured.image.width, num_layers: measured.image.num_layers}
   of_image |= {"image_size": measured.pixels, "patch_size": measured.patch}
-  of_text = {width: measured.text.width, layers: measured.text.layers}
-  of_text |= {"vocab_size": measured.vocabulary, names["length"]: measured.length}
+  of_text = {width: measured.text.width, num_layers: measured.text.num_layers}
+  of_text |= {"vocab_size": measured.vocab_size, names["length"]: measured.max_length}
   check_said(image, of_image, names["image"], where)
   check_said(text, of_text, names["text"], where)
 

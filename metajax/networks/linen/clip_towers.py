@@ -19,18 +19,18 @@ class Towers(NamedTuple):
     patch: side of a patch, in pixels.
     pixels: side of an image.
     text: the size of the text tower.
-    outputs: values of an embedding.
-    vocabulary: tokens there are.
-    length: tokens of the longest text.
+    num_outputs: values of an embedding.
+    vocab_size: tokens there are.
+    max_length: tokens of the longest text.
   """
 
   image: Size
   patch: int
   pixels: int
   text: Size
-  outputs: int
-  vocabulary: int = 49408
-  length: int = 77
+  num_outputs: int
+  vocab_size: int = 49408
+  max_length: int = 77
 
 
 BASE, LARGE, TEXT, LARGE_TEXT = Size(768, 12, 12), Size(1024, 24, 16), Size(512, 12, 8), Size(768, 12, 12)
@@ -62,7 +62,7 @@ def clip_towers(
   if isinstance(towers, str) and towers not in PUBLISHED:
     raise ValueError(f"expected one of {', '.join(map(repr, PUBLISHED))}, or Towers, got {towers!r}")
   t = PUBLISHED[towers] if isinstance(towers, str) else towers
-  shared: dict[str, Any] = {"outputs": t.outputs, "dropout": dropout, "dtype": dtype, "details": details}
+  shared: dict[str, Any] = {"num_outputs": t.num_outputs, "dropout": dropout, "dtype": dtype, "details": details}
   return Pair(
-    vision_transformer(t.image, t.patch, **shared), text_transformer(t.vocabulary, t.text, t.length, **shared)
+    vision_transformer(t.image, t.patch, **shared), text_transformer(t.vocab_size, t.text, t.max_length, **shared)
   )

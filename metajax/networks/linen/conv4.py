@@ -22,7 +22,7 @@ def conv4(
   *,
   downsample: Downsample = "max_pool",
   pool: Pool = "flatten",
-  halvings: int = 4,
+  num_downsamples: int = 4,
   normalization: Normalization = "batch",
   convolution: Convolution = "slices",
 ) -> Network:
@@ -35,7 +35,8 @@ def conv4(
     filters: of each block.
     downsample: "stride" or "max_pool".
     pool: "mean" over space, "flatten", or "none": maps `[n, h, w, filters]`.
-    halvings: how many blocks, the first ones, halve the image. Relation networks have 2, and no pooling of the maps.
+    num_downsamples: how many blocks, the first ones, halve the image. Relation networks have 2, and no pooling of the
+      maps.
     normalization: "batch" (statistics of the batch under `train=True`, running ones otherwise), "layer", "group"
       (of up to 8 groups of filters) or "none"; all but "batch" see one image at a time.
     convolution: "slices" is fast in inner loops, "native" is XLA's own.
@@ -49,7 +50,7 @@ def conv4(
     filters,
     downsample=downsample,
     pool=pool,
-    halvings=halvings,
+    num_downsamples=num_downsamples,
     normalization=normalization,
     convolution=convolution,
   )
@@ -61,7 +62,7 @@ def conv_blocks(
   *,
   downsample: Downsample = "max_pool",
   pool: Pool = "flatten",
-  halvings: int | None = None,
+  num_downsamples: int | None = None,
   normalization: Normalization = "batch",
   convolution: Convolution = "slices",
 ) -> Network:
@@ -70,10 +71,10 @@ def conv_blocks(
   Args:
     blocks: how many, at least 1.
     filters, downsample, pool, normalization, convolution: as in `conv4`.
-    halvings: how many blocks, the first ones, halve the image; all of them by default.
+    num_downsamples: how many blocks, the first ones, halve the image; all of them by default.
 
   Raises:
-    ValueError: as `conv4`, and if there is no block or more halvings than blocks.
+    ValueError: as `conv4`, and if there is no block, or more `num_downsamples` than blocks.
   """
   choices = {"downsample": Downsample, "pool": Pool, "normalization": Normalization, "convolution": Convolution}
   given = {"downsample": downsample, "pool": pool, "normalization": normalization, "convolution": convolution}
@@ -83,10 +84,10 @@ def conv_blocks(
   for name, count in (("blocks", blocks), ("filters", filters)):
     if count < 1:
       raise ValueError(f"expected {name} to be at least 1, got {count}")
-  halvings = blocks if halvings is None else halvings
-  if not 0 <= halvings <= blocks:
-    raise ValueError(f"expected from 0 to {blocks} halvings, got {halvings}")
-  return from_linen(Blocks(blocks, filters, downsample, pool, halvings, normalization, convolution))
+  num_downsamples = blocks if num_downsamples is None else num_downsamples
+  if not 0 <= num_downsamples <= blocks:
+    raise ValueError(f"expected num_downsamples from 0 to {blocks}, got {num_downsamples}")
+  return from_linen(Blocks(blocks, filters, downsample, pool, num_downsamples, normalization, convolution))
 
 
 class Blocks(nn.Module):
@@ -96,16 +97,18 @@ class Blocks(nn.Module):
   filters: int
   downsample: str
   pool: str
-  halvings: int
+  num_downsamples: int
   normalization: str
   convolution: str
 
   @nn.compact
   def __call__(self, images, train, beside=None):
     check_images(images)
-    least, given = 2**self.halvings, " x ".join(map(str, images.shape[1:3]))
+    least, given = 2**self.num_downsamples, " x ".join(map(str, images.shape[1:3]))
     if self.downsample == "max_pool" and min(images.shape[1:3]) < least:
-      raise ValueError(f"expected images of at least {least} x {least} to halve {self.halvings} times, got {given}")
+      raise ValueError(
+        f"expected images of at least {least} x {least} to halve {self.num_downsamples} times, got {given}"
+      )
     for block in range(self.blocks):
       images = self._block(images, train, block, beside)
       beside = None
@@ -117,7 +120,7 @@ class Blocks(nn.Module):
     channels = images.shape[-1]
     shape = (3, 3, channels + (0 if beside is None else beside.shape[-1]), self.filters)
     kernel = self.param(f"kernel_{block}", nn.initializers.xavier_uniform(), shape)
-    halves = block < self.halvings
+    halves = block < self.num_downsamples
     run = functools.partial(
       convolve if self.convolution == "slices" else native_convolve,
       stride=2 if halves and self.downsample == "stride" else 1,

@@ -12,9 +12,9 @@ SIZES = {"gpt2": Size(768, 12, 12), "medium": Size(1024, 24, 16), "large": Size(
 
 
 def decoder(
-  vocabulary: int,
+  vocab_size: int,
   size: str | Size = "gpt2",
-  length: int = 1024,
+  max_length: int = 1024,
   *,
   dropout: float = 0.0,
   dtype: DTypeLike = jnp.float32,
@@ -27,30 +27,32 @@ def decoder(
   1,557,611,200 (xl) parameters, the published numbers. Layers are those of CLIP's text tower.
 
   Args:
-    vocabulary: how many tokens there are.
+    vocab_size: how many tokens there are.
     size: "gpt2", "medium", "large", "xl" or a `Size`: values of a token, layers, attention heads.
-    length: tokens of the longest sequence.
+    max_length: tokens of the longest sequence.
     dropout: of the embedded tokens, and of attention's and perceptrons' outputs, while training with a key.
     dtype: of products and activations, such as bfloat16; params are float32, and so are the norms' statistics.
     details: in which published transformers differ.
 
   Raises:
     ValueError: if an argument is out of range; when applied, if tokens are not integers `[n, tokens]` of at most
-      `length` tokens.
+      `max_length` tokens.
   """
   if isinstance(size, str) and size not in SIZES:
     raise ValueError(f"expected a size of {', '.join(map(repr, SIZES))} or a Size, got {size!r}")
   size = SIZES[size] if isinstance(size, str) else size
   check_size(size, None, dropout)
-  if vocabulary < 2 or length < 1:
-    raise ValueError(f"expected a vocabulary of at least 2 and a length of at least 1, got {vocabulary} and {length}")
-  return from_linen(_Decoder(vocabulary, size, length, dropout, dtype, details))
+  if vocab_size < 2 or max_length < 1:
+    raise ValueError(
+      f"expected a vocabulary of at least 2 and a length of at least 1, got {vocab_size} and {max_length}"
+    )
+  return from_linen(_Decoder(vocab_size, size, max_length, dropout, dtype, details))
 
 
 class _Decoder(nn.Module):
-  vocabulary: int
+  vocab_size: int
   size: Size
-  length: int
+  max_length: int
   dropout: float
   dtype: DTypeLike
   details: Details

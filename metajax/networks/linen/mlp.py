@@ -9,14 +9,14 @@ from metajax.networks.linen.from_linen import from_linen
 from metajax.types import Array, Network
 
 
-def mlp(hidden: Sequence[int], outputs: int, activation: Callable[[Array], Array] = jax.nn.relu) -> Network:
-  """Dense layers of widths `hidden`, an activation after each, then a linear one: `[n, ...] -> [n, outputs]`."""
-  return from_linen(_Perceptron(tuple(hidden), outputs, activation))
+def mlp(hidden: Sequence[int], num_outputs: int, activation: Callable[[Array], Array] = jax.nn.relu) -> Network:
+  """Dense layers of widths `hidden`, an activation after each, then a linear one: `[n, ...] -> [n, num_outputs]`."""
+  return from_linen(_Perceptron(tuple(hidden), num_outputs, activation))
 
 
 class _Perceptron(nn.Module):
   hidden: tuple[int, ...]
-  outputs: int
+  num_outputs: int
   activation: Callable[[Array], Array]
 
   @nn.compact
@@ -24,4 +24,4 @@ class _Perceptron(nn.Module):
     features = inputs.reshape(len(inputs), -1)
     for width in self.hidden:
       features = self.activation(nn.Dense(width)(features))
-    return nn.Dense(self.outputs)(features)
+    return nn.Dense(self.num_outputs)(features)

@@ -13,7 +13,7 @@ LIGHT = Size(512, 8, 16)  # the paper's
 
 
 def patch_decoder(
-  outputs: int,
+  num_outputs: int,
   size: Size = LIGHT,
   *,
   positions: Positions = "sine_cosine",
@@ -28,7 +28,7 @@ def patch_decoder(
   order of their features, then the others, whose place a learned token takes. Patches are a square of them.
 
   Args:
-    outputs: of each patch, such as its pixels' values, `patch * patch * channels`.
+    num_outputs: of each patch, such as its pixels' values, `patch * patch * channels`.
     size: values of a token, layers, attention heads.
     positions: "sine_cosine", fixed, of a width that 4 divides; or "learned".
     dropout, dtype, details: as for `vision_transformer`.
@@ -36,13 +36,13 @@ def patch_decoder(
   Raises:
     ValueError: if an argument is out of range; when applied, if the patches are no square, or fewer than are given.
   """
-  check_size(size, outputs, dropout)
+  check_size(size, num_outputs, dropout)
   check_positions(positions, size)
-  return from_linen(_PatchDecoder(outputs, size, positions, dropout, dtype, details))
+  return from_linen(_PatchDecoder(num_outputs, size, positions, dropout, dtype, details))
 
 
 class _PatchDecoder(nn.Module):
-  outputs: int
+  num_outputs: int
   size: Size
   positions: str
   dropout: float
@@ -59,6 +59,6 @@ class _PatchDecoder(nn.Module):
     masked = self.param("mask_token", nn.initializers.normal(0.02), (self.size.width,)).astype(self.dtype)
     tokens = jnp.concatenate([tokens, jnp.broadcast_to(masked, (n, count - kept, self.size.width))], 1)
     tokens = jnp.take_along_axis(tokens, jnp.argsort(order)[..., None], 1) + positions_of(self, (side, side))
-    for layer in range(self.size.layers):
+    for layer in range(self.size.num_layers):
       tokens, _ = Layer(self.size, self.dropout, self.dtype, self.details, name=f"layer_{layer}")(tokens, train)
-    return nn.Dense(self.outputs, dtype=self.dtype, name="pixels")(norm(self, "norm")(tokens)).astype(jnp.float32)
+    return nn.Dense(self.num_outputs, dtype=self.dtype, name="pixels")(norm(self, "norm")(tokens)).astype(jnp.float32)

@@ -7,36 +7,38 @@ from metajax.networks.linen.from_linen import from_linen
 from metajax.types import Network
 
 
-def projection_head(hidden: int = 2048, outputs: int = 128, layers: int = 2, *, batch_norm: bool = True) -> Network:
-  """Dense layers with ReLUs between them: features `[n, d] -> [n, outputs]`.
+def projection_head(
+  hidden: int = 2048, num_outputs: int = 128, num_layers: int = 2, *, batch_norm: bool = True
+) -> Network:
+  """Dense layers with ReLUs between them: features `[n, d] -> [n, num_outputs]`.
 
   Args:
     hidden: units of all layers but the last.
-    outputs: values of a row.
-    layers: 2 as SimCLR, 3 as its second version; 1 is a linear projection.
+    num_outputs: values of a row.
+    num_layers: 2 as SimCLR, 3 as its second version; 1 is a linear projection.
     batch_norm: after each layer, the last one's without a bias, as SimCLR has it.
 
   Raises:
     ValueError: if a number is below 1; at init, if the features are not `[n, d]`.
   """
-  if min(hidden, outputs, layers) < 1:
-    raise ValueError(f"expected at least 1 unit, output and layer, got {hidden}, {outputs} and {layers}")
-  return from_linen(_ProjectionHead(hidden, outputs, layers, batch_norm))
+  if min(hidden, num_outputs, num_layers) < 1:
+    raise ValueError(f"expected at least 1 unit, output and layer, got {hidden}, {num_outputs} and {num_layers}")
+  return from_linen(_ProjectionHead(hidden, num_outputs, num_layers, batch_norm))
 
 
 class _ProjectionHead(nn.Module):
   hidden: int
-  outputs: int
-  layers: int
+  num_outputs: int
+  num_layers: int
   batch_norm: bool
 
   @nn.compact
   def __call__(self, features, train):
     if features.ndim != 2:
       raise ValueError(f"expected features [n, d], got an array of shape {list(features.shape)}")
-    for layer in range(self.layers):
-      last = layer == self.layers - 1
-      width = self.outputs if last else self.hidden
+    for layer in range(self.num_layers):
+      last = layer == self.num_layers - 1
+      width = self.num_outputs if last else self.hidden
       features = nn.Dense(width, use_bias=not self.batch_norm, name=f"dense_{layer}")(features)
       if self.batch_norm:
         norm = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, use_bias=not last, name=f"norm_{layer}")

@@ -14,11 +14,11 @@ BASE = Size(512, 12, 8)  # CLIP's
 
 
 def text_transformer(
-  vocabulary: int,
+  vocab_size: int,
   size: Size = BASE,
-  length: int = 77,
+  max_length: int = 77,
   *,
-  outputs: int | None = None,
+  num_outputs: int | None = None,
   dropout: float = 0.0,
   dtype: DTypeLike = jnp.float32,
   details: Details = VIT,
@@ -30,29 +30,29 @@ def text_transformer(
   tracing, where tokens are not known, a row without an end of text, or with a token outside the vocabulary, is NaN.
 
   Args:
-    vocabulary: how many tokens there are; the last one is the end of text, as a `data.Tokenizer` has it.
+    vocab_size: how many tokens there are; the last one is the end of text, as a `data.Tokenizer` has it.
     size: values of a token, layers, attention heads.
-    length: tokens of the longest text.
-    outputs: of a linear map without bias on top, such as CLIP's projection; by default there is none.
+    max_length: tokens of the longest text.
+    num_outputs: of a linear map without bias on top, such as CLIP's projection; by default there is none.
     dropout: of the embedded tokens, and of attention's and perceptrons' outputs, while training with a key.
     dtype: of products and activations, such as bfloat16; params are float32, and so are the norms' statistics.
     details: in which published transformers differ; `transformer.CLIP` are those of CLIP.
 
   Raises:
     ValueError: if an argument is out of range; at init, if tokens are not integers `[n, tokens]` of at most
-      `length` tokens; when applied, if one is outside the vocabulary, or a row has no end of text.
+      `max_length` tokens; when applied, if one is outside the vocabulary, or a row has no end of text.
   """
-  check_size(size, outputs, dropout)
-  if vocabulary < 2 or length < 2:
-    raise ValueError(f"expected a vocabulary and a length of at least 2, got {vocabulary} and {length}")
-  return from_linen(_TextTransformer(vocabulary, size, length, outputs, dropout, dtype, details))
+  check_size(size, num_outputs, dropout)
+  if vocab_size < 2 or max_length < 2:
+    raise ValueError(f"expected a vocabulary and a length of at least 2, got {vocab_size} and {max_length}")
+  return from_linen(_TextTransformer(vocab_size, size, max_length, num_outputs, dropout, dtype, details))
 
 
 class _TextTransformer(nn.Module):
-  vocabulary: int
+  vocab_size: int
   size: Size
-  length: int
-  outputs: int | None
+  max_length: int
+  num_outputs: int | None
   dropout: float
   dtype: DTypeLike
   details: Details
@@ -60,9 +60,9 @@ class _TextTransformer(nn.Module):
   @nn.compact
   def __call__(self, tokens, train):
     *_, embedded = read(self, tokens, train)[0]
-    ends = tokens.astype(jnp.int32) == self.vocabulary - 1
+    ends = tokens.astype(jnp.int32) == self.vocab_size - 1
     if checks.is_concrete(tokens):
-      _check_ends(np.asarray(tokens), self.vocabulary - 1)
+      _check_ends(np.asarray(tokens), self.vocab_size - 1)
     pooled = jnp.take_along_axis(embedded, jnp.argmax(ends, axis=-1)[:, None, None], axis=1)[:, 0]
     pooled = jnp.where(ends.any(-1, keepdims=True), pooled, jnp.nan)
     return projected(self, norm(self, "norm")(pooled))

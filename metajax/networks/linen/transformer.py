@@ -16,8 +16,8 @@ class Size(NamedTuple):
   """Of a transformer: values of a token, layers, attention heads."""
 
   width: int
-  layers: int
-  heads: int
+  num_layers: int
+  num_heads: int
 
 
 Activation = Literal["gelu", "tanh_gelu", "quick_gelu"]
@@ -33,7 +33,7 @@ class Details(NamedTuple):
     patch_bias: whether the map of patches to tokens has a bias.
     first_norm: whether tokens are normalized before the first layer too.
     deviation: of the normal distribution that matrices start from, those at the end of a branch divided by
-      `sqrt(2 layers)`; None: one over the root of their inputs (LeCun's).
+      `sqrt(2 num_layers)`; None: one over the root of their inputs (LeCun's).
   """
 
   activation: Activation
@@ -57,7 +57,7 @@ class Attention(nn.Module):
   """Attention of several heads (arXiv:1706.03762) over tokens `[n, tokens, width]`.
 
   `causal`: a token attends to those before it and to itself. `cache`: keys and values of tokens that came before, to
-  which those of these are added at the place; `([n, length, heads, d], [n, length, heads, d], place)`.
+  which those of these are added at the place; `([n, max_length, num_heads, d], [n, max_length, num_heads, d], place)`.
   """
 
   size: Size
@@ -66,9 +66,9 @@ class Attention(nn.Module):
 
   @nn.compact
   def __call__(self, tokens, causal=False, cache=None):
-    heads = (self.size.heads, self.size.width // self.size.heads)
+    shape = (self.size.num_heads, self.size.width // self.size.num_heads)
     query, key, value = (
-      nn.DenseGeneral(heads, dtype=self.dtype, kernel_init=start(self.details), name=name)(tokens)
+      nn.DenseGeneral(shape, dtype=self.dtype, kernel_init=start(self.details), name=name)(tokens)
       for name in ("query", "key", "value")
     )
     mask = None
@@ -80,7 +80,7 @@ class Attention(nn.Module):
       )
       mask = (jnp.arange(key.shape[1]) <= place + jnp.arange(tokens.shape[1])[:, None])[None, None]
     attended = jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=causal and cache is None)
-    last = start(self.details, self.size.layers)
+    last = start(self.details, self.size.num_layers)
     out = nn.DenseGeneral(self.size.width, axis=(-2, -1), dtype=self.dtype, kernel_init=last, name="out")
     return out(attended), (key, value)
 
@@ -107,7 +107,7 @@ class Layer(nn.Module):
     attended, seen = attention(norm(self, "before_attention")(tokens), causal, cache)
     tokens = tokens + drop()(attended)
     hidden = nn.Dense(4 * width, dtype=self.dtype, kernel_init=start(self.details), name="hidden")
-    outputs = nn.Dense(width, dtype=self.dtype, kernel_init=start(self.details, self.size.layers), name="outputs")
+    outputs = nn.Dense(width, dtype=self.dtype, kernel_init=start(self.details, self.size.num_layers), name="outputs")
     active = ACTIVATIONS[self.details.activation](hidden(norm(self, "before_perceptron")(tokens)))
     return tokens + drop()(outputs(active)), seen
 
@@ -115,38 +115,38 @@ class Layer(nn.Module):
 def read(module: nn.Module, tokens: Array, train: bool, cache: Cache | None = None) -> tuple[list[Array], Array, Cache]:
   """What the layers of a causal transformer make of tokens, integers `[n, tokens]`, within `__call__` of its module.
 
-  Gives the tokens as each layer starts with them and as the last leaves them, `layers + 1` of `[n, tokens, width]`;
+  Gives the tokens as each layer starts with them and as the last leaves them, `num_layers + 1` of `[n, tokens, width]`;
   the vectors of the vocabulary; and the cache for the tokens that come next.
 
   Args:
-    module: with `vocabulary`, `size`, `length`, `dropout`, `dtype` and `details`.
+    module: with `vocab_size`, `size`, `max_length`, `dropout`, `dtype` and `details`.
     tokens: whose values are in the vocabulary; while tracing, one that is not makes its row NaN.
     train: as for all networks.
     cache: of the tokens before these.
 
   Raises:
-    ValueError: if tokens are not integers `[n, tokens]` of the vocabulary, of at most `length` tokens, or the cache is
-      of more, or has no room for these. Where that is not known while tracing, what is read is NaN.
+    ValueError: if tokens are not integers `[n, tokens]` of the vocabulary, of at most `max_length` tokens, or the
+      cache is of more, or has no room for these. Where that is not known while tracing, what is read is NaN.
   """
-  if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer) or tokens.shape[1] > module.length:
+  if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer) or tokens.shape[1] > module.max_length:
     given = f"{tokens.dtype} {list(tokens.shape)}"
-    raise ValueError(f"expected integer tokens [n, tokens], of at most {module.length} tokens, got {given}")
-  checks.integers("tokens", tokens, low=0, high=module.vocabulary)
-  room = module.length if cache is None else _room(module, tokens, cache)
+    raise ValueError(f"expected integer tokens [n, tokens], of at most {module.max_length} tokens, got {given}")
+  checks.integers("tokens", tokens, low=0, high=module.vocab_size)
+  room = module.max_length if cache is None else _room(module, tokens, cache)
   width, (_, count) = module.size.width, tokens.shape
   table = nn.Embed(
-    module.vocabulary, width, dtype=module.dtype, embedding_init=nn.initializers.normal(0.02), name="tokens"
+    module.vocab_size, width, dtype=module.dtype, embedding_init=nn.initializers.normal(0.02), name="tokens"
   )
-  positions = module.param("positions", nn.initializers.normal(0.01), (module.length, width))
+  positions = module.param("positions", nn.initializers.normal(0.01), (module.max_length, width))
   place = jnp.zeros((), jnp.int32) if cache is None else cache.place
   tokens = tokens.astype(jnp.promote_types(tokens.dtype, jnp.int32))  # of 8 bits they would not reach the vocabulary
-  known = (tokens >= 0) & (tokens < module.vocabulary)
+  known = (tokens >= 0) & (tokens < module.vocab_size)
   embedded = jnp.where(known[..., None], table(tokens), jnp.nan)
   embedded = embedded + lax.dynamic_slice_in_dim(positions, place, count).astype(module.dtype)
   embedded = jnp.where(place + count <= room, embedded, jnp.nan)  # no silent overwriting of what is in a full cache
   embedded = nn.Dropout(module.dropout, deterministic=not train)(embedded)
   states, seen = [embedded], []
-  for i in range(module.size.layers):
+  for i in range(module.size.num_layers):
     layer = Layer(module.size, module.dropout, module.dtype, module.details, name=f"layer_{i}")
     before = None if cache is None else (*cache.seen[i], place)
     embedded, pair = layer(states[-1], train, True, before)
@@ -157,19 +157,19 @@ def read(module: nn.Module, tokens: Array, train: bool, cache: Cache | None = No
 def _room(module, tokens, cache: Cache) -> int:
   """How many tokens a cache holds."""
   room = jax.tree.leaves(cache.seen)[0].shape[1]
-  if room > module.length:
-    raise ValueError(f"expected at most {module.length} tokens in all, got a cache of {room}")
+  if room > module.max_length:
+    raise ValueError(f"expected at most {module.max_length} tokens in all, got a cache of {room}")
   if not isinstance(cache.place, jax.core.Tracer) and cache.place + tokens.shape[1] > room:
     given = f"{tokens.shape[1]} after {cache.place} in a cache of {room}"
     raise ValueError(f"expected room for all tokens, got {given}: make it longer first (learners.longer)")
   return room
 
 
-def start(details: Details, layers: int | None = None):
+def start(details: Details, num_layers: int | None = None):
   """How a matrix starts; one at the end of a branch, of so many layers' two each, smaller."""
   if details.deviation is None:
     return nn.initializers.lecun_normal()
-  return nn.initializers.normal(details.deviation / (1 if layers is None else (2 * layers) ** 0.5))
+  return nn.initializers.normal(details.deviation / (1 if num_layers is None else (2 * num_layers) ** 0.5))
 
 
 def norm(module: nn.Module, name: str) -> nn.LayerNorm:
@@ -178,21 +178,21 @@ def norm(module: nn.Module, name: str) -> nn.LayerNorm:
 
 
 def projected(module: nn.Module, pooled: Array) -> jax.Array:
-  """What a module with `outputs` and `dtype` makes of its pooled token, in 32 bits."""
-  if module.outputs is not None:
-    pooled = nn.Dense(module.outputs, use_bias=False, dtype=module.dtype, name="projection")(pooled)
+  """What a module with `num_outputs` and `dtype` makes of its pooled token, in 32 bits."""
+  if module.num_outputs is not None:
+    pooled = nn.Dense(module.num_outputs, use_bias=False, dtype=module.dtype, name="projection")(pooled)
   return pooled.astype(jnp.float32)
 
 
-def check_size(size: Size, outputs: int | None, dropout: float):
+def check_size(size: Size, num_outputs: int | None, dropout: float):
   """Looks at what all transformers are made with.
 
   Raises:
     ValueError: if a number is out of range.
   """
-  if min(size) < 1 or size.width % size.heads:
+  if min(size) < 1 or size.width % size.num_heads:
     raise ValueError(f"expected a size of at least 1, of a width that the heads divide, got {size}")
-  if outputs is not None and outputs < 1:
-    raise ValueError(f"expected at least 1 output, or None, got {outputs}")
+  if num_outputs is not None and num_outputs < 1:
+    raise ValueError(f"expected at least 1 output, or None, got {num_outputs}")
   if not 0 <= dropout < 1:
     raise ValueError(f"expected a dropout of at least 0 and below 1, got {dropout}")

@@ -23,12 +23,12 @@ def vision_transformer(
   *,
   pool: Pool = "class",
   positions: Positions = "learned",
-  outputs: int | None = None,
+  num_outputs: int | None = None,
   dropout: float = 0.0,
   dtype: DTypeLike = jnp.float32,
   details: Details = VIT,
 ) -> Network:
-  """A transformer over the patches of an image: `[n, h, w, c] -> [n, width]`, or `[n, outputs]`.
+  """A transformer over the patches of an image: `[n, h, w, c] -> [n, width]`, or `[n, num_outputs]`.
 
   Layers are pre-norm, their perceptrons four times as wide; where positions are learned, images have the size that
   the network was initialized with. A second input, integers `[n, kept]`, says which patches of each image are looked
@@ -43,7 +43,7 @@ def vision_transformer(
     pool: "class", a learned token's output; "mean", over the patches, without such a token; "none": there is no such
       token either, and every patch has its output, `[n, patches, width]`.
     positions: "learned", or the fixed "sine_cosine" of both axes (arXiv:2104.02057), of a width that 4 divides.
-    outputs: of a linear map without bias on top, such as CLIP's projection; by default there is none.
+    num_outputs: of a linear map without bias on top, such as CLIP's projection; by default there is none.
     dropout: of attention's and perceptrons' outputs, while training with a key.
     dtype: of products and activations, such as bfloat16; params are float32, and so are the norms' statistics.
     details: in which published transformers differ; `transformer.CLIP` are those of CLIP's image tower.
@@ -55,14 +55,14 @@ def vision_transformer(
   if isinstance(size, str) and size not in SIZES:
     raise ValueError(f"expected a size of {', '.join(map(repr, SIZES))} or a Size, got {size!r}")
   size = SIZES[size] if isinstance(size, str) else size
-  check_size(size, outputs, dropout)
+  check_size(size, num_outputs, dropout)
   if patch < 1:
     raise ValueError(f"expected a patch of at least 1 pixel, got {patch}")
   for name, value, known in (("pool", pool, get_args(Pool)), ("positions", positions, get_args(Positions))):
     if value not in known:
       raise ValueError(f"expected {name} to be one of {', '.join(map(repr, known))}, got {value!r}")
   check_positions(positions, size)
-  return from_linen(_VisionTransformer(size, patch, pool, positions, outputs, dropout, dtype, details))
+  return from_linen(_VisionTransformer(size, patch, pool, positions, num_outputs, dropout, dtype, details))
 
 
 class _VisionTransformer(nn.Module):
@@ -70,7 +70,7 @@ class _VisionTransformer(nn.Module):
   patch: int
   pool: str
   positions: str
-  outputs: int | None
+  num_outputs: int | None
   dropout: float
   dtype: DTypeLike
   details: Details
@@ -93,7 +93,7 @@ class _VisionTransformer(nn.Module):
       tokens = jnp.concatenate([jnp.broadcast_to(token, (len(images), 1, width)), tokens], 1)
     if self.details.first_norm:
       tokens = norm(self, "first_norm")(tokens)
-    for layer in range(self.size.layers):
+    for layer in range(self.size.num_layers):
       tokens, _ = Layer(self.size, self.dropout, self.dtype, self.details, name=f"layer_{layer}")(tokens, train)
     tokens = norm(self, "norm")(tokens)
     pooled = {"class": lambda: tokens[:, 0], "mean": lambda: tokens.mean(1), "none": lambda: tokens}[self.pool]()
