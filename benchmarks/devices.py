@@ -110,7 +110,7 @@ def _step(learner, batch):
     program,
     {
       "loss": float(metrics["loss"]),
-      "gradient_norm": float(metrics["gradient_norm"]),
+      "gradient_norm": float(metrics["grad_norm"]),
       "temporary_mebibytes": round(program.temporary_mebibytes, 2),
       "compile_seconds": round(program.compile_seconds, 2),
       "collectives": len(outside) + len(inside),

@@ -27,8 +27,8 @@ def build(config: Config) -> fs.Experiment:
   """ANIL, whose head alone adapts."""
   encoder, head, _, init_head = fs.with_linear_head(config.network, config.setup.task.ways)
 
-  def learner(adapt, policy):
-    return anil(encoder, head, adapt, policy=policy, **init_head)
+  def learner(adapt, query_norm):
+    return anil(encoder, head, adapt, query_norm=query_norm, **init_head)
 
   return fs.adapted_experiment(config.setup, config.network, "anil", learner, *config.inner[1:], config.inner.adapt)
 

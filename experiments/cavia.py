@@ -40,8 +40,8 @@ def build(config: Config) -> fs.Experiment:
   encoder = film(conv_blocks(3, filters, pool="none", **layers), conv_blocks(1, filters, pool="mean", **layers))
   network = with_head(encoder, linear(config.setup.task.ways))
 
-  def learner(adapt, policy):
-    return cavia(network, config.context, adapt, encoder=encoder, policy=policy, init_head=slice_head)
+  def learner(adapt, query_norm):
+    return cavia(network, config.context, adapt, encoder=encoder, query_norm=query_norm, init_head=slice_head)
 
   return fs.adapted_experiment(config.setup, config.network, "cavia", learner, *config.inner[1:], config.inner.adapt)
 

@@ -51,9 +51,9 @@ def build(config: Config) -> fs.Experiment:
     "damping": config.damping,
   }
 
-  def learner(steps, policy):
+  def learner(steps, query_norm):
     inner = optax.sgd(config.inner_learning_rate)
-    return imaml(network, inner, steps, encoder=encoder, policy=policy, **solved, **init_head)
+    return imaml(network, inner, steps, encoder=encoder, query_norm=query_norm, **solved, **init_head)
 
   return fs.adapted_experiment(config.setup, config.network, "imaml", learner, config.inner_steps)
 

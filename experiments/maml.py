@@ -39,8 +39,8 @@ def build(config: Config) -> fs.Experiment:
   encoder, _, network, init_head = fs.with_linear_head(config.network, config.setup.task.ways)
   adapt = partial(config.inner.adapt, gradient=config.gradient)
 
-  def learner(adapt, policy):
-    return maml(network, adapt, encoder=encoder, policy=policy, **init_head)
+  def learner(adapt, query_norm):
+    return maml(network, adapt, encoder=encoder, query_norm=query_norm, **init_head)
 
   name = "first_order_maml" if config.gradient == "first_order" else "maml"
   return fs.adapted_experiment(config.setup, config.network, name, learner, *config.inner[1:], adapt)

@@ -52,9 +52,15 @@ def build(config: Config) -> fs.Experiment:
   encoder, _, network, init_head = fs.with_linear_head(config.network, config.setup.task.ways)
   annealed: dict[str, Any] = {"multi_step_until": config.multi_step_until, "first_order_until": first_order}
 
-  def learner(steps, policy):
+  def learner(steps, query_norm):
     return maml_plus_plus(
-      network, steps, learning_rate=config.inner_learning_rate, encoder=encoder, policy=policy, **annealed, **init_head
+      network,
+      steps,
+      learning_rate=config.inner_learning_rate,
+      encoder=encoder,
+      query_norm=query_norm,
+      **annealed,
+      **init_head,
     )
 
   return fs.adapted_experiment(

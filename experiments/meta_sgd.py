@@ -44,8 +44,8 @@ def build(config: Config) -> fs.Experiment:
     "gradient": config.gradient,
   }
 
-  def learner(steps, policy):
-    return meta_sgd(network, steps, encoder=encoder, policy=policy, **rates, **init_head)
+  def learner(steps, query_norm):
+    return meta_sgd(network, steps, encoder=encoder, query_norm=query_norm, **rates, **init_head)
 
   return fs.adapted_experiment(
     config.setup, config.network, "meta_sgd", learner, config.inner_steps, config.test_inner_steps

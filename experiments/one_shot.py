@@ -108,7 +108,7 @@ def _test(found: list[FewShotRun], given: Runs, example) -> list[Record]:
   for same, trained in ready:
     for mode in (finished.named(mode, same[0], same, found) for mode in same[0].tests.modes):
       score = mean_over_seeds([one_shot_runs(mode.learner, one.params, one.state, given.batches) for one in trained])
-      print(f"  {mode.title} ({mode.policy})  {score}%")
+      print(f"  {mode.title} ({mode.query_norm})  {score}%")
       training = same[0].setup.training
       said = {"steps": training.steps, "chosen_step": [int(one.step) for one in trained]}
       # How long the runs of a learner took to train, as their own records have it.
@@ -122,7 +122,7 @@ def _test(found: list[FewShotRun], given: Runs, example) -> list[Record]:
 
 def _record(mode: EvalMode, score: Score, given: Runs, said: dict[str, Any]) -> Record:
   error = published.ONE_SHOT_ERROR.get(mode.name) if given.data.data == LAKE else None
-  about = {"policy": mode.policy, "data": slug(given.data), "split": given.where, "ways": given.ways, "shots": 1}
+  about = {"policy": mode.query_norm, "data": slug(given.data), "split": given.where, "ways": given.ways, "shots": 1}
   about |= {"queries": 1, "tasks": given.runs, "test_seed": given.seed, **said}
   return Record(mode.name, "one_shot_error", round(score.mean, 2), round(score.ci95, 2), mode.variant, error, about)
 

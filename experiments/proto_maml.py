@@ -32,8 +32,8 @@ def build(config: Config) -> fs.Experiment:
   encoder = fs.strided(config.network)
   adapt = partial(config.inner.adapt, gradient=config.gradient)
 
-  def learner(adapt, policy):
-    return proto_maml(encoder, adapt, policy=policy)
+  def learner(adapt, query_norm):
+    return proto_maml(encoder, adapt, query_norm=query_norm)
 
   return fs.adapted_experiment(config.setup, config.network, "proto_maml", learner, *config.inner[1:], adapt)
 

@@ -31,8 +31,8 @@ def build(config: Config) -> fs.Experiment:
   _, filters, normalization = config.network
   encoder = conv4(filters, downsample="stride", normalization=normalization)
 
-  def learner(_, policy):
-    return r2d2(encoder, policy=policy, l2=config.l2)
+  def learner(_, query_norm):
+    return r2d2(encoder, query_norm=query_norm, l2=config.l2)
 
   return fs.adapted_experiment(config.setup, config.network, "r2d2", learner, 0)
 

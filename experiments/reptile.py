@@ -46,18 +46,18 @@ PRESETS = {
 def build(config: Config) -> fs.Experiment:
   """Reptile, of first order."""
   encoder, _, network, init_head = fs.with_linear_head(config.network, config.setup.task.ways)
-  policy = config.network.policy
+  query_norm = config.network.query_norm
   inner = optax.adam(config.inner_learning_rate, b1=0)
 
   def adapt(steps):
     return gradient_steps(inner, steps, gradient="first_order")
 
-  def tuned(adapt, policy):
-    return reptile(network, adapt, policy=policy, encoder=encoder, **init_head)
+  def tuned(adapt, query_norm):
+    return reptile(network, adapt, query_norm=query_norm, encoder=encoder, **init_head)
 
   per_step = gradient_steps(inner, config.inner_steps, gradient="first_order", per_step=True)
   minibatches = config.inner_steps, config.inner_batch
-  learner = reptile(network, per_step, minibatches=minibatches, policy=policy, encoder=encoder, **init_head)
+  learner = reptile(network, per_step, minibatches=minibatches, query_norm=query_norm, encoder=encoder, **init_head)
   modes = fs.under_both("reptile", tuned, adapt, config.test_inner_steps, config.network)
   return fs.few_shot_experiment(config.setup, "reptile", learner, modes, optimizer=optax.sgd(fs.schedule(config.setup)))
 

@@ -25,7 +25,7 @@ from metajax.experiment import RUN, Experiment, Record, RunFlags, Trained, Train
 from metajax.experiment.bounds import Bounds, Count, Positive, Steps, also
 from metajax.experiment.types import Figure
 from metajax.losses import accuracy, cross_entropy
-from metajax.mesh import share
+from metajax.mesh import process_shard
 from metajax.networks import mlp
 from metajax.report import contact_sheet_figure
 from metajax.report.drawing import BLUE, VERMILION, drawing
@@ -93,8 +93,8 @@ def build(config: Config) -> Experiment:
   """Weights that are learned through steps of the network that they weigh; each seed is a problem of its own."""
   if config.training.seeds < 2:
     raise ValueError(f"expected --seeds to be at least 2, got {config.training.seeds}")
-  if share()[1] > 1:
-    raise ValueError(f"expected one host, there is one task in a step and nothing to share, got {share()[1]}")
+  if process_shard()[1] > 1:
+    raise ValueError(f"expected one host, there is one task in a step and nothing to share, got {process_shard()[1]}")
   network = mlp([256], config.ways)
   adapt = gradient_steps(optax.sgd(config.inner_learning_rate), config.inner_steps, per_step=True)
   draws = functools.cache(lambda: [load("glyphs", "test", seed=draw) for draw in range(4)])  # 24 of each character

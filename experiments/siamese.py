@@ -13,18 +13,18 @@ from metajax.augment.image import affine
 from metajax.data import balanced, pairs, train_batches
 from metajax.experiment.bounds import Count, TwoOrMore, also
 from metajax.learners import siamese
-from metajax.learners.siamese import Drawn
+from metajax.learners.siamese import Pairs
 
 
 class Config(NamedTuple):
   """Siamese networks on few-shot classification; --ways, --shots, --queries and --tasks are not used."""
 
   batch_size: Count = 128
-  """Pairs in a step; with --drawn batch, images."""
-  drawn: Drawn = "given"
+  """Pairs in a step; with --pairs batch, images."""
+  pairs: Annotated[Pairs, also("--drawn")] = "given"
   """Whether pairs are given, half of one class, or all pairs of a batch are taken."""
   each: TwoOrMore = 4
-  """With --drawn batch, images of each class in a step."""
+  """With --pairs batch, images of each class in a step."""
   one_example: bool = False
   """Without labels: a pair of one class is two distortions of one image."""
   center: Annotated[bool, also("--centre")] = False
@@ -35,16 +35,16 @@ class Config(NamedTuple):
 
 PRESETS = {
   "paper": Config(),
-  "cpu": Config(drawn="batch", setup=fs.ON_CPU._replace(task=fs.Task(), training=fs.Training(4500, 500))),
+  "cpu": Config(pairs="batch", setup=fs.ON_CPU._replace(task=fs.Task(), training=fs.Training(4500, 500))),
 }
 
 
 def build(config: Config) -> fs.Experiment:
   """Siamese networks, trained to verify pairs."""
   _check(config)
-  network, of_batch = fs.embedding_network(config.network), config.drawn == "batch"
+  network, of_batch = fs.embedding_network(config.network), config.pairs == "batch"
   network = fs.in_the_middle(network) if config.center else network
-  learner = siamese(network, drawn=config.drawn, one_example=affine() if config.one_example else None)
+  learner = siamese(network, pairs=config.pairs, augmentation=affine() if config.one_example else None)
   trained, distortion = fs.distorted(config.network, learner)
   variant = ("pairs of a batch",) * of_batch + ("one example a class",) * config.one_example
   variant += distortion + ("centered",) * config.center
@@ -59,7 +59,7 @@ def _batches(config: Config, source, seed):
   size, groups = config.batch_size, config.setup.task.within_superclass
   if config.one_example:
     return train_batches(source, batch_size=size, seed=seed)
-  if config.drawn == "batch":
+  if config.pairs == "batch":
     return balanced(source, classes=size // config.each, each=config.each, seed=seed, within_superclass=groups)
   return pairs(source, batch_size=size, seed=seed, within_superclass=groups)
 
@@ -69,9 +69,9 @@ def _check(config: Config):
     raise ValueError(
       "expected --one-example without --distort and --within-superclass: it distorts, and knows no labels"
     )
-  if config.drawn == "batch" and config.one_example:
-    raise ValueError("expected --drawn batch without --one-example, which is of given pairs")
-  if config.drawn == "batch" and config.each > config.batch_size // 2:
+  if config.pairs == "batch" and config.one_example:
+    raise ValueError("expected --pairs batch without --one-example, which is of given pairs")
+  if config.pairs == "batch" and config.each > config.batch_size // 2:
     raise ValueError(f"expected --each to be at most half of the {config.batch_size} images, got {config.each}")
 
 

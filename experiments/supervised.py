@@ -54,9 +54,11 @@ PRESETS = {
 def build(config: Config) -> fs.Experiment:
   """Supervised pre-training, and transfer."""
   encoder = conv4(config.filters, downsample="stride", normalization=config.normalization)
-  policy = "running statistics" if config.normalization == "batch" else "none"
+  query_norm = "running statistics" if config.normalization == "batch" else "none"
   modes = [
-    fs.EvalMode("supervised", supervised(encoder, predictor), policy, None, (name, *("distorted",) * config.distort))
+    fs.EvalMode(
+      "supervised", supervised(encoder, predictor), query_norm, None, (name, *("distorted",) * config.distort)
+    )
     for name, predictor in _predictors(config).items()
   ]
 

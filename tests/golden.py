@@ -126,7 +126,7 @@ RUNS = {
           "--heads", "2", "--vocabulary", "300", "--length", "12", "--prompts", "Verse 7"),
 }  # fmt: skip
 STOPPED = "prototypical"
-TIMES = {"step", "time", "seconds", "steps_per_second", "waiting_for_data"}
+TIMES = {"step", "time", "seconds", "steps_per_second", "data_wait_fraction"}
 COMPARED = ("learner", "measure", "policy", "value", "interval")
 
 

@@ -16,7 +16,7 @@ from metajax.compose import with_preprocessing
 from metajax.evaluate import embed_dataset
 from metajax.learners import clip, maml, prototypical, simclr
 from metajax.losses import squared_error
-from metajax.mesh import first_host, join, share, to_host
+from metajax.mesh import initialize_distributed, is_primary_host, process_shard, to_host
 from metajax.networks import conv4, mlp, projection_head, text_transformer
 from metajax.networks.linen.transformer import Size
 from metajax.train import start
@@ -77,7 +77,7 @@ def params_after(name: str, fsdp: bool, devices: int | None = None) -> dict[str,
   with jax.set_mesh(make_mesh(devices, fsdp=fsdp)):
     optimizer = optax.sgd(RATES[name], momentum=0.9)
     trained = fit(learner, optimizer, batches, STEPS)
-    before = to_host(start(learner, optimizer, next(batches(0, share()))).params)
+    before = to_host(start(learner, optimizer, next(batches(0, process_shard()))).params)
     moved = jax.tree.map(lambda x, y: np.abs(x - y).max(), before, to_host(trained.params))
     assert max(jax.tree.leaves(moved)) > 1e-3, "what does not learn agrees with anything"
     return {name + jax.tree_util.keystr(path): x for path, x in jax.tree.leaves_with_path(to_host(trained.params))}
@@ -98,10 +98,10 @@ def evaluation(name: str, devices: int | None = None) -> dict[str, np.ndarray]:
   learner, batches = trainings()[name]
   regression, tasks = trainings()["maml"]
   with jax.set_mesh(make_mesh(devices)):
-    begun = start(learner, optax.sgd(0.1), next(batches(0, share())))
+    begun = start(learner, optax.sgd(0.1), next(batches(0, process_shard())))
     found = embed_dataset(learner.embed, begun.params, begun.state, examples_in_order)
     whole = embed_dataset(learner.embed, begun.params, begun.state, list(examples_in_order()))
-    begun = start(regression, optax.sgd(0.1), next(tasks(0, share())))
+    begun = start(regression, optax.sgd(0.1), next(tasks(0, process_shard())))
     score = few_shot_error(regression, begun.params, begun.state, tasks, 20)
   return {"features": found.inputs, "labels": found.labels, "of whole batches": whole.inputs, "errors": score.tasks}
 
@@ -121,7 +121,7 @@ def of_all(names, devices: int | None = None) -> dict[str, np.ndarray]:
 
 if __name__ == "__main__":
   port, hosts, host, file, *names = sys.argv[1:]
-  join(f"127.0.0.1:{port}", int(hosts), int(host))
+  initialize_distributed(f"127.0.0.1:{port}", int(hosts), int(host))
   found = of_all(names)
-  if first_host():
+  if is_primary_host():
     np.savez(file, **found)

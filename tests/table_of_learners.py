@@ -228,7 +228,7 @@ LEARNERS = {
   ),
   "maml, batch norm": Row(maml(convolutional, one_step, encoder=convolution), image_episodes, batch_norm=True, width=4),
   "maml, batch norm of the support": Row(
-    maml(convolutional, one_step, encoder=convolution, policy="support"), image_episodes, batch_norm=True, width=4
+    maml(convolutional, one_step, encoder=convolution, query_norm="support"), image_episodes, batch_norm=True, width=4
   ),
   "maml, any ways": Row(
     maml(with_head(encoder, linear(1)), reverse, init_head=zero_init_head), episodes, width=1, any_ways=True
@@ -236,13 +236,15 @@ LEARNERS = {
   "anil": Row(anil(encoder, linear(WAYS), reverse), episodes, width=5),
   "anil, any ways": Row(anil(encoder, linear(1), reverse, init_head=zero_init_head), episodes, width=5, any_ways=True),
   "anil, batch norm of the support": Row(
-    anil(convolution, linear(WAYS), reverse, policy="support"), image_episodes, batch_norm=True, width=4
+    anil(convolution, linear(WAYS), reverse, query_norm="support"), image_episodes, batch_norm=True, width=4
   ),
   "reptile": Row(reptile(classifier, first_order, encoder=encoder), episodes, width=5),
   "reptile, mini-batches": Row(reptile(classifier, cut, minibatches=(3, 4)), episodes, width=WAYS, draws=True),
   "reptile, batch norm": Row(reptile(convolutional, one_step), image_episodes, batch_norm=True, width=WAYS),
   "r2d2": Row(r2d2(encoder), episodes, width=5, any_ways=True),
-  "r2d2, batch norm of the support": Row(r2d2(convolution, policy="support"), image_episodes, batch_norm=True, width=4),
+  "r2d2, batch norm of the support": Row(
+    r2d2(convolution, query_norm="support"), image_episodes, batch_norm=True, width=4
+  ),
   "supervised": Row(supervised(encoder), labeled, width=5, episodic=False, any_ways=True),
   "supervised, head by gradient": Row(
     supervised(encoder, partial(adapted_head, adapt=first_order)), labeled, width=5, episodic=False, any_ways=True
@@ -255,9 +257,9 @@ LEARNERS = {
   "relation": Row(relation(maps, module), episodes, width=5, any_ways=True),
   "siamese": Row(siamese(encoder), labeled_pairs, width=5, episodic=False, any_ways=True),
   "siamese, batch norm": Row(siamese(convolution), image_pairs, width=4, episodic=False, batch_norm=True),
-  "siamese, pairs of a batch": Row(siamese(encoder, drawn="batch"), labeled, width=5, episodic=False, any_ways=True),
+  "siamese, pairs of a batch": Row(siamese(encoder, pairs="batch"), labeled, width=5, episodic=False, any_ways=True),
   "siamese, one example a class": without_labels(
-    siamese(encoder, one_example=shaken),
+    siamese(encoder, augmentation=shaken),
     lambda seed: labeled(seed).inputs,
     width=5,
     any_ways=True,

@@ -141,7 +141,7 @@ MUTANTS = (
     ("tests/test_train.py",),
   ),
   Mutant(
-    "the support policy has statistics of the support set",
+    "the support query norm has statistics of the support set",
     "metajax/learners/_adaptation.py",
     "own = statistics_of_pass(network, params, state, support)",
     "own = running",
@@ -298,7 +298,7 @@ MUTANTS = (
     ("tests/test_experiments.py",),
   ),
   Mutant(
-    "records name the policy that was tested",
+    "records name the query norm that was tested",
     "experiments/families/few_shot/experiment.py",
     '{trained: trained, other: f"{other}, trained {trained}"}',
     '{other: trained, trained: f"{other}, trained {trained}"}',

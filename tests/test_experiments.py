@@ -140,7 +140,7 @@ def test_a_rate_that_is_too_high_ends_with_a_warning_on_the_terminal_and_the_pag
 
 RUNNING, NONE = ("running statistics",), ("none",)
 BOTH = ("transductive", "support, trained transductive")
-ADAPTING = {  # flags of those that are tested under both policies
+ADAPTING = {  # flags of those that are tested under both query norms
   reptile: ["--shots", "1", "--head", "zeros", "--inner-steps", "2", "--inner-batch", "3"],
   meta_sgd: ["--head", "zeros", "--inner-steps", "2"],
   maml_plus_plus: ["--head", "repeated", "--inner-steps", "2", "--test-inner-steps", "3", "--multi-step-until", "1",
@@ -150,8 +150,8 @@ ADAPTING = {  # flags of those that are tested under both policies
   proto_maml: [],
   r2d2: [],
 }  # fmt: skip
-under = lambda policy, **how: [
-  pytest.param(module, [*flags, *how["more"]], {module.__name__.split(".")[1]: policy}, marks=how.get("marks", ()))
+under = lambda query_norm, **how: [
+  pytest.param(module, [*flags, *how["more"]], {module.__name__.split(".")[1]: query_norm}, marks=how.get("marks", ()))
   for module, flags in ADAPTING.items()
 ]
 
@@ -183,7 +183,9 @@ def test_one_training_is_tested_at_any_ways_in_each_way_to_use_it(command, monke
   name = next(file for file in files if file.endswith(".json") and "-glyphs" in file)
   written = json.loads(next(records.home(None).rglob(name)).read_text())
   found = [r for r in written if r["measure"] == "accuracy"]
-  expected = [(learner, policy) for learner, policies in tested.items() for policy in policies] + [("pixels", "none")]
+  expected = [(learner, query_norm) for learner, query_norms in tested.items() for query_norm in query_norms] + [
+    ("pixels", "none")
+  ]
   assert [(r["learner"], r["policy"], r["ways"]) for r in found] == [(*way, 5) for way in expected]
   assert all(r["chosen_step"] in (1, 2) and r["test_seed"] == 2 for r in found if r["learner"] != "pixels")
   ahead = out.split("is ahead, by points task by task (interval over tasks), of\n")[1]
@@ -202,7 +204,7 @@ def test_one_training_is_tested_at_any_ways_in_each_way_to_use_it(command, monke
 @pytest.mark.parametrize("trained", ["transductive", "support"])
 def test_records_name_the_policy_that_was_tested(trained):
   """Under "transductive" alone an answer depends on the other queries."""
-  make = lambda adapt, policy: maml_learner(convolutional, adapt, policy=policy)
+  make = lambda adapt, query_norm: maml_learner(convolutional, adapt, query_norm=query_norm)
   tested = few_shot.under_both("maml", make, lambda n: gradient_steps(optax.sgd(0.1), n), 1, Adapted(trained))
   support, query = jax.tree.map(lambda x: x[0], learners.image_episodes(0))
   changed = np.concatenate([query.inputs[:2], 5 + query.inputs[2:] ** 2])
@@ -210,9 +212,9 @@ def test_records_name_the_policy_that_was_tested(trained):
     params, state = way.learner.init(jax.random.key(0), learners.image_episodes(0))
     first, second = (jax.jit(way.learner.predict)(params, state, support, x)[:2] for x in (query.inputs, changed))
     depends = not np.allclose(first, second, atol=1e-3)
-    assert depends == (way.policy.split(",")[0] == "transductive"), way.policy
-    assert "trained" not in way.policy or way.policy.endswith(f"trained {trained}")
-  assert tested[0].policy == trained and len(tested) == 2
+    assert depends == (way.query_norm.split(",")[0] == "transductive"), way.query_norm
+    assert "trained" not in way.query_norm or way.query_norm.endswith(f"trained {trained}")
+  assert tested[0].query_norm == trained and len(tested) == 2
 
 
 def test_the_step_is_chosen_on_validation_classes(command, monkeypatch, no_page, no_pipelines):
@@ -483,7 +485,7 @@ def test_two_evaluations_of_a_run_give_the_same_digits_at_any_setting(command, f
   said = [command(evaluate, str(folder), "--shots", "2", "--queries", "3", "--tasks", "7") for _ in range(2)]
   assert said[0][0] == 0 and "3-way 2-shot on unseen classes, 7 tasks of 3 queries a class" in said[0][1]
   figures = [re.findall(r"[\d.]+ ± [\d.]+", out) for _, out, _, _ in said]
-  assert figures[0] == figures[1] and len(figures[0]) == 5  # two policies and the pixels, two differences
+  assert figures[0] == figures[1] and len(figures[0]) == 5  # two query norms and the pixels, two differences
   _, out, _, _ = command(evaluate, str(folder), "--queries", "2", "--tasks", "6")
   assert f"{records[0]['value']:.2f} ± {records[0]['interval']:.2f}" in out  # the run's own tasks
 

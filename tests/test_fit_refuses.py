@@ -155,7 +155,7 @@ def test_the_norm_of_a_gradient_of_16_bits_is_taken_in_32(dtype, gradient, norm)
     lambda params, state, batch, key: (jnp.sum(gradient * params["weight"].astype(jnp.float32)), (state, {})),
   )
   said = []
-  fit(half, optax.sgd(1e-3), batches, 1, log=lambda step, metrics: said.append(metrics["gradient_norm"]))
+  fit(half, optax.sgd(1e-3), batches, 1, log=lambda step, metrics: said.append(metrics["grad_norm"]))
   assert said == [pytest.approx(norm, rel=1e-2 if gradient < 1 else 1e-5)]
 
 

@@ -149,7 +149,7 @@ def test_any_number_is_refused_in_one_line_or_the_run_gets_as_far_as_loading_dat
     ("maml", "--tasks 3 --devices 2", "expected --tasks that 2 devices divide, got 3"),
     ("prototypical", "--size 8", "expected images of at least 16 x 16 to halve 4 times, got 8 x 8"),
     ("siamese", "--size 8", "expected --size to be at least 16, got 8"),
-    ("siamese", "--drawn batch --each 100", "expected --each to be at most half of the 128 images, got 100"),
+    ("siamese", "--pairs batch --each 100", "expected --each to be at most half of the 128 images, got 100"),
     ("maml", "--devices 9", "expected --devices of 1 to 8 devices, which there are, got 9"),
     ("maml", "--ways five", "expected --ways to be a whole number, got 'five'"),
     ("maml", f"--ways {'9' * 5000}", "expected --ways to be a whole number, got '9999"),

@@ -105,7 +105,7 @@ def test_it_learns():
     ({"damping": -1.0}, "expected a damping of at least 0, got -1.0"),
     ({"cg_steps": 0}, "expected cg_steps to be a whole number of at least 1, got 0"),
     ({"steps": 0}, "expected steps to be a whole number of at least 1, got 0"),
-    ({"policy": "none"}, "expected policy to be one of"),
+    ({"query_norm": "none"}, "expected query_norm to be one of"),
   ],
 )
 def test_arguments_that_are_none_are_refused(how, message):

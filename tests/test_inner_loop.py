@@ -50,7 +50,7 @@ def test_under_transductive_it_does():
 def test_networks_without_batch_statistics_answer_each_query_alone_under_any_policy(normalization):
   network = with_head(from_linen(Blocks(1, 4, "stride", "mean", 1, normalization, "slices")), linear(3))
   adapt = lambda loss, params, data: (params, loss(params, data)[None])
-  found = answers(*(maml(network, adapt, policy=policy) for policy in ("transductive", "support")))
+  found = answers(*(maml(network, adapt, query_norm=query_norm) for query_norm in ("transductive", "support")))
   for first, second in found:
     np.testing.assert_allclose(first[:2], second[:2], rtol=1e-5, atol=1e-6)
   np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-6)
@@ -88,7 +88,8 @@ def test_queries_that_are_the_support_are_answered_alike_under_both_policies():
   def both():
     params, state = convolution.init(jax.random.key(0), inputs)
     return [
-      query_pass(convolution, policy)(params, state, inputs, inputs, None) for policy in ("transductive", "support")
+      query_pass(convolution, query_norm)(params, state, inputs, inputs, None)
+      for query_norm in ("transductive", "support")
     ]
 
   own, support = both()
@@ -112,5 +113,5 @@ def test_a_batch_of_the_wrong_kind_is_refused_by_name():
 
 
 def test_an_unknown_policy_is_refused():
-  with pytest.raises(ValueError, match="policy to be one of 'transductive', 'support', got 'batch'"):
-    maml(linear(3), lambda *a: None, policy="batch")
+  with pytest.raises(ValueError, match="query_norm to be one of 'transductive', 'support', got 'batch'"):
+    maml(linear(3), lambda *a: None, query_norm="batch")

@@ -173,7 +173,7 @@ def test_the_accuracy_of_compared_embeddings_that_are_nan_is_nan(batch):
   cases = {
     "pairs": [(siamese(identity), Examples(Pair(spoilt(X)[:3], Y[:3]), same)),
               (triplet(identity, negatives="given"), {"anchor": spoilt(X)[:3], "positive": X[3:], "negative": Y[:3]})],
-    "of classes": [(siamese(identity, drawn="batch"), rows), (triplet(identity), rows)],
+    "of classes": [(siamese(identity, pairs="batch"), rows), (triplet(identity), rows)],
   }  # fmt: skip
   for learner, given in cases[batch]:
     params, state = learner.init(jax.random.key(0), given)

@@ -13,7 +13,7 @@ from metajax.experiment import Record, headlines, records, results_page
 from metajax.report import metrics_log, page
 from metajax.train import BesideChance, nothing_learned
 
-rows = lambda *norms, every=50: [{"step": (i + 1) * every, "gradient_norm": x} for i, x in enumerate(norms)]
+rows = lambda *norms, every=50: [{"step": (i + 1) * every, "grad_norm": x} for i, x in enumerate(norms)]
 
 
 @pytest.mark.parametrize(
@@ -75,10 +75,10 @@ few_shot = functools.partial(record, measure="accuracy", ways=3, shots=1)
   ("measured", "said"),
   [
     (
-      few_shot("maml", value=33.4, policy="transductive"),
+      few_shot("maml", value=33.4, query_norm="transductive"),
       r"3-way 1-shot accuracy of maml \(transductive\) is .* 33.33",
     ),
-    (few_shot("maml", value=35.0, policy="none"), None),
+    (few_shot("maml", value=35.0, query_norm="none"), None),
     (few_shot("maml", measure="accuracy_after_steps", value=33.0), None),  # before a step that is as it should be
     (few_shot("pixels", value=33.0), None),  # was not trained
     (few_shot("bigram", value=33.0, steps=0), None),
@@ -107,7 +107,7 @@ def test_a_masked_autoencoder_is_held_against_the_mean_patch():
 def test_each_part_of_a_run_is_looked_at_and_the_page_says_it_first(tmp_path, capsys):
   for part, norm in (("maml", 0.0), ("joint", 1.0)):
     with metrics_log(tmp_path / part) as log:
-      log(100, {"gradient_norm": norm})
+      log(100, {"grad_norm": norm})
   found = headlines.warn(tmp_path, [])
   assert found == ["maml: the gradient was exactly 0 in the last 100 of 100 steps, in which nothing was learned"]
   assert found[0] in capsys.readouterr().err

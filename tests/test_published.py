@@ -22,10 +22,10 @@ OMNIGLOT = """
 
 @pytest.mark.parametrize("line", OMNIGLOT.split("\n")[1:-1])
 def test_figures_on_omniglot_are_those_of_the_papers(line):
-  learner, policy, *figures = line.split()
+  learner, query_norm, *figures = line.split()
   expected = [None if figure == "-" else float(figure) for figure in figures]
   settings = ((5, 1), (5, 5), (20, 1), (20, 5))
-  named = policy.replace("_", " ")
+  named = query_norm.replace("_", " ")
   assert [accuracy(learner, named, "omniglot", *setting) for setting in settings] == expected
   assert accuracy(learner, named, "glyphs", 5, 1) is None and accuracy(learner, named, "omniglot", 5, 2) is None
 

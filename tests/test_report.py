@@ -15,8 +15,8 @@ from table_of_learners import one_hot
 from metajax import Episode, Examples
 from metajax.report import contact_sheet_figure, curves_figure, episode_figure, progress
 
-METRICS = {"loss": 1.25, "accuracy": 0.5, "tiny": 0.00012, "gradient_norm": 7.0, "steps_per_second": 10.0}
-METRICS |= {"waiting_for_data": 0.09, "seconds": 5.0}
+METRICS = {"loss": 1.25, "accuracy": 0.5, "tiny": 0.00012, "grad_norm": 7.0, "steps_per_second": 10.0}
+METRICS |= {"data_wait_fraction": 0.09, "seconds": 5.0}
 
 
 def shown(**settings):
@@ -59,7 +59,7 @@ def lines(*calls, **settings):
 
 
 def test_a_line_ends_with_the_share_of_time_that_data_were_waited_for():
-  (line,) = lines((50, METRICS | {"waiting_for_data": 0.234}))
+  (line,) = lines((50, METRICS | {"data_wait_fraction": 0.234}))
   assert line.endswith(" s left  waiting for data 23%")
 
 

@@ -70,7 +70,7 @@ def arguments(tmp_path):
       "versions": {"jax": "0.10"},
       "n": {NASTY: {"b": NASTY}},
     },
-    "records": [record("maml", 1, 97.5, policy=NASTY), record("pixels", 1, 44.25)],
+    "records": [record("maml", 1, 97.5, query_norm=NASTY), record("pixels", 1, 44.25)],
     "figures": [("Sheet", NASTY, tmp_path / "sheet.png"), (NASTY, "", tmp_path / "drawing.svg")],
     "notes": [NASTY, Swatch(NASTY, (0, 0.5, 1)), ("left out", [f"{NASTY} {k}" for k in range(30)]), ("none", [])],
   }

@@ -46,7 +46,7 @@ def test_loss_is_the_cross_entropy_of_the_papers_matching_probability(made):
 
 def test_pairs_of_a_batch_weigh_half_those_of_one_class_and_half_those_of_two():
   batch = labeled(1)
-  learner = siamese(encoder, drawn="batch")
+  learner = siamese(encoder, pairs="batch")
 
   @jax.jit
   def run(key):
@@ -68,13 +68,13 @@ def test_pairs_of_a_batch_weigh_half_those_of_one_class_and_half_those_of_two():
 
 
 def test_pairs_are_given_or_of_the_batch():
-  with pytest.raises(ValueError, match="drawn 'given' or 'batch', got 'all'"):
-    siamese(encoder, drawn="all")
-  with pytest.raises(ValueError, match="drawn 'given' with one_example"):
-    siamese(encoder, drawn="batch", one_example=lambda key, x: x)
+  with pytest.raises(ValueError, match="pairs to be 'given' or 'batch', got 'all'"):
+    siamese(encoder, pairs="all")
+  with pytest.raises(ValueError, match="pairs 'given' with an augmentation"):
+    siamese(encoder, pairs="batch", augmentation=lambda key, x: x)
   batch = labeled(0)
   with pytest.raises(ValueError, match=r"two rows of one class .* got \[1.0, 1.0"):
-    siamese(encoder, drawn="batch").init(jax.random.key(0), Examples(batch.inputs[:4], one_hot(np.arange(4), 4)))
+    siamese(encoder, pairs="batch").init(jax.random.key(0), Examples(batch.inputs[:4], one_hot(np.arange(4), 4)))
 
 
 @pytest.mark.parametrize("ways", [2, 5])
@@ -120,7 +120,7 @@ def test_one_example_a_class_makes_half_same_half_different_from_images_alone():
 
 def test_one_image_alone_is_no_pair():
   with pytest.raises(ValueError, match="at least 2 images to pair, got 1"):
-    siamese(encoder, one_example=lambda key, x: x).init(jax.random.key(0), np.zeros((1, 6), np.float32))
+    siamese(encoder, augmentation=lambda key, x: x).init(jax.random.key(0), np.zeros((1, 6), np.float32))
 
 
 def test_each_half_of_each_pair_has_a_distortion_of_its_own():

@@ -81,7 +81,7 @@ FUNCTIONS = {  # of a value in the place of a function, and the name of that pla
   "maml, loss": (lambda x: learners.maml(network, adapt, loss=x), "loss"),
   "maml, init_head": (lambda x: learners.maml(network, adapt, init_head=x), "init_head"),
   "pretext": (lambda x: learners.pretext(x, network, network), "task"),
-  "siamese": (lambda x: learners.siamese(network, one_example=x), "one_example"),
+  "siamese": (lambda x: learners.siamese(network, augmentation=x), "augmentation"),
   "simclr": (lambda x: learners.simclr(network, network, x), "augmentation"),
   "supervised": (lambda x: learners.supervised(network, x), "predictor"),
   "triplet": (lambda x: learners.triplet(network, predictor=x), "predictor"),
@@ -94,7 +94,7 @@ FUNCTIONS = {  # of a value in the place of a function, and the name of that pla
 
 def test_the_table_holds_every_learner():
   factories = {name.split(",")[0] for name in NETWORKS}
-  others = {"Policy", "pretext_logits", "with_augmentation", "log_prob", "longer", "next_token", "pixel_log_prob"}
+  others = {"QueryNorm", "pretext_logits", "with_augmentation", "log_prob", "longer", "next_token", "pixel_log_prob"}
   assert set(learners.__all__) - others - {"reconstruct", "sample"} <= factories
 
 

@@ -97,7 +97,7 @@ def test_files_that_are_no_tokenizer_are_refused(tmp_path, files, said):
 def test_arguments_out_of_range_are_refused(tmp_path):
   with pytest.raises(ValueError, match="at least 258 tokens, 256 bytes and 2, got 257"):
     train_tokenizer(CORPUS, 257)
-  with pytest.raises(ValueError, match="a length of at least 2, the start and the end of text, got 1"):
+  with pytest.raises(ValueError, match="max_length of at least 2, the start and the end of text, got 1"):
     tokenizer(["a"], 1)
   with pytest.raises(TypeError, match="expected a sequence of texts, got 'a dog'"):
     tokenizer("a dog")

@@ -89,7 +89,7 @@ def test_metrics_of_a_step_are_the_loss_the_norm_of_its_gradient_and_the_learner
     _, metrics = make_train_step(regression, optimizer)(before, batch_of(0))
     key = jax.random.fold_in(before.key, 0)
     (value, (_, own)), gradient = jax.value_and_grad(loss, has_aux=True)(before.params, before.state, batch_of(0), key)
-    return metrics, {"loss": value, "gradient_norm": jnp.linalg.norm(gradient["weight"]), **own}
+    return metrics, {"loss": value, "grad_norm": jnp.linalg.norm(gradient["weight"]), **own}
 
   close(*both(before))
 
@@ -129,12 +129,12 @@ def test_log_is_given_averages_since_it_was_last_called():
   fit(regression, optimizer, batches, 7, log=lambda *said: each.append(said), log_every=1)
   fit(regression, optimizer, batches, 7, log=lambda *said: some.append(said), log_every=3)
   assert [step for step, _ in each] == [1, 2, 3, 4, 5, 6, 7] and [step for step, _ in some] == [3, 6, 7]
-  times = {"steps_per_second", "waiting_for_data", "seconds"}
-  assert set(some[0][1]) == {"loss", "gradient_norm", "noise", *times}
-  assert some[0][1]["seconds"] < some[1][1]["seconds"] and all(0 <= m["waiting_for_data"] <= 1 for _, m in each)
+  times = {"steps_per_second", "data_wait_fraction", "seconds"}
+  assert set(some[0][1]) == {"loss", "grad_norm", "noise", *times}
+  assert some[0][1]["seconds"] < some[1][1]["seconds"] and all(0 <= m["data_wait_fraction"] <= 1 for _, m in each)
   for (_, found), window in zip(some, (each[:3], each[3:6], each[6:]), strict=True):
     assert all(isinstance(value, float) for value in found.values())
-    for name in ("loss", "gradient_norm", "noise"):
+    for name in ("loss", "grad_norm", "noise"):
       np.testing.assert_allclose(found[name], np.mean([metrics[name] for _, metrics in window]), rtol=1e-6)
 
 
@@ -186,7 +186,7 @@ def followed(folder, steps, *, fail_at=None, stop_at=None, seed=0, devices=1, **
       yield batch_of(step)
 
   def log(step, metrics):
-    times = ("steps_per_second", "waiting_for_data", "seconds")
+    times = ("steps_per_second", "data_wait_fraction", "seconds")
     rows.append((step, {name: value for name, value in metrics.items() if name not in times}))
 
   many = np.ndim(seed) > 0

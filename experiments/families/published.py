@@ -23,11 +23,11 @@ OMNIGLOT = {
 ONE_SHOT_ERROR = {"people": 4.5, "siamese": 8.0, "prototypical": 13.7}
 
 
-def accuracy(learner: str, policy: str, data: str, ways: int, shots: int) -> float | None:
+def accuracy(learner: str, query_norm: str, data: str, ways: int, shots: int) -> float | None:
   """The published accuracy in percent, or None where there is none."""
-  if data != "omniglot" or (ways, shots) not in _SETTINGS or (learner, policy) not in OMNIGLOT:
+  if data != "omniglot" or (ways, shots) not in _SETTINGS or (learner, query_norm) not in OMNIGLOT:
     return None
-  return OMNIGLOT[learner, policy][_SETTINGS.index((ways, shots))]
+  return OMNIGLOT[learner, query_norm][_SETTINGS.index((ways, shots))]
 
 
 # SimCLR on CIFAR-10 with a ResNet-18: k-NN after 200 epochs, a linear probe after 1,000 (see the results page).

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from metajax import checks
-from metajax.mesh import own_share, replicate, shard_padded, share, to_host
+from metajax.mesh import host_batches, process_shard, replicate, shard_padded, to_host
 from metajax.shards import host_slice
 from metajax.types import Batches, Examples, Params, State
 
@@ -41,11 +41,11 @@ def embed_dataset(embed: Callable, params: Params, state: State, batches: Batche
   with assert_unchanged(params, state):
     shared = replicate((params, state))
     check_trained(*shared)
-    for batch in own_share(batches) if callable(batches) else map(_own, batches):
+    for batch in host_batches(batches) if callable(batches) else map(_own, batches):
       if rows and len(batch.labels) > rows:
         raise ValueError(f"expected batches of at most the first one's {rows} rows, got {len(batch.labels)}")
       inputs, there = shard_padded(batch.inputs, rows)
-      rows = len(there) // share()[1]  # of the first batch, on every host alike
+      rows = len(there) // process_shard()[1]  # of the first batch, on every host alike
       found.append(_rows_of(run(*shared, inputs), there, len(batch.labels)))
       labels.append(_of_all_hosts(np.asarray(batch.labels)))
   if not found:
@@ -89,7 +89,7 @@ def _rows_of(embedded, there, labeled: int) -> np.ndarray:
   found = np.asarray(to_host(embedded), np.float32)
   if found.shape[:1] != there.shape or not found.ndim > 1:
     raise ValueError(f"expected an embedding [{len(there)}, d] of {len(there)} inputs, got {list(found.shape)}")
-  if share()[1] == 1 and labeled != there.sum():
+  if process_shard()[1] == 1 and labeled != there.sum():
     raise ValueError(f"expected a label for each of {there.sum()} inputs, got {labeled}")
   return found[there]
 
@@ -99,11 +99,11 @@ def _own(batch):
   rows = len(batch.labels)
   if different := [len(x) for x in jax.tree.leaves(batch.inputs) if len(x) != rows]:
     raise ValueError(f"expected a label for each of {different[0]} inputs, got {rows}")
-  return jax.tree.map(lambda x: x[host_slice(rows, share())], batch)
+  return jax.tree.map(lambda x: x[host_slice(rows, process_shard())], batch)
 
 
 def _of_all_hosts(labels):
-  if share()[1] == 1:
+  if process_shard()[1] == 1:
     return labels
   given, there = shard_padded(labels)
   return to_host(given)[there].astype(labels.dtype)

@@ -12,7 +12,7 @@ from metajax import checks
 from metajax.evaluate.embed import check_trained
 from metajax.evaluate.statistics import Score, mean_and_ci
 from metajax.losses import accuracy, check_one_hot, squared_error
-from metajax.mesh import map_tasks, own_share, replicate, shard_padded, to_host
+from metajax.mesh import host_batches, map_tasks, replicate, shard_padded, to_host
 from metajax.types import Batches, Learner, Params, State
 
 
@@ -122,7 +122,7 @@ def _scores(learner, params, state, batches, tasks, measure, chunk_size, look=la
   run, shared = _scorer(learner.predict, measure, chunk_size), replicate((params, state))
   check_trained(*shared)
   scores, found = [], 0
-  for episodes in own_share(batches):
+  for episodes in host_batches(batches):
     look(episodes)
     sharded, there = shard_padded(episodes)
     scores.append(to_host(run(shared, sharded))[there])

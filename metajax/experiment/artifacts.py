@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from metajax.experiment.run_folder import Run
-from metajax.mesh import first_host
+from metajax.mesh import is_primary_host
 
 Artifacts = Mapping[str, Callable[[Path], None]]  # {file name: write(path)}
 
@@ -28,5 +28,5 @@ def check_artifacts(run: Run, artifacts: Artifacts):
 
 def write_artifacts(run: Run, artifacts: Artifacts):
   """Writes them into the run's folder; of several hosts the first one does so."""
-  for name, write in artifacts.items() if first_host() else ():
+  for name, write in artifacts.items() if is_primary_host() else ():
     write(run.folder / name)

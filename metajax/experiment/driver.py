@@ -18,7 +18,7 @@ from metajax.experiment.run_folder import Run
 from metajax.experiment.seeds import check_seeds, groups, seeds_of, side_by_side
 from metajax.experiment.training import recorded
 from metajax.experiment.types import Experiment, RunFlags, Trained, Training
-from metajax.mesh import devices_for, own_share, shard_batch, share
+from metajax.mesh import devices_for, host_batches, process_shard, shard_batch
 from metajax.report import read_metrics
 from metajax.train import each_seed, fit, restore, seeds_in_parallel
 from metajax.types import Batches
@@ -121,7 +121,7 @@ def _begun(build: Build, config: Any) -> _Begun:
   run_folder.check_same(this, config)
   for part in parts:
     check_artifacts(this, part.experiment.artifacts)
-  rows = jax.tree.leaves(parts[0].example)[0].shape[0] * share()[1]
+  rows = jax.tree.leaves(parts[0].example)[0].shape[0] * process_shard()[1]
   return _Begun(name, this, parts, rows, devices_for(rows, group_of(config, Training).devices))
 
 
@@ -142,7 +142,7 @@ def _prepared(experiments: Mapping[str, Experiment], config: Any) -> list[_Part]
   parts = []
   for folder, one in experiments.items():
     batches = [one.train_batches(seed) for seed in seeds_of(group_of(config, Training))]
-    example = next(iter(own_share(batches[0])))
+    example = next(iter(host_batches(batches[0])))
     # `init` is given the batch itself, as a learner may look at what is in it.
     shapes = jax.eval_shape(lambda key, one=one, batch=example: one.learner.init(key, batch), jax.random.key(0))
     if one.check is not None:
@@ -193,7 +193,7 @@ def _trained(this: Run, part: _Part, ended: Sequence[tuple], devices: int, train
         found = restore(one.learner, one.optimizer, group.batches, checkpoints, seed=group.how["seed"], best=False)
     states += each_seed(found, group.how["seed"])
     rows = read_metrics(this.folder / group.folder)
-    waiting += [row["waiting_for_data"] for row in rows if "waiting_for_data" in row]
+    waiting += [row["data_wait_fraction"] for row in rows if "data_wait_fraction" in row]
   seconds, share_waiting = sum(took for _, _, took in ended), float(np.mean(waiting or [0.0]))
   chosen = f", step {' '.join(str(int(state.step)) for state in states)} of {training.steps} chosen by validation"
   print(

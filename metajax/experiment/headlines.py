@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from metajax.experiment import results_page
-from metajax.mesh import first_host
+from metajax.mesh import is_primary_host
 from metajax.report import read_metrics
 from metajax.train import BesideChance, nothing_learned
 
@@ -91,7 +91,7 @@ def warn(folder: Path | None, measured: Sequence[dict]) -> list[str]:
     part = f"{path.parent.name}: " if path.parent != folder else ""
     said += [part + one for one in nothing_learned(read_metrics(path.parent))]
   said += nothing_learned([], _scores(measured))
-  if first_host():
+  if is_primary_host():
     for one in said:
       print(f"warning: {one}", file=sys.stderr)
   return said

@@ -16,7 +16,7 @@ from metajax.experiment.command_line import typed
 from metajax.experiment.renamed import current
 from metajax.experiment.results_page import build_page
 from metajax.experiment.types import Record
-from metajax.mesh import first_host
+from metajax.mesh import is_primary_host
 from metajax.paths import alone, read_json
 from metajax.report import write_whole
 
@@ -95,7 +95,7 @@ def publish(folder: Path, name: str, records: Sequence[dict], figure: Path | Non
 
   The figure, if there is one, becomes `NAME.png` beside them. Of several hosts the first one does so.
   """
-  if not first_host():
+  if not is_primary_host():
     return
   path = folder / "results" / f"{name}.json"
   path.parent.mkdir(parents=True, exist_ok=True)

@@ -96,7 +96,7 @@ def _table(r: dict) -> tuple:
 
 
 def _section(records: list[dict]) -> str:
-  """One table: a row a learner and policy, a column a setting; then the runs that it rests on."""
+  """One table: a row a learner and query norm, a column a setting; then the runs that it rests on."""
   data, split, measure, queries, tasks = _table(records[0])
   if measure == "representation":
     title = f"accuracy on {tasks:,} images of {queries} classes"
@@ -109,7 +109,7 @@ def _section(records: list[dict]) -> str:
   settings = sorted({_column(r) for r in records})
   names = [_heading(*setting) for setting in settings]
   lines = [f"## {', '.join(filter(None, (data, split))) or 'Other data'}: {title}", ""]
-  lines += [_cells("learner", "policy", *names, "trained"), _cells(*["---"] * (len(names) + 3))]
+  lines += [_cells("learner", "query norm", *names, "trained"), _cells(*["---"] * (len(names) + 3))]
   rows = {}
   for r in records:
     key = r["learner"], r.get("policy", ""), r.get("train_seconds", 0), r.get("steps", 0)
@@ -118,11 +118,11 @@ def _section(records: list[dict]) -> str:
   for learner, _, *training in rows:
     if learner != UNTRAINED:
       beside.setdefault(tuple(training), learner.split(", ")[0])
-  for (learner, policy, seconds, steps), found in rows.items():
+  for (learner, query_norm, seconds, steps), found in rows.items():
     trained = f"{seconds / 60:.1f} min, {counted(steps, 'step')}" if steps and learner != UNTRAINED else "not trained"
     if learner == UNTRAINED and (seconds, steps) in beside:
       trained += f", beside {beside[seconds, steps]}"
-    lines.append(_cells(learner, policy, *(_figure(found.get(setting)) for setting in settings), trained))
+    lines.append(_cells(learner, query_norm, *(_figure(found.get(setting)) for setting in settings), trained))
   runs = {f"- `{r['command']}` (seed {r['seed']}, {r['machine']}, jax {r['versions']['jax']})": 0 for r in records}
   return "\n".join([*lines, "", *runs, ""])
 

@@ -14,7 +14,7 @@ from metajax.experiment import bounds, claims, command_line, flags, records
 from metajax.experiment.configuration import configuration, plain
 from metajax.experiment.groups import group_of
 from metajax.experiment.types import RunFlags
-from metajax.mesh import from_first_host, meet_hosts, share
+from metajax.mesh import barrier, broadcast_from_primary, process_shard
 
 FREE = {"folder", "resume", "output", "record", "checkpoint_every", "keep", "profile", "debug_nans", "devices", "fsdp"}
 FREE |= {"download", "test_tasks", "curve", "temperature", "top_k", "top_p", "prompts"}
@@ -53,7 +53,7 @@ def begin(name: str, build: Callable, config: Any) -> Run:
   def new():
     return str(asked.output / time.strftime(f"{name}-%Y%m%d-%H%M%S"))
 
-  folder = from_first_host(new) if asked.folder is None else asked.folder  # the hosts' clocks differ
+  folder = broadcast_from_primary(new) if asked.folder is None else asked.folder  # the hosts' clocks differ
   return Run(Path(folder), asked, there, _described(build, config))
 
 
@@ -65,7 +65,7 @@ def check(asked: RunFlags) -> bool:
   """
   if asked.resume and asked.folder is None:
     raise ValueError("expected --folder with --resume: the folder of the run to go on with")
-  return from_first_host(lambda: _check(asked))
+  return broadcast_from_primary(lambda: _check(asked))
 
 
 def _check(asked: RunFlags) -> bool:
@@ -139,14 +139,14 @@ def write_configuration(run: Run, devices: int, **more: Any) -> Run:
   Raises:
     ValueError, OSError: if another process has the folder, or it cannot be written.
   """
-  run = run._replace(folder=Path(from_first_host(lambda: _claim(run))))
+  run = run._replace(folder=Path(broadcast_from_primary(lambda: _claim(run))))
   now = run.configuration | more
   session = {"started": time.strftime("%Y-%m-%d %H:%M:%S"), "command": now["command"], "devices": devices}
-  session |= {"hosts": share()[1]} if share()[1] > 1 else {}
+  session |= {"hosts": process_shard()[1]} if process_shard()[1] > 1 else {}
   session |= {"machine": now["machine"], "versions": now["versions"]}
   before = configuration(run.folder) if run.resumed else now | {"sessions": []}
   records.write(run.folder / "run.json", before | {"sessions": [*before["sessions"], session]})
-  meet_hosts("run.json is written")
+  barrier("run.json is written")
   return run
 
 

@@ -13,7 +13,7 @@ import jax
 
 from metajax.experiment import claims, flags
 from metajax.experiment.terminal import printable
-from metajax.mesh import LOST, first_host, join, share
+from metajax.mesh import EXIT_PEER_LOST, initialize_distributed, is_primary_host, process_shard
 
 PATIENCE = 2  # seconds
 HOST_FLAGS = ("coordinator", "hosts", "host", "dead-after")
@@ -34,7 +34,9 @@ def joins_others() -> bool:
     if numbers[2] is not None and int(numbers[2]) < 1:
       raise ValueError(f"expected --dead-after to be at least 1, got {numbers[2]}")
     hosts, host, dead_after = (None if number is None else int(number) for number in numbers)
-    several = join(coordinator, hosts, host, **({} if dead_after is None else {"dead_after": dead_after}))
+    several = initialize_distributed(
+      coordinator, hosts, host, **({} if dead_after is None else {"dead_after": dead_after})
+    )
   except (ValueError, RuntimeError) as error:
     fail(f"{error} (--coordinator, --hosts, --host)")
   sys.argv[1:] = arguments
@@ -46,7 +48,7 @@ def as_one_of_several():
   """This process as one of several: only the first host prints, and none leaves the others waiting."""
   try:
     with open(os.devnull, "w") as nowhere, contextlib.ExitStack() as stack:
-      stack.enter_context(contextlib.redirect_stdout(sys.stdout if first_host() else nowhere))
+      stack.enter_context(contextlib.redirect_stdout(sys.stdout if is_primary_host() else nowhere))
       stack.enter_context(quiet_where_nobody_reads())
       yield
   except SystemExit as stop:
@@ -57,8 +59,8 @@ def as_one_of_several():
     time.sleep(PATIENCE)  # who watches the others knows better which of them ended, and says so
     said = str(error).splitlines()[0]
     advice = "; ".join(["", *getattr(error, "advice", ())])
-    print(f"error: host {share()[0]} can no longer work with the others: {said}{advice}", file=sys.stderr)
-    _leave(LOST)
+    print(f"error: host {process_shard()[0]} can no longer work with the others: {said}{advice}", file=sys.stderr)
+    _leave(EXIT_PEER_LOST)
   except BaseException:
     traceback.print_exc()
     _leave(1)
@@ -69,7 +71,7 @@ def _leave(status: Any):
   claims.release()
   sys.stdout.flush()
   sys.stderr.flush()
-  if first_host():
+  if is_primary_host():
     time.sleep(PATIENCE)  # others that have the same to say do so before they lose the one that they were to meet
   os._exit(status)
 

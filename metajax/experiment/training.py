@@ -13,7 +13,7 @@ import jax
 from metajax.checkpoint import Checkpoints
 from metajax.checks import counted
 from metajax.experiment.run_folder import Run
-from metajax.mesh import advise, meet_hosts, preempted, share
+from metajax.mesh import barrier, preemption_requested, process_shard, set_exit_advice
 from metajax.report import metrics_log, progress, read_metrics
 from metajax.train import Stopped
 from metajax.types import Batches
@@ -66,7 +66,7 @@ def recorded(run: Run, part: str, batches: Batches, steps: int, *, rows: int) ->
     yield Kept(traced, how, lambda: seconds[0] or _seconds(folder))
     if reason := stop():
       raise Stopped(reason, steps, saved=True)
-  meet_hosts("the metrics are written")
+  barrier("the metrics are written")
 
 
 def _log(stack: contextlib.ExitStack, folder: Path, show: Callable, seconds: list[float]) -> Callable:
@@ -88,7 +88,7 @@ def _log(stack: contextlib.ExitStack, folder: Path, show: Callable, seconds: lis
 def _advised(run: Run):
   """Whatever ends the training says by which command it goes on."""
   again = run.again()
-  advise(f"go on with it: {again}")
+  set_exit_advice(f"go on with it: {again}")
   try:
     yield
   except (Stopped, jax.errors.JaxRuntimeError) as stopped:
@@ -113,11 +113,11 @@ def _seconds(folder):
 @contextlib.contextmanager
 def _stop_on_signals():
   """Gives a `stop` for `fit` that says which signal has come."""
-  if share()[1] > 1:
+  if process_shard()[1] > 1:
     # SIGTERM is heard by JAX, which tells all hosts; Ctrl-C is made one.
     before = signal.signal(signal.SIGINT, lambda number, frame: os.kill(os.getpid(), signal.SIGTERM))
     try:
-      yield lambda: "SIGTERM" if preempted() else None
+      yield lambda: "SIGTERM" if preemption_requested() else None
     finally:
       signal.signal(signal.SIGINT, before)
     return

@@ -1,6 +1,6 @@
 """One factory a file, named after its paper; each returns a `Learner`."""
 
-from metajax.learners._adaptation import Policy
+from metajax.learners._adaptation import QueryNorm
 from metajax.learners.anil import anil
 from metajax.learners.augmentation import with_augmentation
 from metajax.learners.cavia import cavia
@@ -26,7 +26,7 @@ from metajax.learners.supervised import supervised
 from metajax.learners.triplet import triplet
 
 __all__ = [
-  "Policy",
+  "QueryNorm",
   "anil",
   "cavia",
   "clip",

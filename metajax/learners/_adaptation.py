@@ -30,11 +30,11 @@ from metajax.types import (
   State,
 )
 
-Policy = Literal["transductive", "support"]
+QueryNorm = Literal["transductive", "support"]
 QueryPass = Callable[[Params, State, Inputs, Inputs, Key | None], tuple[Any, State]]
 
 
-def query_pass(network: Network, policy: Policy) -> QueryPass:
+def query_pass(network: Network, query_norm: QueryNorm) -> QueryPass:
   """`(params, state, support, queries, key) -> (outputs of the queries, state)`: how queries are normalized.
 
   - "transductive": by the statistics of the queries themselves, so that the answer to one depends on the others.
@@ -43,10 +43,10 @@ def query_pass(network: Network, policy: Policy) -> QueryPass:
   For a network without state (no normalization, layer norm, group norm) both are the same. With state, "support" takes
   it for running averages in 32 bits, as batch norm's are, and draws no dropout in the queries.
   """
-  checks.choice("policy", policy, Policy)
+  checks.choice("query_norm", query_norm, QueryNorm)
 
   def run(params, state, support, queries, key):
-    if policy == "transductive" or not jax.tree.leaves(state):
+    if query_norm == "transductive" or not jax.tree.leaves(state):
       return network.apply(params, state, queries, train=True, key=key)
     running = network.apply(params, state, support, train=True, key=key)[1]
     own = statistics_of_pass(network, params, state, support)
@@ -113,18 +113,18 @@ def fine_tune(
   network: Network,
   adapt: Adapt,
   loss: LossOfOutputs,
-  policy: Policy,
+  query_norm: QueryNorm,
   init_head: InitHead = lambda params, labels: params,
 ) -> Answer:
   """Adapts `init_head(params, labels)` to the support, and then passes the queries; metrics hold the support's loss
   before the first step.
 
   Args:
-    network, adapt, policy, init_head: as for `maml`.
+    network, adapt, query_norm, init_head: as for `maml`.
     loss: of the support.
   """
   check_adapt(adapt)
-  pass_queries = query_pass(network, policy)
+  pass_queries = query_pass(network, query_norm)
 
   def adapt_and_answer(params, state, support, queries, key=None):
     support_key, query_key = split(key, 2)
@@ -141,7 +141,7 @@ def of_whole_network(
   network: Network,
   losses: tuple[LossOfOutputs, LossOfOutputs],
   encoder: Network | None,
-  policy: Policy,
+  query_norm: QueryNorm,
   init_head: InitHead,
 ) -> tuple[InitFn, EmbedFn]:
   """A Learner's `init` and `embed`, where all of a network is adapted from `init_head(params, labels)`.
@@ -150,7 +150,7 @@ def of_whole_network(
     network: that is adapted.
     losses: of a task and of the inner loop; under cross-entropy the episodes are looked at.
     encoder: the part of `with_head(encoder, head)` that embeds; None for the outputs of the network.
-    policy, init_head: as for `maml`.
+    query_norm, init_head: as for `maml`.
   """
   check_networks(network=network)
   if encoder is not None:
@@ -158,8 +158,8 @@ def of_whole_network(
   for loss in losses:
     checks.function("loss", loss, "(outputs, labels) -> scalar")
   checks.function("init_head", init_head, "(params, labels) -> params")
-  embed_whole = embedding(network, policy)
-  embed_part = None if encoder is None else embedding(encoder, policy)
+  embed_whole = embedding(network, query_norm)
+  embed_part = None if encoder is None else embedding(encoder, query_norm)
 
   def init(key, episodes):
     classifies = losses[0] is cross_entropy
@@ -182,11 +182,11 @@ def of_whole_network(
   return init, embed
 
 
-def embedding(network: Network, policy: Policy) -> EmbedFn:
+def embedding(network: Network, query_norm: QueryNorm) -> EmbedFn:
   """`(params, state, inputs) -> features`, normalized by the inputs' own statistics under "transductive", and by the
   running ones under "support"."""
 
   def embed(params, state, inputs):
-    return network.apply(params, state, inputs, train=policy == "transductive")[0]
+    return network.apply(params, state, inputs, train=query_norm == "transductive")[0]
 
   return embed

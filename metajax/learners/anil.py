@@ -4,7 +4,7 @@ import jax
 
 from metajax.compose import with_head
 from metajax.compose.combinators import split
-from metajax.learners._adaptation import Policy, embedding, fine_tune, query_pass
+from metajax.learners._adaptation import QueryNorm, embedding, fine_tune, query_pass
 from metajax.learners._checks import check_episodes, check_padding
 from metajax.learners._episodes import episodic_loss, first_support, predict_of
 from metajax.losses import check_fits, cross_entropy
@@ -16,7 +16,7 @@ def anil(
   head: Network,
   adapt: Adapt,
   *,
-  policy: Policy = "transductive",
+  query_norm: QueryNorm = "transductive",
   init_head: InitHead = lambda params, labels: params,
   chunk_size: int | None = None,
 ) -> Learner:
@@ -31,18 +31,22 @@ def anil(
     encoder: inputs `[n, ...]` to features.
     head: features to logits `[n, ways]`.
     adapt: the head's inner loop.
-    policy: what batch norm normalizes the queries with, as in `maml`.
+    query_norm: what batch norm normalizes the queries with, as in `maml`.
     init_head: `(head's params, support labels) -> head's params` from which a task is adapted. With `zero_init_head`
       and a linear head of one output, any number of ways is tested.
     chunk_size: how many tasks run as one vectorized group.
 
   Raises:
     TypeError: if a network is no Network, or `adapt` no function.
-    ValueError: if `policy` is unknown; at init, if the head's outputs do not fit the labels or labels are not one-hot.
+    ValueError: if `query_norm` is unknown; at init, if the head's outputs do not fit the labels or labels are not
+      one-hot.
   """
   network = with_head(encoder, head)
-  embed_queries, tune_head = query_pass(encoder, policy), fine_tune(head, adapt, cross_entropy, policy, init_head)
-  of_encoder = embedding(encoder, policy)
+  embed_queries, tune_head = (
+    query_pass(encoder, query_norm),
+    fine_tune(head, adapt, cross_entropy, query_norm, init_head),
+  )
+  of_encoder = embedding(encoder, query_norm)
 
   def init(key, episodes):
     check_episodes(episodes)

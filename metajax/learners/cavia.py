@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from metajax.adapt import only
 from metajax.compose.combinators import check_networks
-from metajax.learners._adaptation import Policy, embedding
+from metajax.learners._adaptation import QueryNorm, embedding
 from metajax.learners._checks import check_adapt
 from metajax.learners.maml import maml
 from metajax.losses import cross_entropy
@@ -23,7 +23,7 @@ def cavia(
   loss: LossOfOutputs = cross_entropy,
   inner_loss: LossOfOutputs | None = None,
   encoder: Network | None = None,
-  policy: Policy = "transductive",
+  query_norm: QueryNorm = "transductive",
   init_head: InitHead = lambda params, labels: params,
   chunk_size: int | None = None,
 ) -> Learner:
@@ -41,7 +41,7 @@ def cavia(
       `compose.film`: `concat_context(mlp((40, 40), 1))`.
     context: how many numbers the context has, at least 0.
     adapt: the inner loop, of the context: e.g. `gradient_steps(optax.sgd(1.0), 1)`.
-    loss, inner_loss, policy, init_head, chunk_size: as for `maml`.
+    loss, inner_loss, query_norm, init_head, chunk_size: as for `maml`.
     encoder: where `network` is `with_head(encoder, head)`: `embed` then gives the encoder's features. The embedding is
       in the context of zeros.
 
@@ -63,11 +63,11 @@ def cavia(
     only("context", adapt),
     loss=loss,
     inner_loss=inner_loss,
-    policy=policy,
+    query_norm=query_norm,
     init_head=lambda params, labels: {"network": init_head(params, labels), "context": nothing(params)},
     chunk_size=chunk_size,
   )
-  embed_alone = embedding(_without_context(network if encoder is None else encoder, nothing), policy)
+  embed_alone = embedding(_without_context(network if encoder is None else encoder, nothing), query_norm)
 
   def embed(params, state, inputs):
     if encoder is None:

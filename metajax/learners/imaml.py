@@ -3,7 +3,7 @@
 import optax
 
 from metajax.adapt import implicit
-from metajax.learners._adaptation import Policy
+from metajax.learners._adaptation import QueryNorm
 from metajax.learners.maml import maml
 from metajax.losses import cross_entropy
 from metajax.types import InitHead, Learner, LossOfOutputs, Network
@@ -20,7 +20,7 @@ def imaml(
   loss: LossOfOutputs = cross_entropy,
   inner_loss: LossOfOutputs | None = None,
   encoder: Network | None = None,
-  policy: Policy = "transductive",
+  query_norm: QueryNorm = "transductive",
   init_head: InitHead = lambda params, labels: params,
   chunk_size: int | None = None,
 ) -> Learner:
@@ -40,7 +40,7 @@ def imaml(
     proximal_strength: lambda, above 0.
     cg_steps: of conjugate gradients.
     damping: added to the Hessian in the system only, as the network's is not positive definite.
-    loss, inner_loss, encoder, policy, init_head, chunk_size: as for `maml`.
+    loss, inner_loss, encoder, query_norm, init_head, chunk_size: as for `maml`.
 
   Raises:
     ValueError: if an argument is as `maml` or `adapt.implicit` refuses it.
@@ -52,7 +52,7 @@ def imaml(
     loss=loss,
     inner_loss=inner_loss,
     encoder=encoder,
-    policy=policy,
+    query_norm=query_norm,
     init_head=init_head,
     chunk_size=chunk_size,
   )

@@ -1,6 +1,6 @@
 """Model-agnostic meta-learning (Finn et al. 2017, arXiv:1703.03400)."""
 
-from metajax.learners._adaptation import Policy, fine_tune, of_whole_network
+from metajax.learners._adaptation import QueryNorm, fine_tune, of_whole_network
 from metajax.learners._episodes import episodic_loss, predict_of
 from metajax.losses import cross_entropy
 from metajax.types import Adapt, InitHead, Learner, LossOfOutputs, Network
@@ -13,7 +13,7 @@ def maml(
   loss: LossOfOutputs = cross_entropy,
   inner_loss: LossOfOutputs | None = None,
   encoder: Network | None = None,
-  policy: Policy = "transductive",
+  query_norm: QueryNorm = "transductive",
   init_head: InitHead = lambda params, labels: params,
   chunk_size: int | None = None,
 ) -> Learner:
@@ -31,7 +31,7 @@ def maml(
     inner_loss: of the support; the same by default.
     encoder: where `network` is `with_head(encoder, head)`: `embed` then gives the encoder's features rather than the
       network's outputs.
-    policy: what batch norm normalizes the queries with: "transductive", as in the paper, with the statistics of the
+    query_norm: what batch norm normalizes the queries with: "transductive", as in the paper, with the statistics of the
       queries, or "support", with those of the support set, so that the answer to a query depends on no other. The
       support set always has its own. It may be another at test time.
     init_head: `(params, support labels) -> params` from which a task is adapted. With `zero_init_head` and a linear
@@ -40,10 +40,10 @@ def maml(
 
   Raises:
     TypeError: if a network is no Network, or `adapt`, a loss or `init_head` no function.
-    ValueError: if `policy` is unknown; at init, if the network's outputs do not fit the labels or labels are not
+    ValueError: if `query_norm` is unknown; at init, if the network's outputs do not fit the labels or labels are not
       one-hot.
   """
   inner = loss if inner_loss is None else inner_loss
-  init, embed = of_whole_network(network, (loss, inner), encoder, policy, init_head)
-  answer = fine_tune(network, adapt, inner, policy, init_head)
+  init, embed = of_whole_network(network, (loss, inner), encoder, query_norm, init_head)
+  answer = fine_tune(network, adapt, inner, query_norm, init_head)
   return Learner(init, episodic_loss(answer, loss, chunk_size), embed, predict_of(answer))

@@ -13,7 +13,7 @@ from jax import lax
 from metajax import checks
 from metajax.adapt import Gradient, gradient_steps
 from metajax.compose.combinators import split
-from metajax.learners._adaptation import Policy, QueryPass, of_whole_network, query_pass, step_keys
+from metajax.learners._adaptation import QueryNorm, QueryPass, of_whole_network, query_pass, step_keys
 from metajax.learners._episodes import mean_over_episodes, of_task
 from metajax.losses import cross_entropy
 from metajax.types import Array, BatchLoss, InitHead, Learner, LossOfOutputs, Network, Params
@@ -40,7 +40,7 @@ def maml_plus_plus(
   loss: LossOfOutputs = cross_entropy,
   inner_loss: LossOfOutputs | None = None,
   encoder: Network | None = None,
-  policy: Policy = "transductive",
+  query_norm: QueryNorm = "transductive",
   init_head: InitHead = lambda params, labels: params,
   chunk_size: int | None = None,
 ) -> Learner:
@@ -71,8 +71,8 @@ def maml_plus_plus(
     first_order_until: training steps of first order; 50 of 150 such epochs in the paper.
     per_step: `params -> tree of bools`: which are each step's own, and not adapted.
     gradient: of what comes after, as for `gradient_steps`.
-    loss, inner_loss, encoder, policy, init_head, chunk_size: as for `maml`. `embed` has the normalization of the last
-      step.
+    loss, inner_loss, encoder, query_norm, init_head, chunk_size: as for `maml`. `embed` has the normalization of the
+      last step.
 
   Raises:
     ValueError: if `learning_rate` is not above 0 or a number of training steps below 0, or an argument is as `maml` or
@@ -80,8 +80,8 @@ def maml_plus_plus(
   """
   _check(learning_rate, steps, gradient, multi_step_until=multi_step_until, first_order_until=first_order_until)
   inner = loss if inner_loss is None else inner_loss
-  init, embed = of_whole_network(network, (loss, inner), encoder, policy, init_head)
-  method = _Method(network, steps, per_step, inner, init_head, query_pass(network, policy))
+  init, embed = of_whole_network(network, (loss, inner), encoder, query_norm, init_head)
+  method = _Method(network, steps, per_step, inner, init_head, query_pass(network, query_norm))
   loss_of_batch = _loss_in_phases(method, loss, multi_step_until, first_order_until, gradient, chunk_size)
 
   def predict(params, state, support, inputs):

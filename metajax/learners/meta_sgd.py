@@ -6,7 +6,7 @@ import numpy as np
 import optax
 
 from metajax.adapt import Gradient, gradient_steps
-from metajax.learners._adaptation import Policy, fine_tune, of_whole_network
+from metajax.learners._adaptation import QueryNorm, fine_tune, of_whole_network
 from metajax.learners._episodes import episodic_loss, predict_of
 from metajax.losses import cross_entropy
 from metajax.types import Array, InitHead, Key, Learner, LossOfOutputs, Network, Params
@@ -21,7 +21,7 @@ def meta_sgd(
   loss: LossOfOutputs = cross_entropy,
   inner_loss: LossOfOutputs | None = None,
   encoder: Network | None = None,
-  policy: Policy = "transductive",
+  query_norm: QueryNorm = "transductive",
   init_head: InitHead = lambda params, labels: params,
   chunk_size: int | None = None,
 ) -> Learner:
@@ -38,7 +38,7 @@ def meta_sgd(
     learning_rate: what rates start at, of the mean loss: each drawn uniformly from the first to the second, or all the
       same.
     gradient: as for `gradient_steps`.
-    loss, inner_loss, encoder, policy, chunk_size: as for `maml`.
+    loss, inner_loss, encoder, query_norm, chunk_size: as for `maml`.
     init_head: `(params, support labels) -> params` from which a task is adapted, as for `maml`. Where it widens a head,
       outputs beyond take the rates of those that are there, again and again.
 
@@ -48,11 +48,11 @@ def meta_sgd(
   low, high = _bounds(learning_rate)
   inner = loss if inner_loss is None else inner_loss
   gradient_steps(optax.sgd(low), steps, gradient=gradient)  # looks at them
-  init_network, embed_network = of_whole_network(network, (loss, inner), encoder, policy, init_head)
+  init_network, embed_network = of_whole_network(network, (loss, inner), encoder, query_norm, init_head)
 
   def answer(params, state, support, queries, key=None):
     adapt = gradient_steps(_by_rates(params["rates"]), steps, gradient=gradient)
-    return fine_tune(network, adapt, inner, policy, init_head)(params["network"], state, support, queries, key)
+    return fine_tune(network, adapt, inner, query_norm, init_head)(params["network"], state, support, queries, key)
 
   def init(key, episodes):
     own, of_rates = jax.random.split(key)

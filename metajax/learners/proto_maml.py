@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from metajax.compose import linear, with_head
 from metajax.compose.combinators import split
-from metajax.learners._adaptation import Policy, embedding, fine_tune
+from metajax.learners._adaptation import QueryNorm, embedding, fine_tune
 from metajax.learners._episodes import episodic_loss, init_embedding, predict_of
 from metajax.losses import cross_entropy
 from metajax.predictors import class_means, without_empty_ways
@@ -12,7 +12,7 @@ from metajax.types import Adapt, Learner, Network
 
 
 def proto_maml(
-  encoder: Network, adapt: Adapt, *, policy: Policy = "transductive", chunk_size: int | None = None
+  encoder: Network, adapt: Adapt, *, query_norm: QueryNorm = "transductive", chunk_size: int | None = None
 ) -> Learner:
   """Learns an embedding from which a new task is learned, with a head that starts as a prototypical network's:
 
@@ -25,15 +25,16 @@ def proto_maml(
     encoder: inputs `[n, ...]` to embeddings `[n, d]`.
     adapt: the inner loop, of params `{"encoder": ..., "head": {"weight": [d, ways], "bias": [ways]}}`. With
       `only("head", ...)` the encoder stays.
-    policy: what batch norm normalizes the queries with, as in `maml`.
+    query_norm: what batch norm normalizes the queries with, as in `maml`.
     chunk_size: how many tasks run as one vectorized group.
 
   Raises:
     TypeError: if the encoder is no Network, or `adapt` no function.
-    ValueError: if `policy` is unknown; at init, if the encoder's outputs are not `[n, d]` or labels are not one-hot.
+    ValueError: if `query_norm` is unknown; at init, if the encoder's outputs are not `[n, d]` or labels are not
+      one-hot.
   """
-  network, embed_alone = with_head(encoder, linear(1)), embedding(encoder, policy)
-  tune = fine_tune(network, adapt, cross_entropy, policy)
+  network, embed_alone = with_head(encoder, linear(1)), embedding(encoder, query_norm)
+  tune = fine_tune(network, adapt, cross_entropy, query_norm)
 
   def init(key, episodes):
     return init_embedding(encoder, key, episodes)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from metajax import checks
 from metajax.compose.combinators import check_networks, split
-from metajax.learners._adaptation import Policy, embedding, query_pass
+from metajax.learners._adaptation import QueryNorm, embedding, query_pass
 from metajax.learners._episodes import episodic_loss, init_embedding, predict_of
 from metajax.predictors import ridge_logits
 from metajax.types import Learner, Network
@@ -13,7 +13,7 @@ from metajax.types import Learner, Network
 def r2d2(
   network: Network,
   *,
-  policy: Policy = "transductive",
+  query_norm: QueryNorm = "transductive",
   l2: float = 1.0,
   scale: float = 10.0,
   chunk_size: int | None = None,
@@ -28,7 +28,7 @@ def r2d2(
 
   Args:
     network: inputs `[n, ...]` to embeddings `[n, d]`.
-    policy: what batch norm normalizes the queries with: "transductive", with the statistics of the queries, or
+    query_norm: what batch norm normalizes the queries with: "transductive", with the statistics of the queries, or
       "support", with those of the support set. It may be another at test time.
     l2: of the ridge penalty, where it starts.
     scale: of the logits, where it starts.
@@ -36,12 +36,12 @@ def r2d2(
 
   Raises:
     TypeError: if it is no Network.
-    ValueError: if `policy` is unknown, `l2` or `scale` not above 0; at init, if labels are not one-hot or the
+    ValueError: if `query_norm` is unknown, `l2` or `scale` not above 0; at init, if labels are not one-hot or the
       network's outputs are not `[n, d]`.
   """
   check_networks(network=network)
   _check(l2=l2, scale=scale)
-  embed_queries, embed_alone = query_pass(network, policy), embedding(network, policy)
+  embed_queries, embed_alone = query_pass(network, query_norm), embedding(network, query_norm)
 
   def init(key, episodes):
     params, state = init_embedding(network, key, episodes)

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from metajax.learners._adaptation import Policy, check_path, fine_tune, inner_problem, of_whole_network, step_keys
+from metajax.learners._adaptation import QueryNorm, check_path, fine_tune, inner_problem, of_whole_network, step_keys
 from metajax.learners._checks import check_adapt
 from metajax.learners._episodes import mean_over_episodes, weight_of
 from metajax.losses import cross_entropy
@@ -22,7 +22,7 @@ def reptile(
   minibatches: tuple[int, int] | None = None,
   loss: LossOfOutputs = cross_entropy,
   encoder: Network | None = None,
-  policy: Policy = "transductive",
+  query_norm: QueryNorm = "transductive",
   init_head: InitHead = lambda params, labels: params,
   chunk_size: int | None = None,
 ) -> Learner:
@@ -41,18 +41,18 @@ def reptile(
       again and again, as in the paper; `adapt` then takes `per_step` data. None: each step sees all examples.
     loss: of the inner loop, `(outputs, labels) -> scalar`.
     encoder: where `network` is `with_head(encoder, head)`, for `embed`, as in `maml`.
-    policy: what batch norm normalizes the queries of a test task with, as in `maml`.
+    query_norm: what batch norm normalizes the queries of a test task with, as in `maml`.
     init_head: `(params, labels) -> params` from which a task is adapted, as in `maml`.
     chunk_size: how many tasks run as one vectorized group.
 
   Raises:
     TypeError: as `maml`.
-    ValueError: if `policy` is unknown or `minibatches` are not at least (1, 1); at init, if the network's outputs do
-      not fit the labels or labels are not one-hot.
+    ValueError: if `query_norm` is unknown or `minibatches` are not at least (1, 1); at init, if the network's outputs
+      do not fit the labels or labels are not one-hot.
   """
   check_adapt(adapt)
   _check_minibatches(minibatches)
-  init, embed = of_whole_network(network, (loss, loss), encoder, policy, init_head)
+  init, embed = of_whole_network(network, (loss, loss), encoder, query_norm, init_head)
 
   def cut(key):
     return adapt if minibatches is None else _on_minibatches(adapt, minibatches, key)
@@ -64,7 +64,7 @@ def reptile(
     return value, (rest, weight_of(episode.query, loss is cross_entropy))
 
   def predict(params, state, support, inputs):
-    return fine_tune(network, cut(jax.random.key(0)), loss, policy, init_head)(params, state, support, inputs)[0]
+    return fine_tune(network, cut(jax.random.key(0)), loss, query_norm, init_head)(params, state, support, inputs)[0]
 
   return Learner(init, mean_over_episodes(task_loss, chunk_size), embed, predict)
 

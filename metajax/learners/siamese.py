@@ -23,11 +23,11 @@ from metajax.losses.metric import relations
 from metajax.predictors import largest_by_way
 from metajax.types import Array, Augmentation, BatchLoss, Examples, InitFn, Inputs, Key, Learner, Network, Pair, Params
 
-Drawn = Literal["given", "batch"]
+Pairs = Literal["given", "batch"]
 COMPARE = linear(1)  # of absolute differences: alpha and b
 
 
-def siamese(network: Network, *, drawn: Drawn = "given", one_example: Augmentation | None = None) -> Learner:
+def siamese(network: Network, *, pairs: Pairs = "given", augmentation: Augmentation | None = None) -> Learner:
   """Learns whether two images are of one class, by tied networks and a weighted L1 distance:
 
       p(x, y) = sigmoid(sum_j alpha_j |f(x)_j - f(y)_j| + b)
@@ -37,29 +37,29 @@ def siamese(network: Network, *, drawn: Drawn = "given", one_example: Augmentati
   the pairs together and predicts with its running statistics, so one query does not depend on the others.
 
   A batch is `Examples` whose inputs are a `Pair` of `[n, ...]` and whose labels are one-hot `[n, 2]`: different, same
-  (`data.pairs`). With pairs `drawn` from the "batch" it is `Examples` with several rows of each class, `data.balanced`:
+  (`data.pairs`). With `pairs="batch"` it is `Examples` with several rows of each class, `data.balanced`:
   all of its pairs count, those of one class half, and each image is embedded once for all of its pairs. With
-  `one_example` it is images alone, `[n, ...]` or `Examples` whose labels are not looked at: each is a class of its
+  `augmentation` it is images alone, `[n, ...]` or `Examples` whose labels are not looked at: each is a class of its
   own. Every other pair then is of two views of one image, the others are of views of an image and of the next one.
 
   Args:
     network: inputs `[n, ...]` to embeddings `[n, d]`.
-    drawn: "given", or "batch".
-    one_example: `(key, image) -> image`, such as `augment.image.affine()`; None: the batch is pairs.
+    pairs: "given", or "batch".
+    augmentation: `(key, image) -> image`, such as `augment.image.affine()`; None: the batch is pairs.
 
   Raises:
-    TypeError: if it is no Network, or `one_example` no function.
-    ValueError: if `drawn` is neither, or "batch" with `one_example`; at init, if the inputs are no `Pair` or labels are
-      not one-hot `[n, 2]`, a batch to draw from has no two rows of one class or none of another, the network's outputs
-      are not `[n, d]`, or rows are padded and it keeps batch statistics.
+    TypeError: if it is no Network, or `augmentation` no function.
+    ValueError: if `pairs` is neither, or "batch" with `augmentation`; at init, if the inputs are no `Pair` or labels
+      are not one-hot `[n, 2]`, a batch to draw from has no two rows of one class or none of another, the network's
+      outputs are not `[n, d]`, or rows are padded and it keeps batch statistics.
   """
   check_networks(network=network)
-  check_augmentation("one_example", one_example)
-  if drawn not in get_args(Drawn):
-    raise ValueError(f"expected pairs drawn 'given' or 'batch', got {drawn!r}")
-  if drawn == "batch" and one_example is not None:
-    raise ValueError("expected pairs drawn 'given' with one_example, which makes its own, got 'batch'")
-  init, loss = _of_batch(network) if drawn == "batch" else _of_pairs(network, one_example)
+  check_augmentation("augmentation", augmentation)
+  if pairs not in get_args(Pairs):
+    raise ValueError(f"expected pairs to be 'given' or 'batch', got {pairs!r}")
+  if pairs == "batch" and augmentation is not None:
+    raise ValueError("expected pairs 'given' with an augmentation, which makes its own, got 'batch'")
+  init, loss = _of_batch(network) if pairs == "batch" else _of_pairs(network, augmentation)
 
   def embed(params, state, inputs):
     return network.apply(params["encoder"], state, inputs, train=False)[0]
@@ -77,19 +77,19 @@ def likelihood(params: Params, first: Array, second: Array) -> Array:
   return COMPARE.apply(params["compare"], {}, jnp.abs(first - second), train=True)[0][..., 0]
 
 
-def _of_pairs(network: Network, one_example: Augmentation | None) -> tuple[InitFn, BatchLoss]:
+def _of_pairs(network: Network, augmentation: Augmentation | None) -> tuple[InitFn, BatchLoss]:
   """`init` and `loss` of pairs that are given, or of views."""
 
   def pairs(key, batch) -> Examples:
-    if one_example is None:
+    if augmentation is None:
       return _checked_pairs(batch)
-    return pairs_of_one(one_example, key, inputs_of(batch))
+    return pairs_of_one(augmentation, key, inputs_of(batch))
 
   def init(key, batch):
     encoder_key, head_key, pair_key = jax.random.split(key, 3)
-    shown = pairs(pair_key, batch) if one_example is None else jax.eval_shape(pairs, pair_key, batch)
+    shown = pairs(pair_key, batch) if augmentation is None else jax.eval_shape(pairs, pair_key, batch)
     inputs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shown.inputs.first)
-    return _init(network, encoder_key, head_key, inputs, batch if one_example is None else None)
+    return _init(network, encoder_key, head_key, inputs, batch if augmentation is None else None)
 
   def loss(params, state, batch, key):
     pair_key, network_key = jax.random.split(key)

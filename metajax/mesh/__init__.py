@@ -3,7 +3,8 @@
 Everything else is written on global arrays, as if for one device. `jax.set_mesh(make_mesh())` is the only switch:
 under it batches are sharded over their leading axis, parameters are replicated, `map_tasks` and `mean_over_tasks`
 give each device its own tasks, and `over_rows` its own rows of a large-batch loss. `make_mesh(fsdp=True)` shards the
-parameters too. Several hosts `join` first; every host then runs the same program on its own share of each batch.
+parameters too. Several hosts `initialize_distributed` first; every host then runs the same program on its own share of
+each batch.
 """
 
 from metajax.mesh._task_sums import tasks_per_chunk
@@ -34,51 +35,51 @@ from metajax.mesh.devices import (
   to_host,
 )
 from metajax.mesh.distributed import (
-  first_host,
-  for_hosts,
-  from_first_host,
-  join,
-  meet_hosts,
-  own_share,
-  preempted,
-  share,
+  barrier,
+  broadcast_from_primary,
+  host_batches,
+  initialize_distributed,
+  is_primary_host,
+  preemption_requested,
+  process_shard,
+  round_up_to_hosts,
 )
-from metajax.mesh.heartbeat import LOST, advise
+from metajax.mesh.heartbeat import EXIT_PEER_LOST, set_exit_advice
 from metajax.mesh.tasks import map_tasks, mean_over_tasks
 
 __all__ = [
-  "LOST",
+  "EXIT_PEER_LOST",
   "PairLayout",
-  "advise",
   "all_pairs",
   "as_varying",
   "axis_size",
+  "barrier",
+  "broadcast_from_primary",
   "device_count",
   "devices_for",
-  "first_host",
-  "for_hosts",
-  "from_first_host",
   "gather_columns",
   "gather_params",
   "global_row_index",
-  "join",
+  "host_batches",
+  "initialize_distributed",
+  "is_primary_host",
   "keep_sharded",
   "make_mesh",
   "map_tasks",
   "mean_over_tasks",
-  "meet_hosts",
   "over_rows",
-  "own_share",
-  "preempted",
+  "preemption_requested",
+  "process_shard",
   "psum_if_sharded",
   "reduce_scatter_columns",
   "reduce_scatter_logsumexp",
   "replicate",
+  "round_up_to_hosts",
+  "set_exit_advice",
   "shard_batch",
   "shard_padded",
   "shard_parameters",
   "sharded_axis",
-  "share",
   "symmetric_all_pairs",
   "tasks_per_chunk",
   "to_host",

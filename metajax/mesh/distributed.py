@@ -19,10 +19,10 @@ _SEVERAL = {  # what a launcher says of the number of its processes
   "SLURM": "SLURM_STEP_NUM_TASKS",
   "Open MPI": "OMPI_COMM_WORLD_SIZE",
 }
-_asked = 0  # how often `preempted` was asked, alike on all hosts
+_asked = 0  # how often `preemption_requested` was asked, alike on all hosts
 
 
-def join(
+def initialize_distributed(
   coordinator: str | None = None,
   hosts: int | None = None,
   host: int | None = None,
@@ -66,7 +66,7 @@ def join(
     shutdown_timeout_seconds=wait,
   )
   if jax.process_count() > 1:
-    watch(address.rsplit(":", 1)[0] if address else None, from_first_host)
+    watch(address.rsplit(":", 1)[0] if address else None, broadcast_from_primary)
   return jax.process_count() > 1
 
 
@@ -83,27 +83,27 @@ def _checked(coordinator: str | None, hosts: int | None, host: int | None) -> tu
   return coordinator, hosts, host
 
 
-def share() -> tuple[int, int]:
+def process_shard() -> tuple[int, int]:
   """`(host, hosts)`: which share of every batch this host is to read, as `batches(start, shard)` takes it."""
   return jax.process_index(), jax.process_count()
 
 
-def own_share(batches: Callable) -> Iterable:
+def host_batches(batches: Callable) -> Iterable:
   """This host's share of `batches(start, shard)` from the first on; a single host asks for `batches()`."""
-  return batches() if jax.process_count() == 1 else batches(0, share())
+  return batches() if jax.process_count() == 1 else batches(0, process_shard())
 
 
-def for_hosts(rows: int) -> int:
+def round_up_to_hosts(rows: int) -> int:
   """The least number of rows, of so many at least, that the hosts divide: the size of an evaluation's batch."""
   return -(-rows // jax.process_count()) * jax.process_count()
 
 
-def first_host() -> bool:
+def is_primary_host() -> bool:
   """Whether this is host 0, the one that prints and writes what is there once."""
   return jax.process_index() == 0
 
 
-def from_first_host(make: Callable[[], Any]) -> Any:
+def broadcast_from_primary(make: Callable[[], Any]) -> Any:
   """What `make()` gives on host 0, a value that JSON has, on all hosts.
 
   Raises:
@@ -112,27 +112,27 @@ def from_first_host(make: Callable[[], Any]) -> Any:
   if jax.process_count() == 1:
     return make()
   said = {}
-  if first_host():
+  if is_primary_host():
     try:
       said["value"] = make()
     except (ValueError, OSError) as error:
       said |= {"error": str(error), "of": "OSError" if isinstance(error, OSError) else "ValueError"}
   content = np.frombuffer(json.dumps(said).encode(), np.uint8)
   size = int(multihost_utils.broadcast_one_to_all(np.int32(len(content))))
-  content = content if first_host() else np.zeros(size, np.uint8)
+  content = content if is_primary_host() else np.zeros(size, np.uint8)
   said = json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(content))))
   if "error" in said:
     raise {"OSError": OSError, "ValueError": ValueError}[said["of"]](said["error"])
   return said["value"]
 
 
-def meet_hosts(name: str):
+def barrier(name: str):
   """Waits until every host has come here; files that host 0 wrote before are then there for all."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(name)
 
 
-def preempted() -> bool:
+def preemption_requested() -> bool:
   """Whether the hosts are to stop now: one of them was sent SIGTERM. All are told so at the same call.
 
   It is asked equally often on all hosts, such as once a step. On a single host it is False: there signals are heard

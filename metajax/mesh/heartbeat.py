@@ -16,28 +16,28 @@ from collections.abc import Callable
 import jax
 
 WAIT = 20  # seconds
-LOST = 3  # the status of a host that lost another
+EXIT_PEER_LOST = 3  # the status of a host that lost another
 GOODBYE = 2**32 - 1  # what a host says before it ends as it should; otherwise it is the number of a host that is lost
 _advice = []
 
 
-def advise(text: str):
+def set_exit_advice(text: str):
   """What is to be said to the user of a host that lost another, such as how to go on."""
   _advice[:] = [text]
 
 
-def watch(address: str | None, from_first_host: Callable):
+def watch(address: str | None, broadcast_from_primary: Callable):
   """Begins to watch, from host 0 on. Where the others cannot reach it, they say so and go on unwatched.
 
   Args:
     address: of host 0, as the others reach it; by default that of its way out.
-    from_first_host: gives the others what host 0 knows.
+    broadcast_from_primary: gives the others what host 0 knows.
   """
   peers = []
   atexit.register(_say, peers, GOODBYE)
   server = socket.create_server(("", 0)) if jax.process_index() == 0 else None
   own_port = 0 if server is None else server.getsockname()[1]
-  address, port, secret = from_first_host(lambda: [address or _own_address(), own_port, secrets.token_hex(16)])
+  address, port, secret = broadcast_from_primary(lambda: [address or _own_address(), own_port, secrets.token_hex(16)])
   if server is not None:
     threading.Thread(target=_receive, args=(server, secret.encode(), peers), daemon=True).start()
     return
@@ -85,7 +85,7 @@ def _listen(number: int, peer, peers):
   _say(peers, lost)
   advice = "".join(f"; {text}" for text in _advice)
   print(f"error: host {lost} has ended or can no longer be reached{advice}", file=sys.stderr, flush=True)
-  os._exit(LOST)
+  os._exit(EXIT_PEER_LOST)
 
 
 def _heard(peer) -> int | None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from metajax import checks
-from metajax.mesh import first_host
+from metajax.mesh import is_primary_host
 from metajax.paths import writing
 from metajax.types import AnyArray
 
@@ -69,7 +69,7 @@ def drawing(path: Path, width: float, height: float) -> Generator:
     warnings.filterwarnings("ignore", r"Glyph \d+ .* missing")  # a box stands for it
     figure = Figure(figsize=(width, height), layout="constrained")
     yield figure
-    if not first_host():  # it writes for all
+    if not is_primary_host():  # it writes for all
       return
     with writing(path) as file:
       figure.savefig(file, dpi=DOTS_PER_INCH, format="png", bbox_inches="tight", pad_inches=0.08)

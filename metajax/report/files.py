@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from metajax import paths
-from metajax.mesh import first_host
+from metajax.mesh import is_primary_host
 
 
 def write_whole(path: Path, content: bytes):
@@ -12,5 +12,5 @@ def write_whole(path: Path, content: bytes):
   Raises:
     OSError: naming the file.
   """
-  if first_host():
+  if is_primary_host():
     paths.write_whole(path, content)

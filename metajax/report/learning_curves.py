@@ -7,8 +7,8 @@ import numpy as np
 from metajax.report.drawing import BLUE, FAINT, GRAY, GREEN, INK, PURPLE, VERMILION, clean, drawing
 
 _FIRST = ("loss", "accuracy", "validation")
-_COLORS = {"loss": BLUE, "validation": VERMILION, "gradient_norm": PURPLE}
-_NOT_DRAWN = ("step", "time", "seconds", "steps_per_second", "waiting_for_data")
+_COLORS = {"loss": BLUE, "validation": VERMILION, "grad_norm": PURPLE}
+_NOT_DRAWN = ("step", "time", "seconds", "steps_per_second", "data_wait_fraction")
 _MANY = 60  # points, beyond which a smoothed line is drawn over them
 
 
@@ -47,7 +47,7 @@ def _curves(metrics: list[dict]) -> dict:
   names = dict.fromkeys(name for row in metrics for name in row if name not in _NOT_DRAWN)
 
   def rank(name):
-    return (_FIRST.index(name) if name in _FIRST else 9 if name == "gradient_norm" else 3, name)
+    return (_FIRST.index(name) if name in _FIRST else 9 if name == "grad_norm" else 3, name)
 
   curves = {}
   for name in sorted(names, key=rank):

@@ -20,6 +20,8 @@ from metajax.report.files import write_whole
 _OURS = ".metajax"  # the suffix of the event files that are this log's to replace
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
+RENAMED = {"gradient_norm": "grad_norm", "waiting_for_data": "data_wait_fraction"}  # by earlier versions
+
 
 @contextmanager
 def metrics_log(folder: Path, after: int = 0):
@@ -82,7 +84,7 @@ def _lines(path: Path):
     with suppress(ValueError, RecursionError):
       row = json.loads(line)
     if _is_row(row):
-      yield line, {name: _number(value) for name, value in row.items()}
+      yield line, {RENAMED.get(name, name): _number(value) for name, value in row.items()}
     elif line.strip() and number < len(lines):  # after the last line end there is nothing, or what a kill cut short
       warnings.warn(f"{path}, line {number}: left out, it is not a row of metrics", stacklevel=2)
 

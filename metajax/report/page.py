@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from metajax import checks
-from metajax.mesh import first_host
+from metajax.mesh import is_primary_host
 from metajax.report.files import write_whole
 from metajax.report.tables import configuration_table, records_table, text
 
@@ -61,7 +61,7 @@ def page(
       the path is remote (`gs://`).
   """
   path = checks.local_path("the page", path)
-  if not first_host():
+  if not is_primary_host():
     return
   parts = [
     ("Figures", "".join(_figure(*figure) for figure in figures)),

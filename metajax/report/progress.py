@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-_UNSEEN = ("gradient_norm", "steps_per_second", "waiting_for_data", "seconds")
+_UNSEEN = ("grad_norm", "steps_per_second", "data_wait_fraction", "seconds")
 _FIRST = ("loss", "accuracy", "validation")
 
 
@@ -17,7 +17,7 @@ def progress(steps: int, rows: int, unit: str = "tasks", console: Console | None
   """Gives a `log` for `fit` that draws a live bar on a terminal and prints plain lines elsewhere.
 
   It shows the step, how many rows (tasks) a second, the metrics, the time left, and the share of the time that the
-  device waited for data where it is 10% or more ("waiting_for_data", 0 to 1). `log` may be called with any metrics at
+  device waited for data where it is 10% or more ("data_wait_fraction", 0 to 1). `log` may be called with any metrics at
   any step, as with a validation score alone; the bar keeps showing the last that it was given of each.
 
   Args:
@@ -62,7 +62,7 @@ def _printer(steps: int, rows: int, unit: str, start: int, write: Callable) -> C
 def _line(step: int, steps: int, rows: int, unit: str, metrics: dict, left: str = "") -> str:
   names = sorted(set(metrics) - set(_UNSEEN), key=lambda name: (_FIRST.index(name) if name in _FIRST else 3, name))
   rate = f"{rows * metrics['steps_per_second']:.0f} {unit}/s" if "steps_per_second" in metrics else ""
-  waiting = metrics.get("waiting_for_data", 0)
+  waiting = metrics.get("data_wait_fraction", 0)
   waits = f"waiting for data {waiting:.0%}" if waiting >= 0.1 else ""
   numbers = (f"{name} {_short(metrics[name])}" for name in names)
   return "  ".join(part for part in (f"step {step}/{steps}", rate, *numbers, left, waits) if part)

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from metajax import checks
-from metajax.mesh import shard_batch, share
+from metajax.mesh import process_shard, shard_batch
 from metajax.train.given import seeds_in
 from metajax.train.step import TrainState, each_seed, make_train_step, start
 from metajax.types import Batch, Batches, Learner
@@ -50,7 +50,7 @@ class Run:
 
   def begin(self, batches: Batches, steps: float) -> Iterator[Batch]:
     """Starts, or goes on from the last checkpoint; gives the batches that are still to come."""
-    stream = iter(batches(0, share()))
+    stream = iter(batches(0, process_shard()))
     first = next(stream, None)
     if first is None:
       raise ValueError(f"expected batches for {steps} steps, got 0")
@@ -61,7 +61,7 @@ class Run:
       self.checkpoints.check_savable(self._saved())
       self._resume(steps)
     self.began = time.perf_counter()
-    return iter(batches(self.step, share())) if self.step else itertools.chain([first], stream)
+    return iter(batches(self.step, process_shard())) if self.step else itertools.chain([first], stream)
 
   def _start(self, batch):
     if not self.many:
@@ -167,7 +167,7 @@ class Run:
         metrics["validation"] = float(np.mean(self.scores))
         if self.many:
           metrics |= {f"validation/seed_{seed}": float(x) for seed, x in zip(self.seeds, self.scores, strict=True)}
-      rate = {"steps_per_second": self.timed / elapsed, "waiting_for_data": waited / elapsed, "seconds": self.seconds}
+      rate = {"steps_per_second": self.timed / elapsed, "data_wait_fraction": waited / elapsed, "seconds": self.seconds}
       self.log(self.step, metrics | rate)
     self.window, self.waited, self.timed, self.began = [], 0.0, 0, time.perf_counter()
 
@@ -186,7 +186,7 @@ class Run:
       return  # nothing has changed since the last look
     first = self.step - len(self.pending) + 1
     for step, metrics in enumerate(jax.device_get(self.pending), first):
-      for name in ("loss", "gradient_norm"):
+      for name in ("loss", "grad_norm"):
         if not np.isfinite(metrics[name]).all():
           if replay is not None:
             self._replay(replay)

@@ -56,7 +56,7 @@ def fit(
       networks side by side: `batches` are then those of `for_seeds`, and the TrainState has a leading `[seeds]`.
     log: is given (step, metrics averaged since it was last called) every `log_every` steps, after validations and the
       last step. They hold "validation" where there was one, and of this process, validation left out,
-      "steps_per_second", "waiting_for_data", the share of the time that the batches took, 0 to 1, and "seconds",
+      "steps_per_second", "data_wait_fraction", the share of the time that the batches took, 0 to 1, and "seconds",
       of the whole run.
     log_every: steps.
     validate: `(params, state) -> score`, the larger the better, every `validate_every` steps and after the last. Where

@@ -37,7 +37,7 @@ def nothing_learned(
   score that is not better than chance by more than its interval.
 
   Args:
-    metrics: rows `{"step": int, "gradient_norm": float, ...}`, each the mean over the steps since the row before, as
+    metrics: rows `{"step": int, "grad_norm": float, ...}`, each the mean over the steps since the row before, as
       `report.read_metrics` gives them.
     scores: of what was trained, on data that it was not trained on.
     steps: how long a gradient has to be 0.
@@ -60,7 +60,7 @@ def nothing_learned(
 
 def _standstill(metrics) -> tuple[int, int]:
   """For how many steps the gradient has been 0 at the end, and the last step."""
-  rows = [(row["step"], row["gradient_norm"]) for row in metrics if "gradient_norm" in row]
+  rows = [(row["step"], row["grad_norm"]) for row in metrics if "grad_norm" in row]
   last = rows[-1][0] if rows else 0
   return last - max((step for step, norm in rows if norm != 0), default=0), last
 

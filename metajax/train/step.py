@@ -36,7 +36,7 @@ class TrainState(NamedTuple):
 def make_train_step(learner: Learner, optimizer: optax.GradientTransformation) -> Callable:
   """`(train_state, batch) -> (train_state, metrics)`, one step of the outer optimizer, to be jitted by the caller.
 
-  Metrics hold the learner's own, "loss" and "gradient_norm", the latter in 32 bits at least.
+  Metrics hold the learner's own, "loss" and "grad_norm", the latter in 32 bits at least.
 
   Raises:
     TypeError: if what is given is no learner or optimizer.
@@ -52,7 +52,7 @@ def make_train_step(learner: Learner, optimizer: optax.GradientTransformation) -
     gradient = keep_sharded(gradient)
     updates, optimizer_state = optimizer.update(gradient, train_state.optimizer_state, train_state.params)
     params, optimizer_state = keep_sharded((optax.apply_updates(train_state.params, updates), optimizer_state))
-    metrics = {**metrics, "loss": loss, "gradient_norm": _norm(gradient)}
+    metrics = {**metrics, "loss": loss, "grad_norm": _norm(gradient)}
     return TrainState(params, state, optimizer_state, train_state.key, train_state.step + 1), metrics
 
   return train_step

@@ -20,7 +20,7 @@ from metajax.evaluate import few_shot_accuracy
 from metajax.experiment import EvalMode, Experiment, FewShot
 from metajax.experiment.evaluators.few_shot import CHUNK_SIZE, TEST_SEED, Setting, check_curve
 from metajax.losses import check_fits
-from metajax.mesh import devices_for, for_hosts
+from metajax.mesh import devices_for, round_up_to_hosts
 from metajax.types import Batches, Episode, Examples, Learner
 
 LEAST_SIZE = 16  # of images that are halved four times
@@ -94,7 +94,7 @@ def evaluator(setup: Setup, modes: Sequence[EvalMode], tests: Callable[[], dict]
   data, flags = setup.data, setup.tests
 
   def of_paper(mode, ways, shots):
-    return published.accuracy(mode.title, mode.policy, data.data, ways, shots)
+    return published.accuracy(mode.title, mode.query_norm, data.data, ways, shots)
 
   return FewShot(tuple(modes), tests, flags.test_queries, flags.test_tasks, flags.curve, tested_on(data), of_paper)
 
@@ -106,25 +106,27 @@ def under_both(
   steps: int,
   flags: Adapted | AdaptedHead,
 ) -> tuple[EvalMode, ...]:
-  """A learner under the policy that it was trained with, and then under the other one.
+  """A learner under the query norm that it was trained with, and then under the other one.
 
   Args:
     name: in the records.
-    learner: `(adapt, policy) -> Learner`.
+    learner: `(adapt, query_norm) -> Learner`.
     adapt: `steps -> Adapt`; None for a learner that takes no steps.
     steps: to test with.
-    flags: of its network, with the policy in training; without batch norm there are no statistics, and one policy.
+    flags: of its network, with the query norm in training; without batch norm there are no statistics, and one policy.
   """
-  trained, other = flags.policy, "support" if flags.policy == "transductive" else "transductive"
+  trained, other = flags.query_norm, "support" if flags.query_norm == "transductive" else "transductive"
   both = {trained: trained, other: f"{other}, trained {trained}"}
-  policies = both if flags.normalization == "batch" else {trained: "none"}
+  query_norms = both if flags.normalization == "batch" else {trained: "none"}
 
-  def mode(policy, text):
+  def mode(query_norm, text):
     if adapt is None:
-      return EvalMode(name, learner(None, policy), text)
-    return EvalMode(name, learner(adapt(steps), policy), text, lambda n: learner(adapt(n) if n else identity, policy))
+      return EvalMode(name, learner(None, query_norm), text)
+    return EvalMode(
+      name, learner(adapt(steps), query_norm), text, lambda n: learner(adapt(n) if n else identity, query_norm)
+    )
 
-  return tuple(mode(policy, text) for policy, text in policies.items())
+  return tuple(mode(query_norm, text) for query_norm, text in query_norms.items())
 
 
 def adapted_experiment(
@@ -136,13 +138,14 @@ def adapted_experiment(
   test_steps: int | None = None,
   adapt: Callable[[int], Any] | None = None,
 ) -> Experiment:
-  """The experiment of a learner with an inner loop, tested under both policies.
+  """The experiment of a learner with an inner loop, tested under both query norms.
 
   Args:
     setup: the flags that all have.
     flags: of its network.
     name: in the records.
-    learner: `(adapt, policy) -> Learner`; without `adapt` `(steps, policy) -> Learner`, which has no curve over steps.
+    learner: `(adapt, query_norm) -> Learner`; without `adapt` `(steps, query_norm) -> Learner`, which has no curve
+      over steps.
     steps: of the inner loop in training.
     test_steps: of the inner loop in validation and test; by default as many.
     adapt: `steps -> Adapt`.
@@ -152,10 +155,10 @@ def adapted_experiment(
   """
   tested = test_steps or steps
   if adapt is None:
-    modes = under_both(name, lambda _, policy: learner(tested, policy), None, 0, flags)
-    return few_shot_experiment(setup, name, learner(steps, flags.policy), modes)
+    modes = under_both(name, lambda _, query_norm: learner(tested, query_norm), None, 0, flags)
+    return few_shot_experiment(setup, name, learner(steps, flags.query_norm), modes)
   modes = under_both(name, learner, adapt, tested, flags)
-  return few_shot_experiment(setup, name, learner(adapt(steps), flags.policy), modes)
+  return few_shot_experiment(setup, name, learner(adapt(steps), flags.query_norm), modes)
 
 
 def _loaded(setup: Setup) -> dict[str, ImageDataset]:
@@ -185,7 +188,7 @@ def training_batches(setup: Setup, source: ImageDataset, seed: int) -> Batches:
 def tasks_of(source: ImageDataset, ways: int, shots: int, queries: int, seed: int, part: str = "test") -> Batches:
   """Tasks to validate or test on."""
   with _named(part, "--test, --test-queries"):
-    return episodes(source, ways=ways, shots=shots, queries=queries, tasks=for_hosts(CHUNK_SIZE), seed=seed)
+    return episodes(source, ways=ways, shots=shots, queries=queries, tasks=round_up_to_hosts(CHUNK_SIZE), seed=seed)
 
 
 @contextlib.contextmanager

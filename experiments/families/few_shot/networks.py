@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 from metajax.augment.image import affine, centered
 from metajax.compose import linear, tile_head, with_head, with_preprocessing, zero_init_head
 from metajax.experiment.bounds import Width, also
-from metajax.learners import Policy, with_augmentation
+from metajax.learners import QueryNorm, with_augmentation
 from metajax.networks import conv4
 from metajax.networks.linen.conv4 import Convolution, Downsample, Normalization
 from metajax.types import Learner, Network
@@ -17,8 +17,8 @@ Head = Literal["fixed", "repeated", "zeros"]
 class Adapted(NamedTuple):
   """The network of a learner that adapts."""
 
-  policy: Policy = "transductive"
-  """What batch norm normalizes queries with in training; it is tested under both policies."""
+  query_norm: Annotated[QueryNorm, also("--policy")] = "transductive"
+  """What batch norm normalizes queries with in training; it is tested under both query norms."""
   filters: Width = 64
   """Channels of each of the network's four layers."""
   normalization: Annotated[Normalization, also("--normalisation")] = "batch"
@@ -28,8 +28,8 @@ class Adapted(NamedTuple):
 class AdaptedHead(NamedTuple):
   """The network of a learner that adapts a linear head."""
 
-  policy: Policy = "transductive"
-  """What batch norm normalizes queries with in training; it is tested under both policies."""
+  query_norm: Annotated[QueryNorm, also("--policy")] = "transductive"
+  """What batch norm normalizes queries with in training; it is tested under both query norms."""
   head: Head = "fixed"
   """For the ways of training alone ("fixed"), or for any: its outputs "repeated", or a start from "zeros"."""
   filters: Width = 64

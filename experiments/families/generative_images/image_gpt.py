@@ -31,7 +31,7 @@ from metajax.experiment.types import Figure
 from metajax.learners import image_gpt, pixel_log_prob, sample
 from metajax.learners.gpt import mean_features
 from metajax.learners.image_gpt import pixel_encoder, read_images
-from metajax.mesh import from_first_host
+from metajax.mesh import broadcast_from_primary
 from metajax.networks import decoder
 from metajax.report import contact_sheet_figure
 from metajax.train import TrainState
@@ -60,7 +60,7 @@ def image_gpt_experiment(setup: Setup, transformer: Transformer, flags: Pixels, 
   check_images(image_gpt(of_two_colors, np.eye(2, 3), pixels).init, setup.data.size)
   parts = parts_of(setup)
   learned = lambda: fit_palette(parts().images, palette_size, size=pixels, seed=setup.training.seed).tolist()
-  palette = np.array(from_first_host(learned), np.float32)
+  palette = np.array(broadcast_from_primary(learned), np.float32)
   network = decoder(len(palette) + 1, transformer.size, pixels**2, **transformer.how)
   model = PixelModel(network, palette, pixels, transformer, sampling, setup.data)
   return representation_experiment(

@@ -24,7 +24,7 @@ from metajax.evaluate import (
 from metajax.experiment import Record, Trained
 from metajax.experiment.evaluators.probes import Representation, few_shot_all, probe_all
 from metajax.experiment.types import title_of
-from metajax.mesh import own_share
+from metajax.mesh import host_batches
 from metajax.train import TrainState, start
 from metajax.types import Learner, Network, Params, State
 
@@ -84,7 +84,7 @@ class Transfer(NamedTuple):
     data, images, said = self.data(), self.setup.data, trained.said
     measured = self._measured(self.name, self.variant, trained.learner, trained.states, said)
     none = said | {"train_seconds": 0, "steps": 0}
-    untrained = start(trained.learner, self.optimizer, next(iter(own_share(trained.batches[0]))), trained.seed)
+    untrained = start(trained.learner, self.optimizer, next(iter(host_batches(trained.batches[0]))), trained.seed)
     measured += self._measured("untrained", (), trained.learner, [untrained], none)
     if data.probes is not None:
       title = title_of(self.name, self.variant)

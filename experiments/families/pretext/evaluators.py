@@ -15,7 +15,7 @@ from metajax.data import ImageDataset, Recordings, eval_batches, recordings_in_o
 from metajax.evaluate import mean_and_ci, mean_over_seeds
 from metajax.experiment import Record, Trained
 from metajax.experiment.results_page import PRETEXTS
-from metajax.mesh import replicate, shard_padded, share, to_host
+from metajax.mesh import process_shard, replicate, shard_padded, to_host
 from metajax.report import predictions_figure
 from metajax.shards import host_slice
 
@@ -63,7 +63,7 @@ def scores_of(question: PretextEval, answer: Callable, trained: Sequence[tuple])
       answered = []
       for key, batch in zip(keys[i], _in_order(question.source, size)(), strict=True):
         asked = jax.tree.map(np.asarray, ask(key, batch))
-        own, there = shard_padded(jax.tree.map(lambda x: x[host_slice(len(asked.labels), share())], asked))  # noqa: B023
+        own, there = shard_padded(jax.tree.map(lambda x: x[host_slice(len(asked.labels), process_shard())], asked))  # noqa: B023
         answered.append(to_host(right(*shared, own))[there])
       found[i] = np.concatenate(answered)
     scores.append(mean_and_ci(100 * _by_group(found.mean(0), question)))

@@ -23,7 +23,7 @@ from metajax.experiment.evaluators.probes import (
   probe_all,
 )
 from metajax.experiment.results_page import UNTRAINED
-from metajax.mesh import own_share, shard_batch, to_host
+from metajax.mesh import host_batches, shard_batch, to_host
 from metajax.train import TrainState, start
 from metajax.types import Batches, Examples, Learner, Network, Params, State
 
@@ -79,7 +79,7 @@ class FrozenFeatures(NamedTuple):
 
   def _untrained(self, batches: Batches, seed: int) -> TrainState:
     """What the training started with, but for running statistics, which are those of views, as a trained one's are."""
-    stream = iter(own_share(batches))
+    stream = iter(host_batches(batches))
     before = start(self.learner, self.optimizer, next(stream), seed)
     settle = jax.jit(lambda *given: self.learner.loss(*given)[1][0])
     state = before.state

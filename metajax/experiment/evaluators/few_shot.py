@@ -24,14 +24,14 @@ class EvalMode(NamedTuple):
   Attributes:
     name: the method's, in the records.
     learner: whose `predict` it is; MAML's may take more steps than in training.
-    policy: how batch statistics are had at test time, in the records.
+    query_norm: how batch statistics are had at test time, in the records.
     after: where it adapts, the learner that takes a number of steps, for a curve.
     variant: what sets it apart from other learners of its method.
   """
 
   name: str
   learner: Learner
-  policy: str = "none"
+  query_norm: str = "none"
   after: Callable[[int], Learner] | None = None
   variant: tuple[str, ...] = ()
 
@@ -111,7 +111,7 @@ class FewShot(NamedTuple):
       about = {**about, **said, **each}
     value, interval = round(score.mean, 2), round(score.ci95, 2)
     published = self.published(mode, test[0], test[1])
-    about = {"policy": mode.policy, **about}
+    about = {"policy": mode.query_norm, **about}
     return Record(mode.name, "accuracy", value, interval, mode.variant, published, about)
 
   def curves(self, test: tuple, states: Sequence[TrainState], said: Mapping[str, Any], seed: int) -> list[Record]:
@@ -132,7 +132,7 @@ class FewShot(NamedTuple):
       points = [mean_over_seeds(scores) for scores in zip(*curves, strict=True)]
       print(f"\n{_title(mode)} after 0, 1, ... adaptation steps: {', '.join(map(str, points))}")
       for n, point in enumerate(points):
-        about = {"policy": mode.policy, **self._common(setting, seed), "adaptation_steps": n, **said}
+        about = {"policy": mode.query_norm, **self._common(setting, seed), "adaptation_steps": n, **said}
         value, interval = round(point.mean, 2), round(point.ci95, 2)
         found.append(Record(mode.name, "accuracy_after_steps", value, interval, mode.variant, None, about))
     return found
@@ -141,7 +141,7 @@ class FewShot(NamedTuple):
                   said: Mapping[str, Any], seed: int) -> list[Record]:  # fmt: skip
     """The records of how many points each way to use a network is ahead of one to beat, task by task.
 
-    That is the one under the same policy or, where there is none, the first.
+    That is the one under the same query norm or, where there is none, the first.
 
     Args:
       to_beat: ways of another learner.
@@ -153,10 +153,12 @@ class FewShot(NamedTuple):
     """
     found = []
     for mode in modes:
-      other = next((one for one in to_beat if one.policy == mode.policy), to_beat[0])
+      other = next((one for one in to_beat if one.query_norm == mode.query_norm), to_beat[0])
       ahead = paired_difference(of_tasks(scores[mode]), of_tasks(scores[other]))
-      policy = mode.policy if mode.policy == other.policy else f"{mode.policy}, beside {other.policy}"
-      about = {"policy": policy, **self._common(test, seed), "beside": f"{other.title} ({other.policy})"}
+      query_norm = (
+        mode.query_norm if mode.query_norm == other.query_norm else f"{mode.query_norm}, beside {other.query_norm}"
+      )
+      about = {"policy": query_norm, **self._common(test, seed), "beside": f"{other.title} ({other.query_norm})"}
       about |= {"seeds": len(scores[mode]), **said}
       measure, value, interval = f"points_ahead_of_{to_beat[0].title}", round(ahead.mean, 2), round(ahead.ci95, 2)
       found.append(Record(mode.name, measure, value, interval, mode.variant, None, about))
@@ -217,4 +219,4 @@ def of_tasks(scores: Sequence[Score]) -> Score:
 
 
 def _title(mode: EvalMode) -> str:
-  return "pixels, nearest centroid" if mode == PIXELS else f"{mode.title} ({mode.policy})"
+  return "pixels, nearest centroid" if mode == PIXELS else f"{mode.title} ({mode.query_norm})"

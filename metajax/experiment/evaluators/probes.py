@@ -20,7 +20,7 @@ from metajax.experiment.evaluators.few_shot import (
   test_pixels,
 )
 from metajax.experiment.types import Record, title_of
-from metajax.mesh import for_hosts
+from metajax.mesh import round_up_to_hosts
 from metajax.shards import host_slice
 from metajax.train import TrainState
 from metajax.types import Batches, Episode, Examples, Learner
@@ -155,7 +155,7 @@ def _embedded_once(
 
 def _tasks_of(found: np.ndarray, source: ImageDataset, tests: FewShot, ways: int, shots: int) -> Batches:
   rows_of = episode_rows(source, ways=ways, shots=shots, queries=tests.queries, seed=tests.test_seed)
-  chunk = for_hosts(CHUNK_SIZE)
+  chunk = round_up_to_hosts(CHUNK_SIZE)
 
   def label(each):
     return np.repeat(np.eye(ways, dtype=np.float32), each, 0)
