@@ -34,7 +34,9 @@ class Tasks(NamedTuple):
 
   def batch(self) -> Episode:
     """The first batch of them."""
-    return next(episodes(load("glyphs", "train"), ways=WAYS, shots=SHOTS, queries=self.queries, tasks=self.tasks)())
+    return next(
+      episodes(load("glyphs", "train"), ways=WAYS, shots=SHOTS, queries=self.queries, meta_batch_size=self.tasks)()
+    )
 
 
 def run_main(main: Callable):

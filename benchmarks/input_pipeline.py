@@ -27,7 +27,7 @@ def pipeline_tasks_per_second(
   source: ImageDataset, *, ways: int, shots: int, queries: int, tasks: int, seconds: float, start: int = 0
 ) -> float:
   """Tasks per second that `episodes` delivers as host arrays, over at least `seconds`, when nothing else is done."""
-  batches = episodes(source, ways=ways, shots=shots, queries=queries, tasks=tasks)(start=start)
+  batches = episodes(source, ways=ways, shots=shots, queries=queries, meta_batch_size=tasks)(start=start)
   for _ in range(20):  # the pipeline sizes its buffers, and what they held is used up
     next(batches)
   began = time.perf_counter()

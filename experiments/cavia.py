@@ -24,7 +24,7 @@ class Config(NamedTuple):
 
 PRESETS = {
   # The paper's network for mini-ImageNet; it has no Omniglot.
-  "paper": Config(network=fs.Adapted(filters=128), setup=fs.Setup(task=fs.Task(tasks=4))),
+  "paper": Config(network=fs.Adapted(filters=128), setup=fs.Setup(task=fs.Task(meta_batch_size=4))),
   "cpu": Config(
     inner=fs.InnerLoop(10.0, 2, 2),
     # A network serves as many ways as it was trained at.

@@ -46,7 +46,7 @@ def main(
   queries: Count = 15,
   data: Annotated[str | None, DataName()] = None,
   split: str | None = None,
-  tasks: TwoOrMore = 1000,
+  num_tasks: Annotated[int, *TwoOrMore.__metadata__, also("--tasks")] = 1000,
   seed: Seed = TEST_SEED,
   curve: Annotated[int, Bounds(0, 1000)] = 0,
   download: bool = False,
@@ -67,7 +67,7 @@ def main(
     queries: query images of each class.
     data: other data, as for a run's own --data.
     split: a named split of the data's classes; the first run's own by default, where the data are its.
-    tasks: test tasks.
+    num_tasks: test tasks.
     seed: of the test tasks; 2 gives those of the runs themselves.
     curve: measure the accuracy after 0, 1, ... to this many adaptation steps.
     download: let TFDS download data that is not there.
@@ -83,7 +83,7 @@ def main(
   learners = finished.learners(found)
   _check(found, learners, curve, record)
   took = {same[0].run.folder: {"train_seconds": finished.seconds(same)} for same in learners if record}
-  tests = {"test_queries": queries, "test_tasks": tasks, "curve": curve}
+  tests = {"test_queries": queries, "test_tasks": num_tasks, "curve": curve}
   setup = _setup(found[0].setup, data, split, tests, download=download, skip_unreadable=skip_unreadable)
   first = settings_of(found[0].setup)[0]
   setting = first[0] if ways is None else ways, first[1] if shots is None else shots

@@ -30,7 +30,7 @@ class Config(NamedTuple):
 
 
 PRESETS = {
-  "paper": Config(setup=fs.Setup(task=fs.Task(tasks=16), training=fs.Training(30000))),
+  "paper": Config(setup=fs.Setup(task=fs.Task(meta_batch_size=16), training=fs.Training(30000))),
   "cpu": Config(
     inner_learning_rate=0.5,
     inner_steps=5,

@@ -31,7 +31,7 @@ class Config(NamedTuple):
 PRESETS = {
   # Of 150 epochs of 500 steps: 10 with the loss of all steps, 50 of first order.
   "paper": Config(
-    setup=fs.Setup(task=fs.Task(tasks=16), outer=fs.Outer(schedule="cosine"), training=fs.Training(75000))
+    setup=fs.Setup(task=fs.Task(meta_batch_size=16), outer=fs.Outer(schedule="cosine"), training=fs.Training(75000))
   ),
   "cpu": Config(
     inner_learning_rate=0.5,

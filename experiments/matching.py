@@ -24,17 +24,17 @@ class Config(NamedTuple):
 
 
 PRESETS = {
-  "paper": Config(scale=1.0, setup=fs.Setup(task=fs.Task(ways=20, tasks=1, queries=5), tests=fs.TESTS)),
+  "paper": Config(scale=1.0, setup=fs.Setup(task=fs.Task(ways=20, meta_batch_size=1, queries=5), tests=fs.TESTS)),
   "cpu": Config(
     scale=20.0,
-    setup=fs.ON_CPU._replace(task=fs.Task(ways=30, queries=5, tasks=1), training=fs.Training(3300, 500)),
+    setup=fs.ON_CPU._replace(task=fs.Task(ways=30, queries=5, meta_batch_size=1), training=fs.Training(3300, 500)),
   ),
 }
 
 
 def build(config: Config) -> fs.Experiment:
   """Matching networks, with or without full context embeddings."""
-  encoder = fs.embedding_network(config.network, config.setup.task.tasks)
+  encoder = fs.embedding_network(config.network, config.setup.task.meta_batch_size)
   learner = matching(encoder, read_steps=config.read_steps, scale=config.scale)
   trained, variant = fs.distorted(config.network, learner)
   variant = ("full context",) * bool(config.read_steps) + variant

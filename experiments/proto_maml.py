@@ -22,7 +22,7 @@ class Config(NamedTuple):
 
 
 PRESETS = {
-  "paper": Config(setup=fs.Setup(task=fs.Task(tasks=16))),
+  "paper": Config(setup=fs.Setup(task=fs.Task(meta_batch_size=16))),
   "cpu": Config(setup=fs.ON_CPU._replace(training=fs.Training(1500, 500))),
 }
 

@@ -32,7 +32,7 @@ class Config(NamedTuple):
 PRESETS = {
   "paper": Config(
     setup=fs.Setup(
-      task=fs.Task(ways=60, queries=5, tasks=1),
+      task=fs.Task(ways=60, queries=5, meta_batch_size=1),
       outer=fs.Outer(schedule="halving"),
       training=fs.Training(20000),
       tests=fs.Tests(ALL),
@@ -40,12 +40,12 @@ PRESETS = {
   ),
   "cpu": Config(
     setup=fs.ON_CPU._replace(
-      task=fs.Task(ways=30, queries=5, tasks=1), training=fs.Training(2000, 500), tests=fs.Tests(ALL)
+      task=fs.Task(ways=30, queries=5, meta_batch_size=1), training=fs.Training(2000, 500), tests=fs.Tests(ALL)
     )
   ),
   "demo": Config(
     setup=fs.ON_CPU._replace(
-      task=fs.Task(ways=20, queries=5, tasks=1), training=fs.Training(400, 100), tests=fs.Tests(("5w1s",))
+      task=fs.Task(ways=20, queries=5, meta_batch_size=1), training=fs.Training(400, 100), tests=fs.Tests(("5w1s",))
     )
   ),
 }
@@ -53,7 +53,7 @@ PRESETS = {
 
 def build(config: Config) -> fs.Experiment:
   """Prototypical networks."""
-  encoder = fs.embedding_network(config.network, config.setup.task.tasks)
+  encoder = fs.embedding_network(config.network, config.setup.task.meta_batch_size)
   encoder = fs.in_the_middle(encoder) if config.center else encoder
   learner = prototypical(encoder, distance=config.distance, scale=SCALE)
   trained, variant = fs.distorted(config.network, learner)

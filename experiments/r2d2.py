@@ -22,7 +22,9 @@ class Config(NamedTuple):
 
 PRESETS = {
   "paper": Config(),
-  "cpu": Config(setup=fs.ON_CPU._replace(task=fs.Task(ways=20, queries=5, tasks=2), training=fs.Training(7000, 500))),
+  "cpu": Config(
+    setup=fs.ON_CPU._replace(task=fs.Task(ways=20, queries=5, meta_batch_size=2), training=fs.Training(7000, 500))
+  ),
 }
 
 

@@ -26,15 +26,17 @@ class Config(NamedTuple):
 
 PRESETS = {
   "paper": Config(
-    setup=fs.Setup(task=fs.Task(queries=19, tasks=1), training=fs.Training(500000, 5000), tests=fs.TESTS)
+    setup=fs.Setup(task=fs.Task(queries=19, meta_batch_size=1), training=fs.Training(500000, 5000), tests=fs.TESTS)
   ),
-  "cpu": Config(setup=fs.ON_CPU._replace(task=fs.Task(ways=10, queries=5, tasks=1), training=fs.Training(6000))),
+  "cpu": Config(
+    setup=fs.ON_CPU._replace(task=fs.Task(ways=10, queries=5, meta_batch_size=1), training=fs.Training(6000))
+  ),
 }
 
 
 def build(config: Config) -> fs.Experiment:
   """Relation networks, which learn to compare."""
-  convolution = fs.convolution_for(config.setup.task.tasks)
+  convolution = fs.convolution_for(config.setup.task.meta_batch_size)
   embedding = conv4(config.filters, pool="none", num_downsamples=2, convolution=convolution)
   learner = relation(embedding, relation_module(config.filters, config.hidden, convolution=convolution))
   trained = with_augmentation(learner, affine()) if config.distort else learner

@@ -13,7 +13,7 @@ from metajax.experiment.bounds import Count, Positive, Steps, also
 from metajax.learners import reptile
 
 _SETUP = fs.Setup(
-  task=fs.Task(shots=5, queries=5, tasks=5), outer=fs.Outer(1.0, "linear"), training=fs.Training(100000, 5000)
+  task=fs.Task(shots=5, queries=5, meta_batch_size=5), outer=fs.Outer(1.0, "linear"), training=fs.Training(100000, 5000)
 )
 
 

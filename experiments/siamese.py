@@ -17,7 +17,7 @@ from metajax.learners.siamese import Pairs
 
 
 class Config(NamedTuple):
-  """Siamese networks on few-shot classification; --ways, --shots, --queries and --tasks are not used."""
+  """Siamese networks on few-shot classification; --ways, --shots, --queries and --meta-batch-size are not used."""
 
   batch_size: Count = 128
   """Pairs in a step; with --pairs batch, images."""

@@ -48,7 +48,7 @@ class Config(NamedTuple):
   paper's."""
   context: Annotated[int, Bounds(0, 2**16)] = 5
   """Size of CAVIA's context vector."""
-  tasks: Count = 25
+  meta_batch_size: Annotated[int, *Count.__metadata__, also("--tasks")] = 25
   """Tasks in a step."""
   learning_rate: Annotated[Positive, also("--rate")] = 3e-3
   """Adam's, falling to 0 along a cosine (the paper's is a constant 1e-3); a tenth of it for learned rates."""
@@ -65,14 +65,14 @@ def build(config: Config) -> tuple[Experiment, ...]:
   learners = config.learners
   if not learners or len(set(learners)) < len(learners):
     raise ValueError(f"expected --learners, each once, got {' '.join(learners) or 'none'}")
-  steps, tasks = config.training.steps, config.tasks
-  ways = ways_to_learn(config.hidden, config.inner_learning_rate, config.context, steps, tasks)
+  steps, meta_batch_size = config.training.steps, config.meta_batch_size
+  ways = ways_to_learn(config.hidden, config.inner_learning_rate, config.context, steps, meta_batch_size)
   return tuple(
     Experiment(
       name,
       ways[name].after(ways[name].steps),
       optimizer(config.learning_rate, steps),
-      lambda seed: sine_waves(config.shots, tasks, seed=seed),
+      lambda seed: sine_waves(config.shots, meta_batch_size, seed=seed),
       (functools.partial(_errors, config, ways[name]),),
       figures=functools.partial(draw, config, ways[name]) if name == "maml" else _nothing,
       title="Sine waves from a few points",
@@ -132,11 +132,11 @@ class Way(NamedTuple):
 
 
 def ways_to_learn(
-  hidden: tuple[int, ...], inner_learning_rate: float, context: int, steps: int, tasks: int
+  hidden: tuple[int, ...], inner_learning_rate: float, context: int, steps: int, meta_batch_size: int
 ) -> dict[Name, Way]:
   """All of them, on a perceptron of one width."""
   network = mlp(hidden, 1)
-  common: dict[str, Any] = {"loss": squared_error, "chunk_size": tasks}
+  common: dict[str, Any] = {"loss": squared_error, "chunk_size": meta_batch_size}
 
   def plain(n, rate=inner_learning_rate):
     return maml(network, gradient_steps(optax.sgd(rate), n) if n else identity, **common)
@@ -180,15 +180,18 @@ def errors_of(way: Way, error: Callable[[Learner], Score], inner_learning_rate: 
   return found
 
 
-def sine_waves(shots: int, tasks: int, *, queries: int | None = None, seed: int = 0) -> Batches:
+def sine_waves(shots: int, meta_batch_size: int, *, queries: int | None = None, seed: int = 0) -> Batches:
   """Tasks `y = a sin(x - p)` with x in [-5, 5], amplitude a in [0.1, 5] and phase p in [0, pi], uniform."""
   queries = shots if queries is None else queries
 
   def batch(step, shard):
     random = np.random.default_rng([seed, step])
-    amplitude, phase = random.uniform(0.1, 5, (tasks, 1, 1)), random.uniform(0, np.pi, (tasks, 1, 1))
-    x = random.uniform(-5, 5, (tasks, shots + queries, 1))
-    own = host_slice(tasks, shard)
+    amplitude, phase = (
+      random.uniform(0.1, 5, (meta_batch_size, 1, 1)),
+      random.uniform(0, np.pi, (meta_batch_size, 1, 1)),
+    )
+    x = random.uniform(-5, 5, (meta_batch_size, shots + queries, 1))
+    own = host_slice(meta_batch_size, shard)
     x, y = (a[own].astype(np.float32) for a in (x, amplitude * np.sin(x - phase)))
     return Episode(Examples(x[:, :shots], y[:, :shots]), Examples(x[:, shots:], y[:, shots:]))
 

@@ -21,8 +21,8 @@ from metajax.predictors import adapted_head, fine_tuned, nearest_centroid, norma
 
 
 class Config(NamedTuple):
-  """Pre-training on all base classes, and six ways to meet a new task; --ways, --shots, --queries and --tasks are not
-  used."""
+  """Pre-training on all base classes, and six ways to meet a new task; --ways, --shots, --queries and
+  --meta-batch-size are not used."""
 
   batch_size: Count = 128
   """Images in a step."""

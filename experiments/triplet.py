@@ -15,7 +15,7 @@ from metajax.predictors import nearest_neighbor
 
 
 class Config(NamedTuple):
-  """Triplet networks on few-shot classification; --ways, --shots, --queries and --tasks are not used."""
+  """Triplet networks on few-shot classification; --ways, --shots, --queries and --meta-batch-size are not used."""
 
   classes: TwoOrMore = 32
   """Classes in a step."""

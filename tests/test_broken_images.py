@@ -70,7 +70,7 @@ def test_an_image_that_ends_too_soon_is_in_no_task_and_no_task_has_an_image_twic
   assert isinstance(source.images, lazy_images.LazyImages) and len(source.images) == CLASSES * EACH - 2
   assert source.unreadable == ("'class 1/2.png'", "'class 5/0.png'")
   seen = set()
-  for episode in itertools.islice(episodes(source, ways=4, shots=2, queries=3, tasks=8)(), 10):
+  for episode in itertools.islice(episodes(source, ways=4, shots=2, queries=3, meta_batch_size=8)(), 10):
     for support, query in zip(numbers(episode.support.inputs), numbers(episode.query.inputs), strict=True):
       assert len({*support, *query}) == 20
       seen |= {*support, *query}
@@ -169,7 +169,7 @@ def test_small_classes_are_left_out_before_classes_are_dealt_out_and_named(tmp_p
   for path in [*(tmp_path / "set" / "class 2").glob("[1-5].png"), *(tmp_path / "set" / "class 6").glob("[3-5].png")]:
     path.unlink()
   with pytest.raises(ValueError, match="the smallest class, 'class 2'; got 1 \\+ 3 = 4"):
-    episodes(load(tmp_path / "set", "official/all", size=4), ways=2, shots=1, queries=3, tasks=1)
+    episodes(load(tmp_path / "set", "official/all", size=4), ways=2, shots=1, queries=3, meta_batch_size=1)
   parts = [load(tmp_path / "set", part, size=4, min_images_per_class=4) for part in ("train", "validation", "test")]
   assert sorted(name for part in parts for name in part.classes) == [f"class {c}" for c in (0, 1, 3, 4, 5, 7)]
   assert all(part.small_classes == ("class 2", "class 6") for part in parts) and len(parts[1].classes) == 2

@@ -47,9 +47,9 @@ BAD = {  # a function, arguments that are fine but for there being no such data,
                             "seed": NO_SEED}),
   glyphs: ({}, {"split": NO_TEXT, "size": (*NO_COUNT, 7), "seed": NO_SEED, "families": ((), "STIX", 0, ("Arial",)),
                 "distortion": (-1, "1", None, float("nan"), float("inf")), "cache": ("gs://bucket/cache", 0)}),
-  data.episodes: ({"source": SOURCE, "tasks": 2, **TASK}, {
+  data.episodes: ({"source": SOURCE, "meta_batch_size": 2, **TASK}, {
     "source": (None, "glyphs", (1, 2)), "ways": (*NO_COUNT, 1, 7), "shots": NO_COUNT, "queries": NO_COUNT,
-    "tasks": NO_COUNT, "seed": NO_64_BITS, "within_superclass": NO_FLAG}),
+    "meta_batch_size": NO_COUNT, "seed": NO_64_BITS, "within_superclass": NO_FLAG}),
   data.episode_rows: ({"source": SOURCE, **TASK}, {
     "source": (None,), "ways": (*NO_COUNT, 1, 7), "shots": NO_COUNT, "queries": NO_COUNT, "seed": NO_64_BITS,
     "within_superclass": NO_FLAG}),
@@ -148,7 +148,7 @@ PLACES = (
 @pytest.mark.parametrize(
   "batches",
   [
-    data.episodes(SOURCE, tasks=2, **TASK),
+    data.episodes(SOURCE, meta_batch_size=2, **TASK),
     data.train_batches(SOURCE, batch_size=2),
     data.pairs(SOURCE, batch_size=2),
     data.balanced(SOURCE, classes=2, each=2),

@@ -41,7 +41,7 @@ def assert_equal(left, right):
 
 
 def test_episodes_have_the_promised_shapes_ranges_and_order(source):
-  (episode,) = first(episodes(source, ways=5, shots=2, queries=3, tasks=4), 1)
+  (episode,) = first(episodes(source, ways=5, shots=2, queries=3, meta_batch_size=4), 1)
   assert episode.support.inputs.shape == (4, 10, 2, 2, 1) and episode.query.inputs.shape == (4, 15, 2, 2, 1)
   assert {leaf.dtype for leaf in jax.tree.leaves(episode)} == {np.dtype(np.float32)}
   assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(episode))
@@ -62,7 +62,7 @@ def test_hosts_together_read_the_whole_batch_of_any_step(source, task, hosts, ta
 
 
 def hosts_read_the_whole(source, task, hosts, tasks_each, start):
-  batches = episodes(source, **task, tasks=hosts * tasks_each)
+  batches = episodes(source, **task, meta_batch_size=hosts * tasks_each)
   whole = first(batches, 2, start=start)
   shares = [first(batches, 2, start=start, shard=(host, hosts)) for host in range(hosts)]
   for step in (0, 1):
@@ -90,7 +90,7 @@ def test_images_of_any_task_are_distinct_and_each_way_is_one_class(source, task)
 
 
 def are_distinct(source, task):
-  (episode,) = first(episodes(source, **task, tasks=8), 1)
+  (episode,) = first(episodes(source, **task, meta_batch_size=8), 1)
   support = identities(episode.support).reshape(8, task["ways"], task["shots"], 2)
   query = identities(episode.query).reshape(8, task["ways"], task["queries"], 2)
   for images in np.concatenate([support, query], axis=2):
@@ -100,7 +100,7 @@ def are_distinct(source, task):
 
 
 def test_batches_from_the_eighth_on_are_those_of_a_full_run(source):
-  batches = episodes(source, ways=3, shots=1, queries=2, tasks=4, seed=5)
+  batches = episodes(source, ways=3, shots=1, queries=2, meta_batch_size=4, seed=5)
   assert_equal(first(batches, 2, start=7), first(batches, 9)[7:])
 
 
@@ -108,7 +108,7 @@ def test_no_two_steps_and_no_two_seeds_draw_the_same_tasks(source):
   # Steps far apart differ only in the upper bits of the index of their tasks.
   places = [(0, start) for start in (0, 1, 2**29, 2**30, 2**32, 2**45)] + [(seed, 0) for seed in (1, -1, 2**32, 2**62)]
   drawn = [
-    next(episodes(source, ways=5, shots=2, queries=3, tasks=4, seed=seed)(start=start)).query.inputs.tobytes()
+    next(episodes(source, ways=5, shots=2, queries=3, meta_batch_size=4, seed=seed)(start=start)).query.inputs.tobytes()
     for seed, start in places
   ]
   assert len(set(drawn)) == len(drawn)
@@ -121,7 +121,7 @@ def chi_squared_is_plausible(counts):
 
 
 def test_classes_their_order_and_images_are_drawn_uniformly(source):
-  (episode,) = first(episodes(source, ways=3, shots=1, queries=4, tasks=20_000, seed=1), 1)
+  (episode,) = first(episodes(source, ways=3, shots=1, queries=4, meta_batch_size=20_000, seed=1), 1)
   support = identities(episode.support)
   pairs = np.zeros((7, 7), int)
   np.add.at(pairs, (support[:, 0, 0], support[:, 2, 0]), 1)
@@ -142,13 +142,13 @@ def test_classes_their_order_and_images_are_drawn_uniformly(source):
     ({"ways": 1}, "got 1"),
     ({"shots": 0}, "shots to be a whole number of at least 1, got 0"),
     ({"queries": 0}, "queries to be a whole number of at least 1, got 0"),
-    ({"tasks": 0}, "tasks to be a whole number from 1 to .*, got 0"),
+    ({"meta_batch_size": 0}, "meta_batch_size to be a whole number from 1 to .*, got 0"),
     ({"shots": 3, "queries": 4}, "at most 6, the images of the smallest class, '2'; got 3 \\+ 4 = 7"),
   ],
 )
 def test_impossible_tasks_are_refused_before_anything_is_drawn(source, setting, said):
   with pytest.raises(ValueError, match=said):
-    episodes(source, **{"ways": 5, "shots": 1, "queries": 2, "tasks": 4, **setting})
+    episodes(source, **{"ways": 5, "shots": 1, "queries": 2, "meta_batch_size": 4, **setting})
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_impossible_tasks_are_refused_before_anything_is_drawn(source, setting, 
 )
 def test_impossible_places_are_refused_when_asked_for(source, where, said):
   with pytest.raises(ValueError, match=said):
-    episodes(source, ways=2, shots=1, queries=1, tasks=4)(**where)
+    episodes(source, ways=2, shots=1, queries=1, meta_batch_size=4)(**where)
   with pytest.raises(ValueError, match=said):
     train_batches(source, batch_size=4)(**where)
 

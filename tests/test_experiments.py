@@ -332,7 +332,7 @@ def test_records_are_flat_and_say_what_was_run_and_two_runs_of_one_seed_give_the
     (["--test-tasks", "1"], r"--test-tasks to be at least 2, got 1"),
     (["--curve", "-1"], r"--curve to be at least 0, got -1"),
     (["--validation-tasks", "1"], r"--validation-tasks to be at least 2, got 1"),
-    (["--tasks", "3", "--devices", "2"], r"expected --tasks that 2 devices divide, got 3"),
+    (["--tasks", "3", "--devices", "2"], r"expected --meta-batch-size that 2 devices divide, got 3"),
     (["--devices", "9"], r"1 to 8 devices, .*got 9"),
     (["--test", "5ways"], r"such as 5w1s, got '5ways'"),
     (["--test", "3w1s"], r"logits \[3, 3\] for labels of 3 ways, got \[3, 5\]"),
@@ -495,7 +495,7 @@ def test_two_evaluations_of_a_run_give_the_same_digits_at_any_setting(command, f
   [
     (["--ways", "4"], r"expected logits \[4, 4\] for labels of 4 ways, got \[4, 3\]"),
     (["--ways", "11"], "from 2 ways to the 10 classes"),
-    (["--tasks", "1"], "expected --tasks to be at least 2, got 1"),
+    (["--tasks", "1"], "expected --num-tasks to be at least 2, got 1"),
   ],
 )
 def test_what_a_run_cannot_be_tested_at_is_refused_in_one_line(command, finished, monkeypatch, arguments, message):

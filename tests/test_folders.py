@@ -356,7 +356,7 @@ def test_class_too_small_for_the_task_is_named(folder):
   (folder / "alphabet 0/character 3").joinpath("0.png").unlink()
   source = load(folder, "official/all", size=2)
   with pytest.raises(ValueError, match="the images of the smallest class, 'alphabet 0/character 3'; got 2 \\+ 2 = 4"):
-    episodes(source, ways=2, shots=2, queries=2, tasks=1)
+    episodes(source, ways=2, shots=2, queries=2, meta_batch_size=1)
 
 
 # Images that stay in their files.
@@ -385,7 +385,7 @@ def test_batches_of_images_in_files_are_those_of_images_in_memory(folder, monkey
   inside = load(folder, "official/all", size=3)
   monkeypatch.setattr(lazy_images, "BYTES_IN_MEMORY", 0)
   outside = load(folder, "official/all", size=3)
-  task = {"ways": 4, "shots": 1, "queries": 2, "tasks": 6, "seed": 3}
+  task = {"ways": 4, "shots": 1, "queries": 2, "meta_batch_size": 6, "seed": 3}
   whole = first(episodes(inside, **task), 9)
   assert_equal(first(episodes(outside, **task), 9), whole)
   assert_equal(first(episodes(outside, **task), 2, start=7), whole[7:])
@@ -413,7 +413,7 @@ def test_what_nobody_waits_for_is_not_decoded():
 
 
 def test_leaves_of_batches_are_arrays_of_their_own(folder, as_files):
-  (episode,) = first(episodes(load(folder, size=2), ways=2, shots=1, queries=1, tasks=2), 1)
+  (episode,) = first(episodes(load(folder, size=2), ways=2, shots=1, queries=1, meta_batch_size=2), 1)
   assert all(isinstance(leaf, np.ndarray) and leaf.dtype == np.float32 for leaf in jax.tree.leaves(episode))
 
 
@@ -453,7 +453,7 @@ def test_rows_of_a_task_are_the_images_that_its_episode_has(folder, lazy, monkey
   source = load(folder, "official/all", size=2)
   task = {"ways": 3, "shots": 1, "queries": 2, "seed": 7}
   rows_of = episode_rows(source, **task)
-  (episode,) = first(episodes(source, **task, tasks=4), 1, start=5)
+  (episode,) = first(episodes(source, **task, meta_batch_size=4), 1, start=5)
   for t in range(4):
     rows = rows_of(5 * 4 + t)
     assert rows.dtype == np.int64 and rows.shape == (3, 3) and len(np.unique(rows)) == 9
@@ -635,7 +635,7 @@ import re, time
 began = time.process_time()
 from metajax.data import episodes, load
 source = load({str(tmp_path / "data")!r}, "official/all", size={size})
-batch = next(episodes(source, ways=5, shots=1, queries=15, tasks=16)())
+batch = next(episodes(source, ways=5, shots=1, queries=15, meta_batch_size=16)())
 assert batch.query.inputs.shape == (16, 75, {size}, {size}, {channels}) and len(source.images) == 200_000
 peak = re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1]
 print(time.process_time() - began, int(peak) / 2**20)

@@ -24,7 +24,7 @@ class Counted(LazyImages):
 
 
 BATCHES_OF = {
-  "episodes": lambda source: episodes(source, ways=4, shots=1, queries=2, tasks=8),
+  "episodes": lambda source: episodes(source, ways=4, shots=1, queries=2, meta_batch_size=8),
   "examples": lambda source: train_batches(source, batch_size=24),
   "image_texts": lambda source: image_texts(
     source, train_tokenizer(["image 0123456789"], 258), batch_size=24, max_length=8

@@ -50,18 +50,18 @@ def test_within_groups_a_task_or_a_batch_is_of_one_alphabet():
   group = np.array([0, 0, 1, 1])[SOURCE.labels]
   task = {"ways": 2, "shots": 1, "queries": 2, "within_superclass": True}
   seen = set()
-  for batch in draw(episodes(SOURCE, **task, tasks=4)):
+  for batch in draw(episodes(SOURCE, **task, meta_batch_size=4)):
     for inputs in batch.support.inputs:
       (own,) = set(group[rows(inputs)])
       seen.add((own, *SOURCE.labels[rows(inputs)]))
   assert seen == {(0, 0, 1), (0, 1, 0), (1, 2, 3), (1, 3, 2)}
   taken = episode_rows(SOURCE, **task)(3)
-  first = draw(episodes(SOURCE, **task, tasks=4), 1)[0]
+  first = draw(episodes(SOURCE, **task, meta_batch_size=4), 1)[0]
   np.testing.assert_array_equal(rows(first.support.inputs[3]), taken[:, 0])
   for batch in draw(balanced(SOURCE, classes=2, each=3, within_superclass=True)):
     assert len(set(group[rows(batch.inputs)])) == 1
   with pytest.raises(ValueError, match="at least 3 classes in every group, with within_superclass, got 2 of 'a'"):
-    episodes(SOURCE, **task | {"ways": 3}, tasks=1)
+    episodes(SOURCE, **task | {"ways": 3}, meta_batch_size=1)
 
 
 def test_within_groups_two_classes_are_of_one_alphabet():

@@ -49,7 +49,7 @@ def test_the_other_blocks_run(capsys, monkeypatch, tmp_path):
   images = np.random.default_rng(0).integers(0, 256, (200, 12, 12, 1), np.uint8)
   source = from_arrays(images, np.repeat(np.arange(10), 20))
   names = {"images": images, "labels": source.labels, "optax": optax, "fit": fit}
-  names["train"] = names["test"] = episodes(source, ways=5, shots=1, queries=2, tasks=2)
+  names["train"] = names["test"] = episodes(source, ways=5, shots=1, queries=2, meta_batch_size=2)
   names |= {"few_shot_accuracy": few_shot_accuracy, "load": lambda name, part: source}
   for block in BLOCKS:
     if "Learner(" not in block:

@@ -120,7 +120,7 @@ def test_large_set_is_read_from_its_record_files_with_the_same_bytes(folder, nam
   assert isinstance(inside.images, np.ndarray) and isinstance(outside.images, LazyImages)
   np.testing.assert_array_equal(outside.images[:], inside.images)
   assert outside.labels.tolist() == inside.labels.tolist() and outside.classes == inside.classes
-  task = {"ways": 5, "shots": 1, "queries": 2, "tasks": 4}
+  task = {"ways": 5, "shots": 1, "queries": 2, "meta_batch_size": 4}
   for batches in (lambda source: episodes(source, **task), lambda source: train_batches(source, batch_size=50)):
     expected = list(itertools.islice(batches(inside)(), 4))
     jax.tree.map(np.testing.assert_array_equal, list(itertools.islice(batches(outside)(), 4)), expected)

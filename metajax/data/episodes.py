@@ -18,35 +18,35 @@ def episodes(
   ways: int,
   shots: int,
   queries: int,
-  tasks: int,
+  meta_batch_size: int,
   seed: int = 0,
   within_superclass: bool = False,
 ) -> Batches:
   """Batches of few-shot tasks: `ways` classes drawn without replacement, of each `shots + queries` images likewise.
 
-  All choices are uniform. Task `t` of batch `i` is drawn with the key (seed, i * tasks + t) alone, so it is the same
-  from whatever step, and on however many hosts, the data are read.
+  All choices are uniform. Task `t` of batch `i` is drawn with the key (seed, i * meta_batch_size + t) alone, so it is
+  the same from whatever step, and on however many hosts, the data are read.
 
   Args:
     source: an `ImageDataset`.
     ways: classes a task.
     shots, queries: images of each class in the support and in the query set; no image is in both.
-    tasks: tasks a batch, over all hosts.
+    meta_batch_size: tasks a batch, over all hosts.
     seed: any 64-bit integer.
     within_superclass: the classes of a task are of one alphabet, that of a uniformly drawn class: harder tasks.
 
   Returns:
     `batches(start=0, shard=(0, 1))`, an endless iterator from batch `start` on of the `Episode`s of host `shard[0]` of
-    `shard[1]`: support inputs float32 `[tasks/hosts, ways*shots, height, width, channels]` in [0, 1], support labels
-    one-hot float32 `[tasks/hosts, ways*shots, ways]`, and likewise the query. Rows are in the order of the ways: first
-    all of way 0. It raises ValueError for a negative start, a host that there is not, or tasks that the hosts do not
-    divide.
+    `shard[1]`: support inputs float32 `[meta_batch_size/hosts, ways*shots, height, width, channels]` in [0, 1],
+    support labels one-hot float32 `[meta_batch_size/hosts, ways*shots, ways]`, and likewise the query. Rows are in the
+    order of the ways: first all of way 0. It raises ValueError for a negative start, a host that there is not, or
+    tasks that the hosts do not divide.
 
   Raises:
     ValueError: the source (or a group, with `within_superclass`) has too few classes or images, or a number is too
       small.
   """
-  checks.count("tasks", tasks, most=MOST)
+  checks.count("meta_batch_size", meta_batch_size, most=MOST)
   rows, read = draw_task(source, ways, shots, queries, seed, within_superclass), reader(source.images)
 
   def labeled(rows):
@@ -55,10 +55,10 @@ def episodes(
     return Examples(tf.reshape(rows, (-1, ways * each)), tf.tile(labels[None], (rows.shape[0], 1, 1)))
 
   def batches(start=0, shard=(0, 1)):
-    offset, local = rows_of_host(start, shard, tasks, "tasks")
-    # The tasks of this host, counted by c, are `local` in a row out of every `tasks`.
+    offset, local = rows_of_host(start, shard, meta_batch_size, "meta_batch_size")
+    # The tasks of this host, counted by c, are `local` in a row out of every `meta_batch_size`.
     drawn = tf.data.Dataset.range(start * local, ENDLESS).map(
-      plain(lambda c: rows(c // local * tasks + offset + c % local)), num_parallel_calls=tf.data.AUTOTUNE
+      plain(lambda c: rows(c // local * meta_batch_size + offset + c % local)), num_parallel_calls=tf.data.AUTOTUNE
     )
 
     def split(rows):

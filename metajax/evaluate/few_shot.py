@@ -17,9 +17,15 @@ from metajax.types import Batches, Learner, Params, State
 
 
 def few_shot_accuracy(
-  learner: Learner, params: Params, state: State, batches: Batches, tasks: int = 1000, *, chunk_size: int | None = None
+  learner: Learner,
+  params: Params,
+  state: State,
+  batches: Batches,
+  num_tasks: int = 1000,
+  *,
+  chunk_size: int | None = None,
 ) -> Score:
-  """The accuracy in percent on the queries of `tasks` tasks, with its 95% interval over tasks.
+  """The accuracy in percent on the queries of `num_tasks` tasks, with its 95% interval over tasks.
 
   The tasks are the first ones of `batches`, so two learners given the same `batches` meet the same tasks; each is
   counted once, whatever the size of a batch and the number of devices. Each of several hosts reads and tests its share.
@@ -29,7 +35,7 @@ def few_shot_accuracy(
     params: of the trained learner.
     state: of the trained learner.
     batches: `batches(start, shard)` of `Episode`s, e.g. `data.episodes(...)`.
-    tasks: how many, at least 2.
+    num_tasks: how many, at least 2.
     chunk_size: how many tasks run as one vectorized group.
 
   Returns:
@@ -37,12 +43,12 @@ def few_shot_accuracy(
 
   Raises:
     TypeError: if what is given is no Learner or no `batches(start, shard)`.
-    ValueError: if `tasks` is below 2, the batches end early, labels are not one-hot or do not fit the logits, or a task
-      has no labeled query.
+    ValueError: if `num_tasks` is below 2, the batches end early, labels are not one-hot or do not fit the logits, or a
+      task has no labeled query.
     FloatingPointError: if a prediction is not finite, naming the task, or a parameter or a value of the state is not.
   """
 
-  return mean_and_ci(_scores(learner, params, state, batches, tasks, _percent_right, chunk_size, _check_classes))
+  return mean_and_ci(_scores(learner, params, state, batches, num_tasks, _percent_right, chunk_size, _check_classes))
 
 
 def one_shot_runs(
@@ -73,14 +79,20 @@ def one_shot_runs(
 
 
 def few_shot_error(
-  learner: Learner, params: Params, state: State, batches: Batches, tasks: int = 1000, *, chunk_size: int | None = None
+  learner: Learner,
+  params: Params,
+  state: State,
+  batches: Batches,
+  num_tasks: int = 1000,
+  *,
+  chunk_size: int | None = None,
 ) -> Score:
-  """The mean squared error of a regression on the queries of `tasks` tasks, in the targets' unit squared.
+  """The mean squared error of a regression on the queries of `num_tasks` tasks, in the targets' unit squared.
 
   Arguments, tasks, interval and errors are as in `few_shot_accuracy`; the labels are regression targets `[n, outputs]`,
   which have to be finite.
   """
-  return mean_and_ci(_scores(learner, params, state, batches, tasks, squared_error, chunk_size, _check_targets))
+  return mean_and_ci(_scores(learner, params, state, batches, num_tasks, squared_error, chunk_size, _check_targets))
 
 
 def _percent_right(logits, labels):
@@ -112,10 +124,10 @@ def _scorer(predict, measure, chunk_size):
   return jax.jit(map_tasks(score, chunk_size))
 
 
-def _scores(learner, params, state, batches, tasks, measure, chunk_size, look=lambda episodes: None):
-  """`measure(prediction, labels)` of each of the first `tasks` tasks, float64 `[tasks]`."""
-  if isinstance(tasks, bool) or not isinstance(tasks, numbers.Integral) or tasks < 2:
-    raise ValueError(f"expected at least 2 tasks, so that there is an interval, got {tasks!r}")
+def _scores(learner, params, state, batches, num_tasks, measure, chunk_size, look=lambda episodes: None):
+  """`measure(prediction, labels)` of each of the first `num_tasks` tasks, float64 `[num_tasks]`."""
+  if isinstance(num_tasks, bool) or not isinstance(num_tasks, numbers.Integral) or num_tasks < 2:
+    raise ValueError(f"expected at least 2 tasks, so that there is an interval, got {num_tasks!r}")
   checks.record("learner", learner, Learner)
   checks.function("the learner's predict", learner.predict, "(params, state, support, inputs) -> logits")
   checks.function("batches", batches, "batches(start, shard), an iterator of Episodes")
@@ -127,14 +139,14 @@ def _scores(learner, params, state, batches, tasks, measure, chunk_size, look=la
     sharded, there = shard_padded(episodes)
     scores.append(to_host(run(shared, sharded))[there])
     found += len(scores[-1])
-    if found >= tasks:
-      scores = np.concatenate(scores)[:tasks].astype(np.float64)
+    if found >= num_tasks:
+      scores = np.concatenate(scores)[:num_tasks].astype(np.float64)
       if not np.isfinite(scores).all():
         raise FloatingPointError(
           f"predictions were not finite, first in test task {np.flatnonzero(~np.isfinite(scores))[0]}"
         )
       return scores
-  raise ValueError(f"expected batches of {tasks} tasks, got {found}")
+  raise ValueError(f"expected batches of {num_tasks} tasks, got {found}")
 
 
 def adaptation_curve(
@@ -143,7 +155,7 @@ def adaptation_curve(
   state: State,
   batches: Batches,
   steps: Sequence[int],
-  tasks: int = 1000,
+  num_tasks: int = 1000,
   *,
   chunk_size: int | None = None,
 ) -> list[Score]:
@@ -152,7 +164,7 @@ def adaptation_curve(
   Args:
     after: the learner that takes that many steps at test time: `lambda n: maml(network, gradient_steps(sgd, n))`, where
       `adapt.identity` takes none.
-    params, state, batches, tasks, chunk_size: as for `few_shot_accuracy`.
+    params, state, batches, num_tasks, chunk_size: as for `few_shot_accuracy`.
     steps: numbers of steps, such as `range(11)`.
 
   Raises:
@@ -163,4 +175,4 @@ def adaptation_curve(
     raise ValueError("expected numbers of adaptation steps, got none")
   for number in steps:
     checks.count("a number of adaptation steps", number, least=0)
-  return [few_shot_accuracy(after(n), params, state, batches, tasks, chunk_size=chunk_size) for n in steps]
+  return [few_shot_accuracy(after(n), params, state, batches, num_tasks, chunk_size=chunk_size) for n in steps]

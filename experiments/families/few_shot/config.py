@@ -24,7 +24,7 @@ class Task(NamedTuple):
   """Support images of each class in a training task."""
   queries: Count = 15
   """Query images of each class in a training task."""
-  tasks: Count = 32
+  meta_batch_size: Annotated[int, *Count.__metadata__, also("--tasks")] = 32
   """Training tasks in a step."""
   within_superclass: Annotated[bool, also("--within-groups")] = False
   """The classes of a training task (or batch) are of one alphabet."""
@@ -83,7 +83,9 @@ class Setup(NamedTuple):
   run: RunFlags = RUN
 
 
-ON_CPU = Setup(task=Task(queries=5, tasks=16), outer=Outer(2e-3, "cosine"), tests=TESTS)  # that most start from
+ON_CPU = Setup(
+  task=Task(queries=5, meta_batch_size=16), outer=Outer(2e-3, "cosine"), tests=TESTS
+)  # that most start from
 
 
 def schedule(setup: Setup) -> optax.Schedule | float:

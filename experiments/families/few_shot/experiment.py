@@ -182,13 +182,15 @@ def training_batches(setup: Setup, source: ImageDataset, seed: int) -> Batches:
   task = setup.task
   with _named("training", "--ways, --shots, --queries"):
     how = {"ways": task.ways, "shots": task.shots, "queries": task.queries, "within_superclass": task.within_superclass}
-    return episodes(source, **how, tasks=task.tasks, seed=seed)
+    return episodes(source, **how, meta_batch_size=task.meta_batch_size, seed=seed)
 
 
 def tasks_of(source: ImageDataset, ways: int, shots: int, queries: int, seed: int, part: str = "test") -> Batches:
   """Tasks to validate or test on."""
   with _named(part, "--test, --test-queries"):
-    return episodes(source, ways=ways, shots=shots, queries=queries, tasks=round_up_to_hosts(CHUNK_SIZE), seed=seed)
+    return episodes(
+      source, ways=ways, shots=shots, queries=queries, meta_batch_size=round_up_to_hosts(CHUNK_SIZE), seed=seed
+    )
 
 
 @contextlib.contextmanager
@@ -215,11 +217,11 @@ def check_shapes(learner: Learner, modes: Sequence[EvalMode], setup: Setup):
       setting.
   """
   task, size = setup.task, setup.data.size
-  devices = devices_for(task.tasks, setup.training.devices)
-  if task.tasks % devices:
-    raise ValueError(f"expected --tasks that {devices} devices divide, got {task.tasks}")
+  devices = devices_for(task.meta_batch_size, setup.training.devices)
+  if task.meta_batch_size % devices:
+    raise ValueError(f"expected --meta-batch-size that {devices} devices divide, got {task.meta_batch_size}")
   shapes = jax.eval_shape(
-    learner.init, jax.random.key(0), _blank(size, task.tasks, task.ways, task.shots, task.queries)
+    learner.init, jax.random.key(0), _blank(size, task.meta_batch_size, task.ways, task.shots, task.queries)
   )
   for ways, shots in settings_of(setup):
     check_fits_test(modes, shapes, _blank(size, 1, ways, shots, setup.tests.test_queries))

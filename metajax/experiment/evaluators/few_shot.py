@@ -62,7 +62,7 @@ class FewShot(NamedTuple):
     modes: the ways to use what was trained; the first one is shown on the run's page.
     tests: `() -> {(ways, shots): Batches of tasks}`.
     queries: of each class of a task, for the records.
-    tasks: how many are drawn, at least 2.
+    num_tasks: how many are drawn, at least 2.
     curve: measure the accuracy after 0, 1, ... to this many adaptation steps, at the first setting.
     about: what records say of the data: `data`, `split`.
     published: `(mode, ways, shots) -> the paper's accuracy in percent, or None`.
@@ -73,7 +73,7 @@ class FewShot(NamedTuple):
   modes: tuple[EvalMode, ...]
   tests: Callable[[], Mapping[Setting, Batches]]
   queries: int = 15
-  tasks: int = 1000
+  num_tasks: int = 1000
   curve: int = 0
   about: Mapping[str, Any] = {}
   published: Callable[[EvalMode, int, int], float | None] = lambda mode, ways, shots: None
@@ -85,8 +85,8 @@ class FewShot(NamedTuple):
     measured, tests, steps = [], self.tests(), [int(state.step) for state in trained.states]
     said = trained.said | {"test_seed": TEST_SEED, "chosen_step": steps if len(steps) > 1 else steps[0]}
     for test, batches in tests.items():
-      scores = test_all(self.modes, trained.states, batches, self.tasks) | test_pixels(batches, self.tasks)
-      tell(test, scores, self.tasks, self.queries)
+      scores = test_all(self.modes, trained.states, batches, self.num_tasks) | test_pixels(batches, self.num_tasks)
+      tell(test, scores, self.num_tasks, self.queries)
       measured += self.records(test, scores, said, trained.seed)
     return measured + self.curves(next(iter(tests.items())), trained.states, said, trained.seed)
 
@@ -128,7 +128,7 @@ class FewShot(NamedTuple):
     for mode in self.modes if steps else ():
       if not mode.after:
         continue
-      curves = [adaptation_curve(mode.after, one.params, one.state, batches, steps, self.tasks) for one in states]
+      curves = [adaptation_curve(mode.after, one.params, one.state, batches, steps, self.num_tasks) for one in states]
       points = [mean_over_seeds(scores) for scores in zip(*curves, strict=True)]
       print(f"\n{_title(mode)} after 0, 1, ... adaptation steps: {', '.join(map(str, points))}")
       for n, point in enumerate(points):
@@ -166,22 +166,22 @@ class FewShot(NamedTuple):
 
   def _common(self, test: Setting, seed: int) -> dict:
     ways, shots = test
-    counted = {"queries": self.queries, "tasks": self.tasks, "seed": seed, "ways": ways, "shots": shots}
+    counted = {"queries": self.queries, "tasks": self.num_tasks, "seed": seed, "ways": ways, "shots": shots}
     return {**self.about, **counted}
 
 
-def test_all(modes: Sequence[EvalMode], states: Sequence[TrainState], batches: Batches, tasks: int) -> Scores:
+def test_all(modes: Sequence[EvalMode], states: Sequence[TrainState], batches: Batches, num_tasks: int) -> Scores:
   """The scores of each seed's network used in each of the ways, all on the same tasks."""
 
   def scores(mode):
-    return [few_shot_accuracy(mode.learner, one.params, one.state, batches, tasks) for one in states]
+    return [few_shot_accuracy(mode.learner, one.params, one.state, batches, num_tasks) for one in states]
 
   return {mode: scores(mode) for mode in modes}
 
 
-def test_pixels(batches: Batches, tasks: int) -> Scores:
+def test_pixels(batches: Batches, num_tasks: int) -> Scores:
   """The score of the nearest centroid of the pixels."""
-  return {PIXELS: [few_shot_accuracy(PIXELS.learner, (), (), batches, tasks)]}
+  return {PIXELS: [few_shot_accuracy(PIXELS.learner, (), (), batches, num_tasks)]}
 
 
 def check_curve(modes: Sequence[EvalMode], steps: int):
@@ -196,12 +196,12 @@ def check_curve(modes: Sequence[EvalMode], steps: int):
     raise ValueError(f"expected --curve of a learner tested after any number of steps, got {modes[0].title}")
 
 
-def tell(test: Setting, scores: Scores, tasks: int, queries: int):
+def tell(test: Setting, scores: Scores, num_tasks: int, queries: int):
   """Prints what was found at a setting, and how much better the first way to use a network is than each other one."""
   ways, shots = test
   first, *others = scores
   seeds = f", {len(scores[first])} seeds (interval over seeds)" if len(scores[first]) > 1 else ""
-  print(f"\n{ways}-way {shots}-shot on unseen classes, {drawn(tasks, queries)}{seeds}")
+  print(f"\n{ways}-way {shots}-shot on unseen classes, {drawn(num_tasks, queries)}{seeds}")
   names = {mode: _title(mode) for mode in scores}
   width = max(26, *map(len, names.values()))
   for mode, found in scores.items():

@@ -131,11 +131,11 @@ def few_shot_all(
     for name, (learner, states) in learners.items():
       mode = EvalMode(name, _CENTROIDS if name in once else learner, _POLICY)
       if name in once:
-        scores[mode] = [test_all([mode], [_NOTHING], own(*test), tests.tasks)[mode][0] for own in once[name]]
+        scores[mode] = [test_all([mode], [_NOTHING], own(*test), tests.num_tasks)[mode][0] for own in once[name]]
       else:
-        scores |= test_all([mode], states, batches, tests.tasks)
-    scores |= test_pixels(batches, tests.tasks)
-    tell(test, scores, tests.tasks, tests.queries)
+        scores |= test_all([mode], states, batches, tests.num_tasks)
+    scores |= test_pixels(batches, tests.num_tasks)
+    tell(test, scores, tests.num_tasks, tests.queries)
     measured += tests.records(test, scores, training, said["seed"])
   return measured
 
