@@ -25,7 +25,7 @@ class Config(NamedTuple):
 PRESETS = {
   "paper": Config(
     Transformer(768, 12, 12),
-    Masking(16, decoder_width=512, decoder_layers=8, crops=True),
+    Masking(16, decoder_width=512, decoder_layers=8, augmentation="crop"),
     setup=rep.Setup(
       data=rep.ImageData(size=224),
       outer=rep.Outer(4096, "adamw", 1.5e-4, weight_decay=0.05, warmup_steps=12500),

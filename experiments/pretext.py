@@ -29,6 +29,7 @@ from experiments.families.representation.experiment import parts_of
 from metajax.compose import perceptron
 from metajax.data import recordings, train_batches
 from metajax.experiment.bounds import Bounds
+from metajax.experiment.flags import Switch
 from metajax.learners import pretext, pretext_logits, supervised
 
 Task = Literal[OfImages, OfClips, "supervised"]
@@ -41,8 +42,8 @@ class Config(NamedTuple):
   """What is asked: of images, of clips, or of sounds; supervised, for comparison: the true classes of images."""
   hidden: Annotated[int, Bounds(0, 2**16)] = 128
   """Units of the head, which is left behind; 0: it is linear."""
-  crops: bool = False
-  """Train on random crops of what is seen, of a clip's frames the same one: where there is little to learn from."""
+  augmentation: Annotated[Literal["none", "crop"], Switch("crops", "crop")] = "none"
+  """Augmentation of the training images; all frames of a clip are cropped alike."""
   tiles: Tiles = Tiles()
   clips: ClipFlags = ClipFlags()
   encoder: rep.EncoderFlags = rep.EncoderFlags("conv4")
@@ -96,7 +97,7 @@ def build(config: Config) -> rep.Experiment:
   of_clips, name = config.task in get_args(OfClips), config.task.replace("_", " ")
   asked = asked_of(config)
   network, head = asked.prepare(network), perceptron(config.hidden, len(asked.classes))
-  task, answer = of_crops(asked.task) if config.crops else asked.task, pretext_logits(network, head)
+  task, answer = of_crops(asked.task) if config.augmentation == "crop" else asked.task, pretext_logits(network, head)
   load = partial(load_recorded, setup.data, setup.probing, config.clips, config.task == "audio_visual")
   parts = parts_of(setup, load if of_clips else None)
 

@@ -65,9 +65,9 @@ def _batches(config: Config, source, seed):
 
 
 def _check(config: Config):
-  if config.one_example and (config.network.distort or config.setup.task.within_superclass):
+  if config.one_example and (config.network.augmentation != "none" or config.setup.task.within_superclass):
     raise ValueError(
-      "expected --one-example without --distort and --within-superclass: it distorts, and knows no labels"
+      "expected --one-example without --augmentation and --within-superclass: it distorts, and knows no labels"
     )
   if config.pairs == "batch" and config.one_example:
     raise ValueError("expected --pairs batch without --one-example, which is of given pairs")

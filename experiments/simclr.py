@@ -30,7 +30,7 @@ class Config(NamedTuple):
   """Of the loss."""
   learned_temperature: bool = False
   """Learn it, from 0.07."""
-  recipe: Recipe = "auto"
+  augmentation: Annotated[Recipe, also("--recipe")] = "auto"
   """Of the views; by default handwriting for characters, simclr from 64 pixels, simclr_cifar below."""
   encoder: rep.EncoderFlags = rep.EncoderFlags()
   setup: rep.Setup = rep.Setup()
@@ -87,7 +87,7 @@ def build(config: Config) -> rep.Experiment:
 
 def view_of(config: Config) -> Augmentation:
   """The view of a recipe's name."""
-  recipe = config.recipe
+  recipe = config.augmentation
   if recipe == "auto":
     small = "simclr_cifar" if config.setup.data.size < 64 else "simclr"
     recipe = "handwriting" if config.setup.data.data in ("glyphs", "omniglot") else small

@@ -4,7 +4,7 @@ python -m experiments.supervised --data omniglot --budget cpu     # 5-way 1-shot
 """
 
 from functools import partial
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import optax
 
@@ -14,6 +14,7 @@ from metajax.augment.image import affine
 from metajax.compose import cosine
 from metajax.data import train_batches
 from metajax.experiment.bounds import Count, Positive, Steps, Width, also
+from metajax.experiment.flags import Switch
 from metajax.learners import supervised, with_augmentation
 from metajax.networks import conv4
 from metajax.networks.linen.conv4 import Normalization
@@ -36,8 +37,8 @@ class Config(NamedTuple):
   """Steps of Adam, where everything is fine-tuned."""
   hidden: Width = 64
   """Units of the perceptron's layer."""
-  distort: bool = False
-  """Train on affine distortions."""
+  augmentation: Annotated[Literal["none", "affine"], Switch("distort", "affine")] = "none"
+  """Augmentation of the training images."""
   filters: Width = 64
   """Channels of each of the network's four layers."""
   normalization: Annotated[Normalization, also("--normalisation")] = "batch"
@@ -57,7 +58,11 @@ def build(config: Config) -> fs.Experiment:
   query_norm = "running statistics" if config.normalization == "batch" else "none"
   modes = [
     fs.EvalMode(
-      "supervised", supervised(encoder, predictor), query_norm, None, (name, *("distorted",) * config.distort)
+      "supervised",
+      supervised(encoder, predictor),
+      query_norm,
+      None,
+      (name, *("distorted",) * (config.augmentation == "affine")),
     )
     for name, predictor in _predictors(config).items()
   ]
@@ -65,7 +70,7 @@ def build(config: Config) -> fs.Experiment:
   def batches(source, seed):
     return train_batches(source, batch_size=config.batch_size, seed=seed)
 
-  trained = with_augmentation(modes[0].learner, affine()) if config.distort else modes[0].learner
+  trained = with_augmentation(modes[0].learner, affine()) if config.augmentation == "affine" else modes[0].learner
   return fs.few_shot_experiment(config.setup, "supervised", trained, modes, batches=batches)
 
 

@@ -168,7 +168,7 @@ under = lambda query_norm, **how: [
     (triplet, ["--classes", "3", "--each", "2", "--soft-margin", "--negatives", "hard"], {
       "triplet": RUNNING, "triplet, nearest neighbor": RUNNING
     }),
-    (relation, ["--distort"], {"relation, distorted": RUNNING}),
+    (relation, ["--augmentation", "affine"], {"relation, distorted": RUNNING}),
     (supervised, ["--head-steps", "3", "--tune-steps", "2", "--batch-size", "8"], {
       f"supervised, {way}": RUNNING
       for way in ("nearest centroid", "fine-tuned head", "cosine head", "linear perceptron", "perceptron", "fine-tuned")

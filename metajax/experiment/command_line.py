@@ -117,7 +117,8 @@ def parse(main: Callable, presets: Mapping[str, Any] | None, arguments: Sequence
   Raises:
     ValueError: if there is no such flag or preset, or one has a value that it may not have.
   """
-  arguments, config = list(arguments), config_of(main)
+  config = config_of(main)
+  arguments = flags.without_switches(config or main, arguments)
   description = (inspect.getdoc(config or main) or "").split("\n")[0]
   default = None
   if presets:

@@ -7,13 +7,21 @@ import difflib
 import inspect
 import types
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from tyro.conf import Positional
 
 LONGEST = 60  # characters of a value that an error quotes
 HELP = ("-h", "--help")
 NUMBERS = {int: "a whole number", float: "a number"}
+
+
+class Switch(NamedTuple):
+  """Marks a flag that was a switch once: `Annotated[Literal["none", "affine"], Switch("distort", "affine")]`."""
+
+  flag: str
+  on: str
+  off: str = "none"
 
 
 def check(command: Callable, arguments: Sequence[str], more: Sequence[str] = ()):
@@ -57,6 +65,20 @@ def aliases_of(kind: Any) -> list[str]:
   """Other names of a flag, as `tyro.conf.arg(aliases=...)` has them, without their dashes."""
   said = get_args(kind)[1:] if get_origin(kind) is Annotated else ()
   return [alias.lstrip("-") for one in said for alias in getattr(one, "aliases", None) or ()]
+
+
+def without_switches(command: Callable, arguments: Sequence[str]) -> list[str]:
+  """The arguments with each older switch as the flag and the value that it stands for."""
+  said = {}
+  for name, kind in kinds_of(command).items():
+    for one in switches_of(kind):
+      said |= {f"--{one.flag}": (f"--{_dashed(name)}", one.on), f"--no-{one.flag}": (f"--{_dashed(name)}", one.off)}
+  return [word for argument in arguments for word in said.get(argument.replace("_", "-"), (argument,))]
+
+
+def switches_of(kind: Any) -> list[Switch]:
+  """The switches that a flag was once."""
+  return [one for one in (get_args(kind)[1:] if get_origin(kind) is Annotated else ()) if isinstance(one, Switch)]
 
 
 def wanted(kind: Any) -> list:

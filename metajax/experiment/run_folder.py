@@ -3,7 +3,7 @@
 import contextlib
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,13 +123,21 @@ def check_same(run: Run, config: Any):
   before, now = configuration(run.folder), run.configuration
   if before["experiment"] != now["experiment"]:
     raise ValueError(f"expected a run of {now['experiment']} in {str(run.folder)!r}, got one of {before['experiment']}")
-  older = {name: flags.aliases_of(kind) for name, kind in flags.kinds_of(type(config)).items()}
+  kinds = flags.kinds_of(type(config))
   for name, value in now["flags"].items():
-    names = [name, *(alias.replace("-", "_") for alias in older.get(name, ()))]
-    was = next((before["flags"][one] for one in names if one in before["flags"]), value)  # or it came later
+    was = _before(before["flags"], name, kinds.get(name), value)
     if name not in FREE and was != value:
       flag = f"--{name.replace('_', '-')}"
       raise ValueError(f"expected {flag} {_text(was)}, as the run in {str(run.folder)!r} has it, got {_text(value)}")
+
+
+def _before(values: Mapping[str, Any], name: str, kind: Any, default: Any) -> Any:
+  """The value of a flag in a run of before, where it may have another name; the default if it came later."""
+  for former in (name, *(alias.replace("-", "_") for alias in flags.aliases_of(kind))):
+    if former in values:
+      return values[former]
+  switches = [one for one in flags.switches_of(kind) if one.flag.replace("-", "_") in values]
+  return next((one.on if values[one.flag.replace("-", "_")] else one.off for one in switches), default)
 
 
 def write_configuration(run: Run, devices: int, **more: Any) -> Run:

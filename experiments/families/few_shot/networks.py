@@ -6,6 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 from metajax.augment.image import affine, centered
 from metajax.compose import linear, tile_head, with_head, with_preprocessing, zero_init_head
 from metajax.experiment.bounds import Width, also
+from metajax.experiment.flags import Switch
 from metajax.learners import QueryNorm, with_augmentation
 from metajax.networks import conv4
 from metajax.networks.linen.conv4 import Convolution, Downsample, Normalization
@@ -41,8 +42,8 @@ class AdaptedHead(NamedTuple):
 class Embedding(NamedTuple):
   """The network of a learner that compares embeddings."""
 
-  distort: bool = False
-  """Train on affine distortions."""
+  augmentation: Annotated[Literal["none", "affine"], Switch("distort", "affine")] = "none"
+  """Augmentation of the training images."""
   filters: Width = 64
   """Channels of each of the network's four layers."""
   downsample: Downsample = "max_pool"
@@ -89,7 +90,7 @@ def embedding_network(flags: Embedding, tasks: int | None = None) -> Network:
 
 def distorted(flags: Embedding, learner: Learner) -> tuple[Learner, tuple[str, ...]]:
   """What is trained, on distortions where flags say so, and how that is called in the records."""
-  return (with_augmentation(learner, affine()), ("distorted",)) if flags.distort else (learner, ())
+  return (with_augmentation(learner, affine()), ("distorted",)) if flags.augmentation == "affine" else (learner, ())
 
 
 def in_the_middle(encoder: Network) -> Network:

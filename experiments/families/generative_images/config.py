@@ -1,10 +1,11 @@
 """Flags of generative pre-training on images, in groups."""
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from experiments.families.data import ImageData
 from metajax.data.text.corpus import is_text_file
 from metajax.experiment.bounds import ABOVE_0, BELOW_1, Bounds, Depth, Width, also
+from metajax.experiment.flags import Switch
 
 
 class Pixels(NamedTuple):
@@ -29,8 +30,8 @@ class Masking(NamedTuple):
   """Values of a token of the decoder."""
   decoder_layers: Depth = 2
   """Layers of the decoder."""
-  crops: bool = False
-  """Train on random crops."""
+  augmentation: Annotated[Literal["none", "crop"], Switch("crops", "crop")] = "none"
+  """Augmentation of the training images."""
 
 
 def check_not_text(model: str, data: ImageData):

@@ -72,7 +72,7 @@ def towers_of(transformer: Transformer, flags: Masking, channels: int) -> Towers
   heads = math.gcd(flags.decoder_width, max(1, flags.decoder_width // 32))
   size = Size(flags.decoder_width, flags.decoder_layers, heads)
   light = patch_decoder(flags.patch * flags.patch * channels, size, **how)
-  augmentation = random_resized_crop(area=(0.2, 1.0)) if flags.crops else None
+  augmentation = random_resized_crop(area=(0.2, 1.0)) if flags.augmentation == "crop" else None
   seen: dict[str, Any] = {"mask_ratio": flags.mask_ratio, "normalize": flags.normalize, "augmentation": augmentation}
   return Towers(encoder, light, masked_autoencoder(encoder, light, flags.patch, **seen))
 

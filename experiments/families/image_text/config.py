@@ -43,8 +43,8 @@ class Clip(NamedTuple):
   """Values of an embedding."""
   loss: Loss = "info_nce"
   """info_nce, or siglip."""
-  augment: Literal["auto", "none", "crop", "affine"] = "auto"
-  """The images; by default distortions for glyphs, crops for the rest."""
+  augmentation: Annotated[Literal["auto", "none", "crop", "affine"], also("--augment")] = "auto"
+  """Augmentation of the training images; auto is affine for glyphs, crop for other data."""
   chunk: Annotated[int | None, *Count.__metadata__] = None
   """Rows that a tower without batch statistics computes at once; by default all."""
   permuted: bool = False

@@ -110,7 +110,7 @@ def _validation(learner: Learner, params, state, test, tokenize: Callable) -> fl
 
 def _view(model: Clip, images: ImageData):
   """What is seen of an image while training."""
-  augment = model.augment
-  chosen = augment if augment != "auto" else "affine" if images.data == "glyphs" else "crop"
+  augmentation = model.augmentation
+  chosen = augmentation if augmentation != "auto" else "affine" if images.data == "glyphs" else "crop"
   views = {"none": None, "crop": random_resized_crop(area=(0.5, 1.0)), "affine": affine(5.0, 0.1, (0.9, 1.1), 0.05)}
   return views[chosen]
