@@ -28,7 +28,7 @@ PRESETS = {
     setup=Setup(
       rep.ImageData(size=32),
       Outer(learning_rate=2e-3, warmup_steps=60),
-      rep.TRAINING._replace(steps=600, validate_every=100),
+      rep.TRAINING._replace(steps=600, eval_every=100),
     ),
   ),
   "cpu_photos": Config(
@@ -36,7 +36,7 @@ PRESETS = {
     Setup(
       rep.ImageData("flickr8k", size=64),
       Outer(128, warmup_steps=150),
-      rep.TRAINING._replace(steps=1800, validate_every=300),
+      rep.TRAINING._replace(steps=1800, eval_every=300),
     ),
   ),
   "cpu_emoji": Config(
@@ -44,7 +44,7 @@ PRESETS = {
     Setup(
       rep.ImageData("emoji", size=32),
       Outer(warmup_steps=50),
-      rep.TRAINING._replace(steps=800, validate_every=100),
+      rep.TRAINING._replace(steps=800, eval_every=100),
     ),
   ),
 }

@@ -21,7 +21,7 @@ from experiments.families.few_shot.finished import FewShotRun
 from metajax.experiment import EvalMode, FewShot, Record, command, records
 from metajax.experiment.bounds import Bounds, Count, DataName, Seed, TwoOrMore, also
 from metajax.experiment.devices import on_devices
-from metajax.experiment.evaluators.few_shot import TEST_SEED, check_curve, tell, test_all, test_pixels
+from metajax.experiment.evaluators.few_shot import TEST_SEED, check_curve, print_scores, test_all, test_pixels
 from metajax.experiment.finished_runs import set_precision
 from metajax.types import Batches
 
@@ -48,7 +48,7 @@ def main(
   split: str | None = None,
   num_tasks: Annotated[int, *TwoOrMore.__metadata__, also("--tasks")] = 1000,
   seed: Seed = TEST_SEED,
-  curve: Annotated[int, Bounds(0, 1000)] = 0,
+  adaptation_curve: Annotated[int, Bounds(0, 1000), also("--curve")] = 0,
   download: bool = False,
   skip_unreadable: Annotated[bool, also("--skip-broken")] = False,
   devices: Annotated[int | None, *Count.__metadata__] = None,
@@ -69,7 +69,7 @@ def main(
     split: a named split of the data's classes; the first run's own by default, where the data are its.
     num_tasks: test tasks.
     seed: of the test tasks; 2 gives those of the runs themselves.
-    curve: measure the accuracy after 0, 1, ... to this many adaptation steps.
+    adaptation_curve: measure the accuracy after 0, 1, ... to this many adaptation steps.
     download: let TFDS download data that is not there.
     skip_unreadable: leave out files of one's own that cannot be read.
     devices: devices to share the tasks; by default all.
@@ -81,9 +81,9 @@ def main(
   found = [finished.read(folder, modules) for folder in folders]
   set_precision([one.run for one in found])
   learners = finished.learners(found)
-  _check(found, learners, curve, record)
+  _check(found, learners, adaptation_curve, record)
   took = {same[0].run.folder: {"train_seconds": finished.seconds(same)} for same in learners if record}
-  tests = {"test_queries": queries, "test_tasks": num_tasks, "curve": curve}
+  tests = {"test_queries": queries, "test_tasks": num_tasks, "adaptation_curve": adaptation_curve}
   setup = _setup(found[0].setup, data, split, tests, download=download, skip_unreadable=skip_unreadable)
   first = settings_of(found[0].setup)[0]
   setting = first[0] if ways is None else ways, first[1] if shots is None else shots
@@ -100,12 +100,12 @@ def main(
     records.publish(records.home(main), name, [records.flat(one) for one in differences])
 
 
-def _check(found: list[FewShotRun], learners: list[list[FewShotRun]], curve: int, record: bool):
+def _check(found: list[FewShotRun], learners: list[list[FewShotRun]], adaptation_curve: int, record: bool):
   if record and len(learners) < 2:
     name = learners[0][0].tests.modes[0].name
     raise ValueError(f"expected several learners to record their differences, got {name} alone")
   for one in found:
-    check_curve(one.tests.modes, curve)
+    check_curve(one.tests.modes, adaptation_curve)
 
 
 def _write(written: dict[Path, list[Record]]):
@@ -151,7 +151,7 @@ def _test(learners: list[list[FewShotRun]], found: list[FewShotRun], test: Test,
       more = said | took[folder]
       differences += few_shot.differences(first, modes, scores, test.setting, more, seed)
     written[folder / time.strftime(f"evaluation-%Y%m%d-%H%M%S-{os.getpid()}.json")] = measured
-  tell(test.setting, scores | pixels, tasks, test.setup.tests.test_queries)
+  print_scores(test.setting, scores | pixels, tasks, test.setup.tests.test_queries)
   return written, differences
 
 

@@ -18,7 +18,7 @@ from experiments.families.image_text.config import Clip
 from experiments.families.image_text.evaluators import Transfer
 from experiments.families.image_text.experiment import example_of
 from experiments.families.representation.config import Probing
-from experiments.families.representation.data import Parts, describe
+from experiments.families.representation.data import ProbeSplits, describe
 from experiments.families.representation.evaluators import FrozenFeatures, about
 from metajax.augment.image import compose, random_flip, random_resized_crop
 from metajax.compose import linear, with_head, with_pretrained_params
@@ -64,7 +64,7 @@ class Pretrained(NamedTuple):
   variant: tuple[str, ...]
   encoder: Network
   starts: list[tuple]
-  parts: Parts
+  parts: ProbeSplits
   data: ImageData
   run: FinishedRun
 
@@ -194,7 +194,7 @@ def _images_of_clip(run: FinishedRun, experiment: Experiment, kept: Transfer) ->
   return Pretrained(kept.name, kept.variant, kept.encoder, starts, parts, data, run)
 
 
-def _measured(name: str, encoders, some, parts: Parts, recipes) -> tuple[Score, dict]:
+def _measured(name: str, encoders, some, parts: ProbeSplits, recipes) -> tuple[Score, dict]:
   """The score, and what a record says of networks, one a seed, that were trained with the best of the recipes."""
   began, found = time.perf_counter(), []
   for seed, encoder in enumerate(encoders):
@@ -205,7 +205,7 @@ def _measured(name: str, encoders, some, parts: Parts, recipes) -> tuple[Score, 
   return score, said | {"steps": recipes[0].steps, "train_seconds": round(time.perf_counter() - began)}
 
 
-def _tuned(encoder, some, parts: Parts, recipe: Recipe, seed: int):
+def _tuned(encoder, some, parts: ProbeSplits, recipe: Recipe, seed: int):
   """The best accuracy on validation images, the score on test images of those params, and the recipe."""
   learner = supervised(encoder)
   augmentation = compose(random_resized_crop(area=(0.4, 1.0)), random_flip()) if some.images.shape[-1] == 3 else None
@@ -217,7 +217,7 @@ def _tuned(encoder, some, parts: Parts, recipe: Recipe, seed: int):
   )
   every = max(1, recipe.steps // recipe.validations)
   batches = train_batches(some, batch_size=recipe.batch_size, seed=seed)
-  best = fit(trained, optimizer, batches, recipe.steps, seed=seed, validate=validate, validate_every=every)
+  best = fit(trained, optimizer, batches, recipe.steps, seed=seed, validate=validate, eval_every=every)
   reached = validate(best.params, best.state)
   return reached, mean_and_ci(100.0 * accuracy(best.params, best.state, parts.test)), recipe
 

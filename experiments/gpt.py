@@ -31,7 +31,7 @@ PRESETS = {
     Text(50257, 1024),
     setup=Setup(
       outer=rep.Outer(512, "adamw", 3e-4, weight_decay=0.1, warmup_steps=2000),
-      training=rep.TRAINING._replace(steps=300000, validate_every=5000),
+      training=rep.TRAINING._replace(steps=300000, eval_every=5000),
     ),
   ),
   "cpu": Config(
@@ -40,7 +40,7 @@ PRESETS = {
     setup=Setup(
       data=rep.ImageData("flickr8k"),
       outer=rep.Outer(64, "adamw", 8e-3, weight_decay=0.1, warmup_steps=100),
-      training=rep.TRAINING._replace(steps=1500, validate_every=250),
+      training=rep.TRAINING._replace(steps=1500, eval_every=250),
     ),
   ),
 }

@@ -30,7 +30,7 @@ PRESETS = {
     setup=rep.Setup(
       data=rep.ImageData(size=32),
       outer=rep.Outer(128, "adamw", 6e-3, weight_decay=0.0, warmup_steps=5000),
-      training=rep.TRAINING._replace(steps=1000000, validate_every=20000),
+      training=rep.TRAINING._replace(steps=1000000, eval_every=20000),
     ),
   ),
   "cpu": Config(
@@ -38,7 +38,7 @@ PRESETS = {
     Pixels(8),
     setup=rep.Setup(
       outer=rep.Outer(32, "adamw", 1.6e-2, weight_decay=0.01, warmup_steps=100),
-      training=rep.TRAINING._replace(steps=900, validate_every=250),
+      training=rep.TRAINING._replace(steps=900, eval_every=250),
     ),
   ),
 }

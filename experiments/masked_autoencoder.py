@@ -29,13 +29,13 @@ PRESETS = {
     setup=rep.Setup(
       data=rep.ImageData(size=224),
       outer=rep.Outer(4096, "adamw", 1.5e-4, weight_decay=0.05, warmup_steps=12500),
-      training=rep.TRAINING._replace(steps=250000, validate_every=10000),
+      training=rep.TRAINING._replace(steps=250000, eval_every=10000),
     ),
   ),
   "cpu": Config(
     setup=rep.Setup(
       outer=rep.Outer(128, "adamw", 3e-3, weight_decay=0.05, warmup_steps=150),
-      training=rep.TRAINING._replace(steps=3000, validate_every=500),
+      training=rep.TRAINING._replace(steps=3000, eval_every=500),
     ),
   ),
 }

@@ -39,7 +39,7 @@ def build(config: Config) -> fs.Experiment:
   trained, variant = fs.distorted(config.network, learner)
   variant = ("full context",) * bool(config.read_steps) + variant
   modes = [fs.EvalMode("matching", learner, "running statistics", variant=variant)]
-  compares = fs.Comparison("attention", jax.nn.softmax)
+  compares = fs.PairScore("attention", jax.nn.softmax)
   return fs.few_shot_experiment(config.setup, "matching", trained, modes, compares=compares)
 
 

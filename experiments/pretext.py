@@ -51,7 +51,7 @@ class Config(NamedTuple):
 
 
 _ADAMW = rep.Outer(128, "adamw", 2e-3, weight_decay=1e-4, warmup_steps=50)
-_CHARACTERS = rep.TRAINING._replace(steps=1500, validate_every=300)
+_CHARACTERS = rep.TRAINING._replace(steps=1500, eval_every=300)
 PRESETS = {
   "paper": Config(
     tiles=Tiles(1000, gap=11, jitter=11),
@@ -59,7 +59,7 @@ PRESETS = {
     setup=rep.Setup(
       data=rep.ImageData(size=224),
       outer=rep.Outer(256, learning_rate=0.1, warmup_steps=5000),
-      training=rep.TRAINING._replace(steps=150000, validate_every=10000),
+      training=rep.TRAINING._replace(steps=150000, eval_every=10000),
     ),
   ),
   "cpu": Config(setup=rep.Setup(outer=_ADAMW, training=_CHARACTERS)),
@@ -68,7 +68,7 @@ PRESETS = {
     setup=rep.Setup(
       data=rep.ImageData(data="cifar10", size=32),
       outer=_ADAMW._replace(warmup_steps=100),
-      training=_CHARACTERS._replace(steps=2400, validate_every=600),
+      training=_CHARACTERS._replace(steps=2400, eval_every=600),
     ),
   ),
   "cpu_clips": Config(

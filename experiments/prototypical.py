@@ -59,9 +59,9 @@ def build(config: Config) -> fs.Experiment:
   trained, variant = fs.distorted(config.network, learner)
   variant = ("cosine",) * (config.distance == "cosine") + variant + ("centered",) * config.center
   if config.distance == "euclidean":
-    compares = fs.Comparison("squared distance", lambda logits: -logits, "smallest")
+    compares = fs.PairScore("squared distance", lambda logits: -logits, "smallest")
   else:
-    compares = fs.Comparison("cosine", lambda logits: logits / SCALE)
+    compares = fs.PairScore("cosine", lambda logits: logits / SCALE)
   modes = [fs.EvalMode("prototypical", learner, "running statistics", variant=variant)]
   return fs.few_shot_experiment(config.setup, "prototypical", trained, modes, compares=compares)
 

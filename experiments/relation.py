@@ -44,7 +44,7 @@ def build(config: Config) -> fs.Experiment:
   modes = [
     fs.EvalMode("relation", learner, "running statistics", variant=("distorted",) * (config.augmentation == "affine"))
   ]
-  compares = fs.Comparison("relation score", lambda scores: scores)
+  compares = fs.PairScore("relation score", lambda scores: scores)
   return fs.few_shot_experiment(config.setup, "relation", trained, modes, compares=compares)
 
 

@@ -58,7 +58,7 @@ def build(config: Config) -> fs.Experiment:
   per_step = gradient_steps(inner, config.inner_steps, gradient="first_order", per_step=True)
   minibatches = config.inner_steps, config.inner_batch
   learner = reptile(network, per_step, minibatches=minibatches, query_norm=query_norm, encoder=encoder, **init_head)
-  modes = fs.under_both("reptile", tuned, adapt, config.test_inner_steps, config.network)
+  modes = fs.under_both_norms("reptile", tuned, adapt, config.test_inner_steps, config.network)
   return fs.few_shot_experiment(config.setup, "reptile", learner, modes, optimizer=optax.sgd(fs.schedule(config.setup)))
 
 

@@ -49,7 +49,7 @@ def build(config: Config) -> fs.Experiment:
   variant = ("pairs of a batch",) * of_batch + ("one example a class",) * config.one_example
   variant += distortion + ("centered",) * config.center
   modes = [fs.EvalMode("siamese", learner, "running statistics", variant=variant)]
-  compares = fs.Comparison("matching probability", jnp.exp)
+  compares = fs.PairScore("matching probability", jnp.exp)
   return fs.few_shot_experiment(
     config.setup, "siamese", trained, modes, batches=partial(_batches, config), compares=compares
   )

@@ -45,7 +45,7 @@ PRESETS = {
     setup=rep.Setup(
       data=rep.ImageData(size=224),
       outer=rep.Outer(4096, warmup_steps=3128),
-      training=rep.TRAINING._replace(steps=312800, validate_every=10000),
+      training=rep.TRAINING._replace(steps=312800, eval_every=10000),
     ),
   ),
   "cifar": Config(
@@ -59,7 +59,7 @@ PRESETS = {
   "cpu": Config(
     hidden=256,
     encoder=rep.EncoderFlags("conv4"),
-    setup=rep.Setup(outer=_ADAMW, training=rep.TRAINING._replace(steps=260, validate_every=65)),
+    setup=rep.Setup(outer=_ADAMW, training=rep.TRAINING._replace(steps=260, eval_every=65)),
   ),
   "cpu_photos": Config(
     hidden=256,
@@ -67,7 +67,7 @@ PRESETS = {
     setup=rep.Setup(
       data=_CIFAR,
       outer=_ADAMW._replace(learning_rate=4e-3, warmup_steps=200),
-      training=rep.TRAINING._replace(steps=3500, validate_every=500),
+      training=rep.TRAINING._replace(steps=3500, eval_every=500),
     ),
   ),
 }

@@ -48,7 +48,7 @@ def build(config: Config) -> fs.Experiment:
     fs.EvalMode("triplet", learner, "running statistics", variant=variant),
     fs.EvalMode("triplet", neighbor, "running statistics", variant=("nearest neighbor", *variant)),
   ]
-  compares = fs.Comparison("squared distance", lambda logits: -logits, "smallest")
+  compares = fs.PairScore("squared distance", lambda logits: -logits, "smallest")
   return fs.few_shot_experiment(
     config.setup, "triplet", trained, modes, batches=partial(_batches, config), compares=compares
   )

@@ -568,9 +568,23 @@ MUTANTS = (
   Mutant(
     "a flag of an older run is known by its older name",
     "metajax/experiment/run_folder.py",
-    "names = [name, *(alias",
-    "names = [name, *(alias[:0]",
-    ("tests/test_experiments.py::test_a_run_from_before_a_flag_had_its_name_is_not_gone_on_with_otherwise",),
+    "for former in (name, *(",
+    "for former in (name,) or (name, *(",
+    ("tests/test_configuration.py::test_flags_of_a_run_of_before_are_compared_by_their_names_of_then",),
+  ),
+  Mutant(
+    "an older switch stands for its value, also where it is off",
+    "metajax/experiment/run_folder.py",
+    'next((one.on if values[one.flag.replace("-", "_")] else one.off for one in switches), default)',
+    "default",
+    ("tests/test_configuration.py::test_flags_of_a_run_of_before_are_compared_by_their_names_of_then",),
+  ),
+  Mutant(
+    "an older switch is read as the flag and its value",
+    "metajax/experiment/flags.py",
+    'one.on), f"--no-{one.flag}"',
+    'one.off), f"--no-{one.flag}"',
+    ("tests/test_flags.py::test_an_older_switch_is_the_flag_and_the_value_that_it_stands_for",),
   ),
   Mutant(
     "TensorFlow is kept off accelerators",
@@ -808,7 +822,7 @@ MUTANTS = (
   Mutant(
     "a command that trains says that nothing was learned",
     "metajax/experiment/driver.py",
-    "warnings = headlines.warn(this.folder, measured)",
+    "warnings = headlines.warn(run.folder, measured)",
     "warnings = []",
     ("tests/test_nothing_learned.py::test_the_one_driver_looks_whether_something_was_learned",),
   ),

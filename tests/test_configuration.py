@@ -1,9 +1,10 @@
 """What a run's folder says is data: nothing that it names is run, and no odd content ends in a traceback."""
 
+import contextlib
 import json
 import os
 import sys
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import pytest
 from commands import run_command
@@ -12,8 +13,10 @@ import experiments
 from experiments import evaluate, maml, one_shot
 from experiments.families.few_shot import finished
 from experiments.families.few_shot.config import Setup
-from metajax.experiment import FinishedRun, RunFlags, Training, driver, read_run, records
+from metajax.experiment import FinishedRun, RunFlags, Training, driver, flags, read_run, records
+from metajax.experiment.bounds import also
 from metajax.experiment.groups import group_of
+from metajax.experiment.run_folder import Run, check_same
 
 GOOD = {"experiment": "experiments.maml", "arguments": [], "flags": {}, "sessions": []}
 DEEP = "[" * 100_000
@@ -154,6 +157,28 @@ def test_a_group_of_flags_is_found_by_its_type_wherever_it_stands():
 def test_a_config_without_its_group_of_flags_or_with_two_is_refused_by_their_type(config, count, there):
   with pytest.raises(ValueError, match=rf"expected one Training in the config, got {count} \(Config has: {there}\)"):
     driver.run(lambda config: None, config)
+
+
+class Augmented(NamedTuple):
+  """Flags of which one was a switch, and one had another name."""
+
+  augmentation: Annotated[Literal["none", "affine"], flags.Switch("distort", "affine")] = "none"
+  learning_rate: Annotated[float, also("--rate")] = 0.1
+
+
+@pytest.mark.parametrize(
+  ("before", "message"),
+  [
+    ({"distort": False, "rate": 0.1}, None),
+    ({"distort": True, "rate": 0.1}, "expected --augmentation affine, .* got none"),
+    ({"distort": False, "rate": 0.2}, "expected --learning-rate 0.2, .* got 0.1"),
+    ({}, None),  # flags that came later
+  ],
+)
+def test_flags_of_a_run_of_before_are_compared_by_their_names_of_then(tmp_path, before, message):
+  run = Run(folder_of(tmp_path, GOOD | {"flags": before}), RunFlags(), True, GOOD | {"flags": Augmented()._asdict()})
+  with pytest.raises(ValueError, match=message) if message else contextlib.nullcontext():
+    check_same(run, Augmented())
 
 
 def test_a_byte_that_is_no_utf8_is_read_back_as_it_was(tmp_path):

@@ -10,12 +10,12 @@ import pytest
 from commands import run_command
 
 import experiments
-from experiments import one_shot, reweighting
+from experiments import one_shot, relation, reweighting
 from experiments.families import data
 from experiments.families.image_text import data as image_text
 from experiments.families.language import corpus
 from experiments.families.pretext import data as pretext
-from metajax.experiment import RUN, RunFlags, bounds, flags, run_folder
+from metajax.experiment import RUN, RunFlags, bounds, command_line, flags, run_folder
 from metajax.experiment.bounds import Bounds
 
 OF_RUNS = ("evaluate", "one_shot", "fine_tune", "zero_shot")  # which end as there is no run in "none"
@@ -131,9 +131,9 @@ def test_any_number_is_refused_in_one_line_or_the_run_gets_as_far_as_loading_dat
     ("clip", f"--text-layers {10**23}", f"expected --text-layers to be at most 1000, got {10**23}"),
     ("clip", "--test-queries -1", "expected --test-queries to be at least 1, got -1"),
     ("clip", "--chunk 3 --encoder-name vit_ti", "expected a --chunk that divides the --batch-size"),
-    ("clip", "--outputs -1", "expected --outputs to be at least 1, got -1"),
+    ("clip", "--num-outputs -1", "expected --num-outputs to be at least 1, got -1"),
     ("clip", "--test 1w1s", "expected a setting to test at such as 5w1s, got '1w1s'"),
-    ("simclr", f"--layers {10**23}", f"expected --layers to be at most 1000, got {10**23}"),
+    ("simclr", f"--num-layers {10**23}", f"expected --num-layers to be at most 1000, got {10**23}"),
     ("simclr", "--warmup-steps 9 --steps 9", "expected --warmup-steps to be below the 9 --steps, got 9"),
     ("simclr", "--batch-size 9 --devices 2", "expected a --batch-size that 2 devices divide, got 9"),
     ("simclr", "--encoder-name vit_ti --patch 5", "divide into patches of 5"),
@@ -200,6 +200,11 @@ def test_flags_of_ones_own_have_the_bounds_that_they_say_and_else_are_finite():
   ):
     with pytest.raises(ValueError, match=said):
       bounds.check(kinds, own | more)
+
+
+@pytest.mark.parametrize(("switches", "value"), [([], "none"), (["--distort"], "affine"), (["--no-distort"], "none")])
+def test_an_older_switch_is_the_flag_and_the_value_that_it_stands_for(switches, value):
+  assert command_line.parse(relation.build, relation.PRESETS, switches).augmentation == value
 
 
 def test_every_number_that_a_command_takes_has_bounds_of_its_own():

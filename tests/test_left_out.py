@@ -110,6 +110,6 @@ def test_one_recording_that_was_left_out_is_a_file(capsys):
     unreadable=("x.mp4: it is empty",)
   )
   some = from_arrays(np.zeros((2, 2, 2, 1), np.uint8), [0, 1])
-  representation.describe(ImageData(), representation.Parts(clips, some, some, some, True, None))
+  representation.describe(ImageData(), representation.ProbeSplits(clips, some, some, some, True, None))
   out = capsys.readouterr().out
   assert "left out 1 file that cannot be read: x.mp4: it is empty\n" in out

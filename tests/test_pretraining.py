@@ -14,7 +14,7 @@ import pytest
 from experiments import fine_tune, simclr
 from experiments.families import data, representation
 from experiments.families.few_shot import experiment as few_shot
-from experiments.families.representation.data import Parts, load_parts
+from experiments.families.representation.data import ProbeSplits, load_parts
 from experiments.families.representation.evaluators import few_shot_tests
 from metajax import Examples, Network
 from metajax.augment import image
@@ -149,7 +149,7 @@ def test_few_shot_tasks_of_features_are_those_of_images():
   )
   learner = supervised(encoder)
   probing = representation.Probing(test=("3w2s",), test_tasks=40, test_queries=4)
-  tests = few_shot_tests(representation.ImageData(), probing, Parts(source, source, source, source, True, source))
+  tests = few_shot_tests(representation.ImageData(), probing, ProbeSplits(source, source, source, source, True, source))
   init = jax.jit(lambda key: learner.init(key, Examples(np.zeros((2, 8, 8, 1)), np.eye(2))))
   trained = [TrainState(*init(jax.random.key(seed)), None, None, 0) for seed in range(2)]
   of_images, of_features = (

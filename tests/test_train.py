@@ -117,7 +117,7 @@ def test_validation_keeps_the_first_best_state_while_training_goes_on(scores, be
     seen.append((int(state["steps"]), np.asarray(params["weight"])))
     return scores[len(seen) - 1]
 
-  trained = fit(regression, optimizer, batches, 5, validate=validate, validate_every=2)
+  trained = fit(regression, optimizer, batches, 5, validate=validate, eval_every=2)
   assert [step for step, _ in seen] == [2, 4, 5]
   assert trained.step == trained.state["steps"] == best
   np.testing.assert_array_equal(trained.params["weight"], dict(seen)[best])
@@ -201,7 +201,7 @@ def followed(folder, steps, *, fail_at=None, stop_at=None, seed=0, devices=1, **
       log=log,
       log_every=3,
       validate=lambda params, state: -float(np.square(np.asarray(params["weight"])[0] - 0.2).sum()),
-      validate_every=4,
+      eval_every=4,
       checkpoints=kept,
       checkpoint_every=2,
       **({"stop": stop} if stop_at else {}),
@@ -323,7 +323,7 @@ def test_as_many_seeds_train_side_by_side_as_the_memory_allows(monkeypatch):
 def test_each_seed_has_its_own_best():
   scores = iter([1.0, 5.0, 2.0, 4.0])  # of two seeds after steps 2 and 4
   best = fit(
-    regression, optimizer, for_seeds([batches] * 2), 4, seed=(0, 1), validate=lambda *_: next(scores), validate_every=2
+    regression, optimizer, for_seeds([batches] * 2), 4, seed=(0, 1), validate=lambda *_: next(scores), eval_every=2
   )
   assert best.step.tolist() == best.state["steps"].tolist() == [4, 2]
 
@@ -333,7 +333,7 @@ def never(*_):
 
 
 @pytest.mark.parametrize(
-  "setting", [{"steps": 0}, {"steps": -1}, {"log_every": 0}, {"validate_every": 0}, {"checkpoint_every": 0}]
+  "setting", [{"steps": 0}, {"steps": -1}, {"log_every": 0}, {"eval_every": 0}, {"checkpoint_every": 0}]
 )
 def test_a_setting_below_one_is_refused_before_anything_is_drawn_or_made(setting):
   ((name, value),) = setting.items()

@@ -30,26 +30,26 @@ class ImageData(NamedTuple):
   """Images are brought to size x size pixels."""
 
 
-def load_part(s: ImageData, part: str) -> ImageDataset:
+def load_part(flags: ImageData, part: str) -> ImageDataset:
   """One part of the data: "train", "validation" or "test"."""
-  return load_split(s, f"{s.split}/{part}" if s.split else part)
+  return load_split(flags, f"{flags.split}/{part}" if flags.split else part)
 
 
-def load_split(s: ImageData, split: str) -> ImageDataset:
+def load_split(flags: ImageData, split: str) -> ImageDataset:
   """A split of the data, by its whole name."""
   return load(
-    s.data,
+    flags.data,
     split,
-    size=s.size,
-    download=s.download,
-    rotations=rotates(s),
-    skip_unreadable=s.skip_unreadable,
-    min_images_per_class=s.min_images_per_class,
+    size=flags.size,
+    download=flags.download,
+    rotations=rotates(flags),
+    skip_unreadable=flags.skip_unreadable,
+    min_images_per_class=flags.min_images_per_class,
   )
 
 
 def load_parts(
-  s: ImageData,
+  flags: ImageData,
   parts: Sequence[str] = ("train", "validation", "test"),
   load_one: Callable[[ImageData, str], ImageDataset] = load_part,
 ) -> dict[str, ImageDataset]:
@@ -57,58 +57,60 @@ def load_parts(
   found, unreadable = {}, []
   for part in parts:
     try:
-      found[part] = load_one(s, part)
+      found[part] = load_one(flags, part)
     except UnreadableImages as error:
       unreadable.append(error)
   if unreadable:
-    raise UnreadableImages([file for error in unreadable for file in error.files], unreadable[0].number, repr(s.data))
+    raise UnreadableImages(
+      [file for error in unreadable for file in error.files], unreadable[0].number, repr(flags.data)
+    )
   return found
 
 
-def rotates(s: ImageData) -> bool:
+def rotates(flags: ImageData) -> bool:
   """Whether each quarter turn of a class is a class of its own, as is the custom on Omniglot."""
-  return s.data == "omniglot"
+  return flags.data == "omniglot"
 
 
-def split_name(s: ImageData) -> str:
+def split_name(flags: ImageData) -> str:
   """What the records call the part that was tested on."""
-  named = s.split or ("lake" if s.data == "omniglot" else "")
+  named = flags.split or ("lake" if flags.data == "omniglot" else "")
   return f"{named}/test" if named else "test"
 
 
-def tested_on(s: ImageData) -> dict[str, Any]:
+def tested_on(flags: ImageData) -> dict[str, Any]:
   """What the records of few-shot tests say of the data."""
-  return {"data": slug(s), "split": split_name(s), "rotations": rotates(s)}
+  return {"data": slug(flags), "split": split_name(flags), "rotations": rotates(flags)}
 
 
-def slug(s: ImageData) -> str:
+def slug(flags: ImageData) -> str:
   """The data's name as a part of a file's name, of at most 100 bytes."""
-  path = os.path.expanduser(s.data)
-  name = os.path.basename(os.path.abspath(path)) if os.path.exists(path) else s.data.replace("/", "_")
+  path = os.path.expanduser(flags.data)
+  name = os.path.basename(os.path.abspath(path)) if os.path.exists(path) else flags.data.replace("/", "_")
   return name.encode("utf-8", "replace")[:LONGEST_SLUG].decode("utf-8", "ignore")
 
 
-def check_disjoint(s: ImageData, **parts: ImageDataset):
+def check_disjoint(flags: ImageData, **parts: ImageDataset):
   """Refuses parts that share a class: what is tested would have been seen."""
   for first, second in itertools.combinations(parts, 2):
     if shared := set(parts[first].classes) & set(parts[second].classes):
-      given = f"{len(shared)} of {s.data} in both, such as {min(shared)!r}"
-      raise ValueError(f"expected no class of {first} in {second}, got {given}: leave out --split {s.split}")
+      given = f"{len(shared)} of {flags.data} in both, such as {min(shared)!r}"
+      raise ValueError(f"expected no class of {first} in {second}, got {given}: leave out --split {flags.split}")
 
 
-def describe(s: ImageData, parts: Mapping[str, ImageDataset]):
+def describe(flags: ImageData, parts: Mapping[str, ImageDataset]):
   """Prints what there is to train, validate and test on, and what could not be read."""
   train, validation, test = (_size(parts[part]) for part in ("train", "validation", "test"))
-  print(f"{printable(s.data)}: {train} to train on, {validation} to validate, {test} to test")
-  tell_left_out(s, *parts.values())
+  print(f"{printable(flags.data)}: {train} to train on, {validation} to validate, {test} to test")
+  tell_left_out(flags, *parts.values())
 
 
-def tell_left_out(s: ImageData, *sources: ImageDataset):
+def tell_left_out(flags: ImageData, *sources: ImageDataset):
   """Prints what was left out of some sources."""
   unreadable, small = left_out(sources)
   for what, names in (
     (f"{counted(len(unreadable), 'image')} that cannot be read", unreadable),
-    (f"{counted(len(small), 'class', 'classes')} of fewer than {counted(s.min_images_per_class, 'image')}", small),
+    (f"{counted(len(small), 'class', 'classes')} of fewer than {counted(flags.min_images_per_class, 'image')}", small),
   ):
     if names:
       print(f"left out {what}: {printable(', '.join(names[:5]))}" + ", ..." * (len(names) > 5))

@@ -35,7 +35,7 @@ def configuration(folder: Path) -> dict:
   return found
 
 
-def shown(folder: Path) -> dict:
+def displayed_config(folder: Path) -> dict:
   """What a page says of `run.json`: all but the arguments, which are in the command."""
   return {name: value for name, value in configuration(folder).items() if name != "arguments"}
 

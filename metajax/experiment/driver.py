@@ -42,7 +42,7 @@ class _Begun(NamedTuple):
   """A run whose flags and data fit each other: its name and folder, its parts, the rows of a step, the devices."""
 
   name: str
-  this: Run
+  run: Run
   parts: list[_Part]
   rows: int
   devices: int
@@ -89,23 +89,23 @@ def run(build: Build, config: Any) -> Path:
   training, flags, trained = group_of(config, Training), group_of(config, RunFlags), []
   steps = training.steps
   with on_devices(begun.devices, fsdp=flags.fsdp):
-    this, parts = _written(begun, config)
+    run, parts = _written(begun, config)
     for part in parts:
       one, ended = part.experiment, []
       for group in _groups(part, training):
-        with recorded(this, group.folder, group.batches, steps, rows=begun.rows * group.seeds) as kept:
+        with recorded(run, group.folder, group.batches, steps, rows=begun.rows * group.seeds) as kept:
           state = fit(one.learner, one.optimizer, kept.batches, steps, **group.how, **kept.how)
         ended.append((group, state, kept.took()))
-      trained.append(_trained(this, part, ended, begun.devices, training))
+      trained.append(_trained(run, part, ended, begun.devices, training))
     found = [evaluate(one) for part, one in zip(parts, trained, strict=True) for evaluate in part.experiment.evaluate]
     measured = [records.flat(record) for some in found for record in some]
-    records.write(this.folder / "records.json", measured)
-    warnings = headlines.warn(this.folder, measured)
-    image = write_page(this, [part.experiment for part in parts], trained, measured, warnings)
-  print(f"the run's page: {this.folder / 'index.html'}")
+    records.write(run.folder / "records.json", measured)
+    warnings = headlines.warn(run.folder, measured)
+    image = write_page(run, [part.experiment for part in parts], trained, measured, warnings)
+  print(f"the run's page: {run.folder / 'index.html'}")
   if flags.record:
     records.publish(records.home(build), begun.name, measured, image)
-  return this.folder
+  return run.folder
 
 
 def _begun(build: Build, config: Any) -> _Begun:
@@ -114,27 +114,27 @@ def _begun(build: Build, config: Any) -> _Begun:
   run_folder.check(group_of(config, RunFlags))
   built = build(config)
   name = built.name if isinstance(built, Experiment) else command_line.module_of(build).rpartition(".")[2]
-  this = run_folder.begin(name, build, config)
+  run = run_folder.begin(name, build, config)
   parts = _prepared({"": built} if isinstance(built, Experiment) else {one.name: one for one in built}, config)
   for part in parts:
-    _check_checkpoints(this, part, config)
-  run_folder.check_same(this, config)
+    _check_checkpoints(run, part, config)
+  run_folder.check_same(run, config)
   for part in parts:
-    check_artifacts(this, part.experiment.artifacts)
+    check_artifacts(run, part.experiment.artifacts)
   rows = jax.tree.leaves(parts[0].example)[0].shape[0] * process_shard()[1]
-  return _Begun(name, this, parts, rows, devices_for(rows, group_of(config, Training).devices))
+  return _Begun(name, run, parts, rows, devices_for(rows, group_of(config, Training).devices))
 
 
 def _written(begun: _Begun, config: Any) -> tuple[Run, list[_Part]]:
   """The run's folder with its configuration and artifacts; the parts know how many seeds train at once."""
   for part in begun.parts:
     shard_batch(part.example)  # refuses what the devices do not divide, before anything is written
-  parts = [part._replace(in_parallel=_in_parallel(begun.this, part, config)) for part in begun.parts]
+  parts = [part._replace(in_parallel=_in_parallel(begun.run, part, config)) for part in begun.parts]
   said = {"seeds_at_once": parts[0].in_parallel} | {k: v for part in parts for k, v in part.experiment.said.items()}
-  this = run_folder.write_configuration(begun.this, begun.devices, **said)
+  run = run_folder.write_configuration(begun.run, begun.devices, **said)
   for part in parts:
-    write_artifacts(this, part.experiment.artifacts)
-  return this, parts
+    write_artifacts(run, part.experiment.artifacts)
+  return run, parts
 
 
 def _prepared(experiments: Mapping[str, Experiment], config: Any) -> list[_Part]:
@@ -151,22 +151,22 @@ def _prepared(experiments: Mapping[str, Experiment], config: Any) -> list[_Part]
   return parts
 
 
-def _check_checkpoints(this: Run, part: _Part, config: Any):
+def _check_checkpoints(run: Run, part: _Part, config: Any):
   """Refuses to go on from checkpoints of another learner."""
-  if not this.resumed:
+  if not run.resumed:
     return
   params, state = part.shapes
   flags = group_of(config, Training)
   for folder in groups(flags, flags.seeds_in_parallel or 1):
-    Checkpoints(this.folder / part.folder / folder / "checkpoints").check({"params": params, "state": state})
+    Checkpoints(run.folder / part.folder / folder / "checkpoints").check({"params": params, "state": state})
 
 
-def _in_parallel(this: Run, part: _Part, config: Any) -> int:
+def _in_parallel(run: Run, part: _Part, config: Any) -> int:
   """How many seeds train side by side: as before, as asked, or as many as the memory allows."""
   flags, one = group_of(config, Training), part.experiment
   if flags.seeds == 1:
     return 1
-  before = configuration(this.folder).get("seeds_at_once") if this.resumed else None
+  before = configuration(run.folder).get("seeds_at_once") if run.resumed else None
   asked = before or flags.seeds_in_parallel
   in_parallel = asked or seeds_in_parallel(one.learner, one.optimizer, part.batches, list(seeds_of(flags)))
   print(f"{flags.seeds} seeds, {in_parallel} at once")
@@ -178,21 +178,21 @@ def _groups(part: _Part, training: Training) -> Iterator[_Group]:
   if part.folder:
     print(f"{part.experiment.title or part.experiment.name}")
   validate = part.experiment.validate
-  validated: dict[str, Any] = {"validate": validate, "validate_every": training.validate_every} if validate else {}
+  validated: dict[str, Any] = {"validate": validate, "eval_every": training.eval_every} if validate else {}
   for folder, seeds in groups(training, part.in_parallel).items():
     batches, seed = side_by_side([part.batches[seed - training.seed] for seed in seeds], seeds)
     yield _Group(f"{part.folder}/{folder}".strip("/"), len(seeds), batches, {"seed": seed, **validated})
 
 
-def _trained(this: Run, part: _Part, ended: Sequence[tuple], devices: int, training: Training) -> Trained:
+def _trained(run: Run, part: _Part, ended: Sequence[tuple], devices: int, training: Training) -> Trained:
   """What the trainings of an experiment ended with; says how they went."""
   one, states, waiting = part.experiment, [], []
   for group, found, _ in ended:
     if one.validate and one.keep == "last":
-      with Checkpoints(this.folder / group.folder / "checkpoints") as checkpoints:
+      with Checkpoints(run.folder / group.folder / "checkpoints") as checkpoints:
         found = restore(one.learner, one.optimizer, group.batches, checkpoints, seed=group.how["seed"], best=False)
     states += each_seed(found, group.how["seed"])
-    rows = read_metrics(this.folder / group.folder)
+    rows = read_metrics(run.folder / group.folder)
     waiting += [row["data_wait_fraction"] for row in rows if "data_wait_fraction" in row]
   seconds, share_waiting = sum(took for _, _, took in ended), float(np.mean(waiting or [0.0]))
   chosen = f", step {' '.join(str(int(state.step)) for state in states)} of {training.steps} chosen by validation"

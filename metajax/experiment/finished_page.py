@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from metajax.experiment import headlines
-from metajax.experiment.configuration import shown
+from metajax.experiment.configuration import displayed_config
 from metajax.experiment.run_folder import Run
 from metajax.experiment.types import Experiment, Figure, Trained
 from metajax.report import learning_curves_figure, page, read_metrics
@@ -42,7 +42,7 @@ def write_page(
     run.folder / "index.html",
     title=first.title or first.name,
     summary=headlines.tiles(records),
-    configuration=shown(run.folder),
+    configuration=displayed_config(run.folder),
     records=records,
     figures=[*own, *curves],
     notes=notes,

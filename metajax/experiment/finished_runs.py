@@ -14,7 +14,7 @@ from metajax.experiment import bounds, command_line, records
 from metajax.experiment.configuration import configuration
 from metajax.experiment.flags import LONGEST
 from metajax.experiment.groups import group_of
-from metajax.experiment.run_folder import FREE
+from metajax.experiment.run_folder import RESUMABLE_FLAGS
 from metajax.experiment.seeds import groups, seeds_of, side_by_side
 from metajax.experiment.types import RunFlags, Training
 from metajax.train import TrainState, each_seed, restore
@@ -106,7 +106,7 @@ def states_of(
 def training_of(run: FinishedRun) -> tuple:
   """What a run has in common with runs that differ in their seed alone."""
   flags = bounds.flat(run.config._asdict())
-  kept = sorted((name, str(value)) for name, value in flags if name not in FREE and name not in OF_SEEDS)
+  kept = sorted((name, str(value)) for name, value in flags if name not in RESUMABLE_FLAGS and name not in OF_SEEDS)
   return run.module.__name__, *kept
 
 

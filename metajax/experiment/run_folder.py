@@ -16,8 +16,19 @@ from metajax.experiment.groups import group_of
 from metajax.experiment.types import RunFlags
 from metajax.mesh import barrier, broadcast_from_primary, process_shard
 
-FREE = {"folder", "resume", "output", "record", "checkpoint_every", "keep", "profile", "debug_nans", "devices", "fsdp"}
-FREE |= {"download", "test_tasks", "curve", "temperature", "top_k", "top_p", "prompts"}
+RESUMABLE_FLAGS = {
+  "folder",
+  "resume",
+  "output",
+  "record",
+  "checkpoint_every",
+  "keep",
+  "profile",
+  "debug_nans",
+  "devices",
+  "fsdp",
+}
+RESUMABLE_FLAGS |= {"download", "test_tasks", "adaptation_curve", "temperature", "top_k", "top_p", "prompts"}
 # What a run may change without becoming another one.
 
 
@@ -126,7 +137,7 @@ def check_same(run: Run, config: Any):
   kinds = flags.kinds_of(type(config))
   for name, value in now["flags"].items():
     was = _before(before["flags"], name, kinds.get(name), value)
-    if name not in FREE and was != value:
+    if name not in RESUMABLE_FLAGS and was != value:
       flag = f"--{name.replace('_', '-')}"
       raise ValueError(f"expected {flag} {_text(was)}, as the run in {str(run.folder)!r} has it, got {_text(value)}")
 

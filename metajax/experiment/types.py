@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import optax
-import tyro
 
 from metajax.experiment.bounds import Bounds, Count, NotNegative, Seed, also
 from metajax.train import TrainState
@@ -50,7 +49,7 @@ class Training(NamedTuple):
 
   steps: Count = 10000
   """Training steps."""
-  validate_every: Annotated[int, *Count.__metadata__, tyro.conf.arg(aliases=["--curve-every"])] = 1000
+  eval_every: Annotated[int, *Count.__metadata__, also("--validate-every", "--curve-every")] = 1000
   """Steps between validations."""
   devices: Annotated[int | None, *Count.__metadata__] = None
   """Devices to share a step's tasks or examples; by default as many as divide them."""
@@ -157,7 +156,7 @@ class Experiment(NamedTuple):
     optimizer: the outer one.
     train_batches: `seed -> Batches`.
     evaluate: each measures something, prints its table and gives records.
-    validate: `(params, state) -> score`, the larger the better, every `validate_every` steps.
+    validate: `(params, state) -> score`, the larger the better, every `eval_every` steps.
     keep: which step is evaluated: that of the "best" validation, or the "last".
     figures: `(folder, trained, records) -> [(heading, caption, path)]`, drawn into the folder; the learning curves come
       with every run. The first one is published with the records.

@@ -37,7 +37,7 @@ def fit(
   log: Callable[[int, dict[str, float]], None] | None = None,
   log_every: int = 100,
   validate: Callable[[Params, State], float] | None = None,
-  validate_every: int = 1000,
+  eval_every: int = 1000,
   checkpoints: Any = None,
   checkpoint_every: int = 1000,
   stop: Callable[[], str | None] = lambda: None,
@@ -59,10 +59,10 @@ def fit(
       "steps_per_second", "data_wait_fraction", the share of the time that the batches took, 0 to 1, and "seconds",
       of the whole run.
     log_every: steps.
-    validate: `(params, state) -> score`, the larger the better, every `validate_every` steps and after the last. Where
+    validate: `(params, state) -> score`, the larger the better, every `eval_every` steps and after the last. Where
       it is given, the TrainState returned is the one of the best score: model selection on validation tasks. What it
       is given is good until the next step only.
-    validate_every: steps.
+    eval_every: steps.
     checkpoints: a `Checkpoints`. Training goes on from the newest one there that can be read, as if it had never
       ended: the same batches, parameters to the bit, and the same calls of `log`.
     checkpoint_every: steps between checkpoints; one is also written for each best score and after the last step.
@@ -72,14 +72,14 @@ def fit(
 
   Raises:
     TypeError: if what is given is no learner, optimizer, `batches(start, shard)` or `Checkpoints`.
-    ValueError: if `steps`, `log_every`, `validate_every` or `checkpoint_every` is no whole number of at least 1, a seed
+    ValueError: if `steps`, `log_every`, `eval_every` or `checkpoint_every` is no whole number of at least 1, a seed
       is not in [0, 2^32), the batches end early, or a checkpoint is of another learner or a later step.
     FloatingPointError: if the loss, the gradient, or what was learned is not finite, the learner's state and the
       optimizer's among it, naming the step, its batch and the last checkpoint.
     OSError: if a checkpoint cannot be written.
     Stopped: as `stop` asks.
   """
-  every = {"log_every": log_every, "validate_every": validate_every, "checkpoint_every": checkpoint_every}
+  every = {"log_every": log_every, "eval_every": eval_every, "checkpoint_every": checkpoint_every}
   asked = {"log": log, "validate": validate, "stop": stop}
   _check(learner, optimizer, batches, seed, checkpoints, asked, steps=steps, **every)
   run = Run(learner, optimizer, seed, log, validate, checkpoints, debug_nans)
@@ -89,10 +89,10 @@ def fit(
   return run.best if validate else run.train_state
 
 
-def _after_step(run, stop, steps, *, log_every, validate_every, checkpoint_every):
+def _after_step(run, stop, steps, *, log_every, eval_every, checkpoint_every):
   """Validates, reports and saves, where it is time to; ends the training where `stop` has a reason."""
   last, reason = run.step == steps, stop()
-  better = run.score() if run.validate and (run.step % validate_every == 0 or last) else False
+  better = run.score() if run.validate and (run.step % eval_every == 0 or last) else False
   if run.step % log_every == 0 or run.scores is not None or last:
     run.report()
   if run.checkpoints and (run.step % checkpoint_every == 0 or better or last or reason):

@@ -12,8 +12,8 @@ from experiments.families.few_shot.config import (
   Tests,
   schedule,
 )
-from experiments.families.few_shot.experiment import adapted_experiment, few_shot_experiment, under_both
-from experiments.families.few_shot.figures import Comparison
+from experiments.families.few_shot.experiment import adapted_experiment, few_shot_experiment, under_both_norms
+from experiments.families.few_shot.figures import PairScore
 from experiments.families.few_shot.networks import (
   Adapted,
   AdaptedHead,
@@ -33,13 +33,13 @@ __all__ = [
   "TRAINING",
   "Adapted",
   "AdaptedHead",
-  "Comparison",
   "Embedding",
   "EvalMode",
   "Experiment",
   "ImageData",
   "InnerLoop",
   "Outer",
+  "PairScore",
   "Setup",
   "Task",
   "Tests",
@@ -53,6 +53,6 @@ __all__ = [
   "main",
   "schedule",
   "strided",
-  "under_both",
+  "under_both_norms",
   "with_linear_head",
 ]

@@ -63,7 +63,7 @@ class Tests(NamedTuple):
   """Query images of each class in a validation or test task."""
   test_tasks: TwoOrMore = 1000
   """Test tasks of each setting."""
-  curve: Annotated[int, Bounds(0, 1000)] = 0
+  adaptation_curve: Annotated[int, Bounds(0, 1000), also("--curve")] = 0
   """Measure the accuracy after 0, 1, ... to this many adaptation steps, at the first setting."""
   validation_tasks: TwoOrMore = 200
   """Validation tasks, from classes cut from training."""

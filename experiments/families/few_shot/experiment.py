@@ -37,7 +37,7 @@ def few_shot_experiment(
   *,
   optimizer: optax.GradientTransformation | None = None,
   batches: Draw | None = None,
-  compares: figures.Comparison | None = None,
+  compares: figures.PairScore | None = None,
 ) -> Experiment:
   """The experiment of a learner on a setup's tasks. Data are loaded once they are needed.
 
@@ -56,7 +56,7 @@ def few_shot_experiment(
   if setup.task.within_superclass:
     modes = [mode._replace(variant=(*mode.variant, "within alphabets")) for mode in modes]
   modes, tests, of_tasks = tuple(modes), setup.tests, batches is None
-  check_curve(modes, tests.curve)
+  check_curve(modes, tests.adaptation_curve)
   if of_tasks:
     check_shapes(learner, modes, setup)
   elif setup.data.size < LEAST_SIZE:
@@ -96,10 +96,12 @@ def evaluator(setup: Setup, modes: Sequence[EvalMode], tests: Callable[[], dict]
   def of_paper(mode, ways, shots):
     return published.accuracy(mode.title, mode.query_norm, data.data, ways, shots)
 
-  return FewShot(tuple(modes), tests, flags.test_queries, flags.test_tasks, flags.curve, tested_on(data), of_paper)
+  return FewShot(
+    tuple(modes), tests, flags.test_queries, flags.test_tasks, flags.adaptation_curve, tested_on(data), of_paper
+  )
 
 
-def under_both(
+def under_both_norms(
   name: str,
   learner: Callable[[Any, str], Learner],
   adapt: Callable[[int], Any] | None,
@@ -155,9 +157,9 @@ def adapted_experiment(
   """
   tested = test_steps or steps
   if adapt is None:
-    modes = under_both(name, lambda _, query_norm: learner(tested, query_norm), None, 0, flags)
+    modes = under_both_norms(name, lambda _, query_norm: learner(tested, query_norm), None, 0, flags)
     return few_shot_experiment(setup, name, learner(steps, flags.query_norm), modes)
-  modes = under_both(name, learner, adapt, tested, flags)
+  modes = under_both_norms(name, learner, adapt, tested, flags)
   return few_shot_experiment(setup, name, learner(adapt(steps), flags.query_norm), modes)
 
 

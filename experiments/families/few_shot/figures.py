@@ -27,7 +27,7 @@ FAMILY_TASKS = 200
 MAP = (15, 20)  # classes, and images of each, on the map
 
 
-class Comparison(NamedTuple):
+class PairScore(NamedTuple):
   """What a learner says of a query and one support image, where it compares them.
 
   Attributes:
@@ -47,7 +47,7 @@ def draw(
   trained: Trained,
   parts: Mapping[str, ImageDataset],
   setup: Setup,
-  compares: Comparison | None,
+  compares: PairScore | None,
 ) -> list[Figure]:
   """Draws a run's figures into a folder.
 

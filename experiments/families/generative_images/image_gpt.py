@@ -14,7 +14,7 @@ from experiments.families.data import ImageData
 from experiments.families.generative_images.config import Pixels, check_not_text
 from experiments.families.generative_images.scores import BATCH, COUNTED, SHOWN, images_of_source, records_of
 from experiments.families.representation.config import Setup
-from experiments.families.representation.data import Parts
+from experiments.families.representation.data import ProbeSplits
 from experiments.families.representation.evaluators import (
   accuracy_of_neighbors,
   first,
@@ -76,7 +76,7 @@ def image_gpt_experiment(setup: Setup, transformer: Transformer, flags: Pixels, 
   )
 
 
-def _best_layer(model: PixelModel, states: Sequence[TrainState], parts: Parts) -> Learner:
+def _best_layer(model: PixelModel, states: Sequence[TrainState], parts: ProbeSplits) -> Learner:
   """The learner with the features of the layer that tell validation images apart best."""
   found = np.mean([_by_layers(model, state, parts) for state in states], 0)
   best = int(found.argmax())
@@ -85,7 +85,7 @@ def _best_layer(model: PixelModel, states: Sequence[TrainState], parts: Parts) -
   return image_gpt(model.network, model.palette, model.pixels, layer=best)
 
 
-def _by_layers(model: PixelModel, state: TrainState, parts: Parts) -> list[float]:
+def _by_layers(model: PixelModel, state: TrainState, parts: ProbeSplits) -> list[float]:
   """The accuracy of nearest neighbors by the features of each layer, all of them of one pass."""
   layers = model.transformer.num_layers + 1
   embed = functools.partial(_embed_layers, model)
@@ -102,7 +102,7 @@ def _embed_layers(model: PixelModel, params, state, images):
   return jnp.concatenate([mean_features(layer, jnp.ones(tokens.shape)) for layer in decoded.layers], -1)
 
 
-def _likelihood(model: PixelModel, parts: Callable[[], Parts], trained: Trained, /) -> list[Record]:
+def _likelihood(model: PixelModel, parts: Callable[[], ProbeSplits], trained: Trained, /) -> list[Record]:
   """The bits of a pixel, beside pixels that know nothing of each other."""
   network, palette, pixels, *_, data = model
   of, test = pixel_log_prob(network, pixels), parts().test
@@ -127,7 +127,7 @@ def _tokens(source: ImageDataset, palette, pixels: int) -> np.ndarray:
   return np.concatenate([found(batch.inputs) for batch in eval_batches(source, batch_size=2048)()])
 
 
-def _draw(model: PixelModel, folder: Path, trained: Trained, parts: Parts) -> list[Figure]:
+def _draw(model: PixelModel, folder: Path, trained: Trained, parts: ProbeSplits) -> list[Figure]:
   """Samples, and halves of test images gone on with."""
   network, palette, pixels, _, sampling, _ = model
   params, state = trained.states[0].params["encoder"], trained.states[0].state["encoder"]

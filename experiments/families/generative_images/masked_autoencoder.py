@@ -14,7 +14,7 @@ from experiments.families.data import ImageData
 from experiments.families.generative_images.config import Masking, check_not_text
 from experiments.families.generative_images.scores import BATCH, COUNTED, SHOWN, images_of_source, records_of
 from experiments.families.representation.config import Setup
-from experiments.families.representation.data import Parts
+from experiments.families.representation.data import ProbeSplits
 from experiments.families.representation.evaluators import first
 from experiments.families.representation.experiment import check_images, parts_of, representation_experiment
 from experiments.families.transformers import Transformer
@@ -78,7 +78,7 @@ def towers_of(transformer: Transformer, flags: Masking, channels: int) -> Towers
 
 
 def _scores(
-  run: Callable, flags: Masking, data: ImageData, parts: Callable[[], Parts], trained: Trained, /
+  run: Callable, flags: Masking, data: ImageData, parts: Callable[[], ProbeSplits], trained: Trained, /
 ) -> list[Record]:
   """The error of hidden patches, beside guesses that see less."""
   found, hidden = _errors(run, trained, parts(), flags), f"{100 * flags.mask_ratio:g}%"
@@ -87,7 +87,7 @@ def _scores(
   return records_of("reconstruction_error", of, found, parts(), data, trained)
 
 
-def _errors(run: Callable, trained: Trained, parts: Parts, flags: Masking) -> dict[str, list[np.ndarray]]:
+def _errors(run: Callable, trained: Trained, parts: ProbeSplits, flags: Masking) -> dict[str, list[np.ndarray]]:
   """`{name: the mean squared error of each test image, a list for each seed}` over the patches that were hidden."""
   units = normalized_patches if flags.normalize else lambda patches: patches
   typical = np.mean(units(patchify(images_of_source(first(parts.images, COUNTED)), flags.patch)), 0)
@@ -111,7 +111,7 @@ def _errors(run: Callable, trained: Trained, parts: Parts, flags: Masking) -> di
   return {name: values if name == NAME else values[:1] for name, values in found.items()}
 
 
-def _draw(run: Callable, flags: Masking, folder: Path, trained: Trained, parts: Parts) -> list[Figure]:
+def _draw(run: Callable, flags: Masking, folder: Path, trained: Trained, parts: ProbeSplits) -> list[Figure]:
   """Test images, what is seen of them, and what is made of it."""
   patch, images, state = flags.patch, images_of_source(first(parts.test, SHOWN)), trained.states[0]
   made, unseen = map(to_host, run(state.params, state.state, jax.random.key(TEST_SEED), images))

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from experiments.families.data import ImageData
-from experiments.families.representation.data import Parts
+from experiments.families.representation.data import ProbeSplits
 from experiments.families.representation.evaluators import about
 from metajax.data import ImageDataset
 from metajax.evaluate import mean_and_ci, mean_over_seeds
@@ -20,7 +20,7 @@ def records_of(
   measure: str,
   of: str,
   rows: Mapping[str, Sequence[np.ndarray]],
-  parts: Parts,
+  parts: ProbeSplits,
   data: ImageData,
   trained: Trained,
   **chance: float,

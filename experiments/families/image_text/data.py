@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.families import data as image_data
 from experiments.families.data import ImageData
-from experiments.families.representation.data import OF_UNSEEN, Parts
+from experiments.families.representation.data import OF_UNSEEN, ProbeSplits
 from metajax.data import ImageDataset, NoSuchSplit, load_captioned, select_classes, select_rows, split_within_classes
 from metajax.experiment.terminal import printable
 
@@ -53,33 +53,34 @@ class Data(NamedTuple):
 
   train: ImageDataset
   tests: tuple[Test, ...]
-  probes: Parts | None
+  probes: ProbeSplits | None
 
 
-def load_data(s: ImageData, permuted: bool, seed: int) -> Data:
+def load_data(flags: ImageData, permuted: bool, seed: int) -> Data:
   """What there is to learn from and to be judged by.
 
   Args:
-    s: which images.
+    flags: which images.
     permuted: whether each class has the captions of another.
     seed: of that order.
 
   Raises:
     ValueError, OSError: as `metajax.data.load_captioned`.
   """
-  found = _glyphs(s) if s.data == "glyphs" else _captioned(s)
+  found = _glyphs(flags) if flags.data == "glyphs" else _captioned(flags)
   if permuted:
     order = np.random.default_rng(seed).permutation(len(found.train.classes))
     found = found._replace(train=found.train._replace(captions=tuple(found.train.captions[i] for i in order)))
   return found
 
 
-def describe(s: ImageData, found: Data, permuted: bool):
+def describe(flags: ImageData, found: Data, permuted: bool):
   """Prints what there is."""
   count = lambda source: f"{len(source.labels):,} images of {len(source.classes):,} classes"
-  print(f"{printable(s.data)}: {count(found.train)} to learn from{', with captions of others' * permuted}; held out: "
-        + "; ".join(f"{test.name}, {count(test.source)}" for test in found.tests))  # fmt: skip
-  image_data.tell_left_out(s, found.train, *(test.source for test in found.tests))
+  tests = "; ".join(f"{test.name}, {count(test.source)}" for test in found.tests)
+  others = ", with captions of others" * permuted
+  print(f"{printable(flags.data)}: {count(found.train)} to learn from{others}; held out: {tests}")
+  image_data.tell_left_out(flags, found.train, *(test.source for test in found.tests))
 
 
 def held_out_combinations(names: Sequence[str], most: int = HELD_OUT, seed: int = 0) -> list[int]:
@@ -100,13 +101,13 @@ def held_out_combinations(names: Sequence[str], most: int = HELD_OUT, seed: int 
   return sorted(chosen)
 
 
-def _glyphs(s) -> Data:
-  characters = image_data.load_part(s, "train")
+def _glyphs(flags) -> Data:
+  characters = image_data.load_part(flags, "train")
   held = held_out_combinations([names[0] for names in characters.captions])
   of_held, of_family = np.isin(characters.labels, held), np.array(characters.styles) == FAMILY
   part = lambda where: _present(select_rows(characters, np.flatnonzero(where)))
-  other = image_data.load_part(s, "test")
-  probes = Parts(characters, *split_within_classes(other, OF_UNSEEN, seed=0), unseen=True, episodes=other)
+  other = image_data.load_part(flags, "test")
+  probes = ProbeSplits(characters, *split_within_classes(other, OF_UNSEEN, seed=0), unseen=True, episodes=other)
   tests = (
     Test("unseen combinations", part(of_held & ~of_family), "names"),
     Test(f"unseen combinations in {FAMILY}", part(of_held & of_family), "names"),
@@ -115,9 +116,9 @@ def _glyphs(s) -> Data:
   return Data(part(~of_held & ~of_family), tests, probes)
 
 
-def _captioned(s) -> Data:
+def _captioned(flags) -> Data:
   load = lambda part: load_captioned(
-    s.data, part, size=s.size, download=s.download, seed=0, skip_unreadable=s.skip_unreadable
+    flags.data, part, size=flags.size, download=flags.download, seed=0, skip_unreadable=flags.skip_unreadable
   )
   try:
     train, test, name = load("official/train"), load("official/validation"), "validation"

@@ -6,7 +6,7 @@ import numpy as np
 
 from experiments.families.data import ImageData
 from experiments.families.representation.config import Probing, settings_of
-from experiments.families.representation.data import OF_UNSEEN, VALIDATION, Parts
+from experiments.families.representation.data import OF_UNSEEN, VALIDATION, ProbeSplits
 from metajax.data import (
   ImageDataset,
   Recordings,
@@ -44,7 +44,7 @@ class ClipFlags(NamedTuple):
   loud talking clips are at the moment, and else a set's first factor."""
 
 
-def load_recorded(s: ImageData, probing: Probing, clips: ClipFlags, sound: bool = True) -> Parts:
+def load_recorded(flags: ImageData, probing: Probing, clips: ClipFlags, sound: bool = True) -> ProbeSplits:
   """The parts of a setting's recordings, with or without `sound`: pretrained on "train", asked and probed about "test".
 
   Of a set with one split, as talking_clips is, the first six tenths of every clip are "train", in parts of three
@@ -53,42 +53,42 @@ def load_recorded(s: ImageData, probing: Probing, clips: ClipFlags, sound: bool 
   Raises:
     ValueError, OSError: as `load_recordings`; or the recordings have no sound.
   """
-  parts = _load(s, probing, clips, sound)
+  parts = _load(flags, probing, clips, sound)
   for part in (parts.unlabeled, parts.asked) if sound else ():
     if not isinstance(part, Recordings) or part.sounds is None:
-      raise ValueError(f"expected recordings with sounds, got {s.data}, which has none")
+      raise ValueError(f"expected recordings with sounds, got {flags.data}, which has none")
     if part.sample_rate != clips.sample_rate:
-      raise ValueError(f"expected --sample-rate {part.sample_rate}, which {s.data} has, got {clips.sample_rate}")
+      raise ValueError(f"expected --sample-rate {part.sample_rate}, which {flags.data} has, got {clips.sample_rate}")
   return parts
 
 
-def _load(s: ImageData, probing: Probing, clips: ClipFlags, sound: bool) -> Parts:
+def _load(flags: ImageData, probing: Probing, clips: ClipFlags, sound: bool) -> ProbeSplits:
   load = lambda split: load_recordings(
-    s.data,
+    flags.data,
     split,
-    size=s.size,
+    size=flags.size,
     frames=clips.frames,
     frame_rate=clips.frame_rate,
     sample_rate=clips.sample_rate,
-    download=s.download,
-    skip_unreadable=s.skip_unreadable,
+    download=flags.download,
+    skip_unreadable=flags.skip_unreadable,
     sound=sound,
   )
-  if s.data in ("talking_clips", "sprites") and clips.label:
-    raise ValueError(f"expected no --label of {s.data}, which has one of its own, got {clips.label!r}")
-  if s.data == "talking_clips":
-    return _earlier_and_later(load_recordings(s.data, "train", size=s.size), clips, sound)
+  if flags.data in ("talking_clips", "sprites") and clips.label:
+    raise ValueError(f"expected no --label of {flags.data}, which has one of its own, got {clips.label!r}")
+  if flags.data == "talking_clips":
+    return _earlier_and_later(load_recordings(flags.data, "train", size=flags.size), clips, sound)
   train, test = load("train"), load("test")
-  if s.data == "sprites":
+  if flags.data == "sprites":
     return _sprites(train, test)
-  label = clips.label or ("height" if s.data == "moving_glyphs" else _first_factor(s, train))
+  label = clips.label or ("height" if flags.data == "moving_glyphs" else _first_factor(flags, train))
   for part in (train, test):
     if label not in part.factors:
       raise ValueError(f"expected --label to be one of {', '.join(sorted(part.factors)) or 'none'}, got {label!r}")
   return _of_factor(train, test, label, settings_of(probing), probing.test_queries)
 
 
-def _sprites(train: Recordings, test: Recordings) -> Parts:
+def _sprites(train: Recordings, test: Recordings) -> ProbeSplits:
   """Probed for the phase: which of six frames of which of three actions in three directions. Characters of one part are
   in no other."""
   length = test.images.shape[1]
@@ -100,10 +100,10 @@ def _sprites(train: Recordings, test: Recordings) -> Parts:
   labeled = _frames(test._replace(factors={"phase": phase}), "phase", list(range(length)))
   whose = np.repeat(test.factors["character"], length)
   probed, validation, asked = (select_rows(labeled, np.flatnonzero(np.isin(whose, some))) for some in dealt)
-  return Parts(train, probed, validation, asked, True, labeled, test)
+  return ProbeSplits(train, probed, validation, asked, True, labeled, test)
 
 
-def _earlier_and_later(whole: Recordings, clips: ClipFlags, sound: bool) -> Parts:
+def _earlier_and_later(whole: Recordings, clips: ClipFlags, sound: bool) -> ProbeSplits:
   """Probed for how loud the moment is: of four kinds, equally many of each clip's; moments are dealt out in turn."""
   length = whole.images.shape[1]
   border, part = round(LATER * length), 3 * clips.window
@@ -121,10 +121,10 @@ def _earlier_and_later(whole: Recordings, clips: ClipFlags, sound: bool) -> Part
   if not sound:
     train, test = (one._replace(sounds=None, sample_rate=0) for one in (train, test))
   probed, validation, asked = three
-  return Parts(train, probed, validation, asked, False, None, test, test.factors["name"])
+  return ProbeSplits(train, probed, validation, asked, False, None, test, test.factors["name"])
 
 
-def _of_factor(train: Recordings, test: Recordings, label: str, tests, queries: int) -> Parts:
+def _of_factor(train: Recordings, test: Recordings, label: str, tests, queries: int) -> ProbeSplits:
   """Probed for a factor: for the values that "train" has often enough, and "test" at all; or, of frames, and where the
   two have no values in common, for those of "test", dealt out."""
   of_frames = test.factors[label].ndim > 1
@@ -136,10 +136,10 @@ def _of_factor(train: Recordings, test: Recordings, label: str, tests, queries: 
     frames = [test.images.shape[1] // 2] if of_frames or not clips else list(range(test.images.shape[1]))
     labeled = _often(_frames(test, label, frames), LEAST, label)
     parts = split_within_classes(labeled, OF_UNSEEN, seed=0)
-    return Parts(train, *parts, True, _for_tasks(labeled, tests, queries), test, groups)
+    return ProbeSplits(train, *parts, True, _for_tasks(labeled, tests, queries), test, groups)
   labeled, tested = (_frames(_only(part, label, known), label, [0], known) for part in (train, test))
   parts = split_within_classes(labeled, (1 - VALIDATION, VALIDATION), seed=0)
-  return Parts(train, *parts, tested, False, _for_tasks(tested, tests, queries), test, groups)
+  return ProbeSplits(train, *parts, tested, False, _for_tasks(tested, tests, queries), test, groups)
 
 
 def _often(source: ImageDataset, least: int, label: str) -> ImageDataset:
@@ -175,7 +175,7 @@ def _frames(part: Recordings, label: str, frames: list[int], known=None) -> Imag
   return from_arrays(images, np.searchsorted(known, values), classes=[f"{label} {v}" for v in known])
 
 
-def _first_factor(s, part: Recordings) -> str:
+def _first_factor(flags, part: Recordings) -> str:
   if not part.factors:
-    raise ValueError(f"expected {s.data} to have a factor to probe features for, got none")
+    raise ValueError(f"expected {flags.data} to have a factor to probe features for, got none")
   return next(iter(part.factors))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.families.data import ImageData
-from experiments.families.representation.data import Parts
+from experiments.families.representation.data import ProbeSplits
 from experiments.families.representation.evaluators import about
 from metajax.data import ImageDataset, Recordings, eval_batches, recordings_in_order, select_recordings, select_rows
 from metajax.evaluate import mean_and_ci, mean_over_seeds
@@ -77,14 +77,14 @@ class PretextAccuracy(NamedTuple):
     name: of the learner, in the records.
     questions: `parts -> [PretextEval]`.
     answer: `(params, state, inputs) -> logits`.
-    parts: `() -> Parts`.
+    parts: `() -> ProbeSplits`.
     data: which images.
   """
 
   name: str
-  questions: Callable[[Parts], list[PretextEval]]
+  questions: Callable[[ProbeSplits], list[PretextEval]]
   answer: Callable
-  parts: Callable[[], Parts]
+  parts: Callable[[], ProbeSplits]
   data: ImageData
 
   def __call__(self, trained: Trained, /) -> list[Record]:
@@ -93,7 +93,7 @@ class PretextAccuracy(NamedTuple):
     print(f"\n{self.name}, about what was not trained on")
     return [self._record(question, trained, parts) for question in self.questions(parts)]
 
-  def _record(self, question: PretextEval, trained: Trained, parts: Parts) -> Record:
+  def _record(self, question: PretextEval, trained: Trained, parts: ProbeSplits) -> Record:
     states = [(state.params, state.state) for state in trained.states]
     score = mean_over_seeds(scores_of(question, self.answer, states))
     asked = question.rounds * int(len(question.source.images) if question.rows is None else np.sum(question.rows))

@@ -10,7 +10,7 @@ import numpy as np
 from experiments.families.pretext.data import ClipFlags
 from experiments.families.pretext.evaluators import PretextEval
 from experiments.families.pretext.montage import montage, with_spectrograms
-from experiments.families.representation.data import Parts
+from experiments.families.representation.data import ProbeSplits
 from metajax.augment import augment_batch
 from metajax.augment.audio import log_mel
 from metajax.augment.image import color_jitter, random_resized_crop
@@ -147,7 +147,7 @@ def _alone(task, classes, show, prepare, look=lambda images: images) -> PretextT
   return PretextTask(task, classes, show, prepare, questions, look)
 
 
-def _of_sounds(task: Callable, window: int, parts: Parts) -> list[PretextEval]:
+def _of_sounds(task: Callable, window: int, parts: ProbeSplits) -> list[PretextEval]:
   """Also of each kind of negatives apart, of captions with seen and unseen words, and with all sounds swapped."""
   source, heard = parts.asked, parts.unlabeled
   assert isinstance(source, Recordings) and isinstance(heard, Recordings)

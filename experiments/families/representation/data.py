@@ -17,7 +17,7 @@ OF_UNSEEN = (0.5, 0.2, 0.3)  # of each class's images: to probe with, to choose 
 VALIDATION = 0.1  # of the labeled images, where classes are the same
 
 
-class Parts(NamedTuple):
+class ProbeSplits(NamedTuple):
   """What there is to learn from and to be judged by.
 
   Attributes:
@@ -50,7 +50,7 @@ class Parts(NamedTuple):
     return Splits(self.train, self.validation, self.test)
 
 
-def load_parts(s: ImageData, classes: Classes) -> Parts:
+def load_parts(flags: ImageData, classes: Classes) -> ProbeSplits:
   """The parts of the data.
 
   With `classes` "same", the set's own training split is pretrained on, and probed on with a tenth apart; its own test
@@ -60,22 +60,22 @@ def load_parts(s: ImageData, classes: Classes) -> Parts:
   Raises:
     ValueError, OSError: as `metajax.data.load`.
   """
-  own = None if classes == "unseen" else _own(s, classes)
+  own = None if classes == "unseen" else _own(flags, classes)
   if own is None:
-    unlabeled, test = image_data.load_parts(s, ("train", "test")).values()
+    unlabeled, test = image_data.load_parts(flags, ("train", "test")).values()
     probed, validation, asked = split_within_classes(test, OF_UNSEEN, seed=0)
-    return Parts(unlabeled, probed, validation, asked, True, test)
+    return ProbeSplits(unlabeled, probed, validation, asked, True, test)
   train, test = own
   labeled, validation = split_within_classes(train, (1 - VALIDATION, VALIDATION), seed=0)
-  return Parts(train, labeled, validation, test, False, test)
+  return ProbeSplits(train, labeled, validation, test, False, test)
 
 
-def _own(s: ImageData, classes: Classes) -> tuple[ImageDataset, ImageDataset] | None:
+def _own(flags: ImageData, classes: Classes) -> tuple[ImageDataset, ImageDataset] | None:
   """The set's own training and test split; with `classes` "auto", None where they are not of the same classes."""
-  if classes == "auto" and s.data in ("glyphs", "omniglot"):
+  if classes == "auto" and flags.data in ("glyphs", "omniglot"):
     return None
   try:
-    train, test = image_data.load_parts(s, ("official/train", "official/test"), load_split).values()
+    train, test = image_data.load_parts(flags, ("official/train", "official/test"), load_split).values()
   except NoSuchSplit:
     if classes == "auto":
       return None
@@ -84,7 +84,7 @@ def _own(s: ImageData, classes: Classes) -> tuple[ImageDataset, ImageDataset] | 
     return train, test
   if classes == "auto":
     return None
-  raise ValueError(f"expected --classes unseen of {s.data}: its own splits have other classes")
+  raise ValueError(f"expected --classes unseen of {flags.data}: its own splits have other classes")
 
 
 def counted(source: ImageDataset | Recordings) -> str:
@@ -92,18 +92,18 @@ def counted(source: ImageDataset | Recordings) -> str:
   return f"{len(source.images):,} {'clips' if source.images.ndim == CLIPS else 'images'}"
 
 
-def describe(s: ImageData, parts: Parts):
+def describe(flags: ImageData, parts: ProbeSplits):
   """Prints what there is."""
   for part in (parts.unlabeled, parts.asked):
     if isinstance(part, Recordings) and part.unreadable:
       left = checks.counted(len(part.unreadable), "file")
       print(f"left out {left} that cannot be read: {printable('; '.join(part.unreadable))}")
   tell_left_out(
-    s, *{id(part): part for part in (parts.unlabeled, parts.test) if isinstance(part, ImageDataset)}.values()
+    flags, *{id(part): part for part in (parts.unlabeled, parts.test) if isinstance(part, ImageDataset)}.values()
   )
   kind = "none of them pretrained on" if parts.unseen else "the same"
   train, validation, test = map(counted, (parts.train, parts.validation, parts.test))
   print(
-    f"{printable(s.data)}: {counted(parts.unlabeled)} without labels to pretrain on; {len(parts.test.classes)} "
+    f"{printable(flags.data)}: {counted(parts.unlabeled)} without labels to pretrain on; {len(parts.test.classes)} "
     f"classes, {kind}, with {train} to probe with, {validation} to choose by, {test} to test on"
   )

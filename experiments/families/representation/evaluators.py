@@ -11,7 +11,7 @@ from experiments.families import published
 from experiments.families.data import ImageData, slug, split_name, tested_on
 from experiments.families.few_shot.experiment import test_batches
 from experiments.families.representation.config import Probing, Setup, settings_of
-from experiments.families.representation.data import Parts
+from experiments.families.representation.data import ProbeSplits
 from metajax.data import ImageDataset, eval_batches, select_rows
 from metajax.evaluate import embed_dataset, neighbor_classes
 from metajax.experiment import FewShot, Record, Trained
@@ -41,7 +41,7 @@ class FrozenFeatures(NamedTuple):
     learner: as it is trained.
     optimizer: of the training, for the network as it started.
     encoder: the part that is kept; of several inputs `{name: Network}`, images first.
-    parts: `() -> Parts`.
+    parts: `() -> ProbeSplits`.
     setup: the flags.
     others: `{what sets them apart: embed}`: more features of the learner.
     choose: `(states, parts) -> Learner`: which features are looked at, by validation images.
@@ -51,10 +51,10 @@ class FrozenFeatures(NamedTuple):
   learner: Learner
   optimizer: optax.GradientTransformation
   encoder: Network | Mapping[str, Network]
-  parts: Callable[[], Parts]
+  parts: Callable[[], ProbeSplits]
   setup: Setup
   others: Mapping[str, EmbedFn] = {}
-  choose: Callable[[Sequence[TrainState], Parts], Learner] | None = None
+  choose: Callable[[Sequence[TrainState], ProbeSplits], Learner] | None = None
 
   def __call__(self, trained: Trained, /) -> list[Record]:
     """Prints the accuracies of all, and gives the records."""
@@ -90,20 +90,20 @@ class FrozenFeatures(NamedTuple):
     return before._replace(state=state)
 
 
-def about(data: ImageData, parts: Parts) -> dict[str, Any]:
+def about(data: ImageData, parts: ProbeSplits) -> dict[str, Any]:
   """What records say of the images that representations are tested on."""
   split = "official/test" if not parts.unseen else f"{split_name(data)}, images apart"
   return {"data": slug(data), "split": split, "classes": len(parts.test.classes), "tested": len(parts.test.labels)}
 
 
-def few_shot_tests(data: ImageData, probing: Probing, parts: Parts) -> FewShot:
+def few_shot_tests(data: ImageData, probing: Probing, parts: ProbeSplits) -> FewShot:
   """The few-shot tasks of the data, where there are unseen classes."""
   queries = probing.test_queries
   tasks = test_batches(parts.episodes, settings_of(probing), queries) if parts.episodes else {}
   return FewShot((), lambda: tasks, queries, probing.test_tasks, about=tested_on(data))
 
 
-def of_curve(parts: Parts) -> list[ImageDataset]:
+def of_curve(parts: ProbeSplits) -> list[ImageDataset]:
   """Some training and some validation images."""
   return [first(part, n) for part, n in ((parts.train, CURVE_KNOWN), (parts.validation, CURVE_ASKED))]
 

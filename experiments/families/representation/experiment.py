@@ -11,7 +11,7 @@ import numpy as np
 from experiments.families.data import slug
 from experiments.families.representation import figures
 from experiments.families.representation.config import Setup, check, optimizer_of
-from experiments.families.representation.data import Parts, describe, load_parts
+from experiments.families.representation.data import ProbeSplits, describe, load_parts
 from experiments.families.representation.evaluators import (
   EmbedFn,
   FrozenFeatures,
@@ -35,8 +35,8 @@ def without_labels(source: ImageDataset, setup: Setup, seed: int) -> Batches:
   return lambda start=0, shard=(0, 1): (batch.inputs for batch in labeled(start, shard))
 
 
-def parts_of(setup: Setup, load: Callable[[], Parts] | None = None) -> Callable[[], Parts]:
-  """`() -> Parts` of a setup's data, which are loaded once, when they are needed, and told of."""
+def parts_of(setup: Setup, load: Callable[[], ProbeSplits] | None = None) -> Callable[[], ProbeSplits]:
+  """`() -> ProbeSplits` of a setup's data, which are loaded once, when they are needed, and told of."""
 
   @functools.cache
   def parts():
@@ -54,11 +54,11 @@ def representation_experiment(
   encoder: Network | Mapping[str, Network],
   *,
   draw: figures.Draw,
-  parts: Callable[[], Parts] | None = None,
+  parts: Callable[[], ProbeSplits] | None = None,
   batches: Draw = without_labels,
   scores: Evaluator | None = None,
   others: Mapping[str, EmbedFn] = {},
-  choose: Callable[[Sequence[TrainState], Parts], Learner] | None = None,
+  choose: Callable[[Sequence[TrainState], ProbeSplits], Learner] | None = None,
   checked: bool = False,
 ) -> Experiment:
   """The experiment of a learner that is pretrained.
@@ -69,7 +69,7 @@ def representation_experiment(
     learner: what is pretrained.
     encoder: the part that is kept.
     draw: `(folder, trained, parts) -> figures`.
-    parts: `() -> Parts`; by default the setup's images.
+    parts: `() -> ProbeSplits`; by default the setup's images.
     batches: what to learn from; by default images without labels.
     scores: measures something of the learner's own, beside the probes.
     others: `{what sets them apart: embed}`: more features to probe.

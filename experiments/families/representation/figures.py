@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments.families.representation.data import Parts, counted
+from experiments.families.representation.data import ProbeSplits, counted
 from metajax.data import eval_batches, select_classes, select_rows
 from metajax.evaluate import embed_dataset
 from metajax.experiment.evaluators.probes import BATCH
@@ -16,7 +16,7 @@ from metajax.types import Augmentation
 
 IMAGES, VIEWS = 6, 7  # rows and columns of the grid
 MAP_CLASSES, MAP_IMAGES = 15, 600
-Draw = Callable[[Path, Trained, Parts], list[Figure]]
+Draw = Callable[[Path, Trained, ProbeSplits], list[Figure]]
 
 
 def views(augmentation: Augmentation) -> Draw:
@@ -35,7 +35,7 @@ def views(augmentation: Augmentation) -> Draw:
   return figures
 
 
-def embedding_map(folder: Path, trained: Trained, parts: Parts) -> Figure:
+def embedding_map(folder: Path, trained: Trained, parts: ProbeSplits) -> Figure:
   """Draws frozen embeddings of test images."""
   learner, state = trained.learner, trained.states[0]
   classes = np.linspace(0, len(parts.test.classes) - 1, min(MAP_CLASSES, len(parts.test.classes))).astype(int)
@@ -50,7 +50,7 @@ def embedding_map(folder: Path, trained: Trained, parts: Parts) -> Figure:
   return "Map", f"Frozen embeddings {seen}, by t-SNE; no label was seen in pretraining.", path
 
 
-def sizes(parts: Parts) -> list[str]:
+def sizes(parts: ProbeSplits) -> list[str]:
   """How many there are of what, for the page."""
   named = {"unlabeled": parts.unlabeled, "train": parts.train, "validation": parts.validation, "test": parts.test}
   return [f"{name}: {counted(part)}" for name, part in named.items()]

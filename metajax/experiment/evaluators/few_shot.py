@@ -63,7 +63,7 @@ class FewShot(NamedTuple):
     tests: `() -> {(ways, shots): Batches of tasks}`.
     queries: of each class of a task, for the records.
     num_tasks: how many are drawn, at least 2.
-    curve: measure the accuracy after 0, 1, ... to this many adaptation steps, at the first setting.
+    adaptation_curve: measure the accuracy after 0, 1, ... to this many adaptation steps, at the first setting.
     about: what records say of the data: `data`, `split`.
     published: `(mode, ways, shots) -> the paper's accuracy in percent, or None`.
     test_seed: of the tasks, for the records.
@@ -74,7 +74,7 @@ class FewShot(NamedTuple):
   tests: Callable[[], Mapping[Setting, Batches]]
   queries: int = 15
   num_tasks: int = 1000
-  curve: int = 0
+  adaptation_curve: int = 0
   about: Mapping[str, Any] = {}
   published: Callable[[EvalMode, int, int], float | None] = lambda mode, ways, shots: None
   test_seed: int = TEST_SEED
@@ -86,7 +86,7 @@ class FewShot(NamedTuple):
     said = trained.said | {"test_seed": TEST_SEED, "chosen_step": steps if len(steps) > 1 else steps[0]}
     for test, batches in tests.items():
       scores = test_all(self.modes, trained.states, batches, self.num_tasks) | test_pixels(batches, self.num_tasks)
-      tell(test, scores, self.num_tasks, self.queries)
+      print_scores(test, scores, self.num_tasks, self.queries)
       measured += self.records(test, scores, said, trained.seed)
     return measured + self.curves(next(iter(tests.items())), trained.states, said, trained.seed)
 
@@ -124,7 +124,7 @@ class FewShot(NamedTuple):
       seed: the first one of the training.
     """
     (setting, batches), found = test, []
-    steps = range(self.curve + 1 if self.curve else 0)
+    steps = range(self.adaptation_curve + 1 if self.adaptation_curve else 0)
     for mode in self.modes if steps else ():
       if not mode.after:
         continue
@@ -196,7 +196,7 @@ def check_curve(modes: Sequence[EvalMode], steps: int):
     raise ValueError(f"expected --curve of a learner tested after any number of steps, got {modes[0].title}")
 
 
-def tell(test: Setting, scores: Scores, num_tasks: int, queries: int):
+def print_scores(test: Setting, scores: Scores, num_tasks: int, queries: int):
   """Prints what was found at a setting, and how much better the first way to use a network is than each other one."""
   ways, shots = test
   first, *others = scores

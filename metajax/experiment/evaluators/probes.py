@@ -15,7 +15,7 @@ from metajax.experiment.evaluators.few_shot import (
   PIXELS,
   EvalMode,
   FewShot,
-  tell,
+  print_scores,
   test_all,
   test_pixels,
 )
@@ -135,7 +135,7 @@ def few_shot_all(
       else:
         scores |= test_all([mode], states, batches, tests.num_tasks)
     scores |= test_pixels(batches, tests.num_tasks)
-    tell(test, scores, tests.num_tasks, tests.queries)
+    print_scores(test, scores, tests.num_tasks, tests.queries)
     measured += tests.records(test, scores, training, said["seed"])
   return measured
 
