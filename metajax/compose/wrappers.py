@@ -63,7 +63,8 @@ def with_preprocessing(network: Network, prepare: Callable[[Any], Any]) -> Netwo
 def frozen(network: Network) -> Network:
   """The same network, which no longer learns: it is as in testing, its state stays, and no gradient reaches its params.
 
-  Activations are not kept for a backward pass. `train.locked` keeps an optimizer's weight decay off the params too.
+  Activations are not kept for a backward pass. `optax.selective_transform` keeps an optimizer's weight decay off
+  the params too.
 
   Raises:
     TypeError: if it is no Network.

@@ -39,7 +39,8 @@ def clip(
   the cosine. A support of images serves likewise.
 
   A tower in `compose.chunked` makes large batches exact on small memory; one in `compose.frozen`, of pretrained params
-  (`compose.with_pretrained_params`), is locked (LiT, arXiv:2111.07991), which `train.locked` says to the optimizer.
+  (`compose.with_pretrained_params`), is locked (LiT, arXiv:2111.07991);
+  `optax.selective_transform(optimizer, freeze_mask)` keeps weight decay off it.
 
   Args:
     image: images to `[n, d]`.

@@ -7,7 +7,6 @@ from metajax.train.optimizers import (
   is_weight,
   keep_params_below,
   lars,
-  locked,
   scale_learning_rate,
   warmup_cosine,
 )
@@ -25,7 +24,6 @@ __all__ = [
   "is_weight",
   "keep_params_below",
   "lars",
-  "locked",
   "make_train_step",
   "nothing_learned",
   "restore",

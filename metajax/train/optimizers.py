@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import optax
 
 from metajax import checks
-from metajax.train.given import check_optimizer
 from metajax.tree import wide
 from metajax.types import Params
 
@@ -156,32 +155,3 @@ def keep_params_below(limit: float, name: str) -> optax.GradientTransformation:
     return jax.tree.map_with_path(shorten, updates, params), state
 
   return optax.GradientTransformation(init, update)
-
-
-def locked(optimizer: optax.GradientTransformation, *names: str) -> optax.GradientTransformation:
-  """The optimizer on all params but some parts, which stay as they are to the bit, weight decay or not.
-
-  `locked(adamw(1e-3), "image")` trains CLIP's text tower alone (LiT, arXiv:2111.07991). The optimizer keeps no state
-  of what is locked.
-
-  Args:
-    optimizer: of the rest.
-    names: keys of the params, a dictionary.
-
-  Raises:
-    TypeError: if it is no optimizer.
-    ValueError: at init, if the params are no dictionary with these keys, or nothing is left to train.
-  """
-  check_optimizer(optimizer)
-  inner = optax.partition(
-    {"trained": optimizer, "locked": optax.set_to_zero()},
-    lambda params: {name: "locked" if name in names else "trained" for name in params},
-  )
-
-  def init(params):
-    if not isinstance(params, dict) or not set(names) <= set(params) or set(names) == set(params):
-      known = sorted(params) if isinstance(params, dict) else jax.tree.structure(params)
-      raise ValueError(f"expected params with {', '.join(map(repr, names))} to lock and others to train, got {known}")
-    return inner.init(params)
-
-  return optax.GradientTransformationExtraArgs(init, inner.update)
