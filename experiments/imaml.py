@@ -8,18 +8,19 @@ from typing import Annotated, Any, NamedTuple
 import optax
 
 from experiments.families import few_shot as fs
-from metajax.experiment.bounds import Positive, Steps, ZeroOrMore, also
+from metajax.experiment.bounds import Positive, Steps, ZeroOrMore
+from metajax.experiment.former_flags import also
 from metajax.learners import imaml
 
 
 class Config(NamedTuple):
   """iMAML on few-shot classification."""
 
-  inner_learning_rate: Annotated[Positive, also("--inner-rate")] = 0.1
+  inner_learning_rate: Annotated[Positive, *also("--inner-rate")] = 0.1
   """Of the inner loop's gradient descent, on the mean loss and its pull."""
   inner_steps: Steps = 16
   """Steps of the inner loop, in training and test."""
-  proximal_strength: Annotated[Positive, also("--strength")] = 2.0
+  proximal_strength: Annotated[Positive, *also("--strength")] = 2.0
   """Strength of the pull to the initialization, the paper's lambda."""
   cg_steps: Steps = 5
   """Steps of conjugate gradients."""

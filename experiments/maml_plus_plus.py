@@ -6,14 +6,15 @@ python -m experiments.maml_plus_plus --data omniglot --budget cpu     # 5-way 1-
 from typing import Annotated, Any, NamedTuple
 
 from experiments.families import few_shot as fs
-from metajax.experiment.bounds import Bounds, NotNegative, Positive, Steps, also
+from metajax.experiment.bounds import Bounds, NotNegative, Positive, Steps
+from metajax.experiment.former_flags import also
 from metajax.learners import maml_plus_plus
 
 
 class Config(NamedTuple):
   """MAML++ on few-shot classification."""
 
-  inner_learning_rate: Annotated[Positive, also("--inner-rate")] = 0.1
+  inner_learning_rate: Annotated[Positive, *also("--inner-rate")] = 0.1
   """Where the rates of all arrays and steps start, on the mean loss."""
   inner_steps: Steps = 5
   """Steps of the inner loop in training."""

@@ -7,17 +7,18 @@ from typing import Annotated, Any, NamedTuple
 
 from experiments.families import few_shot as fs
 from metajax.adapt import Gradient
-from metajax.experiment.bounds import Bounds, Positive, Steps, also
+from metajax.experiment.bounds import Bounds, Positive, Steps
+from metajax.experiment.former_flags import also
 from metajax.learners import meta_sgd
 
 
 class Config(NamedTuple):
   """Meta-SGD on few-shot classification."""
 
-  low_learning_rate: Annotated[Positive, also("--low-rate")] = 0.5
+  low_learning_rate: Annotated[Positive, *also("--low-rate")] = 0.5
   """Lowest rate that the inner loop may start with, on the mean loss: rates are drawn from it to the high one. (The
   paper's 0.005 to 0.1 are of another loss and network.)"""
-  high_learning_rate: Annotated[Positive, also("--high-rate")] = 2.0
+  high_learning_rate: Annotated[Positive, *also("--high-rate")] = 2.0
   """Highest rate that the inner loop may start with."""
   inner_steps: Steps = 1
   """Steps of the inner loop in training."""

@@ -29,7 +29,7 @@ from experiments.families.representation.experiment import parts_of
 from metajax.compose import perceptron
 from metajax.data import recordings, train_batches
 from metajax.experiment.bounds import Bounds
-from metajax.experiment.flags import Switch
+from metajax.experiment.former_flags import Former
 from metajax.learners import pretext, pretext_logits, supervised
 
 Task = Literal[OfImages, OfClips, "supervised"]
@@ -42,7 +42,7 @@ class Config(NamedTuple):
   """What is asked: of images, of clips, or of sounds; supervised, for comparison: the true classes of images."""
   hidden: Annotated[int, Bounds(0, 2**16)] = 128
   """Units of the head, which is left behind; 0: it is linear."""
-  augmentation: Annotated[Literal["none", "crop"], Switch("crops", "crop")] = "none"
+  augmentation: Annotated[Literal["none", "crop"], Former("--crops", "crop")] = "none"
   """Augmentation of the training images; all frames of a clip are cropped alike."""
   tiles: Tiles = Tiles()
   clips: ClipFlags = ClipFlags()

@@ -10,7 +10,7 @@ python -m experiments.prototypical --data omniglot --split vinyals --budget cpu 
 from typing import Annotated, NamedTuple
 
 from experiments.families import few_shot as fs
-from metajax.experiment.bounds import also
+from metajax.experiment.former_flags import also
 from metajax.learners import prototypical
 from metajax.learners.prototypical import Distance
 
@@ -23,7 +23,7 @@ class Config(NamedTuple):
 
   distance: Distance = "euclidean"
   """Squared Euclidean, or cosine."""
-  center: Annotated[bool, also("--centre")] = False
+  center: Annotated[bool, *also("--centre")] = False
   """Bring each character to the middle and to one size before the network sees it."""
   network: fs.Embedding = fs.Embedding()
   setup: fs.Setup = fs.Setup()

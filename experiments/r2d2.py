@@ -6,7 +6,8 @@ python -m experiments.r2d2 --data omniglot --budget cpu     # 5-way 1-shot 98.0,
 from typing import Annotated, NamedTuple
 
 from experiments.families import few_shot as fs
-from metajax.experiment.bounds import Positive, also
+from metajax.experiment.bounds import Positive
+from metajax.experiment.former_flags import also
 from metajax.learners import r2d2
 from metajax.networks import conv4
 
@@ -14,7 +15,7 @@ from metajax.networks import conv4
 class Config(NamedTuple):
   """R2-D2 on few-shot classification."""
 
-  l2: Annotated[Positive, also("--strength")] = 1.0
+  l2: Annotated[Positive, *also("--strength")] = 1.0
   """Of the ridge penalty, where it starts."""
   network: fs.Adapted = fs.Adapted()
   setup: fs.Setup = fs.Setup()

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 from experiments.families import few_shot as fs
 from metajax.augment.image import affine
 from metajax.experiment.bounds import Width
-from metajax.experiment.flags import Switch
+from metajax.experiment.former_flags import Former
 from metajax.learners import relation, with_augmentation
 from metajax.networks import conv4, relation_module
 
@@ -16,7 +16,7 @@ from metajax.networks import conv4, relation_module
 class Config(NamedTuple):
   """Relation networks on few-shot classification."""
 
-  augmentation: Annotated[Literal["none", "affine"], Switch("distort", "affine")] = "none"
+  augmentation: Annotated[Literal["none", "affine"], Former("--distort", "affine")] = "none"
   """Augmentation of the training images."""
   filters: Width = 64
   """Channels of each layer of the embedding and of the relation module."""

@@ -9,7 +9,8 @@ import optax
 
 from experiments.families import few_shot as fs
 from metajax import gradient_steps
-from metajax.experiment.bounds import Count, Positive, Steps, also
+from metajax.experiment.bounds import Count, Positive, Steps
+from metajax.experiment.former_flags import also
 from metajax.learners import reptile
 
 _SETUP = fs.Setup(
@@ -20,7 +21,7 @@ _SETUP = fs.Setup(
 class Config(NamedTuple):
   """Reptile on few-shot classification; the outer optimizer is gradient descent with the outer rate."""
 
-  inner_learning_rate: Annotated[Positive, also("--inner-rate")] = 1e-3
+  inner_learning_rate: Annotated[Positive, *also("--inner-rate")] = 1e-3
   """Of the inner loop's Adam, which has no momentum."""
   inner_steps: Steps = 5
   """Steps of the inner loop in training, each on a mini-batch."""

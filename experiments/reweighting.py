@@ -22,7 +22,8 @@ from metajax import Episode, Examples, Learner, Network, gradient_steps
 from metajax.data import ImageDataset, load, select_classes
 from metajax.evaluate import Score, mean_over_seeds
 from metajax.experiment import RUN, Experiment, Record, RunFlags, Trained, Training, main
-from metajax.experiment.bounds import Bounds, Count, Positive, Steps, also
+from metajax.experiment.bounds import Bounds, Count, Positive, Steps
+from metajax.experiment.former_flags import also
 from metajax.experiment.types import Figure
 from metajax.losses import accuracy, cross_entropy
 from metajax.mesh import process_shard
@@ -44,9 +45,9 @@ class Config(NamedTuple):
   """Images of each character with labels to trust; every network that is compared has them too."""
   inner_steps: Steps = 4
   """Steps of gradient descent on the weighted loss, through which the weights are differentiated."""
-  inner_learning_rate: Annotated[Positive, also("--inner-rate")] = 0.03
+  inner_learning_rate: Annotated[Positive, *also("--inner-rate")] = 0.03
   """Rate of these."""
-  learning_rate: Annotated[Positive, also("--rate")] = 0.1
+  learning_rate: Annotated[Positive, *also("--rate")] = 0.1
   """Adam's, for the weights."""
   compared_steps: Count = 300
   """Adam's steps, for the networks that are compared."""

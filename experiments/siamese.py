@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from experiments.families import few_shot as fs
 from metajax.augment.image import affine
 from metajax.data import balanced, pairs, train_batches
-from metajax.experiment.bounds import Count, TwoOrMore, also
+from metajax.experiment.bounds import Count, TwoOrMore
+from metajax.experiment.former_flags import also
 from metajax.learners import siamese
 from metajax.learners.siamese import Pairs
 
@@ -21,13 +22,13 @@ class Config(NamedTuple):
 
   batch_size: Count = 128
   """Pairs in a step; with --pairs batch, images."""
-  pairs: Annotated[Pairs, also("--drawn")] = "given"
+  pairs: Annotated[Pairs, *also("--drawn")] = "given"
   """Whether pairs are given, half of one class, or all pairs of a batch are taken."""
   each: TwoOrMore = 4
   """With --pairs batch, images of each class in a step."""
   one_example: bool = False
   """Without labels: a pair of one class is two distortions of one image."""
-  center: Annotated[bool, also("--centre")] = False
+  center: Annotated[bool, *also("--centre")] = False
   """Bring each character to the middle and to one size before the network sees it."""
   network: fs.Embedding = fs.Embedding()
   setup: fs.Setup = fs.Setup(tests=fs.TESTS)

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from experiments.families import representation as rep
 from metajax.augment import image
-from metajax.experiment.bounds import Depth, Positive, Width, also
+from metajax.experiment.bounds import Depth, Positive, Width
+from metajax.experiment.former_flags import also
 from metajax.learners import simclr
 from metajax.networks import projection_head
 from metajax.types import Augmentation
@@ -22,15 +23,15 @@ class Config(NamedTuple):
 
   hidden: Width = 2048
   """Units of the projection head."""
-  num_outputs: Annotated[Width, also("--outputs")] = 128
+  num_outputs: Annotated[Width, *also("--outputs")] = 128
   """Outputs of the projection head."""
-  num_layers: Annotated[Depth, also("--layers")] = 2
+  num_layers: Annotated[Depth, *also("--layers")] = 2
   """Layers of the projection head."""
   temperature: Positive = 0.5
   """Of the loss."""
   learned_temperature: bool = False
   """Learn it, from 0.07."""
-  augmentation: Annotated[Recipe, also("--recipe")] = "auto"
+  augmentation: Annotated[Recipe, *also("--recipe")] = "auto"
   """Of the views; by default handwriting for characters, simclr from 64 pixels, simclr_cifar below."""
   encoder: rep.EncoderFlags = rep.EncoderFlags()
   setup: rep.Setup = rep.Setup()

@@ -20,7 +20,8 @@ from metajax.adapt import identity
 from metajax.compose import concat_context
 from metajax.evaluate import Score, few_shot_error
 from metajax.experiment import RUN, Experiment, Record, RunFlags, Trained, Training, main
-from metajax.experiment.bounds import Bounds, Count, Positive, TwoOrMore, also
+from metajax.experiment.bounds import Bounds, Count, Positive, TwoOrMore
+from metajax.experiment.former_flags import also
 from metajax.experiment.types import Figure
 from metajax.learners import cavia, imaml, maml, maml_plus_plus, meta_sgd
 from metajax.losses import squared_error
@@ -43,14 +44,14 @@ class Config(NamedTuple):
   """Which ones are trained; joint is pre-training on all waves."""
   shots: Count = 10
   """Points of a task, as many again as queries."""
-  inner_learning_rate: Annotated[Positive, also("--inner-rate")] = 0.01
+  inner_learning_rate: Annotated[Positive, *also("--inner-rate")] = 0.01
   """Of the inner loop's gradient descent; where learned rates begin. iMAML's is a tenth of it; CAVIA's is 1, its
   paper's."""
   context: Annotated[int, Bounds(0, 2**16)] = 5
   """Size of CAVIA's context vector."""
-  meta_batch_size: Annotated[int, *Count.__metadata__, also("--tasks")] = 25
+  meta_batch_size: Annotated[int, *Count.__metadata__, *also("--tasks")] = 25
   """Tasks in a step."""
-  learning_rate: Annotated[Positive, also("--rate")] = 3e-3
+  learning_rate: Annotated[Positive, *also("--rate")] = 3e-3
   """Adam's, falling to 0 along a cosine (the paper's is a constant 1e-3); a tenth of it for learned rates."""
   hidden: Annotated[tuple[int, ...], Bounds(1, 2**16)] = (40, 40)
   """Widths of the network's layers."""

@@ -13,8 +13,8 @@ from metajax import gradient_steps
 from metajax.augment.image import affine
 from metajax.compose import cosine
 from metajax.data import train_batches
-from metajax.experiment.bounds import Count, Positive, Steps, Width, also
-from metajax.experiment.flags import Switch
+from metajax.experiment.bounds import Count, Positive, Steps, Width
+from metajax.experiment.former_flags import Former, also
 from metajax.learners import supervised, with_augmentation
 from metajax.networks import conv4
 from metajax.networks.linen.conv4 import Normalization
@@ -27,21 +27,21 @@ class Config(NamedTuple):
 
   batch_size: Count = 128
   """Images in a step."""
-  head_learning_rate: Annotated[Positive, also("--head-rate")] = 0.01
+  head_learning_rate: Annotated[Positive, *also("--head-rate")] = 0.01
   """Rate of Adam, for heads on frozen features."""
   head_steps: Steps = 100
   """Steps of Adam, for heads on frozen features."""
-  tune_learning_rate: Annotated[Positive, also("--tune-rate")] = 1e-3
+  tune_learning_rate: Annotated[Positive, *also("--tune-rate")] = 1e-3
   """Rate of Adam, where everything is fine-tuned."""
   tune_steps: Steps = 20
   """Steps of Adam, where everything is fine-tuned."""
   hidden: Width = 64
   """Units of the perceptron's layer."""
-  augmentation: Annotated[Literal["none", "affine"], Switch("distort", "affine")] = "none"
+  augmentation: Annotated[Literal["none", "affine"], Former("--distort", "affine")] = "none"
   """Augmentation of the training images."""
   filters: Width = 64
   """Channels of each of the network's four layers."""
-  normalization: Annotated[Normalization, also("--normalisation")] = "batch"
+  normalization: Annotated[Normalization, *also("--normalisation")] = "batch"
   """In the network's layers."""
   setup: fs.Setup = fs.Setup(tests=fs.TESTS)
 

@@ -7,7 +7,7 @@ import numpy as np
 from metajax.types import Episode, Examples, Pair
 
 
-def episodes(source, *, ways, shots, queries, tasks, seed=0, within_superclass=False):
+def episodes(source, *, ways, shots, queries, meta_batch_size, seed=0, within_superclass=False):
   """As `metajax.data.episodes`, of sources in memory: the same tasks from whatever step."""
   labels = np.asarray(source.labels)
 
@@ -24,7 +24,10 @@ def episodes(source, *, ways, shots, queries, tasks, seed=0, within_superclass=F
   def batches(start=0, shard=(0, 1)):
     index, hosts = shard
     for batch in itertools.count(start):
-      own = range(batch * tasks + index * tasks // hosts, batch * tasks + (index + 1) * tasks // hosts)
+      own = range(
+        batch * meta_batch_size + index * meta_batch_size // hosts,
+        batch * meta_batch_size + (index + 1) * meta_batch_size // hosts,
+      )
       drawn = [task(number) for number in own]
       parts = [Examples(*map(np.stack, zip(*(t[i] for t in drawn), strict=True))) for i in range(2)]
       yield Episode(*parts)
@@ -32,7 +35,7 @@ def episodes(source, *, ways, shots, queries, tasks, seed=0, within_superclass=F
   return batches
 
 
-def examples(source, *, batch_size, seed=0):
+def train_batches(source, *, batch_size, seed=0):
   """As `metajax.data.train_batches`, of sources in memory: the same batches from whatever step."""
 
   def batches(start=0, shard=(0, 1)):
@@ -44,9 +47,10 @@ def examples(source, *, batch_size, seed=0):
   return batches
 
 
-def image_texts(source, tokenizer, *, batch_size, length, seed=0):
-  """As `metajax.data.image_texts`, of sources in memory and texts of one length: the same pairs from whatever step."""
-  tokens = [tokenizer(list(texts), length) for texts in source.captions]
+def image_texts(source, tokenizer, *, batch_size, max_length, seed=0):
+  """As `metajax.data.image_texts`, of sources in memory and texts of one max_length: the same pairs from whatever
+  step."""
+  tokens = [tokenizer(list(texts), max_length) for texts in source.captions]
 
   def batches(start=0, shard=(0, 1)):
     for step in itertools.count(start):

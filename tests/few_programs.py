@@ -25,8 +25,8 @@ from metajax.train import _loop
 def use(patch: pytest.MonkeyPatch):
   """Every command run from now on starts from numbers of NumPy's, and checks and draws by NumPy."""
   patch.setattr(few_shot, "episodes", drawn_by_numpy.episodes)
-  patch.setattr(experiment, "examples", drawn_by_numpy.examples)
-  patch.setattr(fine_tune, "examples", drawn_by_numpy.examples)
+  patch.setattr(experiment, "train_batches", drawn_by_numpy.train_batches)
+  patch.setattr(fine_tune, "train_batches", drawn_by_numpy.train_batches)
   patch.setattr(image_text, "image_texts", drawn_by_numpy.image_texts)
   patch.setattr(checks.arrays, "_worst", _worst)
   patch.setattr(checkpoints, "fingerprints", _fingerprints)

@@ -92,9 +92,9 @@ def _entries(said):
 
 
 def presets_of(said: str) -> list[str]:
-  """The names of a command's presets, the one without `--budget` first."""
-  found = re.search(r"--budget ([\w|]+)", said)
-  return found[1].split("|") if found else []
+  """The names of a command's presets, the paper's first."""
+  found = re.search(r"--preset {([\w,]+)}", said)
+  return found[1].split(",") if found else []
 
 
 def flags_today() -> dict[str, dict[str, dict[str, str]]]:
@@ -112,7 +112,20 @@ def flags_today() -> dict[str, dict[str, dict[str, str]]]:
   return found
 
 
-OF_TASKS = ["--data", "pictures.npz", "--size", "16", "--test", "3w1s", "--test-queries", "2", "--test-tasks", "6"]
+OF_TASKS = [
+  "--preset",
+  "paper",
+  "--data",
+  "pictures.npz",
+  "--size",
+  "16",
+  "--test",
+  "3w1s",
+  "--test-queries",
+  "2",
+  "--test-tasks",
+  "6",
+]
 FEW_SHOT = [*OF_TASKS, "--filters", "4", "--ways", "3", "--queries", "2", "--tasks", "2", "--devices", "1"]
 FEW_SHOT += ["--steps", "12", "--checkpoint-every", "3", "--validate-every", "3", "--validation-tasks", "6"]
 PRETRAINING = ["--batch-size", "8", "--steps", "4", "--warmup", "1", "--optimizer", "adamw", "--rate", "1e-3"]
@@ -122,8 +135,8 @@ RUNS = {
   "prototypical, two seeds": ("prototypical", *FEW_SHOT, "--seeds", "2", "--seeds-in-parallel", "2"),
   "simclr": ("simclr", *OF_TASKS, *PRETRAINING, "--encoder-name", "conv4", "--width", "0.0625", "--hidden", "8",
              "--outputs", "4", "--recipe", "handwriting"),
-  "gpt": ("generative", "--model", "gpt", "--data", "book.txt", *PRETRAINING, "--width", "8", "--layers", "1",
-          "--heads", "2", "--vocabulary", "300", "--length", "12", "--prompts", "Verse 7"),
+  "gpt": ("generative", "--preset", "paper", "--model", "gpt", "--data", "book.txt", *PRETRAINING, "--width", "8",
+          "--layers", "1", "--heads", "2", "--vocabulary", "300", "--length", "12", "--prompts", "Verse 7"),
 }  # fmt: skip
 STOPPED = "prototypical"
 TIMES = {"step", "time", "seconds", "steps_per_second", "data_wait_fraction"}

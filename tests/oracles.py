@@ -293,10 +293,10 @@ def _without_empty(logits, labels):
   return np.where(there, logits, np.maximum(np.minimum(-1e9, 2 * least), lowest))
 
 
-def ridge_logits(support, labels, queries, strength):
+def ridge_logits(support, labels, queries, l2):
   x, y, queries = _compared(support, labels, queries)
-  strength = number(strength, above=0)
-  return _without_empty(queries @ np.linalg.solve(x.T @ x + strength * np.eye(x.shape[1]), x.T @ y), y)
+  l2 = number(l2, above=0)
+  return _without_empty(queries @ np.linalg.solve(x.T @ x + l2 * np.eye(x.shape[1]), x.T @ y), y)
 
 
 def class_means(support, labels):

@@ -113,7 +113,7 @@ def test_arguments_that_are_fine_give_the_right_number(name, seed):
     ("class_means", "labels", "a list"),
     ("class_means", "support", "no columns"),
     ("retrieval", "texts", "texts"),
-    ("rate", "counts", "a set of names"),
+    ("ratio_with_interval", "counts", "a set of names"),
     ("from_palette", "tokens", "minus one"),
     ("from_palette", "palette", "one row fewer"),
     ("to_palette", "images", "a NaN"),

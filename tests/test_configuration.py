@@ -13,8 +13,8 @@ import experiments
 from experiments import evaluate, maml, one_shot
 from experiments.families.few_shot import finished
 from experiments.families.few_shot.config import Setup
-from metajax.experiment import FinishedRun, RunFlags, Training, driver, flags, read_run, records
-from metajax.experiment.bounds import also
+from metajax.experiment import FinishedRun, RunFlags, Training, driver, read_run, records
+from metajax.experiment.former_flags import Former, also
 from metajax.experiment.groups import group_of
 from metajax.experiment.run_folder import Run, check_same
 
@@ -162,8 +162,8 @@ def test_a_config_without_its_group_of_flags_or_with_two_is_refused_by_their_typ
 class Augmented(NamedTuple):
   """Flags of which one was a switch, and one had another name."""
 
-  augmentation: Annotated[Literal["none", "affine"], flags.Switch("distort", "affine")] = "none"
-  learning_rate: Annotated[float, also("--rate")] = 0.1
+  augmentation: Annotated[Literal["none", "affine"], Former("--distort", "affine")] = "none"
+  learning_rate: Annotated[float, *also("--rate")] = 0.1
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def test_any_number_is_refused_in_one_line_or_the_run_gets_as_far_as_loading_dat
     ("maml", f"--tasks {10**23}", f"expected --meta-batch-size to be at most 2147483647, got {10**23}"),
     ("maml", f"--size {10**23}", f"expected --size to be at most 4096, got {10**23}"),
     ("maml", "--learning-rate 1e-320", "expected --learning-rate above 0, got 1e-320"),
-    ("maml", "--test 5w1s 3w1s", "expected logits [3, 3] for labels of 3 ways, got [3, 5]"),
+    ("maml", "--head fixed --test 5w1s 3w1s", "expected logits [3, 3] for labels of 3 ways, got [3, 5]"),
     ("maml", "--tasks 3 --devices 2", "expected --meta-batch-size that 2 devices divide, got 3"),
     ("prototypical", "--size 8", "expected images of at least 16 x 16 to halve 4 times, got 8 x 8"),
     ("siamese", "--size 8", "expected --size to be at least 16, got 8"),
@@ -158,7 +158,7 @@ def test_any_number_is_refused_in_one_line_or_the_run_gets_as_far_as_loading_dat
     ("maml", "--ways", "Missing value for argument '--ways'"),
     ("maml", "--inner-step 3", "unknown flag '--inner-step': did you mean --inner-steps?"),
     ("maml", "--qqqqq 3", "unknown flag '--qqqqq': --help lists all"),
-    ("maml", "--budgte cpu", "unknown flag '--budgte': did you mean --budget?"),
+    ("maml", "--presett cpu", "unknown flag '--presett': did you mean --preset?"),
     ("maml", "--download maybe", "got 'maybe' beside them"),
     ("maml", "--tyro-write-completion bash victim", "unknown flag '--tyro-write-completion'"),
     ("maml", "--folder gs://bucket/run", "expected --folder to be a path on this machine, got 'gs:/bucket/run'"),
@@ -203,7 +203,7 @@ def test_flags_of_ones_own_have_the_bounds_that_they_say_and_else_are_finite():
 
 
 @pytest.mark.parametrize(("switches", "value"), [([], "none"), (["--distort"], "affine"), (["--no-distort"], "none")])
-def test_an_older_switch_is_the_flag_and_the_value_that_it_stands_for(switches, value):
+def test_a_former_switch_is_the_flag_and_the_value_that_it_stood_for(switches, value):
   assert command_line.parse(relation.build, relation.PRESETS, switches).augmentation == value
 
 

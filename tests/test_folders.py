@@ -651,13 +651,13 @@ def test_a_table_of_one_split_has_that_split_and_is_dealt_out_like_one_of_none(f
   rows = [(f"alphabet {c // 5}/character {c}/{k}.png", f"λ {c}", only) for c in range(10) for k in range(2)]
   path, named = table(folder, rows, ("path", "label", "split")), {"val": "validation"}.get(only, only)
   other = "train" if only == "test" else "test"
-  assert len(load(path, f"own/{named}", size=2).labels) == 20
+  assert len(load(path, f"official/{named}", size=2).labels) == 20
   parts = [load(path, part, size=2).classes for part in ("train", "validation", "test")]
   assert sorted(sum(parts, ())) == [f"λ {c}" for c in range(10)]
   with pytest.raises(
-    ValueError, match=rf"unknown split 'own/{other}' of .*: expected one of .*own/{named}, official/all$"
+    ValueError, match=rf"unknown split 'official/{other}' of .*: expected one of .*official/{named}, official/all$"
   ):
-    load(path, f"own/{other}", size=2)
+    load(path, f"official/{other}", size=2)
 
 
 def test_an_archive_of_one_split_has_that_split(tmp_path):

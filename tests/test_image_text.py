@@ -209,10 +209,10 @@ def test_broken_images_are_named_or_left_out(own):
 def test_captions_of_one_split_have_that_split_and_are_dealt_out_like_those_of_none(own, only):
   (own / "captions.csv").write_text("path,caption,split\n" + "".join(f"{i}.png,a,{only}\n" for i in range(8)))
   named, other = {"val": "validation"}.get(only, only), "train" if only == "test" else "test"
-  assert len(load_captioned(own, f"own/{named}", size=6).captions) == 8
+  assert len(load_captioned(own, f"official/{named}", size=6).captions) == 8
   parts = [load_captioned(own, part, size=6).classes for part in ("train", "validation", "test")]
   assert sorted(sum(parts, ())) == [f"{i}.png" for i in range(8)]
   with pytest.raises(
-    ValueError, match=rf"unknown split 'own/{other}' of .*: expected one of .*own/{named}, official/all$"
+    ValueError, match=rf"unknown split 'official/{other}' of .*: expected one of .*official/{named}, official/all$"
   ):
-    load_captioned(own, f"own/{other}", size=6)
+    load_captioned(own, f"official/{other}", size=6)

@@ -35,7 +35,7 @@ def synthetic_set(name, split="train", *, size=28, download=False, rotations=Fal
   """Four classes of ten images: what `load` gives. Own splits have the same classes, other parts their own."""
   seed = sum(map(ord, split))
   images = np.random.default_rng(seed).integers(0, 256, (40, size, size, 3 if name == "photos" else 1), np.uint8)
-  named = "own" if split.startswith("own") else split
+  named = "official" if split.startswith("official") else split
   return from_arrays(images, np.repeat(np.arange(4), 10), classes=[f"{named} {k}" for k in range(4)])
 
 

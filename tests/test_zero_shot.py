@@ -43,11 +43,11 @@ def seen(monkeypatch):
   """What the network would be given, in place of what it makes of it: the last of the classes is the likeliest."""
   given = []
 
-  def features(embed, params, state, batches):
+  def embed_dataset(embed, params, state, batches):
     given.extend(np.concatenate([batch.inputs for batch in batches]))
     return Examples(np.ones((len(given), 1)), None)
 
-  monkeypatch.setattr(zero_shot, "features", features)
+  monkeypatch.setattr(zero_shot, "embed_dataset", embed_dataset)
   monkeypatch.setattr(zero_shot, "zero_shot_classifier", lambda *_: np.linspace(0, 0.1, 2)[:, None])
   return given
 

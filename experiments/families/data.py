@@ -7,7 +7,8 @@ from typing import Annotated, Any, NamedTuple
 
 from metajax.checks import counted
 from metajax.data import ImageDataset, UnreadableImages, load
-from metajax.experiment.bounds import Bounds, Count, DataSource, also
+from metajax.experiment.bounds import Bounds, Count, DataSource
+from metajax.experiment.former_flags import also
 from metajax.experiment.terminal import printable
 
 LONGEST_SLUG = 100  # bytes
@@ -22,7 +23,7 @@ class ImageData(NamedTuple):
   """A named split of the data's classes: lake, vinyals or finn for omniglot."""
   download: bool = False
   """Let TFDS download data that is not there."""
-  skip_unreadable: Annotated[bool, also("--skip-broken")] = False
+  skip_unreadable: Annotated[bool, *also("--skip-broken")] = False
   """Leave out files of one's own that cannot be read, rather than stop."""
   min_images_per_class: Count = 1
   """Leave out classes that have fewer images."""

@@ -3,7 +3,8 @@
 from typing import Annotated, NamedTuple
 
 from experiments.families.representation.encoders import dtype_of
-from metajax.experiment.bounds import BELOW_1, LARGEST, Bounds, Count, Depth, Fraction, Width, also
+from metajax.experiment.bounds import BELOW_1, LARGEST, Bounds, Count, Depth, Fraction, Width
+from metajax.experiment.former_flags import also
 from metajax.learners.sampling import check_sampling
 from metajax.networks.linen.transformer import Size
 
@@ -13,9 +14,9 @@ class Transformer(NamedTuple):
 
   width: Width = 128
   """Values of a token."""
-  num_layers: Annotated[Depth, also("--layers")] = 4
+  num_layers: Annotated[Depth, *also("--layers")] = 4
   """Layers of the transformer."""
-  num_heads: Annotated[Width, also("--heads")] = 4
+  num_heads: Annotated[Width, *also("--heads")] = 4
   """Heads of attention."""
   dropout: Annotated[float, Bounds(0, BELOW_1)] = 0.0
   """Dropout in training."""

@@ -10,7 +10,6 @@ from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hi
 
 import jax
 import numpy as np
-import tyro
 
 from metajax import checks
 from metajax.experiment.flags import LONGEST
@@ -31,11 +30,6 @@ class Bounds(NamedTuple):
 
 class DataName(NamedTuple):
   """Marks a flag that names data: a built-in or TFDS set, or a path on this machine."""
-
-
-def also(*flags: str) -> Any:
-  """Marks a flag with its older names: `Annotated[Positive, also("--rate")]`."""
-  return tyro.conf.arg(aliases=flags)
 
 
 NotNegative = Annotated[int, Bounds(0)]

@@ -1,4 +1,4 @@
-"""A command line: every flag of a config or a function, presets by `--budget`, one clear line for bad input."""
+"""A command line: every flag of a config or a function, presets by `--preset`, one clear line for bad input."""
 
 import contextlib
 import errno
@@ -17,7 +17,7 @@ from typing import Any, get_type_hints
 import jax
 import tyro
 
-from metajax.experiment import bounds, claims, flags
+from metajax.experiment import bounds, claims, flags, former_flags, help
 from metajax.experiment.configuration import configuration
 from metajax.experiment.several_hosts import HOST_FLAGS, as_one_of_several, fail, joins_others, quiet_where_nobody_reads
 from metajax.train import Stopped
@@ -32,7 +32,7 @@ def command(main: Callable, presets: Mapping[str, Any] | None = None):
 
   Args:
     main: a function of flags, keyword arguments with defaults, or of one config.
-    presets: of a function of a config: `{name: config}`; the first is the one without `--budget`.
+    presets: of a function of a config: `{name: config}`; the first is the one without `--preset`.
   """
   with session(main, presets) as given:
     if isinstance(given, dict):
@@ -45,10 +45,10 @@ def command(main: Callable, presets: Mapping[str, Any] | None = None):
 def session(main: Callable, presets: Mapping[str, Any] | None = None) -> Generator[Any, None, None]:
   """Gives what the flags of the command line stand for, and looks after whatever is done with it.
 
-  `--budget NAME` sets the defaults of a preset, before all else; flags given beside it win. With `--folder RUN
-  --resume` the flags of that run come first. An error that metajax or the command raises of its own is printed as
-  one line, with exit status 2; any other keeps its traceback. A run that SIGTERM stopped ends with 0, one that Ctrl-C
-  stopped with 130. Compiled programs are kept for the next run.
+  `--preset NAME` (or `--budget NAME`) sets the defaults of a preset, before all else; flags given beside it win. With
+  `--folder RUN --resume` the flags of that run come first. An error that metajax or the command raises of its own is
+  printed as one line, with exit status 2; any other keeps its traceback. A run that SIGTERM stopped ends with 0, one
+  that Ctrl-C stopped with 130. Compiled programs are kept for the next run.
 
   `--coordinator ADDRESS:PORT --hosts N --host I` (or METAJAX_COORDINATOR, METAJAX_HOSTS and METAJAX_HOST) make this
   process one of several that run the command together; on TPU pods and under SLURM they find each other.
@@ -61,6 +61,7 @@ def session(main: Callable, presets: Mapping[str, Any] | None = None) -> Generat
   if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
     jax.config.update("jax_compilation_cache_dir", str(_cache()))
   with as_one_of_several() if joins_others() else _alone(), _errors_in_one_line(main):
+    sys.argv[1:1] = _preset_of_this_machine(presets or {})
     given = parse(main, presets, [*_arguments_of_the_run(), *sys.argv[1:]])
     bounds.check_devices(given if isinstance(given, dict) else given._asdict())
     yield given
@@ -118,20 +119,24 @@ def parse(main: Callable, presets: Mapping[str, Any] | None, arguments: Sequence
     ValueError: if there is no such flag or preset, or one has a value that it may not have.
   """
   config = config_of(main)
-  arguments = flags.without_switches(config or main, arguments)
-  description = (inspect.getdoc(config or main) or "").split("\n")[0]
-  default = None
+  arguments = former_flags.current(config or main, arguments)
+  default = chosen = None
   if presets:
-    names = flags.take(arguments, "--budget") or [next(iter(presets))]
+    names = flags.take(arguments, "--preset", "--budget") or [next(iter(presets))]
     if names[-1] not in presets:
-      raise ValueError(f"expected --budget to be one of {', '.join(presets)}, got {names[-1]!r}")
-    default = presets[names[-1]]
-    description += f" Presets: --budget {'|'.join(presets)}; the defaults below are those of {names[-1]!r}."
-  description += " As one of several hosts: --coordinator ADDRESS:PORT --hosts N --host I, or --coordinator auto."
-  if config is None:
-    return bounds.check(flags.hints_of(main), _parsed(_collected(main), main, arguments, description))
-  found = _parsed(config, config, arguments, description, **({} if default is None else {"default": default}))
-  return config(**bounds.check(flags.hints_of(config), found._asdict()))
+      raise ValueError(f"expected --preset to be one of {', '.join(presets)}, got {names[-1]!r}")
+    default, chosen = presets[names[-1]], names[-1]
+  how: dict[str, Any] = {"config": (tyro.conf.OmitArgPrefixes,)} | ({} if default is None else {"default": default})
+  how["prog"] = f"python -m {_running()}"
+  how["description"] = (inspect.getdoc(config or main) or "").split("\n")[0]
+  made = config or _collected(main)
+  flags.check(config or main, arguments, more=("preset", *HOST_FLAGS))
+  if not set(flags.HELP).isdisjoint(arguments):
+    print(help.text(made, presets, chosen, **how), end="")
+    sys.exit(0)
+  found = _parsed(made, arguments, **how)
+  checked = bounds.check(flags.hints_of(config or main), found if config is None else found._asdict())
+  return checked if config is None else config(**checked)
 
 
 def config_of(main: Callable) -> type | None:
@@ -165,10 +170,28 @@ def _running() -> str:
 
 def _arguments_of_the_run() -> list[str]:
   """What the run was started with that is to be gone on with."""
-  given = sys.argv[1:]
-  folder = flags.take(list(given), "--folder")
-  folder = Path(folder[-1]).expanduser() if folder and "--resume" in given else None
-  return configuration(folder)["arguments"] if folder and os.path.isfile(folder / "run.json") else []
+  folder = _resumes()
+  return configuration(folder)["arguments"] if folder else []
+
+
+def _resumes() -> Path | None:
+  """The folder of the run that is resumed."""
+  folder = flags.take(sys.argv[1:], "--folder")
+  folder = Path(folder[-1]).expanduser() if folder and "--resume" in sys.argv else None
+  return folder if folder and os.path.isfile(folder / "run.json") else None
+
+
+def _preset_of_this_machine(presets: Mapping[str, Any]) -> list[str]:
+  """`--preset NAME`, where the command line has none: "cpu" without an accelerator, else the first, "paper".
+
+  A resumed run keeps its preset; runs of earlier versions that name none had the first.
+  """
+  given, resumed = sys.argv[1:], _resumes()
+  before = _arguments_of_the_run()
+  if not presets or flags.take([*before, *given], "--preset", "--budget"):
+    return []
+  small = "cpu" in presets and not resumed and jax.default_backend() == "cpu"
+  return ["--preset", "cpu" if small else next(iter(presets))]
 
 
 def _end(number, frame):
@@ -193,10 +216,8 @@ def _collected(main: Callable) -> Callable:
   return collect
 
 
-def _parsed(made: Callable, command: Callable, arguments: Sequence[str], description: str, **how):
+def _parsed(made: Callable, arguments: Sequence[str], **how: Any) -> Any:
   """What `made` makes of the flags."""
-  flags.check(command, arguments, more=("budget", *HOST_FLAGS))
-  how |= {"description": description, "config": (tyro.conf.OmitArgPrefixes,)}
   said = io.StringIO()
   try:
     with contextlib.redirect_stderr(said):

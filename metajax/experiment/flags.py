@@ -7,21 +7,13 @@ import difflib
 import inspect
 import types
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from tyro.conf import Positional
 
 LONGEST = 60  # characters of a value that an error quotes
 HELP = ("-h", "--help")
 NUMBERS = {int: "a whole number", float: "a number"}
-
-
-class Switch(NamedTuple):
-  """Marks a flag that was a switch once: `Annotated[Literal["none", "affine"], Switch("distort", "affine")]`."""
-
-  flag: str
-  on: str
-  off: str = "none"
 
 
 def check(command: Callable, arguments: Sequence[str], more: Sequence[str] = ()):
@@ -35,9 +27,7 @@ def check(command: Callable, arguments: Sequence[str], more: Sequence[str] = ())
   Raises:
     ValueError: naming the first one, with the flag that is most like it; or a flag that is needed and not there.
   """
-  kinds = {}
-  for name, kind in kinds_of(command).items():
-    kinds |= dict.fromkeys([_dashed(name), *aliases_of(kind)], kind)
+  kinds = {_dashed(name): kind for name, kind in kinds_of(command).items()}
   given = set()
   for flag, values in _parts(kinds, arguments, more):
     given.add(flag)
@@ -61,26 +51,6 @@ def hints_of(command: Callable) -> dict[str, Any]:
   return {name: hints.get(name, Any) for name in inspect.signature(command).parameters}
 
 
-def aliases_of(kind: Any) -> list[str]:
-  """Other names of a flag, as `tyro.conf.arg(aliases=...)` has them, without their dashes."""
-  said = get_args(kind)[1:] if get_origin(kind) is Annotated else ()
-  return [alias.lstrip("-") for one in said for alias in getattr(one, "aliases", None) or ()]
-
-
-def without_switches(command: Callable, arguments: Sequence[str]) -> list[str]:
-  """The arguments with each older switch as the flag and the value that it stands for."""
-  said = {}
-  for name, kind in kinds_of(command).items():
-    for one in switches_of(kind):
-      said |= {f"--{one.flag}": (f"--{_dashed(name)}", one.on), f"--no-{one.flag}": (f"--{_dashed(name)}", one.off)}
-  return [word for argument in arguments for word in said.get(argument.replace("_", "-"), (argument,))]
-
-
-def switches_of(kind: Any) -> list[Switch]:
-  """The switches that a flag was once."""
-  return [one for one in (get_args(kind)[1:] if get_origin(kind) is Annotated else ()) if isinstance(one, Switch)]
-
-
 def wanted(kind: Any) -> list:
   """The types, and the texts, that a value of a flag may be of."""
   origin, arguments = get_origin(_plain(kind)), get_args(_plain(kind))
@@ -91,15 +61,17 @@ def wanted(kind: Any) -> list:
   return [_plain(kind)]
 
 
-def take(arguments: list[str], flag: str) -> list[str]:
-  """Takes a flag and its value out of the arguments, every time it is there; gives the values."""
+def take(arguments: list[str], *names: str) -> list[str]:
+  """Removes every occurrence of a flag, under any of its names, from the arguments; returns its values in order."""
   values, i = [], 0
   while i < len(arguments):
-    if arguments[i] == flag:
+    flag, equals, value = arguments[i].partition("=")
+    if arguments[i] in names:
       values.append(" ".join(arguments[i + 1 : i + 2]))
       del arguments[i : i + 2]
-    elif arguments[i].startswith(f"{flag}="):
-      values.append(arguments.pop(i).removeprefix(f"{flag}="))
+    elif equals and flag in names:
+      values.append(value)
+      del arguments[i]
     else:
       i += 1
   return values

@@ -3,14 +3,14 @@
 import contextlib
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
 from metajax import paths
-from metajax.experiment import bounds, claims, command_line, flags, records
+from metajax.experiment import bounds, claims, command_line, flags, former_flags, records
 from metajax.experiment.configuration import configuration, plain
 from metajax.experiment.groups import group_of
 from metajax.experiment.types import RunFlags
@@ -136,19 +136,10 @@ def check_same(run: Run, config: Any):
     raise ValueError(f"expected a run of {now['experiment']} in {str(run.folder)!r}, got one of {before['experiment']}")
   kinds = flags.kinds_of(type(config))
   for name, value in now["flags"].items():
-    was = _before(before["flags"], name, kinds.get(name), value)
+    was = former_flags.value_in(before["flags"], name, kinds.get(name), value)
     if name not in RESUMABLE_FLAGS and was != value:
       flag = f"--{name.replace('_', '-')}"
       raise ValueError(f"expected {flag} {_text(was)}, as the run in {str(run.folder)!r} has it, got {_text(value)}")
-
-
-def _before(values: Mapping[str, Any], name: str, kind: Any, default: Any) -> Any:
-  """The value of a flag in a run of before, where it may have another name; the default if it came later."""
-  for former in (name, *(alias.replace("-", "_") for alias in flags.aliases_of(kind))):
-    if former in values:
-      return values[former]
-  switches = [one for one in flags.switches_of(kind) if one.flag.replace("-", "_") in values]
-  return next((one.on if values[one.flag.replace("-", "_")] else one.off for one in switches), default)
 
 
 def write_configuration(run: Run, devices: int, **more: Any) -> Run:

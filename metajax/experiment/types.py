@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import optax
 
-from metajax.experiment.bounds import Bounds, Count, NotNegative, Seed, also
+from metajax.experiment.bounds import Bounds, Count, NotNegative, Seed
+from metajax.experiment.former_flags import also
 from metajax.train import TrainState
 from metajax.types import Batches, Learner, Params, State
 
@@ -49,7 +50,7 @@ class Training(NamedTuple):
 
   steps: Count = 10000
   """Training steps."""
-  eval_every: Annotated[int, *Count.__metadata__, also("--validate-every", "--curve-every")] = 1000
+  eval_every: Annotated[int, *Count.__metadata__, *also("--validate-every", "--curve-every")] = 1000
   """Steps between validations."""
   devices: Annotated[int | None, *Count.__metadata__] = None
   """Devices to share a step's tasks or examples; by default as many as divide them."""
@@ -57,7 +58,7 @@ class Training(NamedTuple):
   """Of the initialization and of what is drawn in training."""
   seeds: Annotated[int, Bounds(1, 1000)] = 1
   """Train as many networks, from --seed on; the figures are their mean, with an interval over them."""
-  seeds_in_parallel: Annotated[int | None, *Count.__metadata__, also("--seeds-at-once")] = None
+  seeds_in_parallel: Annotated[int | None, *Count.__metadata__, *also("--seeds-at-once")] = None
   """How many of them train side by side; by default as many as the memory allows."""
 
 

@@ -8,7 +8,8 @@ import optax
 from experiments.families.data import ImageData
 from metajax.adapt import Gradient, gradient_steps
 from metajax.experiment import RUN, RunFlags, Training
-from metajax.experiment.bounds import Bounds, Count, Positive, Steps, TwoOrMore, also
+from metajax.experiment.bounds import Bounds, Count, Positive, Steps, TwoOrMore
+from metajax.experiment.former_flags import also
 from metajax.types import Adapt
 
 Schedule = Literal["none", "cosine", "linear", "halving"]
@@ -24,16 +25,16 @@ class Task(NamedTuple):
   """Support images of each class in a training task."""
   queries: Count = 15
   """Query images of each class in a training task."""
-  meta_batch_size: Annotated[int, *Count.__metadata__, also("--tasks")] = 32
+  meta_batch_size: Annotated[int, *Count.__metadata__, *also("--tasks")] = 32
   """Training tasks in a step."""
-  within_superclass: Annotated[bool, also("--within-groups")] = False
+  within_superclass: Annotated[bool, *also("--within-groups")] = False
   """The classes of a training task (or batch) are of one alphabet."""
 
 
 class InnerLoop(NamedTuple):
   """The inner loop's gradient descent."""
 
-  inner_learning_rate: Annotated[Positive, also("--inner-rate")] = 0.1
+  inner_learning_rate: Annotated[Positive, *also("--inner-rate")] = 0.1
   """Learning rate of the inner loop, on the mean loss."""
   inner_steps: Steps = 1
   """Steps of the inner loop in training."""
@@ -48,9 +49,9 @@ class InnerLoop(NamedTuple):
 class Outer(NamedTuple):
   """The outer optimizer."""
 
-  learning_rate: Annotated[Positive, also("--rate")] = 1e-3
+  learning_rate: Annotated[Positive, *also("--rate")] = 1e-3
   """Learning rate of the outer optimizer, Adam unless said otherwise."""
-  schedule: Annotated[Schedule, also("--decay")] = "none"
+  schedule: Annotated[Schedule, *also("--decay")] = "none"
   """How the learning rate falls: to 0 along a cosine or a line, or by half every 2,000 steps."""
 
 
@@ -63,7 +64,7 @@ class Tests(NamedTuple):
   """Query images of each class in a validation or test task."""
   test_tasks: TwoOrMore = 1000
   """Test tasks of each setting."""
-  adaptation_curve: Annotated[int, Bounds(0, 1000), also("--curve")] = 0
+  adaptation_curve: Annotated[int, Bounds(0, 1000), *also("--curve")] = 0
   """Measure the accuracy after 0, 1, ... to this many adaptation steps, at the first setting."""
   validation_tasks: TwoOrMore = 200
   """Validation tasks, from classes cut from training."""

@@ -5,8 +5,8 @@ from typing import Annotated, Literal, NamedTuple
 
 from metajax.augment.image import affine, centered
 from metajax.compose import linear, tile_head, with_head, with_preprocessing, zero_init_head
-from metajax.experiment.bounds import Width, also
-from metajax.experiment.flags import Switch
+from metajax.experiment.bounds import Width
+from metajax.experiment.former_flags import Former, also
 from metajax.learners import QueryNorm, with_augmentation
 from metajax.networks import conv4
 from metajax.networks.linen.conv4 import Convolution, Downsample, Normalization
@@ -18,31 +18,31 @@ Head = Literal["fixed", "repeated", "zeros"]
 class Adapted(NamedTuple):
   """The network of a learner that adapts."""
 
-  query_norm: Annotated[QueryNorm, also("--policy")] = "transductive"
+  query_norm: Annotated[QueryNorm, *also("--policy")] = "transductive"
   """What batch norm normalizes queries with in training; it is tested under both query norms."""
   filters: Width = 64
   """Channels of each of the network's four layers."""
-  normalization: Annotated[Normalization, also("--normalisation")] = "batch"
+  normalization: Annotated[Normalization, *also("--normalisation")] = "batch"
   """In the network's layers."""
 
 
 class AdaptedHead(NamedTuple):
   """The network of a learner that adapts a linear head."""
 
-  query_norm: Annotated[QueryNorm, also("--policy")] = "transductive"
+  query_norm: Annotated[QueryNorm, *also("--policy")] = "transductive"
   """What batch norm normalizes queries with in training; it is tested under both query norms."""
   head: Head = "fixed"
   """For the ways of training alone ("fixed"), or for any: its outputs "repeated", or a start from "zeros"."""
   filters: Width = 64
   """Channels of each of the network's four layers."""
-  normalization: Annotated[Normalization, also("--normalisation")] = "batch"
+  normalization: Annotated[Normalization, *also("--normalisation")] = "batch"
   """In the network's layers."""
 
 
 class Embedding(NamedTuple):
   """The network of a learner that compares embeddings."""
 
-  augmentation: Annotated[Literal["none", "affine"], Switch("distort", "affine")] = "none"
+  augmentation: Annotated[Literal["none", "affine"], Former("--distort", "affine")] = "none"
   """Augmentation of the training images."""
   filters: Width = 64
   """Channels of each of the network's four layers."""

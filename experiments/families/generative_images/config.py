@@ -4,14 +4,14 @@ from typing import Annotated, Literal, NamedTuple
 
 from experiments.families.data import ImageData
 from metajax.data.text.corpus import is_text_file
-from metajax.experiment.bounds import ABOVE_0, BELOW_1, Bounds, Depth, Width, also
-from metajax.experiment.flags import Switch
+from metajax.experiment.bounds import ABOVE_0, BELOW_1, Bounds, Depth, Width
+from metajax.experiment.former_flags import Former, also
 
 
 class Pixels(NamedTuple):
   """What an image GPT sees of an image."""
 
-  palette_size: Annotated[int, Bounds(2, 2**16), also("--colours")] = 16
+  palette_size: Annotated[int, Bounds(2, 2**16), *also("--colours")] = 16
   """Colors of the palette, at most: it is learned."""
   pixels: Annotated[int, Bounds(2, 1024)] = 16
   """Images are brought to pixels x pixels."""
@@ -22,15 +22,15 @@ class Masking(NamedTuple):
 
   patch: Annotated[int, Bounds(1, 4096)] = 4
   """Side of a patch."""
-  mask_ratio: Annotated[float, Bounds(ABOVE_0, BELOW_1), also("--masked")] = 0.75
+  mask_ratio: Annotated[float, Bounds(ABOVE_0, BELOW_1), *also("--masked")] = 0.75
   """Share of the patches that are hidden."""
-  normalize: Annotated[bool, also("--normalise")] = True
+  normalize: Annotated[bool, *also("--normalise")] = True
   """Compare patches of mean 0 and variance 1."""
   decoder_width: Width = 64
   """Values of a token of the decoder."""
   decoder_layers: Depth = 2
   """Layers of the decoder."""
-  augmentation: Annotated[Literal["none", "crop"], Switch("crops", "crop")] = "none"
+  augmentation: Annotated[Literal["none", "crop"], Former("--crops", "crop")] = "none"
   """Augmentation of the training images."""
 
 

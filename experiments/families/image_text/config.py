@@ -6,7 +6,8 @@ from experiments.families.data import ImageData
 from experiments.families.representation.config import TRAINING, Probing
 from experiments.families.representation.encoders import EncoderFlags
 from metajax.experiment import RUN, RunFlags, Training
-from metajax.experiment.bounds import Bounds, Count, Depth, NotNegative, Positive, TwoOrMore, Width, ZeroOrMore, also
+from metajax.experiment.bounds import Bounds, Count, Depth, NotNegative, Positive, TwoOrMore, Width, ZeroOrMore
+from metajax.experiment.former_flags import also
 from metajax.learners.clip import Loss
 
 
@@ -15,11 +16,11 @@ class Outer(NamedTuple):
 
   batch_size: TwoOrMore = 256
   """Pairs in a step."""
-  learning_rate: Annotated[Positive, also("--rate")] = 1e-3
+  learning_rate: Annotated[Positive, *also("--rate")] = 1e-3
   """Highest learning rate of AdamW."""
-  weight_decay: Annotated[ZeroOrMore, also("--decay")] = 0.1
+  weight_decay: Annotated[ZeroOrMore, *also("--decay")] = 0.1
   """Weight decay."""
-  warmup_steps: Annotated[NotNegative, also("--warmup")] = 500
+  warmup_steps: Annotated[NotNegative, *also("--warmup")] = 500
   """Steps over which the learning rate rises; after them it falls along a cosine."""
 
 
@@ -30,20 +31,20 @@ class TextTower(NamedTuple):
   """Values of a token."""
   text_layers: Depth = 3
   """Layers of the text tower."""
-  vocab_size: Annotated[int, Bounds(258, 2**24), also("--vocabulary")] = 512
+  vocab_size: Annotated[int, Bounds(258, 2**24), *also("--vocabulary")] = 512
   """Tokens of the byte-pair encoding, which is trained on the captions."""
-  max_length: Annotated[int, Bounds(2, 2**16), also("--length")] = 24
+  max_length: Annotated[int, Bounds(2, 2**16), *also("--length")] = 24
   """Tokens of the longest caption."""
 
 
 class Clip(NamedTuple):
   """The learner: its towers, its loss, and what it sees."""
 
-  num_outputs: Annotated[Width, also("--outputs")] = 128
+  num_outputs: Annotated[Width, *also("--outputs")] = 128
   """Values of an embedding."""
   loss: Loss = "info_nce"
   """info_nce, or siglip."""
-  augmentation: Annotated[Literal["auto", "none", "crop", "affine"], also("--augment")] = "auto"
+  augmentation: Annotated[Literal["auto", "none", "crop", "affine"], *also("--augment")] = "auto"
   """Augmentation of the training images; auto is affine for glyphs, crop for other data."""
   chunk: Annotated[int | None, *Count.__metadata__] = None
   """Rows that a tower without batch statistics computes at once; by default all."""

@@ -8,7 +8,8 @@ from experiments.families.data import ImageData
 from experiments.families.few_shot.config import ways_and_shots
 from experiments.families.representation.data import Classes
 from metajax.experiment import RUN, RunFlags, Training
-from metajax.experiment.bounds import Count, NotNegative, Positive, TwoOrMore, ZeroOrMore, also
+from metajax.experiment.bounds import Count, NotNegative, Positive, TwoOrMore, ZeroOrMore
+from metajax.experiment.former_flags import also
 from metajax.mesh import devices_for
 from metajax.train import adamw, lars, scale_learning_rate, warmup_cosine
 
@@ -22,13 +23,13 @@ class Outer(NamedTuple):
   """Examples in a step."""
   optimizer: Literal["lars", "adamw"] = "lars"
   """Without weight decay (and trust ratio) on biases and norms."""
-  learning_rate: Annotated[Positive, also("--rate")] = 0.3
+  learning_rate: Annotated[Positive, *also("--rate")] = 0.3
   """Learning rate for a batch of 256 examples."""
-  lr_scaling: Annotated[Literal["linear", "square_root"], also("--rate-rule")] = "linear"
+  lr_scaling: Annotated[Literal["linear", "square_root"], *also("--rate-rule")] = "linear"
   """How the learning rate grows with the batch size."""
-  weight_decay: Annotated[ZeroOrMore, also("--decay")] = 1e-6
+  weight_decay: Annotated[ZeroOrMore, *also("--decay")] = 1e-6
   """Weight decay."""
-  warmup_steps: Annotated[NotNegative, also("--warmup")] = 500
+  warmup_steps: Annotated[NotNegative, *also("--warmup")] = 500
   """Steps over which the learning rate rises; after them it falls along a cosine."""
 
 
