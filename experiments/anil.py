@@ -30,7 +30,7 @@ def build(config: Config) -> fs.Experiment:
   def learner(adapt, query_norm):
     return anil(encoder, head, adapt, query_norm=query_norm, **init_head)
 
-  return fs.adapted_experiment(config.setup, config.network, "anil", learner, *config.inner[1:], config.inner.adapt)
+  return fs.adapted_experiment(config.setup, config.network, "anil", learner, *config.inner[1:3], config.inner.adapt)
 
 
 if __name__ == "__main__":

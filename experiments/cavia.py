@@ -43,7 +43,7 @@ def build(config: Config) -> fs.Experiment:
   def learner(adapt, query_norm):
     return cavia(network, config.context, adapt, encoder=encoder, query_norm=query_norm, init_head=slice_head)
 
-  return fs.adapted_experiment(config.setup, config.network, "cavia", learner, *config.inner[1:], config.inner.adapt)
+  return fs.adapted_experiment(config.setup, config.network, "cavia", learner, *config.inner[1:3], config.inner.adapt)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def build(config: Config) -> fs.Experiment:
     return maml(network, adapt, encoder=encoder, query_norm=query_norm, **init_head)
 
   name = "first_order_maml" if config.gradient == "first_order" else "maml"
-  return fs.adapted_experiment(config.setup, config.network, name, learner, *config.inner[1:], adapt)
+  return fs.adapted_experiment(config.setup, config.network, name, learner, *config.inner[1:3], adapt)
 
 
 if __name__ == "__main__":

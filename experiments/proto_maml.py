@@ -35,7 +35,7 @@ def build(config: Config) -> fs.Experiment:
   def learner(adapt, query_norm):
     return proto_maml(encoder, adapt, query_norm=query_norm)
 
-  return fs.adapted_experiment(config.setup, config.network, "proto_maml", learner, *config.inner[1:], adapt)
+  return fs.adapted_experiment(config.setup, config.network, "proto_maml", learner, *config.inner[1:3], adapt)
 
 
 if __name__ == "__main__":

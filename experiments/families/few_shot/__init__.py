@@ -5,7 +5,6 @@ from experiments.families.few_shot.config import (
   ON_CPU,
   TESTS,
   TRAINING,
-  InnerLoop,
   Outer,
   Setup,
   Task,
@@ -14,6 +13,7 @@ from experiments.families.few_shot.config import (
 )
 from experiments.families.few_shot.experiment import adapted_experiment, few_shot_experiment, under_both_norms
 from experiments.families.few_shot.figures import PairScore
+from experiments.families.few_shot.inner_loop import InnerLoop
 from experiments.families.few_shot.networks import (
   Adapted,
   AdaptedHead,

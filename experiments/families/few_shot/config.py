@@ -6,11 +6,9 @@ from typing import Annotated, Literal, NamedTuple
 import optax
 
 from experiments.families.data import ImageData
-from metajax.adapt import Gradient, gradient_steps
 from metajax.experiment import RUN, RunFlags, Training
-from metajax.experiment.bounds import Bounds, Count, Positive, Steps, TwoOrMore
+from metajax.experiment.bounds import Bounds, Count, Positive, TwoOrMore
 from metajax.experiment.former_flags import also
-from metajax.types import Adapt
 
 Schedule = Literal["none", "cosine", "linear", "halving"]
 TRAINING = Training(steps=60000)
@@ -29,21 +27,6 @@ class Task(NamedTuple):
   """Training tasks in a step."""
   within_superclass: Annotated[bool, *also("--within-groups")] = False
   """The classes of a training task (or batch) are of one alphabet."""
-
-
-class InnerLoop(NamedTuple):
-  """The inner loop's gradient descent."""
-
-  inner_learning_rate: Annotated[Positive, *also("--inner-rate")] = 0.1
-  """Learning rate of the inner loop, on the mean loss."""
-  inner_steps: Steps = 1
-  """Steps of the inner loop in training."""
-  test_inner_steps: Steps = 1
-  """Steps of the inner loop in validation and test."""
-
-  def adapt(self, steps: int, gradient: Gradient = "mixed") -> Adapt:
-    """So many steps of it."""
-    return gradient_steps(optax.sgd(self.inner_learning_rate), steps, gradient=gradient)
 
 
 class Outer(NamedTuple):
