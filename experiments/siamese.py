@@ -43,11 +43,11 @@ PRESETS = {
 def build(config: Config) -> fs.Experiment:
   """Siamese networks, trained to verify pairs."""
   _check(config)
-  network, of_batch = fs.embedding_network(config.network), config.pairs == "batch"
+  network, in_batch = fs.embedding_network(config.network), config.pairs == "batch"
   network = fs.in_the_middle(network) if config.center else network
   learner = siamese(network, pairs=config.pairs, augmentation=affine() if config.one_example else None)
   trained, distortion = fs.distorted(config.network, learner)
-  variant = ("pairs of a batch",) * of_batch + ("one example a class",) * config.one_example
+  variant = ("pairs of a batch",) * in_batch + ("one example a class",) * config.one_example
   variant += distortion + ("centered",) * config.center
   modes = [fs.EvalMode("siamese", learner, "running statistics", variant=variant)]
   compares = fs.PairScore("matching probability", jnp.exp)

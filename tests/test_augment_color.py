@@ -124,7 +124,7 @@ def test_augment_of_simclr_change_colors_in_four_of_five_and_a_fifth_are_gray(re
   assert is_gray.mean() == pytest.approx(0.2, abs=0.05) and changed.mean() == pytest.approx(0.8, abs=0.05)
 
 
-def test_solarise_is_pillows():
+def test_solarize_is_pillows():
   pixels = np.uint8(IMAGE * 255)
   expected = np.asarray(ImageOps.solarize(Image.fromarray(pixels), threshold=100))
   found = np.asarray(jax.jit(solarize(100 / 255))(jax.random.key(0), pixels / np.float32(255))) * 255
