@@ -10,7 +10,7 @@ BIN := .venv/bin
 .PHONY: demo test test-times test-slow mutants lint format clean
 
 demo: .venv/ready
-	$(BIN)/python -m experiments.prototypical --budget demo
+	$(BIN)/python -m experiments.prototypical --preset demo
 
 test: lint
 	$(BIN)/python -m pytest -m "not slow"
