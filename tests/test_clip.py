@@ -91,7 +91,7 @@ def test_a_text_is_learned_to_find_its_image_in_a_few_steps(params):
 
   @jax.jit
   def run(params, batch):
-    trained, _ = steps(learner, optimizer, params, jax.tree.map(lambda x: jnp.broadcast_to(x, (120, *x.shape)), batch))
+    trained, _ = steps(learner, optimizer, params, jax.tree.map(lambda x: jnp.broadcast_to(x, (200, *x.shape)), batch))
     return trained, [learner.embed(trained, NO_STATE, x) for x in batch]
 
   trained, (first, second) = jax.device_get(run(params, captioned(0)))

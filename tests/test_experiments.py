@@ -65,8 +65,8 @@ FEW_SHOT = (
   matching,
   relation,
 )
-TINY = ["--filters", "4", "--tasks", "2", "--queries", "2", "--test-queries", "2", "--test-tasks", "6",
-        "--validation-tasks", "6", "--steps", "2", "--validate-every", "1", "--size", "16",
+TINY = ["--preset", "paper", "--filters", "4", "--tasks", "2", "--queries", "2", "--test-queries", "2",
+        "--test-tasks", "6", "--validation-tasks", "6", "--steps", "2", "--validate-every", "1", "--size", "16",
         "--devices", "1"]  # fmt: skip
 
 
@@ -330,13 +330,13 @@ def test_records_are_flat_and_say_what_was_run_and_two_runs_of_one_seed_give_the
     (["--seed", "4294967295", "--seeds", "2"], r"--seed to be at most 2\*\*32 - 2, the --seeds, got 4294967295"),
     (["--steps", "0"], r"steps to be at least 1, got 0"),
     (["--test-tasks", "1"], r"--test-tasks to be at least 2, got 1"),
-    (["--curve", "-1"], r"--curve to be at least 0, got -1"),
+    (["--curve", "-1"], r"--adaptation-curve to be at least 0, got -1"),
     (["--validation-tasks", "1"], r"--validation-tasks to be at least 2, got 1"),
     (["--tasks", "3", "--devices", "2"], r"expected --meta-batch-size that 2 devices divide, got 3"),
     (["--devices", "9"], r"1 to 8 devices, .*got 9"),
     (["--test", "5ways"], r"such as 5w1s, got '5ways'"),
     (["--test", "3w1s"], r"logits \[3, 3\] for labels of 3 ways, got \[3, 5\]"),
-    (["--budget", "huge"], r"--budget to be one of paper, cpu, demo, got 'huge'"),
+    (["--budget", "huge"], r"--preset to be one of paper, cpu, demo, got 'huge'"),
     (["--wayz", "5"], r"unknown flag '--wayz': did you mean --ways\?"),
     (["--inner-steps", "0"], r"--inner-steps to be at least 1, got 0"),
   ],

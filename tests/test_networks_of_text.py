@@ -105,7 +105,7 @@ def test_clip_refuses_texts_without_an_end_before_it_makes_anything():
 def shapes(towers):
   made, key = clip_towers(towers), jax.random.key(0)
   images = jax.ShapeDtypeStruct((1, towers.pixels, towers.pixels, 3), jnp.float32)
-  tokens = jax.ShapeDtypeStruct((1, towers.length), jnp.int32)
+  tokens = jax.ShapeDtypeStruct((1, towers.max_length), jnp.int32)
   image, text = (jax.eval_shape(n.init, key, x)[0] for n, x in zip(made, (images, tokens), strict=True))
   return {"image": image, "text": text, "log_scale": jax.ShapeDtypeStruct((), jnp.float32)}
 

@@ -75,10 +75,10 @@ few_shot = functools.partial(record, measure="accuracy", ways=3, shots=1)
   ("measured", "said"),
   [
     (
-      few_shot("maml", value=33.4, query_norm="transductive"),
+      few_shot("maml", value=33.4, policy="transductive"),
       r"3-way 1-shot accuracy of maml \(transductive\) is .* 33.33",
     ),
-    (few_shot("maml", value=35.0, query_norm="none"), None),
+    (few_shot("maml", value=35.0, policy="none"), None),
     (few_shot("maml", measure="accuracy_after_steps", value=33.0), None),  # before a step that is as it should be
     (few_shot("pixels", value=33.0), None),  # was not trained
     (few_shot("bigram", value=33.0, steps=0), None),

@@ -160,7 +160,7 @@ def test_crops_are_of_what_is_seen_alone_and_those_of_a_clip_alike():
     (["--task", "audio_visual", "--data", "moving_glyphs", "--sample-rate", "16000"], "--sample-rate 8000, which movi"),
     (
       ["--task", "audio_visual", "--data", "moving_glyphs", "--label", "size"],
-      "one of across, height, character, got 'si",
+      "one of across, character, height, got 'si",
     ),
     (["--task", "audio_visual", "--data", "silent"], "expected recordings with sounds, got silent, which has none"),
     (["--task", "audio_visual", "--data", "moving_glyphs", "--window", "5"], "at least 10 frames for moments of 5"),

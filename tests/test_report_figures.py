@@ -46,7 +46,7 @@ def test_curves_have_a_panel_each_in_order_and_no_panel_for_the_clock(figures, t
   given = rows(5, grad_norm=lambda k: k, steps_per_second=lambda k: k, data_wait_fraction=lambda k: 0.5)
   given = [row | {"entropy": 1.0, "loss": 2.0, "accuracy": 0.5} for row in given]
   learning_curves_figure([*given, {"step": 500, "time": 0.0, "validation": 97.0}], tmp_path / "x.png")
-  assert list(panels(figures[0])) == ["loss", "accuracy", "validation", "entropy", "gradient norm"]
+  assert list(panels(figures[0])) == ["loss", "accuracy", "validation", "entropy", "grad norm"]
 
 
 def test_a_loss_over_more_than_a_decade_has_a_logarithmic_axis(figures, tmp_path):
