@@ -70,6 +70,28 @@ def test_a_recorded_command_with_a_flag_that_is_not_there_would_be_noticed():
   assert status == 2 and "'taken'" not in error
 
 
+SMALL = ["--data", "pictures.npz", "--size", "16", "--steps", "2", "--filters", "4", "--devices", "1", "--test", "3w1s"]
+SMALL += ["--test-queries", "2", "--test-tasks", "4", "--validation-tasks", "4", "--validate-every", "1"]
+TINY = {  # what is appended to recorded commands, so that they take seconds
+  "prototypical --data omniglot --budget cpu --centre --distort": [*SMALL, "--ways", "3", "--queries", "2"],
+  "siamese --data omniglot --budget cpu --drawn batch": [*SMALL, "--batch-size", "8"],
+  "generative --budget cpu_gpt --data glyphs --vocabulary 384 --length 48": [
+    *("--data", "book.txt", "--vocabulary", "300", "--length", "8", "--layers", "1", "--heads", "2", "--width", "8"),
+    *("--batch-size", "4", "--steps", "2", "--curve-every", "1", "--devices", "1"),
+  ],
+}
+
+
+@pytest.mark.parametrize("beginning", TINY)
+def test_recorded_commands_run_with_the_flags_of_then(data, beginning):
+  command = next(one for one in recorded() if one.startswith(f"python -m experiments.{beginning}"))
+  name, *words = shlex.split(command.removeprefix("python -m experiments."))
+  words.remove("--record")
+  status, _, error = golden.run(name, *words, *TINY[beginning], "--folder", "run")
+  assert status == 0, error
+  assert all(record["value"] == record["value"] for record in json.loads(Path("run/records.json").read_text("utf-8")))
+
+
 def named(found: dict) -> dict[str, float]:
   """`{what it is: number}` of all that a run has found."""
   of = lambda record: " ".join(str(record.get(name, "")) for name in ("learner", "measure", "policy"))
