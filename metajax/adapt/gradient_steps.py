@@ -61,8 +61,8 @@ def gradient_steps(
   gradient is exactly zero. Typed keys in the data become `fold_in(key, step)`, so that dropout masks differ by step.
 
   Args:
-    optimizer: Any optax optimizer, e.g. `optax.sgd(0.4)` or `optax.adam(0.01, eps_root=1e-4)`; its arithmetic has at
-      least 32 bits. Optimizers whose update takes the loss (`optax.lbfgs`, `polyak_sgd`) need "first_order".
+    optimizer: Any optax optimizer, e.g. `optax.sgd(0.4)` or `optax.adam(0.01, eps_root=1e-4)`, run in 32 bits or more.
+      Those whose update takes the loss (`optax.lbfgs`, `polyak_sgd`) need "first_order". On `eps_root` see the module.
     steps: Number of steps, at least 1.
     gradient: Derivative of the inner gradients: "mixed" (exact, forward over reverse), "reverse" (exact, through any
       operation) or "first_order" (constants). The module docstring compares them.

@@ -32,7 +32,7 @@ def implicit(
       phi = argmin_p  L(p) + lambda / 2 |p - start|^2
       d phi = (H + lambda)^-1 (lambda d start - d_c grad L)
 
-  `H` is the Hessian of `L` at `phi`, `c` all that the loss closes over. Memory does not grow with `steps` or `cg_steps`.
+  `H` is the Hessian of `L` at `phi`, `c` all the loss closes over. Memory does not grow with `steps` or `cg_steps`.
   The derivative is exact if both converge and `H + lambda` is positive definite; the optimizer's rates have none.
 
   Args:
