@@ -10,7 +10,7 @@ from metajax.types import Adapt, Data, LossFn, Params, Path
 
 
 def identity(loss: LossFn, params: Params, data: Data) -> tuple[Params, Path]:
-  """The Adapt that takes no step: the start of an adaptation curve.
+  """Takes no step: the Adapt at the start of an adaptation curve.
 
   Returns:
     The params unchanged, and their loss as a path `[1]`.

@@ -116,7 +116,7 @@ class _Task(NamedTuple):
   """Task of an inner loop.
 
   Attributes:
-    update: Update function of the optimizer.
+    update: Guarded update function of the optimizer.
     told: Whether the update takes the loss.
     keyed: Whether the data hold keys, into which each step folds its number.
   """

@@ -109,7 +109,7 @@ def check_layer(layer: int | None, layers: tuple):
     ValueError: With the layers of the network.
   """
   if layer is not None and not (isinstance(layer, numbers.Integral) and 0 <= layer < len(layers)):
-    known = f"a layer from 0 to {len(layers) - 1}, or None" if layers else "layer=None of a network without layers"
+    known = f"a layer from 0 to {len(layers) - 1}, or None" if layers else "layer=None for a network without layers"
     raise ValueError(f"expected {known}, got {layer}")
 
 

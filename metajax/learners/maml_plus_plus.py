@@ -128,7 +128,7 @@ def _init(method, init_network, learning_rate, key, episodes):
   params, state = init_network(key, episodes)
   fast, own = _apart(params, method.per_step)
   if not jax.tree.leaves(fast):
-    raise ValueError("expected parameters that adapt, got a per_step that takes all of them")
+    raise ValueError("expected parameters that adapt, got a per_step that marks all of them")
 
   def each(tree):
     return jax.tree.map(lambda x: jnp.repeat(jnp.asarray(x)[None], method.steps, 0), tree)

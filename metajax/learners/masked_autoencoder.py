@@ -109,9 +109,7 @@ def reconstruct(encoder: Network, decoder: Network, patch: int = 16, *, mask_rat
 
 
 def hidden(key: Key, images: Array, patch: int, mask_ratio: float) -> tuple[Array, int]:
-  """A uniformly random order of the patches of each image, `[n, patches]`, and the number of visible ones, which come
-  first.
-  """
+  """A random order of the patches of each image, `[n, patches]`, uniform, and the number of its first, visible ones."""
   patches = images.shape[1] // patch * (images.shape[2] // patch)
   kept = min(max(1, round(patches * (1 - mask_ratio))), patches - 1)
   order = augment_batch(lambda key, _: jax.random.permutation(key, patches), key, images[:, :1, :1, 0])
@@ -160,6 +158,6 @@ def _check_decoder(decoder, params, state, seen, order, targets):
 
 
 def _check_ratio(mask_ratio):
-  checks.scalar("a share of hidden patches", mask_ratio)
+  checks.scalar("mask_ratio", mask_ratio)
   if not 0 < mask_ratio < 1:
-    raise ValueError(f"expected a share of hidden patches between 0 and 1, got {mask_ratio}")
+    raise ValueError(f"expected mask_ratio between 0 and 1, got {mask_ratio}")

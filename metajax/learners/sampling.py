@@ -32,7 +32,7 @@ def sample(
 ) -> Array:
   """Continues prompts by tokens drawn from `softmax(logits / temperature)`: `[n, given] -> [n, given + steps]`.
 
-  Compiles once per network, number of steps, sampling options and shape of prompts.
+  Compiles once per network, number of steps, sampling options (Python numbers) and shape of prompts.
 
   Args:
     network: Tokens to `Decoded`, such as `networks.decoder`.
@@ -70,7 +70,7 @@ def sample(
     if value is not None and value >= vocab_size:
       raise ValueError(f"expected {name} below {vocab_size}, the network's vocabulary, got {value}")
   how = steps, float(temperature), top_k, top_p, tokens, end, cached
-  run = _compiled(network, *how)  # ty: ignore[invalid-argument-type]  functions have a hash, which no Protocol says
+  run = _compiled(network, *how)  # ty: ignore[invalid-argument-type]  functions are hashable, which no Protocol states
   found, unknown = run(params, state, key, prompt)
   if checks.is_concrete(unknown):
     checks.finite("the logits of sequences", jnp.where(unknown, jnp.nan, 0.0), error=FloatingPointError)

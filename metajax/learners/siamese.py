@@ -70,7 +70,7 @@ def siamese(network: Network, *, pairs: Pairs = "given", augmentation: Augmentat
   if pairs not in get_args(Pairs):
     raise ValueError(f"expected pairs to be 'given' or 'batch', got {pairs!r}")
   if pairs == "batch" and augmentation is not None:
-    raise ValueError("expected pairs 'given' with an augmentation, which makes its own, got 'batch'")
+    raise ValueError("expected pairs 'given' with an augmentation, which generates the pairs, got 'batch'")
   init, loss = _of_batch(network) if pairs == "batch" else _of_pairs(network, augmentation)
 
   def embed(params, state, inputs):
