@@ -26,7 +26,7 @@ def matching(network: Network, *, read_steps: int = 0, scale: float = 1.0, chunk
 
         h_k, c_k = LSTM(f'(x), [h_{k-1}, r_{k-1}], c_{k-1}),  h_k += f'(x),  r_k = sum_i softmax_i(h_k . g(x_i)) g(x_i)
 
-    from `h_0 = c_0 = 0`. The prediction then depends on the order of the support set.
+    from `h_0 = c_0 = 0`. The prediction then also depends on the order of the support set, still not on other queries.
 
   Batch norm as in `prototypical`: the prediction is inductive. Any number of ways and shots.
 
