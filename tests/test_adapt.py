@@ -274,7 +274,7 @@ def test_what_has_no_gradient_is_refused_when_called(inner, params, data, error,
 @pytest.mark.parametrize(
   ("data", "said"),
   [
-    (np.ones((2, 5)), r"a leading axis of 3, one slice a step, got leading axes \[\(2,\)\]"),
+    (np.ones((2, 5)), r"a leading axis of 3, one slice per step, got leading axes \[\(2,\)\]"),
     ({"x": np.ones((3, 5)), "y": np.ones(4)}, r"got leading axes \[\(3,\), \(4,\)\]"),
     (np.array(1.0), r"got leading axes \[\(\)\]"),
     ((), r"got leading axes \[\]"),

@@ -186,7 +186,7 @@ outside_sine.defvjp(lambda x: (outside_sine(x), x), lambda x, bar: (bar * outsid
 
 def test_an_operation_without_forward_mode_is_refused_under_mixed_and_right_under_reverse():
   through = lambda sine: lambda w: lambda p, _: error(sine(INPUTS @ p), w)
-  with pytest.raises(TypeError, match=r'without a forward-mode derivative .*: give the inner loop gradient="reverse"'):
+  with pytest.raises(TypeError, match=r'without a forward-mode derivative .*: use gradient="reverse"'):
     jax.eval_shape(lambda: meta_gradient(through(outside_sine), "mixed", PARAMS, WEIGHTS))
   of = lambda params, weights: [meta_gradient(through(f), "reverse", params, weights) for f in (outside_sine, jnp.sin)]
   found, expected = jax.jit(of)(PARAMS, WEIGHTS)

@@ -150,7 +150,7 @@ def test_a_part_that_is_not_there_is_refused_with_those_that_are(names, said):
 
 @pytest.mark.parametrize("names", [("encoder", "encoder/norm"), ("head/bias", "head"), ("head", "head")])
 def test_a_part_within_another_is_refused(names):
-  with pytest.raises(ValueError, match=f"none lies within another, got {names[0]} and {names[1]}"):
+  with pytest.raises(ValueError, match=f"disjoint parts, got {names[0]} and {names[1]}"):
     only(names, gradient_steps(optax.sgd(RATE), 1))(loss, PARAMS, SUPPORT)
 
 

@@ -145,7 +145,7 @@ def test_one_step_on_eight_devices_is_that_on_one_batch_statistics_included():
   ("change", "said"),
   [
     (lambda b: b.first, "expected a Pair of images and tokens, got a ndarray"),
-    (lambda b: b._replace(second=b.second[:5]), r"integer tokens \[16, length\], a row an image, got int32 \[5, 5\]"),
+    (lambda b: b._replace(second=b.second[:5]), r"tokens \[16, length\], one row per image, got int32 \[5, 5\]"),
     (lambda b: b._replace(second=np.float32(b.second)), r"got float32 \[16, 5\]"),
     (lambda b: b._replace(first=b.first * np.nan), "expected finite values, got NaN"),
     (lambda b: Pair(b.first[:1], b.second[:1]), "at least 2 images in a batch"),

@@ -123,9 +123,9 @@ def test_features_are_those_of_the_layer_that_is_asked_for(read_by_gpt):
   [
     (TOKENS * 1.0, r"integer tokens \[n, length \+ 1\], got float"),
     (TOKENS[0], r"got int32 \[7\]"),
-    (TOKENS[:, :1], "at least 2 tokens a row"),
+    (TOKENS[:, :1], "at least 2 tokens per row"),
     (np.where(TOKENS < 0, -2, TOKENS), "got -2"),
-    (np.roll(TOKENS, 1, 1), "only from the end of a row's text on"),
+    (np.roll(TOKENS, 1, 1), "only after the end of a row's text"),
     (TOKENS + np.where(TOKENS < 0, 0, 5), r"from 0 to 11, the network's vocabulary, got 1[2-6]"),
     ("text", "got a str"),
   ],
@@ -179,7 +179,7 @@ def test_the_palette_is_carried_in_the_state(seen_by_gpt):
 
 def test_a_network_or_a_palette_that_does_not_fit_is_refused():
   for make, message in (
-    (lambda: image_gpt(decoder(4, TINY, 16), PALETTE, 4), "a token a color and one for the start, got 4 for 4"),
+    (lambda: image_gpt(decoder(4, TINY, 16), PALETTE, 4), "one token per color and one for the start, got 4 for 4"),
     (lambda: image_gpt(decoder(5, TINY, 16), PALETTE[:, [0, 0, 0]], 4), r"palette .*got \[4, 3\]"),
     (lambda: image_gpt(decoder(5, TINY, 15), PALETTE, 4), "at most 15 tokens"),
   ):
@@ -338,7 +338,7 @@ def test_only_visible_patches_are_computed():
     (lambda: to_palette(np.zeros((1, 4, 4, 1), np.uint8), PALETTE, 4), "got uint8"),
     (
       lambda: shapes(gpt(Network(lambda key, x: ({}, {}), lambda p, s, x, **_: (x, s))), TOKENS),
-      r"gives \(Decoded, state\), got ShapeDtypeStruct",
+      r"returns \(Decoded, state\), got ShapeDtypeStruct",
     ),
     (lambda: shapes(masked_autoencoder(SEEN, LIGHT, 4), IMAGES[:, :8]), r"square images .*got \[8, 16\]"),
     (lambda: shapes(masked_autoencoder(SEEN, LIGHT, 16), IMAGES), "several patches of 16"),

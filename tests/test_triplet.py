@@ -145,7 +145,7 @@ def test_semi_hard_negatives_hold_nothing_of_the_size_of_all_triplets():
     ),
     ({"negatives": "given"}, {"anchor": 0}, r"got \['anchor'\]"),
     ({}, triplets(0), "a batch of Examples, got one of type dict"),
-    ({}, labeled(0, rows=4), r"two rows of one class .*got \[1.0, 1.0, 1.0, 1.0\] of each"),
+    ({}, labeled(0, rows=4), r"two rows of one class .*got \[1.0, 1.0, 1.0, 1.0\] per class"),
   ],
 )
 def test_what_it_cannot_learn_from_is_refused(flags, batch, message):

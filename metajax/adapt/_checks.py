@@ -1,4 +1,4 @@
-"""What inner loops look at before they are taken."""
+"""Argument checks of inner loops, before any step is taken."""
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +8,10 @@ from metajax.types import Data, LossFn, Params
 
 
 def check_floats(params: Params):
-  """Refuses parameters that have no derivative.
+  """Raises unless all parameters are floating, and so have a derivative.
 
   Raises:
-    TypeError: naming the first that is not of a floating type.
+    TypeError: Naming the first parameter that is not of a floating type.
   """
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     if not is_floating(leaf):
@@ -20,10 +20,10 @@ def check_floats(params: Params):
 
 
 def check_scalar(loss: LossFn, params: Params, data: Data):
-  """Refuses a loss that is not a scalar.
+  """Raises unless the inner loss is a scalar.
 
   Raises:
-    ValueError: with what it is.
+    ValueError: With its shape.
   """
   shape = jax.eval_shape(loss, params, data)
   if getattr(shape, "shape", None) != ():

@@ -1,4 +1,4 @@
-"""What an optimizer's update does at a zero gradient: its derivatives there, measured."""
+"""Derivatives of an optimizer's update at a zero gradient, measured by automatic differentiation."""
 
 import functools
 from typing import Any, NamedTuple
@@ -9,21 +9,20 @@ import optax
 
 from metajax.types import Params
 
-STEEP = 1e3  # an update that changes so much faster at a zero gradient than its own size is taken as constant there
-TOO_STEEP = 1e6  # and one that changes so fast is refused
-SEVERAL = 6  # updates that must have a derivative
+STEEP = 1e3  # above this ratio of the slope at a zero gradient to the update's size, the update is constant there
+TOO_STEEP = 1e6  # above this ratio the optimizer is rejected
+SEVERAL = 6  # number of consecutive updates that must have a derivative
 
 
 class Probe(NamedTuple):
-  """What an optimizer does at a zero gradient: bools or, where it depends on traced values such as learned rates,
-  traced bools.
+  """Behavior of an optimizer at a zero gradient: bools, or traced bools if it depends on traced values (learned rates).
 
   Attributes:
-    nudge_gradient: whether the gradient must not be zero.
-    nudge_params: whether the parameters must not.
-    has_no_derivative: whether some update has none at all.
-    steep: which leaves are.
-    too_steep: which are so steep that they are refused.
+    nudge_gradient: Whether the gradient must be moved off zero.
+    nudge_params: Whether the parameters must be moved off zero.
+    has_no_derivative: Whether some update has no derivative at any gradient.
+    steep: Per leaf, whether the update's slope exceeds `STEEP`.
+    too_steep: Per leaf, whether the update's slope exceeds `TOO_STEEP`, and the optimizer is rejected.
   """
 
   nudge_gradient: Any
@@ -34,16 +33,15 @@ class Probe(NamedTuple):
 
 
 def at_zero(optimizer: optax.GradientTransformation, params: Params) -> Probe:
-  """Measures an optimizer on parameters of two elements each or, where it has rates of its own for each parameter, on
-  as many as there are."""
+  """Measures an optimizer on parameters of two elements each, or of full shape if it has a rate per parameter."""
   try:
     return _known_or_traced(functools.partial(_measure, optimizer, params, _two))
-  except (TypeError, ValueError):  # it is of parameters of their own shapes alone
+  except (TypeError, ValueError):  # it accepts parameters of their full shapes only
     return _known_or_traced(functools.partial(_measure, optimizer, params, jnp.shape))
 
 
 def _two(x):
-  """Two elements, of which one changes: an update divided by its norm does not change along itself."""
+  """Shape with two elements; only one is varied, since an update divided by its norm does not change along itself."""
   return (2,) * min(jnp.ndim(x), 1) + (1,) * (jnp.ndim(x) - 1)
 
 
@@ -64,7 +62,7 @@ def _measure(optimizer, params, shape) -> Probe:
 
 
 def _change(optimizer, ones, first, size):
-  """The update at a gradient of that size, and how it changes with the gradient, forward and in reverse."""
+  """The update at a gradient of the given size, and its derivative by the gradient in forward and in reverse mode."""
 
   def update(gradient):
     return optimizer.update(gradient, optimizer.init(ones), ones)[0]
@@ -75,14 +73,14 @@ def _change(optimizer, ones, first, size):
 
 
 def _change_with_params(optimizer, ones, value):
-  """How the update at a gradient of ones changes with parameters of a value."""
+  """Derivative of the update at a gradient of ones by parameters that all equal `value`."""
   at = jax.tree.map(lambda x: jnp.full_like(x, value), ones)
   update, pull = jax.vjp(lambda p: optimizer.update(ones, optimizer.init(ones), p)[0], at)
   return pull(jax.tree.map(jnp.ones_like, update))[0]
 
 
 def _change_of_several(optimizer, ones, first):
-  """How updates at the same gradient change with it: some optimizers have no derivative of the third."""
+  """Derivatives of consecutive updates at one gradient: in some optimizers only the third or a later one has none."""
 
   def updates(gradient):
     def step(state, _):
@@ -104,11 +102,11 @@ def _ratio(tiny, size, slope):
 
 def _known_or_traced(measure):
   try:
-    # Traced as if nothing else were, and compiled as a whole: computed at once, each operation would be a program.
+    # Traced outside any mesh and compiled as one program: run eagerly, each operation would be a program.
     with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
       traced = jax.jit(measure).trace()
       if not any(isinstance(x, jax.core.Tracer) for x in traced.jaxpr.consts):
         return jax.tree.map(bool, traced.lower().compile()())
   except (TypeError, ValueError):
     pass
-  return measure()  # the optimizer depends on what is traced: what it does is known only when it runs
+  return measure()  # the optimizer depends on traced values: its behavior is known only at run time

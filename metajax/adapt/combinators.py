@@ -1,4 +1,4 @@
-"""Inner loops from inner loops: on a part of the parameters, one after the other."""
+"""Combinators of inner loops: `identity`, `only` (a subset of the parameters) and `chain` (one after the other)."""
 
 from collections.abc import Sequence
 
@@ -10,27 +10,48 @@ from metajax.types import Adapt, Data, LossFn, Params, Path
 
 
 def identity(loss: LossFn, params: Params, data: Data) -> tuple[Params, Path]:
-  """The Adapt that takes no step: where an adaptation curve begins. Its path has the loss of the params as they are."""
+  """Takes no step: the Adapt at the start of an adaptation curve.
+
+  Returns:
+    The params unchanged, and their loss as a path `[1]`.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from metajax.adapt import identity
+    >>> params, losses = identity(lambda params, data: jnp.sum((params - data) ** 2), jnp.zeros(2), jnp.ones(2))
+    >>> print(losses)
+    [2.]
+  """
   return params, loss(params, data)[None]
 
 
 def only(names: str | Sequence[str], adapt: Adapt) -> Adapt:
-  """An Adapt of some of the parameters; the others stay as they are, and are differentiated all the same.
+  """Restricts an Adapt to some of the parameters; the others stay fixed, but are still differentiated.
 
   Args:
-    names: top-level keys of the parameters, such as "head", or paths within them, such as "encoder/norm_0".
-    adapt: what adapts them. Where `names` is one string it is given that part itself, otherwise a tuple of the parts.
+    names: Top-level keys of the parameters, such as "head", or paths within them, such as "encoder/norm_0".
+    adapt: Inner loop of the named parts. It is given the part itself if `names` is a string, else a tuple of the parts.
+
+  Returns:
+    An Adapt of the full parameters, with the path of `adapt`.
 
   Raises:
-    ValueError: when called, if there is no such part, or one lies within another.
+    ValueError: If no part is named or one lies within another; when called, if the parameters have no such part.
+
+  Example:
+    >>> import jax.numpy as jnp, optax
+    >>> from metajax.adapt import gradient_steps, only
+    >>> adapt = only("head", gradient_steps(optax.sgd(0.5), steps=1))
+    >>> params = {"encoder": jnp.ones(2), "head": jnp.ones(2)}
+    >>> adapted, _ = adapt(lambda params, data: jnp.sum(params["encoder"] * params["head"]), params, ())
+    >>> print(adapted["encoder"], adapted["head"])
+    [1. 1.] [0.5 0.5]
   """
   paths = [tuple(name.split("/")) for name in ([names] if isinstance(names, str) else names)]
   for i, path in enumerate(paths):
     for other in paths[:i]:
       if path[: len(other)] == other or other[: len(path)] == path:
-        raise ValueError(
-          f"expected parts of which none lies within another, got {'/'.join(other)} and {'/'.join(path)}"
-        )
+        raise ValueError(f"expected disjoint parts, got {'/'.join(other)} and {'/'.join(path)}, one within the other")
   if not paths:
     raise ValueError("expected the name of a part to adapt, got none")
 
@@ -50,10 +71,25 @@ def only(names: str | Sequence[str], adapt: Adapt) -> Adapt:
 
 
 def chain(first: Adapt, second: Adapt) -> Adapt:
-  """An Adapt that does what `first` does, and then `second`: the head alone, and then all.
+  """Runs one Adapt after another, e.g. first the head alone, then all parameters.
 
-  The path is that of both, one after the other; where they cannot be joined (trajectories of different parts) it is
-  the pair of both. Typed keys in the data are split, so that the two draw other noise.
+  Typed keys in the data are split, so that the two draw different noise.
+
+  Args:
+    first: Inner loop that starts from the given params.
+    second: Inner loop that starts from the params that `first` adapted.
+
+  Returns:
+    An Adapt whose path concatenates both paths, or is the pair of them if they differ in structure (trajectories of
+    different parts).
+
+  Example:
+    >>> import jax.numpy as jnp, optax
+    >>> from metajax.adapt import chain, gradient_steps
+    >>> adapt = chain(gradient_steps(optax.sgd(0.1), steps=2), gradient_steps(optax.adam(0.1, eps_root=0.01), steps=3))
+    >>> params, losses = adapt(lambda params, data: jnp.sum((params - data) ** 2), jnp.zeros(2), jnp.ones(2))
+    >>> losses.shape
+    (5,)
   """
 
   def both(loss, params, data):

@@ -1,4 +1,25 @@
-"""Gradient steps of any optimizer, differentiated forward over reverse, in reverse, or not at all."""
+"""Gradient steps of any optax optimizer, differentiated forward over reverse, in reverse, or not at all.
+
+| gradient | derivative | memory per step, beyond about two gradients' activations |
+|---|---|---|
+| "mixed" | exact; forward over reverse (arXiv:2505.00793) | set by `remat` |
+| "reverse" | exact, through any operation | the activations, or set by `remat` |
+| "first_order" | inner gradients are constants (FOMAML, arXiv:1703.03400) | none |
+
+"mixed" assumes that the Hessian is symmetric, as the Hessian of any loss is. A `custom_vjp` within the loss whose
+backward pass is not a true gradient (clipped or reversed gradients, straight-through estimators) breaks this
+assumption and needs "reverse".
+
+| remat | kept per step |
+|---|---|
+| "gradients" | parameters, optimizer state and gradient; the update is recomputed |
+| "step" | parameters and optimizer state; the gradient is recomputed |
+| "sqrt" | as "step", for about `2 sqrt(steps)` steps at a time; each step is taken once more |
+
+Near a zero gradient an update of Adam changes `rate / sqrt(eps_root)` times as fast as the gradient, at every step. An
+`eps_root` of about the square of the rate keeps this product near 1; with 1e-8 a meta-gradient grows a hundredfold per
+step.
+"""
 
 import functools
 from collections.abc import Callable
@@ -32,64 +53,53 @@ def gradient_steps(
   per_step: bool = False,
   trajectory: bool = False,
 ) -> Adapt:
-  """An Adapt that takes `steps` steps of any optax optimizer: `params <- params + update(grad loss(params))`.
+  """An Adapt that takes `steps` steps of an optax optimizer: `params <- params + update(grad loss(params))`.
 
-  The optimizer's state starts anew for each task. The adapted parameters are differentiable in the initial ones and
-  in everything that the loss or the optimizer closes over (learned rates, loss weights, other parameters). Where an
-  element of an inner gradient is exactly zero, an optimizer that divides by the gradient's size (Adam, RMSProp) counts
-  as constant in it.
-
-  "mixed" takes the Hessian to be symmetric, as that of any loss is. A `custom_vjp` within the loss whose backward pass
-  is no true gradient (clipped or reversed gradients, straight-through estimators) breaks that: it needs "reverse".
-
-  A typed key in the data is another one at each step, `fold_in(key, step)`, however the steps are differentiated, so
-  that dropout has a mask of its own at each.
-
-  | gradient | what | memory of a step, beyond about two gradients' activations |
-  |---|---|---|
-  | "mixed" | exact; forward over reverse (arXiv:2505.00793) | as `remat` says |
-  | "reverse" | exact, through any operation | the activations, or as `remat` says |
-  | "first_order" | inner gradients are constants (FOMAML, arXiv:1703.03400) | nothing |
-
-  | remat | what is kept of each step |
-  |---|---|
-  | "gradients" | parameters, optimizer state and gradient; the update is computed again |
-  | "step" | parameters and optimizer state; the gradient is computed again |
-  | "sqrt" | as "step", but of about `2 sqrt(steps)` steps at a time; each is taken once more |
+  The optimizer state is initialized for each task. The adapted parameters are differentiable with respect to the
+  initial ones and everything that the loss or the optimizer closes over (learned rates, loss weights, other
+  parameters). An optimizer that divides by the gradient's size (Adam, RMSProp) is constant in elements whose inner
+  gradient is exactly zero. Typed keys in the data become `fold_in(key, step)`, so that dropout masks differ by step.
 
   Args:
-    optimizer: any of optax, whose arithmetic is in 32 bits at least, e.g. `optax.sgd(0.4)`, `optax.adam(0.01,
-      eps_root=1e-4)`; those whose update asks for the loss (`optax.lbfgs`, `polyak_sgd`) under "first_order" alone, as
-      constants. Near a zero gradient an update of Adam changes `rate / sqrt(eps_root)` times as fast as the gradient,
-      at every step: an `eps_root` of about the square of the rate keeps that product near 1, where 1e-8 lets a
-      meta-gradient grow a hundredfold a step.
-    steps: how many steps, at least 1.
-    gradient: how the inner gradients are differentiated.
-    remat: what is kept for the backward pass. Under "reverse", "gradients" keeps all activations.
-    truncate: differentiate the gradients of the last `truncate` steps only; those before are constants. 0 is
-      "first_order".
-    per_step: data has a leading `[steps]` axis and each step is given its own slice (mini-batches, keys).
-    trajectory: the second output is the parameters after each step, with a leading `[steps]` axis, rather than the
-      loss before each step, `[steps]`.
+    optimizer: Any optax optimizer, e.g. `optax.sgd(0.4)` or `optax.adam(0.01, eps_root=1e-4)`, run in 32 bits or more.
+      Those whose update takes the loss (`optax.lbfgs`, `polyak_sgd`) need "first_order". On `eps_root` see the module.
+    steps: Number of steps, at least 1.
+    gradient: Derivative of the inner gradients: "mixed" (exact, forward over reverse), "reverse" (exact, through any
+      operation) or "first_order" (constants). The module docstring compares them.
+    remat: Values kept for the backward pass: "gradients", "step" or "sqrt", by memory. "reverse" with "gradients" keeps
+      all activations.
+    truncate: Number of last steps whose gradients are differentiated; earlier ones are constants. 0 is "first_order".
+    per_step: Whether data has a leading `[steps]` axis, one slice per step (mini-batches, keys).
+    trajectory: Whether the path holds the parameters after each step rather than the loss before it.
+
+  Returns:
+    An Adapt whose path is the loss before each step, `[steps]`, or the parameters after it, `[steps, ...]`.
 
   Raises:
-    ValueError: if `steps` is below 1, `truncate` not in [0, steps], `gradient` or `remat` unknown; when called, if the
-      loss is not a scalar, `per_step` data has another leading axis, or the optimizer has an unbounded derivative at a
-      zero gradient (Adam or RMSProp without `eps_root`) or none at all (RAdam), or asks for the loss and is to be
-      differentiated.
-    TypeError: if the optimizer is none of optax; when called, if a parameter is not of a floating type; when
-      differentiated under "mixed", if an operation has no forward-mode derivative, or in forward mode.
+    ValueError: If `steps` is below 1, `truncate` not in [0, steps], `gradient` or `remat` unknown; when called, if the
+      loss is not a scalar, the leading axis of `per_step` data is not `steps`, or a differentiated optimizer takes the
+      loss or has an unbounded derivative at a zero gradient (Adam, RMSProp without `eps_root`) or none (RAdam).
+    TypeError: If `optimizer` is not an optax optimizer; when called, if a parameter is not floating; under "mixed", in
+      forward mode, or if an operation has no forward-mode derivative.
+
+  Example:
+    >>> import jax.numpy as jnp, optax
+    >>> from metajax.adapt import gradient_steps
+    >>> adapt = gradient_steps(optax.sgd(0.1), steps=3)
+    >>> params, losses = adapt(lambda params, data: jnp.sum((params - data) ** 2), jnp.zeros(2), jnp.ones(2))
+    >>> print(losses.round(2))
+    [2.   1.28 0.82]
   """
   exact = _check_arguments(optimizer, steps, gradient, remat, truncate)
   return functools.partial(_take_steps, _Steps(optimizer, steps, exact, gradient, remat, per_step, trajectory, {}))
 
 
 class _Steps(NamedTuple):
-  """How steps are taken: the arguments of `gradient_steps`.
+  """Arguments of `gradient_steps`.
 
   Attributes:
-    exact: how many steps, the last ones, are differentiated.
-    known: what is found out of the optimizer, once for params of a structure.
+    exact: Number of last steps that are differentiated.
+    known: Cache of measured properties of the optimizer, per structure of params.
   """
 
   optimizer: optax.GradientTransformation
@@ -103,12 +113,12 @@ class _Steps(NamedTuple):
 
 
 class _Task(NamedTuple):
-  """What a step is taken on.
+  """Task of an inner loop.
 
   Attributes:
-    update: of the optimizer.
-    told: whether it asks for the loss.
-    keyed: whether the data hold keys, which each step folds with its number.
+    update: Guarded update function of the optimizer.
+    told: Whether the update takes the loss.
+    keyed: Whether the data hold keys, into which each step folds its number.
   """
 
   loss: LossFn
@@ -119,7 +129,7 @@ class _Task(NamedTuple):
 
 
 def _take_steps(how: _Steps, loss, params, data):
-  """Steps whose gradients are constants, and then those that are differentiated."""
+  """Takes the steps whose gradients are constants, then the differentiated ones."""
   _check(loss, params, data, how.steps, how.per_step)
   task = _task(how, loss, params, data)
   each = data if how.per_step else jnp.arange(how.steps) if task.keyed else None
@@ -138,8 +148,8 @@ def _task(how: _Steps, loss, params, data) -> _Task:
   told = needs_value(how.optimizer, in_32_bits(params), how.known)
   if told and how.exact:
     raise ValueError(
-      "expected an inner optimizer that is differentiable, got one whose update asks for the value of the loss "
-      "(optax.lbfgs and polyak_sgd do): gradient='first_order', which needs no derivative of it, serves these"
+      "expected a differentiable inner optimizer, got one whose update takes the value of the loss "
+      "(such as optax.lbfgs or polyak_sgd): use gradient='first_order', which needs no derivative of the update"
     )
   update = guarded_update(how.optimizer, in_32_bits(params), how.known) if how.exact else how.optimizer.update
   return _Task(loss, data, update, told, not how.per_step and keys.has_keys(data))
@@ -154,7 +164,7 @@ def _inner_step(how: _Steps, task: _Task, mode, carry, slice_):
     value, slope = jax.value_and_grad(task.loss)(params, own)
   slope = lax.stop_gradient(slope) if mode == "first_order" else checkpoint_name(slope, SAVED)
   given = in_32_bits(slope), optimizer_state, in_32_bits(params)
-  if task.told:  # a constant as a whole: a search along a line has no derivative in reverse
+  if task.told:  # the update is a constant: a line search has no reverse-mode derivative
     told = told_of_loss(task.loss, params, own, value, slope)
     updates, optimizer_state = lax.stop_gradient(task.update(*lax.stop_gradient(given), **told))
   else:
@@ -164,7 +174,7 @@ def _inner_step(how: _Steps, task: _Task, mode, carry, slice_):
 
 
 def _check_arguments(optimizer, steps, gradient, remat, truncate) -> int:
-  """Looks at them; how many steps, the last ones, are differentiated."""
+  """Checks the arguments; returns the number of last steps that are differentiated."""
   check_optimizer(optimizer)
   checks.count("steps", steps)
   checks.choice("gradient", gradient, Gradient)
@@ -180,6 +190,6 @@ def _check(loss, params, data, steps, per_step):
   if per_step:
     found = sorted({jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(data)})
     if found != [(steps,)]:
-      raise ValueError(f"expected data with a leading axis of {steps}, one slice a step, got leading axes {found}")
+      raise ValueError(f"expected data with a leading axis of {steps}, one slice per step, got leading axes {found}")
     data = jax.tree.map(lambda x: x[0], data)
   check_scalar(loss, params, data)

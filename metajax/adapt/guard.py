@@ -1,7 +1,7 @@
-"""What keeps an optimizer's update differentiable where an inner gradient is zero.
+"""Differentiable optimizer updates where an inner gradient is zero.
 
-The square root of Adam and RMSProp has an infinite derivative at zero, and the norm of a clipped gradient none. Padding
-or a zero-initialized head bring exactly zero gradients, and with them NaN, or a meta-gradient of 1e9.
+The square root in Adam and RMSProp has an infinite derivative at zero, and the norm of a clipped gradient has none.
+Padding or a zero-initialized head cause exactly zero gradients, hence NaN or a meta-gradient of 1e9.
 """
 
 import jax
@@ -12,25 +12,28 @@ from jax.extend.core import jaxprs_in_params
 from metajax.adapt.at_zero import at_zero
 from metajax.types import Params
 
-SMOOTH = {"add", "add_any", "sub", "neg", "mul", "convert_element_type", "copy"}  # of numbers, everywhere
+SMOOTH = {"add", "add_any", "sub", "neg", "mul", "convert_element_type", "copy"}  # differentiable everywhere
 SMOOTH |= {"broadcast_in_dim", "concatenate", "dynamic_slice", "gather", "reshape", "slice", "squeeze", "transpose"}
 
 
 def guarded_update(optimizer: optax.GradientTransformation, params: Params, known: dict) -> optax.TransformUpdateFn:
   """`optimizer.update`, with a derivative that stays finite and bounded where elements of the gradient are zero.
 
-  - An optimizer that is not differentiable at zero only in form (a norm, a square root without `eps_root`) is given a
-    gradient, or parameters, that are not quite zero there.
-  - Of one that divides by the gradient's size (Adam, RMSProp), elements whose gradient is exactly zero are taken as
-    constants: the value is the optimizer's, the derivative 0 instead of `1 / sqrt(eps_root)`.
+  - An optimizer whose non-differentiability at zero is removable (a norm, a square root without `eps_root`) is given a
+    gradient, or parameters, slightly off zero.
+  - An optimizer that divides by the gradient's size (Adam, RMSProp) is constant in elements whose gradient is exactly
+    zero: the value is the optimizer's, the derivative 0 instead of `1 / sqrt(eps_root)`.
 
-  An update of sums and products alone (gradient descent, momentum, at rates known or learned) is differentiable
-  everywhere, and is left as it is. What another optimizer does at zero is measured on parameters of two elements each,
-  or, where it has rates of its own for each parameter, on as many as there are, and kept in `known`.
+  An update of only sums and products (gradient descent, momentum, with fixed or learned rates) is differentiable
+  everywhere and is returned unchanged. The behavior of any other optimizer at zero is measured on parameters of two
+  elements each, or of full shape if it has a separate rate per parameter, and cached in `known`.
+
+  Returns:
+    The update function `(updates, state, params) -> (updates, state)`.
 
   Raises:
-    ValueError: if its update changes more than a million times faster at a zero gradient than it is large (an Adam or
-      RMSProp without `eps_root`), or one of its first updates has no derivative.
+    ValueError: If the slope of the update at a zero gradient is more than a million times its size (Adam or RMSProp
+      without `eps_root`), or one of the first updates has no derivative.
   """
   if not jax.tree.leaves(params) or _is_smooth(optimizer, params):
     return optimizer.update
@@ -43,12 +46,12 @@ def guarded_update(optimizer: optax.GradientTransformation, params: Params, know
       raise ValueError(
         "expected an inner optimizer whose update has a bounded derivative at a zero gradient, got one that divides by "
         f"the gradient's size at params{jax.tree_util.keystr(path)}: give optax.adam or adamw an eps_root, such as the "
-        "square of its rate, and others that divide by it an eps of 1e-4"
+        "square of the learning rate, and other such optimizers an eps of 1e-4"
       )
   if not isinstance(found.has_no_derivative, jax.core.Tracer) and found.has_no_derivative:
     raise ValueError(
-      "expected an inner optimizer whose updates have a derivative, got one whose first few have none at any gradient "
-      "(optax.radam is one): a meta-gradient would be NaN; gradient='first_order' needs none"
+      "expected an inner optimizer whose updates have a derivative, got one whose first few updates have none at any "
+      "gradient (such as optax.radam), which makes the meta-gradient NaN: use gradient='first_order'"
     )
 
   def update(updates, state, params=None):
@@ -63,7 +66,7 @@ def guarded_update(optimizer: optax.GradientTransformation, params: Params, know
 
 
 def _is_smooth(optimizer, params) -> bool:
-  """Whether an update is made of sums and products alone."""
+  """Whether an update consists of sums and products only."""
 
   def update(gradient, params):
     return optimizer.update(gradient, optimizer.init(params), params)
@@ -85,7 +88,7 @@ def _is_float(value) -> bool:
 
 
 def _nudge(x, nudged):
-  """Where `nudged`, zeros, and what is so near that its square is zero, become what a norm can be differentiated at."""
+  """Moves values whose square is zero away from zero where `nudged`, so that a norm is differentiable there."""
   if not _may_be(nudged):
     return x
   tiny = 16 * jnp.finfo(x.dtype).tiny ** 0.5
@@ -94,5 +97,5 @@ def _nudge(x, nudged):
 
 
 def _may_be(flag) -> bool:
-  """False only where it is known to be."""
+  """Whether a flag is true or traced; False only if it is known to be false."""
   return isinstance(flag, jax.core.Tracer) or bool(flag)

@@ -1,4 +1,4 @@
-"""Inner loops that solve a linear system with the Hessian, which is never formed."""
+"""Inner loops that solve a linear system in the Hessian by conjugate gradients, with products `H v` alone."""
 
 import functools
 import math
@@ -32,30 +32,32 @@ def implicit(
       phi = argmin_p  L(p) + lambda / 2 |p - start|^2
       d phi = (H + lambda)^-1 (lambda d start - d_c grad L)
 
-  where `H` is the Hessian of `L` at `phi` and `c` all that the loss closes over. The minimum is approached by gradient
-  steps that leave no trace, and the system solved by conjugate gradients with products `H v`, so memory does not grow
-  with `steps` or `cg_steps`. The derivative is that of the exact minimum: exact where both have converged and
-  `H + lambda` is positive definite. The optimizer's own rates are not differentiated.
+  `H` is the Hessian of `L` at `phi`, `c` all the loss closes over. Memory does not grow with `steps` or `cg_steps`.
+  The derivative is exact if both converge and `H + lambda` is positive definite; the optimizer's rates have none.
 
   Args:
-    optimizer: that approaches the minimum.
-    steps: how many it takes.
-    proximal_strength: `lambda` of the paper, above 0.
-    cg_steps: of conjugate gradients.
-    damping: added to the Hessian in the system only, so that it stays positive definite; not below 0.
+    optimizer: Optimizer of the proximal loss, any of optax.
+    steps, cg_steps: Numbers of optimizer steps and of conjugate-gradient steps, at least 1.
+    proximal_strength: `lambda`, above 0.
+    damping: Value of at least 0 added to the Hessian in the system only, to keep it positive definite.
 
   Returns:
-    An Adapt whose path is the pulled loss before each step, `[steps]`, without a derivative.
+    An Adapt whose path is the proximal loss before each step, `[steps]`, without a derivative.
 
   Raises:
-    ValueError: if `steps` or `cg_steps` is below 1, `proximal_strength` not above 0 or `damping` below 0; when called,
-      if the loss is not a scalar.
-    TypeError: when called, if a parameter is not of a floating type.
+    ValueError: If an argument is out of range; when called, if the loss is not a scalar.
+    TypeError: When called, if a parameter is not of a floating type.
+
+  Example:
+    >>> import jax.numpy as jnp, optax
+    >>> from metajax.adapt import implicit
+    >>> adapt = implicit(optax.sgd(0.1), steps=20, proximal_strength=2.0)
+    >>> params, losses = adapt(lambda params, data: jnp.sum((params - data) ** 2), jnp.zeros(2), jnp.ones(2))
+    >>> print(params.round(2), losses.shape)
+    [0.5 0.5] (20,)
   """
   _check_cg(cg_steps, damping)
-  checks.scalar("proximal_strength", proximal_strength)
-  if checks.is_concrete(proximal_strength) and not 0 < proximal_strength < math.inf:
-    raise ValueError(f"expected proximal_strength above 0, got {proximal_strength}")
+  _check_strength(proximal_strength)
   approach = gradient_steps(optimizer, steps, gradient="first_order")
 
   def adapt(loss, params, data):
@@ -68,10 +70,10 @@ def implicit(
       return loss(params, data) + proximal_strength / 2 * sum(jax.tree.leaves(apart))
 
     found, path = lax.stop_gradient(approach(pulled, start, data))
-    slope = jax.grad(loss)(found, data)  # of what the loss closes over, and zero at the minimum
+    slope = jax.grad(loss)(found, data)  # differentiable in the loss's closed-over values
     residual = jax.tree.map(lambda g, f, p: g + proximal_strength * (f - p), *map(in_32_bits, (slope, found, params)))
     matvec = _traced(functools.partial(_product, loss, found, data, proximal_strength + damping), residual)
-    # Its value is zero, so that the system is solved for the derivative alone.
+    # The value is zero: the system is solved only for the derivative.
     nothing = jax.tree.map(lambda r: r - lax.stop_gradient(r), residual)
     newton = _solve(lambda v: lax.stop_gradient(matvec(v)), nothing, cg_steps, params)
     return jax.tree.map(lambda f, n: (f - n).astype(f.dtype), found, newton), path
@@ -80,24 +82,32 @@ def implicit(
 
 
 def newton(steps: int, *, cg_steps: int = 10, damping: float = 1e-3, learning_rate: float = 1.0) -> Adapt:
-  """An Adapt that takes Newton steps (the Hessian method inside), `p <- p - learning_rate (H + damping)^-1 grad L(p)`.
+  """An Adapt that takes Newton steps, `p <- p - learning_rate (H + damping)^-1 grad L(p)`.
 
-  The system is solved by conjugate gradients with products `H v`, and differentiated as a solution: the derivative is
-  exact where conjugate gradients converged, on a positive-definite `H + damping`. Memory is that of a few gradients and
-  one vector of the size of the parameters a step.
+  Conjugate gradients with products `H v` solve the system, which is differentiated as a linear solve: the derivative is
+  exact if they converge and `H + damping` is positive definite. Memory is a few gradients, plus one vector of the
+  parameters' size per step.
 
   Args:
-    steps: how many.
-    cg_steps: of conjugate gradients in each.
-    damping: added to the Hessian, so that it is positive definite; not below 0.
-    learning_rate: of the step.
+    steps: Number of Newton steps, at least 1.
+    cg_steps: Number of conjugate-gradient steps in each, at least 1.
+    damping: Value of at least 0 added to the Hessian, to make it positive definite.
+    learning_rate: Factor of each Newton step.
 
   Returns:
     An Adapt whose path is the loss before each step, `[steps]`.
 
   Raises:
-    ValueError: if `steps` or `cg_steps` is below 1 or `damping` below 0; when called, if the loss is not a scalar.
-    TypeError: when called, if a parameter is not of a floating type.
+    ValueError: If `steps` or `cg_steps` is below 1 or `damping` below 0; when called, if the loss is not a scalar.
+    TypeError: When called, if a parameter is not of a floating type.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from metajax.adapt import newton
+    >>> adapt = newton(steps=2, damping=0.0)
+    >>> params, losses = adapt(lambda params, data: jnp.sum((params - data) ** 2), jnp.zeros(2), jnp.ones(2))
+    >>> print(losses)
+    [2. 0.]
   """
   _check_cg(cg_steps, damping)
   checks.count("steps", steps)
@@ -124,14 +134,14 @@ def newton(steps: int, *, cg_steps: int = 10, damping: float = 1e-3, learning_ra
 
 
 def _product(loss, params, data, damping, vector):
-  """`(H + damping) vector`, forward over reverse, of a vector in 32 bits at least."""
+  """`(H + damping) vector`, forward over reverse, for a vector of at least 32 bits."""
   tangent = jax.tree.map(lambda v, p: v.astype(jnp.result_type(p)), vector, params)
   change = jax.jvp(lambda p: jax.grad(loss)(p, data), (params,), (tangent,))[1]
   return jax.tree.map(lambda c, v: c.astype(v.dtype) + damping * v, change, vector)
 
 
 def _traced(matvec: Callable[[Params], Params], like: Params) -> Callable[[Params], Params]:
-  """The same product, differentiated by JAX once, and not each of the many times that conjugate gradients takes it."""
+  """The same product, traced once, rather than in each use by conjugate gradients."""
   closed = jax.make_jaxpr(matvec)(like)
 
   def product(vector):
@@ -142,11 +152,17 @@ def _traced(matvec: Callable[[Params], Params], like: Params) -> Callable[[Param
 
 def _solve(matvec, right, cg_steps, params):
   def solve(matvec, right):
-    # Beyond the precision of its numbers, conjugate gradients divides nothing by nothing.
+    # Below the precision of the dtype, conjugate gradients would divide zero by zero.
     precision = max(float(jnp.finfo(jnp.result_type(x)).eps) for x in jax.tree.leaves(params))
     return jax.scipy.sparse.linalg.cg(matvec, right, tol=precision, maxiter=cg_steps)[0]
 
   return lax.custom_linear_solve(matvec, right, solve, symmetric=True)
+
+
+def _check_strength(proximal_strength):
+  checks.scalar("proximal_strength", proximal_strength)
+  if checks.is_concrete(proximal_strength) and not 0 < proximal_strength < math.inf:
+    raise ValueError(f"expected proximal_strength above 0, got {proximal_strength}")
 
 
 def _check_cg(cg_steps, damping):

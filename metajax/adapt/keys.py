@@ -1,4 +1,4 @@
-"""Typed keys in the data of an inner loop: what is drawn by them (dropout) is drawn anew at each step."""
+"""Typed keys in the data of an inner loop: each step draws new noise (dropout) from them."""
 
 from collections.abc import Callable
 
@@ -9,17 +9,17 @@ from metajax.types import Array, Data, Key
 
 
 def has_keys(data: Data) -> bool:
-  """Whether some leaf of data is a typed key, `jax.random.key(seed)`, or an array of them."""
+  """Whether any leaf of the data is a typed key, `jax.random.key(seed)`, or an array of them."""
   return any(map(is_key, jax.tree.leaves(data)))
 
 
 def of_step(data: Data, step: Array | int) -> Data:
-  """Data as a step sees it: every key in it is `fold_in(key, step)`."""
+  """The data of one step: every key becomes `fold_in(key, step)`."""
   return _with_keys(lambda key: jax.random.fold_in(key, step), data)
 
 
 def split(data: Data) -> tuple[Data, Data]:
-  """The same data twice, with other keys: for two inner loops, one after the other, which both count from step 0."""
+  """Two copies of the data with different keys, for two consecutive inner loops that both count from step 0."""
   both = jax.random.split
   return _with_keys(lambda key: both(key)[0], data), _with_keys(lambda key: both(key)[1], data)
 

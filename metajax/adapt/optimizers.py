@@ -1,4 +1,4 @@
-"""What an inner loop asks of an optimizer: its arithmetic in 32 bits, and what its update is to be told."""
+"""Optimizers in an inner loop: 32-bit arithmetic, and the extra arguments of their update."""
 
 import jax
 import jax.numpy as jnp
@@ -9,27 +9,27 @@ from metajax.types import Data, LossFn, Params, Scalar
 
 
 def check_optimizer(optimizer: optax.GradientTransformation):
-  """Refuses what is no optimizer of optax.
+  """Raises unless `optimizer` is an optax optimizer.
 
   Raises:
-    TypeError: with what it is.
+    TypeError: With the given value.
   """
   if not callable(getattr(optimizer, "init", None)) or not callable(getattr(optimizer, "update", None)):
     raise TypeError(f"expected an optax optimizer, such as optax.sgd(0.1), got {optimizer!r}")
 
 
 def in_32_bits(tree: Params) -> Params:
-  """Params or a gradient as an optimizer is given them: the norm of 16 bits overflows from 256 on, and its eps is 0."""
+  """Params or a gradient in 32 bits, for an optimizer: a norm in 16 bits overflows from 256 on, and its eps is 0."""
   return jax.tree.map(wide, tree)
 
 
 def needs_value(optimizer: optax.GradientTransformation, params: Params, known: dict) -> bool:
-  """Whether an update asks for the loss: its value, its gradient or its function (`optax.polyak_sgd`, `optax.lbfgs`).
+  """Whether an update takes the loss: its value, gradient or function (`optax.polyak_sgd`, `optax.lbfgs`).
 
-  It is tried, once for params of a structure, and kept in `known`.
+  The update is tried once per structure of params; `known` caches the result.
 
   Raises:
-    TypeError: if it asks for anything else.
+    TypeError: If the update requires any other argument.
   """
   if not isinstance(optimizer, optax.GradientTransformationExtraArgs):
     return False
@@ -57,13 +57,13 @@ def _asks(optimizer, params):
   try:
     try_update(told=True)
   except TypeError:
-    message = "expected an optimizer whose update asks for value, grad or value_fn at most"
+    message = "expected an optimizer whose update requires at most value, grad and value_fn"
     raise TypeError(f"{message}, got {missing}") from missing
   return True
 
 
 def told_of_loss(loss: LossFn, params: Params, data: Data, value: Scalar | float, gradient: Params) -> dict:
-  """What optax's optimizers that search along a line, or divide by the loss's value, ask for; all of it is constant."""
+  """Extra arguments of optax updates with a line search or a division by the loss; all of them are constants."""
   stop = jax.lax.stop_gradient
 
   def narrow(tree):

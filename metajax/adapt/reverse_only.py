@@ -1,4 +1,4 @@
-"""Values that have a derivative in reverse mode alone, and say so in forward mode."""
+"""Values that are differentiable in reverse mode only, and raise in forward mode."""
 
 from typing import Any
 
@@ -10,16 +10,16 @@ from jax.interpreters import ad, batching, mlir
 from metajax.tree import is_floating
 
 ADVICE = (
-  'an inner loop of gradient="mixed" has a derivative in reverse mode alone (jax.grad, jax.jacrev, jax.hessian): for '
-  'forward mode (jax.jvp, jax.jacfwd) give it gradient="reverse"'
+  'an inner loop with gradient="mixed" is differentiable in reverse mode only (jax.grad, jax.jacrev, jax.hessian): for '
+  'forward mode (jax.jvp, jax.jacfwd) use gradient="reverse"'
 )
 
 
 def only_in_reverse(tree: Any) -> Any:
-  """The same values, whose derivative by forward mode is refused with what to do, when it is compiled or run.
+  """The same values, whose forward-mode derivative raises with advice when it is compiled or run.
 
   Raises:
-    TypeError: if what depends on them is differentiated in forward mode.
+    TypeError: If anything that depends on them is differentiated in forward mode.
   """
   return jax.tree.map(_marked, tree)
 
@@ -44,7 +44,7 @@ ad.primitive_jvps[_value_p] = _derivative
 batching.defvectorized(_value_p)
 mlir.register_lowering(_value_p, lambda _, x: [x])
 
-# Tangents pass through an operation that has a transpose and cannot be run: forward mode runs it, reverse mode never.
+# Tangents pass through an operation that has a transpose but cannot run: forward mode runs it, reverse mode never does.
 _tangent_p = Primitive("tangent_in_reverse_mode_alone")
 _tangent_p.def_impl(_refused)
 _tangent_p.def_abstract_eval(lambda x: x)

@@ -1,4 +1,4 @@
-"""Loops over the steps of an inner loop, and what they keep of each for the backward pass."""
+"""Scans over the steps of an inner loop, with a choice of the values kept for the backward pass."""
 
 import math
 from collections.abc import Callable
@@ -12,20 +12,20 @@ from metajax.types import Data
 
 Remat = Literal["gradients", "step", "sqrt"]
 
-SAVED = "inner_gradient"  # what a step calls its gradient, by `checkpoint_name`
+SAVED = "inner_gradient"  # the `checkpoint_name` of a step's gradient
 
 
 def scan_of(mode: str, remat: Remat) -> Callable[..., tuple[Any, Any]]:
-  """`scan(step, carry, data, length=steps)`, a `lax.scan` that keeps of each step what `remat` says, if it is
-  differentiated as `mode` says."""
+  """`scan(step, carry, data, length=steps)`, a `lax.scan` that keeps the values that `remat` names, under the
+  differentiation `mode`."""
   return _sqrt_scan if remat == "sqrt" and mode != "first_order" else lax.scan
 
 
 def checkpointed(step: Callable, mode: str, remat: Remat) -> Callable:
-  """A step of such a scan, of which no more is kept."""
+  """A step of `scan_of(mode, remat)`, checkpointed so that nothing else is kept."""
   if mode == "first_order" or remat == "sqrt":
     return step
-  # Inside a scan nothing moves computations out of the loop, which is what `prevent_cse` is against.
+  # `prevent_cse` guards against common-subexpression elimination across the checkpoint, which a scan already rules out.
   if remat == "step":
     return jax.checkpoint(step, prevent_cse=False)
   policy = jax.checkpoint_policies.save_only_these_names(SAVED)
@@ -33,7 +33,7 @@ def checkpointed(step: Callable, mode: str, remat: Remat) -> Callable:
 
 
 def _sqrt_scan(step: Callable, carry: Any, data: Data, *, length: int) -> tuple[Any, Any]:
-  """A scan over scans of about sqrt(steps) steps, of which only the first carry is kept; then the steps left over."""
+  """A scan over scans of about sqrt(steps) steps that keep only their first carry, then the remaining steps."""
   size = math.isqrt(length)
   chunks = length // size
   step = jax.checkpoint(step, prevent_cse=False)

@@ -1,4 +1,4 @@
-"""The gradient of an inner loss, with a derivative of its own: forward over reverse (arXiv:2505.00793)."""
+"""The gradient of an inner loss, with a custom derivative: forward over reverse (arXiv:2505.00793)."""
 
 import functools
 from collections.abc import Callable
@@ -14,28 +14,31 @@ from metajax.types import Data, LossFn, Params, Scalar
 
 
 def mixed_value_and_grad(loss: LossFn, params: Params, data: Data) -> tuple[Scalar, Params]:
-  """`jax.value_and_grad(loss)(params, data)`, whose own derivative in reverse mode keeps no activations.
+  """`jax.value_and_grad(loss)(params, data)`, whose reverse-mode derivative keeps no activations.
 
-  A Hessian is symmetric, so the cotangent `v` of the gradient goes on to the parameters, and to everything that the
-  loss closes over, as one forward derivative of a gradient:
+  A Hessian is symmetric, so the cotangent `v` of the gradient reaches the parameters, and everything that the loss
+  closes over, as one forward derivative of a gradient:
 
       v^T d(grad_p L)/d(p, c)  =  d/de grad_(p, c) L(p + e v, c) at e = 0
 
   Args:
-    loss: `(params, data) -> scalar`. What it closes over (learned rates, weights, other networks) is differentiated
-      too; closed-over integers and keys are not.
-    params: a pytree of floating arrays.
-    data: a pytree of arrays.
+    loss: Function `(params, data) -> scalar`. Closed-over floating values (learned rates, weights, other networks) are
+      differentiated too; closed-over integers and keys are not.
+    params: Pytree of floating arrays.
+    data: Pytree of arrays.
+
+  Returns:
+    The loss, a scalar, and its gradient, a pytree like params.
 
   Raises:
-    TypeError: when differentiated, if an operation of the loss has no forward-mode derivative, or in forward mode.
+    TypeError: When differentiated, if an operation of the loss has no forward-mode derivative, or in forward mode.
   """
   function, constants = _hoist(loss, params, data)
   return _value_and_grad(function, *only_in_reverse((params, data, constants)))
 
 
 def _hoist(loss, params, data):
-  """The loss as a function of all that it depends on, and what it closes over.
+  """The loss as a function of params, data and closed-over values, and these values.
 
   `jax.closure_convert` would leave integers and keys behind, which then leak out of their trace.
   """
@@ -54,9 +57,9 @@ def _value_and_grad(function: Callable, params, data, constants):
 
 def _forward(function, *primals):
   values = jax.tree.map(lambda x: x.value, primals, is_leaf=_is_primal)
-  # What no one differentiates costs no cotangent. Marks without leaves are known while tracing.
+  # Inputs that are not differentiated cost no cotangent. Marks without leaves are static under tracing.
   marks = [() if x.perturbed and is_floating(x.value) else None for x in jax.tree.leaves(primals, is_leaf=_is_primal)]
-  # The gradient itself: calling `_value_and_grad` here, as is usual, makes its second derivative inside a scan wrong.
+  # Differentiated directly: calling `_value_and_grad` here, as is usual, gives a wrong second derivative in a scan.
   return jax.value_and_grad(function)(*values), (values, marks)
 
 
@@ -81,8 +84,8 @@ def _backward(function, residuals, cotangents):
     gradient, change = _jvp(jax.grad(of_wanted), some, tangents)
   except (TypeError, ValueError, NotImplementedError) as error:
     raise TypeError(
-      f"the inner loss has an operation without a forward-mode derivative ({_first_line(error)}): give the inner loop "
-      'gradient="reverse", which needs none'
+      f"the inner loss has an operation without a forward-mode derivative ({_first_line(error)}): use "
+      'gradient="reverse" in the inner loop, which needs none'
     ) from error
   bars = [np.zeros(jnp.shape(x), jax.dtypes.float0) if not is_floating(x) else jnp.zeros_like(x) for x in leaves]
   for i, slope, curve in zip(wanted, gradient, change, strict=True):
@@ -94,7 +97,7 @@ _value_and_grad.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
 def _jvp(fn, primals, tangents):
-  """`jax.jvp`, which inside a trace would let a `custom_vjp` pass and fail only when it is compiled."""
+  """`jax.jvp` that rejects a `custom_vjp` immediately; inside a trace it would otherwise fail only at compilation."""
 
   def push(primals, tangents):
     return jax.jvp(fn, (primals,), (tangents,))

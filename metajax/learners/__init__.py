@@ -1,4 +1,4 @@
-"""One factory a file, named after its paper; each returns a `Learner`."""
+"""Learning methods: one factory per file, named after its paper; each returns a `Learner`."""
 
 from metajax.learners._adaptation import QueryNorm
 from metajax.learners.anil import anil

@@ -1,4 +1,4 @@
-"""What learners with an inner loop share: the pass over the queries after it, and what it normalizes them with."""
+"""Shared parts of learners with an inner loop: adaptation, and the query pass with its normalization."""
 
 import functools
 from collections.abc import Callable
@@ -35,13 +35,13 @@ QueryPass = Callable[[Params, State, Inputs, Inputs, Key | None], tuple[Any, Sta
 
 
 def query_pass(network: Network, query_norm: QueryNorm) -> QueryPass:
-  """`(params, state, support, queries, key) -> (outputs of the queries, state)`: how queries are normalized.
+  """The normalized query pass: `(params, state, support, queries, key) -> (query outputs, state)`.
 
-  - "transductive": by the statistics of the queries themselves, so that the answer to one depends on the others.
-  - "support": by the statistics of the support set, which a pass over it with the same params gives.
+  - "transductive": queries are normalized by their joint statistics, so one prediction depends on the other queries.
+  - "support": queries are normalized by the statistics of the support set, from a pass over it with the same params.
 
-  For a network without state (no normalization, layer norm, group norm) both are the same. With state, "support" takes
-  it for running averages in 32 bits, as batch norm's are, and draws no dropout in the queries.
+  For a network without state (no normalization, layer norm, group norm) both are the same. With state, "support"
+  assumes that the state holds running averages in 32 bits, as batch norm's are, and draws no dropout in the queries.
   """
   checks.choice("query_norm", query_norm, QueryNorm)
 
@@ -56,11 +56,11 @@ def query_pass(network: Network, query_norm: QueryNorm) -> QueryPass:
 
 
 def statistics_of_pass(network: Network, params: Params, state: State, inputs: Inputs) -> State:
-  """The state in which a network would be if it had only ever seen `inputs`: the batch statistics of one pass.
+  """The state of a network that has only seen `inputs`: the batch statistics of one pass.
 
-  A running average that keeps the share `m` of what it was becomes `m * old + (1 - m) * statistics`; from zeros that is
-  `(1 - m) * statistics`, and its derivative in the old value is `m`. Leaves that are not floating, or that a pass
-  leaves as they were (`m = 1`), stay as they are.
+  A running average with decay `m` becomes `m * old + (1 - m) * statistics`; from zeros this is `(1 - m) * statistics`,
+  and its derivative by the old value is `m`. Leaves that are not floating, or that a pass leaves unchanged (`m = 1`),
+  stay unchanged.
   """
   leaves, structure = jax.tree.flatten(state)
   averages = [x for x in leaves if is_floating(x)]
@@ -84,8 +84,9 @@ def statistics_of_pass(network: Network, params: Params, state: State, inputs: I
 def inner_problem(
   network: Network, loss: LossOfOutputs, state: State, support: Examples, key: Key | None
 ) -> tuple[LossFn, Data]:
-  """What an Adapt is given: `loss(outputs, labels)` of the support, which is normalized by its own batch statistics,
-  and its data: the support or, with a key, `(support, key)`, so that each step draws other noise."""
+  """The loss and data of an Adapt: `loss(outputs, labels)` of the support set, normalized by its batch statistics, and
+  the support set or, with a key, `(support, key)`, so that each step draws different noise.
+  """
 
   def support_loss(params, data):
     shown, own = (data, None) if key is None else data
@@ -95,17 +96,17 @@ def inner_problem(
 
 
 def check_path(path: Path):
-  """Refuses the trajectory of an Adapt.
+  """Raises unless the path of an Adapt is the loss at each step.
 
   Raises:
-    ValueError: if it is not the loss at each step.
+    ValueError: If the path is a trajectory of parameters.
   """
   if not isinstance(path, jax.Array) or path.ndim != 1:
     raise ValueError("expected an Adapt whose path is the loss at each step, got a trajectory of parameters")
 
 
 def step_keys(key: Key | None, steps: int) -> Key | None:
-  """A key for each step of an inner loop, `[steps]`: `fold_in(key, step)`."""
+  """One key per step of an inner loop, `[steps]`: `fold_in(key, step)`."""
   return None if key is None else jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(steps))
 
 
@@ -116,12 +117,14 @@ def fine_tune(
   query_norm: QueryNorm,
   init_head: InitHead = lambda params, labels: params,
 ) -> Answer:
-  """Adapts `init_head(params, labels)` to the support, and then passes the queries; metrics hold the support's loss
-  before the first step.
+  """Adapts `init_head(params, labels)` to the support set, then passes the queries.
 
   Args:
-    network, adapt, query_norm, init_head: as for `maml`.
-    loss: of the support.
+    network, adapt, query_norm, init_head: As for `maml`.
+    loss: Support loss, `(outputs, labels) -> scalar`.
+
+  Returns:
+    An `Answer`, whose metrics hold the "support_loss" before the first step.
   """
   check_adapt(adapt)
   pass_queries = query_pass(network, query_norm)
@@ -144,13 +147,13 @@ def of_whole_network(
   query_norm: QueryNorm,
   init_head: InitHead,
 ) -> tuple[InitFn, EmbedFn]:
-  """A Learner's `init` and `embed`, where all of a network is adapted from `init_head(params, labels)`.
+  """`init` and `embed` of a Learner that adapts all parameters of a network from `init_head(params, labels)`.
 
   Args:
-    network: that is adapted.
-    losses: of a task and of the inner loop; under cross-entropy the episodes are looked at.
-    encoder: the part of `with_head(encoder, head)` that embeds; None for the outputs of the network.
-    query_norm, init_head: as for `maml`.
+    network: Network to adapt.
+    losses: Task loss and inner loss; with cross-entropy as the task loss, the episodes are checked.
+    encoder: Part of `with_head(encoder, head)` that embeds; None for the outputs of the network.
+    query_norm, init_head: As for `maml`.
   """
   check_networks(network=network)
   if encoder is not None:
@@ -183,8 +186,9 @@ def of_whole_network(
 
 
 def embedding(network: Network, query_norm: QueryNorm) -> EmbedFn:
-  """`(params, state, inputs) -> features`, normalized by the inputs' own statistics under "transductive", and by the
-  running ones under "support"."""
+  """`(params, state, inputs) -> features`, normalized by the statistics of the inputs under "transductive", and by the
+  running statistics under "support".
+  """
 
   def embed(params, state, inputs):
     return network.apply(params, state, inputs, train=query_norm == "transductive")[0]

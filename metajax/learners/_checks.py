@@ -1,4 +1,4 @@
-"""What learners look at before anything is compiled: batches, labels, padding, embeddings."""
+"""Checks of learners before anything is compiled: arguments, batches, labels, padding, embeddings."""
 
 import jax
 import jax.numpy as jnp
@@ -22,38 +22,39 @@ from metajax.types import (
 
 
 def check_adapt(adapt: Adapt):
-  """Refuses what is no inner loop, such as an optimizer.
+  """Raises unless `adapt` is a function; an optimizer, for example, is not an inner loop.
 
   Raises:
-    TypeError: with what it is.
+    TypeError: With the given value.
   """
   checks.function("adapt", adapt, "such as gradient_steps(optax.sgd(0.4), 5)")
 
 
 def check_augmentation(name: str, augmentation: Augmentation | None):
-  """Refuses what is no function of an image; None is none to be done.
+  """Raises unless an augmentation is a function of an image, or None for no augmentation.
 
   Raises:
-    TypeError: naming it.
+    TypeError: Naming the argument.
   """
   if augmentation is not None:
     checks.function(name, augmentation, "(key, image) -> image")
 
 
 def check_predictor(predictor: Predictor):
-  """Refuses what cannot be called with an `embed`.
+  """Raises unless a predictor is a function.
 
   Raises:
-    TypeError: with what it is.
+    TypeError: With the given value.
   """
   checks.function("predictor", predictor, "embed -> predict, such as nearest_centroid")
 
 
 def check_episodes(episodes: Episode):
-  """Looks at a batch of classification episodes before anything is compiled.
+  """Checks a batch of classification episodes before anything is compiled.
 
   Raises:
-    ValueError: if they are not episodes, labels are not one-hot `[tasks, n, ways]`, or a support or query set is empty.
+    ValueError: If the batch is not an `Episode`, labels are not one-hot `[tasks, n, ways]`, or a support or query set
+      is empty.
   """
   if not isinstance(episodes, Episode):
     raise ValueError(f"expected a batch of Episodes, got one of type {type(episodes).__name__}")
@@ -65,10 +66,10 @@ def check_episodes(episodes: Episode):
 
 
 def check_examples(batch: Examples):
-  """Looks at a batch of labeled examples before anything is compiled.
+  """Checks a batch of labeled examples before anything is compiled.
 
   Raises:
-    ValueError: if they are not Examples, or labels are not one-hot `[n, classes]`.
+    ValueError: If the batch is not `Examples`, or labels are not one-hot `[n, classes]`.
   """
   if not isinstance(batch, Examples):
     raise ValueError(f"expected a batch of Examples, got one of type {type(batch).__name__}")
@@ -78,16 +79,16 @@ def check_examples(batch: Examples):
 
 
 def check_padding(state: State, episodes: Episode):
-  """`check_padded_rows` of both sets; a task that is padding as a whole is right."""
+  """Runs `check_padded_rows` on support and query sets; fully padded tasks are allowed."""
   for name, examples in episodes._asdict().items():
     check_padded_rows(state, examples, f" in the {name}")
 
 
 def check_padded_rows(state: State, examples: Examples, where: str = ""):
-  """Refuses padded rows where a network keeps batch statistics: they would be part of them.
+  """Raises on padded rows if the network keeps batch statistics, which would include them.
 
   Raises:
-    ValueError: if some rows of labels `[..., n, ways]` are zero and others of the same set are not.
+    ValueError: If some rows of labels `[..., n, ways]` are zero and others of the same set are not.
   """
   if jax.tree.leaves(state) and not isinstance(examples.labels, jax.core.Tracer):
     labeled = np.asarray(examples.labels).any(-1)
@@ -96,41 +97,41 @@ def check_padded_rows(state: State, examples: Examples, where: str = ""):
 
 
 def check_embedding(network: Network, params: Params, state: State, inputs: Inputs):
-  """Refuses a network that does not embed inputs as rows.
+  """Raises unless a network embeds inputs as rows `[n, d]`.
 
   Raises:
-    ValueError: with the shape of its output.
+    ValueError: With the shape of the output.
   """
   check_rows(jax.eval_shape(lambda: network.apply(params, state, inputs, train=False)[0]))
 
 
 def check_rows(features: Array | jax.ShapeDtypeStruct):
-  """Refuses embeddings that are not rows.
+  """Raises unless embeddings are rows `[n, d]`.
 
   Raises:
-    ValueError: with their shape.
+    ValueError: With their shape.
   """
   if len(features.shape) != 2:
     raise ValueError(f"expected a network that embeds inputs as [n, d], got an output of shape {list(features.shape)}")
 
 
 def check_positives(batch: Examples):
-  """Refuses a labeled batch whose rows have nothing to be near to, or nothing to be far from.
+  """Raises if a labeled batch has no positive or no negative pair.
 
   Raises:
-    ValueError: with how many rows there are of each class.
+    ValueError: With the number of rows per class.
   """
   counts = batch.labels.sum(0)
   if not isinstance(counts, jax.core.Tracer) and not ((counts >= 2).any() and (counts > 0).sum() >= 2):
-    raise ValueError(f"expected two rows of one class and one of another in a batch, got {counts.tolist()} of each")
+    raise ValueError(f"expected two rows of one class and one of another in a batch, got {counts.tolist()} per class")
 
 
 def check_views(inputs: Array, least: int = 2):
-  """Looks at a batch whose views are to be contrasted before anything is compiled.
+  """Checks a batch of inputs to contrast, before anything is compiled.
 
   Raises:
-    ValueError: if it is not a floating array of at least two rows (`least`), or a value is not finite, or, of images
-      `[n, h, w, c]`, out of [0, 1].
+    ValueError: If the batch is not a floating array with at least two axes and `least` rows, if a value is not finite,
+      or if images `[n, h, w, c]` have values outside [0, 1].
   """
   if not hasattr(inputs, "shape") or not jnp.issubdtype(inputs.dtype, jnp.floating) or inputs.ndim < 2:
     given = f"{inputs.dtype} {list(inputs.shape)}" if hasattr(inputs, "shape") else f"a {type(inputs).__name__}"
@@ -149,5 +150,5 @@ def check_views(inputs: Array, least: int = 2):
 
 
 def inputs_of(batch: Batch) -> Inputs:
-  """The inputs of `Examples`, whose labels are not looked at; any other batch is its own."""
+  """The inputs of `Examples`, without their labels; any other batch unchanged."""
   return batch.inputs if isinstance(batch, Examples) else batch

@@ -1,4 +1,4 @@
-"""What learners that compare a query's embedding with the support's share: an encoder, and a head that compares."""
+"""Shared parts of learners that compare query with support embeddings: an encoder and a comparison head."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,21 +15,21 @@ from metajax.types import Array, Inputs, Key, Learner, LossOfOutputs, Network, P
 def by_comparison(
   network: Network, head: Network, *, loss: LossOfOutputs = cross_entropy, chunk_size: int | None = None
 ) -> Learner:
-  """A Learner of an embedding and of a way to compare: `logits = head(f(support), labels, f(query))`.
+  """Builds a Learner from an embedding and a comparison head: `logits = head(f(support), labels, f(query))`.
 
-  A network with batch norm is trained on the statistics of support and query together and predicts with its running
+  A network with batch norm is trained on the joint statistics of support and query and predicts with running
   statistics, so the prediction is inductive: one query does not depend on the others.
 
   Args:
-    network: `f`, inputs `[n, ...]` to embeddings `[n, d]`, or to whatever the head compares.
-    head: `(f(support), one-hot labels [s, ways], f(query)) -> logits [n, ways]`.
-    loss: `(logits, labels) -> scalar`, in which an all-zero row of labels weighs nothing.
-    chunk_size: how many tasks run as one vectorized group.
+    network: The embedding `f`, inputs `[n, ...]` to `[n, d]`, or to any features that the head compares.
+    head: Comparison `(f(support), one-hot labels [s, ways], f(query)) -> logits [n, ways]`.
+    loss: Function `(logits, labels) -> scalar` that gives an all-zero row of labels no weight.
+    chunk_size: Number of tasks per vectorized group.
 
   Raises:
-    TypeError: if it is no Network.
-    ValueError: at init, if labels are not one-hot, rows are padded and the network keeps batch statistics, or the head
-      refuses the embeddings.
+    TypeError: If `network` is not a Network.
+    ValueError: At init, if labels are not one-hot, rows are padded and the network keeps batch statistics, or the head
+      rejects the embeddings.
   """
   check_networks(network=network)
 
@@ -70,10 +70,10 @@ def by_comparison(
 
 
 def without_parameters(compare: Callable[[Array, Array, Array], Array]) -> Network:
-  """The head `compare(support, labels, queries)`, of embeddings `[n, d]`, that has nothing to learn.
+  """A comparison head without parameters, `compare(support, labels, queries)`, for embeddings `[n, d]`.
 
   Raises:
-    ValueError: at init, if the embeddings are not rows.
+    ValueError: At init, if the embeddings are not rows.
   """
 
   def init(key, support, labels, queries):
@@ -89,9 +89,9 @@ def without_parameters(compare: Callable[[Array, Array, Array], Array]) -> Netwo
 def embed_together(
   network: Network, params: Params, state: State, parts: Sequence[Inputs], key: Key
 ) -> tuple[list[Array], State]:
-  """The embeddings `[n, d]` of each of several inputs `[n, ...]`, by one training pass over all of them.
+  """The embeddings `[n, d]` of each of several inputs `[n, ...]`, in one training pass over all of them.
 
-  Row `i` of one stands beside row `i` of the others, not after all of them, so that rows stay where they are on a mesh.
+  The rows of the inputs are interleaved, not concatenated, so that each row stays on its device in a mesh.
   """
   rows = jax.tree.map(lambda *x: jnp.stack(x, 1).reshape(-1, *x[0].shape[1:]), *parts)
   embedded, state = network.apply(params, state, rows, train=True, key=key)

@@ -1,4 +1,4 @@
-"""What learners trained on episodes share: from one task's logits to a Learner's loss over a batch of tasks."""
+"""Shared parts of episodic learners: from the logits of one task to the loss of a batch of tasks."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -29,7 +29,7 @@ TaskLoss = Callable[[Params, State, tuple[Episode, Key]], tuple[Scalar, tuple[tu
 
 
 class Answer(Protocol):
-  """`(params, state, support, queries, key=None) -> (outputs of the queries, state, metrics)` of one task."""
+  """`(params, state, support, queries, key=None) -> (query outputs, state, metrics)` for one task."""
 
   def __call__(
     self, params: Params, state: State, support: Examples, queries: Inputs, key: Key | None = None, /
@@ -39,14 +39,14 @@ class Answer(Protocol):
 def episodic_loss(
   answer: Answer, loss: LossOfOutputs = cross_entropy, chunk_size: int | None = None, classifies: bool | None = None
 ) -> BatchLoss:
-  """A Learner's `loss`: the mean over tasks of the loss of the query's outputs.
+  """A Learner's `loss`: the mean query loss over tasks.
 
   Args:
-    answer: the outputs of one task's queries.
-    loss: `(outputs, labels) -> scalar`.
-    chunk_size: how many tasks run as one vectorized group.
-    classifies: whether labels are one-hot; as the loss is cross-entropy, by default. A task whose query labels are all
-      zero then is padding and weighs nothing, and the metrics gain the accuracy.
+    answer: Query outputs of one task.
+    loss: Query loss, `(outputs, labels) -> scalar`.
+    chunk_size: Number of tasks per vectorized group.
+    classifies: Whether labels are one-hot; by default, whether the loss is cross-entropy. If so, a task whose query
+      labels are all zero is padding and weighs nothing, and the metrics include the accuracy.
   """
   one_hot = loss is cross_entropy if classifies is None else classifies
 
@@ -61,14 +61,14 @@ def episodic_loss(
 def of_task(
   loss: Scalar, outputs: Any, query: Examples, state: State, metrics: Metrics, classifies: bool
 ) -> tuple[Scalar, tuple[tuple[State, Metrics], Scalar | float]]:
-  """What a `TaskLoss` gives, of a task's loss and outputs: with the accuracy among the metrics, where it classifies."""
+  """The result of a `TaskLoss` from the loss and outputs of a task; a classifier's metrics include the accuracy."""
   if classifies:
     metrics = {"accuracy": accuracy(outputs, query.labels), **metrics}
   return loss, ((state, metrics), weight_of(query, classifies))
 
 
 def mean_over_episodes(task_loss: TaskLoss, chunk_size: int | None = None) -> BatchLoss:
-  """The weighted mean over a batch's tasks, of which each has a key of its own."""
+  """The weighted mean of a task loss over the tasks of a batch, with a different key per task."""
 
   def batch_loss(params, state, episodes, key):
     keys = jax.random.split(key, jax.tree.leaves(episodes)[0].shape[0])
@@ -78,7 +78,7 @@ def mean_over_episodes(task_loss: TaskLoss, chunk_size: int | None = None) -> Ba
 
 
 def predict_of(answer: Answer) -> PredictFn:
-  """A Learner's `predict`: the outputs alone."""
+  """A Learner's `predict`: the outputs of an `Answer` only."""
 
   def predict(params, state, support, inputs):
     return answer(params, state, support, inputs)[0]
@@ -87,15 +87,16 @@ def predict_of(answer: Answer) -> PredictFn:
 
 
 def weight_of(query: Examples, classifies: bool) -> Scalar | float:
-  """1, or 0 for a task that is padding: one whose query has no label."""
+  """The weight of a task: 1, or 0 for padding, a task whose query set has no labels."""
   return jnp.any(query.labels != 0) if classifies else 1.0
 
 
 def init_embedding(network: Network, key: Key, episodes: Episode) -> tuple[Params, State]:
-  """The params and state of a network that embeds the inputs of episodes.
+  """Initializes a network that embeds the inputs of episodes.
 
   Raises:
-    ValueError: if labels are not one-hot, rows are padded beside batch statistics, or outputs are not `[n, d]`.
+    ValueError: If labels are not one-hot, rows are padded and the network keeps batch statistics, or outputs are not
+      `[n, d]`.
   """
   check_episodes(episodes)
   inputs = first_support(episodes)
@@ -106,5 +107,5 @@ def init_embedding(network: Network, key: Key, episodes: Episode) -> tuple[Param
 
 
 def first_support(episodes: Episode) -> Inputs:
-  """The support inputs of a batch's first task, to initialize a network with."""
+  """The support inputs of the first task of a batch, to initialize a network with."""
   return jax.tree.map(lambda x: x[0], episodes.support.inputs)

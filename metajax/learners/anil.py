@@ -1,4 +1,6 @@
-"""Almost no inner loop (Raghu et al. 2020, arXiv:1909.09157)."""
+"""Almost no inner loop: ANIL (Raghu et al. 2020, arXiv:1909.09157)."""
+
+import functools
 
 import jax
 
@@ -20,40 +22,40 @@ def anil(
   init_head: InitHead = lambda params, labels: params,
   chunk_size: int | None = None,
 ) -> Learner:
-  """Learns features, and the initialization of a head that alone is adapted to a new task:
+  """ANIL: meta-learns features and the initialization of a head; only the head adapts (arXiv:1909.09157).
 
       minimize over (theta, w)  mean_tasks cross_entropy(head(adapt(w, f_theta(support)), f_theta(query)), labels)
 
-  Each image is embedded once, whatever the number of steps, so a step costs as little as the head. Where the head is
-  the whole network and the encoder `flatten()` it is MAML.
+  Each image is embedded once, whatever the number of steps, so a step costs only the head. With the encoder
+  `flatten()` and the full network as head this is MAML.
 
   Args:
-    encoder: inputs `[n, ...]` to features.
-    head: features to logits `[n, ways]`.
-    adapt: the head's inner loop.
-    query_norm: what batch norm normalizes the queries with, as in `maml`.
-    init_head: `(head's params, support labels) -> head's params` from which a task is adapted. With `zero_init_head`
-      and a linear head of one output, any number of ways is tested.
-    chunk_size: how many tasks run as one vectorized group.
+    encoder: Inputs `[n, ...]` to features.
+    head: Features to logits `[n, ways]`.
+    adapt: Inner loop of the head.
+    query_norm, chunk_size: As for `maml`.
+    init_head: Function `(head's params, support labels) -> head's params` that prepares the head of a task. With
+      `zero_init_head` and a linear head of one output, tasks may have any number of ways.
+
+  Returns:
+    A Learner of batches of `Episode`s; `predict` returns logits `[n, ways]`.
 
   Raises:
-    TypeError: if a network is no Network, or `adapt` no function.
-    ValueError: if `query_norm` is unknown; at init, if the head's outputs do not fit the labels or labels are not
-      one-hot.
+    TypeError, ValueError: As `maml`; at init, if the head's outputs do not fit the labels.
+
+  Example:
+    >>> import jax, jax.numpy as jnp, optax
+    >>> from metajax import Episode, Examples, compose, gradient_steps, learners, networks
+    >>> learner = learners.anil(networks.mlp((4,), 2), compose.linear(3), gradient_steps(optax.sgd(0.4), steps=5))
+    >>> tasks = Examples(jnp.ones((8, 6, 4)), jnp.tile(jnp.eye(3), (8, 2, 1)))  # 8 tasks of 3 ways and 2 shots
+    >>> params, state = jax.eval_shape(learner.init, jax.random.key(0), Episode(tasks, tasks))
+    >>> jax.eval_shape(learner.predict, params, state, jax.tree.map(lambda x: x[0], tasks), jnp.ones((5, 4))).shape
+    (5, 3)
   """
   network = with_head(encoder, head)
-  embed_queries, tune_head = (
-    query_pass(encoder, query_norm),
-    fine_tune(head, adapt, cross_entropy, query_norm, init_head),
-  )
+  embed_queries = query_pass(encoder, query_norm)
+  tune_head = fine_tune(head, adapt, cross_entropy, query_norm, init_head)
   of_encoder = embedding(encoder, query_norm)
-
-  def init(key, episodes):
-    check_episodes(episodes)
-    params, state = network.init(key, first_support(episodes))
-    check_padding(state, episodes)
-    _check_outputs(network, params, state, init_head, episodes)
-    return params, state
 
   def answer(params, state, support, queries, key=None):
     support_key, query_key, head_key = split(key, 3)
@@ -67,7 +69,16 @@ def anil(
   def embed(params, state, inputs):
     return of_encoder(params["encoder"], state["encoder"], inputs)
 
+  init = functools.partial(_init, network, init_head)
   return Learner(init, episodic_loss(answer, chunk_size=chunk_size), embed, predict_of(answer))
+
+
+def _init(network, init_head, key, episodes):
+  check_episodes(episodes)
+  params, state = network.init(key, first_support(episodes))
+  check_padding(state, episodes)
+  _check_outputs(network, params, state, init_head, episodes)
+  return params, state
 
 
 def _check_outputs(network, params, state, init_head, episodes):

@@ -1,4 +1,4 @@
-"""Any learner, trained on views of its images."""
+"""Training of any learner on augmented images."""
 
 import jax
 
@@ -8,14 +8,17 @@ from metajax.types import Augmentation, Learner
 
 
 def with_augmentation(learner: Learner, augmentation: Augmentation) -> Learner:
-  """The learner, trained on a view, drawn anew, of each image of a batch; it is used on images as they are.
+  """Augments the batches of any learner: trains on a new random view of each image, and predicts on images unchanged.
 
   Args:
-    learner: trained on `Episode`s, `Examples` or another tree of images.
-    augmentation: `(key, image) -> image`, such as `augment.image.affine()`.
+    learner: Learner trained on `Episode`s, `Examples` or another tree of images.
+    augmentation: Function `(key, image) -> image`, such as `augment.image.affine()`.
+
+  Returns:
+    The learner, with another `loss`.
 
   Raises:
-    TypeError: if it is no Learner, or `augmentation` no function.
+    TypeError: If `learner` is not a Learner, or `augmentation` not a function.
   """
   checks.record("learner", learner, Learner)
   checks.function("augmentation", augmentation, "(key, image) -> image")

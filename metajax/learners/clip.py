@@ -1,5 +1,11 @@
-"""CLIP (arXiv:2103.00020): images and texts in one space; SigLIP (arXiv:2303.15343) is the same with another loss."""
+"""CLIP (arXiv:2103.00020) and SigLIP (arXiv:2303.15343): images and texts in one embedding space.
 
+A tower in `compose.chunked` makes large batches exact on small memory. A tower in `compose.frozen`, of pretrained
+params (`compose.with_pretrained_params`), is locked (LiT, arXiv:2111.07991);
+`optax.selective_transform(optimizer, freeze_mask)` keeps weight decay off it.
+"""
+
+import functools
 from typing import Literal
 
 import jax
@@ -16,44 +22,49 @@ from metajax.similarity import unit_rows
 from metajax.types import Array, Augmentation, Inputs, Learner, Network, Pair
 
 Loss = Literal["info_nce", "siglip"]
-START = {  # of what is learned beside the towers
+START = {  # initial values of the learned parameters outside the towers
   "info_nce": {"log_scale": START_LOG_SCALE},
-  "siglip": {"log_scale": 2.302585092994046, "bias": -10.0},  # ln 10, and the paper's start
+  "siglip": {"log_scale": 2.302585092994046, "bias": -10.0},  # ln 10, and the paper's initial bias
 }
 
 
 def clip(
   image: Network, text: Network, loss: Loss = "info_nce", *, augmentation: Augmentation | None = None
 ) -> Learner:
-  """Learns that an image and its own text are alike, and those of any two rows are not:
+  """CLIP: learns a joint embedding of images and texts by contrasting all pairs of a batch (arXiv:2103.00020).
 
       minimize  info_nce(image(x), text(t), scale)
 
-  over a `Pair` of images `[n, h, w, c]` in [0, 1] and tokens, integers `[n, length]`; all rows of the batch are each
-  other's negatives, wherever they are on the mesh. The scale of the cosines is learned, from 1/0.07 on, and at most 100
-  (`train.keep_params_below(LARGEST_LOG_SCALE, "log_scale")` keeps the parameter itself there). Params are
+  A batch is a `Pair` of images `[n, h, w, c]` in [0, 1] and integer tokens `[n, length]`. All rows of the global batch
+  are each other's negatives. The scale of the cosines is learned; it starts at 1/0.07 and is at most 100
+  (`train.keep_params_below(LARGEST_LOG_SCALE, "log_scale")` bounds the parameter itself). Params are
   `{"image": ..., "text": ..., "log_scale": ...}`.
 
-  `embed` is of images or, if they are integers, of tokens, of length 1. `predict` is zero-shot: the support of a
-  class are its prompts, tokens, whose embeddings are averaged and brought back to length 1; a logit is `scale` times
-  the cosine. A support of images serves likewise.
-
-  A tower in `compose.chunked` makes large batches exact on small memory; one in `compose.frozen`, of pretrained params
-  (`compose.with_pretrained_params`), is locked (LiT, arXiv:2111.07991);
-  `optax.selective_transform(optimizer, freeze_mask)` keeps weight decay off it.
-
   Args:
-    image: images to `[n, d]`.
-    text: tokens to `[n, d]`.
-    loss: "info_nce", softmax over the batch in both directions; or "siglip", a sigmoid of every pair, with a learned
+    image: Images to `[n, d]`.
+    text: Tokens to `[n, d]`.
+    loss: "info_nce", softmax over the batch in both directions, or "siglip", a sigmoid of every pair, with a learned
       `bias`, from a scale of 10 and a bias of -10.
-    augmentation: `(key, image) -> image` of the same size, such as `augment.image.random_resized_crop()`, of each image
-      while training.
+    augmentation: Training augmentation `(key, image) -> image` of the same size, such as
+      `augment.image.random_resized_crop()`.
+
+  Returns:
+    A Learner. `embed` maps images, or integer tokens, to unit rows `[n, d]`. `predict` is zero-shot: the support of a
+    class is its prompts (tokens) or images, whose mean embedding is normalized; a logit is `scale` times the cosine.
 
   Raises:
-    TypeError: if a tower is no Network, or `augmentation` no function.
-    ValueError: if `loss` is neither; at init, if the batch is no `Pair` of as many images, finite and in [0, 1], and
-      integer tokens, at least two, or the towers' outputs differ in width.
+    TypeError: If a tower is not a Network, or `augmentation` not a function.
+    ValueError: If `loss` is unknown; at init, if the batch is not a `Pair` of at least two images, finite and in
+      [0, 1], and as many rows of integer tokens, or the towers differ in output width.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax import Pair, compose, learners, networks
+    >>> text = compose.with_preprocessing(networks.mlp((4,), 2), lambda tokens: jax.nn.one_hot(tokens, 10).sum(0))
+    >>> learner = learners.clip(networks.mlp((4,), 2), text)
+    >>> batch = Pair(jnp.zeros((8, 16, 16, 3)), jnp.zeros((8, 5), int))  # images and tokens
+    >>> sorted(jax.eval_shape(learner.init, jax.random.key(0), batch)[0])
+    ['image', 'log_scale', 'text']
   """
   check_networks(image=image, text=text)
   checks.choice("loss", loss, Loss)
@@ -64,16 +75,6 @@ def clip(
     params, state = _init_towers(image, text, key, batch)
     return params | {name: jnp.float32(x) for name, x in START[loss].items()}, state
 
-  def contrast(params, state, batch, key):
-    view_key, *keys = jax.random.split(key, 3)
-    seen = batch.first if augmentation is None else augment_batch(augmentation, view_key, batch.first)
-    first, image_state = image.apply(params["image"], state["image"], seen, train=True, key=keys[0])
-    second, text_state = text.apply(params["text"], state["text"], batch.second, train=True, key=keys[1])
-    scale = logit_scale(params["log_scale"])
-    value = info_nce(first, second, scale) if loss == "info_nce" else siglip(first, second, scale, params["bias"])
-    alignment = jnp.mean((unit_rows(first) * unit_rows(second)).sum(-1))
-    return value, ({"image": image_state, "text": text_state}, {"alignment": alignment, "scale": scale})
-
   def embed(params, state, inputs: Inputs) -> Array:
     name, tower = ("text", text) if jnp.issubdtype(inputs.dtype, jnp.integer) else ("image", image)
     return unit_rows(tower.apply(params[name], state[name], inputs, train=False)[0])
@@ -82,7 +83,19 @@ def clip(
     known, asked = embed(params, state, support.inputs), embed(params, state, inputs)
     return logit_scale(params["log_scale"]) * centroid_cosines(known, support.labels, asked)
 
-  return Learner(init, contrast, embed, predict)
+  return Learner(init, functools.partial(_contrast, image, text, loss, augmentation), embed, predict)
+
+
+def _contrast(image, text, loss, augmentation, params, state, batch, key):
+  """The loss of a batch, with the mean cosine of its pairs and the scale as metrics."""
+  view_key, *keys = jax.random.split(key, 3)
+  seen = batch.first if augmentation is None else augment_batch(augmentation, view_key, batch.first)
+  first, image_state = image.apply(params["image"], state["image"], seen, train=True, key=keys[0])
+  second, text_state = text.apply(params["text"], state["text"], batch.second, train=True, key=keys[1])
+  scale = logit_scale(params["log_scale"])
+  value = info_nce(first, second, scale) if loss == "info_nce" else siglip(first, second, scale, params["bias"])
+  alignment = jnp.mean((unit_rows(first) * unit_rows(second)).sum(-1))
+  return value, ({"image": image_state, "text": text_state}, {"alignment": alignment, "scale": scale})
 
 
 def _init_towers(image, text, key, batch):
@@ -93,7 +106,7 @@ def _init_towers(image, text, key, batch):
 
 
 def _width(network, key, inputs) -> tuple[int, ...]:
-  """The shape of a tower's outputs; nothing is compiled yet, and tokens are looked at."""
+  """The shape of a tower's outputs, with tokens checked and nothing compiled."""
   return jax.eval_shape(lambda: network.apply(*network.init(key, inputs), inputs, train=False)[0]).shape
 
 
@@ -109,4 +122,4 @@ def _check(batch):
   check_views(images)
   if not jnp.issubdtype(tokens.dtype, jnp.integer) or tokens.ndim != 2 or len(tokens) != len(images):
     given = f"{tokens.dtype} {list(tokens.shape)}"
-    raise ValueError(f"expected integer tokens [{len(images)}, length], a row an image, got {given}")
+    raise ValueError(f"expected integer tokens [{len(images)}, length], one row per image, got {given}")

@@ -1,4 +1,4 @@
-"""Generative pre-training of text: what token comes next (GPT, Radford et al. 2018, 2019)."""
+"""Next-token pre-training of text: GPT (Radford et al. 2018, 2019)."""
 
 import numbers
 
@@ -14,28 +14,39 @@ from metajax.types import Array, EmbedFn, Learner, Network, Predictor
 
 
 def gpt(network: Network, *, layer: int | None = None, predictor: Predictor = nearest_centroid) -> Learner:
-  """Learns what token follows those before it:
+  """GPT: learns to predict the next token of a text (Radford et al. 2018, 2019).
 
       minimize  mean over i of -log p(t_i | t_0 .. t_{i-1}),   p = softmax(features_{i-1} @ output_embedding.T)
 
-  A batch is integer tokens `[n, length + 1]`: of each row the first is given, a start of text, and the others are to be
-  found; from -1 on a row is padding, which weighs nothing, whatever its length; any other negative token is refused by
-  the network, and makes the loss NaN while tracing. The logits of a large vocabulary are
-  never held at once. `embed` is the mean over a row's tokens of their features at a layer, each of mean 0 and deviation
-  1, as every layer normalizes them; it takes what the network does, at most `length` tokens. Metrics hold the "bits" of
-  a token.
+  A batch is integer tokens `[n, length + 1]`: the first of each row, a start of text, is given, the others are
+  predicted. A row may end early in padding, -1, which weighs nothing. The network rejects other negative tokens, which
+  make the loss NaN under tracing. The logits of a large vocabulary are never in memory together. Metrics hold the
+  "bits" per token.
 
   Args:
-    network: tokens `[n, length]` to `Decoded`, such as `networks.decoder(tokenizer.vocabulary)`.
-    layer: of `embed`: what layer `layer` starts with, from 0; the number of layers: what the last one leaves; by
-      default what the tokens that follow are found by.
-    predictor: of an embedding, for few-shot tasks.
+    network: Tokens `[n, length]` to `Decoded`, such as `networks.decoder(tokenizer.vocabulary)`.
+    layer: Layer whose features `embed` averages: the input of layer `layer`, from 0, or the output of the last layer,
+      if `layer` is the number of layers; by default the features that predict the next token.
+    predictor: Few-shot predictor on the embedding.
+
+  Returns:
+    A Learner whose `embed` takes at most `length` tokens a row and returns the mean `[n, d]` over these of their
+    features at `layer`, each normalized to mean 0 and deviation 1, as every layer normalizes them.
 
   Raises:
-    TypeError: if it is no Network, or `predictor` no function.
-    ValueError: at init, if the batch is not integers `[n, length + 1]`, from -1 to the vocabulary, none after a -1.
-  """
+    TypeError: If `network` is not a Network, or `predictor` not a function.
+    ValueError: At init, if the batch is not integers `[n, length + 1]`, from -1 to the vocabulary, with -1 only at the
+      end of a row.
 
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax import learners, networks
+    >>> from metajax.networks.linen.transformer import Size
+    >>> learner = learners.gpt(networks.decoder(vocab_size=10, size=Size(4, 1, 2)))
+    >>> params, state = jax.eval_shape(learner.init, jax.random.key(0), jnp.zeros((8, 17), int))
+    >>> jax.eval_shape(learner.embed, params, state, jnp.zeros((8, 16), int)).shape
+    (8, 4)
+  """
   check_networks(network=network)
   check_predictor(predictor)
 
@@ -44,7 +55,7 @@ def gpt(network: Network, *, layer: int | None = None, predictor: Predictor = ne
     params, state = network.init(key, jnp.zeros((len(batch), batch.shape[1] - 1), jnp.int32))
     decoded = jax.eval_shape(lambda: network.apply(params, state, readable(batch[:, :-1]), train=False)[0])
     if not hasattr(decoded, "output_embedding"):
-      raise ValueError(f"expected a network that gives (Decoded, state), got {type(decoded).__name__} for Decoded")
+      raise ValueError(f"expected a network that returns (Decoded, state), got {type(decoded).__name__} for Decoded")
     vocab_size, known = len(decoded.output_embedding), not isinstance(batch, jax.core.Tracer)
     if known and np.max(batch) >= vocab_size:
       raise ValueError(f"expected tokens from 0 to {vocab_size - 1}, the network's vocabulary, got {np.max(batch)}")
@@ -65,9 +76,9 @@ def gpt(network: Network, *, layer: int | None = None, predictor: Predictor = ne
 
 
 def log_prob(network: Network) -> EmbedFn:
-  """`(params, state, tokens [n, length + 1]) -> [n, length]`: in nats, of each token after those before it.
+  """Log-probabilities of tokens: `(params, state, tokens [n, length + 1]) -> [n, length]`, in nats.
 
-  Of padding it is 0.
+  Each is conditional on all earlier tokens of the row; padding has 0.
   """
 
   def log_probability(params, state, tokens):
@@ -78,12 +89,12 @@ def log_prob(network: Network) -> EmbedFn:
 
 
 def readable(tokens: Array) -> Array:
-  """Tokens with padding, -1, as token 0, which counts for nothing; other negative ones stay: a network refuses them."""
+  """Tokens with padding, -1, replaced by token 0, which weighs nothing. The network rejects other negative tokens."""
   return jnp.where((tokens < 0) & (tokens + 1 == 0), 0, tokens)
 
 
 def mean_features(features: Array, there: Array) -> Array:
-  """The mean over the tokens that are there of their normalized features: `[n, length, d], [n, length] -> [n, d]`."""
+  """The mean of normalized features over the tokens that are not padding: `[n, length, d], [n, length] -> [n, d]`."""
   features = features.astype(jnp.float32)
   centered = features - features.mean(-1, keepdims=True)
   normal = centered * jax.lax.rsqrt(jnp.square(centered).mean(-1, keepdims=True) + 1e-6)
@@ -92,13 +103,13 @@ def mean_features(features: Array, there: Array) -> Array:
 
 
 def check_layer(layer: int | None, layers: tuple):
-  """Looks at whether a network has a layer.
+  """Raises unless a network has the layer.
 
   Raises:
-    ValueError: if it has not.
+    ValueError: With the layers of the network.
   """
   if layer is not None and not (isinstance(layer, numbers.Integral) and 0 <= layer < len(layers)):
-    known = f"a layer from 0 to {len(layers) - 1}, or None" if layers else "layer=None of a network without layers"
+    known = f"a layer from 0 to {len(layers) - 1}, or None" if layers else "layer=None for a network without layers"
     raise ValueError(f"expected {known}, got {layer}")
 
 
@@ -107,9 +118,9 @@ def _check(batch):
     given = f"{batch.dtype} {list(batch.shape)}" if hasattr(batch, "shape") else f"a {type(batch).__name__}"
     raise ValueError(f"expected integer tokens [n, length + 1], got {given}")
   if batch.shape[1] < 2:
-    raise ValueError(f"expected at least 2 tokens a row, one given and one to be found, got {batch.shape[1]}")
+    raise ValueError(f"expected at least 2 tokens per row, one given and one to predict, got {batch.shape[1]}")
   if isinstance(batch, jax.core.Tracer):
     return
   batch = np.asarray(batch)
   if batch.min() < -1 or ((batch[:, :-1] < 0) & (batch[:, 1:] >= 0)).any():
-    raise ValueError(f"expected tokens of at least 0, and -1 only from the end of a row's text on, got {batch.min()}")
+    raise ValueError(f"expected tokens of at least 0, with -1 only after the end of a row's text, got {batch.min()}")

@@ -1,4 +1,4 @@
-"""Image GPT (Chen et al. 2020, Generative Pretraining from Pixels): which color the next pixel has."""
+"""Image GPT (Chen et al. 2020, Generative Pretraining from Pixels): autoregressive modeling of pixel colors."""
 
 import jax
 import jax.numpy as jnp
@@ -21,13 +21,12 @@ def image_gpt(
   layer: int | None = None,
   predictor: Predictor = nearest_centroid,
 ) -> Learner:
-  """Learns the pixels of small images one after another, in reading order, as numbers of a palette's colors:
+  """Image GPT: learns to predict the pixels of small images in reading order, as indices of palette colors.
 
       minimize  mean over i of -log p(x_i | start, x_0 .. x_{i-1}),   x = augment.palette.to_palette(image)
 
-  A batch is images `[n, h, w, c]` in [0, 1], or `Examples` of them, whose labels are not looked at, but for an
-  all-zero row, which is padding. `embed` is that of `pixel_encoder`. The palette is in the state, so that a checkpoint
-  has it. Metrics hold the "bits" of a pixel. New images are sampled so:
+  A batch is images `[n, h, w, c]` in [0, 1], or `Examples` of them, whose labels only mark padding (an all-zero row).
+  The palette is part of the state, and so of checkpoints. Metrics hold the "bits" per pixel. To sample new images:
 
       params, state = trained.params["encoder"], trained.state["encoder"]
       start = jnp.full((n, 1), len(palette))
@@ -35,17 +34,20 @@ def image_gpt(
       images = augment.palette.from_palette(tokens[:, 1:], palette)
 
   Args:
-    network: tokens `[n, size^2]` to `Decoded`, of as many tokens as there are colors and a start, the last one:
+    network: Tokens `[n, size^2]` to `Decoded`, with one token per color and a start token, the last one:
       `networks.decoder(palette_size + 1, ..., max_length=size**2)`.
-    palette: `[colors, c]` in [0, 1], such as `data.fit_palette` finds.
-    size: pixels along a side.
-    layer: of `embed`, as for `gpt`; by default the middle one.
-    predictor: of an embedding, for few-shot tasks.
+    palette: Colors `[colors, c]` in [0, 1], such as the result of `data.fit_palette`.
+    size: Side length of the images in pixels.
+    layer: Layer of `embed`, as for `gpt`; by default the middle one.
+    predictor: Few-shot predictor on the embedding.
+
+  Returns:
+    A Learner whose `embed` is that of `pixel_encoder`.
 
   Raises:
-    TypeError: if it is no Network, or `predictor` no function.
-    ValueError: at init, if the batch is not finite or not in [0, 1], the palette has other channels, or the network
-      another number of tokens.
+    TypeError: If `network` is not a Network, or `predictor` not a function.
+    ValueError: At init, if the batch is not finite or not in [0, 1], or if palette and images differ in channels, or
+      network and palette in the number of tokens.
   """
   check_predictor(predictor)
   encoder = pixel_encoder(network, palette, size, layer=layer)
@@ -71,11 +73,11 @@ def image_gpt(
 
 
 def pixel_encoder(network: Network, palette: AnyArray, size: int = 16, *, layer: int | None = None) -> Network:
-  """Images to the mean over pixels of their features at a layer of a decoder: `[n, h, w, c] -> [n, d]`.
+  """The mean over pixels of a decoder layer's features: `[n, h, w, c] -> [n, d]`.
 
-  Each pixel's features have mean 0 and deviation 1 before that, as the next layer sees them. The middle layers serve
-  best, and which is to be chosen on validation data. Arguments and errors are those of `image_gpt`; params are the
-  network's, and the state is `{"network": the network's, "palette": [colors, c]}`.
+  The features of each pixel are first normalized to mean 0 and deviation 1, as in the next layer's input. Middle layers
+  embed best; choose the layer on validation data. Arguments and errors are those of `image_gpt`. Params are the
+  network's; the state is `{"network": the network's, "palette": [colors, c]}`.
   """
   check_networks(network=network)
   checks.count("size", size)
@@ -92,9 +94,9 @@ def pixel_encoder(network: Network, palette: AnyArray, size: int = 16, *, layer:
     decoded = jax.eval_shape(lambda: network.apply(params, state, tokens, train=False)[0])
     if len(decoded.output_embedding) != len(palette) + 1:
       given = f"{len(decoded.output_embedding)} for {len(palette)} colors"
-      raise ValueError(f"expected a network of a token a color and one for the start, got {given}")
+      raise ValueError(f"expected a network with one token per color and one for the start, got {given}")
     check_layer(layer, decoded.layers)
-    return params, {"network": state, "palette": jnp.array(palette)}  # a copy: a training may be given the buffer
+    return params, {"network": state, "palette": jnp.array(palette)}  # a copy: training may donate the buffer
 
   def apply(params, state, images, *, train, key=None):
     tokens, decoded, state = read_images(network, params, state, images, size, train=train, key=key)
@@ -106,9 +108,9 @@ def pixel_encoder(network: Network, palette: AnyArray, size: int = 16, *, layer:
 
 
 def pixel_log_prob(network: Network, size: int = 16) -> EmbedFn:
-  """`(params, state, images [n, h, w, c]) -> [n, size^2]` of a trained `image_gpt`.
+  """Log-probabilities of a trained `image_gpt`: `(params, state, images [n, h, w, c]) -> [n, size^2]`, in nats.
 
-  In nats, of each pixel after those before it.
+  Each pixel's is conditional on all earlier pixels.
   """
 
   def log_probability(params, state, images):
@@ -121,7 +123,7 @@ def pixel_log_prob(network: Network, size: int = 16) -> EmbedFn:
 def read_images(
   network: Network, params: Params, state: State, images: AnyArray, size: int, *, train: bool, key: Key | None = None
 ):
-  """Pixels as colors' numbers `[n, size^2]`, what a decoder makes of those before each, and its new state.
+  """Pixels as color indices `[n, size^2]`, the decoder's output for the tokens before each, and the new state.
 
   Params and state are those of a `pixel_encoder`.
   """
@@ -132,10 +134,10 @@ def read_images(
 
 
 def after_start(tokens: Array, start: int) -> Array:
-  """What comes before each token: the start, and all but the last of them."""
+  """The decoder's inputs: the start token, then all tokens but the last."""
   return jnp.concatenate([jnp.full_like(tokens[:, :1], start), tokens[:, :-1]], 1)
 
 
 def _colors(decoded: Decoded) -> Array:
-  """The output embedding without the start token, which no pixel is."""
+  """The output embedding without the start token, which is not a color."""
   return decoded.output_embedding[:-1]

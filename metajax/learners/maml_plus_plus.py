@@ -1,4 +1,20 @@
-"""How to train your MAML: MAML++ (Antoniou et al. 2019, arXiv:1810.09502)."""
+"""How to train your MAML: MAML++ (Antoniou et al. 2019, arXiv:1810.09502).
+
+MAML with four changes that make it stable and fast to train:
+
+- Each array of parameters has a learned learning rate `alpha_i` for each inner step.
+- Each inner step has separate normalization: scales and shifts `beta_i`, which are learned but not adapted, and running
+  statistics in the state.
+- The query loss after every inner step counts, with weight `w_i`. Over the first `multi_step_until` training steps the
+  weights of all inner steps but the last decrease linearly from `1 / steps`, to at least `0.03 / steps`; the last step
+  has the remaining weight. Afterwards only the last step counts.
+- The first `first_order_until` training steps are first order, later ones second order.
+
+Params are `{"network": theta and beta, "rates": alpha}`; leaves of `beta` and `alpha` have a leading axis `[steps]`.
+The state counts the training steps. At test time, steps beyond the trained number use the rates and the normalization
+of the last trained step. With several seeds in parallel (`fit(seed=(0, 1))`) every step computes all phases, since each
+seed has a separate count.
+"""
 
 import functools
 from collections.abc import Callable
@@ -18,11 +34,11 @@ from metajax.learners._episodes import mean_over_episodes, of_task
 from metajax.losses import cross_entropy
 from metajax.types import Array, BatchLoss, InitHead, Learner, LossOfOutputs, Network, Params
 
-LEAST = 0.03  # of 1 / steps: what the loss after a step that is not the last comes to weigh
+LEAST = 0.03  # final weight of each loss but the last, as a fraction of 1 / steps
 
 
 def normalizations(params: Params) -> Any:
-  """Which parameters are a normalization's, a tree of bools: those of a part that has a "scale"."""
+  """Marks the parameters of normalizations, as a tree of bools: those of a dictionary with a "scale"."""
   if isinstance(params, dict) and "scale" not in params:
     return {name: normalizations(part) for name, part in params.items()}
   return jax.tree.map(lambda x: isinstance(params, dict), params)
@@ -44,55 +60,51 @@ def maml_plus_plus(
   init_head: InitHead = lambda params, labels: params,
   chunk_size: int | None = None,
 ) -> Learner:
-  """MAML with what makes it stable, and quick to learn:
+  """MAML++: MAML with learned per-step rates, per-step normalization and a multi-step loss (arXiv:1810.09502).
 
       minimize over (theta, alpha, beta)  mean_tasks sum_i w_i L_query(theta_i, beta_i)
       theta_i = theta_(i-1) - alpha_i * grad L_support(theta_(i-1), beta_i),   i = 1 ... steps
 
-  - A rate `alpha` for each array of parameters and each step, learned.
-  - Normalization of its own for each step: scales and shifts `beta_i` that are learned and not adapted, and running
-    statistics in the state.
-  - The loss after every step counts, at first alike, in the end the last one alone: over the first `multi_step_until`
-    training steps `w_i` falls from `1 / steps` along a line (not below `0.03 / steps`) and the last grows to the rest.
-  - First order for the first `first_order_until` training steps, then second.
-
-  The paper's cosine schedule is the outer optimizer's. Params are `{"network": theta and beta, "rates": alpha}`, where
-  leaves of `beta` and `alpha` have a leading axis `[steps]`; the state counts the training steps. Another number of
-  steps at test time: the same factory with other `steps`, the same params; steps beyond those that were learned take
-  the last one's rates and normalization. Where several seeds are trained side by side (`fit(seed=(0, 1))`) every step
-  computes all phases, as each seed has a count of its own.
+  The module docstring describes `w_i`, params and state. For another number of steps at test time, call the factory
+  with other `steps` and keep the params. The paper's cosine schedule belongs to the outer optimizer.
 
   Args:
-    network: as for `maml`.
-    steps: of the inner loop.
-    learning_rate: where the rates start, of the mean loss.
-    multi_step_until: training steps in which the loss of all inner steps counts; 0: only the last one's ever does. 10
-      epochs of 500 steps in the paper.
-    first_order_until: training steps of first order; 50 of 150 such epochs in the paper.
-    per_step: `params -> tree of bools`: which are each step's own, and not adapted.
-    gradient: of what comes after, as for `gradient_steps`.
-    loss, inner_loss, encoder, query_norm, init_head, chunk_size: as for `maml`. `embed` has the normalization of the
-      last step.
+    steps: Number of inner steps.
+    learning_rate: Initial value of all rates, for the mean loss.
+    multi_step_until: Number of training steps with the multi-step loss, in the paper 10 epochs of 500 steps. With 0 the
+      loss of the last inner step alone counts.
+    first_order_until: Number of training steps of first order, in the paper 50 of 150 such epochs.
+    per_step: Function `params -> tree of bools` that marks parameters with one value per step, which are not adapted.
+    gradient: Derivative of the inner gradients after the first-order phase, as for `gradient_steps`.
+    network, loss, inner_loss, encoder, query_norm, init_head, chunk_size: As for `maml`; `embed` uses the normalization
+      of the last step.
+
+  Returns:
+    A Learner of batches of `Episode`s; `predict` returns outputs `[n, ways]`.
 
   Raises:
-    ValueError: if `learning_rate` is not above 0 or a number of training steps below 0, or an argument is as `maml` or
-      `gradient_steps` refuses it; at init, if no parameter is adapted.
+    TypeError, ValueError: As `maml` and `gradient_steps`, or if a number is out of range; at init, if nothing adapts.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax import Episode, Examples, learners, networks
+    >>> learner = learners.maml_plus_plus(networks.mlp((4,), 3), steps=5)
+    >>> tasks = Examples(jnp.ones((8, 6, 4)), jnp.tile(jnp.eye(3), (8, 2, 1)))  # 8 tasks of 3 ways and 2 shots
+    >>> params, state = jax.eval_shape(learner.init, jax.random.key(0), Episode(tasks, tasks))
+    >>> jax.eval_shape(learner.predict, params, state, jax.tree.map(lambda x: x[0], tasks), jnp.ones((5, 4))).shape
+    (5, 3)
   """
   _check(learning_rate, steps, gradient, multi_step_until=multi_step_until, first_order_until=first_order_until)
   inner = loss if inner_loss is None else inner_loss
   init, embed = of_whole_network(network, (loss, inner), encoder, query_norm, init_head)
   method = _Method(network, steps, per_step, inner, init_head, query_pass(network, query_norm))
   loss_of_batch = _loss_in_phases(method, loss, multi_step_until, first_order_until, gradient, chunk_size)
-
-  def predict(params, state, support, inputs):
-    return _outputs(method, params, state, support, inputs, None, gradient, every=False)[0][-1]
-
   own_init, own_embed = functools.partial(_init, method, init, learning_rate), functools.partial(_embed, method, embed)
-  return Learner(own_init, loss_of_batch, own_embed, predict)
+  return Learner(own_init, loss_of_batch, own_embed, functools.partial(_predict, method, gradient))
 
 
 def multi_step_weights(steps: int, training_steps: Array, until: int) -> Array:
-  """What the loss after each inner step weighs, `[steps]`, their sum 1: alike at 0, the last one alone at `until`.
+  """Weights of the losses after each inner step, `[steps]`, with sum 1: equal at 0, the last alone from `until` on.
 
   All but the last are `max(1 - training_steps / until, 0.03) / steps`.
   """
@@ -101,7 +113,7 @@ def multi_step_weights(steps: int, training_steps: Array, until: int) -> Array:
 
 
 class _Method(NamedTuple):
-  """What a task is learned with: arguments of `maml_plus_plus`, and the pass over the queries."""
+  """The per-task arguments of `maml_plus_plus`, and the query pass."""
 
   network: Network
   steps: int
@@ -112,11 +124,11 @@ class _Method(NamedTuple):
 
 
 def _init(method, init_network, learning_rate, key, episodes):
-  """The network's own, what is each step's own for each, and rates that are all alike."""
+  """The network's params and state, with one copy of per-step values for each step, and equal rates."""
   params, state = init_network(key, episodes)
   fast, own = _apart(params, method.per_step)
   if not jax.tree.leaves(fast):
-    raise ValueError("expected parameters that adapt, got a per_step that takes all of them")
+    raise ValueError("expected parameters that adapt, got a per_step that marks all of them")
 
   def each(tree):
     return jax.tree.map(lambda x: jnp.repeat(jnp.asarray(x)[None], method.steps, 0), tree)
@@ -127,7 +139,7 @@ def _init(method, init_network, learning_rate, key, episodes):
 
 
 def _tuned(method, params, state, support, key, gradient):
-  """The parameters after each step, `[steps, ...]`, each with its own normalization; and the state to go with it."""
+  """The parameters after each step, `[steps, ...]`, with its normalization; the state of each step; step indices."""
   network, steps = method.network, method.steps
   fast, own = _apart(method.init_head(params["network"], support.labels), method.per_step)
   which = np.minimum(np.arange(steps), jax.tree.leaves(params["rates"])[0].shape[0] - 1)
@@ -143,7 +155,7 @@ def _tuned(method, params, state, support, key, gradient):
 
 
 def _outputs(method, params, state, support, queries, key, gradient, every):
-  """Outputs after all steps, or after the last, `[steps or 1, n, ...]`, and the state."""
+  """Query outputs after all steps, or after the last, `[steps or 1, n, ...]`, and the new state."""
   support_key, query_key = split(key, 2)
   path, states, which = _tuned(method, params, state, support, support_key, gradient)
 
@@ -152,7 +164,7 @@ def _outputs(method, params, state, support, queries, key, gradient, every):
 
   each = (path, states, step_keys(query_key, method.steps))
   if every:
-    # One after the other, and again in the backward pass: memory does not grow with the steps.
+    # Sequential, and recomputed in the backward pass: memory does not grow with the steps.
     outputs, states = lax.map(lambda one: jax.checkpoint(after, prevent_cse=False)(*one), each)
   else:
     which = which[-1:]
@@ -162,11 +174,11 @@ def _outputs(method, params, state, support, queries, key, gradient, every):
 
 
 def _loss_in_phases(method, loss, multi_step_until, first_order_until, gradient, chunk_size) -> BatchLoss:
-  """The mean over tasks, whose steps count and are differentiated as the training step says."""
+  """The mean loss over tasks; the training step selects the losses that count and the order of the gradient."""
   begins = sorted({0, multi_step_until, first_order_until})
 
   def phase(began):
-    """In the training steps from `began` on, in which all is alike, up to the next phase."""
+    """The loss in the phase that starts at training step `began`."""
     every, order = began < multi_step_until, "first_order" if began < first_order_until else gradient
 
     def task_loss(params, state, task):
@@ -189,8 +201,13 @@ def _loss_in_phases(method, loss, multi_step_until, first_order_until, gradient,
   return batch_loss
 
 
+def _predict(method, gradient, params, state, support, inputs):
+  """The outputs after the last step."""
+  return _outputs(method, params, state, support, inputs, None, gradient, every=False)[0][-1]
+
+
 def _embed(method, embed_network, params, state, inputs):
-  """With the last step's normalization, whose statistics are kept up in all phases."""
+  """Embeds with the normalization of the last step, whose statistics are updated in all phases."""
   fast, own = _apart(params["network"], method.per_step)
   own, state = jax.tree.map(lambda x: x[-1], (own, state["network"]))
   return embed_network(_whole(fast, own), state, inputs)
@@ -203,11 +220,11 @@ def _check(learning_rate, steps, gradient, **counts):
   for name, count in counts.items():
     if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count < 2**31:
       raise ValueError(f"expected {name} to be a whole number of at least 0, below 2**31, got {count!r}")
-  gradient_steps(optax.sgd(learning_rate), steps, gradient=gradient)  # looks at them
+  gradient_steps(optax.sgd(learning_rate), steps, gradient=gradient)  # checks its arguments
 
 
 def _by_step(rates) -> optax.GradientTransformation:
-  """Gradient descent by a rate for each array and step, `[steps]` each."""
+  """Gradient descent with a rate per array and step, `[steps]` each."""
 
   def update(updates, state, params=None):
     return jax.tree.map(lambda alpha, slope: -alpha[state] * slope, rates, updates), state + 1
@@ -216,7 +233,7 @@ def _by_step(rates) -> optax.GradientTransformation:
 
 
 def _apart(params, chosen):
-  """The parameters that are not chosen, and those that are; each None where the other has some."""
+  """Splits a tree into the leaves that are not chosen and those that are; each has None in place of the other's."""
 
   def pick(own):
     return jax.tree.map(lambda x, is_chosen: x if is_chosen == own else None, params, chosen(params))
@@ -225,5 +242,5 @@ def _apart(params, chosen):
 
 
 def _whole(fast, own):
-  """Of two such trees the one that they were."""
+  """Merges two complementary trees."""
   return jax.tree.map(lambda a, b: b if a is None else a, fast, own, is_leaf=lambda x: x is None)

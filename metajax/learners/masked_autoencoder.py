@@ -1,4 +1,4 @@
-"""Masked autoencoders (arXiv:2111.06377): an image from a quarter of its patches."""
+"""Masked autoencoders (arXiv:2111.06377): reconstruction of an image from a quarter of its patches."""
 
 from collections.abc import Callable
 
@@ -28,31 +28,31 @@ def masked_autoencoder(
   augmentation: Augmentation | None = None,
   predictor: Predictor = nearest_centroid,
 ) -> Learner:
-  """Learns to reconstruct the patches of an image that are hidden from it:
+  """Masked autoencoder: learns to reconstruct hidden patches of an image from the visible ones (arXiv:2111.06377).
 
-      minimize  mean over hidden patches of |decoder(encoder(patches that are seen)) - patch|^2
+      minimize  mean over hidden patches of |decoder(encoder(visible patches)) - patch|^2
 
-  Of each image other patches are drawn, uniformly. The encoder never sees those that are hidden, nor a token in their
-  place, so that it costs a quarter. `embed` is the mean over the encoder's outputs for all patches. A batch is images
-  `[n, h, w, c]` in [0, 1], or `Examples` of them, whose labels are not looked at, but for an all-zero row, which is
-  padding.
+  Visible patches are drawn uniformly per image. The encoder sees no hidden patch and no mask token, so it costs a
+  quarter. A batch is images `[n, h, w, c]` in [0, 1], or `Examples` of them, whose labels only mark padding (zeros).
 
   Args:
-    encoder: images, and integers `[n, kept]`, the patches that are seen, to features `[n, kept, d]`; without the
-      second input, of all patches: `networks.vision_transformer(..., pool="none")`.
-    decoder: these, and the order of all patches `[n, patches]`, first those that are seen, to `[n, patches, pixels]`:
+    encoder: Images and indices `[n, kept]` of the visible patches (all patches, if omitted) to features
+      `[n, kept, d]`: `networks.vision_transformer(..., pool="none")`.
+    decoder: These features and the order of all patches `[n, patches]`, visible ones first, to `[n, patches, pixels]`:
       `networks.patch_decoder(patch * patch * channels)`.
-    patch: side of a patch in pixels; it divides the image's.
-    mask_ratio: the share of patches that are hidden, between 0 and 1; at least one is seen, and one hidden.
-    normalize: patches to mean 0 and variance 1 before they are compared, as the paper's better ones.
-    augmentation: `(key, image) -> image` of the same size, such as `augment.image.random_resized_crop()`, while
-      training.
-    predictor: of an embedding, for few-shot tasks.
+    patch: Side length of a patch in pixels, a divisor of the image's.
+    mask_ratio: Fraction of hidden patches, between 0 and 1; at least one patch is visible and one hidden.
+    normalize: Whether target patches are normalized to mean 0 and variance 1, which the paper found better.
+    augmentation: Training augmentation `(key, image) -> image` of the same size, e.g. `random_resized_crop()`.
+    predictor: Few-shot predictor on the embedding.
+
+  Returns:
+    A Learner whose `embed` is the mean `[n, d]` over the encoder's features of all patches.
 
   Raises:
-    TypeError: if a network is no Network, or `augmentation` or `predictor` no function.
-    ValueError: if `patch` or `mask_ratio` is out of range; at init, if the batch is not finite or not in [0, 1], images
-      are not square or do not divide into several patches, or the decoder's outputs are not a patch's pixels.
+    TypeError: If a network is not a Network, or `augmentation` or `predictor` not a function.
+    ValueError: If `patch` or `mask_ratio` is out of range; at init, if the batch is not finite or not in [0, 1], images
+      are not square or do not divide into several patches, or the decoder's outputs are not patches.
   """
   check_networks(encoder=encoder, decoder=decoder)
   check_predictor(predictor)
@@ -81,17 +81,20 @@ def masked_autoencoder(
 
 
 def reconstruct(encoder: Network, decoder: Network, patch: int = 16, *, mask_ratio: float = 0.75) -> Reconstruct:
-  """`(params, state, key, images [n, h, w, c]) -> (patches [n, patches, pixels], hidden [n, patches])`.
+  """Reconstructs images by a trained `masked_autoencoder`.
 
-  What a trained `masked_autoencoder` makes of images, in the units that it was trained in, of all patches, and which
-  of them it did not see. To be shown, patches that were normalized get a mean and a contrast again, such as their own,
-  and `augment.patches.unpatchify(patches, patch)` puts them together:
+  Patches are in the units of training. To show normalized patches, restore a mean and a contrast, e.g. those of the
+  original patches, and join them with `augment.patches.unpatchify(patches, patch)`:
 
       mean, deviation = losses.patch_statistics(augment.patches.patchify(images, patch))
       shown = unpatchify(deviation * patches + mean, patch)
 
+  Returns:
+    A function `(params, state, key, images [n, h, w, c]) -> (patches [n, patches, pixels], hidden [n, patches])`: all
+    patches as reconstructed, and a mask of those that the encoder did not see.
+
   Raises:
-    ValueError: if `mask_ratio` is out of range; when applied, if the decoder's patches are not of this size.
+    ValueError: If `mask_ratio` is out of range; when applied, if the decoder's patches have another size.
   """
   _check_ratio(mask_ratio)
 
@@ -99,14 +102,14 @@ def reconstruct(encoder: Network, decoder: Network, patch: int = 16, *, mask_rat
     order, kept = hidden(key, images, patch, mask_ratio)
     found, _ = _through(encoder, decoder, params, state, images, order, kept, train=False, keys=(None, None))
     if found.shape[-1] != patch * patch * images.shape[-1]:
-      raise ValueError(f"expected patches of {patch} pixels a side, got some of {found.shape[-1]} values")
+      raise ValueError(f"expected patches of {patch} x {patch} pixels, got patches of {found.shape[-1]} values")
     return found, jnp.argsort(order) >= kept
 
   return reconstructed
 
 
 def hidden(key: Key, images: Array, patch: int, mask_ratio: float) -> tuple[Array, int]:
-  """The order in which patches of each image come, `[n, patches]`, uniformly random, and how many are seen."""
+  """A random order of the patches of each image, `[n, patches]`, uniform, and the number of its first, visible ones."""
   patches = images.shape[1] // patch * (images.shape[2] // patch)
   kept = min(max(1, round(patches * (1 - mask_ratio))), patches - 1)
   order = augment_batch(lambda key, _: jax.random.permutation(key, patches), key, images[:, :1, :1, 0])
@@ -114,7 +117,7 @@ def hidden(key: Key, images: Array, patch: int, mask_ratio: float) -> tuple[Arra
 
 
 def _through(encoder, decoder, params, state, images, order, kept, *, train, keys):
-  """The decoder's patches `[n, patches, pixels]` of what the encoder sees, and the new state."""
+  """The decoder's patches `[n, patches, pixels]` from the visible ones, and the new state."""
   shown = order[:, :kept]
   seen, encoder_state = encoder.apply(params["encoder"], state["encoder"], images, shown, train=train, key=keys[0])
   found, decoder_state = decoder.apply(params["decoder"], state["decoder"], seen, order, train=train, key=keys[1])
@@ -139,7 +142,7 @@ def _check_images(images, targets, patch, normalize):
   if images.shape[1] != images.shape[2] or targets[1] < 2:
     raise ValueError(f"expected square images of several patches of {patch} pixels, got {list(images.shape[1:3])}")
   if normalize and targets[2] < 2:
-    raise ValueError("expected patches of several values, which can be normalized, got patches of 1")
+    raise ValueError("expected patches of several values, to normalize them, got patches of 1")
 
 
 def _check_encoder(encoder, params, state, images, targets):
@@ -155,6 +158,6 @@ def _check_decoder(decoder, params, state, seen, order, targets):
 
 
 def _check_ratio(mask_ratio):
-  checks.scalar("a share of hidden patches", mask_ratio)
+  checks.scalar("mask_ratio", mask_ratio)
   if not 0 < mask_ratio < 1:
-    raise ValueError(f"expected a share of hidden patches between 0 and 1, got {mask_ratio}")
+    raise ValueError(f"expected mask_ratio between 0 and 1, got {mask_ratio}")

@@ -14,33 +14,42 @@ from metajax.types import Array, Key, Learner, Network
 
 
 def matching(network: Network, *, read_steps: int = 0, scale: float = 1.0, chunk_size: int | None = None) -> Learner:
-  """Learns an embedding in which attention over the support set tells a query's class:
+  """Matching networks: learn an embedding for classification by attention over the support set (arXiv:1606.04080).
 
       P(k | x) = sum_{i of class k} a(x, x_i),   a(x, x_i) = softmax_i scale cos(f(x), g(x_i))
 
-  trained by the query's negative log-likelihood; the logits are the logarithms of `P`, up to a constant. Without full
-  context `f` and `g` are the network. With it (`read_steps` above 0), for the network's `f'`:
+  Training minimizes the query's negative log-likelihood; logits are `log P`, up to a constant. Without full context `f`
+  and `g` are the network. With it (`read_steps` above 0), for the network's `f'`:
 
-  - `g(x_i, S)` adds to `f'(x_i)` the outputs of a bidirectional LSTM over the support set, in the order given;
-  - `f(x, S)` is an LSTM that sees `f'(x)` at each of `read_steps` steps, and the support read by attention:
+  - `g(x_i, S)` adds to `f'(x_i)` the outputs of a bidirectional LSTM over the support set, in its order;
+  - `f(x, S)` is an LSTM with `f'(x)` as input at each of `read_steps` steps, which reads the support by attention:
 
         h_k, c_k = LSTM(f'(x), [h_{k-1}, r_{k-1}], c_{k-1}),  h_k += f'(x),  r_k = sum_i softmax_i(h_k . g(x_i)) g(x_i)
 
-    from `h_0 = c_0 = 0`.
+    from `h_0 = c_0 = 0`. The prediction then also depends on the order of the support set, still not on other queries.
 
-  The answer then depends on the order of the support set, and on nothing else that it would not depend on otherwise.
   Batch norm as in `prototypical`: the prediction is inductive. Any number of ways and shots.
 
   Args:
-    network: inputs `[n, ...]` to embeddings `[n, d]`.
-    read_steps: of the attention LSTM; 0 for no full context. The paper's is 10 or so.
-    scale: of the cosines. The paper has 1, with which no class of 5 can be surer than 65%; 10 trains faster.
-    chunk_size: how many tasks run as one vectorized group.
+    network: Inputs `[n, ...]` to embeddings `[n, d]`.
+    read_steps: Number of steps of the attention LSTM, about 10 in the paper; 0 for no full context.
+    scale: Factor of the cosines, 1 in the paper, which bounds `P` by 65% with 5 classes; 10 trains faster.
+    chunk_size: Number of tasks per vectorized group.
+
+  Returns:
+    A Learner of batches of `Episode`s; `predict` returns logits `[n, ways]`.
 
   Raises:
-    TypeError: if it is no Network.
-    ValueError: if `read_steps` is below 0 or `scale` not above 0; at init, if labels are not one-hot or the network's
-      outputs are not `[n, d]`.
+    TypeError, ValueError: As `prototypical`, or if `read_steps` is below 0.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax import Episode, Examples, learners, networks
+    >>> learner = learners.matching(networks.mlp((4,), 2), read_steps=2, scale=10.0)
+    >>> tasks = Examples(jnp.ones((8, 6, 4)), jnp.tile(jnp.eye(3), (8, 2, 1)))  # 8 tasks of 3 ways and 2 shots
+    >>> params, state = jax.eval_shape(learner.init, jax.random.key(0), Episode(tasks, tasks))
+    >>> jax.eval_shape(learner.predict, params, state, jax.tree.map(lambda x: x[0], tasks), jnp.ones((5, 4))).shape
+    (5, 3)
   """
   checks.count("read_steps", read_steps, 0)
   checks.scalar("a scale", scale)
@@ -65,7 +74,7 @@ def matching(network: Network, *, read_steps: int = 0, scale: float = 1.0, chunk
 
 
 def lstm(key: Key, inputs: int, hidden: int, cells: int, dtype: DTypeLike) -> dict:
-  """The parameters of an LSTM: uniform weights of variance `1 / (inputs + hidden)`, and a forget gate that is open."""
+  """Initial parameters of an LSTM: uniform weights of variance `1 / (inputs + hidden)`, a forget-gate bias of 1."""
   bound = np.sqrt(3 / (inputs + hidden))
   of_input, of_hidden = jax.random.split(key)
 
@@ -86,9 +95,9 @@ def lstm_step(params: dict, inputs: Array, hidden: Array, cell: Array) -> tuple[
 
 
 def in_context(params: dict, support: Array, labels: Array) -> Array:
-  """`g`: the support's embeddings `[s, d]`, each with what a bidirectional LSTM makes of the others.
+  """`g`: the support embeddings `[s, d]` plus the outputs of a bidirectional LSTM over the support set.
 
-  Rows without a label are passed over as if they were not there.
+  The LSTM skips rows without a label.
   """
   there = labels.any(-1)
 
@@ -105,7 +114,7 @@ def in_context(params: dict, support: Array, labels: Array) -> Array:
 
 
 def read(params: dict, query: Array, support: Array, labels: Array, steps: int) -> Array:
-  """`f`: the embedding `[d]` of a query after `steps` readings of the support `[s, d]` by attention."""
+  """`f`: the embedding `[d]` of a query after `steps` attention reads of the support `[s, d]`."""
 
   def step(carry, _):
     hidden, cell = carry

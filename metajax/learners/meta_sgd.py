@@ -1,4 +1,4 @@
-"""Meta-SGD: a learned rate for each parameter (Li et al. 2017, arXiv:1707.09835)."""
+"""Meta-SGD: a learned learning rate per parameter (Li et al. 2017, arXiv:1707.09835)."""
 
 import jax
 import jax.numpy as jnp
@@ -25,29 +25,38 @@ def meta_sgd(
   init_head: InitHead = lambda params, labels: params,
   chunk_size: int | None = None,
 ) -> Learner:
-  """Learns an initialization, and for each of its parameters a rate, from which gradient steps learn a new task:
+  """Meta-SGD: meta-learns an initialization and a learning rate per parameter (arXiv:1707.09835).
 
       minimize over (theta, alpha)  mean_tasks loss(theta - alpha * grad L_support(theta))    (one step; * by element)
 
-  Rates may become negative: they are directions as much as lengths. The params are `{"network": theta, "rates":
-  alpha}`, of one shape. Another number of steps at test time: the same factory with other `steps`, the same params.
+  Rates may become negative: they set directions as well as lengths. Params are `{"network": theta, "rates": alpha}`, of
+  equal shapes. For another number of steps at test time, call the factory with other `steps` and keep the params.
 
   Args:
-    network: as for `maml`.
-    steps: of the inner loop, each by the same rates.
-    learning_rate: what rates start at, of the mean loss: each drawn uniformly from the first to the second, or all the
-      same.
-    gradient: as for `gradient_steps`.
-    loss, inner_loss, encoder, query_norm, chunk_size: as for `maml`.
-    init_head: `(params, support labels) -> params` from which a task is adapted, as for `maml`. Where it widens a head,
-      outputs beyond take the rates of those that are there, again and again.
+    steps: Number of inner steps, all with the same rates.
+    learning_rate: Initial rates, for the mean loss: a number, or bounds `(low, high)` of uniform draws.
+    gradient: Derivative of the inner gradients, as for `gradient_steps`.
+    network, loss, inner_loss, encoder, query_norm, chunk_size: As for `maml`.
+    init_head: As for `maml`. Where it widens a head, additional outputs reuse the learned rates cyclically.
+
+  Returns:
+    A Learner of batches of `Episode`s; `predict` returns outputs `[n, ways]`.
 
   Raises:
-    ValueError: if `learning_rate` is not above 0, or an argument is as `maml` or `gradient_steps` refuses it.
+    TypeError, ValueError: As `maml` and `gradient_steps`, or if `learning_rate` is not above 0.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax import Episode, Examples, learners, networks
+    >>> learner = learners.meta_sgd(networks.mlp((4,), 3), steps=1)
+    >>> tasks = Examples(jnp.ones((8, 6, 4)), jnp.tile(jnp.eye(3), (8, 2, 1)))  # 8 tasks of 3 ways and 2 shots
+    >>> params, state = jax.eval_shape(learner.init, jax.random.key(0), Episode(tasks, tasks))
+    >>> jax.eval_shape(learner.predict, params, state, jax.tree.map(lambda x: x[0], tasks), jnp.ones((5, 4))).shape
+    (5, 3)
   """
   low, high = _bounds(learning_rate)
   inner = loss if inner_loss is None else inner_loss
-  gradient_steps(optax.sgd(low), steps, gradient=gradient)  # looks at them
+  gradient_steps(optax.sgd(low), steps, gradient=gradient)  # checks its arguments
   init_network, embed_network = of_whole_network(network, (loss, inner), encoder, query_norm, init_head)
 
   def answer(params, state, support, queries, key=None):
@@ -73,7 +82,7 @@ def _bounds(given):
 
 
 def _drawn_rates(key: Key, params: Params, low: float, high: float) -> Params:
-  """A rate for each parameter, drawn uniformly."""
+  """A rate for each parameter, drawn uniformly from `low` to `high`."""
   leaves, structure = jax.tree.flatten(params)
   keys = jax.random.split(key, len(leaves))
   return structure.unflatten(
@@ -82,7 +91,7 @@ def _drawn_rates(key: Key, params: Params, low: float, high: float) -> Params:
 
 
 def _by_rates(rates: Params) -> optax.GradientTransformation:
-  """Gradient descent by a rate for each parameter."""
+  """Gradient descent with a rate per parameter."""
 
   def update(updates, state, params=None):
     return jax.tree.map(lambda alpha, slope: -_as_wide(alpha, slope) * slope, rates, updates), state
@@ -91,7 +100,7 @@ def _by_rates(rates: Params) -> optax.GradientTransformation:
 
 
 def _as_wide(alpha: Array, slope: Array) -> Array:
-  """Rates for as many outputs as there are, of as many as were learned."""
+  """Rates repeated cyclically to the width of a widened head."""
   if alpha.shape == slope.shape:
     return alpha
   return alpha[..., jnp.arange(slope.shape[-1]) % alpha.shape[-1]]

@@ -1,4 +1,4 @@
-"""Representations from labels that are invented: one learner for every pretext task."""
+"""Pretext tasks: representations from labels derived from the data, with one learner for all tasks."""
 
 from collections.abc import Callable
 
@@ -34,30 +34,31 @@ def pretext(
   look: Callable[[Array], Array] = lambda images: images,
   predictor: Predictor = nearest_centroid,
 ) -> Learner:
-  """Learns to find the labels that a task has invented:
+  """Pretext learner: learns an encoder by predicting the labels that a pretext task derives from the data.
 
       minimize  cross_entropy(head(encoder(x)), label)   for (x, label) of task(key, batch)
 
-  The encoder is one, with tied weights, over all parts of an input `[n, parts, ...]` (tiles, frames), whose features
-  are put side by side for the head; `embed` is the encoder, of images, and of clips `[n, frames, ...]` by frames. A
-  batch is what the task takes, such as images `[n, h, w, c]` in [0, 1], or `Examples` of that, whose labels are not
-  looked at, but for an all-zero row, which is padding. Metrics hold the task's "accuracy", 0 to 1.
+  One encoder, with tied weights, embeds all parts of an input `[n, parts, ...]` (tiles, frames); the head gets their
+  concatenated features. A batch is any input of the task, e.g. images `[n, h, w, c]` in [0, 1], or `Examples` of it,
+  whose labels only mark padding (an all-zero row). Metrics hold the task's "accuracy", 0 to 1.
 
   Args:
-    task: `(key, batch) -> Examples`, such as `pretexts.rotation()`; rows of an image follow each other.
-    encoder: `[n, h, w, c]` to `[n, d]`. Of a task whose inputs are named, `{"seen": ..., "heard": ...}`, a network for
-      each name; `embed` is the first one.
+    task: Function `(key, batch) -> Examples`, such as `pretexts.rotation()`; rows of one image are consecutive.
+    encoder: `[n, h, w, c]` to `[n, d]`. For a task with named inputs, a network each, `{"seen": ..., "heard": ...}`.
     head: `[n, parts * d]` to logits `[n, classes of the task]`, such as `linear(4)`.
-    look: how `embed` looks at images, `[n, h, w, c]` to what the encoder has seen in training, or as many parts of
-      it, `[n, parts, ...]`: an encoder of tiles does better on tiles, `pretexts.middle_tiles()`.
-    predictor: of an embedding, for few-shot tasks.
+    look: Transform of images in `embed`, `[n, h, w, c]` to the encoder's training inputs, or to several parts of them,
+      `[n, parts, ...]`: an encoder of tiles embeds tiles better, `pretexts.middle_tiles()`.
+    predictor: Few-shot predictor on the embedding.
+
+  Returns:
+    A Learner whose `embed` is the encoder (the first of several), of images `[n, h, w, c]`, or of clips
+    `[n, frames, ...]` by frames.
 
   Raises:
-    TypeError: if a network is no Network, or `task`, `look` or `predictor` no function.
-    ValueError: at init, if the batch is not finite, or images not in [0, 1], or the head has not an output for each
-      class of the task.
+    TypeError: If a network is not a Network, or `task`, `look` or `predictor` not a function.
+    ValueError: At init, if the batch is not finite, images are not in [0, 1], or the head's outputs do not match the
+      classes of the task.
   """
-
   checks.function("task", task, "(key, batch) -> Examples, such as pretexts.rotation()")
   check_networks(**(encoder if isinstance(encoder, dict) else {"encoder": encoder}), head=head)
   checks.function("look", look, "images -> images")
@@ -88,7 +89,7 @@ def pretext(
 
 
 def pretext_logits(encoder: Network | dict[str, Network], head: Network) -> EmbedFn:
-  """`(params, state, inputs of a task) -> logits [n, classes of the task]` of a trained `pretext`."""
+  """Logits of a trained `pretext`: `(params, state, inputs of a task) -> [n, classes of the task]`."""
 
   def answer(params, state, inputs):
     return _network(encoder, head, inputs).apply(params, state, inputs, train=False)[0]
@@ -97,14 +98,14 @@ def pretext_logits(encoder: Network | dict[str, Network], head: Network) -> Embe
 
 
 def _network(encoder, head, inputs) -> Network:
-  """Of a task's inputs to its logits."""
+  """The network from a task's inputs to its logits."""
   if isinstance(encoder, dict):
     return with_head(parallel(**{name: _over_parts(tower, inputs[name]) for name, tower in encoder.items()}), head)
   return with_head(_over_parts(encoder, inputs), head)
 
 
 def _embed(encoder, params, state, inputs) -> Array:
-  """By the encoder, or the first one of several."""
+  """Embeds by the encoder, or by the first of several."""
   if isinstance(encoder, dict):
     first = next(iter(encoder))
     encoder, params, state = encoder[first], params[first], state[first]
@@ -112,7 +113,7 @@ def _embed(encoder, params, state, inputs) -> Array:
 
 
 def _without_padding(labels: Array, batch: Batch) -> Array:
-  """The task's labels, zeros where they are of an image that is padding."""
+  """The task's labels, with zeros for padded images."""
   if not isinstance(batch, Examples):
     return labels
   there = batch.labels.any(-1, keepdims=True)

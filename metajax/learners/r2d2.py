@@ -1,4 +1,4 @@
-"""Ridge regression as a differentiable closed-form head: R2-D2 (Bertinetto et al. 2019, arXiv:1805.08136)."""
+"""R2-D2: ridge regression as a differentiable closed-form head (Bertinetto et al. 2019, arXiv:1805.08136)."""
 
 import jax.numpy as jnp
 
@@ -18,26 +18,36 @@ def r2d2(
   scale: float = 10.0,
   chunk_size: int | None = None,
 ) -> Learner:
-  """Learns an embedding in which ridge regression from few examples to their one-hot labels tells classes apart:
+  """R2-D2: learns an embedding for classification by closed-form ridge regression (arXiv:1805.08136).
 
       W = (X' X + l2 I)^-1 X' Y,   logits(x) = scale * f(x) W
 
-  with `X = f(support)`, solved in closed form, of the support's or of the embedding's size, whichever is smaller.
-  Strength and scale are learned with the embedding, as logarithms. The paper's additive constant is left out: no loss
-  or prediction depends on it. Any number of ways and shots.
+  `X = f(support)`, `Y` are one-hot labels; the system has the smaller of the support's and the embedding's size. `l2`
+  and `scale` are learned, as logarithms. The paper's additive constant is omitted: no loss or prediction depends on it.
+  Any number of ways and shots.
 
   Args:
-    network: inputs `[n, ...]` to embeddings `[n, d]`.
-    query_norm: what batch norm normalizes the queries with: "transductive", with the statistics of the queries, or
-      "support", with those of the support set. It may be another at test time.
-    l2: of the ridge penalty, where it starts.
-    scale: of the logits, where it starts.
-    chunk_size: how many tasks run as one vectorized group.
+    network: Inputs `[n, ...]` to embeddings `[n, d]`.
+    query_norm, chunk_size: As for `maml`.
+    l2: Initial strength of the ridge penalty.
+    scale: Initial factor of the logits.
+
+  Returns:
+    A Learner of batches of `Episode`s; `predict` returns logits `[n, ways]`.
 
   Raises:
-    TypeError: if it is no Network.
-    ValueError: if `query_norm` is unknown, `l2` or `scale` not above 0; at init, if labels are not one-hot or the
+    TypeError: If `network` is not a Network.
+    ValueError: If `query_norm` is unknown, `l2` or `scale` not above 0; at init, if labels are not one-hot or the
       network's outputs are not `[n, d]`.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax import Episode, Examples, learners, networks
+    >>> learner = learners.r2d2(networks.mlp((4,), 2))
+    >>> tasks = Examples(jnp.ones((8, 6, 4)), jnp.tile(jnp.eye(3), (8, 2, 1)))  # 8 tasks of 3 ways and 2 shots
+    >>> params, state = jax.eval_shape(learner.init, jax.random.key(0), Episode(tasks, tasks))
+    >>> jax.eval_shape(learner.predict, params, state, jax.tree.map(lambda x: x[0], tasks), jnp.ones((5, 4))).shape
+    (5, 3)
   """
   check_networks(network=network)
   _check(l2=l2, scale=scale)

@@ -11,24 +11,36 @@ from metajax.types import Learner, Network
 
 
 def relation(network: Network, module: Network, *, chunk_size: int | None = None) -> Learner:
-  """Learns features, and a network that says of two whether they are of one class:
+  """Relation networks: learn features and a network that scores pairs of them as same-class (arXiv:1711.06025).
 
       score_k(x) = sigmoid(module(mean_{support of k} f, f(x)))
 
-  by the mean squared error between scores and one-hot labels, as in the paper. The paper *sums* the features of a
-  class; here they are averaged, so that scores do not depend on the number of shots: a network trained on 1 shot and
-  tested on 5 falls apart under the sum. The prediction is the scores, 0 to 1; a way without support has the score 0.
-  Batch norm as in `prototypical`: the prediction is inductive. Any number of ways and shots.
+  Training minimizes the mean squared error between scores and one-hot labels, as in the paper. The paper *sums* the
+  features of a class; here they are averaged, so that scores do not depend on the number of shots: under the sum, a
+  network trained on 1 shot fails on 5. Batch norm as in `prototypical`: the prediction is inductive. Any number of ways
+  and shots.
 
   Args:
-    network: inputs `[n, ...]` to features `[n, ..., c]`, such as the maps of `conv4(..., pool="none")`.
-    module: features of classes `[ways, ..., c]` and of queries `[n, ..., c]` to `[n, ways]`, a number for each pair
-      before the sigmoid: `relation_module()`, or `on_pairs` of a network of both side by side.
-    chunk_size: how many tasks run as one vectorized group.
+    network: Inputs `[n, ...]` to features `[n, ..., c]`, such as the maps of `conv4(..., pool="none")`.
+    module: Features of classes `[ways, ..., c]` and of queries `[n, ..., c]` to `[n, ways]`, a number per pair before
+      the sigmoid: `relation_module()`, or `on_pairs` of a network of concatenated features.
+    chunk_size: Number of tasks per vectorized group.
+
+  Returns:
+    A Learner of batches of `Episode`s; `predict` returns scores `[n, ways]` from 0 to 1; 0 for a way without support.
 
   Raises:
-    TypeError: if one of them is no Network.
-    ValueError: at init, if labels are not one-hot or the module does not give one number a pair.
+    TypeError: If `network` or `module` is not a Network.
+    ValueError: At init, if labels are not one-hot or the module does not give one number per pair.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax import Episode, Examples, compose, learners, networks
+    >>> learner = learners.relation(networks.mlp((4,), 2), compose.on_pairs(networks.mlp((4,), 1)))
+    >>> tasks = Examples(jnp.ones((8, 6, 4)), jnp.tile(jnp.eye(3), (8, 2, 1)))  # 8 tasks of 3 ways and 2 shots
+    >>> params, state = jax.eval_shape(learner.init, jax.random.key(0), Episode(tasks, tasks))
+    >>> jax.eval_shape(learner.predict, params, state, jax.tree.map(lambda x: x[0], tasks), jnp.ones((5, 4))).shape
+    (5, 3)
   """
   check_networks(module=module)
 

@@ -1,5 +1,6 @@
 """Reptile (Nichol, Achiam and Schulman 2018, arXiv:1803.02999)."""
 
+import functools
 import numbers
 
 import jax
@@ -26,36 +27,41 @@ def reptile(
   init_head: InitHead = lambda params, labels: params,
   chunk_size: int | None = None,
 ) -> Learner:
-  """Moves an initialization towards what `adapt` makes of it on each task: the gradient of the loss is exactly
+  """Reptile: moves an initialization toward the params that `adapt` reaches on each task (arXiv:1803.02999).
 
-      mean_tasks (params - adapt(params, task's examples))
+      gradient of the loss = mean_tasks (params - adapt(params, task's examples))    (through `init_head`, if any)
 
-  (through `init_head`, where there is one), so that the outer optimizer `optax.sgd(e)` is the paper's
-  `params <- params + e (adapted - params)`. A task's examples are its support and its query alike; nothing is
-  differentiated through the inner loop. The loss's value is the mean of the inner loop's losses.
+  With the outer optimizer `optax.sgd(e)` this is the paper's `params <- params + e (adapted - params)`. A task's
+  examples are its support and query sets together; no gradient passes through the inner loop. The value of the loss is
+  the mean of the inner loop's losses.
 
   Args:
-    network: inputs `[n, ...]` to logits `[n, ways]`, or to `[n, outputs]` for a regression.
-    adapt: the inner loop, e.g. `gradient_steps(optax.adam(1e-3, b1=0), 5, gradient="first_order")`.
-    minibatches: `(steps, rows)`: each step sees `rows` of the task's examples, which are gone through in a random order
-      again and again, as in the paper; `adapt` then takes `per_step` data. None: each step sees all examples.
-    loss: of the inner loop, `(outputs, labels) -> scalar`.
-    encoder: where `network` is `with_head(encoder, head)`, for `embed`, as in `maml`.
-    query_norm: what batch norm normalizes the queries of a test task with, as in `maml`.
-    init_head: `(params, labels) -> params` from which a task is adapted, as in `maml`.
-    chunk_size: how many tasks run as one vectorized group.
+    network: Inputs `[n, ...]` to logits `[n, ways]`, or to `[n, outputs]` for regression.
+    adapt: Inner loop, e.g. `gradient_steps(optax.adam(1e-3, b1=0), 5, gradient="first_order")`.
+    minibatches: Numbers `(steps, rows)`: each step sees `rows` of the task's examples, in repeated random order as in
+      the paper, and `adapt` takes `per_step` data. None: each step sees all examples.
+    loss: Loss of the inner loop, `(outputs, labels) -> scalar`.
+    encoder, query_norm, init_head, chunk_size: As for `maml`; `query_norm` applies to test tasks only.
+
+  Returns:
+    A Learner of batches of `Episode`s; `predict` returns outputs `[n, ways]`.
 
   Raises:
-    TypeError: as `maml`.
-    ValueError: if `query_norm` is unknown or `minibatches` are not at least (1, 1); at init, if the network's outputs
-      do not fit the labels or labels are not one-hot.
+    TypeError, ValueError: As `maml`, or if `minibatches` are not at least (1, 1).
+
+  Example:
+    >>> import jax, jax.numpy as jnp, optax
+    >>> from metajax import Episode, Examples, gradient_steps, learners, networks
+    >>> learner = learners.reptile(networks.mlp((4,), 3), gradient_steps(optax.sgd(0.1), 5, gradient="first_order"))
+    >>> tasks = Examples(jnp.ones((8, 6, 4)), jnp.tile(jnp.eye(3), (8, 2, 1)))  # 8 tasks of 3 ways and 2 shots
+    >>> params, state = jax.eval_shape(learner.init, jax.random.key(0), Episode(tasks, tasks))
+    >>> jax.eval_shape(learner.predict, params, state, jax.tree.map(lambda x: x[0], tasks), jnp.ones((5, 4))).shape
+    (5, 3)
   """
   check_adapt(adapt)
   _check_minibatches(minibatches)
   init, embed = of_whole_network(network, (loss, loss), encoder, query_norm, init_head)
-
-  def cut(key):
-    return adapt if minibatches is None else _on_minibatches(adapt, minibatches, key)
+  cut = functools.partial(_on_minibatches, adapt, minibatches)
 
   def task_loss(params, state, task):
     episode, key = task
@@ -70,12 +76,12 @@ def reptile(
 
 
 def draw_minibatches(key: Key, examples: Examples, steps: int, rows: int) -> Examples:
-  """`rows` of the examples for each of `steps` steps: the examples in a random order, then in another, and so on.
+  """Draws mini-batches from the examples in one random order after another.
 
   Args:
-    key: of the orders.
-    examples: `[n, ...]`.
-    steps, rows: how many mini-batches, and of how many examples. A mini-batch may span two orders.
+    key: Key of the orders.
+    examples: Examples `[n, ...]`.
+    steps, rows: Number of mini-batches and examples in each. A mini-batch may span two orders.
 
   Returns:
     Examples `[steps, rows, ...]`.
@@ -89,7 +95,7 @@ def draw_minibatches(key: Key, examples: Examples, steps: int, rows: int) -> Exa
 
 
 def _towards_adapted(network, adapt, loss, init_head, params, state, episode, key):
-  """`(surrogate, (state, metrics))` of a task: the surrogate's derivative is start - adapted."""
+  """`(surrogate, (state, metrics))` of a task, where the derivative of the surrogate is start - adapted."""
   examples = jax.tree.map(lambda s, q: jnp.concatenate([s, q]), *episode)
   first = init_head(params, examples.labels)
   fixed = lax.stop_gradient(first)
@@ -97,15 +103,17 @@ def _towards_adapted(network, adapt, loss, init_head, params, state, episode, ke
   adapted, path = adapt(support_loss, fixed, data)
   check_path(path)
   moved = jax.tree.map(lambda p, a: lax.stop_gradient(p - a), fixed, adapted)
-  # Worth zero, with the derivative `moved`.
+  # The value is zero, the derivative `moved`.
   pull = optax.tree.vdot(jax.tree.map(jnp.subtract, first, fixed), moved)
-  if jax.tree.leaves(state):  # running statistics, for an embedding that has them
+  if jax.tree.leaves(state):  # running statistics, for the embedding
     state = network.apply(fixed, state, examples.inputs, train=True)[1]
   return lax.stop_gradient(jnp.mean(path)) + pull, (state, {"first_loss": path[0], "last_loss": path[-1]})
 
 
-def _on_minibatches(adapt: Adapt, minibatches: tuple[int, int], key: Key) -> Adapt:
-  """`adapt`, shown mini-batches of the data that it is given."""
+def _on_minibatches(adapt: Adapt, minibatches: tuple[int, int] | None, key: Key) -> Adapt:
+  """An Adapt that runs `adapt` on mini-batches of its data; `adapt` itself for None."""
+  if minibatches is None:
+    return adapt
 
   def adapt_on_some(loss, params, data):
     if isinstance(data, Examples):

@@ -1,4 +1,4 @@
-"""Sequences from a decoder, a token at a time."""
+"""Sampling of sequences from a decoder, one token at a time."""
 
 import functools
 import math
@@ -11,8 +11,8 @@ from metajax import checks
 from metajax.tree import wide
 from metajax.types import Array, Cache, Decoded, Key, Network, Params, State
 
-NEVER = -1e30  # the logit of a token that may not come
-LEAST_TEMPERATURE = float(jnp.finfo(jnp.float32).tiny)  # below it a quotient is not a number
+NEVER = -1e30  # the logit of an excluded token
+LEAST_TEMPERATURE = float(jnp.finfo(jnp.float32).tiny)  # division by a smaller number gives NaN
 
 
 def sample(
@@ -30,34 +30,36 @@ def sample(
   end: int | None = None,
   cached: bool = True,
 ) -> Array:
-  """Goes on with prompts, each token drawn from `softmax(logits / temperature)`: `[n, given] -> [n, given + steps]`.
+  """Continues prompts by tokens drawn from `softmax(logits / temperature)`: `[n, given] -> [n, given + steps]`.
 
-  It is compiled once for each network, number of steps, way to draw, in Python's numbers, and shape of prompts. Where
-  the network's logits are NaN no token is drawn: while tracing it is -1.
+  Compiles once per network, number of steps, sampling options (Python numbers) and shape of prompts.
 
   Args:
-    network: tokens to `Decoded`, such as `networks.decoder`.
-    params, state: of the trained network.
-    key: of the draws.
-    prompt: integers `[n, given]`, at least one token each, such as the start of text.
-    steps: tokens to add.
-    temperature: at least 0, and finite; 0, or less than the least normal number of 32 bits, takes the likeliest token.
-    top_k: only the so many likeliest tokens may come.
-    top_p: only the likeliest tokens that together have at least this probability (arXiv:1904.09751), in (0, 1].
-    tokens: only the first so many of the vocabulary may come.
-    end: after this token a sequence has ended: -1 follows.
-    cached: keys and values of earlier tokens are kept, so that a step costs one token; the network takes and gives a
-      cache. Otherwise the whole sequence is read at each step; the draws are the same.
+    network: Tokens to `Decoded`, such as `networks.decoder`.
+    params, state: Parameters and state of the trained network.
+    key: Key of the draws.
+    prompt: Integers `[n, given]`, at least one token each, such as the start of a text.
+    steps: Number of tokens to add.
+    temperature: Finite number of at least 0; 0, or any number below the smallest normal float32, is greedy decoding.
+    top_k: Number of likeliest tokens to draw from.
+    top_p: Probability of the smallest set of likeliest tokens to draw from (arXiv:1904.09751), in (0, 1].
+    tokens: Number of tokens, the first of the vocabulary, to draw from.
+    end: End-of-sequence token; after it, -1 fills the sequence.
+    cached: Whether keys and values of earlier tokens are kept, so that a step costs one token; the network must take
+      and return a cache. Otherwise each step reads the full sequence; the draws are the same.
+
+  Returns:
+    Prompts and added tokens, integers `[n, given + steps]`; -1 where logits are NaN, under tracing only.
 
   Raises:
-    ValueError: if an argument is out of range, prompts are not integers `[n, given]` of the vocabulary, or they and
-      what is added are too long for the network.
-    FloatingPointError: if the network's logits are NaN, naming rows.
+    ValueError: If an argument is out of range, prompts are not integers `[n, given]` of the vocabulary, or the result
+      is too long for the network.
+    FloatingPointError: If the network's logits are NaN, naming rows.
   """
   prompt = jnp.asarray(prompt)
   check_sampling(temperature, top_k, top_p)
   _check(prompt, steps, tokens, end)
-  prompt = prompt.astype(jnp.promote_types(prompt.dtype, jnp.int32))  # which holds every token, and -1
+  prompt = prompt.astype(jnp.promote_types(prompt.dtype, jnp.int32))  # to hold every token, and -1
   if not steps:
     return prompt
   vocab_size = len(jax.eval_shape(lambda p: network.apply(params, state, p, train=False)[0], prompt).output_embedding)
@@ -68,7 +70,7 @@ def sample(
     if value is not None and value >= vocab_size:
       raise ValueError(f"expected {name} below {vocab_size}, the network's vocabulary, got {value}")
   how = steps, float(temperature), top_k, top_p, tokens, end, cached
-  run = _compiled(network, *how)  # ty: ignore[invalid-argument-type]  functions have a hash, which no Protocol says
+  run = _compiled(network, *how)  # ty: ignore[invalid-argument-type]  functions are hashable, which no Protocol states
   found, unknown = run(params, state, key, prompt)
   if checks.is_concrete(unknown):
     checks.finite("the logits of sequences", jnp.where(unknown, jnp.nan, 0.0), error=FloatingPointError)
@@ -77,7 +79,7 @@ def sample(
 
 @functools.lru_cache(maxsize=64)
 def _compiled(network, steps, temperature, top_k, top_p, tokens, end, cached):
-  """Compiled once for each way to sample and shape of prompts."""
+  """The compiled `_sample`, one per network and sampling options."""
   return jax.jit(functools.partial(_sample, network, steps, temperature, top_k, top_p, tokens, end, cached))
 
 
@@ -114,7 +116,7 @@ def _sample(network, steps, temperature, top_k, top_p, tokens, end, cached, para
 
   first = read(prompt)
   if first.cache is None:
-    raise ValueError("expected a network that keeps a cache, got one without: cached=False")
+    raise ValueError("expected a network that keeps a cache, got one without: use cached=False")
   so_far = put(so_far, given, keys[0], _logits(first, given - 1))
 
   def step(carry, one):
@@ -123,12 +125,12 @@ def _sample(network, steps, temperature, top_k, top_p, tokens, end, cached, para
     decoded = read(last, cache)
     return (put(so_far, place, key, _logits(decoded, 0)), decoded.cache), None
 
-  # The last token is not read.
+  # The last token need not be read.
   return lax.scan(step, (so_far, longer(first.cache, steps - 1)), (jnp.arange(given + 1, total), keys[1:]))[0][0]
 
 
 def longer(cache: Cache, tokens: int) -> Cache:
-  """A cache with room for so many tokens more."""
+  """A cache with room for `tokens` more tokens."""
   seen = jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (0, tokens), *[(0, 0)] * (x.ndim - 2))), cache.seen)
   return cache._replace(seen=seen)
 
@@ -136,12 +138,12 @@ def longer(cache: Cache, tokens: int) -> Cache:
 def next_token(
   key: Key, logits: Array, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
 ) -> Array:
-  """A token drawn for each row of logits: `[n, vocab_size] -> integers [n]`. Arguments are those of `sample`.
+  """Draws one token per row of logits: `[n, vocab_size] -> integers [n]`. Arguments are those of `sample`.
 
-  Of a row that holds NaN, or whose largest logit is infinite, it is -1.
+  A row that holds NaN, or whose largest logit is infinite, gives -1.
 
   Raises:
-    ValueError: if an argument is out of range, or logits are not floating `[n, vocab_size]`.
+    ValueError: If an argument is out of range, or logits are not floating `[n, vocab_size]`.
   """
   check_sampling(temperature, top_k, top_p)
   checks.floating("logits", logits, "n", "vocabulary")
@@ -156,28 +158,28 @@ def _drawn(key, logits, largest, temperature, top_k, top_p):
   kept = None
   if top_k is not None and top_k < logits.shape[-1]:
     kept = jnp.zeros(logits.shape, bool).at[jnp.arange(len(logits))[:, None], lax.top_k(logits, top_k)[1]].set(True)
-  logits = (logits - largest) / temperature  # the largest is 0: others may overflow to minus infinity, and never come
+  logits = (logits - largest) / temperature  # the largest is 0; others may become -inf, which is never drawn
   if kept is not None:
     logits = jnp.where(kept, logits, NEVER)
   if top_p is not None:
     order = jnp.argsort(-logits, -1)
     falling = jax.nn.softmax(jnp.take_along_axis(logits, order, -1))
-    kept = jnp.cumsum(falling, -1) - falling < top_p  # those before it do not suffice
+    kept = jnp.cumsum(falling, -1) - falling < top_p  # likelier tokens have less than top_p together
     logits = jnp.where(jnp.take_along_axis(kept, jnp.argsort(order, -1), -1), logits, NEVER)
   return jax.random.categorical(key, logits)
 
 
 def _logits(decoded: Decoded, place) -> Array:
-  """Of the token that follows the one at a place: `[n, vocab_size]`."""
+  """The logits `[n, vocab_size]` of the token after a position."""
   features = lax.dynamic_index_in_dim(decoded.features, place, 1, keepdims=False)
   return features.astype(jnp.float32) @ decoded.output_embedding.T
 
 
 def check_sampling(temperature: float, top_k: int | None, top_p: float | None):
-  """Looks at how tokens are to be drawn.
+  """Checks the sampling options of `sample`.
 
   Raises:
-    ValueError: if an argument of `sample` is out of range.
+    ValueError: If one is out of range.
   """
   if top_k is not None:
     checks.count("top_k", top_k)

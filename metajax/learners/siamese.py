@@ -24,41 +24,53 @@ from metajax.predictors import largest_by_way
 from metajax.types import Array, Augmentation, BatchLoss, Examples, InitFn, Inputs, Key, Learner, Network, Pair, Params
 
 Pairs = Literal["given", "batch"]
-COMPARE = linear(1)  # of absolute differences: alpha and b
+COMPARE = linear(1)  # alpha and b, on absolute differences
 
 
 def siamese(network: Network, *, pairs: Pairs = "given", augmentation: Augmentation | None = None) -> Learner:
-  """Learns whether two images are of one class, by tied networks and a weighted L1 distance:
+  """Siamese networks: learn whether two images are of one class, by tied encoders and a weighted L1 distance.
 
       p(x, y) = sigmoid(sum_j alpha_j |f(x)_j - f(y)_j| + b)
 
-  trained by binary cross-entropy. The prediction of a query is the class of the support image with the largest `p`:
-  the logits are `log p` of each way's largest. A network with batch norm is trained on the statistics of both halves of
-  the pairs together and predicts with its running statistics, so one query does not depend on the others.
+  Training minimizes the binary cross-entropy. The predicted class of a query is that of the support image with the
+  largest `p`: the logit of a way is its largest `log p`. A network with batch norm is trained on the joint statistics
+  of both halves of the pairs and predicts with running statistics, so one query does not depend on the others.
 
   A batch is `Examples` whose inputs are a `Pair` of `[n, ...]` and whose labels are one-hot `[n, 2]`: different, same
-  (`data.pairs`). With `pairs="batch"` it is `Examples` with several rows of each class, `data.balanced`:
-  all of its pairs count, those of one class half, and each image is embedded once for all of its pairs. With
-  `augmentation` it is images alone, `[n, ...]` or `Examples` whose labels are not looked at: each is a class of its
-  own. Every other pair then is of two views of one image, the others are of views of an image and of the next one.
+  (`data.pairs`). With `pairs="batch"` it is `Examples` with several rows per class (`data.balanced`): all pairs count,
+  same-class pairs for half of the loss, and each image is embedded once. With `augmentation` it is images `[n, ...]`,
+  or `Examples` whose labels are ignored; each image is a class. Pairs alternate: two views of one image, then views of
+  an image and of the next one.
 
   Args:
-    network: inputs `[n, ...]` to embeddings `[n, d]`.
-    pairs: "given", or "batch".
-    augmentation: `(key, image) -> image`, such as `augment.image.affine()`; None: the batch is pairs.
+    network: Inputs `[n, ...]` to embeddings `[n, d]`.
+    pairs: Source of the pairs, "given" or "batch".
+    augmentation: Function `(key, image) -> image`, such as `augment.image.affine()`; None: the batch is pairs.
+
+  Returns:
+    A Learner; `predict` returns logits `[n, ways]`.
 
   Raises:
-    TypeError: if it is no Network, or `augmentation` no function.
-    ValueError: if `pairs` is neither, or "batch" with `augmentation`; at init, if the inputs are no `Pair` or labels
-      are not one-hot `[n, 2]`, a batch to draw from has no two rows of one class or none of another, the network's
-      outputs are not `[n, d]`, or rows are padded and it keeps batch statistics.
+    TypeError: If `network` is not a Network, or `augmentation` not a function.
+    ValueError: If `pairs` is unknown, or "batch" with `augmentation`; at init, if the inputs are not a `Pair`, labels
+      are not one-hot `[n, 2]`, a labeled batch has no positive or no negative pair, the network's outputs are not
+      `[n, d]`, or rows are padded and it keeps batch statistics.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax import Examples, Pair, learners, networks
+    >>> learner = learners.siamese(networks.mlp((4,), 2))
+    >>> pairs = Examples(Pair(jnp.ones((8, 4)), jnp.ones((8, 4))), jnp.tile(jnp.eye(2), (4, 1)))
+    >>> params, state = jax.eval_shape(learner.init, jax.random.key(0), pairs)
+    >>> jax.eval_shape(learner.embed, params, state, pairs.inputs.first).shape
+    (8, 2)
   """
   check_networks(network=network)
   check_augmentation("augmentation", augmentation)
   if pairs not in get_args(Pairs):
     raise ValueError(f"expected pairs to be 'given' or 'batch', got {pairs!r}")
   if pairs == "batch" and augmentation is not None:
-    raise ValueError("expected pairs 'given' with an augmentation, which makes its own, got 'batch'")
+    raise ValueError("expected pairs 'given' with an augmentation, which generates the pairs, got 'batch'")
   init, loss = _of_batch(network) if pairs == "batch" else _of_pairs(network, augmentation)
 
   def embed(params, state, inputs):
@@ -73,12 +85,12 @@ def siamese(network: Network, *, pairs: Pairs = "given", augmentation: Augmentat
 
 
 def likelihood(params: Params, first: Array, second: Array) -> Array:
-  """The logit of `p` for rows of embeddings."""
+  """The logit of `p` for rows of two embeddings."""
   return COMPARE.apply(params["compare"], {}, jnp.abs(first - second), train=True)[0][..., 0]
 
 
 def _of_pairs(network: Network, augmentation: Augmentation | None) -> tuple[InitFn, BatchLoss]:
-  """`init` and `loss` of pairs that are given, or of views."""
+  """`init` and `loss` for given pairs, or for pairs of views."""
 
   def pairs(key, batch) -> Examples:
     if augmentation is None:
@@ -104,7 +116,7 @@ def _of_pairs(network: Network, augmentation: Augmentation | None) -> tuple[Init
 
 
 def _of_batch(network: Network) -> tuple[InitFn, BatchLoss]:
-  """`init` and `loss` of all pairs of a labeled batch."""
+  """`init` and `loss` for all pairs of a labeled batch."""
 
   def init(key, batch):
     encoder_key, head_key, _ = jax.random.split(key, 3)
@@ -147,10 +159,10 @@ def _checked_pairs(batch) -> Examples:
 
 
 def pairs_of_one(augmentation: Augmentation, key: Key, images: Inputs) -> Examples:
-  """As many pairs as images `[n, ...]`, every other one of two views of an image, the others of two images.
+  """One pair per image `[n, ...]`, alternately of two views of an image, and of views of two images.
 
   Raises:
-    ValueError: if there is one image alone.
+    ValueError: If the batch has fewer than two images.
   """
   rows = jax.tree.leaves(images)[0].shape[0]
   if rows < 2:

@@ -1,4 +1,4 @@
-"""SimCLR (arXiv:2002.05709), and supervised contrastive learning (arXiv:2004.11362), which shares all but the loss."""
+"""SimCLR (arXiv:2002.05709), and supervised contrastive learning (arXiv:2004.11362), which differs in the loss only."""
 
 import numbers
 from typing import Literal
@@ -30,30 +30,42 @@ def simclr(
   embedding: Embedding = "encoder",
   predictor: Predictor = nearest_centroid,
 ) -> Learner:
-  """Learns that two views of an image are alike, and those of any two images are not:
+  """SimCLR: learns an embedding in which two views of an image are close and other images far (arXiv:2002.05709).
 
-      minimize  nt_xent(head(encoder(view(k, x))), temperature)
+      minimize  nt_xent(head(encoder(augmentation(k, x))), temperature)
 
-  over two views of each image, `2 n` rows that are each other's negatives wherever they are on the mesh; batch norm
-  too has the statistics of all of them. The head is left behind: features before it serve better. Row `i` of the global
-  batch has its own key, so that views do not depend on hosts, devices or where a run went on.
+  All `2 n` views of the global batch are each other's negatives and share batch-norm statistics. The head is discarded
+  after training, since features before it transfer better. Row `i` of the global batch has a separate key, so that
+  views do not depend on hosts, devices or resumption.
 
-  A batch is images `[n, h, w, c]` in [0, 1], or whatever else a view is of, `[n, ...]`; or `Examples` of them, whose
-  labels are not looked at, but for an all-zero row, which is padding, as everywhere.
+  A batch is images `[n, h, w, c]` in [0, 1], or other inputs of the augmentation, `[n, ...]`; or `Examples` of them,
+  whose labels only mark padding (an all-zero row).
 
   Args:
-    encoder: images to features `[n, d]`.
-    head: features to `[n, projection]`, such as `networks.projection_head()`.
-    augmentation: `(key, image) -> image`, such as `augment.image.simclr()`.
-    temperature: of the cosines, above 0; "learned": a log parameter `log_scale` that starts at a temperature of 0.07
-      and is held at 0.01 and above (`train.keep_params_below` keeps the parameter itself there).
-    embedding: what `embed` gives: features of the "encoder", or those after the "head", of length 1.
-    predictor: `embed -> predict`.
+    encoder: Images to features `[n, d]`.
+    head: Features to `[n, projection]`, such as `networks.projection_head()`.
+    augmentation: Function `(key, image) -> image`, such as `augment.image.simclr()`.
+    temperature: Divisor of the cosines, above 0; "learned": a log parameter `log_scale` that starts at a temperature of
+      0.07, which is held at 0.01 and above (`train.keep_params_below` bounds the parameter itself).
+    embedding: Output of `embed`: features of the "encoder", or unit rows after the "head".
+    predictor: Few-shot predictor `embed -> predict`.
+
+  Returns:
+    A Learner whose `embed` returns `[n, d]`.
 
   Raises:
-    TypeError: if a network is no Network, or `augmentation` or `predictor` no function.
-    ValueError: if an argument is none of these; at init, if there are fewer than two images, a value is not finite
-      or, of images, out of [0, 1], or rows are padded and a network keeps batch statistics.
+    TypeError: If a network is not a Network, or `augmentation` or `predictor` not a function.
+    ValueError: If another argument is invalid; at init, if the batch has fewer than two images, a value is not finite
+      or, for images, outside [0, 1], or rows are padded and a network keeps batch statistics.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax import learners, networks
+    >>> learner = learners.simclr(networks.mlp((4,), 4), networks.projection_head(4, 2), lambda key, image: image)
+    >>> images = jnp.zeros((8, 16, 16, 3))
+    >>> params, state = jax.eval_shape(learner.init, jax.random.key(0), images)
+    >>> jax.eval_shape(learner.embed, params, state, images).shape
+    (8, 4)
   """
 
   def contrast(embedded, batch, temperature):
@@ -72,11 +84,11 @@ def supervised_contrastive(
   embedding: Embedding = "encoder",
   predictor: Predictor = nearest_centroid,
 ) -> Learner:
-  """Learns that views of images of one class are alike: SimCLR with labels (arXiv:2004.11362).
+  """Supervised contrastive learning: SimCLR with labels, all views of one class as positives (arXiv:2004.11362).
 
-      minimize  losses.supervised_contrastive(head(encoder(view(k, x))), labels, temperature)
+      minimize  losses.supervised_contrastive(head(encoder(augmentation(k, x))), labels, temperature)
 
-  over two views of each image of a batch of `Examples`. Arguments and errors are those of `simclr`.
+  A batch is labeled `Examples`, with two views per image. Arguments and errors are those of `simclr`.
   """
 
   def contrast(embedded, batch, temperature):

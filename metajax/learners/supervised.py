@@ -1,4 +1,4 @@
-"""Supervised pre-training on all base classes: the baseline of few-shot learning (arXiv:1904.04232, 2003.11539)."""
+"""Supervised pre-training on all base classes, the baseline of few-shot learning (arXiv:1904.04232, 2003.11539)."""
 
 from collections.abc import Callable
 
@@ -16,23 +16,35 @@ from metajax.types import Learner, Network, Predictor
 def supervised(
   encoder: Network, predictor: Predictor = nearest_centroid, *, head: Callable[[int], Network] = linear
 ) -> Learner:
-  """Learns to tell all training classes apart, and meets a new task with the encoder's features:
+  """Supervised pre-training: learns to classify all base classes, then embeds new tasks (arXiv:1904.04232, 2003.11539).
 
       minimize  cross_entropy(head(encoder(inputs)), labels)  over batches of `Examples`
 
-  At test the head is left behind, and `predictor` makes a classifier of the support: transfer learning. Batch norm has
-  its running statistics, unless a predictor says otherwise, so that the answer to a query depends on no other.
+  At test time the head is discarded, and `predictor` classifies by the encoder's features: transfer learning. Batch
+  norm uses running statistics, unless the predictor does otherwise, so one query does not depend on the others.
 
   Args:
-    encoder: inputs `[n, ...]` to features `[n, d]`.
-    predictor: `embed -> predict`, such as `nearest_centroid` or `partial(adapted_head, adapt=...)`; any of
-      `metajax.predictors`.
-    head: `classes -> Network` from features to logits, for as many classes as the training labels have.
+    encoder: Inputs `[n, ...]` to features `[n, d]`.
+    predictor: Few-shot predictor `embed -> predict`, such as `nearest_centroid` or `partial(adapted_head, adapt=...)`;
+      any of `metajax.predictors`.
+    head: Function `classes -> Network` from features to logits, given the number of training classes.
+
+  Returns:
+    A Learner; `predict` returns logits `[n, ways]`.
 
   Raises:
-    TypeError: if the encoder is no Network, or `predictor` or `head` no function.
-    ValueError: at init, if labels are not one-hot `[n, classes]` or the head's outputs do not fit them; rows are padded
-      and the encoder keeps batch statistics.
+    TypeError: If `encoder` is not a Network, or `predictor` or `head` not a function.
+    ValueError: At init, if labels are not one-hot `[n, classes]`, the head's outputs do not fit them, or rows are
+      padded and the encoder keeps batch statistics.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax import Examples, learners, networks
+    >>> learner = learners.supervised(networks.mlp((4,), 2))
+    >>> params, state = jax.eval_shape(learner.init, jax.random.key(0), Examples(jnp.ones((8, 4)), jnp.eye(8)))
+    >>> support = Examples(jnp.ones((3, 4)), jnp.eye(3))  # a new task of 3 ways and 1 shot
+    >>> jax.eval_shape(learner.predict, params, state, support, jnp.ones((5, 4))).shape
+    (5, 3)
   """
 
   check_networks(encoder=encoder)

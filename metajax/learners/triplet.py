@@ -23,7 +23,7 @@ from metajax.types import Examples, Learner, Network, Predictor
 
 Negatives = Literal["given", "hard", "semi_hard"]
 PARTS = ("anchor", "positive", "negative")
-FOUND = {"hard": batch_hard, "semi_hard": batch_semi_hard}  # in a batch, by its distances
+FOUND = {"hard": batch_hard, "semi_hard": batch_semi_hard}  # losses over mined triplets, from distances
 
 
 def triplet(
@@ -34,29 +34,40 @@ def triplet(
   normalize: bool = True,
   predictor: Predictor = nearest_centroid,
 ) -> Learner:
-  """Learns an embedding in which an image is nearer to any of its class than to any other, by a margin:
+  """Triplet networks: learn an embedding that separates classes by a margin (arXiv:1412.6622, arXiv:1503.03832).
 
       max(0, |f(a) - f(p)|^2 - |f(a) - f(n)|^2 + margin)
 
-  over given triplets, or over those that are found in a labeled batch: every row with its farthest positive and
-  nearest negative ("hard", arXiv:1703.07737), or every pair of one class with its nearest negative that is farther than
-  the positive ("semi_hard"). A network with batch norm is trained on the statistics of the whole batch and predicts
-  with its running statistics.
+  Triplets are given, or mined in a labeled batch: each row with its farthest positive and nearest negative ("hard",
+  arXiv:1703.07737), or each same-class pair with its nearest negative that is farther than the positive ("semi_hard").
+  A network with batch norm is trained on the statistics of the full batch and predicts with running statistics.
 
-  A batch is, for "given", `{"anchor": ..., "positive": ..., "negative": ...}` of `[n, ...]` (`data.triplets`), and
-  otherwise `Examples` with several rows of each class (`data.balanced`).
+  A batch is, for "given", `{"anchor": ..., "positive": ..., "negative": ...}` of `[n, ...]` (`data.triplets`), else
+  `Examples` with several rows per class (`data.balanced`).
 
   Args:
-    network: inputs `[n, ...]` to embeddings `[n, d]`.
-    negatives: "given", "hard" or "semi_hard".
-    margin: above 0, or "soft" for `log(1 + exp(...))` without one.
-    normalize: embeddings of length 1, as in the paper.
-    predictor: `embed -> predict`: `nearest_centroid`, or `nearest_neighbor`.
+    network: Inputs `[n, ...]` to embeddings `[n, d]`.
+    negatives: Source of the triplets, "given", "hard" or "semi_hard".
+    margin: Number above 0, or "soft" for `log(1 + exp(...))` without a margin.
+    normalize: Whether embeddings have length 1, as in the paper.
+    predictor: Few-shot predictor `embed -> predict`: `nearest_centroid`, or `nearest_neighbor`.
+
+  Returns:
+    A Learner whose `embed` returns `[n, d]`; `predict` returns logits `[n, ways]`.
 
   Raises:
-    TypeError: if it is no Network, or `predictor` no function.
-    ValueError: if `negatives` or `margin` is none of these; at init, if the batch is of another type or has no two rows
-      of one class, the network's outputs are not `[n, d]`, or rows are padded and it keeps batch statistics.
+    TypeError: If `network` is not a Network, or `predictor` not a function.
+    ValueError: If `negatives` or `margin` is invalid; at init, if the batch has another type or no positive or negative
+      pair, the network's outputs are not `[n, d]`, or rows are padded and it keeps batch statistics.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax import Examples, learners, networks
+    >>> learner = learners.triplet(networks.mlp((4,), 2), negatives="hard")
+    >>> batch = Examples(jnp.ones((6, 4)), jnp.tile(jnp.eye(3), (2, 1)))  # two rows of each of 3 classes
+    >>> params, state = jax.eval_shape(learner.init, jax.random.key(0), batch)
+    >>> jax.eval_shape(learner.embed, params, state, batch.inputs).shape
+    (6, 2)
   """
   check_networks(network=network)
   check_predictor(predictor)
@@ -114,7 +125,7 @@ def _as_it_is(embedded):
 
 
 def _nearest_is_right(distances, labels):
-  """The share of labeled rows whose nearest other row is of their class."""
+  """The fraction of labeled rows whose nearest other row is of the same class."""
   same, other = relations(distances, labels)
   valid = same.any(-1) & other.any(-1)
   near, far = (jnp.where(which, distances, jnp.inf).min(-1) for which in (same, other))
