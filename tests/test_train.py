@@ -102,7 +102,7 @@ def test_eight_devices_train_like_one():
 
 
 def test_a_batch_that_the_devices_do_not_divide_is_refused():
-  with jax.set_mesh(make_mesh(8)), pytest.raises(ValueError, match="divides by the 8 devices of the mesh, got 12 rows"):
+  with jax.set_mesh(make_mesh(8)), pytest.raises(ValueError, match="by the 8 devices of the mesh, got 12 rows"):
     fit(regression, optimizer, lambda start, shard: iter([batch_of(0, 12)]), 1)
 
 
