@@ -496,7 +496,7 @@ def test_a_learned_scale_stays_below_100_and_is_never_stuck_beyond():
 def test_keep_below_names_the_parameters_there_are_and_needs_their_values():
   params = {"image": {"weight": np.ones(2)}, "scale": np.ones(())}
   link = keep_params_below(1.0, "log_scale")
-  with pytest.raises(ValueError, match=r"a parameter of the name 'log_scale' .* got image/weight, scale"):
+  with pytest.raises(ValueError, match=r"a parameter named 'log_scale' .* got image/weight, scale"):
     link.init(params)
   with pytest.raises(ValueError, match="needs the parameters"):
     keep_params_below(1.0, "scale").update(params, optax.EmptyState())

@@ -60,7 +60,7 @@ def test_a_score_within_its_interval_of_chance_is_said(value, interval, chance, 
 def test_what_cannot_be_asked_is_refused():
   with pytest.raises(ValueError, match="steps to be a whole number of at least 1, got 0"):
     nothing_learned([], steps=0)
-  with pytest.raises(ValueError, match="better of it to be one of 'larger', 'smaller', got 'more'"):
+  with pytest.raises(ValueError, match="`better` of it to be one of 'larger', 'smaller', got 'more'"):
     nothing_learned([], [BesideChance("it", 1.0, 1.0, 1.0, "more")])
 
 

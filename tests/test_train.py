@@ -241,7 +241,7 @@ def test_a_run_whose_best_checkpoint_is_lost_goes_back_and_finds_it_again(tmp_pa
   folder, expected, rows = ended
   shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
   shutil.rmtree(tmp_path / str(int(expected.step)) / "arrays")
-  with Checkpoints(tmp_path) as kept, pytest.raises(ValueError, match="go on with the run, which finds them again"):
+  with Checkpoints(tmp_path) as kept, pytest.raises(ValueError, match="resume the run to compute them again"):
     restore(regression, optimizer, batches, kept)
   with pytest.warns(match="is skipped"):
     found, after = followed(tmp_path, 11)

@@ -27,10 +27,9 @@ def with_head(encoder: Network, head: Network) -> Network:
     >>> import jax, jax.numpy as jnp
     >>> from metajax.compose import linear, with_head
     >>> network = with_head(linear(16), linear(5))
-    >>> images = jnp.zeros([8, 20])
-    >>> params, state = network.init(jax.random.key(0), images)
-    >>> params["head"]["weight"].shape, network.apply(params, state, images, train=False)[0].shape
-    ((16, 5), (8, 5))
+    >>> params, state = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros([8, 20]))
+    >>> params["encoder"]["weight"].shape, params["head"]["weight"].shape
+    ((20, 16), (16, 5))
   """
   check_networks(encoder=encoder, head=head)
 

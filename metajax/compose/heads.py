@@ -27,11 +27,9 @@ def linear(num_outputs: int, scale: float = 1.0) -> Network:
   Example:
     >>> import jax, jax.numpy as jnp
     >>> from metajax.compose import linear
-    >>> head = linear(10)
-    >>> params, state = head.init(jax.random.key(0), jnp.zeros([4, 64]))
-    >>> {name: x.shape for name, x in params.items()}
-    {'weight': (64, 10), 'bias': (10,)}
-    >>> head.apply(params, state, jnp.zeros([4, 64]), train=False)[0].shape
+    >>> head, features = linear(10), jnp.zeros([4, 64])
+    >>> params, state = head.init(jax.random.key(0), features)
+    >>> head.apply(params, state, features, train=False)[0].shape
     (4, 10)
   """
   checks.count("num_outputs", num_outputs)

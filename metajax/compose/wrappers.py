@@ -64,7 +64,7 @@ def with_preprocessing(network: Network, prepare: Callable[[Any], Any]) -> Netwo
     >>> import jax, jax.numpy as jnp
     >>> from metajax.compose import linear, with_preprocessing
     >>> network = with_preprocessing(linear(5), lambda image: image.reshape(-1) / 255)
-    >>> params, _ = network.init(jax.random.key(0), jnp.zeros([4, 8, 8, 3]))
+    >>> params, _ = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros([4, 8, 8, 3]))
     >>> params["weight"].shape
     (192, 5)
   """

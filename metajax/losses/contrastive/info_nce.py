@@ -60,10 +60,10 @@ def info_nce(
       divisible by the number of devices.
 
   Example:
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> from metajax.losses import info_nce
     >>> images = texts = jnp.eye(8)  # row i of the images matches row i of the texts
-    >>> round(float(info_nce(images, texts, scale=1.0)), 3)  # ln(e + 7) - 1
+    >>> round(float(jax.jit(info_nce)(images, texts, scale=1.0)), 3)  # ln(e + 7) - 1
     1.274
   """
   check_implementation(implementation, block_size, axis_name)

@@ -43,10 +43,10 @@ def siglip(
     ValueError: as for `info_nce`.
 
   Example:
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> from metajax.losses import siglip
     >>> images = texts = jnp.eye(8)  # row i of the images matches row i of the texts
-    >>> round(float(siglip(images, texts, scale=10.0, bias=-10.0)), 3)  # ln 2 + 7 ln(1 + e^-10)
+    >>> round(float(jax.jit(siglip)(images, texts, scale=10.0, bias=-10.0)), 3)  # ln 2 + 7 ln(1 + e^-10)
     0.693
   """
   bias = checks.scalar("bias", bias)
