@@ -297,7 +297,7 @@ def test_tokens_come_as_often_as_temperature_top_k_and_top_p_say(how, expected):
     ({"end": 11}, "an end below 11"),
     ({"tokens": 12}, "the last of them, below 11"),
     ({"prompt": TOKENS[:, :3] - 20}, "prompts without padding, got a token -"),
-    ({"steps": LENGTH}, "at most 12 tokens in all, got a cache of 14"),
+    ({"steps": LENGTH}, "at most 12 tokens in total, got a cache of 14"),
     ({"steps": LENGTH, "cached": False}, "at most 12 tokens, got int32"),
   ],
 )

@@ -123,7 +123,7 @@ def broken_after(steps, value, then):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_running_statistics_that_are_not_finite_stop_a_training(value):
-  said = f"the learner's state norm.mean was {value} at step 4, on batch 3 of seed 7; there is none saved"
+  said = f"the learner's state norm.mean was {value} at step 4, on batch 3 of seed 7; no checkpoint is saved"
   with pytest.raises(FloatingPointError, match=said):
     fit(broken_after(3, value, 0.0), sgd, batches, 10, seed=7, log_every=2)
 

@@ -223,7 +223,9 @@ class Run:
 
   def _last_good(self):
     there = self.checkpoints.steps() if self.checkpoints else []
-    return f"the last good checkpoint is {self.checkpoints.folder / str(there[-1])}" if there else "there is none saved"
+    return (
+      f"the last good checkpoint is {self.checkpoints.folder / str(there[-1])}" if there else "no checkpoint is saved"
+    )
 
 
 def _copy(train_state):
