@@ -101,7 +101,7 @@ def test_arrays_that_are_no_gpt2_are_refused_by_name(tmp_path):
   for change, message in (
     (lambda x: {"a": x["wte.weight"]}, "none named wte.weight"),
     (lambda x: {n: a for n, a in x.items() if n != "h.1.ln_2.bias"}, "none named h.1.ln_2.bias"),
-    (lambda x: x | {"lm_head.weight": x["wte.weight"] + 1}, "an lm_head.weight that is wte.weight"),
+    (lambda x: x | {"lm_head.weight": x["wte.weight"] + 1}, "an lm_head.weight equal to wte.weight"),
     (lambda x: x | {"h.0.attn.bias": np.ones(3, np.float32), "other": np.ones(3, np.float32)}, "got other too"),
     (lambda x: x | {"ln_f.bias": np.zeros(5, np.float32)}, r"ln_f.bias of shape \[12\] .*got \[5\]"),
   ):

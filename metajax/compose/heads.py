@@ -28,9 +28,9 @@ def linear(num_outputs: int, scale: float = 1.0) -> Network:
     >>> import jax, jax.numpy as jnp
     >>> from metajax.compose import linear
     >>> head, features = linear(10), jnp.zeros([4, 64])
-    >>> params, state = head.init(jax.random.key(0), features)
-    >>> head.apply(params, state, features, train=False)[0].shape
-    (4, 10)
+    >>> params, _ = jax.eval_shape(head.init, jax.random.key(0), features)
+    >>> params["weight"].shape, params["bias"].shape
+    ((64, 10), (10,))
   """
   checks.count("num_outputs", num_outputs)
   checks.scalar("scale", scale)

@@ -32,10 +32,10 @@ def lars(
     ValueError: if a number is out of range.
 
   Example:
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> from metajax.train import lars
     >>> optimizer, params = lars(0.3), {"weight": jnp.ones([4, 4]), "bias": jnp.ones(4)}
-    >>> updates, _ = optimizer.update(params, optimizer.init(params), params)  # the gradient equals the params here
+    >>> updates, _ = jax.jit(optimizer.update)(params, optimizer.init(params), params)  # gradient = params here
     >>> {name: round(float(update.max()), 5) for name, update in updates.items()}
     {'bias': -0.3, 'weight': -0.0003}
   """

@@ -24,8 +24,7 @@ def mlp(hidden: Sequence[int], num_outputs: int, activation: Callable[[Array], A
     >>> import jax, jax.numpy as jnp
     >>> from metajax.networks import mlp
     >>> network, inputs = mlp([40, 40], num_outputs=1), jnp.zeros([8, 1])
-    >>> params, state = network.init(jax.random.key(0), inputs)
-    >>> network.apply(params, state, inputs, train=False)[0].shape
+    >>> jax.eval_shape(lambda: network.apply(*network.init(jax.random.key(0), inputs), inputs, train=False))[0].shape
     (8, 1)
   """
   return from_linen(_Perceptron(tuple(hidden), num_outputs, activation))
