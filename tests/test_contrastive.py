@@ -443,7 +443,7 @@ TOWER = np.ones((4, 3), np.float32)
     (lambda: info_nce(TOWER, TOWER, 1.0, block_size=0), "block_size to be a whole number of at least 1, got 0"),
     (
       jax.jit(lambda: info_nce(TOWER, TOWER, 1.0, axis_name="rows")),
-      "an axis of the shard_map or pmap around, got 'rows'",
+      "an axis of the enclosing shard_map or pmap, got 'rows'",
     ),
     (
       lambda: info_nce(TOWER, TOWER, 1.0, implementation="dense", axis_name="rows"),

@@ -67,7 +67,7 @@ def test_what_fit_cannot_use_is_refused_before_anything_runs(given, said):
     ({"seed": -1}, "a seed to be a whole number from 0 to 4294967295, got -1"),
     ({"seed": 0.5}, "a seed to be a whole number .* got 0.5"),
     ({"seed": (0, 2**32)}, "a seed to be a whole number .* got 4294967296"),
-    ({"seed": ()}, "a seed, or several, got none"),
+    ({"seed": ()}, "at least one seed, got none"),
     ({"steps": 2.5}, "steps to be a whole number of at least 1, got 2.5"),
   ],
 )

@@ -54,7 +54,7 @@ def test_a_gradient_of_zero_in_the_last_hundred_steps_is_said(metrics, said):
 def test_a_score_within_its_interval_of_chance_is_said(value, interval, chance, better, nothing):
   found = nothing_learned([], [BesideChance("it", value, interval, chance, better)])
   assert bool(found) == nothing
-  assert not found or found == [f"it is no better than chance: {value:g} ± {interval:g}, where chance has {chance:g}"]
+  assert not found or found == [f"it is no better than chance: {value:g} ± {interval:g}, chance level {chance:g}"]
 
 
 def test_what_cannot_be_asked_is_refused():

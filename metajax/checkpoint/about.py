@@ -18,7 +18,7 @@ def checked(stored: dict) -> dict:
     ValueError: if the checksum does not match.
   """
   if stored["crc32"] != _crc32(stored["about"]):
-    raise ValueError("its description is not what was saved")
+    raise ValueError("its description does not match its checksum")
   return stored["about"]
 
 

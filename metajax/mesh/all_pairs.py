@@ -66,7 +66,7 @@ def axis_size(axis: str) -> int:
     return lax.axis_size(axis)
   except NameError:
     raise ValueError(
-      f"expected axis_name to be an axis of the shard_map or pmap around, got {axis!r}; outside of one, leave it out"
+      f"expected axis_name to be an axis of the enclosing shard_map or pmap, got {axis!r}; outside of one, omit it"
     ) from None
 
 

@@ -77,7 +77,7 @@ def _checked(coordinator: str | None, hosts: int | None, host: int | None) -> tu
     missing = [name for name, value in given.items() if value is None]
     raise ValueError(f"expected a coordinator, hosts and host, or none of them, got no {' and no '.join(missing)}")
   if not 0 <= host < hosts:
-    raise ValueError(f"expected a host of 0 to {hosts - 1}, one of {hosts}, got {host}")
+    raise ValueError(f"expected host from 0 to {hosts - 1}, got {host}")
   port = coordinator.rpartition(":")[2]
   if not (":" in coordinator and re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 2**16):
     raise ValueError(f"expected a coordinator address:port, got {coordinator!r}")

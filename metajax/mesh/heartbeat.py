@@ -44,7 +44,7 @@ def watch(address: str | None, broadcast_from_primary: Callable):
   try:
     peers.append(socket.create_connection((address, port), timeout=WAIT))
   except OSError as error:
-    warnings.warn(f"host 0 cannot be watched at {address}:{port}: {error}; if it dies JAX notices later", stacklevel=3)
+    warnings.warn(f"host 0 cannot be watched at {address}:{port}: {error}; JAX will notice its end later", stacklevel=3)
     return
   peers[0].settimeout(None)
   peers[0].sendall(secret.encode())

@@ -19,7 +19,7 @@ def check_learner(learner: Learner):
   """
   checks.record("learner", learner, Learner, "a function of metajax.learners makes one, such as maml(network, adapt)")
   for name in ("init", "loss"):
-    checks.function(f"the learner's {name}", getattr(learner, name), "as metajax.types.Learner has it")
+    checks.function(f"the learner's {name}", getattr(learner, name), "see metajax.types.Learner")
 
 
 def check_optimizer(optimizer: optax.GradientTransformation):
@@ -67,7 +67,7 @@ def check_seed(seed: int | Sequence[int]):
   """
   several = seeds_in(seed)
   if not several:
-    raise ValueError("expected a seed, or several, got none")
+    raise ValueError("expected at least one seed, got none")
   for one in several:
     checks.count("a seed", one, least=0, most=2**32 - 1)  # above this, JAX's keys repeat
 

@@ -56,7 +56,7 @@ def nothing_learned(
   if last and still >= min(steps, last):
     said.append(f"the gradient was exactly 0 in the last {still:,} of {last:,} steps, in which nothing was learned")
   for score in filter(_at_chance, scores):
-    beside = f"{score.value:g} ± {score.interval:g}, where chance has {score.chance:g}"
+    beside = f"{score.value:g} ± {score.interval:g}, chance level {score.chance:g}"
     said.append(f"{score.name} is no better than chance: {beside}")
   return said
 
