@@ -69,7 +69,8 @@ class Checkpoints:
   def save(self, step: int, tree: Any, note: dict, best: int | None = None):
     """Writes a checkpoint in the background, and deletes those that are no longer kept.
 
-    Existing checkpoints of this step and of later steps are deleted: they belong to a run that was resumed earlier.
+    Existing checkpoints of this step and later ones are deleted first: a run resumes before them only if they cannot be
+    read.
 
     Args:
       step: Step of the checkpoint.
