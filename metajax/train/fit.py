@@ -59,7 +59,7 @@ def fit(
     log_every, eval_every: Steps between reports, and between validations.
     validate: `(params, state) -> score`, larger is better, called every `eval_every` steps and after the last; selects
       the returned TrainState. Its arguments are valid only until the next step.
-    checkpoints: A `Checkpoints`; training resumes from its newest readable one, to the bit as if never interrupted.
+    checkpoints: A `Checkpoints`; resumes from its newest readable one: same batches, parameter bits and `log` calls.
     checkpoint_every: Steps between checkpoints; the best score and the last step are also saved.
     stop: Called after each step; if it returns a reason, a checkpoint is written and `Stopped` is raised.
     debug_nans: Checks every step, at twice the memory, and replays the first non-finite one op by op, so that JAX's
