@@ -82,9 +82,9 @@ few_shot = functools.partial(record, measure="accuracy", ways=3, shots=1)
     (few_shot("maml", measure="accuracy_after_steps", value=33.0), None),  # before a step that is as it should be
     (few_shot("pixels", value=33.0), None),  # was not trained
     (few_shot("bigram", value=33.0, steps=0), None),
-    (record("simclr", "linear_probe", 10.1, classes=10), "linear probe of simclr is .* chance has 10"),
+    (record("simclr", "linear_probe", 10.1, classes=10), "linear probe of simclr is .* chance level 10"),
     (record(results_page.UNTRAINED, "linear_probe", 10.1, classes=10), None),
-    (record("clip", "zero_shot", 0.6, chance=0.5, classes=200), "zero-shot of clip is no better .* chance has 0.5"),
+    (record("clip", "zero_shot", 0.6, chance=0.5, classes=200), "zero-shot of clip is no better .* chance level 0.5"),
     (record("gpt", "bits_per_token", 11.0, chance=11.0), "bits per token of gpt is no better"),
     (record("gpt", "bits_per_token", 4.0, chance=11.0), None),
     (record("sine", "mean_squared_error", 4.0), None),  # nobody knows its chance
