@@ -232,7 +232,9 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole_and_says_so(small_disk, mo
     monkeypatch.setattr(module, "check_space", lambda folder, needed: None)
   noise = lambda step: {"weight": jax.random.normal(jax.random.key(step), (200_000,))}  # 0.8 MB
   checkpoints = Checkpoints(small_disk / "run", keep=5)
-  with pytest.raises(OSError, match=r"be written to .*: No space left on device.*; the last one there is of step \d"):
+  with pytest.raises(
+    OSError, match=r"be written to .*: No space left on device.*; the last complete one is of step \d"
+  ):
     for step in range(1, 6):
       checkpoints.save(step, noise(step), {})
   step, found, _ = Checkpoints(small_disk / "run").restore(noise(0))
@@ -246,12 +248,12 @@ def test_whoever_notices_a_full_disk_it_is_said_alike(tmp_path, monkeypatch, mor
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *more)
 
   monkeypatch.setattr(ocp.CheckpointManager, "save", full)
-  with pytest.raises(OSError, match=r"be written to .*: No space left on device.*; there is none yet"):
+  with pytest.raises(OSError, match=r"be written to .*: No space left on device.*; none is complete yet"):
     Checkpoints(tmp_path / "run").save(1, tree(), {})
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
   (tmp_path / "file").write_text("not a folder")
-  with pytest.raises(OSError, match=f"a checkpoint cannot be written to {tmp_path}/file/run: .*; there is none yet"):
+  with pytest.raises(OSError, match=f"a checkpoint cannot be written to {tmp_path}/file/run: .*; none is complete yet"):
     Checkpoints(tmp_path / "file" / "run").save(1, tree(), {})
   assert os.listdir(tmp_path) == ["file"]

@@ -176,7 +176,7 @@ def test_chunks_have_rows_of_every_device_and_none_moves():
 
 def test_chunks_that_devices_do_not_divide_are_refused():
   params, _ = linear(2).init(jax.random.key(0), draw(0, 8, 3))
-  with jax.set_mesh(make_mesh(8)), pytest.raises(ValueError, match=r"divide by the 8 devices .* chunks of 4 rows"):
+  with jax.set_mesh(make_mesh(8)), pytest.raises(ValueError, match=r"divisible by the 8 devices .* chunks of 4 rows"):
     chunked(linear(2), 4).apply(params, {}, draw(0, 8, 3), train=True)
 
 
@@ -187,7 +187,7 @@ def test_chunks_of_an_encoder_with_state_are_refused_at_init():
 
 def test_rows_that_chunks_do_not_divide_are_refused():
   params, _ = linear(2).init(jax.random.key(0), draw(0, 4, 3))
-  with pytest.raises(ValueError, match="divides into chunks of 4 rows, got 6 rows"):
+  with pytest.raises(ValueError, match="divisible into chunks of 4 rows, got 6 rows"):
     chunked(linear(2), 4).apply(params, {}, draw(0, 6, 3), train=True)
 
 

@@ -210,7 +210,7 @@ def test_1003_rows_on_8_devices_count_exactly_1003(way, float64):
   close((loss, first[:1003], second[:1003], scale), (expected[0], *expected[1]), 1e-12)
   with (
     jax.set_mesh(make_mesh(8)),
-    pytest.raises(ValueError, match="divides by the 8 devices of the mesh, got 1003 rows"),
+    pytest.raises(ValueError, match="divisible by the 8 devices of the mesh, got 1003 rows"),
   ):
     jax.eval_shape(functools.partial(info_nce, implementation=way), *arguments)
 
@@ -436,14 +436,14 @@ TOWER = np.ones((4, 3), np.float32)
     (lambda: info_nce(TOWER, TOWER[0], 1.0), r"second to be floating \[n, d\], got float32 \[3\]"),
     (lambda: nt_xent(TOWER.astype(int), 1.0), r"embeddings to be floating \[n, d\], got int\d+ \[4, 3\]"),
     (lambda: nt_xent(TOWER[:3], 1.0), "two rows of each image, got 3 rows"),
-    (lambda: info_nce(TOWER, TOWER, 1.0, weights=np.ones(3)), r"weights \[4\], one for each row, got \[3\]"),
+    (lambda: info_nce(TOWER, TOWER, 1.0, weights=np.ones(3)), r"weights \[4\], one per row, got \[3\]"),
     (lambda: supervised_contrastive(TOWER, np.ones(3, int), 1.0), r"integers \[n\], got \[3\] for embeddings \[4, 3\]"),
     (lambda: supervised_contrastive(TOWER, np.ones(4), 1.0), r"labels \[n\] to be integers, got float"),
     (lambda: info_nce(TOWER, TOWER, 1.0, implementation="fast"), "implementation to be one of 'dense', .*, got 'fast'"),
     (lambda: info_nce(TOWER, TOWER, 1.0, block_size=0), "block_size to be a whole number of at least 1, got 0"),
     (
       jax.jit(lambda: info_nce(TOWER, TOWER, 1.0, axis_name="rows")),
-      "an axis of the shard_map or pmap around, got 'rows'",
+      "an axis of the enclosing shard_map or pmap, got 'rows'",
     ),
     (
       lambda: info_nce(TOWER, TOWER, 1.0, implementation="dense", axis_name="rows"),
@@ -496,7 +496,7 @@ def test_a_learned_scale_stays_below_100_and_is_never_stuck_beyond():
 def test_keep_below_names_the_parameters_there_are_and_needs_their_values():
   params = {"image": {"weight": np.ones(2)}, "scale": np.ones(())}
   link = keep_params_below(1.0, "log_scale")
-  with pytest.raises(ValueError, match=r"a parameter of the name 'log_scale' .* got image/weight, scale"):
+  with pytest.raises(ValueError, match=r"a parameter named 'log_scale' .* got image/weight, scale"):
     link.init(params)
   with pytest.raises(ValueError, match="needs the parameters"):
     keep_params_below(1.0, "scale").update(params, optax.EmptyState())

@@ -101,7 +101,7 @@ def test_arrays_that_are_no_gpt2_are_refused_by_name(tmp_path):
   for change, message in (
     (lambda x: {"a": x["wte.weight"]}, "none named wte.weight"),
     (lambda x: {n: a for n, a in x.items() if n != "h.1.ln_2.bias"}, "none named h.1.ln_2.bias"),
-    (lambda x: x | {"lm_head.weight": x["wte.weight"] + 1}, "an lm_head.weight that is wte.weight"),
+    (lambda x: x | {"lm_head.weight": x["wte.weight"] + 1}, "an lm_head.weight equal to wte.weight"),
     (lambda x: x | {"h.0.attn.bias": np.ones(3, np.float32), "other": np.ones(3, np.float32)}, "got other too"),
     (lambda x: x | {"ln_f.bias": np.zeros(5, np.float32)}, r"ln_f.bias of shape \[12\] .*got \[5\]"),
   ):
@@ -297,7 +297,7 @@ def test_tokens_come_as_often_as_temperature_top_k_and_top_p_say(how, expected):
     ({"end": 11}, "an end below 11"),
     ({"tokens": 12}, "the last of them, below 11"),
     ({"prompt": TOKENS[:, :3] - 20}, "prompts without padding, got a token -"),
-    ({"steps": LENGTH}, "at most 12 tokens in all, got a cache of 14"),
+    ({"steps": LENGTH}, "at most 12 tokens in total, got a cache of 14"),
     ({"steps": LENGTH, "cached": False}, "at most 12 tokens, got int32"),
   ],
 )

@@ -43,8 +43,8 @@ sgd = optax.sgd(0.1)
 @pytest.mark.parametrize(
   ("given", "said"),
   [
-    ({"optimizer": 1e-3}, r"optimizer to be one of optax, such as optax.adam\(1e-3\), got 0.001"),
-    ({"optimizer": optax.adam}, "optimizer to be one of optax, .*, got a function"),
+    ({"optimizer": 1e-3}, r"optimizer to be an optax optimizer, such as optax.adam\(1e-3\), got 0.001"),
+    ({"optimizer": optax.adam}, "optimizer to be an optax optimizer, .*, got a function"),
     ({"batches": iter([])}, r"batches to be a function, batches\(start, shard\) itself .*, got a list_iterator"),
     ({"batches": (batch for batch in ())}, "batches to be a function, .* got a generator"),
     ({"batches": lambda start: never()}, r"batches\(start, shard\), such as .*, got batches\(start\)"),
@@ -67,7 +67,7 @@ def test_what_fit_cannot_use_is_refused_before_anything_runs(given, said):
     ({"seed": -1}, "a seed to be a whole number from 0 to 4294967295, got -1"),
     ({"seed": 0.5}, "a seed to be a whole number .* got 0.5"),
     ({"seed": (0, 2**32)}, "a seed to be a whole number .* got 4294967296"),
-    ({"seed": ()}, "a seed, or several, got none"),
+    ({"seed": ()}, "at least one seed, got none"),
     ({"steps": 2.5}, "steps to be a whole number of at least 1, got 2.5"),
   ],
 )
@@ -102,7 +102,7 @@ def test_all_of_training_refuses_what_fit_refuses(call):
     (lambda: lars(0.1, trust=0), "trust to be above 0, got 0"),
     (lambda: schedule(-1.0, 10, 1), "learning_rate to be from 0"),
     (lambda: scale_learning_rate(np.nan, 256), "learning_rate to be from 0"),
-    (lambda: seeds_in_parallel(UNTOUCHED, sgd, [never], (0, 1)), "the batches of each of 2 seeds, got those of 1"),
+    (lambda: seeds_in_parallel(UNTOUCHED, sgd, [never], (0, 1)), "batches for each of 2 seeds, got batches for 1"),
   ],
 )
 def test_numbers_of_an_optimizer_that_no_training_can_have_are_refused(call, said):
@@ -123,7 +123,7 @@ def broken_after(steps, value, then):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_running_statistics_that_are_not_finite_stop_a_training(value):
-  said = f"the learner's state norm.mean was {value} at step 4, on batch 3 of seed 7; there is none saved"
+  said = f"the learner's state norm.mean was {value} at step 4, on batch 3 of seed 7; no checkpoint is saved"
   with pytest.raises(FloatingPointError, match=said):
     fit(broken_after(3, value, 0.0), sgd, batches, 10, seed=7, log_every=2)
 

@@ -344,7 +344,7 @@ def test_only_visible_patches_are_computed():
     (lambda: shapes(masked_autoencoder(SEEN, LIGHT, 16), IMAGES), "several patches of 16"),
     (lambda: shapes(masked_autoencoder(SEEN, LIGHT, 1), IMAGES), "patches of several values"),
     (lambda: patch_decoder(16, TINY).init(KEY, np.zeros((1, 2, 8)), np.zeros((1, 5), int)), "square number of patches"),
-    (lambda: vision_transformer(Size(6, 1, 1), 4, positions="sine_cosine"), "a width that 4 divides"),
+    (lambda: vision_transformer(Size(6, 1, 1), 4, positions="sine_cosine"), "a width divisible by 4"),
   ],
 )
 def test_what_does_not_fit_is_refused(make, message):

@@ -130,7 +130,7 @@ def test_a_run_that_is_stopped_and_killed_goes_on_with_any_number_of_hosts(tmp_p
   ("flags", "said"),
   [
     (["--hosts", "2"], "expected a coordinator, hosts and host, or none of them, got no coordinator and no host"),
-    (["--coordinator", "here:1", "--hosts", "2", "--host", "2"], "expected a host of 0 to 1, one of 2, got 2"),
+    (["--coordinator", "here:1", "--hosts", "2", "--host", "2"], "expected host from 0 to 1, got 2"),
     (["--coordinator", "here", "--hosts", "2", "--host", "0"], "expected a coordinator address:port, got 'here'"),
     (["--coordinator", "here:1", "--hosts", "two", "--host", "0"], "expected whole numbers, got 'two'"),
   ],

@@ -149,7 +149,7 @@ def test_map_tasks_is_vmap(devices, chunk_size):
 @pytest.mark.parametrize("over", [map_tasks(lambda s, x: x), mean_over_tasks(lambda p, r, x: (x, ({}, 1.0)))])
 def test_tasks_that_the_devices_do_not_divide_are_refused(over):
   arguments = ((),) if "mapped" in over.__qualname__ else ((), ())
-  with jax.set_mesh(make_mesh(8)), pytest.raises(ValueError, match="divides by the 8 devices of the mesh, got 12 rows"):
+  with jax.set_mesh(make_mesh(8)), pytest.raises(ValueError, match="by the 8 devices of the mesh, got 12 rows"):
     over(*arguments, jnp.ones(12))
 
 
@@ -190,7 +190,7 @@ def test_without_a_mesh_there_is_one_device():
 
 @pytest.mark.parametrize("devices", [0, -1, 9])
 def test_a_mesh_of_devices_that_are_not_there_is_refused(devices):
-  with pytest.raises(ValueError, match=f"expected 1 to 8 devices, the number there are, got {devices}"):
+  with pytest.raises(ValueError, match=f"expected 1 to 8 devices, the number available, got {devices}"):
     make_mesh(devices)
 
 
@@ -217,7 +217,7 @@ def test_shard_batch_gives_each_device_its_rows_and_replicate_gives_each_all():
     ({"x": np.ones(8), "y": np.array(1.0)}, r"got \[\(\), \(8,\)\]"),
     ({"x": np.ones((0, 3))}, r"got \[\(0,\)\]"),
     ({}, r"got \[\]"),
-    (np.ones(12), "divides by the 8 devices of the mesh, got 12 rows"),
+    (np.ones(12), "divisible by the 8 devices of the mesh, got 12 rows"),
   ],
 )
 def test_batches_that_cannot_be_sharded_are_refused(batch, said):

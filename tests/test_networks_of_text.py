@@ -122,7 +122,7 @@ def test_a_published_clip_has_the_published_number_of_parameters(name, published
   ("make", "said"),
   [
     (lambda: text_transformer(1), "a vocabulary and a length of at least 2, got 1 and 77"),
-    (lambda: text_transformer(9, Size(10, 1, 3)), "of a width that the heads divide"),
+    (lambda: text_transformer(9, Size(10, 1, 3)), "a width divisible by the number of heads"),
     (lambda: text_transformer(9, num_outputs=0), "at least 1 output, or None, got 0"),
     (lambda: text_transformer(9, dropout=1.0), "a dropout of at least 0 and below 1, got 1.0"),
     (lambda: clip_towers("ViT-X"), "expected one of 'ViT-B/32'"),

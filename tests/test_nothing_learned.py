@@ -54,13 +54,13 @@ def test_a_gradient_of_zero_in_the_last_hundred_steps_is_said(metrics, said):
 def test_a_score_within_its_interval_of_chance_is_said(value, interval, chance, better, nothing):
   found = nothing_learned([], [BesideChance("it", value, interval, chance, better)])
   assert bool(found) == nothing
-  assert not found or found == [f"it is no better than chance: {value:g} ± {interval:g}, where chance has {chance:g}"]
+  assert not found or found == [f"it is no better than chance: {value:g} ± {interval:g}, chance level {chance:g}"]
 
 
 def test_what_cannot_be_asked_is_refused():
   with pytest.raises(ValueError, match="steps to be a whole number of at least 1, got 0"):
     nothing_learned([], steps=0)
-  with pytest.raises(ValueError, match="better of it to be one of 'larger', 'smaller', got 'more'"):
+  with pytest.raises(ValueError, match="`better` of it to be one of 'larger', 'smaller', got 'more'"):
     nothing_learned([], [BesideChance("it", 1.0, 1.0, 1.0, "more")])
 
 
@@ -82,9 +82,9 @@ few_shot = functools.partial(record, measure="accuracy", ways=3, shots=1)
     (few_shot("maml", measure="accuracy_after_steps", value=33.0), None),  # before a step that is as it should be
     (few_shot("pixels", value=33.0), None),  # was not trained
     (few_shot("bigram", value=33.0, steps=0), None),
-    (record("simclr", "linear_probe", 10.1, classes=10), "linear probe of simclr is .* chance has 10"),
+    (record("simclr", "linear_probe", 10.1, classes=10), "linear probe of simclr is .* chance level 10"),
     (record(results_page.UNTRAINED, "linear_probe", 10.1, classes=10), None),
-    (record("clip", "zero_shot", 0.6, chance=0.5, classes=200), "zero-shot of clip is no better .* chance has 0.5"),
+    (record("clip", "zero_shot", 0.6, chance=0.5, classes=200), "zero-shot of clip is no better .* chance level 0.5"),
     (record("gpt", "bits_per_token", 11.0, chance=11.0), "bits per token of gpt is no better"),
     (record("gpt", "bits_per_token", 4.0, chance=11.0), None),
     (record("sine", "mean_squared_error", 4.0), None),  # nobody knows its chance

@@ -98,8 +98,8 @@ def test_open_clips_settings_are_read_or_refused(wrote):
     ("text_cfg", {"no_causal_mask": True}, "text_cfg.no_causal_mask to be False"),
     ("text_cfg", {"pool_type": "last"}, "text_cfg.pool_type .*'argmax', 'eos', got 'last'"),
     ("text_cfg", {"pool_type": "eos"}, "text_cfg.eos_id to be 29 .*got 2"),
-    ("text_cfg", {"heads": 3}, "of a width that the heads divide in the text tower"),
-    ("text_cfg", {"invented": 1}, "settings of text_cfg that are known here .*got 'invented'"),
+    ("text_cfg", {"heads": 3}, "a width divisible by the heads in the text tower"),
+    ("text_cfg", {"invented": 1}, "known settings of text_cfg .*got 'invented'"),
     ("model_cfg", {"quick_gelu": "yes"}, "model_cfg.quick_gelu .*True or False, got 'yes'"),
     ("model_cfg", {"vision_cfg": []}, "vision_cfg to be an object .*got a list"),
   ):
@@ -130,7 +130,7 @@ def _open_clip(section, **values):
     ({"vision_config": {"num_attention_heads": "3"}}, "vision_config.num_attention_heads .* whole number .*got '3'"),
     ({"vision_config": {"num_attention_heads": 0}}, "whole number of at least 1, got 0"),
     ({"vision_config": {"num_attention_heads": True}}, "whole number of at least 1, got True"),
-    ({"vision_config": {"num_attention_heads": 5}}, "heads divide in the image tower of .*got 5 heads in 2 layers"),
+    ({"vision_config": {"num_attention_heads": 5}}, "divisible by the heads in the image tower of .*got 5 heads"),
     ({"text_config": {"layer_norm_eps": None}}, "text_config.layer_norm_eps .*above 0, got None"),
     ({"text_config": {"hidden_act": "relu"}}, "text_config.hidden_act in .*'quick_gelu', 'gelu'.*got 'relu'"),
     ({"text_config": {"hidden_act": "gelu"}}, "the same activation and norms in both towers"),
@@ -259,11 +259,11 @@ def test_an_index_that_does_not_match_its_files_is_refused_by_name(wrote):
   files = sharded(folder, arrays)
   first = files["logit_scale"]
   for index, said in (
-    ({"weight_map": files | {"more": first}}, "got 'more' in one of index and files alone"),
-    ({"weight_map": {n: f for n, f in files.items() if n != "logit_scale"}}, "got 'logit_scale' in one of"),
+    ({"weight_map": files | {"more": first}}, "got 'more' in only one of them"),
+    ({"weight_map": {n: f for n, f in files.items() if n != "logit_scale"}}, "got 'logit_scale' in only one of"),
     ({"weight_map": files | {"logit_scale": "../none.safetensors"}}, "expected the file .*clip/none.safetensors' that"),
-    ({"weight_map": files | {"logit_scale": 3}}, "a weight_map of the file of each array .*got a dict"),
-    ({"weight_map": None}, "a weight_map of the file of each array .*got None"),
+    ({"weight_map": files | {"logit_scale": 3}}, "a weight_map from arrays to files .*got a dict"),
+    ({"weight_map": None}, "a weight_map from arrays to files .*got None"),
   ):
     sharded(folder, arrays, **index)
     with pytest.raises((ValueError, FileNotFoundError), match=said):
@@ -326,10 +326,10 @@ def test_files_that_are_no_clip_are_refused_and_pickles_never_read(wrote, tmp_pa
   (tmp_path / "empty").mkdir()
   for given, said in (
     ("model.pt", "expected a .safetensors file, got .*model.pt.*: other formats may run code"),
-    ("half.safetensors", "no whole safetensors file"),
+    ("half.safetensors", "not a complete safetensors file"),
     ("other.safetensors", "got none named"),
     ("empty", "expected model.safetensors in"),
-    ("none.safetensors", "there is no file or folder"),
+    ("none.safetensors", "no such file or folder"),
   ):
     with pytest.raises((ValueError, FileNotFoundError), match=said):
       load_clip(tmp_path / given)

@@ -40,10 +40,10 @@ def test_without_heads_in_the_configuration_there_are_hugging_faces_12(wrote):
 
 
 def test_without_a_configuration_heads_are_a_guess_that_is_said_or_refused(wrote, monkeypatch):
-  with pytest.raises(ValueError, match=r"config.json beside .*got none, .* cannot be guessed for a width of 24"):
+  with pytest.raises(ValueError, match=r"config.json next to .*got none, .* cannot be guessed for a width of 24"):
     load_gpt2(wrote())
   monkeypatch.setattr(gpt2, "HEAD", 8)
-  with pytest.warns(UserWarning, match=r"no config.json beside .*OpenAI's models, with 3 attention heads and norms'"):
+  with pytest.warns(UserWarning, match=r"no config.json next to .*OpenAI's models, with 3 attention heads and norms'"):
     assert heads(load_gpt2(wrote())[1]) == 3
 
 
@@ -72,7 +72,7 @@ def test_a_configuration_of_another_network_is_refused_by_name(wrote, config, sa
 def test_an_array_of_another_shape_or_kind_is_refused_by_name(wrote):
   for name, array, said in (
     ("h.1.mlp.c_fc.weight", np.ones((24, 72), np.float32), r"h.1.mlp.c_fc.weight of shape \[24, 96\] .*got \[24, 72\]"),
-    ("wte.weight", np.ones(19, np.float32), r"wte.weight of two sizes .*got \[19\]"),
+    ("wte.weight", np.ones(19, np.float32), r"wte.weight with two nonempty axes .*got \[19\]"),
     ("wpe.weight", np.ones((9, 23), np.float32), r"wpe.weight of shape \[9, 24\] .*got \[9, 23\]"),
     ("ln_f.bias", np.ones(24, np.int8), "ln_f.bias of shape .*floating, got .* of int8"),
     ("ln_f.bias", np.full(24, np.inf, np.float32), "ln_f.bias to be finite"),

@@ -43,7 +43,7 @@ def test_the_rate_rises_along_a_line_and_falls_along_a_cosine():
   rate = warmup_cosine(0.4, 100, 20)
   np.testing.assert_allclose([rate(0), rate(5), rate(20), rate(60), rate(100)], [0, 0.1, 0.4, 0.2, 0], atol=1e-7)
   assert warmup_cosine(0.4, 100, 0)(0) == pytest.approx(0.4)
-  with pytest.raises(ValueError, match="fewer than the 10 of all, got 10"):
+  with pytest.raises(ValueError, match="warmup_steps from 0 to 9, got 10"):
     warmup_cosine(0.1, 10, 10)
 
 

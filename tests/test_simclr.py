@@ -154,7 +154,7 @@ def test_pretraining_brings_views_together_and_fine_tuning_starts_from_it(made):
   tuned = supervised(with_pretrained_params(encoder, trained.params["encoder"], {}))
   params, _ = jax.jit(tuned.init)(jax.random.key(0), labeled(0))
   jax.tree.map(np.testing.assert_array_equal, params["encoder"], trained.params["encoder"])
-  with pytest.raises(ValueError, match="expected params as the network's own"):
+  with pytest.raises(ValueError, match="expected params of the network's shapes"):
     supervised(with_pretrained_params(encoder, trained.params["head"])).init(jax.random.key(0), labeled(0))
 
 

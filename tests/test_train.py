@@ -102,7 +102,7 @@ def test_eight_devices_train_like_one():
 
 
 def test_a_batch_that_the_devices_do_not_divide_is_refused():
-  with jax.set_mesh(make_mesh(8)), pytest.raises(ValueError, match="divides by the 8 devices of the mesh, got 12 rows"):
+  with jax.set_mesh(make_mesh(8)), pytest.raises(ValueError, match="by the 8 devices of the mesh, got 12 rows"):
     fit(regression, optimizer, lambda start, shard: iter([batch_of(0, 12)]), 1)
 
 
@@ -171,7 +171,7 @@ def test_debug_nans_points_at_the_line_that_made_the_number():
   spoil = lambda step, batch: batch._replace(labels=np.abs(batch.labels) - (9e9 if step == 2 else 0))
   with pytest.raises(FloatingPointError, match=r"invalid value \(nan\) encountered in sqrt") as raised:
     fit(regression._replace(loss=root), optimizer, only(9, spoil), 9, debug_nans=True)
-  assert "This was step 3, on batch 2 of seed 0; there is none saved." in raised.value.__notes__
+  assert "This was step 3, on batch 2 of seed 0; no checkpoint is saved." in raised.value.__notes__
   assert any(frame.name == "root" for frame in raised.traceback)
 
 
@@ -241,7 +241,7 @@ def test_a_run_whose_best_checkpoint_is_lost_goes_back_and_finds_it_again(tmp_pa
   folder, expected, rows = ended
   shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
   shutil.rmtree(tmp_path / str(int(expected.step)) / "arrays")
-  with Checkpoints(tmp_path) as kept, pytest.raises(ValueError, match="go on with the run, which finds them again"):
+  with Checkpoints(tmp_path) as kept, pytest.raises(ValueError, match="resume the run to compute them again"):
     restore(regression, optimizer, batches, kept)
   with pytest.warns(match="is skipped"):
     found, after = followed(tmp_path, 11)
@@ -257,7 +257,7 @@ def test_a_run_of_another_seed_is_not_gone_on_with(ended):
 def test_a_tree_that_cannot_be_saved_is_refused_before_the_first_step(tmp_path):
   params = {"weight": jnp.ones(3), "a.b": 1.0, "a": {"b": 1.0}}
   twice = regression._replace(init=lambda key, batch: (params, {"steps": 0}))
-  with Checkpoints(tmp_path) as kept, pytest.raises(ValueError, match=r"paths that differ .*, got 'params.a.b' twice"):
+  with Checkpoints(tmp_path) as kept, pytest.raises(ValueError, match=r"unique paths .*, got 'params.a.b' twice"):
     fit(twice, optimizer, only(1), 5, checkpoints=kept)
 
 

@@ -156,7 +156,7 @@ def test_bfloat16_features_are_summed_in_32_bits():
     ({"labels": LABELS * 1.0}, r"labels to be integers \[...\], got float64 \[16, 7\]"),
     ({"implementation": "sparse"}, "implementation to be one of 'dense', 'tiled', got 'sparse'"),
     ({"block_size": 0}, "block_size to be a whole number of at least 1, got 0"),
-    ({"weights": np.ones(3)}, r"a weight a label, \[16, 7\], got \[3\]"),
+    ({"weights": np.ones(3)}, r"one weight per label, \[16, 7\], got \[3\]"),
   ],
 )
 def test_what_does_not_fit_is_refused(change, message):

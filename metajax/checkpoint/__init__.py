@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, written while training goes on, checked when they are read."""
+"""Checkpoints: written atomically in the background, and verified when read."""
 
 from metajax.checkpoint.checkpoints import Checkpoints
 

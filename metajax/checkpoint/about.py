@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, as JSON with a check of its own: the note, its arrays' shapes and fingerprints."""
+"""The description of a checkpoint, as JSON with a checksum: its note, and its arrays' shapes and fingerprints."""
 
 import json
 import zlib
@@ -6,19 +6,19 @@ from collections.abc import Mapping
 
 
 def described(note: dict, shapes: Mapping, fingerprints: Mapping) -> dict:
-  """The JSON that is written, none of it shared with the caller, whose lists may have grown when it is."""
+  """Returns the JSON to write, copied from the caller, whose lists may grow before it is written."""
   about = json.loads(json.dumps({"note": note, "shapes": shapes, "fingerprints": fingerprints}))
   return {"about": about, "crc32": _crc32(about)}
 
 
 def checked(stored: dict) -> dict:
-  """The note, shapes and fingerprints of JSON that was read.
+  """Returns the note, shapes and fingerprints from JSON that was read.
 
   Raises:
-    ValueError: if they are not what was written.
+    ValueError: if the checksum does not match.
   """
   if stored["crc32"] != _crc32(stored["about"]):
-    raise ValueError("its description is not what was saved")
+    raise ValueError("its description does not match its checksum")
   return stored["about"]
 
 

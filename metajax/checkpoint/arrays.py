@@ -1,4 +1,4 @@
-"""A tree as arrays by name, and what says of them whether they are those that were saved."""
+"""Trees as arrays by name, with shapes and fingerprints to verify them."""
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -10,11 +10,11 @@ import jax.numpy as jnp
 
 from metajax.tree import is_integer, is_key
 
-RENAMED = {"image": "picture", "log_l2": "log_strength"}  # parts of names that earlier versions saved otherwise
+RENAMED = {"image": "picture", "log_l2": "log_strength"}  # today's parts of names -> those of earlier versions
 
 
 def flatten(tree: Any) -> dict[str, jax.Array]:
-  """`{path in the tree: array}`; PRNG keys as their data.
+  """Returns `{path in the tree: array}`; PRNG keys become their key data.
 
   Raises:
     ValueError: if two arrays have the same path.
@@ -22,35 +22,35 @@ def flatten(tree: Any) -> dict[str, jax.Array]:
   flat = {}
   for name, leaf in named(tree):
     if name in flat:
-      raise ValueError(f"expected paths that differ in a tree to save, got {name!r} twice")
+      raise ValueError(f"expected unique paths in a tree to save, got {name!r} twice")
     flat[name] = jax.random.key_data(leaf) if is_key(leaf) else jnp.asarray(leaf)
   return flat
 
 
 def named(tree: Any) -> Iterator[tuple[str, Any]]:
-  """(path in the tree, leaf) of every leaf."""
+  """Yields (path in the tree, leaf) for every leaf."""
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     yield jax.tree_util.keystr(path, simple=True, separator="."), leaf
 
 
 def shapes(arrays: Mapping[str, Any]) -> dict[str, list]:
-  """`{name: [type, shape]}`, as JSON has it."""
+  """Returns `{name: [type, shape]}` as JSON values."""
   return {name: [str(x.dtype), list(x.shape)] for name, x in arrays.items()}
 
 
 def saved_names(wanted: Iterable[str], there: Collection[str]) -> dict[str, str]:
-  """`{name: the name that a checkpoint has for it}`: today's, or an earlier version's where it has that one."""
+  """Returns `{name: name in the checkpoint}`: today's name, or the one of an earlier version if only that exists."""
   former = {name: ".".join(RENAMED.get(part, part) for part in name.split(".")) for name in wanted}
   return {name: old if name not in there and old in there else name for name, old in former.items()}
 
 
 def like_array(x: jax.Array) -> jax.ShapeDtypeStruct:
-  """What an array is to be restored as: its shape, type and sharding."""
+  """Returns the shape, type and sharding to restore an array with."""
   return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
 
 
 def unflatten(like: Any, arrays: Mapping[str, jax.Array]) -> Any:
-  """The tree that `flatten` took apart, from what it gave; its PRNG keys are of the kind of those in `like`."""
+  """Inverts `flatten`: a tree structured like `like`, with PRNG keys of the same implementations."""
   leaves = [
     jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if is_key(leaf) else array
     for leaf, array in zip(jax.tree.leaves(like), (arrays[name] for name in flatten(like)), strict=True)
@@ -59,10 +59,10 @@ def unflatten(like: Any, arrays: Mapping[str, jax.Array]) -> Any:
 
 
 def check_same(path: Path, there: Mapping[str, list], wanted: Mapping[str, list]):
-  """Refuses a checkpoint whose `shapes` are not those wanted.
+  """Checks that a checkpoint's shapes equal the wanted ones.
 
   Raises:
-    ValueError: naming the first array that differs.
+    ValueError: if an array differs; the message names the first.
   """
   for name in [*wanted, *there]:
     if there.get(name) != wanted.get(name):
@@ -72,9 +72,9 @@ def check_same(path: Path, there: Mapping[str, list], wanted: Mapping[str, list]
 
 @jax.jit
 def fingerprints(arrays: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-  """For each array the sum of its words, each mixed one to one with its place, modulo 2^32.
+  """Returns a fingerprint per array: the sum modulo 2^32 of its words, each mixed bijectively with its position.
 
-  Any single word that differs changes it, and a sum of integers is the same on any number of devices.
+  A change of any single word changes the fingerprint, and an integer sum is the same on any number of devices.
   """
 
   def fingerprint(x):

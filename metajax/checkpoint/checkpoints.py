@@ -1,4 +1,4 @@
-"""The checkpoints of one run: written while training goes on, checked when they are read."""
+"""The checkpoints of one run: written in the background, and verified when read."""
 
 import warnings
 from pathlib import Path
@@ -26,23 +26,33 @@ from metajax.checkpoint.manager import open_manager
 with epy.lazy_imports():
   import orbax.checkpoint as ocp
 
-OVERHEAD = 2**18  # bytes of a checkpoint beside its arrays, generously
+OVERHEAD = 2**18  # upper bound on the bytes of a checkpoint besides its arrays
 
 
 class Checkpoints:
   """The checkpoints of one run in a folder: the newest `keep`, and the best one.
 
-  A checkpoint is a pytree of arrays (a TrainState) with a note of plain JSON values. It is written in the background
-  to a scratch folder that is renamed when all is on disk, so a run killed at any moment leaves only whole ones. Every
-  array is saved under its path in the tree with a fingerprint of its bits, so what is read is what was written, on
-  any number of devices. Use it as a context manager, or call `close`.
+  A checkpoint is a pytree of arrays (a TrainState) with a note of plain JSON values. It is written in the background to
+  a scratch folder that is renamed once everything is on disk, so a run killed at any moment leaves only complete
+  checkpoints. Each array is saved under its path in the tree with a fingerprint of its bits, so corruption is detected;
+  it can be read on any number of devices. Use it as a context manager, or call `close`.
 
   Args:
-    folder: on this machine, made at the first save; `~` is the home folder.
-    keep: how many of the newest to keep, at least 1; the best one is kept beside them.
+    folder: Local folder, created at the first save; `~` is expanded.
+    keep: Number of newest checkpoints to keep, at least 1; the best one is kept in addition.
 
   Raises:
     ValueError: if `keep` is below 1, or the folder is remote (`gs://`).
+
+  Example:
+    >>> import tempfile, jax.numpy as jnp
+    >>> from metajax import Checkpoints
+    >>> with tempfile.TemporaryDirectory() as folder, Checkpoints(folder) as checkpoints:
+    ...   checkpoints.save(10, {"weight": jnp.ones(3)}, note={"loss": 0.5})
+    ...   checkpoints.wait()
+    ...   step, tree, note = checkpoints.restore(like={"weight": jnp.zeros(3)})
+    >>> step, note, tree["weight"].tolist()
+    (10, {'loss': 0.5}, [1.0, 1.0, 1.0])
   """
 
   def __init__(self, folder: Path | str, keep: int = 3):
@@ -53,22 +63,23 @@ class Checkpoints:
     self._opened, self._writes = None, False
 
   def steps(self) -> list[int]:
-    """The steps that there are whole checkpoints of, in order."""
+    """Returns the steps of all complete checkpoints, in ascending order."""
     return sorted(self._manager().all_steps()) if self.folder.is_dir() else []
 
   def save(self, step: int, tree: Any, note: dict, best: int | None = None):
-    """Writes a checkpoint in the background, and drops those that are no longer kept.
+    """Writes a checkpoint in the background, and deletes those that are no longer kept.
 
-    Checkpoints of this step and later ones make room: a run that resumed before them could not read them.
+    Existing checkpoints of this step and later ones are deleted first: a run resumes before them only if they cannot be
+    read.
 
     Args:
-      step: of the checkpoint.
-      tree: arrays; they may be donated as soon as this returns.
-      note: plain JSON values.
-      best: the step of the best checkpoint so far, which is kept.
+      step: Step of the checkpoint.
+      tree: Pytree of arrays; they may be donated as soon as this returns.
+      note: Dictionary of plain JSON values.
+      best: Step of the best checkpoint so far, which is kept.
 
     Raises:
-      OSError: if this or the one before cannot be written, naming the last whole one.
+      OSError: if this checkpoint or the previous one cannot be written; names the last complete one.
     """
     self.wait()
     self._best = best
@@ -87,7 +98,7 @@ class Checkpoints:
       raise self._not_written(error) from error
 
   def check_savable(self, tree: Any):
-    """Finds before a long run that a tree cannot be saved.
+    """Checks that a tree can be saved, before a long run.
 
     Raises:
       ValueError: if two of its arrays have the same path.
@@ -95,16 +106,17 @@ class Checkpoints:
     jax.eval_shape(fingerprints, flatten(tree))
 
   def restore(self, like: Any, step: int | None = None) -> tuple[int, Any, dict] | None:
-    """The newest checkpoint that can be read, as `(step, tree, note)`; None where there is none.
-
-    One that is truncated or corrupt is skipped with a warning.
+    """Restores the newest readable checkpoint; truncated or corrupt ones are skipped with a warning.
 
     Args:
-      like: a tree of arrays of the same structure: their types and shardings are given to what is read.
-      step: read this one or none.
+      like: Tree of arrays of the same structure, whose types and shardings the result gets.
+      step: Step of the only checkpoint to try; by default all are tried, newest first.
+
+    Returns:
+      `(step, tree, note)`, or None if no checkpoint can be read.
 
     Raises:
-      ValueError: if a checkpoint is of another learner or network, naming the first parameter that differs.
+      ValueError: if a checkpoint is of another learner or network; names the first parameter that differs.
     """
     for found in reversed(self.steps() if step is None else [step]):
       try:
@@ -121,7 +133,7 @@ class Checkpoints:
         arrays = {n: read.get(saved[n], x) for n, x in wanted.items()}
         damaged = [n for n, x in jax.device_get(fingerprints(arrays)).items() if int(x) != prints[saved[n]]]
         if damaged:
-          raise ValueError(f"{damaged[0]} is not what was saved")
+          raise ValueError(f"{damaged[0]} differs from its saved fingerprint")
       except Exception as error:
         self._warn(found, error)
         continue
@@ -129,13 +141,13 @@ class Checkpoints:
     return None
 
   def check(self, like: Any):
-    """Compares the newest checkpoint that can be read with a part of what is to be restored, or its shapes.
+    """Checks the shapes of the newest readable checkpoint against part of the expected tree.
 
     Args:
       like: `{name: tree}` of arrays or `jax.ShapeDtypeStruct`s, e.g. {"params": ...}.
 
     Raises:
-      ValueError: if it is of another learner or network, naming the first parameter that differs.
+      ValueError: if the checkpoint is of another learner or network; names the first parameter that differs.
     """
     wanted = dict(named(like))
     for found in reversed(self.steps()):
@@ -149,10 +161,10 @@ class Checkpoints:
       return check_same(self.folder / str(found), there, wanted) if there else None
 
   def wait(self):
-    """Returns when what was saved is on disk.
+    """Waits until the saved checkpoint is on disk.
 
     Raises:
-      OSError: if it could not be written, naming the last whole checkpoint.
+      OSError: if it could not be written; names the last complete checkpoint.
     """
     if self._opened is None:
       return
@@ -162,7 +174,7 @@ class Checkpoints:
       raise self._not_written(error) from error
 
   def close(self):
-    """Waits, and ends the threads that write. Raises as `wait` does."""
+    """Waits for pending writes and ends the writer threads. Raises OSError as `wait` does."""
     try:
       self.wait()
     finally:
@@ -177,7 +189,7 @@ class Checkpoints:
     try:
       self.close()
     except OSError:
-      if error is None:  # the error that is under way says more
+      if error is None:  # otherwise the exception in flight is more informative
         raise
 
   def _manager(self, writes=False):
@@ -199,5 +211,5 @@ class Checkpoints:
 
   def _not_written(self, error):
     there = [int(path.name) for path in self.folder.glob("*") if path.name.isdigit()]
-    last = f"the last one there is of step {max(there)}" if there else "there is none yet"
+    last = f"the last complete one is of step {max(there)}" if there else "none is complete yet"
     return OSError(f"a checkpoint cannot be written to {self.folder}: {first_line(error)}; {last}")

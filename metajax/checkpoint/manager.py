@@ -1,4 +1,4 @@
-"""What of a run's checkpoints orbax keeps, and when it cleans up."""
+"""Orbax's checkpoint manager: the retention and cleanup policy."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 
 from etils import epy
 
-with epy.lazy_imports():  # half a second, which `--help` does not need
+with epy.lazy_imports():  # takes half a second, and `--help` does not need it
   import orbax.checkpoint as ocp
 
 
 def open_manager(folder: Path, newest: int, best: Callable[[], int | None], writes: bool) -> ocp.CheckpointManager:
-  """Orbax's manager of a folder, which keeps the newest few and the best, and changes nothing unless it writes."""
+  """Opens orbax's manager of a folder; it keeps the newest few and the best, and is read-only unless `writes`."""
   options = ocp.CheckpointManagerOptions(
     save_decision_policy=ocp.checkpoint_managers.FixedIntervalPolicy(1),
     preservation_policy=_Kept(newest, best),
-    create=writes,  # a run may be evaluated from a folder that cannot be written
-    cleanup_tmp_directories=writes,  # what a kill left half-written
+    create=writes,  # a run may be evaluated from a read-only folder
+    cleanup_tmp_directories=writes,  # removes half-written checkpoints of a killed run
   )
   return ocp.CheckpointManager(folder, options=options)
 

@@ -1,4 +1,4 @@
-"""Networks from networks, in plain JAX."""
+"""Combinators of networks, in plain JAX."""
 
 from metajax.compose.combinators import on_pairs, parallel, tied, with_head
 from metajax.compose.film import concat_context, film

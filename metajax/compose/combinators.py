@@ -1,4 +1,4 @@
-"""Networks from several: one after the other, beside each other, on parts or pairs of inputs."""
+"""Combinators of several networks: in sequence, in parallel, on parts or pairs of inputs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,10 +11,25 @@ from metajax.types import Key, Network, Params, State
 
 
 def with_head(encoder: Network, head: Network) -> Network:
-  """`head(encoder(inputs))`, with params and state `{"encoder": ..., "head": ...}`, so that either can be had alone.
+  """Appends a head to an encoder: `head(encoder(inputs))`.
+
+  Args:
+    encoder: Network from inputs to features.
+    head: Network from features to outputs, e.g. `linear(10)`.
+
+  Returns:
+    A Network with params and state `{"encoder": ..., "head": ...}`, so that either part can be used alone.
 
   Raises:
-    TypeError: if one of them is no Network.
+    TypeError: if `encoder` or `head` is not a Network.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax.compose import linear, with_head
+    >>> network = with_head(linear(16), linear(5))
+    >>> params, state = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros([8, 20]))
+    >>> params["encoder"]["weight"].shape, params["head"]["weight"].shape
+    ((20, 16), (16, 5))
   """
   check_networks(encoder=encoder, head=head)
 
@@ -34,10 +49,16 @@ def with_head(encoder: Network, head: Network) -> Network:
 
 
 def tied(encoder: Network) -> Network:
-  """One encoder on every part of an input: `[n, parts, ...] -> [n, parts * features]` (tiles, frames, views).
+  """Applies one encoder to every part of an input (tiles, frames, views) and concatenates the features.
+
+  Args:
+    encoder: Network from `[m, ...]` to `[m, features]`.
+
+  Returns:
+    A Network from `[n, parts, ...]` to `[n, parts * features]`.
 
   Raises:
-    TypeError: if it is no Network.
+    TypeError: if `encoder` is not a Network.
   """
   check_networks(encoder=encoder)
 
@@ -55,10 +76,16 @@ def tied(encoder: Network) -> Network:
 
 
 def parallel(**towers: Network) -> Network:
-  """A tower for each named input: `{name: [n, ...]} -> [n, sum of the towers' features]`, in the order given.
+  """Applies one tower per named input and concatenates the features, in the order of the arguments.
+
+  Args:
+    **towers: Network per input name.
+
+  Returns:
+    A Network from `{name: [n, ...]}` to `[n, sum of the towers' features]`.
 
   Raises:
-    TypeError: if a tower is no Network.
+    TypeError: if a tower is not a Network.
   """
   check_networks(**towers)
 
@@ -77,14 +104,17 @@ def parallel(**towers: Network) -> Network:
 
 
 def on_pairs(network: Network) -> Network:
-  """A network of two features side by side, on every pair of one of each: `[k, ..., c]` and `[n, ..., c]` to `[n, k]`.
+  """Applies a network to every pair of two sets of features, concatenated along the channels.
 
   Args:
-    network: `[m, ..., 2 c]` to `[m, 1]`.
+    network: Network from `[m, ..., 2 c]` to `[m, 1]`.
+
+  Returns:
+    A Network from `[k, ..., c]` and `[n, ..., c]` to `[n, k]`.
 
   Raises:
-    TypeError: if it is no Network.
-    ValueError: when applied, if the network gives another number of outputs than one a pair.
+    TypeError: if `network` is not a Network.
+    ValueError: when applied, if `network` does not return one output per pair.
   """
   check_networks(network=network)
 
@@ -107,26 +137,26 @@ def on_pairs(network: Network) -> Network:
 
 
 def check_networks(**networks: Any):
-  """Looks at what is given for networks.
+  """Checks that all arguments are Networks.
 
   Raises:
-    TypeError: naming the first that is no Network.
+    TypeError: if one is not a Network; the message names the first.
   """
   for name, network in networks.items():
     checks.record(name, network, Network, "networks.from_linen(module) makes one of a linen module")
 
 
 def split(key: Key | None, count: int) -> Any:
-  """As many keys, or as many None where there is none."""
+  """Splits a key into `count` keys; without a key, returns `count` Nones."""
   return (None,) * count if key is None else jax.random.split(key, count)
 
 
 def blank(function: Callable, *given: Any) -> Any:
-  """Zeros as what a function gives: what comes after it is only told their shape at init, so no pass is run."""
+  """Returns zeros in the shape of a function's result, without running it: later networks need only shapes at init."""
   shapes = jax.eval_shape(lambda: function(*given))
   return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
 
 def blank_features(network: Network, params: Params, state: State, *inputs: Any) -> Any:
-  """Zeros as what a network gives."""
+  """Returns zeros in the shape of a network's outputs."""
   return blank(lambda: network.apply(params, state, *inputs, train=False)[0])

@@ -1,4 +1,4 @@
-"""Networks of inputs and of a context, a vector that is the same for all rows."""
+"""Networks with a second input: a context vector that all rows share."""
 
 import jax.numpy as jnp
 
@@ -8,10 +8,16 @@ from metajax.types import Network
 
 
 def concat_context(network: Network) -> Network:
-  """The network on rows with the context appended to each: `[n, d]` and `[c]` to what it gives of `[n, d + c]`.
+  """Appends a context vector to every input row.
+
+  Args:
+    network: Network of inputs `[n, d + c]`.
+
+  Returns:
+    A Network of inputs `[n, d]` and a context `[c]`.
 
   Raises:
-    TypeError: if it is no Network.
+    TypeError: if `network` is not a Network.
     ValueError: when used, if the inputs are not `[n, d]`.
   """
   check_networks(network=network)
@@ -33,19 +39,21 @@ def concat_context(network: Network) -> Network:
 
 
 def film(before: Network, after: Network) -> Network:
-  """Two networks, between which the context scales and shifts each channel (FiLM, arXiv:1709.07871):
+  """Scales and shifts each channel between two networks by a context vector (FiLM, arXiv:1709.07871):
 
       after((1 + scale) * before(inputs) + shift),   (scale, shift) = linear(context)
 
-  A context of zeros leaves all as it is, at first. Params and state are `{"before": ..., "modulation": ..., "after":
-  ...}`.
+  At initialization a context of zeros changes nothing.
 
   Args:
-    before: inputs to features `[n, ..., channels]`.
-    after: from such features.
+    before: Network from inputs to features `[n, ..., channels]`.
+    after: Network from these features to outputs.
+
+  Returns:
+    A Network of inputs and a context `[c]`, with params and state `{"before": ..., "modulation": ..., "after": ...}`.
 
   Raises:
-    TypeError: if one of them is no Network.
+    TypeError: if `before` or `after` is not a Network.
   """
   check_networks(before=before, after=after)
 

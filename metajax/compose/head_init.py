@@ -1,4 +1,4 @@
-"""Where the head of a new task starts, of as many outputs as it has ways: `(params, support labels) -> params`."""
+"""Initial heads for a new task, with one output per way: `(params, support labels) -> params`."""
 
 import jax
 import jax.numpy as jnp
@@ -8,15 +8,21 @@ from metajax.types import Array, Params
 
 
 def zero_init_head(params: Params, labels: Array) -> Params:
-  """The params of a linear head of one output, as zeros for as many outputs as labels `[n, ways]` have.
+  """Replaces a linear head of one output by zeros for all `ways` outputs.
 
-  Of params with a "head" (`with_head`), those of the head. So any number of ways can be had, and their order does not
-  matter. Nothing is learned of such a start, and nothing is lost: what all ways have in common cancels out of the
-  softmax, and out of the inner gradient of the features, after any number of steps. The first step moves the head
-  alone, so MAML needs two at least to adapt its encoder.
+  Any number of ways works, and their order does not matter. The initialization is not learned, and nothing is lost: a
+  component that all ways share cancels out of the softmax, and out of the inner gradient of the features, after any
+  number of steps. The first step moves only the head, so MAML needs at least two steps to adapt its encoder.
+
+  Args:
+    params: Params of the head, or params with a "head" (`with_head`), of which only the head changes.
+    labels: Support labels `[n, ways]`.
+
+  Returns:
+    Params with a head of `ways` outputs.
 
   Raises:
-    ValueError: if the head has another number of outputs than one.
+    ValueError: if the head does not have exactly one output.
   """
   if isinstance(params, dict) and "head" in params:
     return {**params, "head": zero_init_head(params["head"], labels)}
@@ -27,9 +33,14 @@ def zero_init_head(params: Params, labels: Array) -> Params:
 
 
 def slice_head(params: Params, labels: Array) -> Params:
-  """The params of a linear head with its first outputs alone, for as many as labels `[n, ways]` have.
+  """Keeps the first `ways` outputs of a linear head.
 
-  Of params with a "head" (`with_head`), those of the head.
+  Args:
+    params: Params of the head, or params with a "head" (`with_head`), of which only the head changes.
+    labels: Support labels `[n, ways]`.
+
+  Returns:
+    Params with a head of `ways` outputs.
 
   Raises:
     ValueError: if there are more ways than outputs.
@@ -43,11 +54,17 @@ def slice_head(params: Params, labels: Array) -> Params:
 
 
 def tile_head(params: Params, labels: Array) -> Params:
-  """The params of a linear head with its outputs again and again, for as many as labels `[n, ways]` have.
+  """Repeats the outputs of a linear head cyclically for `ways` outputs.
 
-  Of params with a "head" (`with_head`), those of the head. As many ways as outputs are the head itself, fewer its first
-  ones. Ways beyond start as copies of others, which the first step of adaptation tells apart, so that a network trained
-  at 5 ways is tested at 20.
+  With fewer ways than outputs, the first outputs are kept. Additional ways start as copies, which the first adaptation
+  step separates, so a network trained at 5 ways can be tested at 20.
+
+  Args:
+    params: Params of the head, or params with a "head" (`with_head`), of which only the head changes.
+    labels: Support labels `[n, ways]`.
+
+  Returns:
+    Params with a head of `ways` outputs.
   """
   if isinstance(params, dict) and "head" in params:
     return {**params, "head": tile_head(params["head"], labels)}

@@ -1,4 +1,4 @@
-"""Heads of networks: features to outputs."""
+"""Heads: networks from features to outputs."""
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,26 @@ from metajax.types import Network
 
 
 def linear(num_outputs: int, scale: float = 1.0) -> Network:
-  """`features @ weight + bias`: `[n, d] -> [n, num_outputs]`, weight drawn from N(0, scale^2 / d), bias 0.
+  """A linear layer, `features @ weight + bias`.
+
+  Args:
+    num_outputs: Number of outputs, at least 1.
+    scale: Scale of the initial weight, drawn from N(0, scale^2 / d); the bias starts at 0.
+
+  Returns:
+    A Network from `[n, d]` to `[n, num_outputs]`.
 
   Raises:
-    ValueError: if `num_outputs` is no whole number of at least 1, or `scale` none; at init, if the features are not
-      `[n, d]`.
+    ValueError: if `num_outputs` is not an integer of at least 1, or `scale` is not a number; at init, if the features
+      are not `[n, d]`.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax.compose import linear
+    >>> head, features = linear(10), jnp.zeros([4, 64])
+    >>> params, _ = jax.eval_shape(head.init, jax.random.key(0), features)
+    >>> params["weight"].shape, params["bias"].shape
+    ((64, 10), (10,))
   """
   checks.count("num_outputs", num_outputs)
   checks.scalar("scale", scale)
@@ -33,13 +48,18 @@ def linear(num_outputs: int, scale: float = 1.0) -> Network:
 
 
 def cosine(num_outputs: int, scale: float = 10.0) -> Network:
-  """`scale * cos(features, weight_k)`, a classifier that sees directions alone (arXiv:1804.09458, 1904.04232).
+  """A cosine classifier, `scale * cos(features, weight_k)` (arXiv:1804.09458, 1904.04232).
 
-  `[n, d] -> [n, num_outputs]`, between -scale and scale; directions are drawn from N(0, 1/d).
+  Args:
+    num_outputs: Number of outputs, at least 1.
+    scale: Factor of the cosine; logits lie between -scale and scale.
+
+  Returns:
+    A Network from `[n, d]` to `[n, num_outputs]`; initial weights are drawn from N(0, 1/d).
 
   Raises:
-    ValueError: if `num_outputs` is no whole number of at least 1, or `scale` none; at init, if the features are not
-      `[n, d]`.
+    ValueError: if `num_outputs` is not an integer of at least 1, or `scale` is not a number; at init, if the features
+      are not `[n, d]`.
   """
   checks.scalar("scale", scale)
   plain = linear(num_outputs)
@@ -55,11 +75,17 @@ def cosine(num_outputs: int, scale: float = 10.0) -> Network:
 
 
 def perceptron(hidden: int, num_outputs: int) -> Network:
-  """A hidden layer of `hidden` ReLUs, then a linear one: `[n, d] -> [n, num_outputs]`; with 0 hidden, linear from
-  zeros.
+  """A perceptron with one hidden ReLU layer, or a zero-initialized linear layer if `hidden` is 0.
+
+  Args:
+    hidden: Number of hidden units, at least 0.
+    num_outputs: Number of outputs, at least 1.
+
+  Returns:
+    A Network from `[n, d]` to `[n, num_outputs]`.
 
   Raises:
-    ValueError: if `hidden` is no whole number of at least 0, or `num_outputs` of at least 1.
+    ValueError: if `hidden` is not an integer of at least 0, or `num_outputs` not one of at least 1.
   """
   checks.count("hidden", hidden, 0)
   if not hidden:

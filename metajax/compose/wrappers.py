@@ -1,4 +1,4 @@
-"""A network with pretrained params, with inputs prepared, frozen, or in chunks of rows."""
+"""Wrappers of one network: pretrained params, preprocessing, freezing, chunking."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,14 +14,21 @@ from metajax.types import Array, Network, Params, State
 
 
 def with_pretrained_params(network: Network, params: Params, state: State | None = None) -> Network:
-  """The same network, which starts at given params (and state), such as those of another learner's encoder.
+  """Initializes a network with given params (and state), e.g. those of a pretrained encoder.
 
-  So fine-tuning is a learner as any other: `supervised(with_pretrained_params(encoder, *pretrained))`. Where `state`
-  is None, the network's own start is taken.
+  Fine-tuning then needs no special learner: `supervised(with_pretrained_params(encoder, *pretrained))`.
+
+  Args:
+    network: The Network.
+    params: Its initial params, copied at init.
+    state: Its initial state, copied at init; by default the state that the network initializes.
+
+  Returns:
+    A Network with the same `apply`.
 
   Raises:
-    TypeError: if it is no Network.
-    ValueError: at init, if the network has params or state of other shapes on these inputs.
+    TypeError: if `network` is not a Network.
+    ValueError: at init, if the network's params or state have other shapes on these inputs.
   """
   check_networks(network=network)
 
@@ -30,8 +37,8 @@ def with_pretrained_params(network: Network, params: Params, state: State | None
     own = state if state is not None else network.init(key, *inputs)[1]
     for name, wanted, given in zip(("params", "state"), expected, (params, own), strict=True):
       if jax.tree.structure(wanted) != jax.tree.structure(given) or _shapes(wanted) != _shapes(given):
-        raise ValueError(f"expected {name} as the network's own, {_shapes(wanted)}, got {_shapes(given)}")
-    return jax.tree.map(jnp.array, (params, own))  # copies: a training may be given the buffers
+        raise ValueError(f"expected {name} of the network's shapes, {_shapes(wanted)}, got {_shapes(given)}")
+    return jax.tree.map(jnp.array, (params, own))  # copies: training may donate the buffers
 
   return Network(init, network.apply)
 
@@ -41,14 +48,25 @@ def _shapes(tree):
 
 
 def with_preprocessing(network: Network, prepare: Callable[[Any], Any]) -> Network:
-  """The same network on inputs that are prepared first, each row on its own: `network(prepare(x))`.
+  """Preprocesses each input row before the network: `network(prepare(x))`.
 
   Args:
-    network: of what `prepare` gives.
-    prepare: of one input, such as `lambda x: augment.image.centered()(None, x)`.
+    network: Network of the preprocessed inputs.
+    prepare: Function of one input, without the batch axis, e.g. `lambda x: augment.image.centered()(None, x)`.
+
+  Returns:
+    A Network of the raw inputs `[n, ...]`.
 
   Raises:
-    TypeError: if one is no Network, or the other no function.
+    TypeError: if `network` is not a Network, or `prepare` is not a function.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax.compose import linear, with_preprocessing
+    >>> network = with_preprocessing(linear(5), lambda image: image.reshape(-1) / 255)
+    >>> params, _ = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros([4, 8, 8, 3]))
+    >>> params["weight"].shape
+    (192, 5)
   """
   check_networks(network=network)
   checks.function("prepare", prepare, "input -> input")
@@ -61,13 +79,28 @@ def with_preprocessing(network: Network, prepare: Callable[[Any], Any]) -> Netwo
 
 
 def frozen(network: Network) -> Network:
-  """The same network, which no longer learns: it is as in testing, its state stays, and no gradient reaches its params.
+  """Freezes a network: it runs with `train=False`, keeps its state, and passes no gradient to its params or inputs.
 
-  Activations are not kept for a backward pass. `optax.selective_transform` keeps an optimizer's weight decay off
-  the params too.
+  Activations are not stored for a backward pass. An optimizer's weight decay would still change the params; exclude
+  them with `optax.selective_transform`.
+
+  Args:
+    network: The Network to freeze.
+
+  Returns:
+    A Network with the same params and outputs.
 
   Raises:
-    TypeError: if it is no Network.
+    TypeError: if `network` is not a Network.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax.compose import frozen, linear
+    >>> network, inputs = frozen(linear(5)), jnp.ones([4, 3])
+    >>> params, state = network.init(jax.random.key(0), inputs)
+    >>> gradient = jax.grad(lambda params: network.apply(params, state, inputs, train=True)[0].sum())(params)
+    >>> float(jnp.abs(gradient["weight"]).max())
+    0.0
   """
   check_networks(network=network)
 
@@ -79,22 +112,29 @@ def frozen(network: Network) -> Network:
 
 
 def chunked(network: Network, rows: int) -> Network:
-  """The same network, `rows` rows at a time, each chunk computed again in the backward pass.
+  """Runs a network on chunks of `rows` rows, and recomputes each chunk in the backward pass.
 
-  Values and gradients are those of the whole batch, while the activations of one chunk at a time are held: exact large
-  batches for contrastive losses (gradient caching, arXiv:2101.06983). Under a mesh a chunk has rows of every device.
-
-  Where a key is given each row has one of its own, drawn from its place in the batch, so that noise does not depend on
-  `rows`: it is the same for chunks of one row and for one chunk of all.
+  Values and gradients equal those of the full batch, while only one chunk's activations are held at a time: exact large
+  batches for contrastive losses (gradient caching, arXiv:2101.06983). Under a mesh each chunk has rows of every device.
+  With a key, each row gets a key derived from its index in the batch, so noise does not depend on `rows`.
 
   Args:
-    network: inputs, pytrees of arrays `[n, ...]`, to outputs `[n, ...]`, row by row; it keeps no state.
-    rows: of a chunk, at least 1; all rows, if the batch has fewer.
+    network: Network without state, from pytrees of arrays `[n, ...]` to outputs `[n, ...]`, row by row.
+    rows: Rows per chunk, at least 1; a smaller batch is one chunk.
 
   Raises:
-    TypeError: if it is no Network.
-    ValueError: if `rows` is no whole number of at least 1; at init, if the network keeps state: statistics of a chunk
-      are not those of the batch; when applied, if the batch does not divide by `rows`, or a chunk by the devices.
+    TypeError: if `network` is not a Network.
+    ValueError: if `rows` is not an integer of at least 1; at init, if the network has state (batch statistics of a
+      chunk are not the batch's); when applied, if the batch is not divisible by `rows`, or a chunk by the number of
+      devices.
+
+  Example:
+    >>> import jax
+    >>> from metajax.compose import chunked, linear
+    >>> network, inputs = chunked(linear(5), rows=8), jax.numpy.ones([32, 3])
+    >>> params, state = network.init(jax.random.key(0), inputs)
+    >>> network.apply(params, state, inputs, train=True)[0].shape
+    (32, 5)
   """
   check_networks(network=network)
   checks.count("rows", rows)
@@ -109,9 +149,9 @@ def chunked(network: Network, rows: int) -> Network:
     total = jax.tree.leaves(inputs)[0].shape[0]
     chunk, devices = min(rows, total), device_count()
     if total % chunk:
-      raise ValueError(f"expected a batch that divides into chunks of {rows} rows, got {total} rows")
+      raise ValueError(f"expected a batch divisible into chunks of {rows} rows, got {total} rows")
     if chunk % devices:
-      raise ValueError(f"expected chunks that divide by the {devices} devices of the mesh, got chunks of {chunk} rows")
+      raise ValueError(f"expected chunks divisible by the {devices} devices of the mesh, got chunks of {chunk} rows")
 
     @jax.checkpoint
     def one(params, inputs, keys):
@@ -123,25 +163,28 @@ def chunked(network: Network, rows: int) -> Network:
 
       return jax.vmap(alone)(keys, *inputs)
 
-    # A chunk takes its share of each device's rows: none moves.
-    def split(x):
-      return x.reshape((devices, total // chunk, chunk // devices, *x.shape[1:])).swapaxes(0, 1)
-
-    def chunks(x):
-      return split(x).reshape((total // chunk, chunk, *x.shape[1:]))
-
-    def whole(x):
-      return x.reshape((total // chunk, devices, chunk // devices, *x.shape[2:])).swapaxes(0, 1)
-
     keys = None if key is None else jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(total))
-    outputs = lax.map(lambda chunk: one(params, *chunk), jax.tree.map(chunks, (inputs, keys)))
-    return jax.tree.map(lambda x: whole(x).reshape((total, *x.shape[2:])), outputs), state
+    chunks = jax.tree.map(lambda x: _split_chunks(x, chunk, devices), (inputs, keys))
+    outputs = lax.map(lambda chunk: one(params, *chunk), chunks)
+    return jax.tree.map(lambda x: _merge_chunks(x, devices), outputs), state
 
   return Network(init, apply)
 
 
+def _split_chunks(x: Array, chunk: int, devices: int) -> Array:
+  """`[total, ...] -> [chunks, chunk, ...]`; a chunk takes an equal share of every device's rows, so no row moves."""
+  parts = x.reshape((devices, len(x) // chunk, chunk // devices, *x.shape[1:])).swapaxes(0, 1)
+  return parts.reshape((len(x) // chunk, chunk, *x.shape[1:]))
+
+
+def _merge_chunks(x: Array, devices: int) -> Array:
+  """`[chunks, chunk, ...] -> [total, ...]`, the inverse of `_split_chunks`."""
+  count, chunk, *rest = x.shape
+  return x.reshape((count, devices, chunk // devices, *rest)).swapaxes(0, 1).reshape((count * chunk, *rest))
+
+
 def flatten() -> Network:
-  """`[n, ...] -> [n, d]`."""
+  """Flattens inputs: a Network without params from `[n, ...]` to `[n, d]`."""
 
   def apply(params, state, inputs: Array, *, train, key=None):
     return inputs.reshape(len(inputs), -1), state

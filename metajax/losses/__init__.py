@@ -1,4 +1,4 @@
-"""Arrays in, a scalar out."""
+"""Loss functions: arrays in, a scalar out."""
 
 from metajax.losses.classification import (
   accuracy,

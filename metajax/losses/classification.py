@@ -1,6 +1,6 @@
-"""Losses and scores of classification and regression: outputs and labels in, a scalar out.
+"""Losses and scores for classification and regression: outputs and labels in, a scalar out.
 
-A row of labels that is all zero is padding and weighs nothing, so batches of any length keep one shape.
+An all-zero row of labels is padding and has weight 0, so batches of any length keep one shape.
 """
 
 import jax
@@ -16,14 +16,21 @@ def cross_entropy(logits: Array, labels: Array) -> Scalar:
 
   Args:
     logits: `[n, ways]`.
-    labels: one-hot `[n, ways]`; all-zero rows weigh nothing, whatever their logits. Without any other row the loss is
-      0. Shares of a row are served too (soft labels, or one-hot ones times a weight), of which a row weighs its sum.
+    labels: One-hot `[n, ways]`. All-zero rows have weight 0, whatever their logits; if all rows are zero the loss is 0.
+      Soft labels, and one-hot labels times a weight, work too: a row's weight is its sum.
 
   Returns:
-    A scalar in 32 bits at least; NaN where a row that weighs has NaN logits.
+    A scalar of at least 32 bits; NaN if a row of positive weight has NaN logits.
 
   Raises:
     ValueError: if the shapes differ, logits are not floating, or labels are below 0 or sum to more than 1.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax.losses import cross_entropy
+    >>> labels = jax.nn.one_hot(jnp.array([0, 2, -1]), 3)  # the last row is padding
+    >>> round(float(cross_entropy(jnp.zeros([3, 3]), labels)), 4)  # ln 3
+    1.0986
   """
   there = _labeled("logits", logits, labels)
   log_prob = jax.nn.log_softmax(jnp.where(there, wide(logits), 0))
@@ -35,10 +42,13 @@ def mse(scores: Array, labels: Array) -> Scalar:
 
   Args:
     scores: `[n, ways]`, 0 to 1.
-    labels: one-hot `[n, ways]`; all-zero rows weigh nothing. Without any other row the loss is 0.
+    labels: One-hot `[n, ways]`; all-zero rows have weight 0. If all rows are zero the loss is 0.
+
+  Returns:
+    A scalar of at least 32 bits.
 
   Raises:
-    ValueError: as `cross_entropy`.
+    ValueError: as for `cross_entropy`.
   """
   there = _labeled("scores", scores, labels)
   each = jnp.square(jnp.where(there, wide(scores), 0) - labels)
@@ -46,17 +56,17 @@ def mse(scores: Array, labels: Array) -> Scalar:
 
 
 def accuracy(logits: Array, labels: Array) -> Scalar:
-  """The share, 0 to 1, of rows whose largest logit is at their label, all-zero rows left out.
+  """The fraction, 0 to 1, of rows whose largest logit is at the label.
 
   Args:
     logits: `[n, ways]`.
-    labels: one-hot `[n, ways]`.
+    labels: One-hot `[n, ways]`; all-zero rows are ignored.
 
   Returns:
-    A scalar; NaN where a row that counts holds NaN, of which none is the largest.
+    A scalar; NaN if a labeled row holds a NaN logit.
 
   Raises:
-    ValueError: as `cross_entropy`.
+    ValueError: as for `cross_entropy`.
   """
   there = _labeled("logits", logits, labels)
   right = jnp.argmax(logits, -1) == jnp.argmax(labels, -1)
@@ -65,7 +75,7 @@ def accuracy(logits: Array, labels: Array) -> Scalar:
 
 
 def right_if_known(right: Array, unknown: Array) -> Array:
-  """1 where an answer is right and 0 where it is wrong; NaN where it comes of NaN, which compares as wrong."""
+  """Returns 1 for a right prediction, 0 for a wrong one, and NaN for one that depends on NaN."""
   return jnp.where(unknown, jnp.nan, right)
 
 
@@ -73,17 +83,18 @@ def row_weights(labels: Array) -> Array:
   """1 for a labeled row, 0 for padding: `[n, ways] -> [n]`.
 
   Raises:
-    ValueError: if labels are no rows of shares, as for `cross_entropy`.
+    ValueError: if labels are below 0 or sum to more than 1.
   """
   checks.shares("labels", labels)
   return jnp.sum(labels, axis=-1)
 
 
 def check_fits(logits: Array, labels: Array):
-  """Says which number of ways a network gave and which the labels have, when they differ.
+  """Checks that logits and labels have the same shape `[n, ways]`.
 
   Raises:
-    ValueError: if the shapes differ or are not `[n, ways]`, or they are no arrays of real numbers.
+    ValueError: if the shapes differ (naming both numbers of ways) or are not `[n, ways]`, or the values are not real
+      numbers.
   """
   checks.real("logits", logits)
   checks.real("labels", labels)
@@ -95,19 +106,19 @@ def check_fits(logits: Array, labels: Array):
 
 
 def check_one_hot(labels: Array):
-  """Looks at every row of concrete labels; traced labels, whose values are not there yet, pass.
+  """Checks every row of concrete labels; traced labels, whose values are not known yet, pass.
 
   Args:
     labels: `[..., n, ways]`.
 
   Raises:
-    ValueError: quoting the first row that is neither one-hot nor all zero.
+    ValueError: if a row is neither one-hot nor all zero; the message quotes the first one.
   """
   checks.one_hot("labels", labels)
 
 
 def _labeled(name, numbers, labels):
-  """Which rows have a label, `[n, 1]`, of numbers that fit the labels."""
+  """Checks outputs against labels; returns the mask of labeled rows, `[n, 1]`."""
   checks.floating(name, numbers)
   check_fits(numbers, labels)
   checks.shares("labels", labels)
@@ -127,10 +138,10 @@ def squared_error(outputs: Array, targets: Array) -> Scalar:
     targets: `[n, outputs]`.
 
   Returns:
-    A scalar in 32 bits at least.
+    A scalar of at least 32 bits.
 
   Raises:
-    ValueError: if the shapes differ, so that nothing is broadcast in silence, there are no values, or they are not real
+    ValueError: if the shapes differ (nothing is broadcast silently), the arrays are empty, or the values are not real
       numbers.
   """
   checks.real("outputs", outputs)

@@ -1,4 +1,4 @@
-"""The last matrix product of a language model and its cross-entropy, without the logits of the whole vocabulary."""
+"""Fused output layer and cross-entropy of a language model, without holding the logits of the full vocabulary."""
 
 import functools
 from typing import Literal
@@ -13,9 +13,9 @@ from metajax.mesh import PairLayout, as_varying
 from metajax.types import Array, Scalar
 
 Implementation = Literal["dense", "tiled"]
-LARGEST_DENSE = 2**24  # logits of a device
-TILE = 2**22  # logits of a tile
-LEAST = 128  # columns of a tile, so that products stay products
+LARGEST_DENSE = 2**24  # logits per device
+TILE = 2**22  # logits per tile
+LEAST = 128  # columns per tile, so that products stay matrix products
 
 
 def linear_cross_entropy(
@@ -29,22 +29,33 @@ def linear_cross_entropy(
 ) -> Scalar:
   """The weighted mean over tokens of `-log softmax(features @ embedding.T)` at the labels, in nats.
 
-  Tiled, one tile of the vocabulary's logits is held at a time, once forward and once backward: beyond its arguments and
-  their gradients it takes the same memory for any vocabulary. Values, gradients and higher derivatives are those of the
-  dense one, to rounding. Under a mesh each device has its own tokens.
+  The tiled implementation holds one tile of the vocabulary's logits at a time, once forward and once backward: beyond
+  its arguments and their gradients its memory does not depend on the vocabulary. Its values, gradients and higher
+  derivatives equal the dense ones to rounding. Under a mesh the tokens are sharded over devices.
 
   Args:
-    features: `[..., d]`, of any floating type; products are summed, and all else computed, in 32 bits.
+    features: `[..., d]`, of any floating type; products accumulate, and the rest is computed, in 32 bits.
     embedding: `[vocab_size, d]`.
-    labels: integers `[...]`, from 0 to `vocab_size - 1`; -1 is padding, which weighs nothing. Any other is refused, and
-      makes the loss NaN while tracing.
-    weights: `[...]`, not negative; by default 1. They are not differentiated. Where all are 0 the loss is 0.
-    implementation: "dense" or "tiled"; by default dense up to 2^24 logits of a device.
-    block_size: columns of a tile, at most; by default as many as make 2^22 logits, at least 128.
+    labels: Integers `[...]`, from 0 to `vocab_size - 1`; -1 is padding, with weight 0. Any other value raises; while
+      tracing it makes the loss NaN.
+    weights: Token weights `[...]`, at least 0; by default 1. They are not differentiated. If all are 0 the loss is 0.
+    implementation: "dense" or "tiled"; by default dense up to 2^24 logits per device.
+    block_size: Maximum number of columns per tile; by default 2^22 logits' worth, at least 128.
+
+  Returns:
+    A scalar in 32 bits.
 
   Raises:
-    ValueError: if shapes do not fit, features or embedding are not floating, a label is not of the vocabulary, a weight
-      is below 0, `implementation` is neither, or a tile is below 1.
+    ValueError: if shapes do not fit, features or embedding are not floating, a label is outside the vocabulary, a
+      weight is below 0, `implementation` is unknown, or `block_size` is below 1.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from metajax.losses import linear_cross_entropy
+    >>> features, embedding = jnp.zeros([2, 3, 8]), jnp.ones([50, 8])
+    >>> labels = jnp.array([[1, 2, 3], [4, -1, -1]])  # -1 is padding
+    >>> round(float(linear_cross_entropy(features, embedding, labels)), 4)  # ln 50
+    3.912
   """
   features, labels, weights = _rows(features, embedding, labels, weights)
   if implementation is not None:
@@ -66,8 +77,8 @@ def linear_cross_entropy(
 def linear_log_prob(features: Array, embedding: Array, labels: Array, *, block_size: int | None = None) -> Array:
   """`log softmax(features @ embedding.T)` at each label, in nats: `[..., d], [vocab_size, d], [...] -> [...]`.
 
-  For scores, tile by tile; where a label is -1, padding, it is 0. Arguments and errors are those of
-  `linear_cross_entropy`.
+  Meant for evaluation: it runs tile by tile. The result is 0 where a label is -1 (padding). Arguments and errors are
+  those of `linear_cross_entropy`.
   """
   if block_size is not None:
     checks.count("block_size", block_size)
@@ -90,11 +101,11 @@ def _rows(features, embedding, labels, weights):
     raise ValueError(f"expected features [..., d], embedding [vocabulary, d] and labels [...], got shapes {shapes}")
   checks.integers("labels", labels, low=-1, high=len(embedding))
   labels = jnp.asarray(labels)
-  labels = labels.astype(jnp.int32) if labels.dtype.itemsize < 4 else labels  # which the vocabulary may go beyond
+  labels = labels.astype(jnp.int32) if labels.dtype.itemsize < 4 else labels  # the vocabulary may exceed 8 or 16 bits
   if weights is not None:
     checks.real("weights", weights)
   if weights is not None and jnp.shape(weights) != labels.shape:
-    raise ValueError(f"expected a weight a label, {list(labels.shape)}, got {list(jnp.shape(weights))}")
+    raise ValueError(f"expected one weight per label, {list(labels.shape)}, got {list(jnp.shape(weights))}")
   if weights is None:
     weights = jnp.float32(1)
   else:
@@ -106,7 +117,7 @@ def _rows(features, embedding, labels, weights):
 
 
 def _columns(block_size, count, embedding) -> int:
-  """Columns of a tile; the last tile overlaps the one before it, where they do not divide the vocabulary."""
+  """Returns the columns per tile; the last tile overlaps the one before if they do not divide the vocabulary."""
   wanted = max(LEAST, TILE // max(1, count)) if block_size is None else block_size
   return min(wanted, len(embedding))
 
@@ -122,21 +133,21 @@ def _product(rows, columns):
 
 
 def _tiles(where: PairLayout, embedding):
-  """The first column of each tile, and the first that no tile before it has."""
+  """Returns the first column of each tile, and its first column that no earlier tile has."""
   count = -(-len(embedding) // where.block_size)
   new = jnp.arange(count) * where.block_size
   return jnp.minimum(new, len(embedding) - where.block_size), new
 
 
 def _tile(where, embedding, features, first, new):
-  """A tile's rows of the embedding, the numbers of its columns, and its logits, without those that came before."""
+  """Returns a tile's embedding rows, column indices and logits; columns of an earlier tile are masked."""
   columns = lax.dynamic_slice_in_dim(embedding, first, where.block_size).astype(features.dtype)
   numbers = first + jnp.arange(where.block_size)
   return columns, numbers, jnp.where(numbers >= new, _product(features, columns), NO_LOGIT)
 
 
 def _sums(where, embedding, features, labels):
-  """Of each row the largest logit, the sum of the exponentials divided by its own, and the logit of the label."""
+  """Returns per row the largest logit, the sum of `exp(logit - largest)`, and the label's logit."""
 
   def visit(carry, tile):
     so_far, at_label = carry
@@ -163,7 +174,7 @@ def _(where, primals, tangents):
 
 
 def _tiled_pass(where, embedding, features, labels, weights, gradients=False):
-  """The loss, and its gradients by the whole embedding and by this device's rows."""
+  """Returns the loss, and its gradients with respect to the full embedding and this device's rows."""
   largest, sums, at_label = _sums(where, embedding, features, labels)
   weight = mesh.psum_if_sharded(weights.sum(), where)
   each = present(largest + jnp.log(sums) - at_label, weights)

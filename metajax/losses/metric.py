@@ -1,6 +1,6 @@
 """Losses on pairs and triplets of embeddings: arrays in, a scalar out.
 
-A row of labels that is all zero is padding and weighs nothing.
+An all-zero row of labels is padding and has weight 0.
 """
 
 from collections.abc import Callable
@@ -13,16 +13,19 @@ from metajax import checks
 from metajax.tree import wide
 from metajax.types import Array, Scalar
 
-SOFT = "soft"  # in place of a margin
+SOFT = "soft"  # instead of a margin
 
 
 def binary_cross_entropy(logits: Array, labels: Array) -> Scalar:
   """The mean over pairs of `-y log sigmoid(z) - (1 - y) log(1 - sigmoid(z))`, in nats.
 
   Args:
-    logits: `z`, `[n]`: of a pair being of one class.
-    labels: one-hot `[n, 2]`: different, same; all-zero rows weigh nothing, whatever their logits. Without any other row
+    logits: `z`, `[n]`: logits for "same class".
+    labels: One-hot `[n, 2]`: different, same. All-zero rows have weight 0, whatever their logits; if all rows are zero
       the loss is 0.
+
+  Returns:
+    A scalar of at least 32 bits.
 
   Raises:
     ValueError: if the shapes differ, logits are not floating, or labels are not one-hot.
@@ -40,13 +43,16 @@ def binary_cross_entropy(logits: Array, labels: Array) -> Scalar:
 
 
 def batch_cross_entropy(logits: Array, labels: Array) -> Scalar:
-  """The binary cross-entropy of all pairs of a labeled batch, half of it of pairs of one class, half of two, in nats:
+  """The class-balanced binary cross-entropy over all pairs of a labeled batch, in nats:
 
-      1/2 mean_{i, j of one class} -log sigmoid(z_ij) + 1/2 mean_{i, j of two} -log(1 - sigmoid(z_ij)),   i != j
+      1/2 mean_{i, j same class} -log sigmoid(z_ij) + 1/2 mean_{i, j different} -log(1 - sigmoid(z_ij)),   i != j
 
   Args:
-    logits: `z`, `[n, n]`: of two rows being of one class.
-    labels: one-hot `[n, classes]`; all-zero rows weigh nothing. A half without pairs is 0.
+    logits: `z`, `[n, n]`: logits for "same class".
+    labels: One-hot `[n, classes]`; all-zero rows have weight 0. A mean without pairs is 0.
+
+  Returns:
+    A scalar of at least 32 bits.
 
   Raises:
     ValueError: if the shapes do not fit, logits are not floating, or labels are not one-hot.
@@ -62,10 +68,13 @@ def triplet_margin(anchor: Array, positive: Array, negative: Array, margin: floa
 
   Args:
     anchor, positive, negative: `[n, d]`.
-    margin: above 0; "soft" for `log(1 + exp(|a - p|^2 - |a - n|^2))` (arXiv:1703.07737).
+    margin: Margin above 0, or "soft" for `log(1 + exp(|a - p|^2 - |a - n|^2))` (arXiv:1703.07737).
+
+  Returns:
+    A scalar of at least 32 bits.
 
   Raises:
-    ValueError: if shapes differ, there are no rows or they are not floating, or the margin is not above 0.
+    ValueError: if shapes differ, the arrays are empty or not floating, or the margin is not above 0.
   """
   for name, rows in (("anchor", anchor), ("positive", positive), ("negative", negative)):
     checks.floating(name, rows)
@@ -82,16 +91,19 @@ def triplet_margin(anchor: Array, positive: Array, negative: Array, margin: floa
 
 
 def batch_hard(distances: Array, labels: Array, margin: float | str = 0.2) -> Scalar:
-  """The mean over rows of the hinge of their farthest row of the same class and their nearest of another
-  (arXiv:1703.07737):
+  """The batch-hard triplet loss (arXiv:1703.07737): the mean over anchors with their farthest positive and nearest
+  negative.
 
-      hinge(max_{p of the class} D_ap - min_{n of another} D_an)
+      hinge(max_{p same class} D_ap - min_{n other class} D_an)
 
   Args:
     distances: `D`, squared distances between all rows, `[n, n]`.
-    labels: one-hot `[n, classes]`; all-zero rows weigh nothing, and neither do rows without another of their class or
-      without one of another class. Without any that does the loss is 0.
-    margin: as for `triplet_margin`.
+    labels: One-hot `[n, classes]`. All-zero rows, and rows without a positive or without a negative, have weight 0. If
+      all rows have weight 0 the loss is 0.
+    margin: See `triplet_margin`.
+
+  Returns:
+    A scalar of at least 32 bits.
 
   Raises:
     ValueError: if the shapes do not fit, distances are not floating, labels are not one-hot, or the margin is not above
@@ -108,25 +120,29 @@ def batch_hard(distances: Array, labels: Array, margin: float | str = 0.2) -> Sc
 
 
 def batch_semi_hard(distances: Array, labels: Array, margin: float | str = 0.2) -> Scalar:
-  """The mean over all pairs `(a, p)` of one class of the hinge with their semi-hard negative (arXiv:1503.03832):
+  """The semi-hard triplet loss (arXiv:1503.03832): the mean over all positive pairs `(a, p)` with their semi-hard
+  negative.
 
       hinge(D_ap - D_an),   n = the nearest row of another class that is farther than p; the farthest, if none is
 
   Args:
-    distances, labels, margin: as for `batch_hard`; a pair weighs nothing where there is no row of another class.
+    distances, labels, margin: As for `batch_hard`; a pair without any negative has weight 0.
+
+  Returns:
+    A scalar of at least 32 bits.
 
   Raises:
-    ValueError: as `batch_hard`.
+    ValueError: as for `batch_hard`.
   """
   checks.floating("distances", distances)
   same, other = relations(distances, labels)
   distances = wide(distances)
 
   def negatives_of(anchor):
-    """For each positive of an anchor the index of its negative: numbers without a gradient, so nothing is kept."""
+    """Returns the negative's index for each positive; indices have no gradient, so nothing is kept for it."""
     row, other = anchor
     farthest = jnp.argmax(jnp.where(other, row, -jnp.inf))
-    beyond = other & ~(row[None] <= row[:, None])  # a distance that is NaN is beyond all: it is not passed over
+    beyond = other & ~(row[None] <= row[:, None])  # NaN distances count as farther, so that they are not ignored
     return jnp.where(beyond.any(-1), jnp.argmin(jnp.where(beyond, row[None], jnp.inf), -1), farthest)
 
   # One anchor at a time: nothing of size n^3 is held.
@@ -137,16 +153,16 @@ def batch_semi_hard(distances: Array, labels: Array, margin: float | str = 0.2) 
 
 
 def relations(pairwise: Array, labels: Array) -> tuple[Array, Array]:
-  """Which pairs of labeled rows are of one class (a row and itself is none), and which of two: bool `[n, n]` each.
+  """Returns the masks of positive pairs (same class, not the row itself) and negative pairs: bool `[n, n]` each.
 
   Raises:
-    ValueError: if what is known of the pairs is not `[n, n]` for one-hot labels `[n, classes]`.
+    ValueError: if `pairwise` is not `[n, n]` for one-hot labels `[n, classes]`.
   """
   checks.real("labels", labels)
   rows = jnp.shape(labels)[0] if jnp.ndim(labels) == 2 else -1
   if jnp.shape(pairwise) != (rows, rows):
     shapes = f"{list(jnp.shape(pairwise))} and {list(jnp.shape(labels))}"
-    raise ValueError(f"expected a value of each pair [n, n] and one-hot labels [n, classes], got {shapes}")
+    raise ValueError(f"expected one value per pair [n, n] and one-hot labels [n, classes], got {shapes}")
   checks.one_hot("labels", labels)
   there = labels.any(-1)
   both = there[:, None] & there[None]
@@ -155,7 +171,7 @@ def relations(pairwise: Array, labels: Array) -> tuple[Array, Array]:
 
 
 def hinge(margin: float | str) -> Callable[[Array], Array]:
-  """`max(0, x + margin)`, or `log(1 + exp(x))` for the margin "soft".
+  """Returns the function `max(0, x + margin)`, or `log(1 + exp(x))` for the margin "soft".
 
   Raises:
     ValueError: if the margin is neither above 0 nor "soft".

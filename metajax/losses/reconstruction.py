@@ -1,4 +1,4 @@
-"""Losses of what is reconstructed: patches of images in, a scalar out."""
+"""Reconstruction losses: patches of images in, a scalar out."""
 
 import jax.numpy as jnp
 from jax import lax
@@ -14,9 +14,12 @@ def masked_reconstruction(reconstructed: Array, patches: AnyArray, masked: Array
 
   Args:
     reconstructed: `[n, patches, pixels]`.
-    patches: as they were, `[n, patches, pixels]`; the paper's are `normalized_patches`.
-    masked: `[n, patches]`, not negative: of each patch in the mean, 0 for one that was seen, whatever it holds. Without
-      any the loss is 0.
+    patches: Targets, `[n, patches, pixels]`; the paper uses `normalized_patches`.
+    masked: Weights of the patches in the mean, `[n, patches]`, at least 0; 0 for a visible patch, whatever it holds.
+      If all are 0 the loss is 0.
+
+  Returns:
+    A scalar of at least 32 bits.
 
   Raises:
     ValueError: if shapes do not fit, patches are not floating, or `masked` is negative.
@@ -35,10 +38,10 @@ def masked_reconstruction(reconstructed: Array, patches: AnyArray, masked: Array
 
 
 def normalized_patches(patches: AnyArray, epsilon: float = 1e-6) -> Array:
-  """Each patch with mean 0 and variance 1 over its own pixels, `(p - mean) / sqrt(variance + epsilon)`.
+  """Normalizes each patch to mean 0 and variance 1 over its pixels: `(p - mean) / sqrt(variance + epsilon)`.
 
-  `[..., pixels] -> [..., pixels]`, in 32 bits at least; one that is even all over is 0. The variance is the unbiased
-  one, as in the authors' code.
+  `[..., pixels] -> [..., pixels]`, of at least 32 bits; a constant patch becomes 0. The variance is the unbiased one,
+  as in the authors' code.
 
   Raises:
     ValueError: if patches are not floating, of at least 2 pixels, or `epsilon` is not above 0.
@@ -48,10 +51,10 @@ def normalized_patches(patches: AnyArray, epsilon: float = 1e-6) -> Array:
 
 
 def patch_statistics(patches: AnyArray, epsilon: float = 1e-6) -> tuple[Array, Array]:
-  """The mean and the deviation that `normalized_patches` takes off: `[..., pixels] -> [..., 1]` each.
+  """The mean and standard deviation that `normalized_patches` uses: `[..., pixels] -> [..., 1]` each.
 
   Raises:
-    ValueError: as `normalized_patches`.
+    ValueError: as for `normalized_patches`.
   """
   checks.floating("patches", patches, ..., "pixels")
   checks.scalar("epsilon", epsilon)
@@ -60,7 +63,7 @@ def patch_statistics(patches: AnyArray, epsilon: float = 1e-6) -> tuple[Array, A
     raise ValueError(f"expected patches of at least 2 pixels, got an array of shape {list(patches.shape)}")
   patches = wide(patches)
   mean = patches.mean(-1, keepdims=True)
-  size = jnp.maximum(jnp.abs(patches - mean).max(-1, keepdims=True), 1)  # by which no square overflows
+  size = jnp.maximum(jnp.abs(patches - mean).max(-1, keepdims=True), 1)  # scaled by it, squares cannot overflow
   size = jnp.where(jnp.isinf(size), jnp.nan, lax.stop_gradient(size))
   # jax's stubs lack the argument `mean` of its var.
   variance = jnp.var((patches - mean) / size, -1, keepdims=True, mean=0, ddof=1)  # ty: ignore[unknown-argument]

@@ -1,4 +1,4 @@
-"""Weighted means, and sums of exponentials that are taken part by part."""
+"""Weighted means, and streaming sums of exponentials."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from jax import lax
 
 from metajax.types import Array, Scalar
 
-NO_LOGIT = -1e30  # of a pair that is none
+NO_LOGIT = -1e30  # logit of a masked pair
 
 
 def no_sums(tower: Array) -> tuple[Array, Array]:
@@ -17,9 +17,9 @@ def no_sums(tower: Array) -> tuple[Array, Array]:
 def add_exponentials(
   so_far: tuple[Array, Array], logits: Array, axis: int, scale: Scalar | int = 1
 ) -> tuple[Array, Array]:
-  """The largest logit of each row or column so far, and the sum of the exponentials of all, divided by its own.
+  """Updates the largest logit per row or column, and the sum of `exp(scale * (logit - largest))`.
 
-  Logits are to be multiplied by the scale; the largest is not.
+  The stored largest logit is not multiplied by the scale.
   """
   largest, sums = so_far
   new = lax.stop_gradient(jnp.maximum(largest, logits.max(axis)))
@@ -28,9 +28,9 @@ def add_exponentials(
 
 
 def probabilities(logits: Array, largest: Array, weight: Array, axis: int, scale: Scalar | int = 1) -> Array:
-  """The softmax over an axis of all logits, times weights: `weight` is divided by the sum that `add_exponentials` gave.
+  """The weighted softmax over an axis, where `weight` is already divided by the sum from `add_exponentials`.
 
-  The largest logit is taken off alone: off the logarithm of the sum, large logits would lose digits.
+  Only the largest logit is subtracted: subtracting the log of the sum would lose digits of large logits.
   """
   return jnp.expand_dims(weight, axis) * jnp.exp(scale * (logits - jnp.expand_dims(largest, axis)))
 
@@ -40,7 +40,7 @@ def present(values: Array, weights: Array) -> Array:
 
 
 def as_weights(weights: Array, dtype: Any) -> Array:
-  """Weights without a derivative; a negative one, which is refused where it is known, is NaN while tracing."""
+  """Returns weights without a derivative; while tracing, when they cannot be checked, negative ones become NaN."""
   weights = lax.stop_gradient(jnp.asarray(weights, dtype))
   return jnp.where(weights >= 0, weights, jnp.nan)
 
@@ -50,5 +50,5 @@ def mean_of(weights: Array, values: Array) -> Scalar:
 
 
 def divide(total: Array, weight: Array) -> Array:
-  """A mean over nothing is 0; by a weight of NaN it is NaN, and its gradient too."""
+  """Divides a total by a weight: 0 if the weight is 0; NaN, and so is its gradient, if the weight is NaN."""
   return total / jnp.where(weight == 0, 1, weight)

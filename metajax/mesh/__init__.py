@@ -1,10 +1,10 @@
 """Devices: the only package that names a device axis.
 
-Everything else is written on global arrays, as if for one device. `jax.set_mesh(make_mesh())` is the only switch:
-under it batches are sharded over their leading axis, parameters are replicated, `map_tasks` and `mean_over_tasks`
-give each device its own tasks, and `over_rows` its own rows of a large-batch loss. `make_mesh(fsdp=True)` shards the
-parameters too. Several hosts `initialize_distributed` first; every host then runs the same program on its own share of
-each batch.
+All other code is written on global arrays, as if for one device. `jax.set_mesh(make_mesh())` is the only switch: under
+it batches are sharded over their leading axis, parameters are replicated, `map_tasks` and `mean_over_tasks` split tasks
+over devices, and `over_rows` splits the rows of a large-batch loss. `make_mesh(fsdp=True)` shards the parameters too.
+Multi-host programs call `initialize_distributed` first; every host then runs the same program on its share of each
+batch.
 """
 
 from metajax.mesh._task_sums import tasks_per_chunk

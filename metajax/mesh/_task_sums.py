@@ -1,4 +1,4 @@
-"""Weighted sums over tasks of a loss, its aux and its gradient: group by group, and over the devices."""
+"""Weighted sums over tasks of a loss, its aux and its gradient: group by group, then over devices."""
 
 import functools
 from collections.abc import Callable
@@ -17,13 +17,15 @@ from metajax.types import Array, Batch, Params, Scalar
 
 
 def tasks_per_chunk(tasks: int, chunk_size: int | None = None) -> int:
-  """The largest divisor of `tasks` that is at most `chunk_size`: how many tasks run as one vectorized group.
+  """Returns the number of tasks per vectorized group: the largest divisor of `tasks` that is at most `chunk_size`.
 
-  The default is 1 on a CPU, where each task alone fills the cores and vectorizing only costs memory, and 16 on an
-  accelerator.
+  Args:
+    tasks: Number of tasks.
+    chunk_size: Upper limit. The default is 1 on a CPU, where a single task fills the cores and vectorizing only costs
+      memory, and 16 on an accelerator.
 
   Raises:
-    ValueError: if `chunk_size` is no whole number of at least 1.
+    ValueError: if `chunk_size` is not an integer of at least 1.
   """
   limit = (1 if jax.default_backend() == "cpu" else 16) if chunk_size is None else chunk_size
   checks.count("chunk_size", limit)
@@ -35,7 +37,7 @@ def group_of(tasks: Any, chunk_size: int | None) -> int:
 
 
 def without_gradient(task: Callable) -> Callable:
-  """A task as `sums_of_tasks` wants it, with a gradient that has no leaves."""
+  """Adapts a task to `sums_of_tasks`, with an empty gradient."""
 
   def of_task(*arguments):
     return task(*arguments), ()
@@ -44,19 +46,19 @@ def without_gradient(task: Callable) -> Callable:
 
 
 def sums_of_tasks(of_task: Callable, chunk_size: int | None, params: Params, kinds: list, sharded: bool) -> Callable:
-  """`sums(params, rest, tasks) -> ((loss, (aux, weight)), gradient)`, weighted, of all tasks on all devices.
+  """Returns `sums(params, rest, tasks) -> ((loss, (aux, weight)), gradient)`, weighted, over all tasks and devices.
 
   Args:
-    of_task: `(params, rest, task)` to the same of one task, not weighted.
-    chunk_size: as for `mean_over_tasks`.
-    params: of which the gradient is.
-    kinds: takes, while it is traced, what `mean_of` has to know of a task's loss and aux.
-    sharded: whether a gradient comes back as `parameter_spec` spreads the params over the mesh.
+    of_task: `(params, rest, task) -> ((loss, (aux, weight)), gradient)` of one task, unweighted.
+    chunk_size: See `mean_over_tasks`.
+    params: Parameters that the gradient is taken with respect to.
+    kinds: A list that is filled during tracing with the leaf types that `mean_of` needs.
+    sharded: Whether the gradient is sharded by `parameter_spec`, like the params.
   """
   if device_count() == 1:
     return functools.partial(sum_over_tasks, of_task, chunk_size, kinds, None)
   axes, spread = [], P()
-  if sharded:  # asked here, as the mesh is not seen from within the island
+  if sharded:  # computed here, because the mesh is not visible inside the shard_map
     axes = [sharded_axis(jnp.shape(x)) for x in jax.tree.leaves(params)]
     spread = jax.tree.map(lambda x: parameter_spec(jnp.shape(x)), params)
   island = functools.partial(sum_over_tasks, of_task, chunk_size, kinds, axes)
@@ -66,11 +68,11 @@ def sums_of_tasks(of_task: Callable, chunk_size: int | None, params: Params, kin
 def sum_over_tasks(
   of_task: Callable, chunk_size: int | None, kinds: list, axes: list | None, params: Params, rest: Any, tasks: Batch
 ) -> tuple:
-  """The weighted sums over the tasks at hand, group by group, and then over the devices where `axes` are given."""
+  """Computes the weighted sums over local tasks, group by group, then over devices if `axes` is given."""
   group = group_of(tasks, chunk_size)
   each = of_task if group == 1 else jax.vmap(of_task, in_axes=(None, None, 0))
 
-  # A group is sliced where it is used: a reshape to [groups, group, ...] would hold a copy of the whole batch.
+  # Each group is sliced at its use: a reshape to [groups, group, ...] would copy the full batch.
   def of_group(i):
     if group == 1:
       some = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), tasks)
@@ -80,16 +82,16 @@ def sum_over_tasks(
 
   groups = leading_axis(tasks) // group
   if groups == 1:
-    sums = of_group(0)  # a loop of one would cost: XLA's convolutions on a CPU are slow inside of loops
+    sums = of_group(0)  # no loop: XLA's convolutions on a CPU are slow inside loops
   else:
     index = jax.ShapeDtypeStruct((), jnp.arange(0).dtype)
-    # Differentiated once, for the shapes of the sums and for the loop.
+    # Traced (and differentiated) once, for both the shapes of the sums and the loop.
     sums = _over_groups(*jax.make_jaxpr(of_group, return_shape=True)(index), groups)
   return sums if axes is None else _all_reduce(sums, axes)
 
 
 def _weighted_sum(kinds: list, group: int, value: tuple, gradient: Params) -> tuple:
-  """The sums over a group's tasks, of integers the largest; `kinds` takes the type of each leaf, or its kind of key."""
+  """Sums floats over a group's tasks and takes the maximum of integers; records leaf types and key types in `kinds`."""
   loss, (aux, weight) = value
   leaves, structure = jax.tree.flatten((loss, aux))
   kinds[:] = structure, [(jnp.result_type(x), jax.random.key_impl(x) if is_key(x) else None) for x in leaves]
@@ -97,14 +99,14 @@ def _weighted_sum(kinds: list, group: int, value: tuple, gradient: Params) -> tu
   if shape != ():
     raise ValueError(f"expected a task's loss to be a scalar, got an array of shape {shape}")
   weight = lax.stop_gradient(jnp.asarray(weight, loss.dtype))
-  weight = jnp.where(weight >= 0, weight, jnp.nan)  # not passed over as if it were padding
+  weight = jnp.where(weight >= 0, weight, jnp.nan)  # a negative or NaN weight must not act as padding
 
   def total(x):
     x = jax.random.key_data(x) if is_key(x) else jnp.asarray(x)
     if not is_floating(x):
       return x if group == 1 else x.max(0)
     own = weight.reshape(weight.shape + (1,) * (x.ndim - weight.ndim))
-    # Padding may hold anything, and zero times NaN is NaN. Sums of many small floats are kept in at least 32 bits.
+    # Padding may hold NaN, and 0 * NaN is NaN. Sums of many small floats need at least 32 bits.
     weighted = wide(jnp.where(own > 0, own.astype(x.dtype) * x, 0))
     return weighted if group == 1 else weighted.sum(0)
 
@@ -113,7 +115,7 @@ def _weighted_sum(kinds: list, group: int, value: tuple, gradient: Params) -> tu
 
 
 def _over_groups(of_group: ClosedJaxpr, shapes: tuple, groups: int) -> tuple:
-  """The sums over groups of what `of_group(i)` gives."""
+  """Accumulates `of_group(i)` over all groups."""
 
   def add(a, b):
     return a + b if is_floating(a) else jnp.maximum(a, b)
@@ -126,7 +128,7 @@ def _over_groups(of_group: ClosedJaxpr, shapes: tuple, groups: int) -> tuple:
 
 
 def mean_of(kinds: list, loss: Scalar, aux: Any, weight: Scalar) -> tuple[Scalar, Any]:
-  """The means, of the sums of loss and aux, each leaf of the type that it had for one task."""
+  """Returns the means of loss and aux from their sums; each leaf keeps its per-task type."""
   structure, of_leaves = kinds
   found = [
     divided(x, weight, dtype) if impl is None else jax.random.wrap_key_data(x, impl=impl)
@@ -136,7 +138,7 @@ def mean_of(kinds: list, loss: Scalar, aux: Any, weight: Scalar) -> tuple[Scalar
 
 
 def divided(x: Array, weight: Scalar, dtype: Any) -> Array:
-  """The mean of a sum, of which integers and no weight at all are left as they are."""
+  """Divides a sum by its weight; integers, and sums of weight 0, stay unchanged."""
   return (x / jnp.where(weight == 0, 1, weight).astype(x.dtype)).astype(dtype) if is_floating(x) else x
 
 
@@ -148,11 +150,11 @@ def _neutral(shape):
 
 
 def _all_reduce(totals, axes):
-  """Sums over the devices (of integers the largest); of a gradient that is sharded along an axis each its own part.
+  """Sums floats over devices and takes the maximum of integers; a sharded gradient leaf is reduce-scattered.
 
   Args:
-    totals: of a device: (all else, the gradient or None).
-    axes: of each leaf of the gradient, the axis that it is sharded along, or None.
+    totals: Per-device sums: `((loss, (aux, weight)), gradient)`.
+    axes: Sharded axis per gradient leaf, or None.
   """
   aux, gradient = totals
   leaves, structure = jax.tree.flatten((aux, gradient))

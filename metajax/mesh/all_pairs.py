@@ -1,4 +1,4 @@
-"""All pairs of rows, one tile at a time, on one device or with each device its own rows."""
+"""Loops over all pairs of rows, one tile at a time, on one device or with rows sharded over devices."""
 
 import functools
 from collections.abc import Callable
@@ -15,12 +15,12 @@ from metajax.types import Array
 
 
 class PairLayout(NamedTuple):
-  """How the rows of a loss are spread over devices, and in which tiles their pairs are computed.
+  """Layout of a loss's rows over devices, and the tile size of their pairs.
 
   Attributes:
-    axis: the device axis over which they are spread; None: every row is here.
-    ring: the other devices' rows come one device after the other; otherwise they are gathered at once.
-    block_size: rows of one side of a tile, which divides the rows of a device.
+    axis: Device axis that the rows are sharded over; None if every row is local.
+    ring: Whether the other devices' rows arrive one device at a time; otherwise they are all-gathered.
+    block_size: Rows per side of a tile; divides the number of rows per device.
   """
 
   axis: str | None
@@ -33,9 +33,17 @@ class PairLayout(NamedTuple):
 
 
 def over_rows(fn: Callable, shared: Any, rows: Any, *, whole: bool = False) -> Any:
-  """`fn(axis, shared, rows)`, each device of the mesh its own `rows`, of which `axis` is the name; a value of all rows.
+  """Computes `fn(axis, shared, rows)` with `rows` sharded over the mesh; the result must be the same on every device.
 
-  Without a mesh of several devices `axis` is None, and `rows` are all rows. So they are with `whole`, on every device.
+  Args:
+    fn: `(axis, shared, rows) -> value of all rows`. `axis` names the device axis and `rows` are this device's rows. On
+      one device, and with `whole`, `axis` is None and `rows` are all rows.
+    shared: Replicated arrays, a pytree.
+    rows: Per-row arrays, a pytree with one leading axis.
+    whole: Whether every device computes on all rows.
+
+  Returns:
+    The result of `fn`, replicated.
 
   Raises:
     ValueError: if the number of rows does not divide by the devices.
@@ -49,27 +57,27 @@ def over_rows(fn: Callable, shared: Any, rows: Any, *, whole: bool = False) -> A
 
 
 def axis_size(axis: str) -> int:
-  """How many devices an axis has, inside the `shard_map` or `pmap` that names it.
+  """Returns the number of devices along an axis, inside the `shard_map` or `pmap` that names it.
 
   Raises:
-    ValueError: outside of one.
+    ValueError: if no enclosing `shard_map` or `pmap` names the axis.
   """
   try:
     return lax.axis_size(axis)
   except NameError:
     raise ValueError(
-      f"expected axis_name to be an axis of the shard_map or pmap around, got {axis!r}; outside of one, leave it out"
+      f"expected axis_name to be an axis of the enclosing shard_map or pmap, got {axis!r}; outside of one, omit it"
     ) from None
 
 
 def global_row_index(axis: str | None, count: int) -> Array:
-  """The index among all devices' rows of each of this device's `count` rows."""
+  """Returns the global indices `[count]` of this device's `count` rows."""
   first = 0 if axis is None else lax.axis_index(axis) * count
   return first + jnp.arange(count)
 
 
 def psum_if_sharded(x: Any, rows: PairLayout) -> Array:
-  """The sum over devices, where rows are sharded."""
+  """Sums over devices if the rows are sharded; otherwise returns `x`."""
   return x if rows.axis is None else lax.psum(x, rows.axis)
 
 
@@ -88,15 +96,16 @@ def all_pairs(
   Args:
     visit: `(own, columns, of_rows, of_columns) -> (of_rows, of_columns)` for one tile; every tree has `block_size`
       rows.
-    rows: the layout.
-    own: per-row data of this device's rows, a tree of arrays.
-    columns: per-row data of the columns, as `gather_columns` gives it.
-    of_rows: initial values of what is accumulated for each row.
-    of_columns: initial values of what is accumulated for each of this device's columns.
+    rows: The layout.
+    own: Per-row data of this device's rows, a tree of arrays.
+    columns: Per-row data of the columns, the result of `gather_columns`.
+    of_rows: Initial accumulators per row.
+    of_columns: Initial accumulators per column of this device.
 
   Returns:
-    `of_rows`, complete, and `of_columns`: complete on a ring, where it travels with its columns, and without an axis;
-    otherwise partial sums over this device's rows: reduce them with `reduce_scatter_columns`.
+    `(of_rows, of_columns)`. `of_rows` is complete. `of_columns` is complete without an axis and on a ring, where it
+    travels with its columns; otherwise it holds partial sums over this device's rows: reduce them with
+    `reduce_scatter_columns`.
   """
   own, columns, of_rows, of_columns = as_varying((own, columns, of_rows, of_columns), (own, columns))
   if rows.axis is None or not rows.ring:
@@ -112,9 +121,9 @@ def all_pairs(
 
   def hop(carried, _):
     columns, of_rows, of_columns = carried
-    coming = pass_on(columns)  # on its way while these are met
-    # Untied from the columns, what depends on this device's rows alone, a tile of them for each pair of tiles, would be
-    # taken out of the loop over the devices by JAX, and all of it held.
+    coming = pass_on(columns)  # sent while the current columns are processed
+    # Without this barrier JAX would hoist everything that depends only on this device's rows (one tile of rows per pair
+    # of tiles) out of the loop over devices, and hold all of it.
     tied, columns = lax.optimization_barrier((own, columns))
     of_rows, of_columns = _all_pairs_here(visit, rows.block_size, tied, columns, of_rows, of_columns)
     return (coming, of_rows, pass_on(of_columns)), None
@@ -125,8 +134,8 @@ def all_pairs(
 def symmetric_all_pairs(visit: Callable, block_size: int, own: Any, of_rows: Any) -> Any:
   """`all_pairs` of rows with themselves, on one device, for a symmetric `visit`: each pair of tiles is visited once.
 
-  Arguments are those of `all_pairs`; `visit` returns for the columns what it would return for them as rows. A tile with
-  itself is visited whole, and the result for the rows counts.
+  Arguments are those of `all_pairs`. `visit` must update a column exactly as it would update it as a row. On the
+  diagonal a full tile is visited, and its result for the rows is kept.
 
   Returns:
     `of_rows`, complete.
@@ -137,21 +146,30 @@ def symmetric_all_pairs(visit: Callable, block_size: int, own: Any, of_rows: Any
   def two_tiles(of_rows, pair):
     i, j = pair
     of_row, of_column = visit(_at(own, i), _at(own, j), _at(of_rows, i), _at(of_rows, j))
-    return _put(_put(of_rows, j, of_column), i, of_row), None  # the rows last: they count where i is j
+    return _put(_put(of_rows, j, of_column), i, of_row), None  # rows last: they win where i == j
 
   pairs = jnp.stack(jnp.triu_indices(jax.tree.leaves(own)[0].shape[0]), -1)
   return _flat(lax.scan(two_tiles, of_rows, pairs)[0])
 
 
 def reduce_scatter_columns(tree: Any, rows: PairLayout) -> Any:
-  """Sums over devices of per-column partial sums; each device keeps its own columns."""
+  """Sums per-column partial sums over devices; each device keeps its share of the columns."""
   if not rows.gathered:
     return tree
   return jax.tree.map(lambda x: lax.psum_scatter(x, rows.axis, scatter_dimension=0, tiled=True), tree)
 
 
 def reduce_scatter_logsumexp(largest: Array, sums: Array, rows: PairLayout) -> tuple[Array, Array]:
-  """As `reduce_scatter_columns`, of sums of exponentials, each divided by the exponential of its own `largest`."""
+  """`reduce_scatter_columns` for log-sum-exp.
+
+  Args:
+    largest: Largest logit per column on this device, `[columns]`.
+    sums: Sums of `exp(logit - largest)` per column, `[columns]`.
+    rows: The layout.
+
+  Returns:
+    `(largest, sums)` over all devices, for this device's columns.
+  """
   if not rows.gathered:
     return largest, sums
   common = lax.pmax(lax.stop_gradient(largest), rows.axis)
@@ -173,7 +191,7 @@ def _all_pairs_here(visit, block_size, own, columns, of_rows, of_columns):
     of_row, of_column = visit(_at(own, i), _at(columns, j), _at(of_rows, i), _at(of_columns, j))
     return (_put(of_rows, i, of_row), _put(of_columns, j, of_column)), None
 
-  # One loop, and what is gathered in its carry: it is changed in place, where a loop in a loop would hold it twice.
+  # One loop, with the accumulators in its carry: they are updated in place, while nested loops would hold them twice.
   rows, others = (jax.tree.leaves(tree)[0].shape[0] for tree in (own, columns))
   pairs = jnp.stack(jnp.meshgrid(jnp.arange(rows), jnp.arange(others), indexing="ij"), -1).reshape(-1, 2)
   return _flat(lax.scan(two_tiles, (of_rows, of_columns), pairs)[0])
@@ -196,7 +214,7 @@ def _put(tree, i, new):
 
 
 def as_varying(tree: Any, like: Any) -> Any:
-  """Marks a replicated value as device-varying, as `like` is: the carry of a scan must keep its type.
+  """Marks a replicated value as device-varying if `like` is: the carry of a scan must keep its type.
 
   `where` on a device-varying predicate makes the type varying; XLA folds it away.
   """

@@ -1,4 +1,4 @@
-"""Devices: how many there are, and how batches and params are spread over them."""
+"""Device meshes, and the sharding of batches and parameters."""
 
 import numbers
 from typing import Any
@@ -19,31 +19,41 @@ FSDP = "fsdp"
 
 
 def make_mesh(devices: int | None = None, *, fsdp: bool = False) -> Mesh:
-  """A mesh over the first `devices` devices (all of them by default, of all hosts), along which batches are sharded.
+  """Makes the mesh that batches are sharded over: the first `devices` devices, by default all devices of all hosts.
 
   Args:
-    devices: how many; of several hosts all.
-    fsdp: fully sharded data parallel: parameters and the optimizer's state are sharded too, each array along the
-      longest of its axes that the devices divide, and gathered where they are used. The default is a copy on every
-      device.
+    devices: Number of devices. With several hosts it must be the total number of devices.
+    fsdp: Fully sharded data parallel: parameters and the optimizer's state are sharded too, each array along its
+      longest axis that is divisible by the number of devices, and gathered at each use. By default they are replicated.
+
+  Returns:
+    A mesh for `jax.set_mesh`, with the axis "data" (under `fsdp` also "fsdp", of size 1).
 
   Raises:
-    ValueError: if there are fewer devices, or those of several hosts are not all wanted.
+    ValueError: if `devices` is not an integer from 1 to the number of devices, or several hosts do not use all devices.
+
+  Example:
+    >>> import jax
+    >>> from metajax import make_mesh
+    >>> mesh = make_mesh(1)
+    >>> with jax.set_mesh(mesh):  # batches are sharded over the mesh in here
+    ...   mesh.axis_names, mesh.size
+    (('data',), 1)
   """
   count = jax.device_count() if devices is None else devices
   if not isinstance(count, numbers.Integral) or not 1 <= count <= jax.device_count():
-    raise ValueError(f"expected 1 to {jax.device_count()} devices, the number there are, got {devices}")
+    raise ValueError(f"expected 1 to {jax.device_count()} devices, the number available, got {devices}")
   if jax.process_count() > 1 and count != jax.device_count():
     raise ValueError(f"expected all {jax.device_count()} devices of {jax.process_count()} hosts, got {devices}")
-  # The second axis has one place on it: it only says, wherever the mesh is seen, that parameters are sharded.
+  # The second axis has size 1: it only marks that parameters are sharded, wherever the mesh is visible.
   shape, names = ((count, 1), (DATA, FSDP)) if fsdp else ((count,), (DATA,))
   return jax.make_mesh(shape, names, axis_types=(AxisType.Auto,) * len(names), devices=jax.devices()[:count])
 
 
 def devices_for(rows: int, devices: int | None = None) -> int:
-  """How many devices to share a batch of `rows` between: as many as asked for, or the most that divide them.
+  """Returns the number of devices for a batch of `rows`: `devices` if given, else the largest number that divides it.
 
-  Several hosts share it between all of their devices.
+  Several hosts use all of their devices by default.
   """
   if devices is not None or jax.process_count() > 1:
     return jax.device_count() if devices is None else devices
@@ -51,28 +61,41 @@ def devices_for(rows: int, devices: int | None = None) -> int:
 
 
 def device_count() -> int:
-  """How many devices a batch is sharded over here: 1 without a mesh, and inside someone's `shard_map`.
+  """Returns the number of devices that a batch is sharded over: 1 without a mesh, and inside a user's `shard_map`.
 
   Raises:
-    ValueError: under a mesh of several devices that was not made by `make_mesh`.
+    ValueError: if the current mesh has several devices and no Auto axis "data".
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1 or mesh.manual_axes:
     return 1
   types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
   if types.get(DATA) != AxisType.Auto:
-    raise ValueError(f"expected a mesh with an Auto axis {DATA!r}, as metajax.make_mesh makes it, got {types}")
+    raise ValueError(f"expected a mesh with an Auto axis {DATA!r}, such as metajax.make_mesh(), got {types}")
   return mesh.shape[DATA]
 
 
 def shard_batch(batch: Batch) -> Batch:
-  """Host-local arrays `[rows, ...]` become global arrays sharded over the mesh; without a mesh, arrays on the device.
+  """Makes global arrays, sharded over the mesh, from host-local arrays; without a mesh, arrays on the default device.
 
-  With several hosts each gives its own rows and the global array has them all, in the order of the hosts.
+  Args:
+    batch: Pytree of this host's arrays `[rows, ...]`. The global array concatenates the rows of all hosts, in order.
+
+  Returns:
+    The same pytree of global arrays `[hosts * rows, ...]`.
 
   Raises:
-    ValueError: if the leaves' leading axes differ, the global number of rows does not divide by the devices, or several
-      hosts have no mesh.
+    ValueError: if the leaves' leading axes differ, the global number of rows is not divisible by the number of devices,
+      or several hosts have no mesh.
+
+  Example:
+    >>> import jax, numpy as np
+    >>> from metajax import make_mesh
+    >>> from metajax.mesh import shard_batch
+    >>> with jax.set_mesh(make_mesh()):
+    ...   batch = shard_batch({"image": np.zeros([8, 28, 28, 1])})
+    >>> batch["image"].shape
+    (8, 28, 28, 1)
   """
   rows = leading_axis(batch) * jax.process_count()
   if device_count() == 1:
@@ -85,14 +108,16 @@ def shard_batch(batch: Batch) -> Batch:
 
 
 def shard_padded(batch: Batch, rows: int = 0) -> tuple[Batch, np.ndarray]:
-  """`shard_batch` of any number of rows, even none on some hosts: filled up with zeros or copies of the last row.
+  """`shard_batch` for any number of rows, even none on some hosts.
+
+  Short batches are padded with copies of the last row, or zeros on a host without rows.
 
   Args:
-    batch: this host's rows.
-    rows: fill up to as many on each host at least, so that one shape is compiled.
+    batch: This host's rows.
+    rows: Minimum number of rows per host after padding, so that one shape is compiled.
 
   Returns:
-    The global arrays, and which of their rows, `[rows]`, are there in truth.
+    `(batch, mask)`: the global arrays, and a boolean mask `[rows]`, True for the rows that are not padding.
 
   Raises:
     ValueError: if the leaves' leading axes differ.
@@ -114,14 +139,14 @@ def shard_padded(batch: Batch, rows: int = 0) -> tuple[Batch, np.ndarray]:
 
 
 def replicate(tree: Params) -> Params:
-  """Every device of the mesh gets the whole of every leaf; without a mesh, arrays on the device."""
+  """Copies every leaf to every device of the mesh; without a mesh, to the default device."""
   if jax.sharding.get_abstract_mesh().empty:
     return jax.tree.map(jnp.asarray, tree)
   return jax.device_put(tree, NamedSharding(jax.sharding.get_mesh(), P()))
 
 
 def to_host(tree: Any) -> Any:
-  """Global arrays as whole NumPy arrays, on every host; typed keys as their words."""
+  """Converts global arrays to complete NumPy arrays on every host, and typed keys to their key data."""
 
   def whole(x):
     x = jax.random.key_data(x) if is_key(x) else x
@@ -132,8 +157,11 @@ def to_host(tree: Any) -> Any:
 
 
 def sharded_axis(shape: tuple[int, ...]) -> int | None:
-  """The axis along which an array of parameters is sharded: under `make_mesh(fsdp=True)` the longest that the devices
-  divide, of equals the last; else None."""
+  """Returns the axis along which a parameter array is sharded, or None.
+
+  Under `make_mesh(fsdp=True)` it is the longest axis that is divisible by the number of devices; of equal ones, the
+  last.
+  """
   mesh, count = jax.sharding.get_abstract_mesh(), device_count()
   if mesh.empty or FSDP not in mesh.axis_names or count == 1:
     return None
@@ -142,13 +170,13 @@ def sharded_axis(shape: tuple[int, ...]) -> int | None:
 
 
 def parameter_spec(shape: tuple[int, ...]) -> P:
-  """How an array of parameters, or of an optimizer's state, is spread over the mesh."""
+  """Returns the PartitionSpec of an array of parameters or of optimizer state."""
   axis = sharded_axis(shape)
   return P() if axis is None else P(*[None] * axis, DATA)
 
 
 def shard_parameters(tree: Params) -> Params:
-  """Parameters, or an optimizer's state, spread over the mesh as it says: copies, or under `fsdp` a part on each."""
+  """Places parameters or optimizer state on the mesh: replicated, or sharded under `make_mesh(fsdp=True)`."""
   if jax.sharding.get_abstract_mesh().empty:
     return jax.tree.map(jnp.asarray, tree)
 
@@ -159,13 +187,12 @@ def shard_parameters(tree: Params) -> Params:
 
 
 def keep_sharded(tree: Params) -> Params:
-  """While tracing: parameters stay as `shard_parameters` spreads them. Without `fsdp` it does nothing."""
+  """Constrains traced parameters to the sharding of `shard_parameters`. A no-op without `fsdp`."""
   return jax.tree.map(lambda x: _constrained(x, parameter_spec(x.shape)) if _is_sharded(x) else x, tree)
 
 
 def gather_params(tree: Params) -> Params:
-  """While tracing: sharded parameters, whole on every device for as long as they are used. Without `fsdp` it does
-  nothing."""
+  """All-gathers traced sharded parameters for the time that they are used. A no-op without `fsdp`."""
   return jax.tree.map(lambda x: _constrained(x, P()) if _is_sharded(x) else x, tree)
 
 
@@ -179,4 +206,4 @@ def _constrained(x, spec):
 
 def check_divides(rows: int):
   if rows % device_count():
-    raise ValueError(f"expected a batch that divides by the {device_count()} devices of the mesh, got {rows} rows")
+    raise ValueError(f"expected a batch divisible by the {device_count()} devices of the mesh, got {rows} rows")

@@ -1,6 +1,6 @@
-"""Hosts: processes that run one program together, each with devices and data of its own.
+"""Multi-host programs: processes that run one program together, each with its local devices and data.
 
-Every function here is also right for a single host, where it costs nothing.
+Every function here also works on a single host, at no cost.
 """
 
 import json
@@ -15,11 +15,11 @@ from jax.experimental import multihost_utils
 
 from metajax.mesh.heartbeat import watch
 
-_SEVERAL = {  # what a launcher says of the number of its processes
+_SEVERAL = {  # environment variables of launchers: the number of processes
   "SLURM": "SLURM_STEP_NUM_TASKS",
   "Open MPI": "OMPI_COMM_WORLD_SIZE",
 }
-_asked = 0  # how often `preemption_requested` was asked, alike on all hosts
+_asked = 0  # number of calls of `preemption_requested`, equal on all hosts
 
 
 def initialize_distributed(
@@ -30,25 +30,26 @@ def initialize_distributed(
   dead_after: int = 60,
   wait: int = 300,
 ) -> bool:
-  """Makes this process one of several hosts, if a cluster or the arguments say so; before JAX is used otherwise.
+  """Joins this process to a multi-host program, if a cluster is detected or the arguments describe one.
 
-  Without arguments a TPU pod, SLURM and Open MPI are found by what they tell their processes; a process on its own
-  stays so. A process that dies ends all others within seconds, with status 3 and a line that names it; a machine that
-  falls silent does after `dead_after` seconds, by JAX's coordination service.
+  Call it before any other use of JAX. Without arguments, TPU pods, SLURM and Open MPI are detected by their environment
+  variables; any other process stays a single host. If a process dies, all others exit within seconds with status 3 and
+  a message that names it; if a machine stops responding, JAX's coordination service ends the others after `dead_after`
+  seconds.
 
   Args:
-    coordinator: "address:port" of host 0, or "auto": asks the cluster (and fails where there is none).
-    hosts: how many.
-    host: which of them this one is, from 0.
-    dead_after: seconds without a sign of life after which a host is taken for dead.
-    wait: seconds to wait for the others to come.
+    coordinator: "address:port" of host 0, or "auto" to query the cluster (fails without one).
+    hosts: Number of hosts.
+    host: Index of this host, from 0.
+    dead_after: Heartbeat timeout in seconds, after which a host counts as dead.
+    wait: Timeout in seconds for the other hosts to connect.
 
   Returns:
-    Whether there are several hosts.
+    True if several hosts run the program.
 
   Raises:
-    ValueError: if the three are given in part, or are out of range.
-    RuntimeError: if the others do not come, or JAX was used before.
+    ValueError: if only some of `coordinator`, `hosts` and `host` are given, or one is out of range.
+    RuntimeError: if the other hosts do not connect, or JAX was used before.
   """
   found = _found_cluster()
   if coordinator is None and hosts is None and host is None and not found:
@@ -76,7 +77,7 @@ def _checked(coordinator: str | None, hosts: int | None, host: int | None) -> tu
     missing = [name for name, value in given.items() if value is None]
     raise ValueError(f"expected a coordinator, hosts and host, or none of them, got no {' and no '.join(missing)}")
   if not 0 <= host < hosts:
-    raise ValueError(f"expected a host of 0 to {hosts - 1}, one of {hosts}, got {host}")
+    raise ValueError(f"expected host from 0 to {hosts - 1}, got {host}")
   port = coordinator.rpartition(":")[2]
   if not (":" in coordinator and re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 2**16):
     raise ValueError(f"expected a coordinator address:port, got {coordinator!r}")
@@ -84,30 +85,30 @@ def _checked(coordinator: str | None, hosts: int | None, host: int | None) -> tu
 
 
 def process_shard() -> tuple[int, int]:
-  """`(host, hosts)`: which share of every batch this host is to read, as `batches(start, shard)` takes it."""
+  """Returns `(host, hosts)`: the `shard` argument of `batches(start, shard)` for this host."""
   return jax.process_index(), jax.process_count()
 
 
 def host_batches(batches: Callable) -> Iterable:
-  """This host's share of `batches(start, shard)` from the first on; a single host asks for `batches()`."""
+  """Returns this host's share of `batches(start, shard)` from batch 0; a single host calls `batches()`."""
   return batches() if jax.process_count() == 1 else batches(0, process_shard())
 
 
 def round_up_to_hosts(rows: int) -> int:
-  """The least number of rows, of so many at least, that the hosts divide: the size of an evaluation's batch."""
+  """Rounds an evaluation batch size up to a multiple of the number of hosts."""
   return -(-rows // jax.process_count()) * jax.process_count()
 
 
 def is_primary_host() -> bool:
-  """Whether this is host 0, the one that prints and writes what is there once."""
+  """Returns True on host 0, which does all printing and writing."""
   return jax.process_index() == 0
 
 
 def broadcast_from_primary(make: Callable[[], Any]) -> Any:
-  """What `make()` gives on host 0, a value that JSON has, on all hosts.
+  """Calls `make()` on host 0 and returns its result, a JSON value, on all hosts.
 
   Raises:
-    ValueError, OSError: that `make` raises there, on all of them.
+    ValueError, OSError: if `make` raises one on host 0; it is raised on all hosts.
   """
   if jax.process_count() == 1:
     return make()
@@ -127,16 +128,16 @@ def broadcast_from_primary(make: Callable[[], Any]) -> Any:
 
 
 def barrier(name: str):
-  """Waits until every host has come here; files that host 0 wrote before are then there for all."""
+  """Waits until every host has called it; files that host 0 wrote before are then visible to all."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(name)
 
 
 def preemption_requested() -> bool:
-  """Whether the hosts are to stop now: one of them was sent SIGTERM. All are told so at the same call.
+  """Returns True if one of the hosts received SIGTERM; all hosts get the same answer at the same call.
 
-  It is asked equally often on all hosts, such as once a step. On a single host it is False: there signals are heard
-  by whoever runs the program.
+  All hosts must call it equally often, e.g. once per step. It is False on a single host, where the program handles
+  signals.
   """
   global _asked
   if jax.process_count() == 1:

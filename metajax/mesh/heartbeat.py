@@ -1,7 +1,7 @@
-"""Hosts that watch each other: one that dies ends the others at once, with a line that says so.
+"""Fast failure of multi-host programs: if a host dies, the others exit immediately with a message.
 
-JAX's own watch takes a time without a sign of life, and ends a process with a stack trace. Here each host holds a
-connection to the first one, which the operating system closes as soon as a process dies, however it does.
+JAX's heartbeat needs a timeout, and ends a process with a stack trace. Here each host holds a connection to host 0,
+which the operating system closes as soon as a process dies for any reason.
 """
 
 import atexit
@@ -16,22 +16,22 @@ from collections.abc import Callable
 import jax
 
 WAIT = 20  # seconds
-EXIT_PEER_LOST = 3  # the status of a host that lost another
-GOODBYE = 2**32 - 1  # what a host says before it ends as it should; otherwise it is the number of a host that is lost
+EXIT_PEER_LOST = 3  # exit status of a host that lost another
+GOODBYE = 2**32 - 1  # message of a host that exits normally; any other message is the number of a lost host
 _advice = []
 
 
 def set_exit_advice(text: str):
-  """What is to be said to the user of a host that lost another, such as how to go on."""
+  """Sets the advice that is printed when a host is lost, e.g. how to resume."""
   _advice[:] = [text]
 
 
 def watch(address: str | None, broadcast_from_primary: Callable):
-  """Begins to watch, from host 0 on. Where the others cannot reach it, they say so and go on unwatched.
+  """Starts the watch threads. A host that cannot reach host 0 warns and continues unwatched.
 
   Args:
-    address: of host 0, as the others reach it; by default that of its way out.
-    broadcast_from_primary: gives the others what host 0 knows.
+    address: Address of host 0 as seen by the others; by default the address of its outgoing packets.
+    broadcast_from_primary: Function that sends a value of host 0 to all hosts.
   """
   peers = []
   atexit.register(_say, peers, GOODBYE)
@@ -44,7 +44,7 @@ def watch(address: str | None, broadcast_from_primary: Callable):
   try:
     peers.append(socket.create_connection((address, port), timeout=WAIT))
   except OSError as error:
-    warnings.warn(f"host 0 cannot be watched at {address}:{port}: {error}; if it dies JAX notices later", stacklevel=3)
+    warnings.warn(f"host 0 cannot be watched at {address}:{port}: {error}; JAX will notice its end later", stacklevel=3)
     return
   peers[0].settimeout(None)
   peers[0].sendall(secret.encode())
@@ -53,7 +53,7 @@ def watch(address: str | None, broadcast_from_primary: Callable):
 
 
 def _receive(server, secret: bytes, peers):
-  """Takes the other hosts in, and nobody else who finds the port."""
+  """Accepts connections from the other hosts only: each must send the secret first."""
   while len(peers) < jax.process_count() - 1:
     peer, _ = server.accept()
     peer.settimeout(WAIT)
@@ -68,7 +68,7 @@ def _receive(server, secret: bytes, peers):
 
 
 def _own_address() -> str:
-  """The address from which packets to others would leave; none is sent."""
+  """Returns the address that outgoing packets would carry; sends none."""
   with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way_out:
     try:
       way_out.connect(("10.255.255.255", 1))
@@ -89,13 +89,13 @@ def _listen(number: int, peer, peers):
 
 
 def _heard(peer) -> int | None:
-  """The number that comes next, or None where the connection has ended."""
+  """Receives the next number, or None if the connection has ended."""
   said = _read(peer, 4)
   return int.from_bytes(said, "big") if len(said) == 4 else None
 
 
 def _read(peer, count: int) -> bytes:
-  """So many bytes, or fewer where the connection has ended."""
+  """Receives `count` bytes, or fewer if the connection has ended."""
   found = b""
   try:
     while len(found) < count and (more := peer.recv(count - len(found))):
@@ -110,4 +110,4 @@ def _say(peers, what: int):
     try:
       peer.sendall(what.to_bytes(4, "big"))
     except OSError:
-      continue  # it has ended before
+      continue  # the peer has already exited

@@ -1,4 +1,4 @@
-"""Maps and means over tasks, each device its own."""
+"""Maps and means over tasks, with the tasks sharded over devices."""
 
 import functools
 from collections.abc import Callable
@@ -15,14 +15,24 @@ from metajax.tree import is_floating, is_symbolic_zero, leading_axis
 
 
 def map_tasks(fn: Callable, chunk_size: int | None = None) -> Callable:
-  """`mapped(shared, tasks)` stacks `fn(shared, task)` over the leading `[tasks]` axis, each device its own tasks.
+  """Maps a function over tasks; under a mesh each device computes its share of the tasks.
 
   Args:
     fn: `(shared, task) -> outputs`, any pytrees.
-    chunk_size: how many tasks run as one vectorized group, one group after the other; see `tasks_per_chunk`.
+    chunk_size: Number of tasks per vectorized group; groups run one after the other. See `tasks_per_chunk`.
+
+  Returns:
+    `mapped(shared, tasks)`, which stacks `fn(shared, task)` over the leading `[tasks]` axis.
 
   Raises:
-    ValueError: when called with a number of tasks that does not divide by the devices.
+    ValueError: when called, if the number of tasks is not divisible by the number of devices.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from metajax.mesh import map_tasks
+    >>> mapped = map_tasks(lambda shared, task: shared * task.sum())
+    >>> mapped(2.0, jnp.ones([8, 3])).shape
+    (8,)
   """
 
   def local(shared, tasks):
@@ -40,27 +50,36 @@ def map_tasks(fn: Callable, chunk_size: int | None = None) -> Callable:
 
 
 def mean_over_tasks(task: Callable, chunk_size: int | None = None) -> Callable:
-  """`mean(params, rest, tasks) -> (loss, aux)`, the weighted mean of a loss over tasks, cheap to differentiate.
+  """Returns `mean(params, rest, tasks) -> (loss, aux)`, the weighted mean of a loss over tasks, cheap to differentiate.
 
   With `loss_t, (aux_t, weight_t) = task(params, rest, task_t)`:
 
       loss = sum_t weight_t loss_t / sum_t weight_t
 
-  and likewise every floating leaf of `aux`; integer and boolean leaves take the maximum, and so do typed keys, word by
-  word: one that all tasks have alike stays what it is. The gradient with respect
-  to `params` is taken inside the map, group by group, so memory does not grow with the number of tasks, and over the
-  mesh it costs one all-reduce. It is exact in forward and in reverse mode and can be differentiated again. Only
-  `params` is differentiated: `aux` has no tangent. Inside someone's `shard_map`, which needs `check_vma=False`, it is
-  the mean over that device's tasks.
+  Floating leaves of `aux` are averaged the same way. Integer and boolean leaves take the maximum, and so do typed keys,
+  word by word: a value that is equal in all tasks stays unchanged.
+
+  The gradient with respect to `params` is computed inside the map, group by group, so memory does not grow with the
+  number of tasks; over the mesh it costs one all-reduce. It is exact in forward and reverse mode and can be
+  differentiated again. Only `params` is differentiated: `aux` has no tangent. Inside a user's `shard_map`, which needs
+  `check_vma=False`, the mean is over that device's tasks.
 
   Args:
-    task: `(params, rest, task) -> (scalar loss, (aux, scalar weight))`, which closes over no traced value. Weight 0 is
-      a padded task, whatever its loss; one that is negative or NaN makes the mean NaN.
-    chunk_size: how many tasks run as one vectorized group; see `tasks_per_chunk`.
+    task: `(params, rest, task) -> (scalar loss, (aux, scalar weight))`. It must not close over traced values. A task of
+      weight 0 is padding, whatever its loss; a negative or NaN weight makes the mean NaN.
+    chunk_size: Number of tasks per vectorized group; see `tasks_per_chunk`.
 
   Raises:
-    ValueError: when called with a number of tasks that does not divide by the devices.
-    TypeError: when `rest` or `tasks` carries a derivative, which would otherwise be lost in silence.
+    ValueError: when called, if the number of tasks is not divisible by the number of devices.
+    TypeError: when called, if `rest` or `tasks` carries a derivative, which would otherwise be lost silently.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax.mesh import mean_over_tasks
+    >>> mean = mean_over_tasks(lambda params, rest, task: (params * task, ({"task": task}, 1.0)))
+    >>> (loss, aux), gradient = jax.value_and_grad(mean, has_aux=True)(2.0, None, jnp.arange(8.0))
+    >>> float(loss), float(aux["task"]), float(gradient)
+    (7.0, 3.5, 3.5)
   """
 
   @jax.custom_jvp
@@ -71,7 +90,7 @@ def mean_over_tasks(task: Callable, chunk_size: int | None = None) -> Callable:
     (loss, (aux, weight)), _ = sums(params, rest, tasks)
     return mean_of(kinds, loss, aux, weight)
 
-  # A `custom_vjp` would lose forward mode, and with it cheap Hessian-vector products.
+  # `custom_vjp` would lose forward mode, and with it cheap Hessian-vector products.
   @functools.partial(mean.defjvp, symbolic_zeros=True)
   def mean_and_slope(primals, tangents):
     params, rest, tasks = primals
@@ -95,7 +114,7 @@ def _check_no_tangent(name, tangents):
 
 
 def _slope(gradient, tangents, dtype):
-  """The directional derivative, whatever of it is known to be 0 left out."""
+  """Returns the directional derivative, without the symbolic zeros."""
   slope = jnp.zeros((), dtype)
   for g, t in zip(jax.tree.leaves(gradient), jax.tree.leaves(tangents, is_leaf=is_symbolic_zero), strict=True):
     if not is_symbolic_zero(t):

@@ -1,4 +1,4 @@
-"""Networks written in linen, and published weights for them: the only importer of flax."""
+"""Networks written in linen, and loaders of published weights: the only package that imports flax."""
 
 from metajax.networks.checkpoints.clip import load_clip, save_clip
 from metajax.networks.checkpoints.gpt2 import load_gpt2

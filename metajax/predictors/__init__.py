@@ -1,7 +1,7 @@
 """Ways to turn an embedding and a labeled support set into a classifier.
 
-A predictor is a function of an `embed` that gives a Learner's `predict`; those with arguments of their own are made one
-by `functools.partial`. Any embedding serves: `predictor(learner.embed)`.
+A predictor maps an `embed` to a Learner's `predict`: `predictor(learner.embed)`. Any embedding works. Bind further
+arguments with `functools.partial`.
 """
 
 from metajax.predictors.closed_form import nearest_centroid, nearest_neighbor, normalized, ridge

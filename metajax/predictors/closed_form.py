@@ -1,4 +1,4 @@
-"""Predictors of embeddings as they are, in closed form: nothing is trained at test time."""
+"""Closed-form predictors on frozen embeddings: nothing is trained at test time."""
 
 from metajax import checks
 from metajax.predictors.logits import centroid_logits, nearest_logits, ridge_logits
@@ -7,45 +7,80 @@ from metajax.types import EmbedFn, PredictFn
 
 
 def nearest_centroid(embed: EmbedFn) -> PredictFn:
-  """A `predict` whose logits are minus the squared Euclidean distances to the centroids of the support's embeddings.
+  """The nearest-centroid classifier of prototypical networks (arXiv:1703.05175).
 
   Args:
     embed: `(params, state, inputs) -> [n, d]`.
 
+  Returns:
+    A `predict` whose logits are the negative squared Euclidean distances to each way's mean support embedding.
+
   Raises:
-    TypeError: if `embed` is no function.
+    TypeError: if `embed` is not a function.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from metajax import Examples, predictors
+    >>> predict = predictors.nearest_centroid(lambda params, state, inputs: inputs)
+    >>> support = Examples(jnp.array([[0.0, 0.0], [0.0, 2.0], [4.0, 0.0]]), jnp.array([[1, 0], [1, 0], [0, 1]]))
+    >>> predict({}, {}, support, jnp.array([[1.0, 1.0], [4.0, 1.0]])).tolist()
+    [[-1.0, -10.0], [-16.0, -1.0]]
   """
   return _compared(embed, centroid_logits)
 
 
 def nearest_neighbor(embed: EmbedFn) -> PredictFn:
-  """A `predict` whose logits are minus the squared Euclidean distances to the nearest support embedding of each way.
+  """The nearest-neighbor classifier.
 
   Args:
     embed: `(params, state, inputs) -> [n, d]`.
 
+  Returns:
+    A `predict` whose logits are the negative squared Euclidean distances to each way's nearest support embedding.
+
   Raises:
-    TypeError: if `embed` is no function.
+    TypeError: if `embed` is not a function.
   """
   return _compared(embed, nearest_logits)
 
 
 def normalized(embed: EmbedFn) -> EmbedFn:
-  """The embedding with rows of length 1.
+  """Normalizes an embedding's rows to length 1.
+
+  Args:
+    embed: `(params, state, inputs) -> [n, d]`.
+
+  Returns:
+    An `embed` of the same signature.
 
   Raises:
-    TypeError: if `embed` is no function.
+    TypeError: if `embed` is not a function.
   """
   _check(embed)
   return lambda params, state, inputs: unit_rows(embed(params, state, inputs))
 
 
 def ridge(embed: EmbedFn, l2: float = 1.0) -> PredictFn:
-  """A `predict` by ridge regression of the support's one-hot labels on its embeddings; see `ridge_logits`.
+  """The ridge regression classifier: regresses the support's one-hot labels on its embeddings; see `ridge_logits`.
+
+  Args:
+    embed: `(params, state, inputs) -> [n, d]`.
+    l2: Strength of the L2 penalty, above 0.
+
+  Returns:
+    A `predict` whose logits are the regression's outputs.
 
   Raises:
-    TypeError: if `embed` is no function.
+    TypeError: if `embed` is not a function.
     ValueError: if `l2` is not above 0.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from metajax import Examples, predictors
+    >>> predict = predictors.ridge(lambda params, state, inputs: inputs, l2=1.0)
+    >>> support = Examples(jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.eye(2))
+    >>> predict({}, {}, support, jnp.array([[2.0, 0.0]])).round(3).tolist()
+    [[1.0, 0.0]]
   """
   _check(embed)
   checks.scalar("l2", l2)
@@ -54,7 +89,7 @@ def ridge(embed: EmbedFn, l2: float = 1.0) -> PredictFn:
 
 
 def _compared(embed, logits):
-  """A `predict` by `logits` of the support's embeddings, their labels and those of what is asked."""
+  """Makes a `predict` from a function of the support's embeddings, its labels and the queries' embeddings."""
   _check(embed)
 
   def predict(params, state, support, inputs):

@@ -1,4 +1,4 @@
-"""Predictors that train a head, or all, on the support."""
+"""Predictors that train a head, or the full network, on the support set."""
 
 from collections.abc import Callable
 
@@ -14,17 +14,20 @@ from metajax.types import Adapt, EmbedFn, Examples, Network, PredictFn
 def adapted_head(
   embed: EmbedFn, adapt: Adapt, head: Callable[[int], Network] = lambda ways: linear(ways, scale=0.0)
 ) -> PredictFn:
-  """A `predict` that trains a new head on the frozen embeddings of the support.
+  """Trains a new head on the frozen embeddings of the support set.
 
   Args:
     embed: `(params, state, inputs) -> [n, d]`.
-    adapt: how it is trained, on the cross-entropy of the support, e.g. `gradient_steps(optax.sgd(0.1), 100)`.
-    head: `ways -> Network` from features to logits: `linear` from zeros by default; `compose.cosine` is Baseline++
-      (arXiv:1904.04232). Its initialization is that of one key, the same in every task.
+    adapt: Inner loop that trains the head on the support's cross-entropy, e.g. `gradient_steps(optax.sgd(0.1), 100)`.
+    head: `ways -> Network` from features to logits. The default is `linear` from zeros; `compose.cosine` gives
+      Baseline++ (arXiv:1904.04232). Its initialization uses a fixed key, the same in every task.
+
+  Returns:
+    A `predict` with logits `[n, ways]`.
 
   Raises:
-    TypeError: if `embed`, `adapt` or `head` is no function.
-    ValueError: when called, if labels are not one-hot `[s, ways]`, or the head keeps state (batch statistics).
+    TypeError: if `embed`, `adapt` or `head` is not a function.
+    ValueError: when called, if labels are not one-hot `[s, ways]`, or the head has state (batch statistics).
   """
   _check(embed, adapt, head)
 
@@ -41,10 +44,17 @@ def adapted_head(
 
 
 def perceptron_head(embed: EmbedFn, adapt: Adapt, hidden: int = 0) -> PredictFn:
-  """`adapted_head` with a perceptron: linear, or of one hidden layer of `hidden` units.
+  """`adapted_head` with a perceptron as the head.
+
+  Args:
+    embed, adapt: As for `adapted_head`.
+    hidden: Number of hidden units, at least 0; with 0 the head is linear.
+
+  Returns:
+    A `predict` with logits `[n, ways]`.
 
   Raises:
-    TypeError, ValueError: as `adapted_head`, and if `hidden` is no whole number of at least 0.
+    TypeError, ValueError: as for `adapted_head`, and if `hidden` is not an integer of at least 0.
   """
   checks.count("hidden", hidden, 0)
   return adapted_head(embed, adapt, lambda ways: perceptron(hidden, ways))
@@ -53,18 +63,21 @@ def perceptron_head(embed: EmbedFn, adapt: Adapt, hidden: int = 0) -> PredictFn:
 def fine_tuned(
   embed: EmbedFn, adapt: Adapt, head: Callable[[int], Network] = lambda ways: linear(ways, scale=0.0)
 ) -> PredictFn:
-  """A `predict` that trains a new head and everything that it rests on, for one task.
+  """Trains a new head and the embedding together on the support set.
 
-  The state stays as it is: batch norm keeps the running statistics of pre-training.
+  The state does not change: batch norm keeps the running statistics of pretraining.
 
   Args:
     embed: `(params, state, inputs) -> [n, d]`, differentiable in params.
-    adapt: how all is trained, on the cross-entropy of the support. `chain(only("head", ...), ...)` begins with the
-      head; the two parts of its parameters are "embedding" and "head".
-    head: as in `adapted_head`.
+    adapt: Inner loop that trains all parameters on the support's cross-entropy. The parameters have two parts,
+      "embedding" and "head": `chain(only("head", ...), ...)` trains the head first.
+    head: As for `adapted_head`.
+
+  Returns:
+    A `predict` with logits `[n, ways]`.
 
   Raises:
-    TypeError, ValueError: as `adapted_head`.
+    TypeError, ValueError: as for `adapted_head`.
   """
   _check(embed, adapt, head)
 
@@ -90,7 +103,7 @@ def _check(embed, adapt, head):
 
 
 def _fresh(embed, head, params, state, support):
-  """The support's features, and a new head for them, its params and state: it must not have batch statistics."""
+  """Returns the support's features, and a new head with its params and state, which must be empty."""
   checks.one_hot("support labels", support.labels, 2)
   features, network = embed(params, state, support.inputs), head(support.labels.shape[-1])
   check_networks(head=network)

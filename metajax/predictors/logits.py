@@ -1,7 +1,7 @@
-"""Logits of queries from embeddings and a labeled support set: arrays in, an array out, in 32 bits at least.
+"""Logits of queries from embeddings and a labeled support set: arrays in, an array out, of at least 32 bits.
 
-A support row without a label is padding: it weighs nothing, whatever it holds. An embedding that holds NaN makes the
-logits NaN that depend on it.
+A support row without a label is padding: it has weight 0, whatever it holds. NaN in an embedding makes the logits that
+depend on it NaN.
 """
 
 import jax
@@ -13,19 +13,19 @@ from metajax.similarity import cosines, squared_distances
 from metajax.tree import wide
 from metajax.types import Array, Scalar
 
-EMPTY_WAY = -1e9  # the logit of a way without support: never chosen, and finite, so that no gradient is lost
+EMPTY_WAY = -1e9  # logit of a way without support: never predicted, but finite, so that gradients survive
 
 
 def ridge_logits(support: Array, labels: Array, queries: Array, l2: Scalar | float) -> Array:
-  """`queries W` with `W = (X' X + l2 I)^-1 X' Y`, in closed form: ridge regression to one-hot labels.
+  """Ridge regression to one-hot labels, in closed form: `queries W` with `W = (X' X + l2 I)^-1 X' Y`.
 
-  The system solved is of the smaller of `s` and `d`, by Woodbury's identity `W = X' (X X' + l2 I)^-1 Y`.
+  The linear system has the smaller size of `s` and `d`, by Woodbury's identity `W = X' (X X' + l2 I)^-1 Y`.
 
   Args:
     support: `X`, `[s, d]`.
-    labels: `Y`, one-hot `[s, ways]`; all-zero rows weigh nothing and a way without rows gets the logit -1e9.
+    labels: `Y`, one-hot `[s, ways]`; all-zero rows have weight 0, and a way without rows gets the logit -1e9.
     queries: `[n, d]`.
-    l2: of the penalty, above 0.
+    l2: Strength of the L2 penalty, above 0.
 
   Returns:
     `[n, ways]`.
@@ -44,7 +44,7 @@ def ridge_logits(support: Array, labels: Array, queries: Array, l2: Scalar | flo
   rows, width = known.shape
 
   def regular(gram):
-    whole = jnp.isfinite(gram).all()  # else a solver would take an infinity for a weight of 0
+    whole = jnp.isfinite(gram).all()  # a solver would treat an infinity as a weight of 0
     return jnp.where(whole, gram, jnp.nan) + l2 * jnp.eye(len(gram), dtype=gram.dtype)
 
   if rows <= width:
@@ -59,7 +59,7 @@ def centroid_logits(support: Array, labels: Array, queries: Array) -> Array:
 
   Args:
     support: `[s, d]`.
-    labels: one-hot `[s, ways]`; all-zero rows weigh nothing and a way without rows gets the logit -1e9.
+    labels: One-hot `[s, ways]`; all-zero rows have weight 0, and a way without rows gets the logit -1e9.
     queries: `[n, d]`.
 
   Returns:
@@ -79,7 +79,7 @@ def centroid_cosines(support: Array, labels: Array, queries: Array) -> Array:
 
 
 def nearest_logits(support: Array, labels: Array, queries: Array) -> Array:
-  """`-min_{i of way k} |query - support_i|^2`, of the nearest neighbor in each way.
+  """`-min_{i of way k} |query - support_i|^2`: the negative squared distance to the nearest neighbor in each way.
 
   Arguments and errors are those of `centroid_logits`.
   """
@@ -88,17 +88,26 @@ def nearest_logits(support: Array, labels: Array, queries: Array) -> Array:
 
 
 def attention_logits(support: Array, labels: Array, queries: Array, scale: float = 1.0) -> Array:
-  """`log sum_{i of way k} exp(scale cos(query, support_i))`, whose softmax is the attention that falls on each way.
+  """`log sum_{i of way k} exp(scale cos(query, support_i))`; its softmax is the total attention per way.
 
-  The sum over a way is the attention-weighted sum of one-hot labels (arXiv:1606.04080). Arguments and errors are those
-  of `centroid_logits`; the scale is above 0.
+  This equals the attention-weighted sum of one-hot labels (arXiv:1606.04080).
+
+  Args:
+    support, labels, queries: As for `centroid_logits`.
+    scale: Factor of the cosines, above 0.
+
+  Returns:
+    `[n, ways]`.
+
+  Raises:
+    ValueError: as for `centroid_logits`, and if `scale` is not above 0.
   """
   checks.scalar("a scale", scale)
   scale = checks.positive("a scale", scale)
   known, labels, queries = _compared(support, labels, queries)
   each = scale * cosines(queries, known)
   of_way = jnp.where(labels.T != 0, each[:, None], -jnp.inf)
-  # Without this a way of no rows would have gradients that are not numbers.
+  # Without this, a way without rows would have NaN gradients.
   of_way = jnp.where(labels.any(0)[:, None], of_way, 0)
   return without_empty_ways(jax.nn.logsumexp(of_way, axis=-1), labels)
 
@@ -149,7 +158,7 @@ def largest_by_way(scores: Array, labels: Array) -> Array:
 
 
 def without_empty_ways(logits: Array, labels: Array) -> Array:
-  """The logits `[..., ways]`, of a way without support -1e9, or less where those of another way are near it.
+  """Sets the logits `[..., ways]` of ways without support to -1e9, or lower if another way's logit is close to that.
 
   Raises:
     ValueError: if logits are not floating, or labels are not one-hot `[s, ways]`.
@@ -163,12 +172,12 @@ def without_empty_ways(logits: Array, labels: Array) -> Array:
 
 
 def lowest(logits: Array) -> float:
-  """-1e9, or the lowest number of the type."""
+  """Returns -1e9, or the lowest finite number of the dtype if that is higher."""
   return max(EMPTY_WAY, float(jnp.finfo(logits.dtype).min))
 
 
 def _compared(support, labels, queries):
-  """Support, labels and queries in 32 bits at least; a support row without a label is zeros."""
+  """Checks support, labels and queries, and widens them to at least 32 bits; unlabeled support rows become 0."""
   checks.one_hot("labels", labels, 2)
   checks.floating("support", support, labels.shape[0], "d")
   checks.floating("queries", queries, "n", support.shape[1])

@@ -1,4 +1,4 @@
-"""Training: a step, the loop around it, and what it takes to go on after an interruption."""
+"""Training: the train step, the training loop, and resuming after an interruption."""
 
 from metajax.train.fit import Stopped, fit, restore
 from metajax.train.nothing_learned import BesideChance, nothing_learned

@@ -1,4 +1,4 @@
-"""A training run under way: where it is, what it saves and what it has yet to report."""
+"""The state of a training run: its step, its checkpoints, and its unreported metrics."""
 
 import itertools
 import time
@@ -19,7 +19,7 @@ from metajax.types import Batch, Batches, Learner
 
 
 class Run:
-  """A training run at a step: what it has learned, and what it has yet to report."""
+  """A training run at a step: its TrainState, the best one so far, and the metrics that are not yet reported."""
 
   def __init__(
     self,
@@ -33,15 +33,15 @@ class Run:
   ):
     self.learner, self.optimizer, self.seed = learner, optimizer, seed
     self.log, self.checkpoints, self.debug_nans = log, checkpoints, debug_nans
-    self.validate: Any = validate  # of a run that is only read: whether its best is wanted
+    self.validate: Any = validate  # a bool in `restore`: whether to load the best TrainState
     self.many, self.seeds = np.ndim(seed) > 0, seeds_in(seed)
     self.step, self.before, self.best_step = 0, None, None
-    self.train_state: Any = None  # a TrainState, from `begin` on
-    self.best: Any = None  # that of the best score
+    self.train_state: Any = None  # a TrainState, set by `begin`
+    self.best: Any = None  # the TrainState of the best score
     self.best_score = np.full(np.shape(seed), -np.inf)
-    self.scores = None  # of the validation after this step
-    self.unbounded = frozenset()  # what was infinite from the start: a state may hold a bound
-    self.window, self.pending = [], []  # metrics of the steps since the last report: on the host, on the device
+    self.scores = None  # validation scores of this step, if any
+    self.unbounded = frozenset()  # names of leaves that are infinite at the start: a state may hold a bound
+    self.window, self.pending = [], []  # metrics since the last report: on the host, and still on the device
     self.seconds, self.began, self.waited, self.timed = 0.0, 0.0, 0.0, 0
     step = make_train_step(learner, optimizer)
     self.train_step = jax.jit(
@@ -49,7 +49,7 @@ class Run:
     )
 
   def begin(self, batches: Batches, steps: float) -> Iterator[Batch]:
-    """Starts, or goes on from the last checkpoint; gives the batches that are still to come."""
+    """Starts, or resumes from the last checkpoint; returns the remaining batches."""
     stream = iter(batches(0, process_shard()))
     first = next(stream, None)
     if first is None:
@@ -89,7 +89,7 @@ class Run:
         alone = not self.many and note["best_step"] != step
         best = self.checkpoints.restore(tree, note["best_step"]) if alone else found
         if best is None:
-          # From an earlier one the run finds its best again; from this one it would never know it.
+          # Resuming earlier lets the run find its best again; resuming here would lose it for good.
           said = f"the checkpoint of step {step} is skipped: the best before it, of step {note['best_step']}, is lost"
           warnings.warn(said, stacklevel=4)
           continue
@@ -103,13 +103,13 @@ class Run:
     return np.asarray(self.seed).tolist()
 
   def _saved(self):
-    """What a checkpoint holds. Seeds have their best at different steps, which no single checkpoint would hold."""
+    """Returns the tree to save. Seeds reach their best at different steps, so it then includes the best TrainStates."""
     if not self.many:
       return self.train_state
     return {"now": self.train_state, "best": self.train_state if self.best is None else self.best}
 
   def until(self, steps: int, batches: Batches) -> Iterator[Batch]:
-    """Begins, and gives the batches of the steps that are still to be taken, on the devices."""
+    """Starts or resumes the run, and yields the batches of the remaining steps, on the devices."""
     stream = self.begin(batches, steps)
     while self.step < steps:
       yield self._next_batch(stream, steps)
@@ -124,17 +124,17 @@ class Run:
     return shard_batch(batch)
 
   def took_step(self, batch: Batch, train_state: TrainState, metrics: dict):
-    """Goes on from what a step gave."""
+    """Records the result of a step."""
     self.train_state = train_state
     if self.pending:
-      jax.block_until_ready(self.pending[-1])  # one step ahead of the device at most: batches do not pile up
+      jax.block_until_ready(self.pending[-1])  # the host is at most one step ahead, so batches do not pile up
     self.pending.append(metrics)
     self.step, self.scores, self.timed = self.step + 1, None, self.timed + 1
     if self.debug_nans:
       self._look(replay=batch)
 
   def score(self) -> bool:
-    """Validates; whether this step is the best so far."""
+    """Validates; returns True if this step is the best so far."""
     self._look()
     paused = time.perf_counter()
     parts = each_seed(self.train_state, self.seed)
@@ -156,7 +156,7 @@ class Run:
     return True
 
   def report(self):
-    """Gives the metrics since the last report to `log`."""
+    """Passes the metrics since the last report to `log`."""
     self._look()
     now = time.perf_counter()
     elapsed, waited = now - self.began, self.waited
@@ -181,9 +181,9 @@ class Run:
     self.checkpoints.save(self.step, self._saved(), note, best=self.best_step)
 
   def _look(self, replay=None):
-    """Fetches the metrics that are still on the device, and stops where they are not finite."""
+    """Fetches the metrics that are still on the device, and raises if they or the TrainState are not finite."""
     if not self.pending:
-      return  # nothing has changed since the last look
+      return  # no step since the last call
     first = self.step - len(self.pending) + 1
     for step, metrics in enumerate(jax.device_get(self.pending), first):
       for name in ("loss", "grad_norm"):
@@ -200,13 +200,13 @@ class Run:
         raise FloatingPointError(self._not_finite(name, value, self.step))
 
   def _not_finite_now(self):
-    """What is learned, or carried along, and not finite: `{its name: nan or inf}`."""
+    """Returns `{name: nan or inf}` of all non-finite parameters, learner state and optimizer state."""
     now = self.train_state
     parts = {"parameter": now.params, "learner's state": now.state, "optimizer's state": now.optimizer_state}
     return {path.replace(".", " ", 1): x for path, x in checks.not_finite(parts).items()}
 
   def _replay(self, batch):
-    """Takes the step again, one operation at a time, so that JAX's error points at the line that made the number."""
+    """Repeats the step one operation at a time, so that JAX's error points to the line that made the number."""
     for nans, infs in ((True, False), (True, True)):
       with jax.debug_nans(nans), jax.debug_infs(infs), jax.disable_jit():
         try:
@@ -223,8 +223,10 @@ class Run:
 
   def _last_good(self):
     there = self.checkpoints.steps() if self.checkpoints else []
-    return f"the last good checkpoint is {self.checkpoints.folder / str(there[-1])}" if there else "there is none saved"
+    return (
+      f"the last good checkpoint is {self.checkpoints.folder / str(there[-1])}" if there else "no checkpoint is saved"
+    )
 
 
 def _copy(train_state):
-  return jax.tree.map(jnp.copy, train_state)  # the next step is given the buffers
+  return jax.tree.map(jnp.copy, train_state)  # the next step donates the buffers

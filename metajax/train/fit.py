@@ -14,12 +14,12 @@ from metajax.types import Batches, Learner, Params, State
 
 
 class Stopped(Exception):
-  """Training was asked to stop between two steps.
+  """Raised when `stop` ends training between two steps.
 
   Attributes:
-    reason: what `stop` gave.
-    step: the steps that were done.
-    saved: whether a checkpoint of that step is on disk.
+    reason: Result of `stop`.
+    step: Number of completed steps.
+    saved: Whether a checkpoint of that step is on disk.
   """
 
   def __init__(self, reason: str, step: int, saved: bool):
@@ -43,41 +43,41 @@ def fit(
   stop: Callable[[], str | None] = lambda: None,
   debug_nans: bool = False,
 ) -> TrainState:
-  """Trains a learner for `steps` steps and gives its TrainState.
+  """Trains a learner for `steps` steps; returns the last TrainState, or the best one if `validate` is given.
 
-  Under `jax.set_mesh(make_mesh())` each batch is sharded over the devices; each host reads its own part.
+  Under `jax.set_mesh(make_mesh())` batches are sharded over the devices; each host reads its share.
 
   Args:
-    learner: any Learner.
-    optimizer: the outer optimizer, e.g. `optax.adam(1e-3)`.
-    batches: `batches(start, shard)`, an iterator of host-local numpy batches.
-    steps: how many, at least 1.
-    seed: of the initialization and of what the learner draws while it trains. A sequence of seeds trains as many
-      networks side by side: `batches` are then those of `for_seeds`, and the TrainState has a leading `[seeds]`.
-    log: is given (step, metrics averaged since it was last called) every `log_every` steps, after validations and the
-      last step. They hold "validation" where there was one, and of this process, validation left out,
-      "steps_per_second", "data_wait_fraction", the share of the time that the batches took, 0 to 1, and "seconds",
-      of the whole run.
-    log_every: steps.
-    validate: `(params, state) -> score`, the larger the better, every `eval_every` steps and after the last. Where
-      it is given, the TrainState returned is the one of the best score: model selection on validation tasks. What it
-      is given is good until the next step only.
-    eval_every: steps.
-    checkpoints: a `Checkpoints`. Training goes on from the newest one there that can be read, as if it had never
-      ended: the same batches, parameters to the bit, and the same calls of `log`.
-    checkpoint_every: steps between checkpoints; one is also written for each best score and after the last step.
-    stop: is asked after each step; where it gives a reason, a checkpoint is written and `Stopped` raised.
-    debug_nans: look at each step, at twice the memory, and replay the first one that is not finite operation by
-      operation: JAX's error then points at the line that made it.
+    learner, optimizer: Learner to train, and the outer optimizer, e.g. `optax.adam(1e-3)`.
+    batches: Function `batches(start, shard)`, which returns an iterator of host-local numpy batches.
+    steps: Number of steps, at least 1.
+    seed: Seed of the initialization and of the learner's noise. A sequence of seeds trains that many networks side by
+      side: pass `for_seeds(...)` as `batches`; the TrainState gets a leading `[seeds]` axis.
+    log: `log(step, metrics)`, called every `log_every` steps, after validations and after the last step, with averages
+      since the last call; also "validation", if any, "steps_per_second" and "data_wait_fraction" (0 to 1) of this
+      process, both without validation time, and the run's "seconds".
+    log_every, eval_every: Steps between reports, and between validations.
+    validate: `(params, state) -> score`, larger is better, called every `eval_every` steps and after the last; selects
+      the returned TrainState. Its arguments are valid only until the next step.
+    checkpoints: A `Checkpoints`; resumes from its newest readable one: same batches, parameter bits and `log` calls.
+    checkpoint_every: Steps between checkpoints; the best score and the last step are also saved.
+    stop: Called after each step; if it returns a reason, a checkpoint is written and `Stopped` is raised.
+    debug_nans: Checks every step, at twice the memory, and replays the first non-finite one op by op, so that JAX's
+      error points to the line that caused it.
 
   Raises:
-    TypeError: if what is given is no learner, optimizer, `batches(start, shard)` or `Checkpoints`.
-    ValueError: if `steps`, `log_every`, `eval_every` or `checkpoint_every` is no whole number of at least 1, a seed
-      is not in [0, 2^32), the batches end early, or a checkpoint is of another learner or a later step.
-    FloatingPointError: if the loss, the gradient, or what was learned is not finite, the learner's state and the
-      optimizer's among it, naming the step, its batch and the last checkpoint.
+    TypeError: if an argument has the wrong type.
+    ValueError: if a count is below 1, a seed outside [0, 2^32), batches end early, or a checkpoint does not match.
+    FloatingPointError: if loss, gradient, params or a state is not finite; names step, batch and last checkpoint.
     OSError: if a checkpoint cannot be written.
-    Stopped: as `stop` asks.
+    Stopped: if `stop` returns a reason.
+
+  Example:
+    >>> import itertools, numpy as np, optax
+    >>> from metajax import Examples, compose, fit, learners
+    >>> batch = Examples(np.eye(8, 2, dtype=np.float32), np.eye(8, 2))
+    >>> int(fit(learners.supervised(compose.linear(2)), optax.sgd(0.1), lambda *_: itertools.repeat(batch), 3).step)
+    3
   """
   every = {"log_every": log_every, "eval_every": eval_every, "checkpoint_every": checkpoint_every}
   asked = {"log": log, "validate": validate, "stop": stop}
@@ -90,7 +90,7 @@ def fit(
 
 
 def _after_step(run, stop, steps, *, log_every, eval_every, checkpoint_every):
-  """Validates, reports and saves, where it is time to; ends the training where `stop` has a reason."""
+  """Validates, reports and saves when due; raises `Stopped` if `stop` returns a reason."""
   last, reason = run.step == steps, stop()
   better = run.score() if run.validate and (run.step % eval_every == 0 or last) else False
   if run.step % log_every == 0 or run.scores is not None or last:
@@ -112,16 +112,20 @@ def restore(
   seed: int | Sequence[int] = 0,
   best: bool = True,
 ) -> TrainState:
-  """What a run has in its checkpoints: the TrainState of its best validation, or of its last step if `best` is False.
+  """Restores the TrainState of a run from its checkpoints, without training.
 
   Args:
-    learner, optimizer, batches, checkpoints, seed: as they were given to `fit`.
-    best: the last step is also taken where nothing was validated.
+    learner, optimizer, batches, checkpoints, seed: Same arguments as for `fit`.
+    best: Whether to restore the TrainState of the best validation score instead of the last step. Without validation it
+      is the last step in either case.
+
+  Returns:
+    The TrainState.
 
   Raises:
-    FileNotFoundError: if there is no checkpoint.
-    TypeError: as `fit`.
-    ValueError: if the last or the best cannot be read, or is of another learner or optimizer.
+    FileNotFoundError: if the folder has no checkpoint.
+    TypeError: as for `fit`.
+    ValueError: if the last or the best checkpoint cannot be read, or is of another learner or optimizer.
   """
   _check(learner, optimizer, batches, seed, checkpoints)
   run = Run(learner, optimizer, seed, None, best, checkpoints, False)
@@ -131,8 +135,8 @@ def restore(
     raise FileNotFoundError(f"expected a checkpoint in {checkpoints.folder}, got none")
   if run.step != there[-1]:
     raise ValueError(
-      f"expected checkpoints that can be read in {checkpoints.folder}, but the last one, or the best one before it, "
-      "cannot be: go on with the run, which finds them again"
+      f"expected readable checkpoints in {checkpoints.folder}, but the last one, or the best one before it, cannot be "
+      "read: resume the run to compute them again"
     )
   return run.train_state if run.best is None else run.best
 

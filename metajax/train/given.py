@@ -1,4 +1,4 @@
-"""What a training is given, looked at before anything runs."""
+"""Checks of the arguments of `fit`, before anything runs."""
 
 import inspect
 from collections.abc import Sequence
@@ -12,38 +12,38 @@ from metajax.types import Batches, Learner
 
 
 def check_learner(learner: Learner):
-  """Refuses what cannot be trained.
+  """Checks a learner.
 
   Raises:
-    TypeError: with what it is.
+    TypeError: if it is not a Learner with the functions `init` and `loss`.
   """
   checks.record("learner", learner, Learner, "a function of metajax.learners makes one, such as maml(network, adapt)")
   for name in ("init", "loss"):
-    checks.function(f"the learner's {name}", getattr(learner, name), "as metajax.types.Learner has it")
+    checks.function(f"the learner's {name}", getattr(learner, name), "see metajax.types.Learner")
 
 
 def check_optimizer(optimizer: optax.GradientTransformation):
-  """Refuses what is no optimizer, such as a rate.
+  """Checks an optimizer.
 
   Raises:
-    TypeError: with what it is.
+    TypeError: if it is not an optax optimizer (for example a learning rate).
   """
   if not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
     raise TypeError(
-      f"expected optimizer to be one of optax, such as optax.adam(1e-3), got {checks.describe(optimizer)}"
+      f"expected optimizer to be an optax optimizer, such as optax.adam(1e-3), got {checks.describe(optimizer)}"
     )
 
 
 def check_batches(batches: Batches):
-  """Refuses what is no `batches(start, shard)`: it is called again where a run goes on, and by each host.
+  """Checks `batches(start, shard)`, a function because it is called again on resume, and by each host.
 
   Raises:
-    TypeError: with what it is, or the arguments that it takes.
+    TypeError: if it is not a function, or does not accept these two arguments.
   """
-  checks.function("batches", batches, "batches(start, shard) itself rather than what it gives")
+  checks.function("batches", batches, "batches(start, shard) itself rather than its result")
   try:
     takes = inspect.signature(batches)
-  except (TypeError, ValueError):  # not all that is built in says what it takes
+  except (TypeError, ValueError):  # some built-ins have no signature
     return
   try:
     takes.bind(0, (0, 1))
@@ -54,29 +54,29 @@ def check_batches(batches: Batches):
 
 
 def seeds_in(seed: int | Sequence[int]) -> list[int]:
-  """The seeds: of one alone, or of several."""
-  given: Any = seed  # of NumPy's numbers and arrays too, which are no int and no Sequence
+  """Returns a list of seeds from one seed or several."""
+  given: Any = seed  # may also be a NumPy number or array, which is neither an int nor a Sequence
   return list(given) if np.ndim(given) else [given]
 
 
 def check_seed(seed: int | Sequence[int]):
-  """Refuses what is neither a seed nor several.
+  """Checks one seed or several.
 
   Raises:
-    ValueError: quoting it.
+    ValueError: if a seed is not an integer in [0, 2^32), or the sequence is empty.
   """
   several = seeds_in(seed)
   if not several:
-    raise ValueError("expected a seed, or several, got none")
+    raise ValueError("expected at least one seed, got none")
   for one in several:
-    checks.count("a seed", one, least=0, most=2**32 - 1)  # beyond, JAX's keys repeat
+    checks.count("a seed", one, least=0, most=2**32 - 1)  # above this, JAX's keys repeat
 
 
 def check_checkpoints(checkpoints: Any):
-  """Refuses what is no `Checkpoints`, such as a folder.
+  """Checks that checkpoints are None or a `Checkpoints`.
 
   Raises:
-    TypeError: with what it is.
+    TypeError: if they are something else, such as a folder.
   """
   if checkpoints is not None and not hasattr(checkpoints, "check_savable"):
     given = checks.describe(checkpoints)

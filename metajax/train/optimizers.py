@@ -1,4 +1,4 @@
-"""Optimizers as large-batch pretraining uses them: optax's, with masks, a schedule and limits."""
+"""Optimizers of large-batch pretraining: optax's, with masks, a schedule and limits."""
 
 import math
 from typing import Literal
@@ -15,18 +15,29 @@ from metajax.types import Params
 def lars(
   learning_rate: optax.ScalarOrSchedule, *, weight_decay: float = 1e-6, momentum: float = 0.9, trust: float = 0.001
 ) -> optax.GradientTransformation:
-  """LARS (arXiv:1708.03888) as SimCLR has it: neither weight decay nor trust ratio on biases and norms.
+  """LARS (arXiv:1708.03888) as in SimCLR: no weight decay and no trust ratio on biases and norms.
 
-  Parameters of 16 bits are updated by norms and momentum of 32.
+  For 16-bit parameters, norms and momentum are kept in 32 bits.
 
   Args:
-    learning_rate: such as `warmup_cosine(scale_learning_rate(0.3, 4096), ...)`, at least 0.
-    weight_decay: at least 0; 1e-6 in SimCLR.
-    momentum: from 0 to 1; 0.9 in SimCLR.
-    trust: the trust coefficient, above 0.
+    learning_rate: Number of at least 0, or a schedule such as `warmup_cosine(scale_learning_rate(0.3, 4096), ...)`.
+    weight_decay: Weight decay, at least 0; SimCLR uses 1e-6.
+    momentum: Momentum, 0 to 1; SimCLR uses 0.9.
+    trust: Trust coefficient, above 0.
+
+  Returns:
+    An optax optimizer.
 
   Raises:
     ValueError: if a number is out of range.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax.train import lars
+    >>> optimizer, params = lars(0.3), {"weight": jnp.ones([4, 4]), "bias": jnp.ones(4)}
+    >>> updates, _ = jax.jit(optimizer.update)(params, optimizer.init(params), params)  # gradient = params here
+    >>> {name: round(float(update.max()), 5) for name, update in updates.items()}
+    {'bias': -0.3, 'weight': -0.0003}
   """
   _check(learning_rate, weight_decay, momentum=momentum)
   checks.positive("trust", trust)
@@ -47,12 +58,15 @@ def adamw(
 ) -> optax.GradientTransformation:
   """AdamW without weight decay on biases and norms.
 
-  Parameters of 16 bits are updated by moments of 32.
+  For 16-bit parameters, the moments are kept in 32 bits.
 
   Args:
-    learning_rate: such as `warmup_cosine(...)`, at least 0.
-    weight_decay: times the learning rate; at least 0.
-    b1, b2: of Adam, from 0 to 1.
+    learning_rate: Number of at least 0, or a schedule such as `warmup_cosine(...)`.
+    weight_decay: Weight decay, at least 0; it is multiplied by the learning rate.
+    b1, b2: Decay rates of Adam's moments, 0 to 1.
+
+  Returns:
+    An optax optimizer.
 
   Raises:
     ValueError: if a number is out of range.
@@ -62,20 +76,28 @@ def adamw(
 
 
 def is_weight(params: Params) -> Params:
-  """Whether each parameter is a weight, by its shape: biases, norms and temperatures have one axis or none."""
+  """Returns a tree of bools: True for weights (at least two axes), False for biases, norms and temperatures."""
   return jax.tree.map(lambda x: jnp.ndim(x) > 1, params)
 
 
 def scale_learning_rate(
   learning_rate: float, batch_size: int, rule: Literal["linear", "square_root"] = "linear"
 ) -> float:
-  """The learning rate for a batch size: `learning_rate batch_size / 256` (arXiv:1706.02677), or
+  """Scales a learning rate to a batch size: `learning_rate batch_size / 256` (arXiv:1706.02677), or
   `learning_rate sqrt(batch_size / 256)`.
 
-  SimCLR takes 0.3 with the first rule, or 0.075 times the square root of the batch size, which is 1.2 with the second.
+  SimCLR uses 0.3 with the linear rule, or 0.075 times the square root of the batch size: 1.2 with the square root rule.
+
+  Args:
+    learning_rate: Learning rate for a batch of 256, at least 0.
+    batch_size: Number of examples per batch, at least 1.
+    rule: "linear" or "square_root".
+
+  Returns:
+    The scaled learning rate.
 
   Raises:
-    ValueError: if `rule` is neither, the learning rate is below 0, or `batch_size` is no whole number of at least 1.
+    ValueError: if `rule` is unknown, the learning rate is below 0, or `batch_size` is not an integer of at least 1.
   """
   checks.in_range("learning_rate", learning_rate, 0, math.inf)
   checks.count("batch_size", batch_size)
@@ -84,15 +106,28 @@ def scale_learning_rate(
 
 
 def warmup_cosine(learning_rate: float, steps: int, warmup_steps: int) -> optax.Schedule:
-  """A schedule that rises along a line from 0 to `learning_rate` in `warmup_steps`, and falls along a cosine to 0 at
-  `steps`.
+  """Linear warmup from 0 to the peak learning rate, then cosine decay to 0.
+
+  Args:
+    learning_rate: Peak learning rate, at least 0.
+    steps: Total number of steps, including warmup; the rate is 0 from there on.
+    warmup_steps: Number of warmup steps, at least 0 and fewer than `steps`.
+
+  Returns:
+    An optax schedule.
 
   Raises:
-    ValueError: if it is not 0 <= warmup_steps < steps, or the learning rate is below 0.
+    ValueError: if not 0 <= warmup_steps < steps, or the learning rate is below 0.
+
+  Example:
+    >>> from metajax.train import warmup_cosine
+    >>> schedule = warmup_cosine(0.4, steps=100, warmup_steps=10)
+    >>> [round(float(schedule(step)), 2) for step in (0, 5, 10, 55, 100)]
+    [0.0, 0.2, 0.4, 0.2, 0.0]
   """
   checks.in_range("learning_rate", learning_rate, 0, math.inf)
   if not 0 <= warmup_steps < steps:
-    raise ValueError(f"expected at least 0 steps of warm-up and fewer than the {steps} of all, got {warmup_steps}")
+    raise ValueError(f"expected warmup_steps from 0 to {steps - 1}, got {warmup_steps}")
   return optax.warmup_cosine_decay_schedule(0.0 if warmup_steps else learning_rate, learning_rate, warmup_steps, steps)
 
 
@@ -105,7 +140,7 @@ def _check(learning_rate, weight_decay, **shares):
 
 
 def _in_32_bits(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-  """The optimizer in 32 bits at least, whatever the parameters: in float16 256 squared is infinite, and 1e-8 is 0."""
+  """Runs an optimizer in at least 32 bits: in float16, 256 squared is infinite and 1e-8 is 0."""
 
   def widened(tree):
     return jax.tree.map(wide, tree)
@@ -118,19 +153,30 @@ def _in_32_bits(optimizer: optax.GradientTransformation) -> optax.GradientTransf
 
 
 def keep_params_below(limit: float, name: str) -> optax.GradientTransformation:
-  """Shortens updates so that the parameters of a name are at most `limit` after them:
+  """Caps updates so that the parameters of the given name stay at most `limit`:
 
       update = min(update, limit - parameter)
 
-  It is the last link of a chain, after the rate: `optax.chain(optax.adam(1e-3), keep_params_below(LARGEST_LOG_SCALE,
-  "log_scale"))` for a learned temperature (CLIP, arXiv:2103.00020). Other parameters are left alone.
+  Put it last in a chain, after the learning rate. CLIP caps its learned temperature this way (arXiv:2103.00020). Other
+  parameters are not affected.
 
   Args:
-    limit: the largest value.
-    name: the last part of the parameters' path, such as the key of a dictionary.
+    limit: Largest value of the parameters.
+    name: Last part of the parameters' path, such as a dictionary key.
+
+  Returns:
+    An optax transformation.
 
   Raises:
-    ValueError: if the limit is no number; at init, if no parameter has the name; at an update without the parameters.
+    ValueError: if `limit` is not a number; at init, if no parameter has the name; at an update without the parameters.
+
+  Example:
+    >>> import jax.numpy as jnp, optax
+    >>> from metajax.train import keep_params_below
+    >>> optimizer, params = optax.chain(optax.sgd(1.0), keep_params_below(4.6, "log_scale")), {"log_scale": 4.5}
+    >>> updates, _ = optimizer.update({"log_scale": jnp.array(-1.0)}, optimizer.init(params), params)
+    >>> round(float(updates["log_scale"]), 4)
+    0.1
   """
 
   checks.in_range("limit", limit, -math.inf, math.inf)
@@ -142,7 +188,7 @@ def keep_params_below(limit: float, name: str) -> optax.GradientTransformation:
     paths = [path for path, _ in jax.tree.leaves_with_path(params)]
     if not any(map(is_it, paths)):
       known = sorted({jax.tree_util.keystr(path, simple=True, separator="/") for path in paths})
-      raise ValueError(f"expected a parameter of the name {name!r} to keep below {limit:g}, got {', '.join(known)}")
+      raise ValueError(f"expected a parameter named {name!r} to keep below {limit:g}, got {', '.join(known)}")
     return optax.EmptyState()
 
   def update(updates, state, params=None):

@@ -1,4 +1,4 @@
-"""Several seeds trained side by side."""
+"""Training of several seeds side by side."""
 
 import math
 import os
@@ -15,10 +15,16 @@ from metajax.types import Batches, Learner
 
 
 def for_seeds(batches: Sequence[Batches]) -> Batches:
-  """The batches of several seeds side by side, `[rows, seeds, ...]`, for `fit(..., seed=(0, 1, ...))`.
+  """Stacks the batches of several seeds as `[rows, seeds, ...]`, for `fit(..., seed=(0, 1, ...))`.
+
+  Args:
+    batches: `batches(start, shard)` of each seed.
+
+  Returns:
+    A function `batches(start, shard)`.
 
   Raises:
-    TypeError: if one is no `batches(start, shard)`.
+    TypeError: if an element is not a function `batches(start, shard)`.
   """
   for one in batches:
     check_batches(one)
@@ -33,19 +39,19 @@ def for_seeds(batches: Sequence[Batches]) -> Batches:
 def seeds_in_parallel(
   learner: Learner, optimizer: optax.GradientTransformation, batches: Sequence[Batches], seeds: Sequence[int]
 ) -> int:
-  """How many of the seeds to train side by side: the largest divisor of their number that the memory allows.
+  """Returns the number of seeds to train side by side: the largest divisor of their number that fits in memory.
 
   Args:
-    learner, optimizer: as for `fit`.
-    batches: of each seed.
-    seeds: as many.
+    learner, optimizer: As for `fit`.
+    batches: `batches(start, shard)` of each seed.
+    seeds: The seeds.
 
   Raises:
-    TypeError: as `fit`.
-    ValueError: if there are not the batches of each seed, or a seed is not in [0, 2^32).
+    TypeError: as for `fit`.
+    ValueError: if `batches` and `seeds` differ in length, or a seed is not in [0, 2^32).
   """
   if len(batches) != len(seeds):
-    raise ValueError(f"expected the batches of each of {len(seeds)} seeds, got those of {len(batches)}")
+    raise ValueError(f"expected batches for each of {len(seeds)} seeds, got batches for {len(batches)}")
   check_seed(seeds)
   for count in sorted({len(seeds) // n for n in range(1, len(seeds) + 1) if len(seeds) % n == 0}, reverse=True):
     if count == 1:
@@ -58,7 +64,7 @@ def seeds_in_parallel(
 
 
 def _bytes(step, *arguments) -> int:
-  """What a step takes of each device, and the copy of its best state."""
+  """Returns the bytes per device of a train step, including the copy of the best state."""
   memory = step.lower(*arguments).compile().memory_analysis()
   return memory.temp_size_in_bytes + memory.argument_size_in_bytes + 2 * memory.output_size_in_bytes
 

@@ -1,4 +1,4 @@
-"""A run's state, and one step of it."""
+"""The TrainState and the train step."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -16,14 +16,14 @@ from metajax.types import Key, Learner, Params, State
 
 
 class TrainState(NamedTuple):
-  """All that a training run is at a step.
+  """The complete state of a training run at a step.
 
   Attributes:
-    params: what is learned.
-    state: what the learner carries (running statistics).
-    optimizer_state: of the outer optimizer.
-    key: the run's key; step `i` draws from `fold_in(key, i)`.
-    step: how many steps have been taken, int32.
+    params: Learned parameters.
+    state: State of the learner (running statistics).
+    optimizer_state: State of the outer optimizer.
+    key: PRNG key of the run; step `i` uses `fold_in(key, i)`.
+    step: Number of completed steps, int32.
   """
 
   params: Params
@@ -34,12 +34,18 @@ class TrainState(NamedTuple):
 
 
 def make_train_step(learner: Learner, optimizer: optax.GradientTransformation) -> Callable:
-  """`(train_state, batch) -> (train_state, metrics)`, one step of the outer optimizer, to be jitted by the caller.
+  """Makes the train step, one step of the outer optimizer; the caller jits it.
 
-  Metrics hold the learner's own, "loss" and "grad_norm", the latter in 32 bits at least.
+  Args:
+    learner: Learner to train.
+    optimizer: Outer optimizer.
+
+  Returns:
+    `(train_state, batch) -> (train_state, metrics)`. The metrics are the learner's, plus "loss" and "grad_norm", which
+    has at least 32 bits.
 
   Raises:
-    TypeError: if what is given is no learner or optimizer.
+    TypeError: if `learner` is not a Learner, or `optimizer` is not an optax optimizer.
   """
   check_learner(learner)
   check_optimizer(optimizer)
@@ -59,34 +65,43 @@ def make_train_step(learner: Learner, optimizer: optax.GradientTransformation) -
 
 
 def _norm(gradient) -> jax.Array:
-  """The norm of all gradients together: in 16 bits 4,000 of 6 would already be infinite."""
+  """Returns the global gradient norm, in at least 32 bits: in float16, 4,000 values of 6 would overflow."""
   return optax.tree.norm(jax.tree.map(wide, gradient))
 
 
 def start(learner: Learner, optimizer: optax.GradientTransformation, batch: Any, seed: int = 0) -> TrainState:
-  """The TrainState before the first step, spread over the mesh. `batch` is a host-local example of the data.
+  """Initializes the TrainState, placed on the mesh.
+
+  Args:
+    learner: Learner to train.
+    optimizer: Outer optimizer.
+    batch: Host-local example batch.
+    seed: Seed of the initialization and of the run's key.
+
+  Returns:
+    The TrainState before the first step.
 
   Raises:
-    TypeError: if what is given is no learner or optimizer.
+    TypeError: if `learner` is not a Learner, or `optimizer` is not an optax optimizer.
   """
   check_learner(learner)
   check_optimizer(optimizer)
   key, run_key = jax.random.split(jax.random.key(seed))
   params, state = learner.init(key, batch)
   made = TrainState(params, state, optimizer.init(params), run_key, jnp.zeros((), jnp.int32))
-  made = jax.tree.map(_copy, made)  # a step is given its buffers: none may be shared or outlive it
+  made = jax.tree.map(_copy, made)  # the train step donates its buffers, so none may be shared
   params, optimizer_state = shard_parameters((made.params, made.optimizer_state))
   return replicate(made)._replace(params=params, optimizer_state=optimizer_state)
 
 
 def _copy(x):
-  """By the device, without a program for each shape; what is traced, a key or of several hosts is copied by one."""
+  """Copies by `device_put`, which compiles nothing; traced values, keys and multi-host arrays need `jnp.copy`."""
   x = jnp.asarray(x)
   return jax.device_put(x, may_alias=False) if is_concrete(x) and not is_key(x) else jnp.copy(x)
 
 
 def each_seed(train_state: TrainState, seed: int | Sequence[int]) -> list[TrainState]:
-  """The TrainState of each of the seeds that a run trained: of one, or of a sequence side by side."""
+  """Splits the TrainState of a run into one per seed; a run of a single seed gives a list of one."""
   if np.ndim(seed) == 0:
     return [train_state]
   return [jax.tree.map(lambda x, i=i: x[i], train_state) for i in range(len(seeds_in(seed)))]

@@ -1,4 +1,4 @@
-"""InfoNCE: which row of the other tower is a row's match."""
+"""InfoNCE: classify each row's match among the rows of the other tower."""
 
 import functools
 
@@ -22,7 +22,7 @@ from metajax.losses.sums import add_exponentials, divide, mean_of, no_sums, prob
 from metajax.mesh import PairLayout
 from metajax.types import Array, Scalar
 
-START_LOG_SCALE = float(np.log(1 / 0.07))  # of a learned scale (arXiv:2103.00020)
+START_LOG_SCALE = float(np.log(1 / 0.07))  # initial value of a learned log scale (arXiv:2103.00020)
 LARGEST_LOG_SCALE = float(np.log(100))
 
 
@@ -42,19 +42,29 @@ def info_nce(
       loss = 1/2 mean_i (log sum_j exp L_ij - L_ii) + 1/2 mean_j (log sum_i exp L_ij - L_jj)
 
   Args:
-    first, second: `[n, d]`, of any floating type; row `i` of one matches row `i` of the other.
-    scale: one over the temperature, above 0; see `logit_scale`.
-    weights: `[n]`, not negative: of each pair in the mean, which is the weighted one. A row of weight 0 is padding: it
-      is nobody's negative, and its gradient is exactly 0 whatever it holds. Weights are not differentiated.
-    implementation: "dense", "tiled", "sharded" or "ring"; by default chosen as `metajax.losses.contrastive` says.
-    block_size: rows of each side of a tile, at most; by default 512 on a CPU, 256 where devices share it, and 2,048 on
-      an accelerator.
-    axis_name: of the `shard_map` or `pmap` around, over which the rows are spread.
+    first, second: Embeddings `[n, d]`, of any floating type; row `i` of one matches row `i` of the other.
+    scale: Inverse temperature, above 0; see `logit_scale`.
+    weights: Weights of the pairs in the mean, `[n]`, at least 0; by default 1. A row of weight 0 is padding: it is not
+      used as a negative, and its gradient is exactly 0 whatever it holds. Weights are not differentiated.
+    implementation: "dense", "tiled", "sharded" or "ring"; see `metajax.losses.contrastive` for the default.
+    block_size: Maximum number of rows per side of a tile; by default 512 on a CPU, 256 if devices share the CPU, and
+      2,048 on an accelerator.
+    axis_name: Axis of the enclosing `shard_map` or `pmap` that the rows are sharded over.
+
+  Returns:
+    A scalar of at least 32 bits.
 
   Raises:
-    ValueError: if the towers are not floating `[n, d]` of one shape, none of them 0, weights are not `[n]` and of at
-      least 0, the scale is not above 0, `implementation` is none of these or does not go with `axis_name`, or the rows
-      do not divide by the devices.
+    ValueError: if the towers are not floating `[n, d]` of one nonempty shape, weights are not `[n]` of at least 0, the
+      scale is not above 0, `implementation` is unknown or incompatible with `axis_name`, or the number of rows is not
+      divisible by the number of devices.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax.losses import info_nce
+    >>> images = texts = jnp.eye(8)  # row i of the images matches row i of the texts
+    >>> round(float(jax.jit(info_nce)(images, texts, scale=1.0)), 3)  # ln(e + 7) - 1
+    1.274
   """
   check_implementation(implementation, block_size, axis_name)
   rows = two_towers(first, second, scale, weights)
@@ -62,16 +72,17 @@ def info_nce(
 
 
 def logit_scale(log_scale: Scalar) -> Scalar:
-  """`exp(min(log_scale, ln 100))`, a learned scale of the logits (arXiv:2103.00020), never stuck: `[]` to `[]`.
+  """`exp(min(log_scale, ln 100))`: the learned scale of CLIP's logits (arXiv:2103.00020), `[] -> []`.
 
-  Beyond the cap its gradient is that at the cap, where a plain minimum has none, so what is beyond can come back. Start
-  at `START_LOG_SCALE`, `ln(1 / 0.07)`; `metajax.train.keep_params_below` keeps the parameter itself below the cap.
+  Beyond the cap the gradient is the one at the cap, while a plain minimum has none, so the parameter can return.
+  Initialize `log_scale` at `START_LOG_SCALE`, `ln(1 / 0.07)`; `metajax.train.keep_params_below` keeps the parameter
+  itself below the cap.
 
   Raises:
-    ValueError: if it is no number.
+    ValueError: if `log_scale` is not a scalar.
   """
   log_scale = jnp.asarray(checks.scalar("log_scale", log_scale))
-  value = lax.stop_gradient(log_scale)  # of which what is left is 0, with the gradient
+  value = lax.stop_gradient(log_scale)  # log_scale - value below is 0, but carries the gradient
   return jnp.exp(jnp.minimum(value, LARGEST_LOG_SCALE) + (log_scale - value))
 
 
@@ -100,7 +111,7 @@ def _(where, primals, tangents):
 
 
 def _symmetric_pass(where, first, second, weights, gradients=False):
-  """The loss, and its gradient with respect to this device's rows of both towers."""
+  """Returns the loss, and its gradient with respect to this device's rows of both towers."""
   columns = mesh.gather_columns((second, weights), where)
   empty = no_sums(first)
 

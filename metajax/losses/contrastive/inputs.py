@@ -1,4 +1,4 @@
-"""Rows, weights and temperatures as the losses take them, checked."""
+"""Checks and conversions of rows, weights and temperatures."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from metajax.types import Array, Scalar
 
 
 def two_towers(first: Array, second: Array, scale: Scalar, weights: Array | None) -> tuple[Array, Array, Array, None]:
-  """The rows of two towers as `compute` takes them, the first one with the scale."""
+  """Returns the rows for `compute` from two towers; the first tower is multiplied by the scale."""
   check_rows(first=first, second=second)
   if jnp.shape(first) != jnp.shape(second):
     raise ValueError(f"expected two towers of one shape, got {list(jnp.shape(first))} and {list(jnp.shape(second))}")
@@ -22,7 +22,7 @@ def two_towers(first: Array, second: Array, scale: Scalar, weights: Array | None
 
 
 def above_0(name: str, value: Scalar, dtype: Any) -> Scalar:
-  """A number that is NaN where it is not above 0, of which one that is known is refused."""
+  """Raises if a concrete number is not above 0; a traced one becomes NaN."""
   checks.scalar(name, value)
   value = checks.positive(name, value)
   value = jnp.asarray(value, dtype)
@@ -33,28 +33,28 @@ def check_rows(**towers: Array):
   for name, x in towers.items():
     checks.floating(name, x, "n", "d")
     if 0 in x.shape:
-      raise ValueError(f"expected {name} of at least 1 row and 1 value a row, got an array of shape {list(x.shape)}")
+      raise ValueError(f"expected {name} with at least 1 row and 1 column, got an array of shape {list(x.shape)}")
 
 
 def weights_of_rows(weights: Array | None, like: Array) -> Array:
-  """Weights of rows, in the type of the logits; NaN for a negative one."""
+  """Returns row weights in the dtype of the logits; a negative traced weight becomes NaN."""
   kind = jnp.promote_types(jnp.result_type(like), jnp.float32)
   if weights is None:
     return jnp.ones(len(like), kind)
   checks.real("weights", weights)
   if jnp.shape(weights) != (len(like),):
-    raise ValueError(f"expected weights [{len(like)}], one for each row, got {list(jnp.shape(weights))}")
+    raise ValueError(f"expected weights [{len(like)}], one per row, got {list(jnp.shape(weights))}")
   checks.weights("weights", weights)
   return as_weights(weights, kind)
 
 
 def unit_or_zero(embeddings: Array, weights: Array) -> Array:
-  """Rows of length 1, and zeros for padding, which may hold anything, in 32 bits at least; NaN for a weight of NaN."""
+  """Normalizes rows to length 1, in at least 32 bits; padding becomes 0, whatever it holds; weight NaN gives NaN."""
   of_row = weights[:, None]
   rows = jnp.where(jnp.isnan(of_row), jnp.nan, jnp.asarray(embeddings, weights.dtype))
   return unit_rows(jnp.where(of_row == 0, 0, rows))
 
 
 def counted(weights: Array) -> Array:
-  """Weights by which rows are counted: a row that has become NaN is among them, so that it is not passed over."""
+  """Replaces weight NaN by 1: the row itself is NaN, and must count so that the loss becomes NaN."""
   return jnp.where(jnp.isnan(weights), 1, weights)

@@ -1,6 +1,6 @@
-"""NT-Xent and the supervised contrastive loss: which other rows are of a row's class. A row and itself are no pair.
+"""NT-Xent and the supervised contrastive loss: classify each row's positives among all other rows.
 
-Cosines are scaled after the largest is taken off: large logits would lose digits.
+Cosines are scaled after the largest is subtracted: scaled first, large logits would lose digits.
 """
 
 import functools
@@ -40,14 +40,24 @@ def nt_xent(
       loss = mean_i (log sum_{a != i} exp(cos(z_i, z_a) / temperature) - cos(z_i, z_pair(i)) / temperature)
 
   Args:
-    embeddings: `z`, `[2 n, d]`, of any floating type: rows `2 i` and `2 i + 1` are two views of one image, so that a
-      image's views are on one device.
-    temperature: above 0.
-    weights: `[2 n]`, as for `info_nce`; a row whose other view is padding weighs nothing.
-    implementation, block_size, axis_name: as for `info_nce`.
+    embeddings: `z`, `[2 n, d]`, of any floating type. Rows `2 i` and `2 i + 1` are the two views of an image, so that
+      both are on one device.
+    temperature: Temperature, above 0.
+    weights: `[2 n]`, as for `info_nce`; a row whose other view is padding has weight 0.
+    implementation, block_size, axis_name: As for `info_nce`.
+
+  Returns:
+    A scalar of at least 32 bits.
 
   Raises:
-    ValueError: if the number of rows is odd, and as `info_nce`.
+    ValueError: if the number of rows is odd, and as for `info_nce`.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax.losses import nt_xent
+    >>> views = jnp.repeat(jnp.eye(8), 2, axis=0)  # two equal views of 8 images
+    >>> round(float(jax.jit(nt_xent)(views, temperature=0.5)), 3)  # ln(e^2 + 14) - 2
+    1.063
   """
   check_rows(embeddings=embeddings)
   if len(embeddings) % 2:
@@ -65,21 +75,31 @@ def supervised_contrastive(
   block_size: int | None = None,
   axis_name: str | None = None,
 ) -> Scalar:
-  """The cross-entropy of finding the other rows of a row's class among all other rows (arXiv:2004.11362), in nats:
+  """The cross-entropy of finding the rows of the same class among all other rows (arXiv:2004.11362), in nats:
 
       loss = mean_i mean_{p of the class of i, p != i} (log sum_{a != i} exp S_ia - S_ip),   S = cos(z, z) / temperature
 
-  which is the paper's `L_out`. Rows without another of their class are negatives of others and weigh nothing.
+  This is the paper's `L_out`. A row without another row of its class has weight 0, but still serves as a negative.
 
   Args:
     embeddings: `z`, `[n, d]`, of any floating type.
-    labels: one-hot `[n, classes]`, of which an all-zero row is padding; or integers `[n]`, for many classes, of which
-      -1 is padding, and one below that NaN while tracing.
-    temperature: above 0.
-    weights, implementation, block_size, axis_name: as for `info_nce`.
+    labels: One-hot `[n, classes]`, where an all-zero row is padding; or integers `[n]`, for many classes, where -1 is
+      padding (a smaller value makes the loss NaN while tracing).
+    temperature: Temperature, above 0.
+    weights, implementation, block_size, axis_name: As for `info_nce`.
+
+  Returns:
+    A scalar of at least 32 bits.
 
   Raises:
-    ValueError: if labels are neither, and as `info_nce`.
+    ValueError: if labels are neither one-hot nor integers, and as for `info_nce`.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax.losses import supervised_contrastive
+    >>> embeddings, labels = jnp.repeat(jnp.eye(4), 2, axis=0), jnp.array([0, 0, 1, 1, 2, 2, 3, 3])
+    >>> round(float(jax.jit(supervised_contrastive)(embeddings, labels, temperature=0.5)), 3)  # ln(e^2 + 6) - 2
+    0.594
   """
   check_rows(embeddings=embeddings)
   checks.real("labels", labels)
@@ -103,7 +123,7 @@ def supervised_contrastive(
 
 def _supervised(embeddings, labels, temperature, weights, implementation, block_size, axis_name):
   weights = weights_of_rows(weights, embeddings)
-  # At any higher temperature all are as near, to rounding, while what is no pair would seem to be one.
+  # At a higher temperature all cosines are equal to rounding, and masked logits would look like pairs.
   scale = jnp.maximum(1 / above_0("temperature", temperature, weights.dtype), LEAST_SCALE)
   check_implementation(implementation, block_size, axis_name)
   embeddings, weights = unit_or_zero(embeddings, weights), counted(weights)
@@ -133,7 +153,7 @@ def _with_each_other(x):
 
 @_with_each_other.defjvp
 def _(primals, tangents):
-  # Backward, the two sides are added before they meet the rows: one product for two, with one rounding.
+  # In the backward pass both sides are added before the product with the rows: one product, one rounding.
   (x,), (change,) = primals, tangents
   product = change @ x.T
   return _with_each_other(x), product + product.T
@@ -152,13 +172,14 @@ def _to_others(where: PairLayout, scale, embeddings, weights, labels, place):
 def _(where, primals, tangents):
   scale, embeddings, *_ = primals
   loss, of_embeddings = _to_others_pass(where, *primals, gradients=True)
-  of_scale = jnp.vdot(of_embeddings, embeddings) / (2 * scale)  # a logit is of degree 2 in the rows, of 1 in the scale
+  # A logit has degree 2 in the rows and degree 1 in the scale.
+  of_scale = jnp.vdot(of_embeddings, embeddings) / (2 * scale)
   return loss, mesh.psum_if_sharded(jnp.vdot(of_embeddings, tangents[1]) + of_scale * tangents[0], where)
 
 
 def _to_others_pass(where, scale, embeddings, weights, labels, place, gradients=False):
-  """The loss, and its gradient with respect to this device's rows."""
-  here = where.axis is None  # then two tiles meet once, for both
+  """Returns the loss, and its gradient with respect to this device's rows."""
+  here = where.axis is None  # each pair of tiles is then visited once, for both sides
   own = (embeddings, weights, labels, place)
   columns = mesh.gather_columns(own, where)
 

@@ -1,4 +1,4 @@
-"""SigLIP: whether two rows are a match. A sum over pairs, of which one visit gives value and gradient."""
+"""SigLIP: classify each pair as a match or not. A sum over pairs: one visit per tile gives value and gradient."""
 
 import functools
 
@@ -24,20 +24,30 @@ def siglip(
   block_size: int | None = None,
   axis_name: str | None = None,
 ) -> Scalar:
-  """The binary cross-entropy of every pair being a match, summed over the second tower (arXiv:2303.15343), in nats:
+  """The binary cross-entropy of all pairs, match or not, summed over the second tower (arXiv:2303.15343), in nats:
 
       x_ij = scale cos(first_i, second_j) + bias,   loss = 1/n sum_ij log(1 + exp(-y_ij x_ij)),   y_ij = 2 [i = j] - 1
 
-  The paper starts at scale 10, as the exponential of a learned logarithm, and bias -10.
+  The paper initializes the scale at 10, as the exponential of a learned logarithm, and the bias at -10.
 
   Args:
-    bias: of every logit.
-    weights: `[n]`, not negative: pair `(i, j)` weighs `(weight_i + weight_j) / 2`, and nothing if either is 0; `n` is
-      their sum.
-    first, second, scale, implementation, block_size, axis_name: as for `info_nce`.
+    first, second, scale, implementation, block_size, axis_name: As for `info_nce`.
+    bias: Bias of all logits.
+    weights: Row weights `[n]`, at least 0. Pair `(i, j)` has weight `(weight_i + weight_j) / 2`, or 0 if either is 0;
+      `n` in the formula becomes their sum.
+
+  Returns:
+    A scalar of at least 32 bits.
 
   Raises:
-    ValueError: as `info_nce`.
+    ValueError: as for `info_nce`.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax.losses import siglip
+    >>> images = texts = jnp.eye(8)  # row i of the images matches row i of the texts
+    >>> round(float(jax.jit(siglip)(images, texts, scale=10.0, bias=-10.0)), 3)  # ln 2 + 7 ln(1 + e^-10)
+    0.693
   """
   bias = checks.scalar("bias", bias)
   check_implementation(implementation, block_size, axis_name)
@@ -72,7 +82,7 @@ def _(where, primals, tangents):
 
 
 def _sigmoids_pass(where, first, second, bias, weights, gradients=False):
-  """The loss, and this device's part of its gradient with respect to its rows of both towers and to the bias."""
+  """Returns the loss, and this device's part of its gradient with respect to its rows of both towers and the bias."""
 
   def visit(own, column, of_rows, of_columns):
     (a, of_a), (b, of_b) = own, column

@@ -1,4 +1,4 @@
-"""How a loss over all pairs is computed: at once, or a tile of logits at a time, on one device or several."""
+"""Chooses how a loss over all pairs is computed: dense or tiled, on one device or several."""
 
 import math
 from collections.abc import Callable
@@ -16,16 +16,16 @@ Implementation = Literal["dense", "tiled", "sharded", "ring"]
 
 LARGEST_DENSE = 1024  # rows
 LARGEST_GATHERED = 2**30  # bytes
-TILE = 2048  # rows of a side, on an accelerator, which is to be filled
-TILE_ON_CPU, TILE_OF_A_CORE = 512, 256  # in its cache: for all cores, and where devices share a CPU
+TILE = 2048  # rows per side on an accelerator, large enough to fill it
+TILE_ON_CPU, TILE_OF_A_CORE = 512, 256  # sized for the cache: one device on all cores, and devices that share a CPU
 
 
 class Computations(NamedTuple):
-  """The two that each loss has.
+  """The two implementations of a loss.
 
   Attributes:
-    dense: `(shared, rows) -> loss`, of all logits at once.
-    tiled: `(PairLayout, shared, rows) -> loss`, of one tile at a time.
+    dense: `(shared, rows) -> loss`, with all logits together.
+    tiled: `(PairLayout, shared, rows) -> loss`, one tile at a time.
   """
 
   dense: Callable
@@ -61,9 +61,9 @@ def compute(
   most: int | None,
   axis_name: str | None,
 ) -> Scalar:
-  """A loss by one of its two implementations.
+  """Computes a loss by one of its two implementations.
 
-  `rows` are towers `[n, d]`, weights `[n]`, and labels `[n]` or None: places, two by two.
+  `rows` holds the towers `[n, d]`, weights `[n]`, and labels `[n]`, or None if rows `2 i` and `2 i + 1` form a class.
   """
   implementation = implementation or default_implementation(rows[0], axis_name)
   if implementation == "dense":
@@ -85,7 +85,7 @@ def compute(
 
 
 def default_implementation(tower: Array, axis_name: str | None) -> Implementation:
-  """How a loss is computed by default, from its size and the devices that share its rows."""
+  """Returns the default implementation for the size of the loss and the number of devices that share its rows."""
   count, width = tower.shape
   if axis_name is not None:
     count *= mesh.axis_size(axis_name)
@@ -95,5 +95,5 @@ def default_implementation(tower: Array, axis_name: str | None) -> Implementatio
 
 
 def _tile(count, most) -> int:
-  """Rows of a tile: as few tiles as there need be, as even as they can be, a multiple of 8 rows."""
+  """Returns the rows per tile, a multiple of 8: as few tiles as possible, of equal size."""
   return 8 * math.ceil(count / math.ceil(count / most) / 8)

@@ -1,1 +1,1 @@
-"""Published weights, read from their publishers' files into networks, and written back."""
+"""Loaders of published weights, from the publishers' files into networks and back."""

@@ -1,4 +1,4 @@
-"""A CLIP's published arrays, each looked at by name, as params."""
+"""Conversion of a CLIP's published arrays to params, with a check of each array."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,10 +10,10 @@ from metajax.types import Pair
 
 
 def measured_of(tensors: dict, called: dict, path: str) -> Towers:
-  """The sizes that arrays' shapes tell; there is no telling the heads.
+  """Returns the sizes that the arrays' shapes determine; the numbers of heads are not among them, and are 0.
 
   Raises:
-    ValueError: if one is not there, or not of as many axes, naming it.
+    ValueError: if an array is missing or has another number of axes; the message names it.
   """
 
   def sizes(name, dimensions):
@@ -34,31 +34,31 @@ def measured_of(tensors: dict, called: dict, path: str) -> Towers:
 
 
 def with_heads(measured: Towers, num_heads: Pair, path: str) -> Towers:
-  """The towers of so many heads.
+  """Sets the towers' numbers of heads.
 
   Raises:
-    ValueError: if they do not divide a width, or there are no layers.
+    ValueError: if a width is not divisible by its number of heads, or a tower has no layers.
   """
   for name, size, number in zip(("image", "text"), (measured.image, measured.text), num_heads, strict=True):
     if min(size.num_layers, number) < 1 or size.width % number:
       given = f"{number} heads in {size.num_layers} layers of width {size.width}"
-      raise ValueError(f"expected layers of a width that the heads divide in the {name} tower of {path!r}, got {given}")
+      raise ValueError(f"expected a width divisible by the heads in the {name} tower of {path!r}, got {given}")
   image, text = measured.image._replace(num_heads=num_heads.first), measured.text._replace(num_heads=num_heads.second)
   return measured._replace(image=image, text=text)
 
 
 def params_of(tensors: dict, called: dict, towers: Towers, scale: tuple[int, ...], path: str) -> dict:
-  """Our params, of arrays of which each is looked at.
+  """Converts arrays to our params, and checks each of them.
 
   Args:
-    tensors: by Hugging Face's names.
-    called: what each is called in the file.
-    towers: that they are of.
-    scale: the shape of `logit_scale`.
-    path: of the file, for messages.
+    tensors: Arrays by Hugging Face's names.
+    called: Name in the file per Hugging Face name.
+    towers: Sizes of the towers.
+    scale: Shape of `logit_scale`.
+    path: Path of the file, for messages.
 
   Raises:
-    ValueError: if one is not there, has another shape, is not floating or not finite; or if there are others.
+    ValueError: if an array is missing, has another shape, or is not floating or not finite; or if others are present.
   """
   tensors, params = dict(tensors), {}
   for theirs, shape, ours, kind, num_heads in names.arrays_of(towers):
@@ -78,7 +78,7 @@ def params_of(tensors: dict, called: dict, towers: Towers, scale: tuple[int, ...
 
 
 def _get(tensors, called, name, shape, path) -> np.ndarray:
-  """An array of a shape, in which None is any size."""
+  """Returns an array and checks its shape, in which None matches any size."""
   if name not in tensors:
     raise ValueError(f"expected the arrays of a CLIP of vision transformers, got none named {name!r} in {path!r}")
   x, turned = tensors[name], called[name] in names.TURNED

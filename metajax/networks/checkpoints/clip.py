@@ -1,4 +1,4 @@
-"""CLIP's published weights: from a safetensors file or a folder of its publisher's into its towers, and back."""
+"""CLIP's published weights, from a safetensors file or a publisher's folder into its towers, and back."""
 
 import json
 import os
@@ -25,19 +25,19 @@ from metajax.networks.linen.vision_transformer import resized_positions
 from metajax.paths import write_whole
 from metajax.types import Network, Pair, Preprocessing
 
-LARGEST = 4096  # pixels of an image's side
+LARGEST = 4096  # pixels per side of an image
 
 
 class Pretrained(NamedTuple):
-  """Weights and the networks that they are of.
+  """A pretrained CLIP.
 
   Attributes:
-    networks: the `Pair` of the image's and the text's network; neither has a state. Images are in [0, 1]: the
-      network takes the mean off that the weights were trained with, and divides by the deviation.
-    params: {"image": ..., "text": ..., "log_scale": ...}, float32, those of `learners.clip(*networks)`.
-    towers: their sizes.
-    details: which activation and norms they have.
-    preprocessing: how their images are resized and cut, for `data.load` and `data.preprocess`.
+    networks: `Pair` of the image network and the text network; neither has a state. Images are in [0, 1]: the network
+      subtracts the mean of its training images and divides by their standard deviation.
+    params: `{"image": ..., "text": ..., "log_scale": ...}` in float32, the params of `learners.clip(*networks)`.
+    towers: Sizes of the towers.
+    details: Activation and norms of the towers.
+    preprocessing: Resizing and cropping of images, for `data.load` and `data.preprocess`.
   """
 
   networks: Pair
@@ -48,24 +48,27 @@ class Pretrained(NamedTuple):
 
 
 def load_clip(path: str | os.PathLike, *, image_size: int | None = None, dtype: DTypeLike = jnp.float32) -> Pretrained:
-  """CLIP with vision transformers from files that a user has. Only numbers are read: nothing is unpickled.
+  """Loads a CLIP with a vision transformer from local files. Only numbers are read: nothing is unpickled.
 
-  Arrays tell the sizes. The rest is as its publisher says in the folder: Hugging Face's `config.json` and
-  `preprocessor_config.json`, or open_clip's `open_clip_config.json`, with their defaults; of two, that of the arrays'
-  names. What neither says is as OpenAI's models have it, and a warning tells.
+  Sizes come from the arrays. Other settings come from the publisher's files in the folder, with their defaults: Hugging
+  Face's `config.json` and `preprocessor_config.json`, or open_clip's `open_clip_config.json`; if both exist, the one
+  that matches the arrays' names. Without them the settings of OpenAI's models are assumed, with a warning.
 
   Args:
-    path: a `.safetensors` file, in 16 or 32 bits, with the names of OpenAI (open_clip) or of Hugging Face's
+    path: A `.safetensors` file, in 16 or 32 bits, with the names of OpenAI (open_clip) or of Hugging Face's
       `CLIPModel`; the index (`.safetensors.index.json`) of several; or a folder with one of them.
-    image_size: side of the images that the network is to see, if another than the weights': positions of patches
-      are then interpolated (cubic, as open_clip does), and the preprocessing is scaled.
-    dtype: of products and activations; params are float32.
+    image_size: Side of the input images in pixels, by default the size of the weights. For another size, positions are
+      interpolated (cubic, as in open_clip) and the preprocessing is scaled.
+    dtype: Type of products and activations; params are float32.
+
+  Returns:
+    The networks, params and settings, a `Pretrained`.
 
   Raises:
-    FileNotFoundError: if there is no such file, or no safetensors in the folder.
-    ValueError: if a file is damaged or not safetensors; if it holds other arrays than such a CLIP's, or one of another
-      shape, naming it; if a configuration is not as expected or does not match the arrays; or if there is none and
-      the number of heads cannot be guessed; if patches do not divide `image_size`.
+    FileNotFoundError: if the file does not exist, or the folder has no safetensors.
+    ValueError: if a file is damaged or not safetensors; if it does not hold exactly the arrays of such a CLIP; if a
+      configuration is invalid or contradicts the arrays; if it is missing and the number of heads cannot be guessed; or
+      if `image_size` is not divisible into patches.
   """
   path = os.fspath(checks.local_path("path", path))
   tensors, called = names.by_hugging_face(read_tensors(path), path)
@@ -91,16 +94,16 @@ def save_clip(
   details: Details = CLIP,
   preprocessing: Preprocessing | None = None,
 ):
-  """Writes params as a folder that Hugging Face's `CLIPModel.from_pretrained` and `load_clip` read.
+  """Writes params to a folder that Hugging Face's `CLIPModel.from_pretrained` and `load_clip` can read.
 
   Args:
-    folder: made where it is missing.
-    params, towers, details: of the networks, as `load_clip` gives them.
-    preprocessing: likewise; of a network that sees images in [0, 1] as they are, mean 0 and deviation 1. By default
-      there is no `preprocessor_config.json`, and who reads the folder takes OpenAI's.
+    folder: Folder to write, created if missing.
+    params, towers, details: Params and settings as returned by `load_clip`.
+    preprocessing: Likewise; with mean 0 and deviation 1 for a network of unnormalized images in [0, 1]. By default no
+      `preprocessor_config.json` is written, and readers assume OpenAI's preprocessing.
 
   Raises:
-    ValueError: if the params are not those of these towers, naming one; if Hugging Face knows no such preprocessing.
+    ValueError: if the params do not match the towers, or Hugging Face has no such preprocessing.
   """
   folder = checks.local_path("folder", folder)
   flat = {
@@ -117,7 +120,7 @@ def save_clip(
   if flat:
     raise ValueError(f"expected params of {towers}, got {next(iter(flat))!r} too")
   if preprocessing is not None and preprocessing.pixels != towers.pixels:
-    raise ValueError(f"expected a preprocessing to {towers.pixels} pixels, as towers have it, got {preprocessing}")
+    raise ValueError(f"expected a preprocessing to {towers.pixels} pixels, as in towers, got {preprocessing}")
   texts = {CONFIG: configuration(towers, details)}
   texts |= {} if preprocessing is None else {PROCESSOR: for_hugging_face(preprocessing)}
   for name, said in texts.items():
@@ -126,7 +129,7 @@ def save_clip(
 
 
 def _settings(folder, path, measured: Towers, openai: bool) -> Settings:
-  """By the configuration of the arrays' names, else by the other one, else a guess."""
+  """Reads the settings from the configuration that matches the arrays' names, else the other one, else guesses."""
   theirs, others = read_config(folder, CONFIG), read_config(folder, OPEN_CLIP)
   if others is not None and (openai or theirs is None):
     return open_clip(others, measured, os.path.join(folder, OPEN_CLIP))
@@ -145,7 +148,7 @@ def _check_image_size(image_size, measured: Towers):
 
 
 def _at_size(towers: Towers, params: dict, how: Preprocessing, image_size: int | None):
-  """Towers, params and preprocessing for images of another size than the weights'."""
+  """Returns towers, params and preprocessing for another image size."""
   if image_size is None:
     if how.pixels != towers.pixels:
       raise ValueError(
@@ -160,7 +163,7 @@ def _at_size(towers: Towers, params: dict, how: Preprocessing, image_size: int |
 
 
 def _normalized(network: Network, pixels: int, how: Preprocessing) -> Network:
-  """The network on images in [0, 1], gray or in color."""
+  """Makes the network take images in [0, 1], gray or in color, by normalizing them first."""
 
   def normal(images):
     return (images - jnp.asarray(how.mean, images.dtype)) / jnp.asarray(how.deviation, images.dtype)
@@ -173,11 +176,11 @@ def _normalized(network: Network, pixels: int, how: Preprocessing) -> Network:
 
 
 def _check_images(images, pixels):
-  """Refuses bytes, which are no images in [0, 1], and other sizes than the positions'."""
+  """Checks that images are floating, not bytes, and have the size of the positions."""
   checks.floating("images in [0, 1]", images, "n", "height", "width", "channels")
   height, width, channels = images.shape[1:]
   if (height, width) != (pixels, pixels) or channels not in (1, 3):
     raise ValueError(
-      f"expected images [n, {pixels}, {pixels}, 3], as the weights have seen, got {list(images.shape)}: "
-      "load_clip(path, image_size=...) reads them for another size"
+      f"expected images [n, {pixels}, {pixels}, 3], the size of the weights, got {list(images.shape)}: "
+      "load_clip(path, image_size=...) adapts the weights to another size"
     )

@@ -1,4 +1,4 @@
-"""Files of published weights: safetensors, perhaps in several files, and JSON. Only numbers and texts are read."""
+"""Readers of published weights: safetensors, in one file or several, and JSON. Only numbers and text are read."""
 
 import os
 
@@ -13,32 +13,32 @@ FILES = ("model.safetensors", f"model{INDEX}", "open_clip_model.safetensors", f"
 
 
 def folder_of(path: str) -> str:
-  """Where the configuration lies: a folder itself, or that of a file."""
+  """Returns the folder of the configuration: the path itself if it is a folder, else the file's folder."""
   return path if os.path.isdir(path) else os.path.dirname(path)
 
 
 def read_tensors(path: str) -> dict[str, np.ndarray]:
-  """The arrays of a file of weights or of a folder with one, float32 where they are floating.
+  """Reads the arrays of a weights file, or of a folder with one; floating arrays become float32.
 
   Raises:
-    FileNotFoundError: if there is no such file, no safetensors in the folder, or not all files that an index names.
-    ValueError: if a file is damaged or not safetensors, or an index names other arrays than its files hold.
+    FileNotFoundError: if the file does not exist, the folder has no safetensors, or a file of an index is missing.
+    ValueError: if a file is damaged or not safetensors, or an index does not match the arrays in its files.
   """
   path = _in_folder(path) if os.path.isdir(path) else path
   if not os.path.isfile(path):
-    raise FileNotFoundError(f"there is no file or folder {path!r}")
+    raise FileNotFoundError(f"no such file or folder: {path!r}")
   if path.endswith(INDEX):
     return _read_shards(path)
   if not path.endswith(".safetensors"):
-    raise ValueError(f"expected a .safetensors file, got {path!r}: other formats may run code when they are read")
+    raise ValueError(f"expected a .safetensors file, got {path!r}: other formats may run code when read")
   return _read(path)
 
 
 def read_config(folder: str, name: str) -> dict | None:
-  """The object in a JSON file of a folder; None where there is no such file.
+  """Reads the object in a JSON file of a folder; None if the file does not exist.
 
   Raises:
-    ValueError: if it is no JSON object.
+    ValueError: if the content is not a JSON object.
   """
   path = os.path.join(folder, name)
   if not os.path.isfile(path):
@@ -55,19 +55,19 @@ def _in_folder(path):
 
 
 def _read_shards(path):
-  """The arrays of several files, as an index says which file holds which."""
+  """Reads the arrays of several files, listed in an index."""
   with open(path, "rb") as file:
     table = checks.parse_json(path, file.read()).get("weight_map")
   if not isinstance(table, dict) or not table or not all(isinstance(name, str) for name in table.values()):
-    raise ValueError(f"expected a weight_map of the file of each array in {path!r}, got {checks.describe(table)}")
+    raise ValueError(f"expected a weight_map from arrays to files in {path!r}, got {checks.describe(table)}")
   found = {}
   for name in sorted(set(table.values())):
-    shard = os.path.join(os.path.dirname(path), os.path.basename(name))  # no way out of the folder
+    shard = os.path.join(os.path.dirname(path), os.path.basename(name))  # cannot leave the folder
     if not os.path.isfile(shard):
       raise FileNotFoundError(f"expected the file {shard!r} that {path!r} names")
     found |= _read(shard)
   if wrong := sorted(set(table) ^ set(found)):
-    raise ValueError(f"expected the arrays that {path!r} names, got {wrong[0]!r} in one of index and files alone")
+    raise ValueError(f"expected the same arrays in {path!r} and its files, got {wrong[0]!r} in only one of them")
   return found
 
 
@@ -78,8 +78,8 @@ def _read(path):
       for name in file.keys():  # noqa: SIM118
         try:
           found[name] = file.get_tensor(name)
-        except (AttributeError, TypeError):  # a kind of numbers that NumPy does not know
-          raise ValueError(f"expected arrays of 16, 32 or 64 bits in {path!r}, got another kind: {name!r}") from None
+        except (AttributeError, TypeError):  # a dtype that NumPy does not know
+          raise ValueError(f"expected arrays of 16, 32 or 64 bits in {path!r}, got another dtype: {name!r}") from None
   except SafetensorError as error:
-    raise ValueError(f"{path!r} is no whole safetensors file: {error}") from None
+    raise ValueError(f"{path!r} is not a complete safetensors file: {error}") from None
   return {name: x.astype(np.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x for name, x in found.items()}

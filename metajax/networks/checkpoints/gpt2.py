@@ -16,30 +16,32 @@ from metajax.types import Network, Params
 
 NORMS = {"ln_1": "before_attention", "ln_2": "before_perceptron"}
 MATRICES = {"mlp.c_fc": "hidden", "mlp.c_proj": "outputs"}
-HEADS = 12  # where Hugging Face's configuration does not say
-# Settings that make another network, with Hugging Face's defaults.
+HEADS = 12  # Hugging Face's default
+# Settings that would change the architecture, with Hugging Face's defaults: any other value is refused.
 ONLY = {"activation_function": "gelu_new", "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False}
 ONLY |= {"add_cross_attention": False, "model_type": "gpt2"}
 
 
 def load_gpt2(path: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) -> tuple[Network, Params]:
-  """GPT-2 from files that a user has: `(network, params)`. Only numbers are read: nothing is unpickled.
+  """Loads GPT-2 from local files. Only numbers are read: nothing is unpickled.
 
-  It has no state: `network.apply(params, {}, tokens, train=False)`, `sample(network, params, {}, ...)`; and
-  `gpt(compose.with_pretrained_params(network, params))` fine-tunes it. Its tokens are those of its own tokenizer, such
-  as HF `tokenizers.Tokenizer.from_file("tokenizer.json").encode(text).ids`.
+  The network has no state: `network.apply(params, {}, tokens, train=False)`, `sample(network, params, {}, ...)`; to
+  fine-tune it use `gpt(compose.with_pretrained_params(network, params))`. Tokens must come from GPT-2's tokenizer, e.g.
+  HF `tokenizers.Tokenizer.from_file("tokenizer.json").encode(text).ids`.
 
   Args:
-    path: a `.safetensors` file, in 16 or 32 bits, with the names of Hugging Face's `GPT2Model` or `GPT2LMHeadModel`;
-      the index (`.safetensors.index.json`) of several; or a folder with one of them and `config.json`, of which
-      what is not said is Hugging Face's default. Without it (it may stand beside a file too) heads have 64 values and
-      norms GPT-2's epsilon, as a warning tells.
-    dtype: of products and activations; params are float32.
+    path: A `.safetensors` file, in 16 or 32 bits, with the names of Hugging Face's `GPT2Model` or `GPT2LMHeadModel`;
+      the index (`.safetensors.index.json`) of several; or a folder with one of them. A `config.json` next to it is read
+      with Hugging Face's defaults; without one, heads of width 64 and GPT-2's norm epsilon are assumed, with a warning.
+    dtype: Type of products and activations; params are float32.
+
+  Returns:
+    `(network, params)`.
 
   Raises:
-    FileNotFoundError: if there is no such file, or no safetensors in the folder.
-    ValueError: if a file is damaged or not safetensors, or holds other arrays than a GPT-2's, naming one; if the
-      configuration is not as expected, or not what the arrays have; if there is none and heads cannot be guessed.
+    FileNotFoundError: if the file does not exist, or the folder has no safetensors.
+    ValueError: if a file is damaged or not safetensors, or does not hold exactly GPT-2's arrays; if the configuration
+      is invalid or contradicts the arrays; if it is missing and the number of heads cannot be guessed.
   """
   path = os.fspath(checks.local_path("path", path))
   tensors = {name.removeprefix("transformer."): x for name, x in read_tensors(path).items()}
@@ -50,9 +52,9 @@ def load_gpt2(path: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) -> tup
   found = {name: _take(tensors, name, shape, path) for name, shape in _shapes(size, vocab_size, max_length).items()}
   head = tensors.pop("lm_head.weight", None)
   if head is not None and not np.array_equal(head, found["wte.weight"]):
-    raise ValueError(f"expected an lm_head.weight that is wte.weight, as GPT-2's, got another in {path!r}")
+    raise ValueError(f"expected an lm_head.weight equal to wte.weight, as in GPT-2, got another in {path!r}")
   if more := [name for name in tensors if not name.endswith((".attn.bias", ".attn.masked_bias"))]:  # causal masks
-    raise ValueError(f"expected GPT-2's arrays alone in {path!r}, got {more[0]} too")
+    raise ValueError(f"expected only GPT-2's arrays in {path!r}, got {more[0]} too")
   num_heads, epsilon, doubt = _settings(path, size, vocab_size, max_length)
   if doubt:
     warnings.warn(doubt, stacklevel=2)
@@ -67,15 +69,15 @@ def load_gpt2(path: str | os.PathLike, *, dtype: DTypeLike = jnp.float32) -> tup
 
 
 def _settings(path, size: Size, vocab_size, max_length) -> tuple[int, float, str]:
-  """Heads, the norms' epsilon, and what of it is a guess."""
+  """Returns the number of heads, the norms' epsilon, and a warning if they are guessed."""
   where = os.path.join(folder_of(path), CONFIG)
   config, doubt = read_config(folder_of(path), CONFIG), ""
   if config is None:
     if size.width % HEAD:
       told = f"and the number of heads cannot be guessed for a width of {size.width}"
-      raise ValueError(f"expected {CONFIG} beside {path!r}, got none, {told}")
+      raise ValueError(f"expected {CONFIG} next to {path!r}, got none, {told}")
     num_heads, epsilon = size.width // HEAD, GPT2.epsilon
-    doubt = f"there is no {CONFIG} beside {path!r}: it is taken for one of OpenAI's models, with {num_heads} attention "
+    doubt = f"found no {CONFIG} next to {path!r}: assuming one of OpenAI's models, with {num_heads} attention "
     return num_heads, epsilon, doubt + f"heads and norms' epsilon {epsilon}"
   measured = {"n_embd": size.width, "n_layer": size.num_layers, "n_positions": max_length, "vocab_size": vocab_size}
   measured |= {"hidden_size": size.width, "num_hidden_layers": size.num_layers, "max_position_embeddings": max_length}
@@ -93,7 +95,7 @@ def _settings(path, size: Size, vocab_size, max_length) -> tuple[int, float, str
 
 
 def _shapes(size: Size, vocab_size, max_length) -> dict[str, tuple[int, ...]]:
-  """Of every array."""
+  """Returns the shape of every array by name."""
   width = size.width
   found = {"wte.weight": (vocab_size, width), "wpe.weight": (max_length, width)}
   each = {"ln_1": (width,), "attn.c_attn": (width, 3 * width), "attn.c_proj": (width, width), "ln_2": (width,)}
@@ -125,7 +127,7 @@ def _layer(found, name, num_heads):
 
 def _two_sizes(tensors, name, path):
   if tensors[name].ndim != 2 or min(tensors[name].shape) < 1:
-    raise ValueError(f"expected {name} of two sizes in {path!r}, got {list(tensors[name].shape)}")
+    raise ValueError(f"expected {name} with two nonempty axes in {path!r}, got {list(tensors[name].shape)}")
   return tensors[name].shape
 
 

@@ -1,4 +1,4 @@
-"""Hugging Face's `config.json` of a CLIP, with its defaults."""
+"""Parser and writer of Hugging Face's `config.json` of a CLIP, with its defaults."""
 
 from metajax import checks
 from metajax.networks.checkpoints.settings import Settings, check_object, check_said, check_towers, only, openai_unless
@@ -22,16 +22,16 @@ DEFAULTS = {
 
 
 def hugging_face(config: dict, measured: Towers, preprocessing: Preprocessing | None, where: str) -> Settings:
-  """What a `config.json` says.
+  """Reads the settings from a `config.json`.
 
   Args:
-    config: what is in it.
-    measured: what the arrays tell; heads count nothing.
-    preprocessing: where it is known.
-    where: the file's name.
+    config: Content of the file.
+    measured: Sizes from the arrays' shapes; their heads are ignored.
+    preprocessing: Preprocessing of the images, if known.
+    where: File name, for messages.
 
   Raises:
-    ValueError: naming what is not as expected, or not what the arrays have.
+    ValueError: if a setting is invalid, or contradicts the arrays.
   """
   kind = config.get("model_type", "clip")
   if kind != "clip":
@@ -40,7 +40,7 @@ def hugging_face(config: dict, measured: Towers, preprocessing: Preprocessing | 
   check_towers(image, text, measured, NAMES, where)
   check_said(config, {"projection_dim": measured.num_outputs}, "", where)
   end, last = text["eos_token_id"], measured.vocab_size - 1
-  if end not in (2, last):  # 2 is an old configuration's word for the last one
+  if end not in (2, last):  # old configurations write 2 for the last token
     raise ValueError(f"expected the end of text to be token {last}, the last one, got {end!r} in {where!r}")
   sections = tuple(zip(DEFAULTS, (image, text), strict=True))
   num_heads = Pair(*(_heads(said, name, where) for name, said in sections))
@@ -50,7 +50,7 @@ def hugging_face(config: dict, measured: Towers, preprocessing: Preprocessing | 
 
 
 def _section(config, name, where) -> dict:
-  """A tower's settings, with those of the old key beside it, and the defaults."""
+  """Returns a tower's settings: the defaults, its section, and the section under the old key."""
   old = config.get(f"{name}_dict")
   said = check_object(config.get(name, {}), name, where)
   return DEFAULTS[name] | said | ({} if old is None else check_object(old, f"{name}_dict", where))
@@ -68,7 +68,7 @@ def _details(said, section, where) -> Details:
 
 
 def configuration(towers: Towers, details: Details) -> dict:
-  """What Hugging Face's `CLIPConfig` says of towers."""
+  """Returns the `CLIPConfig` of Hugging Face for the towers."""
   activation = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == details.activation)
 
   def tower(size):

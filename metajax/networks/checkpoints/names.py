@@ -1,4 +1,4 @@
-"""What CLIP's arrays are called by those who publish them, what shapes they have, and what they are called here."""
+"""Names and shapes of CLIP's arrays: the publishers' and ours."""
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 
 from metajax.networks.linen.clip_towers import Towers
 
-# Theirs (Hugging Face's `CLIPModel`) -> ours, and how an array of theirs becomes one of ours.
+# Their name (Hugging Face's `CLIPModel`) -> our name and the kind of conversion, see `forward`.
 LAYER = {
   "layer_norm1": ("before_attention", "norm"),
   "layer_norm2": ("before_perceptron", "norm"),
@@ -38,7 +38,7 @@ NORMS = {
   "vision_model.post_layernorm": "image.norm",
   "text_model.final_layer_norm": "text.norm",
 }
-# OpenAI's own names, which open_clip has too -> Hugging Face's.
+# OpenAI's names, also used by open_clip -> Hugging Face's.
 OPENAI = {
   "visual.class_embedding": "vision_model.embeddings.class_embedding",
   "visual.positional_embedding": IMAGE_POSITIONS,
@@ -61,14 +61,14 @@ NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask")  
 
 
 class Entry(NamedTuple):
-  """An array of a CLIP's.
+  """An array of a CLIP.
 
   Attributes:
-    theirs: its name by Hugging Face.
-    shape: theirs.
-    ours: its path in our params, with dots.
-    kind: how it is changed.
-    num_heads: of its attention.
+    theirs: Hugging Face's name.
+    shape: Hugging Face's shape.
+    ours: Dotted path in our params.
+    kind: Kind of conversion, see `forward`.
+    num_heads: Number of attention heads.
   """
 
   theirs: str
@@ -79,7 +79,7 @@ class Entry(NamedTuple):
 
 
 def arrays_of(towers: Towers) -> Iterator[Entry]:
-  """Every array of a CLIP of such towers."""
+  """Yields every array of a CLIP with the given towers."""
   width, text, places = towers.image.width, towers.text.width, (towers.pixels // towers.patch) ** 2
   shapes = {
     "image.class_token": (width,),
@@ -106,7 +106,7 @@ def _norm(theirs, ours, width):
 
 
 def _layer(theirs, ours, size):
-  wide = {"mlp.fc1": (4, 1), "mlp.fc2": (1, 4)}  # times the width: of what comes out, and of what goes in
+  wide = {"mlp.fc1": (4, 1), "mlp.fc2": (1, 4)}  # outputs and inputs, as multiples of the width
   for name, (to, kind) in LAYER.items():
     num_outputs, inputs = (times * size.width for times in wide.get(name, (1, 1)))
     if kind == "norm":
@@ -118,7 +118,7 @@ def _layer(theirs, ours, size):
 
 
 def forward(x: np.ndarray, kind: str, num_heads: int) -> np.ndarray:
-  """An array of theirs as one of ours."""
+  """Converts an array of theirs to ours."""
   if kind == "patches":
     return x.transpose(2, 3, 1, 0)
   if kind == "into_heads":
@@ -131,7 +131,7 @@ def forward(x: np.ndarray, kind: str, num_heads: int) -> np.ndarray:
 
 
 def backward(x: np.ndarray, kind: str) -> np.ndarray:
-  """An array of ours as one of theirs."""
+  """Converts an array of ours to theirs."""
   if kind == "patches":
     return x.transpose(3, 2, 0, 1)
   if kind == "into_heads":
@@ -144,21 +144,21 @@ def backward(x: np.ndarray, kind: str) -> np.ndarray:
 
 
 def is_openai(tensors: Mapping[str, np.ndarray]) -> bool:
-  """Whether arrays have the names of OpenAI and open_clip."""
+  """Returns True if the arrays have the names of OpenAI and open_clip."""
   return "visual.conv1.weight" in tensors
 
 
 def by_hugging_face(tensors: Mapping[str, np.ndarray], path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-  """The arrays by Hugging Face's names, whoever's they have; and what each is called in the file.
+  """Renames arrays to Hugging Face's names; returns them, and the name in the file per Hugging Face name.
 
   Raises:
-    ValueError: if one that holds three is not of three equal parts.
+    ValueError: if a combined query, key and value array does not have three equal parts, or an array appears twice.
   """
   if not is_openai(tensors):
     found = {name: x for name, x in tensors.items() if not name.endswith("position_ids")}
     return found, {name: name for name in found}
   found, called = {}, {}
-  custom = "text.token_embedding.weight" in tensors  # open_clip's CustomTextCLIP has its text tower apart
+  custom = "text.token_embedding.weight" in tensors  # open_clip's CustomTextCLIP prefixes its text tower
   for original, x in tensors.items():
     name = original.removeprefix("text.") if custom else original
     if name in NO_WEIGHTS:
@@ -184,7 +184,7 @@ def _renamed(name):
 
 
 def _three_of(name, x, original, path):
-  """Queries', keys' and values' part of an array."""
+  """Splits a combined array into the parts for queries, keys and values."""
   if not x.ndim or x.shape[0] % 3:
     raise ValueError(f"expected {original!r} of three equal parts in {path!r}, got shape {list(x.shape)}")
   layer, kind = name.split(".attn.in_proj_")

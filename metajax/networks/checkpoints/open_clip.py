@@ -1,4 +1,4 @@
-"""open_clip's `open_clip_config.json`, with its defaults."""
+"""Parser of open_clip's `open_clip_config.json`, with its defaults."""
 
 from metajax import checks
 from metajax.networks.checkpoints.preprocessing import of_open_clip
@@ -8,7 +8,7 @@ from metajax.networks.linen.transformer import CLIP, Details
 from metajax.types import Pair
 
 NAMES = {"width": "width", "layers": "layers", "length": "context_length", "image": "vision_cfg", "text": "text_cfg"}
-# Settings of other networks than a CLIP of vision transformers, with open_clip's defaults.
+# Settings that would change the architecture, with open_clip's defaults: any other value is refused.
 _PLAIN = {"mlp_ratio": 4.0, "ls_init_value": None, "block_type": "default", "qk_norm": False, "scale_attn": False}
 _PLAIN |= {"scaled_cosine_attn": False, "scale_heads": False, "scale_attn_inner": False, "scale_fc": False}
 ONLY = {
@@ -19,7 +19,7 @@ ONLY = {
   "text_cfg": _PLAIN
   | {"hf_model_name": None, "embed_cls": False, "no_causal_mask": False, "proj_type": "linear", "proj_bias": False},
 }
-OTHERS = {  # those that are read, or have no say in what such a network computes
+OTHERS = {  # settings that are read, or do not affect the computation of such a network
   "model_cfg": "embed_dim vision_cfg text_cfg quick_gelu custom_text init_logit_scale init_logit_bias "
   "nonscalar_logit_scale cast_dtype output_dict",
   "vision_cfg": "layers width head_width patch_size image_size act_kwargs norm_kwargs patch_dropout output_tokens "
@@ -32,15 +32,15 @@ OTHERS = {  # those that are read, or have no say in what such a network compute
 
 
 def open_clip(config: dict, measured: Towers, where: str) -> Settings:
-  """What an `open_clip_config.json` says.
+  """Reads the settings from an `open_clip_config.json`.
 
   Args:
-    config: what is in it.
-    measured: what the arrays tell; heads count nothing.
-    where: the file's name.
+    config: Content of the file.
+    measured: Sizes from the arrays' shapes; their heads are ignored.
+    where: File name, for messages.
 
   Raises:
-    ValueError: naming what is not as expected, not what the arrays have, or of another network.
+    ValueError: if a setting is invalid, contradicts the arrays, or belongs to another architecture.
   """
   model = _section(config, "model_cfg", where)
   image, text = (_section(model, name, where) for name in ("vision_cfg", "text_cfg"))
@@ -62,7 +62,7 @@ def open_clip(config: dict, measured: Towers, where: str) -> Settings:
 
 
 def _section(config, name, where) -> dict:
-  """A part of the configuration without what is null, of a network such as ours."""
+  """Returns a section of the configuration without null values; raises if it describes another architecture."""
   said = {key: x for key, x in check_object(config.get(name), name, where).items() if x is not None}
   for key, value in said.items():
     if key in ONLY[name] and value != ONLY[name][key]:
@@ -70,7 +70,7 @@ def _section(config, name, where) -> dict:
         f"expected {name}.{key} to be {ONLY[name][key]!r} in {where!r}, a CLIP of plain transformers, got {value!r}"
       )
     if key not in ONLY[name] and key not in OTHERS[name].split():
-      raise ValueError(f"expected settings of {name} that are known here in {where!r}, got {key!r}")
+      raise ValueError(f"expected known settings of {name} in {where!r}, got {key!r}")
   return said
 
 
@@ -82,7 +82,7 @@ def _check_pool(text, vocab_size, where):
 
 
 def _details(said, quick, section, where) -> Details:
-  """Activation and norms, of which `act_kwargs` and `norm_kwargs` say more."""
+  """Reads activation and norms from a section, with its `act_kwargs` and `norm_kwargs`."""
   act = check_object(said.get("act_kwargs", {}), f"{section}.act_kwargs", where)
   norm = check_object(said.get("norm_kwargs", {}), f"{section}.norm_kwargs", where)
   if act not in ({}, {"approximate": "none"}, {"approximate": "tanh"}) or (act and quick):
@@ -90,6 +90,6 @@ def _details(said, quick, section, where) -> Details:
   epsilon = norm.get("eps", CLIP.epsilon)
   checks.positive(f"{section}.norm_kwargs.eps in {where!r}", epsilon)
   if set(norm) - {"eps"}:
-    raise ValueError(f"expected {section}.norm_kwargs of eps alone in {where!r}, got {norm!r}")
+    raise ValueError(f"expected {section}.norm_kwargs with only eps in {where!r}, got {norm!r}")
   gelu = "tanh_gelu" if act == {"approximate": "tanh"} else "gelu"
   return CLIP._replace(activation="quick_gelu" if quick else gelu, epsilon=float(epsilon))

@@ -1,11 +1,11 @@
-"""How published weights want their images: `preprocessor_config.json` and open_clip's `preprocess_cfg`."""
+"""Parsers of image preprocessing: Hugging Face's `preprocessor_config.json` and open_clip's `preprocess_cfg`."""
 
 from typing import Any, Literal
 
 from metajax import checks
 from metajax.types import Preprocessing
 
-INTERPOLATIONS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # by Pillow's numbers
+INTERPOLATIONS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # indexed by Pillow's numbers
 EIGHT_BITS = 255
 HALF = (0.5, 0.5, 0.5)
 _SHARED: dict[str, Any] = {
@@ -17,7 +17,7 @@ _SHARED: dict[str, Any] = {
 _SHARED |= {"do_center_crop": False, "crop_size": None, "do_pad": False}
 _OPENAI = {"image_mean": Preprocessing(1).mean, "image_std": Preprocessing(1).deviation}
 _SQUARE = {"size": {"height": 224, "width": 224}, "image_mean": HALF, "image_std": HALF}
-PROCESSORS: dict[str, dict[str, Any]] = {  # of Hugging Face, with what they take where a file does not say
+PROCESSORS: dict[str, dict[str, Any]] = {  # Hugging Face's processors and their defaults
   "CLIPImageProcessor": _SHARED
   | _OPENAI
   | {"size": {"shortest_edge": 224}, "do_center_crop": True, "crop_size": 224, "resample": 3},
@@ -27,10 +27,10 @@ PROCESSORS: dict[str, dict[str, Any]] = {  # of Hugging Face, with what they tak
 
 
 def of_hugging_face(config: dict, where: str) -> Preprocessing:
-  """What a `preprocessor_config.json` says, with Hugging Face's defaults.
+  """Reads a `preprocessor_config.json`, with Hugging Face's defaults.
 
   Raises:
-    ValueError: naming what is not as expected, or is not done here.
+    ValueError: if a setting is invalid or not supported; the message names it.
   """
   kind = config.get("image_processor_type") or config.get("feature_extractor_type") or "CLIPImageProcessor"
   checks.text(f"image_processor_type in {where!r}", kind)
@@ -52,7 +52,7 @@ def of_hugging_face(config: dict, where: str) -> Preprocessing:
 
 
 def of_open_clip(config: dict, pixels: int, where: str) -> Preprocessing:
-  """What open_clip's `preprocess_cfg` says, with its defaults; the size is the network's."""
+  """Reads open_clip's `preprocess_cfg`, with its defaults; the size is the network's."""
   known = {"size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color"}
   said = {name: value for name, value in config.items() if value is not None}
   if unknown := sorted(set(said) - known):
@@ -68,18 +68,18 @@ def of_open_clip(config: dict, pixels: int, where: str) -> Preprocessing:
   checks.count(name("fill_color"), said.get("fill_color", 0), 0, EIGHT_BITS)
   mean = _three(said.get("mean", _OPENAI["image_mean"]), name("mean"))
   deviation = _three(said.get("std", _OPENAI["image_std"]), name("std"), positive=True)
-  interpolation = "bicubic" if interpolation == "random" else interpolation  # random while they train alone
+  interpolation = "bicubic" if interpolation == "random" else interpolation  # "random" applies only to training
   return Preprocessing(pixels, resize, None, interpolation, mean, deviation, said.get("fill_color", 0), "even")
 
 
 def for_hugging_face(how: Preprocessing) -> dict:
-  """What Hugging Face's `preprocessor_config.json` says of a preprocessing.
+  """Returns the `preprocessor_config.json` of Hugging Face for a preprocessing.
 
   Raises:
-    ValueError: if its processors cannot do that.
+    ValueError: if Hugging Face's processors do not support it.
   """
   if how.resize == "longest":
-    raise ValueError("expected a preprocessing with resize 'shortest' or 'squash', which is all that can be written")
+    raise ValueError("expected a preprocessing with resize 'shortest' or 'squash', the only ones that can be written")
   side = how.side or how.pixels
   return {
     "image_processor_type": "CLIPImageProcessor",
@@ -98,13 +98,13 @@ def for_hugging_face(how: Preprocessing) -> dict:
 
 
 def at_size(how: Preprocessing, pixels: int) -> Preprocessing:
-  """The same for images of another size: what is cut off keeps its share."""
+  """Scales a preprocessing to another image size; the cropped fraction stays the same."""
   side = None if how.side is None else round(how.side * pixels / how.pixels)
   return how._replace(pixels=pixels, side=side)
 
 
 def _size(size: Any, square: bool, where) -> tuple[Literal["shortest", "squash"], int]:
-  """How images are resized, and to which side."""
+  """Reads the kind of resizing and its side."""
   if isinstance(size, dict) and set(size) == {"shortest_edge"}:
     checks.count(f"size.shortest_edge in {where!r}", size["shortest_edge"])
     return "shortest", size["shortest_edge"]
@@ -115,7 +115,7 @@ def _size(size: Any, square: bool, where) -> tuple[Literal["shortest", "squash"]
 
 
 def _square(size: Any, name: str, where) -> int:
-  """The side of a square."""
+  """Reads the side of a square size."""
   sides = size if isinstance(size, list) else [size, size]
   if isinstance(size, dict):
     sides = [size["height"], size["width"]] if set(size) == {"height", "width"} else []
@@ -126,9 +126,9 @@ def _square(size: Any, name: str, where) -> int:
 
 
 def _normal(said: dict, where) -> tuple[tuple, tuple]:
-  """Mean and deviation of values in [0, 1]."""
+  """Reads mean and standard deviation, for values in [0, 1]."""
   checks.positive(f"rescale_factor in {where!r}", said["rescale_factor"])
-  most = EIGHT_BITS * (said["rescale_factor"] if said["do_rescale"] else 1)  # what white becomes
+  most = EIGHT_BITS * (said["rescale_factor"] if said["do_rescale"] else 1)  # the value of white
   most = 1.0 if abs(most - 1) < 1e-6 else most
   mean, deviation = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
   if said["do_normalize"]:
@@ -138,7 +138,7 @@ def _normal(said: dict, where) -> tuple[tuple, tuple]:
 
 
 def _three(values: Any, name: str, positive: bool = False) -> tuple[float, ...]:
-  """Of three colors; one number is that of each."""
+  """Reads values of three color channels; a single number applies to all."""
   values = values if isinstance(values, list | tuple) else [values] * 3
   if len(values) != 3:
     raise ValueError(f"expected {name} of 3 colors, got {values!r}")

@@ -1,4 +1,4 @@
-"""What arrays do not tell of a CLIP: by the configuration beside them, else a guess that is said."""
+"""Settings of a CLIP that its arrays do not determine: from a configuration file, or guessed with a warning."""
 
 import os
 from collections.abc import Mapping
@@ -11,20 +11,20 @@ from metajax.networks.linen.clip_towers import Towers
 from metajax.networks.linen.transformer import CLIP, Details
 from metajax.types import Pair, Preprocessing
 
-HEAD = 64  # values of an attention head, in all of OpenAI's models
+HEAD = 64  # width of an attention head in all of OpenAI's models
 CONFIG, OPEN_CLIP = "config.json", "open_clip_config.json"
 PROCESSOR, NESTED = "preprocessor_config.json", "processor_config.json"
 
 
 class Settings(NamedTuple):
-  """What arrays do not tell of a CLIP.
+  """Settings of a CLIP that its arrays do not determine.
 
   Attributes:
-    num_heads: the `Pair` of both towers' attention heads.
-    details: activation and norms.
-    preprocessing: of its images.
-    scale: the shape of `logit_scale`.
-    said: what of it is a guess, or is left to others.
+    num_heads: `Pair` of the towers' numbers of attention heads.
+    details: Activation and norms.
+    preprocessing: Preprocessing of the images.
+    scale: Shape of `logit_scale`.
+    said: Warnings: guessed settings, and settings that the caller must handle.
   """
 
   num_heads: Pair
@@ -35,7 +35,7 @@ class Settings(NamedTuple):
 
 
 def processor_of(folder: str) -> Preprocessing | None:
-  """The preprocessing that Hugging Face's files in a folder say, where there are any."""
+  """Reads the preprocessing from Hugging Face's files in a folder; None without such files."""
   nested = (read_config(folder, NESTED) or {}).get("image_processor")
   if isinstance(nested, dict):
     return of_hugging_face(nested, os.path.join(folder, NESTED))
@@ -44,42 +44,42 @@ def processor_of(folder: str) -> Preprocessing | None:
 
 
 def guessed(folder: str, path: str, measured: Towers) -> Settings:
-  """What OpenAI's models are, for weights without a configuration.
+  """Returns the settings of OpenAI's models, for weights without a configuration.
 
   Raises:
-    ValueError: if they cannot have heads such as OpenAI's.
+    ValueError: if the widths are not divisible by the head width of OpenAI's models.
   """
   widths = Pair(measured.image.width, measured.text.width)
   if any(width % HEAD for width in widths):
     raise ValueError(
-      f"expected {CONFIG} or {OPEN_CLIP} beside {path!r}, got neither, and the number of attention heads cannot be "
+      f"expected {CONFIG} or {OPEN_CLIP} next to {path!r}, got neither, and the number of attention heads cannot be "
       f"guessed for widths of {widths.first} and {widths.second}"
     )
   num_heads = Pair(*(width // HEAD for width in widths))
   preprocessing, doubt = openai_unless(processor_of(folder), measured)
   said = (
-    f"there is neither {CONFIG} nor {OPEN_CLIP} beside {path!r}: it is taken for one of OpenAI's models, with "
+    f"found neither {CONFIG} nor {OPEN_CLIP} next to {path!r}: assuming one of OpenAI's models, with "
     f"{num_heads.first} and {num_heads.second} attention heads, {CLIP.activation} and norms' epsilon {CLIP.epsilon}"
   )
   return Settings(num_heads, CLIP, preprocessing, said=(said + "".join(f"; {each}" for each in doubt),))
 
 
 def openai_unless(known: Preprocessing | None, measured: Towers) -> tuple[Preprocessing, tuple[str, ...]]:
-  """A preprocessing that is known, or OpenAI's and what is to be said of that."""
+  """Returns a known preprocessing, or OpenAI's with a warning."""
   if known is not None:
     return known, ()
   how = Preprocessing(measured.pixels)
   return how, (
-    f"without a {PROCESSOR} images are preprocessed as OpenAI's models': the shorter side to {how.pixels} pixels, "
+    f"without a {PROCESSOR} images are preprocessed as for OpenAI's models: the shorter side to {how.pixels} pixels, "
     f"{how.interpolation}, mean {how.mean}, deviation {how.deviation}",
   )
 
 
 def check_said(said: dict, measured: dict, section: str, where: str):
-  """Refuses sizes of a configuration that the arrays do not have.
+  """Checks the sizes in a configuration against the arrays.
 
   Raises:
-    ValueError: naming the first.
+    ValueError: if a size differs; the message names the first.
   """
   for name, size in measured.items():
     value = said.get(name, size)
@@ -89,13 +89,14 @@ def check_said(said: dict, measured: dict, section: str, where: str):
 
 
 def check_towers(image: dict, text: dict, measured: Towers, names: Mapping[str, str], where: str):
-  """`check_said` of both towers, by the names that a configuration has.
+  """Checks the sizes of both towers in a configuration against the arrays.
 
   Args:
-    image, text: what it says of each.
-    measured: what the arrays tell.
-    names: of "width" and "layers" of both, of the text's "length", and of the sections "image" and "text".
-    where: the file's name.
+    image, text: Sections of the towers.
+    measured: Sizes from the arrays' shapes.
+    names: Names in the configuration of "width" and "layers" of both towers, of the text's "length", and of the
+      sections "image" and "text".
+    where: File name, for messages.
   """
   width, num_layers = names["width"], names["layers"]
   of_image = {width: measured.image.width, num_layers: measured.image.num_layers}
@@ -107,10 +108,10 @@ def check_towers(image: dict, text: dict, measured: Towers, names: Mapping[str, 
 
 
 def check_object(said: Any, name: str, where: str) -> dict:
-  """Refuses a part of a configuration that is no object.
+  """Checks that a part of a configuration is a JSON object, and returns it.
 
   Raises:
-    ValueError: with what it is.
+    ValueError: if it is not an object.
   """
   if not isinstance(said, dict):
     raise ValueError(f"expected {name} to be an object in {where!r}, got {checks.describe(said)}")
@@ -118,7 +119,7 @@ def check_object(said: Any, name: str, where: str) -> dict:
 
 
 def only(found: set[Details], where: str) -> Details:
-  """The details that both towers have.
+  """Returns the details that both towers share.
 
   Raises:
     ValueError: if they differ.

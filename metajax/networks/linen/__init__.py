@@ -1,1 +1,1 @@
-"""Networks written in linen; `metajax.networks` names them all."""
+"""Networks written in linen; `metajax.networks` exports them all."""

@@ -1,4 +1,4 @@
-"""Networks that hear: a convolutional one on log-mel spectrograms."""
+"""A convolutional network on log-mel spectrograms."""
 
 from typing import Literal, get_args
 
@@ -13,15 +13,19 @@ OverTime = Literal["mean", "maximum", "flatten"]
 
 
 def audio_conv(filters: int = 32, *, blocks: int = 4, over_time: OverTime = "mean") -> Network:
-  """Blocks of 3 x 3 convolution of stride 2, batch norm and ReLU on spectrograms: `[n, frames, bands] -> [n, d]`.
+  """Blocks of 3 x 3 convolution with stride 2, batch norm and ReLU on spectrograms.
 
-  Each block halves time and frequency. In the end time is averaged, while bands stay apart: a sound's pitch is where it
-  is. So `d = filters * ceil(bands / 2^blocks)`, and sounds of any length do.
+  Each block halves time and frequency. At the end time is averaged, while frequency bands are kept, because a sound's
+  pitch is its position. Sounds of any length work.
 
   Args:
-    filters: of the first block; each next one has twice as many, up to four times.
-    blocks: at least 1.
-    over_time: "mean", "maximum", or "flatten": time stays, and sounds have one length.
+    filters: Number of filters of the first block; the second has twice, and all later ones four times as many.
+    blocks: Number of blocks, at least 1.
+    over_time: Pooling over time: "mean", "maximum", or "flatten", which keeps time and needs sounds of one length.
+
+  Returns:
+    A Network from `[n, frames, bands]` to `[n, d]`; with three or more blocks and pooling over time,
+    `d = 4 filters * ceil(bands / 2^blocks)`.
 
   Raises:
     ValueError: if an argument is out of range; at init, if inputs are not `[n, frames, bands]`.
@@ -43,7 +47,7 @@ class _Audio(nn.Module):
   def __call__(self, spectrograms, train):
     if spectrograms.ndim != 3:
       raise ValueError(f"expected spectrograms [n, frames, bands], got {list(spectrograms.shape)}")
-    # The first norm is of the spectrogram itself, whose level depends on the recording.
+    # The first norm normalizes the spectrogram, whose level depends on the recording.
     maps = nn.BatchNorm(use_running_average=not train, momentum=0.95, name="level")(spectrograms[..., None])
     for block in range(self.blocks):
       shape = (3, 3, maps.shape[-1], self.filters * 2 ** min(block, 2))

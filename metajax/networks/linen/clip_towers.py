@@ -1,4 +1,4 @@
-"""The two towers of CLIP at their published sizes (arXiv:2103.00020)."""
+"""The two towers of CLIP in their published sizes (arXiv:2103.00020)."""
 
 from typing import Any, NamedTuple
 
@@ -12,16 +12,16 @@ from metajax.types import Pair
 
 
 class Towers(NamedTuple):
-  """What a CLIP of vision transformers is made of.
+  """The sizes of a CLIP with a vision transformer.
 
   Attributes:
-    image: the size of the image tower.
-    patch: side of a patch, in pixels.
-    pixels: side of an image.
-    text: the size of the text tower.
-    num_outputs: values of an embedding.
-    vocab_size: tokens there are.
-    max_length: tokens of the longest text.
+    image: Size of the image tower.
+    patch: Side of a patch, in pixels.
+    pixels: Side of an image, in pixels.
+    text: Size of the text tower.
+    num_outputs: Width of an embedding.
+    vocab_size: Number of tokens.
+    max_length: Maximum number of tokens per text.
   """
 
   image: Size
@@ -45,19 +45,22 @@ PUBLISHED = {
 def clip_towers(
   towers: str | Towers, *, dropout: float = 0.0, dtype: DTypeLike = jnp.float32, details: Details = CLIP
 ) -> Pair:
-  """The image network and the text network of a published CLIP, each with its projection, as a `Pair`.
+  """The image and text networks of a published CLIP, each with its projection.
 
   Together with the learned temperature they have 151,277,313 (ViT-B/32), 149,620,737 (ViT-B/16), 427,616,513 (ViT-L/14)
-  and 427,944,193 (ViT-L/14@336px) parameters, the published numbers.
+  and 427,944,193 (ViT-L/14@336px) parameters, as published.
 
   Args:
-    towers: a published name, or `Towers`.
-    dropout: while training with a key.
-    dtype: of products and activations; params are float32.
-    details: activation and norms; by default those of the published models.
+    towers: Published name, or `Towers`.
+    dropout: Dropout rate, active in training with a key.
+    dtype: Type of products and activations; params are float32.
+    details: Activation and norms; by default those of the published models.
+
+  Returns:
+    `Pair(image network, text network)`.
 
   Raises:
-    ValueError: if there is none of the name, or a size is out of range.
+    ValueError: if the name is unknown, or a size is out of range.
   """
   if isinstance(towers, str) and towers not in PUBLISHED:
     raise ValueError(f"expected one of {', '.join(map(repr, PUBLISHED))}, or Towers, got {towers!r}")

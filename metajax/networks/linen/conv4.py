@@ -1,4 +1,4 @@
-"""The four-layer convolutional network of the few-shot literature (arXiv:1606.04080, 1703.03400, 1703.05175)."""
+"""The four-layer convolutional network of few-shot learning (arXiv:1606.04080, 1703.03400, 1703.05175)."""
 
 import functools
 import math
@@ -26,24 +26,34 @@ def conv4(
   normalization: Normalization = "batch",
   convolution: Convolution = "slices",
 ) -> Network:
-  """Four blocks of 3 x 3 convolution, normalization and ReLU, which halve the image: `[n, h, w, c] -> [n, d]`.
+  """The Conv-4 backbone: four blocks of 3 x 3 convolution, normalization and ReLU, each halving the image.
 
-  Prototypical and matching networks halve by max-pooling and flatten (28 x 28 gives `d = filters`); MAML on Omniglot
-  halves by stride 2 and takes the mean over space. A classifier is `with_head(conv4(...), linear(ways))`.
+  Prototypical and matching networks use max-pooling and flatten (28 x 28 images give `d = filters`); MAML on Omniglot
+  uses stride 2 and the mean over space. For a classifier use `with_head(conv4(...), linear(ways))`.
 
   Args:
-    filters: of each block.
+    filters: Number of filters per block.
     downsample: "stride" or "max_pool".
-    pool: "mean" over space, "flatten", or "none": maps `[n, h, w, filters]`.
-    num_downsamples: how many blocks, the first ones, halve the image. Relation networks have 2, and no pooling of the
-      maps.
-    normalization: "batch" (statistics of the batch under `train=True`, running ones otherwise), "layer", "group"
-      (of up to 8 groups of filters) or "none"; all but "batch" see one image at a time.
-    convolution: "slices" is fast in inner loops, "native" is XLA's own.
+    pool: "mean" over space, "flatten", or "none" for feature maps `[n, h, w, filters]`.
+    num_downsamples: Number of blocks that halve the image, counted from the first. Relation networks use 2, with `pool`
+      "none".
+    normalization: "batch" (batch statistics under `train=True`, running statistics otherwise), "layer", "group" (up to
+      8 groups of filters) or "none"; all but "batch" process each image independently.
+    convolution: "slices", fast in inner loops, or "native", XLA's convolution.
+
+  Returns:
+    A Network from `[n, h, w, c]` to `[n, d]`.
 
   Raises:
-    ValueError: if an argument is none of these; at init, if the images are not `[n, h, w, c]` or, under max-pooling,
-      too small to be halved.
+    ValueError: if an argument is invalid; at init, if the images are not `[n, h, w, c]` or, with max-pooling, too small
+      to be halved.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax.networks import conv4
+    >>> network, images = conv4(filters=64), jnp.zeros([5, 28, 28, 1])
+    >>> jax.eval_shape(lambda: network.apply(*network.init(jax.random.key(0), images), images, train=False))[0].shape
+    (5, 64)
   """
   return conv_blocks(
     4,
@@ -66,15 +76,18 @@ def conv_blocks(
   normalization: Normalization = "batch",
   convolution: Convolution = "slices",
 ) -> Network:
-  """Any number of the blocks of `conv4`, such as the part before a context comes in and the part after it.
+  """Any number of `conv4` blocks, e.g. the parts before and after a `film` layer.
 
   Args:
-    blocks: how many, at least 1.
-    filters, downsample, pool, normalization, convolution: as in `conv4`.
-    num_downsamples: how many blocks, the first ones, halve the image; all of them by default.
+    blocks: Number of blocks, at least 1.
+    filters, downsample, pool, normalization, convolution: As for `conv4`.
+    num_downsamples: Number of blocks that halve the image, counted from the first; by default all.
+
+  Returns:
+    A Network from `[n, h, w, c]` to `[n, d]`.
 
   Raises:
-    ValueError: as `conv4`, and if there is no block, or more `num_downsamples` than blocks.
+    ValueError: as for `conv4`, and if `blocks` is below 1 or `num_downsamples` exceeds it.
   """
   choices = {"downsample": Downsample, "pool": Pool, "normalization": Normalization, "convolution": Convolution}
   given = {"downsample": downsample, "pool": pool, "normalization": normalization, "convolution": convolution}
@@ -91,7 +104,7 @@ def conv_blocks(
 
 
 class Blocks(nn.Module):
-  """The blocks of `conv4`, any number of them; of two batches of images, on every pair side by side."""
+  """The blocks of `conv4`; given a second batch `beside`, they run on every pair, concatenated along channels."""
 
   blocks: int
   filters: int
@@ -128,11 +141,11 @@ class Blocks(nn.Module):
     if beside is None:
       images = run(images, kernel)
     else:
-      # A convolution is linear, so it is of each image once, not of each pair.
+      # A convolution is linear, so each image is convolved once, not once per pair.
       second = run(beside, kernel[:, :, channels:])
       pairs = run(images, kernel[:, :, :channels])[None] + second[:, None]
       images = pairs.reshape(-1, *pairs.shape[2:])
-    # A bias before a normalization would be subtracted again.
+    # No bias before a normalization, which would subtract it again.
     if self.normalization == "batch":
       images = nn.BatchNorm(use_running_average=not train, momentum=0.95, name=f"norm_{block}")(images)
     elif self.normalization == "layer":

@@ -1,8 +1,8 @@
-"""A convolution that stays fast where its kernel differs by task and its gradient is differentiated again.
+"""A convolution that stays fast when its kernel differs by task and its gradient is differentiated again.
 
 XLA turns a convolution vectorized over kernels into a grouped one, and on a CPU computes the gradient of a kernel
-inside a loop without its fast path: one to two orders of magnitude. As one matrix product over shifted slices, the
-convolution and all its derivatives are matrix products, fast anywhere.
+inside a loop without its fast path, one to two orders of magnitude slower. Written as one matrix product over shifted
+slices, the convolution and all its derivatives are matrix products, which are fast everywhere.
 """
 
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ def convolve(images: Array, kernel: Array, stride: int = 1) -> Array:
   Args:
     images: `[n, height, width, channels]`.
     kernel: `[kernel height, kernel width, channels, filters]`.
-    stride: of both axes.
+    stride: Stride along both axes.
 
   Returns:
     `[n, ceil(height / stride), ceil(width / stride), filters]`.
@@ -37,20 +37,20 @@ def convolve(images: Array, kernel: Array, stride: int = 1) -> Array:
 
 
 def check_images(images: Array):
-  """Refuses what is no batch of images.
+  """Checks that an array is a batch of images.
 
   Raises:
-    ValueError: with its shape.
+    ValueError: if it does not have 4 axes; the message has its shape.
   """
   if images.ndim != 4:
     raise ValueError(f"expected images [n, height, width, channels], got an array of shape {list(images.shape)}")
 
 
 def _product(patches: Array, kernel: Array) -> Array:
-  """`patches @ kernel.reshape(-1, filters)`, in the form whose derivative by the kernel is fast on a CPU.
+  """`patches @ kernel.reshape(-1, filters)`, in a form whose derivative with respect to the kernel is fast on a CPU.
 
-  That derivative, `patches^T @ out`, runs at half speed in XLA where `patches` is the wider of the two; as
-  `out^T @ patches` it does not. The transpose is of all four axes: one of the matrix would be folded back.
+  That derivative, `patches^T @ out`, runs at half speed in XLA if `patches` is the wider of the two, but
+  `out^T @ patches` does not. All four axes are transposed, because XLA would fold a transposed matrix back.
   """
   filters = kernel.shape[-1]
   if patches.shape[1] < filters:
@@ -59,14 +59,14 @@ def _product(patches: Array, kernel: Array) -> Array:
 
 
 def native_convolve(images: Array, kernel: Array, stride: int = 1) -> Array:
-  """The same by XLA's own convolution: the faster one for large images outside inner loops."""
+  """`convolve` by XLA's convolution, which is faster for large images outside inner loops."""
   return lax.conv_general_dilated(images, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 def max_pool(images: Array) -> Array:
-  """The maximum of each 2 x 2 block, an odd last row or column left out: `[n, h, w, c] -> [n, h // 2, w // 2, c]`.
+  """2 x 2 max-pooling that drops an odd last row or column: `[n, h, w, c] -> [n, h // 2, w // 2, c]`.
 
-  Where values of a block are equal the gradient goes to the first.
+  If values of a block are equal, the gradient goes to the first.
   """
   n, height, width, channels = images.shape
   images = images[:, : height // 2 * 2, : width // 2 * 2]
@@ -77,6 +77,6 @@ def max_pool(images: Array) -> Array:
 
 
 def _larger(first, second):
-  # The derivative of `jnp.max` compares values with a maximum that the compiler may have computed again with another
-  # rounding, and divides by how many are equal: by zero, seen on a CPU. A selection has no such derivative.
+  # The derivative of `jnp.max` compares values with a maximum that the compiler may have recomputed with different
+  # rounding, and divides by the number of equal ones: by zero, as seen on a CPU. A selection avoids this.
   return jnp.where(first >= second, first, second)

@@ -1,4 +1,4 @@
-"""The decoder-only transformer (GPT-2, Radford et al. 2019), of text and of pixels alike."""
+"""The decoder-only transformer (GPT-2, Radford et al. 2019), for text and for pixels."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -20,19 +20,22 @@ def decoder(
   dtype: DTypeLike = jnp.float32,
   details: Details = GPT2,
 ) -> Network:
-  """A causal transformer that says what follows each token: integers `[n, tokens]`, and perhaps a cache, to `Decoded`.
+  """A causal transformer that predicts the token after each token.
 
-  A token attends to those before it and to itself. The vectors that tokens are embedded by are those that features are
-  compared with. Of a vocabulary of 50,257 there are 124,439,808 (gpt2), 354,823,168 (medium), 774,030,080 (large) and
-  1,557,611,200 (xl) parameters, the published numbers. Layers are those of CLIP's text tower.
+  A token attends to itself and to earlier tokens. Input and output embeddings are tied. With a vocabulary of 50,257 the
+  parameters number 124,439,808 (gpt2), 354,823,168 (medium), 774,030,080 (large) and 1,557,611,200 (xl), as published.
+  The layers are the same as in CLIP's text tower.
 
   Args:
-    vocab_size: how many tokens there are.
-    size: "gpt2", "medium", "large", "xl" or a `Size`: values of a token, layers, attention heads.
-    max_length: tokens of the longest sequence.
-    dropout: of the embedded tokens, and of attention's and perceptrons' outputs, while training with a key.
-    dtype: of products and activations, such as bfloat16; params are float32, and so are the norms' statistics.
-    details: in which published transformers differ.
+    vocab_size: Number of tokens.
+    size: "gpt2", "medium", "large", "xl" or a `Size`: width, number of layers and number of attention heads.
+    max_length: Maximum number of tokens per sequence.
+    dropout: Dropout rate of embedded tokens and of attention and MLP outputs, active in training with a key.
+    dtype: Type of products and activations, e.g. bfloat16; params and norm statistics are float32.
+    details: Differences between published transformers.
+
+  Returns:
+    A Network from integer tokens `[n, tokens]`, and optionally a cache, to `Decoded`.
 
   Raises:
     ValueError: if an argument is out of range; when applied, if tokens are not integers `[n, tokens]` of at most

@@ -11,21 +11,35 @@ from metajax.types import Network
 
 
 def from_linen(module: nn.Module) -> Network:
-  """A `Network` from a linen module whose `__call__` takes the inputs and a keyword `train`, or `deterministic`.
+  """Makes a `Network` from a linen module.
 
-  `deterministic`, or `use_running_average` (`nn.BatchNorm`), is given what `train` is not. A module of inputs alone,
-  such as `nn.Dense(5)`, is the same in training and after. The collection "params" becomes the params; every other
-  collection (running statistics) is the state, which a pass with `train=True` updates. Where no key is given
-  `nn.Dropout` passes its input on.
+  The collection "params" becomes the params; all other collections (running statistics) become the state, which
+  `train=True` updates. Without a key, `nn.Dropout` is the identity.
+
+  Args:
+    module: Linen module whose `__call__` takes the inputs and a keyword `train`; or `deterministic` or
+      `use_running_average` (`nn.BatchNorm`), which get `not train`. A module that takes only inputs, such as
+      `nn.Dense(5)`, behaves the same in training and evaluation.
+
+  Returns:
+    A Network with the module's inputs and outputs.
 
   Raises:
-    TypeError: if it is no linen module, or takes none of these and has a switch, such as `training=False`, which nobody
-      would set.
+    TypeError: if `module` is not a linen module, or its `__call__` has another switch, such as `training=False`, which
+      would never be set.
+
+  Example:
+    >>> import flax.linen as nn, jax, jax.numpy as jnp
+    >>> from metajax.networks import from_linen
+    >>> network, inputs = from_linen(nn.Dense(5)), jnp.zeros([4, 3])
+    >>> params, state = network.init(jax.random.key(0), inputs)
+    >>> network.apply(params, state, inputs, train=False)[0].shape
+    (4, 5)
   """
   told = _how_told(module)
 
   def init(key, *inputs):
-    # Compiled, so that the pass whose outputs nobody wants is never run.
+    # Compiled, so that the unused forward pass is eliminated.
     variables = dict(jax.jit(functools.partial(module.init, **told(False)))(key, *inputs))
     return variables.pop("params", {}), variables
 
@@ -42,13 +56,13 @@ def from_linen(module: nn.Module) -> Network:
 
 
 def _how_told(module) -> Callable[[bool], dict]:
-  """How a module's `__call__` is told whether it is trained: keywords from `train`."""
+  """Returns a function from `train` to the keywords of the module's `__call__`."""
   if not isinstance(module, nn.Module):
     given = f"the class {module.__name__}" if isinstance(module, type) else f"a {type(module).__name__}"
     raise TypeError(f"expected a linen module, such as nn.Dense(5), got {given}")
   taken = dict(inspect.signature(type(module).__call__).parameters)
   kinds = {parameter.kind for parameter in taken.values()}
-  # Sequential hands its keywords to its first layer, which may take none.
+  # Sequential passes its keywords to its first layer, which may accept none.
   if "train" in taken or (inspect.Parameter.VAR_KEYWORD in kinds and not isinstance(module, nn.Sequential)):
     return lambda train: {"train": train}
   for name in ("deterministic", "use_running_average"):

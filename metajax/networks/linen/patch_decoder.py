@@ -1,4 +1,4 @@
-"""The light decoder of a masked autoencoder (arXiv:2111.06377): from what was seen of an image to all of it."""
+"""The lightweight decoder of a masked autoencoder (arXiv:2111.06377): from visible patches to all patches."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from metajax.networks.linen.transformer import VIT, Details, Layer, Size, check_
 from metajax.networks.linen.vision_transformer import Positions, check_positions, positions_of
 from metajax.types import Network
 
-LIGHT = Size(512, 8, 16)  # the paper's
+LIGHT = Size(512, 8, 16)  # the size in the paper
 
 
 def patch_decoder(
@@ -21,20 +21,24 @@ def patch_decoder(
   dtype: DTypeLike = jnp.float32,
   details: Details = VIT,
 ) -> Network:
-  """A transformer over all patches of an image, of which it is given some: `[n, kept, d], [n, patches] -> [n, patches,
-  outputs]`.
+  """A transformer that reconstructs all patches of an image from the features of the visible ones.
 
-  The second input is the order in which patches, numbered in reading order, come: first those that are given, in the
-  order of their features, then the others, whose place a learned token takes. Patches are a square of them.
+  The first input holds the visible patches' features. The second is a permutation of all patches, numbered in reading
+  order: first the visible ones, in the order of their features, then the others, which a learned mask token replaces.
+  The patches must form a square.
 
   Args:
-    num_outputs: of each patch, such as its pixels' values, `patch * patch * channels`.
-    size: values of a token, layers, attention heads.
-    positions: "sine_cosine", fixed, of a width that 4 divides; or "learned".
-    dropout, dtype, details: as for `vision_transformer`.
+    num_outputs: Outputs per patch, e.g. its pixel values, `patch * patch * channels`.
+    size: Width, number of layers and number of attention heads.
+    positions: Fixed "sine_cosine", which needs `width % 4 == 0`, or "learned".
+    dropout, dtype, details: As for `vision_transformer`.
+
+  Returns:
+    A Network from `[n, kept, d]` and `[n, patches]` to `[n, patches, num_outputs]`.
 
   Raises:
-    ValueError: if an argument is out of range; when applied, if the patches are no square, or fewer than are given.
+    ValueError: if an argument is out of range; when applied, if the patches do not form a square, or are fewer than the
+      visible ones.
   """
   check_size(size, num_outputs, dropout)
   check_positions(positions, size)
@@ -54,7 +58,7 @@ class _PatchDecoder(nn.Module):
     (n, kept, _), count = features.shape, order.shape[1]
     side = round(count**0.5)
     if side**2 != count or kept > count:
-      raise ValueError(f"expected a square number of patches, of which {kept} are given, got {count}")
+      raise ValueError(f"expected a square number of patches, at least the {kept} visible ones, got {count}")
     tokens = nn.Dense(self.size.width, dtype=self.dtype, name="inputs")(features.astype(self.dtype))
     masked = self.param("mask_token", nn.initializers.normal(0.02), (self.size.width,)).astype(self.dtype)
     tokens = jnp.concatenate([tokens, jnp.broadcast_to(masked, (n, count - kept, self.size.width))], 1)

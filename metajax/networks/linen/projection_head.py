@@ -1,4 +1,4 @@
-"""The head of contrastive learning that is thrown away (arXiv:2002.05709, 2006.10029)."""
+"""The projection head of contrastive learning, discarded after training (arXiv:2002.05709, 2006.10029)."""
 
 import flax.linen as nn
 import jax
@@ -10,13 +10,16 @@ from metajax.types import Network
 def projection_head(
   hidden: int = 2048, num_outputs: int = 128, num_layers: int = 2, *, batch_norm: bool = True
 ) -> Network:
-  """Dense layers with ReLUs between them: features `[n, d] -> [n, num_outputs]`.
+  """SimCLR's projection head: dense layers with ReLUs between them.
 
   Args:
-    hidden: units of all layers but the last.
-    num_outputs: values of a row.
-    num_layers: 2 as SimCLR, 3 as its second version; 1 is a linear projection.
-    batch_norm: after each layer, the last one's without a bias, as SimCLR has it.
+    hidden: Number of units of all layers but the last.
+    num_outputs: Number of outputs.
+    num_layers: Number of layers: 2 in SimCLR, 3 in SimCLRv2; 1 is a linear projection.
+    batch_norm: Whether batch norm follows each layer, without a bias after the last, as in SimCLR.
+
+  Returns:
+    A Network from features `[n, d]` to `[n, num_outputs]`.
 
   Raises:
     ValueError: if a number is below 1; at init, if the features are not `[n, d]`.

@@ -1,4 +1,4 @@
-"""The network of relation networks that says of two images' maps whether they are of one class (arXiv:1711.06025)."""
+"""The relation module of relation networks: scores whether two feature maps are of one class (arXiv:1711.06025)."""
 
 import flax.linen as nn
 import jax
@@ -11,16 +11,20 @@ from metajax.types import Network
 def relation_module(
   filters: int = 64, hidden: int = 8, *, normalization: Normalization = "batch", convolution: Convolution = "slices"
 ) -> Network:
-  """Two blocks of `conv4` on two maps side by side, each halving them by max-pooling, then a hidden layer.
+  """Two `conv4` blocks with max-pooling on pairs of feature maps, concatenated along channels, then a hidden layer.
 
-  `[k, h, w, c]` of classes and `[n, h, w, c]` of queries to `[n, k]`, a number for each pair, before the sigmoid. The
-  first convolution is of each map once, and added up for the pairs: a seventeenth of its work on 10 ways of 5 queries.
+  The first convolution runs on each map once and is summed for the pairs: a seventeenth of the work for 10 ways and 5
+  queries each.
 
   Args:
-    filters: of each block.
-    hidden: units of the hidden layer.
-    normalization: as in `conv4`; batch statistics are over all pairs.
-    convolution: as in `conv4`.
+    filters: Number of filters per block.
+    hidden: Number of hidden units.
+    normalization: As for `conv4`; batch statistics are over all pairs.
+    convolution: As for `conv4`.
+
+  Returns:
+    A Network from class maps `[k, h, w, c]` and query maps `[n, h, w, c]` to relation scores `[n, k]`, before the
+    sigmoid.
 
   Raises:
     ValueError: if `filters` or `hidden` is below 1; at init, if the maps are smaller than 4 x 4.

@@ -1,4 +1,4 @@
-"""Residual networks of 18 to 101 layers (arXiv:1512.03385), wide ones too."""
+"""Residual networks of 10 to 101 layers (arXiv:1512.03385), also wide ones."""
 
 from typing import Literal, get_args
 
@@ -14,28 +14,38 @@ from metajax.types import Network
 Stem = Literal["imagenet", "cifar"]
 BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 BOTTLENECKS = (50, 101)
-FILTERS = 64  # of the first stage, at width 1
+FILTERS = 64  # filters of the first stage at width 1
 
 
 def resnet(depth: int, *, width: float = 1.0, stem: Stem = "imagenet", dtype: DTypeLike = jnp.float32) -> Network:
-  """A residual network without its classifier: images `[n, h, w, c]` to the mean over space, `[n, 512 width]`.
+  """A residual network without its classifier; features are the mean over space.
 
-  From 50 layers on, blocks are bottlenecks and features are `2,048 width`; their stride is in the 3 x 3 convolution, as
-  is the custom since 1706.02677. With a linear head of 1,000 ways there are 11,689,512 parameters at 18 layers,
-  21,797,672 at 34, 25,557,032 at 50 and 44,549,160 at 101, the published numbers.
+  From depth 50, blocks are bottlenecks with the stride in the 3 x 3 convolution, as usual since arXiv:1706.02677. With
+  a linear head of 1,000 classes the parameters number 11,689,512 at depth 18, 21,797,672 at 34, 25,557,032 at 50 and
+  44,549,160 at 101, as published.
 
-  Batch norm has statistics of the whole batch, which under a mesh is that of all devices. The last norm of each block
-  starts at 0 (arXiv:1706.02677), so that a block starts as the identity.
+  Batch norm uses the statistics of the global batch, over all devices of a mesh. The last norm of each block is
+  initialized at 0 (arXiv:1706.02677), so that each block starts as the identity.
 
   Args:
-    depth: 10 (a block a stage), 18, 34, 50 or 101.
-    width: a multiple of the filters of every layer (SimCLR's x2, x4), also below 1.
-    stem: "imagenet", a 7 x 7 convolution of stride 2 and max-pooling; "cifar", a 3 x 3 convolution, for small images.
-    dtype: of convolutions and features, such as bfloat16; params and statistics are float32.
+    depth: Number of layers: 10 (one block per stage), 18, 34, 50 or 101.
+    width: Multiplier of the filters of every layer (SimCLR's x2, x4); may be below 1.
+    stem: "imagenet", a 7 x 7 convolution of stride 2 and max-pooling, or "cifar", a 3 x 3 convolution for small images.
+    dtype: Type of convolutions and activations, e.g. bfloat16; params and statistics are float32.
+
+  Returns:
+    A Network from `[n, h, w, c]` to `[n, 512 width]`, or `[n, 2048 width]` from depth 50.
 
   Raises:
-    ValueError: if `depth` or `stem` is none of these, or no filter would be left; at init, if the images are not
+    ValueError: if `depth` or `stem` is unknown, or `width` leaves no filter; at init, if the images are not
       `[n, h, w, c]`.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax.networks import resnet
+    >>> network, images = resnet(18, stem="cifar"), jnp.zeros([2, 32, 32, 3])
+    >>> jax.eval_shape(lambda: network.apply(*network.init(jax.random.key(0), images), images, train=False))[0].shape
+    (2, 512)
   """
   if depth not in BLOCKS:
     raise ValueError(f"expected a depth of {', '.join(map(str, BLOCKS))}, got {depth}")

@@ -1,4 +1,4 @@
-"""The residual network of few-shot learning (arXiv:1805.10123, 1904.03758)."""
+"""ResNet-12, the residual network of few-shot learning (arXiv:1805.10123, 1904.03758)."""
 
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -17,19 +17,29 @@ def resnet12(
   *,
   convolution: Convolution = "slices",
 ) -> Network:
-  """Residual blocks of three 3 x 3 convolutions with batch norm and leaky ReLU, each halving the image by
-  max-pooling, then the mean over space: `[n, h, w, c] -> [n, filters[-1]]`.
+  """ResNet-12: residual blocks of three 3 x 3 convolutions, batch norm and leaky ReLU, each halving the image.
 
-  The default has 12,424,320 parameters on color images, as MetaOptNet's.
+  Blocks end in max-pooling; features are the mean over space. The default has 12,424,320 parameters on color images, as
+  in MetaOptNet.
 
   Args:
-    filters: of each block, as many as there are blocks.
-    convolution: "slices" is fast where the weights differ by task (inner loops), "native" is XLA's own: the faster one
-      outside them and for large images.
+    filters: Number of filters of each block; its length is the number of blocks.
+    convolution: "slices", fast if the weights differ by task (inner loops), or "native", XLA's convolution, faster
+      outside inner loops and for large images.
+
+  Returns:
+    A Network from `[n, h, w, c]` to `[n, filters[-1]]`.
 
   Raises:
-    ValueError: if an argument is none of these; at init, if the images are not `[n, h, w, c]` or too small to halve
-      as often as there are blocks.
+    ValueError: if an argument is invalid; at init, if the images are not `[n, h, w, c]` or too small to be halved once
+      per block.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax.networks import resnet12
+    >>> params, state = jax.eval_shape(resnet12().init, jax.random.key(0), jnp.zeros([1, 84, 84, 3]))
+    >>> sum(x.size for x in jax.tree.leaves(params))
+    12424320
   """
   if convolution not in get_args(Convolution):
     raise ValueError(f"expected convolution to be one of 'slices', 'native', got {convolution!r}")
@@ -61,7 +71,7 @@ class _ResNet12(nn.Module):
     return max_pool(nn.leaky_relu(inner + around, 0.1))
 
   def _normalized(self, images, filters, size, train, name):
-    initial = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")  # of He, for leaky ReLU
+    initial = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")  # He initialization
     kernel = self.param(f"{name}_kernel", initial, (size, size, images.shape[-1], filters))
     run = convolve if self.convolution == "slices" else native_convolve
     return nn.BatchNorm(use_running_average=not train, momentum=0.9, name=f"{name}_norm")(run(images, kernel))

@@ -1,4 +1,4 @@
-"""The transformer over tokens that is CLIP's text tower."""
+"""The text transformer of CLIP."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -23,24 +23,27 @@ def text_transformer(
   dtype: DTypeLike = jnp.float32,
   details: Details = VIT,
 ) -> Network:
-  """A causal transformer over tokens, read at the end of the text (arXiv:2103.00020): `[n, tokens] -> [n, width]`.
+  """CLIP's text tower, a causal transformer pooled at the end of text (arXiv:2103.00020): `[n, tokens] -> [n, width]`.
 
-  A token attends to those before it. The output is that of the first end-of-text token, after a last norm, so what
-  follows it, padding, has no say, and shorter rows cost less: as many positions are used as there are tokens. While
-  tracing, where tokens are not known, a row without an end of text, or with a token outside the vocabulary, is NaN.
+  The output is the first end-of-text token's, after a final norm, so padding after it has no effect. Shorter batches
+  cost less: only as many positions are used as the rows have tokens. While tracing, when tokens are not known, a row
+  without an end of text, or with a token outside the vocabulary, becomes NaN.
 
   Args:
-    vocab_size: how many tokens there are; the last one is the end of text, as a `data.Tokenizer` has it.
-    size: values of a token, layers, attention heads.
-    max_length: tokens of the longest text.
-    num_outputs: of a linear map without bias on top, such as CLIP's projection; by default there is none.
-    dropout: of the embedded tokens, and of attention's and perceptrons' outputs, while training with a key.
-    dtype: of products and activations, such as bfloat16; params are float32, and so are the norms' statistics.
-    details: in which published transformers differ; `transformer.CLIP` are those of CLIP.
+    vocab_size: Number of tokens; the last one is the end of text, as in a `data.Tokenizer`.
+    size: Width, number of layers and number of attention heads.
+    max_length: Maximum number of tokens per text.
+    num_outputs: Outputs of a final linear map without bias, e.g. CLIP's projection; by default no such map.
+    dropout: Dropout rate of embedded tokens and of attention and MLP outputs, active in training with a key.
+    dtype: Type of products and activations, e.g. bfloat16; params and norm statistics are float32.
+    details: Differences between published transformers; `transformer.CLIP` for CLIP.
+
+  Returns:
+    A Network from integer tokens `[n, tokens]` to `[n, width]`, or `[n, num_outputs]`.
 
   Raises:
     ValueError: if an argument is out of range; at init, if tokens are not integers `[n, tokens]` of at most
-      `max_length` tokens; when applied, if one is outside the vocabulary, or a row has no end of text.
+      `max_length` tokens; when applied, if a token is outside the vocabulary, or a row has no end of text.
   """
   check_size(size, num_outputs, dropout)
   if vocab_size < 2 or max_length < 2:

@@ -1,4 +1,4 @@
-"""What transformers of images and of text have in common: a layer, a size, and the details in which they differ."""
+"""Shared parts of image and text transformers: the layer, its size, and details that differ between models."""
 
 from typing import Literal, NamedTuple
 
@@ -13,7 +13,7 @@ from metajax.types import Array, Cache
 
 
 class Size(NamedTuple):
-  """Of a transformer: values of a token, layers, attention heads."""
+  """The size of a transformer: values per token, number of layers, number of attention heads."""
 
   width: int
   num_layers: int
@@ -24,16 +24,16 @@ Activation = Literal["gelu", "tanh_gelu", "quick_gelu"]
 
 
 class Details(NamedTuple):
-  """In which published transformers differ.
+  """Details that differ between published transformers.
 
   Attributes:
-    activation: of the perceptrons: "gelu", exact; "tanh_gelu", GPT-2's approximation of it; or CLIP's "quick_gelu",
+    activation: Activation of the MLPs: exact "gelu"; "tanh_gelu", GPT-2's approximation; or CLIP's "quick_gelu",
       `x sigmoid(1.702 x)`.
-    epsilon: of the norms.
-    patch_bias: whether the map of patches to tokens has a bias.
-    first_norm: whether tokens are normalized before the first layer too.
-    deviation: of the normal distribution that matrices start from, those at the end of a branch divided by
-      `sqrt(2 num_layers)`; None: one over the root of their inputs (LeCun's).
+    epsilon: Epsilon of the norms.
+    patch_bias: Whether the patch embedding has a bias.
+    first_norm: Whether tokens are normalized before the first layer.
+    deviation: Standard deviation of initial matrices, divided by `sqrt(2 num_layers)` at the end of a residual branch;
+      None for LeCun's initialization, `1 / sqrt(inputs)`.
   """
 
   activation: Activation
@@ -54,10 +54,10 @@ ACTIVATIONS = {
 
 
 class Attention(nn.Module):
-  """Attention of several heads (arXiv:1706.03762) over tokens `[n, tokens, width]`.
+  """Multi-head attention (arXiv:1706.03762) over tokens `[n, tokens, width]`.
 
-  `causal`: a token attends to those before it and to itself. `cache`: keys and values of tokens that came before, to
-  which those of these are added at the place; `([n, max_length, num_heads, d], [n, max_length, num_heads, d], place)`.
+  With `causal`, a token attends to itself and to earlier tokens. `cache` is `(keys, values, place)`, with keys and
+  values `[n, max_length, num_heads, d]` of earlier tokens; the new ones are written at `place`.
   """
 
   size: Size
@@ -86,9 +86,9 @@ class Attention(nn.Module):
 
 
 class Layer(nn.Module):
-  """A pre-norm layer of a transformer: attention over the tokens `[n, tokens, width]`, then a perceptron on each.
+  """A pre-norm transformer layer: attention over the tokens `[n, tokens, width]`, then an MLP on each.
 
-  Gives the tokens, and the keys and values that later tokens attend to.
+  Returns the tokens, and the keys and values for the cache.
   """
 
   size: Size
@@ -113,20 +113,21 @@ class Layer(nn.Module):
 
 
 def read(module: nn.Module, tokens: Array, train: bool, cache: Cache | None = None) -> tuple[list[Array], Array, Cache]:
-  """What the layers of a causal transformer make of tokens, integers `[n, tokens]`, within `__call__` of its module.
-
-  Gives the tokens as each layer starts with them and as the last leaves them, `num_layers + 1` of `[n, tokens, width]`;
-  the vectors of the vocabulary; and the cache for the tokens that come next.
+  """Runs a causal transformer on tokens, within `__call__` of its module.
 
   Args:
-    module: with `vocab_size`, `size`, `max_length`, `dropout`, `dtype` and `details`.
-    tokens: whose values are in the vocabulary; while tracing, one that is not makes its row NaN.
-    train: as for all networks.
-    cache: of the tokens before these.
+    module: Module with `vocab_size`, `size`, `max_length`, `dropout`, `dtype` and `details`.
+    tokens: Integers `[n, tokens]`; while tracing, a token outside the vocabulary makes its row NaN.
+    train: As for all networks.
+    cache: Cache of the earlier tokens.
+
+  Returns:
+    `(states, embedding, cache)`: the input of each layer and the output of the last, `num_layers + 1` arrays
+    `[n, tokens, width]`; the embeddings of the vocabulary; and the cache for the next tokens.
 
   Raises:
     ValueError: if tokens are not integers `[n, tokens]` of the vocabulary, of at most `max_length` tokens, or the
-      cache is of more, or has no room for these. Where that is not known while tracing, what is read is NaN.
+      cache is longer than that or has no room for them. If that is unknown while tracing, the states become NaN.
   """
   if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer) or tokens.shape[1] > module.max_length:
     given = f"{tokens.dtype} {list(tokens.shape)}"
@@ -139,11 +140,11 @@ def read(module: nn.Module, tokens: Array, train: bool, cache: Cache | None = No
   )
   positions = module.param("positions", nn.initializers.normal(0.01), (module.max_length, width))
   place = jnp.zeros((), jnp.int32) if cache is None else cache.place
-  tokens = tokens.astype(jnp.promote_types(tokens.dtype, jnp.int32))  # of 8 bits they would not reach the vocabulary
+  tokens = tokens.astype(jnp.promote_types(tokens.dtype, jnp.int32))  # the vocabulary may exceed 8 or 16 bits
   known = (tokens >= 0) & (tokens < module.vocab_size)
   embedded = jnp.where(known[..., None], table(tokens), jnp.nan)
   embedded = embedded + lax.dynamic_slice_in_dim(positions, place, count).astype(module.dtype)
-  embedded = jnp.where(place + count <= room, embedded, jnp.nan)  # no silent overwriting of what is in a full cache
+  embedded = jnp.where(place + count <= room, embedded, jnp.nan)  # a full cache is not overwritten silently
   embedded = nn.Dropout(module.dropout, deterministic=not train)(embedded)
   states, seen = [embedded], []
   for i in range(module.size.num_layers):
@@ -155,10 +156,10 @@ def read(module: nn.Module, tokens: Array, train: bool, cache: Cache | None = No
 
 
 def _room(module, tokens, cache: Cache) -> int:
-  """How many tokens a cache holds."""
+  """Returns the number of tokens that a cache can hold; raises if the new tokens do not fit."""
   room = jax.tree.leaves(cache.seen)[0].shape[1]
   if room > module.max_length:
-    raise ValueError(f"expected at most {module.max_length} tokens in all, got a cache of {room}")
+    raise ValueError(f"expected at most {module.max_length} tokens in total, got a cache of {room}")
   if not isinstance(cache.place, jax.core.Tracer) and cache.place + tokens.shape[1] > room:
     given = f"{tokens.shape[1]} after {cache.place} in a cache of {room}"
     raise ValueError(f"expected room for all tokens, got {given}: make it longer first (learners.longer)")
@@ -166,32 +167,32 @@ def _room(module, tokens, cache: Cache) -> int:
 
 
 def start(details: Details, num_layers: int | None = None):
-  """How a matrix starts; one at the end of a branch, of so many layers' two each, smaller."""
+  """Returns the initializer of a matrix; `num_layers` is given at the end of a residual branch, two per layer."""
   if details.deviation is None:
     return nn.initializers.lecun_normal()
   return nn.initializers.normal(details.deviation / (1 if num_layers is None else (2 * num_layers) ** 0.5))
 
 
 def norm(module: nn.Module, name: str) -> nn.LayerNorm:
-  """A layer norm of a module with `dtype` and `details`."""
+  """Makes a layer norm within a module with `dtype` and `details`."""
   return nn.LayerNorm(epsilon=module.details.epsilon, dtype=module.dtype, name=name)
 
 
 def projected(module: nn.Module, pooled: Array) -> jax.Array:
-  """What a module with `num_outputs` and `dtype` makes of its pooled token, in 32 bits."""
+  """Projects pooled tokens to the module's `num_outputs`, if any, in its `dtype`; the result has 32 bits."""
   if module.num_outputs is not None:
     pooled = nn.Dense(module.num_outputs, use_bias=False, dtype=module.dtype, name="projection")(pooled)
   return pooled.astype(jnp.float32)
 
 
 def check_size(size: Size, num_outputs: int | None, dropout: float):
-  """Looks at what all transformers are made with.
+  """Checks the arguments that all transformers share.
 
   Raises:
     ValueError: if a number is out of range.
   """
   if min(size) < 1 or size.width % size.num_heads:
-    raise ValueError(f"expected a size of at least 1, of a width that the heads divide, got {size}")
+    raise ValueError(f"expected sizes of at least 1 and a width divisible by the number of heads, got {size}")
   if num_outputs is not None and num_outputs < 1:
     raise ValueError(f"expected at least 1 output, or None, got {num_outputs}")
   if not 0 <= dropout < 1:

@@ -28,29 +28,34 @@ def vision_transformer(
   dtype: DTypeLike = jnp.float32,
   details: Details = VIT,
 ) -> Network:
-  """A transformer over the patches of an image: `[n, h, w, c] -> [n, width]`, or `[n, num_outputs]`.
+  """A vision transformer (arXiv:2010.11929): `[n, h, w, c] -> [n, width]`, or `[n, num_outputs]`.
 
-  Layers are pre-norm, their perceptrons four times as wide; where positions are learned, images have the size that
-  the network was initialized with. A second input, integers `[n, kept]`, says which patches of each image are looked
-  at, in reading order from 0; the others cost nothing.
+  Layers are pre-norm, with MLPs four times as wide. With learned positions, images must have the size that the network
+  was initialized with. An optional second input, integers `[n, kept]`, selects the patches of each image to process, in
+  reading order from 0; the others cost nothing.
 
-  With a linear head of 1,000 ways, on 224 x 224 color images in patches of 16, there are 5,717,416 (Ti), 22,050,664
-  (S), 86,567,656 (B) and 304,326,632 (L) parameters, the published numbers.
+  With a linear head of 1,000 classes on 224 x 224 color images in patches of 16, the parameters number 5,717,416 (Ti),
+  22,050,664 (S), 86,567,656 (B) and 304,326,632 (L), as published.
 
   Args:
     size: "Ti", "S", "B", "L" or a `Size`.
-    patch: side of a patch in pixels; it divides the image's sides.
-    pool: "class", a learned token's output; "mean", over the patches, without such a token; "none": there is no such
-      token either, and every patch has its output, `[n, patches, width]`.
-    positions: "learned", or the fixed "sine_cosine" of both axes (arXiv:2104.02057), of a width that 4 divides.
-    num_outputs: of a linear map without bias on top, such as CLIP's projection; by default there is none.
-    dropout: of attention's and perceptrons' outputs, while training with a key.
-    dtype: of products and activations, such as bfloat16; params are float32, and so are the norms' statistics.
-    details: in which published transformers differ; `transformer.CLIP` are those of CLIP's image tower.
+    patch: Side of a patch in pixels; must divide the image's sides.
+    pool: "class", a learned token; "mean" over patches; or "none": outputs per patch, `[n, patches, width]`.
+    positions: "learned", or fixed "sine_cosine" over both axes (arXiv:2104.02057); the latter needs `width % 4 == 0`.
+    num_outputs: Outputs of a final linear map without bias, e.g. CLIP's projection; by default no such map.
+    dropout: Dropout rate of attention and MLP outputs, active in training with a key.
+    dtype: Type of products and activations, e.g. bfloat16; params and norm statistics are float32.
+    details: Differences between published transformers; `transformer.CLIP` for CLIP's image tower.
 
   Raises:
-    ValueError: if an argument is none of these; at init, if the images are not `[n, h, w, c]` or do not divide into
-      patches.
+    ValueError: if an argument is invalid; at init, if images are not `[n, h, w, c]` or not divisible into patches.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax.networks import vision_transformer
+    >>> network, images = vision_transformer("S", patch=16), jnp.zeros([2, 224, 224, 3])
+    >>> jax.eval_shape(lambda: network.apply(*network.init(jax.random.key(0), images), images, train=False))[0].shape
+    (2, 384)
   """
   if isinstance(size, str) and size not in SIZES:
     raise ValueError(f"expected a size of {', '.join(map(repr, SIZES))} or a Size, got {size!r}")
@@ -101,9 +106,10 @@ class _VisionTransformer(nn.Module):
 
 
 def positions_of(module: nn.Module, grid: tuple[int, ...], first: bool = False) -> Array:
-  """What is added to the tokens of a grid of patches, within `__call__` of a module with `positions`, `size`, `dtype`.
+  """Returns the position embeddings `[tokens, width]` of a grid of patches.
 
-  `[tokens, width]`; with `first`, there is a token of no place before them.
+  Call it within `__call__` of a module with `positions`, `size` and `dtype`. With `first`, the first row belongs to a
+  class token, which has no position in the grid.
   """
   width, count = module.size.width, first + grid[0] * grid[1]
   if module.positions == "learned":
@@ -116,30 +122,30 @@ def positions_of(module: nn.Module, grid: tuple[int, ...], first: bool = False) 
 
 
 def _check_places(module, grid, count, first):
-  """Refuses images of another size than the network was initialized with."""
+  """Raises if the images have another size than at initialization."""
   if not module.has_variable("params", "positions"):
     return
   places = module.get_variable("params", "positions").shape[0]
   if places != count:
     raise ValueError(
       f"expected images of {places - first} patches, the size that the network was initialized with, got "
-      f"{grid[0]} x {grid[1]} patches: learned positions have places for no others"
+      f"{grid[0]} x {grid[1]} patches: learned positions exist only for that size"
     )
 
 
 def resized_positions(positions: np.ndarray, side: int) -> np.ndarray:
-  """Learned positions `[1 + n, width]`, the class token's first, for images of another size, `[1 + side^2, width]`.
+  """Interpolates learned positions to another image size: `[1 + n, width] -> [1 + side^2, width]`.
 
-  Those of the `n` patches of a square are interpolated by Keys' cubic (a = -1/2), smoothed where there are fewer than
-  before; that of the class token stays as it is.
+  The first row, of the class token, stays unchanged. The `n` patches must form a square; they are interpolated by Keys'
+  cubic (a = -1/2), with antialiasing when shrinking.
 
   Raises:
-    ValueError: if the patches are not those of a square.
+    ValueError: if the patches do not form a square.
   """
   positions = np.asarray(positions, np.float32)
   old, width = round((len(positions) - 1) ** 0.5), positions.shape[1]
   if old**2 + 1 != len(positions) or side < 1:
-    raise ValueError(f"expected the positions of a square of patches and a token, got {len(positions)} for {side}")
+    raise ValueError(f"expected positions of a square of patches and a class token, got {len(positions)} for {side}")
   scale = old / side
   away = np.abs(np.arange(old) + 0.5 - (np.arange(side)[:, None] + 0.5) * scale) / max(scale, 1)
   near, far = 1.5 * away**3 - 2.5 * away**2 + 1, -0.5 * away**3 + 2.5 * away**2 - 4 * away + 2
@@ -150,10 +156,10 @@ def resized_positions(positions: np.ndarray, side: int) -> np.ndarray:
 
 
 def check_positions(positions: str, size: Size):
-  """Looks at whether waves fit.
+  """Checks that the width fits the positions.
 
   Raises:
-    ValueError: if a width that 4 does not divide is to have sines and cosines of both axes.
+    ValueError: if positions are "sine_cosine" (sines and cosines of two axes) and the width is not divisible by 4.
   """
   if positions == "sine_cosine" and size.width % 4:
-    raise ValueError(f"expected a width that 4 divides, with positions 'sine_cosine', got {size.width}")
+    raise ValueError(f"expected a width divisible by 4 with positions 'sine_cosine', got {size.width}")
