@@ -303,7 +303,7 @@ PIXELS = np.zeros((2, 3, 3), np.uint8)
     ({"labels": ["a", ""]}, r"an empty text at labels\[1\], expected the name of a class"),
     ({"labels": ["a", " "]}, r"an empty text at labels\[1\]"),
     ({"labels": [0, 1], "classes": ["a", ""]}, r"an empty text at classes\[1\]"),
-    ({"labels": np.array([b"a", b"\xff"])}, r"labels that are no UTF-8 text: got b'\\xff'"),
+    ({"labels": np.array([b"a", b"\xff"])}, r"labels that are not UTF-8 text: got b'\\xff'"),
   ],
 )
 def test_an_archive_without_the_name_of_a_class_is_refused(tmp_path, arrays, said):
@@ -345,7 +345,7 @@ def of_array(array):
 )
 def test_an_archive_whose_header_does_not_say_what_it_holds_is_refused(tmp_path, shape, said):
   path = archive(tmp_path / "x.npz", images=of_header(shape) + bytes(18), labels=of_array(np.arange(2)))
-  with pytest.raises(ValueError, match=rf"is damaged: images, uint8 .*, take {said}, and 18 bytes are there") as raised:
+  with pytest.raises(ValueError, match=rf"is damaged: images, uint8 .*, need {said}, and 18 bytes are there") as raised:
     load(path, "official/all")
   assert "\n" not in str(raised.value)
 
@@ -380,7 +380,7 @@ def test_a_cache_that_claims_too_much_is_made_anew(tmp_path):
   few = of_array(np.arange(2))
   for images, texts in ((of_header((10**6, 10**6, 1000)), "{}"), (of_array(PIXELS), DEEP)):
     path = archive(tmp_path / "x.npz", images=images, labels=few, texts=of_array(np.array(texts)))
-    with pytest.warns(UserWarning, match="cannot be read and is made anew"):
+    with pytest.warns(UserWarning, match="cannot be read and is rebuilt"):
       assert cache.read(path) is None
   with pytest.warns(UserWarning, match="a FIFO"):
     assert cache.read(irregular(tmp_path / "y.npz", "fifo")) is None

@@ -28,10 +28,10 @@ def augment_batch(augmentation: Augmentation, key: Key, inputs: Inputs) -> Input
   Example:
     >>> import jax, jax.numpy as jnp
     >>> from metajax.augment import augment_batch
-    >>> from metajax.augment.image import simclr
+    >>> from metajax.augment.image import gaussian_noise
     >>> images = jnp.ones((4, 16, 16, 3))
-    >>> augment_batch(simclr(size=8), jax.random.key(0), images).shape
-    (4, 8, 8, 3)
+    >>> augment_batch(gaussian_noise(0.1), jax.random.key(0), images).shape
+    (4, 16, 16, 3)
   """
   leaves = jax.tree.leaves(inputs)
   rows = leaves[0].shape[0]

@@ -65,7 +65,7 @@ def _lines_of_csv(path):
           raise ValueError(f"{path!r}, line {reader.line_num}: expected {len(header)} fields, got others")
         yield reader.line_num, row["path"].strip(), [row["caption"]], row["split"].strip() if "split" in row else None
   except UnicodeDecodeError as error:
-    raise ValueError(f"{path!r} is no UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
+    raise ValueError(f"{path!r} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
   except csv.Error as error:
     raise ValueError(f"{path!r}, line {reader.line_num}: {error}") from None
 
@@ -83,4 +83,4 @@ def _lines_of_jsonl(path):
         texts = row["captions"] if "captions" in row else [row["caption"]]
         yield number, row["path"], texts if isinstance(texts, list) else [texts], row.get("split")
   except UnicodeDecodeError as error:
-    raise ValueError(f"{path!r} is no UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
+    raise ValueError(f"{path!r} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None

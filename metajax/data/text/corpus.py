@@ -136,7 +136,7 @@ def _part_of_file(path: str, part: int) -> str:
   try:
     text = content.decode().removeprefix("\ufeff")  # a mark of byte order
   except UnicodeDecodeError as error:
-    raise ValueError(f"{path!r} is no UTF-8 text: byte {error.start} is {content[error.start]:#04x}") from None
+    raise ValueError(f"{path!r} is not UTF-8 text: byte {error.start} is {content[error.start]:#04x}") from None
   if not text.strip():
     raise ValueError(f"expected a text in {path!r}, got {len(text)} characters, none of them but white space")
   first, after = (_line(text, end) for end in _ends(len(text))[part : part + 2])
