@@ -133,10 +133,10 @@ def test_sets_of_tfds_give_each_image_with_all_its_texts(folder, name, captions,
 
 def test_sets_without_texts_are_refused(folder):
   with pytest.raises(
-    ValueError, match="'mute' is no set of captioned images: expected one 8-bit Image and texts named"
+    ValueError, match="'mute' is not a set of captioned images: expected one 8-bit Image and texts named"
   ):
     load_captioned("mute", data_dir=folder)
-  with pytest.raises(ValueError, match="expected a caption of every image of 'bare', got none of record"):
+  with pytest.raises(ValueError, match="expected a caption for every image of 'bare', got none for record"):
     load_captioned("bare", "official/train", data_dir=folder)
 
 

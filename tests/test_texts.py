@@ -102,8 +102,8 @@ def test_files_that_are_no_text_are_refused(tmp_path):
     ("broken.txt", b"abc\xff\xfe", "not UTF-8 text: byte 3 is 0xff"),
     ("marked.TXT", b"\xef\xbb\xbfabc\xff", "not UTF-8 text: byte 6 is 0xff"),
     ("empty.txt", b"", "got 0 characters"),
-    ("blank.txt", b" \n\t\n", "none of them but white space"),
-    ("short.txt", b"abc", "long enough to part in three, got 3 characters"),
+    ("blank.txt", b" \n\t\n", "4 characters of white space"),
+    ("short.txt", b"abc", "long enough for three parts, got 3 characters"),
   ):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
