@@ -53,7 +53,7 @@ def load_recordings(
     split: part of the data set.
     size: side of images and frames in pixels; they are squashed to a square.
     frames, frame_rate: length and rate of user-supplied clips; `frames` also applies to moving glyphs.
-    sample_rate: samples per second: target for user-supplied files, a multiple of `frame_rate`; actual for TFDS tensors.
+    sample_rate: samples per second: target for user files, a multiple of `frame_rate`; actual rate of TFDS tensors.
     seconds: duration of the sounds of user-supplied images.
     data_dir, download, seed: as for `metajax.data.load`; the seed also applies to moving glyphs.
     skip_unreadable: whether unreadable files and TFDS records are skipped and listed in `unreadable`.
