@@ -183,7 +183,7 @@ def test_ones_own_images_have_the_captions_of_a_table(own, kind):
     ),
     ("captions.csv", "path,caption,split\n0.png,a,train\n0.png,b,test", "which is in 'train' above"),
     ("captions.jsonl", '{"path": "0.png"}', 'line 1: expected an object with "path" and "caption" or "captions"'),
-    ("captions.jsonl", "{", "line 1' is no JSON file"),
+    ("captions.jsonl", "{", "line 1' is not a JSON file"),
     ("captions.jsonl", '{"path": "0.png", "captions": []}', "line 1: expected a path and a caption"),
     ("captions.jsonl", "\n", "names no images"),
     ("other.txt", "", "expected captions.csv or captions.jsonl in the folder .*, got neither"),

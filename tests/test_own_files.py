@@ -265,7 +265,7 @@ def test_a_column_or_an_image_that_is_there_twice_is_refused(tmp_path, text, sai
   ("name", "text", "said"),
   [
     ("captions.csv", "path,caption,caption\na.png,x,y\n", "expected each column once, got 'caption' twice"),
-    ("captions.jsonl", '{"path": "a.png", "caption": "x", "caption": "y"}', "'caption' is there twice"),
+    ("captions.jsonl", '{"path": "a.png", "caption": "x", "caption": "y"}', "'caption' occurs twice"),
     ("captions.jsonl", '{"path": "a.png", "caption": "x", "split": []}', r"got split \[\], expected train"),
     ("captions.jsonl", '["path", "caption"]', "expected a dict in .*line 1"),
   ],
@@ -391,11 +391,11 @@ def test_a_cache_that_claims_too_much_is_made_anew(tmp_path):
 
 def test_json_that_is_nested_too_deeply_is_one_line(tmp_path):
   (tmp_path / "captions.jsonl").write_text(DEEP)
-  with pytest.raises(ValueError, match=r"captions.jsonl, line 1' is no JSON file: it is nested too deeply"):
+  with pytest.raises(ValueError, match=r"captions.jsonl, line 1' is not a JSON file: it is nested too deeply"):
     load_captioned(tmp_path / "captions.jsonl")
   (tmp_path / "vocab.json").write_text(DEEP)
   (tmp_path / "merges.txt").write_text("a b")
-  with pytest.raises(ValueError, match=r"vocab.json' is no JSON file: it is nested too deeply"):
+  with pytest.raises(ValueError, match=r"vocab.json' is not a JSON file: it is nested too deeply"):
     load_tokenizer(tmp_path)
   (tmp_path / "made" / "1.0.0").mkdir(parents=True)
   for unreadable, said in (
@@ -404,5 +404,5 @@ def test_json_that_is_nested_too_deeply_is_one_line(tmp_path):
   ):
     for name in ("features.json", "dataset_info.json"):
       (tmp_path / "made" / "1.0.0" / name).write_text(DEEP if name == unreadable else "{}")
-    with pytest.raises(ValueError, match=rf"is not as TFDS writes it: '{unreadable}' is no JSON file: it is {said}"):
+    with pytest.raises(ValueError, match=rf"is not as TFDS writes it: '{unreadable}' is not a JSON file: it is {said}"):
       load("made", data_dir=tmp_path)

@@ -81,7 +81,7 @@ def test_clips_files_give_its_tokens(tmp_path):
   [
     ({}, "expected tokenizer.json, or vocab.json and merges.txt, in"),
     ({"tokenizer.json": "{"}, "is not a tokenizer's JSON file"),
-    ({"vocab.json": "[", "merges.txt": "a b"}, "vocab.json' is no JSON file"),
+    ({"vocab.json": "[", "merges.txt": "a b"}, "vocab.json' is not a JSON file"),
     ({"vocab.json": '{"a": "b"}', "merges.txt": "a b"}, "is not a vocabulary: expected a number for each token"),
     ({"vocab.json": "{}", "merges.txt": "a b c"}, "expected two tokens a line"),
     ({"vocab.json": "{}", "merges.txt": "a b"}, "holds no byte-pair encoding"),
