@@ -19,7 +19,7 @@ class NoSuchSplit(ValueError):
 
 
 def check_split(name: str, split: str, own: Iterable[str]):
-  """Raises NoSuchSplit unless `split` is one of PARTS, or "official/..." with one of the set's official splits."""
+  """Raises NoSuchSplit unless `split` is one of PARTS or "official/..." of one of the set's own splits."""
   known = (*PARTS, *(f"own/{part}" for part in own))
   if split not in known:
     raise NoSuchSplit(f"unknown split {split!r} of {name}: expected one of {', '.join(known)}")
