@@ -26,7 +26,8 @@ def augment_batch(augmentation: Augmentation, key: Key, inputs: Inputs) -> Input
     Augmented inputs `[n, ...]`.
 
   Example:
-    >>> import jax, jax.numpy as jnp
+    >>> import jax
+    >>> import jax.numpy as jnp
     >>> from metajax.augment import augment_batch
     >>> from metajax.augment.image import gaussian_noise
     >>> images = jnp.ones((4, 16, 16, 3))

@@ -24,8 +24,7 @@ def episodes(
 ) -> Batches:
   """Batches of few-shot tasks: `ways` classes, and `shots + queries` images of each, drawn without replacement.
 
-  All draws are uniform. Task `t` of batch `i` depends only on (seed, i * meta_batch_size + t), not on the first step
-  that is read or the number of hosts.
+  All draws are uniform. Task `t` of batch `i` depends only on (seed, i * meta_batch_size + t), for any start and shard.
 
   Args:
     source: an `ImageDataset`.
@@ -45,7 +44,8 @@ def episodes(
     ValueError: if the source (or a superclass, if used) has too few classes or images, or a number is too small.
 
   Example:
-    >>> import numpy as np; from metajax import data
+    >>> import numpy as np
+    >>> from metajax import data
     >>> source = data.from_arrays(np.zeros((12, 8, 8, 1), np.uint8), np.arange(12) % 3)
     >>> batch = next(data.episodes(source, ways=2, shots=1, queries=3, meta_batch_size=4)())
     >>> batch.support.inputs.shape, batch.query.labels.shape

@@ -23,7 +23,8 @@ def rotation(*, every: bool = False) -> PretextFn:
     labels `[n, 4]`. It raises ValueError if images are not square.
 
   Example:
-    >>> import jax, jax.numpy as jnp
+    >>> import jax
+    >>> import jax.numpy as jnp
     >>> from metajax.pretexts import rotation
     >>> turned, labels = rotation(every=True)(jax.random.key(0), jnp.ones((2, 8, 8, 3)))
     >>> turned.shape, labels.shape

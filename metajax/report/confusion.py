@@ -56,7 +56,7 @@ def confusion_figure(
           thumbnail(axes, images[k], place, 0.72 * points)
     if mappable is not None:
       bar = figure.colorbar(mappable, ax=axes, location="bottom", shrink=0.45, aspect=30, pad=0.04)
-      bar.set_label("wrong predictions, % of queries that offer the class", fontsize=8)
+      bar.set_label("wrong predictions, % of queries in tasks with both classes", fontsize=8)
       bar.outline.set_visible(False)
       bar.ax.tick_params(length=0)
     explained = "rows: true class · columns: prediction · empty: never in one task"

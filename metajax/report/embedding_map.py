@@ -29,7 +29,7 @@ def map_figure(
     names: names of the classes; long ones are shortened in the middle.
     path: PNG file; missing folders are created.
     images: one image of each class, drawn at its median in place of its name: `[classes, h, w, c]`, uint8 or floats in
-      [0, 1]. Up to 12 names then appear in a legend.
+      [0, 1]. With at most 12 classes, their names then appear in a legend.
     title: title of the map.
 
   Raises:

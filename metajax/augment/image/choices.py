@@ -16,7 +16,8 @@ def compose(*views: Augmentation) -> Augmentation:
     `augmentation(key, image) -> image`.
 
   Example:
-    >>> import jax, jax.numpy as jnp
+    >>> import jax
+    >>> import jax.numpy as jnp
     >>> from metajax.augment.image import compose, gaussian_noise, random_flip
     >>> augmentation = compose(random_flip(), gaussian_noise(0.1))
     >>> augmentation(jax.random.key(0), jnp.ones((8, 8, 3))).shape
@@ -45,7 +46,8 @@ def random_apply(augmentation: Augmentation, probability: float) -> Augmentation
     ValueError: if `probability` is not from 0 to 1.
 
   Example:
-    >>> import jax, jax.numpy as jnp
+    >>> import jax
+    >>> import jax.numpy as jnp
     >>> from metajax.augment.image import gaussian_noise, random_apply
     >>> augmentation = random_apply(gaussian_noise(0.1), 0.5)
     >>> augmentation(jax.random.key(0), jnp.ones((8, 8, 3))).shape

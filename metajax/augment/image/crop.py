@@ -34,7 +34,8 @@ def random_resized_crop(
     ValueError: if an argument is out of range.
 
   Example:
-    >>> import jax, jax.numpy as jnp
+    >>> import jax
+    >>> import jax.numpy as jnp
     >>> from metajax.augment.image import random_resized_crop
     >>> augmentation = jax.jit(random_resized_crop(8, area=(0.5, 1.0)))
     >>> augmentation(jax.random.key(0), jnp.ones((12, 16, 3))).shape

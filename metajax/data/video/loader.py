@@ -38,9 +38,9 @@ def load_recordings(
 
   - "moving_glyphs", drawn on the fly: see `metajax.data.builtin.moving_glyphs`.
   - a TFDS set, e.g. "sprites", "talking_clips" or "spoken_stamps": one Video, or else one 8-bit Image; and at most one
-    sound (required for images), an Audio feature or a one-dimensional int16 tensor, all of one length. A text named
-    caption, title, description or the like is the caption; other texts, Scalars, ClassLabels and integer tensors are
-    factors (a tensor "factors" of k numbers becomes "factors_0" to "factors_k-1"). `split` is an official split.
+    sound (required for images), an Audio feature or a one-dimensional int16 tensor, all of one length, mixed to mono. A
+    text named caption, title, description or the like is the caption; other texts, Scalars, ClassLabels and integer
+    tensors are factors (a tensor "factors" of k numbers becomes "factors_0" to "factors_k-1"). `split` is official.
   - user-supplied files: a folder, searched recursively, of clips (.mp4, .webm, .mov, .avi, .mkv, .gif, ...), or of
     images with sounds of the same name (`cat.png`, `cat.wav`). Clips are resampled to `frame_rate`, sounds to mono at
     `sample_rate`, and cut into parts of `frames` frames; a remainder is dropped. A short sound is padded with silence;
