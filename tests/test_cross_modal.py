@@ -83,7 +83,7 @@ def test_a_class_is_the_mean_of_its_prompts_as_predict_has_it():
       lambda: zero_shot(np.ones((3, 4)), Examples(np.ones((2, 4)), np.array([0, 3]))),
       r"labels from 0 to 2, got \[0, 3\]",
     ),
-    (lambda: prompts([]), "expected classes to tell apart, got none"),
+    (lambda: prompts([]), "expected at least one class, got none"),
     (lambda: prompts(["a"], ["no place"]), "a place {} for the class, got 'no place'"),
     (lambda: zero_shot_classifier(None, {}, {}, np.ones((2, 3)), np.zeros(1)), "got 2 prompts and 1 class"),
   ],

@@ -54,7 +54,7 @@ def log_mel(
   """
   length, step = round(window * rate), round(hop * rate)
   if length < 2 or step < 1 or mels < 1:
-    raise ValueError(f"expected a window of 2 samples, a hop and bands of 1 at least, got {length}, {step} and {mels}")
+    raise ValueError(f"expected at least 2 samples per window, 1 per hop and 1 band, got {length}, {step} and {mels}")
   if samples.shape[-1] < length:
     raise ValueError(f"expected at least the {length} samples of a window, got {list(samples.shape)}")
   size = 2 ** int(np.ceil(np.log2(length)))
@@ -102,7 +102,7 @@ def mel_bands(
   weights[0] = 0  # a constant offset is inaudible
   if not weights.any(0).all():
     given = f"band {int(np.argmin(weights.any(0)))} of {mels} between {low:g} and {high:g} hertz has none"
-    raise ValueError(f"expected a frequency of the spectrum within each band, but {given}: ask for fewer bands")
+    raise ValueError(f"expected a frequency of the spectrum within each band, but {given}: use fewer bands")
   return weights.astype(np.float32)
 
 

@@ -133,7 +133,7 @@ def _superclasses(source, ways):
   names, numbers, sizes = np.unique(source.superclasses, return_inverse=True, return_counts=True)
   if sizes.min() < ways:
     given = f"{sizes.min()} of {str(names[np.argmin(sizes)])!r}"
-    raise ValueError(f"expected at least {ways} classes in every group, with within_superclass, got {given}")
+    raise ValueError(f"expected at least {ways} classes in every superclass, with within_superclass, got {given}")
   return tf.constant(numbers)
 
 

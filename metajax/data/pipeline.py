@@ -21,7 +21,7 @@ AHEAD = 2  # number of batches that are decoded ahead
 def in_epochs(number: int, batch_size: int, seed: int, start: int) -> tf.data.Dataset:
   """A dataset of batches of row numbers from batch `start` on: all of `range(number)`, reshuffled in each epoch."""
   if number < 1:
-    raise ValueError("expected something to make batches of, got nothing")
+    raise ValueError("expected at least one row to make batches of, got none")
   epoch, skipped = divmod(start * batch_size, number)
 
   def order(e):

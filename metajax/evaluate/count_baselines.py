@@ -98,7 +98,7 @@ def _check_tokens(name: str, rows: np.ndarray, vocab_size: int):
   checks.integers(f"{name} tokens", rows, "rows", "length + 1", low=-1, high=vocab_size)
   late = np.flatnonzero(((rows[:, :-1] < 0) & (rows[:, 1:] >= 0)).any(-1))
   if late.size:
-    raise ValueError(f"expected padding at the ends of {name} rows alone, got a token after it in row {late[0]}")
+    raise ValueError(f"expected padding only at the ends of {name} rows, got a token after it in row {late[0]}")
   if not (rows[:, 1:] >= 0).any():
     raise ValueError(f"expected {name} rows of two tokens or more, got {list(rows.shape)} without a pair")
 

@@ -80,7 +80,7 @@ def mean_and_ci(scores: np.ndarray) -> Score:
   """
   scores = checks.to_numpy("scores", scores, ..., dtype=np.float64)
   if scores.ndim != 1 or not scores.size:
-    raise ValueError(f"expected scores [tasks], one at least, got {list(scores.shape)}")
+    raise ValueError(f"expected at least one score, [tasks], got {list(scores.shape)}")
   checks.finite("scores", scores, error=FloatingPointError)
   if len(scores) == 1:
     return Score(float(scores[0]), math.inf, scores)
@@ -108,5 +108,5 @@ def mean_over_seeds(scores: Sequence[Score]) -> Score:
     ValueError: if `scores` is empty.
   """
   if not len(scores):
-    raise ValueError("expected a score of one seed at least, got none")
+    raise ValueError("expected the score of at least one seed, got none")
   return scores[0] if len(scores) == 1 else mean_and_ci(np.array([score.mean for score in scores]))

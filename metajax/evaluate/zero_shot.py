@@ -42,7 +42,7 @@ def prompts(classes: Sequence[str], templates: Sequence[str] = ("{}",)) -> tuple
     ValueError: if `classes` is empty, or a template has no placeholder `{}`.
   """
   if not classes:
-    raise ValueError("expected classes to tell apart, got none")
+    raise ValueError("expected at least one class, got none")
   bare = [template for template in templates if "{}" not in template]
   if bare or not templates:
     raise ValueError(f"expected templates with a place {{}} for the class, got {bare[0]!r}" if bare else "no template")

@@ -108,7 +108,7 @@ def _check(batch: Pair, window: int | None, kinds) -> tuple[bool, int]:
   if window is None:
     raise ValueError(f"expected a window for clips, the frames per moment, got none for {given}")
   if heard[1] % seen[1]:
-    raise ValueError(f"expected as many samples for each frame, got {heard[1]} for {seen[1]} frames")
+    raise ValueError(f"expected equally many samples per frame, got {heard[1]} for {seen[1]} frames")
   least = 2 * window if "moments" in kinds else window
   if seen[1] < least:
     raise ValueError(f"expected clips of at least {least} frames for moments of {window}, got {seen[1]}")

@@ -34,7 +34,7 @@ def transformation(crop: Augmentation, color: Augmentation) -> PretextFn:
   def pretext(key, images):
     count, images = len(images), jnp.asarray(images)
     if count < 2:
-      raise ValueError(f"expected at least 2 images, of which one is unrelated to the other, got {count}")
+      raise ValueError(f"expected at least 2 images, so that a pair can be unrelated, got {count}")
 
     def one(row, image):
       which, other, turn, *draws = jax.random.split(jax.random.fold_in(key, row), 7)
