@@ -121,7 +121,7 @@ def _tfds(name, split, size, sample_rate, data_dir, download, skip_unreadable) -
   sounds = _sounds(name, [record[sound] for record in found]) if sound else None
   rate = getattr(builder.info.features[sound], "sample_rate", None) or sample_rate if sound else 0
   if sounds is not None and clips and sounds.shape[1] % shape[0]:
-    raise ValueError(f"expected equally many samples per frame in {name!r}, got {sounds.shape[1]} for {shape[0]} frames")
+    raise ValueError(f"expected as many samples per frame in {name!r}, got {sounds.shape[1]} for {shape[0]} frames")
   stacked = {key: _of_32_bits(name, key, np.stack([record[key] for record in found])) for key in factors}
   return Recordings(
     images=np.stack([record[image] for record in found]),
