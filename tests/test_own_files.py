@@ -357,7 +357,7 @@ def test_a_set_that_claims_more_records_than_its_files_can_hold_is_refused(tmp_p
   said = json.loads(path.read_text())
   said["splits"][0]["shardLengths"] = [str(10**14)]
   path.write_text(json.dumps(said))
-  with pytest.raises(ValueError, match=r"has 100,000,000,000,000 records in files of \d+ bytes"):
+  with pytest.raises(ValueError, match=r"claims 100,000,000,000,000 records in files of \d+ bytes"):
     load("made", "official/train", data_dir=tmp_path)
 
 

@@ -357,7 +357,7 @@ def test_rotations_are_new_classes_and_four_quarter_turns_are_none():
   np.testing.assert_array_equal(turned.labels[21:], source.labels + 9)
   again = with_rotations(select_classes(turned, [9, 10, 11]))
   np.testing.assert_array_equal(again.images[7:14], source.images)
-  with pytest.raises(ValueError, match="got 3 by 2"):
+  with pytest.raises(ValueError, match="got 3 x 2"):
     with_rotations(source._replace(images=source.images[:, :, :2]))
 
 
