@@ -1,6 +1,6 @@
 """Learning to learn from few examples, and learning representations without labels, as pure JAX functions.
 
-Start with `metajax.types`. `metajax.data` (TensorFlow) and `metajax.report` (figures) are imported on their own.
+Start with `metajax.types`. `metajax.data` (TensorFlow) and `metajax.report` (figures) must be imported explicitly.
 """
 
 from metajax import adapt, checkpoint, compose, evaluate, learners, losses, mesh, networks, predictors, train, types

@@ -1,4 +1,4 @@
-"""Files that all rooms write and read: each is whole or not there, and errors name it."""
+"""Reads and writes files: writes are atomic, and errors name the file."""
 
 import errno
 import os
@@ -11,22 +11,22 @@ from typing import Any, BinaryIO
 
 from metajax import checks
 
-AnyPath = str | os.PathLike  # of a file or folder
-SCRATCH = ".scratch"  # how names begin of what is being written; TensorBoard reads whatever has "tfevents" in its name
+AnyPath = str | os.PathLike  # path of a file or folder
+SCRATCH = ".scratch"  # name prefix of files being written; TensorBoard would read any name that contains "tfevents"
 
 
 @contextmanager
 def writing(path: Path | str) -> Generator[BinaryIO]:
-  """Gives an empty file beside a path, whose place it takes at the end: the path's file is whole or as it was.
+  """A context manager for atomic writes: it yields an empty temporary file, which replaces `path` at the end.
 
-  The file has a name of its own, so that several processes may write the same path, or others of its folder; and it
-  is a new one, so that no link which was planted there is followed. After an error it is removed.
+  The temporary file has a random name, so that several processes may write the same path or folder, and it must not
+  exist yet, so that no planted link is followed. It is removed after an error.
 
   Args:
-    path: of the file, its folder made where it is missing.
+    path: path of the file; missing folders are created.
 
   Raises:
-    OSError: naming the file.
+    OSError: if the file cannot be written; the message names it.
   """
   path = Path(path)
   scratch = path.with_name(f"{SCRATCH}-{os.getpid()}-{secrets.token_hex(8)}")
@@ -36,31 +36,38 @@ def writing(path: Path | str) -> Generator[BinaryIO]:
       with scratch.open("xb") as file:
         yield file
         file.flush()
-        os.fsync(file.fileno())  # before it takes its name, so that a power cut leaves one or the other
+        os.fsync(file.fileno())  # before the rename, so that a power cut leaves the old or the new file
       os.replace(scratch, path)
     finally:
       scratch.unlink(missing_ok=True)
 
 
 def write_whole(path: Path | str, content: bytes):
-  """Writes a file whole or not at all, as `writing` does.
+  """Writes a file atomically, as `writing` does.
 
   Raises:
-    OSError: naming the file.
+    OSError: if the file cannot be written; the message names it.
   """
   with writing(path) as file:
     file.write(content)
 
 
 def read_json(path: Path | str, kind: type = dict) -> Any:
-  """What a JSON file holds, which may be anybody's.
+  """Reads an untrusted JSON file.
+
+  Args:
+    path: path of the file.
+    kind: expected type of the value.
+
+  Returns:
+    The parsed value.
 
   Raises:
-    OSError: it is not there, is no regular file or cannot be read, naming it.
-    ValueError: as `checks.parse_json`, naming it.
+    OSError: if the file is missing, not regular, or cannot be read; the message names it.
+    ValueError: as for `checks.parse_json`; the message names the file.
   """
   with naming(path):
-    if not stat.S_ISREG(os.stat(path).st_mode):  # a FIFO would never end
+    if not stat.S_ISREG(os.stat(path).st_mode):  # a FIFO would block
       raise OSError(errno.EINVAL, "expected a regular file, got another kind")
     content = Path(path).read_bytes()
   return checks.parse_json(str(path), content, kind)
@@ -68,19 +75,19 @@ def read_json(path: Path | str, kind: type = dict) -> Any:
 
 @contextmanager
 def alone(folder: Path | str):
-  """Keeps other processes waiting that ask for the same folder; where a disk cannot do that, it does nothing.
+  """A context manager that holds an exclusive lock on a folder; a no-op if the system or disk has no locks.
 
-  It ends with the block, and with the process, however that ends.
+  The lock is released with the block, or with the process, however that ends.
   """
   try:
     import fcntl
 
     held = os.open(folder, os.O_RDONLY)
-  except (ImportError, OSError):  # no such lock on this system
+  except (ImportError, OSError):  # this system has no such lock
     yield
     return
   try:
-    with suppress(OSError):  # a disk of another machine may have none
+    with suppress(OSError):  # a network disk may have no locks
       fcntl.flock(held, fcntl.LOCK_EX)
     yield
   finally:
@@ -89,7 +96,7 @@ def alone(folder: Path | str):
 
 @contextmanager
 def naming(path: Path | str):
-  """Names the file in the errors of what is done to it: those of a full disk do not."""
+  """A context manager that adds the file's name to OSErrors, which those of a full disk lack."""
   try:
     yield
   except OSError as error:

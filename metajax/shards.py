@@ -1,13 +1,13 @@
-"""Which rows of a batch are a host's: a shard is `(host, hosts)`, as `batches(start, shard)` takes it."""
+"""The rows of a batch on each host: a shard is `(host, hosts)`, as in `batches(start, shard)`."""
 
 import operator
 
 
 def check_shard(shard: tuple[int, int]) -> tuple[int, int]:
-  """The host and the number of hosts.
+  """Checks a shard, and returns the host and the number of hosts as ints.
 
   Raises:
-    ValueError: quoting what is no shard.
+    ValueError: if it is not a valid shard; the message quotes it.
   """
   try:
     host, hosts = map(operator.index, shard)
@@ -19,10 +19,10 @@ def check_shard(shard: tuple[int, int]) -> tuple[int, int]:
 
 
 def host_slice(rows: int, shard: tuple[int, int]) -> slice:
-  """Which of some rows, of any number, are those of host `shard[0]` of `shard[1]`.
+  """The slice of `rows` rows, any number, that belongs to host `shard[0]` of `shard[1]`.
 
   Raises:
-    ValueError: quoting what is no shard.
+    ValueError: if it is not a valid shard; the message quotes it.
   """
   host, hosts = check_shard(shard)
   return slice(host * rows // hosts, (host + 1) * rows // hosts)

@@ -1,4 +1,4 @@
-"""Rows compared with rows: their directions, cosines and squared distances."""
+"""Pairwise comparison of rows: unit vectors, cosines and squared distances."""
 
 import jax.numpy as jnp
 from jax import lax
@@ -9,9 +9,9 @@ from metajax.types import Array
 
 
 def unit_rows(features: Array) -> Array:
-  """`x / |x|` of each row, `[..., d] -> [..., d]`; lengths are measured in 32 bits at least.
+  """`x / |x|` of each row, `[..., d] -> [..., d]`; lengths are computed in at least 32 bits.
 
-  A row of zeros stays, and its gradient is 0; one that holds NaN or an infinity is NaN.
+  A row of zeros stays zero, and its gradient is 0. A row that holds NaN or an infinity becomes NaN.
 
   Raises:
     ValueError: if the features are not floating, or `d` is 0.
@@ -21,7 +21,7 @@ def unit_rows(features: Array) -> Array:
     raise ValueError(f"expected features of at least 1 value a row, got an array of shape {list(features.shape)}")
   rows = wide(features)
   size = lax.stop_gradient(jnp.abs(rows).max(-1, keepdims=True))
-  scaled = rows / jnp.where(size == 0, 1, size)  # so that no square overflows or vanishes
+  scaled = rows / jnp.where(size == 0, 1, size)  # keeps squares from overflow and underflow
   squared = jnp.square(scaled).sum(-1, keepdims=True)
   unit = jnp.where(size == 0, 0, scaled * lax.rsqrt(jnp.where(size == 0, 1, squared)))
   return unit.astype(jnp.result_type(features))
@@ -31,7 +31,7 @@ def cosines(first: Array, second: Array) -> Array:
   """`cos(first_i, second_j)`: `[n, d], [m, d] -> [n, m]`; 0 for a row of zeros.
 
   Raises:
-    ValueError: if they are not floating rows of one length.
+    ValueError: if the arguments are not floating, or their rows differ in length.
   """
   first, second = _rows(first, second)
   return jnp.matmul(unit_rows(first), unit_rows(second).T, precision=lax.Precision.HIGHEST)
@@ -40,10 +40,10 @@ def cosines(first: Array, second: Array) -> Array:
 def squared_distances(first: Array, second: Array) -> Array:
   """`|first_i - second_j|^2`: `[n, d], [m, d] -> [n, m]`, without an array of size `n m d`.
 
-  Both are centered first, since `|a|^2 + |b|^2 - 2 a b` loses digits where the common offset is large.
+  Both are centered first, since `|a|^2 + |b|^2 - 2 a b` loses digits if the common offset is large.
 
   Raises:
-    ValueError: if they are not floating rows of one length.
+    ValueError: if the arguments are not floating, or their rows differ in length.
   """
   first, second = _rows(first, second)
   offset = lax.stop_gradient(second.mean(0))
@@ -53,7 +53,7 @@ def squared_distances(first: Array, second: Array) -> Array:
 
 
 def _rows(first, second):
-  """Rows of one length, in 32 bits at least."""
+  """Checks that rows have the same length, and converts them to at least 32 bits."""
   checks.floating("the first rows", first, "n", "d")
   checks.floating("the second rows", second, "m", first.shape[1])
   return wide(first), wide(second)

@@ -1,4 +1,4 @@
-"""What all rooms ask of the leaves of a pytree."""
+"""Predicates and conversions of pytree leaves."""
 
 from typing import Any
 
@@ -10,36 +10,36 @@ from metajax.types import Array
 
 
 def is_floating(x: Any) -> bool:
-  """Whether it is a number or an array of floating or complex numbers: what can be differentiated."""
+  """Whether a value is a floating or complex number or array, and so differentiable."""
   return jnp.issubdtype(jnp.result_type(x), jnp.inexact)
 
 
 def is_integer(x: Any) -> bool:
-  """Whether an array is of integers."""
+  """Whether an array holds integers."""
   return jnp.issubdtype(x.dtype, jnp.integer)
 
 
 def is_key(x: Any) -> bool:
-  """Whether it is a typed key, `jax.random.key(seed)`, or an array of them."""
+  """Whether a value is a typed key, `jax.random.key(seed)`, or an array of them."""
   dtype: Any = getattr(x, "dtype", None)
   return jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 
 def is_symbolic_zero(x: Any) -> bool:
-  """Whether it is a tangent that a rule of derivatives was told to be zero."""
+  """Whether a value is a symbolic zero tangent, as passed to custom derivative rules."""
   return isinstance(x, SymbolicZero)
 
 
 def wide(x: Any) -> Array:
-  """Numbers in 32 bits at least: what sums and norms are taken of, which 16 bits cannot hold."""
+  """Converts numbers to at least 32 bits, since 16 bits cannot hold sums and norms."""
   return jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32))
 
 
 def leading_axis(tree: Any, least: int = 1) -> int:
-  """The length of the leading axis that all leaves have.
+  """The length of the leading axis, which all leaves must share.
 
   Raises:
-    ValueError: if they have none in common, of at least `least`.
+    ValueError: if leaves differ in their leading axis, have none, or it is below `least`.
   """
   sizes = sorted({jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(tree)})
   if len(sizes) != 1 or sizes[0] == () or sizes[0][0] < least:

@@ -1,10 +1,10 @@
-"""The records that everything in metajax is made of, and the functions that go into them: read this file first.
+"""The core types of metajax, and the signatures of the functions that they hold: read this file first.
 
-A `Network` is two pure functions; a `Learner` is what is trained and how it is used on a new task; an
-`Adapt` is an inner loop as a value; `Batches` is data as a pure function of the step. There is nothing else.
+A `Network` is two pure functions. A `Learner` defines what is trained and how it is used on a new task. An `Adapt` is
+an inner loop as a value. `Batches` is data as a pure function of the step. The library has no other core concepts.
 
-Every function slot has a name here, a `Protocol` whose `__call__` says what the function is given and gives. Any plain
-function or lambda of that signature fits; arguments before the `/` may have names of their own.
+Every kind of function has a name here, a `Protocol` whose `__call__` defines its arguments and result. Any plain
+function or lambda with that signature fits; arguments before the `/` may have any names.
 """
 
 from collections.abc import Iterator
@@ -16,19 +16,19 @@ import numpy as np
 Array = jax.Array
 Key = jax.Array  # a typed key, `jax.random.key(seed)`
 Scalar = jax.Array  # an array of shape []
-Params = Any  # a pytree of floating arrays: what is learned
-State = Any  # a pytree of arrays: what is carried but not learned (running statistics, counters, teachers)
+Params = Any  # a pytree of floating arrays that are learned
+State = Any  # a pytree of arrays that are carried along but not learned (running statistics, counters, teachers)
 Metrics = Any  # {name: scalar}
 Inputs = Any  # an array [n, ...], or a pytree of such arrays
-AnyArray = jax.Array | np.ndarray  # of NumPy on the host, or of JAX on a device
-Labels = Any  # an array [n, ways] or [n, outputs], of NumPy on the host and of JAX on a device
+AnyArray = jax.Array | np.ndarray  # a NumPy array on the host, or a JAX array on a device
+Labels = Any  # an array [n, ways] or [n, outputs], NumPy on the host and JAX on a device
 Batch = Any  # a pytree of arrays with one leading axis: examples, or tasks for episodes
-Data = Any  # whatever a loss is taken on: a pytree of arrays
-Path = Any  # what an inner loop says of each of its steps: arrays with a leading [steps] axis
+Data = Any  # the data of a loss: a pytree of arrays
+Path = Any  # the record of an inner loop: a pytree of arrays with a leading [steps] axis
 
 
 class InitFn(Protocol):
-  """`(key, *inputs) -> (params, state)`; a function of so many inputs as it has, which `*inputs` stands for."""
+  """`(key, *inputs) -> (params, state)`, where `*inputs` stands for any fixed number of inputs."""
 
   def __call__(self, key: Key, /, *inputs: Any, **options: Any) -> tuple[Params, State]: ...
 
@@ -36,8 +36,8 @@ class InitFn(Protocol):
 class ApplyFn(Protocol):
   """`(params, state, *inputs, train, key=None) -> (outputs, state)`.
 
-  `train=True` uses the statistics of this batch and returns the state that they update; noise (dropout) is drawn
-  only where a key is given.
+  `train=True` uses the statistics of this batch and returns the state updated by them. Noise (dropout) is drawn only if
+  a key is given.
   """
 
   def __call__(
@@ -54,12 +54,12 @@ class Network(NamedTuple):
 
 
 class Examples(NamedTuple):
-  """`n` inputs and what is known of them.
+  """`n` inputs with their labels.
 
   Attributes:
     inputs: an array `[n, ...]`, or a pytree of such arrays.
-    labels: classification: one-hot `[n, ways]`, where an all-zero row (padding) weighs nothing; regression:
-      targets `[n, outputs]`.
+    labels: for classification one-hot `[n, ways]`, where an all-zero row is padding of weight 0; for regression targets
+      `[n, outputs]`.
   """
 
   inputs: Inputs
@@ -67,7 +67,7 @@ class Examples(NamedTuple):
 
 
 class Episode(NamedTuple):
-  """One few-shot task: adapt to `support`, be judged on `query`. A batch of tasks adds a leading `[tasks]`."""
+  """One few-shot task: adaptation to `support`, evaluation on `query`. A batch of tasks adds a leading `[tasks]`."""
 
   support: Examples
   query: Examples
@@ -81,11 +81,11 @@ class Pair(NamedTuple):
 
 
 class Cache(NamedTuple):
-  """What a decoder has seen, so that a token that comes next costs one token.
+  """The cache of a decoder's past tokens, so that each new token costs the computation of one token.
 
   Attributes:
-    seen: a pytree of arrays `[n, length, ...]`, of which the first `place` are there.
-    place: how many tokens there were, an integer `[]`.
+    seen: a pytree of arrays `[n, length, ...]`, filled up to position `place`.
+    place: number of past tokens, an integer `[]`.
   """
 
   seen: Any
@@ -93,15 +93,15 @@ class Cache(NamedTuple):
 
 
 class Decoded(NamedTuple):
-  """What a decoder, a `Network` of tokens and perhaps a `Cache` of those before, makes of each token.
+  """The outputs of a decoder, a `Network` whose inputs are tokens and optionally a `Cache` of past tokens.
 
   Attributes:
-    features: `[n, tokens, d]`; the logits of the token that follows are `features @ output_embedding.T`, which a
-      vocabulary of any size need not hold at once.
+    features: `[n, tokens, d]`; the logits of the next token are `features @ output_embedding.T`, which callers may
+      compute in parts if the vocabulary is large.
     output_embedding: `[vocab_size, d]`.
-    layers: features in between, `[n, tokens, width]` each: those that every layer starts with, and the last one's.
-    cache: for the tokens that come next; without one given, of these tokens alone, which `learners.longer` makes room
-      in. None: it keeps none.
+    layers: hidden features, `[n, tokens, width]` each: the input of every layer, and the output of the last.
+    cache: cache for the next tokens; if none is given as input, it holds only these tokens, and `learners.longer`
+      extends it. None if the decoder keeps no cache.
   """
 
   features: Array
@@ -111,7 +111,7 @@ class Decoded(NamedTuple):
 
 
 class BatchLoss(Protocol):
-  """`(params, state, batch, key) -> (scalar, (state, metrics))`: what training minimizes."""
+  """`(params, state, batch, key) -> (scalar, (state, metrics))`: the loss that training minimizes."""
 
   def __call__(
     self, params: Params, state: State, batch: Batch, key: Key, /
@@ -125,21 +125,21 @@ class EmbedFn(Protocol):
 
 
 class PredictFn(Protocol):
-  """`(params, state, support, inputs) -> logits [n, ways]`, where `support` is `Examples` whose labels say how many
-  ways there are (regression: predictions `[n, outputs]`)."""
+  """`(params, state, support, inputs) -> logits [n, ways]`, with as many ways as the labels of `support`, `Examples`
+  (for regression: predictions `[n, outputs]`)."""
 
   def __call__(self, params: Params, state: State, support: Examples, inputs: Inputs, /) -> Array: ...
 
 
 class Learner(NamedTuple):
-  """What is trained, and how it is used on a new task. Every method in metajax is a value of this type.
+  """A learning method: its training loss, and its use on a new task. Every method in metajax is a value of this type.
 
   Attributes:
     init: `(key, batch) -> (params, state)`.
     loss: `(params, state, batch, key) -> (scalar, (state, metrics))`.
     embed: `(params, state, inputs) -> [n, d]`: frozen features.
-    predict: `(params, state, support, inputs) -> logits [n, ways]`, where `support` is `Examples` whose labels
-      say how many ways there are (regression: predictions `[n, outputs]`).
+    predict: `(params, state, support, inputs) -> logits [n, ways]`, with as many ways as the labels of `support`,
+      `Examples` (for regression: predictions `[n, outputs]`).
   """
 
   init: InitFn
@@ -149,21 +149,20 @@ class Learner(NamedTuple):
 
 
 class Preprocessing(NamedTuple):
-  """How a network's publisher made images ready for it: what `networks.load_clip` reads and `data.load` does.
+  """The image preprocessing of a published network, which `networks.load_clip` reads and `data.load` applies.
 
-  An image in RGB, 0 to 255, is resized, its middle cut out as a square, or black added around it where it is smaller,
-  and rounded; divided by 255 it is what a network is given, which itself takes `mean` off and divides by `deviation`.
+  An RGB image, 0 to 255, is resized, center-cropped to a square (or padded with `fill` if smaller), and rounded. The
+  network receives it divided by 255, and itself subtracts `mean` and divides by `deviation`.
 
   Attributes:
-    pixels: side of the square that comes out.
-    resize: "shortest", so that the shorter side has `side` pixels; "longest", so that the longer one has; or "squash",
-      so that both have, whatever the image's shape.
-    side: in pixels; by default `pixels`.
-    interpolation: of Pillow, such as "bicubic"; an image that shrinks is smoothed first.
-    mean, deviation: of the colors of the images that the network was trained on, in [0, 1].
-    fill: of what is added around an image, 0 to 255.
-    middle: how half a pixel is rounded where an odd number is cut off: "floor", down (transformers), or "even", to the
-      even one (torchvision, open_clip).
+    pixels: side of the resulting square.
+    resize: "shortest" or "longest" resizes the shorter or longer side to `side` pixels; "squash" resizes both.
+    side: side after resizing, in pixels; by default `pixels`.
+    interpolation: Pillow's name of the interpolation, e.g. "bicubic"; downscaling is antialiased.
+    mean, deviation: mean and standard deviation of the colors of the training images, in [0, 1].
+    fill: value of the padding, 0 to 255.
+    middle: rounding of half a pixel if an odd number is cropped: "floor", down (transformers), or "even", to the even
+      number (torchvision, open_clip).
   """
 
   pixels: int
@@ -177,59 +176,59 @@ class Preprocessing(NamedTuple):
 
 
 class LossFn(Protocol):
-  """`(params, data) -> scalar`, a loss of one task.
+  """`(params, data) -> scalar`, the loss of one task.
 
-  What varies by step (mini-batch, key) is data with a leading `[steps]` axis; a typed key without that axis is folded
-  with the number of the step.
+  Data that vary by step (mini-batches, keys) have a leading `[steps]` axis; a typed key without that axis is folded
+  with the step.
   """
 
   def __call__(self, params: Params, data: Data, /) -> Scalar: ...
 
 
 class Adapt(Protocol):
-  """`(loss, params, data) -> (adapted params, path)` fine-tunes params on one task's data, differentiably.
+  """`(loss, params, data) -> (adapted params, path)`: fine-tunes params on one task's data, differentiably.
 
-  The path is the loss (or the params) at each step. Learners give it the support set or, in training, `(support set,
-  key)`.
+  The path holds the loss (or the params) at each step. Learners pass the support set as data or, in training,
+  `(support set, key)`.
   """
 
   def __call__(self, loss: LossFn, params: Params, data: Data, /) -> tuple[Params, Path]: ...
 
 
 class LossOfOutputs(Protocol):
-  """`(outputs, labels) -> scalar`, such as `losses.cross_entropy`."""
+  """`(outputs, labels) -> scalar`, e.g. `losses.cross_entropy`."""
 
   def __call__(self, outputs: Any, labels: Labels, /) -> Scalar: ...
 
 
 class InitHead(Protocol):
-  """`(params, support labels) -> params` from which a task is adapted, such as `compose.zero_init_head`."""
+  """`(params, support labels) -> params`, the initialization for a task's adaptation, e.g. `compose.zero_init_head`."""
 
   def __call__(self, params: Params, labels: Labels, /) -> Params: ...
 
 
 class Predictor(Protocol):
-  """`embed -> predict`, such as `predictors.nearest_centroid`."""
+  """`embed -> predict`, e.g. `predictors.nearest_centroid`."""
 
   def __call__(self, embed: EmbedFn, /) -> PredictFn: ...
 
 
 class Augmentation(Protocol):
-  """`(key, example) -> example`, of one example, such as `augment.image.affine()`; pure, on the device."""
+  """`(key, example) -> example`, a pure function of one example on the device, e.g. `augment.image.affine()`."""
 
   def __call__(self, key: Key, example: Any, /) -> Any: ...
 
 
 class PretextFn(Protocol):
-  """`(key, batch) -> Examples`: labels that are invented, of a whole batch, such as `pretexts.rotation()`."""
+  """`(key, batch) -> Examples` with labels made from a full batch, e.g. `pretexts.rotation()`."""
 
   def __call__(self, key: Key, batch: Batch, /) -> Examples: ...
 
 
 class Batches(Protocol):
-  """`batches(start=0, shard=(0, 1))`: an iterator of host-local numpy batches.
+  """`batches(start=0, shard=(0, 1))`: an iterator of host-local NumPy batches, from batch `start` on.
 
-  Global batch `i` is a pure function of (seed, `i`), and host `h` of `n`, `shard=(h, n)`, reads its rows
+  Global batch `i` is a pure function of (seed, `i`). Host `h` of `n`, `shard=(h, n)`, reads its rows
   `[h * rows / n, (h + 1) * rows / n)`.
   """
 

@@ -695,7 +695,7 @@ MUTANTS = (
     "JSON that is nested without end is one clear error",
     "metajax/checks/outside.py",
     """  except RecursionError:
-    raise ValueError(f"{where!r} is no JSON file: it is nested too deeply") from None
+    raise ValueError(f"{where!r} is not a JSON file: it is nested too deeply") from None
 """,
     "",
     ("tests/test_pretrained.py::test_a_configuration_that_is_no_json_object_is_one_clear_error",),

@@ -79,7 +79,7 @@ def test_the_network_of_spectrograms_keeps_pitches_apart(over_time, width):
     (lambda: log_mel(np.zeros(100, np.float32), RATE), r"at least the 200 samples of a window, got \[100\]"),
     (lambda: log_mel(np.zeros(400, np.float32), RATE, hop=0), "got 200, 0 and 40"),
     (lambda: log_mel(np.zeros(400, np.float32), RATE, high=5000.0), "4000 hertz, half the rate, got 60.0 and 5000.0"),
-    (lambda: log_mel(np.zeros(400, np.float32), RATE, mels=400), r"band \d+ of 400 .* has none: ask for fewer bands"),
+    (lambda: log_mel(np.zeros(400, np.float32), RATE, mels=400), r"band \d+ of 400 .* has none: use fewer bands"),
     (lambda: log_mel(np.zeros(400, np.float32), RATE, triangles="bark"), "'mel' or 'hertz', got 'bark'"),
     (lambda: audio_conv(8, over_time="last"), "got 8, 4, 'last'"),
     (

@@ -108,7 +108,7 @@ def test_what_was_read_to_its_end_is_remembered_until_it_changes(folder, in_file
   assert len(source.unreadable) == 3 and "'class 3/4.png'" in source.unreadable
   (file,) = cache.glob("verified-*.npz")
   file.write_bytes(b"nothing")
-  with pytest.warns(UserWarning, match="cannot be read and is made anew"):
+  with pytest.warns(UserWarning, match="cannot be read and is rebuilt"):
     assert load(folder, "official/all", size=16, skip_unreadable=True).unreadable == source.unreadable
 
 

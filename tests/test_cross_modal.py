@@ -72,7 +72,7 @@ def test_a_class_is_the_mean_of_its_prompts_as_predict_has_it():
   ("call", "said"),
   [
     (lambda: retrieval(IMAGES, TEXTS[:, :5], OWNER), r"got \[12, 6\], \[\d+, 5\]"),
-    (lambda: retrieval(IMAGES, TEXTS, np.zeros_like(OWNER)), "a text of each of the 12 images, got those of 1"),
+    (lambda: retrieval(IMAGES, TEXTS, np.zeros_like(OWNER)), "a text for each of the 12 images, got texts of 1"),
     (lambda: retrieval(IMAGES, TEXTS, OWNER, at=(0,)), r"recall at 1 or more, got \[0\]"),
     (
       lambda: retrieval(IMAGES * np.nan, TEXTS, OWNER),
@@ -83,7 +83,7 @@ def test_a_class_is_the_mean_of_its_prompts_as_predict_has_it():
       lambda: zero_shot(np.ones((3, 4)), Examples(np.ones((2, 4)), np.array([0, 3]))),
       r"labels from 0 to 2, got \[0, 3\]",
     ),
-    (lambda: prompts([]), "expected classes to tell apart, got none"),
+    (lambda: prompts([]), "expected at least one class, got none"),
     (lambda: prompts(["a"], ["no place"]), "a place {} for the class, got 'no place'"),
     (lambda: zero_shot_classifier(None, {}, {}, np.ones((2, 3)), np.zeros(1)), "got 2 prompts and 1 class"),
   ],

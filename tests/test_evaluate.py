@@ -112,7 +112,7 @@ def test_one_task_has_no_interval_and_is_refused_before_a_batch_is_drawn():
     raise AssertionError("drawn")
 
   for measure in (few_shot_accuracy, few_shot_error):
-    with pytest.raises(ValueError, match="at least 2 tasks, so that there is an interval, got 1"):
+    with pytest.raises(ValueError, match="at least 2 tasks, as an interval requires, got 1"):
       measure(learner, PARAMS, {}, never, 1)
 
 

@@ -545,7 +545,7 @@ def test_only_the_folder_of_a_run_is_evaluated(command, tmp_path):
   assert status == 2 and re.fullmatch("error: expected the folder of a run, with a run.json, got '.*'\n", error)
   (tmp_path / "run.json").write_text("{")
   status, _, error, _ = command(evaluate, str(tmp_path))
-  assert status == 2 and re.fullmatch("error: '.*run.json' is no JSON file: .*\n", error)
+  assert status == 2 and re.fullmatch("error: '.*run.json' is not a JSON file: .*\n", error)
 
 
 @pytest.mark.slow

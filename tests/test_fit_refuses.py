@@ -189,7 +189,7 @@ def test_recipes_move_parameters_of_16_bits_as_those_of_32(optimizer, gradient):
 @pytest.mark.parametrize("bucket", ["gs://bucket/run", "s3://bucket/run"])
 def test_a_bucket_is_refused_at_once_with_what_to_do(use, bucket, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  with pytest.raises(ValueError, match=f"a path on this machine, got '{bucket}': remote paths are not served yet"):
+  with pytest.raises(ValueError, match=f"a path on this machine, got '{bucket}': remote paths are not supported yet"):
     use(bucket)
   assert not list(tmp_path.iterdir())
 

@@ -504,7 +504,7 @@ def test_table_names_images_from_its_folder_their_classes_groups_and_splits(fold
     (b"path,label,split\na.png,x,dev\n", "line 2: got split 'dev', expected train, validation or test"),
     (b"path,label\na.png,x\n", "has one class, 'x'"),
     (b"path,label,group\na.png,x,g\nb.png,x,h\nc.png,y,g\n", "has class 'x' in two groups, 'g' and 'h'"),
-    (b"path,label\na.png,\xff\n", "is no UTF-8 text: byte 17 is 0xff"),
+    (b"path,label\na.png,\xff\n", "is not UTF-8 text: byte 17 is 0xff"),
     (b'path,label\n"a.png,x\n', "line 2: unexpected end of data"),
     (b"path,label\na.png,x\nb.png,y\n", "2 of 2 .*: 'a.png' in line 2 \\(no such file\\), 'b.png' in line 3"),
   ],
@@ -605,7 +605,7 @@ def test_file_that_is_no_archive_or_a_damaged_one_is_refused(tmp_path):
   path = tmp_path / "arrays.npz"
   with open(path, "wb") as file:
     np.save(file, PIXELS)
-  with pytest.raises(ValueError, match=r"'.*arrays.npz' is no .npz archive"):
+  with pytest.raises(ValueError, match=r"'.*arrays.npz' is not an .npz archive"):
     load(path, "official/all")
   np.savez(path, images=np.arange(2 * 28 * 28, dtype=np.uint8).reshape(2, 28, 28), labels=[0, 1])
   content = bytearray(path.read_bytes())

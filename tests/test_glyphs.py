@@ -196,7 +196,7 @@ def test_a_damaged_cache_is_drawn_anew_with_a_warning(small, tmp_path, damage):
   source = glyphs("validation", cache=tmp_path)
   (path,) = tmp_path.glob("*.npz")
   path.write_bytes(damage(path.read_bytes()))
-  with pytest.warns(UserWarning, match="made anew"):
+  with pytest.warns(UserWarning, match="is rebuilt"):
     assert equal(source, glyphs("validation", cache=tmp_path))
   assert equal(source, glyphs("validation", cache=tmp_path))
 

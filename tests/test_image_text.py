@@ -133,10 +133,10 @@ def test_sets_of_tfds_give_each_image_with_all_its_texts(folder, name, captions,
 
 def test_sets_without_texts_are_refused(folder):
   with pytest.raises(
-    ValueError, match="'mute' is no set of captioned images: expected one 8-bit Image and texts named"
+    ValueError, match="'mute' is not a set of captioned images: expected one 8-bit Image and texts named"
   ):
     load_captioned("mute", data_dir=folder)
-  with pytest.raises(ValueError, match="expected a caption of every image of 'bare', got none of record"):
+  with pytest.raises(ValueError, match="expected a caption for every image of 'bare', got none for record"):
     load_captioned("bare", "official/train", data_dir=folder)
 
 
@@ -183,7 +183,7 @@ def test_ones_own_images_have_the_captions_of_a_table(own, kind):
     ),
     ("captions.csv", "path,caption,split\n0.png,a,train\n0.png,b,test", "which is in 'train' above"),
     ("captions.jsonl", '{"path": "0.png"}', 'line 1: expected an object with "path" and "caption" or "captions"'),
-    ("captions.jsonl", "{", "line 1' is no JSON file"),
+    ("captions.jsonl", "{", "line 1' is not a JSON file"),
     ("captions.jsonl", '{"path": "0.png", "captions": []}', "line 1: expected a path and a caption"),
     ("captions.jsonl", "\n", "names no images"),
     ("other.txt", "", "expected captions.csv or captions.jsonl in the folder .*, got neither"),

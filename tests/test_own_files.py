@@ -99,7 +99,7 @@ def test_a_fifo_is_not_waited_for_by_any_reader_of_images(tmp_path, reader):
 def test_a_fifo_in_place_of_a_table_or_a_text_is_named(tmp_path, name, use):
   with pytest.raises(OSError, match=r"x\.\w+") as raised:
     use(irregular(tmp_path / name, "fifo"))
-  assert "a FIFO" in str(raised.value) or "there is no tokenizer" in str(raised.value)
+  assert "a FIFO" in str(raised.value) or "which does not exist" in str(raised.value)
 
 
 def test_a_fifo_that_a_table_names_is_named_by_its_line(tmp_path):
@@ -265,7 +265,7 @@ def test_a_column_or_an_image_that_is_there_twice_is_refused(tmp_path, text, sai
   ("name", "text", "said"),
   [
     ("captions.csv", "path,caption,caption\na.png,x,y\n", "expected each column once, got 'caption' twice"),
-    ("captions.jsonl", '{"path": "a.png", "caption": "x", "caption": "y"}', "'caption' is there twice"),
+    ("captions.jsonl", '{"path": "a.png", "caption": "x", "caption": "y"}', "'caption' occurs twice"),
     ("captions.jsonl", '{"path": "a.png", "caption": "x", "split": []}', r"got split \[\], expected train"),
     ("captions.jsonl", '["path", "caption"]', "expected a dict in .*line 1"),
   ],
@@ -303,7 +303,7 @@ PIXELS = np.zeros((2, 3, 3), np.uint8)
     ({"labels": ["a", ""]}, r"an empty text at labels\[1\], expected the name of a class"),
     ({"labels": ["a", " "]}, r"an empty text at labels\[1\]"),
     ({"labels": [0, 1], "classes": ["a", ""]}, r"an empty text at classes\[1\]"),
-    ({"labels": np.array([b"a", b"\xff"])}, r"labels that are no UTF-8 text: got b'\\xff'"),
+    ({"labels": np.array([b"a", b"\xff"])}, r"labels that are not UTF-8 text: got b'\\xff'"),
   ],
 )
 def test_an_archive_without_the_name_of_a_class_is_refused(tmp_path, arrays, said):
@@ -345,7 +345,7 @@ def of_array(array):
 )
 def test_an_archive_whose_header_does_not_say_what_it_holds_is_refused(tmp_path, shape, said):
   path = archive(tmp_path / "x.npz", images=of_header(shape) + bytes(18), labels=of_array(np.arange(2)))
-  with pytest.raises(ValueError, match=rf"is damaged: images, uint8 .*, take {said}, and 18 bytes are there") as raised:
+  with pytest.raises(ValueError, match=rf"is damaged: images, uint8 .*, need {said}, and 18 bytes are there") as raised:
     load(path, "official/all")
   assert "\n" not in str(raised.value)
 
@@ -357,7 +357,7 @@ def test_a_set_that_claims_more_records_than_its_files_can_hold_is_refused(tmp_p
   said = json.loads(path.read_text())
   said["splits"][0]["shardLengths"] = [str(10**14)]
   path.write_text(json.dumps(said))
-  with pytest.raises(ValueError, match=r"has 100,000,000,000,000 records in files of \d+ bytes"):
+  with pytest.raises(ValueError, match=r"claims 100,000,000,000,000 records in files of \d+ bytes"):
     load("made", "official/train", data_dir=tmp_path)
 
 
@@ -380,7 +380,7 @@ def test_a_cache_that_claims_too_much_is_made_anew(tmp_path):
   few = of_array(np.arange(2))
   for images, texts in ((of_header((10**6, 10**6, 1000)), "{}"), (of_array(PIXELS), DEEP)):
     path = archive(tmp_path / "x.npz", images=images, labels=few, texts=of_array(np.array(texts)))
-    with pytest.warns(UserWarning, match="cannot be read and is made anew"):
+    with pytest.warns(UserWarning, match="cannot be read and is rebuilt"):
       assert cache.read(path) is None
   with pytest.warns(UserWarning, match="a FIFO"):
     assert cache.read(irregular(tmp_path / "y.npz", "fifo")) is None
@@ -391,11 +391,11 @@ def test_a_cache_that_claims_too_much_is_made_anew(tmp_path):
 
 def test_json_that_is_nested_too_deeply_is_one_line(tmp_path):
   (tmp_path / "captions.jsonl").write_text(DEEP)
-  with pytest.raises(ValueError, match=r"captions.jsonl, line 1' is no JSON file: it is nested too deeply"):
+  with pytest.raises(ValueError, match=r"captions.jsonl, line 1' is not a JSON file: it is nested too deeply"):
     load_captioned(tmp_path / "captions.jsonl")
   (tmp_path / "vocab.json").write_text(DEEP)
   (tmp_path / "merges.txt").write_text("a b")
-  with pytest.raises(ValueError, match=r"vocab.json' is no JSON file: it is nested too deeply"):
+  with pytest.raises(ValueError, match=r"vocab.json' is not a JSON file: it is nested too deeply"):
     load_tokenizer(tmp_path)
   (tmp_path / "made" / "1.0.0").mkdir(parents=True)
   for unreadable, said in (
@@ -404,5 +404,5 @@ def test_json_that_is_nested_too_deeply_is_one_line(tmp_path):
   ):
     for name in ("features.json", "dataset_info.json"):
       (tmp_path / "made" / "1.0.0" / name).write_text(DEEP if name == unreadable else "{}")
-    with pytest.raises(ValueError, match=rf"is not as TFDS writes it: '{unreadable}' is no JSON file: it is {said}"):
+    with pytest.raises(ValueError, match=rf"is not as TFDS writes it: '{unreadable}' is not a JSON file: it is {said}"):
       load("made", data_dir=tmp_path)

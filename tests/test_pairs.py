@@ -60,7 +60,7 @@ def test_within_groups_a_task_or_a_batch_is_of_one_alphabet():
   np.testing.assert_array_equal(rows(first.support.inputs[3]), taken[:, 0])
   for batch in draw(balanced(SOURCE, classes=2, each=3, within_superclass=True)):
     assert len(set(group[rows(batch.inputs)])) == 1
-  with pytest.raises(ValueError, match="at least 3 classes in every group, with within_superclass, got 2 of 'a'"):
+  with pytest.raises(ValueError, match="at least 3 classes in every superclass, with within_superclass, got 2 of 'a'"):
     episodes(SOURCE, **task | {"ways": 3}, meta_batch_size=1)
 
 

@@ -68,7 +68,7 @@ def test_a_file_has_the_rights_of_any_new_one(tmp_path):
 @pytest.mark.parametrize("content", [b"[" * 100_000, b"{", b"\xff", b'{"a": ' * 100_000, b"9" * 5000])
 def test_what_is_no_json_is_said_with_its_name(tmp_path, content):
   (tmp_path / "run.json").write_bytes(content)
-  with pytest.raises(ValueError, match=r"'.*run\.json' is no JSON file: "):
+  with pytest.raises(ValueError, match=r"'.*run\.json' is not a JSON file: "):
     read_json(tmp_path / "run.json")
 
 

@@ -234,7 +234,7 @@ def test_an_archive_is_made_ready_and_skipping_broken_files_verifies_as_it_reads
 
 def test_what_has_no_publisher_or_is_no_preprocessing_is_refused(tmp_path):
   for name in ("glyphs", "omniglot"):
-    with pytest.raises(ValueError, match=f"expected no preprocessing of {name}"):
+    with pytest.raises(ValueError, match=f"expected no preprocessing for {name}"):
       load(name, preprocessing=HOW)
   with pytest.raises(TypeError, match="preprocessing to be a Preprocessing, got 224"):
     load(f"{tmp_path}", preprocessing=224)

@@ -288,7 +288,7 @@ def test_images_hear_whole_sounds_of_their_own_loudness_or_silence():
     (lambda: shown(transformation(SAME, SAME), (2, 4, 6, 1)), r"square views .*got \[4, 6, 1\]"),
     (lambda: audio_visual(negatives=()), r"some of others, moments, got \[\]"),
     (lambda: audio_visual(0), "a window of at least 1 frame, got 0"),
-    (lambda: hear(None, (2, 5, 4, 4, 1), (2, 10)), "how many frames a moment is, got none"),
+    (lambda: hear(None, (2, 5, 4, 4, 1), (2, 10)), "a window for clips, the frames per moment, got none"),
     (lambda: audio_visual(2)(jax.random.key(0), np.ones((2, 4, 3, 3, 1))), "a Pair .*got a ndarray"),
     (lambda: hear(2, (2, 3, 4, 4, 1), (2, 6)), "at least 4 frames for moments of 2, got 3"),
     (lambda: hear(2, (2, 5, 4, 4, 1), (2, 6)), "got 6 for 5 frames"),

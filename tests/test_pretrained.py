@@ -147,14 +147,14 @@ def test_a_configuration_of_another_kind_is_refused_by_name(wrote, change, said)
 @pytest.mark.parametrize(
   ("text", "said"),
   [
-    ("[" * 100_000, "config.json' is no JSON file: it is nested too deeply"),
-    ('{"a":' * 100_000, "config.json' is no JSON file: it is nested too deeply"),
+    ("[" * 100_000, "config.json' is not a JSON file: it is nested too deeply"),
+    ('{"a":' * 100_000, "config.json' is not a JSON file: it is nested too deeply"),
     ("[1]", "expected a dict in .*config.json', got a list"),
     ("3", "expected a dict in .*got 3"),
-    ("", "config.json' is no JSON file"),
-    ("\ufffd", "config.json' is no JSON file"),
-    ('{"projection_dim": ' + "1" * 5000 + "}", "config.json' is no JSON file"),
-    ('{"model_type": "clip", "model_type": "siglip"}', "config.json' is no JSON file: 'model_type' is there twice"),
+    ("", "config.json' is not a JSON file"),
+    ("\ufffd", "config.json' is not a JSON file"),
+    ('{"projection_dim": ' + "1" * 5000 + "}", "config.json' is not a JSON file"),
+    ('{"model_type": "clip", "model_type": "siglip"}', "config.json' is not a JSON file: 'model_type' occurs twice"),
   ],
 )
 def test_a_configuration_that_is_no_json_object_is_one_clear_error(wrote, text, said):

@@ -97,7 +97,7 @@ def test_what_is_broken_is_named_or_left_out(folder, tmp_path):
   with pytest.raises(ValueError, match=r"4 of 6 files of .* cannot be read") as error:
     load_recordings(tmp_path, "all", size=8, frames=5)
   said = str(error.value)
-  assert "short.mkv: it has 1 frame at 8 a second, fewer than the 5 of a part" in said and "\n" not in said
+  assert "short.mkv: it has 1 frame at 8 per second, fewer than the 5 of a part" in said and "\n" not in said
   assert "silent.mkv: it has no sound, which others have" in said and "broken.mp4: " in said and "empty.mkv: " in said
   kept = load_recordings(tmp_path, "all", size=8, frames=5, skip_unreadable=True)
   assert len(kept.unreadable) == 4 and {name.split()[0] for name in kept.names} == {
@@ -246,7 +246,7 @@ def test_a_moving_glyph_sounds_as_high_as_it_is_and_all_are_as_loud_and_long():
     ({"name": "./nowhere"}, "expected a folder of clips, .*got './nowhere'"),
     ({"name": "{folder}", "split": "later"}, "unknown split 'later' of .*train, validation, test, all"),
     ({"name": "{folder}", "sample_rate": 8001}, "a multiple of the frame_rate 8, got 8001"),
-    ({"name": "{empty}"}, r"holds no clips .* and no images beside sounds of their names \(0 files\)"),
+    ({"name": "{empty}"}, r"holds no clips .* and no images with sounds of the same name \(0 files\)"),
   ],
 )
 def test_bad_input_is_named(arguments, said, folder, tmp_path):

@@ -215,7 +215,7 @@ def test_answers_stand_below_what_was_asked_with_the_truth_where_they_are_wrong(
   images = np.random.default_rng(0).random((5, 6, 9, 3))
   predictions_figure(images, NAMES[:5], [*NAMES[:4], NAMES[0]], tmp_path / "x.png", confidence=np.full(5, 0.25))
   said = [axes.get_xlabel() for axes in figures[0].axes][:5]
-  assert said[3] == "d (25%)" and said[4] == f"{NAMES[0]} (25%)\nin truth e"
+  assert said[3] == "d (25%)" and said[4] == f"{NAMES[0]} (25%)\ntruth: e"
   for images, answers in ((np.zeros((0, 4, 4, 1)), []), (np.zeros((2, 4, 4, 1)), ["a"])):
     with pytest.raises(ValueError, match="expected"):
       predictions_figure(images, NAMES[: len(images)], answers, tmp_path / "x.png")
@@ -227,7 +227,7 @@ def test_a_ranking_has_the_highest_above_and_baselines_gray(figures, tmp_path):
   assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
   assert [bar.get_width() for bar in axes.patches] == [3, 50]
   assert axes.patches[0].get_facecolor() != axes.patches[1].get_facecolor()
-  with pytest.raises(ValueError, match=r"a value at least each, got \['y'\]"):
+  with pytest.raises(ValueError, match=r"at least one value each, got \['y'\]"):
     ranking_figure({"y": {}}, tmp_path / "x.png")
 
 

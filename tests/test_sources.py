@@ -186,7 +186,7 @@ def test_record_file_that_is_gone_is_named(folder, name, tmp_path):
   shutil.copytree(pathlib.Path(folder) / name, tmp_path / name)
   (file,) = (tmp_path / name / "1.0.0").glob("*test.*record*")
   file.unlink()
-  with pytest.raises(FileNotFoundError, match=f"the record file '{file}' is not there"):
+  with pytest.raises(FileNotFoundError, match=f"the record file '{file}' is missing"):
     load(name, size=8, data_dir=str(tmp_path))
 
 
@@ -226,7 +226,7 @@ def test_images_shrink_to_the_mean_of_what_each_new_pixel_covers():
     ("shared", "official/validation", ValueError, "'official/validation' of shared"),
     ("unlabeled", "official/test", ValueError, "no labeled images"),
     ("few", "train", ValueError, "few has 5 classes: expected 6 or more"),
-    ("sounds", "train", ValueError, "no image classification set.*'sound': 'Tensor'"),
+    ("sounds", "train", ValueError, "not an image classification set.*'sound': 'Tensor'"),
     ("omniglot", "lake", ValueError, "'lake' of omniglot: expected one of lake/train,"),
     ("omniglot", "lake/dev", ValueError, "'lake/dev' of omniglot"),
     ("omniglot", "train", FileNotFoundError, "'omniglot' not found.*TFDS_DATA_DIR.*--download"),
@@ -357,7 +357,7 @@ def test_rotations_are_new_classes_and_four_quarter_turns_are_none():
   np.testing.assert_array_equal(turned.labels[21:], source.labels + 9)
   again = with_rotations(select_classes(turned, [9, 10, 11]))
   np.testing.assert_array_equal(again.images[7:14], source.images)
-  with pytest.raises(ValueError, match="got 3 by 2"):
+  with pytest.raises(ValueError, match="got 3 x 2"):
     with_rotations(source._replace(images=source.images[:, :, :2]))
 
 

@@ -80,9 +80,9 @@ def test_clips_files_give_its_tokens(tmp_path):
   ("files", "said"),
   [
     ({}, "expected tokenizer.json, or vocab.json and merges.txt, in"),
-    ({"tokenizer.json": "{"}, "is no tokenizer's JSON file"),
-    ({"vocab.json": "[", "merges.txt": "a b"}, "vocab.json' is no JSON file"),
-    ({"vocab.json": '{"a": "b"}', "merges.txt": "a b"}, "is no vocabulary: expected a number of each token"),
+    ({"tokenizer.json": "{"}, "is not a tokenizer's JSON file"),
+    ({"vocab.json": "[", "merges.txt": "a b"}, "vocab.json' is not a JSON file"),
+    ({"vocab.json": '{"a": "b"}', "merges.txt": "a b"}, "is not a vocabulary: expected a number for each token"),
     ({"vocab.json": "{}", "merges.txt": "a b c"}, "expected two tokens a line"),
     ({"vocab.json": "{}", "merges.txt": "a b"}, "holds no byte-pair encoding"),
   ],
@@ -105,5 +105,5 @@ def test_arguments_out_of_range_are_refused(tmp_path):
     tokenizer(["a", 1])
   with pytest.raises(ValueError, match=r"ends with '<\|startoftext\|>' and '<\|endoftext\|>'"):
     Tokenizer(Encoding(models.BPE({"a": 0, "b": 1}, [])))
-  with pytest.raises(FileNotFoundError, match="there is no tokenizer"):
+  with pytest.raises(FileNotFoundError, match="which does not exist"):
     load_tokenizer(tmp_path / "none.json")

@@ -99,11 +99,11 @@ def test_the_parts_of_a_file_are_all_of_it_cut_between_lines(tmp_path):
 
 def test_files_that_are_no_text_are_refused(tmp_path):
   for name, content, message in (
-    ("broken.txt", b"abc\xff\xfe", "no UTF-8 text: byte 3 is 0xff"),
-    ("marked.TXT", b"\xef\xbb\xbfabc\xff", "no UTF-8 text: byte 6 is 0xff"),
+    ("broken.txt", b"abc\xff\xfe", "not UTF-8 text: byte 3 is 0xff"),
+    ("marked.TXT", b"\xef\xbb\xbfabc\xff", "not UTF-8 text: byte 6 is 0xff"),
     ("empty.txt", b"", "got 0 characters"),
-    ("blank.txt", b" \n\t\n", "none of them but white space"),
-    ("short.txt", b"abc", "long enough to part in three, got 3 characters"),
+    ("blank.txt", b" \n\t\n", "4 characters of white space"),
+    ("short.txt", b"abc", "long enough for three parts, got 3 characters"),
   ):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):

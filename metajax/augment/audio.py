@@ -1,4 +1,4 @@
-"""What is heard of samples: log-mel spectrograms, and loudness made even."""
+"""Log-mel spectrograms and loudness normalization."""
 
 from typing import Literal, get_args
 
@@ -9,9 +9,9 @@ from jax import lax
 from metajax.types import Array
 
 Triangles = Literal["mel", "hertz"]
-FLOOR = 1e-6  # power, below which all is silence
-SILENCE = 1e-10  # power of a sound
-BREAK, SCALE = 700.0, 2595.0  # of the mel scale: mel(f) = 2595 log10(1 + f / 700)
+FLOOR = 1e-6  # power added before the logarithm
+SILENCE = 1e-10  # mean power up to which a sound counts as silence
+BREAK, SCALE = 700.0, 2595.0  # constants of the mel scale: mel(f) = 2595 log10(1 + f / 700)
 
 
 def log_mel(
@@ -27,29 +27,34 @@ def log_mel(
 ) -> Array:
   """The log-mel spectrogram of sounds: `[..., samples] -> [..., frames, mels]`.
 
-  Frames of `window` seconds, one each `hop` seconds, from the first sample on and without padding, under Hann's window;
-  of each the power spectrum, in `mels` triangular bands that are evenly apart on the mel scale and overlap by half:
+  A frame of `window` seconds starts every `hop` seconds, from the first sample on and without padding, under a Hann
+  window. Its power spectrum is summed in `mels` triangular bands, evenly spaced on the mel scale and overlapping by
+  half:
 
       log(1e-6 + sum_f band_m(f) |fft(hann * x)(f)|^2),   mel(f) = 2595 log10(1 + f / 700)
 
-  A band rises from 0 at the middle of the one before to 1 at its own and falls to 0 at the next one's, along a line
-  over mels (as Kaldi and TensorFlow have it) or over hertz (as librosa and torchaudio). Silence is log(1e-6) in all.
+  A band rises from 0 at the previous band's center to 1 at its center and falls to 0 at the next band's center,
+  linearly in mels (as in Kaldi and TensorFlow) or in hertz (as in librosa and torchaudio). Silence is log(1e-6)
+  everywhere.
 
   Args:
-    samples: floats, commonly from -1 to 1.
-    rate: samples a second.
-    window, hop: in seconds.
-    mels: bands.
-    low, high: in hertz, the ends of the first and the last band; `high` is half the rate by default.
-    triangles: over what the sides of a band are straight, "mel" or "hertz".
+    samples: floats, usually from -1 to 1.
+    rate: samples per second.
+    window, hop: durations in seconds.
+    mels: number of bands.
+    low, high: lower end of the first band and upper end of the last, in hertz; `high` is half the rate by default.
+    triangles: the scale on which the sides of a band are straight, "mel" or "hertz".
+
+  Returns:
+    The spectrogram, `[..., frames, mels]`.
 
   Raises:
-    ValueError: if there are fewer samples than a window has, an argument is out of range, or a band is so narrow that
-      no frequency of the spectrum is in it.
+    ValueError: if there are fewer samples than a window, an argument is out of range, or a band is so narrow that it
+      contains no frequency of the spectrum.
   """
   length, step = round(window * rate), round(hop * rate)
   if length < 2 or step < 1 or mels < 1:
-    raise ValueError(f"expected a window of 2 samples, a hop and bands of 1 at least, got {length}, {step} and {mels}")
+    raise ValueError(f"expected at least 2 samples per window, 1 per hop and 1 band, got {length}, {step} and {mels}")
   if samples.shape[-1] < length:
     raise ValueError(f"expected at least the {length} samples of a window, got {list(samples.shape)}")
   size = 2 ** int(np.ceil(np.log2(length)))
@@ -65,10 +70,17 @@ def log_mel(
 def mel_bands(
   frequencies: int, rate: int, mels: int, low: float = 60.0, high: float | None = None, triangles: Triangles = "mel"
 ) -> np.ndarray:
-  """The weights of the bands of `log_mel`: `[frequencies, mels]`, for frequencies from 0 to half the rate.
+  """The weights of the bands of `log_mel`, for frequencies from 0 to half the rate.
+
+  Args:
+    frequencies: number of frequencies.
+    rate, mels, low, high, triangles: as for `log_mel`.
+
+  Returns:
+    Weights, float32 `[frequencies, mels]`.
 
   Raises:
-    ValueError: as `log_mel`.
+    ValueError: as for `log_mel`.
   """
   high = rate / 2 if high is None else high
   if not 0 <= low < high <= rate / 2:
@@ -87,19 +99,26 @@ def mel_bands(
   rise = (places[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
   fall = (edges[2:] - places[:, None]) / (edges[2:] - edges[1:-1])
   weights = np.maximum(0, np.minimum(rise, fall))
-  weights[0] = 0  # what does not vibrate is not heard
+  weights[0] = 0  # a constant offset is inaudible
   if not weights.any(0).all():
     given = f"band {int(np.argmin(weights.any(0)))} of {mels} between {low:g} and {high:g} hertz has none"
-    raise ValueError(f"expected a frequency of the spectrum within each band, but {given}: ask for fewer bands")
+    raise ValueError(f"expected a frequency of the spectrum within each band, but {given}: use fewer bands")
   return weights.astype(np.float32)
 
 
 def even_loudness(samples: Array, loudness: float = 0.1) -> Array:
-  """Sounds `[..., samples]` whose root mean square is `loudness`; silence stays as it is.
+  """Scales sounds to a root mean square of `loudness`, so that loudness cannot give a pretext's answer away.
 
-  So that how loud a sound is says nothing of what it belongs to. The mean, which is not heard, is taken away first.
+  The inaudible mean is subtracted first; silence stays silent.
+
+  Args:
+    samples: floats `[..., samples]`.
+    loudness: root mean square of the result.
+
+  Returns:
+    Scaled sounds `[..., samples]`.
   """
   centered = samples - samples.mean(-1, keepdims=True)
   power = jnp.square(centered).mean(-1, keepdims=True)
-  heard = power > SILENCE  # twice, since the gradient passes through both sides of a choice
+  heard = power > SILENCE  # applied twice, since the gradient passes through both branches of `where`
   return jnp.where(heard, centered * (loudness * lax.rsqrt(jnp.where(heard, power, 1))), 0)

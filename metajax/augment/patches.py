@@ -9,10 +9,23 @@ from metajax.types import AnyArray
 
 
 def patchify(images: AnyArray, patch: int) -> AnyArray:
-  """The patches of images in reading order, pixel after pixel: `[n, h, w, c] -> [n, patches, patch^2 c]`.
+  """Cuts images into patches, both patches and their pixels in reading order.
+
+  Args:
+    images: real numbers `[n, h, w, c]`.
+    patch: side of a patch in pixels.
+
+  Returns:
+    Patches `[n, patches, patch^2 c]`.
 
   Raises:
-    ValueError: if images are no real numbers `[n, h, w, c]`, or do not divide into such patches.
+    ValueError: if images are not real numbers `[n, h, w, c]`, or do not divide into patches of that side.
+
+  Example:
+    >>> import numpy as np
+    >>> from metajax.augment.patches import patchify
+    >>> patchify(np.ones((2, 8, 12, 3)), 4).shape
+    (2, 6, 48)
   """
   checks.count("patch", patch)
   checks.real("images", images, "n", "h", "w", "c")
@@ -25,10 +38,24 @@ def patchify(images: AnyArray, patch: int) -> AnyArray:
 
 
 def unpatchify(patches: AnyArray, patch: int) -> AnyArray:
-  """Square images of their patches: `[n, patches, patch^2 c] -> [n, h, h, c]`.
+  """Puts patches of square images back together, the inverse of `patchify`.
+
+  Args:
+    patches: real numbers `[n, patches, patch^2 c]`.
+    patch: side of a patch in pixels.
+
+  Returns:
+    Square images `[n, h, h, c]`.
 
   Raises:
-    ValueError: if patches are no real numbers `[n, patches, patch^2 c]`, or not as many as a square has.
+    ValueError: if patches are not real numbers `[n, patches, patch^2 c]`, or their number is not a square.
+
+  Example:
+    >>> import numpy as np
+    >>> from metajax.augment.patches import patchify, unpatchify
+    >>> images = np.arange(64.0).reshape(1, 8, 8, 1)
+    >>> bool((unpatchify(patchify(images, 4), 4) == images).all())
+    True
   """
   checks.count("patch", patch)
   checks.real("patches", patches, "n", "patches", "values")

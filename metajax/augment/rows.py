@@ -1,4 +1,4 @@
-"""A view of one example, taken of all rows of a batch: on any number of hosts and devices the same."""
+"""An augmentation of one example, applied to all rows of a batch: the same on any number of hosts and devices."""
 
 import functools
 
@@ -13,9 +13,26 @@ IN_CACHE = 2**20  # bytes
 
 
 def augment_batch(augmentation: Augmentation, key: Key, inputs: Inputs) -> Inputs:
-  """The view of each row `i` of `[n, ...]`, with the key `fold_in(key, i)`.
+  """Augments each row `i` with the key `fold_in(key, i)`.
 
-  On a CPU it takes as many rows at a time as its cache holds, up to five times as fast on larger images.
+  On a CPU it processes as many rows at a time as fit into the cache, up to five times as fast on larger images.
+
+  Args:
+    augmentation: `(key, example) -> example`.
+    key: key of the batch.
+    inputs: an array `[n, ...]`, or a pytree of such arrays.
+
+  Returns:
+    Augmented inputs `[n, ...]`.
+
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from metajax.augment import augment_batch
+    >>> from metajax.augment.image import gaussian_noise
+    >>> images = jnp.ones((4, 16, 16, 3))
+    >>> augment_batch(gaussian_noise(0.1), jax.random.key(0), images).shape
+    (4, 16, 16, 3)
   """
   leaves = jax.tree.leaves(inputs)
   rows = leaves[0].shape[0]
@@ -31,12 +48,15 @@ def augment_batch(augmentation: Augmentation, key: Key, inputs: Inputs) -> Input
 
 
 def augment_examples(augmentation: Augmentation, key: Key, batch: Batch) -> Batch:
-  """The view of each image of a batch, all with keys of their own; labels stay.
+  """Augments each image of a batch with a separate key; labels stay.
 
   Args:
     augmentation: `(key, image) -> image`.
-    key: of all of them.
-    batch: `Episode`s `[tasks, n, ...]`, `Examples` `[n, ...]`, or any other tree of images `[n, ...]`.
+    key: key of the batch.
+    batch: `Episode`s `[tasks, n, ...]`, `Examples` `[n, ...]`, or any other pytree of images `[n, ...]`.
+
+  Returns:
+    The batch with augmented inputs.
   """
   if isinstance(batch, Episode):
     parts = zip(jax.random.split(key), batch, strict=True)

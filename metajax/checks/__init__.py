@@ -1,6 +1,6 @@
-"""Checks at public edges: errors that quote what was given and what was expected, before anything is compiled.
+"""Checks of public arguments: errors state the expected and the given value, before anything is compiled.
 
-Values that are traced are not there yet: of those, shapes and types are checked alone.
+Traced values are unknown, so only their shapes and types are checked.
 """
 
 from metajax.checks.arrays import REAL, finite, floating, integers, not_finite, real, to_numpy, values, weights

@@ -1,4 +1,4 @@
-"""Arrays: of which numbers they are, of which shape, and whether they are finite."""
+"""Checks of arrays: dtype, shape, range, and finiteness."""
 
 import math
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ REAL = (jnp.floating, jnp.integer, jnp.bool_)
 
 
 def values(name: str, array: Any, low: float, high: float):
-  """Refuses an array with a number outside a range; NaN is in none, and passes, as do traced values.
+  """Raises if an array has a value outside of a range; NaN and traced values pass.
 
   Raises:
-    ValueError: quoting the first one.
+    ValueError: if a value is out of range; the message quotes the first one.
   """
   if is_concrete(array):
     found = np.asarray(array, np.float64)
@@ -26,30 +26,41 @@ def values(name: str, array: Any, low: float, high: float):
 
 
 def floating(name: str, array: Any, *shape: Any):
-  """Refuses what is not a floating array of a shape, in which a character stands for any size: `("n", "d")`.
+  """Raises unless a value is a floating array of a shape.
 
-  `...` at the start of a shape stands for any axes.
+  Args:
+    name: name of the array, for messages.
+    array: value to check.
+    *shape: sizes; a string stands for any size, as in `("n", "d")`, and a leading `...` for any axes.
 
   Raises:
-    ValueError: with what it is.
+    ValueError: if it is not; the message describes the value.
   """
   _of_shape(name, array, shape, "floating", (jnp.floating,))
 
 
 def real(name: str, array: Any, *shape: Any):
-  """Refuses what is not an array of real numbers, booleans among them, of a shape as `floating` has it.
+  """Raises unless a value is an array of real numbers (or booleans) of a shape, given as for `floating`.
 
   Raises:
-    ValueError: with what it is.
+    ValueError: if it is not; the message describes the value.
   """
   _of_shape(name, array, shape, "real numbers", REAL)
 
 
 def to_numpy(name: str, values: Any, *shape: Any, dtype: Any = None) -> np.ndarray:
-  """An array of real numbers of a shape as `floating` has it, or lists of them, in NumPy and of a type.
+  """Converts an array, or nested lists, of real numbers to a NumPy array of a dtype, and checks its shape.
+
+  Args:
+    name, shape: as for `floating`.
+    values: an array or nested lists.
+    dtype: dtype of the result; by default that of `values`.
+
+  Returns:
+    A NumPy array.
 
   Raises:
-    ValueError: with what it is.
+    ValueError: if values are not real numbers of that shape; the message describes them.
   """
   try:
     found = values if hasattr(values, "dtype") else np.asarray(values)
@@ -63,10 +74,10 @@ def to_numpy(name: str, values: Any, *shape: Any, dtype: Any = None) -> np.ndarr
 
 
 def weights(name: str, array: Any, *shape: Any):
-  """Refuses what is not an array of a shape of finite numbers of at least 0.
+  """Raises unless a value is an array of finite numbers of at least 0, of a shape given as for `floating`.
 
   Raises:
-    ValueError: with what it is, or its first value that is none of these.
+    ValueError: if it is not; the message describes the array, or quotes its first bad value.
   """
   real(name, array, *shape)
   if is_concrete(array):
@@ -75,10 +86,10 @@ def weights(name: str, array: Any, *shape: Any):
 
 
 def integers(name: str, array: Any, *shape: int | str | None, low: int | None = None, high: int | None = None):
-  """Refuses what is not an integer array of a shape with values from `low` to below `high`.
+  """Raises unless a value is an integer array of a shape, with values from `low` to below `high`.
 
   Raises:
-    ValueError: with what it is, or its first value that is out of range.
+    ValueError: if it is not; the message describes the array, or quotes its first bad value.
   """
   _of_shape(name, array, shape, "integers", (jnp.integer,))
   if not is_concrete(array) or not np.size(array):
@@ -93,12 +104,12 @@ def integers(name: str, array: Any, *shape: int | str | None, low: int | None = 
 
 
 def finite(name: str, *arrays: Any, error: type[Exception] = ValueError):
-  """Refuses arrays, or trees of arrays, that hold NaN or an infinity, naming the rows.
+  """Raises if arrays, or pytrees of arrays, hold NaN or an infinity; the message names the rows.
 
   Args:
-    name: of what they are.
-    arrays: with a leading axis of rows.
-    error: what is raised; a scorer's is FloatingPointError.
+    name: name of the arrays, for messages.
+    *arrays: arrays with a leading axis of rows.
+    error: exception type; evaluators use FloatingPointError.
   """
   for leaf in jax.tree.leaves(arrays):
     if not is_concrete(leaf) or not is_floating(leaf):
@@ -109,9 +120,9 @@ def finite(name: str, *arrays: Any, error: type[Exception] = ValueError):
 
 
 def not_finite(tree: Any) -> dict[str, float]:
-  """What a tree holds that is not finite: `{path of a leaf: nan or inf}`, looked at where the arrays are.
+  """The leaves of a pytree that are not finite: `{path of a leaf: nan or inf}`, computed on the arrays' devices.
 
-  Typed keys, integers and traced values are none.
+  Typed keys, integers and traced values are ignored.
   """
   floats = {}
   for path, leaf in jax.tree.leaves_with_path(tree):
@@ -123,7 +134,7 @@ def not_finite(tree: Any) -> dict[str, float]:
 
 
 def holds(array: Any, kinds: Sequence) -> bool:
-  """Whether something is an array of one of some kinds of numbers."""
+  """Whether a value is an array whose dtype is of one of the given kinds."""
   is_array = hasattr(array, "dtype") and hasattr(array, "shape")
   return is_array and any(jnp.issubdtype(array.dtype, kind) for kind in kinds)
 
@@ -150,7 +161,7 @@ def _check_values(name: str, values: np.ndarray, wrong: np.ndarray, wanted: str)
 
 @jax.jit
 def _worst(leaves):
-  """2 of a leaf that holds NaN, 1 of one that holds infinity, else 0."""
+  """For each leaf, 2 if it holds NaN, 1 if it holds an infinity, else 0."""
 
   def kind(x):
     return jnp.where(jnp.isnan(x), 2, jnp.isinf(x)).astype(jnp.int8)
@@ -159,7 +170,7 @@ def _worst(leaves):
 
 
 def _where(fine: np.ndarray) -> str:
-  """How many rows are not finite, and which."""
+  """The number of rows that are not finite, and the first of them, for a message."""
   if not fine.ndim:
     return "a value that is not"
   bad = np.flatnonzero(~fine.reshape(len(fine), -1).all(-1))

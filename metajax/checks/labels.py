@@ -1,4 +1,4 @@
-"""One-hot labels, of which an all-zero row is padding."""
+"""Checks of one-hot labels, where an all-zero row is padding."""
 
 from typing import Any
 
@@ -10,27 +10,27 @@ from metajax.checks.messages import describe, is_concrete
 
 
 def shares(name: str, labels: Any):
-  """Refuses labels `[..., ways]` with a row of numbers below 0, or of a sum above 1: one-hot rows, also times a weight.
+  """Raises if a row of labels `[..., ways]` has a value below 0 or a sum above 1; weighted one-hot rows pass.
 
   Raises:
-    ValueError: quoting the first such row.
+    ValueError: if there is such a row; the message quotes the first one.
   """
   real(name, labels, ..., "ways")
   _check_ways(name, labels)
   if not is_concrete(labels):
     return
   rows = np.asarray(labels, np.float64).reshape(-1, labels.shape[-1])
-  wrong = np.flatnonzero(~((rows >= 0).all(-1) & (rows.sum(-1) <= 1.01)))  # rounded to 16 bits
+  wrong = np.flatnonzero(~((rows >= 0).all(-1) & (rows.sum(-1) <= 1.01)))  # tolerates rounding to 16 bits
   if wrong.size:
     row = rows[wrong[0]].tolist()
-    raise ValueError(f"expected one-hot {name}, or shares of a row that sum to 1 at most, got the row {row}")
+    raise ValueError(f"expected one-hot {name}, or shares of a row that sum to at most 1, got the row {row}")
 
 
 def one_hot(name: str, labels: Any, dimensions: int | None = None):
-  """Refuses labels `[..., n, ways]` that are neither one-hot nor all zero, which is padding.
+  """Raises unless each row of labels `[..., n, ways]` is one-hot, or all zero (padding).
 
   Raises:
-    ValueError: with what they are, or the first such row.
+    ValueError: if the shape or type is another, or a row is neither; the message quotes the first one.
   """
   is_real = holds(labels, REAL)
   if not is_real or len(labels.shape) < 2 or dimensions not in (None, len(labels.shape)):
@@ -48,9 +48,9 @@ def one_hot(name: str, labels: Any, dimensions: int | None = None):
 
 
 def _check_ways(name: str, labels: Any):
-  """Refuses labels of no ways, and integers `[n, 1]`, which are classes' numbers: 0 and 1 would pass for one-hot."""
+  """Raises for 0 ways, and for integers `[n, 1]`: class indices 0 and 1 would otherwise pass for one-hot rows."""
   if not np.shape(labels)[-1]:
     raise ValueError(f"expected {name} of at least 1 way, got an array of shape {list(np.shape(labels))}")
   if np.shape(labels)[-1:] == (1,) and jnp.issubdtype(getattr(labels, "dtype", float), jnp.integer):
     raise ValueError(f"expected one-hot {name} [n, ways], as jax.nn.one_hot(labels, ways) makes them, "
-                     f"got {describe(labels)}, which may be the classes' numbers")  # fmt: skip
+                     f"got {describe(labels)}, which may be class indices")  # fmt: skip

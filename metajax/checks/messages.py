@@ -1,15 +1,15 @@
-"""What a message says of a value, and whether its values are known."""
+"""Descriptions of values for messages, and whether values are concrete."""
 
 import numbers
 from typing import Any
 
 import jax
 
-SHOWN = 5  # rows that a message names
+SHOWN = 5  # largest number of rows named in a message
 
 
 def is_concrete(*arrays: Any) -> bool:
-  """Whether the values of all arrays, or trees of arrays, can be looked at: not while tracing, nor on other hosts."""
+  """Whether the values of all arrays, or pytrees of arrays, are accessible: neither traced nor on other hosts."""
   unseen = jax.core.Tracer | jax.ShapeDtypeStruct
 
   def seen(leaf):
@@ -19,7 +19,7 @@ def is_concrete(*arrays: Any) -> bool:
 
 
 def describe(value: Any) -> str:
-  """What a value is, for a message: "float32 [3, 4]" of an array, "a list" of anything else that holds values."""
+  """A short description of a value for a message: "float32 [3, 4]" for an array, "a list" for other containers."""
   if hasattr(value, "dtype") and hasattr(value, "shape"):
     return f"{value.dtype} {list(value.shape)}"
   if isinstance(value, str | numbers.Number | None):
@@ -29,5 +29,5 @@ def describe(value: Any) -> str:
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
-  """How many there are of something, for a message: "1 file", "2,000 files", "2 classes" where that is the plural."""
+  """A number with its noun, for a message: "1 file", "2,000 files", or "2 classes" with a custom plural."""
   return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

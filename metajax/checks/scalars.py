@@ -1,4 +1,4 @@
-"""Single values: choices, whole numbers, ranges, functions, records."""
+"""Checks of single values: choices, integers, ranges, functions, records."""
 
 import math
 import numbers
@@ -12,10 +12,10 @@ from metajax.checks.messages import describe, is_concrete
 
 
 def choice(name: str, value: Any, choices: Any):
-  """Refuses what is not one of some choices: a `Literal`, or a sequence.
+  """Raises unless a value is one of some choices: a `Literal`, or a sequence.
 
   Raises:
-    ValueError: quoting it and them.
+    ValueError: if it is not; the message quotes the value and the choices.
   """
   choices = get_args(choices) or tuple(choices)
   if not isinstance(value, str | numbers.Number | None) or value not in choices:
@@ -23,20 +23,20 @@ def choice(name: str, value: Any, choices: Any):
 
 
 def function(name: str, value: Any, example: str):
-  """Refuses what cannot be called, such as what a call of it gives.
+  """Raises unless a value is callable, e.g. if it is the result of a call instead.
 
   Raises:
-    TypeError: with what it is, and an example of what is expected.
+    TypeError: if it is not; the message describes the value and an expected one.
   """
   if not callable(value):
     raise TypeError(f"expected {name} to be a function, {example}, got {describe(value)}")
 
 
 def count(name: str, value: Any, least: int = 1, most: int | None = None):
-  """Refuses what is not a whole number from `least` to `most`; `True` is none.
+  """Raises unless a value is an integer from `least` to `most`; booleans do not count.
 
   Raises:
-    ValueError: quoting it.
+    ValueError: if it is not; the message quotes the value.
   """
   whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
   if not whole or value < least or (most is not None and value > most):
@@ -45,39 +45,39 @@ def count(name: str, value: Any, least: int = 1, most: int | None = None):
 
 
 def flag(name: str, value: Any):
-  """Refuses what is neither `True` nor `False`: a text such as "no" would count as true.
+  """Raises unless a value is `True` or `False`: a string such as "no" would count as true.
 
   Raises:
-    ValueError: quoting it.
+    ValueError: if it is not; the message describes the value.
   """
   if not isinstance(value, bool | np.bool_):
     raise ValueError(f"expected {name} to be True or False, got {describe(value)}")
 
 
 def flags(**values: Any):
-  """`flag`, of several by their names."""
+  """`flag` for several values by name."""
   for name, value in values.items():
     flag(name, value)
 
 
 def text(name: str, value: Any):
-  """Refuses what is no text.
+  """Raises unless a value is a string.
 
   Raises:
-    ValueError: quoting it.
+    ValueError: if it is not; the message describes the value.
   """
   if not isinstance(value, str):
     raise ValueError(f"expected {name} to be a text, got {describe(value)}")
 
 
 def positive(name: str, value: Any) -> Any:
-  """Refuses a number that is not above 0 and finite; a traced one passes.
+  """Raises unless a number is above 0 and finite; traced numbers pass.
 
   Returns:
-    It, as `scalar` does.
+    The number, as `scalar` does.
 
   Raises:
-    ValueError: quoting it.
+    ValueError: if it is not; the message quotes the value.
   """
   if is_concrete(value) and not (_is_number(value) and 0 < _as_float(value) < math.inf):
     raise ValueError(f"expected {name} to be above 0, got {_quoted(value)}")
@@ -85,23 +85,23 @@ def positive(name: str, value: Any) -> Any:
 
 
 def in_range(name: str, value: Any, low: float, high: float):
-  """Refuses a number that is not from `low` to `high`, as NaN is not; a traced one passes.
+  """Raises unless a number is from `low` to `high`, which NaN is not; traced numbers pass.
 
   Raises:
-    ValueError: quoting it.
+    ValueError: if it is not; the message quotes the value.
   """
   if is_concrete(value) and not (_is_number(value) and low <= _as_float(value) <= high):
     raise ValueError(f"expected {name} to be from {low} to {high}, got {_quoted(value)}")
 
 
 def scalar(name: str, value: Any) -> Any:
-  """Refuses what is no real number, or array of shape [] that holds one; of a traced one the shape is known.
+  """Raises unless a value is a real number, or an array of shape [] (possibly traced) of one.
 
   Returns:
-    It; a whole number of Python's, which may have more digits than an array's, as a `float`.
+    The value; a Python int, which may have more digits than an array can hold, as a `float`.
 
   Raises:
-    ValueError: with what it is.
+    ValueError: if it is not; the message describes the value.
   """
   if not _is_number(value):
     raise ValueError(f"expected {name} to be a number, got {describe(value)}")
@@ -109,10 +109,10 @@ def scalar(name: str, value: Any) -> Any:
 
 
 def record(name: str, value: Any, kind: type, advice: str = ""):
-  """Refuses what is not a value of a type, such as a `Network`.
+  """Raises unless a value is an instance of a type, such as `Network`.
 
   Raises:
-    TypeError: with what it is.
+    TypeError: if it is not; the message describes the value.
   """
   if not isinstance(value, kind):
     raise TypeError(f"expected {name} to be a {kind.__name__}, got {describe(value)}" + (advice and f": {advice}"))
@@ -125,7 +125,7 @@ def _is_number(value) -> bool:
 
 
 def _as_float(value) -> float:
-  """Also of a whole number that is larger than any: infinite."""
+  """`float(value)`; infinite for an int that is too large."""
   try:
     return float(value)
   except OverflowError:

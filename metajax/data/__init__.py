@@ -1,4 +1,4 @@
-"""Data as pure functions of the step: sources of labeled images, and the few-shot episodes drawn from them."""
+"""Data as pure functions of the step: labeled images, texts and recordings, and the batches drawn from them."""
 
 from metajax.data.batches import eval_batches, train_batches
 from metajax.data.builtin.moving_glyphs import moving_glyphs

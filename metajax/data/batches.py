@@ -1,4 +1,4 @@
-"""Batches of labeled images: all of them, epoch after epoch or once in their order."""
+"""Batches of labeled images: shuffled epochs for training, one ordered pass for evaluation."""
 
 import numpy as np
 
@@ -11,19 +11,26 @@ from metajax.types import Batches, Examples
 
 
 def eval_batches(source: ImageDataset, *, batch_size: int) -> Batches:
-  """Every image of a source once, in its order: an evaluation's batches, which end.
+  """Batches for evaluation: every image of a source once, in order; the iterator is finite.
 
   Args:
     source: an `ImageDataset`.
-    batch_size: images a batch; the last batch may have fewer.
+    batch_size: images per batch, over all hosts; the last batch may have fewer.
 
   Returns:
-    `batches(start=0, shard=(0, 1))`, an iterator from batch `start` on of the `Examples` of host `shard[0]` of
-    `shard[1]`, whose rows of a batch follow each other: inputs float32 `[rows, height, width, channels]` in [0, 1],
-    labels integers `[rows]`. Of a short batch a host may have none.
+    `batches(start=0, shard=(0, 1))`, an iterator from batch `start` on over the `Examples` of host `shard[0]` of
+    `shard[1]`, a contiguous slice of each batch: inputs float32 `[rows, height, width, channels]` in [0, 1], labels
+    integers `[rows]`. A host may have no rows of a short batch.
 
   Raises:
-    ValueError: `batch_size` is less than 1.
+    ValueError: if `batch_size` is less than 1.
+
+  Example:
+    >>> import numpy as np
+    >>> from metajax import data
+    >>> source = data.from_arrays(np.zeros((10, 8, 8, 1), np.uint8), np.arange(10) % 2)
+    >>> [len(batch.labels) for batch in data.eval_batches(source, batch_size=4)()]
+    [4, 4, 2]
   """
   check_source(source)
 
@@ -34,21 +41,30 @@ def eval_batches(source: ImageDataset, *, batch_size: int) -> Batches:
 
 
 def train_batches(source: ImageDataset, *, batch_size: int, seed: int = 0) -> Batches:
-  """Batches of `Examples`: all images of the source, epoch after epoch, each epoch in a uniformly random order.
+  """Batches for training: all images of the source, epoch after epoch, uniformly shuffled in each epoch.
 
-  The order of epoch `e` depends on (seed, e) alone; a batch may span epochs, so that none is ever short.
+  The order of epoch `e` depends only on (seed, e). A batch may span epochs, so no batch is short.
 
   Args:
     source: an `ImageDataset`.
-    batch_size: images a batch, over all hosts.
+    batch_size: images per batch, over all hosts.
     seed: any 64-bit integer.
 
   Returns:
-    `batches(start=0, shard=(0, 1))`, as for `episodes`: inputs float32 `[batch_size/hosts, height, width, channels]` in
-    [0, 1], labels one-hot over all classes, float32 `[batch_size/hosts, classes]`.
+    `batches(start=0, shard=(0, 1))`, an endless iterator of `Examples`, sharded as for `episodes`: inputs float32
+    `[batch_size/hosts, height, width, channels]` in [0, 1], labels one-hot over all classes, float32
+    `[batch_size/hosts, classes]`.
 
   Raises:
-    ValueError: `batch_size` is less than 1.
+    ValueError: if `batch_size` is less than 1.
+
+  Example:
+    >>> import numpy as np
+    >>> from metajax import data
+    >>> source = data.from_arrays(np.zeros((10, 8, 8, 1), np.uint8), np.arange(10) % 2)
+    >>> batch = next(data.train_batches(source, batch_size=4)())
+    >>> batch.inputs.shape, batch.labels.shape
+    ((4, 8, 8, 1), (4, 2))
   """
   check_source(source)
   check_batches(batch_size, seed)

@@ -22,29 +22,34 @@ def episodes(
   seed: int = 0,
   within_superclass: bool = False,
 ) -> Batches:
-  """Batches of few-shot tasks: `ways` classes drawn without replacement, of each `shots + queries` images likewise.
+  """Batches of few-shot tasks: `ways` classes, and `shots + queries` images of each, drawn without replacement.
 
-  All choices are uniform. Task `t` of batch `i` is drawn with the key (seed, i * meta_batch_size + t) alone, so it is
-  the same from whatever step, and on however many hosts, the data are read.
+  All draws are uniform. Task `t` of batch `i` depends only on (seed, i * meta_batch_size + t), for any start and shard.
 
   Args:
     source: an `ImageDataset`.
-    ways: classes a task.
-    shots, queries: images of each class in the support and in the query set; no image is in both.
-    meta_batch_size: tasks a batch, over all hosts.
+    ways: classes per task.
+    shots, queries: images per class in the support set and in the query set; no image is in both.
+    meta_batch_size: tasks per batch, over all hosts.
     seed: any 64-bit integer.
-    within_superclass: the classes of a task are of one alphabet, that of a uniformly drawn class: harder tasks.
+    within_superclass: whether the classes of a task share a superclass, that of a uniformly drawn class: harder tasks.
 
   Returns:
-    `batches(start=0, shard=(0, 1))`, an endless iterator from batch `start` on of the `Episode`s of host `shard[0]` of
-    `shard[1]`: support inputs float32 `[meta_batch_size/hosts, ways*shots, height, width, channels]` in [0, 1],
-    support labels one-hot float32 `[meta_batch_size/hosts, ways*shots, ways]`, and likewise the query. Rows are in the
-    order of the ways: first all of way 0. It raises ValueError for a negative start, a host that there is not, or
-    tasks that the hosts do not divide.
+    `batches(start=0, shard=(0, 1))`, an endless iterator from batch `start` on over the `Episode`s of host `shard[0]`
+    of `shard[1]`: support inputs float32 `[meta_batch_size/hosts, ways*shots, height, width, channels]` in [0, 1],
+    support labels one-hot float32 `[meta_batch_size/hosts, ways*shots, ways]`, and likewise the query. Rows are sorted
+    by way. It raises ValueError for a negative start, an invalid host, or tasks that the hosts do not divide.
 
   Raises:
-    ValueError: the source (or a group, with `within_superclass`) has too few classes or images, or a number is too
-      small.
+    ValueError: if the source (or a superclass, if used) has too few classes or images, or a number is too small.
+
+  Example:
+    >>> import numpy as np
+    >>> from metajax import data
+    >>> source = data.from_arrays(np.zeros((12, 8, 8, 1), np.uint8), np.arange(12) % 3)
+    >>> batch = next(data.episodes(source, ways=2, shots=1, queries=3, meta_batch_size=4)())
+    >>> batch.support.inputs.shape, batch.query.labels.shape
+    ((4, 2, 8, 8, 1), (4, 6, 2))
   """
   checks.count("meta_batch_size", meta_batch_size, most=MOST)
   rows, read = draw_task(source, ways, shots, queries, seed, within_superclass), reader(source.images)
@@ -56,7 +61,7 @@ def episodes(
 
   def batches(start=0, shard=(0, 1)):
     offset, local = rows_of_host(start, shard, meta_batch_size, "meta_batch_size")
-    # The tasks of this host, counted by c, are `local` in a row out of every `meta_batch_size`.
+    # c counts the tasks of this host: `local` consecutive ones out of every `meta_batch_size`.
     drawn = tf.data.Dataset.range(start * local, ENDLESS).map(
       plain(lambda c: rows(c // local * meta_batch_size + offset + c % local)), num_parallel_calls=tf.data.AUTOTUNE
     )
@@ -72,15 +77,15 @@ def episodes(
 def episode_rows(
   source: ImageDataset, *, ways: int, shots: int, queries: int, seed: int = 0, within_superclass: bool = False
 ) -> Callable[[int], np.ndarray]:
-  """Which images of the source a task of `episodes` with the same arguments takes.
+  """The images of the source that each task of `episodes`, with the same arguments, consists of.
 
   Returns:
-    `rows(task)`: int64 `[ways, shots + queries]`, the rows of the source that task `task`, counted from 0 over all
-    batches and hosts, takes: row `w` those of way `w`, first the support's, then the query's. It raises ValueError for
-    a negative task.
+    `rows(task)`: rows of the source in a task, int64 `[ways, shots + queries]`. Tasks are counted from 0 over all
+    batches and hosts. Row `w` holds the images of way `w`, first those of the support set, then those of the query set.
+    It raises ValueError for a negative task.
 
   Raises:
-    ValueError: as `episodes`.
+    ValueError: as for `episodes`.
   """
   drawn = draw_task(source, ways, shots, queries, seed, within_superclass)
   draw = tf.function(drawn, input_signature=[tf.TensorSpec([], tf.int64)], autograph=False)
@@ -95,7 +100,7 @@ def episode_rows(
 def draw_task(
   source: ImageDataset, ways: int, shots: int, queries: int, seed: int, within_superclass: bool = False
 ) -> Callable:
-  """`task -> rows`: the images of a task, int64 `[ways, shots + queries]`."""
+  """`task -> rows`: the rows of the images of a task, int64 `[ways, shots + queries]`."""
   check_source(source)
   check_seed(seed)
   checks.flag("within_superclass", within_superclass)
@@ -103,13 +108,13 @@ def draw_task(
   _check_task(source, counts, ways, shots, queries)
   most, classes = int(counts.max()), len(counts)
   group = _superclasses(source, ways) if within_superclass else None
-  # The images of class c are rows by_class[first[c]], ... of the images.
+  # The images of class c are the rows by_class[first[c]], by_class[first[c] + 1], ...
   by_class = constant(np.argsort(source.labels, kind="stable"))
   first, count = constant(np.cumsum(counts) - counts), constant(counts)
 
   def rows(task):
-    """The places of the greatest of independent random numbers are a uniform draw without replacement (`index_shuffle`
-    is not uniform over so few)."""
+    """Draws uniformly without replacement: the indices of the largest of independent random numbers (`index_shuffle` is
+    not uniform over so few)."""
     noise = random_integers(classes + ways * most, seed, task)
     of_class = noise[:classes]
     if group is not None:
@@ -124,11 +129,11 @@ def draw_task(
 
 
 def _superclasses(source, ways):
-  """The number of each class's group, of which none is smaller than a task."""
+  """The number of each class's superclass; raises if one has fewer classes than a task."""
   names, numbers, sizes = np.unique(source.superclasses, return_inverse=True, return_counts=True)
   if sizes.min() < ways:
     given = f"{sizes.min()} of {str(names[np.argmin(sizes)])!r}"
-    raise ValueError(f"expected at least {ways} classes in every group, with within_superclass, got {given}")
+    raise ValueError(f"expected at least {ways} classes in every superclass, with within_superclass, got {given}")
   return tf.constant(numbers)
 
 

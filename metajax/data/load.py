@@ -1,4 +1,4 @@
-"""Loads a data set by its name: the built-in glyphs, Omniglot, TFDS classification sets, one's own images."""
+"""Loads a data set by name: the built-in glyphs, Omniglot, TFDS classification sets, user-supplied images."""
 
 import os
 
@@ -32,43 +32,42 @@ def load(
 ) -> ImageDataset:
   """Loads one part of a data set; the parts "train", "validation" and "test" share no class.
 
-  - "glyphs", drawn on the spot: see `metajax.data.builtin.glyphs`.
-  - "omniglot": "lake/train", "vinyals/test", "finn/validation", ...: see `metajax.data.builtin.omniglot`.
+  - "glyphs", drawn on the fly: see `metajax.data.builtin.glyphs`.
+  - "omniglot", split "lake/train", "vinyals/test", "finn/validation", ...: see `metajax.data.builtin.omniglot`.
   - any TFDS image classification set, "cifar10" or "name/config": see `metajax.data.tfds.classification`.
-  - one's own images, in a folder, a `.csv` file or a `.npz` file: see `metajax.data.files.user_images`.
+  - user-supplied images, in a folder, a `.csv` file or a `.npz` file: see `metajax.data.files.user_images`.
 
-  Of sets that do not name parts without a class in common, the classes are dealt out by `seed`; "official/train" is a
-  split as the set has it, "official/all" all of one's own. What is large stays in its files and is decoded when asked
-  for.
+  If a set has no class-disjoint parts, its classes are distributed by `seed`. "official/train" is the set's official
+  split, "official/all" all user-supplied images. Large sets stay on disk and are decoded on access.
 
   Args:
-    name: the data set; a path if it begins with "/", "./", "../" or "~", ends in ".csv" or ".npz", or is the name of a
-      folder and of no prepared data set.
-    split: which part of it.
-    size: the side of an image in pixels; images are squashed to it whatever their shape.
-    preprocessing: of a published network, such as `load_clip(...).preprocessing`: images are in RGB, of its size and
-      made ready as its publisher had it, in place of `size`. Of characters, which have no publisher, there is none.
-    data_dir: a folder of prepared TFDS data; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets. What is prepared
-      is read without the network.
-    download: whether TFDS may download and prepare what is not there.
-    seed: of the choice of classes, and of the glyphs' distortions: the same for every part, or they share classes.
-    rotations: whether every class gives four, one for each quarter turn: `with_rotations`.
-    skip_unreadable: whether files of one's own, and records of a TFDS set, whose images cannot be read are left out,
-      and named in the source's `unreadable`. Images that are decoded when asked for are all read once at the start,
-      which the cache remembers until their files change: a batch stays a function of its step, and no image stands in
-      for another. Without it, what only begins like an image is found when it is drawn, and is an error.
-    min_images_per_class: classes with fewer images are left out, before classes are dealt out, and named in the
+    name: name of the data set, or a path: it begins with "/", "./", "../" or "~", ends in ".csv" or ".npz", or names a
+      folder but no prepared data set.
+    split: part of the data set.
+    size: side of the images in pixels; images are squashed to a square.
+    preprocessing: preprocessing of a published network, e.g. `load_clip(...).preprocessing`: images are RGB, of its
+      size and processed as published, and `size` is ignored. Not for glyphs and Omniglot.
+    data_dir: folder of prepared TFDS data; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets. Prepared data are
+      read without network access.
+    download: whether TFDS may download and prepare missing data.
+    seed: seed of the distribution of classes, and of the glyphs' distortions; must be the same for every part, or parts
+      share classes.
+    rotations: whether every class yields four, one per quarter turn: `with_rotations`.
+    skip_unreadable: whether unreadable user-supplied files and TFDS records are skipped and listed in the source's
+      `unreadable`. Lazily decoded images are then all read once at the start (cached until their files change), so
+      that a batch stays a function of its step. If False, a file that only begins like an image raises once drawn.
+    min_images_per_class: classes with fewer images are dropped before classes are distributed, and listed in the
       source's `small_classes`.
 
   Returns:
-    an `ImageDataset` of images `[n, size, size, channels]`, its classes numbered from 0.
+    An `ImageDataset` of images `[n, size, size, channels]`, its classes numbered from 0.
 
   Raises:
-    FileNotFoundError: the data are not there, and `download` is False.
-    ConnectionError: the data are not there, and the network neither.
-    PermissionError, NotADirectoryError: a folder or file of one's own cannot be read.
-    ValueError: an argument is out of range, an unknown data set or split, a set that is not one of classified images,
-      too few classes, or images that cannot be read.
+    FileNotFoundError: if the data are missing and `download` is False.
+    ConnectionError: if the data are missing and so is the network.
+    PermissionError, NotADirectoryError: if a user-supplied folder or file cannot be read.
+    ValueError: if an argument is out of range, the data set or split is unknown, the set is not one of classified
+      images, or it has too few classes or unreadable images.
   """
   name = checked_name(name)
   checks.count("min_images_per_class", min_images_per_class)
@@ -81,7 +80,7 @@ def load(
 
 
 def _load(name, split, data_dir, download, own):
-  """The `ImageDataset` of a set of whatever kind; `own` is how images of one's own are to be loaded."""
+  """The `ImageDataset` of a set of any kind; `own` holds the options of user-supplied images."""
   if name == "glyphs":
     return glyphs(split, size=own["size"], seed=own["seed"])
   prepared = {"data_dir": data_dir, "download": download}
@@ -100,11 +99,11 @@ def check_how(
   of_glyphs: bool = False,
   preprocessing: Preprocessing | None = None,
 ) -> int:
-  """Refuses how a set is to be loaded: what all sets have in common. Gives the side of its images.
+  """Checks the loading options that all sets have in common, and returns the side of the images.
 
   Raises:
-    ValueError: quoting what is out of range.
-    TypeError: if `preprocessing` is no `Preprocessing`.
+    ValueError: if an option is out of range, quoting it.
+    TypeError: if `preprocessing` is not a `Preprocessing`.
   """
   if preprocessing is not None:
     check_preprocessing(preprocessing)
@@ -118,7 +117,7 @@ def check_how(
 
 
 def _without_small_classes(source, least):
-  """What is left where broken images, too, are left out."""
+  """Drops classes that have too few images once broken images are dropped."""
   counts = np.bincount(source.labels, minlength=len(source.classes))
   if counts.min() >= least:
     return source
@@ -130,12 +129,12 @@ def _without_small_classes(source, least):
 
 
 def is_own(name: str, data_dir: AnyPath | None, download: bool) -> bool:
-  """Whether `name` is a path; a folder of the name of a prepared or wanted data set is not meant."""
+  """Whether `name` is a path; a data set that is prepared or to be downloaded takes precedence over a folder."""
   return is_path(name) or (not download and os.path.isdir(name) and not is_prepared(name, data_dir))
 
 
 def _size(name, split, size, seed, data_dir, preprocessing) -> int:
-  """`check_how`, of a set of this name."""
+  """`check_how` for the set of this name."""
   if preprocessing is not None and name in ("glyphs", "omniglot"):
-    raise ValueError(f"expected no preprocessing of {name}, which are drawn for a size, got {preprocessing}")
+    raise ValueError(f"expected no preprocessing for {name}, which is drawn at a size, got {preprocessing}")
   return check_how(split, size, seed, data_dir, of_glyphs=name == "glyphs", preprocessing=preprocessing)

@@ -1,4 +1,4 @@
-"""Lake's within-alphabet one-shot classification: the fixed runs from their folder, and the like from any alphabets."""
+"""Lake's within-alphabet one-shot classification: the fixed runs, and runs drawn from any source with alphabets."""
 
 import os
 import re
@@ -18,24 +18,24 @@ RUN = re.compile(r"run(\d+)")
 
 
 def one_shot_runs(folder: AnyPath, *, size: int = 28) -> Batches:
-  """The fixed runs of Omniglot's one-shot classification (Lake et al. 2015), from the unzipped folder that a user has.
+  """The fixed runs of Omniglot's one-shot classification (Lake et al. 2015), from the unzipped folder.
 
-  Each run has 20 characters of one alphabet, each drawn once by one person (to learn from) and once by another (to
-  recognize). `class_labels.txt` says in each line which training image a test image belongs to:
+  Each run has 20 characters of one alphabet, each drawn once by one person (support) and once by another (query). Each
+  line of `class_labels.txt` pairs a test image with its training image:
   `run01/test/item01.png run01/training/class05.png`.
 
   Args:
-    folder: holds `run01`, `run02`, ..., each with a `class_labels.txt`.
-    size: images are brought to `size` x `size` pixels, as for `load`, with ink at 1.
+    folder: folder with `run01`, `run02`, ..., each with a `class_labels.txt`.
+    size: side of the resized images in pixels, as for `load`; ink is 1.
 
   Returns:
     `batches(start=0, shard=(0, 1))`: one batch of all runs, `Episode`s of support inputs float32
     `[runs, ways, size, size, 1]`, and likewise the queries, with one-hot labels `[runs, ways, ways]`.
 
   Raises:
-    FileNotFoundError: there is no folder, no run in it, or no image where a line says one is.
-    ValueError: a line is not as expected, the lines do not pair the training images with the test images, runs have
-      different numbers of ways, or an image cannot be read.
+    FileNotFoundError: if the folder, its runs, or an image named in a line is missing.
+    ValueError: if a line is malformed, the lines do not pair training and test images one to one, runs have different
+      numbers of ways, or an image cannot be read.
   """
   folder = checked_name(folder)
   checks.count("size", size, 1, MOST_PIXELS)
@@ -52,23 +52,23 @@ def one_shot_runs(folder: AnyPath, *, size: int = 28) -> Batches:
 
 
 def one_shot_tasks(source: ImageDataset, *, ways: int = 20, runs: int = 20, seed: int = 0) -> Batches:
-  """The same protocol drawn from any source with alphabets: `ways` characters of one alphabet, of two people.
+  """Runs of the same protocol, drawn from any source with alphabets: `ways` characters of one alphabet, two styles.
 
-  For each run an alphabet with `ways` characters at least is drawn, its characters, and two of the `styles` (people,
-  typefaces) that all of these characters have: one is learned from, the other recognized. Where a source does not know
-  its styles, two different images of each character are drawn instead.
+  Each run draws an alphabet with at least `ways` characters, its characters, and two `styles` (people, typefaces) that
+  all of these characters have: one for the support set, one for the query set. If a source has no styles, two different
+  images of each character are drawn instead.
 
   Args:
-    source: an `ImageDataset` with groups.
-    ways: characters a run, at least 2.
-    runs: how many, at least 1; run `i` is a pure function of (seed, `i`).
-    seed: a whole number of at least 0.
+    source: an `ImageDataset` with superclasses.
+    ways: characters per run, at least 2.
+    runs: number of runs, at least 1; run `i` is a pure function of (seed, `i`).
+    seed: any integer of at least 0.
 
   Returns:
-    as `one_shot_runs`.
+    `batches`, as for `one_shot_runs`.
 
   Raises:
-    ValueError: a number is too small, no alphabet has enough characters, or no two styles have them.
+    ValueError: if a number is too small, no alphabet has enough characters, or no two styles share them.
   """
   check_source(source)
   for name, value, least in (("ways", ways, 2), ("runs", runs, 1), ("seed", seed, 0)):
@@ -84,7 +84,7 @@ def one_shot_tasks(source: ImageDataset, *, ways: int = 20, runs: int = 20, seed
 
 
 def _run(folder, name, size) -> Episode:
-  """One run of the folder, in the order of its training images and of its test images."""
+  """One run of the folder, with training and test images each in sorted order."""
   path = os.path.join(folder, name, "class_labels.txt")
   if not os.path.isfile(path):
     raise FileNotFoundError(f"expected a file {path!r}")
@@ -92,7 +92,7 @@ def _run(folder, name, size) -> Episode:
     with open(path, encoding="utf-8") as file:
       lines = [line.split() for line in file if line.strip()]
   except UnicodeDecodeError as error:
-    raise ValueError(f"{path!r} is no UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
+    raise ValueError(f"{path!r} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
   for line in lines:
     if len(line) != 2:
       raise ValueError(f"expected lines of a test and a training image in {path!r}, got {' '.join(line)!r}")
@@ -100,7 +100,7 @@ def _run(folder, name, size) -> Episode:
   ways = sorted(set(trainings))
   if len(lines) < 2 or len(set(tests)) < len(tests) or len(ways) < len(trainings):
     raise ValueError(
-      f"expected each test image with a training image of its own in {path!r}, got {len(set(tests))} test and "
+      f"expected one training image per test image in {path!r}, got {len(set(tests))} test and "
       f"{len(ways)} training images in {len(lines)} lines"
     )
   labels = np.eye(len(ways), dtype=np.float32)

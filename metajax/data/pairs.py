@@ -12,16 +12,16 @@ from metajax.types import Batches, Examples, Pair
 
 
 def pairs(source: ImageDataset, *, batch_size: int, seed: int = 0, within_superclass: bool = False) -> Batches:
-  """Batches of pairs of images to verify: every other pair is of one class, the others are of two.
+  """Batches of image pairs for verification: every other pair shares a class, the others do not.
 
-  The class of the first image is drawn uniformly, and so is any other class for the second one; no image is beside
-  itself. Pair `p` of batch `i` is drawn with the key (seed, i * batch_size + p) alone.
+  The class of the first image is drawn uniformly, and so is a different class for the second image. No image is paired
+  with itself. Pair `p` of batch `i` is drawn with the key (seed, i * batch_size + p) alone.
 
   Args:
     source: an `ImageDataset`.
-    batch_size: pairs a batch, over all hosts.
+    batch_size: pairs per batch, over all hosts.
     seed: any 64-bit integer.
-    within_superclass: two classes of a pair are of one alphabet.
+    within_superclass: whether the two classes of a pair share a superclass.
 
   Returns:
     `batches(start=0, shard=(0, 1))`, as for `episodes`, of `Examples`: inputs a `Pair` of float32
@@ -29,8 +29,16 @@ def pairs(source: ImageDataset, *, batch_size: int, seed: int = 0, within_superc
     same.
 
   Raises:
-    ValueError: a class has one image, there is one class (of a group, with `within_superclass`), or `batch_size` is
-      below 1.
+    ValueError: if a class has one image, the source (or, with `within_superclass`, a superclass) has one class, or
+      `batch_size` is below 1.
+
+  Example:
+    >>> import numpy as np
+    >>> from metajax import data
+    >>> source = data.from_arrays(np.zeros((6, 8, 8, 1), np.uint8), np.arange(6) % 3)
+    >>> batch = next(data.pairs(source, batch_size=4)())
+    >>> batch.inputs.first.shape, batch.labels[:, 1].tolist()
+    ((4, 8, 8, 1), [1.0, 0.0, 1.0, 0.0])
   """
   rows, read = _draw_triplet(source, batch_size, seed, within_superclass), reader(source.images)
 
@@ -48,11 +56,11 @@ def pairs(source: ImageDataset, *, batch_size: int, seed: int = 0, within_superc
 def triplets(source: ImageDataset, *, batch_size: int, seed: int = 0, within_superclass: bool = False) -> Batches:
   """Batches of triplets: two different images of one class, and one of another class, all drawn uniformly.
 
-  Arguments and errors are those of `pairs`.
+  Arguments and exceptions are those of `pairs`.
 
   Returns:
-    `batches(start=0, shard=(0, 1))`, as for `episodes`, of dictionaries of "anchor", "positive" and "negative", float32
-    `[batch_size/hosts, height, width, channels]` in [0, 1] each.
+    `batches(start=0, shard=(0, 1))`, as for `episodes`, of dictionaries of "anchor", "positive" and "negative", each
+    float32 `[batch_size/hosts, height, width, channels]` in [0, 1].
   """
   rows, read = _draw_triplet(source, batch_size, seed, within_superclass), reader(source.images)
 
@@ -72,24 +80,32 @@ def balanced(
 
   Args:
     source: an `ImageDataset`.
-    classes: in a batch, at least 2.
-    each: images of each, at least 2.
+    classes: classes per batch, at least 2.
+    each: images per class, at least 2.
     seed: any 64-bit integer.
-    within_superclass: the classes of a batch are of one alphabet, that of a uniformly drawn class.
+    within_superclass: whether the classes of a batch share a superclass, that of a uniformly drawn class.
 
   Returns:
     `batches(start=0, shard=(0, 1))`, as for `episodes`, of `Examples`: inputs float32
     `[classes*each/hosts, height, width, channels]` in [0, 1], labels one-hot over the classes of the batch, float32
-    `[classes*each/hosts, classes]`. Rows are in the order of the classes.
+    `[classes*each/hosts, classes]`. Rows are sorted by class.
 
   Raises:
-    ValueError: the source has too few classes or images, or a number is too small.
+    ValueError: if the source has too few classes or images, or a number is too small.
+
+  Example:
+    >>> import numpy as np
+    >>> from metajax import data
+    >>> source = data.from_arrays(np.zeros((12, 8, 8, 1), np.uint8), np.arange(12) % 4)
+    >>> batch = next(data.balanced(source, classes=3, each=2)())
+    >>> batch.inputs.shape, batch.labels.sum(0).tolist()
+    ((6, 8, 8, 1), [2.0, 2.0, 2.0])
   """
   check_source(source)
   least = np.bincount(source.labels).min()
   checks.count("each", each)
   if not 2 <= each <= least:
-    raise ValueError(f"expected from 2 to {least} images of each class, all that the smallest class has, got {each}")
+    raise ValueError(f"expected from 2 to {least} images per class, the size of the smallest class, got {each}")
   rows, read = draw_task(source, classes, each - 1, 1, seed, within_superclass), reader(source.images)
   number = classes * each
 
@@ -106,7 +122,7 @@ def balanced(
 
 
 def _each(function, start, shard, batch_size):
-  """A dataset of a host's rows of each batch: `function` of the number of each row over all batches and hosts."""
+  """A dataset of a host's rows of each batch: `function(number)` with rows numbered over all batches and hosts."""
   offset, local = rows_of_host(start, shard, batch_size, "batch_size")
   counters = tf.data.Dataset.range(start * local, ENDLESS)
   drawn = counters.map(
@@ -136,7 +152,7 @@ def _draw_triplet(source, batch_size, seed, within_superclass):
   group = constant(superclasses)
 
   def rows(counter):
-    """The greatest of independent random numbers are a uniform draw without replacement, as for `episodes`."""
+    """Draws uniformly without replacement by the largest of independent random numbers, as for `episodes`."""
     noise = random_integers(classes + 2 * most, seed, counter)
     way = tf.argmax(noise[:classes])
     others = (group == group[way]) & (tf.range(classes, dtype=tf.int64) != way)

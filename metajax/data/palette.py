@@ -1,4 +1,4 @@
-"""Palettes: the few colors that stand for all of some images, by k-means of scikit-learn."""
+"""Color palettes of images, by scikit-learn's k-means."""
 
 import warnings
 
@@ -9,22 +9,23 @@ from metajax.data._tensorflow import tf
 from metajax.data.files.lazy_images import take
 from metajax.data.source import MOST_PIXELS, ImageDataset, check_source
 
-PIXELS = 20000  # that a palette is learned from
+PIXELS = 20000  # number of pixels that k-means is fitted to
 
 
 def fit_palette(source: ImageDataset, palette_size: int = 16, *, size: int | None = None, seed: int = 0) -> np.ndarray:
-  """The centers of k-means on pixels of a source's images: float32 `[palette_size, channels]` in [0, 1], by brightness.
-
-  Where the pixels that are looked at, 20,000, have fewer values than that, there are as many colors as values.
+  """Fits a color palette by k-means to 20,000 pixels of a source's images.
 
   Args:
     source: an `ImageDataset`.
-    palette_size: at most, at least 2.
-    size: images are brought to size x size pixels first, as `augment.palette.to_palette` brings them.
-    seed: of the pixels that are looked at, and of k-means.
+    palette_size: largest number of colors, 2 to 256; fewer if the pixels have fewer distinct values.
+    size: side to which images are resized first, as by `augment.palette.to_palette`; by default they keep their size.
+    seed: seed of the choice of pixels and of k-means.
+
+  Returns:
+    The cluster centers, float32 `[palette_size, channels]` in [0, 1], sorted by brightness.
 
   Raises:
-    ValueError: if `palette_size` is below 2, or all pixels are alike.
+    ValueError: if `palette_size` is out of range, or all pixels are equal.
   """
   check_source(source)
   checks.count("palette_size", palette_size, most=256)

@@ -1,4 +1,4 @@
-"""The `tf.data` pipelines that all batches are made of: random integers, epochs, and images gathered or decoded."""
+"""The `tf.data` pipelines behind all batches: random integers, epochs, and images gathered or decoded."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from metajax.data.files.lazy_images import LazyImages
 from metajax.data.sharding import ENDLESS
 from metajax.types import Episode, Examples
 
-MOST = 2**31 - 1  # rows of a batch
-AHEAD = 2  # batches of images out of files that are decoded while one is used
+MOST = 2**31 - 1  # largest number of rows in a batch
+AHEAD = 2  # number of batches that are decoded ahead
 
 
 def in_epochs(number: int, batch_size: int, seed: int, start: int) -> tf.data.Dataset:
-  """A dataset of the `batch_size` numbers of each batch from `start` on: all of `number`, in a new order each epoch."""
+  """A dataset of batches of row numbers from batch `start` on: all of `range(number)`, reshuffled in each epoch."""
   if number < 1:
-    raise ValueError("expected something to make batches of, got nothing")
+    raise ValueError("expected at least one row to make batches of, got none")
   epoch, skipped = divmod(start * batch_size, number)
 
   def order(e):
@@ -32,19 +32,19 @@ def in_epochs(number: int, batch_size: int, seed: int, start: int) -> tf.data.Da
 
 
 def constant(x: np.ndarray) -> Any:
-  """A tensor. Of its operators, which TensorFlow adds when it is imported, its types know nothing."""
+  """A tensor, typed as Any: TensorFlow adds its operators at import, so type checkers do not know them."""
   return tf.constant(x)
 
 
 def random_integers(number: int, seed: int, index: tf.Tensor) -> Any:
-  """`number` independent 64-bit integers, a function of two 64-bit integers."""
+  """`number` independent 64-bit integers, a pure function of (seed, index)."""
   key = tf.stack([tf.constant(seed, tf.int64), index])
   return tf.random.stateless_uniform([number], key, minval=None, maxval=None, dtype=tf.int64, alg="philox")
 
 
 def reader(images: np.ndarray | LazyImages) -> Callable[[tf.data.Dataset], Iterator]:
-  """A function from a dataset of `Examples`, `Episode`s or other trees of rows of `images` to an iterator of them with
-  images."""
+  """A function that replaces row numbers by images: from a dataset of `Examples`, `Episode`s or other pytrees of rows
+  to an iterator of the same pytrees of images, float32 in [0, 1]."""
   if isinstance(images, LazyImages):
     return lambda batches: _decoded(images, batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator())
   stored = constant(images)
@@ -62,7 +62,7 @@ def reader(images: np.ndarray | LazyImages) -> Callable[[tf.data.Dataset], Itera
 
 
 def _decoded(images, batches):
-  """Outside of TensorFlow, which would bury the message of an image that cannot be read."""
+  """Decodes outside of TensorFlow, which would bury the error message of an unreadable image."""
   waiting = collections.deque()
   for batch in batches:
     waiting.append(_map_inputs(images.start, batch))
@@ -79,24 +79,16 @@ def _map_inputs(function, batch):
 
 
 def check_seed(seed: int):
-  """Refuses what is no 64-bit integer.
-
-  Raises:
-    ValueError: quoting it.
-  """
+  """Raises ValueError unless the seed is a 64-bit integer."""
   checks.count("seed", seed, -(2**63), 2**63 - 1)
 
 
 def check_batches(batch_size: int, seed: int):
-  """Refuses what no batches can have.
-
-  Raises:
-    ValueError: quoting it.
-  """
+  """Raises ValueError unless batch size and seed are in range."""
   checks.count("batch_size", batch_size, most=MOST)
   check_seed(seed)
 
 
 def plain(mapped: Callable) -> Callable:
-  """What a data set is mapped by, of TensorFlow's operations alone: AutoGraph need not rewrite it."""
+  """Keeps AutoGraph from rewriting a function that uses only TensorFlow operations."""
   return tf.autograph.experimental.do_not_convert(mapped)

@@ -1,4 +1,4 @@
-"""Which rows of a batch a host reads, where all hosts read as many."""
+"""The rows of a batch that each host reads."""
 
 from collections.abc import Callable
 
@@ -12,16 +12,16 @@ ENDLESS = 2**63 - 1  # the last step that 64 bits can count
 
 
 def rows_of_host(start: int, shard: tuple[int, int], rows: int, name: str) -> tuple[int, int]:
-  """The first of a host's rows of a global batch, and how many they are."""
+  """The first of a host's rows of a global batch, and their number."""
   host, hosts = check_place(start, shard)
-  checks.count("start", start, 0, ENDLESS // rows)  # later ones have no number
+  checks.count("start", start, 0, ENDLESS // rows)  # later rows overflow 64 bits
   if rows % hosts:
     raise ValueError(f"expected {name} that {hosts} hosts divide, got {rows}")
   return host * (rows // hosts), rows // hosts
 
 
 def in_order_of(count: int, batch_size: int, batch: Callable[[np.ndarray], Batch]) -> Batches:
-  """Batches of all of `count` rows once, in their order, which end; `batch` gives those of a host's rows."""
+  """Finite batches of all of `count` rows once, in order; `batch` makes the batch of a host's rows."""
   checks.count("batch_size", batch_size)
 
   def batches(start=0, shard=(0, 1)):
@@ -37,10 +37,6 @@ def in_order_of(count: int, batch_size: int, batch: Callable[[np.ndarray], Batch
 
 
 def check_place(start: int, shard: tuple[int, int]) -> tuple[int, int]:
-  """The host and the number of hosts, where a step and they can be.
-
-  Raises:
-    ValueError: quoting what cannot be.
-  """
+  """Checks a start and a shard, and returns the host and the number of hosts; raises ValueError if out of range."""
   checks.count("start", start, 0, ENDLESS)
   return check_shard(shard)

@@ -1,4 +1,4 @@
-"""Labeled images at random access: the type, and what chooses from it."""
+"""Labeled images with random access: the type `ImageDataset`, and selections of it."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,22 +9,22 @@ import numpy.typing as npt
 from metajax import checks
 from metajax.data.files.lazy_images import LazyImages, take
 
-MOST_PIXELS = 2**14  # of a side
+MOST_PIXELS = 2**14  # largest side of an image
 
 
 class ImageDataset(NamedTuple):
-  """Labeled images at random access.
+  """Labeled images with random access.
 
   Attributes:
     images: uint8 `[n, height, width, channels]`, 0 to 255; the characters of glyphs and Omniglot have ink at 255. An
-      array, or `LazyImages` that are decoded when asked for.
-    labels: int32 `[n]`, an index into `classes`.
-    classes: the name of each class, unique.
-    superclasses: the alphabet, script or family of each class ("" where there is none).
-    captions: for each class the texts that describe it, at least one.
-    styles: for each image who drew it or in which typeface family ("" where unknown), `[n]`.
-    unreadable: the files that could not be read and were left out.
-    small_classes: the classes that were left out because they have too few images.
+      array, or `LazyImages` that are decoded on access.
+    labels: int32 `[n]`, indices into `classes`.
+    classes: unique name of each class.
+    superclasses: alphabet, script or family of each class; "" for none.
+    captions: texts that describe each class, at least one per class.
+    styles: drawer or typeface family of each image, `[n]`; "" if unknown.
+    unreadable: files that could not be read and were skipped.
+    small_classes: classes that were dropped because they have too few images.
   """
 
   images: np.ndarray | LazyImages
@@ -50,12 +50,22 @@ def from_arrays(
 
   Args:
     images: uint8 `[n, height, width, channels]`, 0 to 255: an array or `LazyImages`.
-    labels: integers `[n]` from 0.
+    labels: class indices `[n]` from 0.
     classes: unique names, by default "0", "1", ... up to the largest label.
     superclasses, captions, styles: as in `ImageDataset`; by default "", the name of the class, and "".
 
+  Returns:
+    An `ImageDataset`; the images are not copied.
+
   Raises:
-    ValueError: the shapes or lengths do not match, a label is out of range, or a class has no image.
+    ValueError: if shapes or lengths do not match, a label is out of range, or a class has no image.
+
+  Example:
+    >>> import numpy as np
+    >>> from metajax import data
+    >>> images, labels = np.zeros((4, 8, 8, 3), np.uint8), [0, 0, 1, 1]
+    >>> data.from_arrays(images, labels, classes=["cat", "dog"]).captions
+    (('cat',), ('dog',))
   """
   images = images if isinstance(images, LazyImages) else np.asarray(images)
   labels = np.asarray(labels)
@@ -90,20 +100,31 @@ def from_arrays(
 
 
 def check_source(source: Any):
-  """Refuses what is no source.
-
-  Raises:
-    ValueError: with what it is.
-  """
+  """Raises ValueError unless `source` has the attributes of an `ImageDataset`."""
   if not all(hasattr(source, name) for name in ("images", "labels", "classes", "superclasses", "captions", "styles")):
     raise ValueError(f"expected an ImageDataset, as load or from_arrays gives, got {checks.describe(source)}")
 
 
 def select_classes(source: ImageDataset, indices: npt.ArrayLike) -> ImageDataset:
-  """The images of some classes, in their order; the classes are numbered anew, in the order of `indices`.
+  """Selects classes; images keep their order, and classes are renumbered in the order of `indices`.
+
+  Args:
+    source: an `ImageDataset`.
+    indices: unique indices of classes.
+
+  Returns:
+    An `ImageDataset` of the images of these classes.
 
   Raises:
-    ValueError: `indices` are not unique indices of the source's classes.
+    ValueError: if `indices` are not unique indices of the source's classes.
+
+  Example:
+    >>> import numpy as np
+    >>> from metajax import data
+    >>> source = data.from_arrays(np.zeros((6, 8, 8, 1), np.uint8), [0, 1, 2, 0, 1, 2], classes=["a", "b", "c"])
+    >>> chosen = data.select_classes(source, [2, 0])
+    >>> chosen.classes, chosen.labels.tolist()
+    (('c', 'a'), [1, 0, 1, 0])
   """
   check_source(source)
   indices = _unique("indices", indices, len(source.classes), lambda given: given.tolist())
@@ -121,17 +142,20 @@ def select_classes(source: ImageDataset, indices: npt.ArrayLike) -> ImageDataset
 
 
 def with_rotations(source: ImageDataset) -> ImageDataset:
-  """The source and its images turned by 90, 180 and 270 degrees (counterclockwise) as classes of their own, four
-  times as many: class `c` turned by 90 `k` degrees is class `c + k * len(source.classes)`. A turned alphabet is one of
-  its own.
+  """Adds the images rotated by 90, 180 and 270 degrees counterclockwise as new classes, four times as many.
+
+  Class `c` rotated by 90 `k` degrees is class `c + k * len(source.classes)`. A rotated superclass is a new superclass.
+
+  Returns:
+    An `ImageDataset` of four times as many images and classes.
 
   Raises:
-    ValueError: the images are not square.
+    ValueError: if the images are not square.
   """
   check_source(source)
   height, width = source.images.shape[1:3]
   if height != width:
-    raise ValueError(f"only square images keep their shape when turned, got {height} by {width}")
+    raise ValueError(f"expected square images, which keep their shape when rotated, got {height} x {width} pixels")
   suffixes = ("", *(f" rotated {degrees}" for degrees in (90, 180, 270)))
   return source._replace(
     images=_quarter_turns(source.images),
@@ -150,10 +174,17 @@ def _quarter_turns(images):
 
 
 def select_rows(source: ImageDataset, rows: npt.ArrayLike) -> ImageDataset:
-  """The images of some rows, in the order given; classes keep their numbers, and may be left without an image.
+  """Selects images, in the given order; classes keep their numbers, and some may have no image left.
+
+  Args:
+    source: an `ImageDataset`.
+    rows: unique indices of images.
+
+  Returns:
+    An `ImageDataset` of these images.
 
   Raises:
-    ValueError: `rows` are not unique indices of the source's images.
+    ValueError: if `rows` are not unique indices of the source's images.
   """
   check_source(source)
   rows = _unique("rows", rows, len(source.labels), lambda given: f"{len(given)} rows")
@@ -163,7 +194,7 @@ def select_rows(source: ImageDataset, rows: npt.ArrayLike) -> ImageDataset:
 
 
 def _unique(name, given, count, shown):
-  """Indices below `count`, which are to be some and unique; `shown` is what is said of numbers that are not."""
+  """Checks that indices are unique and below `count`, at least one; `shown` describes bad ones in the message."""
   given, wanted = np.asarray(given), f"expected some unique {name} from 0 to {count - 1}"
   if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
     raise ValueError(f"{wanted}, got {checks.describe(given)}")

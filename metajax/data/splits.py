@@ -1,4 +1,4 @@
-"""Which classes and images are in a part of a data set: "train", "validation" and "test" share no class."""
+"""The classes and images in each part of a data set: "train", "validation" and "test" share no class."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -12,9 +12,9 @@ PARTS = ("train", "validation", "test")
 
 
 class NoSuchSplit(ValueError):
-  """A set has no such split, or none of its images has a label: another may be asked for.
+  """A set has no such split, or none of the split's images has a label, so a caller may fall back to another split.
 
-  What is there and cannot be read is another error: no other data may take its place without a word.
+  A split that exists but cannot be read raises another error, so that no other data silently take its place.
   """
 
 
@@ -28,18 +28,23 @@ def check_split(name: str, split: str, own: Iterable[str]):
 def choose(
   name: str, split: str, labels: np.ndarray, own: Mapping[str, np.ndarray], seed: int, least: int = 1
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """The rows of one part of a set, its classes in ascending order, and those that are in no part: they are too small.
+  """Chooses the rows and classes of one part of a set.
 
   Args:
-    name: of the set, for messages.
-    split: one of PARTS, or "official/..." of one of the set's own splits.
-    labels: the class of each image, `[n]`; -1 is none.
-    own: {own split: rows}.
-    seed: of the dealing.
-    least: images of a class that is not too small, of those that are dealt out or, of "official/...", of that split.
+    name: name of the set, for messages.
+    split: one of PARTS, or "official/..." with one of the set's official splits.
+    labels: class of each image, `[n]`; -1 for none.
+    own: official splits, `{name: rows}`.
+    seed: seed of the distribution of classes.
+    least: smallest number of images of a class that is kept, counted over the images that are distributed or, for
+      "official/...", in that split.
+
+  Returns:
+    The rows, their classes in ascending order, and the classes that are dropped as too small.
 
   Raises:
-    ValueError: there are too few classes; NoSuchSplit if no image has a label.
+    ValueError: if there are too few classes.
+    NoSuchSplit: if no image has a label.
   """
   if split.startswith("official/"):
     used = [split.removeprefix("official/")]
@@ -59,10 +64,10 @@ def choose(
 
 
 def disjoint_classes(name: str, present: Mapping[str, np.ndarray], seed: int) -> Mapping[str, np.ndarray]:
-  """The classes of "train", "validation" and "test", given those in each of the data set's own splits."""
+  """The classes of "train", "validation" and "test", given those in each of the set's official splits."""
   every, times = np.unique(np.concatenate([*present.values(), []]).astype(int), return_counts=True)
-  shuffle = np.random.RandomState(seed).permutation  # frozen by NumPy, unlike its newer generators
-  # A test split without labels (all -1) has no classes of its own.
+  shuffle = np.random.RandomState(seed).permutation  # its stream is frozen by NumPy, unlike the newer generators'
+  # A test split without labels (all -1) has no classes.
   if all(len(present.get(part, ())) for part in ("train", "test")) and times.max() == 1:
     if "validation" in present:
       return present
@@ -81,18 +86,25 @@ def disjoint_classes(name: str, present: Mapping[str, np.ndarray], seed: int) ->
 
 
 def split_within_classes(source: ImageDataset, shares: Sequence[float], *, seed: int = 0) -> list[ImageDataset]:
-  """Parts of a source with a share of the images of every class, at least one of each, drawn by the seed.
+  """Splits a source at random into disjoint parts, each with a share of the images of every class.
 
   Args:
     source: an `ImageDataset`.
-    shares: of each part, above 0, of a sum of at most 1; those of a class are rounded.
+    shares: share of each part, above 0, with a sum of at most 1. Per class it is rounded, to at least one image.
     seed: any integer of at least 0.
 
   Returns:
-    an `ImageDataset` for each share, its images in the order of the source. No two have an image in common.
+    An `ImageDataset` for each share, with images in the order of the source.
 
   Raises:
-    ValueError: the shares are out of range, or a class has too few images.
+    ValueError: if the shares are out of range, or a class has too few images.
+
+  Example:
+    >>> import numpy as np
+    >>> from metajax import data
+    >>> source = data.from_arrays(np.zeros((20, 8, 8, 1), np.uint8), np.arange(20) % 2)
+    >>> [part.labels.shape for part in data.split_within_classes(source, [0.8, 0.2])]
+    [(16,), (4,)]
   """
   check_source(source)
   checks.count("seed", seed, 0)
@@ -107,8 +119,8 @@ def split_within_classes(source: ImageDataset, shares: Sequence[float], *, seed:
     if not len(rows):
       continue
     ends = np.rint(np.cumsum(shares) * len(rows)).astype(int)
-    ends = np.minimum(ends, len(rows) - np.arange(len(shares))[::-1])  # room for what comes after
-    for i in range(len(ends)):  # at least one of each, pushing on what comes after
+    ends = np.minimum(ends, len(rows) - np.arange(len(shares))[::-1])  # leaves one image for each later part
+    for i in range(len(ends)):  # at least one image per part; later ends move along
       ends[i:] = np.maximum(ends[i:], (ends[i - 1] if i else 0) + 1)
     if ends[-1] > len(rows):
       raise ValueError(f"expected at least {len(shares)} images of every class, got {len(rows)} of {name!r}")

@@ -1,4 +1,4 @@
-"""Scores of a trained learner: on tasks it has not seen, and of its frozen features."""
+"""Scores of a trained learner: on held-out tasks, and of its frozen features."""
 
 from metajax.evaluate.count_baselines import CountModel, bigram, independent_pixels
 from metajax.evaluate.embed import assert_unchanged, embed_dataset

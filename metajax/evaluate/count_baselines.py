@@ -1,4 +1,4 @@
-"""Count-based baselines, which a generative model has to beat: pairs of tokens, and pixels on their own."""
+"""Count-based baselines for generative models: bigrams of tokens, and independent pixels."""
 
 from typing import NamedTuple
 
@@ -10,11 +10,11 @@ STRENGTHS = tuple(2.0**e for e in range(-6, 15, 2))  # of smoothing, in counts
 
 
 class CountModel(NamedTuple):
-  """What a counting model says of test data.
+  """The log probabilities of test data under a count-based model.
 
   Attributes:
-    log_prob: in nats, of each token of each row; 0 of padding.
-    chosen: the strengths of the smoothing, chosen on validation data.
+    log_prob: log probability of each token of each row, in nats; 0 for padding.
+    chosen: the smoothing strengths, chosen on validation data.
   """
 
   log_prob: np.ndarray
@@ -22,21 +22,21 @@ class CountModel(NamedTuple):
 
 
 def bigram(train: np.ndarray, validation: np.ndarray, test: np.ndarray, vocab_size: int) -> CountModel:
-  """How likely each token is after the one before it, by counts that are smoothed by those of single tokens:
+  """A bigram model, smoothed by the counts of single tokens:
 
       p(b | a) = (count(a b) + k p(b)) / (count(a) + k),   p(b) = (count(b) + s) / (all + s vocabulary)
 
-  The strengths `k` and `s` are those of the best mean log probability on validation rows.
+  The strengths `k` and `s` maximize the mean log probability of validation rows.
 
   Args:
-    train, validation, test: tokens `[rows, length + 1]`; from -1 on a row is padding.
-    vocab_size: how many tokens there are.
+    train, validation, test: tokens `[rows, length + 1]`; a row is padding from its first -1 on.
+    vocab_size: number of tokens in the vocabulary.
 
   Returns:
-    `CountModel`, of `test[:, 1:]`.
+    A `CountModel` of `test[:, 1:]`.
 
   Raises:
-    ValueError: if a part has no pair of tokens, a token is out of the vocabulary, or one follows padding.
+    ValueError: if a part has no pair of tokens, a token is out of the vocabulary, or a token follows padding.
   """
   for name, rows in (("train", train), ("validation", validation), ("test", test)):
     _check_tokens(name, rows, vocab_size)
@@ -61,18 +61,18 @@ def bigram(train: np.ndarray, validation: np.ndarray, test: np.ndarray, vocab_si
 
 
 def independent_pixels(train: np.ndarray, validation: np.ndarray, test: np.ndarray, palette_size: int) -> CountModel:
-  """How likely each color is at each place, by counts that are smoothed by those of all places:
+  """An independent distribution of colors per pixel, smoothed by the counts over all pixels:
 
       p_i(x) = (count_i(x) + k p(x)) / (rows + k),   p(x) = (count(x) + 1) / (all + colors)
 
-  The strength `k` is that of the best mean log probability on validation rows.
+  The strength `k` maximizes the mean log probability of validation rows.
 
   Args:
-    train, validation, test: colors' numbers `[rows, pixels]`.
-    palette_size: how many there are.
+    train, validation, test: palette indices `[rows, pixels]`.
+    palette_size: number of colors.
 
   Returns:
-    `CountModel`, of `test`.
+    A `CountModel` of `test`.
 
   Raises:
     ValueError: if a part has no row, rows differ in length, or a color is out of range.
@@ -98,7 +98,7 @@ def _check_tokens(name: str, rows: np.ndarray, vocab_size: int):
   checks.integers(f"{name} tokens", rows, "rows", "length + 1", low=-1, high=vocab_size)
   late = np.flatnonzero(((rows[:, :-1] < 0) & (rows[:, 1:] >= 0)).any(-1))
   if late.size:
-    raise ValueError(f"expected padding at the ends of {name} rows alone, got a token after it in row {late[0]}")
+    raise ValueError(f"expected padding only at the ends of {name} rows, got a token after it in row {late[0]}")
   if not (rows[:, 1:] >= 0).any():
     raise ValueError(f"expected {name} rows of two tokens or more, got {list(rows.shape)} without a pair")
 

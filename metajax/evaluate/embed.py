@@ -1,4 +1,4 @@
-"""Frozen features of every example, each counted once."""
+"""Frozen features of every example, each computed exactly once."""
 
 import contextlib
 import functools
@@ -15,26 +15,34 @@ from metajax.types import Batches, Examples, Params, State
 
 
 def embed_dataset(embed: Callable, params: Params, state: State, batches: Batches | Iterable[Examples]) -> Examples:
-  """The embedding of every example of an evaluation's batches.
+  """Embeds every example of an evaluation's batches.
 
-  A batch that is short, or that the devices do not divide, is filled up and cut again, so that each example counts once
-  and one shape is compiled. Params and state are the same to the bit afterwards, or an error says so. Of several hosts
-  each embeds its own share, and all are given all of it.
+  A batch that is short, or that the number of devices does not divide, is padded and the padding is removed afterwards:
+  each example counts once, and a single shape is compiled. Params and state must stay bit-identical. With several
+  hosts, each embeds its share and all receive the full result.
 
   Args:
     embed: `(params, state, inputs) -> [n, d]`, a Learner's `embed`.
-    params, state: of the trained learner.
-    batches: `batches(start, shard)` of `Examples`, of any labels `[n, ...]`, such as `data.eval_batches(source, ...)`,
-      of which each host reads its share alone; or the whole batches, one after the other.
+    params, state: those of the trained learner.
+    batches: `batches(start, shard)` of `Examples` with labels `[n, ...]`, e.g. `data.eval_batches(source, ...)`, where
+      each host reads only its share; or an iterable of full batches.
 
   Returns:
-    `Examples` of float32 `[all, d]`, and their labels as they were.
+    `Examples` of float32 embeddings `[all, d]`, with their labels unchanged.
 
   Raises:
-    TypeError: if `embed` is no function.
-    ValueError: if there is no batch, or there is not a feature and a label for each example.
-    FloatingPointError: if a feature, a parameter or a value of the state is not finite, naming it.
-    RuntimeError: if params or state were changed.
+    TypeError: if `embed` is not a function.
+    ValueError: if no batch is given, or an example lacks a feature or a label.
+    FloatingPointError: if a feature, a parameter or a value of the state is not finite; the message names it.
+    RuntimeError: if params or state changed.
+
+  Example:
+    >>> import numpy as np
+    >>> from metajax.evaluate import embed_dataset
+    >>> from metajax.types import Examples
+    >>> batch = Examples(np.ones((4, 3), np.float32), np.array([0, 1, 2, 3]))
+    >>> embed_dataset(lambda params, state, x: x @ params, np.eye(3, 2), {}, [batch]).inputs.shape
+    (4, 2)
   """
   checks.function("embed", embed, "(params, state, inputs) -> [n, d], such as a Learner's")
   run, found, labels, rows = _compiled(embed), [], [], 0
@@ -45,7 +53,7 @@ def embed_dataset(embed: Callable, params: Params, state: State, batches: Batche
       if rows and len(batch.labels) > rows:
         raise ValueError(f"expected batches of at most the first one's {rows} rows, got {len(batch.labels)}")
       inputs, there = shard_padded(batch.inputs, rows)
-      rows = len(there) // process_shard()[1]  # of the first batch, on every host alike
+      rows = len(there) // process_shard()[1]  # of the first batch, the same on every host
       found.append(_rows_of(run(*shared, inputs), there, len(batch.labels)))
       labels.append(_of_all_hosts(np.asarray(batch.labels)))
   if not found:
@@ -56,12 +64,12 @@ def embed_dataset(embed: Callable, params: Params, state: State, batches: Batche
 
 
 def check_trained(params: Params, state: State):
-  """Refuses a learner that is broken: what it gives may be finite all the same, and score as chance does.
+  """Raises if params or state are broken: such a learner may still give finite outputs, and score at chance.
 
-  An infinity in the state passes, since a state may hold a bound.
+  An infinity in the state is allowed, since a state may hold a bound.
 
   Raises:
-    FloatingPointError: naming the first parameter that is not finite, or the first NaN of the state.
+    FloatingPointError: if a parameter is not finite or the state holds a NaN; the message names the first.
   """
   for path, value in checks.not_finite(params).items():
     raise FloatingPointError(f"expected finite parameters, got {value} in the parameter {path}")
@@ -72,10 +80,13 @@ def check_trained(params: Params, state: State):
 
 @contextlib.contextmanager
 def assert_unchanged(*trees: Any) -> Generator[None]:
-  """Proves that what is done within it leaves arrays as they are, to the bit.
+  """A context manager which checks that its block leaves arrays bit-identical.
+
+  Args:
+    *trees: pytrees of arrays.
 
   Raises:
-    RuntimeError: naming the first array that was changed.
+    RuntimeError: if an array changed; the message names the first.
   """
   before = jax.tree.map(np.array, to_host(trees))
   yield
@@ -85,7 +96,7 @@ def assert_unchanged(*trees: Any) -> Generator[None]:
 
 
 def _rows_of(embedded, there, labeled: int) -> np.ndarray:
-  """The embeddings of the examples that are there, if each has one and a label."""
+  """The embeddings of the rows that are not padding; raises unless each has an embedding and a label."""
   found = np.asarray(to_host(embedded), np.float32)
   if found.shape[:1] != there.shape or not found.ndim > 1:
     raise ValueError(f"expected an embedding [{len(there)}, d] of {len(there)} inputs, got {list(found.shape)}")
@@ -95,7 +106,7 @@ def _rows_of(embedded, there, labeled: int) -> np.ndarray:
 
 
 def _own(batch):
-  """This host's rows of a whole batch."""
+  """This host's rows of a full batch."""
   rows = len(batch.labels)
   if different := [len(x) for x in jax.tree.leaves(batch.inputs) if len(x) != rows]:
     raise ValueError(f"expected a label for each of {different[0]} inputs, got {rows}")

@@ -1,4 +1,4 @@
-"""Scores of a trained learner on tasks it has not seen."""
+"""Scores of a trained learner on held-out few-shot tasks."""
 
 import functools
 import numbers
@@ -27,27 +27,36 @@ def few_shot_accuracy(
 ) -> Score:
   """The accuracy in percent on the queries of `num_tasks` tasks, with its 95% interval over tasks.
 
-  The tasks are the first ones of `batches`, so two learners given the same `batches` meet the same tasks; each is
-  counted once, whatever the size of a batch and the number of devices. Each of several hosts reads and tests its share.
+  The tasks are the first ones of `batches`, so two learners given the same `batches` see the same tasks. Each task
+  counts once, whatever the batch size and the number of devices. Each host reads and evaluates its share.
 
   Args:
-    learner: its `predict` sees a task's support and the inputs of its queries.
-    params: of the trained learner.
-    state: of the trained learner.
+    learner: a `Learner`; its `predict` sees a task's support set and the inputs of its queries.
+    params: parameters of the trained learner.
+    state: state of the trained learner.
     batches: `batches(start, shard)` of `Episode`s, e.g. `data.episodes(...)`.
-    num_tasks: how many, at least 2.
-    chunk_size: how many tasks run as one vectorized group.
+    num_tasks: number of tasks, at least 2.
+    chunk_size: number of tasks that run as one vectorized group.
 
   Returns:
     A `Score`: mean, interval and the accuracy of each task.
 
   Raises:
-    TypeError: if what is given is no Learner or no `batches(start, shard)`.
+    TypeError: if `learner` is not a Learner or `batches` is not a function.
     ValueError: if `num_tasks` is below 2, the batches end early, labels are not one-hot or do not fit the logits, or a
       task has no labeled query.
-    FloatingPointError: if a prediction is not finite, naming the task, or a parameter or a value of the state is not.
-  """
+    FloatingPointError: if a prediction is not finite (the message names the task), or a parameter or the state is not.
 
+  Example:
+    >>> import numpy as np
+    >>> from metajax import data, evaluate, types
+    >>> labels = np.arange(12) // 4
+    >>> source = data.from_arrays(np.uint8(90 * labels).reshape(12, 1, 1, 1), labels)
+    >>> batches = data.episodes(source, ways=3, shots=1, queries=2, meta_batch_size=2)
+    >>> nearest = lambda params, state, support, x: -((x[:, None] - support.inputs) ** 2).sum((2, 3, 4))
+    >>> print(evaluate.few_shot_accuracy(types.Learner(None, None, None, nearest), {}, {}, batches, 4))
+    100.00 ± 0.00
+  """
   return mean_and_ci(_scores(learner, params, state, batches, num_tasks, _percent_right, chunk_size, _check_classes))
 
 
@@ -56,7 +65,7 @@ def one_shot_runs(
 ) -> Score:
   """The error in percent of one-shot classification (Lake et al. 2015), with its 95% interval over runs.
 
-  Published for Lake's fixed 20-way runs, by people 4.5, by Siamese networks 8.0 (Koch 2015), by prototypical networks
+  Published errors on Lake's fixed 20-way runs: people 4.5, Siamese networks 8.0 (Koch 2015), prototypical networks
   13.7 (Lake et al. 2019).
 
   Args:
@@ -67,7 +76,7 @@ def one_shot_runs(
     A `Score`: the mean error, its interval, and the error of each run.
 
   Raises:
-    TypeError, ValueError, FloatingPointError: as `few_shot_accuracy`, or if there is no batch.
+    TypeError, ValueError, FloatingPointError: as for `few_shot_accuracy`, or if no batch is given.
   """
   checks.function("batches", batches, "batches(start, shard), an iterator of Episodes")
   whole = next(iter(batches()), None)
@@ -89,8 +98,11 @@ def few_shot_error(
 ) -> Score:
   """The mean squared error of a regression on the queries of `num_tasks` tasks, in the targets' unit squared.
 
-  Arguments, tasks, interval and errors are as in `few_shot_accuracy`; the labels are regression targets `[n, outputs]`,
-  which have to be finite.
+  Arguments, tasks, interval and exceptions are those of `few_shot_accuracy`; the labels are regression targets
+  `[n, outputs]` and must be finite.
+
+  Returns:
+    A `Score`: mean, interval and the error of each task.
   """
   return mean_and_ci(_scores(learner, params, state, batches, num_tasks, squared_error, chunk_size, _check_targets))
 
@@ -114,20 +126,20 @@ def _check_targets(episodes):
 
 @functools.lru_cache(maxsize=64)
 def _scorer(predict, measure, chunk_size):
-  """Compiled once for all evaluations of a learner."""
+  """The jitted scores of a batch of tasks, cached so that all evaluations of a learner compile it once."""
 
   def score(shared, episode):
     prediction = predict(*shared, episode.support, episode.query.inputs)
-    # The largest of NaNs is the first way: without this, a broken learner scores like chance.
+    # The argmax of NaNs is the first way: without this check, a broken learner would score at chance.
     return jnp.where(jnp.isfinite(prediction).all(), measure(prediction, episode.query.labels), jnp.nan)
 
   return jax.jit(map_tasks(score, chunk_size))
 
 
 def _scores(learner, params, state, batches, num_tasks, measure, chunk_size, look=lambda episodes: None):
-  """`measure(prediction, labels)` of each of the first `num_tasks` tasks, float64 `[num_tasks]`."""
+  """`measure(prediction, labels)` for each of the first `num_tasks` tasks, float64 `[num_tasks]`."""
   if isinstance(num_tasks, bool) or not isinstance(num_tasks, numbers.Integral) or num_tasks < 2:
-    raise ValueError(f"expected at least 2 tasks, so that there is an interval, got {num_tasks!r}")
+    raise ValueError(f"expected at least 2 tasks, as an interval requires, got {num_tasks!r}")
   checks.record("learner", learner, Learner)
   checks.function("the learner's predict", learner.predict, "(params, state, support, inputs) -> logits")
   checks.function("batches", batches, "batches(start, shard), an iterator of Episodes")
@@ -162,14 +174,17 @@ def adaptation_curve(
   """The accuracy on the same tasks after each of several numbers of adaptation steps.
 
   Args:
-    after: the learner that takes that many steps at test time: `lambda n: maml(network, gradient_steps(sgd, n))`, where
-      `adapt.identity` takes none.
+    after: `after(n)`, the learner that takes `n` steps at test time, e.g. `lambda n: maml(network, gradient_steps(sgd,
+      n))`; `adapt.identity` takes none.
     params, state, batches, num_tasks, chunk_size: as for `few_shot_accuracy`.
-    steps: numbers of steps, such as `range(11)`.
+    steps: numbers of steps, e.g. `range(11)`.
+
+  Returns:
+    A `Score` for each number of steps.
 
   Raises:
-    ValueError: if there is no number of steps, or one is below 0; as `few_shot_accuracy`.
-    FloatingPointError: as `few_shot_accuracy`.
+    ValueError: if `steps` is empty or holds a negative number; otherwise as for `few_shot_accuracy`.
+    FloatingPointError: as for `few_shot_accuracy`.
   """
   if not len(steps):
     raise ValueError("expected numbers of adaptation steps, got none")

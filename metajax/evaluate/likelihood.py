@@ -1,4 +1,4 @@
-"""Log-likelihood: log probabilities of whole data sets, and rates of them with their intervals."""
+"""Log-likelihood of data sets, with confidence intervals."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,16 +13,19 @@ from metajax.types import Examples, Params, State
 def dataset_log_prob(
   of: Callable, params: Params, state: State, rows: np.ndarray, *, batch_size: int = 64
 ) -> np.ndarray:
-  """What a model says of every row, in batches: `[n, ...] -> [n, tokens]`, in nats.
+  """The log probability of every token of every row, computed in batches: `[n, ...] -> [n, tokens]`, in nats.
 
   Args:
-    of: `(params, state, rows) -> [n, tokens]`, such as `learners.log_prob(network)`.
-    params, state: of the trained network.
-    rows: tokens.
-    batch_size: rows at once.
+    of: `(params, state, rows) -> [n, tokens]`, e.g. `learners.log_prob(network)`.
+    params, state: those of the trained network.
+    rows: tokens `[n, ...]`.
+    batch_size: rows per batch.
+
+  Returns:
+    Log probabilities, float32 `[n, tokens]`.
 
   Raises:
-    ValueError, FloatingPointError, RuntimeError: as `embed_dataset`; also if `batch_size` is below 1.
+    ValueError, FloatingPointError, RuntimeError: as for `embed_dataset`; ValueError also if `batch_size` is below 1.
   """
   checks.count("batch_size", batch_size)
   starts = range(0, len(rows), batch_size)
@@ -30,14 +33,20 @@ def dataset_log_prob(
 
 
 def ratio_with_interval(totals: Sequence[float], counts: Sequence[float]) -> Score:
-  """A ratio of two sums over texts, such as bits over tokens, with the 95% interval of it over texts.
+  """A ratio of two sums over texts, e.g. bits over tokens, with its 95% interval over texts.
 
-  The interval is that of a ratio estimate, `t sqrt(n / (n - 1) sum (total_i - ratio count_i)^2) / sum count_i`; the
-  score of each text is its own ratio.
+  The interval is that of a ratio estimate, `t sqrt(n / (n - 1) sum (total_i - ratio count_i)^2) / sum count_i`.
+
+  Args:
+    totals: numerator of each text, `[n]`.
+    counts: denominator of each text, `[n]`, above 0.
+
+  Returns:
+    A `Score`: the ratio, its interval, and the ratio of each text.
 
   Raises:
-    ValueError: if there are fewer than 2 texts, or one without anything that is counted.
-    FloatingPointError: if a total or a count is not finite, naming its text.
+    ValueError: if there are fewer than 2 texts, or a count is not above 0.
+    FloatingPointError: if a total or a count is not finite; the message names its text.
   """
   bits = checks.to_numpy("totals", totals, ..., dtype=np.float64)
   sizes = checks.to_numpy("counts", counts, ..., dtype=np.float64)

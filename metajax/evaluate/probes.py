@@ -1,4 +1,4 @@
-"""What frozen features are worth: a linear classifier on them, and their nearest neighbors."""
+"""Probes of frozen features: a linear classifier, and nearest neighbors."""
 
 import functools
 import math
@@ -16,19 +16,19 @@ from metajax.evaluate.statistics import Score, mean_and_ci
 from metajax.types import Array, Examples
 
 STRENGTHS = tuple(10.0**e for e in range(1, -6, -1))
-ITERATIONS = 200  # of L-BFGS at each strength, which starts where the one before ended
+ITERATIONS = 200  # of L-BFGS per strength; each fit starts from the previous one
 PATIENCE = 3  # strengths
 NEIGHBORS = (1, 5, 20, 200)
 QUERIES_AT_ONCE = 256
 
 
 class ProbeResult(NamedTuple):
-  """What a probe found.
+  """The result of a probe.
 
   Attributes:
-    test: a `Score`, accuracy in percent over the test examples with its 95% interval.
-    chosen: the strength or the number of neighbors.
-    validation: the accuracy in percent of each choice on validation examples, `{choice: accuracy}`.
+    test: a `Score`, the accuracy in percent over the test examples with its 95% interval.
+    chosen: the strength, or the number of neighbors, with the best validation accuracy.
+    validation: validation accuracy in percent of each candidate, `{candidate: accuracy}`.
   """
 
   test: Score
@@ -43,18 +43,29 @@ def linear_probe(
 
       minimize  mean_i cross_entropy(W x_i + b, y_i) + strength / 2 |W|^2
 
-  on features of mean 0 and deviation 1 over the training examples, by L-BFGS from the strongest on, until the
-  accuracy on validation examples has not risen for three. The strength is that of the best (of equals the strongest),
-  and the classifier is then fitted to both together.
+  on features standardized to mean 0 and deviation 1 over the training examples, by L-BFGS. Strengths are tried from
+  the strongest on, until three in a row have not improved the validation accuracy. The best strength (of equals the
+  strongest) is chosen, and the classifier is refitted to training and validation examples together.
 
   Args:
-    train, validation, test: features `[n, d]` and integer labels `[n]`, of `features(...)`.
-    strengths: to choose from, above 0.
+    train, validation, test: features `[n, d]` and integer labels `[n]`, from `embed_dataset(...)`.
+    strengths: candidate regularization strengths, above 0.
+
+  Returns:
+    A `ProbeResult`.
 
   Raises:
-    ValueError: if features or labels are not as expected, a label is of no training example, a strength is not above
-      0, or training examples have one class.
-    FloatingPointError: if a feature is not finite, naming its row.
+    ValueError: if features or labels have a wrong shape or type, a label has no training example, a strength is not
+      above 0, or the training examples have one class.
+    FloatingPointError: if a feature is not finite; the message names its row.
+
+  Example:
+    >>> import numpy as np
+    >>> from metajax.evaluate import linear_probe
+    >>> from metajax.types import Examples
+    >>> part = Examples(np.array([[0.0], [1.0], [9.0], [10.0]]), np.array([0, 0, 1, 1]))
+    >>> linear_probe(part, part, part).test.mean
+    100.0
   """
   _check(train, validation, test)
   if not all(0 < strength < math.inf for strength in strengths) or not strengths:
@@ -77,20 +88,23 @@ def nearest_neighbors(
   neighbors: Sequence[int] = NEIGHBORS,
   temperature: float = 0.07,
 ) -> ProbeResult:
-  """Votes of the `k` nearest features by cosine, each of weight `exp(cos / temperature)` (arXiv:1805.01978).
+  """Classifies by votes of the `k` nearest features by cosine, weighted `exp(cos / temperature)` (arXiv:1805.01978).
 
-  `k` is the one of the best accuracy on validation examples (of equals the smallest); test examples then are compared
-  with training and validation examples together.
+  `k` maximizes the validation accuracy (of equals the smallest). Test examples are then compared with training and
+  validation examples together.
 
   Args:
-    train, validation, test: features `[n, d]` and integer labels `[n]`, of `features(...)`.
-    neighbors: numbers to choose from; one number is taken as it is.
-    temperature: above 0.
+    train, validation, test: features `[n, d]` and integer labels `[n]`, from `embed_dataset(...)`.
+    neighbors: candidates for `k`; a single one is used without validation.
+    temperature: temperature of the weights, above 0.
+
+  Returns:
+    A `ProbeResult`.
 
   Raises:
-    ValueError: if features or labels are not as expected, a label is of no training example, or a number is out of
-      range.
-    FloatingPointError: if a feature is not finite, naming its row.
+    ValueError: if features or labels have a wrong shape or type, a label has no training example, or a number is out
+      of range.
+    FloatingPointError: if a feature is not finite; the message names its row.
   """
   _check(train, validation, test)
   _check_numbers(neighbors, temperature)
@@ -108,18 +122,27 @@ def nearest_neighbors(
 def neighbor_classes(
   known: Examples, asked: np.ndarray, neighbors: Sequence[int], temperature: float = 0.07
 ) -> dict[int, np.ndarray]:
-  """The class that the `k` nearest of `known` vote for, for each of several `k`: `{k: [n]}`.
+  """The class that the `k` nearest examples of `known` vote for, for each of several `k`.
+
+  Args:
+    known: features `[m, d]` and integer labels `[m]`.
+    asked: query features `[n, d]`.
+    neighbors: values of `k`, 1 to `m`.
+    temperature: temperature of the weights `exp(cos / temperature)`, above 0.
+
+  Returns:
+    `{k: predicted labels [n]}`.
 
   Raises:
-    ValueError: if features or labels are not as expected, or a number is out of range.
-    FloatingPointError: if a feature is not finite, naming its row.
+    ValueError: if features or labels have a wrong shape or type, or a number is out of range.
+    FloatingPointError: if a feature is not finite; the message names its row.
   """
   _check_examples("known", known)
   _check_numbers(neighbors, temperature, len(known.labels))
-  asked = checks.to_numpy("the features that are asked of", asked, ...)
+  asked = checks.to_numpy("the query features", asked, ...)
   if np.ndim(asked) != 2 or np.shape(asked)[1] != np.shape(known.inputs)[1] or not len(asked):
-    raise ValueError(f"expected features [n, {np.shape(known.inputs)[1]}] to ask of, got {list(np.shape(asked))}")
-  checks.finite("the features that are asked of", asked, error=FloatingPointError)
+    raise ValueError(f"expected query features [n, {np.shape(known.inputs)[1]}], got {list(np.shape(asked))}")
+  checks.finite("the query features", asked, error=FloatingPointError)
   names, labels = np.unique(known.labels, return_inverse=True)
   run = _voter(tuple(neighbors), len(names), temperature)
   library, labels = jnp.asarray(unit(known.inputs)), jnp.asarray(labels)
@@ -133,11 +156,11 @@ def neighbor_classes(
 
 @functools.lru_cache(maxsize=16)
 def _voter(neighbors, classes, temperature):
-  """Compiled once for all calls of the same shapes."""
+  """The jitted vote, cached so that calls with the same shapes compile it once."""
 
   def vote(library, labels, queries) -> Array:
     nearest, rows = jax.lax.top_k(queries @ library.T, max(neighbors))
-    weights = jnp.exp((nearest - nearest[:, :1]) / temperature)  # the nearest one's is 1: nothing overflows
+    weights = jnp.exp((nearest - nearest[:, :1]) / temperature)  # the nearest has weight 1, so nothing overflows
 
     def add(k):
       return jnp.zeros((len(queries), classes)).at[jnp.arange(len(queries))[:, None], labels[rows[:, :k]]]
@@ -148,7 +171,7 @@ def _voter(neighbors, classes, temperature):
 
 
 def _path(known: Examples, asked: Examples, strengths: Sequence[float]):
-  """Which of the examples `asked` are classified rightly at each strength: each fit starts where the last one ended."""
+  """Yields for each strength a mask of the correctly classified examples of `asked`; fits are warm-started."""
   from sklearn.exceptions import ConvergenceWarning
   from sklearn.linear_model import LogisticRegression
   from sklearn.preprocessing import StandardScaler
@@ -156,10 +179,10 @@ def _path(known: Examples, asked: Examples, strengths: Sequence[float]):
   scaler = StandardScaler().fit(np.float32(known.inputs))
   regression = LogisticRegression(max_iter=ITERATIONS, warm_start=True)
   for strength in strengths:
-    # scikit-learn's objective is the sum over examples times C, plus half of |W|^2.
+    # scikit-learn minimizes C times the sum over examples, plus |W|^2 / 2.
     regression.set_params(C=1 / (strength * len(known.labels)))
     with warnings.catch_warnings():
-      warnings.simplefilter("ignore", ConvergenceWarning)  # so many iterations are what is asked for
+      warnings.simplefilter("ignore", ConvergenceWarning)  # the number of iterations is fixed on purpose
       regression.fit(scaler.transform(np.float32(known.inputs)), known.labels)
     yield regression.predict(scaler.transform(np.float32(asked.inputs))) == asked.labels
 

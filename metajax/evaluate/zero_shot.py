@@ -1,4 +1,4 @@
-"""Zero-shot classification: by the embeddings of what classes are called."""
+"""Zero-shot classification by the embeddings of class names."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -13,13 +13,13 @@ from metajax.types import Examples, Params, State
 
 
 class ZeroShot(NamedTuple):
-  """What a zero-shot classifier was right about.
+  """The result of a zero-shot classifier.
 
   Attributes:
-    top_1: a `Score`, accuracy in percent.
-    top_5: whether the class is among the five likeliest, or among all where there are fewer.
-    per_class: the accuracy of each class in percent, `[classes]`; NaN where it has no example.
-    cosines: of every example with every class, `[n, classes]`.
+    top_1: a `Score`, top-1 accuracy in percent.
+    top_5: a `Score`, top-5 accuracy in percent; top-n if there are only n < 5 classes.
+    per_class: accuracy of each class in percent, `[classes]`; NaN for a class without examples.
+    cosines: cosine of every example with every class, `[n, classes]`.
   """
 
   top_1: Score
@@ -29,13 +29,20 @@ class ZeroShot(NamedTuple):
 
 
 def prompts(classes: Sequence[str], templates: Sequence[str] = ("{}",)) -> tuple[list[str], np.ndarray]:
-  """Every template filled with every class, and the class of each: `[classes * templates]` of both.
+  """Fills every template with every class name.
+
+  Args:
+    classes: class names.
+    templates: texts with a placeholder `{}` for the class name.
+
+  Returns:
+    The prompts, and the class index of each prompt: both of length `classes * templates`.
 
   Raises:
-    ValueError: if there are no classes, or a template has no place `{}`.
+    ValueError: if `classes` is empty, or a template has no placeholder `{}`.
   """
   if not classes:
-    raise ValueError("expected classes to tell apart, got none")
+    raise ValueError("expected at least one class, got none")
   bare = [template for template in templates if "{}" not in template]
   if bare or not templates:
     raise ValueError(f"expected templates with a place {{}} for the class, got {bare[0]!r}" if bare else "no template")
@@ -46,17 +53,28 @@ def prompts(classes: Sequence[str], templates: Sequence[str] = ("{}",)) -> tuple
 def zero_shot_classifier(
   embed: Callable, params: Params, state: State, tokens: np.ndarray, of_class: np.ndarray
 ) -> np.ndarray:
-  """The embedding of each class: the mean of its prompts' unit embeddings, brought back to length 1, `[classes, d]`.
+  """The embedding of each class: the normalized mean of the unit embeddings of its prompts.
 
   Args:
-    embed: a Learner's, of tokens.
-    params, state: of the trained learner.
-    tokens: of the prompts, integers `[n, length]`.
-    of_class: the class of each prompt, integers `[n]` from 0, of each class one at least.
+    embed: a Learner's `embed` for tokens.
+    params, state: those of the trained learner.
+    tokens: tokens of the prompts, integers `[n, length]`.
+    of_class: class of each prompt, integers `[n]` from 0; every class has at least one prompt.
+
+  Returns:
+    Unit embeddings of the classes, float32 `[classes, d]`.
 
   Raises:
-    ValueError: if there is not a class for each prompt, or a class has none.
-    FloatingPointError: if an embedding, a parameter or a value of the state is not finite, naming it.
+    ValueError: if a prompt has no class, or a class has no prompt.
+    FloatingPointError: if an embedding, a parameter or a value of the state is not finite; the message names it.
+
+  Example:
+    >>> import numpy as np
+    >>> from metajax.evaluate import prompts, zero_shot_classifier
+    >>> texts, of_class = prompts(["cat", "dog"], ["a {}", "the {}"])
+    >>> tokens = np.array([[len(text), ord(text[-1])] for text in texts])
+    >>> zero_shot_classifier(lambda params, state, tokens: tokens * 1.0, {}, {}, tokens, of_class).shape
+    (2, 2)
   """
   if len(tokens) != len(of_class) or not len(tokens):
     given = f"{checks.counted(len(tokens), 'prompt')} and {checks.counted(len(of_class), 'class', 'classes')}"
@@ -66,24 +84,27 @@ def zero_shot_classifier(
   each = unit(found.inputs)
   counts = np.bincount(found.labels)
   if not counts.all():
-    raise ValueError(f"expected a prompt of every class, got none of class {int(np.argmin(counts))}")
+    raise ValueError(f"expected a prompt for every class, got none for class {int(np.argmin(counts))}")
   mean = np.zeros((len(counts), each.shape[1]), np.float32)
   np.add.at(mean, found.labels, each)
   return unit(mean / counts[:, None])
 
 
 def zero_shot(classes: np.ndarray, examples: Examples) -> ZeroShot:
-  """Gives each image the class whose embedding is the nearest by cosine.
+  """Classifies each image by the nearest class embedding by cosine.
 
-  Equals are in any order, so that embeddings that are all the same do as well as chance.
+  Ties are in random order, so embeddings that are all the same score at chance.
 
   Args:
-    classes: `[classes, d]`, of `zero_shot_classifier`.
-    examples: embedded images `[n, d]` and their classes, integers `[n]`, of `embed_dataset(...)`.
+    classes: class embeddings `[classes, d]`, from `zero_shot_classifier`.
+    examples: image embeddings `[n, d]` and their classes, integers `[n]`, from `embed_dataset(...)`.
+
+  Returns:
+    A `ZeroShot`.
 
   Raises:
     ValueError: if shapes do not match, there is no example, or a label is out of range.
-    FloatingPointError: if an embedding is not finite, naming its row.
+    FloatingPointError: if an embedding is not finite; the message names its row.
   """
   inputs, classes = as_embeddings(inputs=examples.inputs, classes=classes)
   labels = np.asarray(examples.labels)

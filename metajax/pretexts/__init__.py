@@ -1,4 +1,4 @@
-"""Labels that are invented: `pretext(key, batch) -> Examples`, pure, on the device, of a whole batch."""
+"""Pretext tasks, labels made from the data: `pretext(key, batch) -> Examples`, a pure function of a full batch."""
 
 from metajax.pretexts.audio_visual import audio_visual
 from metajax.pretexts.jigsaw import jigsaw, least_hamming_distance, permutations_apart

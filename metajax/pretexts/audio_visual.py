@@ -1,4 +1,4 @@
-"""Does a sound belong to what is seen? (Look, listen and learn, arXiv:1705.08168; of moments, arXiv:1804.03641)"""
+"""Audio-visual correspondence (Look, listen and learn, arXiv:1705.08168) and synchronization (arXiv:1804.03641)."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
@@ -12,7 +12,7 @@ from metajax.augment.audio import even_loudness
 from metajax.types import Array, Examples, Pair, PretextFn
 
 Negatives = Literal["others", "moments"]
-CLIP = 5  # axes of a batch of clips
+CLIP = 5  # number of axes of a batch of clips
 
 
 def audio_visual(
@@ -21,31 +21,32 @@ def audio_visual(
   negatives: Sequence[Negatives] = ("others", "moments"),
   listen: Callable[[Array], Array] = even_loudness,
 ) -> PretextFn:
-  """`pretext(key, batch)`: images, or moments of clips, and sounds, labeled with whether they belong together (1).
+  """Pairs images, or moments of clips, with sounds, labeled 1 if the two belong together.
 
-  Half of the sounds are their own. The others are, each kind as likely:
+  Half of the pairs match. The negatives are of these kinds, equally likely:
 
-      others    the sound of another example of the batch, drawn uniformly; of clips, at the same moment
-      moments   of clips, the sound of another moment of the same clip, `window` frames away at least
+      others    the sound of another example of the batch, drawn uniformly; for clips, at the same moment
+      moments   for clips, the sound of another moment of the same clip, at least `window` frames away
 
-  All that is drawn of images and of sounds has one distribution, whatever the label: two moments are drawn from all
-  pairs that are far enough apart, and the sound is of the first, as the frames are, or of the second. So nothing but
-  both together tells: no place within the clip or batch, and no loudness, which is made even.
+  The draws of images and of sounds have the same marginal distribution for both labels: two moments are drawn from all
+  pairs that are far enough apart, and the sound is taken at the first, as the frames are, or at the second. Only image
+  and sound together therefore tell the label: neither the place within the clip or batch does, nor the loudness, which
+  is normalized.
 
   Args:
-    window: frames of a moment, of clips. Images have whole sounds.
-    negatives: which kinds there are, of clips; of images only "others".
-    listen: of sounds `[n, samples]` in the end.
+    window: frames per moment, required for clips. Images are paired with full sounds.
+    negatives: kinds of negatives for clips; images use only "others".
+    listen: function applied to the chosen sounds `[n, samples]`.
 
   Returns:
-    `pretext`: of a `Pair` of images `[n, h, w, c]` or clips `[n, frames, h, w, c]`, and sounds `[n, samples]`, which
-    last as long as the frames, to `Examples` of `{"seen": [n, h, w, c] or [n, window, h, w, c], "heard": [n, ...]}` and
-    labels one-hot `[n, 2]`. It raises ValueError if sounds do not divide into as many parts as there are frames; a clip
-    has no two moments apart, or there is one example alone, which those kinds of negatives need; or clips have no
-    `window`.
+    `pretext(key, batch)`: from a `Pair` of images `[n, h, w, c]` or clips `[n, frames, h, w, c]`, and sounds
+    `[n, samples]` of the same duration, to `Examples` of `{"seen": [n, h, w, c] or [n, window, h, w, c],
+    "heard": [n, ...]}` and labels one-hot `[n, 2]`. It raises ValueError if the number of frames does not divide the
+    samples, a clip is too short for two separate moments ("moments"), the batch has a single example ("others"), or
+    clips come without a `window`.
 
   Raises:
-    ValueError: if there is no kind of negatives, or an unknown one, or `window` is below 1.
+    ValueError: if `negatives` is empty or holds an unknown kind, or `window` is below 1.
   """
   kinds = tuple(negatives)
   _check_arguments(window, kinds)
@@ -83,7 +84,7 @@ def _check_arguments(window, kinds):
 
 
 def _moments(frames: int, window: int) -> np.ndarray:
-  """All pairs of starts of moments that do not overlap, `[pairs, 2]`, in both orders; else each with itself."""
+  """Starts of all pairs of moments that do not overlap, `[pairs, 2]`, in both orders; if none, each with itself."""
   first, second = np.meshgrid(*[np.arange(frames - window + 1, dtype=np.int32)] * 2, indexing="ij")
   apart = np.abs(first - second) >= window
   if not apart.any():
@@ -92,7 +93,7 @@ def _moments(frames: int, window: int) -> np.ndarray:
 
 
 def _check(batch: Pair, window: int | None, kinds) -> tuple[bool, int]:
-  """Whether it is a batch of clips, rather than of images; and the frames of a moment, 1 of images."""
+  """Whether the batch holds clips rather than images, and the frames per moment (1 for images)."""
   if not isinstance(batch, Pair):
     raise ValueError(f"expected a Pair of images or clips and their sounds, got a {type(batch).__name__}")
   seen, heard = (np.shape(part) for part in batch)
@@ -105,9 +106,9 @@ def _check(batch: Pair, window: int | None, kinds) -> tuple[bool, int]:
   if not of_clips:
     return False, 1
   if window is None:
-    raise ValueError(f"expected a window for clips, of how many frames a moment is, got none for {given}")
+    raise ValueError(f"expected a window for clips, the frames per moment, got none for {given}")
   if heard[1] % seen[1]:
-    raise ValueError(f"expected as many samples for each frame, got {heard[1]} for {seen[1]} frames")
+    raise ValueError(f"expected equally many samples per frame, got {heard[1]} for {seen[1]} frames")
   least = 2 * window if "moments" in kinds else window
   if seen[1] < least:
     raise ValueError(f"expected clips of at least {least} frames for moments of {window}, got {seen[1]}")

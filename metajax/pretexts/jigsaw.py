@@ -1,4 +1,4 @@
-"""In which order are the tiles of an image? (arXiv:1603.09246)"""
+"""Jigsaw puzzles: predict the permutation of an image's tiles (arXiv:1603.09246)."""
 
 import itertools
 import math
@@ -10,26 +10,26 @@ import numpy as np
 from metajax.pretexts.tiles import tiles
 from metajax.types import Examples, PretextFn
 
-ALL = 9  # tiles, up to which all permutations are candidates
+ALL = 9  # largest number of tiles, since all permutations are candidates
 
 
 def jigsaw(
   permutations: int = 64, grid: int = 3, *, gap: int = 2, jitter: int = 2, normalize: bool = True, seed: int = 0
 ) -> PretextFn:
-  """`pretext(key, images)`: the tiles of an image in one of some orders, labeled with which.
+  """The tiles of an image, permuted and labeled with the permutation.
 
   Args:
-    permutations: how many orders there are, far apart (`permutations_apart`).
+    permutations: number of permutations, chosen far apart (`permutations_apart`).
     grid: tiles along a side.
     gap, jitter, normalize: as for `tiles`.
-    seed: of the orders.
+    seed: seed of the permutations.
 
   Returns:
-    `pretext`: `[n, h, w, c]` to `Examples` of `[n, grid^2, side, side, c]`, where tile `p[i]` of the image is at
-    place `i`, and labels one-hot `[n, permutations]`, drawn uniformly.
+    `pretext(key, images)`: `[n, h, w, c]` to `Examples` of `[n, grid^2, side, side, c]`, where tile `p[i]` of the image
+    is at place `i`, and labels one-hot `[n, permutations]`, drawn uniformly.
 
   Raises:
-    ValueError: as `permutations_apart`.
+    ValueError: as for `permutations_apart`.
   """
   orders = jnp.asarray(permutations_apart(grid**2, permutations, seed))
 
@@ -46,15 +46,18 @@ def jigsaw(
 
 
 def permutations_apart(tiles: int, number: int, seed: int = 0) -> np.ndarray:
-  """Permutations that differ in as many places as can be had: integers `[number, tiles]`.
+  """Permutations with large Hamming distances, chosen greedily.
 
-  The first is drawn; each next one is, of all permutations, one whose least Hamming distance to those before is the
-  largest, and of these the one whose distances sum to the most (1603.09246, algorithm 1, which looks at the sum alone).
+  The first is random. Each next one maximizes the smallest Hamming distance to those before; ties are broken by the
+  largest sum of distances (arXiv:1603.09246, algorithm 1, uses only the sum).
 
   Args:
-    tiles: 2 to 9.
-    number: from 2 to all, `tiles!`.
-    seed: of the first one.
+    tiles: number of tiles, 2 to 9.
+    number: number of permutations, 2 to `tiles!`.
+    seed: seed of the first permutation.
+
+  Returns:
+    Permutations, int32 `[number, tiles]`.
 
   Raises:
     ValueError: if an argument is out of range.
@@ -64,7 +67,7 @@ def permutations_apart(tiles: int, number: int, seed: int = 0) -> np.ndarray:
   if not 2 <= number <= math.factorial(tiles):
     raise ValueError(f"expected 2 to {math.factorial(tiles)} permutations of {tiles} tiles, got {number}")
   every = np.array(list(itertools.permutations(range(tiles))), np.int8)
-  places = np.ascontiguousarray(every.T)  # a place of all permutations after the other
+  places = np.ascontiguousarray(every.T)  # contiguous per place, for fast comparison
   chosen = [int(np.random.default_rng(seed).integers(len(every)))]
   least, sums = np.full(len(every), tiles, np.int8), np.zeros(len(every), np.int32)
   while len(chosen) < number:
@@ -77,6 +80,6 @@ def permutations_apart(tiles: int, number: int, seed: int = 0) -> np.ndarray:
 
 
 def least_hamming_distance(permutations: np.ndarray) -> int:
-  """In how many places any two of some permutations `[number, tiles]` differ at least."""
+  """The smallest Hamming distance between any two permutations of `[number, tiles]`."""
   differ = (permutations[:, None] != permutations[None]).sum(-1)
   return int(differ[~np.eye(len(permutations), dtype=bool)].min())

@@ -1,4 +1,4 @@
-"""Which of its eight neighbors is a patch? (arXiv:1505.05192)"""
+"""Relative patch prediction: which of its eight neighbors is a patch? (arXiv:1505.05192)"""
 
 import jax
 import jax.numpy as jnp
@@ -6,18 +6,18 @@ import jax.numpy as jnp
 from metajax.pretexts.tiles import tiles
 from metajax.types import Examples, PretextFn
 
-NEIGHBORS = (0, 1, 2, 3, 5, 6, 7, 8)  # of the middle of nine tiles, in reading order
+NEIGHBORS = (0, 1, 2, 3, 5, 6, 7, 8)  # neighbors of the middle one of nine tiles, in reading order
 
 
 def relative_patch(*, gap: int = 2, jitter: int = 2, normalize: bool = True) -> PretextFn:
-  """`pretext(key, images)`: the middle tile of nine and one of its neighbors, labeled with which of the eight.
+  """The middle tile of nine and one of its neighbors, labeled with the neighbor's position.
 
   Args:
     gap, jitter, normalize: as for `tiles`.
 
   Returns:
-    `pretext`: `[n, h, w, c]` to `Examples` of `[n, 2, side, side, c]`, the middle first, and labels one-hot `[n, 8]`,
-    drawn uniformly; neighbors are numbered from the upper left one in reading order.
+    `pretext(key, images)`: `[n, h, w, c]` to `Examples` of `[n, 2, side, side, c]`, the middle tile first, and labels
+    one-hot `[n, 8]`, drawn uniformly. Positions are numbered in reading order from the upper left.
   """
 
   def pretext(key, images):

@@ -1,4 +1,4 @@
-"""How was an image turned? (RotNet, arXiv:1803.07728)"""
+"""Rotation prediction (RotNet, arXiv:1803.07728)."""
 
 import jax
 import jax.numpy as jnp
@@ -10,17 +10,25 @@ TURNS = 4
 
 
 def rotation(*, every: bool = False) -> PretextFn:
-  """`pretext(key, images)`: images turned by 0, 90, 180 or 270 degrees counterclockwise, labeled with which.
+  """Images rotated by 0, 90, 180 or 270 degrees counterclockwise, labeled with the rotation.
 
-  Quarter turns move pixels and change none, so that no trace of resampling tells them apart.
+  Quarter turns move pixels without changing them, so no trace of resampling gives the answer away.
 
   Args:
-    every: all four turns of each image, rows `4 i` to `4 i + 3` those of image `i`, as in the paper; by default
-      one that is drawn uniformly.
+    every: whether each image appears in all four rotations, as in the paper: rows `4 i` to `4 i + 3` are those of
+      image `i`. By default each image appears once, in a uniformly drawn rotation.
 
   Returns:
-    `pretext`: `[n, side, side, c]` to `Examples` of as many rows, or four times as many, and labels one-hot `[n, 4]`.
-    It raises ValueError if images are not square.
+    `pretext(key, images)`: `[n, side, side, c]` to `Examples` of `n` images (`4 n` with `every`) and their one-hot
+    labels `[n, 4]`. It raises ValueError if images are not square.
+
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from metajax.pretexts import rotation
+    >>> turned, labels = rotation(every=True)(jax.random.key(0), jnp.ones((2, 8, 8, 3)))
+    >>> turned.shape, labels.shape
+    ((8, 8, 8, 3), (8, 4))
   """
 
   def pretext(key, images):
@@ -38,5 +46,5 @@ def rotation(*, every: bool = False) -> PretextFn:
 
 
 def turned(image: Array, turns: Array) -> Array:
-  """A square image `[side, side, c]` turned by 0 to 3 quarters counterclockwise."""
+  """A square image `[side, side, c]` rotated by 0 to 3 quarter turns counterclockwise."""
   return lax.switch(turns, [lambda turn=turn: jnp.rot90(image, turn) for turn in range(TURNS)])

@@ -1,4 +1,4 @@
-"""Are three frames of a clip in order? (arXiv:1603.08561), and which of them is in the middle? (arXiv:1708.01246)"""
+"""Temporal order: are three frames of a clip in order (arXiv:1603.08561), and which one is the middle (1708.01246)?"""
 
 from collections.abc import Callable
 
@@ -8,23 +8,23 @@ from jax import lax
 
 from metajax.types import Array, Examples, Key, PretextFn
 
-WINDOW = 5  # frames, a to e
+WINDOW = 5  # frames a to e
 
 
 def shuffle_and_learn(*, stride: int = 1) -> PretextFn:
-  """`pretext(key, clips)`: three frames, labeled with whether they are in the order of time (1) or not (0).
+  """Three frames of a clip, labeled with whether they are in temporal order (1) or not (0).
 
-  Of five frames a to e of a window with much motion, the outer two are a and c, or c and e; the middle one is b or d.
-  So a, b, c and c, d, e are in order, and a, d, c and c, b, e are not; all four, and each reversed, are as likely.
-  Neither the outer frames nor the middle one tell alone, even where a frame tells the time: only together they do.
-  (The paper's triples, b, c, d against b, a, d and b, e, d, have another middle for each label.)
+  Frames a to e come from a window with much motion. The outer two are a and c, or c and e; the middle one is b or d.
+  So a, b, c and c, d, e are in order, and a, d, c and c, b, e are not; all four, and their reversals, are equally
+  likely. Neither the outer frames nor the middle frame alone tell the label, even if a frame tells the time; only all
+  three do. (In the paper's triples, b, c, d against b, a, d and b, e, d, the middle frame depends on the label.)
 
   Args:
-    stride: frames from one of the five to the next.
+    stride: distance between consecutive frames of the five.
 
   Returns:
-    `pretext`: clips `[n, frames, h, w, c]` to `Examples` of `[n, 3, h, w, c]` and labels one-hot `[n, 2]`. It raises
-    ValueError if clips have fewer frames than the window, `4 stride + 1`.
+    `pretext(key, clips)`: `[n, frames, h, w, c]` to `Examples` of `[n, 3, h, w, c]` and labels one-hot `[n, 2]`. It
+    raises ValueError if clips have fewer frames than the window, `4 stride + 1`.
 
   Raises:
     ValueError: if `stride` is below 1.
@@ -32,20 +32,24 @@ def shuffle_and_learn(*, stride: int = 1) -> PretextFn:
 
   def triple(key):
     ordered, late = jax.random.bernoulli(key, 0.5, (2,)).astype(int)
-    outer = 2 * late  # the first of the two
-    middle = jnp.where(ordered == late, 3, 1)  # d between c and e, or not between a and c
+    outer = 2 * late  # the first outer frame: a or c
+    middle = jnp.where(ordered == late, 3, 1)  # d: in order between c and e, out of order between a and c
     return jnp.stack([outer, middle, outer + 2]), jax.nn.one_hot(ordered, 2)
 
   return _of_windows(triple, stride)
 
 
 def order_prediction(*, stride: int = 1) -> PretextFn:
-  """`pretext(key, clips)`: frames b, c, d in any order, labeled with which of them is in the middle.
+  """Frames b, c, d in random order, labeled with the frame that is in the middle.
 
-  An order and its reverse are one, so there are three classes, numbered by the time of the frame in the middle. Where
-  a frame alone tells the time, as within a clip as short as the window, so does the middle one tell the answer: clips
-  are to be longer.
-  Arguments and errors are those of `shuffle_and_learn`; labels are one-hot `[n, 3]`.
+  An order and its reversal are one class, so the three classes are numbered by the time of the middle frame. If a frame
+  alone tells the time, as in a clip as short as the window, the middle frame alone gives the answer away: use longer
+  clips.
+
+  Arguments and exceptions are those of `shuffle_and_learn`.
+
+  Returns:
+    `pretext(key, clips)`: `[n, frames, h, w, c]` to `Examples` of `[n, 3, h, w, c]` and labels one-hot `[n, 3]`.
   """
 
   def triple(key):
@@ -57,7 +61,7 @@ def order_prediction(*, stride: int = 1) -> PretextFn:
 
 
 def _of_windows(triple: Callable[[Key], tuple[Array, Array]], stride: int) -> PretextFn:
-  """`pretext(key, clips)` from `triple(key) -> (three frames of a window, label)`, reversed or not."""
+  """`pretext(key, clips)` from `triple(key) -> (three frames of a window, label)`; half of the triples are reversed."""
   if stride < 1:
     raise ValueError(f"expected a stride of at least 1 frame, got {stride}")
   length = (WINDOW - 1) * stride + 1
@@ -79,7 +83,7 @@ def _of_windows(triple: Callable[[Key], tuple[Array, Array]], stride: int) -> Pr
 
 
 def _window(key: Key, clip: Array, length: int) -> Array:
-  """Where a window begins: each with a probability in proportion to the motion within it."""
+  """A random start of a window, with probability proportional to the motion within the window."""
   motion = jnp.abs(clip[1:] - clip[:-1]).mean((1, 2, 3))
   within = lax.reduce_window(motion, 0.0, lax.add, (length - 1,), (1,), "valid")
   return jax.random.categorical(key, jnp.log(within + 1e-6))

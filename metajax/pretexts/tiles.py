@@ -1,4 +1,4 @@
-"""Tiles of an image, cut so that neither their borders nor their colors say where they were."""
+"""Tiles of an image, cut so that neither borders nor colors give their positions away."""
 
 from collections.abc import Callable
 
@@ -8,24 +8,27 @@ from jax import lax
 
 from metajax.types import Array, Key
 
-LEAST = 2  # pixels of a tile's side
+LEAST = 2  # smallest side of a tile in pixels
 
 
 def tiles(key: Key, image: Array, grid: int = 3, *, gap: int = 2, jitter: int = 2, normalize: bool = True) -> Array:
   """The tiles of an image in reading order, `[h, w, c] -> [grid^2, side, side, c]`.
 
-  The image's middle is cut into `grid x grid` square cells, and from each a tile, at a place of its own that is drawn
-  uniformly: between any two there are `gap` pixels at least, so that lines do not run on from one to the other, and
-  nothing fits at the pixel (arXiv:1505.05192, 1603.09246).
+  The center of the image is divided into `grid x grid` square cells. From each a tile is cut at a uniformly drawn
+  offset. Any two tiles are at least `gap` pixels apart, so that lines do not continue from one to the next and borders
+  do not match at the pixel (arXiv:1505.05192, 1603.09246).
 
   Args:
-    key: of the places.
+    key: key of the offsets.
     image: `[h, w, c]`.
     grid: cells along a side.
-    gap: least number of pixels between tiles.
-    jitter: how many pixels a tile may be moved, along either axis.
-    normalize: each tile and channel to mean 0 and deviation 1, so that brightness and chromatic aberration, which
-      fall off from the middle, say less.
+    gap: smallest distance between tiles in pixels.
+    jitter: largest offset of a tile in pixels, along either axis.
+    normalize: whether each tile and channel is normalized to mean 0 and deviation 1, which weakens the cues of
+      vignetting and chromatic aberration.
+
+  Returns:
+    Tiles `[grid^2, side, side, c]`.
 
   Raises:
     ValueError: if an argument is out of range, or a tile would have fewer than two pixels along a side.
@@ -36,10 +39,13 @@ def tiles(key: Key, image: Array, grid: int = 3, *, gap: int = 2, jitter: int = 
 
 
 def middle_tiles(grid: int = 3, *, gap: int = 2, jitter: int = 2) -> Callable[[Array], Array]:
-  """`look(images)`, `[n, h, w, c] -> [n, grid^2, side, side, c]`: the same tiles, each in the middle of its places.
+  """Tiles at their mean offsets, the deterministic version of `tiles` without normalization.
 
-  As an encoder of tiles is to see a whole image, in the end: `learners.pretext(..., look=middle_tiles())`.
-  Arguments and errors are those of `tiles`.
+  An encoder of tiles sees a full image through it: `learners.pretext(..., look=middle_tiles())`. Arguments and
+  exceptions are those of `tiles`.
+
+  Returns:
+    `look(images)`: `[n, h, w, c] -> [n, grid^2, side, side, c]`.
   """
 
   def look(images):
@@ -50,7 +56,7 @@ def middle_tiles(grid: int = 3, *, gap: int = 2, jitter: int = 2) -> Callable[[A
 
 
 def _corners(shape, grid, gap, jitter):
-  """The upper left corner of the places of each tile, `[grid^2, 2]`, and a tile's side."""
+  """The upper left corner of each tile at offset 0, `[grid^2, 2]`, and the side of a tile."""
   if grid < 2 or gap < 0 or jitter < 0:
     raise ValueError(f"expected a grid of at least 2, and a gap and jitter of at least 0, got {grid}, {gap}, {jitter}")
   height, width = shape[:2]
@@ -69,6 +75,6 @@ def _cut(image, places, side):
 
 
 def normalized(found: Array) -> Array:
-  """Each tile `[..., side, side, c]` and channel with mean 0 and deviation 1; an even one is 0."""
+  """Normalizes each tile `[..., side, side, c]` and channel to mean 0 and deviation 1; constant tiles become 0."""
   centered = found - found.mean((-3, -2), keepdims=True)
   return centered / (jnp.sqrt(jnp.square(centered).mean((-3, -2), keepdims=True)) + 1e-3)

@@ -1,4 +1,4 @@
-"""What was done to an image? Of two, the second is it turned, another crop of it, in other colors, or another one."""
+"""Transformation prediction: is the second image a rotation, another crop, a recoloring of the first, or unrelated?"""
 
 import jax
 import jax.numpy as jnp
@@ -10,31 +10,31 @@ RELATIONS = ("turned", "another crop", "other colors", "unrelated")
 
 
 def transformation(crop: Augmentation, color: Augmentation) -> PretextFn:
-  """`pretext(key, images)`: pairs of images, labeled with what the second is to the first.
+  """Pairs of images, labeled with the transformation from the first to the second.
 
-  Every image that is shown is cropped once and colored once, with draws `crop(k)` and `color(k)`, and both are then
-  turned by the same quarter turns, 0 to 3 as likely: so that no trace of resampling, zoom, color or of what is upright
-  gives an answer away, and only both images together do. The first is image `x` under draws `(k, c)`; the second
-  one, all as likely:
+  Every image is cropped once and recolored once, with draws `crop(k)` and `color(c)`. Both images of a pair are then
+  rotated by the same 0 to 3 quarter turns, equally likely. No trace of resampling, zoom, color or orientation in one
+  image therefore gives the answer away; only both images together do. The first is image `x` under draws `(k, c)`; the
+  second is, equally likely:
 
-      0  turned         the first, turned by another 90, 180 or 270 degrees counterclockwise
+      0  turned         the first, rotated by another 90, 180 or 270 degrees counterclockwise
       1  another crop   x under draws (k', c)
-      2  other colors  x under draws (k, c')
+      2  other colors   x under draws (k, c')
       3  unrelated      another image of the batch, drawn uniformly, under draws (k, c)
 
   Args:
-    crop: a view `(key, image) -> image` of square images, such as `augment.image.random_resized_crop`.
-    color: a view likewise, such as `augment.image.color_jitter()`.
+    crop: augmentation `(key, image) -> image` to square images, e.g. `augment.image.random_resized_crop()`.
+    color: augmentation `(key, image) -> image`, e.g. `augment.image.color_jitter()`.
 
   Returns:
-    `pretext`: `[n, side, side, c]` to `Examples` of `[n, 2, side, side, c]` and labels one-hot `[n, 4]`. It raises
-    ValueError if there is one image alone, or views are not square.
+    `pretext(key, images)`: `[n, side, side, c]` to `Examples` of `[n, 2, side, side, c]` and labels one-hot `[n, 4]`.
+    It raises ValueError if the batch has a single image, or augmented images are not square.
   """
 
   def pretext(key, images):
     count, images = len(images), jnp.asarray(images)
     if count < 2:
-      raise ValueError(f"expected at least 2 images, of which one is unrelated to the other, got {count}")
+      raise ValueError(f"expected at least 2 images, so that a pair can be unrelated, got {count}")
 
     def one(row, image):
       which, other, turn, *draws = jax.random.split(jax.random.fold_in(key, row), 7)
@@ -47,7 +47,7 @@ def transformation(crop: Augmentation, color: Augmentation) -> PretextFn:
       if first.shape[0] != first.shape[1]:
         raise ValueError(f"expected square views [side, side, channels], got {list(first.shape)}")
       label = jax.random.randint(which, (), 0, len(RELATIONS))
-      # One view of the second image, whatever the relation: under vmap each branch of a choice would be computed.
+      # The second image is augmented once for all relations: under vmap every branch of a choice is computed.
       unrelated = images[(row + jax.random.randint(other, (), 1, count)) % count]
 
       def pick(k, new, old):

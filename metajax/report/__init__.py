@@ -1,6 +1,6 @@
-"""What a run shows: its progress, its metrics on disk, its figures and its page.
+"""The output of a run: progress on the terminal, metrics on disk, figures and an HTML page.
 
-matplotlib, scikit-learn and TensorBoard are imported where they are used, not here.
+matplotlib, scikit-learn and TensorBoard are imported lazily, by the functions that use them.
 """
 
 from metajax.report.comparison import comparison_figure

@@ -1,4 +1,4 @@
-"""What a query is compared with: each image of the support, and what the learner says of it."""
+"""Comparison of queries with support images: a table of the learner's values."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from metajax.report.drawing import (
 )
 from metajax.types import AnyArray, Episode
 
-_LEAST_WIDTH = 4.0  # inches: names and what is said below need room beside few columns too
+_LEAST_WIDTH = 4.0  # inches; names and the caption need room even with few columns
 _SHADES = ("#f5f6f7", "#d5e6f2", "#7fb3d5", "#0072B2", "#003e63")
 
 
@@ -34,27 +34,27 @@ def comparison_figure(
   queries: int = 8,
   title: str = "",
 ):
-  """Draws a table of numbers: a row a query, a column a support image, in a cell what the learner says of the two.
+  """Draws a table of values: a row per query, a column per support image.
 
-  The darker, the better; the best cell of a row is framed, in green where its class is right, else in vermilion.
+  Better cells are darker. The best cell of each row is framed: green if its class is correct, otherwise vermilion.
   Queries are taken from the ways in turn.
 
   Args:
-    episode: of images `[n, h, w, c]` in [0, 1], without a leading `[tasks]`.
-    values: `[queries, support]`.
-    path: a PNG file, its folder made where it is missing.
-    measure: what the values are, such as "attention".
+    episode: an `Episode` of images `[n, h, w, c]` in [0, 1], without a leading `[tasks]`.
+    values: value of each pair, `[queries, support]`.
+    path: PNG file; missing folders are created.
+    measure: name of the values, e.g. "attention".
     best: "largest" or "smallest".
-    names: of the ways, written above their support images.
-    queries: how many at most.
-    title: above the figure.
+    names: names of the ways, drawn above their support images.
+    queries: largest number of queries.
+    title: title of the figure.
 
   Raises:
-    ValueError: if the shapes do not fit, there is not a name for each way, or `best` is neither of both.
+    ValueError: if the shapes do not fit, a way has no name, or `best` is unknown.
   """
   values, expected = np.asarray(values, float), tuple(len(part.labels) for part in reversed(episode))
   if values.shape != expected:
-    raise ValueError(f"expected values {list(expected)}, a row a query and a column a support image, got "
+    raise ValueError(f"expected values {list(expected)}, a row per query and a column per support image, got "
                      f"{list(values.shape)}")  # fmt: skip
   if best not in ("largest", "smallest"):
     raise ValueError(f"expected best to be 'largest' or 'smallest', got {best!r}")
@@ -79,13 +79,13 @@ def comparison_figure(
     for i, image in enumerate(asked):
       thumbnail(axes, image, (-1.1, i), 72 * cell * 0.75)
     _numbers(axes, values if best == "largest" else -values, values, ways, truth, 72 * cell)
-    said = f"row: a query · column: a support image · {measure}, the {best} is the best"
+    said = f"rows: queries · columns: support images · values: {measure} (the {best} is best)"
     axes.text(-1.6, len(rows) - 0.35, wrapped(said, int(width * 14), 3), va="top", color=GRAY, fontsize=8)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
 
 
 def _in_turn(truth: np.ndarray) -> np.ndarray:
-  """Rows of the first query of each way, then of the second of each, and so on."""
+  """Indices of queries: the first one of each way, then the second ones, and so on."""
   turn = np.zeros(len(truth), int)
   for way in np.unique(truth):
     turn[truth == way] = np.arange((truth == way).sum())

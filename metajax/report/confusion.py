@@ -1,4 +1,4 @@
-"""Which classes are taken for which."""
+"""Confusion matrices of few-shot tasks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,29 +15,29 @@ _WRONG = ("#f5f6f7", "#fbe3d2", "#f0a878", "#D55E00", "#7d3400")
 def confusion_figure(
   counts: AnyArray, asked: AnyArray, names: Sequence[str], path: Path, images: AnyArray | None = None, title: str = ""
 ):
-  """Draws how often each class was taken for each other one, among few-shot tasks that offered both.
+  """Draws a confusion matrix over few-shot tasks, relative to the tasks that contain both classes.
 
-  A row is a true class, a column an answer, a cell the percentage of `confusion_percentages`: right answers in blue,
-  wrong ones in vermilion, whose scale ends at the largest. The numbers are written in the cells of up to 12 classes,
-  and on the diagonal of up to 25.
+  Rows are true classes, columns predictions, cells the percentages of `confusion_percentages`: correct ones in blue,
+  wrong ones in vermilion, with a scale up to the largest. Numbers are written in all cells for up to 12 classes, and on
+  the diagonal for up to 25.
 
   Args:
-    counts: `[classes, classes]`, how often true class i was answered j.
-    asked: `[classes, classes]`, how often i was asked where j was among the ways.
-    names: of the classes, the middle of a long one left out.
-    path: a PNG file, its folder made where it is missing.
-    images: `[classes, h, w, c]`, uint8 or floats in [0, 1]: one of each class, beside its name.
-    title: above the figure.
+    counts: number of queries of class i predicted as j, `[classes, classes]`.
+    asked: number of queries of class i in tasks with j among the ways, `[classes, classes]`.
+    names: names of the classes; long ones are shortened in the middle.
+    path: PNG file; missing folders are created.
+    images: one image of each class, drawn next to its name: `[classes, h, w, c]`, uint8 or floats in [0, 1].
+    title: title of the figure.
 
   Raises:
-    ValueError: if the shapes or the names do not fit one another, or a count is above what was asked.
+    ValueError: if shapes or names do not fit each other, or a count exceeds `asked`.
   """
   percent = confusion_percentages(counts, asked)
   classes = len(percent)
   names = [shorten(name, 24) for name in check_names(names, classes)]
   images = _images(images, classes)
   cell = min(0.62, 9 / (classes + 5)) if classes > 4 else 0.8
-  gutter = 0 if images is None else 1  # cells that the images take, beside the rows and above the columns
+  gutter = 0 if images is None else 1  # cells taken by the images, left of the rows and above the columns
   longest = max(len(name) for name in names) * 0.075
   side = cell * (classes + gutter)
   with drawing(path, side + longest + 1.3, side + longest * 0.75 + 0.9) as figure:
@@ -56,25 +56,25 @@ def confusion_figure(
           thumbnail(axes, images[k], place, 0.72 * points)
     if mappable is not None:
       bar = figure.colorbar(mappable, ax=axes, location="bottom", shrink=0.45, aspect=30, pad=0.04)
-      bar.set_label("wrong answers, % of the times they were on offer", fontsize=8)
+      bar.set_label("wrong predictions, % of queries in tasks with both classes", fontsize=8)
       bar.outline.set_visible(False)
       bar.ax.tick_params(length=0)
-    explained = "row: the true class · column: the answer · empty: never asked"
+    explained = "rows: true class · columns: prediction · empty: never in one task"
     axes.text(-0.5, classes - 0.25, explained, va="top", color=GRAY, fontsize=8)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
 
 
 def confusion_percentages(counts: AnyArray, asked: AnyArray) -> np.ndarray:
-  """`100 counts / asked`, `[classes, classes]`, NaN where it was never asked.
+  """`100 counts / asked`, `[classes, classes]`; NaN where `asked` is 0.
 
   Raises:
-    ValueError: if they are not two arrays `[classes, classes]`, or a count is not within 0 and what was asked.
+    ValueError: if the arguments are not two arrays `[classes, classes]`, or a count is not from 0 to `asked`.
   """
   counts, asked = np.asarray(counts, float), np.asarray(asked, float)
   if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.shape != asked.shape or not counts.size:
     raise ValueError(f"expected two arrays [classes, classes], got {list(counts.shape)} and {list(asked.shape)}")
   if not np.all((counts >= 0) & (counts <= asked)):
-    raise ValueError("expected counts of 0 to how often it was asked, got some outside")
+    raise ValueError("expected counts from 0 to the number asked, got some outside")
   return np.where(asked > 0, 100 * counts / np.where(asked > 0, asked, 1), np.nan)
 
 
@@ -88,7 +88,7 @@ def _images(images, classes):
 
 
 def _cells(axes, percent):
-  """Draws the cells, and gives the scale of the wrong answers where there are any."""
+  """Draws the cells, and returns the color scale of wrong predictions, or None without any."""
   from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 
   right = np.eye(len(percent), dtype=bool)
@@ -101,7 +101,7 @@ def _cells(axes, percent):
     axes.pcolormesh(edges, edges, wrong, cmap=LinearSegmentedColormap.from_list("none", _WRONG[:1] * 2), **settings)
     return None
   vermilion = LinearSegmentedColormap.from_list("wrong", _WRONG)
-  scale = PowerNorm(0.6, vmin=0, vmax=1.15 * np.nanmax(wrong))  # a few per cent are to be seen beside the worst
+  scale = PowerNorm(0.6, vmin=0, vmax=1.15 * np.nanmax(wrong))  # keeps a few per cent visible next to the worst
   return axes.pcolormesh(edges, edges, wrong, cmap=vermilion, norm=scale, **settings)
 
 

@@ -1,4 +1,4 @@
-"""What all figures share: the look, the colors, how an image and a name are shown. Drawn without pyplot."""
+"""Style, colors and helpers shared by all figures, which are drawn without pyplot."""
 
 import math
 from collections.abc import Generator, Sequence
@@ -13,11 +13,11 @@ from metajax.mesh import is_primary_host
 from metajax.paths import writing
 from metajax.types import AnyArray
 
-# Okabe and Ito's colors, told apart by the color-blind as well (less yellow, which is faint on white).
+# Okabe and Ito's colors, safe for the color-blind (without yellow, which is faint on white).
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 COLORS = (BLUE, VERMILION, GREEN, PURPLE, "#E69F00", "#56B4E9", "#5C5C5C")
 INK, GRAY, FAINT = "#1f2328", "#6b7280", "#e3e6ea"
-DOTS_PER_INCH = 192  # two dots a pixel of the page
+DOTS_PER_INCH = 192  # two dots per CSS pixel of the page
 
 _STYLE = {
   "font.size": 9,
@@ -44,14 +44,18 @@ _STYLE = {
   "legend.fontsize": 8,
   "lines.linewidth": 1.6,
 }
-# Of these the ones installed stand in for the characters that matplotlib's own typeface lacks.
+# Installed ones supply the characters that matplotlib's default typeface lacks.
 _FALLBACKS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "Hiragino Sans", "PingFang SC", "Microsoft YaHei")
 _FALLBACKS += ("Malgun Gothic", "Arial Unicode MS", "Noto Sans Devanagari", "Noto Sans Ethiopic", "Noto Sans")
 
 
 @contextmanager
 def drawing(path: Path, width: float, height: float) -> Generator:
-  """Gives an empty matplotlib Figure of so many inches, and writes it into the PNG file at the end.
+  """A context manager that yields an empty matplotlib Figure and writes it to a PNG file at the end.
+
+  Args:
+    path: PNG file.
+    width, height: size of the figure in inches.
 
   Raises:
     ValueError: if the path is remote (`gs://`).
@@ -66,19 +70,19 @@ def drawing(path: Path, width: float, height: float) -> Generator:
   installed = set(fontManager.get_font_names())
   family = ["DejaVu Sans", *(name for name in _FALLBACKS if name in installed)]
   with style.context(["default", {**_STYLE, "font.family": family}]), warnings.catch_warnings():
-    warnings.filterwarnings("ignore", r"Glyph \d+ .* missing")  # a box stands for it
+    warnings.filterwarnings("ignore", r"Glyph \d+ .* missing")  # it is drawn as a box
     figure = Figure(figsize=(width, height), layout="constrained")
     yield figure
-    if not is_primary_host():  # it writes for all
+    if not is_primary_host():  # the primary host writes for all
       return
     with writing(path) as file:
       figure.savefig(file, dpi=DOTS_PER_INCH, format="png", bbox_inches="tight", pad_inches=0.08)
 
 
 def as_shown(images: AnyArray) -> np.ndarray:
-  """Images `[n, h, w, c]`, uint8 or floats in [0, 1], as `imshow` is to have them: `[n, h, w, 3]` in [0, 1].
+  """Converts images `[n, h, w, c]`, uint8 or floats in [0, 1], to `[n, h, w, 3]` in [0, 1] for `imshow`.
 
-  Images of one channel that are mostly 0 are drawings, and shown as ink on paper.
+  Images of one channel that are mostly 0 count as drawings and are inverted, to dark ink on white.
   """
   images = np.asarray(images)
   if images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
@@ -91,13 +95,13 @@ def as_shown(images: AnyArray) -> np.ndarray:
 
 
 def clean(name: object) -> str:
-  """A name on one line, without what cannot be drawn."""
+  """A name on one line, without unprintable characters."""
   text = str(name).encode("utf-8", "replace").decode()
   return " ".join("".join(character if character.isprintable() else " " for character in text).split())
 
 
 def shorten(name: object, characters: int) -> str:
-  """A name of at most so many characters; an ellipsis stands for the middle, since its end tells it from the others."""
+  """A name of at most `characters` characters; an ellipsis replaces the middle, since ends distinguish names."""
   text = clean(name)
   if len(text) <= characters:
     return text
@@ -106,10 +110,10 @@ def shorten(name: object, characters: int) -> str:
 
 
 def wrapped(name: object, characters: int, lines: int) -> str:
-  """A name on at most so many lines of so many characters, shortened where it has more."""
+  """A name on at most `lines` lines of `characters` characters, shortened if necessary."""
   import textwrap
 
-  for short in range(characters * lines, 0, -1):  # words leave the ends of lines empty: how much fits has to be tried
+  for short in range(characters * lines, 0, -1):  # word wrapping leaves gaps, so the length that fits is searched
     folded = textwrap.wrap(shorten(name, short), characters)
     if len(folded) <= lines:
       break
@@ -117,7 +121,7 @@ def wrapped(name: object, characters: int, lines: int) -> str:
 
 
 def check_names(names: Sequence, classes: int) -> list[str]:
-  """The names as text, if there is one for each class."""
+  """The names as strings; raises unless there is one per class."""
   if len(names) != classes:
     raise ValueError(f"expected a name for each of {classes} classes, got {len(names)}")
   return [clean(name) for name in names]
@@ -126,10 +130,10 @@ def check_names(names: Sequence, classes: int) -> list[str]:
 def thumbnail(
   axes: Any, image: np.ndarray, place: tuple[float, float], points: float, color: str = FAINT, **settings: Any
 ):
-  """Puts an image `[h, w, 3]` at a place of the axes' data, so many points wide and high, framed in a color."""
+  """Draws a framed image `[h, w, 3]` at data coordinates `place`, `points` points wide and high."""
   from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
-  # An OffsetImage is drawn at 72 dots an inch whatever the figure's resolution.
+  # An OffsetImage is drawn at 72 dots per inch, whatever the figure's resolution.
   thumb = OffsetImage(image, zoom=points / max(image.shape[:2]), interpolation="antialiased")
   frame = {"edgecolor": color, "linewidth": 1.2, "facecolor": "white"}
   axes.add_artist(AnnotationBbox(thumb, place, pad=0.1, bboxprops=frame, annotation_clip=False, **settings))

@@ -1,4 +1,4 @@
-"""A map of embeddings: whether classes never seen in training lie apart."""
+"""A two-dimensional map of embeddings, which shows whether held-out classes are separated."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,18 +19,18 @@ def map_figure(
   images: AnyArray | None = None,
   title: str = "",
 ):
-  """Draws embeddings as points of a plane, a color and a shape a class, each class marked where its median lies.
+  """Draws embeddings as points in a plane, with a color and marker per class, and labels each class at its median.
 
   The plane is that of `map_of`; the same embeddings give the same map.
 
   Args:
-    embeddings: `[n, d]`, finite.
-    labels: integers `[n]`, indices into `names`.
-    names: of the classes, the middle of a long one left out.
-    path: a PNG file, its folder made where it is missing.
-    images: `[classes, h, w, c]`, uint8 or floats in [0, 1]: one of each class, drawn at its median in place of its
-      name; the names then stand in a legend where they are few.
-    title: above the map.
+    embeddings: finite embeddings `[n, d]`.
+    labels: indices into `names`, integers `[n]`.
+    names: names of the classes; long ones are shortened in the middle.
+    path: PNG file; missing folders are created.
+    images: one image of each class, drawn at its median in place of its name: `[classes, h, w, c]`, uint8 or floats in
+      [0, 1]. With at most 12 classes, their names then appear in a legend.
+    title: title of the map.
 
   Raises:
     ValueError: if embeddings are not finite, or the labels, names or images do not fit.
@@ -39,7 +39,7 @@ def map_figure(
   if labels.shape != places.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
     raise ValueError(f"expected {len(places)} integer labels, got {labels.dtype} {list(labels.shape)}")
   if not len(labels) or labels.min() < 0 or labels.max() >= len(names):
-    raise ValueError(f"expected labels of 0 to {len(names) - 1}, one for each name, got {np.unique(labels).tolist()}")
+    raise ValueError(f"expected labels of 0 to {len(names) - 1}, indices of names, got {np.unique(labels).tolist()}")
   names = [shorten(name, 26) for name in check_names(names, len(names))]
   shown = None if images is None else as_shown(images)
   if shown is not None and len(shown) != len(names):
@@ -50,23 +50,25 @@ def map_figure(
     _scatter(axes, places, labels, names)
     how = "t-SNE" if _curved(embeddings) else "principal components"
     said = f"{how} of {len(places):,} embeddings of {len(present)} classes"
-    said += ": neighbors are alike, large distances say little" if how == "t-SNE" else ""
+    said += ": neighbors are similar, large distances mean little" if how == "t-SNE" else ""
     axes.set_xlabel(said, fontsize=8, labelpad=6)
     if shown is not None and len(present) <= 12:
       axes.legend(loc="upper left", bbox_to_anchor=(1, 1), handletextpad=0.2)
     axes.set_title(title, loc="left")
-    figure.draw_without_rendering()  # settles the layout, so that the marks can be laid out in points
+    figure.draw_without_rendering()  # fixes the layout, so that the marks can be placed in points
     figure.set_layout_engine("none")
     medians = np.stack([np.median(places[labels == k], 0) for k in present])
     _mark(figure, axes, medians, [names[k] for k in present], present, shown)
 
 
 def map_of(embeddings: AnyArray) -> np.ndarray:
-  """Places of embeddings `[n, d]` in a plane, `[n, 2]`: scikit-learn's t-SNE (perplexity min(30, (n - 1) / 3), started
-  from the principal components, a fixed seed), or the principal components alone where n < 10 or d <= 2.
+  """Projects embeddings `[n, d]` to a plane, `[n, 2]`.
+
+  The projection is scikit-learn's t-SNE (perplexity min(30, (n - 1) / 3), PCA initialization, fixed seed), or the
+  first two principal components if n < 10 or d <= 2.
 
   Raises:
-    ValueError: if they are not `[n, d]` or not finite.
+    ValueError: if embeddings are not `[n, d]` or not finite.
   """
   points = np.asarray(embeddings, np.float64)
   if points.ndim != 2 or not points.size:
@@ -74,19 +76,19 @@ def map_of(embeddings: AnyArray) -> np.ndarray:
   if bad := int(np.sum(~np.isfinite(points).all(1))):
     raise ValueError(f"expected finite embeddings, got {bad} of {len(points)} that are not")
   points = points - points.mean(0)
-  points = points / (np.abs(points).max() or 1)  # the map does not depend on the scale; float32 would
+  points = points / (np.abs(points).max() or 1)  # makes the map independent of the scale, which float32 would not be
   if not _curved(points):
     return _principal_components(points)
   from sklearn.manifold import TSNE
   from threadpoolctl import threadpool_limits
 
   perplexity = min(30, (len(points) - 1) / 3)
-  with threadpool_limits(1):  # sums by several threads differ by their order, and the map with them
+  with threadpool_limits(1):  # the order of sums over several threads would change the map
     return TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(points).astype(np.float64)
 
 
 def _curved(embeddings: AnyArray) -> bool:
-  """Whether there is more to show than a plane of principal components shows."""
+  """Whether t-SNE applies: enough points, dimensions and distinct values."""
   points = np.asarray(embeddings)
   return len(points) >= 10 and points.shape[1] > 2 and len(np.unique(points, axis=0)) > 3
 
@@ -94,7 +96,7 @@ def _curved(embeddings: AnyArray) -> bool:
 def _principal_components(points: np.ndarray) -> np.ndarray:
   left, sizes, right = np.linalg.svd(points, full_matrices=False)
   left, sizes, right = left[:, :2], sizes[:2], right[:2]
-  sign = np.sign(right[np.arange(len(right)), np.abs(right).argmax(1)])  # a component has no sign of its own
+  sign = np.sign(right[np.arange(len(right)), np.abs(right).argmax(1)])  # fixes the arbitrary sign of components
   places = left * sizes * np.where(sign == 0, 1, sign)
   return np.pad(places, ((0, 0), (0, 2 - places.shape[1])))
 
@@ -117,7 +119,7 @@ def _scatter(axes, places, labels, names):
 
 
 def _mark(figure, axes, medians, names, present, shown):
-  """Draws each class's image or name near its median, moved apart where they would lie on one another."""
+  """Draws the image or name of each class near its median, moved apart where they would overlap."""
   to_points = 72 / figure.dpi
   box = axes.get_window_extent()
   corner = np.array([[box.x0, box.y0], [box.x1, box.y1]]) * to_points
@@ -138,14 +140,14 @@ def _mark(figure, axes, medians, names, present, shown):
 def spread(places: np.ndarray, sizes: np.ndarray, corner: np.ndarray, rounds: int = 300) -> np.ndarray:
   """Moves boxes of centers `[k, 2]` and sizes `[k, 2]` apart, within `corner` `[2, 2]`, until they do not overlap."""
   places, reach = np.array(places, float), 1.02 * (sizes[:, None] + sizes) / 2
-  order = np.sign(np.arange(len(places))[:, None] - np.arange(len(places)))  # who gives way where two centers are one
+  order = np.sign(np.arange(len(places))[:, None] - np.arange(len(places)))  # direction if two centers coincide
   for _ in range(rounds):
     gap = places[:, None] - places
     overlap = reach - np.abs(gap)
     meet = np.all(overlap > 1e-6, -1) & (order != 0)
     if not meet.any():
       break
-    along = np.eye(2)[(overlap / reach).argmin(-1)]  # the shorter way out, as the boxes are shaped
+    along = np.eye(2)[(overlap / reach).argmin(-1)]  # the axis with the smaller relative overlap
     direction = np.where(gap == 0, order[..., None], np.sign(gap))
     places += 0.5 * np.sum(meet[..., None] * along * direction * overlap, 1)
     places = np.clip(places, corner[0] + sizes / 2, corner[1] - sizes / 2)

@@ -1,4 +1,4 @@
-"""Images of data: a task with its answers, curves, a sheet of samples."""
+"""Figures of a task with predictions, of curves, and of sample images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,22 +18,22 @@ def episode_figure(
   queries: int = 8,
   names: Sequence[str] | None = None,
 ):
-  """Draws one task: a row a way, with its support images, then queries of that way with their predictions.
+  """Draws one task: a row per way, with its support images and then its queries with their predictions.
 
-  A query is framed in green where it is right, in vermilion otherwise, under the character of the way it was taken for.
+  Each query is labeled with the predicted way, and framed in green if the prediction is correct, otherwise vermilion.
 
   Args:
-    episode: of images `[n, h, w, c]` in [0, 1], without a leading `[tasks]`.
+    episode: an `Episode` of images `[n, h, w, c]` in [0, 1], without a leading `[tasks]`.
     logits: `[queries, ways]`.
-    path: a PNG file, its folder made where it is missing.
-    title: above the image.
-    queries: how many of each way at most.
-    names: of the ways, written before their rows.
+    path: PNG file; missing folders are created.
+    title: title of the figure.
+    queries: largest number of queries per way.
+    names: names of the ways, drawn at the left of their rows.
 
   Raises:
-    ValueError: if there is not a name for each way, or a logit is not finite.
+    ValueError: if a way has no name, or a logit is not finite.
   """
-  checks.finite("logits", logits)  # the largest of NaNs is the first
+  checks.finite("logits", logits)  # the argmax of NaNs would be the first way
   support, query = (as_shown(e.inputs) for e in episode)
   ways, truth = (np.asarray(e.labels).argmax(-1) for e in episode)
   guess = np.asarray(logits).argmax(-1)
@@ -68,7 +68,15 @@ def curves_figure(
   y: str = "",
   title: str = "",
 ):
-  """Draws named curves `{name: (x, y)}` in one figure, and `points` `(x, y)` as dots over them, into a PNG file."""
+  """Draws named curves in one figure, optionally with points.
+
+  Args:
+    curves: `{name: (x, y)}`; the curve "truth" is drawn in black.
+    path: PNG file; missing folders are created.
+    points: `(x, y)` of dots on top of the curves, labeled "support".
+    x, y: labels of the axes.
+    title: title of the figure.
+  """
   with drawing(path, 6.4, 4) as figure:
     axes = figure.subplots()
     for name, (across, up) in curves.items():
@@ -83,13 +91,13 @@ def contact_sheet_figure(images: AnyArray, names: Sequence[str], path: Path, tit
   """Draws sample images in a grid, each with its class name below.
 
   Args:
-    images: `[n, h, w, c]`, uint8 or floats in [0, 1], c of 1 or 3; at least 1.
-    names: `[n]`, on two lines, the middle of a long one left out.
-    path: a PNG file, its folder made where it is missing.
-    title: above the grid.
+    images: at least one image, `[n, h, w, c]`, uint8 or floats in [0, 1], c being 1 or 3.
+    names: name of each image, `[n]`, on at most two lines; long ones are shortened in the middle.
+    path: PNG file; missing folders are created.
+    title: title of the figure.
 
   Raises:
-    ValueError: if there is no image, or not a name for each.
+    ValueError: if `images` is empty, or an image has no name.
   """
   images = as_shown(images)
   names = check_names(names, len(images))

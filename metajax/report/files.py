@@ -1,4 +1,4 @@
-"""Files of a run, which the first of several hosts writes."""
+"""Files of a run, written by the primary host."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ from metajax.mesh import is_primary_host
 
 
 def write_whole(path: Path, content: bytes):
-  """Writes a file whole or not at all, its folder made where it is missing; of several hosts the first one does.
+  """Writes a file atomically and creates missing folders; only the primary host does.
 
   Raises:
-    OSError: naming the file.
+    OSError: if the file cannot be written; the message names it.
   """
   if is_primary_host():
     paths.write_whole(path, content)

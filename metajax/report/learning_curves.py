@@ -1,4 +1,4 @@
-"""The metrics of a run over its steps, a small panel each."""
+"""Learning curves: a small panel for each metric of a run."""
 
 from pathlib import Path
 
@@ -9,22 +9,22 @@ from metajax.report.drawing import BLUE, FAINT, GRAY, GREEN, INK, PURPLE, VERMIL
 _FIRST = ("loss", "accuracy", "validation")
 _COLORS = {"loss": BLUE, "validation": VERMILION, "grad_norm": PURPLE}
 _NOT_DRAWN = ("step", "time", "seconds", "steps_per_second", "data_wait_fraction")
-_MANY = 60  # points, beyond which a smoothed line is drawn over them
+_MANY = 60  # number of points beyond which a smoothed line is drawn over them
 
 
 def learning_curves_figure(metrics: list[dict], path: Path, *, chosen_step: int | None = None):
-  """Draws a panel for each metric over the steps: the loss, the learner's own, the validation, the gradient norm.
+  """Draws a panel for each metric over the steps: loss, metrics of the learner, validation, gradient norm.
 
-  Where points are many, they lie in the background of their smoothed course. A metric above 0 that spans more than a
-  decade has a logarithmic axis. What is not finite is left out.
+  More than 60 points are drawn faintly behind a smoothed curve. A positive metric that spans more than a decade has a
+  logarithmic axis. Values that are not finite are omitted.
 
   Args:
-    metrics: rows of `metrics.jsonl`, as `read_metrics` gives them; a row need not have every metric.
-    path: a PNG file, its folder made where it is missing.
-    chosen_step: the step whose parameters were kept, marked in every panel.
+    metrics: rows of `metrics.jsonl`, from `read_metrics`; a row need not have every metric.
+    path: PNG file; missing folders are created.
+    chosen_step: step whose parameters were kept, marked in every panel.
 
   Raises:
-    ValueError: if no row has a metric to draw.
+    ValueError: if no row has a finite metric.
   """
   curves = _curves(metrics)
   if not curves:
@@ -83,7 +83,7 @@ def _panel(axes, name, steps, values, chosen):
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
-  """A moving average over the twenty-fifth of the points around each, of which there are fewer at the ends."""
+  """A moving average over a window of 1/25 of the points, truncated at the ends."""
   if len(values) <= _MANY:
     return values
   window = np.ones(2 * (len(values) // 50) + 1)

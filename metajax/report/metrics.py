@@ -1,4 +1,4 @@
-"""The numbers of a run on disk: `metrics.jsonl`, a line a call, and the same as TensorBoard events."""
+"""The metrics of a run on disk: `metrics.jsonl`, a line per call, and the same as TensorBoard events."""
 
 import importlib
 import json
@@ -17,29 +17,29 @@ from metajax import checks
 from metajax.paths import naming
 from metajax.report.files import write_whole
 
-_OURS = ".metajax"  # the suffix of the event files that are this log's to replace
+_OURS = ".metajax"  # suffix of the event files that this log may replace
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
-RENAMED = {"gradient_norm": "grad_norm", "waiting_for_data": "data_wait_fraction"}  # by earlier versions
+RENAMED = {"gradient_norm": "grad_norm", "waiting_for_data": "data_wait_fraction"}  # names in earlier versions
 
 
 @contextmanager
 def metrics_log(folder: Path, after: int = 0):
-  """Gives `log(step, metrics)`, which appends a line to `folder/metrics.jsonl` and the same scalars for TensorBoard.
+  """A context manager that yields `log(step, metrics)`, which appends to `folder/metrics.jsonl` and TensorBoard events.
 
-  A line is `{"step": 100, "time": <seconds since 1970>, "loss": 0.25, ...}`: floats come back exactly, and those that
-  JSON has no number for are the strings "NaN", "Infinity" and "-Infinity". A line is on the disk when `log` returns.
+  A line is `{"step": 100, "time": <seconds since 1970>, "loss": 0.25, ...}`. Floats round-trip exactly; non-finite ones
+  are the strings "NaN", "Infinity" and "-Infinity". A line is on disk when `log` returns.
 
-  Opening keeps the lines of steps up to `after`, as they are and in their order, and drops the others: a resumed run
-  writes those again. The TensorBoard events are made anew from the lines kept, so that there too no step is missing
-  or twice. Only the first of several hosts writes; the others are given a `log` that does nothing.
+  Opening keeps the lines of steps up to `after`, unchanged and in order, and drops the later ones, which a resumed run
+  writes again. The TensorBoard events are rebuilt from the kept lines, so that no step is missing or duplicated. Only
+  the primary host writes; on the others `log` does nothing.
 
   Args:
-    folder: of the run, made where it is missing.
-    after: the step from which the run goes on, 0 for a new one.
+    folder: folder of the run, created if missing.
+    after: step at which the run resumes; 0 for a new run.
 
   Raises:
-    OSError: naming the file that cannot be written.
+    OSError: if a file cannot be written; the message names it.
     ValueError: if the folder is remote (`gs://`), or a metric is called "step" or "time".
   """
   folder = checks.local_path("the folder of metrics", folder)
@@ -50,13 +50,13 @@ def metrics_log(folder: Path, after: int = 0):
   kept = [(line, row) for line, row in _lines(path) if row["step"] <= after]
   write_whole(path, b"".join(line + b"\n" for line, _ in kept))
   events_path = _rewrite_events(folder, [row for _, row in kept])
-  # Unbuffered: what was written outlives the process, and nothing is left to fail at the end.
+  # Unbuffered, so that written lines survive a crash and closing cannot fail.
   with ExitStack() as files:
     lines, events = (files.enter_context(p.open("ab", buffering=0)) for p in (path, events_path))
 
     def log(step, metrics):
       if reserved := {"step", "time"} & set(metrics):
-        raise ValueError(f"expected no metric called {reserved.pop()!r}: a line has that already")
+        raise ValueError(f"expected no metric called {reserved.pop()!r}: the name is reserved")
       row = {"step": int(step), "time": time.time(), **{name: float(value) for name, value in metrics.items()}}
       written = {name: value if math.isfinite(value) else _spelled(value) for name, value in row.items()}
       _append(lines, json.dumps(written).encode() + b"\n", sync=True)
@@ -66,9 +66,9 @@ def metrics_log(folder: Path, after: int = 0):
 
 
 def read_metrics(folder: Path) -> list[dict]:
-  """The rows of `folder/metrics.jsonl` in order, `{"step": int, "time": float, name: float}`; none without a file.
+  """The rows of `folder/metrics.jsonl` in order, `{"step": int, "time": float, name: float}`; empty without a file.
 
-  A last line that a kill cut short is left out; any other line that is not a row, with a warning.
+  A truncated last line (of a killed process) is skipped silently; any other invalid line is skipped with a warning.
 
   Raises:
     ValueError: if the folder is remote (`gs://`).
@@ -77,7 +77,7 @@ def read_metrics(folder: Path) -> list[dict]:
 
 
 def _lines(path: Path):
-  """(the line as it is, its row) of each line that is a row."""
+  """Yields (raw line, row) for each valid line."""
   lines = path.read_bytes().split(b"\n") if path.exists() else []
   for number, line in enumerate(lines, 1):
     row: Any = None
@@ -85,12 +85,12 @@ def _lines(path: Path):
       row = json.loads(line)
     if _is_row(row):
       yield line, {RENAMED.get(name, name): _number(value) for name, value in row.items()}
-    elif line.strip() and number < len(lines):  # after the last line end there is nothing, or what a kill cut short
-      warnings.warn(f"{path}, line {number}: left out, it is not a row of metrics", stacklevel=2)
+    elif line.strip() and number < len(lines):  # after the last newline there is nothing, or a truncated line
+      warnings.warn(f"{path}, line {number}: skipped, it is not a row of metrics", stacklevel=2)
 
 
 def _is_row(row) -> bool:
-  """Whether it has a step, and else numbers alone."""
+  """Whether it is a dictionary of numbers with an integer step."""
   numbers = isinstance(row, dict) and all(isinstance(_number(value), int | float) for value in row.values())
   return numbers and isinstance(row.get("step"), int)
 
@@ -104,11 +104,11 @@ def _number(value):
 
 
 def _rewrite_events(folder: Path, rows: list[dict]) -> Path:
-  """Puts one event file of these rows in the place of those that were, and gives its path."""
+  """Replaces the old event files by one with these rows, and returns its path."""
   events = _messages("event")
   old = set(folder.glob(f"*.tfevents.*{_OURS}"))
   began = rows[0].get("time", 0.0) if rows else time.time()
-  # A TensorBoard that is looking on forgets, at START, what it had read of the old files.
+  # At START, a running TensorBoard discards what it has read from the old files.
   head = [
     events.Event(wall_time=began, file_version="brain.Event:2"),
     events.Event(wall_time=began, step=0, session_log=events.SessionLog(status=events.SessionLog.START)),
@@ -121,7 +121,7 @@ def _rewrite_events(folder: Path, rows: list[dict]) -> Path:
 
 
 def _messages(name: str) -> Any:
-  """TensorBoard's messages, whose classes are made when they are imported."""
+  """A module of TensorBoard's protocol buffer messages, whose classes are created at import."""
   return importlib.import_module(f"tensorboard.compat.proto.{name}_pb2")
 
 
@@ -134,10 +134,10 @@ def _event(row: dict) -> bytes:
 
 
 def _framed(event) -> bytes:
-  """An event as its record in an event file."""
+  """An event in the record format of event files."""
   import io
 
-  # TensorBoard's EventFileWriter would import the whole of TensorFlow; its RecordWriter does not.
+  # TensorBoard's EventFileWriter would import TensorFlow; its RecordWriter does not.
   from tensorboard.summary.writer.record_writer import RecordWriter
 
   file = io.BytesIO()
@@ -147,7 +147,7 @@ def _framed(event) -> bytes:
 
 def _append(file, content: bytes, sync: bool = False):
   with naming(file.name):
-    while content:  # a disk that fills up takes a part first
+    while content:  # a disk that fills up may take only a part
       content = content[file.write(content) :]
     if sync:
       os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""The page of a run: one HTML file that holds all it shows and asks nothing of the network."""
+"""The page of a run: a self-contained HTML file that needs no network access."""
 
 import base64
 import math
@@ -15,15 +15,15 @@ from metajax.report.files import write_whole
 from metajax.report.tables import configuration_table, records_table, text
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_LINES_SHOWN = 12  # of a note; the others are folded away
+_LINES_SHOWN = 12  # lines shown per note; the others are collapsed
 
 
 class Swatch(NamedTuple):
-  """A color among the notes of a page, such as the mean of all images.
+  """A color in the notes of a page, e.g. the mean of all images.
 
   Attributes:
-    label: what it is the color of.
-    rgb: its three parts (or one, for gray), in [0, 1].
+    label: description of the color.
+    rgb: red, green and blue (or a single gray value), in [0, 1].
   """
 
   label: str
@@ -41,24 +41,24 @@ def page(
   notes: Sequence = (),
   warnings: Sequence[str] = (),
 ):
-  """Writes one HTML file, whole or not at all, with all images within it; an empty part is left out.
+  """Writes one HTML file atomically, with all images embedded; empty sections are omitted.
 
-  Of several hosts the first one does.
+  Only the primary host writes.
 
   Args:
-    path: the file, its folder made where it is missing.
-    title: of the page.
-    summary: `(label, value, unit or explanation)` of what matters most; what follows a ± is set smaller.
-    configuration: a dictionary, nested or not; "command", "seed", "machine" and "versions" stand before the others.
-    records: flat dictionaries, a row each; what is the same in all of them is said once.
-    figures: `(heading, caption, PNG or SVG file)`, in this order.
+    path: HTML file; missing folders are created.
+    title: title of the page.
+    summary: `(label, value, unit or explanation)` of the main results; text after a ± is set smaller.
+    configuration: dictionary, possibly nested; "command", "seed", "machine" and "versions" come first.
+    records: flat dictionaries, a row each; values that all of them share are shown once, below the table.
+    figures: `(heading, caption, PNG or SVG file)` of each figure, in order.
     notes: strings, `Swatch`es, or `(heading, lines)` of strings and `Swatch`es.
-    warnings: what a reader has to know before anything else, in a box above it all.
+    warnings: important messages, in a box at the top of the page.
 
   Raises:
-    OSError: if an image cannot be read or the file not be written, naming it.
-    ValueError: if an image is neither a PNG nor an SVG, a swatch's parts are not one or three numbers in [0, 1], or
-      the path is remote (`gs://`).
+    OSError: if an image cannot be read or the file cannot be written; the message names it.
+    ValueError: if an image is neither PNG nor SVG, a swatch's color is not one or three numbers in [0, 1], or the path
+      is remote (`gs://`).
   """
   path = checks.local_path("the page", path)
   if not is_primary_host():
@@ -71,11 +71,11 @@ def page(
   ]
   parts = [(name, body) for name, body in parts if body]
   html = _document(title, parts, f"{_warnings(warnings)}{_tiles(summary)}")
-  write_whole(path, html.encode("utf-8", "replace"))  # a file's name may hold what is not Unicode
+  write_whole(path, html.encode("utf-8", "replace"))  # file names may contain lone surrogates
 
 
 def _document(title: str, parts: Sequence[tuple[str, str]], top: str) -> str:
-  """The HTML of a page: what stands on top, then its parts, (name, body) each."""
+  """The HTML of a page: the top, then its sections, (name, body) each."""
   contents = "".join(f'<li><a href="#{name.lower()}">{name}</a></li>' for name, _ in parts)
   sections = "".join(f'<section id="{name.lower()}"><h2>{name}</h2>{body}</section>\n' for name, body in parts)
   return f"""<!DOCTYPE html>
@@ -124,7 +124,7 @@ def _figure(heading: str, caption: str, path: Path) -> str:
 
 
 def _kind_and_size(content: bytes, path: Path) -> tuple[str, str]:
-  """The media type of an image, and for a PNG how large its resolution makes it in pixels of the page."""
+  """The media type of an image, and for a PNG its size attributes in CSS pixels, by its resolution."""
   if content.startswith(b"\x89PNG\r\n\x1a\n"):
     width, height = struct.unpack(">II", content[16:24])
     dense = re.search(rb"\x00\x00\x00\x09pHYs(.{4}).{4}\x01", content[:2000], re.DOTALL)
@@ -156,7 +156,7 @@ def _line(line: str | Swatch) -> str:
     return text(line)
   parts = [float(part) for part in line.rgb]
   if len(parts) not in (1, 3) or not all(math.isfinite(part) and 0 <= part <= 1 for part in parts):
-    raise ValueError(f"expected one or three parts of a color in [0, 1], got {line.rgb}")
+    raise ValueError(f"expected one or three color values in [0, 1], got {line.rgb}")
   color = "#" + "".join(f"{round(255 * part):02x}" for part in (parts * 3)[:3])
   box = f'<svg viewBox="0 0 2 1" aria-hidden="true"><rect width="2" height="1" fill="{color}"/></svg>'
   return f'<span class="swatch">{box}<span>{escape(str(line.label))}</span><code>{color}</code></span>'

@@ -1,4 +1,4 @@
-"""How far a run is: a live bar on a terminal, plain lines elsewhere."""
+"""Progress of a run: a live bar on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Callable
@@ -14,22 +14,22 @@ _FIRST = ("loss", "accuracy", "validation")
 
 @contextmanager
 def progress(steps: int, rows: int, unit: str = "tasks", console: Console | None = None, *, start: int = 0):
-  """Gives a `log` for `fit` that draws a live bar on a terminal and prints plain lines elsewhere.
+  """A context manager that yields a `log` for `fit`, which draws a live bar on a terminal or prints plain lines.
 
-  It shows the step, how many rows (tasks) a second, the metrics, the time left, and the share of the time that the
-  device waited for data where it is 10% or more ("data_wait_fraction", 0 to 1). `log` may be called with any metrics at
-  any step, as with a validation score alone; the bar keeps showing the last that it was given of each.
+  It shows the step, the throughput, the metrics, the time left, and the fraction of time that the device waited for
+  data if it is 10% or more ("data_wait_fraction", 0 to 1). `log` accepts any metrics at any step, e.g. only a
+  validation score; the bar shows the latest value of each metric.
 
   Args:
-    steps: how many steps there will be.
-    rows: tasks (or examples) in a step.
-    unit: what a row is called.
-    console: where to write; the standard output by default.
-    start: the step from which a resumed run goes on.
+    steps: total number of steps.
+    rows: tasks (or examples) per step.
+    unit: name of a row, in the plural.
+    console: destination; standard output by default.
+    start: step at which a resumed run continues.
   """
   console = console or Console(highlight=False)
   if console.is_terminal:
-    # The text comes last: where the terminal is narrow, what is cut off is its end.
+    # The text comes last, so that a narrow terminal cuts off its end.
     columns = (
       TimeRemainingColumn(),
       BarColumn(10),
@@ -52,7 +52,7 @@ def _printer(steps: int, rows: int, unit: str, start: int, write: Callable) -> C
   began = time.perf_counter()
 
   def log(step, metrics):
-    done = step - start  # the steps before `start` took none of this time
+    done = step - start  # earlier steps did not take any of this time
     left = f"{(time.perf_counter() - began) * (steps - step) / done:.0f} s left" if done > 0 else ""
     write(_line(step, steps, rows, unit, metrics, left))
 

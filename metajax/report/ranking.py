@@ -1,4 +1,4 @@
-"""How good several things are beside each other: bars with intervals, best first."""
+"""Rankings: bars with intervals, best first."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,19 +11,19 @@ ROW, WIDE = 0.24, 4.6  # inches
 def ranking_figure(
   panels: dict[str, dict[str, tuple[float, float]]], path: Path, *, baselines: Sequence[str] = (), x: str = ""
 ):
-  """Draws a panel for each comparison: a bar for each name, the highest above, with its value and interval.
+  """Draws a panel for each comparison: a bar for each name, highest on top, with its value and interval.
 
   Args:
-    panels: `{title: {name: (value, half-width of the interval)}}`, at least one name in each; two panels a row.
-    path: a PNG file, its folder made where it is missing.
-    baselines: names that are only compared with, drawn gray.
-    x: under the axes: what is measured.
+    panels: `{title: {name: (value, half-width of the interval)}}`, at least one name in each; two panels per row.
+    path: PNG file; missing folders are created.
+    baselines: names of baselines, drawn in gray.
+    x: label of the x-axis, the measure.
 
   Raises:
-    ValueError: if there is nothing to draw.
+    ValueError: if `panels` or a panel is empty.
   """
   if not panels or not all(panels.values()):
-    raise ValueError(f"expected panels with a value at least each, got {list(panels)}")
+    raise ValueError(f"expected panels with at least one value each, got {list(panels)}")
   columns = min(2, len(panels))
   rows = -(-len(panels) // columns)
   tall = max(map(len, panels.values())) * ROW + 0.7

@@ -1,4 +1,4 @@
-"""How alike some images and some texts are."""
+"""Similarity matrix of images and texts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,16 +11,16 @@ from metajax.types import AnyArray
 
 
 def similarity_figure(images: AnyArray, texts: Sequence[str], cosines: AnyArray, path: Path, *, title: str = ""):
-  """Draws a matrix of cosines: a row an image, a column a text; text `i` is image `i`'s own.
+  """Draws a matrix of cosines: a row per image, a column per text; text `i` matches image `i`.
 
-  The darker, the nearer. The nearest text of each image is framed, in green where it is its own, else in vermilion.
+  Darker is nearer. The nearest text of each image is framed: green if it matches, otherwise vermilion.
 
   Args:
     images: `[n, h, w, c]`, uint8 or floats in [0, 1].
-    texts: `[n]`.
-    cosines: `[n, n]`.
-    path: a PNG file, its folder made where it is missing.
-    title: above the figure.
+    texts: text of each image, `[n]`.
+    cosines: cosine of each image with each text, `[n, n]`.
+    path: PNG file; missing folders are created.
+    title: title of the figure.
 
   Raises:
     ValueError: if the shapes do not fit, or a cosine is not finite.

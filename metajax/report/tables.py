@@ -1,18 +1,18 @@
-"""Dictionaries as the tables of a page."""
+"""Renders dictionaries as HTML tables."""
 
 from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-# Columns in this order where records have them, then the others; the first few always stand in the table.
+# Order of known columns; others follow. Those of _ALWAYS stay in the table even if all rows are equal.
 _ALWAYS = ("learner", "ways", "shots", "value", "published")
 _ORDER = ("learner", "data", "split", "measure", "ways", "shots", "value", "published", "policy", "queries", "tasks")
 APART = ("command", "seed", "machine", "versions")
-_NOT_COUNTED = ("seed", "year")  # numbers that are names
+_NOT_COUNTED = ("seed", "year")  # numbers without thousands separators
 
 
 def text(value: Any, name: str = "") -> str:
-  """A value as a person reads it, escaped: None or nothing is a dash, whole numbers have thousands separators."""
+  """A value formatted for readers and escaped: empty values are a dash, integers have thousands separators."""
   if value is None or value == "":
     return "–"
   if isinstance(value, bool):
@@ -25,13 +25,15 @@ def text(value: Any, name: str = "") -> str:
     return ", ".join(f"{text(key)} {text(inner)}" for key, inner in value.items()) or "–"
   if isinstance(value, list | tuple | set | frozenset):
     return ", ".join(text(inner) for inner in value) or "–"
-  # Control characters are not allowed in HTML, whatever a file is called.
+  # HTML forbids control characters, which file names may contain.
   return escape("".join(c if c.isprintable() or c in "\n\t" else "�" for c in str(value)))
 
 
 def records_table(records: Sequence[dict], configuration: dict) -> str:
-  """Flat records as a table, a row each; below it what is the same in all, but for what repeats the run. Nothing for
-  no records.
+  """Flat records as a table, a row each, followed by the values that all rows share (except those of the run itself).
+
+  Returns:
+    HTML; empty without records.
   """
   if not records:
     return ""
@@ -57,7 +59,7 @@ def records_table(records: Sequence[dict], configuration: dict) -> str:
 
 
 def configuration_table(configuration: dict) -> str:
-  """A nested dictionary as a table for each part, after what repeats the run. Nothing for an empty one."""
+  """A nested dictionary as a table for each part, after the command, seed, machine and versions; empty for none."""
   if not configuration:
     return ""
   rest = {name: value for name, value in configuration.items() if name not in APART}
@@ -89,7 +91,7 @@ def _rows(values: dict | list, told: dict, depth: int = 0) -> str:
   rows, indent = "", f' style="padding-left: {1 + depth}rem"' if depth else ""
   for name, value in values.items() if isinstance(values, dict) else enumerate(values, 1):
     if depth and value is not None and told.get(name) == value:
-      continue  # a session of the run, as on the same machine
+      continue  # the same as for the run itself, e.g. the machine of a session
     if _is_nested(value):
       rows += f'<tr><th scope="rowgroup" colspan="2"{indent}>{_spaced(name)}</th></tr>\n{_rows(value, told, depth + 1)}'
     else:
@@ -98,7 +100,7 @@ def _rows(values: dict | list, told: dict, depth: int = 0) -> str:
 
 
 def _is_nested(value) -> bool:
-  """Whether a value has rows of its own: a dictionary, or a list of some."""
+  """Whether a value becomes nested rows: a non-empty dictionary, or a list of such."""
   listed = list(value) if isinstance(value, list | tuple) else [value]
   return bool(listed) and all(isinstance(inner, dict) and inner for inner in listed)
 
@@ -124,7 +126,7 @@ def _cell(record, name, decimals=None) -> str:
 
 
 def _decimals(records, name) -> int:
-  """With how many decimals all floats of a column are written; 0 where they are too different for that."""
+  """The number of decimals for all floats of a column; 0 if they are too different for a common number."""
   said = [text(record[name]) for record in records if isinstance(record.get(name), float)]
   longest = max((len(value.partition(".")[2]) for value in said), default=0)
   return longest if longest <= 3 and not any("e" in value for value in said) else 0

@@ -1,6 +1,7 @@
-"""Views of an image `[height, width, channels]` with values in [0, 1]: `augmentation(key, image) -> image`.
+"""Augmentations of an image `[height, width, channels]` in [0, 1]: `augmentation(key, image) -> image`.
 
-Each draws all of its choices from the key. A batch is `jax.vmap`ped, with a key a row. Images have any size.
+All random choices are drawn from the key. `augment_batch` maps an augmentation over a batch, with a key per row. Images
+have any size.
 """
 
 from metajax.augment.image.choices import compose, random_apply

@@ -1,4 +1,4 @@
-"""Augmentations composed, and applied at random."""
+"""Augmentations composed, and applied with a probability."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,22 @@ from metajax.types import Augmentation
 
 
 def compose(*views: Augmentation) -> Augmentation:
-  """The views one after the other, each with a key of its own."""
+  """Applies augmentations one after the other, each with a separate key.
+
+  Args:
+    *views: augmentations, in order.
+
+  Returns:
+    `augmentation(key, image) -> image`.
+
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from metajax.augment.image import compose, gaussian_noise, random_flip
+    >>> augmentation = compose(random_flip(), gaussian_noise(0.1))
+    >>> augmentation(jax.random.key(0), jnp.ones((8, 8, 3))).shape
+    (8, 8, 3)
+  """
 
   def augmentation(key, image):
     for i, one in enumerate(views):
@@ -18,10 +33,25 @@ def compose(*views: Augmentation) -> Augmentation:
 
 
 def random_apply(augmentation: Augmentation, probability: float) -> Augmentation:
-  """The view with a probability, and otherwise the image as it is.
+  """Applies an augmentation with a probability; otherwise the image stays.
+
+  Args:
+    augmentation: `(key, image) -> image`, of images that keep their shape.
+    probability: 0 to 1.
+
+  Returns:
+    `augmentation(key, image) -> image`.
 
   Raises:
     ValueError: if `probability` is not from 0 to 1.
+
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from metajax.augment.image import gaussian_noise, random_apply
+    >>> augmentation = random_apply(gaussian_noise(0.1), 0.5)
+    >>> augmentation(jax.random.key(0), jnp.ones((8, 8, 3))).shape
+    (8, 8, 3)
   """
   check_range("probability", probability, 0, 1)
 
@@ -33,10 +63,6 @@ def random_apply(augmentation: Augmentation, probability: float) -> Augmentation
 
 
 def check_range(name: str, value: float, low: float, high: float):
-  """Refuses an argument out of range; NaN is in none.
-
-  Raises:
-    ValueError: naming it.
-  """
+  """Raises ValueError, naming the argument, unless it is in the range; NaN never is."""
   if not low <= value <= high:
     raise ValueError(f"expected a {name} from {low} to {high}, got {value}")

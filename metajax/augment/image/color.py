@@ -1,4 +1,4 @@
-"""Views of an image that change its colors: jitter, gray, solarize."""
+"""Augmentations of an image's colors: jitter, grayscale, solarize."""
 
 import jax
 import jax.numpy as jnp
@@ -7,27 +7,30 @@ from metajax.augment.image.choices import check_range
 from metajax.types import Array, Augmentation, Key
 
 HUE = 3
-LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
+LUMINANCE = (0.299, 0.587, 0.114)  # weights of red, green and blue (ITU-R BT.601)
 
 
 def color_jitter(
   brightness: float = 0.8, contrast: float = 0.8, saturation: float = 0.8, hue: float = 0.2
 ) -> Augmentation:
-  """Brightness, contrast, saturation and hue changed in random order; the defaults are SimCLR's of strength 1.
+  """Changes brightness, contrast, saturation and hue in random order; the defaults are SimCLR's at strength 1.
 
-  With factors `f` drawn from `max(0, 1 - strength)` to `1 + strength`, each result cut to [0, 1]:
+  With factors `f` drawn from `max(0, 1 - strength)` to `1 + strength`, each result clipped to [0, 1]:
 
       brightness  f x        contrast  f x + (1 - f) mean(gray(x))        saturation  f x + (1 - f) gray(x)
 
-  and the hue turned by a share of the circle drawn from -hue to hue. Of an image with one channel only brightness and
-  contrast change.
+  The hue is rotated by a fraction of the color circle, drawn from -hue to hue. Images with one channel change only in
+  brightness and contrast.
 
   Args:
     brightness, contrast, saturation: strengths, at least 0.
-    hue: 0 to 0.5.
+    hue: largest rotation of the hue, 0 to 0.5 of the circle.
+
+  Returns:
+    `augmentation(key, image) -> image`; it raises ValueError unless images have 1 or 3 channels.
 
   Raises:
-    ValueError: if a strength is out of range; of an image, if it has neither 1 nor 3 channels.
+    ValueError: if a strength is out of range.
   """
   for name, strength in (("brightness", brightness), ("contrast", contrast), ("saturation", saturation)):
     check_range(name, strength, 0, float("inf"))
@@ -37,7 +40,7 @@ def color_jitter(
 
 
 def jitter_draws(key: Key, strengths: tuple[float, float, float], hue: float) -> tuple[Array, Array, Array]:
-  """What `color_jitter` draws: factors `[3]`, the turn of the hue, and the order of the four changes, `[4]`."""
+  """The random draws of `color_jitter`: factors `[3]`, the rotation of the hue, and the order of the changes `[4]`."""
   keys = jax.random.split(key, 3)
   widths = jnp.array(strengths)
   factors = jax.random.uniform(keys[0], (3,), minval=jnp.maximum(0, 1 - widths), maxval=1 + widths)
@@ -45,17 +48,20 @@ def jitter_draws(key: Key, strengths: tuple[float, float, float], hue: float) ->
 
 
 def jittered(image: Array, factors: Array, turn: Array, order: Array) -> Array:
-  """The image after brightness (0), contrast (1), saturation (2) and hue (3), changed in the order `[4]`.
+  """Changes brightness (0), contrast (1), saturation (2) and hue (3) of an image, in the given order.
 
   Args:
     image: `[h, w, 1 or 3]`.
-    factors: `[3]`, of the first three; 1 changes nothing.
-    turn: of the hue, in circles.
-    order: the numbers of the four changes.
+    factors: factors of brightness, contrast and saturation, `[3]`; 1 changes nothing.
+    turn: rotation of the hue, in circles.
+    order: numbers of the four changes in their order, `[4]`.
+
+  Returns:
+    The changed image, of the same shape.
   """
   planes = _planes(image)
-  # Of a batch all branches of a choice are computed: so the hue, the dearest, is turned once, between the changes that
-  # are before it and those that are after it.
+  # Under vmap all branches of a choice are computed. The hue is the most expensive change, so it is rotated once,
+  # between the changes that precede it and those that follow it.
   (others,) = jnp.nonzero(order != HUE, size=3)
   before, what = others < jnp.argmax(order == HUE), order[others]
   factors = factors[what].astype(image.dtype)
@@ -68,10 +74,16 @@ def jittered(image: Array, factors: Array, turn: Array, order: Array) -> Array:
 
 
 def random_grayscale(probability: float = 0.2) -> Augmentation:
-  """The image without its colors, with a probability: the luminance `0.299 r + 0.587 g + 0.114 b` in all channels.
+  """Turns an image gray with a probability: the luminance `0.299 r + 0.587 g + 0.114 b` in all channels.
+
+  Args:
+    probability: 0 to 1.
+
+  Returns:
+    `augmentation(key, image) -> image`; it raises ValueError unless images have 1 or 3 channels.
 
   Raises:
-    ValueError: if `probability` is not from 0 to 1; of an image, if it has neither 1 nor 3 channels.
+    ValueError: if `probability` is not from 0 to 1.
   """
   check_range("probability", probability, 0, 1)
 
@@ -84,7 +96,13 @@ def random_grayscale(probability: float = 0.2) -> Augmentation:
 
 
 def solarize(threshold: float = 0.5) -> Augmentation:
-  """Values from the threshold on inverted: `1 - x` where `x >= threshold`.
+  """Inverts values from the threshold on: `1 - x` where `x >= threshold`.
+
+  Args:
+    threshold: 0 to 1.
+
+  Returns:
+    `augmentation(key, image) -> image`.
 
   Raises:
     ValueError: if `threshold` is not from 0 to 1.
@@ -94,21 +112,21 @@ def solarize(threshold: float = 0.5) -> Augmentation:
 
 
 def luminance(image: Array) -> Array:
-  """`[h, w, 1]` of `[h, w, 3]`, or of `[h, w, 1]` as it is.
+  """The luminance of an image: `[h, w, 3] -> [h, w, 1]`; an image with one channel stays.
 
   Raises:
-    ValueError: if it has neither 1 nor 3 channels.
+    ValueError: if the image has neither 1 nor 3 channels.
   """
   return jnp.moveaxis(_luminance(_planes(image)), 0, -1)
 
 
 def adjust_hue(image: Array, turn: Array) -> Array:
-  """The image `[h, w, 3]` with its hue turned by `turn` circles; saturation and value stay."""
+  """Rotates the hue of an image `[h, w, 3]` by `turn` circles; saturation and value stay."""
   return jnp.moveaxis(_turned(_planes(image), turn), 0, -1)
 
 
 def _planes(image):
-  """`[channels, h, w]`: with the three channels as its last axis, a CPU does one pixel at a time."""
+  """The image as `[channels, h, w]`: with three channels on the last axis, a CPU processes one pixel at a time."""
   if image.ndim != 3 or image.shape[-1] not in (1, 3):
     raise ValueError(f"expected an image [height, width, 1 or 3], got {list(image.shape)}")
   return jnp.moveaxis(image, -1, 0)
@@ -137,7 +155,7 @@ def _turned(planes, turn):
 
 
 def _blend(planes, what, factor):
-  """`factor` of the image and the rest of black (0), of its mean gray (1) or of itself in gray (2)."""
+  """Blends `factor` of the image with `1 - factor` of black (0), of its mean gray (1) or of its gray version (2)."""
   own = _luminance(planes)
   other = jnp.where(what == 0, 0, jnp.where(what == 1, own.mean(), own))
   return jnp.where(factor == 1, planes, jnp.clip(factor * planes + (1 - factor) * other, 0, 1))

@@ -1,4 +1,4 @@
-"""The view of a part of an image, brought to a size."""
+"""Random resized crops."""
 
 import math
 
@@ -17,19 +17,29 @@ def random_resized_crop(
   area: tuple[float, float] = (0.08, 1.0),
   aspect: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Augmentation:
-  """A part of the image of random area and shape, brought to a size by bilinear interpolation (arXiv:1409.4842).
+  """Crops a box of random area and aspect ratio and resizes it by bilinear interpolation (arXiv:1409.4842).
 
-  Where the image becomes smaller the interpolation reaches further, so that fine lines do not flicker (antialiasing,
-  as Pillow's and `tf.image.resize(..., antialias=True)`).
+  Downscaling is antialiased, as in Pillow and `tf.image.resize(..., antialias=True)`.
 
   Args:
-    size: height and width of the result, one number for both; by default the image's own.
-    area: a share of the image's, drawn from the first to the second.
-    aspect: width over height, its logarithm drawn likewise. A part that does not fit is drawn again, up to ten times;
-      then it is the largest one in the middle that fits.
+    size: height and width of the result, or one number for both; by default those of the image.
+    area: range of the crop's area, as a fraction of the image's, drawn uniformly.
+    aspect: range of width over height; its logarithm is drawn uniformly. A box that does not fit is redrawn, up to ten
+      draws; after that the largest centered box that fits is used.
+
+  Returns:
+    `augmentation(key, image) -> image` of that size.
 
   Raises:
     ValueError: if an argument is out of range.
+
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from metajax.augment.image import random_resized_crop
+    >>> augmentation = jax.jit(random_resized_crop(8, area=(0.5, 1.0)))
+    >>> augmentation(jax.random.key(0), jnp.ones((12, 16, 3))).shape
+    (8, 8, 3)
   """
   if not (len(area) == 2 and 0 < area[0] <= area[1] <= 1):
     raise ValueError(f"expected an area (low, high) with 0 < low <= high <= 1, got {area}")
@@ -47,7 +57,7 @@ def random_resized_crop(
 
 
 def crop_box(key: Key, sides: tuple[int, int], area: tuple[float, float], aspect: tuple[float, float]) -> Array:
-  """Top, left, height and width of a random part of an image of `sides`, in pixels and their parts: `[4]`."""
+  """A random box in an image of `sides`: top, left, height and width in fractional pixels, `[4]`."""
   height, width = sides
   keys = jax.random.split(key, 4)
   areas = height * width * jax.random.uniform(keys[0], (ATTEMPTS,), minval=area[0], maxval=area[1])
@@ -64,10 +74,10 @@ def crop_box(key: Key, sides: tuple[int, int], area: tuple[float, float], aspect
 
 
 def resized_part(image: Array, box: Array, sides: tuple[int, int]) -> Array:
-  """The part `box`, `[top, left, height, width]`, of an image, brought to `sides`: `[*sides, channels]`.
+  """Crops `box`, `[top, left, height, width]`, from an image and resizes it to `sides`: `[*sides, channels]`.
 
-  Columns by a product with their weights, most of them 0; rows, which are together in memory, by a sum of the few that
-  each new one reaches. On a CPU it is twice as fast as two products.
+  Columns are resized by a product with a matrix of mostly zero weights; rows, contiguous in memory, by a sum over the
+  few rows that each new one reaches. On a CPU this is twice as fast as two products.
   """
   top, left, height, width = box.astype(image.dtype)
   rows, columns = image.shape[:2]
@@ -75,7 +85,7 @@ def resized_part(image: Array, box: Array, sides: tuple[int, int]) -> Array:
   weights = _weights(jnp.arange(columns)[:, None], middles, reach).astype(image.dtype)
   image = jnp.einsum("rwc,wn->rcn", image, weights, precision=lax.Precision.HIGHEST)
   middles, reach = _middles(top, height, sides[0])
-  most = math.ceil(2 * max(rows / sides[0], 1))  # whole numbers between the ends of an interval of that length
+  most = math.ceil(2 * max(rows / sides[0], 1))  # integers in an open interval of that length
   taps = jnp.floor(middles - reach).astype(jnp.int32) + 1 + jnp.arange(most)[:, None]
   weights = _weights(taps, middles, reach, rows).astype(image.dtype)[..., None, None]
   part = sum(image[tap] * weight for tap, weight in zip(jnp.clip(taps, 0, rows - 1), weights, strict=True))
@@ -83,12 +93,12 @@ def resized_part(image: Array, box: Array, sides: tuple[int, int]) -> Array:
 
 
 def _middles(start, length, number):
-  """Where the middles of `number` new pixels lie among the old ones, `[number]`, and how far each reaches."""
+  """The centers of `number` new pixels in old pixel coordinates, `[number]`, and the reach of each."""
   step = length / number
   return start + (jnp.arange(number) + 0.5) * step - 0.5, jnp.maximum(step, 1)
 
 
 def _weights(old, middles, reach, number=math.inf):
-  """Of old pixels `[old, new]` in new ones, 0 outside of the image."""
+  """The weights of old pixels in new ones, `[old, new]`; 0 outside of the image."""
   weights = jnp.where((old >= 0) & (old < number), jnp.maximum(0, 1 - jnp.abs(old - middles) / reach), 0)
   return weights / weights.sum(0)

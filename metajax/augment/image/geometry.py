@@ -1,4 +1,4 @@
-"""Views of an image that move its pixels: affine maps, crops, flips."""
+"""Geometric augmentations: affine maps, centering, rotations, flips."""
 
 import jax
 import jax.numpy as jnp
@@ -17,19 +17,22 @@ def affine(
   probability: float = 0.5,
   fill: float = 0.0,
 ) -> Augmentation:
-  """A random affine map about the middle of the image, with bilinear interpolation; the defaults are those of
-  Siamese networks (Koch 2015): each of the parts is there with a probability, on its own.
+  """A random affine map about the center of the image, with bilinear interpolation.
 
-  A point at `(x, y)` from the middle, x to the right and y down, goes to `R H S (x, y) + t`: scaled by `S`, sheared by
-  `H = [[1, h_x], [h_y, 1]]`, rotated by `R`, moved by `t`.
+  Each component is applied independently with a probability. The defaults are those of Siamese networks (Koch 2015). A
+  point at `(x, y)` from the center, x to the right and y down, maps to `R H S (x, y) + t`: scaled by `S`, sheared by
+  `H = [[1, h_x], [h_y, 1]]`, rotated by `R`, translated by `t`.
 
   Args:
-    rotation: degrees, drawn from -rotation to rotation.
-    shear: `h_x` and `h_y` likewise, below 1.
-    scale: of each axis on its own, drawn from the first to the second, both above 0.
-    translation: of each axis, a share of its side, drawn from -translation to translation.
-    probability: of each of rotation, the two shears, the two scales and the two translations.
-    fill: what is outside of the image.
+    rotation: largest angle in degrees, 0 to 180; drawn from -rotation to rotation.
+    shear: largest `h_x` and `h_y`, at least 0 and below 1; drawn from -shear to shear.
+    scale: range of the scale of each axis, above 0; axes are drawn independently.
+    translation: largest translation along each axis, as a fraction of its side; drawn from -translation to translation.
+    probability: probability of each of the rotation, the two shears, the two scales and the two translations.
+    fill: value outside of the image.
+
+  Returns:
+    `augmentation(key, image) -> image` of the same shape.
 
   Raises:
     ValueError: if an argument is out of range.
@@ -62,15 +65,19 @@ def affine(
 
 
 def centered(spread: float = 0.22) -> Augmentation:
-  """Brings the ink of a character to the middle and to one size: what a drawer's place and size have no say in.
+  """Centers the ink of a character and scales it to one size, which removes the drawer's choice of place and size.
 
-  The image is moved and scaled, alike along both axes, so that the mean of its ink's places is the middle, and their
-  deviation, the root of the mean of both axes' variances, is `spread` times the mean of its sides. Nothing is drawn:
-  the key is not looked at. An image without ink stays. On Omniglot's 20-way one-shot tasks within an alphabet this
-  alone takes the error of the nearest image by pixels from 83 to 37 percent.
+  The image is translated, and scaled equally along both axes, so that the mean position of its ink is the center and
+  its deviation (the root of the mean of both axes' variances) is `spread` times the mean side. Nothing is random: the
+  key is ignored. An image without ink stays. On Omniglot's 20-way one-shot tasks within an alphabet, this alone takes
+  the error of the nearest image by pixels from 83 to 37 percent.
 
   Args:
-    spread: above 0. Ink is what is above 0, as in glyphs and Omniglot; image values are in [0, 1].
+    spread: deviation of the ink as a fraction of the mean side, above 0 and below 1. Ink is above 0, as in glyphs and
+      Omniglot; image values are in [0, 1].
+
+  Returns:
+    `augmentation(key, image) -> image` of the same shape.
 
   Raises:
     ValueError: if `spread` is not above 0 and below 1.
@@ -95,13 +102,16 @@ def centered(spread: float = 0.22) -> Augmentation:
 
 
 def warp(image: Array, matrix: Array, translation: Array, fill: float = 0.0) -> Array:
-  """The image after `(x, y) -> matrix (x, y) + translation` about its middle, in pixels, x to the right, y down.
+  """Applies `(x, y) -> matrix (x, y) + translation` about the center, in pixels, x to the right, y down.
 
   Args:
     image: `[height, width, channels]`.
-    matrix: `[2, 2]`, invertible.
+    matrix: invertible matrix `[2, 2]`.
     translation: `[2]`.
-    fill: what is outside of the image.
+    fill: value outside of the image.
+
+  Returns:
+    The warped image, of the same shape.
   """
   height, width = image.shape[:2]
   y, x = jnp.meshgrid(jnp.arange(height) - (height - 1) / 2, jnp.arange(width) - (width - 1) / 2, indexing="ij")
@@ -113,9 +123,9 @@ def warp(image: Array, matrix: Array, translation: Array, fill: float = 0.0) -> 
 
 
 def sample(image: Array, y: Array, x: Array, fill: float = 0.0) -> Array:
-  """The image at fractional pixels `(y, x)`, each `[h, w]`, by bilinear interpolation: `[h, w, channels]`.
+  """Samples an image at fractional pixels `(y, x)`, each `[h, w]`, by bilinear interpolation: `[h, w, channels]`.
 
-  Outside of the image is `fill`, to which the half pixel at its border goes over.
+  The value outside of the image is `fill`; the border blends into it over half a pixel.
   """
 
   def at(channel):
@@ -125,11 +135,14 @@ def sample(image: Array, y: Array, x: Array, fill: float = 0.0) -> Array:
 
 
 def rotation(degrees: float = 30.0, *, fill: float = 0.0) -> Augmentation:
-  """A rotation about the middle by an angle drawn from -degrees to degrees, with bilinear interpolation.
+  """Rotates about the center by an angle drawn from -degrees to degrees, with bilinear interpolation.
 
   Args:
-    degrees: 0 to 180.
-    fill: what is outside of the image.
+    degrees: largest angle, 0 to 180.
+    fill: value outside of the image.
+
+  Returns:
+    `augmentation(key, image) -> image` of the same shape.
 
   Raises:
     ValueError: if `degrees` is out of range.
@@ -138,7 +151,13 @@ def rotation(degrees: float = 30.0, *, fill: float = 0.0) -> Augmentation:
 
 
 def random_flip(probability: float = 0.5) -> Augmentation:
-  """The image as in a mirror, left to right, with a probability.
+  """Flips an image horizontally with a probability.
+
+  Args:
+    probability: 0 to 1.
+
+  Returns:
+    `augmentation(key, image) -> image`.
 
   Raises:
     ValueError: if `probability` is not from 0 to 1.

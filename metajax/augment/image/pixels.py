@@ -1,4 +1,4 @@
-"""Views of an image that take away detail: noise, blur, a hole."""
+"""Augmentations that remove detail: noise, blur, cutout."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,13 @@ from metajax.types import Array, Augmentation
 
 
 def gaussian_noise(deviation: float = 0.1) -> Augmentation:
-  """Gaussian noise of a standard deviation, cut to [0, 1].
+  """Adds Gaussian noise; values are clipped to [0, 1].
+
+  Args:
+    deviation: standard deviation of the noise, at least 0.
+
+  Returns:
+    `augmentation(key, image) -> image`.
 
   Raises:
     ValueError: if `deviation` is below 0.
@@ -24,12 +30,18 @@ def gaussian_noise(deviation: float = 0.1) -> Augmentation:
 
 
 def gaussian_blur(deviation: tuple[float, float] = (0.1, 2.0)) -> Augmentation:
-  """A Gaussian blur, of a standard deviation drawn from the first to the second, in pixels; the default is SimCLR's.
+  """Blurs by a Gaussian of random standard deviation; the default range is SimCLR's.
 
-  The kernel ends at three of the largest deviation, and the image goes on beyond its border as in a mirror.
+  The kernel ends at three times the largest deviation. The image is mirrored beyond its border.
+
+  Args:
+    deviation: range of the standard deviation in pixels, drawn uniformly.
+
+  Returns:
+    `augmentation(key, image) -> image`.
 
   Raises:
-    ValueError: if it is not 0 < first <= second.
+    ValueError: if it is not 0 < low <= high.
   """
   if not (len(deviation) == 2 and 0 < deviation[0] <= deviation[1] < np.inf):
     raise ValueError(f"expected deviations (low, high) with 0 < low <= high, got {deviation}")
@@ -44,7 +56,7 @@ def gaussian_blur(deviation: tuple[float, float] = (0.1, 2.0)) -> Augmentation:
 
 
 def blurred(image: Array, kernel: Array) -> Array:
-  """The image after a convolution along both axes with `kernel`, `[2 reach + 1]`; mirrored beyond its border."""
+  """Convolves an image with `kernel`, `[2 reach + 1]`, along both axes; the image is mirrored beyond its border."""
   reach, planes = len(kernel) // 2, jnp.moveaxis(image, -1, 0)  # a CPU is slow along a last axis of 3
   for axis in (1, 2):
     pads = [(reach, reach) if i == axis else (0, 0) for i in range(3)]
@@ -55,11 +67,14 @@ def blurred(image: Array, kernel: Array) -> Array:
 
 
 def cutout(side: float = 0.5, *, fill: float = 0.0) -> Augmentation:
-  """The image with a square hole about a pixel drawn anywhere, of which a part may be outside (arXiv:1708.04552).
+  """Cuts a square hole about a uniformly drawn pixel; the hole may extend beyond the border (arXiv:1708.04552).
 
   Args:
-    side: of the hole, a share of the image's shorter side, 0 to 1.
-    fill: what is in the hole.
+    side: side of the hole as a fraction of the image's shorter side, 0 to 1.
+    fill: value in the hole.
+
+  Returns:
+    `augmentation(key, image) -> image`.
 
   Raises:
     ValueError: if `side` is out of range.

@@ -1,4 +1,4 @@
-"""Views that are known to work together, as values."""
+"""Published and proven compositions of augmentations."""
 
 from metajax.augment.image.choices import check_range, compose, random_apply
 from metajax.augment.image.color import color_jitter, random_grayscale
@@ -10,11 +10,14 @@ from metajax.types import Augmentation
 
 
 def simclr(size: int | None = None, strength: float = 1.0) -> Augmentation:
-  """SimCLR's view of photographs (arXiv:2002.05709): crop, flip, colors, gray, blur.
+  """SimCLR's augmentation of photographs (arXiv:2002.05709): crop, flip, color jitter, grayscale, blur.
 
   Args:
-    size: of the crop, in pixels; by default the image's own.
-    strength: of the color jitter; 1 on ImageNet.
+    size: side of the crop in pixels; by default the image's height and width.
+    strength: strength of the color jitter, 0 to 2.5; 1 on ImageNet.
+
+  Returns:
+    `augmentation(key, image) -> image`.
 
   Raises:
     ValueError: if `strength` is not from 0 to 2.5.
@@ -23,9 +26,9 @@ def simclr(size: int | None = None, strength: float = 1.0) -> Augmentation:
 
 
 def simclr_cifar(size: int | None = None, strength: float = 0.5) -> Augmentation:
-  """SimCLR's view of small photographs (its appendix B.9): without the blur, and jitter of half the strength.
+  """SimCLR's augmentation of small photographs (its appendix B.9): no blur, and color jitter of half the strength.
 
-  Arguments are those of `simclr`.
+  Arguments, result and exceptions are those of `simclr`.
   """
   check_range("strength", strength, 0, 2.5)
   jitter = color_jitter(0.8 * strength, 0.8 * strength, 0.8 * strength, 0.2 * strength)
@@ -33,10 +36,16 @@ def simclr_cifar(size: int | None = None, strength: float = 0.5) -> Augmentation
 
 
 def handwriting(size: int | None = None) -> Augmentation:
-  """A view of a character, ink at 1 on a ground of 0, as another hand would write it: no flip, which is another
-  character.
+  """An augmentation of characters (ink 1 on ground 0) that imitates another handwriting.
 
-  Affine distortions, an elastic one, a crop of at least half of the area, and a blur, which changes the line.
+  It combines affine and elastic distortions, a crop of at least half of the area, and a blur, which changes the
+  stroke. It never flips: a mirrored character may be another one.
+
+  Args:
+    size: side of the crop in pixels; by default the image's height and width.
+
+  Returns:
+    `augmentation(key, image) -> image`.
   """
   return compose(
     affine(rotation=15.0, shear=0.3, scale=(0.75, 1.25), translation=0.08, probability=0.8),

@@ -1,1 +1,1 @@
-"""Data sets that are drawn or named here, and the cache that keeps what was made."""
+"""Built-in data sets, and the cache of generated data."""

@@ -1,4 +1,4 @@
-"""Sources kept on disk: whole or not at all, never pickled, and made again where they cannot be read."""
+"""Sources cached on disk: written atomically, never pickled, and regenerated if they cannot be read."""
 
 import json
 import os
@@ -17,10 +17,10 @@ from metajax.paths import AnyPath, writing
 
 
 def cache_folder(folder: AnyPath | None = None) -> pathlib.Path:
-  """`folder`, else $METAJAX_CACHE, else "metajax" in the user's cache folder.
+  """The cache folder: `folder`, else $METAJAX_CACHE, else "metajax" in the user's cache folder.
 
   Raises:
-    ValueError: it is not on this machine.
+    ValueError: if the folder is not a local path.
   """
   if folder is not None:
     return checks.local_path("cache", folder)
@@ -44,7 +44,7 @@ def _source(stored):
 
 
 def read(path: AnyPath, parse: Callable[[Any], Any] = _source) -> Any:
-  """The cached source (or what `parse` makes of the arrays), or None where there is none or it cannot be read."""
+  """The cached source (or `parse` of the stored arrays), or None if it is missing or cannot be read."""
   try:
     check_regular(path)
     with np.load(path, allow_pickle=False) as stored:
@@ -52,18 +52,18 @@ def read(path: AnyPath, parse: Callable[[Any], Any] = _source) -> Any:
   except (FileNotFoundError, NotADirectoryError):
     return None
   except (*BROKEN_ARCHIVE, OSError, TypeError, MemoryError, AttributeError) as error:
-    warnings.warn(f"the cache {path} cannot be read and is made anew: {error}", stacklevel=3)
+    warnings.warn(f"the cache {path} cannot be read and is rebuilt: {error}", stacklevel=3)
     return None
 
 
 def write(path: AnyPath, source: ImageDataset):
-  """Stores a source in one step, so that processes may race; where it cannot, warns."""
+  """Stores a source atomically, so that processes may race; warns if it cannot."""
   texts = json.dumps({name: getattr(source, name) for name in ("classes", "superclasses", "captions", "styles")})
   write_arrays(path, {"images": source.images, "labels": source.labels, "texts": np.array(texts)})
 
 
 def write_arrays(path: AnyPath, arrays: Mapping[str, Any]):
-  """As `write`, for `{name: array}`."""
+  """Stores `{name: array}` like `write`."""
   try:
     with writing(os.fspath(path)) as file:
       np.savez_compressed(file, **arrays)

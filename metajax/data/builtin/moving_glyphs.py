@@ -1,4 +1,4 @@
-"""Moving glyphs, the embedded clips: characters that bounce about, and a tone that rises and falls with them."""
+"""Moving glyphs, the built-in clips: bouncing characters, and a tone whose pitch follows their height."""
 
 import math
 
@@ -8,38 +8,38 @@ from metajax import checks
 from metajax.data.builtin.glyphs import MOST_SIDE, SPLITS, glyphs
 from metajax.data.video.recordings import Recordings, check_bytes
 
-CHARACTER = 0.5  # of the image's side
+CHARACTER = 0.5  # side of a character, as a fraction of the image's
 FRAME_RATE, SAMPLE_RATE = 8, 8000
-SECONDS = (1.2, 3.0)  # that a character takes from one end to the other and back, along either axis
-LOW, OCTAVES = 250.0, 2.0  # of the tone, in hertz: at the bottom, and from there to the top
-LOUDNESS = 0.1  # root mean square, of 1
-OVERTONE = 0.5  # of the amplitude of the tone, an octave above it
+SECONDS = (1.2, 3.0)  # range of a character's period, from one end to the other and back, along either axis
+LOW, OCTAVES = 250.0, 2.0  # the tone at the bottom in hertz, and its range up to the top
+LOUDNESS = 0.1  # root mean square, full scale being 1
+OVERTONE = 0.5  # amplitude of the overtone an octave above, relative to the tone
 HEIGHTS = 8
 
 
 def moving_glyphs(
   split: str = "train", *, size: int = 32, clips: int = 2048, frames: int = 16, seed: int = 0
 ) -> Recordings:
-  """Characters of the built-in typefaces that move up and down and across, each with a tone that follows its height.
+  """Clips of characters that move vertically and horizontally, each with a tone whose pitch follows the height.
 
-  A character moves along straight lines and bounces off the image's borders, at a speed and from a place of its own.
-  The tone has two octaves from the bottom to the top, 250 to 1,000 hertz, with one overtone; its phase is drawn. All
-  sounds are as loud and as long: nothing but the pitch says where the character is, and nothing says which character
-  it is. Everything is a pure function of (split, seed, clip).
+  A character moves in straight lines and bounces off the borders; speed and start are random. The tone spans two
+  octaves from bottom to top, 250 to 1,000 hertz, with one overtone and a random phase. All sounds have the same
+  loudness and duration: only the pitch tells the position of a character, and nothing tells its class. Everything is a
+  pure function of (split, seed, clip).
 
   Args:
-    split: "train", "validation" or "test", which share no script: see `metajax.data.builtin.glyphs.glyphs`.
-    size: the side of a frame in pixels, at least 16; the character's is half of it.
-    clips: how many, at least 1.
-    frames: of each, 8 a second; 1,000 samples of sound for each.
-    seed: of characters and movements, 0 to 2^32 - 1.
+    split: "train", "validation" or "test", which share no script, or "all": see `metajax.data.builtin.glyphs.glyphs`.
+    size: side of a frame in pixels, at least 16; the character's side is half of it.
+    clips: number of clips, at least 1.
+    frames: frames per clip, at 8 per second with 1,000 samples of sound each.
+    seed: seed of characters and movements, 0 to 2^32 - 1.
 
   Returns:
-    `Recordings` of clips with one channel, ink at 255, and of factors: "character" `[clips]`, "height" and "across"
-    `[clips, frames]`, 0 to 7 from the bottom, and from the left.
+    `Recordings` of clips with one channel, ink at 255, and the factors "character" `[clips]`, "height" and "across"
+    `[clips, frames]`, 0 to 7 from the bottom and from the left.
 
   Raises:
-    ValueError: an argument is out of range.
+    ValueError: if an argument is out of range.
   """
   checks.choice("split", split, (*SPLITS, "all"))
   checks.count("size", size, 16, 2 * MOST_SIDE)
@@ -49,7 +49,7 @@ def moving_glyphs(
   check_bytes("moving_glyphs", clips, frames * (size**2 + 8 * SAMPLE_RATE // FRAME_RATE))
   side = max(8, round(CHARACTER * size))
   characters = glyphs(split, size=side)
-  random = np.random.RandomState([seed, len(split), clips])  # frozen by NumPy, unlike its newer generators
+  random = np.random.RandomState([seed, len(split), clips])  # its stream is frozen by NumPy, unlike newer generators'
   rows = random.randint(len(characters.labels), size=clips)
   periods = np.exp(random.uniform(*np.log(SECONDS), (clips, 2, 1)))
   phases, tone = random.uniform(0, 1, (clips, 2, 1)), random.uniform(0, 2 * math.pi, (clips, 1))
@@ -88,7 +88,7 @@ def _drawn(characters, places, size, side):
 
 
 def _sung(heights, phases):
-  """Samples int16 `[clips, samples]` of a tone that follows heights, 0 to 1."""
+  """Samples int16 `[clips, samples]` of a tone whose pitch follows heights from 0 to 1."""
   turns = np.cumsum(LOW * 2 ** (OCTAVES * heights), -1) * (2 * math.pi / SAMPLE_RATE) + phases
   wave = np.sin(turns) + OVERTONE * np.sin(2 * turns)
   wave *= LOUDNESS / np.sqrt(np.mean(np.square(wave), -1, keepdims=True))

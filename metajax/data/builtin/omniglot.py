@@ -1,4 +1,4 @@
-"""Omniglot's named splits into training, validation and test characters. A result names its split: they differ."""
+"""Omniglot's published splits into training, validation and test characters. Results differ by split: name it."""
 
 from importlib import resources
 
@@ -23,22 +23,28 @@ def omniglot(
   seed: int = 0,
   skip_unreadable: bool = False,
 ) -> ImageDataset:
-  """The images of one part of one of Omniglot's splits (1,623 characters of 50 alphabets, 20 drawers each).
+  """One part of one of Omniglot's splits (1,623 characters of 50 alphabets, 20 drawers each).
 
-  - "lake/train", "lake/validation", "lake/test": the 30 background alphabets (964 characters), of which 64
-    characters, always the same, are kept for validation; and the 20 evaluation alphabets (659 characters).
+  - "lake/train", "lake/validation", "lake/test": the 30 background alphabets (964 characters), with a fixed 64 of them
+    held out for validation; and the 20 evaluation alphabets (659 characters).
   - "vinyals/...": 1028 / 172 / 423 characters, the split of matching and prototypical networks.
-  - "finn/...": 1100 / 100 / 423 characters, all of them shuffled by `seed`: the same seed for every part.
+  - "finn/...": 1100 / 100 / 423 characters, all of them shuffled by `seed`; use the same seed for every part.
 
-  A part alone, "train", is Lake's.
+  A bare part, such as "train", is Lake's.
+
+  Args:
+    split: the split and the part.
+    size: side of the images in pixels.
+    data_dir, download, skip_unreadable: as for `metajax.data.load`.
+    seed: seed of the "finn" split.
 
   Returns:
-    an `ImageDataset` of images `[n, size, size, 1]` with ink at 255 on 0, classes "Alphabet/characterNN" in the order
-    of their names, numbered from 01 as in the original archive, and the alphabet as the group.
+    An `ImageDataset` of images `[n, size, size, 1]` with ink at 255 on 0, classes "Alphabet/characterNN" sorted by
+    name, numbered from 01 as in the original archive, with the alphabet as superclass.
 
   Raises:
-    ValueError: there is no such split, or an image cannot be decoded and `skip_unreadable` is False.
-    FileNotFoundError, ConnectionError: as `load`.
+    ValueError: if the split is unknown, or an image cannot be decoded and `skip_unreadable` is False.
+    FileNotFoundError, ConnectionError: as for `metajax.data.load`.
   """
   chosen, part = split.split("/") if split.count("/") == 1 else ("lake", split)
   if chosen not in SPLITS or part not in PARTS:
@@ -67,7 +73,7 @@ def _without_unreadable(source):
 
 
 def _characters(builder, split):
-  """All characters of a TFDS split, as an `ImageDataset` of still encoded images."""
+  """All characters of a TFDS split, as an `ImageDataset` of encoded images."""
   records = read(builder, split, "image", ("alphabet", "alphabet_char_id"))
   alphabets = builder.info.features["alphabet"].names
   # TFDS numbers the characters of an alphabet from 0, the archive from 1.

@@ -1,1 +1,1 @@
-"""One's own images: single files, and the folders, tables and archives that hold many."""
+"""User-supplied images: single files, and folders, tables and archives of many."""

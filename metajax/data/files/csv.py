@@ -10,11 +10,13 @@ from metajax.data.files.table import SPLITS, Table, make_table
 
 
 def read_csv(path: str) -> Table:
-  """The `Table` of a CSV file: columns `path` (from the file's folder) and `label`, optionally `split` and `group`.
+  """The `Table` of a CSV file with the columns `path` and `label`, optionally `split` and `group`.
+
+  Paths are relative to the file's folder.
 
   Raises:
-    FileNotFoundError, PermissionError: the file cannot be opened.
-    ValueError: it is no UTF-8 text, a column or an image is there twice, or a line is not as expected.
+    FileNotFoundError, PermissionError: if the file cannot be opened.
+    ValueError: if it is not UTF-8 text, a column or an image occurs twice, or a line is malformed.
   """
   name, folder = repr(path), os.path.dirname(path)
   rows = _csv_rows(name, path)
@@ -39,11 +41,7 @@ def read_csv(path: str) -> Table:
 
 
 def check_header(where: str, header: Sequence[str], wanted: Sequence[str], others: Sequence[str]):
-  """Refuses a table's columns where one of `wanted` is missing, or one of them or of `others` is there twice.
-
-  Raises:
-    ValueError: with them.
-  """
+  """Raises ValueError if a column of `wanted` is missing, or a column of `wanted` or `others` occurs twice."""
   if not set(wanted) <= set(header):
     raise ValueError(f"{where}: expected the columns {' and '.join(wanted)}, got {', '.join(header) or 'nothing'}")
   if twice := checks.repeated(column for column in header if column in (*wanted, *others)):
@@ -66,7 +64,7 @@ def _csv_rows(name, path):
         rows.append((reader.line_num, {column: text.strip() for column, text in row.items()}))
       return rows
   except UnicodeDecodeError as error:
-    raise ValueError(f"{name} is no UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
+    raise ValueError(f"{name} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
   except csv.Error as error:
     raise ValueError(f"{name}, line {reader.reader.line_num}: {error}") from None
   except OSError as error:

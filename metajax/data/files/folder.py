@@ -1,4 +1,4 @@
-"""A folder of images as a table: every folder in it that holds images is a class."""
+"""A folder of images as a table: every subfolder that holds images is a class."""
 
 import contextlib
 import os
@@ -10,17 +10,16 @@ from metajax.paths import AnyPath
 
 
 def read_folder(path: str) -> Table:
-  """The `Table` of a folder, in the order of the images' relative paths.
+  """The `Table` of a folder, sorted by the images' relative paths.
 
-  A class is named after the folder of its images, relative to `path`, and its group after the folder above. Where the
-  folders of `path` are "train" and "test", and perhaps "validation" or "val", these are the set's own splits and
-  classes are named from there on. Hidden files, and files that are not named like images, are passed over; links are
-  followed.
+  A class is named after the folder of its images, relative to `path`, and its superclass after the parent folder. If
+  the folders in `path` are "train" and "test", and optionally "validation" or "val", they are official splits and
+  classes are named relative to them. Hidden files and files without an image extension are ignored; links are followed.
 
   Raises:
-    FileNotFoundError, NotADirectoryError, PermissionError: a folder cannot be read.
-    ValueError: there are no images, images without a class, fewer than two classes, or links that show an image
-      twice, which may be under two labels.
+    FileNotFoundError, NotADirectoryError, PermissionError: if a folder cannot be read.
+    ValueError: if there are no images, images without a class, fewer than two classes, or links by which an image
+      occurs twice, possibly under two labels.
   """
   name, walk = repr(path), _walk(path)
   found = walk.found
@@ -47,11 +46,11 @@ def read_folder(path: str) -> Table:
 
 
 def image_names(path: AnyPath) -> list[str]:
-  """The names of the images in a folder, however deep, in order; of a file, its own.
+  """The sorted relative paths of all images in a folder, recursively; for a file, its name.
 
   Raises:
-    FileNotFoundError, PermissionError: it is not there, or cannot be read.
-    ValueError: the folder holds none.
+    FileNotFoundError, PermissionError: if the path is missing or cannot be read.
+    ValueError: if the folder holds no images.
   """
   path = os.fspath(path)
   if os.path.isfile(path):
@@ -70,12 +69,12 @@ def _split_and_class(folder, has_splits):
 
 
 class _Walk(NamedTuple):
-  """What is in a folder, by relative paths.
+  """The contents of a folder, by relative paths.
 
   Attributes:
-    found: its images, in order.
-    folders: the paths of each folder, by its device and number; several where links lead to it.
-    links: the images that are links.
+    found: sorted images.
+    folders: paths of each folder, by device and inode; several if links lead to it.
+    links: images that are links.
   """
 
   found: list[str]
@@ -87,7 +86,7 @@ def _walk(path):
   walk = _Walk([], {}, set())
   waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", ())]
   while waiting:
-    relative, above = waiting.pop()  # the folder, and those that it is in, against links in a loop
+    relative, above = waiting.pop()  # the folder, and its ancestors, to detect loops of links
     folder = os.path.join(path, relative).rstrip("/") or "/"
     try:
       status = os.stat(folder)
@@ -111,7 +110,7 @@ def _walk(path):
 
 
 def _check_links(path, walk):
-  """Refuses an image that is there twice by links; copies and hard links are not looked for."""
+  """Raises if an image occurs twice by links; copies and hard links are not detected."""
   for paths in walk.folders.values():
     first, *others = sorted(paths)
     holds = next((file for file in walk.found if file.startswith(first)), None) if others else None
@@ -119,7 +118,7 @@ def _check_links(path, walk):
       _refuse_twice(path, holds, others[0] + holds.removeprefix(first))
   seen = {}
   for relative in walk.found if walk.links else ():
-    with contextlib.suppress(OSError):  # a link to nothing
+    with contextlib.suppress(OSError):  # a broken link
       status = os.stat(os.path.join(path, relative))
       first = seen.setdefault((status.st_dev, status.st_ino), relative)
       if first != relative and {first, relative} & walk.links:

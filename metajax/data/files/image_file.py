@@ -1,4 +1,4 @@
-"""One image file, of a known format, as the pixels that learners see; or why it is broken."""
+"""Reads one image file of a known format as pixels, or raises with the reason why it cannot."""
 
 import contextlib
 import errno
@@ -16,38 +16,39 @@ from metajax.data.files.preprocessing import preprocess
 from metajax.paths import AnyPath
 from metajax.types import Preprocessing
 
-# Formats of images and of nothing else: others call programs (EPS), hold documents, or are read by few.
+# Pure image formats: others call programs (EPS), hold documents, or are rare.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA")  # TGA last: any bytes may be
-MOST_PIXELS = 2**28  # of a decoded image, 16,384 x 16,384; a JPEG counts as it is decoded, at a fraction of its size
-LARGE = 2**26  # pixels: one such image is decoded at a time, so that its memory is taken once
+MOST_PIXELS = 2**28  # of a decoded image, 16,384 x 16,384; a JPEG counts at the reduced size at which it is decoded
+LARGE = 2**26  # pixels; larger images are decoded one at a time, to bound memory
 GRAY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F")
-ENOUGH = 4  # a JPEG may be decoded at a fraction of its size, not below this many times the size that is wanted
+ENOUGH = 4  # a JPEG may be decoded at a reduced size, at least this many times the target size
 NOT_THE_FILES_FAULT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 EXTENSIONS = {end for end, kind in Image.registered_extensions().items() if kind in FORMATS}
-READ = [Image.OPEN[kind] for kind in FORMATS if kind in Image.OPEN]  # all that this build of Pillow has
+READ = [Image.OPEN[kind] for kind in FORMATS if kind in Image.OPEN]  # those that this build of Pillow supports
 _ALONE = threading.RLock()
 
 
 class UnreadableImage(Exception):
-  """Why a file cannot be read, in a few words."""
+  """A file cannot be read as an image; the message gives the reason in a few words."""
 
 
 def read_image(path: AnyPath, *, size: int, channels: int, preprocessing: Preprocessing | None = None) -> np.ndarray:
   """The image of a file, uint8 `[size, size, channels]`: upright, on white, its first frame, squashed to a square.
 
-  Along an axis that shrinks, each new pixel is the mean over what it covers: thin strokes keep their ink. 16-bit grays
-  are scaled to 8 bits. With a `Preprocessing` it is in RGB and made ready as that says, whatever size and channels are.
+  Along an axis that shrinks, each new pixel is the mean over the area it covers, so thin strokes keep their ink. 16-bit
+  grays are scaled to 8 bits. With a `Preprocessing` the image is RGB and processed accordingly; size and channels are
+  ignored.
 
   Raises:
-    UnreadableImage: the file is none of FORMATS, cannot be read to its end, or has more than MOST_PIXELS.
+    UnreadableImage: if the file has none of FORMATS, cannot be read to its end, or has more than MOST_PIXELS.
   """
   with _or_unreadable(path), open_regular(path) as file:
     return _image(file, size, channels, preprocessing)
 
 
 def read_encoded(content: bytes, *, preprocessing: Preprocessing) -> np.ndarray:
-  """The image of a file's bytes, made ready as `read_image` does.
+  """The image of a file's bytes, processed as by `read_image`.
 
   Raises:
     UnreadableImage: as for `read_image`.
@@ -75,20 +76,20 @@ def _image(file, size, channels, preprocessing):
 def opened(file: IO[bytes]) -> Image.Image:
   """The image of an open file of one of FORMATS, not decoded yet.
 
-  `Image.open` would warn of an attack where an image is larger than a limit of Pillow's, which is the whole process's.
+  `Image.open` would raise or warn for images above Pillow's limit, which is global to the process.
 
   Raises:
-    UnidentifiedImageError: it is of none of them.
+    UnidentifiedImageError: if the file has none of FORMATS.
   """
   beginning = file.read(16)
   for factory, accepts in READ:
     if not _accepts(accepts, beginning):
       continue
-    with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):  # it only begins like one
+    with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):  # it only begins like this format
       file.seek(0)
       try:
         return factory(file, "")
-      except Image.DecompressionBombError:  # WebP and GIF look at Pillow's limit themselves
+      except Image.DecompressionBombError:  # WebP and GIF check Pillow's limit themselves
         with _pillows_limit_lifted():
           file.seek(0)
           return factory(file, "")
@@ -106,36 +107,36 @@ def _pillows_limit_lifted():
 
 
 def is_gray(path: AnyPath) -> bool:
-  """Whether a file says that its image is gray.
+  """Whether an image file is gray according to its header.
 
   Raises:
-    UnreadableImage: the file has no header of one of FORMATS.
+    UnreadableImage: if the file has no header of one of FORMATS.
   """
   with _or_unreadable(path), open_regular(path) as file, opened(file) as image:
     return image.mode in GRAY
 
 
 def check_beginning(path: AnyPath):
-  """A quick look at the first bytes of a file, some 5 microseconds.
+  """Checks the first bytes of a file, in about 5 microseconds.
 
   Raises:
-    UnreadableImage: no image of one of FORMATS begins so.
+    UnreadableImage: if no image of one of FORMATS begins with them.
   """
   with _or_unreadable(path), open_regular(path, buffering=0) as file:
     beginning = file.read(16)
-    # TGA has no beginning of its own: the header as a whole is then looked at, which takes longer.
+    # TGA has no magic number: its full header is then parsed, which takes longer.
     if not any(accepts and _accepts(accepts, beginning) for _, accepts in READ):
       file.seek(0)
       opened(file).close()
 
 
 def is_image_name(name: str) -> bool:
-  """Whether a file's name ends like that of an image."""
+  """Whether a file's name has an image extension."""
   return os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
 def _accepts(accepts, beginning):
-  """Whether a format may begin so; a text says that this build of Pillow cannot read it."""
+  """Whether a format may begin with these bytes; Pillow returns a string if this build cannot read the format."""
   with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
     found = accepts is None or accepts(beginning)
     return bool(found) and not isinstance(found, str)
@@ -143,7 +144,7 @@ def _accepts(accepts, beginning):
 
 
 def on_white(image: Image.Image) -> Image.Image:
-  """An image without transparency, in mode L or RGB."""
+  """Composes an image on white: no transparency, in mode L or RGB."""
   if image.mode.startswith(("I", "F")):
     return _eight_bits(image)
   if image.has_transparency_data:
@@ -153,7 +154,7 @@ def on_white(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image):
-  """Integers are taken to be of 16 bits, floats from 0 to 1."""
+  """Scales an image to 8 bits; integers count as 16-bit, floats as 0 to 1."""
   pixels, most = np.asarray(image), 1 if image.mode == "F" else 65535
   if not (pixels.min() >= 0 and pixels.max() <= most):
     raise UnreadableImage(f"values from {pixels.min()} to {pixels.max()}, expected 0 to {most}")

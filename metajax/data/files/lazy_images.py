@@ -1,4 +1,4 @@
-"""Images at random access that are read and decoded when they are asked for, in threads that all sets share."""
+"""Images with random access that are read and decoded on access, in threads that all sets share."""
 
 import concurrent.futures
 import functools
@@ -12,21 +12,21 @@ import numpy as np
 
 from metajax import checks
 
-BYTES_IN_MEMORY = 2**30  # images that take more, decoded, stay in their files
-CHUNK = 32  # images that a thread decodes in a row
+BYTES_IN_MEMORY = 2**30  # sets that are larger, decoded, stay on disk
+CHUNK = 32  # images per unit of work of a thread
 
 
 class LazyImages:
-  """Images uint8 `[n, height, width, channels]` that are decoded when asked for, and otherwise much like an array.
+  """Images uint8 `[n, height, width, channels]` that are decoded on access, and otherwise behave much like an array.
 
-  `images[rows]` decodes: the array of one image, of a slice, or of an array of rows. `images.take(rows)` and
-  `images.with_quarter_turns()` read nothing and keep no pixels.
+  `images[rows]` decodes one image, a slice, or an array of rows. `images.take(rows)` and `images.with_quarter_turns()`
+  read nothing and hold no pixels.
 
   Args:
     read: `(files int64 [k]) -> uint8 [k, height, width, channels]`, a new array; it is called from many threads.
     shape: (height, width, channels).
-    files: the file of each image, integers `[n]`, as `read` takes them.
-    turns: how many quarter turns, counterclockwise, each image is turned by, `[n]`; by default none.
+    files: file number of each image, integers `[n]`, as passed to `read`.
+    turns: counterclockwise quarter turns of each image, `[n]`; by default none.
   """
 
   dtype = np.dtype(np.uint8)
@@ -61,16 +61,16 @@ class LazyImages:
     return self.start(rows)()
 
   def take(self, rows: Any) -> "LazyImages":
-    """The `LazyImages` of some rows."""
+    """The `LazyImages` of the given rows."""
     return LazyImages(self._read, self.shape[1:], self._files[rows], self._turns[rows])
 
   def with_quarter_turns(self) -> "LazyImages":
-    """The `LazyImages` of these and of these turned by 90, 180 and 270 degrees, `[4 * n]`."""
+    """The `LazyImages` of these images, and of these rotated by 90, 180 and 270 degrees, `[4 * n]`."""
     turns = np.concatenate([(self._turns + turn) % 4 for turn in range(4)])
     return LazyImages(self._read, self.shape[1:], np.tile(self._files, 4), turns)
 
   def start(self, rows: Any) -> Callable[[], np.ndarray]:
-    """Begins to decode `images[rows]`; the function that it gives waits for them and returns them."""
+    """Starts to decode `images[rows]` in threads; the returned function waits for the images and returns them."""
     files, turns = self._files[rows], self._turns[rows]
     decoded = np.empty((*files.shape, *self.shape[1:]), np.uint8)
     flat = decoded.reshape(-1, *self.shape[1:])
@@ -88,19 +88,21 @@ class LazyImages:
 
 
 def take(images: np.ndarray | LazyImages, rows: np.ndarray) -> np.ndarray | LazyImages:
-  """Some rows of an array or of `LazyImages`."""
+  """The given rows of an array or of `LazyImages`."""
   return images.take(rows) if isinstance(images, LazyImages) else images[rows]
 
 
 def fits_in_memory(number: int, shape: Sequence[int]) -> bool:
-  """Whether so many decoded images are kept in memory."""
+  """Whether `number` decoded images of a shape are kept in memory."""
   return number * functools.reduce(operator.mul, shape) <= BYTES_IN_MEMORY
 
 
 def in_threads(call: Callable[[slice], None], number: int) -> Callable[[], None]:
-  """Starts `call(slice)` for slices that cover `range(number)`; the function that it gives waits for all of them.
+  """Starts `call(slice)` in threads, for slices that cover `range(number)`.
 
-  It raises what the first slice that failed raised. Where nobody waits any more, the rest is left.
+  Returns:
+    `wait()`, which waits for all slices and raises the exception of the first one that failed. Once it is garbage
+    collected, the remaining slices are skipped.
   """
 
   futures = []
@@ -125,7 +127,7 @@ def in_threads(call: Callable[[slice], None], number: int) -> Callable[[], None]
 
 
 def _at_exit():
-  """Whether the program ends: it waits for all that is queued, but its pools take nothing more."""
+  """Whether the interpreter is exiting: it then waits for queued work, but its pools accept no more."""
   try:
     _pool().submit(int)
   except RuntimeError:

@@ -1,4 +1,4 @@
-"""An archive of NumPy arrays (`.npz`) as a table: never a pickle, so that a file from elsewhere can do no harm."""
+"""An archive of NumPy arrays (`.npz`) as a table; pickles are never loaded, so untrusted files are safe."""
 
 import math
 import os
@@ -16,15 +16,16 @@ HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 def read_npz(path: str) -> Table:
-  """The `Table` of an archive: `images` and `labels`, optionally `classes`, `groups` and `split`.
+  """The `Table` of an archive of `images` and `labels`, optionally `classes`, `groups` and `split`.
 
   `images` are uint8, 0 to 255, or floats, 0 to 1: `[n, height, width]` or `[n, height, width, channels]` with 1 or 3
   channels. `labels` are strings or integers `[n]`; `classes` are the names of integer labels from 0; `groups` and
   `split` ("train", "validation" or "test") are strings `[n]`.
 
   Raises:
-    FileNotFoundError, PermissionError: the file cannot be opened.
-    ValueError: it is no archive, holds pickled objects or more than the memory, or its arrays are not as said above.
+    FileNotFoundError, PermissionError: if the file cannot be opened.
+    ValueError: if it is not an archive, holds pickled objects or more than fits in memory, or its arrays are not as
+      described above.
   """
   name, arrays = repr(path), _arrays(path)
   images = _images(name, arrays["images"])
@@ -48,7 +49,7 @@ def _arrays(path):
     check_regular(path)
     if not zipfile.is_zipfile(path):
       open(path, "rb").close()
-      raise ValueError(f"{path!r} is no .npz archive: expected one as np.savez writes it")
+      raise ValueError(f"{path!r} is not an .npz archive: expected one written by np.savez")
     _check_sizes(path)
     with np.load(path, allow_pickle=False) as stored:
       if missing := {"images", "labels"} - set(stored):
@@ -64,7 +65,7 @@ def _arrays(path):
 
 
 def _check_sizes(path):
-  """Refuses, by the headers alone, arrays that are not as long as they say, or that the memory cannot hold."""
+  """Raises, by the headers alone, if arrays have a wrong length or do not fit in memory."""
   total = 0
   with zipfile.ZipFile(path) as archive:
     keys = [member.filename.removesuffix(".npy") for member in archive.infolist()]
@@ -86,7 +87,7 @@ def _check_sizes(path):
         )
       if said != there:
         raise ValueError(
-          f"{path!r} is damaged: {key}, {dtype} {list(shape)}, take {_bytes(said)}, and {_bytes(there)} are there"
+          f"{path!r} is damaged: {key}, {dtype} {list(shape)}, need {_bytes(said)}, and {_bytes(there)} are there"
         )
       total += said
   most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else math.inf
@@ -102,7 +103,7 @@ def _bytes(number):
 
 
 def _images(name, images):
-  """uint8 `[n, height, width, channels]`."""
+  """The images as uint8 `[n, height, width, channels]`."""
   shape = list(images.shape)
   if images.ndim not in (3, 4) or (images.ndim == 4 and shape[-1] not in (1, 3)) or 0 in shape:
     raise ValueError(f"{name} has images of shape {shape}, expected [n, height, width] or [n, height, width, 1 or 3]")
@@ -118,7 +119,7 @@ def _images(name, images):
 
 
 def _classes(name, labels, classes):
-  """The class name of each image, and all names in order."""
+  """The class name of each image, and the ordered names (None for sorted)."""
   if classes is not None:
     given = f"{classes.dtype} {list(classes.shape)}"
     if classes.ndim != 1 or classes.dtype.kind not in "US" or len(set(classes)) < len(classes):
@@ -138,11 +139,11 @@ def _classes(name, labels, classes):
 
 
 def _texts(name, key, array, empty=True):
-  """The texts of an array, bytes as UTF-8; where they name something, none may be empty."""
+  """The strings of an array, bytes decoded as UTF-8; raises if one is empty and `empty` is False."""
   try:
     texts = (np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array.astype(str)).tolist()
   except UnicodeDecodeError as error:
-    raise ValueError(f"{name} has {key} that are no UTF-8 text: got {error.object!r}") from None
+    raise ValueError(f"{name} has {key} that are not UTF-8 text: got {error.object!r}") from None
   bare = next((i for i, text in enumerate(texts) if not text.strip()), None) if not empty else None
   if bare is not None:
     raise ValueError(f"{name} has an empty text at {key}[{bare}], expected the name of a class")

@@ -1,4 +1,4 @@
-"""A user's files: only regular ones are opened, and only names that are a file's are looked for."""
+"""Opens a user's files: regular files only, by valid names only."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from metajax.paths import AnyPath
 
-LONGEST = 255  # bytes of a file's name, on all usual disks
+LONGEST = 255  # bytes of a file's name, on all common file systems
 KINDS = (
   (stat.S_ISFIFO, "a FIFO"),
   (stat.S_ISSOCK, "a socket"),
@@ -18,7 +18,7 @@ KINDS = (
   (stat.S_ISBLK, "a device"),
   (stat.S_ISDIR, "a folder"),
 )
-BROKEN_ARCHIVE = (  # what reading an archive of arrays may raise beside OSError
+BROKEN_ARCHIVE = (  # exceptions besides OSError that reading an archive of arrays may raise
   ValueError,
   EOFError,
   KeyError,
@@ -30,10 +30,10 @@ BROKEN_ARCHIVE = (  # what reading an archive of arrays may raise beside OSError
 
 
 def check_regular(path: AnyPath):
-  """Refuses what is no regular file, before it is opened: a FIFO would never end, and a device may do anything.
+  """Raises unless a path is a regular file, before it is opened: a FIFO would block, and a device may do anything.
 
   Raises:
-    OSError: saying what it is, or that it is not there.
+    OSError: if the path is missing or of another kind, which the message names.
   """
   mode = os.stat(path).st_mode
   if not stat.S_ISREG(mode):
@@ -42,27 +42,27 @@ def check_regular(path: AnyPath):
 
 
 def open_regular(path: AnyPath, mode: str = "rb", **options: Any) -> IO:
-  """`open`, of a regular file alone.
+  """`open` for regular files only.
 
   Raises:
-    OSError: it is none, or cannot be opened.
+    OSError: if the file is not regular, or cannot be opened.
   """
   check_regular(path)
   return open(path, mode, **options)
 
 
 def checked_name(name: AnyPath) -> str:
-  """The name of a data set or the path of a user's data, with `~` as the home folder.
+  """Checks the name of a data set or the path of a user's data, and expands `~`.
 
   Raises:
-    ValueError: it is no text or path, no name that a disk could hold, or a bucket's or a URL.
+    ValueError: if it is not a string or path, not a valid file name, or the URL of a bucket or website.
   """
   if not isinstance(name, str | os.PathLike):
     raise ValueError(f"expected the name of a data set or a path, got a {type(name).__name__}")
   name = os.fspath(name)
   if not isinstance(name, str) or not name or "\0" in name:
     raise ValueError(f"expected the name of a data set or a path, got {name!r}")
-  if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", name):  # one slash: a Path of a URL has lost the other
+  if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", name):  # one slash: pathlib drops the other one of a URL
     raise ValueError(
       f"expected the name of a data set or a path on this machine, got {name!r}: copy it to a disk or mount the bucket "
       "(of prepared TFDS data, the folder of data sets may be in a bucket: data_dir or TFDS_DATA_DIR)"

@@ -1,4 +1,4 @@
-"""Images made ready as a published network's own preprocessing has it."""
+"""The image preprocessing of published networks."""
 
 from typing import get_args, get_type_hints
 
@@ -10,15 +10,18 @@ from metajax.types import Preprocessing
 
 
 def preprocess(image: np.ndarray | Image.Image, how: Preprocessing) -> np.ndarray:
-  """The image as uint8 `[pixels, pixels, 3]`, 0 to 255.
+  """Preprocesses an image for a published network.
 
   Args:
-    image: uint8 `[height, width]`, `[height, width, 1]` or `[height, width, 3]`, or a `PIL.Image.Image`, of which
+    image: uint8 `[height, width]`, `[height, width, 1]` or `[height, width, 3]`, or a `PIL.Image.Image`, whose
       transparency is dropped.
-    how: of the network, such as `load_clip(...).preprocessing`.
+    how: preprocessing of the network, e.g. `load_clip(...).preprocessing`.
+
+  Returns:
+    The image, uint8 `[pixels, pixels, 3]`, 0 to 255.
 
   Raises:
-    ValueError: if the image is none of these, or a value of `how` is out of range.
+    ValueError: if the image has another shape or type, or a value of `how` is out of range.
   """
   check_preprocessing(how)
   image = image if isinstance(image, Image.Image) else _of_array(image)
@@ -31,15 +34,15 @@ def preprocess(image: np.ndarray | Image.Image, how: Preprocessing) -> np.ndarra
   return np.asarray(_middle(image, how))
 
 
-_MOST = 1000  # times as long as wide an image may be: a line of pixels would be resized to a gigabyte
+_MOST = 1000  # largest ratio of the sides: a line of pixels would be resized to a gigabyte
 
 
 def check_preprocessing(how: Preprocessing):
-  """Looks at the values of a record that was made by hand.
+  """Checks the values of a record, which may have been made by hand.
 
   Raises:
-    ValueError: quoting one that is out of range.
-    TypeError: if it is no `Preprocessing`.
+    ValueError: if a value is out of range; the message quotes it.
+    TypeError: if `how` is not a `Preprocessing`.
   """
   checks.record("preprocessing", how, Preprocessing)
   for name in ("pixels", *(["side"] if how.side is not None else [])):
@@ -59,7 +62,7 @@ def _of_array(image):
 
 
 def _size(size, side, resize):
-  """(width, height) after resizing, rounded as torchvision and open_clip round."""
+  """(width, height) after resizing, rounded as in torchvision and open_clip."""
   width, height = size
   if resize == "squash":
     return side, side
@@ -71,7 +74,7 @@ def _size(size, side, resize):
 
 
 def _middle(image, how):
-  """The square of `pixels` in the middle of an image."""
+  """The center crop of `pixels` x `pixels`, padded with `fill` if the image is smaller."""
   side, (width, height) = how.pixels, image.size
   if width < side or height < side:
     canvas = Image.new("RGB", (max(width, side), max(height, side)), (how.fill,) * 3)

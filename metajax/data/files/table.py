@@ -1,4 +1,4 @@
-"""One's own images as a table: which class and split each is of, as a folder, a CSV file or an archive says."""
+"""User-supplied images as a table: the class and split of each, from a folder, a CSV file or an archive."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,13 +14,13 @@ class Table(NamedTuple):
   """Labeled images that are not read yet.
 
   Attributes:
-    name: of the whole, for messages.
-    labels: int32 `[n]`, an index into `classes`.
+    name: name of the set, for messages.
+    labels: int32 `[n]`, indices into `classes`.
     classes: unique names.
-    superclasses: of each class, "" where there is none.
-    own: the rows of each of the set's own splits, and of "all".
-    images: the path of each image, or the images uint8 `[n, height, width, channels]`.
-    places: what to call each image in a message.
+    superclasses: superclass of each class; "" for none.
+    own: rows of each official split, and of "all".
+    images: path of each image, or images uint8 `[n, height, width, channels]`.
+    places: name of each image in messages.
   """
 
   name: str
@@ -41,10 +41,17 @@ def make_table(
   places: list[str],
   order: Sequence[str] | None = None,
 ) -> Table:
-  """A `Table` from the class, group and split of each image; splits is None where there are none.
+  """A `Table` from the class, superclass and split of each image.
+
+  Args:
+    name, images, places: as in `Table`.
+    labels: class name of each image.
+    superclasses: superclass of each image.
+    splits: official split of each image, or None.
+    order: class names in order; sorted by default.
 
   Raises:
-    ValueError: there are fewer than two classes, or a class is in two groups.
+    ValueError: if there are fewer than two classes, or a class has two superclasses.
   """
   classes = sorted(set(labels)) if order is None else order
   if len(classes) < 2:

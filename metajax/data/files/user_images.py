@@ -1,4 +1,4 @@
-"""One's own images as an `ImageDataset`: read at once where they fit in memory, else when they are asked for."""
+"""User-supplied images as an `ImageDataset`: loaded immediately if they fit in memory, otherwise decoded on access."""
 
 import warnings
 
@@ -18,18 +18,20 @@ from metajax.data.source import ImageDataset
 from metajax.data.splits import check_split, choose
 from metajax.types import Preprocessing
 
-FILES_IN_MEMORY = 20_000  # decoded at the start, in 3 (28 x 28) to 20 seconds (photographs); more stay where they are
-LOOKED_AT = 4096  # files, spread evenly, that say whether a set is gray
+FILES_IN_MEMORY = 20_000  # decoded at the start, in 3 (28 x 28) to 20 seconds (photographs); larger sets stay on disk
+LOOKED_AT = 4096  # number of evenly spaced files that decide whether a set is gray
 
 
 def read_table(path: str) -> Table:
-  """The `Table` of one's own images: a folder `class/*.png` or `alphabet/character/*.png`; a `.csv` file with the
-  columns path and label, and optionally split and group, each image once; or a `.npz` file with images and labels
-  (see `metajax.data.files.npz`), which is always read whole.
+  """The `Table` of user-supplied images.
+
+  The path is a folder `class/*.png` or `alphabet/character/*.png`; a `.csv` file with the columns path and label, and
+  optionally split and group, each image once; or a `.npz` file with images and labels (see `metajax.data.files.npz`),
+  which is always read completely.
 
   Raises:
-    FileNotFoundError, PermissionError, NotADirectoryError: a file or folder cannot be read.
-    ValueError: it is not as expected.
+    FileNotFoundError, PermissionError, NotADirectoryError: if a file or folder cannot be read.
+    ValueError: if its contents are malformed.
   """
   return (read_csv if path.endswith(".csv") else read_npz if path.endswith(".npz") else read_folder)(path)
 
@@ -46,23 +48,23 @@ def source_of(
 ) -> ImageDataset:
   """The `ImageDataset` of a part of a `Table`.
 
-  Classes are dealt out as those of a TFDS set, from the splits that the data name ("train", "test" and perhaps
-  "validation", as folders or in the column) or from all images; "official/train" is such a split, "official/all" is
-  everything. Images keep their ink as it is, are gray if all are (of 4,096 looked at), and lie on white. Files are
-  PNG, JPEG, WebP, GIF, BMP, TIFF, PPM, JPEG 2000, AVIF or TGA, of at most 2^28 pixels (16,384 x 16,384); a JPEG may
-  have up to 64 times as many, as it is decoded at a fraction of its size, not below four times `size`.
+  Classes are distributed as for a TFDS set, from the splits in the data ("train", "test" and optionally "validation",
+  as folders or in the column) or from all images; "official/train" is such a split, "official/all" is everything. Ink
+  is not inverted. Images are gray if all (of 4,096 checked) are gray, and lie on white. Files are PNG, JPEG, WebP, GIF,
+  BMP, TIFF, PPM, JPEG 2000, AVIF or TGA, of at most 2^28 pixels (16,384 x 16,384); a JPEG may have up to 64 times as
+  many, as it is decoded at a reduced size, at least four times `size`.
 
-  Images that take more than 1 GiB, decoded, or more than 20,000 files stay in their files and are decoded when asked
-  for: the same pixels in the same order, that of the table's lines or of the folder's paths.
+  Sets of more than 1 GiB, decoded, or of more than 20,000 files stay on disk and are decoded on access: the same pixels
+  in the same order, that of the table's lines or of the folder's paths.
 
   Args:
-    table: of the images.
+    table: the table of the images.
     split, size, seed, skip_unreadable, preprocessing: as for `load`.
-    least: images of a class that is not left out.
+    least: smallest number of images of a class that is kept.
 
   Raises:
-    FileNotFoundError, PermissionError: a file cannot be read.
-    ValueError: the images, classes or splits are not as expected, or images are broken and not to be skipped.
+    FileNotFoundError, PermissionError: if a file cannot be read.
+    ValueError: if images, classes or splits are malformed, or images are broken and `skip_unreadable` is False.
   """
   check_split(table.name, split, table.own)
   rows, _, small = choose(table.name, split, table.labels, table.own, seed, least)
@@ -101,7 +103,7 @@ def _tell_if_dealt_anew(table, split):
   shared = np.intersect1d(*both) if len(both) == 2 else ()
   if len(shared) and not split.startswith("official/"):
     warnings.warn(
-      f"train and test of {table.name} share {len(shared)} classes: the classes of all images are dealt out anew",
+      f"train and test of {table.name} share {len(shared)} classes: the classes of all images are redistributed",
       stacklevel=4,
     )
 
@@ -121,11 +123,11 @@ def _source(table, rows, images, unreadable=()):
 
 
 class UnreadableImages(ValueError):
-  """Images of one's own that cannot be read.
+  """User-supplied images cannot be read.
 
   Attributes:
-    files: the name of each, and why.
-    number: of all images that there are, in all parts.
+    files: name of each unreadable image, with the reason.
+    number: number of all images, in all parts.
   """
 
   def __init__(self, files: list[str], number: int, name: str):
@@ -145,7 +147,7 @@ def _gray_or_unreadable(path):
 
 
 def _decode(paths, shape, preprocessing):
-  """All images, and {number: why} of those that are broken."""
+  """All images, and `{number: reason}` of the broken ones."""
   images, unreadable = np.zeros((len(paths), *shape), np.uint8), {}
 
   def fill(chunk):

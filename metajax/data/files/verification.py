@@ -1,4 +1,4 @@
-"""Files of images that are read when asked for: which of them are broken is known before the first one is drawn."""
+"""Image files that are read on access, with broken files detected before the first one is drawn."""
 
 import concurrent.futures
 import hashlib
@@ -17,17 +17,17 @@ from metajax.data.files.image_file import UnreadableImage, check_beginning, read
 from metajax.data.files.lazy_images import in_threads
 from metajax.types import Preprocessing
 
-READERS = 16  # threads that look at the beginnings of files: on a cold disk they wait rather than work
-SECONDS = 10  # between lines that say how far it is
+READERS = 16  # threads that check the beginnings of files; on a cold disk they mostly wait
+SECONDS = 10  # between progress messages
 
 
 class Files:
-  """Reads images by the number of their file, uint8 `[k, height, width, channels]`.
+  """Reads images by file number, uint8 `[k, height, width, channels]`.
 
   Args:
-    paths: of the files.
+    paths: paths of the files.
     shape: (height, width, channels).
-    advice: what the error of a file that cannot be read ends with.
+    advice: end of the error message for a file that cannot be read.
     preprocessing: as for `read_image`.
   """
 
@@ -47,7 +47,7 @@ class Files:
 
 
 def unreadable_beginnings(paths: Sequence[str]) -> dict[int, str]:
-  """{number: why} of the files that do not begin like an image, which takes microseconds each."""
+  """`{number: reason}` of the files that do not begin like an image; takes microseconds per file."""
   unreadable = {}
 
   def look(first):
@@ -65,13 +65,13 @@ def unreadable_beginnings(paths: Sequence[str]) -> dict[int, str]:
 def unreadable_files(
   name: str, paths: Sequence[str], shape: tuple[int, int, int], preprocessing: Preprocessing | None = None
 ) -> dict[int, str]:
-  """{number: why} of the files that cannot be read to their end.
+  """`{number: reason}` of the files that cannot be read to their end.
 
-  Each is read as `Files` reads it, once: what was read well is remembered in the cache until its size, its time of
-  change, the shape or Pillow's version is another. How far it is is said on the terminal every 10 seconds.
+  Each file is read once, like by `Files`. Good files are remembered in the cache until their size or modification time,
+  the shape or Pillow's version changes. Progress is printed to the terminal every 10 seconds.
 
   Args:
-    name: of the set, for what is said and remembered.
+    name: name of the set, for messages and the cache.
     paths, shape, preprocessing: as for `Files`.
   """
   cache = cache_folder() / f"verified-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:20]}.npz"
@@ -93,14 +93,14 @@ def unreadable_files(
 
   try:
     in_threads(verify, len(unknown))()
-  finally:  # an interrupted one goes on where it was
+  finally:  # an interrupted verification resumes from here
     if good:
       write_arrays(cache, {"stamps": np.union1d(known, stamps[list(good)])})
   return unreadable
 
 
 def _stamp(path, seen_as) -> int:
-  """A number that changes with a file; 0 of one that is not there."""
+  """A number that changes with the file; 0 for a missing file."""
   try:
     status = os.stat(path)
   except (OSError, ValueError):
@@ -110,11 +110,11 @@ def _stamp(path, seen_as) -> int:
 
 
 class Progress:
-  """Says every 10 seconds how far something is.
+  """Prints progress every 10 seconds.
 
   Args:
-    line: with a place for the number done.
-    number: of all.
+    line: message with a placeholder `{}` for the number done.
+    number: total number.
   """
 
   def __init__(self, line: str, number: int):
@@ -122,7 +122,7 @@ class Progress:
     self._lock, self._began = threading.Lock(), time.monotonic()
 
   def advance(self, done: int):
-    """Counts, from any thread."""
+    """Counts `done` more; callable from any thread."""
     with self._lock:
       self._done, now = self._done + done, time.monotonic()
       if now - self._said < SECONDS:

@@ -1,1 +1,1 @@
-"""Texts: tokenizers, corpora, captions, and batches of images beside captions."""
+"""Texts: tokenizers, corpora, captions, and batches of image-caption pairs."""

@@ -1,4 +1,4 @@
-"""The captions of one's own images: a table or a line of JSON for each."""
+"""The captions of user-supplied images, from a CSV table or a JSON Lines file."""
 
 import csv
 import os
@@ -12,11 +12,11 @@ FILES = ("captions.csv", "captions.jsonl")
 
 
 def read_captions(path: str) -> tuple[Table, dict[str, tuple[str, ...]]]:
-  """The `Table` of one's own captioned images, each a class that is named by its path; and `{path: captions}`.
+  """The `Table` of user-supplied captioned images, each a class named by its path; and `{path: captions}`.
 
   Raises:
-    FileNotFoundError, PermissionError: a file cannot be opened.
-    ValueError: there is no table of captions, or a line of it is not as expected.
+    FileNotFoundError, PermissionError: if a file cannot be opened.
+    ValueError: if the table of captions is missing, or a line is malformed.
   """
   if os.path.isdir(path):
     there = [os.path.join(path, name) for name in FILES if os.path.isfile(os.path.join(path, name))]
@@ -31,7 +31,7 @@ def read_captions(path: str) -> tuple[Table, dict[str, tuple[str, ...]]]:
       raise ValueError(f"{where}: expected a path and a caption, got {image!r} and {texts!r}")
     if split is not None and not (isinstance(split, str) and split in SPLITS):
       raise ValueError(f"{where}: got split {split!r}, expected train, validation or test")
-    image = os.path.normpath(image)  # one image is one class, however it is written
+    image = os.path.normpath(image)  # one class per image, however its path is written
     if splits.setdefault(image, split) != split:
       raise ValueError(f"{where}: got split {split!r} for {image!r}, which is in {splits[image]!r} above")
     captions.setdefault(image, []).extend(text.strip() for text in texts)
@@ -53,7 +53,7 @@ def read_captions(path: str) -> tuple[Table, dict[str, tuple[str, ...]]]:
 
 
 def _lines_of_csv(path):
-  """(line, path, captions, split or None) of every line below the header."""
+  """Yields (line number, path, captions, split or None) for every line below the header."""
   try:
     with open_regular(path, "r", newline="", encoding="utf-8-sig") as file:
       reader = csv.DictReader(file, strict=True)
@@ -65,13 +65,13 @@ def _lines_of_csv(path):
           raise ValueError(f"{path!r}, line {reader.line_num}: expected {len(header)} fields, got others")
         yield reader.line_num, row["path"].strip(), [row["caption"]], row["split"].strip() if "split" in row else None
   except UnicodeDecodeError as error:
-    raise ValueError(f"{path!r} is no UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
+    raise ValueError(f"{path!r} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
   except csv.Error as error:
     raise ValueError(f"{path!r}, line {reader.line_num}: {error}") from None
 
 
 def _lines_of_jsonl(path):
-  """As `_lines_of_csv`, of a file with a JSON object a line."""
+  """The same as `_lines_of_csv`, for a file with one JSON object per line."""
   try:
     with open_regular(path, "r", encoding="utf-8-sig") as file:
       for number, line in enumerate(file, 1):
@@ -83,4 +83,4 @@ def _lines_of_jsonl(path):
         texts = row["captions"] if "captions" in row else [row["caption"]]
         yield number, row["path"], texts if isinstance(texts, list) else [texts], row.get("split")
   except UnicodeDecodeError as error:
-    raise ValueError(f"{path!r} is no UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
+    raise ValueError(f"{path!r} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None

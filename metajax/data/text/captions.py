@@ -1,4 +1,4 @@
-"""Images with captions at random access: TFDS sets, and one's own images under a table of captions."""
+"""Captioned images with random access: TFDS sets, and user-supplied images with a table of captions."""
 
 import os
 
@@ -19,7 +19,8 @@ from metajax.data.tfds.random_access import read_records
 from metajax.paths import AnyPath
 from metajax.types import Preprocessing
 
-TEXTS = ("captions", "caption", "texts", "text", "title", "description", "alt", "tags", "keywords")  # in this order
+# Names of text features, in order of preference.
+TEXTS = ("captions", "caption", "texts", "text", "title", "description", "alt", "tags", "keywords")
 
 
 def load_captioned(
@@ -33,29 +34,30 @@ def load_captioned(
   seed: int = 0,
   skip_unreadable: bool = False,
 ) -> ImageDataset:
-  """Loads a part of a set of images with captions; each image is a class of its own.
+  """Loads one part of a set of captioned images; each image is a separate class.
 
-  - a TFDS set, such as "flickr8k", "emoji" or "coco_captions": one 8-bit image and texts, in features that are named
-    caption, captions, text, title, description, tags or the like, each a text, a sequence of texts, or a sequence of
-    dictionaries with one. A class's group is its ClassLabel, where there is one.
-  - one's own images: a `.csv` file with the columns path and caption, a `.jsonl` file of objects with "path" and
-    "caption" or "captions", an image in as many lines as it has captions; or a folder with `captions.csv` or
-    `captions.jsonl`. Paths are from the file's folder; a column or key "split" names the set's own splits.
+  - a TFDS set, e.g. "flickr8k", "emoji" or "coco_captions": one 8-bit image, and texts in features named caption,
+    captions, text, title, description, tags or the like; each is a text, a sequence of texts, or a sequence of
+    dictionaries with a text. A ClassLabel, if any, is the superclass.
+  - user-supplied images: a `.csv` file with the columns path and caption, a `.jsonl` file of objects with "path" and
+    "caption" or "captions", with one or more lines per image; or a folder with `captions.csv` or `captions.jsonl`.
+    Paths are relative to the file's folder; a column or key "split" names the official splits.
 
-  "train", "validation" and "test" are the set's own splits where there are the first and the last; else images are
-  dealt out by `seed` (see `metajax.data.load`). "official/train" is a split as the set has it.
+  "train", "validation" and "test" are official splits if the set has at least the first and the last; otherwise images
+  are distributed by `seed` (see `metajax.data.load`). "official/train" is always the official split.
 
   Args:
-    name: the data set, or a path: it begins with "/", "./", "../" or "~", ends in ".csv" or ".jsonl", or is a folder.
+    name: name of the data set, or a path: it begins with "/", "./", "../" or "~", ends in ".csv" or ".jsonl", or is a
+      folder.
     split, size, preprocessing, data_dir, download, seed, skip_unreadable: as for `metajax.data.load`.
 
   Returns:
-    an `ImageDataset`, whose `captions` hold the texts of each image, in their order.
+    An `ImageDataset`, whose `captions` hold the texts of each image, in order.
 
   Raises:
-    FileNotFoundError, ConnectionError, PermissionError, NotADirectoryError: as `metajax.data.load`.
-    ValueError: an argument is out of range, the set has no image or no texts, an image has none, or a line is not as
-      expected.
+    FileNotFoundError, ConnectionError, PermissionError, NotADirectoryError: as for `metajax.data.load`.
+    ValueError: if an argument is out of range, the set has no image or text feature, an image has no caption, or a line
+      is malformed.
   """
   name = checked_name(name)
   size = check_how(split, size, seed, data_dir, preprocessing=preprocessing)
@@ -83,7 +85,7 @@ def _captioned_set(name, split, size, data_dir, download, seed, skip_unreadable,
   shape = (size, size, features[image].shape[-1] if preprocessing is None else 3)
   bare = next((row for row in rows if not captions[row]), None)
   if bare is not None:
-    raise ValueError(f"expected a caption of every image of {name!r}, got none of record {bare}")
+    raise ValueError(f"expected a caption for every image of {name!r}, got none for record {bare}")
   images, rows, unreadable = unpatchify(records, image, shape, rows, skip_unreadable, preprocessing)
   source = from_arrays(
     images,
@@ -96,7 +98,7 @@ def _captioned_set(name, split, size, data_dir, download, seed, skip_unreadable,
 
 
 def _features(info):
-  """The names of a set's image, of its texts, and of its class or None."""
+  """The names of a set's image feature, text features, and class feature (None if there is none)."""
   features = dict(info.features.items()) if hasattr(info.features, "items") else {}
 
   def of_kind(kind):
@@ -107,14 +109,14 @@ def _features(info):
   if len(images) != 1 or features[images[0]].np_dtype != np.uint8 or not texts:
     given = {key: type(feature).__name__ for key, feature in features.items()}
     raise ValueError(
-      f"{info.name!r} is no set of captioned images: expected one 8-bit Image and texts named {', '.join(TEXTS)}, "
+      f"{info.name!r} is not a set of captioned images: expected one 8-bit Image and texts named {', '.join(TEXTS)}, "
       f"got the features {given}"
     )
   return images[0], texts, labels[0] if len(labels) == 1 else None
 
 
 def _text_of(feature):
-  """How the texts of a record's feature are had: a function, or None where it holds none."""
+  """A function that extracts the texts of a feature's value, or None if the feature holds no texts."""
 
   def is_text(f):
     return isinstance(f, tfds.features.Text)
@@ -132,7 +134,7 @@ def _text_of(feature):
 
 
 def _texts(builder, splits, image, texts, group):
-  """The captions and the group of every record of some splits, in the order of the files."""
+  """The captions and the superclass of every record of some splits, in the order of the files."""
   features, captions, superclasses = builder.info.features, [], []
   config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
   wanted = tfds.decode.PartialDecoding({key: features[key] for key in (*texts, *([group] if group else []))})

@@ -1,4 +1,4 @@
-"""Texts to be continued: where they come from, and batches of their tokens as pure functions of (seed, step)."""
+"""Corpora for language models, and batches of their tokens as pure functions of (seed, step)."""
 
 import os
 from collections.abc import Sequence
@@ -18,30 +18,33 @@ from metajax.data.text.tokenizer import MOST_TOKENS, Tokenizer
 from metajax.paths import AnyPath
 from metajax.types import Batches
 
-SHARES = (0.8, 0.1, 0.1)  # of a file's characters, or of names: to train with, to choose by, to test on
-SMALLEST = 8  # pixels of images that no one looks at
+SHARES = (0.8, 0.1, 0.1)  # of a file's characters, or of names: train, validation, test
+SMALLEST = 8  # side of the images, which are not used
 
 
 def load_texts(
   name: AnyPath, split: str = "train", *, data_dir: AnyPath | None = None, download: bool = False, seed: int = 0
 ) -> tuple[tuple[str, ...], ...]:
-  """The texts of a part of a corpus, those together that are about one thing, such as the captions of an image.
+  """Loads the texts of one part of a corpus, grouped by subject, e.g. the captions of an image.
 
-  - "glyphs": the Unicode names of the characters of all scripts, dealt out by `seed`.
-  - a text file in UTF-8, whose name ends with ".txt": one text. "train" is the beginning, eight tenths of its
-    characters, "validation" and "test" are a tenth each; they are cut between lines, where there is a line's end near.
-  - whatever `load_captioned` loads: the captions of its images.
+  - "glyphs": the Unicode names of the characters of all scripts, distributed by `seed`.
+  - a UTF-8 text file whose name ends with ".txt": a single text. "train" is the first 80% of its characters,
+    "validation" and "test" are 10% each, cut at the end of a line if one is near.
+  - any set of `load_captioned`: the captions of its images.
 
   Args:
-    name: of the corpus.
+    name: name of the corpus, or a path.
     split: "train", "validation" or "test".
     data_dir, download: as for `load_captioned`.
-    seed: of what is dealt out.
+    seed: seed of the distribution of texts.
+
+  Returns:
+    A tuple of texts for each subject.
 
   Raises:
-    FileNotFoundError, PermissionError: a file cannot be opened.
-    ValueError: it is not UTF-8, naming the first byte that is not; it is empty, or a part of it would be; or as
-      `load_captioned`.
+    FileNotFoundError, PermissionError: if a file cannot be opened.
+    ValueError: if a file is not UTF-8 (the message names the first bad byte), or it or a part of it is empty; otherwise
+      as for `load_captioned`.
   """
   checks.choice("split", split, PARTS)
   name = checked_name(name)
@@ -60,20 +63,29 @@ def load_texts(
 
 
 def token_rows(tokenizer: Tokenizer, texts: Sequence[str], max_length: int, *, start: bool = True) -> np.ndarray:
-  """Texts as rows of tokens: int32 `[rows, max_length + 1]`, from -1 on padding.
+  """Tokenizes texts into rows for next-token prediction, padded with -1.
 
-  A text is its start, its tokens and its end. One that is longer than a row goes on in the next one, which begins with
-  the last token of the row before it: nothing is lost, and each token but the start is to be found once.
+  A text consists of its start, its tokens and its end. A text that is longer than a row continues in the next row,
+  which begins with the last token of the previous one: every token but the start is a prediction target exactly once.
 
   Args:
-    tokenizer: of the texts.
-    texts: which may be empty strings, a start and an end.
-    max_length: tokens of a row that are to be found.
-    start: whether texts have a start and an end of their own; a text that is a part of another has not.
+    tokenizer: a `Tokenizer`.
+    texts: texts; an empty string is a start and an end.
+    max_length: prediction targets per row.
+    start: whether to add start and end tokens; False for excerpts of a longer text.
+
+  Returns:
+    Tokens, int32 `[rows, max_length + 1]`.
 
   Raises:
-    TypeError: if texts are one string, or hold something else.
-    ValueError: if `max_length` is below 1, or there is no text, or nothing to be found in any.
+    TypeError: if `texts` is a single string, or an element is not a string.
+    ValueError: if `max_length` is below 1, or no text has a prediction target.
+
+  Example:
+    >>> from metajax import data
+    >>> tokenizer = data.train_tokenizer(["a cat", "a dog"], vocab_size=258)
+    >>> data.token_rows(tokenizer, ["a cat", "dog"], max_length=4).shape
+    (3, 5)
   """
   return rows_of_texts(tokenizer, texts, max_length, start=start)[0]
 
@@ -81,7 +93,7 @@ def token_rows(tokenizer: Tokenizer, texts: Sequence[str], max_length: int, *, s
 def rows_of_texts(
   tokenizer: Tokenizer, texts: Sequence[str], max_length: int, *, start: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-  """`token_rows`, and the number of the text that each row is of: int32 `[rows, max_length + 1]` and `[rows]`."""
+  """`token_rows`, and the index of each row's text: int32 `[rows, max_length + 1]` and `[rows]`."""
   checks.count("max_length", max_length, 1, MOST_TOKENS)
   checks.flag("start", start)
   rows, numbers = [], []
@@ -99,18 +111,18 @@ def rows_of_texts(
 
 
 def token_batches(rows: np.ndarray, *, batch_size: int, seed: int = 0) -> Batches:
-  """Batches of rows of tokens, epoch after epoch, each in a uniformly random order that depends on (seed, epoch) alone.
+  """Batches of token rows, epoch after epoch, in a uniformly random order that depends only on (seed, epoch).
 
   Args:
-    rows: integers `[n, max_length + 1]`, such as `token_rows` gives.
-    batch_size: rows a batch, over all hosts.
+    rows: integers `[n, max_length + 1]`, e.g. from `token_rows`.
+    batch_size: rows per batch, over all hosts.
     seed: any 64-bit integer.
 
   Returns:
     `batches(start=0, shard=(0, 1))`, as for `episodes`, of int32 `[batch_size/hosts, max_length + 1]`.
 
   Raises:
-    ValueError: `batch_size` is less than 1, or rows are no such integers.
+    ValueError: if `batch_size` is less than 1, or `rows` has another shape or type.
   """
   check_batches(batch_size, seed)
   rows = np.asarray(rows)
@@ -126,7 +138,7 @@ def token_batches(rows: np.ndarray, *, batch_size: int, seed: int = 0) -> Batche
 
 
 def is_text_file(name: AnyPath) -> bool:
-  """Whether a corpus is a text file, by its name."""
+  """Whether the name of a corpus is that of a text file."""
   return os.fspath(name).lower().endswith(".txt")
 
 
@@ -134,19 +146,19 @@ def _part_of_file(path: str, part: int) -> str:
   with open_regular(path) as file:
     content = file.read()
   try:
-    text = content.decode().removeprefix("\ufeff")  # a mark of byte order
+    text = content.decode().removeprefix("\ufeff")  # byte order mark
   except UnicodeDecodeError as error:
-    raise ValueError(f"{path!r} is no UTF-8 text: byte {error.start} is {content[error.start]:#04x}") from None
+    raise ValueError(f"{path!r} is not UTF-8 text: byte {error.start} is {content[error.start]:#04x}") from None
   if not text.strip():
-    raise ValueError(f"expected a text in {path!r}, got {len(text)} characters, none of them but white space")
+    raise ValueError(f"expected a text in {path!r}, got {len(text)} characters of white space")
   first, after = (_line(text, end) for end in _ends(len(text))[part : part + 2])
   if not text[first:after].strip():
-    raise ValueError(f"expected a text that is long enough to part in three, got {len(text)} characters in {path!r}")
+    raise ValueError(f"expected a text long enough for three parts, got {len(text)} characters in {path!r}")
   return text[first:after]
 
 
 def _line(text: str, place: int) -> int:
-  """Where the line that a place is in ends, if that is near, else the place."""
+  """The end of the line around a place, if it is near; else the place."""
   after = text.find("\n", place) + 1
   return after if place and 0 < after - place < len(text) // 50 else place
 

@@ -1,4 +1,4 @@
-"""Batches of images beside texts, as pure functions of (seed, step)."""
+"""Batches of image-text pairs, as pure functions of (seed, step)."""
 
 import numbers
 from collections.abc import Sequence
@@ -23,22 +23,23 @@ def image_texts(
   lengths: Sequence[int] = (),
   seed: int = 0,
 ) -> Batches:
-  """Batches of an image of each of some classes beside one of the class's captions, for contrastive learning.
+  """Batches of image-caption pairs, one per class, for contrastive learning.
 
-  Every class comes once an epoch, in a uniformly random order, with an image and a caption of it that are drawn
-  uniformly; so a batch has no class twice, whose rows would be taken for negatives, but where it spans two epochs.
+  Every class occurs once per epoch, in a uniformly random order, with a uniformly drawn image and caption. A batch
+  therefore holds no class twice, whose rows would be false negatives, unless it spans two epochs.
 
   Args:
-    source: an `ImageDataset` with captions, such as of `load_captioned`.
-    tokenizer: of its captions.
-    batch_size: pairs a batch, over all hosts.
-    max_length: tokens of a text; a longer one loses its last words, never its end.
-    lengths: shorter lengths; a batch takes the shortest that holds all its texts, on all hosts. So few shapes compile.
-    seed: any 64-bit integer but the last.
+    source: an `ImageDataset` with captions, e.g. from `load_captioned`.
+    tokenizer: a `Tokenizer` for its captions.
+    batch_size: pairs per batch, over all hosts.
+    max_length: tokens per text; a longer text loses its last words, never its end token.
+    lengths: shorter lengths to choose from, so that few shapes compile; each batch uses the shortest length that holds
+      all its texts, the same on all hosts.
+    seed: any 64-bit integer but the largest.
 
   Returns:
     `batches(start=0, shard=(0, 1))`, as for `episodes`, of a `Pair`: images float32
-    `[batch_size/hosts, height, width, channels]` in [0, 1], and tokens int32 `[batch_size/hosts, max_length]`.
+    `[batch_size/hosts, height, width, channels]` in [0, 1], and tokens int32 `[batch_size/hosts, length]`.
 
   Raises:
     ValueError: if `batch_size` is not from 1 to the number of classes, or a length is out of range.
@@ -70,13 +71,13 @@ def image_texts(
 
 
 def _place(random, span, classes):
-  """A place within the spans of some classes."""
+  """A random index within the span of each class."""
   first, count = (tf.gather(values, classes) for values in span)
   return first + tf.math.floormod(random, count)
 
 
 def _spans(counts):
-  """The first place of each of some spans, one after another, and their lengths."""
+  """The starts and lengths of consecutive spans."""
   counts = np.asarray(counts, np.int64)
   return tf.constant(np.cumsum(counts) - counts), tf.constant(counts)
 

@@ -1,4 +1,4 @@
-"""Text as tokens: byte-pair encodings of HF `tokenizers`, trained here or those that published models came with."""
+"""Text as tokens: byte-pair encodings of HF `tokenizers`, trained here or taken from published models."""
 
 import json
 import os
@@ -11,26 +11,26 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from metajax import checks
 from metajax.paths import write_whole
 
-LENGTH = 77  # tokens of a text, its start and end included (arXiv:2103.00020)
-MOST_TOKENS = 2**24  # of a row
+LENGTH = 77  # tokens per text, start and end included (arXiv:2103.00020)
+MOST_TOKENS = 2**24  # largest number of tokens in a row
 START, END = "<|startoftext|>", "<|endoftext|>"
-PADDING = 0  # comes after the end of a text, where nothing looks
+PADDING = 0  # fills rows after the end of a text, where no model attends
 
 
 class Tokenizer:
-  """Texts to int32 tokens `[n, max_length]`: start of text, tokens, end of text, zeros.
+  """Maps texts to int32 tokens `[n, max_length]`: start of text, tokens, end of text, zeros.
 
-  The end of text is the last token of the vocabulary and the start the one before it; it is there however long the
-  text is. Texts are lowercased and runs of white space are one space, as CLIP has it, but for `verbatim`. A lone
+  The last token of the vocabulary is the end of text, the one before it the start; every row has both, however long
+  the text. Unless `verbatim`, texts are lowercased and runs of white space become one space, as in CLIP. A lone
   surrogate, which no file can hold, becomes "?".
 
   Args:
     encoding: a `tokenizers.Tokenizer`.
-    verbatim: take texts character by character as they are, for those that are to be written and not only read; by
-      default as it was when the encoding was saved, and else not.
+    verbatim: whether texts are kept character by character, as models that generate text need; by default as saved with
+      the encoding, and otherwise False.
 
   Raises:
-    ValueError: if the last two tokens of its vocabulary are not the start and the end of text.
+    ValueError: if the last two tokens of the vocabulary are not the start and the end of text.
   """
 
   def __init__(self, encoding: Encoding, *, verbatim: bool | None = None):
@@ -40,17 +40,17 @@ class Tokenizer:
       raise ValueError(f"expected a vocabulary that ends with {START!r} and {END!r}, got {last[0]!r} and {last[1]!r}")
     encoding.no_truncation()
     encoding.no_padding()
-    encoding.encode_special_tokens = True  # written out in a text they are words like others
+    encoding.encode_special_tokens = True  # special tokens written out in a text are ordinary words
     self._encoding, self.vocab_size = encoding, size
     self.verbatim = _is_verbatim(encoding) if verbatim is None else verbatim
     if self.verbatim and encoding.normalizer is None:
-      encoding.normalizer = normalizers.Sequence([])  # does nothing, and is saved
+      encoding.normalizer = normalizers.Sequence([])  # a no-op that marks `verbatim` in the saved file
 
   def __call__(self, texts: Sequence[str], max_length: int = LENGTH) -> np.ndarray:
-    """Tokens int32 `[n, max_length]` of texts; a longer text loses its last words, never its end of text.
+    """Tokens of texts, int32 `[n, max_length]`; a longer text loses its last words, never its end of text.
 
     Raises:
-      TypeError: if texts are one string, or hold something else.
+      TypeError: if `texts` is a single string, or an element is not a string.
       ValueError: if `max_length` is below 2.
     """
     checks.count("max_length", max_length, most=MOST_TOKENS)
@@ -64,16 +64,16 @@ class Tokenizer:
 
   @property
   def start(self) -> int:
-    """The token that a text begins with."""
+    """The start-of-text token."""
     return self.vocab_size - 2
 
   @property
   def end(self) -> int:
-    """The token that a text ends with: a text tower's output is its."""
+    """The end-of-text token, at which a text encoder's output is read."""
     return self.vocab_size - 1
 
   def ids(self, texts: Sequence[str]) -> list[list[int]]:
-    """The tokens of each text as they are, without start and end."""
+    """The tokens of each text, without start, end and padding."""
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
       given = repr(texts) if isinstance(texts, str) else sorted({type(text).__name__ for text in texts} - {"str"})
       raise TypeError(f"expected a sequence of texts, got {given}")
@@ -82,10 +82,10 @@ class Tokenizer:
     return [one.ids for one in found]
 
   def text(self, tokens: Iterable[int]) -> str:
-    """The text of tokens, without what follows its end; a negative one is padding.
+    """Decodes tokens up to the end of text; negative tokens are padding.
 
     Raises:
-      ValueError: if they are no integers, or one is not in the vocabulary.
+      ValueError: if tokens are not integers, or one is not in the vocabulary.
     """
     tokens = np.asarray(tokens if hasattr(tokens, "shape") else list(tokens))
     if tokens.size:
@@ -96,15 +96,15 @@ class Tokenizer:
     return text if self.verbatim else text.strip()
 
   def same_as(self, other: "Tokenizer") -> bool:
-    """Whether every text has the same tokens by both."""
+    """Whether both tokenizers map every text to the same tokens."""
     return self.verbatim == other.verbatim and self._encoding.to_str() == other._encoding.to_str()
 
   def save(self, path: str | os.PathLike):
-    """Writes it as one JSON file, as `load_tokenizer` and HF `tokenizers` read it.
+    """Writes the tokenizer to a JSON file that `load_tokenizer` and HF `tokenizers` read.
 
     Raises:
-      ValueError: if the path is not on this machine.
-      OSError: if it cannot be written.
+      ValueError: if the path is not a local path.
+      OSError: if the file cannot be written.
     """
     path = checks.local_path("path", path)
     write_whole(path, self._encoding.to_str(pretty=True).encode())
@@ -115,24 +115,37 @@ def _is_verbatim(encoding: Encoding) -> bool:
 
 
 def clean(text: str) -> str:
-  """The text lowercased, of single spaces and whole characters."""
+  """Lowercases a text, collapses white space and replaces lone surrogates."""
   return " ".join(whole(text).lower().split())
 
 
 def whole(text: str) -> str:
-  """The text of whole characters."""
+  """Replaces lone surrogates by "?"."""
   return text.encode("utf-8", "replace").decode()
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 4096, *, verbatim: bool = False) -> Tokenizer:
-  """A byte-level byte-pair encoding (arXiv:1508.07909) of at most so many tokens, of a corpus of captions.
+  """Trains a byte-level byte-pair encoding (arXiv:1508.07909) on a corpus.
 
-  Every text has tokens, whatever it is written in: the 256 bytes are among them. The same corpus gives the same tokens.
-  `verbatim` is that of the `Tokenizer`.
+  The vocabulary includes all 256 bytes, so every text in any script can be encoded. Training is deterministic.
+
+  Args:
+    texts: texts of the corpus.
+    vocab_size: largest number of tokens, at least 258: the bytes, the start and the end of text.
+    verbatim: as for `Tokenizer`.
+
+  Returns:
+    A `Tokenizer`.
 
   Raises:
-    TypeError: if texts are one string, or hold something else.
-    ValueError: if `vocab_size` is below 258: the bytes, the start and the end of text.
+    TypeError: if `texts` is a single string, or an element is not a string.
+    ValueError: if `vocab_size` is below 258.
+
+  Example:
+    >>> from metajax import data
+    >>> tokenizer = data.train_tokenizer(["a cat", "a dog"], vocab_size=260)
+    >>> tokenizer(["a cat", "a cat and a dog"], max_length=8).shape
+    (2, 8)
   """
   prepare = whole if verbatim else clean
   if isinstance(texts, str):

@@ -1,4 +1,4 @@
-"""Tokenizers out of files: our own, or the vocabulary and merges of published models."""
+"""Loads tokenizers from files: saved ones, or the vocabulary and merges of published models."""
 
 import gzip
 import os
@@ -16,15 +16,22 @@ CLIP_WORDS = r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L
 
 
 def load_tokenizer(path: str | os.PathLike, *, verbatim: bool | None = None) -> Tokenizer:
-  """A tokenizer of files that a user has, `verbatim` as for a `Tokenizer`: one of these.
+  """Loads a tokenizer from local files.
 
-  - a JSON file that `Tokenizer.save` or HF `tokenizers` wrote (`tokenizer.json`);
-  - a folder of a Hugging Face model, with `tokenizer.json`, or `vocab.json` and `merges.txt`, CLIP's vocabulary;
-  - CLIP's own file of merges, `bpe_simple_vocab_16e6.txt` or `.txt.gz`.
+  - a JSON file written by `Tokenizer.save` or HF `tokenizers` (`tokenizer.json`);
+  - a folder of a Hugging Face model, with `tokenizer.json`, or with CLIP's `vocab.json` and `merges.txt`;
+  - CLIP's original file of merges, `bpe_simple_vocab_16e6.txt` or `.txt.gz`.
+
+  Args:
+    path: file or folder.
+    verbatim: as for `Tokenizer`.
+
+  Returns:
+    A `Tokenizer`.
 
   Raises:
-    FileNotFoundError: if there is none of them.
-    ValueError: if a file is no byte-pair encoding, or ends with other tokens than a `Tokenizer` needs.
+    FileNotFoundError: if no such file exists.
+    ValueError: if a file is not a byte-pair encoding, or its vocabulary does not end with the start and end of text.
   """
   path = checked_name(path)
   if verbatim is not None:
@@ -37,14 +44,14 @@ def load_tokenizer(path: str | os.PathLike, *, verbatim: bool | None = None) -> 
       raise FileNotFoundError(f"expected tokenizer.json, or vocab.json and merges.txt, in {path!r}, got neither")
     return Tokenizer(_clip_encoding(path, *_read_vocabulary(*names[1:])), verbatim=verbatim)
   if not os.path.isfile(path):
-    raise FileNotFoundError(f"there is no tokenizer {path!r}")
+    raise FileNotFoundError(f"expected a tokenizer's file or folder, got {path!r}, which does not exist")
   if path.endswith((".txt", ".txt.gz")):
     return Tokenizer(_clip_encoding(path, *_read_merges(path)), verbatim=verbatim)
   check_regular(path)
   try:
     encoding = Encoding.from_file(path)
-  except Exception as error:  # the library's own class of errors is Exception
-    raise ValueError(f"{path!r} is no tokenizer's JSON file: {error}") from None
+  except Exception as error:  # the library raises plain Exception
+    raise ValueError(f"{path!r} is not a tokenizer's JSON file: {error}") from None
   return Tokenizer(encoding, verbatim=verbatim)
 
 
@@ -52,12 +59,12 @@ def _read_vocabulary(vocabulary, merges):
   with open_regular(vocabulary) as file:
     numbers = checks.parse_json(vocabulary, file.read())
   if not all(isinstance(number, int) for number in numbers.values()):
-    raise ValueError(f"{vocabulary!r} is no vocabulary: expected a number of each token")
+    raise ValueError(f"{vocabulary!r} is not a vocabulary: expected a number for each token")
   return numbers, _lines(merges)
 
 
 def _read_merges(path):
-  """The tokens are the bytes, the bytes that end a word, and what each merge makes."""
+  """The numbered tokens (bytes, bytes that end a word, results of merges) and the merges of CLIP's file."""
   merges = _lines(path)[:CLIP_MERGES]
   symbols = list(bytes_to_unicode().values())
   tokens = [*symbols, *(symbol + END_OF_WORD for symbol in symbols), *map("".join, merges), START, END]
@@ -65,13 +72,13 @@ def _read_merges(path):
 
 
 def _lines(path):
-  """The two sides of each merge in a file, under a line with its version."""
+  """The two sides of each merge in a file, below its version line."""
   check_regular(path)
   try:
     with gzip.open(path, "rt", encoding="utf-8") if path.endswith(".gz") else open(path, encoding="utf-8") as file:
       lines = [line.split() for line in file if not line.startswith(("#version", '"bpe_simple_vocab'))]
   except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-    raise ValueError(f"{path!r} is no file of merges: {error}") from None
+    raise ValueError(f"{path!r} is not a file of merges: {error}") from None
   bad = next((line for line in lines if len(line) not in (0, 2)), None)
   if bad is not None or not lines:
     raise ValueError(f"expected two tokens a line in {path!r}, got {' '.join(bad or [])!r}")
@@ -79,17 +86,17 @@ def _lines(path):
 
 
 def bytes_to_unicode() -> dict[int, str]:
-  """The printable character that stands for each byte in byte-level vocabularies (GPT-2's), in their order."""
+  """The printable character that represents each byte in byte-level vocabularies, in GPT-2's order."""
   printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
   others = [byte for byte in range(256) if byte not in printable]
   return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
 
 
 def _clip_encoding(path, numbers, merges):
-  """CLIP's own: words by its expression, and an end-of-word mark in the tokens."""
+  """CLIP's encoding: words split by its regular expression, with an end-of-word mark in the tokens."""
   try:
     model = models.BPE(numbers, merges, end_of_word_suffix=END_OF_WORD, continuing_subword_prefix="", unk_token=END)
-  except Exception as error:  # the library's own class of errors is Exception
+  except Exception as error:  # the library raises plain Exception
     raise ValueError(f"{path!r} holds no byte-pair encoding: {error}") from None
   encoding = Encoding(model)
   encoding.normalizer = normalizers.NFC()

@@ -1,4 +1,4 @@
-"""A prepared TensorFlow Datasets (TFDS) folder, found without the network."""
+"""Finds prepared TensorFlow Datasets (TFDS) without network access."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from metajax.data.tfds.decoding import reason
 from metajax.data.tfds.download import download_and_prepare
 from metajax.paths import AnyPath
 
-KINDS_OF_FEATURES = "tensorflow_datasets."  # TFDS imports the module of a feature that a set names: no other is
+KINDS_OF_FEATURES = "tensorflow_datasets."  # the only modules that a set's features may make TFDS import
 
 
 def prepared(name: str, data_dir: AnyPath | None = None, download: bool = False) -> tfds.core.DatasetBuilder:
-  """The TFDS builder of data set `name` (or "name/config"), read from its newest version in the data folder.
+  """The TFDS builder of data set `name` (or "name/config"), in its newest version in the data folder.
 
-  The folder is `data_dir`, else $TFDS_DATA_DIR, else ~/tensorflow_datasets. What is prepared there is read as it is,
-  whether or not TFDS has code for it, and the network is never asked.
+  The folder is `data_dir`, else $TFDS_DATA_DIR, else ~/tensorflow_datasets. Prepared data are read as they are, whether
+  or not TFDS has code for them, and without network access.
 
   Raises:
-    FileNotFoundError: the folder does not hold the set, and `download` is False.
-    ValueError: `download` is True, and TFDS has no data set of that name; or what is prepared is not as TFDS writes it.
-    ConnectionError: `download` is True, and the host of the data set does not answer within some seconds.
+    FileNotFoundError: if the folder does not hold the set, and `download` is False.
+    ValueError: if the prepared data are not as TFDS writes them; or `download` is True and TFDS has no such set.
+    ConnectionError: if `download` is True and the host of the data set does not answer within a few seconds.
   """
   folder = _data_folder(data_dir)
   if not _versions(folder, name):
@@ -53,23 +53,23 @@ def _from_directory(folder):
     return tfds.builder_from_directory(folder)
   except tf.errors.OpError as error:
     raise ValueError(f"the data set in {folder!r} cannot be read: {reason(error)}") from None
-  except Exception as error:  # TFDS and its parsers raise errors of all kinds where its files are not as it wrote them
+  except Exception as error:  # TFDS and its parsers raise exceptions of all kinds on malformed files
     said = " ".join(str(error).split()) or type(error).__name__
     raise ValueError(f"the data set in {folder!r} is not as TFDS writes it: {said}") from None
 
 
 def _check_files(folder):
-  """Refuses a set with files that are none: one that is a FIFO would be waited for without end."""
+  """Raises if a set holds irregular files: reading a FIFO would block forever."""
   if "://" in folder:
     return
   for name in os.listdir(folder):
-    with contextlib.suppress(FileNotFoundError):  # it is named later, where it is wanted
+    with contextlib.suppress(FileNotFoundError):  # a missing file is reported later, if it is needed
       if not stat.S_ISDIR(os.stat(os.path.join(folder, name)).st_mode):
         check_regular(os.path.join(folder, name))
 
 
 def _check_features(said):
-  """Refuses features of a module of someone's own, which TFDS would import, and so run."""
+  """Raises if a feature's class is outside of TFDS, since TFDS would import, and so execute, its module."""
   waiting = [said]
   while waiting:
     value = waiting.pop()
@@ -108,7 +108,7 @@ def _versions(folder, name):
 
 
 def _sets(folder):
-  """The names of the data sets that a folder holds, with their configurations where they have some."""
+  """The names of the data sets in a folder, with their configurations if any."""
   names = [
     [name] if _versions(folder, name) else [f"{name}/{config}" for config in _listed(os.path.join(folder, name))]
     for name in _listed(folder)
@@ -117,15 +117,15 @@ def _sets(folder):
 
 
 def _listed(folder):
-  # `gfile` reads buckets (gs://) too, and ends their folders with a slash.
+  # `gfile` also reads buckets (gs://), and appends a slash to their folders.
   return [entry.rstrip("/") for entry in tf.io.gfile.listdir(folder)] if tf.io.gfile.isdir(folder) else []
 
 
 def image_and_label(info: tfds.core.DatasetInfo) -> tuple[str, str]:
-  """The names of a data set's image and class features: its supervised keys, or the only ones of their kind.
+  """The names of a data set's image and class features: its supervised keys, or the only ones of their kinds.
 
   Raises:
-    ValueError: the set is no image classification set of 8-bit images.
+    ValueError: if the set is not an image classification set of 8-bit images.
   """
   features = dict(info.features.items()) if hasattr(info.features, "items") else {}
   images = [k for k, feature in features.items() if isinstance(feature, tfds.features.Image)]
@@ -133,7 +133,7 @@ def image_and_label(info: tfds.core.DatasetInfo) -> tuple[str, str]:
   keys = info.supervised_keys or (images + labels)
   if len(keys) != 2 or keys[0] not in images or keys[1] not in labels or features[keys[0]].np_dtype != np.uint8:
     raise ValueError(
-      f"{info.name!r} is no image classification set: expected one 8-bit Image and one ClassLabel, got the features "
+      f"{info.name!r} is not an image classification set: expected one 8-bit Image and one ClassLabel, got features "
       f"{ {k: type(feature).__name__ for k, feature in features.items()} }"
     )
   return tuple(keys)

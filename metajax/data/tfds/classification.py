@@ -1,4 +1,4 @@
-"""TFDS sets of classified images as sources."""
+"""TFDS image classification sets as sources."""
 
 import hashlib
 
@@ -30,19 +30,18 @@ def classification_set(
   least: int = 1,
   preprocessing: Preprocessing | None = None,
 ) -> ImageDataset:
-  """The `ImageDataset` of a part of a TFDS image classification set, for `metajax.data.load`.
+  """The `ImageDataset` of one part of a TFDS image classification set, for `metajax.data.load`.
 
-  "train", "validation" and "test" are its own splits where no class is in two of them; then a missing validation split
-  is made of a tenth of the training classes, but at least 5, which "train" loses. Otherwise the classes of all its
-  images are dealt out by `seed`: a fifth, but at least 2, to "validation", as many to "test", the rest to "train".
-  "official/train" or "official/test" is a split as TFDS has it, for training and probing on the same classes. Images
-  without a label (-1) are left out.
+  "train", "validation" and "test" are the official splits if these share no class; a missing validation split then
+  takes a tenth of the training classes, at least 5, away from "train". Otherwise all classes are distributed by `seed`:
+  a fifth, at least 2, to "validation", as many to "test", the rest to "train". "official/train" or "official/test" is
+  the official split, for training and probing on the same classes. Images without a label (-1) are dropped.
 
-  The images are in the order of the set's record files (TFRecord or ArrayRecord). Those that take more than 1 GiB,
-  decoded, stay there and are `LazyImages`.
+  The images are in the order of the set's record files (TFRecord or ArrayRecord). Sets of more than 1 GiB, decoded,
+  stay on disk as `LazyImages`.
 
   Raises:
-    FileNotFoundError, ConnectionError, ValueError: as `metajax.data.load`.
+    FileNotFoundError, ConnectionError, ValueError: as for `metajax.data.load`.
   """
   builder = prepared(name, data_dir, download)
   image, label = image_and_label(builder.info)
@@ -70,14 +69,14 @@ def unpatchify(
   skip_unreadable: bool,
   preprocessing: Preprocessing | None = None,
 ) -> tuple[np.ndarray | LazyImages, np.ndarray, tuple[str, ...]]:
-  """Images uint8 `[rows, *shape]` of some records, read and decoded at once where they fit in memory.
+  """Images uint8 `[rows, *shape]` of some records, decoded immediately if they fit in memory, otherwise on access.
 
   Returns:
-    the images; the rows; and what was left out: with `skip_unreadable` those that cannot be decoded, all of which are
-    then known at the start.
+    The images; their rows; and the names of the skipped records. With `skip_unreadable` all records are decoded once at
+    the start, and those that cannot be decoded are skipped.
 
   Raises:
-    ValueError: an image cannot be decoded, or none can.
+    ValueError: if an image cannot be decoded, or (with `skip_unreadable`) none can.
   """
   advice = "it could be at the start" if skip_unreadable else TO_SKIP
   decode = _decoder(records, image, shape, advice)
@@ -96,7 +95,7 @@ def unpatchify(
 
 
 def _unreadable(records, decode, rows):
-  """Those of some rows whose images cannot be decoded."""
+  """The rows whose images cannot be decoded."""
   said, unreadable = Progress(f"verified {{}} of {len(rows):,} images of {records.name}", len(rows)), []
 
   def verify(chunk):
@@ -116,7 +115,7 @@ def _unreadable(records, decode, rows):
 
 
 def _preprocessor(records, image, preprocessing, advice):
-  """`rows -> images`, made ready for a published network by Pillow, as files of one's own are."""
+  """`rows -> images`, preprocessed for a published network by Pillow, like user-supplied files."""
   spec = {image: tf.io.FixedLenFeature((), tf.string)}
 
   def decode_one(row):
@@ -131,7 +130,7 @@ def _preprocessor(records, image, preprocessing, advice):
 
 
 def _decoder(records, image, shape, advice):
-  """`rows -> images`."""
+  """`rows -> images`, decoded by TensorFlow."""
   spec = {image: tf.io.FixedLenFeature((), tf.string)}
 
   def one(file):

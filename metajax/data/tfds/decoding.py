@@ -1,4 +1,4 @@
-"""The images of a prepared TFDS set: read once, and decoded."""
+"""Reads and decodes the images of a prepared TFDS set."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from metajax.data.pipeline import plain
 
 
 def read(builder: tfds.core.DatasetBuilder, split: str, image: str, others: Sequence[str]) -> dict[str, np.ndarray]:
-  """The records of a split in the order of its files: `{feature: array [n]}`, the images still encoded.
+  """The records of a split in the order of its files: `{feature: array [n]}`, with encoded images.
 
   Args:
     builder: a TFDS builder of prepared data.
-    split: the name of one of its splits, or of several joined by "+".
-    image: the name of the feature that is an image; its array holds the bytes of each file.
-    others: the names of the other features to read.
+    split: name of a split, or of several joined by "+".
+    image: name of the image feature; its array holds the bytes of each image file.
+    others: names of the other features to read.
   """
   config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
   records = builder.as_dataset(split=split, decoders={image: tfds.decode.SkipDecoding()}, read_config=config)
@@ -31,12 +31,12 @@ def read(builder: tfds.core.DatasetBuilder, split: str, image: str, others: Sequ
 
 
 def decode(encoded: np.ndarray, *, size: int, channels: int) -> np.ndarray:
-  """Encoded images as uint8 `[n, size, size, channels]`, 0 to 255, in the same order.
+  """Decodes images to uint8 `[n, size, size, channels]`, 0 to 255, in the same order.
 
-  Each new pixel is the mean over the area that it covers: thin strokes keep their ink, without ringing or blur.
+  Each new pixel is the mean over the area it covers: thin strokes keep their ink, without ringing or blur.
 
   Raises:
-    ValueError: one cannot be decoded, with its number.
+    ValueError: if an image cannot be decoded; the message names it.
   """
 
   def image(file):
@@ -54,7 +54,7 @@ def decode(encoded: np.ndarray, *, size: int, channels: int) -> np.ndarray:
 
 
 def undecodable(encoded: np.ndarray) -> dict[int, str]:
-  """{number: why} of the encoded images that cannot be decoded."""
+  """`{number: reason}` of the encoded images that cannot be decoded."""
   unreadable = {}
   for number, file in enumerate(encoded):
     try:
@@ -65,11 +65,11 @@ def undecodable(encoded: np.ndarray) -> dict[int, str]:
 
 
 def decoded(file: tf.Tensor, *, size: int, channels: int) -> tf.Tensor:
-  """One encoded image, a string tensor, as `decode` has it."""
+  """Decodes one image, a string tensor, as `decode` does."""
   pixels = tf.io.decode_image(file, channels=channels, expand_animations=False)
   return tf.cast(tf.round(tf.image.resize(pixels, (size, size), method="area")), tf.uint8)
 
 
 def reason(error: tf.errors.OpError) -> str:
-  """What a TensorFlow error says, without its nodes."""
+  """The message of a TensorFlow error, without its graph nodes."""
   return re.sub(r"\{\{.*?\}\} | \[Op:.*", "", error.message.splitlines()[0])

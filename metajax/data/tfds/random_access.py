@@ -1,4 +1,4 @@
-"""TFDS records at random access: ArrayRecord files as they are, TFRecord files by an index."""
+"""TFDS records with random access: ArrayRecord files directly, TFRecord files through an index."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from metajax.data.files import lazy_images
 from metajax.data.pipeline import plain
 from metajax.data.tfds.decoding import reason
 
-AT_ONCE = 1024  # records whose labels are read in a row
-MOST_PER_BYTE = 100  # records, compressed together
+AT_ONCE = 1024  # records whose labels are read together
+MOST_PER_BYTE = 100  # largest plausible number of compressed records per byte
 HEADER, FOOTER = 12, 4  # bytes around a TFRecord's data: its length with a checksum, and a checksum
 
 
 class Records(NamedTuple):
-  """The records of some splits of a TFDS set, one after another.
+  """The concatenated records of some splits of a TFDS set.
 
   Attributes:
-    name: of the set.
-    files: in which they are.
+    name: name of the set.
+    files: paths of the record files.
     read: `rows -> [bytes]`.
-    labels: of each, or zeros where no feature is named.
-    rows_of: the rows of each split.
+    labels: label of each record; zeros if no label feature is given.
+    rows_of: rows of each split.
   """
 
   name: str
@@ -43,7 +43,7 @@ def read_records(builder: tfds.core.DatasetBuilder, splits: Sequence[str], label
   """The `Records` of some splits.
 
   Raises:
-    FileNotFoundError, ValueError: files are not there, or cannot be read.
+    FileNotFoundError, ValueError: if files are missing, or cannot be read.
   """
   name, kind = builder.info.name, builder.info.file_format
   if kind not in (tfds.core.FileFormat.ARRAY_RECORD, tfds.core.FileFormat.TFRECORD):
@@ -53,7 +53,7 @@ def read_records(builder: tfds.core.DatasetBuilder, splits: Sequence[str], label
   files = [os.fspath(file) for split in splits for file in builder.info.splits[split].filepaths]
   long = sum(file.length for file in _status(files))
   if ends[-1] > MOST_PER_BYTE * long:
-    raise ValueError(f"{name!r} is damaged: it says that it has {ends[-1]:,} records in files of {long:,} bytes")
+    raise ValueError(f"{name!r} is damaged: it claims {ends[-1]:,} records in files of {long:,} bytes")
   rows_of = {split: np.arange(end - count, end) for split, count, end in zip(splits, counts, ends, strict=True)}
   if kind == tfds.core.FileFormat.TFRECORD:
     index = remembered(files, label, lambda: _tfrecord_index(files, label))
@@ -67,7 +67,7 @@ def read_records(builder: tfds.core.DatasetBuilder, splits: Sequence[str], label
 
 
 def remembered(files: Sequence[str], of: Any, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-  """`make()`, {name: array}, kept in the cache where the files are long; when they change, so does its name."""
+  """`make()`, `{name: array}`, cached on disk if the files are large; the cache's name changes with the files."""
   status = _status(files)
   if sum(file.length for file in status) <= lazy_images.BYTES_IN_MEMORY:
     return make()
@@ -83,7 +83,7 @@ def remembered(files: Sequence[str], of: Any, make: Callable[[], dict[str, np.nd
 def _status(files):
   missing = next((file for file in files if not tf.io.gfile.exists(file)), None)
   if missing:
-    raise FileNotFoundError(f"the record file {missing!r} is not there")
+    raise FileNotFoundError(f"the record file {missing!r} is missing")
   return [tf.io.gfile.stat(file) for file in files]
 
 
@@ -96,7 +96,7 @@ def _array_record_reader(builder, splits):
     of = int(np.searchsorted(ends, row, side="right"))
     try:
       return sources[of][row - ends[of] + len(sources[of])]
-    except RuntimeError as error:  # ArrayRecord's for a damaged file
+    except RuntimeError as error:  # raised by ArrayRecord for a damaged file
       raise ValueError(f"record {row} of {builder.info.name!r} cannot be read: {error}") from None
 
   return lambda rows: [read_one(row) for row in rows.tolist()]
@@ -114,7 +114,7 @@ def _read_labels(name, read, number, label):
 
 
 def _tfrecord_index(files, label):
-  """One pass gives the label and the length of every record, and so its place: (number of the file, start, length)."""
+  """The label and place of every record, (file number, start, length), from one pass over labels and lengths."""
   labels, places = [], []
   for number, file in enumerate(files):
     records = (
@@ -145,7 +145,7 @@ def _labels(raw, label):
 
 
 def _bytes(path, start, length):
-  # `gfile` reads buckets (gs://) too, but from a disk half a megabyte at a time.
+  # `gfile` also reads buckets (gs://), but reads disks half a megabyte at a time.
   with tf.io.gfile.GFile(path, "rb") if "://" in path else open(path, "rb", buffering=0) as file:
     file.seek(start)
     return file.read(length)

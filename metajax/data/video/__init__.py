@@ -1,1 +1,1 @@
-"""Clips and images with sounds."""
+"""Clips, and images with sounds."""

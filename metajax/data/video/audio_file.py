@@ -1,4 +1,4 @@
-"""Sounds: files decoded by PyAV, lengths made even, 16-bit samples as floats."""
+"""Sounds: decoded by PyAV, cut or padded to a length, and converted between 16-bit samples and floats."""
 
 import contextlib
 import os
@@ -9,35 +9,35 @@ import numpy as np
 from metajax.data.files.opening import check_regular
 from metajax.paths import AnyPath
 
-FORMATS = "mov,matroska,avi,gif,mpeg,mpegvideo,mpegts,wav,w64,flac,mp3,ogg,aac,aiff"  # by FFmpeg's names
+FORMATS = "mov,matroska,avi,gif,mpeg,mpegvideo,mpegts,wav,w64,flac,mp3,ogg,aac,aiff"  # FFmpeg's names
 OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
 SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aiff")
 _SAY = "pip install 'metajax[video]'"
 
 
 class BrokenRecording(Exception):
-  """Why a file of sound or video cannot be read, in a few words."""
+  """A sound or video file cannot be read; the message gives the reason in a few words."""
 
 
 def av() -> Any:
-  """PyAV, which decodes what FFmpeg does.
+  """The module of PyAV, which decodes by FFmpeg.
 
   Raises:
-    ModuleNotFoundError: it is not installed, with what installs it.
+    ModuleNotFoundError: if it is not installed; the message gives the command that installs it.
   """
   try:
     import av
   except ModuleNotFoundError:
     raise ModuleNotFoundError(f"clips and sounds are decoded by PyAV, which is not installed: {_SAY}") from None
-  av.logging.set_level(av.logging.PANIC)  # what is broken is said once, by the error
+  av.logging.set_level(av.logging.PANIC)  # broken files are reported once, by the exception
   return av
 
 
 def read_sound(path: AnyPath, rate: int) -> np.ndarray:
-  """The samples of a file's first sound track, all channels mixed, at `rate` samples a second: int16 `[samples]`.
+  """The samples of a file's first sound track, mixed to mono at `rate` samples per second: int16 `[samples]`.
 
   Raises:
-    BrokenRecording: it has none, or cannot be read to its end.
+    BrokenRecording: if the file has no sound, or cannot be read to its end.
   """
   with opened(path) as container:
     if not container.streams.audio:
@@ -47,10 +47,10 @@ def read_sound(path: AnyPath, rate: int) -> np.ndarray:
 
 @contextlib.contextmanager
 def opened(path: AnyPath):
-  """PyAV's container of a file of one of FORMATS, which is all that is read: a playlist may name others, or addresses.
+  """PyAV's container of a file of one of FORMATS; other formats, e.g. playlists, may refer to other files or addresses.
 
   Raises:
-    BrokenRecording: it is none, or what is done with it fails.
+    BrokenRecording: if the file has another format, or the block fails to decode it.
   """
   library = av()
   try:
@@ -64,13 +64,15 @@ def opened(path: AnyPath):
 
 
 def decode_sound(container: Any, rate: int, begin: float | None = None) -> np.ndarray:
-  """The samples of an open container's first sound track, as `read_sound` has them, from a time on in seconds, by
-  default that of its first one: what is before is cut, and where it begins later there is silence."""
+  """The samples of an open container's first sound track, as in `read_sound`, from time `begin` in seconds on.
+
+  Earlier samples are cut, and a later start is padded with silence. By default the track's first sample is the start.
+  """
   resampler = av().AudioResampler(format="s16", layout="mono", rate=rate)
   parts, first = [], None
   for frame in container.decode(audio=0):
     first = frame.time if first is None else first
-    frame.pts = None  # gaps in a broken clock are no silence
+    frame.pts = None  # gaps in broken time stamps are not silence
     parts += [part.to_ndarray().reshape(-1) for part in resampler.resample(frame)]
   parts += [part.to_ndarray().reshape(-1) for part in resampler.resample(None)]
   samples = np.concatenate([*parts, np.zeros(0, np.int16)])
@@ -79,16 +81,18 @@ def decode_sound(container: Any, rate: int, begin: float | None = None) -> np.nd
 
 
 def fitted(samples: np.ndarray, length: int) -> np.ndarray:
-  """Samples `[n]` as `[length]`: what is too long is cut at its end, after what is too short there is silence."""
+  """Cuts samples `[n]` at the end, or pads them with silence, to `[length]`."""
   return np.pad(samples[:length], (0, max(0, length - len(samples))))
 
 
 def to_16_bits(samples: np.ndarray) -> np.ndarray:
-  """Sounds `[samples]` or `[samples, channels]`, floats from -1 to 1 or integers of 16 bits, as int16 `[samples]`, the
-  mean of all channels.
+  """Converts a sound to int16 `[samples]`, the mean of all channels.
+
+  Args:
+    samples: floats from -1 to 1 or 16-bit integers, `[samples]` or `[samples, channels]`.
 
   Raises:
-    ValueError: with their shape, or values that are beyond.
+    ValueError: if the shape is another, or a value is out of range.
   """
   samples = np.asarray(samples)
   if samples.ndim not in (1, 2):
@@ -107,5 +111,5 @@ def to_floats(samples: np.ndarray) -> np.ndarray:
 
 
 def reason(error: Exception) -> str:
-  """What an error of PyAV says, without its number and the file's name."""
+  """The message of a PyAV error, without its number and the file's name."""
   return str(error).split("] ", 1)[-1].split(": '", 1)[0].split("; last error", 1)[0] or type(error).__name__

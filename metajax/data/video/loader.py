@@ -1,4 +1,4 @@
-"""Recordings loaded by name: the built-in moving glyphs, TFDS sets of clips or of images with sounds, a folder."""
+"""Loads recordings by name: the built-in moving glyphs, TFDS sets of clips or of images with sounds, a folder."""
 
 import numpy as np
 
@@ -34,40 +34,39 @@ def load_recordings(
   skip_unreadable: bool = False,
   sound: bool = True,
 ) -> Recordings:
-  """Loads a part of a set of clips, or of images with sounds.
+  """Loads one part of a set of clips, or of images with sounds.
 
-  - "moving_glyphs", drawn on the spot: see `metajax.data.builtin.moving_glyphs`.
-  - a TFDS set, such as "sprites", "talking_clips" or "spoken_stamps": with one Video, or else one 8-bit Image; with at
-    most one sound, an Audio feature or an int16 tensor of one axis, all of one length, the mean of its channels. A text
-    that is named caption, title, description or the like is its caption; other texts, Scalars, ClassLabels and integer
-    tensors are its factors (of a tensor "factors" of k numbers, "factors_0" to "factors_k-1"). `split` is one of its
-    own.
-  - one's own: a folder of clips (.mp4, .webm, .mov, .avi, .mkv, .gif, ...), however deep, or of images that have a
-    sound of the same name beside them (`cat.png`, `cat.wav`). A clip is brought to `frame_rate`, its sound to one
-    channel at `sample_rate`, and cut into parts of `frames` frames; what is left over at its end is in no part. A sound
-    that ends before its frames is followed by silence; one without a sound track is broken where others have one. The
-    sound of an image is made `seconds` long in the same way. Files are dealt out by `seed`: eight tenths to "train", a
-    tenth each to "validation" and "test"; "all" is everything. Factors are the "file" of each, by its path, and, where
-    there are some, the "folder" within the one given.
+  - "moving_glyphs", drawn on the fly: see `metajax.data.builtin.moving_glyphs`.
+  - a TFDS set, e.g. "sprites", "talking_clips" or "spoken_stamps": one Video, or else one 8-bit Image; and at most one
+    sound (required for images), an Audio feature or a one-dimensional int16 tensor, all of one length, mixed to mono. A
+    text named caption, title, description or the like is the caption; other texts, Scalars, ClassLabels and integer
+    tensors are factors (a tensor "factors" of k numbers becomes "factors_0" to "factors_k-1"). `split` is official.
+  - user-supplied files: a folder, searched recursively, of clips (.mp4, .webm, .mov, .avi, .mkv, .gif, ...), or of
+    images with sounds of the same name (`cat.png`, `cat.wav`). Clips are resampled to `frame_rate`, sounds to mono at
+    `sample_rate`, and cut into parts of `frames` frames; a remainder is dropped. A short sound is padded with silence;
+    a clip without sound counts as broken if others have sound. Sounds of images are cut or padded to `seconds`. Files
+    are distributed by `seed`: 80% to "train", 10% each to "validation" and "test"; "all" is everything. Factors are the
+    "file" of each, and the "folder" if there are subfolders.
 
   Args:
-    name: the data set; a path if it begins with "/", "./", "../" or "~", or is the name of a folder and of no set.
-    split: which part.
-    size: the side of images and frames in pixels, squashed to it whatever their shape.
-    frames, frame_rate: of the parts of one's own clips; `frames` of moving glyphs too.
-    sample_rate: of sounds, in hertz: of one's own, what they are brought to, a multiple of `frame_rate`; of a TFDS
-      tensor, which does not say, what it has.
-    seconds: of the sounds of one's own images.
-    data_dir, download, seed: as for `metajax.data.load`; the seed is that of moving glyphs too.
-    skip_unreadable: leave out files of one's own and records of a TFDS set that cannot be read, and name them in
-      `unreadable`.
-    sound: whether sounds are wanted; without, they are neither read nor asked for.
+    name: name of the data set, or a path: it begins with "/", "./", "../" or "~", or names a folder but no data set.
+    split: part of the data set.
+    size: side of images and frames in pixels; they are squashed to a square.
+    frames, frame_rate: length and rate of user-supplied clips; `frames` also applies to moving glyphs.
+    sample_rate: samples per second: target for user files, a multiple of `frame_rate`; actual rate of TFDS tensors.
+    seconds: duration of the sounds of user-supplied images.
+    data_dir, download, seed: as for `metajax.data.load`; the seed also applies to moving glyphs.
+    skip_unreadable: whether unreadable files and TFDS records are skipped and listed in `unreadable`.
+    sound: whether to load sounds; if False, they are neither read nor required.
+
+  Returns:
+    `Recordings`.
 
   Raises:
-    FileNotFoundError, ConnectionError, NotADirectoryError, PermissionError: as `metajax.data.load`.
-    ModuleNotFoundError: one's own clips or sounds without PyAV.
-    ValueError: an argument is out of range, the set is not of such a kind, its recordings take more than 8 GiB, or
-      files are broken (one that has fewer frames than `frames` is) and not to be skipped.
+    FileNotFoundError, ConnectionError, NotADirectoryError, PermissionError: as for `metajax.data.load`.
+    ModuleNotFoundError: if user-supplied clips or sounds need PyAV, which is not installed.
+    ValueError: if an argument is out of range, the set has other features, its recordings exceed 8 GiB, or files are
+      broken (or shorter than `frames`) and `skip_unreadable` is False.
   """
   name = checked_name(name)
   _check_how(split, size, seed, data_dir, frames, sample_rate, frame_rate=frame_rate, seconds=seconds)
@@ -114,7 +113,7 @@ def _tfds(name, split, size, sample_rate, data_dir, download, skip_unreadable) -
   try:
     found = list((data.ignore_errors() if skip_unreadable else data).as_numpy_iterator())
   except tf.errors.OpError as error:
-    said = f"{reason(error)}; pass skip_unreadable=True (--skip-unreadable) to leave out what cannot"
+    said = f"{reason(error)}; pass skip_unreadable=True (--skip-unreadable) to leave out those that cannot"
     raise ValueError(f"the records of {name!r} cannot be read: {said}") from None
   unreadable = _missing(builder.info.splits[split], found) if skip_unreadable else ()
   if not found:
@@ -122,7 +121,7 @@ def _tfds(name, split, size, sample_rate, data_dir, download, skip_unreadable) -
   sounds = _sounds(name, [record[sound] for record in found]) if sound else None
   rate = getattr(builder.info.features[sound], "sample_rate", None) or sample_rate if sound else 0
   if sounds is not None and clips and sounds.shape[1] % shape[0]:
-    raise ValueError(f"expected as many samples a frame in {name!r}, got {sounds.shape[1]} for {shape[0]} frames")
+    raise ValueError(f"expected as many samples per frame in {name!r}, got {sounds.shape[1]} for {shape[0]} frames")
   stacked = {key: _of_32_bits(name, key, np.stack([record[key] for record in found])) for key in factors}
   return Recordings(
     images=np.stack([record[image] for record in found]),
@@ -138,14 +137,14 @@ def _tfds(name, split, size, sample_rate, data_dir, download, skip_unreadable) -
 
 
 def _missing(split, found) -> tuple[str, ...]:
-  """The records of a split that are not among those found, by their files and their numbers in them."""
+  """The records of a split that were not read, named by file and number."""
   there = {record["tfds_id"].decode() for record in found}
   files = zip(sorted(split.filenames), split.shard_lengths, strict=True)
   return tuple(one for file, number in files for i in range(number) if (one := f"{file}__{i}") not in there)
 
 
 def _features(info):
-  """The names of a set's images or clips, sound, caption, other texts and factors; None for what it has not."""
+  """The feature names of a set's images or clips, sound, caption, other texts and factors; None if missing."""
   features = dict(info.features.items()) if hasattr(info.features, "items") else {}
 
   def of(*kinds):
@@ -178,7 +177,7 @@ def _sounds(name, found):
   try:
     return np.stack([to_16_bits(sound) for sound in found])
   except ValueError as error:
-    raise ValueError(f"the sounds of {name!r} cannot be taken: {error}") from None
+    raise ValueError(f"the sounds of {name!r} cannot be used: {error}") from None
 
 
 def _of_32_bits(name, key, values):

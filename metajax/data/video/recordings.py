@@ -1,4 +1,4 @@
-"""Images and clips with their sounds at random access, and batches of them as pure functions of (seed, step)."""
+"""Images or clips with sounds, with random access, and batches of them as pure functions of (seed, step)."""
 
 from typing import NamedTuple
 
@@ -12,22 +12,22 @@ from metajax.data.sharding import in_order_of, rows_of_host
 from metajax.data.video.audio_file import to_floats
 from metajax.types import Batches, Pair
 
-CLIPS = 5  # axes of clips
+CLIPS = 5  # number of axes of clips
 BYTES_IN_MEMORY = 8 * 2**30
 
 
 class Recordings(NamedTuple):
-  """Images or clips, most often with a sound, at random access.
+  """Images or clips, usually with sounds, with random access.
 
   Attributes:
     images: uint8, images `[n, height, width, channels]`, or clips `[n, frames, height, width, channels]`.
-    sounds: int16 `[n, samples]`, or None. Of clips, as many samples for each frame.
-    frame_rate: frames a second; 0 of images.
-    sample_rate: samples a second; 0 without sounds.
-    names: of each, `[n]`.
-    captions: what each is said to show, `[n]`; "" where nothing is said.
-    factors: what is known of each, `{name: int32 or texts [n]}` or, of frames, `{name: int32 [n, frames]}`.
-    unreadable: the files that could not be read and were left out.
+    sounds: int16 `[n, samples]`, or None. For clips, every frame has the same number of samples.
+    frame_rate: frames per second; 0 for images.
+    sample_rate: samples per second; 0 without sounds.
+    names: name of each recording, `[n]`.
+    captions: caption of each recording, `[n]`; "" for none.
+    factors: known properties of recordings, `{name: int32 or strings [n]}`, or of frames, `{name: int32 [n, frames]}`.
+    unreadable: files that could not be read and were skipped.
   """
 
   images: np.ndarray
@@ -41,19 +41,19 @@ class Recordings(NamedTuple):
 
 
 def recordings(source: Recordings, *, batch_size: int, seed: int = 0) -> Batches:
-  """Batches of recordings, epoch after epoch, each in a uniformly random order that depends on (seed, epoch) alone.
+  """Batches of recordings, epoch after epoch, in a uniformly random order that depends only on (seed, epoch).
 
   Args:
-    source: the recordings.
-    batch_size: how many a batch, over all hosts.
+    source: `Recordings`.
+    batch_size: recordings per batch, over all hosts.
     seed: any 64-bit integer.
 
   Returns:
     `batches(start=0, shard=(0, 1))`, as for `episodes`, of a `Pair`: images float32 `[batch_size/hosts, ...]` in
-    [0, 1] and sounds float32 `[batch_size/hosts, samples]` from -1 to 1; or the images alone where there is no sound.
+    [0, 1] and sounds float32 `[batch_size/hosts, samples]` from -1 to 1; or only the images if there are no sounds.
 
   Raises:
-    ValueError: `batch_size` is less than 1.
+    ValueError: if `batch_size` is less than 1.
   """
   _check(source)
   check_batches(batch_size, seed)
@@ -67,19 +67,26 @@ def recordings(source: Recordings, *, batch_size: int, seed: int = 0) -> Batches
 
 
 def recordings_in_order(source: Recordings, *, batch_size: int) -> Batches:
-  """Every recording once, in its order: an evaluation's batches, which end, as `recordings` has them.
+  """Batches for evaluation: every recording once, in order; the iterator is finite.
 
-  The last batch may have fewer. Of a short one a host may have none.
+  Batches are those of `recordings`, but the last one may be short, and a host may have no rows of it.
   """
   _check(source)
   return in_order_of(len(source.images), batch_size, lambda rows: _batch(source, rows))
 
 
 def select_recordings(source: Recordings, rows: npt.ArrayLike) -> Recordings:
-  """Those of some rows, in the order given.
+  """Selects recordings, in the given order.
+
+  Args:
+    source: `Recordings`.
+    rows: indices of recordings.
+
+  Returns:
+    `Recordings` of these rows.
 
   Raises:
-    ValueError: `rows` are not numbers of recordings.
+    ValueError: if `rows` are not indices of recordings.
   """
   _check(source)
   rows = np.asarray(rows)
@@ -97,17 +104,19 @@ def select_recordings(source: Recordings, rows: npt.ArrayLike) -> Recordings:
 def cut_clips(
   source: Recordings, frames: int, *, every: int = 0, start: int = 0, stop: int | None = None
 ) -> Recordings:
-  """The parts of clips of so many frames, with their sounds, that lie within frames `start` to `stop`: a `Recordings`.
+  """Cuts clips, with their sounds, into shorter clips.
 
   Args:
-    source: of clips.
-    frames: of each part.
-    every: frames from the start of one part to the next's; by default `frames`: they do not overlap. What is left over
-      at the end is in no part.
-    start, stop: of each clip, in frames; by default all of it.
+    source: `Recordings` of clips.
+    frames: frames per part.
+    every: distance in frames between the starts of parts; by default `frames`, without overlap. A remainder is dropped.
+    start, stop: range of frames of each clip that parts are cut from; by default all of it.
+
+  Returns:
+    `Recordings` of all parts of all clips.
 
   Raises:
-    ValueError: if there are no clips, or no part fits.
+    ValueError: if `source` holds images rather than clips, or no part fits.
   """
   _check(source)
   for name, value, least in (("frames", frames, 1), ("every", every, 0), ("start", start, 0)):
@@ -148,11 +157,7 @@ def _batch(source: Recordings, rows):
 
 
 def check_bytes(name: str, number: int, each: int):
-  """Refuses `number` recordings of `each` bytes of pixels that do not fit in memory.
-
-  Raises:
-    ValueError: with what they take.
-  """
+  """Raises ValueError if `number` recordings of `each` bytes of pixels do not fit in memory."""
   if number * each > BYTES_IN_MEMORY:
     given = f"{number:,} of {each:,} bytes"
     raise ValueError(

@@ -1,4 +1,4 @@
-"""One's own recordings: folders of clips, or of images with sounds beside them, decoded by PyAV and Pillow."""
+"""User-supplied recordings: folders of clips, or of images with sounds, decoded by PyAV and Pillow."""
 
 import os
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ from metajax.data.video.recordings import Recordings, check_bytes
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".gif")
 PARTS = (0.8, 0.1, 0.1)  # train, validation, test
-NAMED = 5  # broken files in a message
+NAMED = 5  # largest number of broken files named in a message
 
 
 def own_recordings(path: str, split: str, seed: int, skip_unreadable: bool, how: Mapping[str, Any]) -> Recordings:
-  """The `Recordings` of a part of a folder: see `metajax.data.load_recordings`, whose arguments `how` holds.
+  """The `Recordings` of one part of a folder; `how` holds the other arguments of `metajax.data.load_recordings`.
 
   Raises:
-    FileNotFoundError, ModuleNotFoundError, ValueError: as `load_recordings`.
+    FileNotFoundError, ModuleNotFoundError, ValueError: as for `load_recordings`.
   """
   files = _files(path)
   if split != "all":
@@ -32,7 +32,7 @@ def own_recordings(path: str, split: str, seed: int, skip_unreadable: bool, how:
     dealt = np.split(np.random.RandomState(seed).permutation(len(files)), ends[:-1])
     files = [files[i] for i in np.sort(dealt[parts.index(split)])]
     if not files:
-      raise ValueError(f"expected more files in {path!r}, to have one in each part, got too few for {split!r}")
+      raise ValueError(f"expected more files in {path!r}, at least one per part, got too few for {split!r}")
   clips = files[0][1] is None
   found, unreadable = [], []
   for file, beside in files:
@@ -84,9 +84,9 @@ def _parts(values, number, length):
 
 
 def _files(path) -> list[tuple[str, str | None]]:
-  """The clips of a folder by their paths within it, or else the images that have sounds beside them, and these."""
+  """The relative paths of a folder's clips, each with None; without clips, of its images, each with its sound."""
   if not os.path.isdir(path):
-    raise FileNotFoundError(f"expected a folder of clips, or of images and sounds, got {path!r}, which is none")
+    raise FileNotFoundError(f"expected a folder of clips, or of images and sounds, got {path!r}")
   found = sorted(
     os.path.relpath(os.path.join(folder, file), path)
     for folder, _, files in os.walk(path, followlinks=False)
@@ -103,12 +103,12 @@ def _files(path) -> list[tuple[str, str | None]]:
   if not clips and not images:
     ends = ", ".join(VIDEOS)
     there = checks.counted(len(found), "file")
-    raise ValueError(f"{path!r} holds no clips ({ends}) and no images beside sounds of their names ({there})")
+    raise ValueError(f"{path!r} holds no clips ({ends}) and no images with sounds of the same name ({there})")
   return clips or images
 
 
 def _clip(path, how):
-  """A clip's frames uint8 `[frames, size, size, 3]` at the rate asked for, and its sound int16 `[samples]`, or None."""
+  """A clip's frames uint8 `[frames, size, size, 3]` at the wanted rate, and its sound int16 `[samples]` or None."""
   rate = how["frame_rate"]
   with opened(path) as container:
     if not container.streams.video:
@@ -120,7 +120,7 @@ def _clip(path, how):
     raise ValueError(f"expected a sample_rate that is a multiple of the frame_rate {rate:g}, got {how['sample_rate']}")
   if len(frames) < how["frames"]:
     there = checks.counted(len(frames), "frame")
-    raise BrokenRecording(f"it has {there} at {rate:g} a second, fewer than the {how['frames']} of a part")
+    raise BrokenRecording(f"it has {there} at {rate:g} per second, fewer than the {how['frames']} of a part")
   if not hears:
     return frames, None
   with opened(path) as container:
@@ -129,7 +129,7 @@ def _clip(path, how):
 
 
 def _at_rate(container, rate, size):
-  """At each time `k / rate` from the first frame to the end of the last the frame that is shown; and its beginning."""
+  """The frames shown at times `k / rate` from the first frame to the end of the last, and the time of the first."""
   stream = container.streams.video[0]
   usual = float(1 / (stream.average_rate or rate))
   found, last, begin, end = [], None, None, 0.0

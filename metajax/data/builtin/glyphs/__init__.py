@@ -1,4 +1,4 @@
-"""Glyphs, the embedded data set: the characters of many scripts, drawn in the typefaces that matplotlib ships."""
+"""Glyphs, the built-in data set: characters of many scripts, drawn in the typefaces that matplotlib ships."""
 
 from metajax.data.builtin.glyphs.characters import FAMILIES, SPLITS
 from metajax.data.builtin.glyphs.source import MOST_SIDE, glyphs

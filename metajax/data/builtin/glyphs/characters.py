@@ -1,4 +1,4 @@
-"""The plain characters: which characters of which scripts there are, as each typeface of matplotlib draws them."""
+"""The plain characters of each script, drawn in each of matplotlib's typefaces."""
 
 import importlib.util
 import pathlib
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 Characters = Mapping[tuple[int, str], Image.Image]  # {(code point, face): image}
 
-# How the Unicode names of a script's characters begin -> (script, the split that has it).
+# Prefix of the Unicode names of a script's characters -> (script, its split).
 SCRIPTS = {
   "LATIN": ("Latin", "train"),
   "GREEK": ("Greek", "train"),
@@ -29,7 +29,7 @@ SCRIPTS = {
   "NKO": ("N'Ko", "test"),
 }
 NO_SCRIPT = ("", "")
-# By priority: a class belongs to the first of these that has one of its characters.
+# In order of priority: a class belongs to the first split that has one of its characters.
 SPLITS = ("train", "validation", "test")
 
 # Font file -> typeface family.
@@ -42,7 +42,7 @@ FACES = {
 }
 FAMILIES = tuple(dict.fromkeys(FACES.values()))
 
-EM = 64  # of the plain characters, in pixels
+EM = 64  # em of the plain characters in pixels
 
 
 def font_files() -> dict[str, pathlib.Path]:
@@ -61,9 +61,9 @@ def font_files() -> dict[str, pathlib.Path]:
 
 
 def script_of(point: int) -> tuple[str, str]:
-  """(script, split) of a code point that is a character of one of the scripts, and of any other two empty texts."""
+  """(script, split) of a code point; two empty strings for a character of no script."""
   character = chr(point)
-  # Modifier letters (Lm) and compatibility characters repeat other characters: smaller, raised, joined.
+  # Modifier letters (Lm) and compatibility characters are variants of other characters: smaller, raised, joined.
   if unicodedata.category(character) not in ("Lu", "Ll", "Lt", "Lo") or unicodedata.decomposition(character)[:1] == "<":
     return NO_SCRIPT
   name = unicodedata.name(character, "")
@@ -71,19 +71,19 @@ def script_of(point: int) -> tuple[str, str]:
 
 
 def priority(point: int) -> tuple[int, int]:
-  """By which characters are sorted: those of an earlier split come first."""
+  """Sort key of characters: those of an earlier split come first."""
   return SPLITS.index(script_of(point)[1]), point
 
 
 def plain_characters(files: Mapping[str, pathlib.Path]) -> Characters:
-  """The plain image of every character that has ink, cropped two pixels around it: {(code point, face): image}."""
+  """The image of every character that has ink, cropped with a margin of two pixels: {(code point, face): image}."""
   characters = {}
   canvas = Image.new("L", (4 * EM, 4 * EM))
   for face, path in files.items():
     with TTFont(path, lazy=True) as font:
       points = sorted(point for point in font.getBestCmap() or () if script_of(point) != NO_SCRIPT)
     if FACES[face] == "Computer Modern":
-      points = [point for point in points if point < 128]  # beyond ASCII its code points are not Unicode's
+      points = [point for point in points if point < 128]  # its code points beyond ASCII are not Unicode's
     # The basic layout, so that the images do not depend on whether libraqm is installed.
     font = ImageFont.truetype(path, EM, layout_engine=ImageFont.Layout.BASIC)
     for point in points:

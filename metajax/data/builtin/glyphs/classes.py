@@ -1,16 +1,16 @@
-"""Classes of characters, each a list of code points: characters that look the same are one, and no split shares any."""
+"""Classes of characters, each a list of code points: identical looks share a class, and splits share no class."""
 
 import numpy as np
 
 from metajax.data.builtin.glyphs.characters import FACES, SPLITS, Characters, priority
 from metajax.data.builtin.glyphs.images import RANDOM, draw_character
 
-NEAR = 0.1  # characters of two splits whose squared distance is less than this part of their ink count as the same
+NEAR = 0.1  # characters of two splits count as the same if their squared distance is below this fraction of their ink
 
 
 def classes_of(characters: Characters) -> list[list[int]]:
-  """Joins the characters that are identical in a face, drops those that look like an earlier split's; sorted lists."""
-  first = {}  # the first character seen with a face's image
+  """Merges characters that are identical in a face and drops those that look like an earlier split's; sorted lists."""
+  first = {}  # (face, image) -> the first character with that image
   joined = {point: [point] for point, _ in characters}
   for (point, face), image in characters.items():
     other = first.setdefault((face, image.size, image.tobytes()), point)
@@ -25,7 +25,7 @@ def classes_of(characters: Characters) -> list[list[int]]:
 
 
 def _near_an_earlier_split(characters, splits):
-  """The code points whose plain image in some face nearly equals that of a character of an earlier split."""
+  """The code points whose image in some face nearly equals that of a character of an earlier split."""
   near = set()
   for face in FACES:
     points = np.array([point for point, other in characters if other == face])
@@ -33,7 +33,7 @@ def _near_an_earlier_split(characters, splits):
     if len(set(split)) < 2:
       continue
     images = [draw_character(characters[point, face], 28, 0.0, np.zeros(RANDOM)).reshape(-1) for point in points]
-    images = np.stack(images).astype(np.float64)  # sums of integers: exact, whatever the order
+    images = np.stack(images).astype(np.float64)  # sums of integers are exact in any order
     ink = np.sum(images**2, axis=1)
     for later in range(1, len(SPLITS)):
       a, b = np.flatnonzero(split == later), np.flatnonzero(split < later)

@@ -1,4 +1,4 @@
-"""An image of a plain character: an affine map and a smooth warp of it, then thicker or thinner strokes."""
+"""Distorted images of plain characters: an affine map and a smooth warp, then thicker or thinner strokes."""
 
 import math
 import zlib
@@ -8,35 +8,35 @@ from PIL import Image, ImageFilter
 
 from metajax.data.builtin.glyphs.characters import EM
 
-CHARACTER = (0.8, 0.74)  # parts of an image's side: the em, and the longest side of any character's ink
+CHARACTER = (0.8, 0.74)  # the em, and the longest side of any character's ink, as fractions of an image's side
 
-# Distortion at strength 1. Each amount is uniform in plus or minus the bound; lengths are parts of an image's side.
+# Distortion at strength 1. Each amount is uniform within plus or minus its bound; lengths are fractions of the side.
 ROTATION = math.radians(22)
 SHEAR = 0.25
-SCALE, STRETCH = 0.15, 0.15  # of logarithms: both axes together, one against the other
+SCALE, STRETCH = 0.15, 0.15  # of log scales: both axes together, and one against the other
 SHIFT = 0.085
-WARP, CELLS = 0.035, 3  # of each node of a mesh, and the cells along its side
+WARP, CELLS = 0.035, 3  # displacement of each node of a mesh, and cells along its side
 BLUR = 0.022  # radius; blurred ink above the threshold is ink, so a low threshold thickens the strokes
 THRESHOLD, THRESHOLD_BOUND = 0.3, 0.13
-RANDOM = 7 + 2 * (CELLS + 1) ** 2  # random numbers that an image takes
+RANDOM = 7 + 2 * (CELLS + 1) ** 2  # random numbers per image
 NODES = np.stack(np.meshgrid(range(CELLS + 1), range(CELLS + 1)), axis=-1)
 
 
 def random_numbers(seed: int, point: int, face: str, draw: int) -> np.ndarray:
-  """Uniform in [-1, 1), a pure function of its arguments: Philox's raw bits, which NumPy promises not to change."""
+  """Uniform numbers in [-1, 1), a pure function of the arguments: Philox's raw bits, which NumPy keeps stable."""
   key = np.array([seed, zlib.crc32(face.encode())], np.uint64)
   bits = np.random.Philox(key=key, counter=np.array([0, 0, point, draw], np.uint64)).random_raw(RANDOM)
   return (bits >> np.uint64(11)) * 2.0**-52 - 1.0
 
 
 def draw_character(character: Image.Image, size: int, distortion: float, random: np.ndarray) -> np.ndarray:
-  """One image of a cropped plain character, uint8 `[size, size]`; drawn at twice the size."""
+  """Draws a distorted image of a cropped plain character, uint8 `[size, size]`, at twice the size and then reduced."""
   side = 2 * size
   angle, shear, scale, stretch, *shift, threshold = distortion * random[:7]
   fit = min(CHARACTER[0] * side / EM, CHARACTER[1] * side / (max(character.size) - 4))
   zoom = fit * np.exp(SCALE * scale + STRETCH * stretch * np.array([1, -1]))
   cos, sin = math.cos(ROTATION * angle), math.sin(ROTATION * angle)
-  # From the image to the character: turn, shear, scale.
+  # From image to character coordinates: rotate, shear, scale.
   inverse = np.array([[cos, -sin], [sin, cos]]) @ np.array([[1, 0], [SHEAR * shear, 1]]) / zoom
   nodes = NODES * side // CELLS
   moved = nodes - side / 2 - side * (SHIFT * np.array(shift) + WARP * distortion * random[7:].reshape(nodes.shape))
@@ -48,7 +48,7 @@ def draw_character(character: Image.Image, size: int, distortion: float, random:
   if distortion:
     radius = BLUR * side * distortion
     middle = THRESHOLD + THRESHOLD_BOUND * threshold / max(1.0, distortion)
-    steep = max(2 * radius, 0.5 / middle)  # paper stays 0
+    steep = max(2 * radius, 0.5 / middle)  # keeps the background at 0
     table = np.clip(127.5 + steep * (np.arange(256) - 255 * middle), 0, 255).astype(int).tolist()
     image = image.filter(ImageFilter.GaussianBlur(radius)).point(table)
   return np.asarray(image.reduce(2))

@@ -1,5 +1,4 @@
-"""The `ImageDataset` of glyphs: its classes, each drawn some times in each typeface, out of the cache where they
-are."""
+"""The `ImageDataset` of glyphs: 24 images of each class over the typefaces, cached on disk."""
 
 import hashlib
 import pathlib
@@ -19,7 +18,7 @@ from metajax.data.builtin.glyphs.images import draw_character, random_numbers
 from metajax.data.source import ImageDataset
 from metajax.paths import AnyPath
 
-IMAGES = 24  # of each class, shared out over the faces that have it
+IMAGES = 24  # images per class, distributed over the faces that have it
 MOST_SIDE, MOST_DISTORTION = 512, 100
 
 
@@ -37,27 +36,27 @@ def glyphs(
   A class is a character; characters whose plain images are identical in a face that has both (Latin A, Greek Alpha,
   Cyrillic A) are one class, named after the first of them. The splits share no script, class or character, and
   characters of a later split that look like one of an earlier split are left out. An image is an affine map and a
-  smooth warp of the character, then thicker or thinner strokes, a pure function of (seed, code point, face, draw),
-  size and distortion: the bytes depend on nothing else but the font files, the versions of Pillow and FreeType, and
-  the machine's rounding.
+  smooth warp of the character, then thicker or thinner strokes: a pure function of (seed, code point, face, draw),
+  size and distortion. Its bytes depend otherwise only on the font files, the versions of Pillow and FreeType, and the
+  machine's rounding.
 
   Args:
     split: "train", "validation", "test", or "all" for the three together.
-    size: the side of an image in pixels, 8 to 512.
-    seed: of the distortions, 0 to 2^64 - 1; the characters do not depend on it.
-    families: the typeface families to draw in, or None for all: "DejaVu Sans", "DejaVu Sans Mono", "DejaVu Serif",
-      "STIX" and "Computer Modern". Characters that none of them has are left out; the others still have 24 images.
-    distortion: its strength, 0 to 100. At 1, nearest centroid on pixels has 47% (5-way 1-shot, test), at 0, where all
-      draws of a character in a face are equal, 94%.
-    cache: the folder of the cache; by default $METAJAX_CACHE, else the user's cache folder.
+    size: side of the images in pixels, 8 to 512.
+    seed: seed of the distortions, 0 to 2^64 - 1; the set of characters does not depend on it.
+    families: typeface families to draw in, or None for all: "DejaVu Sans", "DejaVu Sans Mono", "DejaVu Serif", "STIX"
+      and "Computer Modern". Characters in none of them are left out; the others still have 24 images.
+    distortion: strength of the distortion, 0 to 100. Nearest centroid on pixels has 47% at 1 (5-way 1-shot, test), and
+      94% at 0, where all draws of a character in a face are equal.
+    cache: folder of the cache; by default $METAJAX_CACHE, else the user's cache folder.
 
   Returns:
     An `ImageDataset` with images `[n, size, size, 1]`, ink at 255; `superclasses` holds scripts, `captions` the
     Unicode names of all characters of a class, `styles` the typeface family of each image.
 
   Raises:
-    ValueError: for an unknown split or family, families without a character of the split, or a size, seed or distortion
-      out of range.
+    ValueError: if the split or a family is unknown, the families have no character of the split, or a size, seed or
+      distortion is out of range.
     FileNotFoundError: if matplotlib's typefaces are not installed.
   """
   checks.choice("split", split, (*SPLITS, "all"))
@@ -83,7 +82,7 @@ def _build(files, split, families, size, seed, distortion):
   plain = plain_characters(files)
   classes, images, labels, styles = [], [], [], []
   for points in classes_of(plain):
-    # In each face the first of the class's characters that the face has.
+    # Each face draws the first of the class's characters that it has.
     faces = [face for face in FACES if FACES[face] in families and any((point, face) in plain for point in points)]
     if not faces or split not in ("all", script_of(points[0])[1]):
       continue
@@ -106,7 +105,7 @@ def _build(files, split, families, size, seed, distortion):
 
 
 def _digest(files, settings):
-  """Of everything that the images depend on: settings, versions, the text of the files here and the fonts."""
+  """A digest of everything that the images depend on: settings, versions, this package's source, and the fonts."""
   versions = (PIL.__version__, features.version("freetype2"), unicodedata.unidata_version)
   digest = hashlib.sha256(repr((versions, characters.SCRIPTS, settings)).encode())
   for path in (*sorted(pathlib.Path(__file__).parent.glob("*.py")), *files.values()):
