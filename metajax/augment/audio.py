@@ -16,7 +16,7 @@ BREAK, SCALE = 700.0, 2595.0  # constants of the mel scale: mel(f) = 2595 log10(
 
 def log_mel(
   samples: Array,
-  rate: int,
+  sample_rate: int,
   *,
   window: float = 0.025,
   hop: float = 0.010,
@@ -39,7 +39,7 @@ def log_mel(
 
   Args:
     samples: floats, usually from -1 to 1.
-    rate: samples per second.
+    sample_rate: samples per second.
     window, hop: durations in seconds.
     mels: number of bands.
     low, high: lower end of the first band and upper end of the last, in hertz; `high` is half the rate by default.
@@ -52,13 +52,13 @@ def log_mel(
     ValueError: if there are fewer samples than a window, an argument is out of range, or a band is so narrow that it
       contains no frequency of the spectrum.
   """
-  length, step = round(window * rate), round(hop * rate)
+  length, step = round(window * sample_rate), round(hop * sample_rate)
   if length < 2 or step < 1 or mels < 1:
     raise ValueError(f"expected at least 2 samples per window, 1 per hop and 1 band, got {length}, {step} and {mels}")
   if samples.shape[-1] < length:
     raise ValueError(f"expected at least the {length} samples of a window, got {list(samples.shape)}")
   size = 2 ** int(np.ceil(np.log2(length)))
-  weights = mel_bands(size // 2 + 1, rate, mels, low, high, triangles)
+  weights = mel_bands(size // 2 + 1, sample_rate, mels, low, high, triangles)
   frames = (samples.shape[-1] - length) // step + 1
   cut = samples[..., np.arange(frames)[:, None] * step + np.arange(length)]
   hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
@@ -68,13 +68,18 @@ def log_mel(
 
 
 def mel_bands(
-  frequencies: int, rate: int, mels: int, low: float = 60.0, high: float | None = None, triangles: Triangles = "mel"
+  frequencies: int,
+  sample_rate: int,
+  mels: int,
+  low: float = 60.0,
+  high: float | None = None,
+  triangles: Triangles = "mel",
 ) -> np.ndarray:
   """The weights of the bands of `log_mel`, for frequencies from 0 to half the rate.
 
   Args:
     frequencies: number of frequencies.
-    rate, mels, low, high, triangles: as for `log_mel`.
+    sample_rate, mels, low, high, triangles: as for `log_mel`.
 
   Returns:
     Weights, float32 `[frequencies, mels]`.
@@ -82,16 +87,16 @@ def mel_bands(
   Raises:
     ValueError: as for `log_mel`.
   """
-  high = rate / 2 if high is None else high
-  if not 0 <= low < high <= rate / 2:
-    raise ValueError(f"expected 0 <= low < high <= {rate / 2:g} hertz, half the rate, got {low} and {high}")
+  high = sample_rate / 2 if high is None else high
+  if not 0 <= low < high <= sample_rate / 2:
+    raise ValueError(f"expected 0 <= low < high <= {sample_rate / 2:g} hertz, half the rate, got {low} and {high}")
   if triangles not in get_args(Triangles):
     raise ValueError(f"expected triangles over 'mel' or 'hertz', got {triangles!r}")
 
   def mel(hertz):
     return SCALE * np.log10(1 + np.asarray(hertz) / BREAK)
 
-  places, edges = np.linspace(0, rate / 2, frequencies), np.linspace(mel(low), mel(high), mels + 2)
+  places, edges = np.linspace(0, sample_rate / 2, frequencies), np.linspace(mel(low), mel(high), mels + 2)
   if triangles == "mel":
     places = mel(places)
   else:

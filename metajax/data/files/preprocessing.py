@@ -9,48 +9,48 @@ from metajax import checks
 from metajax.types import Preprocessing
 
 
-def preprocess(image: np.ndarray | Image.Image, how: Preprocessing) -> np.ndarray:
+def preprocess(image: np.ndarray | Image.Image, preprocessing: Preprocessing) -> np.ndarray:
   """Preprocesses an image for a published network.
 
   Args:
     image: uint8 `[height, width]`, `[height, width, 1]` or `[height, width, 3]`, or a `PIL.Image.Image`, whose
       transparency is dropped.
-    how: preprocessing of the network, e.g. `load_clip(...).preprocessing`.
+    preprocessing: preprocessing of the network, e.g. `load_clip(...).preprocessing`.
 
   Returns:
     The image, uint8 `[pixels, pixels, 3]`, 0 to 255.
 
   Raises:
-    ValueError: if the image has another shape or type, or a value of `how` is out of range.
+    ValueError: if the image has another shape or type, or a value of `preprocessing` is out of range.
   """
-  check_preprocessing(how)
+  check_preprocessing(preprocessing)
   image = image if isinstance(image, Image.Image) else _of_array(image)
   image = image.convert("RGB")
-  side = how.side or how.pixels
-  size = _size(image.size, side, how.resize)
-  if max(size) > _MOST * max(side, how.pixels):
+  side = preprocessing.side or preprocessing.pixels
+  size = _size(image.size, side, preprocessing.resize)
+  if max(size) > _MOST * max(side, preprocessing.pixels):
     raise ValueError(f"expected an image of a usual shape, got {image.width} x {image.height} pixels")
-  image = image.resize(size, Image.Resampling[how.interpolation.upper()])
-  return np.asarray(_middle(image, how))
+  image = image.resize(size, Image.Resampling[preprocessing.interpolation.upper()])
+  return np.asarray(_middle(image, preprocessing))
 
 
 _MOST = 1000  # largest ratio of the sides: a line of pixels would be resized to a gigabyte
 
 
-def check_preprocessing(how: Preprocessing):
+def check_preprocessing(preprocessing: Preprocessing):
   """Checks the values of a record, which may have been made by hand.
 
   Raises:
     ValueError: if a value is out of range; the message quotes it.
-    TypeError: if `how` is not a `Preprocessing`.
+    TypeError: if `preprocessing` is not a `Preprocessing`.
   """
-  checks.record("preprocessing", how, Preprocessing)
-  for name in ("pixels", *(["side"] if how.side is not None else [])):
-    checks.count(f"the preprocessing's {name}", getattr(how, name))
+  checks.record("preprocessing", preprocessing, Preprocessing)
+  for name in ("pixels", *(["side"] if preprocessing.side is not None else [])):
+    checks.count(f"the preprocessing's {name}", getattr(preprocessing, name))
   kinds = get_type_hints(Preprocessing)
   for name in ("resize", "interpolation", "middle"):
-    checks.choice(f"the preprocessing's {name}", getattr(how, name), get_args(kinds[name]))
-  checks.count("the preprocessing's fill", how.fill, 0, 255)
+    checks.choice(f"the preprocessing's {name}", getattr(preprocessing, name), get_args(kinds[name]))
+  checks.count("the preprocessing's fill", preprocessing.fill, 0, 255)
 
 
 def _of_array(image):
@@ -73,13 +73,13 @@ def _size(size, side, resize):
   return tuple(int(side * of / short) for of in size)
 
 
-def _middle(image, how):
+def _middle(image, preprocessing):
   """The center crop of `pixels` x `pixels`, padded with `fill` if the image is smaller."""
-  side, (width, height) = how.pixels, image.size
+  side, (width, height) = preprocessing.pixels, image.size
   if width < side or height < side:
-    canvas = Image.new("RGB", (max(width, side), max(height, side)), (how.fill,) * 3)
+    canvas = Image.new("RGB", (max(width, side), max(height, side)), (preprocessing.fill,) * 3)
     canvas.paste(image, (max(0, side - width) // 2, max(0, side - height) // 2))
     image = canvas
   halves = [(of - side) / 2 for of in image.size]
-  left, top = (round(half) if how.middle == "even" else int(half) for half in halves)
+  left, top = (round(half) if preprocessing.middle == "even" else int(half) for half in halves)
   return image.crop((left, top, left + side, top + side))

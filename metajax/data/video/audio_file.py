@@ -33,8 +33,8 @@ def av() -> Any:
   return av
 
 
-def read_sound(path: AnyPath, rate: int) -> np.ndarray:
-  """The samples of a file's first sound track, mixed to mono at `rate` samples per second: int16 `[samples]`.
+def read_sound(path: AnyPath, sample_rate: int) -> np.ndarray:
+  """The samples of a file's first sound track, mixed to mono at `sample_rate` samples per second: int16 `[samples]`.
 
   Raises:
     BrokenRecording: if the file has no sound, or cannot be read to its end.
@@ -42,7 +42,7 @@ def read_sound(path: AnyPath, rate: int) -> np.ndarray:
   with opened(path) as container:
     if not container.streams.audio:
       raise BrokenRecording("it has no sound")
-    return decode_sound(container, rate)
+    return decode_sound(container, sample_rate)
 
 
 @contextlib.contextmanager
@@ -63,12 +63,12 @@ def opened(path: AnyPath):
     raise BrokenRecording(error.strerror or str(error)) from None
 
 
-def decode_sound(container: Any, rate: int, begin: float | None = None) -> np.ndarray:
+def decode_sound(container: Any, sample_rate: int, begin: float | None = None) -> np.ndarray:
   """The samples of an open container's first sound track, as in `read_sound`, from time `begin` in seconds on.
 
   Earlier samples are cut, and a later start is padded with silence. By default the track's first sample is the start.
   """
-  resampler = av().AudioResampler(format="s16", layout="mono", rate=rate)
+  resampler = av().AudioResampler(format="s16", layout="mono", rate=sample_rate)
   parts, first = [], None
   for frame in container.decode(audio=0):
     first = frame.time if first is None else first
@@ -76,7 +76,7 @@ def decode_sound(container: Any, rate: int, begin: float | None = None) -> np.nd
     parts += [part.to_ndarray().reshape(-1) for part in resampler.resample(frame)]
   parts += [part.to_ndarray().reshape(-1) for part in resampler.resample(None)]
   samples = np.concatenate([*parts, np.zeros(0, np.int16)])
-  late = 0 if begin is None or first is None else round((first - begin) * rate)
+  late = 0 if begin is None or first is None else round((first - begin) * sample_rate)
   return np.concatenate([np.zeros(max(0, late), np.int16), samples[max(0, -late) :]])
 
 

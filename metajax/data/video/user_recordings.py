@@ -17,8 +17,8 @@ PARTS = (0.8, 0.1, 0.1)  # train, validation, test
 NAMED = 5  # largest number of broken files named in a message
 
 
-def own_recordings(path: str, split: str, seed: int, skip_unreadable: bool, how: Mapping[str, Any]) -> Recordings:
-  """The `Recordings` of one part of a folder; `how` holds the other arguments of `metajax.data.load_recordings`.
+def own_recordings(path: str, split: str, seed: int, skip_unreadable: bool, settings: Mapping[str, Any]) -> Recordings:
+  """The `Recordings` of one part of a folder; `settings` holds the other arguments of `metajax.data.load_recordings`.
 
   Raises:
     FileNotFoundError, ModuleNotFoundError, ValueError: as for `load_recordings`.
@@ -38,7 +38,7 @@ def own_recordings(path: str, split: str, seed: int, skip_unreadable: bool, how:
   for file, beside in files:
     try:
       whole = os.path.join(path, file)
-      found.append((file, *(_clip(whole, how) if clips else _image(whole, beside, how))))
+      found.append((file, *(_clip(whole, settings) if clips else _image(whole, beside, settings))))
     except (BrokenRecording, UnreadableImage) as error:
       unreadable.append(f"{file}: {error}")
   silent = [file for file, _, sound in found if sound is None]
@@ -51,27 +51,29 @@ def own_recordings(path: str, split: str, seed: int, skip_unreadable: bool, how:
       f"{len(unreadable)} of {len(files)} files of {path!r} cannot be read: {shown}; pass skip_unreadable=True "
       "(--skip-unreadable) to leave them out"
     )
-  return _joined(path, found, unreadable, clips, how)
+  return _joined(path, found, unreadable, clips, settings)
 
 
-def _joined(path, found, unreadable, clips, how) -> Recordings:
-  each, seconds = (how["frames"], how["frames"] / how["frame_rate"]) if clips else (1, how["seconds"])
+def _joined(path, found, unreadable, clips, settings) -> Recordings:
+  each, seconds = (
+    (settings["frames"], settings["frames"] / settings["frame_rate"]) if clips else (1, settings["seconds"])
+  )
   numbers = [len(images) // each for _, images, _ in found]
-  check_bytes(path, sum(numbers), each * how["size"] ** 2 * 3)
+  check_bytes(path, sum(numbers), each * settings["size"] ** 2 * 3)
 
   def parts(i, length):
     return np.concatenate([_parts(one[i], n, length) for one, n in zip(found, numbers, strict=True)])
 
   images = parts(1, each)
-  sounds = None if found[0][2] is None else parts(2, round(seconds * how["sample_rate"]))
+  sounds = None if found[0][2] is None else parts(2, round(seconds * settings["sample_rate"]))
   each_file = np.repeat([file for file, *_ in found], numbers)
   names = [f"{file} {i}" if clips else file for (file, *_), n in zip(found, numbers, strict=True) for i in range(n)]
   folders = np.array([os.path.dirname(file) for file in each_file])
   return Recordings(
     images=images if clips else images[:, 0],
     sounds=sounds,
-    frame_rate=float(how["frame_rate"]) if clips else 0.0,
-    sample_rate=how["sample_rate"] if sounds is not None else 0,
+    frame_rate=float(settings["frame_rate"]) if clips else 0.0,
+    sample_rate=settings["sample_rate"] if sounds is not None else 0,
     names=tuple(names),
     captions=("",) * len(names),
     factors=({"folder": folders} if folders.astype(bool).any() else {}) | {"file": each_file},
@@ -107,25 +109,27 @@ def _files(path) -> list[tuple[str, str | None]]:
   return clips or images
 
 
-def _clip(path, how):
+def _clip(path, settings):
   """A clip's frames uint8 `[frames, size, size, 3]` at the wanted rate, and its sound int16 `[samples]` or None."""
-  rate = how["frame_rate"]
+  rate = settings["frame_rate"]
   with opened(path) as container:
     if not container.streams.video:
       raise BrokenRecording("it has no images")
-    hears = how["sound"] and bool(container.streams.audio)
-    fits = not hears or how["sample_rate"] % rate == 0
-    frames, begin = _at_rate(container, rate, how["size"]) if fits else ([], 0)
+    hears = settings["sound"] and bool(container.streams.audio)
+    fits = not hears or settings["sample_rate"] % rate == 0
+    frames, begin = _at_rate(container, rate, settings["size"]) if fits else ([], 0)
   if not fits:
-    raise ValueError(f"expected a sample_rate that is a multiple of the frame_rate {rate:g}, got {how['sample_rate']}")
-  if len(frames) < how["frames"]:
+    raise ValueError(
+      f"expected a sample_rate that is a multiple of the frame_rate {rate:g}, got {settings['sample_rate']}"
+    )
+  if len(frames) < settings["frames"]:
     there = checks.counted(len(frames), "frame")
-    raise BrokenRecording(f"it has {there} at {rate:g} per second, fewer than the {how['frames']} of a part")
+    raise BrokenRecording(f"it has {there} at {rate:g} per second, fewer than the {settings['frames']} of a part")
   if not hears:
     return frames, None
   with opened(path) as container:
-    sound = decode_sound(container, how["sample_rate"], begin)
-  return frames, fitted(sound, round(len(frames) * how["sample_rate"] / rate))
+    sound = decode_sound(container, settings["sample_rate"], begin)
+  return frames, fitted(sound, round(len(frames) * settings["sample_rate"] / rate))
 
 
 def _at_rate(container, rate, size):
@@ -146,8 +150,10 @@ def _at_rate(container, rate, size):
   return np.stack(found) if found else np.zeros((0, size, size, 3), np.uint8), begin or 0.0
 
 
-def _image(path, sound, how):
-  image = read_image(path, size=how["size"], channels=3)
-  if not how["sound"]:
+def _image(path, sound, settings):
+  image = read_image(path, size=settings["size"], channels=3)
+  if not settings["sound"]:
     return image[None], None
-  return image[None], fitted(read_sound(sound, how["sample_rate"]), round(how["seconds"] * how["sample_rate"]))
+  return image[None], fitted(
+    read_sound(sound, settings["sample_rate"]), round(settings["seconds"] * settings["sample_rate"])
+  )

@@ -147,26 +147,27 @@ def _check_image_size(image_size, measured: Towers):
     raise ValueError(f"expected an image_size that patches of {measured.patch} pixels divide, got {image_size}")
 
 
-def _at_size(towers: Towers, params: dict, how: Preprocessing, image_size: int | None):
+def _at_size(towers: Towers, params: dict, preprocessing: Preprocessing, image_size: int | None):
   """Returns towers, params and preprocessing for another image size."""
   if image_size is None:
-    if how.pixels != towers.pixels:
+    if preprocessing.pixels != towers.pixels:
       raise ValueError(
         f"expected images of {towers.pixels} x {towers.pixels}, the size of the weights' positions, got a "
-        f"preprocessing to {how.pixels} x {how.pixels}: image_size={how.pixels} interpolates the positions"
+        f"preprocessing to {preprocessing.pixels} x {preprocessing.pixels}: image_size={preprocessing.pixels} "
+        "interpolates the positions"
       )
-    return towers, params, how
+    return towers, params, preprocessing
   if image_size != towers.pixels:
     positions = resized_positions(params["image"]["positions"], image_size // towers.patch)
     params = params | {"image": params["image"] | {"positions": jnp.asarray(positions)}}
-  return towers._replace(pixels=image_size), params, at_size(how, image_size)
+  return towers._replace(pixels=image_size), params, at_size(preprocessing, image_size)
 
 
-def _normalized(network: Network, pixels: int, how: Preprocessing) -> Network:
+def _normalized(network: Network, pixels: int, preprocessing: Preprocessing) -> Network:
   """Makes the network take images in [0, 1], gray or in color, by normalizing them first."""
 
   def normal(images):
-    return (images - jnp.asarray(how.mean, images.dtype)) / jnp.asarray(how.deviation, images.dtype)
+    return (images - jnp.asarray(preprocessing.mean, images.dtype)) / jnp.asarray(preprocessing.deviation, images.dtype)
 
   def apply(params, state, images, *, train, key=None):
     _check_images(images, pixels)

@@ -72,35 +72,35 @@ def of_open_clip(config: dict, pixels: int, where: str) -> Preprocessing:
   return Preprocessing(pixels, resize, None, interpolation, mean, deviation, said.get("fill_color", 0), "even")
 
 
-def for_hugging_face(how: Preprocessing) -> dict:
+def for_hugging_face(preprocessing: Preprocessing) -> dict:
   """Returns the `preprocessor_config.json` of Hugging Face for a preprocessing.
 
   Raises:
     ValueError: if Hugging Face's processors do not support it.
   """
-  if how.resize == "longest":
+  if preprocessing.resize == "longest":
     raise ValueError("expected a preprocessing with resize 'shortest' or 'squash', the only ones that can be written")
-  side = how.side or how.pixels
+  side = preprocessing.side or preprocessing.pixels
   return {
     "image_processor_type": "CLIPImageProcessor",
     "do_resize": True,
-    "size": {"shortest_edge": side} if how.resize == "shortest" else {"height": side, "width": side},
-    "resample": INTERPOLATIONS.index(how.interpolation),
+    "size": {"shortest_edge": side} if preprocessing.resize == "shortest" else {"height": side, "width": side},
+    "resample": INTERPOLATIONS.index(preprocessing.interpolation),
     "do_center_crop": True,
-    "crop_size": {"height": how.pixels, "width": how.pixels},
+    "crop_size": {"height": preprocessing.pixels, "width": preprocessing.pixels},
     "do_rescale": True,
     "rescale_factor": 1 / EIGHT_BITS,
     "do_normalize": True,
-    "image_mean": list(how.mean),
-    "image_std": list(how.deviation),
+    "image_mean": list(preprocessing.mean),
+    "image_std": list(preprocessing.deviation),
     "do_convert_rgb": True,
   }
 
 
-def at_size(how: Preprocessing, pixels: int) -> Preprocessing:
+def at_size(preprocessing: Preprocessing, pixels: int) -> Preprocessing:
   """Scales a preprocessing to another image size; the cropped fraction stays the same."""
-  side = None if how.side is None else round(how.side * pixels / how.pixels)
-  return how._replace(pixels=pixels, side=side)
+  side = None if preprocessing.side is None else round(preprocessing.side * pixels / preprocessing.pixels)
+  return preprocessing._replace(pixels=pixels, side=side)
 
 
 def _size(size: Any, square: bool, where) -> tuple[Literal["shortest", "squash"], int]:

@@ -68,10 +68,10 @@ def openai_unless(known: Preprocessing | None, measured: Towers) -> tuple[Prepro
   """Returns a known preprocessing, or OpenAI's with a warning."""
   if known is not None:
     return known, ()
-  how = Preprocessing(measured.pixels)
-  return how, (
-    f"without a {PROCESSOR} images are preprocessed as for OpenAI's models: the shorter side to {how.pixels} pixels, "
-    f"{how.interpolation}, mean {how.mean}, deviation {how.deviation}",
+  preprocessing = Preprocessing(measured.pixels)
+  return preprocessing, (
+    f"without a {PROCESSOR} images are preprocessed as for OpenAI's models: the shorter side to "
+    f"{preprocessing.pixels} pixels, {preprocessing.interpolation}, mean {preprocessing.mean}, deviation {preprocessing.deviation}",
   )
 
 
