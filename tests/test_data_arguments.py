@@ -101,7 +101,7 @@ BAD = {  # a function, arguments that are fine but for there being no such data,
   TOKENIZER: ({"texts": ["a"]}, {"texts": ("a", [1]), "max_length": (*NO_COUNT, 1)}),
   TOKENIZER.text: ({"tokens": [1, 2]}, {"tokens": ([300], [1.5], ["a"], np.zeros((2, 2), int))}),
   data.preprocess: ({"image": np.zeros((4, 4, 3), np.uint8), "preprocessing": Preprocessing(4)}, {
-    "image": (np.zeros((4, 4, 3)), np.zeros(4, np.uint8), "x.png"), "how": (None, (4,), Preprocessing(0))}),
+    "image": (np.zeros((4, 4, 3)), np.zeros(4, np.uint8), "x.png"), "preprocessing": (None, (4,), Preprocessing(0))}),
   LazyImages: ({"read": len, "shape": (2, 2, 1), "files": [0, 1]}, {
     "shape": ((2, 2), (2, 2, 1, 1)), "files": ([0.5], [[0]]), "turns": ([0], [0.5, 1.0])}),
 }  # fmt: skip

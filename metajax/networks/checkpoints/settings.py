@@ -71,7 +71,8 @@ def openai_unless(known: Preprocessing | None, measured: Towers) -> tuple[Prepro
   preprocessing = Preprocessing(measured.pixels)
   return preprocessing, (
     f"without a {PROCESSOR} images are preprocessed as for OpenAI's models: the shorter side to "
-    f"{preprocessing.pixels} pixels, {preprocessing.interpolation}, mean {preprocessing.mean}, deviation {preprocessing.deviation}",
+    f"{preprocessing.pixels} pixels, {preprocessing.interpolation}, mean {preprocessing.mean}, deviation "
+    f"{preprocessing.deviation}",
   )
 
 
