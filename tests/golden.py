@@ -1,6 +1,7 @@
 """What commands gave before, kept in `golden/` and asked for again by `test_golden.py`, seen from outside alone.
 
 python -m tests.golden flags    # writes golden/flags.json anew, from what --help prints today
+python -m tests.golden help     # golden/help/, the text of --help of each command
 python -m tests.golden runs     # golden/runs.json, from short runs
 python -m tests.golden run_before     # golden/run_before/: the first of them, stopped after its first checkpoint
 """
@@ -32,6 +33,7 @@ COMMANDS = (
   *("meta_sgd", "one_shot", "pretext", "proto_maml", "prototypical", "r2d2", "relation", "reptile", "reweighting"),
   *("siamese", "simclr", "sinusoid", "supervised", "triplet", "zero_shot"),
 )
+MORE = ("gpt", "image_gpt", "masked_autoencoder", "launch_local")  # whose flags are those of others
 WIDTH = "129"  # of the terminal: the widest at which help is one column
 ENTRY = re.compile(r"^  (?=--[a-z]|\[)")
 GIVEN = re.compile(r"(--[a-z][a-z0-9-]*)(?: ((?!--).+?))?(?=, --|$)")
@@ -62,10 +64,16 @@ def help_of(command: str, *arguments: str) -> str:
   return out
 
 
+def first_help(command: str) -> str:
+  """The help of a command with the defaults of its first preset, on whatever machine."""
+  presets = presets_of(help_of(command))
+  return help_of(command, *(["--preset", presets[0]] if presets else []))
+
+
 def flags_of(said: str) -> dict[str, str]:
   """`{flag: "its value's kind or choices = its default"}` of what `--help` prints, an alias beside its flag."""
   found = {}
-  for names, text in _entries(said):
+  for names, text in entries(said):
     default = DEFAULT.search(text)
     default = " = " + default[1] if default else " = required" if "(required)" in text else ""
     given = GIVEN.findall(names) or [("positional", names)]
@@ -74,7 +82,7 @@ def flags_of(said: str) -> dict[str, str]:
   return found
 
 
-def _entries(said):
+def entries(said):
   """(the flags, what is said of them) of each entry."""
   entry = None
   for line in [*map(str.rstrip, said.splitlines()), ""]:
@@ -237,7 +245,16 @@ def read(name: str) -> dict:
   return json.loads((GOLDEN / name).read_text("utf-8"))
 
 
+def write_help():
+  """The text of `--help` of each command, a file each."""
+  shutil.rmtree(GOLDEN / "help", ignore_errors=True)
+  (GOLDEN / "help").mkdir()
+  for command in (*COMMANDS, *MORE):
+    (GOLDEN / "help" / f"{command}.txt").write_text(first_help(command), "utf-8")
+
+
 WRITERS = {
+  "help": write_help,
   "flags": lambda: write("flags.json", flags_today()),
   "runs": lambda: write("runs.json", runs_today()),
   "run_before": write_run_before,

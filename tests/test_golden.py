@@ -44,6 +44,23 @@ def test_every_flag_of_a_command_has_the_default_and_the_choices_that_it_had_in_
     assert not changed, f"{command} --budget {preset or first}: was, and is now"
 
 
+HELP = {path.stem: path.read_text("utf-8") for path in sorted((golden.GOLDEN / "help").iterdir())}
+
+
+@pytest.mark.parametrize("command", HELP)
+def test_help_is_the_text_that_was_read(command):
+  """`python -m tests.golden help` writes it anew; each line of it is to be read alone."""
+  assert golden.first_help(command).split() == HELP[command].split()
+
+
+def test_every_command_has_its_help_and_each_flag_a_line_that_stands_alone():
+  commands = {path.stem for path in Path(golden.experiments.__file__).parent.glob("[!_]*.py")} - {"results"}  # no flags
+  assert set(HELP) == commands
+  said = {(command, names): text for command, page in HELP.items() for names, text in golden.entries(page)}
+  dependent = {where: text for where, text in said.items() if re.match(r"(of|how|what|it|whether)\b", text, re.I)}
+  assert dependent == {} and all(re.match(r"[A-Z\"'(]|show this", text) for text in said.values()), dependent
+
+
 def test_the_choices_of_a_flag_may_grow_but_not_shrink():
   was = "{a,b}|INT = a"
   assert allows(was, was) and allows(was, "{a,c,b}|INT = a")
