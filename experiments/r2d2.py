@@ -12,10 +12,10 @@ from metajax.networks import conv4
 
 
 class Config(NamedTuple):
-  """R2-D2 on few-shot classification."""
+  """Trains and evaluates R2-D2 on few-shot classification."""
 
   l2: Annotated[Positive, also("--strength")] = 1.0
-  """Of the ridge penalty, where it starts."""
+  """Initial strength of the ridge penalty, which is learned."""
   network: fs.Adapted = fs.Adapted()
   setup: fs.Setup = fs.Setup()
 
@@ -29,7 +29,7 @@ PRESETS = {
 
 
 def build(config: Config) -> fs.Experiment:
-  """R2-D2, ridge regression on features."""
+  """R2-D2: ridge regression on learned features."""
   _, filters, normalization = config.network
   encoder = conv4(filters, downsample="stride", normalization=normalization)
 
