@@ -39,7 +39,7 @@ def few_shot_experiment(
   batches: Draw | None = None,
   compares: figures.PairScore | None = None,
 ) -> Experiment:
-  """The experiment of a learner on the tasks of a setup. Data are loaded lazily.
+  """The experiment of a learner on the tasks of a setup, evaluated at the best validation step; data load lazily.
 
   Args:
     setup: Shared flags.
@@ -49,9 +49,6 @@ def few_shot_experiment(
     optimizer: Outer optimizer; by default Adam with the setup's schedule.
     batches: `(source, seed) -> Batches` to train on; by default episodes.
     compares: Score of each query and support image to show on the run's page, if any.
-
-  Returns:
-    The experiment, evaluated at the step of the best validation accuracy.
 
   Raises:
     ValueError: if the flags are inconsistent.
