@@ -17,8 +17,7 @@ from metajax.learners.siamese import Pairs
 
 
 class Config(NamedTuple):
-  """Trains and evaluates Siamese networks on few-shot classification. The flags --ways, --shots, --queries and
-  --meta-batch-size have no effect."""
+  """Trains and evaluates Siamese networks; --ways, --shots, --queries and --meta-batch-size have no effect."""
 
   batch_size: Count = 128
   """Pairs per step, or images per step with --pairs batch."""

@@ -22,8 +22,7 @@ from metajax.predictors import adapted_head, fine_tuned, nearest_centroid, norma
 
 
 class Config(NamedTuple):
-  """Pretrains on all base classes, and evaluates six predictors on new tasks. The flags --ways, --shots, --queries and
-  --meta-batch-size have no effect."""
+  """Pretrains on base classes, evaluates six predictors; --ways, --shots, --queries, --meta-batch-size have no effect."""
 
   batch_size: Count = 128
   """Images per step."""

@@ -15,8 +15,7 @@ from metajax.predictors import nearest_neighbor
 
 
 class Config(NamedTuple):
-  """Trains and evaluates triplet networks on few-shot classification. The flags --ways, --shots, --queries and
-  --meta-batch-size have no effect."""
+  """Trains and evaluates triplet networks; --ways, --shots, --queries and --meta-batch-size have no effect."""
 
   classes: TwoOrMore = 32
   """Classes per step."""
