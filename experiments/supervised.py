@@ -22,7 +22,7 @@ from metajax.predictors import adapted_head, fine_tuned, nearest_centroid, norma
 
 
 class Config(NamedTuple):
-  """Pretrains on base classes, evaluates six predictors; --ways, --shots, --queries, --meta-batch-size have no effect."""
+  """Pretrains on base classes, tests six predictors; --ways, --shots, --queries, --meta-batch-size have no effect."""
 
   batch_size: Count = 128
   """Images per step."""
