@@ -35,7 +35,7 @@ def main(
     towers: Name of a published CLIP size.
     batch_sizes: Batch sizes, in pairs.
     chunk: Rows per chunk of the chunked towers.
-    rounds: Number of timed runs, of which the median is reported.
+    rounds: Number of timed runs; the median is reported.
     record: Write the records to benchmarks/results.
   """
   sizes, found = PUBLISHED[towers], []

@@ -107,7 +107,7 @@ def check_disjoint(flags: ImageData, **parts: ImageDataset):
 
 
 def describe(flags: ImageData, parts: Mapping[str, ImageDataset]):
-  """Prints the size of the training, validation and test parts, and what was left out."""
+  """Prints the size of the training, validation and test parts, and the images and classes left out."""
   train, validation, test = (_size(parts[part]) for part in ("train", "validation", "test"))
   print(f"{printable(flags.data)}: {train} for training, {validation} for validation, {test} for test")
   tell_left_out(flags, *parts.values())

@@ -56,7 +56,7 @@ def machine() -> str:
 def write(path: Path, records: list[dict] | dict):
   """Writes records as JSON, atomically; bytes of a name that are not UTF-8 are preserved."""
   text = json.dumps(records, indent=1, ensure_ascii=False) + "\n"
-  write_whole(path, text.encode(errors="backslashreplace"))  # what JSON escapes a lone surrogate by too
+  write_whole(path, text.encode(errors="backslashreplace"))  # JSON escapes a lone surrogate in the same way
 
 
 def check_writable(folder: Path):

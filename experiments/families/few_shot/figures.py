@@ -159,7 +159,7 @@ def _firsts(source: ImageDataset) -> np.ndarray:
 
 
 def notes(parts: Mapping[str, ImageDataset]) -> list:
-  """Notes for the page: mean color and size of the data, and what was left out."""
+  """Notes for the page: mean color and size of the data, and the images and classes left out."""
   train = parts["train"]
   some = np.linspace(0, len(train.labels) - 1, min(2000, len(train.labels))).astype(int)
   mean = np.asarray(train.images[some], np.float32).mean((0, 1, 2)) / 255

@@ -93,7 +93,7 @@ def counted(source: ImageDataset | Recordings) -> str:
 
 
 def describe(flags: ImageData, parts: ProbeSplits):
-  """Prints the sizes of the parts, and what was left out."""
+  """Prints the sizes of the parts, and the files and classes left out."""
   for part in (parts.unlabeled, parts.asked):
     if isinstance(part, Recordings) and part.unreadable:
       left = checks.counted(len(part.unreadable), "file")
