@@ -244,7 +244,7 @@ def _draw(problem_of: Callable, folder: Path, trained: Trained, records: list[di
   contact_sheet_figure(noisy.inputs[least], said, sheet)
   return [
     ("Weights", "Learned weights of all seeds.", histogram),
-    ("Smallest weights", "Examples of least weight for the first seed; right or wrong: the given label.", sheet),
+    ("Smallest weights", "Training examples of the first seed, each with its label, right or wrong.", sheet),
   ]
 
 
