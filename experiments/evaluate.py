@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
+from metajax.experiment.former_flags import also
 from tyro.conf import Positional
 
 from experiments.families.data import load_part, slug
@@ -19,7 +20,7 @@ from experiments.families.few_shot.config import Setup, settings_of
 from experiments.families.few_shot.experiment import evaluator, tasks_of
 from experiments.families.few_shot.finished import FewShotRun
 from metajax.experiment import EvalMode, FewShot, Record, command, records
-from metajax.experiment.bounds import Bounds, Count, DataName, Seed, TwoOrMore, also
+from metajax.experiment.bounds import Bounds, Count, DataName, Seed, TwoOrMore
 from metajax.experiment.devices import on_devices
 from metajax.experiment.evaluators.few_shot import TEST_SEED, check_curve, print_scores, test_all, test_pixels
 from metajax.experiment.finished_runs import set_precision
@@ -46,11 +47,11 @@ def main(
   queries: Count = 15,
   data: Annotated[str | None, DataName()] = None,
   split: str | None = None,
-  num_tasks: Annotated[int, *TwoOrMore.__metadata__, also("--tasks")] = 1000,
+  num_tasks: Annotated[int, *TwoOrMore.__metadata__, *also("--tasks")] = 1000,
   seed: Seed = TEST_SEED,
-  adaptation_curve: Annotated[int, Bounds(0, 1000), also("--curve")] = 0,
+  adaptation_curve: Annotated[int, Bounds(0, 1000), *also("--curve")] = 0,
   download: bool = False,
-  skip_unreadable: Annotated[bool, also("--skip-broken")] = False,
+  skip_unreadable: Annotated[bool, *also("--skip-broken")] = False,
   devices: Annotated[int | None, *Count.__metadata__] = None,
   record: bool = False,
   modules: tuple[str, ...] = (),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import jax
+from metajax.experiment.former_flags import also
 from tyro.conf import Positional
 
 import experiments
@@ -36,7 +37,7 @@ from metajax.experiment import (
   records,
   states_of,
 )
-from metajax.experiment.bounds import Count, Fraction, Positive, ZeroOrMore, also
+from metajax.experiment.bounds import Count, Fraction, Positive, ZeroOrMore
 from metajax.experiment.devices import on_devices
 from metajax.experiment.evaluators.probes import BATCH
 from metajax.experiment.groups import group_of, groups_of
@@ -90,8 +91,8 @@ class Recipe(NamedTuple):
 def main(
   folders: Positional[tuple[Path, ...]],
   labels: Annotated[tuple[float, ...], *Fraction.__metadata__] = (0.01, 0.1, 1.0),
-  learning_rates: Annotated[tuple[float, ...], *Positive.__metadata__, also("--rates")] = (3e-4, 3e-3),
-  weight_decay: Annotated[ZeroOrMore, also("--decay")] = 0.01,
+  learning_rates: Annotated[tuple[float, ...], *Positive.__metadata__, *also("--rates")] = (3e-4, 3e-3),
+  weight_decay: Annotated[ZeroOrMore, *also("--decay")] = 0.01,
   steps: Count = 500,
   batch_size: Count = 128,
   validations: Count = 5,

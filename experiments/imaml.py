@@ -6,20 +6,21 @@ python -m experiments.imaml --data omniglot --budget cpu     # 5-way 1-shot 91.6
 from typing import Annotated, Any, NamedTuple
 
 import optax
+from metajax.experiment.former_flags import also
 
 from experiments.families import few_shot as fs
-from metajax.experiment.bounds import Positive, Steps, ZeroOrMore, also
+from metajax.experiment.bounds import Positive, Steps, ZeroOrMore
 from metajax.learners import imaml
 
 
 class Config(NamedTuple):
   """Trains and evaluates iMAML on few-shot classification."""
 
-  inner_learning_rate: Annotated[Positive, also("--inner-rate")] = 0.1
+  inner_learning_rate: Annotated[Positive, *also("--inner-rate")] = 0.1
   """Learning rate of the inner loop, on the mean loss plus the proximal term."""
   inner_steps: Steps = 16
   """Inner-loop steps in training, validation and test."""
-  proximal_strength: Annotated[Positive, also("--strength")] = 2.0
+  proximal_strength: Annotated[Positive, *also("--strength")] = 2.0
   """Strength of the proximal term, which pulls to the initialization (lambda in the paper)."""
   cg_steps: Steps = 5
   """Conjugate-gradient steps of the implicit meta-gradient."""

@@ -5,15 +5,17 @@ python -m experiments.maml_plus_plus --data omniglot --budget cpu     # 5-way 1-
 
 from typing import Annotated, Any, NamedTuple
 
+from metajax.experiment.former_flags import also
+
 from experiments.families import few_shot as fs
-from metajax.experiment.bounds import Bounds, NotNegative, Positive, Steps, also
+from metajax.experiment.bounds import Bounds, NotNegative, Positive, Steps
 from metajax.learners import maml_plus_plus
 
 
 class Config(NamedTuple):
   """Trains and evaluates MAML++ on few-shot classification."""
 
-  inner_learning_rate: Annotated[Positive, also("--inner-rate")] = 0.1
+  inner_learning_rate: Annotated[Positive, *also("--inner-rate")] = 0.1
   """Initial inner-loop learning rate of every array and step, on the mean loss over the support set."""
   inner_steps: Steps = 5
   """Inner-loop steps in training."""

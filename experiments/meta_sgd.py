@@ -5,19 +5,21 @@ python -m experiments.meta_sgd --data omniglot --budget cpu --steps 8000     # 5
 
 from typing import Annotated, Any, NamedTuple
 
+from metajax.experiment.former_flags import also
+
 from experiments.families import few_shot as fs
 from metajax.adapt import Gradient
-from metajax.experiment.bounds import Bounds, Positive, Steps, also
+from metajax.experiment.bounds import Bounds, Positive, Steps
 from metajax.learners import meta_sgd
 
 
 class Config(NamedTuple):
   """Trains and evaluates Meta-SGD on few-shot classification."""
 
-  low_learning_rate: Annotated[Positive, also("--low-rate")] = 0.5
+  low_learning_rate: Annotated[Positive, *also("--low-rate")] = 0.5
   """Lower bound of the initial inner-loop learning rates, drawn uniformly, on the mean loss over the support set. (The
   paper's 0.005 to 0.1 belong to another loss and network.)"""
-  high_learning_rate: Annotated[Positive, also("--high-rate")] = 2.0
+  high_learning_rate: Annotated[Positive, *also("--high-rate")] = 2.0
   """Upper bound of the initial inner-loop learning rates, drawn uniformly."""
   inner_steps: Steps = 1
   """Inner-loop steps in training."""

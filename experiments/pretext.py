@@ -13,6 +13,8 @@ python -m experiments.pretext --task audio_visual --budget cpu_clips --data movi
 from functools import partial
 from typing import Annotated, Literal, NamedTuple, cast, get_args
 
+from metajax.experiment.former_flags import Former
+
 from experiments.families import representation as rep
 from experiments.families.pretext import evaluators
 from experiments.families.pretext.data import ClipFlags, load_recorded
@@ -29,7 +31,6 @@ from experiments.families.representation.experiment import parts_of
 from metajax.compose import perceptron
 from metajax.data import recordings, train_batches
 from metajax.experiment.bounds import Bounds
-from metajax.experiment.flags import Switch
 from metajax.learners import pretext, pretext_logits, supervised
 
 Task = Literal[OfImages, OfClips, "supervised"]
@@ -42,7 +43,7 @@ class Config(NamedTuple):
   """Pretext task on images, clips or sounds; "supervised" learns the true classes of images, for comparison."""
   hidden: Annotated[int, Bounds(0, 2**16)] = 128
   """Hidden units of the pretext head, which is discarded after pretraining; 0 for a linear head."""
-  augmentation: Annotated[Literal["none", "crop"], Switch("crops", "crop")] = "none"
+  augmentation: Annotated[Literal["none", "crop"], Former("--crops", "crop")] = "none"
   """Augmentation of the training images; all frames of a clip share one crop."""
   tiles: Tiles = Tiles()
   clips: ClipFlags = ClipFlags()

@@ -9,8 +9,9 @@ python -m experiments.prototypical --data omniglot --split vinyals --budget cpu 
 
 from typing import Annotated, NamedTuple
 
+from metajax.experiment.former_flags import also
+
 from experiments.families import few_shot as fs
-from metajax.experiment.bounds import also
 from metajax.learners import prototypical
 from metajax.learners.prototypical import Distance
 
@@ -23,7 +24,7 @@ class Config(NamedTuple):
 
   distance: Distance = "euclidean"
   """Distance between queries and prototypes: squared Euclidean or cosine."""
-  center: Annotated[bool, also("--centre")] = False
+  center: Annotated[bool, *also("--centre")] = False
   """Center each character and scale it to one size, before the network."""
   network: fs.Embedding = fs.Embedding()
   setup: fs.Setup = fs.Setup()

@@ -5,8 +5,10 @@ python -m experiments.r2d2 --data omniglot --budget cpu     # 5-way 1-shot 98.0,
 
 from typing import Annotated, NamedTuple
 
+from metajax.experiment.former_flags import also
+
 from experiments.families import few_shot as fs
-from metajax.experiment.bounds import Positive, also
+from metajax.experiment.bounds import Positive
 from metajax.learners import r2d2
 from metajax.networks import conv4
 
@@ -14,7 +16,7 @@ from metajax.networks import conv4
 class Config(NamedTuple):
   """Trains and evaluates R2-D2 on few-shot classification."""
 
-  l2: Annotated[Positive, also("--strength")] = 1.0
+  l2: Annotated[Positive, *also("--strength")] = 1.0
   """Initial strength of the ridge penalty, which is learned."""
   network: fs.Adapted = fs.Adapted()
   setup: fs.Setup = fs.Setup()

@@ -5,10 +5,11 @@ python -m experiments.relation --data omniglot --budget cpu     # 5-way 1-shot 9
 
 from typing import Annotated, Literal, NamedTuple
 
+from metajax.experiment.former_flags import Former
+
 from experiments.families import few_shot as fs
 from metajax.augment.image import affine
 from metajax.experiment.bounds import Width
-from metajax.experiment.flags import Switch
 from metajax.learners import relation, with_augmentation
 from metajax.networks import conv4, relation_module
 
@@ -16,7 +17,7 @@ from metajax.networks import conv4, relation_module
 class Config(NamedTuple):
   """Trains and evaluates relation networks on few-shot classification."""
 
-  augmentation: Annotated[Literal["none", "affine"], Switch("distort", "affine")] = "none"
+  augmentation: Annotated[Literal["none", "affine"], Former("--distort", "affine")] = "none"
   """Augmentation of the training images."""
   filters: Width = 64
   """Channels of each convolution layer, in the embedding and in the relation module."""

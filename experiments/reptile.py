@@ -6,10 +6,11 @@ python -m experiments.reptile --data omniglot --budget cpu     # 5-way 1-shot 85
 from typing import Annotated, NamedTuple
 
 import optax
+from metajax.experiment.former_flags import also
 
 from experiments.families import few_shot as fs
 from metajax import gradient_steps
-from metajax.experiment.bounds import Count, Positive, Steps, also
+from metajax.experiment.bounds import Count, Positive, Steps
 from metajax.learners import reptile
 
 _SETUP = fs.Setup(
@@ -20,7 +21,7 @@ _SETUP = fs.Setup(
 class Config(NamedTuple):
   """Trains and evaluates Reptile on few-shot classification. The outer optimizer is gradient descent."""
 
-  inner_learning_rate: Annotated[Positive, also("--inner-rate")] = 1e-3
+  inner_learning_rate: Annotated[Positive, *also("--inner-rate")] = 1e-3
   """Learning rate of Adam (without momentum) in the inner loop."""
   inner_steps: Steps = 5
   """Inner-loop steps in training, each on a mini-batch."""

@@ -17,12 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from metajax.experiment.former_flags import also
 
 from metajax import Episode, Examples, Learner, Network, gradient_steps
 from metajax.data import ImageDataset, load, select_classes
 from metajax.evaluate import Score, mean_over_seeds
 from metajax.experiment import RUN, Experiment, Record, RunFlags, Trained, Training, main
-from metajax.experiment.bounds import Bounds, Count, Positive, Steps, also
+from metajax.experiment.bounds import Bounds, Count, Positive, Steps
 from metajax.experiment.types import Figure
 from metajax.losses import accuracy, cross_entropy
 from metajax.mesh import process_shard
@@ -44,9 +45,9 @@ class Config(NamedTuple):
   """Images per character with trusted labels, on which every compared network also trains."""
   inner_steps: Steps = 4
   """Gradient steps on the weighted loss, through which the weights are differentiated."""
-  inner_learning_rate: Annotated[Positive, also("--inner-rate")] = 0.03
+  inner_learning_rate: Annotated[Positive, *also("--inner-rate")] = 0.03
   """Learning rate of the gradient steps on the weighted loss."""
-  learning_rate: Annotated[Positive, also("--rate")] = 0.1
+  learning_rate: Annotated[Positive, *also("--rate")] = 0.1
   """Learning rate of Adam for the example weights."""
   compared_steps: Count = 300
   """Adam steps of the compared networks."""

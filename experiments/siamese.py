@@ -7,11 +7,12 @@ from functools import partial
 from typing import Annotated, NamedTuple
 
 import jax.numpy as jnp
+from metajax.experiment.former_flags import also
 
 from experiments.families import few_shot as fs
 from metajax.augment.image import affine
 from metajax.data import balanced, pairs, train_batches
-from metajax.experiment.bounds import Count, TwoOrMore, also
+from metajax.experiment.bounds import Count, TwoOrMore
 from metajax.learners import siamese
 from metajax.learners.siamese import Pairs
 
@@ -21,13 +22,13 @@ class Config(NamedTuple):
 
   batch_size: Count = 128
   """Pairs per step, or images per step with --pairs batch."""
-  pairs: Annotated[Pairs, also("--drawn")] = "given"
+  pairs: Annotated[Pairs, *also("--drawn")] = "given"
   """Training pairs: "given" draws pairs, half of them from one class; "batch" forms all pairs of a batch."""
   each: TwoOrMore = 4
   """Images of each class per step, with --pairs batch."""
   one_example: bool = False
   """Train without labels: a positive pair is two distortions of one image."""
-  center: Annotated[bool, also("--centre")] = False
+  center: Annotated[bool, *also("--centre")] = False
   """Center each character and scale it to one size, before the network."""
   network: fs.Embedding = fs.Embedding()
   setup: fs.Setup = fs.Setup(tests=fs.TESTS)

@@ -7,9 +7,11 @@ python -m experiments.simclr --data cifar10 --budget cifar     # for an accelera
 
 from typing import Annotated, Any, Literal, NamedTuple
 
+from metajax.experiment.former_flags import also
+
 from experiments.families import representation as rep
 from metajax.augment import image
-from metajax.experiment.bounds import Depth, Positive, Width, also
+from metajax.experiment.bounds import Depth, Positive, Width
 from metajax.learners import simclr
 from metajax.networks import projection_head
 from metajax.types import Augmentation
@@ -22,15 +24,15 @@ class Config(NamedTuple):
 
   hidden: Width = 2048
   """Hidden units of the projection head."""
-  num_outputs: Annotated[Width, also("--outputs")] = 128
+  num_outputs: Annotated[Width, *also("--outputs")] = 128
   """Output units of the projection head."""
-  num_layers: Annotated[Depth, also("--layers")] = 2
+  num_layers: Annotated[Depth, *also("--layers")] = 2
   """Layers of the projection head."""
   temperature: Positive = 0.5
   """Temperature of the NT-Xent loss."""
   learned_temperature: bool = False
   """Learn the temperature, starting at 0.07."""
-  augmentation: Annotated[Recipe, also("--recipe")] = "auto"
+  augmentation: Annotated[Recipe, *also("--recipe")] = "auto"
   """Augmentation of the views; auto is handwriting for characters, simclr from 64 pixels and simclr_cifar below."""
   encoder: rep.EncoderFlags = rep.EncoderFlags()
   setup: rep.Setup = rep.Setup()

@@ -14,13 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from metajax.experiment.former_flags import also
 
 from metajax import Episode, Examples, Learner, gradient_steps
 from metajax.adapt import identity
 from metajax.compose import concat_context
 from metajax.evaluate import Score, few_shot_error
 from metajax.experiment import RUN, Experiment, Record, RunFlags, Trained, Training, main
-from metajax.experiment.bounds import Bounds, Count, Positive, TwoOrMore, also
+from metajax.experiment.bounds import Bounds, Count, Positive, TwoOrMore
 from metajax.experiment.types import Figure
 from metajax.learners import cavia, imaml, maml, maml_plus_plus, meta_sgd
 from metajax.losses import squared_error
@@ -43,14 +44,14 @@ class Config(NamedTuple):
   """Learners to train; joint is pretraining on all waves."""
   shots: Count = 10
   """Support points per task, and in training as many query points."""
-  inner_learning_rate: Annotated[Positive, also("--inner-rate")] = 0.01
+  inner_learning_rate: Annotated[Positive, *also("--inner-rate")] = 0.01
   """Learning rate of the inner loop, or its initial value where it is learned; iMAML uses a tenth, CAVIA 1 as in its
   paper."""
   context: Annotated[int, Bounds(0, 2**16)] = 5
   """Size of CAVIA's context vector."""
-  meta_batch_size: Annotated[int, *Count.__metadata__, also("--tasks")] = 25
+  meta_batch_size: Annotated[int, *Count.__metadata__, *also("--tasks")] = 25
   """Training tasks per meta-batch."""
-  learning_rate: Annotated[Positive, also("--rate")] = 3e-3
+  learning_rate: Annotated[Positive, *also("--rate")] = 3e-3
   """Initial learning rate of Adam, decayed to 0 along a cosine (a constant 1e-3 in the paper); a tenth of it for
   learned inner rates."""
   hidden: Annotated[tuple[int, ...], Bounds(1, 2**16)] = (40, 40)

@@ -7,14 +7,14 @@ from functools import partial
 from typing import Annotated, Literal, NamedTuple
 
 import optax
+from metajax.experiment.former_flags import Former, also
 
 from experiments.families import few_shot as fs
 from metajax import gradient_steps
 from metajax.augment.image import affine
 from metajax.compose import cosine
 from metajax.data import train_batches
-from metajax.experiment.bounds import Count, Positive, Steps, Width, also
-from metajax.experiment.flags import Switch
+from metajax.experiment.bounds import Count, Positive, Steps, Width
 from metajax.learners import supervised, with_augmentation
 from metajax.networks import conv4
 from metajax.networks.linen.conv4 import Normalization
@@ -26,21 +26,21 @@ class Config(NamedTuple):
 
   batch_size: Count = 128
   """Images per step."""
-  head_learning_rate: Annotated[Positive, also("--head-rate")] = 0.01
+  head_learning_rate: Annotated[Positive, *also("--head-rate")] = 0.01
   """Learning rate of Adam for heads on frozen features."""
   head_steps: Steps = 100
   """Adam steps for heads on frozen features."""
-  tune_learning_rate: Annotated[Positive, also("--tune-rate")] = 1e-3
+  tune_learning_rate: Annotated[Positive, *also("--tune-rate")] = 1e-3
   """Learning rate of Adam for fine-tuning the full network."""
   tune_steps: Steps = 20
   """Adam steps for fine-tuning the full network."""
   hidden: Width = 64
   """Hidden units of the perceptron head."""
-  augmentation: Annotated[Literal["none", "affine"], Switch("distort", "affine")] = "none"
+  augmentation: Annotated[Literal["none", "affine"], Former("--distort", "affine")] = "none"
   """Augmentation of the training images."""
   filters: Width = 64
   """Channels of each convolution layer."""
-  normalization: Annotated[Normalization, also("--normalisation")] = "batch"
+  normalization: Annotated[Normalization, *also("--normalisation")] = "batch"
   """Normalization in each convolution layer."""
   setup: fs.Setup = fs.Setup(tests=fs.TESTS)
 

@@ -5,9 +5,11 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
+from metajax.experiment.former_flags import also
+
 from metajax.checks import counted
 from metajax.data import ImageDataset, UnreadableImages, load
-from metajax.experiment.bounds import Bounds, Count, DataSource, also
+from metajax.experiment.bounds import Bounds, Count, DataSource
 from metajax.experiment.terminal import printable
 
 LONGEST_SLUG = 100  # bytes
@@ -22,7 +24,7 @@ class ImageData(NamedTuple):
   """Named split of the classes: lake, vinyals or finn for omniglot."""
   download: bool = False
   """Download TFDS data that is missing."""
-  skip_unreadable: Annotated[bool, also("--skip-broken")] = False
+  skip_unreadable: Annotated[bool, *also("--skip-broken")] = False
   """Skip user-supplied files that cannot be read, instead of stopping."""
   min_images_per_class: Count = 1
   """Minimum number of images per class; smaller classes are left out."""

@@ -2,8 +2,10 @@
 
 from typing import Annotated, NamedTuple
 
+from metajax.experiment.former_flags import also
+
 from experiments.families.representation.encoders import dtype_of
-from metajax.experiment.bounds import BELOW_1, LARGEST, Bounds, Count, Depth, Fraction, Width, also
+from metajax.experiment.bounds import BELOW_1, LARGEST, Bounds, Count, Depth, Fraction, Width
 from metajax.learners.sampling import check_sampling
 from metajax.networks.linen.transformer import Size
 
@@ -13,9 +15,9 @@ class Transformer(NamedTuple):
 
   width: Width = 128
   """Width of the transformer, in values per token."""
-  num_layers: Annotated[Depth, also("--layers")] = 4
+  num_layers: Annotated[Depth, *also("--layers")] = 4
   """Layers of the transformer."""
-  num_heads: Annotated[Width, also("--heads")] = 4
+  num_heads: Annotated[Width, *also("--heads")] = 4
   """Attention heads per layer of the transformer."""
   dropout: Annotated[float, Bounds(0, BELOW_1)] = 0.0
   """Dropout rate in training, at least 0 and below 1."""

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import optax
 
-from metajax.experiment.bounds import Bounds, Count, NotNegative, Seed, also
+from metajax.experiment.bounds import Bounds, Count, NotNegative, Seed
+from metajax.experiment.former_flags import also
 from metajax.train import TrainState
 from metajax.types import Batches, Learner, Params, State
 
@@ -50,7 +51,7 @@ class Training(NamedTuple):
 
   steps: Count = 10000
   """Number of training steps."""
-  eval_every: Annotated[int, *Count.__metadata__, also("--validate-every", "--curve-every")] = 1000
+  eval_every: Annotated[int, *Count.__metadata__, *also("--validate-every", "--curve-every")] = 1000
   """Steps between validations."""
   devices: Annotated[int | None, *Count.__metadata__] = None
   """Number of devices that share each batch; by default the largest number that divides the batch size."""
@@ -58,7 +59,7 @@ class Training(NamedTuple):
   """First random seed, for the initialization and all random draws in training."""
   seeds: Annotated[int, Bounds(1, 1000)] = 1
   """Number of random seeds to train, from --seed on; results are the mean with a 95% interval over seeds."""
-  seeds_in_parallel: Annotated[int | None, *Count.__metadata__, also("--seeds-at-once")] = None
+  seeds_in_parallel: Annotated[int | None, *Count.__metadata__, *also("--seeds-at-once")] = None
   """Number of seeds to train in parallel; by default as many as fit into memory."""
 
 

@@ -4,11 +4,12 @@ import re
 from typing import Annotated, Literal, NamedTuple
 
 import optax
+from metajax.experiment.former_flags import also
 
 from experiments.families.data import ImageData
 from metajax.adapt import Gradient, gradient_steps
 from metajax.experiment import RUN, RunFlags, Training
-from metajax.experiment.bounds import Bounds, Count, Positive, Steps, TwoOrMore, also
+from metajax.experiment.bounds import Bounds, Count, Positive, Steps, TwoOrMore
 from metajax.types import Adapt
 
 Schedule = Literal["none", "cosine", "linear", "halving"]
@@ -24,16 +25,16 @@ class Task(NamedTuple):
   """Support images per class in a training task."""
   queries: Count = 15
   """Query images per class in a training task."""
-  meta_batch_size: Annotated[int, *Count.__metadata__, also("--tasks")] = 32
+  meta_batch_size: Annotated[int, *Count.__metadata__, *also("--tasks")] = 32
   """Training tasks per meta-batch."""
-  within_superclass: Annotated[bool, also("--within-groups")] = False
+  within_superclass: Annotated[bool, *also("--within-groups")] = False
   """Draw all classes of a training task (or batch) from one superclass, such as one alphabet."""
 
 
 class InnerLoop(NamedTuple):
   """Gradient descent in the inner loop."""
 
-  inner_learning_rate: Annotated[Positive, also("--inner-rate")] = 0.1
+  inner_learning_rate: Annotated[Positive, *also("--inner-rate")] = 0.1
   """Learning rate of the inner loop, on the mean loss over the support set."""
   inner_steps: Steps = 1
   """Inner-loop steps in training."""
@@ -48,9 +49,9 @@ class InnerLoop(NamedTuple):
 class Outer(NamedTuple):
   """Outer optimizer."""
 
-  learning_rate: Annotated[Positive, also("--rate")] = 1e-3
+  learning_rate: Annotated[Positive, *also("--rate")] = 1e-3
   """Learning rate of the outer optimizer, which is Adam unless the command names another."""
-  schedule: Annotated[Schedule, also("--decay")] = "none"
+  schedule: Annotated[Schedule, *also("--decay")] = "none"
   """Schedule of the outer learning rate: constant, decayed to 0 along a cosine or line, or halved every 2,000 steps."""
 
 
@@ -63,7 +64,7 @@ class Tests(NamedTuple):
   """Query images per class in a validation or test task."""
   test_tasks: TwoOrMore = 1000
   """Number of test tasks per setting."""
-  adaptation_curve: Annotated[int, Bounds(0, 1000), also("--curve")] = 0
+  adaptation_curve: Annotated[int, Bounds(0, 1000), *also("--curve")] = 0
   """Length of the adaptation curve: test accuracy after 0, 1, ... up to this many steps, at the first test setting."""
   validation_tasks: TwoOrMore = 200
   """Number of validation tasks, drawn from classes held out of training."""

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Annotated, Literal, NamedTuple
 
+from metajax.experiment.former_flags import Former, also
+
 from metajax.augment.image import affine, centered
 from metajax.compose import linear, tile_head, with_head, with_preprocessing, zero_init_head
-from metajax.experiment.bounds import Width, also
-from metajax.experiment.flags import Switch
+from metajax.experiment.bounds import Width
 from metajax.learners import QueryNorm, with_augmentation
 from metajax.networks import conv4
 from metajax.networks.linen.conv4 import Convolution, Downsample, Normalization
@@ -18,31 +19,31 @@ Head = Literal["fixed", "repeated", "zeros"]
 class Adapted(NamedTuple):
   """Network that adapts to each task."""
 
-  query_norm: Annotated[QueryNorm, also("--policy")] = "transductive"
+  query_norm: Annotated[QueryNorm, *also("--policy")] = "transductive"
   """Batch-norm statistics for queries in training: those of the queries or of the support set. Tests cover both."""
   filters: Width = 64
   """Channels of each convolution layer."""
-  normalization: Annotated[Normalization, also("--normalisation")] = "batch"
+  normalization: Annotated[Normalization, *also("--normalisation")] = "batch"
   """Normalization in each convolution layer."""
 
 
 class AdaptedHead(NamedTuple):
   """Network with a linear head that adapts to each task."""
 
-  query_norm: Annotated[QueryNorm, also("--policy")] = "transductive"
+  query_norm: Annotated[QueryNorm, *also("--policy")] = "transductive"
   """Batch-norm statistics for queries in training: those of the queries or of the support set. Tests cover both."""
   head: Head = "fixed"
   """Linear head: "fixed" to the ways of training, or for any number of ways, "repeated" or initialized at "zeros"."""
   filters: Width = 64
   """Channels of each convolution layer."""
-  normalization: Annotated[Normalization, also("--normalisation")] = "batch"
+  normalization: Annotated[Normalization, *also("--normalisation")] = "batch"
   """Normalization in each convolution layer."""
 
 
 class Embedding(NamedTuple):
   """Network that embeds images for comparison."""
 
-  augmentation: Annotated[Literal["none", "affine"], Switch("distort", "affine")] = "none"
+  augmentation: Annotated[Literal["none", "affine"], Former("--distort", "affine")] = "none"
   """Augmentation of the training images."""
   filters: Width = 64
   """Channels of each convolution layer."""

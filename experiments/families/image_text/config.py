@@ -2,11 +2,13 @@
 
 from typing import Annotated, Literal, NamedTuple
 
+from metajax.experiment.former_flags import also
+
 from experiments.families.data import ImageData
 from experiments.families.representation.config import TRAINING, Probing
 from experiments.families.representation.encoders import EncoderFlags
 from metajax.experiment import RUN, RunFlags, Training
-from metajax.experiment.bounds import Bounds, Count, Depth, NotNegative, Positive, TwoOrMore, Width, ZeroOrMore, also
+from metajax.experiment.bounds import Bounds, Count, Depth, NotNegative, Positive, TwoOrMore, Width, ZeroOrMore
 from metajax.learners.clip import Loss
 
 
@@ -15,11 +17,11 @@ class Outer(NamedTuple):
 
   batch_size: TwoOrMore = 256
   """Image-text pairs per step."""
-  learning_rate: Annotated[Positive, also("--rate")] = 1e-3
+  learning_rate: Annotated[Positive, *also("--rate")] = 1e-3
   """Peak learning rate of AdamW."""
-  weight_decay: Annotated[ZeroOrMore, also("--decay")] = 0.1
+  weight_decay: Annotated[ZeroOrMore, *also("--decay")] = 0.1
   """Weight decay of AdamW."""
-  warmup_steps: Annotated[NotNegative, also("--warmup")] = 500
+  warmup_steps: Annotated[NotNegative, *also("--warmup")] = 500
   """Warmup steps of the learning rate, which then decays along a cosine."""
 
 
@@ -30,20 +32,20 @@ class TextTower(NamedTuple):
   """Width of the text tower, in values per token."""
   text_layers: Depth = 3
   """Layers of the text tower."""
-  vocab_size: Annotated[int, Bounds(258, 2**24), also("--vocabulary")] = 512
+  vocab_size: Annotated[int, Bounds(258, 2**24), *also("--vocabulary")] = 512
   """Vocabulary size of the byte-pair encoding, which is trained on the captions."""
-  max_length: Annotated[int, Bounds(2, 2**16), also("--length")] = 24
+  max_length: Annotated[int, Bounds(2, 2**16), *also("--length")] = 24
   """Maximum length of a caption, in tokens."""
 
 
 class Clip(NamedTuple):
   """Towers, loss and augmentation of CLIP."""
 
-  num_outputs: Annotated[Width, also("--outputs")] = 128
+  num_outputs: Annotated[Width, *also("--outputs")] = 128
   """Dimensions of the joint embedding."""
   loss: Loss = "info_nce"
   """Contrastive loss: InfoNCE, or the sigmoid loss of SigLIP."""
-  augmentation: Annotated[Literal["auto", "none", "crop", "affine"], also("--augment")] = "auto"
+  augmentation: Annotated[Literal["auto", "none", "crop", "affine"], *also("--augment")] = "auto"
   """Augmentation of the training images; auto is affine for glyphs, crop for other data."""
   chunk: Annotated[int | None, *Count.__metadata__] = None
   """Rows per chunk of a tower without batch statistics; by default the full batch."""

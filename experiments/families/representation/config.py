@@ -3,12 +3,13 @@
 from typing import Annotated, Literal, NamedTuple
 
 import optax
+from metajax.experiment.former_flags import also
 
 from experiments.families.data import ImageData
 from experiments.families.few_shot.config import ways_and_shots
 from experiments.families.representation.data import Classes
 from metajax.experiment import RUN, RunFlags, Training
-from metajax.experiment.bounds import Count, NotNegative, Positive, TwoOrMore, ZeroOrMore, also
+from metajax.experiment.bounds import Count, NotNegative, Positive, TwoOrMore, ZeroOrMore
 from metajax.mesh import devices_for
 from metajax.train import adamw, lars, scale_learning_rate, warmup_cosine
 
@@ -22,13 +23,13 @@ class Outer(NamedTuple):
   """Examples per step."""
   optimizer: Literal["lars", "adamw"] = "lars"
   """Optimizer; biases and norms have no weight decay (and, under LARS, no trust ratio)."""
-  learning_rate: Annotated[Positive, also("--rate")] = 0.3
+  learning_rate: Annotated[Positive, *also("--rate")] = 0.3
   """Learning rate for a batch of 256 examples."""
-  lr_scaling: Annotated[Literal["linear", "square_root"], also("--rate-rule")] = "linear"
+  lr_scaling: Annotated[Literal["linear", "square_root"], *also("--rate-rule")] = "linear"
   """Scaling of the learning rate with the batch size, relative to 256 examples."""
-  weight_decay: Annotated[ZeroOrMore, also("--decay")] = 1e-6
+  weight_decay: Annotated[ZeroOrMore, *also("--decay")] = 1e-6
   """Weight decay of the optimizer."""
-  warmup_steps: Annotated[NotNegative, also("--warmup")] = 500
+  warmup_steps: Annotated[NotNegative, *also("--warmup")] = 500
   """Warmup steps of the learning rate, which then decays along a cosine."""
 
 
