@@ -1,4 +1,4 @@
-"""How many operations a program's matrix products and convolutions take, and how many the machine does a second."""
+"""Operation counts of the matrix products and convolutions of a program, and the peak rate of the machine."""
 
 import math
 import time
@@ -9,14 +9,17 @@ from jax.interpreters import partial_eval
 
 
 def flops(fn, *arguments, while_trips: int = 1) -> int:
-  """Multiplications and additions of the matrix products and convolutions that the outputs of `fn` depend on.
+  """Counts multiplications and additions in the matrix products and convolutions that the outputs of `fn` depend on.
 
-  Counted before the compiler sees them, in every turn of every loop.
+  The count is taken before compilation, over all iterations of all loops.
 
   Args:
-    fn: a function of arrays.
-    arguments: its arguments.
-    while_trips: how many turns a loop takes whose end depends on values, such as conjugate gradients.
+    fn: Function of arrays.
+    arguments: Arguments of the function.
+    while_trips: Iterations of a loop whose length depends on values, such as conjugate gradients.
+
+  Returns:
+    The number of floating-point operations.
   """
   closed = jax.make_jaxpr(fn)(*arguments)
   needed, _ = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
@@ -45,7 +48,7 @@ def _of_equation(equation, trips) -> int:
 
 
 def _jaxprs(value):
-  """The programs within an operation's parameter."""
+  """The subprograms in a parameter of an operation."""
   if isinstance(value, tuple | list):
     return [part for one in value for part in _jaxprs(one)]
   value = getattr(value, "jaxpr", value)
@@ -53,7 +56,7 @@ def _jaxprs(value):
 
 
 def peak_gigaflops(size: int = 1024, seconds: float = 1.0, clock: Callable = time.perf_counter) -> float:
-  """The most that a product of two `[size, size]` float32 matrices was seen to do a second, in 10^9 operations."""
+  """Measured peak rate of a product of two `[size, size]` float32 matrices, in 10^9 operations per second."""
   a = jax.random.normal(jax.random.key(0), (size, size))
   product = jax.jit(lambda a: a @ a)
   jax.block_until_ready(product(a))

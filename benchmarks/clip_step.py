@@ -1,8 +1,8 @@
-"""The claim: a step of a published CLIP runs on a laptop, and chunked towers keep its memory flat in the batch.
+"""The claim: a step of a published CLIP runs on a laptop, and chunked towers keep memory constant in the batch size.
 
     python -m benchmarks.clip_step --record     # writes benchmarks/results/clip_step.json
 
-Some minutes on 2 CPU cores, 6 GiB of memory.
+Several minutes on 2 CPU cores, 6 GiB of memory.
 """
 
 import statistics
@@ -29,14 +29,14 @@ def main(
   rounds: int = 3,
   record: bool = False,
 ):
-  """Measures the time and the memory of value and gradient of CLIP's loss, towers whole and in chunks.
+  """Measures the time and memory of value and gradient of the CLIP loss, with full and with chunked towers.
 
   Args:
-    towers: a published size.
-    batch_sizes: pairs in a step.
-    chunk: rows of a chunk.
-    rounds: how many times each is run; the median counts.
-    record: write the records to benchmarks/results.
+    towers: Name of a published CLIP size.
+    batch_sizes: Batch sizes, in pairs.
+    chunk: Rows per chunk of the chunked towers.
+    rounds: Number of timed runs; the median is reported.
+    record: Write the records to benchmarks/results.
   """
   sizes, found = PUBLISHED[towers], []
   whole = clip_towers(towers)
@@ -56,13 +56,11 @@ def main(
         (loss, _), _ = run()
         seconds.append(time.perf_counter() - began)
       losses[name], took = float(loss), statistics.median(seconds)
-      print(
-        f"{towers}, {rows} pairs, {name}: {took:.2f} s, {memory:,.0f} MiB beside params and gradient, loss {loss:.5f}"
-      )
+      print(f"{towers}, {rows} pairs, {name}: {took:.2f} s, {memory:,.0f} MiB of temporary memory, loss {loss:.5f}")
       said = {"measure": name, "towers": towers, "batch_size": rows, "value": round(took, 3), "unit": "s"}
       found.append(measured(benchmark="clip_step", **said, temporary_mebibytes=round(memory)))
     if np.ptp(list(losses.values())) > 1e-4:
-      raise AssertionError(f"expected the same loss whole and in chunks, got {losses}")
+      raise AssertionError(f"expected the same loss with full and chunked towers, got {losses}")
   if record:
     write("clip_step", found)
 

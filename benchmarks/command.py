@@ -1,4 +1,4 @@
-"""What the benchmarks' commands have in common: their flags of timing and of tasks, and how they are run."""
+"""Shared flags of the benchmark commands, for timing and tasks, and their command line."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,33 +12,33 @@ WAYS, SHOTS = 5, 1
 
 
 class Timing(NamedTuple):
-  """How long programs are timed, and whether what is found is kept."""
+  """Timing and records."""
 
   seconds: float = 1.0
-  """How long a round of one program takes at least."""
+  """Minimum duration of a timing round of one program, in seconds."""
   rounds: int = 3
-  """How many rounds, alternating between the programs; the median counts."""
+  """Number of timing rounds, alternating between the programs; the median is reported."""
   record: bool = False
   """Write the records to benchmarks/results."""
 
 
 class Tasks(NamedTuple):
-  """Tasks of characters, 5-way 1-shot, and the conv4 that learns them."""
+  """Tasks of 5-way 1-shot character classification, and the conv4 network."""
 
   tasks: int = 8
-  """Tasks a step, 5-way 1-shot."""
+  """Tasks per step, 5-way 1-shot."""
   queries: int = 15
-  """Query images of each class."""
+  """Query images per class."""
   filters: int = 64
-  """Of each of conv4's layers."""
+  """Channels of each convolution layer of conv4."""
 
   def batch(self) -> Episode:
-    """The first batch of them."""
+    """The first batch of tasks."""
     return next(
       episodes(load("glyphs", "train"), ways=WAYS, shots=SHOTS, queries=self.queries, meta_batch_size=self.tasks)()
     )
 
 
 def run_main(main: Callable):
-  """Runs a benchmark by its command line; a group's flags have the names of its fields."""
+  """Runs a benchmark from the command line; flags of a group are named by its fields."""
   tyro.cli(main, config=(tyro.conf.OmitArgPrefixes,))

@@ -1,12 +1,12 @@
-"""The claim: a contrastive loss of any batch, in memory linear in it, and in less time than others take.
+"""The claim: contrastive losses take memory linear in the batch size, and less time than other libraries.
 
     XLA_FLAGS=--xla_force_host_platform_device_count=2 python -m benchmarks.contrastive_loss --record
     python -m benchmarks.contrastive_loss --quick        # a check, without the other devices
 
-Milliseconds and temporary memory of value and gradient against the number of rows, of each way to compute it: dense and
-tiled on one device, sharded and ring on all; beside optax and, where the `bench` extra is installed, lightly's
-NTXentLoss and open_clip's ClipLoss. All are given the same rows, in one run, and must agree on the loss to 5 digits
-before they are timed. A way that would take more memory than the limit is left out from there on.
+Milliseconds and temporary memory of value and gradient against the number of rows, for each implementation: dense and
+tiled on one device, sharded and ring on all devices. Peers are optax and, if the `bench` extra is installed, lightly's
+NTXentLoss and open_clip's ClipLoss. All get the same rows in one run, and must agree on the loss to 5 digits before
+they are timed. An implementation above the memory limit is skipped for all larger batches.
 """
 
 import os
@@ -32,11 +32,11 @@ from metajax.types import Array
 Loss = Literal["info_nce", "nt_xent"]
 SCALE, TEMPERATURE = 20.0, 0.1
 ON_ONE, ON_ALL = ("dense", "tiled"), ("sharded", "ring")
-SETTING = ("loss", "rows", "width", "measure", "machine")  # what a record is replaced by
+SETTING = ("loss", "rows", "width", "measure", "machine")  # a new record replaces an old one with equal entries
 
 
 def towers(loss: Loss, rows: int, width: int) -> tuple[np.ndarray, ...]:
-  """Rows that are related as views of one thing are: two towers, or one whose rows go two by two."""
+  """Random rows in correlated pairs: two towers for info_nce, one array of adjacent pairs for nt_xent."""
   random = np.random.default_rng(0)
   common = random.normal(size=(rows if loss == "info_nce" else rows // 2, 1, width))
   views = (common + random.normal(size=(len(common), 2, width))).astype(np.float32)
@@ -44,14 +44,14 @@ def towers(loss: Loss, rows: int, width: int) -> tuple[np.ndarray, ...]:
 
 
 def of_ours(loss: Loss, how: str) -> Callable:
-  """The value and gradient of one of our losses, computed in one way."""
+  """The value and gradient of a metajax loss in the given implementation."""
   if loss == "info_nce":
     return jax.value_and_grad(lambda first, second: info_nce(first, second, SCALE, implementation=how), (0, 1))
   return jax.value_and_grad(lambda rows: nt_xent(rows, TEMPERATURE, implementation=how), (0,))
 
 
 def of_optax(rows: Array) -> tuple:
-  """The same of optax's NT-Xent, which broadcasts to `[rows, rows, width]`."""
+  """The value and gradient of optax's NT-Xent, which broadcasts to `[rows, rows, width]`."""
 
   def loss(rows):
     unit = rows / jnp.linalg.norm(rows, axis=-1, keepdims=True)
@@ -61,7 +61,7 @@ def of_optax(rows: Array) -> tuple:
 
 
 def programs(loss: Loss, arguments: tuple[np.ndarray, ...], devices: int, with_optax: bool) -> dict[str, Program]:
-  """Every way that this machine has the devices for, compiled."""
+  """All compiled implementations that the devices of this machine allow."""
   found = {how: compile_program(of_ours(loss, how), *arguments) for how in ON_ONE}
   if devices > 1:
     with jax.set_mesh(make_mesh(devices)):
@@ -73,14 +73,14 @@ def programs(loss: Loss, arguments: tuple[np.ndarray, ...], devices: int, with_o
 
 
 def check_agreement(values: dict[str, float]):
-  """Refuses ways whose losses differ in 5 digits.
+  """Checks that all losses agree to 5 digits.
 
   Raises:
-    AssertionError: with all of them.
+    AssertionError: with all losses.
   """
   found = np.array(list(values.values()))
   if not np.ptp(found) < 1e-5 * np.abs(found).max():
-    raise AssertionError(f"expected the same loss to 5 digits of all, got {values}")
+    raise AssertionError(f"expected all losses to agree to 5 digits, got {values}")
 
 
 def main(
@@ -94,23 +94,23 @@ def main(
 ):
   """Measures value and gradient of contrastive losses: time and memory against the number of rows.
 
-  Records are kept in place of those of the same settings.
+  New records replace old ones of the same settings.
 
   Args:
-    losses: info_nce, of as many pairs as rows; nt_xent, of half as many images.
-    rows: of a tower.
-    width: values of a row.
-    peers: measure the peers, where they are installed.
-    timing: of the rounds, which alternate between the ways.
-    memory_limit: GiB of temporary memory above which a way is left out.
-    quick: one small batch and one round, as a check.
+    losses: Losses to measure: info_nce on as many pairs as rows, nt_xent on half as many images.
+    rows: Numbers of rows of a tower.
+    width: Values per row.
+    peers: Also measure the installed peers.
+    timing: Timing rounds, which alternate between the implementations.
+    memory_limit: Maximum temporary memory of an implementation, in GiB; above it, it is skipped.
+    quick: Run a quick check with one small batch and one round.
   """
   if quick:
     rows, timing = (256,), timing._replace(seconds=0.01, rounds=1)
   peers = peers and peers_available()
-  busy = round(os.getloadavg()[0], 2)  # the machine's, before anything is done here
+  busy = round(os.getloadavg()[0], 2)  # load of the machine before the benchmark
   for loss in losses:
-    out = set()  # ways that a smaller batch was too large for
+    out = set()  # implementations that exceeded the memory limit on a smaller batch
     for count in rows:
       setting = {
         "benchmark": "contrastive_loss",
@@ -137,7 +137,7 @@ def _measure(setting, with_peers, timing, memory_limit, out) -> list[dict]:
     versions = contrastive_peers.versions()
     others = contrastive_peers.peers(loss, arguments, SCALE, TEMPERATURE, threads=len(os.sched_getaffinity(0)))
     for name, run in others.items():
-      # Memory grows as the square of the rows, so that what the half took foretells what all take.
+      # Memory grows with the square of the rows, so that half the rows predict the memory of all.
       if name not in out:
         ready[name], memory[name] = run, contrastive_peers.peak_mebibytes(run)
         if 4 * memory[name] > memory_limit:

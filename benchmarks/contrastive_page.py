@@ -1,4 +1,4 @@
-"""How the contrastive losses' records are shown: a table a loss, and a figure."""
+"""Table and figure of the records of contrastive losses."""
 
 import json
 from pathlib import Path
@@ -7,21 +7,21 @@ from benchmarks.figures import points, save, two_rows
 from benchmarks.tables import by_measure, cells, heading
 
 _INTRODUCTION = """\
-Milliseconds and temporary memory of value and gradient, rows of 128 values. `sharded` and `ring` share the rows
-among devices, and their memory is that of one; the peers' is how far a call takes the process's memory. All
-agree on the loss to 5 digits before they are timed.
+Milliseconds and temporary memory of value and gradient, for rows of 128 values. `sharded` and `ring` shard the rows
+over devices, and their memory is per device; for peers it is the peak of the process during a call. All
+implementations agree on the loss to 5 digits before they are timed.
 
 ![time and memory against the number of rows](results/contrastive_loss.png)
 """
 
 
 def table(rows: list[dict]) -> list[str]:
-  """A table a loss: a row a way, a column a number of rows."""
+  """One table per loss, with a row per implementation and a column per number of rows."""
   lines = [_INTRODUCTION]
   for loss in dict.fromkeys(r["loss"] for r in rows):
     own = [r for r in rows if r["loss"] == loss]
     counts = sorted({r["rows"] for r in own})
-    lines += [f"### {loss}\n", *heading("way", *(f"{n:,} rows" for n in counts))]
+    lines += [f"### {loss}\n", *heading("implementation", *(f"{n:,} rows" for n in counts))]
     for name, found in by_measure(own, "rows").items():
       devices = max(r["devices"] for r in found.values())
       label = name if devices == 1 else f"{name}, {devices} devices"
@@ -38,7 +38,7 @@ def _cell(r: dict | None) -> str:
 
 
 def draw(path: Path):
-  """Time and memory against the number of rows, a column a loss: NAME.png."""
+  """Draws time and memory against the number of rows, one column per loss: NAME.png."""
   rows = json.loads(path.read_text())
   losses = list(dict.fromkeys(r["loss"] for r in rows))
   names = list(dict.fromkeys(r["measure"] for r in rows))

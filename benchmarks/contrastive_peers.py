@@ -1,7 +1,7 @@
-"""The same contrastive losses by others, in PyTorch: lightly's NTXentLoss and open_clip's ClipLoss.
+"""The contrastive losses of peers in PyTorch: lightly's NTXentLoss and open_clip's ClipLoss.
 
-Each is used as its documentation does, and gives the value and the gradient of the same rows. Installing them: see
-`benchmarks/README.md`.
+Each peer is used as in its documentation, and computes value and gradient on the same rows. `benchmarks/README.md`
+describes their installation.
 """
 
 import ctypes
@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-# Its threads would go on spinning for work while others are timed: tiled losses took 30% longer. Its own times stay.
+# PyTorch's threads would busy-wait while others are timed, and slow tiled losses by 30%. Its times stay the same.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
@@ -18,11 +18,11 @@ from torch.nn.functional import normalize
 
 from benchmarks.peers import is_there
 
-MODULES = {"lightly": "lightly", "open_clip": "open_clip_torch"}  # and the distributions that they come in
+MODULES = {"lightly": "lightly", "open_clip": "open_clip_torch"}  # {module: distribution}
 
 
 def peers(loss: str, towers, scale: float, temperature: float, threads: int) -> dict[str, Callable]:
-  """The installed peers that have the loss, by name: functions without arguments that give (loss, gradients)."""
+  """The installed peers that have the loss, by name: functions `() -> (loss, gradients)`."""
   torch.set_num_threads(threads)
   device = "cuda" if torch.cuda.is_available() else "cpu"
   towers = [torch.tensor(x, device=device, requires_grad=True) for x in towers]
@@ -40,27 +40,27 @@ def peers(loss: str, towers, scale: float, temperature: float, threads: int) -> 
 
 
 def versions() -> dict[str, str]:
-  """The peers' versions, of those installed."""
+  """The versions of PyTorch and the installed peers."""
   found = {name: importlib.metadata.version(package) for name, package in MODULES.items() if is_there(name)}
   return {"torch": torch.__version__, **found}
 
 
 def peak_mebibytes(run: Callable) -> float:
-  """How far a call takes the process's memory beyond what it held, results included."""
+  """Peak memory of a call in MiB, beyond the memory held before, results included."""
   if torch.cuda.is_available():
     torch.cuda.reset_peak_memory_stats()
     held = torch.cuda.memory_allocated()
     run()
     return (torch.cuda.max_memory_allocated() - held) / 2**20
-  ctypes.CDLL(None).malloc_trim(0)  # what was freed before goes back: taken again, it would not be seen
-  Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is held
+  ctypes.CDLL(None).malloc_trim(0)  # returns freed memory to the system, as its reuse would not be counted
+  Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the current memory
   held = _status("VmRSS")
   run()
   return (_status("VmHWM") - held) / 2**10
 
 
 def _status(name: str) -> int:
-  """A figure of the process's memory, in KiB."""
+  """An entry on the memory of the process, in KiB."""
   lines = Path("/proc/self/status").read_text().splitlines()
   return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 

@@ -1,4 +1,4 @@
-"""The claim: under MAML on a CPU, conv4 by shifted slices is many times faster than by XLA's own convolution.
+"""The claim: under MAML on a CPU, conv4 with shifted slices is many times faster than with XLA's convolution.
 
     python -m benchmarks.convolution --record     # writes benchmarks/results/convolution.json
 
@@ -18,12 +18,12 @@ def main(
   inner_steps: int = 1,
   timing: Timing = Timing(seconds=8.0),
 ):
-  """Measures MAML's tasks per second with both convolutions, in alternation, and its memory from 4 to 64 tasks.
+  """Measures MAML's tasks per second with both convolutions, in alternating rounds, and its memory from 4 to 64 tasks.
 
   Args:
-    few_shot: the tasks of a step.
-    inner_steps: of the inner loop.
-    timing: of the rounds.
+    few_shot: Tasks of a step, and the network.
+    inner_steps: Inner-loop steps.
+    timing: Timing rounds.
   """
   batch, filters, tasks = few_shot.batch(), few_shot.filters, few_shot.tasks
   steps = {name: maml_step(name, batch, inner_steps, filters) for name in ("slices", "native")}

@@ -1,8 +1,8 @@
-"""The claim: on N devices each does its share; a meta-gradient costs one all-reduce and no other collective.
+"""The claim: work is divided over N devices, and a meta-gradient costs one all-reduce and no other collective.
 
     python -m benchmarks.devices --record     # writes benchmarks/results/devices.json
 
-Simulated devices, on which steps/s say nothing of speed: they share the machine's cores.
+Devices are simulated and share the machine's cores, so that steps/s are no measure of speed.
 """
 
 import json
@@ -37,7 +37,7 @@ _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, 
 
 
 def collectives(program: str) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
-  """(name, bytes) of the collectives in a compiled program's text: those outside loops, and those within."""
+  """Returns (name, bytes) of the collectives in the text of a compiled program, outside and inside of loops."""
   parts = {}
   for part in re.split(r"\n(?=(?:ENTRY )?%[\w.-]+ \()", program):
     if head := re.match(r"(?:ENTRY )?%([\w.-]+) \(", part):
@@ -51,14 +51,14 @@ def collectives(program: str) -> tuple[list[tuple[str, int]], list[tuple[str, in
     for shape, kind, begun, rest in re.findall(rf" = (.*?) ({_COLLECTIVE})(-start)?\((.*)", part):
       chain = re.search(r'channel_id=(\d+),.*chain_id="(\d+)"', rest)
       if chain and chain.groups() in chains:
-        continue  # the same one: a TPU overlaps it with a chain of other operations, each of which names it
+        continue  # already counted: a TPU overlaps a collective with a chain of operations, each of which names it
       chains |= {chain.groups()} if chain else set()
       found[name in reached].append((kind, _size(shape, of_results=begun and kind != "all-reduce")))
   return found
 
 
 def _size(shape: str, of_results) -> int:
-  """Bytes of the arrays of a shape; `of_results`, of the second half of them, after what is sent."""
+  """Bytes of the arrays of a shape; with `of_results` only of its second half, the results."""
   arrays = re.findall(r"\b([a-z]+\d*)\[([\d,]*)\]", shape)
   if of_results:
     arrays = [(kind, sizes) for kind, sizes in arrays if sizes]
@@ -67,7 +67,7 @@ def _size(shape: str, of_results) -> int:
 
 
 def contrastive(rows: int, filters: int) -> dict[str, tuple[Learner, Batch]]:
-  """`{name: (learner, batch)}` of SimCLR and CLIP on images of 32 pixels."""
+  """Returns `{name: (learner, batch)}` for SimCLR and CLIP on images of 32 pixels."""
   random, encoder = np.random.default_rng(0), conv4(filters, downsample="stride", pool="mean")
   images, tokens = random.random((rows, 32, 32, 3), np.float32), random.integers(1, 511, (rows, 16)).astype(np.int32)
   tokens[:, -1] = 511  # the end of the text
@@ -79,8 +79,7 @@ def contrastive(rows: int, filters: int) -> dict[str, tuple[Learner, Batch]]:
 
 
 def measure(few_shot: Tasks, inner_steps: int, rows: int, timing: Timing) -> list[dict]:
-  """What training steps on all devices of this process take: of MAML a dictionary a way to differentiate it, and of
-  SimCLR and CLIP."""
+  """Measures training steps on all devices of this process: MAML with each meta-gradient, SimCLR and CLIP."""
   batch, tasks, queries, filters = few_shot.batch(), *few_shot
   network = with_head(conv4(filters, downsample="stride", pool="mean"), linear(WAYS))
   programs, found = {}, {}
@@ -101,7 +100,7 @@ def measure(few_shot: Tasks, inner_steps: int, rows: int, timing: Timing) -> lis
 
 
 def _step(learner, batch):
-  """A training step compiled for this process's devices, what is to be said of it, and its collectives."""
+  """A training step compiled for the devices of this process, its record entries, and its collectives."""
   optimizer = optax.adam(1e-3)
   program = compile_program(make_train_step(learner, optimizer), start(learner, optimizer, batch), shard_batch(batch))
   outside, inside = collectives(program.compiled.as_text())
@@ -121,7 +120,7 @@ def _step(learner, batch):
 
 
 def _elsewhere(devices: int, settings: dict) -> list[dict]:
-  """`measure` in a process with that many simulated devices."""
+  """Runs `measure` in a process with `devices` simulated devices."""
   environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
   flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
   command = [sys.executable, "-m", "benchmarks.devices", "--here", *flags]
@@ -137,16 +136,16 @@ def main(
   timing: Timing = Timing(),
   here: bool = False,
 ):
-  """Measures training steps on several numbers of devices, simulated by the CPU: of MAML (conv4, 5-way 1-shot), and of
-  SimCLR and CLIP (conv4, a small text tower).
+  """Measures training steps on several numbers of simulated CPU devices: MAML (conv4, 5-way 1-shot), and SimCLR and
+  CLIP (conv4, a small text tower).
 
   Args:
-    devices: how many, each in a process of its own.
-    few_shot: the tasks of a step, over all devices.
-    inner_steps: of the inner loop.
-    rows: images of a step of SimCLR and CLIP, over all devices.
-    timing: of the rounds, which alternate between the ways to differentiate.
-    here: measure on the devices of this process instead, such as several GPUs, and print JSON.
+    devices: Numbers of devices, each measured in a separate process.
+    few_shot: Tasks of a MAML step, over all devices, and the network.
+    inner_steps: Inner-loop steps of MAML.
+    rows: Images per step of SimCLR and CLIP, over all devices.
+    timing: Timing rounds, which alternate between the learners.
+    here: Measure on the real devices of this process, such as several GPUs, and print JSON.
   """
   if here:
     print(json.dumps(measure(few_shot, inner_steps, rows, timing)))

@@ -1,4 +1,4 @@
-"""What the meta-gradient's benchmark differentiates: its networks, inner optimizers and tasks, and in which ways."""
+"""Networks, inner optimizers, tasks and differentiation modes of the meta-gradient benchmark."""
 
 from collections.abc import Callable
 from functools import partial
@@ -38,23 +38,23 @@ RATES = {("conv4", "sgd"): 0.1, ("conv4", "adam"): 1e-3, ("transformer", "sgd"):
 def network_of(
   name: str, *, ways: int = 5, filters: int = 64, width: int = 128, blocks: int = 4, remat_blocks: bool = False
 ) -> Network:
-  """One of the benchmark's networks, with a linear head."""
+  """A network of the benchmark by name, with a linear head."""
   if name == "transformer":
     return with_head(transformer(blocks, width, remat=remat_blocks), linear(ways))
   return with_head(conv4(filters, downsample="stride", pool="mean"), linear(ways))
 
 
 def optimizer_of(network: str, name: str) -> optax.GradientTransformation:
-  """One of the benchmark's inner optimizers."""
+  """An inner optimizer of the benchmark by name."""
   rate = RATES[network, name]
   return optax.sgd(rate) if name == "sgd" else optax.adam(rate, eps_root=1e-8)
 
 
 def images(**task: int) -> Episode:
-  """A batch of tasks of characters, in noise.
+  """A batch of character tasks with added noise.
 
-  Where images share a background, thousands of activations share one value, and a rounding that takes it across the
-  kink of a ReLU changes the gradient in the second digit: no two libraries would agree in float32.
+  With a uniform background thousands of activations share one value. A rounding across the kink of a ReLU then changes
+  the gradient in the second digit, so that no two libraries would agree in float32.
   """
   drawn = next(episodes_of(load("glyphs", "train"), **task)())
   noise = np.random.default_rng(0)
@@ -63,7 +63,7 @@ def images(**task: int) -> Episode:
 
 
 def meta_gradient(network: Network, adapt: Callable, episodes: Episode) -> tuple[Callable, tuple]:
-  """A function that gives (loss, gradient norm, gradient) of MAML on a batch of tasks, and its arguments."""
+  """A function that returns (loss, gradient norm, gradient) of MAML on a batch of tasks, and its arguments."""
   learner = maml(network, adapt)
   params, state = learner.init(jax.random.key(0), episodes)
 
@@ -76,7 +76,7 @@ def meta_gradient(network: Network, adapt: Callable, episodes: Episode) -> tuple
 
 
 def inner_gradient(network: Network, episodes: Episode) -> tuple[Callable, tuple]:
-  """The same for one gradient of each task's support loss, the unit of the others' cost."""
+  """A function as in `meta_gradient` for one gradient of each task's support loss, the unit of cost."""
 
   def task(params, state, one):
     logits, _ = network.apply(params, state, one.support.inputs, train=True)

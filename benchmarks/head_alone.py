@@ -1,4 +1,4 @@
-"""The claim: ANIL, which embeds each image once, is no slower with ten steps of its head than with five.
+"""The claim: ANIL, which embeds each image once, is as fast with ten steps of its head as with five.
 
     python -m benchmarks.head_alone --record     # writes benchmarks/results/head_alone.json
 
@@ -25,12 +25,12 @@ def main(
   steps: tuple[int, ...] = (1, 5, 10),
   timing: Timing = Timing(seconds=2.0),
 ):
-  """Measures tasks per second of ANIL and of MAML, with all or with the head alone adapted in the whole network.
+  """Measures tasks per second of ANIL, of MAML, and of MAML that adapts only the head of its network.
 
   Args:
-    few_shot: the tasks of a step.
-    steps: numbers of inner steps.
-    timing: of the rounds.
+    few_shot: Tasks of a step, and the network.
+    steps: Numbers of inner steps to measure.
+    timing: Timing rounds.
   """
   batch, tasks, queries, filters = few_shot.batch(), *few_shot
   encoder, head = conv4(filters, downsample="stride", pool="mean"), linear(WAYS)

@@ -1,10 +1,10 @@
-"""The claims: the input pipeline draws tasks many times faster than a trainer on the same machine takes them, and views
-are taken on the device faster than by tf.image on the same cores.
+"""The claims: the input pipeline draws tasks many times faster than a trainer on the same machine consumes them, and
+augmentation on the device is faster than tf.image on the same cores.
 
 python -m benchmarks.input_pipeline --record     # writes benchmarks/results/input_pipeline.json
 
-About two minutes on 2 CPU cores. The trainer is second-order MAML, conv4-64, one inner step; the views are SimCLR's of
-small photographs, of images of 32 and 96 pixels.
+About two minutes on 2 CPU cores. The trainer is second-order MAML with conv4-64 and one inner step; the views are
+SimCLR's for small photographs, on images of 32 and 96 pixels.
 """
 
 import itertools
@@ -26,9 +26,9 @@ from metajax.experiment.records import stamped as measured
 def pipeline_tasks_per_second(
   source: ImageDataset, *, ways: int, shots: int, queries: int, tasks: int, seconds: float, start: int = 0
 ) -> float:
-  """Tasks per second that `episodes` delivers as host arrays, over at least `seconds`, when nothing else is done."""
+  """Tasks per second of `episodes` as host arrays, over at least `seconds`, without other work."""
   batches = episodes(source, ways=ways, shots=shots, queries=queries, meta_batch_size=tasks)(start=start)
-  for _ in range(20):  # the pipeline sizes its buffers, and what they held is used up
+  for _ in range(20):  # the pipeline tunes its buffers, and their initial contents are consumed
     next(batches)
   began = time.perf_counter()
   for count in itertools.count(1):
@@ -39,7 +39,7 @@ def pipeline_tasks_per_second(
 
 
 def views_per_second(size: int, batch_size: int, rounds: int, seconds: float) -> dict[str, list[float]]:
-  """Views per second of images of `size` x `size`, by metajax on the device and by tf.image in tf.data."""
+  """Views per second of images of `size` x `size` pixels, by metajax on the device and by tf.image in tf.data."""
   from benchmarks import tensorflow_views  # after metajax.data, which keeps TensorFlow quiet and off accelerators
 
   images = np.random.default_rng(0).random((batch_size, size, size, 3), np.float32)
@@ -63,18 +63,18 @@ def main(
   view_batch: int = 256,
   timing: Timing = Timing(seconds=3.0, rounds=5),
 ):
-  """Measures the tasks per second of the pipeline and of a trainer, in alternation: the median of some rounds.
+  """Measures tasks per second of the input pipeline and of a trainer, and views per second, as medians of rounds.
 
   Args:
-    data: a data set, as for `metajax.data.load`.
-    split: its part.
-    ways: classes a task.
-    shots: support images of each class.
-    queries: query images of each class.
-    tasks: tasks a batch.
-    view_sizes: sides of the images that views are taken of.
-    view_batch: images whose views are taken together.
-    timing: of the rounds, each from a step of its own.
+    data: Data set, as for `metajax.data.load`.
+    split: Split of the data set.
+    ways: Classes per task.
+    shots: Support images per class.
+    queries: Query images per class.
+    tasks: Tasks per batch.
+    view_sizes: Sides of the images to augment, in pixels.
+    view_batch: Images per batch of views.
+    timing: Timing rounds; each starts at a different step of the pipeline.
   """
   task = {"ways": ways, "shots": shots, "queries": queries, "tasks": tasks}
   source = load(data, split)
@@ -88,11 +88,11 @@ def main(
     rates = views_per_second(size, view_batch, timing.rounds, timing.seconds)
     shown[size] = {name: statistics.median(some) for name, some in rates.items()}
     ours, others = shown[size].values()
-    print(f"{size} pixels: {ours:.0f} views/s, by tf.image {others:.0f}: {ours / others:.1f} times as many")
+    print(f"{size} pixels: {ours:.0f} views/s, {ours / others:.1f} x the {others:.0f} views/s of tf.image")
   values = {"pipeline": statistics.median(pipeline), "trainer": statistics.median(trainer)}
   print(f"pipeline {values['pipeline']:.0f} tasks/s (rounds: {', '.join(f'{rate:.0f}' for rate in pipeline)})")
   print(f"trainer {values['trainer']:.1f} tasks/s (rounds: {', '.join(f'{rate:.1f}' for rate in trainer)})")
-  print(f"the pipeline outruns the trainer {values['pipeline'] / values['trainer']:.0f} to 1")
+  print(f"the pipeline is {values['pipeline'] / values['trainer']:.0f} x as fast as the trainer")
   if timing.record:
     write(
       "input_pipeline",

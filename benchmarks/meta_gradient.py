@@ -1,12 +1,12 @@
-"""The claim: the exact meta-gradient, mixed or in reverse, in less time and memory than others take, at any K.
+"""The claim: exact meta-gradients, mixed or in reverse, take less time and memory than in other libraries, at any K.
 
-    python -m benchmarks.meta_gradient --record       # all of it
+    python -m benchmarks.meta_gradient --record       # the full benchmark
     python -m benchmarks.meta_gradient --quick        # a check, 2 minutes
 
-One network and optimizer at K = 1, 5 and 10, two ways and all peers: 5 minutes on 2 CPU cores that others used as well.
-Tasks a second, compile time, temporary memory and cost in inner gradients of each way to differentiate an inner loop,
-beside PyTorch's libraries where the `bench` extra is installed. Before anything is timed, all exact ways and all peers
-must agree on the loss to 5 digits and on the gradient's norm to 3, in float32 or, where roundings decide, in float64.
+One network and optimizer at K = 1, 5 and 10, two modes and all peers: 5 minutes on 2 shared CPU cores. The benchmark
+measures tasks per second, compile time, temporary memory, and cost in inner gradients of each mode of differentiating
+an inner loop, and of PyTorch libraries if the `bench` extra is installed. Before the timing all exact modes and peers
+must agree on the loss to 5 digits and on the gradient norm to 3, in float32 or, if rounding decides, in float64.
 """
 
 import itertools
@@ -40,7 +40,8 @@ from metajax.experiment.records import stamped as measured
 from metajax.types import Episode, Network
 
 ONE_GRADIENT = "one inner gradient"
-SETTING = ("network", "optimizer", "inner_steps", "measure", "device", "size", "clock")  # what a record is replaced by
+# A new record replaces an old one with equal entries.
+SETTING = ("network", "optimizer", "inner_steps", "measure", "device", "size", "clock")
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 
@@ -48,57 +49,57 @@ class Task(NamedTuple):
   """Few-shot tasks of characters."""
 
   tasks: int = 8
-  """Tasks a meta-gradient."""
+  """Tasks per meta-gradient."""
   ways: int = 5
-  """Classes a task."""
+  """Classes per task."""
   shots: int = 1
-  """Support images of each class."""
+  """Support images per class."""
   queries: int = 15
-  """Query images of each class."""
+  """Query images per class."""
 
 
 class Size(NamedTuple):
-  """Of the networks."""
+  """Size of the networks."""
 
   filters: int = 64
-  """Of conv4's layers."""
+  """Channels of each convolution layer of conv4."""
   width: int = 128
-  """Of the transformer's tokens."""
+  """Width of the transformer, in values per token."""
   remat_blocks: bool = False
-  """Compute the transformer's blocks again in the backward pass; the peers do not."""
+  """Recompute the transformer's blocks in the backward pass, unlike the peers."""
 
   def of(self, network: str) -> dict:
-    """What a record says of one network's size."""
+    """Entries on the size of a network in the records."""
     if network == "transformer":
       return {"size": self.width, "remat_blocks": self.remat_blocks}
     return {"size": self.filters, "remat_blocks": False}
 
 
 def check_agreement(found: dict[str, tuple[float, float]]):
-  """Refuses ways whose losses differ in 5 digits, or gradient norms in 3.
+  """Checks that all losses agree to 5 digits and all gradient norms to 3.
 
   Raises:
-    AssertionError: with all of them.
+    AssertionError: with all losses and norms.
   """
   losses, norms = np.array(list(found.values())).reshape(-1, 2).T
   spread = lambda x: np.ptp(x) / np.abs(x).max()
   if found and not (spread(losses) < 1e-5 and spread(norms) < 1e-3):
-    raise AssertionError(f"expected the same loss to 5 digits and gradient norm to 3 of all, got {found}")
+    raise AssertionError(f"expected all losses to agree to 5 digits and gradient norms to 3, got {found}")
 
 
 def _agree(found: dict, in_double: Callable[[], dict]) -> str:
-  """Checks agreement in float32, or, where a rounding takes some activation across the kink of a ReLU, in float64."""
+  """Checks agreement in float32, or in float64 if a rounding moves an activation across the kink of a ReLU."""
   try:
     check_agreement(found)
     return "float32"
   except AssertionError as error:
-    print(f"in float64, since in float32 {error}")
+    print(f"checking agreement in float64, since in float32: {error}")
     check_agreement(in_double())
     return "float64"
 
 
 def _in_double(network: Network, adapts: dict[str, Callable], episodes) -> dict[str, tuple[float, float]]:
-  """(loss, gradient norm) of ways to adapt, from the very same parameters, in 64 bits."""
+  """Computes (loss, gradient norm) of each mode from the same parameters in 64 bits."""
   with jax.enable_x64(False):
     given = meta_gradient(network, gradient_steps(optax.sgd(0.1), 1), episodes)[1]
   with jax.enable_x64(True):
@@ -117,7 +118,7 @@ def measure(
   seconds: float,
   memory_limit: float,
 ) -> list[dict]:
-  """The records of one network, optimizer and number of steps; a way that takes too much memory is not run."""
+  """The records of one network, optimizer and number of steps; a mode above the memory limit is not run."""
   optimizer, steps = optimizer_of(setting["network"], setting["optimizer"]), setting["inner_steps"]
   functions = {name: meta_gradient(network, MODES[name](optimizer, steps), episodes) for name in modes}
   functions[ONE_GRADIENT] = inner_gradient(network, episodes)
@@ -136,7 +137,7 @@ def measure(
     found = _in_double(network, {name: MODES[name](optimizer, steps) for name in modes if name in EXACT}, episodes)
     if others:
       again = peers.peers(setting["network"], params, episodes, inner, setting["threads"], double=True)
-      # TorchOpt's Adam corrects its bias in 32 bits whatever the parameters are.
+      # TorchOpt's Adam always computes its bias correction in 32 bits.
       single = {"TorchOpt"} if inner.optimizer == "adam" else set()
       found |= {name: run() for name, run in again.items() if name not in single}
     return found
@@ -167,7 +168,7 @@ def measure(
 
 
 def _of_a_program(program, function, setting, rate) -> dict:
-  """What is known of a compiled way, beside how fast it is."""
+  """Record entries of a compiled mode, apart from its speed."""
   run, arguments = function
   operations = flops(run, *arguments, while_trips=CG_STEPS) / setting["tasks"] / 1e9
   known = {
@@ -204,24 +205,24 @@ def main(
   memory_limit: float = 16.0,
   quick: bool = False,
 ):
-  """Measures meta-gradients: tasks a second, memory, compile time and cost, beside PyTorch's libraries.
+  """Measures meta-gradients: tasks per second, memory, compile time and cost, and compares with PyTorch libraries.
 
-  Records are kept in place of those of the same settings.
+  New records replace old ones of the same settings.
 
   Args:
-    networks: conv4 as MAML has it, and a transformer of 4 blocks on 16 tokens.
-    optimizers: of the inner loop.
-    steps: numbers K of inner steps.
-    modes: ways to differentiate the inner loop.
-    peers: measure the peers, where they are installed.
-    task: what is learned.
-    size: of the networks.
-    timing: of the rounds, which alternate between the ways.
-    clock: what a second is. On a machine that others use, `taskset -c 0` with the processor's clock still compares what
-      the ways cost on one core; with more threads it also counts those that wait.
-    peak_size: of the matrices whose product measures the machine's peak.
-    memory_limit: GiB of temporary memory above which a way is compiled but not run.
-    quick: one small setting and one round, as a check.
+    networks: Networks: conv4 as in MAML, and a transformer of 4 blocks on 16 tokens.
+    optimizers: Optimizers of the inner loop.
+    steps: Numbers K of inner steps.
+    modes: Modes of differentiating the inner loop.
+    peers: Also measure the installed peers.
+    task: Few-shot tasks.
+    size: Size of the networks.
+    timing: Timing rounds, which alternate between the modes.
+    clock: Clock of the timing: wall time or processor time. On a shared machine `taskset -c 0` with processor time
+      compares the cost on one core; with more threads, processor time includes waiting threads.
+    peak_size: Side of the matrices whose product measures the peak rate of the machine.
+    memory_limit: Maximum temporary memory of a mode, in GiB; above it, the mode is compiled but not run.
+    quick: Run a quick check with one small setting and one round.
   """
   if quick:
     optimizers, steps, timing = ("sgd",), (2,), timing._replace(seconds=0.05, rounds=1)
@@ -239,8 +240,8 @@ def main(
 
 
 def _machine(clock: str, peak_size: int) -> dict:
-  """What a record says of where it is measured."""
-  busy = round(os.getloadavg()[0], 2)  # the machine's, before anything is done here
+  """Entries on the machine in the records."""
+  busy = round(os.getloadavg()[0], 2)  # load of the machine before the benchmark
   peak, device = peak_gigaflops(peak_size, clock=CLOCKS[clock]), jax.devices()[0].device_kind
   print(f"{device}, load {busy}: products of {peak_size} x {peak_size} matrices run at {peak:.0f} GFLOP/s")
   threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -248,11 +249,11 @@ def _machine(clock: str, peak_size: int) -> dict:
 
 
 def peers_available() -> bool:
-  """Whether PyTorch is installed, and with it the peers may be; says so, if not."""
+  """Returns True if PyTorch is installed, which the peers need; prints a remark otherwise."""
   try:
     import torch  # noqa: F401
   except ImportError:
-    print("no peers: PyTorch is not installed; benchmarks/README.md says how to install them")
+    print("no peers: PyTorch is not installed; benchmarks/README.md describes the installation")
     return False
   return True
 

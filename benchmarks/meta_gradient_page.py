@@ -1,4 +1,4 @@
-"""How the meta-gradient's records are shown: a table a network, optimizer and device, and a figure."""
+"""Tables and figure of the records of meta-gradients."""
 
 import json
 from pathlib import Path
@@ -7,13 +7,13 @@ from benchmarks.figures import points, save, two_rows
 from benchmarks.tables import by_measure, cells, heading
 
 _INTRODUCTION = """\
-Tasks a second; how many times the best peer of that column; temporary memory; cost in gradients of the inner
-loss (G); share of the machine's peak in matrix products; time to compile. "Step again" and "sqrt" are
-`remat="step"` and `remat="sqrt"`. Exact ways and peers agree on loss and gradient before they are timed.
+Tasks per second; speed relative to the best peer of the column; temporary memory; cost in gradients of the inner
+loss (G); fraction of the machine's peak rate of matrix products; compile time. "Step again" and "sqrt" are
+`remat="step"` and `remat="sqrt"`. Exact modes and peers agree on loss and gradient before they are timed.
 
 ![throughput and memory against the number of inner steps](results/meta_gradient.png)
 """
-_FIGURES = {  # of a cell of the meta-gradient's table, and how it is written
+_FIGURES = {  # {key of a record: format in a cell}
   "value": "{:.1f}",
   "to_best_peer": "{:.2f}x",
   "temporary_mebibytes": "{:.0f} MiB",
@@ -24,7 +24,7 @@ _FIGURES = {  # of a cell of the meta-gradient's table, and how it is written
 
 
 def table(rows: list[dict]) -> list[str]:
-  """A table a network, optimizer and device: a row a way, a column a number of steps."""
+  """One table per network, optimizer and device, with a row per mode and a column per number of steps."""
   lines = [_INTRODUCTION]
   key = lambda r: (r["network"], r["optimizer"], r["device"], r["size"], r["clock"])
   for network, optimizer, device, size, clock in dict.fromkeys(map(key, rows)):
@@ -40,7 +40,7 @@ def table(rows: list[dict]) -> list[str]:
       f"{device}, {one['machine']}, peak {peak} GFLOP/s, load before the run {loads}; {clock} clock, "
       f"{one['threads']} threads\n"
     )
-    lines += heading("way", *(f"K = {k}" for k in steps))
+    lines += heading("mode", *(f"K = {k}" for k in steps))
     lines += [cells(name, *(_cell(f.get(k)) for k in steps)) for name, f in by_measure(own, "inner_steps").items()]
     lines.append("")
   return lines
@@ -55,7 +55,7 @@ def _cell(r: dict | None) -> str:
 
 
 def draw(path: Path):
-  """Throughput and memory against the number of inner steps, a column a network and optimizer: NAME.png."""
+  """Draws throughput and memory against the number of inner steps, one column per network and optimizer: NAME.png."""
   from matplotlib.ticker import NullLocator, StrMethodFormatter
 
   rows = json.loads(path.read_text())
@@ -84,6 +84,6 @@ def draw(path: Path):
         of(StrMethodFormatter("{x:g}"))
       axis.tick_params(labelsize=7, which="both")
       axis.grid(alpha=0.3)
-  axes[0, 0].set_ylabel("tasks a second")
+  axes[0, 0].set_ylabel("tasks per second")
   axes[1, 0].set_ylabel("temporary memory, MiB")
   save(figure, path)

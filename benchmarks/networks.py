@@ -1,4 +1,4 @@
-"""A small transformer over images, in plain JAX: what an inner loop meets beside convolutions."""
+"""A small image transformer in plain JAX, as an alternative to convolutions in an inner loop."""
 
 import jax
 import jax.numpy as jnp
@@ -9,21 +9,24 @@ TOKENS, HEADS = 16, 4
 
 
 def transformer(blocks: int = 4, width: int = 128, *, remat: bool = False) -> Network:
-  """A pre-norm transformer on an image read row by row as 16 tokens, averaged over them: `[n, h, w, c] -> [n, width]`.
+  """Pre-norm transformer on an image read row by row as 16 tokens, with mean pooling: `[n, h, w, c] -> [n, width]`.
 
   Args:
-    blocks: of attention (4 heads, no bias) and a perceptron (4 times as wide, GELU in its tanh form).
-    width: of a token.
-    remat: keep only the inputs of each block for the backward pass.
+    blocks: Number of blocks of attention (4 heads, no bias) and a perceptron (4 times as wide, tanh form of GELU).
+    width: Values per token.
+    remat: Keep only the inputs of each block for the backward pass.
+
+  Returns:
+    The network.
 
   Raises:
-    ValueError: at init, if an image's values do not divide by 16.
+    ValueError: at init, if 16 does not divide the number of values of an image.
   """
 
   def init(key, images):
     values = images[0].size
     if values % TOKENS:
-      raise ValueError(f"expected images whose values divide by {TOKENS}, got {images.shape[1:]}")
+      raise ValueError(f"expected images with a multiple of {TOKENS} values, got shape {images.shape[1:]}")
     matrix = lambda key, rows, columns: jax.random.normal(key, (rows, columns)) / rows**0.5
     norm = lambda: {"scale": jnp.ones(width), "bias": jnp.zeros(width)}
     keys = iter(jax.random.split(key, 2 + 4 * blocks))

@@ -1,4 +1,4 @@
-"""The benchmarks' page: `benchmarks/README.md`, made from every record in `benchmarks/results/`.
+"""The page of the benchmarks: `benchmarks/README.md`, made from the records in `benchmarks/results/`.
 
 python -m benchmarks.page
 """
@@ -17,31 +17,31 @@ _INTRODUCTION = """# Benchmarks
 Made from the records in `results/` by `python -m benchmarks.page`; only a run writes a record (`--record`).
 Rates are medians of rounds that alternate between the rows of a table, in one run on one machine.
 
-The peers are PyTorch's libraries. Into an environment with this project:
+The peers are PyTorch libraries. To install them into an environment with this project:
 
     pip install -e ".[bench]"
     pip install --no-deps higher==0.2.1
     pip download --no-deps --no-binary :all: learn2learn==0.2.0    # needs Cython, or fetch the archive
 
-learn2learn 0.2.0 no longer builds as a whole. Its MAML serves: copy the folders `learn2learn` and
+learn2learn 0.2.0 no longer builds completely, but its MAML works: copy the folders `learn2learn` and
 `learn2learn.egg-info` of the archive into `site-packages`, and empty `learn2learn/__init__.py` and
-`learn2learn/algorithms/__init__.py`. Peers that are not there are left out. Those of
-`contrastive_loss`, lightly and open_clip, come with the `bench` extra; on a machine without an accelerator where
-importing them after JAX ends in a crash, `pip uninstall triton` helps.
+`learn2learn/algorithms/__init__.py`. Missing peers are skipped. The peers of `contrastive_loss`, lightly and
+open_clip, come with the `bench` extra; if their import after JAX crashes on a machine without an accelerator,
+`pip uninstall triton` helps.
 """
-_COLUMNS = {  # of a plain table, where a record has them
+_COLUMNS = {  # {key of a record: column of a plain table}
   "devices": "devices",
   "tasks": "tasks",
   "batch_size": "batch",
   "value": "value",
   "unit": "unit",
   "temporary_mebibytes": "temporary MiB",
-  "beside": "in units of",
+  "beside": "relative to",
   "time_in_mamls": "time",
   "memory_in_mamls": "memory",
   "compile_seconds": "compile s",
   "collectives": "collectives",
-  "collective_bytes": "their bytes",
+  "collective_bytes": "collective bytes",
 }
 _OWN_FORM = {
   "pods": Form(pods_page.table, lambda path: None),
@@ -54,13 +54,14 @@ def write(name: str, found: list[dict], of: tuple[str, ...] = ()):
   """Writes `benchmarks/results/NAME.json` and rebuilds the page.
 
   Args:
-    name: of the benchmark.
-    found: its records.
-    of: where given, only records that agree with a new one in all of these keys are replaced, the others kept.
+    name: Name of the benchmark.
+    found: New records.
+    of: Keys that identify a record: old records that agree with a new one in all of them are replaced, others kept. By
+      default all old records are replaced.
   """
   path = HERE / "results" / f"{name}.json"
   key = lambda one: tuple(one.get(k) for k in of)
-  with alone(path.parent):  # what another benchmark adds meanwhile is not lost
+  with alone(path.parent):  # records that another benchmark adds at the same time are kept
     before = records.read(path) if of else []
     new = {key(one) for one in found}
     records.write(path, [one for one in before if key(one) not in new] + found)
@@ -84,7 +85,7 @@ def build_page():
 
 def _table(rows: list[dict]) -> list[str]:
   columns = {key: name for key, name in _COLUMNS.items() if any(key in r for r in rows)}
-  lines = heading("what", *columns.values())
+  lines = heading("program", *columns.values())
   shown = lambda x: f"{x:g}" if isinstance(x, float) else str(x)
   return [*lines, *(cells(r["measure"], *(shown(r.get(key, "")) for key in columns)) for r in rows), ""]
 

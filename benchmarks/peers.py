@@ -1,8 +1,7 @@
-"""The same meta-gradient by others, in PyTorch: learn2learn, higher, TorchOpt and `torch.func`, looped and vmapped.
+"""The meta-gradient of peers in PyTorch: learn2learn, higher, TorchOpt and `torch.func`, looped and vmapped.
 
-Each peer is used as its documentation does. It is given the networks of these benchmarks with the same weights, a
-batch-norm module as PyTorch has it, and gives the mean query loss and its gradient. Installing them: see
-`benchmarks/README.md`.
+Each peer is used as in its documentation, with the networks and weights of these benchmarks and PyTorch's batch norm.
+It computes the mean query loss and its gradient. `benchmarks/README.md` describes the installation.
 """
 
 import contextlib
@@ -24,7 +23,7 @@ EPS = EPS_ROOT = 1e-8
 
 
 class Inner(NamedTuple):
-  """An inner loop: "sgd" or "adam", with its rate, for a number of steps."""
+  """An inner loop: optimizer ("sgd" or "adam"), learning rate and number of steps."""
 
   optimizer: str
   rate: float
@@ -34,17 +33,17 @@ class Inner(NamedTuple):
 def peers(
   network: str, params: Params, episodes: Episode, inner: Inner, threads: int, double: bool = False
 ) -> dict[str, Callable]:
-  """The peers that are installed and can do this, by name: functions without arguments that give (loss, gradient norm).
+  """The installed peers that support the inner loop, by name: functions `() -> (loss, gradient norm)`.
 
   Only TorchOpt and `torch.func` have an Adam with `eps_root`, without which its derivative is unbounded.
 
   Args:
     network: "conv4" or "transformer".
-    params: of `with_head(network, linear(ways))`.
-    episodes: a batch of tasks of square images `[tasks, n, size, size, 1]`.
-    inner: the inner loop.
-    threads: how many PyTorch may use.
-    double: compute in 64 bits.
+    params: Params of `with_head(network, linear(ways))`.
+    episodes: Batch of tasks with square images `[tasks, n, size, size, 1]`.
+    inner: Inner loop.
+    threads: Number of PyTorch threads.
+    double: Compute in 64 bits.
   """
   torch.set_num_threads(threads)
   device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -62,7 +61,7 @@ def peers(
 
 
 def versions() -> dict[str, str]:
-  """The peers' versions, of those installed."""
+  """The versions of PyTorch and the installed peers."""
   found = {"torch": torch.__version__}
   for name in ("learn2learn", "higher", "torchopt"):
     if is_there(name):
@@ -71,7 +70,7 @@ def versions() -> dict[str, str]:
 
 
 def is_there(name: str) -> bool:
-  """Whether a module is installed."""
+  """Returns True if a module is installed."""
   return importlib.util.find_spec(name) is not None
 
 
@@ -134,7 +133,7 @@ def _torchopt(module, tasks, inner):
 
 
 def _backward_each(module, tasks, adapted):
-  """The mean loss and its gradient, task by task, through `with adapted(support, labels) as the adapted module`."""
+  """The mean loss and its gradient, task by task, through `with adapted(support, labels) as adapted_module`."""
   parameters = list(module.parameters())
 
   def run():
@@ -197,10 +196,10 @@ def _task_loss(module, inner):
 
 
 def _images(network, images):
-  """`[tasks, n, size, size, 1]`; for conv4 the other way round, as its kernels are, with the channel first.
+  """Images `[tasks, n, size, size, 1]`; for conv4 flipped, like its kernels, with channels first.
 
-  XLA pads an even side at its end and PyTorch at both ends: with a stride of 2 the two agree on turned images, so
-  that PyTorch's own padding serves.
+  XLA pads an even side only at its end, PyTorch at both ends: with a stride of 2 both agree on flipped images, so that
+  PyTorch's padding can be used.
   """
   images = torch.tensor(np.asarray(images))
   return torch.flip(images, (2, 3)).permute(0, 1, 4, 2, 3).contiguous() if network == "conv4" else images

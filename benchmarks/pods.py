@@ -1,11 +1,11 @@
-"""The argument that steps scale to pods: what each chip computes and sends, read from programs compiled for real pods.
+"""Scaling of training steps to pods: arithmetic and communication per chip, read from programs compiled for real pods.
 
-    pip install libtpu     # the release that `pip install jax[tpu]` would take; TPU chips are not needed
+    pip install libtpu     # the release that `pip install jax[tpu]` selects; no TPU chips needed
     python -m benchmarks.pods --record     # writes benchmarks/results/pods.json
 
-XLA's compiler for TPUs runs on any machine: the training step is compiled for slices of TPU v5e of several sizes, its
-memory, arithmetic and collectives are read, and time is projected from the chip's published peaks. No step is run, so
-times are a projection; bytes and arithmetic are not. Half an hour on 2 CPU cores.
+XLA's compiler for TPUs runs on any machine. The training step is compiled for TPU v5e slices of several sizes. Memory,
+arithmetic and collectives are read from the program, and time is projected from the chip's published peak rates. No
+step is run: times are projections, bytes and arithmetic are exact. Half an hour on 2 CPU cores.
 """
 
 import os
@@ -35,13 +35,13 @@ from metajax.train import TrainState, adamw, lars, make_train_step
 from metajax.types import Learner
 
 Name = Literal["maml", "simclr", "clip"]
-# Of a TPU v5e chip, as published: bfloat16 FLOP/s, bytes/s between chips (400 Gb/s on each of 4 links), its memory.
+# Published values of a TPU v5e chip: bfloat16 FLOP/s, bytes/s between chips (400 Gb/s on each of 4 links), memory.
 PEAK, BETWEEN_CHIPS, MEMORY = 197e12, 200e9, 16 * 2**30
-UTILISATION = 0.4  # of the peak, that a step reaches
+UTILISATION = 0.4  # fraction of the peak that a step reaches
 
 
 class Training(NamedTuple):
-  """A learner of its paper's size, and a chip's share of a batch, as shapes."""
+  """A learner at the size of its paper, its optimizer, and the shapes of one chip's share of a batch."""
 
   learner: Learner
   optimizer: optax.GradientTransformation
@@ -64,18 +64,18 @@ def training(name: Name) -> Training:
 
 
 def topology(name: str):
-  """The devices of a slice, such as v5e:4x4, that is not here."""
+  """The devices of a remote slice, such as v5e:4x4."""
   from jax.experimental import topologies
 
-  os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no metadata server to ask
-  os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # there is no chip to fight for
+  os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # no metadata server
+  os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # no chip to lock
   for variable, value in (("ACCELERATOR_TYPE", "v5litepod-8"), ("WORKER_HOSTNAMES", "localhost"), ("WORKER_ID", "0")):
     os.environ.setdefault(f"TPU_{variable}", value)
   return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
 
 
 def shapes(made: Training, chips: int) -> tuple[TrainState, object]:
-  """Of a TrainState, and of a batch of so many chips."""
+  """Shapes of a TrainState and of the batch of `chips` chips."""
   rows = lambda total: lambda x: jax.ShapeDtypeStruct((total(x.shape[0]), *x.shape[1:]), x.dtype)
   batch, few = (jax.tree.map(rows(total), made.share) for total in (lambda n: n * chips, lambda n: 4))
 
@@ -87,7 +87,7 @@ def shapes(made: Training, chips: int) -> tuple[TrainState, object]:
 
 
 def compiled_step(made: Training, devices, fsdp: bool):
-  """The training step of all chips' shares, compiled for them."""
+  """The training step on the batch of all chips, compiled for them."""
   count, names = len(devices), (DATA, FSDP) if fsdp else (DATA,)
   shape = (count, 1) if fsdp else (count,)
   mesh = Mesh(np.array(devices).reshape(shape), names, axis_types=(AxisType.Auto,) * len(names))
@@ -101,24 +101,24 @@ def compiled_step(made: Training, devices, fsdp: bool):
 
 
 def products(made: Training, chips: int) -> int:
-  """The arithmetic of a step in matrix products, over all chips: compilers count a loop's body once, this does not."""
+  """Operations of a step in matrix products, over all chips; unlike XLA's count, over all iterations of a loop."""
   before, batch = shapes(made, chips)
   return flops(make_train_step(made.learner, made.optimizer), before, batch)
 
 
 def sent(found: Counter, chips: int) -> float:
-  """Bytes that a chip sends for collectives around a ring, of so many bytes of results."""
+  """Bytes that a chip sends for ring collectives, given the bytes of their results by kind."""
   around = (chips - 1) / chips
   times = {"all-reduce": 2 * around, "all-gather": around, "reduce-scatter": chips - 1, "all-to-all": around}
   return sum(size * times.get(kind, 1) for kind, size in found.items())
 
 
 def projected(made: Training, devices, fsdp: bool) -> dict:
-  """What a record says of a step on some chips."""
+  """Record entries of a step on the given chips."""
   began, chips = time.perf_counter(), len(devices)
   compiled = compiled_step(made, devices, fsdp)
   seconds, memory, bytes_of = time.perf_counter() - began, compiled.memory_analysis(), Counter()
-  # A loop with a collective goes around the ring of chips: products that overlap with the gathering of their factors.
+  # A loop with a collective iterates over the ring of chips: products overlap with the gathering of their factors.
   for times, part in zip((1, chips - 1), collectives(compiled.as_text()), strict=True):
     for kind, size in part:
       bytes_of[kind] += times * size
@@ -147,13 +147,13 @@ def main(
   fsdp: tuple[bool, ...] = (False, True),
   record: bool = False,
 ):
-  """Compiles training steps for slices of TPUs, and projects how they scale.
+  """Compiles training steps for TPU slices, and projects their scaling.
 
   Args:
-    learners: what is trained.
-    slices: topologies of v5e.
-    fsdp: with a copy of the parameters on each chip, and with parameters sharded.
-    record: write the records to benchmarks/results.
+    learners: Learners to train.
+    slices: Topologies of TPU v5e slices, such as v5e:2x4.
+    fsdp: Parameter layouts: replicated on each chip (False), sharded over the chips (True), or both.
+    record: Write the records to benchmarks/results.
   """
   found = []
   for name in learners:
@@ -164,7 +164,7 @@ def main(
         one = projected(made, devices, sharded)
         print(
           f"{name}{', fsdp' * sharded}, {len(devices)} chips, batch {one['batch_size']:,}: {one['gigaflops']:,} GFLOP "
-          f"and {one['collective_bytes'] / 1e6:,.1f} MB sent a chip, {one['computing_ms']} + {one['sending_ms']} ms, "
+          f"and {one['collective_bytes'] / 1e6:,.1f} MB sent per chip, {one['computing_ms']} + {one['sending_ms']} ms, "
           f"{one['state_mebibytes']:,} + {one['temporary_mebibytes']:,} MiB",
           flush=True,
         )

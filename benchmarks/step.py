@@ -1,4 +1,4 @@
-"""Compiled programs: one step of MAML, and how often a second a program runs."""
+"""Compiled programs, such as a training step of MAML, and their rates in calls per second."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from metajax.types import Batch, Episode, Learner
 
 
 class Program(NamedTuple):
-  """A compiled function with its arguments, and what compiling it took."""
+  """A compiled function with its arguments, and its compile time in seconds."""
 
   compiled: jax.stages.Compiled
   arguments: tuple
@@ -31,7 +31,7 @@ class Program(NamedTuple):
 
 
 def compile_program(fn: Callable, *arguments: Any) -> Program:
-  """`fn` compiled for its arguments, which are put on the device."""
+  """Compiles `fn` for its arguments, which are moved to the device."""
   arguments = jax.tree.map(jax.numpy.asarray, arguments)
   lowered = jax.jit(fn).lower(*arguments)
   began = time.perf_counter()
@@ -40,12 +40,12 @@ def compile_program(fn: Callable, *arguments: Any) -> Program:
 
 
 def training_step(learner: Learner, optimizer: optax.GradientTransformation, batch: Batch) -> Program:
-  """A learner's training step, from its start, compiled for a batch."""
+  """Compiles the first training step of a learner for a batch."""
   return compile_program(make_train_step(learner, optimizer), start(learner, optimizer, batch), batch)
 
 
 def maml_step(convolution: str, episodes: Episode, inner_steps: int = 1, filters: int = 64) -> Program:
-  """A training step of second-order MAML with conv4 (stride 2) as in the paper, compiled for a batch of episodes."""
+  """Compiles a training step of second-order MAML for a batch of episodes, with conv4 (stride 2) as in the paper."""
   network = with_head(
     conv4(filters, downsample="stride", pool="mean", convolution=convolution), linear(episodes.query.labels.shape[-1])
   )
@@ -53,7 +53,7 @@ def maml_step(convolution: str, episodes: Episode, inner_steps: int = 1, filters
 
 
 def calls_per_second(program: Callable, seconds: float, clock: Callable = time.perf_counter) -> float:
-  """How often a second of the clock a program runs, over at least `seconds` and one call, after one to warm up."""
+  """Calls per second of a program by the clock, over at least `seconds` and one call, after a warmup call."""
   program()
   began, count = clock(), 0
   while (elapsed := clock() - began) < seconds or not count:
@@ -65,7 +65,7 @@ def calls_per_second(program: Callable, seconds: float, clock: Callable = time.p
 def alternate(
   programs: Mapping[str, Callable], rounds: int, seconds: float, clock: Callable = time.perf_counter
 ) -> dict[str, list[float]]:
-  """Calls a second of each program in each round; the programs take turns."""
+  """Calls per second of each program in each round; the programs alternate."""
   found = {name: [] for name in programs}
   for _ in range(rounds):
     for name, program in programs.items():

@@ -1,8 +1,8 @@
-"""The claim: what a training step of each of MAML's successors takes, in units of MAML's with as many inner steps.
+"""The claim: the cost of a training step of MAML's successors, relative to MAML with as many inner steps.
 
     python -m benchmarks.successors --record     # writes benchmarks/results/successors.json
 
-Four minutes on 2 CPU cores, most of which compile.
+Four minutes on 2 CPU cores, mostly for compilation.
 """
 
 import statistics
@@ -21,14 +21,14 @@ from metajax.networks import conv4, conv_blocks
 
 
 class Row(NamedTuple):
-  """A learner, and how many inner steps the MAML has that it is compared with."""
+  """A learner, and the number of inner steps of the MAML to compare with."""
 
   learner: Learner
   steps: int
 
 
 def learners_of(filters: int, steps: tuple[int, ...], implicit_steps: int, cg_steps: int) -> dict[str, Row]:
-  """All of them; MAML of each number of steps is `MAML, K = steps`."""
+  """All learners by name; MAML is `MAML, K = steps` for each number of steps."""
   layers = {"downsample": "stride", "pool": "mean"}
   encoder, head, always = conv4(filters, **layers), linear(WAYS), 10**9
   network = with_head(encoder, head)
@@ -64,14 +64,14 @@ def main(
   cg_steps: int = 5,
   timing: Timing = Timing(),
 ):
-  """Measures time and temporary memory of a training step, 5-way 1-shot.
+  """Measures time and temporary memory of a training step of MAML and its successors, 5-way 1-shot.
 
   Args:
-    few_shot: the tasks of a step.
-    steps: numbers of inner steps.
-    implicit_steps: iMAML's, which is compared with MAML of the most inner steps.
-    cg_steps: iMAML's.
-    timing: of the rounds.
+    few_shot: Tasks of a step, and the network.
+    steps: Numbers of inner steps to measure.
+    implicit_steps: Inner steps of iMAML, which is compared with the MAML of most inner steps.
+    cg_steps: Conjugate-gradient steps of iMAML.
+    timing: Timing rounds.
   """
   batch, tasks, queries, filters = few_shot.batch(), *few_shot
   rows, optimizer = learners_of(filters, steps, implicit_steps, cg_steps), optax.adam(1e-3)
@@ -83,7 +83,7 @@ def main(
     memory = programs[name].temporary_mebibytes
     larger = memory / programs[of_maml].temporary_mebibytes
     rate = tasks * statistics.median(rates[name])
-    print(f"{name:<52} {rate:8.2f} tasks/s, {slower:5.2f} x the time, {memory:6.1f} MiB, {larger:5.2f} x, of {of_maml}")
+    print(f"{name:<52} {rate:8.2f} tasks/s, {slower:5.2f} x time, {memory:6.1f} MiB, {larger:5.2f} x, of {of_maml}")
     said = {"measure": name, "tasks": tasks, "value": round(rate, 2), "unit": "tasks/s", "inner_steps": row.steps}
     said |= {"beside": of_maml, "time_in_mamls": round(slower, 2), "memory_in_mamls": round(larger, 2)}
     said |= {"temporary_mebibytes": round(memory, 1), "compile_seconds": round(programs[name].compile_seconds, 1)}

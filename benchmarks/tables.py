@@ -1,4 +1,4 @@
-"""What tables of the benchmarks' page are made of."""
+"""Building blocks of the tables on the page of the benchmarks."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 
 class Form(NamedTuple):
-  """How a benchmark's records are shown.
+  """The presentation of a benchmark's records.
 
   Attributes:
-    table: records to lines of Markdown.
-    draw: what draws a figure beside the file of records.
+    table: `records -> lines of Markdown`.
+    draw: `path of the records -> None`: draws a figure next to the file of records.
   """
 
   table: Callable[[list[dict]], list[str]]
@@ -18,16 +18,16 @@ class Form(NamedTuple):
 
 
 def cells(*texts: str) -> str:
-  """A row of a table."""
+  """A row of a Markdown table."""
   return f"| {' | '.join(texts)} |"
 
 
 def heading(*names: str) -> list[str]:
-  """The two rows above the others."""
+  """The two header rows of a Markdown table."""
   return [cells(*names), cells(*["---"] * len(names))]
 
 
 def by_measure(rows: list[dict], column: str) -> dict[str, dict]:
-  """`{what was measured: {value of the column: its record}}`."""
+  """Returns `{measure: {value of the column: record}}`."""
   names = dict.fromkeys(r["measure"] for r in rows)
   return {name: {r[column]: r for r in rows if r["measure"] == name} for name in names}

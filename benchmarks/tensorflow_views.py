@@ -1,11 +1,11 @@
-"""SimCLR's view of small photographs by tf.image, in a tf.data pipeline, as its users write it."""
+"""SimCLR's views of small photographs by tf.image, in an idiomatic tf.data pipeline."""
 
 import functools
 
 import numpy as np
 import tensorflow as tf
 
-CHANGES = (  # of strength 0.5
+CHANGES = (  # color jitter of strength 0.5
   lambda x: x * tf.random.uniform([], 0.6, 1.4),
   lambda x: tf.image.random_contrast(x, 0.6, 1.4),
   lambda x: tf.image.random_saturation(x, 0.6, 1.4),

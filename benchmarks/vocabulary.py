@@ -1,4 +1,4 @@
-"""The claim: the last product and cross-entropy of a language model take no memory that grows with the vocabulary.
+"""The claim: memory of a language model's output layer and cross-entropy does not grow with the vocabulary.
 
     python -m benchmarks.vocabulary --record     # writes benchmarks/results/vocabulary.json
 
@@ -24,13 +24,13 @@ def main(
   vocabularies: tuple[int, ...] = (4096, 16384, 50257),
   timing: Timing = Timing(),
 ):
-  """Measures time and temporary memory of the loss with its gradient, all logits at once and tile by tile.
+  """Measures time and temporary memory of the loss and its gradient, with dense and with tiled logits.
 
   Args:
-    tokens: that are to be found.
-    width: of their features.
-    vocabularies: tokens that there are.
-    timing: of the rounds.
+    tokens: Number of predicted tokens.
+    width: Features per token.
+    vocabularies: Vocabulary sizes to measure.
+    timing: Timing rounds.
   """
   keys, found = jax.random.split(jax.random.key(0), 3), []
   features = jax.random.normal(keys[0], (tokens, width))
@@ -53,7 +53,7 @@ def main(
 
 
 def _gradient(how: Implementation):
-  """`((features, embedding), labels) -> (the loss, its gradient)`."""
+  """Returns `((features, embedding), labels) -> (loss, gradient)`."""
   return jax.value_and_grad(lambda both, labels: linear_cross_entropy(*both, labels, implementation=how))
 
 

@@ -6,14 +6,14 @@ import signal
 import sys
 from pathlib import Path
 
-# A command may be stopped while it still imports, which takes seconds: there is nothing to save yet.
+# A command may be stopped during its imports, which take seconds: it has nothing to save yet.
 if sys.argv[:1] == ["-m"]:
   signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
   signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
 
 
 def commands() -> dict[str, str]:
-  """`{module: the first line of what it says of itself}` of all commands."""
+  """Returns `{module: first line of its docstring}` for all commands."""
   found = {}
   for path in sorted(Path(__file__).resolve().parent.glob("[!_]*.py")):
     first = re.match(r'"""(.*?)(?:"""|\n)', path.read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""Lists the commands, a line each."""
+"""Lists the commands, one per line."""
 
 from experiments import commands
 

@@ -1,4 +1,4 @@
-"""ANIL (arXiv:1909.09157) on few-shot classification: MAML whose inner loop adapts the head alone.
+"""ANIL (arXiv:1909.09157) on few-shot classification: MAML whose inner loop adapts only the head.
 
 python -m experiments.anil --data omniglot --budget cpu     # 5-way 1-shot 93.4, 11 minutes on 2 CPU cores
 """
@@ -10,7 +10,7 @@ from metajax.learners import anil
 
 
 class Config(NamedTuple):
-  """ANIL on few-shot classification."""
+  """Trains and evaluates ANIL on few-shot classification."""
 
   inner: fs.InnerLoop = fs.InnerLoop(0.5, 5, 10)
   network: fs.AdaptedHead = fs.AdaptedHead()
@@ -24,7 +24,7 @@ PRESETS = {
 
 
 def build(config: Config) -> fs.Experiment:
-  """ANIL, whose head alone adapts."""
+  """ANIL, which adapts only its head."""
   encoder, head, _, init_head = fs.with_linear_head(config.network, config.setup.task.ways)
 
   def learner(adapt, query_norm):

@@ -1,4 +1,4 @@
-"""CAVIA (arXiv:1810.03642) on few-shot classification: the inner loop adapts a context vector alone.
+"""CAVIA (arXiv:1810.03642) on few-shot classification: the inner loop adapts only a context vector.
 
 python -m experiments.cavia --data omniglot --budget cpu     # 5-way 1-shot 95.1, 20 minutes on 1 CPU core
 """
@@ -13,28 +13,28 @@ from metajax.networks import conv_blocks
 
 
 class Config(NamedTuple):
-  """CAVIA on few-shot classification, at as many ways as in training or fewer."""
+  """Trains and evaluates CAVIA on few-shot classification, with at most as many test ways as training ways."""
 
   context: Annotated[int, Bounds(0, 2**16)] = 100
-  """Size of the context vector, which scales and shifts the channels of the third layer."""
+  """Size of the context vector, which scales and shifts the channels of the third convolution layer."""
   inner: fs.InnerLoop = fs.InnerLoop(1.0, 2, 2)
   network: fs.Adapted = fs.Adapted()
   setup: fs.Setup = fs.Setup()
 
 
 PRESETS = {
-  # The paper's network for mini-ImageNet; it has no Omniglot.
+  # The paper's network for mini-ImageNet; the paper does not report Omniglot.
   "paper": Config(network=fs.Adapted(filters=128), setup=fs.Setup(task=fs.Task(meta_batch_size=4))),
   "cpu": Config(
     inner=fs.InnerLoop(10.0, 2, 2),
-    # A network serves as many ways as it was trained at.
+    # The network serves at most the ways that it was trained with.
     setup=fs.ON_CPU._replace(training=fs.Training(5500, 500), tests=fs.Tests(("5w1s", "5w5s"))),
   ),
 }
 
 
 def build(config: Config) -> fs.Experiment:
-  """CAVIA, whose context vector alone adapts."""
+  """CAVIA, which adapts only a context vector."""
   _, filters, normalization = config.network
   layers: dict[str, Any] = {"downsample": "stride", "normalization": normalization}
   encoder = film(conv_blocks(3, filters, pool="none", **layers), conv_blocks(1, filters, pool="mean", **layers))

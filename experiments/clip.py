@@ -1,4 +1,4 @@
-"""CLIP (arXiv:2103.00020): images and their captions in one space, and zero-shot transfer to what was never seen.
+"""CLIP (arXiv:2103.00020): a joint embedding of images and captions, and zero-shot transfer to unseen classes.
 
 python -m experiments.clip --budget cpu     # glyphs: unseen combinations 74.5 (chance 0.5), 12 minutes on 1 CPU core
 python -m experiments.clip --data flickr8k --budget cpu_photos     # R@10 14.8 and 14.7 (chance 1), 48 minutes likewise
@@ -13,7 +13,7 @@ from experiments.families.image_text.experiment import clip_experiment
 
 
 class Config(NamedTuple):
-  """CLIP on images with captions, and what it transfers to."""
+  """Trains CLIP on images with captions, and evaluates its zero-shot transfer."""
 
   model: Clip = Clip()
   setup: Setup = Setup()
@@ -51,7 +51,7 @@ PRESETS = {
 
 
 def build(config: Config) -> rep.Experiment:
-  """A CLIP of images and their captions."""
+  """CLIP on images and their captions."""
   return clip_experiment(config.setup, config.model)
 
 

@@ -1,8 +1,8 @@
-"""Tests what runs have learned at any setting, or on other data: train once, test anywhere.
+"""Tests finished few-shot runs at any setting, or on other data: train once, test anywhere.
 
 python -m experiments.evaluate runs/prototypical-omniglot-20261124-101500 --ways 20 --shots 5     # a minute on 2 cores
 python -m experiments.evaluate runs/maml-omniglot-* runs/anil-omniglot-*     # the same tasks, and paired differences
-python -m experiments.evaluate runs/maml-omniglot-* runs/anil-omniglot-* --record     # which the results page gains
+python -m experiments.evaluate runs/maml-omniglot-* runs/anil-omniglot-* --record     # adds them to the results page
 """
 
 import os
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
+from metajax.experiment.former_flags import also
 from tyro.conf import Positional
 
 from experiments.families.data import load_part, slug
@@ -28,7 +29,7 @@ from metajax.types import Batches
 
 
 class Test(NamedTuple):
-  """What runs are tested on: ways and shots, tasks, the seed that they are of, and the flags that say which data."""
+  """A test: ways and shots, batches of tasks, their seed, and the flags that select the data."""
 
   setting: tuple[int, int]
   batches: Batches
@@ -36,7 +37,7 @@ class Test(NamedTuple):
   setup: Setup
 
   def of(self, modes: Sequence[EvalMode]) -> FewShot:
-    """The tests of some ways to use a run."""
+    """The evaluator of the given modes on this test."""
     return evaluator(self.setup, modes, lambda: {self.setting: self.batches})._replace(test_seed=self.seed)
 
 
@@ -56,29 +57,29 @@ def main(
   record: bool = False,
   modules: tuple[str, ...] = (),
 ):
-  """Tests the chosen parameters of few-shot runs on unseen classes, all on the same tasks.
+  """Tests finished few-shot runs on unseen classes, all on the same tasks.
 
-  Runs that differ in their seed alone are one learner, with an interval over seeds. Of several learners it also prints
-  by how much the first is ahead of each other one, with the interval of the paired difference.
+  Runs that differ only in their seed count as one learner, with an interval over seeds. For several learners the
+  command also prints the lead of the first one over each other one, with the interval of the paired difference.
 
   Args:
-    folders: the runs' folders.
-    ways: classes of a test task; by default those of the first run's first test setting.
-    shots: support images of each class; by default likewise.
-    queries: query images of each class.
-    data: other data, as for a run's own --data.
-    split: a named split of the data's classes; the first run's own by default, where the data are its.
-    num_tasks: test tasks.
-    seed: of the test tasks; 2 gives those of the runs themselves.
-    adaptation_curve: measure the accuracy after 0, 1, ... to this many adaptation steps.
-    download: let TFDS download data that is not there.
-    skip_unreadable: leave out files of one's own that cannot be read.
-    devices: devices to share the tasks; by default all.
-    record: add to the results page by how much each other learner is ahead of the first one.
-    modules: of experiments of one's own, which the runs may be of: they are imported.
+    folders: Folders of the runs.
+    ways: Classes per test task; by default those of the first run's first test setting.
+    shots: Support images per class in a test task; by default those of the first run's first test setting.
+    queries: Query images per class in a test task.
+    data: Data set to test on; by default that of the first run.
+    split: Named split of the classes; by default that of the first run, unless --data names another data set.
+    num_tasks: Number of test tasks.
+    seed: Random seed of the test tasks; 2 gives the test tasks of the training runs.
+    adaptation_curve: Length of the adaptation curve: accuracy after 0, 1, ... up to this many steps; 0 for no curve.
+    download: Download TFDS data that is missing.
+    skip_unreadable: Skip user-supplied files that cannot be read, instead of stopping.
+    devices: Number of devices that share the tasks; by default all.
+    record: Add the lead of each other learner over the first one to the results page.
+    modules: Names of further Python modules to import, if the runs belong to custom experiments.
   """
   if not folders:
-    raise ValueError("expected the folder of a run, or of several, got none")
+    raise ValueError("expected one or more run folders, got none")
   found = [finished.read(folder, modules) for folder in folders]
   set_precision([one.run for one in found])
   learners = finished.learners(found)
@@ -110,7 +111,7 @@ def _check(found: list[FewShotRun], learners: list[list[FewShotRun]], adaptation
 
 
 def _write(written: dict[Path, list[Record]]):
-  """Writes the records of each learner; a folder that cannot be written keeps nothing from being told."""
+  """Writes the records of each learner; a folder that cannot be written is reported without an error."""
   for path, measured in written.items():
     try:
       records.write(path, [records.flat(one) for one in measured])
@@ -120,7 +121,7 @@ def _write(written: dict[Path, list[Record]]):
 
 
 def _setup(first: Setup, data: str | None, split: str | None, tests: dict, **other: Any) -> Setup:
-  """The first run's flags, with those of the command."""
+  """The flags of the first run, updated with those of the command."""
   images = first.data._replace(**other)
   if data is not None and data != images.data:
     images = images._replace(data=data, split="")
@@ -133,11 +134,11 @@ def _named(same: list[FewShotRun], found: list[FewShotRun]) -> list[EvalMode]:
 
 
 def _test(learners: list[list[FewShotRun]], found: list[FewShotRun], test: Test, took: dict) -> tuple[dict, list]:
-  """`{path: records}` of each learner, and the records of how far each is ahead of the first one."""
+  """Returns `{path: records}` of each learner, and the records of each learner's lead over the first one."""
   tasks, example = test.setup.tests.test_tasks, next(test.batches())
   pixels, scores, written, differences = test_pixels(test.batches, tasks), {}, {}, []
   first = _named(learners[0], found)
-  # All of them before any is tested: what cannot be is known at once.
+  # All runs are restored before the first test, so that an error shows immediately.
   for same, trained in [(same, finished.ready(same, example)) for same in learners]:
     modes, folder = _named(same, found), same[0].run.folder
     mine = test_all(modes, trained, test.batches, tasks)

@@ -1,4 +1,4 @@
-"""Fine-tunes what pretraining or a CLIP learned of images with few labels, beside the same network from scratch.
+"""Fine-tunes pretrained image encoders with few labels, and compares them with the same network from scratch.
 
 python -m experiments.fine_tune runs/simclr-cifar10-* --labels 0.01 0.1 --steps 300     # 48.6 and 56.1, from scratch
 # 40.5 and 44.0; 20 minutes on 1 CPU core
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import jax
+from metajax.experiment.former_flags import also
 from tyro.conf import Positional
 
 import experiments
@@ -49,16 +50,16 @@ from metajax.types import Network
 
 
 class Pretrained(NamedTuple):
-  """Networks that are fine-tuned.
+  """Pretrained networks to fine-tune.
 
   Attributes:
-    name: of the learner that they come from.
-    variant: what sets it apart.
-    encoder: the part that is kept.
-    starts: its params and state, of each seed.
-    parts: the labeled images.
-    data: which images.
-    run: the run that they are of.
+    name: Name of the learner that pretrained them.
+    variant: Variant of the learner.
+    encoder: Pretrained encoder.
+    starts: Params and state of the encoder, per seed.
+    parts: Labeled images.
+    data: Flags that select the images.
+    run: Pretraining run.
   """
 
   name: str
@@ -71,14 +72,14 @@ class Pretrained(NamedTuple):
 
 
 class Recipe(NamedTuple):
-  """How both are trained: AdamW, a rate that rises for a tenth of the steps and falls along a cosine.
+  """Training recipe: AdamW with a warmup over a tenth of the steps and cosine decay.
 
   Attributes:
-    learning_rate: at its highest.
-    weight_decay: of AdamW.
-    steps: of training.
-    batch_size: images in a step, at most as many as there are.
-    validations: how often the accuracy on validation images is looked at.
+    learning_rate: Peak learning rate.
+    weight_decay: Weight decay of AdamW.
+    steps: Training steps.
+    batch_size: Images per step, at most the number of training images.
+    validations: Number of evaluations on validation images.
   """
 
   learning_rate: float
@@ -101,34 +102,34 @@ def main(
   record: bool = False,
   modules: tuple[str, ...] = (),
 ):
-  """Fine-tunes pretrained networks with a share of the labels, and trains the same network from scratch.
+  """Fine-tunes pretrained networks with a fraction of the labels, and trains the same network from scratch.
 
-  Both are trained with the same recipe on the same images, at each of several learning rates; the rate and the step
-  are those of the best accuracy on validation images. Runs that differ in their seed are told apart by an interval
-  over seeds.
+  Both are trained with the same recipe on the same images, at each of several learning rates; accuracy on validation
+  images selects the learning rate and the step. Results of runs that differ only in their seed are means with an
+  interval over seeds.
 
   Args:
-    folders: the runs' folders, of one experiment.
-    labels: shares of the labeled training images, the same of every class.
-    learning_rates: of AdamW, to choose from.
-    weight_decay: of AdamW.
-    steps: of training.
-    batch_size: images in a step.
-    validations: how often the accuracy on validation images is looked at.
-    devices: devices to share the images of a step; by default as many as divide them.
-    fsdp: share the parameters and the optimizer's state between the devices too.
-    record: write the records to experiments/results and rebuild experiments/README.md.
-    modules: of experiments of one's own, which the runs may be of: they are imported.
+    folders: Folders of the runs, which differ only in their seeds.
+    labels: Fractions of the labeled training images to use, equal in every class, above 0 and at most 1.
+    learning_rates: Peak learning rates of AdamW to choose from by validation.
+    weight_decay: Weight decay of AdamW.
+    steps: Number of training steps.
+    batch_size: Images per step.
+    validations: Number of validations during training.
+    devices: Number of devices that share each batch; by default the largest number that divides the batch size.
+    fsdp: Shard the parameters and the optimizer state over the devices, instead of replicating them.
+    record: Write the records to experiments/results and rebuild experiments/README.md.
+    modules: Names of further Python modules to import, if the runs belong to custom experiments.
   """
   if not folders:
-    raise ValueError("expected the folder of a run, or of several, got none")
+    raise ValueError("expected one or more run folders, got none")
   if not labels or not learning_rates:
     raise ValueError("expected --labels and --learning-rates, got none")
   with on_devices(devices_for(batch_size, devices), fsdp=fsdp):
     found = [_read(folder, modules) for folder in folders]
     first = found[0]
     if any(_but_for_seeds(other) != _but_for_seeds(first) for other in found):
-      raise ValueError("expected runs of one experiment that differ in their seeds alone, got others")
+      raise ValueError("expected runs of one experiment that differ only in their seeds, got others")
     tuned = [with_pretrained_params(first.encoder, *start) for run in found for start in run.starts]
     recipe = Recipe(learning_rates[0], weight_decay, steps, batch_size, validations)
     recipes, measured = [recipe._replace(learning_rate=rate) for rate in learning_rates], []
@@ -146,11 +147,13 @@ def _but_for_seeds(one: Pretrained) -> tuple:
 
 
 def _with_labels(share: float, first: Pretrained, tuned: list[Network], recipes: list[Recipe]) -> list[Record]:
-  """The records of fine-tuning and of training from scratch with a share of the labels."""
+  """The records of fine-tuning and of training from scratch with a fraction of the labels."""
   parts, data, measured = first.parts, first.data, []
   some = split_within_classes(parts.train, (share,), seed=0)[0] if share < 1 else parts.train
   recipes = [recipe._replace(batch_size=min(recipe.batch_size, len(some.labels))) for recipe in recipes]
-  print(f"\n{100 * share:g}% of the labels, {len(some.labels):,} images: accuracy on {len(parts.test.labels):,}")
+  print(
+    f"\n{100 * share:g}% of the labels, {len(some.labels):,} images: accuracy on {len(parts.test.labels):,} test images"
+  )
   own = first.name, (*first.variant, "fine-tuned")
   for (name, variant), encoders in ((own, tuned), (("from scratch", ()), [first.encoder] * len(tuned))):
     said = {**about(data, parts), "labels": share, "seed": first.run.training.seed}
@@ -167,7 +170,7 @@ def _read(folder: Path, modules: Sequence[str]) -> Pretrained:
   kept = [one for one in experiment.evaluate if isinstance(one, FrozenFeatures | Transfer)] if experiment else []
   if not kept:
     given = f"got one of {run.module.__name__} in {str(folder)!r}"
-    raise ValueError(f"expected a run of pretraining or of CLIP, {given}")
+    raise ValueError(f"expected a pretraining run or a CLIP run, {given}")
   read = _images_of_clip if isinstance(kept[0], Transfer) else _pretrained
   return read(run, experiment, kept[0])
 
@@ -175,7 +178,7 @@ def _read(folder: Path, modules: Sequence[str]) -> Pretrained:
 def _pretrained(run: FinishedRun, experiment: Experiment, kept: FrozenFeatures) -> Pretrained:
   states = states_of(run, experiment.learner, experiment.optimizer, experiment.train_batches, best=False)
   starts, encoder = [(one.params["encoder"], one.state["encoder"]) for one in states], kept.encoder
-  if not isinstance(encoder, Network):  # of images, beside others
+  if not isinstance(encoder, Network):  # several encoders, that of images first
     first = next(iter(encoder))
     encoder, starts = encoder[first], [(params[first], state[first]) for params, state in starts]
   return Pretrained(kept.name, (), encoder, starts, kept.parts(), kept.setup.data, run)
@@ -185,7 +188,7 @@ def _images_of_clip(run: FinishedRun, experiment: Experiment, kept: Transfer) ->
   parts, data = kept.data().probes, kept.setup.data
   if parts is None:
     given = f"got one on {data.data} in {str(run.folder)!r}"
-    raise ValueError(f"expected a run on data with labels apart, such as glyphs, {given}")
+    raise ValueError(f"expected a run on data with separate labeled images, such as glyphs, {given}")
   describe(data, parts)
   model, tokenizer = group_of(run.config, Clip), load_tokenizer(run.folder / "tokenizer.json")
   example = example_of(model, data, tokenizer, run.configuration["channels"])
@@ -196,21 +199,21 @@ def _images_of_clip(run: FinishedRun, experiment: Experiment, kept: Transfer) ->
 
 
 def _measured(name: str, encoders, some, parts: ProbeSplits, recipes) -> tuple[Score, dict]:
-  """The score, and what a record says of networks, one a seed, that were trained with the best of the recipes."""
+  """The score and the record entries of networks, one per seed, trained with the best of the recipes."""
   began, found = time.perf_counter(), []
   for seed, encoder in enumerate(encoders):
     found.append(max((_tuned(encoder, some, parts, recipe, seed) for recipe in recipes), key=lambda tuned: tuned[0]))
   score, chosen = mean_over_seeds([score for _, score, _ in found]), [recipe.learning_rate for _, _, recipe in found]
-  print(f"  {name:<26} {score}%  (rate {', '.join(f'{rate:g}' for rate in chosen)})", flush=True)
+  print(f"  {name:<26} {score}%  (learning rate {', '.join(f'{rate:g}' for rate in chosen)})", flush=True)
   said = {"chosen": chosen, "labelled": len(some.labels), "seeds": len(encoders)}
   return score, said | {"steps": recipes[0].steps, "train_seconds": round(time.perf_counter() - began)}
 
 
 def _tuned(encoder, some, parts: ProbeSplits, recipe: Recipe, seed: int):
-  """The best accuracy on validation images, the score on test images of those params, and the recipe."""
+  """The best validation accuracy, the test score of the same params, and the recipe."""
   learner = supervised(encoder)
   augmentation = compose(random_resized_crop(area=(0.4, 1.0)), random_flip()) if some.images.shape[-1] == 3 else None
-  trained = with_augmentation(learner, augmentation) if augmentation else learner  # characters have no mirror
+  trained = with_augmentation(learner, augmentation) if augmentation else learner  # no flipped characters
   accuracy = _accuracy(encoder, len(parts.test.classes))
   validate = lambda params, state: float(100 * accuracy(params, state, parts.validation).mean())
   optimizer = adamw(
@@ -224,7 +227,7 @@ def _tuned(encoder, some, parts: ProbeSplits, recipe: Recipe, seed: int):
 
 
 def _accuracy(encoder, classes: int) -> Callable:
-  """`(params, state, source) -> which of its images the network's own head has right`."""
+  """`(params, state, source) -> correct [n]`: the images that the network's linear head classifies correctly."""
   network = with_head(encoder, linear(classes))
   answer = lambda params, state, x: network.apply(params, state, x, train=False)[0]
 

@@ -1,6 +1,6 @@
-"""Another name of `gpt`, `image_gpt` and `masked_autoencoder`, by which records and older runs know them.
+"""Former name of `gpt`, `image_gpt` and `masked_autoencoder`, used by records and older runs.
 
-python -m experiments.generative --budget cpu_mae     # as python -m experiments.masked_autoencoder --budget cpu
+python -m experiments.generative --budget cpu_mae     # python -m experiments.masked_autoencoder --budget cpu
 """
 
 from typing import Any, Literal, NamedTuple
@@ -16,10 +16,10 @@ MODELS: dict[Model, Any] = {"gpt": gpt, "image_gpt": image_gpt, "mae": masked_au
 
 
 class Config(NamedTuple):
-  """Pretraining by generating: what comes next, or what is hidden, and what frozen features are worth."""
+  """Trains and evaluates a generative model of texts or images, and probes its frozen image features."""
 
   model: Model = "mae"
-  """Of texts gpt, of images image_gpt or mae."""
+  """Model: gpt for texts, image_gpt or mae for images."""
   transformer: Transformer = Transformer()
   text: Text = Text()
   pixels: Pixels = Pixels()
@@ -38,7 +38,7 @@ PRESETS: dict[str, Config] = {
 
 
 def build(config: Config) -> rep.Experiment:
-  """The experiment of a model."""
+  """The experiment of the selected model."""
   return MODELS[config.model].build(config)
 
 

@@ -1,11 +1,11 @@
-"""GPT (Radford et al. 2018) of texts: what it foretells, beside a bigram model, and what it writes.
+"""GPT (Radford et al. 2018) on texts: bits per token, a bigram baseline, and samples.
 
-python -m experiments.gpt --budget cpu     # captions of flickr8k: 4.48 bits a token (bigram 5.06): 9 min on 1 core
+python -m experiments.gpt --budget cpu     # captions of flickr8k: 4.48 bits per token (bigram 5.06): 9 min on 1 core
 python -m experiments.gpt --budget cpu --data glyphs --vocabulary 384 --length 48 --steps 600 --curve-every 50 \
-  --dropout 0.3     # characters' Unicode names: 1.94 bits a token (bigram model 2.98): 9 min on 1 core
+  --dropout 0.3     # Unicode names of characters: 1.94 bits per token (bigram model 2.98): 9 min on 1 core
 python -m experiments.gpt --budget cpu --data shakespeare.txt
 
-The paper's budget is GPT-2's smallest, trained as GPT-3's smallest.
+The "paper" preset is the smallest GPT-2, trained like the smallest GPT-3.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from experiments.families.transformers import Sampling, Transformer
 
 
 class Config(NamedTuple):
-  """A GPT of texts: --data glyphs (the characters' Unicode names), a TFDS set with captions or FILE.txt."""
+  """Trains and evaluates a GPT on texts: --data glyphs (Unicode names), a TFDS set with captions, or FILE.txt."""
 
   transformer: Transformer = Transformer()
   text: Text = Text()
@@ -47,7 +47,7 @@ PRESETS = {
 
 
 def build(config: Config) -> rep.Experiment:
-  """A GPT, whose step is chosen by validation texts."""
+  """GPT, with the step selected by validation texts."""
   return gpt_experiment(config.setup, config.transformer, config.text, config.sampling)
 
 

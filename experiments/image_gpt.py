@@ -1,9 +1,9 @@
-"""Image GPT (Chen et al. 2020): images pixel by pixel, and what the features of its best layer are worth.
+"""Image GPT (Chen et al. 2020): next-pixel prediction, and probes of the features of its best layer.
 
 python -m experiments.image_gpt --budget cpu
-  # glyphs: 0.62 bits a pixel (independent pixels 1.32), probe 32.1, random encoder 6.7: 15 min on 1 core
+  # glyphs: 0.62 bits per pixel (independent pixels 1.32), probe 32.1, random encoder 6.7: 15 min on 1 core
 
-The paper's budget is iGPT-S, whose palette has 512 colors.
+The "paper" preset is iGPT-S, with a palette of 512 colors.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from experiments.families.transformers import Sampling, Transformer
 
 
 class Config(NamedTuple):
-  """Pretraining by foretelling the next pixel, and what frozen features are worth."""
+  """Trains and evaluates an image GPT, and probes its frozen features."""
 
   transformer: Transformer = Transformer()
   pixels: Pixels = Pixels()
@@ -45,7 +45,7 @@ PRESETS = {
 
 
 def build(config: Config) -> rep.Experiment:
-  """An image GPT, whose layer is chosen by validation images."""
+  """Image GPT, with the feature layer selected by validation images."""
   return image_gpt_experiment(config.setup, config.transformer, config.pixels, config.sampling)
 
 

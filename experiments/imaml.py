@@ -1,4 +1,4 @@
-"""iMAML (arXiv:1909.04630) on few-shot classification: MAML by the gradient of where the inner loop ends.
+"""iMAML (arXiv:1909.04630) on few-shot classification: MAML with an implicit meta-gradient.
 
 python -m experiments.imaml --data omniglot --budget cpu     # 5-way 1-shot 91.6, 18 minutes on 1 CPU core
 """
@@ -6,26 +6,26 @@ python -m experiments.imaml --data omniglot --budget cpu     # 5-way 1-shot 91.6
 from typing import Annotated, Any, NamedTuple
 
 import optax
+from metajax.experiment.former_flags import also
 
 from experiments.families import few_shot as fs
 from metajax.experiment.bounds import Positive, Steps, ZeroOrMore
-from metajax.experiment.former_flags import also
 from metajax.learners import imaml
 
 
 class Config(NamedTuple):
-  """iMAML on few-shot classification."""
+  """Trains and evaluates iMAML on few-shot classification."""
 
   inner_learning_rate: Annotated[Positive, *also("--inner-rate")] = 0.1
-  """Of the inner loop's gradient descent, on the mean loss and its pull."""
+  """Learning rate of the inner loop, on the mean loss plus the proximal term."""
   inner_steps: Steps = 16
-  """Steps of the inner loop, in training and test."""
+  """Inner-loop steps in training, validation and test."""
   proximal_strength: Annotated[Positive, *also("--strength")] = 2.0
-  """Strength of the pull to the initialization, the paper's lambda."""
+  """Strength of the proximal term, which pulls to the initialization (lambda in the paper)."""
   cg_steps: Steps = 5
-  """Steps of conjugate gradients."""
+  """Conjugate-gradient steps of the implicit meta-gradient."""
   damping: ZeroOrMore = 1.0
-  """Added to the Hessian in the system that they solve."""
+  """Damping added to the Hessian in the conjugate-gradient system."""
   network: fs.AdaptedHead = fs.AdaptedHead()
   setup: fs.Setup = fs.Setup()
 
@@ -44,7 +44,7 @@ PRESETS = {
 
 
 def build(config: Config) -> fs.Experiment:
-  """iMAML, by gradient descent."""
+  """iMAML with gradient descent in the inner loop."""
   encoder, _, network, init_head = fs.with_linear_head(config.network, config.setup.task.ways)
   solved: dict[str, Any] = {
     "proximal_strength": config.proximal_strength,

@@ -1,4 +1,4 @@
-"""Runs a command as several hosts on this machine, each a process with CPU devices of its own, to try it before a pod.
+"""Runs a command as several hosts on this machine, each a process with separate CPU devices, as a test before a pod.
 
 python -m experiments.launch_local 2 experiments.simclr --budget demo
 """
@@ -15,14 +15,13 @@ USAGE = "python -m experiments.launch_local HOSTS MODULE [ARGUMENT ...]"
 
 
 def main(arguments: list[str]) -> int:
-  """Starts the processes, passes on what they print and the signals that come, and waits for all of them.
-
+  """Starts one process per host, forwards their output and incoming signals, and waits for all of them.
 
   Args:
-    arguments: the number of hosts, a module that `python -m` runs, and its arguments.
+    arguments: Number of hosts, a module for `python -m`, and its arguments.
 
   Returns:
-    0 if all ended well, else the first status of those that did not.
+    0 if all processes succeed, else the first nonzero status.
   """
   if len(arguments) < 2 or not re.fullmatch("0*[1-9][0-9]{0,2}", arguments[0]):
     print(f"error: expected {USAGE}, got {' '.join(arguments)[:100] or 'nothing'} (1 to 999 HOSTS)", file=sys.stderr)
@@ -41,7 +40,7 @@ def main(arguments: list[str]) -> int:
 
   def pass_on(number, frame):
     told.append(number)
-    for one in running if len(told) > 1 else running[:1]:  # one that is told tells all
+    for one in running if len(told) > 1 else running[:1]:  # one host notifies all others
       one.send_signal(number)
 
   before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -52,13 +51,13 @@ def main(arguments: list[str]) -> int:
       signal.signal(number, handler)
   for host, status in enumerate(statuses):
     if status:
-      how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+      how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
       print(f"host {host} {how}", file=sys.stderr)
   return next((abs(status) for status in statuses if status), 0)
 
 
 def free_port() -> int:
-  """A port of this machine that nothing listens on."""
+  """Returns a free TCP port of this machine."""
   with socket.socket() as there:
     there.bind(("127.0.0.1", 0))
     return there.getsockname()[1]

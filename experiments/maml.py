@@ -4,8 +4,8 @@ python -m experiments.maml --data omniglot --budget cpu     # 5-way 1-shot 97.1,
 python -m experiments.maml --data omniglot --budget cpu --gradient first_order \
   --head zeros --inner-learning-rate 0.5 --inner-steps 3 --steps 5000     # 92.1, 12 minutes on 1 CPU core
 
-At first order a head whose start is learned drifts, as nothing holds it: the loss before adaptation was seen to grow
-from 1.6 to 25. A head that starts at zeros has none.
+With first-order gradients a learned initialization of the head drifts, as nothing constrains it: the loss before
+adaptation grew from 1.6 to 25. A head initialized at zeros has no learned initialization.
 """
 
 from functools import partial
@@ -17,17 +17,17 @@ from metajax.learners import maml
 
 
 class Config(NamedTuple):
-  """MAML on few-shot classification."""
+  """Trains and evaluates MAML on few-shot classification."""
 
   inner: fs.InnerLoop = fs.InnerLoop(2.0, 1, 3)
   gradient: Gradient = "mixed"
-  """"mixed" and "reverse" are exact, "first_order" leaves out second derivatives."""
+  """Meta-gradient: "mixed" and "reverse" are exact, "first_order" omits second derivatives."""
   network: fs.AdaptedHead = fs.AdaptedHead()
   setup: fs.Setup = fs.Setup()
 
 
 PRESETS = {
-  # The paper's 0.4 is the rate on a loss summed over 5 classes; ours is the mean.
+  # The paper's 0.4 applies to a loss summed over 5 classes; this loss is a mean.
   "paper": Config(),
   "cpu": Config(network=fs.AdaptedHead(head="repeated"), setup=fs.ON_CPU._replace(training=fs.Training(11000))),
   "demo": Config(setup=fs.ON_CPU._replace(training=fs.Training(1000, 250), tests=fs.Tests())),

@@ -1,36 +1,36 @@
-"""MAML++ (arXiv:1810.09502) on few-shot classification: MAML with rates, normalization and losses for each step.
+"""MAML++ (arXiv:1810.09502) on few-shot classification: MAML with per-step learning rates, normalization and losses.
 
 python -m experiments.maml_plus_plus --data omniglot --budget cpu     # 5-way 1-shot 95.9, 20 minutes on 1 CPU core
 """
 
 from typing import Annotated, Any, NamedTuple
 
+from metajax.experiment.former_flags import also
+
 from experiments.families import few_shot as fs
 from metajax.experiment.bounds import Bounds, NotNegative, Positive, Steps
-from metajax.experiment.former_flags import also
 from metajax.learners import maml_plus_plus
 
 
 class Config(NamedTuple):
-  """MAML++ on few-shot classification."""
+  """Trains and evaluates MAML++ on few-shot classification."""
 
   inner_learning_rate: Annotated[Positive, *also("--inner-rate")] = 0.1
-  """Where the rates of all arrays and steps start, on the mean loss."""
+  """Initial inner-loop learning rate of every array and step, on the mean loss over the support set."""
   inner_steps: Steps = 5
-  """Steps of the inner loop in training."""
+  """Inner-loop steps in training."""
   test_inner_steps: Annotated[int | None, Bounds(1, 10**5)] = None
-  """Steps of the inner loop in validation and test, as in training by default; beyond those of training by the last
-  one's rates."""
+  """Inner-loop steps in validation and test, by default as in training; further steps reuse the last learning rates."""
   multi_step_until: NotNegative = 5000
-  """Training steps in which the loss after each inner step counts, less and less but for the last."""
+  """Training steps of the multi-step loss, in which the weights of all inner steps but the last one decay."""
   first_order_until: NotNegative = 25000
-  """Training steps of first order, before second."""
+  """Training steps with first-order gradients, before second-order gradients."""
   network: fs.AdaptedHead = fs.AdaptedHead()
   setup: fs.Setup = fs.Setup()
 
 
 PRESETS = {
-  # Of 150 epochs of 500 steps: 10 with the loss of all steps, 50 of first order.
+  # 150 epochs of 500 steps: 10 with the multi-step loss, 50 with first-order gradients.
   "paper": Config(
     setup=fs.Setup(task=fs.Task(meta_batch_size=16), outer=fs.Outer(schedule="cosine"), training=fs.Training(75000))
   ),
@@ -46,7 +46,7 @@ PRESETS = {
 
 
 def build(config: Config) -> fs.Experiment:
-  """MAML++, whose rates are learned for each array and step."""
+  """MAML++, with a learned learning rate per array and inner step."""
   first_order, steps = config.first_order_until, config.setup.training.steps
   if first_order >= steps:
     raise ValueError(f"expected --first-order-until below the {steps} --steps, got {first_order}")

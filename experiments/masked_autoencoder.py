@@ -1,9 +1,9 @@
-"""Masked autoencoders (arXiv:2111.06377): images from a quarter of their patches, and what frozen features are worth.
+"""Masked autoencoders (arXiv:2111.06377): images from a quarter of their patches, and probes of frozen features.
 
 python -m experiments.masked_autoencoder --budget cpu
-  # glyphs: error of hidden patches 0.24 (mean patch 0.36), probe 33.4, random encoder 12.1: 18 min on 1 core
+  # glyphs: error of masked patches 0.24 (mean patch 0.36), probe 33.4, random encoder 12.1: 18 min on 1 core
 
-The paper's budget is ViT-B/16.
+The "paper" preset is ViT-B/16.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from experiments.families.transformers import Transformer
 
 
 class Config(NamedTuple):
-  """Pretraining by filling in what is hidden, and what frozen features are worth."""
+  """Trains and evaluates a masked autoencoder, and probes its frozen features."""
 
   transformer: Transformer = Transformer()
   masking: Masking = Masking()
@@ -42,7 +42,7 @@ PRESETS = {
 
 
 def build(config: Config) -> rep.Experiment:
-  """A masked autoencoder."""
+  """Masked autoencoder."""
   return masked_experiment(config.setup, config.transformer, config.masking)
 
 

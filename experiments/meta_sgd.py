@@ -1,31 +1,32 @@
-"""Meta-SGD (arXiv:1707.09835) on few-shot classification: MAML with a learned rate for each parameter.
+"""Meta-SGD (arXiv:1707.09835) on few-shot classification: MAML with a learned learning rate per parameter.
 
 python -m experiments.meta_sgd --data omniglot --budget cpu --steps 8000     # 5-way 1-shot 97.3, 20 minutes on 1 core
 """
 
 from typing import Annotated, Any, NamedTuple
 
+from metajax.experiment.former_flags import also
+
 from experiments.families import few_shot as fs
 from metajax.adapt import Gradient
 from metajax.experiment.bounds import Bounds, Positive, Steps
-from metajax.experiment.former_flags import also
 from metajax.learners import meta_sgd
 
 
 class Config(NamedTuple):
-  """Meta-SGD on few-shot classification."""
+  """Trains and evaluates Meta-SGD on few-shot classification."""
 
   low_learning_rate: Annotated[Positive, *also("--low-rate")] = 0.5
-  """Lowest rate that the inner loop may start with, on the mean loss: rates are drawn from it to the high one. (The
-  paper's 0.005 to 0.1 are of another loss and network.)"""
+  """Lower bound of the initial inner-loop learning rates, drawn uniformly, on the mean loss over the support set. (The
+  paper's 0.005 to 0.1 belong to another loss and network.)"""
   high_learning_rate: Annotated[Positive, *also("--high-rate")] = 2.0
-  """Highest rate that the inner loop may start with."""
+  """Upper bound of the initial inner-loop learning rates, drawn uniformly."""
   inner_steps: Steps = 1
-  """Steps of the inner loop in training."""
+  """Inner-loop steps in training."""
   test_inner_steps: Annotated[int | None, Bounds(1, 10**5)] = None
-  """Steps of the inner loop in validation and test; as in training by default."""
+  """Inner-loop steps in validation and test; by default as in training."""
   gradient: Gradient = "mixed"
-  """"mixed" and "reverse" are exact, "first_order" leaves out second derivatives."""
+  """Meta-gradient: "mixed" and "reverse" are exact, "first_order" omits second derivatives."""
   network: fs.AdaptedHead = fs.AdaptedHead()
   setup: fs.Setup = fs.Setup()
 
@@ -38,7 +39,7 @@ PRESETS = {
 
 
 def build(config: Config) -> fs.Experiment:
-  """Meta-SGD, which learns a rate for each weight."""
+  """Meta-SGD, with a learned learning rate per parameter."""
   encoder, _, network, init_head = fs.with_linear_head(config.network, config.setup.task.ways)
   rates: dict[str, Any] = {
     "learning_rate": (config.low_learning_rate, config.high_learning_rate),

@@ -1,6 +1,6 @@
-"""One-shot classification within an alphabet, 20 ways of two drawers (Lake et al. 2015), by runs that have ended.
+"""Within-alphabet one-shot classification, 20 ways and two drawers (Lake et al. 2015), with finished runs.
 
-python -m experiments.one_shot runs/siamese-omniglot-* runs/prototypical-omniglot-*     # drawn from the run's own data
+python -m experiments.one_shot runs/siamese-omniglot-* runs/prototypical-omniglot-*     # drawn from the run's data
 python -m experiments.one_shot runs/siamese-omniglot-* --fixed one-shot-classification   # Lake's 20 fixed runs
 """
 
@@ -28,7 +28,7 @@ LAKE = "omniglot"
 
 
 class Runs(NamedTuple):
-  """One-shot runs: batches of them, of which data and where they are from, ways, how many, and their seed."""
+  """One-shot test runs: batches, data flags, name of the split in the records, ways, number of runs, and seed."""
 
   batches: Batches
   data: ImageData
@@ -51,25 +51,25 @@ def main(
   record: bool = False,
   modules: tuple[str, ...] = (),
 ):
-  """Tests the chosen parameters of few-shot runs on one-shot classification within an alphabet; errors in percent.
+  """Tests finished few-shot runs on within-alphabet one-shot classification; errors in percent.
 
-  Runs that differ in their seed alone are one learner, with an interval over seeds.
+  Runs that differ only in their seed count as one learner, with an interval over seeds.
 
   Args:
-    folders: the runs' folders.
-    fixed: the unzipped folder of Lake's fixed runs (run01, run02, ...); without it runs are drawn likewise.
-    ways: characters of a drawn run.
-    runs: how many are drawn.
-    seed: of what is drawn.
-    data: to draw from; the first run's own by default.
-    split: a named split of it; the first run's own by default, where the data are its.
-    download: let TFDS download data that is not there.
-    devices: devices to share the runs; by default all.
-    record: write the records to experiments/results and rebuild experiments/README.md.
-    modules: of experiments of one's own, which the runs may be of: they are imported.
+    folders: Folders of the training runs.
+    fixed: Unzipped folder of Lake's fixed test runs (run01, run02, ...); by default test runs are drawn.
+    ways: Characters per drawn test run.
+    runs: Number of test runs to draw.
+    seed: Random seed of the drawn test runs.
+    data: Data set to draw from; by default that of the first training run.
+    split: Named split of the classes; by default that of the first training run, unless --data is given.
+    download: Download TFDS data that is missing.
+    devices: Number of devices that share the test runs; by default all.
+    record: Write the records to experiments/results and rebuild experiments/README.md.
+    modules: Names of further Python modules to import, if the runs belong to custom experiments.
   """
   if not folders:
-    raise ValueError("expected the folder of a run, or of several, got none")
+    raise ValueError("expected one or more run folders, got none")
   found = [finished.read(folder, modules) for folder in folders]
   set_precision([one.run for one in found])
   sizes = sorted({one.setup.data.size for one in found})
@@ -91,27 +91,27 @@ def main(
 
 
 def _drawn(own: ImageData, found: list[FewShotRun], ways: int, runs: int, seed: int) -> tuple[Batches, str]:
-  """Runs drawn from test classes, and what records call them."""
+  """Test runs drawn from test classes, and the name of their split in the records."""
   part = f"{own.split}/test" if own.split else "test"
   kept: dict[str, Any] = {"skip_unreadable": own.skip_unreadable, "min_images_per_class": own.min_images_per_class}
-  source = load(own.data, part, size=own.size, download=own.download, **kept)  # upright: a turned alphabet is none
+  source = load(own.data, part, size=own.size, download=own.download, **kept)  # upright: a rotated alphabet is invalid
   for one in found:
     finished.check_unseen(one, own, source)
   return drawn_runs(source, ways=ways, runs=runs, seed=seed), split_name(own)
 
 
 def _test(found: list[FewShotRun], given: Runs, example) -> list[Record]:
-  """The records of the errors of each learner and of pixels, and what is printed of them."""
+  """Prints the errors of each learner and of the pixel baseline, and returns the records."""
   measured = []
   ready = [(same, finished.ready(same, example)) for same in finished.learners(found)]
-  print(f"\n{given.ways}-way one-shot within an alphabet, {given.runs} runs: errors")
+  print(f"\n{given.ways}-way one-shot within an alphabet, {given.runs} test runs: error")
   for same, trained in ready:
     for mode in (finished.named(mode, same[0], same, found) for mode in same[0].tests.modes):
       score = mean_over_seeds([one_shot_runs(mode.learner, one.params, one.state, given.batches) for one in trained])
       print(f"  {mode.title} ({mode.query_norm})  {score}%")
       training = same[0].setup.training
       said = {"steps": training.steps, "chosen_step": [int(one.step) for one in trained]}
-      # How long the runs of a learner took to train, as their own records have it.
+      # Training time of all runs of a learner, from the records of the runs.
       took = round(sum(seconds_of(one.run) or 0 for one in same))
       said |= {"train_seconds": took, "seed": training.seed, "seeds": len(trained)}
       measured.append(_record(mode, score, given, said))

@@ -1,17 +1,19 @@
-"""Pretext tasks: pretraining on labels that are invented, then a linear probe, neighbors, few shots.
+"""Pretext tasks: pretraining on self-generated labels, then a linear probe, k-NN and few-shot tests.
 
 python -m experiments.pretext --task rotation --budget cpu --encoder-name conv4_strided --steps 2000
-  # glyphs: asked 50.7 (chance 25), probe 42.6, random encoder 16.0: 2 min on 1 core
+  # glyphs: pretext 50.7 (chance 25), probe 42.6, random encoder 16.0: 2 min on 1 core
 python -m experiments.pretext --task rotation --budget cpu_photos --steps 1600
-  # CIFAR-10: asked 77.0 (chance 25), probe 44.9, random encoder 35.3: 18 min on 1 core
+  # CIFAR-10: pretext 77.0 (chance 25), probe 44.9, random encoder 35.3: 18 min on 1 core
 python -m experiments.pretext --task shuffle_and_learn --budget cpu_clips --encoder-name conv4_strided --width 0.5
-  # sprites: asked 100 (chance 50), 5-way 1-shot 96.6, random encoder 80.1: 2 min on 1 core
+  # sprites: pretext 100 (chance 50), 5-way 1-shot 96.6, random encoder 80.1: 2 min on 1 core
 python -m experiments.pretext --task audio_visual --budget cpu_clips --data moving_glyphs --encoder-name conv4_strided \
-  --width 0.5     # asked 94.9 (chance 50), probe 57.9, random encoder 44.6: 7 min on 1 core
+  --width 0.5     # pretext 94.9 (chance 50), probe 57.9, random encoder 44.6: 7 min on 1 core
 """
 
 from functools import partial
 from typing import Annotated, Literal, NamedTuple, cast, get_args
+
+from metajax.experiment.former_flags import Former
 
 from experiments.families import representation as rep
 from experiments.families.pretext import evaluators
@@ -29,21 +31,20 @@ from experiments.families.representation.experiment import parts_of
 from metajax.compose import perceptron
 from metajax.data import recordings, train_batches
 from metajax.experiment.bounds import Bounds
-from metajax.experiment.former_flags import Former
 from metajax.learners import pretext, pretext_logits, supervised
 
 Task = Literal[OfImages, OfClips, "supervised"]
 
 
 class Config(NamedTuple):
-  """Pretraining on invented labels, how well the network answers what it was asked, and what its features are worth."""
+  """Pretrains on a pretext task, and evaluates the task's accuracy and the frozen features."""
 
   task: Task = "rotation"
-  """What is asked: of images, of clips, or of sounds; supervised, for comparison: the true classes of images."""
+  """Pretext task on images, clips or sounds; "supervised" learns the true classes of images, for comparison."""
   hidden: Annotated[int, Bounds(0, 2**16)] = 128
-  """Units of the head, which is left behind; 0: it is linear."""
+  """Hidden units of the pretext head, which is discarded after pretraining; 0 for a linear head."""
   augmentation: Annotated[Literal["none", "crop"], Former("--crops", "crop")] = "none"
-  """Augmentation of the training images; all frames of a clip are cropped alike."""
+  """Augmentation of the training images; all frames of a clip share one crop."""
   tiles: Tiles = Tiles()
   clips: ClipFlags = ClipFlags()
   encoder: rep.EncoderFlags = rep.EncoderFlags("conv4")
@@ -82,14 +83,14 @@ PRESETS = {
 
 
 def asked_of(config: Config) -> PretextTask:
-  """The task of a config by its name."""
+  """The pretext task of a config."""
   if config.task in get_args(OfClips):
     return asked_of_clips(cast(OfClips, config.task), config.clips)
   return asked_of_images(cast(OfImages, config.task), config.tiles)
 
 
 def build(config: Config) -> rep.Experiment:
-  """A pretext task, or true labels to compare it with."""
+  """Pretext task, or supervised training for comparison."""
   setup, network = config.setup, rep.encoder_of(config.encoder)
   if config.task == "supervised":
     learner = supervised(network)
@@ -105,7 +106,7 @@ def build(config: Config) -> rep.Experiment:
     path, state = folder / "asked.png", trained.states[0]
     question, of = asked.questions(parts)[0], (state.params, state.state)
     evaluators.figure(question, answer, of, asked.classes, asked.show, path)
-    return [("Asked and answered", "Questions about what was not trained on, and the answers.", path)]
+    return [("Pretext task", "Held-out questions of the pretext task, and the network's answers.", path)]
 
   return rep.representation_experiment(
     setup,

@@ -1,4 +1,4 @@
-"""Proto-MAML (arXiv:1903.03096) on few-shot classification: MAML whose head starts at the classes' prototypes.
+"""Proto-MAML (arXiv:1903.03096) on few-shot classification: MAML with a head initialized at the class prototypes.
 
 python -m experiments.proto_maml --data omniglot --budget cpu     # 5-way 96.3, 20-way 87.3; 5 minutes on 1 core
 """
@@ -12,11 +12,11 @@ from metajax.learners import proto_maml
 
 
 class Config(NamedTuple):
-  """Proto-MAML on few-shot classification, at any number of ways."""
+  """Trains and evaluates Proto-MAML on few-shot classification, with any number of ways."""
 
   inner: fs.InnerLoop = fs.InnerLoop(0.1, 1, 1)
   gradient: Gradient = "mixed"
-  """"mixed" and "reverse" are exact, "first_order" leaves out second derivatives."""
+  """Meta-gradient: "mixed" and "reverse" are exact, "first_order" omits second derivatives."""
   network: fs.Adapted = fs.Adapted()
   setup: fs.Setup = fs.Setup()
 
@@ -28,7 +28,7 @@ PRESETS = {
 
 
 def build(config: Config) -> fs.Experiment:
-  """Proto-MAML, whose head starts at the prototypes."""
+  """Proto-MAML, with a head initialized at the class prototypes."""
   encoder = fs.strided(config.network)
   adapt = partial(config.inner.adapt, gradient=config.gradient)
 

@@ -9,8 +9,9 @@ python -m experiments.prototypical --data omniglot --split vinyals --budget cpu 
 
 from typing import Annotated, NamedTuple
 
-from experiments.families import few_shot as fs
 from metajax.experiment.former_flags import also
+
+from experiments.families import few_shot as fs
 from metajax.learners import prototypical
 from metajax.learners.prototypical import Distance
 
@@ -19,12 +20,12 @@ ALL = ("5w1s", "5w5s", "20w1s", "20w5s")
 
 
 class Config(NamedTuple):
-  """Prototypical networks on few-shot classification."""
+  """Trains and evaluates prototypical networks on few-shot classification."""
 
   distance: Distance = "euclidean"
-  """Squared Euclidean, or cosine."""
+  """Distance between queries and prototypes: squared Euclidean or cosine."""
   center: Annotated[bool, *also("--centre")] = False
-  """Bring each character to the middle and to one size before the network sees it."""
+  """Center each character and scale it to one size, before the network."""
   network: fs.Embedding = fs.Embedding()
   setup: fs.Setup = fs.Setup()
 

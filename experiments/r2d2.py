@@ -5,18 +5,19 @@ python -m experiments.r2d2 --data omniglot --budget cpu     # 5-way 1-shot 98.0,
 
 from typing import Annotated, NamedTuple
 
+from metajax.experiment.former_flags import also
+
 from experiments.families import few_shot as fs
 from metajax.experiment.bounds import Positive
-from metajax.experiment.former_flags import also
 from metajax.learners import r2d2
 from metajax.networks import conv4
 
 
 class Config(NamedTuple):
-  """R2-D2 on few-shot classification."""
+  """Trains and evaluates R2-D2 on few-shot classification."""
 
   l2: Annotated[Positive, *also("--strength")] = 1.0
-  """Of the ridge penalty, where it starts."""
+  """Initial strength of the ridge penalty, which is learned."""
   network: fs.Adapted = fs.Adapted()
   setup: fs.Setup = fs.Setup()
 
@@ -30,7 +31,7 @@ PRESETS = {
 
 
 def build(config: Config) -> fs.Experiment:
-  """R2-D2, ridge regression on features."""
+  """R2-D2: ridge regression on learned features."""
   _, filters, normalization = config.network
   encoder = conv4(filters, downsample="stride", normalization=normalization)
 

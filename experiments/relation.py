@@ -5,23 +5,24 @@ python -m experiments.relation --data omniglot --budget cpu     # 5-way 1-shot 9
 
 from typing import Annotated, Literal, NamedTuple
 
+from metajax.experiment.former_flags import Former
+
 from experiments.families import few_shot as fs
 from metajax.augment.image import affine
 from metajax.experiment.bounds import Width
-from metajax.experiment.former_flags import Former
 from metajax.learners import relation, with_augmentation
 from metajax.networks import conv4, relation_module
 
 
 class Config(NamedTuple):
-  """Relation networks on few-shot classification."""
+  """Trains and evaluates relation networks on few-shot classification."""
 
   augmentation: Annotated[Literal["none", "affine"], Former("--distort", "affine")] = "none"
   """Augmentation of the training images."""
   filters: Width = 64
-  """Channels of each layer of the embedding and of the relation module."""
+  """Channels of each convolution layer, in the embedding and in the relation module."""
   hidden: Width = 8
-  """Units of the relation module's last layer."""
+  """Units of the hidden layer of the relation module."""
   setup: fs.Setup = fs.Setup()
 
 
@@ -36,7 +37,7 @@ PRESETS = {
 
 
 def build(config: Config) -> fs.Experiment:
-  """Relation networks, which learn to compare."""
+  """Relation networks, which learn the comparison."""
   convolution = fs.convolution_for(config.setup.task.meta_batch_size)
   embedding = conv4(config.filters, pool="none", num_downsamples=2, convolution=convolution)
   learner = relation(embedding, relation_module(config.filters, config.hidden, convolution=convolution))

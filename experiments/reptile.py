@@ -6,11 +6,11 @@ python -m experiments.reptile --data omniglot --budget cpu     # 5-way 1-shot 85
 from typing import Annotated, NamedTuple
 
 import optax
+from metajax.experiment.former_flags import also
 
 from experiments.families import few_shot as fs
 from metajax import gradient_steps
 from metajax.experiment.bounds import Count, Positive, Steps
-from metajax.experiment.former_flags import also
 from metajax.learners import reptile
 
 _SETUP = fs.Setup(
@@ -19,24 +19,24 @@ _SETUP = fs.Setup(
 
 
 class Config(NamedTuple):
-  """Reptile on few-shot classification; the outer optimizer is gradient descent with the outer rate."""
+  """Trains and evaluates Reptile on few-shot classification. The outer optimizer is gradient descent."""
 
   inner_learning_rate: Annotated[Positive, *also("--inner-rate")] = 1e-3
-  """Of the inner loop's Adam, which has no momentum."""
+  """Learning rate of Adam (without momentum) in the inner loop."""
   inner_steps: Steps = 5
-  """Steps of the inner loop in training, each on a mini-batch."""
+  """Inner-loop steps in training, each on a mini-batch."""
   inner_batch: Count = 10
-  """Images of a mini-batch in training; at test a step sees the whole support set."""
+  """Images per inner-loop mini-batch in training; test steps use the full support set."""
   test_inner_steps: Steps = 50
-  """Steps of the inner loop in validation and test."""
+  """Inner-loop steps in validation and test."""
   network: fs.AdaptedHead = fs.AdaptedHead()
   setup: fs.Setup = _SETUP
 
 
 PRESETS = {
-  "paper": Config(),  # of 10 training shots: a task's support and query are both learned from
+  "paper": Config(),  # 10 training shots: support and query sets are both trained on
   "cpu": Config(
-    inner_learning_rate=3e-3,  # three times the paper's, and twice its steps: a sixteenth of its training
+    inner_learning_rate=3e-3,  # three times the paper's and twice its inner steps, for a sixteenth of its training
     inner_steps=10,
     network=fs.AdaptedHead(head="zeros"),
     setup=_SETUP._replace(training=fs.Training(6000), tests=fs.TESTS),
@@ -45,7 +45,7 @@ PRESETS = {
 
 
 def build(config: Config) -> fs.Experiment:
-  """Reptile, of first order."""
+  """Reptile, a first-order method."""
   encoder, _, network, init_head = fs.with_linear_head(config.network, config.setup.task.ways)
   query_norm = config.network.query_norm
   inner = optax.adam(config.inner_learning_rate, b1=0)

@@ -1,4 +1,4 @@
-"""Rebuilds the results page, experiments/README.md, from the records of experiments/results.
+"""Rebuilds the results page, experiments/README.md, from the records in experiments/results.
 
 python -m experiments.results
 """
@@ -12,7 +12,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def main():
-  """Rebuilds the page."""
+  """Rebuilds the results page and prints its path."""
   print(build_page(HERE, {path.stem: read(path) for path in sorted((HERE / "results").glob("*.json"))}))
 
 

@@ -1,10 +1,10 @@
-"""Learning the weight of each training example under label noise: a bilevel problem without episodes, in a page.
+"""Learning example weights under label noise: a bilevel problem without episodes, in one file.
 
 python -m experiments.reweighting     # AUC of the weights 0.91; accuracy 73.1%, unweighted 63.0%; 80 s on 2 CPU cores
 
-The weights are the params of an ordinary Learner and the network its state, so `fit` trains both: each step takes a few
-weighted gradient steps from where the network is, and moves the weights so that the loss on a few images with labels
-to trust would have fallen more (learning to reweight, arXiv:1803.09050, with a weight kept for each example).
+The weights are the params of an ordinary Learner and the network is its state, so that `fit` trains both: each step
+takes a few weighted gradient steps from the current network, and updates the weights to reduce the resulting loss on a
+few images with trusted labels (learning to reweight, arXiv:1803.09050, with one persistent weight per example).
 """
 
 import functools
@@ -17,13 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from metajax.experiment.former_flags import also
 
 from metajax import Episode, Examples, Learner, Network, gradient_steps
 from metajax.data import ImageDataset, load, select_classes
 from metajax.evaluate import Score, mean_over_seeds
 from metajax.experiment import RUN, Experiment, Record, RunFlags, Trained, Training, main
 from metajax.experiment.bounds import Bounds, Count, Positive, Steps
-from metajax.experiment.former_flags import also
 from metajax.experiment.types import Figure
 from metajax.losses import accuracy, cross_entropy
 from metajax.mesh import process_shard
@@ -35,29 +35,28 @@ from metajax.types import Adapt, Batches
 
 
 class Config(NamedTuple):
-  """Learns which labels to trust from a few clean ones, and compares networks trained with and without the weights."""
+  """Learns example weights from a few clean labels, and compares networks trained with and without the weights."""
 
   ways: Annotated[int, Bounds(2, 339)] = 10
-  """Characters to tell apart, others for each seed, with 48 images each to train on and 24 to test on."""
+  """Number of characters to classify, drawn anew for each seed, with 48 training and 24 test images each."""
   wrong: Annotated[float, Bounds(0.01, 0.99)] = 0.4
-  """Part of the labels that is replaced by another character's, uniformly."""
+  """Fraction of the labels replaced by that of another character, uniformly."""
   clean: Annotated[int, Bounds(1, 24)] = 10
-  """Images of each character with labels to trust; every network that is compared has them too."""
+  """Images per character with trusted labels, on which every compared network also trains."""
   inner_steps: Steps = 4
-  """Steps of gradient descent on the weighted loss, through which the weights are differentiated."""
+  """Gradient steps on the weighted loss, through which the weights are differentiated."""
   inner_learning_rate: Annotated[Positive, *also("--inner-rate")] = 0.03
-  """Rate of these."""
+  """Learning rate of the gradient steps on the weighted loss."""
   learning_rate: Annotated[Positive, *also("--rate")] = 0.1
-  """Adam's, for the weights."""
+  """Learning rate of Adam for the example weights."""
   compared_steps: Count = 300
-  """Adam's steps, for the networks that are compared."""
+  """Adam steps of the compared networks."""
   training: Training = Training(steps=150, seeds=10, seeds_in_parallel=1)
   run: RunFlags = RUN
 
 
 class Problem(NamedTuple):
-  """Examples with wrong labels among them, which of them are wrong, clean ones, test ones, and the characters'
-  names."""
+  """Noisy examples, a mask of the wrong labels, clean examples, test examples, and the names of the characters."""
 
   noisy: Examples
   is_wrong: np.ndarray
@@ -67,7 +66,7 @@ class Problem(NamedTuple):
 
 
 def reweighting(network: Network, adapt: Adapt, examples: int) -> Learner:
-  """Learns the logits of the weights of so many examples; the state is the network that the weighted loss trains.
+  """Learns the weight logits of `examples` examples; the state is the network trained with the weighted loss.
 
   A batch is one task, `[1, ...]`: mini-batches `[steps, n, ...]` of images and their rows, and the clean images.
   """
@@ -91,11 +90,11 @@ def reweighting(network: Network, adapt: Adapt, examples: int) -> Learner:
 
 
 def build(config: Config) -> Experiment:
-  """Weights that are learned through steps of the network that they weigh; each seed is a problem of its own."""
+  """Example weights learned through training steps of the network; each seed is a separate problem."""
   if config.training.seeds < 2:
     raise ValueError(f"expected --seeds to be at least 2, got {config.training.seeds}")
   if process_shard()[1] > 1:
-    raise ValueError(f"expected one host, there is one task in a step and nothing to share, got {process_shard()[1]}")
+    raise ValueError(f"expected one host, as a step has only one task, got {process_shard()[1]}")
   network = mlp([256], config.ways)
   adapt = gradient_steps(optax.sgd(config.inner_learning_rate), config.inner_steps, per_step=True)
   draws = functools.cache(lambda: [load("glyphs", "test", seed=draw) for draw in range(4)])  # 24 of each character
@@ -104,7 +103,7 @@ def build(config: Config) -> Experiment:
 
   def train_batches(seed):
     found = problem_of(seed)
-    print(f"seed {seed}: {found.is_wrong.sum()} of {len(found.is_wrong)} labels wrong")
+    print(f"seed {seed}: {found.is_wrong.sum()} of {len(found.is_wrong)} labels are wrong")
     return mini_batches(found.noisy, found.trusted, config.inner_steps, seed)
 
   return Experiment(
@@ -119,7 +118,7 @@ def build(config: Config) -> Experiment:
 
 
 def _compared(config: Config, network: Network, problem_of: Callable, trained: Trained, /) -> list[Record]:
-  """What the weights tell of the labels, and networks that are trained with and without them."""
+  """Records of how well the weights identify wrong labels, and of networks trained with and without the weights."""
   from sklearn.metrics import roc_auc_score
 
   train = jax.jit(functools.partial(train_and_test, network), static_argnames="steps")
@@ -130,8 +129,8 @@ def _compared(config: Config, network: Network, problem_of: Callable, trained: T
     scores |= compare(train, config.compared_steps, found.noisy, weights, *found[1:4], seed)
     for name, score in scores.items():
       values.setdefault(name, []).append(score)
-  print(f"\n{config.ways} characters, {config.clean} clean images each, {config.wrong:.0%} of other labels wrong; mean "
-        f"over {seeds} seeds")  # fmt: skip
+  print(f"\n{config.ways} characters, {config.clean} clean images each, {config.wrong:.0%} of the other labels wrong; "
+        f"mean over {seeds} seeds")  # fmt: skip
   about: dict[str, Any] = {
     "data": "glyphs",
     "split": f"{config.wrong:.0%} wrong labels",
@@ -155,7 +154,15 @@ def weights_of(state: TrainState) -> np.ndarray:
 
 
 def problem(draws: Sequence[ImageDataset], ways: int, wrong: float, clean: int, seed: int) -> Problem:
-  """Noisy examples, which of them have a wrong label, clean and test examples, and the characters' names."""
+  """Draws the problem of a seed.
+
+  Args:
+    draws: Four data sets of the same characters: two noisy ones, one clean and one for test.
+    ways: Number of characters.
+    wrong: Fraction of wrong labels.
+    clean: Clean images per character.
+    seed: Random seed.
+  """
   random = np.random.default_rng([seed, 0])
   characters = random.choice(len(draws[0].classes), ways, replace=False)
   first, second, third, test = (select_classes(draw, characters) for draw in draws)
@@ -170,7 +177,7 @@ def problem(draws: Sequence[ImageDataset], ways: int, wrong: float, clean: int, 
 
 
 def mini_batches(noisy: Examples, clean: Examples, steps: int, seed: int, size: int = 100) -> Batches:
-  """Batches for `reweighting`, each of one task, which every host is given."""
+  """Batches for `reweighting`, each of one task, identical on every host."""
 
   def batches(start=0, shard=(0, 1)):
     for step in itertools.count(start):
@@ -191,7 +198,7 @@ def compare(
   test: Examples,
   seed: int,
 ) -> dict[str, float]:
-  """The test accuracy of networks trained alike, all with the clean examples too, and what the weights gain."""
+  """Test accuracies of networks trained with different weights and the clean examples, and gains of the weights."""
   everything, scores = jax.tree.map(lambda *x: np.concatenate(x), noisy, clean), {}
   for what, given, count in (
     ("learned weights", weights, steps),
@@ -210,7 +217,7 @@ def compare(
 def train_and_test(
   network: Network, data: Examples, weights: jax.Array, test: Examples, seed: int, *, steps: int, size: int = 100
 ) -> jax.Array:
-  """The accuracy after steps of Adam on the weighted loss: an Adapt is a training loop, too."""
+  """Test accuracy after steps of Adam on the weighted loss: an Adapt is also a training loop."""
   key, rows_key = jax.random.split(jax.random.key(seed))
   classify = lambda params, images: network.apply(params, {}, images, train=True)[0]
   each = lambda params, rows: (classify(params, data.inputs[rows]), weights[rows, None] * data.labels[rows])
@@ -222,7 +229,7 @@ def train_and_test(
 
 
 def _draw(problem_of: Callable, folder: Path, trained: Trained, records: list[dict]) -> list[Figure]:
-  """The weights of right and of wrong labels, and the least of them."""
+  """Draws a histogram of the weights of right and wrong labels, and the examples of least weight."""
   histogram, sheet = folder / "weights.png", folder / "least.png"
   problems = [problem_of(seed) for seed, _ in enumerate(trained.states, trained.seed)]
   weights = np.concatenate([weights_of(state) for state in trained.states])
@@ -230,15 +237,15 @@ def _draw(problem_of: Callable, folder: Path, trained: Trained, records: list[di
   with drawing(histogram, 6.4, 3.2) as figure:
     axes, kinds = figure.subplots(), {"label": ["right label", "wrong label"], "color": [BLUE, VERMILION]}
     axes.hist([weights[~is_wrong], weights[is_wrong]], np.linspace(0, 1, 21), **kinds)
-    axes.set(xlabel="learned weight", ylabel="images", title="What was learned of right and of wrong labels")
+    axes.set(xlabel="learned weight", ylabel="images", title="Learned weights of right and wrong labels")
     axes.legend()
   noisy, is_wrong, _, _, names = problems[0]
   least = np.argsort(weights_of(trained.states[0]))[:24]
   said = [f"{'wrong' if is_wrong[i] else 'right'}: {names[noisy.labels[i].argmax()]}" for i in least]
   contact_sheet_figure(noisy.inputs[least], said, sheet)
   return [
-    ("Weights", "Of all seeds.", histogram),
-    ("The least weights", "Of the first seed, with the labels as given, and whether they are right.", sheet),
+    ("Weights", "Learned weights of all seeds.", histogram),
+    ("Smallest weights", "Training examples of the first seed, each with its label, right or wrong.", sheet),
   ]
 
 

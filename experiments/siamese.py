@@ -7,29 +7,29 @@ from functools import partial
 from typing import Annotated, NamedTuple
 
 import jax.numpy as jnp
+from metajax.experiment.former_flags import also
 
 from experiments.families import few_shot as fs
 from metajax.augment.image import affine
 from metajax.data import balanced, pairs, train_batches
 from metajax.experiment.bounds import Count, TwoOrMore
-from metajax.experiment.former_flags import also
 from metajax.learners import siamese
 from metajax.learners.siamese import Pairs
 
 
 class Config(NamedTuple):
-  """Siamese networks on few-shot classification; --ways, --shots, --queries and --meta-batch-size are not used."""
+  """Trains and evaluates Siamese networks; --ways, --shots, --queries and --meta-batch-size have no effect."""
 
   batch_size: Count = 128
-  """Pairs in a step; with --pairs batch, images."""
+  """Pairs per step, or images per step with --pairs batch."""
   pairs: Annotated[Pairs, *also("--drawn")] = "given"
-  """Whether pairs are given, half of one class, or all pairs of a batch are taken."""
+  """Training pairs: "given" draws pairs, half of them from one class; "batch" forms all pairs of a batch."""
   each: TwoOrMore = 4
-  """With --pairs batch, images of each class in a step."""
+  """Images of each class per step, with --pairs batch."""
   one_example: bool = False
-  """Without labels: a pair of one class is two distortions of one image."""
+  """Train without labels: a positive pair is two distortions of one image."""
   center: Annotated[bool, *also("--centre")] = False
-  """Bring each character to the middle and to one size before the network sees it."""
+  """Center each character and scale it to one size, before the network."""
   network: fs.Embedding = fs.Embedding()
   setup: fs.Setup = fs.Setup(tests=fs.TESTS)
 
@@ -68,10 +68,10 @@ def _batches(config: Config, source, seed):
 def _check(config: Config):
   if config.one_example and (config.network.augmentation != "none" or config.setup.task.within_superclass):
     raise ValueError(
-      "expected --one-example without --augmentation and --within-superclass: it distorts, and knows no labels"
+      "expected --one-example without --augmentation and --within-superclass: it distorts images and uses no labels"
     )
   if config.pairs == "batch" and config.one_example:
-    raise ValueError("expected --pairs batch without --one-example, which is of given pairs")
+    raise ValueError("expected --pairs batch without --one-example, which needs --pairs given")
   if config.pairs == "batch" and config.each > config.batch_size // 2:
     raise ValueError(f"expected --each to be at most half of the {config.batch_size} images, got {config.each}")
 

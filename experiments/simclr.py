@@ -1,16 +1,17 @@
-"""SimCLR (arXiv:2002.05709): pretraining on views of unlabeled images, then a linear probe, neighbors, few shots.
+"""SimCLR (arXiv:2002.05709): pretraining on views of unlabeled images, then a linear probe, k-NN and few-shot tests.
 
-python -m experiments.simclr --budget cpu --seeds 3     # glyphs: probe 48.8, neighbors 34.7, 7 min on 1 core
-python -m experiments.simclr --data cifar10 --budget cpu_photos     # probe 55.7, neighbors 53.8: 46 min on 1 core
+python -m experiments.simclr --budget cpu --seeds 3     # glyphs: probe 48.8, k-NN 34.7, 7 min on 1 core
+python -m experiments.simclr --data cifar10 --budget cpu_photos     # probe 55.7, k-NN 53.8: 46 min on 1 core
 python -m experiments.simclr --data cifar10 --budget cifar     # for an accelerator
 """
 
 from typing import Annotated, Any, Literal, NamedTuple
 
+from metajax.experiment.former_flags import also
+
 from experiments.families import representation as rep
 from metajax.augment import image
 from metajax.experiment.bounds import Depth, Positive, Width
-from metajax.experiment.former_flags import also
 from metajax.learners import simclr
 from metajax.networks import projection_head
 from metajax.types import Augmentation
@@ -19,20 +20,20 @@ Recipe = Literal["auto", "simclr", "simclr_cifar", "handwriting"]
 
 
 class Config(NamedTuple):
-  """SimCLR on unlabeled images, and what its frozen features are worth."""
+  """Pretrains SimCLR on unlabeled images, and evaluates its frozen features."""
 
   hidden: Width = 2048
-  """Units of the projection head."""
+  """Hidden units of the projection head."""
   num_outputs: Annotated[Width, *also("--outputs")] = 128
-  """Outputs of the projection head."""
+  """Output units of the projection head."""
   num_layers: Annotated[Depth, *also("--layers")] = 2
   """Layers of the projection head."""
   temperature: Positive = 0.5
-  """Of the loss."""
+  """Temperature of the NT-Xent loss."""
   learned_temperature: bool = False
-  """Learn it, from 0.07."""
+  """Learn the temperature, starting at 0.07."""
   augmentation: Annotated[Recipe, *also("--recipe")] = "auto"
-  """Of the views; by default handwriting for characters, simclr from 64 pixels, simclr_cifar below."""
+  """Augmentation of the views; auto is handwriting for characters, simclr from 64 pixels and simclr_cifar below."""
   encoder: rep.EncoderFlags = rep.EncoderFlags()
   setup: rep.Setup = rep.Setup()
 
@@ -75,7 +76,7 @@ PRESETS = {
 
 
 def build(config: Config) -> rep.Experiment:
-  """SimCLR, whose features are those before its projection head."""
+  """SimCLR, with the features before its projection head."""
   network, augmentation = rep.encoder_of(config.encoder), view_of(config)
   head = projection_head(config.hidden, config.num_outputs, config.num_layers)
   how: dict[str, Any] = {"temperature": "learned" if config.learned_temperature else config.temperature}
@@ -87,7 +88,7 @@ def build(config: Config) -> rep.Experiment:
 
 
 def view_of(config: Config) -> Augmentation:
-  """The view of a recipe's name."""
+  """The augmentation of a config's views."""
   recipe = config.augmentation
   if recipe == "auto":
     small = "simclr_cifar" if config.setup.data.size < 64 else "simclr"

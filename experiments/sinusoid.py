@@ -1,4 +1,4 @@
-"""MAML's regression of sine waves from a few points (arXiv:1703.03400, section 5.1), and its successors'.
+"""Few-shot regression of sine waves (arXiv:1703.03400, section 5.1) by MAML and its successors.
 
 python -m experiments.sinusoid     # mean squared error 3.04 to 0.52 in one step; under a minute on 2 CPU cores
 python -m experiments.sinusoid --learners maml joint meta_sgd maml_plus_plus imaml cavia
@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from metajax.experiment.former_flags import also
 
 from metajax import Episode, Examples, Learner, gradient_steps
 from metajax.adapt import identity
@@ -21,7 +22,6 @@ from metajax.compose import concat_context
 from metajax.evaluate import Score, few_shot_error
 from metajax.experiment import RUN, Experiment, Record, RunFlags, Trained, Training, main
 from metajax.experiment.bounds import Bounds, Count, Positive, TwoOrMore
-from metajax.experiment.former_flags import also
 from metajax.experiment.types import Figure
 from metajax.learners import cavia, imaml, maml, maml_plus_plus, meta_sgd
 from metajax.losses import squared_error
@@ -37,32 +37,33 @@ QUERIES = 100  # points of a test wave
 class Config(NamedTuple):
   """Learns to regress a sine wave of unknown amplitude and phase from a few points.
 
-  In training, MAML, Meta-SGD and CAVIA take one gradient step, MAML++ five, iMAML 32 smaller ones with momentum.
+  In training, MAML, Meta-SGD and CAVIA take one gradient step, MAML++ five, and iMAML 32 smaller ones with momentum.
   """
 
   learners: tuple[Name, ...] = ("maml", "joint")
-  """Which ones are trained; joint is pre-training on all waves."""
+  """Learners to train; joint is pretraining on all waves."""
   shots: Count = 10
-  """Points of a task, as many again as queries."""
+  """Support points per task, and in training as many query points."""
   inner_learning_rate: Annotated[Positive, *also("--inner-rate")] = 0.01
-  """Of the inner loop's gradient descent; where learned rates begin. iMAML's is a tenth of it; CAVIA's is 1, its
-  paper's."""
+  """Learning rate of the inner loop, or its initial value where it is learned; iMAML uses a tenth, CAVIA 1 as in its
+  paper."""
   context: Annotated[int, Bounds(0, 2**16)] = 5
   """Size of CAVIA's context vector."""
   meta_batch_size: Annotated[int, *Count.__metadata__, *also("--tasks")] = 25
-  """Tasks in a step."""
+  """Training tasks per meta-batch."""
   learning_rate: Annotated[Positive, *also("--rate")] = 3e-3
-  """Adam's, falling to 0 along a cosine (the paper's is a constant 1e-3); a tenth of it for learned rates."""
+  """Initial learning rate of Adam, decayed to 0 along a cosine (a constant 1e-3 in the paper); a tenth of it for
+  learned inner rates."""
   hidden: Annotated[tuple[int, ...], Bounds(1, 2**16)] = (40, 40)
-  """Widths of the network's layers."""
+  """Widths of the hidden layers."""
   test_tasks: TwoOrMore = 1000
-  """How many sine waves to test on."""
+  """Number of sine waves to test on."""
   training: Training = Training()
   run: RunFlags = RUN
 
 
 def build(config: Config) -> tuple[Experiment, ...]:
-  """An experiment for each learner, one after the other in one run."""
+  """One experiment per learner, trained one after the other in one run."""
   learners = config.learners
   if not learners or len(set(learners)) < len(learners):
     raise ValueError(f"expected --learners, each once, got {' '.join(learners) or 'none'}")
@@ -87,14 +88,14 @@ def _nothing(*given):
 
 
 def _errors(config: Config, way: "Way", trained: Trained, /) -> list[Record]:
-  """The mean squared error on new waves, after each number of steps."""
+  """Records of the mean squared error on held-out waves, after each number of steps."""
   test = _test_waves(config)
   about: dict[str, Any] = {"data": "sinusoid", "split": "test", "ways": None, "shots": config.shots, "queries": QUERIES}
   about |= {"policy": "none", "tasks": config.test_tasks, "steps": trained.steps, "seed": trained.seed}
   about["train_seconds"] = round(trained.seconds, 1)
   state = trained.states[0]
   error = lambda learner: few_shot_error(learner, state.params, state.state, test, config.test_tasks)
-  print(f"\nmean squared error on {config.test_tasks} new sine waves, {config.shots} points each")
+  print(f"\nmean squared error on {config.test_tasks} held-out sine waves, {config.shots} points each")
   measured = []
   for what, (score, said) in errors_of(way, error, config.inner_learning_rate).items():
     print(f"  {', '.join((way.title, what)):<34} {score}{said}")
@@ -108,21 +109,21 @@ def _test_waves(config: Config) -> Batches:
 
 
 def optimizer(rate: float, steps: int) -> optax.GradientTransformation:
-  """Adam along a cosine; learned rates of an inner loop, which are a hundred times as small as weights, at a tenth."""
+  """Adam with cosine decay. Learned inner rates, about 100 times smaller than weights, have a tenth of its rate."""
   adam = lambda rate: optax.adam(optax.cosine_decay_schedule(rate, max(steps, 1)))
   of = lambda params: {part: "rates" if part == "rates" else "others" for part in params}
   return optax.partition({"rates": adam(rate / 10), "others": adam(rate)}, of)
 
 
 class Way(NamedTuple):
-  """A way to learn sine waves.
+  """A method for learning sine waves.
 
   Attributes:
-    title: in the records.
-    after: the learner of a number of inner steps.
-    steps: in training.
-    tested: numbers of steps to test with.
-    any_rate: whether it is fine-tuned at the best of several rates, which training knew nothing of.
+    title: Name in the records.
+    after: `inner steps -> Learner`.
+    steps: Inner steps in training.
+    tested: Numbers of inner steps in test.
+    any_rate: True for fine-tuning at the best of several learning rates, as training fixes none.
   """
 
   title: str
@@ -135,7 +136,7 @@ class Way(NamedTuple):
 def ways_to_learn(
   hidden: tuple[int, ...], inner_learning_rate: float, context: int, steps: int, meta_batch_size: int
 ) -> dict[Name, Way]:
-  """All of them, on a perceptron of one width."""
+  """All methods, with one architecture of the perceptron."""
   network = mlp(hidden, 1)
   common: dict[str, Any] = {"loss": squared_error, "chunk_size": meta_batch_size}
 
@@ -170,14 +171,14 @@ def ways_to_learn(
 
 
 def errors_of(way: Way, error: Callable[[Learner], Score], inner_learning_rate: float) -> dict[str, tuple[Score, str]]:
-  """`{when: (its error, what is said of it)}`, after each number of steps."""
+  """Returns `{number of steps, in words: (error, remark)}`."""
   name = lambda n: f"after {n} step{'s' * (n > 1)}" if n else "before"
   found = {name(n): (error(way.after(n)), "") for n in way.tested}
   if way.any_rate:
-    rates = (inner_learning_rate, 0.001, 0.003, 0.03, 0.1)  # the pre-trained network is given the best
+    rates = (inner_learning_rate, 0.001, 0.003, 0.03, 0.1)  # the pretrained network gets the best one
     fine_tuned = {r: error(way.after(1, r)) for r in rates}
     best = min(fine_tuned, key=lambda r: fine_tuned[r].mean)
-    found[name(1)] = fine_tuned[best], f"  (the best of the rates {rates}: {best})"
+    found[name(1)] = fine_tuned[best], f"  (learning rate {best}, the best of {rates})"
   return found
 
 
@@ -206,7 +207,7 @@ def sine_waves(shots: int, meta_batch_size: int, *, queries: int | None = None, 
 
 
 def draw(config: Config, way: Way, folder: Path, trained: Trained, records: list[dict]) -> list[Figure]:
-  """One test wave: the truth, and MAML's curve before and after 1 and 10 steps on the points."""
+  """Draws one test wave: the true curve, and MAML's predictions before and after 1 and 10 steps on the points."""
   path, episodes, params = folder / "waves.png", next(_test_waves(config)()), trained.states[0].params
   support = jax.tree.map(lambda x: x[0], episodes.support)
   x = jnp.linspace(-5, 5, 200)[:, None]
@@ -215,9 +216,9 @@ def draw(config: Config, way: Way, folder: Path, trained: Trained, records: list
   for name, steps in {"before adaptation": 0, "after 1 step": 1, "after 10 steps": 10}.items():
     curves[name] = (x[:, 0], way.after(steps).predict(params, {}, support, x)[:, 0])
   points = (support.inputs[:, 0], support.labels[:, 0])
-  curves_figure(curves, path, points=points, x="x", y="y", title="MAML on a sine wave it has not seen")
-  said = "Before adaptation, and after steps of gradient descent on the ten points."
-  return [("A new sine wave", said, path)]
+  curves_figure(curves, path, points=points, x="x", y="y", title="MAML on a held-out sine wave")
+  said = f"Predictions before adaptation, and after 1 and 10 gradient steps on {config.shots} points."
+  return [("Held-out sine wave", said, path)]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Supervised pre-training on all base classes, then transfer (arXiv:1904.04232): the baseline of few-shot learning.
+"""Supervised pretraining on all base classes, then transfer (arXiv:1904.04232): the baseline of few-shot learning.
 
 python -m experiments.supervised --data omniglot --budget cpu     # 5-way 1-shot 91.4, 12 minutes on 2 CPU cores
 """
@@ -7,6 +7,7 @@ from functools import partial
 from typing import Annotated, Literal, NamedTuple
 
 import optax
+from metajax.experiment.former_flags import Former, also
 
 from experiments.families import few_shot as fs
 from metajax import gradient_steps
@@ -14,7 +15,6 @@ from metajax.augment.image import affine
 from metajax.compose import cosine
 from metajax.data import train_batches
 from metajax.experiment.bounds import Count, Positive, Steps, Width
-from metajax.experiment.former_flags import Former, also
 from metajax.learners import supervised, with_augmentation
 from metajax.networks import conv4
 from metajax.networks.linen.conv4 import Normalization
@@ -22,27 +22,26 @@ from metajax.predictors import adapted_head, fine_tuned, nearest_centroid, norma
 
 
 class Config(NamedTuple):
-  """Pre-training on all base classes, and six ways to meet a new task; --ways, --shots, --queries and
-  --meta-batch-size are not used."""
+  """Pretrains on base classes, tests six predictors; --ways, --shots, --queries, --meta-batch-size have no effect."""
 
   batch_size: Count = 128
-  """Images in a step."""
+  """Images per step."""
   head_learning_rate: Annotated[Positive, *also("--head-rate")] = 0.01
-  """Rate of Adam, for heads on frozen features."""
+  """Learning rate of Adam for heads on frozen features."""
   head_steps: Steps = 100
-  """Steps of Adam, for heads on frozen features."""
+  """Adam steps for heads on frozen features."""
   tune_learning_rate: Annotated[Positive, *also("--tune-rate")] = 1e-3
-  """Rate of Adam, where everything is fine-tuned."""
+  """Learning rate of Adam for fine-tuning the full network."""
   tune_steps: Steps = 20
-  """Steps of Adam, where everything is fine-tuned."""
+  """Adam steps for fine-tuning the full network."""
   hidden: Width = 64
-  """Units of the perceptron's layer."""
+  """Hidden units of the perceptron head."""
   augmentation: Annotated[Literal["none", "affine"], Former("--distort", "affine")] = "none"
   """Augmentation of the training images."""
   filters: Width = 64
-  """Channels of each of the network's four layers."""
+  """Channels of each convolution layer."""
   normalization: Annotated[Normalization, *also("--normalisation")] = "batch"
-  """In the network's layers."""
+  """Normalization in each convolution layer."""
   setup: fs.Setup = fs.Setup(tests=fs.TESTS)
 
 
@@ -53,7 +52,7 @@ PRESETS = {
 
 
 def build(config: Config) -> fs.Experiment:
-  """Supervised pre-training, and transfer."""
+  """Supervised pretraining and transfer."""
   encoder = conv4(config.filters, downsample="stride", normalization=config.normalization)
   query_norm = "running statistics" if config.normalization == "batch" else "none"
   modes = [

@@ -15,18 +15,18 @@ from metajax.predictors import nearest_neighbor
 
 
 class Config(NamedTuple):
-  """Triplet networks on few-shot classification; --ways, --shots, --queries and --meta-batch-size are not used."""
+  """Trains and evaluates triplet networks; --ways, --shots, --queries and --meta-batch-size have no effect."""
 
   classes: TwoOrMore = 32
-  """Classes in a step."""
+  """Classes per step."""
   each: TwoOrMore = 4
-  """Images of each class in a step; with --negatives given, classes * each triplets are drawn."""
+  """Images of each class per step; with --negatives given, classes x each triplets are drawn."""
   negatives: Negatives = "semi_hard"
-  """How negatives are chosen: given with the triplets, or hard or semi-hard ones of a batch."""
+  """Choice of negatives: given with the triplets, or the hard or semi-hard ones of a batch."""
   margin: ZeroOrMore = 0.2
-  """Of the loss."""
+  """Margin of the triplet loss."""
   soft_margin: bool = False
-  """Take log(1 + exp(...)) in place of a margin."""
+  """Use log(1 + exp(...)) instead of a margin in the triplet loss."""
   network: fs.Embedding = fs.Embedding()
   setup: fs.Setup = fs.Setup(tests=fs.TESTS)
 

@@ -1,4 +1,4 @@
-"""Names images with sentences of one's own, by a CLIP that was trained here or that came from elsewhere.
+"""Zero-shot classification of images by class names, with a trained or a published CLIP.
 
 python -m experiments.zero_shot runs/clip-flickr8k-* --classes "a dog in the water" "people at a party" --images photos
 python -m experiments.zero_shot clip-vit-base-patch32 --classes cat dog --templates "a photo of a {}." --images photos
@@ -36,15 +36,15 @@ BATCH = 64  # images
 
 
 class Model(NamedTuple):
-  """A CLIP that is ready to be used.
+  """A trained CLIP.
 
   Attributes:
-    learner, params, state: what was learned.
-    tokenize: texts to tokens.
-    size: side of an image, in pixels.
-    channels: of an image, 1 or 3.
-    inverted: whether ink is 1 and its ground 0, as in glyphs, where images of one's own are on white.
-    preprocessing: what published weights want; None: images are squashed, as in training.
+    learner, params, state: Learner with its trained params and state.
+    tokenize: `texts -> tokens`.
+    size: Side of an image, in pixels.
+    channels: Channels of an image, 1 or 3.
+    inverted: True for a model of glyphs, where ink is 1 on 0, while user-supplied images are on white.
+    preprocessing: Preprocessing of published weights; None resizes without cropping, as in training.
   """
 
   learner: Learner
@@ -67,23 +67,23 @@ def main(
   top: Count = 3,
   output: Path | None = None,
 ):
-  """Says of every image in a folder which of some classes it is the likeliest to be of, by their names alone.
+  """Zero-shot classifies every image in a folder by class name.
 
-  Prints a table: a line an image, with its likeliest classes and their shares in percent. Files that cannot be read
-  are named below it, and are no error as long as there is an image.
+  Prints one line per image, with the most likely classes and their probabilities in percent. Unreadable files are
+  listed below the table, and are an error only if no image can be read.
 
   Args:
-    model: a run of experiments.clip; or a folder or .safetensors file with CLIP's weights.
-    classes: what they are called, in words or whole sentences.
-    images: the folder of the images, searched to the bottom; or one image.
-    templates: sentences with a place {} for the class, of which the mean is taken.
-    tokenizer: of a model from elsewhere; by default the one in its folder.
-    image_size: side of the images that a model from elsewhere sees, if another than its own.
-    top: classes shown of each image.
-    output: a .csv file for the shares of all classes.
+    model: Run folder of experiments.clip, or a folder or .safetensors file with the weights of a published CLIP.
+    classes: Class names, as words or sentences.
+    images: Folder of images, searched recursively, or a single image.
+    templates: Prompt templates with a placeholder {} for the class name; their embeddings are averaged.
+    tokenizer: Tokenizer of a published model; by default the one in the model's folder.
+    image_size: Side of the input images in pixels, for a published model; by default that of its training.
+    top: Number of classes to print per image.
+    output: Output .csv file for the probabilities of all classes.
   """
   if len(classes) < 2 or len(set(classes)) < len(classes):
-    raise ValueError(f"expected two classes or more, each once, got {list(classes)}")
+    raise ValueError(f"expected at least two distinct classes, got {list(classes)}")
   checks.count("--top", top)
   texts, of_class = prompts(classes, templates)
   if output is not None:
@@ -105,16 +105,16 @@ def main(
 
 
 def read(path: Path, tokenizer: Path | None = None, image_size: int | None = None) -> Model:
-  """A run of `experiments.clip`, or CLIP's weights as `metajax.networks.load_clip` reads them.
+  """Reads a run of `experiments.clip`, or published CLIP weights by `metajax.networks.load_clip`.
 
-  What `load_clip` has to guess is printed as a warning.
+  Guesses of `load_clip` are printed as warnings.
 
   Raises:
-    ValueError, OSError: if it is neither, or has no tokenizer.
+    ValueError, OSError: if the path is neither, or has no tokenizer.
   """
   if (path / "run.json").is_file():
     if image_size is not None:
-      raise ValueError(f"expected --image-size of weights from elsewhere alone, got it with the run {str(path)!r}")
+      raise ValueError(f"expected --image-size only with published weights, got it with the run {str(path)!r}")
     return _of_run(path)
   with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
@@ -123,7 +123,7 @@ def read(path: Path, tokenizer: Path | None = None, image_size: int | None = Non
     print(f"warning: {printable(str(one.message))}", file=sys.stderr)
   words = load_tokenizer(tokenizer or (path if path.is_dir() else path.parent))
   if words.vocab_size != found.towers.vocab_size:
-    raise ValueError(f"expected a tokenizer of {found.towers.vocab_size} tokens, got one of {words.vocab_size}")
+    raise ValueError(f"expected a tokenizer with {found.towers.vocab_size} tokens, got {words.vocab_size}")
   tokenize = lambda texts: words(texts, found.towers.max_length)
   state, pixels = {"image": {}, "text": {}}, found.towers.pixels
   learner = clip_learner(*found.networks)
@@ -131,7 +131,7 @@ def read(path: Path, tokenizer: Path | None = None, image_size: int | None = Non
 
 
 def _of_run(path: Path) -> Model:
-  """A run of `experiments.clip`, of its first seed."""
+  """Reads the first seed of a run of `experiments.clip`."""
   if configuration(path)["experiment"] != clip.__name__:
     given = f"got one of {configuration(path)['experiment'][:60]} in {str(path)!r}"
     raise ValueError(f"expected a run of experiments.clip, {given}")
@@ -146,15 +146,15 @@ def _of_run(path: Path) -> Model:
 
 
 def _check_distinct(tokens, texts, of_class):
-  """Refuses classes of which the model reads the same, as it does of texts that differ beyond its length or in case."""
+  """Refuses classes with equal tokens, such as texts that differ only in case or beyond the maximum length."""
   _, first, group = np.unique(tokens, axis=0, return_index=True, return_inverse=True)
   same = first[group.reshape(-1)]
   for i in np.flatnonzero(of_class[same] != of_class):
-    raise ValueError(f"expected classes that the model can tell apart, got {texts[same[i]]!r} and {texts[i]!r}")
+    raise ValueError(f"expected classes with different tokens, got {texts[same[i]]!r} and {texts[i]!r}")
 
 
 def _read_images(images, files, found: Model):
-  """The names of the images that can be read, these, and the names of the others with the reason."""
+  """Returns the names of readable images, the images, and the names of unreadable files with the reason."""
   shown, pixels, unreadable = [], [], []
   for name in files:
     path = images / name if images.is_dir() else images
@@ -165,7 +165,7 @@ def _read_images(images, files, found: Model):
     except UnreadableImage as error:
       unreadable.append(f"{name} ({error})")
   if not pixels:
-    raise ValueError(f"expected an image that can be read in {str(images)!r}, got {', '.join(unreadable[:5])}")
+    raise ValueError(f"expected a readable image in {str(images)!r}, got {', '.join(unreadable[:5])}")
   return shown, pixels, unreadable
 
 
@@ -195,7 +195,7 @@ def _write(path: Path, files, classes, shares):
   rows = zip(map(encodable, files), shares, strict=True)
   table.writerows([name, *(f"{share:.4f}" for share in row)] for name, row in rows)
   write_whole(path, text.getvalue().encode())
-  print(f"shares of all classes: {printable(str(path))}")
+  print(f"probabilities of all classes: {printable(str(path))}")
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def test_measured_contrastive_losses_become_records_tables_and_a_figure(tmp_path
 
 def test_contrastive_losses_that_disagree_are_refused():
   contrastive_loss.check_agreement({"a": 2.0, "b": 2.000001})
-  with pytest.raises(AssertionError, match="the same loss to 5 digits"):
+  with pytest.raises(AssertionError, match="all losses to agree to 5 digits"):
     contrastive_loss.check_agreement({"a": 2.0, "b": 2.0001})
   with pytest.raises(AssertionError, match="nan"):
     contrastive_loss.check_agreement({"a": 2.0, "b": float("nan")})

@@ -70,7 +70,7 @@ def test_a_run_finds_captions_and_names_images_in_sentences(command, tmp_path): 
   flags = ["--steps", "2", "--devices", "1", "--augment", "none", "--folder", str(folder), "--record"]
   status, out, error = command(clip, *TINY, *flags, "--data", str(data))
   assert status == 0, error
-  assert "8 images of 8 classes to learn from; held out: test, 2 images of 2 classes" in out
+  assert "8 images of 8 classes for training; held out: test, 2 images of 2 classes" in out
   assert len(re.findall(r"^  (?:clip|untrained): test, (?:text to image|image to text) at \d+: ", out, re.M)) == 12
   written = json.loads((folder / "records.json").read_text())
   assert {(r["learner"], r["measure"]) for r in written} == {
@@ -103,14 +103,14 @@ def test_a_run_finds_captions_and_names_images_in_sentences(command, tmp_path): 
   assert all(abs(sum(map(float, row[1:])) - 100) < 1e-2 for row in table[1:])
 
   for flags, said in (
-    ([str(folder), "--classes", "one", "--images", str(data)], "expected two classes or more, each once, got ['one']"),
+    ([str(folder), "--classes", "one", "--images", str(data)], "expected at least two distinct classes, got ['one']"),
     ([str(folder), "--classes", "a", "b", "--images", str(tmp_path / "none")], "none"),
     ([str(data), "--classes", "a", "b", "--images", str(data)], "expected model.safetensors in"),
   ):
     status, _, error = command(zero_shot, *flags)
     assert status == 2 and said in error and error.count("\n") == 1
   status, _, error = command(fine_tune, str(folder))
-  assert status == 2 and "expected a run on data with labels apart, such as glyphs" in error
+  assert status == 2 and "expected a run on data with separate labeled images, such as glyphs" in error
 
 
 def characters(name, split="train", *, size=28, **_):
@@ -128,7 +128,7 @@ def test_glyphs_hold_out_combinations_and_a_typeface_and_probe_the_image_tower(c
   flags = ["--test", "3w1s", "--test-tasks", "4", "--test-queries", "2", "--permuted"]
   status, out, error = command(clip, *TINY, *flags, "--folder", str(tmp_path / "run"))
   assert status == 0, error
-  assert "80 images of 10 classes to learn from, with captions of others; held out: unseen combinations, 16" in out
+  assert "80 images of 10 classes for training, with permuted captions; held out: unseen combinations, 16" in out
   written = json.loads((tmp_path / "run" / "records.json").read_text())
   assert {r["learner"] for r in written} == {
     "clip, permuted captions",

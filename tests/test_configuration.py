@@ -64,7 +64,7 @@ def test_a_module_that_a_folder_names_is_not_imported(run, tmp_path, name):
 def test_a_module_of_ones_own_is_imported_where_the_command_line_names_it(run, tmp_path):
   folder = folder_of(tmp_path, GOOD | {"experiment": "own_experiment"})
   (tmp_path / "own_experiment.py").write_text("from experiments.maml import PRESETS, build\n")
-  assert "got 'own_experiment', which --modules would have to name" in run(evaluate, folder)
+  assert "got 'own_experiment', which --modules does not name" in run(evaluate, folder)
   assert "own_experiment" not in sys.modules
   assert read_run(folder, ["own_experiment"]).config.inner.inner_learning_rate == 2.0
   del sys.modules["own_experiment"]

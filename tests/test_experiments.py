@@ -188,8 +188,8 @@ def test_one_training_is_tested_at_any_ways_in_each_way_to_use_it(command, monke
   ]
   assert [(r["learner"], r["policy"], r["ways"]) for r in found] == [(*way, 5) for way in expected]
   assert all(r["chosen_step"] in (1, 2) and r["test_seed"] == 2 for r in found if r["learner"] != "pixels")
-  ahead = out.split("is ahead, by points task by task (interval over tasks), of\n")[1]
-  assert len(re.findall(r"^  .+ -?[\d.]+ ± [\d.]+$", ahead, re.MULTILINE)) == len(expected) - 1
+  ahead = out.split("in points, paired by task: mean ± 95% CI over tasks\n")[1]
+  assert len(re.findall(r"^  over .+ -?[\d.]+ ± [\d.]+$", ahead, re.MULTILINE)) == len(expected) - 1
   curve = [r for r in written if r["measure"] == "accuracy_after_steps"]
   if "--curve" in flags:
     ways = len(expected) - 1
@@ -252,7 +252,7 @@ def assert_same_or_no_runs_are_refused(command, folder, at):
   status, _, error, _ = command(evaluate, str(folder), str(folder), *at)
   assert status == 2 and "expected runs of one learner to differ in their seeds, got [0, 0]" in error
   status, _, error, _ = command(evaluate)
-  assert status == 2 and error == "error: expected the folder of a run, or of several, got none\n"
+  assert status == 2 and error == "error: expected one or more run folders, got none\n"
 
 
 def test_two_runs_are_tested_on_the_same_tasks_with_their_paired_difference(command, finished, tmp_path):
@@ -276,9 +276,9 @@ def test_several_runs_are_tested_on_the_same_tasks_with_their_paired_difference(
   at = ("--queries", "2", "--tasks", "6")
   status, out, error, _ = command(evaluate, str(proto), str(other), str(folder), *at)
   assert status == 0, error
-  assert "2 seeds (interval over seeds)" in out  # two of the runs differ in their seed alone
-  ahead = out.split("task by task (interval over tasks), of\n")[1]
-  assert re.search(r"^  maml \(transductive\) +-?[\d.]+ ± [\d.]+$", ahead, re.MULTILINE)
+  assert "mean ± 95% CI over 2 seeds\n" in out  # two of the runs differ only in their seeds
+  ahead = out.split("in points, paired by task: mean ± 95% CI over tasks\n")[1]
+  assert re.search(r"^  over maml \(transductive\) +-?[\d.]+ ± [\d.]+$", ahead, re.MULTILINE)
   status, out_of_two, error, _ = command(evaluate, str(folder), str(proto), *at, "--record")
   assert status == 0, error
   assert_published_as_printed(out_of_two)
@@ -353,7 +353,7 @@ def test_a_curve_of_a_learner_without_steps_is_refused(command, monkeypatch):
   status, _, error, files = command(r2d2, *TINY, "--curve", "3")
   assert (
     status == 2
-    and error == "error: expected --curve of a learner tested after any number of steps, got r2d2\n"
+    and error == "error: expected --curve of a learner that adapts in any number of steps, got r2d2\n"
     and not files
   )
 
@@ -378,7 +378,7 @@ def test_unknown_data_or_split_gives_one_line_that_says_what_there_is(
 def test_parts_that_share_a_class_are_refused(command, monkeypatch):
   monkeypatch.setattr(data, "load", lambda name, split, **flags: synthetic_set(name, "train"))
   status, _, error, files = command(maml, *TINY)
-  assert status == 2 and "no class of train in validation, got 10 of glyphs in both, such as 'train 0'" in error
+  assert status == 2 and "no class of train in validation, got 10 shared classes of glyphs, such as 'train 0'" in error
   assert not files
 
 
@@ -400,7 +400,7 @@ def test_an_output_that_cannot_be_written_is_found_before_training(command, monk
   monkeypatch.setattr(data, "load", synthetic_set)
   (tmp_path / "runs").write_text("a file, not a folder")
   status, _, error, files = command(maml, *TINY)
-  assert status == 2 and re.fullmatch(r"error: expected a folder that can be written for the output .*\n", error), error
+  assert status == 2 and re.fullmatch(r"error: expected a writable folder for the output .*\n", error), error
   assert files == ["runs"]
 
 
@@ -483,7 +483,7 @@ def test_resume_needs_to_be_told_the_folder(command):
 def test_two_evaluations_of_a_run_give_the_same_digits_at_any_setting(command, finished):
   folder, records = finished
   said = [command(evaluate, str(folder), "--shots", "2", "--queries", "3", "--tasks", "7") for _ in range(2)]
-  assert said[0][0] == 0 and "3-way 2-shot on unseen classes, 7 tasks of 3 queries a class" in said[0][1]
+  assert said[0][0] == 0 and "3-way 2-shot accuracy on unseen classes, 7 tasks with 3 queries per class:" in said[0][1]
   figures = [re.findall(r"[\d.]+ ± [\d.]+", out) for _, out, _, _ in said]
   assert figures[0] == figures[1] and len(figures[0]) == 5  # two query norms and the pixels, two differences
   _, out, _, _ = command(evaluate, str(folder), "--queries", "2", "--tasks", "6")
@@ -514,7 +514,7 @@ def test_runs_are_compared_at_one_precision_on_classes_that_none_was_trained_on(
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(data, "load", lambda name, split, **flags: synthetic_set(name, "train"))
     status, _, error, _ = command(evaluate, str(folder), "--queries", "2", "--tasks", "6", "--split", "other")
-  assert status == 2 and re.search("was not trained on, got 10 of 10 that were, such as 'train 0'", error)
+  assert status == 2 and re.search("unseen by the run in '.*', got 10 of 10 seen classes, such as 'train 0'", error)
 
 
 def alphabet(name, split="train", **flags):
@@ -530,7 +530,7 @@ def test_runs_are_tested_on_one_shot_classification_within_an_alphabet(command, 
   status, out, error, _ = command(one_shot, str(folder), "--ways", "6", "--runs", "5", "--record")
   assert status == 0, error
   assert re.search(
-    r"6-way one-shot within an alphabet, 5 runs: errors\n  siamese \(running statistics\)  [\d.]+ ±", out
+    r"6-way one-shot within an alphabet, 5 test runs: error\n  siamese \(running statistics\)  [\d.]+ ±", out
   )
   found = json.loads((records.home(None) / "results" / "one-shot-glyphs.json").read_text())
   assert [(r["learner"], r["measure"], r["ways"], r["tasks"]) for r in found] == [

@@ -132,7 +132,7 @@ def test_any_number_is_refused_in_one_line_or_the_run_gets_as_far_as_loading_dat
     ("clip", "--test-queries -1", "expected --test-queries to be at least 1, got -1"),
     ("clip", "--chunk 3 --encoder-name vit_ti", "expected a --chunk that divides the --batch-size"),
     ("clip", "--num-outputs -1", "expected --num-outputs to be at least 1, got -1"),
-    ("clip", "--test 1w1s", "expected a setting to test at such as 5w1s, got '1w1s'"),
+    ("clip", "--test 1w1s", "expected a test setting such as 5w1s, got '1w1s'"),
     ("simclr", f"--num-layers {10**23}", f"expected --num-layers to be at most 1000, got {10**23}"),
     ("simclr", "--warmup-steps 9 --steps 9", "expected --warmup-steps to be below the 9 --steps, got 9"),
     ("simclr", "--batch-size 9 --devices 2", "expected a --batch-size that 2 devices divide, got 9"),

@@ -47,7 +47,7 @@ def test_a_model_of_images_is_compared_with_counts_and_probed(run, tmp_path, mod
   assert status == 0, error
   name = {"image_gpt": "image gpt", "mae": "masked autoencoder"}[model]
   assert re.search(rf"^  {name} +[\d.]+ ± [\d.]+$", out, re.MULTILINE)
-  assert ("by the features of each layer: 0: " in out) == (model == "image_gpt")
+  assert ("k-NN accuracy on validation images by layer: 0: " in out) == (model == "image_gpt")
   written = json.loads((tmp_path / "run" / "records.json").read_text())
   first = [r for r in written if r["measure"] == measure]
   assert first[0]["learner"] == name and first[0]["steps"] == 4 and all(r["steps"] == 0 for r in first[1:])
@@ -57,14 +57,14 @@ def test_a_model_of_images_is_compared_with_counts_and_probed(run, tmp_path, mod
   there = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
   assert {*figures, "learning_curves.png", "map.png"} <= there
   assert first[0]["of"] in (records.home(None) / "README.md").read_text()
-  assert f"of {first[0]['of']}; the lower the better" in (tmp_path / "run" / "index.html").read_text()
+  assert f"{first[0]['of']}; lower is better" in (tmp_path / "run" / "index.html").read_text()
 
 
 def test_the_tile_of_a_likelihood_says_of_what_it_is_and_that_lower_is_better():
   said = {"measure": "bits_per_pixel", "of": "6 x 6 pixels", "split": "test", "chance": 2.0, "interval": None}
   own, counted = {"learner": "image gpt", "steps": 4, "value": 1.5}, {"learner": "alone", "steps": 0, "value": 1.75}
   (tile,) = headlines.tiles([said | own, said | counted])
-  assert tile == ("Bits per pixel", "1.5", "chance 2, alone 1.75, of 6 x 6 pixels; the lower the better")
+  assert tile == ("Bits per pixel", "1.5", "chance 2, alone 1.75, 6 x 6 pixels; lower is better")
 
 
 TEXT = ["--model", "gpt", "--vocab-size", "300", "--max-length", "12"]
@@ -87,8 +87,8 @@ def test_a_gpt_of_a_file_is_compared_with_a_bigram_model_and_writes(run, tmp_pat
   status, out, error = run(*TEXT, "--data", str(tmp_path / "book.txt"), "--prompts", "Verse 7", "Verse 8")
   assert status == 0, error
   assert re.search(r"bigram, smoothed +[\d.]+ ± [\d.]+ bits per token", out)
-  assert re.search(r"texts longer than a row go on in \d+ more rows", out)
-  assert re.search(r"gone on with\n  Verse 7 → ", out)
+  assert re.search(r"texts longer than a row continue in \d+ more rows", out)
+  assert re.search(r"completions\n  Verse 7 → ", out)
   written = json.loads((tmp_path / "run" / "records.json").read_text())
   assert [(r["learner"], r["measure"]) for r in written] == [
     (who, what) for who in ("gpt", "bigram, smoothed") for what in ("bits_per_token", "bits_per_character")
@@ -100,7 +100,7 @@ def test_a_gpt_of_a_file_is_compared_with_a_bigram_model_and_writes(run, tmp_pat
   assert "Verse 9 → " in again[1]
   (tmp_path / "book.txt").write_text("".join(f"Line {i}: but it came otherwise.\n" for i in range(90)))
   status, _, error = run("--resume")
-  assert status == 2 and re.search(r"the data that the run in .* was trained on, got others: tokenizer\.json", error)
+  assert status == 2 and re.search(r"the training data of the run in .*, got others: tokenizer\.json differs", error)
   assert json.loads((tmp_path / "run" / "records.json").read_text())[0]["value"] == written[0]["value"]
 
 
@@ -110,7 +110,7 @@ def test_a_gpt_of_a_file_is_compared_with_a_bigram_model_and_writes(run, tmp_pat
     ((*TEXT, "--data", "empty.txt"), "got 0 characters"),
     (("--model", "mae", "--data", "empty.txt"), "expected --model gpt of a text file"),
     ((*TEXT, "--data", "glyphs", "--warmup-steps", "9"), "expected --warmup-steps to be below the 4 --steps, got 9"),
-    ((*TEXT, "--data", "glyphs", "--optimizer", "lars"), "--optimizer adamw of a gpt, got 'lars'"),
+    ((*TEXT, "--data", "glyphs", "--optimizer", "lars"), "--optimizer adamw for gpt, got 'lars'"),
     ((*TEXT, "--data", "glyphs", "--temperature", "-1"), "expected --temperature to be at least 0, got -1.0"),
     ((*TEXT, "--data", "glyphs", "--max-length", "1"), "expected --max-length to be at least 2, got 1"),
     (("--model", "mae", "--patch", "5"), "divide into patches of 5"),

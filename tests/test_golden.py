@@ -148,7 +148,7 @@ def test_a_run_finds_what_it_found_before(data, name):
 def test_a_run_that_was_stopped_before_is_gone_on_with_to_the_same_and_evaluated(data):
   shutil.copytree(golden.GOLDEN / "run_before", "run")
   status, out, error = golden.run(golden.RUNS[golden.STOPPED][0], "--folder", "run", "--resume")
-  assert status == 0 and re.search(r"going on after step ([3-9]|1[01])\b", out), error
+  assert status == 0 and re.search(r"resuming after step ([3-9]|1[01])\b", out), error
   check_as_before(golden.STOPPED, golden.measured(Path("run")))
 
   status, _, error = golden.run("evaluate", "run", "--queries", "2", "--tasks", "6")

@@ -105,17 +105,18 @@ def test_a_run_that_is_stopped_and_killed_goes_on_with_any_number_of_hosts(tmp_p
   said = finish(together)
   (step,) = set(re.findall(r"stopped by SIGTERM after step (\d+), saved", said))
   assert said.count(f"stopped by SIGTERM after step {step}, saved") == 2  # both of them
-  assert "go on with it: python -m experiments.sinusoid --folder" in said
+  assert "to resume: python -m experiments.sinusoid --folder" in said
 
   together = launch(2, folder, "--resume")
   os.kill(last_host(together, folder, step=int(step) + 20), signal.SIGKILL)
   began = time.monotonic()
   said = finish(together, status=3)
   assert time.monotonic() - began < 20
-  assert f"going on after step {step}" in said and "error: host 1 has ended or can no longer be reached; go on" in said
-  assert "host 1 was ended by SIGKILL" in said and "Traceback" not in said
+  assert f"resuming after step {step}" in said
+  assert "error: host 1 has ended or can no longer be reached; to resume: " in said
+  assert "host 1 was killed by SIGKILL" in said and "Traceback" not in said
 
-  assert "going on after step" in finish(launch(hosts, folder, "--resume"))
+  assert "resuming after step" in finish(launch(hosts, folder, "--resume"))
   finish(alone)
   expected = arrays(tmp_path / "alone")
   chex.assert_trees_all_close(arrays(folder, expected), expected, rtol=0, atol=1e-5)

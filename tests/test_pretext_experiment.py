@@ -50,7 +50,7 @@ def run(command, monkeypatch, tmp_path):  # noqa: F811
 def test_a_run_says_what_it_was_asked_and_what_its_features_are_worth(run, tmp_path):
   status, out, error = run("--task", "rotation", "--record")
   assert status == 0, error
-  assert re.search(r"^  what was asked: [\d.]+ ± [\d.]+% of 12 questions, chance 25.00%$", out, re.MULTILINE)
+  assert re.search(r"^  pretext task: [\d.]+ ± [\d.]+% over 12 questions, chance 25.00%$", out, re.MULTILINE)
   written = json.loads((tmp_path / "run" / "records.json").read_text())
   assert [(r["learner"], r["measure"], r.get("chance")) for r in written[:3]] == [
     ("rotation", "pretext", 25.0),
@@ -60,9 +60,9 @@ def test_a_run_says_what_it_was_asked_and_what_its_features_are_worth(run, tmp_p
   figures = sorted(path.name for path in (tmp_path / "run" / "figures").iterdir())
   assert figures == ["asked.png", "learning_curves.png", "map.png"]
   page = (tmp_path / "run" / "index.html").read_text()
-  assert "Asked and answered" in page and "What was asked" in page
+  assert "Pretext task" in page and "Held-out questions" in page
   results = (records.home(None) / "README.md").read_text()
-  assert "| what was asked | linear probe | nearest neighbors |" in results and "representations.png" in results
+  assert "| pretext task | linear probe | nearest neighbors |" in results and "representations.png" in results
   assert (records.home(None) / "results" / "representations.png").exists()
 
 
@@ -162,7 +162,7 @@ def test_crops_are_of_what_is_seen_alone_and_those_of_a_clip_alike():
       ["--task", "audio_visual", "--data", "moving_glyphs", "--label", "size"],
       "one of across, character, height, got 'si",
     ),
-    (["--task", "audio_visual", "--data", "silent"], "expected recordings with sounds, got silent, which has none"),
+    (["--task", "audio_visual", "--data", "silent"], "expected recordings with sound, got silent, which has none"),
     (["--task", "audio_visual", "--data", "moving_glyphs", "--window", "5"], "at least 10 frames for moments of 5"),
     (
       ["--task", "audio_visual", "--data", "spoken_stamps", "--label", "size"],

@@ -64,10 +64,10 @@ def test_a_run_compares_its_features_and_fine_tunes_beside_training_from_scratch
   folder = tmp_path / "run"
   status, out, error = command(simclr, *TINY, "--seeds", str(seeds), "--folder", str(folder), "--record")
   assert status == 0, error
-  assert "glyphs: 40 images without labels to pretrain on; 4 classes, none of them pretrained on" in out
-  assert re.search(r"^trained for \d+ s on \d device\(s\), [\d.]+% of it waiting for data$", out, re.MULTILINE)
+  assert "glyphs: 40 images without labels for pretraining; 4 classes (unseen in pretraining): " in out
+  assert re.search(r"^trained for \d+ s on \d device\(s\), [\d.]+% of the time waiting for data$", out, re.MULTILINE)
   for name in ("simclr", "simclr, after the head", "random encoder", "pixels"):
-    assert re.search(rf"^  {name} +[\d.]+ ± [\d.]+%  [\d.]+ ± [\d.]+%$", out, re.MULTILINE), name
+    assert re.search(rf"^  {name} +[\d.]+ ± [\d.]+% +[\d.]+ ± [\d.]+%$", out, re.MULTILINE), name
   written = json.loads((folder / "records.json").read_text())
   assert [(r["learner"], r["measure"]) for r in written if r["measure"] != "accuracy"] == [
     (name, measure)
@@ -86,7 +86,7 @@ def test_a_run_compares_its_features_and_fine_tunes_beside_training_from_scratch
   assert re.findall(r"^([\d.]+)% of the labels, (\d+) images", out, re.MULTILINE) == [("20", "4")]
   assert len(re.findall(r"^  (?:simclr, fine-tuned|from scratch) +[\d.]+ ± [\d.]+%", out, re.MULTILINE)) == 2
   page = (records.home(None) / "README.md").read_text()
-  assert "| linear probe | nearest neighbors | all trained, 20% of labels |" in page
+  assert "| linear probe | nearest neighbors | end-to-end training, 20% of labels |" in page
   assert "## glyphs, test, images apart: accuracy on 12 images of 4 classes" in page
 
 

@@ -105,7 +105,7 @@ def test_what_stands_in_the_way_is_found_before_anything_is_read(clip, photos, s
   (photos / "file").write_text("")
   for more, said in (
     (["--output", "gs://bucket/shares.csv"], "expected --output to be a path on this machine, got 'gs:/bucket/"),
-    (["--output", photos / "file" / "shares.csv"], "expected a folder that can be written"),
+    (["--output", photos / "file" / "shares.csv"], "expected a writable folder"),
     (["--top", "0"], "expected --top to be at least 1, got 0"),
     (["--templates", "a photo"], "templates with a place {}"),
   ):
@@ -116,13 +116,13 @@ def test_what_stands_in_the_way_is_found_before_anything_is_read(clip, photos, s
 def test_classes_that_are_the_same_to_the_model_are_refused(clip, photos, seen, run):
   for one, other in (("Cat", "cat"), ("a long sentence", "a long story")):  # the network reads nine tokens
     status, _, error = run(clip, "--classes", one, other, "--images", photos)
-    assert status == 2 and f"classes that the model can tell apart, got {one!r} and {other!r}" in error
+    assert status == 2 and f"classes with different tokens, got {one!r} and {other!r}" in error
 
 
 def test_an_image_size_of_a_run_is_refused(run, photos, tmp_path):
   (tmp_path / "run.json").write_text("{}")
   status, _, error = run(tmp_path, "--classes", "a", "b", "--images", photos, "--image-size", 12)
-  assert status == 2 and "--image-size of weights from elsewhere alone" in error
+  assert status == 2 and "--image-size only with published weights" in error
 
 
 def test_an_error_commands_no_terminal_either(run, photos, tmp_path):

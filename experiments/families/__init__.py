@@ -1,1 +1,1 @@
-"""What the commands of one family share; nothing here is run."""
+"""Code shared by the commands of one family; nothing here is a command."""

@@ -1,43 +1,44 @@
-"""Images of classes: the flags that say which, and the parts that they name."""
+"""Labeled images: the flags that select a data set, and its parts."""
 
 import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
+from metajax.experiment.former_flags import also
+
 from metajax.checks import counted
 from metajax.data import ImageDataset, UnreadableImages, load
 from metajax.experiment.bounds import Bounds, Count, DataSource
-from metajax.experiment.former_flags import also
 from metajax.experiment.terminal import printable
 
 LONGEST_SLUG = 100  # bytes
 
 
 class ImageData(NamedTuple):
-  """Which images."""
+  """Data set of images."""
 
   data: DataSource = "glyphs"
-  """glyphs, omniglot, any TFDS classification set, or images of one's own: a folder, a .csv or an .npz file."""
+  """Data set: glyphs, omniglot, a TFDS classification set, or a user-supplied folder, .csv or .npz file of images."""
   split: str = ""
-  """A named split of the data's classes: lake, vinyals or finn for omniglot."""
+  """Named split of the classes: lake, vinyals or finn for omniglot."""
   download: bool = False
-  """Let TFDS download data that is not there."""
+  """Download TFDS data that is missing."""
   skip_unreadable: Annotated[bool, *also("--skip-broken")] = False
-  """Leave out files of one's own that cannot be read, rather than stop."""
+  """Skip user-supplied files that cannot be read, instead of stopping."""
   min_images_per_class: Count = 1
-  """Leave out classes that have fewer images."""
+  """Minimum number of images per class; smaller classes are left out."""
   size: Annotated[int, Bounds(8, 4096)] = 28
-  """Images are brought to size x size pixels."""
+  """Side in pixels that all images are resized to."""
 
 
 def load_part(flags: ImageData, part: str) -> ImageDataset:
-  """One part of the data: "train", "validation" or "test"."""
+  """Loads one part of the data: "train", "validation" or "test"."""
   return load_split(flags, f"{flags.split}/{part}" if flags.split else part)
 
 
 def load_split(flags: ImageData, split: str) -> ImageDataset:
-  """A split of the data, by its whole name."""
+  """Loads a split of the data by its full name."""
   return load(
     flags.data,
     split,
@@ -54,7 +55,11 @@ def load_parts(
   parts: Sequence[str] = ("train", "validation", "test"),
   load_one: Callable[[ImageData, str], ImageDataset] = load_part,
 ) -> dict[str, ImageDataset]:
-  """Several parts; where files of one's own cannot be read, those of all parts are named at once."""
+  """Loads several parts.
+
+  Raises:
+    UnreadableImages: naming the unreadable user-supplied files of all parts together.
+  """
   found, unreadable = {}, []
   for part in parts:
     try:
@@ -69,45 +74,49 @@ def load_parts(
 
 
 def rotates(flags: ImageData) -> bool:
-  """Whether each quarter turn of a class is a class of its own, as is the custom on Omniglot."""
+  """Returns True if each quarter turn of a class counts as a separate class, as is customary on Omniglot."""
   return flags.data == "omniglot"
 
 
 def split_name(flags: ImageData) -> str:
-  """What the records call the part that was tested on."""
+  """Name of the test split in the records."""
   named = flags.split or ("lake" if flags.data == "omniglot" else "")
   return f"{named}/test" if named else "test"
 
 
 def tested_on(flags: ImageData) -> dict[str, Any]:
-  """What the records of few-shot tests say of the data."""
+  """Entries on the data in the records of few-shot tests."""
   return {"data": slug(flags), "split": split_name(flags), "rotations": rotates(flags)}
 
 
 def slug(flags: ImageData) -> str:
-  """The data's name as a part of a file's name, of at most 100 bytes."""
+  """The name of the data, shortened to at most 100 bytes for use in file names."""
   path = os.path.expanduser(flags.data)
   name = os.path.basename(os.path.abspath(path)) if os.path.exists(path) else flags.data.replace("/", "_")
   return name.encode("utf-8", "replace")[:LONGEST_SLUG].decode("utf-8", "ignore")
 
 
 def check_disjoint(flags: ImageData, **parts: ImageDataset):
-  """Refuses parts that share a class: what is tested would have been seen."""
+  """Refuses parts that share a class: test classes would have been seen in training.
+
+  Raises:
+    ValueError: naming the parts and a shared class.
+  """
   for first, second in itertools.combinations(parts, 2):
     if shared := set(parts[first].classes) & set(parts[second].classes):
-      given = f"{len(shared)} of {flags.data} in both, such as {min(shared)!r}"
+      given = f"{len(shared)} shared classes of {flags.data}, such as {min(shared)!r}"
       raise ValueError(f"expected no class of {first} in {second}, got {given}: leave out --split {flags.split}")
 
 
 def describe(flags: ImageData, parts: Mapping[str, ImageDataset]):
-  """Prints what there is to train, validate and test on, and what could not be read."""
+  """Prints the size of the training, validation and test parts, and the images and classes left out."""
   train, validation, test = (_size(parts[part]) for part in ("train", "validation", "test"))
-  print(f"{printable(flags.data)}: {train} to train on, {validation} to validate, {test} to test")
+  print(f"{printable(flags.data)}: {train} for training, {validation} for validation, {test} for test")
   tell_left_out(flags, *parts.values())
 
 
 def tell_left_out(flags: ImageData, *sources: ImageDataset):
-  """Prints what was left out of some sources."""
+  """Prints the images and classes that were left out of the sources."""
   unreadable, small = left_out(sources)
   for what, names in (
     (f"{counted(len(unreadable), 'image')} that cannot be read", unreadable),
@@ -118,7 +127,7 @@ def tell_left_out(flags: ImageData, *sources: ImageDataset):
 
 
 def left_out(sources: Iterable[ImageDataset]) -> tuple[list[str], list[str]]:
-  """The images that were left out because they cannot be read, and the classes because they have too few."""
+  """Returns the unreadable images and the classes with too few images that were left out."""
   of = lambda attribute: sorted({name for source in sources for name in getattr(source, attribute)})
   return of("unreadable"), of("small_classes")
 

@@ -1,6 +1,6 @@
-"""Test accuracies in percent from the papers, to stand beside ours: facts, not results of this project.
+"""Test accuracies in percent from the papers, for comparison; these are not results of this project.
 
-The papers' Omniglot figures rest on splits of their own (vinyals or finn), not on lake's evaluation alphabets.
+The papers report Omniglot on other splits (vinyals or finn), not on lake's evaluation alphabets.
 """
 
 _SETTINGS = ((5, 1), (5, 5), (20, 1), (20, 5))
@@ -24,7 +24,7 @@ ONE_SHOT_ERROR = {"people": 4.5, "siamese": 8.0, "prototypical": 13.7}
 
 
 def accuracy(learner: str, query_norm: str, data: str, ways: int, shots: int) -> float | None:
-  """The published accuracy in percent, or None where there is none."""
+  """Returns the published accuracy in percent, or None."""
   if data != "omniglot" or (ways, shots) not in _SETTINGS or (learner, query_norm) not in OMNIGLOT:
     return None
   return OMNIGLOT[learner, query_norm][_SETTINGS.index((ways, shots))]
@@ -35,5 +35,5 @@ REPRESENTATIONS = {("simclr", "linear_probe", "cifar10"): 90.7, ("simclr", "knn"
 
 
 def representation(learner: str, measure: str, data: str) -> float | None:
-  """The published accuracy of frozen features in percent, or None where there is none."""
+  """Returns the published accuracy of frozen features in percent, or None."""
   return REPRESENTATIONS.get((learner, measure, data))

@@ -1,52 +1,53 @@
-"""Flags of transformers and of what is drawn from them, which several families share."""
+"""Flags of transformers and of sampling, shared by several families."""
 
 from typing import Annotated, NamedTuple
 
+from metajax.experiment.former_flags import also
+
 from experiments.families.representation.encoders import dtype_of
 from metajax.experiment.bounds import BELOW_1, LARGEST, Bounds, Count, Depth, Fraction, Width
-from metajax.experiment.former_flags import also
 from metajax.learners.sampling import check_sampling
 from metajax.networks.linen.transformer import Size
 
 
 class Transformer(NamedTuple):
-  """The transformer."""
+  """Transformer."""
 
   width: Width = 128
-  """Values of a token."""
+  """Width of the transformer, in values per token."""
   num_layers: Annotated[Depth, *also("--layers")] = 4
   """Layers of the transformer."""
   num_heads: Annotated[Width, *also("--heads")] = 4
-  """Heads of attention."""
+  """Attention heads per layer of the transformer."""
   dropout: Annotated[float, Bounds(0, BELOW_1)] = 0.0
-  """Dropout in training."""
+  """Dropout rate in training, at least 0 and below 1."""
   bfloat16: bool | None = None
-  """Compute in bfloat16; by default where there is an accelerator."""
+  """Compute in bfloat16; by default only on an accelerator."""
 
   @property
   def size(self) -> Size:
-    """Its size, as networks take it."""
+    """The size, as an argument of networks."""
     return Size(self.width, self.num_layers, self.num_heads)
 
   @property
   def how(self) -> dict:
-    """The other arguments of networks."""
+    """The remaining arguments of networks."""
     return {"dropout": self.dropout, "dtype": dtype_of(self.bfloat16)}
 
 
 class Sampling(NamedTuple):
-  """What is drawn for the page."""
+  """Samples on the run's page."""
 
   temperature: Annotated[float, Bounds(0, LARGEST)] = 1.0
-  """Of samples on the page."""
+  """Sampling temperature; 0 is greedy decoding."""
   top_k: Annotated[int | None, *Count.__metadata__] = None
-  """Of samples: only the so many likeliest tokens."""
+  """Number of most likely tokens to sample from; by default all."""
   top_p: Annotated[float | None, *Fraction.__metadata__] = 0.95
-  """Of samples: only the likeliest tokens of this probability together."""
+  """Total probability of the most likely tokens to sample from (nucleus sampling), above 0 and at most 1."""
 
   @property
   def said(self) -> str:
-    """In words."""
+    """Description of the sampling for captions."""
     limits = [f"temperature {self.temperature:g}"]
     limits += [
       f"{name.replace('_', '-')} {value:g}" for name, value in self._asdict().items() if name != "temperature" and value
@@ -54,9 +55,9 @@ class Sampling(NamedTuple):
     return ", ".join(limits)
 
   def check(self):
-    """Refuses what does not fit each other.
+    """Refuses invalid sampling arguments.
 
     Raises:
-      ValueError: naming it.
+      ValueError: naming the argument that is out of range.
     """
     check_sampling(*self)

@@ -1,8 +1,8 @@
-"""Experiments: one driver that makes a command of `build(config) -> Experiment`, with all that a run keeps.
+"""Experiments: one driver that turns `build(config) -> Experiment` into a command.
 
-A run has a folder with its configuration, metrics, checkpoints, records, figures and a page; it goes on where it was
-ended, trains several seeds side by side, and runs on several devices and hosts. `metajax/experiment/types.py` has the
-records that it is made of.
+A run has a folder with its configuration, metrics, checkpoints, records, figures and a page. It can be resumed, trains
+several seeds in parallel, and runs on several devices and hosts. `metajax/experiment/types.py` defines the records that
+make up an experiment.
 """
 
 from metajax.experiment.command_line import command

@@ -1,4 +1,4 @@
-"""What a run's folder needs beside its checkpoints to be used again: a tokenizer, a palette."""
+"""Artifacts: files that a later use of a run needs in addition to its checkpoints, such as a tokenizer."""
 
 import tempfile
 from collections.abc import Callable, Mapping
@@ -11,10 +11,10 @@ Artifacts = Mapping[str, Callable[[Path], None]]  # {file name: write(path)}
 
 
 def check_artifacts(run: Run, artifacts: Artifacts):
-  """Refuses to go on with a run whose data are others now: what it has learned would mean something else.
+  """Refuses to resume a run whose data have changed, as its parameters would no longer fit the artifacts.
 
   Raises:
-    ValueError: naming the file that would be another one.
+    ValueError: naming the artifact that would change.
   """
   if not run.resumed:
     return
@@ -23,10 +23,10 @@ def check_artifacts(run: Run, artifacts: Artifacts):
       there, now = run.folder / name, Path(folder) / name
       write(now)
       if there.exists() and there.read_bytes() != now.read_bytes():
-        raise ValueError(f"expected the data that the run in {str(run.folder)!r} was trained on, got others: {name}")
+        raise ValueError(f"expected the training data of the run in {str(run.folder)!r}, got others: {name} differs")
 
 
 def write_artifacts(run: Run, artifacts: Artifacts):
-  """Writes them into the run's folder; of several hosts the first one does so."""
+  """Writes the artifacts into the run's folder, on the primary host only."""
   for name, write in artifacts.items() if is_primary_host() else ():
     write(run.folder / name)

@@ -1,7 +1,7 @@
-"""Whose a run's folder is: one process writes in it at a time, and a claim says which.
+"""Claims: one process at a time writes in a run's folder.
 
-A claim is the file `.claim`. Of several hosts of one run the first one has it. It goes when the run ends, also by an
-error; what a kill leaves behind is known for stale by its process, which is gone.
+A claim is the file `.claim`, held by the primary host of a run. It is removed when the run ends, also by an error. A
+killed run leaves a stale claim, recognized by its process, which no longer runs.
 """
 
 import contextlib
@@ -18,19 +18,19 @@ from metajax import paths
 
 CLAIM = ".claim"
 LONGEST = 4096  # bytes of a claim
-_held: list[Path] = []  # by this process; on SIGTERM nothing else is left that could know
+_held: list[Path] = []  # by this process; global, as a SIGTERM handler has no other access
 
 
 class Claim(NamedTuple):
   """A process that writes in a folder.
 
   Attributes:
-    host: its name.
-    boot: which one of the host's, that gave the process its number; "" where the system does not say.
-    numbers: who gave it: containers of one host may have numbers of their own.
-    process: its number.
-    began: when that process did, which tells it from a later one of the same number; "" where the system does not say.
-    since: date and time, for people.
+    host: Name of the host.
+    boot: Boot ID of the host; "" if unknown.
+    numbers: PID namespace, as containers of one host may number their processes separately.
+    process: PID of the process.
+    began: Start time of the process, which distinguishes it from a later one with the same PID; "" if unknown.
+    since: Date and time of the claim, for people.
   """
 
   host: str
@@ -42,10 +42,10 @@ class Claim(NamedTuple):
 
 
 def take(folder: Path):
-  """Claims a folder for this process, until `release`; says so if the process that had it is gone.
+  """Claims a folder for this process, until `release`; reports a stale claim that it replaces.
 
   Raises:
-    ValueError: if another process has it, naming that one.
+    ValueError: if another process holds a claim, naming that process.
     OSError: if the claim cannot be written.
   """
   path = folder / CLAIM
@@ -55,16 +55,16 @@ def take(folder: Path):
     if before is not None and before[:-1] != own[:-1]:
       print(f"{_said(before)} had {str(folder)!r} and is gone: its claim is stale", file=sys.stderr)
     path.unlink(missing_ok=True)
-    with path.open("x") as file:  # a new file: no link that was planted there is followed
+    with path.open("x") as file:  # a new file, so that no planted link is followed
       json.dump(own._asdict(), file)
     _held.append(path)
 
 
 def check_free(folder: Path):
-  """Refuses a folder that another process has, or may have.
+  """Refuses a folder that another process holds, or may hold.
 
   Raises:
-    ValueError: naming it.
+    ValueError: naming the process.
   """
   there = read(folder)
   if there is None or not _may_run(there) or there[:-1] == of(os.getpid())[:-1]:
@@ -75,7 +75,7 @@ def check_free(folder: Path):
 
 
 def release():
-  """Gives up what this process has claimed."""
+  """Releases all claims of this process."""
   while _held:
     path = _held.pop()
     there = read(path.parent)
@@ -85,12 +85,12 @@ def release():
 
 
 def of(process: int) -> Claim:
-  """The claim of a process of this host, from now on."""
+  """The claim of a process of this host, as of now."""
   return Claim(socket.gethostname(), *_given(), process, _began(process), time.strftime("%Y-%m-%d %H:%M:%S"))
 
 
 def read(folder: Path) -> Claim | None:
-  """The claim on a folder; None where there is none, or what is there says nothing."""
+  """Returns the claim on a folder, or None if it has no valid one."""
   path = folder / CLAIM
   try:
     if not stat.S_ISREG(os.lstat(path).st_mode):
@@ -109,7 +109,7 @@ def _said(claim: Claim) -> str:
 
 
 def _given() -> tuple[str, str]:
-  """Since which boot and by whom processes are given their numbers here, where the system says so."""
+  """The boot ID and the PID namespace of this process, or empty strings if unknown."""
   try:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/pid")
   except OSError:
@@ -117,20 +117,20 @@ def _given() -> tuple[str, str]:
 
 
 def _can_see(claim: Claim) -> bool:
-  """Whether its process, if it still runs, is among those that are seen here."""
+  """Returns True if the claim's process would be visible from here."""
   return (claim.host, claim.boot, claim.numbers) == (socket.gethostname(), *_given()) and os.name == "posix"
 
 
 def _may_run(claim: Claim) -> bool:
-  """Whether its process still runs, as far as can be seen here."""
+  """Returns False if the claim's process has certainly ended."""
   if claim.host == socket.gethostname() and claim.boot != _given()[0]:
-    return False  # the host has started anew
+    return False  # the host has rebooted
   if not _can_see(claim):
     return True
   if claim.began:
     return _began(claim.process) == claim.began
   try:
-    os.kill(claim.process, 0)  # asks, and does nothing
+    os.kill(claim.process, 0)  # only checks that the process exists
   except ProcessLookupError:
     return False
   except (PermissionError, OverflowError):
@@ -139,9 +139,9 @@ def _may_run(claim: Claim) -> bool:
 
 
 def _began(process: int) -> str:
-  """When a process began, in ticks since the boot; "" where there is none, it has ended, or the system does not say."""
+  """Start time of a process, in ticks since the boot; "" if it has ended or is unknown."""
   try:
     state, *numbers = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
   except OSError:
     return ""
-  return "" if state in "ZX" else numbers[18]  # one that has ended may wait for its parent to hear of it
+  return "" if state in "ZX" else numbers[18]  # Z: ended, but not yet reaped by its parent

@@ -1,4 +1,4 @@
-"""What a run's folder says of the run, in `run.json`: data of whoever wrote it, looked at before it is believed."""
+"""The configuration of a run, in `run.json` of its folder, validated as untrusted data."""
 
 import os
 from pathlib import Path
@@ -12,11 +12,11 @@ MAY_LACK = ("channels", "seeds_at_once")
 
 
 def configuration(folder: Path) -> dict:
-  """What `run.json` says.
+  """Reads `run.json`.
 
   Raises:
-    OSError: there is none, or it cannot be read.
-    ValueError: it is no configuration of a run, naming what is not.
+    OSError: if the file is missing or cannot be read.
+    ValueError: if the file is no configuration of a run, naming the invalid entry.
   """
   path = Path(folder) / "run.json"
   if not path.exists():
@@ -36,12 +36,12 @@ def configuration(folder: Path) -> dict:
 
 
 def displayed_config(folder: Path) -> dict:
-  """What a page says of `run.json`: all but the arguments, which are in the command."""
+  """The entries of `run.json` for the page: all but the arguments, which are in the command."""
   return {name: value for name, value in configuration(folder).items() if name != "arguments"}
 
 
 def plain(value: Any) -> Any:
-  """A flag's value as JSON has it."""
+  """Converts the value of a flag to JSON types."""
   if isinstance(value, tuple | list):
     return [plain(one) for one in value]
   return str(value) if isinstance(value, os.PathLike) else value

@@ -1,4 +1,4 @@
-"""The devices that a run or a test of runs is shared between."""
+"""The devices of a run or of a test of runs."""
 
 from contextlib import AbstractContextManager
 
@@ -8,11 +8,11 @@ from metajax.mesh import make_mesh
 
 
 def on_devices(devices: int | None, *, fsdp: bool = False) -> AbstractContextManager:
-  """A context in which batches are shared between devices.
+  """A context in which batches are sharded over devices.
 
   Args:
-    devices: how many; by default all.
-    fsdp: whether the parameters are shared between them too.
+    devices: Number of devices; by default all.
+    fsdp: Shard the parameters over the devices too.
 
   Example:
     `with on_devices(2): scores = few_shot_accuracy(...)`

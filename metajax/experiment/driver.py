@@ -1,4 +1,4 @@
-"""The one driver: whatever an experiment is, this trains it, measures it, and writes what was found."""
+"""The driver of all experiments: it trains, evaluates, and writes the results."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,12 +23,12 @@ from metajax.report import read_metrics
 from metajax.train import each_seed, fit, restore, seeds_in_parallel
 from metajax.types import Batches
 
-Build = Callable[[Any], Experiment | Sequence[Experiment]]  # of a config
+Build = Callable[[Any], Experiment | Sequence[Experiment]]  # config -> Experiment
 
 
 class _Part(NamedTuple):
-  """One of the experiments of a run: its folder within the run's, the batches of each seed, the first
-  of them, and the shapes of params and state."""
+  """One experiment of a run: its subfolder, the batches of each seed, the first batch, the shapes of params and state,
+  and the number of seeds to train in parallel."""
 
   folder: str
   experiment: Experiment
@@ -39,7 +39,7 @@ class _Part(NamedTuple):
 
 
 class _Begun(NamedTuple):
-  """A run whose flags and data fit each other: its name and folder, its parts, the rows of a step, the devices."""
+  """A run with consistent flags and data: its name and folder, its parts, the rows per step, the number of devices."""
 
   name: str
   run: Run
@@ -49,7 +49,7 @@ class _Begun(NamedTuple):
 
 
 class _Group(NamedTuple):
-  """Seeds that train side by side: their folder within the run's, how many, and what `fit` is given of them."""
+  """Seeds that train in parallel: their subfolder, their number, their batches, and further arguments of `fit`."""
 
   folder: str
   seeds: int
@@ -58,11 +58,11 @@ class _Group(NamedTuple):
 
 
 def main(build: Build, presets: Mapping[str, Any] | None = None):
-  """Makes a command of an experiment: every flag of its config, presets by `--budget`, one clear line for bad input.
+  """Turns an experiment into a command, with the flags of its config, presets by `--budget`, and one-line errors.
 
   Args:
-    build: `config -> Experiment`, with its config's type as annotation.
-    presets: `{name: config}`; the first is the one without `--budget`.
+    build: `config -> Experiment`, annotated with the type of the config.
+    presets: `{name: config}`; the first one is the default of `--budget`.
 
   Example:
     `if __name__ == "__main__": main(build, PRESETS)`
@@ -75,14 +75,15 @@ def run(build: Build, config: Any) -> Path:
   """Runs an experiment: trains, evaluates, and writes checkpoints, metrics, records and a page into its folder.
 
   Args:
-    build: `config -> Experiment`; or several, which train one after the other, each in a folder of its name.
-    config: a NamedTuple with a `Training` and a `RunFlags`, or with groups that have them.
+    build: `config -> Experiment`, or `config -> experiments` that train one after the other, each in a subfolder of its
+      name.
+    config: NamedTuple that contains a `Training` and a `RunFlags`, at any depth.
 
   Returns:
     The run's folder.
 
   Raises:
-    ValueError: if flags do not fit each other or the data, before anything is written.
+    ValueError: if the flags are inconsistent or do not fit the data, before anything is written.
     OSError: if the folder cannot be written, or data cannot be read.
   """
   begun = _begun(build, config)
@@ -102,14 +103,14 @@ def run(build: Build, config: Any) -> Path:
     records.write(run.folder / "records.json", measured)
     warnings = headlines.warn(run.folder, measured)
     image = write_page(run, [part.experiment for part in parts], trained, measured, warnings)
-  print(f"the run's page: {run.folder / 'index.html'}")
+  print(f"page of the run: {run.folder / 'index.html'}")
   if flags.record:
     records.publish(records.home(build), begun.name, measured, image)
   return run.folder
 
 
 def _begun(build: Build, config: Any) -> _Begun:
-  """What a config describes, all of it looked at; nothing is written yet."""
+  """Builds and checks the run of a config, without writing anything."""
   check_seeds(group_of(config, Training))
   run_folder.check(group_of(config, RunFlags))
   built = build(config)
@@ -126,9 +127,9 @@ def _begun(build: Build, config: Any) -> _Begun:
 
 
 def _written(begun: _Begun, config: Any) -> tuple[Run, list[_Part]]:
-  """The run's folder with its configuration and artifacts; the parts know how many seeds train at once."""
+  """Writes the configuration and the artifacts; returns the run, and its parts with the number of parallel seeds."""
   for part in begun.parts:
-    shard_batch(part.example)  # refuses what the devices do not divide, before anything is written
+    shard_batch(part.example)  # raises before anything is written if the devices do not divide the batch
   parts = [part._replace(in_parallel=_in_parallel(begun.run, part, config)) for part in begun.parts]
   said = {"seeds_at_once": parts[0].in_parallel} | {k: v for part in parts for k, v in part.experiment.said.items()}
   run = run_folder.write_configuration(begun.run, begun.devices, **said)
@@ -138,12 +139,12 @@ def _written(begun: _Begun, config: Any) -> tuple[Run, list[_Part]]:
 
 
 def _prepared(experiments: Mapping[str, Experiment], config: Any) -> list[_Part]:
-  """Each experiment with its batches, of which it is known, without compiling, that it can be trained on them."""
+  """Prepares each experiment with its batches, and checks their shapes without compiling."""
   parts = []
   for folder, one in experiments.items():
     batches = [one.train_batches(seed) for seed in seeds_of(group_of(config, Training))]
     example = next(iter(host_batches(batches[0])))
-    # `init` is given the batch itself, as a learner may look at what is in it.
+    # `init` receives the batch itself, as a learner may inspect its values.
     shapes = jax.eval_shape(lambda key, one=one, batch=example: one.learner.init(key, batch), jax.random.key(0))
     if one.check is not None:
       one.check(shapes, example)
@@ -152,7 +153,7 @@ def _prepared(experiments: Mapping[str, Experiment], config: Any) -> list[_Part]
 
 
 def _check_checkpoints(run: Run, part: _Part, config: Any):
-  """Refuses to go on from checkpoints of another learner."""
+  """Refuses to resume from checkpoints of another learner."""
   if not run.resumed:
     return
   params, state = part.shapes
@@ -162,19 +163,19 @@ def _check_checkpoints(run: Run, part: _Part, config: Any):
 
 
 def _in_parallel(run: Run, part: _Part, config: Any) -> int:
-  """How many seeds train side by side: as before, as asked, or as many as the memory allows."""
+  """Number of seeds to train in parallel: as before the resume, as requested, or as many as fit into memory."""
   flags, one = group_of(config, Training), part.experiment
   if flags.seeds == 1:
     return 1
   before = configuration(run.folder).get("seeds_at_once") if run.resumed else None
   asked = before or flags.seeds_in_parallel
   in_parallel = asked or seeds_in_parallel(one.learner, one.optimizer, part.batches, list(seeds_of(flags)))
-  print(f"{flags.seeds} seeds, {in_parallel} at once")
+  print(f"{flags.seeds} seeds, {in_parallel} in parallel")
   return in_parallel
 
 
 def _groups(part: _Part, training: Training) -> Iterator[_Group]:
-  """The trainings of an experiment, one after the other: each of a seed, or of some side by side."""
+  """Yields the trainings of an experiment in order, each of one seed or of several in parallel."""
   if part.folder:
     print(f"{part.experiment.title or part.experiment.name}")
   validate = part.experiment.validate
@@ -185,7 +186,7 @@ def _groups(part: _Part, training: Training) -> Iterator[_Group]:
 
 
 def _trained(run: Run, part: _Part, ended: Sequence[tuple], devices: int, training: Training) -> Trained:
-  """What the trainings of an experiment ended with; says how they went."""
+  """Collects the trained states of an experiment, and prints the time and the selected steps."""
   one, states, waiting = part.experiment, [], []
   for group, found, _ in ended:
     if one.validate and one.keep == "last":
@@ -195,9 +196,9 @@ def _trained(run: Run, part: _Part, ended: Sequence[tuple], devices: int, traini
     rows = read_metrics(run.folder / group.folder)
     waiting += [row["data_wait_fraction"] for row in rows if "data_wait_fraction" in row]
   seconds, share_waiting = sum(took for _, _, took in ended), float(np.mean(waiting or [0.0]))
-  chosen = f", step {' '.join(str(int(state.step)) for state in states)} of {training.steps} chosen by validation"
+  chosen = f"; validation selected step {' '.join(str(int(state.step)) for state in states)} of {training.steps}"
   print(
-    f"\ntrained for {seconds:.0f} s on {devices} device(s), {100 * share_waiting:.1f}% of it waiting for data"
+    f"\ntrained for {seconds:.0f} s on {devices} device(s), {100 * share_waiting:.1f}% of the time waiting for data"
     + chosen * (one.keep == "best")
   )
   learner = one.learner if one.choose is None else one.choose(states)

@@ -1,4 +1,4 @@
-"""Evaluates finished runs of any experiment again, with its own evaluators.
+"""Evaluates finished runs of any experiment again, with the evaluators of the experiment.
 
 python -m metajax.experiment.evaluate runs/mine-20261124-101500 --modules my_experiment
 """
@@ -24,15 +24,15 @@ def main(
   modules: tuple[str, ...] = (),
   devices: Annotated[int | None, *Count.__metadata__] = None,
 ):
-  """Evaluates finished runs again, and writes what was found into their folders.
+  """Evaluates finished runs again, and writes the records into their folders.
 
   Args:
-    folders: the runs' folders.
-    modules: of the experiments that they may be of: they are imported.
-    devices: devices to share the work; by default all.
+    folders: Folders of the runs.
+    modules: Names of the Python modules of the runs' experiments, to import.
+    devices: Number of devices that share the work; by default all.
   """
   if not folders:
-    raise ValueError("expected the folder of a run, or of several, got none")
+    raise ValueError("expected one or more run folders, got none")
   found = [read_run(folder, modules) for folder in folders]
   set_precision(found)
   with on_devices(devices):
@@ -45,16 +45,16 @@ def main(
 
 
 def evaluate(run: FinishedRun) -> list[Record]:
-  """The records of a finished run's evaluators.
+  """Runs the evaluators of a finished run, and returns their records.
 
   Raises:
-    ValueError: if it trained several learners, or has not ended.
+    ValueError: if the run trained several learners, or has not finished.
   """
   experiment = run.module.build(run.config)
   if not isinstance(experiment, Experiment):
-    raise ValueError(f"expected a run of one learner in {str(run.folder)!r}, got one of several")
+    raise ValueError(f"expected a run of one learner in {str(run.folder)!r}, got several")
   if seconds_of(run) is None:
-    raise ValueError(f"expected a run that has ended, got one without records in {str(run.folder)!r}")
+    raise ValueError(f"expected a finished run, got one without records in {str(run.folder)!r}")
   trained = _trained(run, experiment)
   return [record for one in experiment.evaluate for record in one(trained)]
 

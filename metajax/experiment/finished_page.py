@@ -1,4 +1,4 @@
-"""The page of a run that has ended: its scores, figures, records and flags."""
+"""The page of a finished run: scores, figures, records and flags."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from metajax.experiment.run_folder import Run
 from metajax.experiment.types import Experiment, Figure, Trained
 from metajax.report import learning_curves_figure, page, read_metrics
 
-CURVES = "The loss in training, and the validation."
+CURVES = "Training loss and validation score."
 
 
 def write_page(
@@ -19,17 +19,17 @@ def write_page(
   records: Sequence[dict],
   warnings: Sequence[str],
 ) -> Path | None:
-  """Draws a run's figures into its folder, and makes its page, `index.html`.
+  """Draws the figures of a run into its folder, and writes its page, `index.html`.
 
   Args:
-    run: the run.
-    experiments: that it was of.
-    trained: what each of them ended with.
-    records: what was measured, as JSON has it.
-    warnings: what shows that nothing was learned.
+    run: Run.
+    experiments: Experiments of the run.
+    trained: Result of each training.
+    records: Records as in JSON.
+    warnings: Signs that a run has learned nothing.
 
   Returns:
-    The figure that is published with the records: the first of the experiments' own, or the learning curves.
+    The figure to publish with the records: the first one of the experiments, or the learning curves.
   """
   folder, own, notes = run.folder / "figures", [], []
   for one, what in zip(experiments, trained, strict=True):
@@ -52,7 +52,7 @@ def write_page(
 
 
 def learning_curves(run_folder: Path, folder: Path, chosen_step: int | None = None) -> list[Figure]:
-  """A figure for each part that trained; the chosen step is marked where there is one part."""
+  """Draws the learning curves of each part; the selected step is marked if the run has one part."""
   found = []
   for path in sorted(run_folder.rglob("metrics.jsonl")):
     part = path.parent.name if path.parent != run_folder else ""

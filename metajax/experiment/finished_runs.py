@@ -1,4 +1,4 @@
-"""Runs that have ended, read again: what they are, and what they have learned."""
+"""Finished runs: their configuration and their trained states."""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ OF_SEEDS = ("seed", "seeds", "seeds_in_parallel")
 
 
 class FinishedRun(NamedTuple):
-  """A run's folder, the module of its command, its config, and what `run.json` says."""
+  """A run's folder, the module of its command, its config, and the contents of `run.json`."""
 
   folder: Path
   module: ModuleType
@@ -33,23 +33,23 @@ class FinishedRun(NamedTuple):
 
   @property
   def training(self) -> Training:
-    """How long and how often it trained."""
+    """The training flags of the run."""
     return group_of(self.config, Training)
 
 
 def read_run(folder: Path, modules: Sequence[str]) -> FinishedRun:
-  """The run in a folder.
+  """Reads a finished run.
 
   Args:
-    folder: of the run.
-    modules: those that may be imported; never another that the folder names.
+    folder: Folder of the run.
+    modules: Names of modules that may be imported; no other module named by the folder is.
 
   Raises:
-    OSError, ValueError: if there is no run of one of these.
+    OSError, ValueError: if the folder holds no run of these modules.
   """
   module = module_of(folder, modules)
   if not hasattr(module, "build"):
-    raise ValueError(f"expected a run of an experiment in {str(folder)!r}, got one of {module.__name__}")
+    raise ValueError(f"expected a run of an experiment in {str(folder)!r}, got a run of {module.__name__}")
   said = configuration(folder)
   try:
     config = command_line.parse(module.build, getattr(module, "PRESETS", None), said["arguments"])
@@ -60,19 +60,19 @@ def read_run(folder: Path, modules: Sequence[str]) -> FinishedRun:
 
 
 def module_of(folder: Path, modules: Sequence[str]) -> ModuleType:
-  """The module of a run's command.
+  """Imports the module of a run's command.
 
   Raises:
-    OSError, ValueError: as `configuration`, and if it is none of these.
+    OSError, ValueError: as `configuration`, and if the module is not one of `modules`.
   """
   name = configuration(folder)["experiment"]
   if name not in modules:
-    given = f"got {name[:LONGEST]!r}, which --modules would have to name"
+    given = f"got {name[:LONGEST]!r}, which --modules does not name"
     raise ValueError(f"expected a run of a command of experiments in {str(folder)!r}, {given}")
   try:
     return importlib.import_module(name)
   except ImportError as error:
-    raise ValueError(f"expected a module {name!r} that can be imported, got {error}") from None
+    raise ValueError(f"expected an importable module {name!r}, got {error}") from None
 
 
 def states_of(
@@ -82,16 +82,16 @@ def states_of(
   batches_of: Callable[[int], Batches],
   best: bool = True,
 ) -> list[TrainState]:
-  """The TrainState of each of a run's seeds: of the best validation, or of the last step.
+  """Restores the TrainState of each seed of a run.
 
   Args:
-    run: of a finished run.
-    learner, optimizer: those that it was trained with.
-    batches_of: `seed -> Batches` like those that it was trained on, of which the shapes matter.
-    best: which one.
+    run: Finished run.
+    learner, optimizer: Learner and optimizer of the training.
+    batches_of: `seed -> Batches` with the shapes of the training batches.
+    best: Restore the step of the best validation score, instead of the last step.
 
   Raises:
-    FileNotFoundError, ValueError: if the run has not got so far, or cannot be read.
+    FileNotFoundError, ValueError: if the run has no such checkpoint, or it cannot be read.
   """
   flags, states = run.training, []
   in_parallel = run.configuration.get("seeds_at_once") or 1
@@ -104,17 +104,17 @@ def states_of(
 
 
 def training_of(run: FinishedRun) -> tuple:
-  """What a run has in common with runs that differ in their seed alone."""
+  """The flags that runs of one learner share, which is all but the seeds."""
   flags = bounds.flat(run.config._asdict())
   kept = sorted((name, str(value)) for name, value in flags if name not in RESUMABLE_FLAGS and name not in OF_SEEDS)
   return run.module.__name__, *kept
 
 
 def same_learners(runs: Sequence[FinishedRun]) -> list[list[FinishedRun]]:
-  """The runs, those that differ in their seed alone together, in the order given.
+  """Groups the runs that differ only in their seeds, in the order given.
 
   Raises:
-    ValueError: if two of these have a seed in common.
+    ValueError: if two runs of a group have a seed in common.
   """
   learners = {}
   for run in runs:
@@ -127,10 +127,10 @@ def same_learners(runs: Sequence[FinishedRun]) -> list[list[FinishedRun]]:
 
 
 def set_precision(runs: Sequence[FinishedRun]):
-  """Sets that of the runs; what is compared must have one.
+  """Sets the precision of matrix products to that of the runs, which must be equal for a comparison.
 
   Raises:
-    ValueError: if they have several.
+    ValueError: if the runs have several precisions.
   """
   precisions = sorted({group_of(run.config, RunFlags).precision for run in runs})
   if len(precisions) > 1:
@@ -139,10 +139,10 @@ def set_precision(runs: Sequence[FinishedRun]):
 
 
 def seconds_of(run: FinishedRun) -> float | None:
-  """What a run took to train; None of one that has not ended.
+  """Training time of a run in seconds; None for a run that has not finished.
 
   Raises:
-    ValueError: if its records do not say.
+    ValueError: if the records lack the time.
   """
   path = run.folder / "records.json"
   found = records.read(path)

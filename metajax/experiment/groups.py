@@ -1,4 +1,4 @@
-"""The groups of flags of a config, found by their types: a config holds them itself, or in groups of groups."""
+"""Access to the groups of flags of a config by type, at any depth."""
 
 from typing import Any, TypeVar
 
@@ -6,14 +6,14 @@ Group = TypeVar("Group")
 
 
 def group_of(config: Any, kind: type[Group]) -> Group:
-  """The one group of a type in a config.
+  """Returns the only group of a type in a config.
 
   Args:
-    config: a NamedTuple of flags and of groups of flags, wherever in them the group stands.
-    kind: the group's type, such as `Training`.
+    config: NamedTuple of flags and of groups of flags.
+    kind: Type of the group, such as `Training`.
 
   Raises:
-    ValueError: if there is none, or there are several.
+    ValueError: if the config has no such group, or several.
   """
   found = groups_of(config, kind)
   if len(found) != 1:
@@ -23,7 +23,7 @@ def group_of(config: Any, kind: type[Group]) -> Group:
 
 
 def groups_of(config: Any, kind: type[Group]) -> list[Group]:
-  """All groups of a type in a config, or in a group of it."""
+  """Returns all groups of a type in a config, at any depth."""
   if isinstance(config, kind):
     return [config]
   return [found for one in config for found in groups_of(one, kind)] if hasattr(config, "_fields") else []

@@ -1,4 +1,4 @@
-"""What stands at the head of a run's page: its scores beside chance, and what says that nothing was learned."""
+"""The headlines of a run's page: scores compared with chance, and warnings of runs that have learned nothing."""
 
 import sys
 from collections.abc import Sequence
@@ -9,19 +9,19 @@ from metajax.mesh import is_primary_host
 from metajax.report import read_metrics
 from metajax.train import BesideChance, nothing_learned
 
-NO_HEADLINES = ("accuracy_after_steps",)  # which a figure shows
-MEAN_PATCH = "mean patch of each place"  # the guess at a hidden patch by whoever has not seen the image
+NO_HEADLINES = ("accuracy_after_steps",)  # shown in a figure
+MEAN_PATCH = "mean patch of each place"  # the prediction of a masked patch without the image
 
 
 def value_of(record: dict) -> str:
-  """A record's value with its interval; of one score alone there is none."""
+  """A record's value, with its interval if it has one."""
   return f"{record['value']:g}" if record["interval"] is None else f"{record['value']:g} ± {record['interval']:g}"
 
 
 def chance_of(record: dict) -> float | None:
-  """What is scored without having learned anything, rounded as the value is; None where nobody knows.
+  """The score at chance level, rounded as the value, or None if unknown.
 
-  Records have it, or the number of ways or of classes that it follows from.
+  It is an entry of the record, or follows from the number of ways or classes.
   """
   measure = record["measure"]
   if "chance" in record:
@@ -33,7 +33,7 @@ def chance_of(record: dict) -> float | None:
 
 
 def beside(record: dict, *others: str) -> str:
-  """Chance, and what else there is to compare a record's value with, on one line."""
+  """Chance level, other values and the published value to compare a record with, on one line."""
   chance, published = chance_of(record), record.get("published")
   first = () if chance is None else (f"chance {chance:.4g}",)
   last = () if published is None else (f"published {published:g}",)
@@ -41,8 +41,7 @@ def beside(record: dict, *others: str) -> str:
 
 
 def tiles(measured: Sequence[dict]) -> list[tuple[str, str, str]]:
-  """The scores of the first learner that was trained, one for each measure and test: a label, the value, what it is
-  beside."""
+  """The scores of the first trained learner, one per measure and test: label, value and comparison."""
   first = next((r["learner"] for r in measured if r.get("steps")), None)
   found = {}
   for r in measured:
@@ -68,23 +67,23 @@ def _label(r: dict) -> str:
 
 
 def _tile(r: dict, same_test: Sequence[dict], of_several: bool) -> tuple[str, str, str]:
-  """The tile of a record; of several tests with one label it says which."""
+  """The tile of a record, with the name of the test if several share the label."""
   percent = " %" * (r["measure"] in results_page.PERCENTAGES)
   untrained = [one for one in same_test if not one.get("steps") and one["learner"] != results_page.UNTRAINED]
-  others = [f"{r['seeds']} seeds, interval over them"] if r.get("seeds", 1) > 1 else []
+  others = [f"interval over {r['seeds']} seeds"] if r.get("seeds", 1) > 1 else []
   others += [f"{one['learner']} {one['value']:g}" for one in untrained[:1]]
   if r["measure"] in results_page.GENERATIVE:
-    others.append(f"of {r['of']}; the lower the better" if r.get("of") else "the lower the better")
+    others.append(f"{r['of']}; lower is better" if r.get("of") else "lower is better")
   which = f"{r['split']}; " if of_several and r.get("split") else ""
   return _label(r), value_of(r) + percent, which + beside(r, *others)
 
 
 def warn(folder: Path | None, measured: Sequence[dict]) -> list[str]:
-  """Says on the terminal, and gives for the page, what shows that a run learned nothing; of most runs it is nothing.
+  """Prints and returns warnings, for the page, if a run shows signs of having learned nothing.
 
   Args:
-    folder: the run's, with the metrics of each part that trained, where they were kept.
-    measured: the run's records.
+    folder: Folder of the run, with the metrics of each part, or None.
+    measured: Records of the run.
   """
   said = []
   for path in sorted(folder.rglob("metrics.jsonl")) if folder else ():
@@ -98,7 +97,7 @@ def warn(folder: Path | None, measured: Sequence[dict]) -> list[str]:
 
 
 def _scores(measured) -> list[BesideChance]:
-  """Those of what was trained that chance is known of."""
+  """The scores of trained learners whose chance level is known."""
   found = []
   mean_patch = next((r["value"] for r in measured if r["learner"] == MEAN_PATCH), None)
   for r in measured:

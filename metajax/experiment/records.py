@@ -1,4 +1,4 @@
-"""Records as JSON: what a run measured, beside the command, the machine and the versions that measured it."""
+"""Records as JSON: measured values with the command, the machine and the versions."""
 
 import inspect
 import json
@@ -23,14 +23,11 @@ from metajax.report import write_whole
 SETTING = (
   *("learner", "data", "split", "measure", "ways", "shots", "queries", "policy", "seed", "seeds"),
   *("adaptation_steps", "labels", "of"),
-)  # what a record shares with a later one that takes its place
+)  # a new record replaces an old one with equal entries
 
 
 def flat(record: Record) -> dict:
-  """A record as JSON has it.
-
-  The interval of one score alone, which is infinite, is None: JSON has no number for it.
-  """
+  """Converts a record to JSON types. The infinite interval of a single score becomes None."""
   interval = record.interval
   interval = None if interval is None or not math.isfinite(interval) else interval
   measured = {"measure": record.measure, "value": record.value, "interval": interval, "published": record.published}
@@ -39,17 +36,17 @@ def flat(record: Record) -> dict:
 
 
 def stamped(**measured: Any) -> dict:
-  """What was measured, with the command, the machine and the versions that measured it."""
+  """Adds the command, the machine and the versions to measured values."""
   return {**measured, "command": typed(), "machine": machine(), "versions": versions()}
 
 
 def versions() -> dict[str, str]:
-  """The versions that a figure may depend on."""
+  """Versions of the libraries that results may depend on."""
   return {name: version(name) for name in ("metajax", "jax", "flax", "optax", "numpy")}
 
 
 def machine() -> str:
-  """The accelerator's name and number, or how many CPU cores there are and of which architecture."""
+  """Number and name of the accelerators, or number and architecture of the CPU cores."""
   device = jax.devices()[0]
   if device.platform == "cpu":
     return f"{os.cpu_count()} CPU cores ({platform.machine()})"
@@ -57,27 +54,27 @@ def machine() -> str:
 
 
 def write(path: Path, records: list[dict] | dict):
-  """Writes records as JSON, whole or not at all; a byte of a name that is no UTF-8 is read back as it was."""
+  """Writes records as JSON, atomically; bytes of a name that are not UTF-8 are preserved."""
   text = json.dumps(records, indent=1, ensure_ascii=False) + "\n"
-  write_whole(path, text.encode(errors="backslashreplace"))  # what JSON escapes a lone surrogate by too
+  write_whole(path, text.encode(errors="backslashreplace"))  # JSON escapes a lone surrogate in the same way
 
 
 def check_writable(folder: Path):
-  """Finds before a long run that its folder cannot be written, without writing anything.
+  """Checks that a folder can be written, before a long run and without writing anything.
 
   Raises:
-    OSError: naming what stands in the way.
+    OSError: naming the path that cannot be written.
   """
   there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
   if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-    raise OSError(f"expected a folder that can be written for the output {str(folder)!r}, got {str(there)!r}")
+    raise OSError(f"expected a writable folder for the output {str(folder)!r}, got {str(there)!r}")
 
 
 def read(path: Path) -> list[dict]:
-  """Records that were written, with today's names; none where there is no file.
+  """Reads records, with current names; returns none if the file is missing.
 
   Raises:
-    OSError, ValueError: if it cannot be read, or holds something else.
+    OSError, ValueError: if the file cannot be read, or holds no records.
   """
   found = read_json(path, list) if path.exists() else []
   if odd := [one for one in found if not isinstance(one, dict)]:
@@ -86,20 +83,20 @@ def read(path: Path) -> list[dict]:
 
 
 def home(command: Callable) -> Path:
-  """The folder of a command's file, in which its results are published."""
+  """The folder of a command's source file, where its results are published."""
   return Path(inspect.getfile(inspect.unwrap(command))).resolve().parent
 
 
 def publish(folder: Path, name: str, records: Sequence[dict], figure: Path | None = None):
-  """Adds records to `FOLDER/results/NAME.json`, in place of those of the same settings, and rebuilds the page.
+  """Adds records to `FOLDER/results/NAME.json`, replacing those of the same settings, and rebuilds the page.
 
-  The figure, if there is one, becomes `NAME.png` beside them. Of several hosts the first one does so.
+  A figure is copied to `NAME.png` in the same folder. Only the primary host writes.
   """
   if not is_primary_host():
     return
   path = folder / "results" / f"{name}.json"
   path.parent.mkdir(parents=True, exist_ok=True)
-  with alone(path.parent):  # what another run adds meanwhile is not lost
+  with alone(path.parent):  # records that another run adds at the same time are kept
     new = {_setting(r) for r in records}
     write(path, [r for r in read(path) if _setting(r) not in new] + list(records))
     if figure is not None:

@@ -1,4 +1,4 @@
-"""The results page: tables made of all records that a folder holds."""
+"""The results page: tables of all records in a folder."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,14 +11,14 @@ from metajax.report import ranking_figure, write_whole
 HEADING = "# Results\n\nMade from the records"
 INTRODUCTION = f"{HEADING} in `results/`.\n"
 PRETEXTS = {
-  "pretext": "what was asked",
-  "pretext_others": "others' sounds",
-  "pretext_moments": "other moments' sounds",
-  "pretext_seen": "captions of words heard",
-  "pretext_unseen": "captions with new words",
-  "pretext_swapped": "sounds swapped",
+  "pretext": "pretext task",
+  "pretext_others": "negatives of other clips",
+  "pretext_moments": "negatives of other moments",
+  "pretext_seen": "captions of seen words",
+  "pretext_unseen": "captions with unseen words",
+  "pretext_swapped": "swapped sounds",
 }
-REPRESENTATIONS = {"linear_probe": "linear probe", "knn": "nearest neighbors", "all_trained": "all trained"}
+REPRESENTATIONS = {"linear_probe": "linear probe", "knn": "nearest neighbors", "all_trained": "end-to-end training"}
 TRANSFER = {
   "zero_shot": "zero-shot",
   "zero_shot_top_5": "zero-shot, top 5",
@@ -27,36 +27,35 @@ TRANSFER = {
   **{f"text_to_image_at_{k}": f"text to image, R@{k}" for k in (1, 5, 10)},
   **{f"image_to_text_at_{k}": f"image to text, R@{k}" for k in (1, 5, 10)},
 }
-UNTRAINED = "random encoder"  # the network as it starts; its records name the training that it is beside
+UNTRAINED = "random encoder"  # random initialization; its records name the training that it is compared with
 BASELINES = (UNTRAINED, "pixels")
-_OF_REPRESENTATIONS = """## Representations beside each other
+_OF_REPRESENTATIONS = """## Comparison of representations
 
-![Linear probes of frozen features, a bar for each way to train them](results/representations.png)
+![Linear probes of frozen features, one bar per learner](results/representations.png)
 
-The best of each learner's runs, of the best of the random encoders that are beside them. Budgets and encoders differ:
-the tables below name them.
+The best run of each learner, and the best random encoder. Budgets and encoders differ, as the tables below show.
 """
 GENERATIVE = {
   "bits_per_token": "bits per token",
   "bits_per_character": "bits per character",
   "bits_per_pixel": "bits per pixel",
-  "reconstruction_error": "squared error of hidden patches",
+  "reconstruction_error": "squared error of masked patches",
 }
 PERCENTAGES = {"accuracy", *PRETEXTS, *REPRESENTATIONS, *TRANSFER}
-NAMED = PRETEXTS | REPRESENTATIONS | TRANSFER | GENERATIVE  # measures that have a column of their own
+NAMED = PRETEXTS | REPRESENTATIONS | TRANSFER | GENERATIVE  # measures with a separate column
 
 
 def build_page(folder: Path, results: Mapping[str, Sequence[dict]]) -> Path:
-  """Rebuilds `FOLDER/README.md` from the records of `FOLDER/results/`, after the words of its `introduction.md`.
+  """Rebuilds `FOLDER/README.md` from the records in `FOLDER/results/`, after the text of `introduction.md` there.
 
-  A README.md that is no such page is left as it is: the page is then `FOLDER/results/README.md`.
+  An existing README.md that is no results page stays: the page is then `FOLDER/results/README.md`.
 
   Args:
-    folder: that holds `results`.
+    folder: Folder that holds `results`.
     results: `{name of a file: its records}`.
 
   Returns:
-    The page's path.
+    The path of the page.
   """
   records = [r for some in results.values() for r in some]
   tables = sorted({_table(r) for r in records}, key=str)
@@ -71,7 +70,7 @@ def build_page(folder: Path, results: Mapping[str, Sequence[dict]]) -> Path:
 
 
 def _ranking(records: list[dict], folder: Path) -> list[str]:
-  """The figure that compares representations, and what is said of it, where there are some of several learners."""
+  """Draws the comparison of representations, and returns its section; none without linear probes."""
   panels = {}
   for r in records:
     if r["measure"] == "linear_probe" and r.get("labels", 1.0) == 1.0:
@@ -96,12 +95,12 @@ def _table(r: dict) -> tuple:
 
 
 def _section(records: list[dict]) -> str:
-  """One table: a row a learner and query norm, a column a setting; then the runs that it rests on."""
+  """One table, with a row per learner and query norm and a column per setting, followed by the runs behind it."""
   data, split, measure, queries, tasks = _table(records[0])
   if measure == "representation":
     title = f"accuracy on {tasks:,} images of {queries} classes"
   elif measure == "generative":
-    title = f"{queries}; {tasks:,} texts or images, the lower the better"
+    title = f"{queries}; {tasks:,} texts or images, lower is better"
   elif measure == "transfer":
     title = f"{tasks:,} images of {queries:,} classes and their texts, in percent"
   else:
@@ -114,35 +113,35 @@ def _section(records: list[dict]) -> str:
   for r in records:
     key = r["learner"], r.get("policy", ""), r.get("train_seconds", 0), r.get("steps", 0)
     rows.setdefault(key, {})[_column(r)] = r
-  beside = {}  # what a random encoder is compared with
+  beside = {}  # {training: the learner that its random encoder is compared with}
   for learner, _, *training in rows:
     if learner != UNTRAINED:
       beside.setdefault(tuple(training), learner.split(", ")[0])
   for (learner, query_norm, seconds, steps), found in rows.items():
     trained = f"{seconds / 60:.1f} min, {counted(steps, 'step')}" if steps and learner != UNTRAINED else "not trained"
     if learner == UNTRAINED and (seconds, steps) in beside:
-      trained += f", beside {beside[seconds, steps]}"
+      trained += f", baseline of {beside[seconds, steps]}"
     lines.append(_cells(learner, query_norm, *(_figure(found.get(setting)) for setting in settings), trained))
   runs = {f"- `{r['command']}` (seed {r['seed']}, {r['machine']}, jax {r['versions']['jax']})": 0 for r in records}
   return "\n".join([*lines, "", *runs, ""])
 
 
 def _column(r: dict) -> tuple:
-  """What a figure stands under, in the order of the columns."""
+  """The column of a value; the tuples sort in the order of the columns."""
   if r["measure"] in NAMED:
     return "", list(NAMED).index(r["measure"]), r.get("labels", 1.0)
   return r.get("ways") or 0, r.get("shots", 0), r.get("adaptation_steps", -1)
 
 
 def drawn(tasks: int, queries: int) -> str:
-  """What a score is the mean over, in words."""
-  return f"{counted(tasks, 'task')} of {counted(queries, 'query', 'queries')} a class"
+  """Number of tasks and queries of a score, in words."""
+  return f"{counted(tasks, 'task')} with {counted(queries, 'query', 'queries')} per class"
 
 
 def _heading(ways: int | str, shots: int, steps: Any) -> str:
   if ways == "":
     name = list(NAMED.values())[shots]
-    return f"{name}, {100 * steps:g}% of labels" if name == "all trained" or steps < 1 else name
+    return f"{name}, {100 * steps:g}% of labels" if name == REPRESENTATIONS["all_trained"] or steps < 1 else name
   setting = f"{ways}-way {shots}-shot" if ways else f"{shots} shots" if shots else "value"
   return setting if steps < 0 else f"{setting}, {counted(steps, 'step')}" if steps else f"{setting}, no step"
 

@@ -1,4 +1,4 @@
-"""The seeds of a run: which there are, and which of them train side by side in which folder."""
+"""The seeds of a run, and their groups, which train in parallel in one folder."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,12 +7,12 @@ from metajax.train import for_seeds
 
 
 def seeds_of(training: Training) -> range:
-  """The seeds that a run trains."""
+  """The seeds of a run."""
   return range(training.seed, training.seed + training.seeds)
 
 
 def groups(training: Training, in_parallel: int) -> dict[str, list[int]]:
-  """`{folder within the run's: the seeds that train there side by side}`."""
+  """Returns `{subfolder of the run: seeds that train there in parallel}`."""
   seeds = list(seeds_of(training))
   if training.seeds == 1:
     return {"": seeds}
@@ -21,15 +21,15 @@ def groups(training: Training, in_parallel: int) -> dict[str, list[int]]:
 
 
 def side_by_side(batches: Sequence[Callable], seeds: Sequence[int]) -> tuple[Callable, int | tuple[int, ...]]:
-  """The batches and the seed that `fit` is to have for some seeds: for one, or for several side by side."""
+  """The batches and the seed arguments of `fit`, for one seed or for several in parallel."""
   return (batches[0], seeds[0]) if len(seeds) == 1 else (for_seeds(batches), tuple(seeds))
 
 
 def check_seeds(training: Training):
-  """Refuses a first seed that leaves no room for all.
+  """Refuses a first seed for which the last seed would exceed 32 bits.
 
   Raises:
-    ValueError: with it.
+    ValueError: with the first seed.
   """
   if training.seed > 2**32 - training.seeds:
     raise ValueError(f"expected --seed to be at most 2**32 - {training.seeds}, the --seeds, got {training.seed}")

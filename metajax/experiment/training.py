@@ -1,4 +1,4 @@
-"""The training of a run: `fit` with metrics, checkpoints, a trace, and signals that end it saved."""
+"""The training of a run: `fit` with metrics, checkpoints, a trace, and a saved stop on signals."""
 
 import contextlib
 import os
@@ -20,12 +20,12 @@ from metajax.types import Batches
 
 
 class Kept(NamedTuple):
-  """What `fit` is given of a training that is recorded.
+  """Arguments of `fit` for a recorded training.
 
   Attributes:
-    batches: which say where a run goes on, and are traced.
-    how: more arguments of `fit`.
-    took: after the training, its seconds.
+    batches: Batches, which report a resume and start the trace.
+    how: Further arguments of `fit`.
+    took: `() -> seconds` of the training, after it.
   """
 
   batches: Batches
@@ -35,16 +35,16 @@ class Kept(NamedTuple):
 
 @contextlib.contextmanager
 def recorded(run: Run, part: str, batches: Batches, steps: int, *, rows: int) -> Generator[Kept, None, None]:
-  """Gives `fit` all that a run keeps: metrics, checkpoints, a trace.
+  """Provides `fit` with metrics, checkpoints and a trace.
 
-  A first SIGTERM or Ctrl-C ends the training after the step under way, saved; a second Ctrl-C at once. Of several hosts
-  any one is told, and all end after the same step.
+  A first SIGTERM or Ctrl-C stops the training after the current step, and saves it; a second Ctrl-C stops immediately.
+  With several hosts a signal to any one stops all after the same step.
 
   Args:
-    run: the run.
-    part: a folder within the run's, where it trains several learners; else "".
-    batches, steps: as for `fit`.
-    rows: tasks (or examples) in a step.
+    run: Run.
+    part: Subfolder of the run if it trains several learners; else "".
+    batches, steps: As for `fit`.
+    rows: Tasks or examples per step.
   """
   folder, flags = run.folder / part, run.flags
   seconds = [0.0]
@@ -70,12 +70,12 @@ def recorded(run: Run, part: str, batches: Batches, steps: int, *, rows: int) ->
 
 
 def _log(stack: contextlib.ExitStack, folder: Path, show: Callable, seconds: list[float]) -> Callable:
-  """The `log` of `fit`: writes each row of metrics, shows it, and keeps how long the training took."""
+  """The `log` of `fit`: writes and shows each row of metrics, and keeps the training time."""
   written = []
 
   def log(step, metrics):
     if not written:
-      # A run that goes on writes the steps after its checkpoint again: what is there of them is dropped.
+      # A resumed run repeats the steps after its checkpoint: their old rows are dropped.
       written.append(stack.enter_context(metrics_log(folder, after=step - 1)))
     written[0](step, metrics)
     show(step, metrics)
@@ -86,35 +86,35 @@ def _log(stack: contextlib.ExitStack, folder: Path, show: Callable, seconds: lis
 
 @contextlib.contextmanager
 def _advised(run: Run):
-  """Whatever ends the training says by which command it goes on."""
+  """Adds the command that resumes the training to an error that ends it."""
   again = run.again()
-  set_exit_advice(f"go on with it: {again}")
+  set_exit_advice(f"to resume: {again}")
   try:
     yield
   except (Stopped, jax.errors.JaxRuntimeError) as stopped:
-    _advise(stopped, f"go on with it: {again}")
+    _advise(stopped, f"to resume: {again}")
     raise
   except FloatingPointError as error:
     if not run.flags.debug_nans:
-      _advise(error, f"look into it: {again} --debug-nans")
+      _advise(error, f"to debug: {again} --debug-nans")
     raise
 
 
 def _advise(error: Exception, said: str):
-  vars(error)["advice"] = [said]  # what the command line adds to the error's words
+  vars(error)["advice"] = [said]  # the command line adds it to the message
 
 
 def _seconds(folder):
-  """How long a training took that had ended before."""
+  """Seconds of a training that had finished before."""
   rows = read_metrics(folder)
   return rows[-1]["seconds"] if rows else 0.0
 
 
 @contextlib.contextmanager
 def _stop_on_signals():
-  """Gives a `stop` for `fit` that says which signal has come."""
+  """Yields a `stop` for `fit` that returns the name of a received signal, or None."""
   if process_shard()[1] > 1:
-    # SIGTERM is heard by JAX, which tells all hosts; Ctrl-C is made one.
+    # JAX handles SIGTERM and notifies all hosts; Ctrl-C is converted to SIGTERM.
     before = signal.signal(signal.SIGINT, lambda number, frame: os.kill(os.getpid(), signal.SIGTERM))
     try:
       yield lambda: "SIGTERM" if preemption_requested() else None
@@ -138,11 +138,11 @@ def _stop_on_signals():
 
 
 def _telling(batches: Callable):
-  """The batches, which say where a run goes on."""
+  """The batches, which report the step of a resume."""
 
   def telling(start=0, shard=(0, 1)):
     if start:
-      print(f"going on after step {start}")
+      print(f"resuming after step {start}")
     return batches(start, shard)
 
   return telling
@@ -150,7 +150,7 @@ def _telling(batches: Callable):
 
 @contextlib.contextmanager
 def _traced(batches: Callable, folder: Path, steps: int):
-  """The batches, with a trace of `steps` steps from the third on: the first ones compile."""
+  """The batches, with a trace of `steps` steps from the fourth on, as the first ones compile."""
   tracing = []
 
   def end():

@@ -1,8 +1,8 @@
-"""The records that an experiment is made of: read this file first.
+"""The records that make up an experiment: read this file first.
 
-An `Experiment` is what is trained, on what, and how it is judged; `metajax.experiment.main(build, PRESETS)` makes a
-command of a `build(config) -> Experiment`. A config is a NamedTuple of flags and of groups of flags, two of which the
-driver reads, wherever they stand: one `Training` and one `RunFlags`.
+An `Experiment` holds the learner, its data and its evaluators; `metajax.experiment.main(build, PRESETS)` turns a
+`build(config) -> Experiment` into a command. A config is a NamedTuple of flags and of groups of flags. The driver reads
+two of these groups, at any depth: one `Training` and one `RunFlags`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,66 +21,67 @@ Note = Any  # a heading and lines, or a `metajax.report.Swatch`
 
 
 class RunFlags(NamedTuple):
-  """Flags that every experiment has."""
+  """Run folder, checkpoints and records."""
 
   folder: Path | None = None
-  """The run's own folder; by default one named after the run and the time, in --output."""
+  """Folder of the run; by default a new folder in --output, named after the run and the time."""
   resume: bool = False
-  """Go on with the run in --folder, with its flags, from its last good checkpoint; start it where there is none."""
+  """Resume the run in --folder with its flags, from its last good checkpoint; start the run if there is none."""
   output: Path = Path("runs")
-  """Folder in which runs have their folders."""
+  """Parent folder of new run folders."""
   record: bool = False
-  """Write records and image to experiments/results and rebuild experiments/README.md."""
+  """Write the records and a figure to experiments/results and rebuild experiments/README.md."""
   checkpoint_every: Annotated[int | None, *Count.__metadata__] = None
-  """Steps between checkpoints; by default a twentieth of the training."""
+  """Steps between checkpoints; by default a twentieth of the training steps."""
   keep: Count = 3
-  """How many of the newest checkpoints to keep; the best is kept beside them."""
+  """Number of most recent checkpoints to keep, in addition to the best one."""
   profile: NotNegative = 0
-  """Trace this many steps, for TensorBoard (its Profile tab) or Perfetto."""
+  """Number of steps to trace for TensorBoard (Profile tab) or Perfetto; 0 for no trace."""
   precision: Literal["highest", "high", "default"] = "highest"
-  """Of matrix products: "highest" agrees between CPU, GPU and TPU; "default" is TF32 or bfloat16 there, and faster."""
+  """Precision of matrix products: "highest" agrees across CPU, GPU and TPU; "default" is TF32 or bfloat16 on an
+  accelerator, and faster."""
   fsdp: bool = False
-  """Share the parameters and the optimizer's state between the devices too, rather than keep a copy on each."""
+  """Shard the parameters and the optimizer state over the devices, instead of replicating them."""
   debug_nans: bool = False
-  """Look at every step, and replay the first that is not finite: the error then points at the line that made it."""
+  """Check every step for non-finite values and replay the first bad one, so that the error names the line at fault."""
 
 
 class Training(NamedTuple):
-  """How long and how often an experiment trains."""
+  """Training steps, seeds and devices."""
 
   steps: Count = 10000
-  """Training steps."""
+  """Number of training steps."""
   eval_every: Annotated[int, *Count.__metadata__, *also("--validate-every", "--curve-every")] = 1000
   """Steps between validations."""
   devices: Annotated[int | None, *Count.__metadata__] = None
-  """Devices to share a step's tasks or examples; by default as many as divide them."""
+  """Number of devices that share each batch; by default the largest number that divides the batch size."""
   seed: Seed = 0
-  """Of the initialization and of what is drawn in training."""
+  """First random seed, for the initialization and all random draws in training."""
   seeds: Annotated[int, Bounds(1, 1000)] = 1
-  """Train as many networks, from --seed on; the figures are their mean, with an interval over them."""
+  """Number of random seeds to train, from --seed on; results are the mean with a 95% interval over seeds."""
   seeds_in_parallel: Annotated[int | None, *Count.__metadata__, *also("--seeds-at-once")] = None
-  """How many of them train side by side; by default as many as the memory allows."""
+  """Number of seeds to train in parallel; by default as many as fit into memory."""
 
 
 RUN = RunFlags()
 
 
 def title_of(name: str, variant: Sequence[str]) -> str:
-  """A learner with what sets it apart from others of its method, as records and tables have it."""
+  """The name of a learner with its variant, as in records and tables."""
   return ", ".join((name, *variant))
 
 
 class Record(NamedTuple):
-  """One figure that a run measured. In JSON it is flat, with the command, the machine and the versions.
+  """One measured value of a run. Its JSON form is flat and adds the command, the machine and the versions.
 
   Attributes:
-    learner: what was measured, by its method's name, or a baseline.
-    measure: what of it: `accuracy`, `linear_probe`, `bits_per_token`, ...
-    value: percentages are 0 to 100.
-    interval: half the width of its 95% interval; None, or infinite, of one score alone.
-    variant: what sets this learner apart from others of its method, such as `("distorted",)`.
-    published: the paper's figure, where there is one.
-    about: what else there is to say of the data, the test and the training, by the keys that JSON has.
+    learner: Name of the method, or of a baseline.
+    measure: Name of the measure: `accuracy`, `linear_probe`, `bits_per_token`, ...
+    value: Measured value; percentages are 0 to 100.
+    interval: Half-width of the 95% interval; None or infinite for a single score.
+    variant: Distinguishes learners of one method, such as `("distorted",)`.
+    published: Value reported in the paper, or None.
+    about: Further entries on the data, the test and the training, by their JSON keys.
   """
 
   learner: str
@@ -93,22 +94,22 @@ class Record(NamedTuple):
 
   @property
   def name(self) -> str:
-    """The learner with its variant, as JSON and tables have it."""
+    """The learner with its variant, as in JSON and in tables."""
     return title_of(self.learner, self.variant)
 
 
 class Trained(NamedTuple):
-  """What a training ended with, and how it went.
+  """The result of a training.
 
   Attributes:
-    states: a TrainState for each seed: the one of the best validation, or of the last step.
-    learner: what was trained, perhaps with features that were chosen after it.
-    seconds: that all seeds took together.
-    steps: of each seed.
-    devices: that shared a step.
-    seed: the first one.
-    waiting: the share of the time that waited for data.
-    batches: of each seed.
+    states: TrainState of each seed, at the best validation or at the last step.
+    learner: Trained learner; its features may have been chosen after training.
+    seconds: Training time of all seeds together.
+    steps: Training steps per seed.
+    devices: Number of devices that shared a batch.
+    seed: First seed.
+    waiting: Fraction of the training time spent waiting for data.
+    batches: Batches of each seed.
   """
 
   states: Sequence[TrainState]
@@ -122,51 +123,51 @@ class Trained(NamedTuple):
 
   @property
   def said(self) -> dict[str, Any]:
-    """What records say of it."""
+    """Entries on the training in the records."""
     took = round(self.seconds)
     return {"train_seconds": took, "steps": self.steps, "devices": self.devices, "seed": self.seed}
 
   @property
   def said_untrained(self) -> dict[str, Any]:
-    """What records say of baselines beside it, which learn nothing."""
+    """Entries on the training in the records of baselines, which are not trained."""
     return {"train_seconds": 0, "steps": 0, "seed": self.seed}
 
 
 class Evaluator(Protocol):
-  """Measures what was trained, prints a table of it, and gives the records."""
+  """Evaluates a trained learner, prints a table, and returns the records."""
 
   def __call__(self, trained: Trained, /) -> list[Record]: ...
 
 
 def no_figures(folder: Path, trained: Trained, records: list[dict]) -> list[Figure]:
-  """Those of an experiment that draws none but its learning curves."""
+  """Draws no figures besides the learning curves, which every run has."""
   return []
 
 
 def no_notes(trained: Trained, records: list[dict]) -> list[Note]:
-  """Those of an experiment whose page has none."""
+  """Returns no notes for the page."""
   return []
 
 
 class Experiment(NamedTuple):
-  """What is trained, on what, and how it is judged.
+  """A learner with its data, optimizer and evaluators.
 
   Attributes:
-    name: of the run's folder and of the published records, such as "maml-omniglot".
-    learner: what is trained.
-    optimizer: the outer one.
+    name: Name of the run folder and of the published records, such as "maml-omniglot".
+    learner: Learner to train.
+    optimizer: Outer optimizer.
     train_batches: `seed -> Batches`.
-    evaluate: each measures something, prints its table and gives records.
-    validate: `(params, state) -> score`, the larger the better, every `eval_every` steps.
-    keep: which step is evaluated: that of the "best" validation, or the "last".
-    figures: `(folder, trained, records) -> [(heading, caption, path)]`, drawn into the folder; the learning curves come
-      with every run. The first one is published with the records.
-    notes: `(trained, records) -> notes` of the page.
-    artifacts: `{file name: write(path)}`, what a run's folder needs beside its checkpoints to be used again.
-    title: of the page; by default the name.
-    check: `(shapes of (params, state), a batch)`: refuses what does not fit, before anything is written.
-    choose: `states -> Learner`: which features are evaluated, by validation data.
-    said: what `run.json` says of the run beside its flags.
+    evaluate: Evaluators; each prints a table and returns records.
+    validate: `(params, state) -> score`, larger is better, called every `eval_every` steps.
+    keep: Step to evaluate: the one with the "best" validation score, or the "last".
+    figures: `(folder, trained, records) -> [(heading, caption, path)]`, drawn into the folder, in addition to the
+      learning curves. The first figure is published with the records.
+    notes: `(trained, records) -> notes` for the page.
+    artifacts: `{file name: write(path)}`: files that a later use of the run needs in addition to its checkpoints.
+    title: Title of the page; by default the name.
+    check: `(shapes of (params, state), a batch)`: raises for inconsistent data, before anything is written.
+    choose: `states -> Learner`: selects the evaluated features by validation data.
+    said: Entries of `run.json` in addition to the flags.
   """
 
   name: str

@@ -1,4 +1,4 @@
-"""Few-shot classification: tasks of unseen classes, model selection on validation tasks, tests beside the pixels."""
+"""Few-shot classification: tasks from unseen classes, model selection on validation tasks, a pixel baseline."""
 
 from experiments.families.data import ImageData
 from experiments.families.few_shot.config import (

@@ -1,63 +1,79 @@
-"""Flags that every few-shot experiment has, in groups."""
+"""Groups of flags shared by all few-shot experiments."""
 
 import re
 from typing import Annotated, Literal, NamedTuple
 
 import optax
+from metajax.experiment.former_flags import also
 
 from experiments.families.data import ImageData
 from metajax.experiment import RUN, RunFlags, Training
-from metajax.experiment.bounds import Bounds, Count, Positive, TwoOrMore
-from metajax.experiment.former_flags import also
+from metajax.experiment.bounds import Bounds, Count, Positive, Steps, TwoOrMore
+from metajax.types import Adapt
 
 Schedule = Literal["none", "cosine", "linear", "halving"]
 TRAINING = Training(steps=60000)
 
 
 class Task(NamedTuple):
-  """The training tasks."""
+  """Training tasks."""
 
   ways: TwoOrMore = 5
-  """Classes of a training task."""
+  """Classes per training task."""
   shots: Count = 1
-  """Support images of each class in a training task."""
+  """Support images per class in a training task."""
   queries: Count = 15
-  """Query images of each class in a training task."""
+  """Query images per class in a training task."""
   meta_batch_size: Annotated[int, *Count.__metadata__, *also("--tasks")] = 32
-  """Training tasks in a step."""
+  """Training tasks per meta-batch."""
   within_superclass: Annotated[bool, *also("--within-groups")] = False
-  """The classes of a training task (or batch) are of one alphabet."""
+  """Draw all classes of a training task (or batch) from one superclass, such as one alphabet."""
+
+
+class InnerLoop(NamedTuple):
+  """Gradient descent in the inner loop."""
+
+  inner_learning_rate: Annotated[Positive, *also("--inner-rate")] = 0.1
+  """Learning rate of the inner loop, on the mean loss over the support set."""
+  inner_steps: Steps = 1
+  """Inner-loop steps in training."""
+  test_inner_steps: Steps = 1
+  """Inner-loop steps in validation and test."""
+
+  def adapt(self, steps: int, gradient: Gradient = "mixed") -> Adapt:
+    """Returns an Adapt that takes `steps` steps of gradient descent."""
+    return gradient_steps(optax.sgd(self.inner_learning_rate), steps, gradient=gradient)
 
 
 class Outer(NamedTuple):
-  """The outer optimizer."""
+  """Outer optimizer."""
 
   learning_rate: Annotated[Positive, *also("--rate")] = 1e-3
-  """Learning rate of the outer optimizer, Adam unless said otherwise."""
+  """Learning rate of the outer optimizer, which is Adam unless the command names another."""
   schedule: Annotated[Schedule, *also("--decay")] = "none"
-  """How the learning rate falls: to 0 along a cosine or a line, or by half every 2,000 steps."""
+  """Schedule of the outer learning rate: constant, decayed to 0 along a cosine or line, or halved every 2,000 steps."""
 
 
 class Tests(NamedTuple):
-  """Tasks of unseen classes, to choose a step by and to test on."""
+  """Validation and test tasks from unseen classes."""
 
   test: tuple[str, ...] = ()
-  """Settings to test at, such as 5w1s 20w5s; the training setting by default."""
+  """Test settings, such as 5w1s 20w5s; by default the training setting."""
   test_queries: Count = 15
-  """Query images of each class in a validation or test task."""
+  """Query images per class in a validation or test task."""
   test_tasks: TwoOrMore = 1000
-  """Test tasks of each setting."""
+  """Number of test tasks per setting."""
   adaptation_curve: Annotated[int, Bounds(0, 1000), *also("--curve")] = 0
-  """Measure the accuracy after 0, 1, ... to this many adaptation steps, at the first setting."""
+  """Length of the adaptation curve: test accuracy after 0, 1, ... up to this many steps, at the first test setting."""
   validation_tasks: TwoOrMore = 200
-  """Validation tasks, from classes cut from training."""
+  """Number of validation tasks, drawn from classes held out of training."""
 
 
 TESTS = Tests(test=("5w1s", "5w5s", "20w1s"))
 
 
 class Setup(NamedTuple):
-  """What every few-shot experiment has beside its learner."""
+  """Flags of every few-shot experiment, apart from those of the learner."""
 
   data: ImageData = ImageData()
   task: Task = Task()
@@ -69,11 +85,11 @@ class Setup(NamedTuple):
 
 ON_CPU = Setup(
   task=Task(queries=5, meta_batch_size=16), outer=Outer(2e-3, "cosine"), tests=TESTS
-)  # that most start from
+)  # the basis of most CPU presets
 
 
 def schedule(setup: Setup) -> optax.Schedule | float:
-  """The outer learning rate: constant, along a cosine or a line to 0 at the last step, or halved every 2,000 steps."""
+  """The outer learning rate: constant, decayed to 0 along a cosine or a line, or halved every 2,000 steps."""
   (learning_rate, how), steps = setup.outer, max(setup.training.steps, 1)
   if how == "linear":
     return optax.linear_schedule(learning_rate, 0, steps)
@@ -83,17 +99,17 @@ def schedule(setup: Setup) -> optax.Schedule | float:
 
 
 def settings_of(setup: Setup) -> list[tuple[int, int]]:
-  """Ways and shots of each setting to test at."""
+  """Ways and shots of each test setting."""
   return [ways_and_shots(text) for text in setup.tests.test] or [(setup.task.ways, setup.task.shots)]
 
 
 def ways_and_shots(text: str) -> tuple[int, int]:
-  """5 and 1 of "5w1s".
+  """Parses a setting: "5w1s" gives (5, 1).
 
   Raises:
-    ValueError: if it is something else.
+    ValueError: if the text is not a setting.
   """
   found = re.fullmatch(r"0*(\d{1,6})w0*(\d{1,6})s", text, re.ASCII)
   if not found or int(found[1]) < 2 or int(found[2]) < 1:
-    raise ValueError(f"expected a setting to test at such as 5w1s, got {text!r}")
+    raise ValueError(f"expected a test setting such as 5w1s, got {text!r}")
   return int(found[1]), int(found[2])

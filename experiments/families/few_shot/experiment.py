@@ -1,4 +1,4 @@
-"""A few-shot experiment of a learner: tasks to train, validate and test on, and what is drawn of them."""
+"""Few-shot experiments: training, validation and test tasks for a learner, and figures."""
 
 import contextlib
 import functools
@@ -23,10 +23,10 @@ from metajax.losses import check_fits
 from metajax.mesh import devices_for, round_up_to_hosts
 from metajax.types import Batches, Episode, Examples, Learner
 
-LEAST_SIZE = 16  # of images that are halved four times
+LEAST_SIZE = 16  # of images that are downsampled four times
 VALIDATION_SEED = 1  # of the validation tasks, the same for every learner and every run
 PARTS = ("train", "validation", "test")
-Draw = Callable[[ImageDataset, int], Batches]  # of a source and a seed
+Draw = Callable[[ImageDataset, int], Batches]  # (source, seed) -> Batches
 
 
 def few_shot_experiment(
@@ -39,19 +39,19 @@ def few_shot_experiment(
   batches: Draw | None = None,
   compares: figures.PairScore | None = None,
 ) -> Experiment:
-  """The experiment of a learner on a setup's tasks. Data are loaded once they are needed.
+  """The experiment of a learner on the tasks of a setup, evaluated at the best validation step; data load lazily.
 
   Args:
-    setup: the flags that all have.
-    name: of its runs.
-    learner: what is trained.
-    modes: the ways to use it; the first one chooses the step by validation, and is shown on the run's page.
-    optimizer: the outer one; by default Adam with the setup's schedule.
-    batches: what to train on; by default episodes.
-    compares: what the run's page shows of each query and support image, if anything.
+    setup: Shared flags.
+    name: Name of the method and its runs.
+    learner: Learner to train.
+    modes: Evaluation modes; the first one selects the step by validation, and is shown on the run's page.
+    optimizer: Outer optimizer; by default Adam with the setup's schedule.
+    batches: `(source, seed) -> Batches` to train on; by default episodes.
+    compares: Score of each query and support image to show on the run's page, if any.
 
   Raises:
-    ValueError: if flags do not fit each other.
+    ValueError: if the flags are inconsistent.
   """
   if setup.task.within_superclass:
     modes = [mode._replace(variant=(*mode.variant, "within alphabets")) for mode in modes]
@@ -90,7 +90,7 @@ def few_shot_experiment(
 
 
 def evaluator(setup: Setup, modes: Sequence[EvalMode], tests: Callable[[], dict]) -> FewShot:
-  """The few-shot tests of a setup."""
+  """The few-shot evaluator of a setup."""
   data, flags = setup.data, setup.tests
 
   def of_paper(mode, ways, shots):
@@ -108,14 +108,14 @@ def under_both_norms(
   steps: int,
   flags: Adapted | AdaptedHead,
 ) -> tuple[EvalMode, ...]:
-  """A learner under the query norm that it was trained with, and then under the other one.
+  """Evaluation modes of a learner, first under its training query norm, then under the other one.
 
   Args:
-    name: in the records.
+    name: Name in the records.
     learner: `(adapt, query_norm) -> Learner`.
-    adapt: `steps -> Adapt`; None for a learner that takes no steps.
-    steps: to test with.
-    flags: of its network, with the query norm in training; without batch norm there are no statistics, and one policy.
+    adapt: `steps -> Adapt`; None for a learner without inner steps.
+    steps: Inner steps in test.
+    flags: Flags of the network, with the query norm in training; without batch norm the result is one mode.
   """
   trained, other = flags.query_norm, "support" if flags.query_norm == "transductive" else "transductive"
   both = {trained: trained, other: f"{other}, trained {trained}"}
@@ -143,13 +143,13 @@ def adapted_experiment(
   """The experiment of a learner with an inner loop, tested under both query norms.
 
   Args:
-    setup: the flags that all have.
-    flags: of its network.
-    name: in the records.
-    learner: `(adapt, query_norm) -> Learner`; without `adapt` `(steps, query_norm) -> Learner`, which has no curve
-      over steps.
-    steps: of the inner loop in training.
-    test_steps: of the inner loop in validation and test; by default as many.
+    setup: Shared flags.
+    flags: Flags of the network.
+    name: Name in the records.
+    learner: `(adapt, query_norm) -> Learner`; without `adapt` `(steps, query_norm) -> Learner`, which has no adaptation
+      curve.
+    steps: Inner steps in training.
+    test_steps: Inner steps in validation and test; by default as in training.
     adapt: `steps -> Adapt`.
 
   Raises:
@@ -175,7 +175,7 @@ def _validation(setup: Setup, source: ImageDataset) -> Batches:
 
 
 def test_batches(source: ImageDataset, settings: Sequence[Setting], queries: int) -> dict[Setting, Batches]:
-  """`{(ways, shots): tasks}` of each setting to test at."""
+  """Returns `{(ways, shots): batches of tasks}` for the test settings."""
   return {test: tasks_of(source, *test, queries, TEST_SEED) for test in settings}
 
 
@@ -188,7 +188,7 @@ def training_batches(setup: Setup, source: ImageDataset, seed: int) -> Batches:
 
 
 def tasks_of(source: ImageDataset, ways: int, shots: int, queries: int, seed: int, part: str = "test") -> Batches:
-  """Tasks to validate or test on."""
+  """Validation or test tasks."""
   with _named(part, "--test, --test-queries"):
     return episodes(
       source, ways=ways, shots=shots, queries=queries, meta_batch_size=round_up_to_hosts(CHUNK_SIZE), seed=seed
@@ -197,7 +197,7 @@ def tasks_of(source: ImageDataset, ways: int, shots: int, queries: int, seed: in
 
 @contextlib.contextmanager
 def _named(part: str, flags: str):
-  """Says of which part of the data an error is, and which flags it is about."""
+  """Adds the part of the data and the flags concerned to an error."""
   try:
     yield
   except ValueError as error:
@@ -205,18 +205,22 @@ def _named(part: str, flags: str):
 
 
 def check_fits_test(modes: Sequence[EvalMode], shapes: tuple, test_episodes: Episode):
-  """Finds before training, without compiling, that a learner cannot be tested at a setting."""
+  """Checks before training, without compiling, that a learner can be tested at a setting.
+
+  Raises:
+    ValueError: if the logits do not fit the labels.
+  """
   support, query = jax.eval_shape(lambda tasks: jax.tree.map(lambda x: x[0], tasks), test_episodes)
   for mode in modes:
     check_fits(jax.eval_shape(mode.learner.predict, *shapes, support, query.inputs), query.labels)
 
 
 def check_shapes(learner: Learner, modes: Sequence[EvalMode], setup: Setup):
-  """Finds before data are loaded, without compiling, what of a learner of episodes does not fit together.
+  """Checks the shapes of an episodic learner before data are loaded, without compiling.
 
   Raises:
-    ValueError: if devices do not divide the tasks, images are too small for its network, or it cannot be tested at a
-      setting.
+    ValueError: if the devices do not divide the tasks, the images are too small for the network, or the learner cannot
+      be tested at a setting.
   """
   task, size = setup.task, setup.data.size
   devices = devices_for(task.meta_batch_size, setup.training.devices)
@@ -230,6 +234,6 @@ def check_shapes(learner: Learner, modes: Sequence[EvalMode], setup: Setup):
 
 
 def _blank(size: int, tasks: int, ways: int, *counts: int) -> Episode:
-  """The shapes of tasks, with so many support and query images of each class."""
+  """Shapes of tasks, with `counts` support and query images per class."""
   of = lambda *shape: jax.ShapeDtypeStruct((tasks, *shape), jnp.float32)
   return Episode(*(Examples(of(n * ways, size, size, 1), of(n * ways, ways)) for n in counts))

@@ -1,4 +1,4 @@
-"""The figures of a few-shot run: test episodes, confusion, a map of unseen classes, the data."""
+"""Figures of a few-shot run: test episodes, confusion matrix, map of unseen classes, training data."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,17 +22,17 @@ from metajax.report import (
 )
 from metajax.types import Episode, Examples, Learner
 
-FAMILY = 12  # classes of the family whose confusion is shown
+FAMILY = 12  # classes of the confusion matrix
 FAMILY_TASKS = 200
 MAP = (15, 20)  # classes, and images of each, on the map
 
 
 class PairScore(NamedTuple):
-  """What a learner says of a query and one support image, where it compares them.
+  """Score of a query against one support image, for learners that compare images.
 
   Attributes:
-    measure: its name.
-    of_logits: from the logits `[n, support]` of a task in which each support image is a way of its own.
+    measure: Name of the score.
+    of_logits: `logits [n, support] -> scores`, from a task in which each support image is a separate class.
     best: "largest" or "smallest".
   """
 
@@ -49,15 +49,18 @@ def draw(
   setup: Setup,
   compares: PairScore | None,
 ) -> list[Figure]:
-  """Draws a run's figures into a folder.
+  """Draws the figures of a run into a folder.
 
   Args:
-    folder: of the figures.
-    learner: whose `predict` is shown.
-    trained: of which the first seed is shown.
-    parts: the data.
-    setup: the flags.
-    compares: what is shown of each query and support image, if anything.
+    folder: Folder of the figures.
+    learner: Learner whose `predict` is shown.
+    trained: Result of the training, of which the first seed is shown.
+    parts: Parts of the data.
+    setup: Shared flags.
+    compares: Score of each query and support image to show, if any.
+
+  Returns:
+    The figures as `(heading, caption, path)`.
   """
   source, test, state = parts["test"], settings_of(setup)[0], trained.states[0]
   predict = jax.jit(learner.predict)
@@ -68,9 +71,9 @@ def draw(
     logits = answer(episode)
     names = [source.classes[label] for label in source.labels[rows[:, 0]]]
     right = 100 * np.mean(np.argmax(logits, -1) == np.argmax(episode.query.labels, -1))
-    title = f"{slug(setup.data)}, unseen classes, one test episode ({right:.0f}% right)"
+    title = f"{slug(setup.data)}, unseen classes, one test episode ({right:.0f}% correct)"
     episode_figure(episode, logits, path, title=title, names=names)
-    said = f"{right:.0f}% of all its queries are right (green); an orange one was taken for the class of its character."
+    said = f"{right:.0f}% of all queries are correct (green); an orange one is headed by its predicted class."
     figures.append((f"Test episode {task + 1}", said, path))
     if compares and task == 0:
       figures.append(_comparison(folder, compares, state, predict, episode, names))
@@ -83,7 +86,7 @@ def draw(
 
 
 def _episodes(source: ImageDataset, test, queries, *, seed, tasks):
-  """Tasks as `episodes` draws them, each with its rows `[ways, shots + queries]` of the source."""
+  """Yields tasks as drawn by `episodes`, each with its rows `[ways, shots + queries]` of the source."""
   ways, shots = test
   rows_of = episode_rows(source, ways=ways, shots=shots, queries=queries, seed=seed)
 
@@ -97,16 +100,17 @@ def _episodes(source: ImageDataset, test, queries, *, seed, tasks):
 
 
 def _comparison(folder, compares, state, predict, episode: Episode, names):
-  """Each support image is asked for as a way of its own."""
+  """Draws the scores of queries against each support image, which serves as a separate class."""
   alone = episode.support._replace(labels=np.eye(len(episode.support.labels), dtype=np.float32))
   values = compares.of_logits(predict(state.params, state.state, alone, episode.query.inputs))
   path = folder / "comparison.png"
   comparison_figure(episode, values, path, measure=compares.measure, best=compares.best, names=names)
-  return compares.measure.capitalize(), "Of queries of the first test episode with each image of its support.", path
+  said = f"{compares.measure.capitalize()} of queries and support images of the first test episode."
+  return compares.measure.capitalize(), said, path
 
 
 def _confusion(folder, source: ImageDataset, answer, test):
-  """Many tasks among a few classes of one alphabet, where there are alphabets."""
+  """Draws the confusion matrix over many tasks of a few classes, from one alphabet if the data have alphabets."""
   ways, shots = test
   groups, sizes = np.unique(np.asarray(source.superclasses), return_counts=True)
   fitting = [group for group, size in zip(groups, sizes, strict=True) if size >= ways]
@@ -123,14 +127,14 @@ def _confusion(folder, source: ImageDataset, answer, test):
   path = folder / "confusion.png"
   firsts = family.images[_firsts(family)]
   confusion_figure(counts, asked, family.classes, path, images=firsts)
-  named = f"of {group}" if group else "of the test part"
-  said = f"{classes} unseen classes {named}, {FAMILY_TASKS} {ways}-way {shots}-shot tasks among them."
+  named = f"from {group}" if group else "from the test part"
+  said = f"{classes} unseen classes {named}, over {FAMILY_TASKS} {ways}-way {shots}-shot tasks."
   return "Confusion", said, path
 
 
 def _map(folder, source: ImageDataset, learner: Learner, state):
   classes, each = min(MAP[0], len(source.classes)), MAP[1]
-  # The same classes each time, from all over the part: neighbors in order are often of one alphabet.
+  # Fixed classes, evenly spread over the part: adjacent classes are often from one alphabet.
   chosen = select_classes(source, np.linspace(0, len(source.classes) - 1, classes).astype(int))
   rows = np.concatenate([np.flatnonzero(chosen.labels == k)[:each] for k in range(classes)])
   images = np.asarray(chosen.images[rows], np.float32) / 255
@@ -138,7 +142,7 @@ def _map(folder, source: ImageDataset, learner: Learner, state):
   path = folder / "map.png"
   firsts = chosen.images[_firsts(chosen)]
   map_figure(np.asarray(embeddings), chosen.labels[rows], chosen.classes, path, images=firsts)
-  return "Map of unseen classes", f"Embeddings of {len(rows)} images of {classes} unseen classes, by t-SNE.", path
+  return "Map of unseen classes", f"t-SNE of the embeddings of {len(rows)} images from {classes} unseen classes.", path
 
 
 def _sheet(folder, source: ImageDataset):
@@ -146,7 +150,7 @@ def _sheet(folder, source: ImageDataset):
   rows = _firsts(source)[classes]
   path = folder / "contact_sheet.png"
   contact_sheet_figure(source.images[rows], [source.classes[k] for k in classes], path)
-  return "The data", f"The first image of {len(classes)} of the {len(source.classes)} training classes.", path
+  return "Training data", f"First image of {len(classes)} of the {len(source.classes)} training classes.", path
 
 
 def _firsts(source: ImageDataset) -> np.ndarray:
@@ -155,7 +159,7 @@ def _firsts(source: ImageDataset) -> np.ndarray:
 
 
 def notes(parts: Mapping[str, ImageDataset]) -> list:
-  """Of the page: the data's mean color and size, and what was left out."""
+  """Notes for the page: mean color and size of the data, and the images and classes left out."""
   train = parts["train"]
   some = np.linspace(0, len(train.labels) - 1, min(2000, len(train.labels))).astype(int)
   mean = np.asarray(train.images[some], np.float32).mean((0, 1, 2)) / 255
@@ -164,8 +168,8 @@ def notes(parts: Mapping[str, ImageDataset]) -> list:
   found.append(("Data", sizes))
   unreadable, small = left_out(parts.values())
   for what, names in (
-    (f"Left out, as they cannot be read: {counted(len(unreadable), 'image')}", unreadable),
-    (f"Left out, as they have too few images: {counted(len(small), 'class', 'classes')}", small),
+    (f"Left out as unreadable: {counted(len(unreadable), 'image')}", unreadable),
+    (f"Left out with too few images: {counted(len(small), 'class', 'classes')}", small),
   ):
     if names:
       found.append((what, names))

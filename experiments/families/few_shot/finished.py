@@ -1,4 +1,4 @@
-"""Few-shot runs that have ended, read again to be tested."""
+"""Finished few-shot runs, read for further tests."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from metajax.types import Episode
 
 
 class FewShotRun(NamedTuple):
-  """A finished run, the flags that all have, its experiment, and its few-shot tests."""
+  """A finished run, its shared flags, its experiment, and its few-shot evaluator."""
 
   run: FinishedRun
   setup: Setup
@@ -26,14 +26,14 @@ class FewShotRun(NamedTuple):
 
 
 def read(folder: Path, modules: Sequence[str] = ()) -> FewShotRun:
-  """The run in a folder.
+  """Reads a few-shot run.
 
   Args:
-    folder: of the run.
-    modules: of experiments that it may be of, beside those of this package.
+    folder: Folder of the run.
+    modules: Names of modules with custom experiments, in addition to those of this package.
 
   Raises:
-    OSError, ValueError: if there is none, or it is no few-shot run.
+    OSError, ValueError: if the folder holds no few-shot run.
   """
   run = read_run(folder, (*experiments.commands(), *modules))
   if not groups_of(run.config, Setup):
@@ -45,50 +45,54 @@ def read(folder: Path, modules: Sequence[str] = ()) -> FewShotRun:
 
 
 def check_unseen(found: FewShotRun, data: ImageData, test: ImageDataset):
-  """Refuses test classes that the run was trained or chosen on, where the data are its own in another split."""
+  """Refuses test classes from the run's training or validation part, if its data set is tested in another split.
+
+  Raises:
+    ValueError: naming a shared class.
+  """
   own = found.setup.data
   if own.data != data.data or own.split == data.split:
     return
   seen = {name for part in ("train", "validation") for name in load_part(own, part).classes}
   if shared := seen.intersection(test.classes):
-    given = f"{len(shared)} of {len(test.classes)} that were, such as {min(shared)!r}"
-    raise ValueError(f"expected test classes that the run in {str(found.run.folder)!r} was not trained on, got {given}")
+    given = f"{len(shared)} of {len(test.classes)} seen classes, such as {min(shared)!r}"
+    raise ValueError(f"expected test classes unseen by the run in {str(found.run.folder)!r}, got {given}")
 
 
 def learners(found: Sequence[FewShotRun]) -> list[list[FewShotRun]]:
-  """The runs, those that differ in their seed alone together, in the order given.
+  """Groups the runs that differ only in their seeds, in the order given.
 
   Raises:
-    ValueError: if two of these have a seed in common.
+    ValueError: if two runs of a group have a seed in common.
   """
   whole = {id(one.run): one for one in found}
   return [[whole[id(run)] for run in same] for same in same_learners([one.run for one in found])]
 
 
 def seconds(same: Sequence[FewShotRun]) -> float:
-  """What the runs of a learner took to train, all together, as they recorded it.
+  """Total training time of the runs of a learner in seconds, from their records.
 
   Raises:
-    ValueError: if one has not ended, and has no records.
+    ValueError: if a run has no records, as it has not finished.
   """
   total = 0
   for one in same:
     took = seconds_of(one.run)
     if took is None:
-      raise ValueError(f"expected runs that have ended, got one without records in {str(one.run.folder)!r}")
+      raise ValueError(f"expected finished runs, got one without records in {str(one.run.folder)!r}")
     total += took
   return total
 
 
 def named(mode: EvalMode, one: FewShotRun, same: Sequence[FewShotRun], found: Sequence[FewShotRun]) -> EvalMode:
-  """The way to use a run, whose name says the run's where other learners have the same."""
+  """The mode, with the run's folder in its variant if another learner has the same title."""
   others = [other for other in found if not any(other is own for own in same)]
   alike = any(mode.title == own.title for other in others for own in other.tests.modes)
   return mode._replace(variant=(*mode.variant, one.run.folder.name)) if alike else mode
 
 
 def ready(same: Sequence[FewShotRun], example: Episode) -> list[TrainState]:
-  """What the runs of a learner have learned, of which it is known that it can be tested like this."""
+  """The trained states of a learner's runs, after checking that they can be tested on tasks like `example`."""
   try:
     trained = [state for one in same for state in _states(one, example)]
     check_fits_test(same[0].tests.modes, (trained[0].params, trained[0].state), example)
@@ -98,7 +102,7 @@ def ready(same: Sequence[FewShotRun], example: Episode) -> list[TrainState]:
 
 
 def _states(one: FewShotRun, example: Episode) -> list[TrainState]:
-  """The chosen TrainState of each of the run's seeds. Initializing needs no more of a batch than its shapes."""
+  """The selected TrainState of each seed of the run. Initialization uses only the shapes of a batch."""
   experiment = one.experiment
   of_tasks = lambda seed: lambda start=0, shard=(0, 1): iter([example])
   batches = of_tasks if one.tests.trained_on_tasks else experiment.train_batches

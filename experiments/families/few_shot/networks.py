@@ -1,12 +1,13 @@
-"""The networks of few-shot experiments: four layers of convolutions, and heads of learners that adapt."""
+"""Networks of the few-shot experiments: four convolution layers, and linear heads for learners that adapt."""
 
 from collections.abc import Callable
 from typing import Annotated, Literal, NamedTuple
 
+from metajax.experiment.former_flags import Former, also
+
 from metajax.augment.image import affine, centered
 from metajax.compose import linear, tile_head, with_head, with_preprocessing, zero_init_head
 from metajax.experiment.bounds import Width
-from metajax.experiment.former_flags import Former, also
 from metajax.learners import QueryNorm, with_augmentation
 from metajax.networks import conv4
 from metajax.networks.linen.conv4 import Convolution, Downsample, Normalization
@@ -16,42 +17,42 @@ Head = Literal["fixed", "repeated", "zeros"]
 
 
 class Adapted(NamedTuple):
-  """The network of a learner that adapts."""
+  """Network that adapts to each task."""
 
   query_norm: Annotated[QueryNorm, *also("--policy")] = "transductive"
-  """What batch norm normalizes queries with in training; it is tested under both query norms."""
+  """Batch-norm statistics for queries in training: those of the queries or of the support set. Tests cover both."""
   filters: Width = 64
-  """Channels of each of the network's four layers."""
+  """Channels of each convolution layer."""
   normalization: Annotated[Normalization, *also("--normalisation")] = "batch"
-  """In the network's layers."""
+  """Normalization in each convolution layer."""
 
 
 class AdaptedHead(NamedTuple):
-  """The network of a learner that adapts a linear head."""
+  """Network with a linear head that adapts to each task."""
 
   query_norm: Annotated[QueryNorm, *also("--policy")] = "transductive"
-  """What batch norm normalizes queries with in training; it is tested under both query norms."""
+  """Batch-norm statistics for queries in training: those of the queries or of the support set. Tests cover both."""
   head: Head = "fixed"
-  """For the ways of training alone ("fixed"), or for any: its outputs "repeated", or a start from "zeros"."""
+  """Linear head: "fixed" to the ways of training, or for any number of ways, "repeated" or initialized at "zeros"."""
   filters: Width = 64
-  """Channels of each of the network's four layers."""
+  """Channels of each convolution layer."""
   normalization: Annotated[Normalization, *also("--normalisation")] = "batch"
-  """In the network's layers."""
+  """Normalization in each convolution layer."""
 
 
 class Embedding(NamedTuple):
-  """The network of a learner that compares embeddings."""
+  """Network that embeds images for comparison."""
 
   augmentation: Annotated[Literal["none", "affine"], Former("--distort", "affine")] = "none"
   """Augmentation of the training images."""
   filters: Width = 64
-  """Channels of each of the network's four layers."""
+  """Channels of each convolution layer."""
   downsample: Downsample = "max_pool"
-  """How each layer halves the image: max-pooling as in the papers, or the convolution's stride."""
+  """Downsampling by 2 in each convolution layer: max-pooling as in the papers, or a stride."""
 
 
 class Classifier(NamedTuple):
-  """An encoder, its head, both as one network, and what a learner is to be given with them."""
+  """An encoder, its head, the network of both, and the learner's `init_head` argument."""
 
   encoder: Network
   head: Network
@@ -60,12 +61,12 @@ class Classifier(NamedTuple):
 
 
 def with_linear_head(flags: AdaptedHead, ways: int) -> Classifier:
-  """Four strided layers with a linear head.
+  """Four strided convolution layers with a linear head.
 
   Args:
-    flags: whose head "fixed" is for as many ways as in training; any number can be tested where the learned outputs are
-      "repeated", or where a task begins at "zeros".
-    ways: in training.
+    flags: Flags of the network. The head "fixed" has the number of ways of training; "repeated" tiles the learned
+      outputs and "zeros" starts each task at zero, so that both serve any number of ways.
+    ways: Number of ways in training.
   """
   encoder = strided(flags)
   init_head = {"zeros": {"init_head": zero_init_head}, "repeated": {"init_head": tile_head}, "fixed": {}}
@@ -74,34 +75,34 @@ def with_linear_head(flags: AdaptedHead, ways: int) -> Classifier:
 
 
 def strided(flags: Adapted | AdaptedHead) -> Network:
-  """Four strided layers, and the mean over what they leave of an image."""
+  """Four strided convolution layers with global average pooling."""
   return conv4(flags.filters, downsample="stride", pool="mean", normalization=flags.normalization)
 
 
 def embedding_network(flags: Embedding, tasks: int | None = None) -> Network:
-  """Four layers whose features are compared.
+  """Four convolution layers that embed images.
 
   Args:
-    flags: of the network.
-    tasks: in a step; None of a learner that is not trained on tasks.
+    flags: Flags of the network.
+    tasks: Tasks per step; None for a learner that is not trained on tasks.
   """
   return conv4(flags.filters, downsample=flags.downsample, convolution=convolution_for(tasks))
 
 
 def distorted(flags: Embedding, learner: Learner) -> tuple[Learner, tuple[str, ...]]:
-  """What is trained, on distortions where flags say so, and how that is called in the records."""
+  """Returns the learner, with affine augmentation if the flags ask for it, and its variant in the records."""
   return (with_augmentation(learner, affine()), ("distorted",)) if flags.augmentation == "affine" else (learner, ())
 
 
 def in_the_middle(encoder: Network) -> Network:
-  """The encoder on characters that were brought to the middle and to one size."""
-  augmentation: Callable = centered()  # which draws nothing, so that it is given no key
+  """The encoder, preceded by centering characters and scaling them to one size."""
+  augmentation: Callable = centered()  # deterministic, so that it needs no key
   return with_preprocessing(encoder, lambda image: augmentation(None, image))
 
 
 def convolution_for(tasks: int | None) -> Convolution:
-  """XLA's own convolution, the faster one on a CPU, where a step is one task, or none, outside of any loop over tasks.
+  """Returns "native", XLA's convolution and the faster one on a CPU, unless a step loops over several tasks.
 
-  Inside of a loop its gradient takes some seventy times as long.
+  Inside a loop over tasks the gradient of the native convolution takes about seventy times as long.
   """
   return "native" if tasks in (None, 1) else "slices"

@@ -1,1 +1,1 @@
-"""Generative pre-training on images: image GPT and masked autoencoders, their scores and figures."""
+"""Generative pretraining on images: image GPT and masked autoencoders, their scores and figures."""

@@ -1,4 +1,4 @@
-"""Image GPT as a pretraining experiment: its palette, its likelihood, its best layer, its samples."""
+"""Image GPT as a pretraining experiment: palette, likelihood, best layer and samples."""
 
 import functools
 import math
@@ -41,7 +41,7 @@ NAME = "image gpt"
 
 
 class PixelModel(NamedTuple):
-  """A decoder of pixels, the palette `[colors, channels]` that they are of, the image's side, and flags."""
+  """A decoder over pixels, its palette `[colors, channels]`, the side of an image in pixels, and flags."""
 
   network: Network
   palette: np.ndarray
@@ -52,7 +52,7 @@ class PixelModel(NamedTuple):
 
 
 def image_gpt_experiment(setup: Setup, transformer: Transformer, flags: Pixels, sampling: Sampling) -> Experiment:
-  """An image GPT of a setup's images. They are loaded first: the palette is learned from them."""
+  """The experiment of an image GPT. Images are loaded immediately, as the palette is learned from them."""
   sampling.check()
   check_not_text("image_gpt", setup.data)
   palette_size, pixels = flags
@@ -77,16 +77,16 @@ def image_gpt_experiment(setup: Setup, transformer: Transformer, flags: Pixels, 
 
 
 def _best_layer(model: PixelModel, states: Sequence[TrainState], parts: ProbeSplits) -> Learner:
-  """The learner with the features of the layer that tell validation images apart best."""
+  """The learner with the features of the layer of best k-NN accuracy on validation images."""
   found = np.mean([_by_layers(model, state, parts) for state in states], 0)
   best = int(found.argmax())
   said = ", ".join(f"{layer}: {accuracy:.1f}" for layer, accuracy in enumerate(found))
-  print(f"nearest neighbors on validation images by the features of each layer: {said}")
+  print(f"k-NN accuracy on validation images by layer: {said}")
   return image_gpt(model.network, model.palette, model.pixels, layer=best)
 
 
 def _by_layers(model: PixelModel, state: TrainState, parts: ProbeSplits) -> list[float]:
-  """The accuracy of nearest neighbors by the features of each layer, all of them of one pass."""
+  """The k-NN accuracy of the features of each layer, computed in one pass."""
   layers = model.transformer.num_layers + 1
   embed = functools.partial(_embed_layers, model)
   known, asked = known_and_asked(embed, state.params, state.state, of_curve(parts))
@@ -95,7 +95,7 @@ def _by_layers(model: PixelModel, state: TrainState, parts: ProbeSplits) -> list
 
 
 def _embed_layers(model: PixelModel, params, state, images):
-  """The features of all layers, one after the other."""
+  """The concatenated features of all layers."""
   tokens, decoded, _ = read_images(
     model.network, params["encoder"], state["encoder"], images, model.pixels, train=False
   )
@@ -103,21 +103,21 @@ def _embed_layers(model: PixelModel, params, state, images):
 
 
 def _likelihood(model: PixelModel, parts: Callable[[], ProbeSplits], trained: Trained, /) -> list[Record]:
-  """The bits of a pixel, beside pixels that know nothing of each other."""
+  """Records of the bits per pixel, with independent pixels as the baseline."""
   network, palette, pixels, *_, data = model
   of, test = pixel_log_prob(network, pixels), parts().test
   own = [_bits_of_pixels(of, state, test) for state in trained.states]
   few = first(parts().images, COUNTED)
   tokens = [_tokens(part, palette, pixels) for part in (few, parts().validation, test)]
   alone = -independent_pixels(*tokens, len(palette)).log_prob.mean(-1) / np.log(2)
-  print(f"\nwhat the next of {pixels} x {pixels} pixels is, of {len(palette)} colors, on what was not trained on")
+  print(f"\nbits per pixel on test images, {pixels} x {pixels} pixels of {len(palette)} colors")
   rows, what = {NAME: own, "independent pixels": [alone]}, f"{pixels} x {pixels} pixels of {len(palette)} colors"
   chance = round(math.log2(len(palette)), 4)
   return records_of("bits_per_pixel", what, rows, parts(), data, trained, chance=chance)
 
 
 def _bits_of_pixels(of: Callable, state: TrainState, test: ImageDataset) -> np.ndarray:
-  """The mean bits of a pixel of each test image."""
+  """The mean bits per pixel of each test image."""
   found = embed_dataset(of, state.params, state.state, eval_batches(test, batch_size=BATCH)).inputs
   return -found.mean(-1) / np.log(2)
 
@@ -128,7 +128,7 @@ def _tokens(source: ImageDataset, palette, pixels: int) -> np.ndarray:
 
 
 def _draw(model: PixelModel, folder: Path, trained: Trained, parts: ProbeSplits) -> list[Figure]:
-  """Samples, and halves of test images gone on with."""
+  """Draws samples, and completions of the upper halves of test images."""
   network, palette, pixels, _, sampling, _ = model
   params, state = trained.states[0].params["encoder"], trained.states[0].state["encoder"]
   how: dict[str, Any] = sampling._asdict() | {"tokens": len(palette)}
@@ -142,17 +142,17 @@ def _draw(model: PixelModel, folder: Path, trained: Trained, parts: ProbeSplits)
   whole = to_palette(images_of_source(first(parts.test, SHOWN)), state["palette"], pixels)
   half = jnp.concatenate([start[:SHOWN], whole[:, : pixels**2 // 2]], 1)
   rows = [whole, _blank(whole, palette), *(go_on(jax.random.key(i), half)[:, 1:] for i in range(1, 4))]
-  names = ["image", "its upper half", *["gone on with"] * 3]
+  names = ["image", "upper half", *["completion"] * 3]
   shown = np.concatenate([np.asarray(from_palette(row, state["palette"])) for row in rows])
   contact_sheet_figure(shown, [name for name in names for _ in range(SHOWN)], folder / "halves.png")
   return [
-    ("Samples", f"Images drawn pixel by pixel; {sampling.said}.", folder / "samples.png"),
-    ("Halves gone on with", "Images that were not trained on, as the palette has them, their upper half, and what "
-     "may follow it.", folder / "halves.png"),
+    ("Samples", f"Images sampled pixel by pixel; {sampling.said}.", folder / "samples.png"),
+    ("Image completions", "Test images in the colors of the palette, their upper halves, and three sampled completions "
+     "of each.", folder / "halves.png"),
   ]  # fmt: skip
 
 
 def _blank(tokens, palette):
-  """Tokens whose lower half is the palette's middle color."""
+  """Tokens with the lower half replaced by the middle color of the palette."""
   half = jnp.arange(tokens.shape[1]) >= tokens.shape[1] // 2
   return jnp.where(half, len(palette) // 2, tokens)

@@ -1,4 +1,4 @@
-"""Masked autoencoders as a pretraining experiment: the error of hidden patches, and reconstructions."""
+"""Masked autoencoders as a pretraining experiment: error of masked patches, and reconstructions."""
 
 import functools
 import math
@@ -32,13 +32,13 @@ from metajax.networks.linen.transformer import Size
 from metajax.report import contact_sheet_figure
 from metajax.types import Learner, Network
 
-TEST_SEED = 7  # of what is hidden
+TEST_SEED = 7  # of the masks
 NAME = "masked autoencoder"
 MEAN_SEEN = "mean of the patches that are seen"
 
 
 class Towers(NamedTuple):
-  """The encoder, the decoder of its patches, and the learner of both."""
+  """The encoder, the patch decoder, and the learner of both."""
 
   encoder: Network
   light: Network
@@ -46,7 +46,7 @@ class Towers(NamedTuple):
 
 
 def masked_experiment(setup: Setup, transformer: Transformer, flags: Masking) -> Experiment:
-  """A masked autoencoder of a setup's images, whose channels its decoder is made for."""
+  """The experiment of a masked autoencoder, with a decoder for the channels of the setup's images."""
   check_not_text("mae", setup.data)
   check_images(towers_of(transformer, flags, 3).learner.init, setup.data.size)
   parts = parts_of(setup)
@@ -66,7 +66,7 @@ def masked_experiment(setup: Setup, transformer: Transformer, flags: Masking) ->
 
 
 def towers_of(transformer: Transformer, flags: Masking, channels: int) -> Towers:
-  """The networks for images of so many channels, and their learner."""
+  """The networks for images with `channels` channels, and their learner."""
   how: dict[str, Any] = {"positions": "sine_cosine", **transformer.how}
   encoder = vision_transformer(transformer.size, flags.patch, pool="none", **how)
   heads = math.gcd(flags.decoder_width, max(1, flags.decoder_width // 32))
@@ -80,15 +80,15 @@ def towers_of(transformer: Transformer, flags: Masking, channels: int) -> Towers
 def _scores(
   run: Callable, flags: Masking, data: ImageData, parts: Callable[[], ProbeSplits], trained: Trained, /
 ) -> list[Record]:
-  """The error of hidden patches, beside guesses that see less."""
+  """Records of the squared error of masked patches, with two mean predictions as baselines."""
   found, hidden = _errors(run, trained, parts(), flags), f"{100 * flags.mask_ratio:g}%"
-  print(f"\npatches that are hidden, {hidden} of them, on what was not trained on: squared error")
+  print(f"\nsquared error of masked patches on test images, {hidden} of the patches masked")
   of = f"hidden patches of {flags.patch} pixels, {hidden}{', each of mean 0 and variance 1' * flags.normalize}"
   return records_of("reconstruction_error", of, found, parts(), data, trained)
 
 
 def _errors(run: Callable, trained: Trained, parts: ProbeSplits, flags: Masking) -> dict[str, list[np.ndarray]]:
-  """`{name: the mean squared error of each test image, a list for each seed}` over the patches that were hidden."""
+  """Returns `{name: the mean squared error of each test image, per seed}` over the masked patches."""
   units = normalized_patches if flags.normalize else lambda patches: patches
   typical = np.mean(units(patchify(images_of_source(first(parts.images, COUNTED)), flags.patch)), 0)
   found = {NAME: [], MEAN_PATCH: [], MEAN_SEEN: []}
@@ -112,7 +112,7 @@ def _errors(run: Callable, trained: Trained, parts: ProbeSplits, flags: Masking)
 
 
 def _draw(run: Callable, flags: Masking, folder: Path, trained: Trained, parts: ProbeSplits) -> list[Figure]:
-  """Test images, what is seen of them, and what is made of it."""
+  """Draws test images, their visible patches, and the reconstructions."""
   patch, images, state = flags.patch, images_of_source(first(parts.test, SHOWN)), trained.states[0]
   made, unseen = map(to_host, run(state.params, state.state, jax.random.key(TEST_SEED), images))
   given = patchify(images, patch)
@@ -121,9 +121,9 @@ def _draw(run: Callable, flags: Masking, folder: Path, trained: Trained, parts: 
     made = made * deviation + mean
   seen = jnp.where(unseen[..., None], 0.5, given)
   rows = [images, unpatchify(seen, patch), unpatchify(jnp.where(unseen[..., None], made, given), patch)]
-  names, path = ["image", "what is seen", "reconstruction"], folder / "reconstructions.png"
+  names, path = ["image", "visible patches", "reconstruction"], folder / "reconstructions.png"
   shown = np.clip(np.concatenate([np.asarray(row) for row in rows]), 0, 1)
   contact_sheet_figure(shown, [name for name in names for _ in range(SHOWN)], path)
-  own = " Each hidden patch is shown with its true mean and contrast, which the network is not asked for."
-  said = f"Images that were not trained on, and what is made of a part of them.{own * flags.normalize}"
+  own = " Each masked patch is shown with its true mean and contrast, which the network does not predict."
+  said = f"Test images, their visible patches, and the reconstructions.{own * flags.normalize}"
   return [("Reconstructions", said, path)]

@@ -1,4 +1,4 @@
-"""Scores of each image, and baselines of them: records, and what is printed."""
+"""Records and printed tables of per-image scores and their baselines."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,9 +11,9 @@ from metajax.data import ImageDataset
 from metajax.evaluate import mean_and_ci, mean_over_seeds
 from metajax.experiment import Record, Trained
 
-BATCH = 128  # images whose likelihood is asked for at once
-COUNTED = 20000  # images that baselines count
-SHOWN = 8  # images of a figure
+BATCH = 128  # images scored together
+COUNTED = 20000  # images that baselines are fitted to
+SHOWN = 8  # images per figure
 
 
 def records_of(
@@ -25,16 +25,16 @@ def records_of(
   trained: Trained,
   **chance: float,
 ) -> list[Record]:
-  """The records of a score of each image, and of baselines, and what is printed of them.
+  """Prints the scores of a learner and its baselines, and returns the records.
 
   Args:
-    measure: what was measured.
-    of: what of, in the title of the records' table.
-    rows: `{name: the score of each image, for each seed}`: the learner first, baselines after it.
-    parts: the data.
-    data: which they are.
-    trained: how the learner was trained.
-    chance: what is scored without having learned anything.
+    measure: Name of the measure.
+    of: Scored items, in the title of the results table.
+    rows: `{name: the score of each image, for each seed}`: the learner first, then baselines.
+    parts: Parts of the data.
+    data: Flags that select the data.
+    trained: Result of the training.
+    chance: Score at chance level.
   """
   measured, width, first = [], max(map(len, rows)), next(iter(rows))
   for name, values in rows.items():
@@ -47,10 +47,10 @@ def records_of(
   own, *others = rows.values()
   for name, values in zip(list(rows)[1:], others, strict=True):
     gain = mean_and_ci(np.mean([values[0] - one for one in own], 0))
-    print(f"  lower than {name} by {gain:.3f}, image by image")
+    print(f"  lower than {name} by {gain:.3f} (paired by image)")
   return measured
 
 
 def images_of_source(source: ImageDataset) -> np.ndarray:
-  """Its images, in [0, 1]."""
+  """All images of a source, in [0, 1]: `[n, h, w, c]`."""
   return np.asarray(source.images[:], np.float32) / 255

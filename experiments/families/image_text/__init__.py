@@ -1,1 +1,1 @@
-"""Images and their texts: what a CLIP learns from, names, finds and is probed on."""
+"""CLIP experiments: data, zero-shot classification, retrieval and probes."""

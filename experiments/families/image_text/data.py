@@ -1,4 +1,4 @@
-"""The data of CLIP experiments: images with captions to learn from, and what is apart to test the transfer on."""
+"""Data of CLIP experiments: images with captions for training, and held-out images for transfer tests."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -11,9 +11,9 @@ from experiments.families.representation.data import OF_UNSEEN, ProbeSplits
 from metajax.data import ImageDataset, NoSuchSplit, load_captioned, select_classes, select_rows, split_within_classes
 from metajax.experiment.terminal import printable
 
-HELD_OUT = 200  # characters with a mark, at most a fifth of those there are
-FAMILY = "DejaVu Serif"  # the typefaces that are held out
-CATEGORIES = {  # what the emoji's categories hold, in sentences
+HELD_OUT = 200  # characters with a mark, at most a fifth of all
+FAMILY = "DejaVu Serif"  # the held-out typefaces
+CATEGORIES = {  # descriptions of the emoji categories
   "Activities": "a sport, a game or a celebration",
   "Animals & Nature": "an animal, a plant or a flower",
   "Component": "a skin tone or a hair style",
@@ -28,13 +28,13 @@ CATEGORIES = {  # what the emoji's categories hold, in sentences
 
 
 class Test(NamedTuple):
-  """Images that were not trained on.
+  """A test on held-out images.
 
   Attributes:
-    name: of the test.
-    source: its images.
-    kind: "names": each image's class is to be found by its name; "groups": its class's group by a description;
-      "captions": an image by its captions and the other way round.
+    name: Name of the test.
+    source: Images of the test.
+    kind: "names": zero-shot classification by class name; "groups": zero-shot classification of the class's group by a
+      description; "captions": retrieval of images by captions and of captions by images.
   """
 
   name: str
@@ -43,12 +43,12 @@ class Test(NamedTuple):
 
 
 class Data(NamedTuple):
-  """What there is to learn from and to be judged by.
+  """Training data and tests.
 
   Attributes:
-    train: images with captions.
-    tests: the first is the one whose curve is drawn.
-    probes: labeled images of other classes for probes and few-shot tasks of the image tower, or None.
+    train: Images with captions.
+    tests: Tests; the first one is also the validation curve.
+    probes: Labeled images of other classes for probes and few-shot tasks of the image tower, or None.
   """
 
   train: ImageDataset
@@ -57,12 +57,12 @@ class Data(NamedTuple):
 
 
 def load_data(flags: ImageData, permuted: bool, seed: int) -> Data:
-  """What there is to learn from and to be judged by.
+  """Loads the training data and the tests.
 
   Args:
-    flags: which images.
-    permuted: whether each class has the captions of another.
-    seed: of that order.
+    flags: Flags that select the images.
+    permuted: Assign each class the captions of another class.
+    seed: Random seed of that permutation.
 
   Raises:
     ValueError, OSError: as `metajax.data.load_captioned`.
@@ -75,16 +75,16 @@ def load_data(flags: ImageData, permuted: bool, seed: int) -> Data:
 
 
 def describe(flags: ImageData, found: Data, permuted: bool):
-  """Prints what there is."""
+  """Prints the sizes of the training data and of the tests."""
   count = lambda source: f"{len(source.labels):,} images of {len(source.classes):,} classes"
   tests = "; ".join(f"{test.name}, {count(test.source)}" for test in found.tests)
-  others = ", with captions of others" * permuted
-  print(f"{printable(flags.data)}: {count(found.train)} to learn from{others}; held out: {tests}")
+  others = ", with permuted captions" * permuted
+  print(f"{printable(flags.data)}: {count(found.train)} for training{others}; held out: {tests}")
   image_data.tell_left_out(flags, found.train, *(test.source for test in found.tests))
 
 
 def held_out_combinations(names: Sequence[str], most: int = HELD_OUT, seed: int = 0) -> list[int]:
-  """Indices of names "CHARACTER WITH MARK" whose character and whose mark are each in another name that stays."""
+  """Indices of held-out names "CHARACTER WITH MARK", whose character and mark each remain in another name."""
   parts = {i: name.split(" WITH ") for i, name in enumerate(names) if name.count(" WITH ") == 1}
   characters, marks = {}, {}
   for i, name in enumerate(names):
@@ -129,5 +129,5 @@ def _captioned(flags) -> Data:
 
 
 def _present(source: ImageDataset) -> ImageDataset:
-  """The classes that have an image."""
+  """The source without classes that have no image."""
   return select_classes(source, np.unique(source.labels))

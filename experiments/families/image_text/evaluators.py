@@ -1,4 +1,4 @@
-"""What a CLIP can do with images that it was not trained on: name them, find them, be probed."""
+"""Evaluation of CLIP on held-out images: zero-shot classification, retrieval and probes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -28,12 +28,12 @@ from metajax.mesh import host_batches
 from metajax.train import TrainState, start
 from metajax.types import Learner, Network, Params, State
 
-BATCH = 256  # images or texts embedded at once
+BATCH = 256  # images or texts embedded together
 TEMPLATES = {"names": ("{}",), "groups": ("{}", "an image of {}", "this is {}")}
 
 
 def named(learner: Learner, params: Params, state: State, test: Test, tokenize: Callable) -> ZeroShot:
-  """Zero-shot classification of a test's images by the names of their classes or groups."""
+  """Zero-shot classification of the images of a test, by the names of their classes or groups."""
   source, names, labels = test.source, [texts[0] for texts in test.source.captions], test.source.labels
   if test.kind == "groups":
     groups = sorted(set(source.superclasses))
@@ -48,7 +48,7 @@ def named(learner: Learner, params: Params, state: State, test: Test, tokenize: 
 def found(
   learner: Learner, params: Params, state: State, test: Test, tokenize: Callable, captions: int | None = None
 ) -> dict[str, dict]:
-  """Retrieval of a test's images and captions, of each image's first `captions` ones."""
+  """Retrieval between the images of a test and their captions, the first `captions` of each image."""
   images = embed_dataset(learner.embed, params, state, eval_batches(test.source, batch_size=BATCH))
   texts = [(i, text) for i, own in enumerate(test.source.captions) for text in own[:captions]]
   owner = np.array([i for i, _ in texts])
@@ -59,16 +59,16 @@ def found(
 
 
 class Transfer(NamedTuple):
-  """What a CLIP names, finds and is worth to probes, beside the network as it started and pixels. An `Evaluator`.
+  """Zero-shot, retrieval and probe scores of a CLIP, of its random initialization, and of pixels. An `Evaluator`.
 
   Attributes:
-    name: of the learner, in the records.
-    variant: what sets it apart from a plain CLIP.
+    name: Name of the learner in the records.
+    variant: Variant of CLIP.
     data: `() -> Data`.
-    tokenize: texts to tokens.
-    encoder: of images, before its projection.
-    setup: the flags that all have.
-    optimizer: of the training, for the network as it started.
+    tokenize: `texts -> tokens`.
+    encoder: Image encoder, before the projection.
+    setup: Shared flags.
+    optimizer: Optimizer of the training, which the random initialization needs.
   """
 
   name: str
@@ -80,7 +80,7 @@ class Transfer(NamedTuple):
   optimizer: optax.GradientTransformation
 
   def __call__(self, trained: Trained, /) -> list[Record]:
-    """Prints all scores, and gives the records."""
+    """Prints all scores, and returns the records."""
     data, images, said = self.data(), self.setup.data, trained.said
     measured = self._measured(self.name, self.variant, trained.learner, trained.states, said)
     none = said | {"train_seconds": 0, "steps": 0}
@@ -110,12 +110,12 @@ class Transfer(NamedTuple):
 
 
 def _scores(learner, params, state, test, tokenize) -> dict:
-  """`{measure: (Score, chance in percent)}` of one network on one test."""
+  """Returns `{measure: (Score, chance in percent)}` of one network on one test."""
   if test.kind == "captions":
     several = len(set(map(len, test.source.captions))) == 1
     ways = found(learner, params, state, test, tokenize, None if several else 1)
     number = len(test.source.classes)
-    chance = lambda k: 100 * k / number  # also of an image's texts, but for the second digit
+    chance = lambda k: 100 * k / number  # for image to text too, up to the second digit
     return {f"{way}_at_{k}": (score, chance(k)) for way, scores in ways.items() for k, score in scores.items()}
   result = named(learner, params, state, test, tokenize)
   classes = len(result.per_class)
@@ -130,7 +130,7 @@ def _record(name, variant, test, what, score, chance, data, seeds, said) -> Reco
 
 
 def by_pixels(data: Data, images: ImageData, trained: Trained) -> list[Record]:
-  """The records of naming images by comparing their pixels, and what is printed of them."""
+  """Prints the accuracy of naming images by their nearest neighbors in pixels, and returns the records."""
   measured = []
   for test in (test for test in data.tests if test.kind == "names"):
     score, chance = mean_and_ci(100.0 * nearest_names(data.train, test.source)), 100 / len(test.source.classes)
@@ -141,9 +141,10 @@ def by_pixels(data: Data, images: ImageData, trained: Trained) -> list[Record]:
 
 
 def nearest_names(known: ImageDataset, asked: ImageDataset) -> np.ndarray:
-  """How often each image is named rightly by the nearest known one: the name with the most words of that one's.
+  """Accuracy of naming each image by its nearest known image in pixels, `[n]` in [0, 1].
 
-  Pixels cannot name what was never seen; this is how far comparing them goes. Of equal names any: 0 to 1, `[n]`.
+  The prediction is the name that shares the most words with the name of the neighbor, as pixels alone cannot name an
+  unseen class. Ties share the score.
   """
   words = lambda source: [frozenset(texts[0].split()) for texts in source.captions]
   shared = np.array([[len(a & b) / len(a | b) for b in words(asked)] for a in words(known)])

@@ -1,4 +1,4 @@
-"""The experiment of a CLIP: its towers, its pairs, its curve, what is tested of it."""
+"""The experiment of a CLIP: towers, batches of pairs, validation and tests."""
 
 from collections.abc import Callable
 
@@ -28,10 +28,10 @@ from metajax.types import Learner, Pair
 
 
 def clip_experiment(setup: Setup, model: Clip) -> Experiment:
-  """A CLIP of a setup's images and captions.
+  """The experiment of a CLIP on the images and captions of a setup.
 
   Raises:
-    ValueError: if flags do not fit each other.
+    ValueError: if the flags are inconsistent.
   """
   images, outer, training, probing, _ = setup
   check(training, outer.batch_size, outer.warmup_steps, probing.test)
@@ -60,13 +60,13 @@ def clip_experiment(setup: Setup, model: Clip) -> Experiment:
     title=f"clip on {slug(images)}",
     check=lambda shapes, batch: (
       data.probes and few_shot_tests(images, probing, data.probes)
-    ),  # refuses too few for the tests
+    ),  # raises if the images are too few for the tests
     said={"channels": data.train.images.shape[-1]},
   )
 
 
 def learner_of(model: Clip, images: ImageData, vocab_size: int) -> Learner:
-  """The learner, for so many tokens."""
+  """The learner, for a vocabulary of `vocab_size` tokens."""
   num_outputs, (width, layers, _, max_length) = model.num_outputs, model.text
   image = with_head(encoder_of(model.encoder), linear(num_outputs))
   text = text_transformer(vocab_size, Size(width, layers, max(1, width // 64)), max_length, num_outputs=num_outputs)
@@ -76,7 +76,7 @@ def learner_of(model: Clip, images: ImageData, vocab_size: int) -> Learner:
 
 
 def optimizer_of(setup: Setup) -> optax.GradientTransformation:
-  """AdamW along a cosine, with the largest scale of the logits that the paper allows."""
+  """AdamW with cosine decay, with the logit scale clipped as in the paper."""
   outer = setup.outer
   learning_rate = warmup_cosine(outer.learning_rate, setup.training.steps, outer.warmup_steps)
   scale_below = keep_params_below(LARGEST_LOG_SCALE, "log_scale")
@@ -84,7 +84,7 @@ def optimizer_of(setup: Setup) -> optax.GradientTransformation:
 
 
 def example_of(model: Clip, images: ImageData, tokenizer: Tokenizer, channels: int) -> Pair:
-  """A batch of the shapes that a CLIP is trained on."""
+  """A batch with the shapes of the training batches."""
   size = images.size
   return Pair(np.zeros((2, size, size, channels), np.float32), tokenizer(["", ""], model.text.max_length))
 
@@ -99,7 +99,7 @@ def _check(setup: Setup, model: Clip):
 
 
 def _validation(learner: Learner, params, state, test, tokenize: Callable) -> float:
-  """The first test, for the curve."""
+  """The score of the first test, for the validation curve."""
   if test.kind == "captions":
     ways = evaluators.found(learner, params, state, test, tokenize)
     both = {way: scores[10].mean for way, scores in ways.items()}
@@ -109,7 +109,7 @@ def _validation(learner: Learner, params, state, test, tokenize: Callable) -> fl
 
 
 def _view(model: Clip, images: ImageData):
-  """What is seen of an image while training."""
+  """The augmentation of the training images, or None."""
   augmentation = model.augmentation
   chosen = augmentation if augmentation != "auto" else "affine" if images.data == "glyphs" else "crop"
   views = {"none": None, "crop": random_resized_crop(area=(0.5, 1.0)), "affine": affine(5.0, 0.1, (0.9, 1.1), 0.05)}

@@ -1,4 +1,4 @@
-"""The figures of a CLIP run: images with their nearest captions, the similarity matrix."""
+"""Figures of a CLIP run: images with their nearest captions, and the similarity matrix."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +15,16 @@ SHOWN, OF_MATRIX = 24, 16  # images
 
 
 def draw(folder: Path, trained: Trained, source: ImageDataset, tokenize: Callable) -> list[Figure]:
-  """Draws images that were not trained on, by the first seed's network.
+  """Draws held-out images with the predictions of the first seed.
 
   Args:
-    folder: of the figures.
-    trained: of which the first seed is shown.
-    source: the images, with captions.
-    tokenize: texts to tokens.
+    folder: Folder of the figures.
+    trained: Result of the training, of which the first seed is shown.
+    source: Held-out images, with captions.
+    tokenize: `texts -> tokens`.
+
+  Returns:
+    The figures as `(heading, caption, path)`.
   """
   learner, (params, state, *_) = trained.learner, trained.states[0]
   firsts = np.unique(source.labels, return_index=True)[1]
@@ -38,16 +41,16 @@ def draw(folder: Path, trained: Trained, source: ImageDataset, tokenize: Callabl
   contact_sheet_figure(images, said, folder / "nearest.png")
   part = slice(0, min(OF_MATRIX, len(own)))
   similarity_figure(images[part], [texts[i] for i in own[part]], cosines[part][:, own[part]], folder / "similarity.png")
-  among = f"among {len(texts):,} that were not trained on"
+  among = f"among {len(texts):,} held-out captions"
   return [
     (
       "Nearest captions",
-      f"Images that were not trained on, and the nearest caption {among}.",
+      f"Held-out images, each with its nearest caption {among}; ✗ marks a wrong one.",
       folder / "nearest.png",
     ),
     (
       "Similarity",
-      "Cosines of some of them with each other's captions; the nearest framed.",
+      "Cosine similarity of held-out images and captions; the nearest caption is framed.",
       folder / "similarity.png",
     ),
   ]

@@ -1,1 +1,1 @@
-"""Language models: texts to learn from, a bigram model to beat, samples to read."""
+"""Language models: texts, a bigram baseline, and samples."""

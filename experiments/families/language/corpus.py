@@ -1,4 +1,4 @@
-"""The texts of a language model: a tokenizer trained on them, rows of tokens, and what each row is about."""
+"""The texts of a language model: a tokenizer trained on them, rows of tokens, and independent groups of rows."""
 
 from typing import NamedTuple
 
@@ -11,17 +11,17 @@ from metajax.data.text.corpus import is_text_file, rows_of_texts
 from metajax.experiment.terminal import printable
 
 PARTS = ("train", "validation", "test")
-TOGETHER = 8  # rows of one text
+TOGETHER = 8  # rows per group of one text
 
 
 class Corpus(NamedTuple):
   """Texts and their tokens.
 
   Attributes:
-    tokenizer: trained on the training texts.
+    tokenizer: Tokenizer trained on the training texts.
     texts: `{part: texts}`.
-    rows: `{part: tokens [n, max_length]}`, -1 where there is none.
-    about: for each row of the test the number of what intervals are over, `[n]`.
+    rows: `{part: tokens [n, max_length]}`, padded with -1.
+    about: Index of the independent group of each test row, `[n]`; intervals are over groups.
   """
 
   tokenizer: Tokenizer
@@ -31,33 +31,33 @@ class Corpus(NamedTuple):
 
 
 def load_corpus(data: ImageData, flags: Text) -> Corpus:
-  """The corpus of the data, which is told of.
+  """Loads the corpus, and prints its size.
 
   Raises:
-    ValueError, OSError: as `metajax.data.load_texts`, or if too little is tested on.
+    ValueError, OSError: as `metajax.data.load_texts`, or if the test part is too small.
   """
   vocab_size, max_length, _ = flags
   groups = {part: load_texts(data.data, part, download=data.download) for part in PARTS}
   texts = {part: [text for group in some for text in group] for part, some in groups.items()}
-  in_parts = is_text_file(data.data)  # of one text, so that a row has neither start nor end of its own
+  in_parts = is_text_file(data.data)  # rows of one long text have no start and end tokens
   tokenizer = train_tokenizer(texts["train"], vocab_size, verbatim=in_parts)
   found = {part: rows_of_texts(tokenizer, some, max_length, start=not in_parts) for part, some in texts.items()}
   rows = {part: some for part, (some, _) in found.items()}
   about = _independent(groups["test"], found["test"][1])
   if len(np.unique(about)) < 2:
     given = f"{len(rows['test'])} of {max_length} tokens"
-    raise ValueError(f"expected a corpus of which at least 2 rows are tested on, got {given}")
+    raise ValueError(f"expected a corpus with at least 2 test rows, got {given}")
   _describe(data.data, texts, rows, tokenizer)
   return Corpus(tokenizer, texts, rows, about)
 
 
 def counts(rows: np.ndarray) -> np.ndarray:
-  """How many tokens of each row are foretold, `[n]`."""
+  """Number of predicted tokens in each row, `[n]`."""
   return (rows[:, 1:] >= 0).sum(-1)
 
 
 def _independent(groups, of_text: np.ndarray) -> np.ndarray:
-  """For each row the number of what intervals are over: the image that it is of; of one text, some rows together."""
+  """Index of the independent group of each row: its image, or a few adjacent rows of one long text."""
   if len(groups) == 1:
     return np.arange(len(of_text)) // max(1, min(TOGETHER, len(of_text) // 2))
   return np.repeat(np.arange(len(groups)), [len(group) for group in groups])[of_text]
@@ -67,6 +67,6 @@ def _describe(name: str, texts, rows, tokenizer):
   longer = sum(len(some) for some in rows.values()) - sum(len(some) for some in texts.values())
   train, validation, test = (f"{counts(rows[part]).sum():,}" for part in PARTS)
   print(
-    f"{printable(name)}: tokens, of a vocabulary of {tokenizer.vocab_size:,}: {train} to train with, {validation} to "
-    f"choose by, {test} to test on" + f"; texts longer than a row go on in {longer:,} more rows" * (longer > 0)
+    f"{printable(name)}: vocabulary of {tokenizer.vocab_size:,} tokens; {train} tokens for training, {validation} for "
+    f"validation, {test} for test" + f"; texts longer than a row continue in {longer:,} more rows" * (longer > 0)
   )

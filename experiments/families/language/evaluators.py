@@ -1,4 +1,4 @@
-"""How well a language model foretells texts that it was not trained on, beside a bigram model."""
+"""Likelihood of test texts under a language model, with a bigram baseline."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -18,13 +18,13 @@ BIGRAM = ("bigram", "smoothed")
 
 
 class Likelihood(NamedTuple):
-  """Bits of a token and of a character of the test texts. An `Evaluator`.
+  """Bits per token and per character of the test texts. An `Evaluator`.
 
   Attributes:
-    name: of the learner, in the records.
+    name: Name of the learner in the records.
     foretell: `(params, state, rows) -> log-probabilities [n, length - 1]`.
     corpus: `() -> Corpus`.
-    data: which texts.
+    data: Flags that select the texts.
   """
 
   name: str
@@ -33,17 +33,17 @@ class Likelihood(NamedTuple):
   data: ImageData
 
   def __call__(self, trained: Trained, /) -> list[Record]:
-    """Prints the bits of both models, and gives the records."""
+    """Prints the bits of both models, and returns the records."""
     corpus = self.corpus()
     rows, tokenizer = corpus.rows["test"], corpus.tokenizer
     together = lambda values: np.bincount(corpus.about, values)[np.unique(corpus.about)]
     found = [together(bits(self.foretell(state.params, state.state, rows))) for state in trained.states]
     counted = together(bits(bigram(*(corpus.rows[part] for part in PARTS), tokenizer.vocab_size).log_prob))
     tokens = together(counts(rows))
-    # An end of text is one too.
+    # The end of a text counts as a character.
     count = sum(len(text if tokenizer.verbatim else clean(text)) + 1 for text in corpus.texts["test"])
     characters = tokens * count / tokens.sum()
-    nothing = np.log2(tokenizer.vocab_size) * tokens.sum()  # bits of tokens that are all as likely
+    nothing = np.log2(tokenizer.vocab_size) * tokens.sum()  # bits under a uniform distribution
     about, measured = {"data": slug(self.data), "split": "test", "of": self._of(tokenizer), "tested": len(tokens)}, []
     for name, variant, all_bits in ((self.name, (), found), (BIGRAM[0], BIGRAM[1:], [counted])):
       said = trained.said if name == self.name else trained.said_untrained
@@ -55,12 +55,12 @@ class Likelihood(NamedTuple):
         print(f"  {', '.join((name, *variant)):<16}  {score:.3f} {NAMED[measure]}")
     gain = ratio_with_interval(counted - np.mean(found, 0), tokens)
     where = "ahead of" if gain.mean >= 0 else "behind"
-    print(f"{self.name} is {where} the bigram model by {abs(gain.mean):.3f} ± {gain.ci95:.3f} bits per token, text "
-          "by text")  # fmt: skip
+    print(f"{self.name} is {where} the bigram model by {abs(gain.mean):.3f} ± {gain.ci95:.3f} bits per token "
+          "(paired by text)")  # fmt: skip
     return measured
 
   def _of(self, tokenizer) -> str:
-    """What is foretold, in the title of the records' table."""
+    """Description of the texts, in the title of the results table."""
     in_parts = is_text_file(self.data.data)
     things = "rows of a text, several together" if in_parts else "images' captions or names"
     return f"{things}, in tokens of a vocabulary of {tokenizer.vocab_size:,}"

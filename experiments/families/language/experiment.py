@@ -1,4 +1,4 @@
-"""The experiment of a GPT: trained, compared with a bigram model on texts that were not trained on, and let write."""
+"""The experiment of a GPT: training, likelihood of test texts, and samples."""
 
 import functools
 from collections.abc import Sequence
@@ -23,21 +23,21 @@ from metajax.networks import decoder
 from metajax.train import TrainState, adamw
 from metajax.types import Network
 
-CURVE_ROWS = 1000  # that the curve is of
-WRITTEN, GIVEN = 12, 3  # samples on the page, and words of the texts that are gone on with
+CURVE_ROWS = 1000  # validation rows of the curve
+WRITTEN, GIVEN = 12, 3  # samples on the page, and words per default prompt
 
 
 def gpt_experiment(setup: Setup, transformer: Transformer, text: Text, sampling: Sampling) -> Experiment:
-  """A GPT of a setup's texts.
+  """The experiment of a GPT on the texts of a setup.
 
   Raises:
-    ValueError, OSError: as `metajax.data.load_texts`.
+    ValueError, OSError: as `metajax.data.load_texts`, and if the flags are inconsistent.
   """
   sampling.check()
   check(setup.training, setup.outer.batch_size, setup.outer.warmup_steps, ())
   if setup.outer.optimizer != "adamw":
-    raise ValueError(f"expected --optimizer adamw of a gpt, got {setup.outer.optimizer!r}")
-  network_of(transformer, text, text.vocab_size)  # refuses what does not fit
+    raise ValueError(f"expected --optimizer adamw for gpt, got {setup.outer.optimizer!r}")
+  network_of(transformer, text, text.vocab_size)  # raises for inconsistent sizes
   corpus = load_corpus(setup.data, text)
   size, rows = setup.outer.batch_size, corpus.rows
   if size > len(rows["train"]):
@@ -59,12 +59,12 @@ def gpt_experiment(setup: Setup, transformer: Transformer, text: Text, sampling:
 
 
 def network_of(transformer: Transformer, text: Text, vocab_size: int) -> Network:
-  """The decoder of so many tokens."""
+  """The decoder for a vocabulary of `vocab_size` tokens."""
   return decoder(vocab_size, transformer.size, text.max_length, **transformer.how)
 
 
 def optimizer_of(setup: Setup) -> optax.GradientTransformation:
-  """AdamW as GPT has it: gradients of a norm of at most 1, and a shorter memory of their squares."""
+  """AdamW as in GPT: gradients clipped to norm 1, and b2 = 0.95."""
   return optax.chain(
     optax.clip_by_global_norm(1.0),
     adamw(learning_rate_of(setup.outer, setup.training.steps), weight_decay=setup.outer.weight_decay, b2=0.95),
@@ -72,11 +72,11 @@ def optimizer_of(setup: Setup) -> optax.GradientTransformation:
 
 
 def _samples(network: Network, trained: TrainState, corpus: Corpus, text: Text, sampling: Sampling) -> list:
-  """Texts that were written, for the page, which are printed too."""
+  """Prints samples and completions of prompts, and returns them as notes for the page."""
   write = functools.partial(_written, network, trained, corpus.tokenizer, text.max_length, sampling)
   notes = [("Samples", [written for _, written in write([""] * WRITTEN)])]
   prompts = text.prompts or [" ".join(one.split()[:GIVEN]) for one in _spread(corpus.texts["test"])]
-  notes += [("Gone on with", [f"{given} → {written}" for given, written in write(prompts)])]
+  notes += [("Completions", [f"{given} → {written}" for given, written in write(prompts)])]
   for heading, lines in notes:
     print(f"\n{heading.lower()}", *map(printable, lines), sep="\n  ")
   return notes
@@ -85,7 +85,7 @@ def _samples(network: Network, trained: TrainState, corpus: Corpus, text: Text, 
 def _written(
   network: Network, trained: TrainState, tokenizer, max_length: int, sampling: Sampling, prompts: Sequence[str]
 ) -> list[tuple[str, str]]:
-  """Each prompt, of a long one the end, half of what the network can read, and what is written after it."""
+  """Each prompt, cut to its last `max_length // 2` tokens, with its sampled completion."""
   how = sampling._asdict() | {"end": tokenizer.end}
   begin = tokenizer.ids(["\n"])[0] if tokenizer.verbatim else [tokenizer.start]
   written = []
@@ -99,6 +99,6 @@ def _written(
 
 
 def _spread(texts):
-  """Some texts, from all over; of one long text, some of its lines."""
+  """Evenly spaced lines of the texts."""
   lines = [line for text in texts for line in text.splitlines() if len(line.split()) > GIVEN] or list(texts)
   return [lines[i] for i in np.linspace(0, len(lines) - 1, min(WRITTEN, len(lines))).astype(int)]

@@ -1,1 +1,1 @@
-"""Pretext tasks: what is asked, the data of clips and sounds, how well a network answers."""
+"""Pretext tasks: the tasks, data of clips and sounds, and evaluation of the answers."""

@@ -1,4 +1,4 @@
-"""The data of pretext tasks of clips and sounds: recordings to learn from, others to ask about, frames to probe."""
+"""Data of pretext tasks on clips and sounds: training recordings, held-out recordings, and frames for probes."""
 
 from typing import Annotated, NamedTuple
 
@@ -20,45 +20,45 @@ from metajax.data import (
 from metajax.data.video.recordings import CLIPS
 from metajax.experiment.bounds import ABOVE_0, Bounds, Count
 
-LATER = 0.6  # of one's only clips: what comes after is asked about
-LEAST = 10  # images of a class that is probed
-DEALT = (0, 0, 0, 1, 2)  # moments one after another: to probe with, to choose by, to test on
+LATER = 0.6  # fraction of each clip for training, where a data set has one split; the rest is held out
+LEAST = 10  # images per probed class
+DEALT = (0, 0, 0, 1, 2)  # part of consecutive moments: probe training, validation, test
 LOUDNESSES = ("silent", "soft", "middling", "loud")
 
 
 class ClipFlags(NamedTuple):
-  """Flags of data that are clips, or images with sounds."""
+  """Video clips and sounds."""
 
   window: Count = 4
-  """Frames of a moment, whose sound is or is not heard."""
+  """Frames per moment in audio_visual, which matches a moment with a sound."""
   stride: Count = 1
-  """Frames from one of the frames that are put in order to the next."""
+  """Distance between the frames to put in order, in frames."""
   frames: Count = 16
-  """Of each part that clips of one's own are cut into."""
+  """Frames per part into which user-supplied clips are cut."""
   frame_rate: Annotated[float, Bounds(ABOVE_0, 1000)] = 8.0
-  """Frames a second that clips of one's own are brought to."""
+  """Frames per second to which user-supplied clips are resampled."""
   sample_rate: Annotated[int, Bounds(1000, 10**6)] = 8000
-  """Samples a second that sounds of one's own are brought to, or that those of a TFDS set have."""
+  """Samples per second: user-supplied sounds are resampled to this rate, TFDS sounds must have it."""
   label: str = ""
-  """The factor that frozen features are probed for; by default the phase of sprites, the height of moving glyphs, how
-  loud talking clips are at the moment, and else a set's first factor."""
+  """Factor that frozen features are probed for; by default the phase of sprites, the height of moving_glyphs, the
+  current loudness of talking_clips, and otherwise the first factor of the data set."""
 
 
 def load_recorded(flags: ImageData, probing: Probing, clips: ClipFlags, sound: bool = True) -> ProbeSplits:
-  """The parts of a setting's recordings, with or without `sound`: pretrained on "train", asked and probed about "test".
+  """Loads recordings, with or without `sound`: "train" for pretraining, "test" for the pretext test and the probes.
 
-  Of a set with one split, as talking_clips is, the first six tenths of every clip are "train", in parts of three
-  windows, and later windows "test".
+  For talking_clips, which has one split, the first six tenths of every clip are "train", in parts of three windows, and
+  later windows are "test".
 
   Raises:
-    ValueError, OSError: as `load_recordings`; or the recordings have no sound.
+    ValueError, OSError: as `load_recordings`, or if the recordings have no sound.
   """
   parts = _load(flags, probing, clips, sound)
   for part in (parts.unlabeled, parts.asked) if sound else ():
     if not isinstance(part, Recordings) or part.sounds is None:
-      raise ValueError(f"expected recordings with sounds, got {flags.data}, which has none")
+      raise ValueError(f"expected recordings with sound, got {flags.data}, which has none")
     if part.sample_rate != clips.sample_rate:
-      raise ValueError(f"expected --sample-rate {part.sample_rate}, which {flags.data} has, got {clips.sample_rate}")
+      raise ValueError(f"expected --sample-rate {part.sample_rate} for {flags.data}, got {clips.sample_rate}")
   return parts
 
 
@@ -75,7 +75,7 @@ def _load(flags: ImageData, probing: Probing, clips: ClipFlags, sound: bool) -> 
     sound=sound,
   )
   if flags.data in ("talking_clips", "sprites") and clips.label:
-    raise ValueError(f"expected no --label of {flags.data}, which has one of its own, got {clips.label!r}")
+    raise ValueError(f"expected no --label for {flags.data}, which has a fixed one, got {clips.label!r}")
   if flags.data == "talking_clips":
     return _earlier_and_later(load_recordings(flags.data, "train", size=flags.size), clips, sound)
   train, test = load("train"), load("test")
@@ -89,8 +89,10 @@ def _load(flags: ImageData, probing: Probing, clips: ClipFlags, sound: bool) -> 
 
 
 def _sprites(train: Recordings, test: Recordings) -> ProbeSplits:
-  """Probed for the phase: which of six frames of which of three actions in three directions. Characters of one part are
-  in no other."""
+  """Sprites, probed for the phase: the frame (of six), the action (of three) and the direction (of three).
+
+  No character is in two parts.
+  """
   length = test.images.shape[1]
   pose = 3 * test.factors["factors_5"] + test.factors["factors_6"]
   phase = length * pose[:, None] + np.arange(length)
@@ -104,7 +106,10 @@ def _sprites(train: Recordings, test: Recordings) -> ProbeSplits:
 
 
 def _earlier_and_later(whole: Recordings, clips: ClipFlags, sound: bool) -> ProbeSplits:
-  """Probed for how loud the moment is: of four kinds, equally many of each clip's; moments are dealt out in turn."""
+  """Talking clips, probed for the loudness of the moment, in four equally frequent classes per clip.
+
+  Consecutive moments are dealt to the parts in turn.
+  """
   length = whole.images.shape[1]
   border, part = round(LATER * length), 3 * clips.window
   train = cut_clips(whole, part, every=clips.window, stop=border)
@@ -125,8 +130,11 @@ def _earlier_and_later(whole: Recordings, clips: ClipFlags, sound: bool) -> Prob
 
 
 def _of_factor(train: Recordings, test: Recordings, label: str, tests, queries: int) -> ProbeSplits:
-  """Probed for a factor: for the values that "train" has often enough, and "test" at all; or, of frames, and where the
-  two have no values in common, for those of "test", dealt out."""
+  """Recordings probed for a factor.
+
+  The classes are the values that are frequent in "train" and occur in "test". For a factor of frames, and if the parts
+  share fewer than two such values, the classes and all labeled images come from "test".
+  """
   of_frames = test.factors[label].ndim > 1
   values, counts = np.unique(train.factors[label], return_counts=True)
   known = [v for v, n in zip(values, counts, strict=True) if n >= LEAST and np.isin(v, test.factors[label])]
@@ -143,19 +151,23 @@ def _of_factor(train: Recordings, test: Recordings, label: str, tests, queries: 
 
 
 def _often(source: ImageDataset, least: int, label: str) -> ImageDataset:
-  """The classes that have as many images, two at least."""
+  """The source restricted to classes with at least `least` images.
+
+  Raises:
+    ValueError: if fewer than two classes remain.
+  """
   many = np.flatnonzero(np.bincount(source.labels, minlength=len(source.classes)) >= least)
   if len(many) < 2:
-    raise ValueError(f"expected two values of {label!r} with {least} images at least to probe for, got {len(many)}")
+    raise ValueError(f"expected at least two values of {label!r} with at least {least} images, got {len(many)}")
   return select_classes(source, many)
 
 
 def _for_tasks(source: ImageDataset, tests, queries: int) -> ImageDataset | None:
-  """The classes that few-shot tasks can be drawn from; None, and a line that says so, where they are too few."""
+  """The classes with enough images for few-shot tasks; None, with a printed remark, if they are too few."""
   ways, shots = (max(values) for values in zip(*tests, strict=True))
   many = np.flatnonzero(np.bincount(source.labels, minlength=len(source.classes)) >= shots + queries)
   if len(many) < ways:
-    print(f"no few-shot tasks: {len(many)} classes have {shots + queries} images, and tasks have {ways} ways")
+    print(f"no few-shot tasks: only {len(many)} classes have {shots + queries} images, for {ways}-way tasks")
     return None
   return select_classes(source, many)
 
@@ -166,7 +178,7 @@ def _only(part: Recordings, label, known) -> Recordings:
 
 
 def _frames(part: Recordings, label: str, frames: list[int], known=None) -> ImageDataset:
-  """Some frames of every clip, or the images, labeled with a factor."""
+  """The given frames of every clip, or the images, labeled with a factor."""
   images, values = part.images, part.factors[label]
   if images.ndim == CLIPS:
     images = images[:, frames].reshape(-1, *images.shape[2:])
@@ -177,5 +189,5 @@ def _frames(part: Recordings, label: str, frames: list[int], known=None) -> Imag
 
 def _first_factor(flags, part: Recordings) -> str:
   if not part.factors:
-    raise ValueError(f"expected {flags.data} to have a factor to probe features for, got none")
+    raise ValueError(f"expected {flags.data} to have a factor for probes, got none")
   return next(iter(part.factors))

@@ -1,4 +1,4 @@
-"""How well a network answers what its pretext task asks of images that it has not seen, and what it answered."""
+"""Accuracy of a network on held-out questions of its pretext task, and a figure of its answers."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,22 +19,23 @@ from metajax.mesh import process_shard, replicate, shard_padded, to_host
 from metajax.report import predictions_figure
 from metajax.shards import host_slice
 
-BATCH = 256  # asked at once: negatives are of other images of a batch
+BATCH = 256  # questions per batch: negatives come from other images of a batch
 SHOWN = 12  # questions on a page
-TEST_SEED = 7  # of what is asked
+TEST_SEED = 7  # of the questions
 
 
 class PretextEval(NamedTuple):
-  """What is asked of examples that were not trained on.
+  """A pretext test on held-out examples.
 
   Attributes:
-    measure: of the record.
-    task: `(key, batch) -> Examples`, one question about each example of the batch.
-    source: an `ImageDataset`, or `Recordings`.
-    chance: percent.
-    rows: which of the examples count; by default all. Others stay, to be negatives of these.
-    groups: of the examples, `[n]`, where those of one are not independent: the interval is over groups, two at least.
-    rounds: how many questions about each example.
+    measure: Measure of the record.
+    task: `(key, batch) -> Examples`, one question per example of the batch.
+    source: Held-out `ImageDataset` or `Recordings`.
+    chance: Accuracy at chance level, in percent.
+    rows: Mask `[n]` of the examples that count; by default all. The others still serve as negatives.
+    groups: Group of each example, `[n]`, if examples of a group are not independent: intervals are over groups, at
+      least two.
+    rounds: Questions per example.
   """
 
   measure: str
@@ -47,15 +48,14 @@ class PretextEval(NamedTuple):
 
 
 def scores_of(question: PretextEval, answer: Callable, trained: Sequence[tuple]) -> list:
-  """For each seed's (params, state), a `Score` in percent: of each example the mean of its answers, over examples.
+  """Computes a `Score` in percent for each seed's (params, state): the mean accuracy per example, over examples.
 
-  Questions are drawn of whole batches, on every host alike, so that they do not depend on hosts or devices; each host
-  then answers its share.
+  Every host draws the questions of full batches, so that they do not depend on hosts or devices, and answers its share.
   """
   ask, right, scores = jax.jit(question.task), jax.jit(lambda *given: _right(answer, *given)), []
   count = len(question.source.images)
-  size = -(-count // -(-count // BATCH))  # batches as even as can be
-  size += count % size == 1  # of one example alone nothing can be asked
+  size = -(-count // -(-count // BATCH))  # batches of nearly equal size
+  size += count % size == 1  # a single example has no negatives
   keys = jax.random.split(jax.random.key(TEST_SEED), (question.rounds, -(-count // size)))
   for params, state in trained:
     shared, found = replicate((params, state)), np.zeros((question.rounds, count))
@@ -71,14 +71,14 @@ def scores_of(question: PretextEval, answer: Callable, trained: Sequence[tuple])
 
 
 class PretextAccuracy(NamedTuple):
-  """How well a network answers what its pretext task asks of what it was not trained on. An `Evaluator`.
+  """Accuracy of a network on held-out questions of its pretext task. An `Evaluator`.
 
   Attributes:
-    name: of the learner, in the records.
+    name: Name of the learner in the records.
     questions: `parts -> [PretextEval]`.
     answer: `(params, state, inputs) -> logits`.
     parts: `() -> ProbeSplits`.
-    data: which images.
+    data: Flags that select the images.
   """
 
   name: str
@@ -88,31 +88,31 @@ class PretextAccuracy(NamedTuple):
   data: ImageData
 
   def __call__(self, trained: Trained, /) -> list[Record]:
-    """Prints the share of right answers to each question, and gives the records."""
+    """Prints the accuracy on each test, and returns the records."""
     parts = self.parts()
-    print(f"\n{self.name}, about what was not trained on")
+    print(f"\n{self.name}, accuracy on held-out examples")
     return [self._record(question, trained, parts) for question in self.questions(parts)]
 
   def _record(self, question: PretextEval, trained: Trained, parts: ProbeSplits) -> Record:
     states = [(state.params, state.state) for state in trained.states]
     score = mean_over_seeds(scores_of(question, self.answer, states))
     asked = question.rounds * int(len(question.source.images) if question.rows is None else np.sum(question.rows))
-    print(f"  {PRETEXTS[question.measure]}: {score}% of {asked:,} questions, chance {question.chance:.2f}%")
+    print(f"  {PRETEXTS[question.measure]}: {score}% over {asked:,} questions, chance {question.chance:.2f}%")
     said = {**about(self.data, parts), "asked": asked, "chance": round(question.chance, 2)}
     said |= trained.said | {"seeds": len(states)}
     return Record(self.name, question.measure, round(score.mean, 2), round(score.ci95, 2), about=said)
 
 
 def figure(question: PretextEval, answer: Callable, trained: tuple, names: Sequence[str], show: Callable, path: Path):
-  """Draws some questions, and what was answered.
+  """Draws questions of one batch with the network's answers.
 
   Args:
-    question: of which a first batch is asked.
-    answer: of the network.
-    trained: its params and state.
-    names: of the task's classes.
+    question: Pretext test.
+    answer: `(params, state, inputs) -> logits` of the network.
+    trained: Params and state of the network.
+    names: Names of the task's classes.
     show: `(inputs of a task) -> images [n, h, w, c]`.
-    path: of the figure.
+    path: Path of the figure.
   """
   count = len(question.source.images)
   rows = np.linspace(0, count - 1, min(BATCH, count)).astype(int)
@@ -126,7 +126,7 @@ def figure(question: PretextEval, answer: Callable, trained: tuple, names: Seque
 
 
 def _right(answer, params, state, asked):
-  """1 for an answer that is right, 0 for a wrong one, NaN where there is none: the largest of NaNs is the first."""
+  """1 for a correct answer, 0 for a wrong one, NaN for non-finite logits, whose argmax would be the first class."""
   said = answer(params, state, asked.inputs)
   right = jnp.argmax(said, -1) == jnp.argmax(asked.labels, -1)
   return jnp.where(jnp.isfinite(said).all(-1), right, jnp.nan)
@@ -141,7 +141,7 @@ def _by_group(right: np.ndarray, question: PretextEval) -> np.ndarray:
 
 
 def _in_order(source, size: int) -> Callable:
-  """Batches of a source's inputs, as the learner has them."""
+  """Batches of the inputs of a source, as the learner receives them."""
   if isinstance(source, Recordings):
     return recordings_in_order(source, batch_size=size)
   labeled = eval_batches(source, batch_size=size)

@@ -1,4 +1,4 @@
-"""The pretext tasks that the experiment chooses from, by name: what is asked, of which classes, and how it is shown."""
+"""The pretext tasks by name, each with its classes, its tests and its figure."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple, get_args
@@ -39,20 +39,20 @@ OfImages = Literal["rotation", "transformation", "relative_patch", "jigsaw"]
 OfClips = Literal["shuffle_and_learn", "order_prediction", "audio_visual"]
 
 
-QUESTIONS = 2000  # about sounds, at least; of few examples, several about each
+QUESTIONS = 2000  # minimum number of questions about sounds; few examples get several questions each
 
 
 class Tiles(NamedTuple):
-  """Flags of tasks about tiles of an image."""
+  """Image tiles of relative_patch and jigsaw."""
 
   permutations: Annotated[int, Bounds(2, 2000)] = 24
-  """Orders of tiles that jigsaw tells apart."""
+  """Number of tile permutations that jigsaw classifies."""
   grid: Annotated[int, Bounds(2, 3)] = 3
-  """Tiles along a side, of jigsaw."""
+  """Tiles per side of the image in jigsaw."""
   gap: Annotated[int, Bounds(0, 4096)] = 1
-  """Least number of pixels between tiles."""
+  """Minimum gap between tiles, in pixels."""
   jitter: Annotated[int, Bounds(0, 4096)] = 1
-  """Pixels that a tile may be moved by."""
+  """Maximum random shift of a tile, in pixels."""
 
 
 class PretextTask(NamedTuple):
@@ -60,11 +60,11 @@ class PretextTask(NamedTuple):
 
   Attributes:
     task: `(key, batch) -> Examples`.
-    classes: the names of its labels.
+    classes: Names of the labels.
     show: `(inputs) -> images [n, h, w, c]`.
-    prepare: an encoder of images as the task needs it: a Network, or one for each of its inputs' names.
+    prepare: `image encoder -> encoder of the task`: a Network, or a dictionary with one per input.
     questions: `(parts) -> [PretextEval]`, the task itself first.
-    look: how its encoder looks at a whole image.
+    look: `images -> inputs of the encoder`, for embedding full images.
   """
 
   task: Callable
@@ -76,7 +76,7 @@ class PretextTask(NamedTuple):
 
 
 def of_crops(task: Callable) -> Callable:
-  """The same questions about random crops of half of an image at least, or of all frames of a clip alike."""
+  """The same task on random crops of at least half of an image; all frames of a clip share one crop."""
   crop = random_resized_crop(area=(0.5, 1.0))
 
   def augmentation(key, seen):
@@ -92,7 +92,7 @@ def of_crops(task: Callable) -> Callable:
 
 
 def asked_of_images(name: OfImages, tiles: Tiles) -> PretextTask:
-  """A task of images by its name.
+  """The pretext task on images with the given name.
 
   Raises:
     ValueError: as the task.
@@ -105,7 +105,7 @@ def asked_of_images(name: OfImages, tiles: Tiles) -> PretextTask:
     return _alone(transformation(crop, color), RELATIONS, montage, same)
   permutations, grid, gap, jitter = tiles
   where = {"gap": gap, "jitter": jitter}
-  # The encoder itself makes each tile even, those of the task and those of the images that it embeds.
+  # The encoder normalizes each tile, both in the task and for the images that it embeds.
   even = lambda encoder: with_preprocessing(encoder, lambda x: normalized(jnp.asarray(x)))
   if name == "relative_patch":
     places = ("upper left", "above", "upper right", "left", "right", "lower left", "below", "lower right")
@@ -117,7 +117,7 @@ def asked_of_images(name: OfImages, tiles: Tiles) -> PretextTask:
 
 
 def asked_of_clips(name: OfClips, clips: ClipFlags) -> PretextTask:
-  """A task of clips, or of images with sounds, by its name.
+  """The pretext task on clips, or on images with sounds, with the given name.
 
   Raises:
     ValueError: as the task.
@@ -148,7 +148,8 @@ def _alone(task, classes, show, prepare, look=lambda images: images) -> PretextT
 
 
 def _of_sounds(task: Callable, window: int, parts: ProbeSplits) -> list[PretextEval]:
-  """Also of each kind of negatives apart, of captions with seen and unseen words, and with all sounds swapped."""
+  """Tests with all negatives, with each kind of negatives, on captions of seen and unseen words, and with swapped
+  sounds."""
   source, heard = parts.asked, parts.unlabeled
   assert isinstance(source, Recordings) and isinstance(heard, Recordings)
   of_clips = source.images.ndim == CLIPS
@@ -170,19 +171,19 @@ def _of_sounds(task: Callable, window: int, parts: ProbeSplits) -> list[PretextE
 
 
 def _groups(parts) -> np.ndarray | None:
-  """Those of recordings, where there are two at least."""
+  """The groups of the recordings, or None if there are fewer than two."""
   return parts.groups if parts.groups is not None and len(np.unique(parts.groups)) > 1 else None
 
 
 def only_seen_words(known: tuple[str, ...], asked: tuple[str, ...]) -> np.ndarray:
-  """Which of some captions hold only words that known ones have, `[n]`."""
+  """Mask `[n]` of the captions `asked` whose words all occur in the captions `known`."""
   words = lambda caption: {word.strip(".,;:!?()\"'").lower() for word in caption.split()} - {""}
   every = set().union(*map(words, known))
   return np.array([words(caption) <= every for caption in asked])
 
 
 def swapped(task: Callable) -> Callable:
-  """The same task on sounds that are all of other examples: of many clips, next to nothing is left to be told."""
+  """The same task with every sound from another example, a control: with many clips almost no signal remains."""
 
   def pretext(key, batch: Pair):
     return task(key, Pair(batch.first, jnp.roll(batch.second, len(batch.second) // 2, 0)))

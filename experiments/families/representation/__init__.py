@@ -1,4 +1,4 @@
-"""Pretraining without labels: what is learned, and what frozen features are worth beside two baselines."""
+"""Pretraining without labels, and evaluation of frozen features against two baselines."""
 
 from experiments.families.data import ImageData
 from experiments.families.representation.config import TRAINING, Outer, Probing, Setup

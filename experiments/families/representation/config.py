@@ -1,15 +1,15 @@
-"""Flags that every pretraining experiment has, in groups."""
+"""Groups of flags shared by all pretraining experiments."""
 
 from typing import Annotated, Literal, NamedTuple
 
 import optax
+from metajax.experiment.former_flags import also
 
 from experiments.families.data import ImageData
 from experiments.families.few_shot.config import ways_and_shots
 from experiments.families.representation.data import Classes
 from metajax.experiment import RUN, RunFlags, Training
 from metajax.experiment.bounds import Count, NotNegative, Positive, TwoOrMore, ZeroOrMore
-from metajax.experiment.former_flags import also
 from metajax.mesh import devices_for
 from metajax.train import adamw, lars, scale_learning_rate, warmup_cosine
 
@@ -17,37 +17,37 @@ TRAINING = Training(seeds_in_parallel=1)
 
 
 class Outer(NamedTuple):
-  """The batches and the optimizer."""
+  """Batch size and optimizer."""
 
   batch_size: TwoOrMore = 256
-  """Examples in a step."""
+  """Examples per step."""
   optimizer: Literal["lars", "adamw"] = "lars"
-  """Without weight decay (and trust ratio) on biases and norms."""
+  """Optimizer; biases and norms have no weight decay (and, under LARS, no trust ratio)."""
   learning_rate: Annotated[Positive, *also("--rate")] = 0.3
   """Learning rate for a batch of 256 examples."""
   lr_scaling: Annotated[Literal["linear", "square_root"], *also("--rate-rule")] = "linear"
-  """How the learning rate grows with the batch size."""
+  """Scaling of the learning rate with the batch size, relative to 256 examples."""
   weight_decay: Annotated[ZeroOrMore, *also("--decay")] = 1e-6
-  """Weight decay."""
+  """Weight decay of the optimizer."""
   warmup_steps: Annotated[NotNegative, *also("--warmup")] = 500
-  """Steps over which the learning rate rises; after them it falls along a cosine."""
+  """Warmup steps of the learning rate, which then decays along a cosine."""
 
 
 class Probing(NamedTuple):
-  """What frozen features are tested on."""
+  """Evaluation of frozen features."""
 
   classes: Classes = "auto"
-  """Probed on the same classes as pretrained on (the data's own splits), or on unseen ones."""
+  """Classes of the probes: the same as in pretraining (official splits) or unseen; auto prefers the same."""
   test: tuple[str, ...] = ("5w1s", "5w5s")
-  """Few-shot settings to test frozen embeddings at, where there are unseen classes."""
+  """Few-shot settings for testing frozen embeddings, such as 5w1s 20w5s."""
   test_queries: Count = 15
-  """Query images of each class in a test task."""
+  """Query images per class in a test task."""
   test_tasks: TwoOrMore = 1000
-  """Test tasks of each setting."""
+  """Number of test tasks per setting."""
 
 
 class Setup(NamedTuple):
-  """What every pretraining experiment has beside its learner."""
+  """Flags of every pretraining experiment, apart from those of the learner."""
 
   data: ImageData = ImageData()
   outer: Outer = Outer()
@@ -57,27 +57,27 @@ class Setup(NamedTuple):
 
 
 def optimizer_of(setup: Setup) -> optax.GradientTransformation:
-  """The setup's, with its schedule."""
+  """The optimizer of a setup, with its learning-rate schedule."""
   make = lars if setup.outer.optimizer == "lars" else adamw
   return make(learning_rate_of(setup.outer, setup.training.steps), weight_decay=setup.outer.weight_decay)
 
 
 def learning_rate_of(outer: Outer, steps: int) -> optax.Schedule:
-  """The learning rate of a batch, at each step."""
+  """The learning-rate schedule, scaled to the batch size."""
   highest = scale_learning_rate(outer.learning_rate, outer.batch_size, outer.lr_scaling)
   return warmup_cosine(highest, steps, outer.warmup_steps)
 
 
 def settings_of(probing: Probing) -> list[tuple[int, int]]:
-  """Ways and shots of each few-shot setting to test at."""
+  """Ways and shots of each few-shot test setting."""
   return [ways_and_shots(text) for text in probing.test]
 
 
 def check(training: Training, batch_size: int, warmup_steps: int, tests: tuple[str, ...]):
-  """Refuses flags that do not fit each other, before data are loaded.
+  """Refuses inconsistent flags before data are loaded.
 
   Raises:
-    ValueError: naming them.
+    ValueError: naming the flag.
   """
   for text in tests:
     ways_and_shots(text)

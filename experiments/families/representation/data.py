@@ -1,4 +1,4 @@
-"""The data of pretraining experiments: images without labels, and labeled ones to find out what was learned."""
+"""Data of pretraining experiments: unlabeled images for pretraining, and labeled images for probes."""
 
 from typing import Literal, NamedTuple
 
@@ -13,20 +13,20 @@ from metajax.experiment.evaluators.probes import Splits
 from metajax.experiment.terminal import printable
 
 Classes = Literal["auto", "same", "unseen"]
-OF_UNSEEN = (0.5, 0.2, 0.3)  # of each class's images: to probe with, to choose the probe by, to test on
-VALIDATION = 0.1  # of the labeled images, where classes are the same
+OF_UNSEEN = (0.5, 0.2, 0.3)  # fractions of each unseen class: probe training, validation, test
+VALIDATION = 0.1  # fraction of the labeled images, if the classes are the same
 
 
 class ProbeSplits(NamedTuple):
-  """What there is to learn from and to be judged by.
+  """Parts of the data for pretraining and evaluation.
 
   Attributes:
-    unlabeled: to pretrain on, images whose labels are not looked at, or recordings.
-    train, validation, test: labeled, of the same classes; no image of "validation" or "test" is in another of them.
-    unseen: whether those classes are none of `unlabeled`.
-    episodes: to draw few-shot tasks from, if there are some.
-    asked: recordings that a pretext task is asked about, where images are not.
-    groups: of `asked`, `[n]`, where those of one are not independent.
+    unlabeled: Images, whose labels are ignored, or recordings for pretraining.
+    train, validation, test: Disjoint labeled images of the same classes, for probes.
+    unseen: True if no labeled class occurs in `unlabeled`.
+    episodes: Images for few-shot tasks, or None.
+    asked: Held-out recordings for the pretext test, or None if it uses `test`.
+    groups: Group of each example of `asked`, `[n]`, if examples of a group are not independent.
   """
 
   unlabeled: ImageDataset | Recordings
@@ -40,22 +40,22 @@ class ProbeSplits(NamedTuple):
 
   @property
   def images(self) -> ImageDataset:
-    """What is pretrained on, where that is images."""
+    """The unlabeled images of a data set without recordings."""
     assert isinstance(self.unlabeled, ImageDataset)
     return self.unlabeled
 
   @property
   def splits(self) -> Splits:
-    """What frozen features are probed with."""
+    """The labeled images for probes."""
     return Splits(self.train, self.validation, self.test)
 
 
 def load_parts(flags: ImageData, classes: Classes) -> ProbeSplits:
-  """The parts of the data.
+  """Loads the parts of the data.
 
-  With `classes` "same", the set's own training split is pretrained on, and probed on with a tenth apart; its own test
-  split is tested on. With "unseen", classes apart from pretraining are, and their images dealt out. "auto" is "same"
-  where the own splits share their classes.
+  With `classes` "same", the official training split serves for pretraining and for the probes, a tenth of it as
+  validation, and the official test split for test. With "unseen", the probes use separate classes, whose images are
+  divided into the three parts. "auto" is "same" if the official splits share their classes, otherwise "unseen".
 
   Raises:
     ValueError, OSError: as `metajax.data.load`.
@@ -71,7 +71,7 @@ def load_parts(flags: ImageData, classes: Classes) -> ProbeSplits:
 
 
 def _own(flags: ImageData, classes: Classes) -> tuple[ImageDataset, ImageDataset] | None:
-  """The set's own training and test split; with `classes` "auto", None where they are not of the same classes."""
+  """The official training and test splits; with `classes` "auto", None if their classes differ."""
   if classes == "auto" and flags.data in ("glyphs", "omniglot"):
     return None
   try:
@@ -84,16 +84,16 @@ def _own(flags: ImageData, classes: Classes) -> tuple[ImageDataset, ImageDataset
     return train, test
   if classes == "auto":
     return None
-  raise ValueError(f"expected --classes unseen of {flags.data}: its own splits have other classes")
+  raise ValueError(f"expected --classes unseen for {flags.data}, got same: its official splits have different classes")
 
 
 def counted(source: ImageDataset | Recordings) -> str:
-  """How many there are of what."""
+  """Number of images or clips, in words."""
   return f"{len(source.images):,} {'clips' if source.images.ndim == CLIPS else 'images'}"
 
 
 def describe(flags: ImageData, parts: ProbeSplits):
-  """Prints what there is."""
+  """Prints the sizes of the parts, and the files and classes left out."""
   for part in (parts.unlabeled, parts.asked):
     if isinstance(part, Recordings) and part.unreadable:
       left = checks.counted(len(part.unreadable), "file")
@@ -101,9 +101,9 @@ def describe(flags: ImageData, parts: ProbeSplits):
   tell_left_out(
     flags, *{id(part): part for part in (parts.unlabeled, parts.test) if isinstance(part, ImageDataset)}.values()
   )
-  kind = "none of them pretrained on" if parts.unseen else "the same"
+  kind = "unseen in pretraining" if parts.unseen else "the same as in pretraining"
   train, validation, test = map(counted, (parts.train, parts.validation, parts.test))
   print(
-    f"{printable(flags.data)}: {counted(parts.unlabeled)} without labels to pretrain on; {len(parts.test.classes)} "
-    f"classes, {kind}, with {train} to probe with, {validation} to choose by, {test} to test on"
+    f"{printable(flags.data)}: {counted(parts.unlabeled)} without labels for pretraining; {len(parts.test.classes)} "
+    f"classes ({kind}): {train} for probes, {validation} for validation, {test} for test"
   )

@@ -1,4 +1,4 @@
-"""The encoders that pretraining experiments choose from, by name."""
+"""The encoders of pretraining experiments, by name."""
 
 from typing import Annotated, Literal, NamedTuple
 
@@ -26,22 +26,22 @@ Encoder = Literal[
 
 
 class EncoderFlags(NamedTuple):
-  """The encoder of images."""
+  """Image encoder."""
 
   encoder_name: Encoder = "resnet50"
-  """conv4, conv4_strided, which halves by stride and takes small tiles, resnet10 to resnet101, vit_ti to vit_l."""
+  """Image encoder; conv4_strided downsamples by stride and accepts small tiles."""
   width: Annotated[float, Bounds(1 / 64, 64)] = 1.0
-  """A multiple of a residual network's filters, and of conv4's 64."""
+  """Multiplier of the channels of a ResNet, or of the 64 channels of conv4."""
   stem: Stem = "cifar"
-  """Of a residual network: imagenet, or cifar for small images."""
+  """Stem of a ResNet: imagenet, or cifar for small images."""
   patch: Annotated[int, Bounds(1, 4096)] = 4
-  """Side of a vision transformer's patches."""
+  """Side of the patches of a vision transformer, in pixels."""
   bfloat16: bool | None = None
-  """Compute in bfloat16; by default where there is an accelerator."""
+  """Compute in bfloat16; by default only on an accelerator."""
 
 
 def encoder_of(flags: EncoderFlags) -> Network:
-  """An encoder of images.
+  """Image encoder for the given flags: `[n, h, w, c] -> [n, d]`.
 
   Raises:
     ValueError: if an argument is out of range.
@@ -57,6 +57,6 @@ def encoder_of(flags: EncoderFlags) -> Network:
 
 
 def dtype_of(bfloat16: bool | None) -> jax.typing.DTypeLike:
-  """What to compute in; by default bfloat16 where there is an accelerator."""
+  """Returns the dtype of computation; by default bfloat16 on an accelerator and float32 on a CPU."""
   half = jax.default_backend() != "cpu" if bfloat16 is None else bfloat16
   return jnp.bfloat16 if half else jnp.float32

@@ -1,4 +1,4 @@
-"""What frozen features are worth beside a random encoder's and the pixels: an evaluator of pretraining experiments."""
+"""Evaluation of frozen features, with a random encoder and pixels as baselines."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -30,21 +30,21 @@ from metajax.types import Batches, Examples, Learner, Network, Params, State
 EmbedFn = Callable
 
 CURVE_KNOWN, CURVE_ASKED, CURVE_NEIGHBORS = 5000, 2000, 20  # of the k-NN curve during pretraining
-SETTLING = 50  # batches that a random encoder's running statistics are taken over
+SETTLING = 50  # batches for the running statistics of a random encoder
 
 
 class FrozenFeatures(NamedTuple):
-  """Probes and few-shot tasks of what was pretrained, of the network as it started, and of pixels. An `Evaluator`.
+  """Probes and few-shot tests of pretrained features, of random initialization, and of pixels. An `Evaluator`.
 
   Attributes:
-    name: of the learner, in the records.
-    learner: as it is trained.
-    optimizer: of the training, for the network as it started.
-    encoder: the part that is kept; of several inputs `{name: Network}`, images first.
+    name: Name of the learner in the records.
+    learner: Learner as trained.
+    optimizer: Optimizer of the training, which the random initialization needs.
+    encoder: Pretrained encoder, or `{name: Network}` for several inputs, images first.
     parts: `() -> ProbeSplits`.
-    setup: the flags.
-    others: `{what sets them apart: embed}`: more features of the learner.
-    choose: `(states, parts) -> Learner`: which features are looked at, by validation images.
+    setup: Shared flags.
+    others: `{variant: embed}`: further features of the learner.
+    choose: `(states, parts) -> Learner`: selects the features by validation images.
   """
 
   name: str
@@ -57,7 +57,7 @@ class FrozenFeatures(NamedTuple):
   choose: Callable[[Sequence[TrainState], ProbeSplits], Learner] | None = None
 
   def __call__(self, trained: Trained, /) -> list[Record]:
-    """Prints the accuracies of all, and gives the records."""
+    """Prints all accuracies, and returns the records."""
     parts, data = self.parts(), self.setup.data
     seeds = range(trained.seed, trained.seed + len(trained.states))
     untrained = [self._untrained(batches, seed) for batches, seed in zip(trained.batches, seeds, strict=True)]
@@ -78,7 +78,7 @@ class FrozenFeatures(NamedTuple):
     return measured + few_shot_all(learners, few_shot_tests(data, self.setup.probing, parts), said, parts.episodes)
 
   def _untrained(self, batches: Batches, seed: int) -> TrainState:
-    """What the training started with, but for running statistics, which are those of views, as a trained one's are."""
+    """The random initialization, with running statistics of views, as after training."""
     stream = iter(host_batches(batches))
     before = start(self.learner, self.optimizer, next(stream), seed)
     settle = jax.jit(lambda *given: self.learner.loss(*given)[1][0])
@@ -86,25 +86,25 @@ class FrozenFeatures(NamedTuple):
     for i in range(SETTLING if jax.tree.leaves(state) else 0):
       last, state = state, settle(before.params, state, shard_batch(next(stream)), jax.random.fold_in(before.key, i))
       if all(np.array_equal(to_host(x), to_host(y)) for x, y in zip(*map(jax.tree.leaves, (last, state)), strict=True)):
-        break  # it holds no statistics
+        break  # the state holds no statistics
     return before._replace(state=state)
 
 
 def about(data: ImageData, parts: ProbeSplits) -> dict[str, Any]:
-  """What records say of the images that representations are tested on."""
+  """Entries on the test images in the records."""
   split = "official/test" if not parts.unseen else f"{split_name(data)}, images apart"
   return {"data": slug(data), "split": split, "classes": len(parts.test.classes), "tested": len(parts.test.labels)}
 
 
 def few_shot_tests(data: ImageData, probing: Probing, parts: ProbeSplits) -> FewShot:
-  """The few-shot tasks of the data, where there are unseen classes."""
+  """The few-shot evaluator of the data, without tests if the data have no images for tasks."""
   queries = probing.test_queries
   tasks = test_batches(parts.episodes, settings_of(probing), queries) if parts.episodes else {}
   return FewShot((), lambda: tasks, queries, probing.test_tasks, about=tested_on(data))
 
 
 def of_curve(parts: ProbeSplits) -> list[ImageDataset]:
-  """Some training and some validation images."""
+  """Subsets of the training and the validation images, for the k-NN curve."""
   return [first(part, n) for part, n in ((parts.train, CURVE_KNOWN), (parts.validation, CURVE_ASKED))]
 
 
@@ -114,12 +114,12 @@ def known_and_asked(embed: EmbedFn, params: Params, state: State, some: Sequence
 
 
 def accuracy_of_neighbors(known: Examples, asked: Examples) -> float:
-  """In percent."""
+  """k-NN accuracy in percent."""
   (answers,) = neighbor_classes(known, asked.inputs, [min(CURVE_NEIGHBORS, len(known.labels))]).values()
   return 100 * np.mean(answers == asked.labels)
 
 
 def first(source: ImageDataset, most: int) -> ImageDataset:
-  """At most so many images of a source, from all over it."""
+  """At most `most` images of a source, evenly spaced."""
   rows = np.linspace(0, len(source.labels) - 1, min(most, len(source.labels))).astype(int)
   return select_rows(source, rows)

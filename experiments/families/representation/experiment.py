@@ -1,4 +1,4 @@
-"""A pretraining experiment of a learner: what it learns from, its k-NN curve, its probes and figures."""
+"""Pretraining experiments: batches, k-NN curve, probes and figures for a learner."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -25,18 +25,18 @@ from metajax.experiment import Evaluator, Experiment
 from metajax.train import TrainState
 from metajax.types import Batches, Learner, Network
 
-Draw = Callable[[Any, Setup, int], Batches]  # of what there is to learn from, a setup and a seed
+Draw = Callable[[Any, Setup, int], Batches]  # (source, setup, seed) -> Batches
 
 
 def without_labels(source: ImageDataset, setup: Setup, seed: int) -> Batches:
-  """Batches of the images of a source, or whatever else its inputs are."""
+  """Batches of the images, or other inputs, of a source, without labels."""
   alike = source._replace(classes=("",), labels=np.zeros_like(source.labels))
   labeled = train_batches(alike, batch_size=setup.outer.batch_size, seed=seed)
   return lambda start=0, shard=(0, 1): (batch.inputs for batch in labeled(start, shard))
 
 
 def parts_of(setup: Setup, load: Callable[[], ProbeSplits] | None = None) -> Callable[[], ProbeSplits]:
-  """`() -> ProbeSplits` of a setup's data, which are loaded once, when they are needed, and told of."""
+  """Returns `() -> ProbeSplits`, which loads the data at the first call and prints their sizes."""
 
   @functools.cache
   def parts():
@@ -61,23 +61,26 @@ def representation_experiment(
   choose: Callable[[Sequence[TrainState], ProbeSplits], Learner] | None = None,
   checked: bool = False,
 ) -> Experiment:
-  """The experiment of a learner that is pretrained.
+  """The experiment of pretraining a learner.
 
   Args:
-    setup: the flags that all have.
-    name: of its runs and records.
-    learner: what is pretrained.
-    encoder: the part that is kept.
+    setup: Shared flags.
+    name: Name of the runs and of the learner in the records.
+    learner: Learner to pretrain.
+    encoder: Pretrained encoder.
     draw: `(folder, trained, parts) -> figures`.
     parts: `() -> ProbeSplits`; by default the setup's images.
-    batches: what to learn from; by default images without labels.
-    scores: measures something of the learner's own, beside the probes.
-    others: `{what sets them apart: embed}`: more features to probe.
-    choose: `(states, parts) -> Learner`: which features are looked at, by validation images.
-    checked: whether it is known that images of the setup's size fit the networks.
+    batches: `(source, setup, seed) -> Batches`; by default images without labels.
+    scores: Evaluator of a method-specific measure, in addition to the probes.
+    others: `{variant: embed}`: further features to probe.
+    choose: `(states, parts) -> Learner`: selects the features by validation images.
+    checked: True if the caller has checked that images of the setup's size fit the networks.
+
+  Returns:
+    The experiment, with k-NN accuracy as validation.
 
   Raises:
-    ValueError: if flags do not fit each other.
+    ValueError: if the flags are inconsistent.
   """
   check(setup.training, setup.outer.batch_size, setup.outer.warmup_steps, setup.probing.test)
   if not checked:
@@ -101,7 +104,7 @@ def representation_experiment(
     title=f"{name} on {slug(setup.data)}",
     check=lambda shapes, batch: few_shot_tests(
       setup.data, setup.probing, parts()
-    ),  # refuses tests that the data are too few for
+    ),  # raises if the data are too few for the tests
     choose=None if choose is None else lambda states: choose(states, parts()),
   )
 
@@ -115,7 +118,7 @@ def _drawn(batches: Draw, source: Any, setup: Setup, seed: int) -> Batches:
 
 
 def check_images(init: Callable, size: int):
-  """Finds before data are loaded, without compiling, that images of a size do not fit a network.
+  """Checks before data are loaded, without compiling, that images of a size fit a network.
 
   Raises:
     ValueError: as `init`, of a learner or a network.

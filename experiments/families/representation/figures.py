@@ -1,4 +1,4 @@
-"""The figures of a pretraining run: a grid of views, a map of embeddings colored by class."""
+"""Figures of a pretraining run: a grid of views, and a map of embeddings colored by class."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ Draw = Callable[[Path, Trained, ProbeSplits], list[Figure]]
 
 
 def views(augmentation: Augmentation) -> Draw:
-  """Figures of a method that learns from views: images, and beside each some of its views."""
+  """Figures of a method that learns from views: a grid of images with augmented views."""
 
   def figures(folder, trained, parts):
     rows = np.linspace(0, len(parts.unlabeled.labels) - 1, IMAGES).astype(int)
@@ -30,13 +30,13 @@ def views(augmentation: Augmentation) -> Draw:
     shown = np.concatenate([images[:, None], np.asarray(found)], 1).reshape(-1, *images.shape[1:])
     path = folder / "views.png"
     contact_sheet_figure(shown, ["image", *["view"] * VIEWS] * IMAGES, path)
-    return [("Views", "What is learned to be alike: images, and views of them.", path)]
+    return [("Views", "Images and their augmented views, whose embeddings are trained to agree.", path)]
 
   return figures
 
 
 def embedding_map(folder: Path, trained: Trained, parts: ProbeSplits) -> Figure:
-  """Draws frozen embeddings of test images."""
+  """Draws a map of the frozen embeddings of test images."""
   learner, state = trained.learner, trained.states[0]
   classes = np.linspace(0, len(parts.test.classes) - 1, min(MAP_CLASSES, len(parts.test.classes))).astype(int)
   chosen = select_classes(parts.test, classes)
@@ -46,11 +46,11 @@ def embedding_map(folder: Path, trained: Trained, parts: ProbeSplits) -> Figure:
   path = folder / "map.png"
   firsts = [np.flatnonzero(chosen.labels == k)[0] for k in range(len(chosen.classes))]
   map_figure(embedded.inputs, embedded.labels, chosen.classes, path, images=np.asarray(chosen.images)[firsts])
-  seen = "of classes that were not pretrained on" if parts.unseen else "of test images"
-  return "Map", f"Frozen embeddings {seen}, by t-SNE; no label was seen in pretraining.", path
+  seen = "test images from unseen classes" if parts.unseen else "test images"
+  return "Map of embeddings", f"t-SNE of the frozen embeddings of {seen}; pretraining uses no labels.", path
 
 
 def sizes(parts: ProbeSplits) -> list[str]:
-  """How many there are of what, for the page."""
+  """Sizes of the parts, for the page."""
   named = {"unlabeled": parts.unlabeled, "train": parts.train, "validation": parts.validation, "test": parts.test}
   return [f"{name}: {counted(part)}" for name, part in named.items()]

@@ -1,4 +1,4 @@
-"""Evaluators: each measures something of what was trained, prints a table of it, and gives records."""
+"""Evaluators: each measures a trained learner, prints a table, and returns records."""
 
 from metajax.experiment.evaluators.few_shot import PIXELS, EvalMode, FewShot
 

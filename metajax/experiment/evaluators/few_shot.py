@@ -1,4 +1,4 @@
-"""Few-shot tests on unseen classes, beside the nearest centroid of the pixels: tables and records."""
+"""Few-shot tests on unseen classes, with the nearest centroid of pixels as the baseline: tables and records."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,20 +13,20 @@ from metajax.predictors import nearest_centroid
 from metajax.train import TrainState
 from metajax.types import Batches, Learner
 
-CHUNK_SIZE = 20  # of an evaluation
+CHUNK_SIZE = 20  # tasks per evaluation batch
 TEST_SEED = 2  # of the test tasks, the same for every learner and every run
 Setting = tuple[int, int]  # ways and shots
 
 
 class EvalMode(NamedTuple):
-  """A way to use on new tasks what was trained.
+  """A way of using a trained network on new tasks.
 
   Attributes:
-    name: the method's, in the records.
-    learner: whose `predict` it is; MAML's may take more steps than in training.
-    query_norm: how batch statistics are had at test time, in the records.
-    after: where it adapts, the learner that takes a number of steps, for a curve.
-    variant: what sets it apart from other learners of its method.
+    name: Name of the method in the records.
+    learner: Learner whose `predict` is used; for MAML, possibly with more steps than in training.
+    query_norm: Source of the batch statistics at test time, in the records.
+    after: `inner steps -> Learner` for the adaptation curve; None for a learner that does not adapt.
+    variant: Distinguishes learners of one method.
   """
 
   name: str
@@ -37,7 +37,7 @@ class EvalMode(NamedTuple):
 
   @property
   def title(self) -> str:
-    """The name with its variant."""
+    """The name with the variant."""
     return title_of(self.name, self.variant)
 
 
@@ -56,18 +56,18 @@ Scores = dict[EvalMode, list[Score]]
 
 
 class FewShot(NamedTuple):
-  """Tests learners on tasks of unseen classes, and beside them the pixels. An `Evaluator`.
+  """Tests a learner and the pixel baseline on tasks from unseen classes. An `Evaluator`.
 
   Attributes:
-    modes: the ways to use what was trained; the first one is shown on the run's page.
+    modes: Evaluation modes; the first one is shown on the run's page.
     tests: `() -> {(ways, shots): Batches of tasks}`.
-    queries: of each class of a task, for the records.
-    num_tasks: how many are drawn, at least 2.
-    adaptation_curve: measure the accuracy after 0, 1, ... to this many adaptation steps, at the first setting.
-    about: what records say of the data: `data`, `split`.
-    published: `(mode, ways, shots) -> the paper's accuracy in percent, or None`.
-    test_seed: of the tasks, for the records.
-    trained_on_tasks: whether the learner is trained on such tasks, too.
+    queries: Query images per class, for the records.
+    num_tasks: Number of test tasks, at least 2.
+    adaptation_curve: Largest number of steps of the adaptation curve, at the first setting; 0 for no curve.
+    about: Entries on the data in the records: `data`, `split`.
+    published: `(mode, ways, shots) -> published accuracy in percent, or None`.
+    test_seed: Seed of the test tasks, for the records.
+    trained_on_tasks: True if the learner also trains on tasks.
   """
 
   modes: tuple[EvalMode, ...]
@@ -81,7 +81,7 @@ class FewShot(NamedTuple):
   trained_on_tasks: bool = True
 
   def __call__(self, trained: Trained, /) -> list[Record]:
-    """Prints the accuracy of each way at each setting, and gives the records."""
+    """Prints the accuracy of each mode at each setting, and returns the records."""
     measured, tests, steps = [], self.tests(), [int(state.step) for state in trained.states]
     said = trained.said | {"test_seed": TEST_SEED, "chosen_step": steps if len(steps) > 1 else steps[0]}
     for test, batches in tests.items():
@@ -91,13 +91,13 @@ class FewShot(NamedTuple):
     return measured + self.curves(next(iter(tests.items())), trained.states, said, trained.seed)
 
   def records(self, test: Setting, scores: Scores, said: Mapping[str, Any], seed: int) -> list[Record]:
-    """The records of each way to use a network and of the pixels at a setting.
+    """The records of each mode and of the pixel baseline at a setting.
 
     Args:
-      test: ways and shots.
-      scores: of each way, one a seed.
-      said: what they say of the training.
-      seed: the first one of the training.
+      test: Ways and shots.
+      scores: Scores of each mode, one per seed.
+      said: Entries on the training.
+      seed: First seed of the training.
     """
     about = self._common(test, seed)
     return [self._record(mode, found, test, about, said) for mode, found in scores.items()]
@@ -115,13 +115,13 @@ class FewShot(NamedTuple):
     return Record(mode.name, "accuracy", value, interval, mode.variant, published, about)
 
   def curves(self, test: tuple, states: Sequence[TrainState], said: Mapping[str, Any], seed: int) -> list[Record]:
-    """The records of the accuracy after 0, 1, ... adaptation steps, and what is printed of them.
+    """Prints the accuracy after 0, 1, ... adaptation steps, and returns the records.
 
     Args:
-      test: a setting and its tasks.
-      states: of each seed.
-      said: what records say of the training.
-      seed: the first one of the training.
+      test: Setting and its tasks.
+      states: TrainState of each seed.
+      said: Entries on the training in the records.
+      seed: First seed of the training.
     """
     (setting, batches), found = test, []
     steps = range(self.adaptation_curve + 1 if self.adaptation_curve else 0)
@@ -130,7 +130,7 @@ class FewShot(NamedTuple):
         continue
       curves = [adaptation_curve(mode.after, one.params, one.state, batches, steps, self.num_tasks) for one in states]
       points = [mean_over_seeds(scores) for scores in zip(*curves, strict=True)]
-      print(f"\n{_title(mode)} after 0, 1, ... adaptation steps: {', '.join(map(str, points))}")
+      print(f"\naccuracy of {_title(mode)} after 0, 1, ... adaptation steps: {', '.join(map(str, points))}")
       for n, point in enumerate(points):
         about = {"policy": mode.query_norm, **self._common(setting, seed), "adaptation_steps": n, **said}
         value, interval = round(point.mean, 2), round(point.ci95, 2)
@@ -139,17 +139,17 @@ class FewShot(NamedTuple):
 
   def differences(self, to_beat: Sequence[EvalMode], modes: Sequence[EvalMode], scores: Scores, test: Setting,
                   said: Mapping[str, Any], seed: int) -> list[Record]:  # fmt: skip
-    """The records of how many points each way to use a network is ahead of one to beat, task by task.
+    """The records of the lead of each mode over a mode of another learner, paired by task.
 
-    That is the one under the same query norm or, where there is none, the first.
+    Each mode is compared with the one under the same query norm, or with the first one if there is none.
 
     Args:
-      to_beat: ways of another learner.
-      modes: of which the records are.
-      scores: of both.
-      test: ways and shots.
-      said: what records say of the training.
-      seed: the first one of the training.
+      to_beat: Modes of the other learner.
+      modes: Modes of this learner.
+      scores: Scores of all modes.
+      test: Ways and shots.
+      said: Entries on the training in the records.
+      seed: First seed of the training.
     """
     found = []
     for mode in modes:
@@ -171,7 +171,7 @@ class FewShot(NamedTuple):
 
 
 def test_all(modes: Sequence[EvalMode], states: Sequence[TrainState], batches: Batches, num_tasks: int) -> Scores:
-  """The scores of each seed's network used in each of the ways, all on the same tasks."""
+  """The scores of each seed in each mode, all on the same tasks."""
 
   def scores(mode):
     return [few_shot_accuracy(mode.learner, one.params, one.state, batches, num_tasks) for one in states]
@@ -180,12 +180,12 @@ def test_all(modes: Sequence[EvalMode], states: Sequence[TrainState], batches: B
 
 
 def test_pixels(batches: Batches, num_tasks: int) -> Scores:
-  """The score of the nearest centroid of the pixels."""
+  """The score of the pixel baseline, nearest centroid."""
   return {PIXELS: [few_shot_accuracy(PIXELS.learner, (), (), batches, num_tasks)]}
 
 
 def check_curve(modes: Sequence[EvalMode], steps: int):
-  """Refuses a curve over adaptation steps of a learner that takes none.
+  """Refuses an adaptation curve for a learner that does not adapt.
 
   Raises:
     ValueError: naming the learner.
@@ -193,28 +193,29 @@ def check_curve(modes: Sequence[EvalMode], steps: int):
   if steps < 0:
     raise ValueError(f"expected a curve of at least 0 steps, got {steps}")
   if steps and not any(mode.after for mode in modes):
-    raise ValueError(f"expected --curve of a learner tested after any number of steps, got {modes[0].title}")
+    raise ValueError(f"expected --curve of a learner that adapts in any number of steps, got {modes[0].title}")
 
 
 def print_scores(test: Setting, scores: Scores, num_tasks: int, queries: int):
-  """Prints what was found at a setting, and how much better the first way to use a network is than each other one."""
+  """Prints the accuracies at a setting, and the paired lead of the first mode over each other one."""
   ways, shots = test
   first, *others = scores
-  seeds = f", {len(scores[first])} seeds (interval over seeds)" if len(scores[first]) > 1 else ""
-  print(f"\n{ways}-way {shots}-shot on unseen classes, {drawn(num_tasks, queries)}{seeds}")
+  over = f"{len(scores[first])} seeds" if len(scores[first]) > 1 else "tasks"
+  print(f"\n{ways}-way {shots}-shot accuracy on unseen classes, {drawn(num_tasks, queries)}: mean ± 95% CI over {over}")
   names = {mode: _title(mode) for mode in scores}
   width = max(26, *map(len, names.values()))
   for mode, found in scores.items():
     print(f"  {names[mode]:<{width}} {mean_over_seeds(found)}%")
   print(f"  {'chance':<{width}} {100 / ways:.2f}%")
   if others:
-    print(f"{names[first]} is ahead, by points task by task (interval over tasks), of")
+    print(f"lead of {names[first]} in points, paired by task: mean ± 95% CI over tasks")
   for other in others:
-    print(f"  {names[other]:<{width}} {paired_difference(of_tasks(scores[first]), of_tasks(scores[other]))}")
+    difference = paired_difference(of_tasks(scores[first]), of_tasks(scores[other]))
+    print(f"  {'over ' + names[other]:<{width}} {difference}")
 
 
 def of_tasks(scores: Sequence[Score]) -> Score:
-  """The mean over seeds of each task."""
+  """The score of tasks, each averaged over seeds."""
   return mean_and_ci(np.mean([score.tasks for score in scores], axis=0))
 
 

@@ -1,4 +1,4 @@
-"""What frozen features are worth: linear probes, nearest neighbors and few-shot tasks of several representations."""
+"""Evaluation of frozen features: linear probes, nearest neighbors and few-shot tests of several representations."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -25,12 +25,12 @@ from metajax.shards import host_slice
 from metajax.train import TrainState
 from metajax.types import Batches, Episode, Examples, Learner
 
-BATCH = 256  # images embedded at once
+BATCH = 256  # images embedded together
 PROBES: Mapping[str, Callable[..., Any]] = {"linear_probe": linear_probe, "knn": nearest_neighbors}
 
 
 class Splits(NamedTuple):
-  """Labeled images of the same classes: to probe with, to choose the probe by, to test on."""
+  """Labeled images of the same classes for probes: training, validation and test."""
 
   train: ImageDataset
   validation: ImageDataset
@@ -41,11 +41,11 @@ class Representation(NamedTuple):
   """Frozen features.
 
   Attributes:
-    name: of the learner, in the records.
-    embed: `(params, state, inputs) -> features`.
-    states: of each seed.
-    variant: what sets it apart from other features of the learner.
-    trained: whether anything was learned: pixels are not.
+    name: Name of the learner in the records.
+    embed: `(params, state, inputs) -> features [n, d]`.
+    states: TrainState of each seed.
+    variant: Distinguishes features of one learner.
+    trained: False for pixels, which need no training.
   """
 
   name: str
@@ -56,12 +56,12 @@ class Representation(NamedTuple):
 
   @property
   def title(self) -> str:
-    """The name with its variant."""
+    """The name with the variant."""
     return title_of(self.name, self.variant)
 
 
 _UNTRAINED: tuple[Any, ...] = ((), (), None, None, 0)
-_NOTHING = TrainState(*_UNTRAINED)  # without a key, as no device is to be looked for when this is imported
+_NOTHING = TrainState(*_UNTRAINED)  # without a key, so that the import initializes no device
 PIXELS_AS_FEATURES = Representation("pixels", PIXELS.learner.embed, [_NOTHING], trained=False)
 
 
@@ -73,19 +73,21 @@ def probe_all(
   published: Callable[[str, str], float | None] = lambda name, measure: None,
   unseen: bool = False,
 ) -> list[Record]:
-  """The records of a linear probe and of nearest neighbors on each representation, and what is printed of them.
+  """Prints the accuracy of a linear probe and of nearest neighbors on each representation, and returns the records.
 
   Args:
-    shown: the representations.
-    splits: what they are probed with.
-    about: what records say of the data.
-    said: what they say of the training.
-    published: `(name, measure) -> the paper's figure, or None`.
-    unseen: whether the classes were not trained on.
+    shown: Representations.
+    splits: Labeled images.
+    about: Entries on the data in the records.
+    said: Entries on the training in the records.
+    published: `(name, measure) -> published accuracy in percent, or None`.
+    unseen: True if the classes were not trained on.
   """
-  print(f"\nfrozen features of {len(splits.test.classes)} classes{', unseen' * unseen}: accuracy on "
-        f"{len(splits.test.labels):,} images, linear probe and nearest neighbors")  # fmt: skip
+  over = f"{len(shown[0].states)} seeds" if len(shown[0].states) > 1 else "images"
   measured, width = [], max(len(one.title) for one in shown)
+  print(f"\naccuracy of frozen features on {len(splits.test.labels):,} images of {len(splits.test.classes)}"
+        f"{' unseen' * unseen} classes: mean ± 95% CI over {over}")  # fmt: skip
+  print(f"  {'':<{width}}  {'linear probe':<15}  nearest neighbors")
   for one in shown:
     found = {measure: [] for measure in PROBES}
     for state in one.states:
@@ -95,7 +97,7 @@ def probe_all(
       for measure, probe in PROBES.items():
         found[measure].append(probe(*three))
     scores = {measure: mean_over_seeds([probed.test for probed in some]) for measure, some in found.items()}
-    print(f"  {one.title:<{width}}  {scores['linear_probe']}%  {scores['knn']}%")
+    print(f"  {one.title:<{width}}  {str(scores['linear_probe']) + '%':<15}  {scores['knn']}%")
     training = dict(said) | {"seeds": len(one.states)}
     training = training if one.trained else {"train_seconds": 0, "steps": 0, "seed": said["seed"]}
     for measure, some in found.items():
@@ -104,7 +106,7 @@ def probe_all(
       value, interval = round(score.mean, 2), round(score.ci95, 2)
       figure = published(one.title, measure)
       measured.append(Record(one.name, measure, value, interval, one.variant, figure, {**about, **more, **training}))
-  print(f"  {'chance':<{width}}  {100 / len(splits.test.classes):.2f}%")
+  print(f"  {'chance':<{width}}  {f'{100 / len(splits.test.classes):.2f}%':<15}  {100 / len(splits.test.classes):.2f}%")
   return measured
 
 
@@ -114,14 +116,14 @@ def few_shot_all(
   said: Mapping[str, Any],
   frozen: ImageDataset | None = None,
 ) -> list[Record]:
-  """The records of frozen embeddings on few-shot tasks, in the table of the meta-learners.
+  """Prints the few-shot accuracy of frozen embeddings, and returns the records, for the table of the meta-learners.
 
   Args:
-    learners: `{name: (learner, the state of each seed)}`.
-    tests: whose tasks they are tested on.
-    said: what records say of the training.
-    frozen: the images that tasks are drawn from, of learners that put centroids on their embeddings: each image is
-      then embedded once, however many tasks it is in.
+    learners: `{name: (learner, TrainState of each seed)}`.
+    tests: Few-shot evaluator with the tasks.
+    said: Entries on the training in the records.
+    frozen: Images of the tasks, for learners that predict by nearest centroid of their embeddings: each image is then
+      embedded once, not once per task.
   """
   measured, tasks = [], tests.tests()
   training = dict(said) | {"test_seed": tests.test_seed}
@@ -141,13 +143,13 @@ def few_shot_all(
 
 
 _POLICY = "running statistics"
-_CENTROIDS = PIXELS.learner  # of what is given, which is features
+_CENTROIDS = PIXELS.learner  # nearest centroid of its inputs, here features
 
 
 def _embedded_once(
   learner: Learner, states: Sequence[TrainState], source: ImageDataset, tests: FewShot
 ) -> list[Callable]:
-  """For each seed `(ways, shots) -> batches` of the tasks that are tested on, of features."""
+  """For each seed `(ways, shots) -> batches` of the test tasks, with features as inputs."""
   whole = eval_batches(source, batch_size=BATCH)
   found = [embed_dataset(learner.embed, state.params, state.state, whole).inputs for state in states]
   return [partial(_tasks_of, one, source, tests) for one in found]
