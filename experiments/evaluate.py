@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from metajax.experiment.former_flags import also
 from tyro.conf import Positional
 
 from experiments.families.data import load_part, slug

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import jax
-from metajax.experiment.former_flags import also
 from tyro.conf import Positional
 
 import experiments

@@ -6,10 +6,10 @@ python -m experiments.imaml --data omniglot --budget cpu     # 5-way 1-shot 91.6
 from typing import Annotated, Any, NamedTuple
 
 import optax
-from metajax.experiment.former_flags import also
 
 from experiments.families import few_shot as fs
 from metajax.experiment.bounds import Positive, Steps, ZeroOrMore
+from metajax.experiment.former_flags import also
 from metajax.learners import imaml
 
 

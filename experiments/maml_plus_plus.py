@@ -5,10 +5,9 @@ python -m experiments.maml_plus_plus --data omniglot --budget cpu     # 5-way 1-
 
 from typing import Annotated, Any, NamedTuple
 
-from metajax.experiment.former_flags import also
-
 from experiments.families import few_shot as fs
 from metajax.experiment.bounds import Bounds, NotNegative, Positive, Steps
+from metajax.experiment.former_flags import also
 from metajax.learners import maml_plus_plus
 
 

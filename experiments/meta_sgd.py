@@ -5,11 +5,10 @@ python -m experiments.meta_sgd --data omniglot --budget cpu --steps 8000     # 5
 
 from typing import Annotated, Any, NamedTuple
 
-from metajax.experiment.former_flags import also
-
 from experiments.families import few_shot as fs
 from metajax.adapt import Gradient
 from metajax.experiment.bounds import Bounds, Positive, Steps
+from metajax.experiment.former_flags import also
 from metajax.learners import meta_sgd
 
 

@@ -13,8 +13,6 @@ python -m experiments.pretext --task audio_visual --budget cpu_clips --data movi
 from functools import partial
 from typing import Annotated, Literal, NamedTuple, cast, get_args
 
-from metajax.experiment.former_flags import Former
-
 from experiments.families import representation as rep
 from experiments.families.pretext import evaluators
 from experiments.families.pretext.data import ClipFlags, load_recorded
@@ -31,6 +29,7 @@ from experiments.families.representation.experiment import parts_of
 from metajax.compose import perceptron
 from metajax.data import recordings, train_batches
 from metajax.experiment.bounds import Bounds
+from metajax.experiment.former_flags import Former
 from metajax.learners import pretext, pretext_logits, supervised
 
 Task = Literal[OfImages, OfClips, "supervised"]

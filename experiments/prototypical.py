@@ -9,9 +9,8 @@ python -m experiments.prototypical --data omniglot --split vinyals --budget cpu 
 
 from typing import Annotated, NamedTuple
 
-from metajax.experiment.former_flags import also
-
 from experiments.families import few_shot as fs
+from metajax.experiment.former_flags import also
 from metajax.learners import prototypical
 from metajax.learners.prototypical import Distance
 

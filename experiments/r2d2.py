@@ -5,10 +5,9 @@ python -m experiments.r2d2 --data omniglot --budget cpu     # 5-way 1-shot 98.0,
 
 from typing import Annotated, NamedTuple
 
-from metajax.experiment.former_flags import also
-
 from experiments.families import few_shot as fs
 from metajax.experiment.bounds import Positive
+from metajax.experiment.former_flags import also
 from metajax.learners import r2d2
 from metajax.networks import conv4
 

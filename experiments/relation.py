@@ -5,11 +5,10 @@ python -m experiments.relation --data omniglot --budget cpu     # 5-way 1-shot 9
 
 from typing import Annotated, Literal, NamedTuple
 
-from metajax.experiment.former_flags import Former
-
 from experiments.families import few_shot as fs
 from metajax.augment.image import affine
 from metajax.experiment.bounds import Width
+from metajax.experiment.former_flags import Former
 from metajax.learners import relation, with_augmentation
 from metajax.networks import conv4, relation_module
 

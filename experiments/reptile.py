@@ -6,11 +6,11 @@ python -m experiments.reptile --data omniglot --budget cpu     # 5-way 1-shot 85
 from typing import Annotated, NamedTuple
 
 import optax
-from metajax.experiment.former_flags import also
 
 from experiments.families import few_shot as fs
 from metajax import gradient_steps
 from metajax.experiment.bounds import Count, Positive, Steps
+from metajax.experiment.former_flags import also
 from metajax.learners import reptile
 
 _SETUP = fs.Setup(

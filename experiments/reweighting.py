@@ -17,13 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from metajax.experiment.former_flags import also
 
 from metajax import Episode, Examples, Learner, Network, gradient_steps
 from metajax.data import ImageDataset, load, select_classes
 from metajax.evaluate import Score, mean_over_seeds
 from metajax.experiment import RUN, Experiment, Record, RunFlags, Trained, Training, main
 from metajax.experiment.bounds import Bounds, Count, Positive, Steps
+from metajax.experiment.former_flags import also
 from metajax.experiment.types import Figure
 from metajax.losses import accuracy, cross_entropy
 from metajax.mesh import process_shard

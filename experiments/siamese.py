@@ -7,12 +7,12 @@ from functools import partial
 from typing import Annotated, NamedTuple
 
 import jax.numpy as jnp
-from metajax.experiment.former_flags import also
 
 from experiments.families import few_shot as fs
 from metajax.augment.image import affine
 from metajax.data import balanced, pairs, train_batches
 from metajax.experiment.bounds import Count, TwoOrMore
+from metajax.experiment.former_flags import also
 from metajax.learners import siamese
 from metajax.learners.siamese import Pairs
 

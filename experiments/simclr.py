@@ -7,11 +7,10 @@ python -m experiments.simclr --data cifar10 --budget cifar     # for an accelera
 
 from typing import Annotated, Any, Literal, NamedTuple
 
-from metajax.experiment.former_flags import also
-
 from experiments.families import representation as rep
 from metajax.augment import image
 from metajax.experiment.bounds import Depth, Positive, Width
+from metajax.experiment.former_flags import also
 from metajax.learners import simclr
 from metajax.networks import projection_head
 from metajax.types import Augmentation

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from metajax.experiment.former_flags import also
 
 from metajax import Episode, Examples, Learner, gradient_steps
 from metajax.adapt import identity
@@ -22,6 +21,7 @@ from metajax.compose import concat_context
 from metajax.evaluate import Score, few_shot_error
 from metajax.experiment import RUN, Experiment, Record, RunFlags, Trained, Training, main
 from metajax.experiment.bounds import Bounds, Count, Positive, TwoOrMore
+from metajax.experiment.former_flags import also
 from metajax.experiment.types import Figure
 from metajax.learners import cavia, imaml, maml, maml_plus_plus, meta_sgd
 from metajax.losses import squared_error

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Annotated, Literal, NamedTuple
 
 import optax
-from metajax.experiment.former_flags import Former, also
 
 from experiments.families import few_shot as fs
 from metajax import gradient_steps
@@ -15,6 +14,7 @@ from metajax.augment.image import affine
 from metajax.compose import cosine
 from metajax.data import train_batches
 from metajax.experiment.bounds import Count, Positive, Steps, Width
+from metajax.experiment.former_flags import Former, also
 from metajax.learners import supervised, with_augmentation
 from metajax.networks import conv4
 from metajax.networks.linen.conv4 import Normalization

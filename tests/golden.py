@@ -33,7 +33,7 @@ COMMANDS = (
   *("meta_sgd", "one_shot", "pretext", "proto_maml", "prototypical", "r2d2", "relation", "reptile", "reweighting"),
   *("siamese", "simclr", "sinusoid", "supervised", "triplet", "zero_shot"),
 )
-MORE = ("gpt", "image_gpt", "masked_autoencoder", "launch_local")  # whose flags are those of others
+MORE = ("gpt", "image_gpt", "masked_autoencoder")  # whose flags are those of others
 WIDTH = "129"  # of the terminal: the widest at which help is one column
 ENTRY = re.compile(r"^  (?=--[a-z]|\[)")
 GIVEN = re.compile(r"(--[a-z][a-z0-9-]*)(?: ((?!--).+?))?(?=, --|$)")
@@ -64,9 +64,9 @@ def help_of(command: str, *arguments: str) -> str:
   return out
 
 
-def first_help(command: str) -> str:
-  """The help of a command with the defaults of its first preset, on whatever machine."""
-  presets = presets_of(help_of(command))
+def first_help(command: str, like: str) -> str:
+  """The help of a command with the defaults of its first preset, on whatever machine; `like` lists the presets."""
+  presets = presets_of(like)
   return help_of(command, *(["--preset", presets[0]] if presets else []))
 
 
@@ -250,7 +250,7 @@ def write_help():
   shutil.rmtree(GOLDEN / "help", ignore_errors=True)
   (GOLDEN / "help").mkdir()
   for command in (*COMMANDS, *MORE):
-    (GOLDEN / "help" / f"{command}.txt").write_text(first_help(command), "utf-8")
+    (GOLDEN / "help" / f"{command}.txt").write_text(first_help(command, help_of(command)), "utf-8")
 
 
 WRITERS = {

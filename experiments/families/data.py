@@ -5,11 +5,10 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
-from metajax.experiment.former_flags import also
-
 from metajax.checks import counted
 from metajax.data import ImageDataset, UnreadableImages, load
 from metajax.experiment.bounds import Bounds, Count, DataSource
+from metajax.experiment.former_flags import also
 from metajax.experiment.terminal import printable
 
 LONGEST_SLUG = 100  # bytes

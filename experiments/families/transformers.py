@@ -2,10 +2,9 @@
 
 from typing import Annotated, NamedTuple
 
-from metajax.experiment.former_flags import also
-
 from experiments.families.representation.encoders import dtype_of
 from metajax.experiment.bounds import BELOW_1, LARGEST, Bounds, Count, Depth, Fraction, Width
+from metajax.experiment.former_flags import also
 from metajax.learners.sampling import check_sampling
 from metajax.networks.linen.transformer import Size
 

@@ -4,12 +4,11 @@ import re
 from typing import Annotated, Literal, NamedTuple
 
 import optax
-from metajax.experiment.former_flags import also
 
 from experiments.families.data import ImageData
 from metajax.experiment import RUN, RunFlags, Training
-from metajax.experiment.bounds import Bounds, Count, Positive, Steps, TwoOrMore
-from metajax.types import Adapt
+from metajax.experiment.bounds import Bounds, Count, Positive, TwoOrMore
+from metajax.experiment.former_flags import also
 
 Schedule = Literal["none", "cosine", "linear", "halving"]
 TRAINING = Training(steps=60000)
@@ -28,21 +27,6 @@ class Task(NamedTuple):
   """Training tasks per meta-batch."""
   within_superclass: Annotated[bool, *also("--within-groups")] = False
   """Draw all classes of a training task (or batch) from one superclass, such as one alphabet."""
-
-
-class InnerLoop(NamedTuple):
-  """Gradient descent in the inner loop."""
-
-  inner_learning_rate: Annotated[Positive, *also("--inner-rate")] = 0.1
-  """Learning rate of the inner loop, on the mean loss over the support set."""
-  inner_steps: Steps = 1
-  """Inner-loop steps in training."""
-  test_inner_steps: Steps = 1
-  """Inner-loop steps in validation and test."""
-
-  def adapt(self, steps: int, gradient: Gradient = "mixed") -> Adapt:
-    """Returns an Adapt that takes `steps` steps of gradient descent."""
-    return gradient_steps(optax.sgd(self.inner_learning_rate), steps, gradient=gradient)
 
 
 class Outer(NamedTuple):

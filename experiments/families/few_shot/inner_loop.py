@@ -15,14 +15,14 @@ DAMPING = 1.0  # the Hessian of a network is indefinite; conjugate gradients nee
 
 
 class InnerLoop(NamedTuple):
-  """Inner loop."""
+  """Adaptation to a task."""
 
   inner_learning_rate: Annotated[Positive, *also("--inner-rate")] = 0.1
-  """Learning rate of the inner loop, for the loss averaged over the support set."""
+  """Learning rate of the inner loop, on the mean loss over the support set."""
   inner_steps: Steps = 1
-  """Inner steps in training."""
+  """Inner-loop steps in training."""
   test_inner_steps: Steps = 1
-  """Inner steps in validation and test."""
+  """Inner-loop steps in validation and test."""
   inner_optimizer: InnerOptimizer = "sgd"
   """Optimizer of the inner loop; momentum is 0.9, newton is damped by 1 and solved by conjugate gradients."""
 

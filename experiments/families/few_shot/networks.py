@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from typing import Annotated, Literal, NamedTuple
 
-from metajax.experiment.former_flags import Former, also
-
 from metajax.augment.image import affine, centered
 from metajax.compose import linear, tile_head, with_head, with_preprocessing, zero_init_head
 from metajax.experiment.bounds import Width
+from metajax.experiment.former_flags import Former, also
 from metajax.learners import QueryNorm, with_augmentation
 from metajax.networks import conv4
 from metajax.networks.linen.conv4 import Convolution, Downsample, Normalization

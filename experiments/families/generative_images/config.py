@@ -2,11 +2,10 @@
 
 from typing import Annotated, Literal, NamedTuple
 
-from metajax.experiment.former_flags import Former, also
-
 from experiments.families.data import ImageData
 from metajax.data.text.corpus import is_text_file
 from metajax.experiment.bounds import ABOVE_0, BELOW_1, Bounds, Depth, Width
+from metajax.experiment.former_flags import Former, also
 
 
 class Pixels(NamedTuple):

@@ -2,13 +2,12 @@
 
 from typing import Annotated, Literal, NamedTuple
 
-from metajax.experiment.former_flags import also
-
 from experiments.families.data import ImageData
 from experiments.families.representation.config import TRAINING, Probing
 from experiments.families.representation.encoders import EncoderFlags
 from metajax.experiment import RUN, RunFlags, Training
 from metajax.experiment.bounds import Bounds, Count, Depth, NotNegative, Positive, TwoOrMore, Width, ZeroOrMore
+from metajax.experiment.former_flags import also
 from metajax.learners.clip import Loss
 
 

@@ -2,12 +2,11 @@
 
 from typing import Annotated, NamedTuple
 
-from metajax.experiment.former_flags import also
-
 from experiments.families.data import ImageData
 from experiments.families.representation.config import TRAINING, Outer
 from metajax.experiment import RUN, RunFlags, Training
 from metajax.experiment.bounds import Bounds
+from metajax.experiment.former_flags import also
 
 
 class Text(NamedTuple):

@@ -3,13 +3,13 @@
 from typing import Annotated, Literal, NamedTuple
 
 import optax
-from metajax.experiment.former_flags import also
 
 from experiments.families.data import ImageData
 from experiments.families.few_shot.config import ways_and_shots
 from experiments.families.representation.data import Classes
 from metajax.experiment import RUN, RunFlags, Training
 from metajax.experiment.bounds import Count, NotNegative, Positive, TwoOrMore, ZeroOrMore
+from metajax.experiment.former_flags import also
 from metajax.mesh import devices_for
 from metajax.train import adamw, lars, scale_learning_rate, warmup_cosine
 
