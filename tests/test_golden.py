@@ -14,6 +14,8 @@ import golden
 import jax
 import pytest
 
+import experiments
+
 FLAGS, BEFORE = golden.read("flags.json"), golden.read("runs.json")
 RESULTS = Path(golden.__file__).resolve().parent.parent / "experiments" / "results"
 
@@ -54,7 +56,7 @@ def test_help_is_the_text_that_was_read(command):
 
 
 def test_every_command_has_its_help_and_each_flag_a_line_that_stands_alone():
-  commands = {path.stem for path in Path(golden.experiments.__file__).parent.glob("[!_]*.py")}
+  commands = {path.stem for path in Path(experiments.__file__).parent.glob("[!_]*.py")}
   assert set(HELP) == commands - {"results", "launch_local"}  # which have no flags
   said = {(command, names): text.strip() for command, page in HELP.items() for names, text in golden.entries(page)}
   dependent = {where: text for where, text in said.items() if re.match(r"(of|how|what|it|whether)\b", text, re.I)}
@@ -99,9 +101,8 @@ TINY = {  # what is appended to recorded commands, so that they take seconds
 }
 
 
-@pytest.mark.parametrize(
-  "beginning", [pytest.param(one, marks=pytest.mark.slow) if "proto" in one else one for one in TINY]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("beginning", TINY)
 def test_recorded_commands_run_with_the_flags_of_then(data, beginning):
   command = next(one for one in recorded() if one.startswith(f"python -m experiments.{beginning}"))
   name, *words = shlex.split(command.removeprefix("python -m experiments."))

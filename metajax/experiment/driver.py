@@ -54,7 +54,7 @@ class _Group(NamedTuple):
   folder: str
   seeds: int
   batches: Batches
-  how: dict[str, Any]
+  fit_arguments: dict[str, Any]
 
 
 def main(build: Build, presets: Mapping[str, Any] | None = None):
@@ -95,7 +95,7 @@ def run(build: Build, config: Any) -> Path:
       one, ended = part.experiment, []
       for group in _groups(part, training):
         with recorded(run, group.folder, group.batches, steps, rows=begun.rows * group.seeds) as kept:
-          state = fit(one.learner, one.optimizer, kept.batches, steps, **group.how, **kept.how)
+          state = fit(one.learner, one.optimizer, kept.batches, steps, **group.fit_arguments, **kept.fit_arguments)
         ended.append((group, state, kept.took()))
       trained.append(_trained(run, part, ended, begun.devices, training))
     found = [evaluate(one) for part, one in zip(parts, trained, strict=True) for evaluate in part.experiment.evaluate]
@@ -191,8 +191,10 @@ def _trained(run: Run, part: _Part, ended: Sequence[tuple], devices: int, traini
   for group, found, _ in ended:
     if one.validate and one.keep == "last":
       with Checkpoints(run.folder / group.folder / "checkpoints") as checkpoints:
-        found = restore(one.learner, one.optimizer, group.batches, checkpoints, seed=group.how["seed"], best=False)
-    states += each_seed(found, group.how["seed"])
+        found = restore(
+          one.learner, one.optimizer, group.batches, checkpoints, seed=group.fit_arguments["seed"], best=False
+        )
+    states += each_seed(found, group.fit_arguments["seed"])
     rows = read_metrics(run.folder / group.folder)
     waiting += [row["data_wait_fraction"] for row in rows if "data_wait_fraction" in row]
   seconds, share_waiting = sum(took for _, _, took in ended), float(np.mean(waiting or [0.0]))

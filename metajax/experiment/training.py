@@ -24,12 +24,12 @@ class Kept(NamedTuple):
 
   Attributes:
     batches: Batches, which report a resume and start the trace.
-    how: Further arguments of `fit`.
+    fit_arguments: Further arguments of `fit`.
     took: `() -> seconds` of the training, after it.
   """
 
   batches: Batches
-  how: dict[str, Any]
+  fit_arguments: dict[str, Any]
   took: Callable[[], float]
 
 
@@ -54,7 +54,7 @@ def recorded(run: Run, part: str, batches: Batches, steps: int, *, rows: int) ->
     show = stack.enter_context(progress(steps, rows, start=done))
     stop = stack.enter_context(_stop_on_signals())
     stack.enter_context(_advised(run))
-    how = {
+    fit_arguments = {
       "log": _log(stack, folder, show, seconds),
       "log_every": max(1, min(100, steps // 20)),
       "checkpoints": checkpoints,
@@ -63,7 +63,7 @@ def recorded(run: Run, part: str, batches: Batches, steps: int, *, rows: int) ->
       "debug_nans": flags.debug_nans,
     }
     traced = stack.enter_context(_traced(_telling(batches), folder / "profile", flags.profile))
-    yield Kept(traced, how, lambda: seconds[0] or _seconds(folder))
+    yield Kept(traced, fit_arguments, lambda: seconds[0] or _seconds(folder))
     if reason := stop():
       raise Stopped(reason, steps, saved=True)
   barrier("the metrics are written")
