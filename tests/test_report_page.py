@@ -157,7 +157,7 @@ def test_empty_parts_are_left_out(tmp_path):
 def test_records_show_what_differs_in_rows_and_what_does_not_below():
   html = records_table([record("maml", 1, 97.5), record("pixels", 5, 44.25)], {})
   reader = Reader(html)
-  assert reader.cells[:5] == ["learner", "ways", "shots", "accuracy", "published"]
+  assert reader.cells[:5] == ["method", "ways", "shots", "accuracy ± 95% CI", "published"]
   assert reader.cells[5:] == ["maml", "5", "1", "97.50 ± 0.21", "–", "pixels", "5", "5", "44.25 ± 0.21", "–"]
   below = "".join(reader.text).split("In every row: ")[1]
   assert below == "data glyphs · measure accuracy · tasks 1,000 · seed 20261124 · versions jax 1"

@@ -150,7 +150,7 @@ def _figure(r: dict | None) -> str:
   if r is None:
     return ""
   published = "" if r["published"] is None else f" ({r['published']:g})"
-  chance = f", chance {r['chance']:.2g}" if "chance" in r else ""
+  chance = f", chance {r['chance']:.2g}" if "chance" in r and not r.get("ways") else ""
   interval = "" if r["interval"] is None else f" ± {r['interval']:.2g}"
   return f"{r['value']:.4g}{interval}{published}{chance}"
 

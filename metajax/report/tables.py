@@ -6,7 +6,9 @@ from typing import Any
 
 # Order of known columns; others follow. Those of _ALWAYS stay in the table even if all rows are equal.
 _ALWAYS = ("learner", "ways", "shots", "value", "published")
-_ORDER = ("learner", "data", "split", "measure", "ways", "shots", "value", "published", "policy", "queries", "tasks")
+_ORDER = ("learner", "policy", "data", "split", "measure", "ways", "shots", "value", "chance", "points_ahead_of_pixels")
+_ORDER += ("published", "queries", "tasks")
+_HEADINGS = {"learner": "method", "policy": "query norm", "points_ahead_of_pixels": "lead over pixels ± 95% CI"}
 APART = ("command", "seed", "machine", "versions")
 _NOT_COUNTED = ("seed", "year")  # numbers without thousands separators
 
@@ -37,7 +39,8 @@ def records_table(records: Sequence[dict], configuration: dict) -> str:
   """
   if not records:
     return ""
-  found = list(dict.fromkeys(name for record in records for name in record if name != "interval"))
+  every = dict.fromkeys(name for record in records for name in record)
+  found = [name for name in every if name != "interval" and not name.endswith("_ci95")]
   names = [name for name in _ORDER if name in found] + [name for name in found if name not in _ORDER]
   same = [name for name in names if all(_equal(r, records[0], name) for r in records) and name not in _ALWAYS]
   columns = [name for name in names if name not in same and name != "versions"]
@@ -114,15 +117,15 @@ def _equal(record, other, name) -> bool:
 
 
 def _heading(name, measure) -> str:
-  return _spaced(measure) if name == "value" and measure else _spaced(name)
+  return f"{_spaced(measure)} ± 95% CI" if name == "value" and measure else _spaced(_HEADINGS.get(name, name))
 
 
 def _cell(record, name, decimals=None) -> str:
-  value, interval = record.get(name), record.get("interval")
+  value, interval = record.get(name), record.get("interval" if name == "value" else f"{name}_ci95")
   said = f"{value:.{decimals}f}" if isinstance(value, float) and decimals else text(value, name)
   if name == "command":
     return f"<code>{said}</code>"
-  return f"{said} <small>± {text(interval)}</small>" if name == "value" and interval is not None else said
+  return f"{said} <small>± {text(interval)}</small>" if interval is not None else said
 
 
 def _decimals(records, name) -> int:

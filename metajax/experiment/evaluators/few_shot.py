@@ -99,8 +99,9 @@ class FewShot(NamedTuple):
       said: Entries on the training.
       seed: First seed of the training.
     """
-    about = self._common(test, seed)
-    return [self._record(mode, found, test, about, said) for mode, found in scores.items()]
+    about = self._common(test, seed) | {"chance": round(100 / test[0], 2)}
+    pixels = scores.get(PIXELS)
+    return [self._record(mode, found, test, about | _lead(mode, found, pixels), said) for mode, found in scores.items()]
 
   def _record(self, mode: EvalMode, found: list[Score], test: Setting, about: dict, said: Mapping[str, Any]) -> Record:
     score = mean_over_seeds(found)
@@ -212,6 +213,14 @@ def print_scores(test: Setting, scores: Scores, num_tasks: int, queries: int):
   for other in others:
     difference = paired_difference(of_tasks(scores[first]), of_tasks(scores[other]))
     print(f"  {'over ' + names[other]:<{width}} {difference}")
+
+
+def _lead(mode: EvalMode, scores: list[Score], pixels: list[Score] | None) -> dict[str, float]:
+  """The lead over the pixel baseline in points, paired by task."""
+  if mode == PIXELS or pixels is None:
+    return {}
+  ahead = paired_difference(of_tasks(scores), of_tasks(pixels))
+  return {"points_ahead_of_pixels": round(ahead.mean, 2), "points_ahead_of_pixels_ci95": round(ahead.ci95, 2)}
 
 
 def of_tasks(scores: Sequence[Score]) -> Score:
