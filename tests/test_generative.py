@@ -331,7 +331,7 @@ def test_only_visible_patches_are_computed():
     ),
     (
       lambda: jax.eval_shape(reconstruct(SEEN, LIGHT, 8), *autoencoder()[1:], KEY, IMAGES),
-      "patches of 8 pixels a side",
+      "patches of 8 x 8 pixels",
     ),
     (lambda: image_gpt(decoder(5, TINY, 16), 255 * PALETTE, 4), "palette from 0 to 1, got values from 0 to 255"),
     (lambda: to_palette(np.zeros((1, 4, 4, 3)), PALETTE, 4), r"\[n, height, width, 1\], got float64 \[1, 4, 4, 3\]"),
