@@ -311,7 +311,7 @@ def test_decoders_that_cannot_be_are_refused():
   for make, message in (
     (lambda: decoder(10, "huge"), "'gpt2', 'medium', 'large', 'xl' or a Size, got 'huge'"),
     (lambda: decoder(1), "vocabulary of at least 2"),
-    (lambda: decoder(10, Size(10, 1, 3)), "that the heads divide"),
+    (lambda: decoder(10, Size(10, 1, 3)), "a width divisible by the number of heads"),
     (lambda: decoder(10, max_length=4).init(jax.random.key(0), np.zeros((1, 5), int)), "at most 4 tokens"),
     (lambda: decoder(10, max_length=4).init(jax.random.key(0), np.zeros((1, 3))), "integer tokens"),
   ):

@@ -138,7 +138,7 @@ def test_any_number_is_refused_in_one_line_or_the_run_gets_as_far_as_loading_dat
     ("simclr", "--batch-size 9 --devices 2", "expected a --batch-size that 2 devices divide, got 9"),
     ("simclr", "--encoder-name vit_ti --patch 5", "divide into patches of 5"),
     ("pretext", "--task jigsaw --gap 9", "expected tiles of at least 2 pixels a side"),
-    ("generative", "--model image_gpt --heads 3", "that the heads divide"),
+    ("generative", "--model image_gpt --heads 3", "a width divisible by the number of heads"),
     ("generative", "--model gpt --optimizer adamw --dropout 1", "expected --dropout below 1, got 1.0"),
     ("generative", "--temperature 1e-39", "not 0 in 32 bits, got 1e-39"),
     ("maml", f"--filters {10**23}", f"expected --filters to be at most 65536, got {10**23}"),

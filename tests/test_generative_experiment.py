@@ -116,7 +116,7 @@ def test_a_gpt_of_a_file_is_compared_with_a_bigram_model_and_writes(run, tmp_pat
     (("--model", "mae", "--patch", "5"), "divide into patches of 5"),
     (("--model", "mae", "--mask-ratio", "1"), "expected --mask-ratio below 1, got 1.0"),
     (("--model", "image_gpt", "--palette-size", "1"), "expected --palette-size to be at least 2, got 1"),
-    (("--model", "image_gpt", "--num-heads", "3"), "that the heads divide"),
+    (("--model", "image_gpt", "--num-heads", "3"), "a width divisible by the number of heads"),
   ],
 )
 def test_what_cannot_be_trained_is_refused_in_a_line_and_nothing_is_written(run, tmp_path, flags, message):

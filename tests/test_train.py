@@ -141,7 +141,7 @@ def test_log_is_given_averages_since_it_was_last_called():
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step_and_its_batch(value):
   spoil = lambda step, batch: batch._replace(labels=batch.labels + (value if step == 2 else 0))
-  with pytest.raises(FloatingPointError, match=r"loss was (nan|inf) at step 3, on batch 2 of seed 5; there is none"):
+  with pytest.raises(FloatingPointError, match=r"loss was (nan|inf) at step 3, on batch 2 of seed 5; no checkpoint"):
     fit(regression, optimizer, only(100, spoil), 100, seed=5, log_every=2)
   with pytest.raises(FloatingPointError, match="at step 3"):
     fit(regression, optimizer, only(3, spoil), 3)
