@@ -188,6 +188,8 @@ def test_one_training_is_tested_at_any_ways_in_each_way_to_use_it(command, monke
   ]
   assert [(r["learner"], r["policy"], r["ways"]) for r in found] == [(*way, 5) for way in expected]
   assert all(r["chosen_step"] in (1, 2) and r["test_seed"] == 2 for r in found if r["learner"] != "pixels")
+  leads = [r["points_ahead_of_pixels"] - (r["value"] - found[-1]["value"]) for r in found[:-1]]
+  assert leads == pytest.approx([0.0] * len(leads), abs=0.02) and {r["chance"] for r in found} == {20.0}
   ahead = out.split("in points, paired by task: mean ± 95% CI over tasks\n")[1]
   assert len(re.findall(r"^  over .+ -?[\d.]+ ± [\d.]+$", ahead, re.MULTILINE)) == len(expected) - 1
   curve = [r for r in written if r["measure"] == "accuracy_after_steps"]

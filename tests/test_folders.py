@@ -435,7 +435,7 @@ from metajax.data import episodes, load
 from metajax.data.files import lazy_images, verification
 lazy_images.BYTES_IN_MEMORY, count, read = 0, itertools.count(), verification.read_image
 verification.read_image = lambda *args, **kwargs: (time.sleep(0.01 * (next(count) > 4000)), read(*args, **kwargs))[1]
-batches = episodes(load({str(folder)!r}, "official/all"), ways=5, shots=1, queries=3, tasks=200)()
+batches = episodes(load({str(folder)!r}, "official/all"), ways=5, shots=1, queries=3, meta_batch_size=200)()
 next(batches)
 atexit.register(lambda: print(next(count)))
 """

@@ -12,7 +12,16 @@ from experiments import maml
 from metajax.experiment import main
 
 ROOT = Path(__file__).resolve().parent.parent
-SMALL = {"preset": "paper", "filters": 2, "tasks": 2, "queries": 1, "steps": 2, "size": 16, "devices": 1, "test-tasks": 2}
+SMALL = {
+  "preset": "paper",
+  "filters": 2,
+  "tasks": 2,
+  "queries": 1,
+  "steps": 2,
+  "size": 16,
+  "devices": 1,
+  "test-tasks": 2,
+}
 
 
 class Reached(Exception):

@@ -94,6 +94,11 @@ def test_a_new_run_in_an_old_folder_starts_empty_and_leaves_the_events_of_others
   assert (tmp_path / "events.out.tfevents.1.someone").exists()
 
 
+def test_rows_of_earlier_versions_are_read_by_todays_names(tmp_path):
+  (tmp_path / "metrics.jsonl").write_text('{"step": 1, "gradient_norm": 2.0, "waiting_for_data": 0.5}\n')
+  assert read_metrics(tmp_path) == [{"step": 1, "grad_norm": 2.0, "data_wait_fraction": 0.5}]
+
+
 def test_a_last_line_cut_short_is_left_out_and_written_over(tmp_path):
   write(tmp_path, [10, 20, 30])
   path = tmp_path / "metrics.jsonl"

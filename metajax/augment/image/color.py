@@ -89,8 +89,8 @@ def random_grayscale(probability: float = 0.2) -> Augmentation:
 
   def augmentation(key, image):
     planes = _planes(image)
-    random_grayscale = jnp.where(jax.random.bernoulli(key, probability), _luminance(planes), planes)
-    return jnp.moveaxis(random_grayscale, 0, -1)
+    gray = jnp.where(jax.random.bernoulli(key, probability), _luminance(planes), planes)
+    return jnp.moveaxis(gray, 0, -1)
 
   return augmentation
 

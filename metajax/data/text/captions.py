@@ -13,7 +13,7 @@ from metajax.data.source import ImageDataset, from_arrays
 from metajax.data.splits import PARTS, check_split, choose
 from metajax.data.text.caption_files import read_captions
 from metajax.data.tfds.builder import prepared
-from metajax.data.tfds.classification import unpatchify
+from metajax.data.tfds.classification import images_of_records
 from metajax.data.tfds.decoding import reason
 from metajax.data.tfds.random_access import read_records
 from metajax.paths import AnyPath
@@ -86,7 +86,7 @@ def _captioned_set(name, split, size, data_dir, download, seed, skip_unreadable,
   bare = next((row for row in rows if not captions[row]), None)
   if bare is not None:
     raise ValueError(f"expected a caption for every image of {name!r}, got none for record {bare}")
-  images, rows, unreadable = unpatchify(records, image, shape, rows, skip_unreadable, preprocessing)
+  images, rows, unreadable = images_of_records(records, image, shape, rows, skip_unreadable, preprocessing)
   source = from_arrays(
     images,
     np.arange(len(rows)),

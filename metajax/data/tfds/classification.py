@@ -55,13 +55,13 @@ def classification_set(
   records, names = read_records(builder, used, label), features[label].names
   rows, _, small = choose(name, split, records.labels, records.rows_of, seed, least)
   shape = (size, size, features[image].shape[-1] if preprocessing is None else 3)
-  images, rows, unreadable = unpatchify(records, image, shape, rows, skip_unreadable, preprocessing)
+  images, rows, unreadable = images_of_records(records, image, shape, rows, skip_unreadable, preprocessing)
   present, labels = np.unique(records.labels[rows], return_inverse=True)
   source = from_arrays(images, labels, classes=[names[c] for c in present])
   return source._replace(unreadable=unreadable, small_classes=tuple(names[c] for c in small))
 
 
-def unpatchify(
+def images_of_records(
   records: Records,
   image: str,
   shape: tuple[int, int, int],
