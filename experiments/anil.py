@@ -1,6 +1,6 @@
 """ANIL (arXiv:1909.09157) on few-shot classification: MAML whose inner loop adapts only the head.
 
-python -m experiments.anil --data omniglot --budget cpu     # 5-way 1-shot 93.4, 11 minutes on 2 CPU cores
+python -m experiments.anil --data omniglot --preset cpu     # 5-way 1-shot 93.4, 11 minutes on 2 CPU cores
 """
 
 from typing import NamedTuple

@@ -1,6 +1,6 @@
 """CAVIA (arXiv:1810.03642) on few-shot classification: the inner loop adapts only a context vector.
 
-python -m experiments.cavia --data omniglot --budget cpu     # 5-way 1-shot 95.1, 20 minutes on 1 CPU core
+python -m experiments.cavia --data omniglot --preset cpu     # 5-way 1-shot 95.1, 20 minutes on 1 CPU core
 """
 
 from typing import Annotated, Any, NamedTuple

@@ -1,8 +1,8 @@
 """CLIP (arXiv:2103.00020): a joint embedding of images and captions, and zero-shot transfer to unseen classes.
 
-python -m experiments.clip --budget cpu     # glyphs: unseen combinations 74.5 (chance 0.5), 12 minutes on 1 CPU core
-python -m experiments.clip --data flickr8k --budget cpu_photos     # R@10 14.8 and 14.7 (chance 1), 48 minutes likewise
-python -m experiments.clip --data emoji --budget cpu_emoji     # R@10 31.9 and 31.4 (chance 2.6), 18 minutes likewise
+python -m experiments.clip --preset cpu     # glyphs: unseen combinations 74.5 (chance 0.5), 12 minutes on 1 CPU core
+python -m experiments.clip --data flickr8k --preset cpu_photos     # R@10 14.8 and 14.7 (chance 1), 48 minutes likewise
+python -m experiments.clip --data emoji --preset cpu_emoji     # R@10 31.9 and 31.4 (chance 2.6), 18 minutes likewise
 """
 
 from typing import NamedTuple

@@ -1,6 +1,6 @@
 """Former name of `gpt`, `image_gpt` and `masked_autoencoder`, used by records and older runs.
 
-python -m experiments.generative --budget cpu_mae     # python -m experiments.masked_autoencoder --budget cpu
+python -m experiments.generative --preset cpu_mae     # python -m experiments.masked_autoencoder --preset cpu
 """
 
 from typing import Any, Literal, NamedTuple

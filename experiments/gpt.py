@@ -1,9 +1,9 @@
 """GPT (Radford et al. 2018) on texts: bits per token, a bigram baseline, and samples.
 
-python -m experiments.gpt --budget cpu     # captions of flickr8k: 4.48 bits per token (bigram 5.06): 9 min on 1 core
-python -m experiments.gpt --budget cpu --data glyphs --vocabulary 384 --length 48 --steps 600 --curve-every 50 \
+python -m experiments.gpt --preset cpu     # captions of flickr8k: 4.48 bits per token (bigram 5.06): 9 min on 1 core
+python -m experiments.gpt --preset cpu --data glyphs --vocabulary 384 --length 48 --steps 600 --curve-every 50 \
   --dropout 0.3     # Unicode names of characters: 1.94 bits per token (bigram model 2.98): 9 min on 1 core
-python -m experiments.gpt --budget cpu --data shakespeare.txt
+python -m experiments.gpt --preset cpu --data shakespeare.txt
 
 The "paper" preset is the smallest GPT-2, trained like the smallest GPT-3.
 """

@@ -1,6 +1,6 @@
 """Image GPT (Chen et al. 2020): next-pixel prediction, and probes of the features of its best layer.
 
-python -m experiments.image_gpt --budget cpu
+python -m experiments.image_gpt --preset cpu
   # glyphs: 0.62 bits per pixel (independent pixels 1.32), probe 32.1, random encoder 6.7: 15 min on 1 core
 
 The "paper" preset is iGPT-S, with a palette of 512 colors.

@@ -1,6 +1,6 @@
 """iMAML (arXiv:1909.04630) on few-shot classification: MAML with an implicit meta-gradient.
 
-python -m experiments.imaml --data omniglot --budget cpu     # 5-way 1-shot 91.6, 18 minutes on 1 CPU core
+python -m experiments.imaml --data omniglot --preset cpu     # 5-way 1-shot 91.6, 18 minutes on 1 CPU core
 """
 
 from typing import Annotated, Any, NamedTuple

@@ -1,6 +1,6 @@
 """Runs a command as several hosts on this machine, each a process with separate CPU devices, as a test before a pod.
 
-python -m experiments.launch_local 2 experiments.simclr --budget demo
+python -m experiments.launch_local 2 experiments.simclr --preset demo
 """
 
 import os

@@ -1,7 +1,7 @@
 """MAML (arXiv:1703.03400) on few-shot classification; with --gradient first_order, first-order MAML.
 
-python -m experiments.maml --data omniglot --budget cpu     # 5-way 1-shot 97.1, 23 minutes on 2 CPU cores
-python -m experiments.maml --data omniglot --budget cpu --gradient first_order \
+python -m experiments.maml --data omniglot --preset cpu     # 5-way 1-shot 97.1, 23 minutes on 2 CPU cores
+python -m experiments.maml --data omniglot --preset cpu --gradient first_order \
   --head zeros --inner-learning-rate 0.5 --inner-steps 3 --steps 5000     # 92.1, 12 minutes on 1 CPU core
 
 With first-order gradients a learned initialization of the head drifts, as nothing constrains it: the loss before

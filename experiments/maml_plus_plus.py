@@ -1,6 +1,6 @@
 """MAML++ (arXiv:1810.09502) on few-shot classification: MAML with per-step learning rates, normalization and losses.
 
-python -m experiments.maml_plus_plus --data omniglot --budget cpu     # 5-way 1-shot 95.9, 20 minutes on 1 CPU core
+python -m experiments.maml_plus_plus --data omniglot --preset cpu     # 5-way 1-shot 95.9, 20 minutes on 1 CPU core
 """
 
 from typing import Annotated, Any, NamedTuple

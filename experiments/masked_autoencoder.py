@@ -1,6 +1,6 @@
 """Masked autoencoders (arXiv:2111.06377): images from a quarter of their patches, and probes of frozen features.
 
-python -m experiments.masked_autoencoder --budget cpu
+python -m experiments.masked_autoencoder --preset cpu
   # glyphs: error of masked patches 0.24 (mean patch 0.36), probe 33.4, random encoder 12.1: 18 min on 1 core
 
 The "paper" preset is ViT-B/16.

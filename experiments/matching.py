@@ -1,6 +1,6 @@
 """Matching networks (arXiv:1606.04080) on few-shot classification; --read-steps adds full context embeddings.
 
-python -m experiments.matching --data omniglot --budget cpu     # 5-way 1-shot 98.0, 17 minutes on 1 CPU core
+python -m experiments.matching --data omniglot --preset cpu     # 5-way 1-shot 98.0, 17 minutes on 1 CPU core
 """
 
 from typing import Annotated, NamedTuple

@@ -1,6 +1,6 @@
 """Meta-SGD (arXiv:1707.09835) on few-shot classification: MAML with a learned learning rate per parameter.
 
-python -m experiments.meta_sgd --data omniglot --budget cpu --steps 8000     # 5-way 1-shot 97.3, 20 minutes on 1 core
+python -m experiments.meta_sgd --data omniglot --preset cpu --steps 8000     # 5-way 1-shot 97.3, 20 minutes on 1 core
 """
 
 from typing import Annotated, Any, NamedTuple

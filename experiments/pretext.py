@@ -1,12 +1,12 @@
 """Pretext tasks: pretraining on self-generated labels, then a linear probe, k-NN and few-shot tests.
 
-python -m experiments.pretext --task rotation --budget cpu --encoder-name conv4_strided --steps 2000
+python -m experiments.pretext --task rotation --preset cpu --encoder-name conv4_strided --steps 2000
   # glyphs: pretext 50.7 (chance 25), probe 42.6, random encoder 16.0: 2 min on 1 core
-python -m experiments.pretext --task rotation --budget cpu_photos --steps 1600
+python -m experiments.pretext --task rotation --preset cpu_photos --steps 1600
   # CIFAR-10: pretext 77.0 (chance 25), probe 44.9, random encoder 35.3: 18 min on 1 core
-python -m experiments.pretext --task shuffle_and_learn --budget cpu_clips --encoder-name conv4_strided --width 0.5
+python -m experiments.pretext --task shuffle_and_learn --preset cpu_clips --encoder-name conv4_strided --width 0.5
   # sprites: pretext 100 (chance 50), 5-way 1-shot 96.6, random encoder 80.1: 2 min on 1 core
-python -m experiments.pretext --task audio_visual --budget cpu_clips --data moving_glyphs --encoder-name conv4_strided \
+python -m experiments.pretext --task audio_visual --preset cpu_clips --data moving_glyphs --encoder-name conv4_strided \
   --width 0.5     # pretext 94.9 (chance 50), probe 57.9, random encoder 44.6: 7 min on 1 core
 """
 

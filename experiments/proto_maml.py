@@ -1,6 +1,6 @@
 """Proto-MAML (arXiv:1903.03096) on few-shot classification: MAML with a head initialized at the class prototypes.
 
-python -m experiments.proto_maml --data omniglot --budget cpu     # 5-way 96.3, 20-way 87.3; 5 minutes on 1 core
+python -m experiments.proto_maml --data omniglot --preset cpu     # 5-way 96.3, 20-way 87.3; 5 minutes on 1 core
 """
 
 from functools import partial

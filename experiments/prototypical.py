@@ -1,9 +1,9 @@
 """Prototypical networks (arXiv:1703.05175) on few-shot classification.
 
-python -m experiments.prototypical --data omniglot --budget cpu     # 5-way 1-shot 97.8, 12 minutes on 2 CPU cores
-python -m experiments.prototypical --data omniglot --budget cpu --center --distort --steps 2500 \
+python -m experiments.prototypical --data omniglot --preset cpu     # 5-way 1-shot 97.8, 12 minutes on 2 CPU cores
+python -m experiments.prototypical --data omniglot --preset cpu --center --distort --steps 2500 \
   --test 5w1s 5w5s 20w1s     # 98.7, 99.7 and 96.3, 12 minutes on 1 CPU core
-python -m experiments.prototypical --data omniglot --split vinyals --budget cpu --steps 6000 \
+python -m experiments.prototypical --data omniglot --split vinyals --preset cpu --steps 6000 \
   --validate-every 1000     # 98.2, 30 minutes on 1 CPU core
 """
 

@@ -1,6 +1,6 @@
 """R2-D2 (arXiv:1805.08136) on few-shot classification: a closed-form ridge-regression head on learned features.
 
-python -m experiments.r2d2 --data omniglot --budget cpu     # 5-way 1-shot 98.0, 8 minutes on 2 CPU cores
+python -m experiments.r2d2 --data omniglot --preset cpu     # 5-way 1-shot 98.0, 8 minutes on 2 CPU cores
 """
 
 from typing import Annotated, NamedTuple

@@ -1,6 +1,6 @@
 """Relation networks (arXiv:1711.06025) on few-shot classification.
 
-python -m experiments.relation --data omniglot --budget cpu     # 5-way 1-shot 98.2, 14 minutes on 1 CPU core
+python -m experiments.relation --data omniglot --preset cpu     # 5-way 1-shot 98.2, 14 minutes on 1 CPU core
 """
 
 from typing import Annotated, Literal, NamedTuple

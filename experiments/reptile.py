@@ -1,6 +1,6 @@
 """Reptile (arXiv:1803.02999) on few-shot classification.
 
-python -m experiments.reptile --data omniglot --budget cpu     # 5-way 1-shot 85.8, 14 minutes on 2 CPU cores
+python -m experiments.reptile --data omniglot --preset cpu     # 5-way 1-shot 85.8, 14 minutes on 2 CPU cores
 """
 
 from typing import Annotated, NamedTuple

@@ -1,6 +1,6 @@
 """Siamese networks (Koch et al. 2015), trained to verify pairs, on few-shot classification.
 
-python -m experiments.siamese --data omniglot --budget cpu     # 5-way 1-shot 95.8, 16 minutes on 1 CPU core
+python -m experiments.siamese --data omniglot --preset cpu     # 5-way 1-shot 95.8, 16 minutes on 1 CPU core
 """
 
 from functools import partial

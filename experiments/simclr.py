@@ -1,8 +1,8 @@
 """SimCLR (arXiv:2002.05709): pretraining on views of unlabeled images, then a linear probe, k-NN and few-shot tests.
 
-python -m experiments.simclr --budget cpu --seeds 3     # glyphs: probe 48.8, k-NN 34.7, 7 min on 1 core
-python -m experiments.simclr --data cifar10 --budget cpu_photos     # probe 55.7, k-NN 53.8: 46 min on 1 core
-python -m experiments.simclr --data cifar10 --budget cifar     # for an accelerator
+python -m experiments.simclr --preset cpu --seeds 3     # glyphs: probe 48.8, k-NN 34.7, 7 min on 1 core
+python -m experiments.simclr --data cifar10 --preset cpu_photos     # probe 55.7, k-NN 53.8: 46 min on 1 core
+python -m experiments.simclr --data cifar10 --preset cifar     # for an accelerator
 """
 
 from typing import Annotated, Any, Literal, NamedTuple

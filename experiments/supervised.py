@@ -1,6 +1,6 @@
 """Supervised pretraining on all base classes, then transfer (arXiv:1904.04232): the baseline of few-shot learning.
 
-python -m experiments.supervised --data omniglot --budget cpu     # 5-way 1-shot 91.4, 12 minutes on 2 CPU cores
+python -m experiments.supervised --data omniglot --preset cpu     # 5-way 1-shot 91.4, 12 minutes on 2 CPU cores
 """
 
 from functools import partial

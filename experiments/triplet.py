@@ -1,6 +1,6 @@
 """Triplet networks (arXiv:1503.03832) on few-shot classification.
 
-python -m experiments.triplet --data omniglot --budget cpu     # 5-way 1-shot 98.2, 13 minutes on 1 CPU core
+python -m experiments.triplet --data omniglot --preset cpu     # 5-way 1-shot 98.2, 13 minutes on 1 CPU core
 """
 
 from functools import partial

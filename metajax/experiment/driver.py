@@ -58,11 +58,12 @@ class _Group(NamedTuple):
 
 
 def main(build: Build, presets: Mapping[str, Any] | None = None):
-  """Turns an experiment into a command, with the flags of its config, presets by `--budget`, and one-line errors.
+  """Turns an experiment into a command, with the flags of its config, presets by `--preset`, and one-line errors.
 
   Args:
     build: `config -> Experiment`, annotated with the type of the config.
-    presets: `{name: config}`; the first one is the default of `--budget`.
+    presets: `{name: config}`; the first one is the default of `--preset`, unless the machine is small and there is one
+      named "cpu".
 
   Example:
     `if __name__ == "__main__": main(build, PRESETS)`
