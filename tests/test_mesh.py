@@ -343,6 +343,6 @@ def test_a_mesh_of_another_make_is_refused(axis, kind):
   mesh = jax.make_mesh((8,), (axis,), axis_types=(kind,))
   with (
     jax.set_mesh(mesh),
-    pytest.raises(ValueError, match=f"Auto axis 'data', such as metajax.make_mesh .*{axis}.*{kind.name}"),
+    pytest.raises(ValueError, match=f"Auto axis 'data', such as metajax.make_mesh.*{axis}.*{kind.name}"),
   ):
     shard_batch(np.ones(8))
