@@ -68,8 +68,8 @@ MUTANTS = (
   Mutant(
     "the gradient of ANIL passes through the support features",
     "metajax/learners/anil.py",
-    "known = Examples(features, support.labels)",
-    "known = Examples(jax.lax.stop_gradient(features), support.labels)",
+    "adapted_to = Examples(features, support.labels)",
+    "adapted_to = Examples(jax.lax.stop_gradient(features), support.labels)",
     ("tests/test_anil.py",),
   ),
   Mutant(
@@ -202,8 +202,8 @@ MUTANTS = (
   Mutant(
     "cosine prototypes are of length 1",
     "metajax/predictors/logits.py",
-    "return without_empty_ways(cosines(queries, class_means(known, labels)), labels)",
-    "return without_empty_ways(unit_rows(queries) @ class_means(known, labels).T, labels)",
+    "return without_empty_ways(cosines(queries, class_means(support_features, labels)), labels)",
+    "return without_empty_ways(unit_rows(queries) @ class_means(support_features, labels).T, labels)",
     (
       "tests/test_clip.py",
       "tests/test_predictors.py",
@@ -496,8 +496,8 @@ MUTANTS = (
   Mutant(
     "support rows without a label may hold anything",
     "metajax/predictors/logits.py",
-    "known = jnp.where(jnp.any(labels != 0, -1, keepdims=True), wide(support), 0)",
-    "known = wide(support)",
+    "support_features = jnp.where(jnp.any(labels != 0, -1, keepdims=True), wide(support), 0)",
+    "support_features = wide(support)",
     ("tests/test_not_a_number.py::test_logits_that_depend_on_nan_are_nan_and_those_that_do_not_are_not",),
   ),
   Mutant(

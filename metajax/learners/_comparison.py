@@ -51,8 +51,12 @@ def by_comparison(
     both = jax.tree.map(lambda s, q: jnp.concatenate([s, q]), support.inputs, queries)
     embedded, of_encoder = network.apply(params["encoder"], state["encoder"], both, train=True, key=encoder_key)
     shots = len(support.labels)
-    known, asked = (jax.tree.map(part, embedded) for part in (lambda x: x[:shots], lambda x: x[shots:]))
-    logits, of_head = head.apply(params["head"], state["head"], known, support.labels, asked, train=True, key=head_key)
+    support_features, query_features = (
+      jax.tree.map(part, embedded) for part in (lambda x: x[:shots], lambda x: x[shots:])
+    )
+    logits, of_head = head.apply(
+      params["head"], state["head"], support_features, support.labels, query_features, train=True, key=head_key
+    )
     return logits, {"encoder": of_encoder, "head": of_head}, {}
 
   def embedded(params, state, inputs):
@@ -63,8 +67,8 @@ def by_comparison(
     return features.reshape(len(features), -1)
 
   def predict(params, state, support, inputs):
-    known, asked = embedded(params, state, support.inputs), embedded(params, state, inputs)
-    return head.apply(params["head"], state["head"], known, support.labels, asked, train=False)[0]
+    support_features, query_features = embedded(params, state, support.inputs), embedded(params, state, inputs)
+    return head.apply(params["head"], state["head"], support_features, support.labels, query_features, train=False)[0]
 
   return Learner(init, episodic_loss(answer, loss, chunk_size, classifies=True), embed, predict)
 

@@ -62,8 +62,8 @@ def anil(
     theta, of_theta = params["encoder"], state["encoder"]
     features, _ = encoder.apply(theta, of_theta, support.inputs, train=True, key=support_key)
     query_features, encoder_state = embed_queries(theta, of_theta, support.inputs, queries, query_key)
-    known = Examples(features, support.labels)
-    logits, head_state, metrics = tune_head(params["head"], state["head"], known, query_features, head_key)
+    adapted_to = Examples(features, support.labels)
+    logits, head_state, metrics = tune_head(params["head"], state["head"], adapted_to, query_features, head_key)
     return logits, {"encoder": encoder_state, "head": head_state}, metrics
 
   def embed(params, state, inputs):

@@ -80,8 +80,8 @@ def clip(
     return unit_rows(tower.apply(params[name], state[name], inputs, train=False)[0])
 
   def predict(params, state, support, inputs):
-    known, asked = embed(params, state, support.inputs), embed(params, state, inputs)
-    return logit_scale(params["log_scale"]) * centroid_cosines(known, support.labels, asked)
+    support_features, query_features = embed(params, state, support.inputs), embed(params, state, inputs)
+    return logit_scale(params["log_scale"]) * centroid_cosines(support_features, support.labels, query_features)
 
   return Learner(init, functools.partial(_contrast, image, text, loss, augmentation), embed, predict)
 

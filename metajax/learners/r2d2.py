@@ -60,9 +60,9 @@ def r2d2(
 
   def answer(params, state, support, queries, key=None):
     support_key, query_key = split(key, 2)
-    known, _ = network.apply(params["encoder"], state, support.inputs, train=True, key=support_key)
-    asked, state = embed_queries(params["encoder"], state, support.inputs, queries, query_key)
-    found = ridge_logits(known, support.labels, asked, jnp.exp(params["log_l2"]))
+    support_features, _ = network.apply(params["encoder"], state, support.inputs, train=True, key=support_key)
+    query_features, state = embed_queries(params["encoder"], state, support.inputs, queries, query_key)
+    found = ridge_logits(support_features, support.labels, query_features, jnp.exp(params["log_l2"]))
     return jnp.exp(params["log_scale"]) * found, state, {}
 
   def embed(params, state, inputs):

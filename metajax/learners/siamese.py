@@ -77,8 +77,8 @@ def siamese(network: Network, *, pairs: Pairs = "given", augmentation: Augmentat
     return network.apply(params["encoder"], state, inputs, train=False)[0]
 
   def predict(params, state, support, inputs):
-    known, asked = embed(params, state, support.inputs), embed(params, state, inputs)
-    scores = jax.vmap(lambda query: likelihood(params, query, known))(asked)
+    support_features, query_features = embed(params, state, support.inputs), embed(params, state, inputs)
+    scores = jax.vmap(lambda query: likelihood(params, query, support_features))(query_features)
     return largest_by_way(jax.nn.log_sigmoid(scores), support.labels)
 
   return Learner(init, loss, embed, predict)
@@ -130,8 +130,8 @@ def _of_batch(network: Network) -> tuple[InitFn, BatchLoss]:
     same, other = relations(logits, batch.labels)
 
     def share(right, of):
-      known = right_if_known(right, jnp.isnan(logits))
-      return jnp.sum(jnp.where(of, known, 0)) / jnp.maximum(of.sum(), 1)
+      counted = right_if_known(right, jnp.isnan(logits))
+      return jnp.sum(jnp.where(of, counted, 0)) / jnp.maximum(of.sum(), 1)
 
     metrics = {"accuracy": (share(logits > 0, same) + share(logits <= 0, other)) / 2}
     return batch_cross_entropy(logits, batch.labels), (state, metrics)

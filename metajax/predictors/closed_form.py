@@ -85,7 +85,9 @@ def ridge(embed: EmbedFn, l2: float = 1.0) -> PredictFn:
   _check(embed)
   checks.scalar("l2", l2)
   checks.positive("l2", l2)
-  return _compared(embed, lambda known, labels, asked: ridge_logits(known, labels, asked, l2))
+  return _compared(
+    embed, lambda support_features, labels, query_features: ridge_logits(support_features, labels, query_features, l2)
+  )
 
 
 def _compared(embed, logits):

@@ -36,21 +36,25 @@ def ridge_logits(support: Array, labels: Array, queries: Array, l2: Scalar | flo
   """
   checks.scalar("l2", l2)
   l2 = checks.positive("l2", l2)
-  known, labels, queries = _compared(support, labels, queries)
+  support_features, labels, queries = _compared(support, labels, queries)
 
   def product(a, b):
     return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
 
-  rows, width = known.shape
+  rows, width = support_features.shape
 
   def regular(gram):
     whole = jnp.isfinite(gram).all()  # a solver would treat an infinity as a weight of 0
     return jnp.where(whole, gram, jnp.nan) + l2 * jnp.eye(len(gram), dtype=gram.dtype)
 
   if rows <= width:
-    weights = product(known.T, jnp.linalg.solve(regular(product(known, known.T)), labels))
+    weights = product(
+      support_features.T, jnp.linalg.solve(regular(product(support_features, support_features.T)), labels)
+    )
   else:
-    weights = jnp.linalg.solve(regular(product(known.T, known)), product(known.T, labels))
+    weights = jnp.linalg.solve(
+      regular(product(support_features.T, support_features)), product(support_features.T, labels)
+    )
   return without_empty_ways(product(queries, weights), labels)
 
 
@@ -68,14 +72,14 @@ def centroid_logits(support: Array, labels: Array, queries: Array) -> Array:
   Raises:
     ValueError: if embeddings are not floating `[s, d]` and `[n, d]`, or labels are not one-hot `[s, ways]`.
   """
-  known, labels, queries = _compared(support, labels, queries)
-  return without_empty_ways(-squared_distances(queries, class_means(known, labels)), labels)
+  support_features, labels, queries = _compared(support, labels, queries)
+  return without_empty_ways(-squared_distances(queries, class_means(support_features, labels)), labels)
 
 
 def centroid_cosines(support: Array, labels: Array, queries: Array) -> Array:
   """`cos(query, centroid_k)`, with the centroids, arguments and errors of `centroid_logits`."""
-  known, labels, queries = _compared(support, labels, queries)
-  return without_empty_ways(cosines(queries, class_means(known, labels)), labels)
+  support_features, labels, queries = _compared(support, labels, queries)
+  return without_empty_ways(cosines(queries, class_means(support_features, labels)), labels)
 
 
 def nearest_logits(support: Array, labels: Array, queries: Array) -> Array:
@@ -83,8 +87,8 @@ def nearest_logits(support: Array, labels: Array, queries: Array) -> Array:
 
   Arguments and errors are those of `centroid_logits`.
   """
-  known, labels, queries = _compared(support, labels, queries)
-  return largest_by_way(-squared_distances(queries, known), labels)
+  support_features, labels, queries = _compared(support, labels, queries)
+  return largest_by_way(-squared_distances(queries, support_features), labels)
 
 
 def attention_logits(support: Array, labels: Array, queries: Array, scale: float = 1.0) -> Array:
@@ -104,8 +108,8 @@ def attention_logits(support: Array, labels: Array, queries: Array, scale: float
   """
   checks.scalar("a scale", scale)
   scale = checks.positive("a scale", scale)
-  known, labels, queries = _compared(support, labels, queries)
-  each = scale * cosines(queries, known)
+  support_features, labels, queries = _compared(support, labels, queries)
+  each = scale * cosines(queries, support_features)
   of_way = jnp.where(labels.T != 0, each[:, None], -jnp.inf)
   # Without this, a way without rows would have NaN gradients.
   of_way = jnp.where(labels.any(0)[:, None], of_way, 0)
@@ -181,5 +185,5 @@ def _compared(support, labels, queries):
   checks.one_hot("labels", labels, 2)
   checks.floating("support", support, labels.shape[0], "d")
   checks.floating("queries", queries, "n", support.shape[1])
-  known = jnp.where(jnp.any(labels != 0, -1, keepdims=True), wide(support), 0)
-  return known, wide(labels), wide(queries)
+  support_features = jnp.where(jnp.any(labels != 0, -1, keepdims=True), wide(support), 0)
+  return support_features, wide(labels), wide(queries)
