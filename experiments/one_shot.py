@@ -16,7 +16,7 @@ from experiments.families.few_shot.finished import FewShotRun
 from metajax.data import load
 from metajax.data import one_shot_runs as fixed_runs
 from metajax.data import one_shot_tasks as drawn_runs
-from metajax.evaluate import Score, mean_over_seeds, one_shot_runs
+from metajax.evaluate import Score, mean_over_seeds, one_shot_error
 from metajax.experiment import PIXELS, EvalMode, Record, command, records
 from metajax.experiment.bounds import Count, DataName, Seed, TwoOrMore
 from metajax.experiment.devices import on_devices
@@ -107,7 +107,7 @@ def _test(found: list[FewShotRun], given: Runs, example) -> list[Record]:
   print(f"\n{given.ways}-way one-shot within an alphabet, {given.runs} test runs: error")
   for same, trained in ready:
     for mode in (finished.named(mode, same[0], same, found) for mode in same[0].tests.modes):
-      score = mean_over_seeds([one_shot_runs(mode.learner, one.params, one.state, given.batches) for one in trained])
+      score = mean_over_seeds([one_shot_error(mode.learner, one.params, one.state, given.batches) for one in trained])
       print(f"  {mode.title} ({mode.query_norm})  {score}%")
       training = same[0].setup.training
       said = {"steps": training.steps, "chosen_step": [int(one.step) for one in trained]}
@@ -115,7 +115,7 @@ def _test(found: list[FewShotRun], given: Runs, example) -> list[Record]:
       took = round(sum(seconds_of(one.run) or 0 for one in same))
       said |= {"train_seconds": took, "seed": training.seed, "seeds": len(trained)}
       measured.append(_record(mode, score, given, said))
-  score = one_shot_runs(PIXELS.learner, (), (), given.batches)
+  score = one_shot_error(PIXELS.learner, (), (), given.batches)
   print(f"  pixels, nearest centroid  {score}%\n  chance  {100 - 100 / given.ways:.2f}%")
   return [*measured, _record(PIXELS, score, given, {"steps": 0, "train_seconds": 0, "seed": 0})]
 

@@ -27,7 +27,7 @@ from experiments.families.pretext.tasks import (
 )
 from experiments.families.representation.experiment import parts_of
 from metajax.compose import perceptron
-from metajax.data import recordings, train_batches
+from metajax.data import recording_batches, train_batches
 from metajax.experiment.bounds import Bounds
 from metajax.experiment.former_flags import Former
 from metajax.learners import pretext, pretext_logits, supervised
@@ -128,7 +128,7 @@ def _labeled(source, setup, seed):
 
 
 def _recorded(source, setup, seed):
-  return recordings(source, batch_size=setup.outer.batch_size, seed=seed)
+  return recording_batches(source, batch_size=setup.outer.batch_size, seed=seed)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import optax
 from metajax import Episode, Examples, Learner, gradient_steps
 from metajax.adapt import identity
 from metajax.compose import concat_context
-from metajax.evaluate import Score, few_shot_error
+from metajax.evaluate import Score, few_shot_mse
 from metajax.experiment import RUN, Experiment, Record, RunFlags, Trained, Training, main
 from metajax.experiment.bounds import Bounds, Count, Positive, TwoOrMore
 from metajax.experiment.former_flags import also
@@ -94,7 +94,7 @@ def _errors(config: Config, way: "Way", trained: Trained, /) -> list[Record]:
   about |= {"policy": "none", "tasks": config.test_tasks, "steps": trained.steps, "seed": trained.seed}
   about["train_seconds"] = round(trained.seconds, 1)
   state = trained.states[0]
-  error = lambda learner: few_shot_error(learner, state.params, state.state, test, config.test_tasks)
+  error = lambda learner: few_shot_mse(learner, state.params, state.state, test, config.test_tasks)
   print(f"\nmean squared error on {config.test_tasks} held-out sine waves, {config.shots} points each")
   measured = []
   for what, (score, said) in errors_of(way, error, config.inner_learning_rate).items():

@@ -6,7 +6,7 @@ Start with `metajax.types`. `metajax.data` (TensorFlow) and `metajax.report` (fi
 from metajax import adapt, checkpoint, compose, evaluate, learners, losses, mesh, networks, predictors, train, types
 from metajax.adapt import gradient_steps
 from metajax.checkpoint import Checkpoints
-from metajax.evaluate import few_shot_accuracy, few_shot_error
+from metajax.evaluate import few_shot_accuracy, few_shot_mse
 from metajax.mesh import make_mesh
 from metajax.train import fit
 from metajax.types import Cache, Decoded, Episode, Examples, Learner, Network, Pair
@@ -25,7 +25,7 @@ __all__ = [
   "compose",
   "evaluate",
   "few_shot_accuracy",
-  "few_shot_error",
+  "few_shot_mse",
   "fit",
   "gradient_steps",
   "learners",

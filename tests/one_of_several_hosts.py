@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metajax import Episode, Examples, Pair, few_shot_error, fit, gradient_steps, make_mesh
+from metajax import Episode, Examples, Pair, few_shot_mse, fit, gradient_steps, make_mesh
 from metajax.augment.image import compose, random_flip, random_resized_crop
 from metajax.compose import with_preprocessing
 from metajax.evaluate import embed_dataset
@@ -102,7 +102,7 @@ def evaluation(name: str, devices: int | None = None) -> dict[str, np.ndarray]:
     found = embed_dataset(learner.embed, begun.params, begun.state, examples_in_order)
     whole = embed_dataset(learner.embed, begun.params, begun.state, list(examples_in_order()))
     begun = start(regression, optax.sgd(0.1), next(tasks(0, process_shard())))
-    score = few_shot_error(regression, begun.params, begun.state, tasks, 20)
+    score = few_shot_mse(regression, begun.params, begun.state, tasks, 20)
   return {"features": found.inputs, "labels": found.labels, "of whole batches": whole.inputs, "errors": score.tasks}
 
 

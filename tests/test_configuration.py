@@ -190,7 +190,7 @@ def test_a_byte_that_is_no_utf8_is_read_back_as_it_was(tmp_path):
 def test_records_of_earlier_versions_are_read_by_todays_names(tmp_path):
   path, record = tmp_path / "r.json", {"measure": "text_to_picture_at_5", "split": "test, pictures apart", "value": 1.0}
   path.write_text(json.dumps([record]))
-  now = {"measure": "text_to_image_at_5", "split": "test, images apart", "value": 1.0}
+  now = {"measure": "text_to_image_at_5", "split": "test, held-out images", "value": 1.0}
   assert records.read(path) == [now] and list(records.read(path)[0]) == list(record)
 
 

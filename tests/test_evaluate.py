@@ -11,7 +11,7 @@ from table_of_learners import episodes, regressions
 
 from metajax import Examples, Learner, few_shot_accuracy, gradient_steps, make_mesh
 from metajax.adapt import identity
-from metajax.evaluate import Score, adaptation_curve, few_shot_error, mean_and_ci, mean_over_seeds, paired_difference
+from metajax.evaluate import Score, adaptation_curve, few_shot_mse, mean_and_ci, mean_over_seeds, paired_difference
 from metajax.learners import maml, prototypical
 from metajax.networks import mlp
 from metajax.predictors import nearest_centroid
@@ -111,13 +111,13 @@ def test_one_task_has_no_interval_and_is_refused_before_a_batch_is_drawn():
   def never():
     raise AssertionError("drawn")
 
-  for measure in (few_shot_accuracy, few_shot_error):
+  for measure in (few_shot_accuracy, few_shot_mse):
     with pytest.raises(ValueError, match="at least 2 tasks, as an interval requires, got 1"):
       measure(learner, PARAMS, {}, never, 1)
 
 
 def test_batches_that_end_early_are_refused():
-  with pytest.raises(ValueError, match="expected batches of 12 tasks, got 10"):
+  with pytest.raises(ValueError, match="expected 12 tasks, but the batches ended after 10"):
     score(12, lambda: itertools.islice(batches(), 2))
 
 
@@ -131,7 +131,7 @@ def test_error_is_the_mean_squared_error_of_each_task():
   def predict(params, state, support: Examples, inputs):
     return params * inputs + support.labels.mean()
 
-  found = few_shot_error(Learner(None, None, None, predict), 0.5, {}, lambda: map(regressions, itertools.count()), 10)
+  found = few_shot_mse(Learner(None, None, None, predict), 0.5, {}, lambda: map(regressions, itertools.count()), 10)
   expected = []
   for task in range(10):
     support, query = jax.tree.map(lambda x, task=task: np.float64(x[task % 8]), regressions(task // 8))

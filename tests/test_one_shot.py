@@ -7,7 +7,7 @@ from PIL import Image
 
 from metajax import Learner
 from metajax.data import from_arrays, one_shot_runs, one_shot_tasks
-from metajax.evaluate import one_shot_runs as error_of
+from metajax.evaluate import one_shot_error as error_of
 from metajax.predictors import nearest_centroid
 
 WAYS = 4

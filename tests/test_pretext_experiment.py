@@ -157,7 +157,10 @@ def test_crops_are_of_what_is_seen_alone_and_those_of_a_clip_alike():
     (["--task", "jigsaw", "--gap", "9"], "expected tiles of at least 2 pixels a side"),
     (["--task", "jigsaw", "--permutations", "1"], "expected --permutations to be at least 2, got 1"),
     (["--task", "shuffle_and_learn", "--data", "moving_glyphs", "--stride", "2"], "clips .* of at least 9 frames"),
-    (["--task", "audio_visual", "--data", "moving_glyphs", "--sample-rate", "16000"], "--sample-rate 8000 for moving_gl"),
+    (
+      ["--task", "audio_visual", "--data", "moving_glyphs", "--sample-rate", "16000"],
+      "--sample-rate 8000 for moving_gl",
+    ),
     (
       ["--task", "audio_visual", "--data", "moving_glyphs", "--label", "size"],
       "one of across, character, height, got 'si",

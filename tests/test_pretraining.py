@@ -87,7 +87,7 @@ def test_a_run_compares_its_features_and_fine_tunes_beside_training_from_scratch
   assert len(re.findall(r"^  (?:simclr, fine-tuned|from scratch) +[\d.]+ ± [\d.]+%", out, re.MULTILINE)) == 2
   page = (records.home(None) / "README.md").read_text()
   assert "| linear probe | nearest neighbors | end-to-end training, 20% of labels |" in page
-  assert "## glyphs, test, images apart: accuracy on 12 images of 4 classes" in page
+  assert "## glyphs, test, held-out images: accuracy on 12 images of 4 classes" in page
 
 
 def test_parts_share_no_image_and_classes_are_the_same_or_unseen(monkeypatch):

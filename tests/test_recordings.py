@@ -9,10 +9,10 @@ from PIL import Image
 from metajax.data import (
   Recordings,
   cut_clips,
+  eval_recording_batches,
   load_recordings,
   moving_glyphs,
-  recordings,
-  recordings_in_order,
+  recording_batches,
   select_recordings,
 )
 from metajax.data.video.audio_file import decode_sound, fitted, read_sound, to_16_bits
@@ -109,7 +109,7 @@ def test_clips_without_any_sound_and_of_one_frame_are_clips(tmp_path):
   clip(tmp_path / "a.mkv", 3, sound=False)
   found = load_recordings(tmp_path, "all", size=8, frames=1)
   assert found.sounds is None and found.images.shape == (3, 1, 8, 8, 3)
-  batch = next(recordings(found, batch_size=2)())
+  batch = next(recording_batches(found, batch_size=2)())
   with pytest.raises(ValueError, match=r"of at least 5 frames, got clips \[2, 1, 8, 8, 3\]"):
     shuffle_and_learn()(None, batch)
 
@@ -204,7 +204,7 @@ def test_parts_of_clips_have_their_own_sounds_and_factors():
 
 
 def test_batches_are_a_function_of_the_step_and_hosts_have_shares_of_them():
-  batches = recordings(some(), batch_size=4, seed=3)
+  batches = recording_batches(some(), batch_size=4, seed=3)
   stream = batches()
   whole = [next(stream) for _ in range(7)]
   seen = np.concatenate([batch.first[:, 0, 0, 0, 0] for batch in whole])
@@ -214,7 +214,7 @@ def test_batches_are_a_function_of_the_step_and_hosts_have_shares_of_them():
   halves = [next(batches(5, (host, 2))) for host in range(2)]
   np.testing.assert_array_equal(np.concatenate([half.second for half in halves]), whole[5].second)
   assert whole[0].second.dtype == np.float32 and np.abs(whole[0].second).max() < 1
-  eval_batches = [batch.first[:, 0, 0, 0, 0] for batch in recordings_in_order(some(), batch_size=3)()]
+  eval_batches = [batch.first[:, 0, 0, 0, 0] for batch in eval_recording_batches(some(), batch_size=3)()]
   np.testing.assert_allclose(np.concatenate(eval_batches), np.arange(7) * 10 / 255, rtol=1e-6)
   assert [len(batch) for batch in eval_batches] == [3, 3, 1]
   picked = select_recordings(some(), [2, 0])
@@ -235,7 +235,7 @@ def test_a_moving_glyph_sounds_as_high_as_it_is_and_all_are_as_loud_and_long():
   again = moving_glyphs("test", size=16, clips=40, frames=8, seed=1)
   np.testing.assert_array_equal(found.images, again.images)
   assert set(found.captions).isdisjoint(moving_glyphs("train", size=16, clips=40, frames=1).captions)
-  assert isinstance(next(recordings(found, batch_size=2)()), Pair)
+  assert isinstance(next(recording_batches(found, batch_size=2)()), Pair)
 
 
 @pytest.mark.parametrize(

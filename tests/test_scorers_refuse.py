@@ -16,14 +16,14 @@ from metajax.evaluate import (
   dataset_log_prob,
   embed_dataset,
   few_shot_accuracy,
-  few_shot_error,
+  few_shot_mse,
   independent_pixels,
   linear_probe,
   mean_and_ci,
   mean_over_seeds,
   nearest_neighbors,
   neighbor_classes,
-  one_shot_runs,
+  one_shot_error,
   paired_difference,
   ratio_with_interval,
   retrieval,
@@ -111,7 +111,7 @@ def test_a_broken_network_is_no_score_whatever_its_features_go_through(params, s
     lambda: zero_shot_classifier(_swallow, params, state, np.ones((3, 4)), np.arange(3)),
     lambda: dataset_log_prob(_swallow, params, state, np.ones((3, 4))),
     lambda: few_shot_accuracy(learner, params, state, lambda: iter([]), 2),
-    lambda: few_shot_error(learner, params, state, lambda: iter([]), 2),
+    lambda: few_shot_mse(learner, params, state, lambda: iter([]), 2),
     lambda: adaptation_curve(lambda n: learner, params, state, lambda: iter([]), [0], 2),
   ):
     with pytest.raises(FloatingPointError, match=said):
@@ -157,11 +157,11 @@ other = lambda *labels: KNOWN._replace(labels=np.array([*labels, *LABELS[len(lab
     (lambda: embed_dataset(lambda p, s, x: x, (), (), [KNOWN._replace(labels=LABELS[:5])]), "of 12 inputs, got 5"),
     (lambda: mean_and_ci(np.ones((2, 3))), r"at least one score, \[tasks\], got \[2, 3\]"),
     (lambda: mean_and_ci(np.ones(0)), r"at least one score, \[tasks\], got \[0\]"),
-    (lambda: one_shot_runs(NOTHING, (), (), lambda: iter([])), "one batch of all runs, got none"),
+    (lambda: one_shot_error(NOTHING, (), (), lambda: iter([])), "one batch of all runs, got none"),
     (lambda: mean_over_seeds([]), "at least one seed, got none"),
     (lambda: adaptation_curve(None, (), (), None, [-1]), "adaptation steps to be a whole number of at least 0, got -1"),
     (lambda: few_shot_accuracy(None, (), (), None, 2.5), "at least 2 tasks, as an interval requires, got 2.5"),
-    (lambda: few_shot_error(NOTHING, (), (), targets(np.nan), 2), "query targets .* finite, got 1 of 2"),
+    (lambda: few_shot_mse(NOTHING, (), (), targets(np.nan), 2), "query targets .* finite, got 1 of 2"),
   ],
 )
 def test_labels_and_numbers_that_do_not_fit_are_refused_by_name(score, said):
@@ -181,10 +181,10 @@ def targets(last):
   ("score", "said"),
   [
     (lambda: few_shot_accuracy(NOTHING, (), (), targets(0.0)(), 2), r"batches to be a function, .*, got a repeat"),
-    (lambda: one_shot_runs(NOTHING, (), (), [1]), "batches to be a function, .*, got a list"),
+    (lambda: one_shot_error(NOTHING, (), (), [1]), "batches to be a function, .*, got a list"),
     (lambda: few_shot_accuracy(NOTHING.predict, (), (), targets(0.0), 2), "learner to be a Learner, got a function"),
     (
-      lambda: few_shot_error(Learner(*"abcd"), (), (), targets(0.0), 2),
+      lambda: few_shot_mse(Learner(*"abcd"), (), (), targets(0.0), 2),
       "learner's predict to be a function, .* got 'd'",
     ),
     (lambda: embed_dataset(NOTHING, (), (), [KNOWN]), "embed to be a function, .*, got a Learner"),

@@ -18,7 +18,13 @@ from metajax.data.text.image_text import image_texts
 from metajax.data.text.tokenizer import Tokenizer, train_tokenizer
 from metajax.data.text.tokenizer_files import load_tokenizer
 from metajax.data.video.loader import load_recordings
-from metajax.data.video.recordings import Recordings, cut_clips, recordings, recordings_in_order, select_recordings
+from metajax.data.video.recordings import (
+  Recordings,
+  cut_clips,
+  eval_recording_batches,
+  recording_batches,
+  select_recordings,
+)
 
 __all__ = [
   "ImageDataset",
@@ -32,6 +38,7 @@ __all__ = [
   "episode_rows",
   "episodes",
   "eval_batches",
+  "eval_recording_batches",
   "fit_palette",
   "from_arrays",
   "image_texts",
@@ -45,8 +52,7 @@ __all__ = [
   "one_shot_tasks",
   "pairs",
   "preprocess",
-  "recordings",
-  "recordings_in_order",
+  "recording_batches",
   "select_classes",
   "select_recordings",
   "select_rows",

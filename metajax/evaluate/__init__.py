@@ -2,7 +2,7 @@
 
 from metajax.evaluate.count_baselines import CountModel, bigram, independent_pixels
 from metajax.evaluate.embed import assert_unchanged, embed_dataset
-from metajax.evaluate.few_shot import adaptation_curve, few_shot_accuracy, few_shot_error, one_shot_runs
+from metajax.evaluate.few_shot import adaptation_curve, few_shot_accuracy, few_shot_mse, one_shot_error
 from metajax.evaluate.likelihood import dataset_log_prob, ratio_with_interval
 from metajax.evaluate.probes import ProbeResult, linear_probe, nearest_neighbors, neighbor_classes
 from metajax.evaluate.retrieval import retrieval
@@ -20,14 +20,14 @@ __all__ = [
   "dataset_log_prob",
   "embed_dataset",
   "few_shot_accuracy",
-  "few_shot_error",
+  "few_shot_mse",
   "independent_pixels",
   "linear_probe",
   "mean_and_ci",
   "mean_over_seeds",
   "nearest_neighbors",
   "neighbor_classes",
-  "one_shot_runs",
+  "one_shot_error",
   "paired_difference",
   "prompts",
   "ratio_with_interval",

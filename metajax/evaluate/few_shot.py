@@ -60,7 +60,7 @@ def few_shot_accuracy(
   return mean_and_ci(_scores(learner, params, state, batches, num_tasks, _percent_right, chunk_size, _check_classes))
 
 
-def one_shot_runs(
+def one_shot_error(
   learner: Learner, params: Params, state: State, batches: Batches, *, chunk_size: int | None = None
 ) -> Score:
   """The error in percent of one-shot classification (Lake et al. 2015), with its 95% interval over runs.
@@ -87,7 +87,7 @@ def one_shot_runs(
   return mean_and_ci(100 - right.tasks)
 
 
-def few_shot_error(
+def few_shot_mse(
   learner: Learner,
   params: Params,
   state: State,
@@ -158,7 +158,7 @@ def _scores(learner, params, state, batches, num_tasks, measure, chunk_size, loo
           f"predictions were not finite, first in test task {np.flatnonzero(~np.isfinite(scores))[0]}"
         )
       return scores
-  raise ValueError(f"expected batches of {num_tasks} tasks, got {found}")
+  raise ValueError(f"expected {num_tasks} tasks, but the batches ended after {found}")
 
 
 def adaptation_curve(

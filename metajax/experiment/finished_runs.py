@@ -14,7 +14,7 @@ from metajax.experiment import bounds, command_line, records
 from metajax.experiment.configuration import configuration
 from metajax.experiment.flags import LONGEST
 from metajax.experiment.groups import group_of
-from metajax.experiment.run_folder import RESUMABLE_FLAGS
+from metajax.experiment.run_folder import FLAGS_MUTABLE_ON_RESUME
 from metajax.experiment.seeds import groups, seeds_of, side_by_side
 from metajax.experiment.types import RunFlags, Training
 from metajax.train import TrainState, each_seed, restore
@@ -106,7 +106,9 @@ def states_of(
 def training_of(run: FinishedRun) -> tuple:
   """The flags that runs of one learner share, which is all but the seeds."""
   flags = bounds.flat(run.config._asdict())
-  kept = sorted((name, str(value)) for name, value in flags if name not in RESUMABLE_FLAGS and name not in OF_SEEDS)
+  kept = sorted(
+    (name, str(value)) for name, value in flags if name not in FLAGS_MUTABLE_ON_RESUME and name not in OF_SEEDS
+  )
   return run.module.__name__, *kept
 
 

@@ -3,7 +3,7 @@
 RENAMED = {
   "text_to_picture": "text_to_image",
   "picture_to_text": "image_to_text",
-  "pictures apart": "images apart",
+  "pictures apart": "held-out images",
   "pictures' captions": "images' captions",
   "bits_per_letter": "bits_per_character",
   "letters": "characters",

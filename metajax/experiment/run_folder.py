@@ -1,4 +1,4 @@
-"""A run's folder: whose it is, what it says of the run in `run.json`, and which flags may change when it goes on."""
+"""Run folders: locking, `run.json`, and the flags that may change on resume."""
 
 import contextlib
 import shlex
@@ -16,7 +16,7 @@ from metajax.experiment.groups import group_of
 from metajax.experiment.types import RunFlags
 from metajax.mesh import barrier, broadcast_from_primary, process_shard
 
-RESUMABLE_FLAGS = {
+FLAGS_MUTABLE_ON_RESUME = {
   "folder",
   "resume",
   "output",
@@ -28,30 +28,29 @@ RESUMABLE_FLAGS = {
   "devices",
   "fsdp",
 }
-RESUMABLE_FLAGS |= {"download", "test_tasks", "adaptation_curve", "temperature", "top_k", "top_p", "prompts"}
-# What a run may change without becoming another one.
+FLAGS_MUTABLE_ON_RESUME |= {"download", "test_tasks", "adaptation_curve", "temperature", "top_k", "top_p", "prompts"}
 
 
 class Run(NamedTuple):
-  """A run: its folder, its flags, whether it goes on with one that was there, and what it will say in `run.json`."""
+  """A run: its folder, its flags, whether it resumes an existing run, and the contents of `run.json`."""
 
   folder: Path
   flags: RunFlags
   resumed: bool
   configuration: dict
 
-  def again(self) -> str:
-    """The command that goes on with it."""
+  def resume_command(self) -> str:
+    """The command that resumes the run."""
     return shlex.join(["python", "-m", self.configuration["experiment"], "--folder", str(self.folder), "--resume"])
 
 
 def begin(name: str, build: Callable, config: Any) -> Run:
-  """Finds the run's folder and what stands in its way, without writing anything.
+  """Finds and checks the folder of a run, without writing anything.
 
   Args:
-    name: of a new run, to which the time is added.
-    build: the experiment's, in whose module its command is.
-    config: with its RunFlags somewhere.
+    name: Name of a new run, to which the time is appended.
+    build: The experiment's `build`; its module is the command.
+    config: Config that contains a `RunFlags`.
 
   Raises:
     ValueError: if the folder holds a run and `resume` is False, or a run of other flags.
@@ -69,13 +68,13 @@ def begin(name: str, build: Callable, config: Any) -> Run:
 
 
 def check(asked: RunFlags) -> bool:
-  """Finds what stands in the way of a run's folder, without writing anything; gives whether there is a run in it.
+  """Checks the folder of a run, without writing anything; returns whether it holds a run.
 
   Raises:
     ValueError, OSError: as `begin`.
   """
   if asked.resume and asked.folder is None:
-    raise ValueError("expected --folder with --resume: the folder of the run to go on with")
+    raise ValueError("expected --folder with --resume: the folder of the run to resume")
   return broadcast_from_primary(lambda: _check(asked))
 
 
@@ -94,13 +93,13 @@ def _check(asked: RunFlags) -> bool:
 
 
 def _claim(run: Run) -> str:
-  """Makes the run's folder and claims it; one that was not named gives way to another run of the same second."""
+  """Makes and claims the run's folder; a folder without a given name gets a suffix if it is taken."""
   folder = run.folder
   if run.flags.folder is not None:
     folder.mkdir(parents=True, exist_ok=True)
     claims.take(folder)
     if _check(run.flags) != run.resumed:
-      raise ValueError(f"expected the folder {str(folder)!r} as it was, got one with a run that began meanwhile")
+      raise ValueError(f"expected {str(folder)!r} unchanged, but another process started a run in it; try again")
     return str(folder)
   folder.parent.mkdir(parents=True, exist_ok=True)
   new, i = folder, 1
@@ -137,7 +136,7 @@ def check_same(run: Run, config: Any):
   kinds = flags.kinds_of(type(config))
   for name, value in now["flags"].items():
     was = former_flags.value_in(before["flags"], name, kinds.get(name), value)
-    if name not in RESUMABLE_FLAGS and was != value:
+    if name not in FLAGS_MUTABLE_ON_RESUME and was != value:
       flag = f"--{name.replace('_', '-')}"
       raise ValueError(f"expected {flag} {_text(was)}, as the run in {str(run.folder)!r} has it, got {_text(value)}")
 

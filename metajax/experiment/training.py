@@ -87,7 +87,7 @@ def _log(stack: contextlib.ExitStack, folder: Path, show: Callable, seconds: lis
 @contextlib.contextmanager
 def _advised(run: Run):
   """Adds the command that resumes the training to an error that ends it."""
-  again = run.again()
+  again = run.resume_command()
   set_exit_advice(f"to resume: {again}")
   try:
     yield

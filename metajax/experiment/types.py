@@ -38,8 +38,7 @@ class RunFlags(NamedTuple):
   profile: NotNegative = 0
   """Number of steps to trace for TensorBoard (Profile tab) or Perfetto; 0 for no trace."""
   precision: Literal["highest", "high", "default"] = "highest"
-  """Precision of matrix products: "highest" agrees across CPU, GPU and TPU; "default" is TF32 or bfloat16 on an
-  accelerator, and faster."""
+  """Precision of matrix products: "highest" agrees on all devices; "default" is faster TF32 or bfloat16."""
   fsdp: bool = False
   """Shard the parameters and the optimizer state over the devices, instead of replicating them."""
   debug_nans: bool = False
@@ -60,7 +59,7 @@ class Training(NamedTuple):
   seeds: Annotated[int, Bounds(1, 1000)] = 1
   """Number of random seeds to train, from --seed on; results are the mean with a 95% interval over seeds."""
   seeds_in_parallel: Annotated[int | None, *Count.__metadata__, *also("--seeds-at-once")] = None
-  """Number of seeds to train in parallel; by default as many as fit into memory."""
+  """Seeds to train in parallel; None trains as many as fit into memory."""
 
 
 RUN = RunFlags()

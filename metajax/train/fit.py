@@ -50,7 +50,7 @@ def fit(
   Args:
     learner, optimizer: Learner to train, and the outer optimizer, e.g. `optax.adam(1e-3)`.
     batches: Function `batches(start, shard)`, which returns an iterator of host-local numpy batches.
-    steps: Number of steps, at least 1.
+    steps: Total number of steps, including those before a resume; at least 1.
     seed: Seed of the initialization and of the learner's noise. A sequence of seeds trains that many networks side by
       side: pass `for_seeds(...)` as `batches`; the TrainState gets a leading `[seeds]` axis.
     log: `log(step, metrics)`, called every `log_every` steps, after validations and after the last step, with averages

@@ -33,7 +33,7 @@ class Outer(NamedTuple):
   """Outer optimizer."""
 
   learning_rate: Annotated[Positive, *also("--rate")] = 1e-3
-  """Learning rate of the outer optimizer, which is Adam unless the command names another."""
+  """Learning rate of the outer optimizer."""
   schedule: Annotated[Schedule, *also("--decay")] = "none"
   """Schedule of the outer learning rate: constant, decayed to 0 along a cosine or line, or halved every 2,000 steps."""
 

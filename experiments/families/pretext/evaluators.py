@@ -11,7 +11,7 @@ import numpy as np
 from experiments.families.data import ImageData
 from experiments.families.representation.data import ProbeSplits
 from experiments.families.representation.evaluators import about
-from metajax.data import ImageDataset, Recordings, eval_batches, recordings_in_order, select_recordings, select_rows
+from metajax.data import ImageDataset, Recordings, eval_batches, eval_recording_batches, select_recordings, select_rows
 from metajax.evaluate import mean_and_ci, mean_over_seeds
 from metajax.experiment import Record, Trained
 from metajax.experiment.results_page import PRETEXTS
@@ -143,6 +143,6 @@ def _by_group(right: np.ndarray, question: PretextEval) -> np.ndarray:
 def _in_order(source, size: int) -> Callable:
   """Batches of the inputs of a source, as the learner receives them."""
   if isinstance(source, Recordings):
-    return recordings_in_order(source, batch_size=size)
+    return eval_recording_batches(source, batch_size=size)
   labeled = eval_batches(source, batch_size=size)
   return lambda *given: (batch.inputs for batch in labeled(*given))

@@ -92,7 +92,7 @@ class FrozenFeatures(NamedTuple):
 
 def about(data: ImageData, parts: ProbeSplits) -> dict[str, Any]:
   """Entries on the test images in the records."""
-  split = "official/test" if not parts.unseen else f"{split_name(data)}, images apart"
+  split = "official/test" if not parts.unseen else f"{split_name(data)}, held-out images"
   return {"data": slug(data), "split": split, "classes": len(parts.test.classes), "tested": len(parts.test.labels)}
 
 

@@ -65,8 +65,9 @@ def load_texts(
 def token_rows(tokenizer: Tokenizer, texts: Sequence[str], max_length: int, *, start: bool = True) -> np.ndarray:
   """Tokenizes texts into rows for next-token prediction, padded with -1.
 
-  A text consists of its start, its tokens and its end. A text that is longer than a row continues in the next row,
-  which begins with the last token of the previous one: every token but the start is a prediction target exactly once.
+  A text is a start token (BOS), its tokens and an end token (EOS). A text that is longer than a row continues in the
+  next row, which begins with the last token of the previous one: every token but the start is a prediction target
+  exactly once.
 
   Args:
     tokenizer: a `Tokenizer`.
@@ -103,7 +104,7 @@ def rows_of_texts(
     rows += own
     numbers += [number] * len(own)
   if not rows:
-    raise ValueError(f"expected texts of at least 2 tokens, got {len(texts)} without")
+    raise ValueError(f"expected a text of at least 2 tokens, got {len(texts)} texts, all shorter")
   found = np.full((len(rows), max_length + 1), -1, np.int32)
   for row, tokens in zip(found, rows, strict=True):
     row[: len(tokens)] = tokens

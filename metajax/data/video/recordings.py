@@ -40,7 +40,7 @@ class Recordings(NamedTuple):
   unreadable: tuple[str, ...] = ()
 
 
-def recordings(source: Recordings, *, batch_size: int, seed: int = 0) -> Batches:
+def recording_batches(source: Recordings, *, batch_size: int, seed: int = 0) -> Batches:
   """Batches of recordings, epoch after epoch, in a uniformly random order that depends only on (seed, epoch).
 
   Args:
@@ -66,10 +66,10 @@ def recordings(source: Recordings, *, batch_size: int, seed: int = 0) -> Batches
   return batches
 
 
-def recordings_in_order(source: Recordings, *, batch_size: int) -> Batches:
+def eval_recording_batches(source: Recordings, *, batch_size: int) -> Batches:
   """Batches for evaluation: every recording once, in order; the iterator is finite.
 
-  Batches are those of `recordings`, but the last one may be short, and a host may have no rows of it.
+  Batches are those of `recording_batches`, but the last one may be short, and a host may have no rows of it.
   """
   _check(source)
   return in_order_of(len(source.images), batch_size, lambda rows: _batch(source, rows))

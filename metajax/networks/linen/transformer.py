@@ -167,7 +167,8 @@ def _room(module, tokens, cache: Cache) -> int:
 
 
 def start(details: Details, num_layers: int | None = None):
-  """Returns the initializer of a matrix; `num_layers` is given at the end of a residual branch, two per layer."""
+  """Returns the initializer of a matrix; `num_layers` is given for the last matrix of a residual branch (GPT-2's
+  `1 / sqrt(2 num_layers)`)."""
   if details.deviation is None:
     return nn.initializers.lecun_normal()
   return nn.initializers.normal(details.deviation / (1 if num_layers is None else (2 * num_layers) ** 0.5))
