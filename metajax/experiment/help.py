@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 import tyro
 
 TOP = re.compile(r"(╭─)? (\S+ )?options ")
-PATH = re.compile(r"(?<![\w.])(?:\w+\.)+(?=\w+ options )")  # in a title, the groups that hold the group
+PATH = re.compile(r"(?<![\w.])(?:\w+\.)+(?P<group>\w+)(?= options )")  # in a title, a group with those that hold it
+TITLES = {"outer": "optimizer", "tests": "test"}
 COLOR = re.compile(r"\x1b\[[0-9;]*m")
 PRESET = 'Name of the preset; "paper" has the settings of the paper. --budget is an alias.'
 
@@ -93,9 +94,10 @@ def _titled(box: str) -> str:
   path = PATH.search(top)
   if path is None:
     return box
+  name = TITLES.get(path["group"], path["group"])
   corner = top.rfind("╮") if "╮" in top else len(top)
-  longer = top[:corner] + top[corner - 1] * len(path[0]) + top[corner:]
-  return longer[: path.start()] + longer[path.end() :] + end + rest
+  longer = top[:corner] + top[corner - 1] * (len(path[0]) - len(name)) + top[corner:]
+  return longer[: path.start()] + name + longer[path.end() :] + end + rest
 
 
 class _Page(io.StringIO):

@@ -14,9 +14,11 @@ from metajax.networks.linen.relation_module import relation_module
 from metajax.networks.linen.resnet import resnet
 from metajax.networks.linen.resnet12 import resnet12
 from metajax.networks.linen.text_transformer import text_transformer
+from metajax.networks.linen.transformer import Size
 from metajax.networks.linen.vision_transformer import vision_transformer
 
 __all__ = [
+  "Size",
   "audio_conv",
   "clip_towers",
   "conv4",

@@ -32,7 +32,8 @@ class AdaptedHead(NamedTuple):
   query_norm: Annotated[QueryNorm, *also("--policy")] = "transductive"
   """Batch-norm statistics for queries in training: those of the queries or of the support set. Tests cover both."""
   head: Head = "fixed"
-  """Linear head: "fixed" to the ways of training, or for any number of ways, "repeated" or initialized at "zeros"."""
+  """Linear head: "fixed" has an output per training way; "repeated" (one output, copied) and "zeros" serve any number
+  of ways."""
   filters: Width = 64
   """Channels of each convolution layer."""
   normalization: Annotated[Normalization, *also("--normalisation")] = "batch"
