@@ -186,7 +186,7 @@ def test_what_is_not_differentiated_needs_no_bounded_derivative(how):
 
 def test_an_optimizer_whose_first_updates_have_no_derivative_is_refused():
   adapt = gradient_steps(optax.radam(0.1, eps_root=1e-4), 2)
-  with pytest.raises(ValueError, match=r"first few have none at any gradient \(optax.radam"):
+  with pytest.raises(ValueError, match=r"first few updates have none at any gradient \(such as optax.radam"):
     adapt(lambda params, data: jnp.sum(params["w"] ** 2), {"w": np.ones(2, np.float32)}, ())
 
 

@@ -145,7 +145,7 @@ other = lambda *labels: KNOWN._replace(labels=np.array([*labels, *LABELS[len(lab
     (lambda: zero_shot(CLASSES, Examples(np.ones((0, 4)), np.zeros(0, int))), "labels from 0 to 2, got"),
     (lambda: retrieval(np.ones((0, 4)), np.ones((0, 4)), np.zeros(0, int)), "a text for each of the 0 images"),
     (lambda: bigram(TOKENS, TOKENS, np.array([[0, 3]]), 3), r"test tokens from -1 to 2, got 3 at \[0, 1\]"),
-    (lambda: bigram(TOKENS, TOKENS, np.array([[-1, 2]]), 3), "padding only at the ends of test rows .* in row 0"),
+    (lambda: bigram(TOKENS, TOKENS, np.array([[-1, 2]]), 3), "padding only at the ends of test rows, .* in row 0"),
     (lambda: bigram(TOKENS, TOKENS[:, :1], TOKENS, 3), r"validation rows of two tokens or more, got \[2, 1\]"),
     (lambda: independent_pixels(TOKENS + 1, TOKENS + 1, TOKENS, 4), r"test colors from 0 to 3, got -1 at \[0, 3\]"),
     (lambda: independent_pixels(TOKENS + 1, TOKENS[:0], TOKENS + 1, 4), r"validation rows of pixels, got \[0, 4\]"),
