@@ -35,7 +35,7 @@ def test_an_example_prints_what_its_docstring_shows(name):
 
 
 def test_fifty_functions_have_an_example():
-  assert len(EXAMPLES) >= 50
+  assert len(EXAMPLES) >= 70  # of which `make test` runs fifty
 
 
 def test_an_example_that_is_wrong_is_found():

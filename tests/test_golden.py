@@ -37,9 +37,10 @@ def allows(was: str, now: str | None) -> bool:
 
 @pytest.mark.parametrize("command", FLAGS)
 def test_every_flag_of_a_command_has_the_default_and_the_choices_that_it_had_in_each_preset(command):
+  """The first preset is that of the help text, above."""
   first, *_ = FLAGS[command]
   small = "cpu" if "cpu" in FLAGS[command] and jax.default_backend() == "cpu" else first
-  for preset, differs in FLAGS[command].items():
+  for preset, differs in list(FLAGS[command].items())[1:]:
     was = FLAGS[command][first] | differs
     now = golden.flags_of(golden.help_of(command, *([] if preset == small else ["--budget", preset])))
     changed = {name: (said, now.get(name)) for name, said in was.items() if not allows(said, now.get(name))}

@@ -36,7 +36,7 @@ def test_every_token_is_to_be_found_once_and_follows_what_it_followed(length):
 def test_parts_of_a_text_have_neither_start_nor_end():
   rows = token_rows(tokenizer, ("a brown dog",), 2, start=False)
   assert not {tokenizer.start, tokenizer.end} & set(rows.flat)
-  with pytest.raises(ValueError, match="at least 2 tokens, got 1 without"):
+  with pytest.raises(ValueError, match="at least 2 tokens, got 1 texts, all shorter"):
     token_rows(tokenizer, ("",), 2, start=False)
   with pytest.raises(ValueError, match=r"length to be a whole number from 1 to .*, got 0"):
     token_rows(tokenizer, TEXTS, 0)
