@@ -596,7 +596,7 @@ MUTANTS = (
   Mutant(
     "a resumed run of an earlier version keeps the preset of the paper",
     "metajax/experiment/command_line.py",
-    "in presets and not resumed and",
+    "in presets and not _resumes() and",
     "in presets and",
     ("tests/test_golden.py::test_a_run_that_was_stopped_before_is_gone_on_with_to_the_same_and_evaluated",),
   ),

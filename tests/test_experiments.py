@@ -355,7 +355,7 @@ def test_a_curve_of_a_learner_without_steps_is_refused(command, monkeypatch):
   status, _, error, files = command(r2d2, *TINY, "--curve", "3")
   assert (
     status == 2
-    and error == "error: expected --curve of a learner that adapts in any number of steps, got r2d2\n"
+    and error == "error: expected --adaptation-curve of a learner that adapts in any number of steps, got r2d2\n"
     and not files
   )
 

@@ -24,6 +24,7 @@ from metajax.train import Stopped
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}  # what is no fault of a program
 _DISK |= {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
+PRESET = ("--preset", "--budget")  # the flag, and its name in recorded commands
 _LIBRARY = Path(__file__).resolve().parent.parent
 
 
@@ -61,8 +62,9 @@ def session(main: Callable, presets: Mapping[str, Any] | None = None) -> Generat
   if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
     jax.config.update("jax_compilation_cache_dir", str(_cache()))
   with as_one_of_several() if joins_others() else _alone(), _errors_in_one_line(main):
-    sys.argv[1:1] = _preset_of_this_machine(presets or {})
-    given = parse(main, presets, [*_arguments_of_the_run(), *sys.argv[1:]])
+    before = _arguments_of_the_run()
+    sys.argv[1:1] = _preset_of_this_machine(presets or {}, before)
+    given = parse(main, presets, [*before, *sys.argv[1:]])
     bounds.check_devices(given if isinstance(given, dict) else given._asdict())
     yield given
 
@@ -122,7 +124,7 @@ def parse(main: Callable, presets: Mapping[str, Any] | None, arguments: Sequence
   arguments = former_flags.current(config or main, arguments)
   default = chosen = None
   if presets:
-    names = flags.take(arguments, "--preset", "--budget") or [next(iter(presets))]
+    names = flags.take(arguments, *PRESET) or [next(iter(presets))]
     if names[-1] not in presets:
       raise ValueError(f"expected --preset to be one of {', '.join(presets)}, got {names[-1]!r}")
     default, chosen = presets[names[-1]], names[-1]
@@ -181,16 +183,14 @@ def _resumes() -> Path | None:
   return folder if folder and os.path.isfile(folder / "run.json") else None
 
 
-def _preset_of_this_machine(presets: Mapping[str, Any]) -> list[str]:
+def _preset_of_this_machine(presets: Mapping[str, Any], before: Sequence[str]) -> list[str]:
   """`--preset NAME`, where the command line has none: "cpu" without an accelerator, else the first, "paper".
 
   A resumed run keeps its preset; runs of earlier versions that name none had the first.
   """
-  given, resumed = sys.argv[1:], _resumes()
-  before = _arguments_of_the_run()
-  if not presets or flags.take([*before, *given], "--preset", "--budget"):
+  if not presets or flags.take([*before, *sys.argv[1:]], *PRESET):
     return []
-  small = "cpu" in presets and not resumed and jax.default_backend() == "cpu"
+  small = "cpu" in presets and not _resumes() and jax.default_backend() == "cpu"
   return ["--preset", "cpu" if small else next(iter(presets))]
 
 

@@ -27,7 +27,7 @@ def check(command: Callable, arguments: Sequence[str], more: Sequence[str] = ())
   Raises:
     ValueError: naming the first one, with the flag that is most like it; or a flag that is needed and not there.
   """
-  kinds = {_dashed(name): kind for name, kind in kinds_of(command).items()}
+  kinds = {dashed(name): kind for name, kind in kinds_of(command).items()}
   given = set()
   for flag, values in _parts(kinds, arguments, more):
     given.add(flag)
@@ -92,7 +92,7 @@ def _parts(kinds: dict, arguments: Sequence[str], more: Sequence[str]) -> Iterat
       if flag or values:
         yield flag, values
       flag, equals, value = argument.lstrip("-").partition("=")
-      flag = argument if argument in HELP else _known(_dashed(flag), kinds, more)
+      flag = argument if argument in HELP else _known(dashed(flag), kinds, more)
       values = [value] if equals else []
       most = 0 if equals or flag not in kinds else _most(kinds[flag])
     elif len(values) < most or not flag:
@@ -148,16 +148,21 @@ def _check_needed(command: Callable, given: set[str]):
     if parameter.default is not parameter.empty:
       continue
     alone = _is_positional(kinds[name])
-    there = "" in given or _most(kinds[name]) > 1 if alone else _dashed(name) in given
+    there = "" in given or _most(kinds[name]) > 1 if alone else dashed(name) in given
     if not there:
-      raise ValueError(f"expected {name.upper() if alone else f'--{_dashed(name)}'}, got none: --help says what it is")
+      raise ValueError(f"expected {name.upper() if alone else f'--{dashed(name)}'}, got none: --help says what it is")
 
 
 def _is_positional(kind) -> bool:
   """Whether it has no flag: `tyro.conf.Positional[...]`."""
-  said = get_args(kind)[1:] if get_origin(kind) is Annotated else ()
-  return any(one in said for one in get_args(Positional[int])[1:])
+  return any(one in marks(kind) for one in get_args(Positional[int])[1:])
 
 
-def _dashed(name: str) -> str:
+def dashed(name: str) -> str:
+  """The name of a field as a flag has it, without the dashes in front."""
   return name.replace("_", "-")
+
+
+def marks(kind: Any) -> tuple:
+  """What an annotation says beside the type."""
+  return get_args(kind)[1:] if get_origin(kind) is Annotated else ()

@@ -1,7 +1,7 @@
 """Flags that had other names in earlier versions: recorded commands and run folders keep using those."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple, get_args, get_origin
+from typing import Any, NamedTuple
 
 from metajax.experiment import flags
 
@@ -32,7 +32,7 @@ def also(*names: str) -> tuple[Former, ...]:
 
 def of(kind: Any) -> list[Former]:
   """The former names in a flag's annotation."""
-  return [one for one in (get_args(kind)[1:] if get_origin(kind) is Annotated else ()) if isinstance(one, Former)]
+  return [one for one in flags.marks(kind) if isinstance(one, Former)]
 
 
 def current(command: Callable, arguments: Sequence[str]) -> list[str]:
@@ -60,7 +60,7 @@ def value_in(values: Mapping[str, Any], name: str, kind: Any, default: Any) -> A
 def _renamed(command: Callable) -> Iterator[tuple[str, tuple[str, ...]]]:
   """(former flag, the words that stand for it today)."""
   for name, kind in flags.kinds_of(command).items():
-    flag = f"--{name.replace('_', '-')}"
+    flag = f"--{flags.dashed(name)}"
     for former in of(kind):
       negated = former.name.replace("--", "--no-", 1)
       yield former.name, (flag,) if former.on is None else (flag, former.on)

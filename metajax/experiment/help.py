@@ -9,25 +9,13 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 
+from metajax.experiment.several_hosts import Hosts
+
 TOP = re.compile(r"(╭─)? (\S+ )?options ")
 PATH = re.compile(r"(?<![\w.])(?:\w+\.)+(?P<group>\w+)(?= options )")  # in a title, a group with those that hold it
 TITLES = {"outer": "optimizer", "tests": "test"}
 COLOR = re.compile(r"\x1b\[[0-9;]*m")
 PRESET = 'Name of the preset; "paper" has the settings of the paper. --budget is an alias.'
-
-
-class Hosts(NamedTuple):
-  """One run on several hosts; the environment variables METAJAX_COORDINATOR, METAJAX_HOSTS, METAJAX_HOST do the
-  same."""
-
-  coordinator: str | None = None
-  """Address and port of host 0, or "auto" on a TPU pod, under SLURM or Open MPI."""
-  hosts: int | None = None
-  """Number of hosts."""
-  host: int | None = None
-  """Index of this host, from 0."""
-  dead_after: int = 60
-  """Seconds without a sign of life after which a host counts as lost."""
 
 
 def text(made: Callable, presets: Mapping[str, Any] | None, chosen: str | None, **how: Any) -> str:

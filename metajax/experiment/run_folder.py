@@ -137,7 +137,7 @@ def check_same(run: Run, config: Any):
   for name, value in now["flags"].items():
     was = former_flags.value_in(before["flags"], name, kinds.get(name), value)
     if name not in FLAGS_MUTABLE_ON_RESUME and was != value:
-      flag = f"--{name.replace('_', '-')}"
+      flag = f"--{flags.dashed(name)}"
       raise ValueError(f"expected {flag} {_text(was)}, as the run in {str(run.folder)!r} has it, got {_text(value)}")
 
 

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 import traceback
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -16,7 +16,23 @@ from metajax.experiment.terminal import printable
 from metajax.mesh import EXIT_PEER_LOST, initialize_distributed, is_primary_host, process_shard
 
 PATIENCE = 2  # seconds
-HOST_FLAGS = ("coordinator", "hosts", "host", "dead-after")
+
+
+class Hosts(NamedTuple):
+  """One run on several hosts; the environment variables METAJAX_COORDINATOR, METAJAX_HOSTS, METAJAX_HOST do the
+  same."""
+
+  coordinator: str | None = None
+  """Address and port of host 0, or "auto" on a TPU pod, under SLURM or Open MPI."""
+  hosts: int | None = None
+  """Number of hosts."""
+  host: int | None = None
+  """Index of this host, from 0."""
+  dead_after: int = 60
+  """Seconds without a sign of life after which a host counts as lost."""
+
+
+HOST_FLAGS = tuple(map(flags.dashed, Hosts._fields))
 
 
 def joins_others() -> bool:

@@ -194,7 +194,9 @@ def check_curve(modes: Sequence[EvalMode], steps: int):
   if steps < 0:
     raise ValueError(f"expected a curve of at least 0 steps, got {steps}")
   if steps and not any(mode.after for mode in modes):
-    raise ValueError(f"expected --curve of a learner that adapts in any number of steps, got {modes[0].title}")
+    raise ValueError(
+      f"expected --adaptation-curve of a learner that adapts in any number of steps, got {modes[0].title}"
+    )
 
 
 def print_scores(test: Setting, scores: Scores, num_tasks: int, queries: int):
