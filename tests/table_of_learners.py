@@ -184,7 +184,7 @@ classifier = with_head(encoder, linear(WAYS))
 mean_and_more = Network(
   lambda key, x: ({"weight": jnp.ones(())}, {}),
   lambda params, state, x, **_: (
-    jnp.stack([f(x.reshape(len(x), -1)).mean(-1) for f in (lambda x: x, lambda x: params["weight"] * x**2)], -1),
+    jnp.stack([f(x.reshape(x.shape[0], -1)).mean(-1) for f in (lambda x: x, lambda x: params["weight"] * x**2)], -1),
     state,
   ),
 )

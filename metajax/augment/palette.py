@@ -59,7 +59,7 @@ def from_palette(tokens: AnyArray, palette: AnyArray) -> Array:
   size = math.isqrt(tokens.shape[1])
   if size**2 != tokens.shape[1]:
     raise ValueError(f"expected tokens of square images, [n, size^2], got {list(tokens.shape)}")
-  return jnp.asarray(palette)[jnp.asarray(tokens)].reshape(len(tokens), size, size, palette.shape[-1])
+  return jnp.asarray(palette)[jnp.asarray(tokens)].reshape(tokens.shape[0], size, size, palette.shape[-1])
 
 
 def _check_palette(palette):

@@ -4,6 +4,8 @@ import math
 import numbers
 from typing import Any, get_args
 
+import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 
@@ -35,9 +37,13 @@ def function(name: str, value: Any, example: str):
 def count(name: str, value: Any, least: int = 1, most: int | None = None):
   """Raises unless a value is an integer from `least` to `most`; booleans do not count.
 
+  A symbolic number, in an export, is unknown and passes.
+
   Raises:
     ValueError: if it is not; the message quotes the value.
   """
+  if jax.export.is_symbolic_dim(value):
+    return
   whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
   if not whole or value < least or (most is not None and value > most):
     bounds = f"of at least {least}" if most is None else f"from {least} to {most}"

@@ -70,7 +70,7 @@ def tied(encoder: Network) -> Network:
 
   def apply(params, state, inputs, *, train, key=None):
     features, state = encoder.apply(params, state, flat(inputs), train=train, key=key)
-    return features.reshape(len(inputs), -1), state
+    return features.reshape(inputs.shape[0], -1), state
 
   return Network(init, apply)
 
@@ -119,7 +119,7 @@ def on_pairs(network: Network) -> Network:
   check_networks(network=network)
 
   def pairs(first, second):
-    shape = (len(second), *first.shape)
+    shape = (second.shape[0], *first.shape)
     both = [jnp.broadcast_to(first[None], shape), jnp.broadcast_to(second[:, None], shape)]
     return jnp.concatenate(both, -1).reshape(-1, *shape[2:-1], 2 * shape[-1])
 
@@ -129,9 +129,11 @@ def on_pairs(network: Network) -> Network:
   def apply(params, state, first, second, *, train, key=None):
     given = pairs(first, second)
     outputs, state = network.apply(params, state, given, train=train, key=key)
-    if outputs.shape != (len(given), 1):
-      raise ValueError(f"expected a network from {len(given)} pairs to [{len(given)}, 1], got {list(outputs.shape)}")
-    return outputs.reshape(len(second), len(first)), state
+    if outputs.shape != (given.shape[0], 1):
+      raise ValueError(
+        f"expected a network from {given.shape[0]} pairs to [{given.shape[0]}, 1], got {list(outputs.shape)}"
+      )
+    return outputs.reshape(second.shape[0], first.shape[0]), state
 
   return Network(init, apply)
 

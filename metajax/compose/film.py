@@ -27,7 +27,7 @@ def concat_context(network: Network) -> Network:
       raise ValueError(
         f"expected inputs [n, d] to append a context to, got an array of shape {list(jnp.shape(inputs))}"
       )
-    return jnp.concatenate([inputs, jnp.broadcast_to(context, (len(inputs), *context.shape))], axis=-1)
+    return jnp.concatenate([inputs, jnp.broadcast_to(context, (inputs.shape[0], *context.shape))], axis=-1)
 
   def init(key, inputs, context):
     return network.init(key, with_context(inputs, context))

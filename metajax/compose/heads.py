@@ -39,7 +39,9 @@ def linear(num_outputs: int, scale: float = 1.0) -> Network:
     if jnp.ndim(features) != 2:
       raise ValueError(f"expected features [n, d], got an array of shape {list(jnp.shape(features))}")
     d = features.shape[-1]
-    return {"weight": scale * jax.random.normal(key, (d, num_outputs)) / np.sqrt(d), "bias": jnp.zeros(num_outputs)}, {}
+    shape = (d, num_outputs)
+    weight = scale * jax.random.normal(key, shape) / np.sqrt(d) if np.any(scale != 0) else jnp.zeros(shape)
+    return {"weight": weight, "bias": jnp.zeros(num_outputs)}, {}
 
   def apply(params, state, features, *, train, key=None):
     return features @ params["weight"] + params["bias"], state

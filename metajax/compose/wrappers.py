@@ -187,6 +187,6 @@ def flatten() -> Network:
   """Flattens inputs: a Network without params from `[n, ...]` to `[n, d]`."""
 
   def apply(params, state, inputs: Array, *, train, key=None):
-    return inputs.reshape(len(inputs), -1), state
+    return inputs.reshape(inputs.shape[0], -1), state
 
   return Network(lambda key, inputs: ({}, {}), apply)

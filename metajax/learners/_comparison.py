@@ -50,7 +50,7 @@ def by_comparison(
     encoder_key, head_key = split(key, 2)
     both = jax.tree.map(lambda s, q: jnp.concatenate([s, q]), support.inputs, queries)
     embedded, of_encoder = network.apply(params["encoder"], state["encoder"], both, train=True, key=encoder_key)
-    shots = len(support.labels)
+    shots = support.labels.shape[0]
     support_features, query_features = (
       jax.tree.map(part, embedded) for part in (lambda x: x[:shots], lambda x: x[shots:])
     )
@@ -64,7 +64,7 @@ def by_comparison(
 
   def embed(params, state, inputs):
     features = embedded(params, state, inputs)
-    return features.reshape(len(features), -1)
+    return features.reshape(features.shape[0], -1)
 
   def predict(params, state, support, inputs):
     support_features, query_features = embedded(params, state, support.inputs), embedded(params, state, inputs)

@@ -89,7 +89,7 @@ def pixel_encoder(network: Network, palette: AnyArray, size: int = 16, *, layer:
     if palette.ndim != 2 or palette.shape[1] != images.shape[-1]:
       given = f"{list(palette.shape)} and images {list(images.shape)}"
       raise ValueError(f"expected a palette [colors, channels] of the images' channels, got {given}")
-    tokens = jnp.zeros((len(images), size * size), jnp.int32)
+    tokens = jnp.zeros((images.shape[0], size * size), jnp.int32)
     params, state = network.init(key, tokens)
     decoded = jax.eval_shape(lambda: network.apply(params, state, tokens, train=False)[0])
     if len(decoded.output_embedding) != len(palette) + 1:

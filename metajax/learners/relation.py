@@ -48,7 +48,7 @@ def relation(network: Network, module: Network, *, chunk_size: int | None = None
     means = blank(class_means, support, labels)
     params, state = module.init(key, means, queries)
     shape = jax.eval_shape(lambda: module.apply(params, state, means, queries, train=False)[0]).shape
-    expected = (len(queries), len(means))
+    expected = (queries.shape[0], means.shape[0])
     if shape != expected:
       raise ValueError(f"expected a module from {expected[1]} classes and {expected[0]} queries to {list(expected)}, "
                        f"got {list(shape)}")  # fmt: skip

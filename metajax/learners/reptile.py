@@ -2,8 +2,10 @@
 
 import functools
 import numbers
+from typing import Any
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -86,12 +88,20 @@ def draw_minibatches(key: Key, examples: Examples, steps: int, rows: int) -> Exa
   Returns:
     Examples `[steps, rows, ...]`.
   """
-  number = len(examples.labels)
-  orders: Array = jax.vmap(lambda k: jax.random.permutation(k, number))(
-    jax.random.split(key, -(-steps * rows // number))
+  number = examples.labels.shape[0]
+  symbolic = jax.export.is_symbolic_dim(number)  # while a learner is exported
+  permutation = _symbolic_permutation if symbolic else jax.random.permutation
+  orders: Array = jax.vmap(lambda k: permutation(k, number))(
+    jax.random.split(key, steps * rows if symbolic else -(-steps * rows // number))
   )
   chosen = orders.reshape(-1)[: steps * rows].reshape(steps, rows)
   return jax.tree.map(lambda x: x[chosen], examples)
+
+
+def _symbolic_permutation(key: Key, number: Any) -> Array:
+  """The order of `jax.random.permutation`, which needs to know the number; equal to it up to 1,625 rows."""
+  bits = jax.random.bits(jax.random.split(key)[1], (number,))
+  return lax.sort_key_val(bits, jnp.arange(number))[1]
 
 
 def _towards_adapted(network, adapt, loss, init_head, params, state, episode, key):

@@ -45,9 +45,9 @@ def ridge_logits(support: Array, labels: Array, queries: Array, l2: Scalar | flo
 
   def regular(gram):
     whole = jnp.isfinite(gram).all()  # a solver would treat an infinity as a weight of 0
-    return jnp.where(whole, gram, jnp.nan) + l2 * jnp.eye(len(gram), dtype=gram.dtype)
+    return jnp.where(whole, gram, jnp.nan) + l2 * jnp.eye(gram.shape[0], dtype=gram.dtype)
 
-  if rows <= width:
+  if not isinstance(rows, int) or rows <= width:  # a symbolic number, in an export, may have either size
     weights = product(
       support_features.T, jnp.linalg.solve(regular(product(support_features, support_features.T)), labels)
     )
@@ -143,7 +143,7 @@ def class_means(support: Array, labels: Array) -> Array:
   checks.floating("support", support, labels.shape[0], *support.shape[1:])
   labels = wide(labels)
   counts = jnp.maximum(labels.sum(0), 1)
-  rows = jnp.where(labels.any(-1, keepdims=True), wide(support).reshape(len(support), -1), 0)
+  rows = jnp.where(labels.any(-1, keepdims=True), wide(support).reshape(support.shape[0], -1), 0)
   means = jnp.matmul(labels.T, rows, precision=lax.Precision.HIGHEST) / counts[:, None]
   return means.reshape(labels.shape[1], *support.shape[1:]).astype(support.dtype)
 

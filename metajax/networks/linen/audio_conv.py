@@ -58,4 +58,4 @@ class _Audio(nn.Module):
       maps = maps.mean(1)
     elif self.over_time == "maximum":
       maps = maps.max(1)
-    return maps.reshape(len(maps), -1)
+    return maps.reshape(maps.shape[0], -1)

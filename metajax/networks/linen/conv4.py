@@ -127,7 +127,7 @@ class Blocks(nn.Module):
       beside = None
     if self.pool == "mean":
       return images.mean((1, 2))
-    return images.reshape(len(images), -1) if self.pool == "flatten" else images
+    return images.reshape(images.shape[0], -1) if self.pool == "flatten" else images
 
   def _block(self, images, train, block, beside):
     channels = images.shape[-1]

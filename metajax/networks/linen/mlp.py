@@ -37,7 +37,7 @@ class _Perceptron(nn.Module):
 
   @nn.compact
   def __call__(self, inputs, train):
-    features = inputs.reshape(len(inputs), -1)
+    features = inputs.reshape(inputs.shape[0], -1)
     for width in self.hidden:
       features = self.activation(nn.Dense(width)(features))
     return nn.Dense(self.num_outputs)(features)

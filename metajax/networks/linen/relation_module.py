@@ -44,4 +44,4 @@ class _RelationModule(nn.Module):
   def __call__(self, classes, queries, train):
     blocks = Blocks(2, self.filters, "max_pool", "flatten", 2, self.normalization, self.convolution, name="blocks")
     features = jax.nn.relu(nn.Dense(self.hidden, name="hidden")(blocks(classes, train, queries)))
-    return nn.Dense(1, name="score")(features).reshape(len(queries), len(classes))
+    return nn.Dense(1, name="score")(features).reshape(queries.shape[0], classes.shape[0])

@@ -90,12 +90,12 @@ class _VisionTransformer(nn.Module):
     tokens = patches(images.astype(self.dtype))
     class_token = self.param("class_token", nn.initializers.zeros, (width,)) if first else None
     places = positions_of(self, tokens.shape[1:3], first)
-    tokens = tokens.reshape(len(images), -1, width) + places[first:]
+    tokens = tokens.reshape(images.shape[0], -1, width) + places[first:]
     if kept is not None:
       tokens = jnp.take_along_axis(tokens, kept[..., None], 1)
     if class_token is not None:
       token = class_token.astype(self.dtype) + places[0]
-      tokens = jnp.concatenate([jnp.broadcast_to(token, (len(images), 1, width)), tokens], 1)
+      tokens = jnp.concatenate([jnp.broadcast_to(token, (images.shape[0], 1, width)), tokens], 1)
     if self.details.first_norm:
       tokens = norm(self, "first_norm")(tokens)
     for layer in range(self.size.num_layers):

@@ -1,0 +1,19 @@
+"""Exports of trained learners: parameters, a configuration and StableHLO programs that need only jax and numpy."""
+
+from metajax.export.images import ImageFormat, image_format
+from metajax.export.inputs import example_of, inputs_of
+from metajax.export.model import Classifier, Model, Prediction
+from metajax.export.model import load as load_exported
+from metajax.export.write import write_export
+
+__all__ = [
+  "Classifier",
+  "ImageFormat",
+  "Model",
+  "Prediction",
+  "example_of",
+  "image_format",
+  "inputs_of",
+  "load_exported",
+  "write_export",
+]

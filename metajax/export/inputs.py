@@ -1,0 +1,35 @@
+"""The inputs of a training batch that a learner's `embed` takes, and a task made of them."""
+
+import jax
+import numpy as np
+
+from metajax.types import Batch, Episode, Examples, Inputs, Pair
+
+WAYS = 3  # of the example of an export
+ROWS = 9
+
+
+def inputs_of(batch: Batch) -> Inputs:
+  """Returns the inputs that `embed` takes: of episodes those of a task, of pairs the first, of triplets the anchors."""
+  if isinstance(batch, Episode):
+    return jax.tree.map(lambda x: x[0], batch.support.inputs)
+  if isinstance(batch, Examples):
+    return inputs_of(batch.inputs) if isinstance(batch.inputs, Pair) else batch.inputs
+  if isinstance(batch, Pair):
+    return batch.first
+  return batch["anchor"] if isinstance(batch, dict) and "anchor" in batch else batch
+
+
+def example_of(batch: Batch) -> Episode:
+  """Returns a small task for the example of an export, as NumPy arrays.
+
+  The task of an episode has its own labels; other batches have none that fit, so that their rows get classes in turn.
+  """
+  if isinstance(batch, Episode):
+    return jax.tree.map(lambda x: np.asarray(x[0]), batch)
+  inputs = inputs_of(batch)
+  rows = len(jax.tree.leaves(inputs)[0])
+  chosen = np.arange(2 * ROWS) % rows
+  labels = np.eye(WAYS, dtype=np.float32)[np.arange(ROWS) % WAYS]
+  take = lambda index: jax.tree.map(lambda x: np.asarray(x)[index], inputs)  # noqa: E731
+  return Episode(Examples(take(chosen[:ROWS]), labels), Examples(take(chosen[ROWS:]), labels))

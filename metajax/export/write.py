@@ -1,0 +1,142 @@
+"""Writes the export of a trained learner: parameters, a configuration, two StableHLO programs, and a model card."""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors.numpy import save
+
+from metajax import paths
+from metajax.export import model, programs
+from metajax.export.card import model_card
+from metajax.export.images import ImageFormat, image_format
+from metajax.mesh import to_host
+from metajax.types import Episode, Learner, Params, State
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def write_export(
+  folder: Path | str,
+  learner: Learner,
+  params: Params,
+  state: State,
+  example: Episode,
+  *,
+  name: str = "model",
+  about: Mapping[str, Any] | None = None,
+  images: ImageFormat | None = None,
+  platforms: Sequence[str] = PLATFORMS,
+) -> Path:
+  """Exports a trained learner to a folder, which `load_exported` reads without the learner's code.
+
+  The folder holds `config.json`, `model.safetensors`, `embed.stablehlo` and `predict.stablehlo` (with symbolic numbers
+  of inputs, support rows and, unless the head has a fixed width, classes), `example.npz` (a task with its features and
+  logits), `model.py` (a reader that needs only jax and numpy) and `README.md` (a model card). It appears whole or not
+  at all.
+
+  Args:
+    folder: New folder, or one with an export, which is replaced.
+    learner: Trained learner.
+    params, state: Its parameters and state.
+    example: A task: its shapes and types become those of the model, and the programs are checked on it.
+    name: Name of the model.
+    about: Facts for the model card, as JSON types; see `metajax.export.card`.
+    images: Format of the images; by default measured on the example, None for other inputs.
+    platforms: Platforms of the programs: "cpu", "cuda", "rocm", "tpu".
+
+  Returns:
+    The folder.
+
+  Raises:
+    ValueError: If the folder holds other files, or the programs cannot be exported or disagree with the learner.
+    OSError: If the folder cannot be written.
+
+  Example:
+    >>> import jax, numpy as np
+    >>> from metajax import Episode, Examples, export, learners, networks
+    >>> learner = learners.prototypical(networks.mlp((), 2))
+    >>> task = Examples(np.ones((4, 3), np.float32), np.eye(2, dtype=np.float32)[[0, 0, 1, 1]])
+    >>> params, state = learner.init(jax.random.key(0), jax.tree.map(lambda x: x[None], Episode(task, task)))
+    >>> folder = export.write_export("/tmp/metajax-example", learner, params, state, Episode(task, task))
+    >>> export.load_exported(folder).fit(task.inputs, ["a", "a", "b", "b"])(task.inputs).shape
+    (4, 2)
+  """
+  folder = Path(folder)
+  _check_replaceable(folder)
+  example = jax.tree.map(np.asarray, example)
+  names, arrays, restore = programs.flat_arrays(to_host((params, state)))
+  exported = programs.export(learner, restore, arrays, example, tuple(platforms))
+  features, logits = programs.check(learner, params, state, exported, arrays, example)
+  images = image_format(example.query.inputs) if images is None else images
+  leaves = jax.tree.leaves(example.query.inputs)
+  config = {
+    "format": model.FORMAT,
+    "name": name,
+    "versions": {name: version(name) for name in ("metajax", "jax")},
+    "platforms": list(platforms),
+    "inputs": [{"shape": list(leaf.shape[1:]), "dtype": str(leaf.dtype)} for leaf in leaves],
+    "images": images and images._asdict(),
+    "features": int(features.shape[-1]),
+    "ways": exported.ways,
+    "joint": programs.is_joint(exported, arrays, example),
+    "parameters": int(sum(leaf.size for leaf in jax.tree.leaves(params))),
+    "arrays": names,
+    "about": dict(about or {}),
+  }
+  files = {
+    "model.safetensors": save(dict(zip(names, arrays, strict=True))),
+    "embed.stablehlo": bytes(exported.embed.serialize()),
+    "predict.stablehlo": bytes(exported.predict.serialize()),
+    "example.npz": _example(example, features, logits),
+  }
+  config["sha256"] = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+  files["config.json"] = (json.dumps(config, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
+  files["model.py"] = Path(model.__file__).read_bytes()
+  files["README.md"] = model_card(config).encode(errors="backslashreplace")
+  with _replacing(folder) as scratch:
+    for name, content in files.items():
+      paths.write_whole(scratch / name, content)
+  return folder
+
+
+def _check_replaceable(folder: Path):
+  if folder.exists() and not (folder / "config.json").is_file() and (not folder.is_dir() or any(folder.iterdir())):
+    raise ValueError(f"expected a new folder or an export to replace, got {str(folder)!r}")
+
+
+def _example(example: Episode, features: np.ndarray, logits: np.ndarray) -> bytes:
+  arrays = {"support_labels": example.support.labels, "features": features, "logits": logits}
+  for part, inputs in (("support", example.support.inputs), ("inputs", example.query.inputs)):
+    arrays |= {f"{part}_{i}": leaf for i, leaf in enumerate(jax.tree.leaves(inputs))}
+  with io.BytesIO() as file:
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+  """Yields an empty folder, which replaces `folder` at the end and is removed after an error."""
+  scratch = folder.with_name(f"{paths.SCRATCH}-{os.getpid()}-{secrets.token_hex(8)}")
+  with paths.naming(folder):
+    scratch.mkdir(parents=True)
+    try:
+      yield scratch
+      old = folder.with_name(f"{scratch.name}-old")
+      with contextlib.suppress(FileNotFoundError):
+        os.rename(folder, old)
+      os.rename(scratch, folder)
+      shutil.rmtree(old, ignore_errors=True)
+    finally:
+      shutil.rmtree(scratch, ignore_errors=True)
