@@ -3,6 +3,8 @@
 Start with `metajax.types`. `metajax.data` (TensorFlow) and `metajax.report` (figures) must be imported explicitly.
 """
 
+import importlib
+
 from metajax import adapt, checkpoint, compose, evaluate, learners, losses, mesh, networks, predictors, train, types
 from metajax.adapt import gradient_steps
 from metajax.checkpoint import Checkpoints
@@ -10,6 +12,8 @@ from metajax.evaluate import few_shot_accuracy, few_shot_mse
 from metajax.mesh import make_mesh
 from metajax.train import fit
 from metajax.types import Cache, Decoded, Episode, Examples, Learner, Network, Pair
+
+_ON_FIRST_USE = {"load": "metajax.inference", "load_exported": "metajax.export"}  # `import metajax` stays quick
 
 __all__ = [
   "Cache",
@@ -29,6 +33,8 @@ __all__ = [
   "fit",
   "gradient_steps",
   "learners",
+  "load",
+  "load_exported",
   "losses",
   "make_mesh",
   "mesh",
@@ -37,3 +43,9 @@ __all__ = [
   "train",
   "types",
 ]
+
+
+def __getattr__(name: str):
+  if name in _ON_FIRST_USE:
+    return getattr(importlib.import_module(_ON_FIRST_USE[name]), name)
+  raise AttributeError(f"module 'metajax' has no attribute {name!r}")

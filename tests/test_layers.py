@@ -35,10 +35,13 @@ MAY_SEE = {  # what each room of the house may see, beside its own package and t
   "evaluate": ("mesh", "predictors", "losses"),
   "checkpoint": ("mesh", "predictors"),
   "report": ("mesh", "predictors"),
+  "export": ("mesh",),
+  "inference": ("export", "networks", "data", "evaluate", "report"),
   "experiment": (
     *("mesh", "compose", "losses", "augment", "pretexts", "adapt", "predictors", "networks", "data"),
-    *("train", "evaluate", "checkpoint", "report"),
+    *("train", "evaluate", "checkpoint", "report", "export"),
   ),  # all but learners
+  "cli": ("mesh", "networks", "data", "evaluate", "report", "export", "inference", "experiment"),
 }
 OWNERS = {"flax": "networks", "tensorflow": "data", "tensorflow_datasets": "data"}
 DEVICE_WORDS = {"shard_map", "PartitionSpec", "psum", "pmean", "pmax", "pmin", "all_gather", "all_to_all", "ppermute"}

@@ -129,7 +129,7 @@ def parse(main: Callable, presets: Mapping[str, Any] | None, arguments: Sequence
       raise ValueError(f"expected --preset to be one of {', '.join(presets)}, got {names[-1]!r}")
     default, chosen = presets[names[-1]], names[-1]
   how: dict[str, Any] = {"config": (tyro.conf.OmitArgPrefixes,)} | ({} if default is None else {"default": default})
-  how["prog"] = f"python -m {_running()}"
+  how["prog"] = " ".join(_invocation())
   how["description"] = (inspect.getdoc(config or main) or "").split("\n")[0]
   made = config or _collected(main)
   flags.check(config or main, arguments, more=("preset", *HOST_FLAGS))
@@ -154,7 +154,7 @@ def module_of(main: Callable) -> str:
 
 def typed() -> str:
   """The command that makes a run like this one, as one would type it."""
-  return shlex.join(["python", "-m", _running(), *arguments()])
+  return shlex.join([*_invocation(), *arguments()])
 
 
 def arguments() -> list[str]:
@@ -163,6 +163,11 @@ def arguments() -> list[str]:
   flags.take(left, "--folder")
   before = _arguments_of_the_run()
   return before if left == before else [*before, *left]
+
+
+def _invocation() -> list[str]:
+  """The words before the arguments: of the console script, or of a module."""
+  return sys.argv[0].split() if sys.argv[0].startswith("metajax ") else ["python", "-m", _running()]
 
 
 def _running() -> str:

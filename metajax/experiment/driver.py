@@ -12,6 +12,7 @@ from metajax.experiment import command_line, headlines, records, run_folder
 from metajax.experiment.artifacts import check_artifacts, write_artifacts
 from metajax.experiment.configuration import configuration
 from metajax.experiment.devices import on_devices
+from metajax.experiment.exports import export_run
 from metajax.experiment.finished_page import write_page
 from metajax.experiment.groups import group_of
 from metajax.experiment.run_folder import Run
@@ -104,10 +105,23 @@ def run(build: Build, config: Any) -> Path:
     records.write(run.folder / "records.json", measured)
     warnings = headlines.warn(run.folder, measured)
     image = write_page(run, [part.experiment for part in parts], trained, measured, warnings)
+  if flags.export:
+    _export(run, parts, trained, measured)
   print(f"page of the run: {run.folder / 'index.html'}")
   if flags.record:
     records.publish(records.home(build), begun.name, measured, image)
   return run.folder
+
+
+def _export(run: Run, parts: Sequence[_Part], trained: Sequence[Trained], measured: list[dict]):
+  """Exports each trained learner. One that cannot be exported costs the run nothing but a line."""
+  for part, one in zip(parts, trained, strict=True):
+    try:
+      folder = export_run(run.folder / part.folder, part.experiment, one, measured)
+      if folder:
+        print(f"export for `metajax predict`: {folder}")
+    except ValueError as error:
+      print(f"not exported: {error}")
 
 
 def _begun(build: Build, config: Any) -> _Begun:

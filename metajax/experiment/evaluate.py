@@ -50,22 +50,27 @@ def evaluate(run: FinishedRun) -> list[Record]:
   Raises:
     ValueError: if the run trained several learners, or has not finished.
   """
+  experiment, trained = trained_of(run)
+  return [record for one in experiment.evaluate for record in one(trained)]
+
+
+def trained_of(run: FinishedRun) -> tuple[Experiment, Trained]:
+  """Builds the experiment of a finished run, and restores its result.
+
+  Raises:
+    ValueError: if the run trained several learners, or has not finished.
+  """
   experiment = run.module.build(run.config)
   if not isinstance(experiment, Experiment):
     raise ValueError(f"expected a run of one learner in {str(run.folder)!r}, got several")
   if seconds_of(run) is None:
     raise ValueError(f"expected a finished run, got one without records in {str(run.folder)!r}")
-  trained = _trained(run, experiment)
-  return [record for one in experiment.evaluate for record in one(trained)]
-
-
-def _trained(run: FinishedRun, experiment: Experiment) -> Trained:
   flags, session = run.training, run.configuration["sessions"][-1]
   best, batches = experiment.keep == "best", {seed: experiment.train_batches(seed) for seed in seeds_of(flags)}
   states = states_of(run, experiment.learner, experiment.optimizer, batches.__getitem__, best)
   learner = experiment.learner if experiment.choose is None else experiment.choose(states)
   seconds, devices = seconds_of(run) or 0.0, session.get("devices", 1)
-  return Trained(states, learner, seconds, flags.steps, devices, flags.seed, 0.0, [*batches.values()])
+  return experiment, Trained(states, learner, seconds, flags.steps, devices, flags.seed, 0.0, [*batches.values()])
 
 
 if __name__ == "__main__":

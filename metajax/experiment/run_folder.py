@@ -25,6 +25,7 @@ FLAGS_MUTABLE_ON_RESUME = {
   "keep",
   "profile",
   "debug_nans",
+  "export",
   "devices",
   "fsdp",
 }

@@ -39,6 +39,8 @@ class RunFlags(NamedTuple):
   """Number of steps to trace for TensorBoard (Profile tab) or Perfetto; 0 for no trace."""
   precision: Literal["highest", "high", "default"] = "highest"
   """Precision of matrix products: "highest" agrees on all devices; "default" is faster TF32 or bfloat16."""
+  export: bool = True
+  """Export the trained model into the folder of the run, for `metajax predict` and `metajax.load`."""
   fsdp: bool = False
   """Shard the parameters and the optimizer state over the devices, instead of replicating them."""
   debug_nans: bool = False
@@ -166,6 +168,7 @@ class Experiment(NamedTuple):
     title: Title of the page; by default the name.
     check: `(shapes of (params, state), a batch)`: raises for inconsistent data, before anything is written.
     choose: `states -> Learner`: selects the evaluated features by validation data.
+    deployed: Learner to export, by default the trained one; its predictions should not depend on the other queries.
     said: Entries of `run.json` in addition to the flags.
   """
 
@@ -182,4 +185,5 @@ class Experiment(NamedTuple):
   title: str = ""
   check: Callable[[Any, Any], object] | None = None
   choose: Callable[[Sequence[TrainState]], Learner] | None = None
+  deployed: Learner | None = None
   said: Mapping[str, Any] = {}

@@ -202,10 +202,10 @@ def rows_of(config: dict, inputs: Any) -> list[np.ndarray]:
     ValueError: If their number, shapes or types are not those of the model.
   """
   leaves, specs = [np.asarray(leaf) for leaf in jax.tree.leaves(inputs)], config["inputs"]
-  if config["images"] and len(leaves) == 1 and leaves[0].dtype == np.uint8:
-    leaves = [leaves[0].astype(np.float32) / np.float32(255)]
   expected = ", ".join(f"{spec['dtype']} {['n', *spec['shape']]}".replace("'", "") for spec in specs)
   given = ", ".join(f"{leaf.dtype} {list(leaf.shape)}" for leaf in leaves) or "nothing"
+  if config["images"] and len(leaves) == 1 and leaves[0].dtype == np.uint8:
+    leaves = [leaves[0].astype(np.float32) / np.float32(255)]
   fits = len(leaves) == len(specs) and all(
     leaf.ndim and leaf.shape[1:] == tuple(spec["shape"]) and leaf.dtype.kind == np.dtype(spec["dtype"]).kind
     for leaf, spec in zip(leaves, specs, strict=True)

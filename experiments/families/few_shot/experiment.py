@@ -86,7 +86,13 @@ def few_shot_experiment(
     lambda trained, records: figures.notes(parts()),
     title=f"{name} on {slug(setup.data)}",
     check=check,
+    deployed=deployed(modes),
   )
+
+
+def deployed(modes: Sequence[EvalMode]) -> Learner:
+  """The learner of the first mode in which the label of one image does not depend on the others, if there is one."""
+  return next((mode.learner for mode in modes if not mode.query_norm.startswith("transductive")), modes[0].learner)
 
 
 def evaluator(setup: Setup, modes: Sequence[EvalMode], tests: Callable[[], dict]) -> FewShot:

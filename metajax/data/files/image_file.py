@@ -67,10 +67,18 @@ def _image(file, size, channels, preprocessing):
     if decoded > MOST_PIXELS:
       raise UnreadableImage(f"it has {whole:,} pixels, and at most {MOST_PIXELS:,} are decoded")
     with _pillows_limit_lifted() if decoded > LARGE else contextlib.nullcontext():
-      image = on_white(ImageOps.exif_transpose(image))
-      if preprocessing is not None:
-        return preprocess(image, preprocessing)
-      return resized(image.convert("L" if channels == 1 else "RGB"), size)
+      return image_of(image, size, channels, preprocessing)
+
+
+def image_of(
+  image: Image.Image, size: int | None, channels: int, preprocessing: Preprocessing | None = None
+) -> np.ndarray:
+  """An image of Pillow, processed as by `read_image`: uint8 `[size, size, channels]`."""
+  image = on_white(ImageOps.exif_transpose(image))
+  if preprocessing is not None:
+    return preprocess(image, preprocessing)
+  assert size is not None
+  return resized(image.convert("L" if channels == 1 else "RGB"), size)
 
 
 def opened(file: IO[bytes]) -> Image.Image:

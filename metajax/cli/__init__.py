@@ -1,0 +1,1 @@
+"""The console script `metajax`: predictions, scores, features and exports of trained runs."""

@@ -1,0 +1,62 @@
+"""Writes the features of images by a trained run.
+
+metajax embed runs/mine --images photos --output features.npz
+"""
+
+import io
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from tyro.conf import Positional
+
+from metajax import paths
+from metajax.data.files.verification import Progress
+from metajax.experiment.command_line import command
+from metajax.inference.images import files_of, start_to_read, unreadable_images
+from metajax.inference.load import load_images_model
+
+BATCH = 256
+
+
+def embed(
+  run: Positional[Path],
+  images: tuple[Path, ...],
+  output: Path = Path("features.npz"),
+  dtype: Literal["float16", "float32"] = "float32",
+  invert: bool = False,
+):
+  """Writes the features of images: an .npz file with the arrays names, features and model.
+
+  Args:
+    run: Folder of a finished run, or of an export.
+    images: Images: files and folders.
+    output: File to write.
+    dtype: Type of the features.
+    invert: Exchange dark and light, for characters on the opposite background of that in training.
+  """
+  if output.suffix != ".npz":
+    raise ValueError(f"expected an output that ends in .npz, got {str(output)!r}")
+  files, model = files_of(images), load_images_model(run)
+  features = np.zeros((len(files), model.model.config["features"]), dtype)
+  said = Progress(f"embedded {{}} of {len(files):,} images", len(files))
+  batches = [files[i : i + BATCH] for i in range(0, len(files), BATCH)]
+  following = start_to_read(batches[0], model.form, invert)
+  for i, batch in enumerate(batches):
+    found, unreadable = following()
+    if unreadable:
+      raise ValueError(unreadable_images(batch, unreadable))
+    if i + 1 < len(batches):
+      following = start_to_read(batches[i + 1], model.form, invert)
+    features[i * BATCH : i * BATCH + len(batch)] = model.model.embed(found)
+    said.advance(len(batch))
+  if not np.isfinite(features).all():
+    raise ValueError(f"expected features within the range of {dtype}: --dtype float32 holds them")
+  with io.BytesIO() as file:
+    np.savez(file, names=np.array(files), features=features, model=model.model.config["name"])
+    paths.write_whole(output, file.getvalue())
+  print(f"features: {output} ({len(files):,} images, {features.shape[1]} numbers each)")
+
+
+if __name__ == "__main__":
+  command(embed)

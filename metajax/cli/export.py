@@ -1,0 +1,45 @@
+"""Exports a finished run to a folder.
+
+metajax export runs/mine my_model
+"""
+
+import shutil
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from metajax.experiment.command_line import command
+from metajax.experiment.evaluate import trained_of
+from metajax.experiment.exports import export_run
+from metajax.experiment.finished_runs import read_run, set_precision
+from metajax.experiment.records import read
+from metajax.export import load_exported
+from metajax.inference.load import EXPORT
+
+
+def export(run: Positional[Path], folder: Positional[Path], modules: tuple[str, ...] = ()):
+  """Exports a finished run to a folder: parameters, StableHLO programs, a reader and a model card.
+
+  The export in the run's folder is copied. A run without one is exported anew from its checkpoints; that imports the
+  module of its experiment, which --modules must name.
+
+  Args:
+    run: Folder of a finished run.
+    folder: New folder of the export.
+    modules: Names of Python modules that may be imported, such as experiments.maml.
+  """
+  if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    raise ValueError(f"expected a new folder for the export, got {str(folder)!r}")
+  if (run / EXPORT / "config.json").is_file() and not modules:
+    load_exported(run / EXPORT)  # checks every file
+    shutil.copytree(run / EXPORT, folder, dirs_exist_ok=True)
+  else:
+    found = read_run(run, modules)
+    set_precision([found])
+    experiment, trained = trained_of(found)
+    export_run(run, experiment, trained, read(run / "records.json"), to=folder)
+  print(f"export: {folder}")
+
+
+if __name__ == "__main__":
+  command(export)

@@ -1,0 +1,69 @@
+"""Labels images with a trained run, from a few labeled examples.
+
+metajax predict runs/mine --support my_classes --images new_photos --output labels.csv
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional
+
+from metajax.experiment.bounds import Bounds
+from metajax.experiment.command_line import command, typed
+from metajax.inference.images import files_of
+from metajax.inference.labels import label_images, read_labels
+from metajax.inference.load import load_images_model
+from metajax.inference.page import left_out_accuracy, summarize, write_labels_page
+
+
+def predict(
+  run: Positional[Path],
+  support: Path,
+  images: tuple[Path, ...],
+  output: Path = Path("labels.csv"),
+  threshold: Annotated[float, Bounds(0, 1)] = 0.0,
+  invert: bool | None = None,
+  skip_unreadable: bool = False,
+  page: bool = True,
+):
+  """Labels images with a trained run, from a few labeled examples of each class.
+
+  Probabilities are calibrated on support images that are left out in turn, where a class has two or more. An image is
+  marked as unlike all classes if its features are further from every class mean than 95% of the support images are from
+  the mean of the others in their class. An interrupted command continues when it is repeated.
+
+  Args:
+    run: Folder of a finished run, or of an export.
+    support: Labeled images: a folder with a subfolder per class, a .csv file with the columns path and label, or a .npz
+      file.
+    images: Images to label: files and folders.
+    output: File to write: .csv, or .jsonl with one JSON object per line.
+    threshold: Leave images whose largest probability is lower without a label.
+    invert: Exchange dark and light; by default, if the background is the opposite of that in training.
+    skip_unreadable: Give images that cannot be read a row without a label, instead of stopping.
+    page: Write a page of the labeled images next to the output.
+  """
+  files = files_of(images)
+  model = load_images_model(run)
+  classifier = model.fit(support, invert=invert)
+  print(f"{len(classifier.classes)} classes, {len(classifier.names)} support images, {len(files):,} images to label")
+  if classifier.invert:
+    print("dark and light are exchanged: the model was trained on the opposite background (--no-invert keeps them)")
+  accuracy, fitted = left_out_accuracy(classifier), classifier.classifier
+  if accuracy is None:
+    print("one support image per class: probabilities are not calibrated, and no image is marked as unlike all classes")
+  else:
+    print(f"support images left out in turn: {accuracy:.1f}% right; temperature {fitted.temperature:.3g}")
+  label_images(classifier, files, output, threshold=threshold, skip_unreadable=skip_unreadable)
+  found = summarize(read_labels(output))
+  unlabeled = f", {found.counts['']:,} without a label" if found.counts[""] else ""
+  unlike = f", {found.unlike:,} unlike all classes" if found.unlike else ""
+  print(f"labels: {output} ({found.number:,} images{unlabeled}{unlike})")
+  if page:
+    path = output.with_suffix(".html")
+    write_labels_page(path, output, classifier, command=typed(), threshold=threshold)
+    print(f"page: {path}")
+
+
+if __name__ == "__main__":
+  command(predict)

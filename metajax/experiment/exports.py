@@ -1,0 +1,73 @@
+"""The export of a run: its trained learner, in a form that needs neither the experiment nor this library."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from metajax.experiment.configuration import configuration
+from metajax.experiment.types import Experiment, Trained
+from metajax.export import example_of, image_format, inputs_of, write_export
+from metajax.mesh import host_batches, is_primary_host, to_host
+
+EXPORT = "export"  # subfolder of a run
+ABOUT = ("data", "split", "policy", "measure", "learner", "ways", "shots", "queries", "tasks", "value", "interval")
+
+
+def export_run(
+  folder: Path, experiment: Experiment, trained: Trained, records: Sequence[Mapping[str, Any]], to: Path | None = None
+) -> Path | None:
+  """Exports the first seed of a trained experiment.
+
+  Args:
+    folder: Folder of the run, or of a part of it.
+    experiment: The experiment.
+    trained: Its result.
+    records: Records of the run, as in JSON.
+    to: Folder of the export; by default `export` in the run's folder.
+
+  Returns:
+    The folder, or None on a host that does not write.
+
+  Raises:
+    ValueError: If the learner cannot be exported.
+    OSError: If the folder cannot be written.
+  """
+  learner, first = experiment.deployed or trained.learner, trained.states[0]
+  params, state = to_host((first.params, first.state))
+  batch = next(iter(host_batches(trained.batches[0])))
+  if not is_primary_host():
+    return None
+  inputs = inputs_of(batch)
+  with jax.set_mesh(jax.make_mesh((), ())):  # the programs are those of one device
+    return write_export(
+      to or folder / EXPORT,
+      learner,
+      params,
+      state,
+      example_of(batch),
+      name=experiment.name,
+      about=_about(folder, records, trained),
+      images=image_format(inputs),
+    )
+
+
+def _about(folder: Path, records: Sequence[Mapping[str, Any]], trained: Trained) -> dict[str, Any]:
+  """Facts of the model card, from the run's configuration and records."""
+  run = next((one for one in (folder, folder.parent) if (one / "run.json").is_file()), None)
+  said = configuration(run) if run else {}
+  flags, session = said.get("flags", {}), (said.get("sessions") or [{}])[-1]
+  kept = [{name: record[name] for name in ABOUT if record.get(name) is not None} for record in records]
+  seed = f"{trained.seed}" + (f", the first of {len(trained.states)}" if len(trained.states) > 1 else "")
+  return {
+    "data": flags.get("data"),
+    "split": flags.get("split") or None,
+    "command": said.get("command"),
+    "seed": seed,
+    "step": int(trained.states[0].step),
+    "machine": session.get("machine"),
+    "precision": flags.get("precision"),
+    "records": kept,
+    "flags": flags,
+  }

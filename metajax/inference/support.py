@@ -1,0 +1,94 @@
+"""The labeled images of a support set: from a folder, a CSV file, an npz archive, or arrays."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from metajax.data.files.image_file import is_image_name
+from metajax.data.files.user_images import read_table
+from metajax.export import ImageFormat
+from metajax.inference.images import _each, read_images, unreadable_images
+
+
+class Support(NamedTuple):
+  """Labeled images.
+
+  Attributes:
+    images: uint8 `[s, size, size, channels]`.
+    labels: Class of each image, `s` names.
+    names: Name of each image, such as its path.
+  """
+
+  images: np.ndarray
+  labels: tuple[str, ...]
+  names: tuple[str, ...]
+
+
+def read_support(support: Any, form: ImageFormat) -> Support:
+  """Reads labeled images; classes may have different numbers of images.
+
+  Args:
+    support: A folder `class/*.png`, a `.csv` file with the columns path and label, a `.npz` file with images and labels,
+      a mapping from each class to its images, or `(images, labels)`; images as for `as_images`.
+    form: Format of the images.
+
+  Raises:
+    FileNotFoundError, PermissionError: If a file cannot be read.
+    ValueError: If an image cannot be read, there are fewer than two classes, or a class has no images.
+  """
+  if isinstance(support, str | os.PathLike):
+    return _of_table(os.path.expanduser(os.fspath(support)), form)
+  if isinstance(support, Support):
+    return support
+  if isinstance(support, Mapping):
+    pairs = [(image, str(label)) for label, images in support.items() for image in _of_class(label, images)]
+  elif isinstance(support, tuple) and len(support) == 2:
+    images, labels = list(_each(support[0])), [str(label) for label in support[1]]
+    if len(images) != len(labels):
+      raise ValueError(f"expected a label for each of {len(images)} images, got {len(labels)}")
+    pairs = list(zip(images, labels, strict=True))
+  else:
+    raise ValueError(f"expected a path, {{class: images}} or (images, labels), got {type(support).__name__}")
+  images, labels = [image for image, _ in pairs], [label for _, label in pairs]
+  names = [image if isinstance(image, str) else f"{label} {i}" for i, (image, label) in enumerate(pairs)]
+  return _read(images, labels, names, form)
+
+
+def _of_class(label: Any, images: Any) -> list:
+  found = list(_each(images))
+  if not found:
+    raise ValueError(f"expected images of every class, got none of {label!r}")
+  return found
+
+
+def _of_table(path: str, form: ImageFormat) -> Support:
+  if not os.path.exists(path):
+    raise FileNotFoundError(f"no such folder, .csv or .npz file of labeled images: {path!r}")
+  if os.path.isdir(path):
+    _check_no_empty_class(Path(path))
+  table = read_table(path)
+  labels = [table.classes[label] for label in table.labels]
+  names = [f"image {i}" if isinstance(table.images, np.ndarray) else image for i, image in enumerate(table.images)]
+  return _read(list(table.images), labels, names, form)
+
+
+def _check_no_empty_class(path: Path):
+  """Raises for a folder without images in a folder of classes, which would otherwise be no class."""
+  for folder, _, _ in os.walk(path):
+    inside = [os.path.join(at, name) for at, _, names in os.walk(folder) for name in names]
+    hidden = any(part.startswith(".") for part in Path(folder).relative_to(path).parts)
+    if not hidden and not any(is_image_name(name) for name in inside):
+      raise ValueError(f"expected images of every class, got none in {folder!r}")
+
+
+def _read(images: list, labels: Sequence[str], names: Sequence[str], form: ImageFormat) -> Support:
+  classes = sorted(set(labels))
+  if len(classes) < 2:
+    raise ValueError(f"expected two classes or more in the support set, got {', '.join(map(repr, classes)) or 'none'}")
+  found, unreadable = read_images(images, form)
+  if unreadable:
+    raise ValueError(unreadable_images(list(names), unreadable))
+  return Support(found, tuple(labels), tuple(names))
