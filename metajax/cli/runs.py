@@ -26,7 +26,7 @@ from metajax.experiment.terminal import printable
 
 UNCOMPARED = {"folder", "resume", "output", "record", "checkpoint_every", "keep", "profile", "debug_nans", "download"}
 FORMULA = tuple("=+-@\t\r")  # a spreadsheet runs a text that begins so
-PADDING = 2  # characters between columns
+GAP = 3  # characters between columns on a terminal
 
 
 class Column(NamedTuple):
@@ -168,7 +168,7 @@ def _print_csv(found: list[Summary], columns: list[Column]):
 def _print_plain(columns: list[Column]):
   """Prints aligned text, a line per run."""
   columns = [column for column in columns if column.rank < 9]
-  table = _table(columns, box=None, pad_edge=False, padding=(0, PADDING, 0, 0))
+  table = _table(columns, box=None, pad_edge=False, padding=(0, 2, 0, 0))
   console = Console(file=io.StringIO(), width=10**6, color_system=None, legacy_windows=False)
   console.print(table, soft_wrap=True)
   for line in console.file.getvalue().splitlines():
@@ -180,10 +180,10 @@ def _print_on_terminal(columns: list[Column]):
   console = Console()
   kept = [column for column in columns if column.rank < 9]
   left_out = []
-  while sum(map(_least_width, kept)) > console.width and max(column.rank for column in kept):
+  while sum(map(_least_width, kept)) - GAP > console.width and max(column.rank for column in kept):
     last = max(range(len(kept)), key=lambda i: (kept[i].rank, i))
     left_out.append(kept.pop(last).heading)
-  console.print(_table(kept, box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=True))
+  console.print(_table(kept, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False))
   if left_out:
     console.print(Text(f"left out at this width: {', '.join(left_out)}; --csv prints all"))
 
@@ -200,8 +200,8 @@ def _table(columns: list[Column], **how: Any) -> Table:
 
 def _least_width(column: Column) -> int:
   """The width that a column needs where it is folded: of its longest word, or a part of it."""
-  longest = max((len(word) for text in column.texts for word in text.split()), default=0)
-  return max(min(longest, 14), min(max(map(len, column.heading.split())), 10)) + PADDING
+  words = [word for text in (column.heading, *column.texts) for word in text.split()]
+  return min(max(map(len, words), default=0), 16) + GAP
 
 
 if __name__ == "__main__":
