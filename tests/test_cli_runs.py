@@ -165,7 +165,7 @@ def test_a_table_fits_80_columns_and_says_which_columns_are_left_out(listed, tmp
   text = " ".join("".join(lines).split())
   assert all(len(line) <= 80 for line in lines) and len(lines) > 6
   assert "left out at this width: " in text and "started" in text and "--csv prints all" in text
-  assert all(f"{90 + i} ± 0.5" in text for i in range(3))
+  assert all(f"{90 + i} ± 0.5" in text for i in range(3)) and "--flag-number-0" in lines[0]
 
 
 class Terminal(io.StringIO):

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from test_hosts import SINE_WAVES, finish, launch
 
 from metajax import Examples, compose
 from metajax.experiment import RUN, Experiment, Record, RunFlags, Training, driver, longer, read_run
@@ -177,6 +178,16 @@ def test_a_run_keeps_its_length_where_a_preset_has_another_today(train, monkeypa
   assert status == 0 and "changed to" not in out, error
   assert train("run", "--resume")[0] == 0  # the length is an argument of the run from now on
   assert len(states) == 3 and is_equal(*states[1:])
+
+
+@pytest.mark.slow
+def test_several_hosts_make_a_run_longer_and_one_of_them_says_so(tmp_path):
+  finish(launch(2, tmp_path / "run", *SINE_WAVES, "--steps", "20"))
+  said = finish(launch(2, tmp_path / "run", "--resume", "--steps", "40"))
+  assert said.count("20 steps changed to 40") == 1 and "resuming after step 20" in said
+  assert read(tmp_path, "run.json")["flags"]["steps"] == 40
+  assert {record["steps"] for record in read(tmp_path, "records.json")} == {40}
+  assert {record["steps"] for record in read(tmp_path, "records-20-steps.json")} == {20}
 
 
 @pytest.mark.parametrize(

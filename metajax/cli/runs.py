@@ -7,12 +7,14 @@ import csv as csv_format
 import io
 import itertools
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -26,6 +28,7 @@ from metajax.experiment.terminal import printable
 
 UNCOMPARED = {"folder", "resume", "output", "record", "checkpoint_every", "keep", "profile", "debug_nans", "download"}
 FORMULA = tuple("=+-@\t\r")  # a spreadsheet runs a text that begins so
+NUMBER = re.compile(r"(-?[\d.]+(e[+-]?\d+)?( ± .*)?|[\d:]+)?")
 GAP = 3  # characters between columns on a terminal
 
 
@@ -169,9 +172,9 @@ def _print_plain(columns: list[Column]):
   """Prints aligned text, a line per run."""
   columns = [column for column in columns if column.rank < 9]
   table = _table(columns, box=None, pad_edge=False, padding=(0, 2, 0, 0))
-  console = Console(file=io.StringIO(), width=10**6, color_system=None, legacy_windows=False)
-  console.print(table, soft_wrap=True)
-  for line in console.file.getvalue().splitlines():
+  text = io.StringIO()
+  Console(file=text, width=10**6, color_system=None, legacy_windows=False).print(table, soft_wrap=True)
+  for line in text.getvalue().splitlines():
     print(line.rstrip())
 
 
@@ -191,8 +194,9 @@ def _print_on_terminal(columns: list[Column]):
 def _table(columns: list[Column], **how: Any) -> Table:
   table = Table(**how)
   for column in columns:
-    numbers = all(text[:1].isdigit() or text[:1] in ("", "-") for text in column.texts)
-    table.add_column(Text(column.heading), overflow="fold", justify="right" if numbers else "left")
+    justify = "right" if all(map(NUMBER.fullmatch, column.texts)) else "left"
+    fits = max(map(cell_len, (column.heading, *column.texts))) + GAP <= _least_width(column)
+    table.add_column(Text(column.heading), overflow="fold", justify=justify, no_wrap=fits)
   for row in zip(*(column.texts for column in columns), strict=True):
     table.add_row(*(Text(text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…") for text in row))
   return table
@@ -201,7 +205,7 @@ def _table(columns: list[Column], **how: Any) -> Table:
 def _least_width(column: Column) -> int:
   """The width that a column needs where it is folded: of its longest word, or a part of it."""
   words = [word for text in (column.heading, *column.texts) for word in text.split()]
-  return min(max(map(len, words), default=0), 16) + GAP
+  return min(max(map(cell_len, words), default=0), 16) + GAP
 
 
 if __name__ == "__main__":
