@@ -154,7 +154,7 @@ def test_untrusted_text_neither_controls_the_terminal_nor_is_a_formula(listed, t
 
 def test_a_table_fits_80_columns_and_says_which_columns_are_left_out(listed, tmp_path, monkeypatch):
   for i in range(3):
-    many = {f"flag_number_{k}": f"{i}{'long' * 5}" for k in range(9)}
+    many = {f"flag_number_{k}": f"{i}{'long' * (5 if k else 1)}" for k in range(9)}
     make(tmp_path / f"runs/maml-omniglot-20261124-10150{i}", many, records=[record(90 + i, 0.5)], day=i + 1)
   terminal = Terminal()
   monkeypatch.setattr(sys, "stdout", terminal)
@@ -165,7 +165,7 @@ def test_a_table_fits_80_columns_and_says_which_columns_are_left_out(listed, tmp
   text = " ".join("".join(lines).split())
   assert all(len(line) <= 80 for line in lines) and len(lines) > 6
   assert "left out at this width: " in text and "started" in text and "--csv prints all" in text
-  assert all(f"{90 + i} ± 0.5" in text for i in range(3)) and "--flag-number-0" in lines[0]
+  assert all(f"{90 + i} ± 0.5" in text for i in range(3)) and "--flag-number-0 " in text
 
 
 class Terminal(io.StringIO):
