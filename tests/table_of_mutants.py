@@ -968,4 +968,25 @@ MUTANTS = (
     "if not found:",
     ("tests/test_configuration.py",),
   ),
+  Mutant(
+    "a longer run is known by its new number of steps",
+    "metajax/experiment/longer.py",
+    'configuration["flags"] | {STEPS: steps}',
+    'configuration["flags"]',
+    ("tests/test_longer_runs.py::test_a_longer_run_is_known_by_its_new_length_and_keeps_the_records_of_the_shorter",),
+  ),
+  Mutant(
+    "a run keeps its length where a preset has another",
+    "metajax/experiment/longer.py",
+    "type(was) is not int or command_line.resumes_without(FLAG)",
+    "type(was) is not int",
+    ("tests/test_longer_runs.py::test_a_run_keeps_its_length_where_a_preset_has_another_today",),
+  ),
+  Mutant(
+    "a run that a process holds is not finished",
+    "metajax/experiment/summaries.py",
+    "  if finished and claim is None:",
+    "  if finished:",
+    ("tests/test_cli_runs.py::test_a_run_that_a_process_holds_is_running_also_if_it_had_finished",),
+  ),
 )

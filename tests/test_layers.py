@@ -146,6 +146,8 @@ def test_imports_only_go_down(path):
     ("adapt.py", "def f():\n  from metajax.predictors import x", "adapt imports predictors"),
     ("train.py", "from metajax.learners import maml", "train imports learners"),
     ("experiment/driver.py", "from metajax.learners import maml", "experiment imports learners"),
+    ("experiment/driver.py", "from metajax.cli.runs import runs", "experiment imports cli"),
+    ("cli/runs.py", "from metajax.learners import maml", "cli imports learners"),
     ("report.py", "from metajax import gradient_steps", "report imports gradient_steps"),
     ("networks/mlp.py", "from metajax.losses import accuracy", "networks imports losses"),
     ("data/load.py", "from metajax.mesh import make_mesh", "data imports mesh"),
@@ -245,6 +247,7 @@ def test_a_facade_gives_what_it_names_and_not_a_module_of_that_name():
 
 def test_neither_metajax_nor_a_command_imports_what_its_help_does_not_need():
   commands = [f"experiments.{path.stem}" for path in Path("experiments").glob("[a-z]*.py")]
+  commands += [f"metajax.cli.{path.stem}" for path in (ROOT / "cli").glob("[a-z]*.py")]
   heavy = ("tensorflow", "tensorflow_datasets", "matplotlib", "sklearn", "orbax.checkpoint", "scipy.stats")
   look = f"import sys, metajax, {', '.join(commands)}; print([m for m in {heavy} if m in sys.modules])"
   run = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)

@@ -66,12 +66,18 @@ def check_free(folder: Path):
   Raises:
     ValueError: naming the process.
   """
-  there = read(folder)
-  if there is None or not _may_run(there) or there[:-1] == of(os.getpid())[:-1]:
+  there = holder(folder)
+  if there is None or there[:-1] == of(os.getpid())[:-1]:
     return
   advice = "" if _can_see(there) else f" (if that has ended, delete {str(folder / CLAIM)!r})"
   given = f"{str(folder)!r}: {_said(there)} has it{advice}"
   raise ValueError(f"expected a folder that no other process writes in, got {given}")
+
+
+def holder(folder: Path) -> Claim | None:
+  """Returns the claim on a folder if its process runs, or may run where it cannot be seen from here; else None."""
+  there = read(folder)
+  return there if there is not None and _may_run(there) else None
 
 
 def release():

@@ -162,7 +162,16 @@ def arguments() -> list[str]:
   left = [argument for argument in sys.argv[1:] if argument != "--resume"]
   flags.take(left, "--folder")
   before = _arguments_of_the_run()
-  return before if left == before else [*before, *left]
+  if _resumes() and (steps := flags.take([*left], "--steps")):  # a longer run is a run of that many steps
+    before = flags.with_value(before, "--steps", steps[-1])
+    if left != before[-len(left) :]:
+      flags.take(left, "--steps")
+  return before if left == before[-len(left) :] else [*before, *left]
+
+
+def resumes_without(flag: str) -> bool:
+  """Returns whether the command line resumes a run and leaves a flag as the run has it."""
+  return _resumes() is not None and not flags.take(sys.argv[1:], flag)
 
 
 def _invocation() -> list[str]:

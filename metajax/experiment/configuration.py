@@ -1,6 +1,7 @@
 """The configuration of a run, in `run.json` of its folder, validated as untrusted data."""
 
 import os
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +46,12 @@ def plain(value: Any) -> Any:
   if isinstance(value, tuple | list):
     return [plain(one) for one in value]
   return str(value) if isinstance(value, os.PathLike) else value
+
+
+def shown(value: Any) -> str:
+  """The value of a flag, of JSON types, as on the command line."""
+  if isinstance(value, list):
+    return (
+      " ".join(map(shown, value)) if not any(isinstance(one, list | dict) for one in value) else reprlib.repr(value)
+    )
+  return reprlib.repr(value) if isinstance(value, dict) else str(value)

@@ -77,6 +77,17 @@ def take(arguments: list[str], *names: str) -> list[str]:
   return values
 
 
+def with_value(arguments: Sequence[str], name: str, value: str) -> list[str]:
+  """The arguments with another value of a flag where it stands last, or with the flag at the end."""
+  found = list(arguments)
+  at = max((i for i, one in enumerate(found) if one.partition("=")[0] == name), default=None)
+  if at is None:
+    return [*found, name, value]
+  if found[at] == name:
+    return [*found[: at + 1], value, *found[at + 2 :]]
+  return [*found[:at], f"{name}={value}", *found[at + 1 :]]
+
+
 def in_one_line(said: str) -> str:
   """What tyro says in a box, but for its title and its advice."""
   lines = [line.strip("│╭╮╰╯ \n") for line in said.splitlines()[1:]]

@@ -18,6 +18,11 @@ def value_of(record: dict) -> str:
   return f"{record['value']:g}" if record["interval"] is None else f"{record['value']:g} ± {record['interval']:g}"
 
 
+def is_percentage(record: dict) -> bool:
+  """Whether a record's value is in percent."""
+  return record["measure"] in results_page.PERCENTAGES
+
+
 def chance_of(record: dict) -> float | None:
   """The score at chance level, rounded as the value, or None if unknown.
 
@@ -42,16 +47,25 @@ def beside(record: dict, *others: str) -> str:
 
 def tiles(measured: Sequence[dict]) -> list[tuple[str, str, str]]:
   """The scores of the first trained learner, one per measure and test: label, value and comparison."""
+  return [
+    _tile(label, which, r, [other for other in measured if _test(other) == _test(r)])
+    for label, which, r in headlines(measured)
+  ]
+
+
+def headlines(measured: Sequence[dict]) -> list[tuple[str, str, dict]]:
+  """The records of the first trained learner, one per measure and test.
+
+  Returns:
+    For each its label, the name of the test if several have that label, else "", and the record.
+  """
   first = next((r["learner"] for r in measured if r.get("steps")), None)
   found = {}
   for r in measured:
     if r["learner"] == first and r["measure"] not in NO_HEADLINES:
       found.setdefault(_test(r), r)
   labels = [_label(r) for r in found.values()]
-  return [
-    _tile(r, [other for other in measured if _test(other) == test], of_several=labels.count(_label(r)) > 1)
-    for test, r in found.items()
-  ]
+  return [(_label(r), (labels.count(_label(r)) > 1 and r.get("split")) or "", r) for r in found.values()]
 
 
 def _test(r: dict) -> tuple:
@@ -66,16 +80,15 @@ def _label(r: dict) -> str:
   return f"{r['ways']}-way {r['shots']}-shot" if r.get("ways") else measure.replace("_", " ")
 
 
-def _tile(r: dict, same_test: Sequence[dict], of_several: bool) -> tuple[str, str, str]:
-  """The tile of a record, with the name of the test if several share the label."""
-  percent = " %" * (r["measure"] in results_page.PERCENTAGES)
+def _tile(label: str, which: str, r: dict, same_test: Sequence[dict]) -> tuple[str, str, str]:
+  """The tile of a record, with the name of the test if there is one."""
+  percent = " %" * is_percentage(r)
   untrained = [one for one in same_test if not one.get("steps") and one["learner"] != results_page.UNTRAINED]
   others = [f"interval over {r['seeds']} seeds"] if r.get("seeds", 1) > 1 else []
   others += [f"{one['learner']} {one['value']:g}" for one in untrained[:1]]
   if r["measure"] in results_page.GENERATIVE:
     others.append(f"{r['of']}; lower is better" if r.get("of") else "lower is better")
-  which = f"{r['split']}; " if of_several and r.get("split") else ""
-  return _label(r), value_of(r) + percent, which + beside(r, *others)
+  return label, value_of(r) + percent, (f"{which}; " if which else "") + beside(r, *others)
 
 
 def warn(folder: Path | None, measured: Sequence[dict]) -> list[str]:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import jax
 
 from metajax import paths
-from metajax.experiment import bounds, claims, command_line, flags, former_flags, records
-from metajax.experiment.configuration import configuration, plain
+from metajax.experiment import bounds, claims, command_line, flags, former_flags, longer, records
+from metajax.experiment.configuration import configuration, plain, shown
 from metajax.experiment.groups import group_of
 from metajax.experiment.types import RunFlags
 from metajax.mesh import barrier, broadcast_from_primary, process_shard
@@ -127,7 +127,7 @@ def check_same(run: Run, config: Any):
     config: its flags, of which some had another name once.
 
   Raises:
-    ValueError: naming the first flag that differs.
+    ValueError: naming the first flag that differs, or if `--steps` is below the steps that are trained.
   """
   if not run.resumed:
     return
@@ -137,9 +137,11 @@ def check_same(run: Run, config: Any):
   kinds = flags.kinds_of(type(config))
   for name, value in now["flags"].items():
     was = former_flags.value_in(before["flags"], name, kinds.get(name), value)
-    if name not in FLAGS_MUTABLE_ON_RESUME and was != value:
+    if name in FLAGS_MUTABLE_ON_RESUME or was == value:
+      continue
+    if name != longer.STEPS or not longer.may_change(run.folder, was, value):
       flag = f"--{flags.dashed(name)}"
-      raise ValueError(f"expected {flag} {_text(was)}, as the run in {str(run.folder)!r} has it, got {_text(value)}")
+      raise ValueError(f"expected {flag} {shown(was)}, as the run in {str(run.folder)!r} has it, got {shown(value)}")
 
 
 def write_configuration(run: Run, devices: int, **more: Any) -> Run:
@@ -154,7 +156,9 @@ def write_configuration(run: Run, devices: int, **more: Any) -> Run:
   session = {"started": time.strftime("%Y-%m-%d %H:%M:%S"), "command": now["command"], "devices": devices}
   session |= {"hosts": process_shard()[1]} if process_shard()[1] > 1 else {}
   session |= {"machine": now["machine"], "versions": now["versions"]}
-  before = configuration(run.folder) if run.resumed else now | {"sessions": []}
+  before = now | {"sessions": []}
+  if run.resumed:
+    before = longer.with_steps(run.folder, configuration(run.folder), now["flags"][longer.STEPS])
   records.write(run.folder / "run.json", before | {"sessions": [*before["sessions"], session]})
   barrier("run.json is written")
   return run
@@ -170,7 +174,3 @@ def _described(build: Callable, config: Any) -> dict:
     "machine": records.machine(),
     "versions": records.versions(),
   }
-
-
-def _text(value) -> str:
-  return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -51,7 +51,7 @@ class Training(NamedTuple):
   """Training steps, seeds and devices."""
 
   steps: Count = 10000
-  """Number of training steps."""
+  """Number of training steps; with --resume, a larger number makes the run longer."""
   eval_every: Annotated[int, *Count.__metadata__, *also("--validate-every", "--curve-every")] = 1000
   """Steps between validations."""
   devices: Annotated[int | None, *Count.__metadata__] = None

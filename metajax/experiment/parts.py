@@ -1,0 +1,17 @@
+"""The trainings of a run on disk: each has a folder with its metrics and checkpoints."""
+
+from pathlib import Path
+
+FILES = ("checkpoints", "metrics.jsonl")
+
+
+def parts_of(folder: Path) -> list[Path]:
+  """The folders of a run's trainings: the run's, or those of its experiments, of its seeds, or of the seeds of each."""
+  files = (path for depth in ("", "*/", "*/*/") for name in FILES for path in folder.glob(f"{depth}{name}"))
+  return sorted({path.parent for path in files})
+
+
+def checkpointed_step(part: Path) -> int:
+  """The largest step of a complete checkpoint of a training; 0 without one."""
+  steps = (path.name for path in part.glob("checkpoints/*"))
+  return max((int(step) for step in steps if step.isascii() and step.isdecimal()), default=0)
