@@ -12,7 +12,7 @@ from metajax.report.events import tensorboard_log
 from metajax.report.figures import contact_sheet_figure, curves_figure, episode_figure
 from metajax.report.files import write_whole
 from metajax.report.learning_curves import learning_curves_figure
-from metajax.report.metrics import jsonl_log, metrics_log, read_metrics
+from metajax.report.metrics import Format, jsonl_log, metrics_log, read_metrics
 from metajax.report.page import Swatch, page
 from metajax.report.predictions import predictions_figure
 from metajax.report.ranking import ranking_figure
@@ -21,6 +21,7 @@ from metajax.report.similarity import similarity_figure
 from metajax.report.wandb_log import wandb_log
 
 __all__ = [
+  "Format",
   "Swatch",
   "comparison_figure",
   "confusion_figure",

@@ -1,5 +1,6 @@
 """Metrics as a run of Weights & Biases."""
 
+import importlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -16,11 +17,11 @@ def check_wandb() -> Any:
     ModuleNotFoundError: if it is not installed; the message gives the command that installs it.
   """
   try:
-    import wandb
+    wandb = importlib.import_module("wandb")
   except ModuleNotFoundError:
-    raise ModuleNotFoundError(
-      "metrics go to Weights & Biases by the package wandb, which is not installed: pip install wandb"
-    ) from None
+    wandb = None
+  if not hasattr(wandb, "init"):  # a folder of that name, with the files of a run, can be imported too
+    raise ModuleNotFoundError("the package of Weights & Biases is not installed: pip install wandb")
   return wandb
 
 
