@@ -968,4 +968,32 @@ MUTANTS = (
     "if not found:",
     ("tests/test_configuration.py",),
   ),
+  Mutant(
+    "a resumed table of metrics drops the rows after the checkpoint",
+    "metajax/report/csv_log.py",
+    'if int(row["step"]) <= after]',
+    "]",
+    ("tests/test_loggers.py::test_a_resumed_table_keeps_rows_unchanged_up_to_the_checkpoint",),
+  ),
+  Mutant(
+    "a new metric in a table of metrics keeps the rows before it",
+    "metajax/report/csv_log.py",
+    "[*_rows(path), row]",
+    "[row]",
+    ("tests/test_loggers.py::test_a_table_holds_every_float_exactly_and_a_column_for_each_metric",),
+  ),
+  Mutant(
+    "steps that Weights & Biases has are not sent again",
+    "metajax/report/wandb_log.py",
+    'row["step"] >= run.starting_step',
+    'row["step"] >= 0',
+    ("tests/test_loggers.py::test_a_resumed_run_of_weights_and_biases_has_its_id_and_no_step_twice",),
+  ),
+  Mutant(
+    "the progress of a training counts the rows of a batch",
+    "metajax/train/_loop.py",
+    "math.prod(np.shape(leaves[0])[: 1 + self.many])",
+    "1",
+    ("tests/test_reprs.py::test_fit_prints_a_line_for_every_report_with_the_rows_of_a_batch",),
+  ),
 )
