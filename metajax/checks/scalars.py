@@ -32,7 +32,7 @@ def function(name: str, value: Any, example: str):
     raise TypeError(f"expected {name} to be a function, {example}, got {describe(value)}")
 
 
-def logger(name: str, value: Any):
+def logger(name: str, value: Any, example: str = "(step, metrics)"):
   """Raises unless a value is a function; a context manager that would yield one is named as such.
 
   Raises:
@@ -40,7 +40,7 @@ def logger(name: str, value: Any):
   """
   if hasattr(value, "__enter__"):  # those of `contextlib` are callable
     raise TypeError(f"expected {name} to be a function (step, metrics), got a context manager: use `with ... as log`")
-  function(name, value, "(step, metrics)")
+  function(name, value, example)
 
 
 def count(name: str, value: Any, least: int = 1, most: int | None = None):

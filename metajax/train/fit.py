@@ -170,7 +170,7 @@ def _check(learner, optimizer, batches, seed, checkpoints, log=None, validate=No
   for name, value in least_one.items():
     checks.count(name, value)
   if log is not None:
-    checks.logger("log", log)
+    checks.logger("log", log, "or None")
   for name, function in {"validate": validate, "stop": stop}.items():
     if function is not None:
       checks.function(name, function, "or None")
