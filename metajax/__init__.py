@@ -12,6 +12,9 @@ from metajax.evaluate import few_shot_accuracy, few_shot_mse
 from metajax.mesh import make_mesh
 from metajax.train import fit
 from metajax.types import Cache, Decoded, Episode, Examples, Learner, Network, Pair
+from metajax.version import package_version as _package_version
+
+__version__ = _package_version()
 
 _ON_FIRST_USE = {"load": "metajax.inference", "load_exported": "metajax.export"}  # `import metajax` stays quick
 
@@ -24,6 +27,7 @@ __all__ = [
   "Learner",
   "Network",
   "Pair",
+  "__version__",
   "adapt",
   "checkpoint",
   "compose",

@@ -1,9 +1,11 @@
 """Predicates and conversions of pytree leaves."""
 
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from metajax.types import Array
@@ -45,3 +47,31 @@ def leading_axis(tree: Any, least: int = 1) -> int:
   if len(sizes) != 1 or sizes[0] == () or sizes[0][0] < least:
     raise ValueError(f"expected every array of a batch to have the same leading axis of at least {least}, got {sizes}")
   return sizes[0][0]
+
+
+def size_text(tree: Any) -> str:
+  """The size of a pytree as text, by its shapes alone: "12 arrays, 113,088 numbers"."""
+  leaves = jax.tree.leaves(tree)
+  shapes = [leaf.shape for leaf in leaves if hasattr(leaf, "shape")]
+  if len(shapes) < len(leaves) or not leaves:
+    return f"{len(leaves)} leaves" if leaves else "empty"
+  total: Any = sum(map(math.prod, shapes))
+  numbers = f"{total:,}" if isinstance(total, int) else f"{total}"  # dimensions of an exported function are symbols
+  return f"{len(leaves)} array{'s' * (len(leaves) > 1)}, {numbers} number{'s' * (numbers != '1')}"
+
+
+def value_text(x: Any) -> str:
+  """A number, or a few, as text; type and shape if the values cannot be read (traced, abstract, deleted)."""
+  if not hasattr(x, "dtype"):
+    return f"{x}" if isinstance(x, int | float | None) else type(x).__name__
+  few = _is_readable(x) and x.size <= 8
+  return str(np.asarray(x)) if few else f"{x.dtype}{list(x.shape)}"
+
+
+def _is_readable(x: Any) -> bool:
+  """Whether an array holds numbers that this process can read."""
+  if isinstance(x, jax.core.Tracer) or is_key(x):
+    return False
+  if isinstance(x, jax.Array):
+    return not x.is_deleted() and (x.is_fully_addressable or x.is_fully_replicated)
+  return isinstance(x, np.ndarray | np.generic)

@@ -7,7 +7,8 @@ Every kind of function has a name here, a `Protocol` whose `__call__` defines it
 function or lambda with that signature fits; arguments before the `/` may have any names.
 """
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
@@ -147,6 +148,17 @@ class Learner(NamedTuple):
   embed: EmbedFn
   predict: PredictFn
 
+  def __repr__(self) -> str:
+    """The names of the functions: `Learner(init=maml.init, ...)`."""
+    return f"Learner({', '.join(f'{name}={_name(value)}' for name, value in zip(self._fields, self, strict=True))})"
+
+
+def _name(function: Any) -> str:
+  """The name of a function with that of its factory, `maml.init`; of another value its type."""
+  if isinstance(function, functools.partial):
+    return f"partial({_name(function.func)})"
+  return getattr(function, "__qualname__", type(function).__name__).replace("<locals>.", "")
+
 
 class Preprocessing(NamedTuple):
   """The image preprocessing of a published network, which `networks.load_clip` reads and `data.load` applies.
@@ -233,3 +245,13 @@ class Batches(Protocol):
   """
 
   def __call__(self, start: int = 0, shard: tuple[int, int] = (0, 1)) -> Iterator[Batch]: ...
+
+
+class MetricLogger(Protocol):
+  """`(step, metrics) -> None`: receives the metrics of training, e.g. what `metajax.report.csv_log` yields, or
+  `lambda step, metrics: print(step, metrics["loss"])`.
+
+  Metrics are numbers by name. `metajax.report.log_to` joins several loggers.
+  """
+
+  def __call__(self, step: int, metrics: Mapping[str, float], /) -> Any: ...

@@ -13,7 +13,8 @@ import pytest
 import metajax
 
 ROOT = Path(metajax.__file__).parent
-GROUND = ("types", "tree", "shards", "checks", "paths", "similarity")  # floor 0, which every other room may see
+# Floor 0, which every other room may see.
+GROUND = ("types", "tree", "shards", "checks", "paths", "similarity", "progress", "version")
 MAY_SEE = {  # what each room of the house may see, beside its own package and the ground
   "types": (),
   "tree": ("types",),
@@ -21,6 +22,8 @@ MAY_SEE = {  # what each room of the house may see, beside its own package and t
   "checks": ("types", "tree"),
   "paths": ("checks",),
   "similarity": ("types", "tree", "checks"),
+  "progress": ("types",),
+  "version": (),
   "mesh": (),
   "compose": ("mesh",),
   "losses": ("mesh",),

@@ -1,5 +1,6 @@
 """What a run shows while it trains, and the images of its data."""
 
+import importlib.util
 import io
 import itertools
 import re
@@ -13,6 +14,7 @@ from rich.console import Console
 from table_of_learners import one_hot
 
 from metajax import Episode, Examples
+from metajax.progress import _draws
 from metajax.report import contact_sheet_figure, curves_figure, episode_figure, progress
 
 METRICS = {"loss": 1.25, "accuracy": 0.5, "tiny": 0.00012, "grad_norm": 7.0, "steps_per_second": 10.0}
@@ -41,6 +43,21 @@ def test_progress_draws_one_bar_on_a_terminal():
   assert "\x1b[" in written and "━" in written
   last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written).replace("\r", "\n").strip().splitlines()[-1]
   assert "step 4/4  80 tasks/s  loss 0.750" in last
+
+
+def test_progress_draws_a_bar_in_a_notebook_that_has_widgets_and_lines_in_another(monkeypatch):
+  for there, bar in ((object(), True), (None, False)):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, there=there: there)
+    assert _draws(Console(file=io.StringIO(), force_jupyter=True)) == bar
+
+
+def test_a_step_without_metrics_moves_the_bar_and_prints_no_line():
+  for terminal, said in ((True, "step 3/4"), (False, "")):
+    console = Console(file=io.StringIO(), width=120, force_terminal=terminal)
+    with progress(4, rows=8, console=console) as log:
+      log(3, {})
+    written = console.file.getvalue()
+    assert said in written if terminal else written == said
 
 
 def test_progress_ends_its_bar_where_training_fails():

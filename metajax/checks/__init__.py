@@ -7,7 +7,19 @@ from metajax.checks.arrays import REAL, finite, floating, integers, not_finite, 
 from metajax.checks.labels import one_hot, shares
 from metajax.checks.messages import SHOWN, counted, describe, is_concrete
 from metajax.checks.outside import local_path, parse_json, repeated
-from metajax.checks.scalars import choice, count, flag, flags, function, in_range, positive, record, scalar, text
+from metajax.checks.scalars import (
+  choice,
+  count,
+  flag,
+  flags,
+  function,
+  in_range,
+  logger,
+  positive,
+  record,
+  scalar,
+  text,
+)
 
 __all__ = [
   "REAL",
@@ -25,6 +37,7 @@ __all__ = [
   "integers",
   "is_concrete",
   "local_path",
+  "logger",
   "not_finite",
   "one_hot",
   "parse_json",

@@ -34,6 +34,17 @@ def function(name: str, value: Any, example: str):
     raise TypeError(f"expected {name} to be a function, {example}, got {describe(value)}")
 
 
+def logger(name: str, value: Any, example: str = "(step, metrics)"):
+  """Raises unless a value is a function; a context manager that would yield one is named as such.
+
+  Raises:
+    TypeError: if it is not.
+  """
+  if hasattr(value, "__enter__"):  # those of `contextlib` are callable
+    raise TypeError(f"expected {name} to be a function (step, metrics), got a context manager: use `with ... as log`")
+  function(name, value, example)
+
+
 def count(name: str, value: Any, least: int = 1, most: int | None = None):
   """Raises unless a value is an integer from `least` to `most`; booleans do not count.
 

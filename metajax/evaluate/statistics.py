@@ -1,6 +1,7 @@
 """Scores: means over tasks, their 95% intervals, and differences of two."""
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,6 +25,13 @@ class Score(NamedTuple):
 
   def __str__(self):
     return f"{self:.2f}"
+
+  def __repr__(self) -> str:
+    """Mean and interval, without the scores of the tasks."""
+    if not all(isinstance(x, numbers.Real) for x in self[:2]):  # e.g. in a `jax.tree.map`
+      return f"Score(mean={self.mean!r}, ci95={self.ci95!r}, ...)"
+    tasks = f", {checks.counted(np.size(self.tasks), 'task')}" if isinstance(self.tasks, np.ndarray) else ""
+    return f"Score({self}{tasks})"
 
   def __format__(self, how: str) -> str:
     """Mean and interval, each in the format `how`: two decimals by default."""

@@ -19,6 +19,7 @@ from metajax.experiment.types import Record
 from metajax.mesh import is_primary_host
 from metajax.paths import alone, read_json
 from metajax.report import write_whole
+from metajax.version import package_version
 
 SETTING = (
   *("learner", "data", "split", "measure", "ways", "shots", "queries", "policy", "seed", "seeds"),
@@ -42,7 +43,7 @@ def stamped(**measured: Any) -> dict:
 
 def versions() -> dict[str, str]:
   """Versions of the libraries that results may depend on."""
-  return {name: version(name) for name in ("metajax", "jax", "flax", "optax", "numpy")}
+  return {"metajax": package_version()} | {name: version(name) for name in ("jax", "flax", "optax", "numpy")}
 
 
 def machine() -> str:

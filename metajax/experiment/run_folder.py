@@ -15,6 +15,7 @@ from metajax.experiment.configuration import configuration, plain, shown
 from metajax.experiment.groups import group_of
 from metajax.experiment.types import RunFlags
 from metajax.mesh import barrier, broadcast_from_primary, process_shard
+from metajax.report.wandb_log import check_wandb
 
 FLAGS_MUTABLE_ON_RESUME = {
   "folder",
@@ -23,6 +24,7 @@ FLAGS_MUTABLE_ON_RESUME = {
   "record",
   "checkpoint_every",
   "keep",
+  "log",
   "profile",
   "debug_nans",
   "export",
@@ -81,6 +83,8 @@ def check(asked: RunFlags) -> bool:
 
 def _check(asked: RunFlags) -> bool:
   records.check_writable(asked.output if asked.folder is None else asked.folder)
+  if "wandb" in asked.log:
+    _check_wandb()
   if asked.folder is None:
     return False
   there, folder = (asked.folder / "run.json").exists(), str(asked.folder)
@@ -91,6 +95,13 @@ def _check(asked: RunFlags) -> bool:
   if not there and any(not path.name.startswith((paths.SCRATCH, claims.CLAIM)) for path in left):
     raise ValueError(f"expected an empty or a new folder for the run, got {folder!r}")
   return there
+
+
+def _check_wandb():
+  try:
+    check_wandb()
+  except ModuleNotFoundError as error:
+    raise ValueError(f"expected --log without wandb, got it: {error}") from None
 
 
 def _claim(run: Run) -> str:

@@ -2,21 +2,23 @@
 
 import contextlib
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 
 from metajax.checkpoint import Checkpoints
 from metajax.checks import counted
 from metajax.experiment.run_folder import Run
-from metajax.mesh import barrier, preemption_requested, process_shard, set_exit_advice
-from metajax.report import metrics_log, progress, read_metrics
+from metajax.mesh import barrier, broadcast_from_primary, preemption_requested, process_shard, set_exit_advice
+from metajax.report import Format, log_to, metrics_log, progress, read_metrics, wandb_log, write_whole
 from metajax.train import Stopped
-from metajax.types import Batches
+from metajax.types import Batches, MetricLogger
 
 
 class Kept(NamedTuple):
@@ -54,8 +56,9 @@ def recorded(run: Run, part: str, batches: Batches, steps: int, *, rows: int) ->
     show = stack.enter_context(progress(steps, rows, start=done))
     stop = stack.enter_context(_stop_on_signals())
     stack.enter_context(_advised(run))
+    wandb = [stack.enter_context(_wandb(run, part))] if "wandb" in flags.log and done < steps else []
     fit_arguments = {
-      "log": _log(stack, folder, show, seconds),
+      "log": _log(stack, run, part, [show, *wandb], seconds),
       "log_every": max(1, min(100, steps // 20)),
       "checkpoints": checkpoints,
       "checkpoint_every": flags.checkpoint_every or max(1, steps // 20),
@@ -69,19 +72,42 @@ def recorded(run: Run, part: str, batches: Batches, steps: int, *, rows: int) ->
   barrier("the metrics are written")
 
 
-def _log(stack: contextlib.ExitStack, folder: Path, show: Callable, seconds: list[float]) -> Callable:
-  """The `log` of `fit`: writes and shows each row of metrics, and keeps the training time."""
-  written = []
+def _log(stack: contextlib.ExitStack, run: Run, part: str, others: list, seconds: list[float]) -> MetricLogger:
+  """The `log` of `fit`: writes each row of metrics, passes it to other loggers, and keeps the training time."""
+  formats = [one for one in get_args(Format) if one in run.flags.log]
+  loggers = []
 
   def log(step, metrics):
-    if not written:
+    if not loggers:
       # A resumed run repeats the steps after its checkpoint: their old rows are dropped.
-      written.append(stack.enter_context(metrics_log(folder, after=step - 1)))
-    written[0](step, metrics)
-    show(step, metrics)
+      files = stack.enter_context(metrics_log(run.folder / part, after=step - 1, formats=formats))
+      loggers.append(log_to(files, *others))
+    loggers[0](step, metrics)
     seconds[0] = metrics["seconds"]
 
   return log
+
+
+def _wandb(run: Run, part: str) -> AbstractContextManager[MetricLogger]:
+  """The run's logger at Weights & Biases; WANDB_PROJECT, WANDB_MODE and others of its variables apply."""
+  project = {} if "WANDB_PROJECT" in os.environ else {"project": "metajax"}
+  return wandb_log(
+    **project,
+    id=broadcast_from_primary(lambda: _wandb_id(run.folder / part)),
+    dir=run.folder / part,
+    name="/".join(filter(None, (run.folder.name, part))),
+    group=run.folder.name,
+    config=run.configuration["flags"],
+    allow_val_change=True,  # some flags may change on resume
+  )
+
+
+def _wandb_id(folder: Path) -> str:
+  """The id of a run at Weights & Biases, which its folder keeps, so that a resumed run goes on there."""
+  path = folder / "wandb-id.txt"
+  if not path.exists():
+    write_whole(path, secrets.token_hex(8).encode())
+  return path.read_text("utf-8", errors="replace").strip()
 
 
 @contextlib.contextmanager

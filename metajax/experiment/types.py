@@ -35,6 +35,8 @@ class RunFlags(NamedTuple):
   """Steps between checkpoints; by default a twentieth of the training steps."""
   keep: Count = 3
   """Number of most recent checkpoints to keep, in addition to the best one."""
+  log: tuple[Literal["jsonl", "tensorboard", "csv", "wandb"], ...] = ("jsonl", "tensorboard")
+  """Formats of the metrics, in addition to metrics.jsonl, which is always written; "wandb" is Weights & Biases."""
   profile: NotNegative = 0
   """Number of steps to trace for TensorBoard (Profile tab) or Perfetto; 0 for no trace."""
   precision: Literal["highest", "high", "default"] = "highest"

@@ -1,6 +1,7 @@
 """The state of a training run: its step, its checkpoints, and its unreported metrics."""
 
 import itertools
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from metajax import checks
 from metajax.mesh import process_shard, shard_batch
 from metajax.train.given import seeds_in
 from metajax.train.step import TrainState, each_seed, make_train_step, start
-from metajax.types import Batch, Batches, Learner
+from metajax.types import Batch, Batches, Episode, Learner, MetricLogger
 
 
 class Run:
@@ -26,13 +27,15 @@ class Run:
     learner: Learner,
     optimizer: optax.GradientTransformation,
     seed: int | Sequence[int],
-    log: Callable | None,
+    log: MetricLogger | None,
     validate: Callable | bool | None,
     checkpoints: Any,
     debug_nans: bool,
   ):
     self.learner, self.optimizer, self.seed = learner, optimizer, seed
     self.log, self.checkpoints, self.debug_nans = log, checkpoints, debug_nans
+    self.show: MetricLogger | None = None  # shows the progress, also without metrics
+    self.rows, self.unit = 0, "examples"  # rows of a global batch, set by `begin`
     self.validate: Any = validate  # a bool in `restore`: whether to load the best TrainState
     self.many, self.seeds = np.ndim(seed) > 0, seeds_in(seed)
     self.step, self.before, self.best_step = 0, None, None
@@ -54,6 +57,9 @@ class Run:
     first = next(stream, None)
     if first is None:
       raise ValueError(f"expected batches for {steps} steps, got 0")
+    leaves = jax.tree.leaves(first)
+    self.rows = math.prod(np.shape(leaves[0])[: 1 + self.many]) * process_shard()[1] if leaves else 0
+    self.unit = "tasks" if isinstance(first, Episode) else "examples"
     self.train_state = self._start(first)
     bounds = [name for name, value in self._not_finite_now().items() if np.isinf(value)]
     self.unbounded = frozenset(name for name in bounds if not name.startswith("parameter"))
@@ -108,11 +114,10 @@ class Run:
       return self.train_state
     return {"now": self.train_state, "best": self.train_state if self.best is None else self.best}
 
-  def until(self, steps: int, batches: Batches) -> Iterator[Batch]:
-    """Starts or resumes the run, and yields the batches of the remaining steps, on the devices."""
-    stream = self.begin(batches, steps)
+  def until(self, steps: int, batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Yields the remaining batches, on the devices, until the run has taken `steps` steps."""
     while self.step < steps:
-      yield self._next_batch(stream, steps)
+      yield self._next_batch(batches, steps)
 
   def _next_batch(self, stream, steps) -> Batch:
     asked = time.perf_counter()
@@ -132,6 +137,8 @@ class Run:
     self.step, self.scores, self.timed = self.step + 1, None, self.timed + 1
     if self.debug_nans:
       self._look(replay=batch)
+    if self.show:
+      self.show(self.step, {})
 
   def score(self) -> bool:
     """Validates; returns True if this step is the best so far."""
@@ -161,14 +168,16 @@ class Run:
     now = time.perf_counter()
     elapsed, waited = now - self.began, self.waited
     self.seconds += elapsed
-    if self.log:
+    loggers = [log for log in (self.log, self.show) if log]
+    if loggers:
       metrics = {name: float(np.mean([m[name] for m in self.window])) for name in self.window[0]}
       if self.scores is not None:
         metrics["validation"] = float(np.mean(self.scores))
         if self.many:
           metrics |= {f"validation/seed_{seed}": float(x) for seed, x in zip(self.seeds, self.scores, strict=True)}
       rate = {"steps_per_second": self.timed / elapsed, "data_wait_fraction": waited / elapsed, "seconds": self.seconds}
-      self.log(self.step, metrics | rate)
+      for log in loggers:
+        log(self.step, metrics | rate)
     self.window, self.waited, self.timed, self.began = [], 0.0, 0, time.perf_counter()
 
   def save(self):

@@ -1,16 +1,18 @@
 """The training loop: one for every learner."""
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import optax
 
 from metajax import checks
+from metajax.mesh import is_primary_host
 from metajax.train._loop import Run
 from metajax.train.given import check_batches, check_checkpoints, check_learner, check_optimizer, check_seed
 from metajax.train.step import TrainState
-from metajax.types import Batches, Learner, Params, State
+from metajax.types import Batches, Learner, MetricLogger, Params, State
 
 
 class Stopped(Exception):
@@ -34,7 +36,8 @@ def fit(
   steps: int,
   *,
   seed: int | Sequence[int] = 0,
-  log: Callable[[int, dict[str, float]], None] | None = None,
+  progress: bool = False,
+  log: MetricLogger | None = None,
   log_every: int = 100,
   validate: Callable[[Params, State], float] | None = None,
   eval_every: int = 1000,
@@ -53,6 +56,7 @@ def fit(
     steps: Total number of steps, including those before a resume; at least 1.
     seed: Seed of the initialization and of the learner's noise. A sequence of seeds trains that many networks side by
       side: pass `for_seeds(...)` as `batches`; the TrainState gets a leading `[seeds]` axis.
+    progress: Shows the progress: a bar on a terminal or in a notebook, elsewhere a line every `log_every` steps.
     log: `log(step, metrics)`, called every `log_every` steps, after validations and after the last step, with averages
       since the last call; also "validation", if any, "steps_per_second" and "data_wait_fraction" (0 to 1) of this
       process, both without validation time, and the run's "seconds".
@@ -80,13 +84,29 @@ def fit(
     3
   """
   every = {"log_every": log_every, "eval_every": eval_every, "checkpoint_every": checkpoint_every}
-  asked = {"log": log, "validate": validate, "stop": stop}
-  _check(learner, optimizer, batches, seed, checkpoints, asked, steps=steps, **every)
+  _check(learner, optimizer, batches, seed, checkpoints, log, validate, stop, steps=steps, **every)
   run = Run(learner, optimizer, seed, log, validate, checkpoints, debug_nans)
-  for batch in run.until(steps, batches):
-    run.took_step(batch, *run.train_step(run.train_state, batch))
-    _after_step(run, stop, steps, **every)
+  _train(run, batches, steps, progress, stop, **every)
   return run.best if validate else run.train_state
+
+
+def _train(run, batches, steps, progress, stop, **every):
+  """Starts or resumes a run, and takes its remaining steps."""
+  remaining = run.begin(batches, steps)
+  with _shown(run, steps) if progress and is_primary_host() else contextlib.nullcontext():
+    for batch in run.until(steps, remaining):
+      run.took_step(batch, *run.train_step(run.train_state, batch))
+      _after_step(run, stop, steps, **every)
+
+
+@contextlib.contextmanager
+def _shown(run: Run, steps: int) -> Generator[None]:
+  """Shows the progress of a run: its step after each one, and its metrics when they are reported."""
+  from metajax.progress import progress  # imported here: most trainings log by other means
+
+  with progress(steps, run.rows, run.unit, start=run.step) as show:
+    run.show = show
+    yield
 
 
 def _after_step(run, stop, steps, *, log_every, eval_every, checkpoint_every):
@@ -141,7 +161,7 @@ def restore(
   return run.train_state if run.best is None else run.best
 
 
-def _check(learner, optimizer, batches, seed, checkpoints, functions=None, **least_one):
+def _check(learner, optimizer, batches, seed, checkpoints, log=None, validate=None, stop=None, **least_one):
   check_learner(learner)
   check_optimizer(optimizer)
   check_batches(batches)
@@ -149,6 +169,8 @@ def _check(learner, optimizer, batches, seed, checkpoints, functions=None, **lea
   check_checkpoints(checkpoints)
   for name, value in least_one.items():
     checks.count(name, value)
-  for name, function in (functions or {}).items():
+  if log is not None:
+    checks.logger("log", log, "or None")
+  for name, function in {"validate": validate, "stop": stop}.items():
     if function is not None:
       checks.function(name, function, "or None")

@@ -11,7 +11,7 @@ import optax
 from metajax.checks import is_concrete
 from metajax.mesh import gather_params, keep_sharded, replicate, shard_parameters
 from metajax.train.given import check_learner, check_optimizer, seeds_in
-from metajax.tree import is_key, wide
+from metajax.tree import is_key, size_text, value_text, wide
 from metajax.types import Key, Learner, Params, State
 
 
@@ -31,6 +31,12 @@ class TrainState(NamedTuple):
   optimizer_state: Any
   key: Key
   step: jax.Array
+
+  def __repr__(self) -> str:
+    """The step and the sizes of the parts: `TrainState(step=1000, params=<12 arrays, 113,088 numbers>, ...)`."""
+    parts = ("params", "state", "optimizer_state")
+    sizes = ", ".join(f"{name}=<{size_text(getattr(self, name))}>" for name in parts)
+    return f"TrainState(step={value_text(self.step)}, {sizes})"
 
 
 def make_train_step(learner: Learner, optimizer: optax.GradientTransformation) -> Callable:

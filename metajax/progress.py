@@ -1,24 +1,30 @@
-"""Progress of a run: a live bar on a terminal, plain lines elsewhere."""
+"""Progress of a run: a live bar on a terminal or in a notebook, plain lines elsewhere."""
 
+import importlib.util
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from metajax.types import MetricLogger
+
 _UNSEEN = ("grad_norm", "steps_per_second", "data_wait_fraction", "seconds")
 _FIRST = ("loss", "accuracy", "validation")
 
 
 @contextmanager
-def progress(steps: int, rows: int, unit: str = "tasks", console: Console | None = None, *, start: int = 0):
-  """A context manager that yields a `log` for `fit`, which draws a live bar on a terminal or prints plain lines.
+def progress(
+  steps: int, rows: int, unit: str = "tasks", console: Console | None = None, *, start: int = 0
+) -> Generator[MetricLogger]:
+  """A context manager that yields a `log` for `fit`, which draws a live bar on a terminal or in a notebook that has
+  ipywidgets, and prints plain lines elsewhere.
 
   It shows the step, the throughput, the metrics, the time left, and the fraction of time that the device waited for
   data if it is 10% or more ("data_wait_fraction", 0 to 1). `log` accepts any metrics at any step, e.g. only a
-  validation score; the bar shows the latest value of each metric.
+  validation score; the bar shows the latest value of each metric. Without metrics the bar moves and no line is printed.
 
   Args:
     steps: total number of steps.
@@ -28,7 +34,7 @@ def progress(steps: int, rows: int, unit: str = "tasks", console: Console | None
     start: step at which a resumed run continues.
   """
   console = console or Console(highlight=False)
-  if console.is_terminal:
+  if _draws(console):
     # The text comes last, so that a narrow terminal cuts off its end.
     columns = (
       TimeRemainingColumn(),
@@ -48,10 +54,19 @@ def progress(steps: int, rows: int, unit: str = "tasks", console: Console | None
     yield _printer(steps, rows, unit, start, lambda line: console.print(line, soft_wrap=True, markup=False))
 
 
+def _draws(console: Console) -> bool:
+  """Whether a bar can be drawn: a notebook without ipywidgets would warn at each update instead."""
+  if console.is_jupyter:
+    return importlib.util.find_spec("ipywidgets") is not None
+  return console.is_terminal
+
+
 def _printer(steps: int, rows: int, unit: str, start: int, write: Callable) -> Callable:
   began = time.perf_counter()
 
   def log(step, metrics):
+    if not metrics:
+      return
     done = step - start  # earlier steps did not take any of this time
     left = f"{(time.perf_counter() - began) * (steps - step) / done:.0f} s left" if done > 0 else ""
     write(_line(step, steps, rows, unit, metrics, left))
