@@ -199,7 +199,8 @@ class Tied(nnx.Module):
   """Two layers that share one kernel, in a list, and a counter that is no param."""
 
   def __init__(self, rngs):
-    self.layers = nnx.List([nnx.Linear(3, 3, rngs=rngs) for _ in range(11)])
+    start = lambda place: nnx.initializers.constant(place / 8)  # which tells layers 2 and 10 apart
+    self.layers = nnx.List([nnx.Linear(3, 3, kernel_init=start(place), rngs=rngs) for place in range(1, 12)])
     self.layers[1].kernel = self.layers[0].kernel
     self.calls = nnx.BatchStat(jnp.zeros((), jnp.int32))
 

@@ -66,20 +66,25 @@ def from_equinox(make: Callable[..., Any], *, axis_name: str = "batch") -> Netwo
     if key is None:
       module = _without_dropout(eqx, module)
     told = flags(train, key is not None, bool(state))
-
-    def of_one(statistics, key, *inputs):
-      keywords = {**told, "key": key} if "key" in taken else told
-      if not jax.tree.leaves(statistics):
-        return module(*inputs, **keywords), statistics
-      return module(*inputs, statistics, **keywords)
-
-    keys = None if key is None else jax.random.split(key, leading_axis(inputs))
-    in_axes = (None, None if key is None else 0, *[0] * len(inputs))
-    outputs, statistics = jax.vmap(of_one, in_axes, (0, None), axis_name=axis_name)(statistics, keys, *inputs)
+    outputs, statistics = _mapped(module, statistics, inputs, told, "key" in taken, key, axis_name)
     after = _nested([name for name in names if name[0] == "statistics"], jax.tree.leaves(statistics))
     return outputs, {**state, **after}
 
   return Network(init, apply)
+
+
+def _mapped(module, statistics, inputs, told, takes_key, key, axis_name):
+  """The outputs of every row, and the statistics, which are those of all rows."""
+
+  def of_one(statistics, key, *inputs):
+    keywords = {**told, "key": key} if takes_key else told
+    if not jax.tree.leaves(statistics):
+      return module(*inputs, **keywords), statistics
+    return module(*inputs, statistics, **keywords)
+
+  keys = None if key is None else jax.random.split(key, leading_axis(inputs))
+  in_axes = (None, None if key is None else 0, *[0] * len(inputs))
+  return jax.vmap(of_one, in_axes, (0, None), axis_name=axis_name)(statistics, keys, *inputs)
 
 
 def _made(eqx, make, key):
