@@ -560,10 +560,40 @@ MUTANTS = (
   ),
   Mutant(
     "a module is told that it is deterministic where it is not trained",
-    "metajax/networks/linen/from_linen.py",
-    "return lambda train: {name: not train}",
-    "return lambda train: {name: train}",
+    "metajax/networks/_flags.py",
+    "quiet = not train or not (noise or (stateful and not values))",
+    "quiet = train and not (noise or (stateful and not values))",
     ("tests/test_networks.py::test_a_module_that_is_told_otherwise_or_nothing_is_a_network_too",),
+  ),
+  Mutant(
+    "deterministic alone keeps the statistics of the batch without a key",
+    "metajax/networks/_flags.py",
+    "(noise or (stateful and not values))",
+    "noise",
+    (
+      "tests/test_networks.py::test_deterministic_alone_is_false_in_training_without_a_key_where_batch_norm_may_depend_on_it",
+    ),
+  ),
+  Mutant(
+    "without a key attention in linen drops nothing",
+    "metajax/networks/linen/from_linen.py",
+    'object.__setattr__(module, "dropout_rate", 0.0)',
+    "pass",
+    ("tests/test_networks.py::test_boxes_are_removed_every_stream_has_the_key_and_every_collection_is_state",),
+  ),
+  Mutant(
+    "each random stream of an NNX module has a key of its own",
+    "metajax/networks/from_nnx.py",
+    "value = jax.random.fold_in(key, place)",
+    "value = key",
+    ("tests/test_bridges.py::test_nnx_streams_differ_and_none_is_kept_in_the_state",),
+  ),
+  Mutant(
+    "without a key an Equinox module drops nothing and still normalizes by the batch",
+    "metajax/networks/from_equinox.py",
+    "module = eqx.nn.inference_mode(module, not train)",
+    "module = eqx.nn.inference_mode(module, not train or key is None)",
+    ("tests/test_bridges.py::test_training_without_a_key_normalizes_by_the_batch_without_noise",),
   ),
   Mutant(
     "a flag of an earlier run is known by its former name",

@@ -46,7 +46,13 @@ MAY_SEE = {  # what each room of the house may see, beside its own package and t
   ),  # all but learners
   "cli": ("mesh", "networks", "data", "evaluate", "report", "export", "inference", "experiment"),
 }
-OWNERS = {"flax": "networks", "tensorflow": "data", "tensorflow_datasets": "data"}
+OWNERS = {
+  "flax": "networks",
+  "equinox": "networks",
+  "haiku": "networks",
+  "tensorflow": "data",
+  "tensorflow_datasets": "data",
+}
 DEVICE_WORDS = {"shard_map", "PartitionSpec", "psum", "pmean", "pmax", "pmin", "all_gather", "all_to_all", "ppermute"}
 DEVICE_WORDS |= {"axis_index", "psum_scatter", "NamedSharding", "with_sharding_constraint"}
 DEPRECATED = tuple(f"jax.experimental.{name}" for name in ("shard_map", "pjit", "maps", "host_callback", "export"))
@@ -156,6 +162,7 @@ def test_imports_only_go_down(path):
     ("data/load.py", "from metajax.mesh import make_mesh", "data imports mesh"),
     ("losses/classification.py", "from . import metric", "a relative import"),
     ("learners/maml.py", "import flax.linen as nn", "imports flax"),
+    ("compose/heads.py", "def f():\n  import equinox", "imports equinox"),
     ("train.py", "def f():\n  import tensorflow as tf", "imports tensorflow"),
     ("networks/mlp.py", "import tensorflow_datasets", "imports tensorflow_datasets"),
     ("report.py", "import matplotlib.pyplot as plt", "imports matplotlib with the module"),

@@ -249,14 +249,86 @@ def test_a_module_that_is_told_otherwise_or_nothing_is_a_network_too():
 def test_what_is_no_module_or_has_a_switch_of_another_name_is_refused():
   class Switched(nn.Module):
     @nn.compact
-    def __call__(self, x, training=False):
-      return nn.Dropout(0.5, deterministic=not training)(x)
+    def __call__(self, x, learning=False):
+      return nn.Dropout(0.5, deterministic=not learning)(x)
 
-  with pytest.raises(TypeError, match=r"keyword train or deterministic, or none, got Switched.__call__ with training"):
+  with pytest.raises(TypeError, match=r"Switched.__call__ to take any of the keywords train, .* or none, got learning"):
     from_linen(Switched())
   for odd, said in ((3, "a int"), (nn.Dense, "the class Dense"), (mlp((), 2), "a Network")):
     with pytest.raises(TypeError, match=f"expected a linen module, such as .*, got {said}"):
       from_linen(odd)
+
+
+class Flagged(nn.Module):
+  """A module that returns the flags that it is told; some with a default."""
+
+  @nn.compact
+  def __call__(self, x, is_training, deterministic=True, *, use_running_average):
+    nn.BatchNorm(use_running_average=use_running_average)(x)
+    return jnp.array([is_training, deterministic, use_running_average])
+
+
+def test_every_flag_that_a_module_takes_is_told_and_noise_needs_a_key():
+  network, params, state = made(Flagged())
+  told = lambda **how: network.apply(params, state, INPUTS, **how)[0].tolist()
+  assert told(train=True, key=jax.random.key(0)) == [True, False, False]
+  assert told(train=True) == [True, True, False]
+  assert told(train=False, key=jax.random.key(0)) == [False, True, True]
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_deterministic_alone_is_false_in_training_without_a_key_where_batch_norm_may_depend_on_it(norm):
+  class Told(nn.Module):
+    @nn.compact
+    def __call__(self, x, deterministic):
+      x = nn.BatchNorm(use_running_average=deterministic)(x) if norm else x
+      return jnp.array(deterministic)
+
+  network, params, state = made(Told())
+  assert network.apply(params, state, INPUTS, train=True)[0] == (not norm)
+  assert not network.apply(params, state, INPUTS, train=True, key=jax.random.key(0))[0]
+
+
+class Attentive(nn.Module):
+  """Dropout in attention, noise of another name, boxed params, a spectral norm and a counter that always counts."""
+
+  def setup(self):
+    boxed = nn.with_partitioning(nn.initializers.lecun_normal(), (None, "model"))
+    self.dense = nn.Dense(4, kernel_init=boxed)
+    self.spectral = nn.SpectralNorm(nn.Dense(4))
+    self.attention = nn.MultiHeadDotProductAttention(2, dropout_rate=0.5, deterministic=False)
+    self.calls = self.variable("cache", "calls", lambda: jnp.zeros((), jnp.int32))
+
+  def __call__(self, inputs, train):
+    features = self.attention(self.spectral(self.dense(inputs), update_stats=train))
+    self.calls.value += not self.is_initializing()
+    return features, jax.random.normal(self.make_rng("noise")) if self.has_rng("params") else 0.0
+
+
+def test_boxes_are_removed_every_stream_has_the_key_and_every_collection_is_state():
+  network, params, state = made(Attentive())
+  assert type(params["dense"]["kernel"]) is np.ndarray and set(state) == {"batch_stats", "cache"}
+  run = lambda **how: network.apply(params, state, INPUTS, **how)
+  (first, noise), after = run(train=True, key=jax.random.key(1))
+  (second, other), _ = run(train=True, key=jax.random.key(2))
+  assert not np.allclose(first, second) and noise != other
+  (quiet, nothing), trained = run(train=True)
+  assert nothing == 0 and not np.allclose(quiet, first)
+  np.testing.assert_array_equal(quiet, run(train=True)[0][0])
+  assert after["cache"]["calls"] == trained["cache"]["calls"] == run(train=False)[1]["cache"]["calls"] == 1
+  change = jax.tree.map(lambda a, b: not np.array_equal(a, b), state["batch_stats"], trained["batch_stats"])
+  assert any(jax.tree.leaves(change))
+
+
+def test_a_module_that_draws_random_numbers_itself_is_refused_without_a_key():
+  class Drawn(nn.Module):
+    def __call__(self, x):
+      return x + jax.random.normal(self.make_rng("noise"), x.shape)
+
+  network = from_linen(Drawn())
+  assert network.apply({}, {}, INPUTS, train=True, key=jax.random.key(0))[0].shape == INPUTS.shape
+  with pytest.raises(ValueError, match=r"expected a key, because Drawn itself draws random numbers, got none: .*noise"):
+    network.apply({}, {}, INPUTS, train=True)
 
 
 def test_mlp_is_its_formula_on_flattened_inputs():

@@ -1,7 +1,10 @@
-"""Networks written in linen, and loaders of published weights: the only package that imports flax."""
+"""Networks, bridges from other network libraries, and published weights: the only package that imports flax."""
 
 from metajax.networks.checkpoints.clip import load_clip, save_clip
 from metajax.networks.checkpoints.gpt2 import load_gpt2
+from metajax.networks.from_equinox import from_equinox
+from metajax.networks.from_haiku import from_haiku
+from metajax.networks.from_nnx import from_nnx
 from metajax.networks.linen.audio_conv import audio_conv
 from metajax.networks.linen.clip_towers import clip_towers
 from metajax.networks.linen.conv4 import conv4, conv_blocks
@@ -24,7 +27,10 @@ __all__ = [
   "conv4",
   "conv_blocks",
   "decoder",
+  "from_equinox",
+  "from_haiku",
   "from_linen",
+  "from_nnx",
   "load_clip",
   "load_gpt2",
   "mlp",

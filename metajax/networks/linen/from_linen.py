@@ -1,32 +1,35 @@
 """Linen modules as `Network`s."""
 
 import functools
-import inspect
-from collections.abc import Callable
 
+import flax.errors
 import flax.linen as nn
 import jax
 
+from metajax.networks._flags import flags_of, parameters_of
 from metajax.types import Network
 
 
 def from_linen(module: nn.Module) -> Network:
   """Makes a `Network` from a linen module.
 
-  The collection "params" becomes the params; all other collections (running statistics) become the state, which
-  `train=True` updates. Without a key, `nn.Dropout` is the identity.
+  The collection "params" becomes the params, and all other collections (running statistics, a cache) the state, which
+  is returned as the module leaves it. Boxes of `nn.with_partitioning` are removed. The key serves random numbers of any
+  name. Without a key, `nn.Dropout` and the dropout of attention are the identity.
 
   Args:
-    module: Linen module whose `__call__` takes the inputs and a keyword `train`; or `deterministic` or
-      `use_running_average` (`nn.BatchNorm`), which get `not train`. A module that takes only inputs, such as
-      `nn.Dense(5)`, behaves the same in training and evaluation.
+    module: Linen module whose `__call__` takes the inputs and any of the keywords `train`, `training`, `is_training`,
+      `deterministic` and `use_running_average` (`nn.BatchNorm`); the last two get `not train`, and `deterministic`
+      next to another flag, or in a module without state, is also true without a key. A module that takes only inputs,
+      such as `nn.Dense(5)`, behaves the same in training and evaluation.
 
   Returns:
     A Network with the module's inputs and outputs.
 
   Raises:
-    TypeError: if `module` is not a linen module, or its `__call__` has another switch, such as `training=False`, which
-      would never be set.
+    TypeError: if `module` is not a linen module, or its `__call__` has another switch, such as `enable_dropout=False`,
+      which would never be set.
+    ValueError: at apply, if the module itself draws random numbers and no key is given.
 
   Example:
     >>> import flax.linen as nn, jax, jax.numpy as jnp
@@ -36,52 +39,44 @@ def from_linen(module: nn.Module) -> Network:
     >>> network.apply(params, state, inputs, train=False)[0].shape
     (4, 5)
   """
-  told = _how_told(module)
+  if not isinstance(module, nn.Module):
+    given = f"the class {module.__name__}" if isinstance(module, type) else f"a {type(module).__name__}"
+    raise TypeError(f"expected a linen module, such as nn.Dense(5), got {given}")
+  name = type(module).__name__
+  # Sequential passes its keywords to its first layer, which may accept none.
+  taken = parameters_of(type(module).__call__)
+  flags = flags_of(f"{name}.__call__", taken, into_keywords=not isinstance(module, nn.Sequential))
 
   def init(key, *inputs):
     # Compiled, so that the unused forward pass is eliminated.
-    variables = dict(jax.jit(functools.partial(module.init, **told(False)))(key, *inputs))
+    variables = jax.jit(functools.partial(module.init, **flags(False, True, True)))(key, *inputs)
+    variables = dict(nn.meta.unbox(variables))
     return variables.pop("params", {}), variables
 
   def apply(params, state, *inputs, train, key=None):
-    variables = {"params": params, **state}
-    rngs = {} if key is None else {"dropout": key}
+    # A stream that is not named here falls back to "params".
+    rngs = {} if key is None else {"dropout": key, "params": jax.random.fold_in(key, 1)}
+    told = flags(train, key is not None, bool(state))
     with nn.intercept_methods(_no_noise_without_key(key)):
-      if not (train and state):
-        return module.apply(variables, *inputs, **told(train), rngs=rngs), state
-      outputs, updated = module.apply(variables, *inputs, **told(train), rngs=rngs, mutable=list(state))
+      try:
+        run = functools.partial(module.apply, {"params": params, **state}, *inputs, **told, rngs=rngs)
+        outputs, updated = run(mutable=list(state)) if state else (run(), {})
+      except flax.errors.InvalidRngError as error:
+        raise ValueError(f"expected a key, because {name} itself draws random numbers, got none: {error}") from error
     return outputs, {**state, **updated}
 
   return Network(init, apply)
 
 
-def _how_told(module) -> Callable[[bool], dict]:
-  """Returns a function from `train` to the keywords of the module's `__call__`."""
-  if not isinstance(module, nn.Module):
-    given = f"the class {module.__name__}" if isinstance(module, type) else f"a {type(module).__name__}"
-    raise TypeError(f"expected a linen module, such as nn.Dense(5), got {given}")
-  taken = dict(inspect.signature(type(module).__call__).parameters)
-  kinds = {parameter.kind for parameter in taken.values()}
-  # Sequential passes its keywords to its first layer, which may accept none.
-  if "train" in taken or (inspect.Parameter.VAR_KEYWORD in kinds and not isinstance(module, nn.Sequential)):
-    return lambda train: {"train": train}
-  for name in ("deterministic", "use_running_average"):
-    if name in taken:
-      return lambda train: {name: not train}
-
-  def needed(p):
-    return p.kind is p.KEYWORD_ONLY and p.default is p.empty
-
-  if more := [name for name, p in taken.items() if isinstance(p.default, bool) or needed(p)]:
-    given = f"{type(module).__name__}.__call__ with {', '.join(more)}"
-    raise TypeError(f"expected a module whose __call__ takes the keyword train or deterministic, or none, got {given}")
-  return lambda train: {}
-
-
 def _no_noise_without_key(key):
   def interceptor(call, arguments, keywords, context):
-    if key is None and isinstance(context.module, nn.Dropout) and context.method_name == "__call__":
-      return arguments[0] if arguments else keywords["inputs"]
+    module = context.module
+    if key is None and context.method_name == "__call__":
+      if isinstance(module, nn.Dropout):
+        return arguments[0] if arguments else keywords["inputs"]
+      if isinstance(module, nn.MultiHeadDotProductAttention):
+        # Its dropout is a function, not a module. This copy of the module lives only for this call of apply.
+        object.__setattr__(module, "dropout_rate", 0.0)
     return call(*arguments, **keywords)
 
   return interceptor
