@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 from PIL import Image
 
+from metajax.data.class_split import BY_DEFAULT, ClassSplit
 from metajax.data.files.csv import read_csv
 from metajax.data.files.folder import read_folder
 from metajax.data.files.image_file import UnreadableImage, is_gray, read_image, resized
@@ -15,7 +16,7 @@ from metajax.data.files.preprocessing import preprocess
 from metajax.data.files.table import Table
 from metajax.data.files.verification import Files, unreadable_beginnings, unreadable_files
 from metajax.data.source import ImageDataset
-from metajax.data.splits import check_split, choose
+from metajax.data.splits import PARTS, check_split, choose
 from metajax.types import Preprocessing
 
 FILES_IN_MEMORY = 20_000  # decoded at the start, in 3 (28 x 28) to 20 seconds (photographs); larger sets stay on disk
@@ -45,6 +46,7 @@ def source_of(
   skip_unreadable: bool,
   least: int = 1,
   preprocessing: Preprocessing | None = None,
+  how: ClassSplit = BY_DEFAULT,
 ) -> ImageDataset:
   """The `ImageDataset` of a part of a `Table`.
 
@@ -61,14 +63,15 @@ def source_of(
     table: the table of the images.
     split, size, seed, skip_unreadable, preprocessing: as for `load`.
     least: smallest number of images of a class that is kept.
+    how: custom distribution of the classes.
 
   Raises:
     FileNotFoundError, PermissionError: if a file cannot be read.
     ValueError: if images, classes or splits are malformed, or images are broken and `skip_unreadable` is False.
   """
   check_split(table.name, split, table.own)
-  rows, _, small = choose(table.name, split, table.labels, table.own, seed, least)
-  _tell_if_dealt_anew(table, split)
+  rows, _, small = choose(table.name, split, table.labels, table.own, seed, least, how, table.classes)
+  _tell_if_dealt_anew(table, split, how)
   left_out = {"small_classes": tuple(table.classes[c] for c in small)}
   if isinstance(table.images, np.ndarray):
     return _source(table, rows, _resized(table.images[rows], size, preprocessing))._replace(**left_out)
@@ -98,7 +101,10 @@ def source_of(
   return _source(table, rows, images, missing)._replace(**left_out)
 
 
-def _tell_if_dealt_anew(table, split):
+def _tell_if_dealt_anew(table, split, how):
+  if how.given and any(part in table.own for part in PARTS):
+    warnings.warn(f"the splits in {table.name} are ignored, with {how.given}", stacklevel=4)
+    return
   both = [table.labels[table.own[part]] for part in ("train", "test") if part in table.own]
   shared = np.intersect1d(*both) if len(both) == 2 else ()
   if len(shared) and not split.startswith("official/"):
