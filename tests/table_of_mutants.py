@@ -293,8 +293,8 @@ MUTANTS = (
   Mutant(
     "the step is chosen on validation classes",
     "experiments/families/few_shot/experiment.py",
-    '_validation(setup, parts()["validation"])',
-    '_validation(setup, parts()["test"])',
+    '_validation(parts()["validation"], ',
+    '_validation(parts()["test"], ',
     ("tests/test_experiments.py",),
   ),
   Mutant(
@@ -384,7 +384,7 @@ MUTANTS = (
   Mutant(
     "what a learner cannot be tested at is found before data are loaded",
     "experiments/families/few_shot/experiment.py",
-    "    check_shapes(learner, modes, setup)\n",
+    "    check_shapes(learner, modes, setup, requested(setup))\n",
     "    pass\n",
     ("tests/test_flags.py::test_a_flag_is_refused_before_data_are_loaded",),
   ),

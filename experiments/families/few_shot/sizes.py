@@ -91,10 +91,10 @@ def fit(
   if not possible:
     raise ValueError(_too_few_images(part, source, min(size.shots for size in sizes)))
   found = [TaskSize(min(ways, classes), shots, min(queries, images - shots)) for ways, shots, queries in possible]
-  _print(_reductions(part, classes, images, possible, found))
-  _print(
-    f"{part}: {_of_smallest(images)}, so {ways}w{shots}s is left out" for ways, shots, _ in sizes if shots >= images
-  )
+  if not quiet:
+    left_out = [f"{ways}w{shots}s" for ways, shots, _ in sizes if shots >= images]
+    _print(_reductions(part, classes, images, possible, found))
+    _print(f"{part}: {_of_smallest(images)}, so {setting} is left out" for setting in left_out)
   return tuple(dict.fromkeys(found))
 
 
