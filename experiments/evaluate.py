@@ -20,6 +20,7 @@ from experiments.families.few_shot.experiment import evaluator, tasks_of
 from experiments.families.few_shot.finished import FewShotRun
 from experiments.families.few_shot.sizes import TaskSize, fitted_test
 from experiments.families.image_flags import named_split, seen
+from metajax.data import ImageDataset
 from metajax.experiment import EvalMode, FewShot, Record, command, records
 from metajax.experiment.bounds import Bounds, Count, DataName, Seed, TwoOrMore
 from metajax.experiment.devices import on_devices
@@ -91,11 +92,9 @@ def main(
   first = settings_of(found[0].setup)[0]
   source = load_part(setup.data, "test")
   wanted = TaskSize(first[0] if ways is None else ways, first[1] if shots is None else shots, queries)
-  size = fitted_test(setup.data, source, wanted)
-  setup = setup._replace(tests=setup.tests._replace(test_queries=size.queries))
   for one in found:
     finished.check_unseen(one, setup.data, source)
-  test = Test((size.ways, size.shots), tasks_of(source, *size, seed), seed, setup)
+  test = _test_of(setup, source, wanted, seed)
   with on_devices(devices):
     written, differences = _test(learners, found, test, took)
   _write(written)
@@ -130,6 +129,13 @@ def _setup(first: Setup, data: str | None, split: str | None, tests: dict, **oth
     images = named_split(images, "")._replace(data=data)
   images = images if split is None else named_split(images, split)
   return first._replace(data=images, tests=first.tests._replace(**tests))
+
+
+def _test_of(setup: Setup, source: ImageDataset, wanted: TaskSize, seed: int) -> Test:
+  """The test of a size on the images of a test part, with fewer ways and queries if these are too few for it."""
+  size = fitted_test(setup.data, source, wanted)
+  setup = setup._replace(tests=setup.tests._replace(test_queries=size.queries))
+  return Test((size.ways, size.shots), tasks_of(source, *size, seed), seed, setup)
 
 
 def _named(same: list[FewShotRun], found: list[FewShotRun]) -> list[EvalMode]:

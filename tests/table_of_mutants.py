@@ -968,4 +968,25 @@ MUTANTS = (
     "if not found:",
     ("tests/test_configuration.py",),
   ),
+  Mutant(
+    "images of classes that are all trained on are in one part alone",
+    "metajax/data/splits.py",
+    "names, seed)[split], large, small",
+    'names, seed)["train"], large, small',
+    ("tests/test_class_splits.py::test_a_folder_is_split_as_asked",),
+  ),
+  Mutant(
+    "tasks of user-supplied images have no more queries than there are images",
+    "experiments/families/few_shot/sizes.py",
+    "min(queries, images - shots)",
+    "queries",
+    ("tests/test_class_splits.py::test_ways_and_queries_are_reduced_to_the_data_with_a_line_each",),
+  ),
+  Mutant(
+    "a run that was trained on all classes is not tested on them as unseen ones",
+    "experiments/families/few_shot/finished.py",
+    "same_parts(own, data)",
+    "own.split == data.split",
+    ("tests/test_class_splits.py::test_test_classes_of_another_distribution_are_refused_to_a_run_that_has_seen_them",),
+  ),
 )

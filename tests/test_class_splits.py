@@ -2,6 +2,7 @@
 
 import functools
 import json
+from types import SimpleNamespace
 
 import commands
 import few_programs
@@ -12,6 +13,7 @@ from test_broken_images import write_folder
 from experiments import evaluate, maml, prototypical, triplet
 from experiments.families import data as image_data
 from experiments.families import few_shot, representation
+from experiments.families.few_shot.finished import FewShotRun, check_unseen
 from experiments.families.few_shot.sizes import TaskSize, requested, sizes_for
 from experiments.families.image_flags import SEEN, ImageData, split_name
 from experiments.families.representation.evaluators import few_shot_tests
@@ -81,14 +83,14 @@ def test_a_folder_is_split_as_asked(folder):
 
 
 def test_a_set_with_splits_is_distributed_anew_and_says_so(tmp_path):
-  folder = write_folder(tmp_path / "set", classes=8, each=6)
+  folder = write_folder(tmp_path / "set", classes=13, each=6)
   for part in ("train", "test"):
     (folder / part).mkdir()
-  for c in range(8):
+  for c in range(13):
     (folder / f"class {c}").rename(folder / ("test" if c < 3 else "train") / f"class {c}")
   assert load(folder, "test", size=8).classes == ("class 0", "class 1", "class 2")
   with pytest.warns(UserWarning, match=r"the splits in .* are ignored, with train_on_all"):
-    assert len(load(folder, "train", size=8, train_on_all=True).classes) == 8
+    assert len(load(folder, "train", size=8, train_on_all=True).classes) == 13
 
 
 WRONG = {
@@ -212,7 +214,7 @@ TINY = ["--preset", "cpu", "--size", "16", "--filters", "4", "--steps", "2", "--
 TINY += ["--test-tasks", "4", "--devices", "1", "--test", "5w1s", "5w5s"]
 
 
-def test_a_run_on_all_classes_says_so_in_its_records_and_is_tested_and_resumed_on_its_split(run, folder, tmp_path):
+def test_a_run_on_all_classes_says_so_and_is_resumed_with_its_split_alone(run, folder, tmp_path):
   made = ["--folder", str(tmp_path / "run")]
   status, out, error = run(prototypical, "--data", str(folder), *TINY, *made, "--train-on-all")
   assert status == 0, error
@@ -222,13 +224,30 @@ def test_a_run_on_all_classes_says_so_in_its_records_and_is_tested_and_resumed_o
   records = json.loads((tmp_path / "run" / "records.json").read_text())
   assert [(r["split"], r["ways"], r["shots"], r["queries"]) for r in records] == [(SEEN, 5, 1, 1)] * 2
   assert headlines.warn(None, records)[-1].startswith("classes seen in training")
+  status, _, error = run(prototypical, *made, "--resume", "--no-train-on-all")
+  assert status == 2 and "expected --train-on-all True" in error
 
+
+def test_test_classes_of_another_distribution_are_refused_to_a_run_that_has_seen_them(folder):
+  own = setup_of(folder, "5w1s", train_on_all=True)
+  found = FewShotRun(SimpleNamespace(folder="run"), own, None, None)
+  test = image_data.load_part(own.data, "test")
+  check_unseen(found, own.data, test)
+  with pytest.raises(ValueError, match="expected test classes unseen by the run in 'run', got 12 of 12 seen classes"):
+    check_unseen(found, own.data._replace(train_on_all=False), test)
+  shares = own.data._replace(train_on_all=False, split_classes=(0.6, 0.2, 0.2))
+  other = FewShotRun(SimpleNamespace(folder="run"), own._replace(data=shares), None, None)
+  check_unseen(other, shares._replace(split_classes=()), image_data.load_part(shares, "test"))  # the same classes
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_tested_on_the_split_that_it_has(run, folder, tmp_path):
+  made = ["--folder", str(tmp_path / "run")]
+  assert run(prototypical, "--data", str(folder), *TINY, *made, "--train-on-all")[0] == 0
   status, out, error = run(evaluate, str(tmp_path / "run"), "--num-tasks", "4")
   assert status == 0 and "accuracy on classes seen in training, 4 tasks with 1 query per class" in out, error
   status, _, error = run(evaluate, str(tmp_path / "run"), "--num-tasks", "4", "--split", "")
   assert status == 2 and "got 2 of 2 seen classes" in error
-  status, _, error = run(prototypical, *made, "--resume", "--no-train-on-all")
-  assert status == 2 and "expected --train-on-all True" in error
 
 
 def test_a_head_of_fixed_width_is_refused_fewer_ways_before_training(run, folder, tmp_path):

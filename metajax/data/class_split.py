@@ -54,12 +54,12 @@ def check_class_split(split: str, split_classes: Any, test_classes: Any, train_o
   if len(set(test_classes)) < len(test_classes):
     twice = next(name for name in test_classes if list(test_classes).count(name) > 1)
     raise ValueError(f"expected unique test_classes, got {twice!r} twice")
-  how = ClassSplit(tuple(float(share) for share in shares), tuple(test_classes), train_on_all)
-  if sum(map(bool, how)) > 1:
+  found = ClassSplit(tuple(float(share) for share in shares), tuple(test_classes), train_on_all)
+  if sum(map(bool, found)) > 1:
     raise ValueError("expected one of split_classes, test_classes and train_on_all, got several")
-  if how.given and split.startswith("official/"):
-    raise ValueError(f"expected no {how.given} with an official split, got split {split!r}")
-  return how
+  if found.given and split.startswith("official/"):
+    raise ValueError(f"expected no {found.given} with an official split, got split {split!r}")
+  return found
 
 
 def by_shares(name: str, classes: np.ndarray, shares: Sequence[float], seed: int) -> Mapping[str, np.ndarray]:
@@ -99,6 +99,8 @@ def by_names(
   """
   known = {names[c]: c for c in classes}
   for one in test:
+    if one not in known and one in names:
+      raise ValueError(f"{name} has too few images of {one!r}, named in test_classes (--test-classes)")
     if one not in known:
       near = difflib.get_close_matches(one, known, n=3, cutoff=0.5)
       advice = (

@@ -75,17 +75,17 @@ def load(
     ValueError: if an argument is out of range, or the set or split is unknown, malformed or too small.
   """
   checks.flags(download=download, rotations=rotations, skip_unreadable=skip_unreadable, train_on_all=train_on_all)
-  name, how = checked_name(name), check_class_split(split, split_classes, test_classes, train_on_all)
+  name, custom = checked_name(name), check_class_split(split, split_classes, test_classes, train_on_all)
   size = _size(name, split, size, seed, data_dir, preprocessing, min_images_per_class)
   own = {"size": size, "seed": seed, "skip_unreadable": skip_unreadable, "preprocessing": preprocessing}
-  source = _load(name, split, data_dir, download, own | {"least": min_images_per_class, "how": how})
+  source = _load(name, split, data_dir, download, own | {"least": min_images_per_class, "class_split": custom})
   return with_rotations(source) if rotations else source
 
 
 def _load(name, split, data_dir, download, own):
   """The `ImageDataset` of a set of any kind; `own` holds the options of user-supplied images."""
-  if name in BUILT_IN and own["how"].given:
-    raise ValueError(f"expected no {own['how'].given} for {name}, whose parts are fixed")
+  if name in BUILT_IN and own["class_split"].given:
+    raise ValueError(f"expected no {own['class_split'].given} for {name}, whose parts are fixed")
   if name == "glyphs":
     source = glyphs(split, size=own["size"], seed=own["seed"])
   elif name == "omniglot":
@@ -96,7 +96,7 @@ def _load(name, split, data_dir, download, own):
   else:
     source = classification_set(name, split, data_dir=data_dir, download=download, **own)
   # Where the images of a class are in several parts, all of them together have been counted.
-  return _without_small_classes(source, 1 if own["how"].all_classes else own["least"])
+  return _without_small_classes(source, 1 if own["class_split"].all_classes else own["least"])
 
 
 def check_how(

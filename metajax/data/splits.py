@@ -33,7 +33,7 @@ def choose(
   own: Mapping[str, np.ndarray],
   seed: int,
   least: int = 1,
-  how: ClassSplit = BY_DEFAULT,
+  class_split: ClassSplit = BY_DEFAULT,
   names: Sequence[str] = (),
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Chooses the rows and classes of one part of a set.
@@ -46,7 +46,7 @@ def choose(
     seed: seed of the distribution of classes.
     least: smallest number of images of a class that is kept, counted over the images that are distributed or, for
       "official/...", in that split.
-    how: custom distribution of the classes, or of the images of each class; official splits are then ignored.
+    class_split: custom distribution of the classes, or of the images of each class; official splits are then ignored.
     names: name of each class, for a custom distribution.
 
   Returns:
@@ -66,14 +66,15 @@ def choose(
   if len(small):
     name = f"{name}, of whose classes {len(small)} have fewer than {least} images and are left out,"
   present = {part: np.intersect1d(labels[own[part]], large) for part in used}
-  if how.all_classes:
+  if class_split.all_classes:
     rows = rows[np.isin(labels[rows], large)]
     return by_images(name, rows, labels[rows], names, seed)[split], large, small
-  if how.given:
-    dealt = by_shares(name, large, how.shares, seed) if how.shares else by_names(name, large, names, how.test, seed)
+  if class_split.given:
+    shares, test = class_split.shares, class_split.test
+    dealt = by_shares(name, large, shares, seed) if shares else by_names(name, large, names, test, seed)
     chosen = dealt[split]
     if not len(chosen):
-      raise ValueError(f"expected a share above 0 for {split} in split_classes, got {list(how.shares)}")
+      raise ValueError(f"expected a share above 0 for {split} in split_classes, got {list(shares)}")
   else:
     chosen = (
       present[used[0]] if split.startswith("official/") else disjoint_classes(name, present, seed, bool(names))[split]
@@ -98,7 +99,8 @@ def disjoint_classes(
     cut = max(5, len(train) // 10)
     if len(train) < 2 * cut:
       there = counted(len(train), "training class", "training classes")
-      raise ValueError(f"{name} has {there}: expected 10 or more, to keep 5 for validation")
+      advice = "; split_classes (--split-classes) distributes all classes anew" * advise
+      raise ValueError(f"{name} has {there}: expected 10 or more, to keep 5 for validation{advice}")
     return {"train": np.sort(train[cut:]), "validation": np.sort(train[:cut]), "test": present["test"]}
   if len(every) < 6:
     there = counted(len(every), "class", "classes")

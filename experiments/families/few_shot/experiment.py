@@ -67,12 +67,8 @@ def few_shot_experiment(
   sizes = functools.cache(lambda: _fitted(setup, parts(), learner if of_tasks else None, modes))
   validation = functools.cache(lambda: _validation(parts()["validation"], sizes().validation))
   tested = functools.cache(lambda: test_batches(parts()["test"], sizes().tests))
-
-  def train_batches(seed):
-    training = sizes().training  # raises before anything is drawn if the data are too few for a setting
-    return (
-      training_batches(setup, training, parts()["train"], seed) if batches is None else batches(parts()["train"], seed)
-    )
+  draw = batches or (lambda source, seed: training_batches(setup, sizes().training, source, seed))
+  shown = modes[0].learner
 
   def check(shapes, example):
     for some in (validation(), *tested().values()):
@@ -80,19 +76,17 @@ def few_shot_experiment(
         check_fits_test(modes, shapes, next(some()))
 
   def validate(params, state):
-    return few_shot_accuracy(modes[0].learner, params, state, validation(), tests.validation_tasks).mean
+    return few_shot_accuracy(shown, params, state, validation(), tests.validation_tasks).mean
 
   return Experiment(
     f"{name}-{slug(setup.data)}",
     learner,
     optimizer or optax.adam(schedule(setup)),
-    train_batches,
+    lambda seed: draw(parts()["train"], seed),
     (evaluator(setup, modes, tested, lambda: sizes().tests)._replace(trained_on_tasks=of_tasks),),
     validate,
     "best",
-    lambda folder, trained, records: figures.draw(
-      folder, modes[0].learner, trained, parts(), setup, compares, sizes().tests[0]
-    ),
+    lambda folder, trained, records: figures.draw(folder, shown, trained, parts(), setup, compares, sizes().tests[0]),
     lambda trained, records: figures.notes(parts(), seen(setup.data)),
     title=f"{name} on {slug(setup.data)}",
     check=check,

@@ -46,7 +46,7 @@ def source_of(
   skip_unreadable: bool,
   least: int = 1,
   preprocessing: Preprocessing | None = None,
-  how: ClassSplit = BY_DEFAULT,
+  class_split: ClassSplit = BY_DEFAULT,
 ) -> ImageDataset:
   """The `ImageDataset` of a part of a `Table`.
 
@@ -54,24 +54,22 @@ def source_of(
   as folders or in the column) or from all images; "official/train" is such a split, "official/all" is everything. Ink
   is not inverted. Images are gray if all (of 4,096 checked) are gray, and lie on white. Files are PNG, JPEG, WebP, GIF,
   BMP, TIFF, PPM, JPEG 2000, AVIF or TGA, of at most 2^28 pixels (16,384 x 16,384); a JPEG may have up to 64 times as
-  many, as it is decoded at a reduced size, at least four times `size`.
-
-  Sets of more than 1 GiB, decoded, or of more than 20,000 files stay on disk and are decoded on access: the same pixels
-  in the same order, that of the table's lines or of the folder's paths.
+  many, as it is decoded at a reduced size, at least four times `size`. Sets of more than 1 GiB, decoded, or of
+  more than 20,000 files stay on disk and are decoded on access: the same pixels in the same order, that of the table's
+  lines or of the folder's paths.
 
   Args:
     table: the table of the images.
     split, size, seed, skip_unreadable, preprocessing: as for `load`.
-    least: smallest number of images of a class that is kept.
-    how: custom distribution of the classes.
+    least, class_split: smallest number of images of a class that is kept; custom distribution of the classes.
 
   Raises:
     FileNotFoundError, PermissionError: if a file cannot be read.
     ValueError: if images, classes or splits are malformed, or images are broken and `skip_unreadable` is False.
   """
   check_split(table.name, split, table.own)
-  rows, _, small = choose(table.name, split, table.labels, table.own, seed, least, how, table.classes)
-  _tell_if_dealt_anew(table, split, how)
+  rows, _, small = choose(table.name, split, table.labels, table.own, seed, least, class_split, table.classes)
+  _tell_if_dealt_anew(table, split, class_split)
   left_out = {"small_classes": tuple(table.classes[c] for c in small)}
   if isinstance(table.images, np.ndarray):
     return _source(table, rows, _resized(table.images[rows], size, preprocessing))._replace(**left_out)
@@ -101,9 +99,9 @@ def source_of(
   return _source(table, rows, images, missing)._replace(**left_out)
 
 
-def _tell_if_dealt_anew(table, split, how):
-  if how.given and any(part in table.own for part in PARTS):
-    warnings.warn(f"the splits in {table.name} are ignored, with {how.given}", stacklevel=4)
+def _tell_if_dealt_anew(table, split, class_split):
+  if class_split.given and any(part in table.own for part in PARTS):
+    warnings.warn(f"the splits in {table.name} are ignored, with {class_split.given}", stacklevel=4)
     return
   both = [table.labels[table.own[part]] for part in ("train", "test") if part in table.own]
   shared = np.intersect1d(*both) if len(both) == 2 else ()
