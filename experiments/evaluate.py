@@ -18,6 +18,9 @@ from experiments.families.few_shot import finished
 from experiments.families.few_shot.config import Setup, settings_of
 from experiments.families.few_shot.experiment import evaluator, tasks_of
 from experiments.families.few_shot.finished import FewShotRun
+from experiments.families.few_shot.sizes import TaskSize, fitted_test
+from experiments.families.image_flags import named_split, seen
+from metajax.data import ImageDataset
 from metajax.experiment import EvalMode, FewShot, Record, command, records
 from metajax.experiment.bounds import Bounds, Count, DataName, Seed, TwoOrMore
 from metajax.experiment.devices import on_devices
@@ -87,11 +90,11 @@ def main(
   tests = {"test_queries": queries, "test_tasks": num_tasks, "adaptation_curve": adaptation_curve}
   setup = _setup(found[0].setup, data, split, tests, download=download, skip_unreadable=skip_unreadable)
   first = settings_of(found[0].setup)[0]
-  setting = first[0] if ways is None else ways, first[1] if shots is None else shots
   source = load_part(setup.data, "test")
+  wanted = TaskSize(first[0] if ways is None else ways, first[1] if shots is None else shots, queries)
   for one in found:
     finished.check_unseen(one, setup.data, source)
-  test = Test(setting, tasks_of(source, *setting, queries, seed), seed, setup)
+  test = _test_of(setup, source, wanted, seed)
   with on_devices(devices):
     written, differences = _test(learners, found, test, took)
   _write(written)
@@ -123,9 +126,16 @@ def _setup(first: Setup, data: str | None, split: str | None, tests: dict, **oth
   """The flags of the first run, updated with those of the command."""
   images = first.data._replace(**other)
   if data is not None and data != images.data:
-    images = images._replace(data=data, split="")
-  images = images if split is None else images._replace(split=split)
+    images = named_split(images, "")._replace(data=data)
+  images = images if split is None else named_split(images, split)
   return first._replace(data=images, tests=first.tests._replace(**tests))
+
+
+def _test_of(setup: Setup, source: ImageDataset, wanted: TaskSize, seed: int) -> Test:
+  """The test of a size on the images of a test part, with fewer ways and queries if these are too few for it."""
+  size = fitted_test(setup.data, source, wanted)
+  setup = setup._replace(tests=setup.tests._replace(test_queries=size.queries))
+  return Test((size.ways, size.shots), tasks_of(source, *size, seed), seed, setup)
 
 
 def _named(same: list[FewShotRun], found: list[FewShotRun]) -> list[EvalMode]:
@@ -152,7 +162,7 @@ def _test(learners: list[list[FewShotRun]], found: list[FewShotRun], test: Test,
       more = said | took[folder]
       differences += few_shot.differences(first, modes, scores, test.setting, more, seed)
     written[folder / time.strftime(f"evaluation-%Y%m%d-%H%M%S-{os.getpid()}.json")] = measured
-  print_scores(test.setting, scores | pixels, tasks, test.setup.tests.test_queries)
+  print_scores(test.setting, scores | pixels, tasks, test.setup.tests.test_queries, not seen(test.setup.data))
   return written, differences
 
 

@@ -13,6 +13,7 @@ from experiments.families import published
 from experiments.families.data import ImageData, slug, split_name
 from experiments.families.few_shot import finished
 from experiments.families.few_shot.finished import FewShotRun
+from experiments.families.image_flags import kept_by, named_split
 from metajax.data import load
 from metajax.data import one_shot_runs as fixed_runs
 from metajax.data import one_shot_tasks as drawn_runs
@@ -76,7 +77,8 @@ def main(
   if len(sizes) > 1:
     raise ValueError(f"expected runs on images of one size, got {' and '.join(map(str, sizes))} pixels")
   own = found[0].setup.data
-  own = own._replace(data=data or own.data, split=split or ("" if data else own.split), download=download)
+  own = named_split(own, split) if data or split else own
+  own = own._replace(data=data or own.data, download=download)
   batches, where = _drawn(own, found, ways, runs, seed) if fixed is None else (
     fixed_runs(fixed, size=own.size), "lake/fixed one-shot runs")  # fmt: skip
   example = next(batches())
@@ -93,8 +95,9 @@ def main(
 def _drawn(own: ImageData, found: list[FewShotRun], ways: int, runs: int, seed: int) -> tuple[Batches, str]:
   """Test runs drawn from test classes, and the name of their split in the records."""
   part = f"{own.split}/test" if own.split else "test"
-  kept: dict[str, Any] = {"skip_unreadable": own.skip_unreadable, "min_images_per_class": own.min_images_per_class}
-  source = load(own.data, part, size=own.size, download=own.download, **kept)  # upright: a rotated alphabet is invalid
+  source = load(
+    own.data, part, size=own.size, download=own.download, **kept_by(own)
+  )  # upright: a rotated alphabet is invalid
   for one in found:
     finished.check_unseen(one, own, source)
   return drawn_runs(source, ways=ways, runs=runs, seed=seed), split_name(own)

@@ -61,7 +61,8 @@ def _batches(config: Config, source, seed):
   if config.one_example:
     return train_batches(source, batch_size=size, seed=seed)
   if config.pairs == "batch":
-    return balanced(source, classes=size // config.each, each=config.each, seed=seed, within_superclass=groups)
+    classes, each = fs.fewer_classes(config.setup, source, size // config.each, config.each, seed)
+    return balanced(source, classes=classes, each=each, seed=seed, within_superclass=groups)
   return pairs(source, batch_size=size, seed=seed, within_superclass=groups)
 
 

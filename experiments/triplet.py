@@ -58,7 +58,8 @@ def _batches(config: Config, source, seed):
   groups = config.setup.task.within_superclass
   if config.negatives == "given":
     return triplets(source, batch_size=config.classes * config.each, seed=seed, within_superclass=groups)
-  return balanced(source, classes=config.classes, each=config.each, seed=seed, within_superclass=groups)
+  classes, each = fs.fewer_classes(config.setup, source, config.classes, config.each, seed)
+  return balanced(source, classes=classes, each=each, seed=seed, within_superclass=groups)
 
 
 if __name__ == "__main__":

@@ -293,8 +293,8 @@ MUTANTS = (
   Mutant(
     "the step is chosen on validation classes",
     "experiments/families/few_shot/experiment.py",
-    '_validation(setup, parts()["validation"])',
-    '_validation(setup, parts()["test"])',
+    '_validation(parts()["validation"], ',
+    '_validation(parts()["test"], ',
     ("tests/test_experiments.py",),
   ),
   Mutant(
@@ -384,7 +384,7 @@ MUTANTS = (
   Mutant(
     "what a learner cannot be tested at is found before data are loaded",
     "experiments/families/few_shot/experiment.py",
-    "    check_shapes(learner, modes, setup)\n",
+    "    check_shapes(learner, modes, setup, requested(setup))\n",
     "    pass\n",
     ("tests/test_flags.py::test_a_flag_is_refused_before_data_are_loaded",),
   ),
@@ -1044,5 +1044,24 @@ MUTANTS = (
     "math.prod(np.shape(leaves[0])[: 1 + self.many])",
     "1",
     ("tests/test_reprs.py::test_fit_prints_a_line_for_every_report_with_the_rows_of_a_batch",),
+    "images of classes that are all trained on are in one part alone",
+    "metajax/data/splits.py",
+    "names, seed)[split], large, small",
+    'names, seed)["train"], large, small',
+    ("tests/test_class_splits.py::test_a_folder_is_split_as_asked",),
+  ),
+  Mutant(
+    "tasks of user-supplied images have no more queries than there are images",
+    "experiments/families/few_shot/sizes.py",
+    "min(queries, images - shots)",
+    "queries",
+    ("tests/test_class_splits.py::test_ways_and_queries_are_reduced_to_the_data_with_a_line_each",),
+  ),
+  Mutant(
+    "a run that was trained on all classes is not tested on them as unseen ones",
+    "experiments/families/few_shot/finished.py",
+    "same_parts(own, data)",
+    "own.split == data.split",
+    ("tests/test_class_splits.py::test_test_classes_of_another_distribution_are_refused_to_a_run_that_has_seen_them",),
   ),
 )

@@ -34,7 +34,9 @@ LOAD = {"size": NO_COUNT, "seed": NO_SEED, "download": NO_FLAG, "split": NO_TEXT
 NOWHERE = {"name": "nowhere_at_all"}
 BAD = {  # a function, arguments that are fine but for there being no such data, and what each argument cannot be
   data.load: (NOWHERE, {**LOAD, "name": NO_NAME, "rotations": NO_FLAG, "skip_unreadable": NO_FLAG,
-                        "min_images_per_class": (0, 1.5, "1", True), "preprocessing": NO_PREPROCESSING}),
+                        "min_images_per_class": (0, 1.5, "1", True), "preprocessing": NO_PREPROCESSING,
+                        "split_classes": ("0.6", 1, None, (0.5, 0.5), (0.5, 0.6, 0.2), (1.2, -0.2, 0), (True, 0, 0)),
+                        "test_classes": ("cat", None, 0, [0, 1], ["cat", "cat"]), "train_on_all": NO_FLAG}),
   data.load_captioned: (NOWHERE, {**LOAD, "name": NO_NAME, "skip_unreadable": NO_FLAG,
                                   "preprocessing": NO_PREPROCESSING}),
   data.load_texts: (NOWHERE, {"name": NO_NAME, "split": (*NO_TEXT, "official/train", ""), "seed": NO_SEED,

@@ -218,6 +218,6 @@ def test_every_number_that_a_command_takes_has_bounds_of_its_own():
 def test_a_home_folder_is_found(monkeypatch, tmp_path):
   monkeypatch.setenv("HOME", str(tmp_path))
   run = RUN._replace(folder=Path("~/run"), output=Path("~/runs"))
-  found = bounds.check({"data": data.DataSource}, {"data": "~/photos", "run": run})
+  found = bounds.check({"data": bounds.DataSource}, {"data": "~/photos", "run": run})
   assert found["data"] == str(tmp_path / "photos")
   assert (found["run"].folder, found["run"].output) == (tmp_path / "run", tmp_path / "runs")

@@ -1,34 +1,16 @@
-"""Labeled images: the flags that select a data set, and its parts."""
+"""Labeled images: the parts of a data set, and their description."""
 
 import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Any
 
+from experiments.families.image_flags import ImageData, kept_by, rotates, seen, split_name
 from metajax.checks import counted
 from metajax.data import ImageDataset, UnreadableImages, load
-from metajax.experiment.bounds import Bounds, Count, DataSource
-from metajax.experiment.former_flags import also
 from metajax.experiment.terminal import printable
 
 LONGEST_SLUG = 100  # bytes
-
-
-class ImageData(NamedTuple):
-  """Data set of images."""
-
-  data: DataSource = "glyphs"
-  """Data set: glyphs, omniglot, a TFDS classification set, or a user-supplied folder, .csv or .npz file of images."""
-  split: str = ""
-  """Named split of the classes: lake, vinyals or finn for omniglot."""
-  download: bool = False
-  """Download TFDS data that is missing."""
-  skip_unreadable: Annotated[bool, *also("--skip-broken")] = False
-  """Skip user-supplied files that cannot be read, instead of stopping."""
-  min_images_per_class: Count = 1
-  """Minimum number of images per class; smaller classes are left out."""
-  size: Annotated[int, Bounds(8, 4096)] = 28
-  """Side in pixels that all images are resized to."""
 
 
 def load_part(flags: ImageData, part: str) -> ImageDataset:
@@ -37,16 +19,12 @@ def load_part(flags: ImageData, part: str) -> ImageDataset:
 
 
 def load_split(flags: ImageData, split: str) -> ImageDataset:
-  """Loads a split of the data by its full name."""
-  return load(
-    flags.data,
-    split,
-    size=flags.size,
-    download=flags.download,
-    rotations=rotates(flags),
-    skip_unreadable=flags.skip_unreadable,
-    min_images_per_class=flags.min_images_per_class,
-  )
+  """Loads a split of the data by its full name.
+
+  Raises:
+    ValueError, OSError: as `metajax.data.load`, or if flags contradict each other.
+  """
+  return load(flags.data, split, size=flags.size, download=flags.download, rotations=rotates(flags), **kept_by(flags))
 
 
 def load_parts(
@@ -72,17 +50,6 @@ def load_parts(
   return found
 
 
-def rotates(flags: ImageData) -> bool:
-  """Returns True if each quarter turn of a class counts as a separate class, as is customary on Omniglot."""
-  return flags.data == "omniglot"
-
-
-def split_name(flags: ImageData) -> str:
-  """Name of the test split in the records."""
-  named = flags.split or ("lake" if flags.data == "omniglot" else "")
-  return f"{named}/test" if named else "test"
-
-
 def tested_on(flags: ImageData) -> dict[str, Any]:
   """Entries on the data in the records of few-shot tests."""
   return {"data": slug(flags), "split": split_name(flags), "rotations": rotates(flags)}
@@ -96,11 +63,13 @@ def slug(flags: ImageData) -> str:
 
 
 def check_disjoint(flags: ImageData, **parts: ImageDataset):
-  """Refuses parts that share a class: test classes would have been seen in training.
+  """Refuses parts that share a class, as test classes would have been seen in training, unless the flags ask for it.
 
   Raises:
     ValueError: naming the parts and a shared class.
   """
+  if seen(flags):
+    return
   for first, second in itertools.combinations(parts, 2):
     if shared := set(parts[first].classes) & set(parts[second].classes):
       given = f"{len(shared)} shared classes of {flags.data}, such as {min(shared)!r}"
@@ -109,8 +78,13 @@ def check_disjoint(flags: ImageData, **parts: ImageDataset):
 
 def describe(flags: ImageData, parts: Mapping[str, ImageDataset]):
   """Prints the size of the training, validation and test parts, and the images and classes left out."""
-  train, validation, test = (_size(parts[part]) for part in ("train", "validation", "test"))
-  print(f"{printable(flags.data)}: {train} for training, {validation} for validation, {test} for test")
+  if seen(flags):
+    train, validation, test = (counted(len(parts[part].labels), "image") for part in ("train", "validation", "test"))
+    of = f"{_size(parts['train'])}, all seen in training: "
+  else:
+    train, validation, test = (_size(parts[part]) for part in ("train", "validation", "test"))
+    of = ""
+  print(f"{printable(flags.data)}: {of}{train} for training, {validation} for validation, {test} for test")
   tell_left_out(flags, *parts.values())
 
 

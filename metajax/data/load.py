@@ -1,12 +1,14 @@
 """Loads a data set by name: the built-in glyphs, Omniglot, TFDS classification sets, user-supplied images."""
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
 from metajax import checks
 from metajax.data.builtin.glyphs import glyphs
 from metajax.data.builtin.omniglot import omniglot
+from metajax.data.class_split import check_class_split
 from metajax.data.files.opening import checked_name, is_path
 from metajax.data.files.preprocessing import check_preprocessing
 from metajax.data.files.user_images import read_table, source_of
@@ -15,6 +17,8 @@ from metajax.data.tfds.builder import is_prepared
 from metajax.data.tfds.classification import classification_set
 from metajax.paths import AnyPath
 from metajax.types import Preprocessing
+
+BUILT_IN = ("glyphs", "omniglot")
 
 
 def load(
@@ -29,6 +33,9 @@ def load(
   rotations: bool = False,
   skip_unreadable: bool = False,
   min_images_per_class: int = 1,
+  split_classes: Sequence[float] = (),
+  test_classes: Sequence[str] = (),
+  train_on_all: bool = False,
 ) -> ImageDataset:
   """Loads one part of a data set; the parts "train", "validation" and "test" share no class.
 
@@ -47,48 +54,49 @@ def load(
     size: side of the images in pixels; images are squashed to a square.
     preprocessing: preprocessing of a published network, e.g. `load_clip(...).preprocessing`: images are RGB, of its
       size and processed as published, and `size` is ignored. Not for glyphs and Omniglot.
-    data_dir: folder of prepared TFDS data; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets. Prepared data are
-      read without network access.
+    data_dir: folder of prepared TFDS data, read without network; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets.
     download: whether TFDS may download and prepare missing data.
-    seed: seed of the distribution of classes, and of the glyphs' distortions; must be the same for every part, or parts
-      share classes.
+    seed: seed of the distribution, and of the glyphs' distortions; must be the same for every part.
     rotations: whether every class yields four, one per quarter turn: `with_rotations`.
-    skip_unreadable: whether unreadable user-supplied files and TFDS records are skipped and listed in the source's
-      `unreadable`. Lazily decoded images are then all read once at the start (cached until their files change), so
-      that a batch stays a function of its step. If False, a file that only begins like an image raises once drawn.
-    min_images_per_class: classes with fewer images are dropped before classes are distributed, and listed in the
-      source's `small_classes`.
+    skip_unreadable: whether unreadable files and records are skipped and listed in the source's `unreadable`, after one
+      pass over lazily decoded images. If False, a file that only begins like an image raises once drawn.
+    min_images_per_class: smaller classes are dropped before the distribution, and listed in `small_classes`.
+    split_classes: shares of the classes for the three parts, such as (0.6, 0.2, 0.2), in place of official splits.
+      Like the next two, of which at most one may be given, for TFDS sets and user-supplied images.
+    test_classes: names of the test classes; a fifth of the others, at least two, serves for validation.
+    train_on_all: whether all classes are in every part: a quarter of each one's images, at least two, in "validation",
+      as many in "test", and the rest in "train".
 
   Returns:
     An `ImageDataset` of images `[n, size, size, channels]`, its classes numbered from 0.
 
   Raises:
-    FileNotFoundError: if the data are missing and `download` is False.
-    ConnectionError: if the data are missing and so is the network.
-    PermissionError, NotADirectoryError: if a user-supplied folder or file cannot be read.
-    ValueError: if an argument is out of range, the data set or split is unknown, the set is not one of classified
-      images, or it has too few classes or unreadable images.
+    OSError: if the data are missing or cannot be read, or a download has no network.
+    ValueError: if an argument is out of range, or the set or split is unknown, malformed or too small.
   """
-  name = checked_name(name)
-  checks.count("min_images_per_class", min_images_per_class)
-  size = _size(name, split, size, seed, data_dir, preprocessing)
-  checks.flags(download=download, rotations=rotations, skip_unreadable=skip_unreadable)
+  checks.flags(download=download, rotations=rotations, skip_unreadable=skip_unreadable, train_on_all=train_on_all)
+  name, custom = checked_name(name), check_class_split(split, split_classes, test_classes, train_on_all)
+  size = _size(name, split, size, seed, data_dir, preprocessing, min_images_per_class)
   own = {"size": size, "seed": seed, "skip_unreadable": skip_unreadable, "preprocessing": preprocessing}
-  source = _load(name, split, data_dir, download, own | {"least": min_images_per_class})
-  source = _without_small_classes(source, min_images_per_class)
+  source = _load(name, split, data_dir, download, own | {"least": min_images_per_class, "class_split": custom})
   return with_rotations(source) if rotations else source
 
 
 def _load(name, split, data_dir, download, own):
   """The `ImageDataset` of a set of any kind; `own` holds the options of user-supplied images."""
+  if name in BUILT_IN and own["class_split"].given:
+    raise ValueError(f"expected no {own['class_split'].given} for {name}, whose parts are fixed")
   if name == "glyphs":
-    return glyphs(split, size=own["size"], seed=own["seed"])
-  prepared = {"data_dir": data_dir, "download": download}
-  if name == "omniglot":
-    return omniglot(split, **prepared, **{key: own[key] for key in ("size", "seed", "skip_unreadable")})
-  if is_own(name, **prepared):
-    return source_of(read_table(name), split, **own)
-  return classification_set(name, split, **prepared, **own)
+    source = glyphs(split, size=own["size"], seed=own["seed"])
+  elif name == "omniglot":
+    of_omniglot = {key: own[key] for key in ("size", "seed", "skip_unreadable")}
+    source = omniglot(split, data_dir=data_dir, download=download, **of_omniglot)
+  elif is_own(name, data_dir, download):
+    source = source_of(read_table(name), split, **own)
+  else:
+    source = classification_set(name, split, data_dir=data_dir, download=download, **own)
+  # Where the images of a class are in several parts, all of them together have been counted.
+  return _without_small_classes(source, 1 if own["class_split"].all_classes else own["least"])
 
 
 def check_how(
@@ -133,8 +141,9 @@ def is_own(name: str, data_dir: AnyPath | None, download: bool) -> bool:
   return is_path(name) or (not download and os.path.isdir(name) and not is_prepared(name, data_dir))
 
 
-def _size(name, split, size, seed, data_dir, preprocessing) -> int:
+def _size(name, split, size, seed, data_dir, preprocessing, least) -> int:
   """`check_how` for the set of this name."""
-  if preprocessing is not None and name in ("glyphs", "omniglot"):
+  checks.count("min_images_per_class", least)
+  if preprocessing is not None and name in BUILT_IN:
     raise ValueError(f"expected no preprocessing for {name}, which is drawn at a size, got {preprocessing}")
   return check_how(split, size, seed, data_dir, of_glyphs=name == "glyphs", preprocessing=preprocessing)

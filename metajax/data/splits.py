@@ -6,6 +6,7 @@ import numpy as np
 
 from metajax import checks
 from metajax.checks import counted
+from metajax.data.class_split import BY_DEFAULT, ClassSplit, by_images, by_names, by_shares
 from metajax.data.source import ImageDataset, check_source, select_rows
 
 PARTS = ("train", "validation", "test")
@@ -26,7 +27,14 @@ def check_split(name: str, split: str, own: Iterable[str]):
 
 
 def choose(
-  name: str, split: str, labels: np.ndarray, own: Mapping[str, np.ndarray], seed: int, least: int = 1
+  name: str,
+  split: str,
+  labels: np.ndarray,
+  own: Mapping[str, np.ndarray],
+  seed: int,
+  least: int = 1,
+  class_split: ClassSplit = BY_DEFAULT,
+  names: Sequence[str] = (),
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Chooses the rows and classes of one part of a set.
 
@@ -38,6 +46,8 @@ def choose(
     seed: seed of the distribution of classes.
     least: smallest number of images of a class that is kept, counted over the images that are distributed or, for
       "official/...", in that split.
+    class_split: custom distribution of the classes, or of the images of each class; official splits are then ignored.
+    names: name of each class, for a custom distribution.
 
   Returns:
     The rows, their classes in ascending order, and the classes that are dropped as too small.
@@ -56,14 +66,28 @@ def choose(
   if len(small):
     name = f"{name}, of whose classes {len(small)} have fewer than {least} images and are left out,"
   present = {part: np.intersect1d(labels[own[part]], large) for part in used}
-  chosen = present[used[0]] if split.startswith("official/") else disjoint_classes(name, present, seed)[split]
+  if class_split.all_classes:
+    rows = rows[np.isin(labels[rows], large)]
+    return by_images(name, rows, labels[rows], names, seed)[split], large, small
+  if class_split.given:
+    shares, test = class_split.shares, class_split.test
+    dealt = by_shares(name, large, shares, seed) if shares else by_names(name, large, names, test, seed)
+    chosen = dealt[split]
+    if not len(chosen):
+      raise ValueError(f"expected a share above 0 for {split} in split_classes, got {list(shares)}")
+  else:
+    chosen = (
+      present[used[0]] if split.startswith("official/") else disjoint_classes(name, present, seed, bool(names))[split]
+    )
   rows = rows[np.isin(labels[rows], chosen)]
   if not len(rows):
     raise NoSuchSplit(f"split {split!r} of {name} holds no labeled images")
   return rows, chosen, small
 
 
-def disjoint_classes(name: str, present: Mapping[str, np.ndarray], seed: int) -> Mapping[str, np.ndarray]:
+def disjoint_classes(
+  name: str, present: Mapping[str, np.ndarray], seed: int, advise: bool = False
+) -> Mapping[str, np.ndarray]:
   """The classes of "train", "validation" and "test", given those in each of the set's official splits."""
   every, times = np.unique(np.concatenate([*present.values(), []]).astype(int), return_counts=True)
   shuffle = np.random.RandomState(seed).permutation  # its stream is frozen by NumPy, unlike the newer generators'
@@ -75,11 +99,13 @@ def disjoint_classes(name: str, present: Mapping[str, np.ndarray], seed: int) ->
     cut = max(5, len(train) // 10)
     if len(train) < 2 * cut:
       there = counted(len(train), "training class", "training classes")
-      raise ValueError(f"{name} has {there}: expected 10 or more, to keep 5 for validation")
+      advice = "; split_classes (--split-classes) distributes all classes anew" * advise
+      raise ValueError(f"{name} has {there}: expected 10 or more, to keep 5 for validation{advice}")
     return {"train": np.sort(train[cut:]), "validation": np.sort(train[:cut]), "test": present["test"]}
   if len(every) < 6:
     there = counted(len(every), "class", "classes")
-    raise ValueError(f"{name} has {there}: expected 6 or more, for three parts that share none")
+    advice = "; train_on_all=True (--train-on-all) trains on all of them" * advise
+    raise ValueError(f"{name} has {there}: expected 6 or more, for three parts that share none{advice}")
   cut = max(2, len(every) // 5)
   validation, test, train = np.split(shuffle(every), [cut, 2 * cut])
   return {"train": np.sort(train), "validation": np.sort(validation), "test": np.sort(test)}

@@ -92,7 +92,7 @@ def _tile(label: str, which: str, r: dict, same_test: Sequence[dict]) -> tuple[s
 
 
 def warn(folder: Path | None, measured: Sequence[dict]) -> list[str]:
-  """Prints and returns warnings, for the page, if a run shows signs of having learned nothing.
+  """Prints and returns warnings, for the page, if a run has learned nothing or its test classes were seen in training.
 
   Args:
     folder: Folder of the run, with the metrics of each part, or None.
@@ -103,6 +103,8 @@ def warn(folder: Path | None, measured: Sequence[dict]) -> list[str]:
     part = f"{path.parent.name}: " if path.parent != folder else ""
     said += [part + one for one in nothing_learned(read_metrics(path.parent))]
   said += nothing_learned([], _scores(measured))
+  if any(r.get("unseen") is False for r in measured):
+    said.append("classes seen in training: the scores are of held-out images, not of unseen classes")
   if is_primary_host():
     for one in said:
       print(f"warning: {one}", file=sys.stderr)

@@ -25,6 +25,7 @@ from experiments.families.few_shot.networks import (
   strided,
   with_linear_head,
 )
+from experiments.families.few_shot.sizes import fewer_classes
 from metajax.experiment import EvalMode, Experiment, Training, main
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
   "distorted",
   "embedding_network",
   "few_shot_experiment",
+  "fewer_classes",
   "in_the_middle",
   "main",
   "schedule",

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,8 +12,10 @@ import optax
 from experiments.families import published
 from experiments.families.data import check_disjoint, describe, load_parts, slug, tested_on
 from experiments.families.few_shot import figures
-from experiments.families.few_shot.config import Setup, schedule, settings_of
+from experiments.families.few_shot.config import Setup, schedule
 from experiments.families.few_shot.networks import Adapted, AdaptedHead
+from experiments.families.few_shot.sizes import Sizes, TaskSize, numbers_of_classes, requested, sizes_for
+from experiments.families.image_flags import seen
 from metajax.adapt import identity
 from metajax.data import ImageDataset, episodes
 from metajax.evaluate import few_shot_accuracy
@@ -58,13 +60,15 @@ def few_shot_experiment(
   modes, tests, of_tasks = tuple(modes), setup.tests, batches is None
   check_curve(modes, tests.adaptation_curve)
   if of_tasks:
-    check_shapes(learner, modes, setup)
+    check_shapes(learner, modes, setup, requested(setup))
   elif setup.data.size < LEAST_SIZE:
     raise ValueError(f"expected --size to be at least {LEAST_SIZE}, got {setup.data.size}")
-  draw = batches or functools.partial(training_batches, setup)
   parts = functools.cache(lambda: _loaded(setup))
-  validation = functools.cache(lambda: _validation(setup, parts()["validation"]))
-  tested = functools.cache(lambda: test_batches(parts()["test"], settings_of(setup), tests.test_queries))
+  sizes = functools.cache(lambda: _fitted(setup, parts(), learner if of_tasks else None, modes))
+  validation = functools.cache(lambda: _validation(parts()["validation"], sizes().validation))
+  tested = functools.cache(lambda: test_batches(parts()["test"], sizes().tests))
+  draw = batches or (lambda source, seed: training_batches(setup, sizes().training, source, seed))
+  shown = modes[0].learner
 
   def check(shapes, example):
     for some in (validation(), *tested().values()):
@@ -72,18 +76,18 @@ def few_shot_experiment(
         check_fits_test(modes, shapes, next(some()))
 
   def validate(params, state):
-    return few_shot_accuracy(modes[0].learner, params, state, validation(), tests.validation_tasks).mean
+    return few_shot_accuracy(shown, params, state, validation(), tests.validation_tasks).mean
 
   return Experiment(
     f"{name}-{slug(setup.data)}",
     learner,
     optimizer or optax.adam(schedule(setup)),
     lambda seed: draw(parts()["train"], seed),
-    (evaluator(setup, modes, tested)._replace(trained_on_tasks=of_tasks),),
+    (evaluator(setup, modes, tested, lambda: sizes().tests)._replace(trained_on_tasks=of_tasks),),
     validate,
     "best",
-    lambda folder, trained, records: figures.draw(folder, modes[0].learner, trained, parts(), setup, compares),
-    lambda trained, records: figures.notes(parts()),
+    lambda folder, trained, records: figures.draw(folder, shown, trained, parts(), setup, compares, sizes().tests[0]),
+    lambda trained, records: figures.notes(parts(), seen(setup.data)),
     title=f"{name} on {slug(setup.data)}",
     check=check,
     deployed=deployed(modes),
@@ -95,15 +99,28 @@ def deployed(modes: Sequence[EvalMode]) -> Learner:
   return next((mode.learner for mode in modes if not mode.query_norm.startswith("transductive")), modes[0].learner)
 
 
-def evaluator(setup: Setup, modes: Sequence[EvalMode], tests: Callable[[], dict]) -> FewShot:
-  """The few-shot evaluator of a setup."""
+def evaluator(
+  setup: Setup,
+  modes: Sequence[EvalMode],
+  tests: Callable[[], dict],
+  sizes: Callable[[], Sequence[TaskSize]] = lambda: (),
+) -> FewShot:
+  """The few-shot evaluator of a setup; `sizes()` are those of its tests, where their queries differ from the flags'."""
   data, flags = setup.data, setup.tests
 
   def of_paper(mode, ways, shots):
     return published.accuracy(mode.title, mode.query_norm, data.data, ways, shots)
 
   return FewShot(
-    tuple(modes), tests, flags.test_queries, flags.test_tasks, flags.adaptation_curve, tested_on(data), of_paper
+    tuple(modes),
+    tests,
+    flags.test_queries,
+    flags.test_tasks,
+    flags.adaptation_curve,
+    tested_on(data),
+    of_paper,
+    queries_of=lambda: {(ways, shots): queries for ways, shots, queries in sizes()},
+    unseen=not seen(data),
   )
 
 
@@ -176,20 +193,35 @@ def _loaded(setup: Setup) -> dict[str, ImageDataset]:
   return parts
 
 
-def _validation(setup: Setup, source: ImageDataset) -> Batches:
-  return tasks_of(source, *settings_of(setup)[0], setup.tests.test_queries, VALIDATION_SEED, "validation")
+def _fitted(
+  setup: Setup, parts: Mapping[str, ImageDataset], learner: Learner | None, modes: Sequence[EvalMode]
+) -> Sizes:
+  """The sizes of tasks that the data have enough for; `learner` is None if it does not train on tasks."""
+  found = sizes_for(setup, parts, of_tasks=learner is not None)
+  if learner is not None and found != requested(setup):
+    try:
+      check_shapes(learner, modes, setup, found._replace(tests=(found.training, found.validation, *found.tests)))
+    except ValueError as error:
+      ways = min(size.ways for size in (found.training, found.validation, *found.tests))
+      advice = f"pass --ways {ways} --test {ways}w{found.tests[0].shots}s"
+      raise ValueError(f"{error} ({numbers_of_classes(parts)}): {advice}") from None
+  return found
 
 
-def test_batches(source: ImageDataset, settings: Sequence[Setting], queries: int) -> dict[Setting, Batches]:
+def _validation(source: ImageDataset, size: TaskSize) -> Batches:
+  return tasks_of(source, *size, VALIDATION_SEED, "validation")
+
+
+def test_batches(source: ImageDataset, sizes: Sequence[TaskSize]) -> dict[Setting, Batches]:
   """Returns `{(ways, shots): batches of tasks}` for the test settings."""
-  return {test: tasks_of(source, *test, queries, TEST_SEED) for test in settings}
+  return {(size.ways, size.shots): tasks_of(source, *size, TEST_SEED) for size in sizes}
 
 
-def training_batches(setup: Setup, source: ImageDataset, seed: int) -> Batches:
+def training_batches(setup: Setup, size: TaskSize, source: ImageDataset, seed: int) -> Batches:
   """The training tasks of a setup."""
   task = setup.task
   with _named("training", "--ways, --shots, --queries"):
-    how = {"ways": task.ways, "shots": task.shots, "queries": task.queries, "within_superclass": task.within_superclass}
+    how = {**size._asdict(), "within_superclass": task.within_superclass}
     return episodes(source, **how, meta_batch_size=task.meta_batch_size, seed=seed)
 
 
@@ -221,8 +253,8 @@ def check_fits_test(modes: Sequence[EvalMode], shapes: tuple, test_episodes: Epi
     check_fits(jax.eval_shape(mode.learner.predict, *shapes, support, query.inputs), query.labels)
 
 
-def check_shapes(learner: Learner, modes: Sequence[EvalMode], setup: Setup):
-  """Checks the shapes of an episodic learner before data are loaded, without compiling.
+def check_shapes(learner: Learner, modes: Sequence[EvalMode], setup: Setup, sizes: Sizes):
+  """Checks the shapes of an episodic learner on tasks of some sizes, without data and without compiling.
 
   Raises:
     ValueError: if the devices do not divide the tasks, the images are too small for the network, or the learner cannot
@@ -232,11 +264,9 @@ def check_shapes(learner: Learner, modes: Sequence[EvalMode], setup: Setup):
   devices = devices_for(task.meta_batch_size, setup.training.devices)
   if task.meta_batch_size % devices:
     raise ValueError(f"expected --meta-batch-size that {devices} devices divide, got {task.meta_batch_size}")
-  shapes = jax.eval_shape(
-    learner.init, jax.random.key(0), _blank(size, task.meta_batch_size, task.ways, task.shots, task.queries)
-  )
-  for ways, shots in settings_of(setup):
-    check_fits_test(modes, shapes, _blank(size, 1, ways, shots, setup.tests.test_queries))
+  shapes = jax.eval_shape(learner.init, jax.random.key(0), _blank(size, task.meta_batch_size, *sizes.training))
+  for test in sizes.tests:
+    check_fits_test(modes, shapes, _blank(size, 1, *test))
 
 
 def _blank(size: int, tasks: int, ways: int, *counts: int) -> Episode:

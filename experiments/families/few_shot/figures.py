@@ -8,7 +8,9 @@ import jax
 import numpy as np
 
 from experiments.families.data import left_out, slug
-from experiments.families.few_shot.config import Setup, settings_of
+from experiments.families.few_shot.config import Setup
+from experiments.families.few_shot.sizes import TaskSize
+from experiments.families.image_flags import seen
 from metajax.checks import counted
 from metajax.data import ImageDataset, episode_rows, select_classes
 from metajax.experiment.types import Figure, Trained
@@ -48,6 +50,7 @@ def draw(
   parts: Mapping[str, ImageDataset],
   setup: Setup,
   compares: PairScore | None,
+  size: TaskSize,
 ) -> list[Figure]:
   """Draws the figures of a run into a folder.
 
@@ -58,20 +61,22 @@ def draw(
     parts: Parts of the data.
     setup: Shared flags.
     compares: Score of each query and support image to show, if any.
+    size: Size of the test tasks.
 
   Returns:
     The figures as `(heading, caption, path)`.
   """
-  source, test, state = parts["test"], settings_of(setup)[0], trained.states[0]
+  source, test, state = parts["test"], size[:2], trained.states[0]
+  classes = "classes seen in training" if seen(setup.data) else "unseen classes"
   predict = jax.jit(learner.predict)
   answer = lambda episode: predict(state.params, state.state, episode.support, episode.query.inputs)
   figures = []
-  for task, (rows, episode) in enumerate(_episodes(source, test, setup.tests.test_queries, seed=2, tasks=2)):
+  for task, (rows, episode) in enumerate(_episodes(source, test, size.queries, seed=2, tasks=2)):
     path = folder / ("episode.png" if task == 0 else f"episode-{task}.png")
     logits = answer(episode)
     names = [source.classes[label] for label in source.labels[rows[:, 0]]]
     right = 100 * np.mean(np.argmax(logits, -1) == np.argmax(episode.query.labels, -1))
-    title = f"{slug(setup.data)}, unseen classes, one test episode ({right:.0f}% correct)"
+    title = f"{slug(setup.data)}, {classes}, one test episode ({right:.0f}% correct)"
     episode_figure(episode, logits, path, title=title, names=names)
     said = f"{right:.0f}% of all queries are correct (green); an orange one is headed by its predicted class."
     figures.append((f"Test episode {task + 1}", said, path))
@@ -79,8 +84,8 @@ def draw(
       figures.append(_comparison(folder, compares, state, predict, episode, names))
   return [
     *figures,
-    _confusion(folder, source, answer, test),
-    _map(folder, source, trained.learner, state),
+    _confusion(folder, source, answer, test, classes),
+    _map(folder, source, trained.learner, state, classes),
     _sheet(folder, parts["train"]),
   ]
 
@@ -109,7 +114,7 @@ def _comparison(folder, compares, state, predict, episode: Episode, names):
   return compares.measure.capitalize(), said, path
 
 
-def _confusion(folder, source: ImageDataset, answer, test):
+def _confusion(folder, source: ImageDataset, answer, test, kind):
   """Draws the confusion matrix over many tasks of a few classes, from one alphabet if the data have alphabets."""
   ways, shots = test
   groups, sizes = np.unique(np.asarray(source.superclasses), return_counts=True)
@@ -128,11 +133,11 @@ def _confusion(folder, source: ImageDataset, answer, test):
   firsts = family.images[_firsts(family)]
   confusion_figure(counts, asked, family.classes, path, images=firsts)
   named = f"from {group}" if group else "from the test part"
-  said = f"{classes} unseen classes {named}, over {FAMILY_TASKS} {ways}-way {shots}-shot tasks."
+  said = f"{classes} {kind} {named}, over {FAMILY_TASKS} {ways}-way {shots}-shot tasks."
   return "Confusion", said, path
 
 
-def _map(folder, source: ImageDataset, learner: Learner, state):
+def _map(folder, source: ImageDataset, learner: Learner, state, kind):
   classes, each = min(MAP[0], len(source.classes)), MAP[1]
   # Fixed classes, evenly spread over the part: adjacent classes are often from one alphabet.
   chosen = select_classes(source, np.linspace(0, len(source.classes) - 1, classes).astype(int))
@@ -142,7 +147,7 @@ def _map(folder, source: ImageDataset, learner: Learner, state):
   path = folder / "map.png"
   firsts = chosen.images[_firsts(chosen)]
   map_figure(np.asarray(embeddings), chosen.labels[rows], chosen.classes, path, images=firsts)
-  return "Map of unseen classes", f"t-SNE of the embeddings of {len(rows)} images from {classes} unseen classes.", path
+  return f"Map of {kind}", f"t-SNE of the embeddings of {len(rows)} images from {classes} {kind}.", path
 
 
 def _sheet(folder, source: ImageDataset):
@@ -158,14 +163,19 @@ def _firsts(source: ImageDataset) -> np.ndarray:
   return np.unique(source.labels, return_index=True)[1]
 
 
-def notes(parts: Mapping[str, ImageDataset]) -> list:
-  """Notes for the page: mean color and size of the data, and the images and classes left out."""
+def notes(parts: Mapping[str, ImageDataset], same: bool = False) -> list:
+  """Notes for the page: mean color and size of the data, and the images and classes left out.
+
+  Args:
+    parts: Parts of the data.
+    same: True if the classes of all parts are the same.
+  """
   train = parts["train"]
   some = np.linspace(0, len(train.labels) - 1, min(2000, len(train.labels))).astype(int)
   mean = np.asarray(train.images[some], np.float32).mean((0, 1, 2)) / 255
   found = [Swatch(f"mean color of {len(some):,} training images", [float(x) for x in mean])]
   sizes = [f"{part}: {len(s.classes):,} classes, {len(s.labels):,} images" for part, s in parts.items()]
-  found.append(("Data", sizes))
+  found.append(("Data", [*sizes, "classes seen in training: all parts have the same classes"] if same else sizes))
   unreadable, small = left_out(parts.values())
   for what, names in (
     (f"Left out as unreadable: {counted(len(unreadable), 'image')}", unreadable),

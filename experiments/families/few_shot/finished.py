@@ -8,6 +8,7 @@ import experiments
 from experiments.families.data import ImageData, load_part
 from experiments.families.few_shot.config import Setup
 from experiments.families.few_shot.experiment import check_fits_test
+from experiments.families.image_flags import same_parts
 from metajax.data import ImageDataset
 from metajax.experiment import EvalMode, Experiment, FewShot, FinishedRun, read_run, states_of
 from metajax.experiment.finished_runs import same_learners, seconds_of
@@ -47,11 +48,13 @@ def read(folder: Path, modules: Sequence[str] = ()) -> FewShotRun:
 def check_unseen(found: FewShotRun, data: ImageData, test: ImageDataset):
   """Refuses test classes from the run's training or validation part, if its data set is tested in another split.
 
+  A run that was trained on all classes may be tested on the images that it held out.
+
   Raises:
     ValueError: naming a shared class.
   """
   own = found.setup.data
-  if own.data != data.data or own.split == data.split:
+  if own.data != data.data or same_parts(own, data):
     return
   seen = {name for part in ("train", "validation") for name in load_part(own, part).classes}
   if shared := seen.intersection(test.classes):

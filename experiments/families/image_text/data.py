@@ -7,6 +7,7 @@ import numpy as np
 
 from experiments.families import data as image_data
 from experiments.families.data import ImageData
+from experiments.families.image_flags import refuse_distribution
 from experiments.families.representation.data import OF_UNSEEN, ProbeSplits
 from metajax.data import ImageDataset, NoSuchSplit, load_captioned, select_classes, select_rows, split_within_classes
 from metajax.experiment.terminal import printable
@@ -67,6 +68,7 @@ def load_data(flags: ImageData, permuted: bool, seed: int) -> Data:
   Raises:
     ValueError, OSError: as `metajax.data.load_captioned`.
   """
+  refuse_distribution(flags, "captioned images")
   found = _glyphs(flags) if flags.data == "glyphs" else _captioned(flags)
   if permuted:
     order = np.random.default_rng(seed).permutation(len(found.train.classes))

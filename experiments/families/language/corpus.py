@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.families.data import ImageData
+from experiments.families.image_flags import refuse_distribution
 from experiments.families.language.config import Text
 from metajax.data import Tokenizer, load_texts, train_tokenizer
 from metajax.data.text.corpus import is_text_file, rows_of_texts
@@ -36,6 +37,7 @@ def load_corpus(data: ImageData, flags: Text) -> Corpus:
   Raises:
     ValueError, OSError: as `metajax.data.load_texts`, or if the test part is too small.
   """
+  refuse_distribution(data, "texts")
   vocab_size, max_length, _ = flags
   groups = {part: load_texts(data.data, part, download=data.download) for part in PARTS}
   texts = {part: [text for group in some for text in group] for part, some in groups.items()}

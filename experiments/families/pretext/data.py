@@ -5,6 +5,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 
 from experiments.families.data import ImageData
+from experiments.families.image_flags import refuse_distribution
 from experiments.families.representation.config import Probing, settings_of
 from experiments.families.representation.data import OF_UNSEEN, VALIDATION, ProbeSplits
 from metajax.data import (
@@ -53,6 +54,7 @@ def load_recorded(flags: ImageData, probing: Probing, clips: ClipFlags, sound: b
   Raises:
     ValueError, OSError: as `load_recordings`, or if the recordings have no sound.
   """
+  refuse_distribution(flags, "recordings")
   parts = _load(flags, probing, clips, sound)
   for part in (parts.unlabeled, parts.asked) if sound else ():
     if not isinstance(part, Recordings) or part.sounds is None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from experiments.families import data as image_data
 from experiments.families.data import ImageData, load_split, tell_left_out
+from experiments.families.image_flags import is_distributed, seen
 from metajax import checks
 from metajax.data import ImageDataset, NoSuchSplit, Recordings, split_within_classes
 from metajax.data.video.recordings import CLIPS
@@ -55,11 +56,19 @@ def load_parts(flags: ImageData, classes: Classes) -> ProbeSplits:
 
   With `classes` "same", the official training split serves for pretraining and for the probes, a tenth of it as
   validation, and the official test split for test. With "unseen", the probes use separate classes, whose images are
-  divided into the three parts. "auto" is "same" if the official splits share their classes, otherwise "unseen".
+  divided into the three parts. "auto" is "same" if the official splits share their classes, otherwise "unseen". With
+  flags that distribute the classes, "auto" is "unseen", or, if they train on all classes, probes use held-out images.
 
   Raises:
     ValueError, OSError: as `metajax.data.load`.
   """
+  if seen(flags):
+    if classes != "auto":
+      raise ValueError(f"expected --train-on-all without --classes, got {classes}")
+    train, validation, test = image_data.load_parts(flags).values()
+    return ProbeSplits(train, train, validation, test, False, test)
+  if classes == "auto" and is_distributed(flags):
+    classes = "unseen"
   own = None if classes == "unseen" else _own(flags, classes)
   if own is None:
     unlabeled, test = image_data.load_parts(flags, ("train", "test")).values()

@@ -10,6 +10,8 @@ import optax
 from experiments.families import published
 from experiments.families.data import ImageData, slug, split_name, tested_on
 from experiments.families.few_shot.experiment import test_batches
+from experiments.families.few_shot.sizes import TaskSize, fit
+from experiments.families.image_flags import is_user_supplied, seen
 from experiments.families.representation.config import Probing, Setup, settings_of
 from experiments.families.representation.data import ProbeSplits
 from metajax.data import ImageDataset, eval_batches, select_rows
@@ -75,7 +77,9 @@ class FrozenFeatures(NamedTuple):
       parts.unseen,
     )
     learners = {self.name: (trained.learner, trained.states), UNTRAINED: (beside, untrained)}
-    return measured + few_shot_all(learners, few_shot_tests(data, self.setup.probing, parts), said, parts.episodes)
+    return measured + few_shot_all(
+      learners, few_shot_tests(data, self.setup.probing, parts, quiet=True), said, parts.episodes
+    )
 
   def _untrained(self, batches: Batches, seed: int) -> TrainState:
     """The random initialization, with running statistics of views, as after training."""
@@ -92,15 +96,37 @@ class FrozenFeatures(NamedTuple):
 
 def about(data: ImageData, parts: ProbeSplits) -> dict[str, Any]:
   """Entries on the test images in the records."""
-  split = "official/test" if not parts.unseen else f"{split_name(data)}, held-out images"
+  if seen(data):
+    split = split_name(data)
+  else:
+    split = f"{split_name(data)}, held-out images" if parts.unseen else "official/test"
   return {"data": slug(data), "split": split, "classes": len(parts.test.classes), "tested": len(parts.test.labels)}
 
 
-def few_shot_tests(data: ImageData, probing: Probing, parts: ProbeSplits) -> FewShot:
-  """The few-shot evaluator of the data, without tests if the data have no images for tasks."""
+def few_shot_tests(data: ImageData, probing: Probing, parts: ProbeSplits, quiet: bool = False) -> FewShot:
+  """The few-shot evaluator of the data, without tests if the data have no images for tasks.
+
+  Args:
+    data: Flags that select the data.
+    probing: Flags of the tests.
+    parts: Parts of the data.
+    quiet: True if a reduction of ways and queries, as by `fit`, is not printed.
+  """
   queries = probing.test_queries
-  tasks = test_batches(parts.episodes, settings_of(probing), queries) if parts.episodes else {}
-  return FewShot((), lambda: tasks, queries, probing.test_tasks, about=tested_on(data))
+  sizes = [TaskSize(*test, queries) for test in settings_of(probing)]
+  if parts.episodes and sizes and is_user_supplied(data):
+    sizes = fit("test", parts.episodes, sizes, quiet=quiet)
+  tasks = test_batches(parts.episodes, sizes) if parts.episodes else {}
+  fitted = {(size.ways, size.shots): size.queries for size in sizes}
+  return FewShot(
+    (),
+    lambda: tasks,
+    queries,
+    probing.test_tasks,
+    about=tested_on(data),
+    queries_of=lambda: fitted,
+    unseen=not seen(data),
+  )
 
 
 def of_curve(parts: ProbeSplits) -> list[ImageDataset]:

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 from PIL import Image
 
+from metajax.data.class_split import BY_DEFAULT, ClassSplit
 from metajax.data.files.csv import read_csv
 from metajax.data.files.folder import read_folder
 from metajax.data.files.image_file import UnreadableImage, is_gray, read_image, resized
@@ -15,7 +16,7 @@ from metajax.data.files.preprocessing import preprocess
 from metajax.data.files.table import Table
 from metajax.data.files.verification import Files, unreadable_beginnings, unreadable_files
 from metajax.data.source import ImageDataset
-from metajax.data.splits import check_split, choose
+from metajax.data.splits import PARTS, check_split, choose
 from metajax.types import Preprocessing
 
 FILES_IN_MEMORY = 20_000  # decoded at the start, in 3 (28 x 28) to 20 seconds (photographs); larger sets stay on disk
@@ -45,6 +46,7 @@ def source_of(
   skip_unreadable: bool,
   least: int = 1,
   preprocessing: Preprocessing | None = None,
+  class_split: ClassSplit = BY_DEFAULT,
 ) -> ImageDataset:
   """The `ImageDataset` of a part of a `Table`.
 
@@ -52,23 +54,22 @@ def source_of(
   as folders or in the column) or from all images; "official/train" is such a split, "official/all" is everything. Ink
   is not inverted. Images are gray if all (of 4,096 checked) are gray, and lie on white. Files are PNG, JPEG, WebP, GIF,
   BMP, TIFF, PPM, JPEG 2000, AVIF or TGA, of at most 2^28 pixels (16,384 x 16,384); a JPEG may have up to 64 times as
-  many, as it is decoded at a reduced size, at least four times `size`.
-
-  Sets of more than 1 GiB, decoded, or of more than 20,000 files stay on disk and are decoded on access: the same pixels
-  in the same order, that of the table's lines or of the folder's paths.
+  many, as it is decoded at a reduced size, at least four times `size`. Sets of more than 1 GiB, decoded, or of
+  more than 20,000 files stay on disk and are decoded on access: the same pixels in the same order, that of the table's
+  lines or of the folder's paths.
 
   Args:
     table: the table of the images.
     split, size, seed, skip_unreadable, preprocessing: as for `load`.
-    least: smallest number of images of a class that is kept.
+    least, class_split: smallest number of images of a class that is kept; custom distribution of the classes.
 
   Raises:
     FileNotFoundError, PermissionError: if a file cannot be read.
     ValueError: if images, classes or splits are malformed, or images are broken and `skip_unreadable` is False.
   """
   check_split(table.name, split, table.own)
-  rows, _, small = choose(table.name, split, table.labels, table.own, seed, least)
-  _tell_if_dealt_anew(table, split)
+  rows, _, small = choose(table.name, split, table.labels, table.own, seed, least, class_split, table.classes)
+  _tell_if_dealt_anew(table, split, class_split)
   left_out = {"small_classes": tuple(table.classes[c] for c in small)}
   if isinstance(table.images, np.ndarray):
     return _source(table, rows, _resized(table.images[rows], size, preprocessing))._replace(**left_out)
@@ -98,7 +99,10 @@ def source_of(
   return _source(table, rows, images, missing)._replace(**left_out)
 
 
-def _tell_if_dealt_anew(table, split):
+def _tell_if_dealt_anew(table, split, class_split):
+  if class_split.given and any(part in table.own for part in PARTS):
+    warnings.warn(f"the splits in {table.name} are ignored, with {class_split.given}", stacklevel=4)
+    return
   both = [table.labels[table.own[part]] for part in ("train", "test") if part in table.own]
   shared = np.intersect1d(*both) if len(both) == 2 else ()
   if len(shared) and not split.startswith("official/"):

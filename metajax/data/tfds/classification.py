@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 
 from metajax.data._tensorflow import tf
+from metajax.data.class_split import BY_DEFAULT, ClassSplit
 from metajax.data.files.image_file import UnreadableImage, read_encoded
 from metajax.data.files.lazy_images import LazyImages, fits_in_memory, in_threads
 from metajax.data.files.opening import TO_SKIP
@@ -29,13 +30,15 @@ def classification_set(
   skip_unreadable: bool = False,
   least: int = 1,
   preprocessing: Preprocessing | None = None,
+  class_split: ClassSplit = BY_DEFAULT,
 ) -> ImageDataset:
   """The `ImageDataset` of one part of a TFDS image classification set, for `metajax.data.load`.
 
   "train", "validation" and "test" are the official splits if these share no class; a missing validation split then
   takes a tenth of the training classes, at least 5, away from "train". Otherwise all classes are distributed by `seed`:
   a fifth, at least 2, to "validation", as many to "test", the rest to "train". "official/train" or "official/test" is
-  the official split, for training and probing on the same classes. Images without a label (-1) are dropped.
+  the official split, for training and probing on the same classes. Images without a label (-1) are dropped. A
+  custom `class_split` distributes the images of all official splits.
 
   The images are in the order of the set's record files (TFRecord or ArrayRecord). Sets of more than 1 GiB, decoded,
   stay on disk as `LazyImages`.
@@ -53,7 +56,7 @@ def classification_set(
     else [part for part in PARTS if part in own] or own
   )
   records, names = read_records(builder, used, label), features[label].names
-  rows, _, small = choose(name, split, records.labels, records.rows_of, seed, least)
+  rows, _, small = choose(name, split, records.labels, records.rows_of, seed, least, class_split, names)
   shape = (size, size, features[image].shape[-1] if preprocessing is None else 3)
   images, rows, unreadable = images_of_records(records, image, shape, rows, skip_unreadable, preprocessing)
   present, labels = np.unique(records.labels[rows], return_inverse=True)

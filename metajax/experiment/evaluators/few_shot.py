@@ -1,4 +1,4 @@
-"""Few-shot tests on unseen classes, with the nearest centroid of pixels as the baseline: tables and records."""
+"""Few-shot tests, with the nearest centroid of pixels as the baseline: tables and records."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -56,7 +56,7 @@ Scores = dict[EvalMode, list[Score]]
 
 
 class FewShot(NamedTuple):
-  """Tests a learner and the pixel baseline on tasks from unseen classes. An `Evaluator`.
+  """Tests a learner and the pixel baseline on few-shot tasks. An `Evaluator`.
 
   Attributes:
     modes: Evaluation modes; the first one is shown on the run's page.
@@ -68,6 +68,8 @@ class FewShot(NamedTuple):
     published: `(mode, ways, shots) -> published accuracy in percent, or None`.
     test_seed: Seed of the test tasks, for the records.
     trained_on_tasks: True if the learner also trains on tasks.
+    queries_of: `() -> {(ways, shots): query images per class}` of tests where their number is not `queries`.
+    unseen: False if the classes of the tests were seen in training.
   """
 
   modes: tuple[EvalMode, ...]
@@ -79,6 +81,8 @@ class FewShot(NamedTuple):
   published: Callable[[EvalMode, int, int], float | None] = lambda mode, ways, shots: None
   test_seed: int = TEST_SEED
   trained_on_tasks: bool = True
+  queries_of: Callable[[], Mapping[Setting, int]] = dict
+  unseen: bool = True
 
   def __call__(self, trained: Trained, /) -> list[Record]:
     """Prints the accuracy of each mode at each setting, and returns the records."""
@@ -86,9 +90,13 @@ class FewShot(NamedTuple):
     said = trained.said | {"test_seed": TEST_SEED, "chosen_step": steps if len(steps) > 1 else steps[0]}
     for test, batches in tests.items():
       scores = test_all(self.modes, trained.states, batches, self.num_tasks) | test_pixels(batches, self.num_tasks)
-      print_scores(test, scores, self.num_tasks, self.queries)
+      print_scores(test, scores, self.num_tasks, self.queries_at(test), self.unseen)
       measured += self.records(test, scores, said, trained.seed)
     return measured + self.curves(next(iter(tests.items())), trained.states, said, trained.seed)
+
+  def queries_at(self, test: Setting) -> int:
+    """Query images per class at a setting."""
+    return self.queries_of().get(test, self.queries)
 
   def records(self, test: Setting, scores: Scores, said: Mapping[str, Any], seed: int) -> list[Record]:
     """The records of each mode and of the pixel baseline at a setting.
@@ -167,8 +175,8 @@ class FewShot(NamedTuple):
 
   def _common(self, test: Setting, seed: int) -> dict:
     ways, shots = test
-    counted = {"queries": self.queries, "tasks": self.num_tasks, "seed": seed, "ways": ways, "shots": shots}
-    return {**self.about, **counted}
+    counted = {"queries": self.queries_at(test), "tasks": self.num_tasks, "seed": seed, "ways": ways, "shots": shots}
+    return {**self.about, **counted} | ({} if self.unseen else {"unseen": False})
 
 
 def test_all(modes: Sequence[EvalMode], states: Sequence[TrainState], batches: Batches, num_tasks: int) -> Scores:
@@ -199,12 +207,13 @@ def check_curve(modes: Sequence[EvalMode], steps: int):
     )
 
 
-def print_scores(test: Setting, scores: Scores, num_tasks: int, queries: int):
+def print_scores(test: Setting, scores: Scores, num_tasks: int, queries: int, unseen: bool = True):
   """Prints the accuracies at a setting, and the paired lead of the first mode over each other one."""
   ways, shots = test
   first, *others = scores
   over = f"{len(scores[first])} seeds" if len(scores[first]) > 1 else "tasks"
-  print(f"\n{ways}-way {shots}-shot accuracy on unseen classes, {drawn(num_tasks, queries)}: mean ± 95% CI over {over}")
+  on = "unseen classes" if unseen else "classes seen in training"
+  print(f"\n{ways}-way {shots}-shot accuracy on {on}, {drawn(num_tasks, queries)}: mean ± 95% CI over {over}")
   names = {mode: _title(mode) for mode in scores}
   width = max(26, *map(len, names.values()))
   for mode, found in scores.items():

@@ -137,7 +137,7 @@ def few_shot_all(
       else:
         scores |= test_all([mode], states, batches, tests.num_tasks)
     scores |= test_pixels(batches, tests.num_tasks)
-    print_scores(test, scores, tests.num_tasks, tests.queries)
+    print_scores(test, scores, tests.num_tasks, tests.queries_at(test), tests.unseen)
     measured += tests.records(test, scores, training, said["seed"])
   return measured
 
@@ -156,7 +156,7 @@ def _embedded_once(
 
 
 def _tasks_of(found: np.ndarray, source: ImageDataset, tests: FewShot, ways: int, shots: int) -> Batches:
-  rows_of = episode_rows(source, ways=ways, shots=shots, queries=tests.queries, seed=tests.test_seed)
+  rows_of = episode_rows(source, ways=ways, shots=shots, queries=tests.queries_at((ways, shots)), seed=tests.test_seed)
   chunk = round_up_to_hosts(CHUNK_SIZE)
 
   def label(each):
