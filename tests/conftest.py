@@ -5,6 +5,7 @@ import ctypes
 import fnmatch
 import gc
 import os
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -103,3 +104,11 @@ def float64():
   """Numbers of 64 bits within a test."""
   with jax.enable_x64(True):
     yield
+
+
+@pytest.fixture(autouse=True)
+def no_export(request, monkeypatch):
+  """Runs leave out their export, which takes seconds, but for tests marked `exports`."""
+  driver = sys.modules.get("metajax.experiment.driver")
+  if driver is not None and request.node.get_closest_marker("exports") is None:
+    monkeypatch.setattr(driver, "_export", lambda *given: None)

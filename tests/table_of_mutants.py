@@ -1018,6 +1018,8 @@ MUTANTS = (
     "  if finished and claim is None:",
     "  if finished:",
     ("tests/test_cli_runs.py::test_a_run_that_a_process_holds_is_running_also_if_it_had_finished",),
+  ),
+  Mutant(
     "a resumed table of metrics drops the rows after the checkpoint",
     "metajax/report/csv_log.py",
     'if int(row["step"]) <= after]',
@@ -1044,6 +1046,8 @@ MUTANTS = (
     "math.prod(np.shape(leaves[0])[: 1 + self.many])",
     "1",
     ("tests/test_reprs.py::test_fit_prints_a_line_for_every_report_with_the_rows_of_a_batch",),
+  ),
+  Mutant(
     "images of classes that are all trained on are in one part alone",
     "metajax/data/splits.py",
     "names, seed)[split], large, small",

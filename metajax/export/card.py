@@ -11,17 +11,17 @@ def model_card(config: Mapping[str, Any]) -> str:
   """Returns Markdown with the use, inputs, data, figures and command of a model.
 
   Args:
-    config: Contents of `config.json`. Of `about` these entries are shown if given: `data` and `split` (texts), `records`
-      (of the run), `command`, `machine`, `seeds` and `flags`.
+    config: Contents of `config.json`. Of `about` these entries are shown if given: `data`, `split`, `seed`, `step`,
+      `command` and `machine`, the `records` of the run, and its `flags`.
   """
   about, images = config["about"], config["images"]
   ways = f"exactly {config['ways']} or fewer" if config["ways"] else "any number of"
   lines = [
     f"# {_text(config['name'])}",
     "",
-    f"A few-shot classifier with {config['parameters']:,} parameters, exported by metajax {config['versions']['metajax']}"
-    f" for {', '.join(config['platforms'])}. It classifies {_inputs(config)} into {ways} classes, each given by one or"
-    " more labeled examples.",
+    f"A few-shot classifier with {config['parameters']:,} parameters, exported by metajax "
+    f"{config['versions']['metajax']} for {', '.join(config['platforms'])}. It classifies "
+    f"{_inputs(config)} into {ways} classes, each given by one or more labeled examples.",
     "",
     "```python",
     "import numpy as np",

@@ -111,7 +111,7 @@ def run(exported: Exported, arrays: list[np.ndarray], example: Episode) -> tuple
 
 
 def _task(example: Episode, symbols: str) -> tuple:
-  """Support inputs, labels and inputs like those of an example, with symbolic numbers of rows, and perhaps of classes."""
+  """Support inputs, labels and inputs like an example's, with symbolic numbers of rows and perhaps of classes."""
   n, s, *w = jax_export.symbolic_shape(symbols, constraints=[f"{symbol} >= 1" for symbol in symbols.split(", ")])
   labels = jax.ShapeDtypeStruct((s, *(w or example.support.labels.shape[1:])), np.float32)
   return _rows(example.support.inputs, s), labels, _rows(example.query.inputs, n)

@@ -195,7 +195,7 @@ def _identity(classifier: ImageClassifier, images: Sequence[str], *options: Any)
 
 
 def _progress_of(part: Path, place: Path, identity: str) -> tuple[int, int]:
-  """The number of images done and the size of their rows, of an interrupted call with the same arguments; else zeros."""
+  """The number of images and bytes that an interrupted call with the same arguments has written; else zeros."""
   try:
     said = paths.read_json(place)
     done, size = said["done"], said["size"]

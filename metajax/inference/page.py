@@ -127,8 +127,9 @@ def _rule(classifier: ImageClassifier) -> tuple[str, list[str]]:
     return "Probabilities", [
       "Every class has one support image: probabilities are not calibrated, and no image is marked."
     ]
+  left_out, threshold = len(fitted.left_out), f"{fitted.threshold:.4g}"
   return "Probabilities", [
-    f"Calibrated with temperature {fitted.temperature:.4g} on {len(fitted.left_out)} support images that were left out.",
-    f"An image is unlike all classes if its features are further than {fitted.threshold:.4g} from every class mean: 95% "
-    "of the support images are nearer to the mean of the others in their class.",
+    f"Calibrated with temperature {fitted.temperature:.4g} on {left_out} support images that were left out.",
+    f"An image is unlike all classes if its features are further than {threshold} from every class mean: 95% of the "
+    "support images are nearer to the mean of the others in their class.",
   ]

@@ -59,7 +59,7 @@ class Scored(NamedTuple):
 
   @property
   def confusion(self) -> np.ndarray:
-    """Fraction of each true class (row) that is predicted as each class (column), over the folds, `[classes, classes]`."""
+    """Fraction of each true class (row) predicted as each class (column) over the folds, `[classes, classes]`."""
     counts = np.zeros((len(self.classes),) * 2)
     np.add.at(counts, (np.broadcast_to(self.truth, self.folds.shape), self.folds), 1)
     return counts / counts.sum(1, keepdims=True)

@@ -31,8 +31,8 @@ def read_support(support: Any, form: ImageFormat) -> Support:
   """Reads labeled images; classes may have different numbers of images.
 
   Args:
-    support: A folder `class/*.png`, a `.csv` file with the columns path and label, a `.npz` file with images and labels,
-      a mapping from each class to its images, or `(images, labels)`; images as for `as_images`.
+    support: A folder `class/*.png`, a `.csv` file with the columns path and label, a `.npz` file with images and
+      labels, a mapping from each class to its images, or `(images, labels)`; images as for `as_images`.
     form: Format of the images.
 
   Raises:
