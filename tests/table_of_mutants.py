@@ -561,8 +561,8 @@ MUTANTS = (
   Mutant(
     "a module is told that it is deterministic where it is not trained",
     "metajax/networks/_flags.py",
-    "quiet = not train or not (noise or (stateful and not values))",
-    "quiet = train and not (noise or (stateful and not values))",
+    "dict.fromkeys(still, quiet)",
+    "dict.fromkeys(still, not quiet)",
     ("tests/test_networks.py::test_a_module_that_is_told_otherwise_or_nothing_is_a_network_too",),
   ),
   Mutant(
