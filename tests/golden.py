@@ -33,7 +33,8 @@ COMMANDS = (
   *("meta_sgd", "one_shot", "pretext", "proto_maml", "prototypical", "r2d2", "relation", "reptile", "reweighting"),
   *("siamese", "simclr", "sinusoid", "supervised", "triplet", "zero_shot"),
 )
-MORE = ("gpt", "image_gpt", "masked_autoencoder")  # whose flags are those of others
+MORE = ("gpt", "image_gpt", "masked_autoencoder", "predict")  # whose flags are those of others
+MORE += ("cli.embed", "cli.export", "cli.predict", "cli.runs", "cli.score")
 WIDTH = "129"  # of the terminal: the widest at which help is one column
 ENTRY = re.compile(r"^  (?=--[a-z]|\[)")
 GIVEN = re.compile(r"(--[a-z][a-z0-9-]*)(?: ((?!--).+?))?(?=, --|$)")
@@ -41,7 +42,7 @@ DEFAULT = re.compile(r"\(default: ?([^()]*(?:\([^()]*\)[^()]*)*)\)(?: \([a-z ]+\
 
 
 def run(command: str, *arguments: str) -> tuple[int, str, str]:
-  """`python -m experiments.COMMAND ARGUMENTS` in this process: its status, what it prints, and its errors."""
+  """`python -m experiments.COMMAND ARGUMENTS` (or `metajax.cli.COMMAND`) here: its status, its output, its errors."""
   out, error, status = io.StringIO(), io.StringIO(), 0
   with contextlib.ExitStack() as stack:
     stack.enter_context(mock.patch.object(sys, "argv", [command, *arguments]))
@@ -50,7 +51,8 @@ def run(command: str, *arguments: str) -> tuple[int, str, str]:
     stack.enter_context(warnings.catch_warnings())
     warnings.filterwarnings("ignore", ".*found in sys.modules", RuntimeWarning)  # another test has imported it
     try:
-      runpy.run_module(f"experiments.{command}", run_name="__main__", alter_sys=True)
+      module = f"metajax.{command}" if command.startswith("cli.") else f"experiments.{command}"
+      runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as stop:
       status = stop.code or 0
   return status, out.getvalue(), error.getvalue()

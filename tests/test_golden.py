@@ -15,6 +15,7 @@ import jax
 import pytest
 
 import experiments
+from metajax import cli
 
 FLAGS, BEFORE = golden.read("flags.json"), golden.read("runs.json")
 RESULTS = Path(golden.__file__).resolve().parent.parent / "experiments" / "results"
@@ -58,6 +59,7 @@ def test_help_is_the_text_that_was_read(command):
 
 def test_every_command_has_its_help_and_each_flag_a_line_that_stands_alone():
   commands = {path.stem for path in Path(experiments.__file__).parent.glob("[!_]*.py")}
+  commands |= {f"cli.{path.stem}" for path in Path(cli.__file__).parent.glob("[!_]*.py")}
   assert set(HELP) == commands - {"results", "launch_local"}  # which have no flags
   said = {(command, names): text.strip() for command, page in HELP.items() for names, text in golden.entries(page)}
   dependent = {where: text for where, text in said.items() if re.match(r"(of|how|what|it|whether)\b", text, re.I)}

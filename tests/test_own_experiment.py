@@ -13,6 +13,7 @@ from pathlib import Path
 import few_programs
 import numpy as np
 import pytest
+from PIL import Image
 
 from experiments.families import data
 from metajax.data import from_arrays
@@ -158,6 +159,19 @@ def test_the_readmes_experiment_runs_by_the_wheel_alone_is_stopped_gone_on_with_
   again = run("my_experiment.py", "--folder", "runs/mine", "--resume")
   evaluated = run("-m", "metajax.experiment.evaluate", "runs/mine", "--modules", "my_experiment")
   assert score in again and score in evaluated
+
+  for kind in range(4):
+    for name in (
+      (f"my_classes/{kind}/{i}.jpg" for i in range(2)) if kind < 3 else ("new_photos/1.jpg", "new_photos/2.jpg")
+    ):
+      (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+      pixels = np.random.default_rng(kind).integers(0, 256, (20 + kind, 30, 3)).astype(np.uint8)
+      Image.fromarray(pixels).save(tmp_path / name)
+  block = r"```python\n(import metajax\n\nmodel = metajax.load.*?)```"
+  (prediction,) = re.findall(block, (ROOT / "README.md").read_text(), re.DOTALL)
+  assert run("-c", prediction + "\nprint(probabilities.shape, len(labels), features.shape[0])").endswith("(2, 3) 2 2\n")
+  labeled = run("-m", "metajax.cli.predict", "runs/mine", "--support", "my_classes", "--images", "new_photos")
+  assert "2 images" in labeled and (tmp_path / "labels.csv").exists() and (tmp_path / "labels.html").exists()
 
 
 def test_one_driver_starts_all_that_trains_and_flags_are_read_by_their_names():

@@ -52,7 +52,7 @@ def test_the_other_blocks_run(capsys, monkeypatch, tmp_path):
   names["train"] = names["test"] = episodes(source, ways=5, shots=1, queries=2, meta_batch_size=2)
   names |= {"few_shot_accuracy": few_shot_accuracy, "load": lambda name, part: source}
   for block in BLOCKS:
-    if "Learner(" not in block:
+    if "Learner(" not in block and "runs/mine" not in block:  # which the installed wheel runs
       block = block.replace("batches(start=0)", "[next(batches(start=0))]")
       exec(re.sub(r"tasks=\d+\)", "tasks=4)", re.sub(r"(?<!1e-3, )steps=\d+", "steps=2", block)), names)
   assert names["episode"].support.inputs.shape == (16, 5, 12, 12, 1)

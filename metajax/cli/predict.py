@@ -4,7 +4,7 @@ metajax predict runs/mine --support my_classes --images new_photos --output labe
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
@@ -15,6 +15,8 @@ from metajax.inference.labels import label_images, read_labels
 from metajax.inference.load import load_images_model
 from metajax.inference.page import left_out_accuracy, summarize, write_labels_page
 
+INVERT = {"auto": None, "yes": True, "no": False}
+
 
 def predict(
   run: Positional[Path],
@@ -22,7 +24,7 @@ def predict(
   images: tuple[Path, ...],
   output: Path = Path("labels.csv"),
   threshold: Annotated[float, Bounds(0, 1)] = 0.0,
-  invert: bool | None = None,
+  invert: Literal["auto", "yes", "no"] = "auto",
   skip_unreadable: bool = False,
   page: bool = True,
 ):
@@ -39,16 +41,16 @@ def predict(
     images: Images to label: files and folders.
     output: File to write: .csv, or .jsonl with one JSON object per line.
     threshold: Leave images whose largest probability is lower without a label.
-    invert: Exchange dark and light; by default, if the background is the opposite of that in training.
+    invert: Exchange dark and light; "auto" does if the background is the opposite of that in training.
     skip_unreadable: Give images that cannot be read a row without a label, instead of stopping.
     page: Write a page of the labeled images next to the output.
   """
   files = files_of(images)
   model = load_images_model(run)
-  classifier = model.fit(support, invert=invert)
+  classifier = model.fit(support, invert=INVERT[invert])
   print(f"{len(classifier.classes)} classes, {len(classifier.names)} support images, {len(files):,} images to label")
   if classifier.invert:
-    print("dark and light are exchanged: the model was trained on the opposite background (--no-invert keeps them)")
+    print("dark and light are exchanged: the model was trained on the opposite background (--invert no keeps them)")
   accuracy, fitted = left_out_accuracy(classifier), classifier.classifier
   if accuracy is None:
     print("one support image per class: probabilities are not calibrated, and no image is marked as unlike all classes")

@@ -4,7 +4,7 @@ metajax score runs/mine --support my_classes
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from rich.console import Console
@@ -20,6 +20,7 @@ from metajax.inference.load import ImageModel, load_images_model
 from metajax.inference.scoring import Contender, Scored, contender, of_features, pixels, score_model
 from metajax.inference.support import Support, read_support
 
+INVERT = {"auto": None, "yes": True, "no": False}
 SHOWN = 20  # confusions and images
 
 
@@ -30,7 +31,7 @@ def score(
   repeats: Count = 4,
   seed: Seed = 0,
   encoder: Path | None = None,
-  invert: bool | None = None,
+  invert: Literal["auto", "yes", "no"] = "auto",
   output: Path | None = None,
 ):
   """Cross-validates trained runs on a few labeled images, by leave-one-out and repeated stratified folds.
@@ -46,7 +47,7 @@ def score(
     repeats: Number of random divisions into folds.
     seed: Random seed of the divisions.
     encoder: Published CLIP as a further baseline: a folder with its safetensors and configuration.
-    invert: Exchange dark and light; by default, if the background is the opposite of that in training.
+    invert: Exchange dark and light; "auto" does if the background is the opposite of that in training.
     output: JSON file for the scores.
   """
   if not runs:
@@ -54,7 +55,7 @@ def score(
   models = [load_images_model(run) for run in runs]
   supports = [read_support(support, model.form) for model in models]
   first = supports[0]
-  contenders = [_contender(*one, invert) for one in zip(_names(runs), models, supports, strict=True)]
+  contenders = [_contender(*one, INVERT[invert]) for one in zip(_names(runs), models, supports, strict=True)]
   contenders += [pixels(first)] + ([] if encoder is None else [_published(encoder, support)])
   classes = len(set(first.labels))
   print(f"{classes} classes, {len(first.labels)} images; chance {100 / classes:.1f}%")

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from metajax.experiment.configuration import configuration
 from metajax.experiment.types import Experiment, Trained
 from metajax.export import example_of, image_format, inputs_of, write_export
@@ -39,18 +37,16 @@ def export_run(
   batch = next(iter(host_batches(trained.batches[0])))
   if not is_primary_host():
     return None
-  inputs = inputs_of(batch)
-  with jax.set_mesh(jax.make_mesh((), ())):  # the programs are those of one device
-    return write_export(
-      to or folder / EXPORT,
-      learner,
-      params,
-      state,
-      example_of(batch),
-      name=experiment.name,
-      about=_about(folder, records, trained),
-      images=image_format(inputs),
-    )
+  return write_export(
+    to or folder / EXPORT,
+    learner,
+    params,
+    state,
+    example_of(batch),
+    name=experiment.name,
+    about=_about(folder, records, trained),
+    images=image_format(inputs_of(batch)),
+  )
 
 
 def _about(folder: Path, records: Sequence[Mapping[str, Any]], trained: Trained) -> dict[str, Any]:

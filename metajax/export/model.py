@@ -11,7 +11,7 @@ Nothing in an export is unpickled or executed, apart from its two StableHLO prog
 
 import hashlib
 import json
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,7 +43,7 @@ class Model(NamedTuple):
   def __repr__(self):
     return f"Model({self.config['name']!r})"
 
-  def fit(self, inputs: Any, labels: Sequence[Hashable]) -> "Classifier":
+  def fit(self, inputs: Any, labels: Sequence[Any]) -> "Classifier":
     """Returns a classifier of the classes of a support set.
 
     The temperature of the probabilities is calibrated on support rows that are left out, one by one up to 100 rows and
@@ -241,7 +241,7 @@ def _program(folder: Path, name: str) -> Callable:
     raise ValueError(f"expected {name}.stablehlo that jax {jax.__version__} can read, got {error}") from None
 
 
-def _fit(model: Model, inputs: Any, labels: Sequence[Hashable]) -> Classifier:
+def _fit(model: Model, inputs: Any, labels: Sequence[Any]) -> Classifier:
   rows, names = rows_of(model.config, inputs), list(labels)
   if len(names) != len(rows[0]):
     raise ValueError(f"expected a label for each of {len(rows[0])} support rows, got {len(names)}")
@@ -302,7 +302,7 @@ def calibrated(logits: np.ndarray, target: np.ndarray) -> float:
 
 def _threshold(features: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> float:
   """The distance that 95% of new rows of a class stay below, by the support rows left out (split conformal)."""
-  features, labels = np.float64(features), np.float64(labels)
+  features, labels = np.asarray(features, np.float64), np.asarray(labels, np.float64)
   counts = labels.sum(0)
   others = ((labels.T @ features)[labels.argmax(1)] - features) / np.maximum(counts[labels.argmax(1)] - 1, 1)[:, None]
   distances = np.sort(np.linalg.norm(features - others, axis=1)[rows])
@@ -321,10 +321,12 @@ def _predict(classifier: Classifier, probabilities: np.ndarray, features: np.nda
 
 def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
   """Euclidean distances `[n, m]` of rows `[n, d]` and `[m, d]`."""
-  return np.stack([np.linalg.norm(np.float64(first) - row, axis=1) for row in np.float64(second)], 1)
+  return np.stack(
+    [np.linalg.norm(np.asarray(first, np.float64) - row, axis=1) for row in np.asarray(second, np.float64)], 1
+  )
 
 
 def _probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:
-  scaled = np.float64(logits) / temperature
+  scaled = np.asarray(logits, np.float64) / temperature
   weights = np.exp(scaled - scaled.max(1, keepdims=True))
-  return np.float32(weights / weights.sum(1, keepdims=True))
+  return (weights / weights.sum(1, keepdims=True)).astype(np.float32)

@@ -41,10 +41,8 @@ def write_export(
 ) -> Path:
   """Exports a trained learner to a folder, which `load_exported` reads without the learner's code.
 
-  The folder holds `config.json`, `model.safetensors`, `embed.stablehlo` and `predict.stablehlo` (with symbolic numbers
-  of inputs, support rows and, unless the head has a fixed width, classes), `example.npz` (a task with its features and
-  logits), `model.py` (a reader that needs only jax and numpy) and `README.md` (a model card). It appears whole or not
-  at all.
+  It holds parameters, StableHLO programs with symbolic numbers of rows and classes, a checked example, a reader that
+  needs only jax and numpy, and a model card. It appears whole or not at all.
 
   Args:
     folder: New folder, or one with an export, which is replaced.
@@ -61,32 +59,23 @@ def write_export(
 
   Raises:
     ValueError: If the folder holds other files, or the programs cannot be exported or disagree with the learner.
-    OSError: If the folder cannot be written.
+    OSError: If it cannot be written.
 
   Example:
-    >>> import jax, numpy as np
-    >>> from metajax import Episode, Examples, export, learners, networks
-    >>> learner = learners.prototypical(networks.mlp((), 2))
-    >>> task = Examples(np.ones((4, 3), np.float32), np.eye(2, dtype=np.float32)[[0, 0, 1, 1]])
-    >>> params, state = learner.init(jax.random.key(0), jax.tree.map(lambda x: x[None], Episode(task, task)))
-    >>> folder = export.write_export("/tmp/metajax-example", learner, params, state, Episode(task, task))
-    >>> export.load_exported(folder).fit(task.inputs, ["a", "a", "b", "b"])(task.inputs).shape
-    (4, 2)
+    `write_export("my_model", learner, params, state, task)`, then `metajax.load_exported("my_model")`
   """
-  folder = Path(folder)
+  folder, example = Path(folder), jax.tree.map(np.asarray, example)
   _check_replaceable(folder)
-  example = jax.tree.map(np.asarray, example)
   names, arrays, restore = programs.flat_arrays(to_host((params, state)))
   exported = programs.export(learner, restore, arrays, example, tuple(platforms))
   features, logits = programs.check(learner, params, state, exported, arrays, example)
   images = image_format(example.query.inputs) if images is None else images
-  leaves = jax.tree.leaves(example.query.inputs)
   config = {
     "format": model.FORMAT,
     "name": name,
     "versions": {name: version(name) for name in ("metajax", "jax")},
     "platforms": list(platforms),
-    "inputs": [{"shape": list(leaf.shape[1:]), "dtype": str(leaf.dtype)} for leaf in leaves],
+    "inputs": _specs(example),
     "images": images and images._asdict(),
     "features": int(features.shape[-1]),
     "ways": exported.ways,
@@ -95,20 +84,26 @@ def write_export(
     "arrays": names,
     "about": dict(about or {}),
   }
-  files = {
-    "model.safetensors": save(dict(zip(names, arrays, strict=True))),
-    "embed.stablehlo": bytes(exported.embed.serialize()),
-    "predict.stablehlo": bytes(exported.predict.serialize()),
-    "example.npz": _example(example, features, logits),
-  }
-  config["sha256"] = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+  weights = save(dict(zip(names, arrays, strict=True)))
+  _write(folder, config, exported, {"model.safetensors": weights, "example.npz": _example(example, features, logits)})
+  return folder
+
+
+def _write(folder: Path, config: dict[str, Any], exported: programs.Exported, files: dict[str, bytes]):
+  """Writes the files of an export, with a digest of each."""
+  files = files | {f"{name}.stablehlo": bytes(getattr(exported, name).serialize()) for name in ("embed", "predict")}
+  config = config | {"sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}}
   files["config.json"] = (json.dumps(config, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
   files["model.py"] = Path(model.__file__).read_bytes()
   files["README.md"] = model_card(config).encode(errors="backslashreplace")
   with _replacing(folder) as scratch:
     for name, content in files.items():
       paths.write_whole(scratch / name, content)
-  return folder
+
+
+def _specs(example: Episode) -> list[dict[str, Any]]:
+  leaves = jax.tree.leaves(example.query.inputs)
+  return [{"shape": list(leaf.shape[1:]), "dtype": str(leaf.dtype)} for leaf in leaves]
 
 
 def _check_replaceable(folder: Path):
@@ -117,11 +112,11 @@ def _check_replaceable(folder: Path):
 
 
 def _example(example: Episode, features: np.ndarray, logits: np.ndarray) -> bytes:
-  arrays = {"support_labels": example.support.labels, "features": features, "logits": logits}
+  arrays: dict[str, Any] = {"support_labels": example.support.labels, "features": features, "logits": logits}
   for part, inputs in (("support", example.support.inputs), ("inputs", example.query.inputs)):
     arrays |= {f"{part}_{i}": leaf for i, leaf in enumerate(jax.tree.leaves(inputs))}
   with io.BytesIO() as file:
-    np.savez_compressed(file, **arrays)
+    np.savez_compressed(file, allow_pickle=False, **arrays)
     return file.getvalue()
 
 

@@ -1,7 +1,7 @@
 """Images of any kind as the uint8 arrays that a model takes: files, folders, Pillow images and arrays."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,9 @@ def read_images(images: list, form: ImageFormat, invert: bool = False) -> tuple[
   return start_to_read(images, form, invert)()
 
 
-def start_to_read(images: list, form: ImageFormat, invert: bool = False):
+def start_to_read(
+  images: list, form: ImageFormat, invert: bool = False
+) -> Callable[[], tuple[np.ndarray, dict[int, str]]]:
   """Starts to read images in threads; the returned function waits for them, and returns as `read_images`."""
   result, unreadable = np.zeros((len(images), form.size, form.size, form.channels), np.uint8), {}
 

@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,25 +123,24 @@ def _labeled(
 ) -> Iterator[tuple[Sequence[str], list[Labeled]]]:
   """Yields batches of images with their rows; the next batch is decoded while one is classified."""
   batches = [images[i : i + BATCH] for i in range(start, len(images), BATCH)]
-  read: Callable[[Sequence[str]], Any] = lambda batch: start_to_read(list(batch), classifier.form, classifier.invert)  # noqa: E731
-  following = read(batches[0]) if batches else None
+
+  def read(batch):
+    return start_to_read(list(batch), classifier.form, classifier.invert)
+
+  if not batches:
+    return
+  following = read(batches[0])
   for i, batch in enumerate(batches):
     found, unreadable = following()
-    following = read(batches[i + 1]) if i + 1 < len(batches) else None
+    if i + 1 < len(batches):
+      following = read(batches[i + 1])
     if unreadable and not skip_unreadable:
       raise ValueError(f"{unreadable_images(list(batch), unreadable)}; --skip-unreadable leaves them without a label")
-    good = [row for row in range(len(batch)) if row not in unreadable]
-    predicted = classifier.classifier.predict(found[good]) if good else None
-    places = {row: place for place, row in enumerate(good)}
-    yield (
-      batch,
-      [
-        _unreadable(image, unreadable[row])
-        if row in unreadable
-        else _labeled_row(image, predicted, places[row], classifier, threshold)
-        for row, image in enumerate(batch)
-      ],
-    )
+    rows = {row: _unreadable(batch[row], reason) for row, reason in unreadable.items()}
+    if good := [row for row in range(len(batch)) if row not in unreadable]:
+      predicted = classifier.classifier.predict(found[good])
+      rows |= {row: _labeled_row(batch[row], predicted, i, classifier, threshold) for i, row in enumerate(good)}
+    yield batch, [rows[row] for row in range(len(batch))]
 
 
 def _labeled_row(image: str, predicted: Prediction, i: int, classifier: ImageClassifier, threshold: float) -> Labeled:

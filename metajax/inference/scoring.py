@@ -140,7 +140,7 @@ def pixels(support: Support) -> Contender:
 
 def of_features(name: str, features: np.ndarray, *, unit: bool = False) -> Contender:
   """The nearest class mean of frozen features `[s, d]`, scaled to length 1 if `unit`."""
-  features = np.float64(features)
+  features = np.asarray(features, np.float64)
   features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12) if unit else features
 
   def classify(kept, labels, held):

@@ -59,10 +59,7 @@ def few_shot_experiment(
     modes = [mode._replace(variant=(*mode.variant, "within alphabets")) for mode in modes]
   modes, tests, of_tasks = tuple(modes), setup.tests, batches is None
   check_curve(modes, tests.adaptation_curve)
-  if of_tasks:
-    check_shapes(learner, modes, setup, requested(setup))
-  elif setup.data.size < LEAST_SIZE:
-    raise ValueError(f"expected --size to be at least {LEAST_SIZE}, got {setup.data.size}")
+  _check(setup, learner, modes, of_tasks)
   parts = functools.cache(lambda: _loaded(setup))
   sizes = functools.cache(lambda: _fitted(setup, parts(), learner if of_tasks else None, modes))
   validation = functools.cache(lambda: _validation(parts()["validation"], sizes().validation))
@@ -92,6 +89,13 @@ def few_shot_experiment(
     check=check,
     deployed=deployed(modes),
   )
+
+
+def _check(setup: Setup, learner: Learner, modes: Sequence[EvalMode], of_tasks: bool):
+  if of_tasks:
+    check_shapes(learner, modes, setup, requested(setup))
+  elif setup.data.size < LEAST_SIZE:
+    raise ValueError(f"expected --size to be at least {LEAST_SIZE}, got {setup.data.size}")
 
 
 def deployed(modes: Sequence[EvalMode]) -> Learner:
