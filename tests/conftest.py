@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items):
   # Tracing makes and drops many objects: garbage is looked for less often, and not among what was imported.
   gc.collect()
   gc.freeze()
-  gc.set_threshold(50_000, 20, 100)
+  gc.set_threshold(100_000, 50, 100)
 
 
 def _mark_slow(items):

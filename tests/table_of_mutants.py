@@ -1068,4 +1068,32 @@ MUTANTS = (
     "own.split == data.split",
     ("tests/test_class_splits.py::test_test_classes_of_another_distribution_are_refused_to_a_run_that_has_seen_them",),
   ),
+  Mutant(
+    "a support row that is left out is not in its own support set",
+    "metajax/export/model.py",
+    "kept = np.setdiff1d(np.arange(len(labels)), fold)",
+    "kept = np.arange(len(labels))",
+    ("tests/test_export.py::test_support_rows_are_left_out_one_by_one",),
+  ),
+  Mutant(
+    "the distance of a support row is to the mean of the others",
+    "metajax/export/model.py",
+    "(labels.T @ features)[labels.argmax(1)] - features)",
+    "(labels.T @ features)[labels.argmax(1)])",
+    ("tests/test_export.py::test_a_twentieth_of_new_rows_of_a_class_is_beyond_the_threshold",),
+  ),
+  Mutant(
+    "labeling goes on after the last row that counts",
+    "metajax/inference/labels.py",
+    "file.truncate(size)",
+    "file.truncate()",
+    ("tests/test_inference.py::test_an_interrupted_labeling_is_continued_to_the_same_file",),
+  ),
+  Mutant(
+    "a damaged file of an export is noticed",
+    "metajax/export/model.py",
+    "hashlib.sha256(path.read_bytes()).hexdigest() != digest",
+    "False",
+    ("tests/test_export.py::test_an_export_that_is_damaged_or_of_another_version_is_refused",),
+  ),
 )
