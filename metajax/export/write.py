@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -121,7 +121,7 @@ def _example(example: Episode, features: np.ndarray, logits: np.ndarray) -> byte
 
 
 @contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
+def _replacing(folder: Path) -> Generator[Path]:
   """Yields an empty folder, which replaces `folder` at the end and is removed after an error."""
   scratch = folder.with_name(f"{paths.SCRATCH}-{os.getpid()}-{secrets.token_hex(8)}")
   with paths.naming(folder):
