@@ -96,8 +96,8 @@ def test_the_temperature_minimizes_the_smoothed_cross_entropy():
   random = np.random.default_rng(0)
   logits, target = random.normal(size=(40, 5)) * 7, random.integers(0, 5, 40)
   logits[np.arange(40), target] += 9
-  smooth = np.full((40, 5), (1 / 42) / 4)
-  smooth[np.arange(40), target] = 41 / 42
+  smooth = np.full((40, 5), (0.25 / 40.25) / 4)
+  smooth[np.arange(40), target] = 40 / 40.25
 
   def loss(log_temperature):
     scaled = logits / np.exp(log_temperature)

@@ -22,6 +22,7 @@ FORMAT = 1
 BATCH = 256  # most inputs per call of a program
 LEAVE_ONE_OUT = 100  # most support rows that are left out one by one; larger support sets are split into folds
 FOLDS = 10
+SMOOTHING = 0.25  # rows' worth of doubt in the calibration
 COVERED = 0.95  # share of support rows within the threshold of the distance
 TYPES = {"F64": "f8", "F32": "f4", "F16": "f2", "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1"}
 TYPES |= {"U64": "u8", "U32": "u4", "U16": "u2", "U8": "u1", "BOOL": "?"}
@@ -275,13 +276,15 @@ def leave_out(model: Model, rows: list[np.ndarray], labels: np.ndarray) -> tuple
 
 
 def calibrated(logits: np.ndarray, target: np.ndarray) -> float:
-  """The temperature of least cross-entropy, with targets smoothed as by Platt: `h` rows give `(h + 1) / (h + 2)`.
+  """The temperature of least cross-entropy, with smoothed targets: `h / (h + 1/4)` for the true class of `h` rows.
 
+  Without smoothing, rows that are all right would be given a temperature of 0; with Platt's (h + 1) / (h + 2),
+  probabilities are too low.
   The cross-entropy is convex in `b = 1 / temperature`: its slope is bisected in float64, the same on every machine.
   """
   logits, rows = np.asarray(logits, np.float64), len(target)
   logits = logits - logits.max(1, keepdims=True)
-  wrong = 1 / (rows + 2)
+  wrong = SMOOTHING / (rows + SMOOTHING)
   smooth = np.full(logits.shape, wrong / max(1, logits.shape[1] - 1))
   smooth[np.arange(rows), target] = 1 - wrong
   scale = np.abs(logits).mean()

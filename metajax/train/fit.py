@@ -48,11 +48,10 @@ def fit(
 ) -> TrainState:
   """Trains a learner for `steps` steps; returns the last TrainState, or the best one if `validate` is given.
 
-  Under `jax.set_mesh(make_mesh())` batches are sharded over the devices; each host reads its share.
-
   Args:
     learner, optimizer: Learner to train, and the outer optimizer, e.g. `optax.adam(1e-3)`.
-    batches: Function `batches(start, shard)`, which returns an iterator of host-local numpy batches.
+    batches: Function `batches(start, shard)`, which returns an iterator of host-local numpy batches. Under
+      `jax.set_mesh(make_mesh())` they are sharded over the devices, and each host reads its share.
     steps: Total number of steps, including those before a resume; at least 1.
     seed: Seed of the initialization and of the learner's noise. A sequence of seeds trains that many networks side by
       side: pass `for_seeds(...)` as `batches`; the TrainState gets a leading `[seeds]` axis.
@@ -66,15 +65,13 @@ def fit(
     checkpoints: A `Checkpoints`; resumes from its newest readable one: same batches, parameter bits and `log` calls.
     checkpoint_every: Steps between checkpoints; the best score and the last step are also saved.
     stop: Called after each step; if it returns a reason, a checkpoint is written and `Stopped` is raised.
-    debug_nans: Checks every step, at twice the memory, and replays the first non-finite one op by op, so that JAX's
-      error points to the line that caused it.
+    debug_nans: Checks every step, at twice the memory; JAX's error then names the line of the first non-finite value.
 
   Raises:
     TypeError: if an argument has the wrong type.
     ValueError: if a count is below 1, a seed outside [0, 2^32), batches end early, or a checkpoint does not match.
     FloatingPointError: if loss, gradient, params or a state is not finite; names step, batch and last checkpoint.
-    OSError: if a checkpoint cannot be written.
-    Stopped: if `stop` returns a reason.
+    OSError, Stopped: if a checkpoint cannot be written, or `stop` returns a reason.
 
   Example:
     >>> import itertools, numpy as np, optax
@@ -86,17 +83,12 @@ def fit(
   every = {"log_every": log_every, "eval_every": eval_every, "checkpoint_every": checkpoint_every}
   _check(learner, optimizer, batches, seed, checkpoints, log, validate, stop, steps=steps, **every)
   run = Run(learner, optimizer, seed, log, validate, checkpoints, debug_nans)
-  _train(run, batches, steps, progress, stop, **every)
-  return run.best if validate else run.train_state
-
-
-def _train(run, batches, steps, progress, stop, **every):
-  """Starts or resumes a run, and takes its remaining steps."""
   remaining = run.begin(batches, steps)
   with _shown(run, steps) if progress and is_primary_host() else contextlib.nullcontext():
     for batch in run.until(steps, remaining):
       run.took_step(batch, *run.train_step(run.train_state, batch))
       _after_step(run, stop, steps, **every)
+  return run.best if validate else run.train_state
 
 
 @contextlib.contextmanager
