@@ -1,4 +1,4 @@
-"""Exports of learners: the same predictions for any number of rows, by a reader that needs only jax and numpy."""
+"""Exports of learners: the same predictions for any number of rows, read by jax, numpy and flatbuffers alone."""
 
 import json
 import os
@@ -168,7 +168,7 @@ def test_a_head_of_fixed_width_classifies_as_many_classes_or_fewer(tmp_path):
     loaded.fit(task.support.inputs[:4], ["a", "b", "c", "d"])(task.query.inputs)
 
 
-def test_the_reader_of_an_export_needs_only_jax_and_numpy(tiny):
+def test_the_reader_of_an_export_needs_only_jax_numpy_and_flatbuffers(tiny):
   folder, _, _, (support, query) = tiny
   program = """
 import sys, importlib.abc

@@ -1,4 +1,4 @@
-"""Classifies with an exported metajax model. This file needs only Python, jax and numpy.
+"""Classifies with an exported metajax model. This file needs only jax, numpy and flatbuffers.
 
     import model
 
@@ -6,7 +6,8 @@
     classifier = encoder.fit(support_images, labels)  # uint8 [s, height, width, channels], and s class names
     probabilities = classifier(images)  # [n, classes], in the order of classifier.classes
 
-Nothing in an export is unpickled or executed, apart from its two StableHLO programs, which only compute.
+JAX reads serialized programs by flatbuffers. Nothing in an export is unpickled or executed, apart from its two
+StableHLO programs, which only compute.
 """
 
 import hashlib

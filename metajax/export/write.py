@@ -42,7 +42,7 @@ def write_export(
   """Exports a trained learner to a folder, which `load_exported` reads without the learner's code.
 
   It holds parameters, StableHLO programs with symbolic numbers of rows and classes, a checked example, a reader that
-  needs only jax and numpy, and a model card. It appears whole or not at all.
+  needs only jax, numpy and flatbuffers, and a model card. It appears whole or not at all.
 
   Args:
     folder: New folder, or one with an export, which is replaced.
