@@ -1080,7 +1080,7 @@ MUTANTS = (
     "metajax/export/model.py",
     "(labels.T @ features)[labels.argmax(1)] - features)",
     "(labels.T @ features)[labels.argmax(1)])",
-    ("tests/test_export.py::test_a_twentieth_of_new_rows_of_a_class_is_beyond_the_threshold",),
+    ("tests/test_export.py::test_the_threshold_is_of_the_distances_to_the_mean_of_the_others_in_a_class",),
   ),
   Mutant(
     "labeling goes on after the last row that counts",

@@ -127,6 +127,16 @@ def test_a_twentieth_of_new_rows_of_a_class_is_beyond_the_threshold():
   assert 0.03 < np.mean(beyond) < 0.06
 
 
+def test_the_threshold_is_of_the_distances_to_the_mean_of_the_others_in_a_class():
+  features, classes = np.random.default_rng(3).normal(size=(20, 4)) + 5, np.arange(20) % 4
+  distances = [
+    np.linalg.norm(features[row] - features[(classes == classes[row]) & (np.arange(20) != row)].mean(0))
+    for row in range(20)
+  ]
+  found = model._threshold(features, np.eye(4)[classes], np.arange(20))
+  assert found == pytest.approx(sorted(distances)[19])  # the 20th of 20, as 0.95 * 21 is 19.95
+
+
 def test_one_row_a_class_is_not_calibrated(tiny):
   _, _, _, (support, query) = tiny
   fitted = load_exported(tiny[0]).fit(support.inputs[:3], ["a", "b", "c"])
