@@ -142,7 +142,7 @@ def named(photos):
 
 @pytest.mark.parametrize("end", ["csv", "jsonl"])
 def test_an_interrupted_labeling_is_continued_to_the_same_file(classifier, photos, tmp_path, monkeypatch, end):
-  monkeypatch.setattr(labels, "BATCH", 5)
+  monkeypatch.setattr(images, "BATCH", 5)
   whole = inference.label_images(classifier, named(photos), tmp_path / f"whole.{end}").read_bytes()
   calls, predict = [], type(classifier.classifier).predict
 
@@ -166,7 +166,7 @@ def test_an_interrupted_labeling_is_continued_to_the_same_file(classifier, photo
 
 
 def test_other_images_or_another_threshold_begin_anew(classifier, photos, tmp_path, monkeypatch):
-  monkeypatch.setattr(labels, "BATCH", 5)
+  monkeypatch.setattr(images, "BATCH", 5)
   of = lambda files, threshold=0.0: labels._identity(classifier, files, ".csv", threshold, False)
   files = named(photos)
   assert of(files) == of(files) and len({of(files), of(files[1:]), of(files, 0.5)}) == 3

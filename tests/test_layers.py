@@ -39,7 +39,7 @@ MAY_SEE = {  # what each room of the house may see, beside its own package and t
   "checkpoint": ("mesh", "predictors"),
   "report": ("mesh", "predictors"),
   "export": ("mesh",),
-  "inference": ("export", "networks", "data", "evaluate", "report"),
+  "inference": ("export", "predictors", "networks", "data", "evaluate", "report"),
   "experiment": (
     *("mesh", "compose", "losses", "augment", "pretexts", "adapt", "predictors", "networks", "data"),
     *("train", "evaluate", "checkpoint", "report", "export"),

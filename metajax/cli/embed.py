@@ -13,10 +13,8 @@ from tyro.conf import Positional
 from metajax import paths
 from metajax.data.files.verification import Progress
 from metajax.experiment.command_line import command
-from metajax.inference.images import files_of, start_to_read, unreadable_images
+from metajax.inference.images import files_of, read_ahead, unreadable_images
 from metajax.inference.load import load_images_model
-
-BATCH = 256
 
 
 def embed(
@@ -40,15 +38,12 @@ def embed(
   files, model = files_of(images), load_images_model(run)
   features = np.zeros((len(files), model.model.config["features"]), dtype)
   said = Progress(f"embedded {{}} of {len(files):,} images", len(files))
-  batches = [files[i : i + BATCH] for i in range(0, len(files), BATCH)]
-  following = start_to_read(batches[0], model.form, invert)
-  for i, batch in enumerate(batches):
-    found, unreadable = following()
+  done = 0
+  for batch, found, unreadable in read_ahead(files, model.form, invert):
     if unreadable:
-      raise ValueError(unreadable_images(batch, unreadable))
-    if i + 1 < len(batches):
-      following = start_to_read(batches[i + 1], model.form, invert)
-    features[i * BATCH : i * BATCH + len(batch)] = model.model.embed(found)
+      raise ValueError(unreadable_images(list(batch), unreadable))
+    features[done : done + len(batch)] = model.model.embed(found)
+    done += len(batch)
     said.advance(len(batch))
   if not np.isfinite(features).all():
     raise ValueError(f"expected features within the range of {dtype}: --dtype float32 holds them")

@@ -13,8 +13,8 @@ from metajax.experiment.evaluate import trained_of
 from metajax.experiment.exports import export_run
 from metajax.experiment.finished_runs import read_run, set_precision
 from metajax.experiment.records import read
-from metajax.export import load_exported
-from metajax.inference.load import EXPORT
+from metajax.export import EXPORT, load_exported
+from metajax.mesh import host_batches
 
 
 def export(run: Positional[Path], folder: Positional[Path], modules: tuple[str, ...] = ()):
@@ -37,7 +37,8 @@ def export(run: Positional[Path], folder: Positional[Path], modules: tuple[str, 
     found = read_run(run, modules)
     set_precision([found])
     experiment, trained = trained_of(found)
-    export_run(run, experiment, trained, read(run / "records.json"), to=folder)
+    batch = next(iter(host_batches(trained.batches[0])))
+    export_run(run, experiment, trained, batch, read(run / "records.json"), to=folder)
   print(f"export: {folder}")
 
 

@@ -10,12 +10,10 @@ from tyro.conf import Positional
 
 from metajax.experiment.bounds import Bounds
 from metajax.experiment.command_line import command, typed
-from metajax.inference.images import files_of
+from metajax.inference.images import INVERT, files_of
 from metajax.inference.labels import label_images, read_labels
 from metajax.inference.load import load_images_model
 from metajax.inference.page import left_out_accuracy, summarize, write_labels_page
-
-INVERT = {"auto": None, "yes": True, "no": False}
 
 
 def predict(
@@ -63,7 +61,7 @@ def predict(
   print(f"labels: {output} ({found.number:,} images{unlabeled}{unlike})")
   if page:
     path = output.with_suffix(".html")
-    write_labels_page(path, output, classifier, command=typed(), threshold=threshold)
+    write_labels_page(path, found, classifier, command=typed(), threshold=threshold)
     print(f"page: {path}")
 
 

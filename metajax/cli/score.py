@@ -15,12 +15,11 @@ from metajax import paths
 from metajax.experiment import records
 from metajax.experiment.bounds import Bounds, Count, Seed
 from metajax.experiment.command_line import command
-from metajax.inference.images import must_invert
+from metajax.inference.images import INVERT, must_invert
 from metajax.inference.load import ImageModel, load_images_model
 from metajax.inference.scoring import Contender, Scored, contender, of_features, pixels, score_model
 from metajax.inference.support import Support, read_support
 
-INVERT = {"auto": None, "yes": True, "no": False}
 SHOWN = 20  # confusions and images
 
 

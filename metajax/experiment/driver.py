@@ -117,7 +117,7 @@ def _export(run: Run, parts: Sequence[_Part], trained: Sequence[Trained], measur
   """Exports each trained learner. One that cannot be exported costs the run nothing but a line."""
   for part, one in zip(parts, trained, strict=True):
     try:
-      folder = export_run(run.folder / part.folder, part.experiment, one, measured)
+      folder = export_run(run.folder / part.folder, part.experiment, one, part.example, measured)
       if folder:
         print(f"export for `metajax predict`: {folder}")
     except ValueError as error:

@@ -6,15 +6,20 @@ from typing import Any
 
 from metajax.experiment.configuration import configuration
 from metajax.experiment.types import Experiment, Trained
-from metajax.export import example_of, image_format, inputs_of, write_export
-from metajax.mesh import host_batches, is_primary_host, to_host
+from metajax.export import EXPORT, example_of, image_format, inputs_of, write_export
+from metajax.mesh import is_primary_host, to_host
+from metajax.types import Batch
 
-EXPORT = "export"  # subfolder of a run
 ABOUT = ("data", "split", "policy", "measure", "learner", "ways", "shots", "queries", "tasks", "value", "interval")
 
 
 def export_run(
-  folder: Path, experiment: Experiment, trained: Trained, records: Sequence[Mapping[str, Any]], to: Path | None = None
+  folder: Path,
+  experiment: Experiment,
+  trained: Trained,
+  batch: Batch,
+  records: Sequence[Mapping[str, Any]],
+  to: Path | None = None,
 ) -> Path | None:
   """Exports the first seed of a trained experiment.
 
@@ -22,6 +27,7 @@ def export_run(
     folder: Folder of the run, or of a part of it.
     experiment: The experiment.
     trained: Its result.
+    batch: A training batch, whose shapes and types become those of the model.
     records: Records of the run, as in JSON.
     to: Folder of the export; by default `export` in the run's folder.
 
@@ -34,7 +40,6 @@ def export_run(
   """
   learner, first = experiment.deployed or trained.learner, trained.states[0]
   params, state = to_host((first.params, first.state))
-  batch = next(iter(host_batches(trained.batches[0])))
   if not is_primary_host():
     return None
   return write_export(

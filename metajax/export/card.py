@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from metajax.export.model import described_inputs
+
 COLUMNS = ("measure", "learner", "policy", "data", "split", "ways", "shots", "value", "interval")
 SHOWN = 20  # records
 
@@ -54,7 +56,7 @@ def model_card(config: Mapping[str, Any]) -> str:
 def _inputs(config) -> str:
   if config["images"]:
     return "images"
-  return " and ".join(f"{spec['dtype']} arrays {['n', *spec['shape']]}".replace("'", "") for spec in config["inputs"])
+  return f"arrays ({described_inputs(config)})"
 
 
 def _colors(images) -> str:

@@ -204,7 +204,7 @@ def rows_of(config: dict, inputs: Any) -> list[np.ndarray]:
     ValueError: If their number, shapes or types are not those of the model.
   """
   leaves, specs = [np.asarray(leaf) for leaf in jax.tree.leaves(inputs)], config["inputs"]
-  expected = ", ".join(f"{spec['dtype']} {['n', *spec['shape']]}".replace("'", "") for spec in specs)
+  expected = described_inputs(config)
   given = ", ".join(f"{leaf.dtype} {list(leaf.shape)}" for leaf in leaves) or "nothing"
   if config["images"] and len(leaves) == 1 and leaves[0].dtype == np.uint8:
     leaves = [leaves[0].astype(np.float32) / np.float32(255)]
@@ -218,6 +218,11 @@ def rows_of(config: dict, inputs: Any) -> list[np.ndarray]:
   if not all(np.isfinite(leaf).all() for leaf in leaves if leaf.dtype.kind == "f"):
     raise ValueError(f"expected finite inputs, got NaN or infinity in {given}")
   return [leaf.astype(spec["dtype"]) for leaf, spec in zip(leaves, specs, strict=True)]
+
+
+def described_inputs(config: dict) -> str:
+  """The types and shapes of the inputs of a model, for messages."""
+  return ", ".join(f"{spec['dtype']} {['n', *spec['shape']]}".replace("'", "") for spec in config["inputs"])
 
 
 def in_batches(call: Callable, rows: list[np.ndarray], joint: bool) -> np.ndarray:

@@ -82,7 +82,8 @@ def check(
   Raises:
     ValueError: If they differ.
   """
-  features, logits = run(exported, arrays, example)
+  features = np.asarray(jax.jit(exported.embed.call)(arrays, jax.tree.leaves(example.query.inputs)), np.float32)
+  logits = predicted(exported, arrays, example, example.query.inputs)
   expected = (
     jax.jit(learner.embed)(params, state, example.query.inputs),
     jax.jit(learner.predict)(params, state, example.support, example.query.inputs),
@@ -95,19 +96,16 @@ def check(
   return features, logits
 
 
-def is_joint(exported: Exported, arrays: list[np.ndarray], example: Episode) -> bool:
-  """Whether the prediction of a row depends on the other rows, as with batch statistics of the queries."""
-  alone = example._replace(query=jax.tree.map(lambda x: x[:1], example.query))
-  (_, together), (_, alone) = run(exported, arrays, example), run(exported, arrays, alone)
-  return not np.abs(together[:1] - alone).max() <= JOINT * max(1e-6, np.abs(together).max())
+def is_joint(exported: Exported, arrays: list[np.ndarray], example: Episode, logits: np.ndarray) -> bool:
+  """Whether the logits of a row depend on the other rows, as with batch statistics of the queries."""
+  alone = predicted(exported, arrays, example, jax.tree.map(lambda x: x[:1], example.query.inputs))
+  return not np.abs(logits[:1] - alone).max() <= JOINT * max(1e-6, np.abs(logits).max())
 
 
-def run(exported: Exported, arrays: list[np.ndarray], example: Episode) -> tuple[np.ndarray, np.ndarray]:
-  """Features and logits of an example by exported programs."""
-  support, inputs = jax.tree.leaves(example.support.inputs), jax.tree.leaves(example.query.inputs)
-  features = jax.jit(exported.embed.call)(arrays, inputs)
-  logits = jax.jit(exported.predict.call)(arrays, support, np.float32(example.support.labels), inputs)
-  return np.asarray(features, np.float32), np.asarray(logits, np.float32)
+def predicted(exported: Exported, arrays: list[np.ndarray], example: Episode, inputs: Any) -> np.ndarray:
+  """Logits of inputs by the exported program, with the support set of an example."""
+  support, labels = jax.tree.leaves(example.support.inputs), np.asarray(example.support.labels, np.float32)
+  return np.asarray(jax.jit(exported.predict.call)(arrays, support, labels, jax.tree.leaves(inputs)), np.float32)
 
 
 def _task(example: Episode, symbols: str) -> tuple:

@@ -79,7 +79,7 @@ def write_export(
     "images": images and images._asdict(),
     "features": int(features.shape[-1]),
     "ways": exported.ways,
-    "joint": programs.is_joint(exported, arrays, example),
+    "joint": programs.is_joint(exported, arrays, example, logits),
     "parameters": int(sum(leaf.size for leaf in jax.tree.leaves(params))),
     "arrays": names,
     "about": dict(about or {}),

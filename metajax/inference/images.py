@@ -1,7 +1,7 @@
 """Images of any kind as the uint8 arrays that a model takes: files, folders, Pillow images and arrays."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from metajax.export import ImageFormat
 from metajax.export.images import background_of
 
 CHANNELS = (1, 3, 4)
+BATCH = 256  # images that are read together
+INVERT = {"auto": None, "yes": True, "no": False}  # the flag of commands
 
 
 def as_images(images: Any, form: ImageFormat, invert: bool = False) -> np.ndarray:
@@ -68,6 +70,20 @@ def start_to_read(
     return 255 - result if invert else result, unreadable
 
   return finish
+
+
+def read_ahead(
+  images: Sequence[str], form: ImageFormat, invert: bool = False
+) -> Iterator[tuple[Sequence[str], np.ndarray, dict[int, str]]]:
+  """Yields 256 images at a time, as `(paths, images, unreadable)`; the next ones are decoded meanwhile."""
+  batches = [images[i : i + BATCH] for i in range(0, len(images), BATCH)]
+  following = start_to_read(list(batches[0]), form, invert) if batches else None
+  for i, batch in enumerate(batches):
+    assert following is not None
+    found, unreadable = following()
+    if i + 1 < len(batches):
+      following = start_to_read(list(batches[i + 1]), form, invert)
+    yield batch, found, unreadable
 
 
 def unreadable_images(images: list, unreadable: dict[int, str]) -> str:

@@ -14,10 +14,9 @@ import numpy as np
 from metajax import checks, paths
 from metajax.data.files.verification import Progress
 from metajax.export import Prediction
-from metajax.inference.images import start_to_read, unreadable_images
+from metajax.inference.images import read_ahead, unreadable_images
 from metajax.inference.load import ImageClassifier
 
-BATCH = 256
 FIXED = ("image", "label", "probability", "margin", "unlike", "nearest", "error")  # columns before the probabilities
 
 
@@ -122,18 +121,7 @@ def _labeled(
   classifier: ImageClassifier, images: Sequence[str], start: int, threshold: float, skip_unreadable: bool
 ) -> Iterator[tuple[Sequence[str], list[Labeled]]]:
   """Yields batches of images with their rows; the next batch is decoded while one is classified."""
-  batches = [images[i : i + BATCH] for i in range(start, len(images), BATCH)]
-
-  def read(batch):
-    return start_to_read(list(batch), classifier.form, classifier.invert)
-
-  if not batches:
-    return
-  following = read(batches[0])
-  for i, batch in enumerate(batches):
-    found, unreadable = following()
-    if i + 1 < len(batches):
-      following = read(batches[i + 1])
+  for batch, found, unreadable in read_ahead(images[start:], classifier.form, classifier.invert):
     if unreadable and not skip_unreadable:
       raise ValueError(f"{unreadable_images(list(batch), unreadable)}; --skip-unreadable leaves them without a label")
     rows = {row: _unreadable(batch[row], reason) for row, reason in unreadable.items()}

@@ -6,11 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from metajax.export import Classifier, ImageFormat, Model, Prediction, load_exported
+from metajax.export import EXPORT, Classifier, ImageFormat, Model, Prediction, described_inputs, load_exported
 from metajax.inference.images import as_images, must_invert
 from metajax.inference.support import Support, read_support
-
-EXPORT = "export"  # subfolder of a run
 
 
 class ImageClassifier(NamedTuple):
@@ -109,8 +107,8 @@ def load_images_model(run: str | os.PathLike) -> ImageModel:
   """
   model = load(run)
   if not isinstance(model, ImageModel):
-    kinds = ", ".join(f"{spec['dtype']} {['n', *spec['shape']]}".replace("'", "") for spec in model.config["inputs"])
-    raise ValueError(f"expected a run that was trained on images, got one on {kinds} in {str(run)!r}")
+    given = described_inputs(model.config)
+    raise ValueError(f"expected a run that was trained on images, got one on {given} in {str(run)!r}")
   return model
 
 

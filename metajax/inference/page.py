@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from metajax.inference.images import read_images
-from metajax.inference.labels import Labeled, read_labels
+from metajax.inference.labels import Labeled
 from metajax.inference.load import ImageClassifier
 from metajax.report import page
 from metajax.report.montage import montage_figure
@@ -55,17 +55,17 @@ def summarize(rows: Iterable[Labeled]) -> Summary:
   return Summary(number, counts, uncertain, unlike, unreadable)
 
 
-def write_labels_page(path: Path, labels: Path, classifier: ImageClassifier, *, command: str, threshold: float = 0.0):
+def write_labels_page(path: Path, found: Summary, classifier: ImageClassifier, *, command: str, threshold: float = 0.0):
   """Writes the page of a file of labels.
 
   Args:
     path: HTML file.
-    labels: File that `label_images` wrote.
+    found: Summary of the file that `label_images` wrote.
     classifier: Classifier that labeled the images.
     command: Command line, shown on the page.
     threshold: Smallest probability of a label.
   """
-  found, fitted = summarize(read_labels(labels)), classifier.classifier
+  fitted = classifier.classifier
   with tempfile.TemporaryDirectory() as scratch:
     figures, shown = [], sorted(found.uncertain, key=lambda label: (label == "", label))[:CLASSES]
     for i, label in enumerate(shown):

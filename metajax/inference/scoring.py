@@ -3,12 +3,15 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from metajax import checks
 from metajax.evaluate import Score, mean_and_ci, paired_difference
 from metajax.inference.load import ImageModel
 from metajax.inference.support import Support
+from metajax.predictors import centroid_logits
+from metajax.similarity import unit_rows
 
 LEAVE_ONE_OUT = 200  # most images for which each is left out on its own
 
@@ -135,17 +138,16 @@ def contender(name: str, model: ImageModel, images: np.ndarray) -> Contender:
 
 def pixels(support: Support) -> Contender:
   """The nearest class mean of pixels, the baseline of every few-shot learner."""
-  return of_features("pixels, nearest centroid", np.float64(support.images).reshape(len(support.images), -1) / 255)
+  return of_features("pixels, nearest centroid", np.float32(support.images).reshape(len(support.images), -1) / 255)
 
 
 def of_features(name: str, features: np.ndarray, *, unit: bool = False) -> Contender:
   """The nearest class mean of frozen features `[s, d]`, scaled to length 1 if `unit`."""
-  features = np.asarray(features, np.float64)
-  features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12) if unit else features
+  features = np.asarray(features, np.float32)
+  features = np.asarray(unit_rows(jnp.asarray(features))) if unit else features
 
   def classify(kept, labels, held):
-    means = labels.T @ features[kept] / labels.sum(0)[:, None]
-    return -((features[held][:, None] - means[None]) ** 2).sum(-1)
+    return np.asarray(centroid_logits(features[kept], labels, features[held]))
 
   return Contender(name, classify)
 

@@ -77,10 +77,12 @@ def _of_table(path: str, form: ImageFormat) -> Support:
 
 def _check_no_empty_class(path: Path):
   """Raises for a folder without images in a folder of classes, which would otherwise be no class."""
-  for folder, _, _ in os.walk(path):
-    inside = [os.path.join(at, name) for at, _, names in os.walk(folder) for name in names]
+  full = set()
+  for folder, inside, names in os.walk(path, topdown=False):
     hidden = any(part.startswith(".") for part in Path(folder).relative_to(path).parts)
-    if not hidden and not any(is_image_name(name) for name in inside):
+    if any(map(is_image_name, names)) or any(os.path.join(folder, name) in full for name in inside):
+      full.add(folder)
+    elif not hidden:
       raise ValueError(f"expected images of every class, got none in {folder!r}")
 
 
