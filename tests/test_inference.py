@@ -8,6 +8,7 @@ import commands
 import jax
 import numpy as np
 import params_by_numpy
+import published_clips
 import pytest
 from PIL import Image
 from table_of_learners import LEARNERS
@@ -15,9 +16,12 @@ from table_of_learners import LEARNERS
 import metajax
 from metajax import Episode, Examples, export, inference
 from metajax.cli import __main__ as console
+from metajax.data.files.image_file import read_image
 from metajax.export import ImageFormat
 from metajax.inference import images, labels, scoring
 from metajax.inference.page import summarize
+from metajax.inference.published import clip_features
+from metajax.networks import load_clip
 from metajax.predictors import nearest_centroid
 
 FORM = ImageFormat(8, 1, "dark")
@@ -295,3 +299,19 @@ def test_bad_input_of_a_command_is_one_line(run, photos, tmp_path, monkeypatch, 
   status, _, err = console_script(monkeypatch, capsys, *(argument.format(**places) for argument in arguments))
   assert status == 2 and err.count("\n") == 1 and message in err, err
   assert list(tmp_path.iterdir()) == []
+
+
+def test_features_of_a_published_clip_are_its_networks_own(photos, tmp_path):
+  published_clips.write(
+    tmp_path / "clip",
+    published_clips.arrays(),
+    config=published_clips.HF,
+    preprocessor_config=published_clips.PROCESSOR,
+  )
+  found = clip_features(tmp_path / "clip", photos / "support")
+  pretrained = load_clip(tmp_path / "clip")
+  files = sorted((photos / "support").rglob("*.png"))
+  seen = [read_image(str(file), size=8, channels=3, preprocessing=pretrained.preprocessing) for file in files]
+  inputs = np.float32(np.stack(seen)) / np.float32(255)
+  wanted = pretrained.networks.first.apply(pretrained.params["image"], {}, inputs, train=False)[0]
+  np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)

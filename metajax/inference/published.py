@@ -3,12 +3,13 @@
 import os
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from metajax.data.files.image_file import UnreadableImage, read_image
 from metajax.data.files.preprocessing import preprocess
 from metajax.data.files.user_images import read_table
+from metajax.evaluate import embed_dataset
+from metajax.types import Examples
 
 BATCH = 16
 
@@ -29,14 +30,16 @@ def clip_features(encoder: Path, support: Path) -> np.ndarray:
   images = read_table(os.path.expanduser(os.fspath(support))).images
   form = pretrained.preprocessing
   network, params = pretrained.networks.first, pretrained.params["image"]
-  embed = jax.jit(lambda x: network.apply(params, {}, x, train=False)[0])
-  found = []
-  for start in range(0, len(images), BATCH):
-    batch = np.stack([_image(image, form) for image in images[start : start + BATCH]])
-    rows = len(batch)
-    padded = np.concatenate([batch, np.repeat(batch[-1:], BATCH - rows, 0)])
-    found.append(np.asarray(embed(padded.astype(np.float32) / np.float32(255)), np.float32)[:rows])
-  return np.concatenate(found)
+
+  def embed(params, state, inputs):
+    return network.apply(params, state, inputs, train=False)[0]
+
+  def batches():
+    for start in range(0, len(images), BATCH):
+      batch = np.stack([_image(image, form) for image in images[start : start + BATCH]])
+      yield Examples(batch.astype(np.float32) / np.float32(255), np.arange(len(batch)))
+
+  return np.asarray(embed_dataset(embed, params, {}, batches()).inputs)
 
 
 def _image(image, form) -> np.ndarray:
