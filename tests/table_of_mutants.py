@@ -1090,6 +1090,13 @@ MUTANTS = (
     ("tests/test_inference.py::test_an_interrupted_labeling_is_continued_to_the_same_file",),
   ),
   Mutant(
+    "an exported program is called with the arguments that it keeps",
+    "metajax/export/model.py",
+    'module_kept_var_idx=tuple(known["module_kept_var_idx"])',
+    "module_kept_var_idx=()",
+    ("tests/test_export.py::test_the_reader_of_an_export_needs_only_jax_and_numpy",),
+  ),
+  Mutant(
     "a damaged file of an export is noticed",
     "metajax/export/model.py",
     "hashlib.sha256(path.read_bytes()).hexdigest() != digest",

@@ -1,4 +1,4 @@
-"""Exports of learners: the same predictions for any number of rows, read by jax, numpy and flatbuffers alone."""
+"""Exports of learners: the same predictions for any number of rows, read by jax and numpy alone."""
 
 import json
 import os
@@ -178,13 +178,13 @@ def test_a_head_of_fixed_width_classifies_as_many_classes_or_fewer(tmp_path):
     loaded.fit(task.support.inputs[:4], ["a", "b", "c", "d"])(task.query.inputs)
 
 
-def test_the_reader_of_an_export_needs_only_jax_numpy_and_flatbuffers(tiny):
+def test_the_reader_of_an_export_needs_only_jax_and_numpy(tiny):
   folder, _, _, (support, query) = tiny
   program = """
 import sys, importlib.abc
 class Only(importlib.abc.MetaPathFinder):
   def find_spec(self, name, path=None, target=None):
-    if name.partition(".")[0] in ("metajax", "flax", "optax", "tensorflow", "PIL", "safetensors", "sklearn", "etils"):
+    if name.partition(".")[0] in ("metajax", "flax", "optax", "tensorflow", "PIL", "safetensors", "flatbuffers"):
       raise ImportError(name)
 sys.meta_path.insert(0, Only())
 import numpy as np, model
@@ -215,7 +215,12 @@ def broken(folder, tmp_path, name, content):
   [
     ("model.safetensors", lambda x: x[:-1] + b"\1", "model.safetensors' is damaged: export the run again"),
     ("predict.stablehlo", lambda x: None, "predict.stablehlo' is missing: export the run again"),
-    ("config.json", lambda x: x.replace(b'"format": 1', b'"format": 2'), "expected an export of format 1 .*, got 2"),
+    ("config.json", lambda x: x.replace(b'"format": 2', b'"format": 3'), "expected an export of format 2 .*, got 3"),
+    (
+      "config.json",
+      lambda x: x.replace(b'"calling_convention_version": ', b'"calling_convention_version": 9'),
+      r"expected a program of calling convention \d+ to \d+, .*, got 9\d+ in ",
+    ),
     ("config.json", lambda x: b"[", "config.json' is damaged: it is not JSON"),
     (
       "config.json",

@@ -7,7 +7,7 @@ COMMANDS = {  # with what they do, so that a list of them imports none
   "predict": "labels images from a few labeled examples",
   "score": "cross-validates runs on a few labeled images",
   "embed": "writes the features of images",
-  "export": "exports a run to a folder for jax, numpy and flatbuffers alone",
+  "export": "exports a run to a folder for jax and numpy alone",
   "runs": "lists runs with their flags and figures",
 }
 

@@ -1,4 +1,4 @@
-"""Exports of trained learners: parameters, a configuration and StableHLO programs for jax, numpy and flatbuffers."""
+"""Exports of trained learners: parameters, a configuration and StableHLO programs for jax and numpy."""
 
 from metajax.export.images import ImageFormat, image_format
 from metajax.export.inputs import example_of, inputs_of

@@ -27,7 +27,7 @@ def model_card(config: Mapping[str, Any]) -> str:
     "",
     "```python",
     "import numpy as np",
-    "import model  # the file in this folder; it needs only jax, numpy and flatbuffers",
+    "import model  # the file in this folder; it needs only jax and numpy",
     "",
     'example = np.load("example.npz")',
     'names = example["support_labels"].argmax(1).tolist()',

@@ -1,4 +1,4 @@
-"""Classifies with an exported metajax model. This file needs only jax, numpy and flatbuffers.
+"""Classifies with an exported metajax model. This file needs only jax and numpy.
 
     import model
 
@@ -6,10 +6,10 @@
     classifier = encoder.fit(support_images, labels)  # uint8 [s, height, width, channels], and s class names
     probabilities = classifier(images)  # [n, classes], in the order of classifier.classes
 
-JAX reads serialized programs by flatbuffers. Nothing in an export is unpickled or executed, apart from its two
-StableHLO programs, which only compute.
+Nothing in an export is unpickled or executed, apart from its two StableHLO programs, which only compute.
 """
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.export
 import numpy as np
 
-FORMAT = 1
+FORMAT = 2
 BATCH = 256  # most inputs per call of a program
 LEAVE_ONE_OUT = 100  # most support rows that are left out one by one; larger support sets are split into folds
 FOLDS = 10
@@ -143,7 +144,7 @@ def load(folder: str | Path) -> Model:
       f"expected an export for {device}, got one for {', '.join(config['platforms'])} in {str(folder)!r}"
     )
   arrays = [jax.device_put(array) for array in arrays]
-  embed, predict = (_program(folder, name) for name in ("embed", "predict"))
+  embed, predict = (_program(folder, name, config) for name in ("embed", "predict"))
 
   def embedded(inputs):
     rows = rows_of(config, inputs)
@@ -240,12 +241,37 @@ def in_batches(call: Callable, rows: list[np.ndarray], joint: bool) -> np.ndarra
   return np.concatenate(found)
 
 
-def _program(folder: Path, name: str) -> Callable:
-  content = (folder / f"{name}.stablehlo").read_bytes()
-  try:
-    return jax.jit(jax.export.deserialize(bytearray(content)).call)
-  except Exception as error:
-    raise ValueError(f"expected {name}.stablehlo that jax {jax.__version__} can read, got {error}") from None
+def _program(folder: Path, name: str, config: dict) -> Callable:
+  """A StableHLO program as a function.
+
+  `jax.export.deserialize` needs a further package. Here JAX exports a function of the same arguments and results, whose
+  program is then replaced.
+  """
+  known, content = config["programs"][name], (folder / f"{name}.stablehlo").read_bytes()
+  oldest = jax.export.minimum_supported_calling_convention_version
+  newest = jax.export.maximum_supported_calling_convention_version
+  if not oldest <= known["calling_convention_version"] <= newest:
+    raise ValueError(
+      f"expected a program of calling convention {oldest} to {newest}, which jax {jax.__version__} reads, got "
+      f"{known['calling_convention_version']} in {str(folder)!r}: export the run again"
+    )
+  scope = jax.export.SymbolicScope(known["constraints"])
+
+  def spec(described):
+    dtype, _, shape = described.rstrip("]").partition("[")
+    return jax.ShapeDtypeStruct(jax.export.symbolic_shape(shape, scope=scope), dtype)
+
+  arguments, result = jax.tree.map(spec, (known["arguments"], known["result"]))
+  alike = jax.jit(lambda *_: jax.numpy.zeros(result.shape, result.dtype))
+  replaced = dataclasses.replace(
+    jax.export.export(alike, platforms=config["platforms"])(*arguments),
+    fun_name=name,
+    mlir_module_serialized=content,
+    calling_convention_version=known["calling_convention_version"],
+    module_kept_var_idx=tuple(known["module_kept_var_idx"]),
+    uses_global_constants=known["uses_global_constants"],
+  )
+  return jax.jit(replaced.call)
 
 
 def _fit(model: Model, inputs: Any, labels: Sequence[Any]) -> Classifier:

@@ -60,7 +60,7 @@ def export(
 
   given = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arrays]
   try:
-    (n,) = jax_export.symbolic_shape("n", constraints=["n >= 1"])
+    (n,) = jax_export.symbolic_shape("n", constraints=_positive(["n"]))
     of_embed = exported(embed, given, _rows(example.query.inputs, n))
     try:
       of_predict, ways = exported(predict, given, *_task(example, "n, s, w")), None
@@ -72,6 +72,24 @@ def export(
       f"expected a learner that serves any number of rows, got {type(error).__name__}: {said}"
     ) from error
   return Exported(of_embed, of_predict, ways)
+
+
+def described(exported: jax_export.Exported) -> dict[str, Any]:
+  """What a reader needs to call a program, as JSON types: its arguments, such as "float32[n, 28, 28, 1]", and so on."""
+
+  def of(avals):
+    return [f"{aval.dtype}[{', '.join(map(str, aval.shape))}]" for aval in avals]
+
+  arguments, _ = jax.tree.unflatten(exported.in_tree, of(exported.in_avals))
+  symbols = {str(size) for aval in exported.in_avals for size in aval.shape if not isinstance(size, int)}
+  return {
+    "arguments": list(arguments),
+    "result": of(exported.out_avals)[0],
+    "constraints": _positive(sorted(symbols)),
+    "calling_convention_version": exported.calling_convention_version,
+    "module_kept_var_idx": list(exported.module_kept_var_idx),
+    "uses_global_constants": exported.uses_global_constants,
+  }
 
 
 def check(
@@ -110,9 +128,13 @@ def predicted(exported: Exported, arrays: list[np.ndarray], example: Episode, in
 
 def _task(example: Episode, symbols: str) -> tuple:
   """Support inputs, labels and inputs like an example's, with symbolic numbers of rows and perhaps of classes."""
-  n, s, *w = jax_export.symbolic_shape(symbols, constraints=[f"{symbol} >= 1" for symbol in symbols.split(", ")])
+  n, s, *w = jax_export.symbolic_shape(symbols, constraints=_positive(symbols.split(", ")))
   labels = jax.ShapeDtypeStruct((s, *(w or example.support.labels.shape[1:])), np.float32)
   return _rows(example.support.inputs, s), labels, _rows(example.query.inputs, n)
+
+
+def _positive(symbols: list[str]) -> list[str]:
+  return [f"{symbol} >= 1" for symbol in symbols]
 
 
 def _rows(inputs: Any, number: Any) -> list[jax.ShapeDtypeStruct]:

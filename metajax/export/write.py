@@ -42,7 +42,7 @@ def write_export(
   """Exports a trained learner to a folder, which `load_exported` reads without the learner's code.
 
   It holds parameters, StableHLO programs with symbolic numbers of rows and classes, a checked example, a reader that
-  needs only jax, numpy and flatbuffers, and a model card. It appears whole or not at all.
+  needs only jax and numpy, and a model card. It appears whole or not at all.
 
   Args:
     folder: New folder, or one with an export, which is replaced.
@@ -91,7 +91,9 @@ def write_export(
 
 def _write(folder: Path, config: dict[str, Any], exported: programs.Exported, files: dict[str, bytes]):
   """Writes the files of an export, with a digest of each."""
-  files = files | {f"{name}.stablehlo": bytes(getattr(exported, name).serialize()) for name in ("embed", "predict")}
+  called = {"embed": exported.embed, "predict": exported.predict}
+  files = files | {f"{name}.stablehlo": program.mlir_module_serialized for name, program in called.items()}
+  config = config | {"programs": {name: programs.described(program) for name, program in called.items()}}
   config = config | {"sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}}
   files["config.json"] = (json.dumps(config, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
   files["model.py"] = Path(model.__file__).read_bytes()
