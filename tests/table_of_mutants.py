@@ -1097,6 +1097,13 @@ MUTANTS = (
     ("tests/test_export.py::test_the_reader_of_an_export_needs_only_jax_and_numpy",),
   ),
   Mutant(
+    "a full disk costs a run no more than its export",
+    "metajax/experiment/driver.py",
+    'except (ValueError, OSError) as error:\n      print(f"not exported',
+    'except ValueError as error:\n      print(f"not exported',
+    ("tests/test_run_exports.py::test_a_run_without_export_loses_nothing_else",),
+  ),
+  Mutant(
     "a damaged file of an export is noticed",
     "metajax/export/model.py",
     "hashlib.sha256(path.read_bytes()).hexdigest() != digest",

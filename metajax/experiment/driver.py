@@ -120,7 +120,7 @@ def _export(run: Run, parts: Sequence[_Part], trained: Sequence[Trained], measur
       folder = export_run(run.folder / part.folder, part.experiment, one, part.example, measured)
       if folder:
         print(f"export for `metajax predict`: {folder}")
-    except ValueError as error:
+    except (ValueError, OSError) as error:
       print(f"not exported: {error}")
 
 
