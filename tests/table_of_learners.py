@@ -146,6 +146,10 @@ def bright(seed):
   return 1 / (1 + np.exp(-image_pairs(seed).inputs.first))
 
 
+def bright_tasks(seed):
+  return jax.tree.map(lambda x: 1 / (1 + np.exp(-x)) if x.ndim > 3 else x, image_episodes(seed))
+
+
 def recorded(seed, rows=16):
   """Clips of five frames, in which something moves, beside sounds of them."""
   first = bright(seed)
@@ -342,7 +346,7 @@ LEARNERS = {
     classifies=False,
     width=8,
     episodic=False,
-    tasks=image_episodes,
+    tasks=bright_tasks,
   ),
   "masked autoencoder": without_labels(
     masked_autoencoder(vision_transformer(TINY, 4, pool="none", positions="sine_cosine"), patch_decoder(16, TINY), 4),

@@ -572,7 +572,8 @@ def test_seeds_side_by_side_or_one_after_the_other_give_their_mean_with_an_inter
       "--folder",
       str(folder),
     )
-    assert status == 0 and "2 seeds (interval over seeds)" in out
+    assert status == 0, out
+    assert "mean ± 95% CI over 2 seeds" in out, out
     found.append(json.loads((folder / "records.json").read_text())[0])
   assert command(evaluate, str(folder), "--queries", "2", "--tasks", "6")[1].count(f"{found[-1]['value']:.2f} ±") == 1
   for record in found:

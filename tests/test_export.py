@@ -14,7 +14,7 @@ from scipy.optimize import minimize_scalar
 from table_of_learners import LEARNERS, episodes, image_episodes
 
 from metajax import Episode, Examples, Network, Pair, export, learners, load_exported, paths
-from metajax.export import model
+from metajax.export import model, programs
 
 FAST = ("prototypical", "maml, batch norm of the support")
 
@@ -34,7 +34,7 @@ def task_of(row, seed=1):
 )
 def test_an_exported_learner_predicts_as_before_for_any_number_of_rows(name, tmp_path):
   row = LEARNERS[name]
-  params, state = params_by_numpy.start(row.learner.init, row.batch(0))
+  params, state = jax.device_put(params_by_numpy.start(row.learner.init, row.batch(0)))
   support, query = task_of(row)
   export.write_export(tmp_path / "it", row.learner, params, state, Episode(support, query), platforms=["cpu"])
   loaded = load_exported(tmp_path / "it")
@@ -135,6 +135,13 @@ def test_the_threshold_is_of_the_distances_to_the_mean_of_the_others_in_a_class(
   ]
   found = model._threshold(features, np.eye(4)[classes], np.arange(20))
   assert found == pytest.approx(sorted(distances)[19])  # the 20th of 20, as 0.95 * 21 is 19.95
+
+
+def test_keys_of_a_state_are_written_as_integers_and_come_back_as_keys():
+  tree = {"key": jax.random.key(3), "weight": np.arange(3.0)}
+  names, arrays, restore = programs.flat_arrays(tree)
+  assert names == ["key", "weight"] and all(isinstance(array, np.ndarray) for array in arrays)
+  assert jax.random.bits(restore(arrays)["key"]) == jax.random.bits(tree["key"])
 
 
 def test_one_row_a_class_is_not_calibrated(tiny):

@@ -18,7 +18,7 @@ from experiments.families.pretext import data as pretext
 from metajax.experiment import RUN, RunFlags, bounds, command_line, flags, run_folder
 from metajax.experiment.bounds import Bounds
 
-OF_RUNS = ("evaluate", "one_shot", "fine_tune", "zero_shot")  # which end as there is no run in "none"
+OF_RUNS = ("evaluate", "one_shot", "fine_tune", "predict", "zero_shot")  # which end as there is no run in "none"
 SMALL = {  # so that what is built before data are loaded is built soon
   "clip": ["--size", "32", "--text-width", "64", "--text-layers", "1", "--encoder-name", "conv4"],
   "simclr": ["--size", "32", "--encoder-name", "conv4"],
@@ -26,6 +26,7 @@ SMALL = {  # so that what is built before data are loaded is built soon
   "generative": [*["--size", "32", "--width", "64", "--num-heads", "4", "--num-layers", "1"],
                  *["--decoder-width", "32", "--decoder-layers", "1"]],
   **{name: ["none"] for name in OF_RUNS},
+  "predict": ["none", "--support", "none", "--images", "none"],
   "zero_shot": ["none", "--classes", "cat", "dog", "--images", "none"],
 }  # fmt: skip
 VALUES = ("-1", "0", str(10**23), "nan", "inf", "abc", "1e-320")

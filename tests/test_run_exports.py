@@ -4,6 +4,7 @@ import functools
 
 import commands
 import drawn_by_numpy
+import jax
 import numpy as np
 import one_block
 import pytest
@@ -14,6 +15,8 @@ from experiments.families.few_shot import experiment as few_shot
 from metajax.experiment import driver, exports, records
 from metajax.experiment.evaluate import trained_of
 from metajax.experiment.finished_runs import read_run
+from metajax.experiment.types import Trained
+from metajax.train import TrainState
 
 pytestmark = pytest.mark.exports
 TINY = ["--preset", "paper", "--filters", "4", "--tasks", "2", "--ways", "3", "--shots", "1", "--queries", "2",
@@ -53,6 +56,14 @@ def test_a_run_ends_with_the_export_of_its_learner(run):
   assert about["step"] == int(state.step)
   wanted = trained.learner.embed(state.params, state.state, images)
   np.testing.assert_allclose(model.embed(images), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_what_hosts_gather_for_an_export_is_numpy_but_for_keys():
+  state = TrainState({"w": jax.numpy.ones(2)}, {"key": jax.random.key(1)}, (), jax.random.key(0), jax.numpy.int32(2))
+  trained = exports.gather(Trained([state], None, 0.0, 0, 1, 0, 0.0, []))
+  (first,) = trained.states
+  assert isinstance(first.params["w"], np.ndarray)
+  assert jax.random.bits(first.state["key"]) == jax.random.bits(state.state["key"])
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("expected any number of rows")])

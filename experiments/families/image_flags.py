@@ -60,7 +60,9 @@ def refuse_distribution(flags: ImageData, data: str):
   """
   if is_distributed(flags):
     given = next(name for name in DISTRIBUTION if getattr(flags, name))
-    raise ValueError(f"expected no --{dashed(given)} for {data}, whose parts are not made of classes")
+    value = getattr(flags, given)
+    shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+    raise ValueError(f"expected no --{dashed(given)} for {data}, whose parts are not made of classes, got {shown}")
 
 
 def is_distributed(flags: ImageData) -> bool:

@@ -12,7 +12,7 @@ from metajax.experiment import command_line, headlines, records, run_folder
 from metajax.experiment.artifacts import check_artifacts, write_artifacts
 from metajax.experiment.configuration import configuration
 from metajax.experiment.devices import on_devices
-from metajax.experiment.exports import export_run
+from metajax.experiment.exports import export_run, gather
 from metajax.experiment.finished_page import write_page
 from metajax.experiment.groups import group_of
 from metajax.experiment.run_folder import Run
@@ -105,8 +105,9 @@ def run(build: Build, config: Any) -> Path:
     records.write(run.folder / "records.json", measured)
     warnings = headlines.warn(run.folder, measured)
     image = write_page(run, [part.experiment for part in parts], trained, measured, warnings)
+    gathered = [gather(one) for one in trained] if flags.export else []  # by all hosts, as one host alone exports
   if flags.export:
-    _export(run, parts, trained, measured)
+    _export(run, parts, gathered, measured)
   print(f"page of the run: {run.folder / 'index.html'}")
   if flags.record:
     records.publish(records.home(build), begun.name, measured, image)

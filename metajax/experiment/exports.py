@@ -4,13 +4,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from metajax.experiment.configuration import configuration
 from metajax.experiment.types import Experiment, Trained
 from metajax.export import EXPORT, example_of, image_format, inputs_of, write_export
 from metajax.mesh import is_primary_host, to_host
+from metajax.tree import is_key
 from metajax.types import Batch
 
 ABOUT = ("data", "split", "policy", "measure", "learner", "ways", "shots", "queries", "tasks", "value", "interval")
+
+
+def gather(trained: Trained) -> Trained:
+  """Copies the parameters and the state of the first seed from all devices to each host; keys stay keys."""
+  first = trained.states[0]
+  given = (first.params, first.state)
+
+  def as_before(x, array):
+    return jax.random.wrap_key_data(array, impl=jax.random.key_impl(x)) if is_key(x) else array
+
+  params, state = jax.tree.map(as_before, given, to_host(given))
+  return trained._replace(states=[first._replace(params=params, state=state), *trained.states[1:]])
 
 
 def export_run(
@@ -26,7 +41,7 @@ def export_run(
   Args:
     folder: Folder of the run, or of a part of it.
     experiment: The experiment.
-    trained: Its result.
+    trained: Its result, of which `gather` was called where it is sharded.
     batch: A training batch, whose shapes and types become those of the model.
     records: Records of the run, as in JSON.
     to: Folder of the export; by default `export` in the run's folder.
@@ -39,14 +54,13 @@ def export_run(
     OSError: If the folder cannot be written.
   """
   learner, first = experiment.deployed or trained.learner, trained.states[0]
-  params, state = to_host((first.params, first.state))
   if not is_primary_host():
     return None
   return write_export(
     to or folder / EXPORT,
     learner,
-    params,
-    state,
+    first.params,
+    first.state,
     example_of(batch),
     name=experiment.name,
     about=_about(folder, records, trained),

@@ -21,7 +21,6 @@ from metajax import paths
 from metajax.export import model, programs
 from metajax.export.card import model_card
 from metajax.export.images import ImageFormat, image_format
-from metajax.mesh import to_host
 from metajax.types import Episode, Learner, Params, State
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -66,7 +65,7 @@ def write_export(
   """
   folder, example = Path(folder), jax.tree.map(np.asarray, example)
   _check_replaceable(folder)
-  names, arrays, restore = programs.flat_arrays(to_host((params, state)))
+  names, arrays, restore = programs.flat_arrays((params, state))
   exported = programs.export(learner, restore, arrays, example, tuple(platforms))
   features, logits = programs.check(learner, params, state, exported, arrays, example)
   images = image_format(example.query.inputs) if images is None else images
