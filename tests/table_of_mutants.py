@@ -1104,6 +1104,13 @@ MUTANTS = (
     ("tests/test_run_exports.py::test_a_run_without_export_loses_nothing_else",),
   ),
   Mutant(
+    "copies of images of the training are noticed",
+    "metajax/inference/overlap.py",
+    "if name in within or name in copies",
+    "if name in within",
+    ("tests/test_inference.py::test_support_images_of_the_training_are_found_where_they_lie_and_as_copies",),
+  ),
+  Mutant(
     "a damaged file of an export is noticed",
     "metajax/export/model.py",
     "hashlib.sha256(path.read_bytes()).hexdigest() != digest",

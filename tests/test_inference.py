@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import commands
@@ -18,13 +19,20 @@ from metajax import Episode, Examples, export, inference
 from metajax.cli import __main__ as console
 from metajax.data.files.image_file import read_image
 from metajax.export import ImageFormat
-from metajax.inference import images, labels, scoring
+from metajax.inference import images, labels, overlap, scoring
 from metajax.inference.page import summarize
 from metajax.inference.published import clip_features
 from metajax.networks import load_clip
 from metajax.predictors import nearest_centroid
 
 FORM = ImageFormat(8, 1, "dark")
+CONFIGURATION = {
+  "experiment": "experiments.prototypical",
+  "command": "",
+  "arguments": [],
+  "flags": {"steps": 9},
+  "sessions": [],
+}
 CLASSES = ("cross", "dot", "line")
 
 
@@ -315,3 +323,55 @@ def test_features_of_a_published_clip_are_its_networks_own(photos, tmp_path):
   inputs = np.float32(np.stack(seen)) / np.float32(255)
   wanted = pretrained.networks.first.apply(pretrained.params["image"], {}, inputs, train=False)[0]
   np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_support_images_of_the_training_are_found_where_they_lie_and_as_copies(photos, tmp_path):
+  support, trained = inference.read_support(photos / "support", FORM), tmp_path / "trained"
+  shutil.copytree(photos / "support", trained)
+  shutil.copy(support.names[0], photos / "new.png")
+  about = {"data": str(trained)}
+  assert overlap.trained_images(about, support.names) == list(support.names)  # copies
+  assert overlap.trained_images({"data": str(photos)}, support.names[:2]) == list(support.names[:2])
+  assert overlap.trained_images({"data": "glyphs"}, support.names) == []
+  assert overlap.overlap_warning({"data": str(tmp_path / "none")}, support.names) is None
+  Image.new("L", (9, 9)).save(photos / "new.png")
+  assert overlap.trained_images(about, [str(photos / "new.png"), "image 3"]) == []
+
+
+def test_predict_and_score_warn_of_images_of_the_training_and_of_a_stale_export(
+  run, photos, tmp_path, monkeypatch, capsys
+):
+  folder = tmp_path / "run"
+  shutil.copytree(run, folder)
+  path = folder / "export" / "config.json"
+  config = json.loads(path.read_text())
+  path.write_text(json.dumps(config | {"about": {"data": str(photos)}}))
+  (folder / "run.json").write_text(json.dumps(CONFIGURATION))
+  given = ["--support", photos / "support"]
+  for command, *more in (("predict", "--images", photos / "new", "--output", tmp_path / "it.csv"), ("score",)):
+    status, _, error = console_script(monkeypatch, capsys, command, folder, *given, *more)
+    assert status == 0, error
+    assert f"warning: 12 of 12 support images are from the data of the training, {str(photos)!r}: " in error
+    assert f"warning: {str(folder)!r} is stopped at step 0 of 9: its export is from before" in error
+  assert "12 of 12 support images" in (tmp_path / "it.html").read_text()
+
+
+def test_support_images_that_cannot_be_read_are_left_out_where_that_is_wanted(photos, tmp_path):
+  shutil.copytree(photos / "support", tmp_path / "support")
+  (tmp_path / "support" / "dot" / "0.png").write_bytes(b"no image")
+  with pytest.raises(ValueError, match=r"dot/0\.png' \(not an image.*--skip-unreadable\) leaves them out"):
+    inference.read_support(tmp_path / "support", FORM)
+  read = inference.read_support(tmp_path / "support", FORM, skip_unreadable=True)
+  (left_out,) = read.unreadable
+  assert "dot/0.png: not an image" in left_out and len(read.images) == len(read.labels) == len(read.names) == 11
+  for seed in range(1, 4):
+    (tmp_path / "support" / "dot" / f"{seed}.png").write_bytes(b"no image")
+  with pytest.raises(ValueError, match="images of every class that can be read, got none of 'dot'"):
+    inference.read_support(tmp_path / "support", FORM, skip_unreadable=True)
+
+
+def test_predictions_name_their_images(classifier, photos):
+  predicted = classifier.predict(photos / "new")
+  assert predicted.names == images.files_of([photos / "new"]) and len(predicted.labels) == 12
+  array = np.zeros((2, 8, 8), np.uint8)
+  assert classifier.predict([array[0], array[1]]).names == ["image 0", "image 1"]

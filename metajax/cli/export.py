@@ -5,8 +5,9 @@ metajax export runs/mine my_model
 
 import shutil
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from metajax.experiment.command_line import command
 from metajax.experiment.evaluate import trained_of
@@ -17,7 +18,11 @@ from metajax.export import EXPORT, load_exported
 from metajax.mesh import host_batches
 
 
-def export(run: Positional[Path], folder: Positional[Path], modules: tuple[str, ...] = ()):
+def export(
+  run: Annotated[Positional[Path], arg(metavar="RUN")],
+  folder: Annotated[Positional[Path], arg(metavar="FOLDER")],
+  modules: tuple[str, ...] = (),
+):
   """Exports a finished run to a folder: parameters, StableHLO programs, a reader and a model card.
 
   The export in the run's folder is copied. A run without one is exported anew from its checkpoints; that imports the

@@ -8,12 +8,15 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
+from metajax.checks import counted
+from metajax.cli._warnings import warn_of_overlap, warn_of_run
 from metajax.experiment.bounds import Bounds
 from metajax.experiment.command_line import command, typed
-from metajax.inference.images import INVERT, files_of
+from metajax.inference.images import BATCH, INVERT, as_images, files_of
 from metajax.inference.labels import label_images, read_labels
 from metajax.inference.load import load_images_model
 from metajax.inference.page import left_out_accuracy, summarize, write_labels_page
+from metajax.inference.support import read_support
 
 
 def predict(
@@ -40,13 +43,22 @@ def predict(
     output: File to write: .csv, or .jsonl with one JSON object per line.
     threshold: Leave images whose largest probability is lower without a label.
     invert: Exchange dark and light; "auto" does if the background is the opposite of that in training.
-    skip_unreadable: Give images that cannot be read a row without a label, instead of stopping.
+    skip_unreadable: Give images that cannot be read a row without a label, and leave them out of the support images,
+      instead of stopping.
     page: Write a page of the labeled images next to the output.
   """
   files = files_of(images)
   model = load_images_model(run)
-  classifier = model.fit(support, invert=INVERT[invert])
-  print(f"{len(classifier.classes)} classes, {len(classifier.names)} support images, {len(files):,} images to label")
+  warn_of_run(run)
+  if not skip_unreadable:  # named files are read before the support images take time
+    as_images([str(place) for place in images if place.is_file()][:BATCH] or files[:1], model.form)
+  labeled = read_support(support, model.form, skip_unreadable=skip_unreadable)
+  for name in labeled.unreadable:
+    print(f"left out of the support images: {name}")
+  classifier = model.fit(labeled, invert=INVERT[invert])
+  shots, queries = len(classifier.names), counted(len(files), "image")
+  print(f"{len(classifier.classes)} classes, {shots} support images, {queries} to label")
+  warnings = [said] if (said := warn_of_overlap(model, classifier.names)) else []
   if classifier.invert:
     print("dark and light are exchanged: the model was trained on the opposite background (--invert no keeps them)")
   accuracy, fitted = left_out_accuracy(classifier), classifier.classifier
@@ -58,10 +70,10 @@ def predict(
   found = summarize(read_labels(output))
   unlabeled = f", {found.counts['']:,} without a label" if found.counts[""] else ""
   unlike = f", {found.unlike:,} unlike all classes" if found.unlike else ""
-  print(f"labels: {output} ({found.number:,} images{unlabeled}{unlike})")
+  print(f"labels: {output} ({counted(found.number, 'image')}{unlabeled}{unlike})")
   if page:
     path = output.with_suffix(".html")
-    write_labels_page(path, found, classifier, command=typed(), threshold=threshold)
+    write_labels_page(path, found, classifier, command=typed(), threshold=threshold, warnings=warnings)
     print(f"page: {path}")
 
 

@@ -3,6 +3,7 @@
 metajax score runs/mine --support my_classes
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,15 +13,17 @@ from rich.table import Table
 from tyro.conf import Positional
 
 from metajax import paths
+from metajax.cli._warnings import warn_of_overlap, warn_of_run
 from metajax.experiment import records
 from metajax.experiment.bounds import Bounds, Count, Seed
 from metajax.experiment.command_line import command
 from metajax.inference.images import INVERT, must_invert
 from metajax.inference.load import ImageModel, load_images_model
+from metajax.inference.overlap import trained_images
 from metajax.inference.scoring import Contender, Scored, contender, of_features, pixels, score_model
 from metajax.inference.support import Support, read_support
 
-SHOWN = 20  # confusions and images
+SHOWN = 10  # images that are confused
 
 
 def score(
@@ -31,12 +34,13 @@ def score(
   seed: Seed = 0,
   encoder: Path | None = None,
   invert: Literal["auto", "yes", "no"] = "auto",
+  skip_unreadable: bool = False,
   output: Path | None = None,
 ):
   """Cross-validates trained runs on a few labeled images, by leave-one-out and repeated stratified folds.
 
   Prints the accuracy of each run with a 95% interval over images, next to the nearest class mean of pixels, and their
-  paired differences; then which classes and images the first run confuses.
+  paired differences; then the accuracy of each class by the first run, and the images that it confuses.
 
   Args:
     runs: Folders of finished runs, or of exports.
@@ -47,23 +51,33 @@ def score(
     seed: Random seed of the divisions.
     encoder: Published CLIP as a further baseline: a folder with its safetensors and configuration.
     invert: Exchange dark and light; "auto" does if the background is the opposite of that in training.
+    skip_unreadable: Leave out images that cannot be read, instead of stopping.
     output: JSON file for the scores.
   """
   if not runs:
     raise ValueError("expected one or more run folders, got none")
   models = [load_images_model(run) for run in runs]
-  supports = [read_support(support, model.form) for model in models]
+  for run in runs:
+    warn_of_run(run)
+  supports = [read_support(support, model.form, skip_unreadable=skip_unreadable) for model in models]
   first = supports[0]
+  for name in first.unreadable:
+    print(f"left out: {name}")
   contenders = [_contender(*one, INVERT[invert]) for one in zip(_names(runs), models, supports, strict=True)]
+  trained = [trained_images(model.model.config["about"], first.names) for model in models]
   contenders += [pixels(first)] + ([] if encoder is None else [_published(encoder, support)])
   classes = len(set(first.labels))
-  print(f"{classes} classes, {len(first.labels)} images; chance {100 / classes:.1f}%")
+  side = models[0].form.size
+  print(f"{classes} classes, {len(first.labels)} images; chance {100 / classes:.1f}%; pixels at {side} x {side}")
   scored = score_model(contenders, first.labels, folds=folds, repeats=repeats, seed=seed)
   Console().print(_table(scored, folds, repeats))
-  for line in _confusions(scored[0], first.names):
+  for model in models:
+    warn_of_overlap(model, first.names)
+  Console().print(_classes(scored[0]))
+  for line in _confused(scored[0], first.names):
     print(line)
   if output is not None:
-    paths.write_whole(output, records_of(scored, first))
+    paths.write_whole(output, records_of(scored, first, [len(names) for names in trained]))
     print(f"scores: {output}")
 
 
@@ -96,33 +110,45 @@ def _table(scored: list[Scored], folds: int, repeats: int) -> Table:
   return table
 
 
-def _confusions(scored: Scored, names: tuple[str, ...]) -> list[str]:
-  """Lines on the classes and the images that a contender confuses."""
-  apart = scored.confusion * (1 - np.eye(len(scored.classes)))
-  order = [np.unravel_index(i, apart.shape) for i in np.argsort(-apart, axis=None, kind="stable")[:SHOWN]]
-  lines = [f"  {scored.classes[i]} as {scored.classes[j]}: {100 * apart[i, j]:.0f}%" for i, j in order if apart[i, j]]
-  if not lines:
+def _classes(scored: Scored) -> Table:
+  """The accuracy of each class over the folds, and the class that it is most often taken for."""
+  table = Table(title=f"classes by {scored.name}", title_justify="left")
+  for heading, justify in (("class", "left"), ("images", "right"), ("accuracy", "right"), ("taken for", "left")):
+    table.add_column(heading, justify=justify, overflow="fold")
+  confusion, counts = scored.confusion, np.bincount(scored.truth)
+  for i in np.argsort(confusion.diagonal(), kind="stable"):
+    others = confusion[i] * (np.arange(len(confusion)) != i)
+    other = f"{scored.classes[others.argmax()]} ({100 * others.max():.0f}%)" if others.max() else ""
+    table.add_row(scored.classes[i], str(counts[i]), f"{100 * confusion[i, i]:.0f}%", other)
+  return table
+
+
+def _confused(scored: Scored, names: tuple[str, ...]) -> list[str]:
+  """Lines on the images that a contender most often gets wrong."""
+  if not len(scored.confused):
     return [f"{scored.name} confuses no images"]
-  lines = [f"\nclasses that {scored.name} confuses (percent of the true class):", *lines, "\nimages that it confuses:"]
+  more = len(scored.confused) - SHOWN
+  lines = [f"images that {scored.name} confuses most often" + f" ({more} more are confused)" * (more > 0) + ":"]
   for row in scored.confused[:SHOWN]:
     wrong = scored.folds[scored.folds[:, row] != scored.truth[row], row]
     as_what = scored.classes[np.bincount(wrong).argmax()]
-    lines.append(f"  {names[row]} as {as_what}, in {len(wrong)} of {len(scored.folds)} divisions")
+    lines.append(f"  {names[row]} as {as_what}, in {len(wrong)} of {len(scored.folds)} repeats")
   return lines
 
 
-def records_of(scored: list[Scored], support: Support) -> bytes:
-  """The scores as JSON."""
+def records_of(scored: list[Scored], support: Support, trained: Sequence[int] = ()) -> bytes:
+  """The scores as JSON; `trained` counts the images that each run may have been trained on."""
   import json
 
   found: list[dict[str, Any]] = []
-  for one in scored:
+  for i, one in enumerate(scored):
     left_out, ahead = one.accuracy_leave_one_out, None if one is scored[0] else one.ahead_of(scored[0])
     found.append(
       records.stamped(
         learner=one.name,
         accuracy=one.accuracy._asdict(),
         leave_one_out=left_out and left_out._asdict(),
+        images_of_the_training=trained[i] if i < len(trained) else 0,
         minus_first=ahead and ahead._asdict(),
         confusion={name: row.round(4).tolist() for name, row in zip(one.classes, one.confusion, strict=True)},
         confused=[support.names[row] for row in one.confused],

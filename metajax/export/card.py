@@ -39,6 +39,21 @@ def model_card(config: Mapping[str, Any]) -> str:
     "",
   ]
   if images:
+    size, mode = images["size"], "L" if images["channels"] == 1 else "RGB"
+    lines += [
+      "An image file becomes an input as follows. Run this in the folder of the export, or put the folder on "
+      "`sys.path` first. Pillow reads the files; `metajax.load` also turns photos upright and puts transparency on "
+      "white.",
+      "",
+      "```python",
+      "from PIL import Image",
+      "",
+      f'photo = Image.open("photo.jpg").convert("{mode}").resize(({size}, {size}), Image.Resampling.BOX)',
+      f"inputs = np.asarray(photo).reshape(1, {size}, {size}, {images['channels']})  # uint8, from 0 to 255",
+      "probabilities = classifier(inputs)",
+      "```",
+      "",
+    ]
     ground = {"dark": " Characters are light on dark.", "light": " Images lie on white."}.get(images["background"], "")
     lines += ["## Images", "", f"{images['size']} x {images['size']} pixels, {_colors(images)}.{ground}", ""]
   if config["joint"]:

@@ -73,6 +73,7 @@ class Prediction(NamedTuple):
     distance: Euclidean distance of the features to the nearest class mean, `[n]`.
     unlike: Whether the distance exceeds the classifier's threshold, `[n]`; None if it has none.
     nearest: Row of the support set with the nearest features, `[n]`.
+    names: Names of the inputs if they have some, such as paths of image files.
   """
 
   labels: list
@@ -81,6 +82,7 @@ class Prediction(NamedTuple):
   distance: np.ndarray
   unlike: np.ndarray | None
   nearest: np.ndarray
+  names: list | None = None
 
 
 class Classifier(NamedTuple):

@@ -36,7 +36,7 @@ def as_images(images: Any, form: ImageFormat, invert: bool = False) -> np.ndarra
     ValueError: If an image cannot be read or has another shape or type; the message names it.
     FileNotFoundError: If a path does not exist.
   """
-  found = list(_each(images))
+  found = list(each_image(images))
   if not found:
     raise ValueError("expected at least one image, got none")
   result, unreadable = read_images(found, form, invert)
@@ -116,7 +116,8 @@ def files_of(places: Iterable[Path | str]) -> list[str]:
   return found
 
 
-def _each(images: Any):
+def each_image(images: Any) -> Iterator[Any]:
+  """Yields single images of paths, folders, arrays and sequences, as `as_images` takes them; files as their paths."""
   if isinstance(images, str | os.PathLike):
     yield from files_of([images])
   elif isinstance(images, Image.Image):
@@ -126,7 +127,7 @@ def _each(images: Any):
     yield from array if array.ndim == 4 else [array]
   elif isinstance(images, Iterable):
     for image in images:
-      yield from _each(image)
+      yield from each_image(image)
   else:
     raise ValueError(f"expected paths, images of Pillow or arrays, got {checks.describe(images)}")
 

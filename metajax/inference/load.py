@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metajax.export import EXPORT, Classifier, ImageFormat, Model, Prediction, described_inputs, load_exported
-from metajax.inference.images import as_images, must_invert
+from metajax.inference.images import as_images, each_image, must_invert
 from metajax.inference.support import Support, read_support
 
 
@@ -39,8 +39,10 @@ class ImageClassifier(NamedTuple):
     return self.classifier(as_images(images, self.form, self.invert))
 
   def predict(self, images: Any) -> Prediction:
-    """Returns labels, probabilities, and the nearest support images."""
-    return self.classifier.predict(as_images(images, self.form, self.invert))
+    """Returns labels, probabilities, and the nearest support images; `names` holds the path of each image file."""
+    found = list(each_image(images))
+    names = [image if isinstance(image, str) else f"image {i}" for i, image in enumerate(found)]
+    return self.classifier.predict(as_images(found, self.form, self.invert))._replace(names=names)
 
 
 class ImageModel(NamedTuple):
@@ -72,10 +74,10 @@ class ImageModel(NamedTuple):
     Raises:
       FileNotFoundError, ValueError: If images cannot be read, or there are too few or too many classes.
     """
-    images, labels, names = read_support(support, self.form)
-    invert = must_invert(images, self.form) if invert is None else invert
-    fitted = self.model.fit(255 - images if invert else images, labels)
-    return ImageClassifier(fitted, self.form, invert, names)
+    read = read_support(support, self.form)
+    invert = must_invert(read.images, self.form) if invert is None else invert
+    fitted = self.model.fit(255 - read.images if invert else read.images, read.labels)
+    return ImageClassifier(fitted, self.form, invert, read.names)
 
 
 def load(run: str | os.PathLike) -> ImageModel | Model:

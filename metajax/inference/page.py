@@ -4,10 +4,11 @@ import heapq
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from metajax.checks import counted
 from metajax.inference.images import read_images
 from metajax.inference.labels import Labeled
 from metajax.inference.load import ImageClassifier
@@ -55,7 +56,15 @@ def summarize(rows: Iterable[Labeled]) -> Summary:
   return Summary(number, counts, uncertain, unlike, unreadable)
 
 
-def write_labels_page(path: Path, found: Summary, classifier: ImageClassifier, *, command: str, threshold: float = 0.0):
+def write_labels_page(
+  path: Path,
+  found: Summary,
+  classifier: ImageClassifier,
+  *,
+  command: str,
+  threshold: float = 0.0,
+  warnings: Sequence[str] = (),
+):
   """Writes the page of a file of labels.
 
   Args:
@@ -64,6 +73,7 @@ def write_labels_page(path: Path, found: Summary, classifier: ImageClassifier, *
     classifier: Classifier that labeled the images.
     command: Command line, shown on the page.
     threshold: Smallest probability of a label.
+    warnings: Important messages, at the top of the page.
   """
   fitted = classifier.classifier
   with tempfile.TemporaryDirectory() as scratch:
@@ -73,7 +83,9 @@ def write_labels_page(path: Path, found: Summary, classifier: ImageClassifier, *
       _draw(file, found.uncertain[label], classifier)
       number = found.counts[label]
       least = "" if number <= SHOWN else f", the {SHOWN} least certain"
-      figures.append((label or "No label", f"{number:,} images{least}, with the nearest support image of each.", file))
+      figures.append(
+        (label or "No label", f"{counted(number, 'image')}{least}, with the nearest support image of each.", file)
+      )
     more = len(found.uncertain) - len(shown)
     page(
       path,
@@ -84,7 +96,7 @@ def write_labels_page(path: Path, found: Summary, classifier: ImageClassifier, *
                for i, name in enumerate(fitted.classes)],
       figures=figures,
       notes=[_rule(classifier), *([("Images that cannot be read", found.unreadable)] if found.unreadable else [])],
-      warnings=[f"{more} more classes have no figure"] if more > 0 else [],
+      warnings=[*warnings, *([f"{more} more classes have no figure"] if more > 0 else [])],
     )  # fmt: skip
 
 
@@ -101,7 +113,7 @@ def _tiles(found: Summary, classifier: ImageClassifier) -> list[tuple[str, str, 
   labeled = found.number - found.counts[""]
   tiles = [("Labeled", f"{labeled:,}", f"of {found.number:,} images"), ("Classes", str(len(classifier.classes)), "")]
   if found.unlike is not None:
-    tiles.append(("Unlike all classes", f"{found.unlike:,}", "marked in red"))
+    tiles.append(("Unlike all classes", f"{found.unlike:,}", "marked by an orange caption"))
   if (accuracy := left_out_accuracy(classifier)) is not None:
     tiles.append(("Support images", f"{accuracy:.1f}%", "right when left out"))
   return tiles

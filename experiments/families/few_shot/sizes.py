@@ -136,7 +136,8 @@ def _too_few_images(part, source, shots) -> str:
 def _reductions(part, classes, images, sizes, found):
   for asked, got in zip(sizes, found, strict=True):
     if got.ways < asked.ways:
-      yield f"{part}: {_classes(classes)}, so its tasks have {got.ways} ways instead of {asked.ways}"
+      advice = "; --train-on-all trains on every class, --split-classes distributes them" * (part == "training")
+      yield f"{part}: {_classes(classes)}, so its tasks have {got.ways} ways instead of {asked.ways}" + advice
     if got.queries < asked.queries:
       tasks = f"{got.shots}-shot tasks have {counted(got.queries, 'query', 'queries')} per class"
       yield f"{part}: {_of_smallest(images)}, so its {tasks} instead of {asked.queries}"

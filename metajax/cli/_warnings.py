@@ -1,0 +1,32 @@
+"""Warnings of the commands that use a finished run."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from metajax.experiment.summaries import summary_of
+from metajax.inference.load import ImageModel, export_folder
+from metajax.inference.overlap import overlap_warning
+
+
+def warn_of_run(run: Path):
+  """Warns of an export that is older than the run: one that was made longer, and has not ended."""
+  if export_folder(run) == run.expanduser() or not (run / "run.json").is_file():
+    return
+  try:
+    state = summary_of(run).state
+  except (OSError, ValueError):  # predictions need the export alone
+    return
+  if state != "finished":
+    _warn(f"{str(run)!r} is {state}: its export is from before; --resume ends the run and writes it anew")
+
+
+def warn_of_overlap(model: ImageModel, names: Sequence[str]) -> str | None:
+  """Warns of support images that the model may have been trained on; returns the warning."""
+  if said := overlap_warning(model.model.config["about"], names):
+    _warn(said)
+  return said
+
+
+def _warn(text: str):
+  print(f"warning: {text}", file=sys.stderr)
