@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from benchmarks import front_page
 from benchmarks.figures import points, save, two_rows
 from benchmarks.tables import by_measure, cells, heading
 
@@ -87,3 +88,4 @@ def draw(path: Path):
   axes[0, 0].set_ylabel("tasks per second")
   axes[1, 0].set_ylabel("temporary memory, MiB")
   save(figure, path)
+  front_page.draw(rows, path.parent)

@@ -58,6 +58,7 @@ html_theme_options = {
   "use_download_button": False,
   "use_fullscreen_button": False,
   "show_toc_level": 2,
+  "navbar_persistent": [],  # the search field is in the sidebar
   "logo": {"text": "metajax"},
   "pygments_light_style": "tango",
 }

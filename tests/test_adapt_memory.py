@@ -71,17 +71,23 @@ def steps_of(optimizer, steps, **how):
   return gradient_steps(optimizer, steps, **how)
 
 
+# Since jax 0.12, reverse mode itself takes a tenth less memory; mixed mode takes as much as before.
+OF_REVERSE = 1.0 if tuple(map(int, jax.__version__.split(".")[:2])) < (0, 12) else 0.9
+
+
 @pytest.mark.parametrize(
-  ("optimizer", "remat", "below_reverse", "below_its_remat"),
-  [(SGD, "gradients", 12, 2.4), (ADAM, "gradients", 7, 1.4), (ADAM, "step", 8, 1.7)],
+  ("optimizer", "remat", "at_most", "below_reverse", "below_its_remat"),
+  [(SGD, "gradients", 19, 12, 2.4), (ADAM, "gradients", 46, 7, 1.4), (ADAM, "step", 38, 8, 1.7)],
   ids=["sgd", "adam", "adam, step"],
 )
-def test_mixed_takes_a_fraction_of_the_memory_of_reverse(optimizer, remat, below_reverse, below_its_remat):
+def test_mixed_takes_a_fraction_of_the_memory_of_reverse(optimizer, remat, at_most, below_reverse, below_its_remat):
+  """In sizes of the parameters."""
   mixed = memory(steps_of(optimizer, 8, remat=remat), wide_loss, **WIDE)
   reverse = memory(steps_of(optimizer, 8, gradient="reverse"), wide_loss, **WIDE)
   rematerialized = memory(steps_of(optimizer, 8, gradient="reverse", remat="step"), wide_loss, **WIDE)
-  assert reverse >= below_reverse * mixed
-  assert rematerialized >= below_its_remat * mixed
+  assert mixed <= at_most
+  assert reverse >= OF_REVERSE * below_reverse * mixed
+  assert rematerialized >= OF_REVERSE * below_its_remat * mixed
 
 
 @pytest.mark.parametrize(("remat", "each"), [("gradients", 2 + 2), ("step", 1 + 2)])

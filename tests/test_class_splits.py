@@ -149,7 +149,8 @@ def test_ways_and_queries_are_reduced_to_the_data_with_a_line_each(folder, capsy
   sizes = sizes_for(setup_of(folder, "5w1s", "20w1s", "5w5s", "5w9s"), parts)
   assert sizes == (TaskSize(8, 1, 3), TaskSize(2, 1, 7), (TaskSize(2, 1, 7), TaskSize(2, 5, 3)))
   assert capsys.readouterr().out.splitlines() == [
-    "training: 8 classes, so its tasks have 8 ways instead of 30",
+    "training: 8 classes, so its tasks have 8 ways instead of 30; --train-on-all trains on every class, "
+    "--split-classes distributes them",
     "training: 4 images of the smallest class, so its 1-shot tasks have 3 queries per class instead of 5",
     "validation: 2 classes, so its tasks have 2 ways instead of 5",
     "validation: 8 images of the smallest class, so its 1-shot tasks have 7 queries per class instead of 15",

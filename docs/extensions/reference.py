@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import re
+import typing
 from pathlib import Path
 from types import ModuleType
 
@@ -54,13 +55,14 @@ def page(package: str) -> str:
 def _kind(value: object) -> str:
   if inspect.isclass(value):
     return "class"
-  return "function" if callable(value) and hasattr(value, "__name__") else "data"
+  return "data" if typing.get_origin(value) or not callable(value) else "function"
 
 
 def _sentence(module: ModuleType, name: str) -> str:
   value = getattr(module, name)
   first = (inspect.getdoc(value) or "").partition("\n\n")[0] if _kind(value) != "data" else ""
-  return _escaped(" ".join(first.split())) or "A constant or a type."
+  other = "A type." if typing.get_origin(value) or not isinstance(value, int | float | str | tuple) else "A constant."
+  return _escaped(" ".join(first.split())) or other
 
 
 def _escaped(line: str) -> str:
