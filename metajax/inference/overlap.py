@@ -38,7 +38,7 @@ def overlap_warning(about: dict[str, Any], names: Sequence[str]) -> str | None:
     return None
   return (
     f"{len(found)} of {len(names)} support images are from the data of the training, {about['data']!r}: accuracy on "
-    "images that a model was trained on says nothing about new ones. Hold classes out (--test-classes), or take others."
+    "images that a model was trained on says nothing about new ones; hold classes out (--test-classes) or take others"
   )
 
 
