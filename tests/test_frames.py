@@ -52,6 +52,6 @@ def test_from_a_command_to_the_inner_gradient_there_are_a_dozen_frames_each_name
   assert len(dict(frames)) == len(frames), frames
 
 
-def test_the_readme_has_them_in_their_order(frames):
-  text = (ROOT / "README.md").read_text("utf-8").split("## One training step, frame by frame")[1].split("\n## ")[0]
+def test_the_docs_have_them_in_their_order(frames):
+  text = (ROOT / "docs/explanations/one_step.md").read_text("utf-8")
   assert re.findall(r"^\| `(\w+)` \| `(metajax/[^`]*)`", text, re.MULTILINE) == frames

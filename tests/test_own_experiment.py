@@ -21,7 +21,9 @@ from metajax.experiment import driver
 from metajax.experiment.results_page import build_page
 
 ROOT = Path(__file__).resolve().parent.parent
-(README,) = re.findall(r'```python\n("""My prototypical.*?)```', (ROOT / "README.md").read_text(), re.DOTALL)
+(README,) = re.findall(
+  r'```python\n("""My prototypical.*?)```', (ROOT / "docs/how_to/own_experiment.md").read_text(), re.DOTALL
+)
 FEW_SHOT = '''"""Ridge regression on features, with a penalty of my own."""
 
 from typing import NamedTuple
@@ -168,7 +170,7 @@ def test_the_readmes_experiment_runs_by_the_wheel_alone_is_stopped_gone_on_with_
       pixels = np.random.default_rng(kind).integers(0, 256, (20 + kind, 30, 3)).astype(np.uint8)
       Image.fromarray(pixels).save(tmp_path / name)
   block = r"```python\n(import metajax\n\nmodel = metajax.load.*?)```"
-  (prediction,) = re.findall(block, (ROOT / "README.md").read_text(), re.DOTALL)
+  (prediction,) = re.findall(block, (ROOT / "docs/how_to/predictions.md").read_text(), re.DOTALL)
   assert run("-c", prediction + "\nprint(probabilities.shape, len(labels), features.shape[0])").endswith("(2, 3) 2 2\n")
   labeled = run("-m", "metajax.cli.predict", "runs/mine", "--support", "my_classes", "--images", "new_photos")
   assert "2 images" in labeled and (tmp_path / "labels.csv").exists() and (tmp_path / "labels.html").exists()
