@@ -22,7 +22,9 @@ def draw(path: Path, dark: bool):
       axes.text(middle, 3.6, step, ha="center", color=colors.ink if chosen else colors.faint, weight=weight)
       for i in range(TASKS):
         color = (colors.blue, colors.orange)[i // 2] if chosen else colors.faint
-        axes.add_patch(Rectangle((left + i * SMALL, 3.28), SMALL - 0.03, 0.22, fc=color if chosen else "none", ec=color))
+        axes.add_patch(
+          Rectangle((left + i * SMALL, 3.28), SMALL - 0.03, 0.22, fc=color if chosen else "none", ec=color)
+        )
       if chosen:
         start = left
     for near, far in ((start, 1.7), (start + TASKS * SMALL, 1.7 + TASKS * LARGE)):

@@ -70,7 +70,13 @@ def _row(axes: Axes, colors: Colors, top: float, packages: list[tuple[str, str, 
   for name, imports, width in packages:
     accent = accents.get(name, colors.faint)
     box = FancyBboxPatch(
-      (left, top - HEIGHT), width, HEIGHT - 0.02, boxstyle="round,pad=0,rounding_size=0.05", fc="none", ec=accent, lw=1.4
+      (left, top - HEIGHT),
+      width,
+      HEIGHT - 0.02,
+      boxstyle="round,pad=0,rounding_size=0.05",
+      fc="none",
+      ec=accent,
+      lw=1.4,
     )
     box.set_linewidth(2.2 if name in accents else 0.9)
     axes.add_patch(box)
