@@ -12,14 +12,13 @@ SMALL, LARGE = 0.23, 0.62
 
 def draw(path: Path, dark: bool):
   """Draws six batches of four tasks, the fourth of them enlarged, and its halves on two hosts."""
-  with drawing(path, dark, 6.2, 4.15) as (axes, colors):
-    axes.text(0.1, 3.9, "step", color=colors.faint)
+  with drawing(path, dark, 6.2, 3.95) as (axes, colors):
     for step in range(STEPS):
       left = 0.1 + step * (TASKS * SMALL + 0.1)
       chosen = step == CHOSEN
       middle = left + TASKS * SMALL / 2
       weight = "bold" if chosen else "normal"
-      axes.text(middle, 3.6, step, ha="center", color=colors.ink if chosen else colors.faint, weight=weight)
+      axes.text(middle, 3.6, f"step {step}", ha="center", color=colors.ink if chosen else colors.faint, weight=weight)
       for i in range(TASKS):
         color = (colors.blue, colors.orange)[i // 2] if chosen else colors.faint
         axes.add_patch(
@@ -35,7 +34,7 @@ def draw(path: Path, dark: bool):
     axes.text(4.35, 2.42, "task t: drawn from\n(seed, t) alone", va="center", color=colors.faint)
 
     arrow = {"arrowstyle": "-|>", "color": colors.ink, "lw": 1.3}
-    for host, left in enumerate((0.75, 3.55)):
+    for host, left in enumerate((0.9, 3.7)):
       first = CHOSEN * TASKS + host * TASKS // 2
       axes.annotate("", (left + LARGE, 1.5), (1.7 + LARGE + host * 2 * LARGE, 2.1), arrowprops=arrow)
       _tasks(axes, colors, left, 0.9, range(first, first + TASKS // 2))

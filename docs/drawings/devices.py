@@ -11,7 +11,7 @@ DEVICES, LEFT, EACH = 4, 0.15, 1.5
 
 def draw(path: Path, dark: bool):
   """Draws the three cases on four devices, one above the other."""
-  with drawing(path, dark, 6.2, 6.75) as (axes, colors):
+  with drawing(path, dark, 6.2, 6.7) as (axes, colors):
     _panel(axes, colors, 6.5, "Tasks of a meta-learner", 1.1)
     for device in range(DEVICES):
       x = _left(device)
@@ -48,8 +48,8 @@ def draw(path: Path, dark: bool):
       (0.2, colors.blue, "parameters, or rows of a tower"),
       (3.1, colors.orange, "tasks, or logits: never sent"),
     ):
-      axes.add_patch(Rectangle((left, 0.22), 0.22, 0.14, fc=color, ec="none"))
-      axes.text(left + 0.3, 0.28, meaning, va="center", color=colors.faint)
+      axes.add_patch(Rectangle((left, 0.37), 0.22, 0.14, fc=color, ec="none"))
+      axes.text(left + 0.3, 0.43, meaning, va="center", color=colors.faint)
 
 
 def _left(device: int) -> float:

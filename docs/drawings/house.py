@@ -8,20 +8,20 @@ from matplotlib.patches import FancyBboxPatch
 
 # Floor: rows of (package, what it imports, width in inches).
 FLOORS = {
-  "commands": [[("experiments/", "all", 2.0), ("cli", "inference, experiment, data, ...", 3.05)]],
+  "commands": [[("experiments/", "all", 2.0), ("cli", "inference, experiment, data, ...", 3.09)]],
   "runs": [
-    [("inference", "predictors, data, ...", 2.0), ("experiment", "train, evaluate, data, ...", 3.05)],
+    [("inference", "predictors, data, ...", 2.0), ("experiment", "train, evaluate, data, ...", 3.09)],
     [
       ("train", "mesh", 0.85),
-      ("evaluate", "mesh, losses", 1.3),
+      ("evaluate", "mesh, losses", 1.46),
       ("checkpoint", "", 1.1),
       ("report", "mesh", 0.85),
       ("export", "", 0.65),
     ],
   ],
   "algorithms": [
-    [("learners", "both floors below, adapt, predictors", 5.15)],
-    [("adapt", "", 2.0), ("predictors", "compose, losses", 3.05)],
+    [("learners", "adapt, predictors, compose, losses, augment, mesh", 5.15)],
+    [("adapt", "", 2.0), ("predictors", "compose, losses", 3.09)],
   ],
   "pieces": [
     [
@@ -81,6 +81,6 @@ def _row(axes: Axes, colors: Colors, top: float, packages: list[tuple[str, str, 
     box.set_linewidth(2.2 if name in accents else 0.9)
     axes.add_patch(box)
     middle = top - (0.16 if imports else HEIGHT / 2)
-    axes.text(left + width / 2, middle, name, ha="center", va="center", color=colors.ink, size=10)
+    axes.text(left + width / 2, middle, name, ha="center", va="center", color=colors.ink, size=10.5)
     axes.text(left + width / 2, top - 0.36, imports, ha="center", va="center", color=colors.faint, size=9)
     left += width + GAP

@@ -20,10 +20,9 @@ def draw(path: Path, dark: bool):
     _loop(axes, colors, 2.55, "Forward over reverse (mixed)")
     for i in range(STEPS):
       _kept(axes, colors, _middle(i), 1.3, [colors.blue, colors.green])
-    axes.text(_middle(0) - 0.62, 0.62, "kept: parameters", color=colors.blue)
-    axes.text(_middle(0) + 0.95, 0.62, "and gradient;", color=colors.green)
-    axes.text(_middle(0) + 2.05, 0.62, "per step one jvp of", color=colors.ink)
-    axes.text(_middle(0) - 0.62, 0.36, "the gradient, whose activations are freed at once", color=colors.ink)
+    axes.text(_middle(0) - 0.62, 0.65, "kept: the parameters", color=colors.blue)
+    axes.text(_middle(1) - 0.62, 0.65, "and the gradient", color=colors.green)
+    axes.text(_middle(0) - 0.62, 0.35, "going back, a step is one jvp of its gradient", color=colors.faint)
 
 
 def _middle(step: int) -> float:
@@ -46,7 +45,7 @@ def _loop(axes: Axes, colors: Colors, top: float, title: str):
     axes.annotate("", (middle - 0.4, row), (middle - 0.62, row), arrowprops=forward)
     axes.annotate("", (middle + 0.62, row), (middle + 0.4, row), arrowprops=forward)
     axes.annotate("", (middle - 0.72, row - 0.45), (middle + 0.68, row - 0.45), arrowprops=backward)
-    axes.text(middle, row - 0.5, rf"$v_{i}$", ha="center", va="center", color=colors.faint, backgroundcolor="none")
+    axes.text(middle - 0.55, row - 0.62, rf"$v_{i}$", ha="center", va="center", color=colors.faint, size=11)
   end = LEFT + EACH * STEPS
   axes.annotate("", (end + 0.42, row), (end + 0.17, row), arrowprops=forward)
   axes.text(end + 0.46, row, "query\nloss", va="center", color=colors.ink)
@@ -55,4 +54,4 @@ def _loop(axes: Axes, colors: Colors, top: float, title: str):
 def _kept(axes: Axes, colors: Colors, middle: float, top: float, parts: list[str]):
   """A stack of what is kept of a step, one slab each."""
   for i, color in enumerate(parts):
-    axes.add_patch(Rectangle((middle - 0.62, top - 0.13 * (i + 1)), 0.85, 0.1, fc=color, ec="none"))
+    axes.add_patch(Rectangle((middle - 0.55, top - 0.13 * (i + 1)), 0.7, 0.1, fc=color, ec="none"))
