@@ -4,11 +4,8 @@ import sys
 from pathlib import Path
 
 DOCS = Path(__file__).parent
-sys.path[:0] = [
-  str(DOCS / "extensions"),
-  str(DOCS / "drawings"),
-  str(DOCS.parent),
-]  # the docs' own extensions, and `experiments`
+# The docs' own modules, and `experiments`.
+sys.path[:0] = [str(DOCS / "extensions"), str(DOCS / "drawings"), str(DOCS.parent)]
 
 project = "metajax"
 author = "The metajax authors"
@@ -21,11 +18,9 @@ extensions = [
   "math_ml",
   "reference",
   "pages",
-  "pictures",
+  "drawn",
 ]
 exclude_patterns = ["_build"]
-nitpicky = False
-keep_warnings = True
 
 # Pages are Markdown. A tutorial is executed once, and again when its text changes.
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist", "attrs_inline"]
@@ -35,7 +30,6 @@ nb_execution_cache_path = str(DOCS.parent / ".cache" / "docs")
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_merge_streams = True
-nb_number_source_lines = False
 
 # Docstrings of one sentence, `Args`, `Returns`, `Raises` and `Example`; single backticks hold code.
 default_role = "code"

@@ -78,10 +78,8 @@ def packages():
 
 
 def test_the_reference_has_every_public_name(reference):
-  inner = {
-    "metajax.data.builtin.glyphs",
-    "metajax.experiment.evaluators",
-  }  # `data` and `experiment` have what is public
+  # `data` and `experiment` have what is public in these.
+  inner = {"metajax.data.builtin.glyphs", "metajax.experiment.evaluators"}
   assert set(packages()) - NOT_PUBLIC - inner <= set(reference.PACKAGES)
   for package in reference.PACKAGES:
     for name in reference.documented(importlib.import_module(package)):

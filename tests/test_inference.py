@@ -333,7 +333,8 @@ def test_support_images_of_the_training_are_found_where_they_lie_and_as_copies(p
   assert overlap.trained_images(about, support.names) == list(support.names)  # copies
   assert overlap.trained_images({"data": str(photos)}, support.names[:2]) == list(support.names[:2])
   assert overlap.trained_images({"data": "glyphs"}, support.names) == []
-  assert overlap.overlap_warning({"data": str(tmp_path / "none")}, support.names) is None
+  nowhere = {"data": str(tmp_path / "none")}
+  assert overlap.overlap_warning(nowhere, overlap.trained_images(nowhere, support.names), 12) is None
   Image.new("L", (9, 9)).save(photos / "new.png")
   assert overlap.trained_images(about, [str(photos / "new.png"), "image 3"]) == []
 

@@ -4,12 +4,12 @@ import importlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import built_wheel
 import few_programs
 import numpy as np
 import pytest
@@ -129,13 +129,7 @@ def test_a_readme_of_ones_own_stays_and_a_results_page_is_made_anew(tmp_path):
 def installed(tmp_path_factory):
   """The wheel's content, as it lies where it is installed."""
   folder = tmp_path_factory.mktemp("wheel")
-  for name in ("pyproject.toml", "README.md", "LICENSE"):  # apart, so that nothing is left of another build
-    shutil.copy(ROOT / name, folder)
-  shutil.copytree(ROOT / "metajax", folder / "metajax", ignore=shutil.ignore_patterns("__pycache__"))
-  how = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
-  subprocess.run([sys.executable, "-m", "pip", "wheel", *how, str(folder), "-w", str(folder)], check=True)
-  (wheel,) = folder.glob("*.whl")
-  with zipfile.ZipFile(wheel) as content:
+  with zipfile.ZipFile(built_wheel.build(folder)) as content:
     content.extractall(folder / "site")
   return folder / "site"
 

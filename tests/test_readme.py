@@ -3,11 +3,9 @@
 import re
 from pathlib import Path
 
+import one_block
 import photo_folders
 import pytest
-
-from metajax import networks
-from metajax.networks import conv_blocks
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -28,8 +26,7 @@ def test_its_figures_are_those_of_the_records():
 def test_each_block_runs_alone(block, tmp_path, monkeypatch, capsys):
   photo_folders.draw(tmp_path)
   monkeypatch.chdir(tmp_path)
-  one_block = lambda *_, num_downsamples=1, **how: conv_blocks(1, 4, num_downsamples=1, **how)
-  monkeypatch.setattr(networks, "conv4", one_block)
+  one_block.use(monkeypatch)
   small = {"steps=1000": "steps=2", "steps=200": "steps=2", "num_tasks=1000": "num_tasks=16", "size=84": "size=16"}
   small |= {"queries=15": "queries=1", "meta_batch_size=16": "meta_batch_size=2"}
   for long, short in small.items():

@@ -2,11 +2,11 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import built_wheel
 import photo_folders
 import pytest
 
@@ -18,11 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.mark.slow
 def test_the_wheel_installs_trains_and_predicts_in_an_empty_environment(tmp_path):
-  source = tmp_path / "source"
-  source.mkdir()
-  for name in ("pyproject.toml", "README.md", "LICENSE"):
-    shutil.copy(ROOT / name, source)
-  shutil.copytree(ROOT / "metajax", source / "metajax", ignore=shutil.ignore_patterns("__pycache__"))
+  (tmp_path / "source").mkdir()
+  wheel = built_wheel.build(tmp_path / "source")
   environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "XLA_FLAGS")}
 
   def run(*command, limit=300):
@@ -31,9 +28,7 @@ def test_the_wheel_installs_trains_and_predicts_in_an_empty_environment(tmp_path
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
-  run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", source, "-w", tmp_path)
   run(sys.executable, "-m", "venv", "empty")
-  (wheel,) = tmp_path.glob("*.whl")
   pip = ["empty/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
   run(*pip, "--constraint", ROOT / "constraints.txt", wheel, limit=500)
   assert "predict" in run("empty/bin/metajax", "--help")

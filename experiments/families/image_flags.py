@@ -4,6 +4,7 @@ from typing import Annotated, Any, NamedTuple
 
 from metajax.data.load import is_own
 from metajax.experiment.bounds import Bounds, Count, DataSource
+from metajax.experiment.configuration import shown
 from metajax.experiment.flags import dashed
 from metajax.experiment.former_flags import also
 
@@ -60,9 +61,8 @@ def refuse_distribution(flags: ImageData, data: str):
   """
   if is_distributed(flags):
     given = next(name for name in DISTRIBUTION if getattr(flags, name))
-    value = getattr(flags, given)
-    shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-    raise ValueError(f"expected no --{dashed(given)} for {data}, whose parts are not made of classes, got {shown}")
+    value = shown(getattr(flags, given))
+    raise ValueError(f"expected no --{dashed(given)} for {data}, whose parts are not made of classes, got {value}")
 
 
 def is_distributed(flags: ImageData) -> bool:

@@ -21,11 +21,13 @@ def warn_of_run(run: Path):
     _warn(f"{str(run)!r} is {state}: its export is from before; --resume ends the run and writes it anew")
 
 
-def warn_of_overlap(model: ImageModel, names: Sequence[str]) -> str | None:
-  """Warns of support images that the model may have been trained on; returns the warning."""
-  if said := overlap_warning(model.model.config["about"], names):
-    _warn(said)
-  return said
+def warn_of_overlap(model: ImageModel, found: Sequence[str], number: int) -> list[str]:
+  """Warns of the `trained_images` among a number of support images; returns the warning if there is one."""
+  said = overlap_warning(model.model.config["about"], found, number)
+  if said is None:
+    return []
+  _warn(said)
+  return [said]
 
 
 def _warn(text: str):

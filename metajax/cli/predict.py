@@ -15,6 +15,7 @@ from metajax.experiment.command_line import command, typed
 from metajax.inference.images import BATCH, INVERT, as_images, files_of
 from metajax.inference.labels import label_images, read_labels
 from metajax.inference.load import load_images_model
+from metajax.inference.overlap import trained_images
 from metajax.inference.page import left_out_accuracy, summarize, write_labels_page
 from metajax.inference.support import read_support
 
@@ -58,7 +59,7 @@ def predict(
   classifier = model.fit(labeled, invert=INVERT[invert])
   shots, queries = len(classifier.names), counted(len(files), "image")
   print(f"{len(classifier.classes)} classes, {shots} support images, {queries} to label")
-  warnings = [said] if (said := warn_of_overlap(model, classifier.names)) else []
+  warnings = warn_of_overlap(model, trained_images(model.model.config["about"], classifier.names), shots)
   if classifier.invert:
     print("dark and light are exchanged: the model was trained on the opposite background (--invert no keeps them)")
   accuracy, fitted = left_out_accuracy(classifier), classifier.classifier

@@ -71,8 +71,8 @@ def score(
   print(f"{classes} classes, {len(first.labels)} images; chance {100 / classes:.1f}%; pixels at {side} x {side}")
   scored = score_model(contenders, first.labels, folds=folds, repeats=repeats, seed=seed)
   Console().print(_table(scored, folds, repeats))
-  for model in models:
-    warn_of_overlap(model, first.names)
+  for model, found in zip(models, trained, strict=True):
+    warn_of_overlap(model, found, len(first.names))
   Console().print(_classes(scored[0]))
   for line in _confused(scored[0], first.names):
     print(line)

@@ -49,8 +49,8 @@ def plain(value: Any) -> Any:
 
 
 def shown(value: Any) -> str:
-  """The value of a flag, of JSON types, as on the command line."""
-  if isinstance(value, list):
+  """The value of a flag, as on the command line."""
+  if isinstance(value, list | tuple):
     return (
       " ".join(map(shown, value)) if not any(isinstance(one, list | dict) for one in value) else reprlib.repr(value)
     )

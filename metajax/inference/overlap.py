@@ -31,13 +31,12 @@ def trained_images(about: dict[str, Any], names: Sequence[str]) -> list[str]:
   return [name for name in names if name in within or name in copies]
 
 
-def overlap_warning(about: dict[str, Any], names: Sequence[str]) -> str | None:
-  """A warning that labeled images come from the data that a model was trained on; None if they do not."""
-  found = trained_images(about, names)
+def overlap_warning(about: dict[str, Any], found: Sequence[str], number: int) -> str | None:
+  """A warning of the `trained_images` among a number of labeled images; None if there are none."""
   if not found:
     return None
   return (
-    f"{len(found)} of {len(names)} support images are from the data of the training, {about['data']!r}: accuracy on "
+    f"{len(found)} of {number} support images are from the data of the training, {about['data']!r}: accuracy on "
     "images that a model was trained on says nothing about new ones; hold classes out (--test-classes) or take others"
   )
 

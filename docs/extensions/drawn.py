@@ -1,4 +1,4 @@
-"""The directive `drawing`: a picture made by a script of `drawings/`, for light and for dark pages.
+"""The directive `drawing`: an image made by a script of `drawings/`, for light and for dark pages.
 
 ```{drawing} episode
 A task of three ways and two shots.
@@ -33,7 +33,7 @@ class Drawing(Directive):
 
 
 def draw(app):
-  """Runs the scripts whose pictures are missing or older than they are."""
+  """Runs the scripts whose images are missing or older than they are."""
   folder = Path(app.srcdir) / "_static" / "drawings"
   folder.mkdir(parents=True, exist_ok=True)
   for script in sorted((Path(app.srcdir) / "drawings").glob("[!_]*.py")):
