@@ -17,10 +17,14 @@ OWN, OTHERS = "#0072b2", "#9aa3ad"
 
 
 def draw(rows: Sequence[dict], folder: Path):
-  """Draws `speed.png` and `memory.png` from the records of meta-gradients."""
+  """Draws `speed.png` and `memory.png` from the records of meta-gradients, each where its records exist."""
   own = [row for row in rows if row["clock"] == "wall" and row["optimizer"] == "sgd" and row["device"] == "cpu"]
-  _figure(folder / "speed.png", _speed, [r for r in own if r["network"] == "conv4" and r["inner_steps"] == STEPS])
-  _figure(folder / "memory.png", _memory, [r for r in own if r["network"] == "transformer"])
+  speed = [r for r in own if r["network"] == "conv4" and r["inner_steps"] == STEPS and r.get("value")]
+  if any(r["measure"] == "mixed" for r in speed):
+    _figure(folder / "speed.png", _speed, speed)
+  memory = [r for r in own if r["network"] == "transformer"]
+  if all(any(r["measure"] == name for r in memory) for name in MEMORY):
+    _figure(folder / "memory.png", _memory, memory)
 
 
 def _figure(path: Path, panel, rows: list[dict]):
