@@ -7,4 +7,4 @@ from metajax.cli.predict import predict as main
 from metajax.experiment import command
 
 if __name__ == "__main__":
-  command(main)
+  command(main, on_hosts=False)

@@ -30,7 +30,7 @@ def main():
   sys.argv = [f"metajax {name}", *rest]
   from metajax.experiment.command_line import command
 
-  command(getattr(importlib.import_module(f"metajax.cli.{name}"), name))
+  command(getattr(importlib.import_module(f"metajax.cli.{name}"), name), on_hosts=False)
 
 
 if __name__ == "__main__":

@@ -54,4 +54,4 @@ def embed(
 
 
 if __name__ == "__main__":
-  command(embed)
+  command(embed, on_hosts=False)

@@ -48,4 +48,4 @@ def export(
 
 
 if __name__ == "__main__":
-  command(export)
+  command(export, on_hosts=False)

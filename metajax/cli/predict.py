@@ -79,4 +79,4 @@ def predict(
 
 
 if __name__ == "__main__":
-  command(predict)
+  command(predict, on_hosts=False)

@@ -209,4 +209,4 @@ def _least_width(column: Column) -> int:
 
 
 if __name__ == "__main__":
-  command(runs)
+  command(runs, on_hosts=False)

@@ -160,4 +160,4 @@ def records_of(scored: list[Scored], support: Support, trained: Sequence[int] = 
 
 
 if __name__ == "__main__":
-  command(score)
+  command(score, on_hosts=False)

@@ -36,6 +36,11 @@ class ImageDataset(NamedTuple):
   unreadable: tuple[str, ...] = ()
   small_classes: tuple[str, ...] = ()
 
+  def __repr__(self) -> str:
+    """The sizes; the fields themselves would fill screens."""
+    shape = "x".join(map(str, self.images.shape[1:]))
+    return f"ImageDataset({len(self.labels):,} images {shape}, {len(self.classes):,} classes)"
+
 
 def from_arrays(
   images: np.ndarray | LazyImages,

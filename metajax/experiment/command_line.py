@@ -28,14 +28,15 @@ PRESET = ("--preset", "--budget")  # the flag, and its name in recorded commands
 _LIBRARY = Path(__file__).resolve().parent.parent
 
 
-def command(main: Callable, presets: Mapping[str, Any] | None = None):
+def command(main: Callable, presets: Mapping[str, Any] | None = None, *, on_hosts: bool = True):
   """Runs `main` with the flags of the command line, in a `session`.
 
   Args:
     main: a function of flags, keyword arguments with defaults, or of one config.
     presets: of a function of a config: `{name: config}`; the first is the one without `--preset`.
+    on_hosts: Whether several hosts can run the command together.
   """
-  with session(main, presets) as given:
+  with session(main, presets, on_hosts=on_hosts) as given:
     if isinstance(given, dict):
       main(**given)
     else:
@@ -43,7 +44,9 @@ def command(main: Callable, presets: Mapping[str, Any] | None = None):
 
 
 @contextlib.contextmanager
-def session(main: Callable, presets: Mapping[str, Any] | None = None) -> Generator[Any, None, None]:
+def session(
+  main: Callable, presets: Mapping[str, Any] | None = None, *, on_hosts: bool = True
+) -> Generator[Any, None, None]:
   """Gives what the flags of the command line stand for, and looks after whatever is done with it.
 
   `--preset NAME` (or `--budget NAME`) sets the defaults of a preset, before all else; flags given beside it win. With
@@ -57,14 +60,14 @@ def session(main: Callable, presets: Mapping[str, Any] | None = None) -> Generat
 
   Args:
     main: whose flags they are, as for `command`.
-    presets: as for `command`.
+    presets, on_hosts: as for `command`.
   """
   if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
     jax.config.update("jax_compilation_cache_dir", str(_cache()))
-  with as_one_of_several() if joins_others() else _alone(), _errors_in_one_line(main):
+  with as_one_of_several() if on_hosts and joins_others() else _alone(), _errors_in_one_line(main):
     before = _arguments_of_the_run()
     sys.argv[1:1] = _preset_of_this_machine(presets or {}, before)
-    given = parse(main, presets, [*before, *sys.argv[1:]])
+    given = parse(main, presets, [*before, *sys.argv[1:]], on_hosts=on_hosts)
     bounds.check_devices(given if isinstance(given, dict) else given._asdict())
     yield given
 
@@ -114,7 +117,9 @@ def _errors_in_one_line(main: Callable):
     claims.release()
 
 
-def parse(main: Callable, presets: Mapping[str, Any] | None, arguments: Sequence[str]) -> Any:
+def parse(
+  main: Callable, presets: Mapping[str, Any] | None, arguments: Sequence[str], *, on_hosts: bool = True
+) -> Any:
   """What the arguments of a command line stand for: a config, or the keyword arguments of a function of flags.
 
   Raises:
@@ -132,9 +137,9 @@ def parse(main: Callable, presets: Mapping[str, Any] | None, arguments: Sequence
   how["prog"] = " ".join(_invocation())
   how["description"] = (inspect.getdoc(config or main) or "").split("\n")[0]
   made = config or _collected(main)
-  flags.check(config or main, arguments, more=("preset", *HOST_FLAGS))
+  flags.check(config or main, arguments, more=("preset", *HOST_FLAGS) if on_hosts else ("preset",))
   if not set(flags.HELP).isdisjoint(arguments):
-    print(help.text(made, presets, chosen, **how), end="")
+    print(help.text(made, presets, chosen, on_hosts=on_hosts, **how), end="")
     sys.exit(0)
   found = _parsed(made, arguments, **how)
   checked = bounds.check(flags.hints_of(config or main), found if config is None else found._asdict())

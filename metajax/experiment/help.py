@@ -15,16 +15,18 @@ TOP = re.compile(r"(╭─)? (\S+ )?options ")
 PATH = re.compile(r"(?<![\w.])(?:\w+\.)+(?P<group>\w+)(?= options )")  # in a title, a group with those that hold it
 TITLES = {"outer": "optimizer", "tests": "test"}
 COLOR = re.compile(r"\x1b\[[0-9;]*m")
-PRESET = 'Name of the preset; "paper" has the settings of the paper. --budget is an alias.'
 
 
-def text(made: Callable, presets: Mapping[str, Any] | None, chosen: str | None, **how: Any) -> str:
+def text(
+  made: Callable, presets: Mapping[str, Any] | None, chosen: str | None, *, on_hosts: bool = True, **how: Any
+) -> str:
   """The help of a command.
 
   Args:
     made: the config or function whose parameters are the flags.
     presets: `{name: config}`.
     chosen: name of the preset whose defaults are shown.
+    on_hosts: Whether several hosts can run the command together.
     how: arguments of `tyro.cli`.
 
   Returns:
@@ -32,16 +34,19 @@ def text(made: Callable, presets: Mapping[str, Any] | None, chosen: str | None, 
   """
   start, *boxes = _boxes(_printed(made, **how))
   _, _, *preset, hosts = _boxes(_printed(_every(tuple(presets or ()), chosen), config=how["config"]))
-  return "".join([start, *preset, *map(_titled, boxes), hosts])
+  return "".join([start, *preset, *map(_titled, boxes), *[hosts] * on_hosts])
 
 
 def _every(presets: tuple[str, ...], chosen: str | None) -> type:
   """The flags that are no part of a config."""
 
+  paper = '; "paper" has the settings of the paper' if "paper" in presets else ""
+  about = f"Name of the preset{paper}. --budget is an alias."
+
   class Preset(NamedTuple):
     """Defaults to start from; flags given as well override them."""
 
-    preset: Annotated[Literal[presets or ("",)], tyro.conf.arg(help=PRESET)] = chosen  # ty: ignore
+    preset: Annotated[Literal[presets or ("",)], tyro.conf.arg(help=about)] = chosen  # ty: ignore
 
   class WithPresets(NamedTuple):
     """Presets and hosts."""

@@ -68,6 +68,8 @@ def export(
       of_predict, ways = exported(predict, given, *_task(example, "n, s")), example.support.labels.shape[1]
   except Exception as error:
     said = " ".join(str(error).split())[:300]
+    if "_DimExpr" in said:
+      said += ": take the number of rows as inputs.shape[0], not len(inputs), and compute with it in jax.numpy alone"
     raise ValueError(
       f"expected a learner that serves any number of rows, got {type(error).__name__}: {said}"
     ) from error

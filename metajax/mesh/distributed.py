@@ -48,7 +48,8 @@ def initialize_distributed(
     True if several hosts run the program.
 
   Raises:
-    ValueError: if only some of `coordinator`, `hosts` and `host` are given, or one is out of range.
+    ValueError: if only some of `coordinator`, `hosts` and `host` are given, one is out of range, or no cluster is
+      found for "auto".
     RuntimeError: if the other hosts do not connect, or JAX was used before.
   """
   found = _found_cluster()
@@ -58,14 +59,22 @@ def initialize_distributed(
   address, number, own = (None, None, None) if asks else _checked(coordinator, hosts, host)
   if number == 1:
     return False
-  jax.distributed.initialize(
-    address,
-    number,
-    own,
-    initialization_timeout=wait,
-    heartbeat_timeout_seconds=dead_after,
-    shutdown_timeout_seconds=wait,
-  )
+  try:
+    jax.distributed.initialize(
+      address,
+      number,
+      own,
+      initialization_timeout=wait,
+      heartbeat_timeout_seconds=dead_after,
+      shutdown_timeout_seconds=wait,
+    )
+  except ValueError as error:
+    if not asks:
+      raise
+    raise ValueError(
+      "expected a cluster that names the coordinator (a TPU pod, SLURM, Open MPI), got none: give the coordinator as "
+      "address:port of host 0, with hosts and host"
+    ) from error
   if jax.process_count() > 1:
     watch(address.rsplit(":", 1)[0] if address else None, broadcast_from_primary)
   return jax.process_count() > 1

@@ -6,7 +6,7 @@ from metajax.networks.from_equinox import from_equinox
 from metajax.networks.from_haiku import from_haiku
 from metajax.networks.from_nnx import from_nnx
 from metajax.networks.linen.audio_conv import audio_conv
-from metajax.networks.linen.clip_towers import clip_towers
+from metajax.networks.linen.clip_towers import Towers, clip_towers
 from metajax.networks.linen.conv4 import conv4, conv_blocks
 from metajax.networks.linen.decoder import decoder
 from metajax.networks.linen.from_linen import from_linen
@@ -22,6 +22,7 @@ from metajax.networks.linen.vision_transformer import vision_transformer
 
 __all__ = [
   "Size",
+  "Towers",
   "audio_conv",
   "clip_towers",
   "conv4",
