@@ -23,6 +23,11 @@ def main(arguments: list[str]) -> int:
   Returns:
     0 if all processes succeed, else the first nonzero status.
   """
+  if arguments[:1] in (["-h"], ["--help"]):
+    print(
+      f"usage: {USAGE}\n\n{__doc__}\nEach process has one XLA device a core; --devices N makes N of all hosts together."
+    )
+    return 0
   if len(arguments) < 2 or not re.fullmatch("0*[1-9][0-9]{0,2}", arguments[0]):
     print(f"error: expected {USAGE}, got {' '.join(arguments)[:100] or 'nothing'} (1 to 999 HOSTS)", file=sys.stderr)
     return 2

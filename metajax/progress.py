@@ -12,6 +12,7 @@ from rich.table import Column
 from metajax.types import MetricLogger
 
 _UNSEEN = ("grad_norm", "steps_per_second", "data_wait_fraction", "seconds")
+PATIENCE = 20  # seconds without a line, after which one says how long it will take
 _FIRST = ("loss", "accuracy", "validation")
 
 
@@ -24,7 +25,8 @@ def progress(
 
   It shows the step, the throughput, the metrics, the time left, and the fraction of time that the device waited for
   data if it is 10% or more ("data_wait_fraction", 0 to 1). `log` accepts any metrics at any step, e.g. only a
-  validation score; the bar shows the latest value of each metric. Without metrics the bar moves and no line is printed.
+  validation score; the bar shows the latest value of each metric. Without metrics the bar moves, and a line is
+  printed only if there was none for the first 20 seconds.
 
   Args:
     steps: total number of steps.
@@ -62,13 +64,16 @@ def _draws(console: Console) -> bool:
 
 
 def _printer(steps: int, rows: int, unit: str, start: int, write: Callable) -> Callable:
-  began = time.perf_counter()
+  began, said = time.perf_counter(), False
 
   def log(step, metrics):
-    if not metrics:
+    nonlocal said
+    elapsed = time.perf_counter() - began
+    if not metrics and (said or elapsed < PATIENCE):
       return
+    said = True
     done = step - start  # earlier steps did not take any of this time
-    left = f"{(time.perf_counter() - began) * (steps - step) / done:.0f} s left" if done > 0 else ""
+    left = f"{elapsed * (steps - step) / done:.0f} s left" if done > 0 else ""
     write(_line(step, steps, rows, unit, metrics, left))
 
   return log

@@ -57,14 +57,16 @@ def test_a_module_that_a_folder_names_is_not_imported(run, tmp_path, name):
   folder = folder_of(tmp_path, GOOD | {"experiment": name})
   for place in (folder, tmp_path):
     (place / "payload.py").write_text("from pathlib import Path\nPath('hit').touch()\n")
-  assert f"expected a run of a command of experiments in '{folder}', got {name!r}" in run(evaluate, folder)
+  assert f"expected --modules to name the module of the run in '{folder}', got a run of {name!r}" in run(
+    evaluate, folder
+  )
   assert "got" in run(one_shot, folder) and not (tmp_path / "hit").exists()
 
 
 def test_a_module_of_ones_own_is_imported_where_the_command_line_names_it(run, tmp_path):
   folder = folder_of(tmp_path, GOOD | {"experiment": "own_experiment"})
   (tmp_path / "own_experiment.py").write_text("from experiments.maml import PRESETS, build\n")
-  assert "got 'own_experiment', which --modules does not name" in run(evaluate, folder)
+  assert "got a run of 'own_experiment', which it does not name" in run(evaluate, folder)
   assert "own_experiment" not in sys.modules
   assert read_run(folder, ["own_experiment"]).config.inner.inner_learning_rate == 2.0
   del sys.modules["own_experiment"]

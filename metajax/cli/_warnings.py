@@ -4,8 +4,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from metajax.checks import counted
 from metajax.experiment.summaries import summary_of
-from metajax.inference.load import ImageModel, export_folder
+from metajax.inference.load import ImageClassifier, ImageModel, export_folder
 from metajax.inference.overlap import overlap_warning
 
 
@@ -28,6 +29,29 @@ def warn_of_overlap(model: ImageModel, found: Sequence[str], number: int) -> lis
     return []
   _warn(said)
   return [said]
+
+
+def warn_of_support(classifier: ImageClassifier, accuracy: float) -> list[str]:
+  """Warns of a score of support images that says little; returns the warnings.
+
+  Args:
+    classifier: The fitted classifier.
+    accuracy: Percentage of support images that are right when they are left out in turn.
+  """
+  fitted, chance, said = classifier.classifier, 100 / len(classifier.classes), []
+  if accuracy <= chance:
+    said.append(
+      f"support images left out in turn are no better than chance, {chance:.1f}%: label more images of each class"
+    )
+  number = fitted.labels.sum(0)
+  if alone := [name for name, n in zip(classifier.classes, number, strict=True) if n < 2]:
+    said.append(
+      f"{counted(len(alone), 'class', 'classes')} with one support image, such as {alone[0]!r}: the score of images "
+      "left out does not include them"
+    )
+  for one in said:
+    _warn(one)
+  return said
 
 
 def _warn(text: str):

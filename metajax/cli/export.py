@@ -3,7 +3,9 @@
 metajax export runs/mine my_model
 """
 
+import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +41,7 @@ def export(
     load_exported(run / EXPORT)  # checks every file
     shutil.copytree(run / EXPORT, folder, dirs_exist_ok=True)
   else:
+    sys.path.insert(0, os.getcwd())  # as `python -m` does, for modules of the user
     found = read_run(run, modules)
     set_precision([found])
     experiment, trained = trained_of(found)

@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 from tyro.conf import Positional
 
 from metajax.checks import counted
-from metajax.cli._warnings import warn_of_overlap, warn_of_run
+from metajax.cli._warnings import warn_of_overlap, warn_of_run, warn_of_support
 from metajax.experiment.bounds import Bounds
 from metajax.experiment.command_line import command, typed
 from metajax.inference.images import BATCH, INVERT, as_images, files_of
-from metajax.inference.labels import label_images, read_labels
+from metajax.inference.labels import check_output, label_images, read_labels
 from metajax.inference.load import load_images_model
 from metajax.inference.overlap import trained_images
 from metajax.inference.page import left_out_accuracy, summarize, write_labels_page
@@ -48,6 +48,7 @@ def predict(
       instead of stopping.
     page: Write a page of the labeled images next to the output.
   """
+  check_output(output)
   files = files_of(images)
   model = load_images_model(run)
   warn_of_run(run)
@@ -67,6 +68,7 @@ def predict(
     print("one support image per class: probabilities are not calibrated, and no image is marked as unlike all classes")
   else:
     print(f"support images left out in turn: {accuracy:.1f}% right; temperature {fitted.temperature:.3g}")
+    warnings += warn_of_support(classifier, accuracy)
   label_images(classifier, files, output, threshold=threshold, skip_unreadable=skip_unreadable)
   found = summarize(read_labels(output))
   unlabeled = f", {found.counts['']:,} without a label" if found.counts[""] else ""

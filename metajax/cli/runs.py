@@ -87,7 +87,10 @@ def _run_folders(folders: Sequence[Path]) -> list[Path]:
   found = {}
   for folder in folders:
     if not os.path.isdir(folder):
-      raise FileNotFoundError(f"expected a folder of runs, got {str(folder)!r}, which is no folder")
+      raise FileNotFoundError(
+        f"expected a folder of runs, got {str(folder)!r}, which is no folder in {os.getcwd()!r}: each training makes "
+        "one, in `runs` unless --folder says otherwise"
+      )
     for path in [folder] if _is_run(folder) else sorted(filter(_is_run, folder.iterdir())):
       found.setdefault(os.path.realpath(path), path)
   return list(found.values())

@@ -1,5 +1,6 @@
 """Scores of a trained learner on held-out few-shot tasks."""
 
+import contextlib
 import functools
 import numbers
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from metajax import checks
 from metajax.evaluate.embed import check_trained
 from metajax.evaluate.statistics import Score, mean_and_ci
 from metajax.losses import accuracy, check_one_hot, squared_error
-from metajax.mesh import host_batches, map_tasks, replicate, shard_padded, to_host
+from metajax.mesh import host_batches, map_tasks, over_cores, replicate, shard_padded, to_host
 from metajax.types import Batches, Learner, Params, State
 
 
@@ -143,21 +144,28 @@ def _scores(learner, params, state, batches, num_tasks, measure, chunk_size, loo
   checks.record("learner", learner, Learner)
   checks.function("the learner's predict", learner.predict, "(params, state, support, inputs) -> logits")
   checks.function("batches", batches, "batches(start, shard), an iterator of Episodes")
-  run, shared = _scorer(learner.predict, measure, chunk_size), replicate((params, state))
-  check_trained(*shared)
-  scores, found = [], 0
-  for episodes in host_batches(batches):
-    look(episodes)
-    sharded, there = shard_padded(episodes)
-    scores.append(to_host(run(shared, sharded))[there])
-    found += len(scores[-1])
-    if found >= num_tasks:
-      scores = np.concatenate(scores)[:num_tasks].astype(np.float64)
-      if not np.isfinite(scores).all():
-        raise FloatingPointError(
-          f"predictions were not finite, first in test task {np.flatnonzero(~np.isfinite(scores))[0]}"
-        )
-      return scores
+  scores = _scores_of_tasks(_scorer(learner.predict, measure, chunk_size), params, state, batches, num_tasks, look)
+  if not np.isfinite(scores).all():
+    raise FloatingPointError(
+      f"predictions were not finite, first in test task {np.flatnonzero(~np.isfinite(scores))[0]}"
+    )
+  return scores
+
+
+def _scores_of_tasks(run, params, state, batches, num_tasks, look):
+  scores, found, shared = [], 0, None
+  with contextlib.ExitStack() as devices:
+    for episodes in host_batches(batches):
+      look(episodes)
+      if shared is None:
+        devices.enter_context(over_cores(episodes))
+        shared = replicate((params, state))
+        check_trained(*shared)
+      sharded, there = shard_padded(episodes)
+      scores.append(to_host(run(shared, sharded))[there])
+      found += len(scores[-1])
+      if found >= num_tasks:
+        return np.concatenate(scores)[:num_tasks].astype(np.float64)
   raise ValueError(f"expected {num_tasks} tasks, but the batches ended after {found}")
 
 

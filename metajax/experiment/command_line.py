@@ -6,6 +6,7 @@ import functools
 import inspect
 import io
 import os
+import re
 import shlex
 import signal
 import sys
@@ -20,6 +21,7 @@ import tyro
 from metajax.experiment import bounds, claims, flags, former_flags, help
 from metajax.experiment.configuration import configuration
 from metajax.experiment.several_hosts import HOST_FLAGS, as_one_of_several, fail, joins_others, quiet_where_nobody_reads
+from metajax.mesh import check_same_on_hosts, split_cpu
 from metajax.train import Stopped
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}  # what is no fault of a program
@@ -64,12 +66,26 @@ def session(
   """
   if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
     jax.config.update("jax_compilation_cache_dir", str(_cache()))
+  _split_cpu()
   with as_one_of_several() if on_hosts and joins_others() else _alone(), _errors_in_one_line(main):
     before = _arguments_of_the_run()
     sys.argv[1:1] = _preset_of_this_machine(presets or {}, before)
     given = parse(main, presets, [*before, *sys.argv[1:]], on_hosts=on_hosts)
+    flat = dict(bounds.flat(given if isinstance(given, dict) else given._asdict()))
+    check_same_on_hosts({f"--{flags.dashed(name)}": str(value) for name, value in flat.items()})
     bounds.check_devices(given if isinstance(given, dict) else given._asdict())
     yield given
+
+
+def _split_cpu():
+  """Divides the CPU into as many devices as `--devices` says, by default one a core; a host has its share of them."""
+  arguments = sys.argv[1:]
+  with contextlib.suppress(OSError, ValueError):  # reported later, when other hosts need not wait for this one
+    arguments = [*_arguments_of_the_run(), *arguments]
+  devices = flags.take(arguments, "--devices")[-1:] or [""]
+  hosts = flags.take(arguments, "--hosts")[-1:] or [os.environ.get("METAJAX_HOSTS", "1")]
+  numbers = [int(given) for (given,) in (devices, hosts) if re.fullmatch("[1-9][0-9]{0,3}", given)]
+  split_cpu(max(1, numbers[0] // numbers[1]) if len(numbers) == 2 else None)
 
 
 @contextlib.contextmanager
@@ -103,8 +119,8 @@ def _errors_in_one_line(main: Callable):
   except Stopped as stopped:
     print(_said(stopped), file=sys.stderr)
     sys.exit(0 if stopped.reason == "SIGTERM" else 130)
-  except KeyboardInterrupt:
-    print("interrupted", file=sys.stderr)
+  except KeyboardInterrupt as interruption:
+    print("; ".join(["interrupted", *getattr(interruption, "advice", ())]), file=sys.stderr)
     sys.exit(130)
   except (ValueError, OSError, FloatingPointError) as error:
     if isinstance(error, OSError) and error.errno in _DISK:
@@ -117,9 +133,7 @@ def _errors_in_one_line(main: Callable):
     claims.release()
 
 
-def parse(
-  main: Callable, presets: Mapping[str, Any] | None, arguments: Sequence[str], *, on_hosts: bool = True
-) -> Any:
+def parse(main: Callable, presets: Mapping[str, Any] | None, arguments: Sequence[str], *, on_hosts: bool = True) -> Any:
   """What the arguments of a command line stand for: a config, or the keyword arguments of a function of flags.
 
   Raises:

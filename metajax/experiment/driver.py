@@ -17,7 +17,7 @@ from metajax.experiment.finished_page import write_page
 from metajax.experiment.groups import group_of
 from metajax.experiment.run_folder import Run
 from metajax.experiment.seeds import check_seeds, groups, seeds_of, side_by_side
-from metajax.experiment.training import recorded
+from metajax.experiment.training import advised_in_tests, recorded
 from metajax.experiment.types import Experiment, RunFlags, Trained, Training
 from metajax.mesh import devices_for, host_batches, process_shard, shard_batch
 from metajax.report import read_metrics
@@ -100,12 +100,13 @@ def run(build: Build, config: Any) -> Path:
           state = fit(one.learner, one.optimizer, kept.batches, steps, **group.fit_arguments, **kept.fit_arguments)
         ended.append((group, state, kept.took()))
       trained.append(_trained(run, part, ended, begun.devices, training))
-    found = [evaluate(one) for part, one in zip(parts, trained, strict=True) for evaluate in part.experiment.evaluate]
-    measured = [records.flat(record) for some in found for record in some]
-    records.write(run.folder / "records.json", measured)
-    warnings = headlines.warn(run.folder, measured)
-    image = write_page(run, [part.experiment for part in parts], trained, measured, warnings)
-    gathered = [gather(one) for one in trained] if flags.export else []  # by all hosts, as one host alone exports
+    with advised_in_tests(run):
+      found = [evaluate(one) for part, one in zip(parts, trained, strict=True) for evaluate in part.experiment.evaluate]
+      measured = [records.flat(record) for some in found for record in some]
+      records.write(run.folder / "records.json", measured)
+      warnings = headlines.warn(run.folder, measured)
+      image = write_page(run, [part.experiment for part in parts], trained, measured, warnings)
+      gathered = [gather(one) for one in trained] if flags.export else []  # by all hosts, as one host alone exports
   if flags.export:
     _export(run, parts, gathered, measured)
   print(f"page of the run: {run.folder / 'index.html'}")

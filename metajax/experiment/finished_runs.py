@@ -67,8 +67,8 @@ def module_of(folder: Path, modules: Sequence[str]) -> ModuleType:
   """
   name = configuration(folder)["experiment"]
   if name not in modules:
-    given = f"got {name[:LONGEST]!r}, which --modules does not name"
-    raise ValueError(f"expected a run of a command of experiments in {str(folder)!r}, {given}")
+    given = f"got a run of {name[:LONGEST]!r}, which it does not name"
+    raise ValueError(f"expected --modules to name the module of the run in {str(folder)!r}, {given}")
   try:
     return importlib.import_module(name)
   except ImportError as error:

@@ -126,7 +126,17 @@ def _advised(run: Run):
     raise
 
 
-def _advise(error: Exception, said: str):
+@contextlib.contextmanager
+def advised_in_tests(run: Run):
+  """Adds the command that repeats the tests of a trained run to an interruption of them."""
+  try:
+    yield
+  except KeyboardInterrupt as interruption:
+    _advise(interruption, f"the training is complete; to repeat the tests: {run.resume_command()}")
+    raise
+
+
+def _advise(error: BaseException, said: str):
   vars(error)["advice"] = [said]  # the command line adds it to the message
 
 

@@ -72,9 +72,8 @@ def label_images(
   """
   checks.in_range("threshold", threshold, 0, 1)
   output = Path(output)
-  write = {".csv": _csv_line, ".jsonl": _json_line}.get(output.suffix)
-  if write is None:
-    raise ValueError(f"expected an output that ends in .csv or .jsonl, got {str(output)!r}")
+  check_output(output)
+  write = _csv_line if output.suffix == ".csv" else _json_line
   identity = _identity(classifier, images, output.suffix, threshold, skip_unreadable)
   part, place = (output.with_name(f"{paths.SCRATCH}-{output.name}{end}") for end in ("", ".json"))
   done, size = _progress_of(part, place, identity)
@@ -99,6 +98,12 @@ def label_images(
     os.replace(part, output)
     place.unlink(missing_ok=True)
   return output
+
+
+def check_output(output: Path):
+  """Raises a ValueError for a file that is neither `.csv` nor `.jsonl`."""
+  if output.suffix not in (".csv", ".jsonl"):
+    raise ValueError(f"expected an output that ends in .csv or .jsonl, got {str(output)!r}")
 
 
 def read_labels(path: Path) -> Iterator[Labeled]:

@@ -1,6 +1,9 @@
 """A trained run as a function from a few labeled images to a classifier."""
 
+import contextlib
 import os
+import re
+import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +12,7 @@ import numpy as np
 from metajax.export import EXPORT, Classifier, ImageFormat, Model, Prediction, described_inputs, load_exported
 from metajax.inference.images import as_images, each_image, must_invert
 from metajax.inference.support import Support, read_support
+from metajax.paths import read_json
 
 
 class ImageClassifier(NamedTuple):
@@ -129,10 +133,20 @@ def export_folder(run: str | os.PathLike) -> Path:
     raise ValueError(f"expected one of the runs in {str(folder)!r}, such as {str(folder / parts[0])!r}")
   if (folder / "run.json").is_file():
     unfinished = "" if (folder / "records.json").is_file() else ", which has not finished"
+    again = f"`python -m {_command_of(folder)} --folder {shlex.quote(str(folder))} --resume`"
     raise FileNotFoundError(
-      f"expected a run with an export, got {str(folder)!r}{unfinished}: `metajax export {folder} FOLDER` writes one"
+      f"expected a run with an export, got {str(folder)!r}{unfinished}: {again} ends it and writes one"
     )
   raise FileNotFoundError(f"expected the folder of a finished run or of an export, got {str(folder)!r}")
+
+
+def _command_of(folder: Path) -> str:
+  """The name of a run's command; "EXPERIMENT" if it cannot be read."""
+  with contextlib.suppress(OSError, ValueError):
+    name = read_json(folder / "run.json").get("experiment")
+    if isinstance(name, str) and re.fullmatch(r"[\w.]{1,100}", name):
+      return name
+  return "EXPERIMENT"
 
 
 __all__ = ["ImageClassifier", "ImageModel", "Support", "export_folder", "load", "load_images_model"]

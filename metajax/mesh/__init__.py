@@ -21,6 +21,7 @@ from metajax.mesh.all_pairs import (
   reduce_scatter_logsumexp,
   symmetric_all_pairs,
 )
+from metajax.mesh.cores import cores, on_one_device, over_cores, split_cpu, without_mesh
 from metajax.mesh.devices import (
   device_count,
   devices_for,
@@ -37,14 +38,15 @@ from metajax.mesh.devices import (
 from metajax.mesh.distributed import (
   barrier,
   broadcast_from_primary,
+  check_same_on_hosts,
   host_batches,
-  initialize_distributed,
   is_primary_host,
   preemption_requested,
   process_shard,
   round_up_to_hosts,
 )
 from metajax.mesh.heartbeat import EXIT_PEER_LOST, set_exit_advice
+from metajax.mesh.joining import initialize_distributed
 from metajax.mesh.tasks import map_tasks, mean_over_tasks
 
 __all__ = [
@@ -55,6 +57,8 @@ __all__ = [
   "axis_size",
   "barrier",
   "broadcast_from_primary",
+  "check_same_on_hosts",
+  "cores",
   "device_count",
   "devices_for",
   "gather_columns",
@@ -67,6 +71,8 @@ __all__ = [
   "make_mesh",
   "map_tasks",
   "mean_over_tasks",
+  "on_one_device",
+  "over_cores",
   "over_rows",
   "preemption_requested",
   "process_shard",
@@ -80,7 +86,9 @@ __all__ = [
   "shard_padded",
   "shard_parameters",
   "sharded_axis",
+  "split_cpu",
   "symmetric_all_pairs",
   "tasks_per_chunk",
   "to_host",
+  "without_mesh",
 ]

@@ -81,13 +81,27 @@ def sum_over_tasks(
     return _weighted_sum(kinds, group, *each(params, rest, some))
 
   groups = leading_axis(tasks) // group
-  if groups == 1:
-    sums = of_group(0)  # no loop: XLA's convolutions on a CPU are slow inside loops
+  index = jax.ShapeDtypeStruct((), jnp.arange(0).dtype)
+  # Traced (and differentiated) once, for both the shapes of the sums and the loop.
+  traced, shapes = jax.make_jaxpr(of_group, return_shape=True)(index)
+  _check_closed_over(traced.consts, (params, rest, tasks))
+  if groups == 1:  # no loop: XLA's convolutions on a CPU are slow inside loops
+    sums = jax.tree.unflatten(jax.tree.structure(shapes), jaxpr_as_fun(traced)(0))
   else:
-    index = jax.ShapeDtypeStruct((), jnp.arange(0).dtype)
-    # Traced (and differentiated) once, for both the shapes of the sums and the loop.
-    sums = _over_groups(*jax.make_jaxpr(of_group, return_shape=True)(index), groups)
+    sums = _over_groups(traced, shapes, groups)
   return sums if axes is None else _all_reduce(sums, axes)
+
+
+def _check_closed_over(constants: list, given: Any):
+  """Raises for a value under differentiation that the task closes over: it would escape its trace."""
+  known = {id(x) for x in jax.tree.leaves(given)}
+  for x in constants:
+    # A value that `jit` traces can be closed over.
+    if isinstance(x, jax.core.Tracer) and id(x) not in known and type(x).__name__ != "DynamicJaxprTracer":
+      raise TypeError(
+        "expected a loss over tasks that is differentiated by its params alone, but it closes over a differentiated "
+        f"value of shape {list(jnp.shape(x))}, such as a learned rate: make it part of params"
+      )
 
 
 def _weighted_sum(kinds: list, group: int, value: tuple, gradient: Params) -> tuple:

@@ -4,8 +4,6 @@ Every function here also works on a single host, at no cost.
 """
 
 import json
-import os
-import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,84 +11,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from metajax.mesh.heartbeat import watch
-
-_SEVERAL = {  # environment variables of launchers: the number of processes
-  "SLURM": "SLURM_STEP_NUM_TASKS",
-  "Open MPI": "OMPI_COMM_WORLD_SIZE",
-}
+LONGEST = 300  # bytes of a difference between hosts
 _asked = 0  # number of calls of `preemption_requested`, equal on all hosts
-
-
-def initialize_distributed(
-  coordinator: str | None = None,
-  hosts: int | None = None,
-  host: int | None = None,
-  *,
-  dead_after: int = 60,
-  wait: int = 300,
-) -> bool:
-  """Joins this process to a multi-host program, if a cluster is detected or the arguments describe one.
-
-  Call it before any other use of JAX. Without arguments, TPU pods, SLURM and Open MPI are detected by their environment
-  variables; any other process stays a single host. If a process dies, all others exit within seconds with status 3 and
-  a message that names it; if a machine stops responding, JAX's coordination service ends the others after `dead_after`
-  seconds.
-
-  Args:
-    coordinator: "address:port" of host 0, or "auto" to query the cluster (fails without one).
-    hosts: Number of hosts.
-    host: Index of this host, from 0.
-    dead_after: Heartbeat timeout in seconds, after which a host counts as dead.
-    wait: Timeout in seconds for the other hosts to connect.
-
-  Returns:
-    True if several hosts run the program.
-
-  Raises:
-    ValueError: if only some of `coordinator`, `hosts` and `host` are given, one is out of range, or no cluster is
-      found for "auto".
-    RuntimeError: if the other hosts do not connect, or JAX was used before.
-  """
-  found = _found_cluster()
-  if coordinator is None and hosts is None and host is None and not found:
-    return False
-  asks = coordinator == "auto" or (coordinator is None and found)
-  address, number, own = (None, None, None) if asks else _checked(coordinator, hosts, host)
-  if number == 1:
-    return False
-  try:
-    jax.distributed.initialize(
-      address,
-      number,
-      own,
-      initialization_timeout=wait,
-      heartbeat_timeout_seconds=dead_after,
-      shutdown_timeout_seconds=wait,
-    )
-  except ValueError as error:
-    if not asks:
-      raise
-    raise ValueError(
-      "expected a cluster that names the coordinator (a TPU pod, SLURM, Open MPI), got none: give the coordinator as "
-      "address:port of host 0, with hosts and host"
-    ) from error
-  if jax.process_count() > 1:
-    watch(address.rsplit(":", 1)[0] if address else None, broadcast_from_primary)
-  return jax.process_count() > 1
-
-
-def _checked(coordinator: str | None, hosts: int | None, host: int | None) -> tuple[str, int, int]:
-  if coordinator is None or hosts is None or host is None:
-    given = {"coordinator": coordinator, "hosts": hosts, "host": host}
-    missing = [name for name, value in given.items() if value is None]
-    raise ValueError(f"expected a coordinator, hosts and host, or none of them, got no {' and no '.join(missing)}")
-  if not 0 <= host < hosts:
-    raise ValueError(f"expected host from 0 to {hosts - 1}, got {host}")
-  port = coordinator.rpartition(":")[2]
-  if not (":" in coordinator and re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 2**16):
-    raise ValueError(f"expected a coordinator address:port, got {coordinator!r}")
-  return coordinator, hosts, host
 
 
 def process_shard() -> tuple[int, int]:
@@ -136,6 +58,27 @@ def broadcast_from_primary(make: Callable[[], Any]) -> Any:
   return said["value"]
 
 
+def check_same_on_hosts(values: dict[str, Any]):
+  """Checks that all hosts have the same values, which must be JSON types.
+
+  Raises:
+    ValueError: on every host, if one has another value than host 0; the message names host, entry and both values.
+  """
+  if jax.process_count() == 1:
+    return
+  first = broadcast_from_primary(lambda: values)
+  own = json.loads(json.dumps(values))
+  name = next((name for name in {**first, **own} if first.get(name) != own.get(name)), None)
+  said = "" if name is None else f"{name} {own.get(name)!r} instead of {first.get(name)!r}"
+  each = np.zeros(LONGEST, np.uint8)
+  content = np.frombuffer(said.encode()[:LONGEST], np.uint8)
+  each[: len(content)] = content
+  for host, found in enumerate(multihost_utils.process_allgather(each)):
+    if found.any():
+      text = bytes(found[found > 0]).decode(errors="replace")
+      raise ValueError(f"expected the same command on every host, but host {host} has {text}")
+
+
 def barrier(name: str):
   """Waits until every host has called it; files that host 0 wrote before are then visible to all."""
   if jax.process_count() > 1:
@@ -153,10 +96,3 @@ def preemption_requested() -> bool:
     return False
   _asked += 1
   return multihost_utils.reached_preemption_sync_point(_asked)
-
-
-def _found_cluster() -> bool:
-  several = any(
-    os.environ.get(name, "1").isdigit() and int(os.environ.get(name, "1")) > 1 for name in _SEVERAL.values()
-  )
-  return several or "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")

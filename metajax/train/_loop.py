@@ -13,10 +13,23 @@ import numpy as np
 import optax
 
 from metajax import checks
-from metajax.mesh import process_shard, shard_batch
+from metajax.mesh import on_one_device, process_shard, shard_batch, without_mesh
 from metajax.train.given import seeds_in
 from metajax.train.step import TrainState, each_seed, make_train_step, start
 from metajax.types import Batch, Batches, Episode, Learner, MetricLogger
+
+
+def first_batch(batches: Batches, steps: float) -> tuple[Batch, Iterator[Batch]]:
+  """The first batch of this host, and the ones after it.
+
+  Raises:
+    ValueError: If there is none.
+  """
+  stream = iter(batches(0, process_shard()))
+  first = next(stream, None)
+  if first is None:
+    raise ValueError(f"expected batches for {steps} steps, got 0")
+  return first, stream
 
 
 class Run:
@@ -39,6 +52,7 @@ class Run:
     self.validate: Any = validate  # a bool in `restore`: whether to load the best TrainState
     self.many, self.seeds = np.ndim(seed) > 0, seeds_in(seed)
     self.step, self.before, self.best_step = 0, None, None
+    self.over_cores = False  # whether the mesh is of this run alone, so that `validate` sees none
     self.train_state: Any = None  # a TrainState, set by `begin`
     self.best: Any = None  # the TrainState of the best score
     self.best_score = np.full(np.shape(seed), -np.inf)
@@ -51,12 +65,14 @@ class Run:
       jax.vmap(step, in_axes=(0, 1)) if self.many else step, donate_argnums=() if debug_nans else 0
     )
 
-  def begin(self, batches: Batches, steps: float) -> Iterator[Batch]:
-    """Starts, or resumes from the last checkpoint; returns the remaining batches."""
-    stream = iter(batches(0, process_shard()))
-    first = next(stream, None)
-    if first is None:
-      raise ValueError(f"expected batches for {steps} steps, got 0")
+  def begin(self, first: Batch, stream: Iterator[Batch], batches: Batches, steps: float) -> Iterator[Batch]:
+    """Starts, or resumes from the last checkpoint; returns the remaining batches.
+
+    Args:
+      first: First batch.
+      stream: The batches after it.
+      batches, steps: As for `fit`.
+    """
     leaves = jax.tree.leaves(first)
     self.rows = math.prod(np.shape(leaves[0])[: 1 + self.many]) * process_shard()[1] if leaves else 0
     self.unit = "tasks" if isinstance(first, Episode) else "examples"
@@ -145,7 +161,7 @@ class Run:
     self._look()
     paused = time.perf_counter()
     parts = each_seed(self.train_state, self.seed)
-    scores = np.array([float(self.validate(part.params, part.state)) for part in parts])
+    scores = np.array([self._score_of(part.params, part.state) for part in parts])
     self.scores = scores if self.many else scores[0]
     better = (self.scores > self.best_score) | np.isnan(self.best_score) | (self.best is None)
     self.began += time.perf_counter() - paused
@@ -161,6 +177,12 @@ class Run:
       self.best = _copy(self.train_state)
     self.best_score, self.best_step = np.where(better, self.scores, self.best_score), self.step
     return True
+
+  def _score_of(self, params, state) -> float:
+    if not self.over_cores:
+      return float(self.validate(params, state))
+    with without_mesh():
+      return float(self.validate(*on_one_device((params, state))))
 
   def report(self):
     """Passes the metrics since the last report to `log`."""

@@ -8,8 +8,8 @@ from typing import Any
 import optax
 
 from metajax import checks
-from metajax.mesh import is_primary_host
-from metajax.train._loop import Run
+from metajax.mesh import is_primary_host, on_one_device, over_cores, split_cpu
+from metajax.train._loop import Run, first_batch
 from metajax.train.given import check_batches, check_checkpoints, check_learner, check_optimizer, check_seed
 from metajax.train.step import TrainState
 from metajax.types import Batches, Learner, MetricLogger, Params, State
@@ -51,7 +51,8 @@ def fit(
   Args:
     learner, optimizer: Learner to train, and the outer optimizer, e.g. `optax.adam(1e-3)`.
     batches: Function `batches(start, shard)`, which returns an iterator of host-local numpy batches. Under
-      `jax.set_mesh(make_mesh())` they are sharded over the devices, and each host reads its share.
+      `jax.set_mesh(make_mesh())` they are sharded over the devices, and each host reads its share. Without a mesh,
+      a CPU is one device a core if `fit` is the first use of JAX in the process, or after `split_cpu`.
     steps: Total number of steps, including those before a resume; at least 1.
     seed: Seed of the initialization and of the learner's noise. A sequence of seeds trains that many networks side by
       side: pass `for_seeds(...)` as `batches`; the TrainState gets a leading `[seeds]` axis.
@@ -82,13 +83,17 @@ def fit(
   """
   every = {"log_every": log_every, "eval_every": eval_every, "checkpoint_every": checkpoint_every}
   _check(learner, optimizer, batches, seed, checkpoints, log, validate, stop, steps=steps, **every)
+  split_cpu()
   run = Run(learner, optimizer, seed, log, validate, checkpoints, debug_nans)
-  remaining = run.begin(batches, steps)
-  with _shown(run, steps) if progress and is_primary_host() else contextlib.nullcontext():
-    for batch in run.until(steps, remaining):
-      run.took_step(batch, *run.train_step(run.train_state, batch))
-      _after_step(run, stop, steps, **every)
-  return run.best if validate else run.train_state
+  first, stream = first_batch(batches, steps)
+  with contextlib.nullcontext(False) if debug_nans else over_cores(first) as run.over_cores:
+    remaining = run.begin(first, stream, batches, steps)
+    with _shown(run, steps) if progress and is_primary_host() else contextlib.nullcontext():
+      for batch in run.until(steps, remaining):
+        run.took_step(batch, *run.train_step(run.train_state, batch))
+        _after_step(run, stop, steps, **every)
+  found = run.best if validate else run.train_state
+  return on_one_device(found) if run.over_cores else found
 
 
 @contextlib.contextmanager
@@ -141,7 +146,7 @@ def restore(
   """
   _check(learner, optimizer, batches, seed, checkpoints)
   run = Run(learner, optimizer, seed, None, best, checkpoints, False)
-  run.begin(batches, math.inf)
+  run.begin(*first_batch(batches, math.inf), batches, math.inf)
   there = checkpoints.steps()
   if not there:
     raise FileNotFoundError(f"expected a checkpoint in {checkpoints.folder}, got none")

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from metajax.mesh import shard_batch
-from metajax.train._loop import Run
+from metajax.train._loop import Run, first_batch
 from metajax.train.given import check_batches, check_seed
 from metajax.types import Batches, Learner
 
@@ -57,7 +57,8 @@ def seeds_in_parallel(
     if count == 1:
       break
     run = Run(learner, optimizer, tuple(seeds[:count]), None, None, None, False)
-    stream = run.begin(for_seeds(batches[:count]), math.inf)
+    own = for_seeds(batches[:count])
+    stream = run.begin(*first_batch(own, math.inf), own, math.inf)
     if _bytes(run.train_step, run.train_state, shard_batch(next(stream))) < _bytes_free():
       return count
   return 1

@@ -2,11 +2,15 @@
 
 import contextlib
 import os
+import warnings
 from typing import NamedTuple
 
-from metajax.data.files.image_file import is_image_name
+from metajax.data.files.image_file import EXTENSIONS, is_image_name
 from metajax.data.files.table import SPLITS, Table, make_table
 from metajax.paths import AnyPath
+
+# Endings of photos that Pillow does not read by itself; files with any other ending are no photos.
+_PHOTOS = {".heic", ".heif", ".jxl", ".psd", ".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"}
 
 
 def read_folder(path: str) -> Table:
@@ -51,6 +55,9 @@ def image_names(path: AnyPath) -> list[str]:
   Raises:
     FileNotFoundError, PermissionError: if the path is missing or cannot be read.
     ValueError: if the folder holds no images.
+
+  Warns:
+    UserWarning: if the folder holds photos of a format that is not read.
   """
   path = os.fspath(path)
   if os.path.isfile(path):
@@ -75,15 +82,17 @@ class _Walk(NamedTuple):
     found: sorted images.
     folders: paths of each folder, by device and inode; several if links lead to it.
     links: images that are links.
+    unread: photos of a format that is not read.
   """
 
   found: list[str]
   folders: dict[tuple[int, int], list[str]]
   links: set[str]
+  unread: list[str]
 
 
 def _walk(path):
-  walk = _Walk([], {}, set())
+  walk = _Walk([], {}, set(), [])
   waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", ())]
   while waiting:
     relative, above = waiting.pop()  # the folder, and its ancestors, to detect loops of links
@@ -105,7 +114,15 @@ def _walk(path):
         walk.found.append(relative + entry.name)
         if entry.is_symlink():
           walk.links.add(relative + entry.name)
+      elif os.path.splitext(entry.name)[1].lower() in _PHOTOS - EXTENSIONS:
+        walk.unread.append(relative + entry.name)
   walk.found.sort()
+  if walk.unread:
+    number, such = len(walk.unread), min(walk.unread)
+    said = f"{path!r} holds {number:,} photo{'s' * (number > 1)} of a format that is not read, such as {such!r}"
+    if not walk.found:
+      raise ValueError(f"{said}: convert them to JPEG or PNG")
+    warnings.warn(f"{said}: they are left out; convert them to JPEG or PNG", stacklevel=3)
   return walk
 
 
