@@ -23,7 +23,7 @@ class Hosts(NamedTuple):
   same."""
 
   coordinator: str | None = None
-  """Address and port of host 0, or "auto" on a TPU pod, under SLURM or Open MPI."""
+  """Address and port of host 0, or "auto" to ask the cluster; most TPU pods, SLURM and Open MPI are found without."""
   hosts: int | None = None
   """Number of hosts."""
   host: int | None = None

@@ -51,6 +51,10 @@ def split_cpu(devices: int | None = None):
       jax.config.update("jax_num_cpu_devices", cores() if devices is None else devices)
 
 
+def _is_divided() -> bool:
+  return jax.config.jax_num_cpu_devices > 1 and jax.default_backend() == "cpu"  # ty: ignore
+
+
 @contextlib.contextmanager
 def over_cores(batch: Batch) -> Generator[bool]:
   """A context in which the batch is sharded over the devices of a divided CPU, as many as divide its rows.
@@ -62,9 +66,8 @@ def over_cores(batch: Batch) -> Generator[bool]:
     batch: Pytree of arrays `[rows, ...]`.
   """
   rows = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)}
-  divided = jax.config.jax_num_cpu_devices > 1 and jax.default_backend() == "cpu"  # ty: ignore
   alone = jax.sharding.get_abstract_mesh().empty and jax.process_count() == 1
-  count = devices_for(*rows.pop()) if divided and alone and len(rows) == 1 and () not in rows else 1
+  count = devices_for(*rows.pop()) if _is_divided() and alone and len(rows) == 1 and () not in rows else 1
   if count == 1:
     yield False
     return
