@@ -15,7 +15,7 @@ from metajax.data import episodes as episodes_of
 from metajax.data import load
 from metajax.learners import maml
 from metajax.losses import cross_entropy
-from metajax.mesh import mean_over_tasks
+from metajax.mesh import mean_over_tasks, replicate, shard_batch
 from metajax.networks import conv4
 from metajax.types import Episode, Network
 
@@ -50,13 +50,13 @@ def optimizer_of(network: str, name: str) -> optax.GradientTransformation:
   return optax.sgd(rate) if name == "sgd" else optax.adam(rate, eps_root=1e-8)
 
 
-def images(**task: int) -> Episode:
+def images(tasks: int, **task: int) -> Episode:
   """A batch of character tasks with added noise.
 
   With a uniform background thousands of activations share one value. A rounding across the kink of a ReLU then changes
   the gradient in the second digit, so that no two libraries would agree in float32.
   """
-  drawn = next(episodes_of(load("glyphs", "train"), **task)())
+  drawn = next(episodes_of(load("glyphs", "train"), meta_batch_size=tasks, **task)())
   noise = np.random.default_rng(0)
   noisy = lambda x: (x + 0.1 * noise.random(x.shape)).astype(np.float32)
   return Episode(*(examples._replace(inputs=noisy(examples.inputs)) for examples in drawn))
@@ -65,14 +65,14 @@ def images(**task: int) -> Episode:
 def meta_gradient(network: Network, adapt: Callable, episodes: Episode) -> tuple[Callable, tuple]:
   """A function that returns (loss, gradient norm, gradient) of MAML on a batch of tasks, and its arguments."""
   learner = maml(network, adapt)
-  params, state = learner.init(jax.random.key(0), episodes)
+  params, state = replicate(learner.init(jax.random.key(0), episodes))
 
   def run(params, state, episodes):
     differentiate = jax.value_and_grad(learner.loss, has_aux=True)
     (loss, _), gradient = differentiate(params, state, episodes, jax.random.key(0))
     return loss, optax.tree.norm(gradient), gradient
 
-  return run, (params, state, episodes)
+  return run, (params, state, shard_batch(episodes))
 
 
 def inner_gradient(network: Network, episodes: Episode) -> tuple[Callable, tuple]:
@@ -86,5 +86,5 @@ def inner_gradient(network: Network, episodes: Episode) -> tuple[Callable, tuple
     (loss, _), gradient = jax.value_and_grad(mean_over_tasks(task), has_aux=True)(params, state, episodes)
     return loss, optax.tree.norm(gradient), gradient
 
-  params, state = network.init(jax.random.key(0), episodes.support.inputs[0])
-  return run, (params, state, episodes)
+  params, state = replicate(network.init(jax.random.key(0), episodes.support.inputs[0]))
+  return run, (params, state, shard_batch(episodes))

@@ -37,11 +37,12 @@ from benchmarks.differentiation import (
 from benchmarks.step import alternate, compile_program
 from metajax import gradient_steps
 from metajax.experiment.records import stamped as measured
+from metajax.mesh import devices_for, make_mesh, split_cpu, without_mesh
 from metajax.types import Episode, Network
 
 ONE_GRADIENT = "one inner gradient"
 # A new record replaces an old one with equal entries.
-SETTING = ("network", "optimizer", "inner_steps", "measure", "device", "size", "clock")
+SETTING = ("network", "optimizer", "inner_steps", "measure", "device", "devices", "size", "clock")
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 
@@ -100,9 +101,9 @@ def _agree(found: dict, in_double: Callable[[], dict]) -> str:
 
 def _in_double(network: Network, adapts: dict[str, Callable], episodes) -> dict[str, tuple[float, float]]:
   """Computes (loss, gradient norm) of each mode from the same parameters in 64 bits."""
-  with jax.enable_x64(False):
+  with without_mesh(), jax.enable_x64(False):
     given = meta_gradient(network, gradient_steps(optax.sgd(0.1), 1), episodes)[1]
-  with jax.enable_x64(True):
+  with without_mesh(), jax.enable_x64(True):
     wide = jax.tree.map(lambda x: np.asarray(x, np.float64), given)
     found = {name: jax.jit(meta_gradient(network, adapt, episodes)[0])(*wide)[:2] for name, adapt in adapts.items()}
     return {name: (float(loss), float(norm)) for name, (loss, norm) in found.items()}
@@ -170,7 +171,8 @@ def measure(
 def _of_a_program(program, function, setting, rate) -> dict:
   """Record entries of a compiled mode, apart from its speed."""
   run, arguments = function
-  operations = flops(run, *arguments, while_trips=CG_STEPS) / setting["tasks"] / 1e9
+  with without_mesh():
+    operations = flops(run, *arguments, while_trips=CG_STEPS) / setting["tasks"] / 1e9
   known = {
     "temporary_mebibytes": round(program.temporary_mebibytes, 1),
     "compile_seconds": round(program.compile_seconds, 2),
@@ -201,6 +203,7 @@ def main(
   size: Size = Size(),
   timing: Timing = Timing(seconds=0.5),
   clock: Literal["wall", "processor"] = "wall",
+  devices: int | None = None,
   peak_size: int = 1024,
   memory_limit: float = 16.0,
   quick: bool = False,
@@ -220,6 +223,7 @@ def main(
     timing: Timing rounds, which alternate between the modes.
     clock: Clock of the timing: wall time or processor time. On a shared machine `taskset -c 0` with processor time
       compares the cost on one core; with more threads, processor time includes waiting threads.
+    devices: XLA devices that share the tasks; by default one a core, as many as divide the tasks.
     peak_size: Side of the matrices whose product measures the peak rate of the machine.
     memory_limit: Maximum temporary memory of a mode, in GiB; above it, the mode is compiled but not run.
     quick: Run a quick check with one small setting and one round.
@@ -227,14 +231,16 @@ def main(
   if quick:
     optimizers, steps, timing = ("sgd",), (2,), timing._replace(seconds=0.05, rounds=1)
     task, size = task._replace(tasks=2, queries=3), size._replace(filters=8, width=32)
+  split_cpu(devices)
   available = peers_available() if peers else False
   machine = _machine(clock, peak_size)
-  batch = images(**task._asdict())
-  for network, optimizer, count in itertools.product(networks, optimizers, steps):
-    setting = {"benchmark": "meta_gradient", "network": network, "optimizer": optimizer, "inner_steps": count}
-    setting |= {**task._asdict(), **size.of(network), **machine}
+  batch, count = images(**task._asdict()), devices_for(task.tasks, devices)
+  for network, optimizer, inner_steps in itertools.product(networks, optimizers, steps):
+    setting = {"benchmark": "meta_gradient", "network": network, "optimizer": optimizer, "inner_steps": inner_steps}
+    setting |= {**task._asdict(), **size.of(network), **machine, "devices": count}
     made = network_of(network, ways=task.ways, **size._asdict())
-    found = measure(setting, made, batch, modes, available, timing.rounds, timing.seconds, memory_limit)
+    with jax.set_mesh(make_mesh(count)):
+      found = measure(setting, made, batch, modes, available, timing.rounds, timing.seconds, memory_limit)
     if timing.record:
       page.write("meta_gradient", found, of=SETTING)
 

@@ -7,14 +7,16 @@ from typing import Literal, get_args
 import flax.linen as nn
 import jax
 
-from metajax.networks.linen.convolution import check_images, convolve, max_pool, native_convolve
+from metajax.networks.linen.convolution import check_images, convolve, max_pool, native_convolve, patches_of
 from metajax.networks.linen.from_linen import from_linen
+from metajax.networks.linen.normalized_product import NormalizedProduct
 from metajax.types import Network
 
 Downsample = Literal["stride", "max_pool"]
 Pool = Literal["mean", "flatten", "none"]
 Normalization = Literal["batch", "layer", "group", "none"]
 Convolution = Literal["slices", "native"]
+MOMENTUM = 0.95  # of running statistics
 
 
 def conv4(
@@ -134,25 +136,31 @@ class Blocks(nn.Module):
     shape = (3, 3, channels + (0 if beside is None else beside.shape[-1]), self.filters)
     kernel = self.param(f"kernel_{block}", nn.initializers.xavier_uniform(), shape)
     halves = block < self.num_downsamples
-    run = functools.partial(
-      convolve if self.convolution == "slices" else native_convolve,
-      stride=2 if halves and self.downsample == "stride" else 1,
-    )
-    if beside is None:
-      images = run(images, kernel)
+    stride = 2 if halves and self.downsample == "stride" else 1
+    run = functools.partial(convolve if self.convolution == "slices" else native_convolve, stride=stride)
+    if beside is None and self._is_narrow(kernel.shape):
+      patches = patches_of(images, kernel.shape[:2], stride)
+      images = NormalizedProduct(momentum=MOMENTUM, name=f"norm_{block}")(patches, kernel, train)
+    elif beside is None:
+      images = self._normalized(run(images, kernel), train, block)
     else:
       # A convolution is linear, so each image is convolved once, not once per pair.
       second = run(beside, kernel[:, :, channels:])
       pairs = run(images, kernel[:, :, :channels])[None] + second[:, None]
-      images = pairs.reshape(-1, *pairs.shape[2:])
-    # No bias before a normalization, which would subtract it again.
-    if self.normalization == "batch":
-      images = nn.BatchNorm(use_running_average=not train, momentum=0.95, name=f"norm_{block}")(images)
-    elif self.normalization == "layer":
-      images = nn.LayerNorm(reduction_axes=(1, 2, 3), feature_axes=-1, name=f"norm_{block}")(images)
-    elif self.normalization == "group":
-      images = nn.GroupNorm(num_groups=math.gcd(self.filters, 8), name=f"norm_{block}")(images)
-    else:
-      images = images + self.param(f"bias_{block}", nn.initializers.zeros, (self.filters,))
+      images = self._normalized(pairs.reshape(-1, *pairs.shape[2:]), train, block)
     images = jax.nn.relu(images)
     return max_pool(images) if halves and self.downsample == "max_pool" else images
+
+  def _is_narrow(self, shape: tuple[int, ...]) -> bool:
+    """Whether a pixel's neighborhood is narrower than the outputs, so that its statistics are cheaper than theirs."""
+    return self.normalization == "batch" and self.convolution == "slices" and math.prod(shape[:3]) < shape[3]
+
+  def _normalized(self, maps, train, block):
+    # No bias before a normalization, which would subtract it again.
+    if self.normalization == "batch":
+      return nn.BatchNorm(use_running_average=not train, momentum=MOMENTUM, name=f"norm_{block}")(maps)
+    if self.normalization == "layer":
+      return nn.LayerNorm(reduction_axes=(1, 2, 3), feature_axes=-1, name=f"norm_{block}")(maps)
+    if self.normalization == "group":
+      return nn.GroupNorm(num_groups=math.gcd(self.filters, 8), name=f"norm_{block}")(maps)
+    return maps + self.param(f"bias_{block}", nn.initializers.zeros, (self.filters,))

@@ -1,18 +1,28 @@
 """A convolution that stays fast when its kernel differs by task and its gradient is differentiated again.
 
 XLA turns a convolution vectorized over kernels into a grouped one, and on a CPU computes the gradient of a kernel
-inside a loop without its fast path, one to two orders of magnitude slower. Written as one matrix product over shifted
+inside a loop without its fast path, one to two orders of magnitude slower. Written as matrix products of shifted
 slices, the convolution and all its derivatives are matrix products, which are fast everywhere.
 """
+
+import functools
+import itertools
+import math
 
 import jax.numpy as jnp
 from jax import lax
 
 from metajax.types import Array
 
+MANY = 500  # outputs, from which products of all taps take less time than one of gathered slices
+
 
 def convolve(images: Array, kernel: Array, stride: int = 1) -> Array:
-  """The 2-dimensional convolution with "SAME" padding, as one matrix product over shifted slices.
+  """The 2-dimensional convolution with "SAME" padding, as matrix products.
+
+  Few outputs, or fewer channels than filters: the shifted slices of the images are gathered and multiplied once. Else
+  the pixels are multiplied by all taps of the kernel, and the products are shifted and added. This writes as much, but
+  the derivative with respect to the images is then a product, where the other has to add overlapping slices.
 
   Args:
     images: `[n, height, width, channels]`.
@@ -22,28 +32,28 @@ def convolve(images: Array, kernel: Array, stride: int = 1) -> Array:
   Returns:
     `[n, ceil(height / stride), ceil(width / stride), filters]`.
   """
-  n, *size, channels = images.shape
-  rows, columns, _, filters = kernel.shape
-  padding = lax.padtype_to_pads(size, (rows, columns), (stride, stride), "SAME")
+  channels, filters = kernel.shape[2:]
+  outputs = images.shape[0] * math.prod(-(-size // stride) for size in images.shape[1:3])
+  # The number of rows is a symbol in a program that is exported for any.
+  if channels >= filters and isinstance(outputs, int) and outputs >= MANY:
+    return _products_then_shifts(images, kernel, stride)
+  patches = patches_of(images, kernel.shape[:2], stride)
+  return _product(patches.reshape(-1, patches.shape[-1]), kernel).reshape(*patches.shape[:3], filters)
+
+
+def patches_of(images: Array, size: tuple[int, int], stride: int = 1) -> Array:
+  """The pixels that each output of a "SAME" convolution sees: `[n, height, width, channels]` to
+  `[n, ceil(height / stride), ceil(width / stride), rows * columns * channels]`.
+  """
+  padding = lax.padtype_to_pads(images.shape[1:3], size, (stride, stride), "SAME")
   padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
-  height, width = (-(-s // stride) for s in size)
+  height, width = (-(-extent // stride) for extent in images.shape[1:3])
   shifted = [
     padded[:, i : i + stride * (height - 1) + 1 : stride, j : j + stride * (width - 1) + 1 : stride]
-    for i in range(rows)
-    for j in range(columns)
+    for i in range(size[0])
+    for j in range(size[1])
   ]
-  patches = jnp.concatenate(shifted, axis=-1).reshape(n * height * width, rows * columns * channels)
-  return _product(patches, kernel).reshape(n, height, width, filters)
-
-
-def check_images(images: Array):
-  """Checks that an array is a batch of images.
-
-  Raises:
-    ValueError: if it does not have 4 axes; the message has its shape.
-  """
-  if images.ndim != 4:
-    raise ValueError(f"expected images [n, height, width, channels], got an array of shape {list(images.shape)}")
+  return jnp.concatenate(shifted, axis=-1)
 
 
 def _product(patches: Array, kernel: Array) -> Array:
@@ -56,6 +66,47 @@ def _product(patches: Array, kernel: Array) -> Array:
   if patches.shape[1] < filters:
     return patches @ kernel.reshape(-1, filters)
   return lax.dot_general(patches, kernel.transpose(3, 0, 1, 2).reshape(filters, -1), (((1,), (1,)), ((), ())))
+
+
+def _products_then_shifts(images: Array, kernel: Array, stride: int) -> Array:
+  n, *size, channels = images.shape
+  *extent, _, filters = kernel.shape
+  height, width = (-(-s // stride) for s in size)
+  before = [pad for pad, _ in lax.padtype_to_pads(size, extent, (stride, stride), "SAME")]
+  images = jnp.pad(images, ((0, 0), (0, height * stride - size[0]), (0, width * stride - size[1]), (0, 0)))
+  # `lax.split`, as its derivative is a concatenation; that of a slice is a sum of padded arrays.
+  grid = images.reshape(n, height, stride, width, stride, channels)
+  planes = [lax.split(rows, [1] * stride, 4) for rows in lax.split(grid, [1] * stride, 2)]
+  taps = {}  # {plane of pixels (row, column) modulo the stride: taps that see it, with the offsets of their outputs}
+  for i, j in itertools.product(*map(range, extent)):
+    (down, row), (right, column) = divmod(i - before[0], stride), divmod(j - before[1], stride)
+    taps.setdefault((row, column), []).append((i, j, down, right))
+  shifted = []
+  for (row, column), own in taps.items():
+    pixels = planes[row][column].reshape(n * height * width, channels)
+    products = pixels @ jnp.concatenate([kernel[i, j] for i, j, *_ in own], axis=-1)
+    parts = lax.split(products.reshape(n, height, width, -1), [filters] * len(own), 3)
+    shifted += [_shift(_shift(part, 1, down), 2, right) for part, (*_, down, right) in zip(parts, own, strict=True)]
+  return functools.reduce(jnp.add, shifted)
+
+
+def _shift(maps: Array, axis: int, offset: int) -> Array:
+  """`maps[i + offset]` along an axis, with zeros beyond the ends."""
+  size = maps.shape[axis]
+  inside = lax.slice_in_dim(maps, min(max(offset, 0), size), max(size + min(offset, 0), 0), axis=axis)
+  padding = [(0, 0)] * maps.ndim
+  padding[axis] = (min(max(-offset, 0), size), min(max(offset, 0), size))
+  return jnp.pad(inside, padding)
+
+
+def check_images(images: Array):
+  """Checks that an array is a batch of images.
+
+  Raises:
+    ValueError: if it does not have 4 axes; the message has its shape.
+  """
+  if images.ndim != 4:
+    raise ValueError(f"expected images [n, height, width, channels], got an array of shape {list(images.shape)}")
 
 
 def native_convolve(images: Array, kernel: Array, stride: int = 1) -> Array:

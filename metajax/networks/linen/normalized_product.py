@@ -1,0 +1,53 @@
+"""A product with batch norm, whose statistics are computed from the inputs."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import lax
+
+
+class NormalizedProduct(nn.Module):
+  """`BatchNorm(patches @ kernel)`, for patches with fewer values than the outputs.
+
+  Mean and variance of a linear map follow from those of its inputs, of covariance C:
+
+      mean = mean(patches) @ kernel,   variance = diag(kernel^T C kernel)
+
+  So neither they nor their derivatives read the outputs, which a batch norm reads several times. The normalization is
+  part of the product, `(patches - mean) @ (kernel * scale / sqrt(variance + epsilon)) + bias`. Variables are those of
+  `flax.linen.BatchNorm`.
+
+  Attributes:
+    momentum: Momentum of the running statistics.
+    epsilon: Added to the variance.
+  """
+
+  momentum: float
+  epsilon: float = 1e-5
+
+  @nn.compact
+  def __call__(self, patches, kernel, train):
+    """`[..., values]` and `[..., filters]`, of as many values, to `[..., filters]`."""
+    *outer, values = patches.shape
+    filters = kernel.shape[-1]
+    rows, matrix = patches.reshape(-1, values), kernel.reshape(values, filters)
+    scale = self.param("scale", nn.initializers.ones, (filters,))
+    bias = self.param("bias", nn.initializers.zeros, (filters,))
+    running_mean = self.variable("batch_stats", "mean", jnp.zeros, (filters,))
+    running_variance = self.variable("batch_stats", "var", jnp.ones, (filters,))
+    if train:
+      center = rows.astype(jnp.promote_types(rows.dtype, jnp.float32)).mean(0)
+      rows = rows - center.astype(rows.dtype)
+      covariance = jnp.matmul(rows.T, rows, preferred_element_type=center.dtype) / len(rows)
+      mean, variance = center @ matrix, (matrix * (covariance @ matrix)).sum(0)
+      if not self.is_initializing():
+        running_mean.value = self._moved(running_mean.value, mean)
+        running_variance.value = self._moved(running_variance.value, variance)
+      shift = bias
+    else:
+      mean, variance = running_mean.value, running_variance.value
+      shift = bias - mean * scale * lax.rsqrt(variance + self.epsilon)
+    slope = scale * lax.rsqrt(variance + self.epsilon)
+    return (rows @ (matrix * slope).astype(rows.dtype) + shift.astype(rows.dtype)).reshape(*outer, filters)
+
+  def _moved(self, average, value):
+    return self.momentum * average + (1 - self.momentum) * value
