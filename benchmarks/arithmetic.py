@@ -36,6 +36,8 @@ def _of_equation(equation, trips) -> int:
   if name == "dot_general":
     (contracted, _), _ = params["dimension_numbers"]
     return 2 * math.prod(shapes[-1]) * math.prod(shapes[0][i] for i in contracted)
+  if name == "matmul":  # of `metajax.networks.matmul`
+    return 2 * math.prod(shapes[-1]) * shapes[0][1]
   if name == "conv_general_dilated":
     filters = shapes[1][params["dimension_numbers"].rhs_spec[0]]
     return 2 * math.prod(shapes[-1]) * math.prod(shapes[1]) // filters

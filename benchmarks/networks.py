@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from metajax.networks import matmul
 from metajax.types import Array, Network
 
 TOKENS, HEADS = 16, 4
@@ -51,7 +52,7 @@ def transformer(blocks: int = 4, width: int = 128, *, remat: bool = False) -> Ne
   run = jax.checkpoint(_block) if remat else _block
 
   def apply(params, state, images, *, train, key=None):
-    tokens = images.reshape(len(images), TOKENS, -1) @ params["embed"] + params["position"]
+    tokens = matmul(images.reshape(len(images), TOKENS, -1), params["embed"]) + params["position"]
     for i in range(blocks):
       tokens = run(params[f"block_{i}"], tokens)
     return _normalized(params["norm"], tokens).mean(1), state
@@ -62,12 +63,14 @@ def transformer(blocks: int = 4, width: int = 128, *, remat: bool = False) -> Ne
 def _block(params, tokens: Array) -> Array:
   """`[n, tokens, width] -> [n, tokens, width]`."""
   n, count, width = tokens.shape
-  split = (_normalized(params["norm_1"], tokens) @ params["attend"]).reshape(n, count, 3, HEADS, width // HEADS)
+  split = matmul(_normalized(params["norm_1"], tokens), params["attend"]).reshape(n, count, 3, HEADS, width // HEADS)
   query, key, value = (split[:, :, i].swapaxes(1, 2) for i in range(3))
   weights = jax.nn.softmax(query @ key.swapaxes(2, 3) / (width // HEADS) ** 0.5)
-  tokens = tokens + (weights @ value).swapaxes(1, 2).reshape(n, count, width) @ params["mix"]
-  hidden = jax.nn.gelu(_normalized(params["norm_2"], tokens) @ params["up"] + params["up_bias"], approximate=True)
-  return tokens + hidden @ params["down"] + params["down_bias"]
+  tokens = tokens + matmul((weights @ value).swapaxes(1, 2).reshape(n, count, width), params["mix"])
+  hidden = jax.nn.gelu(
+    matmul(_normalized(params["norm_2"], tokens), params["up"]) + params["up_bias"], approximate=True
+  )
+  return tokens + matmul(hidden, params["down"]) + params["down_bias"]
 
 
 def _normalized(params, tokens):

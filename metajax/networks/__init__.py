@@ -19,6 +19,7 @@ from metajax.networks.linen.resnet12 import resnet12
 from metajax.networks.linen.text_transformer import text_transformer
 from metajax.networks.linen.transformer import Size
 from metajax.networks.linen.vision_transformer import vision_transformer
+from metajax.networks.matmul import matmul
 
 __all__ = [
   "Size",
@@ -34,6 +35,7 @@ __all__ = [
   "from_nnx",
   "load_clip",
   "load_gpt2",
+  "matmul",
   "mlp",
   "patch_decoder",
   "projection_head",

@@ -8,6 +8,7 @@ slices, the convolution and all its derivatives are matrix products, which are f
 import functools
 import itertools
 import math
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 from jax import lax
@@ -41,7 +42,7 @@ def convolve(images: Array, kernel: Array, stride: int = 1) -> Array:
   return _product(patches.reshape(-1, patches.shape[-1]), kernel).reshape(*patches.shape[:3], filters)
 
 
-def patches_of(images: Array, size: tuple[int, int], stride: int = 1) -> Array:
+def patches_of(images: Array, size: Sequence[int], stride: int = 1) -> Array:
   """The pixels that each output of a "SAME" convolution sees: `[n, height, width, channels]` to
   `[n, ceil(height / stride), ceil(width / stride), rows * columns * channels]`.
   """

@@ -9,6 +9,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from metajax import checks
+from metajax.networks.matmul import dot_general
 from metajax.types import Array, Cache
 
 
@@ -68,7 +69,9 @@ class Attention(nn.Module):
   def __call__(self, tokens, causal=False, cache=None):
     shape = (self.size.num_heads, self.size.width // self.size.num_heads)
     query, key, value = (
-      nn.DenseGeneral(shape, dtype=self.dtype, kernel_init=start(self.details), name=name)(tokens)
+      nn.DenseGeneral(shape, dtype=self.dtype, dot_general=dot_general, kernel_init=start(self.details), name=name)(
+        tokens
+      )
       for name in ("query", "key", "value")
     )
     mask = None
@@ -81,7 +84,9 @@ class Attention(nn.Module):
       mask = (jnp.arange(key.shape[1]) <= place + jnp.arange(tokens.shape[1])[:, None])[None, None]
     attended = jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=causal and cache is None)
     last = start(self.details, self.size.num_layers)
-    out = nn.DenseGeneral(self.size.width, axis=(-2, -1), dtype=self.dtype, kernel_init=last, name="out")
+    out = nn.DenseGeneral(
+      self.size.width, axis=(-2, -1), dtype=self.dtype, dot_general=dot_general, kernel_init=last, name="out"
+    )
     return out(attended), (key, value)
 
 
@@ -106,8 +111,16 @@ class Layer(nn.Module):
     attention = Attention(self.size, self.dtype, self.details, name="attention")
     attended, seen = attention(norm(self, "before_attention")(tokens), causal, cache)
     tokens = tokens + drop()(attended)
-    hidden = nn.Dense(4 * width, dtype=self.dtype, kernel_init=start(self.details), name="hidden")
-    outputs = nn.Dense(width, dtype=self.dtype, kernel_init=start(self.details, self.size.num_layers), name="outputs")
+    hidden = nn.Dense(
+      4 * width, dtype=self.dtype, dot_general=dot_general, kernel_init=start(self.details), name="hidden"
+    )
+    outputs = nn.Dense(
+      width,
+      dtype=self.dtype,
+      dot_general=dot_general,
+      kernel_init=start(self.details, self.size.num_layers),
+      name="outputs",
+    )
     active = ACTIVATIONS[self.details.activation](hidden(norm(self, "before_perceptron")(tokens)))
     return tokens + drop()(outputs(active)), seen
 
