@@ -346,3 +346,16 @@ def test_a_mesh_of_another_make_is_refused(axis, kind):
     pytest.raises(ValueError, match=f"Auto axis 'data', such as metajax.make_mesh.*{axis}.*{kind.name}"),
   ):
     shard_batch(np.ones(8))
+
+
+def test_a_loss_over_tasks_that_closes_over_a_differentiated_value_is_refused():
+  batch, network = episodes(0), with_head(mlp([4], 4), linear(3))
+  params, state = maml(network, gradient_steps(optax.sgd(0.1), 1)).init(jax.random.key(0), batch)
+
+  def of_rate(rate):
+    return maml(network, gradient_steps(optax.sgd(rate), 1)).loss(params, state, batch, jax.random.key(0))[0]
+
+  for gradient in (jax.grad(of_rate), jax.jit(jax.grad(of_rate))):
+    with pytest.raises(TypeError, match=r"closes over a differentiated value of shape \[\], such as a learned rate"):
+      gradient(0.1)
+  chex.assert_trees_all_close(jax.jit(of_rate)(0.1), of_rate(0.1), rtol=1e-6)  # a traced one is no harm

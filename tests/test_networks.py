@@ -11,6 +11,7 @@ import pytest
 from params_by_numpy import start
 
 from metajax.networks import conv4, from_linen, mlp, resnet12
+from metajax.networks.linen import convolution
 from metajax.networks.linen.convolution import convolve, max_pool, native_convolve
 
 
@@ -22,11 +23,14 @@ def draw(seed, *shape):
   ("size", "kernel", "stride"),
   [((6, 5), (3, 3), 1), ((7, 6), (3, 3), 2), ((5, 5), (5, 5), 2), ((4, 7), (1, 1), 2), ((8, 8), (5, 3), 1)],
 )
-def test_convolve_and_its_two_derivatives_are_those_of_xla(size, kernel, stride):
+@pytest.mark.parametrize("way", ["slices", "products"])
+def test_convolve_and_its_two_derivatives_are_those_of_xla(size, kernel, stride, way, monkeypatch):
+  if way == "products":
+    monkeypatch.setattr(convolution, "MANY", 0)
   with jax.enable_x64(True):
     random = np.random.default_rng(0)
     images, direction = random.normal(size=(2, 2, *size, 3))
-    weights = random.normal(size=(*kernel, 3, 4))
+    weights = random.normal(size=(*kernel, 3, 4 if way == "slices" else 2))
 
     def derivatives(run):
       loss = lambda images, weights: jnp.sum(jnp.sin(run(images, weights, stride)))
@@ -53,6 +57,29 @@ def test_conv4_is_the_same_with_either_convolution():
   params, state = jax.jit(slices.init)(jax.random.key(0), images)
   run = jax.jit(lambda network: network.apply(params, state, images, train=True), static_argnums=0)
   chex.assert_trees_all_close(run(slices), run(native), rtol=1e-4, atol=1e-5)
+
+
+def test_the_batch_norm_of_a_narrow_layer_is_that_of_its_outputs():
+  slices, native = (conv4(12, downsample="stride", num_downsamples=2, convolution=c) for c in ("slices", "native"))
+  images = draw(0, 5, 9, 8, 1) + 3  # far from zero
+  params, state = jax.jit(native.init)(jax.random.key(0), images)
+  chex.assert_trees_all_equal_shapes_and_dtypes((params, state), jax.eval_shape(slices.init, jax.random.key(0), images))
+  params = jax.tree.map(lambda x: x + 0.1 * draw(1, *x.shape), params)
+
+  def everything(network):
+    def loss(params):
+      outputs, after = network.apply(params, state, images, train=True)
+      return jnp.sin(outputs).sum(), (outputs, after)
+
+    gradient = lambda params: jax.grad(loss, has_aux=True)(params)[0]
+    curve = jax.jvp(gradient, (params,), (jax.tree.map(jnp.ones_like, params),))
+    tested = network.apply(params, loss(params)[1][1], images, train=False)[0]
+    return loss(params), curve, tested
+
+  found, wanted = (jax.jit(everything, static_argnums=0)(network) for network in (slices, native))
+  scale = lambda tree: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(tree))
+  for x, y in zip(found, wanted, strict=True):
+    chex.assert_trees_all_close(x, y, rtol=1e-3, atol=1e-4 * scale(y))
 
 
 def slow_conv4(params, images, stride):

@@ -144,6 +144,7 @@ def _scores(learner, params, state, batches, num_tasks, measure, chunk_size, loo
   checks.record("learner", learner, Learner)
   checks.function("the learner's predict", learner.predict, "(params, state, support, inputs) -> logits")
   checks.function("batches", batches, "batches(start, shard), an iterator of Episodes")
+  check_trained(*replicate((params, state)))
   scores = _scores_of_tasks(_scorer(learner.predict, measure, chunk_size), params, state, batches, num_tasks, look)
   if not np.isfinite(scores).all():
     raise FloatingPointError(
@@ -160,7 +161,6 @@ def _scores_of_tasks(run, params, state, batches, num_tasks, look):
       if shared is None:
         devices.enter_context(over_cores(episodes))
         shared = replicate((params, state))
-        check_trained(*shared)
       sharded, there = shard_padded(episodes)
       scores.append(to_host(run(shared, sharded))[there])
       found += len(scores[-1])

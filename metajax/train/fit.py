@@ -1,6 +1,7 @@
 """The training loop: one for every learner."""
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
@@ -85,15 +86,20 @@ def fit(
   _check(learner, optimizer, batches, seed, checkpoints, log, validate, stop, steps=steps, **every)
   split_cpu()
   run = Run(learner, optimizer, seed, log, validate, checkpoints, debug_nans)
+  _train(run, batches, steps, progress, functools.partial(_after_step, run, stop, steps, **every))
+  found = run.best if validate else run.train_state
+  return on_one_device(found) if run.over_cores else found
+
+
+def _train(run: Run, batches: Batches, steps: int, progress: bool, after_step: Callable[[], None]):
+  """Takes the steps that remain, sharded over the cores of a CPU where no mesh is set."""
   first, stream = first_batch(batches, steps)
-  with contextlib.nullcontext(False) if debug_nans else over_cores(first) as run.over_cores:
+  with contextlib.nullcontext(False) if run.debug_nans else over_cores(first) as run.over_cores:
     remaining = run.begin(first, stream, batches, steps)
     with _shown(run, steps) if progress and is_primary_host() else contextlib.nullcontext():
       for batch in run.until(steps, remaining):
         run.took_step(batch, *run.train_step(run.train_state, batch))
-        _after_step(run, stop, steps, **every)
-  found = run.best if validate else run.train_state
-  return on_one_device(found) if run.over_cores else found
+        after_step()
 
 
 @contextlib.contextmanager

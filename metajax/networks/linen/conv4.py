@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import flax.linen as nn
 import jax
 
-from metajax.networks.linen.convolution import check_images, convolve, max_pool, native_convolve, patches_of
+from metajax.networks.linen.convolution import check_images, convolve, extract_patches, max_pool, native_convolve
 from metajax.networks.linen.from_linen import from_linen
 from metajax.networks.linen.normalized_product import NormalizedProduct
 from metajax.types import Network
@@ -139,7 +139,7 @@ class Blocks(nn.Module):
     stride = 2 if halves and self.downsample == "stride" else 1
     run = functools.partial(convolve if self.convolution == "slices" else native_convolve, stride=stride)
     if beside is None and self._is_narrow(kernel.shape):
-      patches = patches_of(images, kernel.shape[:2], stride)
+      patches = extract_patches(images, kernel.shape[:2], stride)
       images = NormalizedProduct(momentum=MOMENTUM, name=f"norm_{block}")(patches, kernel, train)
     elif beside is None:
       images = self._normalized(run(images, kernel), train, block)

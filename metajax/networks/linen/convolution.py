@@ -38,11 +38,11 @@ def convolve(images: Array, kernel: Array, stride: int = 1) -> Array:
   # The number of rows is a symbol in a program that is exported for any.
   if channels >= filters and isinstance(outputs, int) and outputs >= MANY:
     return _products_then_shifts(images, kernel, stride)
-  patches = patches_of(images, kernel.shape[:2], stride)
+  patches = extract_patches(images, kernel.shape[:2], stride)
   return _product(patches.reshape(-1, patches.shape[-1]), kernel).reshape(*patches.shape[:3], filters)
 
 
-def patches_of(images: Array, size: Sequence[int], stride: int = 1) -> Array:
+def extract_patches(images: Array, size: Sequence[int], stride: int = 1) -> Array:
   """The pixels that each output of a "SAME" convolution sees: `[n, height, width, channels]` to
   `[n, ceil(height / stride), ceil(width / stride), rows * columns * channels]`.
   """
