@@ -82,6 +82,29 @@ def test_the_batch_norm_of_a_narrow_layer_is_that_of_its_outputs():
     chex.assert_trees_all_close(x, y, rtol=1e-3, atol=1e-4 * scale(y))
 
 
+@pytest.mark.parametrize("normalization", ["batch", "layer", "group", "none"])
+def test_conv4_computes_in_half_precision_and_gives_what_it_gives_in_single(normalization):
+  single, half = (conv4(12, normalization=normalization, num_downsamples=2, dtype=d) for d in (None, jnp.bfloat16))
+  images = draw(0, 4, 9, 8, 1)
+  params, state = jax.jit(half.init)(jax.random.key(0), images)
+  assert {x.dtype.name for x in jax.tree.leaves((params, state))} == {"float32"}
+  run = jax.jit(lambda network: network.apply(params, state, images, train=True), static_argnums=0)
+  (found, after), (wanted, expected) = run(half), run(single)
+  assert found.dtype == jnp.float32 and "bf16" in str(
+    jax.make_jaxpr(lambda x: half.apply(params, state, x, train=True))(images)
+  )
+  chex.assert_trees_all_equal_shapes_and_dtypes(after, expected)
+  scale = float(jnp.abs(wanted).max())
+  chex.assert_trees_all_close(found, wanted, rtol=0, atol=0.05 * scale)
+  assert float(jnp.abs(found - wanted).max()) > 1e-4 * scale
+
+
+def test_the_convolution_is_xlas_own_on_a_tpu(monkeypatch):
+  assert [convolution.is_native(how) for how in ("auto", "slices", "native")] == [False, False, True]
+  monkeypatch.setattr(convolution.jax, "default_backend", lambda: "tpu")
+  assert [convolution.is_native(how) for how in ("auto", "slices", "native")] == [True, False, True]
+
+
 def slow_conv4(params, images, stride):
   """Four blocks of a convolution with a bias and a ReLU, and the mean over space; pixel by pixel."""
   for block in range(4):
@@ -160,7 +183,7 @@ def test_conv4_halves_four_times(images, settings, features):
     ({"downsample": "mean"}, "downsample to be one of 'stride', 'max_pool', got 'mean'"),
     ({"pool": "max"}, "pool to be one of 'mean', 'flatten', 'none', got 'max'"),
     ({"normalization": None}, "normalization to be one of 'batch', 'layer', 'group', 'none', got None"),
-    ({"convolution": "fast"}, "convolution to be one of 'slices', 'native', got 'fast'"),
+    ({"convolution": "fast"}, "convolution to be one of 'auto', 'slices', 'native', got 'fast'"),
   ],
 )
 def test_an_unknown_kind_of_conv4_is_refused_at_once(settings, said):
@@ -391,7 +414,7 @@ def test_resnet12_is_the_same_by_slices_and_by_xlas_own_convolution():
   [
     (lambda: resnet12(()), r"filters of at least 1 for at least one block, got \[\]"),
     (lambda: resnet12((4, 0)), r"got \[4, 0\]"),
-    (lambda: resnet12(convolution="fast"), "'slices', 'native', got 'fast'"),
+    (lambda: resnet12(convolution="fast"), "'auto', 'slices', 'native', got 'fast'"),
     (
       lambda: resnet12((4, 4)).init(jax.random.key(0), np.zeros((1, 3, 9, 1), np.float32)),
       r"at least 4 x 4 .*got \(3, 9\)",

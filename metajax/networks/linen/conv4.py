@@ -6,8 +6,18 @@ from typing import Literal, get_args
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
 
-from metajax.networks.linen.convolution import check_images, convolve, extract_patches, max_pool, native_convolve
+from metajax.networks.linen.convolution import (
+  Convolution,
+  check_images,
+  convolve,
+  extract_patches,
+  is_native,
+  max_pool,
+  native_convolve,
+)
 from metajax.networks.linen.from_linen import from_linen
 from metajax.networks.linen.normalized_product import NormalizedProduct
 from metajax.types import Network
@@ -15,7 +25,6 @@ from metajax.types import Network
 Downsample = Literal["stride", "max_pool"]
 Pool = Literal["mean", "flatten", "none"]
 Normalization = Literal["batch", "layer", "group", "none"]
-Convolution = Literal["slices", "native"]
 MOMENTUM = 0.95  # of running statistics
 
 
@@ -26,7 +35,8 @@ def conv4(
   pool: Pool = "flatten",
   num_downsamples: int = 4,
   normalization: Normalization = "batch",
-  convolution: Convolution = "slices",
+  convolution: Convolution = "auto",
+  dtype: DTypeLike | None = None,
 ) -> Network:
   """The Conv-4 backbone: four blocks of 3 x 3 convolution, normalization and ReLU, each halving the image.
 
@@ -41,7 +51,11 @@ def conv4(
       "none".
     normalization: "batch" (batch statistics under `train=True`, running statistics otherwise), "layer", "group" (up to
       8 groups of filters) or "none"; all but "batch" process each image independently.
-    convolution: "slices", fast in inner loops, or "native", XLA's convolution.
+    convolution: "auto" is "native" on a TPU and "slices" elsewhere. "slices", matrix products, are fast if the weights
+      differ by task, as in inner loops; "native" is XLA's convolution, and the faster one on a CPU outside of loops. On
+      a GPU neither is measured.
+    dtype: Type of the computation, e.g. `jax.numpy.bfloat16`, by default that of images and parameters. Parameters,
+      statistics and outputs are float32 in any case.
 
   Returns:
     A Network from `[n, h, w, c]` to `[n, d]`.
@@ -65,6 +79,7 @@ def conv4(
     num_downsamples=num_downsamples,
     normalization=normalization,
     convolution=convolution,
+    dtype=dtype,
   )
 
 
@@ -76,13 +91,14 @@ def conv_blocks(
   pool: Pool = "flatten",
   num_downsamples: int | None = None,
   normalization: Normalization = "batch",
-  convolution: Convolution = "slices",
+  convolution: Convolution = "auto",
+  dtype: DTypeLike | None = None,
 ) -> Network:
   """Any number of `conv4` blocks, e.g. the parts before and after a `film` layer.
 
   Args:
     blocks: Number of blocks, at least 1.
-    filters, downsample, pool, normalization, convolution: As for `conv4`.
+    filters, downsample, pool, normalization, convolution, dtype: As for `conv4`.
     num_downsamples: Number of blocks that halve the image, counted from the first; by default all.
 
   Returns:
@@ -102,7 +118,7 @@ def conv_blocks(
   num_downsamples = blocks if num_downsamples is None else num_downsamples
   if not 0 <= num_downsamples <= blocks:
     raise ValueError(f"expected num_downsamples from 0 to {blocks}, got {num_downsamples}")
-  return from_linen(Blocks(blocks, filters, downsample, pool, num_downsamples, normalization, convolution))
+  return from_linen(Blocks(blocks, filters, downsample, pool, num_downsamples, normalization, convolution, dtype))
 
 
 class Blocks(nn.Module):
@@ -114,7 +130,8 @@ class Blocks(nn.Module):
   pool: str
   num_downsamples: int
   normalization: str
-  convolution: str
+  convolution: Convolution
+  dtype: DTypeLike | None = None
 
   @nn.compact
   def __call__(self, images, train, beside=None):
@@ -124,9 +141,11 @@ class Blocks(nn.Module):
       raise ValueError(
         f"expected images of at least {least} x {least} to halve {self.num_downsamples} times, got {given}"
       )
+    images, beside = jax.tree.map(self._computed, (images, beside))
     for block in range(self.blocks):
       images = self._block(images, train, block, beside)
       beside = None
+    images = images if self.dtype is None else images.astype(jnp.promote_types(self.dtype, jnp.float32))
     if self.pool == "mean":
       return images.mean((1, 2))
     return images.reshape(images.shape[0], -1) if self.pool == "flatten" else images
@@ -134,10 +153,10 @@ class Blocks(nn.Module):
   def _block(self, images, train, block, beside):
     channels = images.shape[-1]
     shape = (3, 3, channels + (0 if beside is None else beside.shape[-1]), self.filters)
-    kernel = self.param(f"kernel_{block}", nn.initializers.xavier_uniform(), shape)
+    kernel = self._computed(self.param(f"kernel_{block}", nn.initializers.xavier_uniform(), shape))
     halves = block < self.num_downsamples
     stride = 2 if halves and self.downsample == "stride" else 1
-    run = functools.partial(convolve if self.convolution == "slices" else native_convolve, stride=stride)
+    run = functools.partial(native_convolve if is_native(self.convolution) else convolve, stride=stride)
     if beside is None and self._is_narrow(kernel.shape):
       patches = extract_patches(images, kernel.shape[:2], stride)
       images = NormalizedProduct(momentum=MOMENTUM, name=f"norm_{block}")(patches, kernel, train)
@@ -153,14 +172,17 @@ class Blocks(nn.Module):
 
   def _is_narrow(self, shape: tuple[int, ...]) -> bool:
     """Whether a pixel's neighborhood is narrower than the outputs, so that its statistics are cheaper than theirs."""
-    return self.normalization == "batch" and self.convolution == "slices" and math.prod(shape[:3]) < shape[3]
+    return self.normalization == "batch" and not is_native(self.convolution) and math.prod(shape[:3]) < shape[3]
 
   def _normalized(self, maps, train, block):
     # No bias before a normalization, which would subtract it again.
     if self.normalization == "batch":
-      return nn.BatchNorm(use_running_average=not train, momentum=MOMENTUM, name=f"norm_{block}")(maps)
+      return nn.BatchNorm(not train, momentum=MOMENTUM, dtype=self.dtype, name=f"norm_{block}")(maps)
     if self.normalization == "layer":
-      return nn.LayerNorm(reduction_axes=(1, 2, 3), feature_axes=-1, name=f"norm_{block}")(maps)
+      return nn.LayerNorm(reduction_axes=(1, 2, 3), feature_axes=-1, dtype=self.dtype, name=f"norm_{block}")(maps)
     if self.normalization == "group":
-      return nn.GroupNorm(num_groups=math.gcd(self.filters, 8), name=f"norm_{block}")(maps)
-    return maps + self.param(f"bias_{block}", nn.initializers.zeros, (self.filters,))
+      return nn.GroupNorm(num_groups=math.gcd(self.filters, 8), dtype=self.dtype, name=f"norm_{block}")(maps)
+    return maps + self._computed(self.param(f"bias_{block}", nn.initializers.zeros, (self.filters,)))
+
+  def _computed(self, x):
+    return x if self.dtype is None else x.astype(self.dtype)

@@ -9,12 +9,15 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Literal
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from metajax.types import Array
 
+Convolution = Literal["auto", "slices", "native"]
 MANY = 500  # outputs, from which products of all taps take less time than one of gathered slices
 
 
@@ -40,6 +43,14 @@ def convolve(images: Array, kernel: Array, stride: int = 1) -> Array:
     return _products_then_shifts(images, kernel, stride)
   patches = extract_patches(images, kernel.shape[:2], stride)
   return _product(patches.reshape(-1, patches.shape[-1]), kernel).reshape(*patches.shape[:3], filters)
+
+
+def is_native(convolution: Convolution) -> bool:
+  """Whether "auto", "slices" or "native" is XLA's convolution: "auto" is on a TPU.
+
+  There a convolution vectorized over kernels is fast. On a GPU "auto" is slices, which is not measured.
+  """
+  return convolution == "native" or (convolution == "auto" and jax.default_backend() == "tpu")
 
 
 def extract_patches(images: Array, size: Sequence[int], stride: int = 1) -> Array:

@@ -9,7 +9,7 @@ from metajax.types import Network
 
 
 def relation_module(
-  filters: int = 64, hidden: int = 8, *, normalization: Normalization = "batch", convolution: Convolution = "slices"
+  filters: int = 64, hidden: int = 8, *, normalization: Normalization = "batch", convolution: Convolution = "auto"
 ) -> Network:
   """Two `conv4` blocks with max-pooling on pairs of feature maps, concatenated along channels, then a hidden layer.
 
@@ -38,7 +38,7 @@ class _RelationModule(nn.Module):
   filters: int
   hidden: int
   normalization: str
-  convolution: str
+  convolution: Convolution
 
   @nn.compact
   def __call__(self, classes, queries, train):

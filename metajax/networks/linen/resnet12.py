@@ -1,21 +1,19 @@
 """ResNet-12, the residual network of few-shot learning (arXiv:1805.10123, 1904.03758)."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import flax.linen as nn
 
-from metajax.networks.linen.convolution import check_images, convolve, max_pool, native_convolve
+from metajax.networks.linen.convolution import Convolution, check_images, convolve, is_native, max_pool, native_convolve
 from metajax.networks.linen.from_linen import from_linen
 from metajax.types import Network
-
-Convolution = Literal["slices", "native"]
 
 
 def resnet12(
   filters: Sequence[int] = (64, 160, 320, 640),
   *,
-  convolution: Convolution = "slices",
+  convolution: Convolution = "auto",
 ) -> Network:
   """ResNet-12: residual blocks of three 3 x 3 convolutions, batch norm and leaky ReLU, each halving the image.
 
@@ -24,8 +22,7 @@ def resnet12(
 
   Args:
     filters: Number of filters of each block; its length is the number of blocks.
-    convolution: "slices", fast if the weights differ by task (inner loops), or "native", XLA's convolution, faster
-      outside inner loops and for large images.
+    convolution: As for `conv4`.
 
   Returns:
     A Network from `[n, h, w, c]` to `[n, filters[-1]]`.
@@ -42,7 +39,7 @@ def resnet12(
     12424320
   """
   if convolution not in get_args(Convolution):
-    raise ValueError(f"expected convolution to be one of 'slices', 'native', got {convolution!r}")
+    raise ValueError(f"expected convolution to be one of 'auto', 'slices', 'native', got {convolution!r}")
   if not filters or min(filters) < 1:
     raise ValueError(f"expected filters of at least 1 for at least one block, got {list(filters)}")
   return from_linen(_ResNet12(tuple(filters), convolution))
@@ -50,7 +47,7 @@ def resnet12(
 
 class _ResNet12(nn.Module):
   filters: tuple[int, ...]
-  convolution: str
+  convolution: Convolution
 
   @nn.compact
   def __call__(self, images, train):
@@ -73,5 +70,5 @@ class _ResNet12(nn.Module):
   def _normalized(self, images, filters, size, train, name):
     initial = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")  # He initialization
     kernel = self.param(f"{name}_kernel", initial, (size, size, images.shape[-1], filters))
-    run = convolve if self.convolution == "slices" else native_convolve
+    run = native_convolve if is_native(self.convolution) else convolve
     return nn.BatchNorm(use_running_average=not train, momentum=0.9, name=f"{name}_norm")(run(images, kernel))
