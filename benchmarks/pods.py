@@ -53,7 +53,8 @@ def training(name: Name) -> Training:
   of = jax.ShapeDtypeStruct
   if name == "maml":
     some = lambda n: Examples(of((4, n, 28, 28, 1), jnp.float32), of((4, n, 5), jnp.float32))
-    network = with_head(conv4(64, downsample="stride", pool="mean"), linear(5))
+    # What "auto" is on a TPU; here the compiler is asked on a machine without one.
+    network = with_head(conv4(64, downsample="stride", pool="mean", convolution="native"), linear(5))
     learner = maml(network, gradient_steps(optax.sgd(0.4), 5), chunk_size=4)
     return Training(learner, optax.adam(1e-3), Episode(some(5), some(75)))
   if name == "simclr":
