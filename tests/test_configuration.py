@@ -122,7 +122,7 @@ def test_odd_records_are_refused_by_name(tmp_path, said):
 
 def test_a_run_of_pretraining_is_no_few_shot_run(run, tmp_path):
   folder = folder_of(tmp_path, GOOD | {"experiment": "experiments.simclr"})
-  assert "expected a few-shot run, got one of experiments.simclr" in run(evaluate, folder)
+  assert "and others, got one of experiments.simclr" in run(evaluate, folder)
   folder = folder_of(tmp_path, GOOD | {"experiment": "experiments.evaluate"})
   assert "expected a run of an experiment" in run(evaluate, folder)
 

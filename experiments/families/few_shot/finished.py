@@ -38,7 +38,8 @@ def read(folder: Path, modules: Sequence[str] = ()) -> FewShotRun:
   """
   run = read_run(folder, (*experiments.commands(), *modules))
   if not groups_of(run.config, Setup):
-    raise ValueError(f"expected a few-shot run, got one of {run.module.__name__} in {str(folder)!r}")
+    given = f"got one of {run.module.__name__} in {str(folder)!r}"
+    raise ValueError(f"expected a few-shot run, with the flags of experiments.maml and others, {given}")
   experiment = run.module.build(run.config)
   return FewShotRun(
     run, group_of(run.config, Setup), experiment, next(one for one in experiment.evaluate if isinstance(one, FewShot))
