@@ -151,7 +151,7 @@ def parse(main: Callable, presets: Mapping[str, Any] | None, arguments: Sequence
   how["prog"] = " ".join(_invocation())
   how["description"] = (inspect.getdoc(config or main) or "").split("\n")[0]
   made = config or _collected(main)
-  flags.check(config or main, arguments, more=("preset", *HOST_FLAGS) if on_hosts else ("preset",))
+  flags.check(config or main, arguments, more=["preset"] * bool(presets) + list(HOST_FLAGS) * on_hosts)
   if not set(flags.HELP).isdisjoint(arguments):
     print(help.text(made, presets, chosen, on_hosts=on_hosts, **how), end="")
     sys.exit(0)
