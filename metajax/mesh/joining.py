@@ -107,16 +107,21 @@ def _find_coordinator(address: str, host: int, wait: int):
 
 @contextlib.contextmanager
 def _ended_by_signals() -> Generator[None]:
-  """Lets SIGINT and SIGTERM end the process at once: Python runs no handlers while JAX waits for other hosts."""
+  """Lets SIGINT and SIGTERM end the process at once: Python runs no handlers while JAX waits for other hosts.
+
+  Afterwards SIGTERM is JAX's, which tells all hosts of it.
+  """
   if threading.current_thread() is not threading.main_thread():
     yield
     return
   before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
   try:
     yield
+  except BaseException:
+    signal.signal(signal.SIGTERM, before[signal.SIGTERM])
+    raise
   finally:
-    for number, handler in before.items():
-      signal.signal(number, handler)
+    signal.signal(signal.SIGINT, before[signal.SIGINT])
 
 
 def _checked(coordinator: str | None, hosts: int | None, host: int | None) -> tuple[str, int, int]:
