@@ -57,8 +57,8 @@ class Training(NamedTuple):
   eval_every: Annotated[int, *Count.__metadata__, *also("--validate-every", "--curve-every")] = 1000
   """Steps between validations."""
   devices: Annotated[int | None, *Count.__metadata__] = None
-  """Number of devices that share each batch; by default the largest number that divides the batch size. A CPU is divided
-  into as many devices, by default one a core."""
+  """Number of devices that share each batch; by default the largest number that divides it. A CPU is divided into as
+  many devices, by default one a core."""
   seed: Seed = 0
   """First random seed, for the initialization and all random draws in training."""
   seeds: Annotated[int, Bounds(1, 1000)] = 1

@@ -22,7 +22,8 @@ def make_mesh(devices: int | None = None, *, fsdp: bool = False) -> Mesh:
   """Makes the mesh that batches are sharded over: the first `devices` devices, by default all devices of all hosts.
 
   Args:
-    devices: Number of devices. With several hosts it must be the total number of devices.
+    devices: Number of devices. With several hosts it must be the total number of devices, or on CPUs a multiple of the
+      number of hosts.
     fsdp: Fully sharded data parallel: parameters and the optimizer's state are sharded too, each array along its
       longest axis that is divisible by the number of devices, and gathered at each use. By default they are replicated.
 
@@ -43,21 +44,32 @@ def make_mesh(devices: int | None = None, *, fsdp: bool = False) -> Mesh:
   count = jax.device_count() if devices is None else devices
   if not isinstance(count, numbers.Integral) or not 1 <= count <= jax.device_count():
     raise ValueError(f"expected 1 to {jax.device_count()} devices, the number available, got {devices}")
-  if jax.process_count() > 1 and count != jax.device_count():
-    raise ValueError(f"expected all {jax.device_count()} devices of {jax.process_count()} hosts, got {devices}")
+  hosts = jax.process_count()
+  if hosts > 1 and count != jax.device_count() and (jax.default_backend() != "cpu" or count % hosts):
+    raise ValueError(f"expected all {jax.device_count()} devices of {hosts} hosts, got {devices}")
   # The second axis has size 1: it only marks that parameters are sharded, wherever the mesh is visible.
   shape, names = ((count, 1), (DATA, FSDP)) if fsdp else ((count,), (DATA,))
-  return jax.make_mesh(shape, names, axis_types=(AxisType.Auto,) * len(names), devices=jax.devices()[:count])
+  return jax.make_mesh(shape, names, axis_types=(AxisType.Auto,) * len(names), devices=_of_every_host(count // hosts))
 
 
 def devices_for(rows: int, devices: int | None = None) -> int:
   """Returns the number of devices for a batch of `rows`: `devices` if given, else the largest number that divides it.
 
-  Several hosts use all of their devices by default.
+  Several hosts use all of their devices by default, or on CPUs as many of each host as divide the batch.
   """
-  if devices is not None or jax.process_count() > 1:
+  hosts = jax.process_count()
+  if devices is not None or (hosts > 1 and jax.default_backend() != "cpu"):
     return jax.device_count() if devices is None else devices
-  return next(count for count in range(min(rows, jax.device_count()), 0, -1) if rows % count == 0)
+  counts = range(jax.device_count() // hosts * hosts, 0, -hosts)
+  return next((count for count in counts if rows % count == 0), jax.device_count())
+
+
+def _of_every_host(count: int) -> list[jax.Device]:
+  """The first devices of every host, as many of each."""
+  own = {}
+  for device in jax.devices():
+    own.setdefault(device.process_index, []).append(device)
+  return [device for some in own.values() for device in some[:count]]
 
 
 def device_count() -> int:
