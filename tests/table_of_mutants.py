@@ -135,9 +135,9 @@ MUTANTS = (
   ),
   Mutant(
     "fit returns the best of what was validated",
-    "metajax/train/fit.py",
-    "found = run.best if validate else run.train_state",
-    "found = run.train_state",
+    "metajax/train/_loop.py",
+    "found = self.best if self.validate else self.train_state",
+    "found = self.train_state",
     ("tests/test_train.py",),
   ),
   Mutant(
@@ -839,8 +839,8 @@ MUTANTS = (
   ),
   Mutant(
     "a training on a divided CPU ends on one device",
-    "metajax/train/fit.py",
-    "return on_one_device(found) if run.over_cores else found",
+    "metajax/train/_loop.py",
+    "return on_one_device(found) if self.over_cores else found",
     "return found",
     ("tests/test_cores.py",),
   ),

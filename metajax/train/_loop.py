@@ -1,10 +1,11 @@
 """The state of a training run: its step, its checkpoints, and its unreported metrics."""
 
+import contextlib
 import itertools
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ import numpy as np
 import optax
 
 from metajax import checks
-from metajax.mesh import on_one_device, process_shard, shard_batch, without_mesh
+from metajax.mesh import on_one_device, over_cores, process_shard, shard_batch, without_mesh
 from metajax.train.given import seeds_in
 from metajax.train.step import TrainState, each_seed, make_train_step, start
 from metajax.types import Batch, Batches, Episode, Learner, MetricLogger
@@ -84,6 +85,18 @@ class Run:
       self._resume(steps)
     self.began = time.perf_counter()
     return iter(batches(self.step, process_shard())) if self.step else itertools.chain([first], stream)
+
+  @contextlib.contextmanager
+  def started(self, batches: Batches, steps: float) -> Generator[Iterator[Batch]]:
+    """A context of the run, sharded over the cores of a CPU where no mesh is set; yields the remaining batches."""
+    first, stream = first_batch(batches, steps)
+    with contextlib.nullcontext(False) if self.debug_nans else over_cores(first) as self.over_cores:
+      yield self.begin(first, stream, batches, steps)
+
+  def result(self) -> TrainState:
+    """The last TrainState, or the best one if there was a validation."""
+    found = self.best if self.validate else self.train_state
+    return on_one_device(found) if self.over_cores else found
 
   def _start(self, batch):
     if not self.many:

@@ -1,7 +1,6 @@
 """The training loop: one for every learner."""
 
 import contextlib
-import functools
 import math
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import optax
 
 from metajax import checks
-from metajax.mesh import is_primary_host, on_one_device, over_cores, split_cpu
+from metajax.mesh import is_primary_host, split_cpu
 from metajax.train._loop import Run, first_batch
 from metajax.train.given import check_batches, check_checkpoints, check_learner, check_optimizer, check_seed
 from metajax.train.step import TrainState
@@ -51,9 +50,8 @@ def fit(
 
   Args:
     learner, optimizer: Learner to train, and the outer optimizer, e.g. `optax.adam(1e-3)`.
-    batches: Function `batches(start, shard)`, which returns an iterator of host-local numpy batches. Under
-      `jax.set_mesh(make_mesh())` they are sharded over the devices, and each host reads its share. Without a mesh,
-      a CPU is one device a core if `fit` is the first use of JAX in the process, or after `split_cpu`.
+    batches: Function `batches(start, shard)`, which returns an iterator of host-local numpy batches. They are sharded
+      over `jax.set_mesh(make_mesh())`, or the cores of a CPU after `split_cpu` or if `fit` is the first to use JAX.
     steps: Total number of steps, including those before a resume; at least 1.
     seed: Seed of the initialization and of the learner's noise. A sequence of seeds trains that many networks side by
       side: pass `for_seeds(...)` as `batches`; the TrainState gets a leading `[seeds]` axis.
@@ -86,28 +84,22 @@ def fit(
   _check(learner, optimizer, batches, seed, checkpoints, log, validate, stop, steps=steps, **every)
   split_cpu()
   run = Run(learner, optimizer, seed, log, validate, checkpoints, debug_nans)
-  _train(run, batches, steps, progress, functools.partial(_after_step, run, stop, steps, **every))
-  found = run.best if validate else run.train_state
-  return on_one_device(found) if run.over_cores else found
-
-
-def _train(run: Run, batches: Batches, steps: int, progress: bool, after_step: Callable[[], None]):
-  """Takes the steps that remain, sharded over the cores of a CPU where no mesh is set."""
-  first, stream = first_batch(batches, steps)
-  with contextlib.nullcontext(False) if run.debug_nans else over_cores(first) as run.over_cores:
-    remaining = run.begin(first, stream, batches, steps)
-    with _shown(run, steps) if progress and is_primary_host() else contextlib.nullcontext():
-      for batch in run.until(steps, remaining):
-        run.took_step(batch, *run.train_step(run.train_state, batch))
-        after_step()
+  with run.started(batches, steps) as remaining, _shown(run, steps, progress):
+    for batch in run.until(steps, remaining):
+      run.took_step(batch, *run.train_step(run.train_state, batch))
+      _after_step(run, stop, steps, **every)
+  return run.result()
 
 
 @contextlib.contextmanager
-def _shown(run: Run, steps: int) -> Generator[None]:
-  """Shows the progress of a run: its step after each one, and its metrics when they are reported."""
-  from metajax.progress import progress  # imported here: most trainings log by other means
+def _shown(run: Run, steps: int, progress: bool) -> Generator[None]:
+  """Shows the progress of a run, if asked to: its step after each one, and its metrics when they are reported."""
+  if not (progress and is_primary_host()):
+    yield
+    return
+  from metajax.progress import progress as bar  # imported here: most trainings log by other means
 
-  with progress(steps, run.rows, run.unit, start=run.step) as show:
+  with bar(steps, run.rows, run.unit, start=run.step) as show:
     run.show = show
     yield
 
