@@ -11,6 +11,7 @@ from metajax.paths import AnyPath
 
 # Endings of photos that Pillow does not read by itself; files with any other ending are no photos.
 _PHOTOS = {".heic", ".heif", ".jxl", ".psd", ".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"}
+_PHOTOS -= EXTENSIONS
 
 
 def read_folder(path: str) -> Table:
@@ -114,7 +115,7 @@ def _walk(path):
         walk.found.append(relative + entry.name)
         if entry.is_symlink():
           walk.links.add(relative + entry.name)
-      elif os.path.splitext(entry.name)[1].lower() in _PHOTOS - EXTENSIONS:
+      elif os.path.splitext(entry.name)[1].lower() in _PHOTOS:
         walk.unread.append(relative + entry.name)
   walk.found.sort()
   if walk.unread:
