@@ -25,7 +25,7 @@ from metajax.experiment import EvalMode, FewShot, Record, command, records
 from metajax.experiment.bounds import Bounds, Count, DataName, Seed, TwoOrMore
 from metajax.experiment.devices import on_devices
 from metajax.experiment.evaluators.few_shot import TEST_SEED, check_curve, print_scores, test_all, test_pixels
-from metajax.experiment.finished_runs import set_precision
+from metajax.experiment.finished_runs import set_precision_of
 from metajax.experiment.former_flags import also
 from metajax.types import Batches
 
@@ -83,7 +83,7 @@ def main(
   if not folders:
     raise ValueError("expected one or more run folders, got none")
   found = [finished.read(folder, modules) for folder in folders]
-  set_precision([one.run for one in found])
+  set_precision_of([one.run for one in found])
   learners = finished.learners(found)
   _check(found, learners, adaptation_curve, record)
   took = {same[0].run.folder: {"train_seconds": finished.seconds(same)} for same in learners if record}

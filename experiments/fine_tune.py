@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import jax
 from tyro.conf import Positional
 
 import experiments
@@ -39,6 +38,7 @@ from metajax.experiment import (
 from metajax.experiment.bounds import Count, Fraction, Positive, ZeroOrMore
 from metajax.experiment.devices import on_devices
 from metajax.experiment.evaluators.probes import BATCH
+from metajax.experiment.finished_runs import set_precision_of
 from metajax.experiment.former_flags import also
 from metajax.experiment.groups import group_of, groups_of
 from metajax.experiment.types import title_of
@@ -164,7 +164,7 @@ def _with_labels(share: float, first: Pretrained, tuned: list[Network], recipes:
 
 def _read(folder: Path, modules: Sequence[str]) -> Pretrained:
   run = read_run(folder, (*experiments.commands(), *modules))
-  jax.config.update("jax_default_matmul_precision", group_of(run.config, RunFlags).precision)
+  set_precision_of([run])
   experiment: Any = run.module.build(run.config) if groups_of(run.config, Probing) else None
   kept = [one for one in experiment.evaluate if isinstance(one, FrozenFeatures | Transfer)] if experiment else []
   if not kept:

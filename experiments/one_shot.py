@@ -22,7 +22,7 @@ from metajax.experiment import PIXELS, EvalMode, Record, command, records
 from metajax.experiment.bounds import Count, DataName, Seed, TwoOrMore
 from metajax.experiment.devices import on_devices
 from metajax.experiment.evaluators.few_shot import TEST_SEED
-from metajax.experiment.finished_runs import seconds_of, set_precision
+from metajax.experiment.finished_runs import seconds_of, set_precision_of
 from metajax.types import Batches
 
 LAKE = "omniglot"
@@ -72,7 +72,7 @@ def main(
   if not folders:
     raise ValueError("expected one or more run folders, got none")
   found = [finished.read(folder, modules) for folder in folders]
-  set_precision([one.run for one in found])
+  set_precision_of([one.run for one in found])
   sizes = sorted({one.setup.data.size for one in found})
   if len(sizes) > 1:
     raise ValueError(f"expected runs on images of one size, got {' and '.join(map(str, sizes))} pixels")

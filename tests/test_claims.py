@@ -111,8 +111,11 @@ def test_a_link_or_a_fifo_in_a_claims_place_is_not_followed_and_holds_nobody_up(
   assert (tmp_path / "victim").read_text() == "precious"
 
 
+SAID = {"command": "", "machine": "", "precision": "", "versions": {}}
+
+
 def test_runs_of_one_second_that_were_given_no_folder_have_folders_of_their_own(tmp_path):
-  run = Run(tmp_path / "runs" / "maml-20261124-101500", RUN, False, {"command": "", "machine": "", "versions": {}})
+  run = Run(tmp_path / "runs" / "maml-20261124-101500", RUN, False, SAID)
   found = [run_folder.write_configuration(run, 1).folder.name for _ in range(3)]
   assert found == [f"maml-20261124-101500{end}" for end in ("", "-2", "-3")]
   claims.release()

@@ -183,6 +183,17 @@ def test_flags_of_a_run_of_before_are_compared_by_their_names_of_then(tmp_path, 
     check_same(run, Augmented())
 
 
+@pytest.mark.parametrize(
+  ("before", "now", "message"),
+  [("highest", "auto", None), ("auto", "highest", None), ("highest", "default", "--precision highest, .* got default")],
+)
+def test_a_run_of_a_precision_is_resumed_with_a_word_that_means_the_same_here(tmp_path, before, now, message):
+  folder = folder_of(tmp_path, GOOD | {"flags": {"precision": before}})
+  run = Run(folder, RunFlags(), True, GOOD | {"flags": {"precision": now}})
+  with pytest.raises(ValueError, match=message) if message else contextlib.nullcontext():
+    check_same(run, RunFlags())
+
+
 def test_a_byte_that_is_no_utf8_is_read_back_as_it_was(tmp_path):
   path = tmp_path / "records.json"
   records.write(path, [{"data": "caf\udce9"}])

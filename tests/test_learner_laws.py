@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import params_by_numpy
 import pytest
+from low_precision import TOLERANCES, at
 from table_of_learners import LEARNERS, MESH_PATHS, VARIANTS, episodes, image_episodes
 
 from metajax.mesh import make_mesh, shard_batch
@@ -136,6 +137,14 @@ def test_eight_devices_agree_with_one(case):
   with jax.set_mesh(make_mesh(8)):
     eight = jax.jit(case.value_and_grad)(case.params, case.state, shard_batch(case.batch), case.key)
   close(jax.device_get(one), jax.device_get(eight))
+
+
+@mesh_paths
+def test_products_in_bfloat16_leave_the_loss_its_first_digits_and_gradients_finite(case):
+  (exact, _), _ = case()
+  (loss, _), gradient = jax.jit(at("bfloat16", case.value_and_grad))(case.params, case.state, case.batch, case.key)
+  close(exact, loss, TOLERANCES["bfloat16"])
+  assert finite(gradient)
 
 
 @rows

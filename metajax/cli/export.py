@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg
 from metajax.experiment.command_line import command
 from metajax.experiment.evaluate import trained_of
 from metajax.experiment.exports import export_run
-from metajax.experiment.finished_runs import read_run, set_precision
+from metajax.experiment.finished_runs import read_run, set_precision_of
 from metajax.experiment.records import read
 from metajax.export import EXPORT, load_exported
 from metajax.mesh import host_batches
@@ -43,7 +43,7 @@ def export(
   else:
     sys.path.insert(0, os.getcwd())  # as `python -m` does, for modules of the user
     found = read_run(run, modules)
-    set_precision([found])
+    set_precision_of([found])
     experiment, trained = trained_of(found)
     batch = next(iter(host_batches(trained.batches[0])))
     export_run(run, experiment, trained, batch, read(run / "records.json"), to=folder)

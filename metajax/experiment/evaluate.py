@@ -14,7 +14,7 @@ from metajax.experiment import records
 from metajax.experiment.bounds import Count
 from metajax.experiment.command_line import command
 from metajax.experiment.devices import on_devices
-from metajax.experiment.finished_runs import FinishedRun, read_run, seconds_of, set_precision, states_of
+from metajax.experiment.finished_runs import FinishedRun, read_run, seconds_of, set_precision_of, states_of
 from metajax.experiment.seeds import seeds_of
 from metajax.experiment.types import Experiment, Record, Trained
 
@@ -34,7 +34,7 @@ def main(
   if not folders:
     raise ValueError("expected one or more run folders, got none")
   found = [read_run(folder, modules) for folder in folders]
-  set_precision(found)
+  set_precision_of(found)
   with on_devices(devices):
     for run in found:
       print(run.folder)

@@ -82,7 +82,7 @@ def _about(folder: Path, records: Sequence[Mapping[str, Any]], trained: Trained)
     "seed": seed,
     "step": int(trained.states[0].step),
     "machine": session.get("machine"),
-    "precision": flags.get("precision"),
+    "precision": session.get("precision"),
     "records": kept,
     "flags": flags,
   }

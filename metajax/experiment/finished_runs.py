@@ -6,7 +6,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import jax
 import optax
 
 from metajax.checkpoint import Checkpoints
@@ -14,6 +13,7 @@ from metajax.experiment import bounds, command_line, records
 from metajax.experiment.configuration import configuration
 from metajax.experiment.flags import LONGEST
 from metajax.experiment.groups import group_of
+from metajax.experiment.precision import resolved, set_precision
 from metajax.experiment.run_folder import FLAGS_MUTABLE_ON_RESUME
 from metajax.experiment.seeds import groups, seeds_of, side_by_side
 from metajax.experiment.types import RunFlags, Training
@@ -128,16 +128,16 @@ def same_learners(runs: Sequence[FinishedRun]) -> list[list[FinishedRun]]:
   return list(learners.values())
 
 
-def set_precision(runs: Sequence[FinishedRun]):
-  """Sets the precision of matrix products to that of the runs, which must be equal for a comparison.
+def set_precision_of(runs: Sequence[FinishedRun]):
+  """Sets the precision of matrix products to that of the runs on this backend, equal for all in a comparison.
 
   Raises:
     ValueError: if the runs have several precisions.
   """
-  precisions = sorted({group_of(run.config, RunFlags).precision for run in runs})
+  precisions = sorted({resolved(group_of(run.config, RunFlags).precision) for run in runs})
   if len(precisions) > 1:
     raise ValueError(f"expected runs of one --precision, got {' and '.join(precisions)}")
-  jax.config.update("jax_default_matmul_precision", precisions[0])
+  set_precision(precisions[0])
 
 
 def seconds_of(run: FinishedRun) -> float | None:

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from metajax.experiment.command_line import typed
+from metajax.experiment.precision import arithmetic
 from metajax.experiment.renamed import current
 from metajax.experiment.results_page import build_page
 from metajax.experiment.types import Record
@@ -37,8 +38,9 @@ def flat(record: Record) -> dict:
 
 
 def stamped(**measured: Any) -> dict:
-  """Adds the command, the machine and the versions to measured values."""
-  return {**measured, "command": typed(), "machine": machine(), "versions": versions()}
+  """Adds the command, the machine, the precision and the versions to measured values."""
+  about = {"command": typed(), "machine": machine(), "precision": arithmetic(), "versions": versions()}
+  return {**measured, **about}
 
 
 def versions() -> dict[str, str]:

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
 from metajax import paths
 from metajax.experiment import bounds, claims, command_line, flags, former_flags, longer, records
 from metajax.experiment.configuration import configuration, plain, shown
 from metajax.experiment.groups import group_of
+from metajax.experiment.precision import arithmetic, resolved, set_precision
 from metajax.experiment.types import RunFlags
 from metajax.mesh import barrier, broadcast_from_primary, process_shard
 from metajax.report.wandb_log import check_wandb
@@ -61,7 +60,7 @@ def begin(name: str, build: Callable, config: Any) -> Run:
   """
   asked = group_of(config, RunFlags)
   there = check(asked)
-  jax.config.update("jax_default_matmul_precision", asked.precision)
+  set_precision(asked.precision)
 
   def new():
     return str(asked.output / time.strftime(f"{name}-%Y%m%d-%H%M%S"))
@@ -150,6 +149,8 @@ def check_same(run: Run, config: Any):
     was = former_flags.value_in(before["flags"], name, kinds.get(name), value)
     if name in FLAGS_MUTABLE_ON_RESUME or was == value:
       continue
+    if name == "precision" and resolved(was) == resolved(value):
+      continue
     if name != longer.STEPS or not longer.may_change(run.folder, was, value):
       flag = f"--{flags.dashed(name)}"
       raise ValueError(f"expected {flag} {shown(was)}, as the run in {str(run.folder)!r} has it, got {shown(value)}")
@@ -166,7 +167,7 @@ def write_configuration(run: Run, devices: int, **more: Any) -> Run:
   now = run.configuration | more
   session = {"started": time.strftime("%Y-%m-%d %H:%M:%S"), "command": now["command"], "devices": devices}
   session |= {"hosts": process_shard()[1]} if process_shard()[1] > 1 else {}
-  session |= {"machine": now["machine"], "versions": now["versions"]}
+  session |= {name: now[name] for name in ("machine", "precision", "versions")}
   before = now | {"sessions": []}
   if run.resumed:
     before = longer.with_steps(run.folder, configuration(run.folder), now["flags"][longer.STEPS])
@@ -183,5 +184,6 @@ def _described(build: Callable, config: Any) -> dict:
     "command": command_line.typed(),
     "flags": {name: plain(value) for name, value in bounds.flat(config._asdict())},
     "machine": records.machine(),
+    "precision": arithmetic(),
     "versions": records.versions(),
   }

@@ -13,6 +13,7 @@ import optax
 
 from metajax.experiment.bounds import Bounds, Count, NotNegative, Seed
 from metajax.experiment.former_flags import also
+from metajax.experiment.precision import Precision
 from metajax.train import TrainState
 from metajax.types import Batches, Learner, Params, State
 
@@ -39,8 +40,9 @@ class RunFlags(NamedTuple):
   """Formats of the metrics, in addition to metrics.jsonl, which is always written; "wandb" is Weights & Biases."""
   profile: NotNegative = 0
   """Number of steps to trace for TensorBoard (Profile tab) or Perfetto; 0 for no trace."""
-  precision: Literal["highest", "high", "default"] = "highest"
-  """Precision of matrix products: "highest" agrees on all devices; "default" is faster TF32 or bfloat16."""
+  precision: Precision = "auto"
+  """Precision of matrix products: "highest" is float32 on all devices; "default" is TF32 on a GPU and bfloat16 with
+  sums in float32 on a TPU; "auto" is "highest" on a CPU, "default" elsewhere."""
   export: bool = True
   """Export the trained model into the folder of the run, for `metajax predict` and `metajax.load`."""
   fsdp: bool = False

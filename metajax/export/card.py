@@ -58,7 +58,11 @@ def model_card(config: Mapping[str, Any]) -> str:
     lines += ["## Images", "", f"{images['size']} x {images['size']} pixels, {_colors(images)}.{ground}", ""]
   if config["joint"]:
     lines += ["The images of one call are classified jointly: labels depend on the other images of the call.", ""]
-  facts = [(name, about[name]) for name in ("data", "split", "seed", "step", "command", "machine") if about.get(name)]
+  facts = [
+    (name, about[name])
+    for name in ("data", "split", "seed", "step", "command", "machine", "precision")
+    if about.get(name)
+  ]
   if facts:
     lines += ["## Training", "", *(f"- {name}: {_code(value)}" for name, value in facts), ""]
   if about.get("records"):

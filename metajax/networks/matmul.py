@@ -44,7 +44,9 @@ def matmul(inputs: Array, kernel: Array) -> Array:
   rows, kernel = inputs.reshape(-1, inputs.shape[-1]).astype(dtype), kernel.astype(dtype)
   # JAX converts the types of arrays that vary for its own operations alone.
   product = _plain_product if _varies(rows) or _varies(kernel) else _product.bind
-  return product(rows, kernel).reshape(*inputs.shape[:-1], kernel.shape[1])
+  # Of the moment, as that of `jax.lax.dot_general`: the program is lowered outside of `jax.default_matmul_precision`.
+  precision = jax.config.jax_default_matmul_precision  # ty: ignore
+  return product(rows, kernel, precision=precision).reshape(*inputs.shape[:-1], kernel.shape[1])
 
 
 def dot_general(inputs: Array, kernel: Array, dimension_numbers: Any, **how: Any) -> Array:
@@ -70,8 +72,12 @@ _product = Primitive("matmul")
 _transposed = Primitive("transposed_copy")
 
 
-def _plain_product(rows, kernel):
-  return lax.dot_general(rows, kernel, (((1,), (0,)), ((), ())))
+def _plain_product(rows, kernel, *, precision):
+  return _dot(rows, kernel, ((1,), (0,)), precision)
+
+
+def _dot(first, second, axes, precision, batch=((), ())):
+  return lax.dot_general(first, second, (axes, batch), precision=precision)
 
 
 def _plain_transpose(matrix):
@@ -83,33 +89,38 @@ def _copied_transpose(matrix):
   return lax.optimization_barrier(_plain_transpose(lax.optimization_barrier(matrix)))
 
 
-def _for_rows(cotangent, rows, kernel):
-  return lax.dot_general(cotangent, kernel, (((1,), (1,)), ((), ())))
+def _for_rows(cotangent, rows, kernel, *, precision):
+  return _dot(cotangent, kernel, ((1,), (1,)), precision)
 
 
-def _for_kernel(cotangent, rows, kernel):
+def _for_kernel(cotangent, rows, kernel, *, precision):
   if cotangent.shape[1] < rows.shape[1]:  # the narrower one is copied
-    return _transposed.bind(_product.bind(_transposed.bind(cotangent), rows))
-  return _product.bind(_transposed.bind(rows), cotangent)
+    return _transposed.bind(_product.bind(_transposed.bind(cotangent), rows, precision=precision))
+  return _product.bind(_transposed.bind(rows), cotangent, precision=precision)
 
 
-def _batched_product(arguments, axes):
+def _batched_product(arguments, axes, *, precision):
   (rows, kernel), (of_rows, of_kernel) = arguments, axes
   if of_kernel is None:
     rows = jnp.moveaxis(rows, of_rows, 0)
-    return _product.bind(rows.reshape(-1, rows.shape[2]), kernel).reshape(*rows.shape[:2], kernel.shape[1]), 0
+    product = _product.bind(rows.reshape(-1, rows.shape[2]), kernel, precision=precision)
+    return product.reshape(*rows.shape[:2], kernel.shape[1]), 0
   if of_rows is None:
-    return lax.dot_general(rows, jnp.moveaxis(kernel, of_kernel, 0), (((1,), (1,)), ((), ()))), 1
+    return _dot(rows, jnp.moveaxis(kernel, of_kernel, 0), ((1,), (1,)), precision), 1
   kernel, rows = jnp.moveaxis(kernel, of_kernel, 0), jnp.moveaxis(rows, of_rows, 0)
-  return lax.dot_general(rows, kernel, (((2,), (1,)), ((0,), (0,)))), 0
+  return _dot(rows, kernel, ((2,), (1,)), precision, ((0,), (0,))), 0
 
 
 def _batched_transpose(arguments, axes):
   return jnp.swapaxes(jnp.moveaxis(arguments[0], axes[0], 0), 1, 2), 0
 
 
+def _shape_of_product(rows, kernel, *, precision):
+  return rows.update(shape=(rows.shape[0], kernel.shape[1]), weak_type=False)
+
+
 _product.def_impl(_plain_product)
-_product.def_abstract_eval(lambda rows, kernel: rows.update(shape=(rows.shape[0], kernel.shape[1]), weak_type=False))
+_product.def_abstract_eval(_shape_of_product)
 mlir.register_lowering(_product, mlir.lower_fun(_plain_product, multiple_results=False))
 ad.defbilinear(_product, _for_rows, _for_kernel)
 batching.primitive_batchers[_product] = _batched_product

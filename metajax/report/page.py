@@ -49,7 +49,7 @@ def page(
     path: HTML file; missing folders are created.
     title: title of the page.
     summary: `(label, value, unit or explanation)` of the main results; text after a ± is set smaller.
-    configuration: dictionary, possibly nested; "command", "seed", "machine" and "versions" come first.
+    configuration: dictionary, possibly nested; "command", "seed", "machine", "precision" and "versions" come first.
     records: flat dictionaries, a row each; values that all of them share are shown once, below the table.
     figures: `(heading, caption, PNG or SVG file)` of each figure, in order.
     notes: strings, `Swatch`es, or `(heading, lines)` of strings and `Swatch`es.

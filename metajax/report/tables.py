@@ -9,7 +9,7 @@ _ALWAYS = ("learner", "ways", "shots", "value", "published")
 _ORDER = ("learner", "policy", "data", "split", "measure", "ways", "shots", "value", "chance", "points_ahead_of_pixels")
 _ORDER += ("published", "queries", "tasks")
 _HEADINGS = {"learner": "method", "policy": "query norm", "points_ahead_of_pixels": "lead over pixels ± 95% CI"}
-APART = ("command", "seed", "machine", "versions")
+APART = ("command", "seed", "machine", "precision", "versions")
 _NOT_COUNTED = ("seed", "year")  # numbers without thousands separators
 
 
@@ -77,7 +77,7 @@ def _repeat(configuration) -> str:
   code = f"<pre><code>{text(command)}</code></pre>" if command else ""
   parts = [configuration, *(part for part in configuration.values() if isinstance(part, dict))]
   said = [f"seed {text(part['seed'], 'seed')}" for part in parts if part.get("seed") is not None][:1]
-  said += [text(configuration["machine"])] if configuration.get("machine") else []
+  said += [text(configuration[name]) for name in ("machine", "precision") if configuration.get(name)]
   versions = configuration.get("versions") or {}
   said += [text(f"{name} {version}") for name, version in versions.items()] if isinstance(versions, dict) else []
   line = f"<p>{' · '.join(said)}</p>" if said else ""
