@@ -12,7 +12,7 @@ BIN := .venv/bin
 .PHONY: demo test test-times test-slow mutants docs dist lint format clean
 
 demo: .venv/ready
-	$(BIN)/python -m experiments.prototypical --preset demo
+	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m experiments.prototypical --preset demo
 
 test: lint
 	$(BIN)/python -m pytest -m "not slow"

@@ -3,12 +3,13 @@
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax.interpreters import partial_eval
 
 
-def flops(fn, *arguments, while_trips: int = 1) -> int:
+def flops(fn: Callable, *arguments: Any, while_trips: int = 1) -> int:
   """Counts multiplications and additions in the matrix products and convolutions that the outputs of `fn` depend on.
 
   The count is taken before compilation, over all iterations of all loops.

@@ -27,9 +27,9 @@ _FIGURES = {  # {key of a record: format in a cell}
 def table(rows: list[dict]) -> list[str]:
   """One table per network, optimizer and device, with a row per mode and a column per number of steps."""
   lines = [_INTRODUCTION]
-  key = lambda r: (r["network"], r["optimizer"], r["device"], r["size"], r["clock"])
-  for network, optimizer, device, size, clock in dict.fromkeys(map(key, rows)):
-    own = [r for r in rows if key(r) == (network, optimizer, device, size, clock)]
+  key = lambda r: (r["network"], r["optimizer"], r["device"], r["size"], r["clock"], r.get("devices", 1))
+  for network, optimizer, device, size, clock, devices in dict.fromkeys(map(key, rows)):
+    own = [r for r in rows if key(r) == (network, optimizer, device, size, clock, devices)]
     steps = sorted({r["inner_steps"] for r in own})
     one = own[0]
     task = f"{one['ways']}-way {one['shots']}-shot, {one['queries']} queries, {one['tasks']} tasks"
@@ -39,7 +39,7 @@ def table(rows: list[dict]) -> list[str]:
     loads = ", ".join(dict.fromkeys(str(r["load"]) for r in own))
     lines.append(
       f"{device}, {one['machine']}, peak {peak} GFLOP/s, load before the run {loads}; {clock} clock, "
-      f"{one['threads']} threads\n"
+      f"{one['threads']} threads, {devices} XLA {'device' if devices == 1 else 'devices'}\n"
     )
     lines += heading("mode", *(f"K = {k}" for k in steps))
     lines += [cells(name, *(_cell(f.get(k)) for k in steps)) for name, f in by_measure(own, "inner_steps").items()]
@@ -60,7 +60,7 @@ def draw(path: Path):
   from matplotlib.ticker import NullLocator, StrMethodFormatter
 
   rows = json.loads(path.read_text())
-  panel_of = lambda r: (r["network"], r["optimizer"], r["clock"])
+  panel_of = lambda r: (r["network"], r["optimizer"], r["clock"], r.get("devices", 1))
   panels = list(dict.fromkeys(map(panel_of, rows)))
   figure, axes = two_rows(len(panels), width=3.6, height=6)
   names = [name for name in dict.fromkeys(r["measure"] for r in rows) if name != "one inner gradient"]
@@ -73,7 +73,7 @@ def draw(path: Path):
       for axis, key in zip(axes[:, column], ("value", "temporary_mebibytes"), strict=True):
         if found := points(own, "inner_steps", key):
           axis.plot(*zip(*found, strict=True), linestyle="--" if is_peer else "-", **style)
-    axes[0, column].set_title(f"{panel[0]}, inner {panel[1]}, {panel[2]} clock", fontsize=10)
+    axes[0, column].set_title(f"{panel[0]}, inner {panel[1]}, {panel[2]} clock, devices: {panel[3]}", fontsize=10)
     axes[1, column].set_xlabel("inner steps K")
     for axis in axes[:, column]:
       axis.set_xscale("log")

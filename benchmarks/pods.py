@@ -11,6 +11,7 @@ step is run: times are projections, bytes and arithmetic are exact. Half an hour
 import os
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import jax
@@ -64,7 +65,7 @@ def training(name: Name) -> Training:
   return Training(learner, adamw(5e-4), Pair(of((128, 224, 224, 3), jnp.float32), of((128, 77), jnp.int32)))
 
 
-def topology(name: str):
+def topology(name: str) -> Sequence[jax.Device]:
   """The devices of a remote slice, such as v5e:4x4."""
   from jax.experimental import topologies
 
@@ -87,7 +88,7 @@ def shapes(made: Training, chips: int) -> tuple[TrainState, object]:
   return jax.eval_shape(begin, jax.random.key(0), few), batch
 
 
-def compiled_step(made: Training, devices, fsdp: bool):
+def compiled_step(made: Training, devices: Sequence[jax.Device], fsdp: bool) -> jax.stages.Compiled:
   """The training step on the batch of all chips, compiled for them."""
   count, names = len(devices), (DATA, FSDP) if fsdp else (DATA,)
   shape = (count, 1) if fsdp else (count,)
@@ -114,7 +115,7 @@ def sent(found: Counter, chips: int) -> float:
   return sum(size * times.get(kind, 1) for kind, size in found.items())
 
 
-def projected(made: Training, devices, fsdp: bool) -> dict:
+def projected(made: Training, devices: Sequence[jax.Device], fsdp: bool) -> dict:
   """Record entries of a step on the given chips."""
   began, chips = time.perf_counter(), len(devices)
   compiled = compiled_step(made, devices, fsdp)

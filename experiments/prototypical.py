@@ -45,7 +45,7 @@ PRESETS = {
   ),
   "demo": Config(
     setup=fs.ON_CPU._replace(
-      task=fs.Task(ways=20, queries=5, meta_batch_size=1), training=fs.Training(400, 100), tests=fs.Tests(("5w1s",))
+      task=fs.Task(ways=20, queries=3, meta_batch_size=1), training=fs.Training(400, 100), tests=fs.Tests(("5w1s",))
     )
   ),
 }

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from benchmarks import contrastive_loss, input_pipeline, page
+from benchmarks import accelerator, accelerator_parts, contrastive_loss, input_pipeline, page
 from benchmarks.arithmetic import flops
 from benchmarks.command import Timing
 from benchmarks.devices import collectives
@@ -130,3 +130,44 @@ def test_augment_of_both_kinds_are_taken_and_counted():
   images = np.random.default_rng(0).random((8, 16, 16, 3)).astype(np.float32)
   views = next(tensorflow_views.views(images, 8))
   assert views.shape == images.shape and views.min() >= 0 and views.max() <= 1 and np.ptp(views) > 0.3
+
+
+def of_an_accelerator(tmp_path, monkeypatch, sizes, parts, minutes=9.0):
+  """The records of the accelerator benchmark at tiny sizes, after each row of which the file is read."""
+  monkeypatch.setattr(page, "HERE", tmp_path)
+  monkeypatch.setattr(accelerator_parts, "TINY", sizes)
+  accelerator.main(parts, peers=False, seconds=0.0, minutes=minutes, record=True, tiny=True)
+  path = tmp_path / "results" / "accelerator.json"
+  return json.loads(path.read_text()) if path.exists() else []
+
+
+def test_an_accelerator_is_measured_row_by_row_and_both_convolutions_have_one_loss(tmp_path, monkeypatch, capsys):
+  sizes = accelerator_parts.TINY._replace(filters=4, chunk_sizes=(2,), rows=(16,), batch=2, pixels=8)
+  monkeypatch.setattr(accelerator_parts, "PRECISIONS", ("highest",))
+  found = of_an_accelerator(tmp_path, monkeypatch, sizes, ("maml", "contrastive", "transfers"))
+  assert all(one["value"] > 0 and one["precision"] and one["machine"] and one["tiny"] for one in found)
+  native, slices = (one["loss"] for one in found if one["part"] == "maml")
+  assert native == pytest.approx(slices, rel=1e-5)
+  assert {one["measure"] for one in found if one["part"] == "transfers"} == {
+    "2 of 8 pixels as uint8",
+    "2 of 8 pixels as float32",
+  }
+  assert "no time left" not in capsys.readouterr().out
+
+
+def test_a_row_that_fails_or_has_no_time_left_is_named_and_the_others_stay(tmp_path, monkeypatch, capsys):
+  def jobs(sizes):
+    yield "good", lambda seconds: {"value": 1.0, "unit": "images/s"}
+    yield "too large", lambda seconds: (_ for _ in ()).throw(RuntimeError("RESOURCE_EXHAUSTED: out of memory\nmore"))
+
+  monkeypatch.setattr(accelerator_parts, "transfer_jobs", jobs)
+  good, large = of_an_accelerator(tmp_path, monkeypatch, accelerator_parts.TINY, ("transfers",))
+  assert good["value"] == 1 and large["value"] is None and large["skipped"] == "RESOURCE_EXHAUSTED: out of memory"
+  of_an_accelerator(tmp_path, monkeypatch, accelerator_parts.TINY, ("transfers",), minutes=0.0)
+  assert "transfers: good: no time left" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_steps_of_an_accelerator_run_at_tiny_sizes(tmp_path, monkeypatch):
+  found = of_an_accelerator(tmp_path, monkeypatch, accelerator_parts.TINY, ("steps",))
+  assert len(found) == 6 and all(one["value"] > 0 for one in found)

@@ -51,9 +51,9 @@ def conv4(
       "none".
     normalization: "batch" (batch statistics under `train=True`, running statistics otherwise), "layer", "group" (up to
       8 groups of filters) or "none"; all but "batch" process each image independently.
-    convolution: "auto" is "native" on a TPU and "slices" elsewhere. "slices", matrix products, are fast if the weights
-      differ by task, as in inner loops; "native" is XLA's convolution, and the faster one on a CPU outside of loops. On
-      a GPU neither is measured.
+    convolution: "auto" is "native", XLA's convolution, on a TPU, and "slices", matrix products, elsewhere. On a CPU a
+      training step takes 1.3 to 3 times as long with "native", in inner loops up to 70 times; predictions of a network
+      with max-pooling are up to 1.8 times faster with it, and take a third of the memory. On a GPU neither is measured.
     dtype: Type of the computation, e.g. `jax.numpy.bfloat16`, by default that of images and parameters. Parameters,
       statistics and outputs are float32 in any case.
 
