@@ -5,6 +5,7 @@ from typing import Any
 
 from metajax.export.model import described_inputs
 
+FACTS = ("data", "split", "seed", "step", "command", "machine", "precision")
 COLUMNS = ("measure", "learner", "policy", "data", "split", "ways", "shots", "value", "interval")
 SHOWN = 20  # records
 
@@ -14,7 +15,7 @@ def model_card(config: Mapping[str, Any]) -> str:
 
   Args:
     config: Contents of `config.json`. Of `about` these entries are shown if given: `data`, `split`, `seed`, `step`,
-      `command` and `machine`, the `records` of the run, and its `flags`.
+      `command`, `machine` and `precision`, the `records` of the run, and its `flags`.
   """
   about, images = config["about"], config["images"]
   ways = f"exactly {config['ways']} or fewer" if config["ways"] else "any number of"
@@ -58,11 +59,7 @@ def model_card(config: Mapping[str, Any]) -> str:
     lines += ["## Images", "", f"{images['size']} x {images['size']} pixels, {_colors(images)}.{ground}", ""]
   if config["joint"]:
     lines += ["The images of one call are classified jointly: labels depend on the other images of the call.", ""]
-  facts = [
-    (name, about[name])
-    for name in ("data", "split", "seed", "step", "command", "machine", "precision")
-    if about.get(name)
-  ]
+  facts = [(name, about[name]) for name in FACTS if about.get(name)]
   if facts:
     lines += ["## Training", "", *(f"- {name}: {_code(value)}" for name, value in facts), ""]
   if about.get("records"):
