@@ -1,7 +1,7 @@
 """What is open about one GPU, in one command of at most nine minutes.
 
     python -m benchmarks.accelerator --record     # writes benchmarks/results/accelerator.json, after each row
-    python -m benchmarks.accelerator --tiny       # the same rows at sizes for any machine, 2 minutes on 2 CPU cores
+    python -m benchmarks.accelerator --tiny       # the same rows at sizes for any machine
 
 Four parts. Meta-gradients of MAML on conv4-64 by convolution, tasks at once and precision, beside `torch.func` and
 TorchOpt; contrastive losses by rows, dense and tiled, beside open_clip and lightly; one training step of SimCLR

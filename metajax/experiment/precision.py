@@ -16,12 +16,9 @@ from typing import Literal
 import jax
 
 Precision = Literal["auto", "highest", "high", "default"]
-GPU = {"highest": "float32", "high": "tensorfloat32", "default": "tensorfloat32"}
 ARITHMETIC = {
-  "cpu": dict.fromkeys(GPU, "float32"),
-  "gpu": GPU,
-  "cuda": GPU,
-  "rocm": GPU,
+  "cpu": {"highest": "float32", "high": "float32", "default": "float32"},
+  "gpu": {"highest": "float32", "high": "tensorfloat32", "default": "tensorfloat32"},
   "tpu": {"highest": "float32", "high": "bfloat16_3x", "default": "bfloat16"},
 }
 

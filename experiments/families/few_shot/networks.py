@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated, Literal, NamedTuple
 
-import jax
-
+from experiments.families.convolution import outside_loops
 from metajax.augment.image import affine, centered
 from metajax.compose import linear, tile_head, with_head, with_preprocessing, zero_init_head
 from metajax.experiment.bounds import Width
@@ -103,5 +102,5 @@ def in_the_middle(encoder: Network) -> Network:
 
 
 def convolution_for(tasks: int | None) -> Convolution:
-  """Returns "native" on a GPU, where that is not measured, unless a step loops over several tasks; else "auto"."""
-  return "native" if tasks in (None, 1) and jax.default_backend() == "gpu" else "auto"
+  """Returns "auto" if a step loops over several tasks, else that of a network outside of loops."""
+  return outside_loops() if tasks in (None, 1) else "auto"

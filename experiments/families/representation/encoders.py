@@ -5,6 +5,7 @@ from typing import Annotated, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from experiments.families.convolution import outside_loops
 from metajax import Network
 from metajax.experiment.bounds import Bounds
 from metajax.networks import conv4, resnet, vision_transformer
@@ -52,10 +53,8 @@ def encoder_of(flags: EncoderFlags) -> Network:
     return resnet(int(name.removeprefix("resnet")), width=width, stem=stem, dtype=dtype)
   if name.startswith("vit_"):
     return vision_transformer(name.removeprefix("vit_").capitalize(), patch, dtype=dtype)
-  # On a GPU neither is measured; XLA's own is what others run.
-  convolution = "native" if jax.default_backend() == "gpu" else "auto"
   downsample = "stride" if name == "conv4_strided" else "max_pool"
-  return conv4(round(64 * width), downsample=downsample, convolution=convolution)
+  return conv4(round(64 * width), downsample=downsample, convolution=outside_loops())
 
 
 def dtype_of(bfloat16: bool | None) -> jax.typing.DTypeLike:
