@@ -16,6 +16,7 @@ from metajax.augment.image import simclr as simclr_view
 from metajax.compose import linear, with_head
 from metajax.learners import clip, maml, simclr
 from metajax.networks import clip_towers, conv4, projection_head, resnet, text_transformer, vision_transformer
+from metajax.networks.linen.clip_towers import PUBLISHED
 from metajax.networks.linen.transformer import Size
 from metajax.train import adamw, lars
 from metajax.types import Learner
@@ -156,8 +157,9 @@ def _step(sizes, name, precision, dtype) -> Callable:
         learner = simclr(encoder, projection_head(64 if tiny else 2048, 32 if tiny else 128), simclr_view())
         program = training_step(learner, lars(0.3), images)
       else:
-        length = 8 if tiny else 77
-        text = random.integers(1, 50, (sizes.batch, length)).astype(np.int32)
+        length, vocab_size = (8, 64) if tiny else (PUBLISHED["ViT-B/32"].max_length, PUBLISHED["ViT-B/32"].vocab_size)
+        text = random.integers(1, vocab_size - 1, (sizes.batch, length)).astype(np.int32)
+        text[:, -1] = vocab_size - 1  # the end of text
         pair = _small_towers(length) if tiny else clip_towers("ViT-B/32", dtype=dtype)
         program = training_step(clip(*pair), adamw(5e-4), Pair(images, text))
     return _row(program, sizes.batch, "images/s", seconds)
