@@ -64,7 +64,8 @@ def _block(params, tokens: Array) -> Array:
   """`[n, tokens, width] -> [n, tokens, width]`."""
   n, count, width = tokens.shape
   split = matmul(_normalized(params["norm_1"], tokens), params["attend"]).reshape(n, count, 3, HEADS, width // HEADS)
-  query, key, value = (split[:, :, i].swapaxes(1, 2) for i in range(3))
+  # The derivative of a split is a concatenation; that of a slice is a sum of padded arrays.
+  query, key, value = (part[:, :, 0].swapaxes(1, 2) for part in jax.lax.split(split, [1] * 3, 2))
   weights = jax.nn.softmax(query @ key.swapaxes(2, 3) / (width // HEADS) ** 0.5)
   tokens = tokens + matmul((weights @ value).swapaxes(1, 2).reshape(n, count, width), params["mix"])
   hidden = jax.nn.gelu(

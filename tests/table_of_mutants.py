@@ -1201,4 +1201,11 @@ MUTANTS = (
     "False",
     ("tests/test_export.py::test_an_export_that_is_damaged_or_of_another_version_is_refused",),
   ),
+  Mutant(
+    "a CPU computes a matrix before it copies its transpose",
+    "metajax/networks/matmul.py",
+    'inlineable="false"',
+    'inlineable="true"',
+    ("tests/test_matmul.py::test_a_cpu_computes_the_matrix_that_it_copies_once",),
+  ),
 )

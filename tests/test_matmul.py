@@ -62,6 +62,15 @@ def test_its_derivative_by_the_kernel_copies_the_narrower_matrix_on_a_cpu(output
   assert "optimization_barrier" not in traced.lower(lowering_platforms=("tpu",)).as_text()
 
 
+def test_a_cpu_computes_the_matrix_that_it_copies_once():
+  def gradients(x, w):
+    return jax.grad(lambda x, w: (matmul(jnp.sin(x), w) ** 2).sum(), (0, 1))(x, w)
+
+  shapes = jax.ShapeDtypeStruct((64, 5), "float32"), jax.ShapeDtypeStruct((5, 9), "float32")
+  program = jax.jit(gradients).lower(*shapes).compile().as_text()
+  assert len([line for line in program.splitlines() if " sine(" in line]) == 1
+
+
 def test_leading_axes_dtypes_and_sizes():
   assert matmul(ROWS.reshape(2, 3, 4), KERNEL).shape == (2, 3, 3) and matmul(ROWS[0], KERNEL).shape == (3,)
   assert matmul(jnp.bfloat16(ROWS), KERNEL).dtype == jnp.float32

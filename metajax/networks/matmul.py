@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -84,9 +85,17 @@ def _plain_transpose(matrix):
   return lax.transpose(matrix, (1, 0))
 
 
+@jax.jit
+def _computed(matrix):
+  return lax.optimization_barrier(matrix)
+
+
 def _copied_transpose(matrix):
-  # Without barriers XLA reads the matrix in place, or computes it again in the order of its columns.
-  return lax.optimization_barrier(_plain_transpose(lax.optimization_barrier(matrix)))
+  # Without the second barrier XLA reads the matrix in place. On a CPU it drops barriers before it fuses operations, and
+  # would compute the matrix again in the order of its columns, had it not to pass it to a function.
+  with set_xla_metadata(inlineable="false"):
+    matrix = _computed(matrix)
+  return lax.optimization_barrier(_plain_transpose(matrix))
 
 
 def _for_rows(cotangent, rows, kernel, *, precision):
