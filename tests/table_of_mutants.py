@@ -732,7 +732,7 @@ MUTANTS = (
   ),
   Mutant(
     "the shape of every published array is looked at",
-    "metajax/networks/checkpoints/arrays.py",
+    "metajax/networks/checkpoints/table.py",
     "if x.dtype != np.float32 or not fits:",
     "if x.dtype != np.float32:",
     ("tests/test_pretrained.py::test_an_array_of_another_shape_is_refused_by_name",),

@@ -5,20 +5,19 @@ import os
 import warnings
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import DTypeLike
 from safetensors.flax import save
 
 from metajax import checks
 from metajax.networks.checkpoints import names
-from metajax.networks.checkpoints.arrays import measured_of, params_of, with_heads
+from metajax.networks.checkpoints.clip_arrays import measured_of, params_of, with_heads
 from metajax.networks.checkpoints.files import folder_of, read_config, read_tensors
 from metajax.networks.checkpoints.hugging_face import configuration, hugging_face
 from metajax.networks.checkpoints.open_clip import open_clip
 from metajax.networks.checkpoints.preprocessing import at_size, for_hugging_face
 from metajax.networks.checkpoints.settings import CONFIG, OPEN_CLIP, PROCESSOR, Settings, guessed, processor_of
+from metajax.networks.checkpoints.table import tensors_of
 from metajax.networks.linen.clip_towers import Towers, clip_towers
 from metajax.networks.linen.transformer import CLIP, Details
 from metajax.networks.linen.vision_transformer import resized_positions
@@ -106,19 +105,7 @@ def save_clip(
     ValueError: if the params do not match the towers, or Hugging Face has no such preprocessing.
   """
   folder = checks.local_path("folder", folder)
-  flat = {
-    ".".join(str(k.key) for k in path): np.asarray(x, np.float32) for path, x in jax.tree.leaves_with_path(params)
-  }
-  tensors = {}
-  for theirs, shape, ours, kind, num_heads in names.arrays_of(towers):
-    if ours not in flat:
-      raise ValueError(f"expected params of {towers}, got none named {ours!r}")
-    x, wanted = flat.pop(ours), names.forward(np.zeros(shape, np.uint8), kind, num_heads).shape
-    if x.shape != wanted:
-      raise ValueError(f"expected params of {towers}, {ours!r} of shape {list(wanted)}, got {list(x.shape)}")
-    tensors[theirs] = jnp.asarray(names.backward(x, kind))
-  if flat:
-    raise ValueError(f"expected params of {towers}, got {next(iter(flat))!r} too")
+  tensors = tensors_of(params, names.arrays_of(towers), str(towers))
   if preprocessing is not None and preprocessing.pixels != towers.pixels:
     raise ValueError(f"expected a preprocessing to {towers.pixels} pixels, as in towers, got {preprocessing}")
   texts = {CONFIG: configuration(towers, details)}

@@ -1,13 +1,13 @@
 """Names and shapes of CLIP's arrays: the publishers' and ours."""
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 import numpy as np
 
+from metajax.networks.checkpoints.table import Entry, dense_entries, norm_entries
 from metajax.networks.linen.clip_towers import Towers
 
-# Their name (Hugging Face's `CLIPModel`) -> our name and the kind of conversion, see `forward`.
+# Their name (Hugging Face's `CLIPModel`) -> our name and the kind of conversion, see `table.forward`.
 LAYER = {
   "layer_norm1": ("before_attention", "norm"),
   "layer_norm2": ("before_perceptron", "norm"),
@@ -26,7 +26,7 @@ PROJECTION, TEXT_PROJECTION, SCALE = "visual_projection.weight", "text_projectio
 REST = {
   "vision_model.embeddings.class_embedding": ("image.class_token", "same"),
   IMAGE_POSITIONS: ("image.positions", "same"),
-  PATCHES: ("image.patches.kernel", "patches"),
+  PATCHES: ("image.patches.kernel", "filters"),
   PROJECTION: ("image.projection.kernel", "matrix"),
   TOKENS: ("text.tokens.embedding", "same"),
   TEXT_POSITIONS: ("text.positions", "same"),
@@ -60,24 +60,6 @@ TURNED = {"visual.proj": PROJECTION, "text_projection": TEXT_PROJECTION}
 NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask")  # OpenAI's sizes, and a causal mask
 
 
-class Entry(NamedTuple):
-  """An array of a CLIP.
-
-  Attributes:
-    theirs: Hugging Face's name.
-    shape: Hugging Face's shape.
-    ours: Dotted path in our params.
-    kind: Kind of conversion, see `forward`.
-    num_heads: Number of attention heads.
-  """
-
-  theirs: str
-  shape: tuple[int, ...]
-  ours: str
-  kind: str = "same"
-  num_heads: int = 1
-
-
 def arrays_of(towers: Towers) -> Iterator[Entry]:
   """Yields every array of a CLIP with the given towers."""
   width, text, places = towers.image.width, towers.text.width, (towers.pixels // towers.patch) ** 2
@@ -94,15 +76,10 @@ def arrays_of(towers: Towers) -> Iterator[Entry]:
   for theirs, (ours, kind) in REST.items():
     yield Entry(theirs, shapes[ours], ours, kind)
   for theirs, ours in NORMS.items():
-    yield from _norm(theirs, ours, width if ours.startswith("image") else text)
+    yield from norm_entries(theirs, ours, width if ours.startswith("image") else text)
   for tower, ours, size in (("vision", "image", towers.image), ("text", "text", towers.text)):
     for i in range(size.num_layers):
       yield from _layer(f"{tower}_model.encoder.layers.{i}", f"{ours}.layer_{i}", size)
-
-
-def _norm(theirs, ours, width):
-  yield Entry(f"{theirs}.weight", (width,), f"{ours}.scale")
-  yield Entry(f"{theirs}.bias", (width,), f"{ours}.bias")
 
 
 def _layer(theirs, ours, size):
@@ -110,37 +87,9 @@ def _layer(theirs, ours, size):
   for name, (to, kind) in LAYER.items():
     num_outputs, inputs = (times * size.width for times in wide.get(name, (1, 1)))
     if kind == "norm":
-      yield from _norm(f"{theirs}.{name}", f"{ours}.{to}", size.width)
+      yield from norm_entries(f"{theirs}.{name}", f"{ours}.{to}", size.width)
       continue
-    yield Entry(f"{theirs}.{name}.weight", (num_outputs, inputs), f"{ours}.{to}.kernel", kind, size.num_heads)
-    bias = "heads" if kind == "into_heads" else "same"
-    yield Entry(f"{theirs}.{name}.bias", (num_outputs,), f"{ours}.{to}.bias", bias, size.num_heads)
-
-
-def forward(x: np.ndarray, kind: str, num_heads: int) -> np.ndarray:
-  """Converts an array of theirs to ours."""
-  if kind == "patches":
-    return x.transpose(2, 3, 1, 0)
-  if kind == "into_heads":
-    return x.T.reshape(x.shape[1], num_heads, -1)
-  if kind == "out_of_heads":
-    return x.T.reshape(num_heads, -1, x.shape[0])
-  if kind == "heads":
-    return x.reshape(num_heads, -1)
-  return x.T if kind == "matrix" else x
-
-
-def backward(x: np.ndarray, kind: str) -> np.ndarray:
-  """Converts an array of ours to theirs."""
-  if kind == "patches":
-    return x.transpose(3, 2, 0, 1)
-  if kind == "into_heads":
-    return x.reshape(x.shape[0], -1).T
-  if kind == "out_of_heads":
-    return x.reshape(-1, x.shape[-1]).T
-  if kind == "heads":
-    return x.reshape(-1)
-  return x.T if kind == "matrix" else x
+    yield from dense_entries(f"{theirs}.{name}", f"{ours}.{to}", num_outputs, inputs, kind, size.num_heads)
 
 
 def is_openai(tensors: Mapping[str, np.ndarray]) -> bool:

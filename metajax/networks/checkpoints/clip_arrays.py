@@ -1,12 +1,14 @@
 """Conversion of a CLIP's published arrays to params, with a check of each array."""
 
-import jax.numpy as jnp
 import numpy as np
 
 from metajax.networks.checkpoints import names
+from metajax.networks.checkpoints.table import find, variables_of
 from metajax.networks.linen.clip_towers import Towers
 from metajax.networks.linen.transformer import Size
 from metajax.types import Pair
+
+MODEL = "a CLIP of vision transformers"
 
 
 def measured_of(tensors: dict, called: dict, path: str) -> Towers:
@@ -48,43 +50,17 @@ def with_heads(measured: Towers, num_heads: Pair, path: str) -> Towers:
 
 
 def params_of(tensors: dict, called: dict, towers: Towers, scale: tuple[int, ...], path: str) -> dict:
-  """Converts arrays to our params, and checks each of them.
+  """Converts arrays by Hugging Face's names to our params, and checks each of them, as `table.variables_of`.
 
   Args:
-    tensors: Arrays by Hugging Face's names.
-    called: Name in the file per Hugging Face name.
+    tensors, called, path: As for `table.find`.
     towers: Sizes of the towers.
-    scale: Shape of `logit_scale`.
-    path: Path of the file, for messages.
-
-  Raises:
-    ValueError: if an array is missing, has another shape, or is not floating or not finite; or if others are present.
+    scale: Shape of `logit_scale`, of one value.
   """
-  tensors, params = dict(tensors), {}
-  for theirs, shape, ours, kind, num_heads in names.arrays_of(towers):
-    x = _get(tensors, called, theirs, scale if theirs == names.SCALE else shape, path).reshape(shape)
-    if not np.isfinite(x).all():
-      raise ValueError(f"expected {called[theirs]!r} to be finite in {path!r}, got NaN or an infinity")
-    place = params
-    *folders, name = ours.split(".")
-    for folder in folders:
-      place = place.setdefault(folder, {})
-    place[name] = jnp.asarray(names.forward(x, kind, num_heads))
-    del tensors[theirs]
-  if tensors:
-    more = called[min(tensors)]
-    raise ValueError(f"expected the arrays of a CLIP of vision transformers, got {more!r} too in {path!r}")
-  return params
+  if names.SCALE in tensors:
+    tensors = tensors | {names.SCALE: _get(tensors, called, names.SCALE, scale, path).reshape(())}
+  return variables_of(tensors, called, names.arrays_of(towers), path, MODEL, names.TURNED)
 
 
 def _get(tensors, called, name, shape, path) -> np.ndarray:
-  """Returns an array and checks its shape, in which None matches any size."""
-  if name not in tensors:
-    raise ValueError(f"expected the arrays of a CLIP of vision transformers, got none named {name!r} in {path!r}")
-  x, turned = tensors[name], called[name] in names.TURNED
-  fits = x.ndim == len(shape) and all(size in (None, there) for size, there in zip(shape, x.shape, strict=True))
-  if x.dtype != np.float32 or not fits:
-    wanted, given = (sizes[::-1] if turned else sizes for sizes in (shape, x.shape))
-    wanted = ", ".join("any" if size is None else str(size) for size in wanted)
-    raise ValueError(f"expected {called[name]!r} to be floating [{wanted}] in {path!r}, got {x.dtype} {list(given)}")
-  return x
+  return find(tensors, called, name, shape, path, MODEL, names.TURNED)
