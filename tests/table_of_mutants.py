@@ -740,7 +740,7 @@ MUTANTS = (
   Mutant(
     "the class token's position is not interpolated",
     "metajax/networks/linen/vision_transformer.py",
-    "np.concatenate([positions[:1], grid.reshape(-1, width)])",
+    "np.concatenate([positions[:first], grid.reshape(-1, width)])",
     "np.concatenate([positions.mean(0)[None], grid.reshape(-1, width)])",
     ("tests/test_networks_of_images.py::test_positions_of_other_sizes_are_interpolated_but_for_the_class_tokens",),
   ),

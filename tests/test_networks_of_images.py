@@ -148,7 +148,7 @@ def test_a_projection_head_has_the_layers_of_the_paper():
     (lambda: resnet(18, width=0.001), "a width of at least"),
     (lambda: vision_transformer("H"), "'Ti', 'S', 'B', 'L' or a Size, got 'H'"),
     (lambda: vision_transformer(Size(10, 1, 3)), "a width divisible by the number of heads"),
-    (lambda: vision_transformer("S", pool="max"), "'class', 'mean', 'none', got 'max'"),
+    (lambda: vision_transformer("S", pool="max"), "'class', 'mean', 'attention', 'none', got 'max'"),
     (lambda: vision_transformer("S", dropout=1.0), "below 1, got 1.0"),
     (lambda: vision_transformer("Ti").init(jax.random.key(0), np.ones((1, 20, 16, 3))), "patches of 16"),
     (lambda: resnet(10).init(jax.random.key(0), np.ones((16, 16, 3))), r"images \[n, height, width, channels\]"),

@@ -1,25 +1,28 @@
-"""Writes the features of images by a trained run.
+"""Writes the features of images by a trained run or a published encoder.
 
 metajax embed runs/mine --images photos --output features.npz
+metajax embed --encoder dinov2-small --images photos
 """
 
 import io
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+import tyro
 from tyro.conf import Positional
 
 from metajax import paths
+from metajax.cli._models import model_of
 from metajax.data.files.verification import Progress
 from metajax.experiment.command_line import command
 from metajax.inference.images import files_of, read_ahead, unreadable_images
-from metajax.inference.load import load_images_model
 
 
 def embed(
-  run: Positional[Path],
   images: tuple[Path, ...],
+  run: Annotated[Positional[Path | None], tyro.conf.arg(metavar="RUN")] = None,
+  encoder: Path | None = None,
   output: Path = Path("features.npz"),
   dtype: Literal["float16", "float32"] = "float32",
   invert: bool = False,
@@ -27,15 +30,17 @@ def embed(
   """Writes the features of images: an .npz file with the arrays names, features and model.
 
   Args:
-    run: Folder of a finished run, or of an export.
     images: Images: files and folders.
+    run: Folder of a finished run, or of an export.
+    encoder: Published weights in place of a run: a .safetensors file or its folder, of a ViT, DeiT, DINOv2, SigLIP,
+      CLIP or ResNet.
     output: File to write.
     dtype: Type of the features.
     invert: Exchange dark and light, for characters on the opposite background of that in training.
   """
   if output.suffix != ".npz":
     raise ValueError(f"expected an output that ends in .npz, got {str(output)!r}")
-  files, model = files_of(images), load_images_model(run)
+  files, model = files_of(images), model_of(run, encoder)
   features = np.zeros((len(files), model.model.config["features"]), dtype)
   said = Progress(f"embedded {{}} of {len(files):,} images", len(files))
   done = 0

@@ -1,46 +1,51 @@
-"""Labels images with a trained run, from a few labeled examples.
+"""Labels images with a trained run or a published encoder, from a few labeled examples.
 
 metajax predict runs/mine --support my_classes --images new_photos --output labels.csv
+metajax predict --encoder dinov2-small --support my_classes --images new_photos      # without any training
 """
 
 from pathlib import Path
 from typing import Annotated, Literal
 
+import tyro
 from tyro.conf import Positional
 
 from metajax.checks import counted
-from metajax.cli._warnings import warn_of_overlap, warn_of_run, warn_of_support
+from metajax.cli._models import model_of
+from metajax.cli._warnings import warn_of_overlap, warn_of_support
 from metajax.experiment.bounds import Bounds
 from metajax.experiment.command_line import command, typed
 from metajax.inference.images import BATCH, INVERT, as_images, files_of
 from metajax.inference.labels import check_output, label_images, read_labels
-from metajax.inference.load import load_images_model
 from metajax.inference.overlap import trained_images
 from metajax.inference.page import left_out_accuracy, summarize, write_labels_page
 from metajax.inference.support import read_support
 
 
 def predict(
-  run: Positional[Path],
   support: Path,
   images: tuple[Path, ...],
+  run: Annotated[Positional[Path | None], tyro.conf.arg(metavar="RUN")] = None,
+  encoder: Path | None = None,
   output: Path = Path("labels.csv"),
   threshold: Annotated[float, Bounds(0, 1)] = 0.0,
   invert: Literal["auto", "yes", "no"] = "auto",
   skip_unreadable: bool = False,
   page: bool = True,
 ):
-  """Labels images with a trained run, from a few labeled examples of each class.
+  """Labels images with a trained run or a published encoder, from a few labeled examples of each class.
 
   Probabilities are calibrated on support images that are left out in turn, where a class has two or more. An image is
   marked as unlike all classes if its features are further from every class mean than 95% of the support images are from
   the mean of the others in their class. An interrupted command continues when it is repeated.
 
   Args:
-    run: Folder of a finished run, or of an export.
     support: Labeled images: a folder with a subfolder per class, a .csv file with the columns path and label, or a .npz
       file.
     images: Images to label: files and folders.
+    run: Folder of a finished run, or of an export.
+    encoder: Published weights in place of a run: a .safetensors file or its folder, of a ViT, DeiT, DINOv2, SigLIP,
+      CLIP or ResNet.
     output: File to write: .csv, or .jsonl with one JSON object per line.
     threshold: Leave images whose largest probability is lower without a label.
     invert: Exchange dark and light; "auto" does if the background is the opposite of that in training.
@@ -50,8 +55,7 @@ def predict(
   """
   check_output(output)
   files = files_of(images)
-  model = load_images_model(run)
-  warn_of_run(run)
+  model = model_of(run, encoder)
   if not skip_unreadable:  # named files are read before the support images take time
     as_images([str(place) for place in images if place.is_file()][:BATCH] or files[:1], model.form)
   labeled = read_support(support, model.form, skip_unreadable=skip_unreadable)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metajax.types import Inputs
+from metajax.types import Inputs, Preprocessing
 
 PLAIN = 32 / 255  # largest distance from black or white of the border of images with a plain background
 
@@ -16,11 +16,13 @@ class ImageFormat(NamedTuple):
     size: Side of the square images in pixels.
     channels: 1 for gray, 3 for RGB.
     background: "dark" or "light" if the images have a plain background, such as that of characters; else "any".
+    preprocessing: Resizing and cropping by the publisher of an encoder; by default images are squashed to a square.
   """
 
   size: int
   channels: int
   background: str = "any"
+  preprocessing: Preprocessing | None = None
 
 
 def image_format(inputs: Inputs) -> ImageFormat | None:

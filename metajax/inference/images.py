@@ -134,8 +134,9 @@ def each_image(images: Any) -> Iterator[Any]:
 
 def _image(image: Any, form: ImageFormat) -> np.ndarray:
   if isinstance(image, str):
-    return read_image(image, size=form.size, channels=form.channels)
-  return image_of(image if isinstance(image, Image.Image) else _of_array(image), form.size, form.channels)
+    return read_image(image, size=form.size, channels=form.channels, preprocessing=form.preprocessing)
+  image = image if isinstance(image, Image.Image) else _of_array(image)
+  return image_of(image, form.size, form.channels, form.preprocessing)
 
 
 def _of_array(array: np.ndarray) -> Image.Image:

@@ -1,6 +1,7 @@
 """Networks, bridges from other network libraries, and published weights: the only package that imports flax."""
 
 from metajax.networks.checkpoints.clip import load_clip, save_clip
+from metajax.networks.checkpoints.encoders import Encoder, load_encoder, save_encoder
 from metajax.networks.checkpoints.gpt2 import load_gpt2
 from metajax.networks.from_equinox import from_equinox
 from metajax.networks.from_haiku import from_haiku
@@ -22,6 +23,7 @@ from metajax.networks.linen.vision_transformer import vision_transformer
 from metajax.networks.matmul import matmul
 
 __all__ = [
+  "Encoder",
   "Size",
   "Towers",
   "audio_conv",
@@ -34,6 +36,7 @@ __all__ = [
   "from_linen",
   "from_nnx",
   "load_clip",
+  "load_encoder",
   "load_gpt2",
   "matmul",
   "mlp",
@@ -43,6 +46,7 @@ __all__ = [
   "resnet",
   "resnet12",
   "save_clip",
+  "save_encoder",
   "text_transformer",
   "vision_transformer",
 ]

@@ -82,7 +82,7 @@ def load_clip(path: str | os.PathLike, *, image_size: int | None = None, dtype: 
   for said in settings.said:
     warnings.warn(said, stacklevel=2)
   image, text = clip_towers(towers, dtype=dtype, details=settings.details)
-  image = _normalized(image, towers.pixels, preprocessing)
+  image = normalized(image, preprocessing)
   return Pretrained(Pair(image, text), params, towers, settings.details, preprocessing)
 
 
@@ -150,25 +150,25 @@ def _at_size(towers: Towers, params: dict, preprocessing: Preprocessing, image_s
   return towers._replace(pixels=image_size), params, at_size(preprocessing, image_size)
 
 
-def _normalized(network: Network, pixels: int, preprocessing: Preprocessing) -> Network:
-  """Makes the network take images in [0, 1], gray or in color, by normalizing them first."""
+def normalized(network: Network, preprocessing: Preprocessing) -> Network:
+  """Makes a network take images in [0, 1], gray or in color, by normalizing them first."""
 
   def normal(images):
     return (images - jnp.asarray(preprocessing.mean, images.dtype)) / jnp.asarray(preprocessing.deviation, images.dtype)
 
   def apply(params, state, images, *, train, key=None):
-    _check_images(images, pixels)
+    _check_images(images, preprocessing.pixels)
     return network.apply(params, state, normal(images), train=train, key=key)
 
   return Network(network.init, apply)
 
 
 def _check_images(images, pixels):
-  """Checks that images are floating, not bytes, and have the size of the positions."""
+  """Checks that images are floating, not bytes, and have the size of the preprocessing."""
   checks.floating("images in [0, 1]", images, "n", "height", "width", "channels")
   height, width, channels = images.shape[1:]
   if (height, width) != (pixels, pixels) or channels not in (1, 3):
     raise ValueError(
       f"expected images [n, {pixels}, {pixels}, 3], the size of the weights, got {list(images.shape)}: "
-      "load_clip(path, image_size=...) adapts the weights to another size"
+      "image_size=... adapts the weights to another size"
     )

@@ -8,6 +8,7 @@ from metajax.types import Preprocessing
 INTERPOLATIONS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # indexed by Pillow's numbers
 EIGHT_BITS = 255
 HALF = (0.5, 0.5, 0.5)
+IMAGENET, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _SHARED: dict[str, Any] = {
   "do_resize": True,
   "do_rescale": True,
@@ -21,6 +22,16 @@ PROCESSORS: dict[str, dict[str, Any]] = {  # Hugging Face's processors and their
   "CLIPImageProcessor": _SHARED
   | _OPENAI
   | {"size": {"shortest_edge": 224}, "do_center_crop": True, "crop_size": 224, "resample": 3},
+  "BitImageProcessor": _SHARED
+  | _OPENAI
+  | {"size": {"shortest_edge": 256}, "do_center_crop": True, "crop_size": 224, "resample": 3}
+  | {"image_mean": IMAGENET, "image_std": IMAGENET_DEVIATION},
+  "DeiTImageProcessor": _SHARED
+  | _SQUARE
+  | {"size": {"height": 256, "width": 256}, "do_center_crop": True, "crop_size": 224, "resample": 3},
+  "ConvNextImageProcessor": _SHARED
+  | {"size": {"shortest_edge": 384}, "crop_pct": 224 / 256, "resample": 2}
+  | {"image_mean": IMAGENET, "image_std": IMAGENET_DEVIATION},
   "SiglipImageProcessor": _SHARED | _SQUARE | {"resample": 3},
   "ViTImageProcessor": _SHARED | _SQUARE | {"resample": 2},
 }
@@ -41,6 +52,8 @@ def of_hugging_face(config: dict, where: str) -> Preprocessing:
     checks.flag(f"{name} in {where!r}", said[name])
   if said["do_pad"] or not said["do_resize"]:
     raise ValueError(f"expected do_resize and no do_pad in {where!r}, got {said['do_resize']} and {said['do_pad']}")
+  if kind == "ConvNextImageProcessor":
+    return _of_conv_next(said, where)
   resize, side = _size(said["size"], kind == "ViTImageProcessor", where)
   if resize == "shortest" and not said["do_center_crop"]:
     raise ValueError(f"expected images that become square in {where!r}, got a shortest_edge and no do_center_crop")
@@ -49,6 +62,34 @@ def of_hugging_face(config: dict, where: str) -> Preprocessing:
   mean, deviation = _normal(said, where)
   side = None if side == pixels else side
   return Preprocessing(pixels, resize, side, INTERPOLATIONS[said["resample"]], mean, deviation)
+
+
+def _of_conv_next(said: dict, where: str) -> Preprocessing:
+  """Below 384 pixels a larger image is cropped to its center, from there on it is squashed."""
+  _, pixels = _size(said["size"], False, where)
+  checks.in_range(f"crop_pct in {where!r}", said["crop_pct"], 0.01, 1)
+  checks.count(f"resample in {where!r}", said["resample"], 0, len(INTERPOLATIONS) - 1)
+  mean, deviation = _normal(said, where)
+  resize, side = ("shortest", int(pixels / said["crop_pct"])) if pixels < 384 else ("squash", None)
+  return Preprocessing(pixels, resize, side, INTERPOLATIONS[said["resample"]], mean, deviation)
+
+
+def of_timm(config: dict, pixels: int, where: str) -> Preprocessing:
+  """Reads timm's `pretrained_cfg`, with its defaults; the size is the network's.
+
+  Raises:
+    ValueError: if a setting is invalid or not supported; the message names it.
+  """
+  said = {"crop_pct": 0.875, "crop_mode": "center", "interpolation": "bilinear"}
+  said |= {"mean": IMAGENET, "std": IMAGENET_DEVIATION} | {k: v for k, v in config.items() if v is not None}
+  checks.in_range(f"crop_pct in {where!r}", said["crop_pct"], 0.01, 1)
+  checks.choice(f"crop_mode in {where!r}", said["crop_mode"], ("center", "squash"))
+  checks.choice(f"interpolation in {where!r}", said["interpolation"], INTERPOLATIONS)
+  mean = _three(said["mean"], f"mean in {where!r}")
+  deviation = _three(said["std"], f"std in {where!r}", positive=True)
+  side, resize = int(pixels / said["crop_pct"]), "squash" if said["crop_mode"] == "squash" else "shortest"
+  side = None if side == pixels else side
+  return Preprocessing(pixels, resize, side, said["interpolation"], mean, deviation, 0, "even")
 
 
 def of_open_clip(config: dict, pixels: int, where: str) -> Preprocessing:

@@ -35,6 +35,10 @@ class Details(NamedTuple):
     first_norm: Whether tokens are normalized before the first layer.
     deviation: Standard deviation of initial matrices, divided by `sqrt(2 num_layers)` at the end of a residual branch;
       None for LeCun's initialization, `1 / sqrt(inputs)`.
+    hidden: Hidden units of the MLPs; by default 4 times the width.
+    gated: Whether the MLPs are SwiGLUs (arXiv:2002.05202): `silu(a) b`, instead of an activation.
+    layer_scale: Initial factor of each value of a residual branch, a parameter (arXiv:2103.17239); by default none.
+    registers: Tokens without a position next to the class token (arXiv:2309.16588).
   """
 
   activation: Activation
@@ -42,6 +46,10 @@ class Details(NamedTuple):
   patch_bias: bool
   first_norm: bool
   deviation: float | None = None
+  hidden: int | None = None
+  gated: bool = False
+  layer_scale: float | None = None
+  registers: int = 0
 
 
 VIT = Details("gelu", 1e-6, True, False)  # arXiv:2010.11929
@@ -58,7 +66,8 @@ class Attention(nn.Module):
   """Multi-head attention (arXiv:1706.03762) over tokens `[n, tokens, width]`.
 
   With `causal`, a token attends to itself and to earlier tokens. `cache` is `(keys, values, place)`, with keys and
-  values `[n, max_length, num_heads, d]` of earlier tokens; the new ones are written at `place`.
+  values `[n, max_length, num_heads, d]` of earlier tokens; the new ones are written at `place`. `readers` are other
+  tokens `[n, readers, width]` that attend to these, by default these themselves.
   """
 
   size: Size
@@ -66,13 +75,12 @@ class Attention(nn.Module):
   details: Details
 
   @nn.compact
-  def __call__(self, tokens, causal=False, cache=None):
+  def __call__(self, tokens, causal=False, cache=None, readers=None):
     shape = (self.size.num_heads, self.size.width // self.size.num_heads)
+    given = {"query": tokens if readers is None else readers, "key": tokens, "value": tokens}
     query, key, value = (
-      nn.DenseGeneral(shape, dtype=self.dtype, dot_general=dot_general, kernel_init=start(self.details), name=name)(
-        tokens
-      )
-      for name in ("query", "key", "value")
+      nn.DenseGeneral(shape, dtype=self.dtype, dot_general=dot_general, kernel_init=start(self.details), name=name)(x)
+      for name, x in given.items()
     )
     mask = None
     if cache is not None:
@@ -103,26 +111,37 @@ class Layer(nn.Module):
 
   @nn.compact
   def __call__(self, tokens, train, causal=False, cache=None):
-    width = self.size.width
-
     def drop():
       return nn.Dropout(self.dropout, deterministic=not train)
 
     attention = Attention(self.size, self.dtype, self.details, name="attention")
     attended, seen = attention(norm(self, "before_attention")(tokens), causal, cache)
-    tokens = tokens + drop()(attended)
-    hidden = nn.Dense(
-      4 * width, dtype=self.dtype, dot_general=dot_general, kernel_init=start(self.details), name="hidden"
-    )
-    outputs = nn.Dense(
-      width,
-      dtype=self.dtype,
-      dot_general=dot_general,
-      kernel_init=start(self.details, self.size.num_layers),
-      name="outputs",
-    )
-    active = ACTIVATIONS[self.details.activation](hidden(norm(self, "before_perceptron")(tokens)))
-    return tokens + drop()(outputs(active)), seen
+    tokens = tokens + self._scaled("attention_scale", drop()(attended))
+    changed = perceptron(self, norm(self, "before_perceptron")(tokens))
+    return tokens + self._scaled("perceptron_scale", drop()(changed)), seen
+
+  def _scaled(self, name, branch):
+    if self.details.layer_scale is None:
+      return branch
+    scale = self.param(name, nn.initializers.constant(self.details.layer_scale), (self.size.width,))
+    return branch * scale.astype(self.dtype)
+
+
+def perceptron(module: nn.Module, tokens: Array) -> Array:
+  """Runs the MLP of a layer, within `__call__` of a module with `size`, `dtype` and `details`."""
+  width, details = module.size.width, module.details
+  hidden = details.hidden or 4 * width
+
+  def dense(outputs, name, kernel_init):
+    return nn.Dense(outputs, dtype=module.dtype, dot_general=dot_general, kernel_init=kernel_init, name=name)
+
+  inner = dense(2 * hidden if details.gated else hidden, "hidden", start(details))(tokens)
+  if details.gated:
+    gate, inner = jnp.split(inner, 2, -1)
+    inner = jax.nn.silu(gate) * inner
+  else:
+    inner = ACTIVATIONS[details.activation](inner)
+  return dense(width, "outputs", start(details, module.size.num_layers))(inner)
 
 
 def read(module: nn.Module, tokens: Array, train: bool, cache: Cache | None = None) -> tuple[list[Array], Array, Cache]:

@@ -9,10 +9,20 @@ from jax.typing import DTypeLike
 
 from metajax.networks.linen.convolution import check_images
 from metajax.networks.linen.from_linen import from_linen
-from metajax.networks.linen.transformer import VIT, Details, Layer, Size, check_size, norm, projected
+from metajax.networks.linen.transformer import (
+  VIT,
+  Attention,
+  Details,
+  Layer,
+  Size,
+  check_size,
+  norm,
+  perceptron,
+  projected,
+)
 from metajax.types import Array, Network
 
-Pool = Literal["class", "mean", "none"]
+Pool = Literal["class", "mean", "attention", "none"]
 Positions = Literal["learned", "sine_cosine"]
 SIZES = {"Ti": Size(192, 12, 3), "S": Size(384, 12, 6), "B": Size(768, 12, 12), "L": Size(1024, 24, 16)}
 
@@ -40,7 +50,8 @@ def vision_transformer(
   Args:
     size: "Ti", "S", "B", "L" or a `Size`.
     patch: Side of a patch in pixels; must divide the image's sides.
-    pool: "class", a learned token; "mean" over patches; or "none": outputs per patch, `[n, patches, width]`.
+    pool: "class", a learned token; "mean" over patches; "attention", a learned query that attends to them, and an MLP,
+      as in SigLIP (arXiv:2303.15343); or "none": outputs per patch, `[n, patches, width]`.
     positions: "learned", or fixed "sine_cosine" over both axes (arXiv:2104.02057); the latter needs `width % 4 == 0`.
     num_outputs: Outputs of a final linear map without bias, e.g. CLIP's projection; by default no such map.
     dropout: Dropout rate of attention and MLP outputs, active in training with a key.
@@ -93,16 +104,42 @@ class _VisionTransformer(nn.Module):
     tokens = tokens.reshape(images.shape[0], -1, width) + places[first:]
     if kept is not None:
       tokens = jnp.take_along_axis(tokens, kept[..., None], 1)
-    if class_token is not None:
-      token = class_token.astype(self.dtype) + places[0]
-      tokens = jnp.concatenate([jnp.broadcast_to(token, (images.shape[0], 1, width)), tokens], 1)
+    before = [] if class_token is None else [(class_token.astype(self.dtype) + places[0])[None]]
+    if self.details.registers:
+      shape = (self.details.registers, width)
+      before.append(self.param("registers", nn.initializers.normal(0.02), shape).astype(self.dtype))
+    if before:
+      shape = (images.shape[0], first + self.details.registers, width)
+      tokens = jnp.concatenate([jnp.broadcast_to(jnp.concatenate(before), shape), tokens], 1)
     if self.details.first_norm:
       tokens = norm(self, "first_norm")(tokens)
     for layer in range(self.size.num_layers):
       tokens, _ = Layer(self.size, self.dropout, self.dtype, self.details, name=f"layer_{layer}")(tokens, train)
     tokens = norm(self, "norm")(tokens)
-    pooled = {"class": lambda: tokens[:, 0], "mean": lambda: tokens.mean(1), "none": lambda: tokens}[self.pool]()
-    return projected(self, pooled)
+    return projected(self, self._pooled(tokens))
+
+  def _pooled(self, tokens):
+    if self.pool == "class":
+      return tokens[:, 0]
+    patches = tokens[:, self.details.registers :]
+    if self.pool == "attention":
+      return _AttentionPool(self.size, self.dtype, self.details, name="pool")(patches)
+    return patches.mean(1) if self.pool == "mean" else patches
+
+
+class _AttentionPool(nn.Module):
+  """Pools tokens `[n, tokens, width]` by attention of one learned query, and an MLP on a residual branch."""
+
+  size: Size
+  dtype: DTypeLike
+  details: Details
+
+  @nn.compact
+  def __call__(self, tokens):
+    query = self.param("query", nn.initializers.normal(0.02), (self.size.width,)).astype(self.dtype)
+    readers = jnp.broadcast_to(query, (tokens.shape[0], 1, self.size.width))
+    pooled = Attention(self.size, self.dtype, self.details, name="attention")(tokens, readers=readers)[0][:, 0]
+    return pooled + perceptron(self, norm(self, "before_perceptron")(pooled))
 
 
 def positions_of(module: nn.Module, grid: tuple[int, ...], first: bool = False) -> Array:
@@ -133,26 +170,43 @@ def _check_places(module, grid, count, first):
     )
 
 
-def resized_positions(positions: np.ndarray, side: int) -> np.ndarray:
+def resized_positions(positions: np.ndarray, side: int, *, first: bool = True, antialias: bool = True) -> np.ndarray:
   """Interpolates learned positions to another image size: `[1 + n, width] -> [1 + side^2, width]`.
 
-  The first row, of the class token, stays unchanged. The `n` patches must form a square; they are interpolated by Keys'
-  cubic (a = -1/2), with antialiasing when shrinking.
+  Args:
+    positions: Positions; the `n` patches must form a square.
+    side: Patches along a side of the new images.
+    first: Whether the first row belongs to the class token; it stays unchanged.
+    antialias: Keys' cubic (a = -1/2), antialiased when shrinking, as in open_clip and timm. Otherwise Keys' cubic
+      (a = -3/4) with repeated ends, as in transformers' ViT, DINOv2 and SigLIP.
 
   Raises:
     ValueError: if the patches do not form a square.
   """
   positions = np.asarray(positions, np.float32)
-  old, width = round((len(positions) - 1) ** 0.5), positions.shape[1]
-  if old**2 + 1 != len(positions) or side < 1:
-    raise ValueError(f"expected positions of a square of patches and a class token, got {len(positions)} for {side}")
-  scale = old / side
-  away = np.abs(np.arange(old) + 0.5 - (np.arange(side)[:, None] + 0.5) * scale) / max(scale, 1)
-  near, far = 1.5 * away**3 - 2.5 * away**2 + 1, -0.5 * away**3 + 2.5 * away**2 - 4 * away + 2
+  old, width = round((len(positions) - first) ** 0.5), positions.shape[1]
+  if old**2 + first != len(positions) or side < 1:
+    given = f"{len(positions)} for {side}"
+    raise ValueError(f"expected positions of a square of patches{' and a class token' * first}, got {given}")
+  weights = _interpolation(old, side, antialias)
+  grid = np.einsum("yi,xj,ijd->yxd", weights, weights, positions[first:].reshape(old, old, width))
+  return np.concatenate([positions[:first], grid.reshape(-1, width)]).astype(np.float32)
+
+
+def _interpolation(old: int, new: int, antialias: bool) -> np.ndarray:
+  """Returns the weights of a cubic interpolation along one axis, `[new, old]`."""
+  scale, slope = old / new, -0.5 if antialias else -0.75
+  stretch = max(scale, 1) if antialias else 1
+  pad = 0 if antialias else 2  # ends are repeated
+  places = (np.arange(new)[:, None] + 0.5) * scale
+  away = np.abs(np.arange(-pad, old + pad) + 0.5 - places) / stretch
+  near = (slope + 2) * away**3 - (slope + 3) * away**2 + 1
+  far = slope * (away**3 - 5 * away**2 + 8 * away - 4)
   weights = np.where(away < 1, near, np.where(away < 2, far, 0))
-  weights = weights / weights.sum(1, keepdims=True)
-  grid = np.einsum("yi,xj,ijd->yxd", weights, weights, positions[1:].reshape(old, old, width))
-  return np.concatenate([positions[:1], grid.reshape(-1, width)]).astype(np.float32)
+  if pad:
+    ends = np.minimum(np.maximum(np.arange(-pad, old + pad), 0), old - 1)
+    weights = weights @ np.eye(old)[ends]
+  return weights / weights.sum(1, keepdims=True)
 
 
 def check_positions(positions: str, size: Size):
