@@ -75,7 +75,7 @@ def write_export(
     "versions": {name: version(name) for name in ("metajax", "jax")},
     "platforms": list(platforms),
     "inputs": _specs(example),
-    "images": images and images._asdict(),
+    "images": images and {name: value for name, value in images._asdict().items() if value is not None},
     "features": int(features.shape[-1]),
     "ways": exported.ways,
     "joint": programs.is_joint(exported, arrays, example, logits),
