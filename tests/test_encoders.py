@@ -11,7 +11,8 @@ from PIL import Image
 
 from metajax.cli.embed import embed
 from metajax.cli.predict import predict
-from metajax.inference.encoder import load_encoder as load_model
+from metajax.cli.score import score
+from metajax.inference import load_encoder as load_model
 from metajax.networks import Size, load_encoder, resnet, save_encoder, vision_transformer
 from metajax.networks.checkpoints import vit_names
 from metajax.networks.checkpoints.preprocessing import of_hugging_face, of_timm
@@ -78,6 +79,16 @@ def test_own_networks_are_saved_as_published_ones(tmp_path):
     save_encoder(tmp_path, {}, {}, VisionTransformer(size, 4, "mean", VIT, 8), Preprocessing(8))
   with pytest.raises(ValueError, match="expected a preprocessing to 8 pixels"):
     save_encoder(tmp_path, {}, {}, ResNet(18, 8), Preprocessing(9))
+
+
+def test_own_networks_with_registers_pool_their_patches():
+  images = jnp.ones((1, 8, 8, 3))
+  features = {}
+  for pool in ("mean", "none"):
+    network = vision_transformer(Size(16, 1, 4), 4, pool=pool, details=VIT._replace(registers=2))
+    features[pool] = network.apply(*network.init(jax.random.key(0), images), images, train=False)[0]
+  assert features["none"].shape == (1, 4, 16)
+  np.testing.assert_allclose(features["mean"], features["none"].mean(1), atol=1e-6)
 
 
 def test_layouts_hold_the_same_network(tmp_path):
@@ -266,6 +277,9 @@ def test_ones_own_images_are_labeled_without_any_training(photos, monkeypatch, c
   assert "100.0% right" in capsys.readouterr().out and (photos / "labels.html").is_file()
   embed((new,), encoder=encoder)
   assert np.load(photos / "features.npz")["features"].shape == (6, 16)
+  score(support, encoder=encoder)
+  printed = capsys.readouterr().out
+  assert "encoder" in printed and "pixels, nearest centroid" in printed
   for given, said in (({}, "neither"), ({"run": new, "encoder": encoder}, "and --encoder")):
     with pytest.raises(ValueError, match=f"expected the folder of a run or --encoder .* got .*{said}"):
       predict(support, (new,), **given)

@@ -21,7 +21,6 @@ from metajax.data.files.image_file import read_image
 from metajax.export import ImageFormat
 from metajax.inference import images, labels, overlap, scoring
 from metajax.inference.page import summarize
-from metajax.inference.published import clip_features
 from metajax.networks import load_clip
 from metajax.predictors import nearest_centroid
 
@@ -296,7 +295,7 @@ def test_export_copies_what_a_run_has_and_loads_alike(run, photos, tmp_path, mon
       ["predict", "{run}", "--support", "{support}", "--images", "{new}", "--output", "a.txt"],
       "ends in .csv or .jsonl",
     ),
-    (["score", "--support", "{support}"], "expected one or more run folders, got none"),
+    (["score", "--support", "{support}"], "expected one or more run folders, or --encoder with published weights, got"),
     (["export", "{run}", "{new}"], "expected a new folder for the export"),
     (["guess"], "metajax: expected one of predict, score, embed, export, runs, got 'guess'"),
   ],
@@ -316,7 +315,7 @@ def test_features_of_a_published_clip_are_its_networks_own(photos, tmp_path):
     config=published_clips.HF,
     preprocessor_config=published_clips.PROCESSOR,
   )
-  found = clip_features(tmp_path / "clip", photos / "support")
+  found = inference.load_encoder(tmp_path / "clip").embed(photos / "support")
   pretrained = load_clip(tmp_path / "clip")
   files = sorted((photos / "support").rglob("*.png"))
   seen = [read_image(str(file), size=8, channels=3, preprocessing=pretrained.preprocessing) for file in files]

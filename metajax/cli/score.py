@@ -1,6 +1,7 @@
 """Cross-validates trained runs on a few labeled images: will this work for my classes?
 
 metajax score runs/mine --support my_classes
+metajax score runs/mine --support my_classes --encoder dinov2-small      # next to a published encoder
 """
 
 from collections.abc import Sequence
@@ -17,18 +18,19 @@ from metajax.cli._warnings import warn_of_overlap, warn_of_run
 from metajax.experiment import records
 from metajax.experiment.bounds import Bounds, Count, Seed
 from metajax.experiment.command_line import command
+from metajax.inference.encoder import load_encoder
 from metajax.inference.images import INVERT, must_invert
 from metajax.inference.load import ImageModel, load_images_model
 from metajax.inference.overlap import trained_images
-from metajax.inference.scoring import Contender, Scored, contender, of_features, pixels, score_model
+from metajax.inference.scoring import Contender, Scored, contender, pixels, score_model
 from metajax.inference.support import Support, read_support
 
 SHOWN = 10  # images that are confused
 
 
 def score(
-  runs: Positional[tuple[Path, ...]],
   support: Path,
+  runs: Positional[tuple[Path, ...]] = (),
   folds: Annotated[int, Bounds(2, 100)] = 5,
   repeats: Count = 4,
   seed: Seed = 0,
@@ -49,23 +51,25 @@ def score(
     folds: Number of folds, at most the number of images of the smallest class.
     repeats: Number of random divisions into folds.
     seed: Random seed of the divisions.
-    encoder: Published CLIP as a further baseline: a folder with its safetensors and configuration.
+    encoder: Published weights to score next to the runs, or alone: a .safetensors file or its folder, of a ViT, DeiT,
+      DINOv2, SigLIP, CLIP or ResNet.
     invert: Exchange dark and light; "auto" does if the background is the opposite of that in training.
     skip_unreadable: Leave out images that cannot be read, instead of stopping.
     output: JSON file for the scores.
   """
-  if not runs:
-    raise ValueError("expected one or more run folders, got none")
-  models = [load_images_model(run) for run in runs]
+  if not runs and encoder is None:
+    raise ValueError("expected one or more run folders, or --encoder with published weights, got none")
+  models = [load_images_model(run) for run in runs] + ([] if encoder is None else [load_encoder(encoder)])
+  names = _names(runs if encoder is None else (*runs, encoder))
   for run in runs:
     warn_of_run(run)
   supports = [read_support(support, model.form, skip_unreadable=skip_unreadable) for model in models]
   first = supports[0]
   for name in first.unreadable:
     print(f"left out: {name}")
-  contenders = [_contender(*one, INVERT[invert]) for one in zip(_names(runs), models, supports, strict=True)]
+  contenders = [_contender(*one, INVERT[invert]) for one in zip(names, models, supports, strict=True)]
   trained = [trained_images(model.model.config["about"], first.names) for model in models]
-  contenders += [pixels(first)] + ([] if encoder is None else [_published(encoder, support)])
+  contenders.append(pixels(first))
   classes = len(set(first.labels))
   side = models[0].form.size
   print(f"{classes} classes, {len(first.labels)} images; chance {100 / classes:.1f}%; pixels at {side} x {side}")
@@ -89,13 +93,6 @@ def _names(runs: tuple[Path, ...]) -> list[str]:
 def _contender(name: str, model: ImageModel, support: Support, invert: bool | None) -> Contender:
   exchanged = must_invert(support.images, model.form) if invert is None else invert
   return contender(name, model, 255 - support.images if exchanged else support.images)
-
-
-def _published(encoder: Path, support: Path) -> Contender:
-  """The nearest class mean of a published CLIP's unit-length image features."""
-  from metajax.inference.published import clip_features
-
-  return of_features(f"{encoder.name}, nearest centroid", clip_features(encoder, support), unit=True)
 
 
 def _table(scored: list[Scored], folds: int, repeats: int) -> Table:

@@ -1,5 +1,6 @@
-"""Use of trained runs: predictions for user-supplied images, features, and scores on a few labeled images."""
+"""Use of trained runs and published encoders: predictions for images, features, and scores on a few labeled images."""
 
+from metajax.inference.encoder import load_encoder
 from metajax.inference.labels import Labeled, label_images
 from metajax.inference.load import ImageClassifier, ImageModel, load
 from metajax.inference.scoring import Contender, Scored, Trial, contender, pixels, score_model
@@ -16,6 +17,7 @@ __all__ = [
   "contender",
   "label_images",
   "load",
+  "load_encoder",
   "pixels",
   "read_support",
   "score_model",

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from metajax import checks
@@ -11,7 +10,6 @@ from metajax.evaluate import Score, mean_and_ci, paired_difference
 from metajax.inference.load import ImageModel
 from metajax.inference.support import Support
 from metajax.predictors import centroid_logits
-from metajax.similarity import unit_rows
 
 LEAVE_ONE_OUT = 200  # most images for which each is left out on its own
 
@@ -141,10 +139,9 @@ def pixels(support: Support) -> Contender:
   return of_features("pixels, nearest centroid", np.float32(support.images).reshape(len(support.images), -1) / 255)
 
 
-def of_features(name: str, features: np.ndarray, *, unit: bool = False) -> Contender:
-  """The nearest class mean of frozen features `[s, d]`, scaled to length 1 if `unit`."""
+def of_features(name: str, features: np.ndarray) -> Contender:
+  """The nearest class mean of frozen features `[s, d]`."""
   features = np.asarray(features, np.float32)
-  features = np.asarray(unit_rows(jnp.asarray(features))) if unit else features
 
   def classify(kept, labels, held):
     return np.asarray(centroid_logits(features[kept], labels, features[held]))
