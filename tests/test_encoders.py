@@ -13,11 +13,9 @@ from metajax.cli.embed import embed
 from metajax.cli.predict import predict
 from metajax.cli.score import score
 from metajax.inference import load_encoder as load_model
-from metajax.networks import Size, load_encoder, resnet, save_encoder, vision_transformer
+from metajax.networks import ResNet, Size, VisionTransformer, load_encoder, resnet, save_encoder, vision_transformer
 from metajax.networks.checkpoints import vit_names
 from metajax.networks.checkpoints.preprocessing import of_hugging_face, of_timm
-from metajax.networks.checkpoints.resnet_table import ResNet
-from metajax.networks.checkpoints.vit import VisionTransformer
 from metajax.networks.linen.transformer import VIT
 from metajax.networks.linen.vision_transformer import resized_positions
 from metajax.types import Preprocessing
@@ -167,16 +165,19 @@ def counted(table):
   ],
 )
 def test_published_dinov2s_have_as_many_parameters_as_published(size, gated, registers, number):
-  details = VIT._replace(layer_scale=1.0, registers=registers, hidden=gated, gated=gated is not None)
+  details, size = (
+    VIT._replace(layer_scale=1.0, registers=registers, gated=gated is not None),
+    size._replace(hidden=gated),
+  )
   mask_token = size.width  # is not needed for features
-  assert counted(vit_names.table(size, 14, 1 + 37**2, "class", details)) == number - mask_token
+  assert counted(vit_names.table(VisionTransformer(size, 14, "class", details, 518))) == number - mask_token
 
 
 def test_published_siglips_have_as_many_parameters_as_published():
-  wide = VIT._replace(hidden=4304)
-  assert counted(vit_names.table(Size(768, 12, 12), 16, 14**2, "attention", VIT)) == 92_884_224
-  assert counted(vit_names.table(Size(1152, 27, 16), 14, 27**2, "attention", wide)) == 428_225_600
-  network = vision_transformer(Size(1152, 27, 16), 14, pool="attention", details=wide)
+  wide = Size(1152, 27, 16, 4304)
+  assert counted(vit_names.table(VisionTransformer(Size(768, 12, 12), 16, "attention", VIT, 224))) == 92_884_224
+  assert counted(vit_names.table(VisionTransformer(wide, 14, "attention", VIT, 378))) == 428_225_600
+  network = vision_transformer(wide, 14, pool="attention")
   shapes = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 378, 378, 3), "float32"))
   assert sum(x.size for x in jax.tree.leaves(shapes)) == 428_225_600
 

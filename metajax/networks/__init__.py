@@ -3,6 +3,8 @@
 from metajax.networks.checkpoints.clip import load_clip, save_clip
 from metajax.networks.checkpoints.encoders import Encoder, load_encoder, save_encoder
 from metajax.networks.checkpoints.gpt2 import load_gpt2
+from metajax.networks.checkpoints.resnet_table import ResNet
+from metajax.networks.checkpoints.vit_names import VisionTransformer
 from metajax.networks.from_equinox import from_equinox
 from metajax.networks.from_haiku import from_haiku
 from metajax.networks.from_nnx import from_nnx
@@ -24,8 +26,10 @@ from metajax.networks.matmul import matmul
 
 __all__ = [
   "Encoder",
+  "ResNet",
   "Size",
   "Towers",
+  "VisionTransformer",
   "audio_conv",
   "clip_towers",
   "conv4",

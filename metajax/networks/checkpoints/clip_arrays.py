@@ -31,7 +31,11 @@ def measured_of(tensors: dict, called: dict, path: str) -> Towers:
   def layers_of(tower):
     return len({n.split(".")[3] for n in tensors if n.startswith(f"{tower}_model.encoder.layers.")})
 
-  image, text = Size(width, layers_of("vision"), 0), Size(text_width, layers_of("text"), 0)
+  def size_of(tower, width):
+    inner = sizes(f"{tower}_model.encoder.layers.0.mlp.fc1.bias", 1)[0]
+    return Size(width, layers_of(tower), 0, None if inner == 4 * width else inner)
+
+  image, text = size_of("vision", width), size_of("text", text_width)
   return Towers(image, patch, round((places - 1) ** 0.5) * patch, text, num_outputs, vocab_size, max_length)
 
 
@@ -42,7 +46,7 @@ def with_heads(measured: Towers, num_heads: Pair, path: str) -> Towers:
     ValueError: if a width is not divisible by its number of heads, or a tower has no layers.
   """
   for name, size, number in zip(("image", "text"), (measured.image, measured.text), num_heads, strict=True):
-    if min(size.num_layers, number) < 1 or size.width % number:
+    if min(size.num_layers, number, size.mlp_width) < 1 or size.width % number:
       given = f"{number} heads in {size.num_layers} layers of width {size.width}"
       raise ValueError(f"expected a width divisible by the heads in the {name} tower of {path!r}, got {given}")
   image, text = measured.image._replace(num_heads=num_heads.first), measured.text._replace(num_heads=num_heads.second)

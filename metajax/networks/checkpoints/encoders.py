@@ -17,7 +17,7 @@ from metajax.networks.checkpoints.preprocessing import at_size, for_hugging_face
 from metajax.networks.checkpoints.resnet_table import ResNet
 from metajax.networks.checkpoints.settings import CONFIG, PROCESSOR
 from metajax.networks.checkpoints.table import tensors_of
-from metajax.networks.checkpoints.vit import VisionTransformer
+from metajax.networks.checkpoints.vit_names import VisionTransformer
 from metajax.networks.linen.clip_towers import Towers
 from metajax.networks.linen.resnet import resnet
 from metajax.networks.linen.vision_transformer import vision_transformer
@@ -104,8 +104,8 @@ def save_encoder(
 
   Args:
     folder: Folder to write, created if missing.
-    params, state, architecture, preprocessing: As returned by `load_encoder`; a preprocessing of mean 0 and deviation 1
-      for a network of unnormalized images in [0, 1].
+    params, state, architecture, preprocessing: As returned by `load_encoder`. For a network trained here: its
+      `VisionTransformer` or `ResNet`, and a `Preprocessing` of mean 0 and deviation 1 if it took images in [0, 1].
 
   Raises:
     ValueError: if the params do not match the architecture, or transformers has no such model or preprocessing.

@@ -74,7 +74,7 @@ def configuration(towers: Towers, details: Details) -> dict:
   def tower(size):
     return {
       "hidden_size": size.width,
-      "intermediate_size": 4 * size.width,
+      "intermediate_size": size.mlp_width,
       "num_hidden_layers": size.num_layers,
       "num_attention_heads": size.num_heads,
       "hidden_act": activation,

@@ -83,11 +83,12 @@ def arrays_of(towers: Towers) -> Iterator[Entry]:
 
 
 def _layer(theirs, ours, size):
-  wide = {"mlp.fc1": (4, 1), "mlp.fc2": (1, 4)}  # outputs and inputs, as multiples of the width
+  width, hidden = size.width, size.mlp_width
+  sides = {"mlp.fc1": (hidden, width), "mlp.fc2": (width, hidden)}  # outputs and inputs
   for name, (to, kind) in LAYER.items():
-    num_outputs, inputs = (times * size.width for times in wide.get(name, (1, 1)))
+    num_outputs, inputs = sides.get(name, (width, width))
     if kind == "norm":
-      yield from norm_entries(f"{theirs}.{name}", f"{ours}.{to}", size.width)
+      yield from norm_entries(f"{theirs}.{name}", f"{ours}.{to}", width)
       continue
     yield from dense_entries(f"{theirs}.{name}", f"{ours}.{to}", num_outputs, inputs, kind, size.num_heads)
 

@@ -4,12 +4,12 @@ from metajax import checks
 from metajax.networks.checkpoints.preprocessing import of_open_clip
 from metajax.networks.checkpoints.settings import HEAD, Settings, check_object, check_said, check_towers, only
 from metajax.networks.linen.clip_towers import Towers
-from metajax.networks.linen.transformer import CLIP, Details
+from metajax.networks.linen.transformer import CLIP, Details, Size
 from metajax.types import Pair
 
 NAMES = {"width": "width", "layers": "layers", "length": "context_length", "image": "vision_cfg", "text": "text_cfg"}
 # Settings that would change the architecture, with open_clip's defaults: any other value is refused.
-_PLAIN = {"mlp_ratio": 4.0, "ls_init_value": None, "block_type": "default", "qk_norm": False, "scale_attn": False}
+_PLAIN = {"ls_init_value": None, "block_type": "default", "qk_norm": False, "scale_attn": False}
 _PLAIN |= {"scaled_cosine_attn": False, "scale_heads": False, "scale_attn_inner": False, "scale_fc": False}
 ONLY = {
   "model_cfg": {"multimodal_cfg": None},
@@ -22,10 +22,10 @@ ONLY = {
 OTHERS = {  # settings that are read, or do not affect the computation of such a network
   "model_cfg": "embed_dim vision_cfg text_cfg quick_gelu custom_text init_logit_scale init_logit_bias "
   "nonscalar_logit_scale cast_dtype output_dict",
-  "vision_cfg": "layers width head_width patch_size image_size act_kwargs norm_kwargs patch_dropout output_tokens "
-  "final_ln_after_pool attn_pooler_queries attn_pooler_heads timm_model_pretrained timm_pool timm_proj "
+  "vision_cfg": "layers width mlp_ratio head_width patch_size image_size act_kwargs norm_kwargs patch_dropout "
+  "output_tokens final_ln_after_pool attn_pooler_queries attn_pooler_heads timm_model_pretrained timm_pool timm_proj "
   "timm_proj_bias timm_drop timm_drop_path",
-  "text_cfg": "context_length vocab_size width heads layers pool_type eos_id pad_id act_kwargs norm_kwargs "
+  "text_cfg": "context_length vocab_size width mlp_ratio heads layers pool_type eos_id pad_id act_kwargs norm_kwargs "
   "output_tokens final_ln_after_pool hf_tokenizer_name tokenizer_mode tokenizer_kwargs hf_model_pretrained "
   "hf_proj_type hf_pooler_type",
 }
@@ -45,6 +45,8 @@ def open_clip(config: dict, measured: Towers, where: str) -> Settings:
   model = _section(config, "model_cfg", where)
   image, text = (_section(model, name, where) for name in ("vision_cfg", "text_cfg"))
   check_towers(image, text, measured, NAMES, where)
+  for name, said, size in (("vision_cfg", image, measured.image), ("text_cfg", text, measured.text)):
+    _check_ratio(said.get("mlp_ratio", 4.0), size, name, where)
   check_said(model, {"embed_dim": measured.num_outputs}, "model_cfg", where)
   _check_pool(text, measured.vocab_size, where)
   quick, vector = model.get("quick_gelu", False), model.get("nonscalar_logit_scale", False)
@@ -72,6 +74,13 @@ def _section(config, name, where) -> dict:
     if key not in ONLY[name] and key not in OTHERS[name].split():
       raise ValueError(f"expected known settings of {name} in {where!r}, got {key!r}")
   return said
+
+
+def _check_ratio(ratio, size: Size, section: str, where: str):
+  checks.positive(f"{section}.mlp_ratio in {where!r}", ratio)
+  if int(size.width * ratio) != size.mlp_width:
+    given = f"{size.mlp_width} hidden units of width {size.width}"
+    raise ValueError(f"expected {section}.mlp_ratio {ratio} in {where!r}, got arrays of {given}")
 
 
 def _check_pool(text, vocab_size, where):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -78,6 +79,26 @@ UNUSED = r"(head|head_dist|classifier|cls_classifier|distillation_classifier|poo
 UNUSED += r"|(embeddings\.)?mask_token|text_model\..*|logit_scale|logit_bias|embeddings\.position_ids"
 
 
+class VisionTransformer(NamedTuple):
+  """The architecture of a vision transformer.
+
+  Attributes:
+    size, patch, pool, details: As for `vision_transformer`.
+    pixels: Side of an image, in pixels.
+  """
+
+  size: Size
+  patch: int
+  pool: str
+  details: Details
+  pixels: int
+
+  @property
+  def places(self) -> int:
+    """Number of positions, with that of the class token."""
+    return (self.pixels // self.patch) ** 2 + (self.pool == "class")
+
+
 def layout_of(tensors: Mapping[str, np.ndarray]) -> str | None:
   """Returns the layout of a vision transformer's arrays; None if they are no vision transformer's."""
   names = {re.sub(f"^{PREFIX}", "", name) for name in tensors}
@@ -138,18 +159,14 @@ def _parts(name: str, x: np.ndarray, original: str, path: str) -> Iterator[tuple
     yield name.replace(joined[0], part), each
 
 
-def table(size: Size, patch: int, places: int, pool: str, details: Details) -> Iterator[Entry]:
-  """Yields every array of a vision transformer, by our names with "weight" and "bias".
-
-  Args:
-    size, patch, pool, details: As for `vision_transformer`.
-    places: Number of positions, with that of the class token.
-  """
+def table(architecture: VisionTransformer) -> Iterator[Entry]:
+  """Yields every array of a vision transformer, by our names with "weight" and "bias"."""
+  size, patch, pool, details, _ = architecture
   width = size.width
   yield Entry("patches.weight", (width, 3, patch, patch), "params.patches.kernel", "filters")
   if details.patch_bias:
     yield Entry("patches.bias", (width,), "params.patches.bias")
-  yield Entry("positions", (places, width), "params.positions")
+  yield Entry("positions", (architecture.places, width), "params.positions")
   if pool == "class":
     yield Entry("class_token", (width,), "params.class_token")
   if details.registers:
@@ -180,7 +197,7 @@ def _attention(name: str, size: Size) -> Iterator[Entry]:
 
 
 def _perceptron(name: str, size: Size, details: Details) -> Iterator[Entry]:
-  hidden = details.hidden or 4 * size.width
+  hidden = size.mlp_width
   yield from norm_entries(f"{name}.before_perceptron", f"params.{name}.before_perceptron", size.width)
   yield from dense_entries(f"{name}.hidden", f"params.{name}.hidden", hidden * (1 + details.gated), size.width)
   yield from dense_entries(f"{name}.outputs", f"params.{name}.outputs", size.width, hidden)

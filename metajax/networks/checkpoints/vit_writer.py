@@ -5,7 +5,7 @@ import re
 from metajax.networks.checkpoints import vit_names
 from metajax.networks.checkpoints.hugging_face import ACTIVATIONS
 from metajax.networks.checkpoints.table import Entry
-from metajax.networks.checkpoints.vit import VisionTransformer
+from metajax.networks.checkpoints.vit_names import VisionTransformer
 
 # Our names -> transformers' of DINOv2, and where ViT has others.
 NAMES = (
@@ -33,16 +33,14 @@ def table(architecture: VisionTransformer) -> list[Entry]:
   Raises:
     ValueError: if transformers has no such model.
   """
-  size, patch, pool, details, _ = architecture
   _check(architecture)
-  entries = vit_names.table(size, patch, architecture.places, pool, details)
-  return [_entry(entry, architecture) for entry in entries]
+  return [_entry(entry, architecture) for entry in vit_names.table(architecture)]
 
 
 def configuration(architecture: VisionTransformer) -> dict:
   """Returns transformers' configuration of a vision transformer."""
   size, patch, _, details, pixels = architecture
-  hidden, kind = details.hidden or 4 * size.width, model_type(architecture)
+  kind = model_type(architecture)
   activation = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == details.activation)
   said = {
     "architectures": [{"vit": "ViTModel", "dinov2": "Dinov2Model"}.get(kind, "Dinov2WithRegistersModel")],
@@ -57,7 +55,7 @@ def configuration(architecture: VisionTransformer) -> dict:
     "qkv_bias": True,
   }
   if kind == "vit":
-    return said | {"intermediate_size": hidden}
+    return said | {"intermediate_size": size.mlp_width}
   said |= {"mlp_ratio": 4, "use_swiglu_ffn": details.gated, "layerscale_value": details.layer_scale}
   return said | ({"num_register_tokens": details.registers} if details.registers else {})
 
@@ -71,11 +69,10 @@ def model_type(architecture: VisionTransformer) -> str:
 
 def _check(architecture: VisionTransformer):
   size, _, pool, details, _ = architecture
-  hidden = 4 * size.width if details.hidden is None else details.hidden
   gated = (int(4 * size.width * 2 / 3) + 7) // 8 * 8  # DINOv2's
   fits = pool == "class" and details.patch_bias and not details.first_norm
   kind = model_type(architecture)
-  fits &= not details.gated if kind == "vit" else hidden == (gated if details.gated else 4 * size.width)
+  fits &= not details.gated if kind == "vit" else size.mlp_width == (gated if details.gated else 4 * size.width)
   fits &= details.layer_scale is not None or not details.registers
   if not fits:
     raise ValueError(f"expected a ViT or a DINOv2, the models of transformers that can be written, got {architecture}")

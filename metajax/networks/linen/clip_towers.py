@@ -39,6 +39,9 @@ PUBLISHED = {
   "ViT-B/16": Towers(BASE, 16, 224, TEXT, 512),
   "ViT-L/14": Towers(LARGE, 14, 224, LARGE_TEXT, 768),
   "ViT-L/14@336px": Towers(LARGE, 14, 336, LARGE_TEXT, 768),
+  "ViT-H/14": Towers(Size(1280, 32, 16), 14, 224, Size(1024, 24, 16), 1024),  # LAION's from here on, with GELU
+  "ViT-g/14": Towers(Size(1408, 40, 16, 6144), 14, 224, Size(1024, 24, 16), 1024),
+  "ViT-bigG/14": Towers(Size(1664, 48, 16, 8192), 14, 224, Size(1280, 32, 20), 1280),
 }
 
 

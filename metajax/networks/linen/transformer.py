@@ -14,11 +14,24 @@ from metajax.types import Array, Cache
 
 
 class Size(NamedTuple):
-  """The size of a transformer: values per token, number of layers, number of attention heads."""
+  """The size of a transformer.
+
+  Attributes:
+    width: Values per token.
+    num_layers: Number of layers.
+    num_heads: Number of attention heads.
+    hidden: Hidden units of the MLPs; by default 4 times the width.
+  """
 
   width: int
   num_layers: int
   num_heads: int
+  hidden: int | None = None
+
+  @property
+  def mlp_width(self) -> int:
+    """Hidden units of the MLPs."""
+    return 4 * self.width if self.hidden is None else self.hidden
 
 
 Activation = Literal["gelu", "tanh_gelu", "quick_gelu"]
@@ -35,7 +48,6 @@ class Details(NamedTuple):
     first_norm: Whether tokens are normalized before the first layer.
     deviation: Standard deviation of initial matrices, divided by `sqrt(2 num_layers)` at the end of a residual branch;
       None for LeCun's initialization, `1 / sqrt(inputs)`.
-    hidden: Hidden units of the MLPs; by default 4 times the width.
     gated: Whether the MLPs are SwiGLUs (arXiv:2002.05202): `silu(a) b`, instead of an activation.
     layer_scale: Initial factor of each value of a residual branch, a parameter (arXiv:2103.17239); by default none.
     registers: Tokens without a position next to the class token (arXiv:2309.16588).
@@ -46,7 +58,6 @@ class Details(NamedTuple):
   patch_bias: bool
   first_norm: bool
   deviation: float | None = None
-  hidden: int | None = None
   gated: bool = False
   layer_scale: float | None = None
   registers: int = 0
@@ -130,7 +141,7 @@ class Layer(nn.Module):
 def perceptron(module: nn.Module, tokens: Array) -> Array:
   """Runs the MLP of a layer, within `__call__` of a module with `size`, `dtype` and `details`."""
   width, details = module.size.width, module.details
-  hidden = details.hidden or 4 * width
+  hidden = module.size.mlp_width
 
   def dense(outputs, name, kernel_init):
     return nn.Dense(outputs, dtype=module.dtype, dot_general=dot_general, kernel_init=kernel_init, name=name)
@@ -224,7 +235,7 @@ def check_size(size: Size, num_outputs: int | None, dropout: float):
   Raises:
     ValueError: if a number is out of range.
   """
-  if min(size) < 1 or size.width % size.num_heads:
+  if min(size[:3]) < 1 or size.width % size.num_heads or size.mlp_width < 1:
     raise ValueError(f"expected sizes of at least 1 and a width divisible by the number of heads, got {size}")
   if num_outputs is not None and num_outputs < 1:
     raise ValueError(f"expected at least 1 output, or None, got {num_outputs}")
