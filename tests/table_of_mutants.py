@@ -1250,4 +1250,32 @@ MUTANTS = (
     "slope = old / new, -0.5",
     ("tests/test_encoders.py::test_positions_are_interpolated_as_by_transformers",),
   ),
+  Mutant(
+    "BD-CSPN shifts the queries to the support's mean",
+    "metajax/predictors/transductive.py",
+    "/ jnp.maximum(labels.sum(), 1) - queries.mean(0)",
+    "/ jnp.maximum(labels.sum(), 1)",
+    ("tests/test_transductive.py::test_bd_cspn_is_the_papers",),
+  ),
+  Mutant(
+    "a query is not its own neighbor",
+    "metajax/predictors/transductive.py",
+    "jnp.where(jnp.eye(len(queries), dtype=bool), jnp.inf, between)",
+    "between",
+    ("tests/test_transductive.py::test_laplacian_shot_is_the_papers",),
+  ),
+  Mutant(
+    "low_rank freezes the network",
+    "metajax/compose/low_rank.py",
+    'own = lax.stop_gradient(params["network"]) if freeze else',
+    'own = params["network"] if freeze else',
+    ("tests/test_low_rank.py::test_at_full_rank_the_gradient_is_the_networks_own",),
+  ),
+  Mutant(
+    "adapters are scaled by alpha / rank",
+    "metajax/compose/low_rank.py",
+    "scale = (rank if alpha is None else alpha) / rank",
+    "scale = 1.0",
+    ("tests/test_low_rank.py::test_outputs_are_those_of_the_merged_kernels_and_at_init_the_networks",),
+  ),
 )

@@ -4,7 +4,7 @@ A predictor maps an `embed` to a Learner's `predict`: `predictor(learner.embed)`
 arguments with `functools.partial`.
 """
 
-from metajax.predictors.closed_form import nearest_centroid, nearest_neighbor, normalized, ridge
+from metajax.predictors.closed_form import centered, nearest_centroid, nearest_neighbor, normalized, ridge
 from metajax.predictors.fine_tuning import adapted_head, fine_tuned, perceptron_head
 from metajax.predictors.logits import (
   EMPTY_WAY,
@@ -18,6 +18,7 @@ from metajax.predictors.logits import (
   ridge_logits,
   without_empty_ways,
 )
+from metajax.predictors.transductive import bd_cspn, laplacian_logits, laplacian_shot, rectified_logits
 from metajax.similarity import cosines, squared_distances
 
 __all__ = [
@@ -25,17 +26,22 @@ __all__ = [
   "adapted_head",
   "attention",
   "attention_logits",
+  "bd_cspn",
+  "centered",
   "centroid_cosines",
   "centroid_logits",
   "class_means",
   "cosines",
   "fine_tuned",
+  "laplacian_logits",
+  "laplacian_shot",
   "largest_by_way",
   "nearest_centroid",
   "nearest_logits",
   "nearest_neighbor",
   "normalized",
   "perceptron_head",
+  "rectified_logits",
   "ridge",
   "ridge_logits",
   "squared_distances",

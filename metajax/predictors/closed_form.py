@@ -3,7 +3,7 @@
 from metajax import checks
 from metajax.predictors.logits import centroid_logits, nearest_logits, ridge_logits
 from metajax.similarity import unit_rows
-from metajax.types import EmbedFn, PredictFn
+from metajax.types import Array, EmbedFn, PredictFn
 
 
 def nearest_centroid(embed: EmbedFn) -> PredictFn:
@@ -58,6 +58,27 @@ def normalized(embed: EmbedFn) -> EmbedFn:
   """
   _check(embed)
   return lambda params, state, inputs: unit_rows(embed(params, state, inputs))
+
+
+def centered(embed: EmbedFn, mean: Array) -> EmbedFn:
+  """Centers an embedding and normalizes its rows to length 1 (CL2N of SimpleShot, arXiv:1911.04623).
+
+      x' = (x - mean) / |x - mean|
+
+  Args:
+    embed: `(params, state, inputs) -> [n, d]`.
+    mean: Mean embedding `[d]` of the training classes, e.g. of `embed_dataset(...)`.
+
+  Returns:
+    An `embed` of the same signature.
+
+  Raises:
+    TypeError: if `embed` is not a function.
+    ValueError: if the mean is not floating `[d]`.
+  """
+  _check(embed)
+  checks.floating("mean", mean, "d")
+  return lambda params, state, inputs: unit_rows(embed(params, state, inputs) - mean)
 
 
 def ridge(embed: EmbedFn, l2: float = 1.0) -> PredictFn:

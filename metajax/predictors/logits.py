@@ -36,7 +36,7 @@ def ridge_logits(support: Array, labels: Array, queries: Array, l2: Scalar | flo
   """
   checks.scalar("l2", l2)
   l2 = checks.positive("l2", l2)
-  support_features, labels, queries = _compared(support, labels, queries)
+  support_features, labels, queries = checked(support, labels, queries)
 
   def product(a, b):
     return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
@@ -72,13 +72,13 @@ def centroid_logits(support: Array, labels: Array, queries: Array) -> Array:
   Raises:
     ValueError: if embeddings are not floating `[s, d]` and `[n, d]`, or labels are not one-hot `[s, ways]`.
   """
-  support_features, labels, queries = _compared(support, labels, queries)
+  support_features, labels, queries = checked(support, labels, queries)
   return without_empty_ways(-squared_distances(queries, class_means(support_features, labels)), labels)
 
 
 def centroid_cosines(support: Array, labels: Array, queries: Array) -> Array:
   """`cos(query, centroid_k)`, with the centroids, arguments and errors of `centroid_logits`."""
-  support_features, labels, queries = _compared(support, labels, queries)
+  support_features, labels, queries = checked(support, labels, queries)
   return without_empty_ways(cosines(queries, class_means(support_features, labels)), labels)
 
 
@@ -87,7 +87,7 @@ def nearest_logits(support: Array, labels: Array, queries: Array) -> Array:
 
   Arguments and errors are those of `centroid_logits`.
   """
-  support_features, labels, queries = _compared(support, labels, queries)
+  support_features, labels, queries = checked(support, labels, queries)
   return largest_by_way(-squared_distances(queries, support_features), labels)
 
 
@@ -108,7 +108,7 @@ def attention_logits(support: Array, labels: Array, queries: Array, scale: float
   """
   checks.scalar("a scale", scale)
   scale = checks.positive("a scale", scale)
-  support_features, labels, queries = _compared(support, labels, queries)
+  support_features, labels, queries = checked(support, labels, queries)
   each = scale * cosines(queries, support_features)
   of_way = jnp.where(labels.T != 0, each[:, None], -jnp.inf)
   # Without this, a way without rows would have NaN gradients.
@@ -180,7 +180,7 @@ def lowest(logits: Array) -> float:
   return max(EMPTY_WAY, float(jnp.finfo(logits.dtype).min))
 
 
-def _compared(support, labels, queries):
+def checked(support, labels, queries):
   """Checks support, labels and queries, and widens them to at least 32 bits; unlabeled support rows become 0."""
   checks.one_hot("labels", labels, 2)
   checks.floating("support", support, labels.shape[0], "d")
