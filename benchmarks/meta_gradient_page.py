@@ -15,7 +15,7 @@ loss (G); fraction of the machine's peak rate of matrix products; compile time. 
 ![throughput and memory against the number of inner steps](results/meta_gradient.png)
 """
 _FIGURES = {  # {key of a record: format in a cell}
-  "value": "{:.1f}",
+  "value": "{:.3g}",
   "to_best_peer": "{:.2f}x",
   "temporary_mebibytes": "{:.0f} MiB",
   "inner_gradients": "{:.1f} G",
@@ -25,11 +25,12 @@ _FIGURES = {  # {key of a record: format in a cell}
 
 
 def table(rows: list[dict]) -> list[str]:
-  """One table per network, optimizer and device, with a row per mode and a column per number of steps."""
+  """One table per network, optimizer, device and number of tasks: a row per mode, a column per number of steps."""
   lines = [_INTRODUCTION]
-  key = lambda r: (r["network"], r["optimizer"], r["device"], r["size"], r["clock"], r.get("devices", 1))
-  for network, optimizer, device, size, clock, devices in dict.fromkeys(map(key, rows)):
-    own = [r for r in rows if key(r) == (network, optimizer, device, size, clock, devices)]
+  key = lambda r: (*(r[name] for name in ("network", "optimizer", "device", "size", "clock", "tasks")), devices_of(r))
+  for group in dict.fromkeys(map(key, rows)):
+    own = [r for r in rows if key(r) == group]
+    network, optimizer, device, size, clock, _, devices = group
     steps = sorted({r["inner_steps"] for r in own})
     one = own[0]
     task = f"{one['ways']}-way {one['shots']}-shot, {one['queries']} queries, {one['tasks']} tasks"
@@ -47,6 +48,11 @@ def table(rows: list[dict]) -> list[str]:
   return lines
 
 
+def devices_of(r: dict) -> int:
+  """XLA devices of a record; the first ones were made on one."""
+  return r.get("devices", 1)
+
+
 def _cell(r: dict | None) -> str:
   if r is None:
     return ""
@@ -60,7 +66,7 @@ def draw(path: Path):
   from matplotlib.ticker import NullLocator, StrMethodFormatter
 
   rows = json.loads(path.read_text())
-  panel_of = lambda r: (r["network"], r["optimizer"], r["clock"], r.get("devices", 1))
+  panel_of = lambda r: (r["network"], r["optimizer"], r["clock"], r["tasks"], devices_of(r))
   panels = list(dict.fromkeys(map(panel_of, rows)))
   figure, axes = two_rows(len(panels), width=3.6, height=6)
   names = [name for name in dict.fromkeys(r["measure"] for r in rows) if name != "one inner gradient"]
@@ -73,7 +79,9 @@ def draw(path: Path):
       for axis, key in zip(axes[:, column], ("value", "temporary_mebibytes"), strict=True):
         if found := points(own, "inner_steps", key):
           axis.plot(*zip(*found, strict=True), linestyle="--" if is_peer else "-", **style)
-    axes[0, column].set_title(f"{panel[0]}, inner {panel[1]}, {panel[2]} clock, devices: {panel[3]}", fontsize=10)
+    axes[0, column].set_title(
+      f"{panel[0]}, inner {panel[1]}, {panel[2]} clock, tasks: {panel[3]}, devices: {panel[4]}", fontsize=8
+    )
     axes[1, column].set_xlabel("inner steps K")
     for axis in axes[:, column]:
       axis.set_xscale("log")
