@@ -81,20 +81,20 @@ def low_rank(
   def init(key, *inputs):
     first, second = split(key, 2)
     params, state = network.init(first, *inputs)
-    sizes = _kernels(network, params, state, inputs, names)
-    keys = jax.random.split(second, len(sizes))
-    adapters = {
-      path: {"down": jax.random.normal(k, (rows, rank)) / rows**0.5, "up": jnp.zeros((rank, columns))}
-      for k, (path, (rows, columns)) in zip(keys, sizes.items(), strict=True)
-    }
-    return {"network": params, "low_rank": adapters}, state
+    return {"network": params, "low_rank": _drawn(second, _kernels(network, params, state, inputs, names), rank)}, state
 
   def apply(params, state, *inputs, train, key=None):
     own = lax.stop_gradient(params["network"]) if freeze else params["network"]
-    adapters = _Adapters(params["low_rank"], scale, {})
-    return _applied(network, own, state, inputs, train, key, adapters)
+    return _applied(network, own, state, inputs, train, key, _Adapters(params["low_rank"], scale, {}))
 
   return Network(init, apply)
+
+
+def _drawn(key, sizes: dict[str, tuple[int, int]], rank: int) -> dict[str, dict[str, Array]]:
+  return {
+    path: {"down": jax.random.normal(k, (rows, rank)) / rows**0.5, "up": jnp.zeros((rank, columns))}
+    for k, (path, (rows, columns)) in zip(jax.random.split(key, len(sizes)), sizes.items(), strict=True)
+  }
 
 
 def _kernels(network: Network, params, state, inputs, names) -> dict[str, tuple[int, int]]:

@@ -180,7 +180,7 @@ def lowest(logits: Array) -> float:
   return max(EMPTY_WAY, float(jnp.finfo(logits.dtype).min))
 
 
-def checked(support, labels, queries):
+def checked(support: Array, labels: Array, queries: Array) -> tuple[Array, Array, Array]:
   """Checks support, labels and queries, and widens them to at least 32 bits; unlabeled support rows become 0."""
   checks.one_hot("labels", labels, 2)
   checks.floating("support", support, labels.shape[0], "d")

@@ -79,18 +79,17 @@ def load_encoder(path: str | os.PathLike, *, image_size: int | None = None, dtyp
   tensors, folder = read_tensors(path), folder_of(path)
   layout = vit_names.layout_of(tensors)
   if layout is not None:
-    architecture, variables, *rest = vit.read_vit(tensors, layout, folder, path, image_size)
+    architecture, found = vit.read_vit(tensors, layout, folder, path, image_size)
   elif resnet_table.is_resnet(tensors):
-    architecture, variables, *rest = resnet_table.read_resnet(tensors, folder, path, image_size)
+    architecture, found = resnet_table.read_resnet(tensors, folder, path, image_size)
   else:
     return _of_clip(path, image_size, dtype, tensors)
-  preprocessing, unused, said = rest
-  for doubt in said:
+  for doubt in found.said:
     warnings.warn(doubt, stacklevel=2)
-  if image_size is not None:
-    preprocessing = at_size(preprocessing, image_size)
+  preprocessing = found.preprocessing if image_size is None else at_size(found.preprocessing, image_size)
   network = normalized(network_of(architecture, dtype), preprocessing)
-  return Encoder(network, variables["params"], variables.get("state", {}), architecture, preprocessing, unused)
+  params, state = found.variables["params"], found.variables.get("state", {})
+  return Encoder(network, params, state, architecture, preprocessing, found.unused)
 
 
 def save_encoder(

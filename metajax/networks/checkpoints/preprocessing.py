@@ -80,7 +80,7 @@ def of_timm(config: dict, pixels: int, where: str) -> Preprocessing:
   Raises:
     ValueError: if a setting is invalid or not supported; the message names it.
   """
-  said = {"crop_pct": 0.875, "crop_mode": "center", "interpolation": "bilinear"}
+  said: dict[str, Any] = {"crop_pct": 0.875, "crop_mode": "center", "interpolation": "bilinear"}
   said |= {"mean": IMAGENET, "std": IMAGENET_DEVIATION} | {k: v for k, v in config.items() if v is not None}
   checks.in_range(f"crop_pct in {where!r}", said["crop_pct"], 0.01, 1)
   checks.choice(f"crop_mode in {where!r}", said["crop_mode"], ("center", "squash"))

@@ -3,14 +3,14 @@
 import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from metajax.networks.checkpoints.files import read_config
 from metajax.networks.checkpoints.preprocessing import IMAGENET, IMAGENET_DEVIATION, of_timm
 from metajax.networks.checkpoints.settings import CONFIG, check_said, processor_of
-from metajax.networks.checkpoints.table import Entry, find, variables_of
+from metajax.networks.checkpoints.table import Entry, Found, find, variables_of
 from metajax.networks.linen.resnet import BLOCKS, BOTTLENECKS, FILTERS
 from metajax.types import Preprocessing
 
@@ -25,7 +25,7 @@ HUGGING_FACE = (
   (r"encoder\.stages\.(\d+)\.layers\.(\d+)\.shortcut\.normalization\.", (r"layer{}.\2.downsample.1.", 1)),
 )
 UNUSED = r"(fc|classifier\.1)\.(weight|bias)|.*\.num_batches_tracked"
-SETTINGS = {"hidden_act": "relu", "downsample_in_first_stage": False, "downsample_in_bottleneck": False}
+SETTINGS: dict[str, Any] = {"hidden_act": "relu", "downsample_in_first_stage": False, "downsample_in_bottleneck": False}
 SETTINGS |= {"num_channels": 3, "embedding_size": FILTERS}
 
 
@@ -46,9 +46,7 @@ def is_resnet(tensors: Mapping[str, np.ndarray]) -> bool:
   return any(name.removeprefix("resnet.") in FIRST.values() for name in tensors)
 
 
-def read_resnet(
-  tensors: dict[str, np.ndarray], folder: str, path: str, image_size: int | None
-) -> tuple[ResNet, dict, Preprocessing, tuple[str, ...], tuple[str, ...]]:
+def read_resnet(tensors: dict[str, np.ndarray], folder: str, path: str, image_size: int | None) -> tuple[ResNet, Found]:
   """Reads a residual network; arguments, returns and errors as for `vit.read_vit`."""
   found, called, unused = {}, {}, []
   for original, x in tensors.items():
@@ -64,7 +62,7 @@ def read_resnet(
   preprocessing, said = _preprocessing(folder, path, depth)
   variables = variables_of(found, called, table(depth), path, MODEL)
   pixels = preprocessing.pixels if image_size is None else image_size
-  return ResNet(depth, pixels), variables, preprocessing, tuple(sorted(unused)), said
+  return ResNet(depth, pixels), Found(variables, preprocessing, tuple(sorted(unused)), said)
 
 
 def table(depth: int) -> Iterator[Entry]:

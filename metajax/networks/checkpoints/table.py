@@ -6,6 +6,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from metajax.types import Preprocessing
+
 
 class Entry(NamedTuple):
   """An array of a published network.
@@ -23,6 +25,22 @@ class Entry(NamedTuple):
   ours: str
   kind: str = "same"
   num_heads: int = 1
+
+
+class Found(NamedTuple):
+  """What was read of a published network.
+
+  Attributes:
+    variables: `{"params": ...}`, and `{"state": ...}` if it has one.
+    preprocessing: Preprocessing of the images.
+    unused: Names of the arrays in the file that features do not need.
+    said: Warnings on assumed settings.
+  """
+
+  variables: dict
+  preprocessing: Preprocessing
+  unused: tuple[str, ...]
+  said: tuple[str, ...]
 
 
 def forward(x: np.ndarray, kind: str, num_heads: int) -> np.ndarray:

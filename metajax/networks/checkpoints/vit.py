@@ -4,12 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from metajax.networks.checkpoints import vit_names
-from metajax.networks.checkpoints.table import find, variables_of
+from metajax.networks.checkpoints.table import Found, find, variables_of
 from metajax.networks.checkpoints.vit_names import VisionTransformer
 from metajax.networks.checkpoints.vit_settings import Settings, settings_of
 from metajax.networks.linen.transformer import VIT, Size
-from metajax.networks.linen.vision_transformer import resized_positions
-from metajax.types import Preprocessing
+from metajax.networks.linen.vision_transformer import Pool, resized_positions
 
 MODEL = "a vision transformer"
 TOKENS = ("class_token", "distillation_token", "registers", "positions", "pool.query")  # with leading axes of 1
@@ -17,7 +16,7 @@ TOKENS = ("class_token", "distillation_token", "registers", "positions", "pool.q
 
 def read_vit(
   tensors: dict[str, np.ndarray], layout: str, folder: str, path: str, image_size: int | None
-) -> tuple[VisionTransformer, dict, Preprocessing, tuple[str, ...], tuple[str, ...]]:
+) -> tuple[VisionTransformer, Found]:
   """Reads a vision transformer.
 
   Args:
@@ -28,7 +27,7 @@ def read_vit(
     image_size: Side of the images in pixels, by default that of the preprocessing.
 
   Returns:
-    The architecture, the variables `{"params": ...}`, the preprocessing, the names of arrays without use, and warnings.
+    The architecture, and what was found.
 
   Raises:
     ValueError: if the file does not hold exactly the arrays of a vision transformer, or a configuration is invalid or
@@ -58,7 +57,7 @@ def read_vit(
       params["positions"], pixels // architecture.patch, first=first, antialias=settings.antialias
     )
     variables = {"params": params | {"positions": jnp.asarray(resized)}}
-  return architecture._replace(pixels=pixels), variables, preprocessing, unused, said
+  return architecture._replace(pixels=pixels), Found(variables, preprocessing, unused, said)
 
 
 def _without_ones(name: str, x: np.ndarray) -> np.ndarray:
@@ -90,7 +89,7 @@ def _measured(found: dict, called: dict, path: str) -> VisionTransformer:
   places = sizes("positions", None, width)[0]
   _, inner = sizes("layer_0.outputs.weight", width, None)
   rows = sizes("layer_0.hidden.weight", None, width)[0]
-  pool = "class" if "class_token" in found else "attention" if "pool.query" in found else "mean"
+  pool: Pool = "class" if "class_token" in found else "attention" if "pool.query" in found else "mean"
   side = round(places**0.5)
   if pool == "class" and side**2 == places and places > 1:  # timm's with registers: none for the class token
     found["positions"] = np.concatenate([np.zeros((1, width), np.float32), found["positions"]])

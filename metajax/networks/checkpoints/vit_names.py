@@ -8,6 +8,7 @@ import numpy as np
 
 from metajax.networks.checkpoints.table import Entry, dense_entries, norm_entries
 from metajax.networks.linen.transformer import Details, Size
+from metajax.networks.linen.vision_transformer import Pool
 
 # Patterns of published names, and our names; a file has the names of one layout.
 LAYOUTS = {
@@ -89,7 +90,7 @@ class VisionTransformer(NamedTuple):
 
   size: Size
   patch: int
-  pool: str
+  pool: Pool
   details: Details
   pixels: int
 

@@ -1,6 +1,7 @@
 """A vision transformer by the names of transformers, with its configuration."""
 
 import re
+from typing import Any
 
 from metajax.networks.checkpoints import vit_names
 from metajax.networks.checkpoints.hugging_face import ACTIVATIONS
@@ -42,7 +43,7 @@ def configuration(architecture: VisionTransformer) -> dict:
   size, patch, _, details, pixels = architecture
   kind = model_type(architecture)
   activation = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == details.activation)
-  said = {
+  said: dict[str, Any] = {
     "architectures": [{"vit": "ViTModel", "dinov2": "Dinov2Model"}.get(kind, "Dinov2WithRegistersModel")],
     "model_type": kind,
     "hidden_size": size.width,
