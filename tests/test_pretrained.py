@@ -357,7 +357,7 @@ def test_images_that_the_weights_have_no_positions_for_are_refused_with_both_siz
   for images, said in (
     (
       np.zeros((1, 12, 12, 3), np.float32),
-      r"\[n, 8, 8, 3\], .*got \[1, 12, 12, 3\]: load_clip\(path, image_size=...\)",
+      r"\[n, 8, 8, 3\], .*got \[1, 12, 12, 3\]: image_size=... adapts",
     ),
     (np.zeros((1, 8, 8, 4), np.float32), r"got \[1, 8, 8, 4\]"),
     (np.zeros((1, 8, 8, 3), np.uint8), r"images in \[0, 1\] to be floating .*got uint8"),

@@ -36,8 +36,10 @@ from metajax.predictors import (
   centroid_logits,
   class_means,
   cosines,
+  laplacian_logits,
   largest_by_way,
   nearest_logits,
+  rectified_logits,
   ridge_logits,
   squared_distances,
   without_empty_ways,
@@ -72,6 +74,8 @@ OF_LABELS = {  # of anything that is given with one-hot labels of a row each
   "centroid_logits": lambda labels: centroid_logits(X, labels, X),
   "centroid_cosines": lambda labels: centroid_cosines(X, labels, X),
   "nearest_logits": lambda labels: nearest_logits(X, labels, X),
+  "rectified_logits": lambda labels: rectified_logits(X, labels, X),
+  "laplacian_logits": lambda labels: laplacian_logits(X, labels, X),
   "attention_logits": lambda labels: attention_logits(X, labels, X),
   "attention": lambda labels: attention(X[:, :ROWS], labels),
   "class_means": lambda labels: class_means(X, labels),
@@ -120,6 +124,8 @@ FLOATS = {  # a function of one array, which is to be floating, and an array tha
   "centroid_logits": (lambda x: centroid_logits(x, LABELS, X), X),
   "centroid_cosines": (lambda x: centroid_cosines(X, LABELS, x), X),
   "nearest_logits": (lambda x: nearest_logits(x, LABELS, X), X),
+  "rectified_logits": (lambda x: rectified_logits(X, LABELS, x), X),
+  "laplacian_logits": (lambda x: laplacian_logits(x, LABELS, X), X),
   "attention_logits": (lambda x: attention_logits(X, LABELS, x), X),
   "attention": (lambda x: attention(x, LABELS), PAIRS),
   "class_means": (lambda x: class_means(x, LABELS), X),
@@ -135,6 +141,7 @@ ANY_WIDTH = {"nt_xent", "supervised_contrastive"}
 
 def test_the_tables_hold_every_public_function_of_arrays():
   factories = {"adapted_head", "fine_tuned", "perceptron_head", "nearest_centroid", "nearest_neighbor", "normalized"}
+  factories |= {"centered", "bd_cspn", "laplacian_shot"}
   named = {*losses.__all__, *predictors.__all__} - factories - {"ridge", "EMPTY_WAY"} - OTHERS
   assert named == set(FLOATS) - {"unit_rows"}
 

@@ -70,7 +70,7 @@ def low_rank(
     >>> network = with_head(low_rank(mlp([64], 32), rank=2), linear(5))
     >>> params, _ = network.init(jax.random.key(0), jnp.ones([2, 16]))
     >>> {path: adapter["down"].shape for path, adapter in params["encoder"]["low_rank"].items()}
-    {'layer_0/kernel': (16, 2), 'layer_1/kernel': (64, 2)}
+    {'Dense_0.kernel': (16, 2), 'Dense_1.kernel': (64, 2)}
     >>> adapt = only(["encoder/low_rank", "head"], gradient_steps(optax.sgd(0.1), steps=5))
   """
   check_networks(network=network)

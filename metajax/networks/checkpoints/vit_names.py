@@ -103,9 +103,9 @@ class VisionTransformer(NamedTuple):
 def layout_of(tensors: Mapping[str, np.ndarray]) -> str | None:
   """Returns the layout of a vision transformer's arrays; None if they are no vision transformer's."""
   names = {re.sub(f"^{PREFIX}", "", name) for name in tensors}
-  return next(
-    (layout for layout, first in FIRST.items() if first in names and "visual.conv1.weight" not in names), None
-  )
+  if "embeddings.class_embedding" in names:  # a CLIP
+    return None
+  return next((layout for layout, first in FIRST.items() if first in names), None)
 
 
 def by_our_names(
