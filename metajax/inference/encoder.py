@@ -12,7 +12,8 @@ import numpy as np
 from metajax.export import ImageFormat, Model
 from metajax.export.model import in_batches, rows_of
 from metajax.inference.load import ImageModel
-from metajax.predictors.logits import centroid_logits
+from metajax.predictors import nearest_centroid, normalized
+from metajax.types import Examples
 
 KEPT = 10_000  # images whose features are kept, e.g. while support images are left out in turn
 
@@ -45,22 +46,23 @@ def load_encoder(path: str | os.PathLike, *, image_size: int | None = None) -> I
 
   @jax.jit
   def apply(params, state, images):
-    return network.apply(params, state, images.astype(jnp.float32) / 255, train=False)[0]
+    return network.apply(params, state, images, train=False)[0]
 
   shape = (form.size, form.size, 3)
   config: dict[str, Any] = {
     "name": Path(path).name,
     "images": form._asdict(),
     "inputs": [{"dtype": "float32", "shape": list(shape)}],
-    "features": jax.eval_shape(apply, params, state, jax.ShapeDtypeStruct((1, *shape), jnp.uint8)).shape[1],
+    "features": jax.eval_shape(apply, params, state, jax.ShapeDtypeStruct((1, *shape), jnp.float32)).shape[1],
     "about": {},
     "sha256": {"encoder": _digest(params, state)},
   }
   embed = _kept(lambda images: apply(params, state, images), config)
 
+  predict = nearest_centroid(normalized(lambda params, state, inputs: jnp.asarray(embed(inputs))))
+
   def logits(support, labels, inputs):
-    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (embed(support), embed(inputs))]
-    return np.asarray(centroid_logits(unit[0], jnp.asarray(labels), unit[1]))
+    return np.asarray(predict(params, state, Examples(support, jnp.asarray(labels)), inputs))
 
   return ImageModel(Model(config, embed, logits), form)
 
@@ -71,7 +73,6 @@ def _kept(apply, config):
 
   def embed(inputs):
     (rows,) = rows_of(config, inputs)
-    rows = np.rint(rows * np.float32(255)).astype(np.uint8)
     names = [hashlib.sha256(row.tobytes()).digest() for row in rows]
     new = {name: i for i, name in enumerate(names) if name not in kept}
     if new:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from metajax import checks
 from metajax.types import Preprocessing
 
+Resize = Literal["shortest", "squash"]
 INTERPOLATIONS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # indexed by Pillow's numbers
 EIGHT_BITS = 255
 HALF = (0.5, 0.5, 0.5)
@@ -52,26 +53,26 @@ def of_hugging_face(config: dict, where: str) -> Preprocessing:
     checks.flag(f"{name} in {where!r}", said[name])
   if said["do_pad"] or not said["do_resize"]:
     raise ValueError(f"expected do_resize and no do_pad in {where!r}, got {said['do_resize']} and {said['do_pad']}")
-  if kind == "ConvNextImageProcessor":
-    return _of_conv_next(said, where)
+  pixels, resize, side = (_of_conv_next if kind == "ConvNextImageProcessor" else _of_square)(said, kind, where)
+  checks.count(f"resample in {where!r}", said["resample"], 0, len(INTERPOLATIONS) - 1)
+  mean, deviation = _normal(said, where)
+  return Preprocessing(pixels, resize, side, INTERPOLATIONS[said["resample"]], mean, deviation)
+
+
+def _of_square(said: dict, kind: str, where: str) -> tuple[int, Resize, int | None]:
+  """Returns the size, the kind of resizing, and its side if that is another."""
   resize, side = _size(said["size"], kind == "ViTImageProcessor", where)
   if resize == "shortest" and not said["do_center_crop"]:
     raise ValueError(f"expected images that become square in {where!r}, got a shortest_edge and no do_center_crop")
   pixels = _square(said["crop_size"], "crop_size", where) if said["do_center_crop"] else side
-  checks.count(f"resample in {where!r}", said["resample"], 0, len(INTERPOLATIONS) - 1)
-  mean, deviation = _normal(said, where)
-  side = None if side == pixels else side
-  return Preprocessing(pixels, resize, side, INTERPOLATIONS[said["resample"]], mean, deviation)
+  return pixels, resize, None if side == pixels else side
 
 
-def _of_conv_next(said: dict, where: str) -> Preprocessing:
-  """Below 384 pixels a larger image is cropped to its center, from there on it is squashed."""
+def _of_conv_next(said: dict, kind: str, where: str) -> tuple[int, Resize, int | None]:
+  """Returns the same: below 384 pixels a larger image is cropped to its center, from there on it is squashed."""
   _, pixels = _size(said["size"], False, where)
   checks.in_range(f"crop_pct in {where!r}", said["crop_pct"], 0.01, 1)
-  checks.count(f"resample in {where!r}", said["resample"], 0, len(INTERPOLATIONS) - 1)
-  mean, deviation = _normal(said, where)
-  resize, side = ("shortest", int(pixels / said["crop_pct"])) if pixels < 384 else ("squash", None)
-  return Preprocessing(pixels, resize, side, INTERPOLATIONS[said["resample"]], mean, deviation)
+  return (pixels, "shortest", int(pixels / said["crop_pct"])) if pixels < 384 else (pixels, "squash", None)
 
 
 def of_timm(config: dict, pixels: int, where: str) -> Preprocessing:
@@ -144,7 +145,7 @@ def at_size(preprocessing: Preprocessing, pixels: int) -> Preprocessing:
   return preprocessing._replace(pixels=pixels, side=side)
 
 
-def _size(size: Any, square: bool, where) -> tuple[Literal["shortest", "squash"], int]:
+def _size(size: Any, square: bool, where) -> tuple[Resize, int]:
   """Reads the kind of resizing and its side."""
   if isinstance(size, dict) and set(size) == {"shortest_edge"}:
     checks.count(f"size.shortest_edge in {where!r}", size["shortest_edge"])

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -160,7 +161,9 @@ def tensors_of(variables: Mapping, table: Iterable[Entry], model: str) -> dict[s
   Raises:
     ValueError: if a variable is missing or has another shape, or others are present; the message names it.
   """
-  flat, tensors = dict(_flat(variables)), {}
+  flat, tensors = {}, {}
+  for path, x in jax.tree.leaves_with_path(variables):
+    flat[jax.tree_util.keystr(path, simple=True, separator=".")] = np.asarray(x, np.float32)
   for entry in table:
     if entry.ours not in flat:
       raise ValueError(f"expected params of {model}, got none named {entry.ours!r}")
@@ -171,11 +174,3 @@ def tensors_of(variables: Mapping, table: Iterable[Entry], model: str) -> dict[s
   if flat:
     raise ValueError(f"expected params of {model}, got {next(iter(flat))!r} too")
   return tensors
-
-
-def _flat(tree: Mapping, path: str = "") -> Iterator[tuple[str, np.ndarray]]:
-  for name, x in tree.items():
-    if isinstance(x, Mapping):
-      yield from _flat(x, f"{path}{name}.")
-    else:
-      yield f"{path}{name}", np.asarray(x, np.float32)
