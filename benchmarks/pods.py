@@ -59,7 +59,7 @@ def training(name: Name) -> Training:
     learner = maml(network, gradient_steps(optax.sgd(0.4), 5), chunk_size=4)
     return Training(learner, optax.adam(1e-3), Episode(some(5), some(75)))
   if name == "simclr":
-    learner = simclr(resnet(50, dtype=jnp.bfloat16), projection_head(2048, 128), simclr_view())
+    learner = simclr(resnet(50, convolution="native", dtype=jnp.bfloat16), projection_head(2048, 128), simclr_view())
     return Training(learner, lars(0.3), of((64, 224, 224, 3), jnp.float32))
   learner = clip(*clip_towers("ViT-B/32", dtype=jnp.bfloat16))
   return Training(learner, adamw(5e-4), Pair(of((128, 224, 224, 3), jnp.float32), of((128, 77), jnp.int32)))

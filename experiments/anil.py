@@ -25,7 +25,7 @@ PRESETS = {
 
 def build(config: Config) -> fs.Experiment:
   """ANIL, which adapts only its head."""
-  encoder, head, _, init_head = fs.with_linear_head(config.network, config.setup.task.ways)
+  encoder, head, _, init_head = fs.with_linear_head(config.network, config.setup)
 
   def learner(adapt, query_norm):
     return anil(encoder, head, adapt, query_norm=query_norm, **init_head)

@@ -35,6 +35,7 @@ PRESETS = {
 
 def build(config: Config) -> fs.Experiment:
   """CAVIA, which adapts only a context vector."""
+  fs.refuse(config.setup.start, "as a context of CAVIA changes a layer of its own network")
   _, filters, normalization = config.network
   layers: dict[str, Any] = {"downsample": "stride", "normalization": normalization}
   encoder = film(conv_blocks(3, filters, pool="none", **layers), conv_blocks(1, filters, pool="mean", **layers))

@@ -13,10 +13,10 @@ from typing import Annotated, Any, NamedTuple
 
 from tyro.conf import Positional
 
-from experiments.families.data import load_part, slug
+from experiments.families.data import slug
 from experiments.families.few_shot import finished
 from experiments.families.few_shot.config import Setup, settings_of
-from experiments.families.few_shot.experiment import evaluator, tasks_of
+from experiments.families.few_shot.experiment import VALIDATION_SEED, evaluator, images_of, load_part_for, tasks_of
 from experiments.families.few_shot.finished import FewShotRun
 from experiments.families.few_shot.sizes import TaskSize, fitted_test
 from experiments.families.image_flags import named_split, seen
@@ -90,7 +90,7 @@ def main(
   tests = {"test_queries": queries, "test_tasks": num_tasks, "adaptation_curve": adaptation_curve}
   setup = _setup(found[0].setup, data, split, tests, download=download, skip_unreadable=skip_unreadable)
   first = settings_of(found[0].setup)[0]
-  source = load_part(setup.data, "test")
+  source = load_part_for(setup, "test")
   wanted = TaskSize(first[0] if ways is None else ways, first[1] if shots is None else shots, queries)
   for one in found:
     finished.check_unseen(one, setup.data, source)
@@ -108,8 +108,12 @@ def _check(found: list[FewShotRun], learners: list[list[FewShotRun]], adaptation
   if record and len(learners) < 2:
     name = learners[0][0].tests.modes[0].name
     raise ValueError(f"expected several learners to record their differences, got {name} alone")
+  first = images_of(found[0].setup)
   for one in found:
     check_curve(one.tests.modes, adaptation_curve)
+    if images_of(one.setup).preprocessing != first.preprocessing:
+      given = f"got {images_of(one.setup)} in {str(one.run.folder)!r} and {first} in {str(found[0].run.folder)!r}"
+      raise ValueError(f"expected runs on images that are resized alike, {given}")
 
 
 def _write(written: dict[Path, list[Record]]):
@@ -138,8 +142,18 @@ def _test_of(setup: Setup, source: ImageDataset, wanted: TaskSize, seed: int) ->
   return Test((size.ways, size.shots), tasks_of(source, *size, seed), seed, setup)
 
 
-def _named(same: list[FewShotRun], found: list[FewShotRun]) -> list[EvalMode]:
-  return [finished.named(mode, same[0], same, found) for mode in same[0].tests.modes]
+def _named(same: list[FewShotRun], found: list[FewShotRun], modes: Sequence[EvalMode] | None = None) -> list[EvalMode]:
+  return [finished.named(mode, same[0], same, found) for mode in (same[0].tests.modes if modes is None else modes)]
+
+
+def _modes(same: list[FewShotRun], found: list[FewShotRun], trained: list, test: Test) -> list[EvalMode]:
+  """The modes of a learner, chosen by the validation tasks of this data if it has a choice."""
+  tests = same[0].tests
+  if tests.choose is None:
+    return _named(same, found)
+  source = load_part_for(test.setup, "validation")
+  size = fitted_test(test.setup.data, source, TaskSize(*test.setting, test.setup.tests.test_queries))
+  return _named(same, found, tests.modes_for(trained, tasks_of(source, *size, VALIDATION_SEED, "validation")))
 
 
 def _test(learners: list[list[FewShotRun]], found: list[FewShotRun], test: Test, took: dict) -> tuple[dict, list]:
@@ -149,7 +163,8 @@ def _test(learners: list[list[FewShotRun]], found: list[FewShotRun], test: Test,
   first = _named(learners[0], found)
   # All runs are restored before the first test, so that an error shows immediately.
   for same, trained in [(same, finished.ready(same, example)) for same in learners]:
-    modes, folder = _named(same, found), same[0].run.folder
+    modes, folder = _modes(same, found, trained, test), same[0].run.folder
+    first = modes if same is learners[0] else first
     mine = test_all(modes, trained, test.batches, tasks)
     scores |= mine
     chosen, runs = [int(one.step) for one in trained], " ".join(str(one.run.folder) for one in same)

@@ -45,7 +45,7 @@ PRESETS = {
 
 def build(config: Config) -> fs.Experiment:
   """iMAML with gradient descent in the inner loop."""
-  encoder, _, network, init_head = fs.with_linear_head(config.network, config.setup.task.ways)
+  encoder, _, network, init_head = fs.with_linear_head(config.network, config.setup)
   solved: dict[str, Any] = {
     "proximal_strength": config.proximal_strength,
     "cg_steps": config.cg_steps,

@@ -8,7 +8,6 @@ With first-order gradients a learned initialization of the head drifts, as nothi
 adaptation grew from 1.6 to 25. A head initialized at zeros has no learned initialization.
 """
 
-from functools import partial
 from typing import NamedTuple
 
 from experiments.families import few_shot as fs
@@ -36,8 +35,10 @@ PRESETS = {
 
 def build(config: Config) -> fs.Experiment:
   """MAML, or first-order MAML."""
-  encoder, _, network, init_head = fs.with_linear_head(config.network, config.setup.task.ways)
-  adapt = partial(config.inner.adapt, gradient=config.gradient)
+  encoder, _, network, init_head = fs.with_linear_head(config.network, config.setup)
+
+  def adapt(steps):
+    return fs.adapted_params(config.setup.start, config.inner.adapt(steps, config.gradient))
 
   def learner(adapt, query_norm):
     return maml(network, adapt, encoder=encoder, query_norm=query_norm, **init_head)

@@ -49,7 +49,7 @@ def build(config: Config) -> fs.Experiment:
   first_order, steps = config.first_order_until, config.setup.training.steps
   if first_order >= steps:
     raise ValueError(f"expected --first-order-until below the {steps} --steps, got {first_order}")
-  encoder, _, network, init_head = fs.with_linear_head(config.network, config.setup.task.ways)
+  encoder, _, network, init_head = fs.with_linear_head(config.network, config.setup)
   annealed: dict[str, Any] = {"multi_step_until": config.multi_step_until, "first_order_until": first_order}
 
   def learner(steps, query_norm):

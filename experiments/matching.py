@@ -34,7 +34,7 @@ PRESETS = {
 
 def build(config: Config) -> fs.Experiment:
   """Matching networks, with or without full context embeddings."""
-  encoder = fs.embedding_network(config.network, config.setup.task.meta_batch_size)
+  encoder = fs.embedding_network(config.network, config.setup, config.setup.task.meta_batch_size)
   learner = matching(encoder, read_steps=config.read_steps, scale=config.scale)
   trained, variant = fs.distorted(config.network, learner)
   variant = ("full context",) * bool(config.read_steps) + variant

@@ -39,7 +39,7 @@ PRESETS = {
 
 def build(config: Config) -> fs.Experiment:
   """Meta-SGD, with a learned learning rate per parameter."""
-  encoder, _, network, init_head = fs.with_linear_head(config.network, config.setup.task.ways)
+  encoder, _, network, init_head = fs.with_linear_head(config.network, config.setup)
   rates: dict[str, Any] = {
     "learning_rate": (config.low_learning_rate, config.high_learning_rate),
     "gradient": config.gradient,

@@ -12,6 +12,7 @@ from tyro.conf import Positional
 from experiments.families import published
 from experiments.families.data import ImageData, slug, split_name
 from experiments.families.few_shot import finished
+from experiments.families.few_shot.experiment import images_of
 from experiments.families.few_shot.finished import FewShotRun
 from experiments.families.image_flags import kept_by, named_split
 from metajax.data import load
@@ -73,12 +74,12 @@ def main(
     raise ValueError("expected one or more run folders, got none")
   found = [finished.read(folder, modules) for folder in folders]
   set_precision_of([one.run for one in found])
-  sizes = sorted({one.setup.data.size for one in found})
+  sizes = sorted({images_of(one.setup).size for one in found})
   if len(sizes) > 1:
     raise ValueError(f"expected runs on images of one size, got {' and '.join(map(str, sizes))} pixels")
   own = found[0].setup.data
   own = named_split(own, split) if data or split else own
-  own = own._replace(data=data or own.data, download=download)
+  own = own._replace(data=data or own.data, download=download, size=sizes[0])
   batches, where = _drawn(own, found, ways, runs, seed) if fixed is None else (
     fixed_runs(fixed, size=own.size), "lake/fixed one-shot runs")  # fmt: skip
   example = next(batches())
@@ -95,9 +96,10 @@ def main(
 def _drawn(own: ImageData, found: list[FewShotRun], ways: int, runs: int, seed: int) -> tuple[Batches, str]:
   """Test runs drawn from test classes, and the name of their split in the records."""
   part = f"{own.split}/test" if own.split else "test"
-  source = load(
-    own.data, part, size=own.size, download=own.download, **kept_by(own)
-  )  # upright: a rotated alphabet is invalid
+  form = images_of(found[0].setup._replace(data=own))
+  source = load(  # upright: a rotated alphabet is invalid
+    own.data, part, size=own.size, preprocessing=form.preprocessing, download=own.download, **kept_by(own)
+  )
   for one in found:
     finished.check_unseen(one, own, source)
   return drawn_runs(source, ways=ways, runs=runs, seed=seed), split_name(own)

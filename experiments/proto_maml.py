@@ -3,7 +3,6 @@
 python -m experiments.proto_maml --data omniglot --preset cpu     # 5-way 96.3, 20-way 87.3; 5 minutes on 1 core
 """
 
-from functools import partial
 from typing import NamedTuple
 
 from experiments.families import few_shot as fs
@@ -29,8 +28,10 @@ PRESETS = {
 
 def build(config: Config) -> fs.Experiment:
   """Proto-MAML, with a head initialized at the class prototypes."""
-  encoder = fs.strided(config.network)
-  adapt = partial(config.inner.adapt, gradient=config.gradient)
+  encoder = fs.strided(config.network, config.setup)
+
+  def adapt(steps):
+    return fs.adapted_params(config.setup.start, config.inner.adapt(steps, config.gradient))
 
   def learner(adapt, query_norm):
     return proto_maml(encoder, adapt, query_norm=query_norm)

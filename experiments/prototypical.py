@@ -53,7 +53,7 @@ PRESETS = {
 
 def build(config: Config) -> fs.Experiment:
   """Prototypical networks."""
-  encoder = fs.embedding_network(config.network, config.setup.task.meta_batch_size)
+  encoder = fs.embedding_network(config.network, config.setup, config.setup.task.meta_batch_size)
   encoder = fs.in_the_middle(encoder) if config.center else encoder
   learner = prototypical(encoder, distance=config.distance, scale=SCALE)
   trained, variant = fs.distorted(config.network, learner)

@@ -32,7 +32,8 @@ PRESETS = {
 def build(config: Config) -> fs.Experiment:
   """R2-D2: ridge regression on learned features."""
   _, filters, normalization = config.network
-  encoder = conv4(filters, downsample="stride", normalization=normalization)
+  own = conv4(filters, downsample="stride", normalization=normalization)
+  encoder = fs.encoder_for(config.setup.start, own)
 
   def learner(_, query_norm):
     return r2d2(encoder, query_norm=query_norm, l2=config.l2)

@@ -37,6 +37,7 @@ PRESETS = {
 
 def build(config: Config) -> fs.Experiment:
   """Relation networks, which learn the comparison."""
+  fs.refuse(config.setup.start, "as relation networks compare feature maps of their own network")
   convolution = fs.convolution_for(config.setup.task.meta_batch_size)
   embedding = conv4(config.filters, pool="none", num_downsamples=2, convolution=convolution)
   learner = relation(embedding, relation_module(config.filters, config.hidden, convolution=convolution))

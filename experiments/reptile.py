@@ -46,20 +46,22 @@ PRESETS = {
 
 def build(config: Config) -> fs.Experiment:
   """Reptile, a first-order method."""
-  encoder, _, network, init_head = fs.with_linear_head(config.network, config.setup.task.ways)
+  encoder, _, network, init_head = fs.with_linear_head(config.network, config.setup)
   query_norm = config.network.query_norm
-  inner = optax.adam(config.inner_learning_rate, b1=0)
+  inner, start = optax.adam(config.inner_learning_rate, b1=0), config.setup.start
 
   def adapt(steps):
-    return gradient_steps(inner, steps, gradient="first_order")
+    return fs.adapted_params(start, gradient_steps(inner, steps, gradient="first_order"))
 
   def tuned(adapt, query_norm):
     return reptile(network, adapt, query_norm=query_norm, encoder=encoder, **init_head)
 
-  per_step = gradient_steps(inner, config.inner_steps, gradient="first_order", per_step=True)
+  per_step = fs.adapted_params(start, gradient_steps(inner, config.inner_steps, gradient="first_order", per_step=True))
   minibatches = config.inner_steps, config.inner_batch
   learner = reptile(network, per_step, minibatches=minibatches, query_norm=query_norm, encoder=encoder, **init_head)
-  modes = fs.under_both_norms("reptile", tuned, adapt, config.test_inner_steps, config.network)
+  modes = fs.under_both_norms(
+    "reptile", tuned, adapt, config.test_inner_steps, fs.with_start(config.network, config.setup)
+  )
   return fs.few_shot_experiment(config.setup, "reptile", learner, modes, optimizer=optax.sgd(fs.schedule(config.setup)))
 
 

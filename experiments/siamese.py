@@ -43,7 +43,7 @@ PRESETS = {
 def build(config: Config) -> fs.Experiment:
   """Siamese networks, trained to verify pairs."""
   _check(config)
-  network, in_batch = fs.embedding_network(config.network), config.pairs == "batch"
+  network, in_batch = fs.embedding_network(config.network, config.setup), config.pairs == "batch"
   network = fs.in_the_middle(network) if config.center else network
   learner = siamese(network, pairs=config.pairs, augmentation=affine() if config.one_example else None)
   trained, distortion = fs.distorted(config.network, learner)

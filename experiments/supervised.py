@@ -53,7 +53,8 @@ PRESETS = {
 
 def build(config: Config) -> fs.Experiment:
   """Supervised pretraining and transfer."""
-  encoder = conv4(config.filters, downsample="stride", normalization=config.normalization)
+  own = conv4(config.filters, downsample="stride", normalization=config.normalization)
+  encoder = fs.encoder_for(config.setup.start, own)
   query_norm = "running statistics" if config.normalization == "batch" else "none"
   modes = [
     fs.EvalMode(

@@ -39,7 +39,7 @@ PRESETS = {
 
 def build(config: Config) -> fs.Experiment:
   """Triplet networks."""
-  network = fs.embedding_network(config.network)
+  network = fs.embedding_network(config.network, config.setup)
   how: dict[str, Any] = {"negatives": config.negatives, "margin": "soft" if config.soft_margin else config.margin}
   learner = triplet(network, **how)
   neighbor = triplet(network, predictor=nearest_neighbor, **how)

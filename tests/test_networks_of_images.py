@@ -1,6 +1,7 @@
 """Residual networks and vision transformers: the published parameters and products, in either precision."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from params_by_numpy import start
 
 from metajax.compose import linear, with_head
 from metajax.networks import projection_head, resnet, vision_transformer
+from metajax.networks.linen.convolution import convolve
 from metajax.networks.linen.transformer import Size
 from metajax.networks.linen.vision_transformer import resized_positions
 
@@ -145,6 +147,7 @@ def test_a_projection_head_has_the_layers_of_the_paper():
   [
     (lambda: resnet(20), "a depth of 10, 18, 34, 50, 101, got 20"),
     (lambda: resnet(18, stem="big"), "'imagenet', 'cifar', got 'big'"),
+    (lambda: resnet(18, convolution="fast"), "'auto', 'slices', 'native', got 'fast'"),
     (lambda: resnet(18, width=0.001), "a width of at least"),
     (lambda: vision_transformer("H"), "'Ti', 'S', 'B', 'L' or a Size, got 'H'"),
     (lambda: vision_transformer(Size(10, 1, 3)), "a width divisible by the number of heads"),
@@ -159,3 +162,34 @@ def test_a_projection_head_has_the_layers_of_the_paper():
 def test_what_networks_cannot_be_is_refused(make, said):
   with pytest.raises(ValueError, match=said):
     make()
+
+
+@pytest.mark.parametrize("shape", [(7, 8), (8, 7), (9, 5)])
+def test_a_convolution_with_zeros_before_is_xlas_with_that_padding(shape):
+  """At any stride, of few and many outputs, of kernels that narrow and widen: both forms of `convolve`."""
+  key = jax.random.key(0)
+
+  @functools.partial(jax.jit, static_argnums=(2, 3))
+  def both(images, kernel, stride, around):
+    padding = ((around, around), (around, around))
+    wanted = jax.lax.conv_general_dilated(
+      images, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    return convolve(images, kernel, stride, before=(around, around)), wanted
+
+  for size, stride, filters, n in itertools.product((1, 3, 7), (1, 2), (2, 4), (2, 40)):
+    images, kernel = jax.random.normal(key, (n, *shape, 3)), jax.random.normal(key, (size, size, 3, filters))
+    found, wanted = both(images, kernel, stride, (size - 1) // 2)
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("stem", ["imagenet", "cifar"])
+def test_a_resnet_by_slices_is_the_native_one(stem):
+  images, found = jax.random.uniform(jax.random.key(0), (16, 19, 18, 3)), []
+  for convolution in ("native", "slices"):
+    network = resnet(10, width=1 / 8, stem=stem, convolution=convolution)
+    params, state = network.init(jax.random.key(0), images[:2])
+    loss = lambda params, network=network, state=state: (network.apply(params, state, images, train=True)[0] ** 2).sum()
+    found.append(jax.jit(jax.value_and_grad(loss))(params))
+  for native, slices in zip(*map(jax.tree.leaves, found), strict=True):
+    np.testing.assert_allclose(slices, native, atol=1e-4 * np.abs(native).max() + 1e-6)

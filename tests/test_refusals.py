@@ -141,7 +141,7 @@ ANY_WIDTH = {"nt_xent", "supervised_contrastive"}
 
 def test_the_tables_hold_every_public_function_of_arrays():
   factories = {"adapted_head", "fine_tuned", "perceptron_head", "nearest_centroid", "nearest_neighbor", "normalized"}
-  factories |= {"centered", "bd_cspn", "laplacian_shot"}
+  factories |= {"centered", "bd_cspn", "laplacian_shot", "fine_tuned_prototypes"}
   named = {*losses.__all__, *predictors.__all__} - factories - {"ridge", "EMPTY_WAY"} - OTHERS
   assert named == set(FLOATS) - {"unit_rows"}
 

@@ -9,22 +9,31 @@ from experiments.families.image_flags import ImageData, kept_by, rotates, seen, 
 from metajax.checks import counted
 from metajax.data import ImageDataset, UnreadableImages, load
 from metajax.experiment.terminal import printable
+from metajax.types import Preprocessing
 
 LONGEST_SLUG = 100  # bytes
 
 
-def load_part(flags: ImageData, part: str) -> ImageDataset:
+def load_part(flags: ImageData, part: str, preprocessing: Preprocessing | None = None) -> ImageDataset:
   """Loads one part of the data: "train", "validation" or "test"."""
-  return load_split(flags, f"{flags.split}/{part}" if flags.split else part)
+  return load_split(flags, f"{flags.split}/{part}" if flags.split else part, preprocessing)
 
 
-def load_split(flags: ImageData, split: str) -> ImageDataset:
-  """Loads a split of the data by its full name.
+def load_split(flags: ImageData, split: str, preprocessing: Preprocessing | None = None) -> ImageDataset:
+  """Loads a split of the data by its full name, resized as published if `preprocessing` is given.
 
   Raises:
     ValueError, OSError: as `metajax.data.load`, or if flags contradict each other.
   """
-  return load(flags.data, split, size=flags.size, download=flags.download, rotations=rotates(flags), **kept_by(flags))
+  return load(
+    flags.data,
+    split,
+    size=flags.size,
+    preprocessing=preprocessing,
+    download=flags.download,
+    rotations=rotates(flags),
+    **kept_by(flags),
+  )
 
 
 def load_parts(

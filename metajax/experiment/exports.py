@@ -8,7 +8,7 @@ import jax
 
 from metajax.experiment.configuration import configuration
 from metajax.experiment.types import Experiment, Trained
-from metajax.export import EXPORT, example_of, image_format, inputs_of, write_export
+from metajax.export import EXPORT, ImageFormat, example_of, image_format, inputs_of, write_export
 from metajax.mesh import is_primary_host, to_host
 from metajax.tree import is_key
 from metajax.types import Batch
@@ -64,8 +64,13 @@ def export_run(
     example_of(batch),
     name=experiment.name,
     about=_about(folder, records, trained),
-    images=image_format(inputs_of(batch)),
+    images=_images(batch, experiment),
   )
+
+
+def _images(batch: Batch, experiment: Experiment) -> ImageFormat | None:
+  found = image_format(inputs_of(batch))
+  return found if found is None else found._replace(preprocessing=experiment.preprocessing)
 
 
 def _about(folder: Path, records: Sequence[Mapping[str, Any]], trained: Trained) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from metajax.experiment.bounds import Bounds, Count, NotNegative, Seed
 from metajax.experiment.former_flags import also
 from metajax.experiment.precision import Precision
 from metajax.train import TrainState
-from metajax.types import Batches, Learner, Params, State
+from metajax.types import Batches, Learner, Params, Preprocessing, State
 
 Figure = tuple[str, str, Path]  # heading, caption, a .png or .svg file
 Note = Any  # a heading and lines, or a `metajax.report.Swatch`
@@ -175,6 +175,7 @@ class Experiment(NamedTuple):
     choose: `states -> Learner`: selects the evaluated features by validation data.
     deployed: Learner to export, by default the trained one; its predictions should not depend on the other queries.
     said: Entries of `run.json` in addition to the flags.
+    preprocessing: How the publisher of an encoder resizes images, for the export; None for images squashed to a square.
   """
 
   name: str
@@ -192,3 +193,4 @@ class Experiment(NamedTuple):
   choose: Callable[[Sequence[TrainState]], Learner] | None = None
   deployed: Learner | None = None
   said: Mapping[str, Any] = {}
+  preprocessing: Preprocessing | None = None

@@ -18,6 +18,7 @@ from metajax.predictors.logits import (
   ridge_logits,
   without_empty_ways,
 )
+from metajax.predictors.prototypes import fine_tuned_prototypes
 from metajax.predictors.transductive import bd_cspn, laplacian_logits, laplacian_shot, rectified_logits
 from metajax.similarity import cosines, squared_distances
 
@@ -33,6 +34,7 @@ __all__ = [
   "class_means",
   "cosines",
   "fine_tuned",
+  "fine_tuned_prototypes",
   "laplacian_logits",
   "laplacian_shot",
   "largest_by_way",

@@ -1,6 +1,7 @@
 """Few-shot classification: tasks from unseen classes, model selection on validation tasks, a pixel baseline."""
 
 from experiments.families.data import ImageData
+from experiments.families.encoder import Start, adapted_params, encoder_for, refuse
 from experiments.families.few_shot.config import (
   ON_CPU,
   TESTS,
@@ -24,6 +25,7 @@ from experiments.families.few_shot.networks import (
   in_the_middle,
   strided,
   with_linear_head,
+  with_start,
 )
 from experiments.families.few_shot.sizes import fewer_classes
 from metajax.experiment import EvalMode, Experiment, Training, main
@@ -42,19 +44,24 @@ __all__ = [
   "Outer",
   "PairScore",
   "Setup",
+  "Start",
   "Task",
   "Tests",
   "Training",
   "adapted_experiment",
+  "adapted_params",
   "convolution_for",
   "distorted",
   "embedding_network",
+  "encoder_for",
   "few_shot_experiment",
   "fewer_classes",
   "in_the_middle",
   "main",
+  "refuse",
   "schedule",
   "strided",
   "under_both_norms",
   "with_linear_head",
+  "with_start",
 ]

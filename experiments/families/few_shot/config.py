@@ -6,6 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 import optax
 
 from experiments.families.data import ImageData
+from experiments.families.encoder import Start
 from metajax.experiment import RUN, RunFlags, Training
 from metajax.experiment.bounds import Bounds, Count, Positive, TwoOrMore
 from metajax.experiment.former_flags import also
@@ -60,6 +61,7 @@ class Setup(NamedTuple):
   """Flags of every few-shot experiment, apart from those of the learner."""
 
   data: ImageData = ImageData()
+  start: Start = Start()
   task: Task = Task()
   outer: Outer = Outer()
   training: Training = TRAINING

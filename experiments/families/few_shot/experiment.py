@@ -9,18 +9,19 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from experiments.families import encoder as published_encoder
 from experiments.families import published
-from experiments.families.data import check_disjoint, describe, load_parts, slug, tested_on
+from experiments.families.data import check_disjoint, describe, load_part, load_parts, slug, tested_on
 from experiments.families.few_shot import figures
 from experiments.families.few_shot.config import Setup, schedule
-from experiments.families.few_shot.networks import Adapted, AdaptedHead
+from experiments.families.few_shot.networks import Adapted, AdaptedHead, with_start
 from experiments.families.few_shot.sizes import Sizes, TaskSize, numbers_of_classes, requested, sizes_for
 from experiments.families.image_flags import seen
 from metajax.adapt import identity
 from metajax.data import ImageDataset, episodes
 from metajax.evaluate import few_shot_accuracy
 from metajax.experiment import EvalMode, Experiment, FewShot
-from metajax.experiment.evaluators.few_shot import CHUNK_SIZE, TEST_SEED, Setting, check_curve
+from metajax.experiment.evaluators.few_shot import CHUNK_SIZE, TEST_SEED, Choose, Setting, check_curve
 from metajax.losses import check_fits
 from metajax.mesh import devices_for, round_up_to_hosts
 from metajax.types import Batches, Episode, Examples, Learner
@@ -40,6 +41,7 @@ def few_shot_experiment(
   optimizer: optax.GradientTransformation | None = None,
   batches: Draw | None = None,
   compares: figures.PairScore | None = None,
+  choose: Choose | None = None,
 ) -> Experiment:
   """The experiment of a learner on the tasks of a setup, evaluated at the best validation step; data load lazily.
 
@@ -51,13 +53,12 @@ def few_shot_experiment(
     optimizer: Outer optimizer; by default Adam with the setup's schedule.
     batches: `(source, seed) -> Batches` to train on; by default episodes.
     compares: Score of each query and support image to show on the run's page, if any.
+    choose: `(states, validation tasks) -> modes` to test in place of `modes`, chosen after training.
 
   Raises:
     ValueError: if the flags are inconsistent.
   """
-  if setup.task.within_superclass:
-    modes = [mode._replace(variant=(*mode.variant, "within alphabets")) for mode in modes]
-  modes, tests, of_tasks = tuple(modes), setup.tests, batches is None
+  modes, tests, of_tasks = _started(setup, modes), setup.tests, batches is None
   check_curve(modes, tests.adaptation_curve)
   _check(setup, learner, modes, of_tasks)
   parts = functools.cache(lambda: _loaded(setup))
@@ -65,7 +66,7 @@ def few_shot_experiment(
   validation = functools.cache(lambda: _validation(parts()["validation"], sizes().validation))
   tested = functools.cache(lambda: test_batches(parts()["test"], sizes().tests))
   draw = batches or (lambda source, seed: training_batches(setup, sizes().training, source, seed))
-  shown = modes[0].learner
+  tester, shown = evaluator(setup, modes, tested, lambda: sizes().tests), modes[0].learner
 
   def check(shapes, example):
     for some in (validation(), *tested().values()):
@@ -78,9 +79,9 @@ def few_shot_experiment(
   return Experiment(
     f"{name}-{slug(setup.data)}",
     learner,
-    optimizer or optax.adam(schedule(setup)),
+    published_encoder.optimizer_for(setup.start, optimizer or optax.adam(schedule(setup))),
     lambda seed: draw(parts()["train"], seed),
-    (evaluator(setup, modes, tested, lambda: sizes().tests)._replace(trained_on_tasks=of_tasks),),
+    (tester._replace(trained_on_tasks=of_tasks, choose=_choice(setup, choose), validation=validation),),
     validate,
     "best",
     lambda folder, trained, records: figures.draw(folder, shown, trained, parts(), setup, compares, sizes().tests[0]),
@@ -88,13 +89,41 @@ def few_shot_experiment(
     title=f"{name} on {slug(setup.data)}",
     check=check,
     deployed=deployed(modes),
+    preprocessing=images_of(setup).preprocessing,
   )
+
+
+def images_of(setup: Setup) -> published_encoder.Images:
+  """The images that the network of a setup takes."""
+  return published_encoder.images_for(setup.start, setup.data.data, setup.data.size)
+
+
+def load_part_for(setup: Setup, part: str) -> ImageDataset:
+  """Loads a part of the images for the network of a setup."""
+  size, _, preprocessing = images_of(setup)
+  return load_part(setup.data._replace(size=size), part, preprocessing)
+
+
+def _choice(setup: Setup, choose: Choose | None) -> Choose | None:
+  return choose and (lambda states, tasks: _started(setup, choose(states, tasks)))
+
+
+def _started(setup: Setup, modes: Sequence[EvalMode]) -> tuple[EvalMode, ...]:
+  """The modes, named after the training tasks and the published encoder, if one is given."""
+  if setup.task.within_superclass:
+    modes = [mode._replace(variant=(*mode.variant, "within alphabets")) for mode in modes]
+  if setup.start.encoder is None:
+    published_encoder.read(setup.start)  # refuses flags without effect
+    return tuple(modes)
+  added, kept = published_encoder.variant_of(setup.start), published_encoder.keeps_statistics(setup.start)
+  named = [mode._replace(variant=(*mode.variant, *added)) for mode in modes]
+  return tuple(named if kept else [mode._replace(query_norm="none") for mode in named])
 
 
 def _check(setup: Setup, learner: Learner, modes: Sequence[EvalMode], of_tasks: bool):
   if of_tasks:
     check_shapes(learner, modes, setup, requested(setup))
-  elif setup.data.size < LEAST_SIZE:
+  elif setup.start.encoder is None and setup.data.size < LEAST_SIZE:
     raise ValueError(f"expected --size to be at least {LEAST_SIZE}, got {setup.data.size}")
 
 
@@ -182,7 +211,7 @@ def adapted_experiment(
   Raises:
     ValueError: as `few_shot_experiment`.
   """
-  tested = test_steps or steps
+  tested, flags = test_steps or steps, with_start(flags, setup)
   if adapt is None:
     modes = under_both_norms(name, lambda _, query_norm: learner(tested, query_norm), None, 0, flags)
     return few_shot_experiment(setup, name, learner(steps, flags.query_norm), modes)
@@ -191,7 +220,7 @@ def adapted_experiment(
 
 
 def _loaded(setup: Setup) -> dict[str, ImageDataset]:
-  parts = load_parts(setup.data, PARTS)
+  parts = load_parts(setup.data, PARTS, lambda data, part: load_part_for(setup, part))
   check_disjoint(setup.data, **parts)
   describe(setup.data, parts)
   return parts
@@ -264,16 +293,17 @@ def check_shapes(learner: Learner, modes: Sequence[EvalMode], setup: Setup, size
     ValueError: if the devices do not divide the tasks, the images are too small for the network, or the learner cannot
       be tested at a setting.
   """
-  task, size = setup.task, setup.data.size
+  task, form = setup.task, images_of(setup)
   devices = devices_for(task.meta_batch_size, setup.training.devices)
   if task.meta_batch_size % devices:
     raise ValueError(f"expected --meta-batch-size that {devices} devices divide, got {task.meta_batch_size}")
-  shapes = jax.eval_shape(learner.init, jax.random.key(0), _blank(size, task.meta_batch_size, *sizes.training))
+  shapes = jax.eval_shape(learner.init, jax.random.key(0), _blank(form, task.meta_batch_size, *sizes.training))
   for test in sizes.tests:
-    check_fits_test(modes, shapes, _blank(size, 1, *test))
+    check_fits_test(modes, shapes, _blank(form, 1, *test))
 
 
-def _blank(size: int, tasks: int, ways: int, *counts: int) -> Episode:
+def _blank(form: published_encoder.Images, tasks: int, ways: int, *counts: int) -> Episode:
   """Shapes of tasks, with `counts` support and query images per class."""
   of = lambda *shape: jax.ShapeDtypeStruct((tasks, *shape), jnp.float32)
-  return Episode(*(Examples(of(n * ways, size, size, 1), of(n * ways, ways)) for n in counts))
+  image = (form.size, form.size, form.channels)
+  return Episode(*(Examples(of(n * ways, *image), of(n * ways, ways)) for n in counts))

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Annotated, Literal, NamedTuple
 
+from experiments.families import encoder as published
 from experiments.families.convolution import outside_loops
+from experiments.families.few_shot.config import Setup
 from metajax.augment.image import affine, centered
 from metajax.compose import linear, tile_head, with_head, with_preprocessing, zero_init_head
 from metajax.experiment.bounds import Width
@@ -61,33 +63,43 @@ class Classifier(NamedTuple):
   init_head: dict
 
 
-def with_linear_head(flags: AdaptedHead, ways: int) -> Classifier:
-  """Four strided convolution layers with a linear head.
+def with_linear_head(flags: AdaptedHead, setup: Setup) -> Classifier:
+  """Four strided convolution layers, or a published encoder, with a linear head.
 
   Args:
     flags: Flags of the network. The head "fixed" has the number of ways of training; "repeated" tiles the learned
       outputs and "zeros" starts each task at zero, so that both serve any number of ways.
-    ways: Number of ways in training.
+    setup: Shared flags.
   """
-  encoder = strided(flags)
+  encoder = strided(flags, setup)
   init_head = {"zeros": {"init_head": zero_init_head}, "repeated": {"init_head": tile_head}, "fixed": {}}
-  head = linear(1 if flags.head == "zeros" else ways)
+  head = linear(1 if flags.head == "zeros" else setup.task.ways)
   return Classifier(encoder, head, with_head(encoder, head), init_head[flags.head])
 
 
-def strided(flags: Adapted | AdaptedHead) -> Network:
-  """Four strided convolution layers with global average pooling."""
-  return conv4(flags.filters, downsample="stride", pool="mean", normalization=flags.normalization)
+def strided(flags: Adapted | AdaptedHead, setup: Setup) -> Network:
+  """Four strided convolution layers with global average pooling, or a published encoder."""
+  own = conv4(flags.filters, downsample="stride", pool="mean", normalization=flags.normalization)
+  return published.encoder_for(setup.start, own)
 
 
-def embedding_network(flags: Embedding, tasks: int | None = None) -> Network:
-  """Four convolution layers that embed images.
+def embedding_network(flags: Embedding, setup: Setup, tasks: int | None = None) -> Network:
+  """Four convolution layers that embed images, or a published encoder.
 
   Args:
     flags: Flags of the network.
+    setup: Shared flags.
     tasks: Tasks per step; None for a learner that is not trained on tasks.
   """
-  return conv4(flags.filters, downsample=flags.downsample, convolution=convolution_for(tasks))
+  own = conv4(flags.filters, downsample=flags.downsample, convolution=convolution_for(tasks))
+  return published.encoder_for(setup.start, own)
+
+
+def with_start(flags: Adapted | AdaptedHead, setup: Setup) -> Adapted | AdaptedHead:
+  """The flags, with the normalization of the published encoder if there is one."""
+  if setup.start.encoder is None:
+    return flags
+  return flags._replace(normalization="batch" if published.keeps_statistics(setup.start) else "none")
 
 
 def distorted(flags: Embedding, learner: Learner) -> tuple[Learner, tuple[str, ...]]:

@@ -27,6 +27,7 @@ class EvalMode(NamedTuple):
     query_norm: Source of the batch statistics at test time, in the records.
     after: `inner steps -> Learner` for the adaptation curve; None for a learner that does not adapt.
     variant: Distinguishes learners of one method.
+    said: Further entries of the records, as pairs of a name and a value.
   """
 
   name: str
@@ -34,6 +35,7 @@ class EvalMode(NamedTuple):
   query_norm: str = "none"
   after: Callable[[int], Learner] | None = None
   variant: tuple[str, ...] = ()
+  said: tuple[tuple[str, Any], ...] = ()
 
   @property
   def title(self) -> str:
@@ -53,6 +55,12 @@ _NOT_TRAINED = Learner(
 )
 PIXELS = EvalMode("pixels", _NOT_TRAINED, "none")
 Scores = dict[EvalMode, list[Score]]
+Choose = Callable[[Sequence[TrainState], Batches], tuple[EvalMode, ...]]
+
+
+def no_tasks() -> Batches:
+  """Batches without tasks."""
+  return lambda start=0, shard=(0, 1): iter(())
 
 
 class FewShot(NamedTuple):
@@ -70,6 +78,8 @@ class FewShot(NamedTuple):
     trained_on_tasks: True if the learner also trains on tasks.
     queries_of: `() -> {(ways, shots): query images per class}` of tests where their number is not `queries`.
     unseen: False if the classes of the tests were seen in training.
+    choose: `(states, validation tasks) -> modes` to test, in place of `modes`: chosen after training.
+    validation: `() -> Batches` of validation tasks for `choose`.
   """
 
   modes: tuple[EvalMode, ...]
@@ -83,16 +93,25 @@ class FewShot(NamedTuple):
   trained_on_tasks: bool = True
   queries_of: Callable[[], Mapping[Setting, int]] = dict
   unseen: bool = True
+  choose: Choose | None = None
+  validation: Callable[[], Batches] = no_tasks
 
   def __call__(self, trained: Trained, /) -> list[Record]:
     """Prints the accuracy of each mode at each setting, and returns the records."""
     measured, tests, steps = [], self.tests(), [int(state.step) for state in trained.states]
+    modes = self.modes_for(trained.states)
     said = trained.said | {"test_seed": TEST_SEED, "chosen_step": steps if len(steps) > 1 else steps[0]}
     for test, batches in tests.items():
-      scores = test_all(self.modes, trained.states, batches, self.num_tasks) | test_pixels(batches, self.num_tasks)
+      scores = test_all(modes, trained.states, batches, self.num_tasks) | test_pixels(batches, self.num_tasks)
       print_scores(test, scores, self.num_tasks, self.queries_at(test), self.unseen)
       measured += self.records(test, scores, said, trained.seed)
     return measured + self.curves(next(iter(tests.items())), trained.states, said, trained.seed)
+
+  def modes_for(self, states: Sequence[TrainState], validation: Batches | None = None) -> tuple[EvalMode, ...]:
+    """The modes to test for trained states, chosen by validation tasks if there is a choice."""
+    if self.choose is None:
+      return self.modes
+    return self.choose(states, self.validation() if validation is None else validation)
 
   def queries_at(self, test: Setting) -> int:
     """Query images per class at a setting."""
@@ -120,7 +139,7 @@ class FewShot(NamedTuple):
       about = {**about, **said, **each}
     value, interval = round(score.mean, 2), round(score.ci95, 2)
     published = self.published(mode, test[0], test[1])
-    about = {"policy": mode.query_norm, **about}
+    about = {"policy": mode.query_norm, **about, **dict(mode.said)}
     return Record(mode.name, "accuracy", value, interval, mode.variant, published, about)
 
   def curves(self, test: tuple, states: Sequence[TrainState], said: Mapping[str, Any], seed: int) -> list[Record]:

@@ -21,7 +21,7 @@ Convolution = Literal["auto", "slices", "native"]
 MANY = 500  # outputs, from which products of all taps take less time than one of gathered slices
 
 
-def convolve(images: Array, kernel: Array, stride: int = 1) -> Array:
+def convolve(images: Array, kernel: Array, stride: int = 1, *, before: Sequence[int] | None = None) -> Array:
   """The 2-dimensional convolution with "SAME" padding, as matrix products.
 
   Few outputs, or fewer channels than filters: the shifted slices of the images are gathered and multiplied once. Else
@@ -32,6 +32,8 @@ def convolve(images: Array, kernel: Array, stride: int = 1) -> Array:
     images: `[n, height, width, channels]`.
     kernel: `[kernel height, kernel width, channels, filters]`.
     stride: Stride along both axes.
+    before: Zeros before the first row and column; by default those of "SAME". PyTorch's padding of half a kernel is
+      `(1, 1)` for 3 x 3, at any stride; there are as many zeros after as the outputs need.
 
   Returns:
     `[n, ceil(height / stride), ceil(width / stride), filters]`.
@@ -40,8 +42,8 @@ def convolve(images: Array, kernel: Array, stride: int = 1) -> Array:
   outputs = images.shape[0] * math.prod(-(-size // stride) for size in images.shape[1:3])
   # The number of rows is a symbol in a program that is exported for any.
   if channels >= filters and isinstance(outputs, int) and outputs >= MANY:
-    return _products_then_shifts(images, kernel, stride)
-  patches = extract_patches(images, kernel.shape[:2], stride)
+    return _products_then_shifts(images, kernel, stride, before)
+  patches = extract_patches(images, kernel.shape[:2], stride, before=before)
   return _product(patches.reshape(-1, patches.shape[-1]), kernel).reshape(*patches.shape[:3], filters)
 
 
@@ -53,13 +55,19 @@ def is_native(convolution: Convolution) -> bool:
   return convolution == "native" or (convolution == "auto" and jax.default_backend() == "tpu")
 
 
-def extract_patches(images: Array, size: Sequence[int], stride: int = 1) -> Array:
+def extract_patches(
+  images: Array, size: Sequence[int], stride: int = 1, *, before: Sequence[int] | None = None
+) -> Array:
   """The pixels that each output of a "SAME" convolution sees: `[n, height, width, channels]` to
-  `[n, ceil(height / stride), ceil(width / stride), rows * columns * channels]`.
+  `[n, ceil(height / stride), ceil(width / stride), rows * columns * channels]`; `before` as for `convolve`.
   """
-  padding = lax.padtype_to_pads(images.shape[1:3], size, (stride, stride), "SAME")
-  padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
   height, width = (-(-extent // stride) for extent in images.shape[1:3])
+  start = _zeros_before(images, size, stride) if before is None else before
+  after = [
+    max(0, stride * (there - 1) + seen - zeros - extent)
+    for there, seen, zeros, extent in zip((height, width), size, start, images.shape[1:3], strict=True)
+  ]
+  padded = jnp.pad(images, ((0, 0), *zip(start, after, strict=True), (0, 0)))
   shifted = [
     padded[:, i : i + stride * (height - 1) + 1 : stride, j : j + stride * (width - 1) + 1 : stride]
     for i in range(size[0])
@@ -80,11 +88,16 @@ def _product(patches: Array, kernel: Array) -> Array:
   return lax.dot_general(patches, kernel.transpose(3, 0, 1, 2).reshape(filters, -1), (((1,), (1,)), ((), ())))
 
 
-def _products_then_shifts(images: Array, kernel: Array, stride: int) -> Array:
+def _zeros_before(images: Array, size: Sequence[int], stride: int) -> list[int]:
+  """The zeros of "SAME" padding before the first row and column."""
+  return [pad for pad, _ in lax.padtype_to_pads(images.shape[1:3], size, (stride, stride), "SAME")]
+
+
+def _products_then_shifts(images: Array, kernel: Array, stride: int, before: Sequence[int] | None) -> Array:
   n, *size, channels = images.shape
   *extent, _, filters = kernel.shape
   height, width = (-(-s // stride) for s in size)
-  before = [pad for pad, _ in lax.padtype_to_pads(size, extent, (stride, stride), "SAME")]
+  before = _zeros_before(images, extent, stride) if before is None else before
   images = jnp.pad(images, ((0, 0), (0, height * stride - size[0]), (0, width * stride - size[1]), (0, 0)))
   # `lax.split`, as its derivative is a concatenation; that of a slice is a sum of padded arrays.
   grid = images.reshape(n, height, stride, width, stride, channels)
