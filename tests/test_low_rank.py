@@ -10,7 +10,7 @@ import pytest
 
 from metajax import Episode, Examples, gradient_steps, make_mesh
 from metajax.adapt import only
-from metajax.compose import linear, low_rank, with_head
+from metajax.compose import linear, low_rank, merge_low_rank, with_head
 from metajax.learners import maml
 from metajax.networks import Size, conv4, from_linen, matmul, mlp, text_transformer, vision_transformer
 from metajax.types import Network
@@ -50,6 +50,8 @@ def test_outputs_are_those_of_the_merged_kernels_and_at_init_the_networks(name):
   params, outputs = of(network, inputs, alpha=6.0)
   wanted = plain(network, merged(params, 2.0), inputs)
   np.testing.assert_allclose(outputs(params), wanted, rtol=1e-4, atol=1e-5)
+  wanted, found = merged(params, 2.0), merge_low_rank(params, alpha=6.0)
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6), found, wanted)
   before = params | {"low_rank": {p: a | {"up": 0 * a["up"]} for p, a in params["low_rank"].items()}}
   np.testing.assert_array_equal(outputs(before), plain(network, params["network"], inputs))
 
@@ -174,3 +176,12 @@ def test_an_inner_loop_of_adapters_costs_the_adapters_not_the_encoder(name):
   assert many - few <= 2 * 16 * adapted
   assert whole_many - whole_few >= 16 * encoder
   assert few <= whole_few - encoder  # no kernel's gradient has its size
+
+
+def test_params_without_adapters_of_their_kernels_are_not_merged():
+  network, inputs = NETWORKS["mlp"]
+  params, _ = of(network, inputs)
+  with pytest.raises(ValueError, match="expected params of low_rank, 'network' and 'low_rank', got"):
+    merge_low_rank(params["network"])
+  with pytest.raises(ValueError, match=r"expected adapters of the network's kernels, got 'Dense_9\.kernel'"):
+    merge_low_rank(params | {"low_rank": {"Dense_9.kernel": params["low_rank"]["Dense_0.kernel"]}})

@@ -13,15 +13,16 @@ import published_encoders as published
 import pytest
 import table_of_learners as learners
 
-from experiments import cavia, maml, pmf, prototypical, relation
+from experiments import cavia, maml, pmf, prototypical, relation, save_encoder
 from experiments.families import data, encoder
 from experiments.families.encoder import Start
 from experiments.families.few_shot import config as few_shot_config
-from metajax import Examples, gradient_steps
+from experiments.families.few_shot import finished
+from metajax import Examples, gradient_steps, inference
 from metajax.compose import linear, with_head
 from metajax.data import from_arrays
 from metajax.evaluate import mean_and_ci
-from metajax.experiment import driver, exports, records
+from metajax.experiment import driver, exports, records, states_of
 from metajax.experiment.types import Trained
 from metajax.networks import conv4, load_encoder
 from metajax.predictors import fine_tuned_prototypes
@@ -172,6 +173,30 @@ def test_the_stages_without_meta_training_ignore_what_was_trained(dino, monkeypa
   np.testing.assert_allclose(first, published_first, rtol=1e-5, atol=1e-5)
   np.testing.assert_array_equal(published_first, published_changed)
   assert not np.allclose(first, changed, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainable", ["all", "low_rank"])
+def test_a_trained_encoder_is_saved_loaded_back_and_labels_images(
+  command, dino, tmp_path, monkeypatch, capsys, trainable
+):
+  status, _, error, _ = command(prototypical, "--encoder", str(dino), "--trainable", trainable)
+  assert status == 0, error
+  (run,) = (tmp_path / "runs").iterdir()
+  arguments = [str(run), "--to", str(tmp_path / "mine")]
+  status, out, error = commands.run(
+    monkeypatch, capsys, "save_encoder", partial(commands.run_command, save_encoder), *arguments
+  )
+  assert status == 0 and out.endswith(f"\nencoder: {tmp_path / 'mine'}\n"), error
+  one = finished.read(run)
+  trained = states_of(one.run, one.experiment.learner, one.experiment.optimizer, one.experiment.train_batches)[0]
+  model, image = inference.load_encoder(tmp_path / "mine"), np.uint8(255 * np.repeat(GRAY, 3, -1))
+  wanted = one.experiment.learner.embed(trained.params, trained.state, image / np.float32(255))
+  np.testing.assert_allclose(model.model.embed(image), wanted, rtol=1e-4, atol=1e-4)
+  status, _, error = commands.run(
+    monkeypatch, capsys, "save_encoder", partial(commands.run_command, save_encoder), *arguments
+  )
+  assert status == 2 and "expected --to to be an empty or a new folder" in error
 
 
 @pytest.mark.parametrize(

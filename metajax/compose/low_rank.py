@@ -1,7 +1,7 @@
 """Low-rank adapters of a network's kernels (LoRA, arXiv:2106.09685), for any network of matrix products."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
+from metajax import checks
 from metajax.compose.combinators import check_networks, split
-from metajax.types import Array, Network
+from metajax.types import Array, Network, Params
 
 PASSING = ("reshape", "convert_element_type", "copy", "stop_gradient")  # a kernel is still a kernel after them
 INNER = ("pjit", "jit", "closed_call")
@@ -88,6 +89,43 @@ def low_rank(
     return _applied(network, own, state, inputs, train, key, _Adapters(params["low_rank"], scale, {}))
 
   return Network(init, apply)
+
+
+def merge_low_rank(params: Params, *, alpha: float | None = None) -> Params:
+  """Merges trained adapters into the params of the network itself: `W + (alpha / rank) down up` for each kernel W.
+
+  Args:
+    params: Params of `low_rank(network, rank)`.
+    alpha: As for `low_rank`.
+
+  Returns:
+    Params of `network`, with its outputs up to rounding.
+
+  Raises:
+    ValueError: if the params have no adapters, or one for a kernel that the network does not have.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from metajax.compose import linear, low_rank, merge_low_rank
+    >>> params, _ = low_rank(linear(5), rank=2).init(jax.random.key(0), jnp.ones([2, 3]))
+    >>> merge_low_rank(params)["weight"].shape
+    (3, 5)
+  """
+  if not isinstance(params, Mapping) or set(params) != {"network", "low_rank"}:
+    raise ValueError(f"expected params of low_rank, 'network' and 'low_rank', got {checks.describe(params)}")
+  adapters = dict(params["low_rank"])
+
+  def merged(path, kernel):
+    if (adapter := adapters.pop(_name(path), None)) is None:
+      return kernel
+    down, up = adapter["down"], adapter["up"]
+    scale = (down.shape[1] if alpha is None else alpha) / down.shape[1]
+    return kernel + (scale * down @ up).reshape(kernel.shape).astype(kernel.dtype)
+
+  found = jax.tree.map_with_path(merged, params["network"])
+  if adapters:
+    raise ValueError(f"expected adapters of the network's kernels, got {', '.join(map(repr, adapters))}")
+  return found
 
 
 def _drawn(key, sizes: dict[str, tuple[int, int]], rank: int) -> dict[str, dict[str, Array]]:
