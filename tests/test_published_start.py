@@ -91,9 +91,12 @@ def test_only_what_is_trainable_trains_adapts_and_has_moments(dino, trainable, t
       assert any(jax.tree.leaves(moved["encoder"]))
     else:
       assert {name for name, part in moved["encoder"].items() if any(jax.tree.leaves(part))} == set(trained)
-  counted = sum(x.size for x in jax.tree.leaves(moments) if jnp.ndim(x))
   trains = params if trainable == "all" else {"head": params["head"]} | {k: params["encoder"][k] for k in trained}
-  assert counted == 2 * sum(x.size for x in jax.tree.leaves(trains))
+  size = sum(x.size for x in jax.tree.leaves(trains))
+  assert sum(x.size for x in jax.tree.leaves(moments) if jnp.ndim(x)) == 2 * size
+  given = []
+  encoder.adapted_params(start, lambda loss, params, data: (given.append(params) or params, ()))(loss, params, GRAY)
+  assert sum(x.size for x in jax.tree.leaves(given)) == size
 
 
 def toned(name, split="train", *, size=28, preprocessing=None, **kept):
