@@ -1320,4 +1320,18 @@ MUTANTS = (
     "best = max(found)",
     ("tests/test_published_start.py::test_the_rate_of_each_stage_is_the_best_one_on_validation_tasks",),
   ),
+  Mutant(
+    "TIM wants certain labels, not only balanced ones",
+    "metajax/predictors/information.py",
+    "+ weights[2] * of_each",
+    "- weights[2] * of_each",
+    ("tests/test_transductive.py::test_tim_is_the_papers",),
+  ),
+  Mutant(
+    "PT-MAP centers queries by their own mean",
+    "metajax/predictors/transport.py",
+    "queries = unit_rows(queries - queries.mean(0))",
+    "queries = unit_rows(queries - support.mean(0))",
+    ("tests/test_transductive.py::test_pt_map_is_the_papers",),
+  ),
 )

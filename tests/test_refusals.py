@@ -39,9 +39,11 @@ from metajax.predictors import (
   laplacian_logits,
   largest_by_way,
   nearest_logits,
+  pt_map_logits,
   rectified_logits,
   ridge_logits,
   squared_distances,
+  tim_logits,
   without_empty_ways,
 )
 
@@ -76,6 +78,8 @@ OF_LABELS = {  # of anything that is given with one-hot labels of a row each
   "nearest_logits": lambda labels: nearest_logits(X, labels, X),
   "rectified_logits": lambda labels: rectified_logits(X, labels, X),
   "laplacian_logits": lambda labels: laplacian_logits(X, labels, X),
+  "tim_logits": lambda labels: tim_logits(X, labels, X),
+  "pt_map_logits": lambda labels: pt_map_logits(X, labels, X),
   "attention_logits": lambda labels: attention_logits(X, labels, X),
   "attention": lambda labels: attention(X[:, :ROWS], labels),
   "class_means": lambda labels: class_means(X, labels),
@@ -126,6 +130,8 @@ FLOATS = {  # a function of one array, which is to be floating, and an array tha
   "nearest_logits": (lambda x: nearest_logits(x, LABELS, X), X),
   "rectified_logits": (lambda x: rectified_logits(X, LABELS, x), X),
   "laplacian_logits": (lambda x: laplacian_logits(x, LABELS, X), X),
+  "tim_logits": (lambda x: tim_logits(x, LABELS, X), X),
+  "pt_map_logits": (lambda x: pt_map_logits(X, LABELS, x), X),
   "attention_logits": (lambda x: attention_logits(X, LABELS, x), X),
   "attention": (lambda x: attention(x, LABELS), PAIRS),
   "class_means": (lambda x: class_means(x, LABELS), X),
@@ -141,7 +147,7 @@ ANY_WIDTH = {"nt_xent", "supervised_contrastive"}
 
 def test_the_tables_hold_every_public_function_of_arrays():
   factories = {"adapted_head", "fine_tuned", "perceptron_head", "nearest_centroid", "nearest_neighbor", "normalized"}
-  factories |= {"centered", "bd_cspn", "laplacian_shot", "fine_tuned_prototypes"}
+  factories |= {"centered", "bd_cspn", "laplacian_shot", "fine_tuned_prototypes", "tim", "pt_map"}
   named = {*losses.__all__, *predictors.__all__} - factories - {"ridge", "EMPTY_WAY"} - OTHERS
   assert named == set(FLOATS) - {"unit_rows"}
 

@@ -6,6 +6,7 @@ arguments with `functools.partial`.
 
 from metajax.predictors.closed_form import centered, nearest_centroid, nearest_neighbor, normalized, ridge
 from metajax.predictors.fine_tuning import adapted_head, fine_tuned, perceptron_head
+from metajax.predictors.information import tim, tim_logits
 from metajax.predictors.logits import (
   EMPTY_WAY,
   attention,
@@ -20,6 +21,7 @@ from metajax.predictors.logits import (
 )
 from metajax.predictors.prototypes import fine_tuned_prototypes
 from metajax.predictors.transductive import bd_cspn, laplacian_logits, laplacian_shot, rectified_logits
+from metajax.predictors.transport import pt_map, pt_map_logits
 from metajax.similarity import cosines, squared_distances
 
 __all__ = [
@@ -43,9 +45,13 @@ __all__ = [
   "nearest_neighbor",
   "normalized",
   "perceptron_head",
+  "pt_map",
+  "pt_map_logits",
   "rectified_logits",
   "ridge",
   "ridge_logits",
   "squared_distances",
+  "tim",
+  "tim_logits",
   "without_empty_ways",
 ]
