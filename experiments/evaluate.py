@@ -18,6 +18,7 @@ from experiments.families.few_shot import finished
 from experiments.families.few_shot.config import Setup, settings_of
 from experiments.families.few_shot.experiment import VALIDATION_SEED, evaluator, images_of, load_part_for, tasks_of
 from experiments.families.few_shot.finished import FewShotRun
+from experiments.families.few_shot.predictors import Name, with_predictor
 from experiments.families.few_shot.sizes import TaskSize, fitted_test
 from experiments.families.image_flags import named_split, seen
 from metajax.data import ImageDataset
@@ -56,6 +57,7 @@ def main(
   download: bool = False,
   skip_unreadable: Annotated[bool, *also("--skip-broken")] = False,
   devices: Annotated[int | None, *Count.__metadata__] = None,
+  predictors: tuple[Name, ...] = (),
   record: bool = False,
   modules: tuple[str, ...] = (),
 ):
@@ -77,7 +79,9 @@ def main(
     download: Download TFDS data that is missing.
     skip_unreadable: Skip user-supplied files that cannot be read, instead of stopping.
     devices: Number of devices that share the tasks; by default all.
-    record: Add the lead of each other learner over the first one to the results page.
+    predictors: Predictors on each run's features to test too; bd_cspn, laplacian_shot, tim, pt_map are transductive.
+    record: Add the lead of each other learner over the first one, and of each predictor over its learner's own, to the
+      results page.
     modules: Names of further Python modules to import, if the runs belong to custom experiments.
   """
   if not folders:
@@ -85,23 +89,20 @@ def main(
   found = [finished.read(folder, modules) for folder in folders]
   set_precision_of([one.run for one in found])
   learners = finished.learners(found)
-  _check(found, learners, adaptation_curve, record)
+  _check(found, learners, adaptation_curve, record and not predictors)
   took = {same[0].run.folder: {"train_seconds": finished.seconds(same)} for same in learners if record}
   tests = {"test_queries": queries, "test_tasks": num_tasks, "adaptation_curve": adaptation_curve}
   setup = _setup(found[0].setup, data, split, tests, download=download, skip_unreadable=skip_unreadable)
   first = settings_of(found[0].setup)[0]
   source = load_part_for(setup, "test")
-  wanted = TaskSize(first[0] if ways is None else ways, first[1] if shots is None else shots, queries)
   for one in found:
     finished.check_unseen(one, setup.data, source)
-  test = _test_of(setup, source, wanted, seed)
+  test = _test_of(setup, source, TaskSize(ways or first[0], shots or first[1], queries), seed)
   with on_devices(devices):
-    written, differences = _test(learners, found, test, took)
+    written, differences = _test(learners, found, test, took, predictors)
   _write(written)
   if record:
-    beaten = found[0].tests.modes[0].title if len(learners) < 2 else _named(learners[0], found)[0].title
-    name = f"ahead_of_{beaten}-{slug(setup.data)}"
-    records.publish(records.home(main), name, [records.flat(one) for one in differences])
+    _publish(found, learners, differences, setup)
 
 
 def _check(found: list[FewShotRun], learners: list[list[FewShotRun]], adaptation_curve: int, record: bool):
@@ -114,6 +115,12 @@ def _check(found: list[FewShotRun], learners: list[list[FewShotRun]], adaptation
     if images_of(one.setup).preprocessing != first.preprocessing:
       given = f"got {images_of(one.setup)} in {str(one.run.folder)!r} and {first} in {str(found[0].run.folder)!r}"
       raise ValueError(f"expected runs on images that are resized alike, {given}")
+
+
+def _publish(found: list[FewShotRun], learners: list[list[FewShotRun]], differences: Sequence[Record], setup: Setup):
+  beaten = found[0].tests.modes[0].title if len(learners) < 2 else _named(learners[0], found)[0].title
+  name = f"ahead_of_{beaten}-{slug(setup.data)}"
+  records.publish(records.home(main), name, [records.flat(one) for one in differences])
 
 
 def _write(written: dict[Path, list[Record]]):
@@ -156,7 +163,9 @@ def _modes(same: list[FewShotRun], found: list[FewShotRun], trained: list, test:
   return _named(same, found, tests.modes_for(trained, tasks_of(source, *size, VALIDATION_SEED, "validation")))
 
 
-def _test(learners: list[list[FewShotRun]], found: list[FewShotRun], test: Test, took: dict) -> tuple[dict, list]:
+def _test(
+  learners: list[list[FewShotRun]], found: list[FewShotRun], test: Test, took: dict, predictors: Sequence[Name]
+) -> tuple[dict, list]:
   """Returns `{path: records}` of each learner, and the records of each learner's lead over the first one."""
   tasks, example = test.setup.tests.test_tasks, next(test.batches())
   pixels, scores, written, differences = test_pixels(test.batches, tasks), {}, {}, []
@@ -165,20 +174,31 @@ def _test(learners: list[list[FewShotRun]], found: list[FewShotRun], test: Test,
   for same, trained in [(same, finished.ready(same, example)) for same in learners]:
     modes, folder = _modes(same, found, trained, test), same[0].run.folder
     first = modes if same is learners[0] else first
-    mine = test_all(modes, trained, test.batches, tasks)
+    training = load_part_for(same[0].setup, "train") if predictors else None
+    others = [with_predictor(modes[0], name, training) for name in predictors if training is not None]
+    mine = test_all([*modes, *others], trained, test.batches, tasks)
     scores |= mine
     chosen, runs = [int(one.step) for one in trained], " ".join(str(one.run.folder) for one in same)
     said: dict[str, Any] = {"chosen_step": chosen, "run": runs, "test_seed": test.seed}
     said |= {"steps": same[0].setup.training.steps, "train_seconds": 0}
-    few_shot, seed = test.of(modes), same[0].setup.training.seed
+    few_shot, seed = test.of([*modes, *others]), same[0].setup.training.seed
     measured: list[Record] = few_shot.records(test.setting, mine | pixels, said, seed)
     measured += few_shot.curves((test.setting, test.batches), trained, said, seed)
+    ahead = few_shot.differences(modes[:1], others, scores, test.setting, said | took.get(folder, {}), seed)
+    measured, differences = measured + ahead, differences + ahead * bool(took)
     if same is not learners[0] and took:
       more = said | took[folder]
       differences += few_shot.differences(first, modes, scores, test.setting, more, seed)
     written[folder / time.strftime(f"evaluation-%Y%m%d-%H%M%S-{os.getpid()}.json")] = measured
+    _print_leads(modes[0], ahead)
   print_scores(test.setting, scores | pixels, tasks, test.setup.tests.test_queries, not seen(test.setup.data))
   return written, differences
+
+
+def _print_leads(own: EvalMode, ahead: Sequence[Record]):
+  for one in ahead:
+    how = " (transductive)" * one.about["transductive"]
+    print(f"{one.name}{how}: {one.value:+.2f} ± {one.interval:.2f} points over {own.title}, paired by task")
 
 
 if __name__ == "__main__":

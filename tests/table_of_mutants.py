@@ -1334,4 +1334,11 @@ MUTANTS = (
     "queries = unit_rows(queries - support.mean(0))",
     ("tests/test_transductive.py::test_pt_map_is_the_papers",),
   ),
+  Mutant(
+    "records of transductive predictors say so",
+    "experiments/families/few_shot/predictors.py",
+    '("transductive", found.transductive)',
+    '("transductive", False)',
+    ("tests/test_frozen_predictors.py",),
+  ),
 )

@@ -117,7 +117,7 @@ def transported(support, labels, queries, power, strength, rate, steps):
 
 
 def test_pt_map_is_the_papers():
-  predict = jax.jit(predictors.pt_map(same, power=0.7, strength=4.0, rate=0.3, steps=5))
+  predict = jax.jit(predictors.pt_map(same, power=0.7, strength=4.0, learning_rate=0.3, steps=5))
   found = predict({}, {}, Examples(SUPPORT, LABELS), QUERIES)
   wanted = transported(SUPPORT, LABELS, QUERIES, 0.7, 4.0, 0.3, 5)
   np.testing.assert_allclose(np.exp(found), wanted / wanted.sum(1, keepdims=True), rtol=1e-3, atol=1e-4)

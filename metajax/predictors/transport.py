@@ -18,7 +18,7 @@ def pt_map(
   *,
   power: float = 0.5,
   strength: float = 10.0,
-  rate: float = 0.2,
+  learning_rate: float = 0.2,
   steps: int = 20,
   sinkhorn_steps: int = 100,
 ) -> PredictFn:
@@ -26,7 +26,7 @@ def pt_map(
 
   Args:
     embed: `(params, state, inputs) -> [n, d]`.
-    power, strength, rate, steps, sinkhorn_steps: As for `pt_map_logits`.
+    power, strength, learning_rate, steps, sinkhorn_steps: As for `pt_map_logits`.
 
   Returns:
     A `predict`, whose queries are classified together.
@@ -36,14 +36,14 @@ def pt_map(
     ValueError: if a number is out of range.
   """
   checks.function("embed", embed, "(params, state, inputs) -> [n, d]")
-  for name, value in {"power": power, "strength": strength, "rate": rate}.items():
+  for name, value in {"power": power, "strength": strength, "learning_rate": learning_rate}.items():
     checks.positive(name, value)
   checks.count("steps", steps)
   checks.count("sinkhorn_steps", sinkhorn_steps)
 
   def predict(params, state, support, inputs):
     features, queries = embed(params, state, support.inputs), embed(params, state, inputs)
-    return pt_map_logits(features, support.labels, queries, power, strength, rate, steps, sinkhorn_steps)
+    return pt_map_logits(features, support.labels, queries, power, strength, learning_rate, steps, sinkhorn_steps)
 
   return predict
 
@@ -54,7 +54,7 @@ def pt_map_logits(
   queries: Array,
   power: float = 0.5,
   strength: float = 10.0,
-  rate: float = 0.2,
+  learning_rate: float = 0.2,
   steps: int = 20,
   sinkhorn_steps: int = 100,
 ) -> Array:
@@ -64,7 +64,7 @@ def pt_map_logits(
   their own means), and scaled again. From the class means `m`, each step computes the transport plan `P` of the
   costs `|query - m_k|^2` by Sinkhorn's iterations, and moves
 
-      m_k <- m_k + rate (mean of the support of k and of the queries, weighted by P - m_k)
+      m_k <- m_k + learning_rate (mean of the support of k and of the queries, weighted by P - m_k)
 
   The balance is part of the method: it helps if the ways have equally many queries, and harms if they do not.
 
@@ -74,7 +74,7 @@ def pt_map_logits(
     queries: `[n, d]`.
     power: Power of the values, which the paper applies to features of a ReLU.
     strength: Divisor of the entropy: the larger, the harder the plan.
-    rate: Step size of the class means.
+    learning_rate: Step size of the class means.
     steps: Number of their updates.
     sinkhorn_steps: Number of iterations for each plan.
 
@@ -96,7 +96,7 @@ def pt_map_logits(
   def update(_, means):
     weights = jnp.exp(plan(means))
     found = _product(labels, support) + _product(weights, queries)
-    return means + rate * (found / jnp.maximum(labels.sum(0) + weights.sum(0), EPSILON)[:, None] - means)
+    return means + learning_rate * (found / jnp.maximum(labels.sum(0) + weights.sum(0), EPSILON)[:, None] - means)
 
   means = lax.fori_loop(0, steps, update, class_means(support, labels))
   return without_empty_ways(jax.nn.log_softmax(plan(means)), labels)

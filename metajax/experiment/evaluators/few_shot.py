@@ -187,7 +187,7 @@ class FewShot(NamedTuple):
         mode.query_norm if mode.query_norm == other.query_norm else f"{mode.query_norm}, beside {other.query_norm}"
       )
       about = {"policy": query_norm, **self._common(test, seed), "beside": f"{other.title} ({other.query_norm})"}
-      about |= {"seeds": len(scores[mode]), **said}
+      about |= {"seeds": len(scores[mode]), **said, **dict(mode.said)}
       measure, value, interval = f"points_ahead_of_{to_beat[0].title}", round(ahead.mean, 2), round(ahead.ci95, 2)
       found.append(Record(mode.name, measure, value, interval, mode.variant, None, about))
     return found
