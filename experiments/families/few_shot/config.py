@@ -61,12 +61,12 @@ class Setup(NamedTuple):
   """Flags of every few-shot experiment, apart from those of the learner."""
 
   data: ImageData = ImageData()
-  start: Start = Start()
   task: Task = Task()
   outer: Outer = Outer()
   training: Training = TRAINING
   tests: Tests = Tests()
   run: RunFlags = RUN
+  start: Start = Start()
 
 
 ON_CPU = Setup(
