@@ -77,10 +77,10 @@ def with_linear_head(flags: AdaptedHead, setup: Setup) -> Classifier:
   return Classifier(encoder, head, with_head(encoder, head), init_head[flags.head])
 
 
-def strided(flags: Adapted | AdaptedHead, setup: Setup) -> Network:
-  """Four strided convolution layers with global average pooling, or a published encoder."""
+def strided(flags: Adapted | AdaptedHead, setup: Setup | None = None) -> Network:
+  """Four strided convolution layers with global average pooling, or the published encoder of a setup."""
   own = conv4(flags.filters, downsample="stride", pool="mean", normalization=flags.normalization)
-  return published.encoder_for(setup.start, own)
+  return own if setup is None else published.encoder_for(setup.start, own)
 
 
 def embedding_network(flags: Embedding, setup: Setup, tasks: int | None = None) -> Network:
