@@ -174,8 +174,7 @@ def _test(
   for same, trained in [(same, finished.ready(same, example)) for same in learners]:
     modes, folder = _modes(same, found, trained, test), same[0].run.folder
     first = modes if same is learners[0] else first
-    training = load_part_for(same[0].setup, "train") if predictors else None
-    others = [with_predictor(modes[0], name, training) for name in predictors if training is not None]
+    others = _with_predictors(modes[0], predictors, same[0].setup)
     mine = test_all([*modes, *others], trained, test.batches, tasks)
     scores |= mine
     chosen, runs = [int(one.step) for one in trained], " ".join(str(one.run.folder) for one in same)
@@ -193,6 +192,14 @@ def _test(
     _print_leads(modes[0], ahead)
   print_scores(test.setting, scores | pixels, tasks, test.setup.tests.test_queries, not seen(test.setup.data))
   return written, differences
+
+
+def _with_predictors(mode: EvalMode, names: Sequence[Name], setup: Setup) -> list[EvalMode]:
+  """The mode with each of the predictors; training images are loaded only for these."""
+  if not names:
+    return []
+  training = load_part_for(setup, "train")
+  return [with_predictor(mode, name, training) for name in names]
 
 
 def _print_leads(own: EvalMode, ahead: Sequence[Record]):

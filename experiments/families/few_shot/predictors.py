@@ -9,7 +9,6 @@ import numpy as np
 from metajax import predictors
 from metajax.data import ImageDataset
 from metajax.experiment import EvalMode
-from metajax.similarity import unit_rows
 from metajax.types import Array, EmbedFn, PredictFn
 
 Name = Literal["nearest_centroid", "cl2n", "bd_cspn", "laplacian_shot", "tim", "pt_map"]
@@ -25,7 +24,11 @@ class _Predictor(NamedTuple):
 
 def _cl2n(embed: EmbedFn, base: Array) -> EmbedFn:
   """Features minus the mean feature of training images, with norm 1 (arXiv:1911.04623)."""
-  return lambda params, state, inputs: unit_rows(embed(params, state, inputs) - embed(params, state, base).mean(0))
+
+  def centered(params, state, inputs):
+    return predictors.centered(embed, embed(params, state, base).mean(0))(params, state, inputs)
+
+  return centered
 
 
 _OF: dict[str, _Predictor] = {
