@@ -175,6 +175,7 @@ def _test(
     modes, folder = _modes(same, found, trained, test), same[0].run.folder
     first = modes if same is learners[0] else first
     others = _with_predictors(modes[0], predictors, same[0].setup)
+    stages = modes[1:] if same[0].tests.choose else []
     mine = test_all([*modes, *others], trained, test.batches, tasks)
     scores |= mine
     chosen, runs = [int(one.step) for one in trained], " ".join(str(one.run.folder) for one in same)
@@ -183,7 +184,7 @@ def _test(
     few_shot, seed = test.of([*modes, *others]), same[0].setup.training.seed
     measured: list[Record] = few_shot.records(test.setting, mine | pixels, said, seed)
     measured += few_shot.curves((test.setting, test.batches), trained, said, seed)
-    ahead = few_shot.differences(modes[:1], others, scores, test.setting, said | took.get(folder, {}), seed)
+    ahead = few_shot.differences(modes[:1], [*stages, *others], scores, test.setting, said | took.get(folder, {}), seed)
     measured, differences = measured + ahead, differences + ahead * bool(took)
     if same is not learners[0] and took:
       more = said | took[folder]
@@ -204,7 +205,7 @@ def _with_predictors(mode: EvalMode, names: Sequence[Name], setup: Setup) -> lis
 
 def _print_leads(own: EvalMode, ahead: Sequence[Record]):
   for one in ahead:
-    how = " (transductive)" * one.about["transductive"]
+    how = " (transductive)" * one.about.get("transductive", False)
     print(f"{one.name}{how}: {one.value:+.2f} ± {one.interval:.2f} points over {own.title}, paired by task")
 
 

@@ -1,5 +1,6 @@
 """The driver of all experiments: it trains, evaluates, and writes the results."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from metajax.experiment.run_folder import Run
 from metajax.experiment.seeds import check_seeds, groups, seeds_of, side_by_side
 from metajax.experiment.training import advised_in_tests, recorded
 from metajax.experiment.types import Experiment, RunFlags, Trained, Training
-from metajax.mesh import devices_for, host_batches, process_shard, shard_batch
+from metajax.mesh import devices_for, host_batches, process_shard, replicate, shard_batch
 from metajax.report import read_metrics
 from metajax.train import each_seed, fit, restore, seeds_in_parallel
 from metajax.types import Batches
@@ -100,19 +101,30 @@ def run(build: Build, config: Any) -> Path:
           state = fit(one.learner, one.optimizer, kept.batches, steps, **group.fit_arguments, **kept.fit_arguments)
         ended.append((group, state, kept.took()))
       trained.append(_trained(run, part, ended, begun.devices, training))
-    with advised_in_tests(run):
-      found = [evaluate(one) for part, one in zip(parts, trained, strict=True) for evaluate in part.experiment.evaluate]
+    with advised_in_tests(run), _devices_of_tests(begun.devices, training) as to_test:
+      tested = [one._replace(states=to_test(one.states)) for one in trained]
+      found = [evaluate(one) for part, one in zip(parts, tested, strict=True) for evaluate in part.experiment.evaluate]
       measured = [records.flat(record) for some in found for record in some]
       records.write(run.folder / "records.json", measured)
       warnings = headlines.warn(run.folder, measured)
-      image = write_page(run, [part.experiment for part in parts], trained, measured, warnings)
-      gathered = [gather(one) for one in trained] if flags.export else []  # by all hosts, as one host alone exports
+      image = write_page(run, [part.experiment for part in parts], tested, measured, warnings)
+      gathered = [gather(one) for one in tested] if flags.export else []  # by all hosts, as one host alone exports
   if flags.export:
     _export(run, parts, gathered, measured)
   print(f"page of the run: {run.folder / 'index.html'}")
   if flags.record:
     records.publish(records.home(build), begun.name, measured, image)
   return run.folder
+
+
+@contextlib.contextmanager
+def _devices_of_tests(devices: int, training: Training) -> Iterator[Callable]:
+  """All devices for the tests of a run whose batches of one row keep training on one; yields what moves its states."""
+  if devices > 1 or training.devices is not None:
+    yield lambda states: states
+    return
+  with on_devices(None):
+    yield replicate
 
 
 def _export(run: Run, parts: Sequence[_Part], trained: Sequence[Trained], measured: list[dict]):
