@@ -7,54 +7,24 @@ python -m experiments.zero_shot clip-vit-base-patch32 --classes cat dog --templa
 import csv
 import io
 import os
-import sys
-import warnings
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import numpy as np
 from tyro.conf import Positional
 
-from experiments import clip
-from experiments.families.image_text.experiment import example_of, learner_of, optimizer_of
+from experiments.families.image_text.model import Model, read_model
 from metajax import checks
-from metajax.data import load_tokenizer
 from metajax.data.files.folder import image_names
 from metajax.data.files.image_file import UnreadableImage, read_image
 from metajax.evaluate import embed_dataset, prompts, zero_shot_classifier
-from metajax.experiment import command, read_run, records, states_of
+from metajax.experiment import command, records
 from metajax.experiment.bounds import Bounds, Count
-from metajax.experiment.configuration import configuration
 from metajax.experiment.terminal import encodable, printable
-from metajax.learners import clip as clip_learner
-from metajax.networks import load_clip
 from metajax.report import write_whole
-from metajax.types import Examples, Learner, Preprocessing
+from metajax.types import Examples
 
 BATCH = 64  # images
-
-
-class Model(NamedTuple):
-  """A trained CLIP.
-
-  Attributes:
-    learner, params, state: Learner with its trained params and state.
-    tokenize: `texts -> tokens`.
-    size: Side of an image, in pixels.
-    channels: Channels of an image, 1 or 3.
-    inverted: True for a model of glyphs, where ink is 1 on 0, while user-supplied images are on white.
-    preprocessing: Preprocessing of published weights; None resizes without cropping, as in training.
-  """
-
-  learner: Learner
-  params: dict
-  state: dict
-  tokenize: Callable[[Sequence[str]], np.ndarray]
-  size: int
-  channels: int
-  inverted: bool = False
-  preprocessing: Preprocessing | None = None
 
 
 def main(
@@ -90,7 +60,7 @@ def main(
     output = checks.local_path("--output", output)
     records.check_writable(output.parent)
   files = image_names(images)
-  found = read(model, tokenizer, image_size)
+  found = read_model(model, tokenizer, image_size)
   tokens = found.tokenize(texts)
   _check_distinct(tokens, texts, of_class)
   shown, pixels, unreadable = _read_images(images, files, found)
@@ -102,47 +72,6 @@ def main(
     print(f"\n{len(unreadable)} of {len(files)} files cannot be read: {', '.join(map(printable, unreadable))}")
   if output is not None:
     _write(output, shown, classes, shares)
-
-
-def read(path: Path, tokenizer: Path | None = None, image_size: int | None = None) -> Model:
-  """Reads a run of `experiments.clip`, or published CLIP weights by `metajax.networks.load_clip`.
-
-  Guesses of `load_clip` are printed as warnings.
-
-  Raises:
-    ValueError, OSError: if the path is neither, or has no tokenizer.
-  """
-  if (path / "run.json").is_file():
-    if image_size is not None:
-      raise ValueError(f"expected --image-size only with published weights, got it with the run {str(path)!r}")
-    return _of_run(path)
-  with warnings.catch_warnings(record=True) as said:
-    warnings.simplefilter("always")
-    found = load_clip(path, image_size=image_size)
-  for one in said:
-    print(f"warning: {printable(str(one.message))}", file=sys.stderr)
-  words = load_tokenizer(tokenizer or (path if path.is_dir() else path.parent))
-  if words.vocab_size != found.towers.vocab_size:
-    raise ValueError(f"expected a tokenizer with {found.towers.vocab_size} tokens, got {words.vocab_size}")
-  tokenize = lambda texts: words(texts, found.towers.max_length)
-  state, pixels = {"image": {}, "text": {}}, found.towers.pixels
-  learner = clip_learner(*found.networks)
-  return Model(learner, found.params, state, tokenize, pixels, 3, preprocessing=found.preprocessing)
-
-
-def _of_run(path: Path) -> Model:
-  """Reads the first seed of a run of `experiments.clip`."""
-  if configuration(path)["experiment"] != clip.__name__:
-    given = f"got one of {configuration(path)['experiment'][:60]} in {str(path)!r}"
-    raise ValueError(f"expected a run of experiments.clip, {given}")
-  run = read_run(path, [clip.__name__])
-  (model, setup), words = run.config, load_tokenizer(path / "tokenizer.json")
-  learner, channels = learner_of(model, setup.data, words.vocab_size), run.configuration["channels"]
-  example = example_of(model, setup.data, words, channels)
-  batches = lambda seed: lambda start=0, shard=(0, 1): iter([example])
-  state = states_of(run, learner, optimizer_of(setup), batches, best=False)[0]
-  tokenize, data = lambda texts: words(texts, model.text.max_length), setup.data
-  return Model(learner, state.params, state.state, tokenize, data.size, channels, data.data == "glyphs")
 
 
 def _check_distinct(tokens, texts, of_class):

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from experiments import zero_shot
+from experiments.families.image_text import model
 from metajax.data import preprocess, train_tokenizer
 from metajax.experiment import command_line, records
 from metajax.experiment.terminal import encodable, printable
@@ -70,7 +71,7 @@ def test_images_are_preprocessed_as_the_weights_publisher_has_it(clip, photos, s
 def test_another_image_size_reaches_images_and_network(clip, photos, seen, run):
   assert run(clip, "--classes", "cat", "dog", "--images", photos, "--image-size", 12)[0] == 0
   np.testing.assert_allclose(seen, preprocess(published.photo(), Preprocessing(12))[None] / 255, atol=1e-6)
-  assert zero_shot.read(clip, image_size=12).size == 12
+  assert model.read_model(clip, image_size=12).size == 12
 
 
 def test_what_is_guessed_of_weights_is_printed(clip, photos, seen, run):
@@ -100,7 +101,7 @@ def test_names_of_any_bytes_are_printed_and_written_and_command_no_terminal(clip
 
 
 def test_what_stands_in_the_way_is_found_before_anything_is_read(clip, photos, seen, run, monkeypatch):
-  monkeypatch.setattr(zero_shot, "load_clip", lambda *_, **__: pytest.fail("read"))
+  monkeypatch.setattr(model, "load_clip", lambda *_, **__: pytest.fail("read"))
   flags = ["--classes", "cat", "dog", "--images", photos]
   (photos / "file").write_text("")
   for more, said in (

@@ -10,6 +10,7 @@ from metajax.data.load import load
 from metajax.data.one_shot import one_shot_runs, one_shot_tasks
 from metajax.data.pairs import balanced, pairs, triplets
 from metajax.data.palette import fit_palette
+from metajax.data.prompted import prompted_episodes
 from metajax.data.source import ImageDataset, from_arrays, select_classes, select_rows, with_rotations
 from metajax.data.splits import NoSuchSplit, split_within_classes
 from metajax.data.text.captions import load_captioned
@@ -52,6 +53,7 @@ __all__ = [
   "one_shot_tasks",
   "pairs",
   "preprocess",
+  "prompted_episodes",
   "recording_batches",
   "select_classes",
   "select_recordings",

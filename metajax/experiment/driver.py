@@ -1,7 +1,7 @@
 """The driver of all experiments: it trains, evaluates, and writes the results."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,7 +118,7 @@ def run(build: Build, config: Any) -> Path:
 
 
 @contextlib.contextmanager
-def _devices_of_tests(devices: int, training: Training) -> Iterator[Callable]:
+def _devices_of_tests(devices: int, training: Training) -> Generator[Callable]:
   """All devices for the tests of a run whose batches of one row keep training on one; yields what moves its states."""
   if devices > 1 or training.devices is not None:
     yield lambda states: states

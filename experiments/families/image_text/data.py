@@ -76,6 +76,19 @@ def load_data(flags: ImageData, permuted: bool, seed: int) -> Data:
   return found
 
 
+def held_out(flags: ImageData) -> ImageDataset:
+  """All images of the classes whose names a run was not trained on; of other data than glyphs, the test images.
+
+  Raises:
+    ValueError, OSError: as `load_data`.
+  """
+  if flags.data != "glyphs":
+    return _captioned(flags).tests[0].source
+  characters = image_data.load_part(flags, "train")
+  held = held_out_combinations([names[0] for names in characters.captions])
+  return _present(select_rows(characters, np.flatnonzero(np.isin(characters.labels, held))))
+
+
 def describe(flags: ImageData, found: Data, permuted: bool):
   """Prints the sizes of the training data and of the tests."""
   count = lambda source: f"{len(source.labels):,} images of {len(source.classes):,} classes"

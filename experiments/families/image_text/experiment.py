@@ -67,12 +67,18 @@ def clip_experiment(setup: Setup, model: Clip) -> Experiment:
 
 def learner_of(model: Clip, images: ImageData, vocab_size: int) -> Learner:
   """The learner, for a vocabulary of `vocab_size` tokens."""
-  num_outputs, (width, layers, _, max_length) = model.num_outputs, model.text
-  image = with_head(encoder_of(model.encoder), linear(num_outputs))
-  text = text_transformer(vocab_size, Size(width, layers, max(1, width // 64)), max_length, num_outputs=num_outputs)
+  image, text = towers_of(model, vocab_size)
   if model.chunk is not None:
     image, text = chunked(image, model.chunk), chunked(text, model.chunk)
   return clip(image, text, model.loss, augmentation=_view(model, images))
+
+
+def towers_of(model: Clip, vocab_size: int) -> Pair:
+  """The image and text networks, for a vocabulary of `vocab_size` tokens."""
+  num_outputs, (width, layers, _, max_length) = model.num_outputs, model.text
+  image = with_head(encoder_of(model.encoder), linear(num_outputs))
+  size = Size(width, layers, max(1, width // 64))
+  return Pair(image, text_transformer(vocab_size, size, max_length, num_outputs=num_outputs))
 
 
 def optimizer_of(setup: Setup) -> optax.GradientTransformation:

@@ -29,6 +29,9 @@ def text_transformer(
   cost less: only as many positions are used as the rows have tokens. While tracing, when tokens are not known, a row
   without an end of text, or with a token outside the vocabulary, becomes NaN.
 
+  A second input, `apply(params, state, tokens, context, ...)`, is context vectors `[m, width]`, or `[n, m, width]` for
+  each row, in place of the embeddings of the `m` tokens after the first one (`predictors.coop`).
+
   Args:
     vocab_size: Number of tokens; the last one is the end of text, as in a `data.Tokenizer`.
     size: Width, number of layers and number of attention heads.
@@ -43,7 +46,8 @@ def text_transformer(
 
   Raises:
     ValueError: if an argument is out of range; at init, if tokens are not integers `[n, tokens]` of at most
-      `max_length` tokens; when applied, if a token is outside the vocabulary, or a row has no end of text.
+      `max_length` tokens; when applied, if a token is outside the vocabulary, a row has no end of text, or context
+      vectors are of another shape.
   """
   check_size(size, num_outputs, dropout)
   if vocab_size < 2 or max_length < 2:
@@ -61,8 +65,8 @@ class _TextTransformer(nn.Module):
   details: Details
 
   @nn.compact
-  def __call__(self, tokens, train):
-    *_, embedded = read(self, tokens, train)[0]
+  def __call__(self, tokens, context=None, *, train):
+    *_, embedded = read(self, tokens, train, context=context)[0]
     ends = tokens.astype(jnp.int32) == self.vocab_size - 1
     if checks.is_concrete(tokens):
       _check_ends(np.asarray(tokens), self.vocab_size - 1)

@@ -155,7 +155,9 @@ def perceptron(module: nn.Module, tokens: Array) -> Array:
   return dense(width, "outputs", start(details, module.size.num_layers))(inner)
 
 
-def read(module: nn.Module, tokens: Array, train: bool, cache: Cache | None = None) -> tuple[list[Array], Array, Cache]:
+def read(
+  module: nn.Module, tokens: Array, train: bool, cache: Cache | None = None, context: Array | None = None
+) -> tuple[list[Array], Array, Cache]:
   """Runs a causal transformer on tokens, within `__call__` of its module.
 
   Args:
@@ -163,14 +165,16 @@ def read(module: nn.Module, tokens: Array, train: bool, cache: Cache | None = No
     tokens: Integers `[n, tokens]`; while tracing, a token outside the vocabulary makes its row NaN.
     train: As for all networks.
     cache: Cache of the earlier tokens.
+    context: Vectors `[m, width]` or `[n, m, width]` in place of the embeddings of the `m` tokens after the first one.
 
   Returns:
     `(states, embedding, cache)`: the input of each layer and the output of the last, `num_layers + 1` arrays
     `[n, tokens, width]`; the embeddings of the vocabulary; and the cache for the next tokens.
 
   Raises:
-    ValueError: if tokens are not integers `[n, tokens]` of the vocabulary, of at most `max_length` tokens, or the
-      cache is longer than that or has no room for them. If that is unknown while tracing, the states become NaN.
+    ValueError: if tokens are not integers `[n, tokens]` of the vocabulary, of at most `max_length` tokens, the context
+      does not fit them, or the cache is longer than that or has no room for them. If that is unknown while tracing,
+      the states become NaN.
   """
   if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer) or tokens.shape[1] > module.max_length:
     given = f"{tokens.dtype} {list(tokens.shape)}"
@@ -186,6 +190,7 @@ def read(module: nn.Module, tokens: Array, train: bool, cache: Cache | None = No
   tokens = tokens.astype(jnp.promote_types(tokens.dtype, jnp.int32))  # the vocabulary may exceed 8 or 16 bits
   known = (tokens >= 0) & (tokens < module.vocab_size)
   embedded = jnp.where(known[..., None], table(tokens), jnp.nan)
+  embedded = embedded if context is None else _with_context(embedded, context)
   embedded = embedded + lax.dynamic_slice_in_dim(positions, place, count).astype(module.dtype)
   embedded = jnp.where(place + count <= room, embedded, jnp.nan)  # a full cache is not overwritten silently
   embedded = nn.Dropout(module.dropout, deterministic=not train)(embedded)
@@ -196,6 +201,16 @@ def read(module: nn.Module, tokens: Array, train: bool, cache: Cache | None = No
     embedded, pair = layer(states[-1], train, True, before)
     states, seen = [*states, embedded], [*seen, pair]
   return states, table.embedding, Cache(tuple(seen), place + count)
+
+
+def _with_context(embedded: Array, context: Array) -> Array:
+  """Replaces the embeddings `[n, tokens, width]` after the first token."""
+  checks.floating("context", context, *embedded.shape[:1] * (context.ndim == 3), "m", embedded.shape[2])
+  most = embedded.shape[1] - 2  # the start and the end of text stay
+  if context.shape[-2] > most:
+    raise ValueError(f"expected at most {most} context vectors between {most + 2} tokens, got {context.shape[-2]}")
+  context = jnp.broadcast_to(context, (len(embedded), *context.shape[-2:])).astype(embedded.dtype)
+  return lax.dynamic_update_slice(embedded, context, (0, 1, 0))
 
 
 def _room(module, tokens, cache: Cache) -> int:

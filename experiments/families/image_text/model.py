@@ -1,0 +1,93 @@
+"""A trained image-text model: a run of `experiments.clip`, or published weights of a CLIP."""
+
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.families.image_flags import ImageData
+from experiments.families.image_text.experiment import example_of, learner_of, optimizer_of, towers_of
+from metajax.data import load_tokenizer
+from metajax.experiment import read_run, states_of
+from metajax.experiment.configuration import configuration
+from metajax.experiment.terminal import printable
+from metajax.learners import clip
+from metajax.networks import load_clip
+from metajax.types import Learner, Network, Preprocessing
+
+COMMAND = "experiments.clip"  # whose runs are read
+
+
+class Model(NamedTuple):
+  """A trained CLIP.
+
+  Attributes:
+    learner, params, state: Learner with its trained params and state.
+    tokenize: `texts -> tokens`.
+    text: Text tower.
+    max_length: Maximum number of tokens per text.
+    size: Side of an image, in pixels.
+    channels: Channels of an image, 1 or 3.
+    inverted: True for a model of glyphs, where ink is 1 on 0, while user-supplied images are on white.
+    preprocessing: Preprocessing of published weights; None resizes without cropping, as in training.
+    data: Flags that selected the training images of a run; None for published weights.
+  """
+
+  learner: Learner
+  params: dict
+  state: dict
+  tokenize: Callable[[Sequence[str]], np.ndarray]
+  text: Network
+  max_length: int
+  size: int
+  channels: int
+  inverted: bool = False
+  preprocessing: Preprocessing | None = None
+  data: ImageData | None = None
+
+
+def read_model(path: Path, tokenizer: Path | None = None, image_size: int | None = None) -> Model:
+  """Reads a run of `experiments.clip`, or published CLIP weights by `metajax.networks.load_clip`.
+
+  Guesses of `load_clip` are printed as warnings.
+
+  Raises:
+    ValueError, OSError: if the path is neither, or has no tokenizer.
+  """
+  if (path / "run.json").is_file():
+    if image_size is not None:
+      raise ValueError(f"expected --image-size only with published weights, got it with the run {str(path)!r}")
+    return _of_run(path)
+  with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    found = load_clip(path, image_size=image_size)
+  for one in said:
+    print(f"warning: {printable(str(one.message))}", file=sys.stderr)
+  words = load_tokenizer(tokenizer or (path if path.is_dir() else path.parent))
+  if words.vocab_size != found.towers.vocab_size:
+    raise ValueError(f"expected a tokenizer with {found.towers.vocab_size} tokens, got {words.vocab_size}")
+  tokenize = lambda texts: words(texts, found.towers.max_length)
+  state, pixels = {"image": {}, "text": {}}, found.towers.pixels
+  learner = clip(*found.networks)
+  text, longest = found.networks.second, found.towers.max_length
+  return Model(learner, found.params, state, tokenize, text, longest, pixels, 3, preprocessing=found.preprocessing)
+
+
+def _of_run(path: Path) -> Model:
+  """Reads the first seed of a run of `experiments.clip`."""
+  if configuration(path)["experiment"] != COMMAND:
+    given = f"got one of {configuration(path)['experiment'][:60]} in {str(path)!r}"
+    raise ValueError(f"expected a run of {COMMAND}, {given}")
+  run = read_run(path, [COMMAND])
+  (model, setup), words = run.config, load_tokenizer(path / "tokenizer.json")
+  learner, channels = learner_of(model, setup.data, words.vocab_size), run.configuration["channels"]
+  example = example_of(model, setup.data, words, channels)
+  batches = lambda seed: lambda start=0, shard=(0, 1): iter([example])
+  state = states_of(run, learner, optimizer_of(setup), batches, best=False)[0]
+  tokenize, data = lambda texts: words(texts, model.text.max_length), setup.data
+  text, drawn = towers_of(model, words.vocab_size).second, data.data == "glyphs"
+  found = (learner, state.params, state.state, tokenize, text, model.text.max_length, data.size, channels)
+  return Model(*found, inverted=drawn, data=data)
