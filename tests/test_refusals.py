@@ -38,12 +38,14 @@ from metajax.predictors import (
   cosines,
   laplacian_logits,
   largest_by_way,
+  lp_plus_plus_logits,
   nearest_logits,
   pt_map_logits,
   rectified_logits,
   ridge_logits,
   squared_distances,
   tim_logits,
+  tip_adapter_logits,
   without_empty_ways,
 )
 
@@ -79,6 +81,8 @@ OF_LABELS = {  # of anything that is given with one-hot labels of a row each
   "rectified_logits": lambda labels: rectified_logits(X, labels, X),
   "laplacian_logits": lambda labels: laplacian_logits(X, labels, X),
   "tim_logits": lambda labels: tim_logits(X, labels, X),
+  "tip_adapter_logits": lambda labels: tip_adapter_logits(X, labels, X, X[:3]),
+  "lp_plus_plus_logits": lambda labels: lp_plus_plus_logits(X, labels, X, X[:3]),
   "pt_map_logits": lambda labels: pt_map_logits(X, labels, X),
   "attention_logits": lambda labels: attention_logits(X, labels, X),
   "attention": lambda labels: attention(X[:, :ROWS], labels),
@@ -131,6 +135,8 @@ FLOATS = {  # a function of one array, which is to be floating, and an array tha
   "rectified_logits": (lambda x: rectified_logits(X, LABELS, x), X),
   "laplacian_logits": (lambda x: laplacian_logits(x, LABELS, X), X),
   "tim_logits": (lambda x: tim_logits(x, LABELS, X), X),
+  "tip_adapter_logits": (lambda x: tip_adapter_logits(X, LABELS, X, x), X[:3]),
+  "lp_plus_plus_logits": (lambda x: lp_plus_plus_logits(X, LABELS, X, x), X[:3]),
   "pt_map_logits": (lambda x: pt_map_logits(X, LABELS, x), X),
   "attention_logits": (lambda x: attention_logits(X, LABELS, x), X),
   "attention": (lambda x: attention(x, LABELS), PAIRS),
@@ -148,6 +154,8 @@ ANY_WIDTH = {"nt_xent", "supervised_contrastive"}
 def test_the_tables_hold_every_public_function_of_arrays():
   factories = {"adapted_head", "fine_tuned", "perceptron_head", "nearest_centroid", "nearest_neighbor", "normalized"}
   factories |= {"centered", "bd_cspn", "laplacian_shot", "fine_tuned_prototypes", "tim", "pt_map"}
+  factories |= {"zero_shot", "tip_adapter", "tip_adapter_f", "lp_plus_plus", "clip_adapter", "coop", "leave_one_out"}
+  factories |= {"class_texts", "with_context"}  # of examples, and of tokens
   named = {*losses.__all__, *predictors.__all__} - factories - {"ridge", "EMPTY_WAY"} - OTHERS
   assert named == set(FLOATS) - {"unit_rows"}
 

@@ -82,7 +82,7 @@ def prompts_of(support: Examples) -> Array:
   """
   checks.one_hot("support labels", support.labels, 2)
   if not isinstance(support.inputs, Pair):
-    raise ValueError(f"expected a support of a Pair of images and tokens, got a {type(support.inputs).__name__}")
+    raise ValueError(f"expected a support of a Pair of images and tokens, got {checks.describe(support.inputs)}")
   tokens = jnp.asarray(support.inputs.second)
   if not jnp.issubdtype(tokens.dtype, jnp.integer) or tokens.ndim not in (2, 3) or len(tokens) != len(support.labels):
     wanted = f"[{len(support.labels)}, length] or [{len(support.labels)}, prompts, length]"
