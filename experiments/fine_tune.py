@@ -2,72 +2,39 @@
 
 python -m experiments.fine_tune runs/simclr-cifar10-* --labels 0.01 0.1 --steps 300     # 48.6 and 56.1, from scratch
 # 40.5 and 44.0; 20 minutes on 1 CPU core
+python -m experiments.fine_tune --encoder dinov2-small --data my_photos --learning-rates 1e-5 1e-4
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 from tyro.conf import Positional
 
-import experiments
-from experiments.families.data import ImageData, slug
-from experiments.families.image_text.config import Clip
-from experiments.families.image_text.evaluators import Transfer
-from experiments.families.image_text.experiment import example_of
-from experiments.families.representation.config import Probing
-from experiments.families.representation.data import ProbeSplits, describe
-from experiments.families.representation.evaluators import FrozenFeatures, about
+from experiments.families.data import slug
+from experiments.families.representation.data import ProbeSplits
+from experiments.families.representation.evaluators import about
+from experiments.families.representation.pretrained import Pretrained, pretrained
 from metajax.augment.image import compose, random_flip, random_resized_crop
 from metajax.compose import linear, with_head, with_pretrained_params
-from metajax.data import eval_batches, load_tokenizer, split_within_classes, train_batches
+from metajax.data import eval_batches, split_within_classes, train_batches
 from metajax.evaluate import Score, embed_dataset, mean_and_ci, mean_over_seeds
 from metajax.experiment import (
-  Experiment,
-  FinishedRun,
   Record,
-  RunFlags,
-  bounds,
   command,
   headlines,
-  read_run,
   records,
-  states_of,
 )
-from metajax.experiment.bounds import Count, Fraction, Positive, ZeroOrMore
+from metajax.experiment.bounds import Bounds, Count, DataName, Fraction, Positive, ZeroOrMore
 from metajax.experiment.devices import on_devices
 from metajax.experiment.evaluators.probes import BATCH
-from metajax.experiment.finished_runs import set_precision_of
 from metajax.experiment.former_flags import also
-from metajax.experiment.groups import group_of, groups_of
 from metajax.experiment.types import title_of
 from metajax.learners import supervised, with_augmentation
 from metajax.mesh import devices_for
 from metajax.train import adamw, fit, warmup_cosine
 from metajax.types import Network
-
-
-class Pretrained(NamedTuple):
-  """Pretrained networks to fine-tune.
-
-  Attributes:
-    name: Name of the learner that pretrained them.
-    variant: Variant of the learner.
-    encoder: Pretrained encoder.
-    starts: Params and state of the encoder, per seed.
-    parts: Labeled images.
-    data: Flags that select the images.
-    run: Pretraining run.
-  """
-
-  name: str
-  variant: tuple[str, ...]
-  encoder: Network
-  starts: list[tuple]
-  parts: ProbeSplits
-  data: ImageData
-  run: FinishedRun
 
 
 class Recipe(NamedTuple):
@@ -89,7 +56,10 @@ class Recipe(NamedTuple):
 
 
 def main(
-  folders: Positional[tuple[Path, ...]],
+  folders: Positional[tuple[Path, ...]] = (),
+  encoder: Path | None = None,
+  image_size: Annotated[int | None, Bounds(8, 4096)] = None,
+  data: Annotated[str | None, DataName()] = None,
   labels: Annotated[tuple[float, ...], *Fraction.__metadata__] = (0.01, 0.1, 1.0),
   learning_rates: Annotated[tuple[float, ...], *Positive.__metadata__, *also("--rates")] = (3e-4, 3e-3),
   weight_decay: Annotated[ZeroOrMore, *also("--decay")] = 0.01,
@@ -109,6 +79,9 @@ def main(
 
   Args:
     folders: Folders of the runs, which differ only in their seeds.
+    encoder: Published weights in place of runs, as for experiments.probe.
+    image_size: Side of the images for --encoder in pixels; by default the publisher's.
+    data: Data set of labeled images for --encoder.
     labels: Fractions of the labeled training images to use, equal in every class, above 0 and at most 1.
     learning_rates: Peak learning rates of AdamW to choose from by validation.
     weight_decay: Weight decay of AdamW.
@@ -120,16 +93,12 @@ def main(
     record: Write the records to experiments/results and rebuild experiments/README.md.
     modules: Names of further Python modules to import, if the runs belong to custom experiments.
   """
-  if not folders:
-    raise ValueError("expected one or more run folders, got none")
   if not labels or not learning_rates:
     raise ValueError("expected --labels and --learning-rates, got none")
   with on_devices(devices_for(batch_size, devices), fsdp=fsdp):
-    found = [_read(folder, modules) for folder in folders]
+    found = pretrained(folders, modules, encoder, image_size, data)
     first = found[0]
-    if any(_but_for_seeds(other) != _but_for_seeds(first) for other in found):
-      raise ValueError("expected runs of one experiment that differ only in their seeds, got others")
-    tuned = [with_pretrained_params(first.encoder, *start) for run in found for start in run.starts]
+    tuned = [with_pretrained_params(first.encoder, *start) for one in found for start in one.starts]
     recipe = Recipe(learning_rates[0], weight_decay, steps, batch_size, validations)
     recipes, measured = [recipe._replace(learning_rate=rate) for rate in learning_rates], []
     for share in labels:
@@ -138,11 +107,6 @@ def main(
   headlines.warn(None, flat)
   if record:
     records.publish(records.home(main), f"fine_tuned-{first.name}-{slug(first.data)}", flat)
-
-
-def _but_for_seeds(one: Pretrained) -> tuple:
-  flags, left = bounds.flat(one.run.config._asdict()), {"seed", "seeds", *RunFlags._fields}
-  return one.name, one.variant, {name: value for name, value in flags if name not in left}
 
 
 def _with_labels(share: float, first: Pretrained, tuned: list[Network], recipes: list[Recipe]) -> list[Record]:
@@ -155,46 +119,11 @@ def _with_labels(share: float, first: Pretrained, tuned: list[Network], recipes:
   )
   own = first.name, (*first.variant, "fine-tuned")
   for (name, variant), encoders in ((own, tuned), (("from scratch", ()), [first.encoder] * len(tuned))):
-    said = {**about(data, parts), "labels": share, "seed": first.run.training.seed}
+    said = {**about(data, parts), "labels": share, "seed": first.seed}
     score, more = _measured(title_of(name, variant), encoders, some, parts, recipes)
     value, interval = round(score.mean, 2), round(score.ci95, 2)
     measured.append(Record(name, "all_trained", value, interval, variant, None, said | more))
   return measured
-
-
-def _read(folder: Path, modules: Sequence[str]) -> Pretrained:
-  run = read_run(folder, (*experiments.commands(), *modules))
-  set_precision_of([run])
-  experiment: Any = run.module.build(run.config) if groups_of(run.config, Probing) else None
-  kept = [one for one in experiment.evaluate if isinstance(one, FrozenFeatures | Transfer)] if experiment else []
-  if not kept:
-    given = f"got one of {run.module.__name__} in {str(folder)!r}"
-    raise ValueError(f"expected a pretraining run or a CLIP run, {given}")
-  read = _images_of_clip if isinstance(kept[0], Transfer) else _pretrained
-  return read(run, experiment, kept[0])
-
-
-def _pretrained(run: FinishedRun, experiment: Experiment, kept: FrozenFeatures) -> Pretrained:
-  states = states_of(run, experiment.learner, experiment.optimizer, experiment.train_batches, best=False)
-  starts, encoder = [(one.params["encoder"], one.state["encoder"]) for one in states], kept.encoder
-  if not isinstance(encoder, Network):  # several encoders, that of images first
-    first = next(iter(encoder))
-    encoder, starts = encoder[first], [(params[first], state[first]) for params, state in starts]
-  return Pretrained(kept.name, (), encoder, starts, kept.parts(), kept.setup.data, run)
-
-
-def _images_of_clip(run: FinishedRun, experiment: Experiment, kept: Transfer) -> Pretrained:
-  parts, data = kept.data().probes, kept.setup.data
-  if parts is None:
-    given = f"got one on {data.data} in {str(run.folder)!r}"
-    raise ValueError(f"expected a run on data with separate labeled images, such as glyphs, {given}")
-  describe(data, parts)
-  model, tokenizer = group_of(run.config, Clip), load_tokenizer(run.folder / "tokenizer.json")
-  example = example_of(model, data, tokenizer, run.configuration["channels"])
-  batches = lambda seed: lambda start=0, shard=(0, 1): iter([example])
-  states = states_of(run, experiment.learner, experiment.optimizer, batches, best=False)
-  starts = [(one.params["image"]["encoder"], one.state["image"]["encoder"]) for one in states]
-  return Pretrained(kept.name, kept.variant, kept.encoder, starts, parts, data, run)
 
 
 def _measured(name: str, encoders, some, parts: ProbeSplits, recipes) -> tuple[Score, dict]:

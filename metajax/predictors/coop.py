@@ -1,6 +1,7 @@
 """CoOp (arXiv:2109.01134): learned context vectors in the prompts of an image-text model."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -50,13 +51,13 @@ def coop(
   checks.function("adapt", adapt, "such as gradient_steps(optax.sgd(2e-3), 50)")
   checks.floating("context", context, "m", "width")
   checks.flag("class_specific", class_specific)
-  context = np.asarray(context) if checks.is_concrete(context) else context  # it may lie on another mesh
+  start: Any = np.asarray(context) if checks.is_concrete(context) else context  # it may lie on another mesh
 
   def predict(params, state, support, inputs):
     prompts = prompts_of(support)
     if prompts.shape[1] > 1:
       raise ValueError(f"expected one prompt for each class, got {prompts.shape[1]}")
-    tokens = with_context(prompts[:, 0], len(context))
+    tokens = with_context(prompts[:, 0], len(start))
 
     def logits(vectors, features):
       texts = embed_prompt(params, state, tokens, vectors)
@@ -66,7 +67,7 @@ def coop(
       return cross_entropy(logits(vectors, known.inputs), known.labels)
 
     features = embed(params, state, support.inputs.first)
-    first = jnp.broadcast_to(context, (len(tokens), *context.shape)) if class_specific else jnp.asarray(context)
+    first = jnp.broadcast_to(start, (len(tokens), *start.shape)) if class_specific else jnp.asarray(start)
     adapted, _ = adapt(loss, first, Examples(features, support.labels))
     return logits(adapted, embed(params, state, inputs))
 

@@ -1,5 +1,6 @@
 """Data of pretraining experiments: unlabeled images for pretraining, and labeled images for probes."""
 
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from metajax.data import ImageDataset, NoSuchSplit, Recordings, split_within_cla
 from metajax.data.video.recordings import CLIPS
 from metajax.experiment.evaluators.probes import Splits
 from metajax.experiment.terminal import printable
+from metajax.types import Preprocessing
 
 Classes = Literal["auto", "same", "unseen"]
 OF_UNSEEN = (0.5, 0.2, 0.3)  # fractions of each unseen class: probe training, validation, test
@@ -51,27 +53,29 @@ class ProbeSplits(NamedTuple):
     return Splits(self.train, self.validation, self.test)
 
 
-def load_parts(flags: ImageData, classes: Classes) -> ProbeSplits:
+def load_parts(flags: ImageData, classes: Classes, preprocessing: Preprocessing | None = None) -> ProbeSplits:
   """Loads the parts of the data.
 
   With `classes` "same", the official training split serves for pretraining and for the probes, a tenth of it as
   validation, and the official test split for test. With "unseen", the probes use separate classes, whose images are
   divided into the three parts. "auto" is "same" if the official splits share their classes, otherwise "unseen". With
   flags that distribute the classes, "auto" is "unseen", or, if they train on all classes, probes use held-out images.
+  Images are resized as published if `preprocessing` is given.
 
   Raises:
     ValueError, OSError: as `metajax.data.load`.
   """
+  load_one = partial(image_data.load_part, preprocessing=preprocessing)
   if seen(flags):
     if classes != "auto":
       raise ValueError(f"expected --train-on-all without --classes, got {classes}")
-    train, validation, test = image_data.load_parts(flags).values()
+    train, validation, test = image_data.load_parts(flags, load_one=load_one).values()
     return ProbeSplits(train, train, validation, test, False, test)
   if classes == "auto" and is_distributed(flags):
     classes = "unseen"
-  own = None if classes == "unseen" else _own(flags, classes)
+  own = None if classes == "unseen" else _own(flags, classes, preprocessing)
   if own is None:
-    unlabeled, test = image_data.load_parts(flags, ("train", "test")).values()
+    unlabeled, test = image_data.load_parts(flags, ("train", "test"), load_one).values()
     probed, validation, asked = split_within_classes(test, OF_UNSEEN, seed=0)
     return ProbeSplits(unlabeled, probed, validation, asked, True, test)
   train, test = own
@@ -79,12 +83,15 @@ def load_parts(flags: ImageData, classes: Classes) -> ProbeSplits:
   return ProbeSplits(train, labeled, validation, test, False, test)
 
 
-def _own(flags: ImageData, classes: Classes) -> tuple[ImageDataset, ImageDataset] | None:
+def _own(
+  flags: ImageData, classes: Classes, preprocessing: Preprocessing | None
+) -> tuple[ImageDataset, ImageDataset] | None:
   """The official training and test splits; with `classes` "auto", None if their classes differ."""
   if classes == "auto" and flags.data in ("glyphs", "omniglot"):
     return None
   try:
-    train, test = image_data.load_parts(flags, ("official/train", "official/test"), load_split).values()
+    load_one = partial(load_split, preprocessing=preprocessing)
+    train, test = image_data.load_parts(flags, ("official/train", "official/test"), load_one).values()
   except NoSuchSplit:
     if classes == "auto":
       return None
