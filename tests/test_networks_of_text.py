@@ -112,7 +112,12 @@ def shapes(towers):
 
 @pytest.mark.parametrize(
   ("name", "published"),
-  [("ViT-B/32", 151277313), ("ViT-B/16", 149620737), ("ViT-L/14", 427616513), ("ViT-L/14@336px", 427944193)],
+  [
+    *(("ViT-B/32", 151277313), ("ViT-B/16", 149620737), ("ViT-L/14", 427616513), ("ViT-L/14@336px", 427944193)),
+    ("ViT-H/14", 986109441),
+    pytest.param("ViT-g/14", 1366678273, marks=pytest.mark.slow),  # slow to trace
+    pytest.param("ViT-bigG/14", 2539567105, marks=pytest.mark.slow),
+  ],
 )
 def test_a_published_clip_has_the_published_number_of_parameters(name, published):
   assert sum(np.prod(x.shape, dtype=int) for x in jax.tree.leaves(shapes(PUBLISHED[name]))) == published

@@ -51,7 +51,8 @@ def clip_towers(
   """The image and text networks of a published CLIP, each with its projection.
 
   Together with the learned temperature they have 151,277,313 (ViT-B/32), 149,620,737 (ViT-B/16), 427,616,513 (ViT-L/14)
-  and 427,944,193 (ViT-L/14@336px) parameters, as published.
+  and 427,944,193 (ViT-L/14@336px) parameters, LAION's 986,109,441 (ViT-H/14), 1,366,678,273 (ViT-g/14) and
+  2,539,567,105 (ViT-bigG/14), as published.
 
   Args:
     towers: Published name, or `Towers`.
