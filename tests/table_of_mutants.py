@@ -712,8 +712,8 @@ MUTANTS = (
   Mutant(
     "open_clip's head width says how many heads there are",
     "metajax/networks/checkpoints/open_clip.py",
-    "measured.image.width // head, num_heads",
-    "measured.image.width // HEAD or 1, heads",
+    "width // head, num_heads",
+    "width // HEAD or 1, num_heads",
     ("tests/test_pretrained.py::test_the_same_network_is_read_of_either_configuration",),
   ),
   Mutant(

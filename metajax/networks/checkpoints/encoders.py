@@ -139,4 +139,4 @@ def _of_clip(path: str, image_size: int | None, dtype: DTypeLike, tensors: dict[
       f"expected the arrays of a vision transformer, a residual network or a CLIP in {path!r}, got {shown}"
     )
   found = load_clip(path, image_size=image_size, dtype=dtype)
-  return Encoder(found.networks.first, found.params["image"], {}, found.towers, found.preprocessing)
+  return Encoder(found.networks.first, found.params["image"], found.state["image"], found.towers, found.preprocessing)

@@ -51,6 +51,11 @@ PUBLISHED = {
 }
 
 
+def attention_width(tower: Size | ClipResNet) -> int:
+  """The width of a tower's attention, which its heads divide."""
+  return tower.width if isinstance(tower, Size) else tower.num_features
+
+
 def clip_towers(
   towers: str | Towers, *, dropout: float = 0.0, dtype: DTypeLike = jnp.float32, details: Details = CLIP
 ) -> Pair:
