@@ -55,8 +55,8 @@ def guessed(folder: str, path: str, measured: Towers) -> Settings:
     wanted, missing = OPEN_CLIP, f"no {OPEN_CLIP}"
   if any(width % HEAD for width in widths):
     raise ValueError(
-      f"expected {wanted} next to {path!r}, got none, and the number of attention heads cannot be guessed for widths of "
-      f"{widths.first} and {widths.second}"
+      f"expected {wanted} next to {path!r}, got none, and the number of attention heads cannot be guessed for widths "
+      f"of {widths.first} and {widths.second}"
     )
   num_heads = Pair(*(width // HEAD for width in widths))
   preprocessing, doubt = openai_unless(processor_of(folder), measured)
