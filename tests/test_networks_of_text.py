@@ -112,7 +112,17 @@ def shapes(towers):
 
 @pytest.mark.parametrize(
   ("name", "published"),
-  [("ViT-B/32", 151277313), ("ViT-B/16", 149620737), ("ViT-L/14", 427616513), ("ViT-L/14@336px", 427944193)],
+  [
+    ("ViT-B/32", 151277313),
+    ("ViT-B/16", 149620737),
+    ("ViT-L/14", 427616513),
+    ("ViT-L/14@336px", 427944193),
+    ("RN50", 102007137),
+    ("RN101", 119688033),
+    ("RN50x4", 178300601),
+    ("RN50x16", 290979217),
+    ("RN50x64", 623258305),
+  ],
 )
 def test_a_published_clip_has_the_published_number_of_parameters(name, published):
   assert sum(np.prod(x.shape, dtype=int) for x in jax.tree.leaves(shapes(PUBLISHED[name]))) == published

@@ -19,7 +19,7 @@ PLACES = {"params": "image", "state": "state.image"}  # of the image tower in ou
 
 def is_clip_resnet(tensors: Mapping[str, np.ndarray]) -> bool:
   """Returns True if the arrays have the names of a CLIP with a modified residual network."""
-  return any(name.startswith("visual.layer1.") for name in tensors)
+  return any(name.startswith(("visual.layer", "visual.attnpool.")) for name in tensors)
 
 
 def blocks_of(tensors: Mapping[str, np.ndarray]) -> tuple[int, ...]:
