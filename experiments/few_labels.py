@@ -112,17 +112,23 @@ def main(
   names = _names(found, source, context) if "coop" in methods else of_prompts
   about = {"data": slug(images), "split": images.split or "held-out classes", "classes": len(source.classes)}
   test = Test(source, of_prompts, names, ways, queries, num_tasks, seed, context, found.inverted, about)
-  for count in shots:
-    next(test.batches("zero_shot", count)())  # raises before the first result if there are too few classes
-  measured, table = [], {}
   with on_devices(devices):
-    for count in shots:
-      table[count] = {one: _score(found, one, test, count) for one in dict.fromkeys(("zero_shot", *methods))}
-      measured += _records(table[count], test, count)
-      _tell(table[count], test, count)
-  _tell_all(table)
+    measured = _compared(found, test, methods, shots)
   if record:
     records.publish(records.home(main), f"few_labels-{slug(images)}", [records.flat(one) for one in measured])
+
+
+def _compared(found: Model, test: Test, methods: Sequence[Method], shots: Sequence[int]) -> list[Record]:
+  """Prints and returns the scores of all methods at all numbers of shots."""
+  measured, table = [], {}
+  for count in shots:
+    next(test.batches("zero_shot", count)())  # raises before the first result if there are too few classes
+  for count in shots:
+    table[count] = {one: _score(found, one, test, count) for one in dict.fromkeys(("zero_shot", *methods))}
+    measured += _records(table[count], test, count)
+    _tell(table[count], test, count)
+  _tell_all(table)
+  return measured
 
 
 def _source(found: Model, data: str | None, split: str, download: bool) -> tuple[ImageData, ImageDataset]:

@@ -712,8 +712,8 @@ MUTANTS = (
   Mutant(
     "open_clip's head width says how many heads there are",
     "metajax/networks/checkpoints/open_clip.py",
-    "measured.image.width // head, num_heads",
-    "measured.image.width // HEAD or 1, heads",
+    "width // head, num_heads",
+    "width // HEAD or 1, num_heads",
     ("tests/test_pretrained.py::test_the_same_network_is_read_of_either_configuration",),
   ),
   Mutant(
@@ -1284,6 +1284,27 @@ MUTANTS = (
     "convolve(images, kernel, strides[0], before=[before for before, _ in padding])",
     "convolve(images, kernel, strides[0])",
     ("tests/test_networks_of_images.py::test_a_resnet_by_slices_is_the_native_one",),
+  ),
+  Mutant(
+    "CLIP's residual network pools after the 3 x 3 convolution of a block",
+    "metajax/networks/linen/clip_resnet.py",
+    "inner = _average_pool(inner) if pooled else inner",
+    "inner = inner[:, ::2, ::2] if pooled else inner",
+    ("tests/test_clip_resnets.py::test_features_are_the_papers_and_every_array_is_in_its_place",),
+  ),
+  Mutant(
+    "the mean over space, with its position, is the query of CLIP's attention pool",
+    "metajax/networks/linen/clip_resnet.py",
+    "readers=tokens[:, :1]",
+    "readers=tokens[:, 1:2]",
+    ("tests/test_clip_resnets.py::test_features_are_the_papers_and_every_array_is_in_its_place",),
+  ),
+  Mutant(
+    "published running statistics of CLIP's residual network are the state",
+    "metajax/networks/checkpoints/clip_arrays.py",
+    '{"image": {}, "text": {}} | params.pop("state", {})',
+    '{"image": {}, "text": {}}',
+    ("tests/test_clip_resnets.py::test_features_are_the_papers_and_every_array_is_in_its_place",),
   ),
   Mutant(
     "fine-tuned prototypes are those of the unchanged support images",

@@ -117,6 +117,9 @@ def shapes(towers):
     ("ViT-H/14", 986109441),
     pytest.param("ViT-g/14", 1366678273, marks=pytest.mark.slow),  # slow to trace
     pytest.param("ViT-bigG/14", 2539567105, marks=pytest.mark.slow),
+    *(("RN50", 102007137), ("RN101", 119688033), ("RN50x4", 178300601)),
+    pytest.param("RN50x16", 290979217, marks=pytest.mark.slow),
+    pytest.param("RN50x64", 623258305, marks=pytest.mark.slow),
   ],
 )
 def test_a_published_clip_has_the_published_number_of_parameters(name, published):

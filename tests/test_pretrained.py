@@ -175,7 +175,7 @@ def test_what_no_configuration_says_is_a_guess_that_is_said_or_refused(wrote):
     load_clip(wrote(**PLAIN))
   for name in ("config", "preprocessor_config"):
     (wrote() / f"{name}.json").unlink()
-  with pytest.raises(ValueError, match=r"got neither, and the number of attention heads .* widths of 24 and 16"):
+  with pytest.raises(ValueError, match=r"got none, and the number of attention heads .* widths of 24 and 16"):
     load_clip(wrote())
 
 

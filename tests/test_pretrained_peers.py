@@ -2,9 +2,11 @@
 of it."""
 
 import json
+import types
 
 import jax
 import numpy as np
+import published_clip_resnets
 import published_clips as published
 import pytest
 from PIL import Image
@@ -32,7 +34,8 @@ NO_OPEN_CLIP = "open_clip and torch, the peers, are not installed"
 
 def ours(found, images):
   given = zip(found.networks, ("image", "text"), (images, published.TOKENS), strict=True)
-  return jax.jit(lambda params: [n.apply(params[k], {}, x, train=False)[0] for n, k, x in given])(found.params)
+  run = lambda params, state: [n.apply(params[k], state[k], x, train=False)[0] for n, k, x in given]
+  return jax.jit(run)(found.params, found.state)
 
 
 def unit(x):
@@ -66,7 +69,7 @@ def test_images_and_features_agree_with_transformers(tmp_path, config, processor
   again = ((images - np.float32(theirs.image_mean)) / np.float32(theirs.image_std)).transpose(0, 3, 1, 2)
   for x, y in zip(ours(found, images), by_transformers(folder, again), strict=True):
     np.testing.assert_allclose(unit(x), y, atol=1e-4)
-  save_clip(tmp_path / "ours", *found[1:])
+  save_clip(tmp_path / "ours", *found[1:5])
   for x, y in zip(ours(found, images), by_transformers(tmp_path / "ours", again), strict=True):
     np.testing.assert_allclose(unit(x), y, atol=1e-4)
 
@@ -90,6 +93,28 @@ def test_images_and_features_agree_with_open_clip(tmp_path, quick, size):
     theirs = model.eval().encode_image(pixels), model.encode_text(torch.tensor(published.TOKENS).long())
   for x, y in zip(ours(found, seen / np.float32(255)), theirs, strict=True):
     np.testing.assert_allclose(unit(x), unit(y.numpy()), atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [64, 96])
+def test_features_of_a_residual_network_agree_with_open_clip(tmp_path, size):
+  """open_clip interpolates positions of transformers alone; those of a residual network are given to its function."""
+  torch = pytest.importorskip("torch", reason=NO_OPEN_CLIP)
+  open_clip = pytest.importorskip("open_clip", reason=NO_OPEN_CLIP)
+  tensors, config = published_clip_resnets.arrays(), published_clip_resnets.CONFIG
+  found = load_clip(published.write(tmp_path, tensors, open_clip_config=config), image_size=size)
+  model = config["model_cfg"] | {"vision_cfg": published_clip_resnets.VISION | {"image_size": size}}
+  weights, name = {name: torch.tensor(x) for name, x in tensors.items()}, "visual.attnpool.positional_embedding"
+  pool, visual = {"visual.positional_embedding": weights[name]}, types.SimpleNamespace(grid_size=(size // 32,) * 2)
+  open_clip.model.resize_pos_embed(pool, types.SimpleNamespace(visual=visual))
+  theirs = open_clip.CLIP(**model).eval()
+  theirs.load_state_dict(weights | {name: pool["visual.positional_embedding"]})
+  images = np.random.default_rng(3).random((2, size, size, 3)).astype("f")
+  normal = (images - published_clip_resnets.MEAN) / published_clip_resnets.DEVIATION
+  with torch.no_grad():
+    pixels = torch.tensor(normal.astype("f").transpose(0, 3, 1, 2).copy())
+    wanted = theirs.encode_image(pixels).numpy(), theirs.encode_text(torch.tensor(published.TOKENS).long()).numpy()
+  for x, y in zip(ours(found, images), wanted, strict=True):
+    np.testing.assert_allclose(x, y, rtol=0, atol=1e-4)
 
 
 def test_a_gpt2_without_heads_in_its_configuration_agrees_with_transformers(tmp_path):

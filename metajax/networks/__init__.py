@@ -9,6 +9,7 @@ from metajax.networks.from_equinox import from_equinox
 from metajax.networks.from_haiku import from_haiku
 from metajax.networks.from_nnx import from_nnx
 from metajax.networks.linen.audio_conv import audio_conv
+from metajax.networks.linen.clip_resnet import ClipResNet, clip_resnet
 from metajax.networks.linen.clip_towers import Towers, clip_towers
 from metajax.networks.linen.conv4 import conv4, conv_blocks
 from metajax.networks.linen.decoder import decoder
@@ -25,12 +26,14 @@ from metajax.networks.linen.vision_transformer import vision_transformer
 from metajax.networks.matmul import matmul
 
 __all__ = [
+  "ClipResNet",
   "Encoder",
   "ResNet",
   "Size",
   "Towers",
   "VisionTransformer",
   "audio_conv",
+  "clip_resnet",
   "clip_towers",
   "conv4",
   "conv_blocks",

@@ -29,7 +29,7 @@ def zero_shot(embed: EmbedFn, *, scale: float = 100.0) -> PredictFn:
   Example:
     >>> import jax.numpy as jnp
     >>> from metajax import Examples, Pair, predictors
-    >>> embed = lambda params, state, x: jnp.eye(3)[x[:, 0]] if x.dtype == int else x  # of tokens, and of images
+    >>> embed = lambda params, state, x: jnp.eye(3)[x[:, 0]] if x.shape[1] == 2 else x  # of tokens, and of images
     >>> support = Examples(Pair(jnp.zeros((2, 3)), jnp.array([[0, 5], [2, 5]])), jnp.eye(2))
     >>> predictors.zero_shot(embed)({}, {}, support, jnp.eye(3)).argmax(1).tolist()
     [0, 0, 1]

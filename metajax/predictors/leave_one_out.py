@@ -1,13 +1,14 @@
 """The choice among predictors by cross-validation on the support set."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from metajax import checks
-from metajax.types import Array, EmbedFn, Pair, PredictFn, Predictor
+from metajax.types import Array, EmbedFn, Examples, Pair, Params, PredictFn, Predictor, State
 
 
 def leave_one_out(embed: EmbedFn, candidates: Sequence[Predictor], *, folds: int | None = None) -> PredictFn:
@@ -56,27 +57,36 @@ def leave_one_out(embed: EmbedFn, candidates: Sequence[Predictor], *, folds: int
 
   def predict(params, state, support, inputs):
     checks.one_hot("support labels", support.labels, 2)
-    labels, queries = jnp.asarray(support.labels), embed(params, state, inputs)
     pairs = isinstance(support.inputs, Pair)
     features = embed(params, state, support.inputs.first if pairs else support.inputs)
-    known = Pair(features, support.inputs.second) if pairs else features
-    fold = _fold_of(labels, folds)
-
-    def score(candidate, part):
-      seen = labels * (fold != part)[:, None]
-      logits = candidate(params, state, support._replace(inputs=known, labels=seen), features)
-      counted = labels * ((fold == part) & (labels @ seen.sum(0) > 0))[:, None]
-      return -(counted * jax.nn.log_softmax(logits)).sum()
-
-    if len(predicts) == 1:
-      return predicts[0](params, state, support._replace(inputs=known), queries)
-    parts = jnp.arange(len(labels) if folds is None else folds)
-    scores = [lax.map(lambda part, one=one: score(one, part), parts).sum() for one in predicts]
-    best = jnp.argmin(jnp.stack(scores))
-    branches = [lambda given, one=one: one(params, state, *given) for one in predicts]
-    return lax.switch(best, branches, (support._replace(inputs=known), queries))
+    known = support._replace(inputs=Pair(features, support.inputs.second) if pairs else features)
+    given, queries = partial(_left_out, params, state, known, features, folds), embed(params, state, inputs)
+    best = 0 if len(predicts) == 1 else jnp.argmin(jnp.stack([given(one) for one in predicts]))
+    branches = [lambda queries, one=one: one(params, state, known, queries) for one in predicts]
+    return lax.switch(best, branches, queries)
 
   return predict
+
+
+def _left_out(
+  params: Params,
+  state: State,
+  support: Examples,
+  features: Array,
+  folds: int | None,
+  predict: PredictFn,
+) -> Array:
+  """The cross-entropy of a candidate on the examples that it did not see."""
+  labels = jnp.asarray(support.labels)
+  fold = _fold_of(labels, folds)
+
+  def score(part):
+    seen = labels * (fold != part)[:, None]
+    logits = predict(params, state, support._replace(labels=seen), features)
+    counted = labels * ((fold == part) & (labels @ seen.sum(0) > 0))[:, None]
+    return -(counted * jax.nn.log_softmax(logits)).sum()
+
+  return lax.map(score, jnp.arange(len(labels) if folds is None else folds)).sum()
 
 
 def _fold_of(labels: Array, folds: int | None) -> Array:

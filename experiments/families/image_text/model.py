@@ -70,10 +70,9 @@ def read_model(path: Path, tokenizer: Path | None = None, image_size: int | None
   if words.vocab_size != found.towers.vocab_size:
     raise ValueError(f"expected a tokenizer with {found.towers.vocab_size} tokens, got {words.vocab_size}")
   tokenize = lambda texts: words(texts, found.towers.max_length)
-  state, pixels = {"image": {}, "text": {}}, found.towers.pixels
-  learner = clip(*found.networks)
   text, longest = found.networks.second, found.towers.max_length
-  return Model(learner, found.params, state, tokenize, text, longest, pixels, 3, preprocessing=found.preprocessing)
+  made = (clip(*found.networks), found.params, found.state, tokenize, text, longest, found.towers.pixels, 3)
+  return Model(*made, preprocessing=found.preprocessing)
 
 
 def _of_run(path: Path) -> Model:

@@ -11,7 +11,7 @@ from safetensors.flax import save
 
 from metajax import checks
 from metajax.networks.checkpoints import names
-from metajax.networks.checkpoints.clip_arrays import measured_of, params_of, with_heads
+from metajax.networks.checkpoints.clip_arrays import measured_of, variables_of_clip, with_heads
 from metajax.networks.checkpoints.files import folder_of, read_config, read_tensors
 from metajax.networks.checkpoints.hugging_face import configuration, hugging_face
 from metajax.networks.checkpoints.open_clip import open_clip
@@ -19,7 +19,7 @@ from metajax.networks.checkpoints.preprocessing import at_size, for_hugging_face
 from metajax.networks.checkpoints.settings import CONFIG, OPEN_CLIP, PROCESSOR, Settings, guessed, processor_of
 from metajax.networks.checkpoints.table import tensors_of
 from metajax.networks.linen.clip_towers import Towers, clip_towers
-from metajax.networks.linen.transformer import CLIP, Details
+from metajax.networks.linen.transformer import CLIP, Details, Size
 from metajax.networks.linen.vision_transformer import resized_positions
 from metajax.paths import write_whole
 from metajax.types import Network, Pair, Preprocessing
@@ -31,12 +31,14 @@ class Pretrained(NamedTuple):
   """A pretrained CLIP.
 
   Attributes:
-    networks: `Pair` of the image network and the text network; neither has a state. Images are in [0, 1]: the network
-      subtracts the mean of its training images and divides by their standard deviation.
+    networks: `Pair` of the image network and the text network. Images are in [0, 1]: the network subtracts the mean of
+      its training images and divides by their standard deviation.
     params: `{"image": ..., "text": ..., "log_scale": ...}` in float32, the params of `learners.clip(*networks)`.
     towers: Sizes of the towers.
     details: Activation and norms of the towers.
     preprocessing: Resizing and cropping of images, for `data.load` and `data.preprocess`.
+    state: `{"image": ..., "text": {}}`, the state of the learner: the statistics of a residual network's batch norm;
+      `{}` for a transformer.
   """
 
   networks: Pair
@@ -44,24 +46,26 @@ class Pretrained(NamedTuple):
   towers: Towers
   details: Details
   preprocessing: Preprocessing
+  state: dict
 
 
 def load_clip(path: str | os.PathLike, *, image_size: int | None = None, dtype: DTypeLike = jnp.float32) -> Pretrained:
-  """Loads a CLIP with a vision transformer from local files. Only numbers are read: nothing is unpickled.
+  """Loads a CLIP with a vision transformer or a modified residual network from local files, without unpickling.
 
   Sizes come from the arrays. Other settings come from the publisher's files in the folder, with their defaults: Hugging
   Face's `config.json` and `preprocessor_config.json`, or open_clip's `open_clip_config.json`; if both exist, the one
-  that matches the arrays' names. Without them the settings of OpenAI's models are assumed, with a warning.
+  that matches the arrays' names. A CLIP with a residual network has OpenAI's names and open_clip's file, as Hugging
+  Face has no such model. Without a configuration the settings of OpenAI's models are assumed, with a warning.
 
   Args:
     path: A `.safetensors` file, in 16 or 32 bits, with the names of OpenAI (open_clip) or of Hugging Face's
       `CLIPModel`; the index (`.safetensors.index.json`) of several; or a folder with one of them.
     image_size: Side of the input images in pixels, by default the size of the weights. For another size, positions are
-      interpolated (cubic, as in open_clip) and the preprocessing is scaled.
+      interpolated (cubic, as open_clip does for transformers) and the preprocessing is scaled.
     dtype: Type of products and activations; params are float32.
 
   Returns:
-    The networks, params and settings, a `Pretrained`.
+    The networks, params, state and settings, a `Pretrained`.
 
   Raises:
     FileNotFoundError: if the file does not exist, or the folder has no safetensors.
@@ -77,13 +81,13 @@ def load_clip(path: str | os.PathLike, *, image_size: int | None = None, dtype: 
     _check_image_size(image_size, measured)
   settings = _settings(folder_of(path), path, measured, openai)
   towers = with_heads(measured, settings.num_heads, path)
-  params = params_of(tensors, called, towers, settings.scale, path)
+  params, state = variables_of_clip(tensors, called, towers, settings.scale, path)
   towers, params, preprocessing = _at_size(towers, params, settings.preprocessing, image_size)
   for said in settings.said:
     warnings.warn(said, stacklevel=2)
   image, text = clip_towers(towers, dtype=dtype, details=settings.details)
   image = normalized(image, preprocessing)
-  return Pretrained(Pair(image, text), params, towers, settings.details, preprocessing)
+  return Pretrained(Pair(image, text), params, towers, settings.details, preprocessing, state)
 
 
 def save_clip(
@@ -102,13 +106,15 @@ def save_clip(
       `preprocessor_config.json` is written, and readers assume OpenAI's preprocessing.
 
   Raises:
-    ValueError: if the params do not match the towers, or Hugging Face has no such preprocessing.
+    ValueError: if the params do not match the towers, or Hugging Face has no such preprocessing, or no such model: it
+      has none with a residual network.
   """
   folder = checks.local_path("folder", folder)
+  config = configuration(towers, details)
   tensors = tensors_of(params, names.arrays_of(towers), str(towers))
   if preprocessing is not None and preprocessing.pixels != towers.pixels:
     raise ValueError(f"expected a preprocessing to {towers.pixels} pixels, as in towers, got {preprocessing}")
-  texts = {CONFIG: configuration(towers, details)}
+  texts = {CONFIG: config}
   texts |= {} if preprocessing is None else {PROCESSOR: for_hugging_face(preprocessing)}
   for name, said in texts.items():
     write_whole(folder / name, json.dumps(said, indent=2).encode())
@@ -118,6 +124,7 @@ def save_clip(
 def _settings(folder, path, measured: Towers, openai: bool) -> Settings:
   """Reads the settings from the configuration that matches the arrays' names, else the other one, else guesses."""
   theirs, others = read_config(folder, CONFIG), read_config(folder, OPEN_CLIP)
+  theirs = theirs if isinstance(measured.image, Size) else None  # Hugging Face has no residual CLIP
   if others is not None and (openai or theirs is None):
     return open_clip(others, measured, os.path.join(folder, OPEN_CLIP))
   if theirs is None:

@@ -51,8 +51,8 @@ def load_encoder(path: str | os.PathLike, *, image_size: int | None = None, dtyp
 
   Vision transformers: ViT, DeiT, DINOv2 (also with registers, layer scale and SwiGLU), the image towers of SigLIP,
   SigLIP 2 (of a fixed size) and CLIP; with the names of transformers, timm, or DINOv2's repository. Residual networks
-  of 18 to 101 layers, with the names of torchvision, timm or transformers. Features are the class token after the last
-  norm, SigLIP's attention pooling, CLIP's projection, or a ResNet's mean over space.
+  of 18 to 101 layers, with the names of torchvision, timm or transformers, and CLIP's, with OpenAI's. Features are the
+  class token after the last norm, SigLIP's attention pooling, CLIP's embedding, or a ResNet's mean over space.
 
   Sizes come from the arrays. Other settings come from the publisher's files in the folder, with their defaults:
   `config.json` of transformers or timm, and `preprocessor_config.json`. Without them they are assumed, with a warning.
@@ -139,4 +139,4 @@ def _of_clip(path: str, image_size: int | None, dtype: DTypeLike, tensors: dict[
       f"expected the arrays of a vision transformer, a residual network or a CLIP in {path!r}, got {shown}"
     )
   found = load_clip(path, image_size=image_size, dtype=dtype)
-  return Encoder(found.networks.first, found.params["image"], {}, found.towers, found.preprocessing)
+  return Encoder(found.networks.first, found.params["image"], found.state["image"], found.towers, found.preprocessing)

@@ -3,7 +3,7 @@
 from metajax import checks
 from metajax.networks.checkpoints.settings import Settings, check_object, check_said, check_towers, only, openai_unless
 from metajax.networks.linen.clip_towers import Towers
-from metajax.networks.linen.transformer import CLIP, Activation, Details
+from metajax.networks.linen.transformer import CLIP, Activation, Details, Size
 from metajax.types import Pair, Preprocessing
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -68,7 +68,13 @@ def _details(said, section, where) -> Details:
 
 
 def configuration(towers: Towers, details: Details) -> dict:
-  """Returns the `CLIPConfig` of Hugging Face for the towers."""
+  """Returns the `CLIPConfig` of Hugging Face for the towers.
+
+  Raises:
+    ValueError: if the image tower is a residual network.
+  """
+  if not isinstance(towers.image, Size):
+    raise ValueError(f"expected a CLIP with a vision transformer, transformers has no other, got {towers.image}")
   activation = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == details.activation)
 
   def tower(size):

@@ -4,8 +4,10 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from metajax.networks.checkpoints.clip_resnet_names import COUNTS, image_arrays_of, is_clip_resnet
 from metajax.networks.checkpoints.table import Entry, dense_entries, norm_entries
 from metajax.networks.linen.clip_towers import Towers
+from metajax.networks.linen.transformer import Size
 
 # Their name (Hugging Face's `CLIPModel`) -> our name and the kind of conversion, see `table.forward`.
 LAYER = {
@@ -23,21 +25,20 @@ PATCHES = "vision_model.embeddings.patch_embedding.weight"
 TEXT_POSITIONS = "text_model.embeddings.position_embedding.weight"
 TOKENS = "text_model.embeddings.token_embedding.weight"
 PROJECTION, TEXT_PROJECTION, SCALE = "visual_projection.weight", "text_projection.weight", "logit_scale"
-REST = {
+IMAGE_REST = {
   "vision_model.embeddings.class_embedding": ("image.class_token", "same"),
   IMAGE_POSITIONS: ("image.positions", "same"),
   PATCHES: ("image.patches.kernel", "filters"),
   PROJECTION: ("image.projection.kernel", "matrix"),
+}
+TEXT_REST = {
   TOKENS: ("text.tokens.embedding", "same"),
   TEXT_POSITIONS: ("text.positions", "same"),
   TEXT_PROJECTION: ("text.projection.kernel", "matrix"),
   SCALE: ("log_scale", "same"),
 }
-NORMS = {
-  "vision_model.pre_layrnorm": "image.first_norm",
-  "vision_model.post_layernorm": "image.norm",
-  "text_model.final_layer_norm": "text.norm",
-}
+IMAGE_NORMS = {"vision_model.pre_layrnorm": "image.first_norm", "vision_model.post_layernorm": "image.norm"}
+TEXT_NORMS = {"text_model.final_layer_norm": "text.norm"}
 # OpenAI's names, also used by open_clip -> Hugging Face's.
 OPENAI = {
   "visual.class_embedding": "vision_model.embeddings.class_embedding",
@@ -61,25 +62,35 @@ NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask")  
 
 
 def arrays_of(towers: Towers) -> Iterator[Entry]:
-  """Yields every array of a CLIP with the given towers."""
-  width, text, places = towers.image.width, towers.text.width, (towers.pixels // towers.patch) ** 2
+  """Yields every array of a CLIP with the given towers; the statistics of batch norm are placed under "state"."""
+  if isinstance(towers.image, Size):
+    width, places = towers.image.width, (towers.pixels // towers.patch) ** 2
+    shapes = {
+      "image.class_token": (width,),
+      "image.positions": (1 + places, width),
+      "image.patches.kernel": (width, 3, towers.patch, towers.patch),
+      "image.projection.kernel": (towers.num_outputs, width),
+    }
+    yield from _tower("vision", "image", towers.image, shapes, IMAGE_REST, IMAGE_NORMS)
+  else:
+    yield from image_arrays_of(towers.image, towers)
+  width = towers.text.width
   shapes = {
-    "image.class_token": (width,),
-    "image.positions": (1 + places, width),
-    "image.patches.kernel": (width, 3, towers.patch, towers.patch),
-    "image.projection.kernel": (towers.num_outputs, width),
-    "text.tokens.embedding": (towers.vocab_size, text),
-    "text.positions": (towers.max_length, text),
-    "text.projection.kernel": (towers.num_outputs, text),
+    "text.tokens.embedding": (towers.vocab_size, width),
+    "text.positions": (towers.max_length, width),
+    "text.projection.kernel": (towers.num_outputs, width),
     "log_scale": (),
   }
-  for theirs, (ours, kind) in REST.items():
-    yield Entry(theirs, shapes[ours], ours, kind)
-  for theirs, ours in NORMS.items():
-    yield from norm_entries(theirs, ours, width if ours.startswith("image") else text)
-  for tower, ours, size in (("vision", "image", towers.image), ("text", "text", towers.text)):
-    for i in range(size.num_layers):
-      yield from _layer(f"{tower}_model.encoder.layers.{i}", f"{ours}.layer_{i}", size)
+  yield from _tower("text", "text", towers.text, shapes, TEXT_REST, TEXT_NORMS)
+
+
+def _tower(theirs, ours, size, shapes, rest, norms):
+  for name, (place, kind) in rest.items():
+    yield Entry(name, shapes[place], place, kind)
+  for name, place in norms.items():
+    yield from norm_entries(name, place, size.width)
+  for i in range(size.num_layers):
+    yield from _layer(f"{theirs}_model.encoder.layers.{i}", f"{ours}.layer_{i}", size)
 
 
 def _layer(theirs, ours, size):
@@ -95,11 +106,13 @@ def _layer(theirs, ours, size):
 
 def is_openai(tensors: Mapping[str, np.ndarray]) -> bool:
   """Returns True if the arrays have the names of OpenAI and open_clip."""
-  return "visual.conv1.weight" in tensors
+  return "visual.conv1.weight" in tensors or is_clip_resnet(tensors)
 
 
 def by_hugging_face(tensors: Mapping[str, np.ndarray], path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
   """Renames arrays to Hugging Face's names; returns them, and the name in the file per Hugging Face name.
+
+  A residual network's arrays keep their names, as Hugging Face has none for them.
 
   Raises:
     ValueError: if a combined query, key and value array does not have three equal parts, or an array appears twice.
@@ -107,13 +120,16 @@ def by_hugging_face(tensors: Mapping[str, np.ndarray], path: str) -> tuple[dict[
   if not is_openai(tensors):
     found = {name: x for name, x in tensors.items() if not name.endswith("position_ids")}
     return found, {name: name for name in found}
-  found, called = {}, {}
+  found, called, residual = {}, {}, is_clip_resnet(tensors)
   custom = "text.token_embedding.weight" in tensors  # open_clip's CustomTextCLIP prefixes its text tower
   for original, x in tensors.items():
     name = original.removeprefix("text.") if custom else original
-    if name in NO_WEIGHTS:
+    of_resnet = residual and name.startswith("visual.")
+    if name in NO_WEIGHTS or (of_resnet and name.endswith(COUNTS)):
       continue
-    if name in TURNED:
+    if of_resnet:
+      parts = {name: x}
+    elif name in TURNED:
       parts = {TURNED[name]: x.T}
     elif ".attn.in_proj_" in name:
       parts = _three_of(_renamed(name), x, original, path)

@@ -3,7 +3,7 @@
 from metajax import checks
 from metajax.networks.checkpoints.preprocessing import of_open_clip
 from metajax.networks.checkpoints.settings import HEAD, Settings, check_object, check_said, check_towers, only
-from metajax.networks.linen.clip_towers import Towers
+from metajax.networks.linen.clip_towers import Towers, attention_width
 from metajax.networks.linen.transformer import CLIP, Details, Size
 from metajax.types import Pair
 
@@ -45,22 +45,25 @@ def open_clip(config: dict, measured: Towers, where: str) -> Settings:
   model = _section(config, "model_cfg", where)
   image, text = (_section(model, name, where) for name in ("vision_cfg", "text_cfg"))
   check_towers(image, text, measured, NAMES, where)
-  for name, said, size in (("vision_cfg", image, measured.image), ("text_cfg", text, measured.text)):
+  transformers = [("text_cfg", text, measured.text)]
+  if isinstance(measured.image, Size):  # a residual network has no MLPs or layer norms
+    transformers.insert(0, ("vision_cfg", image, measured.image))
+  for name, said, size in transformers:
     _check_ratio(said.get("mlp_ratio", 4.0), size, name, where)
   check_said(model, {"embed_dim": measured.num_outputs}, "model_cfg", where)
   _check_pool(text, measured.vocab_size, where)
   quick, vector = model.get("quick_gelu", False), model.get("nonscalar_logit_scale", False)
   checks.flag(f"model_cfg.quick_gelu in {where!r}", quick)
   checks.flag(f"model_cfg.nonscalar_logit_scale in {where!r}", vector)
-  head, num_heads = image.get("head_width", HEAD), text.get("heads", 8)
-  checks.count(f"vision_cfg.head_width in {where!r}", head, 1, measured.image.width)
+  head, num_heads, width = image.get("head_width", HEAD), text.get("heads", 8), attention_width(measured.image)
+  checks.count(f"vision_cfg.head_width in {where!r}", head, 1, width)
   checks.count(f"text_cfg.heads in {where!r}", num_heads)
-  details = only({_details(image, quick, "vision_cfg", where), _details(text, quick, "text_cfg", where)}, where)
+  details = only({_details(said, quick, name, where) for name, said, _ in transformers}, where)
   preprocessing = check_object(config.get("preprocess_cfg", {}), "preprocess_cfg", where)
   preprocessing = of_open_clip(preprocessing, measured.pixels, where)
   own = [name for name in ("hf_tokenizer_name", "tokenizer_mode", "tokenizer_kwargs") if text.get(name)]
   said = tuple(f"text_cfg.{name} in {where!r} is left to the tokenizer: {text[name]!r}" for name in own)
-  return Settings(Pair(measured.image.width // head, num_heads), details, preprocessing, (1,) if vector else (), said)
+  return Settings(Pair(width // head, num_heads), details, preprocessing, (1,) if vector else (), said)
 
 
 def _section(config, name, where) -> dict:
@@ -68,9 +71,7 @@ def _section(config, name, where) -> dict:
   said = {key: x for key, x in check_object(config.get(name), name, where).items() if x is not None}
   for key, value in said.items():
     if key in ONLY[name] and value != ONLY[name][key]:
-      raise ValueError(
-        f"expected {name}.{key} to be {ONLY[name][key]!r} in {where!r}, a CLIP of plain transformers, got {value!r}"
-      )
+      raise ValueError(f"expected {name}.{key} to be {ONLY[name][key]!r} in {where!r}, a plain CLIP, got {value!r}")
     if key not in ONLY[name] and key not in OTHERS[name].split():
       raise ValueError(f"expected known settings of {name} in {where!r}, got {key!r}")
   return said

@@ -10,7 +10,7 @@ import numpy as np
 from metajax.networks.checkpoints.files import read_config
 from metajax.networks.checkpoints.preprocessing import IMAGENET, IMAGENET_DEVIATION, of_timm
 from metajax.networks.checkpoints.settings import CONFIG, check_said, processor_of
-from metajax.networks.checkpoints.table import Entry, Found, find, variables_of
+from metajax.networks.checkpoints.table import Entry, Found, convolution_entries, find, variables_of
 from metajax.networks.linen.resnet import BLOCKS, BOTTLENECKS, FILTERS
 from metajax.types import Preprocessing
 
@@ -67,7 +67,7 @@ def read_resnet(tensors: dict[str, np.ndarray], folder: str, path: str, image_si
 
 def table(depth: int) -> Iterator[Entry]:
   """Yields every array of a residual network, by torchvision's names."""
-  yield from _convolution("conv1", "bn1", "stem", FILTERS, 3, 7)
+  yield from convolution_entries("conv1", "bn1", "stem", FILTERS, 3, 7)
   inputs, bottleneck = FILTERS, depth in BOTTLENECKS
   for stage, blocks in enumerate(BLOCKS[depth]):
     filters = FILTERS * 2**stage
@@ -77,10 +77,11 @@ def table(depth: int) -> Iterator[Entry]:
       layers = [(filters, inputs, 1), (filters, filters, 3), (outputs, filters, 1)]
       layers = layers if bottleneck else [(filters, inputs, 3), (filters, filters, 3)]
       for i, (after, before, size) in enumerate(layers):
-        yield from _convolution(f"{theirs}.conv{i + 1}", f"{theirs}.bn{i + 1}", f"{ours}_{i}", after, before, size)
+        convolution, norm = f"{theirs}.conv{i + 1}", f"{theirs}.bn{i + 1}"
+        yield from convolution_entries(convolution, norm, f"{ours}_{i}", after, before, size)
       if inputs != outputs:
         around = f"{theirs}.downsample"
-        yield from _convolution(f"{around}.0", f"{around}.1", f"{ours}_around", outputs, inputs, 1)
+        yield from convolution_entries(f"{around}.0", f"{around}.1", f"{ours}_around", outputs, inputs, 1)
       inputs = outputs
 
 
@@ -108,14 +109,6 @@ def configuration(depth: int) -> dict:
     "layer_type": "bottleneck" if bottleneck else "basic",
     **SETTINGS,
   }
-
-
-def _convolution(theirs: str, norm: str, ours: str, outputs: int, inputs: int, size: int) -> Iterator[Entry]:
-  yield Entry(f"{theirs}.weight", (outputs, inputs, size, size), f"params.{ours}_convolution.kernel", "filters")
-  places = {"weight": "params.{}.scale", "bias": "params.{}.bias"}
-  places |= {"running_mean": "state.batch_stats.{}.mean", "running_var": "state.batch_stats.{}.var"}
-  for name, place in places.items():
-    yield Entry(f"{norm}.{name}", (outputs,), place.format(f"{ours}_norm"))
 
 
 def _by_torchvision(name: str) -> str:

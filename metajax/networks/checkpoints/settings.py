@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from metajax import checks
 from metajax.networks.checkpoints.files import read_config
 from metajax.networks.checkpoints.preprocessing import of_hugging_face
-from metajax.networks.linen.clip_towers import Towers
-from metajax.networks.linen.transformer import CLIP, Details
+from metajax.networks.linen.clip_towers import Towers, attention_width
+from metajax.networks.linen.transformer import CLIP, Details, Size
 from metajax.types import Pair, Preprocessing
 
 HEAD = 64  # width of an attention head in all of OpenAI's models
@@ -49,17 +49,20 @@ def guessed(folder: str, path: str, measured: Towers) -> Settings:
   Raises:
     ValueError: if the widths are not divisible by the head width of OpenAI's models.
   """
-  widths = Pair(measured.image.width, measured.text.width)
+  widths = Pair(attention_width(measured.image), measured.text.width)
+  wanted, missing = f"{CONFIG} or {OPEN_CLIP}", f"neither {CONFIG} nor {OPEN_CLIP}"
+  if not isinstance(measured.image, Size):  # Hugging Face has no CLIP with a residual network
+    wanted, missing = OPEN_CLIP, f"no {OPEN_CLIP}"
   if any(width % HEAD for width in widths):
     raise ValueError(
-      f"expected {CONFIG} or {OPEN_CLIP} next to {path!r}, got neither, and the number of attention heads cannot be "
-      f"guessed for widths of {widths.first} and {widths.second}"
+      f"expected {wanted} next to {path!r}, got none, and the number of attention heads cannot be guessed for widths "
+      f"of {widths.first} and {widths.second}"
     )
   num_heads = Pair(*(width // HEAD for width in widths))
   preprocessing, doubt = openai_unless(processor_of(folder), measured)
   said = (
-    f"found neither {CONFIG} nor {OPEN_CLIP} next to {path!r}: assuming one of OpenAI's models, with "
-    f"{num_heads.first} and {num_heads.second} attention heads, {CLIP.activation} and norms' epsilon {CLIP.epsilon}"
+    f"found {missing} next to {path!r}: assuming one of OpenAI's models, with {num_heads.first} and {num_heads.second} "
+    f"attention heads, {CLIP.activation} and norms' epsilon {CLIP.epsilon}"
   )
   return Settings(num_heads, CLIP, preprocessing, said=(said + "".join(f"; {each}" for each in doubt),))
 
@@ -100,8 +103,11 @@ def check_towers(image: dict, text: dict, measured: Towers, names: Mapping[str, 
     where: File name, for messages.
   """
   width, num_layers = names["width"], names["layers"]
-  of_image = {width: measured.image.width, num_layers: measured.image.num_layers}
-  of_image |= {"image_size": measured.pixels, "patch_size": measured.patch}
+  of_image = {width: measured.image.width, "image_size": measured.pixels}
+  if isinstance(measured.image, Size):
+    of_image |= {num_layers: measured.image.num_layers, "patch_size": measured.patch}
+  else:
+    of_image[num_layers] = list(measured.image.blocks)
   of_text = {width: measured.text.width, num_layers: measured.text.num_layers}
   of_text |= {"vocab_size": measured.vocab_size, names["length"]: measured.max_length}
   check_said(image, of_image, names["image"], where)

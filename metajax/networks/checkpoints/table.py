@@ -88,6 +88,25 @@ def dense_entries(
   yield Entry(f"{theirs}.bias", (outputs,), f"{ours}.bias", "heads" if kind == "into_heads" else "same", num_heads)
 
 
+def convolution_entries(
+  theirs: str, norm: str, ours: str, outputs: int, inputs: int, size: int, params: str = "params", state: str = "state"
+) -> Iterator[Entry]:
+  """Yields the kernel of a convolution without bias, and params and statistics of its batch norm.
+
+  Args:
+    theirs, norm: Their names of the convolution and of the norm.
+    ours: Our name of both, a `resnet.normalized_convolution`.
+    outputs, inputs, size: Sizes of the kernel.
+    params, state: Our dotted paths of the params and of the state.
+  """
+  yield Entry(f"{theirs}.weight", (outputs, inputs, size, size), f"{params}.{ours}_convolution.kernel", "filters")
+  places = {"weight": f"{params}.{ours}_norm.scale", "bias": f"{params}.{ours}_norm.bias"}
+  places |= {"running_mean": f"{state}.batch_stats.{ours}_norm.mean"}
+  places |= {"running_var": f"{state}.batch_stats.{ours}_norm.var"}
+  for name, place in places.items():
+    yield Entry(f"{norm}.{name}", (outputs,), place)
+
+
 def find(
   tensors: Mapping[str, np.ndarray],
   called: Mapping[str, str],

@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 
 from metajax.networks.linen.convolution import Convolution, check_images, convolve
 from metajax.networks.linen.from_linen import from_linen
-from metajax.types import Network
+from metajax.types import Array, Network
 
 Stem = Literal["imagenet", "cifar"]
 BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -79,7 +79,7 @@ class _ResNet(nn.Module):
     check_images(images)
     images = images.astype(self.dtype)
     size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
-    images = jax.nn.relu(self._convolution(images, self.filters, size, stride, train, "stem"))
+    images = jax.nn.relu(normalized_convolution(self, images, self.filters, size, stride, train, "stem"))
     if self.stem == "imagenet":
       images = nn.max_pool(images, (3, 3), (2, 2), ((1, 1), (1, 1)))
     for stage, blocks in enumerate(self.blocks):
@@ -94,32 +94,42 @@ class _ResNet(nn.Module):
     inner = images
     for i, (outputs, size, step) in enumerate(layers):
       last = i == len(layers) - 1
-      inner = self._convolution(inner, outputs, size, step, train, f"{name}_{i}", starts_at_zero=last)
+      inner = normalized_convolution(self, inner, outputs, size, step, train, f"{name}_{i}", starts_at_zero=last)
       inner = inner if last else jax.nn.relu(inner)
     if images.shape != inner.shape:
-      images = self._convolution(images, inner.shape[-1], 1, stride, train, f"{name}_around")
+      images = normalized_convolution(self, images, inner.shape[-1], 1, stride, train, f"{name}_around")
     return jax.nn.relu(images + inner)
 
-  def _convolution(self, images, filters, size, stride, train, name, starts_at_zero=False):
-    """A convolution and its batch norm."""
-    around = (size - 1) // 2
-    slices = self.convolution == "slices" or (self.convolution == "auto" and jax.default_backend() == "cpu")
-    images = nn.Conv(
-      filters,
-      (size, size),
-      stride,
-      ((around, around), (around, around)),
-      use_bias=False,
-      dtype=self.dtype,
-      kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal"),
-      conv_general_dilated=_by_slices if slices else None,
-      name=f"{name}_convolution",
-    )(images)
-    scale = nn.initializers.zeros if starts_at_zero else nn.initializers.ones
-    norm = nn.BatchNorm(
-      use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype, scale_init=scale, name=f"{name}_norm"
-    )
-    return norm(images)
+
+def normalized_convolution(
+  module: nn.Module,
+  images: Array,
+  filters: int,
+  size: int,
+  stride: int,
+  train: bool,
+  name: str,
+  starts_at_zero: bool = False,
+) -> Array:
+  """A convolution and its batch norm, within `__call__` of a module with `convolution` and `dtype`."""
+  around = (size - 1) // 2
+  slices = module.convolution == "slices" or (module.convolution == "auto" and jax.default_backend() == "cpu")
+  images = nn.Conv(
+    filters,
+    (size, size),
+    stride,
+    ((around, around), (around, around)),
+    use_bias=False,
+    dtype=module.dtype,
+    kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal"),
+    conv_general_dilated=_by_slices if slices else None,
+    name=f"{name}_convolution",
+  )(images)
+  scale = nn.initializers.zeros if starts_at_zero else nn.initializers.ones
+  norm = nn.BatchNorm(
+    use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=module.dtype, scale_init=scale, name=f"{name}_norm"
+  )
+  return norm(images)
 
 
 def _by_slices(images, kernel, strides, padding, **_):

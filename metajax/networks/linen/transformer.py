@@ -78,12 +78,14 @@ class Attention(nn.Module):
 
   With `causal`, a token attends to itself and to earlier tokens. `cache` is `(keys, values, place)`, with keys and
   values `[n, max_length, num_heads, d]` of earlier tokens; the new ones are written at `place`. `readers` are other
-  tokens `[n, readers, width]` that attend to these, by default these themselves.
+  tokens `[n, readers, width]` that attend to these, by default these themselves. Results have the tokens' width, or
+  `num_outputs` values.
   """
 
   size: Size
   dtype: DTypeLike
   details: Details
+  num_outputs: int | None = None
 
   @nn.compact
   def __call__(self, tokens, causal=False, cache=None, readers=None):
@@ -103,8 +105,9 @@ class Attention(nn.Module):
       mask = (jnp.arange(key.shape[1]) <= place + jnp.arange(tokens.shape[1])[:, None])[None, None]
     attended = jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=causal and cache is None)
     last = start(self.details, self.size.num_layers)
+    outputs = self.size.width if self.num_outputs is None else self.num_outputs
     out = nn.DenseGeneral(
-      self.size.width, axis=(-2, -1), dtype=self.dtype, dot_general=dot_general, kernel_init=last, name="out"
+      outputs, axis=(-2, -1), dtype=self.dtype, dot_general=dot_general, kernel_init=last, name="out"
     )
     return out(attended), (key, value)
 
