@@ -39,6 +39,7 @@ from experiments import (
   triplet,
 )
 from experiments.families import data
+from experiments.families.few_shot import adapted
 from experiments.families.few_shot import experiment as few_shot
 from experiments.families.few_shot.networks import Adapted
 from metajax import gradient_steps
@@ -207,7 +208,7 @@ def test_one_training_is_tested_at_any_ways_in_each_way_to_use_it(command, monke
 def test_records_name_the_policy_that_was_tested(trained):
   """Under "transductive" alone an answer depends on the other queries."""
   make = lambda adapt, query_norm: maml_learner(convolutional, adapt, query_norm=query_norm)
-  tested = few_shot.under_both_norms("maml", make, lambda n: gradient_steps(optax.sgd(0.1), n), 1, Adapted(trained))
+  tested = adapted.under_both_norms("maml", make, lambda n: gradient_steps(optax.sgd(0.1), n), 1, Adapted(trained))
   support, query = jax.tree.map(lambda x: x[0], learners.image_episodes(0))
   changed = np.concatenate([query.inputs[:2], 5 + query.inputs[2:] ** 2])
   for way in tested:

@@ -2,6 +2,7 @@
 
 from experiments.families.data import ImageData
 from experiments.families.encoder import Start, adapted_params, encoder_for, refuse
+from experiments.families.few_shot.adapted import adapted_experiment, under_both_norms
 from experiments.families.few_shot.config import (
   ON_CPU,
   TESTS,
@@ -12,7 +13,7 @@ from experiments.families.few_shot.config import (
   Tests,
   schedule,
 )
-from experiments.families.few_shot.experiment import adapted_experiment, few_shot_experiment, under_both_norms
+from experiments.families.few_shot.experiment import few_shot_experiment
 from experiments.families.few_shot.figures import PairScore
 from experiments.families.few_shot.inner_loop import InnerLoop
 from experiments.families.few_shot.networks import (

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +13,8 @@ from experiments.families import published
 from experiments.families.data import check_disjoint, describe, load_part, load_parts, slug, tested_on
 from experiments.families.few_shot import figures
 from experiments.families.few_shot.config import Setup, schedule
-from experiments.families.few_shot.networks import Adapted, AdaptedHead, with_start
 from experiments.families.few_shot.sizes import Sizes, TaskSize, numbers_of_classes, requested, sizes_for
 from experiments.families.image_flags import seen
-from metajax.adapt import identity
 from metajax.data import ImageDataset, episodes
 from metajax.evaluate import few_shot_accuracy
 from metajax.experiment import EvalMode, Experiment, FewShot
@@ -155,68 +152,6 @@ def evaluator(
     queries_of=lambda: {(ways, shots): queries for ways, shots, queries in sizes()},
     unseen=not seen(data),
   )
-
-
-def under_both_norms(
-  name: str,
-  learner: Callable[[Any, str], Learner],
-  adapt: Callable[[int], Any] | None,
-  steps: int,
-  flags: Adapted | AdaptedHead,
-) -> tuple[EvalMode, ...]:
-  """Evaluation modes of a learner, first under its training query norm, then under the other one.
-
-  Args:
-    name: Name in the records.
-    learner: `(adapt, query_norm) -> Learner`.
-    adapt: `steps -> Adapt`; None for a learner without inner steps.
-    steps: Inner steps in test.
-    flags: Flags of the network, with the query norm in training; without batch norm the result is one mode.
-  """
-  trained, other = flags.query_norm, "support" if flags.query_norm == "transductive" else "transductive"
-  both = {trained: trained, other: f"{other}, trained {trained}"}
-  query_norms = both if flags.normalization == "batch" else {trained: "none"}
-
-  def mode(query_norm, text):
-    if adapt is None:
-      return EvalMode(name, learner(None, query_norm), text)
-    return EvalMode(
-      name, learner(adapt(steps), query_norm), text, lambda n: learner(adapt(n) if n else identity, query_norm)
-    )
-
-  return tuple(mode(query_norm, text) for query_norm, text in query_norms.items())
-
-
-def adapted_experiment(
-  setup: Setup,
-  flags: Adapted | AdaptedHead,
-  name: str,
-  learner: Callable[[Any, str], Learner],
-  steps: int,
-  test_steps: int | None = None,
-  adapt: Callable[[int], Any] | None = None,
-) -> Experiment:
-  """The experiment of a learner with an inner loop, tested under both query norms.
-
-  Args:
-    setup: Shared flags.
-    flags: Flags of the network.
-    name: Name in the records.
-    learner: `(adapt, query_norm) -> Learner`; without `adapt` `(steps, query_norm) -> Learner`, which has no adaptation
-      curve.
-    steps: Inner steps in training.
-    test_steps: Inner steps in validation and test; by default as in training.
-    adapt: `steps -> Adapt`.
-
-  Raises:
-    ValueError: as `few_shot_experiment`.
-  """
-  tested, flags = test_steps or steps, with_start(flags, setup)
-  if adapt is None:
-    modes = under_both_norms(name, lambda _, query_norm: learner(tested, query_norm), None, 0, flags)
-    return few_shot_experiment(setup, name, learner(steps, flags.query_norm), modes)
-  modes = under_both_norms(name, learner, adapt, tested, flags)
-  return few_shot_experiment(setup, name, learner(adapt(steps), flags.query_norm), modes)
 
 
 def _loaded(setup: Setup) -> dict[str, ImageDataset]:
