@@ -65,6 +65,7 @@ class Details(NamedTuple):
 
 VIT = Details("gelu", 1e-6, True, False)  # arXiv:2010.11929
 CLIP = Details("quick_gelu", 1e-5, False, True)  # arXiv:2103.00020, the released models
+SIGLIP = Details("tanh_gelu", 1e-6, True, False)  # arXiv:2303.15343, the released models
 GPT2 = Details("tanh_gelu", 1e-5, True, False, 0.02)  # Radford et al. 2019, the released models
 ACTIVATIONS = {
   "gelu": lambda x: jax.nn.gelu(x, approximate=False),
@@ -156,9 +157,14 @@ def perceptron(module: nn.Module, tokens: Array) -> Array:
 
 
 def read(
-  module: nn.Module, tokens: Array, train: bool, cache: Cache | None = None, context: Array | None = None
+  module: nn.Module,
+  tokens: Array,
+  train: bool,
+  cache: Cache | None = None,
+  context: Array | None = None,
+  causal: bool = True,
 ) -> tuple[list[Array], Array, Cache]:
-  """Runs a causal transformer on tokens, within `__call__` of its module.
+  """Runs a text transformer on tokens, within `__call__` of its module.
 
   Args:
     module: Module with `vocab_size`, `size`, `max_length`, `dropout`, `dtype` and `details`.
@@ -166,6 +172,7 @@ def read(
     train: As for all networks.
     cache: Cache of the earlier tokens.
     context: Vectors `[m, width]` or `[n, m, width]` in place of the embeddings of the `m` tokens after the first one.
+    causal: Whether a token attends only to itself and to earlier tokens.
 
   Returns:
     `(states, embedding, cache)`: the input of each layer and the output of the last, `num_layers + 1` arrays
@@ -198,7 +205,7 @@ def read(
   for i in range(module.size.num_layers):
     layer = Layer(module.size, module.dropout, module.dtype, module.details, name=f"layer_{i}")
     before = None if cache is None else (*cache.seen[i], place)
-    embedded, pair = layer(states[-1], train, True, before)
+    embedded, pair = layer(states[-1], train, causal, before)
     states, seen = [*states, embedded], [*seen, pair]
   return states, table.embedding, Cache(tuple(seen), place + count)
 
