@@ -107,14 +107,10 @@ def save_siglip(
   """
   folder = checks.local_path("folder", folder)
   if preprocessing.pixels != image.pixels:
-    raise ValueError(
-      f"expected a preprocessing to {image.pixels} pixels, as the image tower has it, got {preprocessing}"
-    )
+    raise ValueError(f"expected a preprocessing to {image.pixels} pixels, as in image, got {preprocessing}")
   tensors = siglip_writer.tensors_of_pair(params, image, text)
-  for name, said in {
-    CONFIG: siglip_writer.configuration(image, text),
-    PROCESSOR: for_hugging_face(preprocessing),
-  }.items():
+  texts = {CONFIG: siglip_writer.configuration(image, text), PROCESSOR: for_hugging_face(preprocessing)}
+  for name, said in texts.items():
     write_whole(folder / name, json.dumps(said, indent=2).encode())
   write_whole(folder / "model.safetensors", save(tensors, metadata={"format": "pt"}))
 
