@@ -1,7 +1,10 @@
 """A small SigLIP: both towers by the names of transformers and of open_clip, and its text tower in NumPy."""
 
+import json
+
 import numpy as np
 import published_encoders as published
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 WIDTH, LAYERS, HEADS, HIDDEN, VOCABULARY, LENGTH = 12, 2, 3, 20, 30, 7
 TEXT = {"hidden_size": WIDTH, "intermediate_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS}
@@ -106,3 +109,14 @@ def text_features(tensors, tokens):
       x = x + of(f"{layer}.mlp.fc2", y * (1 + np.tanh(np.sqrt(2 / np.pi) * (y + 0.044715 * y**3))) / 2)
     features.append(of("head", normal("final_layer_norm", x[-1])))
   return np.array(features)
+
+
+def write_tokenizer(folder, words, **said):
+  """A tokenizer of whole words, as transformers writes it."""
+  numbers = {word: i for i, word in enumerate(("<pad>", "</s>", "<unk>", *words))}
+  tokenizer = Tokenizer(models.WordLevel(numbers, unk_token="<unk>"))
+  tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+  tokenizer.enable_padding(length=99)
+  tokenizer.save(str(folder / "tokenizer.json"))
+  config = {"eos_token": "</s>", "pad_token": {"content": "<pad>"}, "tokenizer_class": "SiglipTokenizer"} | said
+  (folder / "tokenizer_config.json").write_text(json.dumps(config))

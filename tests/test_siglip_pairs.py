@@ -2,13 +2,19 @@
 
 import json
 
+import commands
 import jax
 import jax.numpy as jnp
 import numpy as np
 import published_encoders as published
 import published_siglips as pairs
 import pytest
+from PIL import Image
 
+from experiments import few_labels, zero_shot
+from experiments.families.image_text.model import read_model
+from metajax.data import load_siglip_tokenizer
+from metajax.experiment import command_line
 from metajax.learners import clip
 from metajax.networks import SiglipText, Size, VisionTransformer, load_encoder, load_siglip, save_siglip, siglip_text
 from metajax.networks.checkpoints import siglip_names, vit_names, vit_settings
@@ -254,3 +260,54 @@ def test_published_pairs_have_as_many_parameters_as_published(name):
     towers = zip((network_of(image), text_network(text)), inputs, strict=True)
     shapes = [jax.eval_shape(network.init, jax.random.key(0), x)[0] for network, x in towers]
     assert sum(x.size for x in jax.tree.leaves(shapes)) + 2 == number  # the scale and the bias of the logits
+
+
+def test_tokens_are_those_of_a_folder(tmp_path):
+  words = ["cat", "dog", "don't", "dont"]
+  pairs.write_tokenizer(tmp_path, words)
+  tokenizer = load_siglip_tokenizer(tmp_path)
+  assert tokenizer.vocab_size == 7
+  found = tokenizer(["A  Cat!", "cat dog cat dog cat", "don't </s>"], 4)
+  assert found.dtype == np.int32
+  assert found.tolist() == [[2, 3, 1, 0], [3, 4, 3, 1], [6, 2, 1, 0]]  # the end of text is never lost
+  pairs.write_tokenizer(tmp_path, words, tokenizer_class="GemmaTokenizerFast", pad_token="</s>")  # SigLIP 2 has commas
+  assert load_siglip_tokenizer(tmp_path)(["Don't", "cat!"], 3).tolist() == [[5, 1, 1], [2, 1, 1]]
+  assert tokenizer(["cat"]).shape == (1, 64) and tokenizer([], 3).shape == (0, 3)
+
+
+def test_tokenizers_that_lack_something_are_refused(tmp_path):
+  with pytest.raises(FileNotFoundError, match=r"expected tokenizer.json and .* got no tokenizer.json"):
+    load_siglip_tokenizer(tmp_path)
+  pairs.write_tokenizer(tmp_path, ["cat"], pad_token="<padding>")
+  with pytest.raises(ValueError, match=r"expected pad_token of the vocabulary in .* got '<padding>'"):
+    load_siglip_tokenizer(tmp_path)
+  pairs.write_tokenizer(tmp_path, ["cat"])
+  with pytest.raises(TypeError, match="expected a sequence of texts, got 'cat'"):
+    load_siglip_tokenizer(tmp_path)("cat")
+  (tmp_path / "tokenizer.json").write_text("{}")
+  with pytest.raises(ValueError, match="is not a tokenizer's JSON file"):
+    load_siglip_tokenizer(tmp_path)
+
+
+def test_images_are_named_without_training(tmp_path, monkeypatch, capsys):
+  folder, photos = write(tmp_path / "siglip"), tmp_path / "photos"
+  pairs.write_tokenizer(folder, ["cat", "dog"])
+  photos.mkdir()
+  Image.fromarray((published.IMAGES[0] * 255).astype(np.uint8)).save(photos / "a.png")
+  given = ("--classes", "a cat", "Dog", "--images", str(photos))
+  main = lambda: command_line.command(zero_shot.main)
+  status, out, error = commands.run(monkeypatch, capsys, "zero_shot", main, str(folder), *given)
+  assert (status, error) == (0, "") and out.startswith("a.png  ")
+  found = load_siglip(folder)
+  image = np.asarray(Image.open(photos / "a.png"), np.float32)[None] / 255
+  tokens = np.array([[2, 3, 1, 0, 0, 0, 0], [4, 1, 0, 0, 0, 0, 0]])
+  one, names = published.siglip_features(ARRAYS, image), pairs.text_features(ARRAYS, tokens)
+  unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
+  shares = np.exp(np.exp(found.params["log_scale"]) * unit(one) @ unit(names).T)[0]
+  shares = 100 * shares / shares.sum()
+  assert all(f"{name} {share:.1f}%" in out for name, share in zip(("a cat", "Dog"), shares, strict=True))
+  with pytest.raises(ValueError, match="expected --methods without coop for a SigLIP"):
+    few_labels._names(read_model(folder), None, context=4)
+  pairs.write_tokenizer(folder, map(str, range(pairs.VOCABULARY)))
+  with pytest.raises(ValueError, match="expected a tokenizer of at most 30 tokens, got 33"):
+    read_model(folder)

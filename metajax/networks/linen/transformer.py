@@ -188,18 +188,8 @@ def read(
     raise ValueError(f"expected integer tokens [n, tokens], of at most {module.max_length} tokens, got {given}")
   checks.integers("tokens", tokens, low=0, high=module.vocab_size)
   room = module.max_length if cache is None else _room(module, tokens, cache)
-  width, (_, count) = module.size.width, tokens.shape
-  table = nn.Embed(
-    module.vocab_size, width, dtype=module.dtype, embedding_init=nn.initializers.normal(0.02), name="tokens"
-  )
-  positions = module.param("positions", nn.initializers.normal(0.01), (module.max_length, width))
   place = jnp.zeros((), jnp.int32) if cache is None else cache.place
-  tokens = tokens.astype(jnp.promote_types(tokens.dtype, jnp.int32))  # the vocabulary may exceed 8 or 16 bits
-  known = (tokens >= 0) & (tokens < module.vocab_size)
-  embedded = jnp.where(known[..., None], table(tokens), jnp.nan)
-  embedded = embedded if context is None else _with_context(embedded, context)
-  embedded = embedded + lax.dynamic_slice_in_dim(positions, place, count).astype(module.dtype)
-  embedded = jnp.where(place + count <= room, embedded, jnp.nan)  # a full cache is not overwritten silently
+  embedded, table = _embedded(module, tokens, place, room, context)
   embedded = nn.Dropout(module.dropout, deterministic=not train)(embedded)
   states, seen = [embedded], []
   for i in range(module.size.num_layers):
@@ -207,7 +197,25 @@ def read(
     before = None if cache is None else (*cache.seen[i], place)
     embedded, pair = layer(states[-1], train, causal, before)
     states, seen = [*states, embedded], [*seen, pair]
-  return states, table.embedding, Cache(tuple(seen), place + count)
+  return states, table, Cache(tuple(seen), place + tokens.shape[1])
+
+
+def _embedded(
+  module: nn.Module, tokens: Array, place: Array, room: int, context: Array | None
+) -> tuple[jax.Array, Array]:
+  """Embeds tokens from a place on, with their positions; returns them, and the embeddings of the vocabulary."""
+  width, (_, count) = module.size.width, tokens.shape
+  table = nn.Embed(
+    module.vocab_size, width, dtype=module.dtype, embedding_init=nn.initializers.normal(0.02), name="tokens"
+  )
+  positions = module.param("positions", nn.initializers.normal(0.01), (module.max_length, width))
+  tokens = tokens.astype(jnp.promote_types(tokens.dtype, jnp.int32))  # the vocabulary may exceed 8 or 16 bits
+  known = (tokens >= 0) & (tokens < module.vocab_size)
+  embedded = jnp.where(known[..., None], table(tokens), jnp.nan)
+  embedded = embedded if context is None else _with_context(embedded, context)
+  embedded = embedded + lax.dynamic_slice_in_dim(positions, place, count).astype(module.dtype)
+  embedded = jnp.where(place + count <= room, embedded, jnp.nan)  # a full cache is not overwritten silently
+  return embedded, table.embedding
 
 
 def _with_context(embedded: Array, context: Array) -> Array:
