@@ -1,6 +1,7 @@
 """SigLIP's pairs of towers: features as the paper has them, every array in its place, and files that are refused."""
 
 import json
+from types import SimpleNamespace
 
 import commands
 import jax
@@ -58,6 +59,8 @@ def test_features_are_the_papers(tmp_path):
     np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
   assert found.text == SiglipText(30, Size(12, 2, 3, 20), 7, 16) and found.image.details == SIGLIP
   assert found.preprocessing == Preprocessing(12, "squash", None, "bilinear", (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
+  half = features(load_siglip(tmp_path, dtype=jnp.bfloat16).networks.second, found.params["text"], pairs.TOKENS)
+  assert half.dtype == jnp.float32 and 1e-4 < np.abs(half - wanted[1]).max() < 0.1
 
 
 def test_params_are_those_of_the_learner(tmp_path):
@@ -306,6 +309,9 @@ def test_images_are_named_without_training(tmp_path, monkeypatch, capsys):
   shares = np.exp(np.exp(found.params["log_scale"]) * unit(one) @ unit(names).T)[0]
   shares = 100 * shares / shares.sum()
   assert all(f"{name} {share:.1f}%" in out for name, share in zip(("a cat", "Dog"), shares, strict=True))
+  source = SimpleNamespace(captions=None, classes=("cat", "dog"))
+  rows = few_labels._tokens(read_model(folder), source, ("{}", "a {}"))  # all of their padding is kept
+  assert rows.tolist()[0] == [[3, 1, 0, 0, 0, 0, 0], [2, 3, 1, 0, 0, 0, 0]]
   with pytest.raises(ValueError, match="expected --methods without coop for a SigLIP"):
     few_labels._names(read_model(folder), None, context=4)
   pairs.write_tokenizer(folder, map(str, range(pairs.VOCABULARY)))
