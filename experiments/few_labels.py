@@ -159,15 +159,19 @@ def _class_names(source: ImageDataset) -> list[str]:
 
 
 def _tokens(found: Model, source: ImageDataset, templates: Sequence[str]) -> np.ndarray:
-  """Tokens `[classes, prompts, length]` of each class's prompts, without common padding."""
+  """Tokens `[classes, prompts, length]` of each class's prompts, without common padding if it has no effect."""
   texts, _ = prompts(_class_names(source), templates)
   tokens = found.tokenize(texts)
+  if found.padded:
+    return tokens.reshape(len(source.classes), len(templates), -1)
   longest = 1 + int(np.max(np.argmax(tokens == tokens.max(), axis=1)))  # the end of text is the last of the vocabulary
   return tokens[:, :longest].reshape(len(source.classes), len(templates), -1)
 
 
 def _names(found: Model, source: ImageDataset, context: int) -> np.ndarray:
   """Tokens of the bare class names, with room for context vectors."""
+  if found.padded:
+    raise ValueError("expected --methods without coop for a SigLIP, whose texts have no place for context, got coop")
   tokens = _tokens(found, source, ("{}",))
   if tokens.shape[2] + context > found.max_length:
     room = f"at most {found.max_length - context} tokens beside --context {context}"

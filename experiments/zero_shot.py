@@ -1,4 +1,4 @@
-"""Zero-shot classification of images by class names, with a trained or a published CLIP.
+"""Zero-shot classification of images by class names, with a trained CLIP, or a published CLIP or SigLIP.
 
 python -m experiments.zero_shot runs/clip-flickr8k-* --classes "a dog in the water" "people at a party" --images photos
 python -m experiments.zero_shot clip-vit-base-patch32 --classes cat dog --templates "a photo of a {}." --images photos
@@ -43,7 +43,8 @@ def main(
   listed below the table, and are an error only if no image can be read.
 
   Args:
-    model: Run folder of experiments.clip, or a folder or .safetensors file with the weights of a published CLIP.
+    model: Run folder of experiments.clip, or a folder or .safetensors file with the weights of a published CLIP or
+      SigLIP.
     classes: Class names, as words or sentences.
     images: Folder of images, searched recursively, or a single image.
     templates: Prompt templates with a placeholder {} for the class name; their embeddings are averaged.

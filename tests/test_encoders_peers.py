@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from metajax.networks import load_encoder, save_encoder
+from metajax.networks import load_encoder, load_siglip, save_encoder, save_siglip
 
 IMAGES = np.random.default_rng(0).random((3, 16, 16, 3)).astype("f")
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 16, "patch_size": 4}
@@ -159,3 +159,71 @@ def test_features_are_those_of_torchvision(tmp_path, depth):
   pixels = torch.tensor(((images - form.mean) / form.deviation).astype("f").transpose(0, 3, 1, 2).copy())
   with torch.no_grad():
     close(features, model(pixels).numpy())
+
+
+TEXT = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 60, "vocab_size": 50}
+TEXT |= {"max_position_embeddings": 9, "projection_size": 32, "bos_token_id": None, "eos_token_id": 1}
+TOKENS = np.random.default_rng(2).integers(0, 50, (4, 9))
+
+
+def pair_of(folder, images, **how):
+  """Ours: the features of both towers, and the logits of all pairs."""
+  found = load_siglip(folder, **how)
+  given = zip(found.networks, ("image", "text"), (images, TOKENS), strict=True)
+  towers = [np.asarray(network.apply(found.params[name], {}, x, train=False)[0]) for network, name, x in given]
+  first, second = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in towers)
+  return found, (*towers, np.exp(found.params["log_scale"]) * first @ second.T + found.params["bias"])
+
+
+def pair_of_transformers(torch, model, images, **how):
+  with torch.no_grad():
+    found = model(torch.tensor(TOKENS), normal(torch, images), **how)
+  towers = found.vision_model_output.pooler_output, found.text_model_output.pooler_output
+  return tuple(x.numpy() for x in (*towers, found.logits_per_image))
+
+
+@pytest.mark.parametrize(("patch", "pixels"), [(4, 16), (5, 16), (4, 28)])
+def test_siglip_pairs_are_those_of_transformers(peers, tmp_path, patch, pixels):
+  torch, transformers = peers
+  vision = SIZE | {"intermediate_size": 72, "patch_size": patch}
+  model = drawn(torch, transformers.SiglipModel(transformers.SiglipConfig(vision_config=vision, text_config=TEXT)))
+  with torch.no_grad():
+    model.logit_scale.fill_(4.8)  # as published, about ln 117 and -13
+    model.logit_bias.fill_(-12.9)
+  save(model, tmp_path)
+  images = np.random.default_rng(1).random((3, pixels, pixels, 3)).astype("f")
+  how = ({"image_size": pixels}, {"interpolate_pos_encoding": True}) if pixels != 16 else ({}, {})
+  found, given = pair_of(tmp_path, images, **how[0])
+  wanted = pair_of_transformers(torch, model, images, **how[1])
+  for ours, theirs in zip(given, wanted, strict=True):
+    close(ours, theirs)
+  if pixels == 16:
+    save_siglip(tmp_path / "again", *found[1:])
+    again = transformers.SiglipModel.from_pretrained(tmp_path / "again").state_dict()
+    assert all(torch.equal(x, again[name]) for name, x in model.state_dict().items())
+
+
+def test_siglip_pairs_are_those_of_open_clip(tmp_path, monkeypatch):
+  reason = "open_clip and torch, the peers, are not installed"
+  torch, open_clip = pytest.importorskip("torch", reason=reason), pytest.importorskip("open_clip", reason=reason)
+  from safetensors.torch import save_file
+  from timm.models import vision_transformer as timm
+
+  text = {"context_length": 9, "vocab_size": 50, "width": 24, "heads": 3, "layers": 2, "mlp_ratio": 2.5}
+  text |= {"no_causal_mask": True, "proj_bias": True, "pool_type": "last", "norm_kwargs": {"eps": 1e-6}}
+  text |= {"act_kwargs": {"approximate": "tanh"}}
+  vision = {"image_size": 32, "timm_model_name": "vit_base_patch16_siglip_224", "timm_pool": "map", "timm_proj": "none"}
+  start = timm.VisionTransformer.__init__
+  shorter = {"img_size": 32, "depth": 2, "embed_dim": 128, "num_heads": 2, "act_layer": "gelu_tanh"}
+  monkeypatch.setattr(timm.VisionTransformer, "__init__", lambda self, **how: start(self, **(how | shorter)))
+  model = drawn(torch, open_clip.model.CustomTextCLIP(128, vision, text, init_logit_bias=-10.0))
+  save_file(model.state_dict(), tmp_path / "open_clip_model.safetensors")
+  config = {"embed_dim": 128, "vision_cfg": vision, "text_cfg": text}
+  preprocessing = {"mean": MEAN, "std": DEVIATION, "resize_mode": "squash"}
+  (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocessing}))
+  images = np.random.default_rng(1).random((3, 32, 32, 3)).astype("f")
+  with torch.no_grad():
+    wanted = [model.encode_image(normal(torch, images)), model.encode_text(torch.tensor(TOKENS))]
+    wanted.append(model.get_logits(normal(torch, images), torch.tensor(TOKENS))[0])
+  for ours, theirs in zip(pair_of(tmp_path, images)[1], wanted, strict=True):
+    close(ours, theirs.numpy())

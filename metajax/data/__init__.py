@@ -16,6 +16,7 @@ from metajax.data.splits import NoSuchSplit, split_within_classes
 from metajax.data.text.captions import load_captioned
 from metajax.data.text.corpus import load_texts, token_batches, token_rows
 from metajax.data.text.image_text import image_texts
+from metajax.data.text.siglip_tokenizer import SiglipTokenizer, load_siglip_tokenizer
 from metajax.data.text.tokenizer import Tokenizer, train_tokenizer
 from metajax.data.text.tokenizer_files import load_tokenizer
 from metajax.data.video.loader import load_recordings
@@ -32,6 +33,7 @@ __all__ = [
   "LazyImages",
   "NoSuchSplit",
   "Recordings",
+  "SiglipTokenizer",
   "Tokenizer",
   "UnreadableImages",
   "balanced",
@@ -46,6 +48,7 @@ __all__ = [
   "load",
   "load_captioned",
   "load_recordings",
+  "load_siglip_tokenizer",
   "load_texts",
   "load_tokenizer",
   "moving_glyphs",

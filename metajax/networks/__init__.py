@@ -4,6 +4,8 @@ from metajax.networks.checkpoints.clip import load_clip, save_clip
 from metajax.networks.checkpoints.encoders import Encoder, load_encoder, save_encoder
 from metajax.networks.checkpoints.gpt2 import load_gpt2
 from metajax.networks.checkpoints.resnet_table import ResNet
+from metajax.networks.checkpoints.siglip import load_siglip, save_siglip
+from metajax.networks.checkpoints.siglip_names import SiglipText
 from metajax.networks.checkpoints.vit_names import VisionTransformer
 from metajax.networks.from_equinox import from_equinox
 from metajax.networks.from_haiku import from_haiku
@@ -20,6 +22,7 @@ from metajax.networks.linen.projection_head import projection_head
 from metajax.networks.linen.relation_module import relation_module
 from metajax.networks.linen.resnet import resnet
 from metajax.networks.linen.resnet12 import resnet12
+from metajax.networks.linen.siglip_text import siglip_text
 from metajax.networks.linen.text_transformer import text_transformer
 from metajax.networks.linen.transformer import Size
 from metajax.networks.linen.vision_transformer import vision_transformer
@@ -29,6 +32,7 @@ __all__ = [
   "ClipResNet",
   "Encoder",
   "ResNet",
+  "SiglipText",
   "Size",
   "Towers",
   "VisionTransformer",
@@ -45,6 +49,7 @@ __all__ = [
   "load_clip",
   "load_encoder",
   "load_gpt2",
+  "load_siglip",
   "matmul",
   "mlp",
   "patch_decoder",
@@ -54,6 +59,8 @@ __all__ = [
   "resnet12",
   "save_clip",
   "save_encoder",
+  "save_siglip",
+  "siglip_text",
   "text_transformer",
   "vision_transformer",
 ]

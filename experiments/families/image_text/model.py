@@ -1,4 +1,4 @@
-"""A trained image-text model: a run of `experiments.clip`, or published weights of a CLIP."""
+"""A trained image-text model: a run of `experiments.clip`, or published weights of a CLIP or a SigLIP."""
 
 import sys
 import warnings
@@ -10,19 +10,20 @@ import numpy as np
 
 from experiments.families.image_flags import ImageData
 from experiments.families.image_text.experiment import example_of, learner_of, optimizer_of, towers_of
-from metajax.data import load_tokenizer
+from metajax import checks
+from metajax.data import load_siglip_tokenizer, load_tokenizer
 from metajax.experiment import read_run, states_of
 from metajax.experiment.configuration import configuration
 from metajax.experiment.terminal import printable
 from metajax.learners import clip
-from metajax.networks import load_clip
+from metajax.networks import load_clip, load_siglip
 from metajax.types import Learner, Network, Preprocessing
 
 COMMAND = "experiments.clip"  # whose runs are read
 
 
 class Model(NamedTuple):
-  """A trained CLIP.
+  """A trained CLIP or SigLIP.
 
   Attributes:
     learner, params, state: Learner with its trained params and state.
@@ -34,6 +35,7 @@ class Model(NamedTuple):
     inverted: True for a model of glyphs, where ink is 1 on 0, while user-supplied images are on white.
     preprocessing: Preprocessing of published weights; None resizes without cropping, as in training.
     data: Flags that selected the training images of a run; None for published weights.
+    padded: Whether the text tower reads the padding too, as SigLIP's does.
   """
 
   learner: Learner
@@ -47,12 +49,14 @@ class Model(NamedTuple):
   inverted: bool = False
   preprocessing: Preprocessing | None = None
   data: ImageData | None = None
+  padded: bool = False
 
 
 def read_model(path: Path, tokenizer: Path | None = None, image_size: int | None = None) -> Model:
-  """Reads a run of `experiments.clip`, or published CLIP weights by `metajax.networks.load_clip`.
+  """Reads a run of `experiments.clip`, or published weights: a CLIP by `metajax.networks.load_clip`, or a SigLIP's
+  folder by `load_siglip`.
 
-  Guesses of `load_clip` are printed as warnings.
+  Guesses of the loaders are printed as warnings.
 
   Raises:
     ValueError, OSError: if the path is neither, or has no tokenizer.
@@ -61,12 +65,41 @@ def read_model(path: Path, tokenizer: Path | None = None, image_size: int | None
     if image_size is not None:
       raise ValueError(f"expected --image-size only with published weights, got it with the run {str(path)!r}")
     return _of_run(path)
+  folder = path if path.is_dir() else path.parent
+  read = _of_siglip if _is_siglip(folder) else _of_clip
   with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
-    found = load_clip(path, image_size=image_size)
+    model = read(path, tokenizer or folder, image_size)
   for one in said:
     print(f"warning: {printable(str(one.message))}", file=sys.stderr)
-  words = load_tokenizer(tokenizer or (path if path.is_dir() else path.parent))
+  return model
+
+
+def _is_siglip(folder: Path) -> bool:
+  """Whether a configuration of transformers, or of open_clip, is a SigLIP's; no configuration is not."""
+  found = {}
+  for name in ("config.json", "open_clip_config.json"):
+    if (folder / name).is_file():
+      found |= checks.parse_json(str(folder / name), (folder / name).read_bytes())
+  model = found.get("model_cfg")
+  tower = model.get("vision_cfg") if isinstance(model, dict) else None
+  name = tower.get("timm_model_name") if isinstance(tower, dict) else None
+  return found.get("model_type") in ("siglip", "siglip2") or "siglip" in str(name)
+
+
+def _of_siglip(path: Path, tokenizer: Path, image_size: int | None) -> Model:
+  found = load_siglip(path, image_size=image_size)
+  words, longest = load_siglip_tokenizer(tokenizer), found.text.max_length
+  if words.vocab_size > found.text.vocab_size:
+    raise ValueError(f"expected a tokenizer of at most {found.text.vocab_size} tokens, got {words.vocab_size}")
+  learner, state = clip(*found.networks, loss="siglip"), {"image": {}, "text": {}}
+  given = (learner, found.params, state, lambda texts: words(texts, longest), found.networks.second, longest)
+  return Model(*given, found.image.pixels, 3, preprocessing=found.preprocessing, padded=True)
+
+
+def _of_clip(path: Path, tokenizer: Path, image_size: int | None) -> Model:
+  found = load_clip(path, image_size=image_size)
+  words = load_tokenizer(tokenizer)
   if words.vocab_size != found.towers.vocab_size:
     raise ValueError(f"expected a tokenizer with {found.towers.vocab_size} tokens, got {words.vocab_size}")
   tokenize = lambda texts: words(texts, found.towers.max_length)

@@ -128,8 +128,21 @@ def network_of(architecture: VisionTransformer | ResNet, dtype: DTypeLike = jnp.
   """The network of an architecture, for normalized images."""
   if isinstance(architecture, ResNet):
     return resnet(architecture.depth, dtype=dtype)
-  size, patch, pool, details, _ = architecture
-  return vision_transformer(size, patch, pool=pool, details=details, dtype=dtype)
+  size, patch, pool, details, pixels = architecture
+  network = vision_transformer(size, patch, pool=pool, details=details, dtype=dtype)
+  return _in_whole_patches(network, pixels // patch * patch) if pixels % patch else network
+
+
+def _in_whole_patches(network: Network, pixels: int) -> Network:
+  """Drops the last rows and columns of the images, as a convolution without padding does."""
+
+  def init(key, images):
+    return network.init(key, images[:, :pixels, :pixels])
+
+  def apply(params, state, images, *, train, key=None):
+    return network.apply(params, state, images[:, :pixels, :pixels], train=train, key=key)
+
+  return Network(init, apply)
 
 
 def _of_clip(path: str, image_size: int | None, dtype: DTypeLike, tensors: dict[str, Any]) -> Encoder:

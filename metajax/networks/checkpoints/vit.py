@@ -1,5 +1,7 @@
 """Published vision transformers: their sizes and details from the arrays, the rest from a configuration."""
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -15,7 +17,12 @@ TOKENS = ("class_token", "distillation_token", "registers", "positions", "pool.q
 
 
 def read_vit(
-  tensors: dict[str, np.ndarray], layout: str, folder: str, path: str, image_size: int | None
+  tensors: dict[str, np.ndarray],
+  layout: str,
+  folder: str,
+  path: str,
+  image_size: int | None,
+  read_settings: Callable[[VisionTransformer], Settings] | None = None,
 ) -> tuple[VisionTransformer, Found]:
   """Reads a vision transformer.
 
@@ -25,6 +32,7 @@ def read_vit(
     folder: Folder of the configuration.
     path: Path of the file, for messages.
     image_size: Side of the images in pixels, by default that of the preprocessing.
+    read_settings: Measured sizes to settings, by default `settings_of` the folder.
 
   Returns:
     The architecture, and what was found.
@@ -37,7 +45,7 @@ def read_vit(
   found = {name: _without_ones(name, x) for name, x in found.items()}
   _join_distillation(found, called, path)
   measured = _measured(found, called, path)
-  settings = settings_of(folder, path, layout, measured)
+  settings = settings_of(folder, path, layout, measured) if read_settings is None else read_settings(measured)
   said = (settings.said,) if settings.said else ()
   architecture = _with_settings(measured, settings, path)
   preprocessing = settings.preprocessing
@@ -48,7 +56,7 @@ def read_vit(
       f"expected images of {architecture.pixels} pixels, the size of the weights' positions, got a preprocessing to "
       f"{pixels}: image_size={pixels} interpolates the positions"
     )
-  if pixels % architecture.patch:
+  if pixels % architecture.patch and pixels != architecture.pixels:
     raise ValueError(f"expected an image_size that patches of {architecture.patch} pixels divide, got {pixels}")
   if pixels != architecture.pixels:
     first = architecture.pool == "class"
@@ -113,4 +121,5 @@ def _with_settings(measured: VisionTransformer, settings: Settings, path: str) -
   width, number = measured.size.width, settings.num_heads
   if number < 1 or width % number:
     raise ValueError(f"expected heads that divide the width of {width} in {path!r}, got {number}")
-  return measured._replace(size=measured.size._replace(num_heads=number), details=settings.details)
+  size = measured.size._replace(num_heads=number)
+  return measured._replace(size=size, details=settings.details, pixels=settings.pixels)

@@ -1,7 +1,7 @@
 """Names of a vision transformer's arrays: those of transformers, timm and DINOv2's repository, and ours."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -75,6 +75,7 @@ LAYOUTS = {
 FIRST = {"timm": "patch_embed.proj.weight", "transformers": "embeddings.patch_embeddings.projection.weight"}
 FIRST |= {"SigLIP": "embeddings.patch_embedding.weight"}
 PREFIX = r"(vit|deit|dinov2|dinov2_with_registers|vision_model)\."
+TRUNK = r"visual\.trunk\."  # of timm's image towers in open_clip
 # Arrays without use for features: classifiers, transformers' pooler of tanh, the token of masked patches, the text.
 UNUSED = r"(head|head_dist|classifier|cls_classifier|distillation_classifier|pooler\.dense)\.(weight|bias)"
 UNUSED += r"|(embeddings\.)?mask_token|text_model\..*|logit_scale|logit_bias|embeddings\.position_ids"
@@ -124,24 +125,50 @@ def by_our_names(
   Raises:
     ValueError: if an array is unknown, or appears twice, or cannot be divided into queries, keys and values.
   """
+  return renamed(tensors, LAYOUTS[layout], f"{PREFIX}|{TRUNK}", UNUSED, path, "a vision transformer")
+
+
+def renamed(
+  tensors: Mapping[str, np.ndarray],
+  layout: Iterable[tuple[str, str]],
+  prefix: str,
+  unneeded: str,
+  path: str,
+  model: str,
+) -> tuple[dict[str, np.ndarray], dict[str, str], tuple[str, ...]]:
+  """Renames the arrays of a transformer by the patterns of a layout.
+
+  Args:
+    tensors, path: As for `by_our_names`.
+    layout: Patterns of published names, and our names.
+    prefix: Pattern of what names may begin with.
+    unneeded: Pattern of the names, without prefix, of arrays that are not needed.
+    model: The expected network, for messages.
+
+  Returns:
+    As `by_our_names`.
+
+  Raises:
+    ValueError: as `by_our_names`.
+  """
   found, called, unused = {}, {}, []
   for original, x in tensors.items():
-    name = re.sub(f"^{PREFIX}", "", original)
-    if re.fullmatch(UNUSED, name):
+    name = re.sub(f"^({prefix})", "", original)
+    if re.fullmatch(unneeded, name):
       unused.append(original)
       continue
-    renamed = _renamed(name, layout)
-    if renamed is None:
-      raise ValueError(f"expected the arrays of a vision transformer, got {original!r} too in {path!r}")
-    for part, each in _parts(renamed, x, original, path):
+    ours = _renamed(name, layout)
+    if ours is None:
+      raise ValueError(f"expected the arrays of {model}, got {original!r} too in {path!r}")
+    for part, each in _parts(ours, x, original, path):
       if part in found:
         raise ValueError(f"expected each array once in {path!r}, got {called[part]!r} and {original!r}")
       found[part], called[part] = each, original
   return found, called, tuple(sorted(unused))
 
 
-def _renamed(name: str, layout: str) -> str | None:
-  for pattern, ours in LAYOUTS[layout]:
+def _renamed(name: str, layout: Iterable[tuple[str, str]]) -> str | None:
+  for pattern, ours in layout:
     if match := re.match(pattern, name):
       return match.expand(ours) + name[match.end() :]
   return None
@@ -175,14 +202,15 @@ def table(architecture: VisionTransformer) -> Iterator[Entry]:
   for name in ("first_norm", "norm") if details.first_norm else ("norm",):
     yield from norm_entries(name, f"params.{name}", width)
   for i in range(size.num_layers):
-    yield from _layer(f"layer_{i}", size, details)
+    yield from layer_entries(f"layer_{i}", size, details)
   if pool == "attention":
     yield Entry("pool.query", (width,), "params.pool.query")
     yield from _attention("pool", size)
     yield from _perceptron("pool", size, details)
 
 
-def _layer(name: str, size: Size, details: Details) -> Iterator[Entry]:
+def layer_entries(name: str, size: Size, details: Details) -> Iterator[Entry]:
+  """Yields the arrays of a layer, by our names with "weight" and "bias"."""
   yield from norm_entries(f"{name}.before_attention", f"params.{name}.before_attention", size.width)
   yield from _attention(name, size)
   yield from _perceptron(name, size, details)

@@ -1,6 +1,7 @@
 """Settings of a published vision transformer that its arrays do not determine."""
 
 import os
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from metajax import checks
@@ -13,6 +14,7 @@ from metajax.networks.linen.transformer import Details
 from metajax.types import Preprocessing
 
 HEADS = {192: 3, 1152: 16, 1280: 16, 1408: 16, 1664: 16}  # by width, where a head is not of 64 values
+SIGLIP_HEADS = HEADS | {1536: 16}
 # Hugging Face's defaults: heads, activation, epsilon, and the processor of images.
 TYPES: dict[str, tuple[int, str, float, str]] = {
   "vit": (12, "gelu", 1e-12, "ViTImageProcessor"),
@@ -32,6 +34,7 @@ class Settings(NamedTuple):
     num_heads: Number of attention heads.
     details: Activation and norms.
     preprocessing: Preprocessing of the images.
+    pixels: Side of the weights' images, in pixels; what remains after the last whole patch is not seen.
     antialias: How positions are interpolated, see `resized_positions`.
     any_size: Whether the positions may be of another size than the preprocessing's.
     said: A warning on guessed settings, if any.
@@ -40,6 +43,7 @@ class Settings(NamedTuple):
   num_heads: int
   details: Details
   preprocessing: Preprocessing
+  pixels: int
   antialias: bool = True
   any_size: bool = False
   said: str = ""
@@ -60,7 +64,8 @@ def _of_hugging_face(config: dict, folder: str, where: str, measured: VisionTran
   checks.choice(f"model_type in {where!r}", kind, tuple(TYPES))
   assert isinstance(kind, str)
   num_heads, activation, epsilon, processor = TYPES[kind]
-  said = check_object(config["vision_config"], "vision_config", where) if kind == "siglip" else config
+  said = check_object(config.get("vision_config") or {}, "vision_config", where) if kind == "siglip" else config
+  measured = measured._replace(pixels=_pixels(said, measured))
   sizes = {"hidden_size": measured.size.width, "num_hidden_layers": measured.size.num_layers}
   check_said(said, sizes | {"patch_size": measured.patch, "image_size": measured.pixels}, "", where)
   for name, wanted in {"qkv_bias": True, "vision_use_head": True, "num_channels": 3}.items():
@@ -80,14 +85,21 @@ def _of_hugging_face(config: dict, folder: str, where: str, measured: VisionTran
       preprocessing = preprocessing._replace(pixels=measured.pixels, side=side)
     doubt = f"{where!r}: found no preprocessor_config.json, assuming that of {processor}: {preprocessing}"
   antialias = kind == "dinov2_with_registers"
-  return Settings(num_heads, details, preprocessing, antialias, kind in ANY_SIZE, doubt)
+  return Settings(num_heads, details, preprocessing, measured.pixels, antialias, kind in ANY_SIZE, doubt)
+
+
+def _pixels(said: dict, measured: VisionTransformer) -> int:
+  """Returns the configured side of an image if it has as many whole patches, e.g. 384 pixels in patches of 14."""
+  pixels = said.get("image_size", measured.pixels)
+  fits = type(pixels) is int and pixels // measured.patch * measured.patch == measured.pixels
+  return pixels if fits else measured.pixels
 
 
 def _of_timm(config: dict, where: str, measured: VisionTransformer) -> Settings:
   name = str(config.get("architecture", ""))
   said: dict[str, Any] = check_object(config.get("pretrained_cfg", config), "pretrained_cfg", where)
   details = _activated(measured, "quickgelu" in name, "siglip" in name)
-  return Settings(_heads(measured, where), details, of_timm(said, measured.pixels, where))
+  return Settings(_heads(measured, where), details, of_timm(said, measured.pixels, where), measured.pixels)
 
 
 def _guessed(folder: str, path: str, layout: str, measured: VisionTransformer) -> Settings:
@@ -102,6 +114,7 @@ def _guessed(folder: str, path: str, layout: str, measured: VisionTransformer) -
     num_heads,
     details,
     preprocessing,
+    measured.pixels,
     antialias=layout == "timm",
     any_size=True,
     said=f"found no {CONFIG} next to {path!r}: assuming {num_heads} attention heads, {details.activation}, norms' "
@@ -114,7 +127,15 @@ def _activated(measured: VisionTransformer, quick: bool, tanh: bool) -> Details:
 
 
 def _heads(measured: VisionTransformer, where: str) -> int:
-  width = measured.size.width
-  if width not in HEADS and width % HEAD:
+  return heads_of(measured.size.width, SIGLIP_HEADS if measured.pool == "attention" else HEADS, where)
+
+
+def heads_of(width: int, known: Mapping[int, int], where: str) -> int:
+  """Returns the number of attention heads that published models of a width have.
+
+  Raises:
+    ValueError: if the width does not tell.
+  """
+  if width not in known and width % HEAD:
     raise ValueError(f"expected the number of attention heads in {where!r}, which a width of {width} does not tell")
-  return HEADS.get(width, width // HEAD)
+  return known.get(width, width // HEAD)

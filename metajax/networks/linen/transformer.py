@@ -65,6 +65,7 @@ class Details(NamedTuple):
 
 VIT = Details("gelu", 1e-6, True, False)  # arXiv:2010.11929
 CLIP = Details("quick_gelu", 1e-5, False, True)  # arXiv:2103.00020, the released models
+SIGLIP = Details("tanh_gelu", 1e-6, True, False)  # arXiv:2303.15343, the released models
 GPT2 = Details("tanh_gelu", 1e-5, True, False, 0.02)  # Radford et al. 2019, the released models
 ACTIVATIONS = {
   "gelu": lambda x: jax.nn.gelu(x, approximate=False),
@@ -159,9 +160,14 @@ def perceptron(module: nn.Module, tokens: Array) -> Array:
 
 
 def read(
-  module: nn.Module, tokens: Array, train: bool, cache: Cache | None = None, context: Array | None = None
+  module: nn.Module,
+  tokens: Array,
+  train: bool,
+  cache: Cache | None = None,
+  context: Array | None = None,
+  causal: bool = True,
 ) -> tuple[list[Array], Array, Cache]:
-  """Runs a causal transformer on tokens, within `__call__` of its module.
+  """Runs a text transformer on tokens, within `__call__` of its module.
 
   Args:
     module: Module with `vocab_size`, `size`, `max_length`, `dropout`, `dtype` and `details`.
@@ -169,6 +175,7 @@ def read(
     train: As for all networks.
     cache: Cache of the earlier tokens.
     context: Vectors `[m, width]` or `[n, m, width]` in place of the embeddings of the `m` tokens after the first one.
+    causal: Whether a token attends only to itself and to earlier tokens.
 
   Returns:
     `(states, embedding, cache)`: the input of each layer and the output of the last, `num_layers + 1` arrays
@@ -184,26 +191,34 @@ def read(
     raise ValueError(f"expected integer tokens [n, tokens], of at most {module.max_length} tokens, got {given}")
   checks.integers("tokens", tokens, low=0, high=module.vocab_size)
   room = module.max_length if cache is None else _room(module, tokens, cache)
+  place = jnp.zeros((), jnp.int32) if cache is None else cache.place
+  embedded, table = _embedded(module, tokens, place, room, context)
+  embedded = nn.Dropout(module.dropout, deterministic=not train)(embedded)
+  states, seen = [embedded], []
+  for i in range(module.size.num_layers):
+    layer = Layer(module.size, module.dropout, module.dtype, module.details, name=f"layer_{i}")
+    before = None if cache is None else (*cache.seen[i], place)
+    embedded, pair = layer(states[-1], train, causal, before)
+    states, seen = [*states, embedded], [*seen, pair]
+  return states, table, Cache(tuple(seen), place + tokens.shape[1])
+
+
+def _embedded(
+  module: nn.Module, tokens: Array, place: Array, room: int, context: Array | None
+) -> tuple[jax.Array, Array]:
+  """Embeds tokens from a place on, with their positions; returns them, and the embeddings of the vocabulary."""
   width, (_, count) = module.size.width, tokens.shape
   table = nn.Embed(
     module.vocab_size, width, dtype=module.dtype, embedding_init=nn.initializers.normal(0.02), name="tokens"
   )
   positions = module.param("positions", nn.initializers.normal(0.01), (module.max_length, width))
-  place = jnp.zeros((), jnp.int32) if cache is None else cache.place
   tokens = tokens.astype(jnp.promote_types(tokens.dtype, jnp.int32))  # the vocabulary may exceed 8 or 16 bits
   known = (tokens >= 0) & (tokens < module.vocab_size)
   embedded = jnp.where(known[..., None], table(tokens), jnp.nan)
   embedded = embedded if context is None else _with_context(embedded, context)
   embedded = embedded + lax.dynamic_slice_in_dim(positions, place, count).astype(module.dtype)
   embedded = jnp.where(place + count <= room, embedded, jnp.nan)  # a full cache is not overwritten silently
-  embedded = nn.Dropout(module.dropout, deterministic=not train)(embedded)
-  states, seen = [embedded], []
-  for i in range(module.size.num_layers):
-    layer = Layer(module.size, module.dropout, module.dtype, module.details, name=f"layer_{i}")
-    before = None if cache is None else (*cache.seen[i], place)
-    embedded, pair = layer(states[-1], train, True, before)
-    states, seen = [*states, embedded], [*seen, pair]
-  return states, table.embedding, Cache(tuple(seen), place + count)
+  return embedded, table.embedding
 
 
 def _with_context(embedded: Array, context: Array) -> Array:
