@@ -28,8 +28,6 @@ from metajax.experiment.evaluators.few_shot import CHUNK_SIZE, TEST_SEED
 from metajax.mesh import round_up_to_hosts
 from metajax.types import Batches
 
-LARGEST_SCALE = 100.0  # of CLIP's cosines
-
 
 class Test(NamedTuple):
   """Test tasks.
@@ -181,7 +179,7 @@ def _names(found: Model, source: ImageDataset, context: int) -> np.ndarray:
 
 def _score(found: Model, method: Method, test: Test, shots: int) -> Score:
   width = found.params["text"]["tokens"]["embedding"].shape[1]
-  scale = min(float(np.exp(found.params["log_scale"])), LARGEST_SCALE)
+  scale = float(np.exp(found.params["log_scale"]))
   predict = predictor(method, found.learner.embed, found.text, width, test.context, augmentation_of(test.drawn), scale)
   batches, learner = test.batches(method, shots), found.learner._replace(predict=predict)
   return few_shot_accuracy(learner, found.params, found.state, batches, test.tasks)

@@ -40,13 +40,16 @@ def test_the_loss_is_that_of_the_two_towers(params):
     made, _ = other.init(key, batch)
     expected = info_nce(*towers(params, batch), 1 / 0.07), siglip(*towers(made, batch), 10.0, -10.0)
     found = learner.loss(params, NO_STATE, batch, key), other.loss(made, NO_STATE, batch, key)[0]
-    return found, expected, jnp.exp(made["log_scale"]), made["bias"]
+    large = made | {"log_scale": jnp.log(117.0)}  # published SigLIPs' is above CLIP's bound
+    both = other.loss(large, NO_STATE, batch, key)[0], siglip(*towers(made, batch), 117.0, -10.0)
+    return found, expected, both, jnp.exp(made["log_scale"]), made["bias"]
 
-  ((loss, (_, metrics)), of_sigmoids), expected, *numbers = run(params, jax.random.key(0))
+  ((loss, (_, metrics)), of_sigmoids), expected, unbounded, *numbers = run(params, jax.random.key(0))
   np.testing.assert_allclose(loss, expected[0], rtol=1e-6)
   assert metrics["scale"] == pytest.approx(1 / 0.07, rel=1e-5)
   assert tuple(map(float, numbers)) == (pytest.approx(10), -10)
   np.testing.assert_allclose(of_sigmoids, expected[1], rtol=1e-6)
+  np.testing.assert_allclose(*unbounded, rtol=1e-5)
 
 
 def test_a_view_is_of_the_images_alone(params):

@@ -44,7 +44,7 @@ def clip(
     image: Images to `[n, d]`.
     text: Tokens to `[n, d]`.
     loss: "info_nce", softmax over the batch in both directions, or "siglip", a sigmoid of every pair, with a learned
-      `bias`, from a scale of 10 and a bias of -10.
+      `bias`, from a scale of 10 and a bias of -10; this scale has no bound.
     augmentation: Training augmentation `(key, image) -> image` of the same size, such as
       `augment.image.random_resized_crop()`.
 
@@ -81,7 +81,7 @@ def clip(
 
   def predict(params, state, support, inputs):
     support_features, query_features = embed(params, state, support.inputs), embed(params, state, inputs)
-    return logit_scale(params["log_scale"]) * centroid_cosines(support_features, support.labels, query_features)
+    return _scale(loss, params) * centroid_cosines(support_features, support.labels, query_features)
 
   return Learner(init, functools.partial(_contrast, image, text, loss, augmentation), embed, predict)
 
@@ -92,10 +92,15 @@ def _contrast(image, text, loss, augmentation, params, state, batch, key):
   seen = batch.first if augmentation is None else augment_batch(augmentation, view_key, batch.first)
   first, image_state = image.apply(params["image"], state["image"], seen, train=True, key=keys[0])
   second, text_state = text.apply(params["text"], state["text"], batch.second, train=True, key=keys[1])
-  scale = logit_scale(params["log_scale"])
+  scale = _scale(loss, params)
   value = info_nce(first, second, scale) if loss == "info_nce" else siglip(first, second, scale, params["bias"])
   alignment = jnp.mean((unit_rows(first) * unit_rows(second)).sum(-1))
   return value, ({"image": image_state, "text": text_state}, {"alignment": alignment, "scale": scale})
+
+
+def _scale(loss: Loss, params) -> Array:
+  """The factor of the cosines: CLIP's is at most 100, SigLIP's has no bound; published ones are about 117."""
+  return jnp.exp(params["log_scale"]) if loss == "siglip" else logit_scale(params["log_scale"])
 
 
 def _init_towers(image, text, key, batch):

@@ -59,12 +59,12 @@ def coop(
       raise ValueError(f"expected one prompt for each class, got {prompts.shape[1]}")
     tokens = with_context(prompts[:, 0], len(start))
 
-    def logits(vectors, features):
-      texts = embed_prompt(params, state, tokens, vectors)
+    def logits(learned, features):
+      texts = embed_prompt(params, state, tokens, learned)
       return without_empty_ways(scale * cosines(features, texts), support.labels)
 
-    def loss(vectors, known):
-      return cross_entropy(logits(vectors, known.inputs), known.labels)
+    def loss(learned, known):
+      return cross_entropy(logits(learned, known.inputs), known.labels)
 
     features = embed(params, state, support.inputs.first)
     first = jnp.broadcast_to(start, (len(tokens), *start.shape)) if class_specific else jnp.asarray(start)

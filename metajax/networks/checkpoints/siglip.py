@@ -61,8 +61,7 @@ def load_siglip(path: str | os.PathLike, *, image_size: int | None = None, dtype
     dtype: Type of products and activations; params are float32.
 
   Returns:
-    The networks, params and settings, a `Siglip`. Its logits are `exp(log_scale) cosine + bias`; `losses.logit_scale`
-      and so `learners.clip` have at most 100 in place of `exp(log_scale)`.
+    The networks, params and settings, a `Siglip`. Its logits are `exp(log_scale) cosine + bias`.
 
   Raises:
     FileNotFoundError: if the file does not exist, or the folder has no safetensors.
