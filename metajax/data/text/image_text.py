@@ -26,7 +26,8 @@ def image_texts(
   """Batches of image-caption pairs, one per class, for contrastive learning.
 
   Every class occurs once per epoch, in a uniformly random order, with a uniformly drawn image and caption. A batch
-  therefore holds no class twice, whose rows would be false negatives, unless it spans two epochs.
+  therefore holds no class twice, whose rows would be false negatives, unless it spans two epochs. Captions are
+  tokenized batch by batch, ahead of their use.
 
   Args:
     source: an `ImageDataset` with captions, e.g. from `load_captioned`.
@@ -46,12 +47,15 @@ def image_texts(
   """
   _check(source, tokenizer, batch_size, max_length, lengths, seed)
   classes = len(source.classes)
-  sizes = tf.constant(sorted({*lengths, max_length}), tf.int32)
-  tokens = tokenizer([text for texts in source.captions for text in texts], max_length)
-  ends = tf.constant((tokens == tokenizer.end).argmax(-1) + 1, tf.int32)
-  tokens, read = tf.constant(tokens), reader(source.images)
+  captions, read = [text for texts in source.captions for text in texts], reader(source.images)
+  sizes = np.array(sorted({*lengths, max_length}))
   spans = _spans(np.bincount(source.labels, minlength=classes)), _spans([len(texts) for texts in source.captions])
   by_class = tf.constant(np.argsort(source.labels, kind="stable"))
+
+  def tokenized(rows):
+    tokens = tokenizer([captions[row] for row in rows], max_length)
+    longest = int((tokens == tokenizer.end).argmax(-1).max()) + 1
+    return tokens[:, : sizes[sizes >= longest].min()]
 
   def batches(start=0, shard=(0, 1)):
     offset, local = rows_of_host(start, shard, batch_size, "batch_size")
@@ -59,10 +63,11 @@ def image_texts(
     def drawn(step, classes_of_batch):
       noise = tf.reshape(random_integers(2 * batch_size, seed + 1, step), (2, batch_size))
       image, text = (_place(noise[i], span, classes_of_batch) for i, span in enumerate(spans))
-      longest = tf.reduce_max(tf.gather(ends, text))
-      size = tf.reduce_min(tf.boolean_mask(sizes, sizes >= longest))
       mine = slice(offset, offset + local)
-      return Examples(tf.gather(by_class, image[mine]), tf.gather(tokens, text[mine])[:, :size])
+      # All texts of the batch decide the length, but without a choice a host needs its own alone.
+      asked, kept = (text, mine) if len(sizes) > 1 else (text[mine], slice(None))
+      tokens = tf.numpy_function(lambda rows: tokenized(rows)[kept], [asked], tf.int32, stateful=False)
+      return Examples(tf.gather(by_class, image[mine]), tokens)
 
     rows = in_epochs(classes, batch_size, seed, start).enumerate(start).map(plain(drawn))
     return (Pair(batch.inputs, batch.labels) for batch in read(rows))
