@@ -299,7 +299,7 @@ MUTANTS = (
   ),
   Mutant(
     "records name the query norm that was tested",
-    "experiments/families/few_shot/experiment.py",
+    "experiments/families/few_shot/adapted.py",
     '{trained: trained, other: f"{other}, trained {trained}"}',
     '{other: trained, trained: f"{other}, trained {trained}"}',
     ("tests/test_experiments.py",),
@@ -1232,7 +1232,7 @@ MUTANTS = (
   Mutant(
     "an array without a place is refused",
     "metajax/networks/checkpoints/vit_names.py",
-    "if renamed is None:",
+    "if ours is None:",
     "if False:",
     ("tests/test_encoders.py::test_a_file_of_another_network_is_refused_by_its_array_or_setting",),
   ),
@@ -1449,5 +1449,12 @@ MUTANTS = (
     (
       "tests/test_image_text_predictors.py::test_prompted_episodes_are_the_tasks_of_episodes_with_the_prompts_of_their_classes",
     ),
+  ),
+  Mutant(
+    "an order by a cipher is that of its epoch",
+    "metajax/data/pipeline.py",
+    "random_integers(3, seed, epoch[0] + i)",
+    "random_integers(3, seed, 0 * epoch[0] + i)",
+    ("tests/test_orders.py",),
   ),
 )

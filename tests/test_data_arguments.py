@@ -55,6 +55,10 @@ BAD = {  # a function, arguments that are fine but for there being no such data,
   data.episode_rows: ({"source": SOURCE, **TASK}, {
     "source": (None,), "ways": (*NO_COUNT, 1, 7), "shots": NO_COUNT, "queries": NO_COUNT, "seed": NO_64_BITS,
     "within_superclass": NO_FLAG}),
+  data.prompted_episodes: ({"source": SOURCE, "tokens": np.zeros((6, 3), int), "meta_batch_size": 2, **TASK}, {
+    "source": (None,), "tokens": (None, np.zeros((5, 3), int), np.zeros((6, 3)), np.full((6, 3), -1)),
+    "ways": (*NO_COUNT, 1, 7), "shots": NO_COUNT, "queries": NO_COUNT, "meta_batch_size": NO_COUNT,
+    "seed": NO_64_BITS}),
   data.train_batches: ({"source": SOURCE, "batch_size": 2}, {"source": (None,), "batch_size": NO_COUNT, "seed":
   NO_64_BITS}), data.pairs: ({"source": SOURCE, "batch_size": 2}, {"source": (None,), "batch_size": NO_COUNT, "seed":
   NO_64_BITS,
@@ -100,6 +104,7 @@ BAD = {  # a function, arguments that are fine but for there being no such data,
   data.train_tokenizer: ({"texts": ["a"]}, {"texts": ("a dog", [1]), "vocab_size": (*NO_COUNT, 257),
                                             "verbatim": NO_FLAG}),
   data.load_tokenizer: ({"path": "nowhere.json"}, {"path": NO_NAME, "verbatim": NO_FLAG[:2]}),
+  data.load_siglip_tokenizer: ({"path": "nowhere"}, {"path": NO_NAME}),
   TOKENIZER: ({"texts": ["a"]}, {"texts": ("a", [1]), "max_length": (*NO_COUNT, 1)}),
   TOKENIZER.text: ({"tokens": [1, 2]}, {"tokens": ([300], [1.5], ["a"], np.zeros((2, 2), int))}),
   data.preprocess: ({"image": np.zeros((4, 4, 3), np.uint8), "preprocessing": Preprocessing(4)}, {
@@ -129,7 +134,7 @@ def test_every_public_argument_has_a_value_that_it_cannot_be():
   free = {"LazyImages": {"read"}, "token_rows": {"tokenizer"}}  # any that does what they are called for
   for name in data.__all__:
     function = getattr(data, name)
-    if name in ("UnreadableImages", "NoSuchSplit", "Recordings", "ImageDataset", "Tokenizer"):
+    if name in ("UnreadableImages", "NoSuchSplit", "Recordings", "ImageDataset", "Tokenizer", "SiglipTokenizer"):
       continue
     assert function in BAD, name
     arguments = set(inspect.signature(function).parameters) - free.get(name, set())

@@ -5,7 +5,7 @@ import numpy as np
 from metajax import checks
 from metajax.data.episodes import episode_rows, episodes
 from metajax.data.sharding import rows_of_host
-from metajax.data.source import ImageDataset
+from metajax.data.source import ImageDataset, check_source
 from metajax.types import Batches, Pair
 
 
@@ -42,6 +42,7 @@ def prompted_episodes(
     >>> batch.support.inputs.first.shape, batch.support.inputs.second.shape
     ((4, 2, 8, 8, 1), (4, 2, 5))
   """
+  check_source(source)
   tokens = np.asarray(tokens)
   shape = (len(source.classes), "prompts", "length")[:: 2 if tokens.ndim == 2 else 1]
   checks.integers("tokens", tokens, *shape, low=0)
