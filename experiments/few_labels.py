@@ -108,7 +108,12 @@ def main(
   source = _large_enough(source, max(shots) + queries)
   of_prompts = _tokens(found, source, templates)
   names = _names(found, source, context) if "coop" in methods else of_prompts
-  about = {"data": slug(images), "split": images.split or "held-out classes", "classes": len(source.classes)}
+  about: dict[str, Any] = {
+    "data": slug(images),
+    "split": images.split or "held-out classes",
+    "classes": len(source.classes),
+  }
+  about |= {"policy": "running statistics", **found.said}
   test = Test(source, of_prompts, names, ways, queries, num_tasks, seed, context, found.inverted, about)
   with on_devices(devices):
     measured = _compared(found, test, methods, shots)

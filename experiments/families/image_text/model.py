@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from metajax import checks
 from metajax.data import load_siglip_tokenizer, load_tokenizer
 from metajax.experiment import read_run, states_of
 from metajax.experiment.configuration import configuration
+from metajax.experiment.finished_runs import seconds_of
 from metajax.experiment.terminal import printable
 from metajax.learners import clip
 from metajax.networks import load_clip, load_siglip
@@ -36,6 +37,7 @@ class Model(NamedTuple):
     preprocessing: Preprocessing of published weights; None resizes without cropping, as in training.
     data: Flags that selected the training images of a run; None for published weights.
     padded: Whether the text tower reads the padding too, as SigLIP's does.
+    said: Entries of records on the training: its seed, steps and seconds; of published weights 0.
   """
 
   learner: Learner
@@ -50,6 +52,7 @@ class Model(NamedTuple):
   preprocessing: Preprocessing | None = None
   data: ImageData | None = None
   padded: bool = False
+  said: Mapping[str, int | float] = {"seed": 0, "steps": 0, "train_seconds": 0}
 
 
 def read_model(path: Path, tokenizer: Path | None = None, image_size: int | None = None) -> Model:
@@ -122,4 +125,5 @@ def _of_run(path: Path) -> Model:
   tokenize, data = lambda texts: words(texts, model.text.max_length), setup.data
   text, drawn = towers_of(model, words.vocab_size).second, data.data == "glyphs"
   found = (learner, state.params, state.state, tokenize, text, model.text.max_length, data.size, channels)
-  return Model(*found, inverted=drawn, data=data)
+  training = {"seed": run.training.seed, "steps": run.training.steps, "train_seconds": seconds_of(run) or 0}
+  return Model(*found, inverted=drawn, data=data, said=training)
