@@ -29,12 +29,12 @@ import numpy as np
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 COMMANDS = (
-  *("anil", "cavia", "clip", "evaluate", "fine_tune", "generative", "imaml", "maml", "maml_plus_plus", "matching"),
-  *("meta_sgd", "one_shot", "pretext", "proto_maml", "prototypical", "r2d2", "relation", "reptile", "reweighting"),
-  *("siamese", "simclr", "sinusoid", "supervised", "triplet", "zero_shot"),
+  *("anil", "cavia", "clip", "evaluate", "few_labels", "fine_tune", "generative", "imaml", "maml", "maml_plus_plus"),
+  *("matching", "meta_sgd", "one_shot", "pretext", "proto_maml", "prototypical", "r2d2", "relation", "reptile"),
+  *("reweighting", "siamese", "simclr", "sinusoid", "supervised", "triplet", "zero_shot"),
 )
 MORE = ("gpt", "image_gpt", "masked_autoencoder", "pmf", "predict", "save_encoder")  # whose flags are those of others
-MORE += ("few_labels", "probe", "cli.embed", "cli.export", "cli.predict", "cli.runs", "cli.score")
+MORE += ("probe", "cli.embed", "cli.export", "cli.predict", "cli.runs", "cli.score")
 WIDTH = "129"  # of the terminal: the widest at which help is one column
 ENTRY = re.compile(r"^  (?=--[a-z]|\[)")
 GIVEN = re.compile(r"(--[a-z][a-z0-9-]*)(?: ((?!--).+?))?(?=, --|$)")

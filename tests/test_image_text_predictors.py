@@ -26,6 +26,7 @@ NAMES = np.array([[10, 4, 11, 0], [10, 5, 6, 11], [10, 7, 11, 0]])  # start, a n
 PARAMS, STATE = TEXT.init(jax.random.key(0), NAMES)
 PAIRS = Examples(Pair(SUPPORT, NAMES[ROWS]), LABELS)
 CALM = gradient_steps(optax.adam(1e-2), 40, gradient="first_order")
+tokens_embedded = jax.jit(lambda tokens: TEXT.apply(PARAMS, STATE, tokens, train=False)[0])
 ridge_logits = jax.jit(predictors.ridge_logits)
 unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)
 
@@ -66,7 +67,7 @@ def test_tip_adapter_is_that_of_its_paper():
 
 def test_tip_adapter_chooses_its_numbers_by_the_images_left_out():
   alphas, betas = (1.0, 0.0, 3.0, 9.0), (5.5, 1.0, 20.0)
-  texts = run(lambda params, state, _, tokens: embed(params, state, tokens), None, NAMES)
+  texts = np.asarray(tokens_embedded(NAMES))
 
   def left_out(alpha, beta):
     total = 0
@@ -82,7 +83,7 @@ def test_tip_adapter_chooses_its_numbers_by_the_images_left_out():
   best = min(((a, b) for a in alphas for b in betas), key=lambda pair: left_out(*pair))
   assert best != (1.0, 5.5)
   found = run(predictors.tip_adapter(embed, alphas=alphas, betas=betas, scale=SCALE))
-  np.testing.assert_allclose(found, tip_adapter_logits(SUPPORT, LABELS, QUERIES, texts, *best, SCALE), rtol=1e-4)
+  np.testing.assert_allclose(found, [of_tip(SUPPORT, LABELS, query, texts, *best) for query in QUERIES], rtol=1e-4)
 
 
 def test_with_one_image_a_class_the_first_numbers_are_taken():
@@ -144,11 +145,12 @@ def test_clip_adapter_is_that_of_its_paper():
     seen.append(matrices)
     return matrices, None
 
-  found = predictors.clip_adapter(embed, keep, ratio=0.3, reduction=2, scale=SCALE)(PARAMS, STATE, PAIRS, QUERIES)
-  down, up = np.asarray(seen[0]["down"]), np.asarray(seen[0]["up"])
+  predict = predictors.clip_adapter(embed, keep, ratio=0.3, reduction=2, scale=SCALE)
+  found, matrices = jax.jit(lambda: (predict(PARAMS, STATE, PAIRS, QUERIES), seen[0]))()
+  down, up = np.asarray(matrices["down"]), np.asarray(matrices["up"])
   assert down.shape == (WIDTH, WIDTH // 2) and up.shape == (WIDTH // 2, WIDTH)
   mixed = [0.3 * np.maximum(np.maximum(x @ down, 0) @ up, 0) + 0.7 * x for x in unit(QUERIES)]
-  texts = embed(PARAMS, STATE, NAMES)
+  texts = tokens_embedded(NAMES)
   np.testing.assert_allclose(found, SCALE * unit(np.array(mixed)) @ unit(np.asarray(texts)).T, rtol=1e-4, atol=1e-4)
 
 
@@ -180,7 +182,7 @@ def test_coop_learns_the_context_alone():
 def test_several_prompts_of_a_class_are_averaged_as_unit_vectors():
   several = np.stack([prompt([1]), prompt([2])], axis=1)
   found = run(predictors.zero_shot(embed, scale=SCALE), Examples(Pair(SUPPORT, several[ROWS]), LABELS))
-  each = [unit(np.asarray(embed(PARAMS, STATE, prompt([word])))) for word in (1, 2)]
+  each = [unit(np.asarray(tokens_embedded(prompt([word])))) for word in (1, 2)]
   np.testing.assert_allclose(found, SCALE * unit(QUERIES) @ unit(np.mean(each, 0)).T, rtol=1e-4, atol=1e-4)
 
 
