@@ -118,8 +118,8 @@ def _check(found: list[FewShotRun], learners: list[list[FewShotRun]], adaptation
 
 
 def _publish(found: list[FewShotRun], learners: list[list[FewShotRun]], differences: Sequence[Record], setup: Setup):
-  beaten = found[0].tests.modes[0].title if len(learners) < 2 else _named(learners[0], found)[0].title
-  name = f"ahead_of_{beaten}-{slug(setup.data)}"
+  beaten = found[0].tests.modes[0] if len(learners) < 2 else _named(learners[0], found)[0]
+  name = f"ahead_of_{beaten.name}-{slug(setup.data)}"
   records.publish(records.home(main), name, [records.flat(one) for one in differences])
 
 
