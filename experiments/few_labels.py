@@ -125,7 +125,7 @@ def _compared(found: Model, test: Test, methods: Sequence[Method], shots: Sequen
   """Prints and returns the scores of all methods at all numbers of shots."""
   measured, table = [], {}
   for count in shots:
-    next(test.batches("zero_shot", count)())  # raises before the first result if there are too few classes
+    test.batches("zero_shot", count)  # raises before the first result if there are too few classes
   for count in shots:
     table[count] = {one: _score(found, one, test, count) for one in dict.fromkeys(("zero_shot", *methods))}
     measured += _records(table[count], test, count)

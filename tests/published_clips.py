@@ -5,6 +5,8 @@ import json
 import numpy as np
 from safetensors.numpy import save_file
 
+from metajax.data import train_tokenizer
+
 END = 29
 TOKENS = np.array([[28, 3, END, 0, 0, 0, 0, 0, 0], [28, 5, 6, 11, 2, 7, END, 0, 0]], np.int32)
 VISION = {"hidden_size": 24, "intermediate_size": 96, "num_hidden_layers": 2, "image_size": 8, "patch_size": 4}
@@ -85,6 +87,17 @@ def write(folder, tensors, file="model.safetensors", **configs):
   save_file(tensors, folder / file)
   for name, said in configs.items():
     (folder / f"{name}.json").write_text(said if isinstance(said, str) else json.dumps(said))
+  return folder
+
+
+def of_bytes(folder):
+  """Writes a CLIP with a tokenizer of bytes."""
+  vocab_size = 258
+  table = np.random.default_rng(5).normal(size=(vocab_size, 16)).astype(np.float32)
+  tensors = arrays() | {"text_model.embeddings.token_embedding.weight": table}
+  config = changed(HF, "text_config", vocab_size=vocab_size, eos_token_id=vocab_size - 1)
+  folder = write(folder, tensors, config=config, preprocessor_config=PROCESSOR)
+  train_tokenizer([], vocab_size).save(folder / "tokenizer.json")
   return folder
 
 

@@ -8,20 +8,12 @@ from PIL import Image
 
 from experiments import few_labels
 from experiments.families.image_text.few_labels import METHODS
-from metajax.data import train_tokenizer
 from metajax.experiment import command_line, records
-
-VOCABULARY = 258
 
 
 @pytest.fixture
 def clip(tmp_path):
-  table = np.random.default_rng(5).normal(size=(VOCABULARY, 16)).astype(np.float32)
-  arrays = published.arrays() | {"text_model.embeddings.token_embedding.weight": table}
-  config = published.changed(published.HF, "text_config", vocab_size=VOCABULARY, eos_token_id=VOCABULARY - 1)
-  folder = published.write(tmp_path / "model", arrays, config=config, preprocessor_config=published.PROCESSOR)
-  train_tokenizer([], VOCABULARY).save(folder / "tokenizer.json")
-  return folder
+  return published.of_bytes(tmp_path / "model")
 
 
 @pytest.fixture

@@ -13,23 +13,15 @@ from PIL import Image
 
 from experiments import zero_shot
 from experiments.families.image_text import model
-from metajax.data import preprocess, train_tokenizer
+from metajax.data import preprocess
 from metajax.experiment import command_line, records
 from metajax.experiment.terminal import encodable, printable
 from metajax.types import Examples, Preprocessing
 
-VOCABULARY = 258
-
 
 @pytest.fixture
 def clip(tmp_path):
-  """A folder of a small CLIP with a tokenizer of bytes."""
-  table = np.random.default_rng(5).normal(size=(VOCABULARY, 16)).astype(np.float32)
-  arrays = published.arrays() | {"text_model.embeddings.token_embedding.weight": table}
-  config = published.changed(published.HF, "text_config", vocab_size=VOCABULARY, eos_token_id=VOCABULARY - 1)
-  folder = published.write(tmp_path / "model", arrays, config=config, preprocessor_config=published.PROCESSOR)
-  train_tokenizer([], VOCABULARY).save(folder / "tokenizer.json")
-  return folder
+  return published.of_bytes(tmp_path / "model")
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def open_clip(config: dict, measured: Towers, where: str) -> Settings:
   if isinstance(measured.image, Size):  # a residual network has no MLPs or layer norms
     transformers.insert(0, ("vision_cfg", image, measured.image))
   for name, said, size in transformers:
-    _check_ratio(said.get("mlp_ratio", 4.0), size, name, where)
+    check_ratio(said.get("mlp_ratio", 4.0), size, name, where)
   check_said(model, {"embed_dim": measured.num_outputs}, "model_cfg", where)
   _check_pool(text, measured.vocab_size, where)
   quick, vector = model.get("quick_gelu", False), model.get("nonscalar_logit_scale", False)
@@ -77,7 +77,12 @@ def _section(config, name, where) -> dict:
   return said
 
 
-def _check_ratio(ratio, size: Size, section: str, where: str):
+def check_ratio(ratio: float, size: Size, section: str, where: str):
+  """Checks that a section's `mlp_ratio` is that of the arrays.
+
+  Raises:
+    ValueError: if it is not above 0, or the arrays have another number of hidden units.
+  """
   checks.positive(f"{section}.mlp_ratio in {where!r}", ratio)
   if int(size.width * ratio) != size.mlp_width:
     given = f"{size.mlp_width} hidden units of width {size.width}"

@@ -1,6 +1,7 @@
 """Parser of open_clip's `open_clip_config.json` of a SigLIP, with its defaults."""
 
 from metajax import checks
+from metajax.networks.checkpoints.open_clip import check_ratio
 from metajax.networks.checkpoints.preprocessing import of_open_clip
 from metajax.networks.checkpoints.settings import check_object, check_said
 from metajax.networks.checkpoints.siglip_names import SiglipText
@@ -61,11 +62,8 @@ def text_settings(config: dict, where: str, measured: SiglipText) -> SiglipText:
   sizes = {"width": size.width, "layers": size.num_layers, "vocab_size": measured.vocab_size}
   check_said(said, sizes | {"context_length": measured.max_length}, "text_cfg", where)
   check_said(config["model_cfg"], {"embed_dim": measured.num_outputs}, "model_cfg", where)
-  ratio, num_heads = said.get("mlp_ratio", 4.0), said.get("heads", 8)
-  checks.positive(f"text_cfg.mlp_ratio in {where!r}", ratio)
-  if int(size.width * ratio) != size.mlp_width:
-    given = f"{size.mlp_width} hidden units of width {size.width}"
-    raise ValueError(f"expected text_cfg.mlp_ratio {ratio} in {where!r}, got arrays of {given}")
+  check_ratio(said.get("mlp_ratio", 4.0), size, "text_cfg", where)
+  num_heads = said.get("heads", 8)
   checks.count(f"text_cfg.heads in {where!r}", num_heads)
   norm = check_object(said.get("norm_kwargs", {}), "text_cfg.norm_kwargs", where)
   act = check_object(said.get("act_kwargs", {}), "text_cfg.act_kwargs", where)
