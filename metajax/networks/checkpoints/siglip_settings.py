@@ -1,12 +1,10 @@
 """Settings of a SigLIP's text tower that its arrays do not determine: from a configuration, or guessed."""
 
-from metajax import checks
-from metajax.networks.checkpoints.hugging_face import ACTIVATIONS
 from metajax.networks.checkpoints.settings import check_object, check_said
 from metajax.networks.checkpoints.siglip_names import SiglipText
-from metajax.networks.checkpoints.vit_settings import SIGLIP_HEADS, heads_of
+from metajax.networks.checkpoints.vit_settings import SIGLIP_HEADS, TYPES, heads_and_details, heads_of
 
-NUM_HEADS, ACTIVATION, EPSILON = 12, "gelu_pytorch_tanh", 1e-6  # Hugging Face's defaults
+DEFAULTS = TYPES["siglip"][:3]  # heads, activation and epsilon
 SECTION = "text_config"
 
 
@@ -41,12 +39,7 @@ def of_transformers(config: dict, where: str, measured: SiglipText) -> SiglipTex
   sizes |= {"intermediate_size": measured.size.mlp_width, "vocab_size": measured.vocab_size}
   sizes |= {"max_position_embeddings": measured.max_length, "projection_size": measured.num_outputs}
   check_said({"projection_size": width} | said, sizes, SECTION, where)
-  num_heads, activation = said.get("num_attention_heads", NUM_HEADS), said.get("hidden_act", ACTIVATION)
-  epsilon = said.get("layer_norm_eps", EPSILON)
-  checks.count(f"{SECTION}.num_attention_heads in {where!r}", num_heads)
-  checks.choice(f"{SECTION}.hidden_act in {where!r}", activation, tuple(ACTIVATIONS))
-  checks.positive(f"{SECTION}.layer_norm_eps in {where!r}", epsilon)
-  details = measured.details._replace(activation=ACTIVATIONS[activation], epsilon=float(epsilon))
+  num_heads, details = heads_and_details(said, DEFAULTS, measured.details, f"{SECTION}.", where)
   return with_heads(measured, num_heads, where)._replace(details=details)
 
 

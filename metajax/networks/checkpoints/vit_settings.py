@@ -71,12 +71,7 @@ def _of_hugging_face(config: dict, folder: str, where: str, measured: VisionTran
   for name, wanted in {"qkv_bias": True, "vision_use_head": True, "num_channels": 3}.items():
     if said.get(name, wanted) != wanted:
       raise ValueError(f"expected {name} {wanted} in {where!r}, got {said[name]!r}")
-  num_heads, activation = said.get("num_attention_heads", num_heads), said.get("hidden_act", activation)
-  epsilon = said.get("layer_norm_eps", epsilon)
-  checks.count(f"num_attention_heads in {where!r}", num_heads)
-  checks.choice(f"hidden_act in {where!r}", activation, tuple(ACTIVATIONS))
-  checks.positive(f"layer_norm_eps in {where!r}", epsilon)
-  details = measured.details._replace(activation=ACTIVATIONS[activation], epsilon=float(epsilon))
+  num_heads, details = heads_and_details(said, (num_heads, activation, epsilon), measured.details, "", where)
   preprocessing, doubt = processor_of(folder), ""
   if preprocessing is None:
     preprocessing = of_hugging_face({"image_processor_type": processor}, where)
@@ -86,6 +81,30 @@ def _of_hugging_face(config: dict, folder: str, where: str, measured: VisionTran
     doubt = f"{where!r}: found no preprocessor_config.json, assuming that of {processor}: {preprocessing}"
   antialias = kind == "dinov2_with_registers"
   return Settings(num_heads, details, preprocessing, measured.pixels, antialias, kind in ANY_SIZE, doubt)
+
+
+def heads_and_details(
+  said: dict, defaults: tuple[int, str, float], details: Details, prefix: str, where: str
+) -> tuple[int, Details]:
+  """Reads the number of heads, the activation and the norms' epsilon from a section of a `config.json`.
+
+  Args:
+    said: Content of the section.
+    defaults: Hugging Face's defaults of the three.
+    details: Details from the arrays.
+    prefix: Name of the section with a dot, or nothing, for messages.
+    where: File name, for messages.
+
+  Raises:
+    ValueError: if a setting is invalid.
+  """
+  num_heads, activation, epsilon = defaults
+  num_heads, activation = said.get("num_attention_heads", num_heads), said.get("hidden_act", activation)
+  epsilon = said.get("layer_norm_eps", epsilon)
+  checks.count(f"{prefix}num_attention_heads in {where!r}", num_heads)
+  checks.choice(f"{prefix}hidden_act in {where!r}", activation, tuple(ACTIVATIONS))
+  checks.positive(f"{prefix}layer_norm_eps in {where!r}", epsilon)
+  return num_heads, details._replace(activation=ACTIVATIONS[activation], epsilon=float(epsilon))
 
 
 def _pixels(said: dict, measured: VisionTransformer) -> int:
