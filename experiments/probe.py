@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import jax
-import jax.numpy as jnp
 
 from experiments.families.data import ImageData, slug
 from experiments.families.encoder import Start, encoder_for, images_for, read
@@ -24,6 +23,7 @@ from metajax.experiment.bounds import Bounds, Count, DataName, TwoOrMore
 from metajax.experiment.devices import on_devices
 from metajax.experiment.evaluators.probes import PIXELS_AS_FEATURES, Representation, few_shot_all, probe_all
 from metajax.experiment.results_page import UNTRAINED
+from metajax.pixels import images_to_float
 from metajax.predictors import nearest_centroid
 from metajax.train import TrainState
 from metajax.types import EmbedFn, Learner, Network, Params, State
@@ -94,11 +94,11 @@ def _representations(start: Start, parts: ProbeSplits) -> list[Representation]:
 def _settled(network: Network, parts: ProbeSplits) -> tuple[Params, State]:
   """Random params, with the running statistics of images, if the network has any."""
   batches = iter(train_batches(parts.train, batch_size=min(SMALL, len(parts.train.labels)), seed=0)())
-  first = jnp.asarray(next(batches).inputs)
+  first = images_to_float(next(batches).inputs)
   params, state = network.init(jax.random.key(0), first)
   settle = jax.jit(lambda state, inputs: network.apply(params, state, inputs, train=True)[1])
   for _ in range(SETTLING if jax.tree.leaves(state) else 0):
-    state = settle(state, jnp.asarray(next(batches).inputs))
+    state = settle(state, images_to_float(next(batches).inputs))
   return params, state
 
 

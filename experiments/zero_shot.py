@@ -101,8 +101,8 @@ def _read_images(images, files, found: Model):
 
 def _batches(images, inverted):
   for start in range(0, len(images), BATCH):
-    some = np.asarray(np.stack(images[start : start + BATCH]), np.float32) / np.float32(255)
-    yield Examples(1 - some if inverted else some, np.zeros(len(some), np.int32))
+    some = np.stack(images[start : start + BATCH])
+    yield Examples(255 - some if inverted else some, np.zeros(len(some), np.int32))
 
 
 def _softmax(logits):

@@ -10,6 +10,7 @@ from metajax.adapt import gradient_steps
 from metajax.checkpoint import Checkpoints
 from metajax.evaluate import few_shot_accuracy, few_shot_mse
 from metajax.mesh import make_mesh
+from metajax.pixels import images_to_float
 from metajax.train import fit
 from metajax.types import Cache, Decoded, Episode, Examples, Learner, Network, Pair
 from metajax.version import package_version as _package_version
@@ -36,6 +37,7 @@ __all__ = [
   "few_shot_mse",
   "fit",
   "gradient_steps",
+  "images_to_float",
   "learners",
   "load",
   "load_exported",

@@ -23,7 +23,7 @@ Metrics = Any  # {name: scalar}
 Inputs = Any  # an array [n, ...], or a pytree of such arrays
 AnyArray = jax.Array | np.ndarray  # a NumPy array on the host, or a JAX array on a device
 Labels = Any  # an array [n, ways] or [n, outputs], NumPy on the host and JAX on a device
-Batch = Any  # a pytree of arrays with one leading axis: examples, or tasks for episodes
+Batch = Any  # a pytree of arrays with one leading axis, examples or tasks; uint8 ones of 4 or more axes are images
 Data = Any  # the data of a loss: a pytree of arrays
 Path = Any  # the record of an inner loop: a pytree of arrays with a leading [steps] axis
 
@@ -239,6 +239,8 @@ class PretextFn(Protocol):
 
 class Batches(Protocol):
   """`batches(start=0, shard=(0, 1))`: an iterator of host-local NumPy batches, from batch `start` on.
+
+  Images are uint8, as stored; `fit` and the evaluations scale them to [0, 1] on the device (`metajax.images_to_float`).
 
   Global batch `i` is a pure function of (seed, `i`). Host `h` of `n`, `shard=(h, n)`, reads its rows
   `[h * rows / n, (h + 1) * rows / n)`.

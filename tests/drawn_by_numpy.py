@@ -18,7 +18,7 @@ def episodes(source, *, ways, shots, queries, meta_batch_size, seed=0, within_su
     return Episode(part(rows[:, :shots]), part(rows[:, shots:]))
 
   def part(rows):
-    images = np.float32(source.images[rows.reshape(-1)]) / 255
+    images = source.images[rows.reshape(-1)]
     return Examples(images, np.repeat(np.eye(ways, dtype=np.float32), rows.shape[1], 0))
 
   def batches(start=0, shard=(0, 1)):
@@ -42,7 +42,7 @@ def train_batches(source, *, batch_size, seed=0):
     for step in itertools.count(start):
       rows = np.random.default_rng((seed, step)).permutation(len(source.labels))[:batch_size]
       labels = np.eye(len(source.classes), dtype=np.float32)[source.labels[rows]]
-      yield Examples(np.float32(source.images[rows]) / 255, labels)
+      yield Examples(source.images[rows], labels)
 
   return batches
 
@@ -57,6 +57,6 @@ def image_texts(source, tokenizer, *, batch_size, max_length, seed=0):
       random = np.random.default_rng((seed, step))
       classes = random.permutation(len(tokens))[:batch_size]
       rows = [random.choice(np.flatnonzero(source.labels == k)) for k in classes]
-      yield Pair(np.float32(source.images[rows]) / 255, np.stack([random.choice(tokens[k]) for k in classes]))
+      yield Pair(source.images[rows], np.stack([random.choice(tokens[k]) for k in classes]))
 
   return batches

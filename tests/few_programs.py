@@ -16,7 +16,7 @@ from experiments.families.image_text import evaluators as transfer
 from experiments.families.image_text import experiment as image_text
 from experiments.families.pretext import evaluators as pretext
 from experiments.families.representation import evaluators, experiment, figures
-from metajax import checks, train
+from metajax import checks, images_to_float, train
 from metajax.checkpoint import checkpoints
 from metajax.report import drawing
 from metajax.train import _loop
@@ -44,7 +44,7 @@ def _start(known, learner, optimizer, batch, seed=0):
   """As `metajax.train.start`, from params that NumPy draws."""
   key = (learner.init, seed)
   if key not in known:
-    known[key] = params_by_numpy.start(learner.init, batch, seed=seed)
+    known[key] = params_by_numpy.start(learner.init, images_to_float(batch), seed=seed)
   return train.start(learner._replace(init=lambda *_: known[key]), optimizer, batch, seed)
 
 

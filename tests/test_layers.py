@@ -14,7 +14,7 @@ import metajax
 
 ROOT = Path(metajax.__file__).parent
 # Floor 0, which every other room may see.
-GROUND = ("types", "tree", "shards", "checks", "paths", "similarity", "progress", "version")
+GROUND = ("types", "tree", "shards", "checks", "paths", "similarity", "progress", "version", "pixels")
 MAY_SEE = {  # what each room of the house may see, beside its own package and the ground
   "types": (),
   "tree": ("types",),
@@ -24,6 +24,7 @@ MAY_SEE = {  # what each room of the house may see, beside its own package and t
   "similarity": ("types", "tree", "checks"),
   "progress": ("types",),
   "version": (),
+  "pixels": (),
   "mesh": (),
   "compose": ("mesh",),
   "losses": ("mesh",),

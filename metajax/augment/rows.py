@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from metajax import checks
 from metajax.mesh import device_count
 from metajax.types import Augmentation, Batch, Episode, Examples, Inputs, Key
 
@@ -25,6 +26,9 @@ def augment_batch(augmentation: Augmentation, key: Key, inputs: Inputs) -> Input
   Returns:
     Augmented inputs `[n, ...]`.
 
+  Raises:
+    ValueError: if images are uint8: `metajax.images_to_float` scales them to [0, 1].
+
   Example:
     >>> import jax
     >>> import jax.numpy as jnp
@@ -34,6 +38,7 @@ def augment_batch(augmentation: Augmentation, key: Key, inputs: Inputs) -> Input
     >>> augment_batch(gaussian_noise(0.1), jax.random.key(0), images).shape
     (4, 16, 16, 3)
   """
+  checks.not_bytes("images", inputs)
   leaves = jax.tree.leaves(inputs)
   rows = leaves[0].shape[0]
 

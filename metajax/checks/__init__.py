@@ -3,7 +3,19 @@
 Traced values are unknown, so only their shapes and types are checked.
 """
 
-from metajax.checks.arrays import REAL, finite, floating, integers, not_finite, real, to_numpy, values, weights
+from metajax.checks.arrays import (
+  REAL,
+  finite,
+  floating,
+  integers,
+  is_bytes,
+  not_bytes,
+  not_finite,
+  real,
+  to_numpy,
+  values,
+  weights,
+)
 from metajax.checks.labels import one_hot, shares
 from metajax.checks.messages import SHOWN, counted, describe, is_concrete
 from metajax.checks.outside import local_path, parse_json, repeated
@@ -35,9 +47,11 @@ __all__ = [
   "function",
   "in_range",
   "integers",
+  "is_bytes",
   "is_concrete",
   "local_path",
   "logger",
+  "not_bytes",
   "not_finite",
   "one_hot",
   "parse_json",

@@ -103,6 +103,24 @@ def integers(name: str, array: Any, *shape: int | str | None, low: int | None = 
   _check_values(name, values, wrong, f"of at least {low}" if high is None else f"from {low} to {high - 1}")
 
 
+def is_bytes(x: Any) -> bool:
+  """Whether a leaf of a batch holds images as they are stored: uint8 `[..., n, height, width, channels]`."""
+  return getattr(x, "dtype", None) == np.uint8 and x.ndim > 3
+
+
+def not_bytes(name: str, tree: Any):
+  """Raises if a pytree holds images as they are stored, which must be scaled to [0, 1] first.
+
+  Raises:
+    ValueError: naming the function that scales them.
+  """
+  for x in jax.tree.leaves(tree):
+    if is_bytes(x):
+      raise ValueError(
+        f"expected {name} from 0 to 1, got uint8 {list(x.shape)}: metajax.images_to_float scales a batch of images"
+      )
+
+
 def finite(name: str, *arrays: Any, error: type[Exception] = ValueError):
   """Raises if arrays, or pytrees of arrays, hold NaN or an infinity; the message names the rows.
 

@@ -19,7 +19,7 @@ def eval_batches(source: ImageDataset, *, batch_size: int) -> Batches:
 
   Returns:
     `batches(start=0, shard=(0, 1))`, an iterator from batch `start` on over the `Examples` of host `shard[0]` of
-    `shard[1]`, a contiguous slice of each batch: inputs float32 `[rows, height, width, channels]` in [0, 1], labels
+    `shard[1]`, a contiguous slice of each batch: inputs uint8 `[rows, height, width, channels]`, labels
     integers `[rows]`. A host may have no rows of a short batch.
 
   Raises:
@@ -35,7 +35,7 @@ def eval_batches(source: ImageDataset, *, batch_size: int) -> Batches:
   check_source(source)
 
   def batch(rows):
-    return Examples(np.float32(np.asarray(take(source.images, rows))) / np.float32(255), source.labels[rows])
+    return Examples(np.asarray(take(source.images, rows)), source.labels[rows])
 
   return in_order_of(len(source.labels), batch_size, batch)
 
@@ -51,8 +51,8 @@ def train_batches(source: ImageDataset, *, batch_size: int, seed: int = 0) -> Ba
     seed: any 64-bit integer.
 
   Returns:
-    `batches(start=0, shard=(0, 1))`, an endless iterator of `Examples`, sharded as for `episodes`: inputs float32
-    `[batch_size/hosts, height, width, channels]` in [0, 1], labels one-hot over all classes, float32
+    `batches(start=0, shard=(0, 1))`, an endless iterator of `Examples`, sharded as for `episodes`: inputs uint8
+    `[batch_size/hosts, height, width, channels]`, labels one-hot over all classes, float32
     `[batch_size/hosts, classes]`.
 
   Raises:

@@ -36,9 +36,9 @@ def episodes(
 
   Returns:
     `batches(start=0, shard=(0, 1))`, an endless iterator from batch `start` on over the `Episode`s of host `shard[0]`
-    of `shard[1]`: support inputs float32 `[meta_batch_size/hosts, ways*shots, height, width, channels]` in [0, 1],
-    support labels one-hot float32 `[meta_batch_size/hosts, ways*shots, ways]`, and likewise the query. Rows are sorted
-    by way. It raises ValueError for a negative start, an invalid host, or tasks that the hosts do not divide.
+    of `shard[1]`: support inputs uint8 `[meta_batch_size/hosts, ways*shots, height, width, channels]`, support labels
+    one-hot float32 `[meta_batch_size/hosts, ways*shots, ways]`, and likewise the query. Rows are sorted by way. It
+    raises ValueError for a negative start, an invalid host, or tasks that the hosts do not divide.
 
   Raises:
     ValueError: if the source (or a superclass, if used) has too few classes or images, or a number is too small.

@@ -29,7 +29,7 @@ def one_shot_runs(folder: AnyPath, *, size: int = 28) -> Batches:
     size: side of the resized images in pixels, as for `load`; ink is 1.
 
   Returns:
-    `batches(start=0, shard=(0, 1))`: one batch of all runs, `Episode`s of support inputs float32
+    `batches(start=0, shard=(0, 1))`: one batch of all runs, `Episode`s of support inputs uint8
     `[runs, ways, size, size, 1]`, and likewise the queries, with one-hot labels `[runs, ways, ways]`.
 
   Raises:
@@ -118,7 +118,7 @@ def _ink(folder, name, size):
   if not os.path.isfile(path):
     raise FileNotFoundError(f"expected an image {path!r}")
   try:
-    return 1 - np.float32(read_image(path, size=size, channels=1)) / np.float32(255)
+    return 255 - read_image(path, size=size, channels=1)
   except UnreadableImage as error:
     raise ValueError(f"expected an image in {path!r}, got {error}") from None
 
@@ -141,7 +141,7 @@ def _drawn(source, superclasses, large, ways, random) -> Episode:
   labels = np.eye(ways, dtype=np.float32)
 
   def images(rows):
-    return np.float32(source.images[rows]) / np.float32(255)
+    return np.asarray(source.images[rows])
 
   return Episode(Examples(images(chosen[:, 0]), labels), Examples(images(chosen[:, 1]), labels))
 

@@ -24,8 +24,8 @@ def pairs(source: ImageDataset, *, batch_size: int, seed: int = 0, within_superc
     within_superclass: whether the two classes of a pair share a superclass.
 
   Returns:
-    `batches(start=0, shard=(0, 1))`, as for `episodes`, of `Examples`: inputs a `Pair` of float32
-    `[batch_size/hosts, height, width, channels]` in [0, 1], labels one-hot float32 `[batch_size/hosts, 2]`: different,
+    `batches(start=0, shard=(0, 1))`, as for `episodes`, of `Examples`: inputs a `Pair` of uint8
+    `[batch_size/hosts, height, width, channels]`, labels one-hot float32 `[batch_size/hosts, 2]`: different,
     same.
 
   Raises:
@@ -60,7 +60,7 @@ def triplets(source: ImageDataset, *, batch_size: int, seed: int = 0, within_sup
 
   Returns:
     `batches(start=0, shard=(0, 1))`, as for `episodes`, of dictionaries of "anchor", "positive" and "negative", each
-    float32 `[batch_size/hosts, height, width, channels]` in [0, 1].
+    uint8 `[batch_size/hosts, height, width, channels]`.
   """
   rows, read = _draw_triplet(source, batch_size, seed, within_superclass), reader(source.images)
 
@@ -86,8 +86,8 @@ def balanced(
     within_superclass: whether the classes of a batch share a superclass, that of a uniformly drawn class.
 
   Returns:
-    `batches(start=0, shard=(0, 1))`, as for `episodes`, of `Examples`: inputs float32
-    `[classes*each/hosts, height, width, channels]` in [0, 1], labels one-hot over the classes of the batch, float32
+    `batches(start=0, shard=(0, 1))`, as for `episodes`, of `Examples`: inputs uint8
+    `[classes*each/hosts, height, width, channels]`, labels one-hot over the classes of the batch, float32
     `[classes*each/hosts, classes]`. Rows are sorted by class.
 
   Raises:

@@ -65,14 +65,14 @@ def random_integers(number: int, seed: int, index: tf.Tensor) -> Any:
 
 
 def reader(images: np.ndarray | LazyImages) -> Callable[[tf.data.Dataset], Iterator]:
-  """A function that replaces row numbers by images: from a dataset of `Examples`, `Episode`s or other pytrees of rows
-  to an iterator of the same pytrees of images, float32 in [0, 1]."""
+  """A function that replaces row numbers by images, as they are stored: from a dataset of `Examples`, `Episode`s or
+  other pytrees of rows to an iterator of the same pytrees of images."""
   if isinstance(images, LazyImages):
     return lambda batches: _decoded(images, batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator())
   stored = constant(images)
 
   def gather(rows):
-    return tf.cast(tf.gather(stored, rows), tf.float32) / 255
+    return tf.gather(stored, rows)
 
   shown = plain(lambda batch: _map_inputs(gather, batch))
 
@@ -89,7 +89,7 @@ def _decoded(images, batches):
   for batch in batches:
     waiting.append(_map_inputs(images.start, batch))
     if len(waiting) > AHEAD:
-      yield _map_inputs(lambda wait: np.float32(wait()) / np.float32(255), waiting.popleft())
+      yield _map_inputs(lambda wait: wait(), waiting.popleft())
 
 
 def _map_inputs(function, batch):

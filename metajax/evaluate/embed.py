@@ -10,6 +10,7 @@ import numpy as np
 
 from metajax import checks
 from metajax.mesh import host_batches, process_shard, replicate, shard_padded, to_host
+from metajax.pixels import images_to_float
 from metajax.shards import host_slice
 from metajax.types import Batches, Examples, Params, State
 
@@ -122,4 +123,4 @@ def _of_all_hosts(labels):
 
 @functools.lru_cache(maxsize=64)
 def _compiled(embed):
-  return jax.jit(embed)
+  return jax.jit(lambda params, state, inputs: embed(params, state, images_to_float(inputs)))

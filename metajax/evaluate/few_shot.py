@@ -14,6 +14,7 @@ from metajax.evaluate.embed import check_trained
 from metajax.evaluate.statistics import Score, mean_and_ci
 from metajax.losses import accuracy, check_one_hot, squared_error
 from metajax.mesh import host_batches, map_tasks, over_cores, replicate, shard_padded, to_host
+from metajax.pixels import images_to_float
 from metajax.types import Batches, Learner, Params, State
 
 
@@ -130,6 +131,7 @@ def _scorer(predict, measure, chunk_size):
   """The jitted scores of a batch of tasks, cached so that all evaluations of a learner compile it once."""
 
   def score(shared, episode):
+    episode = images_to_float(episode)
     prediction = predict(*shared, episode.support, episode.query.inputs)
     # The argmax of NaNs is the first way: without this check, a broken learner would score at chance.
     return jnp.where(jnp.isfinite(prediction).all(), measure(prediction, episode.query.labels), jnp.nan)

@@ -21,6 +21,7 @@ from metajax.experiment.seeds import check_seeds, groups, seeds_of, side_by_side
 from metajax.experiment.training import advised_in_tests, recorded
 from metajax.experiment.types import Experiment, RunFlags, Trained, Training
 from metajax.mesh import devices_for, host_batches, process_shard, replicate, shard_batch
+from metajax.pixels import images_to_float
 from metajax.report import read_metrics
 from metajax.train import each_seed, fit, restore, seeds_in_parallel
 from metajax.types import Batches
@@ -174,9 +175,10 @@ def _prepared(experiments: Mapping[str, Experiment], config: Any) -> list[_Part]
     batches = [one.train_batches(seed) for seed in seeds_of(group_of(config, Training))]
     example = next(iter(host_batches(batches[0])))
     # `init` receives the batch itself, as a learner may inspect its values.
-    shapes = jax.eval_shape(lambda key, one=one, batch=example: one.learner.init(key, batch), jax.random.key(0))
+    seen = images_to_float(example)
+    shapes = jax.eval_shape(lambda key, one=one, batch=seen: one.learner.init(key, batch), jax.random.key(0))
     if one.check is not None:
-      one.check(shapes, example)
+      one.check(shapes, seen)
     parts.append(_Part(folder, one, batches, example, shapes))
   return parts
 

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 
+from metajax.pixels import images_to_float
 from metajax.types import Batch, Episode, Examples, Inputs, Pair
 
 WAYS = 3  # of the example of an export
@@ -21,13 +22,13 @@ def inputs_of(batch: Batch) -> Inputs:
 
 
 def example_of(batch: Batch) -> Episode:
-  """Returns a small task for the example of an export, as NumPy arrays.
+  """Returns a small task for the example of an export, as NumPy arrays, with images in [0, 1].
 
   The task of an episode has its own labels; other batches have none that fit, so that their rows get classes in turn.
   """
   if isinstance(batch, Episode):
-    return jax.tree.map(lambda x: np.asarray(x[0]), batch)
-  inputs = inputs_of(batch)
+    return images_to_float(jax.tree.map(lambda x: np.asarray(x[0]), batch))
+  inputs = inputs_of(images_to_float(batch))
   rows = len(jax.tree.leaves(inputs)[0])
   chosen = np.arange(2 * ROWS) % rows
   labels = np.eye(WAYS, dtype=np.float32)[np.arange(ROWS) % WAYS]

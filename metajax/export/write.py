@@ -21,6 +21,7 @@ from metajax import paths
 from metajax.export import model, programs
 from metajax.export.card import model_card
 from metajax.export.images import ImageFormat, image_format
+from metajax.pixels import images_to_float
 from metajax.types import Episode, Learner, Params, State
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -63,7 +64,7 @@ def write_export(
   Example:
     `write_export("my_model", learner, params, state, task)`, then `metajax.load_exported("my_model")`
   """
-  folder, example = Path(folder), jax.tree.map(np.asarray, example)
+  folder, example = Path(folder), jax.tree.map(np.asarray, images_to_float(example))
   _check_replaceable(folder)
   names, arrays, restore = programs.flat_arrays((params, state))
   exported = programs.export(learner, restore, arrays, example, tuple(platforms))

@@ -53,8 +53,8 @@ def check_episodes(episodes: Episode):
   """Checks a batch of classification episodes before anything is compiled.
 
   Raises:
-    ValueError: If the batch is not an `Episode`, labels are not one-hot `[tasks, n, ways]`, or a support or query set
-      is empty.
+    ValueError: If the batch is not an `Episode`, labels are not one-hot `[tasks, n, ways]`, a support or query set is
+      empty, or images are not scaled to [0, 1].
   """
   if not isinstance(episodes, Episode):
     raise ValueError(f"expected a batch of Episodes, got one of type {type(episodes).__name__}")
@@ -62,6 +62,7 @@ def check_episodes(episodes: Episode):
     shape = jnp.shape(examples.labels)
     if len(shape) != 3 or 0 in shape:
       raise ValueError(f"expected one-hot {name} labels [tasks, n, ways], none of them 0, got shape {list(shape)}")
+    checks.not_bytes(f"{name} inputs", examples.inputs)
     check_one_hot(examples.labels)
 
 
@@ -69,10 +70,12 @@ def check_examples(batch: Examples):
   """Checks a batch of labeled examples before anything is compiled.
 
   Raises:
-    ValueError: If the batch is not `Examples`, or labels are not one-hot `[n, classes]`.
+    ValueError: If the batch is not `Examples`, labels are not one-hot `[n, classes]`, or images are not scaled to
+      [0, 1].
   """
   if not isinstance(batch, Examples):
     raise ValueError(f"expected a batch of Examples, got one of type {type(batch).__name__}")
+  checks.not_bytes("inputs", batch.inputs)
   if jnp.ndim(batch.labels) != 2:
     raise ValueError(f"expected one-hot labels [n, classes], got an array of shape {list(jnp.shape(batch.labels))}")
   check_one_hot(batch.labels)

@@ -1,5 +1,6 @@
 """The state of a training run: its step, its checkpoints, and its unreported metrics."""
 
+import collections
 import contextlib
 import itertools
 import math
@@ -18,6 +19,8 @@ from metajax.mesh import on_one_device, over_cores, process_shard, shard_batch, 
 from metajax.train.given import seeds_in
 from metajax.train.step import TrainState, each_seed, make_train_step, start
 from metajax.types import Batch, Batches, Episode, Learner, MetricLogger
+
+AHEAD = 2  # batches on the device: the one of the next step, and the one that moves there meanwhile
 
 
 def first_batch(batches: Batches, steps: float) -> tuple[Batch, Iterator[Batch]]:
@@ -144,18 +147,25 @@ class Run:
     return {"now": self.train_state, "best": self.train_state if self.best is None else self.best}
 
   def until(self, steps: int, batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Yields the remaining batches, on the devices, until the run has taken `steps` steps."""
+    """Yields the remaining batches until the run has taken `steps` steps; `AHEAD` of them are on the devices."""
+    ready = collections.deque()
     while self.step < steps:
-      yield self._next_batch(batches, steps)
+      while len(ready) < min(AHEAD, steps - self.step):
+        batch = self._next_batch(batches)
+        if batch is None:
+          break
+        ready.append(batch)
+      if not ready:
+        raise ValueError(f"expected batches for {steps} steps, got {self.step}")
+      self.before = self.train_state if self.debug_nans else None
+      yield ready.popleft()
 
-  def _next_batch(self, stream, steps) -> Batch:
+  def _next_batch(self, stream) -> Batch | None:
+    """The next batch, which starts to move to the devices, or None at the end."""
     asked = time.perf_counter()
     batch = next(stream, None)
     self.waited += time.perf_counter() - asked
-    if batch is None:
-      raise ValueError(f"expected batches for {steps} steps, got {self.step}")
-    self.before = self.train_state if self.debug_nans else None
-    return shard_batch(batch)
+    return None if batch is None else shard_batch(batch)
 
   def took_step(self, batch: Batch, train_state: TrainState, metrics: dict):
     """Records the result of a step."""

@@ -10,6 +10,7 @@ import optax
 
 from metajax.checks import is_concrete
 from metajax.mesh import gather_params, keep_sharded, replicate, shard_parameters
+from metajax.pixels import images_to_float
 from metajax.train.given import check_learner, check_optimizer, seeds_in
 from metajax.tree import is_key, size_text, value_text, wide
 from metajax.types import Key, Learner, Params, State
@@ -60,7 +61,7 @@ def make_train_step(learner: Learner, optimizer: optax.GradientTransformation) -
     key = jax.random.fold_in(train_state.key, train_state.step)
     differentiate = jax.value_and_grad(learner.loss, has_aux=True)
     whole = gather_params(train_state.params)
-    (loss, (state, metrics)), gradient = differentiate(whole, train_state.state, batch, key)
+    (loss, (state, metrics)), gradient = differentiate(whole, train_state.state, images_to_float(batch), key)
     gradient = keep_sharded(gradient)
     updates, optimizer_state = optimizer.update(gradient, train_state.optimizer_state, train_state.params)
     params, optimizer_state = keep_sharded((optax.apply_updates(train_state.params, updates), optimizer_state))
@@ -93,7 +94,7 @@ def start(learner: Learner, optimizer: optax.GradientTransformation, batch: Any,
   check_learner(learner)
   check_optimizer(optimizer)
   key, run_key = jax.random.split(jax.random.key(seed))
-  params, state = learner.init(key, batch)
+  params, state = learner.init(key, images_to_float(batch))
   made = TrainState(params, state, optimizer.init(params), run_key, jnp.zeros((), jnp.int32))
   made = jax.tree.map(_copy, made)  # the train step donates its buffers, so none may be shared
   params, optimizer_state = shard_parameters((made.params, made.optimizer_state))

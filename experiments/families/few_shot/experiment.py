@@ -21,6 +21,7 @@ from metajax.experiment import EvalMode, Experiment, FewShot
 from metajax.experiment.evaluators.few_shot import CHUNK_SIZE, TEST_SEED, Choose, Setting, check_curve
 from metajax.losses import check_fits
 from metajax.mesh import devices_for, round_up_to_hosts
+from metajax.pixels import images_to_float
 from metajax.types import Batches, Episode, Examples, Learner
 
 LEAST_SIZE = 16  # of images that are downsampled four times
@@ -216,7 +217,7 @@ def check_fits_test(modes: Sequence[EvalMode], shapes: tuple, test_episodes: Epi
   Raises:
     ValueError: if the logits do not fit the labels.
   """
-  support, query = jax.eval_shape(lambda tasks: jax.tree.map(lambda x: x[0], tasks), test_episodes)
+  support, query = jax.eval_shape(lambda tasks: jax.tree.map(lambda x: x[0], images_to_float(tasks)), test_episodes)
   for mode in modes:
     check_fits(jax.eval_shape(mode.learner.predict, *shapes, support, query.inputs), query.labels)
 

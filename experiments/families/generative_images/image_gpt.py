@@ -33,6 +33,7 @@ from metajax.learners.gpt import mean_features
 from metajax.learners.image_gpt import pixel_encoder, read_images
 from metajax.mesh import broadcast_from_primary
 from metajax.networks import decoder
+from metajax.pixels import images_to_float
 from metajax.report import contact_sheet_figure
 from metajax.train import TrainState
 from metajax.types import Learner, Network
@@ -123,7 +124,7 @@ def _bits_of_pixels(of: Callable, state: TrainState, test: ImageDataset) -> np.n
 
 
 def _tokens(source: ImageDataset, palette, pixels: int) -> np.ndarray:
-  found = jax.jit(lambda images: to_palette(images, palette, pixels))
+  found = jax.jit(lambda images: to_palette(images_to_float(images), palette, pixels))
   return np.concatenate([found(batch.inputs) for batch in eval_batches(source, batch_size=2048)()])
 
 

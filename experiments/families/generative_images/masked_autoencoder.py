@@ -29,6 +29,7 @@ from metajax.losses import normalized_patches, patch_statistics
 from metajax.mesh import to_host
 from metajax.networks import patch_decoder, vision_transformer
 from metajax.networks.linen.transformer import Size
+from metajax.pixels import images_to_float
 from metajax.report import contact_sheet_figure
 from metajax.types import Learner, Network
 
@@ -96,12 +97,10 @@ def _errors(run: Callable, trained: Trained, parts: ProbeSplits, flags: Masking)
   for state in trained.states:
     each = {name: [] for name in found}
     for key, batch in zip(keys, eval_batches(parts.test, batch_size=BATCH)(), strict=True):
-      count = len(batch.labels)
-      blank = np.zeros((BATCH - count, *batch.inputs.shape[1:]), np.float32)
-      made, unseen = (
-        to_host(x)[:count] for x in run(state.params, state.state, key, np.concatenate([batch.inputs, blank]))
-      )
-      given = np.asarray(units(patchify(batch.inputs, flags.patch)))
+      count, images = len(batch.labels), images_to_float(batch.inputs)
+      blank = np.zeros((BATCH - count, *images.shape[1:]), np.float32)
+      made, unseen = (to_host(x)[:count] for x in run(state.params, state.state, key, np.concatenate([images, blank])))
+      given = np.asarray(units(patchify(images, flags.patch)))
       seen = (given * ~unseen[..., None]).sum(1, keepdims=True) / (~unseen).sum(1)[:, None, None]
       for name, guess in zip(found, (made, typical, seen), strict=True):
         error = np.square(guess - given).mean(-1)

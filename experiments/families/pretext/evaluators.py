@@ -16,6 +16,7 @@ from metajax.evaluate import mean_and_ci, mean_over_seeds
 from metajax.experiment import Record, Trained
 from metajax.experiment.results_page import PRETEXTS
 from metajax.mesh import process_shard, replicate, shard_padded, to_host
+from metajax.pixels import images_to_float
 from metajax.report import predictions_figure
 from metajax.shards import host_slice
 
@@ -52,7 +53,8 @@ def scores_of(question: PretextEval, answer: Callable, trained: Sequence[tuple])
 
   Every host draws the questions of full batches, so that they do not depend on hosts or devices, and answers its share.
   """
-  ask, right, scores = jax.jit(question.task), jax.jit(lambda *given: _right(answer, *given)), []
+  ask = jax.jit(lambda key, batch: question.task(key, images_to_float(batch)))
+  right, scores = jax.jit(lambda *given: _right(answer, *given)), []
   count = len(question.source.images)
   size = -(-count // -(-count // BATCH))  # batches of nearly equal size
   size += count % size == 1  # a single example has no negatives
@@ -118,7 +120,7 @@ def figure(question: PretextEval, answer: Callable, trained: tuple, names: Seque
   rows = np.linspace(0, count - 1, min(BATCH, count)).astype(int)
   source = question.source
   some = select_recordings(source, rows) if isinstance(source, Recordings) else select_rows(source, rows)
-  asked = question.task(jax.random.key(TEST_SEED), next(_in_order(some, len(rows))()))
+  asked = question.task(jax.random.key(TEST_SEED), images_to_float(next(_in_order(some, len(rows))())))
   sure = np.asarray(jax.nn.softmax(answer(*trained, asked.inputs)))[:SHOWN]
   images = show(jax.tree.map(lambda x: np.asarray(x[:SHOWN]), asked.inputs))
   truth, said = ([names[k] for k in np.argmax(x, -1)] for x in (asked.labels[:SHOWN], sure))

@@ -26,6 +26,7 @@ from metajax.experiment.evaluators.probes import (
 )
 from metajax.experiment.results_page import UNTRAINED
 from metajax.mesh import host_batches, shard_batch, to_host
+from metajax.pixels import images_to_float
 from metajax.train import TrainState, start
 from metajax.types import Batches, Examples, Learner, Network, Params, State
 
@@ -85,7 +86,7 @@ class FrozenFeatures(NamedTuple):
     """The random initialization, with running statistics of views, as after training."""
     stream = iter(host_batches(batches))
     before = start(self.learner, self.optimizer, next(stream), seed)
-    settle = jax.jit(lambda *given: self.learner.loss(*given)[1][0])
+    settle = jax.jit(lambda p, s, batch, key: self.learner.loss(p, s, images_to_float(batch), key)[1][0])
     state = before.state
     for i in range(SETTLING if jax.tree.leaves(state) else 0):
       last, state = state, settle(before.params, state, shard_batch(next(stream)), jax.random.fold_in(before.key, i))

@@ -39,8 +39,8 @@ def image_texts(
     seed: any 64-bit integer but the largest.
 
   Returns:
-    `batches(start=0, shard=(0, 1))`, as for `episodes`, of a `Pair`: images float32
-    `[batch_size/hosts, height, width, channels]` in [0, 1], and tokens int32 `[batch_size/hosts, length]`.
+    `batches(start=0, shard=(0, 1))`, as for `episodes`, of a `Pair`: images uint8
+    `[batch_size/hosts, height, width, channels]`, and tokens int32 `[batch_size/hosts, length]`.
 
   Raises:
     ValueError: if `batch_size` is not from 1 to the number of classes, or a length is out of range.

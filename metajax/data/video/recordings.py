@@ -49,8 +49,8 @@ def recording_batches(source: Recordings, *, batch_size: int, seed: int = 0) -> 
     seed: any 64-bit integer.
 
   Returns:
-    `batches(start=0, shard=(0, 1))`, as for `episodes`, of a `Pair`: images float32 `[batch_size/hosts, ...]` in
-    [0, 1] and sounds float32 `[batch_size/hosts, samples]` from -1 to 1; or only the images if there are no sounds.
+    `batches(start=0, shard=(0, 1))`, as for `episodes`, of a `Pair`: images uint8 `[batch_size/hosts, ...]`
+    and sounds float32 `[batch_size/hosts, samples]` from -1 to 1; or only the images if there are no sounds.
 
   Raises:
     ValueError: if `batch_size` is less than 1.
@@ -152,7 +152,7 @@ def _check(source):
 
 
 def _batch(source: Recordings, rows):
-  images = source.images[rows].astype(np.float32) / np.float32(255)
+  images = source.images[rows]
   return images if source.sounds is None else Pair(images, to_floats(source.sounds[rows]))
 
 

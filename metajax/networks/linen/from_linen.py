@@ -6,6 +6,7 @@ import flax.errors
 import flax.linen as nn
 import jax
 
+from metajax import checks
 from metajax.networks._flags import flags_of, parameters_of
 from metajax.types import Network
 
@@ -29,7 +30,8 @@ def from_linen(module: nn.Module) -> Network:
   Raises:
     TypeError: if `module` is not a linen module, or its `__call__` has another switch, such as `enable_dropout=False`,
       which would never be set.
-    ValueError: at apply, if the module itself draws random numbers and no key is given.
+    ValueError: at apply, if the module itself draws random numbers and no key is given; or if an input
+      is of uint8 images, which `metajax.images_to_float` scales.
 
   Example:
     >>> import flax.linen as nn, jax, jax.numpy as jnp
@@ -48,12 +50,14 @@ def from_linen(module: nn.Module) -> Network:
   flags = flags_of(f"{name}.__call__", taken, into_keywords=not isinstance(module, nn.Sequential))
 
   def init(key, *inputs):
+    checks.not_bytes(f"the inputs of {name}", inputs)
     # Compiled, so that the unused forward pass is eliminated.
     variables = jax.jit(functools.partial(module.init, **flags(False, True, True)))(key, *inputs)
     variables = dict(nn.meta.unbox(variables))
     return variables.pop("params", {}), variables
 
   def apply(params, state, *inputs, train, key=None):
+    checks.not_bytes(f"the inputs of {name}", inputs)
     # A stream that is not named here falls back to "params".
     rngs = {} if key is None else {"dropout": key, "params": jax.random.fold_in(key, 1)}
     told = flags(train, key is not None, bool(state))
