@@ -8,7 +8,9 @@ python -m experiments.simclr --data cifar10 --preset cifar     # for an accelera
 from typing import Annotated, Any, Literal, NamedTuple
 
 from experiments.families import representation as rep
+from experiments.families.image_flags import CropFrom, crops_originals
 from metajax.augment import image
+from metajax.data import RandomCrop
 from metajax.experiment.bounds import Depth, Positive, Width
 from metajax.experiment.former_flags import also
 from metajax.learners import simclr
@@ -33,10 +35,13 @@ class Config(NamedTuple):
   """Learn the temperature, starting at 0.07."""
   augmentation: Annotated[Recipe, *also("--recipe")] = "auto"
   """Augmentation of the views; auto is handwriting for characters, simclr from 64 pixels and simclr_cifar below."""
+  crop_from: CropFrom = "auto"
+  """Images that are cropped: original files, tested on their centers, or resized ones; auto: files from 128 pixels."""
   encoder: rep.EncoderFlags = rep.EncoderFlags()
   setup: rep.Setup = rep.Setup()
 
 
+VIEWS = RandomCrop(views=2)
 _CIFAR = rep.ImageData(data="cifar10", size=32)
 _ADAMW = rep.Outer(128, "adamw", 3e-3, weight_decay=1e-4, warmup_steps=40)
 PRESETS = {
@@ -76,23 +81,31 @@ PRESETS = {
 
 def build(config: Config) -> rep.Experiment:
   """SimCLR, with the features before its projection head."""
-  network, augmentation = rep.encoder_of(config.encoder), view_of(config)
+  originals = crops_originals(config.setup.data, config.crop_from)
+  network, augmentation = rep.encoder_of(config.encoder), view_of(config, crop=not originals)
   head = projection_head(config.hidden, config.num_outputs, config.num_layers)
   how: dict[str, Any] = {"temperature": "learned" if config.learned_temperature else config.temperature}
   learner = simclr(network, head, augmentation, **how)
   others = {"after the head": simclr(network, head, augmentation, embedding="head", **how).embed}
+  drawn: dict[str, Any] = rep.from_originals(config.setup, VIEWS) if originals else {}
   return rep.representation_experiment(
-    config.setup, "simclr", learner, network, draw=rep.views(augmentation), others=others
+    config.setup, "simclr", learner, network, draw=rep.views(view_of(config)), others=others, **drawn
   )
 
 
-def view_of(config: Config) -> Augmentation:
-  """The augmentation of a config's views."""
+def view_of(config: Config, crop: bool = True) -> Augmentation:
+  """The augmentation of a config's views, without its crop if the batches hold crops.
+
+  Raises:
+    ValueError: if the batches hold crops, and the augmentation is of characters.
+  """
   recipe = config.augmentation
   if recipe == "auto":
     small = "simclr_cifar" if config.setup.data.size < 64 else "simclr"
     recipe = "handwriting" if config.setup.data.data in ("glyphs", "omniglot") else small
-  return getattr(image, recipe)()
+  if recipe == "handwriting" and not crop:
+    raise ValueError("expected --augmentation simclr or simclr_cifar with --crop-from original, got handwriting")
+  return getattr(image, recipe)() if crop else getattr(image, recipe)(crop=False)
 
 
 if __name__ == "__main__":

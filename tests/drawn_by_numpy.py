@@ -35,7 +35,7 @@ def episodes(source, *, ways, shots, queries, meta_batch_size, seed=0, within_su
   return batches
 
 
-def train_batches(source, *, batch_size, seed=0):
+def train_batches(source, *, batch_size, seed=0, crop=None):
   """As `metajax.data.train_batches`, of sources in memory: the same batches from whatever step."""
 
   def batches(start=0, shard=(0, 1)):
@@ -47,7 +47,7 @@ def train_batches(source, *, batch_size, seed=0):
   return batches
 
 
-def image_texts(source, tokenizer, *, batch_size, max_length, seed=0):
+def image_texts(source, tokenizer, *, batch_size, max_length, seed=0, crop=None):
   """As `metajax.data.image_texts`, of sources in memory and texts of one max_length: the same pairs from whatever
   step."""
   tokens = [tokenizer(list(texts), max_length) for texts in source.captions]

@@ -10,19 +10,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from experiments import fine_tune, simclr
 from experiments.families import data, representation
+from experiments.families.data import ImageData
 from experiments.families.few_shot import experiment as few_shot
+from experiments.families.representation import experiment
 from experiments.families.representation.data import ProbeSplits, load_parts
 from experiments.families.representation.evaluators import few_shot_tests
 from metajax import Examples, Network
 from metajax.augment import image
-from metajax.data import episodes, from_arrays
+from metajax.data import episodes, from_arrays, load, train_batches
 from metajax.experiment import records
 from metajax.experiment.evaluators.probes import few_shot_all
 from metajax.learners import supervised
 from metajax.train import TrainState
+from metajax.types import Preprocessing
 
 TINY = ["--encoder-name", "conv4", "--width", "0.0625", "--hidden", "8", "--num-outputs", "4", "--size", "16"]
 TINY += ["--batch-size", "8", "--steps", "4", "--warmup-steps", "1", "--curve-every", "2", "--optimizer", "adamw"]
@@ -122,6 +126,28 @@ def test_bad_input_is_one_line_and_nothing_is_written(command, tmp_path, flags, 
   status, _, error = command(simclr, *TINY, *flags, "--folder", str(tmp_path / "run"))
   assert (status, error.strip()) == (2, f"error: {said}")
   assert not (tmp_path / "run").exists()
+
+
+def test_views_are_cut_from_original_files_and_tests_see_their_centers(command, monkeypatch, tmp_path):
+  for i in range(32):
+    there = tmp_path / "photos" / f"class{i % 4}"
+    there.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(i).integers(0, 256, (24, 40, 3), np.uint8)
+    Image.fromarray(pixels).save(there / f"{i}.jpg")
+  seen = []
+  monkeypatch.setattr(data, "load", lambda *name, **how: seen.append(load(*name, **how)) or seen[-1])
+  monkeypatch.setattr(experiment, "train_batches", train_batches)
+  monkeypatch.setattr(image, "simclr_cifar", lambda crop=True: brighter)
+  flags = ["--augmentation", "simclr_cifar", "--crop-from", "original", "--data", str(tmp_path / "photos")]
+  flags += ["--train-on-all", "--test", "3w1s", "--test-queries", "1", "--folder", str(tmp_path / "run")]
+  status, _, error = command(simclr, *TINY, *flags)
+  assert status == 0, error
+  assert all(part.images.have_originals and part.images.shape[1:] == (16, 16, 3) for part in seen)
+  config = simclr.Config(augmentation="simclr_cifar", crop_from="original")
+  own = simclr.build(config._replace(setup=config.setup._replace(data=ImageData(str(tmp_path / "photos"), size=224))))
+  assert own.preprocessing == Preprocessing(224, "shortest", 256, "bilinear")  # of the export
+  status, _, error = command(simclr, *TINY, "--crop-from", "original", "--data", str(tmp_path / "photos"))
+  assert status == 2 and "expected --augmentation simclr or simclr_cifar with --crop-from original" in error
 
 
 def test_tests_that_the_data_are_too_few_for_are_refused_before_training(command, monkeypatch, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from params_by_numpy import start
 from table_of_learners import convolution, encoder, labeled, shaken
 
-from metajax import Examples, fit
+from metajax import Examples, Pair, fit
 from metajax.compose import with_pretrained_params
 from metajax.learners import simclr, supervised, supervised_contrastive
 from metajax.learners.simclr import two_views
@@ -107,6 +107,19 @@ def test_a_views_key_is_of_its_row_alone():
   views, of_five = jax.jit(lambda key: [two_views(shaken, key, x) for x in (inputs, inputs[:5])])(jax.random.key(0))
   np.testing.assert_allclose(of_five, np.asarray(views)[:10], rtol=1e-6)
   assert len({row.tobytes() for row in np.asarray(views)}) == 32
+
+
+def test_a_pair_of_crops_gives_one_view_each():
+  first, second = labeled(0).inputs, 1 - labeled(0).inputs
+  views = jax.jit(lambda key: two_views(lambda key, x: x, key, Pair(first, second)))(jax.random.key(0))
+  np.testing.assert_array_equal(views[0::2], first)
+  np.testing.assert_array_equal(views[1::2], second)
+  learner, key = simclr(encoder, head, lambda key, x: x), jax.random.key(0)
+  params, state = learner.init(key, Pair(first, second))
+  alike, apart = (jax.jit(learner.loss)(params, state, Pair(first, x), key)[0] for x in (first, second))
+  assert alike < apart
+  with pytest.raises(ValueError, match="expected finite values, got NaN"):
+    learner.init(key, Pair(first, first * np.nan))
 
 
 def test_a_learned_temperature_starts_at_7_hundredths_and_stays_above_1():

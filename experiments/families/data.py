@@ -14,12 +14,16 @@ from metajax.types import Preprocessing
 LONGEST_SLUG = 100  # bytes
 
 
-def load_part(flags: ImageData, part: str, preprocessing: Preprocessing | None = None) -> ImageDataset:
+def load_part(
+  flags: ImageData, part: str, preprocessing: Preprocessing | None = None, originals: bool = False
+) -> ImageDataset:
   """Loads one part of the data: "train", "validation" or "test"."""
-  return load_split(flags, f"{flags.split}/{part}" if flags.split else part, preprocessing)
+  return load_split(flags, f"{flags.split}/{part}" if flags.split else part, preprocessing, originals)
 
 
-def load_split(flags: ImageData, split: str, preprocessing: Preprocessing | None = None) -> ImageDataset:
+def load_split(
+  flags: ImageData, split: str, preprocessing: Preprocessing | None = None, originals: bool = False
+) -> ImageDataset:
   """Loads a split of the data by its full name, resized as published if `preprocessing` is given.
 
   Raises:
@@ -32,6 +36,7 @@ def load_split(flags: ImageData, split: str, preprocessing: Preprocessing | None
     preprocessing=preprocessing,
     download=flags.download,
     rotations=rotates(flags),
+    originals=originals,
     **kept_by(flags),
   )
 

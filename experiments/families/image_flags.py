@@ -1,6 +1,6 @@
 """The flags that select labeled images, and that distribute their classes over training, validation and test."""
 
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from metajax.data.load import is_own
 from metajax.experiment.bounds import Bounds, Count, DataSource
@@ -9,6 +9,8 @@ from metajax.experiment.flags import dashed
 from metajax.experiment.former_flags import also
 
 DISTRIBUTION = ("split_classes", "test_classes", "train_on_all")
+CropFrom = Literal["auto", "original", "resized"]
+LARGE = 128  # pixels from which crops are cut from original files: most of these are larger
 SEEN = "training classes, held-out images"  # the split of records without unseen classes
 
 
@@ -33,6 +35,13 @@ class ImageData(NamedTuple):
   """Minimum number of images per class; smaller classes are left out."""
   size: Annotated[int, Bounds(8, 4096)] = 28
   """Side in pixels that all images are resized to."""
+
+
+def crops_originals(flags: ImageData, crop_from: CropFrom) -> bool:
+  """Returns True if crops are cut from the original files, rather than from images squashed to a square."""
+  if crop_from != "auto":
+    return crop_from == "original"
+  return flags.size >= LARGE and flags.data not in ("glyphs", "omniglot") and not flags.data.endswith(".npz")
 
 
 def kept_by(flags: ImageData) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from metajax.data.batches import eval_batches, train_batches
 from metajax.data.builtin.moving_glyphs import moving_glyphs
 from metajax.data.episodes import episode_rows, episodes
+from metajax.data.files.crops import RandomCrop
 from metajax.data.files.lazy_images import LazyImages
 from metajax.data.files.preprocessing import preprocess
 from metajax.data.files.user_images import UnreadableImages
@@ -32,6 +33,7 @@ __all__ = [
   "ImageDataset",
   "LazyImages",
   "NoSuchSplit",
+  "RandomCrop",
   "Recordings",
   "SiglipTokenizer",
   "Tokenizer",

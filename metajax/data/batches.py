@@ -3,8 +3,9 @@
 import numpy as np
 
 from metajax.data._tensorflow import tf
+from metajax.data.files.crops import RandomCrop
 from metajax.data.files.lazy_images import take
-from metajax.data.pipeline import check_batches, in_epochs, plain, reader
+from metajax.data.pipeline import check_batches, crop_draws, crop_reader, in_epochs, plain, reader
 from metajax.data.sharding import in_order_of, rows_of_host
 from metajax.data.source import ImageDataset, check_source
 from metajax.types import Batches, Examples
@@ -40,7 +41,7 @@ def eval_batches(source: ImageDataset, *, batch_size: int) -> Batches:
   return in_order_of(len(source.labels), batch_size, batch)
 
 
-def train_batches(source: ImageDataset, *, batch_size: int, seed: int = 0) -> Batches:
+def train_batches(source: ImageDataset, *, batch_size: int, seed: int = 0, crop: RandomCrop | None = None) -> Batches:
   """Batches for training: all images of the source, epoch after epoch, uniformly shuffled in each epoch.
 
   The order of epoch `e` depends only on (seed, e). A batch may span epochs, so no batch is short.
@@ -49,14 +50,16 @@ def train_batches(source: ImageDataset, *, batch_size: int, seed: int = 0) -> Ba
     source: an `ImageDataset`.
     batch_size: images per batch, over all hosts.
     seed: any 64-bit integer.
+    crop: random crops to cut from the original images, `load(..., originals=True)`, as a pure function of the seed, the
+      step and the row of the batch; by default whole images.
 
   Returns:
     `batches(start=0, shard=(0, 1))`, an endless iterator of `Examples`, sharded as for `episodes`: inputs uint8
-    `[batch_size/hosts, height, width, channels]`, labels one-hot over all classes, float32
-    `[batch_size/hosts, classes]`.
+    `[batch_size/hosts, height, width, channels]`, or a `Pair` of two crops each; labels one-hot over all classes,
+    float32 `[batch_size/hosts, classes]`.
 
   Raises:
-    ValueError: if `batch_size` is less than 1.
+    ValueError: if `batch_size` is less than 1, or with `crop` the images have no originals.
 
   Example:
     >>> import numpy as np
@@ -68,15 +71,17 @@ def train_batches(source: ImageDataset, *, batch_size: int, seed: int = 0) -> Ba
   """
   check_source(source)
   check_batches(batch_size, seed)
-  read, labels, number = reader(source.images), tf.constant(source.labels), len(source.labels)
+  read = reader(source.images) if crop is None else crop_reader(source.images, crop)
+  labels, number = tf.constant(source.labels), len(source.labels)
 
   def batches(start=0, shard=(0, 1)):
     offset, local = rows_of_host(start, shard, batch_size, "batch_size")
 
-    def take(rows):
-      rows = rows[offset : offset + local]
-      return Examples(rows, tf.one_hot(tf.gather(labels, rows), len(source.classes)))
+    def take(step, rows):
+      mine = slice(offset, offset + local)
+      drawn = rows[mine] if crop is None else (rows[mine], crop_draws(batch_size, crop, seed, step)[mine])
+      return Examples(drawn, tf.one_hot(tf.gather(labels, rows[mine]), len(source.classes)))
 
-    return read(in_epochs(number, batch_size, seed, start).map(plain(take)))
+    return read(in_epochs(number, batch_size, seed, start).enumerate(start).map(plain(take)))
 
   return batches

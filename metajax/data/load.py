@@ -36,6 +36,7 @@ def load(
   split_classes: Sequence[float] = (),
   test_classes: Sequence[str] = (),
   train_on_all: bool = False,
+  originals: bool = False,
 ) -> ImageDataset:
   """Loads one part of a data set; the parts "train", "validation" and "test" share no class.
 
@@ -64,6 +65,8 @@ def load(
     split_classes: shares of the classes for the three parts, such as (0.6, 0.2, 0.2), in place of official splits.
       Like the next two, of which at most one may be given, for TFDS sets and user-supplied images.
     test_classes: names of the test classes; a fifth of the others, at least two, serves for validation.
+    originals: whether images stay in their files, however few, so that `train_batches(..., crop=RandomCrop(...))` can
+      cut crops from them at full size. Not for glyphs, Omniglot and arrays.
     train_on_all: whether all classes are in every part: a quarter of each one's images, at least two, in "validation",
       as many in "test", and the rest in "train".
 
@@ -75,9 +78,16 @@ def load(
     ValueError: if an argument is out of range, or the set or split is unknown, malformed or too small.
   """
   checks.flags(download=download, rotations=rotations, skip_unreadable=skip_unreadable, train_on_all=train_on_all)
+  checks.flags(originals=originals)
   name, custom = checked_name(name), check_class_split(split, split_classes, test_classes, train_on_all)
   size = _size(name, split, size, seed, data_dir, preprocessing, min_images_per_class)
-  own = {"size": size, "seed": seed, "skip_unreadable": skip_unreadable, "preprocessing": preprocessing}
+  own = {
+    "size": size,
+    "seed": seed,
+    "skip_unreadable": skip_unreadable,
+    "preprocessing": preprocessing,
+    "originals": originals,
+  }
   source = _load(name, split, data_dir, download, own | {"least": min_images_per_class, "class_split": custom})
   return with_rotations(source) if rotations else source
 
@@ -86,6 +96,8 @@ def _load(name, split, data_dir, download, own):
   """The `ImageDataset` of a set of any kind; `own` holds the options of user-supplied images."""
   if name in BUILT_IN and own["class_split"].given:
     raise ValueError(f"expected no {own['class_split'].given} for {name}, whose parts are fixed")
+  if name in BUILT_IN and own["originals"]:
+    raise ValueError(f"expected files of images, of which crops are decoded, got {name}, which is drawn")
   if name == "glyphs":
     source = glyphs(split, size=own["size"], seed=own["seed"])
   elif name == "omniglot":

@@ -10,13 +10,15 @@ import numpy as np
 
 from metajax import checks
 from metajax.data._tensorflow import tf
+from metajax.data.files.crops import DRAWS, RandomCrop, check_crop
 from metajax.data.files.lazy_images import LazyImages
 from metajax.data.sharding import ENDLESS
-from metajax.types import Episode, Examples
+from metajax.types import Episode, Examples, Pair
 
 MOST = 2**31 - 1  # largest number of rows in a batch
 LARGEST_TABLE = 2**20  # rows whose order is a table; sorting ten times as many takes 8 s at the start of each epoch
 ROUNDS = 8  # of the cipher that orders more rows
+OF_CROPS = 0x63726F70  # tells the draws of crops from those of rows
 AHEAD = 2  # number of batches that are decoded ahead
 
 
@@ -83,13 +85,57 @@ def reader(images: np.ndarray | LazyImages) -> Callable[[tf.data.Dataset], Itera
   return read
 
 
+def crop_reader(images: np.ndarray | LazyImages, crop: RandomCrop) -> Callable[[tf.data.Dataset], Iterator]:
+  """A function that replaces pairs of row numbers and draws by crops of the original images.
+
+  From a dataset of `Examples`, whose inputs are `(rows [n], draws [n, views, DRAWS])`, to an iterator of `Examples` of
+  images uint8 `[n, size, size, channels]`, or of a `Pair` of such.
+
+  Raises:
+    ValueError: if the images have no originals to cut crops from.
+  """
+  check_crop(crop)
+  if not isinstance(images, LazyImages) or not images.have_originals:
+    raise ValueError(
+      f"expected images with originals, as load(..., originals=True) gives, got {checks.describe(images)}"
+    )
+
+  def start(batch):
+    wait = images.start_crops(*batch.inputs, crop)
+
+    def done():
+      found = wait()
+      views = [np.ascontiguousarray(found[:, view]) for view in range(crop.views)]
+      return batch._replace(inputs=Pair(*views) if crop.views == 2 else views[0])
+
+    return done
+
+  return lambda batches: _ahead(start, batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator())
+
+
+def crop_draws(batch_size: int, crop: RandomCrop, seed: int, step: tf.Tensor) -> Any:
+  """The uniform draws of a batch's crops, float32 `[batch_size, views, DRAWS]`, a pure function of (seed, step)."""
+  key = tf.stack([tf.constant(seed ^ OF_CROPS, tf.int64), step])
+  return tf.random.stateless_uniform([batch_size, crop.views, DRAWS], key, alg="philox")
+
+
 def _decoded(images, batches):
   """Decodes outside of TensorFlow, which would bury the error message of an unreadable image."""
+
+  def start(batch):
+    started = _map_inputs(images.start, batch)
+    return lambda: _map_inputs(lambda wait: wait(), started)
+
+  return _ahead(start, batches)
+
+
+def _ahead(start, batches):
+  """Starts batches, `AHEAD` of them before they are waited for."""
   waiting = collections.deque()
   for batch in batches:
-    waiting.append(_map_inputs(images.start, batch))
+    waiting.append(start(batch))
     if len(waiting) > AHEAD:
-      yield _map_inputs(lambda wait: wait(), waiting.popleft())
+      yield waiting.popleft()()
 
 
 def _map_inputs(function, batch):

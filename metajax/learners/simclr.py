@@ -16,7 +16,7 @@ from metajax.losses import supervised_contrastive as loss_of_classes
 from metajax.losses.contrastive import START_LOG_SCALE
 from metajax.predictors import nearest_centroid
 from metajax.similarity import unit_rows
-from metajax.types import Array, Augmentation, Batch, Examples, Inputs, Key, Learner, Network, Predictor
+from metajax.types import Array, Augmentation, Batch, Examples, Inputs, Key, Learner, Network, Pair, Predictor
 
 Embedding = Literal["encoder", "head"]
 
@@ -38,8 +38,9 @@ def simclr(
   after training, since features before it transfer better. Row `i` of the global batch has a separate key, so that
   views do not depend on hosts, devices or resumption.
 
-  A batch is images `[n, h, w, c]` in [0, 1], or other inputs of the augmentation, `[n, ...]`; or `Examples` of them,
-  whose labels only mark padding (an all-zero row).
+  A batch is images `[n, h, w, c]` in [0, 1], or other inputs of the augmentation, `[n, ...]`; or a `Pair` of two crops
+  of each, `data.RandomCrop(views=2)`, for an augmentation that does not crop; or `Examples` of them, whose labels only
+  mark padding (an all-zero row).
 
   Args:
     encoder: Images to features `[n, d]`.
@@ -98,10 +99,14 @@ def supervised_contrastive(
 
 
 def two_views(augmentation: Augmentation, key: Key, images: Inputs) -> Array:
-  """Two views of each image: `[n, ...] -> [2 n, ...]`, rows `2 i` and `2 i + 1` those of image `i`."""
+  """Two views of each image: `[n, ...] -> [2 n, ...]`, rows `2 i` and `2 i + 1` those of image `i`.
+
+  Of a `Pair` of two crops of each image, one view each.
+  """
 
   def pair(key, image):
-    return jnp.stack([augmentation(own, image) for own in jax.random.split(key)])
+    crops = image if isinstance(image, Pair) else (image, image)
+    return jnp.stack([augmentation(own, crop) for own, crop in zip(jax.random.split(key), crops, strict=True)])
 
   views = augment_batch(pair, key, images)
   return views.reshape(-1, *views.shape[2:])
@@ -124,8 +129,9 @@ def _contrastive(encoder, head, augmentation, contrast, temperature, embedding, 
 
   def init(key, batch):
     check(batch)
-    images = inputs_of(batch)
-    check_views(images)
+    images, *others = inputs if isinstance(inputs := inputs_of(batch), Pair) else (inputs,)
+    for part in (images, *others):
+      check_views(part)
     one = jax.eval_shape(augmentation, key, images[0])
     params, state = network.init(key, jnp.zeros((2 * len(images), *one.shape), one.dtype))
     if isinstance(batch, Examples):

@@ -3,6 +3,7 @@
 from typing import Annotated, Literal, NamedTuple
 
 from experiments.families.data import ImageData
+from experiments.families.image_flags import CropFrom
 from experiments.families.representation.config import TRAINING, Probing
 from experiments.families.representation.encoders import EncoderFlags
 from metajax.experiment import RUN, RunFlags, Training
@@ -46,6 +47,8 @@ class Clip(NamedTuple):
   """Contrastive loss: InfoNCE, or the sigmoid loss of SigLIP."""
   augmentation: Annotated[Literal["auto", "none", "crop", "affine"], *also("--augment")] = "auto"
   """Augmentation of the training images; auto is affine for glyphs, crop for other data."""
+  crop_from: CropFrom = "auto"
+  """Images that are cropped: original files, tested on their centers, or resized ones; auto: files from 128 pixels."""
   chunk: Annotated[int | None, *Count.__metadata__] = None
   """Rows per chunk of a tower without batch statistics; by default the full batch."""
   permuted: bool = False

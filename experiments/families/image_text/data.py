@@ -1,7 +1,7 @@
 """Data of CLIP experiments: images with captions for training, and held-out images for transfer tests."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from experiments.families.image_flags import refuse_distribution
 from experiments.families.representation.data import OF_UNSEEN, ProbeSplits
 from metajax.data import ImageDataset, NoSuchSplit, load_captioned, select_classes, select_rows, split_within_classes
 from metajax.experiment.terminal import printable
+from metajax.types import Preprocessing
 
 HELD_OUT = 200  # characters with a mark, at most a fifth of all
 FAMILY = "DejaVu Serif"  # the held-out typefaces
@@ -57,19 +58,22 @@ class Data(NamedTuple):
   probes: ProbeSplits | None
 
 
-def load_data(flags: ImageData, permuted: bool, seed: int) -> Data:
+def load_data(flags: ImageData, permuted: bool, seed: int, originals: bool = False) -> Data:
   """Loads the training data and the tests.
 
   Args:
     flags: Flags that select the images.
     permuted: Assign each class the captions of another class.
     seed: Random seed of that permutation.
+    originals: Keep the images in their files, for crops, and test on their centers.
 
   Raises:
     ValueError, OSError: as `metajax.data.load_captioned`.
   """
   refuse_distribution(flags, "captioned images")
-  found = _glyphs(flags) if flags.data == "glyphs" else _captioned(flags)
+  if originals and flags.data == "glyphs":
+    raise ValueError("expected --data of image files with --crop-from original, got glyphs")
+  found = _glyphs(flags) if flags.data == "glyphs" else _captioned(flags, originals)
   if permuted:
     order = np.random.default_rng(seed).permutation(len(found.train.classes))
     found = found._replace(train=found.train._replace(captions=tuple(found.train.captions[i] for i in order)))
@@ -131,9 +135,17 @@ def _glyphs(flags) -> Data:
   return Data(part(~of_held & ~of_family), tests, probes)
 
 
-def _captioned(flags) -> Data:
+def center_of(size: int) -> Preprocessing:
+  """The test images of open_clip: the shorter side is resized to `size`, and the center is cropped."""
+  return Preprocessing(size, "shortest", interpolation="bicubic")
+
+
+def _captioned(flags, originals=False) -> Data:
+  how: dict[str, Any] = (
+    {"preprocessing": center_of(flags.size), "originals": True} if originals else {"size": flags.size}
+  )
   load = lambda part: load_captioned(
-    flags.data, part, size=flags.size, download=flags.download, seed=0, skip_unreadable=flags.skip_unreadable
+    flags.data, part, download=flags.download, seed=0, skip_unreadable=flags.skip_unreadable, **how
   )
   try:
     train, test, name = load("official/train"), load("official/validation"), "validation"

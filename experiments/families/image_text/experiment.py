@@ -1,6 +1,7 @@
 """The experiment of a CLIP: towers, batches of pairs, validation and tests."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,15 +9,16 @@ import numpy as np
 import optax
 
 from experiments.families.data import ImageData, slug
+from experiments.families.image_flags import crops_originals
 from experiments.families.image_text import evaluators, figures
 from experiments.families.image_text.config import Clip, Setup
-from experiments.families.image_text.data import describe, load_data
+from experiments.families.image_text.data import center_of, describe, load_data
 from experiments.families.representation.config import check
 from experiments.families.representation.encoders import encoder_of
 from experiments.families.representation.evaluators import few_shot_tests
 from metajax.augment.image import affine, random_resized_crop
 from metajax.compose import chunked, linear, with_head
-from metajax.data import Tokenizer, image_texts, train_tokenizer
+from metajax.data import RandomCrop, Tokenizer, image_texts, train_tokenizer
 from metajax.experiment import Experiment
 from metajax.learners import clip
 from metajax.losses.contrastive import LARGEST_LOG_SCALE
@@ -36,7 +38,8 @@ def clip_experiment(setup: Setup, model: Clip) -> Experiment:
   images, outer, training, probing, _ = setup
   check(training, outer.batch_size, outer.warmup_steps, probing.test)
   _check(setup, model)
-  data = load_data(images, model.permuted, training.seed)
+  originals = crops_originals(images, model.crop_from)
+  data = load_data(images, model.permuted, training.seed, originals)
   describe(images, data, model.permuted)
   vocab_size, max_length = model.text[2:]
   tokenizer = train_tokenizer((text for texts in data.train.captions for text in texts), vocab_size)
@@ -44,7 +47,9 @@ def clip_experiment(setup: Setup, model: Clip) -> Experiment:
   learner, optimizer = learner_of(model, images, tokenizer.vocab_size), optimizer_of(setup)
 
   def train_batches(seed):
-    return image_texts(data.train, tokenizer, batch_size=outer.batch_size, max_length=max_length, seed=seed)
+    how: dict[str, Any] = {"batch_size": outer.batch_size, "max_length": max_length, "seed": seed}
+    crop = RandomCrop(images.size, (0.9, 1.0), interpolation="bicubic") if originals else None
+    return image_texts(data.train, tokenizer, crop=crop, **how)
 
   variant = (model.loss,) * (model.loss != "info_nce") + ("permuted captions",) * model.permuted
   encoder = encoder_of(model.encoder)
@@ -62,6 +67,7 @@ def clip_experiment(setup: Setup, model: Clip) -> Experiment:
       data.probes and few_shot_tests(images, probing, data.probes)
     ),  # raises if the images are too few for the tests
     said={"channels": data.train.images.shape[-1]},
+    preprocessing=center_of(images.size) if originals else None,
   )
 
 
@@ -117,6 +123,10 @@ def _validation(learner: Learner, params, state, test, tokenize: Callable) -> fl
 def _view(model: Clip, images: ImageData):
   """The augmentation of the training images, or None."""
   augmentation = model.augmentation
+  if crops_originals(images, model.crop_from):
+    if augmentation not in ("auto", "crop"):
+      raise ValueError(f"expected --augmentation crop with --crop-from original, got {augmentation}")
+    return None
   chosen = augmentation if augmentation != "auto" else "affine" if images.data == "glyphs" else "crop"
   views = {"none": None, "crop": random_resized_crop(area=(0.5, 1.0)), "affine": affine(5.0, 0.1, (0.9, 1.1), 0.05)}
   return views[chosen]

@@ -53,19 +53,21 @@ class ProbeSplits(NamedTuple):
     return Splits(self.train, self.validation, self.test)
 
 
-def load_parts(flags: ImageData, classes: Classes, preprocessing: Preprocessing | None = None) -> ProbeSplits:
+def load_parts(
+  flags: ImageData, classes: Classes, preprocessing: Preprocessing | None = None, originals: bool = False
+) -> ProbeSplits:
   """Loads the parts of the data.
 
   With `classes` "same", the official training split serves for pretraining and for the probes, a tenth of it as
   validation, and the official test split for test. With "unseen", the probes use separate classes, whose images are
   divided into the three parts. "auto" is "same" if the official splits share their classes, otherwise "unseen". With
   flags that distribute the classes, "auto" is "unseen", or, if they train on all classes, probes use held-out images.
-  Images are resized as published if `preprocessing` is given.
+  Images are resized as published if `preprocessing` is given, and stay in their files with `originals`.
 
   Raises:
     ValueError, OSError: as `metajax.data.load`.
   """
-  load_one = partial(image_data.load_part, preprocessing=preprocessing)
+  load_one = partial(image_data.load_part, preprocessing=preprocessing, originals=originals)
   if seen(flags):
     if classes != "auto":
       raise ValueError(f"expected --train-on-all without --classes, got {classes}")
@@ -73,7 +75,7 @@ def load_parts(flags: ImageData, classes: Classes, preprocessing: Preprocessing 
     return ProbeSplits(train, train, validation, test, False, test)
   if classes == "auto" and is_distributed(flags):
     classes = "unseen"
-  own = None if classes == "unseen" else _own(flags, classes, preprocessing)
+  own = None if classes == "unseen" else _own(flags, classes, preprocessing, originals)
   if own is None:
     unlabeled, test = image_data.load_parts(flags, ("train", "test"), load_one).values()
     probed, validation, asked = split_within_classes(test, OF_UNSEEN, seed=0)
@@ -84,13 +86,13 @@ def load_parts(flags: ImageData, classes: Classes, preprocessing: Preprocessing 
 
 
 def _own(
-  flags: ImageData, classes: Classes, preprocessing: Preprocessing | None
+  flags: ImageData, classes: Classes, preprocessing: Preprocessing | None, originals: bool
 ) -> tuple[ImageDataset, ImageDataset] | None:
   """The official training and test splits; with `classes` "auto", None if their classes differ."""
   if classes == "auto" and flags.data in ("glyphs", "omniglot"):
     return None
   try:
-    load_one = partial(load_split, preprocessing=preprocessing)
+    load_one = partial(load_split, preprocessing=preprocessing, originals=originals)
     train, test = image_data.load_parts(flags, ("official/train", "official/test"), load_one).values()
   except NoSuchSplit:
     if classes == "auto":

@@ -20,19 +20,31 @@ from experiments.families.representation.evaluators import (
   known_and_asked,
   of_curve,
 )
-from metajax.data import ImageDataset, train_batches
+from metajax.data import ImageDataset, RandomCrop, train_batches
 from metajax.experiment import Evaluator, Experiment
 from metajax.train import TrainState
-from metajax.types import Batches, Learner, Network
+from metajax.types import Batches, Learner, Network, Preprocessing
 
 Draw = Callable[[Any, Setup, int], Batches]  # (source, setup, seed) -> Batches
 
 
-def without_labels(source: ImageDataset, setup: Setup, seed: int) -> Batches:
-  """Batches of the images, or other inputs, of a source, without labels."""
+def without_labels(source: ImageDataset, setup: Setup, seed: int, crop: RandomCrop | None = None) -> Batches:
+  """Batches of the images, or of crops of the originals, of a source, without labels."""
   alike = source._replace(classes=("",), labels=np.zeros_like(source.labels))
-  labeled = train_batches(alike, batch_size=setup.outer.batch_size, seed=seed)
+  labeled = train_batches(alike, batch_size=setup.outer.batch_size, seed=seed, crop=crop)
   return lambda start=0, shard=(0, 1): (batch.inputs for batch in labeled(start, shard))
+
+
+def from_originals(setup: Setup, crop: RandomCrop) -> dict[str, Any]:
+  """Arguments of `representation_experiment` for crops of the originals, tested on the centers of the images.
+
+  For evaluation the shorter side is resized to 8/7 of the size, 256 for 224 pixels, as in arXiv:2002.05709.
+  """
+  size = setup.data.size
+  center = Preprocessing(size, "shortest", round(size * 8 / 7), "bilinear")
+  load = lambda: load_parts(setup.data, setup.probing.classes, center, originals=True)
+  batches = lambda source, setup, seed: without_labels(source, setup, seed, crop._replace(size=size))
+  return {"parts": parts_of(setup, load), "batches": batches, "preprocessing": center}
 
 
 def parts_of(setup: Setup, load: Callable[[], ProbeSplits] | None = None) -> Callable[[], ProbeSplits]:
@@ -60,6 +72,7 @@ def representation_experiment(
   others: Mapping[str, EmbedFn] = {},
   choose: Callable[[Sequence[TrainState], ProbeSplits], Learner] | None = None,
   checked: bool = False,
+  preprocessing: Preprocessing | None = None,
 ) -> Experiment:
   """The experiment of pretraining a learner.
 
@@ -75,6 +88,7 @@ def representation_experiment(
     others: `{variant: embed}`: further features to probe.
     choose: `(states, parts) -> Learner`: selects the features by validation images.
     checked: True if the caller has checked that images of the setup's size fit the networks.
+    preprocessing: How images are resized for evaluation, for the export; by default squashed to a square.
 
   Returns:
     The experiment, with k-NN accuracy as validation.
@@ -84,7 +98,9 @@ def representation_experiment(
   """
   check(setup.training, setup.outer.batch_size, setup.outer.warmup_steps, setup.probing.test)
   if not checked:
-    check_images(learner.init if batches is without_labels else _of_images(encoder).init, setup.data.size)
+    check_images(
+      learner.init if batches is without_labels or preprocessing else _of_images(encoder).init, setup.data.size
+    )
   parts, optimizer = parts or parts_of(setup), optimizer_of(setup)
   frozen = FrozenFeatures(name, learner, optimizer, encoder, parts, setup, others, choose)
   some = functools.cache(lambda: of_curve(parts()))
@@ -106,6 +122,7 @@ def representation_experiment(
       setup.data, setup.probing, parts()
     ),  # raises if the data are too few for the tests
     choose=None if choose is None else lambda states: choose(states, parts()),
+    preprocessing=preprocessing,
   )
 
 

@@ -9,12 +9,13 @@ from metajax.augment.image.pixels import gaussian_blur
 from metajax.types import Augmentation
 
 
-def simclr(size: int | None = None, strength: float = 1.0) -> Augmentation:
+def simclr(size: int | None = None, strength: float = 1.0, *, crop: bool = True) -> Augmentation:
   """SimCLR's augmentation of photographs (arXiv:2002.05709): crop, flip, color jitter, grayscale, blur.
 
   Args:
     size: side of the crop in pixels; by default the image's height and width.
     strength: strength of the color jitter, 0 to 2.5; 1 on ImageNet.
+    crop: whether to crop; False for crops of the original images, `data.RandomCrop`.
 
   Returns:
     `augmentation(key, image) -> image`.
@@ -22,17 +23,18 @@ def simclr(size: int | None = None, strength: float = 1.0) -> Augmentation:
   Raises:
     ValueError: if `strength` is not from 0 to 2.5.
   """
-  return compose(simclr_cifar(size, strength), random_apply(gaussian_blur(), 0.5))
+  return compose(simclr_cifar(size, strength, crop=crop), random_apply(gaussian_blur(), 0.5))
 
 
-def simclr_cifar(size: int | None = None, strength: float = 0.5) -> Augmentation:
+def simclr_cifar(size: int | None = None, strength: float = 0.5, *, crop: bool = True) -> Augmentation:
   """SimCLR's augmentation of small photographs (its appendix B.9): no blur, and color jitter of half the strength.
 
   Arguments, result and exceptions are those of `simclr`.
   """
   check_range("strength", strength, 0, 2.5)
   jitter = color_jitter(0.8 * strength, 0.8 * strength, 0.8 * strength, 0.2 * strength)
-  return compose(random_resized_crop(size), random_flip(), random_apply(jitter, 0.8), random_grayscale(0.2))
+  colors = random_apply(jitter, 0.8), random_grayscale(0.2)
+  return compose(*[random_resized_crop(size)] * crop, random_flip(), *colors)
 
 
 def handwriting(size: int | None = None) -> Augmentation:

@@ -57,6 +57,24 @@ def read_encoded(content: bytes, *, preprocessing: Preprocessing) -> np.ndarray:
     return _image(file, None, 3, preprocessing)
 
 
+def read_original(content: bytes, *, channels: int) -> Image.Image:
+  """The image of a file's bytes at its full size: upright, on white, gray for one channel and else RGB.
+
+  Raises:
+    UnreadableImage: as for `read_image`.
+  """
+  with _or_unreadable(), io.BytesIO(content) as file, opened(file) as image:
+    pixels = image.width * image.height
+    _check_pixels(pixels, pixels)
+    with _pillows_limit_lifted() if pixels > LARGE else contextlib.nullcontext():
+      return on_white(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
+
+
+def _check_pixels(decoded, whole):
+  if decoded > MOST_PIXELS:
+    raise UnreadableImage(f"it has {whole:,} pixels, and at most {MOST_PIXELS:,} are decoded")
+
+
 def _image(file, size, channels, preprocessing):
   with opened(file) as image:
     whole = image.width * image.height
@@ -64,8 +82,7 @@ def _image(file, size, channels, preprocessing):
       size = size if preprocessing is None else max(preprocessing.pixels, preprocessing.side or 0)
       image.draft(None, (ENOUGH * size, ENOUGH * size))
     decoded = whole if "progressive" in image.info else image.width * image.height
-    if decoded > MOST_PIXELS:
-      raise UnreadableImage(f"it has {whole:,} pixels, and at most {MOST_PIXELS:,} are decoded")
+    _check_pixels(decoded, whole)
     with _pillows_limit_lifted() if decoded > LARGE else contextlib.nullcontext():
       return image_of(image, size, channels, preprocessing)
 

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from metajax import checks
+from metajax.data.files.crops import RandomCrop, read_crops
+from metajax.data.files.image_file import UnreadableImage
 
 BYTES_IN_MEMORY = 2**30  # sets that are larger, decoded, stay on disk
 CHUNK = 32  # images per unit of work of a thread
@@ -27,6 +29,7 @@ class LazyImages:
     shape: (height, width, channels).
     files: file number of each image, integers `[n]`, as passed to `read`.
     turns: counterclockwise quarter turns of each image, `[n]`; by default none.
+    originals: `(files int64 [k]) -> [bytes]`, the files' contents, from which crops are cut; by default none.
   """
 
   dtype = np.dtype(np.uint8)
@@ -38,6 +41,7 @@ class LazyImages:
     shape: tuple[int, int, int],
     files: np.ndarray,
     turns: np.ndarray | None = None,
+    originals: Callable[[np.ndarray], Sequence[bytes]] | None = None,
   ):
     files = np.asarray(files)
     turns = np.zeros(len(files), np.uint8) if turns is None else np.asarray(turns)
@@ -46,6 +50,7 @@ class LazyImages:
       given = f"{list(shape)}, {checks.describe(files)} and {checks.describe(turns)}"
       raise ValueError(f"expected (height, width, channels) and integers [n] of files and turns, got {given}")
     self._read, self._files, self._turns = read, files.astype(np.int64), (turns % 4).astype(np.uint8)
+    self._originals = originals
     self.shape = (len(files), *shape)
 
   def __len__(self):
@@ -62,12 +67,17 @@ class LazyImages:
 
   def take(self, rows: Any) -> "LazyImages":
     """The `LazyImages` of the given rows."""
-    return LazyImages(self._read, self.shape[1:], self._files[rows], self._turns[rows])
+    return LazyImages(self._read, self.shape[1:], self._files[rows], self._turns[rows], self._originals)
 
   def with_quarter_turns(self) -> "LazyImages":
     """The `LazyImages` of these images, and of these rotated by 90, 180 and 270 degrees, `[4 * n]`."""
     turns = np.concatenate([(self._turns + turn) % 4 for turn in range(4)])
-    return LazyImages(self._read, self.shape[1:], np.tile(self._files, 4), turns)
+    return LazyImages(self._read, self.shape[1:], np.tile(self._files, 4), turns, self._originals)
+
+  @property
+  def have_originals(self) -> bool:
+    """Whether crops can be cut from the original files."""
+    return self._originals is not None and not self._turns.any()
 
   def start(self, rows: Any) -> Callable[[], np.ndarray]:
     """Starts to decode `images[rows]` in threads; the returned function waits for the images and returns them."""
@@ -85,6 +95,27 @@ class LazyImages:
 
     wait = in_threads(fill, len(flat))
     return lambda: wait() or decoded
+
+  def start_crops(self, rows: np.ndarray, draws: np.ndarray, crop: RandomCrop) -> Callable[[], np.ndarray]:
+    """Starts to cut crops from the originals of rows `[n]`, with uniform `draws` `[n, views, DRAWS]`, in threads.
+
+    Returns:
+      A function that waits for the crops and returns them, uint8 `[n, views, size, size, channels]`.
+    """
+    assert self._originals is not None
+    files, channels, originals = self._files[rows], self.shape[-1], self._originals
+    found = np.empty((len(files), crop.views, crop.size, crop.size, channels), np.uint8)
+
+    def cut(chunk):
+      for i, content in zip(range(len(files))[chunk], originals(files[chunk]), strict=True):
+        try:
+          found[i] = read_crops(content, draws[i], crop, channels)
+        except UnreadableImage as error:
+          self._read(files[i : i + 1])  # raises with the file's name
+          raise ValueError(f"an image cannot be cropped: {error}") from None
+
+    wait = in_threads(cut, len(files))
+    return lambda: wait() or found
 
 
 def take(images: np.ndarray | LazyImages, rows: np.ndarray) -> np.ndarray | LazyImages:

@@ -47,6 +47,7 @@ def source_of(
   least: int = 1,
   preprocessing: Preprocessing | None = None,
   class_split: ClassSplit = BY_DEFAULT,
+  originals: bool = False,
 ) -> ImageDataset:
   """The `ImageDataset` of a part of a `Table`.
 
@@ -60,7 +61,7 @@ def source_of(
 
   Args:
     table: the table of the images.
-    split, size, seed, skip_unreadable, preprocessing: as for `load`.
+    split, size, seed, skip_unreadable, preprocessing, originals: as for `load`.
     least, class_split: smallest number of images of a class that is kept; custom distribution of the classes.
 
   Raises:
@@ -72,11 +73,13 @@ def source_of(
   _tell_if_dealt_anew(table, split, class_split)
   left_out = {"small_classes": tuple(table.classes[c] for c in small)}
   if isinstance(table.images, np.ndarray):
+    if originals:
+      raise ValueError(f"expected files of images, of which crops are decoded, got the arrays of {table.name}")
     return _source(table, rows, _resized(table.images[rows], size, preprocessing))._replace(**left_out)
   spread = np.unique(np.linspace(0, len(table.images) - 1, LOOKED_AT).astype(int))
   channels = 1 if preprocessing is None and all(_gray_or_unreadable(table.images[row]) for row in spread) else 3
   shape, paths = (size, size, channels), [table.images[row] for row in rows]
-  in_memory = len(rows) <= FILES_IN_MEMORY and fits_in_memory(len(rows), shape)
+  in_memory = not originals and len(rows) <= FILES_IN_MEMORY and fits_in_memory(len(rows), shape)
   if in_memory:
     images, unreadable = _decode(paths, shape, preprocessing)
   else:
@@ -95,7 +98,7 @@ def source_of(
   else:
     advice = "it could be when the set was loaded" if skip_unreadable else TO_SKIP
     files = Files([paths[i] for i in good], shape, advice, preprocessing)
-    images = LazyImages(files, shape, np.arange(len(rows)))
+    images = LazyImages(files, shape, np.arange(len(rows)), originals=files.originals)
   return _source(table, rows, images, missing)._replace(**left_out)
 
 

@@ -15,6 +15,7 @@ from metajax.data.builtin.cache import cache_folder, write_arrays
 from metajax.data.builtin.cache import read as read_cache
 from metajax.data.files.image_file import UnreadableImage, check_beginning, read_image
 from metajax.data.files.lazy_images import in_threads
+from metajax.data.files.opening import open_regular
 from metajax.types import Preprocessing
 
 READERS = 16  # threads that check the beginnings of files; on a cold disk they mostly wait
@@ -38,6 +39,17 @@ class Files:
 
   def __call__(self, numbers: np.ndarray) -> np.ndarray:
     return np.stack([self._image(self._paths[number]) for number in numbers.tolist()])
+
+  def originals(self, numbers: np.ndarray) -> list[bytes]:
+    """The contents of files."""
+    return [self._content(self._paths[number]) for number in numbers.tolist()]
+
+  def _content(self, path):
+    try:
+      with open_regular(path, buffering=0) as file:
+        return file.read()
+    except OSError as error:
+      raise ValueError(f"the image {path!r} cannot be read ({error.strerror}); {self._advice}") from None
 
   def _image(self, path):
     try:

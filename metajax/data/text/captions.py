@@ -1,6 +1,7 @@
 """Captioned images with random access: TFDS sets, and user-supplied images with a table of captions."""
 
 import os
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,7 @@ def load_captioned(
   download: bool = False,
   seed: int = 0,
   skip_unreadable: bool = False,
+  originals: bool = False,
 ) -> ImageDataset:
   """Loads one part of a set of captioned images; each image is a separate class.
 
@@ -49,7 +51,7 @@ def load_captioned(
   Args:
     name: name of the data set, or a path: it begins with "/", "./", "../" or "~", ends in ".csv" or ".jsonl", or is a
       folder.
-    split, size, preprocessing, data_dir, download, seed, skip_unreadable: as for `metajax.data.load`.
+    split, size, preprocessing, data_dir, download, seed, skip_unreadable, originals: as for `metajax.data.load`.
 
   Returns:
     An `ImageDataset`, whose `captions` hold the texts of each image, in order.
@@ -61,15 +63,16 @@ def load_captioned(
   """
   name = checked_name(name)
   size = check_how(split, size, seed, data_dir, preprocessing=preprocessing)
-  checks.flags(download=download, skip_unreadable=skip_unreadable)
+  checks.flags(download=download, skip_unreadable=skip_unreadable, originals=originals)
   if is_path(name) or name.endswith(".jsonl") or (not download and os.path.isdir(name)):
     table, captions = read_captions(name)
-    source = source_of(table, split, size=size, seed=seed, skip_unreadable=skip_unreadable, preprocessing=preprocessing)
+    how: dict[str, Any] = {"skip_unreadable": skip_unreadable, "preprocessing": preprocessing, "originals": originals}
+    source = source_of(table, split, size=size, seed=seed, **how)
     return source._replace(captions=tuple(captions[path] for path in source.classes))
-  return _captioned_set(name, split, size, data_dir, download, seed, skip_unreadable, preprocessing)
+  return _captioned_set(name, split, size, data_dir, download, seed, skip_unreadable, preprocessing, originals)
 
 
-def _captioned_set(name, split, size, data_dir, download, seed, skip_unreadable, preprocessing):
+def _captioned_set(name, split, size, data_dir, download, seed, skip_unreadable, preprocessing, originals):
   builder = prepared(name, data_dir, download)
   features, own = builder.info.features, tuple(builder.info.splits)
   check_split(name, split, own)
@@ -86,7 +89,7 @@ def _captioned_set(name, split, size, data_dir, download, seed, skip_unreadable,
   bare = next((row for row in rows if not captions[row]), None)
   if bare is not None:
     raise ValueError(f"expected a caption for every image of {name!r}, got none for record {bare}")
-  images, rows, unreadable = images_of_records(records, image, shape, rows, skip_unreadable, preprocessing)
+  images, rows, unreadable = images_of_records(records, image, shape, rows, skip_unreadable, preprocessing, originals)
   source = from_arrays(
     images,
     np.arange(len(rows)),

@@ -7,7 +7,8 @@ import numpy as np
 
 from metajax import checks
 from metajax.data._tensorflow import tf
-from metajax.data.pipeline import in_epochs, plain, random_integers, reader
+from metajax.data.files.crops import RandomCrop
+from metajax.data.pipeline import crop_draws, crop_reader, in_epochs, plain, random_integers, reader
 from metajax.data.sharding import rows_of_host
 from metajax.data.source import ImageDataset, check_source
 from metajax.data.text.tokenizer import LENGTH, MOST_TOKENS, Tokenizer
@@ -22,6 +23,7 @@ def image_texts(
   max_length: int = LENGTH,
   lengths: Sequence[int] = (),
   seed: int = 0,
+  crop: RandomCrop | None = None,
 ) -> Batches:
   """Batches of image-caption pairs, one per class, for contrastive learning.
 
@@ -37,17 +39,22 @@ def image_texts(
     lengths: shorter lengths to choose from, so that few shapes compile; each batch uses the shortest length that holds
       all its texts, the same on all hosts.
     seed: any 64-bit integer but the largest.
+    crop: a random crop to cut from the original image, as for `train_batches`, with one view.
 
   Returns:
     `batches(start=0, shard=(0, 1))`, as for `episodes`, of a `Pair`: images uint8
     `[batch_size/hosts, height, width, channels]`, and tokens int32 `[batch_size/hosts, length]`.
 
   Raises:
-    ValueError: if `batch_size` is not from 1 to the number of classes, or a length is out of range.
+    ValueError: if `batch_size` is not from 1 to the number of classes, a length is out of range, or with `crop` the
+      images have no originals.
   """
   _check(source, tokenizer, batch_size, max_length, lengths, seed)
+  if crop is not None and crop.views != 1:
+    raise ValueError(f"expected a crop of one view of each image, got {crop.views}")
   classes = len(source.classes)
-  captions, read = [text for texts in source.captions for text in texts], reader(source.images)
+  captions = [text for texts in source.captions for text in texts]
+  read = reader(source.images) if crop is None else crop_reader(source.images, crop)
   sizes = np.array(sorted({*lengths, max_length}))
   spans = _spans(np.bincount(source.labels, minlength=classes)), _spans([len(texts) for texts in source.captions])
   by_class = tf.constant(np.argsort(source.labels, kind="stable"))
@@ -67,7 +74,8 @@ def image_texts(
       # All texts of the batch decide the length, but without a choice a host needs its own alone.
       asked, kept = (text, mine) if len(sizes) > 1 else (text[mine], slice(None))
       tokens = tf.numpy_function(lambda rows: tokenized(rows)[kept], [asked], tf.int32, stateful=False)
-      return Examples(tf.gather(by_class, image[mine]), tokens)
+      rows = tf.gather(by_class, image[mine])
+      return Examples(rows if crop is None else (rows, crop_draws(batch_size, crop, seed, step)[mine]), tokens)
 
     rows = in_epochs(classes, batch_size, seed, start).enumerate(start).map(plain(drawn))
     return (Pair(batch.inputs, batch.labels) for batch in read(rows))

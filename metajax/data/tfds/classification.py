@@ -1,5 +1,6 @@
 """TFDS image classification sets as sources."""
 
+import functools
 import hashlib
 
 import numpy as np
@@ -31,6 +32,7 @@ def classification_set(
   least: int = 1,
   preprocessing: Preprocessing | None = None,
   class_split: ClassSplit = BY_DEFAULT,
+  originals: bool = False,
 ) -> ImageDataset:
   """The `ImageDataset` of one part of a TFDS image classification set, for `metajax.data.load`.
 
@@ -58,7 +60,7 @@ def classification_set(
   records, names = read_records(builder, used, label), features[label].names
   rows, _, small = choose(name, split, records.labels, records.rows_of, seed, least, class_split, names)
   shape = (size, size, features[image].shape[-1] if preprocessing is None else 3)
-  images, rows, unreadable = images_of_records(records, image, shape, rows, skip_unreadable, preprocessing)
+  images, rows, unreadable = images_of_records(records, image, shape, rows, skip_unreadable, preprocessing, originals)
   present, labels = np.unique(records.labels[rows], return_inverse=True)
   source = from_arrays(images, labels, classes=[names[c] for c in present])
   return source._replace(unreadable=unreadable, small_classes=tuple(names[c] for c in small))
@@ -71,8 +73,10 @@ def images_of_records(
   rows: np.ndarray,
   skip_unreadable: bool,
   preprocessing: Preprocessing | None = None,
+  originals: bool = False,
 ) -> tuple[np.ndarray | LazyImages, np.ndarray, tuple[str, ...]]:
-  """Images uint8 `[rows, *shape]` of some records, decoded immediately if they fit in memory, otherwise on access.
+  """Images uint8 `[rows, *shape]` of some records, decoded at once if they fit in memory and no `originals` are asked
+  for, otherwise on access.
 
   Returns:
     The images; their rows; and the names of the skipped records. With `skip_unreadable` all records are decoded once at
@@ -85,7 +89,8 @@ def images_of_records(
   decode = _decoder(records, image, shape, advice)
   if preprocessing is not None:
     decode = _preprocessor(records, image, preprocessing, advice)
-  images, in_memory = LazyImages(decode, shape, rows), fits_in_memory(len(rows), shape)
+  lazy = functools.partial(LazyImages, decode, shape, originals=_originals(records, image))
+  images, in_memory = lazy(rows), not originals and fits_in_memory(len(rows), shape)
   if not skip_unreadable:
     return (images[:] if in_memory else images), rows, ()
   key = (image, shape, *(() if preprocessing is None else (preprocessing,)), hashlib.sha256(rows.tobytes()).hexdigest())
@@ -93,7 +98,7 @@ def images_of_records(
   rows = rows[~np.isin(rows, unreadable)]
   if not len(rows):
     raise ValueError(f"expected an image that can be decoded in {records.name}, got {len(unreadable)} that cannot")
-  images = LazyImages(decode, shape, rows)
+  images = lazy(rows)
   return (images[:] if in_memory else images), rows, tuple(f"record {row} of {records.name}" for row in unreadable)
 
 
@@ -130,6 +135,12 @@ def _preprocessor(records, image, preprocessing, advice):
       raise ValueError(f"the image of record {row} of {records.name} cannot be decoded: {said}; {advice}") from None
 
   return lambda rows: np.stack([decode_one(row) for row in rows])
+
+
+def _originals(records, image):
+  """`rows -> [bytes]`: the encoded images of records."""
+  spec = {image: tf.io.FixedLenFeature((), tf.string)}
+  return lambda rows: tf.io.parse_example(records.read(rows), spec)[image].numpy().tolist()
 
 
 def _decoder(records, image, shape, advice):

@@ -1,0 +1,60 @@
+"""The header of a JPEG file: its size, its number of colors and its orientation, without decoding."""
+
+from typing import Literal, NamedTuple
+
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of a frame header (ITU-T T.81, table B.1)
+ALONE = frozenset((0x01, *range(0xD0, 0xD9)))  # markers without a length
+ORDERS: dict[bytes, Literal["little", "big"]] = {b"II": "little", b"MM": "big"}  # of the bytes of a number
+EXIF, ORIENTATION = b"Exif\0\0", 0x0112
+
+
+class JpegHeader(NamedTuple):
+  """The header of a JPEG file.
+
+  Attributes:
+    height, width: size of the stored image in pixels, before it is turned upright.
+    components: 1 for gray, 3 for color, 4 for CMYK.
+    orientation: EXIF orientation, 1 to 8; 1 is upright.
+  """
+
+  height: int
+  width: int
+  components: int
+  orientation: int
+
+
+def jpeg_header(content: bytes) -> JpegHeader | None:
+  """The header of a JPEG file's bytes; None if they are not such a file."""
+  if content[:2] != b"\xff\xd8":
+    return None
+  at, orientation = 2, 1
+  while at + 10 <= len(content) and content[at] == 0xFF:
+    marker = content[at + 1]
+    if marker == 0xFF or marker in ALONE:  # a fill byte, or a marker without content
+      at += 1 if marker == 0xFF else 2
+      continue
+    end = at + 2 + _integer(content, at + 2)
+    if marker in FRAMES:
+      return JpegHeader(_integer(content, at + 5), _integer(content, at + 7), content[at + 9], orientation)
+    if marker == 0xE1 and content.startswith(EXIF, at + 4):
+      orientation = _orientation(content[at + 4 + len(EXIF) : end])
+    at = end
+  return None
+
+
+def _integer(content, at, order: Literal["little", "big"] = "big"):
+  return int.from_bytes(content[at : at + 2], order)
+
+
+def _orientation(tiff: bytes) -> int:
+  """The orientation in an EXIF block, from the first directory of its TIFF structure; 1 if it names none."""
+  order = ORDERS.get(tiff[:2])
+  if order is None:
+    return 1
+  at = int.from_bytes(tiff[4:8], order)
+  entries = _integer(tiff, at, order)
+  for first in range(at + 2, min(at + 2 + 12 * entries, len(tiff) - 11), 12):
+    if _integer(tiff, first, order) == ORIENTATION:
+      value = _integer(tiff, first + 8, order)
+      return value if 1 <= value <= 8 else 1
+  return 1
