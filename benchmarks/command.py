@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import tyro
 
+from metajax import images_to_float
 from metajax.data import episodes, load
 from metajax.types import Episode
 
@@ -34,9 +35,8 @@ class Tasks(NamedTuple):
 
   def batch(self) -> Episode:
     """The first batch of tasks."""
-    return next(
-      episodes(load("glyphs", "train"), ways=WAYS, shots=SHOTS, queries=self.queries, meta_batch_size=self.tasks)()
-    )
+    task = {"ways": WAYS, "shots": SHOTS, "queries": self.queries, "meta_batch_size": self.tasks}
+    return images_to_float(next(episodes(load("glyphs", "train"), **task)()))
 
 
 def run_main(main: Callable):

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from benchmarks.networks import transformer
-from metajax import gradient_steps
+from metajax import gradient_steps, images_to_float
 from metajax.adapt import implicit
 from metajax.compose import linear, with_head
 from metajax.data import episodes as episodes_of
@@ -56,7 +56,7 @@ def images(tasks: int, **task: int) -> Episode:
   With a uniform background thousands of activations share one value. A rounding across the kink of a ReLU then changes
   the gradient in the second digit, so that no two libraries would agree in float32.
   """
-  drawn = next(episodes_of(load("glyphs", "train"), meta_batch_size=tasks, **task)())
+  drawn = images_to_float(next(episodes_of(load("glyphs", "train"), meta_batch_size=tasks, **task)()))
   noise = np.random.default_rng(0)
   noisy = lambda x: (x + 0.1 * noise.random(x.shape)).astype(np.float32)
   return Episode(*(examples._replace(inputs=noisy(examples.inputs)) for examples in drawn))

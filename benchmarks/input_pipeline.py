@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks.command import Timing, run_main
 from benchmarks.page import write
 from benchmarks.step import alternate, calls_per_second, compile_program, maml_step
+from metajax import images_to_float
 from metajax.augment import augment_batch
 from metajax.augment.image import simclr_cifar
 from metajax.data import ImageDataset, episodes, load
@@ -78,7 +79,7 @@ def main(
   """
   task = {"ways": ways, "shots": shots, "queries": queries, "tasks": tasks}
   source = load(data, split)
-  step = maml_step("slices", next(episodes(source, **task)()))
+  step = maml_step("slices", images_to_float(next(episodes(source, **task)())))
   pipeline, trainer = [], []
   for turn in range(timing.rounds):
     pipeline.append(pipeline_tasks_per_second(source, **task, seconds=timing.seconds, start=1_000_000 * turn))

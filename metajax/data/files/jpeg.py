@@ -42,6 +42,12 @@ def jpeg_header(content: bytes) -> JpegHeader | None:
   return None
 
 
+def is_turned(content: bytes) -> bool:
+  """Whether a file is a JPEG whose EXIF orientation turns or mirrors it."""
+  header = jpeg_header(content)
+  return header is not None and header.orientation != 1
+
+
 def _integer(content, at, order: Literal["little", "big"] = "big"):
   return int.from_bytes(content[at : at + 2], order)
 

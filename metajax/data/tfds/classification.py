@@ -7,14 +7,15 @@ import numpy as np
 
 from metajax.data._tensorflow import tf
 from metajax.data.class_split import BY_DEFAULT, ClassSplit
-from metajax.data.files.image_file import UnreadableImage, read_encoded
+from metajax.data.files.image_file import UnreadableImage, read_encoded, read_original
+from metajax.data.files.jpeg import is_turned
 from metajax.data.files.lazy_images import LazyImages, fits_in_memory, in_threads
 from metajax.data.files.opening import TO_SKIP
 from metajax.data.files.verification import Progress
 from metajax.data.source import ImageDataset, from_arrays
 from metajax.data.splits import PARTS, check_split, choose
 from metajax.data.tfds.builder import image_and_label, prepared
-from metajax.data.tfds.decoding import decoded, reason
+from metajax.data.tfds.decoding import decoded, reason, resized
 from metajax.data.tfds.random_access import Records, read_records, remembered
 from metajax.paths import AnyPath
 from metajax.types import Preprocessing
@@ -131,10 +132,14 @@ def _preprocessor(records, image, preprocessing, advice):
       (raw,) = records.read(np.array([row]))
       return read_encoded(tf.io.parse_single_example(raw, spec)[image].numpy(), preprocessing=preprocessing)
     except (UnreadableImage, tf.errors.OpError) as error:
-      said = error if isinstance(error, UnreadableImage) else reason(error)
-      raise ValueError(f"the image of record {row} of {records.name} cannot be decoded: {said}; {advice}") from None
+      raise ValueError(_undecodable(records, row, error, advice)) from None
 
   return lambda rows: np.stack([decode_one(row) for row in rows])
+
+
+def _undecodable(records, row, error, advice) -> str:
+  said = error if isinstance(error, UnreadableImage) else reason(error)
+  return f"the image of record {row} of {records.name} cannot be decoded: {said}; {advice}"
 
 
 def _originals(records, image):
@@ -144,30 +149,34 @@ def _originals(records, image):
 
 
 def _decoder(records, image, shape, advice):
-  """`rows -> images`, decoded by TensorFlow."""
-  spec = {image: tf.io.FixedLenFeature((), tf.string)}
+  """`rows -> images`, decoded by TensorFlow, and turned upright where EXIF says so."""
+  originals = _originals(records, image)
 
   def one(file):
     return decoded(file, size=shape[0], channels=shape[-1])
 
   @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
-  def decoded_all(raw):
-    files = tf.io.parse_example(raw, spec)[image]
+  def decoded_all(files):
     return tf.map_fn(one, files, fn_output_signature=tf.TensorSpec(shape, tf.uint8), parallel_iterations=1)
 
   def decode(rows):
     try:
-      return decoded_all(tf.constant(records.read(rows))).numpy()
+      files = originals(rows)
+      images = decoded_all(tf.constant(files)).numpy()
     except tf.errors.OpError:
       return np.stack([decode_one(row) for row in rows])
+    for i in np.flatnonzero([is_turned(file) for file in files]):
+      images[i] = decode_one(rows[i])
+    return images
 
   def decode_one(row):
     try:
-      (raw,) = records.read(np.array([row]))
-      return one(tf.io.parse_single_example(raw, spec)[image]).numpy()
-    except tf.errors.OpError as error:
-      raise ValueError(
-        f"the image of record {row} of {records.name} cannot be decoded: {reason(error)}; {advice}"
-      ) from None
+      (file,) = originals(np.array([row]))
+      if not is_turned(file):
+        return one(file).numpy()
+      upright = np.asarray(read_original(file, channels=shape[-1]))
+      return resized(tf.constant(upright.reshape(*upright.shape[:2], -1)), size=shape[0]).numpy()
+    except (UnreadableImage, tf.errors.OpError) as error:
+      raise ValueError(_undecodable(records, row, error, advice)) from None
 
   return decode

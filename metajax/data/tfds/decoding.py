@@ -66,7 +66,11 @@ def undecodable(encoded: np.ndarray) -> dict[int, str]:
 
 def decoded(file: tf.Tensor, *, size: int, channels: int) -> tf.Tensor:
   """Decodes one image, a string tensor, as `decode` does."""
-  pixels = tf.io.decode_image(file, channels=channels, expand_animations=False)
+  return resized(tf.io.decode_image(file, channels=channels, expand_animations=False), size=size)
+
+
+def resized(pixels: tf.Tensor, *, size: int) -> tf.Tensor:
+  """An image `[height, width, channels]` resized as by `decode`."""
   return tf.cast(tf.round(tf.image.resize(pixels, (size, size), method="area")), tf.uint8)
 
 
