@@ -12,6 +12,7 @@ from metajax.data.files.jpeg import is_turned
 from metajax.data.files.lazy_images import LazyImages, fits_in_memory, in_threads
 from metajax.data.files.opening import TO_SKIP
 from metajax.data.files.verification import Progress
+from metajax.data.pipeline import constant
 from metajax.data.source import ImageDataset, from_arrays
 from metajax.data.splits import PARTS, check_split, choose
 from metajax.data.tfds.builder import image_and_label, prepared
@@ -175,7 +176,7 @@ def _decoder(records, image, shape, advice):
       if not is_turned(file):
         return one(file).numpy()
       upright = np.asarray(read_original(file, channels=shape[-1]))
-      return resized(tf.constant(upright.reshape(*upright.shape[:2], -1)), size=shape[0]).numpy()
+      return resized(constant(upright.reshape(*upright.shape[:2], -1)), size=shape[0]).numpy()
     except (UnreadableImage, tf.errors.OpError) as error:
       raise ValueError(_undecodable(records, row, error, advice)) from None
 
