@@ -48,7 +48,7 @@ def clip_experiment(setup: Setup, model: Clip) -> Experiment:
 
   def train_batches(seed):
     how: dict[str, Any] = {"batch_size": outer.batch_size, "max_length": max_length, "seed": seed}
-    crop = RandomCrop(images.size, (0.9, 1.0), interpolation="bicubic") if originals else None
+    crop = RandomCrop(images.size, (0.9, 1.0)) if originals else None
     return image_texts(data.train, tokenizer, crop=crop, **how)
 
   variant = (model.loss,) * (model.loss != "info_nce") + ("permuted captions",) * model.permuted

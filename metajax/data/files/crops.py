@@ -1,13 +1,14 @@
 """Random resized crops cut from original files: a JPEG is decoded within the crop alone."""
 
-from typing import Literal, NamedTuple
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from metajax import checks
 from metajax.data._tensorflow import tf
-from metajax.data.files.image_file import read_original
+from metajax.data.files.image_file import UnreadableImage, read_original, resized
 from metajax.data.files.jpeg import jpeg_header
 
 ATTEMPTS = 10
@@ -19,21 +20,20 @@ class RandomCrop(NamedTuple):
   """Random crops of the original image, resized to a square with antialiasing (arXiv:1409.4842).
 
   Boxes are those of torchvision's `RandomResizedCrop`: whole pixels, up to ten attempts, then the largest centered box
-  of an aspect ratio in range.
+  of an aspect ratio in range. Along an axis that shrinks, each new pixel is the mean over the area it covers; along one
+  that grows, pixels are interpolated linearly.
 
   Attributes:
     size: side of the resized crop, in pixels.
     area: range of the crop's area, as a fraction of the image's, drawn uniformly.
     aspect: range of width over height; its logarithm is drawn uniformly.
     views: crops of each image: 1, or 2 that make a `Pair`.
-    interpolation: "bilinear" or "bicubic".
   """
 
   size: int = 224
   area: tuple[float, float] = (0.08, 1.0)
   aspect: tuple[float, float] = (3 / 4, 4 / 3)
   views: int = 1
-  interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 
 
 def check_crop(crop: RandomCrop):
@@ -46,7 +46,6 @@ def check_crop(crop: RandomCrop):
   checks.record("crop", crop, RandomCrop)
   checks.count("the crop's size", crop.size, 1, MOST_PIXELS)
   checks.count("the crop's views", crop.views, 1, 2)
-  checks.choice("the crop's interpolation", crop.interpolation, ("bilinear", "bicubic"))
   for name, most in (("area", 1.0), ("aspect", np.inf)):
     given = getattr(crop, name)
     if len(given) != 2 or not 0 < given[0] <= given[1] <= most or not np.isfinite(given[1]):
@@ -54,66 +53,116 @@ def check_crop(crop: RandomCrop):
       raise ValueError(f"expected the crop's {name} (low, high) with 0 < low <= high{above}, got {given}")
 
 
-def crop_boxes(draws: np.ndarray, height: int, width: int, crop: RandomCrop) -> np.ndarray:
-  """The boxes of crops of an image: top, left, height and width in pixels, int32 `[views, 4]`.
+def crop_boxes(draws: np.ndarray, height: np.ndarray | int, width: np.ndarray | int, crop: RandomCrop) -> np.ndarray:
+  """The boxes of crops of images: top, left, height and width in pixels, int32 `[..., 4]`.
 
   Args:
-    draws: uniform numbers in [0, 1), `[views, DRAWS]`.
-    height, width: size of the image.
+    draws: uniform numbers in [0, 1), `[..., DRAWS]`.
+    height, width: sizes of the images, of a shape that broadcasts to `[...]`.
     crop: ranges of area and aspect.
   """
-  draws = np.asarray(draws, np.float64)
-  low, high = np.log(crop.aspect)
-  areas = height * width * (crop.area[0] + draws[:, :ATTEMPTS] * (crop.area[1] - crop.area[0]))
-  aspects = np.exp(low + draws[:, ATTEMPTS : 2 * ATTEMPTS] * (high - low))
+  draws, (low, high) = np.asarray(draws, np.float64), np.log(crop.aspect)
+  height, width = (np.broadcast_to(np.asarray(side, np.float64), draws.shape[:-1]) for side in (height, width))
+  areas = (height * width)[..., None] * (crop.area[0] + draws[..., :ATTEMPTS] * (crop.area[1] - crop.area[0]))
+  aspects = np.exp(low + draws[..., ATTEMPTS : 2 * ATTEMPTS] * (high - low))
   tall, wide = np.rint(np.sqrt(areas / aspects)), np.rint(np.sqrt(areas * aspects))
-  fits = (tall > 0) & (tall <= height) & (wide > 0) & (wide <= width)
-  views, first, found = np.arange(len(draws)), fits.argmax(1), fits.any(1)
+  fits = (tall > 0) & (tall <= height[..., None]) & (wide > 0) & (wide <= width[..., None])
+  first, found = fits.argmax(-1)[..., None], fits.any(-1)
   largest = _largest(height, width, crop.aspect)
-  tall = np.where(found, tall[views, first], largest[0])
-  wide = np.where(found, wide[views, first], largest[1])
-  top = np.where(found, np.floor(draws[:, -2] * (height - tall + 1)), (height - tall) // 2)
-  left = np.where(found, np.floor(draws[:, -1] * (width - wide + 1)), (width - wide) // 2)
-  return np.stack([top, left, tall, wide], 1).astype(np.int32)
+  tall, wide = (
+    np.where(found, np.take_along_axis(sides, first, -1)[..., 0], most)
+    for sides, most in zip((tall, wide), largest, strict=True)
+  )
+  top = np.where(found, np.floor(draws[..., -2] * (height - tall + 1)), (height - tall) // 2)
+  left = np.where(found, np.floor(draws[..., -1] * (width - wide + 1)), (width - wide) // 2)
+  return np.stack([top, left, tall, wide], -1).astype(np.int32)
 
 
 def _largest(height, width, aspect):
-  """The height and width of the largest box of an aspect ratio in range."""
-  if width / height < aspect[0]:
-    return max(1, round(width / aspect[0])), width
-  if width / height > aspect[1]:
-    return height, max(1, round(height * aspect[1]))
-  return height, width
+  """The heights and widths of the largest boxes of an aspect ratio in range."""
+  tall = np.where(width / height < aspect[0], np.maximum(1, np.rint(width / aspect[0])), height)
+  wide = np.where(width / height > aspect[1], np.maximum(1, np.rint(height * aspect[1])), width)
+  return tall, wide
 
 
-def read_crops(content: bytes, draws: np.ndarray, crop: RandomCrop, channels: int) -> np.ndarray:
-  """Crops of an image file's bytes, uint8 `[views, size, size, channels]`.
+def read_crops(
+  contents: Sequence[bytes], draws: np.ndarray, crop: RandomCrop, channels: int, out: np.ndarray
+) -> dict[int, Exception]:
+  """Reads crops of image files.
 
   An upright gray or color JPEG is decoded within each crop alone; any other file is decoded whole, and turned upright.
 
-  Raises:
-    UnreadableImage: if the file cannot be decoded.
+  Args:
+    contents: bytes of each file, `n` of them.
+    draws: uniform numbers in [0, 1), `[n, views, DRAWS]`.
+    crop: the crops.
+    channels: 1 or 3.
+    out: array uint8 `[n, views, size, size, channels]` that receives the crops.
+
+  Returns:
+    `{number: UnreadableImage}` of the files that cannot be decoded.
   """
-  header = jpeg_header(content)
-  if header is not None and header.orientation == 1 and header.components in (1, 3) and header.height:
+  headers = [jpeg_header(content) for content in contents]
+  plain = [i for i, header in enumerate(headers) if header and header.orientation == 1 and header.components in (1, 3)]
+  decoded = _of_jpegs(contents, headers, draws, crop, channels, plain, out) if plain else set()
+  unreadable = {}
+  for i in sorted(set(range(len(contents))) - decoded):
     try:
-      return _of_jpeg(content, crop_boxes(draws, header.height, header.width, crop), crop, channels)
+      out[i] = _of_whole(contents[i], draws[i], crop, channels)
+    except UnreadableImage as error:
+      unreadable[i] = error
+  return unreadable
+
+
+def _of_jpegs(contents, headers, draws, crop, channels, plain, out) -> set[int]:
+  """Decodes the crops of JPEGs into `out`; returns the numbers of those that could be."""
+  sides = np.array([headers[i][:2] for i in plain])[:, :, None]
+  boxes = crop_boxes(draws[plain], sides[:, 0], sides[:, 1], crop)
+  decode = _decoder(crop.size, channels)
+
+  def into(which):
+    try:
+      found = decode([contents[plain[k]] for k in which], boxes[which])
     except tf.errors.OpError:
-      pass  # Pillow tells what is wrong with it
+      return False
+    out[[plain[k] for k in which]] = np.asarray(memoryview(found))  # without a second copy
+    return True
+
+  if into(range(len(plain))):
+    return set(plain)
+  return {plain[k] for k in range(len(plain)) if into([k])}
+
+
+@functools.cache
+def _decoder(size: int, channels: int) -> Callable:
+  """`(contents [n], boxes [n, views, 4]) -> uint8 [n, views, size, size, channels]`, compiled once by TensorFlow."""
+
+  def one(content, box):
+    part = tf.image.decode_and_crop_jpeg(content, box, channels=channels, dct_method="INTEGER_ACCURATE")[None]
+    sides = tf.shape(part)[1:3]
+    shrunk = tf.minimum(sides, size)
+    shrinks = tf.reduce_any(sides > size)
+    part = tf.cond(shrinks, lambda: tf.raw_ops.ResizeArea(images=part, size=shrunk), lambda: tf.cast(part, tf.float32))
+    part = tf.raw_ops.ResizeBilinear(images=part, size=[size, size], half_pixel_centers=True)
+    return tf.cast(tf.round(part[0]), tf.uint8)
+
+  image = tf.TensorSpec((size, size, channels), tf.uint8)
+
+  @tf.function(
+    input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None, 4], tf.int32)], autograph=False
+  )
+  def decode(contents, boxes):
+    views = tf.shape(boxes)[1]
+    each = (tf.repeat(contents, views), tf.reshape(boxes, (-1, 4)))
+    found = tf.map_fn(lambda x: one(*x), each, fn_output_signature=image, parallel_iterations=1)
+    return tf.reshape(found, (-1, views, size, size, channels))
+
+  return decode
+
+
+def _of_whole(content, draws, crop, channels):
   image = read_original(content, channels=channels)
-  boxes = crop_boxes(draws, image.height, image.width, crop)
-  parts = [image.crop((left, top, left + wide, top + tall)) for top, left, tall, wide in boxes.tolist()]
-  return np.stack([_resized(part, crop, channels) for part in parts])
-
-
-def _of_jpeg(content, boxes, crop, channels):
-  found = np.empty((len(boxes), crop.size, crop.size, channels), np.uint8)
-  for view, box in enumerate(boxes):
-    part = tf.image.decode_and_crop_jpeg(content, box, channels=channels, dct_method="INTEGER_ACCURATE").numpy()
-    found[view] = _resized(Image.fromarray(part.squeeze(-1) if channels == 1 else part), crop, channels)
-  return found
-
-
-def _resized(part: Image.Image, crop: RandomCrop, channels: int) -> np.ndarray:
-  image = part.resize((crop.size, crop.size), Image.Resampling[crop.interpolation.upper()])
-  return np.asarray(image).reshape(crop.size, crop.size, channels)
+  boxes = crop_boxes(draws, image.height, image.width, crop).tolist()
+  return np.stack(
+    [resized(image.crop((left, top, left + wide, top + tall)), crop.size) for top, left, tall, wide in boxes]
+  )

@@ -12,7 +12,6 @@ import numpy as np
 
 from metajax import checks
 from metajax.data.files.crops import RandomCrop, read_crops
-from metajax.data.files.image_file import UnreadableImage
 
 BYTES_IN_MEMORY = 2**30  # sets that are larger, decoded, stay on disk
 CHUNK = 32  # images per unit of work of a thread
@@ -104,15 +103,12 @@ class LazyImages:
     """
     assert self._originals is not None
     files, channels, originals = self._files[rows], self.shape[-1], self._originals
-    found = np.empty((len(files), crop.views, crop.size, crop.size, channels), np.uint8)
+    found = np.empty((crop.views, len(files), crop.size, crop.size, channels), np.uint8).swapaxes(0, 1)
 
     def cut(chunk):
-      for i, content in zip(range(len(files))[chunk], originals(files[chunk]), strict=True):
-        try:
-          found[i] = read_crops(content, draws[i], crop, channels)
-        except UnreadableImage as error:
-          self._read(files[i : i + 1])  # raises with the file's name
-          raise ValueError(f"an image cannot be cropped: {error}") from None
+      for i, error in read_crops(originals(files[chunk]), draws[chunk], crop, channels, found[chunk]).items():
+        self._read(files[chunk][i : i + 1])  # raises with the file's name
+        raise ValueError(f"an image cannot be cropped: {error}")
 
     wait = in_threads(cut, len(files))
     return lambda: wait() or found
