@@ -1,5 +1,6 @@
 """The checkpoints of one run: written in the background, and verified when read."""
 
+import contextlib
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from metajax.checkpoint.arrays import (
   unflatten,
 )
 from metajax.checkpoint.failures import check_space, first_line
-from metajax.checkpoint.manager import open_manager
+from metajax.checkpoint.manager import checked_folder, open_manager
+from metajax.checkpoint.staged import is_complete
 
 with epy.lazy_imports():
   import orbax.checkpoint as ocp
@@ -38,11 +40,13 @@ class Checkpoints:
   it can be read on any number of devices. Use it as a context manager, or call `close`.
 
   Args:
-    folder: Local folder, created at the first save; `~` is expanded.
+    folder: Folder, created at the first save; `~` is expanded. In a bucket (`gs://bucket/run`) a checkpoint is complete
+      with the object `commit_success.txt`, instead of the rename.
     keep: Number of newest checkpoints to keep, at least 1; the best one is kept in addition.
 
   Raises:
-    ValueError: if `keep` is below 1, or the folder is remote (`gs://`).
+    ValueError: if `keep` is below 1, or the folder is a URL of a scheme that is not opened here, or
+      that several hosts cannot write together.
 
   Example:
     >>> import tempfile, jax.numpy as jnp
@@ -57,7 +61,7 @@ class Checkpoints:
 
   def __init__(self, folder: Path | str, keep: int = 3):
     checks.count("keep", keep)
-    self.folder = checks.local_path("the folder of checkpoints", folder).absolute()
+    self.folder = checked_folder(folder)
     self._keep = keep
     self._best = None
     self._opened, self._writes = None, False
@@ -210,6 +214,8 @@ class Checkpoints:
     warnings.warn(said, stacklevel=3)
 
   def _not_written(self, error):
-    there = [int(path.name) for path in self.folder.glob("*") if path.name.isdigit()]
+    there = []
+    with contextlib.suppress(OSError):  # of a bucket that does not answer
+      there = [int(path.name) for path in self.folder.glob("*") if path.name.isdigit() and is_complete(path)]
     last = f"the last complete one is of step {max(there)}" if there else "none is complete yet"
     return OSError(f"a checkpoint cannot be written to {self.folder}: {first_line(error)}; {last}")

@@ -75,7 +75,7 @@ def load(
     ValueError: if an argument is out of range, or the set or split is unknown, malformed or too small.
   """
   checks.flags(download=download, rotations=rotations, skip_unreadable=skip_unreadable, train_on_all=train_on_all)
-  name, custom = checked_name(name), check_class_split(split, split_classes, test_classes, train_on_all)
+  name, custom = checked_name(name, buckets=True), check_class_split(split, split_classes, test_classes, train_on_all)
   size = _size(name, split, size, seed, data_dir, preprocessing, min_images_per_class)
   own = {"size": size, "seed": seed, "skip_unreadable": skip_unreadable, "preprocessing": preprocessing}
   source = _load(name, split, data_dir, download, own | {"least": min_images_per_class, "class_split": custom})

@@ -18,7 +18,7 @@ from metajax.experiment.renamed import current
 from metajax.experiment.results_page import build_page
 from metajax.experiment.types import Record
 from metajax.mesh import is_primary_host
-from metajax.paths import alone, read_json
+from metajax.paths import alone, read_json, remote, store
 from metajax.report import write_whole
 from metajax.version import package_version
 
@@ -63,11 +63,15 @@ def write(path: Path, records: list[dict] | dict):
 
 
 def check_writable(folder: Path):
-  """Checks that a folder can be written, before a long run and without writing anything.
+  """Checks that a folder can be written, before a long run and without writing anything; that a bucket answers.
 
   Raises:
     OSError: naming the path that cannot be written.
   """
+  if remote(folder):
+    with store(folder):
+      folder.exists()
+    return
   there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
   if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
     raise OSError(f"expected a writable folder for the output {str(folder)!r}, got {str(there)!r}")

@@ -5,7 +5,7 @@ import os
 
 from metajax import checks
 from metajax.data.files.csv import check_header
-from metajax.data.files.opening import open_regular
+from metajax.data.files.opening import is_file, is_folder, open_regular
 from metajax.data.files.table import SPLITS, Table, make_table
 
 FILES = ("captions.csv", "captions.jsonl")
@@ -18,8 +18,8 @@ def read_captions(path: str) -> tuple[Table, dict[str, tuple[str, ...]]]:
     FileNotFoundError, PermissionError: if a file cannot be opened.
     ValueError: if the table of captions is missing, or a line is malformed.
   """
-  if os.path.isdir(path):
-    there = [os.path.join(path, name) for name in FILES if os.path.isfile(os.path.join(path, name))]
+  if is_folder(path):
+    there = [os.path.join(path, name) for name in FILES if is_file(os.path.join(path, name))]
     if len(there) != 1:
       given = " and ".join(map(os.path.basename, there)) or "neither"
       raise ValueError(f"expected {' or '.join(FILES)} in the folder {path!r}, got {given}")
