@@ -124,6 +124,33 @@ def test_what_a_bucket_says_is_an_error_of_one_line_with_its_name(store, monkeyp
   assert "ten more" not in str(raised.value)
 
 
+def test_a_bucket_that_does_not_answer_is_no_empty_one(store, monkeypatch):
+  """TensorFlow's `is_dir` is then False, and only its `exists` raises."""
+  url, _ = store
+  with jsonl_log(f"{url}/run") as log:
+    log(1, {"loss": 1.0})
+  with Checkpoints(f"{url}/run/checkpoints") as checkpoints:
+    checkpoints.save(1, tree(1), {})
+
+  def silent(path, *mode):
+    raise RuntimeError("the bucket does not answer")
+
+  folder = paths.place("it", f"{url}/run")
+  for name in ("exists", "open", "listdir"):
+    monkeypatch.setattr(object_store.STORE, name, silent)
+  monkeypatch.setattr(object_store.STORE, "isdir", lambda path: False)
+  for ask in (
+    lambda: read_metrics(folder),
+    lambda: paths.begin(folder / "metrics.jsonl", b""),
+    lambda: paths.files_in(folder),
+    lambda: claims.read(folder),
+    lambda: load(f"{url}/set"),
+    Checkpoints(folder / "checkpoints").steps,
+  ):
+    with pytest.raises(OSError, match="the bucket does not answer: 'teststore://bucket/"):
+      ask()
+
+
 # ---- files
 
 
@@ -137,7 +164,7 @@ def test_an_object_is_put_whole_or_not_at_all(store):
   assert (disk / "a/file").read_bytes() == b"before" and objects(disk) == ["a/file"]
 
 
-def test_what_is_appended_is_numbered_parts_until_they_are_joined(store):
+def test_what_is_appended_is_numbered_parts_until_they_are_merged(store):
   url, disk = store
   path = paths.place("it", f"{url}/rows.jsonl")
   paths.begin(path, b"a\n")
@@ -146,14 +173,14 @@ def test_what_is_appended_is_numbered_parts_until_they_are_joined(store):
     append(b"c\n")
     assert objects(disk) == ["rows.jsonl.part-00001-first", "rows.jsonl.part-00002", "rows.jsonl.part-00003"]
     assert paths.read(path) == b"a\nb\nc\n"
-  paths.join(path)
+  paths.merge(path)
   assert objects(disk) == ["rows.jsonl"] and paths.read(path) == b"a\nb\nc\n"
-  with paths.appending(path) as append:  # to what was joined
+  with paths.appending(path) as append:  # to what was merged
     append(b"d\n")
   assert paths.read(path) == b"a\nb\nc\nd\n"
 
 
-@pytest.mark.parametrize("what", ["begin", "join"])
+@pytest.mark.parametrize("what", ["begin", "merge"])
 @pytest.mark.parametrize("done", range(7))
 def test_a_file_of_parts_is_old_or_new_wherever_a_kill_falls(store, monkeypatch, what, done):
   url, _ = store
@@ -177,7 +204,7 @@ def test_a_file_of_parts_is_old_or_new_wherever_a_kill_falls(store, monkeypatch,
     patch.setattr(object_store._Object, "__exit__", until_killed(object_store._Object.__exit__))
     patch.setattr(object_store.STORE, "remove", until_killed(object_store.STORE.remove))
     try:
-      paths.begin(path, b"4") if what == "begin" else paths.join(path)
+      paths.begin(path, b"4") if what == "begin" else paths.merge(path)
       ended = True
     except KeyboardInterrupt:
       ended = False
@@ -363,7 +390,7 @@ def images_of(folder):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image[..., 0]).save(path)
     rows.append(f"set/class {i // 4}/{i}.png,class {i // 4}")
-    captions.append(f"set/class {i // 4}/{i}.png,picture {i}")
+    captions.append(f"set/class {i // 4}/{i}.png,photo {i}")
   (folder / "set/.hidden").mkdir()
   (folder / "set/.hidden/1.png").write_bytes(b"")
   (folder / "table.csv").write_text("\n".join(rows))

@@ -24,6 +24,7 @@ from metajax.checkpoint.arrays import (
 from metajax.checkpoint.failures import check_space, first_line
 from metajax.checkpoint.manager import checked_folder, open_manager
 from metajax.checkpoint.staged import is_complete
+from metajax.paths import exists, remote
 
 with epy.lazy_imports():
   import orbax.checkpoint as ocp
@@ -68,7 +69,8 @@ class Checkpoints:
 
   def steps(self) -> list[int]:
     """Returns the steps of all complete checkpoints, in ascending order."""
-    return sorted(self._manager().all_steps()) if self.folder.is_dir() else []
+    there = exists(self.folder) if remote(self.folder) else self.folder.is_dir()
+    return sorted(self._manager().all_steps()) if there else []
 
   def save(self, step: int, tree: Any, note: dict, best: int | None = None):
     """Writes a checkpoint in the background, and deletes those that are no longer kept.

@@ -15,7 +15,7 @@ MARKER = "commit_success.txt"  # of a complete checkpoint: orbax writes it, and 
 
 def is_complete(checkpoint: Path) -> bool:
   """Whether the folder of a checkpoint is complete: one on a disk has its name only then."""
-  return not paths.remote(checkpoint) or (checkpoint / MARKER).exists()
+  return not paths.remote(checkpoint) or paths.exists(checkpoint / MARKER)
 
 
 class StagedManager:
@@ -89,7 +89,7 @@ class StagedManager:
 
   def _there(self) -> set[int]:
     with paths.store(self._folder):
-      found = self._folder.iterdir() if self._folder.is_dir() else ()
+      found = self._folder.iterdir() if self._folder.exists() else ()
       return {int(path.name) for path in found if path.name.isascii() and path.name.isdecimal()}
 
   def _put(self, manager: Any, folder: Path, step: int, best: int | None):

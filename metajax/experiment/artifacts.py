@@ -23,7 +23,7 @@ def check_artifacts(run: Run, artifacts: Artifacts):
     for name, write in artifacts.items():
       there, now = run.folder / name, Path(folder) / name
       write(now)
-      if there.exists() and there.read_bytes() != now.read_bytes():
+      if paths.exists(there) and paths.read_bytes(there) != now.read_bytes():
         raise ValueError(f"expected the training data of the run in {str(run.folder)!r}, got others: {name} differs")
 
 

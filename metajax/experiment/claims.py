@@ -91,10 +91,11 @@ def release():
   """Releases all claims of this process."""
   while _held:
     path = _held.pop()
-    there = read(path.parent)
-    if there is not None and there[:-1] == of(os.getpid())[:-1]:
-      with contextlib.suppress(OSError):
-        path.unlink()
+    with contextlib.suppress(OSError):
+      there = read(path.parent)
+      if there is not None and there[:-1] == of(os.getpid())[:-1]:
+        with paths.store(path):
+          path.unlink()
 
 
 def of(process: int) -> Claim:
@@ -103,18 +104,31 @@ def of(process: int) -> Claim:
 
 
 def read(folder: Path) -> Claim | None:
-  """Returns the claim on a folder, or None if it has no valid one."""
+  """Returns the claim on a folder, or None if it has no valid one.
+
+  Raises:
+    OSError: if a bucket does not answer.
+  """
   path = folder / CLAIM
   try:
-    if not paths.remote(path) and not stat.S_ISREG(os.lstat(path).st_mode):
-      return None
-    with paths.store(path), path.open("rb") as file:
-      found = json.loads(file.read(LONGEST))
-    claim = Claim(**found)
-  except (OSError, ValueError, TypeError, RecursionError):
+    claim = Claim(**json.loads(_content(path)[:LONGEST]))
+  except (ValueError, TypeError, RecursionError):
     return None
   kinds = Claim.__annotations__
   return claim if all(type(value) is kinds[name] for name, value in claim._asdict().items()) else None
+
+
+def _content(path: Path) -> bytes:
+  """The beginning of a file, b"" if there is none."""
+  if paths.remote(path):
+    with contextlib.suppress(FileNotFoundError):
+      return paths.read_bytes(path)
+    return b""
+  with contextlib.suppress(OSError):
+    if stat.S_ISREG(os.lstat(path).st_mode):
+      with path.open("rb") as file:
+        return file.read(LONGEST)
+  return b""
 
 
 def _said(claim: Claim) -> str:

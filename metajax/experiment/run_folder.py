@@ -89,7 +89,7 @@ def _check(asked: RunFlags) -> bool:
     _check_wandb()
   if asked.folder is None:
     return False
-  there, folder = (asked.folder / "run.json").exists(), str(asked.folder)
+  there, folder = paths.exists(asked.folder / "run.json"), str(asked.folder)
   claims.check_free(asked.folder)
   if there and not asked.resume:
     raise ValueError(f"expected a folder without a run, got {folder!r}: --resume goes on with it")
@@ -126,7 +126,7 @@ def _claim(run: Run) -> str:
 def _made(folder: Path) -> bool:
   """Makes a folder and claims it; whether nobody had it."""
   with contextlib.suppress(FileExistsError):
-    if paths.remote(folder) and folder.exists():
+    if paths.remote(folder) and paths.exists(folder):
       return False
     if not paths.remote(folder):
       folder.mkdir()

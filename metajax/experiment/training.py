@@ -108,7 +108,7 @@ def _wandb(run: Run, part: str) -> AbstractContextManager[MetricLogger]:
 def _wandb_id(folder: Path) -> str:
   """The id of a run at Weights & Biases, which its folder keeps, so that a resumed run goes on there."""
   path = folder / "wandb-id.txt"
-  if not path.exists():
+  if not paths.exists(path):
     write_whole(path, secrets.token_hex(8).encode())
   return paths.read_bytes(path).decode("utf-8", errors="replace").strip()
 

@@ -25,12 +25,11 @@ class RunFlags(NamedTuple):
   """Run folder, checkpoints and records."""
 
   folder: Annotated[Path | None, MayBeRemote()] = None
-  """Folder of the run, on a disk or in a bucket (gs://bucket/run); by default a new folder in --output, named after
-  the run and the time."""
+  """Folder of the run, also gs://bucket/run; by default a new one in --output, named after the run and the time."""
   resume: bool = False
   """Resume the run in --folder with its flags, from its last good checkpoint; start the run if there is none."""
   output: RunPath = Path("runs")
-  """Parent folder of new run folders, on a disk or in a bucket."""
+  """Parent folder of new run folders, also gs://bucket/runs."""
   record: bool = False
   """Write the records and a figure to experiments/results and rebuild experiments/README.md."""
   checkpoint_every: Annotated[int | None, *Count.__metadata__] = None

@@ -5,9 +5,9 @@ a store of objects: it has no append, no rename and no folders, but a put is ato
 numbered parts, and what would be renamed is put.
 """
 
-from metajax.paths.files import SCRATCH, alone, move, naming, read_bytes, read_json, store, write_whole, writing
+from metajax.paths.files import SCRATCH, alone, exists, move, naming, read_bytes, read_json, store, write_whole, writing
 from metajax.paths.folders import fetch_folder, files_in, make_folder, put_folder, remove_tree
-from metajax.paths.parts import appending, base, begin, join, read
+from metajax.paths.parts import appending, base, begin, merge, read
 from metajax.paths.places import AnyPath, checked_url, is_served, is_url, place, remote
 
 __all__ = [
@@ -18,12 +18,13 @@ __all__ = [
   "base",
   "begin",
   "checked_url",
+  "exists",
   "fetch_folder",
   "files_in",
   "is_served",
   "is_url",
-  "join",
   "make_folder",
+  "merge",
   "move",
   "naming",
   "place",

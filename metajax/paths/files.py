@@ -85,6 +85,16 @@ def read_json(path: Path | str, kind: type = dict) -> Any:
   return checks.parse_json(str(path), content, kind)
 
 
+def exists(path: Path) -> bool:
+  """Whether there is a file or folder; a folder in a bucket is there if a name begins with it.
+
+  Raises:
+    OSError: if a bucket does not answer.
+  """
+  with store(path):
+    return path.exists()
+
+
 def read_bytes(path: Path) -> bytes:
   """The content of a file.
 

@@ -21,7 +21,7 @@ def files_in(folder: Path) -> list[Path]:
   if not remote(folder):
     return sorted(path for path in folder.rglob("*") if path.is_file())
   with store(folder):
-    found = cast(Any, folder).walk() if folder.is_dir() else ()
+    found = cast(Any, folder).walk() if folder.exists() else ()  # `is_dir` is False where a bucket does not answer
     return sorted(top / name for top, _, names in found for name in names)
 
 

@@ -2,7 +2,7 @@
 
 In a bucket, a file `metrics.jsonl` that grows is the objects `metrics.jsonl.part-00001-first`,
 `metrics.jsonl.part-00002`, ... in the order of their numbers. It begins anew with another "first" part, whose number is
-higher: one put, so that at any moment the old or the new content is there. `join` makes one object of the parts.
+higher: one put, so that at any moment the old or the new content is there. `merge` makes one object of the parts.
 """
 
 import os
@@ -67,7 +67,7 @@ def read(path: Path) -> bytes:
     return b""
 
 
-def join(path: Path):
+def merge(path: Path):
   """Makes one object of a file's parts in a bucket; on a disk there is nothing to do."""
   if remote(path) and (parts := _parts(path)):
     write_whole(path, read(path))
@@ -112,7 +112,7 @@ def _next(parts: list[_Part]) -> int:
 def _all_parts(path: Path) -> list[_Part]:
   """All parts of a file in order, those too that are not deleted yet since it began anew."""
   with store(path):
-    there = path.parent.iterdir() if path.parent.is_dir() else ()
+    there = path.parent.iterdir() if path.parent.exists() else ()
     found = [(PART.fullmatch(one.name), one) for one in there]
   ours = [(part, one) for part, one in found if part and part[1] == path.name]
   return sorted(_Part(int(part[2]), bool(part[3]), one) for part, one in ours)

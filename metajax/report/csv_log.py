@@ -55,7 +55,7 @@ def csv_file(path: Path, kept: Sequence[dict[str, Any]]) -> Generator[WriteRow]:
   try:
     yield write
   finally:
-    paths.join(path)
+    paths.merge(path)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

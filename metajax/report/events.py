@@ -59,7 +59,7 @@ def events_file(folder: Path, kept: Sequence[Any]) -> Generator[WriteRow]:
     with paths.appending(path) as append:
       yield lambda row: append(_framed(event_of(row)))
   finally:
-    paths.join(path)
+    paths.merge(path)
 
 
 def event_of(row: dict[str, Any]) -> Any:

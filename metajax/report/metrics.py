@@ -83,7 +83,7 @@ def _files(folder: Path, after: int, formats: Collection[Format]) -> Generator[W
   begin(path, b"".join(line + b"\n" for line, _ in kept))
   rows = [row for _, row in kept]
   with ExitStack() as files:
-    files.callback(paths.join, path)
+    files.callback(paths.merge, path)
     append = files.enter_context(paths.appending(path))
     others = []
     if "tensorboard" in formats:

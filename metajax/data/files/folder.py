@@ -108,7 +108,7 @@ def _walk(path):
 def _in_bucket(path):
   walk, folder = _Walk([], {}, set(), []), place("the data", path)
   with store(folder):
-    if not folder.is_dir():
+    if not folder.exists():  # which raises where the bucket does not answer
       raise FileNotFoundError(errno.ENOENT, "no such folder in the bucket", path)
   for file in files_in(folder):
     relative = file.relative_to(folder).as_posix()
