@@ -99,27 +99,48 @@ class ObjectStore(backend.Backend):
     return stat_utils.StatResult(is_directory=self.isdir(path), length=found.st_size, mtime=int(found.st_mtime))
 
 
+class Memory(type(backend.tf_backend)):
+  """TensorFlow's file systems, with the folders above a file, without which the one in memory lists nothing."""
+
+  def open(self, path, mode):
+    if mode == "wb":
+      self.gfile.makedirs(os.path.dirname(path))
+    return super().open(path, mode)
+
+
 class StorePath(gpath.PosixGPath):
   """The path of an object."""
 
+  scheme = SCHEME
+
   def __new__(cls, *parts):
-    return super().__new__(cls, *(_rooted(part) for part in parts))
+    return super().__new__(cls, *(_rooted(cls.scheme, part) for part in parts))
 
   if not hasattr(gpath.PosixGPath, "_from_parsed_parts"):  # Python 3.12 and later
 
     def __init__(self, *parts):
-      super().__init__(*(_rooted(part) for part in parts))
+      super().__init__(*(_rooted(self.scheme, part) for part in parts))
 
   @property
   def _uri_scheme(self):
-    return SCHEME if self.parts[:2] == ("/", SCHEME) else None
+    return self.scheme if self.parts[:2] == ("/", self.scheme) else None
 
   @property
   def _backend(self):
     return STORE
 
 
-STORE = ObjectStore()
+class MemoryPath(StorePath):
+  """The path of a file in TensorFlow's file system in memory."""
+
+  scheme = "ram"
+
+  @property
+  def _backend(self):
+    return MEMORY
+
+
+STORE, MEMORY = ObjectStore(), Memory()
 
 
 def register():
@@ -127,9 +148,13 @@ def register():
   epath.register_path_cls(f"{SCHEME}://")(StorePath)
 
 
-def _rooted(part):
-  given = os.fspath(part)
-  return given.replace(f"{SCHEME}://", f"/{SCHEME}/", 1) if isinstance(part, str) else part
+def register_memory():
+  """Makes etils' epath open `ram://`."""
+  epath.register_path_cls("ram://")(MemoryPath)
+
+
+def _rooted(scheme, part):
+  return part.replace(f"{scheme}://", f"/{scheme}/", 1) if isinstance(part, str) else part
 
 
 def _on_disk(path):

@@ -1071,8 +1071,8 @@ MUTANTS = (
   Mutant(
     "several hosts do not write checkpoints where one alone can",
     "metajax/checkpoint/manager.py",
-    "if process_shard()[1] > 1 and not",
-    "if process_shard()[1] > 99 and not",
+    "if process_shard()[1] > 1 and not str(found)",
+    "if process_shard()[1] > 99 and not str(found)",
     ("tests/test_buckets.py::test_several_hosts_are_refused_where_one_alone_can_write",),
   ),
   Mutant(

@@ -373,9 +373,37 @@ def test_a_checkpoint_is_incomplete_as_soon_as_it_is_being_deleted(store, monkey
 
 def test_several_hosts_are_refused_where_one_alone_can_write(store, monkeypatch):
   monkeypatch.setattr(managers, "process_shard", lambda: (0, 4))
-  with pytest.raises(ValueError, match="on a disk that all see, or in a bucket of gs://, got 'teststore"):
+  with pytest.raises(ValueError, match="on a disk that all see, or of gs://, got 'teststore://bucket/run', which one"):
     Checkpoints(f"{store[0]}/run")
+  monkeypatch.setattr(managers, "NEEDED", "no_such_package.storage")
+  with pytest.raises(ValueError, match="to 'gs://bucket/run', got none: pip install google-cloud-storage"):
+    Checkpoints("gs://bucket/run")
+  monkeypatch.setattr(managers, "NEEDED", "json")
   assert str(Checkpoints("gs://bucket/run").folder) == "gs://bucket/run"
+
+
+def test_tensorflows_file_systems_that_serve_gs_serve_a_run():
+  """Its store in memory, as no bucket is needed for that: the calls are those of `gs://`."""
+  object_store.register_memory()
+  folder = paths.place("it", "ram://bucket/run")
+  with Checkpoints(folder / "checkpoints", keep=1) as checkpoints:
+    for step in (1, 2):
+      checkpoints.save(step, tree(step), {"loss": step})
+  with Checkpoints("ram://bucket/run/checkpoints") as checkpoints:
+    assert checkpoints.steps() == [2]
+    chex.assert_trees_all_equal(checkpoints.restore(tree(0))[1], tree(2))
+  for after in (0, 1):
+    with metrics_log(folder, after, formats=("tensorboard", "csv")) as log:
+      for step in (1, 2, 3):
+        log(step, {"loss": after + 1 / step})
+      assert [row["step"] for row in read_metrics(folder)] == [1, *[1] * after, 2, 3]
+  paths.write_whole(folder / "run.json", b"{}")
+  longer.move(folder / "run.json", folder / "moved.json")
+  names = {path.relative_to(folder).as_posix() for path in paths.files_in(folder)}
+  assert {"moved.json", "metrics.jsonl", "metrics.csv"} <= names and "run.json" not in names
+  with pytest.raises(FileNotFoundError, match="no such file: 'ram://bucket/run/none'"):
+    paths.read_bytes(folder / "none")
+  assert claims.read(folder) is None and not paths.exists(folder / "none")
 
 
 # ---- data

@@ -1,6 +1,7 @@
 """The checkpoints of one run: written in the background, and verified when read."""
 
 import contextlib
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from metajax.checkpoint.arrays import (
   unflatten,
 )
 from metajax.checkpoint.failures import check_space, first_line
-from metajax.checkpoint.manager import checked_folder, open_manager
+from metajax.checkpoint.manager import checked_folder, is_staged, open_manager
 from metajax.checkpoint.staged import is_complete
 from metajax.paths import exists, remote
 
@@ -94,7 +95,8 @@ class Checkpoints:
     stored = ocp.args.StandardSave({name: x for name, x in arrays.items() if x.size})
     about = ocp.args.JsonSave(described(note, shapes(arrays), prints))
     try:
-      check_space(self.folder, sum(x.nbytes for x in arrays.values()) + OVERHEAD)
+      disk = Path(tempfile.gettempdir()) if is_staged(self.folder) else self.folder
+      check_space(disk, sum(x.nbytes for x in arrays.values()) + OVERHEAD)
       manager = self._manager(writes=True)
       for late in manager.all_steps():
         if late >= step:

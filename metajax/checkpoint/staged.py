@@ -1,4 +1,7 @@
-"""Checkpoints in a bucket that orbax does not write itself: written to a disk, then put file by file, a marker last."""
+"""Checkpoints of one host in a bucket: written to a disk, then put file by file, a marker last.
+
+The files are those that orbax itself would write there from several hosts.
+"""
 
 from __future__ import annotations
 
