@@ -1076,6 +1076,13 @@ MUTANTS = (
     ("tests/test_buckets.py::test_several_hosts_are_refused_where_one_alone_can_write",),
   ),
   Mutant(
+    "a table of images cannot name a bucket",
+    "metajax/data/files/csv.py",
+    'if is_url(row["path"]):',
+    "if False:",
+    ("tests/test_buckets.py::test_a_table_of_images_cannot_name_a_bucket",),
+  ),
+  Mutant(
     "a bucket that does not answer is no empty one",
     "metajax/paths/parts.py",
     "path.parent.iterdir() if path.parent.exists() else ()",

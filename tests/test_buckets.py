@@ -446,6 +446,14 @@ def test_captions_and_texts_in_a_bucket_are_those_on_a_disk(store):
   assert load_texts(f"{url}/text.txt") == load_texts(disk / "text.txt")
 
 
+@pytest.mark.parametrize("column, call", [("label", load), ("caption", load_captioned)])
+def test_a_table_of_images_cannot_name_a_bucket(tmp_path, monkeypatch, column, call):
+  monkeypatch.chdir(tmp_path)
+  Path("table.csv").write_text(f"path,{column}\ngs://bucket/1.png,a\n")
+  with pytest.raises(ValueError, match=r"line 2: expected a path relative to the file, got 'gs://bucket/1\.png'"):
+    call("table.csv")
+
+
 @pytest.mark.parametrize("name", ["none", "none.csv", "none.npz"])
 def test_data_that_are_not_in_the_bucket_are_said_to_be_missing(store, name):
   with pytest.raises(FileNotFoundError, match=f"teststore://bucket/{name}"):

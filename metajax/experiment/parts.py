@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from metajax.checkpoint import is_complete
+from metajax.checkpoint.staged import is_complete
 from metajax.paths import base, files_in, remote
 
 METRICS = "metrics.jsonl"

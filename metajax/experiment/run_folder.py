@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metajax import paths
-from metajax.checkpoint import checked_folder
+from metajax.checkpoint.manager import checked_folder
 from metajax.experiment import bounds, claims, command_line, flags, former_flags, longer, records
 from metajax.experiment.configuration import configuration, plain, shown
 from metajax.experiment.groups import group_of
