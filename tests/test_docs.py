@@ -23,7 +23,7 @@ NOT_PUBLIC = {
   "metajax.cli",
   "metajax.paths",
   "metajax.version",
-}  # and names with a leading underscore
+}  # and _names
 
 
 @pytest.fixture(scope="module")
