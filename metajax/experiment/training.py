@@ -68,7 +68,7 @@ def recorded(run: Run, part: str, batches: Batches, steps: int, *, rows: int) ->
       "debug_nans": flags.debug_nans,
     }
     profile = stack.enter_context(_on_disk(folder / "profile"))
-    traced = stack.enter_context(_traced(_telling(batches), profile, flags.profile))
+    traced = stack.enter_context(_traced(_telling(batches), profile, flags.profile, str(folder / "profile")))
     yield Kept(traced, fit_arguments, lambda: seconds[0] or _seconds(folder))
     if reason := stop():
       raise Stopped(reason, steps, saved=True)
@@ -199,14 +199,14 @@ def _on_disk(folder: Path) -> Generator[Path]:
 
 
 @contextlib.contextmanager
-def _traced(batches: Callable, folder: Path, steps: int):
-  """The batches, with a trace of `steps` steps from the fourth on, as the first ones compile."""
+def _traced(batches: Callable, folder: Path, steps: int, kept: str):
+  """The batches, with a trace of `steps` steps from the fourth on, as the first ones compile; it is kept in `kept`."""
   tracing = []
 
   def end():
     if tracing:
       jax.profiler.stop_trace()
-      print(f"trace of {counted(len(tracing), 'step')}, for TensorBoard or Perfetto: {folder}")
+      print(f"trace of {counted(len(tracing), 'step')}, for TensorBoard or Perfetto: {kept}")
       tracing.clear()
 
   def traced(start=0, shard=(0, 1)):
