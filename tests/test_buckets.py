@@ -22,7 +22,15 @@ from PIL import Image
 from metajax import paths
 from metajax.checkpoint import Checkpoints
 from metajax.checkpoint import manager as managers
-from metajax.data import load, load_captioned, load_recordings, load_texts, load_tokenizer, one_shot_runs
+from metajax.data import (
+  load,
+  load_captioned,
+  load_recordings,
+  load_texts,
+  load_tokenizer,
+  one_shot_runs,
+  train_tokenizer,
+)
 from metajax.experiment import claims, driver, longer, parts
 from metajax.report import csv_log, curves_figure, jsonl_log, metrics_log, page, read_metrics, tensorboard_log
 
@@ -436,6 +444,17 @@ def test_images_in_a_bucket_are_those_on_a_disk(store, name):
   np.testing.assert_array_equal(here.images[:], there.images[:])
   assert here.classes == there.classes and len(there.images) == 8
   np.testing.assert_array_equal(here.labels, there.labels)
+
+
+def test_a_saved_tokenizer_in_a_bucket_is_that_on_a_disk(store):
+  url, disk = store
+  disk.mkdir(parents=True)
+  train_tokenizer(["a dog", "a cat"], 258).save(disk / "tokenizer.json")
+  there, here = load_tokenizer(f"{url}/tokenizer.json"), load_tokenizer(disk / "tokenizer.json")
+  np.testing.assert_array_equal(there(["a dog"]), here(["a dog"]))
+  (disk / "tokenizer.json").write_text("{}")
+  with pytest.raises(ValueError, match=r"'teststore://bucket/tokenizer\.json' is not a tokenizer's JSON file"):
+    load_tokenizer(f"{url}/tokenizer.json")
 
 
 def test_captions_and_texts_in_a_bucket_are_those_on_a_disk(store):
