@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from tyro.conf import Positional
-
 from experiments.families.data import slug
 from experiments.families.few_shot import finished
 from experiments.families.few_shot.config import Setup, settings_of
@@ -23,7 +21,7 @@ from experiments.families.few_shot.sizes import TaskSize, fitted_test
 from experiments.families.image_flags import named_split, seen
 from metajax.data import ImageDataset
 from metajax.experiment import EvalMode, FewShot, Record, command, records
-from metajax.experiment.bounds import Bounds, Count, DataName, Seed, TwoOrMore
+from metajax.experiment.bounds import Bounds, Count, DataName, RunPaths, Seed, TwoOrMore
 from metajax.experiment.devices import on_devices
 from metajax.experiment.evaluators.few_shot import TEST_SEED, check_curve, print_scores, test_all, test_pixels
 from metajax.experiment.finished_runs import set_precision_of
@@ -45,7 +43,7 @@ class Test(NamedTuple):
 
 
 def main(
-  folders: Positional[tuple[Path, ...]],
+  folders: RunPaths,
   ways: Annotated[int | None, *TwoOrMore.__metadata__] = None,
   shots: Annotated[int | None, *Count.__metadata__] = None,
   queries: Count = 15,

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-from tyro.conf import Positional
-
 from experiments.families.data import slug
 from experiments.families.representation.data import ProbeSplits
 from experiments.families.representation.evaluators import about
@@ -26,7 +24,7 @@ from metajax.experiment import (
   headlines,
   records,
 )
-from metajax.experiment.bounds import Bounds, Count, DataName, Fraction, Positive, ZeroOrMore
+from metajax.experiment.bounds import Bounds, Count, DataName, Fraction, Positive, RunPaths, ZeroOrMore
 from metajax.experiment.devices import on_devices
 from metajax.experiment.evaluators.probes import BATCH
 from metajax.experiment.former_flags import also
@@ -56,7 +54,7 @@ class Recipe(NamedTuple):
 
 
 def main(
-  folders: Positional[tuple[Path, ...]] = (),
+  folders: RunPaths = (),
   encoder: Path | None = None,
   image_size: Annotated[int | None, Bounds(8, 4096)] = None,
   data: Annotated[str | None, DataName()] = None,

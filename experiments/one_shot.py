@@ -7,8 +7,6 @@ python -m experiments.one_shot runs/siamese-omniglot-* --fixed one-shot-classifi
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from tyro.conf import Positional
-
 from experiments.families import published
 from experiments.families.data import ImageData, slug, split_name
 from experiments.families.few_shot import finished
@@ -20,7 +18,7 @@ from metajax.data import one_shot_runs as fixed_runs
 from metajax.data import one_shot_tasks as drawn_runs
 from metajax.evaluate import Score, mean_over_seeds, one_shot_error
 from metajax.experiment import PIXELS, EvalMode, Record, command, records
-from metajax.experiment.bounds import Count, DataName, Seed, TwoOrMore
+from metajax.experiment.bounds import Count, DataName, RunPaths, Seed, TwoOrMore
 from metajax.experiment.devices import on_devices
 from metajax.experiment.evaluators.few_shot import TEST_SEED
 from metajax.experiment.finished_runs import seconds_of, set_precision_of
@@ -41,7 +39,7 @@ class Runs(NamedTuple):
 
 
 def main(
-  folders: Positional[tuple[Path, ...]],
+  folders: RunPaths,
   fixed: Path | None = None,
   ways: TwoOrMore = 20,
   runs: TwoOrMore = 20,

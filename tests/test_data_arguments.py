@@ -25,7 +25,7 @@ NO_SEED = (-1, 1.5, "1", None, True, 10**23)
 NO_64_BITS = (2**63, -(2**63) - 1, 1.5, "1", None, True)
 NO_FLAG = (1, "no", None, "False")
 NO_TEXT = (0, None, ["train"], b"train")
-NO_NAME = (0, None, "", "a\0b", b"set", "x" * 300, "a/" + "é" * 200, "gs://bucket/set", "s3://bucket/t.csv", "https:/x")
+NO_NAME = (0, None, "", "a\0b", b"set", "x" * 300, "a/" + "é" * 200, "ftp://host/set", "s3://bucket/t.csv", "https:/x")
 NO_FOLDER = (0, ["x"])
 
 NO_PREPROCESSING = ("clip", (4,), Preprocessing(0), Preprocessing(4, resize="no"))
@@ -181,10 +181,10 @@ def test_a_home_folder_is_expanded_and_a_bucket_refused_at_once(tmp_path, monkey
   assert data.load_texts("~/book.txt")[0][0].startswith("a line")
   monkeypatch.setenv("METAJAX_CACHE", "~/kept")
   assert cache_folder() == tmp_path / "kept"
-  for call in (TOKENIZER.save, data.load, data.load_captioned, data.load_texts, data.load_recordings):
+  for call in (TOKENIZER.save, data.load_tokenizer, data.load_recordings):
     with pytest.raises(ValueError, match=r"on this machine, got 'gs://bucket/x': .*a disk or .*bucket"):
       call("gs://bucket/x")
-  with pytest.raises(ValueError, match=r"a data_dir .*on a disk or of .*gs://.*, got 'ftp://x'"):
+  with pytest.raises(ValueError, match=r"data_dir .* on this machine, or of .*gs://.*, got 'ftp://x'"):
     data.load("cifar10", data_dir="ftp://x")
 
 

@@ -18,7 +18,12 @@ DOCS = ROOT / "docs"
 WRITTEN = sorted(path for path in DOCS.rglob("*.md") if not {"_build", "generated"} & set(path.relative_to(DOCS).parts))
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")] + WRITTEN
 GENERATED = {DOCS / "generated" / f"{name}.md" for name in ("results", "benchmarks")}
-NOT_PUBLIC = {"metajax.checks", "metajax.cli", "metajax.version"}  # and names with a leading underscore
+NOT_PUBLIC = {
+  "metajax.checks",
+  "metajax.cli",
+  "metajax.paths",
+  "metajax.version",
+}  # and _names
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """Training refuses what it cannot use before anything runs, stops at what is not finite, and measures in 32 bits."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +7,7 @@ import optax
 import pytest
 
 from metajax import Checkpoints, Learner, fit
-from metajax.report import metrics_log, page, read_metrics
+from metajax.report import metrics_log, read_metrics
 from metajax.train import (
   adamw,
   for_seeds,
@@ -175,23 +173,6 @@ def test_recipes_move_parameters_of_16_bits_as_those_of_32(optimizer, gradient):
     assert (found.dtype, expected.dtype) == (np.float16, np.float32)
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=6e-8)
     assert expected.all()
-
-
-@pytest.mark.parametrize(
-  "use",
-  [
-    Checkpoints,
-    lambda folder: metrics_log(folder).__enter__(),
-    read_metrics,
-    functools.partial(page, title="", summary=(), configuration={}, records=(), figures=()),
-  ],
-)
-@pytest.mark.parametrize("bucket", ["gs://bucket/run", "s3://bucket/run"])
-def test_a_bucket_is_refused_at_once_with_what_to_do(use, bucket, tmp_path, monkeypatch):
-  monkeypatch.chdir(tmp_path)
-  with pytest.raises(ValueError, match=f"a path on this machine, got '{bucket}': remote paths are not supported yet"):
-    use(bucket)
-  assert not list(tmp_path.iterdir())
 
 
 def test_the_home_folder_is_found(tmp_path, monkeypatch):

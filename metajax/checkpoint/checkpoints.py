@@ -1,5 +1,7 @@
 """The checkpoints of one run: written in the background, and verified when read."""
 
+import contextlib
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,9 @@ from metajax.checkpoint.arrays import (
   unflatten,
 )
 from metajax.checkpoint.failures import check_space, first_line
-from metajax.checkpoint.manager import open_manager
+from metajax.checkpoint.manager import checked_folder, is_staged, open_manager
+from metajax.checkpoint.staged import is_complete
+from metajax.paths import exists, remote
 
 with epy.lazy_imports():
   import orbax.checkpoint as ocp
@@ -38,11 +42,13 @@ class Checkpoints:
   it can be read on any number of devices. Use it as a context manager, or call `close`.
 
   Args:
-    folder: Local folder, created at the first save; `~` is expanded.
+    folder: Folder, created at the first save; `~` is expanded. In a bucket (`gs://bucket/run`) a checkpoint is complete
+      with the object `commit_success.txt`, instead of the rename.
     keep: Number of newest checkpoints to keep, at least 1; the best one is kept in addition.
 
   Raises:
-    ValueError: if `keep` is below 1, or the folder is remote (`gs://`).
+    ValueError: if `keep` is below 1, or the folder is a URL of a scheme that is not opened here, or
+      that several hosts cannot write together.
 
   Example:
     >>> import tempfile, jax.numpy as jnp
@@ -57,14 +63,15 @@ class Checkpoints:
 
   def __init__(self, folder: Path | str, keep: int = 3):
     checks.count("keep", keep)
-    self.folder = checks.local_path("the folder of checkpoints", folder).absolute()
+    self.folder = checked_folder(folder)
     self._keep = keep
     self._best = None
     self._opened, self._writes = None, False
 
   def steps(self) -> list[int]:
     """Returns the steps of all complete checkpoints, in ascending order."""
-    return sorted(self._manager().all_steps()) if self.folder.is_dir() else []
+    there = exists(self.folder) if remote(self.folder) else self.folder.is_dir()
+    return sorted(self._manager().all_steps()) if there else []
 
   def save(self, step: int, tree: Any, note: dict, best: int | None = None):
     """Writes a checkpoint in the background, and deletes those that are no longer kept.
@@ -88,7 +95,8 @@ class Checkpoints:
     stored = ocp.args.StandardSave({name: x for name, x in arrays.items() if x.size})
     about = ocp.args.JsonSave(described(note, shapes(arrays), prints))
     try:
-      check_space(self.folder, sum(x.nbytes for x in arrays.values()) + OVERHEAD)
+      disk = Path(tempfile.gettempdir()) if is_staged(self.folder) else self.folder
+      check_space(disk, sum(x.nbytes for x in arrays.values()) + OVERHEAD)
       manager = self._manager(writes=True)
       for late in manager.all_steps():
         if late >= step:
@@ -210,6 +218,8 @@ class Checkpoints:
     warnings.warn(said, stacklevel=3)
 
   def _not_written(self, error):
-    there = [int(path.name) for path in self.folder.glob("*") if path.name.isdigit()]
+    there = []
+    with contextlib.suppress(OSError):  # of a bucket that does not answer
+      there = [int(path.name) for path in self.folder.glob("*") if path.name.isdigit() and is_complete(path)]
     last = f"the last complete one is of step {max(there)}" if there else "none is complete yet"
     return OSError(f"a checkpoint cannot be written to {self.folder}: {first_line(error)}; {last}")

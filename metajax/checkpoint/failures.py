@@ -6,6 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
+from metajax.paths import remote
+
 
 def check_space(folder: Path, needed: int):
   """Checks the free disk space before writing: orbax would fail with hundreds of lines.
@@ -13,6 +15,8 @@ def check_space(folder: Path, needed: int):
   Raises:
     OSError: if there is too little; the message has the needed and the free megabytes.
   """
+  if remote(folder):
+    return
   there = next((path for path in (folder, *folder.parents) if path.is_dir()), None)
   free = math.inf if there is None else shutil.disk_usage(there).free
   if free < needed:

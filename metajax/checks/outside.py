@@ -20,7 +20,7 @@ def local_path(name: str, path: Any) -> Path:
     raise ValueError(f"expected {name} to be a path, got {describe(path)}")
   given = os.fspath(path)
   if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", given):  # one slash: pathlib drops the other one of a URL
-    advice = "remote paths are not supported yet, use a disk or a mounted bucket"
+    advice = "copy it to a disk or mount the bucket"
     raise ValueError(f"expected {name} to be a path on this machine, got {given!r}: {advice}")
   return Path(given).expanduser()
 

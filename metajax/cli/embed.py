@@ -15,13 +15,14 @@ from tyro.conf import Positional
 from metajax import paths
 from metajax.cli._models import model_of
 from metajax.data.files.verification import Progress
+from metajax.experiment.bounds import MayBeRemote
 from metajax.experiment.command_line import command
 from metajax.inference.images import files_of, read_ahead, unreadable_images
 
 
 def embed(
   images: tuple[Path, ...],
-  run: Annotated[Positional[Path | None], tyro.conf.arg(metavar="RUN")] = None,
+  run: Annotated[Positional[Path | None], tyro.conf.arg(metavar="RUN"), MayBeRemote()] = None,
   encoder: Path | None = None,
   output: Path = Path("features.npz"),
   dtype: Literal["float16", "float32"] = "float32",

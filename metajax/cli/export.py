@@ -11,6 +11,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from metajax.experiment.bounds import MayBeRemote
 from metajax.experiment.command_line import command
 from metajax.experiment.evaluate import trained_of
 from metajax.experiment.exports import export_run
@@ -18,10 +19,11 @@ from metajax.experiment.finished_runs import read_run, set_precision_of
 from metajax.experiment.records import read
 from metajax.export import EXPORT, load_exported
 from metajax.mesh import host_batches
+from metajax.paths import fetch_folder, remote
 
 
 def export(
-  run: Annotated[Positional[Path], arg(metavar="RUN")],
+  run: Annotated[Positional[Path], arg(metavar="RUN"), MayBeRemote()],
   folder: Annotated[Positional[Path], arg(metavar="FOLDER")],
   modules: tuple[str, ...] = (),
 ):
@@ -39,7 +41,10 @@ def export(
     raise ValueError(f"expected a new folder for the export, got {str(folder)!r}")
   if (run / EXPORT / "config.json").is_file() and not modules:
     load_exported(run / EXPORT)  # checks every file
-    shutil.copytree(run / EXPORT, folder, dirs_exist_ok=True)
+    if remote(run):
+      fetch_folder(run / EXPORT, folder)
+    else:
+      shutil.copytree(run / EXPORT, folder, dirs_exist_ok=True)
   else:
     sys.path.insert(0, os.getcwd())  # as `python -m` does, for modules of the user
     found = read_run(run, modules)

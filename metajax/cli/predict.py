@@ -13,7 +13,7 @@ from tyro.conf import Positional
 from metajax.checks import counted
 from metajax.cli._models import model_of
 from metajax.cli._warnings import warn_of_overlap, warn_of_support
-from metajax.experiment.bounds import Bounds
+from metajax.experiment.bounds import Bounds, MayBeRemote
 from metajax.experiment.command_line import command, typed
 from metajax.inference.images import BATCH, INVERT, as_images, files_of
 from metajax.inference.labels import check_output, label_images, read_labels
@@ -25,7 +25,7 @@ from metajax.inference.support import read_support
 def predict(
   support: Path,
   images: tuple[Path, ...],
-  run: Annotated[Positional[Path | None], tyro.conf.arg(metavar="RUN")] = None,
+  run: Annotated[Positional[Path | None], tyro.conf.arg(metavar="RUN"), MayBeRemote()] = None,
   encoder: Path | None = None,
   output: Path = Path("labels.csv"),
   threshold: Annotated[float, Bounds(0, 1)] = 0.0,

@@ -18,13 +18,14 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from tyro.conf import Positional
 
+from metajax.experiment.bounds import RunPaths
 from metajax.experiment.command_line import command
 from metajax.experiment.configuration import shown
 from metajax.experiment.flags import LONGEST, dashed
 from metajax.experiment.summaries import Summary, summary_of
 from metajax.experiment.terminal import printable
+from metajax.paths import remote
 
 UNCOMPARED = {"folder", "resume", "output", "record", "checkpoint_every", "keep", "profile", "debug_nans", "download"}
 FORMULA = tuple("=+-@\t\r")  # a spreadsheet runs a text that begins so
@@ -48,7 +49,7 @@ class Column(NamedTuple):
   rank: int
 
 
-def runs(folders: Positional[tuple[Path, ...]] = (Path("runs"),), csv: bool = False):
+def runs(folders: RunPaths = (Path("runs"),), csv: bool = False):
   """Lists the runs in folders, newest last.
 
   Args:
@@ -86,23 +87,24 @@ def _run_folders(folders: Sequence[Path]) -> list[Path]:
   """
   found = {}
   for folder in folders:
-    if not os.path.isdir(folder):
+    if not folder.is_dir():
       raise FileNotFoundError(
         f"expected a folder of runs, got {str(folder)!r}, which is no folder in {os.getcwd()!r}: each training makes "
         "one, in `runs` unless --folder says otherwise"
       )
     for path in [folder] if _is_run(folder) else sorted(filter(_is_run, folder.iterdir())):
-      found.setdefault(os.path.realpath(path), path)
+      found.setdefault(str(path) if remote(path) else os.path.realpath(path), path)
   return list(found.values())
 
 
 def _is_run(folder: Path) -> bool:
-  return os.path.lexists(folder / "run.json")
+  path = folder / "run.json"
+  return path.exists() if remote(path) else os.path.lexists(path)
 
 
 def _name(run: Path, folders: Sequence[Path]) -> str:
   """The name of a run's folder, or its path if several folders are given."""
-  return printable(str(run) if len(folders) > 1 else run.resolve().name)
+  return printable(str(run) if len(folders) > 1 else run.name if remote(run) else run.resolve().name)
 
 
 def _columns(found: list[Summary], names: list[str]) -> list[Column]:

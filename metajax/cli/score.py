@@ -11,12 +11,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import Positional
 
 from metajax import paths
 from metajax.cli._warnings import warn_of_overlap, warn_of_run
 from metajax.experiment import records
-from metajax.experiment.bounds import Bounds, Count, Seed
+from metajax.experiment.bounds import Bounds, Count, RunPaths, Seed
 from metajax.experiment.command_line import command
 from metajax.inference.encoder import load_encoder
 from metajax.inference.images import INVERT, must_invert
@@ -30,7 +29,7 @@ SHOWN = 10  # images that are confused
 
 def score(
   support: Path,
-  runs: Positional[tuple[Path, ...]] = (),
+  runs: RunPaths = (),
   folds: Annotated[int, Bounds(2, 100)] = 5,
   repeats: Count = 4,
   seed: Seed = 0,

@@ -79,7 +79,7 @@ def load(
   """
   checks.flags(download=download, rotations=rotations, skip_unreadable=skip_unreadable, train_on_all=train_on_all)
   checks.flags(originals=originals)
-  name, custom = checked_name(name), check_class_split(split, split_classes, test_classes, train_on_all)
+  name, custom = checked_name(name, buckets=True), check_class_split(split, split_classes, test_classes, train_on_all)
   size = _size(name, split, size, seed, data_dir, preprocessing, min_images_per_class)
   own = {
     "size": size,

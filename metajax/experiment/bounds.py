@@ -10,9 +10,11 @@ from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hi
 
 import jax
 import numpy as np
+from tyro.conf import Positional
 
 from metajax import checks
 from metajax.experiment.flags import LONGEST
+from metajax.paths import is_url, place
 
 MOST = 2**31 - 1
 ABOVE_0, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)  # below it 32 bits hold 0
@@ -29,7 +31,11 @@ class Bounds(NamedTuple):
 
 
 class DataName(NamedTuple):
-  """Marks a flag that names data: a built-in or TFDS set, or a path on this machine."""
+  """Marks a flag that names data: a built-in or TFDS set, or a path."""
+
+
+class MayBeRemote(NamedTuple):
+  """Marks a flag whose path may be the URL of a bucket."""
 
 
 NotNegative = Annotated[int, Bounds(0)]
@@ -43,6 +49,8 @@ Positive = Annotated[float, Bounds(ABOVE_0, LARGEST)]
 ZeroOrMore = Annotated[float, Bounds(0, LARGEST)]
 Fraction = Annotated[float, Bounds(ABOVE_0, 1)]
 DataSource = Annotated[str, DataName()]
+RunPath = Annotated[Path, MayBeRemote()]
+RunPaths = Annotated[Positional[tuple[Path, ...]], MayBeRemote()]
 
 
 def check(kinds: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,11 +91,13 @@ def _checked(name: str, kind, value):
   if isinstance(value, tuple):
     return tuple(_checked(name, kind, one) for one in value)
   if isinstance(value, Path):
+    if any(isinstance(one, MayBeRemote) for one in said) and is_url(value):
+      return place(flag, value)
     return _on_disk(flag, value)
   if isinstance(value, str) and any(isinstance(one, DataName) for one in said):
     from metajax.data.files.opening import checked_name  # with TensorFlow, which a command without data does not need
 
-    return checked_name(value)
+    return checked_name(value, buckets=True)
   if type(value) in UNSAID:
     _check_number(flag, value, *next((one for one in said if isinstance(one, Bounds)), UNSAID[type(value)]))
   return value

@@ -1,7 +1,8 @@
 """Claims: one process at a time writes in a run's folder.
 
 A claim is the file `.claim`, held by the primary host of a run. It is removed when the run ends, also by an error. A
-killed run leaves a stale claim, recognized by its process, which no longer runs.
+killed run leaves a stale claim, recognized by its process, which no longer runs. In a bucket, which has no locks, a
+claim is put and read again after a while, so that of two that come at once the one that another has replaced gives way.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from metajax import paths
 
 CLAIM = ".claim"
 LONGEST = 4096  # bytes of a claim
+SETTLED = 2.0  # seconds, in a bucket longer than from the look for another's claim to the put of one's own
 _held: list[Path] = []  # by this process; global, as a SIGTERM handler has no other access
 
 
@@ -54,9 +56,14 @@ def take(folder: Path):
     check_free(folder)
     if before is not None and before[:-1] != own[:-1]:
       print(f"{_said(before)} had {str(folder)!r} and is gone: its claim is stale", file=sys.stderr)
-    path.unlink(missing_ok=True)
-    with path.open("x") as file:  # a new file, so that no planted link is followed
-      json.dump(own._asdict(), file)
+    if paths.remote(folder):
+      paths.write_whole(path, json.dumps(own._asdict()).encode())
+      time.sleep(SETTLED)
+      check_free(folder)
+    else:
+      path.unlink(missing_ok=True)
+      with path.open("x") as file:  # a new file, so that no planted link is followed
+        json.dump(own._asdict(), file)
     _held.append(path)
 
 
@@ -84,10 +91,11 @@ def release():
   """Releases all claims of this process."""
   while _held:
     path = _held.pop()
-    there = read(path.parent)
-    if there is not None and there[:-1] == of(os.getpid())[:-1]:
-      with contextlib.suppress(OSError):
-        path.unlink()
+    with contextlib.suppress(OSError):
+      there = read(path.parent)
+      if there is not None and there[:-1] == of(os.getpid())[:-1]:
+        with paths.store(path):
+          path.unlink()
 
 
 def of(process: int) -> Claim:
@@ -96,18 +104,31 @@ def of(process: int) -> Claim:
 
 
 def read(folder: Path) -> Claim | None:
-  """Returns the claim on a folder, or None if it has no valid one."""
+  """Returns the claim on a folder, or None if it has no valid one.
+
+  Raises:
+    OSError: if a bucket does not answer.
+  """
   path = folder / CLAIM
   try:
-    if not stat.S_ISREG(os.lstat(path).st_mode):
-      return None
-    with path.open("rb") as file:
-      found = json.loads(file.read(LONGEST))
-    claim = Claim(**found)
-  except (OSError, ValueError, TypeError, RecursionError):
+    claim = Claim(**json.loads(_content(path)[:LONGEST]))
+  except (ValueError, TypeError, RecursionError):
     return None
   kinds = Claim.__annotations__
   return claim if all(type(value) is kinds[name] for name, value in claim._asdict().items()) else None
+
+
+def _content(path: Path) -> bytes:
+  """The beginning of a file, b"" if there is none."""
+  if paths.remote(path):
+    with contextlib.suppress(FileNotFoundError):
+      return paths.read_bytes(path)
+    return b""
+  with contextlib.suppress(OSError):
+    if stat.S_ISREG(os.lstat(path).st_mode):
+      with path.open("rb") as file:
+        return file.read(LONGEST)
+  return b""
 
 
 def _said(claim: Claim) -> str:

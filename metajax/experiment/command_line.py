@@ -22,6 +22,7 @@ from metajax.experiment import bounds, claims, flags, former_flags, help
 from metajax.experiment.configuration import configuration
 from metajax.experiment.several_hosts import HOST_FLAGS, as_one_of_several, fail, joins_others, quiet_where_nobody_reads
 from metajax.mesh import check_same_on_hosts, split_cpu
+from metajax.paths import place
 from metajax.train import Stopped
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}  # what is no fault of a program
@@ -212,8 +213,8 @@ def _arguments_of_the_run() -> list[str]:
 def _resumes() -> Path | None:
   """The folder of the run that is resumed."""
   folder = flags.take(sys.argv[1:], "--folder")
-  folder = Path(folder[-1]).expanduser() if folder and "--resume" in sys.argv else None
-  return folder if folder and os.path.isfile(folder / "run.json") else None
+  found = place("--folder", folder[-1]) if folder and "--resume" in sys.argv else None
+  return found if found and (found / "run.json").is_file() else None
 
 
 def _preset_of_this_machine(presets: Mapping[str, Any], before: Sequence[str]) -> list[str]:

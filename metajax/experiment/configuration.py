@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from metajax.experiment.flags import HELP, LONGEST
-from metajax.paths import read_json
+from metajax.paths import exists, place, read_json
 
 KINDS = {"experiment": str, "arguments": list, "flags": dict, "sessions": list, "channels": int, "seeds_at_once": int}
 MAY_LACK = ("channels", "seeds_at_once")
@@ -19,8 +19,8 @@ def configuration(folder: Path) -> dict:
     OSError: if the file is missing or cannot be read.
     ValueError: if the file is no configuration of a run, naming the invalid entry.
   """
-  path = Path(folder) / "run.json"
-  if not path.exists():
+  path = place("the folder of a run", folder) / "run.json"
+  if not exists(path):
     raise FileNotFoundError(f"expected the folder of a run, with a run.json, got {str(folder)!r}")
   found = read_json(path)
   for name, kind in KINDS.items():

@@ -5,13 +5,10 @@ python -m metajax.experiment.evaluate runs/mine-20261124-101500 --modules my_exp
 
 import os
 import time
-from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional
-
 from metajax.experiment import records
-from metajax.experiment.bounds import Count
+from metajax.experiment.bounds import Count, RunPaths
 from metajax.experiment.command_line import command
 from metajax.experiment.devices import on_devices
 from metajax.experiment.finished_runs import FinishedRun, read_run, seconds_of, set_precision_of, states_of
@@ -20,7 +17,7 @@ from metajax.experiment.types import Experiment, Record, Trained
 
 
 def main(
-  folders: Positional[tuple[Path, ...]],
+  folders: RunPaths,
   modules: tuple[str, ...] = (),
   devices: Annotated[int | None, *Count.__metadata__] = None,
 ):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from metajax.experiment import headlines
 from metajax.experiment.configuration import displayed_config
+from metajax.experiment.parts import with_metrics
 from metajax.experiment.run_folder import Run
 from metajax.experiment.types import Experiment, Figure, Trained
 from metajax.report import learning_curves_figure, page, read_metrics
@@ -54,9 +55,9 @@ def write_page(
 def learning_curves(run_folder: Path, folder: Path, chosen_step: int | None = None) -> list[Figure]:
   """Draws the learning curves of each part; the selected step is marked if the run has one part."""
   found = []
-  for path in sorted(run_folder.rglob("metrics.jsonl")):
-    part = path.parent.name if path.parent != run_folder else ""
+  for one in with_metrics(run_folder):
+    part = one.name if one != run_folder else ""
     name = folder / f"learning_curves{f'-{part}' if part else ''}.png"
-    learning_curves_figure(read_metrics(path.parent), name, chosen_step=None if part else chosen_step)
+    learning_curves_figure(read_metrics(one), name, chosen_step=None if part else chosen_step)
     found.append((f"Learning curves{f', {part}' if part else ''}", CURVES, name))
   return found

@@ -17,6 +17,7 @@ from metajax.experiment.precision import resolved, set_precision
 from metajax.experiment.run_folder import FLAGS_MUTABLE_ON_RESUME
 from metajax.experiment.seeds import groups, seeds_of, side_by_side
 from metajax.experiment.types import RunFlags, Training
+from metajax.paths import place
 from metajax.train import TrainState, each_seed, restore
 from metajax.types import Batches, Learner
 
@@ -56,7 +57,7 @@ def read_run(folder: Path, modules: Sequence[str]) -> FinishedRun:
     group_of(config, RunFlags), group_of(config, Training)
   except ValueError as error:
     raise ValueError(f"{error} (the run in {str(folder)!r})") from None
-  return FinishedRun(Path(folder), module, config, said)
+  return FinishedRun(place("the folder of a run", folder), module, config, said)
 
 
 def module_of(folder: Path, modules: Sequence[str]) -> ModuleType:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from metajax.experiment import results_page
+from metajax.experiment.parts import with_metrics
 from metajax.mesh import is_primary_host
 from metajax.report import read_metrics
 from metajax.train import BesideChance, nothing_learned
@@ -99,9 +100,9 @@ def warn(folder: Path | None, measured: Sequence[dict]) -> list[str]:
     measured: Records of the run.
   """
   said = []
-  for path in sorted(folder.rglob("metrics.jsonl")) if folder else ():
-    part = f"{path.parent.name}: " if path.parent != folder else ""
-    said += [part + one for one in nothing_learned(read_metrics(path.parent))]
+  for one in with_metrics(folder) if folder else ():
+    part = f"{one.name}: " if one != folder else ""
+    said += [part + line for line in nothing_learned(read_metrics(one))]
   said += nothing_learned([], _scores(measured))
   if any(r.get("unseen") is False for r in measured):
     said.append("classes seen in training: the scores are of held-out images, not of unseen classes")

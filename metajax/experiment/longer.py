@@ -5,7 +5,6 @@ make it equal to a run of that many steps from the start; schedules that span th
 number of steps. A validation after the former last step remains a candidate for the best step.
 """
 
-import os
 import shlex
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from metajax.checks import counted
 from metajax.experiment import command_line, flags
 from metajax.experiment.parts import checkpointed_step, parts_of
 from metajax.mesh import is_primary_host
+from metajax.paths import exists, move
 
 STEPS = "steps"  # the field of `Training`
 FLAG = f"--{STEPS}"
@@ -71,5 +71,5 @@ def with_steps(folder: Path, configuration: dict, steps: int) -> dict:
 
 def _rename_records(folder: Path, steps: int):
   path = folder / "records.json"
-  if is_primary_host() and path.exists():
-    os.replace(path, folder / f"records-{steps}-steps.json")
+  if is_primary_host() and exists(path):
+    move(path, folder / f"records-{steps}-steps.json")

@@ -18,7 +18,7 @@ from metajax.experiment.renamed import current
 from metajax.experiment.results_page import build_page
 from metajax.experiment.types import Record
 from metajax.mesh import is_primary_host
-from metajax.paths import alone, read_json
+from metajax.paths import alone, exists, read_json, remote
 from metajax.report import write_whole
 from metajax.version import package_version
 
@@ -63,11 +63,14 @@ def write(path: Path, records: list[dict] | dict):
 
 
 def check_writable(folder: Path):
-  """Checks that a folder can be written, before a long run and without writing anything.
+  """Checks that a folder can be written, before a long run and without writing anything; that a bucket answers.
 
   Raises:
     OSError: naming the path that cannot be written.
   """
+  if remote(folder):
+    exists(folder)
+    return
   there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
   if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
     raise OSError(f"expected a writable folder for the output {str(folder)!r}, got {str(there)!r}")
@@ -79,7 +82,7 @@ def read(path: Path) -> list[dict]:
   Raises:
     OSError, ValueError: if the file cannot be read, or holds no records.
   """
-  found = read_json(path, list) if path.exists() else []
+  found = read_json(path, list) if exists(path) else []
   if odd := [one for one in found if not isinstance(one, dict)]:
     raise ValueError(f"expected records in {str(path)!r}, got {str(odd[0])[:60]!r}")
   return [current(one) for one in found]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metajax import paths
+from metajax.checkpoint.manager import checked_folder
 from metajax.experiment import bounds, claims, command_line, flags, former_flags, longer, records
 from metajax.experiment.configuration import configuration, plain, shown
 from metajax.experiment.groups import group_of
@@ -66,7 +67,7 @@ def begin(name: str, build: Callable, config: Any) -> Run:
     return str(asked.output / time.strftime(f"{name}-%Y%m%d-%H%M%S"))
 
   folder = broadcast_from_primary(new) if asked.folder is None else asked.folder  # the hosts' clocks differ
-  return Run(Path(folder), asked, there, _described(build, config))
+  return Run(paths.place("--folder", folder), asked, there, _described(build, config))
 
 
 def check(asked: RunFlags) -> bool:
@@ -81,12 +82,14 @@ def check(asked: RunFlags) -> bool:
 
 
 def _check(asked: RunFlags) -> bool:
-  records.check_writable(asked.output if asked.folder is None else asked.folder)
+  folder = asked.output if asked.folder is None else asked.folder
+  checked_folder(folder)
+  records.check_writable(folder)
   if "wandb" in asked.log:
     _check_wandb()
   if asked.folder is None:
     return False
-  there, folder = (asked.folder / "run.json").exists(), str(asked.folder)
+  there, folder = paths.exists(asked.folder / "run.json"), str(asked.folder)
   claims.check_free(asked.folder)
   if there and not asked.resume:
     raise ValueError(f"expected a folder without a run, got {folder!r}: --resume goes on with it")
@@ -107,12 +110,12 @@ def _claim(run: Run) -> str:
   """Makes and claims the run's folder; a folder without a given name gets a suffix if it is taken."""
   folder = run.folder
   if run.flags.folder is not None:
-    folder.mkdir(parents=True, exist_ok=True)
+    paths.make_folder(folder)
     claims.take(folder)
     if _check(run.flags) != run.resumed:
       raise ValueError(f"expected {str(folder)!r} unchanged, but another process started a run in it; try again")
     return str(folder)
-  folder.parent.mkdir(parents=True, exist_ok=True)
+  paths.make_folder(folder.parent)
   new, i = folder, 1
   while not _made(new):
     i += 1
@@ -123,7 +126,10 @@ def _claim(run: Run) -> str:
 def _made(folder: Path) -> bool:
   """Makes a folder and claims it; whether nobody had it."""
   with contextlib.suppress(FileExistsError):
-    folder.mkdir()
+    if paths.remote(folder) and paths.exists(folder):
+      return False
+    if not paths.remote(folder):
+      folder.mkdir()
     claims.take(folder)
     return True
   return False
@@ -163,7 +169,7 @@ def write_configuration(run: Run, devices: int, **more: Any) -> Run:
   Raises:
     ValueError, OSError: if another process has the folder, or it cannot be written.
   """
-  run = run._replace(folder=Path(broadcast_from_primary(lambda: _claim(run))))
+  run = run._replace(folder=paths.place("--folder", broadcast_from_primary(lambda: _claim(run))))
   now = run.configuration | more
   session = {"started": time.strftime("%Y-%m-%d %H:%M:%S"), "command": now["command"], "devices": devices}
   session |= {"hosts": process_shard()[1]} if process_shard()[1] > 1 else {}

@@ -13,6 +13,7 @@ from metajax.experiment.configuration import configuration
 from metajax.experiment.longer import STEPS
 from metajax.experiment.parts import checkpointed_step, parts_of
 from metajax.experiment.renamed import current_flags
+from metajax.paths import remote
 from metajax.report import read_metrics
 
 
@@ -103,7 +104,7 @@ def _progress(folder: Path, part: Path) -> _Progress:
 def _last_row(part: Path) -> dict:
   path = part / "metrics.jsonl"
   try:
-    if not stat.S_ISREG(os.stat(path).st_mode):  # a FIFO would block
+    if not remote(path) and not stat.S_ISREG(os.stat(path).st_mode):  # a FIFO would block
       return {}
     with warnings.catch_warnings(action="ignore"):
       return next(reversed(read_metrics(part)), {})

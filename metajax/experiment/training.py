@@ -5,6 +5,7 @@ import os
 import secrets
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple, get_args
 
 import jax
 
+from metajax import paths
 from metajax.checkpoint import Checkpoints
 from metajax.checks import counted
 from metajax.experiment.run_folder import Run
@@ -65,7 +67,8 @@ def recorded(run: Run, part: str, batches: Batches, steps: int, *, rows: int) ->
       "stop": stop,
       "debug_nans": flags.debug_nans,
     }
-    traced = stack.enter_context(_traced(_telling(batches), folder / "profile", flags.profile))
+    profile = stack.enter_context(_on_disk(folder / "profile"))
+    traced = stack.enter_context(_traced(_telling(batches), profile, flags.profile, str(folder / "profile")))
     yield Kept(traced, fit_arguments, lambda: seconds[0] or _seconds(folder))
     if reason := stop():
       raise Stopped(reason, steps, saved=True)
@@ -94,7 +97,7 @@ def _wandb(run: Run, part: str) -> AbstractContextManager[MetricLogger]:
   return wandb_log(
     **project,
     id=broadcast_from_primary(lambda: _wandb_id(run.folder / part)),
-    dir=run.folder / part,
+    dir=tempfile.gettempdir() if paths.remote(run.folder) else run.folder / part,
     name="/".join(filter(None, (run.folder.name, part))),
     group=run.folder.name,
     config=run.configuration["flags"],
@@ -105,9 +108,9 @@ def _wandb(run: Run, part: str) -> AbstractContextManager[MetricLogger]:
 def _wandb_id(folder: Path) -> str:
   """The id of a run at Weights & Biases, which its folder keeps, so that a resumed run goes on there."""
   path = folder / "wandb-id.txt"
-  if not path.exists():
+  if not paths.exists(path):
     write_whole(path, secrets.token_hex(8).encode())
-  return path.read_text("utf-8", errors="replace").strip()
+  return paths.read_bytes(path).decode("utf-8", errors="replace").strip()
 
 
 @contextlib.contextmanager
@@ -185,14 +188,25 @@ def _telling(batches: Callable):
 
 
 @contextlib.contextmanager
-def _traced(batches: Callable, folder: Path, steps: int):
-  """The batches, with a trace of `steps` steps from the fourth on, as the first ones compile."""
+def _on_disk(folder: Path) -> Generator[Path]:
+  """The folder, or one on a disk whose files are put into the folder's bucket at the end."""
+  if not paths.remote(folder):
+    yield folder
+    return
+  with tempfile.TemporaryDirectory() as scratch:
+    yield Path(scratch)
+    paths.put_folder(Path(scratch), folder)
+
+
+@contextlib.contextmanager
+def _traced(batches: Callable, folder: Path, steps: int, kept: str):
+  """The batches, with a trace of `steps` steps from the fourth on, as the first ones compile; it is kept in `kept`."""
   tracing = []
 
   def end():
     if tracing:
       jax.profiler.stop_trace()
-      print(f"trace of {counted(len(tracing), 'step')}, for TensorBoard or Perfetto: {folder}")
+      print(f"trace of {counted(len(tracing), 'step')}, for TensorBoard or Perfetto: {kept}")
       tracing.clear()
 
   def traced(start=0, shard=(0, 1)):

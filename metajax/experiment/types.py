@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import optax
 
-from metajax.experiment.bounds import Bounds, Count, NotNegative, Seed
+from metajax.experiment.bounds import Bounds, Count, MayBeRemote, NotNegative, RunPath, Seed
 from metajax.experiment.former_flags import also
 from metajax.experiment.precision import Precision
 from metajax.train import TrainState
@@ -24,12 +24,12 @@ Note = Any  # a heading and lines, or a `metajax.report.Swatch`
 class RunFlags(NamedTuple):
   """Run folder, checkpoints and records."""
 
-  folder: Path | None = None
-  """Folder of the run; by default a new folder in --output, named after the run and the time."""
+  folder: Annotated[Path | None, MayBeRemote()] = None
+  """Folder of the run, also gs://bucket/run; by default a new one in --output, named after the run and the time."""
   resume: bool = False
   """Resume the run in --folder with its flags, from its last good checkpoint; start the run if there is none."""
-  output: Path = Path("runs")
-  """Parent folder of new run folders."""
+  output: RunPath = Path("runs")
+  """Parent folder of new run folders, also gs://bucket/runs."""
   record: bool = False
   """Write the records and a figure to experiments/results and rebuild experiments/README.md."""
   checkpoint_every: Annotated[int | None, *Count.__metadata__] = None

@@ -138,7 +138,7 @@ def load(folder: str | Path) -> Model:
     FileNotFoundError: If the folder holds no export.
     ValueError: If it is damaged, of another version, or for another kind of device.
   """
-  folder = Path(folder)
+  folder = Path(folder) if isinstance(folder, str) else folder
   config, arrays = read(folder)
   device = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
   if device not in config["platforms"]:

@@ -64,7 +64,7 @@ def write_export(
   Example:
     `write_export("my_model", learner, params, state, task)`, then `metajax.load_exported("my_model")`
   """
-  folder, example = Path(folder), jax.tree.map(np.asarray, images_to_float(example))
+  folder, example = paths.place("the folder of an export", folder), jax.tree.map(np.asarray, images_to_float(example))
   _check_replaceable(folder)
   names, arrays, restore = programs.flat_arrays((params, state))
   exported = programs.export(learner, restore, arrays, example, tuple(platforms))
@@ -98,9 +98,19 @@ def _write(folder: Path, config: dict[str, Any], exported: programs.Exported, fi
   files["config.json"] = (json.dumps(config, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
   files["model.py"] = Path(model.__file__).read_bytes()
   files["README.md"] = model_card(config).encode(errors="backslashreplace")
+  if paths.remote(folder):
+    _put(folder, files)
+    return
   with _replacing(folder) as scratch:
     for name, content in files.items():
       paths.write_whole(scratch / name, content)
+
+
+def _put(folder: Path, files: dict[str, bytes]):
+  """Puts the files of an export into a bucket: it is one while it has its configuration, deleted first and put last."""
+  paths.remove_tree(folder, first="config.json")
+  for name, content in sorted(files.items(), key=lambda file: file[0] == "config.json"):
+    paths.write_whole(folder / name, content)
 
 
 def _specs(example: Episode) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import numpy as np
 from metajax.export import EXPORT, Classifier, ImageFormat, Model, Prediction, described_inputs, load_exported
 from metajax.inference.images import as_images, each_image, must_invert
 from metajax.inference.support import Support, read_support
-from metajax.paths import read_json
+from metajax.paths import place, read_json
 
 
 class ImageClassifier(NamedTuple):
@@ -124,7 +124,7 @@ def export_folder(run: str | os.PathLike) -> Path:
   Raises:
     FileNotFoundError: If there is none.
   """
-  folder = Path(run).expanduser()
+  folder = place("the folder of a run", run)
   if (folder / "config.json").is_file():
     return folder
   if (folder / EXPORT / "config.json").is_file():

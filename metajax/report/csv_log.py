@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from metajax import checks
-from metajax.paths import naming
-from metajax.report.files import write_whole
-from metajax.report.rows import RESERVED, WriteRow, append, on_primary
+from metajax import paths
+from metajax.report.files import begin
+from metajax.report.rows import RESERVED, WriteRow, on_primary
 from metajax.types import MetricLogger
 
 
@@ -31,9 +30,10 @@ def csv_log(path: Path | str, after: int = 0) -> Generator[MetricLogger]:
 
   Raises:
     OSError: if the file cannot be written; the message names it.
-    ValueError: if the path is remote (`gs://`), the file is another table, or a metric is called "step" or "time".
+    ValueError: if the path is a URL of a scheme that is not opened here, the file is another table, or a metric is
+      called "step" or "time".
   """
-  path = checks.local_path("the CSV file of metrics", path)
+  path = paths.place("the CSV file of metrics", path)
   with on_primary(lambda: csv_file(path, [row for row in _rows(path) if int(row["step"]) <= after])) as log:
     yield log
 
@@ -42,23 +42,26 @@ def csv_log(path: Path | str, after: int = 0) -> Generator[MetricLogger]:
 def csv_file(path: Path, kept: Sequence[dict[str, Any]]) -> Generator[WriteRow]:
   """Replaces a CSV file by one of the kept rows, and yields `write(row)`, which appends to it."""
   columns = list(dict.fromkeys([*RESERVED, *(name for row in kept for name in row)]))
-  write_whole(path, _table(columns, kept))
+  begin(path, _table(columns, kept))
 
   def write(row):
     if new := [name for name in row if name not in columns]:
       columns.extend(new)
-      write_whole(path, _table(columns, [*_rows(path), row]))
+      begin(path, _table(columns, [*_rows(path), row]))
     else:
-      with naming(path), path.open("ab", buffering=0) as file:
-        append(path, file, _lines([_cells(columns, row)]), sync=True)
+      with paths.appending(path) as append:
+        append(_lines([_cells(columns, row)]), sync=True)
 
-  yield write
+  try:
+    yield write
+  finally:
+    paths.merge(path)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
   """The rows of a file that this log wrote; a truncated last line (of a killed process) is left out."""
-  with naming(path):
-    content = path.read_bytes() if path.exists() else b""
+  with paths.naming(path):
+    content = paths.read(path)
   if content and not content.startswith(",".join(RESERVED).encode()):
     first = content.splitlines()[0].decode(errors="replace")
     raise ValueError(f"expected a table of metrics, step,time,..., in {str(path)!r}, got {first[:60]!r}")

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from metajax import checks
 from metajax.mesh import is_primary_host
-from metajax.paths import writing
+from metajax.paths import place, writing
 from metajax.types import AnyArray
 
 # Okabe and Ito's colors, safe for the color-blind (without yellow, which is faint on white).
@@ -58,7 +57,7 @@ def drawing(path: Path, width: float, height: float) -> Generator:
     width, height: size of the figure in inches.
 
   Raises:
-    ValueError: if the path is remote (`gs://`).
+    ValueError: if the path is a URL of a scheme that is not opened here.
   """
   import warnings
 
@@ -66,7 +65,7 @@ def drawing(path: Path, width: float, height: float) -> Generator:
   from matplotlib.figure import Figure
   from matplotlib.font_manager import fontManager
 
-  path = checks.local_path("the figure", path)
+  path = place("the figure", path)
   installed = set(fontManager.get_font_names())
   family = ["DejaVu Sans", *(name for name in _FALLBACKS if name in installed)]
   with style.context(["default", {**_STYLE, "font.family": family}]), warnings.catch_warnings():

@@ -4,15 +4,16 @@ import importlib
 import io
 import os
 import socket
+import tempfile
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from metajax import checks
-from metajax.report.files import write_whole
-from metajax.report.rows import RESERVED, WriteRow, append, on_primary
+from metajax import paths
+from metajax.report.files import begin
+from metajax.report.rows import RESERVED, WriteRow, on_primary
 from metajax.types import MetricLogger
 
 _OURS = ".metajax"  # suffix of the event files that this log may replace
@@ -31,9 +32,9 @@ def tensorboard_log(folder: Path | str, after: int = 0) -> Generator[MetricLogge
 
   Raises:
     OSError: if a file cannot be written; the message names it.
-    ValueError: if the folder is remote (`gs://`), or a metric is called "step" or "time".
+    ValueError: if the folder is a URL of a scheme that is not opened here, or a metric is called "step" or "time".
   """
-  folder = checks.local_path("the folder of metrics", folder)
+  folder = paths.place("the folder of metrics", folder)
   with on_primary(lambda: events_file(folder, [event for event in _events(folder) if event.step <= after])) as log:
     yield log
 
@@ -42,7 +43,7 @@ def tensorboard_log(folder: Path | str, after: int = 0) -> Generator[MetricLogge
 def events_file(folder: Path, kept: Sequence[Any]) -> Generator[WriteRow]:
   """Replaces this package's event files in a folder by one of the kept events; yields `write(row)`, which appends."""
   messages = _messages("event")
-  old = set(folder.glob(f"*.tfevents.*{_OURS}"))
+  old = _files(folder)
   began = kept[0].wall_time if kept else time.time()
   # At START, a running TensorBoard discards what it has read from the old files.
   head = [
@@ -50,12 +51,15 @@ def events_file(folder: Path, kept: Sequence[Any]) -> Generator[WriteRow]:
     messages.Event(wall_time=began, step=0, session_log=messages.SessionLog(status=messages.SessionLog.START)),
   ]
   path = folder / f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}{_OURS}"
-  write_whole(path, b"".join(map(_framed, [*head, *kept])))
-  for other in old - {path}:
-    other.unlink(missing_ok=True)
-  # Unbuffered, so that written events survive a crash and closing cannot fail.
-  with path.open("ab", buffering=0) as file:
-    yield lambda row: append(path, file, _framed(event_of(row)))
+  begin(path, b"".join(map(_framed, [*head, *kept])))
+  for other in old:
+    if paths.base(other) != path:
+      other.unlink(missing_ok=True)
+  try:
+    with paths.appending(path) as append:
+      yield lambda row: append(_framed(event_of(row)))
+  finally:
+    paths.merge(path)
 
 
 def event_of(row: dict[str, Any]) -> Any:
@@ -71,16 +75,34 @@ def _events(folder: Path) -> Iterator[Any]:
   from tensorboard.compat.tensorflow_stub import errors
   from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
 
-  for path in sorted(folder.glob(f"*.tfevents.*{_OURS}")):
-    reader = PyRecordReader_New(str(path))
-    while True:
-      try:
-        reader.GetNext()
-      except (errors.OutOfRangeError, errors.DataLossError):  # the end, or a record of a killed process
-        break
-      event = _messages("event").Event.FromString(reader.record())
-      if event.HasField("summary"):
-        yield event
+  for path in dict.fromkeys(map(paths.base, _files(folder))):
+    with _on_disk(path) as copy:
+      reader = PyRecordReader_New(str(copy))
+      while True:
+        try:
+          reader.GetNext()
+        except (errors.OutOfRangeError, errors.DataLossError):  # the end, or a record of a killed process
+          break
+        event = _messages("event").Event.FromString(reader.record())
+        if event.HasField("summary"):
+          yield event
+
+
+def _files(folder: Path) -> list[Path]:
+  """This package's event files in a folder, sorted; in a bucket their parts, each of which TensorBoard reads."""
+  return sorted([*folder.glob(f"*.tfevents.*{_OURS}"), *folder.glob(f"*.tfevents.*{_OURS}.part-*")])
+
+
+@contextmanager
+def _on_disk(path: Path) -> Generator[Path]:
+  """The file, or a copy of it on a disk, as the reader reads no others."""
+  if not paths.remote(path):
+    yield path
+    return
+  with tempfile.TemporaryDirectory() as folder:
+    copy = Path(folder) / "events"
+    paths.write_whole(copy, paths.read(path))
+    yield copy
 
 
 def _messages(name: str) -> Any:

@@ -14,3 +14,13 @@ def write_whole(path: Path, content: bytes):
   """
   if is_primary_host():
     paths.write_whole(path, content)
+
+
+def begin(path: Path, content: bytes):
+  """Writes a file anew, to be appended to by `paths.appending`; only the primary host does.
+
+  Raises:
+    OSError: if the file cannot be written; the message names it.
+  """
+  if is_primary_host():
+    paths.begin(path, content)

@@ -8,11 +8,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from metajax import checks
+from metajax import paths
 from metajax.report.csv_log import csv_file
 from metajax.report.events import event_of, events_file
-from metajax.report.files import write_whole
-from metajax.report.rows import WriteRow, append, on_primary
+from metajax.report.files import begin
+from metajax.report.rows import WriteRow, on_primary
 from metajax.types import MetricLogger
 
 Format = Literal["tensorboard", "csv"]
@@ -38,9 +38,9 @@ def metrics_log(
 
   Raises:
     OSError: if a file cannot be written; the message names it.
-    ValueError: if the folder is remote (`gs://`), or a metric is called "step" or "time".
+    ValueError: if the folder is a URL of a scheme that is not opened here, or a metric is called "step" or "time".
   """
-  folder = checks.local_path("the folder of metrics", folder)
+  folder = paths.place("the folder of metrics", folder)
   with on_primary(lambda: _files(folder, after, formats)) as log:
     yield log
 
@@ -61,7 +61,7 @@ def jsonl_log(folder: Path | str, after: int = 0) -> Generator[MetricLogger]:
 
   Raises:
     OSError: if the file cannot be written; the message names it.
-    ValueError: if the folder is remote (`gs://`), or a metric is called "step" or "time".
+    ValueError: if the folder is a URL of a scheme that is not opened here, or a metric is called "step" or "time".
 
   Example:
     >>> import tempfile
@@ -80,11 +80,11 @@ def jsonl_log(folder: Path | str, after: int = 0) -> Generator[MetricLogger]:
 def _files(folder: Path, after: int, formats: Collection[Format]) -> Generator[WriteRow]:
   path = folder / "metrics.jsonl"
   kept = [(line, row) for line, row in _lines(path) if row["step"] <= after]
-  write_whole(path, b"".join(line + b"\n" for line, _ in kept))
+  begin(path, b"".join(line + b"\n" for line, _ in kept))
   rows = [row for _, row in kept]
   with ExitStack() as files:
-    # Unbuffered, so that written lines survive a crash and closing cannot fail.
-    lines = files.enter_context(path.open("ab", buffering=0))
+    files.callback(paths.merge, path)
+    append = files.enter_context(paths.appending(path))
     others = []
     if "tensorboard" in formats:
       others.append(files.enter_context(events_file(folder, [event_of(row) for row in rows])))
@@ -93,7 +93,7 @@ def _files(folder: Path, after: int, formats: Collection[Format]) -> Generator[W
 
     def write(row):
       written = {name: value if math.isfinite(value) else _spelled(value) for name, value in row.items()}
-      append(path, lines, json.dumps(written).encode() + b"\n", sync=True)
+      append(json.dumps(written).encode() + b"\n", sync=True)
       for other in others:
         other(row)
 
@@ -106,14 +106,14 @@ def read_metrics(folder: Path | str) -> list[dict]:
   A truncated last line (of a killed process) is skipped silently; any other invalid line is skipped with a warning.
 
   Raises:
-    ValueError: if the folder is remote (`gs://`).
+    ValueError: if the folder is a URL of a scheme that is not opened here.
   """
-  return [row for _, row in _lines(checks.local_path("the folder of metrics", folder) / "metrics.jsonl")]
+  return [row for _, row in _lines(paths.place("the folder of metrics", folder) / "metrics.jsonl")]
 
 
 def _lines(path: Path):
   """Yields (raw line, row) for each valid line."""
-  lines = path.read_bytes().split(b"\n") if path.exists() else []
+  lines = paths.read(path).split(b"\n")
   for number, line in enumerate(lines, 1):
     row: Any = None
     with suppress(ValueError, RecursionError):

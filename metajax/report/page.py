@@ -9,8 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from metajax import checks
 from metajax.mesh import is_primary_host
+from metajax.paths import place
 from metajax.report.files import write_whole
 from metajax.report.tables import configuration_table, records_table, text
 
@@ -58,9 +58,9 @@ def page(
   Raises:
     OSError: if an image cannot be read or the file cannot be written; the message names it.
     ValueError: if an image is neither PNG nor SVG, a swatch's color is not one or three numbers in [0, 1], or the path
-      is remote (`gs://`).
+      is a URL of a scheme that is not opened here.
   """
-  path = checks.local_path("the page", path)
+  path = place("the page", path)
   if not is_primary_host():
     return
   parts = [
@@ -114,7 +114,7 @@ def _tiles(summary) -> str:
 
 
 def _figure(heading: str, caption: str, path: Path) -> str:
-  content = Path(path).read_bytes()
+  content = place("a figure", path).read_bytes()
   kind, size = _kind_and_size(content, path)
   source = f"data:{kind};base64,{base64.b64encode(content).decode()}"
   alt = text(f"{heading}. {caption}" if caption else heading)

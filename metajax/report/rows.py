@@ -1,15 +1,12 @@
 """Rows of metrics, `{"step": 100, "time": <seconds since 1970>, "loss": 0.25, ...}`, and loggers that make them."""
 
-import os
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from typing import Any
 
 from metajax import checks
 from metajax.mesh import is_primary_host
-from metajax.paths import naming
 from metajax.types import MetricLogger
 
 RESERVED = ("step", "time")
@@ -64,12 +61,3 @@ def row_of(step: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
   if reserved := set(RESERVED) & set(metrics):
     raise ValueError(f"expected no metric called {reserved.pop()!r}: the name is reserved")
   return {"step": int(step), "time": time.time(), **{name: float(value) for name, value in metrics.items()}}
-
-
-def append(path: Path, file: Any, content: bytes, *, sync: bool = False):
-  """Appends to an unbuffered file; errors name it. With `sync` the content is on disk afterwards."""
-  with naming(path):
-    while content:  # a disk that fills up may take only a part
-      content = content[file.write(content) :]
-    if sync:
-      os.fsync(file.fileno())

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from metajax import checks
 from metajax.data.files.opening import open_regular
 from metajax.data.files.table import SPLITS, Table, make_table
+from metajax.paths import is_url
 
 
 def read_csv(path: str) -> Table:
@@ -75,5 +76,7 @@ def _check_row(where, row):
   for column in ("path", "label"):
     if not row[column]:
       raise ValueError(f"{where}: the {column} is empty")
+  if is_url(row["path"]):
+    raise ValueError(f"{where}: expected a path relative to the file, got {row['path']!r}")
   if row.get("split", "train") not in SPLITS:
     raise ValueError(f"{where}: got split {row['split']!r}, expected train, validation or test")

@@ -1,13 +1,14 @@
 """A folder of images as a table: every subfolder that holds images is a class."""
 
 import contextlib
+import errno
 import os
 import warnings
 from typing import NamedTuple
 
 from metajax.data.files.image_file import EXTENSIONS, is_image_name
 from metajax.data.files.table import SPLITS, Table, make_table
-from metajax.paths import AnyPath
+from metajax.paths import AnyPath, files_in, is_url, place, store
 
 # Endings of photos that Pillow does not read by itself; files with any other ending are no photos.
 _PHOTOS = {".heic", ".heif", ".jxl", ".psd", ".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"}
@@ -93,6 +94,40 @@ class _Walk(NamedTuple):
 
 
 def _walk(path):
+  walk = _in_bucket(path) if is_url(path) else _on_disk(path)
+  walk.found.sort()
+  if walk.unread:
+    number, such = len(walk.unread), min(walk.unread)
+    said = f"{path!r} holds {number:,} photo{'s' * (number > 1)} of a format that is not read, such as {such!r}"
+    if not walk.found:
+      raise ValueError(f"{said}: convert them to JPEG or PNG")
+    warnings.warn(f"{said}: they are left out; convert them to JPEG or PNG", stacklevel=3)
+  return walk
+
+
+def _in_bucket(path):
+  walk, folder = _Walk([], {}, set(), []), place("the data", path)
+  with store(folder):
+    if not folder.exists():  # which raises where the bucket does not answer
+      raise FileNotFoundError(errno.ENOENT, "no such folder in the bucket", path)
+  for file in files_in(folder):
+    relative = file.relative_to(folder).as_posix()
+    if not any(name.startswith(".") for name in relative.split("/")):
+      _sort_in(walk, relative)
+  return walk
+
+
+def _sort_in(walk, relative):
+  """Whether a file is an image, after sorting it in."""
+  if is_image_name(relative):
+    walk.found.append(relative)
+    return True
+  if os.path.splitext(relative)[1].lower() in _PHOTOS:
+    walk.unread.append(relative)
+  return False
+
+
+def _on_disk(path):
   walk = _Walk([], {}, set(), [])
   waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", ())]
   while waiting:
@@ -111,19 +146,8 @@ def _walk(path):
     for entry in entries:
       if _is_folder(entry):
         waiting.append((f"{relative}{entry.name}/", (*above, number)))
-      elif is_image_name(entry.name):
-        walk.found.append(relative + entry.name)
-        if entry.is_symlink():
-          walk.links.add(relative + entry.name)
-      elif os.path.splitext(entry.name)[1].lower() in _PHOTOS:
-        walk.unread.append(relative + entry.name)
-  walk.found.sort()
-  if walk.unread:
-    number, such = len(walk.unread), min(walk.unread)
-    said = f"{path!r} holds {number:,} photo{'s' * (number > 1)} of a format that is not read, such as {such!r}"
-    if not walk.found:
-      raise ValueError(f"{said}: convert them to JPEG or PNG")
-    warnings.warn(f"{said}: they are left out; convert them to JPEG or PNG", stacklevel=3)
+      elif _sort_in(walk, relative + entry.name) and entry.is_symlink():
+        walk.links.add(relative + entry.name)
   return walk
 
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from metajax.data.files.opening import open_regular
 from metajax.data.files.preprocessing import preprocess
-from metajax.paths import AnyPath
+from metajax.paths import AnyPath, is_url
 from metajax.types import Preprocessing
 
 # Pure image formats: others call programs (EPS), hold documents, or are rare.
@@ -201,7 +201,7 @@ def _or_unreadable(path=None):
   except (UnreadableImage, MemoryError):
     raise
   except UnidentifiedImageError:
-    empty = path is not None and not os.path.getsize(path)
+    empty = path is not None and not is_url(path) and not os.path.getsize(path)
     raise UnreadableImage("empty file" if empty else "not an image of a format that is read") from None
   except FileNotFoundError:
     raise UnreadableImage("no such file") from None

@@ -1,5 +1,6 @@
 """An archive of NumPy arrays (`.npz`) as a table; pickles are never loaded, so untrusted files are safe."""
 
+import io
 import math
 import os
 import zipfile
@@ -8,8 +9,9 @@ import numpy as np
 from numpy.lib import format as npy
 
 from metajax import checks
-from metajax.data.files.opening import BROKEN_ARCHIVE, check_regular
+from metajax.data.files.opening import BROKEN_ARCHIVE, check_regular, open_regular
 from metajax.data.files.table import SPLITS, Table, make_table
+from metajax.paths import is_url
 
 KEYS = ("images", "labels", "classes", "groups", "split")
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -47,11 +49,14 @@ def read_npz(path: str) -> Table:
 def _arrays(path):
   try:
     check_regular(path)
-    if not zipfile.is_zipfile(path):
-      open(path, "rb").close()
+    file = open_regular(path) if is_url(path) else path
+    if not zipfile.is_zipfile(file):
+      open_regular(path).close()
       raise ValueError(f"{path!r} is not an .npz archive: expected one written by np.savez")
-    _check_sizes(path)
-    with np.load(path, allow_pickle=False) as stored:
+    _check_sizes(path, file)
+    if isinstance(file, io.IOBase):
+      file.seek(0)
+    with np.load(file, allow_pickle=False) as stored:
       if missing := {"images", "labels"} - set(stored):
         there = ", ".join(stored) or "nothing"
         raise ValueError(f"{path!r} has no array {min(missing)!r}: expected images and labels, got {there}")
@@ -64,10 +69,10 @@ def _arrays(path):
     raise ValueError(f"{path!r} is damaged: {' '.join(str(error).split())}") from None
 
 
-def _check_sizes(path):
+def _check_sizes(path, file):
   """Raises, by the headers alone, if arrays have a wrong length or do not fit in memory."""
   total = 0
-  with zipfile.ZipFile(path) as archive:
+  with zipfile.ZipFile(file) as archive:
     keys = [member.filename.removesuffix(".npy") for member in archive.infolist()]
     if twice := checks.repeated(keys):
       raise ValueError(f"{path!r} has two arrays {twice!r}: expected each once")

@@ -5,8 +5,9 @@ import os
 
 from metajax import checks
 from metajax.data.files.csv import check_header
-from metajax.data.files.opening import open_regular
+from metajax.data.files.opening import is_file, is_folder, open_regular
 from metajax.data.files.table import SPLITS, Table, make_table
+from metajax.paths import is_url
 
 FILES = ("captions.csv", "captions.jsonl")
 
@@ -18,8 +19,8 @@ def read_captions(path: str) -> tuple[Table, dict[str, tuple[str, ...]]]:
     FileNotFoundError, PermissionError: if a file cannot be opened.
     ValueError: if the table of captions is missing, or a line is malformed.
   """
-  if os.path.isdir(path):
-    there = [os.path.join(path, name) for name in FILES if os.path.isfile(os.path.join(path, name))]
+  if is_folder(path):
+    there = [os.path.join(path, name) for name in FILES if is_file(os.path.join(path, name))]
     if len(there) != 1:
       given = " and ".join(map(os.path.basename, there)) or "neither"
       raise ValueError(f"expected {' or '.join(FILES)} in the folder {path!r}, got {given}")
@@ -31,6 +32,8 @@ def read_captions(path: str) -> tuple[Table, dict[str, tuple[str, ...]]]:
       raise ValueError(f"{where}: expected a path and a caption, got {image!r} and {texts!r}")
     if split is not None and not (isinstance(split, str) and split in SPLITS):
       raise ValueError(f"{where}: got split {split!r}, expected train, validation or test")
+    if is_url(image):
+      raise ValueError(f"{where}: expected a path relative to the file, got {image!r}")
     image = os.path.normpath(image)  # one class per image, however its path is written
     if splits.setdefault(image, split) != split:
       raise ValueError(f"{where}: got split {split!r} for {image!r}, which is in {splits[image]!r} above")

@@ -61,7 +61,7 @@ def load_captioned(
     ValueError: if an argument is out of range, the set has no image or text feature, an image has no caption, or a line
       is malformed.
   """
-  name = checked_name(name)
+  name = checked_name(name, buckets=True)
   size = check_how(split, size, seed, data_dir, preprocessing=preprocessing)
   checks.flags(download=download, skip_unreadable=skip_unreadable, originals=originals)
   if is_path(name) or name.endswith(".jsonl") or (not download and os.path.isdir(name)):

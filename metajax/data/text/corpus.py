@@ -47,7 +47,7 @@ def load_texts(
       as for `load_captioned`.
   """
   checks.choice("split", split, PARTS)
-  name = checked_name(name)
+  name = checked_name(name, buckets=True)
   check_how(split, SMALLEST, seed, data_dir)
   checks.flag("download", download)
   if is_text_file(name):

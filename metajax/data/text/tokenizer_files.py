@@ -8,17 +8,18 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Encoding
 
 from metajax import checks
-from metajax.data.files.opening import check_regular, checked_name, open_regular
+from metajax.data.files.opening import check_regular, checked_name, is_file, open_regular
 from metajax.data.text.tokenizer import END, START, Tokenizer
+from metajax.paths import is_url
 
 END_OF_WORD, CLIP_MERGES = "</w>", 49152 - 256 - 2
 CLIP_WORDS = r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 
 
 def load_tokenizer(path: str | os.PathLike, *, verbatim: bool | None = None) -> Tokenizer:
-  """Loads a tokenizer from local files.
+  """Loads a tokenizer from files.
 
-  - a JSON file written by `Tokenizer.save` or HF `tokenizers` (`tokenizer.json`);
+  - a JSON file (`.json`, which may be in a bucket) written by `Tokenizer.save` or HF `tokenizers` (`tokenizer.json`);
   - a folder of a Hugging Face model, with `tokenizer.json`, or with CLIP's `vocab.json` and `merges.txt`;
   - CLIP's original file of merges, `bpe_simple_vocab_16e6.txt` or `.txt.gz`.
 
@@ -33,7 +34,7 @@ def load_tokenizer(path: str | os.PathLike, *, verbatim: bool | None = None) -> 
     FileNotFoundError: if no such file exists.
     ValueError: if a file is not a byte-pair encoding, or its vocabulary does not end with the start and end of text.
   """
-  path = checked_name(path)
+  path = checked_name(path, buckets=isinstance(path, str | os.PathLike) and os.fspath(path).endswith(".json"))
   if verbatim is not None:
     checks.flag("verbatim", verbatim)
   if os.path.isdir(path):
@@ -43,13 +44,13 @@ def load_tokenizer(path: str | os.PathLike, *, verbatim: bool | None = None) -> 
     if not all(map(os.path.isfile, names[1:])):
       raise FileNotFoundError(f"expected tokenizer.json, or vocab.json and merges.txt, in {path!r}, got neither")
     return Tokenizer(_clip_encoding(path, *_read_vocabulary(*names[1:])), verbatim=verbatim)
-  if not os.path.isfile(path):
+  if not is_file(path):
     raise FileNotFoundError(f"expected a tokenizer's file or folder, got {path!r}, which does not exist")
   if path.endswith((".txt", ".txt.gz")):
     return Tokenizer(_clip_encoding(path, *_read_merges(path)), verbatim=verbatim)
   check_regular(path)
   try:
-    encoding = Encoding.from_file(path)
+    encoding = Encoding.from_buffer(open_regular(path).read()) if is_url(path) else Encoding.from_file(path)
   except Exception as error:  # the library raises plain Exception
     raise ValueError(f"{path!r} is not a tokenizer's JSON file: {error}") from None
   return Tokenizer(encoding, verbatim=verbatim)

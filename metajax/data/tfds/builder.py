@@ -14,7 +14,7 @@ from metajax.data._tensorflow import tf, tfds
 from metajax.data.files.opening import check_regular
 from metajax.data.tfds.decoding import reason
 from metajax.data.tfds.download import download_and_prepare
-from metajax.paths import AnyPath
+from metajax.paths import AnyPath, checked_url, is_url
 
 KINDS_OF_FEATURES = "tensorflow_datasets."  # the only modules that a set's features may make TFDS import
 
@@ -89,11 +89,9 @@ def is_prepared(name: str, data_dir: AnyPath | None = None) -> bool:
 
 def _data_folder(data_dir):
   folder = os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
-  scheme, there, _ = folder.partition("://")
-  if there and scheme not in (served := tf.io.gfile.get_registered_schemes()):
-    known = ", ".join(f"{one}://" for one in sorted(served) if one)
-    raise ValueError(f"expected a data_dir (or TFDS_DATA_DIR) on a disk or of {known}, got {folder!r}")
-  return folder
+  if not is_url(folder):
+    return folder
+  return checked_url("data_dir (or TFDS_DATA_DIR)", folder, tf.io.gfile.get_registered_schemes())
 
 
 def _versions(folder, name):
