@@ -11,6 +11,7 @@ from metajax.data.one_shot import one_shot_runs, one_shot_tasks
 from metajax.data.pairs import balanced, pairs, triplets
 from metajax.data.palette import fit_palette
 from metajax.data.prompted import prompted_episodes
+from metajax.data.shards.captioned import ImageTexts, as_image_dataset
 from metajax.data.source import ImageDataset, from_arrays, select_classes, select_rows, with_rotations
 from metajax.data.splits import NoSuchSplit, split_within_classes
 from metajax.data.text.captions import load_captioned
@@ -30,12 +31,14 @@ from metajax.data.video.recordings import (
 
 __all__ = [
   "ImageDataset",
+  "ImageTexts",
   "LazyImages",
   "NoSuchSplit",
   "Recordings",
   "SiglipTokenizer",
   "Tokenizer",
   "UnreadableImages",
+  "as_image_dataset",
   "balanced",
   "cut_clips",
   "episode_rows",

@@ -9,13 +9,15 @@ from metajax import checks
 from metajax.data._tensorflow import tf
 from metajax.data.pipeline import in_epochs, plain, random_integers, reader
 from metajax.data.sharding import rows_of_host
+from metajax.data.shards.captioned import ImageTexts
 from metajax.data.source import ImageDataset, check_source
+from metajax.data.text.shard_pairs import shard_pairs
 from metajax.data.text.tokenizer import LENGTH, MOST_TOKENS, Tokenizer
 from metajax.types import Batches, Examples, Pair
 
 
 def image_texts(
-  source: ImageDataset,
+  source: ImageDataset | ImageTexts,
   tokenizer: Tokenizer,
   *,
   batch_size: int,
@@ -27,10 +29,10 @@ def image_texts(
 
   Every class occurs once per epoch, in a uniformly random order, with a uniformly drawn image and caption. A batch
   therefore holds no class twice, whose rows would be false negatives, unless it spans two epochs. Captions are
-  tokenized batch by batch, ahead of their use.
+  tokenized batch by batch, ahead of their use. Of shards every pair is a class of its own, read on access.
 
   Args:
-    source: an `ImageDataset` with captions, e.g. from `load_captioned`.
+    source: an `ImageDataset` with captions or `ImageTexts`, as `load_captioned` gives.
     tokenizer: a `Tokenizer` for its captions.
     batch_size: pairs per batch, over all hosts.
     max_length: tokens per text; a longer text loses its last words, never its end token.
@@ -45,8 +47,9 @@ def image_texts(
   Raises:
     ValueError: if `batch_size` is not from 1 to the number of classes, or a length is out of range.
   """
-  _check(source, tokenizer, batch_size, max_length, lengths, seed)
-  classes = len(source.classes)
+  classes = _check(source, tokenizer, batch_size, max_length, lengths, seed)
+  if isinstance(source, ImageTexts):
+    return shard_pairs(source, tokenizer, batch_size, max_length, lengths, seed)
   captions, read = [text for texts in source.captions for text in texts], reader(source.images)
   sizes = np.array(sorted({*lengths, max_length}))
   spans = _spans(np.bincount(source.labels, minlength=classes)), _spans([len(texts) for texts in source.captions])
@@ -88,10 +91,12 @@ def _spans(counts):
 
 
 def _check(source, tokenizer, batch_size, max_length, lengths, seed):
-  check_source(source)
+  """Checks the arguments, and returns the number of classes."""
+  if not isinstance(source, ImageTexts):
+    check_source(source)
   if not isinstance(tokenizer, Tokenizer):
     raise ValueError(f"expected a Tokenizer, as load_tokenizer gives, got {checks.describe(tokenizer)}")
-  classes = len(source.classes)
+  classes = len(source.images) if isinstance(source, ImageTexts) else len(source.classes)
   checks.count("seed", seed, -(2**63), 2**63 - 2)
   checks.count("batch_size", batch_size)
   if batch_size > classes:
@@ -99,3 +104,4 @@ def _check(source, tokenizer, batch_size, max_length, lengths, seed):
   checks.count("max_length", max_length, 2, MOST_TOKENS)
   if any(not isinstance(short, numbers.Integral) or not 2 <= short <= max_length for short in lengths):
     raise ValueError(f"expected lengths from 2 to {max_length}, got {list(lengths)}")
+  return classes
