@@ -7,6 +7,7 @@ from metajax.data.files.lazy_images import LazyImages
 from metajax.data.files.preprocessing import preprocess
 from metajax.data.files.user_images import UnreadableImages
 from metajax.data.load import load
+from metajax.data.mixture import Mixture, mixture
 from metajax.data.one_shot import one_shot_runs, one_shot_tasks
 from metajax.data.pairs import balanced, pairs, triplets
 from metajax.data.palette import fit_palette
@@ -33,6 +34,7 @@ __all__ = [
   "ImageDataset",
   "ImageTexts",
   "LazyImages",
+  "Mixture",
   "NoSuchSplit",
   "Recordings",
   "SiglipTokenizer",
@@ -54,6 +56,7 @@ __all__ = [
   "load_siglip_tokenizer",
   "load_texts",
   "load_tokenizer",
+  "mixture",
   "moving_glyphs",
   "one_shot_runs",
   "one_shot_tasks",

@@ -11,7 +11,7 @@ import numpy as np
 
 from metajax.data.files.opening import open_regular
 from metajax.data.files.verification import Progress
-from metajax.data.shards.tar import members
+from metajax.data.shards.tar import parts, shown
 from metajax.data.tfds.random_access import remembered
 
 READERS = 8  # threads; on a cold disk they mostly wait
@@ -91,8 +91,8 @@ def _of_shard(path, kinds, needed):
   samples, seen, current, ranks = [], set(), None, []
   with open_regular(path, buffering=0) as file:
     size = os.fstat(file.fileno()).st_size
-    for found, damage in members(file.fileno(), size):
-      for name, start, length in found:
+    for part in parts(file.fileno(), size):
+      for name, start, length in zip(*part[:3], strict=True):
         slash = name.rfind(b"/") + 1
         dot = name.find(b".", slash)
         if dot <= slash:  # no extension, or no key
@@ -108,27 +108,23 @@ def _of_shard(path, kinds, needed):
           continue
         if start + length > size or length > LONGEST:
           reason = "cut off" if start + length > size else f"of {length:,} bytes"
-          left_out.append(f"{path}: {_shown(name)} ({reason})")
+          left_out.append(f"{path}: {shown(name)} ({reason})")
         elif ranks[kind] == rank:
-          left_out.append(f"{path}: {_shown(name)} (twice in its sample)")
+          left_out.append(f"{path}: {shown(name)} (twice in its sample)")
         elif ranks[kind] < 0 or rank < ranks[kind]:
           ranks[kind] = rank
           starts[kind - len(kinds)], lengths[kind - len(kinds)] = start, length
-      if damage:
-        left_out.append(f"{path} ({damage})")
+      if part.damage:
+        left_out.append(f"{path} ({part.damage})")
   starts, lengths = (np.array(of).reshape(-1, len(kinds)) for of in (starts, lengths))
   good = np.ones(len(samples), bool)
   for noun, some in needed:
     there = (lengths[:, list(some)] >= 0).any(1)
-    left_out += [f"{path}: {_shown(samples[i])} (no {noun})" for i in np.flatnonzero(good & ~there)]
+    left_out += [f"{path}: {shown(samples[i])} (no {noun})" for i in np.flatnonzero(good & ~there)]
     good &= there
   for i in np.flatnonzero(good) if len(set(samples)) < len(samples) else ():
     if samples[i] in seen:
-      left_out.append(f"{path}: {_shown(samples[i])} (the key occurred before)")
+      left_out.append(f"{path}: {shown(samples[i])} (the key occurred before)")
       good[i] = False
     seen.add(samples[i])
   return starts[good].astype(np.int64), lengths[good].astype(np.int32), left_out
-
-
-def _shown(name):
-  return name.decode("utf-8", "backslashreplace")

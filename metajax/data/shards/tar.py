@@ -1,5 +1,6 @@
 """The members of a tar file, found from its headers alone: nothing is extracted, and no link is followed."""
 
+import bisect
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -17,34 +18,33 @@ LONGEST_NAME = 2**20  # bytes of a header that describes the next member
 EMPTY = bytes(BLOCK)
 
 
-class Member(NamedTuple):
-  """A regular file in a tar file.
+class Part(NamedTuple):
+  """Regular files in a part of a tar file; plain lists, which the garbage collector does not look through.
 
   Attributes:
-    name: its path.
-    start: first byte of its content.
-    length: number of its bytes; they may end beyond the end of a tar file that was cut off.
+    names: path of each file.
+    starts: first byte of each one's content.
+    lengths: number of its bytes; they may end beyond the end of a tar file that was cut off.
+    damage: why the rest of the tar file cannot be read, or None.
   """
 
-  name: bytes
-  start: int
-  length: int
+  names: list[bytes]
+  starts: list[int]
+  lengths: list[int]
+  damage: str | None
 
 
-def members(file: int, size: int) -> Iterator[tuple[list[Member], str | None]]:
+def parts(file: int, size: int) -> Iterator[Part]:
   """Yields the regular members of an open tar file part by part, with names of any length (ustar, GNU and pax).
 
   Args:
     file: descriptor of the file.
     size: its length in bytes.
-
-  Yields:
-    Members, and None or, with the last ones, the reason why the rest of the file cannot be read.
   """
-  window, first, reach, at = b"", 0, LEAST, 0
-  headers, places, found, damage = [], [], [], None
+  window, first, reach, at, damage = b"", 0, LEAST, 0, None
+  headers, places, numbers, found = [], [], [], Part([], [], [], None)
   name = length = None  # of the next member, from an extension
-  while at < size and damage is None:
+  while at < size:
     place = at - first
     if not 0 <= place <= len(window) - BLOCK:  # headers that lie close together are read at once
       reach = min(2 * reach, MOST) if 0 <= place <= 2 * len(window) else LEAST
@@ -65,17 +65,19 @@ def members(file: int, size: int) -> Iterator[tuple[list[Member], str | None]]:
     else:
       own = own if length is None else length
       if kind in REGULAR:
-        found.append((len(headers), Member(_name(header) if name is None else name, at, own)))
+        numbers.append(len(headers))
+        found.names.append(_name(header) if name is None else name)
+        found.starts.append(at)
+        found.lengths.append(own)
       own, name, length = 0 if kind in OF_NO_LENGTH else own, None, None
     at -= -own // BLOCK * BLOCK
     if len(headers) == VERIFIED:
-      good, damage = _verified(headers, places, found)
-      yield good, damage
-      headers, places, found = [], [], []
-  good, wrong = _verified(headers, places, found)
-  if damage is None or wrong:
-    damage = wrong or (f"cut off at byte {size:,}" if at > size else None)
-  yield good, damage
+      yield (part := _verified(headers, places, numbers, found))
+      if part.damage:
+        return
+      headers, places, numbers, found = [], [], [], Part([], [], [], None)
+  damage = damage or (f"cut off at byte {size:,}" if at > size else None)
+  yield _verified(headers, places, numbers, found._replace(damage=damage))
 
 
 def _extension(file, kind, start, length, name, long):
@@ -85,6 +87,12 @@ def _extension(file, kind, start, length, name, long):
     return content.rstrip(b"\0"), long
   # Often it holds a time alone.
   return _pax(content) if b" path=" in content or b" size=" in content else (name, long)
+
+
+def shown(name: bytes) -> str:
+  """A member's name for messages, on one line and without control characters."""
+  text = name.decode("utf-8", "backslashreplace")
+  return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _number(field):
@@ -121,10 +129,8 @@ def _pax(content):
   return name, length
 
 
-def _verified(headers, places, found):
-  """The members before the first header whose checksum is wrong, and what is said of it."""
-  if not headers:
-    return [], None
+def _verified(headers, places, numbers, found):
+  """The members found before the first header whose checksum is wrong."""
   table = np.frombuffer(b"".join(headers), np.uint8).reshape(-1, BLOCK)
   stored, digits = np.zeros(len(table), np.int64), table[:, 148:156].astype(np.int64)
   for digit in digits.T:
@@ -134,6 +140,7 @@ def _verified(headers, places, found):
   # Some old programs add up signed bytes.
   wrong[wrong] = stored[wrong] != table[wrong].view(np.int8).sum(1, dtype=np.int64) + rest[wrong]
   if not wrong.any():
-    return [member for _, member in found], None
+    return found
   first = int(np.argmax(wrong))
-  return [member for number, member in found if number <= first], f"no tar header at byte {places[first]:,}"
+  good = bisect.bisect_right(numbers, first)
+  return Part(*(values[:good] for values in found[:3]), f"no tar header at byte {places[first]:,}")

@@ -12,7 +12,7 @@ from metajax.data.files.opening import open_regular
 from metajax.data.shards.index import index_of
 from metajax.data.shards.patterns import own_splits
 from metajax.data.shards.samples import Samples
-from metajax.data.shards.tar import BLOCK
+from metajax.data.shards.tar import BLOCK, shown
 
 IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "jp2", "avif")
 KINDS = {"caption": ("txt", "json"), "label": ("cls", "json")}
@@ -52,7 +52,7 @@ def tar_samples(name: str, files: list[str], second: str) -> Samples:
 
   def place(row):
     header = _read(files[index.shards[row]], stamps[index.shards[row]], int(index.starts[row, 0]) - BLOCK, 100)
-    return f"{files[index.shards[row]]}: {header.split(bytes(1))[0].decode('utf-8', 'backslashreplace')}"
+    return f"{files[index.shards[row]]}: {shown(header.split(bytes(1))[0])}"
 
   return Samples(
     name=name,

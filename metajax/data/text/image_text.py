@@ -7,6 +7,7 @@ import numpy as np
 
 from metajax import checks
 from metajax.data._tensorflow import tf
+from metajax.data.mixture import Mixture
 from metajax.data.pipeline import in_epochs, plain, random_integers, reader
 from metajax.data.sharding import rows_of_host
 from metajax.data.shards.captioned import ImageTexts
@@ -17,7 +18,7 @@ from metajax.types import Batches, Examples, Pair
 
 
 def image_texts(
-  source: ImageDataset | ImageTexts,
+  source: ImageDataset | ImageTexts | Mixture,
   tokenizer: Tokenizer,
   *,
   batch_size: int,
@@ -32,7 +33,7 @@ def image_texts(
   tokenized batch by batch, ahead of their use. Of shards every pair is a class of its own, read on access.
 
   Args:
-    source: an `ImageDataset` with captions or `ImageTexts`, as `load_captioned` gives.
+    source: an `ImageDataset` with captions or `ImageTexts`, as `load_captioned` gives; or a `mixture` of `ImageTexts`.
     tokenizer: a `Tokenizer` for its captions.
     batch_size: pairs per batch, over all hosts.
     max_length: tokens per text; a longer text loses its last words, never its end token.
@@ -48,7 +49,7 @@ def image_texts(
     ValueError: if `batch_size` is not from 1 to the number of classes, or a length is out of range.
   """
   classes = _check(source, tokenizer, batch_size, max_length, lengths, seed)
-  if isinstance(source, ImageTexts):
+  if isinstance(source, ImageTexts | Mixture):
     return shard_pairs(source, tokenizer, batch_size, max_length, lengths, seed)
   captions, read = [text for texts in source.captions for text in texts], reader(source.images)
   sizes = np.array(sorted({*lengths, max_length}))
@@ -90,13 +91,23 @@ def _spans(counts):
   return tf.constant(np.cumsum(counts) - counts), tf.constant(counts)
 
 
+def _number_of_classes(source):
+  """The number of classes; of shards each pair is one."""
+  if isinstance(source, Mixture):
+    if not isinstance(source.sources[0], ImageTexts):
+      raise ValueError("expected a mixture of ImageTexts, as load_captioned gives of shards, got one of ImageDataset")
+    return sum(len(one.images) for one in source.sources)
+  if isinstance(source, ImageTexts):
+    return len(source.images)
+  check_source(source)
+  return len(source.classes)
+
+
 def _check(source, tokenizer, batch_size, max_length, lengths, seed):
   """Checks the arguments, and returns the number of classes."""
-  if not isinstance(source, ImageTexts):
-    check_source(source)
+  classes = _number_of_classes(source)
   if not isinstance(tokenizer, Tokenizer):
     raise ValueError(f"expected a Tokenizer, as load_tokenizer gives, got {checks.describe(tokenizer)}")
-  classes = len(source.images) if isinstance(source, ImageTexts) else len(source.classes)
   checks.count("seed", seed, -(2**63), 2**63 - 2)
   checks.count("batch_size", batch_size)
   if batch_size > classes:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from metajax.data._tensorflow import tf
+from metajax.data.mixture import Mixture, mixed_batches
 from metajax.data.pipeline import in_epochs, plain, reader
 from metajax.data.sharding import rows_of_host
 from metajax.data.shards.captioned import ImageTexts
@@ -13,20 +14,48 @@ from metajax.types import Batches, Examples, Pair
 
 
 def shard_pairs(
-  source: ImageTexts, tokenizer: Tokenizer, batch_size: int, max_length: int, lengths: Sequence[int], seed: int
+  source: ImageTexts | Mixture,
+  tokenizer: Tokenizer,
+  batch_size: int,
+  max_length: int,
+  lengths: Sequence[int],
+  seed: int,
 ) -> Batches:
-  """`image_texts` of `ImageTexts`: every pair once per epoch, in a uniformly random order.
+  """`image_texts` of `ImageTexts`: every pair once per epoch, in a uniformly random order; or of a mixture of such.
 
   Texts are read and tokenized ahead. Where another pair has taken the place of one whose image cannot be read, its text
   has too: of at most the batch's length, which the pairs' own texts decide, so that hosts agree on it.
   """
-  read, number = reader(source.images), len(source.images)
   sizes = np.array(sorted({*lengths, max_length}))
+  if isinstance(source, Mixture):
+    parts = [_pairs_of(one, tokenizer, sizes) for one in source.sources]
+    numbers = [len(one.images) for one in source.sources]
+    return mixed_batches(numbers, source.weights, parts, batch_size, seed, _of_one_length)
+  read = _pairs_of(source, tokenizer, sizes)
 
-  def tokenized(rows):
-    tokens = tokenizer(source.texts(rows), max_length)
-    longest = int((tokens == tokenizer.end).argmax(-1).max()) + 1
-    return tokens[:, : sizes[sizes >= longest].min()]
+  def batches(start=0, shard=(0, 1)):
+    offset, local = rows_of_host(start, shard, batch_size, "batch_size")
+    mine = (np.arange(batch_size) >= offset) & (np.arange(batch_size) < offset + local)
+    return read(in_epochs(len(source.images), batch_size, seed, start).map(plain(lambda rows: (rows, mine))))
+
+  return batches
+
+
+def _pairs_of(source, tokenizer, sizes):
+  """A function from datasets of (rows of a batch, whether each is this host's) to iterators of this host's pairs."""
+  read = reader(source.images)
+
+  def tokenized(rows, mine):
+    # All texts of the batch decide the length, but without a choice a host needs its own alone.
+    asked, kept = (rows, mine) if len(sizes) > 1 else (rows[mine], slice(None))
+    tokens = tokenizer(source.texts(asked), sizes[-1])
+    longest = int((tokens == tokenizer.end).argmax(-1).max(initial=0)) + 1
+    return tokens[:, : sizes[sizes >= longest].min()][kept]
+
+  def drawn(rows, mine):
+    tokens = tf.numpy_function(tokenized, [rows, mine], tf.int32, stateful=False)
+    rows = tf.boolean_mask(rows, mine)
+    return Examples(rows, (rows, tokens))
 
   def shown(rows, tokens):
     """The tokens of the pairs whose images are shown."""
@@ -37,17 +66,11 @@ def shard_pairs(
     tokens[replaced] = tokenizer(source.texts(source.shown(rows[replaced])), tokens.shape[1])
     return tokens
 
-  def batches(start=0, shard=(0, 1)):
-    offset, local = rows_of_host(start, shard, batch_size, "batch_size")
+  return lambda rows: (Pair(batch.inputs, shown(*batch.labels)) for batch in read(rows.map(plain(drawn))))
 
-    def drawn(rows):
-      mine = slice(offset, offset + local)
-      # All texts of the batch decide the length, but without a choice a host needs its own alone.
-      asked, kept = (rows, mine) if len(sizes) > 1 else (rows[mine], slice(None))
-      tokens = tf.numpy_function(lambda rows: tokenized(rows)[kept], [asked], tf.int32, stateful=False)
-      return Examples(rows[mine], (rows[mine], tokens))
 
-    rows = in_epochs(number, batch_size, seed, start).map(plain(drawn))
-    return (Pair(batch.inputs, shown(*batch.labels)) for batch in read(rows))
-
-  return batches
+def _of_one_length(pairs):
+  """Pairs whose tokens have the length of the longest."""
+  length = max(pair.second.shape[1] for pair in pairs)
+  padded = [np.pad(pair.second, ((0, 0), (0, length - pair.second.shape[1]))) for pair in pairs]
+  return [Pair(pair.first, tokens) for pair, tokens in zip(pairs, padded, strict=True)]
