@@ -1534,4 +1534,11 @@ MUTANTS = (
     "source",
     ("tests/test_mixture.py",),
   ),
+  Mutant(
+    "the lengths of TFRecord files are verified by their checksums",
+    "metajax/data/shards/record_samples.py",
+    "if crc != _masked_crc(header[:8]) or at",
+    "if at",
+    ("tests/test_records.py",),
+  ),
 )

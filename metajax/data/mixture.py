@@ -1,5 +1,7 @@
 """Weighted mixtures of sources, as pure functions of the step."""
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple

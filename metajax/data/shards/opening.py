@@ -1,6 +1,7 @@
 """Opens shards of any kind by their pattern."""
 
 from metajax.data.shards.patterns import expand, kind_of
+from metajax.data.shards.record_samples import record_samples
 from metajax.data.shards.samples import Samples
 from metajax.data.shards.tar_samples import tar_samples
 
@@ -14,6 +15,8 @@ def open_samples(name: str, second: str) -> Samples:
   """
   files = expand(name)
   kind = kind_of(files)
-  if kind != "tar":
-    raise ValueError(f"expected tar files, got {kind} files in {name!r}")
-  return tar_samples(repr(name), files, second)
+  if kind == "parquet":
+    raise ValueError(f"expected tar, TFRecord or ArrayRecord files, whose samples can be read singly, got {name!r}")
+  if kind == "tar":
+    return tar_samples(repr(name), files, second)
+  return record_samples(repr(name), files, kind)

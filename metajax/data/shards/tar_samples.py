@@ -30,11 +30,11 @@ def tar_samples(name: str, files: list[str], second: str) -> Samples:
   """
   ends = KINDS[second]
   index = index_of(name, files, (IMAGES, *((end,) for end in ends)), (("image", (0,)), (second, (1, 2))))
-  stamps = [_stamp(path) for path in files]
+  stamps = [stamp_of(path) for path in files]
 
   def read(row, kind):
     shard = index.shards[row]
-    return _read(files[shard], stamps[shard], int(index.starts[row, kind]), int(index.lengths[row, kind]))
+    return read_bytes(files[shard], stamps[shard], int(index.starts[row, kind]), int(index.lengths[row, kind]))
 
   def described(row, key):
     if index.lengths[row, 1] >= 0:
@@ -51,7 +51,7 @@ def tar_samples(name: str, files: list[str], second: str) -> Samples:
     return found.strip()
 
   def place(row):
-    header = _read(files[index.shards[row]], stamps[index.shards[row]], int(index.starts[row, 0]) - BLOCK, 100)
+    header = read_bytes(files[index.shards[row]], stamps[index.shards[row]], int(index.starts[row, 0]) - BLOCK, 100)
     return f"{files[index.shards[row]]}: {shown(header.split(bytes(1))[0])}"
 
   return Samples(
@@ -62,12 +62,12 @@ def tar_samples(name: str, files: list[str], second: str) -> Samples:
     label=lambda row: described(row, "label"),
     place=place,
     files=files,
-    own=_own(files, index.shards),
+    own=official_rows(files, index.shards),
     left_out=index.left_out,
   )
 
 
-def _own(files, shards):
+def official_rows(files: list[str], shards: np.ndarray) -> dict[str, np.ndarray]:
   """The rows of each official split, if the shards' paths say which theirs is, and of all."""
   splits, own = own_splits(files), {"all": np.arange(len(shards))}
   if splits is None:
@@ -76,7 +76,8 @@ def _own(files, shards):
   return {split: np.flatnonzero(split_of == split) for split in dict.fromkeys(splits)} | own
 
 
-def _stamp(path):
+def stamp_of(path: str) -> tuple[int, int]:
+  """The size and the time of modification of a file."""
   status = os.stat(path)
   return status.st_size, status.st_mtime_ns
 
@@ -100,7 +101,13 @@ class _File:
 _opened: Callable = functools.lru_cache(MOST_OPEN)(_File)
 
 
-def _read(path, stamp, start, length):
+def read_bytes(path: str, stamp: tuple[int, int], start: int, length: int) -> bytes:
+  """Some bytes of a file, which stays open for the next.
+
+  Raises:
+    ValueError: if the file is not as it was at `stamp_of`.
+    UnreadableImage: if bytes are missing.
+  """
   file = _opened(path, stamp)  # held until it is read, should the cache drop it
   content = os.pread(file.descriptor, length, start)
   if len(content) != length:
