@@ -143,7 +143,7 @@ def _without_small_classes(source, least):
 
 def is_own(name: str, data_dir: AnyPath | None, download: bool) -> bool:
   """Whether `name` is a path; a data set that is prepared or to be downloaded takes precedence over a folder."""
-  return is_path(name) or (not download and os.path.isdir(name) and not is_prepared(name, data_dir))
+  return is_path(name) or is_shards(name) or (not download and os.path.isdir(name) and not is_prepared(name, data_dir))
 
 
 def _size(name, split, size, seed, data_dir, preprocessing, least) -> int:

@@ -1,5 +1,6 @@
 """The shards that a pattern names: braces and wildcards are expanded here, by no shell."""
 
+import contextlib
 import glob
 import itertools
 import os
@@ -20,7 +21,11 @@ RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 def is_shards(name: str) -> bool:
   """Whether a data set's name is a pattern of shards, or a folder that holds shards and neither images nor folders."""
-  return bool(KIND.search(name)) or name.endswith(COMPRESSED) or (os.path.isdir(name) and bool(_in_folder(name)))
+  if KIND.search(name) or name.endswith(COMPRESSED):
+    return True
+  with contextlib.suppress(OSError):  # a folder that cannot be read is one of images, which says so
+    return os.path.isdir(name) and bool(_in_folder(name))
+  return False
 
 
 def kind_of(paths: list[str]) -> str:

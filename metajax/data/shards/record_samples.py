@@ -36,7 +36,6 @@ def record_samples(name: str, files: list[str], kind: str) -> Samples:
   shards, read, left_out = (_tfrecords if kind == "tfrecord" else _array_records)(name, files)
   if not len(shards):
     raise ValueError(f"expected records in {name}, got none{': ' * bool(left_out)}{', '.join(left_out[:3])}")
-  firsts = np.searchsorted(shards, shards, side="left") if len(shards) < 2**20 else None
 
   def feature(row, names, kinds):
     try:
@@ -62,7 +61,7 @@ def record_samples(name: str, files: list[str], kind: str) -> Samples:
     return found.decode("utf-8", "replace") if isinstance(found, bytes) else int(found)
 
   def place(row):
-    first = int(np.searchsorted(shards, shards[row]) if firsts is None else firsts[row])
+    first = int(np.searchsorted(shards, shards[row]))
     return f"{files[shards[row]]}: record {row - first}"
 
   own = official_rows(files, shards)
