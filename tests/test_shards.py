@@ -4,6 +4,7 @@ import gc
 import io
 import itertools
 import os
+import re
 import tarfile
 import time
 import warnings
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 from tar_shards import encoded, sample, write_shards, write_tar
 
+from experiments.families.image_flags import ImageData
+from experiments.families.image_text import data as clip
 from metajax import data
 from metajax.data._tensorflow import tf
 from metajax.data.files import lazy_images
@@ -308,6 +311,24 @@ def test_a_large_set_is_indexed_once_and_again_if_a_shard_changes(tmp_path, monk
   with pytest.raises(TypeError):
     index_of("set", [str(path)], *IMAGE_AND_TEXT)
   assert stored.endswith(".npz")
+
+
+def test_the_command_of_clip_takes_shards_and_scores_pairs_that_can_all_be_read(tmp_path, capsys):
+  flags = ImageData(data=write_shards(tmp_path, change=spoiled), size=8)
+  found = clip.load_data(flags, False, 0)
+  clip.describe(flags, found, False)
+  (test,) = found.tests
+  missing = {3, 4, 20, 41} & {int(name[-9:-4]) for name in re.findall(r"\d{5}\.png", capsys.readouterr().out)}
+  assert isinstance(found.train, data.ImageTexts) and len(found.train.images) == 26
+  assert len(test.source.labels) == 8 - len(missing) and test.kind == "captions"
+  assert numbers_of(test.source.images[:] / 255) == [int(texts[0].split()[1]) for texts in test.source.captions]
+  with pytest.raises(ValueError, match="expected no --permuted with shards"):
+    clip.load_data(flags, True, 0)
+
+
+def test_texts_of_shards_are_texts_of_a_corpus(tmp_path):
+  texts = data.load_texts(write_shards(tmp_path, change=spoiled))
+  assert len(texts) in (25, 26) and all(len(some) == 1 and some[0].startswith("caption ") for some in texts)
 
 
 @pytest.mark.slow
