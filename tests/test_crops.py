@@ -75,7 +75,9 @@ def test_boxes_of_known_draws_are_known():
 def test_areas_and_aspects_of_drawn_crops_are_distributed_as_the_papers(folder):
   source = data.load(str(folder), "official/all", size=8, originals=True)
   found, images = [], source.images
-  images.start_crops = lambda rows, draws, crop: lambda: found.append(draws) or np.zeros((len(rows), 1, 8, 8, 3))
+  images.start_crops = lambda rows, draws, crop: (
+    lambda: found.append(draws) or (np.zeros((len(rows), 1, 8, 8, 3)), rows)
+  )
   stream = data.train_batches(source, batch_size=4, crop=RandomCrop(8))()
   for _ in range(500):
     next(stream)

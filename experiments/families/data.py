@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.families.image_flags import ImageData, kept_by, rotates, seen, split_name
 from metajax.checks import counted
-from metajax.data import ImageDataset, UnreadableImages, load
+from metajax.data import ImageDataset, ImageTexts, UnreadableImages, load
 from metajax.experiment.terminal import printable
 from metajax.types import Preprocessing
 
@@ -102,7 +102,7 @@ def describe(flags: ImageData, parts: Mapping[str, ImageDataset]):
   tell_left_out(flags, *parts.values())
 
 
-def tell_left_out(flags: ImageData, *sources: ImageDataset):
+def tell_left_out(flags: ImageData, *sources: ImageDataset | ImageTexts):
   """Prints the images and classes that were left out of the sources."""
   unreadable, small = left_out(sources)
   for what, names in (
@@ -113,9 +113,9 @@ def tell_left_out(flags: ImageData, *sources: ImageDataset):
       print(f"left out {what}: {printable(', '.join(names[:5]))}" + ", ..." * (len(names) > 5))
 
 
-def left_out(sources: Iterable[ImageDataset]) -> tuple[list[str], list[str]]:
+def left_out(sources: Iterable[ImageDataset | ImageTexts]) -> tuple[list[str], list[str]]:
   """Returns the unreadable images and the classes with too few images that were left out."""
-  of = lambda attribute: sorted({name for source in sources for name in getattr(source, attribute)})
+  of = lambda attribute: sorted({name for source in sources for name in getattr(source, attribute, ())})
   return of("unreadable"), of("small_classes")
 
 

@@ -8,10 +8,12 @@ from metajax.data.files.lazy_images import LazyImages
 from metajax.data.files.preprocessing import preprocess
 from metajax.data.files.user_images import UnreadableImages
 from metajax.data.load import load
+from metajax.data.mixture import Mixture, mixture
 from metajax.data.one_shot import one_shot_runs, one_shot_tasks
 from metajax.data.pairs import balanced, pairs, triplets
 from metajax.data.palette import fit_palette
 from metajax.data.prompted import prompted_episodes
+from metajax.data.shards.captioned import ImageTexts, as_image_dataset
 from metajax.data.source import ImageDataset, from_arrays, select_classes, select_rows, with_rotations
 from metajax.data.splits import NoSuchSplit, split_within_classes
 from metajax.data.text.captions import load_captioned
@@ -31,13 +33,16 @@ from metajax.data.video.recordings import (
 
 __all__ = [
   "ImageDataset",
+  "ImageTexts",
   "LazyImages",
+  "Mixture",
   "NoSuchSplit",
   "RandomCrop",
   "Recordings",
   "SiglipTokenizer",
   "Tokenizer",
   "UnreadableImages",
+  "as_image_dataset",
   "balanced",
   "cut_clips",
   "episode_rows",
@@ -53,6 +58,7 @@ __all__ = [
   "load_siglip_tokenizer",
   "load_texts",
   "load_tokenizer",
+  "mixture",
   "moving_glyphs",
   "one_shot_runs",
   "one_shot_tasks",

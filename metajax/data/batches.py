@@ -5,6 +5,7 @@ import numpy as np
 from metajax.data._tensorflow import tf
 from metajax.data.files.crops import RandomCrop
 from metajax.data.files.lazy_images import take
+from metajax.data.mixture import Mixture, check_no_crop, mixed_batches
 from metajax.data.pipeline import check_batches, crop_draws, crop_reader, in_epochs, plain, reader
 from metajax.data.sharding import in_order_of, rows_of_host
 from metajax.data.source import ImageDataset, check_source
@@ -41,13 +42,15 @@ def eval_batches(source: ImageDataset, *, batch_size: int) -> Batches:
   return in_order_of(len(source.labels), batch_size, batch)
 
 
-def train_batches(source: ImageDataset, *, batch_size: int, seed: int = 0, crop: RandomCrop | None = None) -> Batches:
+def train_batches(
+  source: ImageDataset | Mixture, *, batch_size: int, seed: int = 0, crop: RandomCrop | None = None
+) -> Batches:
   """Batches for training: all images of the source, epoch after epoch, uniformly shuffled in each epoch.
 
   The order of epoch `e` depends only on (seed, e). A batch may span epochs, so no batch is short.
 
   Args:
-    source: an `ImageDataset`.
+    source: an `ImageDataset`, or a `mixture` of several.
     batch_size: images per batch, over all hosts.
     seed: any 64-bit integer.
     crop: random crops to cut from the original images, `load(..., originals=True)`, as a pure function of the seed, the
@@ -69,8 +72,11 @@ def train_batches(source: ImageDataset, *, batch_size: int, seed: int = 0, crop:
     >>> batch.inputs.shape, batch.labels.shape
     ((4, 8, 8, 1), (4, 2))
   """
-  check_source(source)
   check_batches(batch_size, seed)
+  if isinstance(source, Mixture):
+    check_no_crop(crop)
+    return _mixed(source, batch_size, seed)
+  check_source(source)
   read = reader(source.images) if crop is None else crop_reader(source.images, crop)
   labels, number = tf.constant(source.labels), len(source.labels)
 
@@ -85,3 +91,21 @@ def train_batches(source: ImageDataset, *, batch_size: int, seed: int = 0, crop:
     return read(in_epochs(number, batch_size, seed, start).enumerate(start).map(plain(take)))
 
   return batches
+
+
+def _mixed(source, batch_size, seed):
+  """`train_batches` of a `Mixture`, whose classes are those of all its sources."""
+  classes = list(dict.fromkeys(name for one in source.sources for name in one.classes))
+  place = {name: i for i, name in enumerate(classes)}
+
+  def part(one):
+    read, labels = reader(one.images), tf.constant(np.array([place[name] for name in one.classes])[one.labels])
+
+    def take(rows, mine):
+      rows = tf.boolean_mask(rows, mine)
+      return Examples(rows, tf.one_hot(tf.gather(labels, rows), len(classes)))
+
+    return lambda rows: read(rows.map(plain(take)))
+
+  sizes, parts = [len(one.labels) for one in source.sources], [part(one) for one in source.sources]
+  return mixed_batches(sizes, source.weights, parts, batch_size, seed)

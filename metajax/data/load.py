@@ -12,6 +12,8 @@ from metajax.data.class_split import check_class_split
 from metajax.data.files.opening import checked_name, is_path
 from metajax.data.files.preprocessing import check_preprocessing
 from metajax.data.files.user_images import read_table, source_of
+from metajax.data.shards.labeled import labeled_shards
+from metajax.data.shards.patterns import is_shards
 from metajax.data.source import MOST_PIXELS, ImageDataset, select_classes, with_rotations
 from metajax.data.tfds.builder import is_prepared
 from metajax.data.tfds.classification import classification_set
@@ -44,13 +46,14 @@ def load(
   - "omniglot", split "lake/train", "vinyals/test", "finn/validation", ...: see `metajax.data.builtin.omniglot`.
   - any TFDS image classification set, "cifar10" or "name/config": see `metajax.data.tfds.classification`.
   - user-supplied images, in a folder, a `.csv` file or a `.npz` file: see `metajax.data.files.user_images`.
+  - shards, "shards/{00000..01023}.tar", "shards/*.tfrecord" or their folder: see `metajax.data.shards.labeled`.
 
   If a set has no class-disjoint parts, its classes are distributed by `seed`. "official/train" is the set's official
   split, "official/all" all user-supplied images. Large sets stay on disk and are decoded on access.
 
   Args:
-    name: name of the data set, or a path: it begins with "/", "./", "../" or "~", ends in ".csv" or ".npz", or names a
-      folder but no prepared data set.
+    name: name of the data set, or a path: it begins with "/", "./", "../" or "~", ends in ".csv", ".npz" or as shards
+      do, or names a folder but no prepared data set.
     split: part of the data set.
     size: side of the images in pixels; images are squashed to a square.
     preprocessing: preprocessing of a published network, e.g. `load_clip(...).preprocessing`: images are RGB, of its
@@ -81,13 +84,8 @@ def load(
   checks.flags(originals=originals)
   name, custom = checked_name(name, buckets=True), check_class_split(split, split_classes, test_classes, train_on_all)
   size = _size(name, split, size, seed, data_dir, preprocessing, min_images_per_class)
-  own = {
-    "size": size,
-    "seed": seed,
-    "skip_unreadable": skip_unreadable,
-    "preprocessing": preprocessing,
-    "originals": originals,
-  }
+  how = {"skip_unreadable": skip_unreadable, "originals": originals}
+  own = {"size": size, "seed": seed, "preprocessing": preprocessing, **how}
   source = _load(name, split, data_dir, download, own | {"least": min_images_per_class, "class_split": custom})
   return with_rotations(source) if rotations else source
 
@@ -103,6 +101,9 @@ def _load(name, split, data_dir, download, own):
   elif name == "omniglot":
     of_omniglot = {key: own[key] for key in ("size", "seed", "skip_unreadable")}
     source = omniglot(split, data_dir=data_dir, download=download, **of_omniglot)
+  elif is_shards(name):
+    own.pop("originals")  # shards always stay on the disk
+    source = labeled_shards(name, split, **own)
   elif is_own(name, data_dir, download):
     source = source_of(read_table(name), split, **own)
   else:
@@ -150,7 +151,7 @@ def _without_small_classes(source, least):
 
 def is_own(name: str, data_dir: AnyPath | None, download: bool) -> bool:
   """Whether `name` is a path; a data set that is prepared or to be downloaded takes precedence over a folder."""
-  return is_path(name) or (not download and os.path.isdir(name) and not is_prepared(name, data_dir))
+  return is_path(name) or is_shards(name) or (not download and os.path.isdir(name) and not is_prepared(name, data_dir))
 
 
 def _size(name, split, size, seed, data_dir, preprocessing, least) -> int:

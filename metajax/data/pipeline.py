@@ -85,11 +85,16 @@ def reader(images: np.ndarray | LazyImages) -> Callable[[tf.data.Dataset], Itera
   return read
 
 
-def crop_reader(images: np.ndarray | LazyImages, crop: RandomCrop) -> Callable[[tf.data.Dataset], Iterator]:
+def crop_reader(
+  images: np.ndarray | LazyImages,
+  crop: RandomCrop,
+  label: Callable[[Any, np.ndarray], Any] = lambda labels, files: labels,
+) -> Callable[[tf.data.Dataset], Iterator]:
   """A function that replaces pairs of row numbers and draws by crops of the original images.
 
   From a dataset of `Examples`, whose inputs are `(rows [n], draws [n, views, DRAWS])`, to an iterator of `Examples` of
-  images uint8 `[n, size, size, channels]`, or of a `Pair` of such.
+  images uint8 `[n, size, size, channels]`, or of a `Pair` of such. `label(labels, files)` gives the labels, where
+  `files` are the numbers of the files that the crops are of.
 
   Raises:
     ValueError: if the images have no originals to cut crops from.
@@ -104,9 +109,9 @@ def crop_reader(images: np.ndarray | LazyImages, crop: RandomCrop) -> Callable[[
     wait = images.start_crops(*batch.inputs, crop)
 
     def done():
-      found = wait()
+      found, files = wait()
       views = [np.ascontiguousarray(found[:, view]) for view in range(crop.views)]
-      return batch._replace(inputs=Pair(*views) if crop.views == 2 else views[0])
+      return Examples(Pair(*views) if crop.views == 2 else views[0], label(batch.labels, files))
 
     return done
 

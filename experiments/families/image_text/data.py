@@ -9,7 +9,16 @@ from experiments.families import data as image_data
 from experiments.families.data import ImageData
 from experiments.families.image_flags import refuse_distribution
 from experiments.families.representation.data import OF_UNSEEN, ProbeSplits
-from metajax.data import ImageDataset, NoSuchSplit, load_captioned, select_classes, select_rows, split_within_classes
+from metajax.data import (
+  ImageDataset,
+  ImageTexts,
+  NoSuchSplit,
+  as_image_dataset,
+  load_captioned,
+  select_classes,
+  select_rows,
+  split_within_classes,
+)
 from metajax.experiment.terminal import printable
 from metajax.types import Preprocessing
 
@@ -53,7 +62,7 @@ class Data(NamedTuple):
     probes: Labeled images of other classes for probes and few-shot tasks of the image tower, or None.
   """
 
-  train: ImageDataset
+  train: ImageDataset | ImageTexts
   tests: tuple[Test, ...]
   probes: ProbeSplits | None
 
@@ -74,10 +83,12 @@ def load_data(flags: ImageData, permuted: bool, seed: int, originals: bool = Fal
   if originals and flags.data == "glyphs":
     raise ValueError("expected --data of image files with --crop-from original, got glyphs")
   found = _glyphs(flags) if flags.data == "glyphs" else _captioned(flags, originals)
-  if permuted:
-    order = np.random.default_rng(seed).permutation(len(found.train.classes))
-    found = found._replace(train=found.train._replace(captions=tuple(found.train.captions[i] for i in order)))
-  return found
+  if not permuted:
+    return found
+  if isinstance(found.train, ImageTexts):
+    raise ValueError(f"expected no --permuted with shards, whose captions are read on access, got {flags.data!r}")
+  order = np.random.default_rng(seed).permutation(len(found.train.classes))
+  return found._replace(train=found.train._replace(captions=tuple(found.train.captions[i] for i in order)))
 
 
 def held_out(flags: ImageData) -> ImageDataset:
@@ -95,7 +106,12 @@ def held_out(flags: ImageData) -> ImageDataset:
 
 def describe(flags: ImageData, found: Data, permuted: bool):
   """Prints the sizes of the training data and of the tests."""
-  count = lambda source: f"{len(source.labels):,} images of {len(source.classes):,} classes"
+
+  def count(source):
+    if isinstance(source, ImageTexts):
+      return f"{len(source.images):,} images with a caption each"
+    return f"{len(source.labels):,} images of {len(source.classes):,} classes"
+
   tests = "; ".join(f"{test.name}, {count(test.source)}" for test in found.tests)
   others = ", with permuted captions" * permuted
   print(f"{printable(flags.data)}: {count(found.train)} for training{others}; held out: {tests}")
@@ -141,16 +157,18 @@ def center_of(size: int) -> Preprocessing:
 
 
 def _captioned(flags, originals=False) -> Data:
-  how: dict[str, Any] = (
-    {"preprocessing": center_of(flags.size), "originals": True} if originals else {"size": flags.size}
-  )
-  load = lambda part: load_captioned(
-    flags.data, part, download=flags.download, seed=0, skip_unreadable=flags.skip_unreadable, **how
+  center = {"preprocessing": center_of(flags.size), "originals": True}
+  how: dict[str, Any] = center if originals else {"size": flags.size}
+  load = lambda part, skip=flags.skip_unreadable: load_captioned(
+    flags.data, part, download=flags.download, seed=0, skip_unreadable=skip, **how
   )
   try:
     train, test, name = load("official/train"), load("official/validation"), "validation"
   except NoSuchSplit:
     train, test, name = load("train"), load("test"), "test"
+  if isinstance(test, ImageTexts):  # read once in full: a pair in another's place would be scored twice
+    whole = load("official/validation" if name == "validation" else name, True)
+    test = as_image_dataset(whole) if isinstance(whole, ImageTexts) else whole
   groups = len(set(test.superclasses)) > 1
   return Data(train, (Test(name, test, "captions"), *([Test(name, test, "groups")] if groups else [])), None)
 

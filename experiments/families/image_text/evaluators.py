@@ -133,6 +133,7 @@ def by_pixels(data: Data, images: ImageData, trained: Trained) -> list[Record]:
   """Prints the accuracy of naming images by their nearest neighbors in pixels, and returns the records."""
   measured = []
   for test in (test for test in data.tests if test.kind == "names"):
+    assert isinstance(data.train, ImageDataset)  # shards are tested by captions
     score, chance = mean_and_ci(100.0 * nearest_names(data.train, test.source)), 100 / len(test.source.classes)
     print(f"  pixels, nearest name: {test.name}, zero shot: {score}% (chance {chance:.2g}%)")
     said, seeds = trained.said_untrained, len(trained.states)

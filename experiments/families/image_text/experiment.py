@@ -1,6 +1,6 @@
 """The experiment of a CLIP: towers, batches of pairs, validation and tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ from experiments.families.representation.encoders import encoder_of
 from experiments.families.representation.evaluators import few_shot_tests
 from metajax.augment.image import affine, random_resized_crop
 from metajax.compose import chunked, linear, with_head
-from metajax.data import RandomCrop, Tokenizer, image_texts, train_tokenizer
+from metajax.data import ImageTexts, RandomCrop, Tokenizer, image_texts, train_tokenizer
 from metajax.experiment import Experiment
 from metajax.learners import clip
 from metajax.losses.contrastive import LARGEST_LOG_SCALE
@@ -27,6 +27,8 @@ from metajax.networks import text_transformer
 from metajax.networks.linen.transformer import Size
 from metajax.train import adamw, keep_params_below, warmup_cosine
 from metajax.types import Learner, Pair
+
+TOKENIZED = 100_000  # captions of shards that the vocabulary is learned from
 
 
 def clip_experiment(setup: Setup, model: Clip) -> Experiment:
@@ -42,7 +44,7 @@ def clip_experiment(setup: Setup, model: Clip) -> Experiment:
   data = load_data(images, model.permuted, training.seed, originals)
   describe(images, data, model.permuted)
   vocab_size, max_length = model.text[2:]
-  tokenizer = train_tokenizer((text for texts in data.train.captions for text in texts), vocab_size)
+  tokenizer = train_tokenizer(_texts_of(data.train), vocab_size)
   tokenize = lambda texts: tokenizer(texts, max_length)
   learner, optimizer = learner_of(model, images, tokenizer.vocab_size), optimizer_of(setup)
 
@@ -108,6 +110,14 @@ def _check(setup: Setup, model: Clip):
   images = jax.ShapeDtypeStruct((2, setup.data.size, setup.data.size, 3), jnp.float32)
   texts = jax.ShapeDtypeStruct((2, model.text.max_length), jnp.int32)
   jax.eval_shape(learner_of(model, setup.data, model.text.vocab_size).init, jax.random.key(0), Pair(images, texts))
+
+
+def _texts_of(source) -> Iterable[str]:
+  """The captions; of shards, of evenly spaced pairs, as many as a vocabulary needs."""
+  if not isinstance(source, ImageTexts):
+    return (text for texts in source.captions for text in texts)
+  number = len(source.images)
+  return source.texts(np.unique(np.linspace(0, number - 1, TOKENIZED).astype(int)))
 
 
 def _validation(learner: Learner, params, state, test, tokenize: Callable) -> float:

@@ -6,7 +6,7 @@ import operator
 import os
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,19 @@ from metajax.data.files.crops import RandomCrop, read_crops
 
 BYTES_IN_MEMORY = 2**30  # sets that are larger, decoded, stay on disk
 CHUNK = 32  # images per unit of work of a thread
+
+
+class Originals(NamedTuple):
+  """The files that crops are cut from.
+
+  Attributes:
+    contents: `(files int64 [k]) -> [bytes]`.
+    instead: `(files int64 [k]) -> int64 [k]`: the files that take the place of some that cannot be decoded, once these
+      have been read.
+  """
+
+  contents: Callable[[np.ndarray], Sequence[bytes]]
+  instead: Callable[[np.ndarray], np.ndarray] = lambda files: files
 
 
 class LazyImages:
@@ -28,7 +41,7 @@ class LazyImages:
     shape: (height, width, channels).
     files: file number of each image, integers `[n]`, as passed to `read`.
     turns: counterclockwise quarter turns of each image, `[n]`; by default none.
-    originals: `(files int64 [k]) -> [bytes]`, the files' contents, from which crops are cut; by default none.
+    originals: the files' contents, from which crops are cut; by default none.
   """
 
   dtype = np.dtype(np.uint8)
@@ -40,7 +53,7 @@ class LazyImages:
     shape: tuple[int, int, int],
     files: np.ndarray,
     turns: np.ndarray | None = None,
-    originals: Callable[[np.ndarray], Sequence[bytes]] | None = None,
+    originals: Originals | None = None,
   ):
     files = np.asarray(files)
     turns = np.zeros(len(files), np.uint8) if turns is None else np.asarray(turns)
@@ -95,23 +108,32 @@ class LazyImages:
     wait = in_threads(fill, len(flat))
     return lambda: wait() or decoded
 
-  def start_crops(self, rows: np.ndarray, draws: np.ndarray, crop: RandomCrop) -> Callable[[], np.ndarray]:
+  def start_crops(
+    self, rows: np.ndarray, draws: np.ndarray, crop: RandomCrop
+  ) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
     """Starts to cut crops from the originals of rows `[n]`, with uniform `draws` `[n, views, DRAWS]`, in threads.
 
     Returns:
-      A function that waits for the crops and returns them, uint8 `[n, views, size, size, channels]`.
+      A function that waits for the crops and returns them, uint8 `[n, views, size, size, channels]`, and the numbers of
+      the files that they are of, `[n]`. Whether another file takes a place depends on the file and the crop alone.
     """
     assert self._originals is not None
     files, channels, originals = self._files[rows], self.shape[-1], self._originals
     found = np.empty((crop.views, len(files), crop.size, crop.size, channels), np.uint8).swapaxes(0, 1)
 
+    used = files.copy()
+
     def cut(chunk):
-      for i, error in read_crops(originals(files[chunk]), draws[chunk], crop, channels, found[chunk]).items():
-        self._read(files[chunk][i : i + 1])  # raises with the file's name
-        raise ValueError(f"an image cannot be cropped: {error}")
+      contents = originals.contents(files[chunk])
+      for i in read_crops(contents, draws[chunk], crop, channels, found[chunk]):
+        one = slice(chunk.start + i, chunk.start + i + 1)
+        self._read(files[one])  # raises with the file's name, or lets another take its place
+        used[one] = originals.instead(files[one])
+        for error in read_crops(originals.contents(used[one]), draws[one], crop, channels, found[one]).values():
+          raise ValueError(f"an image cannot be cropped: {error}")
 
     wait = in_threads(cut, len(files))
-    return lambda: wait() or found
+    return lambda: wait() or (found, used)
 
 
 def take(images: np.ndarray | LazyImages, rows: np.ndarray) -> np.ndarray | LazyImages:

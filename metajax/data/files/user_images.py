@@ -9,7 +9,7 @@ from metajax.data.class_split import BY_DEFAULT, ClassSplit
 from metajax.data.files.csv import read_csv
 from metajax.data.files.folder import read_folder
 from metajax.data.files.image_file import UnreadableImage, is_gray, read_image, resized
-from metajax.data.files.lazy_images import LazyImages, fits_in_memory, in_threads
+from metajax.data.files.lazy_images import LazyImages, Originals, fits_in_memory, in_threads
 from metajax.data.files.npz import read_npz
 from metajax.data.files.opening import TO_SKIP
 from metajax.data.files.preprocessing import preprocess
@@ -98,7 +98,7 @@ def source_of(
   else:
     advice = "it could be when the set was loaded" if skip_unreadable else TO_SKIP
     files = Files([paths[i] for i in good], shape, advice, preprocessing)
-    images = LazyImages(files, shape, np.arange(len(rows)), originals=files.originals)
+    images = LazyImages(files, shape, np.arange(len(rows)), originals=Originals(files.originals))
   return _source(table, rows, images, missing)._replace(**left_out)
 
 

@@ -10,6 +10,8 @@ from metajax.data._tensorflow import tf, tfds
 from metajax.data.files.opening import checked_name, is_path
 from metajax.data.files.user_images import source_of
 from metajax.data.load import check_how
+from metajax.data.shards.captioned import ImageTexts, captioned_shards
+from metajax.data.shards.patterns import is_shards
 from metajax.data.source import ImageDataset, from_arrays
 from metajax.data.splits import PARTS, check_split, choose
 from metajax.data.text.caption_files import read_captions
@@ -35,7 +37,7 @@ def load_captioned(
   seed: int = 0,
   skip_unreadable: bool = False,
   originals: bool = False,
-) -> ImageDataset:
+) -> ImageDataset | ImageTexts:
   """Loads one part of a set of captioned images; each image is a separate class.
 
   - a TFDS set, e.g. "flickr8k", "emoji" or "coco_captions": one 8-bit image, and texts in features named caption,
@@ -44,17 +46,19 @@ def load_captioned(
   - user-supplied images: a `.csv` file with the columns path and caption, a `.jsonl` file of objects with "path" and
     "caption" or "captions", with one or more lines per image; or a folder with `captions.csv` or `captions.jsonl`.
     Paths are relative to the file's folder; a column or key "split" names the official splits.
+  - shards, "shards/{00000..01023}.tar", "shards/*.tar" or their folder, as img2dataset writes them: images and captions
+    are both read on access.
 
   "train", "validation" and "test" are official splits if the set has at least the first and the last; otherwise images
   are distributed by `seed` (see `metajax.data.load`). "official/train" is always the official split.
 
   Args:
-    name: name of the data set, or a path: it begins with "/", "./", "../" or "~", ends in ".csv" or ".jsonl", or is a
-      folder.
+    name: name of the data set, or a path: it begins with "/", "./", "../" or "~", ends in ".csv", ".jsonl" or like a
+      shard, or is a folder.
     split, size, preprocessing, data_dir, download, seed, skip_unreadable, originals: as for `metajax.data.load`.
 
   Returns:
-    An `ImageDataset`, whose `captions` hold the texts of each image, in order.
+    An `ImageDataset`, whose `captions` hold the texts of each image, in order; of shards, `ImageTexts`.
 
   Raises:
     FileNotFoundError, ConnectionError, PermissionError, NotADirectoryError: as for `metajax.data.load`.
@@ -64,10 +68,12 @@ def load_captioned(
   name = checked_name(name, buckets=True)
   size = check_how(split, size, seed, data_dir, preprocessing=preprocessing)
   checks.flags(download=download, skip_unreadable=skip_unreadable, originals=originals)
+  how: dict[str, Any] = {"size": size, "seed": seed, "skip_unreadable": skip_unreadable, "preprocessing": preprocessing}
+  if is_shards(name):  # whose images are read from their originals in any case
+    return captioned_shards(name, split, **how)
   if is_path(name) or name.endswith(".jsonl") or (not download and os.path.isdir(name)):
     table, captions = read_captions(name)
-    how: dict[str, Any] = {"skip_unreadable": skip_unreadable, "preprocessing": preprocessing, "originals": originals}
-    source = source_of(table, split, size=size, seed=seed, **how)
+    source = source_of(table, split, originals=originals, **how)
     return source._replace(captions=tuple(captions[path] for path in source.classes))
   return _captioned_set(name, split, size, data_dir, download, seed, skip_unreadable, preprocessing, originals)
 

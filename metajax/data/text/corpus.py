@@ -12,6 +12,8 @@ from metajax.data.files.opening import checked_name, open_regular
 from metajax.data.load import check_how
 from metajax.data.pipeline import check_batches, in_epochs, plain
 from metajax.data.sharding import rows_of_host
+from metajax.data.shards.captioned import ImageTexts
+from metajax.data.shards.patterns import is_shards
 from metajax.data.splits import PARTS
 from metajax.data.text.captions import load_captioned
 from metajax.data.text.tokenizer import MOST_TOKENS, Tokenizer
@@ -57,9 +59,12 @@ def load_texts(
     order, ends = np.random.default_rng(seed).permutation(len(names)), _ends(len(names))
     part = PARTS.index(split)
     return tuple((names[i],) for i in sorted(order[ends[part] : ends[part + 1]]))
-  if os.path.isfile(name) and not name.endswith((".csv", ".jsonl")):
+  if os.path.isfile(name) and not name.endswith((".csv", ".jsonl")) and not is_shards(name):
     raise ValueError(f"expected a text file, whose name ends with .txt, or captions in a .csv or .jsonl, got {name!r}")
-  return load_captioned(name, split, size=SMALLEST, data_dir=data_dir, download=download, seed=seed).captions
+  found = load_captioned(name, split, size=SMALLEST, data_dir=data_dir, download=download, seed=seed)
+  if isinstance(found, ImageTexts):
+    return tuple((text,) for text in found.texts(np.arange(len(found.images))) if text)
+  return found.captions
 
 
 def token_rows(tokenizer: Tokenizer, texts: Sequence[str], max_length: int, *, start: bool = True) -> np.ndarray:

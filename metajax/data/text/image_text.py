@@ -8,15 +8,18 @@ import numpy as np
 from metajax import checks
 from metajax.data._tensorflow import tf
 from metajax.data.files.crops import RandomCrop
+from metajax.data.mixture import Mixture
 from metajax.data.pipeline import crop_draws, crop_reader, in_epochs, plain, random_integers, reader
 from metajax.data.sharding import rows_of_host
+from metajax.data.shards.captioned import ImageTexts
 from metajax.data.source import ImageDataset, check_source
+from metajax.data.text.shard_pairs import shard_pairs
 from metajax.data.text.tokenizer import LENGTH, MOST_TOKENS, Tokenizer
 from metajax.types import Batches, Examples, Pair
 
 
 def image_texts(
-  source: ImageDataset,
+  source: ImageDataset | ImageTexts | Mixture,
   tokenizer: Tokenizer,
   *,
   batch_size: int,
@@ -29,10 +32,10 @@ def image_texts(
 
   Every class occurs once per epoch, in a uniformly random order, with a uniformly drawn image and caption. A batch
   therefore holds no class twice, whose rows would be false negatives, unless it spans two epochs. Captions are
-  tokenized batch by batch, ahead of their use.
+  tokenized batch by batch, ahead of their use. Of shards every pair is a class of its own, read on access.
 
   Args:
-    source: an `ImageDataset` with captions, e.g. from `load_captioned`.
+    source: an `ImageDataset` with captions or `ImageTexts`, as `load_captioned` gives; or a `mixture` of `ImageTexts`.
     tokenizer: a `Tokenizer` for its captions.
     batch_size: pairs per batch, over all hosts.
     max_length: tokens per text; a longer text loses its last words, never its end token.
@@ -49,10 +52,11 @@ def image_texts(
     ValueError: if `batch_size` is not from 1 to the number of classes, a length is out of range, or with `crop` the
       images have no originals.
   """
-  _check(source, tokenizer, batch_size, max_length, lengths, seed)
+  classes = _check(source, tokenizer, batch_size, max_length, lengths, seed)
   if crop is not None and crop.views != 1:
     raise ValueError(f"expected a crop of one view of each image, got {crop.views}")
-  classes = len(source.classes)
+  if isinstance(source, ImageTexts | Mixture):
+    return shard_pairs(source, tokenizer, batch_size, max_length, lengths, seed, crop)
   captions = [text for texts in source.captions for text in texts]
   read = reader(source.images) if crop is None else crop_reader(source.images, crop)
   sizes = np.array(sorted({*lengths, max_length}))
@@ -95,11 +99,23 @@ def _spans(counts):
   return tf.constant(np.cumsum(counts) - counts), tf.constant(counts)
 
 
-def _check(source, tokenizer, batch_size, max_length, lengths, seed):
+def _number_of_classes(source):
+  """The number of classes; of shards each pair is one."""
+  if isinstance(source, Mixture):
+    if not isinstance(source.sources[0], ImageTexts):
+      raise ValueError("expected a mixture of ImageTexts, as load_captioned gives of shards, got one of ImageDataset")
+    return sum(len(one.images) for one in source.sources)
+  if isinstance(source, ImageTexts):
+    return len(source.images)
   check_source(source)
+  return len(source.classes)
+
+
+def _check(source, tokenizer, batch_size, max_length, lengths, seed):
+  """Checks the arguments, and returns the number of classes."""
+  classes = _number_of_classes(source)
   if not isinstance(tokenizer, Tokenizer):
     raise ValueError(f"expected a Tokenizer, as load_tokenizer gives, got {checks.describe(tokenizer)}")
-  classes = len(source.classes)
   checks.count("seed", seed, -(2**63), 2**63 - 2)
   checks.count("batch_size", batch_size)
   if batch_size > classes:
@@ -107,3 +123,4 @@ def _check(source, tokenizer, batch_size, max_length, lengths, seed):
   checks.count("max_length", max_length, 2, MOST_TOKENS)
   if any(not isinstance(short, numbers.Integral) or not 2 <= short <= max_length for short in lengths):
     raise ValueError(f"expected lengths from 2 to {max_length}, got {list(lengths)}")
+  return classes

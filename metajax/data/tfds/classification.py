@@ -9,7 +9,7 @@ from metajax.data._tensorflow import tf
 from metajax.data.class_split import BY_DEFAULT, ClassSplit
 from metajax.data.files.image_file import UnreadableImage, read_encoded, read_original
 from metajax.data.files.jpeg import is_turned
-from metajax.data.files.lazy_images import LazyImages, fits_in_memory, in_threads
+from metajax.data.files.lazy_images import LazyImages, Originals, fits_in_memory, in_threads
 from metajax.data.files.opening import TO_SKIP
 from metajax.data.files.verification import Progress
 from metajax.data.pipeline import constant
@@ -91,7 +91,7 @@ def images_of_records(
   decode = _decoder(records, image, shape, advice)
   if preprocessing is not None:
     decode = _preprocessor(records, image, preprocessing, advice)
-  lazy = functools.partial(LazyImages, decode, shape, originals=_originals(records, image))
+  lazy = functools.partial(LazyImages, decode, shape, originals=Originals(_originals(records, image)))
   images, in_memory = lazy(rows), not originals and fits_in_memory(len(rows), shape)
   if not skip_unreadable:
     return (images[:] if in_memory else images), rows, ()

@@ -1,0 +1,1 @@
+"""Samples in shards, read with random access: tar files as webdataset writes them, records and Parquet."""
