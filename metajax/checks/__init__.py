@@ -4,7 +4,7 @@ Traced values are unknown, so only their shapes and types are checked.
 """
 
 from metajax.checks.arrays import REAL, finite, floating, integers, not_finite, real, to_numpy, values, weights
-from metajax.checks.labels import one_hot, shares
+from metajax.checks.labels import not_padded, one_hot, shares
 from metajax.checks.messages import SHOWN, counted, describe, is_concrete
 from metajax.checks.outside import local_path, parse_json, repeated
 from metajax.checks.scalars import (
@@ -39,6 +39,7 @@ __all__ = [
   "local_path",
   "logger",
   "not_finite",
+  "not_padded",
   "one_hot",
   "parse_json",
   "positive",
