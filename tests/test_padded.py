@@ -5,13 +5,14 @@ import functools
 import chex
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import params_by_numpy
 import pytest
 from table_of_learners import episodes
 
-from metajax import Episode, Examples, Padded, gradient_steps
+from metajax import Episode, Examples, Padded, gradient_steps, predictors
 from metajax.compose import concat_context, linear, tile_head, with_head, with_preprocessing, zero_init_head
 from metajax.learners import (
   anil,
@@ -26,14 +27,16 @@ from metajax.learners import (
   r2d2,
   relation,
   reptile,
+  with_augmentation,
 )
+from metajax.mesh import make_mesh, shard_batch
 from metajax.networks import from_linen, mlp, relation_module, resnet12
 from metajax.networks.linen.conv4 import Blocks
 
 WAYS, WIDE, ROWS = 3, 5, 17  # of a task, of its padded labels, and its padded rows
-# One block of conv4 each: of few filters, of more filters than a neighborhood has pixels, and of feature maps.
+# Blocks of conv4: of few filters, of more filters than a neighborhood has pixels, and of feature maps.
 narrow = from_linen(Blocks(1, 4, "stride", "mean", 1, "batch", "slices"))
-broad = from_linen(Blocks(2, 12, "max_pool", "flatten", 2, "batch", "native"))
+broad = from_linen(Blocks(2, 12, "max_pool", "flatten", 2, "batch", "slices"))
 maps = from_linen(Blocks(1, 4, "max_pool", "none", 1, "batch", "slices"))
 batch_normed = from_linen(nn.BatchNorm(momentum=0.9))  # of flax: `use_running_average` and `mask`
 two_steps = gradient_steps(optax.sgd(0.1), 2)
@@ -45,8 +48,8 @@ def ahead(encoder, outputs=1):
 
 
 LEARNERS = {
-  "prototypical": prototypical(narrow),
-  "prototypical, cosine": prototypical(broad, distance="cosine"),
+  "prototypical": prototypical(broad),
+  "prototypical, cosine": prototypical(narrow, distance="cosine"),
   "prototypical, resnet12": prototypical(resnet12((4, 5))),
   "prototypical, preprocessed": prototypical(with_preprocessing(narrow, lambda image: 2 * image)),
   "matching": matching(narrow, scale=5.0),
@@ -123,3 +126,96 @@ def test_padded_rows_and_ways_change_no_prediction_and_no_absent_way_is_predicte
   assert (np.asarray(real[:, WAYS:]) == 0).all() if name == "relation" else (np.asarray(real[:, WAYS:]) <= -9e8).all()
   embedded = jax.jit(learner.embed)(params, state, asked.inputs)
   close(jax.jit(learner.embed)(params, state, query.inputs), embedded[: len(query.labels)])
+
+
+def test_one_program_serves_tasks_of_any_ways_and_shots():
+  learner, params, state, _ = started("prototypical")
+  traces = []
+
+  @jax.jit
+  def run(params, state, tasks, key):
+    traces.append(1)
+    return learner.loss(params, state, tasks, key)
+
+  for ways, shots, queries in ((2, 1, 4), (3, 2, 2), (5, 3, 1)):
+    tasks = episodes(0, (16, 16, 1), ways=ways, shots=shots, queries=queries, tasks=2)
+    key = jax.random.key(1)
+    close(jax.jit(learner.loss)(params, state, tasks, key), run(params, state, padded(tasks), key))
+  assert len(traces) == 1
+
+
+@pytest.mark.parametrize("name", ["prototypical", pytest.param("maml, support", marks=pytest.mark.slow)])
+def test_a_task_of_padding_alone_changes_nothing_with_batch_norm(name):
+  _, params, state, run = started(name)
+  tasks, key = padded(batch(name)), jax.random.key(1)
+  empty = jax.tree.map(lambda x: np.concatenate([x[:1], x[:1]]), tasks)
+  expected = run(params, state, empty, key)
+  empty.query.labels[1], empty.query.inputs.mask[1], empty.support.inputs.mask[1] = 0, False, False
+  close(run(params, state, empty, key), expected)
+
+
+def test_padded_images_are_augmented_by_their_values_alone():
+  learner, params, state, _ = started("prototypical")
+  augmented = with_augmentation(learner, lambda key, image: image + jax.random.normal(key, (1, 1, 1)))
+  tasks, key = batch("prototypical"), jax.random.key(1)
+  run = jax.jit(augmented.loss)
+  close(run(params, state, tasks, key), run(params, state, padded(tasks), key))
+
+
+class Sums(nn.Module):
+  """A network that keeps a state and takes no mask."""
+
+  @nn.compact
+  def __call__(self, inputs, train):
+    return nn.BatchNorm(not train)(inputs.reshape(len(inputs), -1))
+
+
+@pytest.mark.parametrize(
+  "learner",
+  [prototypical(from_linen(Sums())), maml(ahead(from_linen(Sums())), two_steps, **any_ways), r2d2(from_linen(Sums()))],
+  ids=["prototypical", "maml", "r2d2"],
+)
+def test_a_network_with_batch_statistics_that_takes_no_mask_refuses_padded_rows_by_name(learner):
+  with pytest.raises(ValueError, match=r"no padded rows in a training pass of Sums, .* takes no mask"):
+    learner.init(jax.random.key(0), padded(batch("prototypical")))
+
+
+def test_a_network_that_takes_no_mask_predicts_padded_rows_by_running_statistics():
+  network = from_linen(Sums())
+  inputs = batch("prototypical").query.inputs[0]
+  params, state = network.init(jax.random.key(0), inputs)
+  given = Padded(inputs, np.arange(len(inputs)) < 3)
+  found, expected = (network.apply(params, state, one, train=False)[0] for one in (given, inputs))
+  np.testing.assert_array_equal(found, expected)
+
+
+def test_a_mask_that_contradicts_the_labels_is_refused():
+  tasks = padded(batch("prototypical"))
+  tasks.query.inputs.mask[:] = True
+  with pytest.raises(ValueError, match="a mask that is false where a row has no label, got a true one in the query"):
+    LEARNERS["prototypical"].init(jax.random.key(0), tasks)
+  integers = tasks._replace(query=tasks.query._replace(inputs=Padded(tasks.query.inputs.values, np.ones((2, ROWS)))))
+  with pytest.raises(ValueError, match=r"a bool mask \[2, 17\], got"):
+    LEARNERS["prototypical"].init(jax.random.key(0), integers)
+
+
+def test_where_every_row_counts_padded_ones_are_refused():
+  cut = gradient_steps(optax.sgd(0.1), 2, gradient="first_order", per_step=True)
+  tasks = padded(batch("prototypical"))
+  with pytest.raises(ValueError, match="no padded rows with minibatches"):
+    reptile(ahead(narrow, WIDE), cut, minibatches=(2, 4)).init(jax.random.key(0), tasks)
+  flat = lambda params, state, inputs: jnp.zeros((ROWS, 2))
+  support, query = jax.tree.map(lambda x: x[0], tasks)
+  for name in ("bd_cspn", "laplacian_shot", "tim", "pt_map"):
+    with pytest.raises(ValueError, match=f"no padded rows, each of which {name} would count"):
+      getattr(predictors, name)(flat)({}, {}, support, query.inputs)
+
+
+@pytest.mark.slow
+def test_padded_tasks_on_eight_devices_agree_with_one():
+  _, params, state, _ = started("maml, support")
+  tasks = padded(episodes(0, (16, 16, 1), ways=WAYS, tasks=8))
+  run, key = jax.value_and_grad(LEARNERS["maml, support"].loss, has_aux=True), jax.random.key(1)
+  one = jax.device_get(jax.jit(run)(params, state, tasks, key))
+  with jax.set_mesh(make_mesh(8)):
+    close(one, jax.jit(run)(params, state, shard_batch(tasks), key), 2e-5)

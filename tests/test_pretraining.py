@@ -13,7 +13,7 @@ import pytest
 
 from experiments import fine_tune, simclr
 from experiments.families import data, representation
-from experiments.families.few_shot import experiment as few_shot
+from experiments.families.few_shot import tasks as few_shot
 from experiments.families.representation.data import ProbeSplits, load_parts
 from experiments.families.representation.evaluators import few_shot_tests
 from metajax import Examples, Network
