@@ -105,11 +105,10 @@ def main(
   took = {same[0].run.folder: {"train_seconds": finished.seconds(same)} for same in learners if record}
   tests = {"test_queries": queries, "test_tasks": num_tasks, "adaptation_curve": adaptation_curve}
   setup = _setup(found[0].setup, data, split, tests, download=download, skip_unreadable=skip_unreadable)
-  size = _size(found[0].setup, ways, shots, queries, ways_up_to)
   source = load_part_for(setup, "test")
   for one in found:
     finished.check_unseen(one, setup.data, source)
-  test = _test_of(setup, source, size, seed)
+  test = _test_of(setup, source, _size(found[0].setup, ways, shots, queries, ways_up_to), seed)
   with on_devices(devices):
     written, differences = _test(learners, found, test, took, predictors)
   _write(written)

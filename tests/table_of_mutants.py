@@ -68,8 +68,8 @@ MUTANTS = (
   Mutant(
     "the gradient of ANIL passes through the support features",
     "metajax/learners/anil.py",
-    "adapted_to = Examples(features, support.labels)",
-    "adapted_to = Examples(jax.lax.stop_gradient(features), support.labels)",
+    'features_for(state["head"], features, support.inputs)',
+    "jax.lax.stop_gradient(features)",
     ("tests/test_anil.py",),
   ),
   Mutant(
