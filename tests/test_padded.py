@@ -13,7 +13,18 @@ import pytest
 from table_of_learners import episodes
 
 from metajax import Episode, Examples, Padded, gradient_steps, predictors
-from metajax.compose import concat_context, linear, tile_head, with_head, with_preprocessing, zero_init_head
+from metajax.compose import (
+  concat_context,
+  film,
+  linear,
+  on_pairs,
+  parallel,
+  tied,
+  tile_head,
+  with_head,
+  with_preprocessing,
+  zero_init_head,
+)
 from metajax.learners import (
   anil,
   cavia,
@@ -160,6 +171,37 @@ def test_padded_images_are_augmented_by_their_values_alone():
   tasks, key = batch("prototypical"), jax.random.key(1)
   run = jax.jit(augmented.loss)
   close(run(params, state, tasks, key), run(params, state, padded(tasks), key))
+
+
+normalized = with_head(linear(4), batch_normed)
+COMPOSED = {
+  "tied": (tied(normalized), (5, 3, 6)),
+  "film": (film(normalized, batch_normed), (5, 6)),
+  "on_pairs": (on_pairs(with_head(normalized, linear(1))), (5, 3)),
+  "concat_context": (concat_context(normalized), (5, 6)),
+  "parallel": (parallel(a=normalized, b=normalized), (5, 6)),
+}
+
+
+@pytest.mark.parametrize("name", COMPOSED)
+def test_composed_networks_hand_the_mask_on(name):
+  network, shape = COMPOSED[name]
+  rows = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+  wide = np.concatenate([rows, np.full((4, *shape[1:]), 7, np.float32)])
+  first = {"film": np.ones(2, np.float32), "concat_context": np.ones(2, np.float32)}.get(name)
+
+  def inputs(values, padded):
+    values = {"a": values, "b": 2 * values} if name == "parallel" else values
+    own = Padded(values, np.arange(9) < 5) if padded else values
+    return (rows[:2], own) if name == "on_pairs" else (own,) if first is None else (own, first)
+
+  @jax.jit
+  def run(*given):
+    params, state = network.init(jax.random.key(0), *given)
+    return network.apply(params, state, *given, train=True)
+
+  outputs, state = run(*inputs(wide, True))
+  close(run(*inputs(rows, False)), (outputs[:5], state))
 
 
 class Sums(nn.Module):
