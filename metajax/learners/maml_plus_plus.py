@@ -161,11 +161,10 @@ def _outputs(method, params, state, support, queries, key, gradient, every):
   """Query outputs after all steps, or after the last, `[steps or 1, n, ...]`, and the new state."""
   support_key, query_key = split(key, 2)
   path, states, which = _tuned(method, params, state, support, support_key, gradient)
-  masked = mask_ways(method.loss, support)
 
   def after(params, state, key):
     outputs, state = method.answer(params, state, support.inputs, queries, key)
-    return masked(outputs), state
+    return mask_ways(method.loss, support)(outputs), state
 
   each = (path, states, step_keys(query_key, method.steps))
   if every:
