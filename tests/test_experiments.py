@@ -145,7 +145,7 @@ def test_a_run_on_tasks_of_variable_ways_says_so_and_is_tested_on_the_same_again
   status, again, error, _ = command(evaluate, folder, "--num-tasks", "6")
   assert status == 0 and f"{found['value']:.2f} ± {found['interval']:.2f}" in again, error
   for flags, message in (
-    (["--ways", "3"], r"logits \[\d+, 3\] for labels of 3 ways, got \[\d+, 6\]"),
+    (["--ways", "3", "--queries", "2"], r"logits \[\d+, 3\] for labels of 3 ways, got \[\d+, 6\]"),
     (["--ways-up-to", "6", "--shots", "1"], "expected --ways-up-to or --ways and --shots, got 6 beside None and 1"),
   ):
     status, _, error, _ = command(evaluate, folder, *flags)
