@@ -39,7 +39,7 @@ def build(config: Config) -> fs.Experiment:
   _, filters, normalization = config.network
   layers: dict[str, Any] = {"downsample": "stride", "normalization": normalization}
   encoder = film(conv_blocks(3, filters, pool="none", **layers), conv_blocks(1, filters, pool="mean", **layers))
-  network = with_head(encoder, linear(config.setup.task.ways))
+  network = with_head(encoder, linear(fs.most_ways(config.setup)))
 
   def learner(adapt, query_norm):
     return cavia(network, config.context, adapt, encoder=encoder, query_norm=query_norm, init_head=slice_head)

@@ -14,10 +14,11 @@ from typing import Annotated, Any, NamedTuple
 from experiments.families.data import slug
 from experiments.families.few_shot import finished
 from experiments.families.few_shot.config import Setup, settings_of
-from experiments.families.few_shot.experiment import VALIDATION_SEED, evaluator, images_of, load_part_for, tasks_of
+from experiments.families.few_shot.experiment import evaluator, images_of, load_part_for
 from experiments.families.few_shot.finished import FewShotRun
 from experiments.families.few_shot.predictors import Name, with_predictor
-from experiments.families.few_shot.sizes import TaskSize, fitted_test
+from experiments.families.few_shot.sizes import TaskSize, fitted_test, variable
+from experiments.families.few_shot.tasks import VALIDATION_SEED, tasks_of
 from experiments.families.image_flags import named_split, seen
 from metajax.data import ImageDataset
 from metajax.experiment import EvalMode, FewShot, Record, command, records
@@ -26,20 +27,29 @@ from metajax.experiment.devices import on_devices
 from metajax.experiment.evaluators.few_shot import TEST_SEED, check_curve, print_scores, test_all, test_pixels
 from metajax.experiment.finished_runs import set_precision_of
 from metajax.experiment.former_flags import also
+from metajax.experiment.settings import Setting, is_variable
 from metajax.types import Batches
 
 
 class Test(NamedTuple):
-  """A test: ways and shots, batches of tasks, their seed, and the flags that select the data."""
+  """A test: the size of its tasks, their batches and seed, the flags that select the data, and its images."""
 
-  setting: tuple[int, int]
+  size: TaskSize
   batches: Batches
   seed: int
   setup: Setup
+  source: ImageDataset
+
+  @property
+  def setting(self) -> Setting:
+    """Ways and shots."""
+    return self.size[:2]
 
   def of(self, modes: Sequence[EvalMode]) -> FewShot:
     """The evaluator of the given modes on this test."""
-    return evaluator(self.setup, modes, lambda: {self.setting: self.batches})._replace(test_seed=self.seed)
+    tests = {self.setting: self.batches}
+    found = evaluator(self.setup, modes, lambda: tests, lambda: (self.size,), lambda: self.source)
+    return found._replace(test_seed=self.seed)
 
 
 def main(
@@ -47,6 +57,7 @@ def main(
   ways: Annotated[int | None, *TwoOrMore.__metadata__] = None,
   shots: Annotated[int | None, *Count.__metadata__] = None,
   queries: Count = 15,
+  ways_up_to: Annotated[int | None, *TwoOrMore.__metadata__] = None,
   data: Annotated[str | None, DataName()] = None,
   split: str | None = None,
   num_tasks: Annotated[int, *TwoOrMore.__metadata__, *also("--tasks")] = 1000,
@@ -68,7 +79,8 @@ def main(
     folders: Folders of the runs.
     ways: Classes per test task; by default those of the first run's first test setting.
     shots: Support images per class in a test task; by default those of the first run's first test setting.
-    queries: Query images per class in a test task.
+    queries: Query images per class in a test task of fixed ways and shots.
+    ways_up_to: Most classes per test task of variable ways and shots (Meta-Dataset), in place of --ways and --shots.
     data: Data set to test on; by default that of the first run.
     split: Named split of the classes; by default that of the first run, unless --data names another data set.
     num_tasks: Number of test tasks.
@@ -91,16 +103,27 @@ def main(
   took = {same[0].run.folder: {"train_seconds": finished.seconds(same)} for same in learners if record}
   tests = {"test_queries": queries, "test_tasks": num_tasks, "adaptation_curve": adaptation_curve}
   setup = _setup(found[0].setup, data, split, tests, download=download, skip_unreadable=skip_unreadable)
-  first = settings_of(found[0].setup)[0]
   source = load_part_for(setup, "test")
   for one in found:
     finished.check_unseen(one, setup.data, source)
-  test = _test_of(setup, source, TaskSize(ways or first[0], shots or first[1], queries), seed)
+  test = _test_of(setup, source, _size(found[0].setup, ways, shots, queries, ways_up_to), seed)
   with on_devices(devices):
     written, differences = _test(learners, found, test, took, predictors)
   _write(written)
   if record:
     _publish(found, learners, differences, setup)
+
+
+def _size(first: Setup, ways: int | None, shots: int | None, queries: int, ways_up_to: int | None) -> TaskSize:
+  """The size of the test tasks, by default that of the first test of the first run."""
+  fixed = ways is not None or shots is not None
+  if ways_up_to is not None and fixed:
+    raise ValueError(f"expected --ways-up-to or --ways and --shots, got {ways_up_to} beside {ways} and {shots}")
+  of_run = settings_of(first)[0]
+  if ways_up_to is not None or (is_variable(of_run) and not fixed):
+    return variable(ways_up_to or of_run[0])
+  of_run = (first.task.ways, first.task.shots) if is_variable(of_run) else of_run
+  return TaskSize(ways or of_run[0], shots or of_run[1], queries)
 
 
 def _check(found: list[FewShotRun], learners: list[list[FewShotRun]], adaptation_curve: int, record: bool):
@@ -144,7 +167,7 @@ def _test_of(setup: Setup, source: ImageDataset, wanted: TaskSize, seed: int) ->
   """The test of a size on the images of a test part, with fewer ways and queries if these are too few for it."""
   size = fitted_test(setup.data, source, wanted)
   setup = setup._replace(tests=setup.tests._replace(test_queries=size.queries))
-  return Test((size.ways, size.shots), tasks_of(source, *size, seed), seed, setup)
+  return Test(size, tasks_of(source, *size, seed), seed, setup, source)
 
 
 def _named(same: list[FewShotRun], found: list[FewShotRun], modes: Sequence[EvalMode] | None = None) -> list[EvalMode]:
@@ -157,7 +180,7 @@ def _modes(same: list[FewShotRun], found: list[FewShotRun], trained: list, test:
   if tests.choose is None:
     return _named(same, found)
   source = load_part_for(test.setup, "validation")
-  size = fitted_test(test.setup.data, source, TaskSize(*test.setting, test.setup.tests.test_queries))
+  size = fitted_test(test.setup.data, source, test.size)
   return _named(same, found, tests.modes_for(trained, tasks_of(source, *size, VALIDATION_SEED, "validation")))
 
 
@@ -189,7 +212,8 @@ def _test(
       differences += few_shot.differences(first, modes, scores, test.setting, more, seed)
     written[folder / time.strftime(f"evaluation-%Y%m%d-%H%M%S-{os.getpid()}.json")] = measured
     _print_leads(modes[0], ahead)
-  print_scores(test.setting, scores | pixels, tasks, test.setup.tests.test_queries, not seen(test.setup.data))
+  chance, shown = test.of(first).chance_at(test.setting), scores | pixels
+  print_scores(test.setting, shown, tasks, test.size.queries, not seen(test.setup.data), chance)
   return written, differences
 
 

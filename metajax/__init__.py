@@ -12,7 +12,7 @@ from metajax.evaluate import few_shot_accuracy, few_shot_mse
 from metajax.mesh import make_mesh
 from metajax.pixels import images_to_float
 from metajax.train import fit
-from metajax.types import Cache, Decoded, Episode, Examples, Learner, Network, Pair
+from metajax.types import Cache, Decoded, Episode, Examples, Learner, Network, Padded, Pair
 from metajax.version import package_version as _package_version
 
 __version__ = _package_version()
@@ -27,6 +27,7 @@ __all__ = [
   "Examples",
   "Learner",
   "Network",
+  "Padded",
   "Pair",
   "__version__",
   "adapt",

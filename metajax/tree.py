@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from metajax.types import Array
+from metajax.types import Array, Inputs, Padded
 
 
 def is_floating(x: Any) -> bool:
@@ -35,6 +35,16 @@ def is_symbolic_zero(x: Any) -> bool:
 def wide(x: Any) -> Array:
   """Converts numbers to at least 32 bits, since 16 bits cannot hold sums and norms."""
   return jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32))
+
+
+def values_of(inputs: Inputs) -> Inputs:
+  """The values of `Padded` inputs; any other inputs unchanged."""
+  return inputs.values if isinstance(inputs, Padded) else inputs
+
+
+def padded_like(values: Any, inputs: Inputs) -> Inputs:
+  """Values of the same rows as some inputs: `Padded` with their mask if these are, else unchanged."""
+  return Padded(values, inputs.mask) if isinstance(inputs, Padded) else values
 
 
 def leading_axis(tree: Any, least: int = 1) -> int:

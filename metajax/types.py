@@ -20,7 +20,7 @@ Scalar = jax.Array  # an array of shape []
 Params = Any  # a pytree of floating arrays that are learned
 State = Any  # a pytree of arrays that are carried along but not learned (running statistics, counters, teachers)
 Metrics = Any  # {name: scalar}
-Inputs = Any  # an array [n, ...], or a pytree of such arrays
+Inputs = Any  # an array [n, ...], or a pytree of such arrays, or Padded
 AnyArray = jax.Array | np.ndarray  # a NumPy array on the host, or a JAX array on a device
 Labels = Any  # an array [n, ways] or [n, outputs], NumPy on the host and JAX on a device
 Batch = Any  # a pytree of arrays with one leading axis, examples or tasks; uint8 ones of 4 or more axes are images
@@ -58,7 +58,8 @@ class Examples(NamedTuple):
   """`n` inputs with their labels.
 
   Attributes:
-    inputs: an array `[n, ...]`, or a pytree of such arrays.
+    inputs: an array `[n, ...]`, or a pytree of such arrays; `Padded` if rows are padding and the network keeps batch
+      statistics.
     labels: for classification one-hot `[n, ways]`, where an all-zero row is padding of weight 0; for regression targets
       `[n, outputs]`.
   """
@@ -79,6 +80,22 @@ class Pair(NamedTuple):
 
   first: Any
   second: Any
+
+
+class Padded(NamedTuple):
+  """Inputs some of whose rows are padding, so that tasks of different sizes have one shape.
+
+  They stand for the inputs of `Examples`, whose labels are all zero in the same rows. Batch statistics are those of the
+  other rows, and outputs of padded rows mean nothing. A hand-written `Network` reads `inputs.values` and, if its
+  outputs depend on other rows, `inputs.mask`.
+
+  Attributes:
+    values: an array `[n, ...]`, or a pytree of such arrays.
+    mask: bool `[n]`, false for padding.
+  """
+
+  values: Any
+  mask: Any
 
 
 class Cache(NamedTuple):

@@ -11,7 +11,7 @@ import params_by_numpy
 import pytest
 
 from experiments import fine_tune
-from experiments.families.few_shot import experiment as few_shot
+from experiments.families.few_shot import tasks as few_shot
 from experiments.families.image_text import evaluators as transfer
 from experiments.families.image_text import experiment as image_text
 from experiments.families.pretext import evaluators as pretext

@@ -55,6 +55,10 @@ BAD = {  # a function, arguments that are fine but for there being no such data,
   data.episode_rows: ({"source": SOURCE, **TASK}, {
     "source": (None,), "ways": (*NO_COUNT, 1, 7), "shots": NO_COUNT, "queries": NO_COUNT, "seed": NO_64_BITS,
     "within_superclass": NO_FLAG}),
+  data.variable_episodes: ({"source": SOURCE, "meta_batch_size": 2}, {
+    "source": (None, "glyphs", (), [SOURCE, None]), "meta_batch_size": NO_COUNT, "min_ways": (*NO_COUNT, 1, 7, 51),
+    "max_ways": (*NO_COUNT, 1, 4, 501), "max_queries": NO_COUNT, "max_support": (*NO_COUNT, 49),
+    "max_support_per_class": NO_COUNT, "seed": NO_64_BITS}),
   data.prompted_episodes: ({"source": SOURCE, "tokens": np.zeros((6, 3), int), "meta_batch_size": 2, **TASK}, {
     "source": (None,), "tokens": (None, np.zeros((5, 3), int), np.zeros((6, 3)), np.full((6, 3), -1)),
     "ways": (*NO_COUNT, 1, 7), "shots": NO_COUNT, "queries": NO_COUNT, "meta_batch_size": NO_COUNT,
@@ -169,6 +173,7 @@ PLACES = (
   "batches",
   [
     data.episodes(SOURCE, meta_batch_size=2, **TASK),
+    data.variable_episodes(SOURCE, meta_batch_size=2),
     data.train_batches(SOURCE, batch_size=2),
     data.pairs(SOURCE, batch_size=2),
     data.balanced(SOURCE, classes=2, each=2),

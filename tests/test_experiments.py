@@ -41,6 +41,7 @@ from experiments import (
 from experiments.families import data
 from experiments.families.few_shot import adapted
 from experiments.families.few_shot import experiment as few_shot
+from experiments.families.few_shot import tasks as few_shot_tasks
 from experiments.families.few_shot.networks import Adapted
 from metajax import gradient_steps
 from metajax.data import episodes, from_arrays
@@ -109,7 +110,7 @@ def no_page(monkeypatch):
 @pytest.fixture
 def no_pipelines(monkeypatch):
   """Runs whose tasks NumPy draws, since TensorFlow's pipelines take longest to build."""
-  monkeypatch.setattr(few_shot, "episodes", drawn_by_numpy.episodes)
+  monkeypatch.setattr(few_shot_tasks, "episodes", drawn_by_numpy.episodes)
 
 
 def test_a_run_ends_with_its_accuracy_records_and_images(command, monkeypatch):
@@ -124,6 +125,31 @@ def test_a_run_ends_with_its_accuracy_records_and_images(command, monkeypatch):
   figures = ["confusion.png", "contact_sheet.png", "episode-1.png", "episode.png", "learning_curves.png", "map.png"]
   record = ["comparison.png", "README.md", "siamese-glyphs.json", "siamese-glyphs.png"]
   assert files == sorted([*figures, *record, "index.html", "metrics.jsonl", "records.json", "run.json"])
+
+
+def test_a_run_on_tasks_of_variable_ways_says_so_and_is_tested_on_the_same_again(command, monkeypatch, tmp_path):
+  monkeypatch.setattr(drawing, "DOTS_PER_INCH", 32)
+  monkeypatch.setattr(data, "load", synthetic_set)
+  folder = str(tmp_path / "run")
+  status, out, error, files = command(maml, *TINY, "--ways-up-to", "6", "--normalization", "none", "--folder", folder)
+  assert status == 0 and "episode.png" in files and "confusion.png" in files, error
+  assert re.search(
+    r"up to 6-way variable-shot accuracy on unseen classes, 6 tasks with up to 10 queries per class", out
+  )
+  assert re.search(r"maml, variable ways .* ([\d.]+) ± [\d.]+%\n.*\n +chance +18.33%", out)
+  (found, pixels) = json.loads((tmp_path / "run" / "records.json").read_text())
+  assert found["ways_up_to"] == pixels["ways_up_to"] == 6 and found["variant"] == ["variable ways"]
+  assert found["chance"] == 18.33 and not {"ways", "shots"} & set(found)
+  assert "Up to 6-way variable-shot" in (tmp_path / "run" / "index.html").read_text()
+
+  status, again, error, _ = command(evaluate, folder, "--num-tasks", "6")
+  assert status == 0 and f"{found['value']:.2f} ± {found['interval']:.2f}" in again, error
+  for flags, message in (
+    (["--ways", "3", "--queries", "2"], r"logits \[\d+, 3\] for labels of 3 ways, got \[\d+, 6\]"),
+    (["--ways-up-to", "6", "--shots", "1"], "expected --ways-up-to or --ways and --shots, got 6 beside None and 1"),
+  ):
+    status, _, error, _ = command(evaluate, folder, *flags)
+    assert status == 2 and re.fullmatch(f"error: .*{message}.*\n", error), error
 
 
 def test_a_rate_that_is_too_high_ends_with_a_warning_on_the_terminal_and_the_page(command, monkeypatch):
@@ -342,6 +368,8 @@ def test_records_are_flat_and_say_what_was_run_and_two_runs_of_one_seed_give_the
     (["--budget", "huge"], r"--preset to be one of paper, cpu, demo, got 'huge'"),
     (["--wayz", "5"], r"unknown flag '--wayz': did you mean --ways\?"),
     (["--inner-steps", "0"], r"--inner-steps to be at least 1, got 0"),
+    (["--ways-up-to", "1"], r"--ways-up-to to be at least 2, got 1"),
+    (["--ways-up-to", "5", "--within-superclass"], r"--ways-up-to or --within-superclass, got both"),
   ],
 )
 def test_bad_input_gives_one_line_that_quotes_it_and_writes_nothing(command, monkeypatch, arguments, message):
@@ -420,7 +448,7 @@ def ended(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(data, "load", synthetic_set)
     patch.setattr(driver, "write_page", without_a_page)
-    patch.setattr(few_shot, "episodes", drawn_by_numpy.episodes)
+    patch.setattr(few_shot_tasks, "episodes", drawn_by_numpy.episodes)
     one_block.use(patch)
     patch.setattr(sys, "argv", [maml.__name__, *TINY, "--ways", "3", "--folder", str(folder)])
     commands.run_command(maml)
@@ -502,7 +530,7 @@ def test_two_evaluations_of_a_run_give_the_same_digits_at_any_setting(command, f
   ],
 )
 def test_what_a_run_cannot_be_tested_at_is_refused_in_one_line(command, finished, monkeypatch, arguments, message):
-  monkeypatch.setattr(few_shot, "episodes", episodes)  # which looks at what is asked of them
+  monkeypatch.setattr(few_shot_tasks, "episodes", episodes)  # which looks at what is asked of them
   status, _, error, _ = command(evaluate, str(finished[0]), "--queries", "2", *arguments)
   assert status == 2 and re.fullmatch(f"error: .*{message}.*\n", error), error
 

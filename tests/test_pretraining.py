@@ -15,7 +15,7 @@ from PIL import Image
 from experiments import fine_tune, simclr
 from experiments.families import data, representation
 from experiments.families.data import ImageData
-from experiments.families.few_shot import experiment as few_shot
+from experiments.families.few_shot import tasks as few_shot
 from experiments.families.representation import experiment
 from experiments.families.representation.data import ProbeSplits, load_parts
 from experiments.families.representation.evaluators import few_shot_tests

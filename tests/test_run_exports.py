@@ -11,7 +11,7 @@ import pytest
 
 import metajax
 from experiments import prototypical
-from experiments.families.few_shot import experiment as few_shot
+from experiments.families.few_shot import tasks as few_shot
 from metajax.experiment import driver, exports, records
 from metajax.experiment.evaluate import trained_of
 from metajax.experiment.finished_runs import read_run

@@ -41,7 +41,7 @@ def pairs(pattern, count, start=0, shard=(0, 1), **how):
 
 
 def numbers_of(images):
-  return np.rint(images[:, 0, 0, 0] * 255).astype(int).tolist()
+  return images[:, 0, 0, 0].astype(int).tolist()
 
 
 def texts_of(pair):
@@ -206,20 +206,20 @@ def test_skip_unreadable_leaves_pairs_out_that_cannot_be_decoded(tmp_path):
   source = data.load_captioned(write_shards(tmp_path, change=spoiled), "official/all", size=8, skip_unreadable=True)
   assert len(source.images) == 38 and len(source.unreadable) == 4
   captions = data.as_image_dataset(source).captions
-  assert captions == tuple((f"caption {number}",) for number in numbers_of(source.images[:] / 255))
+  assert captions == tuple((f"caption {number}",) for number in numbers_of(source.images[:]))
   assert source.encoded(np.array([0, 5])) == [encoded(0), encoded(7)]
 
 
 def test_parts_of_pairs_share_none_and_shards_named_by_split_are_official(tmp_path):
   pattern = write_shards(tmp_path / "a")
   parts = [data.load_captioned(pattern, part, size=8) for part in ("train", "validation", "test")]
-  numbers = [numbers_of(part.images[:] / 255) for part in parts]
+  numbers = [numbers_of(part.images[:]) for part in parts]
   assert sorted(itertools.chain(*numbers)) == list(range(42)) and [*map(len, numbers)] == [26, 8, 8]
   assert [source.texts(np.arange(2)) for source in parts] == [[f"caption {n}" for n in some[:2]] for some in numbers]
   for part, first in (("train", 0), ("val", 10)):
     write_tar(tmp_path / "b" / f"{part}-000.tar", [m for n in range(first, first + 10) for m in sample(n)])
   held_out = data.load_captioned(f"{tmp_path}/b/*.tar", "official/validation", size=8)
-  assert numbers_of(held_out.images[:] / 255) == list(range(10, 20))
+  assert numbers_of(held_out.images[:]) == list(range(10, 20))
   with pytest.raises(data.NoSuchSplit):
     data.load_captioned(pattern, "official/train", size=8)
 
@@ -232,7 +232,7 @@ def test_a_caption_may_be_in_json_and_bad_json_is_unreadable(tmp_path):
   source = data.load_captioned(f"{tmp_path}/0.tar", "official/all", size=8)
   assert source.texts(np.arange(5)) == ["in json 0", "", "", "", "in json 4"]
   with pytest.warns(UserWarning, match="its json has no 'caption'"):
-    assert numbers_of(source.images[:] / 255) == [0, 4, 4, 4, 4]
+    assert numbers_of(source.images[:]) == [0, 4, 4, 4, 4]
   assert source.shown(np.arange(5)).tolist() == [0, 4, 4, 4, 4]
 
 
@@ -247,7 +247,7 @@ def test_labels_are_numbers_names_or_json_and_classes_are_parts(tmp_path):
   pattern = write_shards(tmp_path / "a")
   whole = data.load(pattern, "official/all", size=8)
   assert whole.classes == tuple("0123456") and whole.labels.tolist() == [n % 7 for n in range(42)]
-  assert numbers_of(whole.images[:] / 255) == list(range(42)) and whole.images.shape == (42, 8, 8, 3)
+  assert numbers_of(whole.images[:]) == list(range(42)) and whole.images.shape == (42, 8, 8, 3)
   parts = [set(data.load(pattern, part, size=8).classes) for part in ("train", "validation", "test")]
   assert set.union(*parts) == set("0123456") and sum(map(len, parts)) == 7
   label = lambda n, members: [members[0], (f"{n:05d}.json", b'{"label": "%s"}' % (b"cat", b"dog")[n % 2])]
@@ -263,12 +263,12 @@ def test_an_unreadable_labeled_image_is_replaced_within_its_class(tmp_path):
   pattern = write_shards(tmp_path, change=spoiled)
   source = data.load(pattern, "official/all", size=8)
   with pytest.warns(UserWarning, match="cannot be read"):
-    found = numbers_of(source.images[:] / 255)
+    found = numbers_of(source.images[:])
   wanted = [*range(42)]
   wanted[3], wanted[4], wanted[41] = 10, 11, 6  # 41 is the last of its class, 6 the first
   assert found == wanted and [n % 7 for n in found] == source.labels.tolist()
   left = data.load(pattern, "official/all", size=8, skip_unreadable=True)
-  assert numbers_of(left.images[:] / 255) == [n for n in range(42) if n not in (3, 4, 41)] and len(left.unreadable) == 3
+  assert numbers_of(left.images[:]) == [n for n in range(42) if n not in (3, 4, 41)] and len(left.unreadable) == 3
   batches = data.train_batches(left, batch_size=4)
   whole = next(batches(5))
   halves = [next(batches(5, (host, 2))) for host in (0, 1)]
@@ -292,7 +292,7 @@ def test_descriptors_are_few_and_a_changed_shard_stops_the_run(tmp_path, monkeyp
   monkeypatch.setattr(tar_samples, "_opened", tar_samples.functools.lru_cache(2)(tar_samples._File))
   source = data.load_captioned(write_shards(tmp_path, shards=12, each=3), "official/all", size=8)
   before = len(os.listdir("/proc/self/fd"))
-  assert numbers_of(source.images[:] / 255) == list(range(36))
+  assert numbers_of(source.images[:]) == list(range(36))
   assert len(os.listdir("/proc/self/fd")) <= before + 2
   os.utime(tmp_path / "00004.tar", ns=(1, 1))
   with pytest.raises(ValueError, match=r"the shard '.*00004.tar' has changed since it was indexed"):
@@ -322,7 +322,7 @@ def test_the_command_of_clip_takes_shards_and_scores_pairs_that_can_all_be_read(
   missing = {3, 4, 20, 41} & {int(name[-9:-4]) for name in re.findall(r"\d{5}\.png", capsys.readouterr().out)}
   assert isinstance(found.train, data.ImageTexts) and len(found.train.images) == 26
   assert len(test.source.labels) == 8 - len(missing) and test.kind == "captions"
-  assert numbers_of(test.source.images[:] / 255) == [int(texts[0].split()[1]) for texts in test.source.captions]
+  assert numbers_of(test.source.images[:]) == [int(texts[0].split()[1]) for texts in test.source.captions]
   with pytest.raises(ValueError, match="expected no --permuted with shards"):
     clip.load_data(flags, True, 0)
 

@@ -8,6 +8,7 @@ from jax import lax
 
 from metajax import checks
 from metajax.mesh import device_count
+from metajax.tree import padded_like, values_of
 from metajax.types import Augmentation, Batch, Episode, Examples, Inputs, Key
 
 IN_CACHE = 2**20  # bytes
@@ -73,6 +74,7 @@ def augment_examples(augmentation: Augmentation, key: Key, batch: Batch) -> Batc
 
 
 def _each_leaf(function, key, inputs):
-  leaves, structure = jax.tree.flatten(inputs)
+  leaves, structure = jax.tree.flatten(values_of(inputs))
   keys = jax.random.split(key, len(leaves))
-  return structure.unflatten([function(k, leaf) for k, leaf in zip(keys, leaves, strict=True)])
+  changed = structure.unflatten([function(k, leaf) for k, leaf in zip(keys, leaves, strict=True)])
+  return padded_like(changed, inputs)

@@ -16,7 +16,7 @@ from metajax.checks.arrays import (
   values,
   weights,
 )
-from metajax.checks.labels import one_hot, shares
+from metajax.checks.labels import not_padded, one_hot, shares
 from metajax.checks.messages import SHOWN, counted, describe, is_concrete
 from metajax.checks.outside import local_path, parse_json, repeated
 from metajax.checks.scalars import (
@@ -53,6 +53,7 @@ __all__ = [
   "logger",
   "not_bytes",
   "not_finite",
+  "not_padded",
   "one_hot",
   "parse_json",
   "positive",

@@ -7,6 +7,7 @@ import numpy as np
 
 from metajax.checks.arrays import REAL, holds, real
 from metajax.checks.messages import describe, is_concrete
+from metajax.types import Padded
 
 
 def shares(name: str, labels: Any):
@@ -45,6 +46,16 @@ def one_hot(name: str, labels: Any, dimensions: int | None = None):
   if wrong.size:
     row = rows[wrong[0]].tolist()
     raise ValueError(f"expected one-hot {name} (a single 1 in each row, or all zeros for padding), got the row {row}")
+
+
+def not_padded(name: str, *inputs: Any):
+  """Raises if the inputs of a function in which every row counts are `Padded`.
+
+  Raises:
+    ValueError: naming the function.
+  """
+  if any(isinstance(one, Padded) for one in inputs):
+    raise ValueError(f"expected no padded rows, each of which {name} would count, got Padded inputs")
 
 
 def _check_ways(name: str, labels: Any):

@@ -7,11 +7,14 @@ import jax
 import jax.numpy as jnp
 
 from metajax import checks
-from metajax.types import Key, Network, Params, State
+from metajax.tree import padded_like, values_of
+from metajax.types import Inputs, Key, Network, Padded, Params, State
 
 
 def with_head(encoder: Network, head: Network) -> Network:
   """Appends a head to an encoder: `head(encoder(inputs))`.
+
+  A head that keeps a state is given the features of `Padded` inputs as `Padded`.
 
   Args:
     encoder: Network from inputs to features.
@@ -42,7 +45,8 @@ def with_head(encoder: Network, head: Network) -> Network:
   def apply(params, state, *inputs, train, key=None):
     encoder_key, head_key = split(key, 2)
     features, encoder_state = encoder.apply(params["encoder"], state["encoder"], *inputs, train=train, key=encoder_key)
-    outputs, head_state = head.apply(params["head"], state["head"], features, train=train, key=head_key)
+    given = features_for(state["head"], features, inputs[0])
+    outputs, head_state = head.apply(params["head"], state["head"], given, train=train, key=head_key)
     return outputs, {"encoder": encoder_state, "head": head_state}
 
   return Network(init, apply)
@@ -63,14 +67,16 @@ def tied(encoder: Network) -> Network:
   check_networks(encoder=encoder)
 
   def flat(inputs):
-    return inputs.reshape((-1, *inputs.shape[2:]))
+    values = values_of(inputs)
+    parts = values.reshape((-1, *values.shape[2:]))
+    return Padded(parts, jnp.repeat(inputs.mask, values.shape[1])) if isinstance(inputs, Padded) else parts
 
   def init(key, inputs):
     return encoder.init(key, flat(inputs))
 
   def apply(params, state, inputs, *, train, key=None):
     features, state = encoder.apply(params, state, flat(inputs), train=train, key=key)
-    return features.reshape(inputs.shape[0], -1), state
+    return features.reshape(values_of(inputs).shape[0], -1), state
 
   return Network(init, apply)
 
@@ -89,14 +95,18 @@ def parallel(**towers: Network) -> Network:
   """
   check_networks(**towers)
 
+  def part(inputs, name):
+    return padded_like(values_of(inputs)[name], inputs)
+
   def init(key, inputs):
-    made = {name: towers[name].init(k, inputs[name]) for name, k in zip(towers, split(key, len(towers)), strict=True)}
+    keys = dict(zip(towers, split(key, len(towers)), strict=True))
+    made = {name: tower.init(keys[name], part(inputs, name)) for name, tower in towers.items()}
     return {name: params for name, (params, _) in made.items()}, {name: state for name, (_, state) in made.items()}
 
   def apply(params, state, inputs, *, train, key=None):
     features, new_state = [], {}
     for name, k in zip(towers, split(key, len(towers)), strict=True):
-      tower, new_state[name] = towers[name].apply(params[name], state[name], inputs[name], train=train, key=k)
+      tower, new_state[name] = towers[name].apply(params[name], state[name], part(inputs, name), train=train, key=k)
       features.append(tower)
     return jnp.concatenate(features, axis=-1), new_state
 
@@ -119,6 +129,10 @@ def on_pairs(network: Network) -> Network:
   check_networks(network=network)
 
   def pairs(first, second):
+    if isinstance(first, Padded) or isinstance(second, Padded):
+      of_both = pairs(values_of(first), values_of(second))
+      there = [x.mask if isinstance(x, Padded) else jnp.ones(len(x), bool) for x in (first, second)]
+      return Padded(of_both, (there[1][:, None] & there[0]).reshape(-1))
     shape = (second.shape[0], *first.shape)
     both = [jnp.broadcast_to(first[None], shape), jnp.broadcast_to(second[:, None], shape)]
     return jnp.concatenate(both, -1).reshape(-1, *shape[2:-1], 2 * shape[-1])
@@ -129,11 +143,10 @@ def on_pairs(network: Network) -> Network:
   def apply(params, state, first, second, *, train, key=None):
     given = pairs(first, second)
     outputs, state = network.apply(params, state, given, train=train, key=key)
-    if outputs.shape != (given.shape[0], 1):
-      raise ValueError(
-        f"expected a network from {given.shape[0]} pairs to [{given.shape[0]}, 1], got {list(outputs.shape)}"
-      )
-    return outputs.reshape(second.shape[0], first.shape[0]), state
+    number = values_of(given).shape[0]
+    if outputs.shape != (number, 1):
+      raise ValueError(f"expected a network from {number} pairs to [{number}, 1], got {list(outputs.shape)}")
+    return outputs.reshape(values_of(second).shape[0], values_of(first).shape[0]), state
 
   return Network(init, apply)
 
@@ -151,6 +164,11 @@ def check_networks(**networks: Any):
 def split(key: Key | None, count: int) -> Any:
   """Splits a key into `count` keys; without a key, returns `count` Nones."""
   return (None,) * count if key is None else jax.random.split(key, count)
+
+
+def features_for(state: State, features: Any, inputs: Inputs) -> Inputs:
+  """The features of some inputs for a head: `Padded` as these if the head keeps a state, which is of all rows."""
+  return padded_like(features, inputs) if jax.tree.leaves(state) else features
 
 
 def blank(function: Callable, *given: Any) -> Any:

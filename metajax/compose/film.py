@@ -2,8 +2,9 @@
 
 import jax.numpy as jnp
 
-from metajax.compose.combinators import blank_features, check_networks, split
+from metajax.compose.combinators import blank_features, check_networks, features_for, split
 from metajax.compose.heads import linear
+from metajax.tree import padded_like, values_of
 from metajax.types import Network
 
 
@@ -23,11 +24,11 @@ def concat_context(network: Network) -> Network:
   check_networks(network=network)
 
   def with_context(inputs, context):
-    if jnp.ndim(inputs) != 2:
-      raise ValueError(
-        f"expected inputs [n, d] to append a context to, got an array of shape {list(jnp.shape(inputs))}"
-      )
-    return jnp.concatenate([inputs, jnp.broadcast_to(context, (inputs.shape[0], *context.shape))], axis=-1)
+    rows = values_of(inputs)
+    if jnp.ndim(rows) != 2:
+      raise ValueError(f"expected inputs [n, d] to append a context to, got an array of shape {list(jnp.shape(rows))}")
+    both = jnp.concatenate([rows, jnp.broadcast_to(context, (rows.shape[0], *context.shape))], axis=-1)
+    return padded_like(both, inputs)
 
   def init(key, inputs, context):
     return network.init(key, with_context(inputs, context))
@@ -73,9 +74,8 @@ def film(before: Network, after: Network) -> Network:
     features, before_state = before.apply(params["before"], state["before"], inputs, train=train, key=before_key)
     change, _ = linear(2 * features.shape[-1]).apply(params["modulation"], {}, context[None], train=train)
     scale, shift = jnp.split(change[0], 2)
-    outputs, after_state = after.apply(
-      params["after"], state["after"], (1 + scale) * features + shift, train=train, key=after_key
-    )
+    changed = features_for(state["after"], (1 + scale) * features + shift, inputs)
+    outputs, after_state = after.apply(params["after"], state["after"], changed, train=train, key=after_key)
     return outputs, {"before": before_state, "modulation": {}, "after": after_state}
 
   return Network(init, apply)

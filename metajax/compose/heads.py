@@ -7,6 +7,7 @@ import numpy as np
 from metajax import checks
 from metajax.compose.combinators import with_head
 from metajax.similarity import unit_rows
+from metajax.tree import values_of
 from metajax.types import Network
 
 
@@ -36,6 +37,7 @@ def linear(num_outputs: int, scale: float = 1.0) -> Network:
   checks.scalar("scale", scale)
 
   def init(key, features):
+    features = values_of(features)
     if jnp.ndim(features) != 2:
       raise ValueError(f"expected features [n, d], got an array of shape {list(jnp.shape(features))}")
     d = features.shape[-1]
@@ -44,7 +46,7 @@ def linear(num_outputs: int, scale: float = 1.0) -> Network:
     return {"weight": weight, "bias": jnp.zeros(num_outputs)}, {}
 
   def apply(params, state, features, *, train, key=None):
-    return features @ params["weight"] + params["bias"], state
+    return values_of(features) @ params["weight"] + params["bias"], state
 
   return Network(init, apply)
 
@@ -71,7 +73,7 @@ def cosine(num_outputs: int, scale: float = 10.0) -> Network:
     return {"weight": params["weight"]}, state
 
   def apply(params, state, features, *, train, key=None):
-    return scale * unit_rows(features) @ unit_rows(params["weight"].T).T, state
+    return scale * unit_rows(values_of(features)) @ unit_rows(params["weight"].T).T, state
 
   return Network(init, apply)
 

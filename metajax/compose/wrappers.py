@@ -10,6 +10,7 @@ from jax import lax
 from metajax import checks
 from metajax.compose.combinators import check_networks
 from metajax.mesh import device_count
+from metajax.tree import padded_like, values_of
 from metajax.types import Array, Network, Params, State
 
 
@@ -70,7 +71,9 @@ def with_preprocessing(network: Network, prepare: Callable[[Any], Any]) -> Netwo
   """
   check_networks(network=network)
   checks.function("prepare", prepare, "input -> input")
-  each = jax.vmap(prepare)
+
+  def each(inputs):
+    return padded_like(jax.vmap(prepare)(values_of(inputs)), inputs)
 
   def apply(params, state, inputs, *, train, key=None):
     return network.apply(params, state, each(inputs), train=train, key=key)
@@ -186,7 +189,8 @@ def _merge_chunks(x: Array, devices: int) -> Array:
 def flatten() -> Network:
   """Flattens inputs: a Network without params from `[n, ...]` to `[n, d]`."""
 
-  def apply(params, state, inputs: Array, *, train, key=None):
-    return inputs.reshape(inputs.shape[0], -1), state
+  def apply(params, state, inputs, *, train, key=None):
+    values = values_of(inputs)
+    return values.reshape(values.shape[0], -1), state
 
   return Network(lambda key, inputs: ({}, {}), apply)

@@ -22,6 +22,7 @@ from metajax.data.text.image_text import image_texts
 from metajax.data.text.siglip_tokenizer import SiglipTokenizer, load_siglip_tokenizer
 from metajax.data.text.tokenizer import Tokenizer, train_tokenizer
 from metajax.data.text.tokenizer_files import load_tokenizer
+from metajax.data.variable_episodes import variable_episodes
 from metajax.data.video.loader import load_recordings
 from metajax.data.video.recordings import (
   Recordings,
@@ -75,5 +76,6 @@ __all__ = [
   "train_batches",
   "train_tokenizer",
   "triplets",
+  "variable_episodes",
   "with_rotations",
 ]

@@ -15,7 +15,7 @@ from metajax.evaluate.statistics import Score, mean_and_ci
 from metajax.losses import accuracy, check_one_hot, squared_error
 from metajax.mesh import host_batches, map_tasks, over_cores, replicate, shard_padded, to_host
 from metajax.pixels import images_to_float
-from metajax.types import Batches, Learner, Params, State
+from metajax.types import Batches, Learner, Padded, Params, State
 
 
 def few_shot_accuracy(
@@ -36,7 +36,8 @@ def few_shot_accuracy(
     learner: a `Learner`; its `predict` sees a task's support set and the inputs of its queries.
     params: parameters of the trained learner.
     state: state of the trained learner.
-    batches: `batches(start, shard)` of `Episode`s, e.g. `data.episodes(...)`.
+    batches: `batches(start, shard)` of `Episode`s, e.g. `data.episodes(...)` or `data.variable_episodes(...)`, whose
+      padded queries do not count.
     num_tasks: number of tasks, at least 2.
     chunk_size: number of tasks that run as one vectorized group.
 
@@ -134,9 +135,17 @@ def _scorer(predict, measure, chunk_size):
     episode = images_to_float(episode)
     prediction = predict(*shared, episode.support, episode.query.inputs)
     # The argmax of NaNs is the first way: without this check, a broken learner would score at chance.
-    return jnp.where(jnp.isfinite(prediction).all(), measure(prediction, episode.query.labels), jnp.nan)
+    return jnp.where(_finite(prediction, episode.query.inputs), measure(prediction, episode.query.labels), jnp.nan)
 
   return jax.jit(map_tasks(score, chunk_size))
+
+
+def _finite(prediction, queries):
+  """Whether all predictions are finite, but for those of padded queries, which mean nothing."""
+  finite = jnp.isfinite(prediction)
+  if isinstance(queries, Padded):
+    finite = finite | ~queries.mask.reshape(-1, *[1] * (finite.ndim - 1))
+  return finite.all()
 
 
 def _scores(learner, params, state, batches, num_tasks, measure, chunk_size, look=lambda episodes: None):

@@ -13,7 +13,8 @@ from metajax.mesh import is_primary_host, to_host
 from metajax.tree import is_key
 from metajax.types import Batch
 
-ABOUT = ("data", "split", "policy", "measure", "learner", "ways", "shots", "queries", "tasks", "value", "interval")
+ABOUT = ("data", "split", "policy", "measure", "learner", "ways", "shots", "ways_up_to")
+ABOUT += ("queries", "tasks", "value", "interval")
 
 
 def gather(trained: Trained) -> Trained:

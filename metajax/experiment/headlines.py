@@ -6,6 +6,7 @@ from pathlib import Path
 
 from metajax.experiment import results_page
 from metajax.experiment.parts import with_metrics
+from metajax.experiment.settings import setting_name
 from metajax.mesh import is_primary_host
 from metajax.report import read_metrics
 from metajax.train import BesideChance, nothing_learned
@@ -33,7 +34,11 @@ def chance_of(record: dict) -> float | None:
   if "chance" in record:
     return record["chance"]
   among = (
-    record["ways"] if measure == "accuracy" else record["classes"] if measure in results_page.REPRESENTATIONS else None
+    record.get("ways")
+    if measure == "accuracy"
+    else record["classes"]
+    if measure in results_page.REPRESENTATIONS
+    else None
   )
   return None if among is None else round(100 / among, 2)
 
@@ -70,7 +75,7 @@ def headlines(measured: Sequence[dict]) -> list[tuple[str, str, dict]]:
 
 
 def _test(r: dict) -> tuple:
-  return tuple(r.get(key) for key in ("measure", "split", "ways", "shots", "adaptation_steps", "of"))
+  return tuple(r.get(key) for key in ("measure", "split", "ways", "shots", "ways_up_to", "adaptation_steps", "of"))
 
 
 def _label(r: dict) -> str:
@@ -78,7 +83,8 @@ def _label(r: dict) -> str:
   if measure in results_page.NAMED:
     label = results_page.NAMED[measure]
     return label[:1].upper() + label[1:]
-  return f"{r['ways']}-way {r['shots']}-shot" if r.get("ways") else measure.replace("_", " ")
+  named = setting_name(r)
+  return named[:1].upper() + named[1:] if named else measure.replace("_", " ")
 
 
 def _tile(label: str, which: str, r: dict, same_test: Sequence[dict]) -> tuple[str, str, str]:
@@ -120,7 +126,7 @@ def _scores(measured) -> list[BesideChance]:
     chance = mean_patch if r["measure"] == "reconstruction_error" else chance_of(r)
     if not r.get("steps") or r["learner"] in results_page.BASELINES or chance is None:
       continue
-    what = results_page.NAMED.get(r["measure"]) or f"{r['ways']}-way {r['shots']}-shot {r['measure']}"
+    what = results_page.NAMED.get(r["measure"]) or f"{setting_name(r)} {r['measure']}"
     of = f"{r['learner']} ({r['policy']})" if r.get("policy", "none") != "none" else r["learner"]
     better = "smaller" if r["measure"] in results_page.GENERATIVE else "larger"
     found.append(BesideChance(f"{what} of {of}", r["value"], r["interval"], chance, better))

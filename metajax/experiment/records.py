@@ -24,7 +24,7 @@ from metajax.version import package_version
 
 SETTING = (
   *("learner", "data", "split", "measure", "ways", "shots", "queries", "policy", "seed", "seeds"),
-  *("adaptation_steps", "labels", "of"),
+  *("ways_up_to", "adaptation_steps", "labels", "of"),
 )  # a new record replaces an old one with equal entries
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from metajax.checks import counted
+from metajax.experiment.settings import VARIABLE, setting_name
 from metajax.experiment.terminal import encodable
 from metajax.report import ranking_figure, write_whole
 
@@ -97,6 +98,7 @@ def _table(r: dict) -> tuple:
 def _section(records: list[dict]) -> str:
   """One table, with a row per learner and query norm and a column per setting, followed by the runs behind it."""
   data, split, measure, queries, tasks = _table(records[0])
+  variable = any("ways_up_to" in r for r in records)
   if measure == "representation":
     title = f"accuracy on {tasks:,} images of {queries} classes"
   elif measure == "generative":
@@ -104,7 +106,7 @@ def _section(records: list[dict]) -> str:
   elif measure == "transfer":
     title = f"{tasks:,} images of {queries:,} classes and their texts, in percent"
   else:
-    title = measure.replace("_", " ") + (f", {drawn(tasks, queries)}" if tasks and queries else "")
+    title = measure.replace("_", " ") + (f", {drawn(tasks, queries, variable)}" if tasks and queries else "")
   settings = sorted({_column(r) for r in records})
   names = [_heading(*setting) for setting in settings]
   lines = [f"## {', '.join(filter(None, (data, split))) or 'Other data'}: {title}", ""]
@@ -130,19 +132,20 @@ def _column(r: dict) -> tuple:
   """The column of a value; the tuples sort in the order of the columns."""
   if r["measure"] in NAMED:
     return "", list(NAMED).index(r["measure"]), r.get("labels", 1.0)
-  return r.get("ways") or 0, r.get("shots", 0), r.get("adaptation_steps", -1)
+  return r.get("ways_up_to") or r.get("ways") or 0, r.get("shots", VARIABLE), r.get("adaptation_steps", -1)
 
 
-def drawn(tasks: int, queries: int) -> str:
-  """Number of tasks and queries of a score, in words."""
-  return f"{counted(tasks, 'task')} with {counted(queries, 'query', 'queries')} per class"
+def drawn(tasks: int, queries: int, most: bool = False) -> str:
+  """Number of tasks and queries of a score, in words; `most` if some tasks have fewer queries."""
+  return f"{counted(tasks, 'task')} with {'up to ' * most}{counted(queries, 'query', 'queries')} per class"
 
 
 def _heading(ways: int | str, shots: int, steps: Any) -> str:
   if ways == "":
     name = list(NAMED.values())[shots]
     return f"{name}, {100 * steps:g}% of labels" if name == REPRESENTATIONS["all_trained"] or steps < 1 else name
-  setting = f"{ways}-way {shots}-shot" if ways else f"{shots} shots" if shots else "value"
+  named = setting_name({"ways": ways, "shots": shots} if shots else {"ways_up_to": ways})
+  setting = named or (f"{shots} shots" if shots else "value")
   return setting if steps < 0 else f"{setting}, {counted(steps, 'step')}" if steps else f"{setting}, no step"
 
 
@@ -150,7 +153,7 @@ def _figure(r: dict | None) -> str:
   if r is None:
     return ""
   published = "" if r["published"] is None else f" ({r['published']:g})"
-  chance = f", chance {r['chance']:.2g}" if "chance" in r and not r.get("ways") else ""
+  chance = f", chance {r['chance']:.2g}" if "chance" in r and not setting_name(r) else ""
   interval = "" if r["interval"] is None else f" ± {r['interval']:.2g}"
   return f"{r['value']:.4g}{interval}{published}{chance}"
 

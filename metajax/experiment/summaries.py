@@ -13,6 +13,7 @@ from metajax.experiment.configuration import configuration
 from metajax.experiment.longer import STEPS
 from metajax.experiment.parts import checkpointed_step, parts_of
 from metajax.experiment.renamed import current_flags
+from metajax.experiment.settings import setting_name
 from metajax.paths import remote
 from metajax.report import read_metrics
 
@@ -128,7 +129,7 @@ def _figures(measured: list[dict]) -> dict[str, tuple[float, float | None]]:
 def _name(label: str, which: str, record: dict) -> str:
   """The label of a figure, with the measure if the label does not say it, its test and its unit."""
   measure = record["measure"].replace("_", " ")
-  named = f"{label} {measure}" if record.get("ways") and record["measure"] != "accuracy" else label
+  named = f"{label} {measure}" if setting_name(record) and record["measure"] != "accuracy" else label
   return named + (f", {which}" if which else "") + (" (%)" if headlines.is_percentage(record) else "")
 
 

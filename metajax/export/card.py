@@ -6,7 +6,7 @@ from typing import Any
 from metajax.export.model import described_inputs
 
 FACTS = ("data", "split", "seed", "step", "command", "machine", "precision")
-COLUMNS = ("measure", "learner", "policy", "data", "split", "ways", "shots", "value", "interval")
+COLUMNS = ("measure", "learner", "policy", "data", "split", "ways", "shots", "ways_up_to", "value", "interval")
 SHOWN = 20  # records
 
 

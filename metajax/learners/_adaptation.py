@@ -12,6 +12,7 @@ from metajax.compose.combinators import check_networks, split
 from metajax.learners._checks import check_adapt, check_episodes, check_padding
 from metajax.learners._episodes import Answer, first_support
 from metajax.losses import cross_entropy
+from metajax.predictors.logits import with_ways
 from metajax.tree import is_floating
 from metajax.types import (
   Adapt,
@@ -86,13 +87,28 @@ def inner_problem(
 ) -> tuple[LossFn, Data]:
   """The loss and data of an Adapt: `loss(outputs, labels)` of the support set, normalized by its batch statistics, and
   the support set or, with a key, `(support, key)`, so that each step draws different noise.
+
+  In a cross-entropy, ways without support have the logit -1e9, so that padded ways change nothing.
   """
+  masked = mask_ways(loss, support)
 
   def support_loss(params, data):
     shown, own = (data, None) if key is None else data
-    return loss(network.apply(params, state, shown.inputs, train=True, key=own)[0], shown.labels)
+    outputs = network.apply(params, state, shown.inputs, train=True, key=own)[0]
+    return loss(masked(outputs), shown.labels)
 
   return support_loss, support if key is None else (support, key)
+
+
+def mask_ways(loss: LossOfOutputs, support: Examples) -> Callable[[Any], Any]:
+  """A function of outputs: for a cross-entropy the logits of ways without support become -1e9, else nothing changes.
+
+  Outputs of another number of ways are left to the loss, which refuses them by name.
+  """
+  if loss is not cross_entropy:
+    return lambda outputs: outputs
+  there = jnp.any(support.labels != 0, 0)
+  return lambda outputs: with_ways(outputs, there) if outputs.shape[-1:] == there.shape else outputs
 
 
 def check_path(path: Path):
@@ -116,12 +132,14 @@ def fine_tune(
   loss: LossOfOutputs,
   query_norm: QueryNorm,
   init_head: InitHead = lambda params, labels: params,
+  task_loss: LossOfOutputs = cross_entropy,
 ) -> Answer:
   """Adapts `init_head(params, labels)` to the support set, then passes the queries.
 
   Args:
     network, adapt, query_norm, init_head: As for `maml`.
     loss: Support loss, `(outputs, labels) -> scalar`.
+    task_loss: Loss of the queries; if a cross-entropy, their logits are -1e9 for a way without support.
 
   Returns:
     An `Answer`, whose metrics hold the "support_loss" before the first step.
@@ -135,7 +153,7 @@ def fine_tune(
     adapted, path = adapt(support_loss, init_head(params, support.labels), data)
     check_path(path)
     outputs, after = pass_queries(adapted, state, support.inputs, queries, query_key)
-    return outputs, after, {"support_loss": path[0]}
+    return mask_ways(task_loss, support)(outputs), after, {"support_loss": path[0]}
 
   return adapt_and_answer
 

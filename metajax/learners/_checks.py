@@ -15,6 +15,7 @@ from metajax.types import (
   Examples,
   Inputs,
   Network,
+  Padded,
   Params,
   Predictor,
   State,
@@ -88,15 +89,39 @@ def check_padding(state: State, episodes: Episode):
 
 
 def check_padded_rows(state: State, examples: Examples, where: str = ""):
-  """Raises on padded rows if the network keeps batch statistics, which would include them.
+  """Raises on padded rows if the network keeps batch statistics, which would include them, and no mask is given.
 
   Raises:
-    ValueError: If some rows of labels `[..., n, ways]` are zero and others of the same set are not.
+    ValueError: If some rows of labels `[..., n, ways]` are zero and others of the same set are not, and the inputs are
+      not `Padded`; or if these have a mask that does not fit the labels.
   """
-  if jax.tree.leaves(state) and not isinstance(examples.labels, jax.core.Tracer):
-    labeled = np.asarray(examples.labels).any(-1)
-    if (labeled.any(-1) & ~labeled.all(-1)).any():
-      raise ValueError(f"expected no padded rows with a network that keeps batch statistics, got some{where}")
+  if isinstance(examples.labels, jax.core.Tracer):
+    return
+  labeled = np.asarray(examples.labels).any(-1)
+  if isinstance(examples.inputs, Padded):
+    _check_mask_of_labels(examples.inputs.mask, labeled, where)
+  elif jax.tree.leaves(state) and (labeled.any(-1) & ~labeled.all(-1)).any():
+    raise ValueError(
+      f"expected no padded rows with a network that keeps batch statistics, got some{where}: give the inputs as Padded"
+    )
+
+
+def _check_mask_of_labels(mask, labeled, where):
+  if jnp.shape(mask) != labeled.shape or jnp.result_type(mask).kind != "b":
+    raise ValueError(f"expected a bool mask {list(labeled.shape)}, got {checks.describe(mask)}{where}")
+  if not isinstance(mask, jax.core.Tracer) and (np.asarray(mask) & ~labeled).any():
+    raise ValueError(f"expected a mask that is false where a row has no label, got a true one{where}")
+
+
+def check_mask(network: Network, params: Params, state: State, *inputs: Inputs):
+  """Raises if inputs are `Padded` and a network that keeps batch statistics takes no mask, before anything is compiled.
+
+  Raises:
+    ValueError: Naming the network's module.
+  """
+  if any(isinstance(one, Padded) for one in inputs):
+    key = jax.random.key(0)
+    jax.eval_shape(lambda: network.apply(params, state, *inputs, train=True, key=key)[0])
 
 
 def check_embedding(network: Network, params: Params, state: State, inputs: Inputs):

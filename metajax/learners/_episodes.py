@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
-from metajax.learners._checks import check_embedding, check_episodes, check_padding
+from metajax.learners._checks import check_embedding, check_episodes, check_mask, check_padding
 from metajax.losses import accuracy, cross_entropy
 from metajax.mesh import mean_over_tasks
 from metajax.types import (
@@ -102,6 +102,7 @@ def init_embedding(network: Network, key: Key, episodes: Episode) -> tuple[Param
   inputs = first_support(episodes)
   params, state = network.init(key, inputs)
   check_padding(state, episodes)
+  check_mask(network, params, state, inputs)
   check_embedding(network, params, state, inputs)
   return params, state
 

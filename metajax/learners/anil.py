@@ -5,7 +5,7 @@ import functools
 import jax
 
 from metajax.compose import with_head
-from metajax.compose.combinators import split
+from metajax.compose.combinators import features_for, split
 from metajax.learners._adaptation import QueryNorm, embedding, fine_tune, query_pass
 from metajax.learners._checks import check_episodes, check_padding
 from metajax.learners._episodes import episodic_loss, first_support, predict_of
@@ -62,7 +62,8 @@ def anil(
     theta, of_theta = params["encoder"], state["encoder"]
     features, _ = encoder.apply(theta, of_theta, support.inputs, train=True, key=support_key)
     query_features, encoder_state = embed_queries(theta, of_theta, support.inputs, queries, query_key)
-    adapted_to = Examples(features, support.labels)
+    adapted_to = Examples(features_for(state["head"], features, support.inputs), support.labels)
+    query_features = features_for(state["head"], query_features, queries)
     logits, head_state, metrics = tune_head(params["head"], state["head"], adapted_to, query_features, head_key)
     return logits, {"encoder": encoder_state, "head": head_state}, metrics
 

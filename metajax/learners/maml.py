@@ -57,5 +57,5 @@ def maml(
   """
   inner = loss if inner_loss is None else inner_loss
   init, embed = of_whole_network(network, (loss, inner), encoder, query_norm, init_head)
-  answer = fine_tune(network, adapt, inner, query_norm, init_head)
+  answer = fine_tune(network, adapt, inner, query_norm, init_head, loss)
   return Learner(init, episodic_loss(answer, loss, chunk_size), embed, predict_of(answer))

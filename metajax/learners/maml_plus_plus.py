@@ -29,7 +29,7 @@ from jax import lax
 from metajax import checks
 from metajax.adapt import Gradient, gradient_steps
 from metajax.compose.combinators import split
-from metajax.learners._adaptation import QueryNorm, QueryPass, of_whole_network, query_pass, step_keys
+from metajax.learners._adaptation import QueryNorm, QueryPass, mask_ways, of_whole_network, query_pass, step_keys
 from metajax.learners._episodes import mean_over_episodes, of_task
 from metajax.losses import cross_entropy
 from metajax.types import Array, BatchLoss, InitHead, Learner, LossOfOutputs, Network, Params
@@ -97,7 +97,7 @@ def maml_plus_plus(
   _check(learning_rate, steps, gradient, multi_step_until=multi_step_until, first_order_until=first_order_until)
   inner = loss if inner_loss is None else inner_loss
   init, embed = of_whole_network(network, (loss, inner), encoder, query_norm, init_head)
-  method = _Method(network, steps, per_step, inner, init_head, query_pass(network, query_norm))
+  method = _Method(network, steps, per_step, inner, init_head, query_pass(network, query_norm), loss)
   loss_of_batch = _loss_in_phases(method, loss, multi_step_until, first_order_until, gradient, chunk_size)
   own_init, own_embed = functools.partial(_init, method, init, learning_rate), functools.partial(_embed, method, embed)
   return Learner(own_init, loss_of_batch, own_embed, functools.partial(_predict, method, gradient))
@@ -121,6 +121,7 @@ class _Method(NamedTuple):
   inner_loss: LossOfOutputs
   init_head: InitHead
   answer: QueryPass
+  loss: LossOfOutputs
 
 
 def _init(method, init_network, learning_rate, key, episodes):
@@ -145,10 +146,12 @@ def _tuned(method, params, state, support, key, gradient):
   which = np.minimum(np.arange(steps), jax.tree.leaves(params["rates"])[0].shape[0] - 1)
   rates, own, state = jax.tree.map(lambda x: x[which], (params["rates"], own, state["network"]))
 
+  masked = mask_ways(method.inner_loss, support)
+
   def support_loss(fast, at):
     own, state, _, key = at
     outputs, _ = network.apply(_whole(fast, own), state, support.inputs, train=True, key=key)
-    return method.inner_loss(outputs, support.labels)
+    return method.inner_loss(masked(outputs), support.labels)
 
   adapt = gradient_steps(_by_step(rates), steps, gradient=gradient, per_step=True, trajectory=True)
   return _whole(adapt(support_loss, fast, (own, state, which, step_keys(key, steps)))[1], own), state, which
@@ -160,7 +163,8 @@ def _outputs(method, params, state, support, queries, key, gradient, every):
   path, states, which = _tuned(method, params, state, support, support_key, gradient)
 
   def after(params, state, key):
-    return method.answer(params, state, support.inputs, queries, key)
+    outputs, state = method.answer(params, state, support.inputs, queries, key)
+    return mask_ways(method.loss, support)(outputs), state
 
   each = (path, states, step_keys(query_key, method.steps))
   if every:

@@ -54,14 +54,14 @@ def meta_sgd(
     >>> jax.eval_shape(learner.predict, params, state, jax.tree.map(lambda x: x[0], tasks), jnp.ones((5, 4))).shape
     (5, 3)
   """
-  low, high = _bounds(learning_rate)
-  inner = loss if inner_loss is None else inner_loss
+  (low, high), inner = _bounds(learning_rate), loss if inner_loss is None else inner_loss
   gradient_steps(optax.sgd(low), steps, gradient=gradient)  # checks its arguments
   init_network, embed_network = of_whole_network(network, (loss, inner), encoder, query_norm, init_head)
 
   def answer(params, state, support, queries, key=None):
     adapt = gradient_steps(_by_rates(params["rates"]), steps, gradient=gradient)
-    return fine_tune(network, adapt, inner, query_norm, init_head)(params["network"], state, support, queries, key)
+    tune = fine_tune(network, adapt, inner, query_norm, init_head, loss)
+    return tune(params["network"], state, support, queries, key)
 
   def init(key, episodes):
     own, of_rates = jax.random.split(key)

@@ -7,7 +7,7 @@ from metajax.compose.combinators import blank, check_networks
 from metajax.learners._comparison import by_comparison
 from metajax.losses import mse
 from metajax.predictors import class_means
-from metajax.types import Learner, Network
+from metajax.types import Array, Labels, Learner, Network, Padded, Scalar
 
 
 def relation(network: Network, module: Network, *, chunk_size: int | None = None) -> Learner:
@@ -15,7 +15,8 @@ def relation(network: Network, module: Network, *, chunk_size: int | None = None
 
       score_k(x) = sigmoid(module(mean_{support of k} f, f(x)))
 
-  Training minimizes the mean squared error between scores and one-hot labels, as in the paper. The paper *sums* the
+  Training minimizes the mean squared error between scores and one-hot labels, as in the paper, over the ways that have
+  support. The paper *sums* the
   features of a class; here they are averaged, so that scores do not depend on the number of shots: under the sum, a
   network trained on 1 shot fails on 5. Batch norm as in `prototypical`: the prediction is inductive. Any number of ways
   and shots.
@@ -56,7 +57,14 @@ def relation(network: Network, module: Network, *, chunk_size: int | None = None
 
   def apply(params, state, support, labels, queries, *, train, key=None):
     means = class_means(support, labels)
+    means = Padded(means, labels.any(0)) if isinstance(queries, Padded) else means
     found, state = module.apply(params, state, means, queries, train=train, key=key)
     return jnp.where(labels.any(0), jax.nn.sigmoid(found), 0), state
 
-  return by_comparison(network, Network(init, apply), loss=mse, chunk_size=chunk_size)
+  return by_comparison(network, Network(init, apply), loss=_error, chunk_size=chunk_size)
+
+
+def _error(scores: Array, labels: Labels, support: Labels) -> Scalar:
+  """The mean squared error over queries and the ways that have support; the error of other ways, without it, is 0."""
+  there = jnp.maximum(support.any(0).sum(), 1)
+  return mse(scores, labels) * (scores.shape[-1] / there)

@@ -15,7 +15,7 @@ from metajax.learners._adaptation import QueryNorm, check_path, fine_tune, inner
 from metajax.learners._checks import check_adapt
 from metajax.learners._episodes import mean_over_episodes, weight_of
 from metajax.losses import cross_entropy
-from metajax.types import Adapt, Array, Examples, InitHead, Key, Learner, LossOfOutputs, Network
+from metajax.types import Adapt, Array, Examples, InitHead, Key, Learner, LossOfOutputs, Network, Padded
 
 
 def reptile(
@@ -49,7 +49,8 @@ def reptile(
     A Learner of batches of `Episode`s; `predict` returns outputs `[n, ways]`.
 
   Raises:
-    TypeError, ValueError: As `maml`, or if `minibatches` are not at least (1, 1).
+    TypeError, ValueError: As `maml`, or if `minibatches` are not at least (1, 1); at init, if they are given and rows
+      are padded.
 
   Example:
     >>> import jax, jax.numpy as jnp, optax
@@ -62,7 +63,7 @@ def reptile(
   """
   check_adapt(adapt)
   _check_minibatches(minibatches)
-  init, embed = of_whole_network(network, (loss, loss), encoder, query_norm, init_head)
+  init_network, embed = of_whole_network(network, (loss, loss), encoder, query_norm, init_head)
   cut = functools.partial(_on_minibatches, adapt, minibatches)
 
   def task_loss(params, state, task):
@@ -72,9 +73,17 @@ def reptile(
     return value, (rest, weight_of(episode.query, loss is cross_entropy))
 
   def predict(params, state, support, inputs):
-    return fine_tune(network, cut(jax.random.key(0)), loss, query_norm, init_head)(params, state, support, inputs)[0]
+    tune = fine_tune(network, cut(jax.random.key(0)), loss, query_norm, init_head, loss)
+    return tune(params, state, support, inputs)[0]
 
+  init = functools.partial(_init, init_network, minibatches)
   return Learner(init, mean_over_episodes(task_loss, chunk_size), embed, predict)
+
+
+def _init(init_network, minibatches, key, episodes):
+  if minibatches is not None and isinstance(episodes.support.inputs, Padded):
+    raise ValueError("expected no padded rows with minibatches, which would draw them, got Padded inputs")
+  return init_network(key, episodes)
 
 
 def draw_minibatches(key: Key, examples: Examples, steps: int, rows: int) -> Examples:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from metajax.networks._flags import call_with, flags_of, optional, parameters_of
+from metajax.networks._padding import unpad
 from metajax.tree import is_floating, is_key, leading_axis
 from metajax.types import Network
 
@@ -59,6 +60,7 @@ def from_equinox(make: Callable[..., Any], *, axis_name: str = "batch") -> Netwo
     return made.pop("params", {}), made
 
   def apply(params, state, *inputs, train, key=None):
+    inputs, _ = unpad(type(template[0]).__name__, inputs, train and bool(state))
     flat = traverse_util.flatten_dict({"params": params, **state})
     arrays = iter([flat[name] for name in names])
     module, statistics = jax.tree.unflatten(treedef, [next(arrays) if _is_array(leaf) else leaf for leaf in leaves])

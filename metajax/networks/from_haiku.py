@@ -5,6 +5,7 @@ from typing import Any
 import jax
 
 from metajax.networks._flags import flags_of, optional, parameters_of
+from metajax.networks._padding import unpad
 from metajax.types import Network
 
 
@@ -43,10 +44,12 @@ def from_haiku(transformed: Any) -> Network:
   full = transformed if isinstance(transformed, hk.TransformedWithState) else hk.with_empty_state(transformed)
 
   def init(key, *inputs):
+    inputs, _ = unpad("the transformed function", inputs, normalizes=False)
     # In training, because batch norm makes its state only there. Compiled, so that the forward pass is eliminated.
     return jax.jit(lambda key, *inputs: full.init(key, *inputs, **flags(True, True, True)))(key, *inputs)
 
   def apply(params, state, *inputs, train, key=None):
+    inputs, _ = unpad("the transformed function", inputs, train and bool(state))
     try:
       return full.apply(params, state, key, *inputs, **flags(train, key is not None, bool(state)))
     except ValueError as error:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx, traverse_util
 
 from metajax.networks._flags import call_with, flags_of, parameters_of
+from metajax.networks._padding import unpad
 from metajax.types import Network
 
 
@@ -55,12 +56,10 @@ def from_nnx(make: Callable[..., nnx.Module]) -> Network:
     return variables(key)
 
   def apply(params, state, *inputs, train, key=None):
+    inputs, _ = unpad(type(abstract).__name__, inputs, train and bool(state))
     parts = _filled(abstract_params, params), _seeded(abstract_keys, key), _filled(abstract_rest, state)
     module = nnx.merge(graph, *parts)
-    if train:
-      module.train()
-    else:
-      module.eval()
+    (module.train if train else module.eval)()
     if key is None:
       module.set_attributes(deterministic=True, raise_if_not_found=False)
     handed = {"rngs": None if key is None else nnx.Rngs(jax.random.fold_in(key, 1))} if takes_rngs else {}

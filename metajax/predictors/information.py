@@ -41,6 +41,7 @@ def tim(
     raise ValueError(f"expected weights of three terms, each at least 0, got {weights}")
 
   def predict(params, state, support, inputs):
+    checks.not_padded("tim", inputs)
     features, queries = embed(params, state, support.inputs), embed(params, state, inputs)
     return tim_logits(features, support.labels, queries, learning_rate, steps, temperature, weights)
 

@@ -169,7 +169,11 @@ def without_empty_ways(logits: Array, labels: Array) -> Array:
   """
   checks.one_hot("labels", labels, 2)
   checks.floating("logits", logits, ..., labels.shape[1])
-  there = jnp.any(labels != 0, 0)
+  return with_ways(logits, jnp.any(labels != 0, 0))
+
+
+def with_ways(logits: Array, there: Array) -> Array:
+  """`without_empty_ways`, given which ways have support: bool `[ways]`."""
   least = lax.stop_gradient(jnp.where(there, logits, 0)).min(-1, keepdims=True)
   below = jnp.maximum(jnp.minimum(lowest(logits), 2 * least), jnp.finfo(logits.dtype).min)
   return jnp.where(there, logits, below)

@@ -5,6 +5,7 @@ import jax
 from metajax import checks
 from metajax.losses import cross_entropy
 from metajax.predictors.logits import centroid_cosines
+from metajax.tree import padded_like, values_of
 from metajax.types import Adapt, Augmentation, EmbedFn, PredictFn
 
 
@@ -61,9 +62,13 @@ def fine_tuned_prototypes(
 
     def loss(fast, key):
       keys = jax.random.split(key, len(support.labels))
-      return cross_entropy(logits(fast, jax.vmap(augmentation)(keys, support.inputs)), support.labels)
+      return cross_entropy(logits(fast, _augmented(augmentation, keys, support.inputs)), support.labels)
 
     adapted, _ = adapt(loss, params, jax.random.key(0))
     return logits(adapted, inputs)
 
   return predict
+
+
+def _augmented(augmentation, keys, inputs):
+  return padded_like(jax.vmap(augmentation)(keys, values_of(inputs)), inputs)

@@ -31,6 +31,7 @@ def bd_cspn(embed: EmbedFn, scale: float = 10.0) -> PredictFn:
   checks.positive("scale", scale)
 
   def predict(params, state, support, inputs):
+    checks.not_padded("bd_cspn", inputs)
     features = embed(params, state, support.inputs)
     return rectified_logits(features, support.labels, embed(params, state, inputs), scale)
 
@@ -59,6 +60,7 @@ def laplacian_shot(embed: EmbedFn, strength: float = 1.0, neighbors: int = 3, st
   checks.count("steps", steps)
 
   def predict(params, state, support, inputs):
+    checks.not_padded("laplacian_shot", inputs)
     features = embed(params, state, support.inputs)
     queries = embed(params, state, inputs)
     return laplacian_logits(features, support.labels, queries, strength, neighbors, steps)

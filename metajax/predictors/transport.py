@@ -42,6 +42,7 @@ def pt_map(
   checks.count("sinkhorn_steps", sinkhorn_steps)
 
   def predict(params, state, support, inputs):
+    checks.not_padded("pt_map", inputs)
     features, queries = embed(params, state, support.inputs), embed(params, state, inputs)
     return pt_map_logits(features, support.labels, queries, power, strength, learning_rate, steps, sinkhorn_steps)
 

@@ -11,6 +11,7 @@ from experiments.families.few_shot.config import (
   Setup,
   Task,
   Tests,
+  most_ways,
   schedule,
 )
 from experiments.families.few_shot.experiment import few_shot_experiment
@@ -59,6 +60,7 @@ __all__ = [
   "fewer_classes",
   "in_the_middle",
   "main",
+  "most_ways",
   "refuse",
   "schedule",
   "strided",

@@ -10,6 +10,7 @@ from experiments.families.encoder import Start
 from metajax.experiment import RUN, RunFlags, Training
 from metajax.experiment.bounds import Bounds, Count, Positive, TwoOrMore
 from metajax.experiment.former_flags import also
+from metajax.experiment.settings import VARIABLE, Setting
 
 Schedule = Literal["none", "cosine", "linear", "halving"]
 TRAINING = Training(steps=60000)
@@ -28,6 +29,8 @@ class Task(NamedTuple):
   """Training tasks per meta-batch."""
   within_superclass: Annotated[bool, *also("--within-groups")] = False
   """Draw all classes of a training task (or batch) from one superclass, such as one alphabet."""
+  ways_up_to: Annotated[int | None, *TwoOrMore.__metadata__] = None
+  """Most classes per task of variable ways and shots (Meta-Dataset), in place of --ways, --shots, --queries, --test."""
 
 
 class Outer(NamedTuple):
@@ -84,8 +87,15 @@ def schedule(setup: Setup) -> optax.Schedule | float:
   return optax.exponential_decay(learning_rate, 2000, 0.5, staircase=True) if how == "halving" else learning_rate
 
 
-def settings_of(setup: Setup) -> list[tuple[int, int]]:
+def most_ways(setup: Setup) -> int:
+  """The most classes of a training task."""
+  return setup.task.ways_up_to or setup.task.ways
+
+
+def settings_of(setup: Setup) -> list[Setting]:
   """Ways and shots of each test setting."""
+  if setup.task.ways_up_to is not None:
+    return [(setup.task.ways_up_to, VARIABLE)]
   return [ways_and_shots(text) for text in setup.tests.test] or [(setup.task.ways, setup.task.shots)]
 
 

@@ -1,11 +1,9 @@
 """Few-shot experiments: training, validation and test tasks for a learner, and figures."""
 
-import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from experiments.families import encoder as published_encoder
@@ -13,19 +11,19 @@ from experiments.families import published
 from experiments.families.data import check_disjoint, describe, load_part, load_parts, slug, tested_on
 from experiments.families.few_shot import figures
 from experiments.families.few_shot.config import Setup, schedule
-from experiments.families.few_shot.sizes import Sizes, TaskSize, numbers_of_classes, requested, sizes_for
+from experiments.families.few_shot.sizes import Sizes, TaskSize, chance, numbers_of_classes, requested, sizes_for
+from experiments.families.few_shot.tasks import VALIDATION_SEED, blank, tasks_of, test_batches, training_batches
 from experiments.families.image_flags import seen
-from metajax.data import ImageDataset, episodes
+from metajax.data import ImageDataset
 from metajax.evaluate import few_shot_accuracy
 from metajax.experiment import EvalMode, Experiment, FewShot
-from metajax.experiment.evaluators.few_shot import CHUNK_SIZE, TEST_SEED, Choose, Setting, check_curve
+from metajax.experiment.evaluators.few_shot import Choose, check_curve
 from metajax.losses import check_fits
-from metajax.mesh import devices_for, round_up_to_hosts
+from metajax.mesh import devices_for
 from metajax.pixels import images_to_float
-from metajax.types import Batches, Episode, Examples, Learner
+from metajax.types import Batches, Episode, Learner
 
 LEAST_SIZE = 16  # of images that are downsampled four times
-VALIDATION_SEED = 1  # of the validation tasks, the same for every learner and every run
 PARTS = ("train", "validation", "test")
 Draw = Callable[[ImageDataset, int], Batches]  # (source, seed) -> Batches
 
@@ -64,7 +62,8 @@ def few_shot_experiment(
   validation = functools.cache(lambda: _validation(parts()["validation"], sizes().validation))
   tested = functools.cache(lambda: test_batches(parts()["test"], sizes().tests))
   draw = batches or (lambda source, seed: training_batches(setup, sizes().training, source, seed))
-  tester, shown = evaluator(setup, modes, tested, lambda: sizes().tests), modes[0].learner
+  tester = evaluator(setup, modes, tested, lambda: sizes().tests, lambda: parts()["test"])
+  shown = modes[0].learner
 
   def check(shapes, example):
     for some in (validation(), *tested().values()):
@@ -110,6 +109,8 @@ def _started(setup: Setup, modes: Sequence[EvalMode]) -> tuple[EvalMode, ...]:
   """The modes, named after the training tasks and the published encoder, if one is given."""
   if setup.task.within_superclass:
     modes = [mode._replace(variant=(*mode.variant, "within alphabets")) for mode in modes]
+  if setup.task.ways_up_to is not None:
+    modes = [mode._replace(variant=(*mode.variant, "variable ways")) for mode in modes]
   if setup.start.encoder is None:
     published_encoder.read(setup.start)  # refuses flags without effect
     return tuple(modes)
@@ -119,6 +120,8 @@ def _started(setup: Setup, modes: Sequence[EvalMode]) -> tuple[EvalMode, ...]:
 
 
 def _check(setup: Setup, learner: Learner, modes: Sequence[EvalMode], of_tasks: bool):
+  if setup.task.ways_up_to is not None and setup.task.within_superclass:
+    raise ValueError("expected --ways-up-to or --within-superclass, got both")
   if of_tasks:
     check_shapes(learner, modes, setup, requested(setup))
   elif setup.start.encoder is None and setup.data.size < LEAST_SIZE:
@@ -134,9 +137,10 @@ def evaluator(
   setup: Setup,
   modes: Sequence[EvalMode],
   tests: Callable[[], dict],
-  sizes: Callable[[], Sequence[TaskSize]] = lambda: (),
+  sizes: Callable[[], Sequence[TaskSize]],
+  source: Callable[[], ImageDataset],
 ) -> FewShot:
-  """The few-shot evaluator of a setup; `sizes()` are those of its tests, where their queries differ from the flags'."""
+  """The few-shot evaluator of a setup; `sizes()` are those of its tests, of the images of `source()`."""
   data, flags = setup.data, setup.tests
 
   def of_paper(mode, ways, shots):
@@ -151,6 +155,7 @@ def evaluator(
     tested_on(data),
     of_paper,
     queries_of=lambda: {(ways, shots): queries for ways, shots, queries in sizes()},
+    chance_of=lambda: {size[:2]: chance(size, source()) for size in sizes()},
     unseen=not seen(data),
   )
 
@@ -181,36 +186,6 @@ def _validation(source: ImageDataset, size: TaskSize) -> Batches:
   return tasks_of(source, *size, VALIDATION_SEED, "validation")
 
 
-def test_batches(source: ImageDataset, sizes: Sequence[TaskSize]) -> dict[Setting, Batches]:
-  """Returns `{(ways, shots): batches of tasks}` for the test settings."""
-  return {(size.ways, size.shots): tasks_of(source, *size, TEST_SEED) for size in sizes}
-
-
-def training_batches(setup: Setup, size: TaskSize, source: ImageDataset, seed: int) -> Batches:
-  """The training tasks of a setup."""
-  task = setup.task
-  with _named("training", "--ways, --shots, --queries"):
-    how = {**size._asdict(), "within_superclass": task.within_superclass}
-    return episodes(source, **how, meta_batch_size=task.meta_batch_size, seed=seed)
-
-
-def tasks_of(source: ImageDataset, ways: int, shots: int, queries: int, seed: int, part: str = "test") -> Batches:
-  """Validation or test tasks."""
-  with _named(part, "--test, --test-queries"):
-    return episodes(
-      source, ways=ways, shots=shots, queries=queries, meta_batch_size=round_up_to_hosts(CHUNK_SIZE), seed=seed
-    )
-
-
-@contextlib.contextmanager
-def _named(part: str, flags: str):
-  """Adds the part of the data and the flags concerned to an error."""
-  try:
-    yield
-  except ValueError as error:
-    raise ValueError(f"{error} ({part} classes: {flags})") from None
-
-
 def check_fits_test(modes: Sequence[EvalMode], shapes: tuple, test_episodes: Episode):
   """Checks before training, without compiling, that a learner can be tested at a setting.
 
@@ -233,13 +208,6 @@ def check_shapes(learner: Learner, modes: Sequence[EvalMode], setup: Setup, size
   devices = devices_for(task.meta_batch_size, setup.training.devices)
   if task.meta_batch_size % devices:
     raise ValueError(f"expected --meta-batch-size that {devices} devices divide, got {task.meta_batch_size}")
-  shapes = jax.eval_shape(learner.init, jax.random.key(0), _blank(form, task.meta_batch_size, *sizes.training))
+  shapes = jax.eval_shape(learner.init, jax.random.key(0), blank(form, task.meta_batch_size, *sizes.training))
   for test in sizes.tests:
-    check_fits_test(modes, shapes, _blank(form, 1, *test))
-
-
-def _blank(form: published_encoder.Images, tasks: int, ways: int, *counts: int) -> Episode:
-  """Shapes of tasks, with `counts` support and query images per class."""
-  of = lambda *shape: jax.ShapeDtypeStruct((tasks, *shape), jnp.float32)
-  image = (form.size, form.size, form.channels)
-  return Episode(*(Examples(of(n * ways, *image), of(n * ways, ways)) for n in counts))
+    check_fits_test(modes, shapes, blank(form, 1, *test))

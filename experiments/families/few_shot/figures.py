@@ -8,11 +8,12 @@ import jax
 import numpy as np
 
 from experiments.families.data import left_out, slug
-from experiments.families.few_shot.config import Setup
+from experiments.families.few_shot.config import Setup, most_ways
 from experiments.families.few_shot.sizes import TaskSize
 from experiments.families.image_flags import seen
 from metajax.checks import counted
 from metajax.data import ImageDataset, episode_rows, select_classes
+from metajax.experiment.settings import is_variable
 from metajax.experiment.types import Figure, Trained
 from metajax.report import (
   Swatch,
@@ -24,6 +25,7 @@ from metajax.report import (
 )
 from metajax.types import Episode, Examples, Learner
 
+SHOWN = TaskSize(5, 1, 5)  # of the tasks shown of variable ones
 FAMILY = 12  # classes of the confusion matrix
 FAMILY_TASKS = 200
 MAP = (15, 20)  # classes, and images of each, on the map
@@ -61,15 +63,21 @@ def draw(
     parts: Parts of the data.
     setup: Shared flags.
     compares: Score of each query and support image to show, if any.
-    size: Size of the test tasks.
+    size: Size of the test tasks; of variable ones small tasks are shown.
 
   Returns:
     The figures as `(heading, caption, path)`.
   """
-  source, test, state = parts["test"], size[:2], trained.states[0]
+  source, state = parts["test"], trained.states[0]
+  columns, size = (most_ways(setup), _shown(size, source)) if is_variable(size[:2]) else (size.ways, size)
+  test = size[:2]
   classes = "classes seen in training" if seen(setup.data) else "unseen classes"
   predict = jax.jit(learner.predict)
-  answer = lambda episode: predict(state.params, state.state, episode.support, episode.query.inputs)
+
+  def answer(episode):
+    support = episode.support._replace(labels=np.pad(episode.support.labels, ((0, 0), (0, columns - size.ways))))
+    return predict(state.params, state.state, support, episode.query.inputs)[:, : size.ways]
+
   figures = []
   for task, (rows, episode) in enumerate(_episodes(source, test, size.queries, seed=2, tasks=2)):
     path = folder / ("episode.png" if task == 0 else f"episode-{task}.png")
@@ -88,6 +96,12 @@ def draw(
     _map(folder, source, trained.learner, state, classes),
     _sheet(folder, parts["train"]),
   ]
+
+
+def _shown(size: TaskSize, source: ImageDataset) -> TaskSize:
+  """The size of the tasks that are shown of variable ones."""
+  images = int(np.bincount(source.labels).min())
+  return TaskSize(min(SHOWN.ways, size.ways, len(source.classes)), SHOWN.shots, min(SHOWN.queries, images - 1))
 
 
 def _episodes(source: ImageDataset, test, queries, *, seed, tasks):

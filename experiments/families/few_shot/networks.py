@@ -5,7 +5,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from experiments.families import encoder as published
 from experiments.families.convolution import outside_loops
-from experiments.families.few_shot.config import Setup
+from experiments.families.few_shot.config import Setup, most_ways
 from metajax.augment.image import affine, centered
 from metajax.compose import linear, tile_head, with_head, with_preprocessing, zero_init_head
 from metajax.experiment.bounds import Width
@@ -73,7 +73,7 @@ def with_linear_head(flags: AdaptedHead, setup: Setup) -> Classifier:
   """
   encoder = strided(flags, setup)
   init_head = {"zeros": {"init_head": zero_init_head}, "repeated": {"init_head": tile_head}, "fixed": {}}
-  head = linear(1 if flags.head == "zeros" else setup.task.ways)
+  head = linear(1 if flags.head == "zeros" else most_ways(setup))
   return Classifier(encoder, head, with_head(encoder, head), init_head[flags.head])
 
 

@@ -9,16 +9,31 @@ from experiments.families.few_shot.config import Setup, settings_of
 from experiments.families.image_flags import ImageData, is_user_supplied
 from metajax.checks import counted
 from metajax.data import ImageDataset
+from metajax.experiment.settings import VARIABLE, is_variable
 
+MIN_WAYS, MAX_QUERIES = 5, 10  # of variable tasks, as in Meta-Dataset
 PARTS = {"train": "training", "validation": "validation", "test": "test"}
 
 
 class TaskSize(NamedTuple):
-  """Classes of a task, and support and query images per class."""
+  """Classes of a task, and support and query images per class; the most of variable tasks, without shots."""
 
   ways: int
   shots: int
   queries: int
+
+
+def variable(ways_up_to: int) -> TaskSize:
+  """The size of tasks of variable ways and shots."""
+  return TaskSize(ways_up_to, VARIABLE, MAX_QUERIES)
+
+
+def chance(size: TaskSize, source: ImageDataset) -> float:
+  """The mean accuracy of guesses in percent, of tasks of a size from the classes of a source."""
+  ways = size.ways
+  if not is_variable(size[:2]):
+    return 100 / ways
+  return float(np.mean([100 / n for n in range(min(MIN_WAYS, ways), min(ways, len(source.classes)) + 1)]))
 
 
 class Sizes(NamedTuple):
@@ -31,6 +46,9 @@ class Sizes(NamedTuple):
 
 def requested(setup: Setup) -> Sizes:
   """The sizes that the flags ask for."""
+  if setup.task.ways_up_to is not None:
+    size = variable(setup.task.ways_up_to)
+    return Sizes(size, size, (size,))
   tests = tuple(TaskSize(*test, setup.tests.test_queries) for test in settings_of(setup))
   return Sizes(TaskSize(setup.task.ways, setup.task.shots, setup.task.queries), tests[0], tests)
 
@@ -38,7 +56,8 @@ def requested(setup: Setup) -> Sizes:
 def sizes_for(setup: Setup, parts: Mapping[str, ImageDataset], of_tasks: bool = True) -> Sizes:
   """The sizes that the flags ask for, reduced and printed where user-supplied data have too few classes or images.
 
-  A test setting that needs more shots than there are images is left out, if another setting remains.
+  Variable tasks are not reduced. A test setting that needs more shots than there are images is left out, if another
+  setting remains.
 
   Args:
     setup: Shared flags.
@@ -49,7 +68,7 @@ def sizes_for(setup: Setup, parts: Mapping[str, ImageDataset], of_tasks: bool = 
     ValueError: if a part has too few classes or images for any task, naming the classes of each part and a flag.
   """
   training, _, tests = asked = requested(setup)
-  if not is_user_supplied(setup.data):
+  if not is_user_supplied(setup.data) or setup.task.ways_up_to is not None:
     return asked
   try:
     fitted = fit("training", parts["train"], [training], setup.task.within_superclass)[0] if of_tasks else training
@@ -121,7 +140,7 @@ def fewer_classes(setup: Setup, source: ImageDataset, classes: int, each: int, s
 
 def fitted_test(flags: ImageData, source: ImageDataset, size: TaskSize) -> TaskSize:
   """The size of test tasks, reduced and printed as by `fit` if the data are user-supplied."""
-  return fit("test", source, [size])[0] if is_user_supplied(flags) else size
+  return fit("test", source, [size])[0] if is_user_supplied(flags) and not is_variable(size[:2]) else size
 
 
 def _too_few_images(part, source, shots) -> str:

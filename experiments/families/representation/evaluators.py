@@ -9,8 +9,8 @@ import optax
 
 from experiments.families import published
 from experiments.families.data import ImageData, slug, split_name, tested_on
-from experiments.families.few_shot.experiment import test_batches
 from experiments.families.few_shot.sizes import TaskSize, fit
+from experiments.families.few_shot.tasks import test_batches
 from experiments.families.image_flags import is_user_supplied, seen
 from experiments.families.representation.config import Probing, Setup, settings_of
 from experiments.families.representation.data import ProbeSplits

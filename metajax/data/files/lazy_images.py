@@ -91,6 +91,17 @@ class LazyImages:
     """Whether crops can be cut from the original files."""
     return self._originals is not None and not self._turns.any()
 
+  def read(self, rows: np.ndarray) -> np.ndarray:
+    """Decodes the images of an array of rows `[k]`, in the calling thread."""
+    return self._turned(self._files[rows], self._turns[rows])
+
+  def _turned(self, files, turns):
+    images = self._read(files)
+    for turn in set(turns.tolist()) - {0}:
+      turned = turns == turn
+      images[turned] = np.rot90(images[turned], turn, axes=(1, 2))
+    return images
+
   def start(self, rows: Any) -> Callable[[], np.ndarray]:
     """Starts to decode `images[rows]` in threads; the returned function waits for the images and returns them."""
     files, turns = self._files[rows], self._turns[rows]
@@ -99,11 +110,7 @@ class LazyImages:
     files, turns = files.reshape(-1), turns.reshape(-1)
 
     def fill(chunk):
-      images = self._read(files[chunk])
-      for turn in set(turns[chunk].tolist()) - {0}:
-        turned = turns[chunk] == turn
-        images[turned] = np.rot90(images[turned], turn, axes=(1, 2))
-      flat[chunk] = images
+      flat[chunk] = self._turned(files[chunk], turns[chunk])
 
     wait = in_threads(fill, len(flat))
     return lambda: wait() or decoded
@@ -139,6 +146,29 @@ class LazyImages:
 def take(images: np.ndarray | LazyImages, rows: np.ndarray) -> np.ndarray | LazyImages:
   """The given rows of an array or of `LazyImages`."""
   return images.take(rows) if isinstance(images, LazyImages) else images[rows]
+
+
+def joined(images: Sequence[np.ndarray | LazyImages], blanks: int = 0) -> np.ndarray | LazyImages:
+  """The images of several sets of one shape, one after the other, then black ones: an array if all sets are.
+
+  Args:
+    images: at least one set.
+    blanks: number of black images at the end, which take no time to read.
+  """
+  parts = [*images, np.zeros((blanks, *images[0].shape[1:]), np.uint8)]
+  if not any(isinstance(part, LazyImages) for part in parts):
+    return np.concatenate([np.asarray(part) for part in parts])
+  ends = np.cumsum([len(part) for part in parts])
+
+  def read(rows):
+    of_part, pixels = np.searchsorted(ends, rows, side="right"), np.empty((len(rows), *parts[0].shape[1:]), np.uint8)
+    for number in set(of_part.tolist()):
+      chosen, part = of_part == number, parts[number]
+      local = rows[chosen] - (ends[number] - len(part))
+      pixels[chosen] = part.read(local) if isinstance(part, LazyImages) else part[local]
+    return pixels
+
+  return LazyImages(read, parts[0].shape[1:], np.arange(ends[-1]))
 
 
 def fits_in_memory(number: int, shape: Sequence[int]) -> bool:

@@ -8,14 +8,15 @@ import numpy as np
 
 from metajax.evaluate import Score, adaptation_curve, few_shot_accuracy, mean_and_ci, mean_over_seeds, paired_difference
 from metajax.experiment.results_page import drawn
+from metajax.experiment.settings import Setting, entries_of, is_variable, setting_name
 from metajax.experiment.types import Record, Trained, title_of
 from metajax.predictors import nearest_centroid
 from metajax.train import TrainState
+from metajax.tree import values_of
 from metajax.types import Batches, Learner
 
 CHUNK_SIZE = 20  # tasks per evaluation batch
 TEST_SEED = 2  # of the test tasks, the same for every learner and every run
-Setting = tuple[int, int]  # ways and shots
 
 
 class EvalMode(NamedTuple):
@@ -44,7 +45,8 @@ class EvalMode(NamedTuple):
 
 
 def _flat_pixels(params, state, inputs):
-  return inputs.reshape(len(inputs), -1)
+  pixels = values_of(inputs)
+  return pixels.reshape(len(pixels), -1)
 
 
 _NOT_TRAINED = Learner(
@@ -77,6 +79,7 @@ class FewShot(NamedTuple):
     test_seed: Seed of the test tasks, for the records.
     trained_on_tasks: True if the learner also trains on tasks.
     queries_of: `() -> {(ways, shots): query images per class}` of tests where their number is not `queries`.
+    chance_of: `() -> {(ways, shots): accuracy at chance level, in percent}` of tests where it is not `100 / ways`.
     unseen: False if the classes of the tests were seen in training.
     choose: `(states, validation tasks) -> modes` to test, in place of `modes`: chosen after training.
     validation: `() -> Batches` of validation tasks for `choose`.
@@ -92,6 +95,7 @@ class FewShot(NamedTuple):
   test_seed: int = TEST_SEED
   trained_on_tasks: bool = True
   queries_of: Callable[[], Mapping[Setting, int]] = dict
+  chance_of: Callable[[], Mapping[Setting, float]] = dict
   unseen: bool = True
   choose: Choose | None = None
   validation: Callable[[], Batches] = no_tasks
@@ -103,7 +107,7 @@ class FewShot(NamedTuple):
     said = trained.said | {"test_seed": TEST_SEED, "chosen_step": steps if len(steps) > 1 else steps[0]}
     for test, batches in tests.items():
       scores = test_all(modes, trained.states, batches, self.num_tasks) | test_pixels(batches, self.num_tasks)
-      print_scores(test, scores, self.num_tasks, self.queries_at(test), self.unseen)
+      print_scores(test, scores, self.num_tasks, self.queries_at(test), self.unseen, self.chance_at(test))
       measured += self.records(test, scores, said, trained.seed)
     return measured + self.curves(next(iter(tests.items())), trained.states, said, trained.seed)
 
@@ -117,6 +121,10 @@ class FewShot(NamedTuple):
     """Query images per class at a setting."""
     return self.queries_of().get(test, self.queries)
 
+  def chance_at(self, test: Setting) -> float:
+    """Accuracy at chance level at a setting, in percent."""
+    return self.chance_of().get(test, 100 / test[0])
+
   def records(self, test: Setting, scores: Scores, said: Mapping[str, Any], seed: int) -> list[Record]:
     """The records of each mode and of the pixel baseline at a setting.
 
@@ -126,7 +134,7 @@ class FewShot(NamedTuple):
       said: Entries on the training.
       seed: First seed of the training.
     """
-    about = self._common(test, seed) | {"chance": round(100 / test[0], 2)}
+    about = self._common(test, seed) | {"chance": round(self.chance_at(test), 2)}
     pixels = scores.get(PIXELS)
     return [self._record(mode, found, test, about | _lead(mode, found, pixels), said) for mode, found in scores.items()]
 
@@ -193,8 +201,7 @@ class FewShot(NamedTuple):
     return found
 
   def _common(self, test: Setting, seed: int) -> dict:
-    ways, shots = test
-    counted = {"queries": self.queries_at(test), "tasks": self.num_tasks, "seed": seed, "ways": ways, "shots": shots}
+    counted = {"queries": self.queries_at(test), "tasks": self.num_tasks, "seed": seed, **entries_of(test)}
     return {**self.about, **counted} | ({} if self.unseen else {"unseen": False})
 
 
@@ -226,18 +233,20 @@ def check_curve(modes: Sequence[EvalMode], steps: int):
     )
 
 
-def print_scores(test: Setting, scores: Scores, num_tasks: int, queries: int, unseen: bool = True):
-  """Prints the accuracies at a setting, and the paired lead of the first mode over each other one."""
-  ways, shots = test
+def print_scores(
+  test: Setting, scores: Scores, num_tasks: int, queries: int, unseen: bool = True, chance: float | None = None
+):
+  """Prints the accuracies at a setting beside chance, and the paired lead of the first mode over each other one."""
   first, *others = scores
   over = f"{len(scores[first])} seeds" if len(scores[first]) > 1 else "tasks"
   on = "unseen classes" if unseen else "classes seen in training"
-  print(f"\n{ways}-way {shots}-shot accuracy on {on}, {drawn(num_tasks, queries)}: mean ± 95% CI over {over}")
+  name, tasks = setting_name(entries_of(test)), drawn(num_tasks, queries, most=is_variable(test))
+  print(f"\n{name} accuracy on {on}, {tasks}: mean ± 95% CI over {over}")
   names = {mode: _title(mode) for mode in scores}
   width = max(26, *map(len, names.values()))
   for mode, found in scores.items():
     print(f"  {names[mode]:<{width}} {mean_over_seeds(found)}%")
-  print(f"  {'chance':<{width}} {100 / ways:.2f}%")
+  print(f"  {'chance':<{width}} {100 / test[0] if chance is None else chance:.2f}%")
   if others:
     print(f"lead of {names[first]} in points, paired by task: mean ± 95% CI over tasks")
   for other in others:

@@ -123,7 +123,10 @@ def conv_blocks(
 
 
 class Blocks(nn.Module):
-  """The blocks of `conv4`; given a second batch `beside`, they run on every pair, concatenated along channels."""
+  """The blocks of `conv4`; given a second batch `beside`, they run on every pair, concatenated along channels.
+
+  Batch statistics are those of the rows, or pairs, where `mask` is true, `[rows, 1, 1, 1]`.
+  """
 
   blocks: int
   filters: int
@@ -135,7 +138,7 @@ class Blocks(nn.Module):
   dtype: DTypeLike | None = None
 
   @nn.compact
-  def __call__(self, images, train, beside=None):
+  def __call__(self, images, train, beside=None, mask=None):
     check_images(images)
     least, given = 2**self.num_downsamples, " x ".join(map(str, images.shape[1:3]))
     if self.downsample == "max_pool" and min(images.shape[1:3]) < least:
@@ -144,14 +147,14 @@ class Blocks(nn.Module):
       )
     images, beside = jax.tree.map(self._computed, (images, beside))
     for block in range(self.blocks):
-      images = self._block(images, train, block, beside)
+      images = self._block(images, train, block, beside, mask)
       beside = None
     images = images if self.dtype is None else images.astype(jnp.promote_types(self.dtype, jnp.float32))
     if self.pool == "mean":
       return images.mean((1, 2))
     return images.reshape(images.shape[0], -1) if self.pool == "flatten" else images
 
-  def _block(self, images, train, block, beside):
+  def _block(self, images, train, block, beside, mask):
     channels = images.shape[-1]
     shape = (3, 3, channels + (0 if beside is None else beside.shape[-1]), self.filters)
     kernel = self._computed(self.param(f"kernel_{block}", nn.initializers.xavier_uniform(), shape))
@@ -160,14 +163,14 @@ class Blocks(nn.Module):
     run = functools.partial(native_convolve if is_native(self.convolution) else convolve, stride=stride)
     if beside is None and self._is_narrow(kernel.shape):
       patches = extract_patches(images, kernel.shape[:2], stride)
-      images = NormalizedProduct(momentum=MOMENTUM, name=f"norm_{block}")(patches, kernel, train)
+      images = NormalizedProduct(momentum=MOMENTUM, name=f"norm_{block}")(patches, kernel, train, mask)
     elif beside is None:
-      images = self._normalized(run(images, kernel), train, block)
+      images = self._normalized(run(images, kernel), train, block, mask)
     else:
       # A convolution is linear, so each image is convolved once, not once per pair.
       second = run(beside, kernel[:, :, channels:])
       pairs = run(images, kernel[:, :, :channels])[None] + second[:, None]
-      images = self._normalized(pairs.reshape(-1, *pairs.shape[2:]), train, block)
+      images = self._normalized(pairs.reshape(-1, *pairs.shape[2:]), train, block, mask)
     images = jax.nn.relu(images)
     return max_pool(images) if halves and self.downsample == "max_pool" else images
 
@@ -175,10 +178,10 @@ class Blocks(nn.Module):
     """Whether a pixel's neighborhood is narrower than the outputs, so that its statistics are cheaper than theirs."""
     return self.normalization == "batch" and not is_native(self.convolution) and math.prod(shape[:3]) < shape[3]
 
-  def _normalized(self, maps, train, block):
+  def _normalized(self, maps, train, block, mask):
     # No bias before a normalization, which would subtract it again.
     if self.normalization == "batch":
-      return nn.BatchNorm(not train, momentum=MOMENTUM, dtype=self.dtype, name=f"norm_{block}")(maps)
+      return nn.BatchNorm(not train, momentum=MOMENTUM, dtype=self.dtype, name=f"norm_{block}")(maps, mask=mask)
     if self.normalization == "layer":
       return nn.LayerNorm(reduction_axes=(1, 2, 3), feature_axes=-1, dtype=self.dtype, name=f"norm_{block}")(maps)
     if self.normalization == "group":

@@ -8,6 +8,7 @@ import jax
 
 from metajax import checks
 from metajax.networks._flags import flags_of, parameters_of
+from metajax.networks._padding import unpad
 from metajax.types import Network
 
 
@@ -16,7 +17,9 @@ def from_linen(module: nn.Module) -> Network:
 
   The collection "params" becomes the params, and all other collections (running statistics, a cache) the state, which
   is returned as the module leaves it. Boxes of `nn.with_partitioning` are removed. The key serves random numbers of any
-  name. Without a key, `nn.Dropout` and the dropout of attention are the identity.
+  name. Without a key, `nn.Dropout` and the dropout of attention are the identity. A training pass of a module with
+  state hands the mask of `Padded` inputs, bool `[n, 1, ...]`, to the keyword `mask` of its `__call__`, which passes it
+  on to `nn.BatchNorm`; that of several inputs is a tuple, None for an input that is not padded.
 
   Args:
     module: Linen module whose `__call__` takes the inputs and any of the keywords `train`, `training`, `is_training`,
@@ -30,8 +33,9 @@ def from_linen(module: nn.Module) -> Network:
   Raises:
     TypeError: if `module` is not a linen module, or its `__call__` has another switch, such as `enable_dropout=False`,
       which would never be set.
-    ValueError: at apply, if the module itself draws random numbers and no key is given; or if an input
-      is of uint8 images, which `metajax.images_to_float` scales.
+    ValueError: at apply, if the module itself draws random numbers and no key is given, or in a training pass rows are
+      padded and the module, which keeps a state, takes no mask; or if an input is of uint8 images, which
+      `metajax.images_to_float` scales.
 
   Example:
     >>> import flax.linen as nn, jax, jax.numpy as jnp
@@ -41,9 +45,7 @@ def from_linen(module: nn.Module) -> Network:
     >>> network.apply(params, state, inputs, train=False)[0].shape
     (4, 5)
   """
-  if not isinstance(module, nn.Module):
-    given = f"the class {module.__name__}" if isinstance(module, type) else f"a {type(module).__name__}"
-    raise TypeError(f"expected a linen module, such as nn.Dense(5), got {given}")
+  _check_module(module)
   name = type(module).__name__
   # Sequential passes its keywords to its first layer, which may accept none.
   taken = parameters_of(type(module).__call__)
@@ -52,24 +54,32 @@ def from_linen(module: nn.Module) -> Network:
   def init(key, *inputs):
     checks.not_bytes(f"the inputs of {name}", inputs)
     # Compiled, so that the unused forward pass is eliminated.
-    variables = jax.jit(functools.partial(module.init, **flags(False, True, True)))(key, *inputs)
-    variables = dict(nn.meta.unbox(variables))
+    values, _ = unpad(name, inputs, normalizes=False)
+    made = jax.jit(functools.partial(module.init, **flags(False, True, True)))(key, *values)
+    variables = dict(nn.meta.unbox(made))
     return variables.pop("params", {}), variables
 
   def apply(params, state, *inputs, train, key=None):
     checks.not_bytes(f"the inputs of {name}", inputs)
     # A stream that is not named here falls back to "params".
     rngs = {} if key is None else {"dropout": key, "params": jax.random.fold_in(key, 1)}
-    told = flags(train, key is not None, bool(state))
+    values, masks = unpad(name, inputs, train and bool(state), "mask" in taken)
+    told = {**flags(train, key is not None, bool(state)), **masks}
     with nn.intercept_methods(_no_noise_without_key(key)):
       try:
-        run = functools.partial(module.apply, {"params": params, **state}, *inputs, **told, rngs=rngs)
+        run = functools.partial(module.apply, {"params": params, **state}, *values, **told, rngs=rngs)
         outputs, updated = run(mutable=list(state)) if state else (run(), {})
       except flax.errors.InvalidRngError as error:
         raise ValueError(f"expected a key, because {name} itself draws random numbers, got none: {error}") from error
     return outputs, {**state, **updated}
 
   return Network(init, apply)
+
+
+def _check_module(module):
+  if not isinstance(module, nn.Module):
+    given = f"the class {module.__name__}" if isinstance(module, type) else f"a {type(module).__name__}"
+    raise TypeError(f"expected a linen module, such as nn.Dense(5), got {given}")
 
 
 def _no_noise_without_key(key):

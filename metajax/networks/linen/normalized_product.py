@@ -31,8 +31,8 @@ class NormalizedProduct(nn.Module):
   epsilon: float = 1e-5
 
   @nn.compact
-  def __call__(self, patches, kernel, train):
-    """`[..., values]` and `[..., filters]`, of as many values, to `[..., filters]`."""
+  def __call__(self, patches, kernel, train, mask=None):
+    """`[..., values]` and `[..., filters]`, of as many values, to `[..., filters]`; a mask is that of `BatchNorm`."""
     *outer, values = patches.shape
     filters = kernel.shape[-1]
     rows, matrix = patches.reshape(-1, values), kernel.reshape(values, filters)
@@ -41,9 +41,11 @@ class NormalizedProduct(nn.Module):
     running_mean = self.variable("batch_stats", "mean", jnp.zeros, (filters,))
     running_variance = self.variable("batch_stats", "var", jnp.ones, (filters,))
     if train:
-      center = rows.astype(jnp.promote_types(rows.dtype, jnp.float32)).mean(0)
+      counts = None if mask is None else jnp.broadcast_to(mask, (*outer, 1)).reshape(-1, 1)
+      center = rows.astype(jnp.promote_types(rows.dtype, jnp.float32)).mean(0, where=counts)
       rows = rows - center.astype(rows.dtype)
-      covariance = _product(rows.T, rows, preferred_element_type=center.dtype) / len(rows)
+      real, number = (rows, len(rows)) if counts is None else (jnp.where(counts, rows, 0), counts.sum())
+      covariance = _product(real.T, real, preferred_element_type=center.dtype) / number
       mean, variance = _product(center, matrix), (matrix * _product(covariance, matrix)).sum(0)
       if not self.is_initializing():
         running_mean.value = self._moved(running_mean.value, mean)

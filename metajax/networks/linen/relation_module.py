@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from metajax.networks.linen.conv4 import Blocks, Convolution, Normalization
 from metajax.networks.linen.from_linen import from_linen
@@ -41,7 +42,19 @@ class _RelationModule(nn.Module):
   convolution: Convolution
 
   @nn.compact
-  def __call__(self, classes, queries, train):
+  def __call__(self, classes, queries, train, mask=None):
+    """Relation scores; a mask is that of each input, and a pair counts in batch statistics if both of its maps do."""
     blocks = Blocks(2, self.filters, "max_pool", "flatten", 2, self.normalization, self.convolution, name="blocks")
-    features = jax.nn.relu(nn.Dense(self.hidden, name="hidden")(blocks(classes, train, queries)))
+    pairs = blocks(classes, train, queries, _of_pairs(mask, classes, queries))
+    features = jax.nn.relu(nn.Dense(self.hidden, name="hidden")(pairs))
     return nn.Dense(1, name="score")(features).reshape(queries.shape[0], classes.shape[0])
+
+
+def _of_pairs(mask, *maps):
+  """The mask of pairs, `[n * k, 1, 1, 1]`, from those of the maps of k classes and of n queries; None counts all."""
+  if mask is None:
+    return None
+  classes, queries = (
+    jnp.ones(len(x), bool) if one is None else one.reshape(-1) for one, x in zip(mask, maps, strict=True)
+  )
+  return (queries[:, None] & classes).reshape(-1, 1, 1, 1)

@@ -50,25 +50,26 @@ class _ResNet12(nn.Module):
   convolution: Convolution
 
   @nn.compact
-  def __call__(self, images, train):
+  def __call__(self, images, train, mask=None):
     check_images(images)
     least = 2 ** len(self.filters)
     if min(images.shape[1:3]) < least:
       raise ValueError(f"expected images of at least {least} x {least} to halve them, got {images.shape[1:3]}")
     for block, filters in enumerate(self.filters):
-      images = self._block(images, filters, train, f"block_{block}")
+      images = self._block(images, filters, train, f"block_{block}", mask)
     return images.mean((1, 2))
 
-  def _block(self, images, filters, train, name):
+  def _block(self, images, filters, train, name, mask):
     inner = images
     for layer in range(3):
-      inner = self._normalized(inner, filters, 3, train, f"{name}_{layer}")
+      inner = self._normalized(inner, filters, 3, train, f"{name}_{layer}", mask)
       inner = nn.leaky_relu(inner, 0.1) if layer < 2 else inner
-    around = self._normalized(images, filters, 1, train, f"{name}_around")
+    around = self._normalized(images, filters, 1, train, f"{name}_around", mask)
     return max_pool(nn.leaky_relu(inner + around, 0.1))
 
-  def _normalized(self, images, filters, size, train, name):
+  def _normalized(self, images, filters, size, train, name, mask):
     initial = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")  # He initialization
     kernel = self.param(f"{name}_kernel", initial, (size, size, images.shape[-1], filters))
     run = native_convolve if is_native(self.convolution) else convolve
-    return nn.BatchNorm(use_running_average=not train, momentum=0.9, name=f"{name}_norm")(run(images, kernel))
+    norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, name=f"{name}_norm")
+    return norm(run(images, kernel), mask=mask)
