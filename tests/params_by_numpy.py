@@ -10,8 +10,9 @@ def start(init, *given, seed=0, size=0.3):
   `given` is known to `init`, as its checks need, and the state is its own.
   """
   key = jax.random.key(seed)
-  params = jax.eval_shape(lambda key: init(key, *given)[0], key)
-  state = jax.device_get(jax.jit(lambda key: init(key, *given)[1])(key))  # without the params, which nothing needs
+  params, state = jax.eval_shape(lambda key: init(key, *given), key)
+  if jax.tree.leaves(state):  # made without the params, which nothing needs
+    state = jax.device_get(jax.jit(lambda key: init(key, *given)[1])(key))
   random = np.random.default_rng(seed)
 
   def draw(path, x):

@@ -201,6 +201,7 @@ def resnet18():
   return found | {"bn1.num_batches_tracked": np.zeros((), np.int64)}
 
 
+@jax.jit
 def resnet18_features(t, images):
   """The features of a ResNet-18 (arXiv:1512.03385) in PyTorch's order of axes."""
 
@@ -211,7 +212,7 @@ def resnet18_features(t, images):
     weight, bias, mean, var = (
       t[f"{norm}.{name}"][:, None, None] for name in ("weight", "bias", "running_mean", "running_var")
     )
-    return (x - mean) / np.sqrt(var + 1e-5) * weight + bias
+    return (x - mean) / jnp.sqrt(var + 1e-5) * weight + bias
 
   x = jnp.asarray((images - np.array(MEAN, "f")) / np.array(DEVIATION, "f")).transpose(0, 3, 1, 2)
   x = jax.nn.relu(layer("conv1", "bn1", x, 2))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import published_encoders as published
 import pytest
+from params_by_numpy import start
 from PIL import Image
 
 from metajax.cli.embed import embed
@@ -68,7 +69,7 @@ def test_own_networks_are_saved_as_published_ones(tmp_path):
     (vision_transformer(size, 4), VisionTransformer(size, 4, "class", VIT, 8)),
     (resnet(18), ResNet(18, 8)),
   ):
-    params, state = network.init(jax.random.key(0), images)
+    params, state = start(network.init, images)
     save_encoder(tmp_path, params, state, architecture, Preprocessing(8))
     found = load_encoder(tmp_path)
     equal((found.params, found.state), (params, state))
@@ -84,7 +85,8 @@ def test_own_networks_with_registers_pool_their_patches():
   features = {}
   for pool in ("mean", "none"):
     network = vision_transformer(Size(16, 1, 4), 4, pool=pool, details=VIT._replace(registers=2))
-    features[pool] = network.apply(*network.init(jax.random.key(0), images), images, train=False)[0]
+    made = start(network.init, images)
+    features[pool] = jax.jit(lambda made, network=network: network.apply(*made, images, train=False)[0])(made)
   assert features["none"].shape == (1, 4, 16)
   np.testing.assert_allclose(features["mean"], features["none"].mean(1), atol=1e-6)
 

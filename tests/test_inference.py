@@ -320,7 +320,8 @@ def test_features_of_a_published_clip_are_its_networks_own(photos, tmp_path):
   files = sorted((photos / "support").rglob("*.png"))
   seen = [read_image(str(file), size=8, channels=3, preprocessing=pretrained.preprocessing) for file in files]
   inputs = np.float32(np.stack(seen)) / np.float32(255)
-  wanted = pretrained.networks.first.apply(pretrained.params["image"], {}, inputs, train=False)[0]
+  apply = jax.jit(lambda params: pretrained.networks.first.apply(params, {}, inputs, train=False)[0])
+  wanted = apply(pretrained.params["image"])
   np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from params_by_numpy import start
 
 from metajax import Episode, Examples, gradient_steps, make_mesh
 from metajax.adapt import only
@@ -27,7 +28,7 @@ NETWORKS = {
 def of(network, inputs, rank=3, **how):
   """A network with adapters, its params with drawn `up`s, and its outputs as a function of them."""
   wrapped = low_rank(network, rank, **how)
-  params, state = wrapped.init(jax.random.key(0), inputs)
+  params, state = start(wrapped.init, inputs)
   draw = lambda x: np.random.default_rng(1).normal(0, 0.3, x.shape).astype("f")
   adapters = {path: adapter | {"up": draw(adapter["up"])} for path, adapter in params["low_rank"].items()}
   return params | {"low_rank": adapters}, jax.jit(lambda params: wrapped.apply(params, state, inputs, train=False)[0])
@@ -126,7 +127,7 @@ def test_it_takes_state_and_randomness_as_the_network_does():
 
   network, inputs, key = from_linen(Module()), np.ones((5, 4), "f"), jax.random.key(2)
   wrapped = low_rank(network, 1)
-  params, state = wrapped.init(jax.random.key(0), inputs)
+  params, state = jax.jit(wrapped.init)(jax.random.key(0), inputs)
   found = jax.jit(functools.partial(wrapped.apply, train=True))(params, state, inputs, key=key)
   wanted = jax.jit(functools.partial(network.apply, train=True))(params["network"], state, inputs, key=key)
   jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), found, wanted)
@@ -139,7 +140,7 @@ def task(rows):
 
 def meta_gradient(network, adapt, episodes):
   learner = maml(network, adapt)
-  params, state = learner.init(jax.random.key(0), episodes)
+  params, state = start(learner.init, episodes)
   run = lambda params: jax.grad(lambda p: learner.loss(p, state, episodes, jax.random.key(0))[0])(params)
   return run, params
 

@@ -167,9 +167,11 @@ def test_what_networks_cannot_be_is_refused(make, said):
 @pytest.mark.parametrize("shape", [(7, 8), (8, 7), (9, 5)])
 def test_a_convolution_with_zeros_before_is_xlas_with_that_padding(shape):
   """At any stride, of few and many outputs, of kernels that narrow and widen: both forms of `convolve`."""
-  key = jax.random.key(0)
+  random, cases = np.random.default_rng(0), []
+  for size, stride, filters, n in itertools.product((1, 3, 7), (1, 2), (2, 4), (2, 40)):
+    drawn = (random.normal(size=of).astype("f") for of in ((n, *shape, 3), (size, size, 3, filters)))
+    cases.append((*drawn, stride, (size - 1) // 2))
 
-  @functools.partial(jax.jit, static_argnums=(2, 3))
   def both(images, kernel, stride, around):
     padding = ((around, around), (around, around))
     wanted = jax.lax.conv_general_dilated(
@@ -177,18 +179,17 @@ def test_a_convolution_with_zeros_before_is_xlas_with_that_padding(shape):
     )
     return convolve(images, kernel, stride, before=(around, around)), wanted
 
-  for size, stride, filters, n in itertools.product((1, 3, 7), (1, 2), (2, 4), (2, 40)):
-    images, kernel = jax.random.normal(key, (n, *shape, 3)), jax.random.normal(key, (size, size, 3, filters))
-    found, wanted = both(images, kernel, stride, (size - 1) // 2)
+  run = jax.jit(lambda arrays: [both(*two, *case[2:]) for two, case in zip(arrays, cases, strict=True)])
+  for found, wanted in run([case[:2] for case in cases]):
     np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
 @pytest.mark.parametrize("stem", ["imagenet", "cifar"])
 def test_a_resnet_by_slices_is_the_native_one(stem):
-  images, found = jax.random.uniform(jax.random.key(0), (16, 19, 18, 3)), []
+  images, found = np.random.default_rng(0).random((16, 19, 18, 3)).astype("f"), []
   for convolution in ("native", "slices"):
     network = resnet(10, width=1 / 8, stem=stem, convolution=convolution)
-    params, state = network.init(jax.random.key(0), images[:2])
+    params, state = start(network.init, images[:2])
     loss = lambda params, network=network, state=state: (network.apply(params, state, images, train=True)[0] ** 2).sum()
     found.append(jax.jit(jax.value_and_grad(loss))(params))
   for native, slices in zip(*map(jax.tree.leaves, found), strict=True):

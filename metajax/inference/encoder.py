@@ -59,10 +59,10 @@ def load_encoder(path: str | os.PathLike, *, image_size: int | None = None) -> I
   }
   embed = _kept(lambda images: apply(params, state, images), config)
 
-  predict = nearest_centroid(normalized(lambda params, state, inputs: jnp.asarray(embed(inputs))))
+  classify = jax.jit(nearest_centroid(normalized(lambda params, state, features: features)))
 
   def logits(support, labels, inputs):
-    return np.asarray(predict(params, state, Examples(support, jnp.asarray(labels)), inputs))
+    return np.asarray(classify({}, {}, Examples(embed(support), labels), embed(inputs)))
 
   return ImageModel(Model(config, embed, logits), form)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from metajax import checks
@@ -12,6 +13,9 @@ from metajax.inference.support import Support
 from metajax.predictors import centroid_logits
 
 LEAVE_ONE_OUT = 200  # most images for which each is left out on its own
+
+# As one program for each shape: op by op, each shape of a division would compile a dozen.
+_centroid_logits = jax.jit(centroid_logits)
 
 # (kept rows, their one-hot labels, held-out rows) -> logits [held out, classes]
 Classify = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -144,7 +148,7 @@ def of_features(name: str, features: np.ndarray) -> Contender:
   features = np.asarray(features, np.float32)
 
   def classify(kept, labels, held):
-    return np.asarray(centroid_logits(features[kept], labels, features[held]))
+    return np.asarray(_centroid_logits(features[kept], labels, features[held]))
 
   return Contender(name, classify)
 

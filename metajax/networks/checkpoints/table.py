@@ -167,7 +167,7 @@ def variables_of(
     place = variables
     for folder in folders:
       place = place.setdefault(folder, {})
-    place[name] = jnp.asarray(forward(x, entry.kind, entry.num_heads))
+    place[name] = jax.device_put(forward(x, entry.kind, entry.num_heads))  # jnp.asarray compiles, once for each shape
     del rest[entry.theirs]
   if rest:
     raise ValueError(f"expected the arrays of {model}, got {called[min(rest)]!r} too in {path!r}")
@@ -189,7 +189,7 @@ def tensors_of(variables: Mapping, table: Iterable[Entry], model: str) -> dict[s
     x, wanted = flat.pop(entry.ours), forward(np.zeros(entry.shape, np.uint8), entry.kind, entry.num_heads).shape
     if x.shape != wanted:
       raise ValueError(f"expected params of {model}, {entry.ours!r} of shape {list(wanted)}, got {list(x.shape)}")
-    tensors[entry.theirs] = jnp.asarray(np.array(backward(x, entry), order="C"))
+    tensors[entry.theirs] = jax.device_put(np.array(backward(x, entry), order="C"))
   if flat:
     raise ValueError(f"expected params of {model}, got {next(iter(flat))!r} too")
   return tensors
