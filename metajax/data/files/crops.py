@@ -122,7 +122,8 @@ def _of_jpegs(contents, headers, draws, crop, channels, plain, out) -> set[int]:
 
   def into(which):
     try:
-      found = decode([contents[plain[k]] for k in which], boxes[which])
+      with tf.experimental.function_executor_type("SINGLE_THREADED_EXECUTOR"):  # the chunks have threads of their own
+        found = decode([contents[plain[k]] for k in which], boxes[which])
     except tf.errors.OpError:
       return False
     out[[plain[k] for k in which]] = np.asarray(memoryview(found))  # without a second copy
@@ -139,10 +140,7 @@ def _decoder(size: int, channels: int) -> Callable:
 
   def one(content, box):
     part = tf.image.decode_and_crop_jpeg(content, box, channels=channels, dct_method="INTEGER_ACCURATE")[None]
-    sides = tf.shape(part)[1:3]
-    shrunk = tf.minimum(sides, size)
-    shrinks = tf.reduce_any(sides > size)
-    part = tf.cond(shrinks, lambda: tf.raw_ops.ResizeArea(images=part, size=shrunk), lambda: tf.cast(part, tf.float32))
+    part = tf.raw_ops.ResizeArea(images=part, size=tf.minimum(tf.shape(part)[1:3], size))
     part = tf.raw_ops.ResizeBilinear(images=part, size=[size, size], half_pixel_centers=True)
     return tf.cast(tf.round(part[0]), tf.uint8)
 
