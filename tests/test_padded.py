@@ -165,6 +165,13 @@ def test_a_task_of_padding_alone_changes_nothing_with_batch_norm(name):
   close(run(params, state, empty, key), expected)
 
 
+def test_a_batch_of_padding_alone_has_finite_outputs_and_statistics():
+  rows = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
+  params, state = normalized.init(jax.random.key(0), rows)
+  found = normalized.apply(params, state, Padded(rows, np.zeros(5, bool)), train=True)
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+
+
 def test_padded_images_are_augmented_by_their_values_alone():
   learner, params, state, _ = started("prototypical")
   augmented = with_augmentation(learner, lambda key, image: image + jax.random.normal(key, (1, 1, 1)))
