@@ -17,7 +17,7 @@ HEIGHT, WIDTH = 375, 500
 
 
 def photo(height=HEIGHT, width=WIDTH, seed=0):
-  """A smooth picture, which JPEG keeps almost as it is."""
+  """A smooth image, which JPEG keeps almost as it is."""
   coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
   return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 

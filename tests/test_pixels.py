@@ -53,6 +53,7 @@ def test_only_images_are_scaled():
   assert np.array_equal(episode.query.inputs[0], QUOTIENTS)
   assert episode.support.inputs.second is tokens and episode.support.inputs.first["heard"] is sounds
   assert episode.support.labels is labels and episode.query.labels is labels
+  assert images_to_float(Examples(ALL, ALL)).labels is ALL  # whatever their shape
 
 
 def test_every_sampler_of_images_gives_bytes():

@@ -18,7 +18,7 @@ CAPTIONS = [f"caption {number}" for number in range(NUMBER)]
 
 
 def jpeg(number):
-  """A picture of noise, so that half of its bytes are half of its rows, whose mean tells its number."""
+  """An image of noise, so that half of its bytes are half of its rows, whose mean tells its number."""
   noise = np.random.default_rng(number).integers(-8, 9, (32, 32, 3)) + 16 + 8 * number
   file = io.BytesIO()
   Image.fromarray(noise.astype(np.uint8)).save(file, "JPEG", quality=95)
