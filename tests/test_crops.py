@@ -8,6 +8,7 @@ from PIL import Image
 from scipy.stats import ks_2samp
 
 from metajax import Pair, data
+from metajax.data.files import crops as crops_file
 from metajax.data.files.crops import ATTEMPTS, DRAWS, RandomCrop, crop_boxes, read_crops
 from metajax.data.files.image_file import resized
 from metajax.data.files.jpeg import jpeg_header
@@ -16,7 +17,7 @@ HEIGHT, WIDTH = 375, 500
 
 
 def photo(height=HEIGHT, width=WIDTH, seed=0):
-  """A smooth picture, which JPEG keeps almost as it is."""
+  """A smooth image, which JPEG keeps almost as it is."""
   coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
   return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
@@ -123,6 +124,41 @@ def data_upright(content):
   from PIL import ImageOps
 
   return ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+
+
+def segment(content):
+  return b"\xff\xe1" + (len(content) + 2).to_bytes(2, "big") + content
+
+
+def exif_of(kind, order="big"):
+  """An EXIF block of orientation 6 alone: a number of two bytes, kind 3, or of four, kind 4."""
+  number = lambda value, length: value.to_bytes(length, order)
+  head = (b"MM" if order == "big" else b"II") + number(42, 2) + number(8, 4) + number(1, 2)
+  value = number(6, 2) + b"\0\0" if kind == 3 else number(6, 4)
+  return segment(b"Exif\0\0" + head + number(0x0112, 2) + number(kind, 2) + number(1, 4) + value + bytes(4))
+
+
+XMP = segment(b"http://ns.adobe.com/xap/1.0/\0" + b'<rdf:Description tiff:Orientation="6"/>')
+
+
+@pytest.mark.parametrize("block", [exif_of(3), exif_of(4), exif_of(3, "little"), exif_of(4, "little"), XMP])
+@pytest.mark.parametrize("behind", [False, True])
+def test_orientations_are_found_wherever_a_decoder_finds_them(block, behind):
+  content = encoded(photo(60, 80))
+  frame = content.index(b"\xff\xc0")
+  at = frame + 2 + int.from_bytes(content[frame + 2 : frame + 4], "big") if behind else 2
+  content = content[:at] + block + content[at:]
+  assert jpeg_header(content) == (60, 80, 3, 6) and data_upright(content).size == (60, 80)
+
+
+@pytest.mark.parametrize(("height", "width"), [(0, 80), (60, 0), (65500, 65500)])
+def test_a_header_of_no_pixels_or_too_many_is_refused_before_anything_is_decoded(height, width, monkeypatch):
+  content = bytearray(encoded(photo(60, 80)))
+  at = content.index(b"\xff\xc0") + 5
+  content[at : at + 4] = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+  monkeypatch.setattr(crops_file, "_of_jpegs", lambda *given: pytest.fail("decoded"))
+  found = np.zeros((1, 1, 8, 8, 3), np.uint8)
+  assert list(read_crops([bytes(content)], np.full((1, 1, DRAWS), 0.5), RandomCrop(8), 3, found)) == [0]
 
 
 def test_headers_of_other_files_are_none():

@@ -1,12 +1,26 @@
 """Batches hold images as bytes; the compiled step scales them, to the bit as NumPy divides by 255."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from metajax import Episode, Examples, Pair, compose, data, fit, images_to_float, learners, networks
+from metajax import (
+  Episode,
+  Examples,
+  Pair,
+  compose,
+  data,
+  fit,
+  images_to_float,
+  learners,
+  make_mesh,
+  networks,
+  pretexts,
+)
 from metajax.augment import augment_batch
 from metajax.augment.image import gaussian_noise
 from metajax.evaluate import embed_dataset, few_shot_accuracy
@@ -39,6 +53,7 @@ def test_only_images_are_scaled():
   assert np.array_equal(episode.query.inputs[0], QUOTIENTS)
   assert episode.support.inputs.second is tokens and episode.support.inputs.first["heard"] is sounds
   assert episode.support.labels is labels and episode.query.labels is labels
+  assert images_to_float(Examples(ALL, ALL)).labels is ALL  # whatever their shape
 
 
 def test_every_sampler_of_images_gives_bytes():
@@ -132,3 +147,61 @@ def test_batches_that_end_early_are_all_used_before_the_error():
       log_every=1,
     )
   assert steps == [1, 2, 3]
+
+
+def test_an_error_of_a_batch_is_raised_after_the_steps_before_it():
+  steps, batch = [], Examples(np.zeros((2, 3), np.float32), np.eye(2, dtype=np.float32))
+
+  def batches(start=0, shard=(0, 1)):
+    yield from [batch] * 3
+    raise OSError("the disk is gone")
+
+  with pytest.raises(OSError, match="the disk is gone"):
+    fit(
+      learners.supervised(compose.linear(2)),
+      optax.sgd(0.1),
+      batches,
+      5,
+      log=lambda step, metrics: steps.append(step),
+      log_every=1,
+    )
+  assert steps == [1, 2, 3]
+
+
+def test_batches_may_reuse_their_arrays():
+  aligned = np.zeros(64 * 256 + 16, np.float32)
+  aligned = aligned[(-aligned.ctypes.data // 4) % 16 :][: 64 * 256].reshape(64, 256)  # which JAX would not copy
+
+  def batches(reused, start=0, shard=(0, 1)):
+    for i in range(start, 9):
+      inputs = aligned if reused else np.empty_like(aligned)
+      inputs[:] = np.random.default_rng(i).normal(size=inputs.shape)
+      yield Examples(inputs, np.eye(2, dtype=np.float32)[np.arange(64) % 2])
+
+  learner = learners.supervised(compose.linear(2))
+  for mesh in (make_mesh(1), make_mesh(2)):
+    with jax.set_mesh(mesh):
+      of = [fit(learner, optax.sgd(0.1), functools.partial(batches, reused), 4).params for reused in (True, False)]
+    assert all(map(np.array_equal, *map(jax.tree.leaves, of)))
+
+
+@pytest.mark.parametrize("use", ["clip.init", "clip.embed", "clip.predict", "simclr.init", "pretext.init",
+                                 "pretext.loss", "pretext.embed", "pretext.predict"])  # fmt: skip
+def test_learners_refuse_bytes_whatever_their_networks(use):
+  flat = compose.with_preprocessing(compose.linear(2), lambda x: x.reshape(-1).astype(jnp.float32))
+  images, key = np.ones((4, 8, 8, 1), np.uint8), jax.random.key(0)
+  made = {
+    "clip": (learners.clip(flat, flat), Pair(images, np.ones((4, 64), np.int32))),
+    "simclr": (learners.simclr(flat, compose.linear(2), lambda key, x: x), images),
+    "pretext": (learners.pretext(pretexts.rotation(), flat, compose.linear(4)), images),
+  }
+  learner, batch = made[use.split(".")[0]]
+  params, state = learner.init(key, images_to_float(batch))
+  calls = {
+    "init": lambda: learner.init(key, batch),
+    "loss": lambda: learner.loss(params, state, batch, key),
+    "embed": lambda: learner.embed(params, state, images),
+    "predict": lambda: learner.predict(params, state, Examples(images, np.eye(4, dtype=np.float32)), images),
+  }
+  with pytest.raises(ValueError, match=r"from 0 to 1, got uint8 .*images_to_float"):
+    calls[use.split(".")[1]]()

@@ -161,6 +161,7 @@ def check_views(inputs: Array, least: int = 2):
     ValueError: If the batch is not a floating array with at least two axes and `least` rows, if a value is not finite,
       or if images `[n, h, w, c]` have values outside [0, 1].
   """
+  checks.not_bytes("images", inputs)
   if not hasattr(inputs, "shape") or not jnp.issubdtype(inputs.dtype, jnp.floating) or inputs.ndim < 2:
     given = f"{inputs.dtype} {list(inputs.shape)}" if hasattr(inputs, "shape") else f"a {type(inputs).__name__}"
     raise ValueError(f"expected images, a floating array [n, height, width, channels], got {given}")

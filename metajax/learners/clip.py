@@ -76,6 +76,7 @@ def clip(
     return params | {name: jnp.float32(x) for name, x in START[loss].items()}, state
 
   def embed(params, state, inputs: Inputs) -> Array:
+    checks.not_bytes("images", inputs)  # their integers would count as tokens
     name, tower = ("text", text) if jnp.issubdtype(inputs.dtype, jnp.integer) else ("image", image)
     return unit_rows(tower.apply(params[name], state[name], inputs, train=False)[0])
 

@@ -76,13 +76,16 @@ def pretext(
     return params, state
 
   def loss(params, state, batch, key):
+    given = inputs_of(batch)
+    checks.not_bytes("images", given)
     task_key, key = jax.random.split(key)
-    inputs, labels = task(task_key, inputs_of(batch))
+    inputs, labels = task(task_key, given)
     labels = _without_padding(labels, batch)
     logits, state = _network(encoder, head, inputs).apply(params, state, inputs, train=True, key=key)
     return cross_entropy(logits, labels), (state, {"accuracy": accuracy(logits, labels)})
 
   def embed(params, state, inputs):
+    checks.not_bytes("images", inputs)
     return _embed(encoder, params["encoder"], state["encoder"], look(inputs))
 
   return Learner(init, loss, embed, predictor(embed))

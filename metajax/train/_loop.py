@@ -147,14 +147,23 @@ class Run:
     return {"now": self.train_state, "best": self.train_state if self.best is None else self.best}
 
   def until(self, steps: int, batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Yields the remaining batches until the run has taken `steps` steps; `AHEAD` of them are on the devices."""
-    ready = collections.deque()
+    """Yields the remaining batches until the run has taken `steps` steps; `AHEAD` of them are on the devices.
+
+    An error of a batch is raised once the steps before it are taken.
+    """
+    ready, error = collections.deque(), None
     while self.step < steps:
-      while len(ready) < min(AHEAD, steps - self.step):
-        batch = self._next_batch(batches)
+      while error is None and len(ready) < min(AHEAD, steps - self.step):
+        try:
+          batch = self._next_batch(batches)
+        except Exception as raised:
+          error = raised
+          break
         if batch is None:
           break
         ready.append(batch)
+      if not ready and error:
+        raise error
       if not ready:
         raise ValueError(f"expected batches for {steps} steps, got {self.step}")
       self.before = self.train_state if self.debug_nans else None
@@ -165,7 +174,7 @@ class Run:
     asked = time.perf_counter()
     batch = next(stream, None)
     self.waited += time.perf_counter() - asked
-    return None if batch is None else shard_batch(batch)
+    return None if batch is None else shard_batch(jax.tree.map(_owned, batch))
 
   def took_step(self, batch: Batch, train_state: TrainState, metrics: dict):
     """Records the result of a step."""
@@ -280,6 +289,11 @@ class Run:
     return (
       f"the last good checkpoint is {self.checkpoints.folder / str(there[-1])}" if there else "no checkpoint is saved"
     )
+
+
+def _owned(x):
+  """A copy of an array that its maker may fill with the next batch while this one still waits for its step."""
+  return x.copy() if isinstance(x, np.ndarray) and x.flags.writeable else x
 
 
 def _copy(train_state):

@@ -8,12 +8,12 @@ import numpy as np
 
 from metajax import checks
 from metajax.data._tensorflow import tf
-from metajax.data.files.image_file import UnreadableImage, read_original, resized
-from metajax.data.files.jpeg import jpeg_header
+from metajax.data.files.image_file import MOST_PIXELS, UnreadableImage, read_original, resized
+from metajax.data.files.jpeg import JpegHeader, jpeg_header
 
 ATTEMPTS = 10
 DRAWS = 2 * ATTEMPTS + 2  # uniform numbers a view: area and aspect of each attempt, and the place
-MOST_PIXELS = 2**14  # largest side of a crop
+LARGEST_SIDE = 2**14  # of a crop, in pixels
 
 
 class RandomCrop(NamedTuple):
@@ -44,7 +44,7 @@ def check_crop(crop: RandomCrop):
     ValueError: if a value is out of range; the message quotes it.
   """
   checks.record("crop", crop, RandomCrop)
-  checks.count("the crop's size", crop.size, 1, MOST_PIXELS)
+  checks.count("the crop's size", crop.size, 1, LARGEST_SIDE)
   checks.count("the crop's views", crop.views, 1, 2)
   for name, most in (("area", 1.0), ("aspect", np.inf)):
     given = getattr(crop, name)
@@ -103,7 +103,7 @@ def read_crops(
     `{number: UnreadableImage}` of the files that cannot be decoded.
   """
   headers = [jpeg_header(content) for content in contents]
-  plain = [i for i, header in enumerate(headers) if header and header.orientation == 1 and header.components in (1, 3)]
+  plain = [i for i, header in enumerate(headers) if header and _is_plain(header)]
   decoded = _of_jpegs(contents, headers, draws, crop, channels, plain, out) if plain else set()
   unreadable = {}
   for i in sorted(set(range(len(contents))) - decoded):
@@ -112,6 +112,12 @@ def read_crops(
     except UnreadableImage as error:
       unreadable[i] = error
   return unreadable
+
+
+def _is_plain(header: JpegHeader) -> bool:
+  """Whether crops are decoded alone; a file of no pixels or too many, as a header may lie, is refused as a whole."""
+  decoded = 0 < header.height * header.width <= MOST_PIXELS
+  return decoded and header.orientation == 1 and header.components in (1, 3)
 
 
 def _of_jpegs(contents, headers, draws, crop, channels, plain, out) -> set[int]:

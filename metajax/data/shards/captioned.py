@@ -80,6 +80,10 @@ def captioned_shards(
     except UnreadableImage:
       return ""
 
+  def content(row):
+    samples.text(row)  # as in `read`: the crops of a pair without a text are another pair's
+    return samples.image(row)
+
   if skip_unreadable:
     rows, unreadable = readable_rows(samples, split, rows, read, ("captioned", size, preprocessing))
     left_out += unreadable
@@ -90,7 +94,7 @@ def captioned_shards(
     lambda i: (i + 1) % len(rows),
     lambda i: samples.place(int(rows[i])),
     samples.name,
-    lambda i: samples.image(int(rows[i])),
+    lambda i: content(int(rows[i])),
   )
   return ImageTexts(
     images=found.images,
