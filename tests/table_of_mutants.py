@@ -1612,6 +1612,13 @@ MUTANTS = (
     ("tests/test_mixture.py",),
   ),
   Mutant(
+    "a mixture's crops have the draws of their places in the batch",
+    "metajax/data/batches.py",
+    "tf.gather(crop_draws(batch_size, crop, seed, step), place)",
+    "tf.gather(crop_draws(batch_size, crop, seed, step), tf.range(tf.size(place)))",
+    ("tests/test_mixture.py",),
+  ),
+  Mutant(
     "the lengths of TFRecord files are verified by their checksums",
     "metajax/data/shards/record_samples.py",
     "if crc != _masked_crc(header[:8]) or at",
