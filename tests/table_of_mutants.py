@@ -1619,6 +1619,20 @@ MUTANTS = (
     ("tests/test_mixture.py",),
   ),
   Mutant(
+    "pretraining draws from all sources of a mixture",
+    "experiments/families/mixing.py",
+    "[weights[name] for name in found]",
+    "[1.0 for name in found]",
+    ("tests/test_mixed_data.py",),
+  ),
+  Mutant(
+    "the weight of a source is positive",
+    "metajax/experiment/weighted.py",
+    "if not 0 < weight <",
+    "if not 0 <= weight <",
+    ("tests/test_mixed_data.py",),
+  ),
+  Mutant(
     "the lengths of TFRecord files are verified by their checksums",
     "metajax/data/shards/record_samples.py",
     "if crc != _masked_crc(header[:8]) or at",
