@@ -39,6 +39,8 @@ PRESETS: dict[str, Config] = {
 
 def build(config: Config) -> rep.Experiment:
   """The experiment of the selected model."""
+  if config.model == "gpt" and config.setup.mix:
+    raise ValueError(f"expected one --data for --model gpt, as texts are not mixed, got {' '.join(config.setup.mix)}")
   return MODELS[config.model].build(config)
 
 

@@ -94,6 +94,8 @@ def build(config: Config) -> rep.Experiment:
   if config.task == "supervised":
     learner = supervised(network)
     return rep.representation_experiment(setup, "supervised", learner, network, draw=_nothing, batches=_labeled)
+  if setup.mix and config.task in get_args(OfClips):
+    raise ValueError(f"expected one --data for --task {config.task}, as clips are not mixed, got {' '.join(setup.mix)}")
   of_clips, name = config.task in get_args(OfClips), config.task.replace("_", " ")
   asked = asked_of(config)
   network, head = asked.prepare(network), perceptron(config.hidden, len(asked.classes))

@@ -1612,6 +1612,27 @@ MUTANTS = (
     ("tests/test_mixture.py",),
   ),
   Mutant(
+    "a mixture's crops have the draws of their places in the batch",
+    "metajax/data/batches.py",
+    "tf.gather(crop_draws(batch_size, crop, seed, step), place)",
+    "tf.gather(crop_draws(batch_size, crop, seed, step), tf.range(tf.size(place)))",
+    ("tests/test_mixture.py",),
+  ),
+  Mutant(
+    "pretraining draws from all sources of a mixture",
+    "experiments/families/mixing.py",
+    "[weights[name] for name in found]",
+    "[1.0 for name in found]",
+    ("tests/test_mixed_data.py",),
+  ),
+  Mutant(
+    "the weight of a source is positive",
+    "metajax/experiment/weighted.py",
+    "if not 0 < weight <",
+    "if not 0 <= weight <",
+    ("tests/test_mixed_data.py",),
+  ),
+  Mutant(
     "the lengths of TFRecord files are verified by their checksums",
     "metajax/data/shards/record_samples.py",
     "if crc != _masked_crc(header[:8]) or at",

@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from metajax import checks
 from metajax.data._tensorflow import tf
 from metajax.data.files.crops import RandomCrop
 from metajax.data.files.lazy_images import take
-from metajax.data.mixture import Mixture, check_no_crop, mixed_batches
+from metajax.data.mixture import Mixture, mixed_batches
 from metajax.data.pipeline import check_batches, crop_draws, crop_reader, in_epochs, plain, reader
 from metajax.data.sharding import in_order_of, rows_of_host
 from metajax.data.source import ImageDataset, check_source
@@ -50,7 +51,7 @@ def train_batches(
   The order of epoch `e` depends only on (seed, e). A batch may span epochs, so no batch is short.
 
   Args:
-    source: an `ImageDataset`, or a `mixture` of several.
+    source: an `ImageDataset`, or a `mixture` of such.
     batch_size: images per batch, over all hosts.
     seed: any 64-bit integer.
     crop: random crops to cut from the original images, `load(..., originals=True)`, as a pure function of the seed, the
@@ -74,8 +75,7 @@ def train_batches(
   """
   check_batches(batch_size, seed)
   if isinstance(source, Mixture):
-    check_no_crop(crop)
-    return _mixed(source, batch_size, seed)
+    return _mixed(source, batch_size, seed, crop)
   check_source(source)
   read = reader(source.images) if crop is None else crop_reader(source.images, crop)
   labels, number = tf.constant(source.labels), len(source.labels)
@@ -93,17 +93,21 @@ def train_batches(
   return batches
 
 
-def _mixed(source, batch_size, seed):
+def _mixed(source, batch_size, seed, crop):
   """`train_batches` of a `Mixture`, whose classes are those of all its sources."""
+  if pairs := [one for one in source.sources if not isinstance(one, ImageDataset)]:
+    raise ValueError(f"expected a mixture of labeled images, each an ImageDataset, got {checks.describe(pairs[0])}")
   classes = list(dict.fromkeys(name for one in source.sources for name in one.classes))
   place = {name: i for i, name in enumerate(classes)}
 
   def part(one):
-    read, labels = reader(one.images), tf.constant(np.array([place[name] for name in one.classes])[one.labels])
+    read = reader(one.images) if crop is None else crop_reader(one.images, crop)
+    labels = tf.constant(np.array([place[name] for name in one.classes])[one.labels])
 
-    def take(rows, mine):
-      rows = tf.boolean_mask(rows, mine)
-      return Examples(rows, tf.one_hot(tf.gather(labels, rows), len(classes)))
+    def take(rows, mine, place, step):
+      rows, place = tf.boolean_mask(rows, mine), tf.boolean_mask(place, mine)
+      drawn = rows if crop is None else (rows, tf.gather(crop_draws(batch_size, crop, seed, step), place))
+      return Examples(drawn, tf.one_hot(tf.gather(labels, rows), len(classes)))
 
     return lambda rows: read(rows.map(plain(take)))
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from metajax import checks
 from metajax.data._tensorflow import tf
-from metajax.data.files.crops import RandomCrop
 from metajax.data.pipeline import ROUNDS, plain
 from metajax.data.sharding import ENDLESS, rows_of_host
 from metajax.data.shards.captioned import ImageTexts
@@ -22,32 +21,33 @@ PERIOD = 1000  # rows in which each source occurs exactly as often as its weight
 
 
 class Mixture(NamedTuple):
-  """Sources of one kind that batches are drawn from by weight; see `mixture`.
+  """Sources that batches are drawn from by weight; see `mixture`.
 
   Attributes:
     sources: the sources.
     weights: share of each one's rows in the batches; they sum to 1.
   """
 
-  sources: tuple[ImageDataset, ...] | tuple[ImageTexts, ...]
+  sources: tuple[ImageDataset | ImageTexts, ...]
   weights: tuple[float, ...]
 
 
-def mixture(sources: Sequence[ImageDataset] | Sequence[ImageTexts], weights: Sequence[float]) -> Mixture:
-  """A weighted mixture of sources, for `train_batches` (labeled images) or `image_texts` (pairs of shards).
+def mixture(sources: Sequence[ImageDataset | ImageTexts], weights: Sequence[float]) -> Mixture:
+  """A weighted mixture of sources, for `train_batches` (labeled images) or `image_texts` (images with captions).
 
   Every 1,000 rows hold each source as often as its weight says, in a random order of (seed, which 1,000); each source
   goes through epochs of its own. The place of a row in its source's epochs is known without drawing the rows before it.
 
   Args:
-    sources: two or more of one kind, with images of one shape. Classes of one name are one class.
+    sources: two or more, with images of one shape, whose classes of one name are one class; for `train_batches` no
+      `ImageTexts`.
     weights: a positive number each; only their ratios matter, rounded to thousandths of the rows.
 
   Returns:
     A `Mixture`.
 
   Raises:
-    ValueError: if there are fewer than two sources, of several kinds or shapes, or a weight is not positive, or below a
+    ValueError: if there are fewer than two sources, or of several shapes, or a weight is not positive, or below a
       thousandth of their sum.
 
   Example:
@@ -59,10 +59,9 @@ def mixture(sources: Sequence[ImageDataset] | Sequence[ImageTexts], weights: Seq
     900
   """
   sources, weights = tuple(sources), tuple(weights)
-  kinds = {type(source) for source in sources}
-  if len(sources) < 2 or len(kinds) > 1 or not kinds <= {ImageDataset, ImageTexts}:
+  if len(sources) < 2 or not all(isinstance(source, ImageDataset | ImageTexts) for source in sources):
     given = ", ".join(map(checks.describe, sources))
-    raise ValueError(f"expected two or more sources, all ImageDataset or all ImageTexts, got {given}")
+    raise ValueError(f"expected two or more sources, each an ImageDataset or ImageTexts, got {given or 'none'}")
   shapes = {source.images.shape[1:] for source in sources}
   if len(shapes) > 1:
     raise ValueError(f"expected images of one shape in all sources, got {' and '.join(map(str, sorted(shapes)))}")
@@ -74,12 +73,6 @@ def mixture(sources: Sequence[ImageDataset] | Sequence[ImageTexts], weights: Seq
   if not _counts(found.weights).all():
     raise ValueError(f"expected weights of at least a thousandth of their sum, got {list(weights)}")
   return found
-
-
-def check_no_crop(crop: RandomCrop | None):
-  """Raises if crops of a mixture's originals are asked for."""
-  if crop is not None:
-    raise ValueError(f"expected no crop of a mixture's images, got {crop}")
 
 
 def mixed_batches(
@@ -96,7 +89,7 @@ def mixed_batches(
     sizes: number of rows of each source.
     weights: as in `Mixture`.
     parts: for each source, a function from a dataset of (rows of the source that a batch holds, whether each is this
-      host's) to an iterator of batches of this host's rows alone.
+      host's, its place in the batch, the batch's step) to an iterator of batches of this host's rows alone.
     batch_size, seed: as for `train_batches`.
     join: makes the batches of a step alike in all but their first axis.
   """
@@ -110,11 +103,11 @@ def mixed_batches(
       def rows(step):
         of, place = _places(counts, batch_size, seed, int(step))
         chosen = of == source
-        return _shuffled(place[chosen], sizes[source], seed, source, len(sizes)), mine[chosen]
+        return _shuffled(place[chosen], sizes[source], seed, source, len(sizes)), mine[chosen], np.flatnonzero(chosen)
 
       def drawn(step):
-        some, here = tf.numpy_function(rows, [step], (tf.int64, tf.bool), stateful=False)
-        return tf.ensure_shape(some, [None]), tf.ensure_shape(here, [None])
+        found = tf.numpy_function(rows, [step], (tf.int64, tf.bool, tf.int64), stateful=False)
+        return *(tf.ensure_shape(each, [None]) for each in found), step
 
       return tf.data.Dataset.range(start, ENDLESS // batch_size).map(plain(drawn))
 

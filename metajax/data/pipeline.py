@@ -55,6 +55,12 @@ def _by_cipher(number: int, batch_size: int, seed: int, start: int) -> tf.data.D
   return tf.data.Dataset.range(start, ENDLESS // batch_size).map(plain(rows))
 
 
+def as_parts(rows: tf.data.Dataset, start: int, mine: np.ndarray) -> tf.data.Dataset:
+  """Batches of rows, from batch `start` on, as (rows, whether each is this host's, its place in the batch, step)."""
+  places = np.arange(len(mine))
+  return rows.enumerate(start).map(plain(lambda step, some: (some, mine, places, step)))
+
+
 def constant(x: np.ndarray) -> Any:
   """A tensor, typed as Any: TensorFlow adds its operators at import, so type checkers do not know them."""
   return tf.constant(x)

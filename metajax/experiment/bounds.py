@@ -49,6 +49,7 @@ Positive = Annotated[float, Bounds(ABOVE_0, LARGEST)]
 ZeroOrMore = Annotated[float, Bounds(0, LARGEST)]
 Fraction = Annotated[float, Bounds(ABOVE_0, 1)]
 DataSource = Annotated[str, DataName()]
+DataSources = Annotated[tuple[str, ...], DataName()]
 RunPath = Annotated[Path, MayBeRemote()]
 RunPaths = Annotated[Positional[tuple[Path, ...]], MayBeRemote()]
 

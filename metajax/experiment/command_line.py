@@ -18,7 +18,7 @@ from typing import Any, get_type_hints
 import jax
 import tyro
 
-from metajax.experiment import bounds, claims, flags, former_flags, help
+from metajax.experiment import bounds, claims, flags, former_flags, help, weighted
 from metajax.experiment.configuration import configuration
 from metajax.experiment.several_hosts import HOST_FLAGS, as_one_of_several, fail, joins_others, quiet_where_nobody_reads
 from metajax.mesh import check_same_on_hosts, split_cpu
@@ -141,7 +141,7 @@ def parse(main: Callable, presets: Mapping[str, Any] | None, arguments: Sequence
     ValueError: if there is no such flag or preset, or one has a value that it may not have.
   """
   config = config_of(main)
-  arguments = former_flags.current(config or main, arguments)
+  arguments = weighted.apart(config or main, former_flags.current(config or main, arguments))
   default = chosen = None
   if presets:
     names = flags.take(arguments, *PRESET) or [next(iter(presets))]

@@ -7,7 +7,17 @@ from experiments.families.image_flags import CropFrom
 from experiments.families.representation.config import TRAINING, Probing
 from experiments.families.representation.encoders import EncoderFlags
 from metajax.experiment import RUN, RunFlags, Training
-from metajax.experiment.bounds import Bounds, Count, Depth, NotNegative, Positive, TwoOrMore, Width, ZeroOrMore
+from metajax.experiment.bounds import (
+  Bounds,
+  Count,
+  DataSources,
+  Depth,
+  NotNegative,
+  Positive,
+  TwoOrMore,
+  Width,
+  ZeroOrMore,
+)
 from metajax.experiment.former_flags import also
 from metajax.learners.clip import Loss
 
@@ -65,3 +75,5 @@ class Setup(NamedTuple):
   training: Training = TRAINING
   probing: Probing = Probing()
   run: RunFlags = RUN
+  mix: DataSources = ()
+  """Weights of several sources to train on, a=0.7 b=0.3, that of --data first; --data a=0.7 b=0.3 is short for it."""

@@ -8,10 +8,12 @@ import numpy as np
 from experiments.families import data as image_data
 from experiments.families.data import ImageData
 from experiments.families.image_flags import refuse_distribution
+from experiments.families.mixing import mixed
 from experiments.families.representation.data import OF_UNSEEN, ProbeSplits
 from metajax.data import (
   ImageDataset,
   ImageTexts,
+  Mixture,
   NoSuchSplit,
   as_image_dataset,
   load_captioned,
@@ -20,6 +22,7 @@ from metajax.data import (
   split_within_classes,
 )
 from metajax.experiment.terminal import printable
+from metajax.experiment.weighted import weights_of
 from metajax.types import Preprocessing
 
 HELD_OUT = 200  # characters with a mark, at most a fifth of all
@@ -60,14 +63,16 @@ class Data(NamedTuple):
     train: Images with captions.
     tests: Tests; the first one is also the validation curve.
     probes: Labeled images of other classes for probes and few-shot tasks of the image tower, or None.
+    mixed: Several sources to train on in place of `train`, the first of them, or None.
   """
 
   train: ImageDataset | ImageTexts
   tests: tuple[Test, ...]
   probes: ProbeSplits | None
+  mixed: Mixture | None = None
 
 
-def load_data(flags: ImageData, permuted: bool, seed: int, originals: bool = False) -> Data:
+def load_data(flags: ImageData, permuted: bool, seed: int, originals: bool = False, mix: Sequence[str] = ()) -> Data:
   """Loads the training data and the tests.
 
   Args:
@@ -75,16 +80,21 @@ def load_data(flags: ImageData, permuted: bool, seed: int, originals: bool = Fal
     permuted: Assign each class the captions of another class.
     seed: Random seed of that permutation.
     originals: Keep the images in their files, for crops, and test on their centers.
+    mix: Values of `--mix`.
 
   Raises:
     ValueError, OSError: as `metajax.data.load_captioned`.
   """
   refuse_distribution(flags, "captioned images")
+  weights_of(flags.data, mix)  # before anything is loaded
+  if permuted and mix:
+    raise ValueError("expected no --permuted with a mixture, whose sources keep their captions")
   if originals and flags.data == "glyphs":
     raise ValueError("expected --data of image files with --crop-from original, got glyphs")
   found = _glyphs(flags) if flags.data == "glyphs" else _captioned(flags, originals)
   if not permuted:
-    return found
+    train = lambda other: _loaded(other, originals)[0]
+    return found._replace(mixed=mixed(flags, mix, found.train, train)) if mix else found
   if isinstance(found.train, ImageTexts):
     raise ValueError(f"expected no --permuted with shards, whose captions are read on access, got {flags.data!r}")
   order = np.random.default_rng(seed).permutation(len(found.train.classes))
@@ -156,18 +166,28 @@ def center_of(size: int) -> Preprocessing:
   return Preprocessing(size, "shortest", interpolation="bicubic")
 
 
-def _captioned(flags, originals=False) -> Data:
+def _loaded(flags, originals):
+  """The training images, the part that serves for tests, and the function that loads a part."""
   center = {"preprocessing": center_of(flags.size), "originals": True}
   how: dict[str, Any] = center if originals else {"size": flags.size}
   load = lambda part, skip=flags.skip_unreadable: load_captioned(
     flags.data, part, download=flags.download, seed=0, skip_unreadable=skip, **how
   )
   try:
-    train, test, name = load("official/train"), load("official/validation"), "validation"
+    return load("official/train"), "official/validation", load
+  except NoSuchSplit:
+    return load("train"), "test", load
+
+
+def _captioned(flags, originals=False) -> Data:
+  train, part, load = _loaded(flags, originals)
+  try:
+    test, name = load(part), part.removeprefix("official/")
   except NoSuchSplit:
     train, test, name = load("train"), load("test"), "test"
+    part = name
   if isinstance(test, ImageTexts):  # read once in full: a pair in another's place would be scored twice
-    whole = load("official/validation" if name == "validation" else name, True)
+    whole = load(part, True)
     test = as_image_dataset(whole) if isinstance(whole, ImageTexts) else whole
   groups = len(set(test.superclasses)) > 1
   return Data(train, (Test(name, test, "captions"), *([Test(name, test, "groups")] if groups else [])), None)

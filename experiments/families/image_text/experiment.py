@@ -8,17 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.families.data import ImageData, slug
+from experiments.families.data import ImageData
 from experiments.families.image_flags import crops_originals
 from experiments.families.image_text import evaluators, figures
 from experiments.families.image_text.config import Clip, Setup
 from experiments.families.image_text.data import center_of, describe, load_data
+from experiments.families.mixing import mixed_slug
 from experiments.families.representation.config import check
 from experiments.families.representation.encoders import encoder_of
 from experiments.families.representation.evaluators import few_shot_tests
 from metajax.augment.image import affine, random_resized_crop
 from metajax.compose import chunked, linear, with_head
-from metajax.data import ImageTexts, RandomCrop, Tokenizer, image_texts, train_tokenizer
+from metajax.data import ImageTexts, Mixture, RandomCrop, Tokenizer, image_texts, train_tokenizer
 from metajax.experiment import Experiment
 from metajax.learners import clip
 from metajax.losses.contrastive import LARGEST_LOG_SCALE
@@ -37,26 +38,28 @@ def clip_experiment(setup: Setup, model: Clip) -> Experiment:
   Raises:
     ValueError: if the flags are inconsistent.
   """
-  images, outer, training, probing, _ = setup
+  images, outer, training, probing, _, mix = setup
   check(training, outer.batch_size, outer.warmup_steps, probing.test)
   _check(setup, model)
   originals = crops_originals(images, model.crop_from)
-  data = load_data(images, model.permuted, training.seed, originals)
+  data = load_data(images, model.permuted, training.seed, originals, mix)
   describe(images, data, model.permuted)
   vocab_size, max_length = model.text[2:]
-  tokenizer = train_tokenizer(_texts_of(data.train), vocab_size)
+  tokenizer = train_tokenizer(_texts_of(data.mixed or data.train), vocab_size)
   tokenize = lambda texts: tokenizer(texts, max_length)
   learner, optimizer = learner_of(model, images, tokenizer.vocab_size), optimizer_of(setup)
 
   def train_batches(seed):
     how: dict[str, Any] = {"batch_size": outer.batch_size, "max_length": max_length, "seed": seed}
     crop = RandomCrop(images.size, (0.9, 1.0)) if originals else None
-    return image_texts(data.train, tokenizer, crop=crop, **how)
+    return image_texts(data.mixed or data.train, tokenizer, crop=crop, **how)
 
   variant = (model.loss,) * (model.loss != "info_nce") + ("permuted captions",) * model.permuted
+  of = mixed_slug(images, mix)
+  variant += (f"trained on {of}",) * bool(mix)
   encoder = encoder_of(model.encoder)
   return Experiment(
-    f"clip-{slug(images)}",
+    f"clip-{of}",
     learner,
     optimizer,
     train_batches,
@@ -64,7 +67,7 @@ def clip_experiment(setup: Setup, model: Clip) -> Experiment:
     lambda params, state: _validation(learner, params, state, data.tests[0], tokenize),
     figures=lambda folder, trained, records: figures.draw(folder, trained, data.tests[0].source, tokenize),
     artifacts={"tokenizer.json": tokenizer.save},
-    title=f"clip on {slug(images)}",
+    title=f"clip on {of}",
     check=lambda shapes, batch: (
       data.probes and few_shot_tests(images, probing, data.probes)
     ),  # raises if the images are too few for the tests
@@ -114,6 +117,8 @@ def _check(setup: Setup, model: Clip):
 
 def _texts_of(source) -> Iterable[str]:
   """The captions; of shards, of evenly spaced pairs, as many as a vocabulary needs."""
+  if isinstance(source, Mixture):
+    return (text for one in source.sources for text in _texts_of(one))
   if not isinstance(source, ImageTexts):
     return (text for texts in source.captions for text in texts)
   number = len(source.images)

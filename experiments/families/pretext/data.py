@@ -146,10 +146,10 @@ def _of_factor(train: Recordings, test: Recordings, label: str, tests, queries: 
     frames = [test.images.shape[1] // 2] if of_frames or not clips else list(range(test.images.shape[1]))
     labeled = _often(_frames(test, label, frames), LEAST, label)
     parts = split_within_classes(labeled, OF_UNSEEN, seed=0)
-    return ProbeSplits(train, *parts, True, _for_tasks(labeled, tests, queries), test, groups)
+    return ProbeSplits(train, *parts, True, _for_tasks(labeled, tests, queries), asked=test, groups=groups)
   labeled, tested = (_frames(_only(part, label, known), label, [0], known) for part in (train, test))
   parts = split_within_classes(labeled, (1 - VALIDATION, VALIDATION), seed=0)
-  return ProbeSplits(train, *parts, tested, False, _for_tasks(tested, tests, queries), test, groups)
+  return ProbeSplits(train, *parts, tested, False, _for_tasks(tested, tests, queries), asked=test, groups=groups)
 
 
 def _often(source: ImageDataset, least: int, label: str) -> ImageDataset:

@@ -8,7 +8,7 @@ from experiments.families.data import ImageData
 from experiments.families.few_shot.config import ways_and_shots
 from experiments.families.representation.data import Classes
 from metajax.experiment import RUN, RunFlags, Training
-from metajax.experiment.bounds import Count, NotNegative, Positive, TwoOrMore, ZeroOrMore
+from metajax.experiment.bounds import Count, DataSources, NotNegative, Positive, TwoOrMore, ZeroOrMore
 from metajax.experiment.former_flags import also
 from metajax.mesh import devices_for
 from metajax.train import adamw, lars, scale_learning_rate, warmup_cosine
@@ -54,6 +54,8 @@ class Setup(NamedTuple):
   training: Training = TRAINING
   probing: Probing = Probing()
   run: RunFlags = RUN
+  mix: DataSources = ()
+  """Weights of several sources to train on, a=0.7 b=0.3, that of --data first; --data a=0.7 b=0.3 is short for it."""
 
 
 def optimizer_of(setup: Setup) -> optax.GradientTransformation:

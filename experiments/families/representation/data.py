@@ -1,5 +1,7 @@
 """Data of pretraining experiments: unlabeled images for pretraining, and labeled images for probes."""
 
+import contextlib
+from collections.abc import Sequence
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -8,11 +10,13 @@ import numpy as np
 from experiments.families import data as image_data
 from experiments.families.data import ImageData, load_split, tell_left_out
 from experiments.families.image_flags import is_distributed, seen
+from experiments.families.mixing import mixed
 from metajax import checks
-from metajax.data import ImageDataset, NoSuchSplit, Recordings, split_within_classes
+from metajax.data import ImageDataset, Mixture, NoSuchSplit, Recordings, split_within_classes
 from metajax.data.video.recordings import CLIPS
 from metajax.experiment.evaluators.probes import Splits
 from metajax.experiment.terminal import printable
+from metajax.experiment.weighted import weights_of
 from metajax.types import Preprocessing
 
 Classes = Literal["auto", "same", "unseen"]
@@ -30,6 +34,7 @@ class ProbeSplits(NamedTuple):
     episodes: Images for few-shot tasks, or None.
     asked: Held-out recordings for the pretext test, or None if it uses `test`.
     groups: Group of each example of `asked`, `[n]`, if examples of a group are not independent.
+    mixed: Several sources for pretraining in place of `unlabeled`, the first of them, or None.
   """
 
   unlabeled: ImageDataset | Recordings
@@ -40,6 +45,7 @@ class ProbeSplits(NamedTuple):
   episodes: ImageDataset | None
   asked: Recordings | None = None
   groups: np.ndarray | None = None
+  mixed: Mixture | None = None
 
   @property
   def images(self) -> ImageDataset:
@@ -51,6 +57,30 @@ class ProbeSplits(NamedTuple):
   def splits(self) -> Splits:
     """The labeled images for probes."""
     return Splits(self.train, self.validation, self.test)
+
+
+def load_mixed(
+  flags: ImageData,
+  mix: Sequence[str],
+  classes: Classes,
+  preprocessing: Preprocessing | None = None,
+  originals: bool = False,
+) -> ProbeSplits:
+  """`load_parts`, and the further sources of a mixture: the official training split, or all images of a set without.
+
+  Raises:
+    ValueError, OSError: as `metajax.data.load`, and if sources cannot be mixed.
+  """
+  weights_of(flags.data, mix)  # before anything is loaded
+  found = load_parts(flags, classes, preprocessing, originals)
+
+  def load_one(other):
+    for split in () if other.data in ("glyphs", "omniglot") else ("official/train", "official/all"):
+      with contextlib.suppress(NoSuchSplit):
+        return load_split(other, split, preprocessing, originals)
+    return load_split(other, "train", preprocessing, originals)
+
+  return found._replace(mixed=mixed(flags, mix, found.images, load_one)) if mix else found
 
 
 def load_parts(

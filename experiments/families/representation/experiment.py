@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.families.data import slug
+from experiments.families.mixing import mixed_slug
 from experiments.families.representation import figures
 from experiments.families.representation.config import Setup, check, optimizer_of
-from experiments.families.representation.data import ProbeSplits, describe, load_parts
+from experiments.families.representation.data import ProbeSplits, describe, load_mixed
 from experiments.families.representation.evaluators import (
   EmbedFn,
   FrozenFeatures,
@@ -20,7 +20,7 @@ from experiments.families.representation.evaluators import (
   known_and_asked,
   of_curve,
 )
-from metajax.data import ImageDataset, RandomCrop, train_batches
+from metajax.data import ImageDataset, Mixture, RandomCrop, train_batches
 from metajax.experiment import Evaluator, Experiment
 from metajax.train import TrainState
 from metajax.types import Batches, Learner, Network, Preprocessing
@@ -28,10 +28,14 @@ from metajax.types import Batches, Learner, Network, Preprocessing
 Draw = Callable[[Any, Setup, int], Batches]  # (source, setup, seed) -> Batches
 
 
-def without_labels(source: ImageDataset, setup: Setup, seed: int, crop: RandomCrop | None = None) -> Batches:
-  """Batches of the images, or of crops of the originals, of a source, without labels."""
-  alike = source._replace(classes=("",), labels=np.zeros_like(source.labels))
-  labeled = train_batches(alike, batch_size=setup.outer.batch_size, seed=seed, crop=crop)
+def without_labels(source: ImageDataset | Mixture, setup: Setup, seed: int, crop: RandomCrop | None = None) -> Batches:
+  """Batches of the images, or of crops of the originals, of a source or a mixture, without labels."""
+  alike = lambda one: one._replace(classes=("",), labels=np.zeros_like(one.labels))
+  if isinstance(source, Mixture):
+    unlabeled = source._replace(sources=tuple(map(alike, source.sources)))
+  else:
+    unlabeled = alike(source)
+  labeled = train_batches(unlabeled, batch_size=setup.outer.batch_size, seed=seed, crop=crop)
   return lambda start=0, shard=(0, 1): (batch.inputs for batch in labeled(start, shard))
 
 
@@ -42,7 +46,7 @@ def from_originals(setup: Setup, crop: RandomCrop) -> dict[str, Any]:
   """
   size = setup.data.size
   center = Preprocessing(size, "shortest", round(size * 8 / 7), "bilinear")
-  load = lambda: load_parts(setup.data, setup.probing.classes, center, originals=True)
+  load = lambda: load_mixed(setup.data, setup.mix, setup.probing.classes, center, originals=True)
   batches = lambda source, setup, seed: without_labels(source, setup, seed, crop._replace(size=size))
   return {"parts": parts_of(setup, load), "batches": batches, "preprocessing": center}
 
@@ -52,7 +56,7 @@ def parts_of(setup: Setup, load: Callable[[], ProbeSplits] | None = None) -> Cal
 
   @functools.cache
   def parts():
-    found = load_parts(setup.data, setup.probing.classes) if load is None else load()
+    found = load_mixed(setup.data, setup.mix, setup.probing.classes) if load is None else load()
     describe(setup.data, found)
     return found
 
@@ -102,22 +106,24 @@ def representation_experiment(
       learner.init if batches is without_labels or preprocessing else _of_images(encoder).init, setup.data.size
     )
   parts, optimizer = parts or parts_of(setup), optimizer_of(setup)
-  frozen = FrozenFeatures(name, learner, optimizer, encoder, parts, setup, others, choose)
+  of = mixed_slug(setup.data, setup.mix)
+  recorded = f"{name} on {of}" if setup.mix else name
+  frozen = FrozenFeatures(recorded, learner, optimizer, encoder, parts, setup, others, choose)
   some = functools.cache(lambda: of_curve(parts()))
 
   def draw_all(folder, trained, records):
     return [figures.embedding_map(folder, trained, parts()), *draw(folder, trained, parts())]
 
   return Experiment(
-    f"{name}-{slug(setup.data)}".replace(" ", "_"),
+    f"{name}-{of}".replace(" ", "_"),
     learner,
     optimizer,
-    lambda seed: _drawn(batches, parts().unlabeled, setup, seed),
+    lambda seed: _drawn(batches, parts().mixed or parts().unlabeled, setup, seed),
     (frozen,) if scores is None else (scores, frozen),
     lambda params, state: accuracy_of_neighbors(*known_and_asked(learner.embed, params, state, some())),
     figures=draw_all,
     notes=lambda trained, records: [("Data", figures.sizes(parts()))],
-    title=f"{name} on {slug(setup.data)}",
+    title=f"{name} on {of}",
     check=lambda shapes, batch: few_shot_tests(
       setup.data, setup.probing, parts()
     ),  # raises if the data are too few for the tests
@@ -128,8 +134,9 @@ def representation_experiment(
 
 def _drawn(batches: Draw, source: Any, setup: Setup, seed: int) -> Batches:
   size = setup.outer.batch_size
-  if size > len(source.images):
-    given = f"{size} of {len(source.images)} images"
+  number = sum(len(one.images) for one in source.sources) if isinstance(source, Mixture) else len(source.images)
+  if size > number:
+    given = f"{size} of {number} images"
     raise ValueError(f"expected a --batch-size of at most all images, got {given}")
   return batches(source, setup, seed)
 

@@ -8,12 +8,12 @@ import numpy as np
 from metajax import checks
 from metajax.data._tensorflow import tf
 from metajax.data.files.crops import RandomCrop
-from metajax.data.mixture import Mixture
-from metajax.data.pipeline import crop_draws, crop_reader, in_epochs, plain, random_integers, reader
+from metajax.data.mixture import Mixture, mixed_batches
+from metajax.data.pipeline import as_parts, crop_draws, crop_reader, in_epochs, plain, random_integers, reader
 from metajax.data.sharding import rows_of_host
 from metajax.data.shards.captioned import ImageTexts
 from metajax.data.source import ImageDataset, check_source
-from metajax.data.text.shard_pairs import shard_pairs
+from metajax.data.text.shard_pairs import shard_pairs, tokenized
 from metajax.data.text.tokenizer import LENGTH, MOST_TOKENS, Tokenizer
 from metajax.types import Batches, Examples, Pair
 
@@ -35,7 +35,7 @@ def image_texts(
   tokenized batch by batch, ahead of their use. Of shards every pair is a class of its own, read on access.
 
   Args:
-    source: an `ImageDataset` with captions or `ImageTexts`, as `load_captioned` gives; or a `mixture` of `ImageTexts`.
+    source: an `ImageDataset` with captions or `ImageTexts`, as `load_captioned` gives; or a `mixture` of such.
     tokenizer: a `Tokenizer` for its captions.
     batch_size: pairs per batch, over all hosts.
     max_length: tokens per text; a longer text loses its last words, never its end token.
@@ -55,36 +55,50 @@ def image_texts(
   classes = _check(source, tokenizer, batch_size, max_length, lengths, seed)
   if crop is not None and crop.views != 1:
     raise ValueError(f"expected a crop of one view of each image, got {crop.views}")
-  if isinstance(source, ImageTexts | Mixture):
-    return shard_pairs(source, tokenizer, batch_size, max_length, lengths, seed, crop)
-  captions = [text for texts in source.captions for text in texts]
-  read = reader(source.images) if crop is None else crop_reader(source.images, crop)
   sizes = np.array(sorted({*lengths, max_length}))
-  spans = _spans(np.bincount(source.labels, minlength=classes)), _spans([len(texts) for texts in source.captions])
-  by_class = tf.constant(np.argsort(source.labels, kind="stable"))
 
-  def tokenized(rows):
-    tokens = tokenizer([captions[row] for row in rows], max_length)
-    longest = int((tokens == tokenizer.end).argmax(-1).max()) + 1
-    return tokens[:, : sizes[sizes >= longest].min()]
+  def part(one):
+    pairs_of = shard_pairs if isinstance(one, ImageTexts) else _pairs_of_classes
+    return pairs_of(one, tokenizer, sizes, batch_size, seed, crop)
+
+  if isinstance(source, Mixture):
+    parts, numbers = [part(one) for one in source.sources], [_number_of_classes(one) for one in source.sources]
+    return mixed_batches(numbers, source.weights, parts, batch_size, seed, _of_one_length)
+  read = part(source)
 
   def batches(start=0, shard=(0, 1)):
     offset, local = rows_of_host(start, shard, batch_size, "batch_size")
-
-    def drawn(step, classes_of_batch):
-      noise = tf.reshape(random_integers(2 * batch_size, seed + 1, step), (2, batch_size))
-      image, text = (_place(noise[i], span, classes_of_batch) for i, span in enumerate(spans))
-      mine = slice(offset, offset + local)
-      # All texts of the batch decide the length, but without a choice a host needs its own alone.
-      asked, kept = (text, mine) if len(sizes) > 1 else (text[mine], slice(None))
-      tokens = tf.numpy_function(lambda rows: tokenized(rows)[kept], [asked], tf.int32, stateful=False)
-      rows = tf.gather(by_class, image[mine])
-      return Examples(rows if crop is None else (rows, crop_draws(batch_size, crop, seed, step)[mine]), tokens)
-
-    rows = in_epochs(classes, batch_size, seed, start).enumerate(start).map(plain(drawn))
-    return (Pair(batch.inputs, batch.labels) for batch in read(rows))
+    mine = (np.arange(batch_size) >= offset) & (np.arange(batch_size) < offset + local)
+    return read(as_parts(in_epochs(classes, batch_size, seed, start), start, mine))
 
   return batches
+
+
+def _pairs_of_classes(source, tokenizer, sizes, batch_size, seed, crop):
+  """`shard_pairs` of an `ImageDataset`, whose rows are its classes."""
+  captions = [text for texts in source.captions for text in texts]
+  read = reader(source.images) if crop is None else crop_reader(source.images, crop)
+  spans = _spans(np.bincount(source.labels, minlength=len(source.classes))), _spans(list(map(len, source.captions)))
+  by_class = tf.constant(np.argsort(source.labels, kind="stable"))
+
+  tokens_of = tokenized(lambda rows: [captions[row] for row in rows], tokenizer, sizes)
+
+  def drawn(classes, mine, place, step):
+    noise = tf.gather(tf.reshape(random_integers(2 * batch_size, seed + 1, step), (2, batch_size)), place, axis=1)
+    image, text = (_place(noise[i], span, classes) for i, span in enumerate(spans))
+    tokens = tf.numpy_function(tokens_of, [text, mine], tf.int32, stateful=False)
+    rows, place = tf.gather(by_class, tf.boolean_mask(image, mine)), tf.boolean_mask(place, mine)
+    draws = () if crop is None else (tf.gather(crop_draws(batch_size, crop, seed, step), place),)
+    return Examples((rows, *draws) if draws else rows, tokens)
+
+  return lambda rows: (Pair(batch.inputs, batch.labels) for batch in read(rows.map(plain(drawn))))
+
+
+def _of_one_length(pairs):
+  """Pairs whose tokens have the length of the longest."""
+  length = max(pair.second.shape[1] for pair in pairs)
+  padded = [np.pad(pair.second, ((0, 0), (0, length - pair.second.shape[1]))) for pair in pairs]
+  return [Pair(pair.first, tokens) for pair, tokens in zip(pairs, padded, strict=True)]
 
 
 def _place(random, span, classes):
@@ -102,9 +116,7 @@ def _spans(counts):
 def _number_of_classes(source):
   """The number of classes; of shards each pair is one."""
   if isinstance(source, Mixture):
-    if not isinstance(source.sources[0], ImageTexts):
-      raise ValueError("expected a mixture of ImageTexts, as load_captioned gives of shards, got one of ImageDataset")
-    return sum(len(one.images) for one in source.sources)
+    return sum(map(_number_of_classes, source.sources))
   if isinstance(source, ImageTexts):
     return len(source.images)
   check_source(source)
