@@ -14,6 +14,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -116,39 +117,39 @@ def main(
   for turn in range(timing.rounds):
     pipeline.append(pipeline_tasks_per_second(source, **task, seconds=timing.seconds, start=1_000_000 * turn))
     trainer.append(tasks * calls_per_second(step, timing.seconds))
-  shown = {}
-  for size in view_sizes:
-    rates = views_per_second(size, view_batch, timing.rounds, timing.seconds)
-    shown[size] = {name: statistics.median(some) for name, some in rates.items()}
-    ours, others = shown[size].values()
-    print(f"{size} pixels: {ours:.0f} views/s, {ours / others:.1f} x the {others:.0f} views/s of tf.image")
-  crops = crops_per_cpu_second(photos, timing.rounds, timing.seconds)
-  cut = {name: statistics.median(rates) for name, rates in crops.items()}
-  for name, rate in cut.items():
-    print(f"{name}: {rate:.0f} crops per CPU-second, {100 * rate / cut['tf.data']:.0f}% of tf.data")
   values = {"pipeline": statistics.median(pipeline), "trainer": statistics.median(trainer)}
   print(f"pipeline {values['pipeline']:.0f} tasks/s (rounds: {', '.join(f'{rate:.0f}' for rate in pipeline)})")
   print(f"trainer {values['trainer']:.1f} tasks/s (rounds: {', '.join(f'{rate:.1f}' for rate in trainer)})")
   print(f"the pipeline is {values['pipeline'] / values['trainer']:.0f} x as fast as the trainer")
+  found = [_measured(what, value, "tasks/s", data=data, **task) for what, value in values.items()]
+  found += _views(view_sizes, view_batch, timing) + _crops(photos, timing)
   if timing.record:
-    write(
-      "input_pipeline",
-      [
-        measured(benchmark="input_pipeline", measure=what, value=round(value, 1), unit="tasks/s", data=data, **task)
-        for what, value in values.items()
-      ]
-      + [
-        measured(benchmark="input_pipeline", measure=f"{what}, {size} pixels", value=round(value, 1), unit="views/s")
-        for size, some in shown.items()
-        for what, value in some.items()
-      ]
-      + [
-        measured(
-          benchmark="input_pipeline", measure=f"crops of JPEGs, {name}", value=round(rate, 1), unit="crops/CPU-s"
-        )
-        for name, rate in cut.items()
-      ],
-    )
+    write("input_pipeline", found)
+
+
+def _measured(what: str, value: float, unit: str, **about: Any) -> dict:
+  return measured(benchmark="input_pipeline", measure=what, value=round(value, 1), unit=unit, **about)
+
+
+def _views(sizes: tuple[int, ...], batch_size: int, timing: Timing) -> list[dict]:
+  """Records of the views per second of every size, by metajax and by tf.image."""
+  found = []
+  for size in sizes:
+    rates = views_per_second(size, batch_size, timing.rounds, timing.seconds)
+    shown = {name: statistics.median(some) for name, some in rates.items()}
+    ours, others = shown.values()
+    print(f"{size} pixels: {ours:.0f} views/s, {ours / others:.1f} x the {others:.0f} views/s of tf.image")
+    found += [_measured(f"{what}, {size} pixels", value, "views/s") for what, value in shown.items()]
+  return found
+
+
+def _crops(photos: int, timing: Timing) -> list[dict]:
+  """Records of the crops per CPU-second of every reader."""
+  rates = crops_per_cpu_second(photos, timing.rounds, timing.seconds)
+  cut = {name: statistics.median(some) for name, some in rates.items()}
+  for name, rate in cut.items():
+    print(f"{name}: {rate:.0f} crops per CPU-second, {100 * rate / cut['tf.data']:.0f}% of tf.data")
+  return [_measured(f"crops of JPEGs, {name}", rate, "crops/CPU-s") for name, rate in cut.items()]
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ MUTANTS = (
   Mutant(
     "two views of an image have keys of their own",
     "metajax/learners/simclr.py",
-    "for own in jax.random.split(key)])",
-    "for own in (key, key)])",
+    "zip(jax.random.split(key), crops, strict=True)",
+    "zip((key, key), crops, strict=True)",
     ("tests/test_simclr.py",),
   ),
   Mutant(
@@ -307,7 +307,7 @@ MUTANTS = (
   Mutant(
     "SimCLR's views have color jitter and are gray at times",
     "metajax/augment/image/recipes.py",
-    "random_flip(), random_apply(jitter, 0.8), random_grayscale(0.2))",
+    "random_flip(), *colors)",
     "random_flip())",
     ("tests/test_augment_color.py",),
   ),
@@ -1120,8 +1120,8 @@ MUTANTS = (
   Mutant(
     "a broken image that is held out makes another part be tested on",
     "experiments/families/image_text/data.py",
-    "except NoSuchSplit:",
-    "except ValueError:",
+    "  except NoSuchSplit:\n    train, test",
+    "  except ValueError:\n    train, test",
     ("tests/test_left_out.py::test_a_broken_image_that_is_held_out_is_named_and_no_other_part_is_tested_on",),
   ),
   Mutant(

@@ -24,7 +24,7 @@ MAY_SEE = {  # what each room of the house may see, beside its own package and t
   "similarity": ("types", "tree", "checks"),
   "progress": ("types",),
   "version": (),
-  "pixels": (),
+  "pixels": ("types", "checks"),
   "mesh": (),
   "compose": ("mesh",),
   "losses": ("mesh",),

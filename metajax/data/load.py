@@ -48,8 +48,8 @@ def load(
   - user-supplied images, in a folder, a `.csv` file or a `.npz` file: see `metajax.data.files.user_images`.
   - shards, "shards/{00000..01023}.tar", "shards/*.tfrecord" or their folder: see `metajax.data.shards.labeled`.
 
-  If a set has no class-disjoint parts, its classes are distributed by `seed`. "official/train" is the set's official
-  split, "official/all" all user-supplied images. Large sets stay on disk and are decoded on access.
+  Without class-disjoint parts, classes are distributed by `seed`. "official/train" is the set's official split,
+  "official/all" all user-supplied images. Large sets stay on disk and are decoded on access.
 
   Args:
     name: name of the data set, or a path: it begins with "/", "./", "../" or "~", ends in ".csv", ".npz" or as shards
@@ -57,19 +57,18 @@ def load(
     split: part of the data set.
     size: side of the images in pixels; images are squashed to a square.
     preprocessing: preprocessing of a published network, e.g. `load_clip(...).preprocessing`: images are RGB, of its
-      size and processed as published, and `size` is ignored. Not for glyphs and Omniglot.
+      size and processed as published; `size` is ignored. Not for glyphs and Omniglot, nor are `originals`.
     data_dir: folder of prepared TFDS data, read without network; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets.
     download: whether TFDS may download and prepare missing data.
     seed: seed of the distribution, and of the glyphs' distortions; must be the same for every part.
     rotations: whether every class yields four, one per quarter turn: `with_rotations`.
-    skip_unreadable: whether unreadable files and records are skipped and listed in the source's `unreadable`, after one
-      pass over lazily decoded images. If False, a file that only begins like an image raises once drawn.
+    skip_unreadable: whether unreadable images are skipped and listed in the source's `unreadable`, after one pass over
+      all of them. If False, a file that only begins like an image raises once drawn.
     min_images_per_class: smaller classes are dropped before the distribution, and listed in `small_classes`.
     split_classes: shares of the classes for the three parts, such as (0.6, 0.2, 0.2), in place of official splits.
       Like the next two, of which at most one may be given, for TFDS sets and user-supplied images.
     test_classes: names of the test classes; a fifth of the others, at least two, serves for validation.
-    originals: whether images stay in their files, however few, so that `train_batches(..., crop=RandomCrop(...))` can
-      cut crops from them at full size. Not for glyphs, Omniglot and arrays.
+    originals: whether images stay in their files, however few, for `train_batches(..., crop=RandomCrop(...))`.
     train_on_all: whether all classes are in every part: a quarter of each one's images, at least two, in "validation",
       as many in "test", and the rest in "train".
 
@@ -80,12 +79,11 @@ def load(
     OSError: if the data are missing or cannot be read, or a download has no network.
     ValueError: if an argument is out of range, or the set or split is unknown, malformed or too small.
   """
-  checks.flags(download=download, rotations=rotations, skip_unreadable=skip_unreadable, train_on_all=train_on_all)
-  checks.flags(originals=originals)
+  flags = {"skip_unreadable": skip_unreadable, "originals": originals}
+  checks.flags(download=download, rotations=rotations, train_on_all=train_on_all, **flags)
   name, custom = checked_name(name, buckets=True), check_class_split(split, split_classes, test_classes, train_on_all)
   size = _size(name, split, size, seed, data_dir, preprocessing, min_images_per_class)
-  how = {"skip_unreadable": skip_unreadable, "originals": originals}
-  own = {"size": size, "seed": seed, "preprocessing": preprocessing, **how}
+  own = {"size": size, "seed": seed, "preprocessing": preprocessing, **flags}
   source = _load(name, split, data_dir, download, own | {"least": min_images_per_class, "class_split": custom})
   return with_rotations(source) if rotations else source
 

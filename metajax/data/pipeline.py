@@ -116,7 +116,7 @@ def crop_reader(
 
     def done():
       found, files = wait()
-      views = [np.ascontiguousarray(found[:, view]) for view in range(crop.views)]
+      views = [_read_only(np.ascontiguousarray(found[:, view])) for view in range(crop.views)]
       return Examples(Pair(*views) if crop.views == 2 else views[0], label(batch.labels, files))
 
     return done
@@ -135,9 +135,15 @@ def _decoded(images, batches):
 
   def start(batch):
     started = _map_inputs(images.start, batch)
-    return lambda: _map_inputs(lambda wait: wait(), started)
+    return lambda: _map_inputs(lambda wait: _read_only(wait()), started)
 
   return _ahead(start, batches)
+
+
+def _read_only(images):
+  """Images that nobody changes, like those of tf.data, so that `fit` need not copy them."""
+  images.flags.writeable = False
+  return images
 
 
 def _ahead(start, batches):

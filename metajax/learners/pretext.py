@@ -56,8 +56,7 @@ def pretext(
 
   Raises:
     TypeError: If a network is not a Network, or `task`, `look` or `predictor` not a function.
-    ValueError: At init, if the batch is not finite, images are not in [0, 1], or the head's outputs do not match the
-      classes of the task.
+    ValueError: At init, if images are not finite in [0, 1], or the head's outputs do not match the task's classes.
   """
   checks.function("task", task, "(key, batch) -> Examples, such as pretexts.rotation()")
   check_networks(**(encoder if isinstance(encoder, dict) else {"encoder": encoder}), head=head)
@@ -71,15 +70,13 @@ def pretext(
     invented = jax.eval_shape(task, key, given)
     inputs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), invented.inputs)
     network = _network(encoder, head, inputs)
-    params, state = network.init(key, inputs)
-    _check_outputs(network, params, state, inputs, invented.labels)
-    return params, state
+    _check_outputs(network, *(made := network.init(key, inputs)), inputs, invented.labels)
+    return made
 
   def loss(params, state, batch, key):
-    given = inputs_of(batch)
-    checks.not_bytes("images", given)
+    checks.not_bytes("images", inputs_of(batch))
     task_key, key = jax.random.split(key)
-    inputs, labels = task(task_key, given)
+    inputs, labels = task(task_key, inputs_of(batch))
     labels = _without_padding(labels, batch)
     logits, state = _network(encoder, head, inputs).apply(params, state, inputs, train=True, key=key)
     return cross_entropy(logits, labels), (state, {"accuracy": accuracy(logits, labels)})

@@ -88,7 +88,7 @@ def representation_experiment(
     draw: `(folder, trained, parts) -> figures`.
     parts: `() -> ProbeSplits`; by default the setup's images.
     batches: `(source, setup, seed) -> Batches`; by default images without labels.
-    scores: Evaluator of a method-specific measure, in addition to the probes.
+    scores: Evaluator of a method-specific measure, beside the probes.
     others: `{variant: embed}`: further features to probe.
     choose: `(states, parts) -> Learner`: selects the features by validation images.
     checked: True if the caller has checked that images of the setup's size fit the networks.
@@ -102,17 +102,14 @@ def representation_experiment(
   """
   check(setup.training, setup.outer.batch_size, setup.outer.warmup_steps, setup.probing.test)
   if not checked:
-    check_images(
-      learner.init if batches is without_labels or preprocessing else _of_images(encoder).init, setup.data.size
-    )
+    of_images = batches is without_labels or preprocessing is not None
+    check_images(learner.init if of_images else _of_images(encoder).init, setup.data.size)
   parts, optimizer = parts or parts_of(setup), optimizer_of(setup)
   of = mixed_slug(setup.data, setup.mix)
-  recorded = f"{name} on {of}" if setup.mix else name
-  frozen = FrozenFeatures(recorded, learner, optimizer, encoder, parts, setup, others, choose)
+  frozen = FrozenFeatures(
+    f"{name} on {of}" if setup.mix else name, learner, optimizer, encoder, parts, setup, others, choose
+  )
   some = functools.cache(lambda: of_curve(parts()))
-
-  def draw_all(folder, trained, records):
-    return [figures.embedding_map(folder, trained, parts()), *draw(folder, trained, parts())]
 
   return Experiment(
     f"{name}-{of}".replace(" ", "_"),
@@ -121,12 +118,13 @@ def representation_experiment(
     lambda seed: _drawn(batches, parts().mixed or parts().unlabeled, setup, seed),
     (frozen,) if scores is None else (scores, frozen),
     lambda params, state: accuracy_of_neighbors(*known_and_asked(learner.embed, params, state, some())),
-    figures=draw_all,
+    figures=lambda folder, trained, records: [
+      figures.embedding_map(folder, trained, parts()),
+      *draw(folder, trained, parts()),
+    ],
     notes=lambda trained, records: [("Data", figures.sizes(parts()))],
     title=f"{name} on {of}",
-    check=lambda shapes, batch: few_shot_tests(
-      setup.data, setup.probing, parts()
-    ),  # raises if the data are too few for the tests
+    check=lambda shapes, batch: few_shot_tests(setup.data, setup.probing, parts()),  # raises if data are too few
     choose=None if choose is None else lambda states: choose(states, parts()),
     preprocessing=preprocessing,
   )

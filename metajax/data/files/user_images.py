@@ -55,9 +55,8 @@ def source_of(
   as folders or in the column) or from all images; "official/train" is such a split, "official/all" is everything. Ink
   is not inverted. Images are gray if all (of 4,096 checked) are gray, and lie on white. Files are PNG, JPEG, WebP, GIF,
   BMP, TIFF, PPM, JPEG 2000, AVIF or TGA, of at most 2^28 pixels (16,384 x 16,384); a JPEG may have up to 64 times as
-  many, as it is decoded at a reduced size, at least four times `size`. Sets of more than 1 GiB, decoded, or of
-  more than 20,000 files stay on disk and are decoded on access: the same pixels in the same order, that of the table's
-  lines or of the folder's paths.
+  many, as it is decoded at a reduced size, at least four times `size`. Sets of more than 1 GiB, decoded, or of 20,000
+  files stay on disk and are decoded on access: the same pixels, in the order of the table's lines or folder's paths.
 
   Args:
     table: the table of the images.
@@ -73,8 +72,7 @@ def source_of(
   _tell_if_dealt_anew(table, split, class_split)
   left_out = {"small_classes": tuple(table.classes[c] for c in small)}
   if isinstance(table.images, np.ndarray):
-    if originals:
-      raise ValueError(f"expected files of images, of which crops are decoded, got the arrays of {table.name}")
+    _check_no_originals(table, originals)
     return _source(table, rows, _resized(table.images[rows], size, preprocessing))._replace(**left_out)
   spread = np.unique(np.linspace(0, len(table.images) - 1, LOOKED_AT).astype(int))
   channels = 1 if preprocessing is None and all(_gray_or_unreadable(table.images[row]) for row in spread) else 3
@@ -100,6 +98,11 @@ def source_of(
     files = Files([paths[i] for i in good], shape, advice, preprocessing)
     images = LazyImages(files, shape, np.arange(len(rows)), originals=Originals(files.originals))
   return _source(table, rows, images, missing)._replace(**left_out)
+
+
+def _check_no_originals(table, originals):
+  if originals:
+    raise ValueError(f"expected files of images, of which crops are decoded, got the arrays of {table.name}")
 
 
 def _tell_if_dealt_anew(table, split, class_split):

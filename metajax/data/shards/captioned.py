@@ -70,19 +70,18 @@ def captioned_shards(
   samples = samples._replace(own={})  # 8 bytes a sample
   side = size if preprocessing is None else preprocessing.pixels
 
-  def read(row):
+  def content(row):
     samples.text(row)  # a pair without a text is as unreadable as one without an image
-    return decode(samples.image(row), size=size, preprocessing=preprocessing)
+    return samples.image(row)
+
+  def read(row):
+    return decode(content(row), size=size, preprocessing=preprocessing)
 
   def text(row):
     try:
       return samples.text(row)
     except UnreadableImage:
       return ""
-
-  def content(row):
-    samples.text(row)  # as in `read`: the crops of a pair without a text are another pair's
-    return samples.image(row)
 
   if skip_unreadable:
     rows, unreadable = readable_rows(samples, split, rows, read, ("captioned", size, preprocessing))

@@ -1,5 +1,7 @@
 """Pairs of an image and its text from shards, as pure functions of (seed, step)."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 
 import numpy as np

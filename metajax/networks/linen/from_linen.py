@@ -33,9 +33,8 @@ def from_linen(module: nn.Module) -> Network:
   Raises:
     TypeError: if `module` is not a linen module, or its `__call__` has another switch, such as `enable_dropout=False`,
       which would never be set.
-    ValueError: at apply, if the module itself draws random numbers and no key is given, or in a training pass rows are
-      padded and the module, which keeps a state, takes no mask; or if an input is of uint8 images, which
-      `metajax.images_to_float` scales.
+    ValueError: at apply, if the module draws random numbers and no key is given, or images are uint8; in a training
+      pass, if rows are padded and the module, which keeps a state, takes no mask.
 
   Example:
     >>> import flax.linen as nn, jax, jax.numpy as jnp
@@ -45,8 +44,7 @@ def from_linen(module: nn.Module) -> Network:
     >>> network.apply(params, state, inputs, train=False)[0].shape
     (4, 5)
   """
-  _check_module(module)
-  name = type(module).__name__
+  name = _checked_name(module)
   # Sequential passes its keywords to its first layer, which may accept none.
   taken = parameters_of(type(module).__call__)
   flags = flags_of(f"{name}.__call__", taken, into_keywords=not isinstance(module, nn.Sequential))
@@ -76,10 +74,11 @@ def from_linen(module: nn.Module) -> Network:
   return Network(init, apply)
 
 
-def _check_module(module):
+def _checked_name(module) -> str:
   if not isinstance(module, nn.Module):
     given = f"the class {module.__name__}" if isinstance(module, type) else f"a {type(module).__name__}"
     raise TypeError(f"expected a linen module, such as nn.Dense(5), got {given}")
+  return type(module).__name__
 
 
 def _no_noise_without_key(key):
