@@ -1789,8 +1789,8 @@ MUTANTS = (
   Mutant(
     "crops of a pair without a caption are another pair's",
     "metajax/data/shards/captioned.py",
-    "samples.text(row)  # as in `read`",
-    "# as in `read`",
+    "lambda i: content(int(rows[i])),",
+    "lambda i: samples.image(int(rows[i])),",
     ("tests/test_shard_crops.py",),
   ),
   Mutant(

@@ -44,7 +44,7 @@ def load(
 
   - "glyphs", drawn on the fly: see `metajax.data.builtin.glyphs`.
   - "omniglot", split "lake/train", "vinyals/test", "finn/validation", ...: see `metajax.data.builtin.omniglot`.
-  - any TFDS image classification set, "cifar10" or "name/config": see `metajax.data.tfds.classification`.
+  - TFDS image classification sets, "cifar10" or "name/config": see `metajax.data.tfds.classification`.
   - user-supplied images, in a folder, a `.csv` file or a `.npz` file: see `metajax.data.files.user_images`.
   - shards, "shards/{00000..01023}.tar", "shards/*.tfrecord" or their folder: see `metajax.data.shards.labeled`.
 
@@ -56,21 +56,19 @@ def load(
       do, or names a folder but no prepared data set.
     split: part of the data set.
     size: side of the images in pixels; images are squashed to a square.
-    preprocessing: preprocessing of a published network, e.g. `load_clip(...).preprocessing`: images are RGB, of its
-      size and processed as published; `size` is ignored. Not for glyphs and Omniglot, nor are `originals`.
+    preprocessing: as of a published network, `load_clip(...).preprocessing`: images are RGB and of its size.
     data_dir: folder of prepared TFDS data, read without network; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets.
     download: whether TFDS may download and prepare missing data.
     seed: seed of the distribution, and of the glyphs' distortions; must be the same for every part.
-    rotations: whether every class yields four, one per quarter turn: `with_rotations`.
-    skip_unreadable: whether unreadable images are skipped and listed in the source's `unreadable`, after one pass over
-      all of them. If False, a file that only begins like an image raises once drawn.
+    rotations: whether every class yields four, one per quarter turn.
+    skip_unreadable: whether unreadable images are skipped and listed in the source's `unreadable`, after one full pass.
+      If False, a file that only begins like an image raises once drawn.
     min_images_per_class: smaller classes are dropped before the distribution, and listed in `small_classes`.
-    split_classes: shares of the classes for the three parts, such as (0.6, 0.2, 0.2), in place of official splits.
-      Like the next two, of which at most one may be given, for TFDS sets and user-supplied images.
+    split_classes: shares of the classes for the parts, such as (0.6, 0.2, 0.2), in place of official splits; like the
+      next two, of which at most one may be given.
     test_classes: names of the test classes; a fifth of the others, at least two, serves for validation.
     originals: whether images stay in their files, however few, for `train_batches(..., crop=RandomCrop(...))`.
-    train_on_all: whether all classes are in every part: a quarter of each one's images, at least two, in "validation",
-      as many in "test", and the rest in "train".
+    train_on_all: whether all classes are in every part, with a quarter of their images in "validation" and in "test".
 
   Returns:
     An `ImageDataset` of images `[n, size, size, channels]`, its classes numbered from 0.

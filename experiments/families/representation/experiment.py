@@ -102,15 +102,12 @@ def representation_experiment(
   """
   check(setup.training, setup.outer.batch_size, setup.outer.warmup_steps, setup.probing.test)
   if not checked:
-    of_images = batches is without_labels or preprocessing is not None
-    check_images(learner.init if of_images else _of_images(encoder).init, setup.data.size)
+    check_images(learner.init if batches is without_labels else _of_images(encoder).init, setup.data.size)
   parts, optimizer = parts or parts_of(setup), optimizer_of(setup)
   of = mixed_slug(setup.data, setup.mix)
-  frozen = FrozenFeatures(
-    f"{name} on {of}" if setup.mix else name, learner, optimizer, encoder, parts, setup, others, choose
-  )
+  recorded = f"{name} on {of}" if setup.mix else name
+  frozen = FrozenFeatures(recorded, learner, optimizer, encoder, parts, setup, others, choose)
   some = functools.cache(lambda: of_curve(parts()))
-
   return Experiment(
     f"{name}-{of}".replace(" ", "_"),
     learner,
@@ -118,10 +115,7 @@ def representation_experiment(
     lambda seed: _drawn(batches, parts().mixed or parts().unlabeled, setup, seed),
     (frozen,) if scores is None else (scores, frozen),
     lambda params, state: accuracy_of_neighbors(*known_and_asked(learner.embed, params, state, some())),
-    figures=lambda folder, trained, records: [
-      figures.embedding_map(folder, trained, parts()),
-      *draw(folder, trained, parts()),
-    ],
+    figures=lambda *to: [figures.embedding_map(*to[:2], parts()), *draw(*to[:2], parts())],
     notes=lambda trained, records: [("Data", figures.sizes(parts()))],
     title=f"{name} on {of}",
     check=lambda shapes, batch: few_shot_tests(setup.data, setup.probing, parts()),  # raises if data are too few

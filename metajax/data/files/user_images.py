@@ -52,11 +52,10 @@ def source_of(
   """The `ImageDataset` of a part of a `Table`.
 
   Classes are distributed as for a TFDS set, from the splits in the data ("train", "test" and optionally "validation",
-  as folders or in the column) or from all images; "official/train" is such a split, "official/all" is everything. Ink
-  is not inverted. Images are gray if all (of 4,096 checked) are gray, and lie on white. Files are PNG, JPEG, WebP, GIF,
-  BMP, TIFF, PPM, JPEG 2000, AVIF or TGA, of at most 2^28 pixels (16,384 x 16,384); a JPEG may have up to 64 times as
-  many, as it is decoded at a reduced size, at least four times `size`. Sets of more than 1 GiB, decoded, or of 20,000
-  files stay on disk and are decoded on access: the same pixels, in the order of the table's lines or folder's paths.
+  as folders or in the column) or from all images; "official/all" is everything. Ink is not inverted. Images are gray if
+  all (of 4,096 checked) are gray, and lie on white. Files are PNG, JPEG, WebP, GIF, BMP, TIFF, PPM, JPEG 2000, AVIF or
+  TGA, of at most 2^28 pixels (16,384 x 16,384); a JPEG may have up to 64 times as many, as it is decoded at a reduced
+  size, at least four times `size`. Sets of more than 1 GiB, decoded, or of 20,000 files are decoded on access.
 
   Args:
     table: the table of the images.
