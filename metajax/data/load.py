@@ -61,8 +61,7 @@ def load(
     download: whether TFDS may download and prepare missing data.
     seed: seed of the distribution, and of the glyphs' distortions; must be the same for every part.
     rotations: whether every class yields four, one per quarter turn.
-    skip_unreadable: whether unreadable images are skipped and listed in the source's `unreadable`, after one full pass.
-      If False, a file that only begins like an image raises once drawn.
+    skip_unreadable: whether unreadable images are left out, and listed in `unreadable`, after one pass over all.
     min_images_per_class: smaller classes are dropped before the distribution, and listed in `small_classes`.
     split_classes: shares of the classes for the parts, such as (0.6, 0.2, 0.2), in place of official splits; like the
       next two, of which at most one may be given.
