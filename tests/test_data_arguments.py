@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import metajax.data as data
-from metajax.data import LazyImages, Recordings, from_arrays
+from metajax.data import LazyImages, RandomCrop, Recordings, from_arrays
 from metajax.data.builtin.cache import cache_folder
 from metajax.data.builtin.glyphs import glyphs
 from metajax.data.text.tokenizer import train_tokenizer
@@ -28,6 +28,7 @@ NO_TEXT = (0, None, ["train"], b"train")
 NO_NAME = (0, None, "", "a\0b", b"set", "x" * 300, "a/" + "é" * 200, "ftp://host/set", "s3://bucket/t.csv", "https:/x")
 NO_FOLDER = (0, ["x"])
 
+NO_CROP = ("crop", (8,), RandomCrop(0), RandomCrop(8))  # the last one, for images without originals
 NO_PREPROCESSING = ("clip", (4,), Preprocessing(0), Preprocessing(4, resize="no"))
 
 LOAD = {"size": NO_COUNT, "seed": NO_SEED, "download": NO_FLAG, "split": NO_TEXT, "data_dir": NO_FOLDER}
@@ -36,8 +37,9 @@ BAD = {  # a function, arguments that are fine but for there being no such data,
   data.load: (NOWHERE, {**LOAD, "name": NO_NAME, "rotations": NO_FLAG, "skip_unreadable": NO_FLAG,
                         "min_images_per_class": (0, 1.5, "1", True), "preprocessing": NO_PREPROCESSING,
                         "split_classes": ("0.6", 1, None, (0.5, 0.5), (0.5, 0.6, 0.2), (1.2, -0.2, 0), (True, 0, 0)),
-                        "test_classes": ("cat", None, 0, [0, 1], ["cat", "cat"]), "train_on_all": NO_FLAG}),
-  data.load_captioned: (NOWHERE, {**LOAD, "name": NO_NAME, "skip_unreadable": NO_FLAG,
+                        "test_classes": ("cat", None, 0, [0, 1], ["cat", "cat"]), "train_on_all": NO_FLAG,
+                        "originals": NO_FLAG}),
+  data.load_captioned: (NOWHERE, {**LOAD, "name": NO_NAME, "skip_unreadable": NO_FLAG, "originals": NO_FLAG,
                                   "preprocessing": NO_PREPROCESSING}),
   data.load_texts: (NOWHERE, {"name": NO_NAME, "split": (*NO_TEXT, "official/train", ""), "seed": NO_SEED,
                               "download": NO_FLAG, "data_dir": NO_FOLDER}),
@@ -63,9 +65,9 @@ BAD = {  # a function, arguments that are fine but for there being no such data,
     "source": (None,), "tokens": (None, np.zeros((5, 3), int), np.zeros((6, 3)), np.full((6, 3), -1)),
     "ways": (*NO_COUNT, 1, 7), "shots": NO_COUNT, "queries": NO_COUNT, "meta_batch_size": NO_COUNT,
     "seed": NO_64_BITS}),
-  data.train_batches: ({"source": SOURCE, "batch_size": 2}, {"source": (None,), "batch_size": NO_COUNT, "seed":
-  NO_64_BITS}), data.pairs: ({"source": SOURCE, "batch_size": 2}, {"source": (None,), "batch_size": NO_COUNT, "seed":
-  NO_64_BITS,
+  data.train_batches: ({"source": SOURCE, "batch_size": 2}, {"source": (None,), "batch_size": NO_COUNT,
+                                                             "seed": NO_64_BITS, "crop": NO_CROP}),
+  data.pairs: ({"source": SOURCE, "batch_size": 2}, {"source": (None,), "batch_size": NO_COUNT, "seed": NO_64_BITS,
                                                      "within_superclass": NO_FLAG}),
   data.triplets: ({"source": SOURCE, "batch_size": 2}, {"source": (None,), "batch_size": NO_COUNT, "seed": NO_64_BITS,
                                                         "within_superclass": NO_FLAG}),
@@ -74,7 +76,7 @@ BAD = {  # a function, arguments that are fine but for there being no such data,
     "within_superclass": NO_FLAG}),
   data.image_texts: ({"source": SOURCE, "tokenizer": TOKENIZER, "batch_size": 2}, {
     "source": (None,), "tokenizer": (None, "x"), "batch_size": (*NO_COUNT, 7), "max_length": (*NO_COUNT, 1),
-    "lengths": ((1,), (2.5,), ("8",), (100,)), "seed": NO_64_BITS}),
+    "lengths": ((1,), (2.5,), ("8",), (100,)), "seed": NO_64_BITS, "crop": (*NO_CROP, RandomCrop(8, views=2))}),
   data.as_image_dataset: ({"source": None}, {"source": (None, SOURCE, "a.tar")}),
   data.mixture: ({"sources": [SOURCE, SOURCE], "weights": [0.7, 0.3]}, {
     "sources": ((), [SOURCE], [SOURCE, None], [SOURCE, SOURCE._replace(images=np.zeros((24, 2, 2, 1), np.uint8))]),
@@ -118,7 +120,7 @@ BAD = {  # a function, arguments that are fine but for there being no such data,
   data.preprocess: ({"image": np.zeros((4, 4, 3), np.uint8), "preprocessing": Preprocessing(4)}, {
     "image": (np.zeros((4, 4, 3)), np.zeros(4, np.uint8), "x.png"), "preprocessing": (None, (4,), Preprocessing(0))}),
   LazyImages: ({"read": len, "shape": (2, 2, 1), "files": [0, 1]}, {
-    "shape": ((2, 2), (2, 2, 1, 1)), "files": ([0.5], [[0]]), "turns": ([0], [0.5, 1.0])}),
+    "shape": ((2, 2), (2, 2, 1, 1)), "files": ([0.5], [[0]]), "turns": ([0], [0.5, 1.0]), "originals": (len, "a")}),
 }  # fmt: skip
 
 
@@ -149,6 +151,7 @@ def test_every_public_argument_has_a_value_that_it_cannot_be():
       "ImageDataset",
       "ImageTexts",
       "Mixture",
+      "RandomCrop",
       "Tokenizer",
       "SiglipTokenizer",
     ):

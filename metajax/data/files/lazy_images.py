@@ -61,6 +61,8 @@ class LazyImages:
     if len(shape) != 3 or files.ndim != 1 or turns.shape != files.shape or not whole:
       given = f"{list(shape)}, {checks.describe(files)} and {checks.describe(turns)}"
       raise ValueError(f"expected (height, width, channels) and integers [n] of files and turns, got {given}")
+    if originals is not None:
+      checks.record("originals", originals, Originals)
     self._read, self._files, self._turns = read, files.astype(np.int64), (turns % 4).astype(np.uint8)
     self._originals = originals
     self.shape = (len(files), *shape)

@@ -7,7 +7,7 @@ import numpy as np
 
 from metajax import checks
 from metajax.data._tensorflow import tf
-from metajax.data.files.crops import RandomCrop
+from metajax.data.files.crops import RandomCrop, check_crop
 from metajax.data.mixture import Mixture, mixed_batches
 from metajax.data.pipeline import as_parts, crop_draws, crop_reader, in_epochs, plain, random_integers, reader
 from metajax.data.sharding import rows_of_host
@@ -53,8 +53,7 @@ def image_texts(
       images have no originals.
   """
   classes = _check(source, tokenizer, batch_size, max_length, lengths, seed)
-  if crop is not None and crop.views != 1:
-    raise ValueError(f"expected a crop of one view of each image, got {crop.views}")
+  _check_crop(crop)
   sizes = np.array(sorted({*lengths, max_length}))
 
   def part(one):
@@ -72,6 +71,12 @@ def image_texts(
     return read(as_parts(in_epochs(classes, batch_size, seed, start), start, mine))
 
   return batches
+
+
+def _check_crop(crop):
+  if crop is not None:
+    check_crop(crop)
+    checks.count("the crop's views", crop.views, most=1)
 
 
 def _pairs_of_classes(source, tokenizer, sizes, batch_size, seed, crop):
