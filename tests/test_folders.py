@@ -414,7 +414,8 @@ def test_what_nobody_waits_for_is_not_decoded():
 
 def test_leaves_of_batches_are_arrays_of_their_own(folder, as_files):
   (episode,) = first(episodes(load(folder, size=2), ways=2, shots=1, queries=1, meta_batch_size=2), 1)
-  assert all(isinstance(leaf, np.ndarray) and leaf.base is None for part in episode for leaf in part)
+  assert all(isinstance(leaf, np.ndarray) for part in episode for leaf in part)
+  assert {part.inputs.dtype for part in episode} == {np.dtype(np.uint8)}
 
 
 def test_image_found_broken_late_is_named_in_one_line(folder, as_files):
