@@ -47,7 +47,7 @@ def write_shards(folder: Path, shards: Path, each: int = 256) -> str:
   shards.mkdir()
   paths = sorted(folder.glob("*/*"))
   for first in range(0, len(paths), each):
-    with tarfile.open(shards / f"{first // each:05}.tar", "w") as tar:
+    with tarfile.TarFile(shards / f"{first // each:05}.tar", "w") as tar:
       for path in paths[first : first + each]:
         for name, content in ((path.name, path.read_bytes()), (f"{path.stem}.cls", path.parent.name.encode())):
           member = tarfile.TarInfo(name)

@@ -182,7 +182,7 @@ PHOTOS = np.full((4, 8, 8, 3), 0.5, np.float32)
     (PHOTOS * np.nan, "expected finite values, got NaN"),
     (PHOTOS * 4, "values from 0 to 1, got values from 2 to 2"),
     (PHOTOS - 1, "values from 0 to 1, got values from -0.5 to -0.5"),
-    ((PHOTOS * 255).astype(np.uint8), r"floating array \[n, height, width, channels\], got uint8 \[4, 8, 8, 3\]"),
+    ((PHOTOS * 255).astype(np.uint8), "images from 0 to 1, got uint8 .*images_to_float"),
     ({"image": PHOTOS}, "got a dict"),
   ],
 )

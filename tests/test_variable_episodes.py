@@ -51,8 +51,8 @@ def slow_sizes(random):
 
 def drawn_sizes(batch):
   """The same of the tasks of a batch, read off their pixels and labels."""
-  pixels = np.rint(batch.query.inputs.values[:, 0, :, :, 0] * 255).astype(int)
-  classes = np.rint(batch.query.inputs.values[..., 0, 0, 0] * 255).astype(int)
+  pixels = batch.query.inputs.values[:, 0, :, :, 0].astype(int)
+  classes = batch.query.inputs.values[..., 0, 0, 0].astype(int)
   for task in range(len(pixels)):
     number = pixels[task, 1, 0]
     ways = int(batch.query.labels[task].any(0).sum())
@@ -102,8 +102,8 @@ def test_ways_are_uniform_and_any_class_and_image_is_as_likely_as_another(large)
   drawn = [task for task in drawn_sizes(large) if task[0] == 0]
   ways = np.bincount([len(images) for _, images, *_ in drawn])[3:]
   assert len(ways) == 7 and stats.chisquare(ways).pvalue > 1e-3
-  pixels = np.rint(large.query.inputs.values[..., 0, :, 0] * 255).astype(int)  # class and number
-  first = pixels[np.rint(large.query.inputs.values[:, 0, 1, 0, 0] * 255) == 0][:, 0]
+  pixels = large.query.inputs.values[..., 0, :, 0].astype(int)  # class and number
+  first = pixels[large.query.inputs.values[:, 0, 1, 0, 0] == 0][:, 0]
   assert stats.chisquare(np.bincount(first[:, 0], minlength=12)).pvalue > 1e-3
   of_a_class = first[first[:, 0] == 1, 1]
   assert stats.chisquare(np.bincount(of_a_class, minlength=40)).pvalue > 1e-3
@@ -114,7 +114,7 @@ def test_images_of_a_task_are_of_one_source_distinct_and_of_one_class_a_way(larg
     seen = []
     for part in large:
       there = part.inputs.mask[task]
-      pixels = np.rint(part.inputs.values[task][there] * 255).astype(int).reshape(-1, 4)
+      pixels = part.inputs.values[task][there].astype(int).reshape(-1, 4)
       way = part.labels[task][there].argmax(-1)
       assert (np.diff(way) >= 0).all() and set(zip(way, pixels[:, 0], strict=True)) == {
         (w, pixels[way == w][0, 0]) for w in set(way)
@@ -128,7 +128,7 @@ def test_padded_rows_come_last_and_are_zeros_in_values_and_labels(large):
   for part, rows in zip(large, (60, 42), strict=True):
     there = part.labels.any(-1)
     assert part.inputs.values.shape == (4000, rows, 2, 2, 1) and part.labels.shape == (4000, rows, 9)
-    assert {leaf.dtype.name for leaf in jax.tree.leaves(part)} == {"float32", "bool"}
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(part)} == {"uint8", "float32", "bool"}
     np.testing.assert_array_equal(part.inputs.mask, there)
     assert (np.diff(there.astype(int), axis=1) <= 0).all() and there[:, 0].all()
     assert not part.inputs.values[~there].any() and part.inputs.values[there].any((-3, -2, -1)).all()

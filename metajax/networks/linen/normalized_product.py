@@ -42,7 +42,7 @@ class NormalizedProduct(nn.Module):
     running_variance = self.variable("batch_stats", "var", jnp.ones, (filters,))
     if train:
       counts = None if mask is None else jnp.broadcast_to(mask, (*outer, 1)).reshape(-1, 1)
-      center = rows.astype(jnp.promote_types(rows.dtype, jnp.float32)).mean(0, where=counts)
+      center = jnp.mean(rows.astype(jnp.promote_types(rows.dtype, jnp.float32)), 0, where=counts)
       rows = rows - center.astype(rows.dtype)
       real, number = (rows, len(rows)) if counts is None else (jnp.where(counts, rows, 0), counts.sum())
       covariance = _product(real.T, real, preferred_element_type=center.dtype) / number
