@@ -45,7 +45,7 @@ states = []  # of each evaluation
 def batches(seed, stop_at):
   def stream(start=0, shard=(0, 1)):
     for step in range(start, 100):
-      if stop_at and step == stop_at:  # drawn while step `stop_at` runs
+      if start < step == stop_at:  # drawn while step `stop_at` runs
         os.kill(os.getpid(), signal.SIGTERM)
       random = np.random.default_rng([seed, step])
       yield Examples(random.normal(size=(8, 3)).astype(np.float32), np.eye(2, dtype=np.float32)[np.arange(8) % 2])
