@@ -46,7 +46,7 @@ def load(
   - "omniglot", split "lake/train", "vinyals/test", "finn/validation", ...: see `metajax.data.builtin.omniglot`.
   - TFDS image classification sets, "cifar10" or "name/config": see `metajax.data.tfds.classification`.
   - user-supplied images, in a folder, a `.csv` file or a `.npz` file: see `metajax.data.files.user_images`.
-  - shards, "shards/{00000..01023}.tar", "shards/*.tfrecord" or their folder: see `metajax.data.shards.labeled`.
+  - shards, `shards/{00000..01023}.tar`, `shards/*.tfrecord` or their folder: see `metajax.data.shards.labeled`.
 
   Without class-disjoint parts, classes are distributed by `seed`. "official/train" is the set's official split,
   "official/all" all user-supplied images. Large sets stay on disk and are decoded on access.

@@ -46,7 +46,7 @@ def load_captioned(
   - user-supplied images: a `.csv` file with the columns path and caption, a `.jsonl` file of objects with "path" and
     "caption" or "captions", with one or more lines per image; or a folder with `captions.csv` or `captions.jsonl`.
     Paths are relative to the file's folder; a column or key "split" names the official splits.
-  - shards, "shards/{00000..01023}.tar", "shards/*.tar" or their folder, as img2dataset writes them: images and captions
+  - shards, `shards/{00000..01023}.tar`, `shards/*.tar` or their folder, as img2dataset writes them: images and captions
     are both read on access.
 
   "train", "validation" and "test" are official splits if the set has at least the first and the last; otherwise images
