@@ -20,7 +20,7 @@ def images_to_float(batch: Batch) -> Batch:
 
   A batch of `metajax.data` holds images as they were stored, so that a quarter of the bytes moves to the device. `fit`
   and the evaluations call this function inside their compiled steps; learners, augmentations and predictors see numbers
-  from 0 to 1. A training loop of one's own calls it too.
+  from 0 to 1. Your own training loop calls it too.
 
   Args:
     batch: any pytree, e.g. `Examples`, an `Episode` or a `Pair`. A uint8 array of four or more axes holds images,

@@ -276,16 +276,17 @@ def test_an_unreadable_labeled_image_is_replaced_within_its_class(tmp_path):
 
 
 def test_pixels_of_a_shard_are_those_of_the_file(tmp_path):
-  from metajax.data.files.image_file import read_image
-  from metajax.data.shards.decoding import decode
+  from PIL import Image
+
+  from metajax.data.files.image_file import read_encoded, read_image
 
   noise = np.random.default_rng(0).integers(0, 256, (90, 70, 3), np.uint8)
   for kind in ("png", "jpeg", "webp"):
     file = io.BytesIO()
-    data_of = __import__("PIL.Image").Image.fromarray(noise)
-    data_of.save(file, kind)
+    Image.fromarray(noise).save(file, kind)
     (tmp_path / "a").write_bytes(file.getvalue())
-    np.testing.assert_array_equal(decode(file.getvalue(), size=16), read_image(tmp_path / "a", size=16, channels=3))
+    how = {"size": 16, "channels": 3}
+    np.testing.assert_array_equal(read_encoded(file.getvalue(), **how), read_image(tmp_path / "a", **how))
 
 
 def test_descriptors_are_few_and_a_changed_shard_stops_the_run(tmp_path, monkeypatch):

@@ -47,14 +47,14 @@ def read_image(path: AnyPath, *, size: int, channels: int, preprocessing: Prepro
     return _image(file, size, channels, preprocessing)
 
 
-def read_encoded(content: bytes, *, preprocessing: Preprocessing) -> np.ndarray:
-  """The image of a file's bytes, processed as by `read_image`.
+def read_encoded(content: bytes, *, size: int, channels: int, preprocessing: Preprocessing | None = None) -> np.ndarray:
+  """The image of a file's bytes, to the same pixels as by `read_image`.
 
   Raises:
     UnreadableImage: as for `read_image`.
   """
   with _or_unreadable(), io.BytesIO(content) as file:
-    return _image(file, None, 3, preprocessing)
+    return _image(file, size, channels, preprocessing)
 
 
 def read_original(content: bytes, *, channels: int) -> Image.Image:

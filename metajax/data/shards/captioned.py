@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from metajax import checks
-from metajax.data.files.image_file import UnreadableImage
+from metajax.data.files.image_file import UnreadableImage, read_encoded
 from metajax.data.files.lazy_images import LazyImages
-from metajax.data.shards.decoding import decode
 from metajax.data.shards.opening import open_samples
 from metajax.data.shards.samples import with_replacement
 from metajax.data.shards.verified import readable_rows
@@ -75,7 +74,7 @@ def captioned_shards(
     return samples.image(row)
 
   def read(row):
-    return decode(content(row), size=size, preprocessing=preprocessing)
+    return read_encoded(content(row), size=size, channels=3, preprocessing=preprocessing)
 
   def text(row):
     try:

@@ -7,9 +7,8 @@ import threading
 import numpy as np
 
 from metajax.data.class_split import BY_DEFAULT, ClassSplit
-from metajax.data.files.image_file import UnreadableImage
+from metajax.data.files.image_file import UnreadableImage, read_encoded
 from metajax.data.files.lazy_images import in_threads
-from metajax.data.shards.decoding import decode
 from metajax.data.shards.opening import open_samples
 from metajax.data.shards.samples import with_replacement
 from metajax.data.shards.verified import readable_rows
@@ -53,7 +52,7 @@ def labeled_shards(
   rows, _, small = choose(samples.name, split, labels, samples.own, seed, least, class_split, names)
 
   def read(row):
-    return decode(samples.image(row), size=size, preprocessing=preprocessing)
+    return read_encoded(samples.image(row), size=size, channels=3, preprocessing=preprocessing)
 
   if skip_unreadable:
     rows, unreadable = readable_rows(samples, split, rows, read, ("labeled", size, preprocessing))

@@ -126,12 +126,12 @@ def _unreadable(records, decode, rows):
 
 def _preprocessor(records, image, preprocessing, advice):
   """`rows -> images`, preprocessed for a published network by Pillow, like user-supplied files."""
-  spec = {image: tf.io.FixedLenFeature((), tf.string)}
+  originals = _originals(records, image)
 
   def decode_one(row):
     try:
-      (raw,) = records.read(np.array([row]))
-      return read_encoded(tf.io.parse_single_example(raw, spec)[image].numpy(), preprocessing=preprocessing)
+      (file,) = originals(np.array([row]))
+      return read_encoded(file, size=preprocessing.pixels, channels=3, preprocessing=preprocessing)
     except (UnreadableImage, tf.errors.OpError) as error:
       raise ValueError(_undecodable(records, row, error, advice)) from None
 
