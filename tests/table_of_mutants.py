@@ -1613,7 +1613,7 @@ MUTANTS = (
   ),
   Mutant(
     "a mixture's crops have the draws of their places in the batch",
-    "metajax/data/batches.py",
+    "metajax/data/pipeline.py",
     "tf.gather(crop_draws(batch_size, crop, seed, step), place)",
     "tf.gather(crop_draws(batch_size, crop, seed, step), tf.range(tf.size(place)))",
     ("tests/test_mixture.py",),

@@ -7,8 +7,8 @@ from metajax.data._tensorflow import tf
 from metajax.data.files.crops import RandomCrop
 from metajax.data.files.lazy_images import take
 from metajax.data.mixture import Mixture, mixed_batches
-from metajax.data.pipeline import check_batches, crop_draws, crop_reader, in_epochs, plain, reader
-from metajax.data.sharding import in_order_of, rows_of_host
+from metajax.data.pipeline import batches_of, check_batches, drawn, plain, reader
+from metajax.data.sharding import in_order_of
 from metajax.data.source import ImageDataset, check_source
 from metajax.types import Batches, Examples
 
@@ -74,42 +74,31 @@ def train_batches(
     ((4, 8, 8, 1), (4, 2))
   """
   check_batches(batch_size, seed)
-  if isinstance(source, Mixture):
-    return _mixed(source, batch_size, seed, crop)
-  check_source(source)
-  read = reader(source.images) if crop is None else crop_reader(source.images, crop)
-  labels, number = tf.constant(source.labels), len(source.labels)
-
-  def batches(start=0, shard=(0, 1)):
-    offset, local = rows_of_host(start, shard, batch_size, "batch_size")
-
-    def take(step, rows):
-      mine = slice(offset, offset + local)
-      drawn = rows[mine] if crop is None else (rows[mine], crop_draws(batch_size, crop, seed, step)[mine])
-      return Examples(drawn, tf.one_hot(tf.gather(labels, rows[mine]), len(source.classes)))
-
-    return read(in_epochs(number, batch_size, seed, start).enumerate(start).map(plain(take)))
-
-  return batches
-
-
-def _mixed(source, batch_size, seed, crop):
-  """`train_batches` of a `Mixture`, whose classes are those of all its sources."""
-  if pairs := [one for one in source.sources if not isinstance(one, ImageDataset)]:
-    raise ValueError(f"expected a mixture of labeled images, each an ImageDataset, got {checks.describe(pairs[0])}")
-  classes = list(dict.fromkeys(name for one in source.sources for name in one.classes))
-  place = {name: i for i, name in enumerate(classes)}
+  sources = _labeled(source)
+  place_of = {name: i for i, name in enumerate(dict.fromkeys(name for one in sources for name in one.classes))}
 
   def part(one):
-    read = reader(one.images) if crop is None else crop_reader(one.images, crop)
-    labels = tf.constant(np.array([place[name] for name in one.classes])[one.labels])
+    read, labels = reader(one.images, crop), tf.constant(np.array([place_of[name] for name in one.classes])[one.labels])
 
     def take(rows, mine, place, step):
       rows, place = tf.boolean_mask(rows, mine), tf.boolean_mask(place, mine)
-      drawn = rows if crop is None else (rows, tf.gather(crop_draws(batch_size, crop, seed, step), place))
-      return Examples(drawn, tf.one_hot(tf.gather(labels, rows), len(classes)))
+      one_hot = tf.one_hot(tf.gather(labels, rows), len(place_of))
+      return Examples(drawn(rows, place, batch_size, crop, seed, step), one_hot)
 
     return lambda rows: read(rows.map(plain(take)))
 
-  sizes, parts = [len(one.labels) for one in source.sources], [part(one) for one in source.sources]
-  return mixed_batches(sizes, source.weights, parts, batch_size, seed)
+  parts, sizes = [part(one) for one in sources], [len(one.labels) for one in sources]
+  if isinstance(source, Mixture):
+    return mixed_batches(sizes, source.weights, parts, batch_size, seed)
+  return batches_of(parts[0], sizes[0], batch_size, seed)
+
+
+def _labeled(source) -> list[ImageDataset]:
+  """The source, or those of a mixture; raises unless images have labels."""
+  if not isinstance(source, Mixture):
+    check_source(source)
+    return [source]
+  labeled = [one for one in source.sources if isinstance(one, ImageDataset)]
+  if other := [one for one in source.sources if not isinstance(one, ImageDataset)]:
+    raise ValueError(f"expected a mixture of labeled images, each an ImageDataset, got {checks.describe(other[0])}")
+  return labeled

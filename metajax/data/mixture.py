@@ -11,7 +11,7 @@ import numpy as np
 from metajax import checks
 from metajax.data._tensorflow import tf
 from metajax.data.pipeline import ROUNDS, plain
-from metajax.data.sharding import ENDLESS, rows_of_host
+from metajax.data.sharding import ENDLESS, mask_of_host
 from metajax.data.shards.captioned import ImageTexts
 from metajax.data.source import ImageDataset
 from metajax.types import Batch, Batches
@@ -96,8 +96,7 @@ def mixed_batches(
   counts = _counts(weights)
 
   def batches(start=0, shard=(0, 1)):
-    offset, local = rows_of_host(start, shard, batch_size, "batch_size")
-    mine = (np.arange(batch_size) >= offset) & (np.arange(batch_size) < offset + local)
+    mine = mask_of_host(start, shard, batch_size)
 
     def rows_of(source):
       def rows(step):

@@ -12,8 +12,8 @@ from metajax import checks
 from metajax.data._tensorflow import tf
 from metajax.data.files.crops import DRAWS, RandomCrop, check_crop
 from metajax.data.files.lazy_images import LazyImages
-from metajax.data.sharding import ENDLESS
-from metajax.types import Episode, Examples, Pair
+from metajax.data.sharding import ENDLESS, mask_of_host
+from metajax.types import Batches, Episode, Examples, Pair
 
 MOST = 2**31 - 1  # largest number of rows in a batch
 LARGEST_TABLE = 2**20  # rows whose order is a table; sorting ten times as many takes 8 s at the start of each epoch
@@ -55,10 +55,22 @@ def _by_cipher(number: int, batch_size: int, seed: int, start: int) -> tf.data.D
   return tf.data.Dataset.range(start, ENDLESS // batch_size).map(plain(rows))
 
 
-def as_parts(rows: tf.data.Dataset, start: int, mine: np.ndarray) -> tf.data.Dataset:
-  """Batches of rows, from batch `start` on, as (rows, whether each is this host's, its place in the batch, step)."""
-  places = np.arange(len(mine))
-  return rows.enumerate(start).map(plain(lambda step, some: (some, mine, places, step)))
+def batches_of(part: Callable[[tf.data.Dataset], Iterator], number: int, batch_size: int, seed: int) -> Batches:
+  """Batches of all of `range(number)`, reshuffled in each epoch.
+
+  Args:
+    part: a function from a dataset of (rows of a batch, whether each is this host's, its place in the batch, step) to
+      an iterator of batches of this host's rows alone.
+    number, batch_size, seed: as for `in_epochs`.
+  """
+  places = np.arange(batch_size)
+
+  def batches(start=0, shard=(0, 1)):
+    mine = mask_of_host(start, shard, batch_size)
+    rows = in_epochs(number, batch_size, seed, start).enumerate(start)
+    return part(rows.map(plain(lambda step, some: (some, mine, places, step))))
+
+  return batches
 
 
 def constant(x: np.ndarray) -> Any:
@@ -72,9 +84,11 @@ def random_integers(number: int, seed: int, index: tf.Tensor) -> Any:
   return tf.random.stateless_uniform([number], key, minval=None, maxval=None, dtype=tf.int64, alg="philox")
 
 
-def reader(images: np.ndarray | LazyImages) -> Callable[[tf.data.Dataset], Iterator]:
+def reader(images: np.ndarray | LazyImages, crop: RandomCrop | None = None) -> Callable[[tf.data.Dataset], Iterator]:
   """A function that replaces row numbers by images, as they are stored: from a dataset of `Examples`, `Episode`s or
-  other pytrees of rows to an iterator of the same pytrees of images."""
+  other pytrees of rows to an iterator of the same pytrees of images. With a crop it is `crop_reader`."""
+  if crop is not None:
+    return crop_reader(images, crop)
   if isinstance(images, LazyImages):
     return lambda batches: _decoded(images, batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator())
   stored = constant(images)
@@ -122,6 +136,11 @@ def crop_reader(
     return done
 
   return lambda batches: _ahead(start, batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator())
+
+
+def drawn(rows: Any, place: Any, batch_size: int, crop: RandomCrop | None, seed: int, step: tf.Tensor) -> Any:
+  """What `reader(images, crop)` takes for rows at places of a batch: them alone, or with the draws of their crops."""
+  return rows if crop is None else (rows, tf.gather(crop_draws(batch_size, crop, seed, step), place))
 
 
 def crop_draws(batch_size: int, crop: RandomCrop, seed: int, step: tf.Tensor) -> Any:

@@ -20,6 +20,13 @@ def rows_of_host(start: int, shard: tuple[int, int], rows: int, name: str) -> tu
   return host * (rows // hosts), rows // hosts
 
 
+def mask_of_host(start: int, shard: tuple[int, int], batch_size: int) -> np.ndarray:
+  """Whether each row of a global batch is the host's, bool `[batch_size]`."""
+  offset, local = rows_of_host(start, shard, batch_size, "batch_size")
+  place = np.arange(batch_size)
+  return (place >= offset) & (place < offset + local)
+
+
 def in_order_of(count: int, batch_size: int, batch: Callable[[np.ndarray], Batch]) -> Batches:
   """Finite batches of all of `count` rows once, in order; `batch` makes the batch of a host's rows."""
   checks.count("batch_size", batch_size)

@@ -9,8 +9,7 @@ from metajax import checks
 from metajax.data._tensorflow import tf
 from metajax.data.files.crops import RandomCrop, check_crop
 from metajax.data.mixture import Mixture, mixed_batches
-from metajax.data.pipeline import as_parts, crop_draws, crop_reader, in_epochs, plain, random_integers, reader
-from metajax.data.sharding import rows_of_host
+from metajax.data.pipeline import batches_of, drawn, plain, random_integers, reader
 from metajax.data.shards.captioned import ImageTexts
 from metajax.data.source import ImageDataset, check_source
 from metajax.data.text.shard_pairs import shard_pairs, tokenized
@@ -63,14 +62,7 @@ def image_texts(
   if isinstance(source, Mixture):
     parts, numbers = [part(one) for one in source.sources], [_number_of_classes(one) for one in source.sources]
     return mixed_batches(numbers, source.weights, parts, batch_size, seed, _of_one_length)
-  read = part(source)
-
-  def batches(start=0, shard=(0, 1)):
-    offset, local = rows_of_host(start, shard, batch_size, "batch_size")
-    mine = (np.arange(batch_size) >= offset) & (np.arange(batch_size) < offset + local)
-    return read(as_parts(in_epochs(classes, batch_size, seed, start), start, mine))
-
-  return batches
+  return batches_of(part(source), classes, batch_size, seed)
 
 
 def _check_crop(crop):
@@ -82,21 +74,20 @@ def _check_crop(crop):
 def _pairs_of_classes(source, tokenizer, sizes, batch_size, seed, crop):
   """`shard_pairs` of an `ImageDataset`, whose rows are its classes."""
   captions = [text for texts in source.captions for text in texts]
-  read = reader(source.images) if crop is None else crop_reader(source.images, crop)
+  read = reader(source.images, crop)
   spans = _spans(np.bincount(source.labels, minlength=len(source.classes))), _spans(list(map(len, source.captions)))
   by_class = tf.constant(np.argsort(source.labels, kind="stable"))
 
   tokens_of = tokenized(lambda rows: [captions[row] for row in rows], tokenizer, sizes)
 
-  def drawn(classes, mine, place, step):
+  def take(classes, mine, place, step):
     noise = tf.gather(tf.reshape(random_integers(2 * batch_size, seed + 1, step), (2, batch_size)), place, axis=1)
     image, text = (_place(noise[i], span, classes) for i, span in enumerate(spans))
     tokens = tf.numpy_function(tokens_of, [text, mine], tf.int32, stateful=False)
     rows, place = tf.gather(by_class, tf.boolean_mask(image, mine)), tf.boolean_mask(place, mine)
-    draws = () if crop is None else (tf.gather(crop_draws(batch_size, crop, seed, step), place),)
-    return Examples((rows, *draws) if draws else rows, tokens)
+    return Examples(drawn(rows, place, batch_size, crop, seed, step), tokens)
 
-  return lambda rows: (Pair(batch.inputs, batch.labels) for batch in read(rows.map(plain(drawn))))
+  return lambda rows: (Pair(*batch) for batch in read(rows.map(plain(take))))
 
 
 def _of_one_length(pairs):

@@ -8,7 +8,7 @@ import numpy as np
 
 from metajax.data._tensorflow import tf
 from metajax.data.files.crops import RandomCrop
-from metajax.data.pipeline import crop_draws, crop_reader, plain, reader
+from metajax.data.pipeline import crop_reader, drawn, plain, reader
 from metajax.data.shards.captioned import ImageTexts
 from metajax.data.text.tokenizer import Tokenizer
 from metajax.types import Examples, Pair
@@ -17,7 +17,7 @@ from metajax.types import Examples, Pair
 def shard_pairs(
   source: ImageTexts, tokenizer: Tokenizer, sizes: np.ndarray, batch_size: int, seed: int, crop: RandomCrop | None
 ) -> Callable[[tf.data.Dataset], Iterator[Pair]]:
-  """A function from a dataset of rows, as `as_parts` gives, to an iterator of this host's pairs of `ImageTexts`.
+  """A function from a dataset of rows, as `batches_of` gives, to an iterator of this host's pairs of `ImageTexts`.
 
   Texts are read and tokenized ahead. Where another pair has taken the place of one whose image cannot be read, its text
   has too: of at most the batch's length, which the pairs' own texts decide, so that hosts agree on it.
@@ -29,21 +29,20 @@ def shard_pairs(
   """
   tokens_of = tokenized(source.texts, tokenizer, sizes)
 
-  def drawn(rows, mine, place, step):
+  def take(rows, mine, place, step):
     tokens = tf.numpy_function(tokens_of, [rows, mine], tf.int32, stateful=False)
     rows, place = tf.boolean_mask(rows, mine), tf.boolean_mask(place, mine)
-    draws = () if crop is None else (tf.gather(crop_draws(batch_size, crop, seed, step), place),)
-    return Examples((rows, *draws) if draws else rows, (rows, tokens))
+    return Examples(drawn(rows, place, batch_size, crop, seed, step), (rows, tokens))
 
   def shown(labels, used):
     return _of_shown(source, tokenizer, *labels, used)
 
   if crop is not None:
     read = crop_reader(source.images, crop, shown)
-    return lambda rows: (Pair(*batch) for batch in read(rows.map(plain(drawn))))
+    return lambda rows: (Pair(*batch) for batch in read(rows.map(plain(take))))
   read = reader(source.images)
   return lambda rows: (
-    Pair(batch.inputs, shown(batch.labels, source.shown(batch.labels[0]))) for batch in read(rows.map(plain(drawn)))
+    Pair(batch.inputs, shown(batch.labels, source.shown(batch.labels[0]))) for batch in read(rows.map(plain(take)))
   )
 
 
