@@ -10,6 +10,8 @@ import numpy as np
 from PIL import Image
 
 from metajax.data import RandomCrop, load, train_batches
+from metajax.data._tensorflow import tf
+from metajax.data.files.crops import DRAWS, crop_boxes
 
 HEIGHT, WIDTH, QUALITY = 375, 500, 88  # a usual photo of ImageNet: some 50 KB
 SIZE, BATCH = 224, 64
@@ -64,9 +66,6 @@ def of_metajax(name: str, data_dir: Path | None = None) -> Stream:
 
 def of_tensorflow(folder: Path, antialias: bool) -> Stream:
   """The same crops by `tf.image.decode_and_crop_jpeg` alone in tf.data, with the boxes known beforehand."""
-  from metajax.data._tensorflow import tf
-  from metajax.data.files.crops import DRAWS, crop_boxes
-
   paths = [str(path) for path in sorted(folder.glob("*/*"))]
   boxes = crop_boxes(np.random.default_rng(0).random((len(paths), DRAWS)), HEIGHT, WIDTH, RandomCrop())
 
@@ -78,19 +77,19 @@ def of_tensorflow(folder: Path, antialias: bool) -> Stream:
   return images.batch(BATCH, drop_remainder=True).prefetch(2).as_numpy_iterator()
 
 
+def _cut(image: Image.Image, random: np.random.Generator) -> np.ndarray:
+  """A random crop of an image by Pillow, as `RandomResizedCrop` of torchvision."""
+  ((top, left, tall, wide),) = crop_boxes(random.random((1, DRAWS)), image.height, image.width, RandomCrop())
+  part = image.crop((left, top, left + wide, top + tall))
+  return np.asarray(part.resize((SIZE, SIZE), Image.Resampling.BILINEAR))
+
+
 def of_pillow(folder: Path) -> Stream:
   """The same crops by Pillow alone, decoding whole images in the calling thread, as torchvision's transforms do."""
-  from metajax.data.files.crops import DRAWS, crop_boxes
-
   paths, random = sorted(folder.glob("*/*")), np.random.default_rng(0)
   while True:
     for first in range(0, len(paths) - BATCH + 1, BATCH):
-      images = []
-      for path in paths[first : first + BATCH]:
-        ((top, left, tall, wide),) = crop_boxes(random.random((1, DRAWS)), HEIGHT, WIDTH, RandomCrop())
-        image = Image.open(path).convert("RGB").crop((left, top, left + wide, top + tall))
-        images.append(np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)))
-      yield np.stack(images)
+      yield np.stack([_cut(Image.open(path).convert("RGB"), random) for path in paths[first : first + BATCH]])
 
 
 def of_webdataset(pattern: str) -> Stream:
@@ -99,31 +98,24 @@ def of_webdataset(pattern: str) -> Stream:
 
   import webdataset
 
-  from metajax.data.files.crops import DRAWS, crop_boxes
-
   random = np.random.default_rng(0)
-
-  def crop(image):
-    ((top, left, tall, wide),) = crop_boxes(random.random((1, DRAWS)), image.height, image.width, RandomCrop())
-    return np.asarray(image.crop((left, top, left + wide, top + tall)).resize((SIZE, SIZE), Image.Resampling.BILINEAR))
-
   shards = webdataset.WebDataset(sorted(glob.glob(pattern)), shardshuffle=False).repeat().decode("pilrgb")
-  return iter(shards.to_tuple("jpg").map_tuple(crop).batched(BATCH))
+  return iter(shards.to_tuple("jpg").map_tuple(lambda image: _cut(image, random)).batched(BATCH))
 
 
 def of_grain(folder: Path) -> Stream:
   """The same crops by grain and Pillow; raises ImportError where it is not installed."""
   import grain.python as grain
 
-  from metajax.data.files.crops import DRAWS, crop_boxes
-
-  def crop(path, random):
-    ((top, left, tall, wide),) = crop_boxes(random.random((1, DRAWS)), HEIGHT, WIDTH, RandomCrop())
-    image = Image.open(path).convert("RGB").crop((left, top, left + wide, top + tall))
-    return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR))
-
   paths = [str(path) for path in sorted(folder.glob("*/*"))]
-  data = grain.MapDataset.source(paths).seed(0).shuffle().repeat().random_map(crop).batch(BATCH)
+  data = (
+    grain.MapDataset.source(paths)
+    .seed(0)
+    .shuffle()
+    .repeat()
+    .random_map(lambda path, random: _cut(Image.open(path).convert("RGB"), random))
+    .batch(BATCH)
+  )
   return iter(data.to_iter_dataset(grain.ReadOptions(num_threads=2)))
 
 
