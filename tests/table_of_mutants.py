@@ -1640,6 +1640,27 @@ MUTANTS = (
     ("tests/test_records.py",),
   ),
   Mutant(
+    "an error of the disk is no damage of a Parquet file",
+    "metajax/data/shards/parquet_samples.py",
+    "error.errno is not None",
+    "error.errno is None",
+    ("tests/test_parquet.py",),
+  ),
+  Mutant(
+    "rows of a damaged Parquet file are named",
+    "metajax/data/shards/parquet_samples.py",
+    "if opened.number == number:",
+    "if opened.number:",
+    ("tests/test_parquet.py",),
+  ),
+  Mutant(
+    "a Parquet file that has changed is copied anew",
+    "metajax/data/shards/parquet_samples.py",
+    "os.path.abspath(path), stamp_of(path)",
+    "os.path.abspath(path)",
+    ("tests/test_parquet.py",),
+  ),
+  Mutant(
     "batch statistics of patches are those of real rows",
     "metajax/networks/linen/normalized_product.py",
     "(jnp.where(counts, rows, 0), counts.sum())",

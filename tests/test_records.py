@@ -74,9 +74,3 @@ def test_a_tfrecord_file_is_read_up_to_where_it_is_damaged(tmp_path):
   path.write_bytes(b"no record " * 9)
   with pytest.raises(ValueError, match=r"expected records in '.*a.tfrecord', got none: .* \(damaged at byte 0\)"):
     data.load_captioned(str(path), "official/all", size=8)
-
-
-def test_parquet_files_are_refused_with_what_is_read(tmp_path):
-  (tmp_path / "a.parquet").write_bytes(b"")
-  with pytest.raises(ValueError, match=r"expected tar, TFRecord or ArrayRecord files, .* got '.*a.parquet'"):
-    data.load(f"{tmp_path}/a.parquet", size=8)

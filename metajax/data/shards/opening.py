@@ -16,7 +16,9 @@ def open_samples(name: str, second: str) -> Samples:
   files = expand(name)
   kind = kind_of(files)
   if kind == "parquet":
-    raise ValueError(f"expected tar, TFRecord or ArrayRecord files, whose samples can be read singly, got {name!r}")
+    from metajax.data.shards.parquet_samples import parquet_samples  # pyarrow takes a while to import
+
+    return parquet_samples(repr(name), files, second)
   if kind == "tar":
     return tar_samples(repr(name), files, second)
   return record_samples(repr(name), files, kind)
