@@ -20,10 +20,10 @@ import numpy as np
 import optax
 
 from benchmarks import page
-from benchmarks.arithmetic import flops
 from benchmarks.command import Timing, run_main
 from benchmarks.meta_gradient import peers_available
 from benchmarks.step import Program, alternate, compile_program
+from metajax.compiled import flops
 from metajax.experiment.records import stamped as measured
 from metajax.losses import info_nce, nt_xent
 from metajax.mesh import make_mesh, shard_batch

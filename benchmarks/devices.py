@@ -7,7 +7,6 @@ Devices are simulated and share the machine's cores, so that steps/s are no meas
 
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from benchmarks.page import write
 from benchmarks.step import alternate, compile_program
 from metajax import Pair, gradient_steps, make_mesh
 from metajax.augment.image import simclr_cifar
+from metajax.compiled import read_program
 from metajax.compose import linear, with_head
 from metajax.experiment.records import stamped as measured
 from metajax.learners import clip, maml, simclr
@@ -32,38 +32,14 @@ from metajax.train import make_train_step, start
 from metajax.types import Batch, Learner
 
 Gradient = Literal["mixed", "reverse", "first_order"]
-_COLLECTIVE = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
-_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}
 
 
 def collectives(program: str) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
   """Returns (name, bytes) of the collectives in the text of a compiled program, outside and inside of loops."""
-  parts = {}
-  for part in re.split(r"\n(?=(?:ENTRY )?%[\w.-]+ \()", program):
-    if head := re.match(r"(?:ENTRY )?%([\w.-]+) \(", part):
-      parts[head[1]] = part
-  reached, new = set(), {body for p in parts.values() for body in re.findall(r"(?:body|condition)=%([\w.-]+)", p)}
-  while new:
-    reached |= new
-    new = {name for r in new for name in re.findall(r"%([\w.-]+)", parts[r]) if name in parts} - reached
-  found, chains = ([], []), set()
-  for name, part in parts.items():
-    for shape, kind, begun, rest in re.findall(rf" = (.*?) ({_COLLECTIVE})(-start)?\((.*)", part):
-      chain = re.search(r'channel_id=(\d+),.*chain_id="(\d+)"', rest)
-      if chain and chain.groups() in chains:
-        continue  # already counted: a TPU overlaps a collective with a chain of operations, each of which names it
-      chains |= {chain.groups()} if chain else set()
-      found[name in reached].append((kind, _size(shape, of_results=begun and kind != "all-reduce")))
+  found = ([], [])
+  for one in read_program(program).collectives:
+    found[one.times > 1].append((one.kind, one.size))
   return found
-
-
-def _size(shape: str, of_results) -> int:
-  """Bytes of the arrays of a shape; with `of_results` only of its second half, the results."""
-  arrays = re.findall(r"\b([a-z]+\d*)\[([\d,]*)\]", shape)
-  if of_results:
-    arrays = [(kind, sizes) for kind, sizes in arrays if sizes]
-    arrays = arrays[len(arrays) // 2 :]
-  return sum(_BYTES[kind] * int(np.prod([int(n) for n in sizes.split(",") if n])) for kind, sizes in arrays)
 
 
 def contrastive(rows: int, filters: int) -> dict[str, tuple[Learner, Batch]]:

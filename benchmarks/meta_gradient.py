@@ -22,7 +22,7 @@ import numpy as np
 import optax
 
 from benchmarks import page
-from benchmarks.arithmetic import flops, peak_gigaflops
+from benchmarks.arithmetic import peak_gigaflops
 from benchmarks.command import Timing, run_main
 from benchmarks.differentiation import (
   CG_STEPS,
@@ -37,6 +37,7 @@ from benchmarks.differentiation import (
 )
 from benchmarks.step import alternate, compile_program
 from metajax import gradient_steps
+from metajax.compiled import flops
 from metajax.experiment.records import stamped as measured
 from metajax.mesh import devices_for, make_mesh, split_cpu, without_mesh
 from metajax.types import Episode, Network

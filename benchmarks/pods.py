@@ -22,11 +22,11 @@ import tyro
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from benchmarks.arithmetic import flops
 from benchmarks.devices import collectives
 from benchmarks.page import write
 from metajax import Episode, Examples, Pair, gradient_steps
 from metajax.augment.image import simclr as simclr_view
+from metajax.compiled import flops
 from metajax.compose import linear, with_head
 from metajax.experiment.records import stamped as measured
 from metajax.learners import clip, maml, simclr

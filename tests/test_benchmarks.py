@@ -9,10 +9,10 @@ import optax
 import pytest
 
 from benchmarks import accelerator, accelerator_parts, contrastive_loss, input_pipeline, page
-from benchmarks.arithmetic import flops
 from benchmarks.command import Timing
 from benchmarks.devices import collectives
 from benchmarks.meta_gradient import EXACT, MODES, check_agreement, measure, meta_gradient, network_of
+from metajax.compiled import flops
 from metajax.mesh import make_mesh
 from metajax.networks import mlp
 from metajax.types import Episode, Examples

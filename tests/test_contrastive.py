@@ -24,8 +24,8 @@ from table_of_contrastive_losses import (
   slow_info_nce,
 )
 
-from benchmarks.arithmetic import flops
 from benchmarks.devices import collectives
+from metajax.compiled import flops
 from metajax.losses import info_nce, logit_scale, nt_xent, siglip, supervised_contrastive
 from metajax.losses.contrastive import LARGEST_LOG_SCALE, START_LOG_SCALE
 from metajax.losses.contrastive.tiling import LARGEST_DENSE, LARGEST_GATHERED, default_implementation

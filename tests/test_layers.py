@@ -14,13 +14,14 @@ import metajax
 
 ROOT = Path(metajax.__file__).parent
 # Floor 0, which every other room may see.
-GROUND = ("types", "tree", "shards", "checks", "paths", "similarity", "progress", "version", "pixels")
+GROUND = ("types", "tree", "shards", "checks", "paths", "platforms", "similarity", "progress", "version", "pixels")
 MAY_SEE = {  # what each room of the house may see, beside its own package and the ground
   "types": (),
   "tree": ("types",),
   "shards": (),
   "checks": ("types", "tree"),
   "paths": ("checks",),
+  "platforms": (),
   "similarity": ("types", "tree", "checks"),
   "progress": ("types",),
   "version": (),
@@ -36,6 +37,7 @@ MAY_SEE = {  # what each room of the house may see, beside its own package and t
   "networks": (),
   "data": (),
   "train": ("mesh", "predictors"),
+  "compiled": ("mesh", "train"),
   "evaluate": ("mesh", "predictors", "losses"),
   "checkpoint": ("mesh", "predictors"),
   "report": ("mesh", "predictors"),
@@ -43,7 +45,7 @@ MAY_SEE = {  # what each room of the house may see, beside its own package and t
   "inference": ("export", "predictors", "networks", "data", "evaluate", "report"),
   "experiment": (
     *("mesh", "compose", "losses", "augment", "pretexts", "adapt", "predictors", "networks", "data"),
-    *("train", "evaluate", "checkpoint", "report", "export"),
+    *("train", "compiled", "evaluate", "checkpoint", "report", "export"),
   ),  # all but learners
   "cli": ("mesh", "networks", "data", "evaluate", "report", "export", "inference", "experiment"),
 }

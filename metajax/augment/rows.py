@@ -8,6 +8,7 @@ from jax import lax
 
 from metajax import checks
 from metajax.mesh import device_count
+from metajax.platforms import platform
 from metajax.tree import padded_like, values_of
 from metajax.types import Augmentation, Batch, Episode, Examples, Inputs, Key
 
@@ -47,7 +48,7 @@ def augment_batch(augmentation: Augmentation, key: Key, inputs: Inputs) -> Input
     return augmentation(jax.random.fold_in(key, row), x)
 
   most = IN_CACHE * rows // max(1, sum(x.size * x.dtype.itemsize for x in leaves))
-  if jax.default_backend() != "cpu" or device_count() > 1 or most >= rows:
+  if platform() != "cpu" or device_count() > 1 or most >= rows:
     return jax.vmap(one)(jnp.arange(rows), inputs)
   together = max(n for n in range(1, max(1, most) + 1) if rows % n == 0)
   return lax.map(lambda given: one(*given), (jnp.arange(rows), inputs), batch_size=together)

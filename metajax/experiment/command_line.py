@@ -220,11 +220,14 @@ def _resumes() -> Path | None:
 def _preset_of_this_machine(presets: Mapping[str, Any], before: Sequence[str]) -> list[str]:
   """`--preset NAME`, where the command line has none: "cpu" without an accelerator, else the first, "paper".
 
+  `--compile-for` speaks of machines with accelerators.
+
   A resumed run keeps its preset; runs of earlier versions that name none had the first.
   """
   if not presets or flags.take([*before, *sys.argv[1:]], *PRESET):
     return []
-  small = "cpu" in presets and not _resumes() and jax.default_backend() == "cpu"
+  elsewhere = _resumes() or bool(flags.take(sys.argv[1:], "--compile-for"))
+  small = "cpu" in presets and not elsewhere and jax.default_backend() == "cpu"
   return ["--preset", "cpu" if small else next(iter(presets))]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from metajax.checkpoint import Checkpoints
 from metajax.experiment import command_line, headlines, records, run_folder
 from metajax.experiment.artifacts import check_artifacts, write_artifacts
+from metajax.experiment.compile_for import compile_for
 from metajax.experiment.configuration import configuration
 from metajax.experiment.devices import on_devices
 from metajax.experiment.exports import export_run, gather
@@ -84,12 +85,14 @@ def run(build: Build, config: Any) -> Path:
     config: NamedTuple that contains a `Training` and a `RunFlags`, at any depth.
 
   Returns:
-    The run's folder.
+    The run's folder; with `--compile-for` that of a page, and nothing is trained.
 
   Raises:
     ValueError: if the flags are inconsistent or do not fit the data, before anything is written.
     OSError: if the folder cannot be written, or data cannot be read.
   """
+  if group_of(config, RunFlags).compile_for:
+    return compile_for(build, config)
   begun = _begun(build, config)
   training, flags, trained = group_of(config, Training), group_of(config, RunFlags), []
   steps = training.steps

@@ -15,6 +15,8 @@ from typing import Literal
 
 import jax
 
+from metajax.platforms import platform
+
 Precision = Literal["auto", "highest", "high", "default"]
 ARITHMETIC = {
   "cpu": {"highest": "float32", "high": "float32", "default": "float32"},
@@ -24,10 +26,10 @@ ARITHMETIC = {
 
 
 def resolved(asked: Precision, backend: str | None = None) -> Precision:
-  """The precision that is asked for, where "auto" is that of the backend: by default that of this process."""
+  """The precision that is asked for, where "auto" is that of the backend: by default of `platform()`."""
   if asked != "auto":
     return asked
-  return "highest" if (backend or jax.default_backend()) == "cpu" else "default"
+  return "highest" if (backend or platform()) == "cpu" else "default"
 
 
 def set_precision(asked: Precision):
@@ -38,4 +40,4 @@ def set_precision(asked: Precision):
 def arithmetic() -> str:
   """What matrix products of float32 arrays are computed in, for the records, such as "tensorfloat32"."""
   asked = jax.config.jax_default_matmul_precision or "default"  # ty: ignore
-  return ARITHMETIC.get(jax.default_backend(), {}).get(asked, asked)
+  return ARITHMETIC.get(platform(), {}).get(asked, asked)

@@ -47,6 +47,9 @@ class RunFlags(NamedTuple):
   """Export the trained model into the folder of the run, for `metajax predict` and `metajax.load`."""
   fsdp: bool = False
   """Shard the parameters and the optimizer state over the devices, instead of replicating them."""
+  compile_for: tuple[str, ...] = ()
+  """Slices of TPUs, such as v5e:4x4, or v5e:4x4 slices=2: compile the training step for them, print whether it fits and
+  how long it takes, and stop. No TPU is needed, only the package libtpu."""
   debug_nans: bool = False
   """Check every step for non-finite values and replay the first bad one, so that the error names the line at fault."""
 

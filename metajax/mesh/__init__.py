@@ -47,6 +47,7 @@ from metajax.mesh.distributed import (
 )
 from metajax.mesh.heartbeat import EXIT_PEER_LOST, set_exit_advice
 from metajax.mesh.joining import initialize_distributed
+from metajax.mesh.shapes import mesh_over, shapes_on
 from metajax.mesh.tasks import map_tasks, mean_over_tasks
 
 __all__ = [
@@ -71,6 +72,7 @@ __all__ = [
   "make_mesh",
   "map_tasks",
   "mean_over_tasks",
+  "mesh_over",
   "on_one_device",
   "over_cores",
   "over_rows",
@@ -82,6 +84,7 @@ __all__ = [
   "replicate",
   "round_up_to_hosts",
   "set_exit_advice",
+  "shapes_on",
   "shard_batch",
   "shard_padded",
   "shard_parameters",

@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from metajax import checks
 from metajax.mesh.devices import DATA, device_count, parameter_spec, sharded_axis
+from metajax.platforms import platform
 from metajax.tree import is_floating, is_key, leading_axis, wide
 from metajax.types import Array, Batch, Params, Scalar
 
@@ -27,7 +28,7 @@ def tasks_per_chunk(tasks: int, chunk_size: int | None = None) -> int:
   Raises:
     ValueError: if `chunk_size` is not an integer of at least 1.
   """
-  limit = (1 if jax.default_backend() == "cpu" else 16) if chunk_size is None else chunk_size
+  limit = (1 if platform() == "cpu" else 16) if chunk_size is None else chunk_size
   checks.count("chunk_size", limit)
   return next(size for size in range(min(limit, tasks), 0, -1) if tasks % size == 0)
 

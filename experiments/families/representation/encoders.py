@@ -10,6 +10,7 @@ from metajax import Network
 from metajax.experiment.bounds import Bounds
 from metajax.networks import conv4, resnet, vision_transformer
 from metajax.networks.linen.resnet import Stem
+from metajax.platforms import platform
 
 Encoder = Literal[
   "conv4",
@@ -59,5 +60,5 @@ def encoder_of(flags: EncoderFlags) -> Network:
 
 def dtype_of(bfloat16: bool | None) -> jax.typing.DTypeLike:
   """Returns the dtype of computation; by default bfloat16 on an accelerator and float32 on a CPU."""
-  half = jax.default_backend() != "cpu" if bfloat16 is None else bfloat16
+  half = platform() != "cpu" if bfloat16 is None else bfloat16
   return jnp.bfloat16 if half else jnp.float32

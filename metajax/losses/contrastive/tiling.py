@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from metajax import checks, mesh
 from metajax.losses.sums import NO_LOGIT
 from metajax.mesh import PairLayout
+from metajax.platforms import platform
 from metajax.types import Array, Scalar
 
 Implementation = Literal["dense", "tiled", "sharded", "ring"]
@@ -74,7 +75,7 @@ def compute(
     place = mesh.global_row_index(axis, len(rows[0]))
     rows = (*rows, place // 2 if labels is None else labels, place)
     on_cpu = TILE_ON_CPU if axis is None else TILE_OF_A_CORE
-    block_size = _tile(len(place), most or (on_cpu if jax.default_backend() == "cpu" else TILE))
+    block_size = _tile(len(place), most or (on_cpu if platform() == "cpu" else TILE))
     padding = -len(place) % block_size
     rows = jax.tree.map(lambda x: jnp.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1)), rows)
     return loss.tiled(PairLayout(axis, implementation == "ring", block_size), shared, rows)

@@ -11,10 +11,10 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
+from metajax.platforms import platform
 from metajax.types import Array
 
 Convolution = Literal["auto", "slices", "native"]
@@ -52,7 +52,7 @@ def is_native(convolution: Convolution) -> bool:
 
   There a convolution vectorized over kernels is fast. On a GPU "auto" is slices, which is not measured.
   """
-  return convolution == "native" or (convolution == "auto" and jax.default_backend() == "tpu")
+  return convolution == "native" or (convolution == "auto" and platform() == "tpu")
 
 
 def extract_patches(

@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 
 from metajax.networks.linen.convolution import Convolution, check_images, convolve
 from metajax.networks.linen.from_linen import from_linen
+from metajax.platforms import platform
 from metajax.types import Array, Network
 
 Stem = Literal["imagenet", "cifar"]
@@ -113,7 +114,7 @@ def normalized_convolution(
 ) -> Array:
   """A convolution and its batch norm, within `__call__` of a module with `convolution` and `dtype`."""
   around = (size - 1) // 2
-  slices = module.convolution == "slices" or (module.convolution == "auto" and jax.default_backend() == "cpu")
+  slices = module.convolution == "slices" or (module.convolution == "auto" and platform() == "cpu")
   images = nn.Conv(
     filters,
     (size, size),
