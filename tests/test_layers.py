@@ -34,7 +34,7 @@ MAY_SEE = {  # what each room of the house may see, beside its own package and t
   "adapt": ("mesh", "compose", "losses", "augment", "pretexts"),
   "predictors": ("mesh", "compose", "losses", "augment", "pretexts"),
   "learners": ("mesh", "compose", "losses", "augment", "pretexts", "adapt", "predictors"),
-  "networks": (),
+  "networks": ("mesh",),  # a transformer gathers the parameters of a layer when it comes to it
   "data": (),
   "train": ("mesh", "predictors"),
   "compiled": ("mesh", "train"),

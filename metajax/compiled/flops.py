@@ -44,7 +44,7 @@ def _count(jaxpr, trips, passes) -> int:
 
 def _of_equation(equation, trips, passes) -> int:
   name, params = equation.primitive.name, equation.params
-  shapes = [getattr(x.aval, "shape", ()) for x in (*equation.invars, *equation.outvars)]
+  shapes: list[tuple[int, ...]] = [getattr(x.aval, "shape", ()) for x in (*equation.invars, *equation.outvars)]
   each = 2 * (_passes(equation) if passes else 1)
   if name == "dot_general":
     (contracted, _), _ = params["dimension_numbers"]

@@ -2,7 +2,8 @@
 
 All other code is written on global arrays, as if for one device. `jax.set_mesh(make_mesh())` is the only switch: under
 it batches are sharded over their leading axis, parameters are replicated, `map_tasks` and `mean_over_tasks` split tasks
-over devices, and `over_rows` splits the rows of a large-batch loss. `make_mesh(fsdp=True)` shards the parameters too.
+over devices, and `over_rows` splits the rows of a large-batch loss. `make_mesh(fsdp=True)` shards the parameters too,
+and `make_mesh(model=2)` the layers of transformers; `placement` holds the rule.
 Multi-host programs call `initialize_distributed` first; every host then runs the same program on its share of each
 batch.
 """
@@ -23,16 +24,12 @@ from metajax.mesh.all_pairs import (
 )
 from metajax.mesh.cores import cores, on_one_device, over_cores, split_cpu, without_mesh
 from metajax.mesh.devices import (
-  device_count,
   devices_for,
-  gather_params,
-  keep_sharded,
   make_mesh,
+  mesh_over,
   replicate,
   shard_batch,
   shard_padded,
-  shard_parameters,
-  sharded_axis,
   to_host,
 )
 from metajax.mesh.distributed import (
@@ -47,11 +44,22 @@ from metajax.mesh.distributed import (
 )
 from metajax.mesh.heartbeat import EXIT_PEER_LOST, set_exit_advice
 from metajax.mesh.joining import initialize_distributed
-from metajax.mesh.shapes import mesh_over, shapes_on
+from metajax.mesh.placement import (
+  GATHERED,
+  device_count,
+  gather_layer,
+  gather_params,
+  keep_sharded,
+  shard_parameters,
+  sharded_axis,
+  shards_layers,
+)
+from metajax.mesh.shapes import shapes_on
 from metajax.mesh.tasks import map_tasks, mean_over_tasks
 
 __all__ = [
   "EXIT_PEER_LOST",
+  "GATHERED",
   "PairLayout",
   "all_pairs",
   "as_varying",
@@ -63,6 +71,7 @@ __all__ = [
   "device_count",
   "devices_for",
   "gather_columns",
+  "gather_layer",
   "gather_params",
   "global_row_index",
   "host_batches",
@@ -89,6 +98,7 @@ __all__ = [
   "shard_padded",
   "shard_parameters",
   "sharded_axis",
+  "shards_layers",
   "split_cpu",
   "symmetric_all_pairs",
   "tasks_per_chunk",

@@ -11,7 +11,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.sharding import PartitionSpec as P
 
 from metajax import checks
-from metajax.mesh.devices import DATA, device_count, parameter_spec, sharded_axis
+from metajax.mesh.placement import DATA, FSDP, device_count, row_axes, sharded_axis
 from metajax.platforms import platform
 from metajax.tree import is_floating, is_key, leading_axis, wide
 from metajax.types import Array, Batch, Params, Scalar
@@ -60,16 +60,17 @@ def sums_of_tasks(of_task: Callable, chunk_size: int | None, params: Params, kin
     return functools.partial(sum_over_tasks, of_task, chunk_size, kinds, None)
   axes, spread = [], P()
   if sharded:  # computed here, because the mesh is not visible inside the shard_map
-    axes = [sharded_axis(jnp.shape(x)) for x in jax.tree.leaves(params)]
-    spread = jax.tree.map(lambda x: parameter_spec(jnp.shape(x)), params)
-  island = functools.partial(sum_over_tasks, of_task, chunk_size, kinds, axes)
-  return jax.shard_map(island, in_specs=(P(), P(), P(DATA)), out_specs=(P(), spread), check_vma=False)
+    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+    axes = [sharded_axis(jnp.shape(x), path) for path, x in leaves]
+    spread = structure.unflatten([P() if axis is None else P(*[None] * axis, FSDP) for axis in axes])
+  island = functools.partial(sum_over_tasks, of_task, chunk_size, kinds, (row_axes(), axes))
+  return jax.shard_map(island, in_specs=(P(), P(), P(row_axes())), out_specs=(P(), spread), check_vma=False)
 
 
 def sum_over_tasks(
-  of_task: Callable, chunk_size: int | None, kinds: list, axes: list | None, params: Params, rest: Any, tasks: Batch
+  of_task: Callable, chunk_size: int | None, kinds: list, over: tuple | None, params: Params, rest: Any, tasks: Batch
 ) -> tuple:
-  """Computes the weighted sums over local tasks, group by group, then over devices if `axes` is given."""
+  """Computes the weighted sums over local tasks, group by group, then over devices if `over` is given."""
   group = group_of(tasks, chunk_size)
   each = of_task if group == 1 else jax.vmap(of_task, in_axes=(None, None, 0))
 
@@ -90,7 +91,7 @@ def sum_over_tasks(
     sums = jax.tree.unflatten(jax.tree.structure(shapes), jaxpr_as_fun(traced)(0))
   else:
     sums = _over_groups(traced, shapes, groups)
-  return sums if axes is None else _all_reduce(sums, axes)
+  return sums if over is None else _all_reduce(sums, *over)
 
 
 def _check_closed_over(constants: list, given: Any):
@@ -164,21 +165,23 @@ def _neutral(shape):
   return jnp.full(shape.shape, least, shape.dtype)
 
 
-def _all_reduce(totals, axes):
+def _all_reduce(totals, rows, axes):
   """Sums floats over devices and takes the maximum of integers; a sharded gradient leaf is reduce-scattered.
 
   Args:
     totals: Per-device sums: `((loss, (aux, weight)), gradient)`.
+    rows: Axes of the mesh that the tasks are sharded over.
     axes: Sharded axis per gradient leaf, or None.
   """
   aux, gradient = totals
   leaves, structure = jax.tree.flatten((aux, gradient))
   scattered = [None] * len(jax.tree.leaves(aux)) + axes
-  sums = iter(lax.psum([x for x, axis in zip(leaves, scattered, strict=True) if is_floating(x) and axis is None], DATA))
+  sums = iter(lax.psum([x for x, axis in zip(leaves, scattered, strict=True) if is_floating(x) and axis is None], rows))
   found = []
   for x, axis in zip(leaves, scattered, strict=True):
     if axis is not None:
-      found.append(lax.psum_scatter(x, DATA, scatter_dimension=axis, tiled=True))
+      part = lax.psum_scatter(x, FSDP, scatter_dimension=axis, tiled=True)
+      found.append(lax.psum(part, DATA))
     else:
-      found.append(next(sums) if is_floating(x) else lax.pmax(x, DATA))
+      found.append(next(sums) if is_floating(x) else lax.pmax(x, rows))
   return structure.unflatten(found)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from metajax.mesh.devices import DATA, check_divides, device_count
+from metajax.mesh.devices import check_divides
+from metajax.mesh.placement import device_count, row_axes
 from metajax.tree import leading_axis
 from metajax.types import Array
 
@@ -18,12 +19,12 @@ class PairLayout(NamedTuple):
   """Layout of a loss's rows over devices, and the tile size of their pairs.
 
   Attributes:
-    axis: Device axis that the rows are sharded over; None if every row is local.
+    axis: Device axis that the rows are sharded over, or several together; None if every row is local.
     ring: Whether the other devices' rows arrive one device at a time; otherwise they are all-gathered.
     block_size: Rows per side of a tile; divides the number of rows per device.
   """
 
-  axis: str | None
+  axis: str | tuple[str, ...] | None
   ring: bool
   block_size: int
 
@@ -53,10 +54,11 @@ def over_rows(fn: Callable, shared: Any, rows: Any, *, whole: bool = False) -> A
   if whole:
     return jax.shard_map(functools.partial(fn, None), in_specs=(P(), P()), out_specs=P())(shared, rows)
   check_divides(leading_axis(rows))
-  return jax.shard_map(functools.partial(fn, DATA), in_specs=(P(), P(DATA)), out_specs=P())(shared, rows)
+  axes = row_axes()
+  return jax.shard_map(functools.partial(fn, axes), in_specs=(P(), P(axes)), out_specs=P())(shared, rows)
 
 
-def axis_size(axis: str) -> int:
+def axis_size(axis: str | tuple[str, ...]) -> int:
   """Returns the number of devices along an axis, inside the `shard_map` or `pmap` that names it.
 
   Raises:
@@ -70,7 +72,7 @@ def axis_size(axis: str) -> int:
     ) from None
 
 
-def global_row_index(axis: str | None, count: int) -> Array:
+def global_row_index(axis: str | tuple[str, ...] | None, count: int) -> Array:
   """Returns the global indices `[count]` of this device's `count` rows."""
   first = 0 if axis is None else lax.axis_index(axis) * count
   return first + jnp.arange(count)

@@ -1,37 +1,39 @@
 """Device meshes, and the sharding of batches and parameters."""
 
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jax.experimental import multihost_utils
+from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from metajax.mesh.placement import DATA, FSDP, MODEL, device_count, row_axes
 from metajax.tree import is_key, leading_axis
 from metajax.types import Batch, Params
 
-DATA = "data"
-FSDP = "fsdp"
 
-
-def make_mesh(devices: int | None = None, *, fsdp: bool = False) -> Mesh:
+def make_mesh(devices: int | None = None, *, fsdp: bool | int = False, model: int = 1) -> Mesh:
   """Makes the mesh that batches are sharded over: the first `devices` devices, by default all devices of all hosts.
 
   Args:
     devices: Number of devices. With several hosts it must be the total number of devices, or on CPUs a multiple of the
       number of hosts.
     fsdp: Fully sharded data parallel: parameters and the optimizer's state are sharded too, each array along its
-      longest axis that is divisible by the number of devices, and gathered at each use. By default they are replicated.
+      longest axis that is divisible by this number of devices, and gathered at each use. True shards them over all
+      devices of a slice; by default they are replicated.
+    model: Tensor parallel: number of devices that share the heads and hidden units of each transformer layer.
 
   Returns:
-    A mesh for `jax.set_mesh`, with the axis "data" (under `fsdp` also "fsdp", of size 1).
+    A mesh for `jax.set_mesh`, with the axis "data", with `fsdp` also "fsdp", and with `model` above 1 also "model".
+    Batches are sharded over "data" and "fsdp" together; slices that a slow network joins differ along "data".
 
   Raises:
-    ValueError: if `devices` is not an integer from 1 to the number of devices, or several hosts do not use all devices.
+    ValueError: if `devices` is not an integer from 1 to the number of devices, `fsdp` or `model` does not divide it, or
+      several hosts do not use all devices.
 
   Example:
     >>> import jax
@@ -47,9 +49,34 @@ def make_mesh(devices: int | None = None, *, fsdp: bool = False) -> Mesh:
   hosts = jax.process_count()
   if hosts > 1 and count != jax.device_count() and (jax.default_backend() != "cpu" or count % hosts):
     raise ValueError(f"expected all {jax.device_count()} devices of {hosts} hosts, got {devices}")
-  # The second axis has size 1: it only marks that parameters are sharded, wherever the mesh is visible.
-  shape, names = ((count, 1), (DATA, FSDP)) if fsdp else ((count,), (DATA,))
-  return jax.make_mesh(shape, names, axis_types=(AxisType.Auto,) * len(names), devices=_of_every_host(count // hosts))
+  return mesh_over(_of_every_host(count // hosts), fsdp=fsdp, model=model)
+
+
+def mesh_over(devices: Sequence[jax.Device], *, fsdp: bool | int = False, model: int = 1) -> Mesh:
+  """Returns the mesh of `make_mesh` over given devices, which need not be there; slices lie along the axis "data".
+
+  Raises:
+    ValueError: if `fsdp` or `model` does not divide the number of devices of a slice.
+  """
+  slices = len({getattr(device, "slice_index", None) for device in devices})
+  of_slice = len(devices) // slices
+  for name, value, within in (("model", model, of_slice), ("fsdp", fsdp, of_slice // max(1, int(model)))):
+    if not isinstance(value, numbers.Integral) or value < 0 or within % max(1, value):
+      where = f"{of_slice} devices{' of a slice' * (slices > 1)}"
+      raise ValueError(f"expected {name} to divide the {where}{f' over {model}' * (within < of_slice)}, got {value}")
+  sharding = of_slice // model if fsdp is True else max(1, int(fsdp))
+  data = of_slice // model // sharding
+  shape, names = [data, sharding, model], [DATA, FSDP, MODEL]
+  if model == 1:
+    shape, names = shape[:2], names[:2]
+    if not fsdp:
+      shape, names = shape[:1], names[:1]
+  kinds = (AxisType.Auto,) * len(names)
+  if slices > 1:
+    between = [slices] + [1] * (len(shape) - 1)
+    grid = mesh_utils.create_hybrid_device_mesh(shape, between, devices, allow_split_physical_axes=True)
+    return Mesh(grid, names, axis_types=kinds)
+  return jax.make_mesh(shape, names, axis_types=kinds, devices=devices)
 
 
 def devices_for(rows: int, devices: int | None = None) -> int:
@@ -70,21 +97,6 @@ def _of_every_host(count: int) -> list[jax.Device]:
   for device in jax.devices():
     own.setdefault(device.process_index, []).append(device)
   return [device for some in own.values() for device in some[:count]]
-
-
-def device_count() -> int:
-  """Returns the number of devices that a batch is sharded over: 1 without a mesh, and inside a user's `shard_map`.
-
-  Raises:
-    ValueError: if the current mesh has several devices and no Auto axis "data".
-  """
-  mesh = jax.sharding.get_abstract_mesh()
-  if mesh.empty or mesh.size == 1 or mesh.manual_axes:
-    return 1
-  types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
-  if types.get(DATA) != AxisType.Auto:
-    raise ValueError(f"expected a mesh with an Auto axis {DATA!r}, such as metajax.make_mesh(), got {types}")
-  return mesh.shape[DATA]
 
 
 def shard_batch(batch: Batch) -> Batch:
@@ -115,7 +127,7 @@ def shard_batch(batch: Batch) -> Batch:
       raise ValueError(f"expected a mesh over the devices of all {jax.process_count()} hosts, such as make_mesh()")
     return jax.tree.map(jnp.asarray, batch)
   check_divides(rows)
-  sharding = NamedSharding(jax.sharding.get_mesh(), P(DATA))
+  sharding = NamedSharding(jax.sharding.get_mesh(), P(row_axes()))
   return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch)
 
 
@@ -166,54 +178,6 @@ def to_host(tree: Any) -> Any:
     return np.asarray(x if here else replicate(x))
 
   return jax.tree.map(whole, tree)
-
-
-def sharded_axis(shape: tuple[int, ...]) -> int | None:
-  """Returns the axis along which a parameter array is sharded, or None.
-
-  Under `make_mesh(fsdp=True)` it is the longest axis that is divisible by the number of devices; of equal ones, the
-  last.
-  """
-  mesh, count = jax.sharding.get_abstract_mesh(), device_count()
-  if mesh.empty or FSDP not in mesh.axis_names or count == 1:
-    return None
-  divided = [axis for axis, size in enumerate(shape) if size and size % count == 0]
-  return max(divided, key=lambda axis: (shape[axis], axis), default=None)
-
-
-def parameter_spec(shape: tuple[int, ...]) -> P:
-  """Returns the PartitionSpec of an array of parameters or of optimizer state."""
-  axis = sharded_axis(shape)
-  return P() if axis is None else P(*[None] * axis, DATA)
-
-
-def shard_parameters(tree: Params) -> Params:
-  """Places parameters or optimizer state on the mesh: replicated, or sharded under `make_mesh(fsdp=True)`."""
-  if jax.sharding.get_abstract_mesh().empty:
-    return jax.tree.map(jnp.asarray, tree)
-
-  def put(x):
-    return jax.device_put(x, NamedSharding(jax.sharding.get_mesh(), parameter_spec(jnp.shape(x))))
-
-  return jax.tree.map(put, tree)
-
-
-def keep_sharded(tree: Params) -> Params:
-  """Constrains traced parameters to the sharding of `shard_parameters`. A no-op without `fsdp`."""
-  return jax.tree.map(lambda x: _constrained(x, parameter_spec(x.shape)) if _is_sharded(x) else x, tree)
-
-
-def gather_params(tree: Params) -> Params:
-  """All-gathers traced sharded parameters for the time that they are used. A no-op without `fsdp`."""
-  return jax.tree.map(lambda x: _constrained(x, P()) if _is_sharded(x) else x, tree)
-
-
-def _is_sharded(x) -> bool:
-  return sharded_axis(jnp.shape(x)) is not None
-
-
-def _constrained(x, spec):
-  return lax.with_sharding_constraint(x, NamedSharding(jax.sharding.get_abstract_mesh(), spec))
 
 
 def check_divides(rows: int):

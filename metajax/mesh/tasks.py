@@ -10,7 +10,8 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 from metajax.mesh._task_sums import divided, group_of, mean_of, sums_of_tasks, without_gradient
-from metajax.mesh.devices import DATA, check_divides, device_count
+from metajax.mesh.devices import check_divides
+from metajax.mesh.placement import device_count, row_axes
 from metajax.tree import is_floating, is_symbolic_zero, leading_axis
 
 
@@ -44,7 +45,8 @@ def map_tasks(fn: Callable, chunk_size: int | None = None) -> Callable:
     check_divides(leading_axis(tasks))
     if device_count() == 1:
       return local(shared, tasks)
-    return jax.shard_map(local, in_specs=(P(), P(DATA)), out_specs=P(DATA), check_vma=False)(shared, tasks)
+    rows = P(row_axes())
+    return jax.shard_map(local, in_specs=(P(), rows), out_specs=rows, check_vma=False)(shared, tasks)
 
   return mapped
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from metajax.networks.linen.clip_resnet import STRIDE, ClipResNet, clip_resnet
+from metajax.networks.linen.layers import Remat
 from metajax.networks.linen.text_transformer import text_transformer
 from metajax.networks.linen.transformer import CLIP, Details, Size
 from metajax.networks.linen.vision_transformer import vision_transformer
@@ -57,7 +58,13 @@ def attention_width(tower: Size | ClipResNet) -> int:
 
 
 def clip_towers(
-  towers: str | Towers, *, dropout: float = 0.0, dtype: DTypeLike = jnp.float32, details: Details = CLIP
+  towers: str | Towers,
+  *,
+  dropout: float = 0.0,
+  dtype: DTypeLike = jnp.float32,
+  details: Details = CLIP,
+  remat: Remat = "none",
+  scan: bool = False,
 ) -> Pair:
   """The image and text networks of a published CLIP, each with its projection.
 
@@ -71,6 +78,7 @@ def clip_towers(
     dropout: Dropout rate of transformers, active in training with a key.
     dtype: Type of products and activations; params are float32.
     details: Activation and norms of transformers; by default those of the published models.
+    remat, scan: As for `vision_transformer`; a residual network has neither.
 
   Returns:
     `Pair(image network, text network)`.
@@ -82,6 +90,7 @@ def clip_towers(
     raise ValueError(f"expected one of {', '.join(map(repr, PUBLISHED))}, or Towers, got {towers!r}")
   t = PUBLISHED[towers] if isinstance(towers, str) else towers
   shared: dict[str, Any] = {"num_outputs": t.num_outputs, "dropout": dropout, "dtype": dtype, "details": details}
+  shared |= {"remat": remat, "scan": scan}
   text = text_transformer(t.vocab_size, t.text, t.max_length, **shared)
   if isinstance(t.image, Size):
     return Pair(vision_transformer(t.image, t.patch, **shared), text)

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from metajax.networks.linen.from_linen import from_linen
-from metajax.networks.linen.transformer import GPT2, Details, Size, check_size, norm, read
+from metajax.networks.linen.layers import Remat, check_remat
+from metajax.networks.linen.reading import read
+from metajax.networks.linen.transformer import GPT2, Details, Size, check_size, norm
 from metajax.types import Decoded, Network
 
 SIZES = {"gpt2": Size(768, 12, 12), "medium": Size(1024, 24, 16), "large": Size(1280, 36, 20), "xl": Size(1600, 48, 25)}
@@ -19,6 +21,8 @@ def decoder(
   dropout: float = 0.0,
   dtype: DTypeLike = jnp.float32,
   details: Details = GPT2,
+  remat: Remat = "none",
+  scan: bool = False,
 ) -> Network:
   """A causal transformer that predicts the token after each token.
 
@@ -33,6 +37,7 @@ def decoder(
     dropout: Dropout rate of embedded tokens and of attention and MLP outputs, active in training with a key.
     dtype: Type of products and activations, e.g. bfloat16; params and norm statistics are float32.
     details: Differences between published transformers.
+    remat, scan: As for `vision_transformer`.
 
   Returns:
     A Network from integer tokens `[n, tokens]`, and optionally a cache, to `Decoded`.
@@ -45,11 +50,12 @@ def decoder(
     raise ValueError(f"expected a size of {', '.join(map(repr, SIZES))} or a Size, got {size!r}")
   size = SIZES[size] if isinstance(size, str) else size
   check_size(size, None, dropout)
+  check_remat(remat)
   if vocab_size < 2 or max_length < 1:
     raise ValueError(
       f"expected a vocabulary of at least 2 and a length of at least 1, got {vocab_size} and {max_length}"
     )
-  return from_linen(_Decoder(vocab_size, size, max_length, dropout, dtype, details))
+  return from_linen(_Decoder(vocab_size, size, max_length, dropout, dtype, details, remat, scan))
 
 
 class _Decoder(nn.Module):
@@ -59,6 +65,8 @@ class _Decoder(nn.Module):
   dropout: float
   dtype: DTypeLike
   details: Details
+  remat: Remat
+  scan: bool
 
   @nn.compact
   def __call__(self, tokens, cache=None, *, train):

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from metajax.networks.linen.from_linen import from_linen
-from metajax.networks.linen.transformer import VIT, Details, Layer, Size, check_size, norm
+from metajax.networks.linen.layers import Remat, check_remat, run_layers
+from metajax.networks.linen.transformer import VIT, Details, Size, check_size, norm
 from metajax.networks.linen.vision_transformer import Positions, check_positions, positions_of
 from metajax.types import Network
 
@@ -20,6 +21,8 @@ def patch_decoder(
   dropout: float = 0.0,
   dtype: DTypeLike = jnp.float32,
   details: Details = VIT,
+  remat: Remat = "none",
+  scan: bool = False,
 ) -> Network:
   """A transformer that reconstructs all patches of an image from the features of the visible ones.
 
@@ -31,7 +34,7 @@ def patch_decoder(
     num_outputs: Outputs per patch, e.g. its pixel values, `patch * patch * channels`.
     size: Width, number of layers and number of attention heads.
     positions: Fixed "sine_cosine", which needs `width % 4 == 0`, or "learned".
-    dropout, dtype, details: As for `vision_transformer`.
+    dropout, dtype, details, remat, scan: As for `vision_transformer`.
 
   Returns:
     A Network from `[n, kept, d]` and `[n, patches]` to `[n, patches, num_outputs]`.
@@ -41,8 +44,9 @@ def patch_decoder(
       visible ones.
   """
   check_size(size, num_outputs, dropout)
+  check_remat(remat)
   check_positions(positions, size)
-  return from_linen(_PatchDecoder(num_outputs, size, positions, dropout, dtype, details))
+  return from_linen(_PatchDecoder(num_outputs, size, positions, dropout, dtype, details, remat, scan))
 
 
 class _PatchDecoder(nn.Module):
@@ -52,6 +56,8 @@ class _PatchDecoder(nn.Module):
   dropout: float
   dtype: DTypeLike
   details: Details
+  remat: Remat
+  scan: bool
 
   @nn.compact
   def __call__(self, features, order, *, train):
@@ -63,6 +69,5 @@ class _PatchDecoder(nn.Module):
     masked = self.param("mask_token", nn.initializers.normal(0.02), (self.size.width,)).astype(self.dtype)
     tokens = jnp.concatenate([tokens, jnp.broadcast_to(masked, (n, count - kept, self.size.width))], 1)
     tokens = jnp.take_along_axis(tokens, jnp.argsort(order)[..., None], 1) + positions_of(self, (side, side))
-    for layer in range(self.size.num_layers):
-      tokens, _ = Layer(self.size, self.dropout, self.dtype, self.details, name=f"layer_{layer}")(tokens, train)
+    tokens = run_layers(self, tokens, train)[-1]
     return nn.Dense(self.num_outputs, dtype=self.dtype, name="pixels")(norm(self, "norm")(tokens)).astype(jnp.float32)

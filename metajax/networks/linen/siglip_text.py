@@ -5,7 +5,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from metajax.networks.linen.from_linen import from_linen
-from metajax.networks.linen.transformer import SIGLIP, Details, Size, check_size, norm, read
+from metajax.networks.linen.layers import Remat, check_remat
+from metajax.networks.linen.reading import read
+from metajax.networks.linen.transformer import SIGLIP, Details, Size, check_size, norm
 from metajax.types import Network
 
 
@@ -18,6 +20,8 @@ def siglip_text(
   dropout: float = 0.0,
   dtype: DTypeLike = jnp.float32,
   details: Details = SIGLIP,
+  remat: Remat = "none",
+  scan: bool = False,
 ) -> Network:
   """SigLIP's text tower, a transformer pooled at its last position (arXiv:2303.15343): `[n, tokens] -> [n, width]`.
 
@@ -34,6 +38,7 @@ def siglip_text(
     dropout: Dropout rate of embedded tokens and of attention and MLP outputs, active in training with a key.
     dtype: Type of products and activations, e.g. bfloat16; params and norm statistics are float32.
     details: Differences between published transformers.
+    remat, scan: As for `vision_transformer`.
 
   Returns:
     A Network from integer tokens `[n, tokens]` to `[n, num_outputs]`.
@@ -50,10 +55,11 @@ def siglip_text(
     (2, 768)
   """
   check_size(size, num_outputs, dropout)
+  check_remat(remat)
   if min(vocab_size, max_length) < 1:
     raise ValueError(f"expected a vocabulary and a length of at least 1, got {vocab_size} and {max_length}")
   outputs = size.width if num_outputs is None else num_outputs
-  return from_linen(_SiglipText(vocab_size, size, max_length, outputs, dropout, dtype, details))
+  return from_linen(_SiglipText(vocab_size, size, max_length, outputs, dropout, dtype, details, remat, scan))
 
 
 class _SiglipText(nn.Module):
@@ -64,6 +70,8 @@ class _SiglipText(nn.Module):
   dropout: float
   dtype: DTypeLike
   details: Details
+  remat: Remat
+  scan: bool
 
   @nn.compact
   def __call__(self, tokens, *, train):

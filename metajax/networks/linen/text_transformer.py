@@ -7,7 +7,9 @@ from jax.typing import DTypeLike
 
 from metajax import checks
 from metajax.networks.linen.from_linen import from_linen
-from metajax.networks.linen.transformer import VIT, Details, Size, check_size, norm, projected, read
+from metajax.networks.linen.layers import Remat, check_remat
+from metajax.networks.linen.reading import read
+from metajax.networks.linen.transformer import VIT, Details, Size, check_size, norm, projected
 from metajax.types import Network
 
 BASE = Size(512, 12, 8)  # CLIP's
@@ -22,6 +24,8 @@ def text_transformer(
   dropout: float = 0.0,
   dtype: DTypeLike = jnp.float32,
   details: Details = VIT,
+  remat: Remat = "none",
+  scan: bool = False,
 ) -> Network:
   """CLIP's text tower, a causal transformer pooled at the end of text (arXiv:2103.00020): `[n, tokens] -> [n, width]`.
 
@@ -40,6 +44,7 @@ def text_transformer(
     dropout: Dropout rate of embedded tokens and of attention and MLP outputs, active in training with a key.
     dtype: Type of products and activations, e.g. bfloat16; params and norm statistics are float32.
     details: Differences between published transformers; `transformer.CLIP` for CLIP.
+    remat, scan: As for `vision_transformer`.
 
   Returns:
     A Network from integer tokens `[n, tokens]` to `[n, width]`, or `[n, num_outputs]`.
@@ -50,9 +55,10 @@ def text_transformer(
       vectors are of another shape.
   """
   check_size(size, num_outputs, dropout)
+  check_remat(remat)
   if vocab_size < 2 or max_length < 2:
     raise ValueError(f"expected a vocabulary and a length of at least 2, got {vocab_size} and {max_length}")
-  return from_linen(_TextTransformer(vocab_size, size, max_length, num_outputs, dropout, dtype, details))
+  return from_linen(_TextTransformer(vocab_size, size, max_length, num_outputs, dropout, dtype, details, remat, scan))
 
 
 class _TextTransformer(nn.Module):
@@ -63,6 +69,8 @@ class _TextTransformer(nn.Module):
   dropout: float
   dtype: DTypeLike
   details: Details
+  remat: Remat
+  scan: bool
 
   @nn.compact
   def __call__(self, tokens, context=None, *, train):

@@ -9,11 +9,11 @@ from jax.typing import DTypeLike
 
 from metajax.networks.linen.convolution import check_images
 from metajax.networks.linen.from_linen import from_linen
+from metajax.networks.linen.layers import Remat, check_remat, run_layers
 from metajax.networks.linen.transformer import (
   VIT,
   Attention,
   Details,
-  Layer,
   Size,
   check_size,
   norm,
@@ -37,6 +37,8 @@ def vision_transformer(
   dropout: float = 0.0,
   dtype: DTypeLike = jnp.float32,
   details: Details = VIT,
+  remat: Remat = "none",
+  scan: bool = False,
 ) -> Network:
   """A vision transformer (arXiv:2010.11929): `[n, h, w, c] -> [n, width]`, or `[n, num_outputs]`.
 
@@ -57,6 +59,10 @@ def vision_transformer(
     dropout: Dropout rate of attention and MLP outputs, active in training with a key.
     dtype: Type of products and activations, e.g. bfloat16; params and norm statistics are float32.
     details: Differences between published transformers; `transformer.CLIP` for CLIP's image tower.
+    remat: What of a layer a training pass computes again for the gradient, to save memory: "none"; "dots", all but
+      products of matrices; or "full". Dropout then draws other numbers.
+    scan: Whether training runs one layer's program over the stacked params of all, which compiles in a fraction of the
+      time; low-rank adapters need False.
 
   Raises:
     ValueError: if an argument is invalid; at init, if images are not `[n, h, w, c]` or not divisible into patches.
@@ -72,13 +78,14 @@ def vision_transformer(
     raise ValueError(f"expected a size of {', '.join(map(repr, SIZES))} or a Size, got {size!r}")
   size = SIZES[size] if isinstance(size, str) else size
   check_size(size, num_outputs, dropout)
+  check_remat(remat)
   if patch < 1:
     raise ValueError(f"expected a patch of at least 1 pixel, got {patch}")
   for name, value, known in (("pool", pool, get_args(Pool)), ("positions", positions, get_args(Positions))):
     if value not in known:
       raise ValueError(f"expected {name} to be one of {', '.join(map(repr, known))}, got {value!r}")
   check_positions(positions, size)
-  return from_linen(_VisionTransformer(size, patch, pool, positions, num_outputs, dropout, dtype, details))
+  return from_linen(_VisionTransformer(size, patch, pool, positions, num_outputs, dropout, dtype, details, remat, scan))
 
 
 class _VisionTransformer(nn.Module):
@@ -90,6 +97,8 @@ class _VisionTransformer(nn.Module):
   dropout: float
   dtype: DTypeLike
   details: Details
+  remat: Remat
+  scan: bool
 
   @nn.compact
   def __call__(self, images, kept=None, *, train):
@@ -113,9 +122,7 @@ class _VisionTransformer(nn.Module):
       tokens = jnp.concatenate([jnp.broadcast_to(jnp.concatenate(before), shape), tokens], 1)
     if self.details.first_norm:
       tokens = norm(self, "first_norm")(tokens)
-    for layer in range(self.size.num_layers):
-      tokens, _ = Layer(self.size, self.dropout, self.dtype, self.details, name=f"layer_{layer}")(tokens, train)
-    tokens = norm(self, "norm")(tokens)
+    tokens = norm(self, "norm")(run_layers(self, tokens, train)[-1])
     return projected(self, self._pooled(tokens))
 
   def _pooled(self, tokens):
