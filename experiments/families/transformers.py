@@ -2,10 +2,11 @@
 
 from typing import Annotated, NamedTuple
 
-from experiments.families.representation.encoders import dtype_of
+from experiments.families.representation.encoders import dtype_of, layers_of
 from metajax.experiment.bounds import BELOW_1, LARGEST, Bounds, Count, Depth, Fraction, Width
 from metajax.experiment.former_flags import also
 from metajax.learners.sampling import check_sampling
+from metajax.networks.linen.layers import Remat
 from metajax.networks.linen.transformer import Size
 
 
@@ -22,6 +23,8 @@ class Transformer(NamedTuple):
   """Dropout rate in training, at least 0 and below 1."""
   bfloat16: bool | None = None
   """Compute in bfloat16; by default only on an accelerator."""
+  remat: Remat = "none"
+  """What of a transformer layer the gradient computes again, to save memory: dots is all but matrix products."""
 
   @property
   def size(self) -> Size:
@@ -31,7 +34,7 @@ class Transformer(NamedTuple):
   @property
   def how(self) -> dict:
     """The remaining arguments of networks."""
-    return {"dropout": self.dropout, "dtype": dtype_of(self.bfloat16)}
+    return {"dropout": self.dropout, "dtype": dtype_of(self.bfloat16), **layers_of(self.remat)}
 
 
 class Sampling(NamedTuple):

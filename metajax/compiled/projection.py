@@ -8,13 +8,14 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import optax
+from jax.sharding import Mesh
 
 from metajax.compiled.chips import BETWEEN_SLICES, CHIPS_OF_A_HOST
 from metajax.compiled.flops import flops
 from metajax.compiled.program import Collective, read_program
 from metajax.compiled.step import compile_step, placed, shapes, share, with_rows
 from metajax.compiled.topology import Slices
-from metajax.mesh import mesh_over
+from metajax.mesh import device_count
 from metajax.train import make_train_step
 from metajax.types import Batch, Learner
 
@@ -97,7 +98,7 @@ class Projection(NamedTuple):
 
 
 def project(
-  learner: Learner, optimizer: optax.GradientTransformation, batch: Batch, slices: Slices, *, fsdp: bool = False
+  learner: Learner, optimizer: optax.GradientTransformation, batch: Batch, slices: Slices, mesh: Mesh
 ) -> Projection:
   """Compiles the training step of a run for slices of TPUs and reads the program; a batch that does not fit is reduced.
 
@@ -105,22 +106,23 @@ def project(
     learner, optimizer: As for `fit`.
     batch: A global batch: of all hosts.
     slices: The slices.
-    fsdp: Whether parameters are sharded over the devices.
+    mesh: A mesh over their devices.
 
   Raises:
     ValueError: if the devices do not divide the batch.
   """
-  mesh, rows = mesh_over(slices.devices, fsdp=fsdp), jax.tree.leaves(batch)[0].shape[0]
-  if rows % mesh.size:
-    raise ValueError(f"expected a batch divisible by the {mesh.size} devices of {slices.name}, got {rows} rows")
+  rows = jax.tree.leaves(batch)[0].shape[0]
   with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+    sharing = device_count()
+    if rows % sharing:
+      raise ValueError(f"expected a batch divisible by the {sharing} devices of {slices.name}, got {rows} rows")
     before = shapes(learner, optimizer, batch)
 
   def compiled(some):
     return _compiled(learner, optimizer, before, with_rows(batch, some), mesh, slices)
 
   first = compiled(rows)
-  largest = None if first.fits else _largest(compiled, rows, mesh.size, first)
+  largest = None if first.fits else _largest(compiled, rows, sharing, first)
   with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
     step = make_train_step(learner, optimizer)
     operations = flops(step, before, with_rows(batch, rows), in_bfloat16=True) / mesh.size

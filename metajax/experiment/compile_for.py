@@ -12,8 +12,10 @@ from rich.table import Table
 from metajax import paths
 from metajax.compiled import Projection, Slices, project, slices_of
 from metajax.experiment import command_line, records
+from metajax.experiment.devices import axes_of
 from metajax.experiment.groups import group_of
 from metajax.experiment.precision import set_precision
+from metajax.experiment.training import averaging
 from metajax.experiment.types import Experiment, RunFlags, Training
 from metajax.mesh import host_batches, mesh_over
 from metajax.report import page
@@ -40,7 +42,8 @@ def compile_for(build: Callable[[Any], Experiment | Sequence[Experiment]], confi
   """
   flags, training = group_of(config, RunFlags), group_of(config, Training)
   slices = slices_of(flags.compile_for)
-  mesh = mesh_over(slices.devices, fsdp=flags.fsdp)
+  axes = axes_of(flags.mesh, flags.fsdp, len(slices.devices) // slices.slices)
+  mesh = mesh_over(slices.devices, **axes)
   with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # what depends on the platform is chosen for the slices
     set_precision(flags.precision)
     built = build(config)
@@ -48,7 +51,7 @@ def compile_for(build: Callable[[Any], Experiment | Sequence[Experiment]], confi
   found = []
   for one in experiments:
     batch = next(iter(host_batches(one.train_batches(training.seed))))
-    projection = project(one.learner, one.optimizer, batch, slices, fsdp=flags.fsdp)
+    projection = project(one.learner, averaging(one.optimizer, training.ema), batch, slices, mesh)
     show(one.title or one.name, projection)
     found.append(projection)
   folder = _folder(experiments[0].name if len(experiments) == 1 else command_line.module_of(build), flags, slices)

@@ -13,18 +13,18 @@ from metajax.experiment import command_line, headlines, records, run_folder
 from metajax.experiment.artifacts import check_artifacts, write_artifacts
 from metajax.experiment.compile_for import compile_for
 from metajax.experiment.configuration import configuration
-from metajax.experiment.devices import on_devices
+from metajax.experiment.devices import axes_of, devices_of, on_devices
 from metajax.experiment.exports import export_run, gather
 from metajax.experiment.finished_page import write_page
 from metajax.experiment.groups import group_of
 from metajax.experiment.run_folder import Run
 from metajax.experiment.seeds import check_seeds, groups, seeds_of, side_by_side
-from metajax.experiment.training import advised_in_tests, recorded
+from metajax.experiment.training import advised_in_tests, averaging, recorded
 from metajax.experiment.types import Experiment, RunFlags, Trained, Training
-from metajax.mesh import devices_for, host_batches, process_shard, replicate, shard_batch
+from metajax.mesh import host_batches, process_shard, replicate, shard_batch
 from metajax.pixels import images_to_float
 from metajax.report import read_metrics
-from metajax.train import each_seed, fit, restore, seeds_in_parallel
+from metajax.train import averaged, each_seed, fit, restore, seeds_in_parallel
 from metajax.types import Batches
 
 Build = Callable[[Any], Experiment | Sequence[Experiment]]  # config -> Experiment
@@ -96,7 +96,7 @@ def run(build: Build, config: Any) -> Path:
   begun = _begun(build, config)
   training, flags, trained = group_of(config, Training), group_of(config, RunFlags), []
   steps = training.steps
-  with on_devices(begun.devices, fsdp=flags.fsdp):
+  with on_devices(begun.devices, **axes_of(flags.mesh, flags.fsdp, begun.devices)):
     run, parts = _written(begun, config)
     for part in parts:
       one, ended = part.experiment, []
@@ -149,14 +149,18 @@ def _begun(build: Build, config: Any) -> _Begun:
   built = build(config)
   name = built.name if isinstance(built, Experiment) else command_line.module_of(build).rpartition(".")[2]
   run = run_folder.begin(name, build, config)
-  parts = _prepared({"": built} if isinstance(built, Experiment) else {one.name: one for one in built}, config)
+  ema = group_of(config, Training).ema
+  named = {"": built} if isinstance(built, Experiment) else {one.name: one for one in built}
+  named = {name: one._replace(optimizer=averaging(one.optimizer, ema)) for name, one in named.items()}
+  parts = _prepared(named, config)
   for part in parts:
     _check_checkpoints(run, part, config)
   run_folder.check_same(run, config)
   for part in parts:
     check_artifacts(run, part.experiment.artifacts)
   rows = jax.tree.leaves(parts[0].example)[0].shape[0] * process_shard()[1]
-  return _Begun(name, run, parts, rows, devices_for(rows, group_of(config, Training).devices))
+  devices = devices_of(group_of(config, RunFlags).mesh, rows, group_of(config, Training).devices)
+  return _Begun(name, run, parts, rows, devices)
 
 
 def _written(begun: _Begun, config: Any) -> tuple[Run, list[_Part]]:
@@ -228,7 +232,7 @@ def _trained(run: Run, part: _Part, ended: Sequence[tuple], devices: int, traini
         found = restore(
           one.learner, one.optimizer, group.batches, checkpoints, seed=group.fit_arguments["seed"], best=False
         )
-    states += each_seed(found, group.fit_arguments["seed"])
+    states += map(averaged, each_seed(found, group.fit_arguments["seed"]))
     rows = read_metrics(run.folder / group.folder)
     waiting += [row["data_wait_fraction"] for row in rows if "data_wait_fraction" in row]
   seconds, share_waiting = sum(took for _, _, took in ended), float(np.mean(waiting or [0.0]))

@@ -16,9 +16,10 @@ from metajax.experiment.groups import group_of
 from metajax.experiment.precision import resolved, set_precision
 from metajax.experiment.run_folder import FLAGS_MUTABLE_ON_RESUME
 from metajax.experiment.seeds import groups, seeds_of, side_by_side
+from metajax.experiment.training import averaging
 from metajax.experiment.types import RunFlags, Training
 from metajax.paths import place
-from metajax.train import TrainState, each_seed, restore
+from metajax.train import TrainState, averaged, each_seed, restore
 from metajax.types import Batches, Learner
 
 OF_SEEDS = ("seed", "seeds", "seeds_in_parallel")
@@ -87,7 +88,7 @@ def states_of(
 
   Args:
     run: Finished run.
-    learner, optimizer: Learner and optimizer of the training.
+    learner, optimizer: Learner and optimizer of the training, without its moving average.
     batches_of: `seed -> Batches` with the shapes of the training batches.
     best: Restore the step of the best validation score, instead of the last step.
 
@@ -95,12 +96,13 @@ def states_of(
     FileNotFoundError, ValueError: if the run has no such checkpoint, or it cannot be read.
   """
   flags, states = run.training, []
+  optimizer = averaging(optimizer, flags.ema)
   in_parallel = run.configuration.get("seeds_at_once") or 1
   for part, seeds in groups(flags, in_parallel).items():
     batches, seed = side_by_side([batches_of(seed) for seed in seeds], seeds)
     with Checkpoints(run.folder / part / "checkpoints") as checkpoints:
       found = restore(learner, optimizer, batches, checkpoints, seed=seed, best=best)
-    states += each_seed(found, seed)
+    states += map(averaged, each_seed(found, seed))
   return states
 
 

@@ -30,6 +30,8 @@ FLAGS_MUTABLE_ON_RESUME = {
   "export",
   "devices",
   "fsdp",
+  "mesh",
+  "compile_for",
 }
 FLAGS_MUTABLE_ON_RESUME |= {"download", "test_tasks", "adaptation_curve", "temperature", "top_k", "top_p", "prompts"}
 

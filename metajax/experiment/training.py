@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import jax
+import optax
 
 from metajax import paths
 from metajax.checkpoint import Checkpoints
@@ -19,7 +20,7 @@ from metajax.checks import counted
 from metajax.experiment.run_folder import Run
 from metajax.mesh import barrier, broadcast_from_primary, preemption_requested, process_shard, set_exit_advice
 from metajax.report import Format, log_to, metrics_log, progress, read_metrics, wandb_log, write_whole
-from metajax.train import Stopped
+from metajax.train import Stopped, with_ema
 from metajax.types import Batches, MetricLogger
 
 
@@ -35,6 +36,11 @@ class Kept(NamedTuple):
   batches: Batches
   fit_arguments: dict[str, Any]
   took: Callable[[], float]
+
+
+def averaging(optimizer: optax.GradientTransformation, ema: float) -> optax.GradientTransformation:
+  """The optimizer of a training with the flag `--ema`."""
+  return with_ema(optimizer, ema) if ema else optimizer
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import optax
 
-from metajax.experiment.bounds import Bounds, Count, MayBeRemote, NotNegative, RunPath, Seed
+from metajax.experiment.bounds import BELOW_1, Bounds, Count, MayBeRemote, NotNegative, RunPath, Seed
 from metajax.experiment.former_flags import also
 from metajax.experiment.precision import Precision
 from metajax.train import TrainState
@@ -47,6 +47,9 @@ class RunFlags(NamedTuple):
   """Export the trained model into the folder of the run, for `metajax predict` and `metajax.load`."""
   fsdp: bool = False
   """Shard the parameters and the optimizer state over the devices, instead of replicating them."""
+  mesh: tuple[str, ...] = ()
+  """Devices along each axis of the mesh, such as data=16 fsdp=4 model=2: batches are sharded over data and fsdp,
+  parameters over fsdp, the heads and hidden units of transformers over model."""
   compile_for: tuple[str, ...] = ()
   """Slices of TPUs, such as v5e:4x4, or v5e:4x4 slices=2: compile the training step for them, print whether it fits and
   how long it takes, and stop. No TPU is needed, only the package libtpu."""
@@ -68,6 +71,8 @@ class Training(NamedTuple):
   """First random seed, for the initialization and all random draws in training."""
   seeds: Annotated[int, Bounds(1, 1000)] = 1
   """Number of random seeds to train, from --seed on; results are the mean with a 95% interval over seeds."""
+  ema: Annotated[float, Bounds(0, BELOW_1)] = 0.0
+  """Decay of a moving average of the parameters, such as 0.9999, which is tested and exported; 0 for none."""
   seeds_in_parallel: Annotated[int | None, *Count.__metadata__, *also("--seeds-at-once")] = None
   """Seeds to train in parallel; None trains as many as fit into memory."""
 

@@ -1,5 +1,6 @@
 """Training: the train step, the training loop, and resuming after an interruption."""
 
+from metajax.train.averaging import averaged, with_ema
 from metajax.train.fit import Stopped, fit, restore
 from metajax.train.nothing_learned import BesideChance, nothing_learned
 from metajax.train.optimizers import (
@@ -18,6 +19,7 @@ __all__ = [
   "Stopped",
   "TrainState",
   "adamw",
+  "averaged",
   "each_seed",
   "fit",
   "for_seeds",
@@ -31,4 +33,5 @@ __all__ = [
   "seeds_in_parallel",
   "start",
   "warmup_cosine",
+  "with_ema",
 ]

@@ -16,6 +16,7 @@ import optax
 
 from metajax import checks
 from metajax.mesh import on_one_device, over_cores, process_shard, shard_batch, without_mesh
+from metajax.train.averaging import averaged
 from metajax.train.given import seeds_in
 from metajax.train.step import TrainState, each_seed, make_train_step, start
 from metajax.types import Batch, Batches, Episode, Learner, MetricLogger
@@ -192,7 +193,7 @@ class Run:
     """Validates; returns True if this step is the best so far."""
     self._look()
     paused = time.perf_counter()
-    parts = each_seed(self.train_state, self.seed)
+    parts = [averaged(part) for part in each_seed(self.train_state, self.seed)]
     scores = np.array([self._score_of(part.params, part.state) for part in parts])
     self.scores = scores if self.many else scores[0]
     better = (self.scores > self.best_score) | np.isnan(self.best_score) | (self.best is None)

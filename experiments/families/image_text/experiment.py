@@ -15,7 +15,7 @@ from experiments.families.image_text.config import Clip, Setup
 from experiments.families.image_text.data import center_of, describe, load_data
 from experiments.families.mixing import mixed_slug
 from experiments.families.representation.config import check
-from experiments.families.representation.encoders import encoder_of
+from experiments.families.representation.encoders import dtype_of, encoder_of, layers_of
 from experiments.families.representation.evaluators import few_shot_tests
 from metajax.augment.image import affine, random_resized_crop
 from metajax.compose import chunked, linear, with_head
@@ -89,7 +89,8 @@ def towers_of(model: Clip, vocab_size: int) -> Pair:
   num_outputs, (width, layers, _, max_length) = model.num_outputs, model.text
   image = with_head(encoder_of(model.encoder), linear(num_outputs))
   size = Size(width, layers, max(1, width // 64))
-  return Pair(image, text_transformer(vocab_size, size, max_length, num_outputs=num_outputs))
+  how: dict[str, Any] = {"dtype": dtype_of(model.encoder.bfloat16), **layers_of(model.encoder.remat)}
+  return Pair(image, text_transformer(vocab_size, size, max_length, num_outputs=num_outputs, **how))
 
 
 def optimizer_of(setup: Setup) -> optax.GradientTransformation:

@@ -1,6 +1,6 @@
 """The encoders of pretraining experiments, by name."""
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from experiments.families.convolution import outside_loops
 from metajax import Network
 from metajax.experiment.bounds import Bounds
 from metajax.networks import conv4, resnet, vision_transformer
+from metajax.networks.linen.layers import Remat
 from metajax.networks.linen.resnet import Stem
 from metajax.platforms import platform
 
@@ -40,6 +41,8 @@ class EncoderFlags(NamedTuple):
   """Side of the patches of a vision transformer, in pixels."""
   bfloat16: bool | None = None
   """Compute in bfloat16; by default only on an accelerator."""
+  remat: Remat = "none"
+  """What of a transformer layer the gradient computes again, to save memory: dots is all but matrix products."""
 
 
 def encoder_of(flags: EncoderFlags) -> Network:
@@ -48,14 +51,19 @@ def encoder_of(flags: EncoderFlags) -> Network:
   Raises:
     ValueError: if an argument is out of range.
   """
-  name, width, stem, patch, bfloat16 = flags
+  name, width, stem, patch, bfloat16, remat = flags
   dtype = dtype_of(bfloat16)
   if name.startswith("resnet"):
     return resnet(int(name.removeprefix("resnet")), width=width, stem=stem, dtype=dtype)
   if name.startswith("vit_"):
-    return vision_transformer(name.removeprefix("vit_").capitalize(), patch, dtype=dtype)
+    return vision_transformer(name.removeprefix("vit_").capitalize(), patch, dtype=dtype, **layers_of(remat))
   downsample = "stride" if name == "conv4_strided" else "max_pool"
   return conv4(round(64 * width), downsample=downsample, convolution=outside_loops())
+
+
+def layers_of(remat: Remat) -> dict[str, Any]:
+  """Returns how a transformer runs its layers: on an accelerator as a scan, which compiles much faster."""
+  return {"remat": remat, "scan": platform() != "cpu" or remat != "none"}
 
 
 def dtype_of(bfloat16: bool | None) -> jax.typing.DTypeLike:
