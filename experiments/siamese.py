@@ -51,9 +51,10 @@ def build(config: Config) -> fs.Experiment:
   variant += distortion + ("centered",) * config.center
   modes = [fs.EvalMode("siamese", learner, "running statistics", variant=variant)]
   compares = fs.PairScore("matching probability", jnp.exp)
-  return fs.few_shot_experiment(
+  found = fs.few_shot_experiment(
     config.setup, "siamese", trained, modes, batches=partial(_batches, config), compares=compares
   )
+  return found._replace(accumulate="no") if in_batch else found
 
 
 def _batches(config: Config, source, seed):

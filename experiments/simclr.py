@@ -10,12 +10,13 @@ from typing import Annotated, Any, Literal, NamedTuple
 from experiments.families import representation as rep
 from experiments.families.image_flags import CropFrom, crops_originals
 from metajax.augment import image
+from metajax.compose import chunked
 from metajax.data import RandomCrop
 from metajax.experiment.bounds import Depth, Positive, Width
 from metajax.experiment.former_flags import also
 from metajax.learners import simclr
 from metajax.networks import projection_head
-from metajax.types import Augmentation
+from metajax.types import Augmentation, Network
 
 Recipe = Literal["auto", "simclr", "simclr_cifar", "handwriting"]
 
@@ -86,11 +87,25 @@ def build(config: Config) -> rep.Experiment:
   head = projection_head(config.hidden, config.num_outputs, config.num_layers)
   how: dict[str, Any] = {"temperature": "learned" if config.learned_temperature else config.temperature}
   learner = simclr(network, head, augmentation, **how)
+  if config.setup.training.accumulate > 1:
+    learner = learner._replace(loss=simclr(_in_parts(network, config), head, augmentation, **how).loss)
   others = {"after the head": simclr(network, head, augmentation, embedding="head", **how).embed}
   drawn: dict[str, Any] = rep.from_originals(config.setup, VIEWS) if originals else {}
-  return rep.representation_experiment(
+  found = rep.representation_experiment(
     config.setup, "simclr", learner, network, draw=rep.views(view_of(config)), others=others, **drawn
   )
+  return found._replace(accumulate="itself")
+
+
+def _in_parts(network: Network, config: Config) -> Network:
+  """The encoder, which computes a batch in parts: exact, as every row meets all others (arXiv:2101.06983)."""
+  rows, parts = config.setup.outer.batch_size, config.setup.training.accumulate
+  if rows % parts:
+    raise ValueError(f"expected --accumulate that divides the --batch-size of {rows}, got {parts}")
+  if config.encoder.encoder_name[:3] != "vit":
+    given = f"{parts} and --encoder-name {config.encoder.encoder_name}"
+    raise ValueError(f"expected --accumulate 1 with an encoder that normalizes over a batch, got {given}")
+  return chunked(network, 2 * rows // parts)  # of both views
 
 
 def view_of(config: Config, crop: bool = True) -> Augmentation:

@@ -49,9 +49,10 @@ def build(config: Config) -> fs.Experiment:
     fs.EvalMode("triplet", neighbor, "running statistics", variant=("nearest neighbor", *variant)),
   ]
   compares = fs.PairScore("squared distance", lambda logits: -logits, "smallest")
-  return fs.few_shot_experiment(
+  found = fs.few_shot_experiment(
     config.setup, "triplet", trained, modes, batches=partial(_batches, config), compares=compares
   )
+  return found if config.negatives == "given" else found._replace(accumulate="no")
 
 
 def _batches(config: Config, source, seed):

@@ -19,7 +19,7 @@ from metajax.experiment.finished_page import write_page
 from metajax.experiment.groups import group_of
 from metajax.experiment.run_folder import Run
 from metajax.experiment.seeds import check_seeds, groups, seeds_of, side_by_side
-from metajax.experiment.training import advised_in_tests, averaging, recorded
+from metajax.experiment.training import advised_in_tests, averaging, check_parts, parts_of_a_batch, recorded
 from metajax.experiment.types import Experiment, RunFlags, Trained, Training
 from metajax.mesh import host_batches, process_shard, replicate, shard_batch
 from metajax.pixels import images_to_float
@@ -159,6 +159,8 @@ def _begun(build: Build, config: Any) -> _Begun:
   for part in parts:
     check_artifacts(run, part.experiment.artifacts)
   rows = jax.tree.leaves(parts[0].example)[0].shape[0] * process_shard()[1]
+  for part in parts:
+    check_parts(parts_of_a_batch(part.experiment, group_of(config, Training)), rows)
   devices = devices_of(group_of(config, RunFlags).mesh, rows, group_of(config, Training).devices)
   return _Begun(name, run, parts, rows, devices)
 
@@ -220,7 +222,8 @@ def _groups(part: _Part, training: Training) -> Iterator[_Group]:
   validated: dict[str, Any] = {"validate": validate, "eval_every": training.eval_every} if validate else {}
   for folder, seeds in groups(training, part.in_parallel).items():
     batches, seed = side_by_side([part.batches[seed - training.seed] for seed in seeds], seeds)
-    yield _Group(f"{part.folder}/{folder}".strip("/"), len(seeds), batches, {"seed": seed, **validated})
+    how = {"seed": seed, "accumulate": parts_of_a_batch(part.experiment, training), **validated}
+    yield _Group(f"{part.folder}/{folder}".strip("/"), len(seeds), batches, how)
 
 
 def _trained(run: Run, part: _Part, ended: Sequence[tuple], devices: int, training: Training) -> Trained:

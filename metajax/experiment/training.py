@@ -18,6 +18,7 @@ from metajax import paths
 from metajax.checkpoint import Checkpoints
 from metajax.checks import counted
 from metajax.experiment.run_folder import Run
+from metajax.experiment.types import Experiment, Training
 from metajax.mesh import barrier, broadcast_from_primary, preemption_requested, process_shard, set_exit_advice
 from metajax.report import Format, log_to, metrics_log, progress, read_metrics, wandb_log, write_whole
 from metajax.train import Stopped, with_ema
@@ -41,6 +42,26 @@ class Kept(NamedTuple):
 def averaging(optimizer: optax.GradientTransformation, ema: float) -> optax.GradientTransformation:
   """The optimizer of a training with the flag `--ema`."""
   return with_ema(optimizer, ema) if ema else optimizer
+
+
+def parts_of_a_batch(experiment: Experiment, training: Training) -> int:
+  """The parts into which the train step divides a batch.
+
+  Raises:
+    ValueError: if `--accumulate` is given and the rows of a batch meet in the loss.
+  """
+  if training.accumulate > 1 and experiment.accumulate == "no":
+    raise ValueError(
+      f"expected --accumulate 1, because the rows of a batch meet in the loss of {experiment.name}, got "
+      f"{training.accumulate}"
+    )
+  return training.accumulate if experiment.accumulate == "parts" else 1
+
+
+def check_parts(parts: int, rows: int):
+  """Raises unless the parts divide a batch."""
+  if rows % parts:
+    raise ValueError(f"expected --accumulate that divides a batch of {rows}, got {parts}")
 
 
 @contextlib.contextmanager

@@ -73,6 +73,8 @@ class Training(NamedTuple):
   """Number of random seeds to train, from --seed on; results are the mean with a 95% interval over seeds."""
   ema: Annotated[float, Bounds(0, BELOW_1)] = 0.0
   """Decay of a moving average of the parameters, such as 0.9999, which is tested and exported; 0 for none."""
+  accumulate: Count = 1
+  """Parts of a batch that are computed one after the other, to save memory; statistics of batch norm are of a part."""
   seeds_in_parallel: Annotated[int | None, *Count.__metadata__, *also("--seeds-at-once")] = None
   """Seeds to train in parallel; None trains as many as fit into memory."""
 
@@ -183,6 +185,8 @@ class Experiment(NamedTuple):
     choose: `states -> Learner`: selects the evaluated features by validation data.
     deployed: Learner to export, by default the trained one; its predictions should not depend on the other queries.
     said: Entries of `run.json` in addition to the flags.
+    accumulate: How the flag `--accumulate` computes a batch in parts: by the train step, as the loss is a mean over
+      rows; the learner does "itself"; or not, as rows meet in the loss.
     preprocessing: How the publisher of an encoder resizes images, for the export; None for images squashed to a square.
   """
 
@@ -202,3 +206,4 @@ class Experiment(NamedTuple):
   deployed: Learner | None = None
   said: Mapping[str, Any] = {}
   preprocessing: Preprocessing | None = None
+  accumulate: Literal["parts", "itself", "no"] = "parts"

@@ -49,6 +49,7 @@ class Run:
     validate: Callable | bool | None,
     checkpoints: Any,
     debug_nans: bool,
+    accumulate: int = 1,
   ):
     self.learner, self.optimizer, self.seed = learner, optimizer, seed
     self.log, self.checkpoints, self.debug_nans = log, checkpoints, debug_nans
@@ -65,7 +66,7 @@ class Run:
     self.unbounded = frozenset()  # names of leaves that are infinite at the start: a state may hold a bound
     self.window, self.pending = [], []  # metrics since the last report: on the host, and still on the device
     self.seconds, self.began, self.waited, self.timed = 0.0, 0.0, 0.0, 0
-    step = make_train_step(learner, optimizer)
+    step = make_train_step(learner, optimizer, accumulate)
     self.train_step = jax.jit(
       jax.vmap(step, in_axes=(0, 1)) if self.many else step, donate_argnums=() if debug_nans else 0
     )

@@ -44,6 +44,7 @@ def fit(
   checkpoints: Any = None,
   checkpoint_every: int = 1000,
   stop: Callable[[], str | None] = lambda: None,
+  accumulate: int = 1,
   debug_nans: bool = False,
 ) -> TrainState:
   """Trains a learner for `steps` steps; returns the last TrainState, or the best one if `validate` is given.
@@ -65,6 +66,7 @@ def fit(
     checkpoints: A `Checkpoints`; resumes from its newest readable one: same batches, parameter bits and `log` calls.
     checkpoint_every: Steps between checkpoints; the best score and the last step are also saved.
     stop: Called after each step; if it returns a reason, a checkpoint is written and `Stopped` is raised.
+    accumulate: Parts of a batch, computed one after the other; see `make_train_step`.
     debug_nans: Checks every step, at twice the memory; JAX's error then names the line of the first non-finite value.
 
   Raises:
@@ -80,10 +82,11 @@ def fit(
     >>> int(fit(learners.supervised(compose.linear(2)), optax.sgd(0.1), lambda *_: itertools.repeat(batch), 3).step)
     3
   """
+  checks.count("accumulate", accumulate)
   every = {"log_every": log_every, "eval_every": eval_every, "checkpoint_every": checkpoint_every}
   _check(learner, optimizer, batches, seed, checkpoints, log, validate, stop, steps=steps, **every)
   split_cpu()
-  run = Run(learner, optimizer, seed, log, validate, checkpoints, debug_nans)
+  run = Run(learner, optimizer, seed, log, validate, checkpoints, debug_nans, accumulate)
   with run.started(batches, steps) as remaining, _shown(run, steps, progress):
     for batch in run.until(steps, remaining):
       run.took_step(batch, *run.train_step(run.train_state, batch))

@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax
 
+from metajax import checks
 from metajax.checks import is_concrete
-from metajax.mesh import gather_params, keep_sharded, replicate, shard_parameters
+from metajax.mesh import device_count, gather_params, keep_sharded, replicate, shard_parameters
 from metajax.pixels import images_to_float
 from metajax.train.given import check_learner, check_optimizer, seeds_in
-from metajax.tree import is_key, size_text, value_text, wide
+from metajax.tree import is_key, leading_axis, size_text, value_text, wide
 from metajax.types import Key, Learner, Params, State
 
 
@@ -40,12 +42,15 @@ class TrainState(NamedTuple):
     return f"TrainState(step={value_text(self.step)}, {sizes})"
 
 
-def make_train_step(learner: Learner, optimizer: optax.GradientTransformation) -> Callable:
+def make_train_step(learner: Learner, optimizer: optax.GradientTransformation, accumulate: int = 1) -> Callable:
   """Makes the train step, one step of the outer optimizer; the caller jits it.
 
   Args:
     learner: Learner to train.
     optimizer: Outer optimizer.
+    accumulate: Parts that a batch is divided into, one computed after the other; the gradient is their mean. It is that
+      of the batch if the loss is a mean over rows, as over tasks, and not if rows meet, as in contrastive losses.
+      Statistics of batch norm are those of each part.
 
   Returns:
     `(train_state, batch) -> (train_state, metrics)`. The metrics are the learner's, plus "loss" and "grad_norm", which
@@ -53,22 +58,56 @@ def make_train_step(learner: Learner, optimizer: optax.GradientTransformation) -
 
   Raises:
     TypeError: if `learner` is not a Learner, or `optimizer` is not an optax optimizer.
+    ValueError: if `accumulate` is not at least 1; when called, if the parts, or the devices that share each, do not
+      divide the batch.
   """
   check_learner(learner)
   check_optimizer(optimizer)
+  checks.count("accumulate", accumulate)
+  differentiate = jax.value_and_grad(learner.loss, has_aux=True)
 
   def train_step(train_state, batch):
     key = jax.random.fold_in(train_state.key, train_state.step)
-    differentiate = jax.value_and_grad(learner.loss, has_aux=True)
     whole = gather_params(train_state.params)
-    (loss, (state, metrics)), gradient = differentiate(whole, train_state.state, images_to_float(batch), key)
-    gradient = keep_sharded(gradient)
+    if accumulate == 1:
+      (loss, (state, metrics)), gradient = differentiate(whole, train_state.state, images_to_float(batch), key)
+      gradient = keep_sharded(gradient)
+    else:
+      (loss, (state, metrics)), gradient = _mean_of_parts(
+        differentiate, accumulate, whole, train_state.state, batch, key
+      )
     updates, optimizer_state = optimizer.update(gradient, train_state.optimizer_state, train_state.params)
     params, optimizer_state = keep_sharded((optax.apply_updates(train_state.params, updates), optimizer_state))
     metrics = {**metrics, "loss": loss, "grad_norm": _norm(gradient)}
     return TrainState(params, state, optimizer_state, train_state.key, train_state.step + 1), metrics
 
   return train_step
+
+
+def _mean_of_parts(differentiate, parts, params, state, batch, key):
+  """Values, metrics and gradient as means over parts of a batch; the state goes from part to part.
+
+  Part `i` holds the rows `i`, `i + parts`, ..., so that every device has its share of each.
+  """
+  rows = leading_axis(batch)
+  if rows % (parts * device_count()):
+    shared = f" shared by {device_count()} devices" * (device_count() > 1)
+    raise ValueError(f"expected a batch that divides into {parts} parts{shared}, got {rows} rows")
+  batch = jax.tree.map(lambda x: x.reshape(rows // parts, parts, *x.shape[1:]), batch)
+
+  def of(state, i):
+    part = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, 1, keepdims=False), batch)
+    (loss, (state, metrics)), gradient = differentiate(params, state, images_to_float(part), jax.random.fold_in(key, i))
+    return (loss, metrics, jax.tree.map(wide, keep_sharded(gradient))), state
+
+  def add(carried, i):
+    sums, state = carried
+    found, state = of(state, i)
+    return (jax.tree.map(jnp.add, sums, found), state), None
+
+  (sums, state), _ = lax.scan(add, of(state, 0), jnp.arange(1, parts))
+  loss, metrics, gradient = jax.tree.map(lambda x: x / parts, sums)
+  return (loss, (state, metrics)), jax.tree.map(lambda x, like: x.astype(like.dtype), gradient, params)
 
 
 def _norm(gradient) -> jax.Array:

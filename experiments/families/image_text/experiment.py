@@ -45,6 +45,7 @@ def clip_experiment(setup: Setup, model: Clip) -> Experiment:
   data = load_data(images, model.permuted, training.seed, originals, mix)
   describe(images, data, model.permuted)
   vocab_size, max_length = model.text[2:]
+  model = _in_parts(model, outer.batch_size, training.accumulate)
   tokenizer = train_tokenizer(_texts_of(data.mixed or data.train), vocab_size)
   tokenize = lambda texts: tokenizer(texts, max_length)
   learner, optimizer = learner_of(model, images, tokenizer.vocab_size), optimizer_of(setup)
@@ -73,7 +74,18 @@ def clip_experiment(setup: Setup, model: Clip) -> Experiment:
     ),  # raises if the images are too few for the tests
     said={"channels": data.train.images.shape[-1]},
     preprocessing=center_of(images.size) if originals else None,
+    accumulate="itself",
   )
+
+
+def _in_parts(model: Clip, batch_size: int, accumulate: int) -> Clip:
+  """The model whose towers compute a batch in parts: exact, as every row meets all others (arXiv:2101.06983)."""
+  if accumulate == 1:
+    return model
+  if model.chunk is not None or batch_size % accumulate:
+    given = f"{accumulate} of {batch_size} rows" + f" and --chunk {model.chunk}" * (model.chunk is not None)
+    raise ValueError(f"expected --accumulate that divides the --batch-size, without --chunk, got {given}")
+  return model._replace(chunk=batch_size // accumulate)
 
 
 def learner_of(model: Clip, images: ImageData, vocab_size: int) -> Learner:

@@ -1,5 +1,6 @@
 """The layers of a transformer, one after the other: as a loop or a scan, kept or computed again for the gradient."""
 
+import functools
 from collections.abc import Callable
 from typing import Literal, get_args
 
@@ -45,7 +46,7 @@ def run_layers(module: nn.Module, tokens: Array, train: bool, causal: bool = Fal
     rngs = {} if key is None else {"dropout": key}
     return layer.apply({"params": gather_layer(params)}, tokens, train, causal, rngs=rngs)[0]
 
-  lean = _rematerialized(one, module.remat)
+  lean = _rematerialized(one, module.remat, module.scan)
   if not module.scan:
     states = [tokens]
     for some in given:
@@ -62,17 +63,23 @@ def check_remat(remat: str):
     raise ValueError(f"expected remat to be one of {', '.join(map(repr, get_args(Remat)))}, got {remat!r}")
 
 
-def _rematerialized(one: Callable, remat: str) -> Callable:
-  """The layer, with what its gradient computes again; gathered parameters are always gathered again."""
+def _rematerialized(one: Callable, remat: str, scan: bool) -> Callable:
+  """The layer, with what its gradient computes again; gathered parameters are always gathered again.
+
+  A scan keeps all products: of the rest, which XLA computes again at will in a loop, it would keep every float.
+  """
   policies = jax.checkpoint_policies
-  if remat == "none":
-    policy = policies.save_anything_except_these_names(GATHERED) if shards_layers() else policies.everything_saveable
+  if remat == "none" and scan:
+    policy = functools.partial(_is_product, of_matrices=False)
+  elif remat == "none":
+    policy = policies.save_anything_except_these_names(GATHERED)
   else:
     policy = _is_product if remat == "dots" else policies.nothing_saveable
-  return jax.checkpoint(one, policy=policy, prevent_cse=False)
+  return jax.checkpoint(one, policy=policy, prevent_cse=not scan)
 
 
-def _is_product(primitive, *arrays, **params) -> bool:
-  """Whether an operation is a product of tokens with a matrix, also by `metajax.networks.matmul`."""
-  saved = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-  return primitive.name == "matmul" or saved(primitive, *arrays, **params)
+def _is_product(primitive, *arrays, of_matrices=True, **params) -> bool:
+  """Whether an operation is a product, by default of tokens with a matrix; also of `metajax.networks.matmul`."""
+  policies = jax.checkpoint_policies
+  products = policies.dots_with_no_batch_dims_saveable if of_matrices else policies.dots_saveable
+  return primitive.name == "matmul" or products(primitive, *arrays, **params)
