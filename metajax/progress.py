@@ -11,7 +11,7 @@ from rich.table import Column
 
 from metajax.types import MetricLogger
 
-_UNSEEN = ("grad_norm", "steps_per_second", "data_wait_fraction", "seconds")
+_UNSEEN = ("grad_norm", "steps_per_second", "data_wait_fraction", "seconds", "rows_per_second")
 PATIENCE = 20  # seconds without a line, after which one says how long it will take
 _FIRST = ("loss", "accuracy", "validation")
 

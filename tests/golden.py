@@ -149,7 +149,7 @@ RUNS = {
           "--layers", "1", "--heads", "2", "--vocabulary", "300", "--length", "12", "--prompts", "Verse 7"),
 }  # fmt: skip
 STOPPED = "prototypical"
-TIMES = {"step", "time", "seconds", "steps_per_second", "data_wait_fraction"}
+TIMES = {"step", "time", "seconds", "steps_per_second", "data_wait_fraction", "rows_per_second", "goodput"}
 COMPARED = ("learner", "measure", "policy", "value", "interval")
 
 

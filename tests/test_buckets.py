@@ -500,7 +500,7 @@ else:
   driver.main(prototypical.build, prototypical.PRESETS)
 """
 ENVIRONMENT = {"PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT}"}
-TIMES = {"time", "seconds", "steps_per_second", "data_wait_fraction"}
+TIMES = {"time", "seconds", "steps_per_second", "data_wait_fraction", "rows_per_second", "goodput"}
 
 
 def begin(*arguments, slow=False):

@@ -24,7 +24,7 @@ from metajax.experiment import driver
 driver.write_page = lambda *given: None
 driver.main(sinusoid.build)
 """
-TIMES = {"time", "seconds", "steps_per_second", "data_wait_fraction"}
+TIMES = {"time", "seconds", "steps_per_second", "data_wait_fraction", "rows_per_second", "goodput"}
 WRITING = "*.orbax-checkpoint-tmp*"
 
 

@@ -1,6 +1,6 @@
 """Programs compiled for machines that are not there: what they need, send and take."""
 
-from metajax.compiled.chips import CHIPS, Chip
+from metajax.compiled.chips import CHIPS, Chip, peak_flops
 from metajax.compiled.flops import flops
 from metajax.compiled.program import Collective, Program, read_program
 from metajax.compiled.projection import Projection, project
@@ -16,6 +16,7 @@ __all__ = [
   "Slices",
   "compile_step",
   "flops",
+  "peak_flops",
   "project",
   "read_program",
   "shapes",

@@ -26,6 +26,15 @@ class Chip(NamedTuple):
 BETWEEN_SLICES = 25e9  # bytes a second that a host sends to other slices: a network interface of 200 Gbit/s
 CHIPS_OF_A_HOST = 4
 GIB = 2**30
+GPUS = {  # multiplications and additions in bfloat16 a second, dense, by a part of JAX's name of the kind of device
+  "A100": 312e12,
+  "H100 PCIe": 756e12,
+  "H100": 989e12,
+  "H200": 989e12,
+  "B200": 2250e12,
+  "L40S": 362e12,
+  "L4": 121e12,
+}
 # By JAX's name of the kind of device; a chip of v4 is two devices.
 CHIPS = {
   "TPU v4": Chip("v4", 137.5e12, 16 * GIB, 150e9, 1.05e9),
@@ -33,3 +42,10 @@ CHIPS = {
   "TPU v5": Chip("v5p", 459e12, 95 * GIB, 600e9, 1.75e9, 2),
   "TPU v6 lite": Chip("v6e", 918e12, 32 * GIB, 400e9, 1.75e9),
 }
+
+
+def peak_flops(kind: str) -> float | None:
+  """Returns the published operations in bfloat16 a second of a device, by JAX's name of its kind; None if unknown."""
+  if kind in CHIPS:
+    return CHIPS[kind].flops
+  return next((peak for name, peak in GPUS.items() if name in kind), None)

@@ -1,6 +1,7 @@
 """The driver of all experiments: it trains, evaluates, and writes the results."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 
 from metajax.checkpoint import Checkpoints
+from metajax.compiled import flops, shapes, with_rows
 from metajax.experiment import command_line, headlines, records, run_folder
 from metajax.experiment.artifacts import check_artifacts, write_artifacts
 from metajax.experiment.compile_for import compile_for
@@ -24,7 +26,7 @@ from metajax.experiment.types import Experiment, RunFlags, Trained, Training
 from metajax.mesh import host_batches, process_shard, replicate, shard_batch
 from metajax.pixels import images_to_float
 from metajax.report import read_metrics
-from metajax.train import averaged, each_seed, fit, restore, seeds_in_parallel
+from metajax.train import averaged, each_seed, fit, make_train_step, restore, seeds_in_parallel
 from metajax.types import Batches
 
 Build = Callable[[Any], Experiment | Sequence[Experiment]]  # config -> Experiment
@@ -101,7 +103,8 @@ def run(build: Build, config: Any) -> Path:
     for part in parts:
       one, ended = part.experiment, []
       for group in _groups(part, training):
-        with recorded(run, group.folder, group.batches, steps, rows=begun.rows * group.seeds) as kept:
+        rows, operations = begun.rows * group.seeds, functools.partial(_operations, part, begun.rows, group, training)
+        with recorded(run, group.folder, group.batches, steps, rows=rows, flops=operations) as kept:
           state = fit(one.learner, one.optimizer, kept.batches, steps, **group.fit_arguments, **kept.fit_arguments)
         ended.append((group, state, kept.took()))
       trained.append(_trained(run, part, ended, begun.devices, training))
@@ -119,6 +122,14 @@ def run(build: Build, config: Any) -> Path:
   if flags.record:
     records.publish(records.home(build), begun.name, measured, image)
   return run.folder
+
+
+def _operations(part: _Part, rows: int, group: _Group, training: Training) -> int:
+  """Operations of a training step in matrix products, counted as products in bfloat16."""
+  one = part.experiment
+  step = make_train_step(one.learner, one.optimizer, parts_of_a_batch(one, training))
+  before = shapes(one.learner, one.optimizer, part.example)
+  return group.seeds * flops(step, before, with_rows(part.example, rows), in_bfloat16=True)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from metajax import paths
 from metajax.checkpoint import Checkpoints
 from metajax.checks import counted
 from metajax.experiment.run_folder import Run
+from metajax.experiment.throughput import throughput
 from metajax.experiment.types import Experiment, Training
 from metajax.mesh import barrier, broadcast_from_primary, preemption_requested, process_shard, set_exit_advice
 from metajax.report import Format, log_to, metrics_log, progress, read_metrics, wandb_log, write_whole
@@ -65,7 +66,9 @@ def check_parts(parts: int, rows: int):
 
 
 @contextlib.contextmanager
-def recorded(run: Run, part: str, batches: Batches, steps: int, *, rows: int) -> Generator[Kept, None, None]:
+def recorded(
+  run: Run, part: str, batches: Batches, steps: int, *, rows: int, flops: Callable[[], int] | None = None
+) -> Generator[Kept, None, None]:
   """Provides `fit` with metrics, checkpoints and a trace.
 
   A first SIGTERM or Ctrl-C stops the training after the current step, and saves it; a second Ctrl-C stops immediately.
@@ -76,6 +79,7 @@ def recorded(run: Run, part: str, batches: Batches, steps: int, *, rows: int) ->
     part: Subfolder of the run if it trains several learners; else "".
     batches, steps: As for `fit`.
     rows: Tasks or examples per step.
+    flops: Counts the operations of a step, for "mfu".
   """
   folder, flags = run.folder / part, run.flags
   seconds = [0.0]
@@ -87,7 +91,7 @@ def recorded(run: Run, part: str, batches: Batches, steps: int, *, rows: int) ->
     stack.enter_context(_advised(run))
     wandb = [stack.enter_context(_wandb(run, part))] if "wandb" in flags.log and done < steps else []
     fit_arguments = {
-      "log": _log(stack, run, part, [show, *wandb], seconds),
+      "log": _log(stack, run, part, [show, *wandb], seconds, throughput(rows, done, _seen(folder), flops)),
       "log_every": max(1, min(100, steps // 20)),
       "checkpoints": checkpoints,
       "checkpoint_every": flags.checkpoint_every or max(1, steps // 20),
@@ -102,8 +106,10 @@ def recorded(run: Run, part: str, batches: Batches, steps: int, *, rows: int) ->
   barrier("the metrics are written")
 
 
-def _log(stack: contextlib.ExitStack, run: Run, part: str, others: list, seconds: list[float]) -> MetricLogger:
-  """The `log` of `fit`: writes each row of metrics, passes it to other loggers, and keeps the training time."""
+def _log(
+  stack: contextlib.ExitStack, run: Run, part: str, others: list, seconds: list[float], speed: Callable
+) -> MetricLogger:
+  """The `log` of `fit`: writes each row of metrics and of speed, passes it on, and keeps the training time."""
   formats = [one for one in get_args(Format) if one in run.flags.log]
   loggers = []
 
@@ -112,7 +118,7 @@ def _log(stack: contextlib.ExitStack, run: Run, part: str, others: list, seconds
       # A resumed run repeats the steps after its checkpoint: their old rows are dropped.
       files = stack.enter_context(metrics_log(run.folder / part, after=step - 1, formats=formats))
       loggers.append(log_to(files, *others))
-    loggers[0](step, metrics)
+    loggers[0](step, metrics | speed(step, metrics))
     seconds[0] = metrics["seconds"]
 
   return log
@@ -168,6 +174,12 @@ def advised_in_tests(run: Run):
 
 def _advise(error: BaseException, said: str):
   vars(error)["advice"] = [said]  # the command line adds it to the message
+
+
+def _seen(folder):
+  """The last step that a training has reported before; 0 for none."""
+  rows = read_metrics(folder)
+  return rows[-1]["step"] if rows else 0
 
 
 def _seconds(folder):

@@ -8,7 +8,8 @@ from metajax.report.drawing import BLUE, FAINT, GRAY, GREEN, INK, PURPLE, VERMIL
 
 _FIRST = ("loss", "accuracy", "validation")
 _COLORS = {"loss": BLUE, "validation": VERMILION, "grad_norm": PURPLE}
-_NOT_DRAWN = ("step", "time", "seconds", "steps_per_second", "data_wait_fraction")
+_NOT_DRAWN = ("step", "time", "seconds", "steps_per_second", "data_wait_fraction", "rows_per_second")
+_NOT_DRAWN += ("goodput", "mfu", "device_memory_gib")
 _MANY = 60  # number of points beyond which a smoothed line is drawn over them
 
 
