@@ -122,13 +122,13 @@ def projected(monkeypatch, memory, of_row):
   batch = Examples(np.zeros((64, 3), np.float32), np.eye(2, dtype=np.float32)[np.zeros(64, int)])
   asked, real = [], projection.compile_step
 
-  def compile_step(learner, optimizer, before, batch, mesh):
+  def compile_step(learner, optimizer, before, batch, mesh, accumulate):
     rows = batch.labels.shape[0]
     asked.append(rows)
     if rows * of_row > memory:
       said = f"RESOURCE_EXHAUSTED: Used {rows * of_row / 2**30:.2f}G of {memory / 2**30:.2f}G hbm."
       raise jax.errors.JaxRuntimeError(said)
-    return real(learner, optimizer, before, batch, mesh)
+    return real(learner, optimizer, before, batch, mesh, accumulate)
 
   monkeypatch.setattr(projection, "compile_step", compile_step)
   slices = Slices("v5e:2x4", jax.devices()[:8], 1, V5E)

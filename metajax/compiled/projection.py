@@ -98,7 +98,12 @@ class Projection(NamedTuple):
 
 
 def project(
-  learner: Learner, optimizer: optax.GradientTransformation, batch: Batch, slices: Slices, mesh: Mesh
+  learner: Learner,
+  optimizer: optax.GradientTransformation,
+  batch: Batch,
+  slices: Slices,
+  mesh: Mesh,
+  accumulate: int = 1,
 ) -> Projection:
   """Compiles the training step of a run for slices of TPUs and reads the program; a batch that does not fit is reduced.
 
@@ -107,36 +112,38 @@ def project(
     batch: A global batch: of all hosts.
     slices: The slices.
     mesh: A mesh over their devices.
+    accumulate: Parts of the batch, as for `make_train_step`.
 
   Raises:
     ValueError: if the devices do not divide the batch.
   """
   rows = jax.tree.leaves(batch)[0].shape[0]
   with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-    sharing = device_count()
+    sharing = device_count() * accumulate
     if rows % sharing:
-      raise ValueError(f"expected a batch divisible by the {sharing} devices of {slices.name}, got {rows} rows")
+      given = f"the {device_count()} devices of {slices.name}" + f" and {accumulate} parts" * (accumulate > 1)
+      raise ValueError(f"expected a batch divisible by {given}, got {rows} rows")
     before = shapes(learner, optimizer, batch)
 
   def compiled(some):
-    return _compiled(learner, optimizer, before, with_rows(batch, some), mesh, slices)
+    return _compiled(learner, optimizer, before, with_rows(batch, some), mesh, slices, accumulate)
 
   first = compiled(rows)
   largest = None if first.fits else _largest(compiled, rows, sharing, first)
   with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-    step = make_train_step(learner, optimizer)
+    step = make_train_step(learner, optimizer, accumulate)
     operations = flops(step, before, with_rows(batch, rows), in_bfloat16=True) / mesh.size
   return first._replace(operations=operations, largest=largest)
 
 
-def _compiled(learner, optimizer, before, batch, mesh, slices) -> Projection:
+def _compiled(learner, optimizer, before, batch, mesh, slices, accumulate) -> Projection:
   """The `Projection` of a batch, without its operations."""
   began, rows = time.perf_counter(), jax.tree.leaves(batch)[0].shape[0]
   memory = slices.chip.memory
   before, batch = placed(before, batch, mesh)
   sizes = [share(part) for part in (before.params, before.optimizer_state, batch)]
   try:
-    compiled = compile_step(learner, optimizer, before, batch, mesh)
+    compiled = compile_step(learner, optimizer, before, batch, mesh, accumulate)
   except jax.errors.JaxRuntimeError as error:
     used = USED.search(str(error))
     if "RESOURCE_EXHAUSTED" not in str(error) or used is None:

@@ -49,7 +49,12 @@ def share(tree: Any) -> int:
 
 
 def compile_step(
-  learner: Learner, optimizer: optax.GradientTransformation, before: TrainState, batch: Batch, mesh: Mesh
+  learner: Learner,
+  optimizer: optax.GradientTransformation,
+  before: TrainState,
+  batch: Batch,
+  mesh: Mesh,
+  accumulate: int = 1,
 ) -> jax.stages.Compiled:
   """Compiles the training step of a run for the devices of a mesh, which need not be there.
 
@@ -57,9 +62,11 @@ def compile_step(
     learner, optimizer: As for `fit`.
     before, batch: Shapes as `placed` returns them.
     mesh: The mesh.
+    accumulate: As for `make_train_step`.
 
   Raises:
     jax.errors.JaxRuntimeError: if the program needs more memory than a device has.
   """
   with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-    return jax.jit(make_train_step(learner, optimizer), donate_argnums=0).lower(before, batch).compile()
+    step = make_train_step(learner, optimizer, accumulate)
+    return jax.jit(step, donate_argnums=0).lower(before, batch).compile()

@@ -15,7 +15,7 @@ from metajax.experiment import command_line, records
 from metajax.experiment.devices import axes_of
 from metajax.experiment.groups import group_of
 from metajax.experiment.precision import set_precision
-from metajax.experiment.training import averaging
+from metajax.experiment.training import averaging, parts_of_a_batch
 from metajax.experiment.types import Experiment, RunFlags, Training
 from metajax.mesh import host_batches, mesh_over
 from metajax.report import page
@@ -51,7 +51,8 @@ def compile_for(build: Callable[[Any], Experiment | Sequence[Experiment]], confi
   found = []
   for one in experiments:
     batch = next(iter(host_batches(one.train_batches(training.seed))))
-    projection = project(one.learner, averaging(one.optimizer, training.ema), batch, slices, mesh)
+    parts = parts_of_a_batch(one, training)
+    projection = project(one.learner, averaging(one.optimizer, training.ema), batch, slices, mesh, parts)
     show(one.title or one.name, projection)
     found.append(projection)
   folder = _folder(experiments[0].name if len(experiments) == 1 else command_line.module_of(build), flags, slices)
