@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -85,11 +85,13 @@ def weathered(hosts: int, folder: Path, steps: int, interruptions: int, random: 
   raise AssertionError(f"expected the run to end, see {folder}.log")
 
 
-def _arrays(folder: Path, step: int, like: Any = None) -> Any:
-  """The last checkpoint of a run, on one device."""
+def _arrays(folder: Path, step: int) -> Any:
+  """The arrays of a checkpoint, each on one device."""
+  path = folder / "maml" / "checkpoints" / str(step) / "arrays"
   here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
-  return ocp.StandardCheckpointer().restore(folder / "maml" / "checkpoints" / str(step) / "arrays", target)
+  stored = cast(Any, ocp.StandardCheckpointer().metadata(path)).item_metadata.tree
+  target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), stored)
+  return ocp.StandardCheckpointer().restore(path, target)
 
 
 def main(steps: int = 2000, hosts: int = 4, interruptions: int = 12, seed: int = 0, record: bool = False):
@@ -111,9 +113,7 @@ def main(steps: int = 2000, hosts: int = 4, interruptions: int = 12, seed: int =
     undisturbed, began = time.perf_counter() - began, time.perf_counter()
     storm = weathered(hosts, stormy, steps, interruptions, np.random.default_rng(seed))
     seconds = time.perf_counter() - began
-    expected = _arrays(calm, steps)
-    found = _arrays(stormy, steps, expected)
-    pairs = zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True)
+    pairs = zip(jax.tree.leaves(_arrays(stormy, steps)), jax.tree.leaves(_arrays(calm, steps)), strict=True)
     apart = max(float(np.abs(np.asarray(x, float) - np.asarray(y, float)).max()) for x, y in pairs)
     rows, all_rows = _steps(stormy), _steps(calm)
     resumed = len(re.findall(r"^resuming after step", (Path(home) / "stormy.log").read_text(), re.MULTILINE))
