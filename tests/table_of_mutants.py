@@ -546,7 +546,7 @@ MUTANTS = (
   ),
   Mutant(
     "a token outside the vocabulary is none while tracing",
-    "metajax/networks/linen/transformer.py",
+    "metajax/networks/linen/reading.py",
     "known = (tokens >= 0) & (tokens < module.vocab_size)",
     "known = tokens < module.vocab_size",
     ("tests/test_decoder.py::test_a_token_outside_the_vocabulary_is_refused_and_its_row_nan_while_tracing",),
@@ -626,8 +626,8 @@ MUTANTS = (
   Mutant(
     "a resumed run of an earlier version keeps the preset of the paper",
     "metajax/experiment/command_line.py",
-    "in presets and not _resumes() and",
-    "in presets and",
+    "elsewhere = _resumes() or bool(",
+    "elsewhere = bool(",
     ("tests/test_golden.py::test_a_run_that_was_stopped_before_is_gone_on_with_to_the_same_and_evaluated",),
   ),
   Mutant(
@@ -1492,7 +1492,7 @@ MUTANTS = (
   ),
   Mutant(
     "context vectors come after the start of text",
-    "metajax/networks/linen/transformer.py",
+    "metajax/networks/linen/reading.py",
     "lax.dynamic_update_slice(embedded, context, (0, 1, 0))",
     "lax.dynamic_update_slice(embedded, context, (0, 0, 0))",
     ("tests/test_image_text_predictors.py::test_context_vectors_that_embed_words_are_a_prompt_of_these_words",),
