@@ -42,7 +42,7 @@ def compile_for(build: Callable[[Any], Experiment | Sequence[Experiment]], confi
   """
   flags, training = group_of(config, RunFlags), group_of(config, Training)
   slices = slices_of(flags.compile_for)
-  axes = axes_of(flags.mesh, flags.fsdp, len(slices.devices) // slices.slices)
+  axes = axes_of(flags.mesh, flags.fsdp, len(slices.devices))
   mesh = mesh_over(slices.devices, **axes)
   with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # what depends on the platform is chosen for the slices
     set_precision(flags.precision)
