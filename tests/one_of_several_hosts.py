@@ -71,10 +71,13 @@ def trainings():
   }
 
 
-def params_after(name: str, fsdp: bool, devices: int | None = None) -> dict[str, np.ndarray]:
+MESHES = {"": {}, "fsdp": {"fsdp": True}, "axes": {"fsdp": 2, "model": 2}}
+
+
+def params_after(name: str, mesh: str, devices: int | None = None) -> dict[str, np.ndarray]:
   """Every parameter that a training ends with, by its path."""
   learner, batches = trainings()[name]
-  with jax.set_mesh(make_mesh(devices, fsdp=fsdp)):
+  with jax.set_mesh(make_mesh(devices, **MESHES[mesh])):
     optimizer = optax.sgd(RATES[name], momentum=0.9)
     trained = fit(learner, optimizer, batches, STEPS)
     before = to_host(start(learner, optimizer, next(batches(0, process_shard()))).params)
@@ -114,8 +117,8 @@ def of_all(names, devices: int | None = None) -> dict[str, np.ndarray]:
     if evaluated != name:
       found |= {f"{name}: {what}": x for what, x in evaluation(evaluated, devices).items()}
       continue
-    learner, _, fsdp = name.partition("+")
-    found |= {f"{name}: {path}": x for path, x in params_after(learner, fsdp == "fsdp", devices).items()}
+    learner, _, mesh = name.partition("+")
+    found |= {f"{name}: {path}": x for path, x in params_after(learner, mesh, devices).items()}
   return found
 
 

@@ -33,10 +33,11 @@ def environment(**more):
   return {**os.environ, "XLA_FLAGS": FLAGS, "JAX_PLATFORMS": "cpu", **kept, **more}
 
 
-def train_as(hosts, file, trainings):
-  """The params of trainings, `{training: path: array}`, of as many processes."""
+def train_as(hosts, file, trainings, devices=1):
+  """The params of trainings, `{training: path: array}`, of as many processes, of so many devices each."""
+  several = {"XLA_FLAGS": f"{FLAGS} --xla_force_host_platform_device_count={devices}"} if devices > 1 else {}
   command = [sys.executable, str(HERE / "one_of_several_hosts.py"), str(free_port()), str(hosts)]
-  own = lambda host: subprocess.Popen([*command, str(host), str(file), *trainings], env=environment())
+  own = lambda host: subprocess.Popen([*command, str(host), str(file), *trainings], env=environment(**several))
   started = [own(host) for host in range(hosts)]
   assert [one.wait(timeout=500) for one in started] == [0] * hosts
   with np.load(file) as stored:
@@ -61,6 +62,15 @@ def test_hosts_learn_and_measure_what_one_does(tmp_path, hosts, learners, sharde
   np.testing.assert_array_equal(together[f"{evaluation}: labels"], np.arange(13))  # each example once, in its order
   for name, params in together.items():
     np.testing.assert_allclose(params, alone[name.replace("+fsdp", "")], rtol=0, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.slow
+def test_two_hosts_learn_on_three_axes_what_one_device_does(tmp_path):
+  together = train_as(2, tmp_path / "together.npz", ["clip+axes", "maml+axes"], devices=4)
+  alone = of_all(["clip", "maml"], devices=1)
+  assert len(together) == len(alone)
+  for name, params in together.items():
+    np.testing.assert_allclose(params, alone[name.replace("+axes", "")], rtol=0, atol=1e-5, err_msg=name)
 
 
 SINE_WAVES = ["--steps", "120", "--checkpoint-every", "10", "--tasks", "4", "--hidden", "8", "--test-tasks", "25"]

@@ -32,6 +32,7 @@ FLAGS_MUTABLE_ON_RESUME = {
   "fsdp",
   "mesh",
   "compile_for",
+  "hang_report",
 }
 FLAGS_MUTABLE_ON_RESUME |= {"download", "test_tasks", "adaptation_curve", "temperature", "top_k", "top_p", "prompts"}
 

@@ -17,6 +17,7 @@ import optax
 from metajax import paths
 from metajax.checkpoint import Checkpoints
 from metajax.checks import counted
+from metajax.experiment.hangs import reporting_hangs
 from metajax.experiment.run_folder import Run
 from metajax.experiment.throughput import throughput
 from metajax.experiment.types import Experiment, Training
@@ -99,7 +100,8 @@ def recorded(
       "debug_nans": flags.debug_nans,
     }
     profile = stack.enter_context(_on_disk(folder / "profile"))
-    traced = stack.enter_context(_traced(_telling(batches), profile, flags.profile, str(folder / "profile")))
+    watched = stack.enter_context(reporting_hangs(_telling(batches), flags.hang_report))
+    traced = stack.enter_context(_traced(watched, profile, flags.profile, str(folder / "profile")))
     yield Kept(traced, fit_arguments, lambda: seconds[0] or _seconds(folder))
     if reason := stop():
       raise Stopped(reason, steps, saved=True)

@@ -53,6 +53,8 @@ class RunFlags(NamedTuple):
   compile_for: tuple[str, ...] = ()
   """Slices of TPUs, such as v5e:4x4, or v5e:4x4 slices=2: compile the training step for them, print whether it fits and
   how long it takes, and stop. No TPU is needed, only the package libtpu."""
+  hang_report: NotNegative = 1800
+  """Seconds without a step after which every host prints what its threads are doing, and goes on; 0 for never."""
   debug_nans: bool = False
   """Check every step for non-finite values and replay the first bad one, so that the error names the line at fault."""
 
