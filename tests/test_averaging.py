@@ -13,7 +13,7 @@ from metajax.checkpoint import Checkpoints
 from metajax.compose import linear
 from metajax.learners import supervised
 from metajax.mesh import to_host
-from metajax.train import averaged, make_train_step, restore, start, with_ema
+from metajax.train import _loop, averaged, make_train_step, restore, start, with_ema
 
 BATCH = Examples(np.eye(8, dtype=np.float32), np.eye(8, dtype=np.float32))
 LEARNER = supervised(linear(8))
@@ -71,3 +71,21 @@ def test_the_average_is_sharded_as_the_parameters():
 def test_a_decay_out_of_range_is_refused(decay):
   with pytest.raises((ValueError, TypeError), match="decay"):
     with_ema(optax.sgd(0.1), decay)
+
+
+def test_with_checkpoints_the_devices_hold_no_copy_of_the_best_state(tmp_path, monkeypatch):
+  def refused(train_state):
+    raise AssertionError("a second copy on the devices")
+
+  scores = iter([0.0, 2.0, 1.0])
+  optimizer, seen = optax.sgd(1.0), []
+
+  def validate(params, state):
+    seen.append(to_host(params))
+    return next(scores)
+
+  monkeypatch.setattr(_loop, "_copy", refused)
+  with Checkpoints(tmp_path) as checkpoints:
+    best = fit(LEARNER, optimizer, batches, 3, validate=validate, eval_every=1, checkpoints=checkpoints)
+  assert int(best.step) == 2
+  jax.tree.map(np.testing.assert_array_equal, to_host(best.params), seen[1])

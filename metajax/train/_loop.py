@@ -100,8 +100,19 @@ class Run:
 
   def result(self) -> TrainState:
     """The last TrainState, or the best one if there was a validation."""
-    found = self.best if self.validate else self.train_state
+    found = self.train_state
+    if self.validate:
+      found = self._best_on_disk() if self.best is None else self.best
     return on_one_device(found) if self.over_cores else found
+
+  def _best_on_disk(self) -> TrainState:
+    found = self.checkpoints.restore(self._saved(), self.best_step)
+    if found is None:
+      raise ValueError(
+        f"expected a readable checkpoint of the best step {self.best_step} in {self.checkpoints.folder}: resume the "
+        "run from an earlier one"
+      )
+    return found[1]
 
   def _start(self, batch):
     if not self.many:
@@ -133,11 +144,16 @@ class Run:
           said = f"the checkpoint of step {step} is skipped: the best before it, of step {note['best_step']}, is lost"
           warnings.warn(said, stacklevel=4)
           continue
-        self.best = _copy(best[1]["best"] if self.many else best[1])
+        if self.many or not self._keeps_best_on_disk():
+          self.best = _copy(best[1]["best"] if self.many else best[1])
         self.best_score, self.best_step = np.asarray(note["best_score"], float), note["best_step"]
       self.step, self.train_state = step, tree["now"] if self.many else tree
       self.window, self.seconds = note["window"], note["seconds"]
       return
+
+  def _keeps_best_on_disk(self) -> bool:
+    """Whether the best TrainState is read from its checkpoint at the end, so that the devices hold no copy of it."""
+    return bool(self.checkpoints) and callable(self.validate) and not self.many
 
   def _seed(self):
     return np.asarray(self.seed).tolist()
@@ -197,7 +213,7 @@ class Run:
     parts = [averaged(part) for part in each_seed(self.train_state, self.seed)]
     scores = np.array([self._score_of(part.params, part.state) for part in parts])
     self.scores = scores if self.many else scores[0]
-    better = (self.scores > self.best_score) | np.isnan(self.best_score) | (self.best is None)
+    better = (self.scores > self.best_score) | np.isnan(self.best_score) | (self.best_step is None)
     self.began += time.perf_counter() - paused
     if not better.any():
       return False
@@ -207,7 +223,7 @@ class Run:
         return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
       self.best = jax.tree.map(pick, self.train_state, self.best)
-    else:
+    elif not self._keeps_best_on_disk():
       self.best = _copy(self.train_state)
     self.best_score, self.best_step = np.where(better, self.scores, self.best_score), self.step
     return True
