@@ -18,7 +18,14 @@ from experiments.families.pretext import data as pretext
 from metajax.experiment import RUN, RunFlags, bounds, command_line, flags, run_folder
 from metajax.experiment.bounds import Bounds
 
-OF_RUNS = ("evaluate", "few_labels", "one_shot", "fine_tune", "predict", "zero_shot")  # which end as there is no run in "none"
+OF_RUNS = (
+  "evaluate",
+  "few_labels",
+  "one_shot",
+  "fine_tune",
+  "predict",
+  "zero_shot",
+)  # which end as there is no run in "none"
 SMALL = {  # so that what is built before data are loaded is built soon
   "clip": ["--size", "32", "--text-width", "64", "--text-layers", "1", "--encoder-name", "conv4"],
   "simclr": ["--size", "32", "--encoder-name", "conv4"],

@@ -11,6 +11,7 @@ FLOORS = {
   "commands": [[("experiments/", "all", 2.0), ("cli", "inference, experiment, data, ...", 3.09)]],
   "runs": [
     [("inference", "predictors, data, ...", 2.0), ("experiment", "train, evaluate, data, ...", 3.09)],
+    [("compiled", "train, mesh", 5.15)],
     [
       ("train", "mesh", 0.85),
       ("evaluate", "mesh, losses", 1.46),
@@ -25,7 +26,7 @@ FLOORS = {
   ],
   "pieces": [
     [
-      ("networks", "", 0.97),
+      ("networks", "mesh", 0.97),
       ("data", "", 0.68),
       ("compose", "mesh", 0.88),
       ("losses", "mesh", 0.75),

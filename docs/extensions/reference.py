@@ -11,7 +11,8 @@ PACKAGES = (
   "metajax", "metajax.types", "metajax.learners", "metajax.adapt", "metajax.predictors", "metajax.networks",
   "metajax.compose", "metajax.losses", "metajax.losses.contrastive", "metajax.data", "metajax.augment",
   "metajax.augment.image", "metajax.augment.audio", "metajax.pretexts", "metajax.train", "metajax.evaluate",
-  "metajax.checkpoint", "metajax.mesh", "metajax.report", "metajax.inference", "metajax.export", "metajax.experiment",
+  "metajax.checkpoint", "metajax.mesh", "metajax.compiled", "metajax.report", "metajax.inference", "metajax.export",
+  "metajax.experiment",
 )  # fmt: skip
 
 
