@@ -88,6 +88,20 @@ def keep_sharded(tree: Params) -> Params:
   return jax.tree_util.tree_map_with_path(keep, tree)
 
 
+def scatter_gradient(tree: Params) -> Params:
+  """Constrains the traced gradient of gathered parameters to their sharding: it is reduce-scattered.
+
+  It is a sum over devices first. Without that constraint XLA would compute each device's part of a gradient from the
+  activations of all devices, which it gathers. A no-op without `fsdp` and `model`.
+  """
+
+  def scatter(path, x):
+    stored = parameter_spec(jnp.shape(x), path)
+    return _constrained(_constrained(x, _used(x, path)), stored) if stored else x
+
+  return jax.tree_util.tree_map_with_path(scatter, tree)
+
+
 def gather_params(tree: Params) -> Params:
   """All-gathers traced sharded parameters for the time that they are used. A no-op without `fsdp`.
 
@@ -131,7 +145,7 @@ def _gathered_forward(x, stored, used):
 
 
 def _gathered_backward(stored, used, _, gradient):
-  return (_constrained(gradient, stored),)
+  return (_constrained(_constrained(gradient, used), stored),)
 
 
 _gathered.defvjp(_gathered_forward, _gathered_backward)

@@ -11,7 +11,7 @@ from jax import lax
 
 from metajax import checks
 from metajax.checks import is_concrete
-from metajax.mesh import device_count, gather_params, keep_sharded, replicate, shard_parameters
+from metajax.mesh import device_count, gather_params, keep_sharded, replicate, scatter_gradient, shard_parameters
 from metajax.pixels import images_to_float
 from metajax.train.given import check_learner, check_optimizer, seeds_in
 from metajax.tree import is_key, leading_axis, size_text, value_text, wide
@@ -71,7 +71,7 @@ def make_train_step(learner: Learner, optimizer: optax.GradientTransformation, a
     whole = gather_params(train_state.params)
     if accumulate == 1:
       (loss, (state, metrics)), gradient = differentiate(whole, train_state.state, images_to_float(batch), key)
-      gradient = keep_sharded(gradient)
+      gradient = scatter_gradient(gradient)
     else:
       (loss, (state, metrics)), gradient = _mean_of_parts(
         differentiate, accumulate, whole, train_state.state, batch, key
@@ -98,7 +98,7 @@ def _mean_of_parts(differentiate, parts, params, state, batch, key):
   def of(state, i):
     part = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, 1, keepdims=False), batch)
     (loss, (state, metrics)), gradient = differentiate(params, state, images_to_float(part), jax.random.fold_in(key, i))
-    return (loss, metrics, jax.tree.map(wide, keep_sharded(gradient))), state
+    return (loss, metrics, jax.tree.map(wide, scatter_gradient(gradient))), state
 
   def add(carried, i):
     sums, state = carried
