@@ -1731,13 +1731,6 @@ MUTANTS = (
     ("tests/test_layers_of_transformers.py",),
   ),
   Mutant(
-    "a gradient is a sum over devices before it is sharded",
-    "metajax/mesh/placement.py",
-    "_constrained(_constrained(x, _used(x, path)), stored) if stored else x",
-    "_constrained(x, stored) if stored else x",
-    ("tests/test_fsdp.py",),
-  ),
-  Mutant(
     "an error of the disk is no damage of a Parquet file",
     "metajax/data/shards/parquet_samples.py",
     "error.errno is not None",

@@ -21,6 +21,8 @@ from metajax.compiled.program import Collective
 from metajax.compose import linear
 from metajax.experiment.compile_for import entries, lines
 from metajax.learners import supervised
+from metajax.mesh import mesh_over
+from metajax.networks import resnet
 
 TPU = importlib.util.find_spec("libtpu") is not None
 V5E = CHIPS["TPU v5 lite"]
@@ -170,3 +172,17 @@ def test_a_command_is_compiled_for_slices(command, tmp_path, words):
   (record,) = json.loads((folder / "projection.json").read_text())
   assert record["fits"] and record["cycles"] > 0 and (folder / "index.html").is_file()
   assert set(record["bytes_of"]) == {"all-reduce along data"}, "an inner loop without collectives"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not TPU, reason="libtpu is not installed")
+def test_sharded_parameters_take_less_memory_and_no_more_cycles():
+  """XLA would gather the activations of all devices to compute a part of a gradient each, if it may choose."""
+  learner, optimizer = supervised(resnet(10, stem="imagenet", convolution="native")), optax.sgd(0.1, momentum=0.9)
+  batch = Examples(np.zeros((512, 64, 64, 3), np.uint8), np.eye(16, dtype=np.float32)[np.arange(512) % 16])
+  slices = slices_of(("v5e:2x4",))
+  copies, sharded = (
+    projection.project(learner, optimizer, batch, slices, mesh_over(slices.devices, fsdp=fsdp))
+    for fsdp in (False, True)
+  )
+  assert sharded.needed < 0.6 * copies.needed and sharded.cycles < 1.1 * copies.cycles
