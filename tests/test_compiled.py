@@ -185,4 +185,4 @@ def test_sharded_parameters_take_less_memory_and_no_more_cycles():
     projection.project(learner, optimizer, batch, slices, mesh_over(slices.devices, fsdp=fsdp))
     for fsdp in (False, True)
   )
-  assert sharded.needed < 0.6 * copies.needed and sharded.cycles < 1.1 * copies.cycles
+  assert sharded.needed < 0.75 * copies.needed and sharded.cycles < 1.1 * copies.cycles
