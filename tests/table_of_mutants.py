@@ -136,8 +136,8 @@ MUTANTS = (
   Mutant(
     "fit returns the best of what was validated",
     "metajax/train/_loop.py",
-    "found = self.best if self.validate else self.train_state",
-    "found = self.train_state",
+    "    if self.validate:\n      found = ",
+    "    if False:\n      found = ",
     ("tests/test_train.py",),
   ),
   Mutant(

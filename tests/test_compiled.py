@@ -134,7 +134,8 @@ def projected(monkeypatch, memory, of_row):
 
   monkeypatch.setattr(projection, "compile_step", compile_step)
   slices = Slices("v5e:2x4", jax.devices()[:8], 1, V5E)
-  return projection.project(learner, optax.sgd(0.1), batch, slices, make_mesh(8)), asked
+  with jax.default_matmul_precision("default"):
+    return projection.project(learner, optax.sgd(0.1), batch, slices, make_mesh(8)), asked
 
 
 def test_a_batch_that_does_not_fit_says_the_largest_that_does(monkeypatch):

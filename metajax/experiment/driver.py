@@ -93,10 +93,10 @@ def run(build: Build, config: Any) -> Path:
     ValueError: if the flags are inconsistent or do not fit the data, before anything is written.
     OSError: if the folder cannot be written, or data cannot be read.
   """
-  if group_of(config, RunFlags).compile_for:
+  training, flags, trained = group_of(config, Training), group_of(config, RunFlags), []
+  if flags.compile_for:
     return compile_for(build, config)
   begun = _begun(build, config)
-  training, flags, trained = group_of(config, Training), group_of(config, RunFlags), []
   steps = training.steps
   with on_devices(begun.devices, **axes_of(flags.mesh, flags.fsdp, begun.devices)):
     run, parts = _written(begun, config)

@@ -20,17 +20,17 @@ class AveragedState(NamedTuple):
   ema: Params
 
 
-def with_ema(optimizer: optax.GradientTransformation, decay: float) -> optax.GradientTransformation:
+def with_ema(optimizer: optax.GradientTransformation, ema_decay: float) -> optax.GradientTransformation:
   """Adds an exponential moving average of the parameters to an optimizer (Polyak and Juditsky 1992).
 
-      average_0 = params_0,   average_t = decay average_{t-1} + (1 - decay) params_t
+      average_0 = params_0,   average_t = d average_{t-1} + (1 - d) params_t
 
   The training is unchanged. `fit` validates the average, and `averaged` gives the TrainState that has it as its params.
   Statistics of batch norm are not averaged: they are those of the last step.
 
   Args:
     optimizer: Optimizer of the training.
-    decay: Decay, at least 0 and below 1, such as 0.9999.
+    ema_decay: Decay `d`, at least 0 and below 1, such as 0.9999.
 
   Returns:
     An optax optimizer whose updates are those of `optimizer`; it needs the parameters.
@@ -49,7 +49,7 @@ def with_ema(optimizer: optax.GradientTransformation, decay: float) -> optax.Gra
     0.9
   """
   check_optimizer(optimizer)
-  checks.in_range("decay", decay, 0, 1 - 2**-24)  # the largest number below 1 in 32 bits
+  checks.in_range("ema_decay", ema_decay, 0, 1 - 2**-24)  # the largest number below 1 in 32 bits
 
   def init(params):
     return AveragedState(optimizer.init(params), jax.tree.map(lambda x: jnp.copy(_wide(x)), params))
@@ -59,7 +59,7 @@ def with_ema(optimizer: optax.GradientTransformation, decay: float) -> optax.Gra
       raise ValueError("expected the params, of which with_ema keeps an average, got None")
     updates, inner = optax.with_extra_args_support(optimizer).update(updates, state.inner, params, **extra)
     new = optax.apply_updates(params, updates)
-    return updates, AveragedState(inner, jax.tree.map(lambda old, x: _mean(decay, old, x), state.ema, new))
+    return updates, AveragedState(inner, jax.tree.map(lambda old, x: _mean(ema_decay, old, x), state.ema, new))
 
   return optax.GradientTransformationExtraArgs(init, update)
 

@@ -60,14 +60,13 @@ def fit(
     log: `log(step, metrics)`, called every `log_every` steps, after validations and after the last step, with averages
       since the last call; also "validation", if any, "steps_per_second" and "data_wait_fraction" (0 to 1) of this
       process, both without validation time, and the run's "seconds".
-    log_every, eval_every: Steps between reports, and between validations.
     validate: `(params, state) -> score`, larger is better, called every `eval_every` steps and after the last; selects
       the returned TrainState. Its arguments are valid only until the next step.
     checkpoints: A `Checkpoints`; resumes from its newest readable one: same batches, parameter bits and `log` calls.
-    checkpoint_every: Steps between checkpoints; the best score and the last step are also saved.
+    log_every, eval_every, checkpoint_every: Steps between reports, validations, checkpoints (also of the best and last).
     stop: Called after each step; if it returns a reason, a checkpoint is written and `Stopped` is raised.
-    accumulate: Parts of a batch, computed one after the other; see `make_train_step`.
-    debug_nans: Checks every step, at twice the memory; JAX's error then names the line of the first non-finite value.
+    accumulate: Parts of a batch, one after the other; see `make_train_step`.
+    debug_nans: Checks every step, at twice the memory; JAX's error names the line of the first non-finite value.
 
   Raises:
     TypeError: if an argument has the wrong type.
@@ -82,7 +81,6 @@ def fit(
     >>> int(fit(learners.supervised(compose.linear(2)), optax.sgd(0.1), lambda *_: itertools.repeat(batch), 3).step)
     3
   """
-  checks.count("accumulate", accumulate)
   every = {"log_every": log_every, "eval_every": eval_every, "checkpoint_every": checkpoint_every}
   _check(learner, optimizer, batches, seed, checkpoints, log, validate, stop, steps=steps, **every)
   split_cpu()
