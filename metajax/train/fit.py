@@ -57,13 +57,12 @@ def fit(
     seed: Seed of the initialization and of the learner's noise. A sequence of seeds trains that many networks side by
       side: pass `for_seeds(...)` as `batches`; the TrainState gets a leading `[seeds]` axis.
     progress: Shows the progress: a bar on a terminal or in a notebook, elsewhere a line every `log_every` steps.
-    log: `log(step, metrics)`, called every `log_every` steps, after validations and after the last step, with averages
-      since the last call; also "validation", if any, "steps_per_second" and "data_wait_fraction" (0 to 1) of this
-      process, both without validation time, and the run's "seconds".
+    log: `log(step, metrics)`, called every `log_every` steps, after validations and the last step: averages since the
+      last call, "validation", "steps_per_second" and "data_wait_fraction" (0 to 1) between validations, and "seconds".
     validate: `(params, state) -> score`, larger is better, called every `eval_every` steps and after the last; selects
       the returned TrainState. Its arguments are valid only until the next step.
     checkpoints: A `Checkpoints`; resumes from its newest readable one: same batches, parameter bits and `log` calls.
-    log_every, eval_every, checkpoint_every: Steps between reports, validations, checkpoints (also of the best and last).
+    log_every, eval_every, checkpoint_every: Steps between reports, validations, checkpoints (also of the best).
     stop: Called after each step; if it returns a reason, a checkpoint is written and `Stopped` is raised.
     accumulate: Parts of a batch, one after the other; see `make_train_step`.
     debug_nans: Checks every step, at twice the memory; JAX's error names the line of the first non-finite value.
