@@ -1,6 +1,6 @@
 """Programs compiled for machines that are not there: what they need, send and take."""
 
-from metajax.compiled.chips import CHIPS, Chip, peak_flops
+from metajax.compiled.chips import Chip, peak_flops
 from metajax.compiled.flops import flops
 from metajax.compiled.program import Collective, Program, read_program
 from metajax.compiled.projection import Projection, project
@@ -8,7 +8,6 @@ from metajax.compiled.step import compile_step, shapes, with_rows
 from metajax.compiled.topology import Slices, slices_of
 
 __all__ = [
-  "CHIPS",
   "Chip",
   "Collective",
   "Program",
