@@ -145,7 +145,8 @@ def _gathered_forward(x, stored, used):
 
 
 def _gathered_backward(stored, used, _, gradient):
-  return (_constrained(_constrained(gradient, used), stored),)
+  # Not summed first, as in `scatter_gradient`: within a scan XLA would hold the whole gradients of all layers.
+  return (_constrained(gradient, stored),)
 
 
 _gathered.defvjp(_gathered_forward, _gathered_backward)
