@@ -92,12 +92,15 @@ def scatter_gradient(tree: Params) -> Params:
   """Constrains the traced gradient of gathered parameters to their sharding: it is reduce-scattered.
 
   It is a sum over devices first. Without that constraint XLA would compute each device's part of a gradient from the
-  activations of all devices, which it gathers. A no-op without `fsdp` and `model`.
+  activations of all devices, which it gathers. `gather_layer` shards those of its layer by itself. A no-op without
+  `fsdp` and `model`.
   """
 
   def scatter(path, x):
     stored = parameter_spec(jnp.shape(x), path)
-    return _constrained(_constrained(x, _used(x, path)), stored) if stored else x
+    if not stored:
+      return x
+    return _constrained(x if _of_layer(path) else _constrained(x, _used(x, path)), stored)
 
   return jax.tree_util.tree_map_with_path(scatter, tree)
 
@@ -109,8 +112,7 @@ def gather_params(tree: Params) -> Params:
   """
 
   def gather(path, x):
-    of_layer = any(LAYER.fullmatch(name) for name in _names(path))
-    return x if of_layer or sharded_axis(jnp.shape(x), path) is None else _constrained(x, _used(x, path))
+    return x if _of_layer(path) or sharded_axis(jnp.shape(x), path) is None else _constrained(x, _used(x, path))
 
   return jax.tree_util.tree_map_with_path(gather, tree)
 
@@ -166,6 +168,10 @@ def _parallel_axis(shape, path) -> int | None:
 def _size(axis: str) -> int:
   mesh = jax.sharding.get_abstract_mesh()
   return 1 if mesh.empty or mesh.manual_axes else mesh.shape.get(axis, 1)
+
+
+def _of_layer(path) -> bool:
+  return any(LAYER.fullmatch(name) for name in _names(path))
 
 
 def _names(path) -> list[str]:
