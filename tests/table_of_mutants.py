@@ -1719,8 +1719,15 @@ MUTANTS = (
   Mutant(
     "rematerialized layers keep products of matrices",
     "metajax/networks/linen/layers.py",
-    'policy = _is_product if remat == "dots" else policies.nothing_saveable',
-    "policy = policies.nothing_saveable",
+    "    policy = _is_product\n",
+    "    policy = policies.nothing_saveable\n",
+    ("tests/test_layers_of_transformers.py",),
+  ),
+  Mutant(
+    "a scan keeps no products of attention",
+    "metajax/networks/linen/layers.py",
+    'elif remat == "dots" or scan:',
+    'elif remat == "dots":',
     ("tests/test_layers_of_transformers.py",),
   ),
   Mutant(

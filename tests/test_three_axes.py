@@ -1,14 +1,17 @@
 """Meshes of three axes: rows over "data" and "fsdp", parameters over "fsdp", layers of transformers over "model"."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import optax
 import pytest
 from one_of_several_hosts import ROWS, pairs, random_images, trainings
 
+import metajax.mesh.devices
 from metajax import make_mesh
 from metajax.learners import clip, gpt, simclr
-from metajax.mesh import shard_batch, to_host
+from metajax.mesh import mesh_over, shard_batch, to_host
 from metajax.mesh.placement import parameter_spec, sharded_axis
 from metajax.networks import Size, decoder, projection_head, text_transformer, vision_transformer
 from metajax.train import make_train_step, start
@@ -39,6 +42,14 @@ def step_on(mesh, learner, batch):
     return to_host((after.params, metrics["loss"])), after.params
 
 
+def same_step(learner, batch, mesh):
+  """Asserts that a step on a mesh is that on one device; returns its params."""
+  expected, _ = step_on(make_mesh(1), learner, batch)
+  found, params = step_on(mesh, learner, batch)
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-5), found, expected)
+  return params
+
+
 def test_one_rule_says_where_an_axis_goes():
   with jax.set_mesh(make_mesh(8, fsdp=2, model=2)) as _:
     mesh = jax.sharding.get_abstract_mesh()
@@ -50,25 +61,38 @@ def test_one_rule_says_where_an_axis_goes():
     assert dict(jax.sharding.get_abstract_mesh().shape) == {"data": 1, "fsdp": 8}
 
 
-@pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("name", ["clip", "simclr", "gpt"])
+@pytest.mark.parametrize("name, how", [(name, how) for name in ("clip", "simclr", "gpt") for how in HOW])
 def test_a_step_of_transformers_is_that_of_one_device(name, how):
   learner, batch = of_transformers(name, how)
-  expected, _ = step_on(make_mesh(1), learner, batch)
-  found, params = step_on(make_mesh(8, fsdp=2, model=2), learner, batch)
-  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-5), found, expected)
+  params = same_step(learner, batch, make_mesh(8, fsdp=2, model=2))
   kernel = next(x for path, x in jax.tree.leaves_with_path(params) if "layer_1" in str(path) and "kernel" in str(path))
   assert kernel.addressable_shards[0].data.size == kernel.size // 4
 
 
+@pytest.mark.parametrize("how", [{"fsdp": 2, "model": 2}, {"fsdp": 4}], ids=str)
 @pytest.mark.parametrize("name", ["maml", "clip"])
-def test_a_step_of_other_networks_is_that_of_one_device(name):
+def test_a_step_of_other_networks_is_that_of_one_device(name, how):
   learner, batches = trainings()[name]
-  batch = next(batches())
-  expected, _ = step_on(make_mesh(1), learner, batch)
-  for mesh in (make_mesh(8, fsdp=2, model=2), make_mesh(8, fsdp=4)):
-    found, _ = step_on(mesh, learner, batch)
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-5), found, expected)
+  same_step(learner, next(batches()), make_mesh(8, **how))
+
+
+def test_a_step_on_two_slices_is_that_of_one_device(monkeypatch):
+  # Devices of CPUs do not say which slice they are of. These are not in the order of the devices.
+  slices = [
+    SimpleNamespace(device=device, slice_index=device.id % 2, platform="cpu", device_kind="cpu")
+    for device in jax.devices()
+  ]
+  grids = []
+
+  def mesh_of(grid, *given, **how):
+    grids.append(grid)
+    return jax.sharding.Mesh(np.vectorize(lambda one: one.device, otypes=[object])(grid), *given, **how)
+
+  monkeypatch.setattr(metajax.mesh.devices, "Mesh", mesh_of)
+  same_step(*of_transformers("gpt", "loop"), mesh_over(slices, fsdp=2, model=2))
+  assert [[one.slice_index for one in some.flat] for some in grids[0]] == [[0] * 4, [1] * 4]
+  with pytest.raises(ValueError, match="fsdp to divide the 4 devices of a slice, got 8"):
+    mesh_over(slices, fsdp=8)
 
 
 def test_axes_that_do_not_divide_the_devices_are_refused():

@@ -91,8 +91,8 @@ def keep_sharded(tree: Params) -> Params:
 def scatter_gradient(tree: Params) -> Params:
   """Constrains the traced gradient of gathered parameters to their sharding: it is reduce-scattered.
 
-  It is a sum over devices first. Without that constraint XLA would compute each device's part of a gradient from the
-  activations of all devices, which it gathers. `gather_layer` shards those of its layer by itself. A no-op without
+  That of a convolution is summed over devices first: XLA would compute each device's part of it from the activations of
+  all devices, which it gathers. The patch embedding of a transformer is rather a product with a matrix. A no-op without
   `fsdp` and `model`.
   """
 
@@ -100,7 +100,8 @@ def scatter_gradient(tree: Params) -> Params:
     stored = parameter_spec(jnp.shape(x), path)
     if not stored:
       return x
-    return _constrained(x if _of_layer(path) else _constrained(x, _used(x, path)), stored)
+    convolved = jnp.ndim(x) > 3 and "patches" not in _names(path)
+    return _constrained(_constrained(x, _used(x, path)) if convolved else x, stored)
 
   return jax.tree_util.tree_map_with_path(scatter, tree)
 
@@ -147,7 +148,7 @@ def _gathered_forward(x, stored, used):
 
 
 def _gathered_backward(stored, used, _, gradient):
-  # Not summed first, as in `scatter_gradient`: within a scan XLA would hold the whole gradients of all layers.
+  # Sharded here, not after a scan, which would hold the whole gradients of all layers.
   return (_constrained(gradient, stored),)
 
 

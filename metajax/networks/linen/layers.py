@@ -1,6 +1,5 @@
 """The layers of a transformer, one after the other: as a loop or a scan, kept or computed again for the gradient."""
 
-import functools
 from collections.abc import Callable
 from typing import Literal, get_args
 
@@ -66,20 +65,20 @@ def check_remat(remat: str):
 def _rematerialized(one: Callable, remat: str, scan: bool) -> Callable:
   """The layer, with what its gradient computes again; gathered parameters are always gathered again.
 
-  A scan keeps all products: of the rest, which XLA computes again at will in a loop, it would keep every float.
+  A scan keeps no more than "dots": whatever it keeps is written out for all layers, and of attention that takes longer
+  than to compute it again.
   """
   policies = jax.checkpoint_policies
-  if remat == "none" and scan:
-    policy = functools.partial(_is_product, of_matrices=False)
-  elif remat == "none":
-    policy = policies.save_anything_except_these_names(GATHERED)
+  if remat == "full":
+    policy = policies.nothing_saveable
+  elif remat == "dots" or scan:
+    policy = _is_product
   else:
-    policy = _is_product if remat == "dots" else policies.nothing_saveable
+    policy = policies.save_anything_except_these_names(GATHERED)
   return jax.checkpoint(one, policy=policy, prevent_cse=not scan)
 
 
-def _is_product(primitive, *arrays, of_matrices=True, **params) -> bool:
-  """Whether an operation is a product, by default of tokens with a matrix; also of `metajax.networks.matmul`."""
-  policies = jax.checkpoint_policies
-  products = policies.dots_with_no_batch_dims_saveable if of_matrices else policies.dots_saveable
+def _is_product(primitive, *arrays, **params) -> bool:
+  """Whether an operation is a product of tokens with a matrix."""
+  products = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
   return primitive.name == "matmul" or products(primitive, *arrays, **params)

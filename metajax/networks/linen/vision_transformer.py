@@ -60,9 +60,9 @@ def vision_transformer(
     dtype: Type of products and activations, e.g. bfloat16; params and norm statistics are float32.
     details: Differences between published transformers; `transformer.CLIP` for CLIP's image tower.
     remat: What of a layer a training pass computes again for the gradient, to save memory: "none"; "dots", all but
-      products of matrices; or "full". Dropout then draws other numbers.
+      the products of tokens with matrices; or "full". Dropout then draws other numbers.
     scan: Whether training runs one layer's program over the stacked params of all, which compiles in a fraction of the
-      time; low-rank adapters need False.
+      time, and does no less than "dots"; low-rank adapters need False.
 
   Raises:
     ValueError: if an argument is invalid; at init, if images are not `[n, h, w, c]` or not divisible into patches.
