@@ -144,6 +144,7 @@ def of_an_accelerator(tmp_path, monkeypatch, sizes, parts, minutes=9.0):
 def test_an_accelerator_is_measured_row_by_row_and_both_convolutions_have_one_loss(tmp_path, monkeypatch, capsys):
   sizes = accelerator_parts.TINY._replace(filters=4, chunk_sizes=(2,), rows=(16,), batch=2, pixels=8)
   monkeypatch.setattr(accelerator_parts, "PRECISIONS", ("highest",))
+  one_block.use(monkeypatch)
   found = of_an_accelerator(tmp_path, monkeypatch, sizes, ("maml", "contrastive", "transfers"))
   assert all(one["value"] > 0 and one["precision"] and one["machine"] and one["tiny"] for one in found)
   native, slices = (one["loss"] for one in found if one["part"] == "maml")

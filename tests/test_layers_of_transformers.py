@@ -10,7 +10,7 @@ import pytest
 from metajax.networks import Size, decoder, text_transformer, vision_transformer
 from metajax.networks.linen.layers import Remat
 
-SIZE = Size(16, 3, 2)
+SIZE = Size(16, 2, 2)
 IMAGES = np.random.default_rng(0).random((2, 8, 8, 3), np.float32)
 TOKENS = np.array([[1, 4, 2, 8], [3, 3, 8, 0]])
 NETWORKS = {
@@ -33,7 +33,7 @@ def test_a_scan_and_rematerialization_compute_what_the_loop_computes(name):
   make, inputs = NETWORKS[name]
   params, _ = make().init(jax.random.key(0), inputs)
   expected = value_and_gradient(make(), params, inputs)
-  for how in ({"scan": True}, {"remat": "full"}, {"remat": "dots", "scan": True}):
+  for how in ({"scan": True}, {"remat": "full"}):
     found = value_and_gradient(make(**how), params, inputs)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=5e-5), found, expected)
 
