@@ -30,7 +30,8 @@ jax.config.update("jax_compilation_cache_dir", str(Path(__file__).resolve().pare
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 # Files that take longest come first, so that two workers end together.
-LONGEST_FIRST = ("learner_laws", "experiments", "hosts", "kill", "contrastive", "train", "pretraining", "sources")
+LONGEST_FIRST = ("learner_laws", "experiments", "padded", "golden", "kill", "hosts", "contrastive", "three_axes")
+LONGEST_FIRST += ("docstring_examples", "published_start", "layers_of_transformers", "mixture", "low_rank", "train")
 MOST_MAPS = 30_000  # of a process's memory; Linux gives 65,530
 MOST_MEMORY = 1600  # MiB of a process
 

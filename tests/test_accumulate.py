@@ -4,6 +4,7 @@ import functools
 
 import jax
 import numpy as np
+import one_block
 import optax
 import pytest
 from one_of_several_hosts import trainings
@@ -57,7 +58,8 @@ def test_parts_take_less_memory():
   assert eight.temp_size_in_bytes < 0.3 * one.temp_size_in_bytes
 
 
-def test_the_state_goes_from_part_to_part():
+def test_the_state_goes_from_part_to_part(monkeypatch):
+  one_block.use(monkeypatch)
   learner = supervised(with_head(conv4(2), linear(4)))
   batch = Examples(np.random.default_rng(0).random((4, 16, 16, 1), np.float32), np.eye(4, dtype=np.float32))
   optimizer = optax.sgd(0.0)

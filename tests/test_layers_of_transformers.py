@@ -52,7 +52,7 @@ def test_dropout_draws_for_each_layer():
 def test_rematerialized_layers_take_less_memory_each():
   images, taken = np.zeros((32, 16, 16, 3), np.float32), {}
   for how in ({}, {"scan": True}, {"scan": True, "remat": "full"}):
-    network = vision_transformer(Size(32, 8, 2), 2, **how)
+    network = vision_transformer(Size(32, 5, 2), 2, **how)
     params = jax.eval_shape(network.init, jax.random.key(0), images)[0]
 
     def loss(params, network=network):
@@ -60,7 +60,7 @@ def test_rematerialized_layers_take_less_memory_each():
 
     taken[str(how)] = jax.jit(jax.grad(loss)).lower(params).compile().memory_analysis().temp_size_in_bytes
   loop, scan, full = taken.values()
-  assert full < 0.6 * scan and scan < 0.4 * loop, taken
+  assert full < 0.75 * scan and scan < 0.5 * loop, taken
 
 
 def test_an_unknown_rematerialization_is_refused():
