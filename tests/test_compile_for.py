@@ -19,12 +19,12 @@ COMMANDS = {
   "siamese": ("--preset", "paper", "--filters", "4", "--batch-size", "16"),
   "triplet": ("--preset", "cpu", "--filters", "4", "--classes", "8", "--each", "2"),
   "simclr": ("--preset", "cpu", *SMALL),
-  "pretext": ("--preset", "cpu", "--pretext", "rotation", *SMALL),
+  "pretext": ("--preset", "cpu", "--task", "rotation", *SMALL),
   "clip": ("--preset", "cpu", *SMALL),
   "masked_autoencoder": ("--preset", "cpu", *NARROW),
   "image_gpt": ("--preset", "cpu", *NARROW, "--size", "8"),
-  "gpt": ("--preset", "cpu", *NARROW),
-  "sinusoid": ("--preset", "cpu", "--tasks", "16"),
+  "gpt": ("--preset", "cpu", "--data", "glyphs", *NARROW),
+  "sinusoid": ("--meta-batch-size", "16"),
 }
 pytestmark = [
   pytest.mark.slow,
@@ -42,5 +42,6 @@ def test_a_command_is_compiled_for_slices(monkeypatch, capsys, tmp_path, name, w
   (folder,) = tmp_path.iterdir()
   for record in json.loads((folder / "projection.json").read_text()):
     assert record["fits"] and record["cycles"] > 0 and record["collective_bytes"] > 0, record
-    assert record["devices"] == 8 * len(words) and not record["unknown_loops"], record
+    assert record["devices"] == 8 * len(words), record
+    assert name == "imaml" or not record["unknown_loops"], record  # its conjugate gradients stop by themselves
   assert (folder / "index.html").is_file()
