@@ -1724,6 +1724,13 @@ MUTANTS = (
     ("tests/test_layers_of_transformers.py",),
   ),
   Mutant(
+    "a step whose params leave no room does not fit",
+    "metajax/compiled/projection.py",
+    "self.temporary is not None and self.needed <= self.memory",
+    "self.temporary is not None",
+    ("tests/test_compiled.py",),
+  ),
+  Mutant(
     "a scan keeps no products of attention",
     "metajax/networks/linen/layers.py",
     'elif remat == "dots" or scan:',

@@ -118,7 +118,13 @@ def test_without_the_compiler_for_tpus_one_line_says_how_to_install_it(command, 
   assert not (tmp_path / "runs").exists()
 
 
-def projected(monkeypatch, memory, of_row):
+USED, TEMPORARIES = (
+  "Used {}G of {}G hbm.",
+  "the total memory required for HLO temporaries ({}G) exceeds available HBM ({}G).",
+)
+
+
+def projected(monkeypatch, memory, of_row, said=USED, chip=V5E):
   """The projection of a step that needs `of_row` bytes a row, compiled for 8 CPU devices as if they were chips."""
   learner = supervised(linear(2))
   batch = Examples(np.zeros((64, 3), np.float32), np.eye(2, dtype=np.float32)[np.zeros(64, int)])
@@ -128,22 +134,29 @@ def projected(monkeypatch, memory, of_row):
     rows = batch.labels.shape[0]
     asked.append(rows)
     if rows * of_row > memory:
-      said = f"RESOURCE_EXHAUSTED: Used {rows * of_row / 2**30:.2f}G of {memory / 2**30:.2f}G hbm."
-      raise jax.errors.JaxRuntimeError(said)
+      sizes = (f"{size / 2**30:.2f}" for size in (rows * of_row, memory))
+      raise jax.errors.JaxRuntimeError(f"RESOURCE_EXHAUSTED: {said.format(*sizes)}")
     return real(learner, optimizer, before, batch, mesh, accumulate)
 
   monkeypatch.setattr(projection, "compile_step", compile_step)
-  slices = Slices("v5e:2x4", jax.devices()[:8], 1, V5E)
+  slices = Slices("v5e:2x4", jax.devices()[:8], 1, chip)
   with jax.default_matmul_precision("default"):
     return projection.project(learner, optax.sgd(0.1), batch, slices, make_mesh(8)), asked
 
 
-def test_a_batch_that_does_not_fit_says_the_largest_that_does(monkeypatch):
-  found, asked = projected(monkeypatch, 16 * 2**30, 2**29)
+@pytest.mark.parametrize("said", [USED, TEMPORARIES])
+def test_a_batch_that_does_not_fit_says_the_largest_that_does(monkeypatch, said):
+  found, asked = projected(monkeypatch, 16 * 2**30, 2**29, said)
   assert not found.fits and found.largest == 32 and asked[0] == 64 and len(asked) <= 6
   assert ("memory", "does not fit: 32,768.0 of 16,384.0 MiB; a batch of 32 fits") in lines(found)
   found, _ = projected(monkeypatch, 2**30, 2**30)
   assert not found.fits and found.largest is None and "no batch was found to fit" in dict(lines(found))["memory"]
+
+
+def test_a_step_whose_params_leave_no_room_does_not_fit_although_it_compiles(monkeypatch):
+  found, asked = projected(monkeypatch, 16 * 2**30, 1, chip=V5E._replace(memory=2**10))
+  assert found.temporary is not None and found.needed > 2**10 and not found.fits and asked[0] == 64
+  assert "does not fit" in dict(lines(found))["memory"]
 
 
 def test_a_step_that_fits_is_described(monkeypatch):

@@ -9,7 +9,7 @@ class Chip(NamedTuple):
   Attributes:
     name: Short name, as in the name of a slice.
     flops: Multiplications and additions in bfloat16 a second.
-    memory: Bytes of memory.
+    memory: Bytes of memory that a program may use, which the compiler says.
     sends: Bytes a second that it sends to the other chips of its slice, over all links together.
     clock: Cycles a second, from the rate of bfloat16 and the number of its multipliers.
     cores: Cores of the chip that are one device.
@@ -37,10 +37,10 @@ GPUS = {  # multiplications and additions in bfloat16 a second, dense, by a part
 }
 # By JAX's name of the kind of device; a chip of v4 is two devices.
 CHIPS = {
-  "TPU v4": Chip("v4", 137.5e12, 16 * GIB, 150e9, 1.05e9),
-  "TPU v5 lite": Chip("v5e", 197e12, 16 * GIB, 200e9, 1.5e9),
-  "TPU v5": Chip("v5p", 459e12, 95 * GIB, 600e9, 1.75e9, 2),
-  "TPU v6 lite": Chip("v6e", 918e12, 32 * GIB, 400e9, 1.75e9),
+  "TPU v4": Chip("v4", 137.5e12, int(15.25 * GIB), 150e9, 1.05e9),
+  "TPU v5 lite": Chip("v5e", 197e12, int(15.75 * GIB), 200e9, 1.5e9),
+  "TPU v5": Chip("v5p", 459e12, int(95.74 * GIB), 600e9, 1.75e9, 2),
+  "TPU v6 lite": Chip("v6e", 918e12, int(31.25 * GIB), 400e9, 1.75e9),
 }
 
 

@@ -20,7 +20,8 @@ from metajax.train import make_train_step
 from metajax.types import Batch, Learner
 
 MOST_COMPILES = 5  # of batches that may fit, where one does not
-USED = re.compile(r"Used ([\d.]+)([KMG]?) of ([\d.]+)([KMG]?) hbm")
+# What the compiler says of temporaries alone, in one of two ways.
+USED = re.compile(r"(?:Used|temporaries) \(?([\d.]+)([KMG]?)\)? (?:of|exceeds available HBM) \(?([\d.]+)([KMG]?)")
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 
@@ -31,7 +32,7 @@ class Projection(NamedTuple):
     slices: The slices.
     rows: Examples or tasks of a batch, over all devices.
     parameters, optimizer_state, batch: Bytes of a device's share.
-    temporary: Bytes of everything else that the step needs at its peak, or None if it needs more than there is.
+    temporary: Bytes of everything else that the step needs at its peak, or None if that alone is more than there is.
     memory: Bytes that a program may use.
     needed: Bytes of it all.
     largest: The largest number of rows found to fit, where these do not.
@@ -60,7 +61,7 @@ class Projection(NamedTuple):
   @property
   def fits(self) -> bool:
     """Whether the step fits into the memory of a device."""
-    return self.temporary is not None
+    return self.temporary is not None and self.needed <= self.memory
 
   @property
   def sent(self) -> dict[tuple[str, str], int]:
@@ -148,9 +149,9 @@ def _compiled(learner, optimizer, before, batch, mesh, slices, accumulate) -> Pr
     used = USED.search(str(error))
     if "RESOURCE_EXHAUSTED" not in str(error) or used is None:
       raise
-    needed, memory = (math.ceil(float(used[i]) * UNITS[used[i + 1]]) for i in (1, 3))
+    temporary, memory = (math.ceil(float(used[i]) * UNITS[used[i + 1]]) for i in (1, 3))
     seconds = time.perf_counter() - began
-    return Projection(slices, rows, *sizes, None, memory, needed, None, 0.0, 0, (), 0, seconds)
+    return Projection(slices, rows, *sizes, None, memory, temporary + sum(sizes), None, 0.0, 0, (), 0, seconds)
   seconds, found = time.perf_counter() - began, cast(Any, compiled.memory_analysis())
   program = read_program(compiled.as_text() or "", mesh.shape)
   temporary = found.temp_size_in_bytes + max(0, found.output_size_in_bytes - found.alias_size_in_bytes)
