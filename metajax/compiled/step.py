@@ -22,11 +22,12 @@ def shapes(learner: Learner, optimizer: optax.GradientTransformation, example: B
     example: A batch, of any number of rows.
   """
 
-  def begin(key):
+  def begin(key, example):
     params, state = learner.init(key, images_to_float(example))
     return TrainState(params, state, optimizer.init(params), key, jnp.zeros((), jnp.int32))
 
-  return jax.eval_shape(begin, jax.random.key(0))
+  # The example is an argument: as a constant, the batch of a pod would be copied.
+  return jax.eval_shape(begin, jax.random.key(0), example)
 
 
 def with_rows(batch: Batch, rows: int) -> Batch:
