@@ -76,7 +76,8 @@ def test_a_step_of_other_networks_is_that_of_one_device(name, how):
   same_step(learner, next(batches()), make_mesh(8, **how))
 
 
-def test_a_step_on_two_slices_is_that_of_one_device(monkeypatch):
+@pytest.mark.parametrize("name", ["gpt", "clip", "simclr", "maml"])
+def test_a_step_on_two_slices_is_that_of_one_device(monkeypatch, name):
   # Devices of CPUs do not say which slice they are of. These are not in the order of the devices.
   slices = [
     SimpleNamespace(device=device, slice_index=device.id % 2, platform="cpu", device_kind="cpu")
@@ -89,7 +90,12 @@ def test_a_step_on_two_slices_is_that_of_one_device(monkeypatch):
     return jax.sharding.Mesh(np.vectorize(lambda one: one.device, otypes=[object])(grid), *given, **how)
 
   monkeypatch.setattr(metajax.mesh.devices, "Mesh", mesh_of)
-  same_step(*of_transformers("gpt", "loop"), mesh_over(slices, fsdp=2, model=2))
+  if name == "maml":
+    learner, batches = trainings()[name]
+    batch = next(batches())
+  else:
+    learner, batch = of_transformers(name, "loop")
+  same_step(learner, batch, mesh_over(slices, fsdp=2, model=2))
   assert [[one.slice_index for one in some.flat] for some in grids[0]] == [[0] * 4, [1] * 4]
   with pytest.raises(ValueError, match="fsdp to divide the 4 devices of a slice, got 8"):
     mesh_over(slices, fsdp=8)
