@@ -118,10 +118,8 @@ def test_without_the_compiler_for_tpus_one_line_says_how_to_install_it(command, 
   assert not (tmp_path / "runs").exists()
 
 
-USED, TEMPORARIES = (
-  "Used {}G of {}G hbm.",
-  "the total memory required for HLO temporaries ({}G) exceeds available HBM ({}G).",
-)
+USED = "Used {}G of {}G hbm."
+TEMPORARIES = "the total memory required for HLO temporaries ({}G) exceeds available HBM ({}G)."
 
 
 def projected(monkeypatch, memory, of_row, said=USED, chip=V5E):

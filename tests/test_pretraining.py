@@ -22,7 +22,7 @@ from experiments.families.representation.evaluators import few_shot_tests
 from metajax import Examples, Network
 from metajax.augment import image
 from metajax.data import episodes, from_arrays, load, train_batches
-from metajax.experiment import driver, records
+from metajax.experiment import records
 from metajax.experiment.evaluators.probes import few_shot_all
 from metajax.learners import supervised
 from metajax.train import TrainState
@@ -137,7 +137,6 @@ def test_views_are_cut_from_original_files_and_tests_see_their_centers(command, 
   seen = []
   monkeypatch.setattr(data, "load", lambda *name, **how: seen.append(load(*name, **how)) or seen[-1])
   monkeypatch.setattr(experiment, "train_batches", train_batches)
-  monkeypatch.setattr(driver, "write_page", lambda *given: None)
   monkeypatch.setattr(image, "simclr_cifar", lambda crop=True: brighter)
   flags = ["--augmentation", "simclr_cifar", "--crop-from", "original", "--data", str(tmp_path / "photos")]
   flags += ["--train-on-all", "--test", "3w1s", "--test-queries", "1", "--folder", str(tmp_path / "run")]

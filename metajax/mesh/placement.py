@@ -96,14 +96,11 @@ def scatter_gradient(tree: Params) -> Params:
   `fsdp` and `model`.
   """
 
-  def scatter(path, x):
-    stored = parameter_spec(jnp.shape(x), path)
-    if not stored:
-      return x
+  def summed(path, x):
     convolved = jnp.ndim(x) > 3 and "patches" not in _names(path)
-    return _constrained(_constrained(x, _used(x, path)) if convolved else x, stored)
+    return _constrained(x, _used(x, path)) if convolved and parameter_spec(jnp.shape(x), path) else x
 
-  return jax.tree_util.tree_map_with_path(scatter, tree)
+  return keep_sharded(jax.tree_util.tree_map_with_path(summed, tree))
 
 
 def gather_params(tree: Params) -> Params:
