@@ -24,7 +24,7 @@ class Transformer(NamedTuple):
   bfloat16: bool | None = None
   """Compute in bfloat16; by default only on an accelerator."""
   remat: Remat = "none"
-  """Parts of a transformer layer that the gradient computes again, to save memory: dots is all but matrix products."""
+  """Parts of a transformer layer that the gradient computes again; dots, the least on accelerators, spares products."""
 
   @property
   def size(self) -> Size:

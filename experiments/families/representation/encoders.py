@@ -42,7 +42,7 @@ class EncoderFlags(NamedTuple):
   bfloat16: bool | None = None
   """Compute in bfloat16; by default only on an accelerator."""
   remat: Remat = "none"
-  """Parts of a transformer layer that the gradient computes again, to save memory: dots is all but matrix products."""
+  """Parts of a transformer layer that the gradient computes again; dots, the least on accelerators, spares products."""
 
 
 def encoder_of(flags: EncoderFlags) -> Network:
