@@ -13,6 +13,7 @@ class Config(NamedTuple):
   """Trains and evaluates ANIL on few-shot classification."""
 
   inner: fs.InnerLoop = fs.InnerLoop(0.5, 5, 10)
+  tries: fs.Tries = fs.Tries()
   network: fs.AdaptedHead = fs.AdaptedHead()
   setup: fs.Setup = fs.Setup()
 
@@ -30,7 +31,10 @@ def build(config: Config) -> fs.Experiment:
   def learner(adapt, query_norm):
     return anil(encoder, head, adapt, query_norm=query_norm, **init_head)
 
-  return fs.adapted_experiment(config.setup, config.network, "anil", learner, *config.inner[1:3], config.inner.adapt)
+  steps, adapt = config.inner[1:3], config.inner.adapt
+  return fs.adapted_experiment(
+    config.setup, config.network, "anil", learner, *steps, adapt, tries=config.tries, curve=True
+  )
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ class Config(NamedTuple):
   context: Annotated[int, Bounds(0, 2**16)] = 100
   """Size of the context vector, which scales and shifts the channels of the third convolution layer."""
   inner: fs.InnerLoop = fs.InnerLoop(1.0, 2, 2)
+  tries: fs.Tries = fs.Tries()
   network: fs.Adapted = fs.Adapted()
   setup: fs.Setup = fs.Setup()
 
@@ -36,15 +37,18 @@ PRESETS = {
 def build(config: Config) -> fs.Experiment:
   """CAVIA, which adapts only a context vector."""
   fs.refuse(config.setup.start, "as a context of CAVIA changes a layer of its own network")
-  _, filters, normalization = config.network
-  layers: dict[str, Any] = {"downsample": "stride", "normalization": normalization}
-  encoder = film(conv_blocks(3, filters, pool="none", **layers), conv_blocks(1, filters, pool="mean", **layers))
+  _, filters, normalization, downsample, pool = config.network
+  layers: dict[str, Any] = {"downsample": downsample, "normalization": normalization}
+  encoder = film(conv_blocks(3, filters, pool="none", **layers), conv_blocks(1, filters, pool=pool, **layers))
   network = with_head(encoder, linear(fs.most_ways(config.setup)))
 
   def learner(adapt, query_norm):
     return cavia(network, config.context, adapt, encoder=encoder, query_norm=query_norm, init_head=slice_head)
 
-  return fs.adapted_experiment(config.setup, config.network, "cavia", learner, *config.inner[1:3], config.inner.adapt)
+  steps, adapt = config.inner[1:3], config.inner.adapt
+  return fs.adapted_experiment(
+    config.setup, config.network, "cavia", learner, *steps, adapt, tries=config.tries, curve=True
+  )
 
 
 if __name__ == "__main__":

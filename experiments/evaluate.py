@@ -181,7 +181,8 @@ def _modes(same: list[FewShotRun], found: list[FewShotRun], trained: list, test:
     return _named(same, found)
   source = load_part_for(test.setup, "validation")
   size = fitted_test(test.setup.data, source, test.size)
-  return _named(same, found, tests.modes_for(trained, tasks_of(source, *size, VALIDATION_SEED, "validation")))
+  validation = tasks_of(source, *size, VALIDATION_SEED, "validation")
+  return _named(same, found, tests.modes_for(trained, test.setting, validation))
 
 
 def _test(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 import optax
 
 from experiments.families import few_shot as fs
-from metajax.experiment.bounds import Positive, Steps, ZeroOrMore
+from metajax.experiment.bounds import Bounds, Positive, Steps, ZeroOrMore
 from metajax.experiment.former_flags import also
 from metajax.learners import imaml
 
@@ -19,13 +19,16 @@ class Config(NamedTuple):
   inner_learning_rate: Annotated[Positive, *also("--inner-rate")] = 0.1
   """Learning rate of the inner loop, on the mean loss plus the proximal term."""
   inner_steps: Steps = 16
-  """Inner-loop steps in training, validation and test."""
+  """Inner-loop steps in training."""
+  test_inner_steps: Annotated[int | None, Bounds(1, 10**5)] = None
+  """Inner-loop steps in validation and test; by default as in training."""
   proximal_strength: Annotated[Positive, *also("--strength")] = 2.0
   """Strength of the proximal term, which pulls to the initialization (lambda in the paper)."""
   cg_steps: Steps = 5
   """Conjugate-gradient steps of the implicit meta-gradient."""
   damping: ZeroOrMore = 1.0
   """Damping added to the Hessian in the conjugate-gradient system."""
+  tries: fs.Tries = fs.Tries()
   network: fs.AdaptedHead = fs.AdaptedHead()
   setup: fs.Setup = fs.Setup()
 
@@ -52,11 +55,17 @@ def build(config: Config) -> fs.Experiment:
     "damping": config.damping,
   }
 
-  def learner(steps, query_norm):
-    inner = optax.sgd(config.inner_learning_rate)
+  def learner(adapted, query_norm):
+    steps, rate = adapted
+    inner = optax.sgd(rate or config.inner_learning_rate)
     return imaml(network, inner, steps, encoder=encoder, query_norm=query_norm, **solved, **init_head)
 
-  return fs.adapted_experiment(config.setup, config.network, "imaml", learner, config.inner_steps)
+  steps = config.inner_steps, config.test_inner_steps
+
+  def adapt(steps, rate):
+    return steps, rate
+
+  return fs.adapted_experiment(config.setup, config.network, "imaml", learner, *steps, adapt, tries=config.tries)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ class Config(NamedTuple):
   """Trains and evaluates MAML on few-shot classification."""
 
   inner: fs.InnerLoop = fs.InnerLoop(2.0, 1, 3)
+  tries: fs.Tries = fs.Tries()
   gradient: Gradient = "mixed"
   """Meta-gradient: "mixed" and "reverse" are exact, "first_order" omits second derivatives."""
   network: fs.AdaptedHead = fs.AdaptedHead()
@@ -37,14 +38,17 @@ def build(config: Config) -> fs.Experiment:
   """MAML, or first-order MAML."""
   encoder, _, network, init_head = fs.with_linear_head(config.network, config.setup)
 
-  def adapt(steps):
-    return fs.adapted_params(config.setup.start, config.inner.adapt(steps, config.gradient))
+  def adapt(steps, rate):
+    return fs.adapted_params(config.setup.start, config.inner.adapt(steps, rate, config.gradient))
 
   def learner(adapt, query_norm):
     return maml(network, adapt, encoder=encoder, query_norm=query_norm, **init_head)
 
   name = "first_order_maml" if config.gradient == "first_order" else "maml"
-  return fs.adapted_experiment(config.setup, config.network, name, learner, *config.inner[1:3], adapt)
+  steps = config.inner[1:3]
+  return fs.adapted_experiment(
+    config.setup, config.network, name, learner, *steps, adapt, tries=config.tries, curve=True
+  )
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ class Config(NamedTuple):
   """Training steps of the multi-step loss, in which the weights of all inner steps but the last one decay."""
   first_order_until: NotNegative = 25000
   """Training steps with first-order gradients, before second-order gradients."""
+  tries: fs.TrySteps = fs.TrySteps()
   network: fs.AdaptedHead = fs.AdaptedHead()
   setup: fs.Setup = fs.Setup()
 
@@ -63,9 +64,8 @@ def build(config: Config) -> fs.Experiment:
       **init_head,
     )
 
-  return fs.adapted_experiment(
-    config.setup, config.network, "maml_plus_plus", learner, config.inner_steps, config.test_inner_steps
-  )
+  steps = config.inner_steps, config.test_inner_steps
+  return fs.adapted_experiment(config.setup, config.network, "maml_plus_plus", learner, *steps, tries=config.tries)
 
 
 if __name__ == "__main__":

@@ -36,11 +36,10 @@ def build(config: Config) -> fs.Experiment:
   """Matching networks, with or without full context embeddings."""
   encoder = fs.embedding_network(config.network, config.setup, config.setup.task.meta_batch_size)
   learner = matching(encoder, read_steps=config.read_steps, scale=config.scale)
-  trained, variant = fs.distorted(config.network, learner)
-  variant = ("full context",) * bool(config.read_steps) + variant
+  variant = ("full context",) * bool(config.read_steps)
   modes = [fs.EvalMode("matching", learner, "running statistics", variant=variant)]
   compares = fs.PairScore("attention", jax.nn.softmax)
-  return fs.few_shot_experiment(config.setup, "matching", trained, modes, compares=compares)
+  return fs.few_shot_experiment(config.setup, "matching", learner, modes, compares=compares)
 
 
 if __name__ == "__main__":

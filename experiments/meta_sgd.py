@@ -26,6 +26,7 @@ class Config(NamedTuple):
   """Inner-loop steps in validation and test; by default as in training."""
   gradient: Gradient = "mixed"
   """Meta-gradient: "mixed" and "reverse" are exact, "first_order" omits second derivatives."""
+  tries: fs.TrySteps = fs.TrySteps()
   network: fs.AdaptedHead = fs.AdaptedHead()
   setup: fs.Setup = fs.Setup()
 
@@ -48,9 +49,8 @@ def build(config: Config) -> fs.Experiment:
   def learner(steps, query_norm):
     return meta_sgd(network, steps, encoder=encoder, query_norm=query_norm, **rates, **init_head)
 
-  return fs.adapted_experiment(
-    config.setup, config.network, "meta_sgd", learner, config.inner_steps, config.test_inner_steps
-  )
+  steps = config.inner_steps, config.test_inner_steps
+  return fs.adapted_experiment(config.setup, config.network, "meta_sgd", learner, *steps, tries=config.tries)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ The tests hold every stage: P>M>F and P>F with fine-tuning, P>M and P without. T
 each data set on validation tasks; `experiments.evaluate` chooses it anew on other data.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Annotated, NamedTuple
 
 import jax
@@ -18,11 +16,10 @@ from experiments.families import few_shot as fs
 from metajax import gradient_steps
 from metajax.augment.image import affine, color_jitter, compose, random_apply
 from metajax.data.load import BUILT_IN
-from metajax.evaluate import few_shot_accuracy
 from metajax.experiment.bounds import Steps, TwoOrMore, ZeroOrMore
 from metajax.learners import prototypical
 from metajax.predictors import fine_tuned_prototypes
-from metajax.types import Augmentation, Batches, Learner, Network, PredictFn
+from metajax.types import Augmentation, Learner, Network, PredictFn
 
 SCALE = 10.0  # of cosines, as in the paper
 
@@ -73,7 +70,6 @@ def build(config: Config) -> fs.Experiment:
   own = fs.embedding_network(config.network, config.setup._replace(start=fs.Start()), 1)
   encoder = fs.encoder_for(start, own, pretrained=config.pretrained)
   learner = prototypical(encoder, distance="cosine", scale=SCALE)
-  trained, distortion = fs.distorted(config.network, learner)
   is_published = start.encoder is not None and config.pretrained
   kinds = ("meta-trained", "published") if is_published else ("meta-trained",)
 
@@ -82,14 +78,14 @@ def build(config: Config) -> fs.Experiment:
     predict = _fine_tuned(learner, config, rate) if rate else learner.predict
     predict = predict if kind == "meta-trained" else _of_initial_params(encoder, predict)
     said = () if rate is None else (("fine_tuning_learning_rate", rate),)
-    variant = (">".join(letters), *distortion)
+    variant = (">".join(letters),)
     return fs.EvalMode("pmf", learner._replace(predict=predict), "running statistics", variant=variant, said=said)
 
-  def choose(states, validation):
-    chosen = {kind: _best_rate(config, partial(mode, kind), states, validation) for kind in kinds}
-    return [mode(kind, rate) for kind in kinds for rate in (chosen[kind], None)]
+  def candidate(kind, rate):
+    return fs.Candidate(f"learning rate {rate:g}", (mode(kind, rate), mode(kind, None)))
 
-  return fs.few_shot_experiment(config.setup, "pmf", trained, [mode(kind, None) for kind in kinds], choose=choose)
+  choice = fs.Choice(tuple(tuple(candidate(kind, rate) for rate in sorted(rates)) for kind in kinds), config.rate_tasks)
+  return fs.few_shot_experiment(config.setup, "pmf", learner, [mode(kind, None) for kind in kinds], choice=choice)
 
 
 def _fine_tuned(learner: Learner, config: Config, rate: float) -> PredictFn:
@@ -115,22 +111,6 @@ def _augmentation(config: Config) -> Augmentation:
   if config.setup.data.data in BUILT_IN:
     return moved
   return compose(random_apply(color_jitter(0.5, 0.5, 1.0, 0.0), 0.9), moved)
-
-
-def _best_rate(config: Config, mode: Callable, states: Sequence, validation: Batches) -> float:
-  """The rate with the highest accuracy on validation tasks, the mean over seeds; the smallest one of equals."""
-
-  def accuracy(rate):
-    scores = [
-      few_shot_accuracy(mode(rate).learner, one.params, one.state, validation, config.rate_tasks) for one in states
-    ]
-    return sum(score.mean for score in scores) / len(scores)
-
-  found = {rate: accuracy(rate) for rate in sorted(config.fine_tuning_learning_rates)}
-  best = max(found, key=lambda rate: found[rate])
-  shown = ", ".join(f"{rate:g}: {value:.1f}%" for rate, value in found.items())
-  print(f"{mode(best).title}: learning rate {best:g} ({config.rate_tasks} validation tasks, {shown})", flush=True)
-  return best
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ class Config(NamedTuple):
   """Trains and evaluates Proto-MAML on few-shot classification, with any number of ways."""
 
   inner: fs.InnerLoop = fs.InnerLoop(0.1, 1, 1)
+  tries: fs.Tries = fs.Tries()
   gradient: Gradient = "mixed"
   """Meta-gradient: "mixed" and "reverse" are exact, "first_order" omits second derivatives."""
   network: fs.Adapted = fs.Adapted()
@@ -28,15 +29,18 @@ PRESETS = {
 
 def build(config: Config) -> fs.Experiment:
   """Proto-MAML, with a head initialized at the class prototypes."""
-  encoder = fs.strided(config.network, config.setup)
+  encoder = fs.adapted_encoder(config.network, config.setup)
 
-  def adapt(steps):
-    return fs.adapted_params(config.setup.start, config.inner.adapt(steps, config.gradient))
+  def adapt(steps, rate):
+    return fs.adapted_params(config.setup.start, config.inner.adapt(steps, rate, config.gradient))
 
   def learner(adapt, query_norm):
     return proto_maml(encoder, adapt, query_norm=query_norm)
 
-  return fs.adapted_experiment(config.setup, config.network, "proto_maml", learner, *config.inner[1:3], adapt)
+  steps = config.inner[1:3]
+  return fs.adapted_experiment(
+    config.setup, config.network, "proto_maml", learner, *steps, adapt, tries=config.tries, curve=True
+  )
 
 
 if __name__ == "__main__":

@@ -7,10 +7,9 @@ python -m experiments.prototypical --data omniglot --split vinyals --preset cpu 
   --validate-every 1000     # 98.2, 30 minutes on 1 CPU core
 """
 
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 from experiments.families import few_shot as fs
-from metajax.experiment.former_flags import also
 from metajax.learners import prototypical
 from metajax.learners.prototypical import Distance
 
@@ -23,8 +22,6 @@ class Config(NamedTuple):
 
   distance: Distance = "euclidean"
   """Distance between queries and prototypes: squared Euclidean or cosine."""
-  center: Annotated[bool, *also("--centre")] = False
-  """Center each character and scale it to one size, before the network."""
   network: fs.Embedding = fs.Embedding()
   setup: fs.Setup = fs.Setup()
 
@@ -54,16 +51,14 @@ PRESETS = {
 def build(config: Config) -> fs.Experiment:
   """Prototypical networks."""
   encoder = fs.embedding_network(config.network, config.setup, config.setup.task.meta_batch_size)
-  encoder = fs.in_the_middle(encoder) if config.center else encoder
   learner = prototypical(encoder, distance=config.distance, scale=SCALE)
-  trained, variant = fs.distorted(config.network, learner)
-  variant = ("cosine",) * (config.distance == "cosine") + variant + ("centered",) * config.center
+  variant = ("cosine",) * (config.distance == "cosine")
   if config.distance == "euclidean":
     compares = fs.PairScore("squared distance", lambda logits: -logits, "smallest")
   else:
     compares = fs.PairScore("cosine", lambda logits: logits / SCALE)
   modes = [fs.EvalMode("prototypical", learner, "running statistics", variant=variant)]
-  return fs.few_shot_experiment(config.setup, "prototypical", trained, modes, compares=compares)
+  return fs.few_shot_experiment(config.setup, "prototypical", learner, modes, compares=compares)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from experiments.families import few_shot as fs
 from metajax.experiment.bounds import Positive
 from metajax.experiment.former_flags import also
 from metajax.learners import r2d2
-from metajax.networks import conv4
 
 
 class Config(NamedTuple):
@@ -17,7 +16,7 @@ class Config(NamedTuple):
 
   l2: Annotated[Positive, *also("--strength")] = 1.0
   """Initial strength of the ridge penalty, which is learned."""
-  network: fs.Adapted = fs.Adapted()
+  network: fs.Adapted = fs.Adapted(pool="flatten")
   setup: fs.Setup = fs.Setup()
 
 
@@ -31,9 +30,7 @@ PRESETS = {
 
 def build(config: Config) -> fs.Experiment:
   """R2-D2: ridge regression on learned features."""
-  _, filters, normalization = config.network
-  own = conv4(filters, downsample="stride", normalization=normalization)
-  encoder = fs.encoder_for(config.setup.start, own)
+  encoder = fs.adapted_encoder(config.network, config.setup)
 
   def learner(_, query_norm):
     return r2d2(encoder, query_norm=query_norm, l2=config.l2)

@@ -29,6 +29,7 @@ class Config(NamedTuple):
   """Images per inner-loop mini-batch in training; test steps use the full support set."""
   test_inner_steps: Steps = 50
   """Inner-loop steps in validation and test."""
+  tries: fs.Tries = fs.Tries()
   network: fs.AdaptedHead = fs.AdaptedHead()
   setup: fs.Setup = _SETUP
 
@@ -47,22 +48,32 @@ PRESETS = {
 def build(config: Config) -> fs.Experiment:
   """Reptile, a first-order method."""
   encoder, _, network, init_head = fs.with_linear_head(config.network, config.setup)
-  query_norm = config.network.query_norm
   inner, start = optax.adam(config.inner_learning_rate, b1=0), config.setup.start
 
-  def adapt(steps):
+  def adapt(steps, rate):
+    inner = optax.adam(rate or config.inner_learning_rate, b1=0)
     return fs.adapted_params(start, gradient_steps(inner, steps, gradient="first_order"))
 
-  def tuned(adapt, query_norm):
+  def learner(adapt, query_norm):
     return reptile(network, adapt, query_norm=query_norm, encoder=encoder, **init_head)
 
   per_step = fs.adapted_params(start, gradient_steps(inner, config.inner_steps, gradient="first_order", per_step=True))
   minibatches = config.inner_steps, config.inner_batch
-  learner = reptile(network, per_step, minibatches=minibatches, query_norm=query_norm, encoder=encoder, **init_head)
-  modes = fs.under_both_norms(
-    "reptile", tuned, adapt, config.test_inner_steps, fs.with_start(config.network, config.setup)
+  trained = reptile(
+    network, per_step, minibatches=minibatches, query_norm=config.network.query_norm, encoder=encoder, **init_head
   )
-  return fs.few_shot_experiment(config.setup, "reptile", learner, modes, optimizer=optax.sgd(fs.schedule(config.setup)))
+  return fs.adapted_experiment(
+    config.setup,
+    config.network,
+    "reptile",
+    learner,
+    config.test_inner_steps,
+    adapt=adapt,
+    tries=config.tries,
+    curve=True,
+    trained=trained,
+    optimizer=optax.sgd(fs.schedule(config.setup)),
+  )
 
 
 if __name__ == "__main__":

@@ -28,8 +28,6 @@ class Config(NamedTuple):
   """Images of each class per step, with --pairs batch."""
   one_example: bool = False
   """Train without labels: a positive pair is two distortions of one image."""
-  center: Annotated[bool, *also("--centre")] = False
-  """Center each character and scale it to one size, before the network."""
   network: fs.Embedding = fs.Embedding()
   setup: fs.Setup = fs.Setup(tests=fs.TESTS)
 
@@ -44,15 +42,12 @@ def build(config: Config) -> fs.Experiment:
   """Siamese networks, trained to verify pairs."""
   _check(config)
   network, in_batch = fs.embedding_network(config.network, config.setup), config.pairs == "batch"
-  network = fs.in_the_middle(network) if config.center else network
   learner = siamese(network, pairs=config.pairs, augmentation=affine() if config.one_example else None)
-  trained, distortion = fs.distorted(config.network, learner)
   variant = ("pairs of a batch",) * in_batch + ("one example a class",) * config.one_example
-  variant += distortion + ("centered",) * config.center
   modes = [fs.EvalMode("siamese", learner, "running statistics", variant=variant)]
   compares = fs.PairScore("matching probability", jnp.exp)
   found = fs.few_shot_experiment(
-    config.setup, "siamese", trained, modes, batches=partial(_batches, config), compares=compares
+    config.setup, "siamese", learner, modes, batches=partial(_batches, config), compares=compares
   )
   return found._replace(accumulate="no") if in_batch else found
 
@@ -68,7 +63,7 @@ def _batches(config: Config, source, seed):
 
 
 def _check(config: Config):
-  if config.one_example and (config.network.augmentation != "none" or config.setup.task.within_superclass):
+  if config.one_example and (config.setup.images.augmentation != "none" or config.setup.task.within_superclass):
     raise ValueError(
       "expected --one-example without --augmentation and --within-superclass: it distorts images and uses no labels"
     )

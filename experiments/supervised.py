@@ -4,20 +4,19 @@ python -m experiments.supervised --data omniglot --preset cpu     # 5-way 1-shot
 """
 
 from functools import partial
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import optax
 
 from experiments.families import few_shot as fs
 from metajax import gradient_steps
-from metajax.augment.image import affine
 from metajax.compose import cosine
 from metajax.data import train_batches
 from metajax.experiment.bounds import Count, Positive, Steps, Width
-from metajax.experiment.former_flags import Former, also
-from metajax.learners import supervised, with_augmentation
+from metajax.experiment.former_flags import also
+from metajax.learners import supervised
 from metajax.networks import conv4
-from metajax.networks.linen.conv4 import Normalization
+from metajax.networks.linen.conv4 import Downsample, Normalization
 from metajax.predictors import adapted_head, fine_tuned, nearest_centroid, normalized, perceptron_head
 
 
@@ -36,10 +35,10 @@ class Config(NamedTuple):
   """Adam steps for fine-tuning the full network."""
   hidden: Width = 64
   """Hidden units of the perceptron head."""
-  augmentation: Annotated[Literal["none", "affine"], Former("--distort", "affine")] = "none"
-  """Augmentation of the training images."""
   filters: Width = 64
   """Channels of each convolution layer."""
+  downsample: Downsample = "stride"
+  """Downsampling by 2 in each convolution layer: a stride, or max-pooling."""
   normalization: Annotated[Normalization, *also("--normalisation")] = "batch"
   """Normalization in each convolution layer."""
   setup: fs.Setup = fs.Setup(tests=fs.TESTS)
@@ -53,7 +52,7 @@ PRESETS = {
 
 def build(config: Config) -> fs.Experiment:
   """Supervised pretraining and transfer."""
-  own = conv4(config.filters, downsample="stride", normalization=config.normalization)
+  own = conv4(config.filters, downsample=config.downsample, normalization=config.normalization)
   encoder = fs.encoder_for(config.setup.start, own)
   query_norm = "running statistics" if config.normalization == "batch" else "none"
   modes = [
@@ -62,7 +61,7 @@ def build(config: Config) -> fs.Experiment:
       supervised(encoder, predictor),
       query_norm,
       None,
-      (name, *("distorted",) * (config.augmentation == "affine")),
+      (name,),
     )
     for name, predictor in _predictors(config).items()
   ]
@@ -70,8 +69,7 @@ def build(config: Config) -> fs.Experiment:
   def batches(source, seed):
     return train_batches(source, batch_size=config.batch_size, seed=seed)
 
-  trained = with_augmentation(modes[0].learner, affine()) if config.augmentation == "affine" else modes[0].learner
-  return fs.few_shot_experiment(config.setup, "supervised", trained, modes, batches=batches)
+  return fs.few_shot_experiment(config.setup, "supervised", modes[0].learner, modes, batches=batches)
 
 
 def _predictors(config: Config) -> dict:

@@ -43,14 +43,13 @@ def build(config: Config) -> fs.Experiment:
   how: dict[str, Any] = {"negatives": config.negatives, "margin": "soft" if config.soft_margin else config.margin}
   learner = triplet(network, **how)
   neighbor = triplet(network, predictor=nearest_neighbor, **how)
-  trained, variant = fs.distorted(config.network, learner)
   modes = [
-    fs.EvalMode("triplet", learner, "running statistics", variant=variant),
-    fs.EvalMode("triplet", neighbor, "running statistics", variant=("nearest neighbor", *variant)),
+    fs.EvalMode("triplet", learner, "running statistics"),
+    fs.EvalMode("triplet", neighbor, "running statistics", variant=("nearest neighbor",)),
   ]
   compares = fs.PairScore("squared distance", lambda logits: -logits, "smallest")
   found = fs.few_shot_experiment(
-    config.setup, "triplet", trained, modes, batches=partial(_batches, config), compares=compares
+    config.setup, "triplet", learner, modes, batches=partial(_batches, config), compares=compares
   )
   return found if config.negatives == "given" else found._replace(accumulate="no")
 

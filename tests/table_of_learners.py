@@ -23,6 +23,7 @@ from metajax.learners import (
   masked_autoencoder,
   matching,
   meta_sgd,
+  preprocessed,
   pretext,
   proto_maml,
   prototypical,
@@ -271,6 +272,7 @@ LEARNERS = {
   "siamese, augmented": Row(
     with_augmentation(siamese(encoder), shaken), labeled_pairs, width=5, episodic=False, draws=True
   ),
+  "prototypical, preprocessed": Row(preprocessed(prototypical(encoder), jnp.tanh), episodes, width=5),
   "prototypical, augmented": Row(with_augmentation(prototypical(encoder), shaken), episodes, width=5, draws=True),
   "triplet": Row(
     triplet(encoder, negatives="given", margin="soft"),

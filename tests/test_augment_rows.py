@@ -3,11 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from params_by_numpy import start
-from table_of_learners import encoder, episodes, labeled, labeled_pairs, shaken, triplets
+from table_of_learners import WAYS, encoder, episodes, labeled, labeled_pairs, shaken, triplets
 
 from metajax.augment import augment_batch, augment_examples
-from metajax.learners import prototypical, with_augmentation
+from metajax.learners import preprocessed, prototypical, siamese, with_augmentation
 from metajax.mesh import make_mesh, shard_batch
 
 
@@ -52,3 +53,27 @@ def test_an_augmented_learner_sees_views_in_training_and_images_as_they_are_othe
   found, expected = run(made, batch, key)
   np.testing.assert_allclose(found, expected, rtol=1e-6)
   assert learner.predict is plain.predict and learner.embed is plain.embed
+
+
+@pytest.mark.parametrize("plain, batch", [(prototypical(encoder), episodes(0)), (siamese(encoder), labeled_pairs(0))])
+def test_a_preprocessed_learner_sees_prepared_images_everywhere(plain, batch):
+  """In training, in `embed` and in `predict`, whatever its batches are."""
+  prepare = lambda image: 2 * image + jnp.arange(image.size, dtype=image.dtype).reshape(image.shape)
+  learner, key = preprocessed(plain, prepare), jax.random.key(1)
+  by_hand = jax.tree.map(lambda x: x if x.shape[-1] == WAYS else 2 * x + np.arange(x.shape[-1]), batch)
+  params, state = start(plain.init, batch)
+  of = jax.jit(lambda learner: learner.loss(params, state, batch, key)[0], static_argnums=0)
+  wanted = jax.jit(lambda: plain.loss(params, state, by_hand, key)[0])()
+  np.testing.assert_allclose(of(learner), wanted, rtol=1e-6)
+  assert abs(of(plain) - wanted) > 1e-3
+  (support, query), prepared = (jax.tree.map(lambda x: x[0], tasks) for tasks in (episodes(1), _prepared(episodes(1))))
+  found = jax.jit(learner.predict)(params, state, support, query.inputs)
+  np.testing.assert_allclose(found, jax.jit(plain.predict)(params, state, prepared[0], prepared[1].inputs), rtol=1e-5)
+  np.testing.assert_allclose(
+    learner.embed(params, state, query.inputs), plain.embed(params, state, prepared[1].inputs), rtol=1e-6
+  )
+
+
+def _prepared(tasks):
+  add = lambda part: part._replace(inputs=2 * part.inputs + np.arange(part.inputs.shape[-1], dtype=np.float32))
+  return tasks._replace(support=add(tasks.support), query=add(tasks.query))

@@ -199,7 +199,7 @@ under = lambda query_norm, **how: [
     (triplet, ["--classes", "3", "--each", "2", "--soft-margin", "--negatives", "hard"], {
       "triplet": RUNNING, "triplet, nearest neighbor": RUNNING
     }),
-    (relation, ["--augmentation", "affine"], {"relation, distorted": RUNNING}),
+    (relation, ["--augmentation", "affine", "--center"], {"relation, distorted, centered": RUNNING}),
     (supervised, ["--head-steps", "3", "--tune-steps", "2", "--batch-size", "8"], {
       f"supervised, {way}": RUNNING
       for way in ("nearest centroid", "fine-tuned head", "cosine head", "linear perceptron", "perceptron", "fine-tuned")
@@ -238,7 +238,7 @@ def test_one_training_is_tested_at_any_ways_in_each_way_to_use_it(command, monke
 def test_records_name_the_policy_that_was_tested(trained):
   """Under "transductive" alone an answer depends on the other queries."""
   make = lambda adapt, query_norm: maml_learner(convolutional, adapt, query_norm=query_norm)
-  tested = adapted.under_both_norms("maml", make, lambda n: gradient_steps(optax.sgd(0.1), n), 1, Adapted(trained))
+  tested = adapted.under_both_norms("maml", make, Adapted(trained), gradient_steps(optax.sgd(0.1), 1), None)
   support, query = jax.tree.map(lambda x: x[0], learners.image_episodes(0))
   changed = np.concatenate([query.inputs[:2], 5 + query.inputs[2:] ** 2])
   for way in tested:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 import params_by_numpy
 import pytest
 from scipy.optimize import minimize_scalar
 from table_of_learners import LEARNERS, episodes, image_episodes
 
-from metajax import Episode, Examples, Network, Pair, export, learners, load_exported, paths
+from metajax import Episode, Examples, Network, Pair, export, gradient_steps, learners, load_exported, networks, paths
+from metajax.compose import linear, with_head
 from metajax.export import model, programs
 
 FAST = ("prototypical", "maml, batch norm of the support")
@@ -173,6 +175,20 @@ def test_predictions_that_depend_on_the_other_rows_are_marked_and_not_padded(tmp
   np.testing.assert_allclose(
     loaded.logits(task.support.inputs, task.support.labels, task.query.inputs[:4]), wanted, rtol=1e-5
   )
+
+
+def test_a_first_layer_wider_than_its_patches_is_exported(tmp_path):
+  """Its batch statistics are computed from the inputs, of a number of rows that is not known."""
+  narrow = networks.conv4(10, num_downsamples=1, downsample="stride", pool="mean")  # 9 pixels of one channel
+  inner = gradient_steps(optax.sgd(0.1), 1)
+  learner = learners.maml(with_head(narrow, linear(3)), inner, encoder=narrow, query_norm="support")
+  tasks = episodes(0, (8, 8, 1), ways=3, shots=1, queries=2, tasks=1)
+  params, state = params_by_numpy.start(learner.init, tasks)
+  task = jax.tree.map(lambda x: x[0], tasks)
+  loaded = load_exported(export.write_export(tmp_path / "it", learner, params, state, task, platforms=["cpu"]))
+  inputs = task.query.inputs[:4]
+  wanted = learner.predict(params, state, task.support, inputs)
+  np.testing.assert_allclose(loaded.logits(*task.support, inputs), wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_a_head_of_fixed_width_classifies_as_many_classes_or_fewer(tmp_path):

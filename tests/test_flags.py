@@ -224,7 +224,7 @@ def test_flags_of_ones_own_have_the_bounds_that_they_say_and_else_are_finite():
 
 @pytest.mark.parametrize(("switches", "value"), [([], "none"), (["--distort"], "affine"), (["--no-distort"], "none")])
 def test_a_former_switch_is_the_flag_and_the_value_that_it_stood_for(switches, value):
-  assert command_line.parse(relation.build, relation.PRESETS, switches).augmentation == value
+  assert command_line.parse(relation.build, relation.PRESETS, switches).setup.images.augmentation == value
 
 
 def test_every_number_that_a_command_takes_has_bounds_of_its_own():

@@ -42,7 +42,7 @@ class Config(NamedTuple):
 
 
 def build(config: Config) -> fs.Experiment:
-  encoder = fs.strided(config.network)
+  encoder = fs.adapted_encoder(config.network)
   learner = r2d2(encoder, query_norm=config.network.query_norm, l2=config.l2)
   return fs.few_shot_experiment(config.setup, "own", learner, [fs.EvalMode("own", learner)])
 

@@ -16,6 +16,7 @@ import table_of_learners as learners
 from experiments import cavia, maml, pmf, prototypical, relation, save_encoder
 from experiments.families import data, encoder
 from experiments.families.encoder import Start
+from experiments.families.few_shot import choice as few_shot_choice
 from experiments.families.few_shot import config as few_shot_config
 from experiments.families.few_shot import finished
 from metajax import Examples, gradient_steps, inference
@@ -134,14 +135,15 @@ def test_the_rate_of_each_stage_is_the_best_one_on_validation_tasks(dino, monkey
     asked.append((batches, tasks))
     return mean_and_ci(np.full(2, next(means)))
 
-  monkeypatch.setattr(pmf, "few_shot_accuracy", accuracy)
+  monkeypatch.setattr(few_shot_choice, "few_shot_accuracy", accuracy)
   trained, validation = TrainState(*[None] * len(TrainState._fields)), lambda: None
-  modes = tests.modes_for([trained], validation)
+  modes = tests.modes_for([trained], (5, 1), validation)
   assert asked == [(validation, 7)] * 8
   assert [mode.variant[0] for mode in modes] == ["P>M>F", "P>M", "P>F", "P"]
   written = tests.records((5, 1), {mode: [mean_and_ci(np.full(2, 50.0))] for mode in modes}, {}, 0)
   assert [one.about.get("fine_tuning_learning_rate") for one in written] == [1e-3, None, 0.0, None]
-  assert "pmf, P>M>F: learning rate 0.001 (7 validation tasks, 0: 50.0%, 0.0001: 60.0%" in capsys.readouterr().out
+  scores = "7 validation tasks, learning rate 0: 50.0%, learning rate 0.0001: 60.0%"
+  assert f"pmf, P>M>F, from {dino.name}: learning rate 0.001 ({scores}" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -153,7 +155,7 @@ def test_pmf_tests_every_stage_at_the_rate_that_validation_tasks_choose(command,
   assert list(tested) == [f"pmf, {stage}, from {dino.name}" for stage in ("P>M>F", "P>M", "P>F", "P")] + ["pixels"]
   for stage in ("P>M>F", "P>F"):
     chosen = tested[f"pmf, {stage}, from {dino.name}"]["fine_tuning_learning_rate"]
-    assert f"pmf, {stage}: learning rate {chosen:g} (2 validation tasks, 0: " in out
+    assert f"pmf, {stage}, from {dino.name}: learning rate {chosen:g} (2 validation tasks, learning rate 0: " in out
   assert "fine_tuning_learning_rate" not in tested[f"pmf, P>M, from {dino.name}"]
 
 

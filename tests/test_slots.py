@@ -77,6 +77,7 @@ ADAPTS = {
 }
 FUNCTIONS = {  # of a value in the place of a function, and the name of that place
   "with_augmentation": (lambda x: learners.with_augmentation(learners.prototypical(network), x), "augmentation"),
+  "preprocessed": (lambda x: learners.preprocessed(learners.prototypical(network), x), "prepare"),
   "clip": (lambda x: learners.clip(network, network, augmentation=x), "augmentation"),
   "maml, loss": (lambda x: learners.maml(network, adapt, loss=x), "loss"),
   "maml, init_head": (lambda x: learners.maml(network, adapt, init_head=x), "init_head"),
@@ -94,7 +95,8 @@ FUNCTIONS = {  # of a value in the place of a function, and the name of that pla
 
 def test_the_table_holds_every_learner():
   factories = {name.split(",")[0] for name in NETWORKS}
-  others = {"QueryNorm", "pretext_logits", "with_augmentation", "log_prob", "longer", "next_token", "pixel_log_prob"}
+  others = {"QueryNorm", "pretext_logits", "log_prob", "longer", "next_token", "pixel_log_prob"}
+  others |= {"with_augmentation", "preprocessed"}
   assert set(learners.__all__) - others - {"reconstruct", "sample"} <= factories
 
 
@@ -123,3 +125,5 @@ def test_what_cannot_be_called_in_the_place_of_a_function_is_refused_by_name(nam
 def test_a_network_in_the_place_of_a_learner_is_refused_by_name():
   with pytest.raises(TypeError, match="expected learner to be a Learner, got a Network"):
     learners.with_augmentation(network, view)
+  with pytest.raises(TypeError, match="expected learner to be a Learner, got a Network"):
+    learners.preprocessed(network, abs)

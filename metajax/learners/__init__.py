@@ -2,7 +2,7 @@
 
 from metajax.learners._adaptation import QueryNorm
 from metajax.learners.anil import anil
-from metajax.learners.augmentation import with_augmentation
+from metajax.learners.augmentation import preprocessed, with_augmentation
 from metajax.learners.cavia import cavia
 from metajax.learners.clip import clip
 from metajax.learners.gpt import gpt, log_prob
@@ -42,6 +42,7 @@ __all__ = [
   "meta_sgd",
   "next_token",
   "pixel_log_prob",
+  "preprocessed",
   "pretext",
   "pretext_logits",
   "proto_maml",

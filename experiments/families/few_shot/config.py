@@ -9,7 +9,7 @@ from experiments.families.data import ImageData
 from experiments.families.encoder import Start
 from metajax.experiment import RUN, RunFlags, Training
 from metajax.experiment.bounds import Bounds, Count, Positive, TwoOrMore
-from metajax.experiment.former_flags import also
+from metajax.experiment.former_flags import Former, also
 from metajax.experiment.settings import VARIABLE, Setting
 
 Schedule = Literal["none", "cosine", "linear", "halving"]
@@ -31,6 +31,15 @@ class Task(NamedTuple):
   """Draw all classes of a training task (or batch) from one superclass, such as one alphabet."""
   ways_up_to: Annotated[int | None, *TwoOrMore.__metadata__] = None
   """Most classes per task of variable ways and shots (Meta-Dataset), in place of --ways, --shots, --queries, --test."""
+
+
+class Images(NamedTuple):
+  """Images as the network sees them."""
+
+  augmentation: Annotated[Literal["none", "affine"], Former("--distort", "affine")] = "none"
+  """Augmentation of the training images."""
+  center: Annotated[bool, *also("--centre")] = False
+  """Center each character and scale it to one size, before the network."""
 
 
 class Outer(NamedTuple):
@@ -64,6 +73,7 @@ class Setup(NamedTuple):
   """Flags of every few-shot experiment, apart from those of the learner."""
 
   data: ImageData = ImageData()
+  images: Images = Images()
   task: Task = Task()
   outer: Outer = Outer()
   training: Training = TRAINING

@@ -10,14 +10,24 @@ from experiments.families import encoder as published_encoder
 from experiments.families import published
 from experiments.families.data import check_disjoint, describe, load_part, load_parts, slug, tested_on
 from experiments.families.few_shot import figures
+from experiments.families.few_shot.choice import Choice
 from experiments.families.few_shot.config import Setup, schedule
-from experiments.families.few_shot.sizes import Sizes, TaskSize, chance, numbers_of_classes, requested, sizes_for
+from experiments.families.few_shot.networks import in_training, prepared, variant_of
+from experiments.families.few_shot.sizes import (
+  Sizes,
+  TaskSize,
+  chance,
+  fitted_validation,
+  numbers_of_classes,
+  requested,
+  sizes_for,
+)
 from experiments.families.few_shot.tasks import VALIDATION_SEED, blank, tasks_of, test_batches, training_batches
 from experiments.families.image_flags import seen
 from metajax.data import ImageDataset
 from metajax.evaluate import few_shot_accuracy
 from metajax.experiment import EvalMode, Experiment, FewShot
-from metajax.experiment.evaluators.few_shot import Choose, check_curve
+from metajax.experiment.evaluators.few_shot import check_curve
 from metajax.losses import check_fits
 from metajax.mesh import devices_for
 from metajax.pixels import images_to_float
@@ -37,24 +47,25 @@ def few_shot_experiment(
   optimizer: optax.GradientTransformation | None = None,
   batches: Draw | None = None,
   compares: figures.PairScore | None = None,
-  choose: Choose | None = None,
+  choice: Choice | None = None,
 ) -> Experiment:
   """The experiment of a learner on the tasks of a setup, evaluated at the best validation step; data load lazily.
 
   Args:
     setup: Shared flags.
     name: Name of the method and its runs.
-    learner: Learner to train.
-    modes: Evaluation modes; the first one selects the step by validation, and is shown on the run's page.
+    learner: Learner to train, before the flags that prepare and augment its images.
+    modes: Evaluation modes, likewise; the first one selects the step by validation, and is shown on the run's page.
     optimizer: Outer optimizer; by default Adam with the setup's schedule.
     batches: `(source, seed) -> Batches` to train on; by default episodes.
     compares: Score of each query and support image to show on the run's page, if any.
-    choose: `(states, validation tasks) -> modes` to test in place of `modes`, chosen after training.
+    choice: What to test in place of `modes`, chosen after training by validation tasks of each test setting.
 
   Raises:
     ValueError: if the flags are inconsistent.
   """
-  modes, tests, of_tasks = _started(setup, modes), setup.tests, batches is None
+  modes, learner = _started(setup, modes), in_training(setup.images, learner)
+  tests, of_tasks = setup.tests, batches is None
   check_curve(modes, tests.adaptation_curve)
   _check(setup, learner, modes, of_tasks)
   parts = functools.cache(lambda: _loaded(setup))
@@ -64,6 +75,12 @@ def few_shot_experiment(
   draw = batches or (lambda source, seed: training_batches(setup, sizes().training, source, seed))
   tester = evaluator(setup, modes, tested, lambda: sizes().tests, lambda: parts()["test"])
   shown = modes[0].learner
+
+  chosen = choice and choice.mapped(lambda some: _started(setup, some)).choose
+
+  def validation_at(test):
+    size = next(size for size in sizes().tests if size[:2] == test)
+    return _validation(parts()["validation"], fitted_validation(setup, parts()["validation"], size))
 
   def check(shapes, example):
     for some in (validation(), *tested().values()):
@@ -78,7 +95,7 @@ def few_shot_experiment(
     learner,
     published_encoder.optimizer_for(setup.start, optimizer or optax.adam(schedule(setup))),
     lambda seed: draw(parts()["train"], seed),
-    (tester._replace(trained_on_tasks=of_tasks, choose=_choice(setup, choose), validation=validation),),
+    (tester._replace(trained_on_tasks=of_tasks, choose=chosen, validation=validation_at),),
     validate,
     "best",
     lambda folder, trained, records: figures.draw(folder, shown, trained, parts(), setup, compares, sizes().tests[0]),
@@ -101,12 +118,9 @@ def load_part_for(setup: Setup, part: str) -> ImageDataset:
   return load_part(setup.data._replace(size=size), part, preprocessing)
 
 
-def _choice(setup: Setup, choose: Choose | None) -> Choose | None:
-  return choose and (lambda states, tasks: _started(setup, choose(states, tasks)))
-
-
 def _started(setup: Setup, modes: Sequence[EvalMode]) -> tuple[EvalMode, ...]:
-  """The modes, named after the training tasks and the published encoder, if one is given."""
+  """The modes on prepared images, named after these, the training tasks and the published encoder, if one is given."""
+  modes = [_on_prepared(setup, mode) for mode in modes]
   if setup.task.within_superclass:
     modes = [mode._replace(variant=(*mode.variant, "within alphabets")) for mode in modes]
   if setup.task.ways_up_to is not None:
@@ -117,6 +131,13 @@ def _started(setup: Setup, modes: Sequence[EvalMode]) -> tuple[EvalMode, ...]:
   added, kept = published_encoder.variant_of(setup.start), published_encoder.keeps_statistics(setup.start)
   named = [mode._replace(variant=(*mode.variant, *added)) for mode in modes]
   return tuple(named if kept else [mode._replace(query_norm="none") for mode in named])
+
+
+def _on_prepared(setup: Setup, mode: EvalMode) -> EvalMode:
+  images, after = setup.images, mode.after
+  again = after and (lambda steps: prepared(images, after(steps)))
+  variant = (*mode.variant, *variant_of(images))
+  return mode._replace(learner=prepared(images, mode.learner), after=again, variant=variant)
 
 
 def _check(setup: Setup, learner: Learner, modes: Sequence[EvalMode], of_tasks: bool):

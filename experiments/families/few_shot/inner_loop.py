@@ -26,8 +26,8 @@ class InnerLoop(NamedTuple):
   inner_optimizer: InnerOptimizer = "sgd"
   """Optimizer of the inner loop; momentum is 0.9, newton is damped by 1 and solved by conjugate gradients."""
 
-  def adapt(self, steps: int, gradient: Gradient = "mixed") -> Adapt:
-    """The inner loop with a number of steps.
+  def adapt(self, steps: int, rate: float | None = None, gradient: Gradient = "mixed") -> Adapt:
+    """The inner loop with a number of steps, and a learning rate other than that of training if one is given.
 
     Adam and RMSProp get an epsilon within the root, without which their updates have no bounded derivative at a zero
     gradient; it is the square of the learning rate, so that an update changes about as fast as the gradient.
@@ -38,11 +38,11 @@ class InnerLoop(NamedTuple):
     if self.inner_optimizer == "newton":
       if gradient == "first_order":
         raise ValueError("expected --inner-optimizer newton with --gradient mixed or reverse, got first_order")
-      return newton(steps, damping=DAMPING, learning_rate=self.inner_learning_rate)
-    return gradient_steps(self._optimizer(), steps, gradient=gradient)
+      return newton(steps, damping=DAMPING, learning_rate=rate or self.inner_learning_rate)
+    return gradient_steps(self._optimizer(rate or self.inner_learning_rate), steps, gradient=gradient)
 
-  def _optimizer(self) -> optax.GradientTransformation:
-    rate, square = self.inner_learning_rate, self.inner_learning_rate**2
+  def _optimizer(self, rate: float) -> optax.GradientTransformation:
+    square = rate**2
     match self.inner_optimizer:
       case "sgd":
         return optax.sgd(rate)

@@ -5,12 +5,12 @@ from typing import Annotated, Literal, NamedTuple
 
 from experiments.families import encoder as published
 from experiments.families.convolution import outside_loops
-from experiments.families.few_shot.config import Setup, most_ways
+from experiments.families.few_shot.config import Images, Setup, most_ways
 from metajax.augment.image import affine, centered
-from metajax.compose import linear, tile_head, with_head, with_preprocessing, zero_init_head
+from metajax.compose import linear, tile_head, with_head, zero_init_head
 from metajax.experiment.bounds import Width
-from metajax.experiment.former_flags import Former, also
-from metajax.learners import QueryNorm, with_augmentation
+from metajax.experiment.former_flags import also
+from metajax.learners import QueryNorm, preprocessed, with_augmentation
 from metajax.networks import conv4
 from metajax.networks.linen.conv4 import Convolution, Downsample, Normalization
 from metajax.types import Learner, Network
@@ -27,6 +27,10 @@ class Adapted(NamedTuple):
   """Channels of each convolution layer."""
   normalization: Annotated[Normalization, *also("--normalisation")] = "batch"
   """Normalization in each convolution layer."""
+  downsample: Downsample = "stride"
+  """Downsampling by 2 in each convolution layer: a stride, as MAML on Omniglot, or max-pooling, as it on photos."""
+  pool: Literal["mean", "flatten"] = "mean"
+  """Features of the last layer: their mean over space, or one for each place."""
 
 
 class AdaptedHead(NamedTuple):
@@ -41,13 +45,15 @@ class AdaptedHead(NamedTuple):
   """Channels of each convolution layer."""
   normalization: Annotated[Normalization, *also("--normalisation")] = "batch"
   """Normalization in each convolution layer."""
+  downsample: Downsample = "stride"
+  """Downsampling by 2 in each convolution layer: a stride, as MAML on Omniglot, or max-pooling, as it on photos."""
+  pool: Literal["mean", "flatten"] = "mean"
+  """Features of the last layer: their mean over space, or one for each place."""
 
 
 class Embedding(NamedTuple):
   """Network that embeds images for comparison."""
 
-  augmentation: Annotated[Literal["none", "affine"], Former("--distort", "affine")] = "none"
-  """Augmentation of the training images."""
   filters: Width = 64
   """Channels of each convolution layer."""
   downsample: Downsample = "max_pool"
@@ -64,22 +70,22 @@ class Classifier(NamedTuple):
 
 
 def with_linear_head(flags: AdaptedHead, setup: Setup) -> Classifier:
-  """Four strided convolution layers, or a published encoder, with a linear head.
+  """Four convolution layers, or a published encoder, with a linear head.
 
   Args:
     flags: Flags of the network. The head "fixed" has the number of ways of training; "repeated" tiles the learned
       outputs and "zeros" starts each task at zero, so that both serve any number of ways.
     setup: Shared flags.
   """
-  encoder = strided(flags, setup)
+  encoder = adapted_encoder(flags, setup)
   init_head = {"zeros": {"init_head": zero_init_head}, "repeated": {"init_head": tile_head}, "fixed": {}}
   head = linear(1 if flags.head == "zeros" else most_ways(setup))
   return Classifier(encoder, head, with_head(encoder, head), init_head[flags.head])
 
 
-def strided(flags: Adapted | AdaptedHead, setup: Setup | None = None) -> Network:
-  """Four strided convolution layers with global average pooling, or the published encoder of a setup."""
-  own = conv4(flags.filters, downsample="stride", pool="mean", normalization=flags.normalization)
+def adapted_encoder(flags: Adapted | AdaptedHead, setup: Setup | None = None) -> Network:
+  """Four convolution layers for inner loops, or the published encoder of a setup."""
+  own = conv4(flags.filters, downsample=flags.downsample, pool=flags.pool, normalization=flags.normalization)
   return own if setup is None else published.encoder_for(setup.start, own)
 
 
@@ -102,15 +108,23 @@ def with_start(flags: Adapted | AdaptedHead, setup: Setup) -> Adapted | AdaptedH
   return flags._replace(normalization="batch" if published.keeps_statistics(setup.start) else "none")
 
 
-def distorted(flags: Embedding, learner: Learner) -> tuple[Learner, tuple[str, ...]]:
-  """Returns the learner, with affine augmentation if the flags ask for it, and its variant in the records."""
-  return (with_augmentation(learner, affine()), ("distorted",)) if flags.augmentation == "affine" else (learner, ())
-
-
-def in_the_middle(encoder: Network) -> Network:
-  """The encoder, preceded by centering characters and scaling them to one size."""
+def prepared(flags: Images, learner: Learner) -> Learner:
+  """The learner of characters that are centered and scaled to one size, if the flags ask for it."""
+  if not flags.center:
+    return learner
   augmentation: Callable = centered()  # deterministic, so that it needs no key
-  return with_preprocessing(encoder, lambda image: augmentation(None, image))
+  return preprocessed(learner, lambda image: augmentation(None, image))
+
+
+def in_training(flags: Images, learner: Learner) -> Learner:
+  """The learner as it is trained: on augmented and centered images, if the flags ask for it."""
+  learner = prepared(flags, learner)
+  return with_augmentation(learner, affine()) if flags.augmentation == "affine" else learner
+
+
+def variant_of(flags: Images) -> tuple[str, ...]:
+  """What the records say of the images."""
+  return ("distorted",) * (flags.augmentation == "affine") + ("centered",) * flags.center
 
 
 def convolution_for(tasks: int | None) -> Convolution:

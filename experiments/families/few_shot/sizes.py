@@ -143,6 +143,11 @@ def fitted_test(flags: ImageData, source: ImageDataset, size: TaskSize) -> TaskS
   return fit("test", source, [size])[0] if is_user_supplied(flags) and not is_variable(size[:2]) else size
 
 
+def fitted_validation(setup: Setup, source: ImageDataset, size: TaskSize) -> TaskSize:
+  """The size of validation tasks for a test, reduced if the data are user-supplied."""
+  return fit("validation", source, [size], quiet=True)[0] if is_user_supplied(setup.data) else size
+
+
 def _too_few_images(part, source, shots) -> str:
   counts = np.bincount(source.labels, minlength=len(source.classes))
   images, smallest = int(counts.min()), source.classes[int(np.argmin(counts))]

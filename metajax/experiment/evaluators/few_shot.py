@@ -60,7 +60,7 @@ Scores = dict[EvalMode, list[Score]]
 Choose = Callable[[Sequence[TrainState], Batches], tuple[EvalMode, ...]]
 
 
-def no_tasks() -> Batches:
+def no_tasks(test: Setting) -> Batches:
   """Batches without tasks."""
   return lambda start=0, shard=(0, 1): iter(())
 
@@ -82,7 +82,7 @@ class FewShot(NamedTuple):
     chance_of: `() -> {(ways, shots): accuracy at chance level, in percent}` of tests where it is not `100 / ways`.
     unseen: False if the classes of the tests were seen in training.
     choose: `(states, validation tasks) -> modes` to test, in place of `modes`: chosen after training.
-    validation: `() -> Batches` of validation tasks for `choose`.
+    validation: `(ways, shots) -> Batches` of validation tasks for `choose`.
   """
 
   modes: tuple[EvalMode, ...]
@@ -98,24 +98,26 @@ class FewShot(NamedTuple):
   chance_of: Callable[[], Mapping[Setting, float]] = dict
   unseen: bool = True
   choose: Choose | None = None
-  validation: Callable[[], Batches] = no_tasks
+  validation: Callable[[Setting], Batches] = no_tasks
 
   def __call__(self, trained: Trained, /) -> list[Record]:
     """Prints the accuracy of each mode at each setting, and returns the records."""
     measured, tests, steps = [], self.tests(), [int(state.step) for state in trained.states]
-    modes = self.modes_for(trained.states)
     said = trained.said | {"test_seed": TEST_SEED, "chosen_step": steps if len(steps) > 1 else steps[0]}
     for test, batches in tests.items():
+      modes = self.modes_for(trained.states, test)
       scores = test_all(modes, trained.states, batches, self.num_tasks) | test_pixels(batches, self.num_tasks)
       print_scores(test, scores, self.num_tasks, self.queries_at(test), self.unseen, self.chance_at(test))
       measured += self.records(test, scores, said, trained.seed)
     return measured + self.curves(next(iter(tests.items())), trained.states, said, trained.seed)
 
-  def modes_for(self, states: Sequence[TrainState], validation: Batches | None = None) -> tuple[EvalMode, ...]:
-    """The modes to test for trained states, chosen by validation tasks if there is a choice."""
+  def modes_for(
+    self, states: Sequence[TrainState], test: Setting, validation: Batches | None = None
+  ) -> tuple[EvalMode, ...]:
+    """The modes to test for trained states at a setting, chosen by its validation tasks if there is a choice."""
     if self.choose is None:
       return self.modes
-    return self.choose(states, self.validation() if validation is None else validation)
+    return self.choose(states, self.validation(test) if validation is None else validation)
 
   def queries_at(self, test: Setting) -> int:
     """Query images per class at a setting."""

@@ -44,7 +44,7 @@ class NormalizedProduct(nn.Module):
       counts = None if mask is None else jnp.broadcast_to(mask, (*outer, 1)).reshape(-1, 1)
       center = jnp.mean(rows.astype(jnp.promote_types(rows.dtype, jnp.float32)), 0, where=counts)
       rows = rows - center.astype(rows.dtype)
-      real, number = (rows, len(rows)) if counts is None else (jnp.where(counts, rows, 0), counts.sum())
+      real, number = (rows, rows.shape[0]) if counts is None else (jnp.where(counts, rows, 0), counts.sum())
       covariance = _product(real.T, real, preferred_element_type=center.dtype) / number
       mean, variance = _product(center, matrix), (matrix * _product(covariance, matrix)).sum(0)
       if not self.is_initializing():
